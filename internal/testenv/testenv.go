@@ -1,0 +1,59 @@
+// Package testenv finds what tests need from outside the module and decides
+// whether its absence skips a test or fails it.
+package testenv
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Shared returns the path of a file or folder of the reference data that lies
+// in a folder named "shared" beside the module (protocol fixtures and official
+// schemas, which are not part of this repository). The path is relative to that
+// folder and slash-separated. Where it is missing the test is skipped, or fails
+// if the environment says CI=true. PDSKIT_SHARED names the folder explicitly.
+func Shared(t testing.TB, path string) string {
+	t.Helper()
+	root := os.Getenv("PDSKIT_SHARED")
+	if root == "" {
+		mod, err := moduleRoot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		root = filepath.Join(filepath.Dir(mod), "shared")
+	}
+	full := filepath.Join(root, filepath.FromSlash(path))
+	if _, err := os.Stat(full); err != nil {
+		Missing(t, "reference data %q: put the protocol fixtures in a folder named shared beside the module, or name it in PDSKIT_SHARED", path)
+	}
+	return full
+}
+
+// Missing skips the test with a message that says what it needs, or fails it
+// if the environment says CI=true.
+func Missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("under CI=true this test must run, but it lacks "+format, args...)
+	}
+	t.Skipf("this test needs "+format, args...)
+}
+
+// moduleRoot is the nearest folder above the working directory with a go.mod.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", os.ErrNotExist
+		}
+		dir = parent
+	}
+}

@@ -1,0 +1,271 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// The conditions that callers branch on. Backends wrap them with detail; test
+// with errors.Is.
+var (
+	// ErrNotFound: the repository, record, blob or key does not exist.
+	ErrNotFound = errors.New("storage: not found")
+	// ErrExists: a repository is created that already exists.
+	ErrExists = errors.New("storage: already exists")
+	// ErrConflict: the stored head, or a checked value, is not what the caller
+	// expected. Nothing was written. The caller may re-read and try again.
+	ErrConflict = errors.New("storage: conflict")
+	// ErrCorrupt: stored data contradicts itself. Never returned for a missing item.
+	ErrCorrupt = errors.New("storage: corrupt")
+	// ErrTooLarge: a blob is longer than the caller allowed.
+	ErrTooLarge = errors.New("storage: too large")
+)
+
+// Store is the set of the four stores that a host needs. They may come from one
+// backend or from several (blobs on disk, all else in a database).
+type Store struct {
+	Repos  Repos
+	Events Events
+	Blobs  Blobs
+	KV     KV
+}
+
+// Head identifies one state of a repository. Heads are comparable with ==; the
+// zero Head means "no repository".
+type Head struct {
+	Commit cid.Cid    // CID of the signed commit block
+	Data   cid.Cid    // root of the tree
+	Rev    syntax.TID // revision of the commit
+}
+
+// Record is one record of a repository.
+type Record struct {
+	Path string     // collection "/" record key
+	CID  cid.Cid    // of Data
+	Data []byte     // DAG-CBOR; nil where only keys were asked for
+	Rev  syntax.TID // of the commit that last wrote the record
+}
+
+// RecordChange is the net effect of a step on one path.
+type RecordChange struct {
+	Path  string
+	CID   cid.Cid   // undefined: the record is deleted
+	Data  []byte    // DAG-CBOR of the new record
+	Blobs []cid.Cid // the blobs that the new record refers to; replaces those of the old one
+}
+
+// KVWrite sets (or, with a nil Value, deletes) a key in an account's namespace.
+type KVWrite struct {
+	Key     string
+	Value   []byte
+	Expires time.Time // zero: never
+}
+
+// KVCheck is a precondition on a key in an account's namespace: it must hold
+// exactly Value, or be absent where Value is nil.
+type KVCheck struct {
+	Key   string
+	Value []byte
+}
+
+// Event is an entry of the event log that all repositories of a store share.
+type Event struct {
+	Seq     int64 // assigned by the store; 0 before
+	DID     syntax.DID
+	Kind    string    // frame type: "#commit", "#sync", "#identity", "#account"
+	Time    time.Time // when the host made the event (millisecond precision is kept)
+	Payload []byte    // DAG-CBOR map of the message, without "seq"
+}
+
+// Change is one atomic step of one repository: everything in it takes effect, or
+// nothing does.
+type Change struct {
+	// Prev must equal the stored head, else ErrConflict. Zero creates the
+	// repository (ErrExists if there is one).
+	Prev Head
+	// Head is the new head. Equal to Prev, the step changes no record: it carries
+	// only key-value writes and events.
+	Head Head
+	// Commit is the signed commit block of Head, needed where Head differs from Prev.
+	Commit []byte
+	// Records are the net changes, in strictly increasing path order.
+	Records []RecordChange
+	// Events are appended to the log in this order.
+	Events []Event
+	// Checks are verified before anything is written, else ErrConflict.
+	Checks []KVCheck
+	// KV are writes in the account's own namespace, in order.
+	KV []KVWrite
+}
+
+// Repos holds the repositories. See the package comment for the laws that all
+// methods keep.
+type Repos interface {
+	// Head returns the head of a repository, or ErrNotFound.
+	Head(ctx context.Context, did syntax.DID) (Head, error)
+
+	// Apply carries out one step and returns the sequence number of its last
+	// event (0 if it has none). When it returns nil, the step is durable and
+	// visible; when it returns an error, nothing of it is, save where the error
+	// is the context's or an I/O error at the moment of commit: then the caller
+	// must re-read the head to know.
+	Apply(ctx context.Context, did syntax.DID, c *Change) (seq int64, err error)
+
+	// Replace is Apply for a whole new set of records, given as a stream in
+	// strictly increasing path order: what is not in the stream is removed.
+	// When the stream has ended, final is called once for the rest of the step;
+	// the Records of its Change must be empty. Memory does not grow with the
+	// number of records. The stream must not block on a network.
+	Replace(ctx context.Context, did syntax.DID, records iter.Seq2[RecordChange, error], final func() (*Change, error)) (seq int64, err error)
+
+	// View calls fn with a consistent snapshot of one repository. The Reader is
+	// valid until fn returns, for one goroutine. View returns fn's error.
+	View(ctx context.Context, did syntax.DID, fn func(Reader) error) error
+
+	// Delete removes a repository with its records, blob references and
+	// key-value namespace, makes its earlier events unreadable, and appends
+	// events, all in one step. Blobs' bytes are deleted separately.
+	Delete(ctx context.Context, did syntax.DID, events []Event) (seq int64, err error)
+
+	// List yields all repositories with a DID greater than after, in DID order.
+	// It need not be one snapshot.
+	List(ctx context.Context, after syntax.DID) iter.Seq2[RepoInfo, error]
+}
+
+// RepoInfo is an entry of Repos.List.
+type RepoInfo struct {
+	DID  syntax.DID
+	Head Head
+}
+
+// Range selects records (or keys) by path.
+type Range struct {
+	From     string // inclusive; empty: from the start
+	To       string // exclusive; empty: to the end
+	Reverse  bool   // from the end towards the start
+	KeysOnly bool   // leave Data nil
+}
+
+// Reader reads one snapshot of one repository.
+type Reader interface {
+	// Head returns the head of the snapshot.
+	Head() Head
+	// Commit returns the signed commit block of the head.
+	Commit(ctx context.Context) ([]byte, error)
+	// Record returns the record at path, or ErrNotFound.
+	Record(ctx context.Context, path string) (Record, error)
+	// RecordByCID returns a record whose block has the CID, or ErrNotFound.
+	RecordByCID(ctx context.Context, c cid.Cid) (Record, error)
+	// Records yields the records of a range in path order.
+	Records(ctx context.Context, r Range) iter.Seq2[Record, error]
+	// RecordsSince yields the records last written in a revision greater than
+	// rev, in no particular order.
+	RecordsSince(ctx context.Context, rev syntax.TID) iter.Seq2[Record, error]
+	// BlobRefs yields references to blobs in the order of (Blob's binary CID,
+	// path), from after (exclusive; undefined: from the start), of records
+	// last written in a revision greater than since (empty: all).
+	BlobRefs(ctx context.Context, after cid.Cid, since syntax.TID) iter.Seq2[BlobRef, error]
+	// HasBlobRef reports whether any record refers to the blob.
+	HasBlobRef(ctx context.Context, blob cid.Cid) (bool, error)
+	// Get returns a value of the account's namespace, or ErrNotFound. Expired
+	// keys are not found.
+	Get(ctx context.Context, key string) ([]byte, error)
+	// Keys yields key-value pairs of the account's namespace in key order.
+	Keys(ctx context.Context, r Range) iter.Seq2[KVPair, error]
+}
+
+// BlobRef is one record's reference to one blob.
+type BlobRef struct {
+	Blob cid.Cid
+	Path string
+	Rev  syntax.TID // of the record
+}
+
+// Events reads the log that Repos writes.
+type Events interface {
+	// Since yields the events with a sequence number greater than seq, in
+	// ascending order, up to the newest one that was visible at the call. A
+	// reader that has seen n never sees a number ≤ n appear later.
+	Since(ctx context.Context, seq int64) iter.Seq2[Event, error]
+	// Bounds returns the sequence number of the oldest event kept (newest+1 if
+	// none is kept) and of the newest ever assigned (0 if none was).
+	Bounds(ctx context.Context) (oldest, newest int64, err error)
+	// Wait returns nil as soon as an event newer than seq is visible, or the
+	// context's error.
+	Wait(ctx context.Context, seq int64) error
+	// Trim deletes the events made before t. It never changes the newest number.
+	Trim(ctx context.Context, t time.Time) error
+}
+
+// BlobInfo describes a stored blob.
+type BlobInfo struct {
+	CID     cid.Cid // raw codec, SHA-256
+	Size    int64
+	MIME    string
+	Created time.Time
+}
+
+// Blobs holds the bytes of blobs, per account. A blob is staged while nothing
+// refers to it and promoted before the record that does is applied. Both states
+// are idempotent: the same bytes may be staged again.
+type Blobs interface {
+	// Stage reads r to its end, hashing while it writes, and keeps the blob as
+	// staged (or as it was, if it is there already, with a fresh age). More than
+	// max bytes give ErrTooLarge and leave nothing; max 0 means no limit.
+	Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (BlobInfo, error)
+	// Stat returns a blob, staged or promoted, or ErrNotFound.
+	Stat(ctx context.Context, did syntax.DID, c cid.Cid) (info BlobInfo, promoted bool, err error)
+	// Promote makes a blob permanent: Collect leaves it alone from now on.
+	Promote(ctx context.Context, did syntax.DID, c cid.Cid) error
+	// Open opens a blob for reading. The caller closes it.
+	Open(ctx context.Context, did syntax.DID, c cid.Cid) (io.ReadSeekCloser, BlobInfo, error)
+	// Delete removes a blob; a missing one is no error.
+	Delete(ctx context.Context, did syntax.DID, c cid.Cid) error
+	// DeleteAll removes all blobs of an account.
+	DeleteAll(ctx context.Context, did syntax.DID) error
+	// List yields an account's promoted blobs, ordered by binary CID, after after.
+	List(ctx context.Context, did syntax.DID, after cid.Cid) iter.Seq2[BlobInfo, error]
+	// Collect deletes the blobs that were last staged before t and never promoted.
+	Collect(ctx context.Context, t time.Time) (deleted int, err error)
+}
+
+// KV is an ordered key-value store for everything that belongs to no single
+// repository: reserved names, invites, sessions' indexes. Keys are non-empty
+// strings in byte order; by convention "namespace/…".
+type KV interface {
+	// Read calls fn with a consistent snapshot.
+	Read(ctx context.Context, fn func(KVReader) error) error
+	// Write calls fn in a serialisable transaction, which commits if fn returns
+	// nil and is durable when Write does. fn may be called more than once.
+	Write(ctx context.Context, fn func(KVTx) error) error
+}
+
+// KVReader reads a snapshot. It is valid until the function it was passed to returns.
+type KVReader interface {
+	// Get returns the value of a key, or ErrNotFound. Expired keys are not found.
+	Get(ctx context.Context, key string) ([]byte, error)
+	// Keys yields pairs in key order.
+	Keys(ctx context.Context, r Range) iter.Seq2[KVPair, error]
+}
+
+// KVTx reads its own writes.
+type KVTx interface {
+	KVReader
+	// Set stores a value; a zero expires means that it is kept for good.
+	Set(ctx context.Context, key string, value []byte, expires time.Time) error
+	// Delete removes a key; a missing one is no error.
+	Delete(ctx context.Context, key string) error
+}
+
+// KVPair is one key with its value.
+type KVPair struct {
+	Key     string
+	Value   []byte
+	Expires time.Time
+}
