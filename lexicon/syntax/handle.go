@@ -1,0 +1,89 @@
+package syntax
+
+import "strings"
+
+// Handle is a domain name that names an account, such as "alice.example.com".
+// At least two labels of at most 63 bytes, 253 bytes in all; the last label
+// starts with a letter. Handles are compared in lower case: see Normalize.
+// Specification: Handle.
+type Handle string
+
+// InvalidHandle is the placeholder for a handle that does not resolve to its account.
+const InvalidHandle Handle = "handle.invalid"
+
+// ParseHandle checks that s is a handle. It does not change its case.
+func ParseHandle(s string) (Handle, error) { return Handle(s), check("handle", s, checkHandle(s)) }
+
+func checkHandle(s string) fault {
+	if len(s) > 253 {
+		return fault{253, "longer than 253 bytes"}
+	}
+	return checkDomain(s, 2, true)
+}
+
+// checkDomain checks labels of letters, digits and inner hyphens, separated by
+// dots. letterLast demands that the last label starts with a letter.
+func checkDomain(s string, labels int, letterLast bool) fault {
+	n, start := 0, 0
+	for i := 0; i <= len(s); i++ {
+		if i < len(s) && s[i] != '.' {
+			if !isLabelByte(s[i]) {
+				return fault{i, "illegal character"}
+			}
+			continue
+		}
+		switch {
+		case i == start:
+			return fault{i, "empty label"}
+		case i-start > 63:
+			return fault{start + 63, "label longer than 63 bytes"}
+		case s[start] == '-':
+			return fault{start, "label starts with a hyphen"}
+		case s[i-1] == '-':
+			return fault{i - 1, "label ends with a hyphen"}
+		}
+		n++
+		if i == len(s) {
+			if n < labels {
+				return fault{i, "too few labels"}
+			}
+			if letterLast && !isAlpha(s[start]) {
+				return fault{start, "last label does not start with a letter"}
+			}
+		}
+		start = i + 1
+	}
+	return ok
+}
+
+// Normalize returns the handle in lower case, the form in which handles are
+// compared and stored.
+func (h Handle) Normalize() Handle { return Handle(strings.ToLower(string(h))) }
+
+// TLD returns the last label in lower case.
+func (h Handle) TLD() string {
+	return strings.ToLower(string(h[strings.LastIndexByte(string(h), '.')+1:]))
+}
+
+// AllowedTLD reports whether the last label is one that may be registered: not
+// reserved, nor meant for local networks (Handle specification, additional
+// non-syntax restrictions). ".test" counts as allowed: development uses it.
+func (h Handle) AllowedTLD() bool {
+	switch h.TLD() {
+	case "alt", "arpa", "example", "internal", "invalid", "local", "localhost", "onion":
+		return false
+	}
+	return true
+}
+
+// String returns the handle as a string.
+func (h Handle) String() string { return string(h) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (h Handle) MarshalText() ([]byte, error) { return []byte(h), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (h *Handle) UnmarshalText(b []byte) (err error) {
+	*h, err = parseInto(ParseHandle, b)
+	return err
+}
