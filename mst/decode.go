@@ -1,0 +1,191 @@
+package mst
+
+import (
+	"crypto/sha256"
+	"strings"
+
+	"github.com/pdskit/pdskit/internal/dag"
+)
+
+// bounds is where a node stands in a tree: the open interval of its keys and its
+// height.
+type bounds struct {
+	lo, hi string // empty: unbounded
+	height int    // -1: that of its first key (the root)
+}
+
+// decoder checks and reads blocks of nodes. It is reused from node to node, so
+// that checking allocates nothing.
+type decoder struct {
+	lim  Limits
+	keys [2][]byte // the present key and the one before, in turns
+}
+
+// failure is what decoding finds: an error and where.
+type failure struct {
+	at  int
+	key string
+	err error
+}
+
+func (f *failure) wrap(digest *dag.Digest) error {
+	return &Error{Node: dag.CID(dag.CBOR, digest), Offset: f.at, Key: f.key, Err: f.err}
+}
+
+// head reads the head of an item of a major type whose argument is at most
+// 65,535 and encoded in the shortest form.
+func head(s string, pos int, major byte) (v, next int, ok bool) {
+	if pos >= len(s) || s[pos]>>5 != major {
+		return 0, pos, false
+	}
+	switch info := s[pos] & 31; {
+	case info < 24:
+		return int(info), pos + 1, true
+	case info == 24 && pos+1 < len(s):
+		v = int(s[pos+1])
+		return v, pos + 2, v >= 24
+	case info == 25 && pos+2 < len(s):
+		v = int(s[pos+1])<<8 | int(s[pos+2])
+		return v, pos + 3, v > 255
+	}
+	return 0, pos, false
+}
+
+// link checks for null or a link at pos. at is the link's offset, or 0.
+func link(s string, pos int) (at, next int, ok bool) {
+	if pos < len(s) && s[pos] == null[0] {
+		return 0, pos + 1, true
+	}
+	if len(s)-pos >= linkLen && s[pos:pos+len(linkStart)] == linkStart {
+		return pos, pos + linkLen, true
+	}
+	return 0, pos, false
+}
+
+// valueLink checks for a link to a record at pos.
+func valueLink(s string, pos int) (next int, ok bool) {
+	if len(s)-pos < linkLen {
+		return pos, false
+	}
+	l := s[pos : pos+linkLen]
+	ok = l[:codecAt] == linkStart[:codecAt] && l[codecAt+1:len(linkStart)] == linkStart[codecAt+1:] &&
+		(l[codecAt] == byte(dag.CBOR) || l[codecAt] == byte(dag.Raw))
+	return pos + linkLen, ok
+}
+
+// decode checks a node completely, but for the nodes below it. It returns its
+// height and the number of its links.
+func (d *decoder) decode(s string, b bounds) (height, links int, f *failure) {
+	if len(s) > d.lim.NodeBytes {
+		return 0, 0, &failure{0, "", ErrTooLarge}
+	}
+	if !strings.HasPrefix(s, nodeStart) {
+		return 0, 0, &failure{0, "", ErrEncoding}
+	}
+	count, pos, ok := head(s, len(nodeStart), 4)
+	if !ok {
+		return 0, 0, &failure{pos, "", ErrEncoding}
+	}
+	if count > d.lim.Entries {
+		return 0, 0, &failure{pos, "", ErrTooManyEntries}
+	}
+	height = b.height
+	prev, cur := d.keys[0][:0], d.keys[1][:0]
+	for i := range count {
+		start := pos
+		if !strings.HasPrefix(s[pos:], entryStart) {
+			return 0, 0, &failure{pos, "", ErrEncoding}
+		}
+		n, next, ok := head(s, pos+len(entryStart), 2)
+		if !ok || n > len(s)-next {
+			return 0, 0, &failure{next, "", ErrEncoding}
+		}
+		suffix := s[next : next+n]
+		if pos = next + n; !strings.HasPrefix(s[pos:], keyPrefix) {
+			return 0, 0, &failure{pos, "", ErrEncoding}
+		}
+		p, next, ok := head(s, pos+len(keyPrefix), 0)
+		if !ok {
+			return 0, 0, &failure{next, "", ErrEncoding}
+		}
+		// The prefix must exist and be the longest possible: then the keys differ
+		// at the first byte of the suffix, which alone decides their order.
+		switch {
+		case p > len(prev):
+			return 0, 0, &failure{start, "", ErrPrefix}
+		case p < len(prev) && len(suffix) > 0 && suffix[0] == prev[p]:
+			return 0, 0, &failure{start, "", ErrPrefix}
+		case i > 0 && (len(suffix) == 0 || p < len(prev) && suffix[0] < prev[p]):
+			return 0, 0, &failure{start, "", ErrOrder}
+		}
+		cur = append(append(cur[:0], prev[:p]...), suffix...)
+		key := stringOf(cur)
+		if !validKey(key) {
+			return 0, 0, &failure{start, strings.Clone(key), ErrInvalidKey}
+		}
+		if i == 0 && b.lo != "" && key <= b.lo {
+			return 0, 0, &failure{start, strings.Clone(key), ErrOrder}
+		}
+		if h := HeightForKey(key); h != height {
+			if i > 0 || height >= 0 {
+				return 0, 0, &failure{start, strings.Clone(key), ErrHeight}
+			}
+			height = h
+		}
+		if pos = next; !strings.HasPrefix(s[pos:], keyTree) {
+			return 0, 0, &failure{pos, "", ErrEncoding}
+		}
+		tree, next, ok := link(s, pos+len(keyTree))
+		if !ok {
+			return 0, 0, &failure{next, "", ErrLink}
+		}
+		if tree > 0 {
+			links++
+		}
+		if pos = next; !strings.HasPrefix(s[pos:], keyValue) {
+			return 0, 0, &failure{pos, "", ErrEncoding}
+		}
+		if pos, ok = valueLink(s, pos+len(keyValue)); !ok {
+			return 0, 0, &failure{pos, "", ErrLink}
+		}
+		prev, cur = cur, prev
+	}
+	d.keys[0], d.keys[1] = prev, cur // keep what they have grown to
+	if count > 0 && b.hi != "" && stringOf(prev) >= b.hi {
+		return 0, 0, &failure{pos, string(prev), ErrOrder}
+	}
+	if !strings.HasPrefix(s[pos:], keyLeft) {
+		return 0, 0, &failure{pos, "", ErrEncoding}
+	}
+	left, next, ok := link(s, pos+len(keyLeft))
+	switch {
+	case !ok:
+		return 0, 0, &failure{next, "", ErrLink}
+	case next != len(s):
+		return 0, 0, &failure{next, "", ErrEncoding}
+	case left > 0:
+		links++
+	}
+	switch {
+	case count == 0 && (links == 0 || b.height < 0):
+		return 0, 0, &failure{0, "", ErrEmptyNode} // the root of the empty tree does not come here
+	case links > 0 && height == 0:
+		return 0, 0, &failure{0, "", ErrHeight}
+	case height > d.lim.Height:
+		return 0, 0, &failure{0, "", ErrTooLarge}
+	}
+	return height, links, nil
+}
+
+// load checks a block and makes a node of it. It keeps data.
+func (d *decoder) load(data []byte, digest *dag.Digest, b bounds, m *maker) (*node, error) {
+	if sha256.Sum256(data) != *digest {
+		return nil, (&failure{0, "", ErrHash}).wrap(digest)
+	}
+	s := stringOf(data)
+	height, links, f := d.decode(s, b)
+	if f != nil {
+		return nil, f.wrap(digest)
+	}
+	return m.node(s, height, links), nil
+}
