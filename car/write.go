@@ -1,0 +1,83 @@
+package car
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/internal/varint"
+)
+
+// Writer writes a CAR file. It buffers: call Flush at the end. It is for one
+// goroutine.
+type Writer struct {
+	w   *bufio.Writer
+	buf []byte
+}
+
+// NewWriter writes the header.
+func NewWriter(w io.Writer, roots ...cid.Cid) (*Writer, error) {
+	c := &Writer{w: bufio.NewWriterSize(w, 32<<10)}
+	header := appendHeader(nil, roots)
+	c.buf = varint.Append(c.buf[:0], uint64(len(header)))
+	_, err := c.w.Write(append(c.buf, header...))
+	return c, err
+}
+
+func appendHeader(b []byte, roots []cid.Cid) []byte {
+	b = cbor.AppendText(cbor.AppendMap(b, 2), "roots")
+	b = cbor.AppendArray(b, len(roots))
+	for _, r := range roots {
+		b = cbor.AppendLink(b, r.KeyString())
+	}
+	return cbor.AppendUint(cbor.AppendText(b, "version"), 1)
+}
+
+// Write appends a block. It trusts the caller that the CID is that of the data.
+func (c *Writer) Write(b Block) error {
+	key := b.CID.KeyString()
+	c.buf = varint.Append(c.buf[:0], uint64(len(key)+len(b.Data)))
+	c.buf = append(c.buf, key...)
+	if _, err := c.w.Write(c.buf); err != nil {
+		return err
+	}
+	_, err := c.w.Write(b.Data)
+	return err
+}
+
+// Flush writes what is buffered.
+func (c *Writer) Flush() error { return c.w.Flush() }
+
+// Append appends a whole CAR file of a few blocks to b.
+func Append(b []byte, roots []cid.Cid, blocks ...Block) []byte {
+	header := appendHeader(nil, roots)
+	b = append(varint.Append(b, uint64(len(header))), header...)
+	return AppendBlocks(b, blocks...)
+}
+
+// AppendBlocks appends blocks to a CAR file in memory.
+func AppendBlocks(b []byte, blocks ...Block) []byte {
+	for _, blk := range blocks {
+		key := blk.CID.KeyString()
+		b = varint.Append(b, uint64(len(key)+len(blk.Data)))
+		b = append(append(b, key...), blk.Data...)
+	}
+	return b
+}
+
+// ReadAll reads a CAR file of a few blocks from memory.
+func ReadAll(b []byte, lim Limits) (roots []cid.Cid, blocks []Block, err error) {
+	r, err := NewReader(bytes.NewReader(b), lim)
+	if err != nil {
+		return nil, nil, err
+	}
+	for blk, err := range r.Blocks() {
+		if err != nil {
+			return nil, nil, err
+		}
+		blocks = append(blocks, blk)
+	}
+	return r.Roots(), blocks, nil
+}

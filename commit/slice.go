@@ -1,0 +1,73 @@
+package commit
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/mst"
+)
+
+// The protocol's limits (Sync specification).
+const (
+	MaxOps    = 200       // operations of one commit
+	MaxRecord = 1_000_000 // bytes of one record
+	MaxBlocks = 2_000_000 // bytes of one event's CAR slice
+)
+
+// Limits bounds events. Zero fields mean the protocol's limits.
+type Limits struct {
+	Ops    int
+	Record int
+	Blocks int
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Ops == 0 {
+		l.Ops = MaxOps
+	}
+	if l.Record == 0 {
+		l.Record = MaxRecord
+	}
+	if l.Blocks == 0 {
+		l.Blocks = MaxBlocks
+	}
+	return l
+}
+
+// ErrTooLarge says that a commit exceeds a limit of the protocol.
+var ErrTooLarge = errors.New("commit: too large for one event")
+
+// SetBlocks fills in the event's CAR slice: the commit, what the change made of
+// the tree with its covering proof, and the blocks of the records that its operations
+// create or update. The operations must be set.
+func (e *Event) SetBlocks(commit car.Block, change *mst.Change, records []car.Block, lim Limits) error {
+	lim = lim.withDefaults()
+	if len(e.Ops) > lim.Ops {
+		return fmt.Errorf("%w: %d operations, at most %d", ErrTooLarge, len(e.Ops), lim.Ops)
+	}
+	size := 64
+	for _, set := range [][]car.Block{{commit}, change.New, change.Proof, records} {
+		for _, b := range set {
+			size += len(b.Data) + 40
+		}
+	}
+	e.Blocks = car.Append(make([]byte, 0, size), []cid.Cid{commit.CID}, commit)
+	e.Blocks = car.AppendBlocks(e.Blocks, change.New...)
+	e.Blocks = car.AppendBlocks(e.Blocks, change.Proof...)
+	written := make(map[cid.Cid]bool, len(records))
+	for _, r := range records {
+		if len(r.Data) > lim.Record {
+			return fmt.Errorf("%w: a record of %d bytes, at most %d", ErrTooLarge, len(r.Data), lim.Record)
+		}
+		if !written[r.CID] {
+			written[r.CID] = true
+			e.Blocks = car.AppendBlocks(e.Blocks, r)
+		}
+	}
+	if len(e.Blocks) > lim.Blocks {
+		return fmt.Errorf("%w: %d bytes of blocks, at most %d", ErrTooLarge, len(e.Blocks), lim.Blocks)
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+package commit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/mst"
+)
+
+// The rules of the Sync specification's message validation checklist. A
+// *RuleError wraps one of these; test with errors.Is.
+var (
+	ErrSize         = errors.New("message exceeds a size limit")
+	ErrBlocks       = errors.New("blocks are not a CAR file with the commit as its first root")
+	ErrCommitBlock  = errors.New("commit object is malformed")
+	ErrFields       = errors.New("message fields differ from the commit object")
+	ErrNoKey        = errors.New("account has no signing key")
+	ErrBadSignature = errors.New("signature is not by the account's key")
+	ErrStale        = errors.New("revision is not newer than the last one")
+	ErrFuture       = errors.New("revision is in the future")
+	ErrOp           = errors.New("operation is malformed")
+	ErrRecord       = errors.New("record block is missing, too large or not canonical CBOR")
+	ErrTree         = errors.New("tree is malformed or not complete enough to check")
+	ErrInversion    = errors.New("operations do not lead from the tree before to the tree after")
+	ErrOutOfSync    = errors.New("commit does not follow the last known state")
+)
+
+// RuleError says which rule a message breaks, and how.
+type RuleError struct {
+	Rule   error // one of the errors above
+	Repo   syntax.DID
+	Rev    syntax.TID
+	Detail error // may be nil
+}
+
+func (e *RuleError) Error() string {
+	msg := fmt.Sprintf("commit: %s at %s: %v", e.Repo, e.Rev, e.Rule)
+	if e.Detail != nil {
+		msg += ": " + e.Detail.Error()
+	}
+	return msg
+}
+
+// Unwrap returns the rule and the detail.
+func (e *RuleError) Unwrap() []error {
+	if e.Detail == nil {
+		return []error{e.Rule}
+	}
+	return []error{e.Rule, e.Detail}
+}
+
+// State is what a follower of a repository must remember: the last commit it
+// accepted. The zero State is that of a repository not seen yet.
+type State struct {
+	Rev  syntax.TID
+	Data cid.Cid
+}
+
+// Verifier checks #commit and #sync messages. It keeps no state of its own, so one serves
+// any number of repositories at once; the messages of one repository must be checked in order.
+//
+// Not its business are rules about who sends: whether the sender hosts the account, whether the
+// account is active, rate limits.
+type Verifier struct {
+	// Key returns an account's signing key, or an error that wraps ErrNoKey. With
+	// refresh it must not answer from a cache: it is asked once more that way if a signature
+	// does not verify. Nil: signatures are not checked.
+	Key func(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error)
+	// Drift is how far a revision may lie in the future. 0: five minutes.
+	Drift time.Duration
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+	// Limits bounds messages.
+	Limits Limits
+}
+
+// Commit checks a #commit message against the last state of its repository and
+// returns the new one. If the message is valid by itself but does not follow that state
+// (a message was lost), the error wraps ErrOutOfSync and the new state is returned all the same:
+// the repository is to be fetched again. ErrStale is for the caller to ignore.
+// The message's records, by their paths, are in the result.
+func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map[string][]byte, error) {
+	fail := func(rule, detail error) (State, map[string][]byte, error) {
+		return last, nil, &RuleError{rule, e.Repo, e.Rev, detail}
+	}
+	lim := v.Limits.withDefaults()
+	if len(e.Ops) > lim.Ops || len(e.Blocks) > lim.Blocks {
+		return fail(ErrSize, nil)
+	}
+	if last.Rev != "" && e.Rev <= last.Rev {
+		return fail(ErrStale, nil)
+	}
+	if v.inFuture(e.Rev) {
+		return fail(ErrFuture, nil)
+	}
+	roots, all, err := car.ReadAll(e.Blocks, car.Limits{})
+	if err != nil {
+		return fail(ErrBlocks, err)
+	}
+	blocks := make(mst.BlockMap, len(all))
+	for _, b := range all {
+		blocks[b.CID] = b.Data
+	}
+	if len(roots) == 0 || roots[0] != e.Commit || blocks[e.Commit] == nil {
+		return fail(ErrBlocks, nil)
+	}
+	c, err := Decode(blocks[e.Commit])
+	if err != nil {
+		return fail(ErrCommitBlock, err)
+	}
+	if c.DID != e.Repo || c.Rev != e.Rev {
+		return fail(ErrFields, nil)
+	}
+	ops, records, rule, err := checkOps(e.Ops, blocks, lim)
+	if err != nil {
+		return fail(rule, err)
+	}
+	if err := v.signature(ctx, c); err != nil {
+		if errors.Is(err, crypto.ErrSignature) {
+			return fail(ErrBadSignature, nil)
+		}
+		return fail(ErrNoKey, err)
+	}
+	tree, err := mst.Open(blocks, c.Data, mst.Limits{})
+	if err != nil {
+		return fail(ErrTree, err)
+	}
+	before, err := mst.Invert(tree, ops)
+	switch {
+	case errors.Is(err, mst.ErrMismatch):
+		return fail(ErrInversion, err)
+	case err != nil:
+		return fail(ErrTree, err)
+	case e.PrevData.Defined() && before.Root() != e.PrevData, !e.PrevData.Defined() && !before.IsEmpty():
+		return fail(ErrInversion, fmt.Errorf("the tree before is %s, prevData says %s", before.Root(), e.PrevData))
+	}
+	next := State{Rev: c.Rev, Data: c.Data}
+	switch {
+	case last == State{}: // nothing to compare with
+	case e.Since != last.Rev || before.Root() != last.Data:
+		return next, records, &RuleError{ErrOutOfSync, e.Repo, e.Rev, fmt.Errorf("since %q, last was %q", e.Since, last.Rev)}
+	}
+	return next, records, nil
+}
+
+// checkOps checks operations by themselves and against the blocks.
+func checkOps(list []Op, blocks mst.BlockMap, lim Limits) (ops []mst.InvertOp, records map[string][]byte, rule, err error) {
+	records = make(map[string][]byte, len(list))
+	seen := make(map[string]bool, len(list))
+	for _, op := range list {
+		if _, _, err := syntax.ParsePath(op.Path); err != nil {
+			return nil, nil, ErrOp, err
+		}
+		if seen[op.Path] {
+			return nil, nil, ErrOp, fmt.Errorf("path %q given twice", op.Path)
+		}
+		seen[op.Path] = true
+		var want [2]bool // of CID and Prev
+		switch op.Action {
+		case Create:
+			want = [2]bool{true, false}
+		case Update:
+			want = [2]bool{true, true}
+		case Delete:
+			want = [2]bool{false, true}
+		default:
+			return nil, nil, ErrOp, fmt.Errorf("unknown action %q", op.Action)
+		}
+		if got := [2]bool{op.CID.Defined(), op.Prev.Defined()}; got != want {
+			return nil, nil, ErrOp, fmt.Errorf("%s of %q with a CID: %v, with a prev: %v", op.Action, op.Path, got[0], got[1])
+		}
+		if op.CID.Defined() {
+			data, ok := blocks[op.CID]
+			if !ok {
+				return nil, nil, ErrRecord, fmt.Errorf("%s: no block", op.Path)
+			}
+			if err := checkRecord(data, lim.Record); err != nil {
+				return nil, nil, ErrRecord, fmt.Errorf("%s: %w", op.Path, err)
+			}
+			records[op.Path] = data
+		}
+		ops = append(ops, mst.InvertOp{Key: op.Path, Value: op.CID, Prev: op.Prev})
+	}
+	return ops, records, nil, nil
+}
+
+// checkRecord checks that a block is a record: a map in canonical CBOR.
+func checkRecord(data []byte, most int) error {
+	if len(data) > most {
+		return fmt.Errorf("%d bytes, at most %d", len(data), most)
+	}
+	if err := cbor.Scan(data, cbor.Limits{}); err != nil {
+		return err
+	}
+	if data[0]>>5 != cbor.MajorMap {
+		return errors.New("not a map")
+	}
+	return nil
+}
+
+// Sync checks a #sync message and returns the state it announces. If that is the last
+// one known, nothing has changed; if not, the repository is to be fetched again.
+func (v *Verifier) Sync(ctx context.Context, last State, s *Sync) (State, error) {
+	fail := func(rule, detail error) (State, error) {
+		return last, &RuleError{rule, s.DID, s.Rev, detail}
+	}
+	if last.Rev != "" && s.Rev < last.Rev {
+		return fail(ErrStale, nil)
+	}
+	if v.inFuture(s.Rev) {
+		return fail(ErrFuture, nil)
+	}
+	if !dag.Matches(s.Commit.CID, s.Commit.Data) {
+		return fail(ErrBlocks, nil)
+	}
+	c, err := Decode(s.Commit.Data)
+	if err != nil {
+		return fail(ErrCommitBlock, err)
+	}
+	if c.DID != s.DID || c.Rev != s.Rev {
+		return fail(ErrFields, nil)
+	}
+	if err := v.signature(ctx, c); err != nil {
+		if errors.Is(err, crypto.ErrSignature) {
+			return fail(ErrBadSignature, nil)
+		}
+		return fail(ErrNoKey, err)
+	}
+	return State{Rev: c.Rev, Data: c.Data}, nil
+}
+
+// signature checks a commit's signature, with a fresh key if the first does not fit.
+func (v *Verifier) signature(ctx context.Context, c Commit) error {
+	if v.Key == nil {
+		return nil
+	}
+	key, err := v.Key(ctx, c.DID, false)
+	if err == nil {
+		if err = c.Verify(key); err == nil {
+			return nil
+		}
+		old := key
+		if key, err = v.Key(ctx, c.DID, true); err == nil {
+			if bytes.Equal(key.Bytes(), old.Bytes()) {
+				return crypto.ErrSignature
+			}
+			return c.Verify(key)
+		}
+	}
+	return err
+}
+
+func (v *Verifier) inFuture(rev syntax.TID) bool {
+	now, drift := time.Now, v.Drift
+	if v.Now != nil {
+		now = v.Now
+	}
+	if drift == 0 {
+		drift = 5 * time.Minute
+	}
+	return rev.Time().After(now().Add(drift))
+}

@@ -1,0 +1,163 @@
+package memory
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// blobs keeps the bytes of blobs.
+type blobs struct {
+	now func() time.Time
+	mu  sync.Mutex
+	all map[blobKey]*blob
+}
+
+type blobKey struct {
+	did syntax.DID
+	cid string // binary
+}
+
+type blob struct {
+	info     storage.BlobInfo
+	data     []byte
+	promoted bool
+}
+
+func newBlobs(now func() time.Time) *blobs {
+	return &blobs{now: now, all: make(map[blobKey]*blob)}
+}
+
+func keyOf(did syntax.DID, c cid.Cid) blobKey { return blobKey{did, c.KeyString()} }
+
+func (b *blobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, most int64) (storage.BlobInfo, error) {
+	if most > 0 {
+		r = io.LimitReader(r, most+1)
+	}
+	data, err := io.ReadAll(r)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return storage.BlobInfo{}, err
+	}
+	if most > 0 && int64(len(data)) > most {
+		return storage.BlobInfo{}, fmt.Errorf("%w: more than %d bytes", storage.ErrTooLarge, most)
+	}
+	digest := sha256.Sum256(data)
+	info := storage.BlobInfo{CID: dag.CID(dag.Raw, &digest), Size: int64(len(data)), MIME: mime, Created: b.now()}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if old := b.all[keyOf(did, info.CID)]; old != nil {
+		old.info.Created = info.Created
+		return old.info, nil
+	}
+	b.all[keyOf(did, info.CID)] = &blob{info: info, data: data}
+	return info, nil
+}
+
+// find returns a blob or ErrNotFound. The caller holds the lock.
+func (b *blobs) find(ctx context.Context, did syntax.DID, c cid.Cid) (*blob, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if x := b.all[keyOf(did, c)]; x != nil {
+		return x, nil
+	}
+	return nil, fmt.Errorf("%w: blob %s", storage.ErrNotFound, c)
+}
+
+func (b *blobs) Stat(ctx context.Context, did syntax.DID, c cid.Cid) (storage.BlobInfo, bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x, err := b.find(ctx, did, c)
+	if err != nil {
+		return storage.BlobInfo{}, false, err
+	}
+	return x.info, x.promoted, nil
+}
+
+func (b *blobs) Promote(ctx context.Context, did syntax.DID, c cid.Cid) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x, err := b.find(ctx, did, c)
+	if err == nil {
+		x.promoted = true
+	}
+	return err
+}
+
+type blobReader struct{ *bytes.Reader }
+
+func (blobReader) Close() error { return nil }
+
+func (b *blobs) Open(ctx context.Context, did syntax.DID, c cid.Cid) (io.ReadSeekCloser, storage.BlobInfo, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x, err := b.find(ctx, did, c)
+	if err != nil {
+		return nil, storage.BlobInfo{}, err
+	}
+	return blobReader{bytes.NewReader(x.data)}, x.info, nil
+}
+
+func (b *blobs) Delete(ctx context.Context, did syntax.DID, c cid.Cid) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.all, keyOf(did, c))
+	return ctx.Err()
+}
+
+func (b *blobs) DeleteAll(ctx context.Context, did syntax.DID) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.all, func(k blobKey, _ *blob) bool { return k.did == did })
+	return ctx.Err()
+}
+
+func (b *blobs) List(ctx context.Context, did syntax.DID, after cid.Cid) iter.Seq2[storage.BlobInfo, error] {
+	return func(yield func(storage.BlobInfo, error) bool) {
+		var list []storage.BlobInfo
+		b.mu.Lock()
+		for k, x := range b.all {
+			if k.did == did && x.promoted && k.cid > after.KeyString() {
+				list = append(list, x.info)
+			}
+		}
+		b.mu.Unlock()
+		slices.SortFunc(list, func(x, y storage.BlobInfo) int {
+			return strings.Compare(x.CID.KeyString(), y.CID.KeyString())
+		})
+		for _, info := range list {
+			if !yield(info, ctx.Err()) || ctx.Err() != nil {
+				return
+			}
+		}
+	}
+}
+
+func (b *blobs) Collect(ctx context.Context, t time.Time) (deleted int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.all, func(_ blobKey, x *blob) bool {
+		old := !x.promoted && x.info.Created.Before(t)
+		if old {
+			deleted++
+		}
+		return old
+	})
+	return deleted, ctx.Err()
+}

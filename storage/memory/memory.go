@@ -1,0 +1,260 @@
+// Package memory keeps a store in memory. It is the model of the storage
+// contract, against which other backends are tested, and good for tests and for hosts
+// whose repositories need not outlive the process.
+//
+// All state is immutable maps that share structure. A writer makes a new state
+// under a lock; a reader takes the present one and needs no lock after that.
+package memory
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/pmap"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Config has what a store can be told. The zero value works.
+type Config struct {
+	// Now is the clock, for sequence numbers and expiry. Nil: time.Now.
+	Now func() time.Time
+}
+
+// New returns an empty store.
+func New(cfg Config) storage.Store {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	db := &db{now: cfg.Now, changed: make(chan struct{})}
+	return storage.Store{Repos: repos{db}, Events: events{db}, KV: kv{db}, Blobs: newBlobs(cfg.Now)}
+}
+
+// db is the shared state of the four stores, but for blobs.
+type db struct {
+	now func() time.Time
+
+	mu      sync.RWMutex
+	repos   pmap.Map[*repoState]
+	global  pmap.Map[pair]
+	log     pmap.Map[storage.Event] // by seqKey
+	newest  int64
+	changed chan struct{} // closed and replaced when the log grows
+}
+
+// repoState is one repository. It never changes.
+type repoState struct {
+	head    storage.Head
+	commit  []byte
+	records pmap.Map[record]
+	byCID   pmap.Map[string]     // binary CID, 0, path → path
+	blobs   pmap.Map[syntax.TID] // binary CID, path → rev
+	kv      pmap.Map[pair]
+}
+
+type record struct {
+	storage.Record
+	blobs []cid.Cid
+}
+
+type pair struct {
+	value   []byte
+	expires time.Time
+}
+
+func (p pair) live(now time.Time) bool { return p.expires.IsZero() || now.Before(p.expires) }
+
+// seqKey sorts like the number.
+func seqKey(seq int64) string { return fmt.Sprintf("%020d", seq) }
+
+// append adds events to the log. The caller holds the lock.
+func (d *db) append(list []storage.Event) (seq int64) {
+	for _, e := range list {
+		d.newest = max(d.newest+1, d.now().UnixMicro())
+		e.Seq = d.newest
+		e.Time = e.Time.Truncate(time.Millisecond).UTC()
+		d.log = d.log.Set(seqKey(e.Seq), e)
+	}
+	if len(list) == 0 {
+		return 0
+	}
+	close(d.changed)
+	d.changed = make(chan struct{})
+	return d.newest
+}
+
+type repos struct{ *db }
+
+func (d repos) get(did syntax.DID) (*repoState, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if st, ok := d.repos.Get(string(did)); ok {
+		return st, nil
+	}
+	return nil, fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
+}
+
+func (d repos) Head(ctx context.Context, did syntax.DID) (storage.Head, error) {
+	if err := ctx.Err(); err != nil {
+		return storage.Head{}, err
+	}
+	st, err := d.get(did)
+	if err != nil {
+		return storage.Head{}, err
+	}
+	return st.head, nil
+}
+
+func (d repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.apply(did, c, false)
+}
+
+// apply carries out a step. The caller holds the lock.
+func (d repos) apply(did syntax.DID, c *storage.Change, replace bool) (int64, error) {
+	old, ok := d.repos.Get(string(did))
+	switch {
+	case ok && c.Prev == storage.Head{}:
+		return 0, fmt.Errorf("%w: repository %s", storage.ErrExists, did)
+	case !ok && c.Prev != storage.Head{}:
+		return 0, fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
+	case ok && old.head != c.Prev:
+		return 0, fmt.Errorf("%w: head is %s", storage.ErrConflict, old.head.Rev)
+	}
+	next := repoState{}
+	if ok {
+		next = *old
+	}
+	now := d.now()
+	for _, check := range c.Checks {
+		p, there := next.kv.Get(check.Key)
+		there = there && p.live(now)
+		if there != (check.Value != nil) || there && string(p.value) != string(check.Value) {
+			return 0, fmt.Errorf("%w: key %q has another value", storage.ErrConflict, check.Key)
+		}
+	}
+	if c.Head != c.Prev {
+		next.head, next.commit = c.Head, c.Commit
+	}
+	if replace {
+		next.records, next.byCID, next.blobs = pmap.Map[record]{}, pmap.Map[string]{}, pmap.Map[syntax.TID]{}
+	}
+	for i := range c.Records {
+		next.change(&c.Records[i], c.Head.Rev)
+	}
+	for _, w := range c.KV {
+		if w.Value == nil {
+			next.kv = next.kv.Delete(w.Key)
+		} else {
+			next.kv = next.kv.Set(w.Key, pair{w.Value, w.Expires})
+		}
+	}
+	d.repos = d.repos.Set(string(did), &next)
+	return d.append(c.Events), nil
+}
+
+// change carries out one change of a record.
+func (st *repoState) change(c *storage.RecordChange, rev syntax.TID) {
+	if old, ok := st.records.Get(c.Path); ok {
+		st.byCID = st.byCID.Delete(old.CID.KeyString() + "\x00" + c.Path)
+		for _, b := range old.blobs {
+			st.blobs = st.blobs.Delete(b.KeyString() + c.Path)
+		}
+	}
+	if !c.CID.Defined() {
+		st.records = st.records.Delete(c.Path)
+		return
+	}
+	rec := record{storage.Record{Path: c.Path, CID: c.CID, Data: c.Data, Rev: rev}, c.Blobs}
+	st.records = st.records.Set(c.Path, rec)
+	st.byCID = st.byCID.Set(c.CID.KeyString()+"\x00"+c.Path, c.Path)
+	for _, b := range c.Blobs {
+		st.blobs = st.blobs.Set(b.KeyString()+c.Path, rev)
+	}
+}
+
+func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[storage.RecordChange, error], final func() (*storage.Change, error)) (int64, error) {
+	var all []storage.RecordChange
+	for r, err := range records {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return 0, err
+		}
+		r.Data = append([]byte(nil), r.Data...)
+		all = append(all, r)
+	}
+	last, err := final()
+	if err != nil {
+		return 0, err
+	}
+	c := *last
+	c.Records = all
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.apply(did, &c, true)
+}
+
+func (d repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	st, err := d.get(did)
+	if err != nil {
+		return err
+	}
+	return fn(reader{st, d.now()})
+}
+
+func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.repos.Get(string(did)); !ok {
+		return 0, fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
+	}
+	d.repos = d.repos.Delete(string(did))
+	log := d.log
+	for key, e := range log.Range("", "", false) {
+		if e.DID == did {
+			d.log = d.log.Delete(key)
+		}
+	}
+	return d.append(list), nil
+}
+
+func (d repos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
+	return func(yield func(storage.RepoInfo, error) bool) {
+		d.mu.RLock()
+		all := d.repos
+		d.mu.RUnlock()
+		for did, st := range all.Range(from(string(after)), "", false) {
+			if err := ctx.Err(); err != nil {
+				yield(storage.RepoInfo{}, err)
+				return
+			}
+			if !yield(storage.RepoInfo{DID: syntax.DID(did), Head: st.head}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// from is the least key greater than after.
+func from(after string) string {
+	if after == "" {
+		return ""
+	}
+	return after + "\x00"
+}
