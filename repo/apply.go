@@ -1,0 +1,340 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/mst"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Action is what a Write does.
+type Action uint8
+
+// The actions. Create, Update and Delete fail if the record exists or does not,
+// as the case may be; Put creates or updates, and does nothing if the record
+// has the same value already.
+const (
+	Create Action = iota + 1
+	Update
+	Put
+	Delete
+)
+
+// A Write is one intended change of one record.
+type Write struct {
+	Action     Action
+	Collection syntax.NSID
+	RKey       syntax.RecordKey
+	// Record is the new value in canonical DAG-CBOR, of at most 1,000,000 bytes.
+	Record []byte
+	// Swap, if not nil, is the CID that the record must have now; an undefined
+	// CID means that there must be no record.
+	Swap *cid.Cid
+}
+
+// A Batch is a set of writes that take effect as one commit, with what goes
+// along in the same atomic step.
+type Batch struct {
+	// Writes are carried out in order, each seeing those before it. The commit
+	// has their net effect: at most one operation per path.
+	Writes []Write
+	// SwapCommit, if defined, is the CID that the head commit must have.
+	SwapCommit cid.Cid
+	// Events are appended to the log before the commit's own event.
+	Events []storage.Event
+	// Sync adds a #sync event after the commit's.
+	Sync bool
+	// Silent leaves out the #commit event: nobody is told of the writes.
+	// For accounts that are not active.
+	Silent bool
+	// Checks and KV are preconditions and writes in the account's own
+	// key-value namespace.
+	Checks []storage.KVCheck
+	KV     []storage.KVWrite
+}
+
+// Result says what a batch did.
+type Result struct {
+	// Head is the repository's head after the batch.
+	Head storage.Head
+	// Changed is false if the batch made no commit, since its writes have no net effect.
+	Changed bool
+	// Seq is the sequence number of the last event, or 0.
+	Seq int64
+	// Records has one entry per write, in order.
+	Records []RecordResult
+}
+
+// RecordResult is what became of one write.
+type RecordResult struct {
+	Path string
+	CID  cid.Cid // undefined: deleted
+	Prev cid.Cid // before this write; undefined: there was none
+}
+
+// maxRetries bounds how often a lost race is run again.
+const maxRetries = 8
+
+// Create makes a repository with its first commit. Unlike other batches, one
+// without writes makes a commit too: the empty repository's.
+func (h *Host) Create(ctx context.Context, did syntax.DID, b Batch) (Result, error) {
+	unlock, err := h.locks.lock(ctx, did)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
+	res, err := h.apply(ctx, did, state{tree: mst.Empty()}, &b)
+	if errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrConflict) {
+		if _, headErr := h.store.Repos.Head(ctx, did); headErr == nil {
+			return Result{}, ErrRepoExists
+		}
+	}
+	return res, err
+}
+
+// Apply carries out a batch of writes. It returns after the commit is durable.
+//
+// If another process wins a race for the repository, Apply reads again and
+// retries, so swaps are always checked against the state they are applied to.
+// Errors are those of this package and storage.ErrConflict, for a KV check that
+// does not hold.
+func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, error) {
+	unlock, err := h.locks.lock(ctx, did)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
+	for try := 0; ; try++ {
+		st, err := h.load(ctx, did)
+		if err != nil {
+			return Result{}, err
+		}
+		res, err := h.apply(ctx, did, st, &b)
+		if err == nil || !errors.Is(err, storage.ErrConflict) || try == maxRetries {
+			return res, err
+		}
+		if head, headErr := h.store.Repos.Head(ctx, did); headErr != nil || head == st.head {
+			return res, err // the head is what we took it for: a KV check failed
+		}
+	}
+}
+
+// apply carries out a batch on a state. On any error it forgets what it knows
+// of the repository, so that the next batch starts from the store.
+func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (res Result, err error) {
+	defer func() {
+		if err != nil {
+			h.cache.drop(did)
+		}
+	}()
+	if b.SwapCommit.Defined() && b.SwapCommit != st.head.Commit {
+		return Result{}, &SwapError{Current: st.head.Commit}
+	}
+	edits, results, err := plan(st.tree, b.Writes)
+	if err != nil {
+		return Result{}, err
+	}
+	res = Result{Head: st.head, Records: results}
+	change := storage.Change{Prev: st.head, Head: st.head, Events: b.Events, Checks: b.Checks, KV: b.KV}
+	next := st
+	if len(edits) > 0 || st.head == (storage.Head{}) {
+		if next, err = h.commit(ctx, did, st, edits, b, &change); err != nil {
+			return Result{}, err
+		}
+		res.Head, res.Changed = next.head, true
+	} else if len(change.Events)+len(change.KV)+len(change.Checks) == 0 {
+		return res, nil
+	}
+	if res.Seq, err = h.store.Repos.Apply(ctx, did, &change); err != nil {
+		return Result{}, notFound(err, ErrRepoNotFound)
+	}
+	h.cache.put(did, next)
+	return res, nil
+}
+
+// edit is the net effect of a batch on one path.
+type edit struct {
+	path      string
+	prev, cid cid.Cid // undefined: no record
+	record    []byte
+	blobs     []data.Blob
+}
+
+// plan runs the writes over the tree and returns their net effect, without the
+// paths that end as they began, and what each write did.
+func plan(tree *mst.Tree, writes []Write) ([]edit, []RecordResult, error) {
+	edits := make([]edit, 0, len(writes))
+	index := make(map[string]int, len(writes))
+	results := make([]RecordResult, 0, len(writes))
+	for i := range writes {
+		w := &writes[i]
+		path := string(w.Collection) + "/" + string(w.RKey)
+		at, ok := index[path]
+		if !ok {
+			prev, _, err := tree.Get(path)
+			if err != nil {
+				return nil, nil, err
+			}
+			at = len(edits)
+			index[path] = at
+			edits = append(edits, edit{path: path, prev: prev, cid: prev})
+		}
+		e := &edits[at]
+		res := RecordResult{Path: path, Prev: e.cid}
+		if err := e.write(w); err != nil {
+			return nil, nil, err
+		}
+		res.CID = e.cid
+		results = append(results, res)
+	}
+	edits = slices.DeleteFunc(edits, func(e edit) bool { return e.prev == e.cid })
+	return edits, results, nil
+}
+
+// write carries out one write on a path.
+func (e *edit) write(w *Write) error {
+	var c cid.Cid
+	var blobs []data.Blob
+	if w.Action != Delete {
+		if len(w.Record) > commit.MaxRecord {
+			return fmt.Errorf("%w: %s has %d bytes, more than %d", ErrInvalidRecord, e.path, len(w.Record), commit.MaxRecord)
+		}
+		var err error
+		if blobs, err = data.BlobRefs(w.Record); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrInvalidRecord, e.path, err)
+		}
+		c = dag.Sum(dag.CBOR, w.Record)
+		if w.Action == Put && c == e.cid {
+			return nil
+		}
+	}
+	if w.Swap != nil && *w.Swap != e.cid {
+		return &SwapError{Path: e.path, Current: e.cid}
+	}
+	switch exists := e.cid.Defined(); {
+	case w.Action == Create && exists:
+		return fmt.Errorf("%w: %s", ErrRecordExists, e.path)
+	case (w.Action == Update || w.Action == Delete) && !exists:
+		return fmt.Errorf("%w: %s", ErrRecordNotFound, e.path)
+	}
+	if _, _, err := syntax.ParsePath(e.path); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidRecord, err)
+	}
+	e.cid, e.record, e.blobs = c, w.Record, blobs
+	return nil
+}
+
+// commit computes the next state and fills in the change: tree, commit, event
+// and records, all from the same edits. It promotes the blobs of new records.
+func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edit, b *Batch, change *storage.Change) (state, error) {
+	ops := make([]mst.Op, len(edits))
+	for i, e := range edits {
+		ops[i] = mst.Op{Key: e.path, Value: e.cid}
+	}
+	delta, err := st.tree.Apply(ops)
+	if err != nil {
+		return state{}, err
+	}
+	c, head, block, err := h.sign(ctx, did, st.head.Rev, delta.Tree)
+	if err != nil {
+		return state{}, err
+	}
+	change.Head, change.Commit = head, block
+	next := state{head: head, tree: delta.Tree, records: st.records}
+
+	ev := commit.Event{Repo: did, Commit: head.Commit, Rev: c.Rev, Since: st.head.Rev, PrevData: st.head.Data, Time: h.now()}
+	var records []car.Block
+	for _, e := range edits {
+		op := commit.Op{Action: commit.Update, Path: e.path, CID: e.cid, Prev: e.prev}
+		switch {
+		case !e.prev.Defined():
+			op.Action = commit.Create
+			next.records++
+		case !e.cid.Defined():
+			op.Action = commit.Delete
+			next.records--
+		}
+		ev.Ops = append(ev.Ops, op)
+		rc := storage.RecordChange{Path: e.path, CID: e.cid, Data: e.record}
+		if e.cid.Defined() {
+			records = append(records, car.Block{CID: e.cid, Data: e.record})
+			if rc.Blobs, err = h.promote(ctx, did, e); err != nil {
+				return state{}, err
+			}
+		}
+		change.Records = append(change.Records, rc)
+	}
+	slices.SortFunc(change.Records, func(a, b storage.RecordChange) int {
+		return strings.Compare(a.Path, b.Path)
+	})
+	if !b.Silent {
+		if err := ev.SetBlocks(car.Block{CID: head.Commit, Data: block}, delta, records, commit.Limits{}); err != nil {
+			return state{}, fmt.Errorf("%w: %w", ErrTooManyWrites, err)
+		}
+		change.Events = append(slices.Clip(change.Events), storage.Event{DID: did, Kind: commit.KindCommit, Time: ev.Time, Payload: ev.Payload()})
+	}
+	if b.Sync {
+		change.Events = append(slices.Clip(change.Events), h.syncEvent(did, head, block))
+	}
+	return next, nil
+}
+
+// syncEvent announces a repository's head without operations.
+func (h *Host) syncEvent(did syntax.DID, head storage.Head, block []byte) storage.Event {
+	s := commit.Sync{DID: did, Rev: head.Rev, Commit: car.Block{CID: head.Commit, Data: block}, Time: h.now()}
+	return storage.Event{DID: did, Kind: commit.KindSync, Time: s.Time, Payload: s.Payload()}
+}
+
+// SyncEvent returns a #sync event of a repository's present head, for use in a
+// Batch that makes no commit (an account that becomes active again, a relay
+// that has lost track).
+func (h *Host) SyncEvent(ctx context.Context, did syntax.DID) (ev storage.Event, err error) {
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		block, err := r.Commit(ctx)
+		ev = h.syncEvent(did, r.Head(), block)
+		return err
+	})
+	return ev, err
+}
+
+// promote makes the blobs of a new record permanent and returns their CIDs.
+func (h *Host) promote(ctx context.Context, did syntax.DID, e edit) ([]cid.Cid, error) {
+	var refs []cid.Cid
+	for _, b := range e.blobs {
+		info, promoted, err := h.store.Blobs.Stat(ctx, did, b.Ref)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil, fmt.Errorf("%w: %s", ErrBlobNotFound, b.Ref)
+		} else if err != nil {
+			return nil, err
+		}
+		if !promoted {
+			bad := &BlobError{Ref: b.Ref, RecordPath: e.path}
+			if b.Size != info.Size {
+				bad.Field, bad.Got, bad.Have = "size", strconv.FormatInt(b.Size, 10), strconv.FormatInt(info.Size, 10)
+				return nil, bad
+			}
+			if b.MIME != info.MIME {
+				bad.Field, bad.Got, bad.Have = "mimeType", b.MIME, info.MIME
+				return nil, bad
+			}
+			if err := h.store.Blobs.Promote(ctx, did, b.Ref); err != nil {
+				return nil, err
+			}
+		}
+		if !slices.Contains(refs, b.Ref) {
+			refs = append(refs, b.Ref)
+		}
+	}
+	return refs, nil
+}

@@ -1,0 +1,110 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// UploadBlob stores a blob of at most max bytes (0: no limit). It stays invisible
+// until a record refers to it. A blob that a record refers to already, as after
+// an import, becomes visible at once. Too long a blob gives storage.ErrTooLarge.
+func (h *Host) UploadBlob(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
+	info, err := h.store.Blobs.Stage(ctx, did, mime, r, max)
+	if err != nil {
+		return info, err
+	}
+	// Under the lock, so that no sweep comes between.
+	unlock, err := h.locks.lock(ctx, did)
+	if err != nil {
+		return info, err
+	}
+	defer unlock()
+	used, err := h.hasBlobRef(ctx, did, info.CID)
+	if err == nil && used {
+		err = h.store.Blobs.Promote(ctx, did, info.CID)
+	}
+	return info, err
+}
+
+// OpenBlob opens a blob that a record refers to, or returns ErrBlobNotFound. The
+// caller closes it.
+func (h *Host) OpenBlob(ctx context.Context, did syntax.DID, c cid.Cid) (io.ReadSeekCloser, storage.BlobInfo, error) {
+	used, err := h.hasBlobRef(ctx, did, c)
+	if err != nil {
+		return nil, storage.BlobInfo{}, err
+	}
+	if !used {
+		return nil, storage.BlobInfo{}, ErrBlobNotFound
+	}
+	blob, info, err := h.store.Blobs.Open(ctx, did, c)
+	return blob, info, notFound(err, ErrBlobNotFound)
+}
+
+func (h *Host) hasBlobRef(ctx context.Context, did syntax.DID, c cid.Cid) (used bool, err error) {
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		used, err = r.HasBlobRef(ctx, c)
+		return err
+	})
+	return used, err
+}
+
+// SweepBlobs deletes an account's blobs that no record refers to any more and
+// that were last uploaded before t. Call it from time to time, with t a day ago,
+// along with Blobs.Collect for uploads that were never used.
+func (h *Host) SweepBlobs(ctx context.Context, did syntax.DID, t time.Time) (deleted int, err error) {
+	unlock, err := h.locks.lock(ctx, did)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	var unused []cid.Cid
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		for info, err := range h.store.Blobs.List(ctx, did, cid.Undef) {
+			if err != nil {
+				return err
+			}
+			if used, err := r.HasBlobRef(ctx, info.CID); err != nil {
+				return err
+			} else if !used && info.Created.Before(t) {
+				unused = append(unused, info.CID)
+			}
+		}
+		return nil
+	})
+	for _, c := range unused {
+		if err == nil {
+			err = h.store.Blobs.Delete(ctx, did, c)
+		}
+		if err != nil {
+			return deleted, err
+		}
+		deleted++
+	}
+	return deleted, err
+}
+
+// Delete removes a repository with everything that belongs to it, including its
+// blobs and its earlier events, and appends events (the #account event that says
+// so) in the same step.
+func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Event) error {
+	unlock, err := h.locks.lock(ctx, did)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	h.cache.drop(did)
+	_, err = h.store.Repos.Delete(ctx, did, events)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if blobErr := h.store.Blobs.DeleteAll(ctx, did); blobErr != nil {
+		return blobErr
+	}
+	return notFound(err, ErrRepoNotFound)
+}

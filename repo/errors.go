@@ -1,0 +1,71 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ipfs/go-cid"
+)
+
+// The conditions that callers branch on, besides those of package storage.
+// Test with errors.Is.
+var (
+	// ErrRepoNotFound: the host has no repository for the DID.
+	ErrRepoNotFound = errors.New("repo: repository not found")
+	// ErrRepoExists: Create found a repository.
+	ErrRepoExists = errors.New("repo: repository already exists")
+	// ErrRecordNotFound: there is no record at the path.
+	ErrRecordNotFound = errors.New("repo: record not found")
+	// ErrRecordExists: Create found a record at the path.
+	ErrRecordExists = errors.New("repo: record already exists")
+	// ErrBlobNotFound: a record refers to a blob that was not uploaded, or a
+	// blob is asked for that no record refers to.
+	ErrBlobNotFound = errors.New("repo: blob not found")
+	// ErrInvalidSwap: the repository or the record is not in the state that the
+	// caller named. The error is a *SwapError.
+	ErrInvalidSwap = errors.New("repo: invalid swap")
+	// ErrInvalidRecord: a record is not canonical DAG-CBOR, is too large, or its
+	// path is not valid. The error says which and where.
+	ErrInvalidRecord = errors.New("repo: invalid record")
+	// ErrInvalidBlob: a record describes a blob other than it was uploaded.
+	// The error is a *BlobError.
+	ErrInvalidBlob = errors.New("repo: invalid blob reference")
+	// ErrTooManyWrites: a batch exceeds the protocol's limits for one commit.
+	ErrTooManyWrites = errors.New("repo: too many writes for one commit")
+)
+
+// SwapError says what a compare-and-swap found. It matches ErrInvalidSwap.
+type SwapError struct {
+	Path    string  // of the record; empty: the repository's head commit
+	Current cid.Cid // undefined: there is no record
+}
+
+func (e *SwapError) Error() string {
+	what, now := "Commit", "null"
+	if e.Path != "" {
+		what = "Record"
+	}
+	if e.Current.Defined() {
+		now = e.Current.String()
+	}
+	return fmt.Sprintf("%s was at %s", what, now)
+}
+
+// Is reports whether target is ErrInvalidSwap.
+func (e *SwapError) Is(target error) bool { return target == ErrInvalidSwap }
+
+// BlobError says how a record's description of a blob differs from the blob. It
+// matches ErrInvalidBlob.
+type BlobError struct {
+	Ref        cid.Cid
+	Field      string // "mimeType" or "size"
+	Got, Have  string // in the record, and of the uploaded blob
+	RecordPath string
+}
+
+func (e *BlobError) Error() string {
+	return fmt.Sprintf("%s: the record gives %s %s for blob %s, which was uploaded with %s", e.RecordPath, e.Field, e.Got, e.Ref, e.Have)
+}
+
+// Is reports whether target is ErrInvalidBlob.
+func (e *BlobError) Is(target error) bool { return target == ErrInvalidBlob }

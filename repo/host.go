@@ -1,0 +1,157 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/mst"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Config configures a Host. Store and Signer are required.
+type Config struct {
+	// Store holds everything.
+	Store storage.Store
+	// Signer returns the signing key of an account. It is called for every
+	// commit, so it should answer from memory most of the time.
+	Signer func(ctx context.Context, did syntax.DID) (crypto.Signer, error)
+	// CacheBytes bounds the memory of cached trees, about 110 bytes a record.
+	// 0 means 128 MiB. A tree larger than the whole bound is still used, but
+	// not kept.
+	CacheBytes int64
+	// TempDir is where exports to slow readers and imports are spooled. Empty
+	// means the system's default.
+	TempDir string
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// A Host reads and writes repositories. It is safe for concurrent use.
+type Host struct {
+	store  storage.Store
+	signer func(context.Context, syntax.DID) (crypto.Signer, error)
+	now    func() time.Time
+	temp   string
+	locks  keyedLocks
+	cache  treeCache
+	clock  syntax.TIDClock
+}
+
+// NewHost returns a host over a store.
+func NewHost(cfg Config) *Host {
+	h := &Host{store: cfg.Store, signer: cfg.Signer, now: cfg.Now, temp: cfg.TempDir}
+	if h.now == nil {
+		h.now = time.Now
+	}
+	h.cache.limit = cfg.CacheBytes
+	if h.cache.limit == 0 {
+		h.cache.limit = 128 << 20
+	}
+	return h
+}
+
+// Store returns the store that the host was made with.
+func (h *Host) Store() storage.Store { return h.store }
+
+// NextRecordKey returns a new record key of type "tid".
+func (h *Host) NextRecordKey() syntax.RecordKey {
+	return syntax.RecordKey(h.clock.Next())
+}
+
+// Head returns the head of a repository, or ErrRepoNotFound.
+func (h *Host) Head(ctx context.Context, did syntax.DID) (storage.Head, error) {
+	head, err := h.store.Repos.Head(ctx, did)
+	return head, notFound(err, ErrRepoNotFound)
+}
+
+// View gives fn a consistent snapshot of a repository, or returns ErrRepoNotFound.
+func (h *Host) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
+	called := false
+	err := h.store.Repos.View(ctx, did, func(r storage.Reader) error {
+		called = true
+		return fn(r)
+	})
+	if !called {
+		err = notFound(err, ErrRepoNotFound)
+	}
+	return err
+}
+
+// load returns the state of a repository: cached, or rebuilt from its records.
+// The caller holds the account's lock.
+func (h *Host) load(ctx context.Context, did syntax.DID) (st state, err error) {
+	if st, ok := h.cache.get(did); ok {
+		return st, nil
+	}
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		st, err = rebuild(ctx, did, r)
+		return err
+	})
+	if err == nil {
+		h.cache.put(did, st)
+	}
+	return st, err
+}
+
+// treeOf returns the tree of a snapshot: the cached one if it is of the same
+// head, else a new one, which is not cached (the snapshot may be an old one).
+func (h *Host) treeOf(ctx context.Context, did syntax.DID, r storage.Reader) (*mst.Tree, error) {
+	if st, ok := h.cache.get(did); ok && st.head == r.Head() {
+		return st.tree, nil
+	}
+	st, err := rebuild(ctx, did, r)
+	return st.tree, err
+}
+
+// rebuild makes the tree of a snapshot from its records and checks it against
+// the head.
+func rebuild(ctx context.Context, did syntax.DID, r storage.Reader) (state, error) {
+	st := state{head: r.Head()}
+	tree, err := mst.Build(func(yield func(mst.Entry, error) bool) {
+		for rec, err := range r.Records(ctx, storage.Range{KeysOnly: true}) {
+			st.records++
+			if !yield(mst.Entry{Key: rec.Path, Value: rec.CID}, err) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return state{}, fmt.Errorf("repo: rebuild the tree of %s: %w", did, err)
+	}
+	if root := tree.Root(); root != st.head.Data {
+		return state{}, fmt.Errorf("%w: the records of %s make tree %s, but its head says %s", storage.ErrCorrupt, did, root, st.head.Data)
+	}
+	st.tree = tree
+	return st, nil
+}
+
+// Signer returns the signing key of an account.
+func (h *Host) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error) {
+	return h.signer(ctx, did)
+}
+
+// sign makes the next commit over a tree.
+func (h *Host) sign(ctx context.Context, did syntax.DID, prev syntax.TID, tree *mst.Tree) (commit.Commit, storage.Head, []byte, error) {
+	signer, err := h.signer(ctx, did)
+	if err != nil {
+		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf("repo: signing key of %s: %w", did, err)
+	}
+	c, block, err := commit.Sign(ctx, did, h.clock.NextAfter(prev), tree.Root(), signer)
+	if err != nil {
+		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf("repo: sign a commit of %s: %w", did, err)
+	}
+	return c, storage.Head{Commit: block.CID, Data: c.Data, Rev: c.Rev}, block.Data, nil
+}
+
+// notFound turns storage.ErrNotFound into a more telling error.
+func notFound(err, as error) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return as
+	}
+	return err
+}

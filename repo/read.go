@@ -1,0 +1,114 @@
+package repo
+
+import (
+	"context"
+	"iter"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Record returns a record, or ErrRecordNotFound.
+func (h *Host) Record(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (rec storage.Record, err error) {
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		rec, err = r.Record(ctx, string(collection)+"/"+string(rkey))
+		return notFound(err, ErrRecordNotFound)
+	})
+	return rec, err
+}
+
+// ListOptions selects a page of a collection.
+type ListOptions struct {
+	Limit   int              // 0: 50
+	Cursor  syntax.RecordKey // the last record key of the page before
+	Reverse bool             // ascending record keys; the default is descending
+}
+
+// List returns a page of a collection, by descending record key: with keys made
+// from the clock, newest first.
+func (h *Host) List(ctx context.Context, did syntax.DID, collection syntax.NSID, opt ListOptions) (page []storage.Record, err error) {
+	if opt.Limit == 0 {
+		opt.Limit = 50
+	}
+	rng := collectionRange(collection)
+	rng.Reverse = !opt.Reverse
+	switch after := string(collection) + "/" + string(opt.Cursor); {
+	case opt.Cursor == "":
+	case opt.Reverse:
+		rng.From = after + "\x00" // the least path greater than after
+	default:
+		rng.To = after
+	}
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		for rec, err := range r.Records(ctx, rng) {
+			if err != nil {
+				return err
+			}
+			if page = append(page, rec); len(page) == opt.Limit {
+				break
+			}
+		}
+		return nil
+	})
+	return page, err
+}
+
+// collectionRange is the range of all paths of a collection.
+func collectionRange(collection syntax.NSID) storage.Range {
+	return storage.Range{From: string(collection) + "/", To: string(collection) + "0"} // '0' follows '/'
+}
+
+// Collections returns the names of all collections that have records, in order.
+// It costs one look-up per collection, not per record.
+func (h *Host) Collections(ctx context.Context, did syntax.DID) (names []syntax.NSID, err error) {
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		for rng := (storage.Range{KeysOnly: true}); ; {
+			found := false
+			for rec, err := range r.Records(ctx, rng) {
+				if err != nil {
+					return err
+				}
+				collection, _, err := syntax.ParsePath(rec.Path)
+				if err != nil {
+					return err
+				}
+				names = append(names, collection)
+				rng.From = collectionRange(collection).To
+				found = true
+				break
+			}
+			if !found {
+				return nil
+			}
+		}
+	})
+	return names, err
+}
+
+// Blobs returns up to limit CIDs of blobs that records refer to, in the order of
+// their binary form after the given one (undefined: from the start), of records
+// written after the revision since (empty: all).
+func (h *Host) Blobs(ctx context.Context, did syntax.DID, after cid.Cid, since syntax.TID, limit int) (refs []cid.Cid, err error) {
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		for ref, err := range r.BlobRefs(ctx, after, since) {
+			if err != nil {
+				return err
+			}
+			if n := len(refs); n > 0 && refs[n-1] == ref.Blob {
+				continue
+			}
+			if len(refs) == limit {
+				break
+			}
+			refs = append(refs, ref.Blob)
+		}
+		return nil
+	})
+	return refs, err
+}
+
+// List yields all repositories of the host in DID order.
+func (h *Host) Repos(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
+	return h.store.Repos.List(ctx, after)
+}

@@ -1,0 +1,144 @@
+package sqlite
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+type events struct{ *DB }
+
+var _ storage.Events = events{}
+
+// A page of events is read at a time, so that a slow reader holds no snapshot.
+const (
+	pageEvents = 500
+	pageBytes  = 4 << 20
+)
+
+func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {
+	return func(yield func(storage.Event, error) bool) {
+		last := int64(-1) // the newest event at the call
+		for {
+			var page []storage.Event
+			err := d.read(ctx, func(c *conn) (err error) {
+				if last < 0 {
+					if last, err = c.newest(); err != nil {
+						return err
+					}
+				}
+				size := 0
+				for s := range c.query(&err, "SELECT seq, did, kind, time, payload FROM event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?", seq, last, pageEvents) {
+					e := columnEvent(s)
+					page = append(page, e)
+					if size += len(e.Payload); size > pageBytes {
+						break
+					}
+				}
+				return err
+			})
+			if err != nil {
+				yield(storage.Event{}, err)
+				return
+			}
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if len(page) == 0 {
+				return
+			}
+			if seq = page[len(page)-1].Seq; seq == last {
+				return
+			}
+		}
+	}
+}
+
+func columnEvent(s *sqlite3.Stmt) storage.Event {
+	return storage.Event{
+		Seq:     s.ColumnInt64(0),
+		DID:     syntax.DID(s.ColumnText(1)),
+		Kind:    s.ColumnText(2),
+		Time:    time.UnixMilli(s.ColumnInt64(3)).UTC(),
+		Payload: s.ColumnBlob(4, nil),
+	}
+}
+
+func (d events) Bounds(ctx context.Context) (oldest, newest int64, err error) {
+	err = d.read(ctx, func(c *conn) (err error) {
+		if newest, err = c.newest(); err != nil {
+			return err
+		}
+		oldest = newest + 1
+		_, err = c.row(func(s *sqlite3.Stmt) error {
+			oldest = s.ColumnInt64(0)
+			return nil
+		}, "SELECT seq FROM event ORDER BY seq LIMIT 1")
+		return err
+	})
+	return oldest, newest, err
+}
+
+func (d events) Wait(ctx context.Context, seq int64) error {
+	poll := time.NewTicker(d.cfg.Poll)
+	defer poll.Stop()
+	for {
+		d.mu.Lock()
+		changed, closed := d.changed, d.closed
+		d.mu.Unlock()
+		if closed {
+			return errClosed
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if d.newest.Load() > seq {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-poll.C:
+			_, newest, err := d.Bounds(ctx)
+			if err != nil {
+				return err
+			}
+			d.announce(newest)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// trimRows is how many rows Trim deletes in one transaction, so that others can
+// write in between.
+const trimRows = 1000
+
+// Trim also deletes expired key-value pairs.
+func (d events) Trim(ctx context.Context, t time.Time) error {
+	err := d.trim(ctx, "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE time < ? LIMIT ?)", t.UnixMilli())
+	if err != nil {
+		return err
+	}
+	return d.trim(ctx, "DELETE FROM kv WHERE (repo, key) IN (SELECT repo, key FROM kv WHERE expires <= ? LIMIT ?)", d.cfg.Now())
+}
+
+// trim deletes rows until there is no more to delete.
+func (d events) trim(ctx context.Context, sql string, before any) error {
+	for more := true; more; {
+		err := d.writer.do(ctx, false, func(c *conn) error {
+			err := c.exec(sql, before, trimRows)
+			more = c.Changes() == trimRows
+			return err
+		}, nil)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,309 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// errRolledBack: SQLite undid a transaction by itself, as it does when the disk is full.
+var errRolledBack = errors.New("sqlite: the transaction was rolled back")
+
+type repos struct{ *DB }
+
+var _ storage.Repos = repos{}
+
+// repoRow is a repository's row without the commit's block.
+type repoRow struct {
+	id   int64
+	head storage.Head
+	base syntax.TID // the rev of rows that have none of their own
+}
+
+// repo reads a repository's row, or ErrNotFound.
+func (c *conn) repo(did syntax.DID) (row repoRow, err error) {
+	found, err := c.row(func(s *sqlite3.Stmt) (err error) {
+		row.id = s.ColumnInt64(0)
+		row.head, err = columnHead(s, 1)
+		row.base = syntax.TID(s.ColumnText(4))
+		return err
+	}, "SELECT id, commit_cid, data_cid, rev, base FROM repo WHERE did = ?", did)
+	if err == nil && !found {
+		err = fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
+	}
+	return row, err
+}
+
+// columnHead reads a head from three columns.
+func columnHead(s *sqlite3.Stmt, col int) (h storage.Head, err error) {
+	if h.Commit, err = columnCID(s, col); err != nil {
+		return h, err
+	}
+	h.Data, err = columnCID(s, col+1)
+	h.Rev = syntax.TID(s.ColumnText(col + 2))
+	return h, err
+}
+
+func (d repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
+	err = d.read(ctx, func(c *conn) error {
+		row, err := c.repo(did)
+		head = row.head
+		return err
+	})
+	return head, err
+}
+
+func (d repos) Apply(ctx context.Context, did syntax.DID, change *storage.Change) (seq int64, err error) {
+	return d.write(ctx, false, func(c *conn) (int64, error) {
+		id, err := c.open(did, change, d.cfg.Now())
+		if err != nil {
+			return 0, err
+		}
+		for i := range change.Records {
+			r := &change.Records[i]
+			if err := c.unref(id, r.Path); err != nil {
+				return 0, err
+			}
+			if !r.CID.Defined() {
+				if err := c.exec("DELETE FROM record WHERE repo = ? AND path = ?", id, r.Path); err != nil {
+					return 0, err
+				}
+			} else if err := c.record(id, change.Head.Rev, r); err != nil {
+				return 0, err
+			}
+		}
+		return c.finish(id, did, change, d.cfg.Now())
+	})
+}
+
+func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[storage.RecordChange, error], final func() (*storage.Change, error)) (int64, error) {
+	return d.write(ctx, true, func(c *conn) (int64, error) {
+		// The revision of the records is known at the end only: it becomes that of all
+		// rows without one. So is whether the step is in order; all is undone if not.
+		const pending = ""
+		row, err := c.repo(did)
+		id := row.id
+		if errors.Is(err, storage.ErrNotFound) {
+			if err := c.exec("INSERT INTO repo (did, commit_cid, data_cid, rev, block) VALUES (?, x'', x'', '', x'')", did); err != nil {
+				return 0, err
+			}
+			id = c.LastInsertRowID()
+		} else if err != nil {
+			return 0, err
+		}
+		for _, table := range [...]string{"record", "blob_ref"} {
+			if err := c.exec("DELETE FROM "+table+" WHERE repo = ?", id); err != nil {
+				return 0, err
+			}
+		}
+		for r, err := range records {
+			if err != nil {
+				return 0, err
+			}
+			if err := c.record(id, pending, &r); err != nil {
+				return 0, err
+			}
+		}
+		change, err := final()
+		if err != nil {
+			return 0, err
+		}
+		if err := c.check(id, row.head, did, change, d.cfg.Now()); err != nil {
+			return 0, err
+		}
+		if err := c.exec("UPDATE repo SET base = ? WHERE id = ?", change.Head.Rev, id); err != nil {
+			return 0, err
+		}
+		if err := c.setHead(id, change); err != nil {
+			return 0, err
+		}
+		return c.finish(id, did, change, d.cfg.Now())
+	})
+}
+
+// write runs a step that may add events, and announces them when it is committed.
+func (db *DB) write(ctx context.Context, alone bool, fn func(*conn) (int64, error)) (seq int64, err error) {
+	err = db.writer.do(ctx, alone, func(c *conn) (err error) {
+		seq, err = fn(c)
+		return err
+	}, func() { db.announce(seq) })
+	if err != nil {
+		return 0, err
+	}
+	return seq, nil
+}
+
+// open checks a step against the store and sets the new head. It returns the
+// repository's id.
+func (c *conn) open(did syntax.DID, change *storage.Change, now time.Time) (id int64, err error) {
+	row, err := c.repo(did)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return 0, err
+	}
+	if err := c.check(row.id, row.head, did, change, now); err != nil {
+		return 0, err
+	}
+	switch h := change.Head; {
+	case row.id == 0:
+		err = c.exec("INSERT INTO repo (did, commit_cid, data_cid, rev, block) VALUES (?, ?, ?, ?, ?)", did, h.Commit, h.Data, h.Rev, nonNil(change.Commit))
+		return c.LastInsertRowID(), err
+	default:
+		return row.id, c.setHead(row.id, change)
+	}
+}
+
+// check holds a step against the stored head and the account's keys.
+func (c *conn) check(id int64, head storage.Head, did syntax.DID, change *storage.Change, now time.Time) error {
+	switch none := (storage.Head{}); {
+	case head != none && change.Prev == none:
+		return fmt.Errorf("%w: repository %s", storage.ErrExists, did)
+	case head == none && change.Prev != none:
+		return fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
+	case head != change.Prev:
+		return fmt.Errorf("%w: head is %s", storage.ErrConflict, head.Rev)
+	}
+	for _, check := range change.Checks {
+		value, err := c.get(id, check.Key, now)
+		missing := errors.Is(err, storage.ErrNotFound)
+		if err != nil && !missing {
+			return err
+		}
+		if missing != (check.Value == nil) || !bytes.Equal(value, check.Value) {
+			return fmt.Errorf("%w: key %q has another value", storage.ErrConflict, check.Key)
+		}
+	}
+	return nil
+}
+
+// setHead writes the new head, if it is new.
+func (c *conn) setHead(id int64, change *storage.Change) error {
+	h := change.Head
+	if h == change.Prev {
+		return nil
+	}
+	return c.exec("UPDATE repo SET commit_cid = ?, data_cid = ?, rev = ?, block = ? WHERE id = ?", h.Commit, h.Data, h.Rev, nonNil(change.Commit), id)
+}
+
+// record writes one record and its references to blobs.
+func (c *conn) record(id int64, rev syntax.TID, r *storage.RecordChange) error {
+	if err := c.exec("INSERT INTO record (repo, path, cid, rev, data) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET cid = excluded.cid, rev = excluded.rev, data = excluded.data",
+		id, r.Path, r.CID, rev, nonNil(r.Data)); err != nil {
+		return err
+	}
+	for _, blob := range r.Blobs {
+		if err := c.exec("INSERT OR REPLACE INTO blob_ref (repo, blob, path, rev) VALUES (?, ?, ?, ?)", id, blob, r.Path, rev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unref removes the references that a record has so far.
+func (c *conn) unref(id int64, path string) error {
+	return c.exec("DELETE FROM blob_ref WHERE repo = ? AND path = ?", id, path)
+}
+
+// finish writes a step's key-value pairs and events.
+func (c *conn) finish(id int64, did syntax.DID, change *storage.Change, now time.Time) (int64, error) {
+	for _, w := range change.KV {
+		var err error
+		if w.Value == nil {
+			err = c.delete(id, w.Key)
+		} else {
+			err = c.set(id, w.Key, w.Value, w.Expires)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return c.append(change.Events, now)
+}
+
+// append adds events to the log and returns the number of the last.
+func (c *conn) append(list []storage.Event, now time.Time) (seq int64, err error) {
+	if len(list) == 0 {
+		return 0, nil
+	}
+	newest, err := c.newest()
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range list {
+		newest = max(newest+1, now.UnixMicro())
+		if err := c.exec("INSERT INTO event (seq, did, kind, time, payload) VALUES (?, ?, ?, ?, ?)",
+			newest, e.DID, e.Kind, e.Time.UnixMilli(), nonNil(e.Payload)); err != nil {
+			return 0, err
+		}
+	}
+	return newest, nil
+}
+
+func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event) (int64, error) {
+	return d.write(ctx, true, func(c *conn) (int64, error) {
+		row, err := c.repo(did)
+		if err != nil {
+			return 0, err
+		}
+		for _, table := range [...]string{"record", "blob_ref", "kv"} {
+			if err := c.exec("DELETE FROM "+table+" WHERE repo = ?", row.id); err != nil {
+				return 0, err
+			}
+		}
+		if err := c.exec("DELETE FROM repo WHERE id = ?", row.id); err != nil {
+			return 0, err
+		}
+		if err := c.exec("DELETE FROM event WHERE did = ?", did); err != nil {
+			return 0, err
+		}
+		return c.append(list, d.cfg.Now())
+	})
+}
+
+// listPage is how many repositories List reads at a time.
+const listPage = 500
+
+func (d repos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
+	return func(yield func(storage.RepoInfo, error) bool) {
+		for {
+			var page []storage.RepoInfo
+			err := d.read(ctx, func(c *conn) (err error) {
+				for s := range c.query(&err, "SELECT did, commit_cid, data_cid, rev FROM repo WHERE did > ? ORDER BY did LIMIT ?", after, listPage) {
+					head, err := columnHead(s, 1)
+					if err != nil {
+						return err
+					}
+					page = append(page, storage.RepoInfo{DID: syntax.DID(s.ColumnText(0)), Head: head})
+				}
+				return err
+			})
+			if err != nil {
+				yield(storage.RepoInfo{}, err)
+				return
+			}
+			for _, info := range page {
+				if !yield(info, nil) {
+					return
+				}
+			}
+			if len(page) < listPage {
+				return
+			}
+			after = page[len(page)-1].DID
+		}
+	}
+}
+
+// nonNil is for columns that are not NULL: a nil slice is no bytes.
+func nonNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
