@@ -193,13 +193,16 @@ type Events interface {
 	// ascending order, up to the newest one that was visible at the call. A
 	// reader that has seen n never sees a number ≤ n appear later.
 	Since(ctx context.Context, seq int64) iter.Seq2[Event, error]
-	// Bounds returns the sequence number of the oldest event kept (newest+1 if
-	// none is kept) and of the newest ever assigned (0 if none was).
+	// Bounds returns what the log spans: oldest is the number after that of the
+	// newest event that Trim deleted (1 if it deleted none), so that a reader who
+	// has seen oldest-1 misses nothing; newest is the greatest number ever assigned
+	// (0 if none was).
 	Bounds(ctx context.Context) (oldest, newest int64, err error)
 	// Wait returns nil as soon as an event newer than seq is visible, or the
 	// context's error.
 	Wait(ctx context.Context, seq int64) error
-	// Trim deletes the events made before t. It never changes the newest number.
+	// Trim deletes the events made before t. It changes oldest in Bounds, never
+	// newest.
 	Trim(ctx context.Context, t time.Time) error
 }
 

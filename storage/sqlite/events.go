@@ -75,11 +75,10 @@ func (d events) Bounds(ctx context.Context) (oldest, newest int64, err error) {
 		if newest, err = c.newest(); err != nil {
 			return err
 		}
-		oldest = newest + 1
 		_, err = c.row(func(s *sqlite3.Stmt) error {
-			oldest = s.ColumnInt64(0)
+			oldest = s.ColumnInt64(0) + 1
 			return nil
-		}, "SELECT seq FROM event ORDER BY seq LIMIT 1")
+		}, "SELECT seq FROM trimmed")
 		return err
 	})
 	return oldest, newest, err
@@ -99,7 +98,15 @@ func (d events) Wait(ctx context.Context, seq int64) error {
 			return err
 		}
 		if d.newest.Load() > seq {
-			return nil
+			// The events since may be those of an account that is gone.
+			found := false
+			err := d.read(ctx, func(c *conn) (err error) {
+				found, err = c.row(func(*sqlite3.Stmt) error { return nil }, "SELECT 1 FROM event WHERE seq > ? LIMIT 1", seq)
+				return err
+			})
+			if found || err != nil {
+				return err
+			}
 		}
 		select {
 		case <-changed:
@@ -121,20 +128,29 @@ const trimRows = 1000
 
 // Trim also deletes expired key-value pairs.
 func (d events) Trim(ctx context.Context, t time.Time) error {
-	err := d.trim(ctx, "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE time < ? LIMIT ?)", t.UnixMilli())
+	err := d.trim(ctx, "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE time < ? ORDER BY time LIMIT ?) RETURNING seq", t.UnixMilli())
 	if err != nil {
 		return err
 	}
-	return d.trim(ctx, "DELETE FROM kv WHERE (repo, key) IN (SELECT repo, key FROM kv WHERE expires <= ? LIMIT ?)", d.cfg.Now())
+	return d.trim(ctx, "DELETE FROM kv WHERE (repo, key) IN (SELECT repo, key FROM kv WHERE expires <= ? LIMIT ?) RETURNING 0", d.cfg.Now())
 }
 
 // trim deletes rows until there is no more to delete.
 func (d events) trim(ctx context.Context, sql string, before any) error {
 	for more := true; more; {
 		err := d.writer.do(ctx, false, func(c *conn) error {
-			err := c.exec(sql, before, trimRows)
-			more = c.Changes() == trimRows
-			return err
+			var newest int64
+			rows := 0
+			var err error
+			for s := range c.query(&err, sql, before, trimRows) {
+				newest = max(newest, s.ColumnInt64(0))
+				rows++
+			}
+			if err != nil {
+				return err
+			}
+			more = rows == trimRows
+			return c.exec("UPDATE trimmed SET seq = ?1 WHERE seq < ?1", newest)
 		}, nil)
 		if err != nil {
 			return err

@@ -56,6 +56,9 @@ CREATE TABLE event (
 	payload BLOB NOT NULL
 ) STRICT;
 CREATE INDEX event_did ON event (did);
+-- The newest event that was deleted because of its age, in one row.
+CREATE TABLE trimmed (seq INTEGER NOT NULL) STRICT;
+INSERT INTO trimmed VALUES (0);
 CREATE INDEX event_time ON event (time);
 
 -- Key-value pairs of accounts, and with repo 0 those of the host.

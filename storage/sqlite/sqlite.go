@@ -73,7 +73,7 @@ type DB struct {
 	idle   []*conn
 	closed bool
 
-	newest  atomic.Int64 // newest sequence number seen
+	newest  atomic.Int64  // newest sequence number seen
 	changed chan struct{} // closed and replaced when newest grows; guarded by mu
 }
 
