@@ -1,0 +1,174 @@
+package atproto
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// prepared is a record ready to be written.
+type prepared struct {
+	value  map[string]any
+	cbor   []byte
+	status string // validationStatus: "valid", "unknown" or empty
+}
+
+// prepare turns the JSON of a record into what is stored. Whatever validate
+// says, a record is an object of the data model whose $type is its collection,
+// with a legal path and without blob references of the legacy form. Beyond that,
+// absent validates where a schema is known, true demands one, false asks for none.
+func (s *Service) prepare(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, raw json.RawMessage, validate *bool) (p prepared, err error) {
+	if _, err := syntax.ParseNSID(string(collection)); err != nil {
+		return p, xrpc.InvalidRequest("Invalid collection: %s", collection)
+	}
+	if _, err := syntax.ParseRecordKey(string(rkey)); err != nil {
+		return p, xrpc.InvalidRequest("Invalid record key: %s", rkey)
+	}
+	value, err := data.FromJSON(raw, data.Limits{})
+	if err != nil {
+		return p, xrpc.InvalidRequest("Invalid record: %v", err)
+	}
+	record, ok := value.(map[string]any)
+	if !ok {
+		return p, xrpc.InvalidRequest("Invalid record: it must be an object")
+	}
+	switch t := record["$type"]; t {
+	case nil:
+		record["$type"] = string(collection)
+	case string(collection):
+	default:
+		return p, xrpc.InvalidRequest("Invalid $type: expected %s, got %v", collection, t)
+	}
+	p.value = record
+	if validate == nil || *validate {
+		known := false
+		if s.Schemas != nil {
+			known, err = s.Schemas.ValidateRecord(ctx, collection, rkey, record)
+		}
+		switch {
+		case err != nil:
+			return p, xrpc.InvalidRequest("Invalid %s record: %v", collection, err)
+		case known:
+			p.status = "valid"
+		case validate != nil:
+			return p, xrpc.InvalidRequest("Unknown lexicon type: %s", collection)
+		default:
+			p.status = "unknown"
+		}
+	}
+	for _, b := range data.Blobs(record) {
+		if b.Legacy {
+			return p, xrpc.InvalidRequest("Legacy blobs are not allowed (%s)", b.Ref)
+		}
+	}
+	if p.cbor, err = data.Encode(record); err != nil {
+		return p, xrpc.InvalidRequest("Invalid record: %v", err)
+	}
+	return p, nil
+}
+
+// linkCollections are the collections in which an account has at most one record
+// per subject, with the path of the subject in the record.
+var linkCollections = map[syntax.NSID][]string{
+	"app.bsky.feed.like":    {"subject", "uri"},
+	"app.bsky.feed.repost":  {"subject", "uri"},
+	"app.bsky.graph.follow": {"subject"},
+	"app.bsky.graph.block":  {"subject"},
+}
+
+// replaceLink makes a new like, repost, follow or block replace an earlier one
+// of the same subject: it adds a delete of that record to the batch. The account's
+// key-value namespace remembers the last record of each subject; as that record
+// may have been changed since, it is looked at before it is deleted.
+func (s *Service) replaceLink(ctx context.Context, did syntax.DID, w repo.Write, record map[string]any, batch *repo.Batch) error {
+	at, ok := linkCollections[w.Collection]
+	if !ok {
+		return nil
+	}
+	subject := stringAt(record, at)
+	if subject == "" {
+		return nil
+	}
+	key := "link/" + string(w.Collection) + "/" + subject
+	batch.KV = append(batch.KV, storage.KVWrite{Key: key, Value: []byte(w.RKey)})
+	return s.Host.View(ctx, did, func(r storage.Reader) error {
+		old, err := r.Get(ctx, key)
+		if errors.Is(err, storage.ErrNotFound) || string(old) == string(w.RKey) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		rec, err := r.Record(ctx, string(w.Collection)+"/"+string(old))
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		value, err := data.Decode(rec.Data, data.Limits{})
+		if err != nil {
+			return err
+		}
+		if m, ok := value.(map[string]any); ok && stringAt(m, at) == subject {
+			batch.Writes = append(batch.Writes, repo.Write{
+				Action: repo.Delete, Collection: w.Collection, RKey: syntax.RecordKey(old), Swap: &rec.CID,
+			})
+		}
+		return nil
+	})
+}
+
+// stringAt follows a path of object keys to a string; empty if there is none.
+func stringAt(m map[string]any, path []string) string {
+	for i, name := range path {
+		if i == len(path)-1 {
+			s, _ := m[name].(string)
+			return s
+		}
+		m, _ = m[name].(map[string]any)
+	}
+	return ""
+}
+
+// declaredType returns the media type that an upload declares.
+func declaredType(contentType string) (string, error) {
+	if contentType == "" {
+		return "", xrpc.InvalidRequest("Request encoding (Content-Type) required but not provided")
+	}
+	if contentType == "*/*" { // what some clients send for "look for yourself"
+		return contentType, nil
+	}
+	t, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return "", xrpc.InvalidRequest("Invalid Content-Type: %q", contentType)
+	}
+	return t, nil
+}
+
+// sniff decides the type of a blob: what its first bytes say, else what was
+// declared. The sniffer's fall-back answers for text and unknown bytes say nothing.
+func sniff(body io.Reader, declared string) (io.Reader, string, error) {
+	buf := bufio.NewReaderSize(body, sniffLen)
+	head, err := buf.Peek(sniffLen)
+	if err != nil && err != io.EOF && !errors.Is(err, bufio.ErrBufferFull) {
+		return nil, "", err
+	}
+	found, _, _ := mime.ParseMediaType(http.DetectContentType(head))
+	if strings.HasPrefix(found, "text/") || found == "application/octet-stream" {
+		found = declared
+		if declared == "*/*" {
+			found = "application/octet-stream"
+		}
+	}
+	return buf, found, nil
+}

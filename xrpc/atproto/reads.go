@@ -1,0 +1,140 @@
+package atproto
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+type getRecordParams struct {
+	Repo       syntax.AtIdentifier `json:"repo"`
+	Collection syntax.NSID         `json:"collection"`
+	RKey       syntax.RecordKey    `json:"rkey"`
+	CID        string              `json:"cid"`
+}
+
+type recordOutput struct {
+	URI   string          `json:"uri"`
+	CID   string          `json:"cid"`
+	Value json.RawMessage `json:"value"`
+}
+
+func (s *Service) getRecord(ctx context.Context, r *xrpc.Request, p getRecordParams) (out recordOutput, err error) {
+	acct, err := s.Accounts.Account(ctx, p.Repo)
+	if errors.Is(err, ErrNoAccount) || err == nil && acct.Status != Active {
+		return out, xrpc.InvalidRequest("Could not locate record")
+	} else if err != nil {
+		return out, err
+	}
+	uri := recordURI(acct.DID, p.Collection, p.RKey)
+	rec, err := s.Host.Record(ctx, acct.DID, p.Collection, p.RKey)
+	if errors.Is(err, repo.ErrRecordNotFound) || err == nil && p.CID != "" && p.CID != rec.CID.String() {
+		return out, &xrpc.Error{Status: 400, Name: "RecordNotFound", Message: "Could not locate record: " + uri}
+	} else if err != nil {
+		return out, err
+	}
+	value, err := data.AppendJSON(nil, rec.Data)
+	return recordOutput{URI: uri, CID: rec.CID.String(), Value: value}, err
+}
+
+type listRecordsParams struct {
+	Repo       syntax.AtIdentifier `json:"repo"`
+	Collection syntax.NSID         `json:"collection"`
+	Limit      int                 `json:"limit"`
+	Cursor     syntax.RecordKey    `json:"cursor"`
+	Reverse    bool                `json:"reverse"`
+}
+
+type listRecordsOutput struct {
+	Records []recordOutput   `json:"records"`
+	Cursor  syntax.RecordKey `json:"cursor,omitempty"`
+}
+
+func (s *Service) listRecords(ctx context.Context, r *xrpc.Request, p listRecordsParams) (out listRecordsOutput, err error) {
+	acct, err := s.Accounts.Account(ctx, p.Repo)
+	if errors.Is(err, ErrNoAccount) || err == nil && acct.Status != Active {
+		return out, xrpc.InvalidRequest("Could not find repo: %s", p.Repo)
+	} else if err != nil {
+		return out, err
+	}
+	page, err := s.Host.List(ctx, acct.DID, p.Collection, repo.ListOptions{Limit: p.Limit, Cursor: p.Cursor, Reverse: p.Reverse})
+	if err != nil {
+		return out, err
+	}
+	out.Records = make([]recordOutput, len(page))
+	for i, rec := range page {
+		_, rkey, err := syntax.ParsePath(rec.Path)
+		if err != nil {
+			return out, err
+		}
+		value, err := data.AppendJSON(nil, rec.Data)
+		if err != nil {
+			return out, err
+		}
+		out.Records[i] = recordOutput{URI: recordURI(acct.DID, p.Collection, rkey), CID: rec.CID.String(), Value: value}
+		out.Cursor = rkey
+	}
+	return out, nil
+}
+
+type repoParam struct {
+	Repo syntax.AtIdentifier `json:"repo"`
+}
+
+type describeRepoOutput struct {
+	Handle          syntax.Handle   `json:"handle"`
+	DID             syntax.DID      `json:"did"`
+	DIDDoc          json.RawMessage `json:"didDoc"`
+	Collections     []syntax.NSID   `json:"collections"`
+	HandleIsCorrect bool            `json:"handleIsCorrect"`
+}
+
+func (s *Service) describeRepo(ctx context.Context, r *xrpc.Request, p repoParam) (out describeRepoOutput, err error) {
+	acct, err := s.available(ctx, r, p.Repo)
+	if err != nil {
+		return out, err
+	}
+	doc, handle, err := s.Accounts.Document(ctx, acct.DID)
+	if err != nil {
+		return out, xrpc.InvalidRequest("Could not resolve DID: %v", err)
+	}
+	out = describeRepoOutput{Handle: acct.Handle, DID: acct.DID, DIDDoc: doc, HandleIsCorrect: handle == acct.Handle}
+	out.Collections, err = s.Host.Collections(ctx, acct.DID)
+	if out.Collections == nil {
+		out.Collections = []syntax.NSID{}
+	}
+	return out, err
+}
+
+type handleParam struct {
+	Handle syntax.Handle `json:"handle"`
+}
+
+type didOutput struct {
+	DID syntax.DID `json:"did"`
+}
+
+func (s *Service) resolveHandle(ctx context.Context, r *xrpc.Request, p handleParam) (out didOutput, err error) {
+	handle := p.Handle.Normalize()
+	if _, err := syntax.ParseHandle(string(handle)); err != nil {
+		return out, xrpc.InvalidRequest("Invalid handle: %s", p.Handle)
+	}
+	acct, err := s.Accounts.Account(ctx, syntax.AtIdentifier(handle))
+	if err == nil && acct.Status == Active {
+		return didOutput{acct.DID}, nil
+	} else if err != nil && !errors.Is(err, ErrNoAccount) {
+		return out, err
+	}
+	if err != nil {
+		out.DID, err = s.Accounts.ResolveHandle(ctx, handle)
+	}
+	if err != nil || out.DID == "" {
+		return out, xrpc.InvalidRequest("Unable to resolve handle")
+	}
+	return out, nil
+}

@@ -1,0 +1,155 @@
+// Package atproto serves the repository, synchronisation and identity methods of
+// the com.atproto namespace over a repo.Host: the surface by which clients
+// write records and the network reads repositories. A custom PDS mounts it and
+// adds its own accounts:
+//
+//	srv := &xrpc.Server{Catalog: lexicon.Builtin()}
+//	svc := &atproto.Service{Host: host, Accounts: accounts, Auth: auth, Schemas: lexicon.Builtin()}
+//	svc.Mount(srv)
+//	http.ListenAndServe(addr, srv)
+//
+// Behaviour follows the official server down to error names and messages, since
+// clients branch on them. It differs where that server fails with status 500 on
+// a request that is merely wrong: a create of a record that exists, an update or
+// delete (in applyWrites) of one that does not, are InvalidRequest here.
+package atproto
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/stream"
+)
+
+// ErrNoAccount is what Accounts returns for an identifier that it does not know.
+var ErrNoAccount = errors.New("atproto: no such account")
+
+// Account is what the methods need to know of an account.
+type Account struct {
+	DID     syntax.DID
+	Handle  syntax.Handle
+	Created time.Time
+	Status  Status
+}
+
+// Status is the hosting status of an account, in the words of #account events.
+type Status string
+
+// The statuses. The zero value is an active account.
+const (
+	Active      Status = ""
+	TakenDown   Status = "takendown"
+	Suspended   Status = "suspended"
+	Deactivated Status = "deactivated"
+)
+
+// Accounts is the host's directory of accounts. It must be safe for concurrent use.
+type Accounts interface {
+	// Account returns an account by DID or handle, whatever its status, or ErrNoAccount.
+	Account(ctx context.Context, id syntax.AtIdentifier) (Account, error)
+	// ListAccounts returns up to limit accounts in the order of creation time and
+	// DID, after the given position (zero: from the start).
+	ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]Account, error)
+	// Document returns the DID document of an account as JSON.
+	Document(ctx context.Context, did syntax.DID) (doc []byte, handle syntax.Handle, err error)
+	// ResolveHandle returns the DID of a handle that is not of this host, or
+	// ErrNoAccount.
+	ResolveHandle(ctx context.Context, handle syntax.Handle) (syntax.DID, error)
+}
+
+// Auth authenticates requests. Each function sets the request's Principal to a
+// Principal of this package, or returns an *xrpc.Error.
+type Auth struct {
+	// User demands an account's credentials.
+	User xrpc.Authenticator
+	// Optional accepts a request without credentials, leaving Principal nil, and
+	// refuses one with bad credentials.
+	Optional xrpc.Authenticator
+}
+
+// Principal is who makes a request.
+type Principal struct {
+	DID   syntax.DID // empty for an administrator
+	Admin bool
+	// Permit, if not nil, is asked before every change of a record or upload of
+	// a blob: the place for OAuth scopes. Action is "create", "update",
+	// "delete" with a collection, or "blob" with a MIME type.
+	Permit func(action, target string) error
+}
+
+// may asks for permission.
+func (p Principal) may(action, target string) error {
+	if p.Permit == nil {
+		return nil
+	}
+	return p.Permit(action, target)
+}
+
+// Schemas validates records. It is satisfied by a lexicon.Catalog.
+type Schemas interface {
+	// ValidateRecord checks a record of the data model against its collection's
+	// schema. It reports false if there is no schema for the collection.
+	ValidateRecord(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, record map[string]any) (known bool, err error)
+}
+
+// Service is the set of methods. Host, Accounts and Auth are required.
+type Service struct {
+	Host     *repo.Host
+	Accounts Accounts
+	Auth     Auth
+	// Schemas validates records; nil means that no schema is known.
+	Schemas Schemas
+	// Outbox serves subscribeRepos; nil leaves the method out.
+	Outbox *stream.Outbox
+	// BlobLimit is the size in bytes of the largest blob. 0 means 100 MiB.
+	BlobLimit int64
+}
+
+// maxWriteBody is the limit in bytes of the bodies of write methods.
+const maxWriteBody = 1_000_000
+
+// Mount registers the methods.
+func (s *Service) Mount(srv *xrpc.Server) {
+	write := func(nsid string, h xrpc.Handler) {
+		srv.Handle(xrpc.Route{NSID: nsid, Handler: h, Auth: s.Auth.User, MaxBody: maxWriteBody})
+	}
+	write("com.atproto.repo.createRecord", xrpc.Procedure(s.createRecord))
+	write("com.atproto.repo.putRecord", xrpc.Procedure(s.putRecord))
+	write("com.atproto.repo.deleteRecord", xrpc.Procedure(s.deleteRecord))
+	write("com.atproto.repo.applyWrites", xrpc.Procedure(s.applyWrites))
+	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.uploadBlob", Handler: xrpc.RawProcedure(s.uploadBlob), Auth: s.Auth.User, MaxBody: s.blobLimit()})
+
+	public := func(nsid string, h xrpc.Handler) { srv.Handle(xrpc.Route{NSID: nsid, Handler: h}) }
+	public("com.atproto.repo.getRecord", xrpc.Query(s.getRecord))
+	public("com.atproto.repo.listRecords", xrpc.Query(s.listRecords))
+	public("com.atproto.repo.describeRepo", xrpc.Query(s.describeRepo))
+	public("com.atproto.identity.resolveHandle", xrpc.Query(s.resolveHandle))
+	public("com.atproto.sync.getRepoStatus", xrpc.Query(s.getRepoStatus))
+	public("com.atproto.sync.listRepos", xrpc.Query(s.listRepos))
+
+	// Methods whose answer depends on whether the account itself, or an
+	// administrator, asks.
+	sync := func(nsid string, h xrpc.Handler) {
+		srv.Handle(xrpc.Route{NSID: nsid, Handler: h, Auth: s.Auth.Optional})
+	}
+	sync("com.atproto.sync.getRepo", xrpc.RawQuery(s.getRepo))
+	sync("com.atproto.sync.getRecord", xrpc.RawQuery(s.getRecordProof))
+	sync("com.atproto.sync.getBlocks", xrpc.RawQuery(s.getBlocks))
+	sync("com.atproto.sync.getBlob", xrpc.RawQuery(s.getBlob))
+	sync("com.atproto.sync.getLatestCommit", xrpc.Query(s.getLatestCommit))
+	sync("com.atproto.sync.listBlobs", xrpc.Query(s.listBlobs))
+	if s.Outbox != nil {
+		public("com.atproto.sync.subscribeRepos", xrpc.Subscription(s.Outbox))
+	}
+}
+
+func (s *Service) blobLimit() int64 {
+	if s.BlobLimit == 0 {
+		return 100 << 20
+	}
+	return s.BlobLimit
+}

@@ -1,0 +1,299 @@
+package atproto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// carType is the media type of CAR files.
+const carType = "application/vnd.ipld.car"
+
+// available is an account whose repository may be read by the caller: an active
+// one, or any that is the caller's own or an administrator's business.
+func (s *Service) available(ctx context.Context, r *xrpc.Request, id syntax.AtIdentifier) (Account, error) {
+	acct, err := s.Accounts.Account(ctx, id)
+	if err != nil {
+		if errors.Is(err, ErrNoAccount) {
+			err = &xrpc.Error{Status: 400, Name: "RepoNotFound", Message: fmt.Sprintf("Could not find repo for DID: %s", id)}
+		}
+		return acct, err
+	}
+	if p := principal(r); p.Admin || p.DID == acct.DID {
+		return acct, nil
+	}
+	switch acct.Status {
+	case Active:
+		return acct, nil
+	case Deactivated:
+		return acct, &xrpc.Error{Status: 400, Name: "RepoDeactivated", Message: fmt.Sprintf("Repo has been deactivated: %s", id)}
+	case Suspended:
+		return acct, &xrpc.Error{Status: 400, Name: "RepoSuspended", Message: fmt.Sprintf("Repo has been suspended: %s", id)}
+	default:
+		return acct, &xrpc.Error{Status: 400, Name: "RepoTakendown", Message: fmt.Sprintf("Repo has been takendown: %s", id)}
+	}
+}
+
+type getRepoParams struct {
+	DID   syntax.DID `json:"did"`
+	Since syntax.TID `json:"since"`
+}
+
+func (s *Service) getRepo(w http.ResponseWriter, r *xrpc.Request, p getRepoParams) error {
+	acct, err := s.available(r.Context(), r, syntax.AtIdentifier(p.DID))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", carType)
+	err = s.Host.Export(r.Context(), acct.DID, p.Since, w)
+	if errors.Is(err, repo.ErrRepoNotFound) {
+		return xrpc.InvalidRequest("Could not find repo for DID: %s", p.DID)
+	}
+	return err
+}
+
+type recordParams struct {
+	DID        syntax.DID       `json:"did"`
+	Collection syntax.NSID      `json:"collection"`
+	RKey       syntax.RecordKey `json:"rkey"`
+}
+
+func (s *Service) getRecordProof(w http.ResponseWriter, r *xrpc.Request, p recordParams) error {
+	acct, err := s.available(r.Context(), r, syntax.AtIdentifier(p.DID))
+	if err != nil {
+		return err
+	}
+	root, blocks, err := s.Host.Proof(r.Context(), acct.DID, p.Collection, p.RKey)
+	if errors.Is(err, repo.ErrRepoNotFound) {
+		return xrpc.InvalidRequest("Could not find repo for DID: %s", p.DID)
+	} else if err != nil {
+		return err
+	}
+	return writeCAR(w, blocks, root)
+}
+
+type getBlocksParams struct {
+	DID  syntax.DID `json:"did"`
+	CIDs []string   `json:"cids"`
+}
+
+// maxBlocks is how many blocks one call of getBlocks may ask for.
+const maxBlocks = 1000
+
+func (s *Service) getBlocks(w http.ResponseWriter, r *xrpc.Request, p getBlocksParams) error {
+	acct, err := s.available(r.Context(), r, syntax.AtIdentifier(p.DID))
+	if err != nil {
+		return err
+	}
+	if len(p.CIDs) > maxBlocks {
+		return xrpc.InvalidRequest("Too many cids. Max: %d", maxBlocks)
+	}
+	wanted := make([]cid.Cid, len(p.CIDs))
+	for i, c := range p.CIDs {
+		if wanted[i], err = parseCID(c); err != nil {
+			return err
+		}
+	}
+	blocks, missing, err := s.Host.Blocks(r.Context(), acct.DID, wanted)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		names := make([]string, len(missing))
+		for i, c := range missing {
+			names[i] = c.String()
+		}
+		return xrpc.InvalidRequest("Could not find cids: %s", strings.Join(names, ","))
+	}
+	return writeCAR(w, blocks)
+}
+
+// writeCAR answers with a CAR file of a few blocks.
+func writeCAR(w http.ResponseWriter, blocks []car.Block, roots ...cid.Cid) error {
+	w.Header().Set("Content-Type", carType)
+	out, err := car.NewWriter(w, roots...)
+	if err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		if err := out.Write(b); err != nil {
+			return err
+		}
+	}
+	return out.Flush()
+}
+
+type blobParams struct {
+	DID syntax.DID `json:"did"`
+	CID string     `json:"cid"`
+}
+
+func (s *Service) getBlob(w http.ResponseWriter, r *xrpc.Request, p blobParams) error {
+	acct, err := s.available(r.Context(), r, syntax.AtIdentifier(p.DID))
+	if err != nil {
+		return err
+	}
+	c, err := parseCID(p.CID)
+	if err != nil {
+		return err
+	}
+	blob, info, err := s.Host.OpenBlob(r.Context(), acct.DID, c)
+	if errors.Is(err, repo.ErrBlobNotFound) {
+		return xrpc.InvalidRequest("Blob not found")
+	} else if err != nil {
+		return err
+	}
+	defer blob.Close()
+	// Nothing that a user uploaded may run, or be rendered, in the host's origin.
+	h := w.Header()
+	h.Set("Content-Type", info.MIME)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s"`, info.CID))
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	h.Set("ETag", `"`+info.CID.String()+`"`)
+	http.ServeContent(w, r.Request, "", time.Time{}, readSeeker{blob})
+	return nil
+}
+
+// readSeeker hides all other methods of a blob from http.ServeContent.
+type readSeeker struct{ io.ReadSeeker }
+
+type listBlobsParams struct {
+	DID    syntax.DID `json:"did"`
+	Since  syntax.TID `json:"since"`
+	Limit  int        `json:"limit"`
+	Cursor string     `json:"cursor"`
+}
+
+type listBlobsOutput struct {
+	Cursor string   `json:"cursor,omitempty"`
+	CIDs   []string `json:"cids"`
+}
+
+func (s *Service) listBlobs(ctx context.Context, r *xrpc.Request, p listBlobsParams) (out listBlobsOutput, err error) {
+	acct, err := s.available(ctx, r, syntax.AtIdentifier(p.DID))
+	if err != nil {
+		return out, err
+	}
+	after, err := parseCID(p.Cursor)
+	if err != nil {
+		return out, xrpc.InvalidRequest("Malformed cursor")
+	}
+	refs, err := s.Host.Blobs(ctx, acct.DID, after, p.Since, p.Limit)
+	if err != nil {
+		return out, err
+	}
+	out.CIDs = make([]string, len(refs))
+	for i, c := range refs {
+		out.CIDs[i] = c.String()
+		out.Cursor = out.CIDs[i]
+	}
+	return out, nil
+}
+
+type didParam struct {
+	DID syntax.DID `json:"did"`
+}
+
+type latestCommitOutput struct {
+	CID string     `json:"cid"`
+	Rev syntax.TID `json:"rev"`
+}
+
+func (s *Service) getLatestCommit(ctx context.Context, r *xrpc.Request, p didParam) (out latestCommitOutput, err error) {
+	acct, err := s.available(ctx, r, syntax.AtIdentifier(p.DID))
+	if err != nil {
+		return out, err
+	}
+	head, err := s.Host.Head(ctx, acct.DID)
+	if errors.Is(err, repo.ErrRepoNotFound) {
+		return out, &xrpc.Error{Status: 400, Name: "RepoNotFound", Message: fmt.Sprintf("Could not find root for DID: %s", p.DID)}
+	}
+	return latestCommitOutput{head.Commit.String(), head.Rev}, err
+}
+
+type repoStatus struct {
+	DID    syntax.DID `json:"did"`
+	Head   string     `json:"head,omitempty"`
+	Rev    syntax.TID `json:"rev,omitempty"`
+	Active bool       `json:"active"`
+	Status Status     `json:"status,omitempty"`
+}
+
+func (s *Service) getRepoStatus(ctx context.Context, r *xrpc.Request, p didParam) (out repoStatus, err error) {
+	acct, err := s.Accounts.Account(ctx, syntax.AtIdentifier(p.DID))
+	if errors.Is(err, ErrNoAccount) {
+		return out, &xrpc.Error{Status: 400, Name: "RepoNotFound", Message: fmt.Sprintf("Could not find repo for DID: %s", p.DID)}
+	} else if err != nil {
+		return out, err
+	}
+	out = repoStatus{DID: acct.DID, Active: acct.Status == Active, Status: acct.Status}
+	if out.Active {
+		head, err := s.Host.Head(ctx, acct.DID)
+		if err != nil {
+			return out, err
+		}
+		out.Rev = head.Rev
+	}
+	return out, nil
+}
+
+type listReposParams struct {
+	Limit  int    `json:"limit"`
+	Cursor string `json:"cursor"`
+}
+
+type listReposOutput struct {
+	Cursor string       `json:"cursor,omitempty"`
+	Repos  []repoStatus `json:"repos"`
+}
+
+func (s *Service) listRepos(ctx context.Context, r *xrpc.Request, p listReposParams) (out listReposOutput, err error) {
+	after, afterDID, err := parseRepoCursor(p.Cursor)
+	if err != nil {
+		return out, err
+	}
+	accounts, err := s.Accounts.ListAccounts(ctx, after, afterDID, p.Limit)
+	if err != nil {
+		return out, err
+	}
+	out.Repos = make([]repoStatus, 0, len(accounts))
+	for _, acct := range accounts {
+		out.Cursor = fmt.Sprintf("%d::%s", acct.Created.UnixMilli(), acct.DID)
+		head, err := s.Host.Head(ctx, acct.DID)
+		if errors.Is(err, repo.ErrRepoNotFound) {
+			continue // deleted meanwhile
+		} else if err != nil {
+			return out, err
+		}
+		out.Repos = append(out.Repos, repoStatus{
+			DID: acct.DID, Head: head.Commit.String(), Rev: head.Rev, Active: acct.Status == Active, Status: acct.Status,
+		})
+	}
+	return out, nil
+}
+
+// parseRepoCursor reads "<milliseconds>::<did>".
+func parseRepoCursor(cursor string) (after time.Time, did syntax.DID, err error) {
+	if cursor == "" {
+		return after, "", nil
+	}
+	ms, id, ok := strings.Cut(cursor, "::")
+	n, numErr := strconv.ParseInt(ms, 10, 64)
+	did, didErr := syntax.ParseDID(id)
+	if !ok || numErr != nil || didErr != nil {
+		return after, "", xrpc.InvalidRequest("Malformed cursor")
+	}
+	return time.UnixMilli(n).UTC(), did, nil
+}

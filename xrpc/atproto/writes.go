@@ -1,0 +1,346 @@
+package atproto
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// commitMeta is the definition of that name in com.atproto.repo.defs.
+type commitMeta struct {
+	CID string     `json:"cid"`
+	Rev syntax.TID `json:"rev"`
+}
+
+// metaOf describes the commit of a result; nil if there was none.
+func metaOf(res repo.Result) *commitMeta {
+	if !res.Changed {
+		return nil
+	}
+	return &commitMeta{CID: res.Head.Commit.String(), Rev: res.Head.Rev}
+}
+
+type writeOutput struct {
+	URI              string      `json:"uri"`
+	CID              string      `json:"cid"`
+	Commit           *commitMeta `json:"commit,omitempty"`
+	ValidationStatus string      `json:"validationStatus,omitempty"`
+}
+
+type createRecordInput struct {
+	Repo       syntax.AtIdentifier `json:"repo"`
+	Collection syntax.NSID         `json:"collection"`
+	RKey       syntax.RecordKey    `json:"rkey,omitempty"`
+	Validate   *bool               `json:"validate,omitempty"`
+	Record     json.RawMessage     `json:"record"`
+	SwapCommit string              `json:"swapCommit,omitempty"`
+}
+
+func (s *Service) createRecord(ctx context.Context, r *xrpc.Request, in createRecordInput) (out writeOutput, err error) {
+	acct, err := s.writer(ctx, r, in.Repo)
+	if err != nil {
+		return out, err
+	}
+	if err := principal(r).may("create", string(in.Collection)); err != nil {
+		return out, err
+	}
+	if in.RKey == "" {
+		in.RKey = s.Host.NextRecordKey()
+	}
+	rec, err := s.prepare(ctx, in.Collection, in.RKey, in.Record, in.Validate)
+	if err != nil {
+		return out, err
+	}
+	batch := repo.Batch{}
+	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
+		return out, err
+	}
+	write := repo.Write{Action: repo.Create, Collection: in.Collection, RKey: in.RKey, Record: rec.cbor}
+	if in.Validate == nil || *in.Validate {
+		if err := s.replaceLink(ctx, acct.DID, write, rec.value, &batch); err != nil {
+			return out, err
+		}
+	}
+	batch.Writes = append(batch.Writes, write)
+	res, err := s.Host.Apply(ctx, acct.DID, batch)
+	if err != nil {
+		return out, writeError(err)
+	}
+	return writeOutput{
+		URI:              recordURI(acct.DID, in.Collection, in.RKey),
+		CID:              res.Records[len(res.Records)-1].CID.String(),
+		Commit:           metaOf(res),
+		ValidationStatus: rec.status,
+	}, nil
+}
+
+type putRecordInput struct {
+	createRecordInput
+	SwapRecord json.RawMessage `json:"swapRecord,omitempty"`
+}
+
+func (s *Service) putRecord(ctx context.Context, r *xrpc.Request, in putRecordInput) (out writeOutput, err error) {
+	acct, err := s.writer(ctx, r, in.Repo)
+	if err != nil {
+		return out, err
+	}
+	for _, action := range []string{"create", "update"} {
+		if err := principal(r).may(action, string(in.Collection)); err != nil {
+			return out, err
+		}
+	}
+	rec, err := s.prepare(ctx, in.Collection, in.RKey, in.Record, in.Validate)
+	if err != nil {
+		return out, err
+	}
+	write := repo.Write{Action: repo.Put, Collection: in.Collection, RKey: in.RKey, Record: rec.cbor}
+	if write.Swap, err = parseSwap(in.SwapRecord); err != nil {
+		return out, err
+	}
+	batch := repo.Batch{Writes: []repo.Write{write}}
+	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
+		return out, err
+	}
+	res, err := s.Host.Apply(ctx, acct.DID, batch)
+	if err != nil {
+		return out, writeError(err)
+	}
+	return writeOutput{
+		URI:              recordURI(acct.DID, in.Collection, in.RKey),
+		CID:              res.Records[0].CID.String(),
+		Commit:           metaOf(res),
+		ValidationStatus: rec.status,
+	}, nil
+}
+
+type deleteRecordInput struct {
+	Repo       syntax.AtIdentifier `json:"repo"`
+	Collection syntax.NSID         `json:"collection"`
+	RKey       syntax.RecordKey    `json:"rkey"`
+	SwapRecord string              `json:"swapRecord,omitempty"`
+	SwapCommit string              `json:"swapCommit,omitempty"`
+}
+
+type deleteRecordOutput struct {
+	Commit *commitMeta `json:"commit,omitempty"`
+}
+
+func (s *Service) deleteRecord(ctx context.Context, r *xrpc.Request, in deleteRecordInput) (out deleteRecordOutput, err error) {
+	acct, err := s.writer(ctx, r, in.Repo)
+	if err != nil {
+		return out, err
+	}
+	if err := principal(r).may("delete", string(in.Collection)); err != nil {
+		return out, err
+	}
+	write := repo.Write{Action: repo.Delete, Collection: in.Collection, RKey: in.RKey}
+	batch := repo.Batch{}
+	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
+		return out, err
+	}
+	if in.SwapRecord != "" {
+		c, err := parseCID(in.SwapRecord)
+		if err != nil {
+			return out, err
+		}
+		write.Swap = &c
+	}
+	batch.Writes = []repo.Write{write}
+	// Deleting what is not there is no error and no commit, whatever the swaps say.
+	if _, err := s.Host.Record(ctx, acct.DID, in.Collection, in.RKey); errors.Is(err, repo.ErrRecordNotFound) {
+		return out, nil
+	}
+	res, err := s.Host.Apply(ctx, acct.DID, batch)
+	if errors.Is(err, repo.ErrRecordNotFound) {
+		return out, nil
+	}
+	if err != nil {
+		return out, writeError(err)
+	}
+	out.Commit = metaOf(res)
+	return out, nil
+}
+
+type applyWritesInput struct {
+	Repo     syntax.AtIdentifier `json:"repo"`
+	Validate *bool               `json:"validate,omitempty"`
+	Writes   []struct {
+		Type       string           `json:"$type"`
+		Collection syntax.NSID      `json:"collection"`
+		RKey       syntax.RecordKey `json:"rkey,omitempty"`
+		Value      json.RawMessage  `json:"value,omitempty"`
+	} `json:"writes"`
+	SwapCommit string `json:"swapCommit,omitempty"`
+}
+
+type applyWritesOutput struct {
+	Commit  *commitMeta        `json:"commit,omitempty"`
+	Results []applyWriteResult `json:"results"`
+}
+
+type applyWriteResult struct {
+	Type             string `json:"$type"`
+	URI              string `json:"uri,omitempty"`
+	CID              string `json:"cid,omitempty"`
+	ValidationStatus string `json:"validationStatus,omitempty"`
+}
+
+// maxWrites is how many writes one call of applyWrites may carry.
+const maxWrites = 200
+
+func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in applyWritesInput) (out applyWritesOutput, err error) {
+	acct, err := s.writer(ctx, r, in.Repo)
+	if err != nil {
+		return out, err
+	}
+	if len(in.Writes) > maxWrites {
+		return out, xrpc.InvalidRequest("Too many writes. Max: %d", maxWrites)
+	}
+	batch := repo.Batch{}
+	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
+		return out, err
+	}
+	out.Results = make([]applyWriteResult, 0, len(in.Writes))
+	for _, w := range in.Writes {
+		write := repo.Write{Collection: w.Collection, RKey: w.RKey}
+		var action, result string
+		switch w.Type {
+		case "com.atproto.repo.applyWrites#create":
+			write.Action, action, result = repo.Create, "create", "createResult"
+			if w.RKey == "" {
+				write.RKey = s.Host.NextRecordKey()
+			}
+		case "com.atproto.repo.applyWrites#update":
+			write.Action, action, result = repo.Update, "update", "updateResult"
+		case "com.atproto.repo.applyWrites#delete":
+			write.Action, action, result = repo.Delete, "delete", "deleteResult"
+		default:
+			return out, xrpc.InvalidRequest("Action not supported: %s", w.Type)
+		}
+		if err := principal(r).may(action, string(w.Collection)); err != nil {
+			return out, err
+		}
+		res := applyWriteResult{Type: "com.atproto.repo.applyWrites#" + result}
+		if write.Action != repo.Delete {
+			rec, err := s.prepare(ctx, write.Collection, write.RKey, w.Value, in.Validate)
+			if err != nil {
+				return out, err
+			}
+			write.Record, res.ValidationStatus = rec.cbor, rec.status
+			res.URI = recordURI(acct.DID, write.Collection, write.RKey)
+		}
+		batch.Writes = append(batch.Writes, write)
+		out.Results = append(out.Results, res)
+	}
+	res, err := s.Host.Apply(ctx, acct.DID, batch)
+	if err != nil {
+		return out, writeError(err)
+	}
+	for i, rec := range res.Records {
+		if rec.CID.Defined() {
+			out.Results[i].CID = rec.CID.String()
+		}
+	}
+	out.Commit = metaOf(res)
+	return out, nil
+}
+
+type blobOutput struct {
+	Blob json.RawMessage `json:"blob"`
+}
+
+// sniffLen is how much of a blob is looked at to find its type.
+const sniffLen = 3072
+
+func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
+	p := principal(r)
+	acct, err := s.Accounts.Account(r.Context(), syntax.AtIdentifier(p.DID))
+	if err != nil || acct.Status == TakenDown || acct.Status == Suspended {
+		return accountError(acct, err)
+	}
+	declared, err := declaredType(r.Header.Get("Content-Type"))
+	if err != nil {
+		return err
+	}
+	if err := p.may("blob", declared); err != nil {
+		return err
+	}
+	body, mime, err := sniff(r.Body, declared)
+	if err != nil {
+		return bodyError(err)
+	}
+	info, err := s.Host.UploadBlob(r.Context(), acct.DID, mime, body, s.blobLimit())
+	if errors.Is(err, storage.ErrTooLarge) {
+		return &xrpc.Error{Status: http.StatusRequestEntityTooLarge, Name: "PayloadTooLarge", Message: "request entity too large"}
+	} else if err != nil {
+		return bodyError(err)
+	}
+	blob, err := data.ToJSON(data.Blob{Ref: info.CID, MIME: info.MIME, Size: info.Size})
+	if err != nil {
+		return err
+	}
+	return xrpc.WriteJSON(w, http.StatusOK, blobOutput{blob})
+}
+
+// writer is the account that a write method is to change: it must be the
+// caller's own and active.
+func (s *Service) writer(ctx context.Context, r *xrpc.Request, id syntax.AtIdentifier) (Account, error) {
+	acct, err := s.Accounts.Account(ctx, id)
+	if err != nil || acct.Status != Active {
+		return acct, accountError(acct, err)
+	}
+	if acct.DID != principal(r).DID {
+		return acct, &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthenticationRequired", Message: "Authentication Required"}
+	}
+	return acct, nil
+}
+
+// principal is who makes a request; the zero Principal if nobody said.
+func principal(r *xrpc.Request) Principal {
+	p, _ := r.Principal.(Principal)
+	return p
+}
+
+func recordURI(did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) string {
+	return fmt.Sprintf("at://%s/%s/%s", did, collection, rkey)
+}
+
+// parseCID reads an optional CID parameter.
+func parseCID(s string) (cid.Cid, error) {
+	if s == "" {
+		return cid.Undef, nil
+	}
+	c, err := cid.Decode(s)
+	if err != nil {
+		return cid.Undef, xrpc.InvalidRequest("Invalid CID: %q", s)
+	}
+	return c, nil
+}
+
+// parseSwap reads a swapRecord: absent, null (there must be no record), or a CID.
+func parseSwap(raw json.RawMessage) (*cid.Cid, error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	var s *string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return nil, xrpc.InvalidRequest("swapRecord must be a CID or null")
+	}
+	if s == nil {
+		return new(cid.Cid), nil
+	}
+	c, err := cid.Decode(*s)
+	if err != nil {
+		return nil, xrpc.InvalidRequest("Invalid CID: %q", *s)
+	}
+	return &c, nil
+}

@@ -1,0 +1,127 @@
+package xrpc
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// Error is an error of a method as client and server see it (XRPC
+// specification, Error Responses).
+type Error struct {
+	Status  int    // HTTP status
+	Name    string // machine-readable; empty: a name for the status
+	Message string // for people
+	// Header has further headers of the answer, such as WWW-Authenticate.
+	Header http.Header
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("xrpc: %d %s: %s", e.Status, e.name(), e.Message)
+}
+
+// name is the error's name, or the one that stands for its status.
+func (e *Error) name() string {
+	if e.Name != "" {
+		return e.Name
+	}
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusUpgradeRequired:
+		return "InvalidRequest"
+	case http.StatusUnauthorized:
+		return "AuthenticationRequired"
+	case http.StatusForbidden:
+		return "Forbidden"
+	case http.StatusNotFound:
+		return "XRPCNotSupported"
+	case http.StatusRequestEntityTooLarge:
+		return "PayloadTooLarge"
+	case http.StatusUnsupportedMediaType:
+		return "UnsupportedMediaType"
+	case http.StatusTooManyRequests:
+		return "RateLimitExceeded"
+	case http.StatusNotImplemented:
+		return "MethodNotImplemented"
+	case http.StatusBadGateway:
+		return "UpstreamFailure"
+	case http.StatusServiceUnavailable:
+		return "NotEnoughResources"
+	case http.StatusGatewayTimeout:
+		return "UpstreamTimeout"
+	}
+	return "InternalServerError"
+}
+
+// Is reports whether target is an *Error that this one is a case of: fields of
+// target that are not zero must be equal. So errors.Is(err, &Error{Name:
+// "RecordNotFound"}) asks for a name alone.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && (t.Status == 0 || t.Status == e.Status) && (t.Name == "" || t.Name == e.name()) &&
+		(t.Message == "" || t.Message == e.Message)
+}
+
+// RetryAfter returns how long the server asks to wait; 0 if it does not say.
+func (e *Error) RetryAfter(now time.Time) time.Duration {
+	v := e.Header.Get("Retry-After")
+	if v == "" {
+		return 0
+	}
+	if d, err := time.ParseDuration(v + "s"); err == nil {
+		return max(d, 0)
+	}
+	if t, err := http.ParseTime(v); err == nil {
+		return max(t.Sub(now), 0)
+	}
+	return 0
+}
+
+// InvalidRequest is an error of status 400 and that name.
+func InvalidRequest(format string, args ...any) *Error {
+	return &Error{Status: http.StatusBadRequest, Name: "InvalidRequest", Message: fmt.Sprintf(format, args...)}
+}
+
+// envelope is the body of an error.
+type envelope struct {
+	Error   string `json:"error"`
+	Message string `json:"message,omitempty"`
+}
+
+// WriteError answers with an error. One that is not an *Error is answered
+// with status 500 and without its text, which is nobody's business.
+func WriteError(w http.ResponseWriter, err error) {
+	e := asError(err)
+	for name, values := range e.Header {
+		w.Header()[name] = values
+	}
+	w.Header().Del("Content-Length")
+	w.Header().Del("ETag")
+	WriteJSON(w, e.Status, envelope{e.name(), e.Message})
+}
+
+// asError finds the *Error in an error, or makes one that tells nothing.
+func asError(err error) *Error {
+	var e *Error
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.As(err, &tooLarge):
+		return &Error{Status: http.StatusRequestEntityTooLarge, Message: "request entity too large"}
+	}
+	return &Error{Status: http.StatusInternalServerError, Message: "Internal Server Error"}
+}
+
+// WriteJSON answers with a JSON body.
+func WriteJSON(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_, err = w.Write(body)
+	return err
+}

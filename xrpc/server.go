@@ -1,0 +1,235 @@
+package xrpc
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// An Authenticator verifies the credentials of a request and sets its Principal,
+// or returns an *Error.
+type Authenticator func(r *Request) error
+
+// Route is one method of a server.
+type Route struct {
+	NSID    string
+	Handler Handler
+	// Auth, if not nil, is called before the body is read.
+	Auth Authenticator
+	// MaxBody is the limit in bytes of the request's body. 0: the server's.
+	MaxBody int64
+}
+
+// Schemas validates what comes in. It is satisfied by a lexicon.Catalog through
+// package lexicon's XRPC adapter.
+type Schemas interface {
+	// Params checks the parameters of a method and returns them with the
+	// defaults of those that are absent.
+	Params(method syntax.NSID, query url.Values) (url.Values, error)
+	// Input checks the JSON body of a method.
+	Input(method syntax.NSID, body []byte) error
+}
+
+// Server serves XRPC methods. Set its fields and register its methods before it
+// is used; then it is safe for concurrent use.
+type Server struct {
+	// Schemas validates parameters and bodies. Nil: they are only decoded.
+	Schemas Schemas
+	// Fallback serves the methods that the server does not have. Nil: they are
+	// answered with MethodNotImplemented.
+	Fallback http.Handler
+	// MaxBody is the limit in bytes of request bodies. 0: 150 KiB.
+	MaxBody int64
+	// Limit, if not nil, is asked before each method runs, after
+	// authentication: the place for rate limits.
+	Limit func(w http.ResponseWriter, r *Request) error
+	// Observe, if not nil, is told of each request when it has ended.
+	Observe func(r *Request, status int, took time.Duration)
+	// Logger gets panics and internal errors. Nil: silent.
+	Logger *slog.Logger
+
+	routes map[string]*Route
+}
+
+// defaultMaxBody bounds bodies of methods that say nothing else.
+const defaultMaxBody = 150 << 10
+
+// prefix of the paths of all methods.
+const prefix = "/xrpc/"
+
+// Request is a request for a method.
+type Request struct {
+	*http.Request
+	// NSID is the method.
+	NSID syntax.NSID
+	// ID names the request in logs and in the X-Request-Id header of the answer.
+	ID string
+	// Principal is who makes the request, as the route's Authenticator set it.
+	Principal any
+
+	server *Server
+}
+
+// Handle registers a method. It panics if there is one of that name already, or
+// if the name is no NSID.
+func (s *Server) Handle(rt Route) {
+	if _, err := syntax.ParseNSID(rt.NSID); err != nil {
+		panic(err)
+	}
+	if rt.Handler.serve == nil {
+		panic("xrpc: no handler for " + rt.NSID)
+	}
+	if s.routes == nil {
+		s.routes = make(map[string]*Route)
+	}
+	if s.routes[rt.NSID] != nil {
+		panic("xrpc: two handlers for " + rt.NSID)
+	}
+	s.routes[rt.NSID] = &rt
+}
+
+// ServeHTTP serves the paths under /xrpc/.
+func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	if CORS(w, hr) {
+		return
+	}
+	start := time.Now()
+	name, _ := strings.CutPrefix(hr.URL.Path, prefix)
+	r := &Request{Request: hr, NSID: syntax.NSID(name), ID: rand.Text()[:16], server: s}
+	rw := &response{ResponseWriter: w}
+	rw.Header().Set("X-Request-Id", r.ID)
+	defer func() {
+		v := recover()
+		if v != nil && v != http.ErrAbortHandler {
+			s.log(r, "panic", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			if rw.status == 0 {
+				WriteError(rw, errors.New("panic"))
+				v = nil
+			} else {
+				v = http.ErrAbortHandler // the answer is cut off; let the client see that
+			}
+		}
+		if s.Observe != nil {
+			s.Observe(r, rw.status, time.Since(start))
+		}
+		if v != nil {
+			panic(v)
+		}
+	}()
+	if err := s.serve(rw, r); err != nil {
+		s.fail(rw, r, err)
+	}
+}
+
+// serve finds the route and runs it.
+func (s *Server) serve(w *response, r *Request) error {
+	rt := s.routes[string(r.NSID)]
+	if rt == nil {
+		if _, err := syntax.ParseNSID(string(r.NSID)); err != nil {
+			return InvalidRequest("Invalid XRPC path: %s", err)
+		}
+		if s.Fallback != nil {
+			s.Fallback.ServeHTTP(w, r.Request)
+			return nil
+		}
+		return &Error{Status: http.StatusNotImplemented, Message: "Method Not Implemented"}
+	}
+	if want := rt.Handler.method; r.Method != want && !(r.Method == http.MethodHead && want == http.MethodGet) {
+		e := &Error{Status: http.StatusMethodNotAllowed, Message: fmt.Sprintf("Incorrect HTTP method (%s) expected %s", r.Method, want)}
+		e.Header = http.Header{"Allow": {want}}
+		return e
+	}
+	limit := rt.MaxBody
+	if limit == 0 {
+		limit = s.MaxBody
+	}
+	if limit == 0 {
+		limit = defaultMaxBody
+	}
+	if r.ContentLength > limit {
+		return &Error{Status: http.StatusRequestEntityTooLarge, Message: "request entity too large"}
+	}
+	r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, limit)
+	if rt.Auth != nil {
+		if err := rt.Auth(r); err != nil {
+			return err
+		}
+		w.Header().Set("Cache-Control", "private")
+		w.Header().Add("Vary", "Authorization")
+	}
+	if s.Limit != nil {
+		if err := s.Limit(w, r); err != nil {
+			return err
+		}
+	}
+	return rt.Handler.serve(w, r)
+}
+
+// fail answers with an error, or, when an answer is under way, cuts it off.
+func (s *Server) fail(w *response, r *Request, err error) {
+	gone := r.Context().Err() != nil && (errors.Is(err, context.Canceled) || w.status != 0)
+	if e := asError(err); e.Status == http.StatusInternalServerError && !gone {
+		s.log(r, "internal error", "err", err.Error())
+	}
+	if w.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	WriteError(w, err)
+}
+
+func (s *Server) log(r *Request, msg string, args ...any) {
+	if s.Logger != nil {
+		s.Logger.Error("xrpc: "+msg, append([]any{"id", r.ID, "method", string(r.NSID)}, args...)...)
+	}
+}
+
+// CORS allows requests from web pages of any origin, and answers a preflight
+// request. It reports whether it did.
+func CORS(w http.ResponseWriter, r *http.Request) (done bool) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Expose-Headers", "*, DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Atproto-Repo-Rev, Atproto-Content-Labelers, X-Request-Id")
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
+	h.Set("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE")
+	if asked := r.Header.Values("Access-Control-Request-Headers"); len(asked) > 0 {
+		h["Access-Control-Allow-Headers"] = asked
+		h.Add("Vary", "Access-Control-Request-Headers")
+	}
+	h.Set("Access-Control-Max-Age", "86400")
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// response remembers whether the answer has begun.
+type response struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 || status == http.StatusSwitchingProtocols {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,183 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// ErrFrame: a frame is not what the specification says.
+var ErrFrame = errors.New("stream: malformed frame")
+
+// Frame is one message of a stream: a header and a payload, both canonical
+// CBOR (Event Stream specification, Framing).
+type Frame struct {
+	Kind    string // the header's "t", such as "#commit"; empty for an error
+	Seq     int64  // the payload's "seq"; 0 if it has none
+	Payload []byte // a map
+}
+
+// Error is the payload of an error frame, after which a stream ends.
+type Error struct {
+	Name    string
+	Message string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("stream: %s: %s", e.Name, e.Message) }
+
+// Is reports whether target is an *Error of the same name.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Name == e.Name
+}
+
+// The errors by which an Outbox ends a stream.
+var (
+	// ErrFutureCursor: the cursor is beyond the newest event.
+	ErrFutureCursor = &Error{"FutureCursor", "Cursor in the future."}
+	// ErrConsumerTooSlow: the consumer does not keep up with the events.
+	ErrConsumerTooSlow = &Error{"ConsumerTooSlow", "Stream consumer too slow"}
+)
+
+// OutdatedCursor is the name in the #info frame that tells a consumer that
+// events between its cursor and the next frame are no longer kept.
+const OutdatedCursor = "OutdatedCursor"
+
+// Encode returns the bytes of the frame.
+func (f Frame) Encode() []byte {
+	b := make([]byte, 0, len(f.Payload)+len(f.Kind)+8)
+	b = cbor.AppendMap(b, 2)
+	b = cbor.AppendText(b, "t")
+	b = cbor.AppendText(b, f.Kind)
+	b = cbor.AppendText(b, "op")
+	b = cbor.AppendInt(b, 1)
+	return append(b, f.Payload...)
+}
+
+// Encode returns the bytes of the error's frame.
+func (e *Error) Encode() []byte {
+	b := cbor.AppendMap(nil, 1)
+	b = cbor.AppendText(b, "op")
+	b = cbor.AppendInt(b, -1)
+	b = cbor.AppendMap(b, 2)
+	b = cbor.AppendText(b, "error")
+	b = cbor.AppendText(b, e.Name)
+	b = cbor.AppendText(b, "message")
+	return cbor.AppendText(b, e.Message)
+}
+
+// infoFrame tells a consumer something about the stream.
+func infoFrame(name, message string) Frame {
+	b := cbor.AppendMap(nil, 2)
+	b = cbor.AppendText(b, "name")
+	b = cbor.AppendText(b, name)
+	b = cbor.AppendText(b, "message")
+	return Frame{Kind: "#info", Payload: cbor.AppendText(b, message)}
+}
+
+// Decode reads a frame. A frame that carries an error gives that *Error; all
+// other errors are ErrFrame. The frame's Payload is part of b.
+func Decode(b []byte) (Frame, error) {
+	f, err := decode(b)
+	var told *Error
+	if err != nil && !errors.As(err, &told) {
+		err = fmt.Errorf("%w: %w", ErrFrame, err)
+	}
+	return f, err
+}
+
+func decode(b []byte) (f Frame, err error) {
+	r := cbor.NewReader(b)
+	header, err := r.Raw(cbor.Limits{Bytes: 1 << 10})
+	if err != nil {
+		return f, fmt.Errorf("header: %w", err)
+	}
+	var op int64
+	if err := eachKey(header, func(key string, r *cbor.Reader) (err error) {
+		switch key {
+		case "t":
+			f.Kind, err = r.Text()
+		case "op":
+			op, err = r.Int()
+		default:
+			err = r.Skip()
+		}
+		return err
+	}); err != nil {
+		return f, fmt.Errorf("header: %w", err)
+	}
+	f.Payload = b[r.Pos():]
+	if err := cbor.Scan(f.Payload, cbor.Limits{}); err != nil {
+		return f, err
+	}
+	var told Error
+	if err := eachKey(f.Payload, func(key string, r *cbor.Reader) (err error) {
+		switch {
+		case key == "seq" && op == 1:
+			f.Seq, err = r.Int()
+		case key == "error" && op == -1:
+			told.Name, err = r.Text()
+		case key == "message" && op == -1 && r.Major() == cbor.MajorText:
+			told.Message, err = r.Text()
+		default:
+			err = r.Skip()
+		}
+		return err
+	}); err != nil {
+		return f, err
+	}
+	switch op {
+	case 1:
+		return f, nil
+	case -1:
+		return f, &told
+	}
+	return f, fmt.Errorf("unknown op %d", op)
+}
+
+// eachKey calls fn for each key of a map, to read its value.
+func eachKey(b []byte, fn func(key string, r *cbor.Reader) error) error {
+	r := cbor.NewReader(b)
+	n, err := r.Map()
+	for range n {
+		if err != nil {
+			break
+		}
+		var key string
+		if key, err = r.Text(); err == nil {
+			err = fn(key, r)
+		}
+	}
+	return err
+}
+
+// frameOf makes an event's frame: its payload with "seq" in its place among the
+// keys.
+func frameOf(e storage.Event) (Frame, error) {
+	r := cbor.NewReader(e.Payload)
+	n, err := r.Map()
+	start, at := r.Pos(), len(e.Payload)
+	for range n {
+		if err != nil {
+			break
+		}
+		pos := r.Pos()
+		var key string
+		if key, err = r.Text(); err == nil && cbor.CompareKeys(key, "seq") > 0 {
+			at = pos
+			break
+		}
+		err = r.Skip()
+	}
+	if err != nil {
+		return Frame{}, fmt.Errorf("%w: payload of event %d: %w", storage.ErrCorrupt, e.Seq, err)
+	}
+	b := make([]byte, 0, len(e.Payload)+16)
+	b = cbor.AppendMap(b, n+1)
+	b = append(b, e.Payload[start:at]...)
+	b = cbor.AppendText(b, "seq")
+	b = cbor.AppendInt(b, e.Seq)
+	return Frame{Kind: e.Kind, Seq: e.Seq, Payload: append(b, e.Payload[at:]...)}, nil
+}
