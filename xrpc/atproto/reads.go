@@ -62,6 +62,9 @@ func (s *Service) listRecords(ctx context.Context, r *xrpc.Request, p listRecord
 	} else if err != nil {
 		return out, err
 	}
+	if p.Limit, err = pageLimit(p.Limit, 50, 100); err != nil {
+		return out, err
+	}
 	page, err := s.Host.List(ctx, acct.DID, p.Collection, repo.ListOptions{Limit: p.Limit, Cursor: p.Cursor, Reverse: p.Reverse})
 	if err != nil {
 		return out, err

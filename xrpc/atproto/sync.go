@@ -190,6 +190,9 @@ func (s *Service) listBlobs(ctx context.Context, r *xrpc.Request, p listBlobsPar
 	if err != nil {
 		return out, xrpc.InvalidRequest("Malformed cursor")
 	}
+	if p.Limit, err = pageLimit(p.Limit, 500, 1000); err != nil {
+		return out, err
+	}
 	refs, err := s.Host.Blobs(ctx, acct.DID, after, p.Since, p.Limit)
 	if err != nil {
 		return out, err
@@ -264,6 +267,9 @@ func (s *Service) listRepos(ctx context.Context, r *xrpc.Request, p listReposPar
 	if err != nil {
 		return out, err
 	}
+	if p.Limit, err = pageLimit(p.Limit, 500, 1000); err != nil {
+		return out, err
+	}
 	accounts, err := s.Accounts.ListAccounts(ctx, after, afterDID, p.Limit)
 	if err != nil {
 		return out, err
@@ -282,6 +288,17 @@ func (s *Service) listRepos(ctx context.Context, r *xrpc.Request, p listReposPar
 		})
 	}
 	return out, nil
+}
+
+// pageLimit is the length of a page that a caller asked for (0: it did not).
+func pageLimit(asked, fallback, most int) (int, error) {
+	switch {
+	case asked == 0:
+		return fallback, nil
+	case asked < 1 || asked > most:
+		return 0, xrpc.InvalidRequest("limit must be from 1 to %d", most)
+	}
+	return asked, nil
 }
 
 // parseRepoCursor reads "<milliseconds>::<did>".

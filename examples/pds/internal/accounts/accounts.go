@@ -1,0 +1,290 @@
+// Package accounts keeps the accounts of the reference server: who there is,
+// their passwords, their sessions and their signing keys.
+//
+// An account's own state lies in its repository's key-value namespace, so that
+// a step that changes both (creation, deactivation) is one transaction. Names that must
+// be unique on the host (handle, e-mail address) and the order of creation lie
+// in the global namespace. A name is first reserved, with an expiry; then the
+// step is taken that needs it; then the reservation is confirmed. A crash
+// between the two leaves a reservation that expires, or an account whose names
+// Repair confirms at the next start.
+package accounts
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+)
+
+// Errors that callers branch on.
+var (
+	ErrNotFound      = atproto.ErrNoAccount
+	ErrHandleTaken   = errors.New("accounts: handle already taken")
+	ErrEmailTaken    = errors.New("accounts: e-mail address already taken")
+	ErrWrongPassword = errors.New("accounts: invalid identifier or password")
+	ErrTokenRevoked  = errors.New("accounts: token has been revoked")
+)
+
+// Account is an account as it is stored.
+type Account struct {
+	DID            syntax.DID     `json:"did"`
+	Handle         syntax.Handle  `json:"handle"`
+	Email          string         `json:"email"` // as given; compared in lower case
+	EmailConfirmed bool           `json:"emailConfirmed,omitempty"`
+	Created        time.Time      `json:"created"`
+	Status         atproto.Status `json:"status,omitempty"`
+	Password       string         `json:"password"` // in PHC string format
+	Invite         string         `json:"invite,omitempty"`
+}
+
+// public is the part that package atproto needs.
+func (a Account) public() atproto.Account {
+	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: a.Status}
+}
+
+// Store keeps accounts. It is safe for concurrent use.
+type Store struct {
+	store  storage.Store
+	sealer Sealer
+	now    func() time.Time
+	keys   keyCache
+}
+
+// Sealer encrypts secrets at rest.
+type Sealer interface {
+	Seal(name string, secret []byte) ([]byte, error)
+	Open(name string, sealed []byte) ([]byte, error)
+}
+
+// New returns the accounts of a store.
+func New(store storage.Store, sealer Sealer) *Store {
+	return &Store{store: store, sealer: sealer, now: time.Now}
+}
+
+// Keys of the account's own namespace and of the global one.
+const (
+	accountKey    = "account"
+	signingKey    = "key/signing"
+	handlePrefix  = "handle/"
+	emailPrefix   = "email/"
+	createdPrefix = "created/"
+)
+
+// createdKey sorts by time of creation and DID.
+func createdKey(t time.Time, did syntax.DID) string {
+	return fmt.Sprintf("%s%015d/%s", createdPrefix, t.UnixMilli(), did)
+}
+
+// reservation is how long a name is held for a step that has not been taken.
+const reservation = 10 * time.Minute
+
+// Reserve holds an account's handle and e-mail address for it, and uses its
+// invite code, if it has one.
+func (s *Store) Reserve(ctx context.Context, a Account) error {
+	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+		for _, name := range []struct {
+			key   string
+			taken error
+		}{
+			{handlePrefix + string(a.Handle), ErrHandleTaken},
+			{emailPrefix + strings.ToLower(a.Email), ErrEmailTaken},
+		} {
+			switch owner, err := tx.Get(ctx, name.key); {
+			case err == nil && string(owner) != string(a.DID):
+				return name.taken
+			case err == nil: // ours already
+				continue
+			case !errors.Is(err, storage.ErrNotFound):
+				return err
+			}
+			if err := tx.Set(ctx, name.key, []byte(a.DID), s.now().Add(reservation)); err != nil {
+				return err
+			}
+		}
+		if a.Invite == "" {
+			return nil
+		}
+		return useInvite(ctx, tx, a.Invite, a.DID, s.now())
+	})
+}
+
+// Release gives up what Reserve held.
+func (s *Store) Release(ctx context.Context, a Account) error {
+	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+		for _, key := range []string{handlePrefix + string(a.Handle), emailPrefix + strings.ToLower(a.Email)} {
+			owner, err := tx.Get(ctx, key)
+			if errors.Is(err, storage.ErrNotFound) || err == nil && string(owner) != string(a.DID) {
+				continue
+			}
+			if err == nil {
+				err = tx.Delete(ctx, key)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if a.Invite == "" {
+			return nil
+		}
+		return returnInvite(ctx, tx, a.Invite, a.DID)
+	})
+}
+
+// Create makes a reserved account with its repository, in the order of events
+// that the network expects: identity, account, commit, sync.
+func (s *Store) Create(ctx context.Context, host *repo.Host, a Account, key *crypto.PrivateKey, batch repo.Batch) (repo.Result, error) {
+	doc, err := json.Marshal(a)
+	if err != nil {
+		return repo.Result{}, err
+	}
+	sealed, err := s.sealer.Seal(string(a.DID)+"/"+signingKey, key.Bytes())
+	if err != nil {
+		return repo.Result{}, err
+	}
+	batch.KV = append(batch.KV, storage.KVWrite{Key: accountKey, Value: doc}, storage.KVWrite{Key: signingKey, Value: sealed})
+	s.keys.put(a.DID, key)
+	res, err := host.Create(ctx, a.DID, batch)
+	if err != nil {
+		s.keys.drop(a.DID)
+		return res, err
+	}
+	return res, s.confirm(ctx, a)
+}
+
+// confirm makes an account's names permanent.
+func (s *Store) confirm(ctx context.Context, a Account) error {
+	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+		for _, key := range []string{handlePrefix + string(a.Handle), emailPrefix + strings.ToLower(a.Email), createdKey(a.Created, a.DID)} {
+			if err := tx.Set(ctx, key, []byte(a.DID), time.Time{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Repair confirms the names of accounts that a crash left unconfirmed. Call it
+// at start.
+func (s *Store) Repair(ctx context.Context) error {
+	var unconfirmed []Account
+	for info, err := range s.store.Repos.List(ctx, "") {
+		if err != nil {
+			return err
+		}
+		a, err := s.ByDID(ctx, info.DID)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
+			_, err := r.Get(ctx, createdKey(a.Created, a.DID)) // written by confirm alone
+			return err
+		})
+		if errors.Is(err, storage.ErrNotFound) {
+			unconfirmed = append(unconfirmed, a)
+		} else if err != nil {
+			return err
+		}
+	}
+	for _, a := range unconfirmed {
+		if err := s.confirm(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ByDID returns an account by its DID.
+func (s *Store) ByDID(ctx context.Context, did syntax.DID) (a Account, err error) {
+	err = s.store.Repos.View(ctx, did, func(r storage.Reader) error {
+		doc, err := r.Get(ctx, accountKey)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(doc, &a)
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		err = ErrNotFound
+	}
+	return a, err
+}
+
+// Find returns an account by DID, handle or e-mail address.
+func (s *Store) Find(ctx context.Context, id string) (Account, error) {
+	id = strings.ToLower(id)
+	var key string
+	switch {
+	case strings.HasPrefix(id, "did:"):
+		return s.ByDID(ctx, syntax.DID(id))
+	case strings.Contains(id, "@"):
+		key = emailPrefix + id
+	default:
+		key = handlePrefix + id
+	}
+	var did syntax.DID
+	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
+		v, err := r.Get(ctx, key)
+		did = syntax.DID(v)
+		return err
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		return Account{}, ErrNotFound
+	} else if err != nil {
+		return Account{}, err
+	}
+	return s.ByDID(ctx, did)
+}
+
+// Account implements atproto.Accounts.
+func (s *Store) Account(ctx context.Context, id syntax.AtIdentifier) (atproto.Account, error) {
+	if strings.Contains(string(id), "@") {
+		return atproto.Account{}, ErrNotFound
+	}
+	a, err := s.Find(ctx, string(id))
+	return a.public(), err
+}
+
+// ListAccounts implements atproto.Accounts.
+func (s *Store) ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]atproto.Account, error) {
+	rng := storage.Range{From: createdPrefix, To: createdPrefix[:len(createdPrefix)-1] + "0"}
+	if afterDID != "" {
+		rng.From = createdKey(after, afterDID) + "\x00"
+	}
+	var dids []syntax.DID
+	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
+		for pair, err := range r.Keys(ctx, rng) {
+			if err != nil {
+				return err
+			}
+			if len(dids) == limit {
+				break
+			}
+			dids = append(dids, syntax.DID(pair.Value))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	list := make([]atproto.Account, 0, len(dids))
+	for _, did := range dids {
+		a, err := s.ByDID(ctx, did)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		list = append(list, a.public())
+	}
+	return list, nil
+}

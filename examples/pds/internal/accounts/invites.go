@@ -1,0 +1,102 @@
+package accounts
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// ErrInvite: an invite code is not known, used up, or disabled.
+var ErrInvite = errors.New("accounts: invite code not available")
+
+// Invite is an invite code as it is stored.
+type Invite struct {
+	Code      string               `json:"code"`
+	Available int                  `json:"available"` // uses in all
+	Disabled  bool                 `json:"disabled,omitempty"`
+	Account   string               `json:"forAccount"`
+	CreatedBy string               `json:"createdBy"`
+	Created   time.Time            `json:"createdAt"`
+	Uses      map[syntax.DID]int64 `json:"uses,omitempty"` // time of each use in milliseconds
+}
+
+const invitePrefix = "invite/"
+
+// CreateInvites makes n codes of the given number of uses, with the host's name
+// in front, and keeps them.
+func (s *Store) CreateInvites(ctx context.Context, hostname, account, by string, n, uses int) ([]string, error) {
+	codes := make([]string, n)
+	err := s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+		for i := range codes {
+			r := strings.ToLower(rand.Text())
+			codes[i] = strings.ReplaceAll(hostname, ".", "-") + "-" + r[:5] + "-" + r[5:10]
+			inv := Invite{Code: codes[i], Available: uses, Account: account, CreatedBy: by, Created: s.now().UTC()}
+			if err := putInvite(ctx, tx, inv); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return codes, err
+}
+
+// CheckInvite reports whether a code may be used, with ErrInvite if not.
+func (s *Store) CheckInvite(ctx context.Context, code string) error {
+	return s.store.KV.Read(ctx, func(r storage.KVReader) error {
+		_, err := usable(ctx, r, code)
+		return err
+	})
+}
+
+// useInvite counts a use of a code.
+func useInvite(ctx context.Context, tx storage.KVTx, code string, did syntax.DID, now time.Time) error {
+	inv, err := usable(ctx, tx, code)
+	if err != nil {
+		return err
+	}
+	if inv.Uses == nil {
+		inv.Uses = make(map[syntax.DID]int64)
+	}
+	inv.Uses[did] = now.UnixMilli()
+	return putInvite(ctx, tx, inv)
+}
+
+// returnInvite takes a use of a code back.
+func returnInvite(ctx context.Context, tx storage.KVTx, code string, did syntax.DID) error {
+	inv, err := getInvite(ctx, tx, code)
+	if err != nil {
+		return err
+	}
+	delete(inv.Uses, did)
+	return putInvite(ctx, tx, inv)
+}
+
+func usable(ctx context.Context, r storage.KVReader, code string) (Invite, error) {
+	inv, err := getInvite(ctx, r, code)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && (inv.Disabled || len(inv.Uses) >= inv.Available) {
+		return inv, ErrInvite
+	}
+	return inv, err
+}
+
+func getInvite(ctx context.Context, r storage.KVReader, code string) (inv Invite, err error) {
+	doc, err := r.Get(ctx, invitePrefix+code)
+	if err == nil {
+		err = json.Unmarshal(doc, &inv)
+	}
+	return inv, err
+}
+
+func putInvite(ctx context.Context, tx storage.KVTx, inv Invite) error {
+	doc, err := json.Marshal(inv)
+	if err != nil {
+		return err
+	}
+	return tx.Set(ctx, invitePrefix+inv.Code, doc, time.Time{})
+}

@@ -1,0 +1,84 @@
+package accounts
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/crypto/argon2"
+)
+
+// Parameters of new password hashes: argon2id, two passes over 19 MiB, about
+// 25 ms. They stand in every hash, so they can be raised at any time.
+const (
+	argonTime    = 2
+	argonMemory  = 19 << 10 // KiB
+	argonThreads = 1
+	argonKeyLen  = 32
+	argonSaltLen = 16
+)
+
+// hashing bounds how many hashes are computed at once, and with it their memory.
+var hashing = make(chan struct{}, 4)
+
+func argon(password string, salt []byte, time, memory uint32, threads uint8, keyLen uint32) []byte {
+	hashing <- struct{}{}
+	defer func() { <-hashing }()
+	return argon2.IDKey([]byte(password), salt, time, memory, threads, keyLen)
+}
+
+// HashPassword returns the hash of a password in PHC string format.
+func HashPassword(password string) string {
+	salt := make([]byte, argonSaltLen)
+	rand.Read(salt)
+	key := argon(password, salt, argonTime, argonMemory, argonThreads, argonKeyLen)
+	b64 := base64.RawStdEncoding.EncodeToString
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads, b64(salt), b64(key))
+}
+
+// errBadHash says that a stored hash is not one.
+var errBadHash = errors.New("accounts: malformed password hash")
+
+// checkPassword reports whether a password is that of a hash.
+func checkPassword(hash, password string) (bool, error) {
+	parts := strings.Split(hash, "$")
+	if len(parts) != 6 || parts[1] != "argon2id" {
+		return false, errBadHash
+	}
+	var time, memory uint32
+	var threads uint8
+	if _, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &memory, &time, &threads); err != nil {
+		return false, errBadHash
+	}
+	salt, err1 := base64.RawStdEncoding.DecodeString(parts[4])
+	key, err2 := base64.RawStdEncoding.DecodeString(parts[5])
+	if err1 != nil || err2 != nil {
+		return false, errBadHash
+	}
+	got := argon(password, salt, time, memory, threads, uint32(len(key)))
+	return subtle.ConstantTimeCompare(got, key) == 1, nil
+}
+
+// Login returns the account of an identifier (handle, DID or e-mail address) and
+// password, or ErrWrongPassword. It takes as long for an unknown identifier as
+// for a wrong password.
+func (s *Store) Login(ctx context.Context, identifier, password string) (Account, error) {
+	a, err := s.Find(ctx, identifier)
+	if errors.Is(err, ErrNotFound) {
+		argon(password, make([]byte, argonSaltLen), argonTime, argonMemory, argonThreads, argonKeyLen)
+		return Account{}, ErrWrongPassword
+	} else if err != nil {
+		return Account{}, err
+	}
+	switch ok, err := checkPassword(a.Password, password); {
+	case err != nil:
+		return Account{}, err
+	case !ok:
+		return Account{}, ErrWrongPassword
+	}
+	return a, nil
+}

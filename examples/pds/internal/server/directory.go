@@ -1,0 +1,70 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+)
+
+// directory answers package atproto's questions about accounts and the network.
+type directory struct{ *Server }
+
+var _ atproto.Accounts = directory{}
+
+func (d directory) Account(ctx context.Context, id syntax.AtIdentifier) (atproto.Account, error) {
+	return d.accounts.Account(ctx, id)
+}
+
+func (d directory) ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]atproto.Account, error) {
+	return d.accounts.ListAccounts(ctx, after, afterDID, limit)
+}
+
+// Document returns an account's DID document and the handle that it claims.
+func (d directory) Document(ctx context.Context, did syntax.DID) ([]byte, syntax.Handle, error) {
+	doc, err := d.resolver.ResolveDID(ctx, did)
+	if err != nil {
+		return nil, "", err
+	}
+	text, err := json.Marshal(doc)
+	handle, _ := doc.Handle()
+	return text, handle, err
+}
+
+// ResolveHandle asks the network, but not about the server's own domains, where
+// it knows all there is.
+func (d directory) ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
+	if _, own := d.serviceLabel(h); own {
+		return "", atproto.ErrNoAccount
+	}
+	return d.resolver.ResolveHandle(ctx, h)
+}
+
+// atprotoDID answers which account has the handle that is the host name of the
+// request (Handle specification, HTTPS well-known Method).
+func (s *Server) atprotoDID(w http.ResponseWriter, r *http.Request) {
+	if xrpc.CORS(w, r) {
+		return
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	a, err := s.accounts.Account(r.Context(), syntax.AtIdentifier(syntax.Handle(host).Normalize()))
+	switch {
+	case errors.Is(err, atproto.ErrNoAccount) || err == nil && a.Status != atproto.Active:
+		http.Error(w, "User not found", http.StatusNotFound)
+	case err != nil:
+		http.Error(w, "Internal Server Error", http.StatusInternalServerError)
+	default:
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprint(w, a.DID)
+	}
+}

@@ -1,0 +1,247 @@
+// Package server puts the reference server together: the library's packages,
+// accounts, and the methods of com.atproto.server.
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/sqlite"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/stream"
+)
+
+// Version is what /xrpc/_health tells.
+const Version = "0.1.0"
+
+// Server is a running server.
+type Server struct {
+	cfg      *config.Config
+	secrets  *config.Secrets
+	log      *slog.Logger
+	url      string // public
+	plcURL   string
+	db       *sqlite.DB
+	store    storage.Store
+	accounts *accounts.Store
+	host     *repo.Host
+	outbox   *stream.Outbox
+	plc      *identity.PLCClient
+	resolver *identity.Resolver
+	rotation *crypto.PrivateKey
+
+	listener  net.Listener
+	http      *http.Server
+	plcDir    *plctest.Directory // nil unless it is in the process
+	plcServer *http.Server
+	stop      context.CancelFunc // of the maintenance
+	stopped   chan struct{}
+}
+
+// Start opens the data directory and starts to listen. The server serves when it returns.
+func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (s *Server, err error) {
+	s = &Server{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			s.Shutdown(ctx)
+		}
+	}()
+	if err := os.MkdirAll(cfg.DataDirectory, 0o700); err != nil {
+		return nil, err
+	}
+	if s.secrets, err = cfg.Secrets(); err != nil {
+		return nil, err
+	}
+	s.rotation = s.secrets.PLCRotationKey
+	// In development, nobody but this machine is let in.
+	bind := ""
+	if cfg.DevMode {
+		bind = "localhost"
+	}
+	if s.listener, err = net.Listen("tcp", net.JoinHostPort(bind, fmt.Sprint(cfg.Port))); err != nil {
+		return nil, err
+	}
+	s.url = cfg.PublicURL(s.listener.Addr().(*net.TCPAddr).Port)
+	if err := s.openStore(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.openDirectory(); err != nil {
+		return nil, err
+	}
+	s.outbox = &stream.Outbox{Events: s.store.Events}
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	go s.http.Serve(s.listener)
+	maintain, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop, s.stopped = stop, make(chan struct{})
+	go s.maintain(maintain)
+	return s, nil
+}
+
+// openStore opens the database, the accounts and the host.
+func (s *Server) openStore(ctx context.Context) (err error) {
+	if s.db, err = sqlite.Open(ctx, filepath.Join(s.cfg.DataDirectory, "pds.sqlite"), sqlite.Config{}); err != nil {
+		return err
+	}
+	s.store = s.db.Store()
+	sealer, err := accounts.NewSealer(s.secrets.MasterKey)
+	if err != nil {
+		return err
+	}
+	s.accounts = accounts.New(s.store, sealer)
+	if err := s.accounts.Repair(ctx); err != nil {
+		return err
+	}
+	s.host = repo.NewHost(repo.Config{Store: s.store, Signer: s.accounts.Signer})
+	return nil
+}
+
+// openDirectory connects to the did:plc directory, or starts one.
+func (s *Server) openDirectory() (err error) {
+	s.plcURL = s.cfg.PLC
+	if s.plcURL == "" {
+		s.plcDir, err = plctest.New(plctest.Config{File: filepath.Join(s.cfg.DataDirectory, "plc.jsonl"), NoRateLimits: true})
+		if err != nil {
+			return err
+		}
+		l, err := net.Listen("tcp", "localhost:0")
+		if err != nil {
+			return err
+		}
+		s.plcURL = fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port)
+		s.plcServer = &http.Server{Handler: s.plcDir, ReadHeaderTimeout: 10 * time.Second}
+		go s.plcServer.Serve(l)
+	}
+	s.plc = &identity.PLCClient{URL: s.plcURL}
+	s.resolver = &identity.Resolver{PLC: s.plc, Development: s.cfg.DevMode}
+	return nil
+}
+
+// handler is everything that is served.
+func (s *Server) handler() http.Handler {
+	methods := &xrpc.Server{Logger: s.log}
+	service := &atproto.Service{
+		Host:      s.host,
+		Accounts:  directory{s},
+		Auth:      atproto.Auth{User: s.authUser, Optional: s.authOptional},
+		Outbox:    s.outbox,
+		BlobLimit: s.cfg.BlobLimit,
+	}
+	service.Mount(methods)
+	s.mount(methods)
+	mux := http.NewServeMux()
+	mux.Handle("/xrpc/", methods)
+	mux.HandleFunc("/xrpc/_health", s.health)
+	mux.HandleFunc("GET /.well-known/atproto-did", s.atprotoDID)
+	mux.HandleFunc("GET /.well-known/did.json", s.serviceDocument)
+	mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /\n")
+	})
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
+	})
+	return mux
+}
+
+// mount registers the methods of com.atproto.server.
+func (s *Server) mount(methods *xrpc.Server) {
+	open := func(nsid string, h xrpc.Handler) { methods.Handle(xrpc.Route{NSID: nsid, Handler: h}) }
+	open("com.atproto.server.describeServer", xrpc.Query(s.describeServer))
+	open("com.atproto.server.createAccount", xrpc.Procedure(s.createAccount))
+	open("com.atproto.server.createSession", xrpc.Procedure(s.createSession))
+	methods.Handle(xrpc.Route{NSID: "com.atproto.server.getSession", Auth: s.authUser, Handler: xrpc.Query(s.getSession)})
+	methods.Handle(xrpc.Route{NSID: "com.atproto.server.refreshSession", Auth: s.authRefresh(false), Handler: xrpc.Procedure(s.refreshSession)})
+	methods.Handle(xrpc.Route{NSID: "com.atproto.server.deleteSession", Auth: s.authRefresh(true), Handler: xrpc.Procedure(s.deleteSession)})
+	methods.Handle(xrpc.Route{NSID: "com.atproto.server.createInviteCode", Auth: s.authAdmin, Handler: xrpc.Procedure(s.createInviteCode)})
+	methods.Handle(xrpc.Route{NSID: "com.atproto.server.createInviteCodes", Auth: s.authAdmin, Handler: xrpc.Procedure(s.createInviteCodes)})
+}
+
+// URL is the server's public address.
+func (s *Server) URL() string { return s.url }
+
+// PLC is the address of the did:plc directory, and whether it is in the process.
+func (s *Server) PLC() (url string, local bool) { return s.plcURL, s.plcDir != nil }
+
+// Secrets are the server's secrets.
+func (s *Server) Secrets() *config.Secrets { return s.secrets }
+
+// Shutdown ends subscriptions, lets requests end until the context does, and
+// closes the store.
+func (s *Server) Shutdown(ctx context.Context) error {
+	var errs []error
+	if s.stop != nil {
+		s.stop()
+		<-s.stopped
+	}
+	if s.outbox != nil {
+		errs = append(errs, s.outbox.Close())
+	}
+	if s.http != nil {
+		if err := s.http.Shutdown(ctx); err != nil {
+			errs = append(errs, s.http.Close())
+		}
+	} else if s.listener != nil {
+		errs = append(errs, s.listener.Close())
+	}
+	if s.plcServer != nil {
+		errs = append(errs, s.plcServer.Close())
+	}
+	if s.plcDir != nil {
+		errs = append(errs, s.plcDir.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// health answers whether the server and its database work.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	if xrpc.CORS(w, r) {
+		return
+	}
+	if _, _, err := s.store.Events.Bounds(r.Context()); err != nil {
+		xrpc.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"version": Version, "error": "Service Unavailable"})
+		return
+	}
+	xrpc.WriteJSON(w, http.StatusOK, map[string]string{"version": Version})
+}
+
+// serviceDocument is the document of the server's own did:web.
+func (s *Server) serviceDocument(w http.ResponseWriter, r *http.Request) {
+	if xrpc.CORS(w, r) {
+		return
+	}
+	doc, err := json.Marshal(identity.Document{
+		ID:       s.cfg.ServiceDID,
+		Services: []identity.Service{{ID: "#" + identity.PDSID, Type: identity.PDSType, Endpoint: s.url}},
+	})
+	if err != nil {
+		xrpc.WriteError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(doc)
+}

@@ -1,0 +1,66 @@
+package server
+
+import (
+	"errors"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// Scopes of session tokens.
+const (
+	scopeAccess  = "com.atproto.access"
+	scopeRefresh = "com.atproto.refresh"
+)
+
+// accessLife is how long an access token is good.
+const accessLife = 2 * time.Hour
+
+// claims are what a session token says.
+type claims struct {
+	Scope string `json:"scope"`
+	jwt.RegisteredClaims
+}
+
+// tokens makes the two tokens of a session.
+func (s *Server) tokens(did syntax.DID, refreshID string) (access, refresh string, err error) {
+	now := time.Now()
+	sign := func(typ, scope, id string, life time.Duration) (string, error) {
+		c := jwt.MapClaims{"scope": scope, "aud": s.cfg.ServiceDID, "sub": did, "iat": now.Unix(), "exp": now.Add(life).Unix()}
+		if id != "" {
+			c["jti"] = id
+		}
+		t := jwt.NewWithClaims(jwt.SigningMethodHS256, c)
+		t.Header["typ"] = typ
+		return t.SignedString(s.secrets.JWTSecret)
+	}
+	access, err1 := sign("at+jwt", scopeAccess, "", accessLife)
+	refresh, err2 := sign("refresh+jwt", scopeRefresh, refreshID, accounts.RefreshLife)
+	return access, refresh, errors.Join(err1, err2)
+}
+
+// verify checks a session token and its scope.
+func (s *Server) verify(token, scope string, expired bool) (*claims, error) {
+	c := &claims{}
+	options := []jwt.ParserOption{
+		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
+		jwt.WithAudience(string(s.cfg.ServiceDID)),
+		jwt.WithExpirationRequired(),
+	}
+	_, err := jwt.ParseWithClaims(token, c, func(*jwt.Token) (any, error) { return s.secrets.JWTSecret, nil }, options...)
+	late := errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenInvalidAudience)
+	switch {
+	case late && !expired:
+		return nil, badToken("ExpiredToken", "Token has expired")
+	case err != nil && !late:
+		return nil, badToken("InvalidToken", "Token could not be verified")
+	case c.Scope != scope:
+		return nil, badToken("InvalidToken", "Bad token scope")
+	}
+	if _, err := syntax.ParseDID(c.Subject); err != nil {
+		return nil, badToken("InvalidToken", "Malformed token")
+	}
+	return c, nil
+}
