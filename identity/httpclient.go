@@ -1,0 +1,177 @@
+package identity
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// HTTPConfig says what a client of NewHTTPClient may do. The zero value suits
+// requests to hosts that strangers have named.
+type HTTPConfig struct {
+	// AllowPrivate lets the client reach addresses that are not public: loopback,
+	// private networks, and the like. For development, and for hosts that the
+	// operator named.
+	AllowPrivate bool
+	// AllowHTTP lets the client speak plain HTTP.
+	AllowHTTP bool
+	// Timeout limits an exchange, from dialling to the last byte of the body; default
+	// 10 seconds, negative: none.
+	Timeout time.Duration
+	// MaxBody limits the body of an answer, in bytes after decompression; default
+	// 1 MiB, negative: none. Reading beyond it gives ErrTooLarge.
+	MaxBody int64
+	// MaxRedirects limits how many redirects are followed; default 3, negative: none
+	// are.
+	MaxRedirects int
+}
+
+// NewHTTPClient returns a client for URLs from hostile input: it guards the host's
+// own network from server-side request forgery, and its memory and time.
+//
+// Where a connection may go is decided when it is made, on the very address that
+// is dialled, so that it makes no difference what a name resolved to before
+// (rebinding), or whether the name came from a redirect. Proxies of the environment
+// are not used, because they would dial in the client's place. What the guard
+// refuses is ErrAddress.
+//
+// On GOOS=js, where the runtime makes the connections, addresses are its business;
+// all else is checked as elsewhere.
+func NewHTTPClient(cfg HTTPConfig) *http.Client {
+	timeout := orDefault(cfg.Timeout, 10*time.Second)
+	redirects := orDefault(cfg.MaxRedirects, 3)
+	return &http.Client{
+		Timeout: timeout,
+		Transport: &guard{
+			base:    newTransport(cfg.AllowPrivate, nil),
+			plain:   cfg.AllowHTTP,
+			maxBody: orDefault(cfg.MaxBody, 1<<20),
+		},
+		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+			if len(via) > redirects {
+				return fmt.Errorf("%w: more than %d redirects", ErrAddress, redirects)
+			}
+			return nil
+		},
+	}
+}
+
+// orDefault returns v, or def if v is zero, or zero ("none") if v is negative.
+func orDefault[T ~int | ~int64](v, def T) T {
+	if v == 0 {
+		return def
+	}
+	return max(v, 0)
+}
+
+// guard checks each request, those of redirects included, and limits bodies.
+type guard struct {
+	base    http.RoundTripper
+	plain   bool
+	maxBody int64 // 0: none
+}
+
+// RoundTrip implements http.RoundTripper.
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	if s := req.URL.Scheme; s != "https" && !(s == "http" && g.plain) {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, fmt.Errorf("%w: scheme %.16q", ErrAddress, s)
+	}
+	resp, err := g.base.RoundTrip(req)
+	if err == nil && g.maxBody > 0 && resp.StatusCode != http.StatusSwitchingProtocols {
+		resp.Body = &limitedBody{ReadCloser: resp.Body, left: g.maxBody}
+	}
+	return resp, err
+}
+
+// CloseIdleConnections is called by the method of http.Client.
+func (g *guard) CloseIdleConnections() {
+	if t, ok := g.base.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// limitedBody fails when more than left bytes come out of a body.
+type limitedBody struct {
+	io.ReadCloser
+	left int64
+	err  error // the first
+}
+
+func (b *limitedBody) Read(p []byte) (n int, err error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if int64(len(p))-1 > b.left {
+		p = p[:b.left+1] // one byte more tells whether the body goes on
+	}
+	n, b.err = b.ReadCloser.Read(p)
+	if int64(n) > b.left {
+		n, b.err = int(b.left), fmt.Errorf("%w: body of an answer", ErrTooLarge)
+	}
+	b.left -= int64(n)
+	return n, b.err
+}
+
+// PublicAddress reports whether an address is one of the public Internet. Addresses
+// that wrap an IPv4 address (mapped, NAT64) count as that address. Not public are
+// all blocks that the IANA special-purpose registries do not mark as globally
+// reachable, multicast, and transition mechanisms that lead elsewhere (6to4,
+// Teredo).
+func PublicAddress(a netip.Addr) bool {
+	if a.Zone() != "" {
+		return false
+	}
+	a = a.Unmap()
+	if nat64.Contains(a) {
+		b := a.As16()
+		a = netip.AddrFrom4([4]byte(b[12:]))
+	}
+	if !a.Is4() && !globalUnicast.Contains(a) {
+		return false // also the invalid address
+	}
+	for _, p := range special {
+		if p.Contains(a) {
+			return false
+		}
+	}
+	return true
+}
+
+// Address blocks of the IANA special-purpose address registries.
+var (
+	nat64         = netip.MustParsePrefix("64:ff9b::/96")
+	globalUnicast = netip.MustParsePrefix("2000::/3") // all other IPv6 is special or not assigned
+	special       = prefixes(
+		"0.0.0.0/8",       // this network
+		"10.0.0.0/8",      // private
+		"100.64.0.0/10",   // shared by carriers
+		"127.0.0.0/8",     // loopback
+		"169.254.0.0/16",  // link-local, cloud metadata
+		"172.16.0.0/12",   // private
+		"192.0.0.0/24",    // protocol assignments
+		"192.0.2.0/24",    // documentation
+		"192.88.99.0/24",  // 6to4 relays
+		"192.168.0.0/16",  // private
+		"198.18.0.0/15",   // benchmarks
+		"198.51.100.0/24", // documentation
+		"203.0.113.0/24",  // documentation
+		"224.0.0.0/4",     // multicast
+		"240.0.0.0/4",     // reserved, broadcast
+		"2001::/23",       // protocol assignments: Teredo, benchmarks, ORCHID
+		"2001:db8::/32",   // documentation
+		"2002::/16",       // 6to4
+		"3fff::/20",       // documentation
+	)
+)
+
+func prefixes(list ...string) (out []netip.Prefix) {
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}

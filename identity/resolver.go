@@ -1,0 +1,214 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// Identity is what is known of an account.
+type Identity struct {
+	DID syntax.DID
+	// Handle is the handle that the document claims, in lower case, if that handle
+	// points back at the DID; otherwise syntax.InvalidHandle.
+	Handle syntax.Handle
+	// HandleErr says why Handle is invalid: ErrMismatch (the handle is another
+	// account's, or the document does not claim it), or an error of ResolveHandle.
+	HandleErr error
+	Document  *Document // shared: not to be changed
+}
+
+// Directory resolves did:plc; *PLCClient is one. Errors must be those of
+// PLCClient.Resolve.
+type Directory interface {
+	Resolve(ctx context.Context, did syntax.DID) (*Document, error)
+}
+
+// DNS looks up TXT records; *net.Resolver is one. A name without records gives a
+// *net.DNSError that says so.
+type DNS interface {
+	LookupTXT(ctx context.Context, name string) ([]string, error)
+}
+
+// Resolver resolves DIDs and handles, and caches the results. Its zero value is
+// ready to use. It is safe for concurrent use; its fields must not be changed after
+// the first use, nor the Resolver copied.
+//
+// A result that cannot be refreshed because of a failure of the network or of the
+// other side is served for some more time; that an identifier does not exist, or
+// no longer, is not such a failure. Requests for what is being resolved already
+// wait for the one under way.
+type Resolver struct {
+	// PLC resolves did:plc; default: the public directory, which is believed.
+	PLC Directory
+	// HTTP fetches did:web documents and the HTTPS records of handles; default: the
+	// client of NewHTTPClient. Any other should be as careful.
+	HTTP *http.Client
+	// DNS looks up the TXT records of handles; default: the system's resolver.
+	DNS DNS
+	// Development allows what is allowed on a developer's machine only: did:web of
+	// localhost, with or without a port, by plain HTTP; handles under ".test"; and,
+	// unless HTTP is set, connections to private addresses.
+	Development bool
+
+	// TTL is how long a result is believed; default 1 hour.
+	TTL time.Duration
+	// StaleFor is how long after TTL a result is served while it cannot be refreshed;
+	// default 23 hours, negative: not at all.
+	StaleFor time.Duration
+	// NegativeTTL is how long a failure is believed; default 30 seconds.
+	NegativeTTL time.Duration
+	// Timeout limits one resolution; default 5 seconds.
+	Timeout time.Duration
+	// MaxEntries bounds the cache of documents and that of handles, each; default
+	// 10,000. A document of more than 4 KiB counts as several entries.
+	MaxEntries int
+	// Now is the clock; default time.Now.
+	Now func() time.Time
+
+	once     sync.Once
+	plc      Directory
+	http     *http.Client // follows redirects
+	webHTTP  *http.Client // follows none
+	dns      DNS
+	dids     *cache[syntax.DID, *Document]
+	byHandle *cache[syntax.Handle, syntax.DID]
+}
+
+func (r *Resolver) init() {
+	r.plc, r.http, r.dns = r.PLC, r.HTTP, r.DNS
+	if r.plc == nil {
+		r.plc = &PLCClient{}
+	}
+	if r.http == nil {
+		r.http = NewHTTPClient(HTTPConfig{AllowPrivate: r.Development, AllowHTTP: r.Development})
+	}
+	r.webHTTP = withoutRedirects(r.http)
+	if r.dns == nil {
+		r.dns = net.DefaultResolver
+	}
+	p := policy{ttl: r.TTL, stale: orDefault(r.StaleFor, 23*time.Hour), negative: r.NegativeTTL, timeout: r.Timeout, max: r.MaxEntries, now: r.Now}
+	if p.ttl <= 0 {
+		p.ttl = time.Hour
+	}
+	if p.negative <= 0 {
+		p.negative = 30 * time.Second
+	}
+	if p.timeout <= 0 {
+		p.timeout = 5 * time.Second
+	}
+	if p.max <= 0 {
+		p.max = 10_000
+	}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	r.dids = newCache[syntax.DID](p, func(d *Document) int { return 1 + d.size()/4096 })
+	r.byHandle = newCache[syntax.Handle](p, func(syntax.DID) int { return 1 })
+}
+
+// ResolveDID returns the document of a DID, which is shared and must not be
+// changed. Errors are ErrInvalid, ErrMethod, ErrNotFound, ErrTombstoned,
+// ErrUnavailable, ErrTooLarge, ErrDocument, ErrMismatch and ErrAddress.
+func (r *Resolver) ResolveDID(ctx context.Context, did syntax.DID) (*Document, error) {
+	r.once.Do(r.init)
+	var load func(context.Context) (*Document, error)
+	switch did.Method() {
+	case "plc":
+		if err := checkPLC(did); err != nil {
+			return nil, err
+		}
+		load = func(ctx context.Context) (*Document, error) { return r.plc.Resolve(ctx, did) }
+	case "web":
+		url, err := webURL(did, r.Development)
+		if err != nil {
+			return nil, err
+		}
+		load = func(ctx context.Context) (*Document, error) { return fetchDocument(ctx, r.webHTTP, did, url) }
+	default:
+		if _, err := syntax.ParseDID(string(did)); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		return nil, fmt.Errorf("%w: %.64q", ErrMethod, did)
+	}
+	return r.dids.get(ctx, did, load)
+}
+
+// ResolveHandle returns the DID that a handle points at. This alone does not make
+// the handle the account's: see Lookup. Errors are ErrInvalid, ErrNotFound,
+// ErrAmbiguous and ErrUnavailable.
+func (r *Resolver) ResolveHandle(ctx context.Context, handle syntax.Handle) (syntax.DID, error) {
+	r.once.Do(r.init)
+	h, err := syntax.ParseHandle(string(handle))
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	h = h.Normalize()
+	if !r.allowed(h) {
+		return "", fmt.Errorf("%w: %s is under a reserved top-level domain", ErrInvalid, h)
+	}
+	return r.byHandle.get(ctx, h, func(ctx context.Context) (syntax.DID, error) { return lookupHandle(ctx, r.dns, r.http, h) })
+}
+
+func (r *Resolver) allowed(h syntax.Handle) bool {
+	return h.AllowedTLD() && (r.Development || h.TLD() != "test")
+}
+
+// Lookup resolves a DID or a handle to an account, and checks that its document
+// and its handle point at each other. If they do not, this is not an error: the
+// account is as good as any, but its Handle is syntax.InvalidHandle. So a caller who
+// asks for a handle, and wants the account only if the handle is its own, must look
+// at Identity.Handle.
+//
+// Errors are those of ResolveDID and, if a handle is asked for, of ResolveHandle.
+func (r *Resolver) Lookup(ctx context.Context, id syntax.AtIdentifier) (*Identity, error) {
+	did, isDID := id.DID()
+	if !isDID {
+		var err error
+		if did, err = r.ResolveHandle(ctx, syntax.Handle(id)); err != nil {
+			return nil, err
+		}
+	}
+	doc, err := r.ResolveDID(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	out := &Identity{DID: did, Handle: syntax.InvalidHandle, Document: doc}
+	claimed, ok := doc.Handle()
+	switch {
+	case !ok:
+		out.HandleErr = fmt.Errorf("%w: the document of %s claims no handle", ErrMismatch, did)
+	case !isDID && claimed != syntax.Handle(id).Normalize():
+		out.HandleErr = fmt.Errorf("%w: %s points at %s, which claims %s", ErrMismatch, id, did, claimed)
+	default:
+		back, err := r.ResolveHandle(ctx, claimed)
+		if err == nil && back != did {
+			err = fmt.Errorf("%w: %s claims %s, which points at %s", ErrMismatch, did, claimed, back)
+		}
+		if out.HandleErr = err; err == nil {
+			out.Handle = claimed
+		}
+	}
+	return out, nil
+}
+
+// Purge forgets what is cached of a DID, including the handle that it claimed, or
+// of a handle. Hosts call it when they hear of a change: an #identity event (for its
+// DID and its handle), a signature that does not fit, a change of their own making.
+func (r *Resolver) Purge(id syntax.AtIdentifier) {
+	r.once.Do(r.init)
+	if did, ok := id.DID(); ok {
+		if doc, ok := r.dids.purge(did); ok {
+			if h, ok := doc.Handle(); ok {
+				r.byHandle.purge(h)
+			}
+		}
+		return
+	}
+	r.byHandle.purge(syntax.Handle(id).Normalize())
+}
