@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sqlite"
@@ -140,11 +141,13 @@ func (s *Server) openDirectory() (err error) {
 
 // handler is everything that is served.
 func (s *Server) handler() http.Handler {
-	methods := &xrpc.Server{Logger: s.log}
+	catalog := lexicon.Builtin()
+	methods := &xrpc.Server{Catalog: catalog, Logger: s.log}
 	service := &atproto.Service{
 		Host:      s.host,
 		Accounts:  directory{s},
 		Auth:      atproto.Auth{User: s.authUser, Optional: s.authOptional},
+		Schemas:   catalog,
 		Outbox:    s.outbox,
 		BlobLimit: s.cfg.BlobLimit,
 	}

@@ -1,0 +1,161 @@
+package main_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+var buildOnce = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "pds-test-*")
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(dir, "pds")
+	if runtime.GOOS == "windows" {
+		bin += ".exe"
+	}
+	out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return bin, err
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if bin, err := buildOnce(); err == nil {
+		os.RemoveAll(filepath.Dir(bin))
+	}
+	os.Exit(code)
+}
+
+// process is a server in a process of its own.
+type process struct {
+	t    testing.TB
+	cmd  *exec.Cmd
+	url  string
+	out  []string // what it printed until it was ready
+	done chan error
+}
+
+var urlPattern = regexp.MustCompile(`http://localhost:\d+`)
+
+// start builds the server's program and runs it in a data directory.
+func start(t testing.TB, dir string, env ...string) *process {
+	t.Helper()
+	bin, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, cmd: exec.Command(bin), done: make(chan error, 1)}
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PDS_PORT=0", "PDS_DATA_DIRECTORY=" + dir}, env...)
+	p.cmd.Stderr = os.Stderr
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.kill() })
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		p.out = append(p.out, lines.Text())
+		if p.url == "" {
+			p.url = urlPattern.FindString(lines.Text())
+		}
+		if strings.Contains(lines.Text(), "createAccount") || strings.Contains(lines.Text(), "createInviteCode") {
+			break
+		}
+	}
+	go func() {
+		for lines.Scan() {
+		}
+		p.done <- p.cmd.Wait()
+	}()
+	if p.url == "" {
+		t.Fatalf("the server did not say where it is:\n%s", strings.Join(p.out, "\n"))
+	}
+	return p
+}
+
+// port is the port that the server listens on, for the environment of the next one.
+func (p *process) port() string {
+	u, err := url.Parse(p.url)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return "PDS_PORT=" + u.Port()
+}
+
+// interrupt stops the server as Ctrl-C does and waits for its end.
+func (p *process) interrupt() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case err := <-p.done:
+		p.done <- err
+		if err != nil {
+			p.t.Fatalf("the server did not end well: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		p.t.Fatal("the server does not end")
+	}
+}
+
+// kill stops the server at once, as a crash does.
+func (p *process) kill() {
+	p.cmd.Process.Signal(syscall.SIGKILL)
+	err := <-p.done
+	p.done <- err
+}
+
+// user is an account with its session.
+type user struct {
+	*xrpc.Client
+	DID        syntax.DID `json:"did"`
+	Handle     string     `json:"handle"`
+	AccessJWT  string     `json:"accessJwt"`
+	RefreshJWT string     `json:"refreshJwt"`
+}
+
+func (p *process) anonymous() *xrpc.Client { return &xrpc.Client{Host: p.url} }
+
+// register makes an account.
+func (p *process) register(name string) *user {
+	p.t.Helper()
+	u := &user{}
+	err := p.anonymous().Procedure(context.Background(), "com.atproto.server.createAccount", map[string]string{
+		"handle": name + ".test", "email": name + "@example.com", "password": "password of " + name,
+	}, u)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	u.Client = &xrpc.Client{Host: p.url, Authorize: xrpc.Bearer(u.AccessJWT)}
+	return u
+}
+
+// call calls a procedure that must succeed.
+func (u *user) call(t testing.TB, nsid string, in map[string]any, out any) {
+	t.Helper()
+	if err := u.Procedure(context.Background(), nsid, in, out); err != nil {
+		t.Fatalf("%s: %v", nsid, err)
+	}
+}

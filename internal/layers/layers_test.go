@@ -1,0 +1,113 @@
+package layers
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/pdskit/pdskit/"
+
+// rule is a line of allow.txt.
+type rule struct {
+	layer   int
+	pattern string // of packages below the module; "…/..." includes all below
+	outside []string
+}
+
+func (r rule) matches(pkg string) bool {
+	prefix, all := strings.CutSuffix(r.pattern, "/...")
+	return pkg == prefix || all && strings.HasPrefix(pkg, prefix+"/")
+}
+
+func readRules(t *testing.T) (rules []rule) {
+	t.Helper()
+	f, err := os.Open("allow.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		fields := strings.Fields(text)
+		if len(fields) == 0 {
+			continue
+		}
+		layer, err := strconv.Atoi(fields[0])
+		if err != nil || len(fields) < 2 {
+			t.Fatalf("allow.txt: %q", lines.Text())
+		}
+		rules = append(rules, rule{layer, fields[1], fields[2:]})
+	}
+	return rules
+}
+
+// ruleOf is the first rule that matches.
+func ruleOf(rules []rule, pkg string) (rule, bool) {
+	i := slices.IndexFunc(rules, func(r rule) bool { return r.matches(pkg) })
+	if i < 0 {
+		return rule{}, false
+	}
+	return rules[i], true
+}
+
+func list(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Dir = "../.."
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+// standard reports whether an import path is of the standard library.
+func standard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".")
+}
+
+// TestImports holds every package's imports against allow.txt: of ours only
+// those of layers above it (or of its own, which Go keeps free of cycles), of
+// others' only those that its line names.
+func TestImports(t *testing.T) {
+	rules := readRules(t)
+	for _, line := range list(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		fields := strings.Fields(line)
+		pkg := strings.TrimPrefix(fields[0], module)
+		own, ok := ruleOf(rules, pkg)
+		if !ok {
+			t.Errorf("%s is not in allow.txt", pkg)
+			continue
+		}
+		for _, path := range fields[1:] {
+			if below, ours := strings.CutPrefix(path, module); ours {
+				if r, _ := ruleOf(rules, below); r.layer > own.layer {
+					t.Errorf("%s (layer %d) imports %s (layer %d)", pkg, own.layer, below, r.layer)
+				}
+			} else if !standard(path) && !slices.ContainsFunc(own.outside, func(o string) bool { return path == o || strings.HasPrefix(path, o+"/") }) {
+				t.Errorf("%s imports %s, which allow.txt does not give it", pkg, path)
+			}
+		}
+	}
+}
+
+// TestHeartIsLight checks that the heart pulls in neither HTTP, WebSockets nor a
+// database, by whatever way.
+func TestHeartIsLight(t *testing.T) {
+	for _, pkg := range []string{"mst", "car", "commit", "crypto", "lexicon", "lexicon/data", "lexicon/syntax", "storage", "storage/memory", "repo"} {
+		for _, dep := range list(t, "-deps", "./"+pkg) {
+			for _, heavy := range []string{"net/http", "database/sql", "github.com/coder/websocket", "github.com/ncruces/go-sqlite3", "github.com/ipld/go-car/v2"} {
+				if dep == heavy {
+					t.Errorf("%s depends on %s", pkg, heavy)
+				}
+			}
+		}
+	}
+}
