@@ -3,9 +3,13 @@ package xrpc
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
+
+	"github.com/pdskit/pdskit/lexicon"
+	"github.com/pdskit/pdskit/lexicon/data"
 )
 
 // Handler runs one method. Make one with Query, Procedure, RawQuery,
@@ -91,8 +95,11 @@ func (r *Request) params(to any) error {
 	if err != nil {
 		return err
 	}
-	if s := r.server.Schemas; s != nil {
-		if query, err = s.Params(r.NSID, query); err != nil {
+	if c := r.server.Catalog; c != nil {
+		switch values, err := c.Params(r.NSID, query); {
+		case err == nil:
+			return decodeParams(paramStrings(values), to)
+		case !errors.Is(err, lexicon.ErrUnknownSchema):
 			return InvalidRequest("%s", err)
 		}
 	}
@@ -121,8 +128,12 @@ func (r *Request) input(to any) error {
 			return InvalidRequest("Wrong request encoding (Content-Type): %s", ct)
 		}
 	}
-	if s := r.server.Schemas; s != nil && json.Valid(body) {
-		if err := s.Input(r.NSID, body); err != nil {
+	if c := r.server.Catalog; c != nil {
+		value, err := data.FromJSON(body, data.Limits{})
+		if err != nil {
+			return InvalidRequest("Invalid request body: %s", err)
+		}
+		if err := c.ValidateInput(r.NSID, value); err != nil && !errors.Is(err, lexicon.ErrUnknownSchema) {
 			return InvalidRequest("%s", err)
 		}
 	}

@@ -28,6 +28,21 @@ func parseQuery(raw string) (url.Values, error) {
 	return q, nil
 }
 
+// paramStrings turns validated parameters back into what setParam reads.
+func paramStrings(values map[string]any) url.Values {
+	q := make(url.Values, len(values))
+	for name, v := range values {
+		list, ok := v.([]any)
+		if !ok {
+			list = []any{v}
+		}
+		for _, x := range list {
+			q.Add(name, fmt.Sprint(x))
+		}
+	}
+	return q
+}
+
 // decodeParams sets the fields of the struct that to points to, by their JSON names.
 // Absent parameters leave fields as they are; unknown ones are ignored.
 func decodeParams(query url.Values, to any) error {

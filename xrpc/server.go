@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"runtime/debug"
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -29,21 +29,13 @@ type Route struct {
 	MaxBody int64
 }
 
-// Schemas validates what comes in. It is satisfied by a lexicon.Catalog through
-// package lexicon's XRPC adapter.
-type Schemas interface {
-	// Params checks the parameters of a method and returns them with the
-	// defaults of those that are absent.
-	Params(method syntax.NSID, query url.Values) (url.Values, error)
-	// Input checks the JSON body of a method.
-	Input(method syntax.NSID, body []byte) error
-}
-
 // Server serves XRPC methods. Set its fields and register its methods before it
 // is used; then it is safe for concurrent use.
 type Server struct {
-	// Schemas validates parameters and bodies. Nil: they are only decoded.
-	Schemas Schemas
+	// Catalog has the schemas of methods: their parameters and JSON bodies are
+	// validated, and absent parameters get their defaults. Methods without a schema, and
+	// all if it is nil, are only decoded.
+	Catalog *lexicon.Catalog
 	// Fallback serves the methods that the server does not have. Nil: they are
 	// answered with MethodNotImplemented.
 	Fallback http.Handler

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -52,15 +53,15 @@ func (s *Service) prepare(ctx context.Context, collection syntax.NSID, rkey synt
 	}
 	p.value = record
 	if validate == nil || *validate {
-		known := false
+		err = lexicon.ErrUnknownSchema
 		if s.Schemas != nil {
-			known, err = s.Schemas.ValidateRecord(ctx, collection, rkey, record)
+			err = s.Schemas.ValidateRecord(collection, rkey, record)
 		}
 		switch {
-		case err != nil:
-			return p, xrpc.InvalidRequest("Invalid %s record: %v", collection, err)
-		case known:
+		case err == nil:
 			p.status = "valid"
+		case !errors.Is(err, lexicon.ErrUnknownSchema):
+			return p, xrpc.InvalidRequest("%v", err)
 		case validate != nil:
 			return p, xrpc.InvalidRequest("Unknown lexicon type: %s", collection)
 		default:

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/xrpc"
@@ -77,7 +78,8 @@ type Principal struct {
 	Admin bool
 	// Permit, if not nil, is asked before every change of a record or upload of
 	// a blob: the place for OAuth scopes. Action is "create", "update",
-	// "delete" with a collection, or "blob" with a MIME type.
+	// "delete" with a collection, "blob" with a MIME type, or "manage" with "repo" for
+	// an import.
 	Permit func(action, target string) error
 }
 
@@ -89,24 +91,20 @@ func (p Principal) may(action, target string) error {
 	return p.Permit(action, target)
 }
 
-// Schemas validates records. It is satisfied by a lexicon.Catalog.
-type Schemas interface {
-	// ValidateRecord checks a record of the data model against its collection's
-	// schema. It reports false if there is no schema for the collection.
-	ValidateRecord(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, record map[string]any) (known bool, err error)
-}
-
 // Service is the set of methods. Host, Accounts and Auth are required.
 type Service struct {
 	Host     *repo.Host
 	Accounts Accounts
 	Auth     Auth
 	// Schemas validates records; nil means that no schema is known.
-	Schemas Schemas
+	Schemas *lexicon.Catalog
 	// Outbox serves subscribeRepos; nil leaves the method out.
 	Outbox *stream.Outbox
 	// BlobLimit is the size in bytes of the largest blob. 0 means 100 MiB.
 	BlobLimit int64
+	// ImportLimit is the size in bytes of the largest CAR file that importRepo takes. 0
+	// means 1 GiB; negative leaves the method out.
+	ImportLimit int64
 }
 
 // maxWriteBody is the limit in bytes of the bodies of write methods.
@@ -122,6 +120,14 @@ func (s *Service) Mount(srv *xrpc.Server) {
 	write("com.atproto.repo.deleteRecord", xrpc.Procedure(s.deleteRecord))
 	write("com.atproto.repo.applyWrites", xrpc.Procedure(s.applyWrites))
 	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.uploadBlob", Handler: xrpc.RawProcedure(s.uploadBlob), Auth: s.Auth.User, MaxBody: s.blobLimit()})
+	if s.ImportLimit >= 0 {
+		limit := s.ImportLimit
+		if limit == 0 {
+			limit = 1 << 30
+		}
+		srv.Handle(xrpc.Route{NSID: "com.atproto.repo.importRepo", Handler: xrpc.RawProcedure(s.importRepo), Auth: s.Auth.User, MaxBody: limit})
+	}
+	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.listMissingBlobs", Handler: xrpc.Query(s.listMissingBlobs), Auth: s.Auth.User})
 
 	public := func(nsid string, h xrpc.Handler) { srv.Handle(xrpc.Route{NSID: nsid, Handler: h}) }
 	public("com.atproto.repo.getRecord", xrpc.Query(s.getRecord))

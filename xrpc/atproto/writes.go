@@ -284,7 +284,7 @@ func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 	} else if err != nil {
 		return bodyError(err)
 	}
-	blob, err := data.ToJSON(data.Blob{Ref: info.CID, MIME: info.MIME, Size: info.Size})
+	blob, err := data.ToJSON(data.Blob{Ref: info.CID, MIME: info.MIME, Size: info.Size}.Value())
 	if err != nil {
 		return err
 	}

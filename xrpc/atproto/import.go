@@ -1,0 +1,75 @@
+package atproto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// importRepo puts the repository of a CAR file in the place of the caller's. The
+// account may be deactivated, as it is while it moves here. Followers of an
+// active one are told by a #sync event.
+func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
+	p := principal(r)
+	acct, err := s.Accounts.Account(r.Context(), syntax.AtIdentifier(p.DID))
+	if err != nil || acct.Status == TakenDown || acct.Status == Suspended {
+		return accountError(acct, err)
+	}
+	if err := p.may("manage", "repo"); err != nil {
+		return err
+	}
+	if t, err := declaredType(r.Header.Get("Content-Type")); err != nil {
+		return err
+	} else if t != carType {
+		return xrpc.InvalidRequest("Wrong request encoding (Content-Type): %s", t)
+	}
+	_, err = s.Host.Import(r.Context(), acct.DID, r.Body, repo.Import{Sync: acct.Status == Active})
+	if errors.Is(err, repo.ErrInvalidImport) {
+		return xrpc.InvalidRequest("%s", detail(err))
+	} else if err != nil {
+		return bodyError(err)
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+type listMissingBlobsParams struct {
+	Limit  int    `json:"limit"`
+	Cursor string `json:"cursor"`
+}
+
+type missingBlob struct {
+	CID       string `json:"cid"`
+	RecordURI string `json:"recordUri"`
+}
+
+type listMissingBlobsOutput struct {
+	Cursor string        `json:"cursor,omitempty"`
+	Blobs  []missingBlob `json:"blobs"`
+}
+
+func (s *Service) listMissingBlobs(ctx context.Context, r *xrpc.Request, p listMissingBlobsParams) (out listMissingBlobsOutput, err error) {
+	after, err := parseCID(p.Cursor)
+	if err != nil {
+		return out, xrpc.InvalidRequest("Malformed cursor")
+	}
+	if p.Limit, err = pageLimit(p.Limit, 500, 1000); err != nil {
+		return out, err
+	}
+	did := principal(r).DID
+	refs, err := s.Host.MissingBlobs(ctx, did, after, p.Limit)
+	if err != nil {
+		return out, err
+	}
+	out.Blobs = make([]missingBlob, len(refs))
+	for i, ref := range refs {
+		out.Cursor = ref.Blob.String()
+		out.Blobs[i] = missingBlob{CID: out.Cursor, RecordURI: fmt.Sprintf("at://%s/%s", did, ref.Path)}
+	}
+	return out, nil
+}
