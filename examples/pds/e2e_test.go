@@ -118,7 +118,7 @@ func writeRecords(t *testing.T, rng *rand.Rand, u *user, want map[string]string,
 			u.call(t, "com.atproto.repo.applyWrites", map[string]any{"repo": u.DID, "writes": []any{
 				map[string]any{"$type": "com.atproto.repo.applyWrites#delete", "collection": goneCollection, "rkey": goneKey},
 				map[string]any{"$type": "com.atproto.repo.applyWrites#create", "collection": collection, "value": record},
-				map[string]any{"$type": "com.atproto.repo.applyWrites#create", "collection": collection, "rkey": fmt.Sprintf("key-%d", i), "value": record},
+				map[string]any{"$type": "com.atproto.repo.applyWrites#create", "collection": collection, "rkey": fmt.Sprintf("3jzfcijpj%s%s%s%s", letter(i), letter(i/32), letter(i/1024), "2"), "value": record},
 			}}, &out)
 			delete(want, gone)
 			for _, res := range out.Results[1:] {
@@ -440,3 +440,6 @@ func checkModes(t *testing.T, dir string) {
 		t.Error(err)
 	}
 }
+
+// letter is a digit of a TID.
+func letter(i int) string { return string("234567abcdefghijklmnopqrstuvwxyz"[i%32]) }
