@@ -32,7 +32,14 @@ func (s *Service) getRecord(ctx context.Context, r *xrpc.Request, p getRecordPar
 		return out, err
 	}
 	uri := recordURI(acct.DID, p.Collection, p.RKey)
+	hidden, err := s.hidden(ctx, acct, p.Collection)
+	if err != nil {
+		return out, err
+	}
 	rec, err := s.Host.Record(ctx, acct.DID, p.Collection, p.RKey)
+	if hidden[rec.Path] && err == nil {
+		err = repo.ErrRecordNotFound
+	}
 	if errors.Is(err, repo.ErrRecordNotFound) || err == nil && p.CID != "" && p.CID != rec.CID.String() {
 		return out, &xrpc.Error{Status: 400, Name: "RecordNotFound", Message: "Could not locate record: " + uri}
 	} else if err != nil {
@@ -69,8 +76,12 @@ func (s *Service) listRecords(ctx context.Context, r *xrpc.Request, p listRecord
 	if err != nil {
 		return out, err
 	}
-	out.Records = make([]recordOutput, len(page))
-	for i, rec := range page {
+	hidden, err := s.hidden(ctx, acct, p.Collection)
+	if err != nil {
+		return out, err
+	}
+	out.Records = make([]recordOutput, 0, len(page))
+	for _, rec := range page {
 		_, rkey, err := syntax.ParsePath(rec.Path)
 		if err != nil {
 			return out, err
@@ -79,10 +90,20 @@ func (s *Service) listRecords(ctx context.Context, r *xrpc.Request, p listRecord
 		if err != nil {
 			return out, err
 		}
-		out.Records[i] = recordOutput{URI: recordURI(acct.DID, p.Collection, rkey), CID: rec.CID.String(), Value: value}
+		if !hidden[rec.Path] {
+			out.Records = append(out.Records, recordOutput{URI: recordURI(acct.DID, p.Collection, rkey), CID: rec.CID.String(), Value: value})
+		}
 		out.Cursor = rkey
 	}
 	return out, nil
+}
+
+// hidden returns the paths of a collection's records that are taken down.
+func (s *Service) hidden(ctx context.Context, acct Account, collection syntax.NSID) (map[string]bool, error) {
+	if !acct.Moderated || s.Takedowns == nil {
+		return nil, nil
+	}
+	return s.Takedowns.HiddenRecords(ctx, acct.DID, collection)
 }
 
 type repoParam struct {

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -35,6 +36,9 @@ type Account struct {
 	Handle  syntax.Handle
 	Created time.Time
 	Status  Status
+	// Moderated says that some of its records or blobs are taken down: only then
+	// is Service.Takedowns asked.
+	Moderated bool
 }
 
 // Status is the hosting status of an account, in the words of #account events.
@@ -62,6 +66,15 @@ type Accounts interface {
 	ResolveHandle(ctx context.Context, handle syntax.Handle) (syntax.DID, error)
 }
 
+// Takedowns knows which records and blobs of moderated accounts are taken down. They
+// are hidden from getRecord, listRecords and getBlob, and stay in the repository.
+type Takedowns interface {
+	// HiddenRecords returns the paths of the collection's records that are taken down.
+	HiddenRecords(ctx context.Context, did syntax.DID, collection syntax.NSID) (map[string]bool, error)
+	// HiddenBlob reports whether a blob is taken down.
+	HiddenBlob(ctx context.Context, did syntax.DID, blob cid.Cid) (bool, error)
+}
+
 // Auth authenticates requests. Each function sets the request's Principal to a
 // Principal of this package, or returns an *xrpc.Error.
 type Auth struct {
@@ -76,6 +89,8 @@ type Auth struct {
 type Principal struct {
 	DID   syntax.DID // empty for an administrator
 	Admin bool
+	// Session is the host's own: nothing here looks at it.
+	Session any
 	// Permit, if not nil, is asked before every change of a record or upload of
 	// a blob: the place for OAuth scopes. Action is "create", "update",
 	// "delete" with a collection, "blob" with a MIME type, or "manage" with "repo" for
@@ -96,6 +111,8 @@ type Service struct {
 	Host     *repo.Host
 	Accounts Accounts
 	Auth     Auth
+	// Takedowns is asked about moderated accounts. Nil: nothing is taken down.
+	Takedowns Takedowns
 	// Schemas validates records; nil means that no schema is known.
 	Schemas *lexicon.Catalog
 	// Outbox serves subscribeRepos; nil leaves the method out.
@@ -148,6 +165,9 @@ func (s *Service) Mount(srv *xrpc.Server) {
 	sync("com.atproto.sync.getBlob", xrpc.RawQuery(s.getBlob))
 	sync("com.atproto.sync.getLatestCommit", xrpc.Query(s.getLatestCommit))
 	sync("com.atproto.sync.listBlobs", xrpc.Query(s.listBlobs))
+	// Deprecated, and still called.
+	sync("com.atproto.sync.getHead", xrpc.Query(s.getHead))
+	sync("com.atproto.sync.getCheckout", xrpc.RawQuery(s.getCheckout))
 	if s.Outbox != nil {
 		public("com.atproto.sync.subscribeRepos", xrpc.Subscription(s.Outbox))
 	}

@@ -148,6 +148,13 @@ func (s *Service) getBlob(w http.ResponseWriter, r *xrpc.Request, p blobParams) 
 	if err != nil {
 		return err
 	}
+	if acct.Moderated && s.Takedowns != nil && !principal(r).Admin {
+		if hidden, err := s.Takedowns.HiddenBlob(r.Context(), acct.DID, c); err != nil {
+			return err
+		} else if hidden {
+			return xrpc.InvalidRequest("Blob not found")
+		}
+	}
 	blob, info, err := s.Host.OpenBlob(r.Context(), acct.DID, c)
 	if errors.Is(err, repo.ErrBlobNotFound) {
 		return xrpc.InvalidRequest("Blob not found")
@@ -224,6 +231,24 @@ func (s *Service) getLatestCommit(ctx context.Context, r *xrpc.Request, p didPar
 		return out, &xrpc.Error{Status: 400, Name: "RepoNotFound", Message: fmt.Sprintf("Could not find root for DID: %s", p.DID)}
 	}
 	return latestCommitOutput{head.Commit.String(), head.Rev}, err
+}
+
+type getHeadOutput struct {
+	Root string `json:"root"`
+}
+
+// getHead is the deprecated form of getLatestCommit.
+func (s *Service) getHead(ctx context.Context, r *xrpc.Request, p didParam) (out getHeadOutput, err error) {
+	latest, err := s.getLatestCommit(ctx, r, p)
+	if errors.Is(err, &xrpc.Error{Name: "RepoNotFound"}) {
+		err = &xrpc.Error{Status: 400, Name: "HeadNotFound", Message: fmt.Sprintf("Could not find root for DID: %s", p.DID)}
+	}
+	return getHeadOutput{latest.CID}, err
+}
+
+// getCheckout is the deprecated form of getRepo.
+func (s *Service) getCheckout(w http.ResponseWriter, r *xrpc.Request, p didParam) error {
+	return s.getRepo(w, r, getRepoParams{DID: p.DID})
 }
 
 type repoStatus struct {

@@ -284,6 +284,13 @@ func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 	} else if err != nil {
 		return bodyError(err)
 	}
+	if acct.Moderated && s.Takedowns != nil {
+		if hidden, err := s.Takedowns.HiddenBlob(r.Context(), acct.DID, info.CID); err != nil {
+			return err
+		} else if hidden {
+			return xrpc.InvalidRequest("Blob has been takendown, cannot re-upload")
+		}
+	}
 	blob, err := data.ToJSON(data.Blob{Ref: info.CID, MIME: info.MIME, Size: info.Size}.Value())
 	if err != nil {
 		return err

@@ -36,19 +36,36 @@ var (
 
 // Account is an account as it is stored.
 type Account struct {
-	DID            syntax.DID     `json:"did"`
-	Handle         syntax.Handle  `json:"handle"`
-	Email          string         `json:"email"` // as given; compared in lower case
-	EmailConfirmed bool           `json:"emailConfirmed,omitempty"`
-	Created        time.Time      `json:"created"`
-	Status         atproto.Status `json:"status,omitempty"`
-	Password       string         `json:"password"` // in PHC string format
-	Invite         string         `json:"invite,omitempty"`
+	DID              syntax.DID    `json:"did"`
+	Handle           syntax.Handle `json:"handle"`
+	Email            string        `json:"email"` // as given; compared in lower case
+	EmailConfirmedAt time.Time     `json:"emailConfirmedAt,omitzero"`
+	Created          time.Time     `json:"created"`
+	Password         string        `json:"password"`         // in PHC string format
+	Invite           string        `json:"invite,omitempty"` // the code it was made with
+	InvitesDisabled  bool          `json:"invitesDisabled,omitempty"`
+	TakedownRef      string        `json:"takedownRef,omitempty"` // not empty: taken down
+	DeactivatedAt    time.Time     `json:"deactivatedAt,omitzero"`
+	DeleteAfter      time.Time     `json:"deleteAfter,omitzero"` // a wish, while deactivated
+	// Moderated is set once a record or blob of the account was taken down, so that
+	// others need not look for takedowns.
+	Moderated bool `json:"moderated,omitempty"`
+}
+
+// Status is the account's hosting status.
+func (a Account) Status() atproto.Status {
+	switch {
+	case a.TakedownRef != "":
+		return atproto.TakenDown
+	case !a.DeactivatedAt.IsZero():
+		return atproto.Deactivated
+	}
+	return atproto.Active
 }
 
 // public is the part that package atproto needs.
 func (a Account) public() atproto.Account {
-	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: a.Status}
+	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: a.Status(), Moderated: a.Moderated}
 }
 
 // Store keeps accounts. It is safe for concurrent use.
@@ -84,61 +101,6 @@ func createdKey(t time.Time, did syntax.DID) string {
 	return fmt.Sprintf("%s%015d/%s", createdPrefix, t.UnixMilli(), did)
 }
 
-// reservation is how long a name is held for a step that has not been taken.
-const reservation = 10 * time.Minute
-
-// Reserve holds an account's handle and e-mail address for it, and uses its
-// invite code, if it has one.
-func (s *Store) Reserve(ctx context.Context, a Account) error {
-	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-		for _, name := range []struct {
-			key   string
-			taken error
-		}{
-			{handlePrefix + string(a.Handle), ErrHandleTaken},
-			{emailPrefix + strings.ToLower(a.Email), ErrEmailTaken},
-		} {
-			switch owner, err := tx.Get(ctx, name.key); {
-			case err == nil && string(owner) != string(a.DID):
-				return name.taken
-			case err == nil: // ours already
-				continue
-			case !errors.Is(err, storage.ErrNotFound):
-				return err
-			}
-			if err := tx.Set(ctx, name.key, []byte(a.DID), s.now().Add(reservation)); err != nil {
-				return err
-			}
-		}
-		if a.Invite == "" {
-			return nil
-		}
-		return useInvite(ctx, tx, a.Invite, a.DID, s.now())
-	})
-}
-
-// Release gives up what Reserve held.
-func (s *Store) Release(ctx context.Context, a Account) error {
-	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-		for _, key := range []string{handlePrefix + string(a.Handle), emailPrefix + strings.ToLower(a.Email)} {
-			owner, err := tx.Get(ctx, key)
-			if errors.Is(err, storage.ErrNotFound) || err == nil && string(owner) != string(a.DID) {
-				continue
-			}
-			if err == nil {
-				err = tx.Delete(ctx, key)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if a.Invite == "" {
-			return nil
-		}
-		return returnInvite(ctx, tx, a.Invite, a.DID)
-	})
-}
-
 // Create makes a reserved account with its repository, in the order of events
 // that the network expects: identity, account, commit, sync.
 func (s *Store) Create(ctx context.Context, host *repo.Host, a Account, key *crypto.PrivateKey, batch repo.Batch) (repo.Result, error) {
@@ -158,50 +120,6 @@ func (s *Store) Create(ctx context.Context, host *repo.Host, a Account, key *cry
 		return res, err
 	}
 	return res, s.confirm(ctx, a)
-}
-
-// confirm makes an account's names permanent.
-func (s *Store) confirm(ctx context.Context, a Account) error {
-	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-		for _, key := range []string{handlePrefix + string(a.Handle), emailPrefix + strings.ToLower(a.Email), createdKey(a.Created, a.DID)} {
-			if err := tx.Set(ctx, key, []byte(a.DID), time.Time{}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// Repair confirms the names of accounts that a crash left unconfirmed. Call it
-// at start.
-func (s *Store) Repair(ctx context.Context) error {
-	var unconfirmed []Account
-	for info, err := range s.store.Repos.List(ctx, "") {
-		if err != nil {
-			return err
-		}
-		a, err := s.ByDID(ctx, info.DID)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
-			_, err := r.Get(ctx, createdKey(a.Created, a.DID)) // written by confirm alone
-			return err
-		})
-		if errors.Is(err, storage.ErrNotFound) {
-			unconfirmed = append(unconfirmed, a)
-		} else if err != nil {
-			return err
-		}
-	}
-	for _, a := range unconfirmed {
-		if err := s.confirm(ctx, a); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // ByDID returns an account by its DID.

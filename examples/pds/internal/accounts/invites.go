@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,4 +100,46 @@ func putInvite(ctx context.Context, tx storage.KVTx, inv Invite) error {
 		return err
 	}
 	return tx.Set(ctx, invitePrefix+inv.Code, doc, time.Time{})
+}
+
+// Invites lists all invite codes.
+func (s *Store) Invites(ctx context.Context) (list []Invite, err error) {
+	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
+		for pair, err := range r.Keys(ctx, within(invitePrefix)) {
+			if err != nil {
+				return err
+			}
+			var inv Invite
+			if err := json.Unmarshal(pair.Value, &inv); err != nil {
+				return err
+			}
+			list = append(list, inv)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// DisableInvites disables codes, and all codes of accounts.
+func (s *Store) DisableInvites(ctx context.Context, codes, accounts []string) error {
+	list, err := s.Invites(ctx)
+	if err != nil {
+		return err
+	}
+	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+		for _, inv := range list {
+			if !slices.Contains(codes, inv.Code) && !slices.Contains(accounts, inv.Account) {
+				continue
+			}
+			now, err := getInvite(ctx, tx, inv.Code)
+			if err != nil {
+				return err
+			}
+			now.Disabled = true
+			if err := putInvite(ctx, tx, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -64,21 +64,36 @@ func checkPassword(hash, password string) (bool, error) {
 }
 
 // Login returns the account of an identifier (handle, DID or e-mail address) and
-// password, or ErrWrongPassword. It takes as long for an unknown identifier as
-// for a wrong password.
-func (s *Store) Login(ctx context.Context, identifier, password string) (Account, error) {
+// password, or ErrWrongPassword. If it is the password of an app, that is returned
+// too. It takes as long for an unknown identifier as for a wrong password.
+func (s *Store) Login(ctx context.Context, identifier, password string) (Account, *AppPassword, error) {
 	a, err := s.Find(ctx, identifier)
 	if errors.Is(err, ErrNotFound) {
 		argon(password, make([]byte, argonSaltLen), argonTime, argonMemory, argonThreads, argonKeyLen)
-		return Account{}, ErrWrongPassword
+		return Account{}, nil, ErrWrongPassword
 	} else if err != nil {
-		return Account{}, err
+		return Account{}, nil, err
+	}
+	if app, err := s.appPassword(ctx, a.DID, password); err != nil {
+		return Account{}, nil, err
+	} else if app != nil {
+		return a, app, nil
 	}
 	switch ok, err := checkPassword(a.Password, password); {
 	case err != nil:
-		return Account{}, err
+		return Account{}, nil, err
 	case !ok:
-		return Account{}, ErrWrongPassword
+		return Account{}, nil, ErrWrongPassword
 	}
-	return a, nil
+	return a, nil, nil
+}
+
+// CheckPassword reports whether a password is that of an account, with
+// ErrWrongPassword if not. App passwords do not count.
+func (s *Store) CheckPassword(ctx context.Context, a Account, password string) error {
+	ok, err := checkPassword(a.Password, password)
+	if err == nil && !ok {
+		err = ErrWrongPassword
+	}
+	return err
 }

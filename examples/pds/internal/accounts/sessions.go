@@ -19,10 +19,13 @@ const RefreshLife = 90 * 24 * time.Hour
 // client that lost the answer. It then gets the same successor.
 const refreshGrace = 2 * time.Hour
 
-// session is one refresh token of an account.
-type session struct {
-	Expires time.Time `json:"expires"`
-	Next    string    `json:"next,omitempty"` // ID of the successor, once used
+// Session is one refresh token of an account.
+type Session struct {
+	ID          string    `json:"-"`
+	Expires     time.Time `json:"expires"`
+	Next        string    `json:"next,omitempty"`        // ID of the successor, once used
+	AppPassword string    `json:"appPassword,omitempty"` // name of the app password it began with
+	Privileged  bool      `json:"privileged,omitempty"`  // of that app password
 }
 
 const sessionPrefix = "session/"
@@ -35,69 +38,81 @@ func newTokenID() string {
 }
 
 // write is a KVWrite of a session.
-func (x session) write(id string) (storage.KVWrite, error) {
+func (x Session) write() (storage.KVWrite, error) {
 	doc, err := json.Marshal(x)
-	return storage.KVWrite{Key: sessionPrefix + id, Value: doc, Expires: x.Expires}, err
+	return storage.KVWrite{Key: sessionPrefix + x.ID, Value: doc, Expires: x.Expires}, err
 }
 
-// NewSession prepares a session: the ID of its refresh token, and what to write
-// in the account's namespace.
-func (s *Store) NewSession() (id string, write storage.KVWrite, err error) {
-	id = newTokenID()
-	write, err = session{Expires: s.now().Add(RefreshLife)}.write(id)
-	return id, write, err
-}
-
-// StartSession opens a session and returns the ID of its refresh token.
-func (s *Store) StartSession(ctx context.Context, did syntax.DID) (string, error) {
-	id, write, err := s.NewSession()
-	if err != nil {
-		return "", err
+// NewSession prepares a session: its refresh token, and what to write in the account's namespace.
+// app is the app password it begins with, or nil.
+func (s *Store) NewSession(app *AppPassword) (x Session, write storage.KVWrite, err error) {
+	x = Session{ID: newTokenID(), Expires: s.now().Add(RefreshLife)}
+	if app != nil {
+		x.AppPassword, x.Privileged = app.Name, app.Privileged
 	}
-	return id, s.update(ctx, did, func(storage.Reader) ([]storage.KVCheck, []storage.KVWrite, error) {
-		return nil, []storage.KVWrite{write}, nil
+	write, err = x.write()
+	return x, write, err
+}
+
+// StartSession opens a session.
+func (s *Store) StartSession(ctx context.Context, did syntax.DID, app *AppPassword) (Session, error) {
+	x, write, err := s.NewSession(app)
+	if err != nil {
+		return x, err
+	}
+	return x, s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
+		c.KV = append(c.KV, write)
+		return nil
 	})
 }
 
 // RotateSession exchanges a refresh token for its successor. A token that was
 // used before gives the same successor for two hours; then, and if it is not
 // known, the error is ErrTokenRevoked.
-func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (next string, err error) {
-	err = s.update(ctx, did, func(r storage.Reader) ([]storage.KVCheck, []storage.KVWrite, error) {
+func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (next Session, err error) {
+	err = s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
 		doc, err := r.Get(ctx, sessionPrefix+id)
 		if errors.Is(err, storage.ErrNotFound) {
-			return nil, nil, ErrTokenRevoked
+			return ErrTokenRevoked
 		} else if err != nil {
-			return nil, nil, err
+			return err
 		}
-		var old session
+		old := Session{ID: id}
 		if err := json.Unmarshal(doc, &old); err != nil {
-			return nil, nil, err
+			return err
 		}
 		now := s.now()
 		if !now.Before(old.Expires) {
-			return nil, nil, ErrTokenRevoked
+			return ErrTokenRevoked
 		}
+		next = Session{ID: old.Next, Expires: now.Add(RefreshLife), AppPassword: old.AppPassword, Privileged: old.Privileged}
 		if old.Next != "" {
-			next = old.Next
-			return nil, nil, nil
+			// Used before. Its successor must still be there: it may have been revoked.
+			_, err := r.Get(ctx, sessionPrefix+old.Next)
+			if errors.Is(err, storage.ErrNotFound) {
+				return ErrTokenRevoked
+			}
+			return err
 		}
-		next = newTokenID()
-		old.Next = next
+		next.ID = newTokenID()
+		old.Next = next.ID
 		if grace := now.Add(refreshGrace); grace.Before(old.Expires) {
 			old.Expires = grace
 		}
-		used, err1 := old.write(id)
-		fresh, err2 := session{Expires: now.Add(RefreshLife)}.write(next)
-		return []storage.KVCheck{{Key: sessionPrefix + id, Value: doc}}, []storage.KVWrite{used, fresh}, errors.Join(err1, err2)
+		used, err1 := old.write()
+		fresh, err2 := next.write()
+		c.Checks = append(c.Checks, storage.KVCheck{Key: sessionPrefix + id, Value: doc})
+		c.KV = append(c.KV, used, fresh)
+		return errors.Join(err1, err2)
 	})
 	return next, err
 }
 
 // EndSession revokes a refresh token. One that is not known is no error.
 func (s *Store) EndSession(ctx context.Context, did syntax.DID, id string) error {
-	err := s.update(ctx, did, func(r storage.Reader) ([]storage.KVCheck, []storage.KVWrite, error) {
-		return nil, []storage.KVWrite{{Key: sessionPrefix + id}}, nil
+	err := s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
+		c.KV = append(c.KV, storage.KVWrite{Key: sessionPrefix + id})
+		return nil
 	})
 	if errors.Is(err, ErrNotFound) {
 		return nil
@@ -105,28 +120,20 @@ func (s *Store) EndSession(ctx context.Context, did syntax.DID, id string) error
 	return err
 }
 
-// maxRetries bounds how often a lost race is run again.
-const maxRetries = 20
-
-// update changes an account's namespace after reading it: fn returns what must
-// still hold, and what to write. It may be called more than once.
-func (s *Store) update(ctx context.Context, did syntax.DID, fn func(storage.Reader) ([]storage.KVCheck, []storage.KVWrite, error)) error {
-	for try := 0; ; try++ {
-		var change storage.Change
-		err := s.store.Repos.View(ctx, did, func(r storage.Reader) (err error) {
-			change.Prev, change.Head = r.Head(), r.Head()
-			change.Checks, change.KV, err = fn(r)
-			return err
-		})
-		if errors.Is(err, storage.ErrNotFound) {
-			return ErrNotFound
-		}
-		if err != nil || len(change.KV) == 0 {
+// endSessions revokes the sessions that began with an app password; with an empty
+// name, all.
+func endSessions(ctx context.Context, r storage.Reader, name string, c *storage.Change) error {
+	for pair, err := range r.Keys(ctx, within(sessionPrefix)) {
+		if err != nil {
 			return err
 		}
-		_, err = s.store.Repos.Apply(ctx, did, &change)
-		if !errors.Is(err, storage.ErrConflict) || try == maxRetries {
+		var x Session
+		if err := json.Unmarshal(pair.Value, &x); err != nil {
 			return err
+		}
+		if name == "" || x.AppPassword == name {
+			c.KV = append(c.KV, storage.KVWrite{Key: pair.Key})
 		}
 	}
+	return nil
 }

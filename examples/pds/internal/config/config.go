@@ -49,6 +49,10 @@ type Config struct {
 	// BlobLimit is the size in bytes of the largest blob. PDS_BLOB_UPLOAD_LIMIT,
 	// default 5 MiB, as in the official server.
 	BlobLimit int64
+	// EmailSMTPURL is the mail server, smtp:// or smtps://, and EmailFrom the sender of
+	// messages: PDS_EMAIL_SMTP_URL, PDS_EMAIL_FROM_ADDRESS. Without a server, messages are
+	// logged, or appended to the file EmailSink: PDS_EMAIL_SINK_FILE.
+	EmailSMTPURL, EmailFrom, EmailSink string
 	// What describeServer says: PDS_PRIVACY_POLICY_URL,
 	// PDS_TERMS_OF_SERVICE_URL, PDS_CONTACT_EMAIL_ADDRESS.
 	PrivacyPolicy, TermsOfService, ContactEmail string
@@ -68,6 +72,9 @@ func Load(getenv func(string) string) (*Config, error) {
 		PLCRotationKey: r.key("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"),
 		RecoveryKey:    getenv("PDS_RECOVERY_DID_KEY"),
 		BlobLimit:      int64(r.integer("PDS_BLOB_UPLOAD_LIMIT", 5<<20, 1, 1<<40)),
+		EmailSMTPURL:   getenv("PDS_EMAIL_SMTP_URL"),
+		EmailFrom:      getenv("PDS_EMAIL_FROM_ADDRESS"),
+		EmailSink:      getenv("PDS_EMAIL_SINK_FILE"),
 		PrivacyPolicy:  r.url("PDS_PRIVACY_POLICY_URL"),
 		TermsOfService: r.url("PDS_TERMS_OF_SERVICE_URL"),
 		ContactEmail:   getenv("PDS_CONTACT_EMAIL_ADDRESS"),

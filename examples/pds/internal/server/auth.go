@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
@@ -17,7 +18,11 @@ func badToken(name, message string) error {
 	return &xrpc.Error{Status: http.StatusBadRequest, Name: name, Message: message}
 }
 
-var errAuthMissing = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required"}
+var (
+	errAuthMissing     = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required"}
+	errTakenDown       = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AccountTakedown", Message: "Account has been taken down"}
+	errAccountNotFound = &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
+)
 
 // bearer returns the token of a request.
 func bearer(r *xrpc.Request) (string, error) {
@@ -32,38 +37,85 @@ func bearer(r *xrpc.Request) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
-// authUser demands an access token.
-func (s *Server) authUser(r *xrpc.Request) error {
-	token, err := bearer(r)
-	if err != nil {
-		return err
-	}
-	c, err := s.verify(token, scopeAccess, false)
-	if err != nil {
-		return err
-	}
-	r.Principal = atproto.Principal{DID: syntax.DID(c.Subject)}
-	return nil
+// access is which sessions a method accepts.
+type access struct {
+	full       bool // not those of app passwords
+	takendown  bool // also that of an account that was taken down
+	notRemoved bool // the account must be there, and not taken down
 }
 
-// authOptional accepts an access token, the administrator's password, or nothing.
-func (s *Server) authOptional(r *xrpc.Request) error {
-	if r.Header.Get("Authorization") == "" {
+// scopes are those that the method accepts.
+func (a access) scopes() []string {
+	list := []string{scopeAccess}
+	if !a.full {
+		list = append(list, scopeAppPassword, scopePrivileged)
+	}
+	if a.takendown {
+		list = append(list, scopeTakendown)
+	}
+	return list
+}
+
+// user demands an access token of certain kinds. It sets the request's principal; the principal's Session is
+// the token's scope.
+func (s *Server) user(a access) xrpc.Authenticator {
+	scopes := a.scopes()
+	return func(r *xrpc.Request) error {
+		token, err := bearer(r)
+		if err != nil {
+			return err
+		}
+		c, err := s.verify(token, false, scopes...)
+		if err != nil {
+			return err
+		}
+		p := atproto.Principal{DID: syntax.DID(c.Subject), Session: c.Scope}
+		if a.notRemoved {
+			if acct, err := s.account(r, p.DID); err != nil {
+				return err
+			} else if acct.Status() == atproto.TakenDown {
+				return errTakenDown
+			}
+		}
+		r.Principal = p
 		return nil
 	}
-	if _, _, ok := r.BasicAuth(); ok {
-		return s.authAdmin(r)
-	}
-	return s.authUser(r)
 }
 
-// authAdmin demands the administrator's password.
-func (s *Server) authAdmin(r *xrpc.Request) error {
+// caller is the account that makes a request.
+func caller(r *xrpc.Request) syntax.DID {
+	p, _ := r.Principal.(atproto.Principal)
+	return p.DID
+}
+
+// hasScope reports whether the caller's session has one of the scopes.
+func hasScope(r *xrpc.Request, scopes ...string) bool {
+	p, _ := r.Principal.(atproto.Principal)
+	scope, _ := p.Session.(string)
+	return slices.Contains(scopes, scope)
+}
+
+// optional accepts an access token, the administrator's password, or nothing.
+func (s *Server) optional() xrpc.Authenticator {
+	user := s.user(access{})
+	return func(r *xrpc.Request) error {
+		if r.Header.Get("Authorization") == "" {
+			return nil
+		}
+		if _, _, ok := r.BasicAuth(); ok {
+			return s.admin(r)
+		}
+		return user(r)
+	}
+}
+
+// admin demands the administrator's password.
+func (s *Server) admin(r *xrpc.Request) error {
 	user, password, ok := r.BasicAuth()
 	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(s.secrets.AdminPassword))
 	if !ok || user != "admin" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 		return &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required",
-			Header: http.Header{"WWW-Authenticate": {`Basic realm="admin"`}}}
+			Header: http.Header{"Www-Authenticate": {`Basic realm="admin"`}}}
 	}
 	r.Principal = atproto.Principal{Admin: true}
 	return nil
@@ -75,14 +127,14 @@ type refreshToken struct {
 	id  string
 }
 
-// authRefresh demands a refresh token, which may have expired where that does no harm.
-func (s *Server) authRefresh(expired bool) xrpc.Authenticator {
+// refresh demands a refresh token, which may have expired where that does no harm.
+func (s *Server) refresh(expired bool) xrpc.Authenticator {
 	return func(r *xrpc.Request) error {
 		token, err := bearer(r)
 		if err != nil {
 			return err
 		}
-		c, err := s.verify(token, scopeRefresh, expired)
+		c, err := s.verify(token, expired, scopeRefresh)
 		if err != nil {
 			return err
 		}
@@ -98,7 +150,7 @@ func (s *Server) authRefresh(expired bool) xrpc.Authenticator {
 func (s *Server) account(r *xrpc.Request, did syntax.DID) (accounts.Account, error) {
 	a, err := s.accounts.ByDID(r.Context(), did)
 	if errors.Is(err, accounts.ErrNotFound) {
-		return a, &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
+		err = errAccountNotFound
 	}
 	return a, err
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
@@ -75,7 +74,7 @@ func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAc
 	// From here on, the step is finished or taken back even if the client hangs up.
 	ctx = context.WithoutCancel(ctx)
 	a.Password = accounts.HashPassword(in.Password)
-	refresh, err := s.registerAccount(ctx, a, key, op)
+	x, err := s.registerAccount(ctx, a, key, op)
 	if err != nil {
 		if undo := s.accounts.Release(ctx, a); undo != nil {
 			s.log.Error("names of a failed account", "did", a.DID, "err", undo)
@@ -83,23 +82,19 @@ func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAc
 		return out, err
 	}
 	out = createAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.document(ctx, a.DID)}
-	out.AccessJWT, out.RefreshJWT, err = s.tokens(a.DID, refresh)
+	out.AccessJWT, out.RefreshJWT, err = s.tokens(a, x)
 	return out, err
 }
 
 // registerAccount registers the DID and makes the account. A DID whose account
 // cannot be made is tombstoned.
-func (s *Server) registerAccount(ctx context.Context, a accounts.Account, key *crypto.PrivateKey, op *identity.PLCOperation) (refresh string, err error) {
+func (s *Server) registerAccount(ctx context.Context, a accounts.Account, key *crypto.PrivateKey, op *identity.PLCOperation) (x accounts.Session, err error) {
 	if err := s.plc.Submit(ctx, a.DID, op); err != nil {
 		s.log.Error("register a DID", "did", a.DID, "err", err)
-		return "", &xrpc.Error{Status: http.StatusBadGateway, Message: "The DID could not be registered with the PLC directory"}
+		return x, &xrpc.Error{Status: http.StatusBadGateway, Message: "The DID could not be registered with the PLC directory"}
 	}
-	now := time.Now()
-	batch := repo.Batch{Sync: true, Events: []storage.Event{
-		{DID: a.DID, Kind: commit.KindIdentity, Time: now, Payload: (&commit.Identity{DID: a.DID, Handle: a.Handle, Time: now}).Payload()},
-		{DID: a.DID, Kind: commit.KindAccount, Time: now, Payload: (&commit.Account{DID: a.DID, Active: true, Time: now}).Payload()},
-	}}
-	refresh, session, err := s.accounts.NewSession()
+	batch := repo.Batch{Sync: true, Events: []storage.Event{identityEvent(a), accountEvent(a)}}
+	x, session, err := s.accounts.NewSession(nil)
 	if err == nil {
 		batch.KV = append(batch.KV, session)
 		_, err = s.accounts.Create(ctx, s.host, a, key, batch)
@@ -107,7 +102,7 @@ func (s *Server) registerAccount(ctx context.Context, a accounts.Account, key *c
 	if err != nil {
 		s.tombstone(ctx, a.DID, op)
 	}
-	return refresh, err
+	return x, err
 }
 
 // tombstone takes back the registration of a DID.

@@ -17,6 +17,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/lexicon"
@@ -46,6 +47,7 @@ type Server struct {
 	plc      *identity.PLCClient
 	resolver *identity.Resolver
 	rotation *crypto.PrivateKey
+	mail     mail.Sender
 
 	listener  net.Listener
 	http      *http.Server
@@ -70,6 +72,9 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (s *Server
 		return nil, err
 	}
 	s.rotation = s.secrets.PLCRotationKey
+	if s.mail, err = mail.New(cfg.EmailSMTPURL, cfg.EmailFrom, log, cfg.EmailSink); err != nil {
+		return nil, err
+	}
 	// In development, nobody but this machine is let in.
 	bind := ""
 	if cfg.DevMode {
@@ -146,7 +151,8 @@ func (s *Server) handler() http.Handler {
 	service := &atproto.Service{
 		Host:      s.host,
 		Accounts:  directory{s},
-		Auth:      atproto.Auth{User: s.authUser, Optional: s.authOptional},
+		Takedowns: s.accounts,
+		Auth:      atproto.Auth{User: s.user(access{}), Optional: s.optional()},
 		Schemas:   catalog,
 		Outbox:    s.outbox,
 		BlobLimit: s.cfg.BlobLimit,
@@ -166,19 +172,6 @@ func (s *Server) handler() http.Handler {
 		fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
 	})
 	return mux
-}
-
-// mount registers the methods of com.atproto.server.
-func (s *Server) mount(methods *xrpc.Server) {
-	open := func(nsid string, h xrpc.Handler) { methods.Handle(xrpc.Route{NSID: nsid, Handler: h}) }
-	open("com.atproto.server.describeServer", xrpc.Query(s.describeServer))
-	open("com.atproto.server.createAccount", xrpc.Procedure(s.createAccount))
-	open("com.atproto.server.createSession", xrpc.Procedure(s.createSession))
-	methods.Handle(xrpc.Route{NSID: "com.atproto.server.getSession", Auth: s.authUser, Handler: xrpc.Query(s.getSession)})
-	methods.Handle(xrpc.Route{NSID: "com.atproto.server.refreshSession", Auth: s.authRefresh(false), Handler: xrpc.Procedure(s.refreshSession)})
-	methods.Handle(xrpc.Route{NSID: "com.atproto.server.deleteSession", Auth: s.authRefresh(true), Handler: xrpc.Procedure(s.deleteSession)})
-	methods.Handle(xrpc.Route{NSID: "com.atproto.server.createInviteCode", Auth: s.authAdmin, Handler: xrpc.Procedure(s.createInviteCode)})
-	methods.Handle(xrpc.Route{NSID: "com.atproto.server.createInviteCodes", Auth: s.authAdmin, Handler: xrpc.Procedure(s.createInviteCodes)})
 }
 
 // URL is the server's public address.

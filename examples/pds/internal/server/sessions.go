@@ -32,8 +32,8 @@ type sessionOutput struct {
 // session is the output for an account. A DID document that cannot be had now is left out.
 func (s *Server) session(ctx context.Context, a accounts.Account) sessionOutput {
 	return sessionOutput{
-		Handle: a.Handle, DID: a.DID, DIDDoc: s.document(ctx, a.DID), Email: a.Email, EmailConfirmed: a.EmailConfirmed,
-		Active: a.Status == atproto.Active, Status: a.Status,
+		Handle: a.Handle, DID: a.DID, DIDDoc: s.document(ctx, a.DID), Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
+		Active: a.Status() == atproto.Active, Status: a.Status(),
 	}
 }
 
@@ -51,8 +51,6 @@ func (s *Server) document(ctx context.Context, did syntax.DID) json.RawMessage {
 	return text
 }
 
-var errTakenDown = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AccountTakedown", Message: "Account has been taken down"}
-
 type createSessionInput struct {
 	Identifier     string `json:"identifier"`
 	Password       string `json:"password"`
@@ -63,31 +61,28 @@ func (s *Server) createSession(ctx context.Context, r *xrpc.Request, in createSe
 	if len(in.Password) > maxLoginPassword {
 		return out, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Password too long. Consider resetting your password."}
 	}
-	a, err := s.accounts.Login(ctx, in.Identifier, in.Password)
+	a, app, err := s.accounts.Login(ctx, in.Identifier, in.Password)
 	if errors.Is(err, accounts.ErrWrongPassword) {
 		return out, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
 	} else if err != nil {
 		return out, err
 	}
-	if a.Status == atproto.TakenDown && !in.AllowTakendown {
+	if a.Status() == atproto.TakenDown && !in.AllowTakendown {
 		return out, errTakenDown
 	}
-	id, err := s.accounts.StartSession(ctx, a.DID)
+	x, err := s.accounts.StartSession(ctx, a.DID, app)
 	if err != nil {
 		return out, err
 	}
 	out = s.session(ctx, a)
-	out.AccessJWT, out.RefreshJWT, err = s.tokens(a.DID, id)
+	out.AccessJWT, out.RefreshJWT, err = s.tokens(a, x)
 	return out, err
 }
 
 func (s *Server) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (out sessionOutput, err error) {
-	a, err := s.account(r, r.Principal.(atproto.Principal).DID)
+	a, err := s.account(r, caller(r))
 	if err != nil {
 		return out, err
-	}
-	if a.Status == atproto.TakenDown {
-		return out, errTakenDown
 	}
 	return s.session(ctx, a), nil
 }
@@ -100,7 +95,7 @@ func (s *Server) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.Non
 	} else if err != nil {
 		return out, err
 	}
-	if a.Status == atproto.TakenDown {
+	if a.Status() == atproto.TakenDown {
 		return out, errTakenDown
 	}
 	next, err := s.accounts.RotateSession(ctx, a.DID, token.id)
@@ -110,7 +105,7 @@ func (s *Server) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.Non
 		return out, err
 	}
 	out = s.session(ctx, a)
-	out.AccessJWT, out.RefreshJWT, err = s.tokens(a.DID, next)
+	out.AccessJWT, out.RefreshJWT, err = s.tokens(a, next)
 	return out, err
 }
 

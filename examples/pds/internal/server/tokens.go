@@ -2,17 +2,22 @@ package server
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 // Scopes of session tokens.
 const (
-	scopeAccess  = "com.atproto.access"
-	scopeRefresh = "com.atproto.refresh"
+	scopeAccess      = "com.atproto.access"
+	scopeAppPassword = "com.atproto.appPass"
+	scopePrivileged  = "com.atproto.appPassPrivileged"
+	scopeTakendown   = "com.atproto.takendown"
+	scopeRefresh     = "com.atproto.refresh"
 )
 
 // accessLife is how long an access token is good.
@@ -24,11 +29,20 @@ type claims struct {
 	jwt.RegisteredClaims
 }
 
-// tokens makes the two tokens of a session.
-func (s *Server) tokens(did syntax.DID, refreshID string) (access, refresh string, err error) {
+// tokens makes the two tokens of a session of an account.
+func (s *Server) tokens(a accounts.Account, x accounts.Session) (access, refresh string, err error) {
+	scope := scopeAccess
+	switch {
+	case a.Status() == atproto.TakenDown:
+		scope = scopeTakendown
+	case x.Privileged:
+		scope = scopePrivileged
+	case x.AppPassword != "":
+		scope = scopeAppPassword
+	}
 	now := time.Now()
 	sign := func(typ, scope, id string, life time.Duration) (string, error) {
-		c := jwt.MapClaims{"scope": scope, "aud": s.cfg.ServiceDID, "sub": did, "iat": now.Unix(), "exp": now.Add(life).Unix()}
+		c := jwt.MapClaims{"scope": scope, "aud": s.cfg.ServiceDID, "sub": a.DID, "iat": now.Unix(), "exp": now.Add(life).Unix()}
 		if id != "" {
 			c["jti"] = id
 		}
@@ -36,13 +50,14 @@ func (s *Server) tokens(did syntax.DID, refreshID string) (access, refresh strin
 		t.Header["typ"] = typ
 		return t.SignedString(s.secrets.JWTSecret)
 	}
-	access, err1 := sign("at+jwt", scopeAccess, "", accessLife)
-	refresh, err2 := sign("refresh+jwt", scopeRefresh, refreshID, accounts.RefreshLife)
+	access, err1 := sign("at+jwt", scope, "", accessLife)
+	refresh, err2 := sign("refresh+jwt", scopeRefresh, x.ID, accounts.RefreshLife)
 	return access, refresh, errors.Join(err1, err2)
 }
 
-// verify checks a session token and its scope.
-func (s *Server) verify(token, scope string, expired bool) (*claims, error) {
+// verify checks a session token, which may have expired if the caller says so, and that it has one of the
+// scopes.
+func (s *Server) verify(token string, expired bool, scopes ...string) (*claims, error) {
 	c := &claims{}
 	options := []jwt.ParserOption{
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
@@ -56,7 +71,7 @@ func (s *Server) verify(token, scope string, expired bool) (*claims, error) {
 		return nil, badToken("ExpiredToken", "Token has expired")
 	case err != nil && !late:
 		return nil, badToken("InvalidToken", "Token could not be verified")
-	case c.Scope != scope:
+	case !slices.Contains(scopes, c.Scope):
 		return nil, badToken("InvalidToken", "Bad token scope")
 	}
 	if _, err := syntax.ParseDID(c.Subject); err != nil {

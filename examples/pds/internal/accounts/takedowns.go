@@ -1,0 +1,116 @@
+package accounts
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+const takedownPrefix = "takedown/"
+
+// Takedown is whether something is taken down, and the moderator's reference.
+type Takedown struct {
+	Applied bool   `json:"applied"`
+	Ref     string `json:"ref,omitempty"`
+}
+
+// Subjects of takedowns within an account.
+func recordSubject(path string) string { return takedownPrefix + "record/" + path }
+func blobSubject(cid string) string    { return takedownPrefix + "blob/" + cid }
+
+// TakeDown takes an account down, which ends its sessions, or back up. events makes those of
+// the step from the account as it is then.
+func (s *Store) TakeDown(ctx context.Context, did syntax.DID, t Takedown, events func(Account) []storage.Event) error {
+	return s.updateWith(ctx, did, "", "", func(a *Account, r storage.Reader, c *storage.Change) error {
+		a.TakedownRef = ""
+		if t.Applied {
+			a.TakedownRef = t.Ref
+			if err := endSessions(ctx, r, "", c); err != nil {
+				return err
+			}
+		}
+		c.Events = append(c.Events, events(*a)...)
+		return nil
+	})
+}
+
+// Tell adds events about an account to the log.
+func (s *Store) Tell(ctx context.Context, did syntax.DID, events ...storage.Event) error {
+	return s.update(ctx, did, func(_ storage.Reader, c *storage.Change) error {
+		c.Events = append(c.Events, events...)
+		return nil
+	})
+}
+
+// SetRecordTakedown takes a record down, or back up.
+func (s *Store) SetRecordTakedown(ctx context.Context, did syntax.DID, path string, t Takedown) error {
+	return s.setTakedown(ctx, did, recordSubject(path), t)
+}
+
+// SetBlobTakedown takes a blob down, or back up.
+func (s *Store) SetBlobTakedown(ctx context.Context, did syntax.DID, cid string, t Takedown) error {
+	return s.setTakedown(ctx, did, blobSubject(cid), t)
+}
+
+func (s *Store) setTakedown(ctx context.Context, did syntax.DID, key string, t Takedown) error {
+	_, err := s.Update(ctx, did, func(a *Account, c *storage.Change) error {
+		if !t.Applied {
+			c.KV = append(c.KV, storage.KVWrite{Key: key})
+			return nil
+		}
+		a.Moderated = true
+		c.KV = append(c.KV, storage.KVWrite{Key: key, Value: []byte(t.Ref)})
+		return nil
+	})
+	return err
+}
+
+// RecordTakedown returns the state of a record.
+func (s *Store) RecordTakedown(ctx context.Context, did syntax.DID, path string) (Takedown, error) {
+	return s.takedown(ctx, did, recordSubject(path))
+}
+
+// BlobTakedown returns the state of a blob.
+func (s *Store) BlobTakedown(ctx context.Context, did syntax.DID, cid string) (Takedown, error) {
+	return s.takedown(ctx, did, blobSubject(cid))
+}
+
+func (s *Store) takedown(ctx context.Context, did syntax.DID, key string) (t Takedown, err error) {
+	err = s.store.Repos.View(ctx, did, func(r storage.Reader) error {
+		ref, err := r.Get(ctx, key)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil
+		}
+		t = Takedown{Applied: err == nil, Ref: string(ref)}
+		return err
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		err = ErrNotFound
+	}
+	return t, err
+}
+
+// HiddenRecords returns the paths of a collection's records that are taken down.
+func (s *Store) HiddenRecords(ctx context.Context, did syntax.DID, collection syntax.NSID) (map[string]bool, error) {
+	hidden := make(map[string]bool)
+	err := s.store.Repos.View(ctx, did, func(r storage.Reader) error {
+		for pair, err := range r.Keys(ctx, within(recordSubject(string(collection)+"/"))) {
+			if err != nil {
+				return err
+			}
+			hidden[strings.TrimPrefix(pair.Key, recordSubject(""))] = true
+		}
+		return nil
+	})
+	return hidden, err
+}
+
+// HiddenBlob reports whether a blob is taken down.
+func (s *Store) HiddenBlob(ctx context.Context, did syntax.DID, blob cid.Cid) (bool, error) {
+	t, err := s.BlobTakedown(ctx, did, blob.String())
+	return t.Applied, err
+}

@@ -1,0 +1,335 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/examples/pds/internal/mail"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// accountView is com.atproto.admin.defs#accountView.
+type accountView struct {
+	DID              syntax.DID      `json:"did"`
+	Handle           syntax.Handle   `json:"handle"`
+	Email            string          `json:"email,omitempty"`
+	IndexedAt        syntax.Datetime `json:"indexedAt"`
+	EmailConfirmedAt syntax.Datetime `json:"emailConfirmedAt,omitempty"`
+	DeactivatedAt    syntax.Datetime `json:"deactivatedAt,omitempty"`
+	InvitedBy        *inviteView     `json:"invitedBy,omitempty"`
+	Invites          []inviteView    `json:"invites"`
+	InvitesDisabled  bool            `json:"invitesDisabled"`
+}
+
+// viewAccount describes an account, given all invites.
+func viewAccount(a accounts.Account, invites []accounts.Invite) accountView {
+	v := accountView{
+		DID: a.DID, Handle: a.Handle, Email: a.Email, IndexedAt: syntax.NewDatetime(a.Created),
+		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt),
+		Invites: []inviteView{}, InvitesDisabled: a.InvitesDisabled,
+	}
+	for _, inv := range invites {
+		if inv.Account == string(a.DID) {
+			v.Invites = append(v.Invites, viewInvite(inv))
+		}
+		if _, used := inv.Uses[a.DID]; used {
+			by := viewInvite(inv)
+			v.InvitedBy = &by
+		}
+	}
+	return v
+}
+
+// datetime is empty for the zero time.
+func datetime(t time.Time) syntax.Datetime {
+	if t.IsZero() {
+		return ""
+	}
+	return syntax.NewDatetime(t)
+}
+
+func notFound(message string) error {
+	return &xrpc.Error{Status: 400, Name: "NotFound", Message: message}
+}
+
+type didParam struct {
+	DID syntax.DID `json:"did"`
+}
+
+func (s *Server) getAccountInfo(ctx context.Context, r *xrpc.Request, p didParam) (out accountView, err error) {
+	a, err := s.accounts.ByDID(ctx, p.DID)
+	if errors.Is(err, accounts.ErrNotFound) {
+		return out, notFound("Account not found")
+	} else if err != nil {
+		return out, err
+	}
+	invites, err := s.accounts.Invites(ctx)
+	return viewAccount(a, invites), err
+}
+
+type didsParam struct {
+	DIDs []syntax.DID `json:"dids"`
+}
+
+type accountInfosOutput struct {
+	Infos []accountView `json:"infos"`
+}
+
+func (s *Server) getAccountInfos(ctx context.Context, r *xrpc.Request, p didsParam) (out accountInfosOutput, err error) {
+	invites, err := s.accounts.Invites(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.Infos = []accountView{}
+	for _, did := range p.DIDs {
+		a, err := s.accounts.ByDID(ctx, did)
+		if errors.Is(err, accounts.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return out, err
+		}
+		out.Infos = append(out.Infos, viewAccount(a, invites))
+	}
+	return out, nil
+}
+
+// subject is what a moderator acts upon: an account, a record or a blob.
+type subject struct {
+	Type string     `json:"$type"`
+	DID  syntax.DID `json:"did,omitempty"`
+	URI  string     `json:"uri,omitempty"`
+	CID  string     `json:"cid,omitempty"`
+}
+
+// Types of subjects.
+const (
+	accountSubject = "com.atproto.admin.defs#repoRef"
+	recordSubject  = "com.atproto.repo.strongRef"
+	blobSubject    = "com.atproto.admin.defs#repoBlobRef"
+)
+
+// record splits the URI of a record.
+func (x subject) record() (did syntax.DID, path string, err error) {
+	uri, err := syntax.ParseATURI(x.URI)
+	if err != nil {
+		return "", "", xrpc.InvalidRequest("Invalid uri: %v", err)
+	}
+	authority, path, _ := strings.Cut(strings.TrimPrefix(string(uri), "at://"), "/")
+	did, err = syntax.ParseDID(authority)
+	if err != nil || strings.Count(path, "/") != 1 {
+		return "", "", xrpc.InvalidRequest("The uri must be that of a record, with a DID")
+	}
+	return did, path, nil
+}
+
+type subjectStatusParams struct {
+	DID  syntax.DID `json:"did"`
+	URI  string     `json:"uri"`
+	Blob string     `json:"blob"`
+}
+
+type subjectStatus struct {
+	Subject     json.RawMessage    `json:"subject"`
+	Takedown    *accounts.Takedown `json:"takedown,omitempty"`
+	Deactivated *accounts.Takedown `json:"deactivated,omitempty"`
+}
+
+func (s *Server) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjectStatusParams) (out subjectStatus, err error) {
+	var t, deactivated accounts.Takedown
+	var subj subject
+	switch {
+	case p.Blob != "":
+		if p.DID == "" {
+			return out, xrpc.InvalidRequest("Must provide a did to request blob state")
+		}
+		subj = subject{Type: blobSubject, DID: p.DID, CID: p.Blob}
+		t, err = s.accounts.BlobTakedown(ctx, p.DID, p.Blob)
+	case p.URI != "":
+		subj = subject{Type: recordSubject, URI: p.URI}
+		did, path, err := subj.record()
+		if err != nil {
+			return out, err
+		}
+		collection, rkey, err := syntax.ParsePath(path)
+		if err != nil {
+			return out, xrpc.InvalidRequest("Invalid uri: %v", err)
+		}
+		rec, err := s.host.Record(ctx, did, collection, rkey)
+		if errors.Is(err, repo.ErrRecordNotFound) || errors.Is(err, repo.ErrRepoNotFound) {
+			return out, notFound("Subject not found")
+		} else if err != nil {
+			return out, err
+		}
+		subj.CID = rec.CID.String()
+		if t, err = s.accounts.RecordTakedown(ctx, did, path); err != nil {
+			return out, err
+		}
+	case p.DID != "":
+		subj = subject{Type: accountSubject, DID: p.DID}
+		var a accounts.Account
+		if a, err = s.accounts.ByDID(ctx, p.DID); err == nil {
+			t = accounts.Takedown{Applied: a.TakedownRef != "", Ref: a.TakedownRef}
+			deactivated.Applied = !a.DeactivatedAt.IsZero()
+			out.Deactivated = &deactivated
+		}
+	default:
+		return out, xrpc.InvalidRequest("No provided subject")
+	}
+	if errors.Is(err, accounts.ErrNotFound) {
+		return out, notFound("Subject not found")
+	} else if err != nil {
+		return out, err
+	}
+	out.Takedown = &t
+	out.Subject, err = json.Marshal(subj)
+	return out, err
+}
+
+func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in subjectStatus) (out subjectStatus, err error) {
+	var subj subject
+	if err := json.Unmarshal(in.Subject, &subj); err != nil {
+		return out, xrpc.InvalidRequest("Invalid subject")
+	}
+	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {
+		return out, xrpc.InvalidRequest("Cannot activate and takedown an account at the same time")
+	}
+	if in.Takedown != nil {
+		err = s.takedownSubject(ctx, subj, *in.Takedown)
+	}
+	if err == nil && subj.Type == accountSubject {
+		switch {
+		case in.Deactivated != nil && in.Deactivated.Applied:
+			err = s.deactivate(ctx, subj.DID, time.Time{})
+		case in.Deactivated != nil:
+			err = s.activate(ctx, subj.DID)
+		case in.Takedown == nil: // say again how things are
+			var a accounts.Account
+			if a, err = s.accounts.ByDID(ctx, subj.DID); err == nil {
+				err = s.accounts.Tell(ctx, subj.DID, accountEvent(a))
+			}
+		}
+	}
+	if errors.Is(err, accounts.ErrNotFound) {
+		return out, notFound("Subject not found")
+	}
+	return subjectStatus{Subject: in.Subject, Takedown: in.Takedown}, err
+}
+
+func (s *Server) takedownSubject(ctx context.Context, subj subject, t accounts.Takedown) error {
+	if t.Applied && t.Ref == "" {
+		t.Ref = time.Now().UTC().Format(time.RFC3339)
+	}
+	switch subj.Type {
+	case accountSubject:
+		return s.takedown(ctx, subj.DID, t)
+	case recordSubject:
+		did, path, err := subj.record()
+		if err != nil {
+			return err
+		}
+		return s.accounts.SetRecordTakedown(ctx, did, path, t)
+	case blobSubject:
+		return s.accounts.SetBlobTakedown(ctx, subj.DID, subj.CID, t)
+	}
+	return xrpc.InvalidRequest("Invalid subject (%s)", subj.Type)
+}
+
+type sendEmailInput struct {
+	Recipient syntax.DID `json:"recipientDid"`
+	Content   string     `json:"content"`
+	Subject   string     `json:"subject"`
+}
+
+type sentOutput struct {
+	Sent bool `json:"sent"`
+}
+
+func (s *Server) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInput) (out sentOutput, err error) {
+	a, err := s.accounts.ByDID(ctx, in.Recipient)
+	switch {
+	case errors.Is(err, accounts.ErrNotFound):
+		return out, xrpc.InvalidRequest("Recipient not found")
+	case err != nil:
+		return out, err
+	case a.Email == "":
+		return out, xrpc.InvalidRequest("account does not have an email address")
+	}
+	if in.Subject == "" {
+		in.Subject = "Message via your PDS"
+	}
+	return sentOutput{true}, s.send(ctx, mail.Message{To: a.Email, Subject: in.Subject, Text: in.Content})
+}
+
+// adminDeleteAccount deletes an account; one that is not there is no error.
+func (s *Server) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in didParam) (out xrpc.None, err error) {
+	a, err := s.accounts.ByDID(ctx, in.DID)
+	if errors.Is(err, accounts.ErrNotFound) {
+		return out, nil
+	} else if err != nil {
+		return out, err
+	}
+	return out, s.accounts.Delete(ctx, s.host, a, goneEvent(a.DID))
+}
+
+type adminEmailInput struct {
+	Account syntax.AtIdentifier `json:"account"`
+	Email   string              `json:"email"`
+}
+
+func (s *Server) updateAccountEmail(ctx context.Context, r *xrpc.Request, in adminEmailInput) (out xrpc.None, err error) {
+	a, err := s.accounts.Account(ctx, in.Account)
+	if errors.Is(err, accounts.ErrNotFound) {
+		return out, xrpc.InvalidRequest("Account does not exist: %s", in.Account)
+	} else if err != nil {
+		return out, err
+	}
+	if !validEmail(in.Email) {
+		return out, errBadEmail
+	}
+	err = s.accounts.ChangeEmail(ctx, a.DID, in.Email)
+	if errors.Is(err, accounts.ErrEmailTaken) {
+		err = xrpc.InvalidRequest("This email address is already in use, please use a different email.")
+	}
+	return out, err
+}
+
+type adminHandleInput struct {
+	DID    syntax.DID    `json:"did"`
+	Handle syntax.Handle `json:"handle"`
+}
+
+// updateAccountHandle is updateHandle without the rules for handles under the server's domains.
+func (s *Server) updateAccountHandle(ctx context.Context, r *xrpc.Request, in adminHandleInput) (out xrpc.None, err error) {
+	handle := in.Handle.Normalize()
+	if _, err := syntax.ParseHandle(string(handle)); err != nil {
+		return out, &xrpc.Error{Status: 400, Name: "InvalidHandle", Message: "Input/handle must be a valid handle"}
+	}
+	if _, own := s.serviceLabel(handle); !own {
+		if handle, err = s.checkForeignHandle(ctx, in.DID, handle); err != nil {
+			return out, err
+		}
+	}
+	return out, s.changeHandle(ctx, in.DID, handle)
+}
+
+type adminPasswordInput struct {
+	DID      syntax.DID `json:"did"`
+	Password string     `json:"password"`
+}
+
+func (s *Server) updateAccountPassword(ctx context.Context, r *xrpc.Request, in adminPasswordInput) (out xrpc.None, err error) {
+	if n := len([]rune(in.Password)); n == 0 || n > maxNewPassword {
+		return out, xrpc.InvalidRequest("Invalid password length.")
+	}
+	err = s.accounts.SetPassword(ctx, in.DID, in.Password)
+	if errors.Is(err, accounts.ErrNotFound) {
+		err = nil
+	}
+	return out, err
+}

@@ -1,0 +1,200 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+type createInviteCodeInput struct {
+	UseCount   int    `json:"useCount"`
+	ForAccount string `json:"forAccount"`
+}
+
+type createInviteCodeOutput struct {
+	Code string `json:"code"`
+}
+
+func (s *Server) createInviteCode(ctx context.Context, r *xrpc.Request, in createInviteCodeInput) (out createInviteCodeOutput, err error) {
+	if in.UseCount < 1 {
+		return out, xrpc.InvalidRequest("useCount must be at least 1")
+	}
+	if in.ForAccount == "" {
+		in.ForAccount = "admin"
+	}
+	codes, err := s.accounts.CreateInvites(ctx, s.cfg.Hostname, in.ForAccount, "admin", 1, in.UseCount)
+	if err == nil {
+		out.Code = codes[0]
+	}
+	return out, err
+}
+
+type createInviteCodesInput struct {
+	CodeCount   *int     `json:"codeCount"`
+	UseCount    int      `json:"useCount"`
+	ForAccounts []string `json:"forAccounts"`
+}
+
+type accountCodes struct {
+	Account string   `json:"account"`
+	Codes   []string `json:"codes"`
+}
+
+type createInviteCodesOutput struct {
+	Codes []accountCodes `json:"codes"`
+}
+
+// maxInvites is how many codes one call may make.
+const maxInvites = 1000
+
+func (s *Server) createInviteCodes(ctx context.Context, r *xrpc.Request, in createInviteCodesInput) (out createInviteCodesOutput, err error) {
+	count := 1
+	if in.CodeCount != nil {
+		count = *in.CodeCount
+	}
+	if len(in.ForAccounts) == 0 {
+		in.ForAccounts = []string{"admin"}
+	}
+	if in.UseCount < 1 || count < 1 || count*len(in.ForAccounts) > maxInvites {
+		return out, xrpc.InvalidRequest("useCount and codeCount must be at least 1, and at most %d codes in all", maxInvites)
+	}
+	for _, account := range in.ForAccounts {
+		codes, err := s.accounts.CreateInvites(ctx, s.cfg.Hostname, account, "admin", count, in.UseCount)
+		if err != nil {
+			return out, err
+		}
+		out.Codes = append(out.Codes, accountCodes{account, codes})
+	}
+	return out, nil
+}
+
+// inviteView is com.atproto.server.defs#inviteCode.
+type inviteView struct {
+	Code      string          `json:"code"`
+	Available int             `json:"available"`
+	Disabled  bool            `json:"disabled"`
+	Account   string          `json:"forAccount"`
+	CreatedBy string          `json:"createdBy"`
+	CreatedAt syntax.Datetime `json:"createdAt"`
+	Uses      []inviteUse     `json:"uses"`
+}
+
+type inviteUse struct {
+	UsedBy syntax.DID      `json:"usedBy"`
+	UsedAt syntax.Datetime `json:"usedAt"`
+}
+
+func viewInvite(inv accounts.Invite) inviteView {
+	v := inviteView{
+		Code: inv.Code, Available: inv.Available, Disabled: inv.Disabled, Account: inv.Account, CreatedBy: inv.CreatedBy,
+		CreatedAt: syntax.NewDatetime(inv.Created), Uses: []inviteUse{},
+	}
+	for did, at := range inv.Uses {
+		v.Uses = append(v.Uses, inviteUse{did, syntax.NewDatetime(time.UnixMilli(at))})
+	}
+	slices.SortFunc(v.Uses, func(a, b inviteUse) int {
+		return cmp.Or(cmp.Compare(a.UsedAt, b.UsedAt), cmp.Compare(a.UsedBy, b.UsedBy))
+	})
+	return v
+}
+
+type inviteCodesOutput struct {
+	Cursor string       `json:"cursor,omitempty"`
+	Codes  []inviteView `json:"codes"`
+}
+
+type getAccountInviteCodesParams struct {
+	IncludeUsed bool `json:"includeUsed"`
+}
+
+// getAccountInviteCodes lists the codes that were made for the caller.
+func (s *Server) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p getAccountInviteCodesParams) (out inviteCodesOutput, err error) {
+	list, err := s.accounts.Invites(ctx)
+	out.Codes = []inviteView{}
+	for _, inv := range list {
+		if inv.Account == string(caller(r)) && !inv.Disabled && (p.IncludeUsed || len(inv.Uses) < inv.Available) {
+			out.Codes = append(out.Codes, viewInvite(inv))
+		}
+	}
+	return out, err
+}
+
+type getInviteCodesParams struct {
+	Sort   string `json:"sort"`
+	Limit  int    `json:"limit"`
+	Cursor string `json:"cursor"`
+}
+
+// getInviteCodes lists all codes, the newest or the most used first. The cursor
+// is what a code is sorted by, and the code.
+func (s *Server) getInviteCodes(ctx context.Context, r *xrpc.Request, p getInviteCodesParams) (out inviteCodesOutput, err error) {
+	rank := func(inv accounts.Invite) int64 { return inv.Created.UnixMilli() }
+	if p.Sort == "usage" {
+		rank = func(inv accounts.Invite) int64 { return int64(len(inv.Uses)) }
+	} else if p.Sort != "recent" && p.Sort != "" {
+		return out, xrpc.InvalidRequest("unknown sort method: %s", p.Sort)
+	}
+	less := func(a, b accounts.Invite) int {
+		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.Code, a.Code))
+	}
+	list, err := s.accounts.Invites(ctx)
+	if err != nil {
+		return out, err
+	}
+	slices.SortFunc(list, less)
+	if p.Cursor != "" {
+		at, code, ok := strings.Cut(p.Cursor, "::")
+		n, err := strconv.ParseInt(at, 10, 64)
+		if !ok || err != nil {
+			return out, xrpc.InvalidRequest("Malformed cursor")
+		}
+		list = slices.DeleteFunc(list, func(inv accounts.Invite) bool {
+			return cmp.Or(cmp.Compare(n, rank(inv)), cmp.Compare(code, inv.Code)) <= 0
+		})
+	}
+	out.Codes = []inviteView{}
+	for _, inv := range list[:min(len(list), cmp.Or(p.Limit, 100))] {
+		out.Codes = append(out.Codes, viewInvite(inv))
+		out.Cursor = strconv.FormatInt(rank(inv), 10) + "::" + inv.Code
+	}
+	return out, nil
+}
+
+type disableInviteCodesInput struct {
+	Codes    []string `json:"codes"`
+	Accounts []string `json:"accounts"`
+}
+
+func (s *Server) disableInviteCodes(ctx context.Context, r *xrpc.Request, in disableInviteCodesInput) (out xrpc.None, err error) {
+	if slices.Contains(in.Accounts, "admin") {
+		return out, xrpc.InvalidRequest("cannot disable admin invite codes")
+	}
+	return out, s.accounts.DisableInvites(ctx, in.Codes, in.Accounts)
+}
+
+type accountInvitesInput struct {
+	Account syntax.DID `json:"account"`
+}
+
+// setInvites makes enableAccountInvites or disableAccountInvites.
+func (s *Server) setInvites(disabled bool) xrpc.Handler {
+	return xrpc.Procedure(func(ctx context.Context, r *xrpc.Request, in accountInvitesInput) (out xrpc.None, err error) {
+		_, err = s.accounts.Update(ctx, in.Account, func(a *accounts.Account, _ *storage.Change) error {
+			a.InvitesDisabled = disabled
+			return nil
+		})
+		if errors.Is(err, accounts.ErrNotFound) {
+			err = xrpc.InvalidRequest("Account does not exist: %s", in.Account)
+		}
+		return out, err
+	})
+}

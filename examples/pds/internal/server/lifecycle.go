@@ -1,0 +1,218 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+)
+
+// identityEvent says that an account's identity may have changed.
+func identityEvent(a accounts.Account) storage.Event {
+	now := time.Now()
+	m := commit.Identity{DID: a.DID, Handle: a.Handle, Time: now}
+	return storage.Event{DID: a.DID, Kind: commit.KindIdentity, Time: now, Payload: m.Payload()}
+}
+
+// accountEvent tells an account's hosting status.
+func accountEvent(a accounts.Account) storage.Event {
+	now := time.Now()
+	m := commit.Account{DID: a.DID, Active: a.Status() == atproto.Active, Status: string(a.Status()), Time: now}
+	return storage.Event{DID: a.DID, Kind: commit.KindAccount, Time: now, Payload: m.Payload()}
+}
+
+// goneEvent is the last event of an account.
+func goneEvent(did syntax.DID) storage.Event {
+	now := time.Now()
+	m := commit.Account{DID: did, Status: "deleted", Time: now}
+	return storage.Event{DID: did, Kind: commit.KindAccount, Time: now, Payload: m.Payload()}
+}
+
+func (s *Server) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	did := caller(r)
+	if err := s.checkDocument(ctx, did); err != nil {
+		return out, err
+	}
+	return out, s.activate(ctx, did)
+}
+
+// activate makes an account active and tells the network: account, identity, and
+// where the repository stands.
+func (s *Server) activate(ctx context.Context, did syntax.DID) error {
+	_, err := s.accounts.Update(ctx, did, func(a *accounts.Account, c *storage.Change) error {
+		// Of the head that the step is on: if it moves, the step is run again.
+		head, err := s.host.SyncEvent(ctx, did)
+		if err != nil {
+			return err
+		}
+		a.DeactivatedAt, a.DeleteAfter = time.Time{}, time.Time{}
+		c.Events = append(c.Events, accountEvent(*a), identityEvent(*a), head)
+		return nil
+	})
+	return err
+}
+
+type deactivateAccountInput struct {
+	DeleteAfter syntax.Datetime `json:"deleteAfter"`
+}
+
+func (s *Server) deactivateAccount(ctx context.Context, r *xrpc.Request, in deactivateAccountInput) (out xrpc.None, err error) {
+	var after time.Time
+	if in.DeleteAfter != "" {
+		after = in.DeleteAfter.Time()
+	}
+	return out, s.deactivate(ctx, caller(r), after)
+}
+
+func (s *Server) deactivate(ctx context.Context, did syntax.DID, deleteAfter time.Time) error {
+	_, err := s.accounts.Update(ctx, did, func(a *accounts.Account, c *storage.Change) error {
+		if a.DeactivatedAt.IsZero() {
+			a.DeactivatedAt = time.Now().UTC().Truncate(time.Millisecond)
+		}
+		a.DeleteAfter = deleteAfter
+		c.Events = append(c.Events, accountEvent(*a))
+		return nil
+	})
+	return err
+}
+
+type accountStatusOutput struct {
+	Activated          bool       `json:"activated"`
+	ValidDID           bool       `json:"validDid"`
+	RepoCommit         string     `json:"repoCommit"`
+	RepoRev            syntax.TID `json:"repoRev"`
+	RepoBlocks         int        `json:"repoBlocks"`
+	IndexedRecords     int        `json:"indexedRecords"`
+	PrivateStateValues int        `json:"privateStateValues"`
+	ExpectedBlobs      int        `json:"expectedBlobs"`
+	ImportedBlobs      int        `json:"importedBlobs"`
+}
+
+func (s *Server) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ struct{}) (out accountStatusOutput, err error) {
+	did := caller(r)
+	a, err := s.account(r, did)
+	if err != nil {
+		return out, err
+	}
+	st, err := s.host.Stats(ctx, did)
+	if err != nil {
+		return out, err
+	}
+	return accountStatusOutput{
+		Activated: a.Status() == atproto.Active, ValidDID: s.checkDocument(ctx, did) == nil,
+		RepoCommit: st.Head.Commit.String(), RepoRev: st.Head.Rev, RepoBlocks: st.Records + st.Nodes + 1,
+		IndexedRecords: st.Records, ExpectedBlobs: st.Blobs, ImportedBlobs: st.Blobs - st.Missing,
+	}, nil
+}
+
+// checkDocument checks that an account's DID document names this server, the
+// account's key here, and (of a did:plc) the server's rotation key.
+func (s *Server) checkDocument(ctx context.Context, did syntax.DID) error {
+	key, err := s.accounts.Signer(ctx, did)
+	if err != nil {
+		return err
+	}
+	var pds, signing string
+	if strings.HasPrefix(string(did), "did:plc:") {
+		data, err := s.plc.Data(ctx, did)
+		if err != nil {
+			return directoryError(err)
+		}
+		rotation := s.rotation.PublicKey().DIDKey()
+		found := false
+		for _, k := range data.RotationKeys {
+			found = found || k == rotation
+		}
+		if !found {
+			return xrpc.InvalidRequest("Server rotation key not included in PLC DID data")
+		}
+		pds, signing = data.Services[identity.PDSID].Endpoint, data.VerificationMethods[identity.SigningKeyID]
+	} else {
+		s.resolver.Purge(syntax.AtIdentifier(did))
+		doc, err := s.resolver.ResolveDID(ctx, did)
+		if err != nil {
+			return xrpc.InvalidRequest("Could not resolve DID")
+		}
+		pds, _ = doc.PDS()
+		if k, err := doc.SigningKey(); err == nil {
+			signing = k.DIDKey()
+		}
+	}
+	if pds != s.url {
+		return xrpc.InvalidRequest("DID document atproto_pds service endpoint does not match PDS public url")
+	}
+	if signing != key.PublicKey().DIDKey() {
+		return xrpc.InvalidRequest("DID document verification method does not match expected signing key")
+	}
+	return nil
+}
+
+// directoryError is the answer when the PLC directory refuses, or cannot be reached.
+func directoryError(err error) error {
+	var told *identity.PLCError
+	switch {
+	case errors.Is(err, identity.ErrTombstoned):
+		return xrpc.InvalidRequest("Did is tombstoned")
+	case errors.Is(err, identity.ErrNotFound):
+		return xrpc.InvalidRequest("DID not found")
+	case errors.As(err, &told) && told.Status < 500:
+		return xrpc.InvalidRequest("The PLC directory refused: %s", told.Message)
+	case errors.Is(err, identity.ErrUnavailable):
+		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The PLC directory could not be reached"}
+	}
+	return err
+}
+
+func (s *Server) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	return out, s.mailToken(ctx, r, accounts.DeleteAccount, "Account deletion requested",
+		"To delete your account %[2]s for good, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
+}
+
+type deleteAccountInput struct {
+	DID      syntax.DID `json:"did"`
+	Password string     `json:"password"`
+	Token    string     `json:"token"`
+}
+
+func (s *Server) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAccountInput) (out xrpc.None, err error) {
+	if len(in.Password) > maxLoginPassword {
+		return out, errLongPassword
+	}
+	a, err := s.accounts.ByDID(ctx, in.DID)
+	if errors.Is(err, accounts.ErrNotFound) {
+		return out, xrpc.InvalidRequest("account not found")
+	} else if err != nil {
+		return out, err
+	}
+	if err := s.accounts.CheckPassword(ctx, a, in.Password); errors.Is(err, accounts.ErrWrongPassword) {
+		return out, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid did or password"}
+	} else if err != nil {
+		return out, err
+	}
+	if err := s.accounts.CheckMailToken(ctx, a.DID, accounts.DeleteAccount, in.Token); err != nil {
+		return out, tokenError(err)
+	}
+	return out, s.accounts.Delete(ctx, s.host, a, goneEvent(a.DID))
+}
+
+// takedown takes an account down, which ends its sessions, or back up.
+func (s *Server) takedown(ctx context.Context, did syntax.DID, t accounts.Takedown) error {
+	return s.accounts.TakeDown(ctx, did, t, func(a accounts.Account) []storage.Event {
+		return []storage.Event{accountEvent(a)}
+	})
+}
+
+var errLongPassword = &xrpc.Error{Status: http.StatusUnauthorized, Message: "Password too long. Consider resetting your password."}
+
+// subject of the messages, with the server's name.
+func (s *Server) subject(text string) string { return fmt.Sprintf("%s (%s)", text, s.cfg.Hostname) }

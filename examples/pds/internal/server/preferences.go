@@ -1,0 +1,95 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+type preferences struct {
+	Preferences []accounts.Preference `json:"preferences"`
+}
+
+// Preferences with rules of their own.
+const (
+	personalDetails = "app.bsky.actor.defs#personalDetailsPref"
+	declaredAge     = "app.bsky.actor.defs#declaredAgePref"
+)
+
+// inBluesky reports whether a preference is in the namespace of these methods.
+func inBluesky(p accounts.Preference) bool { return strings.HasPrefix(p.Type(), "app.bsky.") }
+
+// getPreferences returns the caller's preferences. Personal details are not for
+// app passwords; what age they declare is computed.
+func (s *Server) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}) (out preferences, err error) {
+	list, err := s.accounts.Preferences(ctx, caller(r))
+	if err != nil {
+		return out, err
+	}
+	out.Preferences = []accounts.Preference{}
+	full := hasScope(r, scopeAccess, scopeTakendown)
+	for _, p := range list {
+		if !inBluesky(p) || p.Type() == personalDetails && !full {
+			continue
+		}
+		out.Preferences = append(out.Preferences, p)
+	}
+	for _, p := range list {
+		if age, ok := declared(p, time.Now()); ok {
+			out.Preferences = append(out.Preferences, age)
+		}
+	}
+	return out, nil
+}
+
+// declared computes the age that personal details declare.
+func declared(p accounts.Preference, now time.Time) (accounts.Preference, bool) {
+	var birth syntax.Datetime
+	if p.Type() != personalDetails || json.Unmarshal(p["birthDate"], &birth) != nil {
+		return nil, false
+	}
+	if _, err := syntax.ParseDatetime(string(birth)); err != nil {
+		return nil, false
+	}
+	over := func(years int) json.RawMessage {
+		if birth.Time().AddDate(years, 0, 0).After(now) {
+			return json.RawMessage("false")
+		}
+		return json.RawMessage("true")
+	}
+	return accounts.Preference{
+		"$type": json.RawMessage(`"` + declaredAge + `"`), "isOverAge13": over(13), "isOverAge16": over(16), "isOverAge18": over(18),
+	}, true
+}
+
+// putPreferences replaces the caller's preferences, but for those that the
+// session may not touch.
+func (s *Server) putPreferences(ctx context.Context, r *xrpc.Request, in preferences) (out xrpc.None, err error) {
+	full := hasScope(r, scopeAccess)
+	for _, p := range in.Preferences {
+		switch {
+		case p.Type() == "":
+			return out, xrpc.InvalidRequest("Preference is missing a $type")
+		case !inBluesky(p):
+			return out, xrpc.InvalidRequest("Some preferences are not in the app.bsky namespace")
+		case p.Type() == personalDetails && !full:
+			return out, xrpc.InvalidRequest("Do not have authorization to set preferences: %s", personalDetails)
+		}
+	}
+	next := slices.DeleteFunc(slices.Clone(in.Preferences), func(p accounts.Preference) bool { return p.Type() == declaredAge })
+	return out, s.accounts.SetPreferences(ctx, caller(r), func(old []accounts.Preference) ([]accounts.Preference, error) {
+		var keep []accounts.Preference
+		for _, p := range old {
+			if !inBluesky(p) || p.Type() == personalDetails && !full {
+				keep = append(keep, p)
+			}
+		}
+		return append(keep, next...), nil
+	})
+}

@@ -1,0 +1,54 @@
+package repo
+
+import (
+	"context"
+	"errors"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Stats counts what a repository has.
+type Stats struct {
+	Head    storage.Head
+	Records int
+	Nodes   int // of the tree
+	Blobs   int // that records refer to
+	Missing int // of those, not uploaded
+}
+
+// Stats counts what a repository has. It costs a scan of the references to blobs and, when the tree is
+// not cached, of the records.
+func (h *Host) Stats(ctx context.Context, did syntax.DID) (st Stats, err error) {
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		st = Stats{Head: r.Head()}
+		tree, err := h.treeOf(ctx, did, r)
+		if err != nil {
+			return err
+		}
+		shape, err := tree.Stats()
+		if err != nil {
+			return err
+		}
+		st.Records, st.Nodes = shape.Keys, shape.Nodes
+		var last cid.Cid
+		for ref, err := range r.BlobRefs(ctx, cid.Undef, "") {
+			if err != nil {
+				return err
+			}
+			if ref.Blob == last {
+				continue
+			}
+			last = ref.Blob
+			st.Blobs++
+			if _, _, err := h.store.Blobs.Stat(ctx, did, ref.Blob); errors.Is(err, storage.ErrNotFound) {
+				st.Missing++
+			} else if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return st, err
+}
