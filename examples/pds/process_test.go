@@ -155,7 +155,11 @@ func (p *process) register(name string) *user {
 // call calls a procedure that must succeed.
 func (u *user) call(t testing.TB, nsid string, in map[string]any, out any) {
 	t.Helper()
-	if err := u.Procedure(context.Background(), nsid, in, out); err != nil {
+	var body any
+	if in != nil {
+		body = in
+	}
+	if err := u.Procedure(context.Background(), nsid, body, out); err != nil {
 		t.Fatalf("%s: %v", nsid, err)
 	}
 }
