@@ -39,7 +39,7 @@ type createAccountOutput struct {
 	DIDDoc     json.RawMessage `json:"didDoc,omitempty"`
 }
 
-// createAccount makes a new account with a new did:plc. Its order lets nothing be torn: names are
+// createAccount makes a new account with a new did:plc, or one for a DID whose owner proves to be it. Its order lets nothing be torn: names are
 // reserved, the DID is registered, and then one atomic step makes repository,
 // account, session and events. What fails before that step is taken back.
 func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, err error) {
@@ -48,7 +48,7 @@ func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAc
 		return out, err
 	}
 	if in.DID != "" {
-		return out, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Missing auth to create account with did: " + string(in.DID)}
+		return s.createMovedAccount(ctx, r, a, in)
 	}
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
@@ -61,14 +61,7 @@ func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAc
 	if a.DID, err = op.DID(); err != nil {
 		return out, err
 	}
-	switch err := s.accounts.Reserve(ctx, a); {
-	case errors.Is(err, accounts.ErrHandleTaken):
-		return out, xrpc.InvalidRequest("Handle already taken: %s", a.Handle)
-	case errors.Is(err, accounts.ErrEmailTaken):
-		return out, xrpc.InvalidRequest("Email already taken: %s", a.Email)
-	case errors.Is(err, accounts.ErrInvite):
-		return out, errInvite
-	case err != nil:
+	if err := s.reserve(ctx, a); err != nil {
 		return out, err
 	}
 	// From here on, the step is finished or taken back even if the client hangs up.
@@ -84,6 +77,20 @@ func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAc
 	out = createAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.document(ctx, a.DID)}
 	out.AccessJWT, out.RefreshJWT, err = s.tokens(a, x)
 	return out, err
+}
+
+// reserve holds the names of a new account.
+func (s *Server) reserve(ctx context.Context, a accounts.Account) error {
+	switch err := s.accounts.Reserve(ctx, a); {
+	case errors.Is(err, accounts.ErrHandleTaken):
+		return xrpc.InvalidRequest("Handle already taken: %s", a.Handle)
+	case errors.Is(err, accounts.ErrEmailTaken):
+		return xrpc.InvalidRequest("Email already taken: %s", a.Email)
+	case errors.Is(err, accounts.ErrInvite):
+		return errInvite
+	default:
+		return err
+	}
 }
 
 // registerAccount registers the DID and makes the account. A DID whose account
@@ -155,7 +162,12 @@ func (s *Server) checkNewAccount(ctx context.Context, in *createAccountInput) (a
 	case !validEmail(in.Email):
 		return a, xrpc.InvalidRequest("This email address is not supported, please use a different email.")
 	}
-	handle, err := s.checkNewHandle(in.Handle)
+	handle := in.Handle.Normalize()
+	if _, own := s.serviceLabel(handle); own || in.DID == "" {
+		handle, err = s.checkNewHandle(handle)
+	} else {
+		handle, err = s.checkForeignHandle(ctx, in.DID, handle)
+	}
 	if err != nil {
 		return a, err
 	}
@@ -172,7 +184,9 @@ func (s *Server) checkNewAccount(ctx context.Context, in *createAccountInput) (a
 		{string(handle), "Handle already taken: " + string(handle)},
 		{in.Email, "Email already taken: " + in.Email},
 	} {
-		if _, err := s.accounts.Find(ctx, name.id); err == nil {
+		if owner, err := s.accounts.Find(ctx, name.id); err == nil && owner.DID == in.DID {
+			continue // an account that is created once more
+		} else if err == nil {
 			return a, xrpc.InvalidRequest("%s", name.message)
 		} else if !errors.Is(err, accounts.ErrNotFound) {
 			return a, err

@@ -19,7 +19,7 @@ func (s *Server) mount(methods *xrpc.Server) {
 	fullTakendown := s.user(access{full: true, takendown: true})
 
 	handle("com.atproto.server.describeServer", nil, xrpc.Query(s.describeServer))
-	handle("com.atproto.server.createAccount", nil, xrpc.Procedure(s.createAccount))
+	handle("com.atproto.server.createAccount", s.optionalService(), xrpc.Procedure(s.createAccount))
 	handle("com.atproto.server.createSession", nil, xrpc.Procedure(s.createSession))
 	handle("com.atproto.server.getSession", live, xrpc.Query(s.getSession))
 	handle("com.atproto.server.refreshSession", s.refresh(false), xrpc.Procedure(s.refreshSession))
@@ -38,6 +38,7 @@ func (s *Server) mount(methods *xrpc.Server) {
 	handle("com.atproto.server.updateEmail", full, xrpc.Procedure(s.updateEmail))
 	handle("com.atproto.server.requestPasswordReset", nil, xrpc.Procedure(s.requestPasswordReset))
 	handle("com.atproto.server.resetPassword", nil, xrpc.Procedure(s.resetPassword))
+	handle("com.atproto.server.getServiceAuth", s.user(access{takendown: true}), xrpc.Query(s.getServiceAuth))
 	handle("com.atproto.server.reserveSigningKey", nil, xrpc.Procedure(s.reserveSigningKey))
 	handle("com.atproto.server.getAccountInviteCodes", full, xrpc.Query(s.getAccountInviteCodes))
 	handle("com.atproto.server.createInviteCode", s.admin, xrpc.Procedure(s.createInviteCode))

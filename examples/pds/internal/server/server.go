@@ -26,6 +26,7 @@ import (
 	"github.com/pdskit/pdskit/storage/sqlite"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
@@ -47,6 +48,7 @@ type Server struct {
 	plc      *identity.PLCClient
 	resolver *identity.Resolver
 	rotation *crypto.PrivateKey
+	services *serviceauth.Verifier
 	mail     mail.Sender
 
 	listener  net.Listener
@@ -141,6 +143,11 @@ func (s *Server) openDirectory() (err error) {
 	}
 	s.plc = &identity.PLCClient{URL: s.plcURL}
 	s.resolver = &identity.Resolver{PLC: s.plc, Development: s.cfg.DevMode}
+	s.services = &serviceauth.Verifier{
+		Audience: []string{string(s.cfg.ServiceDID), string(s.cfg.ServiceDID) + "#" + identity.PDSID},
+		Keys:     &serviceauth.DocumentKeys{Resolver: s.resolver},
+		Replays:  &serviceauth.Replays{},
+	}
 	return nil
 }
 

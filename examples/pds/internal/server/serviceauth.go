@@ -1,0 +1,84 @@
+package server
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/serviceauth"
+)
+
+// privileged are the methods for which app passwords must be privileged.
+func privileged(method string) bool {
+	return strings.HasPrefix(strings.ToLower(method), "chat.bsky.") || strings.EqualFold(method, "com.atproto.server.createAccount")
+}
+
+// protected are the methods by which an account is managed: no service may call
+// them on the account's behalf.
+func protected(method string) bool {
+	switch strings.ToLower(method) {
+	case "com.atproto.admin.sendemail",
+		"com.atproto.identity.requestplcoperationsignature",
+		"com.atproto.identity.signplcoperation",
+		"com.atproto.identity.updatehandle",
+		"com.atproto.server.activateaccount",
+		"com.atproto.server.confirmemail",
+		"com.atproto.server.createapppassword",
+		"com.atproto.server.deactivateaccount",
+		"com.atproto.server.getaccountinvitecodes",
+		"com.atproto.server.getsession",
+		"com.atproto.server.listapppasswords",
+		"com.atproto.server.requestaccountdelete",
+		"com.atproto.server.requestemailconfirmation",
+		"com.atproto.server.requestemailupdate",
+		"com.atproto.server.revokeapppassword",
+		"com.atproto.server.updateemail":
+		return true
+	}
+	return false
+}
+
+type getServiceAuthParams struct {
+	Audience string `json:"aud"`
+	Expires  int64  `json:"exp"`
+	Method   string `json:"lxm"`
+}
+
+type getServiceAuthOutput struct {
+	Token string `json:"token"`
+}
+
+func (s *Server) getServiceAuth(ctx context.Context, r *xrpc.Request, p getServiceAuthParams) (out getServiceAuthOutput, err error) {
+	did, fragment, has := strings.Cut(p.Audience, "#")
+	if _, err := syntax.ParseDID(did); err != nil || has && fragment == "" || strings.Contains(fragment, "#") {
+		return out, xrpc.InvalidRequest("aud must be a valid atproto DID or did#serviceId reference")
+	}
+	switch {
+	case hasScope(r, scopeTakendown) && p.Method != "com.atproto.server.createAccount":
+		return out, badToken("InvalidToken", "Bad token scope")
+	case privileged(p.Method) && !hasScope(r, scopeAccess, scopePrivileged, scopeTakendown):
+		return out, xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: %s", p.Method)
+	case protected(p.Method):
+		return out, xrpc.InvalidRequest("cannot request a service auth token for the following protected method: %s", p.Method)
+	}
+	t := serviceauth.Token{Issuer: string(caller(r)), Audience: p.Audience, Method: p.Method}
+	if p.Expires != 0 {
+		t.Expires = time.Unix(p.Expires, 0)
+		switch life := time.Until(t.Expires); {
+		case life < 0:
+			return out, badToken("BadExpiration", "expiration is in past")
+		case life > time.Hour:
+			return out, badToken("BadExpiration", "cannot request a token with an expiration more than an hour in the future")
+		case p.Method == "" && life > time.Minute:
+			return out, badToken("BadExpiration", "cannot request a method-less token with an expiration more than a minute in the future")
+		}
+	}
+	signer, err := s.accounts.Signer(ctx, caller(r))
+	if err != nil {
+		return out, err
+	}
+	out.Token, err = serviceauth.Sign(ctx, signer, t)
+	return out, err
+}

@@ -1,0 +1,145 @@
+package serviceauth
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// Keys finds the keys of issuers.
+type Keys interface {
+	// Key returns the key with a fragment in an issuer's DID document; an empty one stands for the key
+	// of an account, "atproto". With refresh it must not answer from a cache.
+	Key(ctx context.Context, did syntax.DID, fragment string, refresh bool) (*crypto.PublicKey, error)
+}
+
+// Verifier verifies tokens. It is safe for concurrent use.
+type Verifier struct {
+	// Audience are the names of this service: its DID, and that with the fragments of
+	// services.
+	Audience []string
+	// Keys finds the issuers' keys.
+	Keys Keys
+	// Replays, if not nil, refuses the second use of a token's ID.
+	Replays *Replays
+	// Skew is how far clocks may differ. 0: 15 seconds.
+	Skew time.Duration
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// fail is an error by the names that services of the network use.
+func fail(name, message string) error {
+	return &xrpc.Error{Status: http.StatusUnauthorized, Name: name, Message: message}
+}
+
+// Verify verifies a token for a method (empty: the token's method does not
+// matter). Its error is an *xrpc.Error of status 401 with one of the names BadJwt,
+// BadJwtType, JwtExpired, BadJwtAudience, BadJwtLexiconMethod, BadJwtIss,
+// BadJwtSignature and JwtReplayed.
+func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, error) {
+	p, ok := parse(token)
+	if !ok {
+		return Token{}, fail("BadJwt", "poorly formatted jwt")
+	}
+	if !strings.EqualFold(p.typ, "JWT") && p.typ != "" {
+		return Token{}, fail("BadJwtType", "Invalid jwt type")
+	}
+	now, skew := time.Now, v.Skew
+	if v.Now != nil {
+		now = v.Now
+	}
+	if skew == 0 {
+		skew = 15 * time.Second
+	}
+	t := now()
+	switch {
+	case t.After(p.Expires):
+		return Token{}, fail("JwtExpired", "jwt expired")
+	case p.Issued.After(t.Add(skew)), p.before.After(t.Add(skew)):
+		return Token{}, fail("BadJwt", "jwt is not valid yet")
+	case !slices.Contains(v.Audience, p.Audience):
+		return Token{}, fail("BadJwtAudience", "jwt audience does not match service did")
+	case method != "" && p.Method == "":
+		return Token{}, fail("BadJwtLexiconMethod", `missing jwt lexicon method ("lxm"). must match: `+method)
+	case method != "" && p.Method != method:
+		return Token{}, fail("BadJwtLexiconMethod", `bad jwt lexicon method ("lxm"). must match: `+method)
+	}
+	did, fragment, _ := strings.Cut(p.Issuer, "#")
+	if _, err := syntax.ParseDID(did); err != nil || strings.Contains(fragment, "#") {
+		return Token{}, fail("BadJwtIss", "jwt iss is not a valid did")
+	}
+	if err := v.signature(ctx, &p); err != nil {
+		return Token{}, err
+	}
+	if v.Replays != nil && p.ID != "" {
+		if err := v.Replays.use(p.Issuer+" "+p.ID, p.Expires, t); err != nil {
+			return Token{}, err
+		}
+	}
+	return p.Token, nil
+}
+
+// signature verifies the signature with the issuer's key, and once more with a
+// fresh one, in case that it has changed.
+func (v *Verifier) signature(ctx context.Context, p *parsed) error {
+	bad := fail("BadJwtSignature", "jwt signature does not match jwt issuer")
+	if p.alg != "ES256K" && p.alg != "ES256" {
+		return fail("BadJwtSignature", "could not verify jwt signature")
+	}
+	var first *crypto.PublicKey
+	for _, refresh := range []bool{false, true} {
+		key, err := v.Keys.Key(ctx, p.DID(), p.keyFragment(), refresh)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			if refresh || first == nil {
+				return fail("BadJwtSignature", "could not find the key of the jwt issuer")
+			}
+			return bad
+		}
+		if refresh && key.Equal(first) {
+			return bad
+		}
+		if algorithm(key) == p.alg && key.Verify(p.signed, p.sig) == nil {
+			return nil
+		}
+		first = key
+	}
+	return bad
+}
+
+// keyFragment is the name of the key that the token must be signed with. A
+// service that issues as one ("did#atproto_labeler") has a key of that name.
+func (p *parsed) keyFragment() string {
+	if p.KeyID != "" {
+		return p.KeyID
+	}
+	if _, fragment, ok := strings.Cut(p.Issuer, "#"); ok && fragment == "atproto_labeler" {
+		return "atproto_label"
+	}
+	return ""
+}
+
+// Authenticator demands a token for the method that is called, and tells accept
+// whose it is.
+func (v *Verifier) Authenticator(accept func(r *xrpc.Request, t Token) error) xrpc.Authenticator {
+	return func(r *xrpc.Request) error {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !strings.EqualFold(scheme, "bearer") || token == "" {
+			return fail("MissingJwt", "missing jwt")
+		}
+		t, err := v.Verify(r.Context(), strings.TrimSpace(token), string(r.NSID))
+		if err != nil {
+			return err
+		}
+		return accept(r, t)
+	}
+}
