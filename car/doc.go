@@ -8,7 +8,7 @@
 // memory as long as they are few, in a temporary file beyond that.
 //
 // Only the CIDs of the AT Protocol's data model are accepted: version 1, SHA-256,
-// codec dag-cbor or raw. For CAR version 2, indexed files and other hashes see the
+// codec dag-cbor or raw. For files of version 2 and for random access see the
 // sub-package carv2, which builds on github.com/ipld/go-car/v2.
 //
 // See the CAR specification (https://ipld.io/specs/transport/car/carv1/) and the

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/ipfs/go-cid"
@@ -103,7 +102,10 @@ func (x *Index) Block(c cid.Cid) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, c)
 	}
 	b := make([]byte, p.n)
-	if p.n == 0 || p.off < int64(len(x.memory)) {
+	if p.n == 0 {
+		return b, nil
+	}
+	if p.off < int64(len(x.memory)) {
 		copy(b, x.memory[p.off:])
 		return b, nil
 	}
@@ -113,7 +115,7 @@ func (x *Index) Block(c cid.Cid) ([]byte, error) {
 		}
 		x.dirty = false
 	}
-	if _, err := x.file.ReadAt(b, p.off-int64(len(x.memory))); err != nil && err != io.EOF {
+	if n, err := x.file.ReadAt(b, p.off-int64(len(x.memory))); n < len(b) {
 		return nil, fmt.Errorf("car: index: %w", err)
 	}
 	return b, nil

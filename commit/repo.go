@@ -28,10 +28,14 @@ type RepoOptions struct {
 	CAR    car.Limits
 	Tree   mst.Limits
 	Record int
+	// Records bounds the bytes of all records together, with a record that several
+	// paths link to counted each time, so that a small file cannot stand for endless work.
+	// Default 16 GiB.
+	Records int64
 	// Stream promises that every block comes where it is wanted, as often as it is
-	// linked to: then no block is kept. Export writes such files. Without the promise, blocks
-	// are kept in an index as they come, in case they are linked to again; or, if the
-	// reader can seek, the file is read a second time when one is.
+	// linked to: then no block is kept. Without the promise, blocks are kept in an index as
+	// they come, in case they are linked to again; or, if the reader can seek, the file is
+	// read a second time when one is.
 	Stream bool
 	// TempDir and Memory are for that index: see car.NewIndex.
 	TempDir string
@@ -52,9 +56,9 @@ type RepoReader struct {
 	root   cid.Cid
 	car    *car.Reader
 	seeker io.ReadSeeker // nil: the file can be read once only
+	start  int64         // of the file in the seeker
 	opt    RepoOptions
 	index  *car.Index // blocks that came before they were wanted
-	err    error
 	spent  bool
 }
 
@@ -63,6 +67,10 @@ func ReadRepo(r io.Reader, opt RepoOptions) (*RepoReader, error) {
 	if opt.Record == 0 {
 		opt.Record = MaxRecord
 	}
+	if opt.Records == 0 {
+		opt.Records = 16 << 30
+	}
+	seeker, start := seekable(r)
 	cr, err := car.NewReader(r, opt.CAR)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRepo, err)
@@ -70,8 +78,7 @@ func ReadRepo(r io.Reader, opt RepoOptions) (*RepoReader, error) {
 	if len(cr.Roots()) != 1 {
 		return nil, fmt.Errorf("%w: %d roots, want one", ErrRepo, len(cr.Roots()))
 	}
-	x := &RepoReader{root: cr.Roots()[0], car: cr, opt: opt}
-	x.seeker, _ = r.(io.ReadSeeker)
+	x := &RepoReader{root: cr.Roots()[0], car: cr, seeker: seeker, start: start, opt: opt}
 	for {
 		b, err := cr.Next()
 		if err == io.EOF {
@@ -101,6 +108,17 @@ func ReadRepo(r io.Reader, opt RepoOptions) (*RepoReader, error) {
 			return nil, err
 		}
 	}
+}
+
+// seekable returns a reader that can seek and where it stands. A pipe is an
+// io.Seeker too, but it fails to seek.
+func seekable(r io.Reader) (io.ReadSeeker, int64) {
+	if s, ok := r.(io.ReadSeeker); ok {
+		if start, err := s.Seek(0, io.SeekCurrent); err == nil {
+			return s, start
+		}
+	}
+	return nil, 0
 }
 
 // Commit returns the repository's commit.
@@ -149,6 +167,7 @@ func (x *RepoReader) records(yield func(RepoRecord, error) bool) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrRepo, err)
 	}
+	left := x.opt.Records
 	for want, ok := v.Next(); ok; want, ok = v.Next() {
 		data, err := x.block(want.CID)
 		if err != nil {
@@ -162,6 +181,9 @@ func (x *RepoReader) records(yield func(RepoRecord, error) bool) error {
 		}
 		if err := checkRecord(data, x.opt.Record); err != nil {
 			return fmt.Errorf("%w: record %s: %w", ErrRepo, want.Key, err)
+		}
+		if left -= int64(len(data)); left < 0 {
+			return fmt.Errorf("%w: record %s: more than %d bytes of records", ErrRepo, want.Key, x.opt.Records)
 		}
 		if !yield(RepoRecord{Path: want.Key, CID: want.CID, Data: data}, nil) {
 			return nil
@@ -211,7 +233,7 @@ func (x *RepoReader) again(c cid.Cid) ([]byte, error) {
 	if x.seeker == nil {
 		return nil, missing
 	}
-	if _, err := x.seeker.Seek(0, io.SeekStart); err != nil {
+	if _, err := x.seeker.Seek(x.start, io.SeekStart); err != nil {
 		return nil, err
 	}
 	r, err := car.NewReader(x.seeker, x.opt.CAR)
@@ -230,6 +252,9 @@ func (x *RepoReader) again(c cid.Cid) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	if x.index == nil { // the file has become another one
+		return nil, missing
 	}
 	data, err := x.index.Block(c)
 	if errors.Is(err, car.ErrNotFound) {

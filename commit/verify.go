@@ -130,32 +130,48 @@ func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map
 		}
 		return fail(ErrNoKey, err)
 	}
-	tree, err := mst.Open(blocks, c.Data, mst.Limits{})
-	if err != nil {
-		return fail(ErrTree, err)
+	before := c.Data
+	if len(ops) > 0 {
+		if before, err = invert(blocks, c.Data, ops); errors.Is(err, mst.ErrMismatch) {
+			return fail(ErrInversion, err)
+		} else if err != nil {
+			return fail(ErrTree, err)
+		}
 	}
-	before, err := mst.Invert(tree, ops)
-	switch {
-	case errors.Is(err, mst.ErrMismatch):
-		return fail(ErrInversion, err)
-	case err != nil:
-		return fail(ErrTree, err)
-	case e.PrevData.Defined() && before.Root() != e.PrevData, !e.PrevData.Defined() && !before.IsEmpty():
-		return fail(ErrInversion, fmt.Errorf("the tree before is %s, prevData says %s", before.Root(), e.PrevData))
+	prev := e.PrevData
+	if !prev.Defined() {
+		prev = mst.Empty().Root()
+	}
+	if before != prev {
+		return fail(ErrInversion, fmt.Errorf("the tree before is %s, prevData says %s", before, prev))
 	}
 	next := State{Rev: c.Rev, Data: c.Data}
 	switch {
 	case last == State{}: // nothing to compare with
-	case e.Since != last.Rev || before.Root() != last.Data:
+	case e.Since != last.Rev || before != last.Data:
 		return next, records, &RuleError{ErrOutOfSync, e.Repo, e.Rev, fmt.Errorf("since %q, last was %q", e.Since, last.Rev)}
 	}
 	return next, records, nil
+}
+
+// invert returns the root before operations, from the blocks of a slice.
+func invert(blocks mst.BlockMap, root cid.Cid, ops []mst.InvertOp) (cid.Cid, error) {
+	tree, err := mst.Open(blocks, root, mst.Limits{})
+	if err != nil {
+		return cid.Undef, err
+	}
+	before, err := mst.Invert(tree, ops)
+	if err != nil {
+		return cid.Undef, err
+	}
+	return before.Root(), nil
 }
 
 // checkOps checks operations by themselves and against the blocks.
 func checkOps(list []Op, blocks mst.BlockMap, lim Limits) (ops []mst.InvertOp, records map[string][]byte, rule, err error) {
 	records = make(map[string][]byte, len(list))
 	seen := make(map[string]bool, len(list))
+	checked := make(map[cid.Cid]bool, len(list)) // many operations may have one large record
 	for _, op := range list {
 		if _, _, err := syntax.ParsePath(op.Path); err != nil {
 			return nil, nil, ErrOp, err
@@ -183,8 +199,11 @@ func checkOps(list []Op, blocks mst.BlockMap, lim Limits) (ops []mst.InvertOp, r
 			if !ok {
 				return nil, nil, ErrRecord, fmt.Errorf("%s: no block", op.Path)
 			}
-			if err := checkRecord(data, lim.Record); err != nil {
-				return nil, nil, ErrRecord, fmt.Errorf("%s: %w", op.Path, err)
+			if !checked[op.CID] {
+				if err := checkRecord(data, lim.Record); err != nil {
+					return nil, nil, ErrRecord, fmt.Errorf("%s: %w", op.Path, err)
+				}
+				checked[op.CID] = true
 			}
 			records[op.Path] = data
 		}
@@ -208,7 +227,8 @@ func checkRecord(data []byte, most int) error {
 }
 
 // Sync checks a #sync message and returns the state it announces. If that is the last
-// one known, nothing has changed; if not, the repository is to be fetched again.
+// one known, nothing has changed; if not, the repository is to be fetched again. A
+// revision that is known already with another root is stale too.
 func (v *Verifier) Sync(ctx context.Context, last State, s *Sync) (State, error) {
 	fail := func(rule, detail error) (State, error) {
 		return last, &RuleError{rule, s.DID, s.Rev, detail}
@@ -235,7 +255,11 @@ func (v *Verifier) Sync(ctx context.Context, last State, s *Sync) (State, error)
 		}
 		return fail(ErrNoKey, err)
 	}
-	return State{Rev: c.Rev, Data: c.Data}, nil
+	next := State{Rev: c.Rev, Data: c.Data}
+	if next.Rev == last.Rev && next != last {
+		return fail(ErrStale, errors.New("known with another root"))
+	}
+	return next, nil
 }
 
 // signature checks a commit's signature, with a fresh key if the first does not fit.

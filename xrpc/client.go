@@ -28,7 +28,8 @@ type Client struct {
 	Authorize func(r *http.Request) error
 	// Retries is how often a query is tried again after a failure of the network, or
 	// when the server is busy (429, 502, 503, 504), waiting as long as the server asks.
-	// Procedures are never tried again: they may have taken effect. 0: 2; negative: none.
+	// Procedures are never tried again, nor sent where a redirect points: they may
+	// have taken effect. 0: 2; negative: none.
 	Retries int
 	// MaxWait bounds the time between tries; a server that asks for more gets no
 	// other try. 0: 30 seconds.
@@ -75,14 +76,15 @@ func (c *Client) Get(ctx context.Context, nsid string, params any) (*http.Respon
 			return resp, err
 		}
 		tries--
-		delay := wait/2 + rand.N(wait/2)
-		var told *Error
-		if errors.As(err, &told) {
-			delay = max(delay, told.RetryAfter(time.Now()))
-		}
 		most := c.MaxWait
 		if most == 0 {
 			most = 30 * time.Second
+		}
+		wait = min(wait, most)
+		delay := wait/2 + rand.N(wait/2+1)
+		var told *Error
+		if errors.As(err, &told) {
+			delay = max(delay, told.RetryAfter(time.Now()))
 		}
 		if delay > most {
 			return nil, err
@@ -137,15 +139,20 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, body 
 	if client == nil {
 		client = http.DefaultClient
 	}
+	if method != http.MethodGet {
+		stay := *client
+		stay.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		client = &stay
+	}
 	resp, err := client.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("xrpc: %w", err)
+		return nil, &networkError{err}
 	}
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	e := &Error{Status: resp.StatusCode, Header: resp.Header}
+	e := &Error{Status: resp.StatusCode, Header: resp.Header, Remote: true}
 	var env envelope
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	if json.Unmarshal(text, &env) == nil {
@@ -181,11 +188,17 @@ func (c *Client) decode(nsid string, resp *http.Response, out any) error {
 	return nil
 }
 
+// networkError is what kept a request from being answered.
+type networkError struct{ err error }
+
+func (e *networkError) Error() string { return "xrpc: " + e.err.Error() }
+func (e *networkError) Unwrap() error { return e.err }
+
 // temporary reports whether another try may succeed.
 func temporary(err error) bool {
 	var told *Error
 	if !errors.As(err, &told) {
-		return true // of the network
+		return errors.As(err, new(*networkError))
 	}
 	switch told.Status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -228,6 +241,9 @@ func addParam(q url.Values, name string, f reflect.Value) error {
 		}
 		return nil
 	case reflect.Pointer:
+		if f.IsNil() {
+			return nil
+		}
 		return addParam(q, name, f.Elem())
 	case reflect.String:
 		q.Add(name, f.String())

@@ -5,17 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 )
 
 // Error is an error of a method as client and server see it (XRPC
 // specification, Error Responses).
 type Error struct {
-	Status  int    // HTTP status
+	Status  int    // HTTP status; 0: 400
 	Name    string // machine-readable; empty: a name for the status
 	Message string // for people
 	// Header has further headers of the answer, such as WWW-Authenticate.
 	Header http.Header
+	// Remote marks an error that a Client got from another server. A Server that
+	// such an error reaches unmapped answers with status 502: what another
+	// server says of this one's request (a missing login, a Set-Cookie) is not the caller's.
+	Remote bool
 }
 
 func (e *Error) Error() string {
@@ -28,7 +33,7 @@ func (e *Error) name() string {
 		return e.Name
 	}
 	switch e.Status {
-	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusUpgradeRequired:
+	case 0, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusUpgradeRequired:
 		return "InvalidRequest"
 	case http.StatusUnauthorized:
 		return "AuthenticationRequired"
@@ -66,11 +71,8 @@ func (e *Error) Is(target error) bool {
 // RetryAfter returns how long the server asks to wait; 0 if it does not say.
 func (e *Error) RetryAfter(now time.Time) time.Duration {
 	v := e.Header.Get("Retry-After")
-	if v == "" {
-		return 0
-	}
-	if d, err := time.ParseDuration(v + "s"); err == nil {
-		return max(d, 0)
+	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
+		return time.Duration(s) * time.Second
 	}
 	if t, err := http.ParseTime(v); err == nil {
 		return max(t.Sub(now), 0)
@@ -93,12 +95,18 @@ type envelope struct {
 // with status 500 and without its text, which is nobody's business.
 func WriteError(w http.ResponseWriter, err error) {
 	e := asError(err)
-	for name, values := range e.Header {
-		w.Header()[name] = values
+	h := w.Header()
+	for _, name := range []string{"Content-Encoding", "Content-Disposition", "Content-Language", "ETag", "Last-Modified"} {
+		h.Del(name) // of an answer that was begun
 	}
-	w.Header().Del("Content-Length")
-	w.Header().Del("ETag")
-	WriteJSON(w, e.Status, envelope{e.name(), e.Message})
+	for name, values := range e.Header {
+		h[http.CanonicalHeaderKey(name)] = values
+	}
+	status := e.Status
+	if status == 0 {
+		status = http.StatusBadRequest
+	}
+	WriteJSON(w, status, envelope{e.name(), e.Message})
 }
 
 // asError finds the *Error in an error, or makes one that tells nothing.
@@ -106,7 +114,9 @@ func asError(err error) *Error {
 	var e *Error
 	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &e):
+	case errors.As(err, &e) && e.Remote:
+		return &Error{Status: http.StatusBadGateway, Message: "Upstream failure: " + e.Message}
+	case e != nil:
 		return e
 	case errors.As(err, &tooLarge):
 		return &Error{Status: http.StatusRequestEntityTooLarge, Message: "request entity too large"}
@@ -114,14 +124,18 @@ func asError(err error) *Error {
 	return &Error{Status: http.StatusInternalServerError, Message: "Internal Server Error"}
 }
 
-// WriteJSON answers with a JSON body.
+// WriteJSON answers with a JSON body. If v cannot be encoded, nothing is written.
 func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	h := w.Header()
+	h["Content-Type"] = contentTypeJSON
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
 	_, err = w.Write(body)
 	return err
 }
+
+var contentTypeJSON = []string{"application/json; charset=utf-8"}

@@ -2,21 +2,44 @@ package xrpc
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
-	"mime"
+	"fmt"
 	"net/http"
-
-	"github.com/pdskit/pdskit/lexicon"
-	"github.com/pdskit/pdskit/lexicon/data"
+	"reflect"
 )
 
 // Handler runs one method. Make one with Query, Procedure, RawQuery,
-// RawProcedure or Subscription.
+// RawProcedure, Subscription or Any.
 type Handler struct {
-	method string // of HTTP
+	method string // of HTTP; empty: GET and POST
 	serve  func(w http.ResponseWriter, r *Request) error
+}
+
+// allows checks the HTTP method of a request.
+func (h Handler) allows(method string) error {
+	allow := h.method
+	switch {
+	case method == h.method:
+		return nil
+	case h.method == "":
+		if method == http.MethodGet || method == http.MethodPost || method == http.MethodHead {
+			return nil
+		}
+		allow = "GET, HEAD, POST"
+	case h.method == http.MethodGet:
+		if method == http.MethodHead {
+			return nil
+		}
+		allow = "GET, HEAD"
+	}
+	expected := h.method
+	if expected == "" {
+		expected = "GET or POST"
+	}
+	return &Error{
+		Status:  http.StatusMethodNotAllowed,
+		Message: fmt.Sprintf("Incorrect HTTP method (%s) expected %s", method, expected),
+		Header:  http.Header{"Allow": {allow}},
+	}
 }
 
 // None is the input or output of a procedure that has none. The answer is
@@ -24,7 +47,8 @@ type Handler struct {
 type None struct{}
 
 // Query makes a handler of a function from parameters to JSON. P is a struct
-// whose fields have JSON names and are strings, integers, booleans, or slices of these.
+// whose fields have JSON names and are strings, integers, booleans, or slices of these; a
+// pointer to one of these tells an absent parameter from a zero one.
 func Query[P, O any](fn func(ctx context.Context, r *Request, params P) (O, error)) Handler {
 	return RawQuery(func(w http.ResponseWriter, r *Request, params P) error {
 		out, err := fn(r.Context(), r, params)
@@ -39,9 +63,10 @@ func Query[P, O any](fn func(ctx context.Context, r *Request, params P) (O, erro
 // an error as long as it has not written anything; after that, the connection is cut, so that
 // the client knows.
 func RawQuery[P any](fn func(w http.ResponseWriter, r *Request, params P) error) Handler {
+	fields := paramFields(reflect.TypeFor[P]())
 	return Handler{http.MethodGet, func(w http.ResponseWriter, r *Request) error {
 		var params P
-		if err := r.params(&params); err != nil {
+		if err := r.params(fields, reflect.ValueOf(&params).Elem()); err != nil {
 			return err
 		}
 		return fn(w, r, params)
@@ -52,10 +77,12 @@ func RawQuery[P any](fn func(w http.ResponseWriter, r *Request, params P) error)
 func Procedure[I, O any](fn func(ctx context.Context, r *Request, in I) (O, error)) Handler {
 	return Handler{http.MethodPost, func(w http.ResponseWriter, r *Request) error {
 		var in I
-		if _, none := any(in).(None); !none {
-			if err := r.input(&in); err != nil {
+		if _, none := any(in).(None); none {
+			if err := r.noInput(); err != nil {
 				return err
 			}
+		} else if err := r.input(&in); err != nil {
+			return err
 		}
 		out, err := fn(r.Context(), r, in)
 		if err != nil {
@@ -70,13 +97,19 @@ func Procedure[I, O any](fn func(ctx context.Context, r *Request, in I) (O, erro
 }
 
 // RawProcedure makes a handler of a function that reads the body and answers by
-// itself, with the rules of RawQuery. Reading more than the route's limit gives
-// an *http.MaxBytesError, which is answered with status 413.
+// itself, with the rules of RawQuery. To read a body that is longer than the
+// route's limit, stalls or breaks off gives an *Error, for the function to return.
 func RawProcedure(fn func(w http.ResponseWriter, r *Request) error) Handler {
-	return Handler{http.MethodPost, fn}
+	return Handler{http.MethodPost, func(w http.ResponseWriter, r *Request) error {
+		if err := r.rawInput(); err != nil {
+			return err
+		}
+		return fn(w, r)
+	}}
 }
 
-// Subscription makes a handler of one that accepts WebSocket connections.
+// Subscription makes a handler of one that accepts WebSocket connections. The
+// parameters are validated; the handler reads them itself.
 func Subscription(h http.Handler) Handler {
 	return Handler{http.MethodGet, func(w http.ResponseWriter, r *Request) error {
 		if r.Header.Get("Upgrade") == "" {
@@ -84,61 +117,17 @@ func Subscription(h http.Handler) Handler {
 			e.Header = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}}
 			return e
 		}
+		if err := r.params(nil, reflect.Value{}); err != nil {
+			return err
+		}
 		h.ServeHTTP(w, r.Request)
 		return nil
 	}}
 }
 
-// params validates and decodes the parameters.
-func (r *Request) params(to any) error {
-	query, err := parseQuery(r.URL.RawQuery)
-	if err != nil {
-		return err
-	}
-	if c := r.server.Catalog; c != nil {
-		switch values, err := c.Params(r.NSID, query); {
-		case err == nil:
-			return decodeParams(paramStrings(values), to)
-		case !errors.Is(err, lexicon.ErrUnknownSchema):
-			return InvalidRequest("%s", err)
-		}
-	}
-	return decodeParams(query, to)
-}
-
-// input validates and decodes a JSON body.
-func (r *Request) input(to any) error {
-	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return &Error{Status: http.StatusUnsupportedMediaType, Message: "unsupported content-encoding: " + e}
-	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		if asError(err).Status == http.StatusInternalServerError {
-			return InvalidRequest("The request's body broke off")
-		}
-		return err
-	}
-	switch ct := r.Header.Get("Content-Type"); {
-	case ct == "" && len(body) == 0:
-		return InvalidRequest("Request body is expected but none was provided")
-	case ct == "":
-		return InvalidRequest("Request encoding (Content-Type) required but not provided")
-	default:
-		if t, _, err := mime.ParseMediaType(ct); err != nil || t != "application/json" {
-			return InvalidRequest("Wrong request encoding (Content-Type): %s", ct)
-		}
-	}
-	if c := r.server.Catalog; c != nil {
-		value, err := data.FromJSON(body, data.Limits{})
-		if err != nil {
-			return InvalidRequest("Invalid request body: %s", err)
-		}
-		if err := c.ValidateInput(r.NSID, value); err != nil && !errors.Is(err, lexicon.ErrUnknownSchema) {
-			return InvalidRequest("%s", err)
-		}
-	}
-	if err := json.Unmarshal(body, to); err != nil {
-		return InvalidRequest("Invalid request body: %s", jsonDetail(err))
-	}
-	return nil
+// Any makes a handler for queries and procedures alike, of a function with the
+// rules of RawQuery that sees the request as it came: parameters and body are
+// neither validated nor decoded. It suits Server.Fallback.
+func Any(fn func(w http.ResponseWriter, r *Request) error) Handler {
+	return Handler{"", fn}
 }

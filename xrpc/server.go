@@ -25,7 +25,8 @@ type Route struct {
 	Handler Handler
 	// Auth, if not nil, is called before the body is read.
 	Auth Authenticator
-	// MaxBody is the limit in bytes of the request's body. 0: the server's.
+	// MaxBody is the limit in bytes of the request's body, before and after
+	// decompression. 0: the server's.
 	MaxBody int64
 }
 
@@ -36,15 +37,22 @@ type Server struct {
 	// validated, and absent parameters get their defaults. Methods without a schema, and
 	// all if it is nil, are only decoded.
 	Catalog *lexicon.Catalog
-	// Fallback serves the methods that the server does not have. Nil: they are
-	// answered with MethodNotImplemented.
-	Fallback http.Handler
+	// Fallback serves the methods that the server does not have; its NSID is not used.
+	// See Any, and package proxy. Nil: they are answered with MethodNotImplemented.
+	Fallback *Route
 	// MaxBody is the limit in bytes of request bodies. 0: 150 KiB.
 	MaxBody int64
-	// Limit, if not nil, is asked before each method runs, after
-	// authentication: the place for rate limits.
+	// BodyTimeout is how long a JSON body may take to arrive, and how long any other may
+	// stall. 0: 30 seconds; negative: no limit.
+	BodyTimeout time.Duration
+	// Admit, if not nil, is asked first of all: the place for rate limits by
+	// address. Its errors are answered.
+	Admit func(w http.ResponseWriter, r *Request) error
+	// Limit, if not nil, is asked before a method runs, after authentication:
+	// the place for rate limits by account.
 	Limit func(w http.ResponseWriter, r *Request) error
-	// Observe, if not nil, is told of each request when it has ended.
+	// Observe, if not nil, is told of each request when it has ended: the place for
+	// metrics and access logs. A status of 101 is that of a subscription.
 	Observe func(r *Request, status int, took time.Duration)
 	// Logger gets panics and internal errors. Nil: silent.
 	Logger *slog.Logger
@@ -52,8 +60,11 @@ type Server struct {
 	routes map[string]*Route
 }
 
-// defaultMaxBody bounds bodies of methods that say nothing else.
-const defaultMaxBody = 150 << 10
+// Defaults of a Server.
+const (
+	defaultMaxBody     = 150 << 10
+	defaultBodyTimeout = 30 * time.Second
+)
 
 // prefix of the paths of all methods.
 const prefix = "/xrpc/"
@@ -69,6 +80,8 @@ type Request struct {
 	Principal any
 
 	server *Server
+	method *lexicon.Method // its schema; nil if there is none
+	limit  int64           // of the body
 }
 
 // Handle registers a method. It panics if there is one of that name already, or
@@ -98,7 +111,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	name, _ := strings.CutPrefix(hr.URL.Path, prefix)
 	r := &Request{Request: hr, NSID: syntax.NSID(name), ID: rand.Text()[:16], server: s}
 	rw := &response{ResponseWriter: w}
-	rw.Header().Set("X-Request-Id", r.ID)
+	rw.Header()["X-Request-Id"] = []string{r.ID}
 	defer func() {
 		v := recover()
 		if v != nil && v != http.ErrAbortHandler {
@@ -111,6 +124,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 			}
 		}
 		if s.Observe != nil {
+			if rw.status == 0 && v == nil {
+				rw.status = http.StatusOK // as net/http will answer
+			}
 			s.Observe(r, rw.status, time.Since(start))
 		}
 		if v != nil {
@@ -124,33 +140,40 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 
 // serve finds the route and runs it.
 func (s *Server) serve(w *response, r *Request) error {
+	if s.Admit != nil {
+		if err := s.Admit(w, r); err != nil {
+			return err
+		}
+	}
 	rt := s.routes[string(r.NSID)]
 	if rt == nil {
 		if _, err := syntax.ParseNSID(string(r.NSID)); err != nil {
 			return InvalidRequest("Invalid XRPC path: %s", err)
 		}
-		if s.Fallback != nil {
-			s.Fallback.ServeHTTP(w, r.Request)
-			return nil
+		if rt = s.Fallback; rt == nil {
+			return &Error{Status: http.StatusNotImplemented, Message: "Method Not Implemented"}
 		}
-		return &Error{Status: http.StatusNotImplemented, Message: "Method Not Implemented"}
 	}
-	if want := rt.Handler.method; r.Method != want && !(r.Method == http.MethodHead && want == http.MethodGet) {
-		e := &Error{Status: http.StatusMethodNotAllowed, Message: fmt.Sprintf("Incorrect HTTP method (%s) expected %s", r.Method, want)}
-		e.Header = http.Header{"Allow": {want}}
-		return e
+	if err := rt.Handler.allows(r.Method); err != nil {
+		return err
 	}
-	limit := rt.MaxBody
-	if limit == 0 {
-		limit = s.MaxBody
+	if s.Catalog != nil {
+		r.method, _ = s.Catalog.Method(r.NSID)
 	}
-	if limit == 0 {
-		limit = defaultMaxBody
+	r.limit = rt.MaxBody
+	if r.limit == 0 {
+		r.limit = s.MaxBody
 	}
-	if r.ContentLength > limit {
-		return &Error{Status: http.StatusRequestEntityTooLarge, Message: "request entity too large"}
+	if r.limit == 0 {
+		r.limit = defaultMaxBody
 	}
-	r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, limit)
+	if r.ContentLength > r.limit {
+		return errTooLarge
+	}
+	if r.hasBody() {
+		r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, r.limit)
+		r.Body = newBody(w, r, s.bodyTimeout())
+	}
 	if rt.Auth != nil {
 		if err := rt.Auth(r); err != nil {
 			return err
@@ -184,12 +207,19 @@ func (s *Server) log(r *Request, msg string, args ...any) {
 	}
 }
 
+func (s *Server) bodyTimeout() time.Duration {
+	if s.BodyTimeout == 0 {
+		return defaultBodyTimeout
+	}
+	return s.BodyTimeout
+}
+
 // CORS allows requests from web pages of any origin, and answers a preflight
 // request. It reports whether it did.
 func CORS(w http.ResponseWriter, r *http.Request) (done bool) {
 	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Access-Control-Expose-Headers", "*, DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Atproto-Repo-Rev, Atproto-Content-Labelers, X-Request-Id")
+	h["Access-Control-Allow-Origin"] = allowOrigin
+	h["Access-Control-Expose-Headers"] = exposeHeaders
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}
@@ -202,6 +232,12 @@ func CORS(w http.ResponseWriter, r *http.Request) (done bool) {
 	w.WriteHeader(http.StatusNoContent)
 	return true
 }
+
+// Values of headers that all answers share. They have no room, so that to add to one copies it.
+var (
+	allowOrigin   = []string{"*"}
+	exposeHeaders = []string{"*, DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Atproto-Repo-Rev, Atproto-Content-Labelers, X-Request-Id"}
+)
 
 // response remembers whether the answer has begun.
 type response struct {

@@ -29,8 +29,9 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Scan checks in one pass, without allocating, that b is the canonical encoding
-// of one value of the data model within limits. Its error is an *Error.
+// Scan checks in one pass that b is the canonical encoding of one value of the
+// data model within limits. It allocates only for values nested more than 16 deep. Its
+// error is an *Error.
 func Scan(b []byte, lim Limits) error {
 	end, err := scan(b, 0, lim)
 	if err == nil && end != len(b) {
@@ -74,7 +75,8 @@ type level struct {
 
 // run scans one value. It keeps its own stack, so that depth costs no calls.
 func (s *scanner) run() (at int, err error) {
-	var stack [maxDepth]level
+	var few [16]level
+	stack := few[:]
 	depth := 0
 	for {
 		if depth > 0 {
@@ -101,7 +103,7 @@ func (s *scanner) run() (at int, err error) {
 				return at, ErrTruncated
 			}
 			s.pos += int(n)
-			if major == MajorText && !validText(s.b[next:s.pos]) {
+			if major == MajorText && !utf8.Valid(s.b[next:s.pos]) {
 				return at, ErrUTF8
 			}
 		case MajorArray, MajorMap:
@@ -114,6 +116,9 @@ func (s *scanner) run() (at int, err error) {
 			items := int(n)
 			if major == MajorMap {
 				items *= 2
+			}
+			if depth == len(stack) {
+				stack = append(stack, make([]level, depth)...)
 			}
 			stack[depth] = level{left: items, isMap: major == MajorMap}
 			depth++
@@ -158,7 +163,7 @@ func (s *scanner) key(m *level) (at int, err error) {
 	}
 	s.pos = next + int(n)
 	key := s.b[next:s.pos]
-	if !validText(key) {
+	if !utf8.Valid(key) {
 		return at, ErrUTF8
 	}
 	if m.keyOff > 0 {
@@ -200,14 +205,4 @@ func (s *scanner) link() error {
 	}
 	s.pos = next + 37
 	return nil
-}
-
-// validText is utf8.Valid with a short cut for ASCII.
-func validText(b []byte) bool {
-	for i := range b {
-		if b[i] >= utf8.RuneSelf {
-			return utf8.Valid(b[i:])
-		}
-	}
-	return true
 }

@@ -1,18 +1,14 @@
 package data
 
 import (
-	"encoding/base64"
+	"bytes"
 	"fmt"
 	"math"
 	"math/big"
 	"slices"
 	"strconv"
-	"strings"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	icbor "github.com/pdskit/pdskit/internal/cbor"
-	"github.com/pdskit/pdskit/internal/dag"
 )
 
 // maxSafeInt is the greatest integer of which every smaller one is a float64 too:
@@ -21,41 +17,55 @@ const maxSafeInt = 1<<53 - 1
 
 // FromJSON reads one JSON value.
 func FromJSON(b []byte, lim Limits) (any, error) {
-	lim = lim.withDefaults()
-	if len(b) > lim.Bytes {
-		return nil, &Error{Offset: lim.Bytes, Err: ErrTooLarge}
-	}
-	p := parser{b: b, lim: lim}
-	v, err := p.value(0)
-	if err == nil {
-		if p.space(); p.pos != len(b) {
-			err = p.fail(ErrSyntax)
-		}
-	}
-	if err == nil {
-		err = checkTypes(v, "")
-	}
+	enc, err := AppendCBOR(make([]byte, 0, len(b)), b, lim)
 	if err != nil {
 		return nil, err
 	}
-	return v, nil
+	d := decoder{s: string(enc)}
+	v, fault := d.value()
+	return v, fault.orNil()
 }
 
-// parser reads JSON.
-type parser struct {
-	b    []byte
-	pos  int
-	lim  Limits
-	path []string
+// AppendCBOR appends the canonical DAG-CBOR of one JSON value, without building
+// it. The limit on bytes is on the JSON.
+func AppendCBOR(b, json []byte, lim Limits) ([]byte, error) {
+	lim = lim.withDefaults()
+	if len(json) > lim.Bytes {
+		return b, &Error{Offset: lim.Bytes, Err: ErrTooLarge}
+	}
+	p := transcoder{in: json, out: slices.Grow(b, len(json)), lim: lim, pairs: make([]pair, 0, 32)}
+	if err := p.value(0); err != nil {
+		return b, err
+	}
+	if p.space(); p.pos != len(json) {
+		return b, p.fail(ErrSyntax)
+	}
+	return p.out, nil
 }
 
-func (p *parser) fail(err error) error {
-	return &Error{Path: strings.Join(p.path, "/"), Offset: p.pos, Err: err}
+// transcoder reads JSON and writes CBOR. The pairs of an object are written as they
+// come and sorted when it ends.
+type transcoder struct {
+	in  []byte
+	pos int
+	out []byte
+	lim Limits
+
+	pairs []pair // of all objects that are open
+	spare []byte
 }
 
-func (p *parser) space() {
-	for p.pos < len(p.b) {
-		switch p.b[p.pos] {
+// pair is a key and its value in out.
+type pair struct {
+	from, val, to int // of the key, the value, and the end
+	in            int // of the key in the JSON
+}
+
+func (p *transcoder) fail(err error) *Error { return &Error{Offset: p.pos, Err: err} }
+
+func (p *transcoder) space() {
+	for p.pos < len(p.in) {
+		switch p.in[p.pos] {
 		case ' ', '\t', '\n', '\r':
 			p.pos++
 		default:
@@ -65,180 +75,323 @@ func (p *parser) space() {
 }
 
 // take reads a byte, after white space, if it is c.
-func (p *parser) take(c byte) bool {
+func (p *transcoder) take(c byte) bool {
 	p.space()
-	if p.pos < len(p.b) && p.b[p.pos] == c {
+	if p.pos < len(p.in) && p.in[p.pos] == c {
 		p.pos++
 		return true
 	}
 	return false
 }
 
-func (p *parser) word(s string) bool {
-	if len(p.b)-p.pos >= len(s) && string(p.b[p.pos:p.pos+len(s)]) == s {
+func (p *transcoder) word(s string) bool {
+	if len(p.in)-p.pos >= len(s) && string(p.in[p.pos:p.pos+len(s)]) == s {
 		p.pos += len(s)
 		return true
 	}
 	return false
 }
 
-func (p *parser) value(depth int) (any, error) {
+func (p *transcoder) value(depth int) *Error {
 	p.space()
-	if p.pos == len(p.b) {
-		return nil, p.fail(ErrSyntax)
+	if p.pos == len(p.in) {
+		return p.fail(ErrSyntax)
 	}
-	switch c := p.b[p.pos]; {
+	switch c := p.in[p.pos]; {
+	case c == '"':
+		return p.text()
 	case c == '{':
 		return p.object(depth)
 	case c == '[':
 		return p.array(depth)
-	case c == '"':
-		return p.text()
 	case c == '-' || '0' <= c && c <= '9':
 		return p.number()
 	case p.word("null"):
-		return nil, nil
+		p.out = icbor.AppendNull(p.out)
 	case p.word("true"):
-		return true, nil
+		p.out = icbor.AppendBool(p.out, true)
 	case p.word("false"):
-		return false, nil
+		p.out = icbor.AppendBool(p.out, false)
+	default:
+		return p.fail(ErrSyntax)
 	}
-	return nil, p.fail(ErrSyntax)
+	return nil
 }
 
-func (p *parser) array(depth int) (any, error) {
+func (p *transcoder) array(depth int) *Error {
 	if depth == p.lim.Depth {
-		return nil, p.fail(ErrDepth)
+		return p.fail(ErrDepth)
 	}
 	p.pos++
-	list := []any{}
-	if p.take(']') {
-		return list, nil
+	start := p.open()
+	n := 0
+	for more := !p.take(']'); more; more = !p.take(']') {
+		if n > 0 && !p.take(',') {
+			return p.fail(ErrSyntax)
+		}
+		if n == p.lim.Items {
+			return p.fail(ErrTooLarge)
+		}
+		if err := p.value(depth + 1); err != nil {
+			return err.underIndex(n)
+		}
+		n++
 	}
-	for {
-		if len(list) == p.lim.Items {
-			return nil, p.fail(ErrTooLarge)
-		}
-		p.path = append(p.path, strconv.Itoa(len(list)))
-		v, err := p.value(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		p.path = p.path[:len(p.path)-1]
-		list = append(list, v)
-		if p.take(']') {
-			return list, nil
-		}
-		if !p.take(',') {
-			return nil, p.fail(ErrSyntax)
-		}
-	}
+	p.close(start, icbor.MajorArray, n)
+	return nil
 }
 
-func (p *parser) object(depth int) (any, error) {
+// open leaves room for the head of an array or object whose length is not known yet.
+func (p *transcoder) open() (start int) {
+	p.out = append(p.out, 0)
+	return len(p.out) - 1
+}
+
+// close writes the head, and moves the items if it is longer than a byte.
+func (p *transcoder) close(start int, major byte, n int) {
+	var buf [9]byte
+	head := icbor.AppendHead(buf[:0], major, uint64(n))
+	if extra := len(head) - 1; extra > 0 {
+		p.out = append(p.out, buf[:extra]...)
+		copy(p.out[start+len(head):], p.out[start+1:len(p.out)-extra])
+	}
+	copy(p.out[start:], head)
+}
+
+func (p *transcoder) object(depth int) *Error {
 	if depth == p.lim.Depth {
-		return nil, p.fail(ErrDepth)
+		return p.fail(ErrDepth)
 	}
-	start := p.pos
+	begin := p.pos
 	p.pos++
-	m := make(map[string]any)
-	if p.take('}') {
-		return m, nil
-	}
-	for {
-		if p.space(); p.pos == len(p.b) || p.b[p.pos] != '"' {
-			return nil, p.fail(ErrSyntax)
+	start, first := p.open(), len(p.pairs)
+	special := false
+	for more := !p.take('}'); more; more = !p.take('}') {
+		n := len(p.pairs) - first
+		if n > 0 && !p.take(',') {
+			return p.fail(ErrSyntax)
 		}
-		key, err := p.text()
-		if err != nil {
-			return nil, err
+		if p.space(); p.pos == len(p.in) || p.in[p.pos] != '"' {
+			return p.fail(ErrSyntax)
 		}
-		if _, there := m[key]; there {
-			return nil, p.fail(fmt.Errorf("%w: %.40q", ErrDuplicate, key))
+		if n == p.lim.Items {
+			return p.fail(ErrTooLarge)
 		}
-		if len(m) == p.lim.Items {
-			return nil, p.fail(ErrTooLarge)
+		e := pair{from: len(p.out), in: p.pos}
+		if err := p.text(); err != nil {
+			return err
 		}
+		e.val = len(p.out)
 		if !p.take(':') {
-			return nil, p.fail(ErrSyntax)
+			return p.fail(ErrSyntax)
 		}
-		p.path = append(p.path, key)
-		if m[key], err = p.value(depth + 1); err != nil {
-			return nil, err
+		if err := p.value(depth + 1); err != nil {
+			return err.under(string(p.key(&e)))
 		}
-		p.path = p.path[:len(p.path)-1]
-		if p.take('}') {
-			break
-		}
-		if !p.take(',') {
-			return nil, p.fail(ErrSyntax)
+		e.to = len(p.out)
+		p.pairs = append(p.pairs, e)
+		special = special || p.in[e.in+1] == '$' || p.in[e.in+1] == '\\'
+	}
+	pairs := p.pairs[first:]
+	p.pairs = p.pairs[:first]
+	if special {
+		if done, err := p.special(start, pairs); done || err != nil {
+			if err != nil {
+				p.pos = begin
+				return p.fail(err)
+			}
+			return nil
 		}
 	}
-	if v, ok := m["$link"]; ok {
-		text, isText := v.(string)
-		if c, err := parseLink(text); isText && err == nil && len(m) == 1 {
-			return Link{c}, nil
-		}
-		p.pos = start
-		return nil, p.fail(ErrLink)
+	if err := p.sort(start, pairs); err != nil {
+		return err
 	}
-	if v, ok := m["$bytes"]; ok {
-		text, isText := v.(string)
-		if b, err := base64.RawStdEncoding.Strict().DecodeString(strings.TrimRight(text, "=")); isText && err == nil && len(m) == 1 {
-			return Bytes(b), nil
-		}
-		p.pos = start
-		return nil, p.fail(ErrBytes)
+	p.close(start, icbor.MajorMap, len(pairs))
+	return nil
+}
+
+// headLen is the length of an item's head, of which first is the first byte.
+func headLen(first byte) int {
+	if info := first & 31; info >= 24 {
+		return 1 + 1<<(info-24)
 	}
-	return m, nil
+	return 1
+}
+
+func (p *transcoder) key(e *pair) []byte { return p.out[e.from+headLen(p.out[e.from]) : e.val] }
+
+// compare orders pairs by their encoded keys, in which the length comes first.
+func (p *transcoder) compare(a, b *pair) int {
+	return bytes.Compare(p.out[a.from:a.val], p.out[b.from:b.val])
+}
+
+// sort brings the pairs of an object, whose head is at start, into canonical order.
+func (p *transcoder) sort(start int, pairs []pair) *Error {
+	inOrder := true
+	for i := 1; i < len(pairs) && inOrder; i++ {
+		inOrder = p.compare(&pairs[i-1], &pairs[i]) < 0
+	}
+	if inOrder {
+		return nil
+	}
+	if len(pairs) <= 16 {
+		for i := 1; i < len(pairs); i++ {
+			for j := i; j > 0 && p.compare(&pairs[j-1], &pairs[j]) > 0; j-- {
+				pairs[j-1], pairs[j] = pairs[j], pairs[j-1]
+			}
+		}
+	} else {
+		slices.SortStableFunc(pairs, func(a, b pair) int { return p.compare(&a, &b) })
+	}
+	for i := 1; i < len(pairs); i++ {
+		if p.compare(&pairs[i-1], &pairs[i]) == 0 {
+			p.pos = pairs[i].in
+			return p.fail(fmt.Errorf("%w: %.40q", ErrDuplicate, p.key(&pairs[i])))
+		}
+	}
+	base := start + 1
+	p.spare = append(p.spare[:0], p.out[base:]...)
+	p.out = p.out[:base]
+	for _, e := range pairs {
+		p.out = append(p.out, p.spare[e.from-base:e.to-base]...)
+	}
+	return nil
+}
+
+// special checks an object with a key that starts with "$". If it stands for a link or
+// bytes, it is replaced, and done is true.
+func (p *transcoder) special(start int, pairs []pair) (done bool, err error) {
+	for i := range pairs {
+		e := &pairs[i]
+		val := p.out[e.val:e.to]
+		text, isText := textOf(val)
+		switch string(p.key(e)) {
+		case "$link":
+			c, err := parseLink(string(text))
+			if err != nil || !isText || len(pairs) > 1 {
+				return false, ErrLink
+			}
+			p.out = icbor.AppendLink(p.out[:start], c.KeyString())
+			return true, nil
+		case "$bytes":
+			var ok bool
+			p.spare, ok = appendBytes(p.spare[:0], string(text))
+			if !ok || !isText || len(pairs) > 1 {
+				return false, ErrBytes
+			}
+			p.out = icbor.AppendBytes(p.out[:start], p.spare)
+			return true, nil
+		case "$type":
+			if len(text) == 0 {
+				return false, ErrType
+			}
+			if string(text) == blobType && !p.blob(pairs) {
+				return false, ErrBlob
+			}
+		}
+	}
+	return false, nil
+}
+
+// blob reports whether an object is a reference to a blob, as blobOf does.
+func (p *transcoder) blob(pairs []pair) bool {
+	found := 0
+	for i := range pairs {
+		e := &pairs[i]
+		val := p.out[e.val:e.to]
+		ok := true
+		switch string(p.key(e)) {
+		case "ref":
+			ok = val[0]>>5 == icbor.MajorTag
+		case "mimeType":
+			text, _ := textOf(val)
+			ok = bytes.IndexByte(text, '/') >= 0
+		case "size":
+			ok = val[0]>>5 == icbor.MajorUint
+		default:
+			continue
+		}
+		if !ok {
+			return false
+		}
+		found++
+	}
+	return found == 3
+}
+
+// textOf returns the text that is encoded in b; false if it is something else.
+func textOf(b []byte) ([]byte, bool) {
+	if b[0]>>5 != icbor.MajorText {
+		return nil, false
+	}
+	return b[headLen(b[0]):], true
 }
 
 // number reads an integer. A fraction or an exponent is allowed where the value is an
 // integer all the same, as 1.0 and 1 are one number in JSON.
-func (p *parser) number() (any, error) {
+func (p *transcoder) number() *Error {
 	start := p.pos
 	digits := func() int {
 		from := p.pos
-		for p.pos < len(p.b) && '0' <= p.b[p.pos] && p.b[p.pos] <= '9' {
+		for p.pos < len(p.in) && '0' <= p.in[p.pos] && p.in[p.pos] <= '9' {
 			p.pos++
 		}
 		return p.pos - from
 	}
-	if p.b[p.pos] == '-' {
+	if p.in[p.pos] == '-' {
 		p.pos++
 	}
 	first := p.pos
-	if n := digits(); n == 0 || n > 1 && p.b[first] == '0' {
-		return nil, p.fail(ErrSyntax)
+	if n := digits(); n == 0 || n > 1 && p.in[first] == '0' {
+		return p.fail(ErrSyntax)
 	}
 	plain := true
-	if p.pos < len(p.b) && p.b[p.pos] == '.' {
+	if p.pos < len(p.in) && p.in[p.pos] == '.' {
 		plain = false
 		p.pos++
 		if digits() == 0 {
-			return nil, p.fail(ErrSyntax)
+			return p.fail(ErrSyntax)
 		}
 	}
-	if p.pos < len(p.b) && p.b[p.pos]|0x20 == 'e' {
+	if p.pos < len(p.in) && p.in[p.pos]|0x20 == 'e' {
 		plain = false
 		p.pos++
-		if p.pos < len(p.b) && (p.b[p.pos] == '+' || p.b[p.pos] == '-') {
+		if p.pos < len(p.in) && (p.in[p.pos] == '+' || p.in[p.pos] == '-') {
 			p.pos++
 		}
 		if digits() == 0 {
-			return nil, p.fail(ErrSyntax)
+			return p.fail(ErrSyntax)
 		}
 	}
-	text := string(p.b[start:p.pos])
+	const certain = 15 // digits that are always within 53 bits
+	if plain && p.pos-first <= certain {
+		var n int64
+		for _, c := range p.in[first:p.pos] {
+			n = n*10 + int64(c-'0')
+		}
+		if first > start {
+			n = -n
+		}
+		p.out = icbor.AppendInt(p.out, n)
+		return nil
+	}
+	n, ok := integer(string(p.in[start:p.pos]), plain)
+	if !ok {
+		p.pos = start
+		return p.fail(ErrNumber)
+	}
+	p.out = icbor.AppendInt(p.out, n)
+	return nil
+}
+
+// integer returns the value of a number if it is an integer of 53 bits. plain: without fraction and exponent.
+func integer(text string, plain bool) (int64, bool) {
 	if plain {
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= -maxSafeInt && n <= maxSafeInt {
-			return n, nil
-		}
-	} else if f, err := strconv.ParseFloat(text, 64); err == nil && f == math.Trunc(f) && math.Abs(f) <= maxSafeInt && exact(text, f) {
-		return int64(f), nil
+		n, err := strconv.ParseInt(text, 10, 64)
+		return n, err == nil && n >= -maxSafeInt && n <= maxSafeInt
 	}
-	p.pos = start
-	return nil, p.fail(ErrNumber)
+	f, err := strconv.ParseFloat(text, 64)
+	return int64(f), err == nil && f == math.Trunc(f) && math.Abs(f) <= maxSafeInt && exact(text, f)
 }
 
 // exact reports whether a decimal of modest length is exactly f.
@@ -248,188 +401,4 @@ func exact(text string, f float64) bool {
 	}
 	r, ok := new(big.Rat).SetString(text)
 	return ok && r.IsInt() && r.Cmp(new(big.Rat).SetFloat64(f)) == 0
-}
-
-// text reads a string.
-func (p *parser) text() (string, error) {
-	p.pos++
-	start := p.pos
-	for p.pos < len(p.b) { // most strings need no unescaping
-		switch c := p.b[p.pos]; {
-		case c == '"':
-			s := string(p.b[start:p.pos])
-			if !utf8.ValidString(s) {
-				return "", p.fail(ErrText)
-			}
-			p.pos++
-			return s, nil
-		case c == '\\':
-			return p.escaped(start)
-		case c < ' ':
-			return "", p.fail(ErrSyntax)
-		}
-		p.pos++
-	}
-	return "", p.fail(ErrSyntax)
-}
-
-func (p *parser) escaped(start int) (string, error) {
-	buf := append(make([]byte, 0, 2*(p.pos-start)+32), p.b[start:p.pos]...)
-	for p.pos < len(p.b) {
-		c := p.b[p.pos]
-		switch {
-		case c == '"':
-			if !utf8.Valid(buf) {
-				return "", p.fail(ErrText)
-			}
-			p.pos++
-			return string(buf), nil
-		case c < ' ':
-			return "", p.fail(ErrSyntax)
-		case c != '\\':
-			buf = append(buf, c)
-			p.pos++
-			continue
-		}
-		p.pos++
-		if p.pos == len(p.b) {
-			break
-		}
-		c = p.b[p.pos]
-		p.pos++
-		if i := strings.IndexByte(`"\/bfnrt`, c); i >= 0 {
-			buf = append(buf, "\"\\/\b\f\n\r\t"[i])
-			continue
-		}
-		if c != 'u' {
-			return "", p.fail(ErrSyntax)
-		}
-		r, ok := p.hex4()
-		if !ok {
-			return "", p.fail(ErrSyntax)
-		}
-		if utf16.IsSurrogate(r) {
-			if !p.word(`\u`) {
-				return "", p.fail(ErrText)
-			}
-			low, ok := p.hex4()
-			if r = utf16.DecodeRune(r, low); !ok || r == utf8.RuneError {
-				return "", p.fail(ErrText)
-			}
-		}
-		buf = utf8.AppendRune(buf, r)
-	}
-	return "", p.fail(ErrSyntax)
-}
-
-func (p *parser) hex4() (rune, bool) {
-	if len(p.b)-p.pos < 4 {
-		return 0, false
-	}
-	for _, c := range p.b[p.pos : p.pos+4] {
-		if !('0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f') {
-			return 0, false
-		}
-	}
-	n, err := strconv.ParseUint(string(p.b[p.pos:p.pos+4]), 16, 16)
-	p.pos += 4
-	return rune(n), err == nil
-}
-
-func validText(s string) bool { return utf8.ValidString(s) }
-
-// ToJSON returns the JSON of a value, with keys in the order of DAG-CBOR.
-func ToJSON(v any) ([]byte, error) {
-	b, err := Encode(v)
-	if err != nil {
-		return nil, err
-	}
-	return AppendJSON(nil, b)
-}
-
-// AppendJSON appends the JSON of a value that is given in DAG-CBOR, without
-// building it.
-func AppendJSON(b, cbor []byte) ([]byte, error) {
-	if err := Valid(cbor, Limits{}); err != nil {
-		return b, err
-	}
-	b = slices.Grow(b, len(cbor)+len(cbor)/4)
-	r := icbor.NewReader(cbor)
-	b = transcode(b, r)
-	return b, r.Done()
-}
-
-// transcode reads a value that has been scanned and appends its JSON.
-func transcode(b []byte, r *icbor.Reader) []byte {
-	switch r.Major() {
-	case icbor.MajorUint, icbor.MajorNegint:
-		n, _ := r.Int()
-		return strconv.AppendInt(b, n, 10)
-	case icbor.MajorBytes:
-		v, _ := r.Bytes()
-		return appendBytesJSON(b, v)
-	case icbor.MajorText:
-		s, _ := r.Text()
-		return appendTextJSON(b, s)
-	case icbor.MajorArray:
-		n, _ := r.Array()
-		b = append(b, '[')
-		for i := range n {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = transcode(b, r)
-		}
-		return append(b, ']')
-	case icbor.MajorMap:
-		n, _ := r.Map()
-		b = append(b, '{')
-		for i := range n {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			key, _ := r.Text()
-			b = append(appendTextJSON(b, key), ':')
-			b = transcode(b, r)
-		}
-		return append(b, '}')
-	case icbor.MajorTag:
-		link, _ := r.Link()
-		codec, digest, _ := dag.SplitBytes(link)
-		return appendLinkJSON(b, dag.CID(codec, &digest))
-	default:
-		if r.Null() {
-			return append(b, "null"...)
-		}
-		v, _ := r.Bool()
-		return strconv.AppendBool(b, v)
-	}
-}
-
-// appendTextJSON appends a JSON string.
-func appendTextJSON(b []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	b = append(b, '"')
-	from := 0
-	for i := range len(s) {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' && c != 0x7f {
-			continue
-		}
-		b = append(b, s[from:i]...)
-		from = i + 1
-		switch c {
-		case '"', '\\':
-			b = append(b, '\\', c)
-		case '\n':
-			b = append(b, `\n`...)
-		case '\r':
-			b = append(b, `\r`...)
-		case '\t':
-			b = append(b, `\t`...)
-		default:
-			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		}
-	}
-	return append(append(b, s[from:]...), '"')
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -44,13 +45,10 @@ func newBlobs(now func() time.Time) *blobs {
 func keyOf(did syntax.DID, c cid.Cid) blobKey { return blobKey{did, c.KeyString()} }
 
 func (b *blobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, most int64) (storage.BlobInfo, error) {
-	if most > 0 {
+	if most > 0 && most < math.MaxInt64 {
 		r = io.LimitReader(r, most+1)
 	}
-	data, err := io.ReadAll(r)
-	if err == nil {
-		err = ctx.Err()
-	}
+	data, err := io.ReadAll(ctxReader{ctx, r})
 	if err != nil {
 		return storage.BlobInfo{}, err
 	}
@@ -67,6 +65,19 @@ func (b *blobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Rea
 	}
 	b.all[keyOf(did, info.CID)] = &blob{info: info, data: data}
 	return info, nil
+}
+
+// ctxReader fails when its context ends.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r ctxReader) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(b)
 }
 
 // find returns a blob or ErrNotFound. The caller holds the lock.
@@ -115,21 +126,27 @@ func (b *blobs) Open(ctx context.Context, did syntax.DID, c cid.Cid) (io.ReadSee
 }
 
 func (b *blobs) Delete(ctx context.Context, did syntax.DID, c cid.Cid) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.all, keyOf(did, c))
-	return ctx.Err()
+	return nil
 }
 
 func (b *blobs) DeleteAll(ctx context.Context, did syntax.DID) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	maps.DeleteFunc(b.all, func(k blobKey, _ *blob) bool { return k.did == did })
-	return ctx.Err()
+	return nil
 }
 
 func (b *blobs) List(ctx context.Context, did syntax.DID, after cid.Cid) iter.Seq2[storage.BlobInfo, error] {
-	return func(yield func(storage.BlobInfo, error) bool) {
+	return until(ctx, func(yield func(storage.BlobInfo) bool) {
 		var list []storage.BlobInfo
 		b.mu.Lock()
 		for k, x := range b.all {
@@ -142,14 +159,17 @@ func (b *blobs) List(ctx context.Context, did syntax.DID, after cid.Cid) iter.Se
 			return strings.Compare(x.CID.KeyString(), y.CID.KeyString())
 		})
 		for _, info := range list {
-			if !yield(info, ctx.Err()) || ctx.Err() != nil {
+			if !yield(info) {
 				return
 			}
 		}
-	}
+	})
 }
 
 func (b *blobs) Collect(ctx context.Context, t time.Time) (deleted int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	maps.DeleteFunc(b.all, func(_ blobKey, x *blob) bool {
@@ -159,5 +179,5 @@ func (b *blobs) Collect(ctx context.Context, t time.Time) (deleted int, err erro
 		}
 		return old
 	})
-	return deleted, ctx.Err()
+	return deleted, nil
 }

@@ -7,9 +7,11 @@
 package memory
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,6 +45,7 @@ type db struct {
 	global  pmap.Map[pair]
 	log     pmap.Map[storage.Event] // by seqKey
 	newest  int64
+	trimmed int64         // greatest number that Trim deleted
 	changed chan struct{} // closed and replaced when the log grows
 }
 
@@ -59,32 +62,6 @@ type repoState struct {
 type record struct {
 	storage.Record
 	blobs []cid.Cid
-}
-
-type pair struct {
-	value   []byte
-	expires time.Time
-}
-
-func (p pair) live(now time.Time) bool { return p.expires.IsZero() || now.Before(p.expires) }
-
-// seqKey sorts like the number.
-func seqKey(seq int64) string { return fmt.Sprintf("%020d", seq) }
-
-// append adds events to the log. The caller holds the lock.
-func (d *db) append(list []storage.Event) (seq int64) {
-	for _, e := range list {
-		d.newest = max(d.newest+1, d.now().UnixMicro())
-		e.Seq = d.newest
-		e.Time = e.Time.Truncate(time.Millisecond).UTC()
-		d.log = d.log.Set(seqKey(e.Seq), e)
-	}
-	if len(list) == 0 {
-		return 0
-	}
-	close(d.changed)
-	d.changed = make(chan struct{})
-	return d.newest
 }
 
 type repos struct{ *db }
@@ -124,7 +101,7 @@ func (d repos) apply(did syntax.DID, c *storage.Change, replace bool) (int64, er
 	switch {
 	case ok && c.Prev == storage.Head{}:
 		return 0, fmt.Errorf("%w: repository %s", storage.ErrExists, did)
-	case !ok && c.Prev != storage.Head{}:
+	case !ok && (c.Prev != storage.Head{} || c.Head == storage.Head{}):
 		return 0, fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
 	case ok && old.head != c.Prev:
 		return 0, fmt.Errorf("%w: head is %s", storage.ErrConflict, old.head.Rev)
@@ -142,7 +119,7 @@ func (d repos) apply(did syntax.DID, c *storage.Change, replace bool) (int64, er
 		}
 	}
 	if c.Head != c.Prev {
-		next.head, next.commit = c.Head, c.Commit
+		next.head, next.commit = c.Head, bytes.Clone(c.Commit)
 	}
 	if replace {
 		next.records, next.byCID, next.blobs = pmap.Map[record]{}, pmap.Map[string]{}, pmap.Map[syntax.TID]{}
@@ -154,7 +131,7 @@ func (d repos) apply(did syntax.DID, c *storage.Change, replace bool) (int64, er
 		if w.Value == nil {
 			next.kv = next.kv.Delete(w.Key)
 		} else {
-			next.kv = next.kv.Set(w.Key, pair{w.Value, w.Expires})
+			next.kv = set(next.kv, w.Key, w.Value, w.Expires, now)
 		}
 	}
 	d.repos = d.repos.Set(string(did), &next)
@@ -173,7 +150,7 @@ func (st *repoState) change(c *storage.RecordChange, rev syntax.TID) {
 		st.records = st.records.Delete(c.Path)
 		return
 	}
-	rec := record{storage.Record{Path: c.Path, CID: c.CID, Data: c.Data, Rev: rev}, c.Blobs}
+	rec := record{storage.Record{Path: c.Path, CID: c.CID, Data: bytes.Clone(c.Data), Rev: rev}, slices.Clone(c.Blobs)}
 	st.records = st.records.Set(c.Path, rec)
 	st.byCID = st.byCID.Set(c.CID.KeyString()+"\x00"+c.Path, c.Path)
 	for _, b := range c.Blobs {
@@ -190,10 +167,13 @@ func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 		if err != nil {
 			return 0, err
 		}
-		r.Data = append([]byte(nil), r.Data...)
+		r.Data, r.Blobs = bytes.Clone(r.Data), slices.Clone(r.Blobs)
 		all = append(all, r)
 	}
 	last, err := final()
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -235,20 +215,16 @@ func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event)
 }
 
 func (d repos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
-	return func(yield func(storage.RepoInfo, error) bool) {
+	return until(ctx, func(yield func(storage.RepoInfo) bool) {
 		d.mu.RLock()
 		all := d.repos
 		d.mu.RUnlock()
 		for did, st := range all.Range(from(string(after)), "", false) {
-			if err := ctx.Err(); err != nil {
-				yield(storage.RepoInfo{}, err)
-				return
-			}
-			if !yield(storage.RepoInfo{DID: syntax.DID(did), Head: st.head}, nil) {
+			if !yield(storage.RepoInfo{DID: syntax.DID(did), Head: st.head}) {
 				return
 			}
 		}
-	}
+	})
 }
 
 // from is the least key greater than after.

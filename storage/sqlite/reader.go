@@ -34,6 +34,9 @@ var _ storage.Reader = (*reader)(nil)
 func (r *reader) Head() storage.Head { return r.row.head }
 
 func (r *reader) Commit(ctx context.Context) (block []byte, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	found, err := r.c.row(func(s *sqlite3.Stmt) error {
 		block = s.ColumnBlob(0, nil)
 		return nil
@@ -118,7 +121,11 @@ func (r *reader) records(ctx context.Context, sql string, args ...any) iter.Seq2
 func each[T any](ctx context.Context, c *conn, value func(*sqlite3.Stmt) (T, error), sql string, args ...any) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
-		var err error
+		err := ctx.Err()
+		if err != nil {
+			yield(none, err)
+			return
+		}
 		for s := range c.query(&err, sql, args...) {
 			if err := ctx.Err(); err != nil {
 				yield(none, err)
@@ -156,6 +163,9 @@ func (r *reader) BlobRefs(ctx context.Context, after cid.Cid, since syntax.TID) 
 }
 
 func (r *reader) HasBlobRef(ctx context.Context, blob cid.Cid) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
 	found, err := r.c.row(func(*sqlite3.Stmt) error { return nil }, "SELECT 1 FROM blob_ref WHERE repo = ? AND blob = ? LIMIT 1", r.row.id, blob)
 	return found, fail(ctx, err)
 }

@@ -164,13 +164,17 @@ func (c *conn) check(id int64, head storage.Head, did syntax.DID, change *storag
 	switch none := (storage.Head{}); {
 	case head != none && change.Prev == none:
 		return fmt.Errorf("%w: repository %s", storage.ErrExists, did)
-	case head == none && change.Prev != none:
+	case head == none && (change.Prev != none || change.Head == none):
 		return fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
 	case head != change.Prev:
 		return fmt.Errorf("%w: head is %s", storage.ErrConflict, head.Rev)
 	}
 	for _, check := range change.Checks {
-		value, err := c.get(id, check.Key, now)
+		var value []byte
+		err := storage.ErrNotFound // a repository that is not there yet has no keys
+		if id != 0 {
+			value, err = c.get(id, check.Key, now)
+		}
 		missing := errors.Is(err, storage.ErrNotFound)
 		if err != nil && !missing {
 			return err
@@ -205,9 +209,10 @@ func (c *conn) record(id int64, rev syntax.TID, r *storage.RecordChange) error {
 	return nil
 }
 
-// unref removes the references that a record has so far.
+// unref removes the references that a record has so far. Left to itself, SQLite
+// takes the primary key and looks at all references of the account.
 func (c *conn) unref(id int64, path string) error {
-	return c.exec("DELETE FROM blob_ref WHERE repo = ? AND path = ?", id, path)
+	return c.exec("DELETE FROM blob_ref INDEXED BY blob_ref_path WHERE repo = ? AND path = ?", id, path)
 }
 
 // finish writes a step's key-value pairs and events.

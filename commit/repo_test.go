@@ -1,0 +1,377 @@
+package commit_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/mst"
+)
+
+// once hides everything but Read.
+type once struct{ io.Reader }
+
+// readRepo reads a file to its end and returns its records.
+func readRepo(r io.Reader, opt commit.RepoOptions) (map[string][]byte, error) {
+	x, err := commit.ReadRepo(r, opt)
+	if err != nil {
+		return nil, err
+	}
+	defer x.Close()
+	m := make(map[string][]byte)
+	last := ""
+	for rec, err := range x.Records() {
+		if err != nil {
+			return nil, err
+		}
+		if rec.Path <= last {
+			return nil, fmt.Errorf("%s after %s", rec.Path, last)
+		}
+		if !dag.Matches(rec.CID, rec.Data) {
+			return nil, fmt.Errorf("%s is %x", rec.Path, rec.Data)
+		}
+		last = rec.Path
+		m[rec.Path] = bytes.Clone(rec.Data)
+	}
+	return m, nil
+}
+
+// shuffled are ways in which the blocks of a repository may come.
+func shuffled(a *account, blocks []car.Block) map[string][]car.Block {
+	rng := rand.New(rand.NewPCG(3, 3))
+	any := slices.Clone(blocks)
+	rng.Shuffle(len(any), func(i, j int) { any[i], any[j] = any[j], any[i] })
+	backward := slices.Clone(blocks)
+	slices.Reverse(backward)
+	twice := append(slices.Clone(blocks), blocks...)
+	var stuttering, unique, foreign []car.Block
+	seen := make(map[cid.Cid]bool)
+	for i, b := range blocks {
+		stuttering = append(stuttering, b, b)
+		foreign = append(foreign, record(fmt.Sprintf("foreign %d", i)), b)
+		if !seen[b.CID] {
+			seen[b.CID] = true
+			unique = append(unique, b)
+		}
+	}
+	sorted := slices.Clone(unique)
+	slices.SortFunc(sorted, func(a, b car.Block) int { return strings.Compare(a.CID.KeyString(), b.CID.KeyString()) })
+	return map[string][]car.Block{
+		"in pre-order": blocks, "in any order": any, "backward": backward, "twice": twice, "each twice": stuttering,
+		"each once": unique, "by CID": sorted, "with foreign blocks": foreign, "foreign blocks last": append(slices.Clone(blocks), record("foreign")),
+	}
+}
+
+func TestReadRepo(t *testing.T) {
+	a := newAccount(t, "alice")
+	texts := make(map[string]string)
+	for i, p := range somePaths(200) {
+		texts[p] = fmt.Sprintf("text %d", i%150) // some records are the same
+	}
+	a.write(t, texts)
+	want := make(map[string][]byte)
+	for p, b := range a.records {
+		want[p] = b.Data
+	}
+	dir := t.TempDir()
+	base := commit.RepoOptions{DID: a.did, Key: a.key.PublicKey(), TempDir: dir}
+	for name, blocks := range shuffled(a, a.blocks(t)) {
+		file := car.Append(nil, []cid.Cid{a.block.CID}, blocks...)
+		path := filepath.Join(t.TempDir(), "repo.car")
+		if err := os.WriteFile(path, append([]byte("ahead"), file...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, memory := range []int64{0, 1} {
+			for source, open := range map[string]func() io.Reader{
+				"stream": func() io.Reader { return once{bytes.NewReader(file)} },
+				"memory": func() io.Reader { return bytes.NewReader(file) },
+				"file": func() io.Reader {
+					f, err := os.Open(path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { f.Close() })
+					if _, err := f.Seek(5, io.SeekStart); err != nil {
+						t.Fatal(err)
+					}
+					return f
+				},
+				"pipe": func() io.Reader {
+					r, w, err := os.Pipe()
+					if err != nil {
+						t.Fatal(err)
+					}
+					go func() {
+						w.Write(file)
+						w.Close()
+					}()
+					t.Cleanup(func() { r.Close() })
+					return r
+				},
+			} {
+				opt := base
+				opt.Memory = memory
+				got, err := readRepo(open(), opt)
+				if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
+					t.Errorf("%s from %s, %d bytes in memory: %d records, %v", name, source, memory, len(got), err)
+				}
+			}
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("files left behind: %v", left)
+	}
+	// The promise of a stream in which everything comes when it is wanted.
+	opt := base
+	opt.Stream = true
+	if got, err := readRepo(once{bytes.NewReader(a.export(t))}, opt); err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
+		t.Errorf("stream: %v", err)
+	}
+	once := shuffled(a, a.blocks(t))["each once"]
+	if _, err := readRepo(io.MultiReader(bytes.NewReader(car.Append(nil, []cid.Cid{a.block.CID}, once...))), opt); !errors.Is(err, commit.ErrRepo) {
+		t.Errorf("a promise that was broken: %v", err)
+	}
+}
+
+func TestReadRepoOfNoRecords(t *testing.T) {
+	a := newAccount(t, "alice")
+	a.write(t, nil)
+	if got, err := readRepo(bytes.NewReader(a.export(t)), commit.RepoOptions{}); err != nil || len(got) != 0 {
+		t.Error(got, err)
+	}
+}
+
+func TestRecordsCanBeReadOnce(t *testing.T) {
+	a := filled(t, "alice", 10)
+	x, err := commit.ReadRepo(bytes.NewReader(a.export(t)), commit.RepoOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	if x.Root() != a.block.CID || x.Commit().Rev != a.commit.Rev {
+		t.Error(x.Root(), x.Commit())
+	}
+	for range x.Records() {
+		break
+	}
+	for _, err := range x.Records() {
+		if err == nil {
+			t.Error("the records can be read again")
+		}
+	}
+}
+
+// Hostile files: all refused, whatever kind of reader they come from.
+func TestReadRepoRefuses(t *testing.T) {
+	a, bob := filled(t, "alice", 100), filled(t, "bob", 3)
+	blocks := a.blocks(t)
+	root := []cid.Cid{a.block.CID}
+	files := func(list []car.Block) []byte { return car.Append(nil, root, list...) }
+	without := func(i int) []byte { return files(slices.Delete(slices.Clone(blocks), i, i+1)) }
+	lastRecord, someNode := len(blocks)-1, 0
+	for i, b := range blocks[2:] {
+		if a.records[recordPath(a, b)].CID != b.CID {
+			someNode = i + 2
+		}
+	}
+	// signed makes a file of a tree with a block of any bytes under some path.
+	signed := func(data []byte) []byte {
+		m := newAccount(t, "alice")
+		b := car.Block{CID: dag.Sum(dag.CBOR, data), Data: data}
+		m.write(t, map[string]string{"com.example.a/1": "x", "com.example.a/2": "y"})
+		change, err := m.tree.Apply([]mst.Op{{Key: "com.example.a/1", Value: b.CID}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.tree = change.Tree
+		m.records["com.example.a/1"] = b
+		m.sign(t, m.rev(1), change.Root)
+		return m.export(t)
+	}
+	for name, c := range map[string]struct {
+		file []byte
+		opt  commit.RepoOptions
+		want error // further to ErrRepo
+	}{
+		"nothing":                      {nil, commit.RepoOptions{}, car.ErrTruncated},
+		"garbage":                      {[]byte("garbage"), commit.RepoOptions{}, nil},
+		"no root":                      {car.Append(nil, nil, blocks...), commit.RepoOptions{}, nil},
+		"two roots":                    {car.Append(nil, append(root, root...), blocks...), commit.RepoOptions{}, nil},
+		"no blocks":                    {car.Append(nil, root), commit.RepoOptions{}, nil},
+		"no commit":                    {without(0), commit.RepoOptions{}, nil},
+		"no root node":                 {without(1), commit.RepoOptions{}, nil},
+		"a node is missing":            {without(someNode), commit.RepoOptions{}, nil},
+		"the last record is missing":   {without(lastRecord), commit.RepoOptions{}, nil},
+		"a record for a commit":        {car.Append(nil, []cid.Cid{record("x").CID}, record("x")), commit.RepoOptions{}, commit.ErrCommit},
+		"another account's repository": {bob.export(t), commit.RepoOptions{DID: a.did}, nil},
+		"another key":                  {a.export(t), commit.RepoOptions{Key: bob.key.PublicKey()}, crypto.ErrSignature},
+		"a record that is an array":    {signed([]byte{0x80}), commit.RepoOptions{}, nil},
+		"a record of no bytes":         {signed(nil), commit.RepoOptions{}, nil},
+		"a record with trailing bytes": {signed([]byte("\xa0\x00")), commit.RepoOptions{}, nil},
+		"a record too large":           {signed(record(strings.Repeat("x", 1_000_000)).Data), commit.RepoOptions{}, nil},
+		"a record over the own limit":  {a.export(t), commit.RepoOptions{Record: 10}, nil},
+		"more records than allowed":    {a.export(t), commit.RepoOptions{Records: 100}, nil},
+		"more blocks than allowed":     {a.export(t), commit.RepoOptions{CAR: car.Limits{Blocks: 50}}, car.ErrTooLarge},
+		"more nodes than allowed":      {a.export(t), commit.RepoOptions{Tree: mst.Limits{Nodes: 2}}, mst.ErrTooLarge},
+		"cut short":                    {a.export(t)[:len(a.export(t))-1], commit.RepoOptions{}, car.ErrTruncated},
+		"a broken block behind it all": {append(a.export(t), 0xff, 0xff), commit.RepoOptions{}, nil},
+		"a foreign block that is bad":  {append(a.export(t), car.AppendBlocks(nil, car.Block{CID: root[0], Data: []byte("x")})...), commit.RepoOptions{}, car.ErrHash},
+	} {
+		c.opt.TempDir = t.TempDir()
+		for _, memory := range []int64{0, 1} {
+			c.opt.Memory = memory
+			for source, r := range map[string]io.Reader{"stream": once{bytes.NewReader(c.file)}, "memory": bytes.NewReader(c.file)} {
+				if _, err := readRepo(r, c.opt); !errors.Is(err, commit.ErrRepo) || c.want != nil && !errors.Is(err, c.want) {
+					t.Errorf("%s from %s: %v, want %v", name, source, err, c.want)
+				}
+			}
+		}
+		if left, _ := os.ReadDir(c.opt.TempDir); len(left) > 0 {
+			t.Errorf("%s: files left behind: %v", name, left)
+		}
+	}
+}
+
+func recordPath(a *account, b car.Block) string {
+	for p, r := range a.records {
+		if r.CID == b.CID {
+			return p
+		}
+	}
+	return ""
+}
+
+// A file that shrinks between the first and the second reading is no surprise.
+func TestReadRepoOfAChangingFile(t *testing.T) {
+	a := filled(t, "alice", 50)
+	blocks := shuffled(a, a.blocks(t))["in any order"]
+	file := car.Append(nil, []cid.Cid{a.block.CID}, slices.DeleteFunc(blocks, func(b car.Block) bool { return b.CID == a.commit.Data })...)
+	header := car.Append(nil, []cid.Cid{a.block.CID})
+	for _, second := range [][]byte{nil, header, header[:5]} {
+		if _, err := readRepo(&changing{first: bytes.NewReader(file), second: bytes.NewReader(second)}, commit.RepoOptions{}); !errors.Is(err, commit.ErrRepo) {
+			t.Error(err)
+		}
+	}
+}
+
+type changing struct {
+	first, second io.Reader
+	seeks         int
+}
+
+func (c *changing) Read(b []byte) (int, error) {
+	if c.seeks < 2 {
+		return c.first.Read(b)
+	}
+	return c.second.Read(b)
+}
+
+func (c *changing) Seek(int64, int) (int64, error) {
+	c.seeks++
+	return 0, nil
+}
+
+// A small file of many paths to one large record ends at a limit.
+func TestRepeatedRecordBombInARepository(t *testing.T) {
+	a := newAccount(t, "alice")
+	texts := make(map[string]string)
+	for _, p := range somePaths(1000) {
+		texts[p] = strings.Repeat("x", 900_000)
+	}
+	large := record(strings.Repeat("x", 900_000))
+	var ops []mst.Op
+	for p := range texts {
+		ops = append(ops, mst.Op{Key: p, Value: large.CID})
+	}
+	change, err := a.tree.Apply(ops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.sign(t, a.rev(1), change.Root)
+	file := car.Append(nil, []cid.Cid{a.block.CID}, append(append([]car.Block{a.block}, change.New...), large)...)
+	n := 0
+	x, err := commit.ReadRepo(bytes.NewReader(file), commit.RepoOptions{Records: 20_000_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	for _, err = range x.Records() {
+		n++
+	}
+	if !errors.Is(err, commit.ErrRepo) || n > 24 {
+		t.Errorf("%d records: %v", n, err)
+	}
+}
+
+// FuzzReadRepo checks that whatever is accepted is what its commit says: the
+// records, sorted, give its tree.
+func FuzzReadRepo(f *testing.F) {
+	a := filled(f, "alice", 30)
+	for _, blocks := range shuffled(a, a.blocks(f)) {
+		f.Add(car.Append(nil, []cid.Cid{a.block.CID}, blocks...), []byte(nil), uint16(0))
+	}
+	f.Add(a.export(f), []byte("\xff"), uint16(500))
+	f.Fuzz(func(t *testing.T, file, patch []byte, at uint16) {
+		if int(at)+len(patch) <= len(file) {
+			file = bytes.Clone(file)
+			copy(file[at:], patch)
+		}
+		for _, r := range []io.Reader{bytes.NewReader(file), once{bytes.NewReader(file)}} {
+			x, err := commit.ReadRepo(r, commit.RepoOptions{Memory: 500, TempDir: t.TempDir()})
+			if err != nil {
+				if !errors.Is(err, commit.ErrRepo) {
+					t.Fatal(err)
+				}
+				continue
+			}
+			var entries []mst.Entry
+			for rec, recErr := range x.Records() {
+				if err = recErr; err == nil {
+					entries = append(entries, mst.Entry{Key: rec.Path, Value: rec.CID})
+				}
+			}
+			x.Close()
+			if err != nil {
+				if !errors.Is(err, commit.ErrRepo) {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if tree, err := mst.BuildSorted(entries); err != nil || tree.Root() != x.Commit().Data {
+				t.Fatalf("%d records are not the tree of the commit: %v", len(entries), err)
+			}
+		}
+	})
+}
+
+func BenchmarkReadRepo(b *testing.B) {
+	a := filled(b, "alice", 10_000)
+	file := a.export(b)
+	b.SetBytes(int64(len(file)))
+	b.ReportAllocs()
+	for b.Loop() {
+		x, err := commit.ReadRepo(once{bytes.NewReader(file)}, commit.RepoOptions{Stream: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, err := range x.Records() {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/record")
+}

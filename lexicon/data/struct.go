@@ -1,0 +1,52 @@
+package data
+
+import (
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Codec options of fxamacker/cbor that come closest to DAG-CBOR. What they let
+// through is caught by our scanner.
+var encMode, decMode = func() (cbor.EncMode, cbor.DecMode) {
+	enc, err := cbor.EncOptions{
+		Sort: cbor.SortLengthFirst, NaNConvert: cbor.NaNConvertReject, InfConvert: cbor.InfConvertReject,
+		BigIntConvert: cbor.BigIntConvertReject, IndefLength: cbor.IndefLengthForbidden, Time: cbor.TimeRFC3339Nano,
+	}.EncMode()
+	if err != nil {
+		panic(err) // the options are constant
+	}
+	dec, err := cbor.DecOptions{
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden,
+		IntDec: cbor.IntDecConvertSignedOrFail, MaxNestedLevels: 256, FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
+	}.DecMode()
+	if err != nil {
+		panic(err)
+	}
+	return enc, dec
+}()
+
+// Marshal returns the canonical DAG-CBOR of a Go value: structs with cbor or json
+// tags, Link for links, []byte or Bytes for bytes. What the data model does not
+// have, such as a float, is an error.
+func Marshal(v any) ([]byte, error) {
+	b, err := encMode.Marshal(v)
+	if err != nil {
+		return nil, &Error{Offset: -1, Err: fmt.Errorf("%w: %w", ErrValue, err)}
+	}
+	return b, Valid(b, Limits{})
+}
+
+// Unmarshal reads canonical DAG-CBOR into a Go value. Fields that the value does not
+// have are ignored; names are compared exactly.
+func Unmarshal(b []byte, v any) error {
+	if err := Valid(b, Limits{}); err != nil {
+		return err
+	}
+	if err := decMode.Unmarshal(b, v); err != nil {
+		return &Error{Offset: -1, Err: err}
+	}
+	return nil
+}
+
+func notValue(v any) error { return fmt.Errorf("%w: %T", ErrValue, v) }

@@ -1,0 +1,133 @@
+package data
+
+import "encoding/json"
+
+// Object is an object of any contents, for fields of Go structs that a schema calls
+// unknown.
+type Object map[string]any
+
+// ObjectOf returns a Go value, such as a struct that stands for a record, as an Object.
+func ObjectOf(v any) (Object, error) {
+	b, err := Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var o Object
+	return o, o.UnmarshalCBOR(b)
+}
+
+// Into reads the object into a Go value, as Unmarshal does.
+func (o Object) Into(v any) error {
+	b, err := Encode(map[string]any(o))
+	if err != nil {
+		return err
+	}
+	return Unmarshal(b, v)
+}
+
+// Type returns "$type", or "".
+func (o Object) Type() string {
+	t, _ := o["$type"].(string)
+	return t
+}
+
+// MarshalJSON implements json.Marshaler.
+func (o Object) MarshalJSON() ([]byte, error) { return ToJSON(o.value()) }
+
+// MarshalCBOR implements cbor.Marshaler.
+func (o Object) MarshalCBOR() ([]byte, error) { return Encode(o.value()) }
+
+func (o Object) value() any {
+	if o == nil {
+		return nil
+	}
+	return map[string]any(o)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *Object) UnmarshalJSON(b []byte) error {
+	v, err := FromJSON(b, Limits{})
+	if err != nil {
+		return err
+	}
+	return o.set(v)
+}
+
+// UnmarshalCBOR implements cbor.Unmarshaler.
+func (o *Object) UnmarshalCBOR(b []byte) error {
+	v, err := Decode(b, Limits{})
+	if err != nil {
+		return err
+	}
+	return o.set(v)
+}
+
+func (o *Object) set(v any) error {
+	m, ok := v.(map[string]any)
+	if !ok && v != nil {
+		return &Error{Offset: 0, Err: ErrNotObject}
+	}
+	*o = m
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler.
+func (b Blob) MarshalJSON() ([]byte, error) { return ToJSON(b.Value()) }
+
+// MarshalCBOR implements cbor.Marshaler.
+func (b Blob) MarshalCBOR() ([]byte, error) { return Encode(b.Value()) }
+
+// UnmarshalJSON implements json.Unmarshaler, for the present and the legacy form.
+func (b *Blob) UnmarshalJSON(in []byte) error {
+	v, err := FromJSON(in, Limits{})
+	if err != nil {
+		return err
+	}
+	return b.set(v)
+}
+
+// UnmarshalCBOR implements cbor.Unmarshaler, for the present and the legacy form.
+func (b *Blob) UnmarshalCBOR(in []byte) error {
+	v, err := Decode(in, Limits{})
+	if err != nil {
+		return err
+	}
+	return b.set(v)
+}
+
+func (b *Blob) set(v any) error {
+	got, ok := BlobOf(v)
+	if !ok {
+		return &Error{Offset: 0, Err: ErrBlob}
+	}
+	*b = got
+	return nil
+}
+
+// Nullable is an optional field that may also be null, which means something else than its absence. In a
+// struct it needs the option omitzero.
+type Nullable[T any] struct {
+	Set   bool // the field is there
+	Value *T   // nil: null
+}
+
+// IsZero reports that the field is absent.
+func (n Nullable[T]) IsZero() bool { return !n.Set }
+
+// MarshalJSON implements json.Marshaler.
+func (n Nullable[T]) MarshalJSON() ([]byte, error) { return json.Marshal(n.Value) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *Nullable[T]) UnmarshalJSON(b []byte) error {
+	*n = Nullable[T]{Set: true}
+	return json.Unmarshal(b, &n.Value)
+}
+
+// MarshalCBOR implements cbor.Marshaler.
+func (n Nullable[T]) MarshalCBOR() ([]byte, error) { return Marshal(n.Value) }
+
+// UnmarshalCBOR implements cbor.Unmarshaler.
+func (n *Nullable[T]) UnmarshalCBOR(b []byte) error {
+	*n = Nullable[T]{Set: true}
+	return Unmarshal(b, &n.Value)
+}

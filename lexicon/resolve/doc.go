@@ -1,0 +1,23 @@
+// Package resolve finds Lexicon schemas that were published over the network, and
+// prepares schemas for publication.
+//
+// Who owns a domain name owns the NSIDs below it. A DNS record says which account
+// holds the schemas of a group, and each schema is a record in that account's repository:
+//
+//	app.example.note ── TXT _lexicon.example.app ──▶ did=did:plc:…
+//	did:plc:…        ── DID document ──▶ server and signing key
+//	server           ── com.atproto.sync.getRecord ──▶ proof of
+//	                    at://did:plc:…/com.atproto.lexicon.schema/app.example.note
+//
+// The server is not believed: a Resolver checks the signature of the commit, the path
+// through the tree, the hash of the record, and that the record is a valid schema under its own name.
+//
+// All of this is under the control of strangers. A Resolver is bounded in time, in memory and in how
+// much it does at once, and what it fetches goes through a client that reaches
+// public addresses only. It remembers what it found and what it did not find, answers
+// many who ask for the same with one resolution, and serves a schema beyond its time while a fresh
+// one cannot be had.
+//
+// See the specifications of Lexicon (Publication and Resolution) and Permissions
+// (Resolution and Caching).
+package resolve

@@ -1,0 +1,184 @@
+package resolve
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// DIDs resolves DIDs to their documents; *identity.Resolver is one. If it has a method
+// Purge like identity.Resolver, that is called when a signature does not fit the document.
+type DIDs interface {
+	ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error)
+}
+
+// DNS looks up TXT records; *net.Resolver is one. A name without records gives
+// a *net.DNSError that says so.
+type DNS interface {
+	LookupTXT(ctx context.Context, name string) ([]string, error)
+}
+
+// Resolver resolves schemas and remembers them. Its zero value is ready to use. It is safe for
+// concurrent use; its fields must not be changed after the first use, nor the Resolver copied.
+type Resolver struct {
+	// Base holds schemas that are not looked up because the host has them; nil: none.
+	// It takes precedence over the network.
+	Base *lexicon.Catalog
+	// Offline forbids all requests: what is not in Base gives ErrOffline.
+	Offline bool
+
+	DIDs DIDs         // default: an identity.Resolver
+	DNS  DNS          // default: net.DefaultResolver
+	HTTP *http.Client // for requests to servers; default: identity.NewHTTPClient. Any other should be as careful.
+
+	// TTL is how long a schema is believed; default 1 hour. The specification's upper bound is 24 hours.
+	TTL time.Duration
+	// StaleFor is how long after TTL a schema is served while it cannot be
+	// resolved again; default 90 days, negative: not at all.
+	StaleFor time.Duration
+	// NegativeTTL is how long a failure is believed, and how long a stale schema is served before
+	// the next attempt; default 5 minutes.
+	NegativeTTL time.Duration
+	// Timeout limits one resolution, including that of all a schema refers to; default 10 seconds.
+	Timeout time.Duration
+	// MaxSize limits a schema, in bytes of DAG-CBOR; default 512 KiB.
+	MaxSize int
+	// MaxEntries bounds the schemas and failures that are remembered; default 1024. A
+	// schema of more than 8 KiB counts as several.
+	MaxEntries int
+	// MaxRefs is how many documents are resolved because a schema refers to them, directly or not; default 64.
+	MaxRefs int
+	// Concurrency is how many resolutions may be under way; default 16. Others wait.
+	Concurrency int
+	// Now is the clock; default time.Now.
+	Now func() time.Time
+
+	once     sync.Once
+	cache    *cache
+	slots    chan struct{}
+	catalogs catalogs
+}
+
+// Schema is a published schema.
+type Schema struct {
+	Document *lexicon.Document // shared: not to be changed
+	DID      syntax.DID        // of the account that published it
+	CID      cid.Cid           // of the record
+	Rev      syntax.TID        // of the commit that proved it
+	size     int
+}
+
+// URI returns the AT-URI of the record.
+func (s *Schema) URI() syntax.ATURI {
+	return syntax.ATURI("at://" + string(s.DID) + "/" + Collection + "/" + string(s.Document.ID))
+}
+
+func (r *Resolver) init() {
+	r.once.Do(func() {
+		if r.DIDs == nil {
+			r.DIDs = new(identity.Resolver)
+		}
+		if r.DNS == nil {
+			r.DNS = net.DefaultResolver
+		}
+		if r.HTTP == nil {
+			r.HTTP = identity.NewHTTPClient(identity.HTTPConfig{MaxBody: int64(r.maxProof())})
+		}
+		r.cache = newCache(policy{
+			ttl: or(r.TTL, time.Hour), stale: or(r.StaleFor, 90*24*time.Hour), negative: or(r.NegativeTTL, 5*time.Minute),
+			timeout: r.timeout(), max: or(r.MaxEntries, 1024),
+		}, r.now)
+		r.slots = make(chan struct{}, or(r.Concurrency, 16))
+	})
+}
+
+// or returns v, or a default if v is zero.
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+func (r *Resolver) now() time.Time {
+	if r.Now != nil {
+		return r.Now()
+	}
+	return time.Now()
+}
+
+func (r *Resolver) timeout() time.Duration { return or(r.Timeout, 10*time.Second) }
+func (r *Resolver) maxSize() int           { return or(r.MaxSize, 512<<10) }
+
+// maxProof is the limit of a CAR file: the record, and the path of nodes to it.
+func (r *Resolver) maxProof() int { return r.maxSize() + 1<<20 }
+
+// Schema resolves a schema over the network, whether or not Base has it. Errors are *Error.
+func (r *Resolver) Schema(ctx context.Context, id syntax.NSID) (*Schema, error) {
+	r.init()
+	if r.Offline {
+		return nil, &Error{ID: id, Kind: ErrOffline}
+	}
+	if _, err := syntax.ParseNSID(string(id)); err != nil {
+		return nil, &Error{ID: id, Kind: ErrInvalid, Err: err}
+	}
+	s, err := r.cache.get(ctx, id, func(ctx context.Context, old *Schema) (*Schema, *Error) {
+		select {
+		case r.slots <- struct{}{}:
+			defer func() { <-r.slots }()
+		case <-ctx.Done():
+			return nil, &Error{ID: id, Kind: ErrUnavailable, Err: ctx.Err()}
+		}
+		s, err := r.load(ctx, id)
+		if err == nil && old != nil && old.DID == s.DID && s.Rev < old.Rev {
+			return old, nil // the server went back; what it signed later holds
+		}
+		return s, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Document returns a document of Base, or else resolves it.
+func (r *Resolver) Document(ctx context.Context, id syntax.NSID) (*lexicon.Document, error) {
+	doc, _, err := r.document(ctx, id)
+	return doc, err
+}
+
+// document returns a document, and its size if it is from the network.
+func (r *Resolver) document(ctx context.Context, id syntax.NSID) (*lexicon.Document, int, error) {
+	if r.Base != nil {
+		if doc, ok := r.Base.Lookup(id); ok {
+			return doc, 0, nil
+		}
+	}
+	s, err := r.Schema(ctx, id)
+	if err != nil {
+		return nil, 0, err
+	}
+	return s.Document, s.size, nil
+}
+
+// PermissionSet returns the permission set of an NSID. A document that is something
+// else gives ErrInvalid.
+func (r *Resolver) PermissionSet(ctx context.Context, id syntax.NSID) (*lexicon.PermissionSet, error) {
+	doc, err := r.Document(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	set, ok := doc.Main().(*lexicon.PermissionSet)
+	if !ok {
+		return nil, &Error{ID: id, Kind: ErrInvalid, Step: "schema", Err: errNotPermissionSet}
+	}
+	return set, nil
+}

@@ -1,0 +1,21 @@
+package blobfs_test
+
+import (
+	"testing"
+
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/blobfs"
+	"github.com/pdskit/pdskit/storage/storagetest"
+)
+
+func TestConformance(t *testing.T) {
+	storagetest.RunBlobs(t, storagetest.Backend{
+		Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
+			s, err := blobfs.Open(dir, blobfs.Config{})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return storage.Store{Blobs: s}, func() error { return nil }
+		},
+	})
+}

@@ -1,0 +1,87 @@
+package blobfs
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// A file ends with the MIME type and these fixed fields, big-endian: the number of
+// bytes of the MIME type (2), the age in microseconds since 1970 (8), the size
+// of the blob (8), and the magic.
+const (
+	magic     = "pdsblob1"
+	fixedSize = 2 + 8 + 8 + len(magic)
+	maxMIME   = 1 << 10
+)
+
+// appendTrailer appends the trailer of a file.
+func appendTrailer(b []byte, info storage.BlobInfo) []byte {
+	b = append(b, info.MIME...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(info.MIME)))
+	b = binary.BigEndian.AppendUint64(b, uint64(info.Created.UnixMicro()))
+	b = binary.BigEndian.AppendUint64(b, uint64(info.Size))
+	return append(b, magic...)
+}
+
+// parseTrailer reads the trailer of a file of length size, of which tail is the
+// end: all of it, or at least maxMIME+fixedSize bytes.
+func parseTrailer(tail []byte, size int64) (info storage.BlobInfo, err error) {
+	if len(tail) < fixedSize {
+		return info, fmt.Errorf("%w: file of %d bytes", storage.ErrCorrupt, size)
+	}
+	fixed := tail[len(tail)-fixedSize:]
+	if string(fixed[18:]) != magic {
+		return info, fmt.Errorf("%w: file without trailer", storage.ErrCorrupt)
+	}
+	mime := tail[:len(tail)-fixedSize]
+	n := int(binary.BigEndian.Uint16(fixed))
+	if n > maxMIME || n > len(mime) {
+		return info, fmt.Errorf("%w: trailer has a MIME type of %d bytes", storage.ErrCorrupt, n)
+	}
+	info.MIME = string(mime[len(mime)-n:])
+	info.Created = time.UnixMicro(int64(binary.BigEndian.Uint64(fixed[2:]))).UTC()
+	info.Size = int64(binary.BigEndian.Uint64(fixed[10:]))
+	if info.Size != size-int64(fixedSize+n) {
+		return info, fmt.Errorf("%w: file of %d bytes says that it holds %d", storage.ErrCorrupt, size, info.Size)
+	}
+	return info, nil
+}
+
+// openFile opens a blob's file and reads its trailer.
+func openFile(path string, c cid.Cid) (*os.File, storage.BlobInfo, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, storage.BlobInfo{}, err
+	}
+	info, err := readTrailer(f)
+	if err != nil {
+		f.Close()
+		return nil, storage.BlobInfo{}, fmt.Errorf("blob %s: %w", c, err)
+	}
+	info.CID = c
+	return f, info, nil
+}
+
+func readTrailer(f *os.File) (info storage.BlobInfo, err error) {
+	st, err := f.Stat()
+	if err != nil {
+		return info, err
+	}
+	// Most MIME types are short: read little first.
+	for _, n := range []int64{128, int64(maxMIME + fixedSize)} {
+		tail := make([]byte, min(n, st.Size()))
+		if _, err = f.ReadAt(tail, st.Size()-int64(len(tail))); err != nil && err != io.EOF {
+			return info, err
+		}
+		if info, err = parseTrailer(tail, st.Size()); err == nil {
+			break
+		}
+	}
+	return info, err
+}

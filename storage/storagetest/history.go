@@ -1,0 +1,549 @@
+package storagetest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/memory"
+)
+
+// historyChecks compare a backend with the model.
+func historyChecks() []check {
+	var list []check
+	for seed := range uint64(6) {
+		list = append(list, check{name: fmt.Sprint("History/", seed), law: func(e *env) { randomHistory(e, seed) }})
+	}
+	return list
+}
+
+// history is a random sequence of calls on a backend and on the model.
+type history struct {
+	*env
+	model    storage.Store
+	rng      *rand.Rand
+	accounts []*account
+	older    map[syntax.DID]storage.Head
+	names    []string
+	now      time.Time
+	trace    []string // of the last calls
+}
+
+// randomHistory runs a history. Odd seeds reopen the store after every few calls.
+func randomHistory(e *env, seed uint64) {
+	h := &history{env: e, model: memory.New(memory.Config{}), rng: rand.New(rand.NewPCG(seed, 42)), older: map[syntax.DID]storage.Head{}, now: time.Now().Truncate(time.Millisecond)}
+	for range 4 {
+		h.accounts = append(h.accounts, e.account())
+	}
+	for i := range 12 {
+		h.names = append(h.names, fmt.Sprintf("%02d", i))
+	}
+	steps := 400
+	if testing.Short() {
+		steps = 100
+	}
+	calls := h.calls()
+	for i := range steps {
+		call := calls[h.rng.IntN(len(calls))]
+		call()
+		if seed%2 == 1 && h.rng.IntN(4) == 0 {
+			e.reopen()
+			h.trace = append(h.trace, "reopen")
+		}
+		if i%10 == 9 || i == steps-1 {
+			h.compareAll()
+		}
+		if e.Failed() {
+			e.Fatalf("history %d, step %d; the last calls were:\n%s", seed, i, strings.Join(h.trace[max(0, len(h.trace)-12):], "\n"))
+		}
+	}
+	e.ok(CheckStore(e.ctx, e.Store, Options{Key: keyOf}), "check of the whole store")
+}
+
+func (h *history) compareAll() {
+	h.Helper()
+	want, err := dump(h.ctx, h.model)
+	h.ok(err, "read the model")
+	h.sameLines(h.dump(), want, "the store differs from the model")
+}
+
+// class names the kind of an error.
+func class(err error) string {
+	for name, target := range map[string]error{
+		"not found": storage.ErrNotFound, "exists": storage.ErrExists, "conflict": storage.ErrConflict, "too large": storage.ErrTooLarge, "broken": errBroken,
+	} {
+		if errors.Is(err, target) {
+			return name
+		}
+	}
+	if err != nil {
+		return "another error: " + err.Error()
+	}
+	return "no error"
+}
+
+var errBroken = errors.New("broken")
+
+// both carries out a call on store and model, which must answer the same. It
+// reports whether the call succeeded.
+func (h *history) both(name string, call func(s storage.Store) (string, error)) bool {
+	h.Helper()
+	want, modelErr := call(h.model)
+	got, err := call(h.Store)
+	h.trace = append(h.trace, fmt.Sprintf("%s: %s", name, class(modelErr)))
+	h.same(class(err), class(modelErr), "%s", name)
+	h.same(got, want, "%s", name)
+	return modelErr == nil
+}
+
+func pick[T any](h *history, list []T) T { return list[h.rng.IntN(len(list))] }
+
+// calls are the kinds of calls; those that are there more than once are more frequent.
+func (h *history) calls() []func() {
+	return []func(){
+		h.applyEdits, h.applyEdits, h.applyEdits, h.applyEdits, h.applyEdits, h.applyAside, h.applyAside, h.applyWrong,
+		h.replace, h.replaceWrong, h.delete, h.trim,
+		h.kvWrite, h.kvWrite, h.kvRead,
+		h.stage, h.stage, h.promote, h.deleteBlob, h.collect,
+		h.queryRecords, h.queryRecords, h.queryKeys, h.queryRefs, h.querySince, h.queryList, h.queryEvents, h.queryBlobs,
+	}
+}
+
+func (h *history) randomBlobs() (list []storage.BlobInfo) {
+	all := blobInfos(8)
+	for range max(0, h.rng.IntN(5)-2) {
+		if b := pick(h, all); !slices.Contains(list, b) {
+			list = append(list, b)
+		}
+	}
+	return list
+}
+
+// edits are some random edits that are possible for an account.
+func (h *history) edits(a *account) (edits []edit) {
+	for _, n := range h.names {
+		if h.rng.IntN(4) != 0 {
+			continue
+		}
+		_, there, err := a.tree.Get(path(n))
+		h.ok(err, "Get")
+		switch {
+		case there && h.rng.IntN(3) == 0:
+			edits = append(edits, remove(n))
+		default: // with few texts, so that records are equal now and then
+			edits = append(edits, note(n, fmt.Sprint("text ", h.rng.IntN(6)), h.randomBlobs()...))
+		}
+	}
+	return edits
+}
+
+var kvNames = []string{"a", "a/1", "a/2", "a0", "b", "b/x", "\x00", "z\xff"}
+
+func (h *history) value() ([]byte, time.Time) {
+	value := fmt.Append(nil, h.rng.IntN(3))
+	if h.rng.IntN(5) == 0 {
+		value = []byte{}
+	}
+	switch h.rng.IntN(5) {
+	case 0:
+		return value, h.now.Add(time.Hour)
+	case 1:
+		return value, h.now.Add(-time.Hour)
+	}
+	return value, time.Time{}
+}
+
+func (h *history) kv() (list []storage.KVWrite) {
+	for range h.rng.IntN(4) {
+		w := storage.KVWrite{Key: pick(h, kvNames)}
+		if h.rng.IntN(3) > 0 {
+			w.Value, w.Expires = h.value()
+		}
+		list = append(list, w)
+	}
+	return list
+}
+
+func (h *history) checks() (list []storage.KVCheck) {
+	if h.rng.IntN(5) == 0 {
+		c := storage.KVCheck{Key: pick(h, kvNames)}
+		if h.rng.IntN(3) == 0 {
+			c.Value, _ = h.value()
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// applyStep applies a step to both stores.
+func (h *history) applyStep(name string, a *account, s *step) {
+	older := a.head
+	if h.both(name, func(st storage.Store) (string, error) {
+		seq, err := st.Repos.Apply(h.ctx, a.did, &s.Change)
+		return fmt.Sprint(seq > 0), err
+	}) {
+		if older != s.Head {
+			h.older[a.did] = older
+		}
+		a.took(s)
+	}
+}
+
+func (h *history) applyEdits() {
+	a := pick(h, h.accounts)
+	s := a.change(h.edits(a)...)
+	s.KV, s.Checks = h.kv(), h.checks()
+	for range h.rng.IntN(3) {
+		s.Events = append(s.Events, a.event())
+	}
+	h.applyStep("Apply edits", a, s)
+}
+
+func (h *history) applyAside() {
+	a := pick(h, h.accounts)
+	s := a.aside(h.kv()...)
+	s.Checks = h.checks()
+	for range h.rng.IntN(2) {
+		s.Events = append(s.Events, a.event())
+	}
+	h.applyStep("Apply aside", a, s)
+}
+
+// applyWrong applies a step from a head that is not the present one.
+func (h *history) applyWrong() {
+	a := pick(h, h.accounts)
+	s := a.change(h.edits(a)...)
+	if h.rng.IntN(2) == 0 {
+		s = a.aside(h.kv()...)
+	}
+	switch h.rng.IntN(3) {
+	case 0:
+		s.Prev = h.older[a.did]
+	case 1:
+		s.Prev = pick(h, h.accounts).head
+	case 2:
+		s.Prev = storage.Head{}
+	}
+	if s.Prev == a.head {
+		return
+	}
+	h.both("Apply from a wrong head", func(st storage.Store) (string, error) {
+		_, err := st.Repos.Apply(h.ctx, a.did, &s.Change)
+		return "", err
+	})
+}
+
+func (h *history) replace() {
+	a := pick(h, h.accounts)
+	empty := newAccount(a.did)
+	records, s := a.replacement(h.edits(empty)...)
+	s.KV, s.Checks = h.kv(), h.checks()
+	older := a.head
+	if h.both("Replace", func(st storage.Store) (string, error) {
+		seq, err := st.Repos.Replace(h.ctx, a.did, stream(records, nil), func() (*storage.Change, error) { return &s.Change, nil })
+		return fmt.Sprint(seq > 0), err
+	}) {
+		h.older[a.did] = older
+		a.took(s)
+	}
+}
+
+func (h *history) replaceWrong() {
+	a := pick(h, h.accounts)
+	records, s := a.replacement(h.edits(newAccount(a.did))...)
+	kind := h.rng.IntN(3)
+	if kind == 2 {
+		s.Prev = h.older[a.did]
+		if s.Prev == a.head {
+			return
+		}
+	}
+	h.both("Replace that fails", func(st storage.Store) (string, error) {
+		err := [...]error{errBroken, nil, nil}[kind]
+		_, err = st.Repos.Replace(h.ctx, a.did, stream(records, err), func() (*storage.Change, error) {
+			if kind == 1 {
+				return nil, errBroken
+			}
+			return &s.Change, nil
+		})
+		return "", err
+	})
+}
+
+func (h *history) delete() {
+	i := h.rng.IntN(len(h.accounts))
+	a := h.accounts[i]
+	var events []storage.Event
+	if h.rng.IntN(2) == 0 {
+		events = []storage.Event{a.gone()}
+	}
+	if h.both("Delete", func(st storage.Store) (string, error) {
+		seq, err := st.Repos.Delete(h.ctx, a.did, events)
+		return fmt.Sprint(seq > 0), err
+	}) {
+		again := newAccount(a.did)
+		again.ticks = a.ticks
+		h.accounts[i] = again
+		h.older[a.did] = a.head
+	}
+}
+
+func (h *history) trim() {
+	if h.rng.IntN(3) > 0 { // not too often
+		return
+	}
+	at := start.Add(time.Duration(h.rng.IntN(200)) * time.Millisecond)
+	h.both("Trim", func(st storage.Store) (string, error) { return "", st.Events.Trim(h.ctx, at) })
+}
+
+func (h *history) kvWrite() {
+	writes := append(h.kv(), h.kv()...)
+	fail := h.rng.IntN(4) == 0
+	h.both("KV.Write", func(st storage.Store) (string, error) {
+		var seen string
+		err := st.KV.Write(h.ctx, func(tx storage.KVTx) error {
+			seen = ""
+			for _, w := range writes {
+				v, err := tx.Get(h.ctx, w.Key)
+				seen += fmt.Sprintf("%q %s;", v, class(err))
+				if w.Value == nil {
+					err = tx.Delete(h.ctx, w.Key)
+				} else {
+					err = tx.Set(h.ctx, w.Key, w.Value, w.Expires)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			if fail {
+				return errBroken
+			}
+			return nil
+		})
+		return seen, err
+	})
+}
+
+func (h *history) rangeOf(names []string) storage.Range {
+	r := storage.Range{Reverse: h.rng.IntN(2) == 0, KeysOnly: h.rng.IntN(2) == 0}
+	if h.rng.IntN(3) > 0 {
+		r.From = pick(h, names)
+	}
+	if h.rng.IntN(3) > 0 {
+		r.To = pick(h, names)
+	}
+	return r
+}
+
+func (h *history) kvRead() {
+	rng, key := h.rangeOf(kvNames), pick(h, kvNames)
+	h.both(fmt.Sprintf("KV.Read of %+v", rng), func(st storage.Store) (out string, err error) {
+		err = st.KV.Read(h.ctx, func(r storage.KVReader) error {
+			v, err := r.Get(h.ctx, key)
+			out = fmt.Sprintf("%q %s;", v, class(err))
+			for p, err := range r.Keys(h.ctx, rng) {
+				if err != nil {
+					return err
+				}
+				out += pairString(p) + ";"
+			}
+			return nil
+		})
+		return out, err
+	})
+}
+
+// blobContent is the content of one of the blobs that records refer to.
+func (h *history) blobContent() string { return fmt.Sprint("blob ", h.rng.IntN(8)) }
+
+func (h *history) stage() {
+	a, content := pick(h, h.accounts), h.blobContent()
+	mime := pick(h, []string{"text/plain", "image/png"})
+	most := pick(h, []int64{0, 0, int64(len(content)), int64(len(content)) - 1})
+	var fail error
+	if h.rng.IntN(5) == 0 {
+		fail = errBroken
+	}
+	h.both("Stage", func(st storage.Store) (string, error) {
+		r := io.Reader(strings.NewReader(content))
+		if fail != nil {
+			r = errReader(content[:3], fail)
+		}
+		info, err := st.Blobs.Stage(h.ctx, a.did, mime, r, most)
+		if err != nil {
+			return "", err
+		}
+		return blobString(info), nil
+	})
+}
+
+func (h *history) promote() {
+	a, c := pick(h, h.accounts), dag.Sum(dag.Raw, []byte(h.blobContent()))
+	h.both("Promote", func(st storage.Store) (string, error) { return "", st.Blobs.Promote(h.ctx, a.did, c) })
+}
+
+func (h *history) deleteBlob() {
+	a, c, all := pick(h, h.accounts), dag.Sum(dag.Raw, []byte(h.blobContent())), h.rng.IntN(6) == 0
+	h.both("Delete of blobs", func(st storage.Store) (string, error) {
+		if all {
+			return "", st.Blobs.DeleteAll(h.ctx, a.did)
+		}
+		return "", st.Blobs.Delete(h.ctx, a.did, c)
+	})
+}
+
+func (h *history) collect() {
+	if h.rng.IntN(3) > 0 {
+		return
+	}
+	t := time.Now().Add(time.Hour)
+	if h.rng.IntN(2) == 0 {
+		t = t.Add(-2 * time.Hour)
+	}
+	h.both("Collect", func(st storage.Store) (string, error) {
+		n, err := st.Blobs.Collect(h.ctx, t)
+		return fmt.Sprint(n), err
+	})
+}
+
+func (h *history) queryBlobs() {
+	did, c := pick(h, h.accounts).did, dag.Sum(dag.Raw, []byte(h.blobContent()))
+	h.both("Stat and List of blobs", func(st storage.Store) (string, error) {
+		info, promoted, err := st.Blobs.Stat(h.ctx, did, c)
+		out := fmt.Sprint(blobString(info), promoted, class(err))
+		for info, err := range st.Blobs.List(h.ctx, did, c) {
+			if err != nil {
+				return "", err
+			}
+			out += ";" + blobString(info)
+		}
+		return out, nil
+	})
+}
+
+// query runs fn on views of one repository in both stores. Its results are added up.
+func (h *history) query(name string, fn func(r storage.Reader, add func(string, error)) error) {
+	did := pick(h, h.accounts).did
+	h.both(name, func(st storage.Store) (string, error) {
+		var out strings.Builder
+		err := st.Repos.View(h.ctx, did, func(r storage.Reader) error {
+			return fn(r, func(s string, err error) { fmt.Fprintf(&out, "%s (%s)\n", s, class(err)) })
+		})
+		return out.String(), err
+	})
+}
+
+func (h *history) queryRecords() {
+	paths := []string{path(""), path("~"), "com.example.a/x", "zzz"}
+	for _, n := range h.names {
+		paths = append(paths, path(n))
+	}
+	rng, one := h.rangeOf(paths), pick(h, paths)
+	text := note("", fmt.Sprint("text ", h.rng.IntN(6))).record
+	h.query(fmt.Sprintf("Records(%+v)", rng), func(r storage.Reader, add func(string, error)) error {
+		rec, err := r.Record(h.ctx, one)
+		add(recordString(rec), err)
+		rec, err = r.RecordByCID(h.ctx, dag.Sum(dag.CBOR, text))
+		add(fmt.Sprintf("%s %x", rec.CID, rec.Data), err) // which of several is not said
+		for rec, err := range r.Records(h.ctx, rng) {
+			add(recordString(rec), err)
+		}
+		return nil
+	})
+}
+
+func (h *history) queryKeys() {
+	rng, key := h.rangeOf(kvNames), pick(h, kvNames)
+	h.query(fmt.Sprintf("Keys(%+v)", rng), func(r storage.Reader, add func(string, error)) error {
+		v, err := r.Get(h.ctx, key)
+		add(fmt.Sprintf("%q", v), err)
+		for p, err := range r.Keys(h.ctx, rng) {
+			add(pairString(p), err)
+		}
+		return nil
+	})
+}
+
+func (h *history) queryRefs() {
+	after := pick(h, append(blobInfos(8), storage.BlobInfo{CID: cid.Undef})).CID
+	since := pick(h, []syntax.TID{"", pick(h, h.accounts).head.Rev, h.older[h.accounts[0].did].Rev})
+	h.query("BlobRefs", func(r storage.Reader, add func(string, error)) error {
+		ok, err := r.HasBlobRef(h.ctx, after)
+		add(fmt.Sprint(ok), err)
+		for ref, err := range r.BlobRefs(h.ctx, after, since) {
+			add(fmt.Sprint(ref.Blob, ref.Path, ref.Rev), err)
+		}
+		return nil
+	})
+}
+
+func (h *history) querySince() {
+	a := pick(h, h.accounts)
+	rev := pick(h, []syntax.TID{"", a.head.Rev, h.older[a.did].Rev, syntax.NewTID(start.Add(100*time.Millisecond), 0)})
+	h.query("RecordsSince", func(r storage.Reader, add func(string, error)) error {
+		list, err := collect(r.RecordsSince(h.ctx, rev))
+		slices.SortFunc(list, func(x, y storage.Record) int { return strings.Compare(x.Path, y.Path) })
+		for _, rec := range list {
+			add(recordString(rec), nil)
+		}
+		return err
+	})
+}
+
+func (h *history) queryList() {
+	after := pick(h, []syntax.DID{"", pick(h, h.accounts).did})
+	h.both("List", func(st storage.Store) (out string, err error) {
+		for info, err := range st.Repos.List(h.ctx, after) {
+			if err != nil {
+				return "", err
+			}
+			out += string(info.DID) + headString(info.Head) + ";"
+		}
+		head, err := st.Repos.Head(h.ctx, after)
+		return out + headString(head), err
+	})
+}
+
+// queryEvents reads the log from a random position. Numbers differ from the
+// model's, so positions are counted.
+func (h *history) queryEvents() {
+	at := h.rng.IntN(30)
+	h.both("Since", func(st storage.Store) (string, error) {
+		all, err := collect(st.Events.Since(h.ctx, 0))
+		if err != nil {
+			return "", err
+		}
+		since := int64(0)
+		if at < len(all) {
+			since = all[at].Seq
+		}
+		oldest, newest, err := st.Events.Bounds(h.ctx)
+		if err != nil {
+			return "", err
+		}
+		if len(all) > 0 && all[len(all)-1].Seq > newest {
+			return "an event newer than the newest", nil
+		}
+		kept, err := collect(st.Events.Since(h.ctx, oldest-1))
+		if err != nil {
+			return "", err
+		}
+		out := fmt.Sprint(len(kept), oldest == 1)
+		for ev, err := range st.Events.Since(h.ctx, since) {
+			if err != nil {
+				return "", err
+			}
+			out += fmt.Sprintf("\n%s %s %d %x", ev.DID, ev.Kind, ev.Time.UnixMilli(), ev.Payload)
+		}
+		return out, nil
+	})
+}
