@@ -8,9 +8,10 @@ import (
 //go:embed builtin
 var builtin embed.FS
 
-// Builtin returns a new catalog of the schemas in the binary: all methods of
-// com.atproto, the records that Bluesky's clients write (app.bsky, chat.bsky.actor.declaration,
-// com.germnetwork.declaration), the two methods for preferences, and all that these refer to. A host adds its own to it.
+// Builtin returns a new catalog of the schemas in the binary: all methods of com.atproto, the
+// records that Bluesky's clients write (app.bsky, chat.bsky.actor.declaration,
+// com.germnetwork.declaration), the two methods for preferences, and all that these refer to. A
+// host adds its own to it.
 //
 // It reads some 130 documents, which takes milliseconds: call it once.
 func Builtin() *Catalog {

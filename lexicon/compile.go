@@ -72,8 +72,8 @@ func (c *Catalog) compileName(name string) node {
 	return c.compile(t, name)
 }
 
-// compile compiles a type. name is that of a definition, or empty for a part of one.
-// The node of a definition is registered before its parts are compiled, because these may refer to it.
+// compile compiles a type. name is that of a definition, or empty for a part of one. The node
+// of a definition is registered before its parts are compiled, because these may refer to it.
 func (c *Catalog) compile(t Type, name string) node {
 	register := func(n node) {
 		if name != "" {

@@ -33,8 +33,9 @@ const (
 type Error struct {
 	// Schema is the collection of a record, else empty.
 	Schema string
-	// Path leads to the value: what was validated, property names and indexes, such as "Record/embed/images/0/alt".
-	// It begins with Record, "Record key", Params, Input, Output, Message or Value.
+	// Path leads to the value: what was validated, property names and indexes, such as
+	// "Record/embed/images/0/alt". It begins with Record, "Record key", Params, Input, Output,
+	// Message or Value.
 	Path string
 	// Rule is the keyword of the schema language that is broken ("maxLength", "format",
 	// "required", …), "type" where a value is of another type, "$type", or "key".

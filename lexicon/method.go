@@ -26,7 +26,8 @@ type Method struct {
 	Errors []MethodError // that the schema names
 }
 
-// Method returns a method's description, which must not be changed. The error is an *UnknownSchemaError.
+// Method returns a method's description, which must not be changed. The error is an
+// *UnknownSchemaError.
 func (c *Catalog) Method(id syntax.NSID) (*Method, error) {
 	r, err := c.methodRoot(id)
 	if err != nil {

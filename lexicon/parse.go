@@ -15,10 +15,10 @@ import (
 // schemaCollection is the collection in which schemas are published.
 const schemaCollection = "com.atproto.lexicon.schema"
 
-// ParseSchema reads a schema from JSON and checks it against every rule of the
-// Lexicon language that can be judged without other documents; Catalog.Check
-// judges the rest. The input is limited as data.FromJSON limits it. Errors are *SchemaError. Fields that
-// the language does not have are ignored.
+// ParseSchema reads a schema from JSON and checks it against every rule of the Lexicon language
+// that can be judged without other documents; Catalog.Check judges the rest. The input is
+// limited as data.FromJSON limits it. Errors are *SchemaError. Fields that the language does
+// not have are ignored.
 func ParseSchema(b []byte) (*Document, error) {
 	v, err := data.FromJSON(b, data.Limits{})
 	if err != nil {
@@ -170,7 +170,8 @@ func (r *reader) document(v any) *Document {
 	return doc
 }
 
-// isDefName reports whether s may follow "#": up to 128 letters, digits, "_" and "-", the first a letter.
+// isDefName reports whether s may follow "#": up to 128 letters, digits, "_" and "-", the first
+// a letter.
 func isDefName(s string) bool {
 	for i := range len(s) {
 		c := s[i] | 0x20

@@ -5,9 +5,15 @@ import (
 	"strconv"
 )
 
-// literals checks values that a schema gives against what else it says. What they are
-// checked with is the compiled schema itself.
-func (r *reader) literals(t Type, hasDefault, hasConst bool, values map[string]any) {
+// literal is a value that a schema gives, and the path to it.
+type literal struct {
+	path  string
+	value any
+}
+
+// literals checks values that a schema gives against what else it says. What they are checked
+// with is the compiled schema itself.
+func (r *reader) literals(t Type, hasDefault, hasConst bool, values []literal) {
 	if hasDefault && hasConst {
 		r.fail("default and const exclude each other")
 	}
@@ -15,10 +21,10 @@ func (r *reader) literals(t Type, hasDefault, hasConst bool, values map[string]a
 		return
 	}
 	n := compileScalar(t)
-	for path, v := range values {
+	for _, l := range values {
 		w := walk{}
-		if !n.check(&w, v) {
-			r.at(path, func() { r.fail("%s", w.errs[0].Reason) })
+		if !n.check(&w, l.value) {
+			r.at(l.path, func() { r.fail("%s", w.errs[0].Reason) })
 		}
 	}
 }
@@ -41,13 +47,7 @@ func (r *reader) integer(o object, desc string) Type {
 	t := &Integer{Description: desc}
 	t.Minimum, t.Maximum = r.bounds(o, "minimum", "maximum", math.MinInt64)
 	t.Default, t.Const = r.number(o, "default", math.MinInt64), r.number(o, "const", math.MinInt64)
-	values := make(map[string]any)
-	if t.Default != nil {
-		values["default"] = *t.Default
-	}
-	if t.Const != nil {
-		values["const"] = *t.Const
-	}
+	var values, enum []literal
 	r.field(o, "enum", func(v any) {
 		t.Enum = []int64{}
 		r.each(v, func(v any) {
@@ -55,12 +55,17 @@ func (r *reader) integer(o object, desc string) Type {
 			if !ok {
 				r.fail("must be an integer")
 			}
-			values["enum/"+strconv.Itoa(len(t.Enum))] = n
+			enum = append(enum, literal{"enum/" + strconv.Itoa(len(t.Enum)), n})
 			t.Enum = append(t.Enum, n)
 		})
 	})
-	if t.Const != nil && t.Enum != nil {
-		values = map[string]any{"const": *t.Const} // other values of enum cannot conform
+	if t.Const == nil {
+		values = enum
+	} else {
+		values = append(values, literal{"const", *t.Const}) // other values of enum cannot conform
+	}
+	if t.Default != nil {
+		values = append(values, literal{"default", *t.Default})
 	}
 	r.literals(t, t.Default != nil, t.Const != nil, values)
 	return t
@@ -83,16 +88,16 @@ func (r *reader) string(o object, desc string) Type {
 		return s
 	}
 	t.Default, t.Const = read("default"), read("const")
-	values := make(map[string]any)
+	var values []literal
 	if t.Const == nil {
 		for i, s := range t.Enum {
-			values["enum/"+strconv.Itoa(i)] = s
+			values = append(values, literal{"enum/" + strconv.Itoa(i), s})
 		}
 	} else {
-		values["const"] = *t.Const
+		values = append(values, literal{"const", *t.Const})
 	}
 	if t.Default != nil {
-		values["default"] = *t.Default
+		values = append(values, literal{"default", *t.Default})
 	}
 	r.literals(t, t.Default != nil, t.Const != nil, values)
 	return t

@@ -2,6 +2,7 @@ package lexicon
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,12 +44,13 @@ func (r *reader) permissionSet(o object, desc string) Type {
 	langs := func(name string) (m map[string]string) {
 		r.field(o, name, func(v any) {
 			m = make(map[string]string)
-			for lang, text := range r.asObject(v) {
+			texts := r.asObject(v)
+			for _, lang := range slices.Sorted(maps.Keys(texts)) {
 				r.at(lang, func() {
 					if _, err := syntax.ParseLanguage(lang); err != nil {
 						r.fail("%v", err)
 					}
-					m[lang] = r.asText(text)
+					m[lang] = r.asText(texts[lang])
 				})
 			}
 		})
@@ -63,8 +65,10 @@ func (r *reader) permissionSet(o object, desc string) Type {
 
 func (r *reader) permission(v any) Permission {
 	p := Permission{Fields: make(map[string]any)}
-	for name, v := range r.asObject(v) {
+	o := r.asObject(v)
+	for _, name := range slices.Sorted(maps.Keys(o)) {
 		r.at(name, func() {
+			v := o[name]
 			switch name {
 			case "type":
 				if v != "permission" {
@@ -90,7 +94,6 @@ func (r *reader) permission(v any) Permission {
 			}
 		})
 	}
-	o, _ := v.(map[string]any)
 	if p.Resource == "" {
 		r.fail("must have a resource")
 	}
@@ -104,9 +107,9 @@ func (r *reader) permission(v any) Permission {
 // not. id is the NSID of the set; audience is the service that it was included with
 // ("did:web:example.com#service"), or empty.
 //
-// As the specification demands, an entry is ignored as a whole if it has a resource other than repo and
-// rpc, fields or values beyond those known here, or names anything outside of the set's own
-// group of NSIDs and the groups below it.
+// As the specification demands, an entry is ignored as a whole if it has a resource other than
+// repo and rpc, fields or values beyond those known here, or names anything outside of the
+// set's own group of NSIDs and the groups below it.
 func (s *PermissionSet) Grants(id syntax.NSID, audience string) (granted []Grant, ignored []error) {
 	for i, p := range s.Permissions {
 		g, err := p.grant(id, audience)
@@ -132,7 +135,7 @@ func (p Permission) grant(set syntax.NSID, audience string) (Grant, error) {
 	default:
 		return g, fmt.Errorf("unknown resource %s", quote(p.Resource))
 	}
-	for name := range p.Fields {
+	for _, name := range slices.Sorted(maps.Keys(p.Fields)) {
 		if !slices.Contains(known, name) {
 			return g, fmt.Errorf("unknown field %s", quote(name))
 		}

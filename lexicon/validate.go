@@ -165,8 +165,8 @@ func (w *walk) failWith(rule, reason string, err error) bool {
 // done reports whether the walk need not go on after a fault.
 func (w *walk) done() bool { return !w.all || w.unknown != nil || len(w.errs) >= maxErrors }
 
-// below adds a path element to the errors from the given one on. It is called on the way up, so that a
-// walk without faults keeps no path.
+// below adds a path element to the errors from the given one on. It is called on the way up, so
+// that a walk without faults keeps no path.
 func (w *walk) below(from int, elem string) {
 	for _, e := range w.errs[from:] {
 		e.rev = append(e.rev, elem)

@@ -34,8 +34,9 @@ func (n *objectNode) check(w *walk, v any) bool {
 	return n.checkProps(w, m)
 }
 
-// manyProps is the number of properties from which on an object with few of them is walked by its own keys: the cost must
-// not be that of the schema's size for each of a great number of small objects.
+// manyProps is the number of properties from which on an object with few of them is walked by
+// its own keys: the cost must not be that of the schema's size for each of a great number of
+// small objects.
 const manyProps = 32
 
 func (n *objectNode) checkProps(w *walk, m map[string]any) bool {

@@ -56,8 +56,12 @@ func RootOf(entries iter.Seq2[Entry, error]) (cid.Cid, error) {
 	return b.Root()
 }
 
-// errSpent says that a Builder was used after its result was taken.
-var errSpent = errors.New("builder is spent")
+var (
+	// errSpent says that a Builder was used after its result was taken.
+	errSpent = errors.New("builder is spent")
+	// errNoTree says that a Builder that only computes the root was asked for the tree.
+	errNoTree = errors.New("builder makes no tree")
+)
 
 // Builder makes a tree from keys that are added in strictly ascending order. The
 // zero value computes only the root, with memory for one path; NewBuilder returns one that
@@ -65,7 +69,8 @@ var errSpent = errors.New("builder is spent")
 type Builder struct {
 	keep   bool
 	levels []level // by height
-	last   []byte  // the key before
+	last   string  // the key before
+	slash  int     // where it has its slash
 	maker  maker
 	arena  []byte // where blocks are put together in large pieces
 	err    error
@@ -73,79 +78,74 @@ type Builder struct {
 
 // level is the node of one height that is being filled.
 type level struct {
-	entries []byte // encoded, without the one that is pending
-	count   int    // including the pending one
-	key     []byte // the last key of the level: the pending one's
-
-	// The pending entry waits for its subtree; before the first, the left link does.
-	suffix  int // how many bytes of key are the suffix
-	value   value
-	tree    dag.Digest // of the pending entry, or the left link's
-	hasTree bool
-	left    dag.Digest // once there is an entry
+	entries []byte // encoded; the last one without its links
+	count   int
+	key     string  // of the last entry
+	value   cid.Cid // of the last entry
+	left    digest  // the left link
+	tree    digest  // the link behind the last entry, or, while there is none, the left link
 	hasLeft bool
+	hasTree bool
 	kids    []*node
 }
+
+// arenaSize is how many bytes of blocks are allocated at once. As long as one block
+// of them is in use, all are.
+const arenaSize = 16 << 10
 
 // NewBuilder returns a Builder that makes a tree.
 func NewBuilder() *Builder { return &Builder{keep: true} }
 
 // Add adds an entry.
 func (b *Builder) Add(key string, v cid.Cid) error {
-	if b.err != nil {
-		return b.err
+	if b.err == nil {
+		b.err = b.add(key, v)
 	}
-	b.err = b.add(key, v)
 	return b.err
 }
 
-func (b *Builder) add(key string, c cid.Cid) error {
-	if !validKey(key) {
+func (b *Builder) add(key string, v cid.Cid) error {
+	// What a key shares with the one before has been checked with that one.
+	p := commonPrefix(b.last, key)
+	slashAt, ok := validSuffix(key[p:], p, b.slash)
+	switch {
+	case !ok || !validParts(len(key), slashAt):
 		return &Error{Key: key, Err: ErrInvalidKey}
-	}
-	if key <= string(b.last) {
+	case p == len(key) || p < len(b.last) && key[p] < b.last[p]:
 		return &Error{Key: key, Err: ErrOrder}
-	}
-	v, ok := valueOf(c)
-	if !ok {
+	case !validValue(v):
 		return &Error{Key: key, Err: ErrLink}
 	}
-	b.last = append(b.last[:0], key...)
+	b.last, b.slash = key, slashAt
 	height := HeightForKey(key)
 	for len(b.levels) <= height {
 		b.levels = append(b.levels, level{})
 	}
 	b.closeBelow(height)
 	l := &b.levels[height]
-	if l.count == MaxEntries {
+	switch {
+	case l.count == MaxEntries:
 		return &Error{Key: key, Err: ErrTooManyEntries}
-	}
-	l.flush()
-	if l.count == 0 {
+	case l.count > 0:
+		l.flush()
+		p = commonPrefix(l.key, key)
+	default:
 		l.left, l.hasLeft, l.hasTree = l.tree, l.hasTree, false
+		p = 0
 	}
-	p := 0
-	if l.count > 0 {
-		p = commonPrefix(string(l.key), key)
-	}
-	l.key = append(l.key[:0], key...)
-	l.suffix = len(key) - p
-	l.value = v
+	l.entries = appendKey(l.entries, p, key[p:])
+	l.key, l.value = key, v
 	l.count++
 	return nil
 }
 
-// flush encodes the pending entry, whose subtree is known now.
+// flush encodes the links of the last entry, whose subtree is known now.
 func (l *level) flush() {
-	if l.count == 0 {
-		return
-	}
-	var tree *dag.Digest
+	tree := ""
 	if l.hasTree {
-		tree = &l.tree
+		tree = stringOf(l.tree[:])
 	}
-	p := len(l.key) - l.suffix
-	l.entries = appendEntry(l.entries, p, stringOf(l.key[p:]), tree, &l.value)
+	l.entries = appendLinks(l.entries, tree, l.value)
 	l.hasTree = false
 }
 
@@ -157,85 +157,88 @@ func (b *Builder) closeBelow(height int) {
 		if l.count == 0 && !l.hasTree {
 			continue
 		}
-		n, digest := b.close(h)
 		up := &b.levels[h+1]
-		up.tree, up.hasTree = digest, true
-		if b.keep {
+		up.hasTree = true
+		if n := b.close(h, &up.tree); n != nil {
 			up.kids = append(up.kids, n)
 		}
 	}
 }
 
-// close completes the node of a height and clears the level.
-func (b *Builder) close(height int) (*node, dag.Digest) {
+// close completes the node of a height and clears the level. It returns the node if it
+// is to be kept, and its digest in sum.
+func (b *Builder) close(height int, sum *digest) *node {
 	l := &b.levels[height]
-	l.flush()
-	var left *dag.Digest
+	left := ""
 	switch {
 	case l.count == 0:
-		left = &l.tree // nothing but a link
+		left = stringOf(l.tree[:]) // nothing but a link
 	case l.hasLeft:
-		left = &l.left
+		left = stringOf(l.left[:])
+	}
+	if l.count > 0 {
+		l.flush()
 	}
 	size := len(nodeStart) + 3 + len(l.entries) + len(keyLeft) + linkLen
 	if cap(b.arena)-len(b.arena) < size {
-		b.arena = make([]byte, 0, max(64<<10, size))
+		b.arena = make([]byte, 0, max(arenaSize, size))
 	}
-	start := len(b.arena)
-	buf := append(b.arena, nodeStart...)
-	buf = cbor.AppendArray(buf, l.count)
+	buf := cbor.AppendArray(append(b.arena[len(b.arena):], nodeStart...), l.count)
 	buf = append(buf, l.entries...)
 	buf = appendLink(append(buf, keyLeft...), left)
-	data := buf[start:len(buf):len(buf)]
-	digest := sha256.Sum256(data)
+	*sum = sha256.Sum256(buf)
 	var n *node
 	if b.keep {
-		b.arena = buf
-		n = b.maker.node(stringOf(data), height, len(l.kids))
+		b.arena = b.arena[:len(b.arena)+len(buf)]
+		n = b.maker.node(stringOf(buf), height, len(l.kids))
+		kids := n.kids()
 		for i, k := range l.kids {
-			n.kids[i].Store(k)
+			kids[i].Store(k)
 		}
 	}
-	*l = level{entries: l.entries[:0], key: l.key[:0], kids: l.kids[:0]}
-	return n, digest
+	l.entries, l.kids = l.entries[:0], l.kids[:0]
+	l.count, l.hasLeft, l.hasTree = 0, false, false
+	return n
 }
 
-// finish completes all levels and returns the root.
-func (b *Builder) finish() (*node, dag.Digest, error) {
+// finish completes all levels and returns the root; nil and an undefined CID for
+// the empty tree.
+func (b *Builder) finish() (n *node, root cid.Cid, err error) {
 	if b.err != nil {
-		return nil, dag.Digest{}, b.err
+		return nil, cid.Undef, b.err
 	}
+	b.err = &Error{Err: errSpent}
 	top := len(b.levels) - 1
 	for top >= 0 && b.levels[top].count == 0 {
 		top--
 	}
 	if top < 0 {
-		return nil, emptyDigest, nil
+		return nil, cid.Undef, nil
 	}
 	b.closeBelow(top)
-	n, digest := b.close(top)
-	return n, digest, nil
+	var sum digest
+	n = b.close(top, &sum)
+	return n, dag.CID(dag.CBOR, &sum), nil
 }
 
-// Tree returns the tree of what was added. The Builder is spent after that.
+// Tree returns the tree of what was added. The Builder is spent after that. One that
+// was not made by NewBuilder has no tree to return.
 func (b *Builder) Tree() (*Tree, error) {
-	n, digest, err := b.finish()
+	if !b.keep {
+		return nil, &Error{Err: errNoTree}
+	}
+	n, root, err := b.finish()
 	if err != nil {
 		return nil, err
 	}
-	b.err = &Error{Err: errSpent}
-	if n == nil {
-		return Empty(), nil
-	}
-	return &Tree{root: n, digest: digest}, nil
+	return &Tree{root: n, cid: root}, nil
 }
 
 // Root returns the root of what was added. The Builder is spent after that.
 func (b *Builder) Root() (cid.Cid, error) {
-	_, digest, err := b.finish()
-	if err != nil {
-		return cid.Undef, err
+	_, root, err := b.finish()
+	if err == nil && !root.Defined() {
+		root = emptyCID
 	}
-	b.err = &Error{Err: errSpent}
-	return dag.CID(dag.CBOR, &digest), nil
+	return root, err
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"strings"
 
+	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/dag"
 )
 
@@ -17,8 +18,8 @@ type bounds struct {
 // decoder checks and reads blocks of nodes. It is reused from node to node, so
 // that checking allocates nothing.
 type decoder struct {
-	lim  Limits
-	keys [2][]byte // the present key and the one before, in turns
+	lim Limits
+	key []byte
 }
 
 // failure is what decoding finds: an error and where.
@@ -28,8 +29,8 @@ type failure struct {
 	err error
 }
 
-func (f *failure) wrap(digest *dag.Digest) error {
-	return &Error{Node: dag.CID(dag.CBOR, digest), Offset: f.at, Key: f.key, Err: f.err}
+func (f *failure) wrap(c cid.Cid) error {
+	return &Error{Node: c, Offset: f.at, Key: f.key, Err: f.err}
 }
 
 // head reads the head of an item of a major type whose argument is at most
@@ -90,7 +91,8 @@ func (d *decoder) decode(s string, b bounds) (height, links int, f *failure) {
 		return 0, 0, &failure{pos, "", ErrTooManyEntries}
 	}
 	height = b.height
-	prev, cur := d.keys[0][:0], d.keys[1][:0]
+	key := d.key[:0]
+	slashAt := 0
 	for i := range count {
 		start := pos
 		if !strings.HasPrefix(s[pos:], entryStart) {
@@ -111,24 +113,23 @@ func (d *decoder) decode(s string, b bounds) (height, links int, f *failure) {
 		// The prefix must exist and be the longest possible: then the keys differ
 		// at the first byte of the suffix, which alone decides their order.
 		switch {
-		case p > len(prev):
+		case p > len(key):
 			return 0, 0, &failure{start, "", ErrPrefix}
-		case p < len(prev) && len(suffix) > 0 && suffix[0] == prev[p]:
+		case p < len(key) && len(suffix) > 0 && suffix[0] == key[p]:
 			return 0, 0, &failure{start, "", ErrPrefix}
-		case i > 0 && (len(suffix) == 0 || p < len(prev) && suffix[0] < prev[p]):
+		case i > 0 && (len(suffix) == 0 || p < len(key) && suffix[0] < key[p]):
 			return 0, 0, &failure{start, "", ErrOrder}
 		}
-		cur = append(append(cur[:0], prev[:p]...), suffix...)
-		key := stringOf(cur)
-		if !validKey(key) {
-			return 0, 0, &failure{start, strings.Clone(key), ErrInvalidKey}
+		key = append(key[:p], suffix...)
+		if slashAt, ok = validSuffix(suffix, p, slashAt); !ok || !validParts(len(key), slashAt) {
+			return 0, 0, &failure{start, string(key), ErrInvalidKey}
 		}
-		if i == 0 && b.lo != "" && key <= b.lo {
-			return 0, 0, &failure{start, strings.Clone(key), ErrOrder}
+		if i == 0 && stringOf(key) <= b.lo && b.lo != "" {
+			return 0, 0, &failure{start, string(key), ErrOrder}
 		}
-		if h := HeightForKey(key); h != height {
+		if h := HeightForKey(stringOf(key)); h != height {
 			if i > 0 || height >= 0 {
-				return 0, 0, &failure{start, strings.Clone(key), ErrHeight}
+				return 0, 0, &failure{start, string(key), ErrHeight}
 			}
 			height = h
 		}
@@ -148,11 +149,10 @@ func (d *decoder) decode(s string, b bounds) (height, links int, f *failure) {
 		if pos, ok = valueLink(s, pos+len(keyValue)); !ok {
 			return 0, 0, &failure{pos, "", ErrLink}
 		}
-		prev, cur = cur, prev
 	}
-	d.keys[0], d.keys[1] = prev, cur // keep what they have grown to
-	if count > 0 && b.hi != "" && stringOf(prev) >= b.hi {
-		return 0, 0, &failure{pos, string(prev), ErrOrder}
+	d.key = key // keep what it has grown to
+	if count > 0 && b.hi != "" && stringOf(key) >= b.hi {
+		return 0, 0, &failure{pos, string(key), ErrOrder}
 	}
 	if !strings.HasPrefix(s[pos:], keyLeft) {
 		return 0, 0, &failure{pos, "", ErrEncoding}
@@ -177,15 +177,14 @@ func (d *decoder) decode(s string, b bounds) (height, links int, f *failure) {
 	return height, links, nil
 }
 
-// load checks a block and makes a node of it. It keeps data.
-func (d *decoder) load(data []byte, digest *dag.Digest, b bounds, m *maker) (*node, error) {
-	if sha256.Sum256(data) != *digest {
-		return nil, (&failure{0, "", ErrHash}).wrap(digest)
+// check checks the block of a CID, of codec dag-cbor.
+func (d *decoder) check(data []byte, c cid.Cid, b bounds) (height, links int, err error) {
+	if sum := sha256.Sum256(data); string(sum[:]) != c.KeyString()[len(cidStart):] {
+		return 0, 0, (&failure{0, "", ErrHash}).wrap(c)
 	}
-	s := stringOf(data)
-	height, links, f := d.decode(s, b)
+	height, links, f := d.decode(stringOf(data), b)
 	if f != nil {
-		return nil, f.wrap(digest)
+		return 0, 0, f.wrap(c)
 	}
-	return m.node(s, height, links), nil
+	return height, links, nil
 }

@@ -30,22 +30,20 @@ func Diff(old, new *Tree) iter.Seq2[DiffEntry, error] {
 			case a.done() && b.done():
 				return
 			case b.done() || !a.done() && a.key() < b.key():
-				v := a.value()
-				d = DiffEntry{Key: strings.Clone(a.key()), Old: v.cid()}
+				d = DiffEntry{Key: strings.Clone(a.key()), Old: a.value()}
 				a.advance()
 			case a.done() || b.key() < a.key():
-				v := b.value()
-				d = DiffEntry{Key: strings.Clone(b.key()), New: v.cid()}
+				d = DiffEntry{Key: strings.Clone(b.key()), New: b.value()}
 				b.advance()
 			default:
-				va, vb := a.value(), b.value()
+				if d.Old, d.New = a.value(), b.value(); d.Old == d.New {
+					a.advance()
+					b.advance()
+					continue
+				}
 				d.Key = strings.Clone(a.key())
 				a.advance()
 				b.advance()
-				if va == vb {
-					continue
-				}
-				d.Old, d.New = va.cid(), vb.cid()
 			}
 			if !yield(d, nil) {
 				return
@@ -59,9 +57,9 @@ func align(a, b *cursor) error {
 	for {
 		sa, sb := a.subtree(), b.subtree()
 		switch {
-		case sa == nil && sb == nil:
+		case !sa.Defined() && !sb.Defined():
 			return nil
-		case sa != nil && sb != nil && *sa == *sb:
+		case sa == sb:
 			a.skip()
 			b.skip()
 			continue
@@ -69,7 +67,7 @@ func align(a, b *cursor) error {
 		// Open the taller of two subtrees, or the only one: the other side may
 		// hold the same subtree further down.
 		c := a
-		if sa == nil || sb != nil && b.height() > a.height() {
+		if !sa.Defined() || sb.Defined() && b.height() > a.height() {
 			c = b
 		}
 		if err := c.open(); err != nil {
@@ -87,15 +85,15 @@ type cursor struct {
 
 // frame is a node on the cursor's path.
 type frame struct {
-	n    *node
-	es   entries
-	en   entry // the next key, if more
-	link int   // the subtree the cursor stands before; 0: none
-	kid  int   // of link
-	key  []byte
-	lo   string
-	hi   string
-	more bool
+	n      *node
+	es     entries
+	en     entry // the next key, if more
+	more   bool
+	index  int // of that key
+	link   int // the subtree the cursor stands before; 0: none
+	kid    int // of link
+	key    []byte
+	lo, hi edge
 }
 
 func newCursor(t *Tree) *cursor { return &cursor{t: t, root: t.root != nil} }
@@ -104,17 +102,19 @@ func (c *cursor) top() *frame { return &c.stack[len(c.stack)-1] }
 
 func (c *cursor) done() bool { return !c.root && len(c.stack) == 0 }
 
-// subtree is the digest of the subtree that the cursor stands before; nil if it
+// subtree is the CID of the subtree that the cursor stands before; undefined if it
 // stands at a key or at the end.
-func (c *cursor) subtree() *digest {
+func (c *cursor) subtree() cid.Cid {
 	if c.root {
-		return &c.t.digest
+		return c.t.cid
 	}
-	if len(c.stack) == 0 || c.top().link == 0 {
-		return nil
+	if len(c.stack) == 0 {
+		return cid.Undef
 	}
-	d := c.top().n.digestAt(c.top().link)
-	return &d
+	if f := c.top(); f.link > 0 {
+		return f.n.linkCID(f.link)
+	}
+	return cid.Undef
 }
 
 // height of the subtree that the cursor stands before.
@@ -125,8 +125,8 @@ func (c *cursor) height() int8 {
 	return c.top().n.height - 1
 }
 
-func (c *cursor) key() string  { return stringOf(c.top().key) }
-func (c *cursor) value() value { return c.top().n.valueAt(c.top().en.value) }
+func (c *cursor) key() string    { return stringOf(c.top().key) }
+func (c *cursor) value() cid.Cid { return c.top().n.linkCID(c.top().en.value) }
 
 // skip goes past the subtree.
 func (c *cursor) skip() {
@@ -144,15 +144,11 @@ func (c *cursor) skip() {
 func (c *cursor) open() error {
 	if c.root {
 		c.root = false
-		c.push(c.t.root, "", "")
+		c.push(c.t.root, edge{}, edge{})
 		return nil
 	}
 	f := c.top()
-	hi := f.hi
-	if f.more {
-		hi = string(f.key)
-	}
-	lo := f.lo
+	lo, hi := f.n.around(f.index, f.lo, f.hi)
 	n, err := c.t.kid(f.n, f.kid, f.link, lo, hi)
 	if err != nil {
 		return err
@@ -163,25 +159,34 @@ func (c *cursor) open() error {
 	return nil
 }
 
-func (c *cursor) push(n *node, lo, hi string) {
-	f := frame{n: n, lo: lo, hi: hi}
-	f.es, f.link = n.entries()
-	f.en, f.more = f.es.next()
-	if f.more {
-		f.key = append(f.key, f.en.suffix...)
+// push enters a node. The buffers of nodes that were left are used again.
+func (c *cursor) push(n *node, lo, hi edge) {
+	depth := len(c.stack)
+	if depth == cap(c.stack) {
+		c.stack = append(c.stack, frame{})
+	} else {
+		c.stack = c.stack[:depth+1]
 	}
-	c.stack = append(c.stack, f)
+	f := &c.stack[depth]
+	*f = frame{n: n, key: f.key[:0], lo: lo, hi: hi}
+	f.es, f.link = n.entries()
+	f.next()
 	c.settle()
+}
+
+// next reads the next key.
+func (f *frame) next() {
+	if f.en, f.more = f.es.next(); f.more {
+		f.key = append(f.key[:f.en.prefix], f.en.suffix...)
+	}
 }
 
 // advance goes past the present key.
 func (c *cursor) advance() {
 	f := c.top()
-	f.lo, f.link = string(f.key), f.en.tree
-	f.en, f.more = f.es.next()
-	if f.more {
-		f.key = append(f.key[:f.en.prefix], f.en.suffix...)
-	}
+	f.link = f.en.tree
+	f.index++
+	f.next()
 	c.settle()
 }
 

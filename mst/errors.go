@@ -62,7 +62,8 @@ type Limits struct {
 	Nodes int
 }
 
-// MaxEntries is how many keys of one node Apply and Build write. The number of
+// MaxEntries is how many keys of one node Apply and Build write. (A wider node that
+// somebody else wrote may be changed, as long as it does not grow.) The number of
 // keys in a node follows a geometric distribution: honest keys give 512 in one node with a
 // probability of (3/4)^512, some 10^-64. Who chooses keys by their hashes could
 // otherwise make nodes that others refuse to read.

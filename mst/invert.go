@@ -27,15 +27,14 @@ func Invert(t *Tree, ops []InvertOp) (*Tree, error) {
 	for i, op := range ops {
 		inverse[i] = Op{Key: op.Key, Value: op.Prev}
 	}
-	e := editorPool.Get().(*editor)
+	e := newEditor(t, Limits{}.withDefaults().Entries) // nothing is written: the limit is that of readers
 	defer e.release()
-	e.t = t
 	values := make([]cid.Cid, len(ops))
 	if err := e.prepare(inverse, values); err != nil {
 		return nil, err
 	}
-	c := new(Change)
-	if err := e.run(c); err != nil {
+	before, err := e.run()
+	if err != nil {
 		if errors.Is(err, ErrKeyNotFound) {
 			err = fmt.Errorf("%w: %w", ErrMismatch, err)
 		}
@@ -46,5 +45,5 @@ func Invert(t *Tree, ops []InvertOp) (*Tree, error) {
 			return nil, &Error{Key: op.Key, Err: ErrMismatch}
 		}
 	}
-	return c.Tree, nil
+	return before, nil
 }

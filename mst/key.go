@@ -2,27 +2,42 @@ package mst
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"math/bits"
-	"unsafe"
 )
 
 // HeightForKey returns the height of a key: the number of leading zero bits of
 // its SHA-256 hash, in pairs.
 func HeightForKey(key string) int {
-	d := sha256.Sum256(unsafe.Slice(unsafe.StringData(key), len(key)))
-	for i, b := range d {
-		if b != 0 {
-			return i*4 + bits.LeadingZeros8(b)/2
-		}
+	d := sha256.Sum256(bytesOf(key))
+	if v := binary.BigEndian.Uint64(d[:]); v != 0 {
+		return bits.LeadingZeros64(v) / 2
 	}
-	return maxHeight
+	zeros := 0
+	for zeros < len(d) && d[zeros] == 0 {
+		zeros++
+	}
+	if zeros == len(d) {
+		return maxHeight
+	}
+	return zeros*4 + bits.LeadingZeros8(d[zeros])/2
 }
 
-// keyBytes marks the characters of keys, other than the one "/".
-var keyBytes = func() (t [256]bool) {
+// Classes of bytes in keys.
+const (
+	badByte = iota
+	keyByte
+	slash
+)
+
+var byteClass = func() (t [256]uint8) {
 	for c := range t {
-		t[c] = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
-			c == '_' || c == '~' || c == '.' || c == ':' || c == '-'
+		switch {
+		case 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '~' || c == '.' || c == ':' || c == '-':
+			t[c] = keyByte
+		case c == '/':
+			t[c] = slash
+		}
 	}
 	return t
 }()
@@ -38,29 +53,47 @@ func ValidKey(key string) error {
 }
 
 func validKey(key string) bool {
-	if len(key) > MaxKeyLen {
-		return false
+	slash, ok := validSuffix(key, 0, 0)
+	return ok && validParts(len(key), slash)
+}
+
+// validSuffix checks the bytes of a key that follow a prefix of a valid one, and
+// returns the place of the slash. That of the valid key is given; 0 means none.
+func validSuffix(suffix string, prefix, slashAt int) (int, bool) {
+	if slashAt >= prefix {
+		slashAt = 0
 	}
-	slash := -1
-	for i := range len(key) {
-		if keyBytes[key[i]] {
-			continue
+	for i := range len(suffix) {
+		switch byteClass[suffix[i]] {
+		case keyByte:
+		case slash:
+			if slashAt > 0 || prefix+i == 0 {
+				return 0, false
+			}
+			slashAt = prefix + i
+		default:
+			return 0, false
 		}
-		if key[i] != '/' || slash >= 0 {
-			return false
-		}
-		slash = i
 	}
-	return slash > 0 && slash < len(key)-1
+	return slashAt, true
+}
+
+// validParts checks the lengths of a key and its parts.
+func validParts(n, slashAt int) bool {
+	return slashAt > 0 && slashAt < n-1 && n <= MaxKeyLen
 }
 
 // commonPrefix is the length of the longest common prefix.
 func commonPrefix(a, b string) int {
 	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		x := binary.LittleEndian.Uint64(bytesOf(a[i:i+8])) ^ binary.LittleEndian.Uint64(bytesOf(b[i:i+8]))
+		if x != 0 {
+			return i + bits.TrailingZeros64(x)/8
 		}
 	}
-	return n
+	for ; i < n && a[i] == b[i]; i++ {
+	}
+	return i
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/mst"
+	"github.com/pdskit/pdskit/mst/msttest"
 )
 
 func fixture(t *testing.T, path string, into any) {
@@ -56,20 +57,6 @@ func blocks(t testing.TB, tree *mst.Tree) mst.BlockMap {
 		m[b.CID] = b.Data
 	}
 	return m
-}
-
-// keyPool has keys of all heights up to some 6, with many common prefixes.
-func keyPool(n int, seed uint64) []string {
-	rng := rand.New(rand.NewPCG(seed, 7))
-	pool := make([]string, 0, n)
-	for i := 0; len(pool) < n; i++ {
-		key := fmt.Sprintf("com.example.%c/%s", 'a'+rng.IntN(4), strings.Repeat("k", rng.IntN(3))+fmt.Sprint(rng.IntN(1_000_000)))
-		// Take tall keys gladly and low keys now and then.
-		if mst.HeightForKey(key) >= rng.IntN(5) {
-			pool = append(pool, key)
-		}
-	}
-	return pool
 }
 
 func TestInteropKeyHeights(t *testing.T) {
@@ -171,155 +158,11 @@ func TestInteropExampleKeys(t *testing.T) {
 	}
 }
 
-// step is a random batch on a map: what it does to the map and the operations.
-func step(rng *rand.Rand, pool []string, m map[string]cid.Cid, most int) (ops []mst.Op, inverse []mst.InvertOp) {
-	used := make(map[string]bool)
-	empty := rng.IntN(40) == 0
-	n := 1 + rng.IntN(most)
-	if empty { // down to nothing
-		for k, v := range m {
-			ops = append(ops, mst.Op{Key: k})
-			inverse = append(inverse, mst.InvertOp{Key: k, Prev: v})
-		}
-		clear(m)
-		return ops, inverse
-	}
-	for range n {
-		k := pool[rng.IntN(len(pool))]
-		if used[k] {
-			continue
-		}
-		used[k] = true
-		old, there := m[k]
-		if there && rng.IntN(2) == 0 {
-			ops = append(ops, mst.Op{Key: k})
-			inverse = append(inverse, mst.InvertOp{Key: k, Prev: old})
-			delete(m, k)
-			continue
-		}
-		v := valueOf(rng.IntN(1000))
-		ops = append(ops, mst.Op{Key: k, Value: v})
-		inverse = append(inverse, mst.InvertOp{Key: k, Value: v, Prev: old})
-		m[k] = v
-	}
-	return ops, inverse
-}
-
-// Random histories against the model: after each batch the tree must be the one
-// that is built from the sorted map, its change must account for every node, and the
-// slice must invert: in one batch, and one by one in both orders.
-func TestRandomHistoriesAgainstModel(t *testing.T) {
-	histories, steps := 60, 60
-	if testing.Short() {
-		histories = 10
-	}
-	if os.Getenv("PDSKIT_LONG") != "" {
-		histories = 3000
-	}
-	for seed := range uint64(histories) {
-		rng := rand.New(rand.NewPCG(seed, 1))
-		pool := keyPool(5+rng.IntN(60), seed)
-		m := make(map[string]cid.Cid)
-		tree := mst.Empty()
-		for s := range steps {
-			before := tree
-			had := blocks(t, before)
-			ops, inverse := step(rng, pool, m, 6)
-			change, err := tree.Apply(ops)
-			if err != nil {
-				t.Fatalf("seed %d step %d: %v", seed, s, err)
-			}
-			tree = change.Tree
-			want := build(t, m)
-			if tree.Root() != want.Root() || change.Root != want.Root() {
-				t.Fatalf("seed %d step %d: %s, want %s", seed, s, tree.Root(), want.Root())
-			}
-			has := blocks(t, tree)
-			checkChange(t, change, had, has)
-			slice := make(mst.BlockMap)
-			for _, b := range append(slices.Clone(change.New), change.Proof...) {
-				slice[b.CID] = b.Data
-			}
-			checkInverts(t, slice, change.Root, before.Root(), inverse)
-			if rng.IntN(4) == 0 { // go on with a tree that is read as needed
-				if tree, err = mst.Open(has, want.Root(), mst.Limits{}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if _, err := mst.Load(has, want.Root(), mst.Limits{}); err != nil {
-				t.Fatalf("seed %d step %d: load: %v", seed, s, err)
-			}
-		}
-	}
-}
-
-// checkChange compares a change with the nodes before and after.
-func checkChange(t *testing.T, c *mst.Change, had, has mst.BlockMap) {
-	t.Helper()
-	fresh := make(map[cid.Cid]bool)
-	for _, b := range c.New {
-		if fresh[b.CID] || had[b.CID] != nil || has[b.CID] == nil {
-			t.Fatalf("node %s is not new, or not in the tree", b.CID)
-		}
-		fresh[b.CID] = true
-	}
-	gone := make(map[cid.Cid]bool)
-	for _, r := range c.Removed {
-		if gone[r] || had[r] == nil || has[r] != nil {
-			t.Fatalf("node %s was not there, or still is", r)
-		}
-		gone[r] = true
-	}
-	if len(had)-len(gone)+len(fresh) != len(has) {
-		t.Fatalf("%d nodes - %d + %d != %d", len(had), len(gone), len(fresh), len(has))
-	}
-	for _, b := range c.Proof {
-		if fresh[b.CID] || has[b.CID] == nil {
-			t.Fatalf("proof node %s is new, or not in the tree", b.CID)
-		}
-	}
-}
-
-// checkInverts undoes operations on a tree of which only a slice is known.
-func checkInverts(t *testing.T, slice mst.BlockMap, root, want cid.Cid, ops []mst.InvertOp) {
-	t.Helper()
-	open := func() *mst.Tree {
-		tree, err := mst.Open(slice, root, mst.Limits{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return tree
-	}
-	got, err := mst.Invert(open(), ops)
-	if err != nil || got.Root() != want {
-		t.Fatalf("inverted to %v, want %v: %v", got, want, err)
-	}
-	for _, order := range []string{"forward", "backward"} {
-		if got, err := invertOneByOne(open(), ops, order == "backward"); err != nil || got != want {
-			t.Fatalf("inverted one by one, %s, to %v, want %v: %v", order, got, want, err)
-		}
-	}
-}
-
-func invertOneByOne(tree *mst.Tree, ops []mst.InvertOp, backward bool) (cid.Cid, error) {
-	ops = slices.Clone(ops)
-	if backward {
-		slices.Reverse(ops)
-	}
-	for _, op := range ops {
-		var err error
-		if tree, err = mst.Invert(tree, []mst.InvertOp{op}); err != nil {
-			return cid.Undef, err
-		}
-	}
-	return tree.Root(), nil
-}
-
 func TestStreamVerifier(t *testing.T) {
 	for seed := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		m := make(map[string]cid.Cid)
-		for _, k := range keyPool(rng.IntN(200), seed) {
+		for _, k := range msttest.Keys(rng, rng.IntN(200)) {
 			m[k] = valueOf(rng.IntN(1000))
 		}
 		tree := build(t, m)
@@ -358,42 +201,8 @@ func TestStreamVerifier(t *testing.T) {
 	}
 }
 
-func TestDiffAgainstMaps(t *testing.T) {
-	for seed := range uint64(100) {
-		rng := rand.New(rand.NewPCG(seed, 3))
-		pool := keyPool(100, seed)
-		a := make(map[string]cid.Cid)
-		for _, k := range pool[:rng.IntN(len(pool))] {
-			a[k] = valueOf(rng.IntN(10))
-		}
-		b := maps.Clone(a)
-		for range rng.IntN(10) {
-			step(rng, pool, b, 5)
-		}
-		last := ""
-		got := maps.Clone(a)
-		for d, err := range mst.Diff(build(t, a), build(t, b)) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d.Key <= last || d.Old != a[d.Key] || d.New != b[d.Key] || d.Old == d.New {
-				t.Fatalf("seed %d: %+v after %q", seed, d, last)
-			}
-			last = d.Key
-			if d.New.Defined() {
-				got[d.Key] = d.New
-			} else {
-				delete(got, d.Key)
-			}
-		}
-		if !maps.Equal(got, b) {
-			t.Fatalf("seed %d: the difference does not lead from one to the other", seed)
-		}
-	}
-}
-
 func TestGetWalkAndProofs(t *testing.T) {
-	pool := keyPool(300, 1)
+	pool := msttest.Keys(rand.New(rand.NewPCG(1, 1)), 300)
 	m := make(map[string]cid.Cid)
 	for i, k := range pool[:150] {
 		m[k] = valueOf(i)
@@ -438,7 +247,7 @@ func TestGetWalkAndProofs(t *testing.T) {
 
 func TestFailedApplyLeavesTheTree(t *testing.T) {
 	m := map[string]cid.Cid{}
-	for i, k := range keyPool(50, 9) {
+	for i, k := range msttest.Keys(rand.New(rand.NewPCG(9, 9)), 50) {
 		m[k] = valueOf(i)
 	}
 	tree := build(t, m)
@@ -450,7 +259,7 @@ func TestFailedApplyLeavesTheTree(t *testing.T) {
 		want error
 	}{
 		"missing key":   {[]mst.Op{{Key: key}, {Key: "com.example.zz/none"}}, mst.ErrKeyNotFound},
-		"missing tall":  {[]mst.Op{{Key: tallKey(t, 9)}}, mst.ErrKeyNotFound},
+		"missing tall":  {[]mst.Op{{Key: new(msttest.Miner).Key(7)}}, mst.ErrKeyNotFound},
 		"twice":         {[]mst.Op{{Key: key}, {Key: key, Value: valueOf(1)}}, mst.ErrDuplicateKey},
 		"illegal key":   {[]mst.Op{{Key: key}, {Key: "no slash", Value: valueOf(1)}}, mst.ErrInvalidKey},
 		"wrong CID":     {[]mst.Op{{Key: key, Value: raw}}, mst.ErrLink},
@@ -467,15 +276,6 @@ func TestFailedApplyLeavesTheTree(t *testing.T) {
 	}
 	if got, err := tree.Map(); err != nil || !maps.Equal(got, m) {
 		t.Errorf("the tree changed: %v", err)
-	}
-}
-
-// tallKey finds a key of at least a height.
-func tallKey(t testing.TB, height int) string {
-	for i := 0; ; i++ {
-		if k := fmt.Sprintf("com.example.tall/%d", i); mst.HeightForKey(k) >= height {
-			return k
-		}
 	}
 }
 

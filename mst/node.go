@@ -21,10 +21,14 @@ import (
 //
 // Its own hash is not kept: it stands in the parent, or in the Tree.
 type node struct {
-	data   string                 // the block; a string only to take less room
-	kids   []atomic.Pointer[node] // one per non-null link, in order: "l" first
+	data   string                // the block; a string only to take less room
+	first  *atomic.Pointer[node] // the first of the kids: one per non-null link, in order, "l" first
+	links  int32                 // how many there are
 	height int8
 }
+
+// kids are the nodes that the links lead to; nil pointers if they are not known.
+func (n *node) kids() []atomic.Pointer[node] { return unsafe.Slice(n.first, n.links) }
 
 // Encoded pieces of a node.
 const (
@@ -36,9 +40,11 @@ const (
 	keyLeft    = "\x61l"
 	null       = "\xf6"
 
-	linkStart = "\xd8\x2a\x58\x25\x00\x01\x71\x12\x20" // tag 42, 37 bytes, 0x00, CIDv1 dag-cbor sha-256 32
+	cidStart  = "\x01\x71\x12\x20"                // CIDv1 dag-cbor sha-256 32
+	linkStart = "\xd8\x2a\x58\x25\x00" + cidStart // tag 42, 37 bytes, 0x00
 	linkLen   = len(linkStart) + sha256.Size
-	codecAt   = 6 // of the codec in a link
+	cidAt     = len(linkStart) - len(cidStart) // of the CID in a link
+	codecAt   = cidAt + 1                      // of its codec
 
 	emptyNode = nodeStart + "\x80" + keyLeft + null
 )
@@ -48,19 +54,20 @@ var (
 	emptyCID    = dag.CID(dag.CBOR, &emptyDigest)
 )
 
-// value is the CID of a record without what all of them share.
-type value struct {
-	digest dag.Digest
-	codec  dag.Codec
-}
+// digest is the SHA-256 digest of a node.
+type digest = dag.Digest
 
-// valueOf returns the value of a CID; false if it may not stand in a tree.
-func valueOf(c cid.Cid) (v value, ok bool) {
-	v.codec, v.digest, ok = dag.Split(c)
-	return v, ok
-}
+// linkCID is the CID in the link at an offset. It shares memory with the node.
+func (n *node) linkCID(link int) cid.Cid { return dag.Wrap(n.data[link+cidAt : link+linkLen]) }
 
-func (v *value) cid() cid.Cid { return dag.CID(v.codec, &v.digest) }
+// linkDigest is the hash in the link at an offset. It shares memory with the node.
+func (n *node) linkDigest(link int) string { return n.data[link+len(linkStart) : link+linkLen] }
+
+// valid reports whether a CID may be a value in a tree.
+func validValue(c cid.Cid) bool {
+	s := c.KeyString()
+	return len(s) == dag.CIDLen && s[0] == cidStart[0] && s[2:4] == cidStart[2:] && (s[1] == byte(dag.CBOR) || s[1] == byte(dag.Raw))
+}
 
 // entry is an entry of a node as the trusted reader sees it.
 type entry struct {
@@ -95,15 +102,18 @@ func (n *node) count() int {
 
 // uintAt reads the argument of a CBOR head that is known to be valid.
 func uintAt(s string, pos int) (v, next int) {
-	info := s[pos] & 31
-	switch {
-	case info < 24:
-		return int(info), pos + 1
-	case info == 24:
-		return int(s[pos+1]), pos + 2
-	default: // nothing in a node is longer than 65,535
-		return int(s[pos+1])<<8 | int(s[pos+2]), pos + 3
+	v = int(s[pos] & 31)
+	if v < 24 {
+		return v, pos + 1
 	}
+	return longUintAt(s, pos, v)
+}
+
+func longUintAt(s string, pos, info int) (v, next int) {
+	if info == 24 {
+		return int(s[pos+1]), pos + 2
+	}
+	return int(s[pos+1])<<8 | int(s[pos+2]), pos + 3 // nothing in a node is longer than 65,535
 }
 
 func (es *entries) next() (e entry, ok bool) {
@@ -127,14 +137,82 @@ func (es *entries) next() (e entry, ok bool) {
 	return e, true
 }
 
-// digestAt is the hash in the link at an offset.
-func (n *node) digestAt(link int) dag.Digest {
-	return dag.Digest(bytesOf(n.data[link+len(linkStart) : link+linkLen]))
+// spot is where a key is in a node, or would be.
+type spot struct {
+	found bool
+	index int // how many keys are less
+	value int // if found: offset of the link to the record
+	after int // if found: offset of the link behind the key; 0: null
+	link  int // offset of the link before the key; 0: null
+	kid   int // of that link, among the kids
 }
 
-// valueAt is the value in the link at an offset.
-func (n *node) valueAt(link int) value {
-	return value{digest: n.digestAt(link), codec: dag.Codec(n.data[link+codecAt])}
+// seek finds the place of a key.
+//
+// Prefixes make it cheap: as each is as long as it can be, most keys are known to
+// be less or greater than the wanted one by the length of their prefix alone.
+func (n *node) seek(key string) (s spot) {
+	var es entries
+	es, s.link = n.entries()
+	shared := 0 // bytes that the key before and the wanted key have in common
+	for e, ok := es.next(); ok; e, ok = es.next() {
+		if e.prefix < shared {
+			break // greater than the key before where that one still agreed
+		}
+		if e.prefix == shared {
+			same := commonPrefix(e.suffix, key[shared:])
+			shared += same
+			switch {
+			case same == len(e.suffix) && shared == len(key):
+				s.found, s.value, s.after = true, e.value, e.tree
+				return s
+			case same < len(e.suffix) && (shared == len(key) || e.suffix[same] > key[shared]):
+				return s
+			}
+		} // else it agrees with the key before where that one was less
+		if s.link > 0 {
+			s.kid++
+		}
+		s.link = e.tree
+		s.index++
+	}
+	return s
+}
+
+// key spells out the i-th key.
+func (n *node) key(i int) string {
+	es, _ := n.entries()
+	var b []byte
+	for range i + 1 {
+		e, _ := es.next()
+		b = append(b[:e.prefix], e.suffix...)
+	}
+	return stringOf(b)
+}
+
+// edge is a bound of a subtree: a key of a node above it, spelled out only when
+// somebody asks. The zero value is no bound.
+type edge struct {
+	n *node
+	i int
+}
+
+func (e edge) key() string {
+	if e.n == nil {
+		return ""
+	}
+	return e.n.key(e.i)
+}
+
+// around returns the bounds of the gap before the i-th key, given those of the node.
+func (n *node) around(i int, lo, hi edge) (edge, edge) {
+	if i > 0 {
+		lo = edge{n, i - 1}
+	}
+	if i < n.count() {
+		hi = edge{n, i}
+	}
+	return lo, hi
 }
 
 // bytesOf views a string as bytes, which must not be changed.
@@ -143,30 +221,66 @@ func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)
 // stringOf views bytes as a string. They must not be changed afterwards.
 func stringOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// hash is the node's digest.
-func (n *node) hash() dag.Digest { return sha256.Sum256(bytesOf(n.data)) }
-
 // block is a node as others see it.
-func block(data string, digest *dag.Digest) car.Block {
-	return car.Block{CID: dag.CID(dag.CBOR, digest), Data: bytesOf(data)}
-}
+func block(data string, c cid.Cid) car.Block { return car.Block{CID: c, Data: bytesOf(data)} }
 
-// appendEntry encodes an entry. A nil tree is a null link.
-func appendEntry(b []byte, prefix int, suffix string, tree *dag.Digest, v *value) []byte {
+var emptyBlock = block(emptyNode, emptyCID)
+
+// appendKey encodes the key of an entry, up to where its tree link stands.
+func appendKey(b []byte, prefix int, suffix string) []byte {
 	b = append(b, entryStart...)
 	b = cbor.AppendHead(b, cbor.MajorBytes, uint64(len(suffix)))
 	b = append(b, suffix...)
 	b = append(b, keyPrefix...)
 	b = cbor.AppendUint(b, uint64(prefix))
-	b = appendLink(append(b, keyTree...), tree)
-	b = append(append(b, keyValue...), linkStart...)
-	b[len(b)-len(linkStart)+codecAt] = byte(v.codec)
-	return append(b, v.digest[:]...)
+	return append(b, keyTree...)
 }
 
-func appendLink(b []byte, digest *dag.Digest) []byte {
-	if digest == nil {
+// appendLinks encodes the rest of an entry: a link to a subtree, given by the hash
+// of its node, or null if that is empty, and one to a record.
+func appendLinks(b []byte, tree string, value cid.Cid) []byte {
+	b = append(appendLink(b, tree), keyValue+linkStart[:cidAt]...)
+	return append(b, value.KeyString()...)
+}
+
+func appendLink(b []byte, tree string) []byte {
+	if tree == "" {
 		return append(b, null...)
 	}
-	return append(append(b, linkStart...), digest[:]...)
+	return append(append(b, linkStart...), tree...)
+}
+
+// maker makes nodes in batches, for less work and less garbage.
+type maker struct {
+	nodes []node
+	kids  []atomic.Pointer[node]
+}
+
+const batch = 64
+
+// node makes a node. Its kids are for the caller to store.
+func (m *maker) node(data string, height, links int) *node {
+	if len(m.nodes) == 0 {
+		m.nodes = make([]node, batch)
+	}
+	n := &m.nodes[0]
+	m.nodes = m.nodes[1:]
+	n.data, n.height, n.links = data, int8(height), int32(links)
+	if links > 0 {
+		if len(m.kids) < links {
+			m.kids = make([]atomic.Pointer[node], max(batch, links))
+		}
+		n.first = &m.kids[0]
+		m.kids = m.kids[links:]
+	}
+	return n
+}
+
+// newNode makes one node by itself.
+func newNode(data string, height, links int) *node {
+	n := &node{data: data, height: int8(height), links: int32(links)}
+	if links > 0 {
+		n.first = &make([]atomic.Pointer[node], links)[0]
+	}
+	return n
 }

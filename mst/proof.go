@@ -8,20 +8,25 @@ import (
 	"github.com/pdskit/pdskit/car"
 )
 
-// proof fills in the covering proof: of every operation's key, the path in the new
+// prove fills in the covering proof: of every operation's key, the path in the new
 // tree, and where it is there, the paths of the keys before and after it. (Where it
-// is not, those are on its path.)
-func (e *editor) proof(c *Change) error {
-	if c.Tree.root == nil {
+// is not, those are on its path.) Without operations it is the root.
+func (e *editor) prove(c *Change) error {
+	root := c.Tree.root
+	if root == nil {
+		if e.t.root == nil {
+			c.Proof = []car.Block{emptyBlock}
+		}
 		return nil
 	}
-	have := e.fresh
-	w := walker{t: c.Tree, visit: func(n *node, d *digest) {
-		if !have[*d] {
-			have[*d] = true
-			c.Proof = append(c.Proof, block(n.data, d))
+	w := walker{t: c.Tree, visit: func(n *node, id cid.Cid) {
+		if e.fresh.add(n) {
+			c.Proof = append(c.Proof, block(n.data, id))
 		}
 	}}
+	if len(e.edits) == 0 {
+		w.visit(root, c.Root)
+	}
 	for i := range e.edits {
 		if _, _, err := w.find(e.edits[i].key, true); err != nil {
 			return err
@@ -32,109 +37,80 @@ func (e *editor) proof(c *Change) error {
 
 // walker goes down a tree.
 type walker struct {
-	t      *Tree
-	visit  func(n *node, d *digest) // called with every node on the way
-	key    []byte                   // the last key that was read
-	lo, hi []byte                   // the bounds of what is below
+	t     *Tree
+	visit func(n *node, c cid.Cid) // called with every node on the way; may be nil
 }
 
 // find looks for a key. With neighbours, it also visits the paths to the keys
 // before and after, if the key is there.
-func (w *walker) find(key string, neighbours bool) (v value, ok bool, err error) {
-	n, d := w.t.root, w.t.digest
+func (w *walker) find(key string, neighbours bool) (v cid.Cid, ok bool, err error) {
+	n, c := w.t.root, w.t.cid
 	if n == nil {
-		return v, false, nil
+		return cid.Undef, false, nil
 	}
-	w.lo, w.hi = w.lo[:0], w.hi[:0]
+	var lo, hi edge
 	for {
 		if w.visit != nil {
-			w.visit(n, &d)
+			w.visit(n, c)
 		}
-		es, link := n.entries()
-		kid := 0 // of link, if there is one
-		buf := w.key[:0]
-		for en, more := es.next(); more; en, more = es.next() {
-			buf = append(buf[:en.prefix], en.suffix...)
-			if string(buf) < key {
-				w.lo = append(w.lo[:0], buf...)
-				if link > 0 {
-					kid++
-				}
-				link = en.tree
-				continue
+		s := n.seek(key)
+		if s.found {
+			if neighbours {
+				err = w.neighbours(n, &s, lo, hi)
 			}
-			w.key = buf
-			if string(buf) == key {
-				if neighbours {
-					err = w.neighbours(n, kid, link, en.tree, key)
-				}
-				return n.valueAt(en.value), true, err
-			}
-			w.hi = append(w.hi[:0], buf...)
-			break
+			return n.linkCID(s.value), true, err
 		}
-		w.key = buf
-		if link == 0 {
-			return v, false, nil
+		if s.link == 0 {
+			return cid.Undef, false, nil
 		}
-		next, err := w.t.kid(n, kid, link, string(w.lo), string(w.hi))
+		lo, hi = n.around(s.index, lo, hi)
+		next, err := w.t.kid(n, s.kid, s.link, lo, hi)
 		if err != nil {
-			return v, false, err
+			return cid.Undef, false, err
 		}
-		n, d = next, n.digestAt(link)
+		n, c = next, n.linkCID(s.link)
 	}
 }
 
-// neighbours visits the last nodes before and the first nodes after a key of a
-// node, given the links on both its sides, of which kid is the first.
-func (w *walker) neighbours(n *node, kid, before, after int, key string) error {
-	if before > 0 {
-		if err := w.edge(n, kid, before, string(w.lo), key, false); err != nil {
+// neighbours visits the last nodes before and the first nodes after a key of a node
+// whose bounds are lo and hi.
+func (w *walker) neighbours(n *node, s *spot, lo, hi edge) error {
+	kid := s.kid
+	if s.link > 0 {
+		before, _ := n.around(s.index, lo, hi)
+		if err := w.edge(n, kid, s.link, before, edge{n, s.index}, false); err != nil {
 			return err
 		}
 		kid++
 	}
-	if after == 0 {
+	if s.after == 0 {
 		return nil
 	}
-	hi := string(w.hi)
-	es, _ := n.entries() // the key after this one, if the node has one
-	for en, more := es.next(); more; en, more = es.next() {
-		w.key = append(w.key[:en.prefix], en.suffix...)
-		if string(w.key) > key {
-			hi = string(w.key)
-			break
-		}
-	}
-	return w.edge(n, kid, after, key, hi, true)
+	_, after := n.around(s.index+1, lo, hi)
+	return w.edge(n, kid, s.after, edge{n, s.index}, after, true)
 }
 
 // edge visits the first or the last node of every height below a link, whose
 // bounds are lo and hi.
-func (w *walker) edge(n *node, kid, link int, lo, hi string, first bool) error {
+func (w *walker) edge(n *node, kid, link int, lo, hi edge, first bool) error {
 	for link > 0 {
 		next, err := w.t.kid(n, kid, link, lo, hi)
 		if err != nil {
 			return err
 		}
-		d := n.digestAt(link)
-		w.visit(next, &d)
+		w.visit(next, n.linkCID(link))
 		n = next
-		es, left := n.entries()
-		kid, link = 0, left
-		buf := w.key[:0]
-		for en, more := es.next(); more; en, more = es.next() {
-			buf = append(buf[:en.prefix], en.suffix...)
-			if first {
-				hi = string(buf)
-				break
-			}
-			lo, link = string(buf), en.tree
-		}
-		w.key = buf
+		var es entries
+		es, link = n.entries()
+		gap := 0
+		kid = 0
 		if !first {
-			kid = len(n.kids) - 1
+			gap, kid = es.left, int(n.links)-1
+			for e, more := es.next(); more; e, more = es.next() {
+				link = e.tree
+			}
 		}
+		lo, hi = n.around(gap, lo, hi)
 	}
 	return nil
 }
@@ -146,9 +122,9 @@ func (t *Tree) Proof(key string) (path []car.Block, err error) {
 		return nil, err
 	}
 	if t.root == nil {
-		return []car.Block{block(emptyNode, &emptyDigest)}, nil
+		return []car.Block{emptyBlock}, nil
 	}
-	w := walker{t: t, visit: func(n *node, d *digest) { path = append(path, block(n.data, d)) }}
+	w := walker{t: t, visit: func(n *node, c cid.Cid) { path = append(path, block(n.data, c)) }}
 	if _, _, err := w.find(key, false); err != nil {
 		return nil, err
 	}

@@ -1,9 +1,6 @@
 package mst
 
-import (
-	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/internal/dag"
-)
+import "github.com/ipfs/go-cid"
 
 // StreamVerifier checks a tree whose blocks come one after the other in
 // pre-order (see PreOrder), with memory for one path only. Use it like this:
@@ -19,15 +16,15 @@ type StreamVerifier struct {
 	decoder decoder
 	frames  []vframe
 	depth   int
-	root    digest
+	root    cid.Cid
 	started bool
 	nodes   int
 	next    []byte // a key
+	keys    keyArena
 }
 
 // vframe is a node whose content is being asked for.
 type vframe struct {
-	data   []byte
 	n      node
 	es     entries
 	en     entry
@@ -40,37 +37,33 @@ type vframe struct {
 // Want is what a StreamVerifier needs next: the node, or the record of a key.
 type Want struct {
 	CID cid.Cid
-	Key string // of a record; empty: a node. Valid until the next call of Next
+	Key string // of a record; empty: a node
 }
 
 // NewStreamVerifier returns a verifier of the tree of a root.
 func NewStreamVerifier(root cid.Cid, lim Limits) (*StreamVerifier, error) {
-	codec, digest, ok := dag.Split(root)
-	if !ok || codec != dag.CBOR {
-		return nil, &Error{Node: root, Err: ErrLink}
+	if err := checkRoot(root); err != nil {
+		return nil, err
 	}
-	return &StreamVerifier{decoder: decoder{lim: lim.withDefaults()}, root: digest}, nil
+	return &StreamVerifier{decoder: decoder{lim: lim.withDefaults()}, root: root}, nil
 }
 
 // Next returns what comes next, or false when the tree is complete. After it has
 // asked for a node, Node must be called before the next call.
 func (v *StreamVerifier) Next() (w Want, ok bool) {
 	if !v.started {
-		return Want{CID: dag.CID(dag.CBOR, &v.root)}, true
+		return Want{CID: v.root}, true
 	}
 	for v.depth > 0 {
 		f := &v.frames[v.depth-1]
 		switch {
 		case f.link > 0:
-			d := f.n.digestAt(f.link)
-			return Want{CID: dag.CID(dag.CBOR, &d)}, true
+			return Want{CID: f.n.linkCID(f.link)}, true
 		case f.atKey:
-			val := f.n.valueAt(f.en.value)
-			w = Want{CID: val.cid(), Key: stringOf(f.key)}
+			w = Want{CID: f.n.linkCID(f.en.value), Key: v.keys.make(stringOf(f.key), "")}
 			f.atKey = false
 			f.lo = append(f.lo[:0], f.key...)
 			f.link = f.en.tree
-			// The key stays as it is until the subtree behind it is done.
 			return w, true
 		}
 		var more bool
@@ -84,34 +77,34 @@ func (v *StreamVerifier) Next() (w Want, ok bool) {
 	return Want{}, false
 }
 
-// Node takes the block of the node that Next asked for. It does not keep data
-// beyond the time that Next returns the last of its content.
+// Node takes the block of the node that Next asked for, and makes a copy.
 func (v *StreamVerifier) Node(data []byte) error {
 	want := v.root
 	b := bounds{height: -1}
 	if v.started {
 		f := &v.frames[v.depth-1]
-		want = f.n.digestAt(f.link)
+		want = f.n.linkCID(f.link)
 		b.height = int(f.n.height) - 1
 		b.lo = stringOf(f.lo)
 		// The upper bound is the next key of this node, or that of the node itself.
 		b.hi = stringOf(f.hi)
-		if next, ok := peek(f.es); ok {
+		es := f.es
+		if next, ok := es.next(); ok {
 			v.next = append(append(v.next[:0], f.key[:next.prefix]...), next.suffix...)
 			b.hi = stringOf(v.next)
 		}
 		f.link = 0
 	}
 	if v.nodes++; v.nodes > v.decoder.lim.Nodes {
-		return &Error{Node: dag.CID(dag.CBOR, &want), Err: ErrTooLarge}
+		return &Error{Node: want, Err: ErrTooLarge}
 	}
 	if !v.started && string(data) == emptyNode {
 		v.started = true
 		return nil
 	}
-	height, _, fail := v.decoder.decode(stringOf(data), b)
+	height, links, fail := v.decoder.decode(stringOf(data), b)
 	if fail != nil {
-		return fail.wrap(&want)
+		return fail.wrap(want)
 	}
 	v.started = true
 	if v.depth == len(v.frames) {
@@ -119,13 +112,9 @@ func (v *StreamVerifier) Node(data []byte) error {
 	}
 	f := &v.frames[v.depth]
 	v.depth++
-	f.data = append(f.data[:0], data...)
-	f.n.data, f.n.height = stringOf(f.data), int8(height)
+	f.n = node{data: string(data), height: int8(height), links: int32(links)}
 	f.es, f.link = f.n.entries()
 	f.lo, f.hi = append(f.lo[:0], b.lo...), append(f.hi[:0], b.hi...)
 	f.key, f.atKey = f.key[:0], false
 	return nil
 }
-
-// peek reads the next entry without going past it.
-func peek(es entries) (entry, bool) { return es.next() }

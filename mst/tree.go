@@ -3,7 +3,6 @@ package mst
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/dag"
@@ -14,10 +13,13 @@ import (
 //
 // A tree from Open reads nodes from its Source as they are needed, so that its
 // methods can fail where those of a tree from Load or Build cannot.
+//
+// CIDs and blocks that a tree hands out share its memory. They stay valid as long
+// as somebody holds them.
 type Tree struct {
-	root   *node // nil: the empty tree
-	digest dag.Digest
-	lazy   *lazy // nil: all nodes are known
+	root *node   // nil: the empty tree
+	cid  cid.Cid // of the root, unless the tree is empty
+	lazy *lazy   // nil: all nodes are known
 }
 
 // Source has the blocks of trees. A Source is bound to whatever context its maker
@@ -45,31 +47,6 @@ type lazy struct {
 	pool sync.Pool // of *decoder
 }
 
-// maker makes nodes in batches, for less work and less garbage.
-type maker struct {
-	nodes []node
-	kids  []atomic.Pointer[node]
-}
-
-const batch = 64
-
-func (m *maker) node(data string, height, links int) *node {
-	if len(m.nodes) == 0 {
-		m.nodes = make([]node, batch)
-	}
-	n := &m.nodes[0]
-	m.nodes = m.nodes[1:]
-	n.data, n.height = data, int8(height)
-	if links > 0 {
-		if len(m.kids) < links {
-			m.kids = make([]atomic.Pointer[node], max(batch, links))
-		}
-		n.kids = m.kids[:links:links]
-		m.kids = m.kids[links:]
-	}
-	return n
-}
-
 // Empty returns the empty tree.
 func Empty() *Tree { return new(Tree) }
 
@@ -79,7 +56,7 @@ func (t *Tree) Root() cid.Cid {
 	if t.root == nil {
 		return emptyCID
 	}
-	return dag.CID(dag.CBOR, &t.digest)
+	return t.cid
 }
 
 // IsEmpty reports whether the tree has no keys.
@@ -88,69 +65,74 @@ func (t *Tree) IsEmpty() bool { return t.root == nil }
 // Open returns the tree of a root whose nodes are read when they are needed, each once,
 // and checked like Load does. Only the root is read at once.
 func Open(src Source, root cid.Cid, lim Limits) (*Tree, error) {
-	t := &Tree{lazy: &lazy{src: src}}
-	lim = lim.withDefaults()
-	t.lazy.pool.New = func() any { return &decoder{lim: lim} }
-	if err := t.setRoot(root); err != nil || t.root != nil || root == emptyCID {
-		return t, err
+	if err := checkRoot(root); err != nil {
+		return nil, err
 	}
-	var err error
-	t.root, err = t.lazy.load(&t.digest, bounds{height: -1})
-	return t, err
+	l := &lazy{src: src}
+	lim = lim.withDefaults()
+	l.pool.New = func() any { return &decoder{lim: lim} }
+	if root == emptyCID {
+		return &Tree{lazy: l}, nil
+	}
+	n, err := l.load(root, "", "", -1)
+	if err != nil {
+		return nil, err
+	}
+	return &Tree{root: n, cid: root, lazy: l}, nil
 }
 
-// setRoot checks the form of a root's CID. It leaves t.root nil.
-func (t *Tree) setRoot(root cid.Cid) error {
-	codec, digest, ok := dag.Split(root)
-	if !ok || codec != dag.CBOR {
+// checkRoot checks the form of a root's CID.
+func checkRoot(root cid.Cid) error {
+	if codec, _, ok := dag.Split(root); !ok || codec != dag.CBOR {
 		return &Error{Node: root, Err: ErrLink}
 	}
-	t.digest = digest
 	return nil
 }
 
-func (l *lazy) load(digest *dag.Digest, b bounds) (*node, error) {
-	c := dag.CID(dag.CBOR, digest)
+func (l *lazy) load(c cid.Cid, lo, hi string, height int) (*node, error) {
 	data, err := l.src.Block(c)
 	if err != nil {
 		return nil, &Error{Node: c, Err: err}
 	}
 	d := l.pool.Get().(*decoder)
 	defer l.pool.Put(d)
-	return d.load(data, digest, b, new(maker))
-}
-
-// kid returns the node that a link leads to: the i-th of the non-null links,
-// which stands at an offset. What it may hold must be said for the first time.
-func (t *Tree) kid(n *node, i, link int, lo, hi string) (*node, error) {
-	if k := n.kids[i].Load(); k != nil {
-		return k, nil
-	}
-	digest := n.digestAt(link)
-	k, err := t.lazy.load(&digest, bounds{lo, hi, int(n.height) - 1})
+	height, links, err := d.check(data, c, bounds{lo, hi, height})
 	if err != nil {
 		return nil, err
 	}
-	n.kids[i].Store(k) // whoever comes second stores an equal node
+	return newNode(stringOf(data), height, links), nil
+}
+
+// kid returns the node that a link leads to: the i-th of the kids, whose link stands at an
+// offset, between two bounds.
+func (t *Tree) kid(n *node, i, link int, lo, hi edge) (*node, error) {
+	kid := &n.kids()[i]
+	if k := kid.Load(); k != nil {
+		return k, nil
+	}
+	k, err := t.lazy.load(n.linkCID(link), lo.key(), hi.key(), int(n.height)-1)
+	if err != nil {
+		return nil, err
+	}
+	kid.Store(k) // whoever comes second stores an equal node
 	return k, nil
 }
 
 // Load reads and checks a whole tree. It costs about one hash of every key and
 // every node. Memory beyond the tree's own does not grow with the tree.
 func Load(src Source, root cid.Cid, lim Limits) (*Tree, error) {
-	t := new(Tree)
-	if err := t.setRoot(root); err != nil {
+	if err := checkRoot(root); err != nil {
 		return nil, err
 	}
 	if root == emptyCID {
-		return t, nil
+		return Empty(), nil
 	}
 	l := loader{src: src, decoder: decoder{lim: lim.withDefaults()}}
-	var err error
-	if t.root, err = l.subtree(&t.digest, bounds{height: -1}); err != nil {
+	n, err := l.subtree(root, bounds{height: -1})
+	if err != nil {
 		return nil, err
 	}
-	return t, nil
+	return &Tree{root: n, cid: root}, nil
 }
 
 // loader reads a whole tree, depth first.
@@ -162,8 +144,7 @@ type loader struct {
 	frames [maxHeight + 1]struct{ lo, hi []byte } // buffers of keys, per height
 }
 
-func (l *loader) subtree(digest *dag.Digest, b bounds) (*node, error) {
-	c := dag.CID(dag.CBOR, digest)
+func (l *loader) subtree(c cid.Cid, b bounds) (*node, error) {
 	if l.nodes++; l.nodes > l.lim.Nodes {
 		return nil, &Error{Node: c, Err: ErrTooLarge}
 	}
@@ -171,24 +152,26 @@ func (l *loader) subtree(digest *dag.Digest, b bounds) (*node, error) {
 	if err != nil {
 		return nil, &Error{Node: c, Err: err}
 	}
-	n, err := l.decoder.load(data, digest, b, &l.maker)
-	if err != nil || len(n.kids) == 0 {
-		return n, err
+	height, links, err := l.check(data, c, b)
+	if err != nil {
+		return nil, err
+	}
+	n := l.node(stringOf(data), height, links)
+	if links == 0 {
+		return n, nil
 	}
 	// Every kid lies between the keys on both its sides, which are kept in
 	// buffers of this height: the heights below have their own.
-	f := &l.frames[n.height]
-	kid, pending := 0, 0 // the link whose upper bound is not known yet
-	es, left := n.entries()
-	pending = left
+	f := &l.frames[height]
+	kids := n.kids()
+	es, pending := n.entries() // the link whose upper bound is not known yet
 	lo := b.lo
 	f.hi = f.hi[:0]
 	load := func(hi string) error {
-		digest := n.digestAt(pending)
-		k, err := l.subtree(&digest, bounds{lo, hi, int(n.height) - 1})
+		k, err := l.subtree(n.linkCID(pending), bounds{lo, hi, height - 1})
 		if err == nil {
-			n.kids[kid].Store(k)
-			kid++
+			kids[0].Store(k)
+			kids = kids[1:]
 		}
 		return err
 	}

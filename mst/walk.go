@@ -10,11 +10,7 @@ import (
 // Get returns the value of a key, and whether it is there.
 func (t *Tree) Get(key string) (cid.Cid, bool, error) {
 	w := walker{t: t}
-	v, ok, err := w.find(key, false)
-	if err != nil || !ok {
-		return cid.Undef, false, err
-	}
-	return v.cid(), true, nil
+	return w.find(key, false)
 }
 
 // Item is a step of a walk in pre-order: a node, or a key with its value.
@@ -30,11 +26,11 @@ type Item struct {
 func (t *Tree) PreOrder() iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		if t.root == nil {
-			yield(Item{Node: block(emptyNode, &emptyDigest)}, nil)
+			yield(Item{Node: emptyBlock}, nil)
 			return
 		}
-		w := preorder{t: t, nodes: true, keys: true, yield: yield}
-		w.node(t.root, t.digest, "", "")
+		w := preorder{t: t, item: yield}
+		w.node(t.root, t.cid, edge{}, edge{})
 	}
 }
 
@@ -45,10 +41,8 @@ func (t *Tree) Walk(from string) iter.Seq2[Entry, error] {
 		if t.root == nil {
 			return
 		}
-		w := preorder{t: t, keys: true, from: from, yield: func(it Item, err error) bool {
-			return yield(Entry{Key: it.Key, Value: it.Value}, err)
-		}}
-		w.node(t.root, t.digest, "", "")
+		w := preorder{t: t, from: from, entry: yield}
+		w.node(t.root, t.cid, edge{}, edge{})
 	}
 }
 
@@ -56,65 +50,121 @@ func (t *Tree) Walk(from string) iter.Seq2[Entry, error] {
 func (t *Tree) Nodes() iter.Seq2[car.Block, error] {
 	return func(yield func(car.Block, error) bool) {
 		if t.root == nil {
-			yield(block(emptyNode, &emptyDigest), nil)
+			yield(emptyBlock, nil)
 			return
 		}
-		w := preorder{t: t, nodes: true, yield: func(it Item, err error) bool { return yield(it.Node, err) }}
-		w.node(t.root, t.digest, "", "")
+		w := preorder{t: t, block: yield}
+		w.node(t.root, t.cid, edge{}, edge{})
 	}
 }
 
-// preorder walks a tree depth first.
+// preorder walks a tree depth first. One of its functions is there.
 type preorder struct {
-	t           *Tree
-	nodes, keys bool
-	from        string // keys less than this are left out
-	yield       func(Item, error) bool
-	buf         [maxHeight + 1][]byte // keys, per height
+	t     *Tree
+	from  string // keys less than this are left out
+	item  func(Item, error) bool
+	entry func(Entry, error) bool
+	block func(car.Block, error) bool
+	keys  keyArena
 }
 
-// node walks a subtree; false if the walk is over.
-func (w *preorder) node(n *node, d digest, lo, hi string) bool {
-	if w.nodes && !w.yield(Item{Node: block(n.data, &d)}, nil) {
+// node walks a subtree whose bounds are lo and hi; false if the walk is over.
+func (w *preorder) node(n *node, c cid.Cid, lo, hi edge) bool {
+	switch {
+	case w.item != nil && !w.item(Item{Node: block(n.data, c)}, nil), w.block != nil && !w.block(block(n.data, c), nil):
 		return false
+	case w.block != nil:
+		return w.kids(n, lo, hi)
 	}
 	es, link := n.entries()
-	kid, prev := 0, lo
-	sub := func(hi string) bool {
-		if link == 0 {
-			return true
+	index, kid, key := 0, 0, ""
+	if w.from != "" {
+		// Go to the first key that is not less, through the gap before it.
+		s := n.seek(w.from)
+		for ; index < s.index; index++ {
+			e, _ := es.next()
+			key = w.keys.make(key[:e.prefix], e.suffix)
+			link = e.tree
 		}
-		at := kid
-		kid++
-		if w.from != "" && hi != "" && hi <= w.from {
-			return true
+		kid = s.kid
+		if s.found && link > 0 {
+			link, kid = 0, kid+1
 		}
-		k, err := w.t.kid(n, at, link, prev, hi)
-		if err != nil {
-			w.yield(Item{}, err)
-			return false
-		}
-		return w.node(k, n.digestAt(link), prev, hi)
 	}
-	if !w.keys && len(n.kids) == 0 {
-		return true
-	}
-	for en, ok := es.next(); ok; en, ok = es.next() {
-		b := append(w.buf[n.height][:en.prefix], en.suffix...)
-		w.buf[n.height] = b
-		key := string(b)
-		if !sub(key) {
-			return false
-		}
-		if w.keys && key >= w.from {
-			v := n.valueAt(en.value)
-			if !w.yield(Item{Key: key, Value: v.cid()}, nil) {
+	for {
+		if link > 0 {
+			if !w.kid(n, index, kid, link, lo, hi) {
 				return false
 			}
+			kid++
 		}
-		prev, link = key, en.tree
+		w.from = "" // what comes now is not less
+		e, ok := es.next()
+		if !ok {
+			return true
+		}
+		key = w.keys.make(key[:e.prefix], e.suffix)
+		v := n.linkCID(e.value)
+		if w.item != nil && !w.item(Item{Key: key, Value: v}, nil) || w.entry != nil && !w.entry(Entry{key, v}, nil) {
+			return false
+		}
+		link = e.tree
+		index++
 	}
-	return sub(hi)
+}
+
+// kids walks the subtrees of a node, without looking at keys.
+func (w *preorder) kids(n *node, lo, hi edge) bool {
+	if n.links == 0 {
+		return true
+	}
+	es, link := n.entries()
+	kid := 0
+	for index := 0; ; index++ {
+		if link > 0 {
+			if !w.kid(n, index, kid, link, lo, hi) {
+				return false
+			}
+			kid++
+		}
+		e, ok := es.next()
+		if !ok {
+			return true
+		}
+		link = e.tree
+	}
+}
+
+// kid walks one subtree of a node: that of the gap before the index-th key.
+func (w *preorder) kid(n *node, index, kid, link int, lo, hi edge) bool {
+	lo, hi = n.around(index, lo, hi)
+	k, err := w.t.kid(n, kid, link, lo, hi)
+	switch {
+	case err == nil:
+		return w.node(k, n.linkCID(link), lo, hi)
+	case w.item != nil:
+		w.item(Item{}, err)
+	case w.entry != nil:
+		w.entry(Entry{}, err)
+	default:
+		w.block(car.Block{}, err)
+	}
+	return false
+}
+
+// keyArena makes strings of keys, more and more of them to an allocation, up to
+// 4 KiB.
+type keyArena struct{ buf []byte }
+
+// make returns the string of two parts.
+func (a *keyArena) make(prefix, suffix string) string {
+	n := len(prefix) + len(suffix)
+	if cap(a.buf)-len(a.buf) < n {
+		a.buf = make([]byte, 0, max(n, min(max(128, 2*cap(a.buf)), 4<<10)))
+	}
+	start := len(a.buf)
+	a.buf = append(append(a.buf, prefix...), suffix...)
+	return stringOf(a.buf[start:])
 }
 
 // Stats describes the shape of a tree.

@@ -59,6 +59,7 @@ func (r *Request) input(to any) error {
 // readBody reads a body that must arrive in time.
 func (r *Request) readBody() ([]byte, error) {
 	if b, ok := r.Body.(*body); ok {
+		b.renew()
 		b.total = true
 	}
 	var b []byte
@@ -194,14 +195,6 @@ type body struct {
 	c     *http.ResponseController
 	limit time.Duration // not positive: none
 	total bool
-}
-
-// newBody bounds the body of a request. The time runs from now on even if nobody
-// reads it, since net/http does before it answers.
-func newBody(w http.ResponseWriter, r *Request, limit time.Duration) *body {
-	b := &body{answering: answering{r.Body}, c: http.NewResponseController(w), limit: limit}
-	b.renew()
-	return b
 }
 
 func (b *body) renew() {

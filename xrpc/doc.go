@@ -14,7 +14,10 @@
 //
 // What every method needs is done once, here: method and media type are checked,
 // bodies bounded, parameters and inputs validated against their schemas (where
-// the server has a Schemas), credentials verified by the route's Authenticator,
+// the server has a Catalog), credentials verified by the route's Authenticator,
 // errors answered in the standard envelope {"error", "message"}, panics turned
 // into status 500 with the request's id, and cross-origin requests allowed.
+//
+// A Client calls methods. It tries queries again where that may help, and
+// procedures never. An error that it returns is an *Error, as a server's is.
 package xrpc

@@ -140,6 +140,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 
 // serve finds the route and runs it.
 func (s *Server) serve(w *response, r *Request) error {
+	if r.hasBody() {
+		// The time runs even if the body is refused: net/http reads some of it then.
+		b := &body{answering: answering{r.Body}, c: http.NewResponseController(w), limit: s.bodyTimeout()}
+		b.renew()
+		r.Body = b
+	}
 	if s.Admit != nil {
 		if err := s.Admit(w, r); err != nil {
 			return err
@@ -171,8 +177,8 @@ func (s *Server) serve(w *response, r *Request) error {
 		return errTooLarge
 	}
 	if r.hasBody() {
-		r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, r.limit)
-		r.Body = newBody(w, r, s.bodyTimeout())
+		b := r.Body.(*body)
+		b.ReadCloser = http.MaxBytesReader(w.ResponseWriter, b.ReadCloser, r.limit)
 	}
 	if rt.Auth != nil {
 		if err := rt.Auth(r); err != nil {

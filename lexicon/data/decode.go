@@ -10,8 +10,8 @@ import (
 	"github.com/pdskit/pdskit/internal/dag"
 )
 
-// Decode reads canonical DAG-CBOR. All text of the value lies in one string, as long as the input, that lives as long
-// as any part of it.
+// Decode reads canonical DAG-CBOR. All text of the value lies in one string, as long as the
+// input, that lives as long as any part of it.
 func Decode(b []byte, lim Limits) (any, error) {
 	if err := Valid(b, lim); err != nil {
 		return nil, err

@@ -17,6 +17,10 @@
 // Unicode, and numbers that are not integers of 53 bits are refused: two readers could
 // understand them differently.
 //
+// AppendCBOR and AppendJSON go from one encoding to the other without building a value. For
+// Go structs there are Marshal and Unmarshal, with Link, Bytes, Blob, Object and Nullable for
+// their fields.
+//
 // All readers work within Limits, which are on by default. Errors are *Error,
 // with the path and offset of the fault.
 //

@@ -384,7 +384,8 @@ func (p *transcoder) number() *Error {
 	return nil
 }
 
-// integer returns the value of a number if it is an integer of 53 bits. plain: without fraction and exponent.
+// integer returns the value of a number if it is an integer of 53 bits. plain: without fraction
+// and exponent.
 func integer(text string, plain bool) (int64, bool) {
 	if plain {
 		n, err := strconv.ParseInt(text, 10, 64)

@@ -104,8 +104,8 @@ func (b *Blob) set(v any) error {
 	return nil
 }
 
-// Nullable is an optional field that may also be null, which means something else than its absence. In a
-// struct it needs the option omitzero.
+// Nullable is an optional field that may also be null, which means something else than its
+// absence. In a struct it needs the option omitzero.
 type Nullable[T any] struct {
 	Set   bool // the field is there
 	Value *T   // nil: null

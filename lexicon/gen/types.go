@@ -87,8 +87,8 @@ var formatTypes = map[string]string{
 	"language": "Language", "nsid": "NSID", "record-key": "RecordKey", "tid": "TID", "uri": "URI",
 }
 
-// goType returns the Go type of a required value. inner is the name of a type that is declared for it, if
-// one is needed: declareParts does it.
+// goType returns the Go type of a required value. inner is the name of a type that is declared
+// for it, if one is needed: declareParts does it.
 func (g *generator) goType(t lexicon.Type, inner string) string {
 	switch t := t.(type) {
 	case *lexicon.Boolean:
@@ -232,7 +232,8 @@ func description(t lexicon.Type) string {
 	return ""
 }
 
-// containsItself reports whether a value of an object would have to contain another one of it: then Go needs a pointer.
+// containsItself reports whether a value of an object would have to contain another one of it:
+// then Go needs a pointer.
 func (g *generator) containsItself(full string) bool {
 	if known, ok := g.cyclic[full]; ok {
 		return known

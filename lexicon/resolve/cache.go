@@ -15,8 +15,9 @@ type policy struct {
 	max                           int // sum of costs
 }
 
-// cache keeps schemas and failures, the least recently used leaving first. At most
-// one load of an NSID is under way; it goes on when those who wait for it give up, as others may be waiting too.
+// cache keeps schemas and failures, the least recently used leaving first. At most one load of
+// an NSID is under way; it goes on when those who wait for it give up, as others may be waiting
+// too.
 type cache struct {
 	policy
 	now func() time.Time

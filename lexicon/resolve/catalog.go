@@ -10,8 +10,9 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// ValidateRecord validates a record and its key: with Base if that has the schema, else with what is resolved.
-// A schema that cannot be had gives an error for which errors.Is reports lexicon.ErrUnknownSchema.
+// ValidateRecord validates a record and its key: with Base if that has the schema, else with
+// what is resolved. A schema that cannot be had gives an error for which errors.Is reports
+// lexicon.ErrUnknownSchema.
 func (r *Resolver) ValidateRecord(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, record any) error {
 	if r.Base != nil {
 		if _, ok := r.Base.Lookup(collection); ok {
@@ -28,9 +29,10 @@ func (r *Resolver) ValidateRecord(ctx context.Context, collection syntax.NSID, r
 	return c.ValidateRecord(collection, rkey, record)
 }
 
-// Catalog returns a catalog with a document and all that it refers to, directly or
-// not, from Base or from the network. It must not be changed. Only the document itself is essential: what it refers to
-// and cannot be had is missing, and so is what goes beyond MaxRefs or twice MaxSize in all.
+// Catalog returns a catalog with a document and all that it refers to, directly or not, from
+// Base or from the network. It must not be changed. Only the document itself is essential: what
+// it refers to and cannot be had is missing, and so is what goes beyond MaxRefs or twice
+// MaxSize in all.
 func (r *Resolver) Catalog(ctx context.Context, id syntax.NSID) (*lexicon.Catalog, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()
@@ -58,7 +60,8 @@ func (r *Resolver) Catalog(ctx context.Context, id syntax.NSID) (*lexicon.Catalo
 	return r.catalogs.of(id, docs), nil
 }
 
-// documents returns those of the named documents that can be had and that the budget, in bytes, has room for.
+// documents returns those of the named documents that can be had and that the budget, in bytes,
+// has room for.
 func (r *Resolver) documents(ctx context.Context, names []syntax.NSID, budget *int) (docs []*lexicon.Document) {
 	found, sizes := make([]*lexicon.Document, len(names)), make([]int, len(names))
 	var wg sync.WaitGroup
@@ -75,7 +78,8 @@ func (r *Resolver) documents(ctx context.Context, names []syntax.NSID, budget *i
 	return docs
 }
 
-// catalogs keeps a few catalogs, with what was compiled in them, for as long as they have the same documents.
+// catalogs keeps a few catalogs, with what was compiled in them, for as long as they have the
+// same documents.
 type catalogs struct {
 	mu   sync.Mutex
 	byID map[syntax.NSID]compiled

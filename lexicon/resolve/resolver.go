@@ -34,11 +34,16 @@ type Resolver struct {
 	// Offline forbids all requests: what is not in Base gives ErrOffline.
 	Offline bool
 
-	DIDs DIDs         // default: an identity.Resolver
-	DNS  DNS          // default: net.DefaultResolver
-	HTTP *http.Client // for requests to servers; default: identity.NewHTTPClient. Any other should be as careful.
+	// DIDs resolves DIDs; default: an identity.Resolver.
+	DIDs DIDs
+	// DNS looks up TXT records; default: net.DefaultResolver.
+	DNS DNS
+	// HTTP makes the requests to servers; default: the client of identity.NewHTTPClient. Any
+	// other should be as careful.
+	HTTP *http.Client
 
-	// TTL is how long a schema is believed; default 1 hour. The specification's upper bound is 24 hours.
+	// TTL is how long a schema is believed; default 1 hour. The specification's upper bound is
+	// 24 hours.
 	TTL time.Duration
 	// StaleFor is how long after TTL a schema is served while it cannot be
 	// resolved again; default 90 days, negative: not at all.
@@ -53,7 +58,8 @@ type Resolver struct {
 	// MaxEntries bounds the schemas and failures that are remembered; default 1024. A
 	// schema of more than 8 KiB counts as several.
 	MaxEntries int
-	// MaxRefs is how many documents are resolved because a schema refers to them, directly or not; default 64.
+	// MaxRefs is how many documents are resolved because a schema refers to them, directly or
+	// not; default 64.
 	MaxRefs int
 	// Concurrency is how many resolutions may be under way; default 16. Others wait.
 	Concurrency int

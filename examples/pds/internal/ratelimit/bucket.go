@@ -1,0 +1,124 @@
+package ratelimit
+
+import (
+	"sync"
+	"time"
+)
+
+// window is an allowance of points for a time.
+type window struct {
+	points int
+	length time.Duration
+}
+
+// maxWindows is how many windows a bucket may have.
+const maxWindows = 2
+
+// bucket counts the points that each key has used in each of its windows. A key's
+// window begins with its first use and ends as a whole, so that a client can be
+// told exactly how much is left and when it gets everything back.
+type bucket struct {
+	windows []window
+	max     int // keys
+
+	mu    sync.Mutex
+	keys  map[uint64]usage
+	sweep time.Time // not before
+}
+
+// usage is what a key has used. The zero value has used nothing.
+type usage [maxWindows]struct {
+	used int
+	ends time.Time
+}
+
+// status is what a take found in the tightest window.
+type status struct {
+	window
+	left  int
+	reset time.Time
+	ok    bool
+}
+
+// take takes n points from all windows, or from none if one has too few left.
+func (b *bucket) take(key uint64, n int, now time.Time) status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	u, known := b.keys[key]
+	var tight status
+	for i, w := range b.windows {
+		if !now.Before(u[i].ends) {
+			u[i].used, u[i].ends = 0, now.Add(w.length)
+		}
+		s := status{window: w, left: w.points - u[i].used - n, reset: u[i].ends, ok: true}
+		if s.left < 0 {
+			s.left, s.ok = w.points-u[i].used, false
+		}
+		if i == 0 || tighter(s, tight) {
+			tight = s
+		}
+	}
+	if !tight.ok {
+		return tight
+	}
+	for i := range b.windows {
+		u[i].used += n
+	}
+	if !known && len(b.keys) >= b.max {
+		b.makeRoom(now)
+	}
+	if b.keys == nil {
+		b.keys = make(map[uint64]usage)
+	}
+	b.keys[key] = u
+	return tight
+}
+
+// tighter orders refusals before the rest, then by what is left. Of two
+// refusals, the one that lasts longer counts.
+func tighter(a, b status) bool {
+	switch {
+	case a.ok != b.ok:
+		return !a.ok
+	case !a.ok:
+		return a.reset.After(b.reset)
+	}
+	return a.left < b.left
+}
+
+// makeRoom forgets keys whose windows have ended, or else, of some keys, the
+// one that used least: a flood of new keys cannot push out one that is near its limit.
+func (b *bucket) makeRoom(now time.Time) {
+	if !now.Before(b.sweep) {
+		b.sweep = now.Add(time.Second)
+		for key, u := range b.keys {
+			if b.ended(u, now) {
+				delete(b.keys, key)
+			}
+		}
+		if len(b.keys) < b.max {
+			return
+		}
+	}
+	const sample = 16
+	var victim uint64
+	seen, least := 0, 0
+	for key, u := range b.keys { // in an order that nobody can foresee
+		if seen == 0 || u[0].used < least {
+			victim, least = key, u[0].used
+		}
+		if seen++; seen == sample {
+			break
+		}
+	}
+	delete(b.keys, victim)
+}
+
+func (b *bucket) ended(u usage, now time.Time) bool {
+	for i := range b.windows {
+		if now.Before(u[i].ends) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,72 @@
+package ratelimit
+
+import (
+	"testing"
+	"time"
+)
+
+func TestBucketWindows(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	b := &bucket{windows: []window{{5, time.Minute}, {8, time.Hour}}, max: 10}
+	for i, step := range []struct {
+		after time.Duration
+		n     int
+		ok    bool
+		left  int
+		reset time.Duration // from now
+	}{
+		{0, 3, true, 2, time.Minute},
+		{0, 3, false, 2, time.Minute},                // refused: takes nothing
+		{0, 2, true, 0, time.Minute},                 // as much as is left
+		{59 * time.Second, 1, false, 0, time.Second}, // still the first window
+		{time.Second, 3, true, 0, 59 * time.Minute},  // a new minute; the hour is used up
+		{time.Minute, 1, false, 0, 58 * time.Minute}, // refused by the hour
+		{58 * time.Minute, 5, true, 0, time.Minute},  // everything anew
+		{0, 1, false, 0, time.Minute},                //
+		{2 * time.Hour, 9, false, 5, time.Minute},    // more than there ever is
+		{0, 1, true, 4, time.Minute},                 //
+		{24 * time.Hour, 1, true, 4, time.Minute},    //
+	} {
+		now = now.Add(step.after)
+		st := b.take(1, step.n, now)
+		if st.ok != step.ok || st.left != step.left || st.reset.Sub(now) != step.reset {
+			if !(step.n == 9 && !st.ok) { // which of two refusals counts is checked below
+				t.Errorf("step %d: ok %v, %d left, reset in %v", i, st.ok, st.left, st.reset.Sub(now))
+			}
+		}
+	}
+}
+
+func TestBucketMemoryIsBounded(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	b := &bucket{windows: []window{{100, time.Minute}}, max: 1000}
+	const busy = 1 << 60
+	b.take(busy, 100, now)
+	for key := range uint64(50_000) {
+		if !b.take(key, 1, now).ok {
+			t.Fatal("a new key was refused")
+		}
+		if len(b.keys) > b.max {
+			t.Fatalf("%d keys", len(b.keys))
+		}
+	}
+	if b.take(busy, 1, now).ok {
+		t.Error("a flood of keys made the bucket forget one that is at its limit")
+	}
+	now = now.Add(time.Minute)
+	b.take(1<<61, 1, now)
+	if len(b.keys) != 1 {
+		t.Errorf("%d keys after their windows ended", len(b.keys))
+	}
+}
+
+func BenchmarkBucket(b *testing.B) {
+	bk := &bucket{windows: []window{{1 << 40, time.Minute}}, max: 1 << 16}
+	now := time.Unix(1_000_000, 0)
+	b.ReportAllocs()
+	var i uint64
+	for b.Loop() {
+		bk.take(i%100_000, 1, now)
+		i++
+	}
+}

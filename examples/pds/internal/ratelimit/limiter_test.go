@@ -1,0 +1,298 @@
+package ratelimit
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+)
+
+// clock is a clock that tests set.
+type clock struct{ now time.Time }
+
+func testLimiter(cfg Config) (*Limiter, *clock) {
+	c := &clock{time.Unix(1_700_000_000, 0)}
+	cfg.Now = func() time.Time { return c.now }
+	return New(cfg), c
+}
+
+func request(nsid, from string, did syntax.DID) *xrpc.Request {
+	r := &xrpc.Request{Request: httptest.NewRequest("POST", "/xrpc/"+nsid, nil), NSID: syntax.NSID(nsid)}
+	r.RemoteAddr = from
+	if did != "" {
+		r.Principal = atproto.Principal{DID: did}
+	}
+	return r
+}
+
+// call does what a server does.
+func call(l *Limiter, r *xrpc.Request) (http.Header, error) {
+	w := httptest.NewRecorder()
+	if err := l.Admit(w, r); err != nil {
+		return w.Header(), err
+	}
+	return w.Header(), l.Limit(w, r)
+}
+
+// count calls until it is refused.
+func count(t *testing.T, l *Limiter, make func() *xrpc.Request) int {
+	t.Helper()
+	for n := range 20_000 {
+		if _, err := call(l, make()); err != nil {
+			if !errors.Is(err, &xrpc.Error{Status: 429, Name: "RateLimitExceeded"}) {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatal("never refused")
+	return 0
+}
+
+func TestAllowances(t *testing.T) {
+	for nsid, want := range map[string]int{
+		"com.atproto.repo.getRecord":                        3000,
+		"com.atproto.sync.getRepo":                          6000,
+		"com.atproto.server.createAccount":                  100,
+		"com.atproto.server.deleteAccount":                  50,
+		"com.atproto.server.resetPassword":                  50,
+		"com.atproto.server.requestPasswordReset":           15,
+		"com.atproto.server.requestAccountDelete":           5,
+		"com.atproto.server.requestEmailConfirmation":       5,
+		"com.atproto.server.requestEmailUpdate":             5,
+		"com.atproto.identity.updateHandle":                 10,
+		"com.atproto.identity.requestPlcOperationSignature": 5,
+		"com.atproto.repo.createRecord":                     1666,
+		"com.atproto.repo.putRecord":                        2500,
+		"com.atproto.repo.uploadBlob":                       1000,
+	} {
+		l, _ := testLimiter(Config{})
+		if got := count(t, l, func() *xrpc.Request { return request(nsid, "192.0.2.1:4", "did:plc:a") }); got != want {
+			t.Errorf("%s: %d calls, want %d", nsid, got, want)
+		}
+	}
+}
+
+func TestDeletesCountOnce(t *testing.T) {
+	l, _ := testLimiter(Config{Bypass: nil})
+	n := 0
+	// From many addresses, so that only the account's bucket counts.
+	got := count(t, l, func() *xrpc.Request {
+		n++
+		return request("com.atproto.repo.deleteRecord", netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}).String()+":1", "did:plc:a")
+	})
+	if got != 5000 {
+		t.Errorf("%d deletes", got)
+	}
+}
+
+func TestDayLimits(t *testing.T) {
+	l, c := testLimiter(Config{})
+	n := 0
+	for range 24 * 12 {
+		c.now = c.now.Add(5 * time.Minute)
+		for range 10 {
+			if _, err := call(l, request("com.atproto.identity.updateHandle", "192.0.2.1:4", "did:plc:a")); err != nil {
+				break
+			}
+			n++
+		}
+	}
+	if n != 50 {
+		t.Errorf("%d changes of handle in a day", n)
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	l, c := testLimiter(Config{})
+	h, err := call(l, request("com.atproto.repo.getRecord", "192.0.2.1:4", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reset := strconv.FormatInt(c.now.Add(5*time.Minute).Unix(), 10)
+	want := http.Header{"Ratelimit-Limit": {"3000"}, "Ratelimit-Remaining": {"2999"}, "Ratelimit-Reset": {reset}, "Ratelimit-Policy": {"3000;w=300"}}
+	if d := cmp.Diff(want, h); d != "" {
+		t.Error(d)
+	}
+	// The method's bucket is tighter than that for all.
+	if h, _ = call(l, request("com.atproto.server.resetPassword", "192.0.2.1:4", "")); h.Get("RateLimit-Policy") != "50;w=300" {
+		t.Errorf("%v", h)
+	}
+	// And here it is not.
+	for range 2990 {
+		call(l, request("com.atproto.repo.getRecord", "192.0.2.1:4", ""))
+	}
+	if h, _ = call(l, request("com.atproto.server.resetPassword", "192.0.2.1:4", "")); h.Get("RateLimit-Policy") != "3000;w=300" {
+		t.Errorf("%v", h)
+	}
+	for range 10 {
+		_, err = call(l, request("com.atproto.repo.getRecord", "192.0.2.1:4", ""))
+	}
+	var e *xrpc.Error
+	if !errors.As(err, &e) || e.Header.Get("Retry-After") != "301" || e.Header.Get("RateLimit-Remaining") != "0" || e.Header.Get("RateLimit-Reset") != reset {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestLogin(t *testing.T) {
+	l, c := testLimiter(Config{})
+	try := func(from, name string) (http.Header, error) {
+		r := request("com.atproto.server.createSession", from, "")
+		h, err := call(l, r)
+		if err == nil {
+			err = l.Login(r, name)
+		}
+		return h, err
+	}
+	for i := range 30 {
+		// Neither case nor space makes another name of it.
+		h, err := try("192.0.2.1:4", []string{"alice.test", "ALICE.test", " alice.test "}[i%3])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := h.Get("RateLimit-Remaining"); got != strconv.Itoa(29-i) {
+			t.Fatalf("%s left after %d", got, i+1)
+		}
+	}
+	if _, err := try("192.0.2.1:4", "alice.test"); err == nil {
+		t.Error("a 31st attempt was let through")
+	}
+	if _, err := try("192.0.2.1:4", "bob.test"); err != nil {
+		t.Errorf("another name: %v", err)
+	}
+	if _, err := try("192.0.2.2:4", "alice.test"); err != nil {
+		t.Errorf("another address: %v", err)
+	}
+	n := 30
+	for range 300 {
+		c.now = c.now.Add(4 * time.Minute)
+		if _, err := try("192.0.2.1:4", "alice.test"); err == nil {
+			n++
+		}
+	}
+	if n != 300 {
+		t.Errorf("%d attempts in a day", n)
+	}
+}
+
+func TestApplyWritesCountsEachWrite(t *testing.T) {
+	l, _ := testLimiter(Config{})
+	asked := 0
+	r := request("com.atproto.repo.applyWrites", "192.0.2.1:4", "did:plc:a")
+	r.Principal = atproto.Principal{DID: "did:plc:a", Permit: func(string, string) error { asked++; return nil }}
+	h, err := call(l, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	permit := r.Principal.(atproto.Principal).Permit
+	for _, action := range []string{"create", "update", "delete"} {
+		if err := permit(action, "app.bsky.feed.post"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked != 3 {
+		t.Errorf("the host's own permission was asked %d times", asked)
+	}
+	if got := l.methods["com.atproto.repo.applyWrites"].bucket.take(l.hash([]string{"did:plc:a"}), 0, l.cfg.Now()).left; got != 5000-6 {
+		t.Errorf("%d points left", got)
+	}
+	for range 1664 {
+		if err := permit("create", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := permit("create", ""); !errors.Is(err, &xrpc.Error{Status: 429}) {
+		t.Errorf("%v", err)
+	}
+	if _, err := call(l, request("com.atproto.repo.createRecord", "192.0.2.1:4", "did:plc:a")); err == nil {
+		t.Error("createRecord does not share the bucket")
+	}
+	if h.Get("RateLimit-Policy") == "" {
+		t.Error("no header")
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{"192.0.2.1:1", "192.0.2.1:2", true},
+		{"192.0.2.1:1", "192.0.2.2:1", false},
+		{"192.0.2.1:1", "[::ffff:192.0.2.1]:9", true},
+		{"[2001:db8::1]:1", "[2001:db8::ffff:1]:1", true}, // one customer's network
+		{"[2001:db8::1]:1", "[2001:db8:0:1::1]:1", false},
+		{"[fe80::1%eth0]:1", "[fe80::1%eth1]:1", true},
+	} {
+		a, b := address(request("a.b.c", c.a, "").Request), address(request("a.b.c", c.b, "").Request)
+		if (a == b) != c.same {
+			t.Errorf("%s is %s, %s is %s", c.a, a, c.b, b)
+		}
+	}
+}
+
+func TestBypass(t *testing.T) {
+	l, _ := testLimiter(Config{BypassKey: "sesame", Bypass: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}})
+	reset := func(from, key string) error {
+		r := request("com.atproto.server.resetPassword", from, "")
+		if key != "" {
+			r.Header.Set("x-ratelimit-bypass", key)
+		}
+		_, err := call(l, r)
+		return err
+	}
+	for range 50 {
+		if err := reset("192.0.2.1:1", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		from, key string
+		pass      bool
+	}{
+		{"192.0.2.1:1", "", false},
+		{"192.0.2.1:1", "wrong", false},
+		{"192.0.2.1:1", "sesame", true},
+		{"198.51.100.77:1", "", true},
+		{"[::ffff:198.51.100.77]:1", "", true},
+	} {
+		if err := reset(c.from, c.key); (err == nil) != c.pass {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+func TestNilLimiterAllowsAll(t *testing.T) {
+	var l *Limiter
+	for range 10_000 {
+		r := request("com.atproto.server.createSession", "192.0.2.1:1", "")
+		if _, err := call(l, r); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Login(r, "alice"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAdmit(b *testing.B) {
+	l := New(Config{})
+	l.all.windows[0].points = 1 << 40
+	r := request("com.atproto.repo.getRecord", "192.0.2.1:4", "")
+	w := httptest.NewRecorder()
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.Header())
+		if err := l.Admit(w, r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

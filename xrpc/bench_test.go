@@ -1,0 +1,106 @@
+package xrpc_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+const (
+	benchQuery = "repo=did:plc:ewvi7nxzyoun6zhxrhs64oiz&collection=app.bsky.feed.post&limit=50&reverse=false"
+	benchBody  = `{"repo":"did:plc:ewvi7nxzyoun6zhxrhs64oiz","collection":"app.bsky.feed.post","record":{"$type":"app.bsky.feed.post","text":"About as long as what people write on an ordinary day.","langs":["en"],"createdAt":"2026-01-02T03:04:05.678Z"}}`
+)
+
+// bearer is as much authentication as fits into no package: the cost of a real one is
+// that of its signature.
+func bearer(r *xrpc.Request) error {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || token != "secret" {
+		return &xrpc.Error{Status: http.StatusUnauthorized, Message: "who?"}
+	}
+	r.Principal = syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
+	return nil
+}
+
+// BenchmarkServer is what this package adds to net/http: routing, authentication,
+// validation of parameters and body, and the envelope. Bare is a handler of
+// net/http that does the least that a method must do. There is no network in either.
+//
+// Last table (2 cores of a virtual machine, `go test -run '^$' -bench Server -count 3 ./xrpc`):
+//
+//	Query/XRPC         4.5 µs/op   27 allocs/op   3.0 µs beyond Bare (the target: at most 15 µs)
+//	Query/Bare         1.5 µs/op    9 allocs/op
+//	Procedure/XRPC    13.4 µs/op   55 allocs/op   9 µs beyond Bare
+//	Procedure/Bare     4.6 µs/op   16 allocs/op
+func BenchmarkServer(b *testing.B) {
+	s := &xrpc.Server{Catalog: builtin(), MaxBody: 1 << 20}
+	s.Handle(xrpc.Route{NSID: "com.atproto.repo.listRecords", Auth: bearer, Handler: xrpc.Query(func(_ ctx, _ *xrpc.Request, p listRecords) (name, error) {
+		return name{string(p.Collection)}, nil
+	})})
+	type createRecord struct {
+		Repo       syntax.AtIdentifier `json:"repo"`
+		Collection syntax.NSID         `json:"collection"`
+		Record     json.RawMessage     `json:"record"`
+	}
+	s.Handle(xrpc.Route{NSID: "com.atproto.repo.createRecord", Auth: bearer, Handler: xrpc.Procedure(func(_ ctx, _ *xrpc.Request, in createRecord) (name, error) {
+		return name{string(in.Collection)}, nil
+	})})
+	bareQuery := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := json.Marshal(name{r.URL.Query().Get("collection")})
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(text)
+	})
+	bareProcedure := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var in createRecord
+		json.Unmarshal(body, &in)
+		text, _ := json.Marshal(name{string(in.Collection)})
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(text)
+	})
+	b.Run("Query/XRPC", func(b *testing.B) { benchmark(b, s, "GET", "com.atproto.repo.listRecords?"+benchQuery, "") })
+	b.Run("Query/Bare", func(b *testing.B) { benchmark(b, bareQuery, "GET", "com.atproto.repo.listRecords?"+benchQuery, "") })
+	b.Run("Procedure/XRPC", func(b *testing.B) { benchmark(b, s, "POST", "com.atproto.repo.createRecord", benchBody) })
+	b.Run("Procedure/Bare", func(b *testing.B) { benchmark(b, bareProcedure, "POST", "com.atproto.repo.createRecord", benchBody) })
+}
+
+func benchmark(b *testing.B, h http.Handler, method, path, body string) {
+	r := httptest.NewRequest(method, "/xrpc/"+path, nil)
+	r.Header.Set("Authorization", "Bearer secret")
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+		r.ContentLength = int64(len(body))
+	}
+	w := &discard{header: http.Header{}}
+	text := []byte(body)
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.header)
+		w.status = 200
+		r.Body = http.NoBody
+		if body != "" {
+			r.Body = io.NopCloser(bytes.NewReader(text))
+		}
+		h.ServeHTTP(w, r)
+		if w.status != 200 {
+			b.Fatal(w.status)
+		}
+	}
+}
+
+// discard is a ResponseWriter that costs nothing.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
