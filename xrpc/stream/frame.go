@@ -8,13 +8,18 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// ErrFrame: a frame is not what the specification says.
-var ErrFrame = errors.New("stream: malformed frame")
+var (
+	// ErrFrame: a frame is not what the specification says.
+	ErrFrame = errors.New("stream: malformed frame")
+	// ErrUnknownOp: a frame is of an operation that the specification does not know (yet).
+	// Consumers are to ignore it.
+	ErrUnknownOp = errors.New("stream: frame of an unknown operation")
+)
 
 // Frame is one message of a stream: a header and a payload, both canonical
 // CBOR (Event Stream specification, Framing).
 type Frame struct {
-	Kind    string // the header's "t", such as "#commit"; empty for an error
+	Kind    string // the header's "t", such as "#commit"
 	Seq     int64  // the payload's "seq"; 0 if it has none
 	Payload []byte // a map
 }
@@ -45,15 +50,22 @@ var (
 // events between its cursor and the next frame are no longer kept.
 const OutdatedCursor = "OutdatedCursor"
 
+// maxHeader bounds the bytes of a frame's header.
+const maxHeader = 1 << 10
+
+// appendHeader appends the header of a message.
+func appendHeader(b []byte, kind string) []byte {
+	b = cbor.AppendMap(b, 2)
+	b = cbor.AppendText(b, "t")
+	b = cbor.AppendText(b, kind)
+	b = cbor.AppendText(b, "op")
+	return cbor.AppendInt(b, 1)
+}
+
 // Encode returns the bytes of the frame.
 func (f Frame) Encode() []byte {
 	b := make([]byte, 0, len(f.Payload)+len(f.Kind)+8)
-	b = cbor.AppendMap(b, 2)
-	b = cbor.AppendText(b, "t")
-	b = cbor.AppendText(b, f.Kind)
-	b = cbor.AppendText(b, "op")
-	b = cbor.AppendInt(b, 1)
-	return append(b, f.Payload...)
+	return append(appendHeader(b, f.Kind), f.Payload...)
 }
 
 // Encode returns the bytes of the error's frame.
@@ -77,20 +89,25 @@ func infoFrame(name, message string) Frame {
 	return Frame{Kind: "#info", Payload: cbor.AppendText(b, message)}
 }
 
-// Decode reads a frame. A frame that carries an error gives that *Error; all
-// other errors are ErrFrame. The frame's Payload is part of b.
+// Decode reads a frame. A frame that carries an error gives that *Error, one of an unknown
+// operation ErrUnknownOp; all other errors are ErrFrame. The frame's Payload is part of b.
 func Decode(b []byte) (Frame, error) {
 	f, err := decode(b)
-	var told *Error
-	if err != nil && !errors.As(err, &told) {
+	switch err.(type) {
+	case nil:
+		return f, nil
+	case *Error:
+		return Frame{}, err
+	}
+	if err != ErrUnknownOp {
 		err = fmt.Errorf("%w: %w", ErrFrame, err)
 	}
-	return f, err
+	return Frame{}, err
 }
 
 func decode(b []byte) (f Frame, err error) {
 	r := cbor.NewReader(b)
-	header, err := r.Raw(cbor.Limits{Bytes: 1 << 10})
+	header, err := r.Raw(cbor.Limits{Bytes: maxHeader})
 	if err != nil {
 		return f, fmt.Errorf("header: %w", err)
 	}
@@ -109,32 +126,56 @@ func decode(b []byte) (f Frame, err error) {
 		return f, fmt.Errorf("header: %w", err)
 	}
 	f.Payload = b[r.Pos():]
-	if err := cbor.Scan(f.Payload, cbor.Limits{}); err != nil {
+	if err := cbor.Scan(f.Payload, cbor.Limits{Bytes: max(len(f.Payload), 1)}); err != nil {
 		return f, err
 	}
-	var told Error
-	if err := eachKey(f.Payload, func(key string, r *cbor.Reader) (err error) {
+	switch op {
+	case 1:
+		return f, f.decodeMessage()
+	case -1:
+		return f, decodeError(f.Payload)
+	case 0:
+		return f, errors.New("header without op")
+	}
+	return f, ErrUnknownOp
+}
+
+// decodeMessage checks the payload of a message and reads its number.
+func (f *Frame) decodeMessage() error {
+	if f.Kind == "" {
+		return errors.New("header without t")
+	}
+	return eachKey(f.Payload, func(key string, r *cbor.Reader) (err error) {
+		if key != "seq" {
+			return r.Skip()
+		}
+		if f.Seq, err = r.Int(); err == nil && f.Seq < 1 {
+			err = fmt.Errorf("seq is %d", f.Seq)
+		}
+		return err
+	})
+}
+
+// decodeError reads the payload of an error frame. It always returns an error.
+func decodeError(payload []byte) error {
+	told := &Error{}
+	if err := eachKey(payload, func(key string, r *cbor.Reader) (err error) {
 		switch {
-		case key == "seq" && op == 1:
-			f.Seq, err = r.Int()
-		case key == "error" && op == -1:
+		case key == "error":
 			told.Name, err = r.Text()
-		case key == "message" && op == -1 && r.Major() == cbor.MajorText:
+		case key == "message" && r.Major() == cbor.MajorText:
 			told.Message, err = r.Text()
 		default:
 			err = r.Skip()
 		}
 		return err
 	}); err != nil {
-		return f, err
+		return err
 	}
-	switch op {
-	case 1:
-		return f, nil
-	case -1:
-		return f, &told
+	if told.Name == "" {
+		return errors.New("error without a name")
 	}
-	return f, fmt.Errorf("unknown op %d", op)
+	return told
 }
 
 // eachKey calls fn for each key of a map, to read its value.
@@ -153,9 +194,9 @@ func eachKey(b []byte, fn func(key string, r *cbor.Reader) error) error {
 	return err
 }
 
-// frameOf makes an event's frame: its payload with "seq" in its place among the
-// keys.
-func frameOf(e storage.Event) (Frame, error) {
+// encodeEvent makes an event's frame: a header, and the event's payload with
+// "seq" in its place among the keys.
+func encodeEvent(e storage.Event) ([]byte, error) {
 	r := cbor.NewReader(e.Payload)
 	n, err := r.Map()
 	start, at := r.Pos(), len(e.Payload)
@@ -165,19 +206,30 @@ func frameOf(e storage.Event) (Frame, error) {
 		}
 		pos := r.Pos()
 		var key string
-		if key, err = r.Text(); err == nil && cbor.CompareKeys(key, "seq") > 0 {
-			at = pos
+		if key, err = r.Text(); err != nil {
 			break
 		}
-		err = r.Skip()
+		switch c := cbor.CompareKeys(key, "seq"); {
+		case c == 0:
+			err = errors.New(`"seq" is there already`)
+		case c > 0 && at == len(e.Payload):
+			at = pos
+		}
+		if err == nil {
+			err = r.Skip()
+		}
+	}
+	if err == nil {
+		err = r.Done()
 	}
 	if err != nil {
-		return Frame{}, fmt.Errorf("%w: payload of event %d: %w", storage.ErrCorrupt, e.Seq, err)
+		return nil, fmt.Errorf("%w: payload of event %d: %w", storage.ErrCorrupt, e.Seq, err)
 	}
-	b := make([]byte, 0, len(e.Payload)+16)
+	b := make([]byte, 0, len(e.Payload)+len(e.Kind)+32)
+	b = appendHeader(b, e.Kind)
 	b = cbor.AppendMap(b, n+1)
 	b = append(b, e.Payload[start:at]...)
 	b = cbor.AppendText(b, "seq")
 	b = cbor.AppendInt(b, e.Seq)
-	return Frame{Kind: e.Kind, Seq: e.Seq, Payload: append(b, e.Payload[at:]...)}, nil
+	return append(b, e.Payload[at:]...), nil
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"net/http"
 	"sync"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/pdskit/pdskit/storage"
 )
@@ -18,119 +21,62 @@ type Outbox struct {
 	// Window is how many bytes of the newest frames are kept in memory while
 	// anybody is subscribed. It is how far a live subscriber may lag. 0: 32 MiB.
 	Window int
-	// Ping is the time between pings to a subscriber, who must answer one before
-	// the next. 0: 30 seconds.
+	// MaxSubscribers bounds how many there are over HTTP at a time. 0: 5,000.
+	MaxSubscribers int
+	// Ping is how long a connection is idle before the peer is pinged, who must answer
+	// within the same time. 0: 30 seconds.
 	Ping time.Duration
-	// WriteTimeout is how long a subscriber may take to accept a frame. 0: 20 seconds.
+	// WriteTimeout is how long a subscriber may take nothing of what it is sent. 0: 20 seconds.
 	WriteTimeout time.Duration
 
-	mu          sync.Mutex
-	subscribers int
-	stop        context.CancelFunc // of the pump
-	stopped     chan struct{}      // closed when the pump has ended
-	closed      bool
-	done        chan struct{} // closed by Close
-	win         window
+	once   sync.Once
+	frames feed
+	conns  conns
 }
 
 // ErrClosed: the outbox was closed.
 var ErrClosed = errors.New("stream: outbox is closed")
 
-// Subscribers returns how many there are.
+func (o *Outbox) init() {
+	o.once.Do(func() {
+		o.frames = feed{events: o.Events, limit: orDefault(o.Window, 32<<20), encode: frameItem}
+		o.conns = conns{
+			max:     orDefault(o.MaxSubscribers, 5000),
+			ping:    orDefault(o.Ping, 30*time.Second),
+			timeout: orDefault(o.WriteTimeout, 20*time.Second),
+		}
+	})
+}
+
+func orDefault[T int | time.Duration](v, def T) T {
+	if v == 0 {
+		return def
+	}
+	return v
+}
+
+// frameItem encodes an event as a frame.
+func frameItem(e storage.Event) (*item, error) {
+	b, err := encodeEvent(e)
+	if err != nil {
+		return nil, err
+	}
+	return &item{seq: e.Seq, messages: []message{{bytes: b}}}, nil
+}
+
+// Subscribers returns how many there are, not counting those of a JSON view.
 func (o *Outbox) Subscribers() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.subscribers
+	o.init()
+	return o.frames.count()
 }
 
-// Close ends all subscriptions. Later ones end at once.
+// Close ends all subscriptions. It waits, for a second or two, until the
+// connections are closed. Later subscriptions end at once.
 func (o *Outbox) Close() error {
-	o.mu.Lock()
-	if !o.closed {
-		o.closed = true
-		if o.done == nil {
-			o.done = make(chan struct{})
-		}
-		close(o.done)
-	}
-	o.mu.Unlock()
+	o.init()
+	o.frames.close()
+	o.conns.close()
 	return nil
-}
-
-// join counts a subscriber in and starts the pump for the first one.
-func (o *Outbox) join(ctx context.Context) (done <-chan struct{}, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.done == nil {
-		o.done = make(chan struct{})
-	}
-	if o.closed {
-		return nil, ErrClosed
-	}
-	if o.subscribers == 0 {
-		if o.stopped != nil {
-			<-o.stopped // the last pump has been told to stop
-		}
-		_, newest, err := o.Events.Bounds(ctx)
-		if err != nil {
-			return nil, err
-		}
-		o.win.reset(newest)
-		pumpCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
-		o.stop, o.stopped = stop, make(chan struct{})
-		go o.pump(pumpCtx, newest, o.stopped)
-	}
-	o.subscribers++
-	return o.done, nil
-}
-
-// leave counts a subscriber out and stops the pump after the last one.
-func (o *Outbox) leave() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.subscribers--; o.subscribers == 0 {
-		o.stop()
-	}
-}
-
-// pump moves events from the log into the window.
-func (o *Outbox) pump(ctx context.Context, last int64, stopped chan<- struct{}) {
-	defer close(stopped)
-	limit := o.Window
-	if limit == 0 {
-		limit = 32 << 20
-	}
-	for {
-		if err := o.Events.Wait(ctx, last); err != nil {
-			o.win.fail(err)
-			return
-		}
-		_, newest, err := o.Events.Bounds(ctx)
-		if err != nil {
-			o.win.fail(err)
-			return
-		}
-		var batch []encoded
-		size := 0
-		for e, err := range o.Events.Since(ctx, last) {
-			var f Frame
-			if err == nil {
-				f, err = frameOf(e)
-			}
-			if err != nil {
-				o.win.fail(err)
-				return
-			}
-			batch = append(batch, encoded{f.Seq, f.Encode()})
-			last = f.Seq
-			if size += len(f.Payload); size > limit/8 {
-				o.win.add(batch, 0, limit)
-				batch, size = nil, 0
-			}
-		}
-		last = max(last, newest)
-		o.win.add(batch, last, limit)
-	}
 }
 
 // Subscribe yields the encoded frames of all events after the cursor, first
@@ -139,14 +85,26 @@ func (o *Outbox) pump(ctx context.Context, last int64, stopped chan<- struct{}) 
 // which a frame should be sent (ErrFutureCursor, ErrConsumerTooSlow). The frames
 // are shared and must not be changed.
 func (o *Outbox) Subscribe(ctx context.Context, cursor *int64) iter.Seq2[[]byte, error] {
+	o.init()
 	return func(yield func([]byte, error) bool) {
-		done, err := o.join(ctx)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer o.leave()
-		if err := o.subscribe(ctx, done, cursor, yield); err != nil && err != errGone {
+		err := o.frames.serve(ctx, subscriber{
+			cursor: cursor,
+			outdated: func() error {
+				if !yield(outdated(), nil) {
+					return errGone
+				}
+				return nil
+			},
+			send: func(batch []*item) error {
+				for _, it := range batch {
+					if !yield(it.messages[0].bytes, nil) {
+						return errGone
+					}
+				}
+				return nil
+			},
+		})
+		if err != errGone {
 			yield(nil, err)
 		}
 	}
@@ -155,80 +113,35 @@ func (o *Outbox) Subscribe(ctx context.Context, cursor *int64) iter.Seq2[[]byte,
 // errGone: the subscriber takes no more.
 var errGone = errors.New("gone")
 
-func (o *Outbox) subscribe(ctx context.Context, done <-chan struct{}, cursor *int64, yield func([]byte, error) bool) error {
-	oldest, newest, err := o.Events.Bounds(ctx)
-	if err != nil {
-		return err
-	}
-	at := newest
-	if cursor != nil {
-		at = *cursor
-		if at > newest {
-			return ErrFutureCursor
-		}
-		if at+1 < oldest {
-			if !yield(infoFrame(OutdatedCursor, "Requested cursor exceeded limit. Possibly missing events").Encode(), nil) {
-				return errGone
-			}
-		}
-	}
-	live := false
-	for {
-		frames, covered, start, changed, err := o.win.after(at)
-		switch {
-		case err != nil:
-			return err
-		case !covered && live:
-			return ErrConsumerTooSlow
-		case !covered:
-			if at, err = o.backfill(ctx, done, at, yield); err != nil {
-				return err
-			}
-			// All that there is up to start has been seen; there may be no event
-			// with just that number.
-			at = max(at, start)
-			continue
-		}
-		live = true
-		for _, f := range frames {
-			if !yield(f.bytes, nil) {
-				return errGone
-			}
-			at = f.seq
-		}
-		if len(frames) > 0 {
-			continue
-		}
-		select {
-		case <-changed:
-		case <-done:
-			return ErrClosed
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+// outdated is the frame for a subscriber that comes too late.
+func outdated() []byte {
+	return infoFrame(OutdatedCursor, "Requested cursor exceeded limit. Possibly missing events").Encode()
 }
 
-// backfill yields events of the log after a position and returns the position
-// it has come to.
-func (o *Outbox) backfill(ctx context.Context, done <-chan struct{}, at int64, yield func([]byte, error) bool) (int64, error) {
-	for e, err := range o.Events.Since(ctx, at) {
-		var f Frame
-		if err == nil {
-			f, err = frameOf(e)
-		}
-		if err != nil {
-			return at, err
-		}
-		select {
-		case <-done:
-			return at, ErrClosed
-		default:
-		}
-		if !yield(f.Encode(), nil) {
-			return at, errGone
-		}
-		at = f.Seq
+// ServeHTTP accepts a WebSocket connection and sends the stream over it. The
+// query parameter "cursor" is where it starts.
+func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	o.init()
+	cursor, err := parseCursor(r.URL.Query().Get("cursor"))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "InvalidRequest", err.Error())
+		return
 	}
-	return at, nil
+	o.conns.serve(w, r, false, func(ctx context.Context, c *conn) error {
+		return o.frames.serve(ctx, subscriber{
+			cursor:   cursor,
+			outdated: func() error { return c.send(websocket.MessageBinary, outdated()) },
+			send: func(batch []*item) error {
+				c.cork()
+				for _, it := range batch {
+					if err := c.send(websocket.MessageBinary, it.messages[0].bytes); err != nil {
+						return err
+					}
+				}
+				return c.uncork()
+			},
+			idle: c.ping,
+			tick: c.tick.C,
+		})
+	})
 }

@@ -3,81 +3,134 @@ package stream
 import (
 	"sort"
 	"sync"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// encoded is a frame ready to be sent.
-type encoded struct {
-	seq   int64
-	bytes []byte
+// item is an event as its subscribers get it. It is shared by all and never changed.
+type item struct {
+	seq      int64
+	did      syntax.DID
+	messages []message
 }
 
-// window holds the newest frames: all those with a number greater than start,
-// up to end. The pump adds to it, and subscribers read.
+// message is what goes over the wire at a time.
+type message struct {
+	collection syntax.NSID // empty: of no one
+	bytes      []byte
+}
+
+// size is how much memory an item counts for, in bytes.
+func (i *item) size() int {
+	n := 128 // for the rest
+	for _, m := range i.messages {
+		n += len(m.bytes) + 64
+	}
+	return n
+}
+
+// window holds the newest items: all those with a number greater than start,
+// up to end. A pump adds to it, and subscribers read.
 type window struct {
 	mu      sync.Mutex
 	start   int64
-	end     int64
-	frames  []encoded
+	ring    []*item // its length is a power of two
+	first   int     // index in the ring
+	n       int
 	size    int
 	err     error         // why the pump stopped
 	changed chan struct{} // closed and replaced with every change
 }
 
-// reset empties the window at a position.
-func (w *window) reset(at int64) {
+func newWindow(start int64) *window {
+	return &window{start: start, ring: make([]*item, 64), changed: make(chan struct{})}
+}
+
+// at returns the ith item.
+func (w *window) at(i int) **item { return &w.ring[(w.first+i)&(len(w.ring)-1)] }
+
+// add appends items and lets go of the oldest beyond limit bytes.
+func (w *window) add(items []*item, limit int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.start, w.end, w.frames, w.size, w.err = at, at, nil, 0, nil
+	for _, it := range items {
+		if w.n == len(w.ring) {
+			ring := make([]*item, 2*len(w.ring))
+			for i := range w.n {
+				ring[i] = *w.at(i)
+			}
+			w.ring, w.first = ring, 0
+		}
+		*w.at(w.n) = it
+		w.n++
+		w.size += it.size()
+		for w.size > limit && w.n > 1 {
+			old := w.at(0)
+			w.start = (*old).seq
+			w.size -= (*old).size()
+			*old = nil
+			w.first++
+			w.n--
+		}
+	}
 	w.signal()
+}
+
+// fail ends the window: who reads it gets the error.
+func (w *window) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+		w.signal()
+	}
+}
+
+// failed reports whether the window has ended.
+func (w *window) failed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err != nil
 }
 
 // signal wakes those who wait. The caller holds the lock.
 func (w *window) signal() {
-	if w.changed != nil {
-		close(w.changed)
-	}
+	close(w.changed)
 	w.changed = make(chan struct{})
 }
 
-// add appends frames, lets go of the oldest beyond limit bytes, and moves the
-// end to at least end.
-func (w *window) add(frames []encoded, end int64, limit int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, f := range frames {
-		w.frames = append(w.frames, f)
-		w.size += len(f.bytes)
-		w.end = f.seq
-	}
-	w.end = max(w.end, end)
-	drop := 0
-	for w.size > limit && drop < len(w.frames)-1 {
-		w.size -= len(w.frames[drop].bytes)
-		w.start = w.frames[drop].seq
-		drop++
-	}
-	// Subscribers may be reading the slice, so it is not shifted; append makes a new
-	// one when its end is reached.
-	w.frames = w.frames[drop:]
-	w.signal()
+// view is what a reader finds in a window.
+type view struct {
+	n       int             // how many items were copied
+	covered bool            // whether the window holds all items after the reader's position
+	start   int64           // the first position that it covers
+	changed <-chan struct{} // closed when there is more
 }
 
-// fail ends the window: who waits gets the error.
-func (w *window) fail(err error) {
+// after copies items after a position, as many as there is room for, up to maxBytes
+// but at least one.
+func (w *window) after(seq int64, to []*item, maxBytes int) (v view, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.err = err
-	w.signal()
-}
-
-// after returns the frames after a position, if the window covers it, and
-// otherwise where it starts. changed is closed when there is more.
-func (w *window) after(seq int64) (frames []encoded, covered bool, start int64, changed <-chan struct{}, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if seq < w.start {
-		return nil, false, w.start, w.changed, w.err
+	if w.err != nil {
+		return v, w.err
 	}
-	i := sort.Search(len(w.frames), func(i int) bool { return w.frames[i].seq > seq })
-	return w.frames[i:len(w.frames):len(w.frames)], true, w.start, w.changed, w.err
+	v = view{covered: seq >= w.start, start: w.start, changed: w.changed}
+	if !v.covered {
+		return v, nil
+	}
+	from := 0
+	if w.n > 0 && (*w.at(w.n - 1)).seq <= seq {
+		from = w.n // nothing new: the most frequent case
+	} else {
+		from = sort.Search(w.n, func(i int) bool { return (*w.at(i)).seq > seq })
+	}
+	for size := 0; v.n < len(to) && from+v.n < w.n; v.n++ {
+		it := *w.at(from + v.n)
+		if size += it.size(); size > maxBytes && v.n > 0 {
+			break
+		}
+		to[v.n] = it
+	}
+	return v, nil
 }
