@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/ncruces/go-sqlite3"
+	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -187,11 +188,11 @@ func columnCID(s *sqlite3.Stmt, col int) (cid.Cid, error) {
 	if len(raw) == 0 {
 		return cid.Undef, nil
 	}
-	c, err := cid.Cast(raw)
-	if err != nil {
-		return cid.Undef, fmt.Errorf("%w: CID: %w", storage.ErrCorrupt, err)
+	codec, digest, ok := dag.SplitBytes(raw)
+	if !ok {
+		return cid.Undef, fmt.Errorf("%w: %x is no CID of the data model", storage.ErrCorrupt, raw)
 	}
-	return c, nil
+	return dag.CID(codec, &digest), nil
 }
 
 // columnTime reads a point in time in microseconds; NULL is the zero time.

@@ -57,6 +57,9 @@ func (s *Service) prepare(ctx context.Context, collection syntax.NSID, rkey synt
 		if s.Schemas != nil {
 			err = s.Schemas.ValidateRecord(collection, rkey, record)
 		}
+		if s.Unknown != nil && errors.Is(err, lexicon.ErrUnknownSchema) {
+			err = s.Unknown(ctx, collection, rkey, record)
+		}
 		switch {
 		case err == nil:
 			p.status = "valid"

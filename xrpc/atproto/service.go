@@ -115,6 +115,10 @@ type Service struct {
 	Takedowns Takedowns
 	// Schemas validates records; nil means that no schema is known.
 	Schemas *lexicon.Catalog
+	// Unknown, if not nil, validates records whose schemas the catalog does not have, with an
+	// error that is lexicon.ErrUnknownSchema if it has none either. The method of that
+	// name of a resolve.Resolver looks schemas up in the network.
+	Unknown func(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, record any) error
 	// Outbox serves subscribeRepos; nil leaves the method out.
 	Outbox *stream.Outbox
 	// BlobLimit is the size in bytes of the largest blob. 0 means 100 MiB.

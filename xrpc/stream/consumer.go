@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,12 +15,16 @@ import (
 	"github.com/coder/websocket"
 )
 
+// ErrSequence: the numbers of a stream do not grow. Its server has lost track,
+// and a person has to decide what to do (Event Stream specification, Sequence Numbers).
+var ErrSequence = errors.New("stream: sequence number out of order")
+
 // Consumer follows a stream. It is for one goroutine.
 type Consumer struct {
 	// URL is that of the subscription, with scheme http, https, ws or wss and
 	// without a cursor: "https://pds.example.com/xrpc/com.atproto.sync.subscribeRepos".
 	URL string
-	// Cursor is the sequence number of the last event seen; it moves with the
+	// Cursor points to the sequence number of the last event seen, which moves with the
 	// stream. Nil: start with what comes next.
 	Cursor *int64
 	// HTTP is the client for connecting. Nil: http.DefaultClient.
@@ -29,52 +34,64 @@ type Consumer struct {
 	// MaxDelay bounds the time between attempts to connect, which doubles from a
 	// quarter of a second. 0: 30 seconds.
 	MaxDelay time.Duration
+	// Idle is how long a connection may be silent. After half of it, the server is
+	// pinged. 0: one minute.
+	Idle time.Duration
 	// Retry, if not nil, is told of each lost or refused connection, and ends
 	// the stream by returning an error.
 	Retry func(error) error
+
+	buf bytes.Buffer
 }
 
 // Frames yields the frames of the stream, connecting again, after the last one
-// seen, when a connection breaks. A frame that was seen before is left out. It ends with an
-// error: the context's, that of Retry, an *Error that the server sent (except ConsumerTooSlow, after
-// which it connects again), or a malformed frame. The frame of
-// an iteration is valid until the next.
+// seen, when a connection breaks. The cursor moves when the body of the loop has ended
+// for a frame, so that one that was not dealt with comes again. Frames of unknown operations
+// are left out.
+//
+// The stream ends with an error: the context's, that of Retry, an *Error that the server sent
+// (except ConsumerTooSlow, after which it connects again), ErrSequence, or ErrFrame. The frame
+// of an iteration is valid until the next.
 func (c *Consumer) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 	return func(yield func(Frame, error) bool) {
-		for delay := time.Duration(0); ; {
+		const first = 250 * time.Millisecond
+		most := orDefault(c.MaxDelay, 30*time.Second)
+		for delay := first; ; {
 			got, err := c.once(ctx, yield)
 			if err == nil {
 				return
 			}
-			var told *Error
-			end := ctx.Err()
-			if end == nil && errors.As(err, &told) && told.Name != ErrConsumerTooSlow.Name {
-				end = told
-			}
-			if end == nil && errors.Is(err, ErrFrame) {
-				end = err
-			}
-			if end == nil && c.Retry != nil {
-				end = c.Retry(err)
-			}
-			if end != nil {
+			if end := c.end(ctx, err); end != nil {
 				yield(Frame{}, end)
 				return
 			}
 			if got {
-				delay = 0
+				delay = first
 			}
+			delay = min(delay, most)
 			if !sleep(ctx, delay/2+rand.N(delay/2+1)) {
 				yield(Frame{}, ctx.Err())
 				return
 			}
-			most := c.MaxDelay
-			if most == 0 {
-				most = 30 * time.Second
-			}
-			delay = min(max(2*delay, 250*time.Millisecond), most)
+			delay *= 2
 		}
 	}
+}
+
+// end returns the error that ends the stream; nil to connect again.
+func (c *Consumer) end(ctx context.Context, err error) error {
+	var told *Error
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &told) && told.Name != ErrConsumerTooSlow.Name:
+		return told
+	case errors.Is(err, ErrFrame), errors.Is(err, ErrSequence):
+		return err
+	case c.Retry != nil:
+		return c.Retry(err)
+	}
+	return nil
 }
 
 // once reads one connection to its end. It returns nil when the consumer has had enough.
@@ -88,30 +105,33 @@ func (c *Consumer) once(ctx context.Context, yield func(Frame, error) bool) (got
 		q.Set("cursor", strconv.FormatInt(*c.Cursor, 10))
 		u.RawQuery = q.Encode()
 	}
-	conn, _, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{HTTPClient: c.HTTP})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watch := newWatch(orDefault(c.Idle, time.Minute), cancel)
+	defer watch.stop()
+	conn, err := dial(ctx, u.String(), c.HTTP, watch.alive)
 	if err != nil {
 		return false, fmt.Errorf("stream: %w", err)
 	}
 	defer conn.CloseNow()
+	watch.conn = conn
 	limit := c.MaxFrame
 	if limit == 0 {
 		limit = 5 << 20
 	}
 	conn.SetReadLimit(limit)
 	for {
-		typ, b, err := conn.Read(ctx)
-		if err != nil {
-			return got, fmt.Errorf("stream: %w", err)
-		}
-		if typ != websocket.MessageBinary {
-			return got, fmt.Errorf("%w: a text message", ErrFrame)
-		}
-		f, err := Decode(b)
-		if err != nil {
+		f, err := c.read(ctx, conn, watch)
+		if errors.Is(err, ErrUnknownOp) {
+			continue
+		} else if err != nil {
 			return got, err
 		}
 		if f.Seq != 0 && c.Cursor != nil && f.Seq <= *c.Cursor {
-			continue
+			if f.Seq == *c.Cursor && !got {
+				continue // the server counts the cursor as not seen
+			}
+			return got, fmt.Errorf("%w: %d after %d", ErrSequence, f.Seq, *c.Cursor)
 		}
 		got = true
 		if !yield(f, nil) {
@@ -119,10 +139,66 @@ func (c *Consumer) once(ctx context.Context, yield func(Frame, error) bool) (got
 			return true, nil
 		}
 		if f.Seq != 0 {
-			seq := f.Seq
-			c.Cursor = &seq
+			if c.Cursor == nil {
+				c.Cursor = new(int64)
+			}
+			*c.Cursor = f.Seq
 		}
 	}
+}
+
+// read reads a frame into the buffer.
+func (c *Consumer) read(ctx context.Context, conn *websocket.Conn, watch *watch) (Frame, error) {
+	watch.alive()
+	defer watch.stop()
+	typ, r, err := conn.Reader(ctx)
+	if err != nil {
+		return Frame{}, fmt.Errorf("stream: %w", err)
+	}
+	if typ != websocket.MessageBinary {
+		return Frame{}, fmt.Errorf("%w: a text message", ErrFrame)
+	}
+	if c.buf.Cap() > 1<<20 {
+		c.buf = bytes.Buffer{} // do not keep the room that one large frame needed
+	}
+	c.buf.Reset()
+	if _, err := c.buf.ReadFrom(r); err != nil {
+		return Frame{}, fmt.Errorf("stream: %w", err)
+	}
+	return Decode(c.buf.Bytes())
+}
+
+// watch ends a connection that is silent for too long while it is read from. At half
+// time it asks for a sign of life.
+type watch struct {
+	idle   time.Duration
+	cancel context.CancelFunc
+	conn   *websocket.Conn
+	ask    *time.Timer
+	give   *time.Timer
+}
+
+func newWatch(idle time.Duration, cancel context.CancelFunc) *watch {
+	w := &watch{idle: idle, cancel: cancel}
+	w.give = time.AfterFunc(idle, cancel)
+	w.ask = time.AfterFunc(idle, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), idle)
+		defer cancel()
+		w.conn.Ping(ctx) // the answer reaches alive
+	})
+	w.ask.Stop()
+	return w
+}
+
+// alive starts the time anew.
+func (w *watch) alive() {
+	w.ask.Reset(w.idle / 2)
+	w.give.Reset(w.idle)
+}
+
+func (w *watch) stop() {
+	w.ask.Stop()
+	w.give.Stop()
 }
 
 // sleep waits and reports false if the context ended first.

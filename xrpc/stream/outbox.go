@@ -128,7 +128,7 @@ func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	o.conns.serve(w, r, false, func(ctx context.Context, c *conn) error {
-		return o.frames.serve(ctx, subscriber{
+		err := o.frames.serve(ctx, subscriber{
 			cursor:   cursor,
 			outdated: func() error { return c.send(websocket.MessageBinary, outdated()) },
 			send: func(batch []*item) error {
@@ -143,5 +143,9 @@ func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			idle: c.ping,
 			tick: c.tick.C,
 		})
+		if told := (*Error)(nil); errors.As(err, &told) {
+			c.send(websocket.MessageBinary, told.Encode())
+		}
+		return err
 	})
 }

@@ -116,7 +116,6 @@ func (cs *conns) serve(w http.ResponseWriter, r *http.Request, compress bool, ru
 	var told *Error
 	switch {
 	case errors.As(err, &told):
-		c.send(websocket.MessageBinary, told.Encode())
 		ws.Close(websocket.StatusPolicyViolation, told.Name)
 	case errors.Is(err, ErrClosed):
 		ws.Close(websocket.StatusGoingAway, "the server is shutting down")

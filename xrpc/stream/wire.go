@@ -13,12 +13,14 @@ type wire struct {
 	net.Conn
 	timeout time.Duration
 
-	mu       sync.Mutex
-	corked   bool
-	buf      *[]byte // nil: nothing is held back
+	mu     sync.Mutex // held while writing
+	corked bool
+	buf    *[]byte // nil: nothing is held back
+	err    error   // of a write
+
+	timing   sync.Mutex
 	deadline time.Time
-	last     bool // the deadline is final
-	err      error
+	final    bool
 }
 
 // wirePiece is how many bytes are collected, or written under one time limit.
@@ -95,8 +97,18 @@ func (w *wire) write(p []byte) error {
 
 // renew moves the deadline, now and then.
 func (w *wire) renew() {
-	if now := time.Now(); !w.last && w.deadline.Sub(now) < w.timeout*3/4 {
+	w.timing.Lock()
+	defer w.timing.Unlock()
+	if now := time.Now(); !w.final && w.deadline.Sub(now) < w.timeout*3/4 {
 		w.deadline = now.Add(w.timeout)
 		w.Conn.SetWriteDeadline(w.deadline)
 	}
+}
+
+// hurry leaves the connection a second to end.
+func (w *wire) hurry() {
+	w.timing.Lock()
+	defer w.timing.Unlock()
+	w.final = true
+	w.Conn.SetDeadline(time.Now().Add(time.Second))
 }

@@ -1,0 +1,138 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// Follower follows the repositories of a host or relay through
+// com.atproto.sync.subscribeRepos: a Consumer whose frames are decoded and, if
+// wanted, verified. It is for one goroutine.
+type Follower struct {
+	Consumer
+	// Verifier checks #commit and #sync messages. Nil: they are only decoded.
+	Verifier *commit.Verifier
+	// States remembers what the messages of a repository must follow. Nil: memory,
+	// for as long as the Follower lives. It is not used without a Verifier.
+	States States
+}
+
+// States keeps the last accepted state of each repository.
+type States interface {
+	// State returns the state of a repository; the zero State if it was not seen yet.
+	State(ctx context.Context, did syntax.DID) (commit.State, error)
+	// SetState replaces it.
+	SetState(ctx context.Context, did syntax.DID, s commit.State) error
+}
+
+// Message is a decoded frame. At most one of Commit, Sync, Identity and Account is not nil.
+type Message struct {
+	Frame    Frame
+	DID      syntax.DID // the account's; empty if the message is not about one
+	Commit   *commit.Event
+	Sync     *commit.Sync
+	Identity *commit.Identity
+	Account  *commit.Account
+	// Records are the records of a verified commit, by path.
+	Records map[string][]byte
+	// Resync: the repository's contents do not follow from its messages. It is to be
+	// fetched again, as is one of which the first message is not its first commit.
+	Resync bool
+	// Err says why nothing of the message is to be believed: it is malformed, or
+	// breaks a rule (*commit.RuleError).
+	Err error
+}
+
+// Messages yields the messages of the stream. Those that are known to be out of date (commit.ErrStale)
+// are left out; those that are invalid have Err set. Apart from that, the rules of Consumer.Frames
+// hold. The state of a repository moves when the body of the loop has ended for a message.
+func (f *Follower) Messages(ctx context.Context) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		if f.States == nil {
+			f.States = memoryStates{}
+		}
+		for frame, err := range f.Frames(ctx) {
+			if err != nil {
+				yield(Message{}, err)
+				return
+			}
+			m := decodeMessage(frame)
+			var last, next commit.State
+			if f.Verifier != nil && (m.Commit != nil || m.Sync != nil) {
+				if last, err = f.States.State(ctx, m.DID); err != nil {
+					yield(Message{}, err)
+					return
+				}
+				next = f.verify(ctx, last, &m)
+				if errors.Is(m.Err, commit.ErrStale) {
+					continue
+				}
+			}
+			if !yield(m, nil) {
+				return
+			}
+			if next != last {
+				if err := f.States.SetState(ctx, m.DID, next); err != nil {
+					yield(Message{}, err)
+					return
+				}
+			}
+		}
+	}
+}
+
+// verify checks a #commit or #sync message and returns the state after it.
+func (f *Follower) verify(ctx context.Context, last commit.State, m *Message) (next commit.State) {
+	var err error
+	if m.Commit != nil {
+		next, m.Records, err = f.Verifier.Commit(ctx, last, m.Commit)
+		m.Resync = errors.Is(err, commit.ErrOutOfSync) || last == (commit.State{}) && m.Commit.Since != ""
+	} else {
+		next, err = f.Verifier.Sync(ctx, last, m.Sync)
+		m.Resync = next != last
+	}
+	if err != nil && !errors.Is(err, commit.ErrOutOfSync) {
+		m.Err, m.Resync = err, false
+	}
+	return next
+}
+
+// decodeMessage decodes a frame. One of a kind that is not known stays as it is.
+func decodeMessage(f Frame) (m Message) {
+	m.Frame = f
+	switch f.Kind {
+	case commit.KindCommit:
+		if m.Commit, m.Err = commit.DecodeEvent(f.Payload); m.Err == nil {
+			m.DID = m.Commit.Repo
+		}
+	case commit.KindSync:
+		if m.Sync, m.Err = commit.DecodeSync(f.Payload); m.Err == nil {
+			m.DID = m.Sync.DID
+		}
+	case commit.KindIdentity:
+		if m.Identity, m.Err = commit.DecodeIdentity(f.Payload); m.Err == nil {
+			m.DID = m.Identity.DID
+		}
+	case commit.KindAccount:
+		if m.Account, m.Err = commit.DecodeAccount(f.Payload); m.Err == nil {
+			m.DID = m.Account.DID
+		}
+	}
+	return m
+}
+
+// memoryStates is States in memory.
+type memoryStates map[syntax.DID]commit.State
+
+func (s memoryStates) State(_ context.Context, did syntax.DID) (commit.State, error) {
+	return s[did], nil
+}
+
+func (s memoryStates) SetState(_ context.Context, did syntax.DID, st commit.State) error {
+	s[did] = st
+	return nil
+}

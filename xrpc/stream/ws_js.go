@@ -1,0 +1,20 @@
+package stream
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/coder/websocket"
+)
+
+// accept fails: a browser accepts no connections.
+func accept(w http.ResponseWriter, r *http.Request, compress bool) (*websocket.Conn, error) {
+	return websocket.Accept(w, r, nil)
+}
+
+// dial opens a WebSocket connection through the runtime, which has neither a client
+// of ours nor pings.
+func dial(ctx context.Context, url string, _ *http.Client, _ func()) (*websocket.Conn, error) {
+	c, _, err := websocket.Dial(ctx, url, nil)
+	return c, err
+}
