@@ -71,9 +71,8 @@ func (c Commit) Verify(key *crypto.PublicKey) error { return key.Verify(c.Unsign
 func Decode(b []byte) (Commit, error) {
 	var c Commit
 	r := cbor.NewReader(b)
-	fields, err := r.Map()
-	if err == nil && fields != 6 {
-		err = r.Fail(fmt.Errorf("%d fields, want 6", fields))
+	if fields, err := r.Map(); err == nil && fields != 6 {
+		r.Fail(fmt.Errorf("%d fields, want 6", fields))
 	}
 	r.Key("did")
 	did, _ := r.Text()
@@ -91,7 +90,8 @@ func Decode(b []byte) (Commit, error) {
 	if v, err := r.Uint(); err == nil && v != Version {
 		r.Fail(fmt.Errorf("version %d, want %d", v, Version))
 	}
-	if err := r.Done(); err != nil {
+	err := r.Done()
+	if err != nil {
 		return Commit{}, fmt.Errorf("%w: %w", ErrCommit, err)
 	}
 	if c.DID, err = syntax.ParseDID(did); err != nil {

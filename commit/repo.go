@@ -209,7 +209,7 @@ func (x *RepoReader) block(c cid.Cid) ([]byte, error) {
 		}
 	}
 	for {
-		b, err := x.car.NextShared()
+		b, err := x.car.NextWanted(c)
 		if err == io.EOF {
 			return x.again(c)
 		} else if err != nil {

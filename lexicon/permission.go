@@ -126,7 +126,8 @@ var actions = []string{"create", "update", "delete"}
 
 func (p Permission) grant(set syntax.NSID, audience string) (Grant, error) {
 	g := Grant{Resource: p.Resource}
-	names, known := "", []string{}
+	var names string
+	var known []string
 	switch p.Resource {
 	case "repo":
 		names, known = "collection", []string{"collection", "action"}

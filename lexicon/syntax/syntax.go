@@ -48,11 +48,9 @@ func check(format, s string, f fault) error {
 }
 
 func isLower(c byte) bool { return 'a' <= c && c <= 'z' }
-func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
 func isAlpha(c byte) bool { return isLower(c | 0x20) }
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 func isAlnum(c byte) bool { return isAlpha(c) || isDigit(c) }
-func isHex(c byte) bool   { return isDigit(c) || 'a' <= c|0x20 && c|0x20 <= 'f' }
 
 // isLabelByte reports whether c may stand in a label of a domain name.
 func isLabelByte(c byte) bool { return isAlnum(c) || c == '-' }

@@ -81,7 +81,7 @@ func (w *workload) make(lib Library) (Tree, error) {
 	for list := range slices.Chunk(w.entries, 1000) {
 		var ops []mst.Op
 		for _, e := range list {
-			ops = append(ops, mst.Op{Key: e.Key, Value: e.Value})
+			ops = append(ops, mst.Op(e))
 		}
 		if err == nil {
 			t, err = t.Apply(ops)

@@ -313,12 +313,12 @@ func faults(c *checker) error {
 		was, err := c.lib.Invert(src, after.Root(), inverse)
 		if src.Reads() < at {
 			if err != nil || was != root {
-				return fmt.Errorf("Invert without a fault: %v, %w", was, err)
+				return fmt.Errorf("inverting without a fault: %v, %w", was, err)
 			}
 			return nil
 		}
 		if !errors.Is(err, ErrFault) {
-			return fmt.Errorf("Invert with a fault at read %d: the error is %v", at, err)
+			return fmt.Errorf("inverting with a fault at read %d: the error is %v", at, err)
 		}
 	}
 }

@@ -45,7 +45,7 @@ func (c *checker) everyStep(do func(s *step) (Tree, error)) error {
 // puts are operations that make the tree of a model.
 func puts(m Model) (ops []mst.Op) {
 	for _, e := range m.Entries() {
-		ops = append(ops, mst.Op{Key: e.Key, Value: e.Value})
+		ops = append(ops, mst.Op(e))
 	}
 	return ops
 }

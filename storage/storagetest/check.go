@@ -111,7 +111,7 @@ func (c *checker) event(v *commit.Verifier, ev storage.Event) error {
 	if v.Key != nil && c.opt.Key(ev.DID) == nil {
 		v = &commit.Verifier{}
 	}
-	about := ev.DID
+	var about syntax.DID
 	switch ev.Kind {
 	case commit.KindCommit:
 		msg, err := commit.DecodeEvent(ev.Payload)

@@ -409,7 +409,7 @@ func numbersAfterReopen(e *env) {
 	oldest, _, err := e.Events.Bounds(e.ctx)
 	e.ok(err, "Bounds")
 	e.reopen()
-	e.bounds(oldest, newest, fmt.Sprint("after reopening"))
+	e.bounds(oldest, newest, "after reopening")
 	e.emit(a, 1)
 	if got := e.events(0); len(got) != 1 || got[0].Seq <= newest {
 		e.Errorf("after reopening, events have numbers from %d on, the last one had %d", got[0].Seq, newest)

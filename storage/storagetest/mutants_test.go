@@ -230,7 +230,7 @@ func repoMutants() []mutant {
 				delete: func(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
 					_ = r.View(ctx, did, func(r storage.Reader) error {
 						for p := range r.Keys(ctx, storage.Range{}) {
-							kept[did] = append(kept[did], storage.KVWrite{Key: p.Key, Value: p.Value, Expires: p.Expires})
+							kept[did] = append(kept[did], storage.KVWrite(p))
 						}
 						return nil
 					})

@@ -25,14 +25,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func mustAddress(s string) mail.Address {
-	a, err := mail.ParseAddress(s)
-	if err != nil {
-		panic(err)
-	}
-	return *a
-}
-
 // smtpServer is an SMTP server on loopback that keeps what it gets.
 type smtpServer struct {
 	cert     tls.Certificate
