@@ -31,6 +31,8 @@ type repository struct {
 	commit  commit.Commit
 	block   car.Block // of the commit
 	file    []byte    // CAR, in pre-order
+	fresh   car.Block // a record to be created
+	newKeys []string  // where
 }
 
 func must[T any](v T, err error) T {
@@ -58,11 +60,14 @@ func record(i int) car.Block {
 }
 
 func newRepository(n int) *repository {
-	r := &repository{n: n, records: make(map[cid.Cid][]byte), blocks: make(mst.BlockMap), did: "did:plc:ewvi7nxzyoun6zhxrhs64oiz"}
+	r := &repository{n: n, records: make(map[cid.Cid][]byte), blocks: make(mst.BlockMap), did: "did:plc:ewvi7nxzyoun6zhxrhs64oiz", fresh: record(-1)}
 	for i, k := range msttest.RealisticKeys(n) {
 		rec := record(i)
 		r.entries = append(r.entries, mst.Entry{Key: k, Value: rec.CID})
 		r.records[rec.CID] = rec.Data
+	}
+	for i := range 10_000 {
+		r.newKeys = append(r.newKeys, r.entries[(i*7919)%n].Key+"x")
 	}
 	r.tree = must(mst.BuildSorted(r.entries))
 	for b := range r.tree.Nodes() {
@@ -101,21 +106,20 @@ func (r *repository) export(w *car.Writer) error {
 }
 
 // newKey is a key that is not in the repository, near one that is.
-func (r *repository) newKey(i int) string { return r.entries[(i*7919)%r.n].Key + "x" }
+func (r *repository) newKey(i int) string { return r.newKeys[i%len(r.newKeys)] }
 
 // event makes the message of a commit that creates one record, like a server does.
 func (r *repository) event(signer crypto.Signer, i int) *commit.Event {
-	rec := record(-1)
 	path := r.newKey(i)
-	change := must(r.tree.Apply([]mst.Op{{Key: path, Value: rec.CID}}))
+	change := must(r.tree.Apply([]mst.Op{{Key: path, Value: r.fresh.CID}}))
 	rev := syntax.NewTID(time.UnixMicro(1_700_000_001_000_000), 1)
 	_, block, err := commit.Sign(context.Background(), r.did, rev, change.Root, signer)
 	check(err)
 	e := &commit.Event{
 		Seq: 1, Repo: r.did, Commit: block.CID, Rev: rev, Since: r.commit.Rev, PrevData: r.commit.Data, Time: time.UnixMicro(1_700_000_001_000_000).UTC(),
-		Ops: []commit.Op{{Action: commit.Create, Path: path, CID: rec.CID}},
+		Ops: []commit.Op{{Action: commit.Create, Path: path, CID: r.fresh.CID}},
 	}
-	check(e.SetBlocks(block, change, []car.Block{rec}, commit.Limits{}))
+	check(e.SetBlocks(block, change, []car.Block{r.fresh}, commit.Limits{}))
 	return e
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/cbor"
@@ -66,12 +67,14 @@ func (l Limits) withDefaults() Limits {
 
 // Reader reads a CAR file. It is for one goroutine; after an error it is done.
 type Reader struct {
-	r      *bufio.Reader
+	r      *bufio.Reader // nil: the file is in memory
+	memory []byte        // what is left of it
 	lim    Limits
 	roots  []cid.Cid
 	off    int64
 	blocks int64
-	buf    []byte
+	buf    []byte // for what does not fit into r's buffer
+	spent  int    // bytes of r's buffer that were handed out by the last read
 	err    error
 }
 
@@ -89,62 +92,107 @@ func NewReader(r io.Reader, lim Limits) (*Reader, error) {
 	return c, nil
 }
 
+// newMemoryReader is NewReader for a file in memory. What it hands out is part of it.
+func newMemoryReader(b []byte, lim Limits) (*Reader, error) {
+	c := &Reader{memory: b, lim: lim.withDefaults()}
+	if err := c.header(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
 // Roots returns the roots in the header.
 func (c *Reader) Roots() []cid.Cid { return c.roots }
 
 // Offset returns how many bytes were read.
 func (c *Reader) Offset() int64 { return c.off }
 
+// peek returns the next bytes, up to n of them, without going past them. Fewer
+// come with an error.
+func (c *Reader) peek(n int) ([]byte, error) {
+	if c.r == nil {
+		if len(c.memory) < n {
+			return c.memory, io.EOF
+		}
+		return c.memory[:n], nil
+	}
+	if c.spent > 0 {
+		_, _ = c.r.Discard(c.spent) // they are buffered
+		c.spent = 0
+	}
+	return c.r.Peek(n)
+}
+
+// pass goes past bytes that peek has returned. They are good until the next peek.
+func (c *Reader) pass(n int) {
+	c.off += int64(n)
+	if c.r == nil {
+		c.memory = c.memory[n:]
+	} else {
+		c.spent = n
+	}
+}
+
 // length reads the length of the header or of a block.
 func (c *Reader) length() (int64, error) {
-	n, err := varint.Read(countReader{c})
+	b, readErr := c.peek(varint.MaxLen)
+	n, size, err := varint.Decode(b)
 	switch {
+	case (err == io.EOF || err == io.ErrUnexpectedEOF) && readErr != nil && readErr != io.EOF:
+		if readErr == io.ErrUnexpectedEOF {
+			readErr = ErrTruncated
+		}
+		return 0, readErr
 	case err == io.ErrUnexpectedEOF:
 		return 0, ErrTruncated
-	case errors.Is(err, varint.ErrNonMinimal), errors.Is(err, varint.ErrOverflow):
+	case err == varint.ErrNonMinimal, err == varint.ErrOverflow:
 		return 0, ErrLength
 	case err != nil:
 		return 0, err
 	}
+	c.pass(size)
 	if int64(n) > c.lim.TotalBytes-c.off {
 		return 0, ErrTooLarge
 	}
 	return int64(n), nil
 }
 
-type countReader struct{ c *Reader }
-
-func (r countReader) ReadByte() (byte, error) {
-	b, err := r.c.r.ReadByte()
-	if err == nil {
-		r.c.off++
-	}
-	return b, err
-}
-
-// read reads the next n bytes into the buffer. Memory is claimed as the bytes
-// come, not as they are announced.
+// read returns the next n bytes, which are good until the next call. Memory is
+// claimed as the bytes come, not as they are announced.
 func (c *Reader) read(n int64) ([]byte, error) {
+	if c.r == nil && n > int64(len(c.memory)) {
+		return nil, ErrTruncated
+	}
+	if c.r == nil || n <= int64(c.r.Size()) {
+		b, err := c.peek(int(n))
+		if int64(len(b)) < n {
+			return nil, truncated(err)
+		}
+		c.pass(len(b))
+		return b, nil
+	}
 	const step = 256 << 10
+	_, _ = c.peek(0)
 	c.buf = c.buf[:0]
 	for int64(len(c.buf)) < n {
 		have := len(c.buf)
 		more := int(min(n-int64(have), step))
-		if cap(c.buf)-have < more {
-			grown := make([]byte, have, max(have+more, min(int(n), 2*cap(c.buf))))
-			copy(grown, c.buf)
-			c.buf = grown
-		}
-		c.buf = c.buf[:have+more]
+		c.buf = slices.Grow(c.buf, more)[:have+more]
 		m, err := io.ReadFull(c.r, c.buf[have:])
 		c.off += int64(m)
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			return nil, ErrTruncated
-		} else if err != nil {
-			return nil, err
+		if err != nil {
+			return nil, truncated(err)
 		}
 	}
 	return c.buf, nil
+}
+
+// truncated makes the end of the input an error of the file.
+func truncated(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return ErrTruncated
+	}
+	return err
 }
 
 func (c *Reader) header() error {
@@ -211,61 +259,68 @@ func parseHeader(b []byte) (roots []cid.Cid, err error) {
 
 // Next returns the next block, whose bytes are the caller's, or io.EOF.
 func (c *Reader) Next() (Block, error) {
-	digest, codec, data, err := c.next()
-	if err != nil {
-		return Block{}, err
-	}
-	return Block{CID: dag.CID(codec, &digest), Data: append(make([]byte, 0, len(data)), data...)}, nil
+	b, err := c.NextShared()
+	b.Data = append(make([]byte, 0, len(b.Data)), b.Data...)
+	return b, err
 }
 
 // NextShared is Next without a copy: the bytes are good until the next call.
-func (c *Reader) NextShared() (Block, error) {
-	digest, codec, data, err := c.next()
+func (c *Reader) NextShared() (Block, error) { return c.NextWanted(cid.Undef) }
+
+// NextWanted is NextShared for somebody who knows which block should come next. If
+// it is that one, its CID need not be made.
+func (c *Reader) NextWanted(want cid.Cid) (Block, error) {
+	start := c.off
+	id, data, err := c.next()
 	if err != nil {
-		return Block{}, err
+		if c.err == nil {
+			if c.err = err; err != io.EOF {
+				e := &Error{Offset: start, Err: err}
+				if err == ErrHash {
+					e.CID = dag.Wrap(string(id))
+				}
+				c.err = e
+			}
+		}
+		return Block{}, c.err
 	}
-	return Block{CID: dag.CID(codec, &digest), Data: data}, nil
+	if string(id) != want.KeyString() {
+		want = dag.Wrap(string(id))
+	}
+	return Block{CID: want, Data: data}, nil
 }
 
-func (c *Reader) next() (digest dag.Digest, codec dag.Codec, data []byte, err error) {
+// next reads a block and checks it. The binary CID and the bytes are good until the
+// next call.
+func (c *Reader) next() (id, data []byte, err error) {
 	if c.err != nil {
-		return digest, 0, nil, c.err
-	}
-	start := c.off
-	fail := func(err error) (dag.Digest, dag.Codec, []byte, error) {
-		if err == io.EOF {
-			c.err = io.EOF
-		} else {
-			c.err = &Error{Offset: start, Err: err}
-		}
-		return dag.Digest{}, 0, nil, c.err
+		return nil, nil, c.err
 	}
 	n, err := c.length()
 	switch {
 	case err != nil:
-		return fail(err)
+		return nil, nil, err
 	case n < dag.CIDLen:
-		return fail(ErrCID)
+		return nil, nil, ErrCID
 	case n-dag.CIDLen > c.lim.BlockBytes:
-		return fail(ErrTooLarge)
+		return nil, nil, ErrTooLarge
 	}
 	if c.blocks++; c.blocks > c.lim.Blocks {
-		return fail(ErrTooLarge)
+		return nil, nil, ErrTooLarge
 	}
 	b, err := c.read(n)
 	if err != nil {
-		return fail(err)
+		return nil, nil, err
 	}
-	codec, digest, ok := dag.SplitBytes(b[:dag.CIDLen])
+	id, data = b[:dag.CIDLen], b[dag.CIDLen:]
+	_, digest, ok := dag.SplitBytes(id)
 	if !ok {
-		return fail(ErrCID)
+		return nil, nil, ErrCID
 	}
-	data = b[dag.CIDLen:]
 	if sha256.Sum256(data) != digest {
-		c.err = &Error{Offset: start, CID: dag.CID(codec, &digest), Err: ErrHash}
-		return digest, 0, nil, c.err
+		return id, nil, ErrHash
 	}
-	return digest, codec, data, nil
+	return id, data, nil
 }
 
 // Blocks yields the blocks to the end of the file.

@@ -2,7 +2,6 @@ package car
 
 import (
 	"bufio"
-	"bytes"
 	"io"
 
 	"github.com/ipfs/go-cid"
@@ -67,17 +66,21 @@ func AppendBlocks(b []byte, blocks ...Block) []byte {
 	return b
 }
 
-// ReadAll reads a CAR file of a few blocks from memory.
+// ReadAll reads a CAR file of a few blocks from memory. The blocks' bytes are parts
+// of b.
 func ReadAll(b []byte, lim Limits) (roots []cid.Cid, blocks []Block, err error) {
-	r, err := NewReader(bytes.NewReader(b), lim)
+	r, err := newMemoryReader(b, lim)
 	if err != nil {
 		return nil, nil, err
 	}
-	for blk, err := range r.Blocks() {
-		if err != nil {
+	blocks = make([]Block, 0, 1+min(len(b)/256, 64))
+	for {
+		blk, err := r.NextShared()
+		if err == io.EOF {
+			return r.roots, blocks, nil
+		} else if err != nil {
 			return nil, nil, err
 		}
 		blocks = append(blocks, blk)
 	}
-	return r.Roots(), blocks, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"strings"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
@@ -186,7 +185,7 @@ func (x *RepoReader) records(yield func(RepoRecord, error) bool) error {
 		if left -= int64(len(data)); left < 0 {
 			return fmt.Errorf("%w: record %s: more than %d bytes of records", ErrRepo, want.Key, x.opt.Records)
 		}
-		if !yield(RepoRecord{Path: strings.Clone(want.Key), CID: want.CID, Data: data}, nil) {
+		if !yield(RepoRecord{Path: want.Key, CID: want.CID, Data: data}, nil) {
 			return nil
 		}
 	}

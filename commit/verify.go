@@ -156,7 +156,7 @@ func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map
 
 // invert returns the root before operations, from the blocks of a slice.
 func invert(blocks mst.BlockMap, root cid.Cid, ops []mst.InvertOp) (cid.Cid, error) {
-	tree, err := mst.Open(blocks, root, mst.Limits{})
+	tree, err := mst.Open(mst.Checked{Source: blocks}, root, mst.Limits{})
 	if err != nil {
 		return cid.Undef, err
 	}

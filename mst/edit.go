@@ -141,6 +141,16 @@ func (e *editor) know(p *piece) (err error) {
 	return err
 }
 
+// last reports whether edits are all done.
+func last(edits []edit) bool {
+	for i := range edits {
+		if !edits[i].done {
+			return false
+		}
+	}
+	return true
+}
+
 // hit is a place in a node where something changes: a value, or a subtree.
 type hit struct {
 	at       int // offset of the link
@@ -153,7 +163,8 @@ type hit struct {
 
 // patch carries out edits in a whole node whose keys stay as they are, as those of
 // almost all nodes above an edit do. Then nothing changes but hashes, each 32 bytes
-// at a known place. If keys or links come or go, it says so and does nothing.
+// at a known place. If keys or links come or go, it says so and does nothing, unless
+// splice can do it.
 func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 	if err := e.know(p); err != nil {
 		return ref{}, false, err
@@ -169,6 +180,9 @@ func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 		sp := n.seek(ed.key)
 		switch {
 		case sp.found && ed.delete(), !sp.found && ed.height == int(n.height) && !ed.delete():
+			if len(s.hits) == 0 && last(edits[i+1:]) {
+				return e.splice(p, ed, &sp)
+			}
 			return ref{}, false, nil
 		case sp.found:
 			s.hits = append(s.hits, hit{at: sp.value, kid: -1, ed0: i})
@@ -215,11 +229,8 @@ func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 	}
 	buf := []byte(n.data)
 	next := newNode(stringOf(buf), int(n.height), int(n.links))
+	next.adopt(n)
 	kids := next.kids()
-	old := n.kids()
-	for i := range old {
-		kids[i].Store(old[i].Load())
-	}
 	for i := range s.hits {
 		if h := &s.hits[i]; h.kid < 0 {
 			copy(buf[h.at+cidAt:], h.value.KeyString())

@@ -77,6 +77,14 @@ type entry struct {
 	tree   int    // offset of the link to the next subtree; 0: null
 }
 
+// links is the offset of the links of an entry, which follow its key.
+func (e *entry) links() int {
+	if e.tree > 0 {
+		return e.tree
+	}
+	return e.value - len(keyValue) - len(null)
+}
+
 // entries reads the entries of a valid node.
 type entries struct {
 	data string
@@ -141,10 +149,15 @@ func (es *entries) next() (e entry, ok bool) {
 type spot struct {
 	found bool
 	index int // how many keys are less
+	at    int // offset of the entry of the key, or of the next one, or of the end of all
 	value int // if found: offset of the link to the record
 	after int // if found: offset of the link behind the key; 0: null
 	link  int // offset of the link before the key; 0: null
 	kid   int // of that link, among the kids
+
+	// How many bytes the key has in common with the keys on both sides. If it is found, before
+	// is the length of its prefix, and next is of no meaning.
+	before, next int
 }
 
 // seek finds the place of a key.
@@ -152,37 +165,52 @@ type spot struct {
 // Prefixes make it cheap: as each is as long as it can be, most keys are known to
 // be less or greater than the wanted one by the length of their prefix alone.
 func (n *node) seek(key string) (s spot) {
-	var es entries
-	es, s.link = n.entries()
-	shared := 0 // bytes that the key before and the wanted key have in common
-	for e, ok := es.next(); ok; e, ok = es.next() {
-		if e.prefix < shared {
+	es, link := n.entries()
+	s.link = link
+	data, pos := es.data, es.pos
+	for ; s.index < es.left; s.index++ {
+		// The steps of entries.next, without a call.
+		size, start := uintAt(data, pos+len(entryStart))
+		prefix, tree := uintAt(data, start+size+len(keyPrefix))
+		tree += len(keyTree)
+		value := tree + len(null) + len(keyValue)
+		if data[tree] == null[0] {
+			tree = 0
+		} else {
+			value = tree + linkLen + len(keyValue)
+		}
+		if prefix < s.before {
+			s.next = prefix
 			break // greater than the key before where that one still agreed
 		}
-		if e.prefix == shared {
-			same := commonPrefix(e.suffix, key[shared:])
-			shared += same
-			switch {
-			case same == len(e.suffix) && shared == len(key):
-				s.found, s.value, s.after = true, e.value, e.tree
-				return s
-			case same < len(e.suffix) && (shared == len(key) || e.suffix[same] > key[shared]):
+		if prefix == s.before {
+			suffix := data[start : start+size]
+			same := commonPrefix(suffix, key[prefix:])
+			shared := prefix + same
+			if same == len(suffix) && shared == len(key) {
+				s.found, s.at, s.value, s.after = true, pos, value, tree
 				return s
 			}
+			if same < len(suffix) && (shared == len(key) || suffix[same] > key[shared]) {
+				s.next = shared
+				break
+			}
+			s.before = shared
 		} // else it agrees with the key before where that one was less
 		if s.link > 0 {
 			s.kid++
 		}
-		s.link = e.tree
-		s.index++
+		s.link = tree
+		pos = value + linkLen
 	}
+	s.at = pos
 	return s
 }
 
 // key spells out the i-th key.
 func (n *node) key(i int) string {
 	es, _ := n.entries()
-	var b []byte
+	b := make([]byte, 0, 64) // most keys are shorter
 	for range i + 1 {
 		e, _ := es.next()
 		b = append(b[:e.prefix], e.suffix...)
@@ -276,11 +304,39 @@ func (m *maker) node(data string, height, links int) *node {
 	return n
 }
 
-// newNode makes one node by itself.
+// newNode makes one node by itself, with its kids in the same piece of memory unless
+// they are many.
 func newNode(data string, height, links int) *node {
-	n := &node{data: data, height: int8(height), links: int32(links)}
+	var n *node
+	var kids []atomic.Pointer[node]
+	switch {
+	case links == 0:
+		n = new(node)
+	case links <= 4:
+		x := new(nodeWith[[4]atomic.Pointer[node]])
+		n, kids = &x.node, x.kids[:]
+	case links <= 8:
+		x := new(nodeWith[[8]atomic.Pointer[node]])
+		n, kids = &x.node, x.kids[:]
+	default:
+		n, kids = new(node), make([]atomic.Pointer[node], links)
+	}
+	n.data, n.height, n.links = data, int8(height), int32(links)
 	if links > 0 {
-		n.first = &make([]atomic.Pointer[node], links)[0]
+		n.first = &kids[0]
 	}
 	return n
+}
+
+// adopt gives a new node the kids of an old one that has as many.
+func (n *node) adopt(old *node) {
+	kids, from := n.kids(), old.kids()
+	for i := range from {
+		kids[i].Store(from[i].Load())
+	}
+}
+
+type nodeWith[K any] struct {
+	node
+	kids K
 }

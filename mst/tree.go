@@ -41,10 +41,20 @@ func (m BlockMap) Block(c cid.Cid) ([]byte, error) {
 	return nil, fmt.Errorf("%w: %s", ErrPartial, c)
 }
 
+// Checked is a Source whose blocks are known to match their CIDs, as those that a
+// car.Reader has read do. They are not hashed again.
+type Checked struct{ Source }
+
 // lazy is where a tree's unknown nodes come from.
 type lazy struct {
 	src  Source
 	pool sync.Pool // of *decoder
+}
+
+// newDecoder returns a decoder for the blocks of a source.
+func newDecoder(src Source, lim Limits) *decoder {
+	_, hashed := src.(Checked)
+	return &decoder{lim: lim.withDefaults(), hashed: hashed}
 }
 
 // Empty returns the empty tree.
@@ -69,8 +79,7 @@ func Open(src Source, root cid.Cid, lim Limits) (*Tree, error) {
 		return nil, err
 	}
 	l := &lazy{src: src}
-	lim = lim.withDefaults()
-	l.pool.New = func() any { return &decoder{lim: lim} }
+	l.pool.New = func() any { return newDecoder(src, lim) }
 	if root == emptyCID {
 		return &Tree{lazy: l}, nil
 	}
@@ -127,7 +136,7 @@ func Load(src Source, root cid.Cid, lim Limits) (*Tree, error) {
 	if root == emptyCID {
 		return Empty(), nil
 	}
-	l := loader{src: src, decoder: decoder{lim: lim.withDefaults()}}
+	l := loader{src: src, decoder: newDecoder(src, lim)}
 	n, err := l.subtree(root, bounds{height: -1})
 	if err != nil {
 		return nil, err
@@ -137,7 +146,7 @@ func Load(src Source, root cid.Cid, lim Limits) (*Tree, error) {
 
 // loader reads a whole tree, depth first.
 type loader struct {
-	decoder
+	*decoder
 	maker
 	src    Source
 	nodes  int

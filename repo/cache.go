@@ -28,6 +28,8 @@ type treeCache struct {
 	entries map[syntax.DID]*list.Element // of cached
 	recent  list.List                    // front: most recent
 	size    int64
+
+	hits, misses uint64
 }
 
 type cached struct {
@@ -40,8 +42,10 @@ func (c *treeCache) get(did syntax.DID) (state, bool) {
 	defer c.mu.Unlock()
 	e, ok := c.entries[did]
 	if !ok {
+		c.misses++
 		return state{}, false
 	}
+	c.hits++
 	c.recent.MoveToFront(e)
 	return e.Value.(cached).state, true
 }

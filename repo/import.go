@@ -30,8 +30,10 @@ const maxDrift = 5 * time.Minute
 
 // Import is what goes along with the import of a repository.
 type Import struct {
-	// Key, if not nil, is the key that must have signed the file's commit.
-	Key *crypto.PublicKey
+	// Keys, if there are any, are those of which one must have signed the file's
+	// commit. A server that takes imports without signing them anew hands out
+	// commits by the key of the server before it: see the keys of the DID's past.
+	Keys []*crypto.PublicKey
 	// Limits bounds the file.
 	Limits car.Limits
 	// Events, Checks and KV are part of the same step: see Batch.
@@ -98,11 +100,14 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return Result{}, err
 	}
-	rd, err := commit.ReadRepo(file, commit.RepoOptions{DID: did, Key: in.Key, CAR: in.Limits, TempDir: h.temp})
+	rd, err := commit.ReadRepo(file, commit.RepoOptions{DID: did, CAR: in.Limits, TempDir: h.temp})
 	if err != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrInvalidImport, err)
 	}
 	defer rd.Close()
+	if !signedBy(rd.Commit(), in.Keys) {
+		return Result{}, fmt.Errorf("%w: the commit is not signed by a key of the account", ErrInvalidImport)
+	}
 	if rd.Commit().Rev.Time().After(h.now().Add(maxDrift)) {
 		return Result{}, fmt.Errorf("%w: revision %s lies in the future", ErrInvalidImport, rd.Commit().Rev)
 	}
@@ -130,6 +135,16 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in
 	}
 	h.cache.put(did, next)
 	return Result{Head: next.head, Changed: true, Seq: seq}, nil
+}
+
+// signedBy reports whether one of the keys, if there are any, signed a commit.
+func signedBy(c commit.Commit, keys []*crypto.PublicKey) bool {
+	for _, key := range keys {
+		if c.Verify(key) == nil {
+			return true
+		}
+	}
+	return len(keys) == 0
 }
 
 // imported passes on the records of a file, adds them to the tree and counts them.

@@ -52,3 +52,18 @@ func (h *Host) Stats(ctx context.Context, did syntax.DID) (st Stats, err error) 
 	})
 	return st, err
 }
+
+// CacheStats is about the cache of trees.
+type CacheStats struct {
+	Trees        int
+	Bytes, Limit int64  // as estimated
+	Hits, Misses uint64 // since the host was made
+}
+
+// CacheStats returns how the cache of trees is used.
+func (h *Host) CacheStats() CacheStats {
+	c := &h.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return CacheStats{len(c.entries), c.size, c.limit, c.hits, c.misses}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -83,7 +84,7 @@ func TestImport(t *testing.T) {
 			stores(t, func(t *testing.T, store storage.Store) {
 				k2 := &keys{}
 				h := repo.NewHost(repo.Config{Store: store, Signer: k2.signer})
-				res, err := h.Import(ctx, alice, bytes.NewReader(content), repo.Import{Key: k.key(alice).PublicKey(), Sync: true})
+				res, err := h.Import(ctx, alice, bytes.NewReader(content), repo.Import{Keys: []*crypto.PublicKey{k.key(bob).PublicKey(), k.key(alice).PublicKey()}, Sync: true})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -142,8 +143,8 @@ func TestHostileImports(t *testing.T) {
 		{"empty", nil, repo.Import{}},
 		{"no CAR", []byte("not a CAR"), repo.Import{}},
 		{"another account's", export(bob), repo.Import{}},
-		{"signed by another key", good, repo.Import{Key: k.key(bob).PublicKey()}},
-		{"torn", good[:len(good)-1], repo.Import{Key: key}},
+		{"signed by another key", good, repo.Import{Keys: []*crypto.PublicKey{k.key(bob).PublicKey()}}},
+		{"torn", good[:len(good)-1], repo.Import{Keys: []*crypto.PublicKey{key}}},
 		{"with a changed byte", append(append([]byte{}, good[:len(good)-1]...), good[len(good)-1]^1), repo.Import{}},
 		{"without its commit", without(0), repo.Import{}},
 		{"without a node", without(1), repo.Import{}},

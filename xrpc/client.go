@@ -112,7 +112,8 @@ func (c *Client) Procedure(ctx context.Context, nsid string, in, out any) error 
 	return c.Upload(ctx, nsid, ct, body, out)
 }
 
-// Upload calls a procedure with any input.
+// Upload calls a procedure with any input. The length of a body with a method Size() int64,
+// as *io.SectionReader has it, is sent along, as are those that net/http knows.
 func (c *Client) Upload(ctx context.Context, nsid, contentType string, body io.Reader, out any) error {
 	resp, err := c.do(ctx, http.MethodPost, nsid, contentType, body)
 	if err != nil {
@@ -126,6 +127,9 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, body 
 	r, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.Host, "/")+prefix+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("xrpc: %w", err)
+	}
+	if sized, ok := body.(interface{ Size() int64 }); ok && r.ContentLength == 0 {
+		r.ContentLength = sized.Size()
 	}
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)

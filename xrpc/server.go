@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,6 +102,15 @@ func (s *Server) Handle(rt Route) {
 		panic("xrpc: two handlers for " + rt.NSID)
 	}
 	s.routes[rt.NSID] = &rt
+}
+
+// Routes returns the registered methods in the order of their names.
+func (s *Server) Routes() []Route {
+	list := make([]Route, 0, len(s.routes))
+	for _, name := range slices.Sorted(maps.Keys(s.routes)) {
+		list = append(list, *s.routes[name])
+	}
+	return list
 }
 
 // ServeHTTP serves the paths under /xrpc/.

@@ -134,17 +134,15 @@ func (f *File) section(c cid.Cid, at int64) ([]byte, error) {
 	if err != nil && err != io.EOF {
 		return fail(err)
 	}
-	h := bytes.NewReader(head[:n])
-	length, err := varint.Read(h)
+	length, start, err := varint.Decode(head[:n])
 	switch {
 	case err != nil:
 		return fail(car.ErrLength)
-	case length < dag.CIDLen || h.Len() < dag.CIDLen:
+	case length < dag.CIDLen || n-start < dag.CIDLen:
 		return fail(car.ErrCID)
 	case length-dag.CIDLen > uint64(f.lim.BlockBytes):
 		return fail(car.ErrTooLarge)
 	}
-	start := n - h.Len()
 	if string(head[start:start+dag.CIDLen]) != c.KeyString() {
 		return fail(car.ErrCID)
 	}

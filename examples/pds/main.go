@@ -35,7 +35,11 @@ const grace = 5 * time.Second
 
 // run serves until the context ends.
 func run(ctx context.Context, out io.Writer) error {
-	cfg, err := config.Load(os.Getenv)
+	env, _, err := config.Environment(os.Environ(), "")
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(env)
 	if err != nil {
 		return fmt.Errorf("the configuration is wrong:\n%w", err)
 	}

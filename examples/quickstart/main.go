@@ -28,7 +28,7 @@ func main() {
 	var car bytes.Buffer // export; then verify, sign and import at another host
 	must(0, host.Export(ctx, did, "", &car))
 	other := repo.NewHost(repo.Config{Store: memory.New(memory.Config{}), Signer: signer})
-	fmt.Println("imported ", must(other.Import(ctx, did, &car, repo.Import{Key: key.PublicKey()})).Head.Data)
+	fmt.Println("imported ", must(other.Import(ctx, did, &car, repo.Import{Keys: []*crypto.PublicKey{key.PublicKey()}})).Head.Data)
 }
 
 func must[T any](v T, err error) T {

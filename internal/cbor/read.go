@@ -124,12 +124,18 @@ func (r *Reader) Bytes() ([]byte, error) { return r.str(MajorBytes) }
 
 // Text reads a text string.
 func (r *Reader) Text() (string, error) {
+	b, err := r.TextBytes()
+	return string(b), err
+}
+
+// TextBytes is Text; the result is part of the input.
+func (r *Reader) TextBytes() ([]byte, error) {
 	start := r.pos
 	b, err := r.str(MajorText)
 	if err == nil && !utf8.Valid(b) {
-		err = r.fail(start, ErrUTF8)
+		return nil, r.fail(start, ErrUTF8)
 	}
-	return string(b), err
+	return b, err
 }
 
 func (r *Reader) str(major byte) ([]byte, error) {
@@ -166,8 +172,8 @@ func (r *Reader) count(major byte, least uint64) (int, error) {
 // Key reads a map key, which must be want: for maps of a fixed shape.
 func (r *Reader) Key(want string) error {
 	start := r.pos
-	got, err := r.Text()
-	if err == nil && got != want {
+	got, err := r.TextBytes()
+	if err == nil && string(got) != want {
 		err = r.fail(start, ErrType)
 	}
 	return err

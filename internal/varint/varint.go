@@ -20,24 +20,24 @@ const MaxLen = 9
 // Append appends n, which must be below 2⁶³.
 func Append(b []byte, n uint64) []byte { return binary.AppendUvarint(b, n) }
 
-// Read reads a varint. It returns io.EOF if there is nothing to read, and
-// io.ErrUnexpectedEOF if the input ends within the varint.
-func Read(r io.ByteReader) (n uint64, err error) {
-	for i := range MaxLen {
-		c, err := r.ReadByte()
-		if err != nil {
-			if err == io.EOF && i > 0 {
-				err = io.ErrUnexpectedEOF
-			}
-			return 0, err
-		}
+// Decode reads a varint from the start of b and returns its length, too. It
+// returns io.EOF if b is empty, and io.ErrUnexpectedEOF if it ends within the varint.
+func Decode(b []byte) (n uint64, size int, err error) {
+	for i := range min(len(b), MaxLen) {
+		c := b[i]
 		n |= uint64(c&0x7f) << (7 * i)
 		if c < 0x80 {
 			if c == 0 && i > 0 {
-				return 0, ErrNonMinimal
+				return 0, 0, ErrNonMinimal
 			}
-			return n, nil
+			return n, i + 1, nil
 		}
 	}
-	return 0, ErrOverflow
+	switch {
+	case len(b) == 0:
+		return 0, 0, io.EOF
+	case len(b) < MaxLen:
+		return 0, 0, io.ErrUnexpectedEOF
+	}
+	return 0, 0, ErrOverflow
 }

@@ -24,7 +24,7 @@ type Vector struct {
 // rawEntry is an entry of a node as it will be written, right or wrong. Links
 // are in CBOR; an empty tree link means null.
 type rawEntry struct {
-	prefix int
+	prefix int64
 	suffix string
 	tree   string
 	value  string
@@ -47,7 +47,7 @@ func (e rawEntry) encode() string {
 	}
 	b := cbor.AppendMap(nil, 4)
 	b = cbor.AppendBytes(cbor.AppendText(b, "k"), []byte(e.suffix))
-	b = cbor.AppendInt(cbor.AppendText(b, "p"), int64(e.prefix))
+	b = cbor.AppendInt(cbor.AppendText(b, "p"), e.prefix)
 	b = append(cbor.AppendText(b, "t"), e.tree...)
 	return string(append(cbor.AppendText(b, "v"), e.value...))
 }
@@ -73,7 +73,7 @@ func spelled(keys ...string) []rawEntry {
 		for p < min(len(last), len(k)) && last[p] == k[p] {
 			p++
 		}
-		list = append(list, rawEntry{prefix: p, suffix: k[p:], value: good(i)})
+		list = append(list, rawEntry{prefix: int64(p), suffix: k[p:], value: good(i)})
 		last = k
 	}
 	return list

@@ -175,12 +175,12 @@ func (f *forge) links() {
 // keysOfNodes are nodes whose keys are not what they must be.
 func (f *forge) keysOfNodes() {
 	leaf := func(name string, entries ...rawEntry) { f.tree(name, rawNode("", entries...)) }
-	of := func(prefix int, suffix string) rawEntry { return rawEntry{prefix: prefix, suffix: suffix} }
+	of := func(prefix int64, suffix string) rawEntry { return rawEntry{prefix: prefix, suffix: suffix} }
 	var miner Miner
 	a, b, c := miner.Key(0), miner.Key(0), miner.Key(0)
 	shared := spelled(a, b)[1].prefix
 
-	leaf("prefix longer than the key before it", of(0, a), of(len(a)+1, "x"))
+	leaf("prefix longer than the key before it", of(0, a), of(int64(len(a)+1), "x"))
 	leaf("prefix much longer than the key before it", of(0, a), of(65_535, "x"))
 	leaf("prefix of 2^40", of(0, a), of(1<<40, "x"))
 	leaf("prefix in the first entry", of(5, a))
@@ -191,9 +191,9 @@ func (f *forge) keysOfNodes() {
 
 	leaf("keys in descending order", spelled(b, a)...)
 	leaf("keys not in order at the end", spelled(a, c, b)...)
-	leaf("repeated key", of(0, a), of(len(a), ""))
+	leaf("repeated key", of(0, a), of(int64(len(a)), ""))
 	leaf("repeated key, spelled out", of(0, a), of(0, a))
-	leaf("key that is a prefix of the one before it", of(0, extend(a)), of(len(a), ""))
+	leaf("key that is a prefix of the one before it", of(0, extend(a)), of(int64(len(a)), ""))
 
 	// A root may have any height, so that nothing but the key is wrong here.
 	for _, c := range []struct{ name, key string }{
@@ -223,7 +223,7 @@ func (f *forge) keysOfNodes() {
 	grown := []rawEntry{of(0, a)}
 	for len(long) < 1030 {
 		longer := extend(long)
-		grown = append(grown, of(len(long), longer[len(long):]))
+		grown = append(grown, of(int64(len(long)), longer[len(long):]))
 		long = longer
 	}
 	leaf("key that grows beyond 1,024 bytes by its prefixes", grown...)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -121,6 +122,10 @@ type Service struct {
 	Unknown func(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, record any) error
 	// Outbox serves subscribeRepos; nil leaves the method out.
 	Outbox *stream.Outbox
+	// ImportKeys returns the keys of which one must have signed the commit of a CAR file
+	// that importRepo takes: those that the account's DID document has, or had. If it is
+	// nil or returns none, signatures of imports are not checked.
+	ImportKeys func(ctx context.Context, did syntax.DID) ([]*crypto.PublicKey, error)
 	// BlobLimit is the size in bytes of the largest blob. 0 means 100 MiB.
 	BlobLimit int64
 	// ImportLimit is the size in bytes of the largest CAR file that importRepo takes. 0

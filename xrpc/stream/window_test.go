@@ -2,7 +2,6 @@ package stream
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -133,6 +132,6 @@ func TestWindowLetsGo(t *testing.T) {
 		}
 	}
 	if kept != w.n || w.n > 10 || len(w.ring) != 64 {
-		t.Error(fmt.Sprintf("%d items, %d kept in a ring of %d", w.n, kept, len(w.ring)))
+		t.Errorf("%d items, %d kept in a ring of %d", w.n, kept, len(w.ring))
 	}
 }

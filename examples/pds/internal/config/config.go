@@ -1,16 +1,21 @@
 // Package config reads the environment of the reference server: the PDS_*
-// variables of the official server, all problems reported at once.
+// variables of the official server and a few of its own.
+//
+// Everything is read and checked at once, so that all that is wrong is reported
+// together. What is not wrong but probably not meant either (a misspelled name, a
+// variable of the official server that has no effect here) is a warning.
 package config
 
 import (
 	"errors"
 	"fmt"
-	"net/url"
-	"slices"
-	"strconv"
+	"log/slog"
+	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/examples/pds/internal/clientaddr"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -20,90 +25,346 @@ type Config struct {
 	// addresses, and an in-process did:plc directory. PDS_DEV_MODE; default: whether
 	// the hostname is localhost.
 	DevMode bool
-	// Port to listen on; 0 lets the system choose. PDS_PORT, default 2583.
+	// Port to listen on; 0 lets the system choose. PDS_PORT, default 2583, or 443
+	// with ACME.
 	Port int
+	// Bind is the address to listen on. PDS_BIND_ADDRESS; default: localhost in
+	// development mode, else all addresses ("").
+	Bind string
 	// Hostname under which the server is reached. PDS_HOSTNAME, default localhost.
 	Hostname string
 	// ServiceDID is the server's own DID. PDS_SERVICE_DID, default did:web:HOSTNAME.
 	ServiceDID syntax.DID
 	// DataDirectory holds all data. PDS_DATA_DIRECTORY, default ./pds-data.
 	DataDirectory string
-	// PLC is the did:plc directory. PDS_DID_PLC_URL; default: one in the process
-	// in development mode, else https://plc.directory.
-	PLC string
+	// BlobDirectory holds the blobs. PDS_BLOBSTORE_DISK_LOCATION; default ("") the
+	// folder pds.sqlite.blobs in the data directory.
+	BlobDirectory string
 	// HandleDomains are the domains, with a leading dot, under which accounts get
 	// handles. PDS_SERVICE_HANDLE_DOMAINS, default .test on localhost, else .HOSTNAME.
 	HandleDomains []string
-	// InviteRequired demands an invite code for a new account. PDS_INVITE_REQUIRED;
-	// default: not in development mode.
-	InviteRequired bool
+
 	// AdminPassword, JWTSecret and PLCRotationKey are secrets: PDS_ADMIN_PASSWORD,
 	// PDS_JWT_SECRET, PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX. Those not given are
 	// generated: see Secrets.
 	AdminPassword  string
 	JWTSecret      string
 	PLCRotationKey string // hex
+	// MasterKeys, in hexadecimal, seal the accounts' signing keys; the first one what is
+	// sealed from now on. PDS_MASTER_KEY, separated by commas; default: one in
+	// secrets.json.
+	MasterKeys []string
 	// RecoveryKey is a did:key of the operator's that may recover accounts' DIDs.
 	// PDS_RECOVERY_DID_KEY.
 	RecoveryKey string
+
+	// PLC is the did:plc directory. PDS_DID_PLC_URL; default: one in the process
+	// in development mode, else https://plc.directory.
+	PLC string
+	// IdentityTTL and IdentityMaxTTL are for how long a resolved identity is believed,
+	// and used while it cannot be refreshed; IdentityTimeout bounds one resolution.
+	// In milliseconds: PDS_DID_CACHE_STALE_TTL (1 hour), PDS_DID_CACHE_MAX_TTL (1 day),
+	// PDS_ID_RESOLVER_TIMEOUT (3 seconds).
+	IdentityTTL, IdentityMaxTTL, IdentityTimeout time.Duration
+	// AllowPrivateAddresses lets the server call addresses of private networks that strangers
+	// have named. PDS_DISABLE_SSRF_PROTECTION, default: whether in development mode.
+	AllowPrivateAddresses bool
+
+	// InviteRequired demands an invite code for a new account. PDS_INVITE_REQUIRED;
+	// default: not in development mode.
+	InviteRequired bool
+	// InviteInterval is how often an account gets a code to give away, counted from
+	// InviteEpoch. In milliseconds: PDS_INVITE_INTERVAL, default never (0);
+	// PDS_INVITE_EPOCH, in Unix time.
+	InviteInterval time.Duration
+	InviteEpoch    time.Time
+
+	Mail   Mail
+	Limits Limits
+	Proxy  Proxy
+	TLS    TLS
+	Log    Log
+
 	// BlobLimit is the size in bytes of the largest blob. PDS_BLOB_UPLOAD_LIMIT,
 	// default 5 MiB, as in the official server.
 	BlobLimit int64
-	// EmailSMTPURL is the mail server, smtp:// or smtps://, and EmailFrom the sender of
-	// messages: PDS_EMAIL_SMTP_URL, PDS_EMAIL_FROM_ADDRESS. Without a server, messages are
-	// logged, or appended to the file EmailSink: PDS_EMAIL_SINK_FILE.
-	EmailSMTPURL, EmailFrom, EmailSink string
-	// What describeServer says: PDS_PRIVACY_POLICY_URL,
-	// PDS_TERMS_OF_SERVICE_URL, PDS_CONTACT_EMAIL_ADDRESS.
-	PrivacyPolicy, TermsOfService, ContactEmail string
+	// AcceptImports allows importRepo, of at most ImportLimit bytes (0: 1 GiB).
+	// PDS_ACCEPTING_REPO_IMPORTS, default true; PDS_MAX_REPO_IMPORT_SIZE.
+	AcceptImports bool
+	ImportLimit   int64
+	// Backfill is for how long events can be replayed. In milliseconds:
+	// PDS_REPO_BACKFILL_LIMIT_MS, default 3 days.
+	Backfill time.Duration
+	// Crawlers are the relays that are told of the server. PDS_CRAWLERS, default none.
+	Crawlers []string
+	// Metrics is the address of a listener for metrics and profiles, as
+	// "127.0.0.1:9090". PDS_METRICS_ADDRESS, default none.
+	Metrics string
+
+	// What describeServer and the pages say: PDS_SERVICE_NAME, PDS_HOME_URL, PDS_LOGO_URL,
+	// PDS_SUPPORT_URL, PDS_PRIVACY_POLICY_URL, PDS_TERMS_OF_SERVICE_URL,
+	// PDS_CONTACT_EMAIL_ADDRESS.
+	ServiceName                                        string
+	Home, Logo, Support, PrivacyPolicy, TermsOfService string
+	ContactEmail                                       string
+
+	// Warnings are about variables that are probably not meant as they are.
+	Warnings []string
 }
 
-// Load reads the configuration through getenv. Its error names every variable
+// Mail is about mail to users.
+type Mail struct {
+	// SMTP is the mail server, smtp:// or smtps://, and From the sender of
+	// messages: PDS_EMAIL_SMTP_URL, PDS_EMAIL_FROM_ADDRESS. Without a server, messages are
+	// logged, or appended to the file Sink: PDS_EMAIL_SINK_FILE.
+	SMTP, From, Sink string
+	// ModerationSMTP and ModerationFrom are for mail of the administrators:
+	// PDS_MODERATION_EMAIL_SMTP_URL, PDS_MODERATION_EMAIL_ADDRESS; default SMTP and From.
+	ModerationSMTP, ModerationFrom string
+}
+
+// Limits is about the rate of requests.
+type Limits struct {
+	// Enabled turns limits on. PDS_RATE_LIMITS_ENABLED; default: not in development mode.
+	Enabled bool
+	// BypassKey in the header X-Ratelimit-Bypass, or an address in Bypass,
+	// exempts a request. PDS_RATE_LIMIT_BYPASS_KEY, PDS_RATE_LIMIT_BYPASS_IPS.
+	BypassKey string
+	Bypass    []netip.Prefix
+	// TrustedProxies are the networks whose X-Forwarded-For is believed.
+	// PDS_TRUSTED_PROXIES; default: this machine and private networks, besides Bypass.
+	TrustedProxies []netip.Prefix
+}
+
+// Service is another server: its address and its DID.
+type Service struct {
+	URL string
+	DID syntax.DID
+}
+
+// Proxy is about requests that are passed on.
+type Proxy struct {
+	// AppView answers what this server does not: PDS_BSKY_APP_VIEW_URL, _DID; CDN is the
+	// pattern of its image addresses: PDS_BSKY_APP_VIEW_CDN_URL_PATTERN.
+	AppView Service
+	CDN     string
+	// Moderation may act as an administrator: PDS_MOD_SERVICE_URL, _DID.
+	Moderation Service
+	// Reports gets the users' reports: PDS_REPORT_SERVICE_URL, _DID.
+	Reports Service
+	// HeadersTimeout and BodyTimeout bound the wait for an answer, and for
+	// each part of it. In milliseconds: PDS_PROXY_HEADERS_TIMEOUT (10 seconds),
+	// PDS_PROXY_BODY_TIMEOUT (30 seconds).
+	HeadersTimeout, BodyTimeout time.Duration
+	// MaxResponse bounds the bytes of an answer that must be held in memory. PDS_PROXY_MAX_RESPONSE_SIZE, default 10 MiB.
+	MaxResponse int64
+}
+
+// TLS is about encryption by the server itself.
+type TLS struct {
+	// ACME gets certificates for the server's name and its accounts' handles.
+	// PDS_TLS_ACME, default false: a proxy in front does that.
+	ACME bool
+	// Email is the contact of the ACME account: PDS_ACME_EMAIL. Directory is the
+	// authority: PDS_ACME_DIRECTORY_URL, default Let's Encrypt.
+	Email, Directory string
+	// HTTPPort is where HTTP is redirected to HTTPS and challenges are answered.
+	// PDS_HTTP_PORT, default 80; -1: nowhere.
+	HTTPPort int
+}
+
+// Log is about the log, which goes to standard error.
+type Log struct {
+	// Level is the least that is logged: trace, debug, info, warn, error, or off.
+	// PDS_LOG_LEVEL or LOG_LEVEL, default info; LOG_ENABLED=false: off.
+	Level slog.Level
+	// JSON writes objects in lines. PDS_LOG_FORMAT, text or json; default text.
+	JSON bool
+}
+
+// LogOff is a level above all.
+const LogOff = slog.Level(100)
+
+// Load reads the configuration from an environment. Its error names every variable
 // that is wrong.
-func Load(getenv func(string) string) (*Config, error) {
-	r := reader{getenv: getenv}
+func Load(env map[string]string) (*Config, error) {
+	r := reader{env: env, known: make(map[string]bool)}
 	c := &Config{
-		Port:           r.integer("PDS_PORT", 2583, 0, 65535),
 		Hostname:       strings.ToLower(r.text("PDS_HOSTNAME", "localhost")),
+		Bind:           r.text("PDS_BIND_ADDRESS", ""),
 		DataDirectory:  r.text("PDS_DATA_DIRECTORY", "pds-data"),
-		PLC:            strings.TrimSuffix(r.url("PDS_DID_PLC_URL"), "/"),
-		AdminPassword:  getenv("PDS_ADMIN_PASSWORD"),
-		JWTSecret:      getenv("PDS_JWT_SECRET"),
+		BlobDirectory:  r.text("PDS_BLOBSTORE_DISK_LOCATION", ""),
+		AdminPassword:  r.text("PDS_ADMIN_PASSWORD", ""),
+		JWTSecret:      r.text("PDS_JWT_SECRET", ""),
 		PLCRotationKey: r.key("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"),
-		RecoveryKey:    getenv("PDS_RECOVERY_DID_KEY"),
-		BlobLimit:      int64(r.integer("PDS_BLOB_UPLOAD_LIMIT", 5<<20, 1, 1<<40)),
-		EmailSMTPURL:   getenv("PDS_EMAIL_SMTP_URL"),
-		EmailFrom:      getenv("PDS_EMAIL_FROM_ADDRESS"),
-		EmailSink:      getenv("PDS_EMAIL_SINK_FILE"),
+		RecoveryKey:    r.text("PDS_RECOVERY_DID_KEY", ""),
+		MasterKeys:     r.masterKeys("PDS_MASTER_KEY"),
+
+		PLC:             r.url("PDS_DID_PLC_URL"),
+		IdentityTTL:     r.millis("PDS_DID_CACHE_STALE_TTL", time.Hour),
+		IdentityMaxTTL:  r.millis("PDS_DID_CACHE_MAX_TTL", 24*time.Hour),
+		IdentityTimeout: r.millis("PDS_ID_RESOLVER_TIMEOUT", 3*time.Second),
+
+		BlobLimit:     r.size("PDS_BLOB_UPLOAD_LIMIT", 5<<20),
+		AcceptImports: r.boolean("PDS_ACCEPTING_REPO_IMPORTS", true),
+		ImportLimit:   r.size("PDS_MAX_REPO_IMPORT_SIZE", 0),
+		Backfill:      r.millis("PDS_REPO_BACKFILL_LIMIT_MS", 72*time.Hour),
+		Crawlers:      r.urls("PDS_CRAWLERS"),
+		Metrics:       r.address("PDS_METRICS_ADDRESS"),
+
+		ServiceName:    r.text("PDS_SERVICE_NAME", ""),
+		Home:           r.url("PDS_HOME_URL"),
+		Logo:           r.url("PDS_LOGO_URL"),
+		Support:        r.url("PDS_SUPPORT_URL"),
 		PrivacyPolicy:  r.url("PDS_PRIVACY_POLICY_URL"),
 		TermsOfService: r.url("PDS_TERMS_OF_SERVICE_URL"),
-		ContactEmail:   getenv("PDS_CONTACT_EMAIL_ADDRESS"),
+		ContactEmail:   r.text("PDS_CONTACT_EMAIL_ADDRESS", ""),
 	}
 	local := c.Hostname == "localhost"
 	if _, err := syntax.ParseHandle(c.Hostname); err != nil && !local {
-		r.wrong("PDS_HOSTNAME", "%q is not a host name", c.Hostname)
+		r.wrong("PDS_HOSTNAME", "%q is not a host name (without https:// and port)", c.Hostname)
 	}
 	c.DevMode = r.boolean("PDS_DEV_MODE", local)
-	c.InviteRequired = r.boolean("PDS_INVITE_REQUIRED", !c.DevMode)
+	c.AllowPrivateAddresses = r.boolean("PDS_DISABLE_SSRF_PROTECTION", c.DevMode)
 	if c.PLC == "" && !c.DevMode {
 		c.PLC = "https://plc.directory"
 	}
-	did, err := syntax.ParseDID(r.text("PDS_SERVICE_DID", "did:web:"+c.Hostname))
-	if err != nil && r.set("PDS_SERVICE_DID") {
-		r.wrong("PDS_SERVICE_DID", "%v", err)
+	if c.Bind == "" && c.DevMode {
+		c.Bind = "localhost"
 	}
-	c.ServiceDID = did
 	domains := "." + c.Hostname
 	if local {
 		domains = ".test"
 	}
 	c.HandleDomains = r.domains("PDS_SERVICE_HANDLE_DOMAINS", domains)
+	c.ServiceDID = r.did("PDS_SERVICE_DID")
+	if c.ServiceDID == "" {
+		c.ServiceDID = syntax.DID("did:web:" + c.Hostname)
+	}
 	if c.RecoveryKey != "" {
 		if _, err := crypto.ParseDIDKey(c.RecoveryKey); err != nil {
 			r.wrong("PDS_RECOVERY_DID_KEY", "%v", err)
 		}
 	}
+	c.InviteRequired = r.boolean("PDS_INVITE_REQUIRED", !c.DevMode)
+	c.InviteInterval = r.millis("PDS_INVITE_INTERVAL", 0)
+	c.InviteEpoch = time.UnixMilli(r.millis("PDS_INVITE_EPOCH", 0).Milliseconds())
+	c.Mail = r.mail(c.DevMode)
+	c.Limits = r.limits(c.DevMode)
+	c.Proxy = r.proxy()
+	c.TLS = r.tls(local)
+	fallback := 2583
+	if c.TLS.ACME {
+		fallback = 443
+	}
+	c.Port = r.integer("PDS_PORT", fallback, 0, 65535)
+	c.Log = r.log()
+	r.unknown()
+	c.Warnings = r.warnings
 	return c, errors.Join(r.problems...)
+}
+
+// mail reads what is about mail.
+func (r *reader) mail(dev bool) Mail {
+	m := Mail{
+		SMTP: r.smtp("PDS_EMAIL_SMTP_URL"),
+		From: r.sender("PDS_EMAIL_FROM_ADDRESS"),
+		Sink: r.text("PDS_EMAIL_SINK_FILE", ""),
+	}
+	m.ModerationSMTP = r.smtp("PDS_MODERATION_EMAIL_SMTP_URL")
+	m.ModerationFrom = r.sender("PDS_MODERATION_EMAIL_ADDRESS")
+	switch {
+	case m.SMTP != "" && m.From == "":
+		r.wrong("PDS_EMAIL_FROM_ADDRESS", "needed with PDS_EMAIL_SMTP_URL")
+	case m.SMTP == "" && m.Sink == "" && !dev:
+		r.warn("PDS_EMAIL_SMTP_URL is not set: mail is written to the log and sent to nobody")
+	}
+	if m.ModerationSMTP == "" {
+		m.ModerationSMTP = m.SMTP
+	}
+	if m.ModerationFrom == "" {
+		m.ModerationFrom = m.From
+	}
+	return m
+}
+
+// limits reads what is about the rate of requests.
+func (r *reader) limits(dev bool) Limits {
+	l := Limits{
+		Enabled:   r.boolean("PDS_RATE_LIMITS_ENABLED", !dev),
+		BypassKey: r.text("PDS_RATE_LIMIT_BYPASS_KEY", ""),
+		Bypass:    r.networks("PDS_RATE_LIMIT_BYPASS_IPS"),
+	}
+	l.TrustedProxies = append(clientaddr.Private(), l.Bypass...)
+	if r.set("PDS_TRUSTED_PROXIES") {
+		l.TrustedProxies = r.networks("PDS_TRUSTED_PROXIES")
+	}
+	return l
+}
+
+// proxy reads what is about requests that are passed on.
+func (r *reader) proxy() Proxy {
+	p := Proxy{
+		AppView:        r.service("PDS_BSKY_APP_VIEW"),
+		CDN:            r.text("PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", ""),
+		Moderation:     r.service("PDS_MOD_SERVICE"),
+		Reports:        r.service("PDS_REPORT_SERVICE"),
+		HeadersTimeout: r.millis("PDS_PROXY_HEADERS_TIMEOUT", 10*time.Second),
+		BodyTimeout:    r.millis("PDS_PROXY_BODY_TIMEOUT", 30*time.Second),
+		MaxResponse:    r.size("PDS_PROXY_MAX_RESPONSE_SIZE", 10<<20),
+	}
+	if p.CDN != "" && strings.Count(p.CDN, "%s") != 3 {
+		r.wrong("PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", "must have %%s three times: for preset, DID and CID")
+	}
+	return p
+}
+
+// tls reads what is about encryption.
+func (r *reader) tls(local bool) TLS {
+	t := TLS{
+		ACME:      r.boolean("PDS_TLS_ACME", false),
+		Email:     r.text("PDS_ACME_EMAIL", ""),
+		Directory: r.url("PDS_ACME_DIRECTORY_URL"),
+		HTTPPort:  r.integer("PDS_HTTP_PORT", 80, -1, 65535),
+	}
+	if t.ACME && local {
+		r.wrong("PDS_TLS_ACME", "needs a PDS_HOSTNAME that the Internet knows")
+	}
+	return t
+}
+
+// log reads what is about the log. The names without PDS_ are the official server's.
+func (r *reader) log() Log {
+	var l Log
+	name := "PDS_LOG_LEVEL"
+	if !r.set(name) {
+		name = "LOG_LEVEL"
+	}
+	switch v := strings.ToLower(r.text(name, "info")); v {
+	case "trace", "debug":
+		l.Level = slog.LevelDebug
+	case "info":
+		l.Level = slog.LevelInfo
+	case "warn", "warning":
+		l.Level = slog.LevelWarn
+	case "error", "fatal":
+		l.Level = slog.LevelError
+	case "off", "silent":
+		l.Level = LogOff
+	default:
+		r.wrong(name, "%q is none of trace, debug, info, warn, error, off", v)
+	}
+	if !r.boolean("LOG_ENABLED", true) {
+		l.Level = LogOff
+	}
+	switch v := strings.ToLower(r.text("PDS_LOG_FORMAT", "text")); v {
+	case "text":
+	case "json":
+		l.JSON = true
+	default:
+		r.wrong("PDS_LOG_FORMAT", "%q is neither text nor json", v)
+	}
+	return l
 }
 
 // PublicURL is the address of the server as it stands in DID documents, for the
@@ -113,87 +374,4 @@ func (c *Config) PublicURL(port int) string {
 		return fmt.Sprintf("http://localhost:%d", port)
 	}
 	return "https://" + c.Hostname
-}
-
-// reader reads variables and collects what is wrong with them.
-type reader struct {
-	getenv   func(string) string
-	problems []error
-}
-
-func (r *reader) wrong(name, format string, args ...any) {
-	r.problems = append(r.problems, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
-}
-
-func (r *reader) set(name string) bool { return r.getenv(name) != "" }
-
-func (r *reader) text(name, fallback string) string {
-	if v := r.getenv(name); v != "" {
-		return v
-	}
-	return fallback
-}
-
-func (r *reader) integer(name string, fallback, least, most int) int {
-	v := r.getenv(name)
-	if v == "" {
-		return fallback
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil || n < least || n > most {
-		r.wrong(name, "%q is not a number from %d to %d", v, least, most)
-	}
-	return n
-}
-
-func (r *reader) boolean(name string, fallback bool) bool {
-	switch v := strings.ToLower(r.getenv(name)); v {
-	case "":
-		return fallback
-	case "1", "true":
-		return true
-	case "0", "false":
-		return false
-	default:
-		r.wrong(name, "%q is neither true nor false", v)
-		return fallback
-	}
-}
-
-func (r *reader) url(name string) string {
-	v := r.getenv(name)
-	if v == "" {
-		return ""
-	}
-	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		r.wrong(name, "%q is not an http or https URL", v)
-	}
-	return v
-}
-
-func (r *reader) key(name string) string {
-	v := r.getenv(name)
-	if v == "" {
-		return ""
-	}
-	if _, err := parseKey(v); err != nil {
-		r.wrong(name, "not a K-256 private key in hexadecimal")
-	}
-	return v
-}
-
-func (r *reader) domains(name, fallback string) []string {
-	var list []string
-	for d := range strings.SplitSeq(strings.ToLower(r.text(name, fallback)), ",") {
-		d = strings.TrimSpace(d)
-		if _, err := syntax.ParseHandle("x" + d); err != nil || !strings.HasPrefix(d, ".") {
-			r.wrong(name, "%q is not a domain with a leading dot", d)
-			continue
-		}
-		if !slices.Contains(list, d) {
-			list = append(list, d)
-		}
-	}
-	return list
 }

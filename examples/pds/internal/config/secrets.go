@@ -19,11 +19,14 @@ type Secrets struct {
 	AdminPassword  string
 	JWTSecret      []byte
 	PLCRotationKey *crypto.PrivateKey
-	// MasterKey seals the accounts' signing keys.
-	MasterKey []byte
+	// MasterKeys seal the accounts' signing keys. The first one is used for what is
+	// sealed from now on, the others open what is older.
+	MasterKeys [][]byte
 	// NewPassword reports that AdminPassword was generated just now, so that the
 	// operator must be told.
 	NewPassword bool
+
+	all secretsFile
 }
 
 // secretsFile is the form of the secrets in the data directory. It has only
@@ -33,53 +36,127 @@ type secretsFile struct {
 	JWTSecret      string `json:"jwtSecret,omitempty"`
 	PLCRotationKey string `json:"plcRotationKey,omitempty"`
 	MasterKey      string `json:"masterKey,omitempty"`
+	// OldMasterKeys are those that rotation is about to do away with.
+	OldMasterKeys []string `json:"oldMasterKeys,omitempty"`
 }
+
+// secretsPath is where the file lies.
+func (c *Config) secretsPath() string { return filepath.Join(c.DataDirectory, "secrets.json") }
 
 // Secrets returns the secrets of the environment and, for those that it does not
 // give, those of the file secrets.json in the data directory, which only its owner may
 // read. What is in neither is generated and kept there.
 func (c *Config) Secrets() (*Secrets, error) {
-	path := filepath.Join(c.DataDirectory, "secrets.json")
-	var file secretsFile
-	have, err := os.ReadFile(path)
-	if err == nil {
-		if err := json.Unmarshal(have, &file); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	s := &Secrets{}
-	pick := func(env string, kept *string, generate func() string) (value string, fresh bool) {
-		if env != "" {
-			return env, false
-		}
-		if *kept == "" {
-			*kept, fresh = generate(), true
-		}
-		return *kept, fresh
-	}
-	random := func() string { return hex.EncodeToString(randomBytes(32)) }
-	s.AdminPassword, s.NewPassword = pick(c.AdminPassword, &file.AdminPassword, rand.Text)
-	jwt, _ := pick(c.JWTSecret, &file.JWTSecret, random)
-	s.JWTSecret = []byte(jwt)
-	rotation, _ := pick(c.PLCRotationKey, &file.PLCRotationKey, random)
-	if s.PLCRotationKey, err = parseKey(rotation); err != nil {
-		return nil, fmt.Errorf("PLC rotation key: %w", err)
-	}
-	master, _ := pick("", &file.MasterKey, random)
-	if s.MasterKey, err = hex.DecodeString(master); err != nil {
-		return nil, fmt.Errorf("%s: master key: %w", path, err)
-	}
-	now, err := json.MarshalIndent(file, "", "\t")
+	file, have, err := c.readSecrets()
 	if err != nil {
 		return nil, err
 	}
-	now = append(now, '\n')
-	if bytes.Equal(now, have) {
-		return s, nil
+	s := &Secrets{}
+	pick := func(env string, kept, all *string, generate func() string) (fresh bool) {
+		*all = env
+		if env == "" {
+			if *kept == "" {
+				*kept, fresh = generate(), true
+			}
+			*all = *kept
+		}
+		return fresh
 	}
-	return s, writeFile(path, now)
+	s.NewPassword = pick(c.AdminPassword, &file.AdminPassword, &s.all.AdminPassword, rand.Text)
+	pick(c.JWTSecret, &file.JWTSecret, &s.all.JWTSecret, randomHex)
+	pick(c.PLCRotationKey, &file.PLCRotationKey, &s.all.PLCRotationKey, randomHex)
+	masters := append([]string(nil), c.MasterKeys...)
+	if len(masters) == 0 && file.MasterKey == "" {
+		file.MasterKey = randomHex()
+	}
+	if file.MasterKey != "" {
+		masters = append(masters, file.MasterKey)
+	}
+	masters = append(masters, file.OldMasterKeys...)
+	s.all.MasterKey, s.all.OldMasterKeys = masters[0], masters[1:]
+
+	s.AdminPassword, s.JWTSecret = s.all.AdminPassword, []byte(s.all.JWTSecret)
+	if s.PLCRotationKey, err = parseKey(s.all.PLCRotationKey); err != nil {
+		return nil, fmt.Errorf("PLC rotation key: %w", err)
+	}
+	for _, text := range masters {
+		key, err := hex.DecodeString(text)
+		if err != nil || len(key) != 32 {
+			return nil, fmt.Errorf("%s: a master key is not 32 bytes in hexadecimal", c.secretsPath())
+		}
+		s.MasterKeys = append(s.MasterKeys, key)
+	}
+	return s, c.writeSecrets(file, have)
+}
+
+// File is all secrets in the form of secrets.json, those of the environment too: for
+// a backup that needs nothing else.
+func (s *Secrets) File() ([]byte, error) {
+	text, err := json.MarshalIndent(s.all, "", "\t")
+	return append(text, '\n'), err
+}
+
+// AddMasterKey makes a new master key the one that seals. The others stay, for
+// what is sealed with them. A key that the environment gives is left as it is: then the
+// operator puts another in front of it.
+func (c *Config) AddMasterKey() error {
+	if len(c.MasterKeys) > 0 {
+		return nil
+	}
+	file, have, err := c.readSecrets()
+	if err != nil {
+		return err
+	}
+	if file.MasterKey != "" {
+		file.OldMasterKeys = append([]string{file.MasterKey}, file.OldMasterKeys...)
+	}
+	file.MasterKey = randomHex()
+	return c.writeSecrets(file, have)
+}
+
+// DropMasterKeys removes from the file all master keys but the one that seals, once
+// nothing is sealed with them any more.
+func (c *Config) DropMasterKeys() error {
+	file, have, err := c.readSecrets()
+	if err != nil {
+		return err
+	}
+	file.OldMasterKeys = nil
+	if len(c.MasterKeys) > 0 {
+		file.MasterKey = ""
+	}
+	return c.writeSecrets(file, have)
+}
+
+// Rotating reports whether a rotation of master keys was begun and not finished.
+func (c *Config) Rotating() (bool, error) {
+	file, _, err := c.readSecrets()
+	return len(file.OldMasterKeys) > 0, err
+}
+
+func (c *Config) readSecrets() (file secretsFile, text []byte, err error) {
+	text, err = os.ReadFile(c.secretsPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return file, nil, nil
+	} else if err != nil {
+		return file, nil, err
+	}
+	if err := json.Unmarshal(text, &file); err != nil {
+		return file, nil, fmt.Errorf("%s: %w", c.secretsPath(), err)
+	}
+	return file, text, nil
+}
+
+// writeSecrets writes the file if it is not as it was.
+func (c *Config) writeSecrets(file secretsFile, have []byte) error {
+	now, err := json.MarshalIndent(file, "", "\t")
+	if err != nil {
+		return err
+	}
+	if now = append(now, '\n'); bytes.Equal(now, have) {
+		return nil
+	}
+	return writeFile(c.secretsPath(), now)
 }
 
 // writeFile replaces a file so that a crash leaves the old one or the new one.
@@ -115,8 +192,8 @@ func parseKey(s string) (*crypto.PrivateKey, error) {
 	return crypto.ParsePrivateKey(crypto.K256, raw)
 }
 
-func randomBytes(n int) []byte {
-	b := make([]byte, n)
+func randomHex() string {
+	b := make([]byte, 32)
 	rand.Read(b)
-	return b
+	return hex.EncodeToString(b)
 }

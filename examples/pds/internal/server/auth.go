@@ -70,6 +70,9 @@ func (s *Server) user(a access) xrpc.Authenticator {
 			return err
 		}
 		p := atproto.Principal{DID: syntax.DID(c.Subject), Session: c.Scope}
+		if c.Scope != scopeAccess {
+			p.Permit = permitApp
+		}
 		if a.notRemoved {
 			if acct, err := s.account(r, p.DID); err != nil {
 				return err
@@ -80,6 +83,14 @@ func (s *Server) user(a access) xrpc.Authenticator {
 		r.Principal = p
 		return nil
 	}
+}
+
+// permitApp is what app passwords may do to a repository: all but replace it.
+func permitApp(action, _ string) error {
+	if action == "manage" {
+		return badToken("InvalidToken", "Bad token scope")
+	}
+	return nil
 }
 
 // caller is the account that makes a request.

@@ -43,12 +43,17 @@ type createAccountOutput struct {
 // reserved, the DID is registered, and then one atomic step makes repository,
 // account, session and events. What fails before that step is taken back.
 func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, err error) {
+	if in.DID != "" {
+		if out, again, err := s.createAgain(ctx, r, in); again || err != nil {
+			return out, err
+		}
+	}
 	a, err := s.checkNewAccount(ctx, &in)
 	if err != nil {
 		return out, err
 	}
 	if in.DID != "" {
-		return s.createMovedAccount(ctx, r, a, in)
+		return s.createMovedAccount(ctx, a, in)
 	}
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
@@ -143,6 +148,8 @@ func (s *Server) genesis(ctx context.Context, handle syntax.Handle, key *crypto.
 	return op, op.Sign(ctx, s.rotation)
 }
 
+var errEmail = xrpc.InvalidRequest("This email address is not supported, please use a different email.")
+
 var errInvite = &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidInviteCode", Message: "Provided invite code not available"}
 
 // checkNewAccount checks what a new account is to be, and whether its names are
@@ -151,23 +158,16 @@ func (s *Server) checkNewAccount(ctx context.Context, in *createAccountInput) (a
 	switch {
 	case len(in.PLCOp) > 0:
 		return a, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
-	case in.Password == "":
-		return a, &xrpc.Error{Status: 400, Name: "InvalidPassword", Message: "Password is required"}
-	case len([]rune(in.Password)) > maxNewPassword:
-		return a, xrpc.InvalidRequest("Password too long. Maximum length is %d characters.", maxNewPassword)
+	case checkNewPassword(in.Password) != nil:
+		return a, checkNewPassword(in.Password)
 	case s.cfg.InviteRequired && in.InviteCode == "":
 		return a, &xrpc.Error{Status: 400, Name: "InvalidInviteCode", Message: "No invite code provided"}
 	case in.Email == "":
 		return a, xrpc.InvalidRequest("Email is required")
 	case !validEmail(in.Email):
-		return a, xrpc.InvalidRequest("This email address is not supported, please use a different email.")
+		return a, errEmail
 	}
-	handle := in.Handle.Normalize()
-	if _, own := s.serviceLabel(handle); own || in.DID == "" {
-		handle, err = s.checkNewHandle(handle)
-	} else {
-		handle, err = s.checkForeignHandle(ctx, in.DID, handle)
-	}
+	handle, err := s.checkHandle(ctx, in.DID, in.Handle)
 	if err != nil {
 		return a, err
 	}
@@ -195,6 +195,17 @@ func (s *Server) checkNewAccount(ctx context.Context, in *createAccountInput) (a
 	return a, nil
 }
 
+// checkNewPassword checks a password that an account is to have.
+func checkNewPassword(password string) error {
+	switch {
+	case password == "":
+		return &xrpc.Error{Status: 400, Name: "InvalidPassword", Message: "Password is required"}
+	case len([]rune(password)) > maxNewPassword:
+		return xrpc.InvalidRequest("Password too long. Maximum length is %d characters.", maxNewPassword)
+	}
+	return nil
+}
+
 // validEmail reports whether a text is a bare e-mail address.
 func validEmail(s string) bool {
 	addr, err := mail.ParseAddress(s)
@@ -203,6 +214,15 @@ func validEmail(s string) bool {
 	}
 	_, domain, _ := strings.Cut(s, "@")
 	return strings.Contains(domain, ".") || domain == "localhost"
+}
+
+// checkHandle checks the handle that an account with or without a DID is to have.
+func (s *Server) checkHandle(ctx context.Context, did syntax.DID, h syntax.Handle) (syntax.Handle, error) {
+	h = h.Normalize()
+	if _, own := s.serviceLabel(h); own || did == "" {
+		return s.checkNewHandle(h)
+	}
+	return s.checkForeignHandle(ctx, did, h)
 }
 
 // checkNewHandle checks a handle that a new account asks for. It must be under

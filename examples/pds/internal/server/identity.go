@@ -18,12 +18,8 @@ type updateHandleInput struct {
 
 func (s *Server) updateHandle(ctx context.Context, r *xrpc.Request, in updateHandleInput) (out xrpc.None, err error) {
 	did := caller(r)
-	handle := in.Handle.Normalize()
-	if _, own := s.serviceLabel(handle); own {
-		if handle, err = s.checkNewHandle(handle); err != nil {
-			return out, err
-		}
-	} else if handle, err = s.checkForeignHandle(ctx, did, handle); err != nil {
+	handle, err := s.checkHandle(ctx, did, in.Handle)
+	if err != nil {
 		return out, err
 	}
 	return out, s.changeHandle(ctx, did, handle)

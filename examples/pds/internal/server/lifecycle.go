@@ -40,6 +40,8 @@ func goneEvent(did syntax.DID) storage.Event {
 
 func (s *Server) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
 	did := caller(r)
+	// Whoever changed the document need not have told us.
+	s.resolver.Purge(syntax.AtIdentifier(did))
 	if err := s.checkDocument(ctx, did); err != nil {
 		return out, err
 	}
@@ -108,10 +110,14 @@ func (s *Server) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ stru
 	if err != nil {
 		return out, err
 	}
+	private, err := s.accounts.Preferences(ctx, did)
+	if err != nil {
+		return out, err
+	}
 	return accountStatusOutput{
 		Activated: a.Status() == atproto.Active, ValidDID: s.checkDocument(ctx, did) == nil,
 		RepoCommit: st.Head.Commit.String(), RepoRev: st.Head.Rev, RepoBlocks: st.Records + st.Nodes + 1,
-		IndexedRecords: st.Records, ExpectedBlobs: st.Blobs, ImportedBlobs: st.Blobs - st.Missing,
+		IndexedRecords: st.Records, PrivateStateValues: len(private), ExpectedBlobs: st.Blobs, ImportedBlobs: st.Blobs - st.Missing,
 	}, nil
 }
 

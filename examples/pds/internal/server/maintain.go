@@ -8,8 +8,6 @@ import (
 const (
 	// maintenance is how often the store is tidied.
 	maintenance = time.Hour
-	// eventWindow is how long events can be replayed.
-	eventWindow = 72 * time.Hour
 	// unusedBlobs is how long an upload may wait for a record, and how long the
 	// bytes of a blob outlive its last one.
 	unusedBlobs = 24 * time.Hour
@@ -35,7 +33,7 @@ func (s *Server) maintain(ctx context.Context) {
 // tidy deletes what is too old: events, uploads that nothing refers to, blobs whose
 // records are gone.
 func (s *Server) tidy(ctx context.Context, now time.Time) error {
-	if err := s.store.Events.Trim(ctx, now.Add(-eventWindow)); err != nil {
+	if err := s.store.Events.Trim(ctx, now.Add(-s.cfg.Backfill)); err != nil {
 		return err
 	}
 	if _, err := s.store.Blobs.Collect(ctx, now.Add(-unusedBlobs)); err != nil {

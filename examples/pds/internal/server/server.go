@@ -10,20 +10,19 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
-	"github.com/pdskit/pdskit/storage/sqlite"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
@@ -40,7 +39,7 @@ type Server struct {
 	log      *slog.Logger
 	url      string // public
 	plcURL   string
-	db       *sqlite.DB
+	data     *datadir.Dir
 	store    storage.Store
 	accounts *accounts.Store
 	host     *repo.Host
@@ -57,6 +56,7 @@ type Server struct {
 	plcServer *http.Server
 	stop      context.CancelFunc // of the maintenance
 	stopped   chan struct{}
+	op        operation
 }
 
 // Start opens the data directory and starts to listen. The server serves when it returns.
@@ -67,22 +67,17 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (s *Server
 			s.Shutdown(ctx)
 		}
 	}()
-	if err := os.MkdirAll(cfg.DataDirectory, 0o700); err != nil {
+	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Blobs: cfg.BlobDirectory}); err != nil {
 		return nil, err
 	}
 	if s.secrets, err = cfg.Secrets(); err != nil {
 		return nil, err
 	}
 	s.rotation = s.secrets.PLCRotationKey
-	if s.mail, err = mail.New(cfg.EmailSMTPURL, cfg.EmailFrom, log, cfg.EmailSink); err != nil {
+	if s.mail, err = mail.New(cfg.Mail.SMTP, cfg.Mail.From, log, cfg.Mail.Sink); err != nil {
 		return nil, err
 	}
-	// In development, nobody but this machine is let in.
-	bind := ""
-	if cfg.DevMode {
-		bind = "localhost"
-	}
-	if s.listener, err = net.Listen("tcp", net.JoinHostPort(bind, fmt.Sprint(cfg.Port))); err != nil {
+	if s.listener, err = net.Listen("tcp", net.JoinHostPort(cfg.Bind, fmt.Sprint(cfg.Port))); err != nil {
 		return nil, err
 	}
 	s.url = cfg.PublicURL(s.listener.Addr().(*net.TCPAddr).Port)
@@ -100,20 +95,27 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (s *Server
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	go s.http.Serve(s.listener)
+	if err := s.serveMetrics(); err != nil {
+		return nil, err
+	}
+	if cfg.TLS.ACME {
+		if s.http.TLSConfig, err = s.acmeTLS(); err != nil {
+			return nil, err
+		}
+		go s.http.ServeTLS(s.listener, "", "")
+	} else {
+		go s.http.Serve(s.listener)
+	}
 	maintain, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop, s.stopped = stop, make(chan struct{})
 	go s.maintain(maintain)
 	return s, nil
 }
 
-// openStore opens the database, the accounts and the host.
+// openStore opens the accounts and the host.
 func (s *Server) openStore(ctx context.Context) (err error) {
-	if s.db, err = sqlite.Open(ctx, filepath.Join(s.cfg.DataDirectory, "pds.sqlite"), sqlite.Config{}); err != nil {
-		return err
-	}
-	s.store = s.db.Store()
-	sealer, err := accounts.NewSealer(s.secrets.MasterKey)
+	s.store = s.data.Store
+	sealer, err := accounts.NewSealer(s.secrets.MasterKeys...)
 	if err != nil {
 		return err
 	}
@@ -129,7 +131,7 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 func (s *Server) openDirectory() (err error) {
 	s.plcURL = s.cfg.PLC
 	if s.plcURL == "" {
-		s.plcDir, err = plctest.New(plctest.Config{File: filepath.Join(s.cfg.DataDirectory, "plc.jsonl"), NoRateLimits: true})
+		s.plcDir, err = plctest.New(plctest.Config{File: filepath.Join(s.cfg.DataDirectory, datadir.PLC), NoRateLimits: true})
 		if err != nil {
 			return err
 		}
@@ -142,7 +144,13 @@ func (s *Server) openDirectory() (err error) {
 		go s.plcServer.Serve(l)
 	}
 	s.plc = &identity.PLCClient{URL: s.plcURL}
-	s.resolver = &identity.Resolver{PLC: s.plc, Development: s.cfg.DevMode}
+	s.resolver = &identity.Resolver{
+		PLC: s.plc, Development: s.cfg.DevMode, Timeout: s.cfg.IdentityTimeout,
+		TTL: s.cfg.IdentityTTL, StaleFor: s.cfg.IdentityMaxTTL - s.cfg.IdentityTTL,
+	}
+	if s.resolver.StaleFor <= 0 {
+		s.resolver.StaleFor = -1
+	}
 	s.services = &serviceauth.Verifier{
 		Audience: []string{string(s.cfg.ServiceDID), string(s.cfg.ServiceDID) + "#" + identity.PDSID},
 		Keys:     &serviceauth.DocumentKeys{Resolver: s.resolver},
@@ -156,13 +164,17 @@ func (s *Server) handler() http.Handler {
 	catalog := lexicon.Builtin()
 	methods := &xrpc.Server{Catalog: catalog, Logger: s.log}
 	service := &atproto.Service{
-		Host:      s.host,
-		Accounts:  directory{s},
-		Takedowns: s.accounts,
-		Auth:      atproto.Auth{User: s.user(access{}), Optional: s.optional()},
-		Schemas:   catalog,
-		Outbox:    s.outbox,
-		BlobLimit: s.cfg.BlobLimit,
+		Host:       s.host,
+		Accounts:   directory{s},
+		Takedowns:  s.accounts,
+		Auth:       atproto.Auth{User: s.user(access{}), Optional: s.optional()},
+		Schemas:    catalog,
+		Outbox:     s.outbox,
+		BlobLimit:  s.cfg.BlobLimit,
+		ImportKeys: s.importKeys,
+	}
+	if service.ImportLimit = s.cfg.ImportLimit; !s.cfg.AcceptImports {
+		service.ImportLimit = -1
 	}
 	service.Mount(methods)
 	s.mount(methods)
@@ -178,7 +190,7 @@ func (s *Server) handler() http.Handler {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
 	})
-	return mux
+	return s.operate(methods, mux)
 }
 
 // URL is the server's public address.
@@ -208,14 +220,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	} else if s.listener != nil {
 		errs = append(errs, s.listener.Close())
 	}
+	errs = append(errs, s.stopMore())
 	if s.plcServer != nil {
 		errs = append(errs, s.plcServer.Close())
 	}
 	if s.plcDir != nil {
 		errs = append(errs, s.plcDir.Close())
 	}
-	if s.db != nil {
-		errs = append(errs, s.db.Close())
+	if s.data != nil {
+		errs = append(errs, s.data.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -58,6 +58,9 @@ type createSessionInput struct {
 }
 
 func (s *Server) createSession(ctx context.Context, r *xrpc.Request, in createSessionInput) (out sessionOutput, err error) {
+	if err := s.op.limits.Login(r, in.Identifier); err != nil {
+		return out, err
+	}
 	if len(in.Password) > maxLoginPassword {
 		return out, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Password too long. Consider resetting your password."}
 	}

@@ -1,0 +1,354 @@
+// Package check reads everything that a server keeps and says what is wrong.
+//
+// A repository is read as the network reads it: its export is verified, block by
+// block, against the head and the account's key. So what passes is what a relay or another server
+// would accept. The server may run meanwhile: each repository is read as it is at one
+// moment.
+package check
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// BlobLevel is how closely blobs are looked at.
+type BlobLevel int
+
+// The levels: read and hashed, only looked for, or left out.
+const (
+	ReadBlobs BlobLevel = iota
+	FindBlobs
+	NoBlobs
+)
+
+// Options is what is checked. The zero value checks everything.
+type Options struct {
+	// Accounts, if not nil, are the only ones whose repositories are checked; the rest is left out.
+	Accounts []syntax.DID
+	Blobs    BlobLevel
+	// Progress, if not nil, is told how many repositories have been checked.
+	Progress func(repositories int)
+}
+
+// Report is the result of a check.
+type Report struct {
+	Accounts int   `json:"accounts"`
+	Records  int   `json:"records"`
+	Bytes    int64 `json:"recordBytes"`
+	Blobs    int   `json:"blobs"` // that are there and referred to
+	Events   int   `json:"events"`
+	// MissingBlobs are referred to but not there. An account that was moved here
+	// has such until they are uploaded, so they are not a problem in themselves.
+	MissingBlobs int       `json:"missingBlobs"`
+	Missing      []Blob    `json:"missing,omitempty"` // the first of them
+	Problems     []Problem `json:"problems"`          // the first of them; empty: all is well
+	Found        int       `json:"found"`             // problems in all
+}
+
+// Blob is a blob of an account.
+type Blob struct {
+	DID syntax.DID `json:"did"`
+	CID string     `json:"cid"`
+}
+
+// Problem is something that is wrong.
+type Problem struct {
+	DID  syntax.DID `json:"did,omitempty"` // of the account that it is about
+	What string     `json:"what"`
+}
+
+// maxListed bounds the lists of a report.
+const maxListed = 1000
+
+// Server is what is checked.
+type Server struct {
+	// Database checks the structure of the database. Nil: it is left out.
+	Database func(ctx context.Context) error
+	Store    storage.Store
+	Accounts *accounts.Store
+}
+
+// Run checks a server. Its error is that of the check itself, not of what it found.
+func (s Server) Run(ctx context.Context, opt Options) (*Report, error) {
+	c := &checker{Server: s, opt: opt, report: &Report{Problems: []Problem{}}}
+	c.host = repo.NewHost(repo.Config{Store: s.Store, Signer: s.Accounts.Signer, CacheBytes: 1})
+	err := c.run(ctx)
+	return c.report, err
+}
+
+type checker struct {
+	Server
+	opt    Options
+	host   *repo.Host
+	report *Report
+}
+
+func (c *checker) wrong(did syntax.DID, format string, args ...any) {
+	if c.report.Found++; len(c.report.Problems) < maxListed {
+		c.report.Problems = append(c.report.Problems, Problem{did, fmt.Sprintf(format, args...)})
+	}
+}
+
+func (c *checker) run(ctx context.Context) error {
+	whole := c.opt.Accounts == nil
+	if whole && c.Database != nil {
+		if err := c.Database(ctx); errors.Is(err, storage.ErrCorrupt) {
+			c.wrong("", "%v", err)
+		} else if err != nil {
+			return err
+		}
+	}
+	for did, err := range c.dids(ctx) {
+		if err == nil {
+			err = c.account(ctx, did)
+		}
+		if err != nil {
+			return err
+		}
+		if c.report.Accounts++; c.opt.Progress != nil {
+			c.opt.Progress(c.report.Accounts)
+		}
+	}
+	if !whole {
+		return nil
+	}
+	problems, err := c.Accounts.Check(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range problems {
+		c.wrong("", "%s", p)
+	}
+	return c.events(ctx)
+}
+
+// dids are the accounts to check.
+func (c *checker) dids(ctx context.Context) iter.Seq2[syntax.DID, error] {
+	return func(yield func(syntax.DID, error) bool) {
+		for _, did := range c.opt.Accounts {
+			if !yield(did, nil) {
+				return
+			}
+		}
+		if c.opt.Accounts != nil {
+			return
+		}
+		for info, err := range c.Store.Repos.List(ctx, "") {
+			if !yield(info.DID, err) {
+				return
+			}
+		}
+	}
+}
+
+// account checks a repository. An error that ends the check is one of the context.
+func (c *checker) account(ctx context.Context, did syntax.DID) error {
+	before, err := c.host.Head(ctx, did)
+	if err == nil {
+		err = c.repository(ctx, did, before)
+	}
+	if err != nil && ctx.Err() == nil {
+		// What is wrong only because the account was deleted, or written, meanwhile is not wrong.
+		now, headErr := c.host.Head(ctx, did)
+		switch {
+		case errors.Is(headErr, repo.ErrRepoNotFound) && c.opt.Accounts == nil:
+			return nil
+		case headErr == nil && now != before:
+			err = c.repository(ctx, did, now)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		c.wrong(did, "%v", err)
+		return nil
+	}
+	return ctx.Err()
+}
+
+func (c *checker) repository(ctx context.Context, did syntax.DID, head storage.Head) error {
+	signer, err := c.Accounts.Signer(ctx, did)
+	if err != nil {
+		return fmt.Errorf("signing key: %w", err)
+	}
+	references, err := c.export(ctx, did, head, signer.PublicKey())
+	if err != nil {
+		return err
+	}
+	n := 0
+	var last cid.Cid
+	return c.host.View(ctx, did, func(r storage.Reader) error {
+		for ref, err := range r.BlobRefs(ctx, cid.Undef, "") {
+			if err != nil {
+				return err
+			}
+			n++
+			if ref.Blob == last {
+				continue
+			}
+			last = ref.Blob
+			if err := c.blob(ctx, did, ref.Blob); err != nil {
+				return err
+			}
+		}
+		if n != references && r.Head() == head {
+			return fmt.Errorf("records refer to blobs %d times, the index has %d references", references, n)
+		}
+		return nil
+	})
+}
+
+// export verifies a repository's export, and returns how many references to blobs
+// there are in its records.
+func (c *checker) export(ctx context.Context, did syntax.DID, head storage.Head, key *crypto.PublicKey) (references int, err error) {
+	pr, pw := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := c.host.Export(ctx, did, "", pw)
+		pw.CloseWithError(err)
+		done <- err
+	}()
+	defer func() {
+		pr.Close()
+		// A failed export is the cause of what the reader saw.
+		if cause := <-done; cause != nil && !errors.Is(cause, io.ErrClosedPipe) {
+			err = cause
+		}
+	}()
+	x, err := commit.ReadRepo(pr, commit.RepoOptions{DID: did, Key: key, Stream: true, Records: 1 << 62})
+	if err != nil {
+		return 0, err
+	}
+	defer x.Close()
+	if x.Root() != head.Commit {
+		return 0, fmt.Errorf("the head is commit %s, the export has %s", head.Commit, x.Root())
+	}
+	for rec, err := range x.Records() {
+		if err != nil {
+			return 0, err
+		}
+		c.report.Records++
+		c.report.Bytes += int64(len(rec.Data))
+		refs, err := data.BlobRefs(rec.Data)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", rec.Path, err)
+		}
+		unique := make(map[cid.Cid]bool, len(refs))
+		for _, ref := range refs {
+			unique[ref.Ref] = true
+		}
+		references += len(unique)
+	}
+	return references, nil
+}
+
+// blob looks for a blob, and reads it.
+func (c *checker) blob(ctx context.Context, did syntax.DID, want cid.Cid) error {
+	if c.opt.Blobs == NoBlobs {
+		return nil
+	}
+	_, promoted, err := c.Store.Blobs.Stat(ctx, did, want)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("blob %s: %w", want, err)
+	}
+	if err != nil || !promoted {
+		if c.report.MissingBlobs++; len(c.report.Missing) < maxListed {
+			c.report.Missing = append(c.report.Missing, Blob{did, want.String()})
+		}
+		return nil
+	}
+	c.report.Blobs++
+	if c.opt.Blobs == FindBlobs {
+		return nil
+	}
+	f, info, err := c.Store.Blobs.Open(ctx, did, want)
+	if err != nil {
+		return fmt.Errorf("blob %s: %w", want, err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return fmt.Errorf("blob %s: %w", want, err)
+	}
+	_, digest, _ := dag.Split(want)
+	if !bytes.Equal(h.Sum(nil), digest[:]) || n != info.Size {
+		return fmt.Errorf("blob %s: its bytes are others", want)
+	}
+	return nil
+}
+
+// events checks the log: numbers ascend, messages are well-formed, and each commit
+// inverts to the state that it says it follows.
+func (c *checker) events(ctx context.Context) error {
+	oldest, newest, err := c.Store.Events.Bounds(ctx)
+	if err != nil {
+		return err
+	}
+	if oldest < 1 || oldest > newest+1 {
+		c.wrong("", "the bounds of the event log are %d and %d", oldest, newest)
+	}
+	var last int64
+	for ev, err := range c.Store.Events.Since(ctx, 0) {
+		if err != nil {
+			return err
+		}
+		c.report.Events++
+		if ev.Seq <= last {
+			c.wrong(ev.DID, "event %d comes after %d", ev.Seq, last)
+		}
+		last = ev.Seq
+		if err := event(ctx, ev); err != nil {
+			c.wrong(ev.DID, "event %d: %v", ev.Seq, err)
+		}
+	}
+	return nil
+}
+
+func event(ctx context.Context, ev storage.Event) error {
+	var about syntax.DID
+	var err error
+	switch ev.Kind {
+	case commit.KindCommit:
+		var msg *commit.Event
+		if msg, err = commit.DecodeEvent(ev.Payload); err == nil {
+			about = msg.Repo
+			v := commit.Verifier{Limits: commit.Limits{Ops: len(msg.Ops) + 1, Blocks: len(msg.Blocks) + 1}}
+			_, _, err = v.Commit(ctx, commit.State{Rev: msg.Since, Data: msg.PrevData}, msg)
+		}
+	case commit.KindSync:
+		var msg *commit.Sync
+		if msg, err = commit.DecodeSync(ev.Payload); err == nil {
+			about = msg.DID
+		}
+	case commit.KindIdentity:
+		var msg *commit.Identity
+		if msg, err = commit.DecodeIdentity(ev.Payload); err == nil {
+			about = msg.DID
+		}
+	case commit.KindAccount:
+		var msg *commit.Account
+		if msg, err = commit.DecodeAccount(ev.Payload); err == nil {
+			about = msg.DID
+		}
+	default:
+		return fmt.Errorf("unknown kind %q", ev.Kind)
+	}
+	if err == nil && about != ev.DID {
+		err = fmt.Errorf("the message is about %s", about)
+	}
+	return err
+}

@@ -1,0 +1,110 @@
+// Package datadir is the directory in which a server keeps everything, how it is
+// backed up while the server runs, and how it is restored.
+//
+//	pds.sqlite         accounts, repositories, events (with -wal and -shm while it is open)
+//	pds.sqlite.blobs/  blobs, unless they are configured to lie elsewhere
+//	secrets.json       keys, and the passwords that were generated
+//	plc.jsonl          the did:plc directory of a development server
+//	acme/              certificates, which can be had again
+//	lock               held by the processes that use the directory
+//
+// # Backups
+//
+// A backup is such a directory too, with a manifest that has the digests of its
+// files; or a tar file of one. The database is copied as it is at one moment. Blobs, whose files never
+// change, are copied before and after that: so the backup has every blob that its
+// database refers to, even those that are deleted meanwhile. What a second
+// backup into the same directory finds there it does not copy again, and if it
+// is interrupted, the first one stays as good as it was.
+package datadir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/blobfs"
+	"github.com/pdskit/pdskit/storage/sqlite"
+)
+
+// Names of files.
+const (
+	Database = "pds.sqlite"
+	Blobs    = Database + ".blobs"
+	Secrets  = "secrets.json"
+	PLC      = "plc.jsonl"
+	ACME     = "acme"
+	lockName = "lock"
+)
+
+// ErrInUse: another process uses the directory.
+var ErrInUse = errors.New("datadir: the data directory is in use (is the server running?)")
+
+// Dir is an open data directory.
+type Dir struct {
+	Path  string
+	Blobs string // directory of the blobs
+	DB    *sqlite.DB
+	Store storage.Store
+	lock  *os.File
+}
+
+// Options are how a directory is opened. The zero value works.
+type Options struct {
+	// Blobs is the directory of the blobs. Empty: in the data directory.
+	Blobs string
+	// Alone keeps other processes out: opening fails with ErrInUse if there are any.
+	Alone bool
+	// Existing asks that there be a database already, else the error is fs.ErrNotExist.
+	Existing bool
+}
+
+// Open opens a data directory, making what is missing.
+func Open(ctx context.Context, path string, opt Options) (d *Dir, err error) {
+	d = &Dir{Path: path, Blobs: opt.Blobs}
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	file := filepath.Join(path, Database)
+	if opt.Existing {
+		if _, err := os.Stat(file); err != nil {
+			return nil, fmt.Errorf("no server's data in %s: %w", path, err)
+		}
+	} else if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	if d.lock, err = lock(filepath.Join(path, lockName), opt.Alone); err != nil {
+		return nil, err
+	}
+	if d.DB, err = sqlite.Open(ctx, file, sqlite.Config{}); err != nil {
+		return nil, err
+	}
+	d.Store = d.DB.Store()
+	if d.Blobs == "" {
+		d.Blobs = filepath.Join(path, Blobs)
+	} else if d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{}); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Close closes the database and lets other processes in.
+func (d *Dir) Close() error {
+	var errs []error
+	if d.DB != nil {
+		errs = append(errs, d.DB.Close())
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// isMissing reports whether an error says that a file is not there.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -1,0 +1,10 @@
+//go:build !unix
+
+package datadir
+
+import "os"
+
+// lock: systems without flock rely on the operator.
+func lock(path string, _ bool) (*os.File, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+}

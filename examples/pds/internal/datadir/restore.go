@@ -1,0 +1,317 @@
+package datadir
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Errors of Restore.
+var (
+	// ErrNotEmpty: there is something where a backup is to be restored.
+	ErrNotEmpty = errors.New("datadir: the directory is not empty")
+	// ErrBadBackup: a backup is not complete or was changed.
+	ErrBadBackup = errors.New("datadir: bad backup")
+)
+
+// Restore is how a backup is restored.
+type Restore struct {
+	// Blobs is the directory that gets the blobs; it must be empty. Empty: in the data
+	// directory.
+	Blobs string
+	// Verify checks what was restored before it gets its place. Nil: only the
+	// digests of the manifest are checked.
+	Verify func(ctx context.Context, d *Dir) error
+	// Progress, if not nil, is told how many files were copied.
+	Progress func(files int)
+}
+
+// From restores a directory that ToDir or a tar file that ToTar made ("-":
+// stdin), into a data directory that must be empty. If it fails, the directory is as
+// it was.
+func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest string) (m *Manifest, err error) {
+	for _, dir := range []string{dest, r.Blobs} {
+		if err := mustBeEmpty(dir); err != nil {
+			return nil, err
+		}
+	}
+	dest = filepath.Clean(dest)
+	if err := os.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
+		return nil, err
+	}
+	temp, err := os.MkdirTemp(filepath.Dir(dest), filepath.Base(dest)+".restore-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(temp)
+	if err := r.copy(ctx, from, stdin, temp); err != nil {
+		return nil, err
+	}
+	if m, err = readManifest(temp); err != nil {
+		return nil, err
+	}
+	if err := r.verify(ctx, temp); err != nil {
+		return nil, err
+	}
+	if r.Blobs != "" {
+		if err := moveBlobs(ctx, filepath.Join(temp, Blobs), r.Blobs); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range []string{manifestName, lockName} {
+		if err := os.Remove(filepath.Join(temp, name)); err != nil && !isMissing(err) {
+			return nil, err
+		}
+	}
+	if err := os.Remove(dest); err != nil && !isMissing(err) { // an empty directory
+		return nil, err
+	}
+	if err := os.Rename(temp, dest); err != nil {
+		return nil, err
+	}
+	return m, syncDir(filepath.Dir(dest))
+}
+
+func mustBeEmpty(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if isMissing(err) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%w: %s", ErrNotEmpty, dir)
+	}
+	return nil
+}
+
+// copy copies the files of a backup, in whichever form it is.
+func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to string) error {
+	root, err := os.OpenRoot(to) // nothing is written elsewhere, whatever names say
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	n := 0
+	write := func(name string, in io.Reader) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !belongs(name) {
+			return fmt.Errorf("%w: it has a file %.200q", ErrBadBackup, name)
+		}
+		if n++; r.Progress != nil {
+			r.Progress(n)
+		}
+		return writeIn(root, name, in)
+	}
+	if from == "-" {
+		err = readTar(stdin, write)
+	} else if info, statErr := os.Stat(from); statErr != nil {
+		err = statErr
+	} else if info.IsDir() {
+		err = readDir(from, write)
+	} else {
+		var f *os.File
+		if f, err = os.Open(from); err == nil {
+			err = errors.Join(readTar(f, write), f.Close())
+		}
+	}
+	return err
+}
+
+// belongs reports whether a backup may have a file of that name.
+func belongs(name string) bool {
+	if slices.Contains([]string{Database, Secrets, PLC, manifestName}, name) {
+		return true
+	}
+	rest, ok := strings.CutPrefix(name, Blobs+"/")
+	return ok && path.Clean(name) == name && !strings.ContainsAny(name, `\:`) &&
+		(strings.HasPrefix(rest, "blobs/") || strings.HasPrefix(rest, "staged/"))
+}
+
+func writeIn(root *os.Root, name string, in io.Reader) error {
+	if dir := path.Dir(name); dir != "." {
+		if err := root.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	out, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
+}
+
+func readTar(in io.Reader, write func(string, io.Reader) error) error {
+	for r := tar.NewReader(in); ; {
+		h, err := r.Next()
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return fmt.Errorf("%w: %w", ErrBadBackup, err)
+		case h.Typeflag == tar.TypeDir:
+			continue
+		case h.Typeflag != tar.TypeReg:
+			return fmt.Errorf("%w: %.200q is not a file", ErrBadBackup, h.Name)
+		}
+		if err := write(strings.TrimPrefix(h.Name, "./"), r); err != nil {
+			return err
+		}
+	}
+}
+
+// readDir reads the files of a backup; those that opening it has added are left.
+func readDir(from string, write func(string, io.Reader) error) error {
+	manifest, err := currentManifest(from)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(from, func(file string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(from, file)
+		if err != nil {
+			return err
+		}
+		name := filepath.ToSlash(rel)
+		switch {
+		case name == manifest:
+			name = manifestName
+		case name == manifestName || !belongs(name):
+			return nil
+		case !e.Type().IsRegular():
+			return fmt.Errorf("%w: %q is not a file", ErrBadBackup, name)
+		}
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(name, f), f.Close())
+	})
+}
+
+// currentManifest returns which of the manifests in a backup's directory is that of
+// its database: after an interruption there may be two.
+func currentManifest(dir string) (string, error) {
+	_, digest, err := digestFile(filepath.Join(dir, Database))
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrBadBackup, err)
+	}
+	for _, name := range []string{manifestName, manifestNext} {
+		m, err := parseManifest(filepath.Join(dir, name))
+		if err == nil && m.Files[Database].SHA256 == digest {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("%w: the database in %s does not match its manifest", ErrBadBackup, dir)
+}
+
+func parseManifest(file string) (*Manifest, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadBackup, err)
+	}
+	m := &Manifest{}
+	if err := json.Unmarshal(text, m); err != nil {
+		return nil, fmt.Errorf("%w: manifest: %w", ErrBadBackup, err)
+	}
+	if m.Format != 1 {
+		return nil, fmt.Errorf("%w: it has format %d, made by a newer server?", ErrBadBackup, m.Format)
+	}
+	return m, nil
+}
+
+// readManifest checks a directory's files against its manifest.
+func readManifest(dir string) (*Manifest, error) {
+	m, err := parseManifest(filepath.Join(dir, manifestName))
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := m.Files[Database]; !ok {
+		return nil, fmt.Errorf("%w: no database", ErrBadBackup)
+	}
+	for name, want := range m.Files {
+		if !belongs(name) {
+			return nil, fmt.Errorf("%w: the manifest names %.200q", ErrBadBackup, name)
+		}
+		size, digest, err := digestFile(filepath.Join(dir, name))
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrBadBackup, err)
+		}
+		if size != want.Size || digest != want.SHA256 {
+			return nil, fmt.Errorf("%w: %s was changed", ErrBadBackup, name)
+		}
+	}
+	return m, nil
+}
+
+func (r Restore) verify(ctx context.Context, dir string) error {
+	if r.Verify == nil {
+		return nil
+	}
+	d, err := Open(ctx, dir, Options{Existing: true})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(r.Verify(ctx, d), d.Close()); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadBackup, err)
+	}
+	return nil
+}
+
+// moveBlobs moves blobs to where they are to lie, perhaps on another disk.
+func moveBlobs(ctx context.Context, from, to string) error {
+	if _, err := os.Stat(from); isMissing(err) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(filepath.Clean(to)), 0o700); err != nil {
+		return err
+	}
+	os.Remove(to) // an empty directory
+	if os.Rename(from, to) == nil {
+		return nil
+	}
+	w := &dirWriter{root: to}
+	err := filepath.WalkDir(from, func(file string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, file)
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		return w.copy(filepath.ToSlash(rel), file, info)
+	})
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(to))
+	}
+	for dir := range w.touched {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(from)
+}

@@ -1,0 +1,56 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+)
+
+// acmeTLS returns a configuration that gets certificates as they are needed (RFC
+// 8555), and starts the listener for the challenges and for redirects.
+func (s *Server) acmeTLS() (*tls.Config, error) {
+	m := &autocert.Manager{
+		Prompt:     autocert.AcceptTOS,
+		Cache:      autocert.DirCache(filepath.Join(s.cfg.DataDirectory, datadir.ACME)),
+		HostPolicy: s.certifies,
+		Email:      s.cfg.TLS.Email,
+		Client:     &acme.Client{DirectoryURL: s.cfg.TLS.Directory, UserAgent: "pdskit/" + Version},
+	}
+	if m.Client.DirectoryURL == "" {
+		m.Client.DirectoryURL = autocert.DefaultACMEDirectory
+	}
+	if port := s.cfg.TLS.HTTPPort; port >= 0 {
+		l, err := net.Listen("tcp", net.JoinHostPort(s.cfg.Bind, fmt.Sprint(port)))
+		if err != nil {
+			return nil, err
+		}
+		s.serveMore(&http.Server{Handler: m.HTTPHandler(nil)}, l)
+	}
+	return m.TLSConfig(), nil
+}
+
+// certifies reports whether the server may have a certificate for a name: for
+// its own, and for the handles of its accounts. So strangers cannot use up the
+// authority's patience.
+func (s *Server) certifies(ctx context.Context, host string) error {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == s.cfg.Hostname {
+		return nil
+	}
+	if _, err := syntax.ParseHandle(host); err != nil {
+		return fmt.Errorf("no certificate for %.260q", host)
+	}
+	if _, err := s.accounts.Account(ctx, syntax.AtIdentifier(host)); err != nil {
+		return fmt.Errorf("no certificate for %q: %w", host, err)
+	}
+	return nil
+}
