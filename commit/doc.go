@@ -4,7 +4,7 @@
 // checks them with the same code.
 //
 // A Commit signs the root of a tree together with a revision that only ever
-// grows. An Event carries one commit as a slice: the operations, and a CAR file with the
+// grows, which a Clock makes. An Event carries one commit as a slice: the operations, and a CAR file with the
 // commit, the new records, the new nodes of the tree and the covering proof. Whoever
 // knows the revision and the root before can undo the operations on those blocks
 // and see that nothing was left out (Sync specification, operation inversion). Verifier

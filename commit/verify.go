@@ -75,7 +75,7 @@ type Verifier struct {
 	// refresh it must not answer from a cache: it is asked once more that way if a signature
 	// does not verify. Nil: signatures are not checked.
 	Key func(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error)
-	// Drift is how far a revision may lie in the future. 0: five minutes.
+	// Drift is how far a revision may lie in the future. 0: DefaultDrift.
 	Drift time.Duration
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -99,7 +99,7 @@ func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map
 	if last.Rev != "" && e.Rev <= last.Rev {
 		return fail(ErrStale, nil)
 	}
-	if v.inFuture(e.Rev) {
+	if inFuture(e.Rev, v.Now, v.Drift) {
 		return fail(ErrFuture, nil)
 	}
 	roots, all, err := car.ReadAll(e.Blocks, car.Limits{})
@@ -236,7 +236,7 @@ func (v *Verifier) Sync(ctx context.Context, last State, s *Sync) (State, error)
 	if last.Rev != "" && s.Rev < last.Rev {
 		return fail(ErrStale, nil)
 	}
-	if v.inFuture(s.Rev) {
+	if inFuture(s.Rev, v.Now, v.Drift) {
 		return fail(ErrFuture, nil)
 	}
 	if !dag.Matches(s.Commit.CID, s.Commit.Data) {
@@ -281,15 +281,4 @@ func (v *Verifier) signature(ctx context.Context, c Commit) error {
 		}
 	}
 	return err
-}
-
-func (v *Verifier) inFuture(rev syntax.TID) bool {
-	now, drift := time.Now, v.Drift
-	if v.Now != nil {
-		now = v.Now
-	}
-	if drift == 0 {
-		drift = 5 * time.Minute
-	}
-	return rev.Time().After(now().Add(drift))
 }

@@ -422,9 +422,9 @@ func TestVerifierRefreshesTheKey(t *testing.T) {
 // One large record that many operations point at is scanned once.
 func TestRepeatedRecordBomb(t *testing.T) {
 	a := newAccount(t, "alice")
-	texts := make(map[string]string)
+	texts, large := make(map[string]string), strings.Repeat("x", 900_000)
 	for _, p := range somePaths(commit.MaxOps) {
-		texts[p] = strings.Repeat("x", 900_000)
+		texts[p] = large
 	}
 	e := a.write(t, texts)
 	if len(e.Blocks) > 1_000_000 {

@@ -30,7 +30,8 @@ func FuzzNode(f *testing.F) {
 		if err := cbor.Scan(data, cbor.Limits{}); err != nil {
 			t.Fatalf("%x: %v", data, err)
 		}
-		n := &node{data: string(data), height: int8(h)}
+		n := new(node)
+		n.set(string(data), h, links)
 		es, left := n.entries()
 		digest := func(at int) string {
 			if at == 0 {
@@ -163,7 +164,8 @@ func FuzzStream(f *testing.F) {
 
 // masked is a node without the hashes of its children.
 func masked(data []byte) []byte {
-	n := node{data: string(data)}
+	var n node
+	n.set(string(data), 0, 0)
 	out := bytes.Clone(data)
 	es, left := n.entries()
 	for e, ok := es.next(); ok; e, ok = es.next() {

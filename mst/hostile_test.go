@@ -64,7 +64,7 @@ var wanted = map[string]error{
 	"shared-subtree bomb":    mst.ErrHeight,
 	"shared-subtree bomb of": mst.ErrOrder,
 	"flat node":              mst.ErrTooManyEntries,
-	"flat node of 100,000":   mst.ErrTooLarge,
+	"flat node of 40,000":    mst.ErrTooLarge,
 
 	"deep chain of 200 nodes below a key":  mst.ErrHeight,
 	"deep chain of 5000 nodes below a key": mst.ErrHeight,

@@ -289,3 +289,19 @@ func ExampleTree_Apply() {
 	fmt.Println(len(change.New), len(change.Removed), found)
 	// Output: 1 1 true
 }
+
+// A few blocks prove to a holder of the root what a repository has, or has not.
+func ExampleVerifyProof() {
+	record := dag.Sum(dag.CBOR, []byte{0xa0})
+	change, err := mst.Empty().Apply([]mst.Op{{Key: "app.bsky.feed.post/3jzfcijpj2z2a", Value: record}})
+	if err != nil {
+		panic(err)
+	}
+	proof, err := change.Tree.Proof("app.bsky.feed.post/3jzfcijpj2z2b")
+	if err != nil {
+		panic(err)
+	}
+	_, found, err := mst.VerifyProof(change.Root, "app.bsky.feed.post/3jzfcijpj2z2b", proof)
+	fmt.Println(found, err)
+	// Output: false <nil>
+}

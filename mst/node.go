@@ -25,6 +25,14 @@ type node struct {
 	first  *atomic.Pointer[node] // the first of the kids: one per non-null link, in order, "l" first
 	links  int32                 // how many there are
 	height int8
+	left   bool // "l" is not null
+}
+
+// set fills in a node, but for its kids.
+func (n *node) set(data string, height, links int) {
+	n.data, n.height, n.links = data, int8(height), int32(links)
+	at := len(data) - linkLen
+	n.left = at > len(keyLeft) && data[at-len(keyLeft):at+len(linkStart)] == keyLeft+linkStart
 }
 
 // kids are the nodes that the links lead to; nil pointers if they are not known.
@@ -96,10 +104,15 @@ type entries struct {
 func (n *node) entries() (es entries, left int) {
 	es.data = n.data
 	es.left, es.pos = uintAt(n.data, len(nodeStart))
-	if at := len(n.data) - linkLen; at > 2 && n.data[at-2:at+len(linkStart)] == keyLeft+linkStart {
-		left = at
+	return es, n.leftLink()
+}
+
+// leftLink is the offset of the left link, or 0.
+func (n *node) leftLink() int {
+	if n.left {
+		return len(n.data) - linkLen
 	}
-	return es, left
+	return 0
 }
 
 // count is the number of entries.
@@ -165,10 +178,10 @@ type spot struct {
 // Prefixes make it cheap: as each is as long as it can be, most keys are known to
 // be less or greater than the wanted one by the length of their prefix alone.
 func (n *node) seek(key string) (s spot) {
-	es, link := n.entries()
-	s.link = link
-	data, pos := es.data, es.pos
-	for ; s.index < es.left; s.index++ {
+	s.link = n.leftLink()
+	data := n.data
+	count, pos := uintAt(data, len(nodeStart))
+	for ; s.index < count; s.index++ {
 		// The steps of entries.next, without a call.
 		size, start := uintAt(data, pos+len(entryStart))
 		prefix, tree := uintAt(data, start+size+len(keyPrefix))
@@ -293,7 +306,7 @@ func (m *maker) node(data string, height, links int) *node {
 	}
 	n := &m.nodes[0]
 	m.nodes = m.nodes[1:]
-	n.data, n.height, n.links = data, int8(height), int32(links)
+	n.set(data, height, links)
 	if links > 0 {
 		if len(m.kids) < links {
 			m.kids = make([]atomic.Pointer[node], max(batch, links))
@@ -321,7 +334,7 @@ func newNode(data string, height, links int) *node {
 	default:
 		n, kids = new(node), make([]atomic.Pointer[node], links)
 	}
-	n.data, n.height, n.links = data, int8(height), int32(links)
+	n.set(data, height, links)
 	if links > 0 {
 		n.first = &kids[0]
 	}

@@ -112,7 +112,7 @@ func (v *StreamVerifier) Node(data []byte) error {
 	}
 	f := &v.frames[v.depth]
 	v.depth++
-	f.n = node{data: string(data), height: int8(height), links: int32(links)}
+	f.n.set(string(data), height, links)
 	f.es, f.link = f.n.entries()
 	f.lo, f.hi = append(f.lo[:0], b.lo...), append(f.hi[:0], b.hi...)
 	f.key, f.atKey = f.key[:0], false

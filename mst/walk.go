@@ -2,6 +2,7 @@ package mst
 
 import (
 	"iter"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
@@ -154,17 +155,22 @@ func (w *preorder) kid(n *node, index, kid, link int, lo, hi edge) bool {
 
 // keyArena makes strings of keys, more and more of them to an allocation, up to
 // 4 KiB.
-type keyArena struct{ buf []byte }
+type keyArena struct {
+	b    strings.Builder
+	size int
+}
 
 // make returns the string of two parts.
 func (a *keyArena) make(prefix, suffix string) string {
-	n := len(prefix) + len(suffix)
-	if cap(a.buf)-len(a.buf) < n {
-		a.buf = make([]byte, 0, max(n, min(max(128, 2*cap(a.buf)), 4<<10)))
+	if n := len(prefix) + len(suffix); a.b.Cap()-a.b.Len() < n {
+		a.size = min(max(128, 2*a.size), 4<<10)
+		a.b.Reset()
+		a.b.Grow(max(n, a.size))
 	}
-	start := len(a.buf)
-	a.buf = append(append(a.buf, prefix...), suffix...)
-	return stringOf(a.buf[start:])
+	start := a.b.Len()
+	a.b.WriteString(prefix)
+	a.b.WriteString(suffix)
+	return a.b.String()[start:]
 }
 
 // Stats describes the shape of a tree.
@@ -187,7 +193,8 @@ func (t *Tree) Stats() (s Stats, err error) {
 		if err != nil {
 			return s, err
 		}
-		n := node{data: stringOf(b.Data)}
+		var n node
+		n.set(stringOf(b.Data), 0, 0)
 		s.Nodes++
 		s.Bytes += int64(len(b.Data))
 		s.Keys += n.count()

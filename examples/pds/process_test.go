@@ -58,13 +58,19 @@ var urlPattern = regexp.MustCompile(`http://localhost:\d+`)
 // start builds the server's program and runs it in a data directory.
 func start(t testing.TB, dir string, env ...string) *process {
 	t.Helper()
+	return startWith(t, dir, os.Stderr, env...)
+}
+
+// startWith is start with another place for the log.
+func startWith(t testing.TB, dir string, log *os.File, env ...string) *process {
+	t.Helper()
 	bin, err := buildOnce()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &process{t: t, cmd: exec.Command(bin), done: make(chan error, 1)}
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PDS_PORT=0", "PDS_DATA_DIRECTORY=" + dir}, env...)
-	p.cmd.Stderr = os.Stderr
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PDS_PORT=0", "PDS_LOG_LEVEL=warn", "PDS_DATA_DIRECTORY=" + dir}, env...)
+	p.cmd.Stderr = log
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

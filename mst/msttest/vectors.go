@@ -385,13 +385,13 @@ func (f *forge) ranges() {
 // sizes are well-formed trees that are too large to be honest.
 func (f *forge) sizes() {
 	var m Miner
-	for _, n := range []int{9, 12, 100} {
-		keys := make([]string, n*1000)
-		for i := range keys {
-			keys[i] = m.Key(0)
-		}
+	keys := make([]string, 40_000)
+	for i := range keys {
+		keys[i] = m.Key(0)
+	}
+	for _, n := range []int{9, 12, 40} {
 		f.keys = keys[:1]
-		f.tree(fmt.Sprintf("flat node of %d,000 keys", n), rawNode("", spelled(keys...)...))
+		f.tree(fmt.Sprintf("flat node of %d,000 keys", n), rawNode("", spelled(keys[:n*1000]...)...))
 		f.vectors[len(f.vectors)-1].Valid = true
 	}
 }

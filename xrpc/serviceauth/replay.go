@@ -5,47 +5,82 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
 // Replays remembers the tokens that were used, until they expire. Its zero value is ready to use.
 // It is safe for concurrent use.
+//
+// Whoever has a DID can make as many valid tokens as there is time for. One issuer
+// may therefore fill a tenth of the memory and is refused then, with status 429; when all issuers together
+// have filled it, the tokens that would expire first are forgotten, so that nobody can
+// shut out the others.
 type Replays struct {
-	// Max bounds how many are remembered, at some 150 bytes each. When there is no room, tokens are refused
-	// rather than forgotten. 0: 100,000.
+	// Max bounds how many are remembered, at some 150 bytes each. 0: 100,000.
 	Max int
 
-	mu   sync.Mutex
-	seen map[string]time.Time // expiry
-	next time.Time            // when to look for expired ones again
+	mu      sync.Mutex
+	minutes map[int64]map[use]bool // by the minute in which they expire
+	issuers map[syntax.DID]int
+	n       int
+}
+
+// use is one use of a token.
+type use struct {
+	issuer syntax.DID
+	id     string
 }
 
 // use notes the use of a token.
-func (x *Replays) use(id string, expires, now time.Time) error {
+func (x *Replays) use(u use, expires, now time.Time) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	most := x.Max
 	if most == 0 {
 		most = 100_000
 	}
-	if x.seen == nil {
-		x.seen = make(map[string]time.Time)
+	if x.minutes == nil {
+		x.minutes, x.issuers = make(map[int64]map[use]bool), make(map[syntax.DID]int)
 	}
-	if until, ok := x.seen[id]; ok && !now.After(until) {
-		return fail("JwtReplayed", "jwt was used before")
-	}
-	// Looking at all costs little if it is done rarely.
-	if len(x.seen) >= most/2 && !now.Before(x.next) {
-		for id, until := range x.seen {
-			if now.After(until) {
-				delete(x.seen, id)
-			}
+	// Tokens live an hour at most, so there are few of these.
+	for minute, uses := range x.minutes {
+		switch {
+		case minute < minuteOf(now):
+			x.forget(minute)
+		case uses[u]:
+			return fail("JwtReplayed", "jwt was used before")
 		}
-		x.next = now.Add(time.Second)
 	}
-	if len(x.seen) >= most {
-		return &xrpc.Error{Status: http.StatusServiceUnavailable, Message: "Too many requests with service tokens"}
+	if x.issuers[u.issuer] >= max(most/10, 1) {
+		return &xrpc.Error{Status: http.StatusTooManyRequests, Message: "Too many service tokens of one issuer"}
 	}
-	x.seen[id] = expires
+	if x.n >= most {
+		first := minuteOf(expires)
+		for minute := range x.minutes {
+			first = min(first, minute)
+		}
+		x.forget(first)
+	}
+	minute := minuteOf(expires)
+	if x.minutes[minute] == nil {
+		x.minutes[minute] = make(map[use]bool)
+	}
+	x.minutes[minute][u] = true
+	x.issuers[u.issuer]++
+	x.n++
 	return nil
 }
+
+// forget drops the tokens that expire in a minute.
+func (x *Replays) forget(minute int64) {
+	for u := range x.minutes[minute] {
+		if x.issuers[u.issuer]--; x.issuers[u.issuer] == 0 {
+			delete(x.issuers, u.issuer)
+		}
+		x.n--
+	}
+	delete(x.minutes, minute)
+}
+
+func minuteOf(t time.Time) int64 { return t.Unix() / 60 }

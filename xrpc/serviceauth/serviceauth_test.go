@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
@@ -89,9 +90,9 @@ func TestVerify(t *testing.T) {
 		t.Run(alg.String(), func(t *testing.T) {
 			key, other := generate(t, alg), generate(t, alg)
 			wrongCurve := generate(t, crypto.K256+crypto.P256-alg)
-			dir := &keys{cached: map[string]*crypto.PublicKey{issuer + "#": key.PublicKey(), issuer + "#atproto_label": other.PublicKey()}}
+			dir := &keys{cached: map[string]*crypto.PublicKey{issuer + "#atproto": key.PublicKey(), issuer + "#atproto_label": other.PublicKey()}}
 			dir.fresh = dir.cached
-			v := &serviceauth.Verifier{Audience: []string{audience, audience + "#atproto_pds"}, Keys: dir, Replays: &serviceauth.Replays{}}
+			v := &serviceauth.Verifier{Audience: []string{audience, audience + "#atproto_pds"}, Keys: dir, KeyIDs: []string{"atproto", "atproto_label"}, Replays: &serviceauth.Replays{}}
 			name := "ES256K"
 			if alg == crypto.P256 {
 				name = "ES256"
@@ -110,13 +111,24 @@ func TestVerify(t *testing.T) {
 			head := map[string]any{"typ": "JWT", "alg": name}
 			good := sign(t, key, serviceauth.Token{Issuer: issuer, Audience: audience, Method: method})
 			parts := strings.Split(good, ".")
+			nameless := raw(t, key, head, claims("jti", nil))
 			tests := []struct{ name, token, want string }{
 				{"good", good, ""},
 				{"the same again", good, "JwtReplayed"},
 				{"another audience of ours", sign(t, key, serviceauth.Token{Issuer: issuer, Audience: audience + "#atproto_pds", Method: method}), ""},
 				{"issued by a labeler", sign(t, other, serviceauth.Token{Issuer: issuer + "#atproto_labeler", Audience: audience, Method: method}), ""},
 				{"with the name of the key", sign(t, other, serviceauth.Token{Issuer: issuer, Audience: audience, Method: method, KeyID: "#atproto_label"}), ""},
-				{"without an ID", raw(t, key, head, claims("jti", nil)), ""},
+				{"with another name of the key", sign(t, key, serviceauth.Token{Issuer: issuer, Audience: audience, Method: method, KeyID: "atproto"}), ""},
+				{"without an ID", nameless, ""},
+				{"without an ID, again", nameless, "JwtReplayed"},
+				{"another one with a used ID", raw(t, key, head, claims("jti", "once")), ""},
+				{"another one with a used ID, again", raw(t, key, head, claims("jti", "once", "exp", now.Add(3*time.Minute).Unix())), "JwtReplayed"},
+				{"for a long time", raw(t, key, head, claims("exp", now.Add(2*time.Hour).Unix())), "BadJwt"},
+				{"for ever", raw(t, key, head, claims("exp", 1e300)), "BadJwt"},
+				{"critical headers", raw(t, key, map[string]any{"typ": "JWT", "alg": name, "crit": []string{"exp"}}, claims()), "BadJwt"},
+				{"a key for other purposes", raw(t, key, map[string]any{"typ": "JWT", "alg": name, "kid": "#atproto_pds"}, claims()), "BadJwtSignature"},
+				{"issued by another service", sign(t, key, serviceauth.Token{Issuer: issuer + "#bsky_fg", Audience: audience, Method: method}), "BadJwtIss"},
+				{"issued by a fragment of a fragment", sign(t, key, serviceauth.Token{Issuer: issuer + "#atproto_labeler#x", Audience: audience, Method: method}), "BadJwtIss"},
 				{"no token", "", "BadJwt"},
 				{"not a token", "a.b", "BadJwt"},
 				{"garbage", "!.!.!", "BadJwt"},
@@ -184,8 +196,8 @@ func highS(t testing.TB, token string, alg crypto.Algorithm) string {
 func TestRotatedKey(t *testing.T) {
 	old, key := generate(t, crypto.K256), generate(t, crypto.K256)
 	dir := &keys{
-		cached: map[string]*crypto.PublicKey{issuer + "#": old.PublicKey()},
-		fresh:  map[string]*crypto.PublicKey{issuer + "#": key.PublicKey()},
+		cached: map[string]*crypto.PublicKey{issuer + "#atproto": old.PublicKey()},
+		fresh:  map[string]*crypto.PublicKey{issuer + "#atproto": key.PublicKey()},
 	}
 	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: dir}
 	if _, err := v.Verify(context.Background(), sign(t, key, serviceauth.Token{Issuer: issuer, Audience: audience}), ""); err != nil || dir.refreshes != 1 {
@@ -196,33 +208,155 @@ func TestRotatedKey(t *testing.T) {
 	}
 }
 
-// TestReplayFlood: memory is bounded, and what is not remembered is not accepted.
+// By default, an account's key is the only one.
+func TestLabelersAreNotAccounts(t *testing.T) {
+	key := generate(t, crypto.K256)
+	dir := &keys{cached: map[string]*crypto.PublicKey{issuer + "#atproto": key.PublicKey(), issuer + "#atproto_label": key.PublicKey()}}
+	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: dir}
+	for _, tok := range []serviceauth.Token{
+		{Issuer: issuer + "#atproto_labeler", Audience: audience},
+		{Issuer: issuer, Audience: audience, KeyID: "atproto_label"},
+	} {
+		if _, err := v.Verify(context.Background(), sign(t, key, tok), ""); !errors.Is(err, &xrpc.Error{Status: 401, Name: "BadJwtSignature"}) {
+			t.Errorf("%+v: %v", tok, err)
+		}
+	}
+}
+
+// anyKey has one key for all.
+type anyKey struct{ key *crypto.PublicKey }
+
+func (k anyKey) Key(context.Context, syntax.DID, string, bool) (*crypto.PublicKey, error) {
+	return k.key, nil
+}
+
+// TestReplayFlood: memory is bounded; one issuer cannot fill it, and many cannot shut
+// out anybody.
 func TestReplayFlood(t *testing.T) {
 	key := generate(t, crypto.K256)
-	dir := &keys{cached: map[string]*crypto.PublicKey{issuer + "#": key.PublicKey()}}
 	now := time.Now()
-	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: dir, Replays: &serviceauth.Replays{Max: 10}, Now: func() time.Time { return now }}
-	use := func() error {
-		_, err := v.Verify(context.Background(), sign(t, key, serviceauth.Token{Issuer: issuer, Audience: audience, Issued: now}), "")
+	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: anyKey{key.PublicKey()}, Replays: &serviceauth.Replays{Max: 100}, Now: func() time.Time { return now }}
+	token := func(issuer string, life time.Duration) string {
+		return sign(t, key, serviceauth.Token{Issuer: issuer, Audience: audience, Issued: now, Expires: now.Add(life)})
+	}
+	use := func(token string) error {
+		_, err := v.Verify(context.Background(), token, "")
 		return err
 	}
+	limited := &xrpc.Error{Status: 429, Name: "RateLimitExceeded"}
 	for range 10 {
-		if err := use(); err != nil {
+		if err := use(token(issuer, 10*time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := use(); !errors.Is(err, &xrpc.Error{Status: 503}) {
-		t.Errorf("beyond the bound: %v", err)
+	if err := use(token(issuer, time.Minute)); !errors.Is(err, limited) {
+		t.Errorf("one issuer beyond its bound: %v", err)
 	}
-	now = now.Add(2 * time.Minute)
-	if err := use(); err != nil {
-		t.Errorf("after they expired: %v", err)
+	last := token("did:web:last.example", time.Hour)
+	if err := use(last); err != nil {
+		t.Error(err)
+	}
+	for i := range 150 { // at its bound, memory keeps what is good for longest
+		if err := use(token(fmt.Sprintf("did:web:i%d.example", i), 20*time.Minute)); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if err := use(last); !errors.Is(err, &xrpc.Error{Name: "JwtReplayed"}) {
+		t.Errorf("after the flood: %v", err)
+	}
+	now = now.Add(30 * time.Minute)
+	for range 10 {
+		if err := use(token(issuer, time.Minute)); err != nil {
+			t.Errorf("after they expired: %v", err)
+		}
+	}
+}
+
+// resolver counts what DocumentKeys asks of it.
+type resolver struct {
+	doc            *identity.Document
+	purged, looked int
+}
+
+func (r *resolver) ResolveDID(context.Context, syntax.DID) (*identity.Document, error) {
+	r.looked++
+	if r.doc == nil {
+		return nil, identity.ErrNotFound
+	}
+	return r.doc, nil
+}
+
+func (r *resolver) Purge(syntax.AtIdentifier) { r.purged++ }
+
+func TestDocumentKeys(t *testing.T) {
+	ctx := context.Background()
+	first, second, label := generate(t, crypto.K256), generate(t, crypto.P256), generate(t, crypto.K256)
+	document := func(key *crypto.PrivateKey) *identity.Document {
+		return &identity.Document{ID: issuer, VerificationMethods: []identity.VerificationMethod{
+			identity.NewVerificationMethod(issuer, "atproto", key.PublicKey()),
+			identity.NewVerificationMethod(issuer, "atproto_label", label.PublicKey()),
+		}}
+	}
+	now := time.Now()
+	r := &resolver{doc: document(first)}
+	k := &serviceauth.DocumentKeys{Resolver: r, Now: func() time.Time { return now }}
+	want := func(fragment string, refresh bool, key *crypto.PrivateKey, purged int) {
+		t.Helper()
+		got, err := k.Key(ctx, issuer, fragment, refresh)
+		if err != nil || !got.Equal(key.PublicKey()) || r.purged != purged {
+			t.Errorf("%s: %v, %v after %d purges", fragment, got, err, r.purged)
+		}
+	}
+	want("atproto", false, first, 0)
+	want("atproto", false, first, 0)
+	want("atproto_label", false, label, 0)
+	if a, _ := k.Key(ctx, issuer, "atproto", false); a != mustKey(t, k) {
+		t.Error("the key was parsed again")
+	}
+	r.doc = document(second)
+	want("atproto", false, second, 0)
+	want("atproto", true, second, 1)
+	want("atproto", true, second, 1) // so soon
+	now = now.Add(time.Minute)
+	want("atproto", true, second, 2)
+	if _, err := k.Key(ctx, issuer, "none", false); !errors.Is(err, identity.ErrDocument) {
+		t.Error(err)
+	}
+	r.doc = nil
+	if _, err := k.Key(ctx, issuer, "atproto", false); !errors.Is(err, identity.ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+func mustKey(t *testing.T, k *serviceauth.DocumentKeys) *crypto.PublicKey {
+	t.Helper()
+	key, err := k.Key(context.Background(), issuer, "atproto", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// Bad signatures, which cost nothing to make, do not make the host fetch documents.
+func TestBadSignaturesAreNoFetches(t *testing.T) {
+	key, other := generate(t, crypto.K256), generate(t, crypto.K256)
+	r := &resolver{doc: &identity.Document{ID: issuer, VerificationMethods: []identity.VerificationMethod{
+		identity.NewVerificationMethod(issuer, "atproto", key.PublicKey()),
+	}}}
+	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: &serviceauth.DocumentKeys{Resolver: r}}
+	for range 20 {
+		if _, err := v.Verify(context.Background(), sign(t, other, serviceauth.Token{Issuer: issuer, Audience: audience}), ""); !errors.Is(err, &xrpc.Error{Name: "BadJwtSignature"}) {
+			t.Error(err)
+		}
+	}
+	if r.purged != 1 {
+		t.Errorf("%d purges", r.purged)
 	}
 }
 
 func TestAuthenticator(t *testing.T) {
 	key := generate(t, crypto.P256)
-	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: &keys{cached: map[string]*crypto.PublicKey{issuer + "#": key.PublicKey()}}}
+	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: &keys{cached: map[string]*crypto.PublicKey{issuer + "#atproto": key.PublicKey()}}}
 	srv := &xrpc.Server{}
 	srv.Handle(xrpc.Route{
 		NSID: "com.example.whoami",
@@ -249,7 +383,7 @@ func TestAuthenticator(t *testing.T) {
 
 func FuzzVerify(f *testing.F) {
 	key := generate(f, crypto.K256)
-	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: &keys{cached: map[string]*crypto.PublicKey{issuer + "#": key.PublicKey()}}}
+	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: &keys{cached: map[string]*crypto.PublicKey{issuer + "#atproto": key.PublicKey()}}}
 	good := sign(f, key, serviceauth.Token{Issuer: issuer, Audience: audience, Method: method})
 	f.Add(good)
 	f.Add("a.b.c")
@@ -269,7 +403,7 @@ func FuzzVerify(f *testing.F) {
 func BenchmarkVerify(b *testing.B) {
 	for _, alg := range []crypto.Algorithm{crypto.K256, crypto.P256} {
 		key := generate(b, alg)
-		v := &serviceauth.Verifier{Audience: []string{audience}, Keys: &keys{cached: map[string]*crypto.PublicKey{issuer + "#": key.PublicKey()}}}
+		v := &serviceauth.Verifier{Audience: []string{audience}, Keys: &keys{cached: map[string]*crypto.PublicKey{issuer + "#atproto": key.PublicKey()}}}
 		token := sign(b, key, serviceauth.Token{Issuer: issuer, Audience: audience, Method: method, Expires: time.Now().Add(time.Hour)})
 		i := strings.LastIndex(token, ".")
 		sig, err := base64.RawURLEncoding.DecodeString(token[i+1:])

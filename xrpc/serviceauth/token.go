@@ -17,11 +17,11 @@ import (
 type Token struct {
 	Issuer   string // a DID, or a DID with the fragment of a service: "did:web:example.com#atproto_labeler"
 	Audience string // the same
-	Method   string // the NSID that it is good for; empty: any
+	Method   string // the NSID that it is good for; empty: none of XRPC, or any, for old services
 	ID       string // for one use only
 	Issued   time.Time
 	Expires  time.Time
-	KeyID    string // fragment of the issuer's key; empty: that of an account, "atproto"
+	KeyID    string // fragment of the issuer's key, without "#"; empty: that of an account, "atproto"
 }
 
 // DID returns the issuer without a fragment.
@@ -34,9 +34,10 @@ func (t Token) DID() syntax.DID {
 const defaultLife = time.Minute
 
 type header struct {
-	Type string `json:"typ,omitempty"`
-	Alg  string `json:"alg"`
-	Key  string `json:"kid,omitempty"`
+	Type string          `json:"typ,omitempty"`
+	Alg  string          `json:"alg"`
+	Key  string          `json:"kid,omitempty"`
+	Crit json.RawMessage `json:"crit,omitempty"` // what must be understood: there is nothing
 }
 
 type payload struct {
@@ -47,14 +48,6 @@ type payload struct {
 	Before   *float64 `json:"nbf,omitempty"`
 	Method   string   `json:"lxm,omitempty"`
 	ID       string   `json:"jti,omitempty"`
-}
-
-// algorithm is the name of a key's algorithm in JWTs.
-func algorithm(k *crypto.PublicKey) string {
-	if k.Algorithm() == crypto.P256 {
-		return "ES256"
-	}
-	return "ES256K"
 }
 
 // Sign makes a token. Absent times are now and a minute from now, an absent ID is
@@ -70,7 +63,11 @@ func Sign(ctx context.Context, signer crypto.Signer, t Token) (string, error) {
 		t.ID = strings.ToLower(rand.Text())
 	}
 	issued, expires := float64(t.Issued.Unix()), float64(t.Expires.Unix())
-	h, err := json.Marshal(header{Type: "JWT", Alg: algorithm(signer.PublicKey()), Key: t.KeyID})
+	kid := strings.TrimPrefix(t.KeyID, "#")
+	if kid != "" {
+		kid = "#" + kid
+	}
+	h, err := json.Marshal(header{Type: "JWT", Alg: signer.PublicKey().Algorithm().String(), Key: kid})
 	if err != nil {
 		return "", err
 	}
@@ -107,7 +104,7 @@ func parse(token string) (p parsed, ok bool) {
 	}
 	var h header
 	var c payload
-	if !decode(parts[0], &h) || !decode(parts[1], &c) || c.Expires == nil || h.Alg == "" {
+	if !decode(parts[0], &h) || !decode(parts[1], &c) || c.Expires == nil || h.Alg == "" || h.Crit != nil {
 		return p, false
 	}
 	sig, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])

@@ -2,20 +2,22 @@ package serviceauth
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
 // Keys finds the keys of issuers.
 type Keys interface {
-	// Key returns the key with a fragment in an issuer's DID document; an empty one stands for the key
-	// of an account, "atproto". With refresh it must not answer from a cache.
+	// Key returns the key with a fragment, such as "atproto", in an issuer's DID document. With refresh it
+	// should not answer from a cache.
 	Key(ctx context.Context, did syntax.DID, fragment string, refresh bool) (*crypto.PublicKey, error)
 }
 
@@ -26,7 +28,15 @@ type Verifier struct {
 	Audience []string
 	// Keys finds the issuers' keys.
 	Keys Keys
-	// Replays, if not nil, refuses the second use of a token's ID.
+	// KeyIDs are the fragments of the keys that issuers may sign with. Others in their
+	// documents are for other purposes. Nil: that of an account, "atproto". With
+	// "atproto_label", labelers are accepted too, including those that still name themselves
+	// "did#atproto_labeler" instead of their key.
+	KeyIDs []string
+	// MaxLife is how far in the future a token may expire. 0: one hour.
+	MaxLife time.Duration
+	// Replays, if not nil, refuses the second use of a token: of its ID, or, if it has none, of
+	// the whole.
 	Replays *Replays
 	// Skew is how far clocks may differ. 0: 15 seconds.
 	Skew time.Duration
@@ -40,9 +50,9 @@ func fail(name, message string) error {
 }
 
 // Verify verifies a token for a method (empty: the token's method does not
-// matter). Its error is an *xrpc.Error of status 401 with one of the names BadJwt,
+// matter). Its error is the context's, or an *xrpc.Error of status 401 with one of the names BadJwt,
 // BadJwtType, JwtExpired, BadJwtAudience, BadJwtLexiconMethod, BadJwtIss,
-// BadJwtSignature and JwtReplayed.
+// BadJwtSignature and JwtReplayed, or that of Replays for an issuer of too many.
 func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, error) {
 	p, ok := parse(token)
 	if !ok {
@@ -51,12 +61,15 @@ func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, err
 	if !strings.EqualFold(p.typ, "JWT") && p.typ != "" {
 		return Token{}, fail("BadJwtType", "Invalid jwt type")
 	}
-	now, skew := time.Now, v.Skew
+	now, skew, life := time.Now, v.Skew, v.MaxLife
 	if v.Now != nil {
 		now = v.Now
 	}
 	if skew == 0 {
 		skew = 15 * time.Second
+	}
+	if life == 0 {
+		life = time.Hour
 	}
 	t := now()
 	switch {
@@ -64,6 +77,8 @@ func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, err
 		return Token{}, fail("JwtExpired", "jwt expired")
 	case p.Issued.After(t.Add(skew)), p.before.After(t.Add(skew)):
 		return Token{}, fail("BadJwt", "jwt is not valid yet")
+	case p.Expires.After(t.Add(life + skew)):
+		return Token{}, fail("BadJwt", "jwt is valid for too long")
 	case !slices.Contains(v.Audience, p.Audience):
 		return Token{}, fail("BadJwtAudience", "jwt audience does not match service did")
 	case method != "" && p.Method == "":
@@ -71,31 +86,58 @@ func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, err
 	case method != "" && p.Method != method:
 		return Token{}, fail("BadJwtLexiconMethod", `bad jwt lexicon method ("lxm"). must match: `+method)
 	}
-	did, fragment, _ := strings.Cut(p.Issuer, "#")
-	if _, err := syntax.ParseDID(did); err != nil || strings.Contains(fragment, "#") {
-		return Token{}, fail("BadJwtIss", "jwt iss is not a valid did")
+	if err := v.issuer(&p); err != nil {
+		return Token{}, err
 	}
 	if err := v.signature(ctx, &p); err != nil {
 		return Token{}, err
 	}
-	if v.Replays != nil && p.ID != "" {
-		if err := v.Replays.use(p.Issuer+" "+p.ID, p.Expires, t); err != nil {
+	if v.Replays != nil {
+		u := use{p.DID(), "id:" + p.ID}
+		if p.ID == "" {
+			hash := sha256.Sum256(p.signed)
+			u.id = string(hash[:])
+		}
+		if err := v.Replays.use(u, p.Expires, t); err != nil {
 			return Token{}, err
 		}
 	}
 	return p.Token, nil
 }
 
+// issuer checks the issuer of a token and that its key may be used; it fills in the
+// name of the key.
+func (v *Verifier) issuer(p *parsed) error {
+	did, fragment, has := strings.Cut(p.Issuer, "#")
+	if _, err := syntax.ParseDID(did); err != nil || has && fragment != "atproto_labeler" {
+		return fail("BadJwtIss", "jwt iss is not a valid did")
+	}
+	switch {
+	case p.KeyID == "" && has:
+		p.KeyID = "atproto_label"
+	case p.KeyID == "":
+		p.KeyID = identity.SigningKeyID
+	}
+	accepted := v.KeyIDs
+	if accepted == nil {
+		accepted = []string{identity.SigningKeyID}
+	}
+	if !slices.Contains(accepted, p.KeyID) {
+		return fail("BadJwtSignature", "jwt is signed with a key that is not for this")
+	}
+	return nil
+}
+
 // signature verifies the signature with the issuer's key, and once more with a
 // fresh one, in case that it has changed.
 func (v *Verifier) signature(ctx context.Context, p *parsed) error {
 	bad := fail("BadJwtSignature", "jwt signature does not match jwt issuer")
-	if p.alg != "ES256K" && p.alg != "ES256" {
+	if p.alg != crypto.K256.String() && p.alg != crypto.P256.String() {
 		return fail("BadJwtSignature", "could not verify jwt signature")
 	}
 	var first *crypto.PublicKey
 	for _, refresh := range []bool{false, true} {
-		key, err := v.Keys.Key(ctx, p.DID(), p.keyFragment(), refresh)
+		key, err := v.Keys.Key(ctx, p.DID(), p.KeyID, refresh)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -108,24 +150,12 @@ func (v *Verifier) signature(ctx context.Context, p *parsed) error {
 		if refresh && key.Equal(first) {
 			return bad
 		}
-		if algorithm(key) == p.alg && key.Verify(p.signed, p.sig) == nil {
+		if key.Algorithm().String() == p.alg && key.Verify(p.signed, p.sig) == nil {
 			return nil
 		}
 		first = key
 	}
 	return bad
-}
-
-// keyFragment is the name of the key that the token must be signed with. A
-// service that issues as one ("did#atproto_labeler") has a key of that name.
-func (p *parsed) keyFragment() string {
-	if p.KeyID != "" {
-		return p.KeyID
-	}
-	if _, fragment, ok := strings.Cut(p.Issuer, "#"); ok && fragment == "atproto_labeler" {
-		return "atproto_label"
-	}
-	return ""
 }
 
 // Authenticator demands a token for the method that is called, and tells accept

@@ -32,6 +32,10 @@ type Outbox struct {
 	once   sync.Once
 	frames feed
 	conns  conns
+
+	mu     sync.Mutex
+	views  []*feed // of JSONViews
+	closed bool
 }
 
 // ErrClosed: the outbox was closed.
@@ -74,9 +78,26 @@ func (o *Outbox) Subscribers() int {
 // connections are closed. Later subscriptions end at once.
 func (o *Outbox) Close() error {
 	o.init()
+	o.mu.Lock()
+	o.closed = true
+	for _, f := range o.views {
+		f.close()
+	}
+	o.mu.Unlock()
 	o.frames.close()
 	o.conns.close()
 	return nil
+}
+
+// attach makes Close end the subscriptions of another feed.
+func (o *Outbox) attach(f *feed) {
+	o.init()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.views = append(o.views, f)
+	if o.closed {
+		f.close()
+	}
 }
 
 // Subscribe yields the encoded frames of all events after the cursor, first
@@ -127,11 +148,14 @@ func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "InvalidRequest", err.Error())
 		return
 	}
-	o.conns.serve(w, r, false, func(ctx context.Context, c *conn) error {
+	o.conns.serve(w, r, false, nil, func(ctx context.Context, c *conn) error {
 		err := o.frames.serve(ctx, subscriber{
 			cursor:   cursor,
 			outdated: func() error { return c.send(websocket.MessageBinary, outdated()) },
 			send: func(batch []*item) error {
+				if len(batch) == 1 {
+					return c.send(websocket.MessageBinary, batch[0].messages[0].bytes)
+				}
 				c.cork()
 				for _, it := range batch {
 					if err := c.send(websocket.MessageBinary, it.messages[0].bytes); err != nil {

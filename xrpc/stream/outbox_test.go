@@ -76,7 +76,7 @@ func TestFramesAreShared(t *testing.T) {
 	}
 	eventually(t, "subscriptions", func() bool { return o.Subscribers() == 2 })
 	log.add(1, 0)
-	if <-first != <-first {
+	if one, other := <-first, <-first; one != other {
 		t.Error("encoded twice")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -91,8 +92,9 @@ func (cs *conns) close() {
 	cs.wait.Wait()
 }
 
-// serve accepts a WebSocket connection and runs a subscription over it.
-func (cs *conns) serve(w http.ResponseWriter, r *http.Request, compress bool, run func(ctx context.Context, c *conn) error) {
+// serve accepts a WebSocket connection and runs a subscription over it. heed, if
+// not nil, is given the text messages of the peer; its errors end the connection.
+func (cs *conns) serve(w http.ResponseWriter, r *http.Request, compress bool, heed func([]byte) error, run func(ctx context.Context, c *conn) error) {
 	if !cs.enter() {
 		refuse(w, http.StatusServiceUnavailable, "NotEnoughResources", "Too many subscribers")
 		return
@@ -110,7 +112,10 @@ func (cs *conns) serve(w http.ResponseWriter, r *http.Request, compress bool, ru
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
 	c.cancel = cancel
-	go c.read(ctx)
+	if heed != nil {
+		ws.SetReadLimit(maxUpdate)
+	}
+	go c.read(ctx, heed)
 
 	err = run(ctx, c)
 	var told *Error
@@ -156,20 +161,34 @@ func (c *conn) uncork() error {
 }
 
 // read answers pings and ends the subscription when the peer closes the
-// connection. What else the peer sends is ignored, as the specification says.
-func (c *conn) read(ctx context.Context) {
+// connection. What else the peer sends is ignored, as the specification says, or
+// given to heed.
+func (c *conn) read(ctx context.Context, heed func([]byte) error) {
 	defer c.ws.CloseNow()
 	defer c.cancel()
 	for {
-		_, r, err := c.ws.Reader(ctx)
-		if err == nil {
+		typ, r, err := c.ws.Reader(ctx)
+		switch {
+		case err != nil:
+		case heed == nil || typ != websocket.MessageText:
 			_, err = io.Copy(io.Discard, r)
+		default:
+			var b []byte
+			if b, err = io.ReadAll(r); err != nil {
+				break
+			}
+			if err = heed(b); err != nil {
+				c.ws.Close(websocket.StatusPolicyViolation, clip(err.Error()))
+			}
 		}
 		if err != nil {
 			return
 		}
 	}
 }
+
+// clip shortens a text to what fits into a close frame.
+func clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), 120)], "") }
 
 // ping ends the subscription if the peer does not answer.
 func (c *conn) ping() {

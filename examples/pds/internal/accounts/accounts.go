@@ -139,11 +139,12 @@ func (s *Store) ByDID(ctx context.Context, did syntax.DID) (a Account, err error
 
 // Find returns an account by DID, handle or e-mail address.
 func (s *Store) Find(ctx context.Context, id string) (Account, error) {
+	if strings.HasPrefix(id, "did:") {
+		return s.ByDID(ctx, syntax.DID(id)) // upper and lower case differ
+	}
 	id = strings.ToLower(id)
 	var key string
 	switch {
-	case strings.HasPrefix(id, "did:"):
-		return s.ByDID(ctx, syntax.DID(id))
 	case strings.Contains(id, "@"):
 		key = emailPrefix + id
 	default:

@@ -72,6 +72,13 @@ type Problem struct {
 	What string     `json:"what"`
 }
 
+func (p Problem) String() string {
+	if p.DID == "" {
+		return p.What
+	}
+	return string(p.DID) + ": " + p.What
+}
+
 // maxListed bounds the lists of a report.
 const maxListed = 1000
 

@@ -89,6 +89,38 @@ func (c *Config) Secrets() (*Secrets, error) {
 	return s, c.writeSecrets(file, have)
 }
 
+// ErrKeysMissing: there are accounts, but not the keys that belong to them.
+var ErrKeysMissing = errors.New("keys are missing")
+
+// CheckKeys returns ErrKeysMissing unless the keys are there without which accounts can
+// neither be written nor moved. Ask it where there are accounts, before Secrets would
+// make new keys.
+func (c *Config) CheckKeys() error {
+	file, _, err := c.readSecrets()
+	if err != nil {
+		return err
+	}
+	if len(c.MasterKeys) == 0 && file.MasterKey == "" {
+		return fmt.Errorf("%w: there is no master key in %s; restore the file from a backup", ErrKeysMissing, c.secretsPath())
+	}
+	if c.PLCRotationKey == "" && file.PLCRotationKey == "" {
+		return fmt.Errorf("%w: set PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX as before, or restore %s from a backup", ErrKeysMissing, c.secretsPath())
+	}
+	return nil
+}
+
+// StoredPassword returns the administrator's password, of the environment or the file.
+func (c *Config) StoredPassword() (string, error) {
+	if c.AdminPassword != "" {
+		return c.AdminPassword, nil
+	}
+	file, _, err := c.readSecrets()
+	if err == nil && file.AdminPassword == "" {
+		err = fmt.Errorf("no administrator's password: set PDS_ADMIN_PASSWORD, or use the data directory of the server (%s has none)", c.secretsPath())
+	}
+	return file.AdminPassword, err
+}
+
 // File is all secrets in the form of secrets.json, those of the environment too: for
 // a backup that needs nothing else.
 func (s *Secrets) File() ([]byte, error) {

@@ -25,12 +25,14 @@ const (
 
 // Manifest describes a backup.
 type Manifest struct {
-	Format  int             `json:"format"` // 1
-	Created time.Time       `json:"created"`
-	Version string          `json:"version"` // of the server
-	Host    string          `json:"host"`
-	Newest  int64           `json:"newestEvent"`
-	Blobs   int             `json:"blobs"` // promoted and staged
+	Format  int       `json:"format"` // 1
+	Created time.Time `json:"created"`
+	Version string    `json:"version"` // of the server
+	Host    string    `json:"host"`
+	Newest  int64     `json:"newestEvent"`
+	Blobs   int       `json:"blobs"` // promoted and staged
+	// Missing is how many blobs records refer to that the server did not have.
+	Missing int             `json:"missingBlobs"`
 	Bytes   int64           `json:"bytes"` // of everything
 	Files   map[string]File `json:"files"` // all but blobs, which are named by their digests
 }
@@ -47,9 +49,9 @@ type Backup struct {
 	Version, Host string
 	// Files are added as they are: the secrets.
 	Files map[string][]byte
-	// Verify checks the copy of the database before it counts; Dir has no blobs if the
-	// backup is a tar file. Nil: it is not checked.
-	Verify func(ctx context.Context, d *Dir) error
+	// Verify checks the copy of the database before it counts, and returns how many
+	// blobs are missing; Dir has no blobs if the backup is a tar file. Nil: it is not checked.
+	Verify func(ctx context.Context, d *Dir) (missing int, err error)
 	// Progress, if not nil, is told how many blobs have been looked at.
 	Progress func(blobs int)
 }
@@ -201,7 +203,7 @@ func (b Backup) verify(ctx context.Context, copied, temp string, m *Manifest) (e
 	}
 	_, m.Newest, err = d.Store.Events.Bounds(ctx)
 	if err == nil && b.Verify != nil {
-		err = b.Verify(ctx, d)
+		m.Missing, err = b.Verify(ctx, d)
 	}
 	if err = errors.Join(err, d.Close()); err != nil {
 		return fmt.Errorf("the copy is not good: %w", err)

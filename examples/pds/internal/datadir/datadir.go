@@ -64,8 +64,8 @@ type Options struct {
 }
 
 // Open opens a data directory, making what is missing.
-func Open(ctx context.Context, path string, opt Options) (d *Dir, err error) {
-	d = &Dir{Path: path, Blobs: opt.Blobs}
+func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
+	d := &Dir{Path: path, Blobs: opt.Blobs}
 	defer func() {
 		if err != nil {
 			d.Close()

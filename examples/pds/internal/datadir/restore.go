@@ -29,8 +29,8 @@ type Restore struct {
 	// directory.
 	Blobs string
 	// Verify checks what was restored before it gets its place. Nil: only the
-	// digests of the manifest are checked.
-	Verify func(ctx context.Context, d *Dir) error
+	// digests of the manifest and the number of blobs are checked.
+	Verify func(ctx context.Context, d *Dir, m *Manifest) error
 	// Progress, if not nil, is told how many files were copied.
 	Progress func(files int)
 }
@@ -53,13 +53,17 @@ func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest st
 		return nil, err
 	}
 	defer os.RemoveAll(temp)
-	if err := r.copy(ctx, from, stdin, temp); err != nil {
+	blobs, err := r.copy(ctx, from, stdin, temp)
+	if err != nil {
 		return nil, err
 	}
 	if m, err = readManifest(temp); err != nil {
 		return nil, err
 	}
-	if err := r.verify(ctx, temp); err != nil {
+	if blobs < m.Blobs { // an interrupted backup may have added some
+		return nil, fmt.Errorf("%w: it has %d blobs, there were %d", ErrBadBackup, blobs, m.Blobs)
+	}
+	if err := r.verify(ctx, temp, m); err != nil {
 		return nil, err
 	}
 	if r.Blobs != "" {
@@ -97,11 +101,12 @@ func mustBeEmpty(dir string) error {
 	return nil
 }
 
-// copy copies the files of a backup, in whichever form it is.
-func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to string) error {
+// copy copies the files of a backup, in whichever form it is, and returns how many blobs
+// there were.
+func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to string) (blobs int, err error) {
 	root, err := os.OpenRoot(to) // nothing is written elsewhere, whatever names say
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer root.Close()
 	n := 0
@@ -114,6 +119,9 @@ func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to stri
 		}
 		if n++; r.Progress != nil {
 			r.Progress(n)
+		}
+		if strings.HasPrefix(name, Blobs) {
+			blobs++
 		}
 		return writeIn(root, name, in)
 	}
@@ -129,7 +137,7 @@ func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to stri
 			err = errors.Join(readTar(f, write), f.Close())
 		}
 	}
-	return err
+	return blobs, err
 }
 
 // belongs reports whether a backup may have a file of that name.
@@ -261,7 +269,7 @@ func readManifest(dir string) (*Manifest, error) {
 	return m, nil
 }
 
-func (r Restore) verify(ctx context.Context, dir string) error {
+func (r Restore) verify(ctx context.Context, dir string, m *Manifest) error {
 	if r.Verify == nil {
 		return nil
 	}
@@ -269,7 +277,7 @@ func (r Restore) verify(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(r.Verify(ctx, d), d.Close()); err != nil {
+	if err := errors.Join(r.Verify(ctx, d, m), d.Close()); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadBackup, err)
 	}
 	return nil

@@ -30,6 +30,18 @@ type operation struct {
 	servers   []*http.Server  // besides the main one
 }
 
+// checkKeys makes sure that no new keys are made where there are accounts that have
+// others.
+func (s *Server) checkKeys(ctx context.Context) error {
+	for _, err := range s.data.Store.Repos.List(ctx, "") {
+		if err == nil {
+			err = s.cfg.CheckKeys()
+		}
+		return err
+	}
+	return nil
+}
+
 // limiter returns the limiter of the configuration.
 func (s *Server) limiter() *ratelimit.Limiter {
 	if !s.cfg.Limits.Enabled {

@@ -60,14 +60,17 @@ type Server struct {
 }
 
 // Start opens the data directory and starts to listen. The server serves when it returns.
-func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (s *Server, err error) {
-	s = &Server{cfg: cfg, log: log}
+func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server, err error) {
+	s := &Server{cfg: cfg, log: log}
 	defer func() {
 		if err != nil {
 			s.Shutdown(ctx)
 		}
 	}()
 	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Blobs: cfg.BlobDirectory}); err != nil {
+		return nil, err
+	}
+	if err := s.checkKeys(ctx); err != nil {
 		return nil, err
 	}
 	if s.secrets, err = cfg.Secrets(); err != nil {

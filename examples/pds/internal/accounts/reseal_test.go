@@ -1,0 +1,98 @@
+package accounts_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/examples/pds/internal/seed"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage/memory"
+)
+
+func keyring(t *testing.T, keys ...byte) *accounts.Keyring {
+	t.Helper()
+	var list [][]byte
+	for _, k := range keys {
+		list = append(list, bytes.Repeat([]byte{k}, 32))
+	}
+	ring, err := accounts.NewSealer(list...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+// Whenever a rotation is interrupted, every key can be opened with the two master
+// keys, and after the next try with the new one alone.
+func TestResealInterrupted(t *testing.T) {
+	const n = 5
+	for stopAt := range n + 2 {
+		store := memory.New(memory.Config{})
+		old := accounts.New(store, keyring(t, 1))
+		host := repo.NewHost(repo.Config{Store: store, Signer: old.Signer})
+		public := make(map[syntax.DID]string)
+		for i := range n {
+			a, err := seed.Seed{}.Account(t.Context(), old, host, i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, err := old.Signer(t.Context(), a.DID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			public[a.DID] = key.PublicKey().DIDKey()
+		}
+		reserved, err := old.ReserveKey(t.Context(), "did:plc:comes")
+		if err != nil {
+			t.Fatal(err)
+		}
+		opens := func(keys ...byte) {
+			t.Helper()
+			s := accounts.New(store, keyring(t, keys...))
+			for did, want := range public {
+				key, err := s.Signer(t.Context(), did)
+				if err != nil || key.PublicKey().DIDKey() != want {
+					t.Errorf("stopped at %d, with %v: %v", stopAt, keys, err)
+				}
+			}
+			if key, err := s.ReservedKey(t.Context(), "did:plc:comes"); err != nil || key.PublicKey().DIDKey() != reserved {
+				t.Errorf("stopped at %d, with %v: reserved: %v", stopAt, keys, err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		first, err := accounts.New(store, keyring(t, 2, 1)).Reseal(ctx, func(accounts int) {
+			if accounts == stopAt {
+				cancel()
+			}
+		})
+		if interrupted := stopAt >= 1 && stopAt <= n; interrupted != errors.Is(err, context.Canceled) {
+			t.Errorf("stopped at %d: %v", stopAt, err)
+		}
+		cancel()
+		opens(2, 1)
+		second, err := accounts.New(store, keyring(t, 2, 1)).Reseal(t.Context(), nil)
+		if err != nil || first+second != n+1 {
+			t.Errorf("stopped at %d: sealed %d and %d, %v", stopAt, first, second, err)
+		}
+		opens(2)
+		if again, err := accounts.New(store, keyring(t, 2)).Reseal(t.Context(), nil); err != nil || again != 0 {
+			t.Errorf("again: %d, %v", again, err)
+		}
+	}
+}
+
+func TestResealWithoutTheOldKey(t *testing.T) {
+	store := memory.New(memory.Config{})
+	old := accounts.New(store, keyring(t, 1))
+	host := repo.NewHost(repo.Config{Store: store, Signer: old.Signer})
+	if _, err := (seed.Seed{}).Account(t.Context(), old, host, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := accounts.New(store, keyring(t, 2)).Reseal(t.Context(), nil); !errors.Is(err, accounts.ErrNoMasterKey) {
+		t.Errorf("%v", err)
+	}
+}

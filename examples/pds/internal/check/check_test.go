@@ -1,0 +1,316 @@
+package check_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/examples/pds/internal/check"
+	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
+	"github.com/pdskit/pdskit/examples/pds/internal/seed"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// world is a server's data with one account that is to be damaged and one that is not.
+type world struct {
+	t *testing.T
+	*datadir.Dir
+	server check.Server
+	host   *repo.Host
+	victim accounts.Account
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	d, err := datadir.Open(t.Context(), t.TempDir(), datadir.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	w := &world{t: t, Dir: d, server: open(t, d, 1)}
+	w.host = repo.NewHost(repo.Config{Store: d.Store, Signer: w.server.Accounts.Signer})
+	for n := range 2 {
+		if w.victim, err = (seed.Seed{Records: 250, Blobs: 2}).Account(t.Context(), w.server.Accounts, w.host, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// open returns a directory's server, with a master key.
+func open(t *testing.T, d *datadir.Dir, key byte) check.Server {
+	t.Helper()
+	ring, err := accounts.NewSealer(bytes.Repeat([]byte{key}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accounts.New(d.Store, ring)}
+}
+
+func (w *world) run(opt check.Options) *check.Report {
+	w.t.Helper()
+	// Another process: it knows no keys yet.
+	r, err := open(w.t, w.Dir, 1).Run(w.t.Context(), opt)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// apply takes a step that no host would take.
+func (w *world) apply(fn func(c *storage.Change)) {
+	w.t.Helper()
+	head, err := w.Store.Repos.Head(w.t.Context(), w.victim.DID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c := &storage.Change{Prev: head, Head: head}
+	fn(c)
+	if _, err := w.Store.Repos.Apply(w.t.Context(), w.victim.DID, c); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// recommit makes a step's commit with a key.
+func (w *world) recommit(c *storage.Change, key crypto.Signer) {
+	w.t.Helper()
+	var clock syntax.TIDClock
+	rev := clock.Next()
+	_, block, err := commit.Sign(w.t.Context(), w.victim.DID, rev, c.Prev.Data, key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c.Head.Commit, c.Head.Rev, c.Commit = block.CID, rev, block.Data
+}
+
+func (w *world) key() crypto.Signer {
+	key, err := w.server.Accounts.Signer(w.t.Context(), w.victim.DID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return key
+}
+
+func (w *world) record(text string) ([]byte, cid.Cid) {
+	cbor, err := data.Encode(map[string]any{"$type": seed.Collection, "text": text})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return cbor, data.CID(cbor)
+}
+
+func (w *world) kv(fn func(tx storage.KVTx) error) {
+	if err := w.Store.KV.Write(w.t.Context(), fn); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// eachBlob calls fn with the file of one of the victim's blobs.
+func (w *world) oneBlob(fn func(file string)) {
+	for info, err := range w.Store.Blobs.List(w.t.Context(), w.victim.DID, cid.Undef) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		found := false
+		filepath.WalkDir(w.Blobs, func(file string, e fs.DirEntry, err error) error {
+			if err == nil && strings.Contains(file, info.CID.String()) {
+				fn(file)
+				found = true
+			}
+			return nil
+		})
+		if !found {
+			w.t.Fatal("no file of a blob")
+		}
+		return
+	}
+}
+
+func TestNothingWrong(t *testing.T) {
+	w := newWorld(t)
+	var progress []int
+	r := w.run(check.Options{Progress: func(n int) { progress = append(progress, n) }})
+	if r.Found != 0 || len(r.Problems) != 0 || r.Accounts != 2 || r.Records != 2*252 || r.Blobs != 4 || r.MissingBlobs != 0 || r.Events == 0 || len(progress) != 2 {
+		t.Errorf("%+v, progress %v", r, progress)
+	}
+	if r = w.run(check.Options{Accounts: []syntax.DID{w.victim.DID}}); r.Accounts != 1 || r.Records != 252 || r.Events != 0 || r.Found != 0 {
+		t.Errorf("one account: %+v", r)
+	}
+	if r = w.run(check.Options{Accounts: []syntax.DID{"did:plc:nobody"}}); r.Found != 1 {
+		t.Errorf("no account: %+v", r)
+	}
+}
+
+func TestDamage(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(w *world)
+		want   string // part of the problem
+	}{
+		"record that is not in the tree": {func(w *world) {
+			w.apply(func(c *storage.Change) {
+				w.recommit(c, w.key())
+				cbor, id := w.record("extra")
+				c.Records = []storage.RecordChange{{Path: seed.Collection + "/zzzz", CID: id, Data: cbor}}
+			})
+		}, "tree"},
+		"record under another CID": {func(w *world) {
+			w.apply(func(c *storage.Change) {
+				w.recommit(c, w.key())
+				list, err := w.host.List(w.t.Context(), w.victim.DID, seed.Collection, repo.ListOptions{Limit: 1})
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				cbor, _ := w.record("other")
+				c.Records = []storage.RecordChange{{Path: list[0].Path, CID: list[0].CID, Data: cbor}}
+			})
+		}, ""},
+		"signature of another key": {func(w *world) {
+			w.apply(func(c *storage.Change) {
+				key, err := crypto.GenerateKey(crypto.K256)
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				w.recommit(c, key)
+			})
+		}, "signature"},
+		"no signing key": {func(w *world) {
+			w.apply(func(c *storage.Change) { c.KV = []storage.KVWrite{{Key: "key/signing"}} })
+		}, "signing key"},
+		"no account": {func(w *world) {
+			w.apply(func(c *storage.Change) { c.KV = []storage.KVWrite{{Key: "account"}} })
+		}, "no account"},
+		"no handle": {func(w *world) {
+			w.kv(func(tx storage.KVTx) error { return tx.Delete(w.t.Context(), "handle/user1.test") })
+		}, "handle/user1.test"},
+		"handle of somebody else": {func(w *world) {
+			w.kv(func(tx storage.KVTx) error {
+				return tx.Set(w.t.Context(), "handle/user1.test", []byte("did:plc:other"), time.Time{})
+			})
+		}, "belongs to did:plc:other"},
+		"name of nobody": {func(w *world) {
+			w.kv(func(tx storage.KVTx) error {
+				return tx.Set(w.t.Context(), "email/x@y.test", []byte("did:plc:gone"), time.Time{})
+			})
+		}, "email/x@y.test"},
+		"broken event": {func(w *world) {
+			w.apply(func(c *storage.Change) {
+				c.Events = []storage.Event{{DID: w.victim.DID, Kind: commit.KindCommit, Time: time.Now(), Payload: []byte{0xa0}}}
+			})
+		}, "event"},
+		"event of another account": {func(w *world) {
+			w.apply(func(c *storage.Change) {
+				p := (&commit.Account{DID: "did:plc:other", Active: true, Time: time.Now()}).Payload()
+				c.Events = []storage.Event{{DID: w.victim.DID, Kind: commit.KindAccount, Time: time.Now(), Payload: p}}
+			})
+		}, "about did:plc:other"},
+		"changed blob": {func(w *world) {
+			w.oneBlob(func(file string) {
+				text, err := os.ReadFile(file)
+				if err == nil {
+					text[0] ^= 1
+					err = os.WriteFile(file, text, 0o600)
+				}
+				if err != nil {
+					w.t.Fatal(err)
+				}
+			})
+		}, "its bytes are others"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			c.damage(w)
+			r := w.run(check.Options{})
+			all := ""
+			for _, p := range r.Problems {
+				all += p.String() + "\n"
+			}
+			if r.Found == 0 || !strings.Contains(all, c.want) {
+				t.Fatalf("%+v", r)
+			}
+			if r.Accounts != 2 {
+				t.Errorf("the check ended early: %+v", r)
+			}
+			for _, p := range r.Problems {
+				if !strings.Contains(p.String(), string(w.victim.DID)) && name != "name of nobody" {
+					t.Errorf("about whom? %s", p)
+				}
+			}
+		})
+	}
+}
+
+func TestMissingBlob(t *testing.T) {
+	w := newWorld(t)
+	w.oneBlob(func(file string) { os.Remove(file) })
+	for _, level := range []check.BlobLevel{check.ReadBlobs, check.FindBlobs} {
+		if r := w.run(check.Options{Blobs: level}); r.Found != 0 || r.MissingBlobs != 1 || r.Missing[0].DID != w.victim.DID || r.Blobs != 3 {
+			t.Errorf("%+v", r)
+		}
+	}
+	if r := w.run(check.Options{Blobs: check.NoBlobs}); r.MissingBlobs != 0 || r.Blobs != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestWrongMasterKey(t *testing.T) {
+	w := newWorld(t)
+	r, err := open(t, w.Dir, 2).Run(t.Context(), check.Options{})
+	if err != nil || r.Found != 2 || !strings.Contains(r.Problems[0].What, accounts.ErrNoMasterKey.Error()) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestCheckEndsWithItsContext(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := w.server.Run(ctx, check.Options{Progress: func(int) { cancel() }})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+// A server that writes is not reported for it.
+func TestCheckWhileWriting(t *testing.T) {
+	w := newWorld(t)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		for n := 10; ctx.Err() == nil; n++ {
+			a, err := seed.Seed{Records: 2, Blobs: 1}.Account(context.Background(), w.server.Accounts, w.host, n)
+			if err == nil {
+				cbor, _ := w.record("more")
+				_, err = w.host.Apply(context.Background(), w.victim.DID, repo.Batch{Writes: []repo.Write{{Action: repo.Create, Collection: seed.Collection, RKey: w.host.NextRecordKey(), Record: cbor}}})
+			}
+			if err == nil && n%2 == 0 {
+				err = w.server.Accounts.Delete(context.Background(), w.host, a)
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for range 5 {
+		if r := w.run(check.Options{}); r.Found > 0 || r.MissingBlobs > 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,256 @@
+// Package cli is the command line of the reference server.
+//
+// Commands are of two kinds. Those about accounts and invites call the methods
+// of a running server with the administrator's password, so they can be used from
+// elsewhere too. Those about data open the data directory; except rotate-keys, they
+// may do so while the server runs.
+//
+// Results go to standard output, as text or, with -json, as one JSON value; all else goes to
+// standard error. Exit codes are ExitOK, ExitFailed, ExitUsage and ExitProblems.
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/examples/pds/internal/migrate"
+)
+
+// Exit codes.
+const (
+	ExitOK       = 0
+	ExitFailed   = 1
+	ExitUsage    = 2 // of the command line, or a wrong configuration
+	ExitProblems = 3 // check found some
+)
+
+// errUsage and errConfig are wrapped by errors that give ExitUsage, errProblems
+// by those that give ExitProblems.
+var (
+	errUsage    = errors.New("wrong usage")
+	errConfig   = errors.New("the configuration is wrong")
+	errProblems = errors.New("there are problems")
+)
+
+// IO is what the command line is connected to.
+type IO struct {
+	Environ        []string
+	In             io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// command is one command. Its name may be two words.
+type command struct {
+	name, args, short string
+	long              string
+	min, max          int // number of arguments; max -1: any
+	flags             func(c *call)
+	run               func(ctx context.Context, c *call) error
+}
+
+// call is a command that is being run.
+type call struct {
+	IO
+	*flag.FlagSet
+	args    []string
+	envFile string
+	json    bool
+	quiet   bool
+	values  values
+}
+
+// commands are all there are, in the order of the help.
+func commands() []command {
+	return []command{
+		{name: "serve", short: "Run the server. This is what pds does without a command.", run: serve},
+		{name: "config", short: "Check the configuration and show what it comes to, without secrets.", run: showConfig},
+		{name: "account list", short: "List the accounts.", flags: adminFlags, run: accountList},
+		{name: "account info", args: "ACCOUNT", short: "Show what the server knows of an account.", min: 1, max: 1, flags: adminFlags, run: accountInfo},
+		{name: "account create", args: "EMAIL HANDLE", short: "Make an account. Its password is generated unless -password-stdin is given.", min: 2, max: 2, flags: passwordFlags, run: accountCreate},
+		{name: "account takedown", args: "ACCOUNT", short: "Take an account down: it is shown to nobody and can do nothing.", min: 1, max: 1, flags: adminFlags, run: accountTakedown},
+		{name: "account untakedown", args: "ACCOUNT", short: "Put an account up again.", min: 1, max: 1, flags: adminFlags, run: accountUntakedown},
+		{name: "account reset-password", args: "ACCOUNT", short: "Give an account another password.", min: 1, max: 1, flags: passwordFlags, run: accountResetPassword},
+		{name: "account update-email", args: "ACCOUNT EMAIL", short: "Give an account another e-mail address.", min: 2, max: 2, flags: adminFlags, run: accountUpdateEmail},
+		{name: "account update-handle", args: "ACCOUNT HANDLE", short: "Give an account another handle.", min: 2, max: 2, flags: adminFlags, run: accountUpdateHandle},
+		{name: "account delete", args: "ACCOUNT", short: "Delete an account with all that it has. This cannot be undone.", min: 1, max: 1, flags: deleteFlags, run: accountDelete},
+		{name: "invite create", short: "Make invite codes.", flags: inviteFlags, run: inviteCreate},
+		{name: "invite list", short: "List the invite codes.", flags: adminFlags, run: inviteList},
+		{name: "invite disable", args: "CODE...", short: "Make invite codes useless.", min: 1, max: -1, flags: adminFlags, run: inviteDisable},
+		{name: "mail-test", args: "ADDRESS", short: "Send a message, to see whether mail works.", min: 1, max: 1, run: mailTest},
+		{name: "backup", args: "DIRECTORY", short: "Back up everything, while the server runs.", long: backupHelp, min: 1, max: 1, flags: backupFlags, run: backup},
+		{name: "restore", args: "BACKUP", short: "Restore a backup into an empty data directory.", long: restoreHelp, min: 1, max: 1, flags: restoreFlags, run: restore},
+		{name: "check", args: "[ACCOUNT...]", short: "Read everything and report what is wrong, while the server runs.", long: checkHelp, max: -1, flags: checkFlags, run: runCheck},
+		{name: "rotate-keys", short: "Exchange the master key that seals the accounts' signing keys.", long: rotateHelp, run: rotateKeys},
+		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account to another server, from any server.", long: migrate.Help, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
+		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server.", max: -1, run: requestCrawl},
+		{name: "version", short: "Show the version.", run: version},
+	}
+}
+
+// Run runs a command and returns the exit code.
+func Run(ctx context.Context, args []string, io IO) int {
+	err := run(ctx, args, io)
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.Is(err, flag.ErrHelp):
+		return ExitOK
+	}
+	fmt.Fprintf(io.Stderr, "pds: %v\n", err)
+	switch {
+	case errors.Is(err, errUsage), errors.Is(err, errConfig):
+		return ExitUsage
+	case errors.Is(err, errProblems):
+		return ExitProblems
+	}
+	return ExitFailed
+}
+
+func run(ctx context.Context, args []string, io IO) error {
+	if len(args) > 0 && (args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help") {
+		return help(io.Stdout, args[1:])
+	}
+	cmd, rest, err := find(args)
+	if err != nil {
+		return err
+	}
+	c := &call{IO: io, FlagSet: flag.NewFlagSet(cmd.name, flag.ContinueOnError)}
+	c.SetOutput(new(bytes.Buffer)) // the package's own words are not for people
+	c.StringVar(&c.envFile, "env-file", "", "read variables from this `file`, besides the environment (default: PDS_ENV_FILE, or pds.env if there is one)")
+	c.BoolVar(&c.json, "json", false, "write the result as JSON")
+	c.BoolVar(&c.quiet, "quiet", false, "do not show progress")
+	if cmd.flags != nil {
+		cmd.flags(c)
+	}
+	if err := c.parse(rest); errors.Is(err, flag.ErrHelp) {
+		describe(io.Stdout, cmd, c.FlagSet)
+		return err
+	} else if err != nil {
+		return fmt.Errorf("%w: %w (try: pds help %s)", errUsage, err, cmd.name)
+	}
+	if n := len(c.args); n < cmd.min || cmd.max >= 0 && n > cmd.max {
+		return fmt.Errorf("%w: pds %s %s", errUsage, cmd.name, cmd.args)
+	}
+	return cmd.run(ctx, c)
+}
+
+// find finds the command that the arguments begin with.
+func find(args []string) (command, []string, error) {
+	all := commands()
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return all[0], args, nil
+	}
+	for _, cmd := range all {
+		words := strings.Fields(cmd.name)
+		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == cmd.name {
+			return cmd, args[len(words):], nil
+		}
+	}
+	var names []string
+	for _, cmd := range all {
+		if first, second, two := strings.Cut(cmd.name, " "); two && first == args[0] {
+			names = append(names, second)
+		}
+	}
+	if names != nil {
+		return command{}, nil, fmt.Errorf("%w: pds %s is followed by one of: %s", errUsage, args[0], strings.Join(names, ", "))
+	}
+	return command{}, nil, fmt.Errorf("%w: there is no command %q (try: pds help)", errUsage, args[0])
+}
+
+// parse lets flags stand before and after arguments.
+func (c *call) parse(args []string) error {
+	for {
+		if err := c.Parse(args); err != nil {
+			return err
+		}
+		rest := c.FlagSet.Args()
+		if len(rest) == 0 {
+			return nil
+		}
+		if n := len(args) - len(rest); n > 0 && args[n-1] == "--" {
+			c.args = append(c.args, rest...)
+			return nil
+		}
+		c.args = append(c.args, rest[0])
+		args = rest[1:]
+	}
+}
+
+// config loads the configuration.
+func (c *call) config() (*config.Config, error) {
+	cfg, _, err := c.load()
+	return cfg, err
+}
+
+func (c *call) load() (cfg *config.Config, file string, err error) {
+	env, file, err := config.Environment(c.Environ, c.envFile)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", errConfig, err)
+	}
+	cfg, err = config.Load(env)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w:\n%w", errConfig, err)
+	}
+	return cfg, file, nil
+}
+
+func help(w io.Writer, args []string) error {
+	if len(args) > 0 {
+		cmd, rest, err := find(args)
+		if err != nil {
+			return err
+		}
+		if len(rest) > 0 {
+			return fmt.Errorf("%w: there is no command %q", errUsage, strings.Join(args, " "))
+		}
+		c := &call{FlagSet: flag.NewFlagSet(cmd.name, flag.ContinueOnError)}
+		if cmd.flags != nil {
+			cmd.flags(c)
+		}
+		describe(w, cmd, c.FlagSet)
+		return nil
+	}
+	fmt.Fprint(w, "pds is an AT Protocol Personal Data Server.\n\nUsage:\n\n    pds [command] [flags] [arguments]\n\nCommands:\n\n")
+	for _, cmd := range commands() {
+		fmt.Fprintf(w, "    %-24s%s\n", cmd.name, cmd.short)
+	}
+	fmt.Fprint(w, `
+Flags of all commands:
+
+    -env-file FILE          read variables from a file, besides the environment
+                            (default: PDS_ENV_FILE, or pds.env if there is one)
+    -json                   write the result as JSON
+    -quiet                  do not show progress
+
+The exit code is 0 if all went well, 1 if not, 2 for a wrong command line or
+configuration, and 3 if check found problems. More: pds help COMMAND
+`)
+	return nil
+}
+
+// describe writes the help of a command.
+func describe(w io.Writer, cmd command, flags *flag.FlagSet) {
+	fmt.Fprintf(w, "Usage: pds %s\n\n%s\n", strings.TrimSpace(cmd.name+" [flags] "+cmd.args), cmd.short)
+	if cmd.long != "" {
+		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(cmd.long))
+	}
+	first := true
+	flags.VisitAll(func(f *flag.Flag) {
+		if f.Name == "json" || f.Name == "quiet" || f.Name == "env-file" {
+			return
+		}
+		if first {
+			fmt.Fprint(w, "\nFlags:\n\n")
+			first = false
+		}
+		kind, usage := flag.UnquoteUsage(f)
+		fmt.Fprintf(w, "    -%-22s  %s\n", strings.TrimSpace(f.Name+" "+kind), usage)
+	})
+}

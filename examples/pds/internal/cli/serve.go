@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/examples/pds/internal/mail"
+	"github.com/pdskit/pdskit/examples/pds/internal/server"
+)
+
+// grace is how long requests may go on after an interrupt.
+const grace = 5 * time.Second
+
+// logger returns the log of a configuration.
+func logger(w io.Writer, l config.Log) *slog.Logger {
+	opt := &slog.HandlerOptions{Level: l.Level}
+	if l.JSON {
+		return slog.New(slog.NewJSONHandler(w, opt))
+	}
+	return slog.New(slog.NewTextHandler(w, opt))
+}
+
+// serve serves until the context ends.
+func serve(ctx context.Context, c *call) error {
+	cfg, file, err := c.load()
+	if err != nil {
+		return err
+	}
+	log := logger(c.Stderr, cfg.Log)
+	if file != "" {
+		log.Info("environment file", "path", file)
+	}
+	for _, w := range cfg.Warnings {
+		log.Warn("configuration: " + w)
+	}
+	srv, err := server.Start(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	banner(c.Stdout, cfg, srv)
+	<-ctx.Done()
+	fmt.Fprintln(c.Stdout, "Shutting down.")
+	end, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	return srv.Shutdown(end)
+}
+
+// banner says what was started and what to try.
+func banner(out io.Writer, cfg *config.Config, srv *server.Server) {
+	data := absolute(cfg.DataDirectory)
+	kind := "Personal Data Server"
+	if cfg.DevMode {
+		kind = "development Personal Data Server"
+	}
+	fmt.Fprintf(out, "pdskit %s: a %s at %s\n", server.Version, kind, srv.URL())
+	fmt.Fprintf(out, "  data        %s\n", data)
+	plc, local := srv.PLC()
+	if local {
+		plc += " (in this process)"
+	}
+	fmt.Fprintf(out, "  PLC         %s\n", plc)
+	fmt.Fprintf(out, "  handles     *%s\n", strings.Join(cfg.HandleDomains, ", *"))
+	if srv.Secrets().NewPassword {
+		fmt.Fprintf(out, "  admin       password %s (shown only now; kept in %s)\n", srv.Secrets().AdminPassword, filepath.Join(data, "secrets.json"))
+	}
+	if cfg.InviteRequired {
+		fmt.Fprintf(out, "\nNew accounts need an invite code. Make one:\n  pds invite create\nor\n  curl -u admin:PASSWORD -H 'Content-Type: application/json' -d '{\"useCount\":1}' %s/xrpc/com.atproto.server.createInviteCode\n", srv.URL())
+		return
+	}
+	fmt.Fprintf(out, "\nTry:\n  curl %s/xrpc/com.atproto.server.describeServer\n", srv.URL())
+	fmt.Fprintf(out, "  curl -H 'Content-Type: application/json' -d '{\"handle\":\"alice%s\",\"email\":\"alice@example.com\",\"password\":\"secret\"}' %s/xrpc/com.atproto.server.createAccount\n",
+		cfg.HandleDomains[0], srv.URL())
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}
+
+func version(_ context.Context, c *call) error {
+	return c.result(map[string]string{"version": server.Version}, "pds %s (pdskit)", server.Version)
+}
+
+// shownConfig is what may be shown of a configuration.
+type shownConfig struct {
+	File          string   `json:"environmentFile,omitempty"`
+	URL           string   `json:"url"`
+	ServiceDID    string   `json:"serviceDid"`
+	Listen        string   `json:"listen"`
+	ACME          bool     `json:"acme"`
+	DevMode       bool     `json:"devMode"`
+	DataDirectory string   `json:"dataDirectory"`
+	PLC           string   `json:"plc"`
+	Handles       []string `json:"handleDomains"`
+	Invites       bool     `json:"inviteRequired"`
+	Mail          string   `json:"mail"`
+	RateLimits    bool     `json:"rateLimits"`
+	AppView       string   `json:"appView,omitempty"`
+	Crawlers      []string `json:"crawlers"`
+	Metrics       string   `json:"metrics,omitempty"`
+	Warnings      []string `json:"warnings"`
+}
+
+func showConfig(_ context.Context, c *call) error {
+	cfg, file, err := c.load()
+	if err != nil {
+		return err
+	}
+	s := shownConfig{
+		File: file, URL: cfg.PublicURL(cfg.Port), ServiceDID: string(cfg.ServiceDID), Listen: fmt.Sprintf("%s:%d", cfg.Bind, cfg.Port),
+		ACME: cfg.TLS.ACME, DevMode: cfg.DevMode, DataDirectory: absolute(cfg.DataDirectory), PLC: cfg.PLC, Handles: cfg.HandleDomains,
+		Invites: cfg.InviteRequired, RateLimits: cfg.Limits.Enabled, AppView: cfg.Proxy.AppView.URL,
+		Crawlers: append([]string{}, cfg.Crawlers...), Metrics: cfg.Metrics, Warnings: append([]string{}, cfg.Warnings...),
+	}
+	switch {
+	case cfg.Mail.Sink != "":
+		s.Mail = "to the file " + cfg.Mail.Sink
+	case cfg.Mail.SMTP != "":
+		s.Mail = "by SMTP, from " + cfg.Mail.From
+	default:
+		s.Mail = "to the log"
+	}
+	if s.PLC == "" {
+		s.PLC = "in the process"
+	}
+	if c.json {
+		return c.writeJSON(s)
+	}
+	rows := [][]string{
+		{"environment file", s.File}, {"URL", s.URL}, {"service DID", s.ServiceDID}, {"listens on", s.Listen}, {"ACME", fmt.Sprint(s.ACME)},
+		{"development mode", fmt.Sprint(s.DevMode)}, {"data directory", s.DataDirectory}, {"PLC directory", s.PLC},
+		{"handles", "*" + strings.Join(s.Handles, ", *")}, {"invites required", fmt.Sprint(s.Invites)}, {"mail", s.Mail},
+		{"rate limits", fmt.Sprint(s.RateLimits)}, {"AppView", s.AppView}, {"crawlers", strings.Join(s.Crawlers, ", ")}, {"metrics", s.Metrics},
+	}
+	for _, row := range rows {
+		if row[1] == "" {
+			row[1] = "none"
+		}
+		fmt.Fprintf(c.Stdout, "%-20s%s\n", row[0], row[1])
+	}
+	for _, w := range s.Warnings {
+		fmt.Fprintf(c.Stdout, "warning: %s\n", w)
+	}
+	return nil
+}
+
+func mailTest(ctx context.Context, c *call) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	if cfg.Mail.SMTP == "" && cfg.Mail.Sink == "" {
+		return fmt.Errorf("%w: PDS_EMAIL_SMTP_URL is not set", errConfig)
+	}
+	sender, err := mail.New(cfg.Mail.SMTP, cfg.Mail.From, nil, cfg.Mail.Sink)
+	if err != nil {
+		return err
+	}
+	host, _ := os.Hostname()
+	err = sender.Send(ctx, mail.Message{To: c.args[0], Subject: "Test of " + cfg.Hostname, Text: "If you read this, mail of the PDS " + cfg.Hostname + " works. It was sent by the command mail-test on " + host + ".\n"})
+	if err != nil {
+		return err
+	}
+	return c.result(map[string]string{"sentTo": c.args[0]}, "The mail server has accepted a message to %s.", c.args[0])
+}

@@ -1,0 +1,447 @@
+package datadir_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/examples/pds/internal/check"
+	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
+	"github.com/pdskit/pdskit/examples/pds/internal/seed"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+)
+
+var masterKey = bytes.Repeat([]byte{7}, 32)
+
+// world is a data directory with accounts in it.
+type world struct {
+	*datadir.Dir
+	accounts *accounts.Store
+	host     *repo.Host
+	dids     []syntax.DID
+}
+
+func open(t *testing.T, path string, opt datadir.Options) *world {
+	t.Helper()
+	d, err := datadir.Open(t.Context(), path, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	ring, err := accounts.NewSealer(masterKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{Dir: d, accounts: accounts.New(d.Store, ring)}
+	w.host = repo.NewHost(repo.Config{Store: d.Store, Signer: w.accounts.Signer})
+	return w
+}
+
+func (w *world) seed(t *testing.T, from, to int, s seed.Seed) {
+	t.Helper()
+	for n := from; n < to; n++ {
+		a, err := s.Account(t.Context(), w.accounts, w.host, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.dids = append(w.dids, a.DID)
+	}
+}
+
+// verify checks a directory as the commands do.
+func verify(report **check.Report) func(context.Context, *datadir.Dir) (int, error) {
+	return func(ctx context.Context, d *datadir.Dir) (int, error) {
+		ring, err := accounts.NewSealer(masterKey)
+		if err != nil {
+			return 0, err
+		}
+		r, err := check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accounts.New(d.Store, ring)}.Run(ctx, check.Options{})
+		if err == nil && r.Found > 0 {
+			err = errors.New(r.Problems[0].String())
+		}
+		*report = r
+		return r.MissingBlobs, err
+	}
+}
+
+func verifyRestored(report **check.Report) func(context.Context, *datadir.Dir, *datadir.Manifest) error {
+	return func(ctx context.Context, d *datadir.Dir, m *datadir.Manifest) error {
+		missing, err := verify(report)(ctx, d)
+		if err == nil && missing > m.Missing {
+			err = errors.New("blobs are missing")
+		}
+		return err
+	}
+}
+
+// files are the names and contents below a directory, but for what opening adds.
+func files(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	m := make(map[string]string)
+	err := filepath.WalkDir(dir, func(file string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		name, _ := filepath.Rel(dir, file)
+		text, err := os.ReadFile(file)
+		m[filepath.ToSlash(name)] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+var secrets = map[string][]byte{datadir.Secrets: []byte("{\"secret\":1}\n")}
+
+func TestBackupAndRestore(t *testing.T) {
+	for _, separate := range []bool{false, true} {
+		root := t.TempDir()
+		path := func(name string) string { return filepath.Join(root, name) }
+		opt, restored := datadir.Options{}, datadir.Restore{}
+		if separate {
+			opt.Blobs, restored.Blobs = path("blobs"), path("restored/blobs")
+		}
+		w := open(t, path("data"), opt)
+		w.seed(t, 0, 3, seed.Seed{Records: 150, Blobs: 5})
+		if err := os.WriteFile(filepath.Join(w.Path, datadir.PLC), []byte("line\nhalf a li"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var report *check.Report
+		b := datadir.Backup{Version: "v", Host: "h", Files: secrets, Verify: verify(&report)}
+		m, err := b.ToDir(t.Context(), w.Dir, path("backup"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Blobs != 15 || m.Host != "h" || m.Newest == 0 || report.Records != 3*155 || report.Blobs != 15 {
+			t.Errorf("%+v, %+v", m, report)
+		}
+		var archive bytes.Buffer
+		b.Verify = nil
+		if _, err := b.ToTar(t.Context(), w.Dir, &archive); err != nil {
+			t.Fatal(err)
+		}
+		if left, _ := filepath.Glob(path("data/backup-*")); left != nil {
+			t.Errorf("left over: %v", left)
+		}
+		// The server goes on, and the backup does not care.
+		w.seed(t, 3, 4, seed.Seed{Records: 1})
+
+		for name, from := range map[string]string{"directory": path("backup"), "tar": "-"} {
+			restored.Verify = verifyRestored(&report)
+			if separate {
+				restored.Blobs = path("restored-blobs-" + name)
+			}
+			dest := path("restored-" + name)
+			if _, err := restored.From(t.Context(), from, bytes.NewReader(archive.Bytes()), dest); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if report.Accounts != 3 || report.Blobs != 15 || report.Records != 3*155 {
+				t.Errorf("%s: %+v", name, report)
+			}
+			got := files(t, dest)
+			if got[datadir.Secrets] != string(secrets[datadir.Secrets]) || got[datadir.PLC] != "line\n" {
+				t.Errorf("%s: files differ", name)
+			}
+			// What was restored is a server's directory like any other.
+			r := open(t, dest, datadir.Options{Blobs: restored.Blobs, Existing: true})
+			r.seed(t, 10, 11, seed.Seed{Records: 1, Blobs: 1})
+			if _, newest, err := r.Store.Events.Bounds(t.Context()); err != nil || newest <= m.Newest {
+				t.Errorf("%s: sequence numbers go back: %d after %d, %v", name, newest, m.Newest, err)
+			}
+			if _, err := restored.From(t.Context(), from, bytes.NewReader(archive.Bytes()), dest); !errors.Is(err, datadir.ErrNotEmpty) {
+				t.Errorf("%s: over what is there: %v", name, err)
+			}
+		}
+	}
+}
+
+func TestSecondBackupCopiesOnlyNewBlobs(t *testing.T) {
+	root := t.TempDir()
+	dest := filepath.Join(root, "backup")
+	w := open(t, filepath.Join(root, "data"), datadir.Options{})
+	w.seed(t, 0, 2, seed.Seed{Blobs: 3})
+	b := datadir.Backup{Files: secrets}
+	if _, err := b.ToDir(t.Context(), w.Dir, dest); err != nil {
+		t.Fatal(err)
+	}
+	times := func() map[string]int64 {
+		m := make(map[string]int64)
+		filepath.WalkDir(filepath.Join(dest, datadir.Blobs), func(file string, e fs.DirEntry, err error) error {
+			if info, err := e.Info(); err == nil && !e.IsDir() {
+				m[file] = info.ModTime().UnixNano()
+			}
+			return nil
+		})
+		return m
+	}
+	before := times()
+	w.seed(t, 2, 3, seed.Seed{Blobs: 1})
+	acct, err := w.accounts.ByDID(t.Context(), w.dids[0])
+	if err == nil {
+		err = w.accounts.Delete(t.Context(), w.host, acct)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report *check.Report
+	b.Verify = verify(&report)
+	m, err := b.ToDir(t.Context(), w.Dir, dest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Blobs != 4 || report.Blobs != 4 {
+		t.Errorf("%d blobs, want 4", m.Blobs)
+	}
+	after := times()
+	same := 0
+	for file, at := range after {
+		if before[file] == at {
+			same++
+		}
+	}
+	if len(after) != 4 || same != 3 {
+		t.Errorf("%d blobs in the backup, %d of them from before", len(after), same)
+	}
+	if _, err := (datadir.Restore{Verify: verifyRestored(&report)}).From(t.Context(), dest, nil, filepath.Join(root, "restored")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A backup that does not come to its end leaves the one before it good.
+func TestInterruptedBackupLeavesTheOlderOne(t *testing.T) {
+	root := t.TempDir()
+	dest := filepath.Join(root, "backup")
+	w := open(t, filepath.Join(root, "data"), datadir.Options{})
+	w.seed(t, 0, 1, seed.Seed{Blobs: 2})
+	if _, err := (datadir.Backup{Files: secrets}).ToDir(t.Context(), w.Dir, dest); err != nil {
+		t.Fatal(err)
+	}
+	w.seed(t, 1, 2, seed.Seed{Blobs: 2})
+	stop := errors.New("stop")
+	bad := datadir.Backup{Files: secrets, Verify: func(context.Context, *datadir.Dir) (int, error) { return 0, stop }}
+	if _, err := bad.ToDir(t.Context(), w.Dir, dest); !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	for n := 1; n < 8; n++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		b := datadir.Backup{Files: secrets, Progress: func(blobs int) {
+			if blobs == n {
+				cancel()
+			}
+		}}
+		b.ToDir(ctx, w.Dir, dest)
+		cancel()
+	}
+	// As if the power had failed between the two renames at the end.
+	text, err := os.ReadFile(filepath.Join(dest, "backup.json"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dest, "backup.next.json"), []byte(`{"format":1,"files":{}}`), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report *check.Report
+	r := datadir.Restore{Verify: verifyRestored(&report)}
+	if _, err := r.From(t.Context(), dest, nil, filepath.Join(root, "one")); err != nil || report.Accounts < 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	os.Rename(filepath.Join(dest, "backup.json"), filepath.Join(dest, "backup.next.json"))
+	if _, err := r.From(t.Context(), dest, nil, filepath.Join(root, "two")); err != nil {
+		t.Errorf("with the manifest under its other name: %v", err)
+	}
+	os.WriteFile(filepath.Join(dest, "backup.json"), bytes.Replace(text, []byte(`"sha256": "`), []byte(`"sha256": "0`), -1), 0o600)
+	if _, err := r.From(t.Context(), dest, nil, filepath.Join(root, "three")); err != nil {
+		t.Errorf("with an older manifest beside it: %v", err)
+	}
+}
+
+func TestBackupRefusesOtherDirectories(t *testing.T) {
+	root := t.TempDir()
+	w := open(t, filepath.Join(root, "data"), datadir.Options{})
+	if err := os.WriteFile(filepath.Join(root, "thesis.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dest := range []string{root, w.Path} {
+		if _, err := (datadir.Backup{}).ToDir(t.Context(), w.Dir, dest); !errors.Is(err, datadir.ErrNotBackup) {
+			t.Errorf("%s: %v", dest, err)
+		}
+	}
+}
+
+func TestChangedBackupsAreRefused(t *testing.T) {
+	root := t.TempDir()
+	w := open(t, filepath.Join(root, "data"), datadir.Options{})
+	w.seed(t, 0, 1, seed.Seed{Records: 20, Blobs: 1})
+	good := filepath.Join(root, "backup")
+	if _, err := (datadir.Backup{Files: secrets}).ToDir(t.Context(), w.Dir, good); err != nil {
+		t.Fatal(err)
+	}
+	content := files(t, good)
+	blob := ""
+	for name := range content {
+		if strings.HasPrefix(name, datadir.Blobs+"/blobs/") {
+			blob = name
+		}
+	}
+	for name, change := range map[string]func(m map[string]string){
+		"database":        func(m map[string]string) { m[datadir.Database] += "x" },
+		"secrets":         func(m map[string]string) { m[datadir.Secrets] = "{}" },
+		"no secrets":      func(m map[string]string) { delete(m, datadir.Secrets) },
+		"no database":     func(m map[string]string) { delete(m, datadir.Database) },
+		"no manifest":     func(m map[string]string) { delete(m, "backup.json") },
+		"broken manifest": func(m map[string]string) { m["backup.json"] = "{" },
+		"empty manifest":  func(m map[string]string) { m["backup.json"] = "{}" },
+		"blob":            func(m map[string]string) { m[blob] = "X" + m[blob][1:] },
+		"no blob":         func(m map[string]string) { delete(m, blob) },
+		"manifest escapes": func(m map[string]string) {
+			m["backup.json"] = strings.Replace(m["backup.json"], "secrets.json", "../secrets.json", 1)
+		},
+	} {
+		m := make(map[string]string)
+		for k, v := range content {
+			m[k] = v
+		}
+		change(m)
+		var report *check.Report
+		r := datadir.Restore{Verify: verifyRestored(&report)}
+		from := filepath.Join(t.TempDir(), "b")
+		for file, text := range m {
+			to := filepath.Join(from, file)
+			if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(to, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for how, source := range map[string]string{"directory": from, "tar": "-"} {
+			dest := filepath.Join(t.TempDir(), "restored")
+			if _, err := r.From(t.Context(), source, tarOf(t, m), dest); !errors.Is(err, datadir.ErrBadBackup) {
+				t.Errorf("%s, %s: %v", name, how, err)
+			}
+			if entries, _ := os.ReadDir(filepath.Dir(dest)); len(entries) > 0 {
+				t.Errorf("%s, %s: %v is left over", name, how, entries)
+			}
+		}
+	}
+}
+
+func tarOf(t *testing.T, m map[string]string) io.Reader {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for name, text := range m {
+		if err := w.WriteHeader(&tar.Header{Name: name, Size: int64(len(text)), Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(w, text)
+	}
+	w.Close()
+	return &b
+}
+
+func TestHostileTarFiles(t *testing.T) {
+	link := func(typ byte, name, to string) io.Reader {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		w.WriteHeader(&tar.Header{Typeflag: typ, Name: name, Linkname: to})
+		w.Close()
+		return &b
+	}
+	for name, in := range map[string]io.Reader{
+		"empty":            strings.NewReader(""),
+		"no tar":           strings.NewReader(strings.Repeat("x", 2000)),
+		"parent":           tarOf(t, map[string]string{"../evil": "x"}),
+		"absolute":         tarOf(t, map[string]string{"/etc/evil": "x"}),
+		"inside and out":   tarOf(t, map[string]string{datadir.Blobs + "/blobs/../../../evil": "x"}),
+		"other file":       tarOf(t, map[string]string{"pds.sqlite-wal": "x"}),
+		"backslash":        tarOf(t, map[string]string{datadir.Blobs + `/blobs/..\..\evil`: "x"}),
+		"symbolic link":    link(tar.TypeSymlink, datadir.Blobs+"/blobs", "/tmp"),
+		"hard link":        link(tar.TypeLink, datadir.Secrets, "/etc/passwd"),
+		"device":           link(tar.TypeChar, datadir.Secrets, ""),
+		"blobs is no file": tarOf(t, map[string]string{datadir.Blobs: "x"}),
+	} {
+		root := t.TempDir()
+		if _, err := (datadir.Restore{}).From(t.Context(), "-", in, filepath.Join(root, "a/data")); !errors.Is(err, datadir.ErrBadBackup) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := files(t, root); len(got) > 0 {
+			t.Errorf("%s: files %v", name, got)
+		}
+	}
+}
+
+func TestLock(t *testing.T) {
+	path := t.TempDir()
+	if _, err := datadir.Open(t.Context(), path, datadir.Options{Existing: true}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a database: %v", err)
+	}
+	if left, _ := os.ReadDir(path); len(left) > 0 {
+		t.Errorf("opening what is not there made %v", left)
+	}
+	one := open(t, path, datadir.Options{})
+	two := open(t, path, datadir.Options{})
+	if _, err := datadir.Open(t.Context(), path, datadir.Options{Alone: true}); !errors.Is(err, datadir.ErrInUse) {
+		t.Errorf("alone, beside two others: %v", err)
+	}
+	if err := errors.Join(one.Close(), two.Close()); err != nil {
+		t.Fatal(err)
+	}
+	alone := open(t, path, datadir.Options{Alone: true})
+	if _, err := datadir.Open(t.Context(), path, datadir.Options{}); !errors.Is(err, datadir.ErrInUse) {
+		t.Errorf("beside one that wants to be alone: %v", err)
+	}
+	if err := alone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path, datadir.Options{})
+}
+
+// While a server writes and deletes, a backup is good whenever it is made.
+func TestBackupWhileWriting(t *testing.T) {
+	root := t.TempDir()
+	w := open(t, filepath.Join(root, "data"), datadir.Options{})
+	w.seed(t, 0, 5, seed.Seed{Records: 50, Blobs: 5})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		for n := 100; ctx.Err() == nil; n++ {
+			a, err := seed.Seed{Records: 3, Blobs: 3}.Account(context.Background(), w.accounts, w.host, n)
+			if err == nil && n%2 == 0 {
+				err = w.accounts.Delete(context.Background(), w.host, a)
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	var report *check.Report
+	for range 3 {
+		if _, err := (datadir.Backup{Files: secrets, Verify: verify(&report)}).ToDir(t.Context(), w.Dir, filepath.Join(root, "backup")); err != nil {
+			t.Error(err)
+		}
+		if report.MissingBlobs > 0 {
+			t.Errorf("%d blobs are missing", report.MissingBlobs)
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if d := cmp.Diff([]check.Problem{}, report.Problems); d != "" {
+		t.Error(d)
+	}
+}

@@ -1,0 +1,118 @@
+package migrate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// state is what a state file holds.
+type state struct {
+	Version int           `json:"version"`
+	Account string        `json:"account"` // as it was given
+	DID     syntax.DID    `json:"did"`
+	OldHost string        `json:"oldHost"`
+	NewHost string        `json:"newHost"`
+	Handle  syntax.Handle `json:"handle"` // at the new server
+	Email   string        `json:"email"`
+	Done    []finished    `json:"done"`
+	Repo    exported      `json:"repo,omitzero"`
+	// Operation is the signed PLC operation, which anybody may submit.
+	Operation *identity.PLCOperation `json:"operation,omitempty"`
+	// LostBlobs are those that were given up.
+	LostBlobs []string `json:"lostBlobs,omitempty"`
+
+	path string
+}
+
+type finished struct {
+	Step string    `json:"step"`
+	At   time.Time `json:"at"`
+}
+
+// exported is what is known of the exported repository.
+type exported struct {
+	Rev     syntax.TID `json:"rev"`
+	Root    string     `json:"root"` // of the tree
+	Records int        `json:"records"`
+	Bytes   int64      `json:"bytes"`
+}
+
+const stateVersion = 1
+
+// openState reads a state file. One that does not exist is an empty state.
+func openState(path string) (*state, error) {
+	st := &state{Version: stateVersion, path: path}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return st, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, st); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if st.Version != stateVersion {
+		return nil, fmt.Errorf("%s: version %d is not known", path, st.Version)
+	}
+	return st, nil
+}
+
+func (st *state) done(step string) bool {
+	return slices.ContainsFunc(st.Done, func(f finished) bool { return f.Step == step })
+}
+
+// finish records that steps are finished.
+func (st *state) finish(steps ...string) error {
+	for _, step := range steps {
+		if !st.done(step) {
+			st.Done = append(st.Done, finished{step, time.Now().UTC().Truncate(time.Second)})
+		}
+	}
+	return st.save()
+}
+
+// forget records that steps are to be taken again.
+func (st *state) forget(steps ...string) error {
+	st.Done = slices.DeleteFunc(st.Done, func(f finished) bool { return slices.Contains(steps, f.Step) })
+	return st.save()
+}
+
+// save replaces the file, so that a crash leaves the old one or the new one.
+func (st *state) save() error {
+	text, err := json.MarshalIndent(st, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(st.path), filepath.Base(st.path)+".*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails once it has its name
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return rename(f.Name(), st.path)
+}
+
+// rename gives a synced file its name, durably.
+func rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return err
+	}
+	_ = d.Sync() // some systems cannot sync directories
+	return d.Close()
+}

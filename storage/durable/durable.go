@@ -1,0 +1,175 @@
+package durable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Objects opens the stores of objects. It is safe for concurrent use; no object is
+// open twice at a time.
+type Objects interface {
+	// Open opens the store of an account. If there is none it is made, or, without
+	// create, the error is storage.ErrNotFound.
+	Open(ctx context.Context, did syntax.DID, create bool) (Object, error)
+	// Remove deletes the store of an account, which is not open.
+	Remove(did syntax.DID) error
+}
+
+// Object is the store of one account: values under keys in byte order. Its
+// calls are short. It is safe for concurrent use, but Set and Delete are called only
+// from within Transact, and there is one Transact at a time; while it runs, Get and
+// Scan, wherever they are called, see what it has written so far.
+type Object interface {
+	// Get returns a value, which is the caller's, or storage.ErrNotFound.
+	Get(key string) ([]byte, error)
+	// Scan calls fn with the pairs of a range (from inclusive, to exclusive; an
+	// empty to is no bound) in key order or backwards, until fn returns
+	// false. The value is good until fn returns. fn does not call the object.
+	Scan(from, to string, reverse bool, fn func(key string, value []byte) bool) error
+	// Set stores a value, which it copies.
+	Set(key string, value []byte) error
+	// Delete removes a range of keys, in which there may be none.
+	Delete(from, to string) error
+	// Transact calls fn, and makes what it has set and deleted durable, all or
+	// nothing, if it returns nil; else it undoes that and returns fn's error.
+	Transact(fn func() error) error
+	// Close closes the store.
+	Close() error
+}
+
+// Marker is implemented by Objects that remember which objects are in the middle
+// of a step, should the process be killed. Then New completes their steps.
+// Without, that happens when they are used the next time.
+type Marker interface {
+	// Mark notes an account, if it is not noted yet. The note need not survive a power
+	// failure.
+	Mark(did syntax.DID) error
+	// Unmark takes the note back, if there is one.
+	Unmark(did syntax.DID) error
+	// Marked returns the accounts that are marked, also by an earlier process.
+	Marked() []syntax.DID
+}
+
+// Config configures a DB. Shared and Objects are required.
+type Config struct {
+	// Shared has what is not in objects. Its Repos is used as the directory of
+	// accounts: it holds heads without records, and must not be written by
+	// anybody else. Keys that begin with "durable/" are reserved.
+	Shared storage.Store
+	// Objects are the stores of the accounts.
+	Objects Objects
+	// MaxOpen bounds how many objects stay open. More are open only while
+	// they are all in use. 0: 256.
+	MaxOpen int
+	// Alarm is called when an account's alarm is due. If it returns nil, the
+	// alarm is deleted, unless it was set again meanwhile; if not, it is called
+	// again later. A crash may repeat a call. Nil: alarms do nothing.
+	Alarm func(ctx context.Context, did syntax.DID) error
+	// Now is the clock, for alarms and the expiry of keys. Nil: time.Now.
+	Now func() time.Time
+}
+
+// DB implements the contract of package storage over objects.
+type DB struct {
+	cfg    Config
+	marker Marker
+	alarms alarms
+	opened []func() error // closes what Open opened
+
+	mu      sync.Mutex
+	open    map[syntax.DID]*object
+	closing int  // how many of those are being closed
+	idle    list // of open objects that nobody uses; the least recently used first
+	closed  bool
+	users   sync.WaitGroup
+	stats   Stats
+}
+
+// Stats counts what happened to objects since the DB was made.
+type Stats struct {
+	Open       int   // open now
+	Opened     int64 // times that an object was opened
+	Hibernated int64 // times that an idle object was closed to make room
+	Recovered  int64 // steps that were completed after a failure
+}
+
+// ErrClosed is returned by all methods after Close.
+var ErrClosed = errors.New("durable: store is closed")
+
+// New returns a store and completes steps that were interrupted, as far as
+// Objects knows of them.
+func New(ctx context.Context, cfg Config) (*DB, error) {
+	if cfg.MaxOpen <= 0 {
+		cfg.MaxOpen = 256
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &DB{cfg: cfg, open: make(map[syntax.DID]*object)}
+	s.idle.init()
+	s.alarms.init()
+	if s.marker, _ = cfg.Objects.(Marker); s.marker != nil {
+		for _, did := range s.marker.Marked() {
+			if err := s.recover(ctx, did); err != nil {
+				s.Close()
+				return nil, fmt.Errorf("durable: complete a step of %s: %w", did, err)
+			}
+		}
+	}
+	return s, nil
+}
+
+// recover uses an object once, which completes its last step.
+func (s *DB) recover(ctx context.Context, did syntax.DID) error {
+	err := s.use(ctx, did, false, func(*object) error { return nil })
+	if errors.Is(err, storage.ErrNotFound) {
+		err = nil
+	}
+	return errors.Join(err, s.marker.Unmark(did))
+}
+
+// Store returns the parts of the store. Events, Blobs and KV are those of
+// Config.Shared.
+func (s *DB) Store() storage.Store {
+	all := s.cfg.Shared
+	all.Repos = repos{s}
+	return all
+}
+
+// Stats returns counts.
+func (s *DB) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.Open = len(s.open)
+	return st
+}
+
+// Close waits for calls that run, views included, and closes all objects. It
+// leaves Config.Shared open, but closes all that Open has opened.
+func (s *DB) Close() error {
+	s.mu.Lock()
+	again := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if again {
+		return nil
+	}
+	s.users.Wait()
+	var errs []error
+	for o := s.idle.first(); o != nil; o = s.idle.first() {
+		s.idle.remove(o)
+		delete(s.open, o.did)
+		errs = append(errs, s.shut(o))
+	}
+	for _, closeIt := range s.opened {
+		errs = append(errs, closeIt())
+	}
+	return errors.Join(errs...)
+}

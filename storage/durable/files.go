@@ -1,0 +1,241 @@
+package durable
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Files is a directory with one SQLite file per account:
+//
+//	HA/HASH.sqlite      HASH is the SHA-256 of the DID in hexadecimal
+//	HA/HASH.sqlite-wal  the last steps
+//	marks               accounts that are in the middle of a step
+//	lock                held by the process that has the directory open
+//
+// A step is one flush of the -wal file to disk. That file stays beside its
+// database when the object is closed, so that opening and closing cost no
+// flush; copy both, or neither.
+type Files struct {
+	dir  string
+	lock *sqlite3.Conn
+
+	mu     sync.Mutex
+	idle   []*connection
+	empty  []byte // see emptyObject
+	marks  *os.File
+	marked map[syntax.DID]int // to their places in the file
+	free   []int              // places
+	places int
+}
+
+var _ interface {
+	Objects
+	Marker
+} = (*Files)(nil)
+
+// ErrInUse is returned by OpenFiles when another process has the directory open.
+var ErrInUse = errors.New("durable: directory is in use by another process")
+
+// OpenFiles opens a directory of objects, which is made if there is none.
+func OpenFiles(dir string) (*Files, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f := &Files{dir: dir, marked: make(map[syntax.DID]int)}
+	var err error
+	if f.lock, err = sqlite3.Open(filepath.Join(dir, "lock")); err != nil {
+		return nil, err
+	}
+	if err := f.lock.Exec("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE"); err != nil {
+		f.lock.Close()
+		if errors.Is(err, sqlite3.BUSY) {
+			err = ErrInUse
+		}
+		return nil, err
+	}
+	if err = makeFolders(dir); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if err = removeNew(dir); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if f.marks, err = os.OpenFile(filepath.Join(dir, "marks"), os.O_RDWR|os.O_CREATE, 0o600); err == nil {
+		err = f.readMarks()
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// makeFolders makes the folders that files are spread over, to last.
+func makeFolders(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "ff")); err == nil {
+		return nil
+	}
+	for i := range 256 {
+		if err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("%02x", i)), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	_ = d.Sync() // not every system can
+	return nil
+}
+
+// removeNew removes files that a process that died was about to make.
+func removeNew(dir string) error {
+	list, err := filepath.Glob(filepath.Join(dir, "new-*"))
+	for _, path := range list {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	return err
+}
+
+// Close lets go of the directory. All objects must be closed.
+func (f *Files) Close() error {
+	var errs []error
+	for _, c := range f.idle {
+		errs = append(errs, c.close())
+	}
+	if f.marks != nil {
+		errs = append(errs, f.marks.Close())
+	}
+	return errors.Join(append(errs, f.lock.Close())...)
+}
+
+func (f *Files) path(did syntax.DID) string {
+	h := sha256.Sum256([]byte(did))
+	name := hex.EncodeToString(h[:])
+	return filepath.Join(f.dir, name[:2], name+".sqlite")
+}
+
+// Open implements Objects.
+func (f *Files) Open(_ context.Context, did syntax.DID, create bool) (Object, error) {
+	path := f.path(did)
+	switch _, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist) && !create:
+		return nil, storage.ErrNotFound
+	case errors.Is(err, fs.ErrNotExist):
+		if err := f.create(path); err != nil {
+			return nil, err
+		}
+	case err != nil:
+		return nil, err
+	}
+	c, err := f.take()
+	if err != nil {
+		return nil, fmt.Errorf("durable: object of %s: %w", did, err)
+	}
+	o := &sqlObject{files: f, conn: c}
+	if err := o.attach(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("durable: object of %s: %w", did, err), c.close())
+	}
+	return o, nil
+}
+
+// create makes an empty object: a copy of one that SQLite made, which takes one
+// flush instead of several.
+func (f *Files) create(path string) error {
+	empty, err := f.emptyObject()
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(f.dir, "new-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // fails after the rename
+	_, err = tmp.Write(empty)
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Remove(path + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// The first commit makes a -wal file in the same folder, and with that SQLite
+	// flushes the folder.
+	return os.Rename(tmp.Name(), path)
+}
+
+// emptyObject returns the bytes of an empty object's file.
+func (f *Files) emptyObject() ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.empty != nil {
+		return f.empty, nil
+	}
+	dir, err := os.MkdirTemp(f.dir, "new-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "empty.sqlite")
+	c, err := sqlite3.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	err = c.Exec("PRAGMA journal_mode=WAL; CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID; PRAGMA wal_checkpoint(TRUNCATE)")
+	if err := errors.Join(err, c.Close()); err != nil {
+		return nil, err
+	}
+	f.empty, err = os.ReadFile(path)
+	return f.empty, err
+}
+
+// take returns an idle connection or a new one.
+func (f *Files) take() (*connection, error) {
+	f.mu.Lock()
+	if n := len(f.idle); n > 0 {
+		c := f.idle[n-1]
+		f.idle = f.idle[:n-1]
+		f.mu.Unlock()
+		return c, nil
+	}
+	f.mu.Unlock()
+	return connect()
+}
+
+// maxIdle is how many connections without a file are kept.
+const maxIdle = 64
+
+// put keeps a connection for the next object.
+func (f *Files) put(c *connection) error {
+	f.mu.Lock()
+	if len(f.idle) < maxIdle {
+		f.idle = append(f.idle, c)
+		c = nil
+	}
+	f.mu.Unlock()
+	if c != nil {
+		return c.close()
+	}
+	return nil
+}
+
+// Remove implements Objects.
+func (f *Files) Remove(did syntax.DID) error {
+	path := f.path(did)
+	// Without its database, a -wal file would be taken for that of the next one.
+	for _, name := range []string{path + "-wal", path} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,231 @@
+package durable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// object is an account's object while it is open.
+type object struct {
+	did syntax.DID
+
+	// Guarded by DB.mu.
+	users      int
+	closing    bool
+	prev, next *object       // in the list of idle objects
+	gone       chan struct{} // closed when the object is closed
+	openErr    error         // set before ready is closed, as is store
+	ready      chan struct{} // closed when store is there, or is not to be
+
+	// turn has room for one: full while somebody steps, or begins a view.
+	turn chan struct{}
+	// What follows belongs to who has the turn.
+	known   bool         // whether the rest is what is stored
+	state   state        // as in the object
+	pending bool         // the outbox has not been delivered
+	listed  storage.Head // the head in the directory
+	mark    uint64       // number of the last outbox that was delivered; 0: none
+
+	// mu lets calls of the store take turns: reads of views come between the calls of a step.
+	mu    sync.Mutex
+	store Object
+	views map[*snapshot]struct{}
+}
+
+func newObject(did syntax.DID) *object {
+	return &object{did: did, gone: make(chan struct{}), ready: make(chan struct{}), turn: make(chan struct{}, 1), views: make(map[*snapshot]struct{})}
+}
+
+// isEmpty reports whether the object is known to have no repository, and nothing
+// to deliver.
+func (o *object) isEmpty() bool {
+	return o.known && !o.pending && o.state.head == (storage.Head{})
+}
+
+// get reads a value as it is now.
+func (o *object) get(key string) ([]byte, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.store.Get(key)
+}
+
+// set writes a value. For the sake of views it reads the old one first, if there are any.
+func (o *object) set(key string, value []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.views) > 0 {
+		old, err := o.store.Get(key)
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		o.keep(key, old, err == nil)
+	}
+	return o.store.Set(key, value)
+}
+
+// delete removes a range of keys.
+func (o *object) delete(from, to string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.views) > 0 {
+		err := o.store.Scan(from, to, false, func(key string, value []byte) bool {
+			o.keep(key, append([]byte{}, value...), true)
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return o.store.Delete(from, to)
+}
+
+// deleteKey removes one key.
+func (o *object) deleteKey(key string) error { return o.delete(key, key+"\x00") }
+
+// keep notes for all views what a key had before.
+func (o *object) keep(key string, old []byte, there bool) {
+	for v := range o.views {
+		if _, ok := v.old.Get(key); !ok {
+			v.old = v.old.Set(key, oldValue{old, there})
+		}
+	}
+}
+
+// transact runs fn in a transaction of the object.
+func (o *object) transact(fn func() error) (err error) {
+	before := o.state
+	var failed error
+	done := false
+	defer func() {
+		if done && err == nil {
+			return
+		}
+		o.state = before
+		// If it was not fn that failed, it may have been committed all the same.
+		o.known = done && failed != nil
+	}()
+	err = o.store.Transact(func() error {
+		failed = fn()
+		return failed
+	})
+	done = true
+	return err
+}
+
+// markKey is the key, in the account's namespace of the shared store, of the number
+// of the last outbox that was delivered.
+const markKey = "durable/delivered"
+
+// settle brings what is known of an object up to date and delivers its outbox.
+// The caller has the turn.
+func (s *DB) settle(ctx context.Context, o *object) error {
+	if o.known && !o.pending {
+		return nil
+	}
+	if !o.known {
+		if err := s.load(ctx, o); err != nil {
+			return err
+		}
+	}
+	if !o.pending {
+		s.unmark(o.did)
+		return nil
+	}
+	b, err := o.get(keyOutbox)
+	if err != nil {
+		return fmt.Errorf("durable: outbox of %s: %w", o.did, err)
+	}
+	box, err := decodeOutbox(b)
+	if err != nil {
+		return fmt.Errorf("durable: outbox of %s: %w", o.did, err)
+	}
+	if _, err := s.deliver(ctx, o, box); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.stats.Recovered++
+	s.mu.Unlock()
+	return nil
+}
+
+// load reads an object's state and how much of it the shared store knows.
+func (s *DB) load(ctx context.Context, o *object) error {
+	b, err := o.get(keyState)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		o.state = state{}
+	case err != nil:
+		return fmt.Errorf("durable: object of %s: %w", o.did, err)
+	default:
+		if o.state, err = decodeState(b); err != nil {
+			return fmt.Errorf("durable: object of %s: %w", o.did, err)
+		}
+		if o.state.did != o.did {
+			return fmt.Errorf("%w: the object of %s is that of %s", storage.ErrCorrupt, o.did, o.state.did)
+		}
+	}
+	o.listed, o.mark = storage.Head{}, 0
+	err = s.cfg.Shared.Repos.View(ctx, o.did, func(r storage.Reader) error {
+		o.listed = r.Head()
+		b, err := r.Get(ctx, markKey)
+		if err == nil {
+			o.mark, err = decodeMark(b)
+		}
+		return err
+	})
+	missing := errors.Is(err, storage.ErrNotFound)
+	if err != nil && !missing {
+		return fmt.Errorf("durable: directory entry of %s: %w", o.did, err)
+	}
+	if o.mark > o.state.outbox {
+		return fmt.Errorf("%w: step %d of %s is in the log, but its object is at %d", storage.ErrCorrupt, o.mark, o.did, o.state.outbox)
+	}
+	o.pending = o.state.outbox > o.mark
+	if missing && o.state.head == (storage.Head{}) {
+		o.pending = false // deleted here and there
+	}
+	o.known = true
+	return nil
+}
+
+// deliver carries out the second half of a step: it moves the outbox to the shared log.
+// It runs to its end even if the context is canceled.
+func (s *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, err error) {
+	ctx = context.WithoutCancel(ctx)
+	if o.state.head == (storage.Head{}) {
+		seq, err = s.cfg.Shared.Repos.Delete(ctx, o.did, box.events)
+	} else {
+		c := storage.Change{
+			Prev: o.listed, Head: o.state.head, Commit: o.state.block, Events: box.events,
+			Checks: []storage.KVCheck{{Key: markKey, Value: encodeMark(o.mark)}},
+			KV:     []storage.KVWrite{{Key: markKey, Value: encodeMark(o.state.outbox)}},
+		}
+		seq, err = s.cfg.Shared.Repos.Apply(ctx, o.did, &c)
+	}
+	if errors.Is(err, storage.ErrNotFound) && o.state.head == (storage.Head{}) {
+		err = nil // it was made and deleted before anybody was told
+	}
+	if err != nil {
+		o.known = false // it may have been carried out all the same
+		return 0, fmt.Errorf("durable: deliver the events of %s: %w", o.did, err)
+	}
+	o.listed, o.mark, o.pending = o.state.head, o.state.outbox, false
+	if o.state.head == (storage.Head{}) {
+		o.mark = 0
+	}
+	s.unmark(o.did)
+	return seq, nil
+}
+
+// unmark notes that an account's last step is complete. A mark that stays does no
+// harm.
+func (s *DB) unmark(did syntax.DID) {
+	if s.marker != nil {
+		_ = s.marker.Unmark(did)
+	}
+}

@@ -1,0 +1,327 @@
+package durable
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+type repos struct{ *DB }
+
+var _ storage.Repos = repos{}
+
+func (s repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
+	err = s.use(ctx, did, false, func(o *object) error {
+		head = o.state.head
+		return o.exists()
+	})
+	return head, err
+}
+
+func (s repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
+	o, err := s.acquire(ctx, did, false)
+	if err != nil {
+		return err
+	}
+	defer s.release(o)
+	if err := s.enter(ctx, o); err != nil {
+		return err
+	}
+	if err := o.exists(); err != nil {
+		o.leave()
+		return err
+	}
+	v := o.begin()
+	o.leave()
+	defer v.end()
+	return fn(reader{v, s.cfg.Now()})
+}
+
+// exists returns storage.ErrNotFound if the object has no repository.
+func (o *object) exists() error {
+	if o.state.head == (storage.Head{}) {
+		return fmt.Errorf("%w: repository %s", storage.ErrNotFound, o.did)
+	}
+	return nil
+}
+
+func (s repos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
+	return s.cfg.Shared.Repos.List(ctx, after)
+}
+
+func (s repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
+	return s.step(ctx, did, c.Prev == (storage.Head{}) && c.Head != (storage.Head{}), func(o *object) (*storage.Change, error) {
+		if err := s.check(o, c); err != nil {
+			return nil, err
+		}
+		for i := range c.Records {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if err := o.change(&c.Records[i], c.Head.Rev); err != nil {
+				return nil, err
+			}
+		}
+		return c, nil
+	})
+}
+
+func (s repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[storage.RecordChange, error], final func() (*storage.Change, error)) (int64, error) {
+	return s.step(ctx, did, true, func(o *object) (*storage.Change, error) {
+		for _, prefix := range []string{prefixRecord, prefixCID, prefixBlob} {
+			if err := o.delete(prefix, end(prefix)); err != nil {
+				return nil, err
+			}
+		}
+		for r, err := range records {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err == nil {
+				err = o.add(&r, "")
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		c, err := final()
+		if err != nil {
+			return nil, err
+		}
+		if err := s.check(o, c); err != nil {
+			return nil, err
+		}
+		o.state.base = c.Head.Rev
+		return c, nil
+	})
+}
+
+func (s repos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
+	return s.step(ctx, did, false, func(o *object) (*storage.Change, error) {
+		if err := o.exists(); err != nil {
+			return nil, err
+		}
+		o.state.base = ""
+		for _, prefix := range []string{prefixRecord, prefixCID, prefixBlob, prefixKV, prefixExpiry} {
+			if err := o.delete(prefix, end(prefix)); err != nil {
+				return nil, err
+			}
+		}
+		return &storage.Change{Prev: o.state.head, Events: events}, nil
+	})
+}
+
+// step carries out a step. write writes the records and returns the rest.
+func (s *DB) step(ctx context.Context, did syntax.DID, create bool, write func(*object) (*storage.Change, error)) (seq int64, err error) {
+	err = s.use(ctx, did, create, func(o *object) error {
+		var c *storage.Change
+		told := false
+		err := o.transact(func() (err error) {
+			if c, err = write(o); err != nil {
+				return err
+			}
+			if err := o.writeKeys(c.KV, s.cfg.Now()); err != nil {
+				return err
+			}
+			if err := s.announceAlarm(ctx, did, c.KV); err != nil {
+				return err
+			}
+			if told, err = o.finish(c); err != nil {
+				return err
+			}
+			if told && s.marker != nil {
+				if err := s.marker.Mark(did); err != nil {
+					return err
+				}
+			}
+			return ctx.Err()
+		})
+		if err != nil || !told {
+			return err
+		}
+		o.pending = true
+		seq, err = s.deliver(ctx, o, outbox{c.Events})
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return seq, nil
+}
+
+// check holds a step against the object.
+func (s *DB) check(o *object, c *storage.Change) error {
+	switch none := (storage.Head{}); {
+	case o.state.head != none && c.Prev == none:
+		return fmt.Errorf("%w: repository %s", storage.ErrExists, o.did)
+	case o.state.head == none && (c.Prev != none || c.Head == none):
+		return fmt.Errorf("%w: repository %s", storage.ErrNotFound, o.did)
+	case o.state.head != c.Prev:
+		return fmt.Errorf("%w: head is %s", storage.ErrConflict, o.state.head.Rev)
+	}
+	now := s.cfg.Now()
+	for _, check := range c.Checks {
+		b, err := o.get(prefixKV + check.Key)
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		there := err == nil
+		var value []byte
+		if there {
+			var expires time.Time
+			if value, expires, err = decodePair(b); err != nil {
+				return err
+			}
+			there = !expired(expires, now)
+		}
+		if there != (check.Value != nil) || there && !bytes.Equal(value, check.Value) {
+			return fmt.Errorf("%w: key %q has another value", storage.ErrConflict, check.Key)
+		}
+	}
+	return nil
+}
+
+// finish writes the state and, if there is something to tell the shared store,
+// the outbox.
+func (o *object) finish(c *storage.Change) (told bool, err error) {
+	told = len(c.Events) > 0 || c.Head != c.Prev
+	if !told {
+		return false, nil
+	}
+	o.state.did = o.did
+	o.state.outbox++
+	if c.Head != c.Prev {
+		o.state.head, o.state.block = c.Head, bytes.Clone(c.Commit)
+	}
+	if err := o.set(keyState, o.state.encode()); err != nil {
+		return false, err
+	}
+	return true, o.set(keyOutbox, outbox{c.Events}.encode())
+}
+
+// change writes one record, or deletes it.
+func (o *object) change(c *storage.RecordChange, rev syntax.TID) error {
+	switch b, err := o.get(prefixRecord + c.Path); {
+	case err == nil:
+		old, err := decodeRow(b, false)
+		if err != nil {
+			return err
+		}
+		if old.cid != c.CID {
+			if err := o.deleteKey(prefixCID + old.cid.KeyString() + c.Path); err != nil {
+				return err
+			}
+		}
+		for _, blob := range old.blobs {
+			if err := o.deleteKey(prefixBlob + blob.KeyString() + c.Path); err != nil {
+				return err
+			}
+		}
+		if !c.CID.Defined() {
+			return o.deleteKey(prefixRecord + c.Path)
+		}
+	case !errors.Is(err, storage.ErrNotFound):
+		return err
+	case !c.CID.Defined():
+		return nil
+	}
+	return o.add(c, rev)
+}
+
+// add writes a record whose path is free.
+func (o *object) add(c *storage.RecordChange, rev syntax.TID) error {
+	for _, x := range append([]cid.Cid{c.CID}, c.Blobs...) {
+		if _, _, ok := dag.Split(x); !ok {
+			return fmt.Errorf("durable: record %q: %s is not a CID of the data model", c.Path, x)
+		}
+	}
+	r := row{cid: c.CID, rev: rev, blobs: c.Blobs, data: c.Data}
+	if err := o.set(prefixRecord+c.Path, r.encode()); err != nil {
+		return err
+	}
+	if err := o.set(prefixCID+c.CID.KeyString()+c.Path, nil); err != nil {
+		return err
+	}
+	for _, blob := range c.Blobs {
+		if err := o.set(prefixBlob+blob.KeyString()+c.Path, []byte(rev)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepKeys is how many expired keys a step that writes keys deletes.
+const sweepKeys = 16
+
+// writeKeys writes keys of the account, and deletes some that have expired.
+func (o *object) writeKeys(list []storage.KVWrite, now time.Time) error {
+	if len(list) == 0 {
+		return nil
+	}
+	var due []string
+	o.mu.Lock()
+	err := o.store.Scan(prefixExpiry, expiryKey("", now), false, func(key string, _ []byte) bool {
+		due = append(due, key)
+		return len(due) < sweepKeys
+	})
+	o.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, key := range due {
+		if len(key) < len(prefixExpiry)+8 {
+			return corrupt("expiry", errRow)
+		}
+		if err := o.deleteKV(key[len(prefixExpiry)+8:]); err != nil {
+			return err
+		}
+	}
+	for _, w := range list {
+		if w.Key == "" {
+			return errors.New("durable: empty key")
+		}
+		if err := o.deleteKV(w.Key); err != nil {
+			return err
+		}
+		if w.Value == nil {
+			continue
+		}
+		if err := o.set(prefixKV+w.Key, encodePair(w.Value, w.Expires)); err != nil {
+			return err
+		}
+		if !w.Expires.IsZero() {
+			if err := o.set(expiryKey(w.Key, w.Expires), nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// deleteKV deletes a key of the account.
+func (o *object) deleteKV(key string) error {
+	b, err := o.get(prefixKV + key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	_, expires, err := decodePair(b)
+	if err != nil {
+		return err
+	}
+	if !expires.IsZero() {
+		if err := o.deleteKey(expiryKey(key, expires)); err != nil {
+			return err
+		}
+	}
+	return o.deleteKey(prefixKV + key)
+}

@@ -1,0 +1,239 @@
+package durable
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// An object's keys.
+//
+//	\x00o        outbox
+//	\x00s        state
+//	b/CID PATH   reference to a blob → revision
+//	c/CID PATH   record by its CID → nothing
+//	k/KEY        the account's key → expiry, value
+//	r/PATH       record
+//	x/TIME KEY   key that expires → nothing
+//
+// CIDs are binary and 36 bytes long. An empty revision stands for state.base,
+// so that Replace can write records before it knows theirs.
+const (
+	keyOutbox    = "\x00o"
+	keyState     = "\x00s"
+	prefixBlob   = "b/"
+	prefixCID    = "c/"
+	prefixKV     = "k/"
+	prefixRecord = "r/"
+	prefixExpiry = "x/"
+)
+
+// end is the least key after all that begin with a prefix of ours.
+func end(prefix string) string { return prefix[:1] + "0" } // '0' follows '/'
+
+var errRow = errors.New("malformed row")
+
+func corrupt(what string, err error) error {
+	return fmt.Errorf("%w: %s: %w", storage.ErrCorrupt, what, err)
+}
+
+// state is an object's row of that name.
+type state struct {
+	did    syntax.DID
+	head   storage.Head // zero: there is no repository
+	block  []byte       // commit
+	base   syntax.TID
+	outbox uint64 // number of the last outbox
+}
+
+func (s *state) encode() []byte {
+	b := cbor.AppendArray(nil, 7)
+	b = cbor.AppendText(b, string(s.did))
+	b = cbor.AppendBytes(b, s.head.Commit.Bytes())
+	b = cbor.AppendBytes(b, s.head.Data.Bytes())
+	b = cbor.AppendText(b, string(s.head.Rev))
+	b = cbor.AppendBytes(b, s.block)
+	b = cbor.AppendText(b, string(s.base))
+	return cbor.AppendUint(b, s.outbox)
+}
+
+func decodeState(b []byte) (s state, err error) {
+	r := cbor.NewReader(b)
+	if n, _ := r.Array(); n != 7 {
+		return s, corrupt("state", errors.Join(errRow, r.Err()))
+	}
+	did, _ := r.Text()
+	s.head.Commit = readCID(r)
+	s.head.Data = readCID(r)
+	rev, _ := r.Text()
+	s.block, _ = r.Bytes()
+	base, _ := r.Text()
+	s.outbox, _ = r.Uint()
+	s.did, s.head.Rev, s.base = syntax.DID(did), syntax.TID(rev), syntax.TID(base)
+	if err := r.Done(); err != nil {
+		return state{}, corrupt("state", err)
+	}
+	return s, nil
+}
+
+func readCID(r *cbor.Reader) cid.Cid {
+	b, err := r.Bytes()
+	if err != nil || len(b) == 0 {
+		return cid.Undef
+	}
+	c, err := cid.Cast(b)
+	if err != nil {
+		_ = r.Fail(err)
+	}
+	return c
+}
+
+// outbox is what a step has to tell the shared log.
+type outbox struct{ events []storage.Event }
+
+func (o outbox) encode() []byte {
+	b := cbor.AppendArray(nil, len(o.events))
+	for _, e := range o.events {
+		b = cbor.AppendArray(b, 4)
+		b = cbor.AppendText(b, string(e.DID))
+		b = cbor.AppendText(b, e.Kind)
+		b = cbor.AppendInt(b, e.Time.UnixMilli())
+		b = cbor.AppendBytes(b, e.Payload)
+	}
+	return b
+}
+
+func decodeOutbox(b []byte) (o outbox, err error) {
+	r := cbor.NewReader(b)
+	n, _ := r.Array()
+	for range n {
+		if n, _ := r.Array(); n != 4 {
+			return outbox{}, corrupt("outbox", errors.Join(errRow, r.Err()))
+		}
+		did, _ := r.Text()
+		kind, _ := r.Text()
+		ms, _ := r.Int()
+		payload, _ := r.Bytes()
+		o.events = append(o.events, storage.Event{DID: syntax.DID(did), Kind: kind, Time: time.UnixMilli(ms).UTC(), Payload: payload})
+	}
+	if err := r.Done(); err != nil {
+		return outbox{}, corrupt("outbox", err)
+	}
+	return o, nil
+}
+
+// encodeMark encodes the number of an outbox; no number is no value.
+func encodeMark(n uint64) []byte {
+	if n == 0 {
+		return nil
+	}
+	return cbor.AppendUint(nil, n)
+}
+
+func decodeMark(b []byte) (uint64, error) {
+	r := cbor.NewReader(b)
+	n, _ := r.Uint()
+	if err := r.Done(); err != nil {
+		return 0, corrupt("mark", err)
+	}
+	return n, nil
+}
+
+// row is a record's row: its CID, revision and blobs, with their lengths before
+// them, and the data.
+type row struct {
+	cid   cid.Cid
+	rev   syntax.TID
+	blobs []cid.Cid
+	data  []byte
+}
+
+// rowHead is how many bytes of a row have the CID and the revision.
+const rowHead = dag.CIDLen + 1 + 255
+
+func (r *row) encode() []byte {
+	b := make([]byte, 0, dag.CIDLen+1+len(r.rev)+binary.MaxVarintLen64+len(r.blobs)*dag.CIDLen+len(r.data))
+	b = append(b, r.cid.KeyString()...)
+	b = append(b, byte(len(r.rev)))
+	b = append(b, r.rev...)
+	b = binary.AppendUvarint(b, uint64(len(r.blobs)))
+	for _, c := range r.blobs {
+		b = append(b, c.KeyString()...)
+	}
+	return append(b, r.data...)
+}
+
+// decodeRow reads a row, or, if headOnly, the CID and revision of one of which the
+// rest may be missing.
+func decodeRow(b []byte, headOnly bool) (r row, err error) {
+	if len(b) < dag.CIDLen+1 {
+		return r, corrupt("record", errRow)
+	}
+	if r.cid, err = castCID(b[:dag.CIDLen]); err != nil {
+		return r, corrupt("record", err)
+	}
+	n := int(b[dag.CIDLen])
+	b = b[dag.CIDLen+1:]
+	if n > len(b) {
+		return r, corrupt("record", errRow)
+	}
+	r.rev, b = syntax.TID(b[:n]), b[n:]
+	if headOnly {
+		return r, nil
+	}
+	count, n := binary.Uvarint(b)
+	if n <= 0 || count > uint64(len(b)-n)/dag.CIDLen || n != len(binary.AppendUvarint(nil, count)) {
+		return r, corrupt("record", errRow)
+	}
+	for b = b[n:]; count > 0; count-- {
+		c, err := castCID(b[:dag.CIDLen])
+		if err != nil {
+			return r, corrupt("record", err)
+		}
+		r.blobs, b = append(r.blobs, c), b[dag.CIDLen:]
+	}
+	r.data = b
+	return r, nil
+}
+
+// castCID reads a CID of the blessed shape.
+func castCID[T string | []byte](b T) (cid.Cid, error) {
+	codec, digest, ok := dag.SplitBytes(b)
+	if !ok {
+		return cid.Undef, errRow
+	}
+	return dag.CID(codec, &digest), nil
+}
+
+// encodePair is the value of an account's key.
+func encodePair(value []byte, expires time.Time) []byte {
+	b := make([]byte, 8, 8+len(value))
+	if !expires.IsZero() {
+		binary.BigEndian.PutUint64(b, uint64(expires.UnixMicro()))
+	}
+	return append(b, value...)
+}
+
+func decodePair(b []byte) (value []byte, expires time.Time, err error) {
+	if len(b) < 8 {
+		return nil, time.Time{}, corrupt("key", errRow)
+	}
+	if us := binary.BigEndian.Uint64(b); us != 0 {
+		expires = time.UnixMicro(int64(us)).UTC()
+	}
+	return b[8:], expires, nil
+}
+
+// expiryKey is the key that makes an account's key found when it has expired.
+func expiryKey(key string, expires time.Time) string {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(max(0, expires.UnixMicro())))
+	return prefixExpiry + string(b[:]) + key
+}

@@ -1,0 +1,172 @@
+package durable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pdskit/pdskit/internal/pmap"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// snapshot is an object as it was when a view began: as it is now, but for what
+// was overwritten since.
+type snapshot struct {
+	o     *object
+	state state
+	old   pmap.Map[oldValue] // guarded by o.mu
+}
+
+// oldValue is what a key had.
+type oldValue struct {
+	value []byte
+	there bool
+}
+
+// begin makes a snapshot of an object, between its steps. The caller has the turn.
+func (o *object) begin() *snapshot {
+	v := &snapshot{o: o, state: o.state}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.views[v] = struct{}{}
+	return v
+}
+
+// end lets go of a snapshot.
+func (v *snapshot) end() {
+	v.o.mu.Lock()
+	defer v.o.mu.Unlock()
+	delete(v.o.views, v)
+}
+
+// get reads a key, or returns storage.ErrNotFound.
+func (v *snapshot) get(ctx context.Context, key string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	v.o.mu.Lock()
+	defer v.o.mu.Unlock()
+	if old, ok := v.old.Get(key); ok {
+		if !old.there {
+			return nil, storage.ErrNotFound
+		}
+		return old.value, nil
+	}
+	return v.o.store.Get(key)
+}
+
+// pair is a key with its value.
+type pair struct {
+	key   string
+	value []byte
+}
+
+// Bounds of what is read at a time, while other calls of the object wait.
+const (
+	firstPage = 16
+	maxPage   = 1024
+	pageBytes = 1 << 20
+)
+
+// scan calls fn with the pairs of a range until it returns false. Values are cut to the
+// first most bytes.
+func (v *snapshot) scan(ctx context.Context, from, to string, reverse bool, most int, fn func(key string, value []byte) bool) error {
+	for size := firstPage; ; size = min(2*size, maxPage) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		page, more, err := v.page(from, to, reverse, most, size)
+		if err != nil {
+			return err
+		}
+		for _, p := range page {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !fn(p.key, p.value) {
+				return nil
+			}
+		}
+		if more == "" {
+			return nil
+		}
+		if reverse {
+			to = more
+		} else {
+			from = more + "\x00"
+		}
+	}
+}
+
+// page reads the next pairs of a range. more is the last key that was looked at, or
+// empty at the end of the range.
+func (v *snapshot) page(from, to string, reverse bool, most, size int) (page []pair, more string, err error) {
+	v.o.mu.Lock()
+	defer v.o.mu.Unlock()
+	n, read := 0, 0
+	err = v.o.store.Scan(from, to, reverse, func(key string, value []byte) bool {
+		if n == size || read > pageBytes {
+			return false
+		}
+		n++
+		more = key
+		if _, changed := v.old.Get(key); !changed {
+			value = value[:min(len(value), most)]
+			page = append(page, pair{key, append([]byte{}, value...)})
+			read += len(value)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("durable: object of %s: %w", v.o.did, err)
+	}
+	if n < size && read <= pageBytes {
+		more = ""
+	}
+	if v.old.Len() > 0 {
+		page = v.merge(page, from, to, reverse, more)
+	}
+	return page, more, nil
+}
+
+// merge adds what was overwritten in the part of a range that was looked at.
+func (v *snapshot) merge(page []pair, from, to string, reverse bool, more string) []pair {
+	switch {
+	case more == "":
+	case reverse:
+		from = more
+	default:
+		to = more + "\x00"
+	}
+	before := func(a, b string) bool { return (strings.Compare(a, b) < 0) != reverse }
+	var merged []pair
+	i := 0
+	for key, old := range v.old.Range(from, to, reverse) {
+		for i < len(page) && before(page[i].key, key) {
+			merged = append(merged, page[i])
+			i++
+		}
+		if old.there {
+			merged = append(merged, pair{key, old.value})
+		}
+	}
+	return append(merged, page[i:]...)
+}
+
+// first reports whether there is a key in a range.
+func (v *snapshot) first(ctx context.Context, from, to string) (key string, found bool, err error) {
+	err = v.scan(ctx, from, to, false, 0, func(k string, _ []byte) bool {
+		key, found = k, true
+		return false
+	})
+	return key, found, err
+}
+
+// notFound adds to storage.ErrNotFound what was not found.
+func notFound(err error, format string, args ...any) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("%w: "+format, append([]any{storage.ErrNotFound}, args...)...)
+	}
+	return err
+}

@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/serviceauth"
+)
+
+// Headers that pass.
+var (
+	requestHeaders  = []string{"Accept-Language", "Atproto-Accept-Labelers", "X-Bsky-Topics"}
+	bodyHeaders     = []string{"Content-Type", "Content-Encoding"} // of requests with a body
+	responseHeaders = []string{"Content-Type", "Content-Encoding", "Content-Length", "Content-Language",
+		"Atproto-Repo-Rev", "Atproto-Content-Labelers", "Retry-After"}
+)
+
+var errUnreachable = &xrpc.Error{Status: http.StatusBadGateway, Message: "Upstream service unreachable"}
+
+// Forward sends a request of an account to a service, with a service token, and passes the answer on. Without a caller
+// there is no token. It suits handlers of methods that a host answers by itself only at times.
+func (p *Proxy) Forward(w http.ResponseWriter, r *xrpc.Request, caller syntax.DID, to Service) error {
+	url, client, err := p.address(r, to)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	wait := newClock(or(p.HeaderTimeout, 10*time.Second), cancel)
+	defer wait.end()
+	var body io.ReadCloser = http.NoBody
+	if r.Method == http.MethodPost && r.ContentLength != 0 {
+		body = &upload{r.Body, wait}
+	}
+	out, err := http.NewRequestWithContext(ctx, r.Method, url.String(), body)
+	if err != nil {
+		return err
+	}
+	if body != http.NoBody {
+		out.ContentLength = r.ContentLength
+		pass(out.Header, r.Header, bodyHeaders)
+	}
+	pass(out.Header, r.Header, requestHeaders)
+	out.Header.Set("User-Agent", "") // none
+	out.Header.Set("Accept-Encoding", "identity")
+	pass(out.Header, r.Header, []string{"Accept-Encoding"})
+	if caller != "" {
+		token, err := p.token(ctx, caller, to, r.NSID)
+		if err != nil {
+			return err
+		}
+		out.Header.Set("Authorization", "Bearer "+token)
+	}
+	if p.Request != nil {
+		p.Request(r, out)
+	}
+	wait.run()
+	res, err := client.Do(out)
+	wait.end()
+	if err != nil {
+		return failure(r, err)
+	}
+	stall := newClock(or(p.BodyTimeout, 30*time.Second), cancel)
+	defer stall.end()
+	res.Body = &download{res.Body, stall}
+	defer func() { res.Body.Close() }() // which may be another one by then
+	return p.answer(w, r, caller, res)
+}
+
+// token makes a service token.
+func (p *Proxy) token(ctx context.Context, caller syntax.DID, to Service, method syntax.NSID) (string, error) {
+	signer, err := p.Signer(ctx, caller)
+	if err != nil {
+		return "", err
+	}
+	audience := string(to.DID)
+	if p.FullAudience {
+		audience = to.Ref()
+	}
+	return serviceauth.Sign(ctx, signer, serviceauth.Token{Issuer: string(caller), Audience: audience, Method: string(method)})
+}
+
+// failure is the answer where a service gave none. What is wrong with the client's
+// own body is the client's to know.
+func failure(r *xrpc.Request, err error) error {
+	var told *xrpc.Error
+	switch {
+	case r.Context().Err() != nil:
+		return r.Context().Err()
+	case errors.As(err, &told):
+		return told
+	}
+	return errUnreachable
+}
+
+// answer passes an answer on.
+func (p *Proxy) answer(w http.ResponseWriter, r *xrpc.Request, caller syntax.DID, res *http.Response) error {
+	header := http.Header{}
+	pass(header, res.Header, responseHeaders)
+	res.Header = header
+	if p.Response != nil {
+		p.Response(r, caller, res)
+	}
+	if err := refused(res); err != nil {
+		return err
+	}
+	h := w.Header()
+	for name, values := range res.Header {
+		h[name] = values
+	}
+	// It is another server's content, whatever it is: it must not run as if it were ours.
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	w.WriteHeader(res.StatusCode)
+	if err := copyBody(w, res); err != nil {
+		return failure(r, err)
+	}
+	return nil
+}
+
+// refused returns the error for an answer that is not passed on as it is.
+func refused(res *http.Response) error {
+	code := res.StatusCode
+	switch {
+	case code < 300:
+		return nil
+	case code < 400:
+		return &xrpc.Error{Status: http.StatusBadGateway, Message: "Upstream service redirected"}
+	case code != http.StatusInternalServerError && isJSON(res.Header.Get("Content-Type")):
+		return nil
+	}
+	e := &xrpc.Error{Status: code, Message: http.StatusText(code), Header: http.Header{}}
+	pass(e.Header, res.Header, []string{"Atproto-Repo-Rev", "Atproto-Content-Labelers", "Retry-After"})
+	if code == http.StatusInternalServerError {
+		e.Status, e.Message = http.StatusBadGateway, "Upstream service failed"
+		var env struct{ Message string }
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 16<<10))
+		if json.Unmarshal(text, &env) == nil && env.Message != "" {
+			e.Message = env.Message
+		}
+	}
+	if e.Message == "" {
+		e.Message = fmt.Sprintf("Upstream service answered with status %d", code)
+	}
+	return e
+}
+
+func isJSON(contentType string) bool {
+	t, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json"))
+}
+
+// copyBody copies an answer as it comes. One of unknown length may be a slow stream, of which
+// nothing is held back.
+func copyBody(w http.ResponseWriter, res *http.Response) error {
+	if res.ContentLength >= 0 {
+		_, err := io.Copy(w, res.Body)
+		return err
+	}
+	c := http.NewResponseController(w)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := res.Body.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+			if err := c.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// pass copies headers of these names.
+func pass(to, from http.Header, names []string) {
+	for _, name := range names {
+		if values := from[name]; len(values) > 0 && values[0] != "" {
+			to[name] = values
+		}
+	}
+}
+
+func or(v, fallback time.Duration) time.Duration {
+	if v == 0 {
+		return fallback
+	}
+	return v
+}

@@ -1,0 +1,44 @@
+package proxy
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// protected are the methods by which an account is managed, in lower case.
+var protected = []string{
+	"com.atproto.admin.sendemail",
+	"com.atproto.identity.requestplcoperationsignature",
+	"com.atproto.identity.signplcoperation",
+	"com.atproto.identity.updatehandle",
+	"com.atproto.server.activateaccount",
+	"com.atproto.server.confirmemail",
+	"com.atproto.server.createapppassword",
+	"com.atproto.server.deactivateaccount",
+	"com.atproto.server.getaccountinvitecodes",
+	"com.atproto.server.getsession",
+	"com.atproto.server.listapppasswords",
+	"com.atproto.server.requestaccountdelete",
+	"com.atproto.server.requestemailconfirmation",
+	"com.atproto.server.requestemailupdate",
+	"com.atproto.server.revokeapppassword",
+	"com.atproto.server.updateemail",
+}
+
+// Protected reports whether a method is one by which an account is managed. No
+// service may call it on an account's behalf, so it is never forwarded, nor should anybody get
+// a service token for it. Case does not matter.
+func Protected(method syntax.NSID) bool {
+	_, found := slices.BinarySearch(protected, strings.ToLower(string(method)))
+	return found
+}
+
+// Privileged reports whether a session must be privileged for a method: those of direct
+// messages, and the creation of an account elsewhere, which is how an account moves. Case does not
+// matter.
+func Privileged(method syntax.NSID) bool {
+	m := strings.ToLower(string(method))
+	return strings.HasPrefix(m, "chat.bsky.") || m == "com.atproto.server.createaccount"
+}

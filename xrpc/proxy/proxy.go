@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// Resolver finds DID documents; *identity.Resolver is one.
+type Resolver interface {
+	ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error)
+}
+
+// Proxy forwards requests. Resolver, Signer and Auth are required. It is safe for
+// concurrent use; its fields must not be changed once it is used.
+type Proxy struct {
+	// Resolver finds the documents of services.
+	Resolver Resolver
+	// Signer returns the key of an account.
+	Signer func(ctx context.Context, did syntax.DID) (crypto.Signer, error)
+	// Auth authenticates a request that is to be forwarded, sets its Principal, and
+	// returns the account whose request it is. It is also the place to ask whether the account's
+	// session may call the method (r.NSID) of the service: see Privileged and Service.Ref.
+	Auth func(r *xrpc.Request, to Service) (syntax.DID, error)
+
+	// Known are services with an address that the operator has given. They may be anywhere;
+	// those of strangers must be at public addresses and speak HTTPS.
+	Known []Service
+	// Default returns the service for a method where the client names none. Nil: there is none.
+	Default func(method syntax.NSID) (Service, bool)
+	// FullAudience makes service tokens name the service as DID and fragment. By
+	// default they name the DID alone, which is deprecated, but understood by all.
+	FullAudience bool
+	// MaxBody is the limit in bytes of a request's body, which is not held in memory. 0: 100 MiB.
+	MaxBody int64
+
+	// Request, if not nil, may change the request that goes out.
+	Request func(r *xrpc.Request, out *http.Request)
+	// Response, if not nil, may change the answer that came, before it is passed on;
+	// headers that do not pass have been removed. The caller is empty for a request without a token.
+	// It may replace the body, and then has to see to the lengths, and that the old one is closed with it.
+	Response func(r *xrpc.Request, caller syntax.DID, res *http.Response)
+
+	// HTTP makes the requests. Nil: a client that reaches public addresses by HTTPS only
+	// (any, in plain HTTP too, if Development is set), and another one for Known.
+	HTTP        *http.Client
+	Development bool
+	// HeaderTimeout is how long a service may take to answer; BodyTimeout how long a body may stall.
+	// 0: 10 seconds, and 30.
+	HeaderTimeout, BodyTimeout time.Duration
+
+	once    sync.Once
+	clients [2]*http.Client // for services of strangers, and of the operator
+}
+
+// Route returns what a Server needs as its Fallback.
+func (p *Proxy) Route() *xrpc.Route {
+	limit := p.MaxBody
+	if limit == 0 {
+		limit = 100 << 20
+	}
+	return &xrpc.Route{Auth: p.authenticate, Handler: xrpc.Any(p.serve), MaxBody: limit}
+}
+
+// call is what authenticate finds out for serve.
+type call struct {
+	to     Service
+	caller syntax.DID
+}
+
+type callKey struct{}
+
+// authenticate decides where a request goes and whose it is.
+func (p *Proxy) authenticate(r *xrpc.Request) error {
+	if Protected(r.NSID) {
+		return &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidToken", Message: "Bad token method"}
+	}
+	to, err := p.Target(r)
+	if err != nil {
+		return err
+	}
+	caller, err := p.Auth(r, to)
+	if err != nil {
+		return err
+	}
+	r.Request = r.Request.WithContext(context.WithValue(r.Context(), callKey{}, call{to, caller}))
+	return nil
+}
+
+func (p *Proxy) serve(w http.ResponseWriter, r *xrpc.Request) error {
+	c := r.Context().Value(callKey{}).(call)
+	return p.Forward(w, r, c.caller, c.to)
+}
+
+// guarded is the client for services that strangers have named.
+func (p *Proxy) guarded() *http.Client {
+	p.init()
+	return p.clients[0]
+}
+
+// trusted is the client for services that the operator has named.
+func (p *Proxy) trusted() *http.Client {
+	p.init()
+	return p.clients[1]
+}
+
+func (p *Proxy) init() {
+	p.once.Do(func() {
+		for i, free := range []bool{p.Development, true} {
+			c := p.HTTP
+			if c == nil {
+				c = identity.NewHTTPClient(identity.HTTPConfig{AllowPrivate: free, AllowHTTP: free, MaxBody: -1})
+			}
+			own := *c
+			own.Timeout = 0 // of our own making
+			own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			p.clients[i] = &own
+		}
+	})
+}

@@ -1,0 +1,593 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/proxy"
+	"github.com/pdskit/pdskit/xrpc/serviceauth"
+)
+
+const (
+	alice   = "did:web:alice.example"
+	service = "did:web:api.example"
+	ref     = service + "#bsky_appview"
+)
+
+// documents is a Resolver.
+type documents map[syntax.DID]*identity.Document
+
+func (d documents) ResolveDID(_ context.Context, did syntax.DID) (*identity.Document, error) {
+	if doc := d[did]; doc != nil {
+		return doc, nil
+	}
+	return nil, identity.ErrNotFound
+}
+
+func document(did syntax.DID, id, endpoint string) *identity.Document {
+	return &identity.Document{ID: did, Services: []identity.Service{{ID: "#" + id, Type: "X", Endpoint: endpoint}}}
+}
+
+// setup is a host with a proxy to an upstream server.
+type setup struct {
+	t     testing.TB
+	proxy *proxy.Proxy
+	key   *crypto.PrivateKey
+	url   string // of the host
+	asked []string
+}
+
+func newSetup(t testing.TB, upstream http.HandlerFunc, change func(p *proxy.Proxy)) *setup {
+	t.Helper()
+	key, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := httptest.NewUnstartedServer(upstream)
+	up.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	up.Start()
+	t.Cleanup(up.Close)
+	s := &setup{t: t, key: key}
+	s.proxy = &proxy.Proxy{
+		Development: true,
+		Resolver:    documents{service: document(service, "bsky_appview", up.URL+"/ignored/path")},
+		Signer: func(_ context.Context, did syntax.DID) (crypto.Signer, error) {
+			if did != alice {
+				t.Errorf("signed as %s", did)
+			}
+			return key, nil
+		},
+		Auth: func(r *xrpc.Request, to proxy.Service) (syntax.DID, error) {
+			s.asked = append(s.asked, string(r.NSID)+" "+to.Ref())
+			if r.Header.Get("Authorization") != "Bearer session" {
+				return "", &xrpc.Error{Status: 401, Name: "AuthMissing", Message: "Authentication Required"}
+			}
+			r.Principal = syntax.DID(alice)
+			return alice, nil
+		},
+	}
+	if change != nil {
+		change(s.proxy)
+	}
+	host := httptest.NewUnstartedServer(&xrpc.Server{Fallback: s.proxy.Route()})
+	host.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	host.Start()
+	t.Cleanup(host.Close)
+	s.url = host.URL
+	return s
+}
+
+// answer is what a client sees.
+type answer struct {
+	Status int
+	Error  string
+	Body   string
+}
+
+// call makes a request with the session of alice for a service. Headers are "Name: value".
+func (s *setup) call(method, path string, body io.Reader, headers ...string) (answer, http.Header) {
+	s.t.Helper()
+	r, err := http.NewRequest(method, s.url+"/xrpc/"+path, body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer session")
+	r.Header.Set("Atproto-Proxy", ref)
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Set(name, value)
+	}
+	tr := &http.Transport{DisableCompression: true}
+	defer tr.CloseIdleConnections()
+	resp, err := tr.RoundTrip(r)
+	if errors.Is(err, io.EOF) {
+		return answer{0, "", "(broken off)"}, nil
+	} else if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		text = append(text, " (broken off)"...)
+	}
+	var env struct{ Error string }
+	json.Unmarshal(text, &env)
+	return answer{resp.StatusCode, env.Error, string(text)}, resp.Header
+}
+
+func check(t testing.TB, what string, got, want any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func TestRequest(t *testing.T) {
+	var got *http.Request
+	var body string
+	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		got, body = r, string(text)
+	}, nil)
+	headers := []string{
+		"Accept-Encoding: gzip, br", "Accept-Language: de, en", "Atproto-Accept-Labelers: did:web:l.example", "X-Bsky-Topics: cats",
+		"Cookie: a=b", "X-Forwarded-For: 10.0.0.1", "Dpop: proof", "User-Agent: Mozilla", "Referer: https://app.example", "Origin: https://app.example",
+		"Content-Type: application/json", "Content-Encoding: identity", "Cf-Connecting-Ip: 1.2.3.4", "Range: bytes=0-1", "If-None-Match: x", "Connection: keep-alive",
+	}
+	names := func(h http.Header) []string { return slices.Sorted(maps.Keys(h)) }
+
+	s.call("GET", "app.bsky.feed.getTimeline?limit=5&cursor=a%26b", nil, headers...)
+	check(t, "URI", got.RequestURI, "/xrpc/app.bsky.feed.getTimeline?limit=5&cursor=a%26b")
+	check(t, "headers", names(got.Header), []string{"Accept-Encoding", "Accept-Language", "Atproto-Accept-Labelers", "Authorization", "X-Bsky-Topics"})
+	check(t, "Accept-Encoding", got.Header.Get("Accept-Encoding"), "gzip, br")
+
+	s.call("GET", "app.bsky.feed.getTimeline", nil, "Accept-Encoding: ")
+	check(t, "Accept-Encoding", got.Header.Get("Accept-Encoding"), "identity")
+
+	s.call("POST", "app.bsky.notification.updateSeen", strings.NewReader("{}"), headers...)
+	check(t, "headers", names(got.Header), []string{"Accept-Encoding", "Accept-Language", "Atproto-Accept-Labelers", "Authorization",
+		"Content-Encoding", "Content-Length", "Content-Type", "X-Bsky-Topics"})
+	check(t, "method", got.Method, "POST")
+	check(t, "body", body, "{}")
+
+	s.call("POST", "app.bsky.notification.updateSeen", struct{ io.Reader }{strings.NewReader("in chunks")}, headers...)
+	check(t, "body", body, "in chunks")
+	check(t, "encoding", got.TransferEncoding, []string{"chunked"})
+
+	s.call("POST", "app.bsky.notification.updateSeen", nil)
+	check(t, "body", body, "")
+	check(t, "length", got.ContentLength, int64(0))
+
+	s.call("HEAD", "app.bsky.feed.getTimeline", nil)
+	check(t, "method", got.Method, "HEAD")
+	check(t, "asked", s.asked[0], "app.bsky.feed.getTimeline "+ref)
+}
+
+// keys is a directory with one key.
+type keys struct{ key *crypto.PublicKey }
+
+func (k keys) Key(context.Context, syntax.DID, string, bool) (*crypto.PublicKey, error) {
+	return k.key, nil
+}
+
+func TestToken(t *testing.T) {
+	for full, audience := range map[bool]string{false: service, true: ref} {
+		var token string
+		s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+			token = strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		}, func(p *proxy.Proxy) { p.FullAudience = full })
+		s.call("GET", "app.bsky.feed.getTimeline", nil)
+		v := &serviceauth.Verifier{Audience: []string{audience}, Keys: keys{s.key.PublicKey()}}
+		tok, err := v.Verify(t.Context(), token, "app.bsky.feed.getTimeline")
+		if err != nil {
+			t.Fatal(err)
+		}
+		life := tok.Expires.Sub(tok.Issued)
+		check(t, "token", []any{tok.Issuer, tok.Audience, tok.Method, life}, []any{alice, audience, "app.bsky.feed.getTimeline", time.Minute})
+		if tok.ID == "" || time.Since(tok.Issued) > time.Minute {
+			t.Errorf("%+v", tok)
+		}
+	}
+}
+
+func TestTargets(t *testing.T) {
+	named := func(w http.ResponseWriter, name string) { io.WriteString(w, name) }
+	known := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { named(w, "known") }))
+	defer known.Close()
+	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) { named(w, "resolved") }, func(p *proxy.Proxy) {
+		mod := proxy.Service{DID: "did:web:mod.example", ID: "atproto_labeler", URL: known.URL}
+		p.Known = []proxy.Service{mod}
+		p.Default = func(method syntax.NSID) (proxy.Service, bool) {
+			switch {
+			case strings.HasPrefix(string(method), "tools.ozone."):
+				return mod, true
+			case strings.HasPrefix(string(method), "app.bsky."):
+				return proxy.Service{DID: service, ID: "bsky_appview"}, true
+			}
+			return proxy.Service{}, false
+		}
+		docs := p.Resolver.(documents)
+		docs["did:web:mod.example"] = document("did:web:mod.example", "atproto_labeler", "http://192.0.2.1")
+		docs["did:web:none.example"] = &identity.Document{ID: "did:web:none.example"}
+		docs["did:web:ftp.example"] = document("did:web:ftp.example", "x", "ftp://x.example")
+	})
+	bad := func(message string) answer {
+		return answer{400, "InvalidRequest", fmt.Sprintf(`{"error":"InvalidRequest","message":"%s"}`, message)}
+	}
+	const m = "app.bsky.feed.getTimeline"
+	for what, tc := range map[string]struct {
+		ref, method string
+		want        answer
+	}{
+		"by the document":          {ref, m, answer{200, "", "resolved"}},
+		"with a known address":     {"did:web:mod.example#atproto_labeler", m, answer{200, "", "known"}},
+		"the default":              {"", m, answer{200, "", "resolved"}},
+		"another default":          {"", "tools.ozone.moderation.emitEvent", answer{200, "", "known"}},
+		"no default":               {"", "com.example.unknown", bad("No service configured for com.example.unknown")},
+		"no DID":                   {"#bsky_appview", m, bad("no did specified in proxy header")},
+		"no ID":                    {service, m, bad("no service id specified in proxy header")},
+		"an empty ID":              {service + "#", m, bad("no service id specified in proxy header")},
+		"two fragments":            {ref + "#x", m, bad("invalid proxy header format")},
+		"two hashes":               {service + "##x", m, bad("invalid proxy header format")},
+		"a space":                  {service + "#bsky appview", m, bad("proxy header cannot contain spaces")},
+		"no DID at all":            {"https://api.example#bsky_appview", m, bad("could not resolve proxy did")},
+		"an unknown DID":           {"did:web:unknown.example#x", m, bad("could not resolve proxy did")},
+		"a service that is absent": {"did:web:none.example#x", m, bad("could not resolve proxy did service url")},
+		"another service":          {service + "#atproto_labeler", m, bad("could not resolve proxy did service url")},
+		"no web address":           {"did:web:ftp.example#x", m, bad("could not resolve proxy did service url")},
+		"a protected method":       {ref, "com.atproto.server.createAppPassword", answer{400, "InvalidToken", `{"error":"InvalidToken","message":"Bad token method"}`}},
+		"in other letters":         {ref, "com.atproto.server.CREATEappPassword", answer{400, "InvalidToken", `{"error":"InvalidToken","message":"Bad token method"}`}},
+	} {
+		got, _ := s.call("GET", tc.method, nil, "Atproto-Proxy: "+tc.ref)
+		check(t, what, got, tc.want)
+	}
+	// Nobody makes this host look anything up without credentials.
+	for _, ref := range []string{ref, "did:web:unknown.example#x", "did:web:none.example#x"} {
+		got, _ := s.call("GET", m, nil, "Atproto-Proxy: "+ref, "Authorization: Bearer x")
+		check(t, ref, got, answer{401, "AuthMissing", `{"error":"AuthMissing","message":"Authentication Required"}`})
+	}
+	got, _ := s.call("PUT", m, nil)
+	check(t, "another HTTP method", got.Status, 405)
+}
+
+func TestAnswers(t *testing.T) {
+	var status int
+	var header map[string]string
+	var body string
+	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+		for name, value := range header {
+			w.Header().Set(name, value)
+		}
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	}, nil)
+	const js = "application/json; charset=utf-8"
+	envelope := func(name, message string) string { return fmt.Sprintf(`{"error":%q,"message":%q}`, name, message) }
+	for what, tc := range map[string]struct {
+		status      int
+		contentType string
+		body        string
+		want        answer
+	}{
+		"success":               {200, js, `{ "a": 1 }`, answer{200, "", `{ "a": 1 }`}},
+		"another type":          {200, "text/html", "<script>", answer{200, "", "<script>"}},
+		"created":               {201, js, `{}`, answer{201, "", `{}`}},
+		"an error":              {400, js, `{ "error": "Odd", "extra": [1] }`, answer{400, "Odd", `{ "error": "Odd", "extra": [1] }`}},
+		"a problem":             {422, "application/problem+json", `{"title":"x"}`, answer{422, "", `{"title":"x"}`}},
+		"an expired token":      {401, js, `{"error":"ExpiredToken"}`, answer{401, "ExpiredToken", `{"error":"ExpiredToken"}`}},
+		"not here":              {501, js, `{"error":"MethodNotImplemented"}`, answer{501, "MethodNotImplemented", `{"error":"MethodNotImplemented"}`}},
+		"an error as HTML":      {403, "text/html", "<h1>no</h1>", answer{403, "Forbidden", envelope("Forbidden", "Forbidden")}},
+		"an error of no type":   {404, "", "no", answer{404, "XRPCNotSupported", envelope("XRPCNotSupported", "Not Found")}},
+		"a gateway's error":     {503, "text/html", "<h1>no</h1>", answer{503, "NotEnoughResources", envelope("NotEnoughResources", "Service Unavailable")}},
+		"an unknown status":     {499, "text/html", "", answer{499, "InternalServerError", envelope("InternalServerError", "Upstream service answered with status 499")}},
+		"its own failure":       {500, js, `{"error":"InternalServerError","message":"oh"}`, answer{502, "UpstreamFailure", envelope("UpstreamFailure", "oh")}},
+		"its own failure, HTML": {500, "text/html", `<h1>`, answer{502, "UpstreamFailure", envelope("UpstreamFailure", "Upstream service failed")}},
+		"a redirect":            {302, "text/html", "", answer{502, "UpstreamFailure", envelope("UpstreamFailure", "Upstream service redirected")}},
+	} {
+		status, body = tc.status, tc.body
+		header = map[string]string{"Content-Type": tc.contentType, "Location": "https://elsewhere.example", "Retry-After": "7", "Set-Cookie": "a=b",
+			"Atproto-Repo-Rev": "3jzfcijpj2z2a", "Atproto-Content-Labelers": "did:web:l.example", "Content-Language": "en", "Access-Control-Allow-Origin": "https://evil.example",
+			"Www-Authenticate": "Basic", "X-Other": "x", "Server": "nginx", "Strict-Transport-Security": "max-age=1", "Clear-Site-Data": `"*"`}
+		got, h := s.call("GET", "app.bsky.feed.getTimeline", nil)
+		check(t, what, got, tc.want)
+		for name, want := range map[string]string{
+			"Set-Cookie": "", "Location": "", "X-Other": "", "Server": "", "Www-Authenticate": "", "Strict-Transport-Security": "", "Clear-Site-Data": "",
+			"Access-Control-Allow-Origin": "*", "Cache-Control": "private", "Vary": "Authorization",
+		} {
+			check(t, what+": "+name, h.Get(name), want)
+		}
+		if tc.status >= 300 && tc.status < 400 {
+			continue
+		}
+		check(t, what+": Retry-After", h.Get("Retry-After"), "7")
+		check(t, what+": Atproto-Repo-Rev", h.Get("Atproto-Repo-Rev"), "3jzfcijpj2z2a")
+		check(t, what+": Atproto-Content-Labelers", h.Get("Atproto-Content-Labelers"), "did:web:l.example")
+		if got.Body == tc.body {
+			check(t, what+": Content-Type", h.Get("Content-Type"), tc.contentType)
+			check(t, what+": nosniff", h.Get("X-Content-Type-Options"), "nosniff")
+			check(t, what+": policy", h.Get("Content-Security-Policy"), "default-src 'none'; sandbox")
+		}
+	}
+}
+
+// Compressed answers pass as they are.
+func TestCompressedAnswer(t *testing.T) {
+	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", r.Header.Get("Accept-Encoding"))
+		io.WriteString(w, "not really")
+	}, nil)
+	got, h := s.call("GET", "app.bsky.feed.getTimeline", nil, "Accept-Encoding: gzip")
+	check(t, "answer", got, answer{200, "", "not really"})
+	check(t, "Content-Encoding", h.Get("Content-Encoding"), "gzip")
+}
+
+func TestStreamsBothWays(t *testing.T) {
+	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).EnableFullDuplex()
+		w.WriteHeader(200)
+		lines := bufio.NewReader(r.Body)
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				return
+			}
+			io.WriteString(w, strings.ToUpper(line))
+			http.NewResponseController(w).Flush()
+		}
+	}, nil)
+	pr, pw := io.Pipe()
+	r, err := http.NewRequest("POST", s.url+"/xrpc/com.example.upper", pr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer session")
+	r.Header.Set("Atproto-Proxy", ref)
+	resp := make(chan *http.Response)
+	go func() {
+		res, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Error(err)
+			res = &http.Response{Body: http.NoBody}
+		}
+		resp <- res
+	}()
+	// The first line arrives at the service while the upload goes on.
+	io.WriteString(pw, "one\n")
+	io.WriteString(pw, "two\n")
+	pw.Close()
+	res := <-resp
+	defer res.Body.Close()
+	text, _ := io.ReadAll(res.Body)
+	check(t, "answer", string(text), "ONE\nTWO\n")
+}
+
+// An answer reaches the client piece by piece, as it comes.
+func TestStreamsAnswers(t *testing.T) {
+	next := make(chan struct{})
+	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+		for _, line := range []string{"one\n", "two\n", "three\n"} {
+			io.WriteString(w, line)
+			http.NewResponseController(w).Flush()
+			<-next
+		}
+	}, nil)
+	r, _ := http.NewRequest("GET", s.url+"/xrpc/com.example.lines", nil)
+	r.Header.Set("Authorization", "Bearer session")
+	r.Header.Set("Atproto-Proxy", ref)
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	lines := bufio.NewReader(res.Body)
+	for _, want := range []string{"one\n", "two\n", "three\n"} {
+		got, err := lines.ReadString('\n')
+		if err != nil || got != want {
+			t.Fatal(got, err)
+		}
+		next <- struct{}{}
+	}
+}
+
+func TestLargeBodies(t *testing.T) {
+	var received int64
+	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+		received, _ = io.Copy(io.Discard, r.Body)
+		io.CopyN(w, zeros{}, 5<<20)
+	}, func(p *proxy.Proxy) { p.MaxBody = 3 << 20 })
+	got, _ := s.call("POST", "com.example.big", io.LimitReader(zeros{}, 3<<20))
+	check(t, "received", received, int64(3<<20))
+	check(t, "answer", len(got.Body), 5<<20)
+	got, _ = s.call("POST", "com.example.big", bytes.NewReader(make([]byte, 3<<20+1)))
+	check(t, "too large", []any{got.Status, got.Error}, []any{413, "PayloadTooLarge"})
+	got, _ = s.call("POST", "com.example.big", io.LimitReader(zeros{}, 3<<20+1))
+	check(t, "too large, in chunks", []any{got.Status, got.Error}, []any{413, "PayloadTooLarge"})
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestFailures(t *testing.T) {
+	unreachable := answer{502, "UpstreamFailure", `{"error":"UpstreamFailure","message":"Upstream service unreachable"}`}
+	quick := func(p *proxy.Proxy) { p.HeaderTimeout, p.BodyTimeout = 100*time.Millisecond, 100*time.Millisecond }
+	for what, tc := range map[string]struct {
+		upstream http.HandlerFunc
+		change   func(p *proxy.Proxy)
+		want     answer
+	}{
+		"no answer":              {func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, quick, unreachable},
+		"a connection that ends": {func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }, nil, unreachable},
+		"no server": {nil, func(p *proxy.Proxy) {
+			p.Resolver = documents{service: document(service, "bsky_appview", "http://127.0.0.1:1")}
+		}, unreachable},
+		"an answer that stalls": {func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "abc")
+			http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}, quick, answer{200, "", "abc (broken off)"}},
+		"an answer that breaks off": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "10")
+			io.WriteString(w, "abc")
+		}, nil, answer{0, "", "(broken off)"}},
+		"no key": {nil, func(p *proxy.Proxy) {
+			p.Signer = func(context.Context, syntax.DID) (crypto.Signer, error) { return nil, errors.New("sealed") }
+		}, answer{500, "InternalServerError", `{"error":"InternalServerError","message":"Internal Server Error"}`}},
+		// Strangers' services must be at public addresses and speak HTTPS.
+		"loopback": {nil, func(p *proxy.Proxy) {
+			p.Development = false
+			p.Resolver = documents{service: document(service, "bsky_appview", "https://127.0.0.1:8443")}
+		}, unreachable},
+		"plain HTTP": {nil, func(p *proxy.Proxy) { p.Development = false }, unreachable},
+		"link-local": {nil, func(p *proxy.Proxy) {
+			p.Development = false
+			p.Resolver = documents{service: document(service, "bsky_appview", "https://169.254.169.254")}
+		}, unreachable},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			if tc.upstream == nil {
+				tc.upstream = func(w http.ResponseWriter, r *http.Request) { t.Error("the request went out") }
+			}
+			got, _ := newSetup(t, tc.upstream, tc.change).call("GET", "com.example.x", nil)
+			check(t, "answer", got, tc.want)
+		})
+	}
+}
+
+// A slow upload is the client's business, a slow service is not.
+func TestSlowUpload(t *testing.T) {
+	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	}, func(p *proxy.Proxy) { p.HeaderTimeout = 200 * time.Millisecond })
+	pr, pw := io.Pipe()
+	go func() {
+		for range 5 {
+			time.Sleep(100 * time.Millisecond)
+			io.WriteString(pw, "x")
+		}
+		pw.Close()
+	}()
+	got, _ := s.call("POST", "com.example.x", pr)
+	check(t, "answer", got, answer{200, "", "5"})
+}
+
+func TestHooks(t *testing.T) {
+	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Secret", "x")
+		io.WriteString(w, `{"extra":"`+r.Header.Get("X-Extra")+`"}`)
+	}, func(p *proxy.Proxy) {
+		p.Request = func(r *xrpc.Request, out *http.Request) { out.Header.Set("X-Extra", string(r.NSID)) }
+		p.Response = func(r *xrpc.Request, caller syntax.DID, res *http.Response) {
+			if res.Header.Get("X-Secret") != "" {
+				t.Error("the hook sees headers that do not pass")
+			}
+			text, _ := io.ReadAll(res.Body)
+			res.Body.Close()
+			text = append(text, caller...)
+			res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+			res.Header.Set("Content-Length", fmt.Sprint(len(text)))
+			res.Header.Set("Atproto-Upstream-Lag", "7")
+		}
+	})
+	got, h := s.call("GET", "com.example.x", nil)
+	check(t, "answer", got, answer{200, "", `{"extra":"com.example.x"}` + alice})
+	check(t, "header", h.Get("Atproto-Upstream-Lag"), "7")
+}
+
+// Handlers of a host's own methods may forward some requests, with a token or without.
+func TestForward(t *testing.T) {
+	var authorization string
+	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+		authorization = r.Header.Get("Authorization")
+		io.WriteString(w, r.RequestURI)
+	}, nil)
+	srv := &xrpc.Server{}
+	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.getRecord", Handler: xrpc.Any(func(w http.ResponseWriter, r *xrpc.Request) error {
+		return s.proxy.Forward(w, r, syntax.DID(r.URL.Query().Get("as")), proxy.Service{DID: service, ID: "bsky_appview"})
+	})})
+	host := httptest.NewServer(srv)
+	defer host.Close()
+	for as, signed := range map[string]bool{"": false, alice: true} {
+		resp, err := http.Get(host.URL + "/xrpc/com.atproto.repo.getRecord?as=" + as)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		check(t, "answer", string(text), "/xrpc/com.atproto.repo.getRecord?as="+as)
+		check(t, "signed", strings.HasPrefix(authorization, "Bearer ey"), signed)
+	}
+}
+
+func TestMethods(t *testing.T) {
+	for method, want := range map[syntax.NSID][2]bool{
+		"com.atproto.server.getSession":    {true, false},
+		"com.atproto.SERVER.getsession":    {true, false},
+		"com.atproto.admin.sendEmail":      {true, false},
+		"com.atproto.server.updateEmail":   {true, false},
+		"com.atproto.server.createAccount": {false, true},
+		"chat.bsky.convo.getLog":           {false, true},
+		"CHAT.bsky.convo.getLog":           {false, true},
+		"chat.bskyx.convo.getLog":          {false, false},
+		"app.bsky.feed.getTimeline":        {false, false},
+	} {
+		check(t, string(method), [2]bool{proxy.Protected(method), proxy.Privileged(method)}, want)
+	}
+}
+
+func Example() {
+	// The services of the network, their documents, and the accounts of the host.
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		payload := strings.Split(r.Header.Get("Authorization"), ".")[1]
+		claims, _ := base64.RawURLEncoding.DecodeString(payload)
+		var c struct{ Iss, Aud, Lxm string }
+		json.Unmarshal(claims, &c)
+		fmt.Fprintf(w, "%s for %s at %s", c.Lxm, c.Iss, c.Aud)
+	}))
+	defer api.Close()
+	key, _ := crypto.GenerateKey(crypto.K256)
+
+	p := &proxy.Proxy{
+		Resolver:    documents{service: document(service, "bsky_appview", api.URL)},
+		Signer:      func(context.Context, syntax.DID) (crypto.Signer, error) { return key, nil },
+		Auth:        func(r *xrpc.Request, to proxy.Service) (syntax.DID, error) { return alice, nil },
+		Development: true,
+	}
+	host := httptest.NewServer(&xrpc.Server{Fallback: p.Route()})
+	defer host.Close()
+
+	r, _ := http.NewRequest("GET", host.URL+"/xrpc/app.bsky.feed.getTimeline", nil)
+	r.Header.Set("Atproto-Proxy", "did:web:api.example#bsky_appview")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	fmt.Println(string(text))
+	// Output: app.bsky.feed.getTimeline for did:web:alice.example at did:web:api.example
+}

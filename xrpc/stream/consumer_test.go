@@ -1,0 +1,234 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// scripted is a server that treats each connection by its next step.
+type scripted struct {
+	steps   []func(c *websocket.Conn, r *http.Request)
+	calls   atomic.Int32
+	cursors chan string
+}
+
+func (s *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.cursors <- r.URL.Query().Get("cursor")
+	step := s.steps[min(int(s.calls.Add(1)), len(s.steps))-1]
+	if step == nil {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	c, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer c.CloseNow()
+	step(c, r)
+}
+
+// numbered is a frame with a number.
+func numbered(seq int) []byte {
+	return join(object("t", "#test", "op", 1), object("seq", seq))
+}
+
+// send sends frames and closes the connection without ceremony.
+func send(frames ...[]byte) func(*websocket.Conn, *http.Request) {
+	return func(c *websocket.Conn, r *http.Request) {
+		for _, f := range frames {
+			c.Write(r.Context(), websocket.MessageBinary, f)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// consume follows a stream to its end.
+func consume(ctx context.Context, c *Consumer) (seqs []int64, end error) {
+	for f, err := range c.Frames(ctx) {
+		if err != nil {
+			return seqs, err
+		}
+		seqs = append(seqs, f.Seq)
+	}
+	return seqs, nil
+}
+
+func TestConsumer(t *testing.T) {
+	future, slow := ErrFutureCursor.Encode(), ErrConsumerTooSlow.Encode()
+	info := infoFrame(OutdatedCursor, "").Encode()
+	unknown := join(object("t", "#x", "op", 7), object("seq", 99))
+	text := func(c *websocket.Conn, r *http.Request) {
+		c.Write(r.Context(), websocket.MessageText, []byte("hello"))
+		time.Sleep(10 * time.Millisecond)
+	}
+	at := func(n int64) *int64 { return &n }
+	for what, tc := range map[string]struct {
+		cursor  *int64
+		steps   []func(*websocket.Conn, *http.Request)
+		seqs    []int64
+		cursors []string
+		err     error
+	}{
+		"live": {nil, []func(*websocket.Conn, *http.Request){send(numbered(5), numbered(7), future)},
+			[]int64{5, 7}, []string{""}, ErrFutureCursor},
+		"from a cursor": {at(3), []func(*websocket.Conn, *http.Request){send(numbered(5), future)},
+			[]int64{5}, []string{"3"}, ErrFutureCursor},
+		"resumes": {at(0), []func(*websocket.Conn, *http.Request){send(numbered(5), numbered(6)), nil, send(), send(numbered(8)), send(future)},
+			[]int64{5, 6, 8}, []string{"0", "6", "6", "6", "8"}, ErrFutureCursor},
+		"resumes without a cursor": {nil, []func(*websocket.Conn, *http.Request){nil, send(numbered(5)), send(numbered(6), future)},
+			[]int64{5, 6}, []string{"", "", "5"}, ErrFutureCursor},
+		"too slow": {nil, []func(*websocket.Conn, *http.Request){send(numbered(5), slow), send(numbered(6), future)},
+			[]int64{5, 6}, []string{"", "5"}, ErrFutureCursor},
+		"frames without a number": {at(4), []func(*websocket.Conn, *http.Request){send(info, numbered(5)), send(info, future)},
+			[]int64{0, 5, 0}, []string{"4", "5"}, ErrFutureCursor},
+		"frames of unknown operations": {at(4), []func(*websocket.Conn, *http.Request){send(unknown, numbered(5), unknown, future)},
+			[]int64{5}, []string{"4"}, ErrFutureCursor},
+		"a server that counts from the cursor": {at(4), []func(*websocket.Conn, *http.Request){send(numbered(4), numbered(5)), send(numbered(5), numbered(6), future)},
+			[]int64{5, 6}, []string{"4", "5"}, ErrFutureCursor},
+		"a number twice":      {at(4), []func(*websocket.Conn, *http.Request){send(numbered(5), numbered(5))}, []int64{5}, []string{"4"}, ErrSequence},
+		"numbers that shrink": {nil, []func(*websocket.Conn, *http.Request){send(numbered(5), numbered(4))}, []int64{5}, []string{""}, ErrSequence},
+		"a new beginning":     {at(100), []func(*websocket.Conn, *http.Request){send(numbered(1))}, nil, []string{"100"}, ErrSequence},
+		"a malformed frame":   {nil, []func(*websocket.Conn, *http.Request){send(numbered(5), []byte{0xff})}, []int64{5}, []string{""}, ErrFrame},
+		"text":                {nil, []func(*websocket.Conn, *http.Request){text}, nil, []string{""}, ErrFrame},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := &scripted{steps: tc.steps, cursors: make(chan string, 100)}
+			c := &Consumer{URL: serveHTTP(t, s), Cursor: tc.cursor, MaxDelay: time.Millisecond}
+			seqs, err := consume(t.Context(), c)
+			if !errors.Is(err, tc.err) {
+				t.Error(err)
+			}
+			check(t, "numbers", seqs, tc.seqs)
+			close(s.cursors)
+			var cursors []string
+			for x := range s.cursors {
+				cursors = append(cursors, x)
+			}
+			check(t, "cursors", cursors, tc.cursors)
+		})
+	}
+}
+
+// A frame that was not dealt with comes again.
+func TestConsumerStops(t *testing.T) {
+	log := newLog(10)
+	o := &Outbox{Events: log}
+	defer o.Close()
+	zero := int64(0)
+	c := &Consumer{URL: strings.Replace(serveHTTP(t, o), "http", "ws", 1) + "/?x=y", Cursor: &zero}
+	for want := range int64(5) {
+		for f, err := range c.Frames(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Seq == 2*want+4 {
+				break
+			}
+		}
+		check(t, "cursor", *c.Cursor, 2*want+2)
+	}
+	eventually(t, "connections close", func() bool { return o.Subscribers() == 0 })
+}
+
+func TestConsumerRetry(t *testing.T) {
+	s := &scripted{steps: []func(*websocket.Conn, *http.Request){nil}, cursors: make(chan string, 100)}
+	var told []error
+	enough := errors.New("enough")
+	c := &Consumer{URL: serveHTTP(t, s), MaxDelay: time.Millisecond, Retry: func(err error) error {
+		if told = append(told, err); len(told) == 3 {
+			return enough
+		}
+		return nil
+	}}
+	if _, err := consume(t.Context(), c); err != enough || !strings.Contains(told[0].Error(), "502") {
+		t.Errorf("%v: %v", err, told)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c = &Consumer{URL: c.URL, Retry: func(error) error { cancel(); return nil }}
+	if _, err := consume(ctx, c); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	for _, url := range []string{"::", "ftp://x.example", ""} {
+		c = &Consumer{URL: url, Retry: func(err error) error { return fmt.Errorf("no: %w", err) }}
+		if _, err := consume(t.Context(), c); err == nil {
+			t.Errorf("%q: no error", url)
+		}
+	}
+}
+
+func TestConsumerContext(t *testing.T) {
+	s := &scripted{cursors: make(chan string, 100), steps: []func(*websocket.Conn, *http.Request){func(c *websocket.Conn, r *http.Request) {
+		c.Write(r.Context(), websocket.MessageBinary, numbered(1))
+		c.Read(r.Context())
+	}}}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := &Consumer{URL: serveHTTP(t, s)}
+	var end error
+	for _, err := range c.Frames(ctx) {
+		end = err
+		cancel()
+	}
+	if !errors.Is(end, context.Canceled) {
+		t.Error(end)
+	}
+}
+
+func TestConsumerBoundsFrames(t *testing.T) {
+	s := &scripted{cursors: make(chan string, 100), steps: []func(*websocket.Conn, *http.Request){send(numbered(1), make([]byte, 2000)), send(ErrFutureCursor.Encode())}}
+	tooBig := false
+	c := &Consumer{URL: serveHTTP(t, s), MaxFrame: 1000, MaxDelay: time.Millisecond, Retry: func(err error) error {
+		tooBig = errors.Is(err, websocket.ErrMessageTooBig)
+		return nil
+	}}
+	if _, err := consume(t.Context(), c); !errors.Is(err, ErrFutureCursor) || !tooBig {
+		t.Errorf("%v, too big: %v", err, tooBig)
+	}
+}
+
+// A server that is silent, and does not answer, is given up; one that answers is not; and the
+// time that the consumer takes for a frame does not count.
+func TestConsumerIdle(t *testing.T) {
+	t.Parallel()
+	silent := func(_ *websocket.Conn, r *http.Request) { <-r.Context().Done() }
+	answering := func(c *websocket.Conn, r *http.Request) {
+		ctx := c.CloseRead(r.Context())
+		time.Sleep(1500 * time.Millisecond)
+		c.Write(ctx, websocket.MessageBinary, numbered(1))
+		c.Write(ctx, websocket.MessageBinary, numbered(2))
+		time.Sleep(900 * time.Millisecond)
+		c.Write(ctx, websocket.MessageBinary, ErrFutureCursor.Encode())
+		<-ctx.Done()
+	}
+	s := &scripted{cursors: make(chan string, 100), steps: []func(*websocket.Conn, *http.Request){silent, answering}}
+	var lost int
+	c := &Consumer{URL: serveHTTP(t, s), Idle: 600 * time.Millisecond, MaxDelay: time.Millisecond, Retry: func(err error) error {
+		lost++
+		return nil
+	}}
+	var seqs []int64
+	for f, err := range c.Frames(t.Context()) {
+		if err != nil {
+			if !errors.Is(err, ErrFutureCursor) {
+				t.Error(err)
+			}
+			break
+		}
+		seqs = append(seqs, f.Seq)
+		if f.Seq == 1 {
+			time.Sleep(1200 * time.Millisecond)
+		}
+	}
+	check(t, "numbers", seqs, []int64{1, 2})
+	check(t, "lost connections", lost, 1)
+}
