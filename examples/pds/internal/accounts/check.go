@@ -5,23 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pdskit/pdskit/storage"
 )
 
 // Check compares accounts with the names that are kept for them, and returns what
-// is wrong. While accounts change, it looks twice, so that it does not report a change that
-// is under way.
+// is wrong. An account that is being made or deleted meanwhile has its names before
+// or after its repository, so what looks wrong is looked at again for some seconds, and
+// only what stays wrong is reported.
 func (s *Store) Check(ctx context.Context) (problems []string, err error) {
-	first, err := s.checkNames(ctx)
-	if err != nil || len(first) == 0 {
-		return nil, err
-	}
-	second, err := s.checkNames(ctx)
-	for _, p := range second {
-		if slices.Contains(first, p) {
-			problems = append(problems, p)
+	problems, err = s.checkNames(ctx)
+	for pause := 10 * time.Millisecond; pause < 2*time.Second && len(problems) > 0 && err == nil; pause *= 2 {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
+		var again []string
+		again, err = s.checkNames(ctx)
+		problems = slices.DeleteFunc(problems, func(p string) bool { return !slices.Contains(again, p) })
 	}
 	return problems, err
 }
