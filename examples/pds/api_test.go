@@ -113,7 +113,7 @@ func TestBadRequests(t *testing.T) {
 		{"an oversized blob", "POST", "repo.uploadBlob", "image/png", token, strings.Repeat("x", 6<<20), 413, "PayloadTooLarge"},
 		{"the wrong HTTP method", "GET", "repo.createRecord", "", token, "", 405, "InvalidRequest"},
 		{"the other wrong HTTP method", "POST", "repo.getRecord", "", token, "", 405, "InvalidRequest"},
-		{"an unknown method", "GET", "repo.noSuchMethod", "", "", "", 501, "MethodNotImplemented"},
+		{"an unknown method", "GET", "repo.noSuchMethod", "", "", "", 400, "InvalidRequest"},
 		{"no method", "GET", "../..%2f", "", "", "", 400, "InvalidRequest"},
 		{"a missing parameter", "GET", "repo.getRecord?repo=alice.test", "", "", "", 400, "InvalidRequest"},
 		{"a limit out of range", "GET", "repo.listRecords?repo=alice.test&collection=com.example.note&limit=1000", "", "", "", 400, "InvalidRequest"},

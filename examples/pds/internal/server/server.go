@@ -48,7 +48,9 @@ type Server struct {
 	resolver *identity.Resolver
 	rotation *crypto.PrivateKey
 	services *serviceauth.Verifier
-	mail     mail.Sender
+	// appViewHTTP asks the AppView for what read-after-write needs.
+	appViewHTTP *http.Client
+	mail        mail.Sender
 
 	listener  net.Listener
 	http      *http.Server
@@ -154,6 +156,7 @@ func (s *Server) openDirectory() (err error) {
 	if s.resolver.StaleFor <= 0 {
 		s.resolver.StaleFor = -1
 	}
+	s.appViewHTTP = newAppViewHTTP()
 	s.services = &serviceauth.Verifier{
 		Audience: []string{string(s.cfg.ServiceDID), string(s.cfg.ServiceDID) + "#" + identity.PDSID},
 		Keys:     &serviceauth.DocumentKeys{Resolver: s.resolver},
@@ -181,6 +184,7 @@ func (s *Server) handler() http.Handler {
 	}
 	service.Mount(methods)
 	s.mount(methods)
+	methods.Fallback = s.forwarding().Route()
 	mux := http.NewServeMux()
 	mux.Handle("/xrpc/", methods)
 	mux.HandleFunc("/xrpc/_health", s.health)

@@ -7,38 +7,9 @@ import (
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
-
-// privileged are the methods for which app passwords must be privileged.
-func privileged(method string) bool {
-	return strings.HasPrefix(strings.ToLower(method), "chat.bsky.") || strings.EqualFold(method, "com.atproto.server.createAccount")
-}
-
-// protected are the methods by which an account is managed: no service may call
-// them on the account's behalf.
-func protected(method string) bool {
-	switch strings.ToLower(method) {
-	case "com.atproto.admin.sendemail",
-		"com.atproto.identity.requestplcoperationsignature",
-		"com.atproto.identity.signplcoperation",
-		"com.atproto.identity.updatehandle",
-		"com.atproto.server.activateaccount",
-		"com.atproto.server.confirmemail",
-		"com.atproto.server.createapppassword",
-		"com.atproto.server.deactivateaccount",
-		"com.atproto.server.getaccountinvitecodes",
-		"com.atproto.server.getsession",
-		"com.atproto.server.listapppasswords",
-		"com.atproto.server.requestaccountdelete",
-		"com.atproto.server.requestemailconfirmation",
-		"com.atproto.server.requestemailupdate",
-		"com.atproto.server.revokeapppassword",
-		"com.atproto.server.updateemail":
-		return true
-	}
-	return false
-}
 
 type getServiceAuthParams struct {
 	Audience string `json:"aud"`
@@ -58,9 +29,9 @@ func (s *Server) getServiceAuth(ctx context.Context, r *xrpc.Request, p getServi
 	switch {
 	case hasScope(r, scopeTakendown) && p.Method != "com.atproto.server.createAccount":
 		return out, badToken("InvalidToken", "Bad token scope")
-	case privileged(p.Method) && !hasScope(r, scopeAccess, scopePrivileged, scopeTakendown):
+	case proxy.Privileged(syntax.NSID(p.Method)) && !hasScope(r, scopeAccess, scopePrivileged, scopeTakendown):
 		return out, xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: %s", p.Method)
-	case protected(p.Method):
+	case proxy.Protected(syntax.NSID(p.Method)):
 		return out, xrpc.InvalidRequest("cannot request a service auth token for the following protected method: %s", p.Method)
 	}
 	t := serviceauth.Token{Issuer: string(caller(r)), Audience: p.Audience, Method: p.Method}
