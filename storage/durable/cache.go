@@ -53,36 +53,37 @@ func (s *DB) acquire(ctx context.Context, did syntax.DID, create bool) (*object,
 			s.hibernate(shut)
 			return s.start(ctx, o, create)
 		}
-		if o.users == 0 && !o.closing {
-			s.idle.remove(o)
-		}
-		if !o.closing {
-			o.users++
-			s.users.Add(1)
+		if o.closing {
+			gone := o.gone
 			s.mu.Unlock()
 			select {
-			case <-o.ready:
+			case <-gone:
+				continue
 			case <-ctx.Done():
-				s.release(o)
 				return nil, ctx.Err()
 			}
-			if o.store != nil {
-				return o, nil
-			}
-			err := o.openErr
-			s.release(o)
-			if create && errors.Is(err, storage.ErrNotFound) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-				continue // the one who tried did not want, or could not
-			}
-			return nil, err
 		}
-		gone := o.gone
+		if o.users == 0 {
+			s.idle.remove(o)
+		}
+		o.users++
+		s.users.Add(1)
 		s.mu.Unlock()
 		select {
-		case <-gone:
+		case <-o.ready:
 		case <-ctx.Done():
+			s.release(o)
 			return nil, ctx.Err()
 		}
+		if o.store != nil {
+			return o, nil
+		}
+		err := o.openErr
+		s.release(o)
+		if create && errors.Is(err, storage.ErrNotFound) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			continue // the one who tried did not want to make it, or had no time
+		}
+		return nil, err
 	}
 }
 

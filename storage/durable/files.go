@@ -190,7 +190,13 @@ func (f *Files) emptyObject() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.Exec("PRAGMA journal_mode=WAL; CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID; PRAGMA wal_checkpoint(TRUNCATE)")
+	err = c.Exec("CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID")
+	if err == nil {
+		err = c.EnableChecksums("main") // of pages, so that damage is noticed
+	}
+	if err == nil {
+		err = c.Exec("PRAGMA journal_mode=WAL; PRAGMA wal_checkpoint(TRUNCATE)")
+	}
 	if err := errors.Join(err, c.Close()); err != nil {
 		return nil, err
 	}

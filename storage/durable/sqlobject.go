@@ -206,7 +206,7 @@ func (o *sqlObject) Transact(fn func() error) (err error) {
 
 // sqlError gives an error of SQLite the meaning that the contract has for it.
 func sqlError(err error) error {
-	if errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) {
+	if errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.IOERR_DATA) || errors.Is(err, sqlite3.IOERR_SHORT_READ) {
 		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 	}
 	return err

@@ -169,6 +169,10 @@ func (c *call) verifyBackup(ctx context.Context, from, copied *datadir.Dir, secr
 	if c.values.asTar {
 		s.Store.Blobs = from.Store.Blobs // they are in the tar file
 	}
+	// The copy may be of a moment at which an account was being made or deleted.
+	if err := s.Accounts.Repair(ctx); err != nil {
+		return 0, err
+	}
 	report, err := s.Run(ctx, check.Options{Blobs: check.FindBlobs, Progress: shown.at})
 	if err != nil {
 		return 0, err
@@ -225,6 +229,9 @@ func restore(ctx context.Context, c *call) error {
 		}
 		s, err := checker(d, secrets.MasterKeys)
 		if err != nil {
+			return err
+		}
+		if err := s.Accounts.Repair(ctx); err != nil {
 			return err
 		}
 		if report, err = s.Run(ctx, check.Options{Progress: checked.at}); err != nil {

@@ -65,7 +65,11 @@ func verify(report **check.Report) func(context.Context, *datadir.Dir) (int, err
 		if err != nil {
 			return 0, err
 		}
-		r, err := check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accounts.New(d.Store, ring)}.Run(ctx, check.Options{})
+		accts := accounts.New(d.Store, ring)
+		if err := accts.Repair(ctx); err != nil { // the copy may be of a moment in the midst of a deletion
+			return 0, err
+		}
+		r, err := check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accts}.Run(ctx, check.Options{})
 		if err == nil && r.Found > 0 {
 			err = errors.New(r.Problems[0].String())
 		}
