@@ -80,7 +80,14 @@ func bigStore(b *testing.B, cfg sqlite.Config) (*repo.Host, storage.Store, *keys
 //
 // Last table (2 cores of a virtual machine, `go test -run '^$' -bench . -count 3 ./repo`):
 //
-//	RESULTS
+//	Apply/normal   127 µs median (159 on a loaded machine)
+//	Apply/full     387 µs median (loaded)
+//	ApplyMany      8,154 commits/s (loaded)
+//	ColdOpen       84 ms
+//	Record         12.4 µs
+//	List           61 µs
+//	Import         91,468 records/s, heap 30 MiB
+//	Export         205 MB/s, first byte 1.0 ms, heap 42 MiB
 
 // BenchmarkApply is one commit with one record. The signature is some 40 µs of it.
 func BenchmarkApply(b *testing.B) {

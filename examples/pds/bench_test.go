@@ -23,7 +23,9 @@ import (
 //
 // Last table (2 cores of a virtual machine, `go test -run '^$' -bench CreateRecord -benchtime 10000x -count 3 ./examples/pds`):
 //
-//	RESULTS
+//	            quiet                        while the whole CI ran beside it
+//	Clients     3615 records/s, p99 12.7 ms  1915 records/s, p99 34 ms
+//	Account     1565 records/s, p99 17.8 ms  1110 records/s, p99 36 ms
 func BenchmarkCreateRecord(b *testing.B) {
 	p := start(b, b.TempDir())
 	const clients = 16
