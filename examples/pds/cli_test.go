@@ -442,7 +442,7 @@ func TestMetricsAndLog(t *testing.T) {
 	for _, line := range []string{
 		`pds_requests_total{method="com.atproto.repo.createRecord",status="200"} 1`,
 		`pds_requests_total{method="com.atproto.server.createSession",status="401"} 1`,
-		`pds_requests_total{method="other",status="501"} 3`,
+		`pds_requests_total{method="other",status="400"} 3`,
 		`pds_request_duration_seconds_count{method="com.atproto.server.createAccount"} 1`,
 		`pds_accounts 1`, `pds_subscribers 0`, `pds_tree_cache_trees 1`,
 	} {
