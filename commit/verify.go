@@ -106,14 +106,12 @@ func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map
 	if err != nil {
 		return fail(ErrBlocks, err)
 	}
-	blocks := make(mst.BlockMap, len(all))
-	for _, b := range all {
-		blocks[b.CID] = b.Data
-	}
-	if len(roots) == 0 || roots[0] != e.Commit || blocks[e.Commit] == nil {
+	blocks := newBlockSet(all)
+	object, ok := blocks.find(e.Commit)
+	if !ok || len(roots) == 0 || roots[0] != e.Commit {
 		return fail(ErrBlocks, nil)
 	}
-	c, err := Decode(blocks[e.Commit])
+	c, err := Decode(object)
 	if err != nil {
 		return fail(ErrCommitBlock, err)
 	}
@@ -154,8 +152,46 @@ func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map
 	return next, records, nil
 }
 
+// blockSet finds the blocks of one slice. Most are few.
+type blockSet struct {
+	few  []car.Block
+	many map[cid.Cid][]byte // instead
+}
+
+func newBlockSet(all []car.Block) *blockSet {
+	if len(all) <= 32 {
+		return &blockSet{few: all}
+	}
+	s := &blockSet{many: make(map[cid.Cid][]byte, len(all))}
+	for _, b := range all {
+		s.many[b.CID] = b.Data
+	}
+	return s
+}
+
+func (s *blockSet) find(c cid.Cid) (data []byte, ok bool) {
+	if s.many != nil {
+		data, ok = s.many[c]
+		return data, ok
+	}
+	for i := range s.few {
+		if s.few[i].CID == c {
+			return s.few[i].Data, true
+		}
+	}
+	return nil, false
+}
+
+// Block implements mst.Source.
+func (s *blockSet) Block(c cid.Cid) ([]byte, error) {
+	if data, ok := s.find(c); ok {
+		return data, nil
+	}
+	return nil, fmt.Errorf("%w: %s", mst.ErrPartial, c)
+}
+
 // invert returns the root before operations, from the blocks of a slice.
-func invert(blocks mst.BlockMap, root cid.Cid, ops []mst.InvertOp) (cid.Cid, error) {
+func invert(blocks *blockSet, root cid.Cid, ops []mst.InvertOp) (cid.Cid, error) {
 	tree, err := mst.Open(mst.Checked{Source: blocks}, root, mst.Limits{})
 	if err != nil {
 		return cid.Undef, err
@@ -168,7 +204,7 @@ func invert(blocks mst.BlockMap, root cid.Cid, ops []mst.InvertOp) (cid.Cid, err
 }
 
 // checkOps checks operations by themselves and against the blocks.
-func checkOps(list []Op, blocks mst.BlockMap, lim Limits) (ops []mst.InvertOp, records map[string][]byte, rule, err error) {
+func checkOps(list []Op, blocks *blockSet, lim Limits) (ops []mst.InvertOp, records map[string][]byte, rule, err error) {
 	records = make(map[string][]byte, len(list))
 	seen := make(map[string]bool, len(list))
 	checked := make(map[cid.Cid]bool, len(list)) // many operations may have one large record
@@ -195,7 +231,7 @@ func checkOps(list []Op, blocks mst.BlockMap, lim Limits) (ops []mst.InvertOp, r
 			return nil, nil, ErrOp, fmt.Errorf("%s of %q with a CID: %v, with a prev: %v", op.Action, op.Path, got[0], got[1])
 		}
 		if op.CID.Defined() {
-			data, ok := blocks[op.CID]
+			data, ok := blocks.find(op.CID)
 			if !ok {
 				return nil, nil, ErrRecord, fmt.Errorf("%s: no block", op.Path)
 			}

@@ -77,13 +77,13 @@ type editor struct {
 	levels [maxHeight + 1]scratch
 	height int      // levels below this were used
 	made   []made   // new nodes, children before parents
-	used   []string // digests of nodes of the tree before that were taken apart
+	used   []string // ids of nodes of the tree before that were taken apart
 	fresh  nodeSet  // the made ones that the tree before did not have
 }
 
 type made struct {
-	n   *node
-	sum digest
+	n  *node
+	id id
 }
 
 var editorPool = sync.Pool{New: func() any { return new(editor) }}
@@ -137,7 +137,7 @@ func (e *editor) run() (*Tree, error) {
 	height := -1
 	var pieces []piece
 	if root := e.t.root; root != nil {
-		top = ref{root, e.t.cid.KeyString()[len(cidStart):], int(root.height)}
+		top = ref{root, e.t.cid.KeyString(), int(root.height)}
 		height = top.height
 		pieces = []piece{{ref: top}}
 	}
@@ -159,19 +159,19 @@ func (e *editor) run() (*Tree, error) {
 	for top.height >= 0 {
 		if top.n == nil {
 			var err error
-			if top.n, err = e.t.lazy.load(dag.CID(dag.CBOR, (*digest)(bytesOf(top.digest))), "", "", top.height); err != nil {
+			if top.n, err = e.t.lazy.load(dag.Wrap(top.id), "", "", top.height); err != nil {
 				return nil, err
 			}
 		}
 		if top.n.count() > 0 {
-			return &Tree{root: top.n, cid: dag.CID(dag.CBOR, (*digest)(bytesOf(top.digest))), lazy: e.t.lazy}, nil
+			return &Tree{root: top.n, cid: dag.Wrap(strings.Clone(top.id)), lazy: e.t.lazy}, nil
 		}
 		if last := len(e.made) - 1; last >= 0 && e.made[last].n == top.n {
 			e.made = e.made[:last]
 		} else {
-			e.used = append(e.used, top.digest)
+			e.used = append(e.used, top.id)
 		}
-		top = ref{top.n.kids()[0].Load(), top.n.linkDigest(len(top.n.data) - linkLen), top.height - 1}
+		top = ref{top.n.kids()[0].Load(), top.n.linkID(len(top.n.data) - linkLen), top.height - 1}
 	}
 	return &Tree{lazy: e.t.lazy}, nil
 }
@@ -189,52 +189,52 @@ func (e *editor) account(c *Change) {
 	// The CIDs of all nodes are made in two pieces.
 	kept := e.unchanged()
 	b := make([]byte, 0, dag.CIDLen*(len(e.made)+len(e.used)))
-	add := func(sum string) cid.Cid {
-		b = append(append(b, cidStart...), sum...)
+	add := func(id string) cid.Cid {
+		b = append(b, id...)
 		return dag.Wrap(stringOf(b[len(b)-dag.CIDLen:]))
 	}
 	c.New = slices.Grow(c.New, len(e.made))
 	for i := len(e.made) - 1; i >= 0; i-- {
-		if m := &e.made[i]; kept == nil || !kept[m.sum] {
+		if m := &e.made[i]; kept == nil || !kept[m.id] {
 			e.fresh.add(m.n)
-			c.New = append(c.New, block(m.n.data, add(stringOf(m.sum[:]))))
+			c.New = append(c.New, block(m.n.data, add(m.id.view())))
 		}
 	}
 	c.Removed = slices.Grow(c.Removed, len(e.used))
-	for _, sum := range e.used {
-		if kept == nil || !kept[digest(bytesOf(sum))] {
-			c.Removed = append(c.Removed, add(sum))
+	for _, used := range e.used {
+		if kept == nil || !kept[id(bytesOf(used))] {
+			c.Removed = append(c.Removed, add(used))
 		}
 	}
 }
 
-// unchanged returns the digests of nodes that are both made and used, or nil if there
+// unchanged returns the ids of nodes that are both made and used, or nil if there
 // are none.
-func (e *editor) unchanged() (kept map[digest]bool) {
-	keep := func(sum string) {
+func (e *editor) unchanged() (kept map[id]bool) {
+	keep := func(i *id) {
 		if kept == nil {
-			kept = make(map[digest]bool)
+			kept = make(map[id]bool)
 		}
-		kept[digest(bytesOf(sum))] = true
+		kept[*i] = true
 	}
 	if len(e.used) <= 32 {
 		for i := range e.made {
 			m := &e.made[i]
-			for _, sum := range e.used {
-				if m.sum[0] == sum[0] && string(m.sum[:]) == sum {
-					keep(sum)
+			for _, used := range e.used {
+				if m.id.view() == used {
+					keep(&m.id)
 				}
 			}
 		}
 		return kept
 	}
-	used := make(map[digest]bool, len(e.used))
-	for _, sum := range e.used {
-		used[digest(bytesOf(sum))] = true
+	used := make(map[id]bool, len(e.used))
+	for _, u := range e.used {
+		used[id(bytesOf(u))] = true
 	}
 	for i := range e.made {
-		if m := &e.made[i]; used[m.sum] {
-			keep(stringOf(m.sum[:]))
+		if m := &e.made[i]; used[m.id] {
+			keep(&m.id)
 		}
 	}
 	return kept

@@ -1,7 +1,6 @@
 package mst
 
 import (
-	"crypto/sha256"
 	"errors"
 	"iter"
 
@@ -82,8 +81,8 @@ type level struct {
 	count   int
 	key     string  // of the last entry
 	value   cid.Cid // of the last entry
-	left    digest  // the left link
-	tree    digest  // the link behind the last entry, or, while there is none, the left link
+	left    id      // the left link
+	tree    id      // the link behind the last entry, or, while there is none, the left link
 	hasLeft bool
 	hasTree bool
 	kids    []*node
@@ -143,7 +142,7 @@ func (b *Builder) add(key string, v cid.Cid) error {
 func (l *level) flush() {
 	tree := ""
 	if l.hasTree {
-		tree = stringOf(l.tree[:])
+		tree = l.tree.view()
 	}
 	l.entries = appendLinks(l.entries, tree, l.value)
 	l.hasTree = false
@@ -166,15 +165,15 @@ func (b *Builder) closeBelow(height int) {
 }
 
 // close completes the node of a height and clears the level. It returns the node if it
-// is to be kept, and its digest in sum.
-func (b *Builder) close(height int, sum *digest) *node {
+// is to be kept, and its id.
+func (b *Builder) close(height int, i *id) *node {
 	l := &b.levels[height]
 	left := ""
 	switch {
 	case l.count == 0:
-		left = stringOf(l.tree[:]) // nothing but a link
+		left = l.tree.view() // nothing but a link
 	case l.hasLeft:
-		left = stringOf(l.left[:])
+		left = l.left.view()
 	}
 	if l.count > 0 {
 		l.flush()
@@ -186,7 +185,7 @@ func (b *Builder) close(height int, sum *digest) *node {
 	buf := cbor.AppendArray(append(b.arena[len(b.arena):], nodeStart...), l.count)
 	buf = append(buf, l.entries...)
 	buf = appendLink(append(buf, keyLeft...), left)
-	*sum = sha256.Sum256(buf)
+	i.set(buf)
 	var n *node
 	if b.keep {
 		b.arena = b.arena[:len(b.arena)+len(buf)]
@@ -216,9 +215,9 @@ func (b *Builder) finish() (n *node, root cid.Cid, err error) {
 		return nil, cid.Undef, nil
 	}
 	b.closeBelow(top)
-	var sum digest
-	n = b.close(top, &sum)
-	return n, dag.CID(dag.CBOR, &sum), nil
+	var i id
+	n = b.close(top, &i)
+	return n, dag.Wrap(string(i[:])), nil
 }
 
 // Tree returns the tree of what was added. The Builder is spent after that. One that

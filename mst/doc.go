@@ -15,8 +15,8 @@
 // A Tree never changes. Apply returns a new tree that shares all nodes that did
 // not change; the old one stays as it was, also when Apply fails. Any number of
 // goroutines may read a tree without a lock. A node is kept as the bytes of its
-// block, about 90 bytes a key in all, and edits work on those bytes: where only the
-// hash of a child changed, 32 bytes are overwritten in a copy.
+// block, less than 100 bytes a key in all, and edits work on those bytes: where only
+// the hash of a child changed, 32 bytes are overwritten in a copy.
 //
 // # Strictness
 //

@@ -38,7 +38,7 @@ func FuzzNode(f *testing.F) {
 				return ""
 			}
 			links--
-			return n.linkDigest(at)
+			return n.linkID(at)
 		}
 		out := cbor.AppendArray([]byte(nodeStart), n.count())
 		leftDigest := digest(left)

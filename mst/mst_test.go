@@ -195,6 +195,9 @@ func TestStreamVerifier(t *testing.T) {
 			last = it.Key
 			got[it.Key] = it.Value
 		}
+		if err := v.Node(nil); err == nil {
+			t.Fatal("a node that was not asked for is taken")
+		}
 		if _, ok := v.Next(); ok || !maps.Equal(got, m) {
 			t.Fatalf("seed %d: not complete", seed)
 		}

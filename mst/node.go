@@ -62,16 +62,25 @@ var (
 	emptyCID    = dag.CID(dag.CBOR, &emptyDigest)
 )
 
-// digest is the SHA-256 digest of a node.
-type digest = dag.Digest
+// id is the binary CID of a node.
+type id [dag.CIDLen]byte
+
+// set computes the id of a block.
+func (i *id) set(data []byte) {
+	sum := sha256.Sum256(data)
+	copy(i[copy(i[:], cidStart):], sum[:])
+}
+
+// view returns the id as a string, which is good as long as the id does not change.
+func (i *id) view() string { return stringOf(i[:]) }
 
 // linkCID is the CID in the link at an offset. It shares memory with the node.
 func (n *node) linkCID(link int) cid.Cid { return dag.Wrap(n.data[link+cidAt : link+linkLen]) }
 
-// linkDigest is the hash in the link at an offset. It shares memory with the node.
-func (n *node) linkDigest(link int) string { return n.data[link+len(linkStart) : link+linkLen] }
+// linkID is the same as a string.
+func (n *node) linkID(link int) string { return n.data[link+cidAt : link+linkLen] }
 
-// valid reports whether a CID may be a value in a tree.
+// validValue reports whether a CID may be a value in a tree.
 func validValue(c cid.Cid) bool {
 	s := c.KeyString()
 	return len(s) == dag.CIDLen && s[0] == cidStart[0] && s[2:4] == cidStart[2:] && (s[1] == byte(dag.CBOR) || s[1] == byte(dag.Raw))
@@ -277,18 +286,17 @@ func appendKey(b []byte, prefix int, suffix string) []byte {
 	return append(b, keyTree...)
 }
 
-// appendLinks encodes the rest of an entry: a link to a subtree, given by the hash
-// of its node, or null if that is empty, and one to a record.
+// appendLinks encodes the rest of an entry: a link to a subtree, given by its id, or
+// null if that is empty, and one to a record.
 func appendLinks(b []byte, tree string, value cid.Cid) []byte {
-	b = append(appendLink(b, tree), keyValue+linkStart[:cidAt]...)
-	return append(b, value.KeyString()...)
+	return appendLink(append(appendLink(b, tree), keyValue...), value.KeyString())
 }
 
-func appendLink(b []byte, tree string) []byte {
-	if tree == "" {
+func appendLink(b []byte, id string) []byte {
+	if id == "" {
 		return append(b, null...)
 	}
-	return append(append(b, linkStart...), tree...)
+	return append(append(b, linkStart[:cidAt]...), id...)
 }
 
 // maker makes nodes in batches, for less work and less garbage.

@@ -22,7 +22,7 @@ func (e *editor) splice(p *piece, ed *edit, sp *spot) (r ref, ok bool, err error
 	if sp.found {
 		if count == 1 { // no links either
 			ed.done, *ed.prev = true, n.linkCID(sp.value)
-			e.used = append(e.used, p.digest)
+			e.used = append(e.used, p.id)
 			return ref{height: -1}, true, nil
 		}
 		ed.done, *ed.prev = true, n.linkCID(sp.value)
@@ -54,7 +54,7 @@ func (e *editor) splice(p *piece, ed *edit, sp *spot) (r ref, ok bool, err error
 		buf = append(buf, n.data[rest:]...)
 	}
 	s.enc = buf
-	e.used = append(e.used, p.digest)
+	e.used = append(e.used, p.id)
 	next := newNode(string(buf), int(n.height), int(n.links))
 	next.adopt(n)
 	return e.add(next, int(n.height)), true, nil

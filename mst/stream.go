@@ -1,6 +1,10 @@
 package mst
 
-import "github.com/ipfs/go-cid"
+import (
+	"errors"
+
+	"github.com/ipfs/go-cid"
+)
 
 // StreamVerifier checks a tree whose blocks come one after the other in
 // pre-order (see PreOrder), with memory for one path only. Use it like this:
@@ -77,11 +81,17 @@ func (v *StreamVerifier) Next() (w Want, ok bool) {
 	return Want{}, false
 }
 
+// errNotWanted says that a StreamVerifier was given a node that it did not ask for.
+var errNotWanted = errors.New("node was not asked for")
+
 // Node takes the block of the node that Next asked for, and makes a copy.
 func (v *StreamVerifier) Node(data []byte) error {
 	want := v.root
 	b := bounds{height: -1}
 	if v.started {
+		if v.depth == 0 || v.frames[v.depth-1].link == 0 {
+			return &Error{Err: errNotWanted}
+		}
 		f := &v.frames[v.depth-1]
 		want = f.n.linkCID(f.link)
 		b.height = int(f.n.height) - 1
