@@ -50,10 +50,25 @@ func (c *treeCache) get(did syntax.DID) (state, bool) {
 	return e.Value.(cached).state, true
 }
 
+// offer is put for a state that may be an old one: it does not take the place of
+// another.
+func (c *treeCache) offer(did syntax.DID, st state) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.entries[did] == nil {
+		c.insert(did, st)
+	}
+}
+
 func (c *treeCache) put(did syntax.DID, st state) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.remove(did)
+	c.insert(did, st)
+}
+
+// insert adds a state where there is none.
+func (c *treeCache) insert(did syntax.DID, st state) {
 	if st.bytes() > c.limit {
 		return
 	}

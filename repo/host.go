@@ -37,7 +37,8 @@ type Host struct {
 	signer func(context.Context, syntax.DID) (crypto.Signer, error)
 	now    func() time.Time
 	temp   string
-	locks  keyedLocks
+	locks  keyedLocks // of writers
+	builds keyedLocks // of trees, by readers
 	cache  treeCache
 	clock  syntax.TIDClock
 }
@@ -99,12 +100,24 @@ func (h *Host) load(ctx context.Context, did syntax.DID) (st state, err error) {
 }
 
 // treeOf returns the tree of a snapshot: the cached one if it is of the same
-// head, else a new one, which is not cached (the snapshot may be an old one).
+// head, else a new one. Who wants a tree that is being built waits for it, so that many
+// readers of a cold repository do not build as many trees.
 func (h *Host) treeOf(ctx context.Context, did syntax.DID, r storage.Reader) (*mst.Tree, error) {
 	if st, ok := h.cache.get(did); ok && st.head == r.Head() {
 		return st.tree, nil
 	}
+	unlock, err := h.builds.lock(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if st, ok := h.cache.get(did); ok && st.head == r.Head() {
+		return st.tree, nil
+	}
 	st, err := rebuild(ctx, did, r)
+	if err == nil {
+		h.cache.offer(did, st)
+	}
 	return st.tree, err
 }
 

@@ -3,6 +3,7 @@ package blobfs
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"time"
@@ -13,19 +14,23 @@ import (
 
 // A file ends with the MIME type and these fixed fields, big-endian: the number of
 // bytes of the MIME type (2), the age in microseconds since 1970 (8), the size
-// of the blob (8), and the magic.
+// of the blob (8), the CRC-32C of all of the trailer before (4), and the magic.
 const (
 	magic     = "pdsblob1"
-	fixedSize = 2 + 8 + 8 + len(magic)
+	fixedSize = 2 + 8 + 8 + 4 + len(magic)
 	maxMIME   = 1 << 10
 )
 
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
 // appendTrailer appends the trailer of a file.
 func appendTrailer(b []byte, info storage.BlobInfo) []byte {
+	start := len(b)
 	b = append(b, info.MIME...)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(info.MIME)))
 	b = binary.BigEndian.AppendUint64(b, uint64(info.Created.UnixMicro()))
 	b = binary.BigEndian.AppendUint64(b, uint64(info.Size))
+	b = binary.BigEndian.AppendUint32(b, checksum(b[start:]))
 	return append(b, magic...)
 }
 
@@ -36,13 +41,16 @@ func parseTrailer(tail []byte, size int64) (info storage.BlobInfo, err error) {
 		return info, fmt.Errorf("%w: file of %d bytes", storage.ErrCorrupt, size)
 	}
 	fixed := tail[len(tail)-fixedSize:]
-	if string(fixed[18:]) != magic {
+	if string(fixed[22:]) != magic {
 		return info, fmt.Errorf("%w: file without trailer", storage.ErrCorrupt)
 	}
 	mime := tail[:len(tail)-fixedSize]
 	n := int(binary.BigEndian.Uint16(fixed))
 	if n > maxMIME || n > len(mime) {
 		return info, fmt.Errorf("%w: trailer has a MIME type of %d bytes", storage.ErrCorrupt, n)
+	}
+	if binary.BigEndian.Uint32(fixed[18:]) != checksum(tail[len(mime)-n:len(mime)+18]) {
+		return info, fmt.Errorf("%w: trailer does not match its checksum", storage.ErrCorrupt)
 	}
 	info.MIME = string(mime[len(mime)-n:])
 	info.Created = time.UnixMicro(int64(binary.BigEndian.Uint64(fixed[2:]))).UTC()

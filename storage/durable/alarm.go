@@ -28,7 +28,7 @@ func SetAlarm(t time.Time) storage.KVWrite {
 	return w
 }
 
-// Alarms returns an account's alarm, as a view shows it, or the zero time.
+// Alarm returns an account's alarm, as a view shows it, or the zero time.
 func Alarm(ctx context.Context, r storage.Reader) (time.Time, error) {
 	b, err := r.Get(ctx, AlarmKey)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -93,7 +93,7 @@ const (
 )
 
 // announceAlarm makes an entry of an alarm that a step is about to set.
-func (s *DB) announceAlarm(ctx context.Context, did syntax.DID, writes []storage.KVWrite) error {
+func (db *DB) announceAlarm(ctx context.Context, did syntax.DID, writes []storage.KVWrite) error {
 	for _, w := range writes {
 		if w.Key != AlarmKey || w.Value == nil {
 			continue
@@ -102,21 +102,21 @@ func (s *DB) announceAlarm(ctx context.Context, did syntax.DID, writes []storage
 		if err != nil {
 			return err
 		}
-		if err := s.writeShared(ctx, func(tx storage.KVTx) error {
+		if err := db.writeShared(ctx, func(tx storage.KVTx) error {
 			return tx.Set(ctx, alarmEntry(t, did), []byte{}, time.Time{})
 		}); err != nil {
 			return err
 		}
 		select {
-		case s.alarms.wake <- struct{}{}:
+		case db.alarms.wake <- struct{}{}:
 		default:
 		}
 	}
 	return nil
 }
 
-func (s *DB) writeShared(ctx context.Context, fn func(storage.KVTx) error) error {
-	if err := s.cfg.Shared.KV.Write(ctx, fn); err != nil {
+func (db *DB) writeShared(ctx context.Context, fn func(storage.KVTx) error) error {
+	if err := db.cfg.Shared.KV.Write(ctx, fn); err != nil {
 		return fmt.Errorf("durable: index of alarms: %w", err)
 	}
 	return nil
@@ -124,20 +124,20 @@ func (s *DB) writeShared(ctx context.Context, fn func(storage.KVTx) error) error
 
 // Run calls alarms when they are due, until the context ends, whose error it
 // returns, or the shared store fails.
-func (s *DB) Run(ctx context.Context) error {
+func (db *DB) Run(ctx context.Context) error {
 	for {
-		next, err := s.FireAlarms(ctx)
+		next, err := db.FireAlarms(ctx)
 		if err != nil {
 			return err
 		}
 		wait := time.Hour
 		if !next.IsZero() {
-			wait = min(wait, max(0, next.Sub(s.cfg.Now())))
+			wait = min(wait, max(0, next.Sub(db.cfg.Now())))
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-s.alarms.wake:
+		case <-db.alarms.wake:
 		case <-ctx.Done():
 		}
 		timer.Stop()
@@ -150,10 +150,10 @@ func (s *DB) Run(ctx context.Context) error {
 // FireAlarms calls all alarms that are due, one after the other, and returns when
 // the next one is (the zero time: none is set). It is for hosts that have a
 // clock of their own; others use Run.
-func (s *DB) FireAlarms(ctx context.Context) (next time.Time, err error) {
-	now := s.cfg.Now()
+func (db *DB) FireAlarms(ctx context.Context) (next time.Time, err error) {
+	now := db.cfg.Now()
 	var due []string
-	err = s.cfg.Shared.KV.Read(ctx, func(r storage.KVReader) error {
+	err = db.cfg.Shared.KV.Read(ctx, func(r storage.KVReader) error {
 		for p, err := range r.Keys(ctx, storage.Range{From: alarmIndex, To: alarmIndexEnd, KeysOnly: true}) {
 			if err != nil {
 				return err
@@ -162,7 +162,7 @@ func (s *DB) FireAlarms(ctx context.Context) (next time.Time, err error) {
 			if err != nil {
 				return err
 			}
-			if retry, ok := s.retryOf(p.Key); ok {
+			if retry, ok := db.retryOf(p.Key); ok {
 				t = retry.at
 			}
 			if !t.After(now) {
@@ -173,7 +173,7 @@ func (s *DB) FireAlarms(ctx context.Context) (next time.Time, err error) {
 				next = t
 			}
 			// Entries are in the order of their times; what is tried again later comes first.
-			if _, ok := s.retryOf(p.Key); !ok {
+			if _, ok := db.retryOf(p.Key); !ok {
 				break
 			}
 		}
@@ -183,7 +183,7 @@ func (s *DB) FireAlarms(ctx context.Context) (next time.Time, err error) {
 		return next, fmt.Errorf("durable: index of alarms: %w", err)
 	}
 	for _, entry := range due {
-		again, err := s.fire(ctx, entry)
+		again, err := db.fire(ctx, entry)
 		if err != nil {
 			return next, err
 		}
@@ -194,44 +194,44 @@ func (s *DB) FireAlarms(ctx context.Context) (next time.Time, err error) {
 	return next, nil
 }
 
-func (s *DB) retryOf(entry string) (retry, bool) {
-	s.alarms.mu.Lock()
-	defer s.alarms.mu.Unlock()
-	r, ok := s.alarms.retries[entry]
+func (db *DB) retryOf(entry string) (retry, bool) {
+	db.alarms.mu.Lock()
+	defer db.alarms.mu.Unlock()
+	r, ok := db.alarms.retries[entry]
 	return r, ok
 }
 
 // fire calls one alarm and returns when to try again, if it failed.
-func (s *DB) fire(ctx context.Context, entry string) (again time.Time, err error) {
+func (db *DB) fire(ctx context.Context, entry string) (again time.Time, err error) {
 	at, did, err := parseEntry(entry)
 	if err != nil {
 		return again, err
 	}
-	failed := s.call(ctx, at, did)
+	failed := db.call(ctx, at, did)
 	if err := ctx.Err(); err != nil {
 		return again, err
 	}
-	s.alarms.mu.Lock()
+	db.alarms.mu.Lock()
 	if failed != nil {
-		r := s.alarms.retries[entry]
+		r := db.alarms.retries[entry]
 		r.delay = min(max(2*r.delay, firstRetry), maxRetry)
-		r.at = s.cfg.Now().Add(r.delay)
-		s.alarms.retries[entry] = r
+		r.at = db.cfg.Now().Add(r.delay)
+		db.alarms.retries[entry] = r
 		again = r.at
 	} else {
-		delete(s.alarms.retries, entry)
+		delete(db.alarms.retries, entry)
 	}
-	s.alarms.mu.Unlock()
+	db.alarms.mu.Unlock()
 	if failed != nil {
 		return again, nil
 	}
-	return again, s.writeShared(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, entry) })
+	return again, db.writeShared(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, entry) })
 }
 
 // call calls the alarm of an account, if it is still set to that time, and deletes it.
-func (s *DB) call(ctx context.Context, at time.Time, did syntax.DID) error {
+func (db *DB) call(ctx context.Context, at time.Time, did syntax.DID) error {
 	is := SetAlarm(at).Value
-	err := repos{s}.View(ctx, did, func(r storage.Reader) error {
+	err := repos{db}.View(ctx, did, func(r storage.Reader) error {
 		switch b, err := r.Get(ctx, AlarmKey); {
 		case err != nil:
 			return err
@@ -245,25 +245,25 @@ func (s *DB) call(ctx context.Context, at time.Time, did syntax.DID) error {
 	} else if err != nil {
 		return err
 	}
-	if s.cfg.Alarm != nil {
-		if err := s.cfg.Alarm(ctx, did); err != nil {
+	if db.cfg.Alarm != nil {
+		if err := db.cfg.Alarm(ctx, did); err != nil {
 			return err
 		}
 	}
 	// Delete it, unless it was set again to the same time: that is the same alarm.
 	for {
-		head, err := repos{s}.Head(ctx, did)
+		head, err := repos{db}.Head(ctx, did)
 		if errors.Is(err, storage.ErrNotFound) {
 			return nil
 		} else if err != nil {
 			return err
 		}
 		c := storage.Change{Prev: head, Head: head, Checks: []storage.KVCheck{{Key: AlarmKey, Value: is}}, KV: []storage.KVWrite{{Key: AlarmKey}}}
-		_, err = repos{s}.Apply(ctx, did, &c)
+		_, err = repos{db}.Apply(ctx, did, &c)
 		if !errors.Is(err, storage.ErrConflict) {
 			return err
 		}
-		if now, err := (repos{s}).Head(ctx, did); err == nil && now == head {
+		if now, err := (repos{db}).Head(ctx, did); err == nil && now == head {
 			return nil // it is the alarm that changed
 		}
 	}

@@ -8,3 +8,5 @@ import (
 )
 
 func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend(durable.Config{MaxOpen: 2}), 200) }
+
+func TestDamage(t *testing.T) { storagetest.RunDamage(t, backend(durable.Config{}), 100) }

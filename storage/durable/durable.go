@@ -111,64 +111,68 @@ func New(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &DB{cfg: cfg, open: make(map[syntax.DID]*object)}
-	s.idle.init()
-	s.alarms.init()
-	if s.marker, _ = cfg.Objects.(Marker); s.marker != nil {
-		for _, did := range s.marker.Marked() {
-			if err := s.recover(ctx, did); err != nil {
-				s.Close()
+	db := &DB{cfg: cfg, open: make(map[syntax.DID]*object)}
+	db.idle.init()
+	db.alarms.init()
+	if db.marker, _ = cfg.Objects.(Marker); db.marker != nil {
+		for _, did := range db.marker.Marked() {
+			if err := db.recover(ctx, did); err != nil {
+				db.Close()
 				return nil, fmt.Errorf("durable: complete a step of %s: %w", did, err)
 			}
 		}
 	}
-	return s, nil
+	return db, nil
 }
 
-// recover uses an object once, which completes its last step.
-func (s *DB) recover(ctx context.Context, did syntax.DID) error {
-	err := s.use(ctx, did, false, func(*object) error { return nil })
-	if errors.Is(err, storage.ErrNotFound) {
-		err = nil
+// recover uses an object once, which completes its last step. A broken one is
+// left to those who use it.
+func (db *DB) recover(ctx context.Context, did syntax.DID) error {
+	err := db.use(ctx, did, false, func(*object) error { return nil })
+	switch {
+	case err == nil, errors.Is(err, storage.ErrNotFound):
+		return db.marker.Unmark(did)
+	case errors.Is(err, storage.ErrCorrupt):
+		return nil
 	}
-	return errors.Join(err, s.marker.Unmark(did))
+	return err
 }
 
 // Store returns the parts of the store. Events, Blobs and KV are those of
 // Config.Shared.
-func (s *DB) Store() storage.Store {
-	all := s.cfg.Shared
-	all.Repos = repos{s}
+func (db *DB) Store() storage.Store {
+	all := db.cfg.Shared
+	all.Repos = repos{db}
 	return all
 }
 
 // Stats returns counts.
-func (s *DB) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.stats
-	st.Open = len(s.open)
+func (db *DB) Stats() Stats {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	st := db.stats
+	st.Open = len(db.open)
 	return st
 }
 
 // Close waits for calls that run, views included, and closes all objects. It
 // leaves Config.Shared open, but closes all that Open has opened.
-func (s *DB) Close() error {
-	s.mu.Lock()
-	again := s.closed
-	s.closed = true
-	s.mu.Unlock()
+func (db *DB) Close() error {
+	db.mu.Lock()
+	again := db.closed
+	db.closed = true
+	db.mu.Unlock()
 	if again {
 		return nil
 	}
-	s.users.Wait()
+	db.users.Wait()
 	var errs []error
-	for o := s.idle.first(); o != nil; o = s.idle.first() {
-		s.idle.remove(o)
-		delete(s.open, o.did)
-		errs = append(errs, s.shut(o))
+	for o := db.idle.first(); o != nil; o = db.idle.first() {
+		db.idle.remove(o)
+		delete(db.open, o.did)
+		errs = append(errs, db.shut(o))
 	}
-	for _, closeIt := range s.opened {
+	for _, closeIt := range db.opened {
 		errs = append(errs, closeIt())
 	}
 	return errors.Join(errs...)

@@ -416,6 +416,28 @@ func TestObjectOlderThanLog(t *testing.T) {
 	}
 }
 
+// A broken object that was in the middle of a step does not keep the others from
+// being used.
+func TestBrokenObjectThatWasMarked(t *testing.T) {
+	objects := newMemObjects()
+	cfg := Config{Objects: objects, Shared: memory.New(memory.Config{})}
+	db := newDB(t, cfg)
+	apply(t, db, alice, 1)
+	apply(t, db, bob, 1)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	objects.data[alice] = objects.data[alice].Set(keyState, []byte("broken"))
+	if err := errors.Join(objects.Mark(alice), objects.Mark("did:web:gone")); err != nil {
+		t.Fatal(err)
+	}
+	db = newDB(t, cfg)
+	wantHead(t, db, bob, 1)
+	if _, err := db.Store().Repos.Head(ctx, alice); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("Head of the broken one: %v", err)
+	}
+}
+
 // A function of the caller that panics leaves the object as it was, and usable.
 func TestPanics(t *testing.T) {
 	db := newDB(t, Config{})

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/ncruces/go-sqlite3"
+	"github.com/pdskit/pdskit/internal/sqlitevfs"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -25,7 +26,9 @@ import (
 //
 // A step is one flush of the -wal file to disk. That file stays beside its
 // database when the object is closed, so that opening and closing cost no
-// flush; copy both, or neither.
+// flush; copy both, or neither. Pages of the database have checksums. Damage to
+// the -wal file takes away the steps after it, which is noticed if one of them had
+// events.
 type Files struct {
 	dir  string
 	lock *sqlite3.Conn
@@ -186,13 +189,13 @@ func (f *Files) emptyObject() ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "empty.sqlite")
-	c, err := sqlite3.Open(path)
+	c, err := sqlite3.Open(sqlitevfs.URI(path))
 	if err != nil {
 		return nil, err
 	}
 	err = c.Exec("CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID")
 	if err == nil {
-		err = c.EnableChecksums("main") // of pages, so that damage is noticed
+		err = sqlitevfs.EnableChecksums(c) // of pages, so that damage is noticed
 	}
 	if err == nil {
 		err = c.Exec("PRAGMA journal_mode=WAL; PRAGMA wal_checkpoint(TRUNCATE)")

@@ -123,17 +123,17 @@ const markKey = "durable/delivered"
 
 // settle brings what is known of an object up to date and delivers its outbox.
 // The caller has the turn.
-func (s *DB) settle(ctx context.Context, o *object) error {
+func (db *DB) settle(ctx context.Context, o *object) error {
 	if o.known && !o.pending {
 		return nil
 	}
 	if !o.known {
-		if err := s.load(ctx, o); err != nil {
+		if err := db.load(ctx, o); err != nil {
 			return err
 		}
 	}
 	if !o.pending {
-		s.unmark(o.did)
+		db.unmark(o.did)
 		return nil
 	}
 	b, err := o.get(keyOutbox)
@@ -144,17 +144,17 @@ func (s *DB) settle(ctx context.Context, o *object) error {
 	if err != nil {
 		return fmt.Errorf("durable: outbox of %s: %w", o.did, err)
 	}
-	if _, err := s.deliver(ctx, o, box); err != nil {
+	if _, err := db.deliver(ctx, o, box); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.stats.Recovered++
-	s.mu.Unlock()
+	db.mu.Lock()
+	db.stats.Recovered++
+	db.mu.Unlock()
 	return nil
 }
 
 // load reads an object's state and how much of it the shared store knows.
-func (s *DB) load(ctx context.Context, o *object) error {
+func (db *DB) load(ctx context.Context, o *object) error {
 	b, err := o.get(keyState)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
@@ -170,7 +170,7 @@ func (s *DB) load(ctx context.Context, o *object) error {
 		}
 	}
 	o.listed, o.mark = storage.Head{}, 0
-	err = s.cfg.Shared.Repos.View(ctx, o.did, func(r storage.Reader) error {
+	err = db.cfg.Shared.Repos.View(ctx, o.did, func(r storage.Reader) error {
 		o.listed = r.Head()
 		b, err := r.Get(ctx, markKey)
 		if err == nil {
@@ -195,17 +195,17 @@ func (s *DB) load(ctx context.Context, o *object) error {
 
 // deliver carries out the second half of a step: it moves the outbox to the shared log.
 // It runs to its end even if the context is canceled.
-func (s *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, err error) {
+func (db *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, err error) {
 	ctx = context.WithoutCancel(ctx)
 	if o.state.head == (storage.Head{}) {
-		seq, err = s.cfg.Shared.Repos.Delete(ctx, o.did, box.events)
+		seq, err = db.cfg.Shared.Repos.Delete(ctx, o.did, box.events)
 	} else {
 		c := storage.Change{
 			Prev: o.listed, Head: o.state.head, Commit: o.state.block, Events: box.events,
 			Checks: []storage.KVCheck{{Key: markKey, Value: encodeMark(o.mark)}},
 			KV:     []storage.KVWrite{{Key: markKey, Value: encodeMark(o.state.outbox)}},
 		}
-		seq, err = s.cfg.Shared.Repos.Apply(ctx, o.did, &c)
+		seq, err = db.cfg.Shared.Repos.Apply(ctx, o.did, &c)
 	}
 	if errors.Is(err, storage.ErrNotFound) && o.state.head == (storage.Head{}) {
 		err = nil // it was made and deleted before anybody was told
@@ -218,14 +218,14 @@ func (s *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, err
 	if o.state.head == (storage.Head{}) {
 		o.mark = 0
 	}
-	s.unmark(o.did)
+	db.unmark(o.did)
 	return seq, nil
 }
 
 // unmark notes that an account's last step is complete. A mark that stays does no
 // harm.
-func (s *DB) unmark(did syntax.DID) {
-	if s.marker != nil {
-		_ = s.marker.Unmark(did)
+func (db *DB) unmark(did syntax.DID) {
+	if db.marker != nil {
+		_ = db.marker.Unmark(did)
 	}
 }

@@ -18,21 +18,21 @@ type repos struct{ *DB }
 
 var _ storage.Repos = repos{}
 
-func (s repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
-	err = s.use(ctx, did, false, func(o *object) error {
+func (db repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
+	err = db.use(ctx, did, false, func(o *object) error {
 		head = o.state.head
 		return o.exists()
 	})
 	return head, err
 }
 
-func (s repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
-	o, err := s.acquire(ctx, did, false)
+func (db repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
+	o, err := db.acquire(ctx, did, false)
 	if err != nil {
 		return err
 	}
-	defer s.release(o)
-	if err := s.enter(ctx, o); err != nil {
+	defer db.release(o)
+	if err := db.enter(ctx, o); err != nil {
 		return err
 	}
 	if err := o.exists(); err != nil {
@@ -42,7 +42,7 @@ func (s repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader)
 	v := o.begin()
 	o.leave()
 	defer v.end()
-	return fn(reader{v, s.cfg.Now()})
+	return fn(reader{v, db.cfg.Now()})
 }
 
 // exists returns storage.ErrNotFound if the object has no repository.
@@ -53,13 +53,13 @@ func (o *object) exists() error {
 	return nil
 }
 
-func (s repos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
-	return s.cfg.Shared.Repos.List(ctx, after)
+func (db repos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
+	return db.cfg.Shared.Repos.List(ctx, after)
 }
 
-func (s repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
-	return s.step(ctx, did, c.Prev == (storage.Head{}) && c.Head != (storage.Head{}), func(o *object) (*storage.Change, error) {
-		if err := s.check(o, c); err != nil {
+func (db repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
+	return db.step(ctx, did, c.Prev == (storage.Head{}) && c.Head != (storage.Head{}), func(o *object) (*storage.Change, error) {
+		if err := db.check(o, c); err != nil {
 			return nil, err
 		}
 		for i := range c.Records {
@@ -74,8 +74,8 @@ func (s repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (se
 	})
 }
 
-func (s repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[storage.RecordChange, error], final func() (*storage.Change, error)) (int64, error) {
-	return s.step(ctx, did, true, func(o *object) (*storage.Change, error) {
+func (db repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[storage.RecordChange, error], final func() (*storage.Change, error)) (int64, error) {
+	return db.step(ctx, did, true, func(o *object) (*storage.Change, error) {
 		for _, prefix := range []string{prefixRecord, prefixCID, prefixBlob} {
 			if err := o.delete(prefix, end(prefix)); err != nil {
 				return nil, err
@@ -96,7 +96,7 @@ func (s repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 		if err != nil {
 			return nil, err
 		}
-		if err := s.check(o, c); err != nil {
+		if err := db.check(o, c); err != nil {
 			return nil, err
 		}
 		o.state.base = c.Head.Rev
@@ -104,8 +104,8 @@ func (s repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 	})
 }
 
-func (s repos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
-	return s.step(ctx, did, false, func(o *object) (*storage.Change, error) {
+func (db repos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
+	return db.step(ctx, did, false, func(o *object) (*storage.Change, error) {
 		if err := o.exists(); err != nil {
 			return nil, err
 		}
@@ -120,25 +120,25 @@ func (s repos) Delete(ctx context.Context, did syntax.DID, events []storage.Even
 }
 
 // step carries out a step. write writes the records and returns the rest.
-func (s *DB) step(ctx context.Context, did syntax.DID, create bool, write func(*object) (*storage.Change, error)) (seq int64, err error) {
-	err = s.use(ctx, did, create, func(o *object) error {
+func (db *DB) step(ctx context.Context, did syntax.DID, create bool, write func(*object) (*storage.Change, error)) (seq int64, err error) {
+	err = db.use(ctx, did, create, func(o *object) error {
 		var c *storage.Change
 		told := false
 		err := o.transact(func() (err error) {
 			if c, err = write(o); err != nil {
 				return err
 			}
-			if err := o.writeKeys(c.KV, s.cfg.Now()); err != nil {
+			if err := o.writeKeys(c.KV, db.cfg.Now()); err != nil {
 				return err
 			}
-			if err := s.announceAlarm(ctx, did, c.KV); err != nil {
+			if err := db.announceAlarm(ctx, did, c.KV); err != nil {
 				return err
 			}
 			if told, err = o.finish(c); err != nil {
 				return err
 			}
-			if told && s.marker != nil {
-				if err := s.marker.Mark(did); err != nil {
+			if told && db.marker != nil {
+				if err := db.marker.Mark(did); err != nil {
 					return err
 				}
 			}
@@ -148,7 +148,7 @@ func (s *DB) step(ctx context.Context, did syntax.DID, create bool, write func(*
 			return err
 		}
 		o.pending = true
-		seq, err = s.deliver(ctx, o, outbox{c.Events})
+		seq, err = db.deliver(ctx, o, outbox{c.Events})
 		return err
 	})
 	if err != nil {
@@ -158,7 +158,7 @@ func (s *DB) step(ctx context.Context, did syntax.DID, create bool, write func(*
 }
 
 // check holds a step against the object.
-func (s *DB) check(o *object, c *storage.Change) error {
+func (db *DB) check(o *object, c *storage.Change) error {
 	switch none := (storage.Head{}); {
 	case o.state.head != none && c.Prev == none:
 		return fmt.Errorf("%w: repository %s", storage.ErrExists, o.did)
@@ -167,7 +167,7 @@ func (s *DB) check(o *object, c *storage.Change) error {
 	case o.state.head != c.Prev:
 		return fmt.Errorf("%w: head is %s", storage.ErrConflict, o.state.head.Rev)
 	}
-	now := s.cfg.Now()
+	now := db.cfg.Now()
 	for _, check := range c.Checks {
 		b, err := o.get(prefixKV + check.Key)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {

@@ -216,7 +216,11 @@ func castCID[T string | []byte](b T) (cid.Cid, error) {
 func encodePair(value []byte, expires time.Time) []byte {
 	b := make([]byte, 8, 8+len(value))
 	if !expires.IsZero() {
-		binary.BigEndian.PutUint64(b, uint64(expires.UnixMicro()))
+		us := expires.UnixMicro()
+		if us == 0 {
+			us = 1 // 0 is never
+		}
+		binary.BigEndian.PutUint64(b, uint64(us))
 	}
 	return append(b, value...)
 }

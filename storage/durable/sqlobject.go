@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/ncruces/go-sqlite3"
+	"github.com/pdskit/pdskit/internal/sqlitevfs"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -93,7 +94,7 @@ type sqlObject struct {
 
 // attach opens the file.
 func (o *sqlObject) attach(path string) error {
-	if err := o.conn.exec("ATTACH ? AS object", path); err != nil {
+	if err := o.conn.exec("ATTACH ? AS object", sqlitevfs.URI(path)); err != nil {
 		return sqlError(err)
 	}
 	if err := o.conn.Exec("PRAGMA object.synchronous=FULL"); err != nil {
@@ -206,7 +207,7 @@ func (o *sqlObject) Transact(fn func() error) (err error) {
 
 // sqlError gives an error of SQLite the meaning that the contract has for it.
 func sqlError(err error) error {
-	if errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.IOERR_DATA) || errors.Is(err, sqlite3.IOERR_SHORT_READ) {
+	if sqlitevfs.Corrupt(err) {
 		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 	}
 	return err

@@ -41,6 +41,7 @@ import (
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
+	"github.com/pdskit/pdskit/internal/sqlitevfs"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
@@ -124,6 +125,17 @@ func (db *DB) setUp(ctx context.Context, w *conn) error {
 	if db.cfg.Relaxed {
 		pragmas += "; PRAGMA synchronous=NORMAL"
 	}
+	// Every page of a new file gets a checksum, so that damage is noticed when it is
+	// read. That must come first.
+	var version int64
+	if _, err := w.row(func(s *sqlite3.Stmt) error { version = s.ColumnInt64(0); return nil }, "PRAGMA user_version"); err != nil {
+		return fail(ctx, err)
+	}
+	if version == 0 {
+		if err := sqlitevfs.EnableChecksums(w.Conn); err != nil {
+			return fail(ctx, err)
+		}
+	}
 	if err := w.Exec(pragmas); err != nil {
 		return fail(ctx, err)
 	}
@@ -137,7 +149,7 @@ func (db *DB) setUp(ctx context.Context, w *conn) error {
 
 // connect opens a connection.
 func (db *DB) connect(ctx context.Context) (*conn, error) {
-	c, err := sqlite3.OpenContext(ctx, db.path)
+	c, err := sqlite3.OpenContext(ctx, sqlitevfs.URI(db.path))
 	if err != nil {
 		return nil, fail(ctx, err)
 	}
@@ -258,7 +270,7 @@ func fail(ctx context.Context, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-	case errors.Is(err, sqlite3.CORRUPT), errors.Is(err, sqlite3.NOTADB):
+	case sqlitevfs.Corrupt(err):
 		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 	}
 	return err

@@ -136,3 +136,8 @@ func TestMutants(t *testing.T) {
 }
 
 func blobCID(content string) cid.Cid { return dag.Sum(dag.Raw, []byte(content)) }
+
+func fromCID(key string) cid.Cid {
+	c, _ := cid.Cast([]byte(key))
+	return c
+}
