@@ -58,7 +58,7 @@ func works(sizes []int) (list []*work) {
 		r := repos[n]
 		list = append(list, &work{
 			name: title("read a CAR file, hashes checked", n), per: n, unit: "record",
-			floor: r.hashFile, floorName: "SHA-256", ours: r.readCAR, atmos: r.atmosReadCAR,
+			floor: r.hashBlocks, floorName: "SHA-256", ours: r.readCAR, atmos: r.atmosReadCAR,
 		})
 	}
 	for _, n := range sizes {
@@ -116,14 +116,22 @@ func (r *repository) hashPath() func() {
 	}
 }
 
-// hashFile hashes all blocks of the CAR file and all keys.
-func (r *repository) hashFile() func() {
+// hashBlocks hashes all blocks of the CAR file.
+func (r *repository) hashBlocks() func() {
 	_, blocks, err := car.ReadAll(r.file, car.Limits{})
 	check(err)
 	return func() {
 		for _, b := range blocks {
 			sha256.Sum256(b.Data)
 		}
+	}
+}
+
+// hashFile hashes all blocks of the CAR file and all keys.
+func (r *repository) hashFile() func() {
+	hashBlocks := r.hashBlocks()
+	return func() {
+		hashBlocks()
 		for i := range r.entries {
 			sha256.Sum256([]byte(r.entries[i].Key))
 		}

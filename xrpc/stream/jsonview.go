@@ -31,7 +31,7 @@ type JSONView struct {
 	// Window is the Outbox's, for the messages of the view. 0: 32 MiB.
 	Window int
 	// Compress allows subscribers to ask for compression (permessage-deflate). Messages are
-	// compressed for each subscriber by itself, at some 10 µs per KiB.
+	// compressed for each subscriber by itself, which costs far more than to send them.
 	Compress bool
 
 	once sync.Once

@@ -82,7 +82,7 @@ func (s *Server) observe(r *xrpc.Request, status int, took time.Duration) {
 	}
 	level := slog.LevelDebug
 	switch {
-	case status == 0 || status >= http.StatusInternalServerError:
+	case status == 0 || status >= http.StatusInternalServerError && status != http.StatusNotImplemented:
 		level = slog.LevelWarn
 	case status >= http.StatusBadRequest || r.Method == http.MethodPost:
 		level = slog.LevelInfo

@@ -1,0 +1,118 @@
+// Command load measures a server: it fills data directories, runs the program pds as
+// a process of its own on them, calls it over HTTP, and prints a table of what it
+// saw against the project's targets.
+//
+//	go run ./examples/pds/load
+//
+// Clients and server share the machine, so the clients are as cheap as they can be: they write
+// prepared requests to kept connections and look only at status and length of the answers. Accounts are
+// made directly in the store, and each client logs in once: the cost of hashing
+// passwords is in none of the figures. The server is configured as it is by
+// default, with every commit on disk before it is answered, and writes its log to a file.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// options are what the flags say.
+type options struct {
+	pds      string // program; empty: build it
+	dir      string // for data; empty: a temporary directory
+	json     bool
+	only     string
+	duration time.Duration
+	clients  int
+
+	accounts     int // at rest
+	coldAccounts int
+	records      int // of the large repository
+	downloads    int // at once
+}
+
+// result is a row of the table.
+type result struct {
+	Work     string `json:"work"`
+	Target   string `json:"target"`
+	Measured string `json:"measured"`
+	OK       bool   `json:"ok"`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var opt options
+	flag.StringVar(&opt.pds, "pds", "", "the `program` to measure (default: build the one of this module)")
+	flag.StringVar(&opt.dir, "dir", "", "put data below this `directory`, on the disk that is to be measured (default: the system's for temporary files)")
+	flag.BoolVar(&opt.json, "json", false, "write JSON")
+	flag.StringVar(&opt.only, "only", "", "measure only these, separated by commas: write, read, repo, rest, start")
+	flag.DurationVar(&opt.duration, "time", 10*time.Second, "how long to call each method")
+	flag.IntVar(&opt.clients, "clients", 32, "how many clients call at once")
+	flag.IntVar(&opt.accounts, "accounts", 1000, "how many accounts are at rest")
+	flag.IntVar(&opt.coldAccounts, "cold-accounts", 10_000, "how many accounts there are at a cold start")
+	flag.IntVar(&opt.records, "records", 100_000, "how many records the large repository has")
+	flag.IntVar(&opt.downloads, "downloads", 20, "how many clients download it at once")
+	flag.Parse()
+	if err := run(ctx, opt, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+}
+
+// run measures and prints.
+func run(ctx context.Context, opt options, out, notes io.Writer) error {
+	dir, err := os.MkdirTemp(opt.dir, "pds-load-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if opt.pds == "" {
+		opt.pds = filepath.Join(dir, "pds")
+		build := exec.CommandContext(ctx, "go", "build", "-o", opt.pds, "github.com/pdskit/pdskit/examples/pds")
+		if text, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build: %w\n%s", err, text)
+		}
+	}
+	b := &bench{options: opt, dir: dir, notes: notes}
+	var results []result
+	for _, w := range []struct {
+		name string
+		run  func(context.Context) ([]result, error)
+	}{{"write", b.write}, {"read", b.read}, {"repo", b.repo}, {"rest", b.rest}, {"start", b.coldStart}} {
+		if opt.only != "" && !slices.Contains(strings.Split(opt.only, ","), w.name) {
+			continue
+		}
+		list, err := w.run(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+		results = append(results, list...)
+	}
+	if opt.json {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		return e.Encode(results)
+	}
+	fmt.Fprintf(out, "%s, %s/%s, %d processors; %d clients on the same machine, %v each\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), opt.clients, opt.duration)
+	fmt.Fprintf(out, "| work | target | measured | |\n|---|---|---|---|\n")
+	for _, r := range results {
+		mark := "reached"
+		if !r.OK {
+			mark = "not reached"
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s |\n", r.Work, r.Target, r.Measured, mark)
+	}
+	return nil
+}
