@@ -128,7 +128,7 @@ func (p *transcoder) array(depth int) *Error {
 			return p.fail(ErrSyntax)
 		}
 		if n == p.lim.Items {
-			return p.fail(ErrTooLarge)
+			return p.fail(ErrItems)
 		}
 		if err := p.value(depth + 1); err != nil {
 			return err.underIndex(n)
@@ -173,7 +173,7 @@ func (p *transcoder) object(depth int) *Error {
 			return p.fail(ErrSyntax)
 		}
 		if n == p.lim.Items {
-			return p.fail(ErrTooLarge)
+			return p.fail(ErrItems)
 		}
 		e := pair{from: len(p.out), in: p.pos}
 		if err := p.text(); err != nil {
