@@ -263,7 +263,7 @@ func (s *Server) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInp
 	if in.Subject == "" {
 		in.Subject = "Message via your PDS"
 	}
-	return sentOutput{true}, s.send(ctx, mail.Message{To: a.Email, Subject: in.Subject, Text: in.Content})
+	return sentOutput{true}, s.send(ctx, s.moderation, mail.Message{To: a.Email, Subject: in.Subject, Text: in.Content})
 }
 
 // adminDeleteAccount deletes an account; one that is not there is no error.
