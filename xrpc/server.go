@@ -218,7 +218,7 @@ func (s *Server) fail(w *response, r *Request, err error) {
 	if e := asError(err); e.Status == http.StatusInternalServerError && !gone {
 		s.log(r, "internal error", "err", err.Error())
 	}
-	if w.status != 0 {
+	if w.status != 0 || gone {
 		panic(http.ErrAbortHandler)
 	}
 	WriteError(w, err)
