@@ -26,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/blobfs"
 	"github.com/pdskit/pdskit/storage/sqlite"
@@ -57,6 +58,8 @@ type Dir struct {
 type Options struct {
 	// Blobs is the directory of the blobs. Empty: in the data directory.
 	Blobs string
+	// BlobQuota, if not nil, is the Quota of the store of blobs.
+	BlobQuota func(ctx context.Context, did syntax.DID, size int64) error
 	// Alone keeps other processes out: opening fails with ErrInUse if there are any.
 	Alone bool
 	// Existing asks that there be a database already, else the error is fs.ErrNotExist.
@@ -88,8 +91,11 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	d.Store = d.DB.Store()
 	if d.Blobs == "" {
 		d.Blobs = filepath.Join(path, Blobs)
-	} else if d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{}); err != nil {
-		return nil, err
+	}
+	if opt.Blobs != "" || opt.BlobQuota != nil {
+		if d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{Quota: opt.BlobQuota}); err != nil {
+			return nil, err
+		}
 	}
 	return d, nil
 }
