@@ -380,6 +380,10 @@ func TestRequestCrawl(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		mu.Lock()
 		defer mu.Unlock()
+		if r.Method == http.MethodGet {
+			fmt.Fprintf(w, `{"hostname":%q,"seq":1700000000000000,"status":"active","accountCount":3}`, r.URL.Query().Get("hostname"))
+			return
+		}
 		asked = append(asked, r.URL.Path+" "+string(body))
 	}))
 	defer relay.Close()
@@ -390,6 +394,16 @@ func TestRequestCrawl(t *testing.T) {
 	if len(asked) != 2 || asked[0] != want || asked[1] != want {
 		t.Errorf("%q", asked)
 	}
+	var known []struct {
+		Status struct {
+			Hostname     string
+			AccountCount int
+		}
+	}
+	if o.ok(&known, "request-crawl", "-status"); len(known) != 1 || known[0].Status.Hostname != "pds.example.com" || known[0].Status.AccountCount != 3 {
+		t.Errorf("%+v", known)
+	}
+	o.fails(0, "newest event 1700000000000000 (2023-11-14 22:13:20 UTC)", "request-crawl", "-status")
 	o.fails(1, "refused", "request-crawl", "http://localhost:1")
 	newOperator(t, t.TempDir(), "PDS_HOSTNAME=pds.example.com").fails(2, "PDS_CRAWLERS", "request-crawl")
 	newOperator(t, t.TempDir()).fails(2, "localhost", "request-crawl", relay.URL)

@@ -25,6 +25,7 @@ type values struct {
 	uses, codes   int
 	account       string
 	asTar, fast   bool
+	status        bool
 	migrate       migrate.Command
 }
 

@@ -93,6 +93,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 		return nil, err
 	}
 	s.outbox = &stream.Outbox{Events: s.store.Events}
+	s.crawler()
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -114,6 +115,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	maintain, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop, s.stopped = stop, make(chan struct{})
 	go s.maintain(maintain)
+	s.startCrawler(maintain)
 	return s, nil
 }
 
@@ -216,6 +218,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if s.stop != nil {
 		s.stop()
 		<-s.stopped
+		s.stopCrawler()
 	}
 	if s.outbox != nil {
 		errs = append(errs, s.outbox.Close())
