@@ -94,7 +94,9 @@ func TestHelp(t *testing.T) {
 	}
 	o.fails(2, "no command", "launch")
 	o.fails(2, "list, info", "account")
+	o.fails(0, "account create          Make an account.", "help", "account")
 	o.fails(2, "pds account info ACCOUNT", "account", "info")
+	o.fails(2, "the e-mail address comes first", "account", "create", "alice.test", "alice@example.com")
 	o.fails(2, "not defined", "check", "-nonsense")
 	o.fails(2, "PDS_PORT: ", "serve", "-env-file", write(t, "PDS_PORT=x\nPDS_HOSTNAME=a b\n"))
 	o.fails(2, "PDS_HOSTNAME: ", "config", "-env-file", write(t, "PDS_PORT=x\nPDS_HOSTNAME=a b\n"))

@@ -278,6 +278,9 @@ func accountInfo(ctx context.Context, c *call) error {
 }
 
 func accountCreate(ctx context.Context, c *call) error {
+	if !strings.Contains(c.args[0], "@") {
+		return fmt.Errorf("%w: the e-mail address comes first: pds account create EMAIL HANDLE", errUsage)
+	}
 	cl, err := c.admin()
 	if err != nil {
 		return err
