@@ -212,6 +212,20 @@ func TestAccountCommands(t *testing.T) {
 	if !states[codes[0]] || states[codes[1]] || len(states) != 2 {
 		t.Errorf("%v", states)
 	}
+	var health struct{ Version string }
+	if o.ok(&health, "health"); health.Version == "" {
+		t.Error("no version")
+	}
+	o.fails(1, "is the server running", "health", "-url", "http://localhost:1")
+	for domain, want := range map[string]int{"alicia.test": 404, "localhost": 200, "bob.test": 404, "": 400, "carol.test": 200} {
+		if domain == "carol.test" {
+			p.anonymous().Procedure(t.Context(), "com.atproto.server.createAccount", map[string]string{"handle": domain, "email": "carol@example.com", "password": "x", "inviteCode": codes[1]}, nil)
+		}
+		resp, err := http.Get(p.url + "/tls-check?domain=" + domain)
+		if err != nil || resp.StatusCode != want {
+			t.Errorf("%q: %v, %v", domain, resp, err)
+		}
+	}
 	o.fails(2, "at least 1", "invite", "create", "-uses", "0")
 	o.fails(2, "unencrypted", "account", "list", "-url", "http://pds.example.com")
 	o.fails(1, "is the server running", "account", "list", "-url", "http://localhost:1")

@@ -190,6 +190,7 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/xrpc/", methods)
 	mux.HandleFunc("/xrpc/_health", s.health)
+	mux.HandleFunc("GET /tls-check", s.tlsCheck)
 	mux.HandleFunc("GET /.well-known/atproto-did", s.atprotoDID)
 	mux.HandleFunc("GET /.well-known/did.json", s.serviceDocument)
 	mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, r *http.Request) {
