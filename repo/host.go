@@ -121,28 +121,6 @@ func (h *Host) treeOf(ctx context.Context, did syntax.DID, r storage.Reader) (*m
 	return st.tree, err
 }
 
-// rebuild makes the tree of a snapshot from its records and checks it against
-// the head.
-func rebuild(ctx context.Context, did syntax.DID, r storage.Reader) (state, error) {
-	st := state{head: r.Head()}
-	tree, err := mst.Build(func(yield func(mst.Entry, error) bool) {
-		for rec, err := range r.Records(ctx, storage.Range{KeysOnly: true}) {
-			st.records++
-			if !yield(mst.Entry{Key: rec.Path, Value: rec.CID}, err) {
-				return
-			}
-		}
-	})
-	if err != nil {
-		return state{}, fmt.Errorf("repo: rebuild the tree of %s: %w", did, err)
-	}
-	if root := tree.Root(); root != st.head.Data {
-		return state{}, fmt.Errorf("%w: the records of %s make tree %s, but its head says %s", storage.ErrCorrupt, did, root, st.head.Data)
-	}
-	st.tree = tree
-	return st, nil
-}
-
 // Signer returns the signing key of an account.
 func (h *Host) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error) {
 	return h.signer(ctx, did)

@@ -10,4 +10,4 @@ import (
 // PDSKIT_CRASHES=200 go test -run TestCrash ./storage/sqlite ./storage/durable
 func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend(durable.Config{MaxOpen: 2}), 40) }
 
-func TestDamage(t *testing.T) { storagetest.RunDamage(t, backend(durable.Config{}), 100) }
+func TestDamage(t *testing.T) { storagetest.RunDamage(t, backend(durable.Config{}), 60) }

@@ -77,9 +77,6 @@ func OpenFiles(dir string) (*Files, error) {
 		}
 		return nil, err
 	}
-	if err = makeFolders(dir); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
 	if err = removeNew(dir); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -92,17 +89,15 @@ func OpenFiles(dir string) (*Files, error) {
 	return f, nil
 }
 
-// makeFolders makes the folders that files are spread over, to last.
-func makeFolders(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, "ff")); err == nil {
-		return nil
+// makeFolder makes one of the folders that files are spread over, to last.
+func (f *Files) makeFolder(path string) error {
+	if err := f.ask(); err != nil {
+		return err
 	}
-	for i := range 256 {
-		if err := os.Mkdir(filepath.Join(dir, fmt.Sprintf("%02x", i)), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	d, err := os.Open(dir)
+	d, err := os.Open(f.dir)
 	if err != nil {
 		return err
 	}
@@ -191,7 +186,14 @@ func (f *Files) create(path string) error {
 	}
 	// The first commit makes a -wal file in the same folder, and with that SQLite
 	// flushes the folder.
-	return os.Rename(tmp.Name(), path)
+	err = os.Rename(tmp.Name(), path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := f.makeFolder(filepath.Dir(path)); err != nil {
+			return err
+		}
+		err = os.Rename(tmp.Name(), path)
+	}
+	return err
 }
 
 // emptyObject returns the bytes of an empty object's file.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -101,6 +102,34 @@ func TestNoFilesAreLeft(t *testing.T) {
 	db = openDB(t, dir, Config{})
 	if left, _ := filepath.Glob(filepath.Join(dir, "objects", "new-*")); len(left) != 0 {
 		t.Errorf("left by a dead process: %v", left)
+	}
+	closeDB(t, db)
+}
+
+// Accounts that are not in use are files and nothing else.
+func TestIdleAccountsTakeNoMemory(t *testing.T) {
+	db := openDB(t, t.TempDir(), Config{MaxOpen: 2})
+	made := 0
+	heap := func(accounts int) uint64 {
+		for ; made < accounts; made++ {
+			apply(t, db, syntax.DID(fmt.Sprintf("did:web:account%d.example", made)), 1)
+		}
+		var m runtime.MemStats
+		for range 3 {
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const few, many = 50, 400
+	before := heap(few)
+	after := heap(many)
+	// An open object takes some 300 KiB.
+	if grown := int64(after) - int64(before); grown > (many-few)*500 {
+		t.Errorf("%d more accounts take %d bytes of memory", many-few, grown)
+	}
+	if st := db.Stats(); st.Open > 2 {
+		t.Errorf("%d objects are open", st.Open)
 	}
 	closeDB(t, db)
 }

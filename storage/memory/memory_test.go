@@ -18,7 +18,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-func Benchmark(b *testing.B) {
+func BenchmarkStore(b *testing.B) {
 	storagetest.Benchmark(b, storagetest.Backend{Open: func(testing.TB, string) (storage.Store, func() error) {
 		return memory.New(memory.Config{}), func() error { return nil }
 	}})
