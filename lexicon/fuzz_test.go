@@ -212,7 +212,7 @@ func FuzzMutatedSchema(f *testing.F) {
 // Schemas that fill the limit on bytes. Each takes milliseconds, and minutes if any step were to take time in
 // proportion to the square of the length.
 func TestHostileSchemasTakeLinearTime(t *testing.T) {
-	const size = 1 << 20
+	const size = 1 << 19
 	fill := func(format func(i int) string) string {
 		var b strings.Builder
 		for i := 0; b.Len() < size; i++ {
