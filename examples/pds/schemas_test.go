@@ -33,12 +33,15 @@ type outputs struct {
 func (o *outputs) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := o.RoundTripper.RoundTrip(r)
 	nsid, isXRPC := strings.CutPrefix(r.URL.Path, "/xrpc/")
+	if strings.HasPrefix(nsid, "com.atproto.moderation.") {
+		return resp, err // proxied, to what a test has for a service
+	}
 	if err != nil || !isXRPC || resp.StatusCode != http.StatusOK {
 		return resp, err
 	}
 	method, err := o.catalog.Method(syntax.NSID(nsid))
 	if err != nil || method.Kind == lexicon.KindSubscription {
-		return resp, nil // proxied, to a method that is not the server's
+		return resp, nil // proxied
 	}
 	fail := func(format string, args ...any) (*http.Response, error) {
 		resp.Body.Close()
