@@ -2,12 +2,14 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/loadcache"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -76,8 +78,8 @@ type Resolver struct {
 	http     *http.Client // follows redirects
 	webHTTP  *http.Client // follows none
 	dns      DNS
-	dids     *cache[syntax.DID, *Document]
-	byHandle *cache[syntax.Handle, syntax.DID]
+	dids     *loadcache.Cache[syntax.DID, *Document]
+	byHandle *loadcache.Cache[syntax.Handle, syntax.DID]
 }
 
 func (r *Resolver) init() {
@@ -92,24 +94,48 @@ func (r *Resolver) init() {
 	if r.dns == nil {
 		r.dns = net.DefaultResolver
 	}
-	p := policy{ttl: r.TTL, stale: orDefault(r.StaleFor, 23*time.Hour), negative: r.NegativeTTL, timeout: r.Timeout, max: r.MaxEntries, now: r.Now}
-	if p.ttl <= 0 {
-		p.ttl = time.Hour
+	r.dids = loadcache.New(cacheConfig[syntax.DID, *Document](r))
+	r.dids.Cost = func(d *Document) int { return 1 + d.size()/4096 }
+	r.byHandle = loadcache.New(cacheConfig[syntax.Handle, syntax.DID](r))
+}
+
+func cacheConfig[K comparable, V any](r *Resolver) loadcache.Config[K, V] {
+	c := loadcache.Config[K, V]{
+		TTL: r.TTL, Stale: orDefault(r.StaleFor, 23*time.Hour), Negative: r.NegativeTTL, Timeout: r.Timeout, Max: r.MaxEntries, Now: r.Now,
+		Final: isDefinite, GaveUp: func(_ K, err error) error { return transportError(err) },
 	}
-	if p.negative <= 0 {
-		p.negative = 30 * time.Second
+	if c.TTL <= 0 {
+		c.TTL = time.Hour
 	}
-	if p.timeout <= 0 {
-		p.timeout = 5 * time.Second
+	if c.Negative <= 0 {
+		c.Negative = 30 * time.Second
 	}
-	if p.max <= 0 {
-		p.max = 10_000
+	if c.Timeout <= 0 {
+		c.Timeout = 5 * time.Second
 	}
-	if p.now == nil {
-		p.now = time.Now
+	if c.Max <= 0 {
+		c.Max = 10_000
 	}
-	r.dids = newCache[syntax.DID](p, func(d *Document) int { return 1 + d.size()/4096 })
-	r.byHandle = newCache[syntax.Handle](p, func(syntax.DID) int { return 1 })
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// isDefinite reports whether an error says something about the identifier, rather
+// than that nothing could be learned.
+func isDefinite(err error) bool {
+	for _, e := range []error{ErrNotFound, ErrTombstoned, ErrAmbiguous, ErrInvalid, ErrMethod} {
+		if errors.Is(err, e) {
+			return !errors.Is(err, ErrUnavailable)
+		}
+	}
+	return false
+}
+
+// load makes a load of the cache, which needs nothing of what was held.
+func load[V any](f func(context.Context) (V, error)) loadcache.Load[V] {
+	return func(ctx context.Context, _ V, _ bool) (V, error) { return f(ctx) }
 }
 
 // ResolveDID returns the document of a DID, which is shared and must not be
@@ -117,26 +143,26 @@ func (r *Resolver) init() {
 // ErrUnavailable, ErrTooLarge, ErrDocument, ErrMismatch and ErrAddress.
 func (r *Resolver) ResolveDID(ctx context.Context, did syntax.DID) (*Document, error) {
 	r.once.Do(r.init)
-	var load func(context.Context) (*Document, error)
+	var fetch func(context.Context) (*Document, error)
 	switch did.Method() {
 	case "plc":
 		if err := checkPLC(did); err != nil {
 			return nil, err
 		}
-		load = func(ctx context.Context) (*Document, error) { return r.plc.Resolve(ctx, did) }
+		fetch = func(ctx context.Context) (*Document, error) { return r.plc.Resolve(ctx, did) }
 	case "web":
 		url, err := webURL(did, r.Development)
 		if err != nil {
 			return nil, err
 		}
-		load = func(ctx context.Context) (*Document, error) { return fetchDocument(ctx, r.webHTTP, did, url) }
+		fetch = func(ctx context.Context) (*Document, error) { return fetchDocument(ctx, r.webHTTP, did, url) }
 	default:
 		if _, err := syntax.ParseDID(string(did)); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 		return nil, fmt.Errorf("%w: %.64q", ErrMethod, did)
 	}
-	return r.dids.get(ctx, did, load)
+	return r.dids.Get(ctx, did, load(fetch))
 }
 
 // ResolveHandle returns the DID that a handle points at. This alone does not make
@@ -152,7 +178,7 @@ func (r *Resolver) ResolveHandle(ctx context.Context, handle syntax.Handle) (syn
 	if !r.allowed(h) {
 		return "", fmt.Errorf("%w: %s is under a reserved top-level domain", ErrInvalid, h)
 	}
-	return r.byHandle.get(ctx, h, func(ctx context.Context) (syntax.DID, error) { return lookupHandle(ctx, r.dns, r.http, h) })
+	return r.byHandle.Get(ctx, h, load(func(ctx context.Context) (syntax.DID, error) { return lookupHandle(ctx, r.dns, r.http, h) }))
 }
 
 func (r *Resolver) allowed(h syntax.Handle) bool {
@@ -203,12 +229,12 @@ func (r *Resolver) Lookup(ctx context.Context, id syntax.AtIdentifier) (*Identit
 func (r *Resolver) Purge(id syntax.AtIdentifier) {
 	r.once.Do(r.init)
 	if did, ok := id.DID(); ok {
-		if doc, ok := r.dids.purge(did); ok {
+		if doc, ok := r.dids.Purge(did); ok {
 			if h, ok := doc.Handle(); ok {
-				r.byHandle.purge(h)
+				r.byHandle.Purge(h)
 			}
 		}
 		return
 	}
-	r.byHandle.purge(syntax.Handle(id).Normalize())
+	r.byHandle.Purge(syntax.Handle(id).Normalize())
 }

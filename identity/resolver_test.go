@@ -495,23 +495,24 @@ func TestCacheIsBounded(t *testing.T) {
 			resolve(0) // often used: stays
 		}
 	}
-	if n := len(r.dids.entries); n != 10 || r.dids.recent.Len() != 10 || r.dids.total != 10 {
-		t.Errorf("%d entries, %d in the list, cost %d", n, r.dids.recent.Len(), r.dids.total)
+	if n, cost, _ := r.dids.Stats(); n != 10 || cost != 10 {
+		t.Errorf("%d entries of cost %d", n, cost)
 	}
 	dir.wantCalls(t, 600)
 	big := claims(did(601), strings.Repeat("x", 5*4096))
 	dir.docs[did(601)] = big
 	resolve(601)
-	if n := len(r.dids.entries); n != 5 || r.dids.total != 10 {
-		t.Errorf("%d entries of cost %d beside a large document", n-1, r.dids.total)
+	if n, cost, _ := r.dids.Stats(); n != 5 || cost != 10 {
+		t.Errorf("%d entries of cost %d beside a large document", n-1, cost)
 	}
 	dir.docs[did(602)] = claims(did(602), strings.Repeat("x", 100*4096))
 	resolve(602)
-	if n := len(r.dids.entries); n != 1 {
+	n, _, loads := r.dids.Stats()
+	if n != 1 {
 		t.Errorf("%d entries beside a huge document", n-1)
 	}
-	if len(r.dids.flights) != 0 {
-		t.Error("flights are left")
+	if loads != 0 {
+		t.Error("loads are left")
 	}
 }
 

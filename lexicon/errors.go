@@ -47,7 +47,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	msg := e.Path + " " + e.Reason
+	msg := cut(e.Path, 256) + " " + e.Reason
 	if e.Err != nil {
 		msg += ": " + e.Err.Error()
 	}
@@ -117,7 +117,7 @@ func (e *SchemaError) Error() string {
 		msg += " " + e.ID
 	}
 	if e.Path != "" {
-		msg += ": " + e.Path
+		msg += ": " + cut(e.Path, 256)
 	}
 	msg += ": " + e.Reason
 	if e.Err != nil {
@@ -133,10 +133,11 @@ func (e *SchemaError) Is(target error) bool { return target == ErrSchema }
 func (e *SchemaError) Unwrap() error { return e.Err }
 
 // quote quotes text for messages, cut to a length that a log can bear.
-func quote(s string) string {
-	const most = 80
+func quote(s string) string { return `"` + cut(s, 80) + `"` }
+
+func cut(s string, most int) string {
 	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
-	return `"` + s + `"`
+	return s
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 	icbor "github.com/pdskit/pdskit/internal/cbor"
@@ -77,13 +78,22 @@ type Error struct {
 func (e *Error) Error() string {
 	msg := "data: "
 	if e.Path != "" {
-		msg += e.Path + ": "
+		msg += shorten(e.Path) + ": "
 	}
 	msg += e.Err.Error()
 	if e.Offset >= 0 {
 		msg += fmt.Sprintf(" (at byte %d)", e.Offset)
 	}
 	return msg
+}
+
+// shorten cuts a path to a length that a log can bear.
+func shorten(path string) string {
+	const most = 256
+	if len(path) > most {
+		return strings.ToValidUTF8(path[:most], "") + "…"
+	}
+	return path
 }
 
 // Unwrap returns e.Err.

@@ -1,6 +1,7 @@
 // Package gen writes Go code for Lexicon schemas: a struct for every object, a
 // function for every method that calls it, and one that makes a handler of it.
 //
+//	go get -tool github.com/pdskit/pdskit/lexicon/gen/lexgen
 //	go tool lexgen -package api -out ./api -schemas ./lexicons com.example.*
 //
 // The code is for hosts that know at build time which schemas they use. What

@@ -380,6 +380,32 @@ func TestManyWaitForOneResolution(t *testing.T) {
 	}
 }
 
+// A stranger's DID document must not make the resolver talk to the host's own network.
+func TestServerAtAPrivateAddress(t *testing.T) {
+	n := newNetwork(t, note, geo)
+	r := n.resolver()
+	r.HTTP = nil // the default
+	_, err := r.Schema(t.Context(), "com.example.app.note")
+	if !errors.Is(err, resolve.ErrInvalid) || !errors.Is(err, identity.ErrAddress) || n.reads.Load() != 0 {
+		t.Errorf("%v after %d reads", err, n.reads.Load())
+	}
+}
+
+func TestFailuresAreRemembered(t *testing.T) {
+	n := newNetwork(t, note, geo)
+	r := n.resolver()
+	for range 3 {
+		if _, err := r.Schema(t.Context(), "com.example.app.nothing"); !errors.Is(err, resolve.ErrNotFound) || n.reads.Load() != 1 {
+			t.Errorf("%v after %d reads", err, n.reads.Load())
+		}
+	}
+	n.publish(strings.Replace(note, "app.note", "app.nothing", 1))
+	n.now.Add(301)
+	if _, err := r.Schema(t.Context(), "com.example.app.nothing"); err != nil || n.reads.Load() != 2 {
+		t.Errorf("%v after %d reads", err, n.reads.Load())
+	}
+}
+
 func TestOffline(t *testing.T) {
 	n := newNetwork(t, note, geo)
 	r := n.resolver()

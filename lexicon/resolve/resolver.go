@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/loadcache"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
@@ -67,7 +68,7 @@ type Resolver struct {
 	Now func() time.Time
 
 	once     sync.Once
-	cache    *cache
+	cache    *loadcache.Cache[syntax.NSID, *Schema]
 	slots    chan struct{}
 	catalogs catalogs
 }
@@ -97,10 +98,12 @@ func (r *Resolver) init() {
 		if r.HTTP == nil {
 			r.HTTP = identity.NewHTTPClient(identity.HTTPConfig{MaxBody: int64(r.maxProof())})
 		}
-		r.cache = newCache(policy{
-			ttl: or(r.TTL, time.Hour), stale: or(r.StaleFor, 90*24*time.Hour), negative: or(r.NegativeTTL, 5*time.Minute),
-			timeout: r.timeout(), max: or(r.MaxEntries, 1024),
-		}, r.now)
+		r.cache = loadcache.New(loadcache.Config[syntax.NSID, *Schema]{
+			TTL: or(r.TTL, time.Hour), Stale: or(r.StaleFor, 90*24*time.Hour), Negative: or(r.NegativeTTL, 5*time.Minute),
+			Timeout: r.timeout(), Max: or(r.MaxEntries, 1024), Now: r.now,
+			Cost:   func(s *Schema) int { return 1 + s.size>>13 },
+			GaveUp: func(id syntax.NSID, err error) error { return &Error{ID: id, Kind: ErrUnavailable, Err: err} },
+		})
 		r.slots = make(chan struct{}, or(r.Concurrency, 16))
 	})
 }
@@ -136,7 +139,7 @@ func (r *Resolver) Schema(ctx context.Context, id syntax.NSID) (*Schema, error) 
 	if _, err := syntax.ParseNSID(string(id)); err != nil {
 		return nil, &Error{ID: id, Kind: ErrInvalid, Err: err}
 	}
-	s, err := r.cache.get(ctx, id, func(ctx context.Context, old *Schema) (*Schema, *Error) {
+	return r.cache.Get(ctx, id, func(ctx context.Context, old *Schema, held bool) (*Schema, error) {
 		select {
 		case r.slots <- struct{}{}:
 			defer func() { <-r.slots }()
@@ -144,15 +147,14 @@ func (r *Resolver) Schema(ctx context.Context, id syntax.NSID) (*Schema, error) 
 			return nil, &Error{ID: id, Kind: ErrUnavailable, Err: ctx.Err()}
 		}
 		s, err := r.load(ctx, id)
-		if err == nil && old != nil && old.DID == s.DID && s.Rev < old.Rev {
+		switch {
+		case err != nil:
+			return nil, err
+		case held && old.DID == s.DID && s.Rev < old.Rev:
 			return old, nil // the server went back; what it signed later holds
 		}
-		return s, err
+		return s, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
 }
 
 // Document returns a document of Base, or else resolves it.

@@ -1,5 +1,6 @@
 // Lexgen writes Go code for Lexicon schemas. See package gen.
 //
+//	go get -tool github.com/pdskit/pdskit/lexicon/gen/lexgen
 //	go tool lexgen -package api -out ./api -schemas ./lexicons -trim com.example com.example.*
 //
 // Without -schemas it knows the schemas in the binary: com.atproto.* and the records of

@@ -1,0 +1,180 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/pdskit/pdskit/lexicon"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// Whatever a test of this package calls, the answer must be as its schema says.
+func init() {
+	http.DefaultTransport = &outputs{http.DefaultTransport, lexicon.Builtin()}
+}
+
+// outputs is a transport that validates answers.
+type outputs struct {
+	http.RoundTripper
+	catalog *lexicon.Catalog
+}
+
+func (o *outputs) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := o.RoundTripper.RoundTrip(r)
+	nsid, isXRPC := strings.CutPrefix(r.URL.Path, "/xrpc/")
+	if strings.HasPrefix(nsid, "com.atproto.moderation.") {
+		return resp, err // proxied, to what a test has for a service
+	}
+	if err != nil || !isXRPC || resp.StatusCode != http.StatusOK {
+		return resp, err
+	}
+	method, err := o.catalog.Method(syntax.NSID(nsid))
+	if err != nil || method.Kind == lexicon.KindSubscription {
+		return resp, nil // proxied
+	}
+	fail := func(format string, args ...any) (*http.Response, error) {
+		resp.Body.Close()
+		return nil, fmt.Errorf("answer of "+nsid+": "+format, args...)
+	}
+	contentType := resp.Header.Get("Content-Type")
+	if method.Output == nil || !strings.HasSuffix(method.Output.Encoding, "/json") {
+		if method.Output != nil && !method.Output.Accepts(contentType) {
+			return fail("a body of type %q", contentType)
+		}
+		return resp, nil
+	}
+	if t, _, err := mime.ParseMediaType(contentType); err != nil || t != "application/json" {
+		return fail("a body of type %q", contentType)
+	}
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fail("%w", err)
+	}
+	value, err := data.FromJSON(text, data.Limits{Bytes: 64 << 20})
+	if err == nil {
+		err = lexicon.Validator{Catalog: o.catalog, AllErrors: true}.Output(method.ID, value)
+	}
+	if err != nil {
+		return fail("%w", err)
+	}
+	resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(text))
+	return resp, nil
+}
+
+// Answers that do not conform do not pass unseen.
+func TestOutputsAreValidated(t *testing.T) {
+	answer := func(body string) http.RoundTripper {
+		return roundTripper(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body))}, nil
+		})
+	}
+	for body, ok := range map[string]bool{
+		`{"did":"did:web:example.com"}`: true, `{"did":"example"}`: false, `{}`: false, `[]`: false, `{`: false,
+	} {
+		c := &xrpc.Client{Host: "https://example.com", HTTP: &http.Client{Transport: &outputs{answer(body), lexicon.Builtin()}}}
+		if err := c.Query(t.Context(), "com.atproto.identity.resolveHandle", nil, new(any)); (err == nil) != ok {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Every method that the server serves has its schema in the binary.
+func TestServedMethodsHaveSchemas(t *testing.T) {
+	catalog := lexicon.Builtin()
+	name := regexp.MustCompile(`"((?:com\.atproto|app\.bsky|chat\.bsky)\.[A-Za-z]+\.[A-Za-z]+)"`)
+	found := make(map[string]bool)
+	for _, file := range []string{"internal/server/routes.go", "../../xrpc/atproto/service.go"} {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range name.FindAllStringSubmatch(string(source), -1) {
+			found[m[1]] = true
+			if _, err := catalog.Method(syntax.NSID(m[1])); err != nil {
+				t.Errorf("%s: %v", m[1], err)
+			}
+		}
+	}
+	if len(found) < 60 {
+		t.Errorf("only %d methods were found", len(found))
+	}
+}
+
+// The field "validate" of writes decides whether a schema must be known, and is followed where it is.
+func TestValidateOfWrites(t *testing.T) {
+	p := start(t, t.TempDir())
+	alice := p.register("alice")
+	const like = `{"$type":"app.bsky.feed.like","createdAt":"2026-01-15T12:30:45Z","subject":{"uri":"at://did:web:a.b/app.bsky.feed.post/%d","cid":"bafyreigrey4aogz7sq5bxfaiwlcieaivxscvgs5ivgqczecmhddmhxoyvi"}}`
+	n := 0
+	for _, c := range []struct {
+		collection, record, validate string
+		status                       string // "valid", "unknown", "" or what the error says
+		ok                           bool
+	}{
+		{"app.bsky.feed.like", like, ``, "valid", true},
+		{"app.bsky.feed.like", like, `true`, "valid", true},
+		{"app.bsky.feed.like", like, `false`, "", true},
+		{"app.bsky.feed.like", `{"createdAt":"yesterday"}`, ``, "Invalid app.bsky.feed.like record", false},
+		{"app.bsky.feed.like", `{"createdAt":"yesterday"}`, `true`, "Invalid app.bsky.feed.like record", false},
+		{"app.bsky.feed.like", `{"createdAt":"yesterday"}`, `false`, "", true},
+		{"app.bsky.feed.like", `{"n":1.5}`, `false`, "Invalid", false},
+		{"app.bsky.feed.like", `{"$type":"app.bsky.feed.post"}`, `false`, "Invalid $type", false},
+		{"com.example.note", `{"n":1}`, ``, "unknown", true},
+		{"com.example.note", `{"n":1}`, `true`, "Unknown lexicon type", false},
+		{"com.example.note", `{"n":1}`, `false`, "", true},
+		{"com.example.note", `{"b":{"$type":"blob"}}`, `false`, "Invalid", false},
+	} {
+		for _, method := range []string{"createRecord", "putRecord", "applyWrites"} {
+			n++
+			record := c.record
+			if strings.Contains(record, "%d") {
+				record = fmt.Sprintf(record, n)
+			}
+			in := map[string]any{"repo": alice.DID}
+			write := map[string]any{"collection": c.collection, "rkey": fmt.Sprintf("3jzfcijpj2%03d", 222+n%500)}
+			write["rkey"] = strings.NewReplacer("0", "a", "1", "b", "8", "c", "9", "d").Replace(write["rkey"].(string))
+			if method == "applyWrites" {
+				write["$type"], write["value"] = "com.atproto.repo.applyWrites#create", json.RawMessage(record)
+				in["writes"] = []any{write}
+			} else {
+				write["repo"], write["record"] = alice.DID, json.RawMessage(record)
+				in = write
+			}
+			if c.validate != "" {
+				in["validate"] = json.RawMessage(c.validate)
+			}
+			var out struct {
+				ValidationStatus string
+				Results          []struct{ ValidationStatus string }
+			}
+			err := alice.Procedure(t.Context(), "com.atproto.repo."+method, in, &out)
+			got := out.ValidationStatus
+			if len(out.Results) == 1 {
+				got = out.Results[0].ValidationStatus
+			}
+			var e *xrpc.Error
+			switch {
+			case c.ok && (err != nil || got != c.status):
+				t.Errorf("%s of %s in %s, validate %q: %q, %v, want %q", method, record, c.collection, c.validate, got, err, c.status)
+			case !c.ok && (!errors.As(err, &e) || e.Name != "InvalidRequest" || !strings.Contains(e.Message, c.status)):
+				t.Errorf("%s of %s in %s, validate %q: %v, want %q", method, record, c.collection, c.validate, err, c.status)
+			}
+		}
+	}
+}
