@@ -42,6 +42,9 @@ type Server struct {
 	// Fallback serves the methods that the server does not have; its NSID is not used.
 	// See Any, and package proxy. Nil: they are answered with MethodNotImplemented.
 	Fallback *Route
+	// Divert, if not nil, reports that a request for a method that the server has is for
+	// Fallback all the same, as when its client names another service.
+	Divert func(r *Request) bool
 	// MaxBody is the limit in bytes of request bodies. 0: 150 KiB.
 	MaxBody int64
 	// BodyTimeout is how long a JSON body may take to arrive, and how long any other may
@@ -168,6 +171,9 @@ func (s *Server) serve(w *response, r *Request) error {
 		}
 	}
 	rt := s.routes[string(r.NSID)]
+	if rt != nil && s.Divert != nil && s.Fallback != nil && s.Divert(r) {
+		rt = s.Fallback
+	}
 	if rt == nil {
 		if _, err := syntax.ParseNSID(string(r.NSID)); err != nil {
 			return InvalidRequest("Invalid XRPC path: %s", err)
@@ -197,11 +203,11 @@ func (s *Server) serve(w *response, r *Request) error {
 		b.ReadCloser = http.MaxBytesReader(w.ResponseWriter, b.ReadCloser, r.limit)
 	}
 	if rt.Auth != nil {
+		w.Header().Set("Cache-Control", "private")
+		w.Header().Add("Vary", "Authorization")
 		if err := rt.Auth(r); err != nil {
 			return err
 		}
-		w.Header().Set("Cache-Control", "private")
-		w.Header().Add("Vary", "Authorization")
 	}
 	if s.Limit != nil {
 		if err := s.Limit(w, r); err != nil {

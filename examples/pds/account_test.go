@@ -432,7 +432,7 @@ func TestModeration(t *testing.T) {
 	}
 	fails(t, admin.Query(ctx, "com.atproto.admin.getSubjectStatus", url.Values{"did": {"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"}}, nil), 400, "NotFound")
 	fails(t, admin.Query(ctx, "com.atproto.admin.getSubjectStatus", nil, nil), 400, "InvalidRequest")
-	fails(t, alice.Query(ctx, "com.atproto.admin.getSubjectStatus", url.Values{"did": {string(alice.DID)}}, nil), 401, "AuthMissing")
+	fails(t, alice.Query(ctx, "com.atproto.admin.getSubjectStatus", url.Values{"did": {string(alice.DID)}}, nil), 401, "UntrustedIss")
 }
 
 func TestAdmin(t *testing.T) {

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"net/url"
 	"os"
@@ -37,7 +38,12 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	calls := recordCalls()
 	code := m.Run()
+	if code == 0 && wholeRun() {
+		code = calls.report()
+	}
 	if bin, err := buildOnce(); err == nil {
 		os.RemoveAll(filepath.Dir(bin))
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -36,7 +35,10 @@ func TestForwarding(t *testing.T) {
 		case "app.bsky.feed.broken":
 			http.Error(w, "oops", http.StatusInternalServerError)
 		case "com.atproto.moderation.createReport":
-			io.Copy(w, r.Body)
+			var in map[string]any
+			json.NewDecoder(r.Body).Decode(&in)
+			in["id"], in["reportedBy"], in["createdAt"] = 1, "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "2026-01-01T00:00:00.000Z"
+			json.NewEncoder(w).Encode(in)
 		default:
 			fmt.Fprint(w, `{"ok":true}`)
 		}
@@ -62,7 +64,8 @@ func TestForwarding(t *testing.T) {
 	fails(t, b.anonymous().Query(ctx, "com.example.thing.get", nil, nil), 401, "AuthMissing")
 	fails(t, alice.Query(ctx, "app.bsky.feed.broken", nil, nil), 502, "UpstreamFailure")
 	var report struct{ Reason string }
-	alice.call(t, "com.atproto.moderation.createReport", map[string]any{"reason": "spam"}, &report)
+	alice.call(t, "com.atproto.moderation.createReport", map[string]any{"reason": "spam", "reasonType": "com.atproto.moderation.defs#reasonSpam",
+		"subject": map[string]any{"$type": "com.atproto.admin.defs#repoRef", "did": alice.DID}}, &report)
 	if report.Reason != "spam" || claim(t, strings.TrimPrefix(last.Header.Get("Authorization"), "Bearer "), "aud") != "did:web:mod.example.com" {
 		t.Errorf("report %+v", report)
 	}

@@ -69,7 +69,9 @@ func (s *Service) listMissingBlobs(ctx context.Context, r *xrpc.Request, p listM
 	}
 	did := principal(r).DID
 	refs, err := s.Host.MissingBlobs(ctx, did, after, p.Limit)
-	if err != nil {
+	if errors.Is(err, repo.ErrRepoNotFound) { // deleted, while the session is still good
+		return out, accountError(Account{}, ErrNoAccount)
+	} else if err != nil {
 		return out, err
 	}
 	out.Blobs = make([]missingBlob, len(refs))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -24,13 +25,24 @@ type recordOutput struct {
 	Value json.RawMessage `json:"value"`
 }
 
-func (s *Service) getRecord(ctx context.Context, r *xrpc.Request, p getRecordParams) (out recordOutput, err error) {
-	acct, err := s.Accounts.Account(ctx, p.Repo)
-	if errors.Is(err, ErrNoAccount) || err == nil && acct.Status != Active {
-		return out, xrpc.InvalidRequest("Could not locate record")
+func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p getRecordParams) error {
+	acct, err := s.Accounts.Account(r.Context(), p.Repo)
+	if errors.Is(err, ErrNoAccount) && s.Elsewhere != nil {
+		return s.Elsewhere(w, r)
+	} else if errors.Is(err, ErrNoAccount) || err == nil && acct.Status != Active {
+		return xrpc.InvalidRequest("Could not locate record")
 	} else if err != nil {
-		return out, err
+		return err
 	}
+	out, err := s.record(r.Context(), acct, p)
+	if err != nil {
+		return err
+	}
+	return xrpc.WriteJSON(w, http.StatusOK, out)
+}
+
+// record reads a record of an account.
+func (s *Service) record(ctx context.Context, acct Account, p getRecordParams) (out recordOutput, err error) {
 	uri := recordURI(acct.DID, p.Collection, p.RKey)
 	hidden, err := s.hidden(ctx, acct, p.Collection)
 	if err != nil {

@@ -17,6 +17,7 @@ package atproto
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -85,6 +86,9 @@ type Auth struct {
 	// Optional accepts a request without credentials, leaving Principal nil, and
 	// refuses one with bad credentials.
 	Optional xrpc.Authenticator
+	// Upload is for uploadBlob, which services call too, with the service token of a
+	// user. Nil: User.
+	Upload xrpc.Authenticator
 }
 
 // Principal is who makes a request.
@@ -121,6 +125,9 @@ type Service struct {
 	// error that is lexicon.ErrUnknownSchema if it has none either. The method of that
 	// name of a resolve.Resolver looks schemas up in the network.
 	Unknown func(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, record any) error
+	// Elsewhere, if not nil, answers getRecord for a repository that is not of this host,
+	// as by asking a service that knows all. Nil: InvalidRequest.
+	Elsewhere func(w http.ResponseWriter, r *xrpc.Request) error
 	// Outbox serves subscribeRepos; nil leaves the method out.
 	Outbox *stream.Outbox
 	// ImportKeys returns the keys of which one must have signed the commit of a CAR file
@@ -149,7 +156,11 @@ func (s *Service) Mount(srv *xrpc.Server) {
 	write("com.atproto.repo.putRecord", xrpc.Procedure(s.putRecord))
 	write("com.atproto.repo.deleteRecord", xrpc.Procedure(s.deleteRecord))
 	write("com.atproto.repo.applyWrites", xrpc.Procedure(s.applyWrites))
-	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.uploadBlob", Handler: xrpc.RawProcedure(s.uploadBlob), Auth: s.Auth.User, MaxBody: s.blobLimit()})
+	upload := s.Auth.Upload
+	if upload == nil {
+		upload = s.Auth.User
+	}
+	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.uploadBlob", Handler: xrpc.RawProcedure(s.uploadBlob), Auth: upload, MaxBody: s.blobLimit()})
 	if s.ImportLimit >= 0 {
 		limit := s.ImportLimit
 		if limit == 0 {
@@ -160,7 +171,7 @@ func (s *Service) Mount(srv *xrpc.Server) {
 	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.listMissingBlobs", Handler: xrpc.Query(s.listMissingBlobs), Auth: s.Auth.User})
 
 	public := func(nsid string, h xrpc.Handler) { srv.Handle(xrpc.Route{NSID: nsid, Handler: h}) }
-	public("com.atproto.repo.getRecord", xrpc.Query(s.getRecord))
+	public("com.atproto.repo.getRecord", xrpc.RawQuery(s.getRecord))
 	public("com.atproto.repo.listRecords", xrpc.Query(s.listRecords))
 	public("com.atproto.repo.describeRepo", xrpc.Query(s.describeRepo))
 	public("com.atproto.identity.resolveHandle", xrpc.Query(s.resolveHandle))

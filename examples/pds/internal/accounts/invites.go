@@ -2,11 +2,9 @@ package accounts
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -35,8 +33,7 @@ func (s *Store) CreateInvites(ctx context.Context, hostname, account, by string,
 	codes := make([]string, n)
 	err := s.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		for i := range codes {
-			r := strings.ToLower(rand.Text())
-			codes[i] = strings.ReplaceAll(hostname, ".", "-") + "-" + r[:5] + "-" + r[5:10]
+			codes[i] = newInviteCode(hostname)
 			inv := Invite{Code: codes[i], Available: uses, Account: account, CreatedBy: by, Created: s.now().UTC()}
 			if err := putInvite(ctx, tx, inv); err != nil {
 				return err

@@ -26,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/blobfs"
 	"github.com/pdskit/pdskit/storage/sqlite"
@@ -44,6 +45,10 @@ const (
 // ErrInUse: another process uses the directory.
 var ErrInUse = errors.New("datadir: the data directory is in use (is the server running?)")
 
+// ErrOwner: the database is another user's. What the administrator of the machine would write there, that user
+// could not.
+var ErrOwner = errors.New("datadir: the database belongs to another user: run this as that user")
+
 // Dir is an open data directory.
 type Dir struct {
 	Path  string
@@ -57,6 +62,8 @@ type Dir struct {
 type Options struct {
 	// Blobs is the directory of the blobs. Empty: in the data directory.
 	Blobs string
+	// BlobQuota, if not nil, is the Quota of the store of blobs.
+	BlobQuota func(ctx context.Context, did syntax.DID, size int64) error
 	// Alone keeps other processes out: opening fails with ErrInUse if there are any.
 	Alone bool
 	// Existing asks that there be a database already, else the error is fs.ErrNotExist.
@@ -79,6 +86,9 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	} else if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
+	if err := checkOwner(file); err != nil {
+		return nil, err
+	}
 	if d.lock, err = lock(filepath.Join(path, lockName), opt.Alone); err != nil {
 		return nil, err
 	}
@@ -88,8 +98,11 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	d.Store = d.DB.Store()
 	if d.Blobs == "" {
 		d.Blobs = filepath.Join(path, Blobs)
-	} else if d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{}); err != nil {
-		return nil, err
+	}
+	if opt.Blobs != "" || opt.BlobQuota != nil {
+		if d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{Quota: opt.BlobQuota}); err != nil {
+			return nil, err
+		}
 	}
 	return d, nil
 }

@@ -31,6 +31,9 @@ type Config struct {
 	BypassKey string
 	// Bypass are networks whose requests pass.
 	Bypass []netip.Prefix
+	// Moving, if not nil, reports whether an account is moving to this server. It may then
+	// upload as many blobs as it has.
+	Moving func(ctx context.Context, account string) bool
 	// MaxKeys bounds the keys of each bucket, at some 100 bytes a key. 0: 65,536.
 	MaxKeys int
 	// Now is the clock. Nil: time.Now.
@@ -44,6 +47,7 @@ type Limiter struct {
 	cfg     Config
 	seed    maphash.Seed
 	all     *bucket
+	moving  *bucket // uploads of accounts that move here
 	methods map[string]use
 }
 
@@ -66,6 +70,8 @@ const (
 
 // getRepo is the one method outside of the bucket for all: it has a larger one of its own.
 const getRepo = "com.atproto.sync.getRepo"
+
+const uploadBlob = "com.atproto.repo.uploadBlob"
 
 // New returns a limiter.
 func New(cfg Config) *Limiter {
@@ -104,7 +110,9 @@ func New(cfg Config) *Limiter {
 	l.methods["com.atproto.repo.putRecord"] = use{writes, byAccount, writePoints("update")}
 	l.methods["com.atproto.repo.deleteRecord"] = use{writes, byAccount, writePoints("delete")}
 	l.methods["com.atproto.repo.applyWrites"] = use{writes, byWrite, 0}
-	l.methods["com.atproto.repo.uploadBlob"] = use{bucketOf(window{1000, day}), byAccount, 1}
+	l.methods[uploadBlob] = use{bucketOf(window{1000, day}), byAccount, 1}
+	l.moving = bucketOf(window{100_000, day})
+	server("reserveSigningKey", byAddress, window{100, 5 * time.Minute}) // not limited by the official server either
 	return l
 }
 
@@ -156,6 +164,9 @@ func (l *Limiter) Limit(w http.ResponseWriter, r *xrpc.Request) error {
 		return nil
 	case byAccount:
 		if account != "" {
+			if r.NSID == uploadBlob && l.cfg.Moving != nil && l.cfg.Moving(r.Context(), account) {
+				u.bucket = l.moving
+			}
 			return l.take(w.Header(), u.bucket, u.points, account)
 		}
 	}

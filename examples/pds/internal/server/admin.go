@@ -7,10 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -149,7 +151,7 @@ func (s *Server) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjec
 			return out, xrpc.InvalidRequest("Must provide a did to request blob state")
 		}
 		subj = subject{Type: blobSubject, DID: p.DID, CID: p.Blob}
-		t, err = s.accounts.BlobTakedown(ctx, p.DID, p.Blob)
+		t, err = s.blobStatus(ctx, p.DID, p.Blob)
 	case p.URI != "":
 		subj = subject{Type: recordSubject, URI: p.URI}
 		did, path, err := subj.record()
@@ -189,6 +191,24 @@ func (s *Server) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjec
 	out.Takedown = &t
 	out.Subject, err = json.Marshal(subj)
 	return out, err
+}
+
+// blobStatus is whether a blob, that is here or was taken down, is taken down.
+func (s *Server) blobStatus(ctx context.Context, did syntax.DID, blob string) (t accounts.Takedown, err error) {
+	c, err := cid.Decode(blob)
+	if err != nil {
+		return t, xrpc.InvalidRequest("Invalid blob: %v", err)
+	}
+	t, err = s.accounts.BlobTakedown(ctx, did, blob)
+	if err != nil || t.Applied {
+		return t, err
+	}
+	if _, _, err := s.store.Blobs.Stat(ctx, did, c); errors.Is(err, storage.ErrNotFound) {
+		return t, accounts.ErrNotFound
+	} else if err != nil {
+		return t, err
+	}
+	return t, nil
 }
 
 func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in subjectStatus) (out subjectStatus, err error) {
@@ -263,7 +283,7 @@ func (s *Server) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInp
 	if in.Subject == "" {
 		in.Subject = "Message via your PDS"
 	}
-	return sentOutput{true}, s.send(ctx, mail.Message{To: a.Email, Subject: in.Subject, Text: in.Content})
+	return sentOutput{true}, s.send(ctx, s.moderation, mail.Message{To: a.Email, Subject: in.Subject, Text: in.Content})
 }
 
 // adminDeleteAccount deletes an account; one that is not there is no error.

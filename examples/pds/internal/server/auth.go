@@ -41,7 +41,8 @@ func bearer(r *xrpc.Request) (string, error) {
 type access struct {
 	full       bool // not those of app passwords
 	takendown  bool // also that of an account that was taken down
-	notRemoved bool // the account must be there, and not taken down
+	notRemoved bool // the account must not be taken down
+	unchecked  bool // the handler looks at the account itself
 }
 
 // scopes are those that the method accepts.
@@ -73,10 +74,10 @@ func (s *Server) user(a access) xrpc.Authenticator {
 		if c.Scope != scopeAccess {
 			p.Permit = permitApp
 		}
-		if a.notRemoved {
+		if !a.unchecked {
 			if acct, err := s.account(r, p.DID); err != nil {
 				return err
-			} else if acct.Status() == atproto.TakenDown {
+			} else if a.notRemoved && acct.Status() == atproto.TakenDown {
 				return errTakenDown
 			}
 		}
@@ -108,7 +109,7 @@ func hasScope(r *xrpc.Request, scopes ...string) bool {
 
 // optional accepts an access token, the administrator's password, or nothing.
 func (s *Server) optional() xrpc.Authenticator {
-	user := s.user(access{})
+	user := s.user(access{takendown: true, unchecked: true})
 	return func(r *xrpc.Request) error {
 		if r.Header.Get("Authorization") == "" {
 			return nil

@@ -40,12 +40,12 @@ func (s *Server) sendToken(ctx context.Context, a accounts.Account, p accounts.P
 	if err != nil {
 		return err
 	}
-	return s.send(ctx, mail.Message{To: a.Email, Subject: s.subject(subject), Text: fmt.Sprintf(text, token, a.Handle)})
+	return s.send(ctx, s.mail, mail.Message{To: a.Email, Subject: s.subject(subject), Text: fmt.Sprintf(text, token, a.Handle)})
 }
 
 // send sends a message; a failure is the mail server's, not the caller's.
-func (s *Server) send(ctx context.Context, m mail.Message) error {
-	if err := s.mail.Send(ctx, m); err != nil {
+func (s *Server) send(ctx context.Context, by mail.Sender, m mail.Message) error {
+	if err := by.Send(ctx, m); err != nil {
 		s.log.Error("send mail", "subject", m.Subject, "err", err)
 		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The message could not be sent, please try again later"}
 	}

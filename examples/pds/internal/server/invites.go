@@ -113,15 +113,24 @@ type inviteCodesOutput struct {
 }
 
 type getAccountInviteCodesParams struct {
-	IncludeUsed bool `json:"includeUsed"`
+	IncludeUsed     bool `json:"includeUsed"`
+	CreateAvailable bool `json:"createAvailable"`
 }
 
-// getAccountInviteCodes lists the codes that were made for the caller.
+// getAccountInviteCodes lists the caller's codes, with those that it has earned.
 func (s *Server) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p getAccountInviteCodesParams) (out inviteCodesOutput, err error) {
-	list, err := s.accounts.Invites(ctx)
+	a, err := s.account(r, caller(r))
+	if err != nil {
+		return out, err
+	}
+	var earning accounts.Earning
+	if p.CreateAvailable && s.cfg.InviteRequired {
+		earning = accounts.Earning{Interval: s.cfg.InviteInterval, Epoch: s.cfg.InviteEpoch}
+	}
+	list, err := s.accounts.AccountInvites(ctx, s.cfg.Hostname, a, earning)
 	out.Codes = []inviteView{}
 	for _, inv := range list {
-		if inv.Account == string(caller(r)) && !inv.Disabled && (p.IncludeUsed || len(inv.Uses) < inv.Available) {
+		if !inv.Disabled && (p.IncludeUsed || len(inv.Uses) < inv.Available) {
 			out.Codes = append(out.Codes, viewInvite(inv))
 		}
 	}

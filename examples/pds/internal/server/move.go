@@ -14,7 +14,6 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
-	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
 // createAgain answers a request to create the account of a DID whose owner proves to be
@@ -190,22 +189,4 @@ func (s *Server) importKeys(ctx context.Context, did syntax.DID) ([]*crypto.Publ
 		}
 	}
 	return keys, nil
-}
-
-// optionalService accepts the service token of an account elsewhere, or nothing. It sets the
-// request's principal to the account's DID.
-func (s *Server) optionalService() xrpc.Authenticator {
-	demand := s.services.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error {
-		if t.Issuer != string(t.DID()) {
-			return &xrpc.Error{Status: http.StatusUnauthorized, Name: "UntrustedIss", Message: "Untrusted issuer"}
-		}
-		r.Principal = t.DID()
-		return nil
-	})
-	return func(r *xrpc.Request) error {
-		if r.Header.Get("Authorization") == "" {
-			return nil
-		}
-		return demand(r)
-	}
 }

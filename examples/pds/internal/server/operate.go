@@ -17,7 +17,9 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
 	"github.com/pdskit/pdskit/examples/pds/internal/ratelimit"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 // operation is what the operator of a server sees of it and bounds it with.
@@ -28,6 +30,7 @@ type operation struct {
 	durations metrics.Histogram
 	methods   map[string]bool // that the server has itself
 	servers   []*http.Server  // besides the main one
+	crawl     crawling
 }
 
 // checkKeys makes sure that no new keys are made where there are accounts that have
@@ -47,7 +50,13 @@ func (s *Server) limiter() *ratelimit.Limiter {
 	if !s.cfg.Limits.Enabled {
 		return nil
 	}
-	return ratelimit.New(ratelimit.Config{BypassKey: s.cfg.Limits.BypassKey, Bypass: s.cfg.Limits.Bypass})
+	return ratelimit.New(ratelimit.Config{
+		BypassKey: s.cfg.Limits.BypassKey, Bypass: s.cfg.Limits.Bypass,
+		Moving: func(ctx context.Context, account string) bool {
+			a, err := s.accounts.ByDID(ctx, syntax.DID(account))
+			return err == nil && a.Status() == atproto.Deactivated
+		},
+	})
 }
 
 // operate sets the hooks of the methods and what every request goes through.
@@ -149,6 +158,7 @@ func (s *Server) registerMetrics() {
 		}
 		return total, ok
 	})
+	s.op.crawl.register(m)
 	m.Runtime()
 }
 

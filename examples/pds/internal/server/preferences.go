@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 type preferences struct {
@@ -26,14 +28,23 @@ const (
 func inBluesky(p accounts.Preference) bool { return strings.HasPrefix(p.Type(), "app.bsky.") }
 
 // getPreferences returns the caller's preferences. Personal details are not for
-// app passwords; what age they declare is computed.
+// app passwords; what age they declare is computed. The moderation service asks for those of an
+// account by a parameter that no schema has.
 func (s *Server) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}) (out preferences, err error) {
-	list, err := s.accounts.Preferences(ctx, caller(r))
-	if err != nil {
+	did, full := caller(r), hasScope(r, scopeAccess, scopeTakendown)
+	if p, _ := r.Principal.(atproto.Principal); p.Admin {
+		if did, err = syntax.ParseDID(r.URL.Query().Get("did")); err != nil {
+			return out, xrpc.InvalidRequest("Invalid or missing did parameter")
+		}
+		full = true
+	}
+	list, err := s.accounts.Preferences(ctx, did)
+	if errors.Is(err, accounts.ErrNotFound) {
+		return out, errAccountNotFound
+	} else if err != nil {
 		return out, err
 	}
 	out.Preferences = []accounts.Preference{}
-	full := hasScope(r, scopeAccess, scopeTakendown)
 	for _, p := range list {
 		if !inBluesky(p) || p.Type() == personalDetails && !full {
 			continue

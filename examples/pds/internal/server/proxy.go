@@ -34,6 +34,11 @@ func (s *Server) forwarding() *proxy.Proxy {
 			p.Known = append(p.Known, known)
 		}
 	}
+	p.Request = func(r *xrpc.Request, out *http.Request) {
+		if token, ok := r.Context().Value(tokenKey{}).(string); ok {
+			out.Header.Set("Authorization", "Bearer "+token)
+		}
+	}
 	if s.cfg.Proxy.AppView.URL == "" {
 		return p
 	}
@@ -45,7 +50,9 @@ func (s *Server) forwarding() *proxy.Proxy {
 		MaxBody: s.cfg.Proxy.MaxResponse,
 	}
 	edited := readafter.Methods()
+	withToken := p.Request
 	p.Request = func(r *xrpc.Request, out *http.Request) {
+		withToken(r, out)
 		if slices.Contains(edited, string(r.NSID)) {
 			out.Header.Set("Accept-Encoding", readafter.Accept(r.Header.Get("Accept-Encoding")))
 		}

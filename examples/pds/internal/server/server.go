@@ -15,6 +15,7 @@ import (
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/examples/pds/internal/blobquota"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
@@ -25,6 +26,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
@@ -47,10 +49,15 @@ type Server struct {
 	plc      *identity.PLCClient
 	resolver *identity.Resolver
 	rotation *crypto.PrivateKey
-	services *serviceauth.Verifier
+	// services, uploaders and moderators verify service tokens of others: see openServiceAuth.
+	services, uploaders, moderators *serviceauth.Verifier
+	proxy                           *proxy.Proxy
+	catalog                         *lexicon.Catalog
 	// appViewHTTP asks the AppView for what read-after-write needs.
 	appViewHTTP *http.Client
 	mail        mail.Sender
+	// moderators' mail has a sender of its own.
+	moderation mail.Sender
 
 	listener  net.Listener
 	http      *http.Server
@@ -69,8 +76,17 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 			s.Shutdown(ctx)
 		}
 	}()
-	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Blobs: cfg.BlobDirectory}); err != nil {
+	opt := datadir.Options{Blobs: cfg.BlobDirectory}
+	var quota *blobquota.Blobs
+	if cfg.BlobQuota > 0 {
+		quota = blobquota.New(cfg.BlobQuota, errBlobQuota)
+		opt.BlobQuota = quota.Allow
+	}
+	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, opt); err != nil {
 		return nil, err
+	}
+	if quota != nil {
+		s.data.Store.Blobs = quota.Over(s.data.Store.Blobs)
 	}
 	if err := s.checkKeys(ctx); err != nil {
 		return nil, err
@@ -81,6 +97,12 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	s.rotation = s.secrets.PLCRotationKey
 	if s.mail, err = mail.New(cfg.Mail.SMTP, cfg.Mail.From, log, cfg.Mail.Sink); err != nil {
 		return nil, err
+	}
+	s.moderation = s.mail
+	if m := cfg.Mail; m.ModerationSMTP != m.SMTP || m.ModerationFrom != m.From {
+		if s.moderation, err = mail.New(m.ModerationSMTP, m.ModerationFrom, log, m.Sink); err != nil {
+			return nil, err
+		}
 	}
 	if s.listener, err = net.Listen("tcp", net.JoinHostPort(cfg.Bind, fmt.Sprint(cfg.Port))); err != nil {
 		return nil, err
@@ -93,6 +115,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 		return nil, err
 	}
 	s.outbox = &stream.Outbox{Events: s.store.Events}
+	s.crawler()
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -114,7 +137,12 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	maintain, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop, s.stopped = stop, make(chan struct{})
 	go s.maintain(maintain)
+	s.startCrawler(maintain)
 	return s, nil
+}
+
+var errBlobQuota = &xrpc.Error{
+	Status: http.StatusRequestEntityTooLarge, Name: "BlobQuotaExceeded", Message: "The account has no more room for blobs",
 }
 
 // openStore opens the accounts and the host.
@@ -157,37 +185,40 @@ func (s *Server) openDirectory() (err error) {
 		s.resolver.StaleFor = -1
 	}
 	s.appViewHTTP = newAppViewHTTP()
-	s.services = &serviceauth.Verifier{
-		Audience: []string{string(s.cfg.ServiceDID), string(s.cfg.ServiceDID) + "#" + identity.PDSID},
-		Keys:     &serviceauth.DocumentKeys{Resolver: s.resolver},
-		Replays:  &serviceauth.Replays{},
-	}
+	s.openServiceAuth()
 	return nil
 }
 
 // handler is everything that is served.
 func (s *Server) handler() http.Handler {
-	catalog := lexicon.Builtin()
-	methods := &xrpc.Server{Catalog: catalog, Logger: s.log}
+	s.catalog = lexicon.Builtin()
+	methods := &xrpc.Server{Catalog: s.catalog, Logger: s.log}
 	service := &atproto.Service{
 		Host:       s.host,
 		Accounts:   directory{s},
 		Takedowns:  s.accounts,
-		Auth:       atproto.Auth{User: s.user(access{}), Optional: s.optional()},
-		Schemas:    catalog,
+		Auth:       atproto.Auth{User: s.user(access{unchecked: true}), Optional: s.optional(), Upload: s.uploader()},
+		Schemas:    s.catalog,
 		Outbox:     s.outbox,
 		BlobLimit:  s.cfg.BlobLimit,
 		ImportKeys: s.importKeys,
 	}
 	if service.ImportLimit = s.cfg.ImportLimit; !s.cfg.AcceptImports {
 		service.ImportLimit = -1
+		methods.Handle(xrpc.Route{NSID: "com.atproto.repo.importRepo", Auth: s.user(access{full: true}), Handler: xrpc.RawProcedure(refuseImport)})
+	}
+	s.proxy = s.forwarding()
+	if s.cfg.Proxy.AppView.URL != "" {
+		service.Elsewhere = s.recordElsewhere
 	}
 	service.Mount(methods)
 	s.mount(methods)
-	methods.Fallback = s.forwarding().Route()
+	s.mountForwarded(methods)
+	methods.Fallback, methods.Divert = s.proxy.Route(), s.divert
 	mux := http.NewServeMux()
 	mux.Handle("/xrpc/", methods)
 	mux.HandleFunc("/xrpc/_health", s.health)
+	mux.HandleFunc("GET /tls-check", s.tlsCheck)
 	mux.HandleFunc("GET /.well-known/atproto-did", s.atprotoDID)
 	mux.HandleFunc("GET /.well-known/did.json", s.serviceDocument)
 	mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, r *http.Request) {
@@ -216,6 +247,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if s.stop != nil {
 		s.stop()
 		<-s.stopped
+		s.stopCrawler()
 	}
 	if s.outbox != nil {
 		errs = append(errs, s.outbox.Close())

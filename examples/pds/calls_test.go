@@ -1,0 +1,126 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/pdskit/pdskit/lexicon"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// calls is the transport of all clients of these tests. It holds every answer against what the
+// protocol says, so that a test whose answer is wrong fails where it calls; and it notes which
+// methods were called, with and without success.
+type calls struct {
+	next    http.RoundTripper
+	catalog *lexicon.Catalog
+
+	mu           sync.Mutex
+	good, failed map[string]int
+}
+
+// recordCalls puts it in the place of the default transport.
+func recordCalls() *calls {
+	c := &calls{next: http.DefaultTransport, catalog: lexicon.Builtin(), good: map[string]int{}, failed: map[string]int{}}
+	http.DefaultTransport = c
+	return c
+}
+
+func (c *calls) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := c.next.RoundTrip(r)
+	method, ok := strings.CutPrefix(r.URL.Path, "/xrpc/")
+	if err != nil || !ok || method == "_health" || r.Method == http.MethodOptions {
+		return res, err
+	}
+	c.mu.Lock()
+	if res.StatusCode < 400 {
+		c.good[method]++
+	} else {
+		c.failed[method]++
+	}
+	c.mu.Unlock()
+	if err := c.check(syntax.NSID(method), r, res); err != nil {
+		res.Body.Close()
+		return nil, fmt.Errorf("%s %s: status %d: %w", r.Method, r.URL, res.StatusCode, err)
+	}
+	return res, nil
+}
+
+// check checks an answer. It reads and replaces bodies of JSON.
+func (c *calls) check(method syntax.NSID, r *http.Request, res *http.Response) error {
+	switch {
+	case res.StatusCode == http.StatusInternalServerError:
+		return errors.New("an answer that no request should have")
+	case r.Method == http.MethodHead || res.StatusCode == http.StatusSwitchingProtocols:
+		return nil
+	}
+	if schema, err := c.catalog.Method(method); err == nil && res.StatusCode == 200 && schema.Output == nil && res.ContentLength != 0 {
+		return fmt.Errorf("%d bytes where there is no output", res.ContentLength)
+	}
+	t, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	if t != "application/json" {
+		if res.StatusCode >= 400 {
+			return fmt.Errorf("an error of type %q", t)
+		}
+		return nil
+	}
+	text, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	res.Body = io.NopCloser(bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	if res.StatusCode >= 400 {
+		var env struct{ Error, Message string }
+		if err := json.Unmarshal(text, &env); err != nil || env.Error == "" || env.Message == "" || strings.Contains(env.Message, "goroutine ") {
+			return fmt.Errorf("an error without the envelope: %.200q", text)
+		}
+		return nil
+	}
+	value, err := data.FromJSON(text, data.Limits{})
+	if err != nil {
+		return err
+	}
+	if err := c.catalog.ValidateOutput(method, value); err != nil && !errors.Is(err, lexicon.ErrUnknownSchema) {
+		return fmt.Errorf("%w in %.500s", err, text)
+	}
+	return nil
+}
+
+// wholeRun reports whether all tests were run.
+func wholeRun() bool {
+	for _, name := range []string{"test.run", "test.skip", "test.bench", "test.list"} {
+		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// report returns the exit code: it fails if a method of the README was never called with
+// success, or never failed.
+func (c *calls) report() int {
+	methods, err := readMethods()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := 0
+	for _, m := range methods {
+		if c.good[m.nsid] == 0 || c.failed[m.nsid] == 0 {
+			fmt.Fprintf(os.Stderr, "no test calls %s with success (%d) and with an error (%d)\n", m.nsid, c.good[m.nsid], c.failed[m.nsid])
+			code = 1
+		}
+	}
+	return code
+}

@@ -1,0 +1,217 @@
+package main_test
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestErrors calls methods with what they refuse. See also TestBadRequests, for what concerns all.
+func TestErrors(t *testing.T) {
+	n := newNetwork(t)
+	b := n.start(nil)
+	b.register("bob")
+	alice, gone := b.register("alice"), b.register("gone")
+	var app struct{ Password string }
+	alice.call(t, "com.atproto.server.createAppPassword", map[string]any{"name": "phone"}, &app)
+	phone, err := b.login(t, "alice.test", app.Password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.admin().call(t, "com.atproto.admin.deleteAccount", map[string]any{"did": gone.DID}, nil)
+	var post struct{ URI, CID string }
+	alice.call(t, "com.atproto.repo.createRecord", map[string]any{"repo": alice.DID, "collection": "com.example.note", "rkey": "one", "record": map[string]any{}}, &post)
+
+	const (
+		nobody = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+		admin  = "Basic YWRtaW46aHVudGVyMg=="
+		anyone = ""
+	)
+	user, appUser, goneUser := "Bearer "+alice.AccessJWT, "Bearer "+phone.AccessJWT, "Bearer "+gone.AccessJWT
+	long := strings.Repeat("x", 600)
+	exp := func(d time.Duration) string { return fmt.Sprint(time.Now().Add(d).Unix()) }
+	auth := func(pairs ...string) string {
+		q := url.Values{}
+		for i := 0; i < len(pairs); i += 2 {
+			q.Set(pairs[i], pairs[i+1])
+		}
+		return "server.getServiceAuth?" + q.Encode()
+	}
+	did, uri := string(alice.DID), post.URI
+	repoRef := func(did string) string {
+		return fmt.Sprintf(`"subject":{"$type":"com.atproto.admin.defs#repoRef","did":%q}`, did)
+	}
+	account := func(extra string) string {
+		return `{"handle":"carol.test","email":"carol@example.com","password":"x"` + extra + `}`
+	}
+	op := func(rotation, endpoint, kind, key, handle string) string {
+		return fmt.Sprintf(`{"operation":{"type":"plc_operation","rotationKeys":[%q],"verificationMethods":{"atproto":%q},"alsoKnownAs":["at://%s"],"services":{"atproto_pds":{"type":%q,"endpoint":%q}},"prev":null,"sig":"AAAA"}}`,
+			rotation, key, handle, kind, endpoint)
+	}
+	var good struct {
+		RotationKeys        []string
+		VerificationMethods map[string]string
+	}
+	if err := alice.Query(t.Context(), "com.atproto.identity.getRecommendedDidCredentials", nil, &good); err != nil {
+		t.Fatal(err)
+	}
+	ours, key, other := good.RotationKeys[0], good.VerificationMethods["atproto"], n.key.PublicKey().DIDKey()
+
+	for _, tt := range []struct {
+		token, call, body string // without a body: a query, or a procedure where it is "-"
+		status            int
+		want              string
+	}{
+		{anyone, "server.createAccount", `{"handle":"carol.test","email":"carol@example.com"}`, 400, "InvalidPassword"},
+		{anyone, "server.createAccount", strings.Replace(account(""), `"x"`, `"`+long+`"`, 1), 400, "InvalidRequest"},
+		{anyone, "server.createAccount", strings.Replace(account(""), "carol@example.com", "carol", 1), 400, "InvalidRequest"},
+		{anyone, "server.createAccount", strings.Replace(account(""), "carol@example.com", "Carol <carol@example.com>", 1), 400, "InvalidRequest"},
+		{anyone, "server.createAccount", account(`,"recoveryKey":"did:key:zzz"`), 400, "InvalidRequest"},
+		{anyone, "server.createAccount", account(`,"did":"did:x"`), 400, "InvalidRequest"},
+		{user, "server.createAccount", account(`,"did":"` + nobody + `"`), 401, "BadJwtType"},
+		{anyone, "server.createSession", `{"identifier":"alice.test","password":"` + long + `"}`, 401, "AuthenticationRequired"},
+		{anyone, "server.createSession", `{"identifier":"nobody@example.com","password":"x"}`, 401, "AuthenticationRequired"},
+		{anyone, "server.createSession", `{"identifier":"alice.test"}`, 400, "InvalidRequest"},
+		{anyone, "server.describeServer", "-", 405, "InvalidRequest"},
+		{goneUser, "server.getSession", "", 403, "AccountNotFound"},
+		{"Bearer " + gone.RefreshJWT, "server.refreshSession", "-", 400, "InvalidRequest"},
+		{user, "server.refreshSession", "-", 400, "InvalidToken"},
+		{user, "server.deleteSession", "-", 400, "InvalidToken"},
+		{user, "server.createAppPassword", `{"name":""}`, 400, "InvalidRequest"},
+		{user, "server.createAppPassword", `{"name":"` + long + `"}`, 400, "InvalidRequest"},
+		{user, "server.createAppPassword", `{"name":"phone"}`, 400, "DuplicateName"},
+		{goneUser, "server.createAppPassword", `{"name":"x"}`, 403, "AccountNotFound"},
+		{goneUser, "server.listAppPasswords", "", 403, "AccountNotFound"},
+		{goneUser, "server.revokeAppPassword", `{"name":"x"}`, 403, "AccountNotFound"},
+		{goneUser, "server.activateAccount", "-", 403, "AccountNotFound"},
+		{user, "server.deactivateAccount", `{"deleteAfter":"tomorrow"}`, 400, "InvalidRequest"},
+		{goneUser, "server.deactivateAccount", `{}`, 403, "AccountNotFound"},
+		{goneUser, "server.checkAccountStatus", "", 403, "AccountNotFound"},
+		{goneUser, "server.requestAccountDelete", "-", 403, "AccountNotFound"},
+		{anyone, "server.deleteAccount", fmt.Sprintf(`{"did":%q,"password":"x","token":"x"}`, nobody), 400, "InvalidRequest"},
+		{anyone, "server.deleteAccount", fmt.Sprintf(`{"did":%q,"password":%q,"token":"x"}`, did, long), 401, "AuthenticationRequired"},
+		{goneUser, "server.requestEmailConfirmation", "-", 403, "AccountNotFound"},
+		{user, "server.confirmEmail", `{"email":"alice@example.com","token":""}`, 400, "InvalidToken"},
+		{goneUser, "server.requestEmailUpdate", "-", 403, "AccountNotFound"},
+		{user, "server.updateEmail", `{"email":"bob@example.com"}`, 400, "InvalidRequest"},
+		{anyone, "server.requestPasswordReset", `{"email":5}`, 400, "InvalidRequest"},
+		{anyone, "server.resetPassword", `{"token":"x","password":""}`, 400, "InvalidRequest"},
+		{user, auth("aud", "x"), "", 400, "InvalidRequest"},
+		{user, auth("aud", nobody+"#"), "", 400, "InvalidRequest"},
+		{user, auth("aud", nobody, "exp", exp(-time.Minute)), "", 400, "BadExpiration"},
+		{user, auth("aud", nobody, "exp", exp(5*time.Minute)), "", 400, "BadExpiration"},
+		{user, auth("aud", nobody, "lxm", "com.example.x", "exp", exp(2*time.Hour)), "", 400, "BadExpiration"},
+		{user, auth("aud", nobody, "lxm", "com.atproto.server.createAppPassword"), "", 400, "InvalidRequest"},
+		{appUser, auth("aud", nobody, "lxm", "com.atproto.server.createAccount"), "", 400, "InvalidRequest"},
+		{appUser, auth("aud", nobody, "lxm", "chat.bsky.convo.sendMessage"), "", 400, "InvalidRequest"},
+		{goneUser, auth("aud", nobody), "", 403, "AccountNotFound"},
+		{anyone, "server.reserveSigningKey", `{"did":"x"}`, 400, "InvalidRequest"},
+		{appUser, "server.getAccountInviteCodes", "", 400, "InvalidToken"},
+		{admin, "server.createInviteCode", `{"useCount":0}`, 400, "InvalidRequest"},
+		{admin, "server.createInviteCodes", `{"codeCount":1001,"useCount":1}`, 400, "InvalidRequest"},
+
+		{goneUser, "repo.listMissingBlobs", "", 403, "AccountNotFound"},
+		{user, "repo.listMissingBlobs?cursor=x", "", 400, "InvalidRequest"},
+		{anyone, "repo.listRecords?repo=alice.test&collection=x", "", 400, "InvalidRequest"},
+		{anyone, "repo.describeRepo?repo=nobody.test", "", 400, "RepoNotFound"},
+		{goneUser, "repo.createRecord", fmt.Sprintf(`{"repo":%q,"collection":"com.example.note","record":{}}`, gone.DID), 403, "AccountNotFound"},
+		{anyone, "repo.getRecord?repo=" + did + "&collection=com.example.note&rkey=one&cid=" + strings.Replace(post.CID, "bafyrei", "bafkrei", 1), "", 400, "RecordNotFound"},
+
+		{anyone, "sync.getRepo?did=" + did + "&since=x", "", 400, "InvalidRequest"},
+		{anyone, "sync.getLatestCommit?did=" + nobody, "", 400, "RepoNotFound"},
+		{anyone, "sync.getRecord?did=" + nobody + "&collection=com.example.note&rkey=one", "", 400, "RepoNotFound"},
+		{anyone, "sync.getRecord?did=" + did + "&collection=com.example.note&rkey=.", "", 400, "InvalidRequest"},
+		{anyone, "sync.getBlocks?did=" + did + "&cids=x", "", 400, "InvalidRequest"},
+		{anyone, "sync.getBlocks?did=" + did + strings.Repeat("&cids="+post.CID, 1001), "", 400, "InvalidRequest"},
+		{anyone, "sync.getBlob?did=" + nobody + "&cid=" + post.CID, "", 400, "RepoNotFound"},
+		{anyone, "sync.getBlob?did=" + did + "&cid=" + post.CID, "", 400, "InvalidRequest"},
+		{anyone, "sync.listBlobs?did=" + did + "&cursor=x", "", 400, "InvalidRequest"},
+		{anyone, "sync.listBlobs?did=" + did + "&limit=0", "", 400, "InvalidRequest"},
+		{anyone, "sync.listRepos?limit=1001", "", 400, "InvalidRequest"},
+		{anyone, "sync.getHead?did=" + nobody, "", 400, "HeadNotFound"},
+		{anyone, "sync.getCheckout?did=" + nobody, "", 400, "RepoNotFound"},
+		{anyone, "sync.subscribeRepos?cursor=x", "", 426, "InvalidRequest"},
+		{"Digest x", "sync.getRepo?did=" + did, "", 400, "InvalidToken"},
+		{"Basic YWRtaW46YWRtaW4=", "sync.getRepo?did=" + did, "", 401, "AuthMissing"},
+
+		{user, "identity.updateHandle", `{"handle":"admin.test"}`, 400, "HandleNotAvailable"},
+		{user, "identity.updateHandle", `{"handle":"x"}`, 400, "InvalidRequest"},
+		{goneUser, "identity.updateHandle", `{"handle":"other.test"}`, 403, "AccountNotFound"},
+		{goneUser, "identity.getRecommendedDidCredentials", "", 403, "AccountNotFound"},
+		{goneUser, "identity.requestPlcOperationSignature", "-", 403, "AccountNotFound"},
+		{user, "identity.submitPlcOperation", op(other, b.url, "AtprotoPersonalDataServer", key, "alice.test"), 400, "InvalidRequest"},
+		{user, "identity.submitPlcOperation", op(ours, "https://example.com", "AtprotoPersonalDataServer", key, "alice.test"), 400, "InvalidRequest"},
+		{user, "identity.submitPlcOperation", op(ours, b.url, "Other", key, "alice.test"), 400, "InvalidRequest"},
+		{user, "identity.submitPlcOperation", op(ours, b.url, "AtprotoPersonalDataServer", other, "alice.test"), 400, "InvalidRequest"},
+		{user, "identity.submitPlcOperation", op(ours, b.url, "AtprotoPersonalDataServer", key, "bob.test"), 400, "InvalidRequest"},
+		{user, "identity.submitPlcOperation", op(ours, b.url, "AtprotoPersonalDataServer", key, "alice.test"), 400, "InvalidRequest"}, // not signed
+
+		{admin, "admin.getAccountInfo?did=x", "", 400, "InvalidRequest"},
+		{admin, "admin.getAccountInfos?dids=x", "", 400, "InvalidRequest"},
+		{admin, "admin.getInviteCodes?sort=other", "", 400, "InvalidRequest"},
+		{admin, "admin.getInviteCodes?cursor=x", "", 400, "InvalidRequest"},
+		{admin, "admin.getInviteCodes?cursor=x::y", "", 400, "InvalidRequest"},
+		{admin, "admin.getInviteCodes?limit=501", "", 400, "InvalidRequest"},
+		{admin, "admin.disableInviteCodes", `{"codes":5}`, 400, "InvalidRequest"},
+		{admin, "admin.disableAccountInvites", fmt.Sprintf(`{"account":%q}`, nobody), 400, "InvalidRequest"},
+		{admin, "admin.enableAccountInvites", fmt.Sprintf(`{"account":%q}`, nobody), 400, "InvalidRequest"},
+		{admin, "admin.getSubjectStatus?blob=" + post.CID, "", 400, "InvalidRequest"},
+		{admin, "admin.getSubjectStatus?did=" + nobody + "&blob=" + post.CID, "", 400, "NotFound"},
+		{admin, "admin.getSubjectStatus?did=" + did + "&blob=" + post.CID, "", 400, "NotFound"},
+		{admin, "admin.getSubjectStatus?uri=" + strings.Replace(uri, "/one", "/two", 1), "", 400, "NotFound"},
+		{admin, "admin.getSubjectStatus?uri=" + strings.Replace(uri, did, nobody, 1), "", 400, "NotFound"},
+		{admin, "admin.getSubjectStatus?uri=at://" + did, "", 400, "InvalidRequest"},
+		{admin, "admin.getSubjectStatus?uri=at://alice.test/com.example.note/one", "", 400, "InvalidRequest"},
+		{admin, "admin.updateSubjectStatus", `{"subject":{"$type":"com.example.other"},"takedown":{"applied":true}}`, 400, "InvalidRequest"},
+		{admin, "admin.updateSubjectStatus", `{"subject":{},"takedown":{"applied":true}}`, 400, "InvalidRequest"},
+		{admin, "admin.updateSubjectStatus", `{` + repoRef(nobody) + `,"takedown":{"applied":true}}`, 400, "NotFound"},
+		{admin, "admin.updateSubjectStatus", `{` + repoRef(nobody) + `,"deactivated":{"applied":true}}`, 400, "NotFound"},
+		{admin, "admin.updateSubjectStatus", `{` + repoRef(nobody) + `,"deactivated":{"applied":false}}`, 400, "NotFound"},
+		{admin, "admin.updateSubjectStatus", `{` + repoRef(nobody) + `}`, 400, "NotFound"},
+		{admin, "admin.updateSubjectStatus", `{` + repoRef(did) + `,"takedown":{"applied":true},"deactivated":{"applied":false}}`, 400, "InvalidRequest"},
+		{admin, "admin.updateSubjectStatus", fmt.Sprintf(`{"subject":{"$type":"com.atproto.repo.strongRef","uri":"at://%s","cid":%q},"takedown":{"applied":true}}`, did, post.CID), 400, "InvalidRequest"},
+		{admin, "admin.sendEmail", fmt.Sprintf(`{"recipientDid":%q,"content":"x","senderDid":%q}`, nobody, did), 400, "InvalidRequest"},
+		{admin, "admin.deleteAccount", `{"did":"x"}`, 400, "InvalidRequest"},
+		{admin, "admin.updateAccountEmail", fmt.Sprintf(`{"account":%q,"email":"x@example.com"}`, nobody), 400, "InvalidRequest"},
+		{admin, "admin.updateAccountEmail", fmt.Sprintf(`{"account":%q,"email":"x"}`, did), 400, "InvalidRequest"},
+		{admin, "admin.updateAccountEmail", fmt.Sprintf(`{"account":%q,"email":"bob@example.com"}`, did), 400, "InvalidRequest"},
+		{admin, "admin.updateAccountHandle", fmt.Sprintf(`{"did":%q,"handle":"bob.test"}`, did), 400, "InvalidRequest"},
+		{admin, "admin.updateAccountHandle", fmt.Sprintf(`{"did":%q,"handle":"alice.example.org"}`, did), 400, "InvalidRequest"},
+		{admin, "admin.updateAccountHandle", fmt.Sprintf(`{"did":%q,"handle":"nobody.test"}`, nobody), 403, "AccountNotFound"},
+		{admin, "admin.updateAccountPassword", fmt.Sprintf(`{"did":%q,"password":%q}`, did, long), 400, "InvalidRequest"},
+		{admin, "admin.updateAccountPassword", fmt.Sprintf(`{"did":%q,"password":""}`, did), 400, "InvalidRequest"},
+		{goneUser, "temp.checkSignupQueue", "", 403, "AccountNotFound"},
+	} {
+		method, contentType, body := "GET", "", io.Reader(nil)
+		switch tt.body {
+		case "":
+		case "-":
+			method = "POST"
+		default:
+			method, contentType, body = "POST", "application/json", strings.NewReader(tt.body)
+		}
+		status, name, text := request(t, method, b.url+"/xrpc/com.atproto."+tt.call, contentType, tt.token, body)
+		if status != tt.status || name != tt.want {
+			t.Errorf("%.80s %.100s: status %d %s, want %d %s: %.200s", tt.call, tt.body, status, name, tt.status, tt.want, text)
+		}
+	}
+	// What is done already is no error, and answers with nothing.
+	for call, body := range map[string]string{
+		"server.revokeAppPassword":    `{"name":"none"}`,
+		"server.requestPasswordReset": `{"email":"nobody@example.com"}`,
+		"admin.deleteAccount":         fmt.Sprintf(`{"did":%q}`, nobody),
+		"admin.updateAccountPassword": fmt.Sprintf(`{"did":%q,"password":"x"}`, nobody),
+		"admin.disableInviteCodes":    `{"codes":["none"]}`,
+	} {
+		token := user
+		if strings.HasPrefix(call, "admin.") {
+			token = admin
+		}
+		if status, _, text := request(t, "POST", b.url+"/xrpc/com.atproto."+call, "application/json", token, strings.NewReader(body)); status != 200 || text != "" {
+			t.Errorf("%s: status %d %q", call, status, text)
+		}
+	}
+}

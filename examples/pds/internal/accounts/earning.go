@@ -1,0 +1,88 @@
+package accounts
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/storage"
+)
+
+// maxOpenInvites is how many unused codes of its own an account may have.
+const maxOpenInvites = 5
+
+// Earning is how accounts get invite codes to give away: one each interval, counted
+// from their creation, but not from before an epoch. The zero value gives none.
+type Earning struct {
+	Interval time.Duration
+	Epoch    time.Time
+}
+
+// due is how many codes an account has earned and not got, given those that it has.
+func (e Earning) due(created, now time.Time, have []Invite) int {
+	if e.Interval <= 0 {
+		return 0
+	}
+	// Intervals since the creation, less those that had passed by the epoch.
+	earned := now.Sub(created) / e.Interval
+	if created.Before(e.Epoch) {
+		earned -= e.Epoch.Sub(created) / e.Interval
+	}
+	n, open := int(earned), 0
+	for _, inv := range have {
+		if inv.CreatedBy == createdByAdmin {
+			continue // a gift
+		}
+		if !inv.Disabled && len(inv.Uses) < inv.Available {
+			open++
+		}
+		if inv.Created.After(e.Epoch) {
+			n--
+		}
+	}
+	return max(0, min(n, maxOpenInvites-open))
+}
+
+// createdByAdmin is the creator of codes that are no account's own.
+const createdByAdmin = "admin"
+
+// AccountInvites lists the codes of an account, after making those that it has
+// earned. Those of an account that may not invite are disabled from the start.
+func (s *Store) AccountInvites(ctx context.Context, hostname string, a Account, e Earning) (list []Invite, err error) {
+	err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+		list = nil
+		for pair, err := range tx.Keys(ctx, within(invitePrefix)) {
+			if err != nil {
+				return err
+			}
+			var inv Invite
+			if err := json.Unmarshal(pair.Value, &inv); err != nil {
+				return err
+			}
+			if inv.Account == string(a.DID) {
+				list = append(list, inv)
+			}
+		}
+		now := s.now().UTC()
+		for range e.due(a.Created, now, list) {
+			inv := Invite{
+				Code: newInviteCode(hostname), Available: 1, Disabled: a.InvitesDisabled,
+				Account: string(a.DID), CreatedBy: string(a.DID), Created: now,
+			}
+			if err := putInvite(ctx, tx, inv); err != nil {
+				return err
+			}
+			list = append(list, inv)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// newInviteCode makes a code with the host's name in front.
+func newInviteCode(hostname string) string {
+	r := strings.ToLower(rand.Text())
+	return strings.ReplaceAll(hostname, ".", "-") + "-" + r[:5] + "-" + r[5:10]
+}

@@ -1,0 +1,76 @@
+package accounts
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+func TestEarnInvites(t *testing.T) {
+	const day = 24 * time.Hour
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	own := func(at time.Duration, used, disabled bool) Invite {
+		inv := Invite{Available: 1, CreatedBy: owner, Created: start.Add(at), Disabled: disabled}
+		if used {
+			inv.Uses = map[syntax.DID]int64{"did:plc:bbbbbbbbbbbbbbbbbbbbbbbb": 1}
+		}
+		return inv
+	}
+	gift := own(0, false, false)
+	gift.CreatedBy = createdByAdmin
+	for _, tt := range []struct {
+		name  string
+		e     Earning
+		since time.Duration
+		have  []Invite
+		want  int
+	}{
+		{"nothing is given", Earning{}, 100 * day, nil, 0},
+		{"too early", Earning{Interval: 7 * day}, 6 * day, nil, 0},
+		{"one", Earning{Interval: 7 * day}, 7 * day, nil, 1},
+		{"not more than five", Earning{Interval: day}, 100 * day, nil, 5},
+		{"a gift does not count", Earning{Interval: 7 * day}, 8 * day, []Invite{gift}, 1},
+		{"one it has", Earning{Interval: 7 * day}, 15 * day, []Invite{own(7*day, false, false)}, 1},
+		{"one that was used counts as earned", Earning{Interval: 7 * day}, 8 * day, []Invite{own(7*day, true, false)}, 0},
+		{"one that was disabled too", Earning{Interval: 7 * day}, 8 * day, []Invite{own(7*day, false, true)}, 0},
+		{"not from before the epoch", Earning{Interval: 7 * day, Epoch: start.Add(14 * day)}, 22 * day, nil, 1},
+		{"a code from before the epoch", Earning{Interval: 7 * day, Epoch: start.Add(14 * day)}, 22 * day, []Invite{own(7*day, true, false)}, 1},
+		{"an account from after the epoch", Earning{Interval: 7 * day, Epoch: start.Add(-14 * day)}, 15 * day, nil, 2},
+	} {
+		if got := tt.e.due(start, start.Add(tt.since), tt.have); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+// Codes that are earned are made once.
+func TestEarnInvitesOnce(t *testing.T) {
+	s, now := newStore(t)
+	a, err := s.ByDID(t.Context(), owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := Earning{Interval: time.Hour}
+	*now = now.Add(3*time.Hour + time.Minute)
+	for range 3 {
+		if list, err := s.AccountInvites(t.Context(), "pds.example.com", a, e); err != nil || len(list) != 3 {
+			t.Fatalf("%d codes %v", len(list), err)
+		}
+	}
+	a.InvitesDisabled = true
+	*now = now.Add(time.Hour)
+	list, err := s.AccountInvites(t.Context(), "pds.example.com", a, e)
+	if err != nil || len(list) != 4 {
+		t.Fatalf("%d codes %v", len(list), err)
+	}
+	disabled := 0
+	for _, inv := range list {
+		if inv.Disabled {
+			disabled++
+		}
+	}
+	if disabled != 1 {
+		t.Errorf("%d codes are disabled", disabled)
+	}
+}

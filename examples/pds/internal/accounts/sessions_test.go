@@ -1,0 +1,144 @@
+package accounts
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage/memory"
+)
+
+const owner = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+
+// newStore returns a store with one account, at a time that tests move.
+func newStore(t *testing.T) (s *Store, now *time.Time) {
+	t.Helper()
+	sealer, err := NewSealer(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := memory.New(memory.Config{})
+	s = New(store, sealer)
+	clock := time.Now()
+	s.now = func() time.Time { return clock }
+	key, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := repo.NewHost(repo.Config{Store: store, Signer: s.Signer})
+	a := Account{DID: owner, Handle: "alice.test", Email: "alice@example.com", Created: clock}
+	if _, err := s.Create(t.Context(), host, a, key, repo.Batch{}); err != nil {
+		t.Fatal(err)
+	}
+	return s, &clock
+}
+
+// A token that is used twice within two hours has one successor, however far the
+// session has gone meanwhile.
+func TestRefreshWithinGrace(t *testing.T) {
+	s, now := newStore(t)
+	x, err := s.StartSession(t.Context(), owner, &AppPassword{Name: "phone", Privileged: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := []string{x.ID}
+	for range 5 {
+		*now = now.Add(20 * time.Minute)
+		next, err := s.RotateSession(t.Context(), owner, ids[len(ids)-1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next.AppPassword != "phone" || !next.Privileged {
+			t.Errorf("the session became %+v", next)
+		}
+		ids = append(ids, next.ID)
+	}
+	for i, id := range ids[:5] {
+		if next, err := s.RotateSession(t.Context(), owner, id); err != nil || next.ID != ids[i+1] {
+			t.Errorf("token %d once more: %v %v, want %s", i, next, err, ids[i+1])
+		}
+	}
+	if err := s.EndSession(t.Context(), owner, ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range ids {
+		if _, err := s.RotateSession(t.Context(), owner, id); !errors.Is(err, ErrTokenRevoked) {
+			t.Errorf("token %d of a session that has ended: %v", i, err)
+		}
+	}
+}
+
+// Whoever uses a token that somebody used two hours ago ends the session: one of them has
+// stolen it.
+func TestRefreshTokenStolen(t *testing.T) {
+	s, now := newStore(t)
+	x, err := s.StartSession(t.Context(), owner, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := s.StartSession(t.Context(), owner, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := s.RotateSession(t.Context(), owner, x.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	*now = now.Add(refreshGrace)
+	for _, id := range []string{x.ID, next.ID} {
+		if _, err := s.RotateSession(t.Context(), owner, id); !errors.Is(err, ErrTokenRevoked) {
+			t.Errorf("a token after its reuse: %v", err)
+		}
+	}
+	if _, err := s.RotateSession(t.Context(), owner, other.ID); err != nil {
+		t.Errorf("another session: %v", err)
+	}
+	for _, id := range []string{"", ".", "nothing", other.ID[:26] + ".nothing"} {
+		if _, err := s.RotateSession(t.Context(), owner, id); !errors.Is(err, ErrTokenRevoked) {
+			t.Errorf("token %q: %v", id, err)
+		}
+	}
+}
+
+// A session that is not used for ninety days ends, and what it remembers is bounded.
+func TestSessionBounds(t *testing.T) {
+	s, now := newStore(t)
+	x, err := s.StartSession(t.Context(), owner, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := x.ID
+	for range maxUsed + 1 {
+		if x, err = s.RotateSession(t.Context(), owner, x.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.RotateSession(t.Context(), owner, first); !errors.Is(err, ErrTokenRevoked) {
+		t.Errorf("the first of too many tokens: %v", err)
+	}
+	if x, err = s.StartSession(t.Context(), owner, nil); err != nil {
+		t.Fatal(err)
+	}
+	*now = now.Add(RefreshLife)
+	if _, err := s.RotateSession(t.Context(), owner, x.ID); !errors.Is(err, ErrTokenRevoked) {
+		t.Errorf("an old session: %v", err)
+	}
+}
+
+// A token that was sent by mail is good for a quarter of an hour, and once.
+func TestMailTokenExpires(t *testing.T) {
+	s, now := newStore(t)
+	token, err := s.NewMailToken(t.Context(), owner, ResetPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	*now = now.Add(mailTokenLife + time.Second)
+	if err := s.SetPasswordByToken(t.Context(), token, "x"); !errors.Is(err, ErrMailTokenOld) {
+		t.Errorf("an old token: %v", err)
+	}
+	if err := s.CheckMailToken(t.Context(), owner, PLCOperation, token); !errors.Is(err, ErrMailToken) {
+		t.Errorf("a token for another purpose: %v", err)
+	}
+}

@@ -1,0 +1,165 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/pdskit/pdskit/lexicon"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/proxy"
+	"github.com/pdskit/pdskit/xrpc/serviceauth"
+)
+
+// Methods that are passed on, but to which this server has something to add.
+
+// mountForwarded registers them. Without an AppView, they are like any other that is unknown here.
+func (s *Server) mountForwarded(methods *xrpc.Server) {
+	handle := func(nsid string, a access, h xrpc.Handler) {
+		methods.Handle(xrpc.Route{NSID: nsid, Auth: s.user(a), Handler: h})
+	}
+	// Whoever was taken down may appeal.
+	handle("com.atproto.moderation.createReport", access{takendown: true}, s.relay(s.reportService))
+	if s.cfg.Proxy.AppView.URL == "" {
+		return
+	}
+	live := access{notRemoved: true}
+	handle("app.bsky.feed.getFeed", live, xrpc.RawQuery(s.getFeed))
+	handle("app.bsky.notification.registerPush", live, s.relay(s.pushService))
+	handle("app.bsky.notification.unregisterPush", live, s.relay(s.pushService))
+}
+
+// divert reports whether a request for preferences is for another service than the AppView, whose
+// preferences are kept here.
+func (s *Server) divert(r *xrpc.Request) bool {
+	if r.NSID != "app.bsky.actor.getPreferences" && r.NSID != "app.bsky.actor.putPreferences" {
+		return false
+	}
+	const id = "#bsky_appview"
+	ref, own := r.Header.Get("Atproto-Proxy"), s.cfg.Proxy.AppView.DID
+	return ref != "" && ref != string(own)+id && (own != "" || !strings.HasSuffix(ref, id))
+}
+
+// recordElsewhere asks the AppView for a record of a repository that is not here.
+func (s *Server) recordElsewhere(w http.ResponseWriter, r *xrpc.Request) error {
+	to, _ := s.defaultService("app.bsky.feed.getTimeline")
+	return s.proxy.Forward(w, r, "", to)
+}
+
+// relay makes a handler of a procedure that checks its JSON body and passes it on to
+// the service that to names.
+func (s *Server) relay(to func(r *xrpc.Request, body any) (proxy.Service, error)) xrpc.Handler {
+	return xrpc.RawProcedure(func(w http.ResponseWriter, r *xrpc.Request) error {
+		text, err := io.ReadAll(r.Body)
+		if err != nil {
+			return err
+		}
+		body, err := data.FromJSON(text, data.Limits{})
+		if err != nil {
+			return xrpc.InvalidRequest("Invalid request body: %v", err)
+		}
+		if err := s.catalog.ValidateInput(r.NSID, body); err != nil && !errors.Is(err, lexicon.ErrUnknownSchema) {
+			return xrpc.InvalidRequest("%v", err)
+		}
+		service, err := to(r, body)
+		if err != nil {
+			return err
+		}
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+		r.Header.Del("Content-Encoding")
+		r.Header.Set("Content-Type", "application/json")
+		return s.proxy.Forward(w, r, caller(r), service)
+	})
+}
+
+// reportService is that of the header, or the configured one.
+func (s *Server) reportService(r *xrpc.Request, _ any) (proxy.Service, error) {
+	return s.proxy.Target(r)
+}
+
+// pushService is the service that sends notifications to a device: the body names it.
+func (s *Server) pushService(_ *xrpc.Request, body any) (to proxy.Service, err error) {
+	fields, _ := body.(map[string]any)
+	name, _ := fields["serviceDid"].(string)
+	did, err := syntax.ParseDID(name)
+	if err != nil {
+		return to, xrpc.InvalidRequest("serviceDid must be a DID")
+	}
+	if view, _ := s.defaultService("app.bsky.notification.registerPush"); view.DID == did {
+		return view, nil
+	}
+	return proxy.Service{DID: did, ID: "bsky_notif"}, nil
+}
+
+type getFeedParams struct {
+	Feed string `json:"feed"`
+}
+
+// getFeed passes on a request for a custom feed with a token for the feed's generator, since the
+// AppView asks that one in the name of the caller.
+func (s *Server) getFeed(w http.ResponseWriter, r *xrpc.Request, p getFeedParams) error {
+	uri, err := syntax.ParseATURI(p.Feed)
+	if err != nil {
+		return xrpc.InvalidRequest("feed must be an at-uri")
+	}
+	to, err := s.proxy.Target(r)
+	if err != nil {
+		return err
+	}
+	generator, err := s.generator(r.Context(), string(uri))
+	if err != nil {
+		return err
+	}
+	signer, err := s.accounts.Signer(r.Context(), caller(r))
+	if err != nil {
+		return err
+	}
+	token, err := serviceauth.Sign(r.Context(), signer, serviceauth.Token{
+		Issuer: string(caller(r)), Audience: string(generator), Method: "app.bsky.feed.getFeedSkeleton",
+	})
+	if err != nil {
+		return err
+	}
+	r.Request = r.WithContext(context.WithValue(r.Context(), tokenKey{}, token))
+	return s.proxy.Forward(w, r, caller(r), to)
+}
+
+// tokenKey is the context key of a service token in the place of the usual one.
+type tokenKey struct{}
+
+// generator asks the AppView for the service of a custom feed.
+func (s *Server) generator(ctx context.Context, uri string) (syntax.DID, error) {
+	unknown := &xrpc.Error{Status: http.StatusBadRequest, Name: "UnknownFeed", Message: "could not resolve feed did"}
+	parts := strings.Split(strings.TrimPrefix(uri, "at://"), "/")
+	if len(parts) != 3 {
+		return "", unknown
+	}
+	var record struct {
+		Value struct {
+			DID syntax.DID `json:"did"`
+		} `json:"value"`
+	}
+	c := &xrpc.Client{Host: s.cfg.Proxy.AppView.URL, HTTP: s.appViewHTTP, Retries: -1}
+	err := c.Query(ctx, "com.atproto.repo.getRecord", url.Values{"repo": {parts[0]}, "collection": {parts[1]}, "rkey": {parts[2]}}, &record)
+	var told *xrpc.Error
+	if errors.As(err, &told) && told.Status < 500 {
+		return "", unknown
+	} else if err != nil {
+		return "", &xrpc.Error{Status: http.StatusBadGateway, Message: "The AppView could not be asked for the feed"}
+	}
+	if _, err := syntax.ParseDID(string(record.Value.DID)); err != nil {
+		return "", unknown
+	}
+	return record.Value.DID, nil
+}
+
+// refuseImport stands in for importRepo where imports are turned off.
+func refuseImport(w http.ResponseWriter, r *xrpc.Request) error {
+	return xrpc.InvalidRequest("Service is not accepting repo imports")
+}
