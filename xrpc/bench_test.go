@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
@@ -31,14 +32,18 @@ func bearer(r *xrpc.Request) error {
 
 // BenchmarkServer is what this package adds to net/http: routing, authentication,
 // validation of parameters and body, and the envelope. Bare is a handler of
-// net/http that does the least that a method must do. There is no network in either.
+// net/http that does the least that a method must do. There is no network in either. Beyond runs
+// both in turn, and gives the difference of the best times, for which it matters little what
+// else the machine does: the target for a query is 15 µs.
 //
 // Last table (2 cores of a virtual machine, `go test -run '^$' -bench Server -count 3 ./xrpc`):
 //
-//	Query/XRPC         4.5 µs/op   27 allocs/op   3.0 µs beyond Bare (the target: at most 15 µs)
+//	Query/XRPC         4.5 µs/op   27 allocs/op
 //	Query/Bare         1.5 µs/op    9 allocs/op
-//	Procedure/XRPC    13.4 µs/op   55 allocs/op   9 µs beyond Bare
+//	Query/Beyond       1.3 µs beyond net/http (best times; the means differ by 3.0)
+//	Procedure/XRPC    13.4 µs/op   55 allocs/op
 //	Procedure/Bare     4.6 µs/op   16 allocs/op
+//	Procedure/Beyond   2.9 µs beyond net/http (best times; the means differ by 9)
 func BenchmarkServer(b *testing.B) {
 	s := &xrpc.Server{Catalog: builtin(), MaxBody: 1 << 20}
 	s.Handle(xrpc.Route{NSID: "com.atproto.repo.listRecords", Auth: bearer, Handler: xrpc.Query(func(_ ctx, _ *xrpc.Request, p listRecords) (name, error) {
@@ -65,13 +70,46 @@ func BenchmarkServer(b *testing.B) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(text)
 	})
-	b.Run("Query/XRPC", func(b *testing.B) { benchmark(b, s, "GET", "com.atproto.repo.listRecords?"+benchQuery, "") })
-	b.Run("Query/Bare", func(b *testing.B) { benchmark(b, bareQuery, "GET", "com.atproto.repo.listRecords?"+benchQuery, "") })
-	b.Run("Procedure/XRPC", func(b *testing.B) { benchmark(b, s, "POST", "com.atproto.repo.createRecord", benchBody) })
-	b.Run("Procedure/Bare", func(b *testing.B) { benchmark(b, bareProcedure, "POST", "com.atproto.repo.createRecord", benchBody) })
+	for _, k := range []struct {
+		name, method, path, body string
+		bare                     http.Handler
+	}{
+		{"Query", "GET", "com.atproto.repo.listRecords?" + benchQuery, "", bareQuery},
+		{"Procedure", "POST", "com.atproto.repo.createRecord", benchBody, bareProcedure},
+	} {
+		ours, bare := request(b, s, k.method, k.path, k.body), request(b, k.bare, k.method, k.path, k.body)
+		b.Run(k.name+"/XRPC", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				ours()
+			}
+		})
+		b.Run(k.name+"/Bare", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				bare()
+			}
+		})
+		b.Run(k.name+"/Beyond", func(b *testing.B) {
+			const turn = 20
+			best := [2]time.Duration{time.Hour, time.Hour}
+			for b.Loop() {
+				for i, serve := range []func(){ours, bare} {
+					start := time.Now()
+					for range turn {
+						serve()
+					}
+					best[i] = min(best[i], time.Since(start))
+				}
+			}
+			b.ReportMetric(float64((best[0]-best[1]).Nanoseconds())/1e3/turn, "µs-beyond-net/http")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
 
-func benchmark(b *testing.B, h http.Handler, method, path, body string) {
+// request returns a function that has a handler serve a request.
+func request(b *testing.B, h http.Handler, method, path, body string) func() {
 	r := httptest.NewRequest(method, "/xrpc/"+path, nil)
 	r.Header.Set("Authorization", "Bearer secret")
 	if body != "" {
@@ -80,8 +118,7 @@ func benchmark(b *testing.B, h http.Handler, method, path, body string) {
 	}
 	w := &discard{header: http.Header{}}
 	text := []byte(body)
-	b.ReportAllocs()
-	for b.Loop() {
+	return func() {
 		clear(w.header)
 		w.status = 200
 		r.Body = http.NoBody

@@ -161,19 +161,20 @@ func TestBodiesThatStall(t *testing.T) {
 
 // A slow upload may go on, as long as it does.
 func TestSlowUpload(t *testing.T) {
-	url := serve(t, routes(&xrpc.Server{BodyTimeout: 300 * time.Millisecond}, map[string]xrpc.Handler{"com.example.raw": xrpc.RawProcedure(copyBody)}))
+	t.Parallel()
+	url := serve(t, routes(&xrpc.Server{BodyTimeout: 2 * time.Second}, map[string]xrpc.Handler{"com.example.raw": xrpc.RawProcedure(copyBody)}))
 	r, w := io.Pipe()
 	go func() {
 		for range 10 {
 			io.WriteString(w, "x")
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(250 * time.Millisecond)
 		}
 		w.Close()
 	}()
 	got, _ := call(t, "POST", url+"/xrpc/com.example.raw", r, "Content-Type: text/plain")
 	check(t, "answer", got, answer{Status: 200, Body: "xxxxxxxxxx"})
 	// And the connection's deadline is not that of the body.
-	time.Sleep(400 * time.Millisecond)
+	time.Sleep(2200 * time.Millisecond)
 	got, _ = call(t, "POST", url+"/xrpc/com.example.raw", strings.NewReader("y"), "Content-Type: text/plain")
 	check(t, "answer", got, answer{Status: 200, Body: "y"})
 }
@@ -181,12 +182,13 @@ func TestSlowUpload(t *testing.T) {
 // The handler of a long request sees the connection's end, not the deadline of
 // the body that it has read.
 func TestDeadlineEndsWithBody(t *testing.T) {
-	url := serve(t, routes(&xrpc.Server{BodyTimeout: 50 * time.Millisecond}, map[string]xrpc.Handler{
+	t.Parallel()
+	url := serve(t, routes(&xrpc.Server{BodyTimeout: time.Second}, map[string]xrpc.Handler{
 		"com.example.think": xrpc.Procedure(func(c ctx, _ *xrpc.Request, in name) (name, error) {
 			select {
 			case <-c.Done():
 				return in, errors.New("disturbed")
-			case <-time.After(200 * time.Millisecond):
+			case <-time.After(1500 * time.Millisecond):
 				return in, nil
 			}
 		}),

@@ -1,6 +1,7 @@
 package xrpc
 
 import (
+	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -45,6 +46,9 @@ type Server struct {
 	// Divert, if not nil, reports that a request for a method that the server has is for
 	// Fallback all the same, as when its client names another service.
 	Divert func(r *Request) bool
+	// Compress compresses JSON and CAR files of 1 KiB and more with gzip for the clients that
+	// accept it. It costs time; where a proxy in front does it, leave it out.
+	Compress bool
 	// MaxBody is the limit in bytes of request bodies. 0: 150 KiB.
 	MaxBody int64
 	// BodyTimeout is how long a JSON body may take to arrive, and how long any other may
@@ -129,7 +133,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	start := time.Now()
 	name, _ := strings.CutPrefix(hr.URL.Path, prefix)
 	r := &Request{Request: hr, NSID: syntax.NSID(name), ID: rand.Text()[:16], server: s}
-	rw := &response{ResponseWriter: w}
+	rw := &response{ResponseWriter: w, negotiates: s.Compress}
+	rw.gzip = s.Compress && hr.Method != http.MethodHead && acceptsGzip(hr.Header)
 	rw.Header()["X-Request-Id"] = []string{r.ID}
 	defer func() {
 		v := recover()
@@ -142,6 +147,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 				v = http.ErrAbortHandler // the answer is cut off; let the client see that
 			}
 		}
+		rw.end(v != nil)
 		if s.Observe != nil {
 			if rw.status == 0 && v == nil {
 				rw.status = http.StatusOK // as net/http will answer
@@ -272,14 +278,20 @@ var (
 	exposeHeaders = []string{"*, DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Atproto-Repo-Rev, Atproto-Content-Labelers, X-Request-Id"}
 )
 
-// response remembers whether the answer has begun.
+// response remembers whether the answer has begun, and compresses it if that was agreed.
 type response struct {
 	http.ResponseWriter
-	status int
+	status     int
+	negotiates bool         // whether answers may be compressed
+	gzip       bool         // whether this client takes them so
+	z          *gzip.Writer // not nil: what is written goes through it
 }
 
 func (w *response) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 || status == http.StatusSwitchingProtocols {
+		if w.negotiates && w.status == 0 && status >= 200 {
+			w.compress(status)
+		}
 		w.status = status
 	}
 	w.ResponseWriter.WriteHeader(status)
@@ -287,7 +299,13 @@ func (w *response) WriteHeader(status int) {
 
 func (w *response) Write(b []byte) (int, error) {
 	if w.status == 0 {
+		if w.negotiates {
+			w.compress(http.StatusOK)
+		}
 		w.status = http.StatusOK
+	}
+	if w.z != nil {
+		return w.z.Write(b)
 	}
 	return w.ResponseWriter.Write(b)
 }

@@ -591,3 +591,29 @@ func Example() {
 	fmt.Println(string(text))
 	// Output: app.bsky.feed.getTimeline for did:web:alice.example at did:web:api.example
 }
+
+// A header that is taken names one service of one DID, in one way.
+func FuzzTarget(f *testing.F) {
+	for _, ref := range []string{"did:web:a.example.com#atproto_labeler", "did:plc:ewvi7nxzyoun6zhxrhs64oiz#bsky_appview", "#x", "did:web:a", "did:web:a#", "did:web:a#b#c", "did:web:a# b", "a#b"} {
+		f.Add(ref)
+	}
+	known := proxy.Service{DID: "did:web:known.example.com", ID: "bsky_appview", URL: "https://known.example.com"}
+	p := &proxy.Proxy{Known: []proxy.Service{known}}
+	f.Fuzz(func(t *testing.T, ref string) {
+		hr := httptest.NewRequest("GET", "/xrpc/com.example.method", nil)
+		hr.Header["Atproto-Proxy"] = []string{ref}
+		s, err := p.Target(&xrpc.Request{Request: hr, NSID: "com.example.method"})
+		if err != nil {
+			if e := (*xrpc.Error)(nil); !errors.As(err, &e) || e.Status != 400 || e.Name != "InvalidRequest" {
+				t.Errorf("%q: %v", ref, err)
+			}
+			return
+		}
+		if _, err := syntax.ParseDID(string(s.DID)); err != nil || s.ID == "" || strings.ContainsAny(s.ID, "# ") || s.Ref() != ref {
+			t.Errorf("%q: %+v", ref, s)
+		}
+		if s.URL != "" && s != known {
+			t.Errorf("%q goes to %s", ref, s.URL)
+		}
+	})
+}

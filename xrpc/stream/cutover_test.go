@@ -198,11 +198,14 @@ func cutOver(t *testing.T, store storage.Store, events int) {
 	if raceDetector || testing.Short() { // the same in smaller
 		events /= 4
 	}
-	o := &stream.Outbox{Events: store.Events, Window: 128 << 10} // 150 events or so
+	o := &stream.Outbox{
+		Events: store.Events, Window: 128 << 10, // 150 events or so
+		Ping: time.Hour, WriteTimeout: time.Hour, // nobody is given up on a machine that is busy with other things
+	}
 	defer o.Close()
 	srv := httptest.NewServer(o)
 	defer srv.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
 	defer cancel()
 
 	var list []*writer
