@@ -9,7 +9,7 @@ import (
 // Every contender does its work and checks its own result, so that the race is about
 // the same thing.
 func TestContendersAgree(t *testing.T) {
-	for _, w := range works([]int{1000}) {
+	for _, w := range append(works([]int{1000}), lexiconWorks()...) {
 		for name, c := range map[string]contender{"floor": w.floor, "pdskit": w.ours, "atmos": w.atmos, "indigo": w.indigo} {
 			if c == nil {
 				continue

@@ -1,5 +1,5 @@
 // Command benchmarks races pdskit against the other Go libraries for
-// repositories of the AT Protocol, all in one run on the same data, and prints a table.
+// repositories, data and schemas of the AT Protocol, all in one run on the same data, and prints tables.
 package main
 
 import (
@@ -37,27 +37,31 @@ func main() {
 	out := io.MultiWriter(os.Stdout, &text)
 	fmt.Fprintf(out, "%s, %s/%s, %s, %d CPUs; best of %d rounds.\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, cpu(), runtime.NumCPU(), *rounds)
 	re := regexp.MustCompile(*only)
-	var list []*work
-	for _, w := range works(sizes) {
-		if re.MatchString(w.name) {
-			list = append(list, w)
-		}
-	}
-	run(out, list, *rounds, *slice)
+	run(out, "repositories", matching(re, works(sizes)), *rounds, *slice)
+	run(out, "data and schemas", matching(re, lexiconWorks()), *rounds, *slice)
 	if re.MatchString("memory") {
 		memoryTable(out, sizes)
 	}
-	fmt.Fprint(out, "\nVersions: ")
+	fmt.Fprint(out, "Versions: ")
 	fmt.Fprintln(out, strings.Join(versions(), ", ")+".")
 	if *readme != "" {
 		check(replaceTables(*readme, text.String()))
 	}
 }
 
+func matching(re *regexp.Regexp, works []*work) (list []*work) {
+	for _, w := range works {
+		if re.MatchString(w.name) {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
 // memoryTable says what a loaded tree keeps alive, with the blocks it was loaded from
 // where it needs them.
 func memoryTable(out io.Writer, sizes []int) {
-	fmt.Fprint(out, "\n| memory of a loaded tree, bytes per key | pdskit | atmos | indigo |\n|---|---|---|---|\n")
+	fmt.Fprint(out, "| memory of a loaded tree, bytes per key | pdskit | atmos | indigo |\n|---|---|---|---|\n")
 	for _, n := range sizes {
 		r := newRepository(n)
 		perKey := func(makeIt func() any) float64 { return memory(makeIt) / float64(n) }
@@ -67,6 +71,7 @@ func memoryTable(out io.Writer, sizes []int) {
 			perKey(func() any { return r.indigoTree() }))
 		runtime.KeepAlive(r)
 	}
+	fmt.Fprintln(out)
 }
 
 // cloned has blocks of its own, so that a tree that keeps them is charged for them.

@@ -70,8 +70,8 @@ func race(w *work, rounds int, slice time.Duration) (floor, ours, atmos, indigo 
 	return results[0], results[1], results[2], results[3]
 }
 
-// header is that of the table that row makes.
-const header = `| work | pdskit | atmos | indigo | × atmos | × indigo | floor | × floor | allocations: pdskit / atmos / indigo | bytes allocated |
+// header is that of the table that row makes, about a subject.
+const header = `| %s | pdskit | atmos | indigo | × atmos | × indigo | floor | × floor | allocations: pdskit / atmos / indigo | bytes allocated |
 |---|---|---|---|---|---|---|---|---|---|
 `
 
@@ -146,11 +146,15 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// run races all works and writes the table.
-func run(out io.Writer, works []*work, rounds int, slice time.Duration) {
-	fmt.Fprint(out, header)
+// run races all works and writes their table, if there are any.
+func run(out io.Writer, subject string, works []*work, rounds int, slice time.Duration) {
+	if len(works) == 0 {
+		return
+	}
+	fmt.Fprintf(out, header, subject)
 	for _, w := range works {
 		floor, ours, atmos, indigo := race(w, rounds, slice)
 		fmt.Fprint(out, row(w, floor, ours, atmos, indigo))
 	}
+	fmt.Fprintln(out)
 }

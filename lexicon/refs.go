@@ -3,6 +3,7 @@ package lexicon
 import (
 	"errors"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,8 +14,9 @@ import (
 func (r *reader) localRefs(doc *Document) {
 	for path, full := range references(doc) {
 		if id, name := splitName(full.name); id == doc.ID {
-			if reason := full.check(doc.Defs[name]); reason != "" && r.err == nil {
-				r.err = &SchemaError{Path: path, Reason: reason}
+			if reason := full.check(doc.Defs[name]); reason != "" {
+				r.err = &SchemaError{Path: path(), Reason: reason}
+				return
 			}
 		}
 	}
@@ -42,9 +44,11 @@ func (r reference) check(t Type) string {
 	return quote(r.name) + " is a " + t.TypeName() + ", which cannot be referred to"
 }
 
-// references yields all references of a document with their paths, in order.
-func references(doc *Document) iter.Seq2[string, reference] {
-	return func(yield func(string, reference) bool) {
+// references yields all references of a document, in order, each with a function that says its path
+// while the iteration is there. Paths can be as long as the document: one for each reference would
+// be too much.
+func references(doc *Document) iter.Seq2[func() string, reference] {
+	return func(yield func(func() string, reference) bool) {
 		s := refScan{yield: yield}
 		for _, name := range sortedNames(doc) {
 			s.path = append(s.path[:0], "defs", name)
@@ -57,7 +61,7 @@ func references(doc *Document) iter.Seq2[string, reference] {
 
 type refScan struct {
 	path  []string
-	yield func(string, reference) bool
+	yield func(func() string, reference) bool
 }
 
 func (s *refScan) under(t Type, path ...string) bool {
@@ -69,7 +73,7 @@ func (s *refScan) under(t Type, path ...string) bool {
 }
 
 func (s *refScan) emit(r reference, path ...string) bool {
-	return s.yield(strings.Join(append(s.path[:len(s.path):len(s.path)], path...), "/"), r)
+	return s.yield(func() string { return strings.Join(slices.Concat(s.path, path), "/") }, r)
 }
 
 // typ scans a type and reports whether to go on.
@@ -130,7 +134,7 @@ func (c *Catalog) Check() error {
 		for path, ref := range references(doc) {
 			t, _ := c.Definition(ref.name)
 			if reason := ref.check(t); reason != "" {
-				errs = append(errs, &SchemaError{ID: string(doc.ID), Path: path, Reason: reason})
+				errs = append(errs, &SchemaError{ID: string(doc.ID), Path: path(), Reason: reason})
 			}
 		}
 	}

@@ -186,24 +186,20 @@ func (e *editor) account(c *Change) {
 			c.New = append(c.New, emptyBlock)
 		}
 	}
-	// The CIDs of all nodes are made in two pieces.
 	kept := e.unchanged()
-	b := make([]byte, 0, dag.CIDLen*(len(e.made)+len(e.used)))
-	add := func(id string) cid.Cid {
-		b = append(b, id...)
-		return dag.Wrap(stringOf(b[len(b)-dag.CIDLen:]))
-	}
+	ids := make([]byte, 0, dag.CIDLen*len(e.made)) // of all new nodes, in one piece
 	c.New = slices.Grow(c.New, len(e.made))
 	for i := len(e.made) - 1; i >= 0; i-- {
 		if m := &e.made[i]; kept == nil || !kept[m.id] {
 			e.fresh.add(m.n)
-			c.New = append(c.New, block(m.n.data, add(m.id.view())))
+			ids = append(ids, m.id[:]...)
+			c.New = append(c.New, block(m.n.data, dag.Wrap(stringOf(ids[len(ids)-dag.CIDLen:]))))
 		}
 	}
 	c.Removed = slices.Grow(c.Removed, len(e.used))
 	for _, used := range e.used {
 		if kept == nil || !kept[id(bytesOf(used))] {
-			c.Removed = append(c.Removed, add(used))
+			c.Removed = append(c.Removed, dag.Wrap(used)) // it stands in the tree before
 		}
 	}
 }

@@ -2,7 +2,6 @@ package mst
 
 import (
 	"iter"
-	"strings"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
@@ -156,21 +155,20 @@ func (w *preorder) kid(n *node, index, kid, link int, lo, hi edge) bool {
 // keyArena makes strings of keys, more and more of them to an allocation, up to
 // 4 KiB.
 type keyArena struct {
-	b    strings.Builder
-	size int
+	buf  []byte
+	used int
 }
 
 // make returns the string of two parts.
 func (a *keyArena) make(prefix, suffix string) string {
-	if n := len(prefix) + len(suffix); a.b.Cap()-a.b.Len() < n {
-		a.size = min(max(128, 2*a.size), 4<<10)
-		a.b.Reset()
-		a.b.Grow(max(n, a.size))
+	n := len(prefix) + len(suffix)
+	if len(a.buf)-a.used < n {
+		a.buf, a.used = make([]byte, max(n, min(max(128, 2*len(a.buf)), 4<<10))), 0
 	}
-	start := a.b.Len()
-	a.b.WriteString(prefix)
-	a.b.WriteString(suffix)
-	return a.b.String()[start:]
+	b := a.buf[a.used : a.used+n]
+	copy(b[copy(b, prefix):], suffix)
+	a.used += n
+	return stringOf(b)
 }
 
 // Stats describes the shape of a tree.

@@ -114,7 +114,8 @@ type Repos interface {
 	// event (0 if it has none). When it returns nil, the step is durable and
 	// visible; when it returns an error, nothing of it is, save where the error
 	// is the context's or an I/O error at the moment of commit: then the caller
-	// must re-read the head to know.
+	// must re-read the head to know (and again if the process ends before another
+	// step has succeeded, when what could not be flushed may be on disk all the same).
 	Apply(ctx context.Context, did syntax.DID, c *Change) (seq int64, err error)
 
 	// Replace is Apply for a whole new set of records, given as a stream in

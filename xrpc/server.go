@@ -57,13 +57,18 @@ type Server struct {
 	// the place for rate limits by account.
 	Limit func(w http.ResponseWriter, r *Request) error
 	// Observe, if not nil, is told of each request when it has ended: the place for
-	// metrics and access logs. A status of 101 is that of a subscription.
+	// metrics and access logs. A status of 101 is that of a subscription; StatusClientGone,
+	// which nobody sees, that of a client that did not wait for its answer, or for all of it.
 	Observe func(r *Request, status int, took time.Duration)
 	// Logger gets panics and internal errors. Nil: silent.
 	Logger *slog.Logger
 
 	routes map[string]*Route
 }
+
+// StatusClientGone is what Server.Observe is told of a client that went away. It is no
+// failure of the server.
+const StatusClientGone = 499
 
 // Defaults of a Server.
 const (
@@ -214,11 +219,16 @@ func (s *Server) serve(w *response, r *Request) error {
 
 // fail answers with an error, or, when an answer is under way, cuts it off.
 func (s *Server) fail(w *response, r *Request, err error) {
-	gone := r.Context().Err() != nil && (errors.Is(err, context.Canceled) || w.status != 0)
-	if e := asError(err); e.Status == http.StatusInternalServerError && !gone {
+	e := asError(err)
+	gone := errors.Is(r.Context().Err(), context.Canceled)
+	expected := gone && (errors.Is(err, context.Canceled) || w.status != 0)
+	if e.Status == http.StatusInternalServerError && !expected {
 		s.log(r, "internal error", "err", err.Error())
 	}
-	if w.status != 0 || gone {
+	if gone && (e.Status >= http.StatusInternalServerError || w.status != 0) {
+		w.status = StatusClientGone
+	}
+	if w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
 	WriteError(w, err)

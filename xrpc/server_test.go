@@ -395,29 +395,65 @@ func TestPanicsAndBrokenAnswers(t *testing.T) {
 	}
 }
 
-// A client that goes away is no error of the server.
+// A client that goes away, before its answer or in the middle of it, is no error of the server: it is not
+// logged, and not counted as one.
 func TestClientGoesAway(t *testing.T) {
 	var log lockedBuffer
-	entered, done, observed := make(chan struct{}), make(chan struct{}), make(chan int, 1)
-	observe := func(_ *xrpc.Request, status int, _ time.Duration) { observed <- status }
-	url := serve(t, routes(&xrpc.Server{Logger: logger(&log), Observe: observe}, map[string]xrpc.Handler{
-		"com.example.wait": xrpc.Query(func(ctx ctx, _ *xrpc.Request, _ struct{}) (any, error) {
-			defer close(done)
-			close(entered)
-			<-ctx.Done()
+	var seen observed
+	entered := make(chan struct{})
+	wait := func(ctx ctx) {
+		entered <- struct{}{}
+		<-ctx.Done()
+	}
+	endless := func(w http.ResponseWriter) (err error) {
+		for err == nil {
+			_, err = w.Write(make([]byte, 64<<10))
+		}
+		return err
+	}
+	ended := make(chan struct{}, 1)
+	s := &xrpc.Server{Logger: logger(&log), Observe: func(r *xrpc.Request, status int, took time.Duration) {
+		seen.observe(r, status, took)
+		ended <- struct{}{}
+	}}
+	url := serve(t, routes(s, map[string]xrpc.Handler{
+		"com.example.waits": xrpc.Query(func(ctx ctx, _ *xrpc.Request, _ struct{}) (any, error) {
+			wait(ctx)
 			return nil, fmt.Errorf("reading: %w", ctx.Err())
 		}),
+		"com.example.upstream": xrpc.Query(func(ctx ctx, _ *xrpc.Request, _ struct{}) (any, error) {
+			wait(ctx)
+			return nil, &xrpc.Error{Status: 502, Message: "what was asked on the client's behalf broke off too"}
+		}),
+		"com.example.refused": xrpc.Query(func(ctx ctx, _ *xrpc.Request, _ struct{}) (any, error) {
+			wait(ctx)
+			return nil, xrpc.InvalidRequest("it was wrong anyway")
+		}),
+		"com.example.begun": xrpc.RawQuery(func(w http.ResponseWriter, r *xrpc.Request, _ struct{}) error {
+			io.WriteString(w, "a")
+			http.NewResponseController(w).Flush()
+			entered <- struct{}{}
+			return endless(w)
+		}),
 	}))
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		<-entered
+	for name, want := range map[string]int{"waits": 499, "upstream": 499, "refused": 400, "begun": 499} {
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			<-entered
+			cancel()
+		}()
+		resp, err := (&xrpc.Client{Host: url}).Get(ctx, "com.example."+name, nil)
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Error(name, err)
+		}
+		<-ended
+		check(t, "observed", seen.take(), []string{fmt.Sprintf("com.example.%s %d", name, want)})
 		cancel()
-	}()
-	if err := (&xrpc.Client{Host: url}).Query(ctx, "com.example.wait", nil, nil); !errors.Is(err, context.Canceled) {
-		t.Error(err)
 	}
-	<-done
-	check(t, "status", <-observed, 0)
 	check(t, "log", log.String(), "")
 }
 

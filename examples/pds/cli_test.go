@@ -94,7 +94,9 @@ func TestHelp(t *testing.T) {
 	}
 	o.fails(2, "no command", "launch")
 	o.fails(2, "list, info", "account")
+	o.fails(0, "account create          Make an account.", "help", "account")
 	o.fails(2, "pds account info ACCOUNT", "account", "info")
+	o.fails(2, "the e-mail address comes first", "account", "create", "alice.test", "alice@example.com")
 	o.fails(2, "not defined", "check", "-nonsense")
 	o.fails(2, "PDS_PORT: ", "serve", "-env-file", write(t, "PDS_PORT=x\nPDS_HOSTNAME=a b\n"))
 	o.fails(2, "PDS_HOSTNAME: ", "config", "-env-file", write(t, "PDS_PORT=x\nPDS_HOSTNAME=a b\n"))
@@ -209,6 +211,20 @@ func TestAccountCommands(t *testing.T) {
 	}
 	if !states[codes[0]] || states[codes[1]] || len(states) != 2 {
 		t.Errorf("%v", states)
+	}
+	var health struct{ Version string }
+	if o.ok(&health, "health"); health.Version == "" {
+		t.Error("no version")
+	}
+	o.fails(1, "is the server running", "health", "-url", "http://localhost:1")
+	for domain, want := range map[string]int{"alicia.test": 404, "localhost": 200, "bob.test": 404, "": 400, "carol.test": 200} {
+		if domain == "carol.test" {
+			p.anonymous().Procedure(t.Context(), "com.atproto.server.createAccount", map[string]string{"handle": domain, "email": "carol@example.com", "password": "x", "inviteCode": codes[1]}, nil)
+		}
+		resp, err := http.Get(p.url + "/tls-check?domain=" + domain)
+		if err != nil || resp.StatusCode != want {
+			t.Errorf("%q: %v, %v", domain, resp, err)
+		}
 	}
 	o.fails(2, "at least 1", "invite", "create", "-uses", "0")
 	o.fails(2, "unencrypted", "account", "list", "-url", "http://pds.example.com")
@@ -380,6 +396,10 @@ func TestRequestCrawl(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		mu.Lock()
 		defer mu.Unlock()
+		if r.Method == http.MethodGet {
+			fmt.Fprintf(w, `{"hostname":%q,"seq":1700000000000000,"status":"active","accountCount":3}`, r.URL.Query().Get("hostname"))
+			return
+		}
 		asked = append(asked, r.URL.Path+" "+string(body))
 	}))
 	defer relay.Close()
@@ -390,6 +410,16 @@ func TestRequestCrawl(t *testing.T) {
 	if len(asked) != 2 || asked[0] != want || asked[1] != want {
 		t.Errorf("%q", asked)
 	}
+	var known []struct {
+		Status struct {
+			Hostname     string
+			AccountCount int
+		}
+	}
+	if o.ok(&known, "request-crawl", "-status"); len(known) != 1 || known[0].Status.Hostname != "pds.example.com" || known[0].Status.AccountCount != 3 {
+		t.Errorf("%+v", known)
+	}
+	o.fails(0, "newest event 1700000000000000 (2023-11-14 22:13:20 UTC)", "request-crawl", "-status")
 	o.fails(1, "refused", "request-crawl", "http://localhost:1")
 	newOperator(t, t.TempDir(), "PDS_HOSTNAME=pds.example.com").fails(2, "PDS_CRAWLERS", "request-crawl")
 	newOperator(t, t.TempDir()).fails(2, "localhost", "request-crawl", relay.URL)

@@ -229,6 +229,8 @@ type follower struct {
 	states map[syntax.DID]commit.State
 	repos  map[syntax.DID]map[string]string
 	kinds  map[syntax.DID][]string // of the messages before the first record
+
+	replayed []event // all that it was sent
 }
 
 func newFollower(t *testing.T, p *process) *follower {
@@ -287,6 +289,7 @@ func (f *follower) frame(frame stream.Frame) {
 		t.Fatalf("sequence number %d after %d", frame.Seq, f.seen)
 	}
 	f.seen = frame.Seq
+	f.replayed = append(f.replayed, event{frame.Seq, sha256.Sum256(frame.Payload)})
 	switch frame.Kind {
 	case commit.KindCommit:
 		e, err := commit.DecodeEvent(frame.Payload)

@@ -26,6 +26,12 @@ var register = sync.OnceFunc(func() {
 	vfs.Register(name, fileSystem{vfs.Find("").(vfs.VFSFilename)})
 })
 
+// Name returns the name of the file system.
+func Name() string {
+	register()
+	return name
+}
+
 // URI returns the name under which a file is opened or attached.
 func URI(path string) string {
 	register()
@@ -47,8 +53,8 @@ func Corrupt(err error) bool {
 
 type fileSystem struct{ vfs.VFSFilename }
 
-// osFile is what the driver's files can do, but for memory mapping.
-type osFile interface {
+// File is what the driver's files can do, but for memory mapping.
+type File interface {
 	vfs.FileSharedMemory
 	vfs.FileLockState
 	vfs.FileHasMoved
@@ -58,14 +64,14 @@ type osFile interface {
 }
 
 // file is a database without a memory mapping.
-type file struct{ osFile }
+type file struct{ File }
 
 func (fs fileSystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
 	f, flags, err := fs.VFSFilename.OpenFilename(name, flags)
 	if err != nil || flags&vfs.OPEN_MAIN_DB == 0 {
 		return f, flags, err
 	}
-	if of, ok := f.(osFile); ok {
+	if of, ok := f.(File); ok {
 		f = file{of}
 	}
 	return f, flags, nil
@@ -74,8 +80,8 @@ func (fs fileSystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.F
 // DeviceCharacteristics leaves out batches of atomic writes (F2FS), which would need
 // methods that file does not have.
 func (f file) DeviceCharacteristics() vfs.DeviceCharacteristic {
-	return f.osFile.DeviceCharacteristics() &^ vfs.IOCAP_BATCH_ATOMIC
+	return f.File.DeviceCharacteristics() &^ vfs.IOCAP_BATCH_ATOMIC
 }
 
 // Unwrap returns the driver's file.
-func (f file) Unwrap() vfs.File { return f.osFile }
+func (f file) Unwrap() vfs.File { return f.File }

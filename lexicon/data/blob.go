@@ -51,7 +51,8 @@ func BlobOf(v any) (b Blob, ok bool) {
 	}
 	text, ok1 := m["cid"].(string)
 	mime, ok2 := m["mimeType"].(string)
-	if len(m) != 2 || !ok1 || !ok2 {
+	const most = 256 // as the string format has it; decoding takes more than linear time in some bases
+	if len(m) != 2 || !ok1 || !ok2 || mime == "" || len(text) > most {
 		return b, false
 	}
 	c, err := cid.Decode(text)

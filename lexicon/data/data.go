@@ -35,21 +35,36 @@ func (l Limits) cbor() icbor.Limits {
 	return icbor.Limits{Bytes: l.Bytes, Depth: l.Depth, Items: l.Items}
 }
 
-// What may be wrong with a value. An *Error wraps one of these, or, for CBOR, the
-// error that says which rule of the encoding is broken.
+// What may be wrong with a value. An *Error wraps one of these.
 var (
 	ErrSyntax    = errors.New("not valid JSON")
 	ErrNumber    = errors.New("not an integer of at most 53 bits")
-	ErrText      = errors.New("text is not valid Unicode")
-	ErrDuplicate = errors.New("key given twice")
-	ErrLink      = errors.New("malformed link")
+	ErrText      = icbor.ErrUTF8
+	ErrDuplicate = icbor.ErrKeyRepeated
+	ErrLink      = icbor.ErrLink
 	ErrBytes     = errors.New("malformed bytes")
 	ErrType      = errors.New("$type is not a non-empty string")
 	ErrBlob      = errors.New("malformed blob")
-	ErrDepth     = errors.New("nested too deeply")
-	ErrTooLarge  = errors.New("too large")
+	ErrDepth     = icbor.ErrDepth
+	ErrTooLarge  = icbor.ErrSize
+	ErrItems     = icbor.ErrItems
 	ErrValue     = errors.New("not a value of the data model")
 	ErrNotObject = errors.New("a record must be an object")
+)
+
+// What may be wrong with CBOR, besides: each way to stray from the one encoding of a value.
+var (
+	ErrTruncated  = icbor.ErrTruncated  // ends early
+	ErrTrailing   = icbor.ErrTrailing   // bytes after the value
+	ErrNonMinimal = icbor.ErrNonMinimal // an integer or length is not in its shortest form
+	ErrIndefinite = icbor.ErrIndefinite // an indefinite length
+	ErrReserved   = icbor.ErrReserved   // a reserved head
+	ErrFloat      = icbor.ErrFloat      // a floating-point number, even if it is an integer
+	ErrSimple     = icbor.ErrSimple     // a simple value other than false, true and null
+	ErrTag        = icbor.ErrTag        // a tag other than 42
+	ErrKeyType    = icbor.ErrKeyType    // a map key that is not a string
+	ErrKeyOrder   = icbor.ErrKeyOrder   // map keys out of order
+	ErrIntRange   = icbor.ErrIntRange   // an integer that does not fit in 64 bits, signed
 )
 
 // Error says what is wrong with a value and where.

@@ -3,8 +3,6 @@ package data
 import (
 	"bytes"
 	"fmt"
-	"math"
-	"math/big"
 	"slices"
 	"strconv"
 
@@ -130,7 +128,7 @@ func (p *transcoder) array(depth int) *Error {
 			return p.fail(ErrSyntax)
 		}
 		if n == p.lim.Items {
-			return p.fail(ErrTooLarge)
+			return p.fail(ErrItems)
 		}
 		if err := p.value(depth + 1); err != nil {
 			return err.underIndex(n)
@@ -175,7 +173,7 @@ func (p *transcoder) object(depth int) *Error {
 			return p.fail(ErrSyntax)
 		}
 		if n == p.lim.Items {
-			return p.fail(ErrTooLarge)
+			return p.fail(ErrItems)
 		}
 		e := pair{from: len(p.out), in: p.pos}
 		if err := p.text(); err != nil {
@@ -345,7 +343,7 @@ func (p *transcoder) number() *Error {
 	if n := digits(); n == 0 || n > 1 && p.in[first] == '0' {
 		return p.fail(ErrSyntax)
 	}
-	plain := true
+	plain := true // without fraction and exponent
 	if p.pos < len(p.in) && p.in[p.pos] == '.' {
 		plain = false
 		p.pos++
@@ -375,7 +373,7 @@ func (p *transcoder) number() *Error {
 		p.out = icbor.AppendInt(p.out, n)
 		return nil
 	}
-	n, ok := integer(string(p.in[start:p.pos]), plain)
+	n, ok := integer(p.in[start:p.pos])
 	if !ok {
 		p.pos = start
 		return p.fail(ErrNumber)
@@ -384,22 +382,50 @@ func (p *transcoder) number() *Error {
 	return nil
 }
 
-// integer returns the value of a number if it is an integer of 53 bits. plain: without fraction
-// and exponent.
-func integer(text string, plain bool) (int64, bool) {
-	if plain {
-		n, err := strconv.ParseInt(text, 10, 64)
-		return n, err == nil && n >= -maxSafeInt && n <= maxSafeInt
+// integer returns the value of a JSON number if it is an integer of 53 bits, looking at each
+// digit once.
+func integer(text []byte) (n int64, ok bool) {
+	mantissa, exponent := text, 0
+	if i := bytes.IndexAny(text, "eE"); i >= 0 {
+		mantissa = text[:i]
+		// An exponent beyond the range of int is beyond any mantissa: as good as its limit.
+		exponent, _ = strconv.Atoi(string(text[i+1:]))
+		exponent = max(-maxExponent, min(exponent, maxExponent))
 	}
-	f, err := strconv.ParseFloat(text, 64)
-	return int64(f), err == nil && f == math.Trunc(f) && math.Abs(f) <= maxSafeInt && exact(text, f)
+	mantissa, negative := bytes.CutPrefix(mantissa, []byte("-"))
+	whole, fraction, _ := bytes.Cut(mantissa, []byte("."))
+	// The value is whole and fraction, as one number, times 10^scale. Trailing zeros go to the scale.
+	whole, fraction = bytes.TrimLeft(whole, "0"), bytes.TrimRight(fraction, "0")
+	scale := exponent - len(fraction)
+	if len(fraction) == 0 {
+		n := len(whole)
+		whole = bytes.TrimRight(whole, "0")
+		scale += n - len(whole)
+	}
+	if len(whole) == 0 {
+		fraction = bytes.TrimLeft(fraction, "0")
+	}
+	digits := len(whole) + len(fraction)
+	const most = 16 // digits of maxSafeInt
+	switch {
+	case digits == 0:
+		return 0, true
+	case scale < 0 || digits > most || scale > most-digits:
+		return 0, false
+	}
+	for _, part := range [][]byte{whole, fraction} {
+		for _, c := range part {
+			n = n*10 + int64(c-'0')
+		}
+	}
+	for range scale {
+		n *= 10
+	}
+	if negative {
+		n = -n
+	}
+	return n, -maxSafeInt <= n && n <= maxSafeInt
 }
 
-// exact reports whether a decimal of modest length is exactly f.
-func exact(text string, f float64) bool {
-	if len(text) > 40 {
-		return false
-	}
-	r, ok := new(big.Rat).SetString(text)
-	return ok && r.IsInt() && r.Cmp(new(big.Rat).SetFloat64(f)) == 0
-}
+// maxExponent is more than any text that is read can be long.
+const maxExponent = 1 << 30

@@ -67,6 +67,21 @@ func (u ATURI) split() (authority, path string) {
 	return authority, path
 }
 
+// Normalize returns the URI with its handle, and the authority of its collection, in lower case.
+func (u ATURI) Normalize() ATURI {
+	authority, path := u.split()
+	norm := atScheme + string(AtIdentifier(authority).Normalize())
+	if path == "" {
+		return ATURI(norm)
+	}
+	collection, rkey, more := strings.Cut(path, "/")
+	norm += "/" + string(NSID(collection).Normalize())
+	if more {
+		norm += "/" + rkey
+	}
+	return ATURI(norm)
+}
+
 // String returns the URI as a string.
 func (u ATURI) String() string { return string(u) }
 

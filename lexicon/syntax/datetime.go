@@ -7,8 +7,8 @@ import (
 
 // Datetime is a date and time in the intersection of RFC 3339, ISO 8601 and the
 // WHATWG HTML datetime: "2024-01-15T12:30:45.123Z". Seconds, an upper-case T and a time
-// zone are required; "-00:00" is not allowed. At most 64 bytes. Specification:
-// Lexicon, string formats.
+// zone are required; "-00:00" is not allowed. At most 20 fractional digits, and years 0 to 9999 in
+// UTC. Specification: Lexicon, string formats.
 type Datetime string
 
 // ParseDatetime checks that s is a datetime, including that the date exists.
@@ -79,12 +79,16 @@ func checkDatetime(s string) fault {
 	case two(s, 17) > 59:
 		return fault{17, "second out of range"}
 	}
-	// A time zone must not carry the time before the year 0.
-	if year == 0 && month == 1 && day == 1 && s[zone] == '+' && s[zone:] != "+00:00" {
-		local := two(s, 11)*60 + two(s, 14)
-		if local < two(s, zone+1)*60+two(s, zone+4) {
-			return fault{0, "before the year 0"}
-		}
+	// A time zone must not carry the time before the year 0 or beyond the year 9999.
+	local, offset := two(s, 11)*60+two(s, 14), 0
+	if s[zone] != 'Z' {
+		offset = two(s, zone+1)*60 + two(s, zone+4)
+	}
+	switch {
+	case s[zone] == '+' && year == 0 && month == 1 && day == 1 && local < offset:
+		return fault{0, "before the year 0"}
+	case s[zone] == '-' && year == 9999 && month == 12 && day == 31 && local+offset >= 24*60:
+		return fault{0, "beyond the year 9999"}
 	}
 	return ok
 }

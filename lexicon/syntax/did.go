@@ -16,9 +16,7 @@ func checkDID(s string) fault {
 	if !strings.HasPrefix(s, "did:") {
 		return fault{0, `does not start with "did:"`}
 	}
-	i := len("did:")
-	for ; i < len(s) && isLower(s[i]); i++ {
-	}
+	i := allOf(s, len("did:"), classLower)
 	if i == len("did:") {
 		return fault{i, "method must be lower-case letters"}
 	}
@@ -26,10 +24,8 @@ func checkDID(s string) fault {
 		return fault{i, `":" expected after the method`}
 	}
 	start := i + 1
-	for i = start; i < len(s); i++ {
-		if c := s[i]; !isAlnum(c) && c != '.' && c != '_' && c != ':' && c != '%' && c != '-' {
-			return fault{i, "illegal character"}
-		}
+	if i = allOf(s, start, classDID); i < len(s) {
+		return fault{i, "illegal character"}
 	}
 	if i == start {
 		return fault{i, "nothing after the method"}
@@ -100,6 +96,14 @@ func (a AtIdentifier) DID() (DID, bool) { return DID(a), strings.HasPrefix(strin
 // Handle returns the identifier as a handle if it is one.
 func (a AtIdentifier) Handle() (Handle, bool) {
 	return Handle(a), !strings.HasPrefix(string(a), "did:")
+}
+
+// Normalize returns a handle in lower case. DIDs are case-sensitive.
+func (a AtIdentifier) Normalize() AtIdentifier {
+	if h, ok := a.Handle(); ok {
+		return AtIdentifier(h.Normalize())
+	}
+	return a
 }
 
 // String returns the identifier as a string.

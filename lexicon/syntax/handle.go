@@ -24,36 +24,29 @@ func checkHandle(s string) fault {
 // checkDomain checks labels of letters, digits and inner hyphens, separated by
 // dots. letterLast demands that the last label starts with a letter.
 func checkDomain(s string, labels int, letterLast bool) fault {
-	n, start := 0, 0
-	for i := 0; i <= len(s); i++ {
-		if i < len(s) && s[i] != '.' {
-			if !isLabelByte(s[i]) {
-				return fault{i, "illegal character"}
-			}
-			continue
-		}
+	for n, start := 1, 0; ; n++ {
+		end := allOf(s, start, classLabel)
 		switch {
-		case i == start:
-			return fault{i, "empty label"}
-		case i-start > 63:
+		case end < len(s) && s[end] != '.':
+			return fault{end, "illegal character"}
+		case end == start:
+			return fault{end, "empty label"}
+		case end-start > 63:
 			return fault{start + 63, "label longer than 63 bytes"}
 		case s[start] == '-':
 			return fault{start, "label starts with a hyphen"}
-		case s[i-1] == '-':
-			return fault{i - 1, "label ends with a hyphen"}
+		case s[end-1] == '-':
+			return fault{end - 1, "label ends with a hyphen"}
+		case end < len(s):
+			start = end + 1
+			continue
+		case n < labels:
+			return fault{end, "too few labels"}
+		case letterLast && !isAlpha(s[start]):
+			return fault{start, "last label does not start with a letter"}
 		}
-		n++
-		if i == len(s) {
-			if n < labels {
-				return fault{i, "too few labels"}
-			}
-			if letterLast && !isAlpha(s[start]) {
-				return fault{start, "last label does not start with a letter"}
-			}
-		}
-		start = i + 1
+		return ok
 	}
-	return ok
 }
 
 // Normalize returns the handle in lower case, the form in which handles are

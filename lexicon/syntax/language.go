@@ -111,7 +111,7 @@ func (p *subtags) afterLanguage(more bool) fault {
 			parts++
 		}
 		if p.f == ok && parts == 0 {
-			return fault{p.from, "extension has no subtags"}
+			return fault{p.to, "extension has no subtags"}
 		}
 	}
 	if more && p.is('x') {

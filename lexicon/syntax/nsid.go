@@ -18,8 +18,11 @@ func checkNSID(s string) fault {
 	if dot < 0 {
 		return fault{len(s), "too few segments"}
 	}
-	if f := checkDomain(s[:dot], 2, false); f != ok {
+	if f := checkDomain(s[:dot], 1, false); f != ok {
 		return f
+	}
+	if strings.IndexByte(s, '.') == dot {
+		return fault{len(s), "too few segments"}
 	}
 	if !isAlpha(s[0]) {
 		return fault{0, "first segment does not start with a letter"}
@@ -33,10 +36,8 @@ func checkNSID(s string) fault {
 	case isDigit(name[0]):
 		return fault{dot + 1, "name starts with a digit"}
 	}
-	for i := range len(name) {
-		if !isAlnum(name[i]) {
-			return fault{dot + 1 + i, "illegal character in the name"}
-		}
+	if i := allOf(s, dot+1, classAlnum); i < len(s) {
+		return fault{i, "illegal character in the name"}
 	}
 	return ok
 }
@@ -91,16 +92,10 @@ func checkRecordKey(s string) fault {
 	case s == "." || s == "..":
 		return fault{0, `"." and ".." are not allowed`}
 	}
-	for i := range len(s) {
-		if !isRecordKeyByte(s[i]) {
-			return fault{i, "illegal character"}
-		}
+	if i := allOf(s, 0, classKey); i < len(s) {
+		return fault{i, "illegal character"}
 	}
 	return ok
-}
-
-func isRecordKeyByte(c byte) bool {
-	return isAlnum(c) || c == '_' || c == '~' || c == '.' || c == ':' || c == '-'
 }
 
 // String returns the record key as a string.

@@ -13,7 +13,10 @@
 // of the Lexicon string formats.
 package syntax
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Error says why a string is not of a format.
 type Error struct {
@@ -37,9 +40,13 @@ var ok fault
 
 // check turns the result of a validator into a Parse function's error.
 func check(format, s string, f fault) error {
-	if f == ok {
+	if f.reason == "" {
 		return nil
 	}
+	return newError(format, s, f)
+}
+
+func newError(format, s string, f fault) error {
 	const most = 64
 	if len(s) > most {
 		s = s[:most]
@@ -47,10 +54,56 @@ func check(format, s string, f fault) error {
 	return &Error{Format: format, Input: s, Offset: f.at, Reason: f.reason}
 }
 
-func isLower(c byte) bool { return 'a' <= c && c <= 'z' }
-func isAlpha(c byte) bool { return isLower(c | 0x20) }
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }
-func isAlnum(c byte) bool { return isAlpha(c) || isDigit(c) }
+// What a byte can be. classes has it for every byte, so that loops over a string ask one question
+// for each, or for several at once.
+const (
+	classLower = 1 << iota // a-z
+	classAlpha
+	classDigit
+	classAlnum
+	classLabel   // of a label of a domain name
+	classKey     // of record keys
+	classDID     // of what follows a DID's method
+	classScheme  // of a URI's scheme
+	classGraphic // neither white space nor control character
+)
 
-// isLabelByte reports whether c may stand in a label of a domain name.
-func isLabelByte(c byte) bool { return isAlnum(c) || c == '-' }
+var classes = func() (t [256]uint16) {
+	for c := range t {
+		lower, upper, digit := 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9'
+		set := func(class uint16, is bool, others string) {
+			if is || c < 0x80 && strings.IndexByte(others, byte(c)) >= 0 {
+				t[c] |= class
+			}
+		}
+		alnum := lower || upper || digit
+		set(classLower, lower, "")
+		set(classAlpha, lower || upper, "")
+		set(classDigit, digit, "")
+		set(classAlnum, alnum, "")
+		set(classLabel, alnum, "-")
+		set(classKey, alnum, "_~.:-")
+		set(classDID, alnum, "._:%-")
+		set(classScheme, alnum, "+-.")
+		set(classGraphic, c > ' ' && c != 0x7f, "")
+	}
+	return t
+}()
+
+func isLower(c byte) bool { return classes[c]&classLower != 0 }
+func isAlpha(c byte) bool { return classes[c]&classAlpha != 0 }
+func isDigit(c byte) bool { return classes[c]&classDigit != 0 }
+func isAlnum(c byte) bool { return classes[c]&classAlnum != 0 }
+
+// allOf returns where the first byte of s, from i on, is that is not of the class.
+func allOf(s string, i int, class uint16) int {
+	for ; i+4 <= len(s); i += 4 {
+		if classes[s[i]]&classes[s[i+1]]&classes[s[i+2]]&classes[s[i+3]]&class == 0 {
+			break
+		}
+	}
+	for i < len(s) && classes[s[i]]&class != 0 {
+		i++
+	}
+	return i
+}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -71,13 +72,11 @@ func TestInteropFixtures(t *testing.T) {
 }
 
 func TestNoAllocationOnSuccess(t *testing.T) {
-	for name, s := range map[string]string{
-		"did": "did:plc:ewvi7nxzyoun6zhxrhs64oiz", "handle": "alice.example.com", "nsid": "app.bsky.feed.post",
-		"tid": "3jzfcijpj2z2a", "aturi": "at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/app.bsky.feed.post/3jzfcijpj2z2a",
-		"datetime": "2024-01-15T12:30:45.123Z", "language": "zh-Hant-TW", "recordkey": "self", "uri": "https://example.com",
-	} {
-		if n := testing.AllocsPerRun(10, func() { _ = parsers[name](s) }); n != 0 {
-			t.Errorf("%s: %v allocations", name, n)
+	for name, parse := range parsers {
+		for _, s := range lines(t, testenv.Shared(t, "interop/syntax/"+name+"_syntax_valid.txt")) {
+			if n := testing.AllocsPerRun(10, func() { _ = parse(s) }); n != 0 {
+				t.Errorf("%s %.64q: %v allocations", name, s, n)
+			}
 		}
 	}
 }
@@ -96,9 +95,23 @@ func FuzzAll(f *testing.F) {
 				t.Errorf("%s %q: error %v", name, s, err)
 			}
 		}
-		if d, err := syntax.ParseDatetime(s); err == nil && !d.Time().IsZero() {
-			if _, err := syntax.ParseDatetime(string(d.Normalize())); err != nil && d.Time().UTC().Year() >= 0 && d.Time().UTC().Year() <= 9999 {
-				t.Errorf("normal form of %q: %v", s, err)
+		for format, c := range texts {
+			if v, err := c.read("", s); err == nil && v.String() != s {
+				t.Errorf("%s %q is read as %q", format, s, v)
+			}
+		}
+		if d, err := syntax.ParseDatetime(s); err == nil {
+			norm := d.Normalize()
+			if _, err := syntax.ParseDatetime(string(norm)); err != nil || norm.Normalize() != norm || !norm.Time().Equal(d.Time().Truncate(time.Millisecond)) {
+				t.Errorf("normal form of %q: %s, %v", s, norm, err)
+			}
+		}
+		if tid, err := syntax.ParseTID(s); err == nil && tid < "c" && syntax.NewTID(tid.Time(), tid.Clock()) != tid {
+			t.Errorf("%s is of %v and clock %d", s, tid.Time(), tid.Clock())
+		}
+		if u, err := syntax.ParseATURI(s); err == nil {
+			if _, err := syntax.ParseATURI(string(u.Normalize())); err != nil || u.Normalize().RecordKey() != u.RecordKey() {
+				t.Errorf("normal form of %q: %s, %v", s, u.Normalize(), err)
 			}
 		}
 	})

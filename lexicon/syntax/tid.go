@@ -23,10 +23,16 @@ func checkTID(s string) fault {
 	if len(s) != tidLen {
 		return fault{min(len(s), tidLen), "not 13 characters"}
 	}
-	for i := range len(s) {
-		if tidValue(s[i]) > 31 {
-			return fault{i, "illegal character"}
+	var all uint8
+	for i := range tidLen {
+		all |= tidValues[s[i]]
+	}
+	if all > 31 {
+		i := 0
+		for tidValues[s[i]] <= 31 {
+			i++
 		}
+		return fault{i, "illegal character"}
 	}
 	if s[0] > 'j' { // the topmost bit is 0
 		return fault{0, "first character beyond j"}
@@ -34,23 +40,26 @@ func checkTID(s string) fault {
 	return ok
 }
 
-// tidValue is the value of a character, or 255.
-func tidValue(c byte) byte {
-	switch {
-	case '2' <= c && c <= '7':
-		return c - '2'
-	case isLower(c):
-		return c - 'a' + 6
+// tidValues are the values of the characters, or 255.
+var tidValues = func() (t [256]uint8) {
+	for c := range t {
+		t[c] = 255
 	}
-	return 255
-}
+	for i := range len(tidAlphabet) {
+		t[tidAlphabet[i]] = uint8(i)
+	}
+	return t
+}()
 
 // NewTID returns the TID of a time, in microseconds, and a clock identifier, of
 // which the low 10 bits count.
 func NewTID(t time.Time, clock uint) TID { return tidOf(uint64(t.UnixMicro()), clock) }
 
+// maxMicros is the last microsecond that a TID can say, in the year 2255.
+const maxMicros = 1<<53 - 1
+
 func tidOf(micros uint64, clock uint) TID {
-	v := (micros&(1<<53-1))<<10 | uint64(clock&1023)
+	v := (micros&maxMicros)<<10 | uint64(clock&1023)
 	var b [tidLen]byte
 	for i := tidLen - 1; i >= 0; i-- {
 		b[i] = tidAlphabet[v&31]
@@ -72,7 +81,7 @@ func (t TID) Clock() uint { return uint(t.value() & 1023) }
 
 func (t TID) value() (v uint64) {
 	for i := range len(t) {
-		v = v<<5 | uint64(tidValue(t[i])&31)
+		v = v<<5 | uint64(tidValues[t[i]]&31)
 	}
 	return v
 }
@@ -108,7 +117,8 @@ func NewTIDClock(id uint) *TIDClock { return &TIDClock{id: id&1023 + 1} }
 func (c *TIDClock) Next() TID { return c.NextAfter("") }
 
 // NextAfter is Next, with a result that is also greater than prev, which may be
-// empty. So revisions ascend even if prev was made by a clock that ran ahead.
+// empty. So revisions ascend even if prev was made by a clock that ran ahead. Only after a TID of
+// the year 2255, when TIDs end, it is not greater.
 func (c *TIDClock) NextAfter(prev TID) TID {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,6 +129,7 @@ func (c *TIDClock) NextAfter(prev TID) TID {
 	if checkTID(string(prev)) == ok {
 		now = max(now, prev.value()>>10+1)
 	}
+	now = min(now, maxMicros)
 	c.last = now
 	return tidOf(now, c.id-1)
 }

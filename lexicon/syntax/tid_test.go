@@ -58,6 +58,52 @@ func TestNextAfterAClockThatRanAhead(t *testing.T) {
 	}
 }
 
+// A process that starts again, at once or with its system's clock gone back, continues after the last
+// TID that it has stored, even with another clock identifier.
+func TestClockAscendsAcrossRestarts(t *testing.T) {
+	last := syntax.NewTID(time.Now().Add(time.Minute), 1023)
+	seen := map[syntax.TID]bool{last: true}
+	for restart := range 100 {
+		clock := syntax.NewTIDClock(uint(1023 - restart))
+		for range 10 {
+			next := clock.NextAfter(last)
+			if next <= last || seen[next] {
+				t.Fatalf("%s after %s", next, last)
+			}
+			seen[next], last = true, next
+		}
+	}
+}
+
+// Clocks of processes that know nothing of each other do not collide if their identifiers differ.
+func TestClocksOfProcessesSideBySide(t *testing.T) {
+	a, b := syntax.NewTIDClock(1), syntax.NewTIDClock(2)
+	seen := make(map[syntax.TID]bool)
+	for range 1000 {
+		for _, tid := range []syntax.TID{a.Next(), b.Next()} {
+			if seen[tid] {
+				t.Fatalf("%s twice", tid)
+			}
+			seen[tid] = true
+		}
+	}
+}
+
+// After the last TID of all there is none: a clock must not start again from the first.
+func TestTheLastTIDOfAll(t *testing.T) {
+	const last = "jzzzzzzzzzzzz"
+	if _, err := syntax.ParseTID(last); err != nil {
+		t.Fatal(err)
+	}
+	clock := syntax.NewTIDClock(5)
+	if next := clock.NextAfter(last); next < "bzzzzzzzzzz" {
+		t.Errorf("%s after %s", next, last)
+	}
+	if next := clock.Next(); next < "bzzzzzzzzzz" {
+		t.Errorf("then %s", next)
+	}
+}
+
 func ExampleTIDClock() {
 	var clock syntax.TIDClock
 	a, b := clock.Next(), clock.Next()

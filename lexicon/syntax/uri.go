@@ -12,29 +12,21 @@ func checkURI(s string) fault {
 	if len(s) > 8192 {
 		return fault{8192, "longer than 8192 bytes"}
 	}
-	i := 0
-	for ; i < len(s) && s[i] != ':'; i++ {
-		switch c := s[i]; {
-		case i == 0 && !isLower(c):
-			return fault{0, "scheme does not start with a lower-case letter"}
-		case !isLower(c) && !isDigit(c) && c != '+' && c != '-' && c != '.':
-			return fault{i, "illegal character in the scheme"}
-		case i > 80:
-			return fault{i, "scheme longer than 80 bytes"}
-		}
-	}
+	i := allOf(s, 0, classScheme)
 	switch {
-	case i == 0:
-		return fault{0, "scheme is missing"}
+	case len(s) > 0 && !isAlpha(s[0]):
+		return fault{0, "scheme does not start with a letter"}
+	case i > 81:
+		return fault{81, "scheme longer than 81 bytes"}
 	case i == len(s):
 		return fault{i, `":" is missing`}
+	case s[i] != ':':
+		return fault{i, "illegal character in the scheme"}
 	case i+1 == len(s):
 		return fault{i + 1, "nothing after the scheme"}
 	}
-	for i++; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] == 0x7f {
-			return fault{i, "white space or control character"}
-		}
+	if i = allOf(s, i+1, classGraphic); i < len(s) {
+		return fault{i, "white space or control character"}
 	}
 	return ok
 }
@@ -67,10 +59,12 @@ func checkCID(s string) fault {
 	case s[0] == 'Q' && s[1] == 'm':
 		return fault{0, "version 0"}
 	}
-	for i := range len(s) {
-		if c := s[i]; !isAlnum(c) && c != '+' && c != '=' {
-			return fault{i, "illegal character"}
-		}
+	i := allOf(s, 0, classAlnum)
+	for i < len(s) && (s[i] == '+' || s[i] == '=') {
+		i = allOf(s, i+1, classAlnum)
+	}
+	if i < len(s) {
+		return fault{i, "illegal character"}
 	}
 	return ok
 }

@@ -75,10 +75,10 @@ func (db *DB) acquire(ctx context.Context, did syntax.DID, create bool) (*object
 			db.release(o)
 			return nil, ctx.Err()
 		}
-		if o.store != nil {
+		err := o.openErr
+		if err == nil {
 			return o, nil
 		}
-		err := o.openErr
 		db.release(o)
 		if create && errors.Is(err, storage.ErrNotFound) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			continue // the one who tried did not want to make it, or had no time
@@ -117,7 +117,7 @@ func (db *DB) release(o *object) {
 	db.mu.Lock()
 	o.users--
 	var shut []*object
-	if o.users == 0 && o.store != nil {
+	if o.users == 0 && o.openErr == nil {
 		db.idle.append(o)
 		if o.isEmpty() {
 			shut = append(shut, db.retire(o))

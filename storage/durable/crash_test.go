@@ -7,6 +7,7 @@ import (
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
-func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend(durable.Config{MaxOpen: 2}), 200) }
+// PDSKIT_CRASHES=200 go test -run TestCrash ./storage/sqlite ./storage/durable
+func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend(durable.Config{MaxOpen: 2}), 40) }
 
 func TestDamage(t *testing.T) { storagetest.RunDamage(t, backend(durable.Config{}), 100) }

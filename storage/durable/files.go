@@ -40,6 +40,16 @@ type Files struct {
 	marked map[syntax.DID]int // to their places in the file
 	free   []int              // places
 	places int
+
+	fault func() error // for tests: asked before a call that changes a file; nil: there are no faults
+}
+
+// ask returns the error that a test wants the next call to the system to have.
+func (f *Files) ask() error {
+	if f.fault == nil {
+		return nil
+	}
+	return f.fault()
 }
 
 var _ interface {
@@ -159,16 +169,24 @@ func (f *Files) create(path string) error {
 	if err != nil {
 		return err
 	}
+	if err := f.ask(); err != nil {
+		return err
+	}
 	tmp, err := os.CreateTemp(f.dir, "new-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // fails after the rename
-	_, err = tmp.Write(empty)
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+	if err = f.ask(); err == nil {
+		_, err = tmp.Write(empty)
+	}
+	if err := errors.Join(err, f.ask(), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
 	if err := os.Remove(path + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := f.ask(); err != nil {
 		return err
 	}
 	// The first commit makes a -wal file in the same folder, and with that SQLite
@@ -242,6 +260,9 @@ func (f *Files) Remove(did syntax.DID) error {
 	path := f.path(did)
 	// Without its database, a -wal file would be taken for that of the next one.
 	for _, name := range []string{path + "-wal", path} {
+		if err := f.ask(); err != nil {
+			return err
+		}
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -46,7 +46,11 @@ func (f *Files) Mark(did syntax.DID) error {
 		f.places++
 	}
 	b := binary.BigEndian.AppendUint16(nil, uint16(len(did)))
-	if _, err := f.marks.WriteAt(append(b, did...), int64(place)*placeSize); err != nil {
+	err := f.ask()
+	if err == nil {
+		_, err = f.marks.WriteAt(append(b, did...), int64(place)*placeSize)
+	}
+	if err != nil {
 		f.free = append(f.free, place)
 		return err
 	}
@@ -62,7 +66,11 @@ func (f *Files) Unmark(did syntax.DID) error {
 	if !ok {
 		return nil
 	}
-	if _, err := f.marks.WriteAt([]byte{0, 0}, int64(place)*placeSize); err != nil {
+	err := f.ask()
+	if err == nil {
+		_, err = f.marks.WriteAt([]byte{0, 0}, int64(place)*placeSize)
+	}
+	if err != nil {
 		return err
 	}
 	delete(f.marked, did)

@@ -19,13 +19,14 @@ type object struct {
 	closing    bool
 	prev, next *object       // in the list of idle objects
 	gone       chan struct{} // closed when the object is closed
-	openErr    error         // set before ready is closed, as is store
+	openErr    error         // set before ready is closed
 	ready      chan struct{} // closed when store is there, or is not to be
 
 	// turn has room for one: full while somebody steps, or begins a view.
 	turn chan struct{}
 	// What follows belongs to who has the turn.
 	known   bool         // whether the rest is what is stored
+	doubt   bool         // a commit has failed: only opening the store anew tells what is stored
 	state   state        // as in the object
 	pending bool         // the outbox has not been delivered
 	listed  storage.Head // the head in the directory
@@ -106,8 +107,10 @@ func (o *object) transact(fn func() error) (err error) {
 			return
 		}
 		o.state = before
-		// If it was not fn that failed, it may have been committed all the same.
+		// If it was not fn that failed, it may have been committed all the same, also if it
+		// does not show: as when all was written, but not flushed.
 		o.known = done && failed != nil
+		o.doubt = o.doubt || !o.known
 	}()
 	err = o.store.Transact(func() error {
 		failed = fn()
@@ -116,6 +119,34 @@ func (o *object) transact(fn func() error) (err error) {
 	done = true
 	return err
 }
+
+// reopen opens an object's store anew. The caller has the turn.
+func (db *DB) reopen(ctx context.Context, o *object) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_ = o.store.Close() // the next to open it says whether it can be used
+	o.store = closedObject{}
+	store, err := db.cfg.Objects.Open(ctx, o.did, false)
+	if err != nil {
+		return fmt.Errorf("durable: open the object of %s again: %w", o.did, err)
+	}
+	o.store, o.doubt = store, false
+	return nil
+}
+
+var errNotReopened = errors.New("durable: object could not be opened again")
+
+// closedObject is in the place of a store that could not be opened anew.
+type closedObject struct{}
+
+func (closedObject) Get(string) ([]byte, error) { return nil, errNotReopened }
+func (closedObject) Scan(string, string, bool, func(string, []byte) bool) error {
+	return errNotReopened
+}
+func (closedObject) Set(string, []byte) error    { return errNotReopened }
+func (closedObject) Delete(string, string) error { return errNotReopened }
+func (closedObject) Transact(func() error) error { return errNotReopened }
+func (closedObject) Close() error                { return nil }
 
 // markKey is the key, in the account's namespace of the shared store, of the number
 // of the last outbox that was delivered.
@@ -126,6 +157,11 @@ const markKey = "durable/delivered"
 func (db *DB) settle(ctx context.Context, o *object) error {
 	if o.known && !o.pending {
 		return nil
+	}
+	if o.doubt {
+		if err := db.reopen(ctx, o); err != nil {
+			return err
+		}
 	}
 	if !o.known {
 		if err := db.load(ctx, o); err != nil {

@@ -9,17 +9,7 @@ import (
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
-func TestConformance(t *testing.T) {
-	storagetest.Run(t, storagetest.Backend{
-		Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
-			db, err := sqlite.Open(tb.Context(), filepath.Join(dir, "test.sqlite"), sqlite.Config{})
-			if err != nil {
-				tb.Fatal(err)
-			}
-			return db.Store(), db.Close
-		},
-	})
-}
+func TestConformance(t *testing.T) { storagetest.Run(t, backend) }
 
 func BenchmarkStore(b *testing.B) {
 	for name, cfg := range map[string]sqlite.Config{"full": {}, "relaxed": {Relaxed: true}} {

@@ -9,22 +9,17 @@ import (
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
-func TestCrash(t *testing.T) {
-	storagetest.RunCrash(t, storagetest.Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
-		db, err := sqlite.Open(tb.Context(), filepath.Join(dir, "crash.sqlite"), sqlite.Config{})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return db.Store(), db.Close
-	}}, 200)
-}
+var backend = storagetest.Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
+	db, err := sqlite.Open(tb.Context(), filepath.Join(dir, "test.sqlite"), sqlite.Config{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return db.Store(), db.Close
+}}
 
-func TestDamage(t *testing.T) {
-	storagetest.RunDamage(t, storagetest.Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
-		db, err := sqlite.Open(tb.Context(), filepath.Join(dir, "damage.sqlite"), sqlite.Config{})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return db.Store(), db.Close
-	}}, 300)
-}
+// PDSKIT_CRASHES=200 go test -run TestCrash ./storage/sqlite ./storage/durable
+func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend, 40) }
+
+func TestProcesses(t *testing.T) { storagetest.RunProcesses(t, backend, 100) }
+
+func TestDamage(t *testing.T) { storagetest.RunDamage(t, backend, 300) }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ncruces/go-sqlite3"
@@ -72,9 +73,43 @@ CREATE TABLE kv (
 CREATE INDEX kv_expires ON kv (expires) WHERE expires IS NOT NULL;
 `}
 
+// ErrForeign: the file is a database, but not one of this package.
+var ErrForeign = errors.New("sqlite: the file is the database of another application")
+
+// VersionError: a newer version of this package made the file, or migrated it. It was
+// not changed.
+type VersionError struct {
+	Have  int // version of the file's schema
+	Known int // the newest version that this program knows
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("sqlite: the file has version %d of the schema; this program knows %d", e.Have, e.Known)
+}
+
+// version reads the version of the file's schema, 0 for an empty file, and refuses a file
+// that is not ours or newer than known.
+func (c *conn) version(known int) (have int, err error) {
+	var id, tables int
+	for sql, to := range map[string]*int{"PRAGMA user_version": &have, "PRAGMA application_id": &id, "SELECT count(*) FROM sqlite_schema": &tables} {
+		if _, err := c.row(func(s *sqlite3.Stmt) error { *to = s.ColumnInt(0); return nil }, sql); err != nil {
+			return 0, err
+		}
+	}
+	switch {
+	case id == 0 && have == 0 && tables == 0:
+		return 0, nil
+	case id != applicationID:
+		return 0, ErrForeign
+	case have > known:
+		return 0, &VersionError{have, known}
+	}
+	return have, nil
+}
+
 // migrate brings the schema up to date, in one transaction, whoever else tries
-// the same at the same time.
-func migrate(ctx context.Context, c *conn) (err error) {
+// the same at the same time. If it fails, nothing is changed.
+func migrate(ctx context.Context, c *conn, versions []string) (err error) {
 	tx, err := c.BeginImmediate()
 	if err != nil {
 		return fail(ctx, err)
@@ -83,23 +118,9 @@ func migrate(ctx context.Context, c *conn) (err error) {
 		tx.End(&err)
 		err = fail(ctx, err)
 	}()
-	var have, id int64
-	read := func(to *int64) func(*sqlite3.Stmt) error {
-		return func(s *sqlite3.Stmt) error { *to = s.ColumnInt64(0); return nil }
-	}
-	if _, err := c.row(read(&have), "PRAGMA user_version"); err != nil {
+	have, err := c.version(len(versions))
+	if err != nil || have == len(versions) {
 		return err
-	}
-	if _, err := c.row(read(&id), "PRAGMA application_id"); err != nil {
-		return err
-	}
-	switch {
-	case have == int64(len(versions)) && id == applicationID:
-		return nil
-	case have > 0 && id != applicationID:
-		return fmt.Errorf("sqlite: the file is the database of another application")
-	case have > int64(len(versions)):
-		return fmt.Errorf("sqlite: the file has version %d of the schema; this program knows %d", have, len(versions))
 	}
 	for _, step := range versions[have:] {
 		if err := c.Exec(step); err != nil {

@@ -10,6 +10,14 @@
 // neither wait for the writer nor hold it up. A step is on disk when its
 // method returns (synchronous=FULL), unless Config.Relaxed says otherwise.
 //
+// # Damage
+//
+// Every page of the database has a checksum; one that does not match, like any other
+// contradiction, gives storage.ErrCorrupt when it is read. The -wal file, which has the
+// steps since the last checkpoint, is another matter: in one that a dead process has left, SQLite
+// takes damage for the place where writing stopped. The steps from there on are gone, each as a
+// whole, and those before are as they were.
+//
 // Records are rows in path order, without nodes of the tree. The newest
 // sequence number is kept by SQLite itself beyond the events (AUTOINCREMENT).
 //
@@ -80,7 +88,8 @@ type DB struct {
 
 // Open opens the database in the file, creating it, and its folder, if need be. Blobs are in the
 // folder of the same name with ".blobs" added. Several processes may have the
-// file open. A file of a newer version of the schema is refused.
+// file open. A file with an older version of the schema is migrated; one with a newer version gives
+// a *VersionError, and one of another application ErrForeign.
 func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if cfg.Readers <= 0 {
 		cfg.Readers = 32
@@ -125,13 +134,13 @@ func (db *DB) setUp(ctx context.Context, w *conn) error {
 	if db.cfg.Relaxed {
 		pragmas += "; PRAGMA synchronous=NORMAL"
 	}
-	// Every page of a new file gets a checksum, so that damage is noticed when it is
-	// read. That must come first.
-	var version int64
-	if _, err := w.row(func(s *sqlite3.Stmt) error { version = s.ColumnInt64(0); return nil }, "PRAGMA user_version"); err != nil {
+	version, err := w.version(len(versions))
+	if err != nil {
 		return fail(ctx, err)
 	}
 	if version == 0 {
+		// Every page of a new file gets a checksum, so that damage is noticed when it is
+		// read. That must come first.
 		if err := sqlitevfs.EnableChecksums(w.Conn); err != nil {
 			return fail(ctx, err)
 		}
@@ -139,7 +148,7 @@ func (db *DB) setUp(ctx context.Context, w *conn) error {
 	if err := w.Exec(pragmas); err != nil {
 		return fail(ctx, err)
 	}
-	if err := migrate(ctx, w); err != nil {
+	if err := migrate(ctx, w, versions[:]); err != nil {
 		return err
 	}
 	seq, err := w.newest()

@@ -3,11 +3,13 @@ package storagetest
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +25,9 @@ import (
 // where to write.
 const crashDir = "PDSKIT_STORAGETEST_CRASH_DIR"
 
+// crashTimes is the environment variable for the number of kills.
+const crashTimes = "PDSKIT_CRASHES"
+
 // RunCrash checks that a backend survives the death of its process. Again and
 // again it starts the test it is called from in a process of its own, which
 // writes to several accounts at once, kills that process at a random moment, and
@@ -30,15 +35,20 @@ const crashDir = "PDSKIT_STORAGETEST_CRASH_DIR"
 // events, once and in order; no step is there by halves; at most the one that was
 // under way is there without having been acknowledged.
 //
-// It must be all that a top-level test does, with a backend that is not volatile.
-// Short mode kills at most 20 times.
+// It must be all that a top-level test does, with a backend that is not volatile. The
+// environment variable PDSKIT_CRASHES, if set, says how many times to kill, instead
+// of times.
 func RunCrash(t *testing.T, b Backend, times int) {
 	if dir := os.Getenv(crashDir); dir != "" {
 		crashWriter(t, b, dir)
 		return
 	}
-	if testing.Short() {
-		times = min(times, 20)
+	if v := os.Getenv(crashTimes); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			t.Fatalf("%s: %v", crashTimes, err)
+		}
+		times = n
 	}
 	crash(t, b, times)
 }
@@ -221,25 +231,34 @@ func (l *lockedWriter) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
+// loadAccount makes an account that goes on from what is stored.
+func loadAccount(ctx context.Context, s storage.Store, did syntax.DID) (*account, error) {
+	a := newAccount(did)
+	err := s.Repos.View(ctx, did, func(r storage.Reader) (err error) {
+		a.head = r.Head()
+		a.ticks = int(a.head.Rev.Time().Sub(start) / time.Millisecond)
+		a.tree, err = mst.Build(func(yield func(mst.Entry, error) bool) {
+			for rec, err := range r.Records(ctx, storage.Range{KeysOnly: true}) {
+				if !yield(mst.Entry{Key: rec.Path, Value: rec.CID}, err) {
+					return
+				}
+			}
+		})
+		return err
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		err = nil
+	}
+	return a, err
+}
+
 // crashAccount writes to one account, from where it is.
 func crashAccount(t *testing.T, s storage.Store, did syntax.DID, out io.Writer) error {
 	ctx := context.Background()
-	a, step := newAccount(did), crashStep(ctx, t, s, did)
-	if step > 0 {
-		if err := s.Repos.View(ctx, did, func(r storage.Reader) (err error) {
-			a.head = r.Head()
-			a.ticks = int(a.head.Rev.Time().Sub(start) / time.Millisecond)
-			a.tree, err = mst.Build(func(yield func(mst.Entry, error) bool) {
-				for rec, err := range r.Records(ctx, storage.Range{KeysOnly: true}) {
-					if !yield(mst.Entry{Key: rec.Path, Value: rec.CID}, err) {
-						return
-					}
-				}
-			})
-			return err
-		}); err != nil {
-			return err
-		}
+	step := crashStep(ctx, t, s, did)
+	a, err := loadAccount(ctx, s, did)
+	if err != nil {
+		return err
 	}
 	rng := rand.New(rand.NewPCG(uint64(step), uint64(len(did))))
 	blobs := blobInfos(3)

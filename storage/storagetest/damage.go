@@ -21,9 +21,6 @@ import (
 // was, or reading gives storage.ErrCorrupt. It is for backends that keep files in the
 // directory.
 func RunDamage(t *testing.T, b Backend, times int) {
-	if testing.Short() {
-		times = min(times, 20)
-	}
 	damage(newEnv(t, b, 0), times)
 }
 

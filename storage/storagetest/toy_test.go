@@ -251,7 +251,7 @@ func TestCrash(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			crash(r, toyBackend(flawed(flaw)), 40)
+			crash(r, toyBackend(flawed(flaw)), map[bool]int{true: 12, false: 40}[flaw == ""]) // most flaws show soon
 		}()
 		<-done
 		if flaw == "" && r.Failed() {

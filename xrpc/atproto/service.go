@@ -22,6 +22,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -138,6 +139,9 @@ type Service struct {
 	// ImportLimit is the size in bytes of the largest CAR file that importRepo takes. 0
 	// means 1 GiB; negative leaves the method out.
 	ImportLimit int64
+	// Resolver serves resolveDid, resolveIdentity and refreshIdentity, the last one for users only. Nil
+	// leaves the methods out.
+	Resolver *identity.Resolver
 }
 
 // maxWriteBody is the limit in bytes of the bodies of write methods.
@@ -190,6 +194,9 @@ func (s *Service) Mount(srv *xrpc.Server) {
 	sync("com.atproto.sync.getCheckout", xrpc.RawQuery(s.getCheckout))
 	if s.Outbox != nil {
 		public("com.atproto.sync.subscribeRepos", xrpc.Subscription(s.Outbox))
+	}
+	if s.Resolver != nil {
+		s.mountIdentity(srv)
 	}
 }
 

@@ -14,6 +14,7 @@ type feed struct {
 	events storage.Events
 	limit  int // bytes of the window
 	encode func(storage.Event) (*item, error)
+	empty  func() // may be nil: called when the last subscriber has left
 
 	mu          sync.Mutex
 	subscribers int
@@ -66,13 +67,17 @@ func (f *feed) join(ctx context.Context, newest int64) (*generation, error) {
 // leave counts a subscriber out. The last one stops the pump.
 func (f *feed) leave(g *generation) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.subscribers--
 	if g.subscribers--; g.subscribers == 0 {
 		g.stop()
 		if f.now == g {
 			f.now = nil
 		}
+	}
+	tell := f.empty != nil && f.subscribers == 0 && !f.closed
+	f.mu.Unlock()
+	if tell {
+		f.empty()
 	}
 }
 

@@ -28,6 +28,9 @@ type Outbox struct {
 	Ping time.Duration
 	// WriteTimeout is how long a subscriber may take nothing of what it is sent. 0: 20 seconds.
 	WriteTimeout time.Duration
+	// Empty, if not nil, is called when the last subscriber has left, those of JSON views not
+	// counted. It must not block.
+	Empty func()
 
 	once   sync.Once
 	frames feed
@@ -43,7 +46,7 @@ var ErrClosed = errors.New("stream: outbox is closed")
 
 func (o *Outbox) init() {
 	o.once.Do(func() {
-		o.frames = feed{events: o.Events, limit: orDefault(o.Window, 32<<20), encode: frameItem}
+		o.frames = feed{events: o.Events, limit: orDefault(o.Window, 32<<20), encode: frameItem, empty: o.Empty}
 		o.conns = conns{
 			max:     orDefault(o.MaxSubscribers, 5000),
 			ping:    orDefault(o.Ping, 30*time.Second),

@@ -320,3 +320,45 @@ func TestPumpStops(t *testing.T) {
 		t.Error("a window without readers")
 	}
 }
+
+// The host is told when the last subscriber has left, not before, and not when it closes the outbox itself.
+func TestEmpty(t *testing.T) {
+	l := newLog(3)
+	told := make(chan struct{}, 10)
+	o := &Outbox{Events: l, Empty: func() { told <- struct{}{} }}
+	subscribe := func() (leave func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		seen, ended := make(chan struct{}, 3), make(chan struct{})
+		go func() {
+			defer close(ended)
+			for _, err := range o.Subscribe(ctx, new(int64)) {
+				if err == nil {
+					seen <- struct{}{}
+				}
+			}
+		}()
+		<-seen
+		return func() { cancel(); <-ended }
+	}
+	a, b := subscribe(), subscribe()
+	a()
+	c := subscribe()
+	b()
+	if len(told) != 0 {
+		t.Error("told while there was a subscriber")
+	}
+	c()
+	if len(told) != 1 {
+		t.Errorf("told %d times", len(told))
+	}
+	subscribe()()
+	if len(told) != 2 {
+		t.Errorf("told %d times", len(told))
+	}
+	d := subscribe()
+	o.Close()
+	d()
+	if len(told) != 2 {
+		t.Error("told of the closing")
+	}
+}

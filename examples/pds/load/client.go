@@ -54,18 +54,22 @@ func (c *conn) do(req []byte) (n int64, err error) {
 	if _, err := c.Write(req); err != nil {
 		return 0, err
 	}
-	line, err := c.r.ReadSlice('\n')
+	return answer(c.r)
+}
+
+// answer reads an answer to its end. It returns the length of the body.
+func answer(r *bufio.Reader) (n int64, err error) {
+	line, err := r.ReadSlice('\n')
 	if err != nil {
 		return 0, err
 	}
 	if len(line) < 12 {
 		return 0, errAnswer
 	}
-	ok := string(line[9:12]) == "200"
 	status := string(line[9:12])
 	length, chunked := int64(-1), false
 	for {
-		line, err := c.r.ReadSlice('\n')
+		line, err := r.ReadSlice('\n')
 		if err != nil {
 			return 0, err
 		}
@@ -83,13 +87,13 @@ func (c *conn) do(req []byte) (n int64, err error) {
 			}
 		}
 	}
-	var body io.Reader = io.LimitReader(c.r, length)
+	var body io.Reader = io.LimitReader(r, length)
 	if chunked {
-		body = &chunks{r: c.r}
+		body = &chunks{r: r}
 	} else if length < 0 {
 		return 0, errAnswer
 	}
-	if !ok {
+	if status != "200" {
 		text, _ := io.ReadAll(body)
 		return 0, fmt.Errorf("status %s: %.300s", status, text)
 	}
@@ -149,6 +153,7 @@ type figures struct {
 	bytes int64
 	took  time.Duration
 	times []time.Duration // of each call, sorted
+	busy  time.Duration   // of the server's processors
 }
 
 func (f figures) perSecond() float64 { return float64(f.calls) / f.took.Seconds() }
@@ -162,7 +167,8 @@ func (f figures) percentile(p float64) time.Duration {
 
 func (f figures) String() string {
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	return fmt.Sprintf("%.0f/s, p50 %.1f ms, p99 %.1f ms", f.perSecond(), ms(f.percentile(.5)), ms(f.percentile(.99)))
+	return fmt.Sprintf("%s/s, p50 %.1f ms, p99 %.1f ms; %.0f µs of the server's processors each", thousands(f.perSecond()),
+		ms(f.percentile(.5)), ms(f.percentile(.99)), float64(f.busy.Microseconds())/float64(max(f.calls, 1)))
 }
 
 // hammer lets clients call for a time; next returns the request that a client sends in its n-th call.

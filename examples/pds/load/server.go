@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -81,9 +82,10 @@ func fill(ctx context.Context, dir string, n int, of func(n int) seed.Seed) (err
 
 // process is the server as a process of its own.
 type process struct {
-	url string
-	cmd *exec.Cmd
-	log *os.File
+	url     string
+	metrics string // address of its profiles; empty: none
+	cmd     *exec.Cmd
+	log     *os.File
 }
 
 // freePort finds a port, so that the server's start need not be read from what it prints.
@@ -96,7 +98,7 @@ func freePort() (int, error) {
 }
 
 // start runs the server on a data directory. It returns when it answers, and how long that took.
-func start(ctx context.Context, program, dir string) (p *process, took time.Duration, err error) {
+func start(ctx context.Context, program, dir string, env ...string) (p *process, took time.Duration, err error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, 0, err
@@ -106,10 +108,7 @@ func start(ctx context.Context, program, dir string) (p *process, took time.Dura
 		return nil, 0, err
 	}
 	p.cmd = exec.CommandContext(ctx, program, "serve")
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "PDS_DATA_DIRECTORY=" + dir, "PDS_PORT=" + strconv.Itoa(port)}
-	if m := os.Getenv("PDS_METRICS_ADDRESS"); m != "" {
-		p.cmd.Env = append(p.cmd.Env, "PDS_METRICS_ADDRESS="+m)
-	}
+	p.cmd.Env = append(env, "PATH="+os.Getenv("PATH"), "HOME="+dir, "TMPDIR="+dir, "PDS_DATA_DIRECTORY="+dir, "PDS_PORT="+strconv.Itoa(port))
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, p.log, p.log
 	begin := time.Now()
 	if err := p.cmd.Start(); err != nil {
@@ -158,6 +157,34 @@ func (p *process) peak() float64 {
 		}
 	}
 	return 0
+}
+
+// profile writes what the server's processors and memory are used for during a time to files of a
+// directory, if there is one. The channel tells when.
+func (p *process) profile(dir, name string, d time.Duration) <-chan error {
+	done := make(chan error, 1)
+	if dir == "" {
+		done <- nil
+		return done
+	}
+	save := func(kind, path string) error {
+		resp, err := http.Get("http://" + p.metrics + "/debug/pprof/" + path)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		f, err := os.Create(filepath.Join(dir, strings.NewReplacer(" ", "-", ",", "").Replace(name)+"."+kind))
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, resp.Body)
+		return errors.Join(err, f.Close())
+	}
+	go func() {
+		err := save("cpu", fmt.Sprintf("profile?seconds=%d", max(1, int(d.Seconds())-1)))
+		done <- errors.Join(err, save("heap", "heap"))
+	}()
+	return done
 }
 
 // session is an account that is logged in.

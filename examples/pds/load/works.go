@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
 	"github.com/pdskit/pdskit/examples/pds/internal/seed"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -32,8 +33,33 @@ func (b *bench) server(ctx context.Context, name string, n int, of func(int) see
 	if err := fill(ctx, dir, n, of); err != nil {
 		return nil, err
 	}
-	p, _, err := start(ctx, b.pds, dir)
+	var env []string
+	metrics := ""
+	if b.profiles != "" {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		metrics = fmt.Sprintf("localhost:%d", port)
+		env = append(env, "PDS_METRICS_ADDRESS="+metrics)
+	}
+	p, _, err := start(ctx, b.pds, dir, env...)
+	if err == nil {
+		p.metrics = metrics
+	}
 	return p, err
+}
+
+// hammer lets clients call a server for the time that is given, and adds to what they saw how busy
+// the server was.
+func (b *bench) hammer(ctx context.Context, p *process, name string, clients int, next func(client, n int) []byte) (figures, error) {
+	b.say("%s", name)
+	profiled := p.profile(b.profiles, name, b.duration)
+	before, _ := metrics.CPUSeconds(p.cmd.Process.Pid)
+	f, err := hammer(ctx, p.url, clients, b.duration, next)
+	after, _ := metrics.CPUSeconds(p.cmd.Process.Pid)
+	f.busy = time.Duration((after - before) * float64(time.Second))
+	return f, errors.Join(err, <-profiled)
 }
 
 func same(s seed.Seed) func(int) seed.Seed { return func(int) seed.Seed { return s } }
@@ -54,8 +80,7 @@ func (b *bench) write(ctx context.Context) (_ []result, err error) {
 		body := fmt.Sprintf(`{"repo":%q,"collection":"app.bsky.feed.post","record":{"$type":"app.bsky.feed.post","text":"A post of the usual length, as people write them all day long.","createdAt":"2026-01-01T00:00:00.000Z","langs":["en"]}}`, s.DID)
 		requests[i] = request("POST", "/xrpc/com.atproto.repo.createRecord", s.AccessJWT, body)
 	}
-	b.say("write: createRecord")
-	f, err := hammer(ctx, p.url, b.clients, b.duration, func(client, _ int) []byte { return requests[client] })
+	f, err := b.hammer(ctx, p, "createRecord", b.clients, func(client, _ int) []byte { return requests[client] })
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +125,7 @@ func (b *bench) read(ctx context.Context) (_ []result, err error) {
 		target   float64
 		requests [][]byte
 	}{{"getRecord", 15_000, gets}, {"listRecords, 50", 4_000, lists}} {
-		b.say("read: %s", w.name)
-		f, err := hammer(ctx, p.url, b.clients, b.duration, func(int, int) []byte { return w.requests[rand.IntN(len(w.requests))] })
+		f, err := b.hammer(ctx, p, w.name, b.clients, func(int, int) []byte { return w.requests[rand.IntN(len(w.requests))] })
 		if err != nil {
 			return nil, err
 		}
@@ -123,16 +147,14 @@ func (b *bench) repo(ctx context.Context) (_ []result, err error) {
 	}
 	get := request("GET", "/xrpc/com.atproto.sync.getRepo?did="+sessions[0].DID, "", "")
 	one := func(int, int) []byte { return get }
-	b.say("repo: one download after the other")
-	single, err := hammer(ctx, p.url, 1, b.duration, one)
+	single, err := b.hammer(ctx, p, "getRepo", 1, one)
 	if err != nil {
 		return nil, err
 	}
 	rate := func(f figures) float64 { return float64(f.bytes) / f.took.Seconds() / 1e6 }
 	size := float64(single.bytes) / float64(single.calls) / 1e6
 	alone := p.peak()
-	b.say("repo: %d at once", b.downloads)
-	many, err := hammer(ctx, p.url, b.downloads, b.duration, one)
+	many, err := b.hammer(ctx, p, fmt.Sprintf("getRepo, %d at once", b.downloads), b.downloads, one)
 	if err != nil {
 		return nil, err
 	}
@@ -163,14 +185,15 @@ func (b *bench) slowly(ctx context.Context, p *process, get []byte) error {
 				return
 			}
 			defer c.Close()
+			defer context.AfterFunc(ctx, func() { c.Close() })()
 			if _, err := c.Write(get); err != nil {
 				errs[i] = err
 				return
 			}
 			buf := make([]byte, 16<<10)
-			for ctx.Err() == nil {
+			for {
 				if _, err := io.ReadFull(c.r, buf); err != nil {
-					return // the end
+					return // the time is up
 				}
 				time.Sleep(20 * time.Millisecond)
 			}

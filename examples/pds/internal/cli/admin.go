@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/migrate"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -25,6 +26,7 @@ type values struct {
 	uses, codes   int
 	account       string
 	asTar, fast   bool
+	status        bool
 	migrate       migrate.Command
 }
 
@@ -59,17 +61,9 @@ func (c *call) admin() (*xrpc.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	host := strings.TrimSuffix(c.values.url, "/")
-	if host == "" {
-		host = fmt.Sprintf("http://localhost:%d", cfg.Port)
-		if cfg.TLS.ACME {
-			host = cfg.PublicURL(cfg.Port)
-		}
-	}
-	if u, err := url.Parse(host); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, fmt.Errorf("%w: %q is not an address like https://pds.example.com", errUsage, host)
-	} else if h := u.Hostname(); u.Scheme == "http" && h != "localhost" && h != "127.0.0.1" && h != "::1" {
-		return nil, fmt.Errorf("%w: the password would go to %s unencrypted", errUsage, host)
+	host, err := c.server(cfg)
+	if err != nil {
+		return nil, err
 	}
 	key := cfg.Limits.BypassKey
 	return &xrpc.Client{Host: host, HTTP: &http.Client{Timeout: time.Minute}, Authorize: func(r *http.Request) error {
@@ -79,6 +73,23 @@ func (c *call) admin() (*xrpc.Client, error) {
 		}
 		return nil
 	}}, nil
+}
+
+// server is the address of the server.
+func (c *call) server(cfg *config.Config) (string, error) {
+	host := strings.TrimSuffix(c.values.url, "/")
+	if host == "" {
+		host = fmt.Sprintf("http://localhost:%d", cfg.Port)
+		if cfg.TLS.ACME {
+			host = cfg.PublicURL(cfg.Port)
+		}
+	}
+	if u, err := url.Parse(host); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return "", fmt.Errorf("%w: %q is not an address like https://pds.example.com", errUsage, host)
+	} else if h := u.Hostname(); u.Scheme == "http" && h != "localhost" && h != "127.0.0.1" && h != "::1" {
+		return "", fmt.Errorf("%w: the password would go to %s unencrypted", errUsage, host)
+	}
+	return host, nil
 }
 
 // explain says what to do about errors of the connection.
@@ -277,6 +288,9 @@ func accountInfo(ctx context.Context, c *call) error {
 }
 
 func accountCreate(ctx context.Context, c *call) error {
+	if !strings.Contains(c.args[0], "@") {
+		return fmt.Errorf("%w: the e-mail address comes first: pds account create EMAIL HANDLE", errUsage)
+	}
 	cl, err := c.admin()
 	if err != nil {
 		return err

@@ -82,13 +82,14 @@ func commands() []command {
 		{name: "invite create", short: "Make invite codes.", flags: inviteFlags, run: inviteCreate},
 		{name: "invite list", short: "List the invite codes.", flags: adminFlags, run: inviteList},
 		{name: "invite disable", args: "CODE...", short: "Make invite codes useless.", min: 1, max: -1, flags: adminFlags, run: inviteDisable},
+		{name: "health", short: "Ask the running server whether it is well.", flags: adminFlags, run: health},
 		{name: "mail-test", args: "ADDRESS", short: "Send a message, to see whether mail works.", min: 1, max: 1, run: mailTest},
 		{name: "backup", args: "DIRECTORY", short: "Back up everything, while the server runs.", long: backupHelp, min: 1, max: 1, flags: backupFlags, run: backup},
 		{name: "restore", args: "BACKUP", short: "Restore a backup into an empty data directory.", long: restoreHelp, min: 1, max: 1, flags: restoreFlags, run: restore},
 		{name: "check", args: "[ACCOUNT...]", short: "Read everything and report what is wrong, while the server runs.", long: checkHelp, max: -1, flags: checkFlags, run: runCheck},
 		{name: "rotate-keys", short: "Exchange the master key that seals the accounts' signing keys.", long: rotateHelp, run: rotateKeys},
 		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account to another server, from any server.", long: migrate.Help, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
-		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server.", max: -1, run: requestCrawl},
+		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server, or what they know of it.", long: crawlHelp, max: -1, flags: crawlFlags, run: requestCrawl},
 		{name: "version", short: "Show the version.", run: version},
 	}
 }
@@ -140,6 +141,24 @@ func run(ctx context.Context, args []string, io IO) error {
 	return cmd.run(ctx, c)
 }
 
+type commandList []command
+
+func (l commandList) write(w io.Writer) {
+	for _, cmd := range l {
+		fmt.Fprintf(w, "    %-24s%s\n", cmd.name, cmd.short)
+	}
+}
+
+// group returns the commands of two words of which the first is given.
+func group(word string) (list commandList) {
+	for _, cmd := range commands() {
+		if strings.HasPrefix(cmd.name, word+" ") {
+			list = append(list, cmd)
+		}
+	}
+	return list
+}
+
 // find finds the command that the arguments begin with.
 func find(args []string) (command, []string, error) {
 	all := commands()
@@ -152,13 +171,11 @@ func find(args []string) (command, []string, error) {
 			return cmd, args[len(words):], nil
 		}
 	}
-	var names []string
-	for _, cmd := range all {
-		if first, second, two := strings.Cut(cmd.name, " "); two && first == args[0] {
-			names = append(names, second)
+	if list := group(args[0]); list != nil {
+		var names []string
+		for _, cmd := range list {
+			names = append(names, strings.TrimPrefix(cmd.name, args[0]+" "))
 		}
-	}
-	if names != nil {
 		return command{}, nil, fmt.Errorf("%w: pds %s is followed by one of: %s", errUsage, args[0], strings.Join(names, ", "))
 	}
 	return command{}, nil, fmt.Errorf("%w: there is no command %q (try: pds help)", errUsage, args[0])
@@ -202,6 +219,14 @@ func (c *call) load() (cfg *config.Config, file string, err error) {
 }
 
 func help(w io.Writer, args []string) error {
+	if len(args) == 1 {
+		if list := group(args[0]); list != nil {
+			fmt.Fprintf(w, "Usage: pds %s COMMAND\n\n", args[0])
+			list.write(w)
+			fmt.Fprintf(w, "\nMore: pds help %s COMMAND\n", args[0])
+			return nil
+		}
+	}
 	if len(args) > 0 {
 		cmd, rest, err := find(args)
 		if err != nil {
@@ -218,9 +243,7 @@ func help(w io.Writer, args []string) error {
 		return nil
 	}
 	fmt.Fprint(w, "pds is an AT Protocol Personal Data Server.\n\nUsage:\n\n    pds [command] [flags] [arguments]\n\nCommands:\n\n")
-	for _, cmd := range commands() {
-		fmt.Fprintf(w, "    %-24s%s\n", cmd.name, cmd.short)
-	}
+	commandList(commands()).write(w)
 	fmt.Fprint(w, `
 Flags of all commands:
 
@@ -251,6 +274,6 @@ func describe(w io.Writer, cmd command, flags *flag.FlagSet) {
 			first = false
 		}
 		kind, usage := flag.UnquoteUsage(f)
-		fmt.Fprintf(w, "    -%-22s  %s\n", strings.TrimSpace(f.Name+" "+kind), usage)
+		fmt.Fprintf(w, "    -%-26s  %s\n", strings.TrimSpace(f.Name+" "+kind), usage)
 	})
 }

@@ -9,7 +9,25 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/crawl"
 )
+
+const crawlHelp = `
+A running server asks the relays of PDS_CRAWLERS by itself: when it starts, when
+there is something new, and when nobody reads its events. Use this for other relays,
+or to see at once what a relay answers.
+`
+
+func crawlFlags(c *call) {
+	c.BoolVar(&c.values.status, "status", false, "ask nothing of them; show what they know of this server")
+}
+
+// relayAnswer is what came of a question to a relay.
+type relayAnswer struct {
+	Relay  string            `json:"relay"`
+	Status *crawl.HostStatus `json:"status,omitempty"`
+	Error  string            `json:"error,omitempty"`
+}
 
 func requestCrawl(ctx context.Context, c *call) error {
 	cfg, err := c.config()
@@ -26,23 +44,16 @@ func requestCrawl(ctx context.Context, c *call) error {
 	if cfg.Hostname == "localhost" {
 		return fmt.Errorf("%w: no relay can reach localhost; set PDS_HOSTNAME", errConfig)
 	}
-	type answer struct {
-		Relay string `json:"relay"`
-		Error string `json:"error,omitempty"`
-	}
-	answers := []answer{}
+	answers := []relayAnswer{}
 	var errs []error
 	for _, relay := range relays {
 		if !strings.Contains(relay, "://") {
 			relay = "https://" + relay
 		}
-		cl := &xrpc.Client{Host: strings.TrimSuffix(relay, "/"), HTTP: &http.Client{Timeout: 30 * time.Second}}
-		a := answer{Relay: relay}
-		if err := cl.Procedure(ctx, "com.atproto.sync.requestCrawl", map[string]string{"hostname": cfg.Hostname}, nil); err != nil {
+		a, err := c.askRelay(ctx, strings.TrimSuffix(relay, "/"), cfg.Hostname)
+		if err != nil {
 			a.Error = err.Error()
-			errs = append(errs, fmt.Errorf("%s: %w", relay, err))
-		} else if !c.json {
-			fmt.Fprintf(c.Stdout, "%s has been asked to read %s.\n", relay, cfg.Hostname)
+			errs = append(errs, fmt.Errorf("%s: %w", a.Relay, err))
 		}
 		answers = append(answers, a)
 	}
@@ -50,4 +61,34 @@ func requestCrawl(ctx context.Context, c *call) error {
 		errs = append(errs, c.writeJSON(answers))
 	}
 	return errors.Join(errs...)
+}
+
+// askRelay asks one relay, and says what it answers.
+func (c *call) askRelay(ctx context.Context, relay, hostname string) (a relayAnswer, err error) {
+	a.Relay = relay
+	cl := &xrpc.Client{Host: relay, HTTP: &http.Client{Timeout: 30 * time.Second}}
+	var text string
+	if c.values.status {
+		s, err := crawl.GetHostStatus(ctx, cl, hostname)
+		if err != nil {
+			return a, err
+		}
+		a.Status = &s
+		text = fmt.Sprintf("%s: status %s, %d accounts", relay, s.Status, s.AccountCount)
+		if s.Seq != nil {
+			text += fmt.Sprintf(", newest event %d", *s.Seq)
+			if *s.Seq > 0 {
+				text += fmt.Sprintf(" (%s)", time.UnixMicro(*s.Seq).UTC().Format("2006-01-02 15:04:05 MST"))
+			}
+		}
+	} else {
+		if err := crawl.RequestCrawl(ctx, cl, hostname); err != nil {
+			return a, err
+		}
+		text = fmt.Sprintf("%s has been asked to read %s.", relay, hostname)
+	}
+	if !c.json {
+		_, err = fmt.Fprintln(c.Stdout, text)
+	}
+	return a, err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
+	"github.com/pdskit/pdskit/xrpc"
 )
 
 // grace is how long requests may go on after an interrupt.
@@ -171,4 +173,24 @@ func mailTest(ctx context.Context, c *call) error {
 		return err
 	}
 	return c.result(map[string]string{"sentTo": c.args[0]}, "The mail server has accepted a message to %s.", c.args[0])
+}
+
+// health asks for /xrpc/_health. It needs no password.
+func health(ctx context.Context, c *call) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	host, err := c.server(cfg)
+	if err != nil {
+		return err
+	}
+	var out struct {
+		Version string `json:"version"`
+	}
+	cl := &xrpc.Client{Host: host, HTTP: &http.Client{Timeout: 10 * time.Second}, Retries: -1}
+	if err := cl.Query(ctx, "_health", nil, &out); err != nil {
+		return explain(err)
+	}
+	return c.result(out, "%s is well: version %s.", host, out.Version)
 }

@@ -45,6 +45,10 @@ const (
 // ErrInUse: another process uses the directory.
 var ErrInUse = errors.New("datadir: the data directory is in use (is the server running?)")
 
+// ErrOwner: the database is another user's. What the administrator of the machine would write there, that user
+// could not.
+var ErrOwner = errors.New("datadir: the database belongs to another user: run this as that user")
+
 // Dir is an open data directory.
 type Dir struct {
 	Path  string
@@ -80,6 +84,9 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 			return nil, fmt.Errorf("no server's data in %s: %w", path, err)
 		}
 	} else if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	if err := checkOwner(file); err != nil {
 		return nil, err
 	}
 	if d.lock, err = lock(filepath.Join(path, lockName), opt.Alone); err != nil {

@@ -449,3 +449,24 @@ func TestBackupWhileWriting(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// The administrator of the machine would leave files that the server's user cannot write.
+func TestDatabaseOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs the administrator's rights")
+	}
+	dir := t.TempDir()
+	d, err := datadir.Open(t.Context(), dir, datadir.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(filepath.Join(dir, datadir.Database), 12345, 12345); err != nil {
+		t.Skip(err)
+	}
+	if _, err := datadir.Open(t.Context(), dir, datadir.Options{}); !errors.Is(err, datadir.ErrOwner) || !strings.Contains(err.Error(), "sudo -u '#12345'") {
+		t.Error(err)
+	}
+}

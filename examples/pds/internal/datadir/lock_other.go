@@ -8,3 +8,6 @@ import "os"
 func lock(path string, _ bool) (*os.File, error) {
 	return os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 }
+
+// checkOwner: elsewhere files belong to whom they may.
+func checkOwner(string) error { return nil }

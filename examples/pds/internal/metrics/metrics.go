@@ -40,7 +40,7 @@ type family struct {
 // series is the values of a family for one set of labels.
 type series struct {
 	count   atomic.Uint64 // of a counter, or of observations
-	sum     atomic.Uint64 // bits of a float64
+	sum     atomic.Uint64 // bits of a float64; the number itself for a Level
 	buckets []atomic.Uint64
 }
 
@@ -88,6 +88,17 @@ func (h Histogram) Observe(v float64, values ...string) {
 		}
 	}
 }
+
+// Level is a number that is set, for each set of labels.
+type Level struct{ f *family }
+
+// Level makes a gauge that is set.
+func (r *Registry) Level(name, help string, labels ...string) Level {
+	return Level{r.add(&family{name: name, help: help, kind: "gauge", labels: labels})}
+}
+
+// Set sets the number for the labels' values.
+func (l Level) Set(v float64, values ...string) { l.f.of(values).sum.Store(math.Float64bits(v)) }
 
 // Gauge makes a number that may go up and down. read is called for each look; ok is
 // false when the number is not known.
@@ -173,6 +184,10 @@ func (f *family) write(w *bufio.Writer) {
 		s := v.(*series)
 		if f.kind == "counter" {
 			fmt.Fprintf(w, "%s %d\n", sample(f.name, key, ""), s.count.Load())
+			continue
+		}
+		if f.kind == "gauge" {
+			fmt.Fprintf(w, "%s %s\n", sample(f.name, key, ""), number(math.Float64frombits(s.sum.Load())))
 			continue
 		}
 		// Observations go on: what is shown must still add up.

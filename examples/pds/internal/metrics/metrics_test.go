@@ -20,6 +20,10 @@ func TestText(t *testing.T) {
 	r.Gauge("unknown", "Not shown.", func() (float64, bool) { return 0, false })
 	r.Total("seen_total", "Elsewhere.", func() (float64, bool) { return 1e6, true })
 	n := r.Counter("plain_total", "Without labels.")
+	l := r.Level("lag_seconds", "Set.", "relay")
+	l.Set(3, "b")
+	l.Set(-1.5, "b")
+	l.Set(0, "a")
 	c.Add(2, "b", "200")
 	c.Add(1, "a\"\\\n", "500")
 	c.Add(1, "b", "200")
@@ -49,6 +53,10 @@ seen_total 1e+06
 # HELP plain_total Without labels.
 # TYPE plain_total counter
 plain_total 7
+# HELP lag_seconds Set.
+# TYPE lag_seconds gauge
+lag_seconds{relay="a"} 0
+lag_seconds{relay="b"} -1.5
 `
 	if d := cmp.Diff(want, w.Body.String()); d != "" {
 		t.Error(d)

@@ -43,7 +43,7 @@ func (r *Registry) Runtime() {
 		list, err := os.ReadDir("/proc/self/fd")
 		return float64(len(list)), err == nil
 	})
-	r.Total("process_cpu_seconds_total", "Time that the process has used processors, in user and system mode.", cpuSeconds)
+	r.Total("process_cpu_seconds_total", "Time that the process has used processors, in user and system mode.", func() (float64, bool) { return CPUSeconds(os.Getpid()) })
 }
 
 // ResidentBytes is the memory of a process that is in RAM.
@@ -60,10 +60,10 @@ func ResidentBytes(pid int) (float64, bool) {
 	return pages * float64(os.Getpagesize()), err == nil
 }
 
-// cpuSeconds reads the time in /proc/self/stat, which is in ticks of 1/100 s on
-// every Linux that Go runs on.
-func cpuSeconds() (float64, bool) {
-	text, err := os.ReadFile("/proc/self/stat")
+// CPUSeconds is the time for which a process has used processors. It stands in ticks of
+// 1/100 s on every Linux that Go runs on.
+func CPUSeconds(pid int) (float64, bool) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, false
 	}

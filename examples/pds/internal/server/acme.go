@@ -11,6 +11,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 )
@@ -53,4 +54,19 @@ func (s *Server) certifies(ctx context.Context, host string) error {
 		return fmt.Errorf("no certificate for %q: %w", host, err)
 	}
 	return nil
+}
+
+// tlsCheck tells a proxy that gets certificates as they are needed whether it may for
+// a domain, as Caddy's "ask" wants it.
+func (s *Server) tlsCheck(w http.ResponseWriter, r *http.Request) {
+	domain := r.URL.Query().Get("domain")
+	if domain == "" {
+		xrpc.WriteError(w, xrpc.InvalidRequest("bad or missing domain query param"))
+		return
+	}
+	if err := s.certifies(r.Context(), domain); err != nil {
+		xrpc.WriteError(w, &xrpc.Error{Status: http.StatusNotFound, Name: "NotFound", Message: "no account has this handle"})
+		return
+	}
+	xrpc.WriteJSON(w, http.StatusOK, map[string]bool{"success": true})
 }

@@ -30,6 +30,7 @@ type operation struct {
 	durations metrics.Histogram
 	methods   map[string]bool // that the server has itself
 	servers   []*http.Server  // besides the main one
+	crawl     crawling
 }
 
 // checkKeys makes sure that no new keys are made where there are accounts that have
@@ -157,6 +158,7 @@ func (s *Server) registerMetrics() {
 		}
 		return total, ok
 	})
+	s.op.crawl.register(m)
 	m.Runtime()
 }
 

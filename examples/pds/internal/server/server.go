@@ -117,6 +117,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 		return nil, err
 	}
 	s.outbox = &stream.Outbox{Events: s.store.Events}
+	s.crawler()
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -138,6 +139,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	maintain, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop, s.stopped = stop, make(chan struct{})
 	go s.maintain(maintain)
+	s.startCrawler(maintain)
 	return s, nil
 }
 
@@ -218,6 +220,7 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/xrpc/", methods)
 	mux.HandleFunc("/xrpc/_health", s.health)
+	mux.HandleFunc("GET /tls-check", s.tlsCheck)
 	mux.HandleFunc("GET /.well-known/atproto-did", s.atprotoDID)
 	mux.HandleFunc("GET /.well-known/did.json", s.serviceDocument)
 	mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, r *http.Request) {
@@ -246,6 +249,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if s.stop != nil {
 		s.stop()
 		<-s.stopped
+		s.stopCrawler()
 	}
 	if s.outbox != nil {
 		errs = append(errs, s.outbox.Close())

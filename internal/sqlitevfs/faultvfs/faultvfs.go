@@ -1,0 +1,114 @@
+// Package faultvfs makes calls to the system fail that SQLite makes through
+// package sqlitevfs, for tests of what is kept in SQLite.
+package faultvfs
+
+import (
+	"errors"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/vfs"
+	"github.com/pdskit/pdskit/internal/sqlitevfs"
+)
+
+// Faults decides which calls fail.
+type Faults struct {
+	fault atomic.Pointer[func() error]
+}
+
+// Install puts itself between SQLite and the file system, for files that are
+// opened from now on until the process ends.
+func Install() *Faults {
+	f := &Faults{}
+	name := sqlitevfs.Name()
+	vfs.Register(name, fileSystem{vfs.Find(name).(vfs.VFSFilename), f})
+	return f
+}
+
+// Set makes fault be asked before each call that changes a file: that makes it,
+// writes to it, cuts it off, flushes it or deletes it. Its error is that of the call; syscall.ENOSPC
+// means a full disk. Nil: all is well. fault may be called concurrently.
+func (f *Faults) Set(fault func() error) {
+	if fault == nil {
+		f.fault.Store(nil)
+		return
+	}
+	f.fault.Store(&fault)
+}
+
+func (f *Faults) ask() error {
+	fault := f.fault.Load()
+	if fault == nil {
+		return nil
+	}
+	err := (*fault)()
+	if errors.Is(err, syscall.ENOSPC) {
+		return vfs.SystemError(err, sqlite3.FULL)
+	}
+	return err
+}
+
+type fileSystem struct {
+	vfs.VFSFilename
+	faults *Faults
+}
+
+func (fs fileSystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
+	if flags&vfs.OPEN_CREATE != 0 {
+		if there, err := fs.Access(name.String(), vfs.ACCESS_EXISTS); err != nil || !there {
+			if err := fs.faults.ask(); err != nil {
+				return nil, flags, err
+			}
+		}
+	}
+	f, flags, err := fs.VFSFilename.OpenFilename(name, flags)
+	if err != nil {
+		return f, flags, err
+	}
+	return file{f.(sqlitevfs.File), fs.faults}, flags, nil
+}
+
+func (fs fileSystem) Delete(name string, syncDir bool) error {
+	if err := fs.faults.ask(); err != nil {
+		return err
+	}
+	return fs.VFSFilename.Delete(name, syncDir)
+}
+
+type file struct {
+	sqlitevfs.File
+	faults *Faults
+}
+
+func (f file) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.faults.ask(); err != nil {
+		return 0, err
+	}
+	return f.File.WriteAt(p, off)
+}
+
+func (f file) Truncate(size int64) error {
+	if err := f.faults.ask(); err != nil {
+		return err
+	}
+	return f.File.Truncate(size)
+}
+
+func (f file) Sync(flags vfs.SyncFlag) error {
+	if err := f.faults.ask(); err != nil {
+		return err
+	}
+	return f.File.Sync(flags)
+}
+
+func (f file) SizeHint(size int64) error {
+	if err := f.faults.ask(); err != nil {
+		return err
+	}
+	return f.File.SizeHint(size)
+}
+
+func (f file) DeviceCharacteristics() vfs.DeviceCharacteristic {
+	return f.File.DeviceCharacteristics() &^ vfs.IOCAP_BATCH_ATOMIC
+}

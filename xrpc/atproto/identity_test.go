@@ -1,0 +1,146 @@
+package atproto_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+func TestResolveHandle(t *testing.T) {
+	w := newWorld(t)
+	resolve := func(handle string) answer {
+		return w.call("", "com.atproto.identity.resolveHandle", q("handle", handle), nil)
+	}
+	for handle, did := range map[string]string{"alice.test": alice, "ALICE.Test": alice, "far.example.com": nobody} {
+		if got := into[struct{ DID string }](t, resolve(handle).want(t, 200, "")); got.DID != did {
+			t.Errorf("%s: %s", handle, got.DID)
+		}
+	}
+	resolve("none.example.com").want(t, 400, "InvalidRequest").says(t, "Unable to resolve handle")
+	resolve("dora.test").want(t, 400, "InvalidRequest").says(t, "Unable to resolve handle")
+	resolve("tom.test").want(t, 400, "InvalidRequest").says(t, "Unable to resolve handle")
+	resolve("not a handle").want(t, 400, "InvalidRequest")
+	resolve(alice).want(t, 400, "InvalidRequest")
+	resolve("broken.test").want(t, 500, "InternalServerError")
+	resolve("broken.example.com").want(t, 400, "InvalidRequest")
+	w.call("", "com.atproto.identity.resolveHandle", nil, nil).want(t, 400, "InvalidRequest")
+}
+
+// network is a did:plc directory and a DNS.
+type network struct {
+	docs  map[syntax.DID]*identity.Document
+	names map[string]string
+	asked map[syntax.DID]int
+}
+
+func (n *network) Resolve(ctx context.Context, did syntax.DID) (*identity.Document, error) {
+	n.asked[did]++
+	switch {
+	case did == tom:
+		return nil, identity.ErrTombstoned
+	case did == ghost:
+		return nil, identity.ErrUnavailable
+	case did == sue:
+		return nil, identity.ErrDocument
+	case n.docs[did] == nil:
+		return nil, identity.ErrNotFound
+	}
+	return n.docs[did], nil
+}
+
+// unreachable is a network in which there is no web server.
+type unreachable struct{}
+
+func (unreachable) RoundTrip(r *http.Request) (*http.Response, error) {
+	return nil, &net.DNSError{Err: "no such host", Name: r.URL.Host, IsNotFound: true}
+}
+
+func (n *network) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	switch did := n.names[name]; did {
+	case "":
+		return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+	case "!":
+		return nil, &net.DNSError{Err: "server misbehaving", Name: name, IsTemporary: true}
+	default:
+		return []string{"did=" + did}, nil
+	}
+}
+
+func TestIdentities(t *testing.T) {
+	w := newWorld(t)
+	n := &network{
+		docs: map[syntax.DID]*identity.Document{
+			nobody: document(nobody, "far.example.com"), dora: document(dora, "dora.example.com"), alice: document(alice, "alice.test"),
+		},
+		names: map[string]string{
+			"_atproto.far.example.com.": nobody, "_atproto.liar.example.com.": nobody, "_atproto.dead.example.com.": tom,
+			"_atproto.gone.example.com.": "did:plc:goneaaaaaaaaaaaaaaaaaaaa",
+		},
+		asked: map[syntax.DID]int{},
+	}
+	w.svc.Resolver = &identity.Resolver{PLC: n, DNS: n, HTTP: &http.Client{Transport: unreachable{}}}
+	type info struct {
+		DID, Handle string
+		DIDDoc      struct{ ID string }
+	}
+	resolve := func(id string) answer {
+		return w.call("", "com.atproto.identity.resolveIdentity", q("identifier", id), nil)
+	}
+	far := info{DID: nobody, Handle: "far.example.com", DIDDoc: struct{ ID string }{nobody}}
+	own := info{DID: alice, Handle: "alice.test", DIDDoc: struct{ ID string }{alice}}
+	unproven := func(i info) info { i.Handle = "handle.invalid"; return i }
+	for id, want := range map[string]info{
+		nobody: far, "far.example.com": far, "FAR.example.com": far,
+		"liar.example.com": unproven(far), // points at it; the document does not point back
+		alice:              own,
+		"alice.test":       own, // although no DNS knows it
+		dora:               unproven(info{DID: dora, DIDDoc: struct{ ID string }{dora}}),
+	} {
+		if got := into[info](t, resolve(id).want(t, 200, "")); got != want {
+			t.Errorf("%s: %+v", id, got)
+		}
+	}
+	resolve("bob.test").want(t, 502, "UpstreamFailure") // one of ours, whose document cannot be had
+	for id, name := range map[string]string{
+		"none.example.com": "HandleNotFound", "dead.example.com": "DidDeactivated", "gone.example.com": "DidNotFound",
+		tom: "DidDeactivated", "did:plc:goneaaaaaaaaaaaaaaaaaaaa": "DidNotFound", "did:key:zQ3sh": "InvalidRequest", sue: "InvalidRequest",
+		"nonsense": "InvalidRequest", "did:web:localhost": "InvalidRequest",
+	} {
+		resolve(id).want(t, 400, name)
+	}
+	resolve("broken.test").want(t, 500, "InternalServerError")
+
+	did := func(did string) answer {
+		return w.call("", "com.atproto.identity.resolveDid", q("did", did), nil)
+	}
+	if got := into[info](t, did(nobody).want(t, 200, "")); got.DIDDoc.ID != nobody {
+		t.Errorf("%+v", got)
+	}
+	did(tom).want(t, 400, "DidDeactivated")
+	did("did:plc:goneaaaaaaaaaaaaaaaaaaaa").want(t, 400, "DidNotFound")
+	did("did:example:x").want(t, 400, "InvalidRequest")
+	did("x").want(t, 400, "InvalidRequest")
+	did(sue).want(t, 400, "InvalidRequest")
+	did(ghost).want(t, 502, "UpstreamFailure")
+
+	// What is cached is looked up again for users that ask.
+	refresh := func(as, id string) answer {
+		return w.call(as, "com.atproto.identity.refreshIdentity", nil, obj("identifier", id))
+	}
+	asked := n.asked[nobody]
+	refresh("", nobody).want(t, 401, "AuthMissing")
+	if n.asked[nobody] != asked {
+		t.Error("looked up for nobody")
+	}
+	if got := into[info](t, refresh(alice, nobody).want(t, 200, "")); got != far || n.asked[nobody] != asked+1 {
+		t.Errorf("%+v, asked %d times", got, n.asked[nobody])
+	}
+	refresh(alice, tom).want(t, 400, "DidDeactivated")
+
+	w.svc.Resolver, w.srv = nil, nil // the methods are left out
+	did(nobody).want(t, 501, "MethodNotImplemented")
+}

@@ -1,0 +1,172 @@
+package crawl
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/identity"
+)
+
+// Log is what a Notifier needs of a host's event log; storage.Events has it.
+type Log interface {
+	// Bounds returns what the log spans. Newest is the greatest number ever assigned.
+	Bounds(ctx context.Context) (oldest, newest int64, err error)
+	// Wait returns nil as soon as an event newer than seq is visible, or the
+	// context's error.
+	Wait(ctx context.Context, seq int64) error
+}
+
+// Notifier asks relays to read a host, and checks whether they do. Hostname and
+// Events are required. Its fields must not change once Run was called.
+type Notifier struct {
+	// Hostname is the name of this host, "pds.example.com", which relays reach
+	// by HTTPS.
+	Hostname string
+	// Relays are the addresses of the relays, "https://relay.example.net". HTTPS is
+	// meant where the scheme is missing.
+	Relays []string
+	// Events is the host's log: relays are told when it grows.
+	Events Log
+	// Subscribers returns how many read the host's stream; see stream.Outbox. While it is 0, relays are
+	// asked sooner. Nil: somebody always reads it.
+	Subscribers func() int
+	// HTTP makes the requests. Nil: the client of identity.NewHTTPClient, which
+	// connects to public addresses only.
+	HTTP *http.Client
+	// Interval is the least time between requests to one relay because of writes. 0: 20 minutes.
+	Interval time.Duration
+	// Soon is the least time between requests while nobody is subscribed, and until
+	// a failed request is tried again. It doubles with each, up to Interval. 0: 1 minute.
+	Soon time.Duration
+	// Grace is how long nobody may be subscribed, after the last one left, before relays are asked: they
+	// often come back by themselves. 0: 30 seconds.
+	Grace time.Duration
+	// CheckInterval is the time between two looks at what a relay knows. 0: 1 hour; negative: none.
+	CheckInterval time.Duration
+	// Timeout bounds each request. 0: 30 seconds.
+	Timeout time.Duration
+	// Asked, if not nil, is told of each request, and Checked of each look at what a
+	// relay knows. They are called from one goroutine for each relay, which waits for them.
+	Asked   func(Request)
+	Checked func(Check)
+
+	mu     sync.Mutex
+	relays []*relay // while it runs
+}
+
+// Reason is why a relay is asked.
+type Reason string
+
+// The reasons.
+const (
+	Start     Reason = "start"     // the host has started
+	Written   Reason = "written"   // there are new events
+	Unwatched Reason = "unwatched" // there are new events, or the last subscriber has left, and nobody is subscribed
+	Checked   Reason = "checked"   // the relay has said that it does not follow the host
+)
+
+// Request is a request to crawl that was made.
+type Request struct {
+	Relay  string // its address
+	Reason Reason
+	// Err is why it failed: an *xrpc.Error if the relay refused.
+	Err error
+	// Retry is when it is tried again; zero: not for the same reason.
+	Retry time.Time
+}
+
+// errNoHost: a Notifier is of no use.
+var errNoHost = errors.New("crawl: Notifier without Hostname or Events")
+
+// settle is how long a Notifier looks away after it has seen the log grow.
+const settle = 5 * time.Second
+
+// Run asks the relays, as the package says, until the context ends; so start it when the
+// host serves. It returns the context's error or one of the log. What relays
+// answer is no error of it. It may run again, but not twice at a time.
+func (n *Notifier) Run(ctx context.Context) error {
+	if n.Hostname == "" || n.Events == nil {
+		return errNoHost
+	}
+	_, newest, err := n.Events.Bounds(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer n.setRelays(nil)
+	defer cancel()
+	var relays []*relay
+	for _, address := range n.Relays {
+		r := n.newRelay(address, newest)
+		r.change(func(s *schedule, now time.Time) { s.want(Start, now) })
+		relays = append(relays, r)
+		wait.Go(func() { r.run(ctx) })
+	}
+	n.setRelays(relays)
+	for {
+		if err := n.Events.Wait(ctx, newest); err != nil {
+			return err
+		}
+		if _, newest, err = n.Events.Bounds(ctx); err != nil {
+			return err
+		}
+		watched := n.watched()
+		for _, r := range relays {
+			r.change(func(s *schedule, now time.Time) { s.written(now, watched) })
+		}
+		select {
+		case <-time.After(settle):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Left tells that the last subscriber has left. If there is none after a grace,
+// the relays are asked. It does not block, and does nothing while the Notifier does not run.
+func (n *Notifier) Left() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.relays {
+		r.change(func(s *schedule, now time.Time) { s.want(Unwatched, now.Add(orDefault(n.Grace, 30*time.Second))) })
+	}
+}
+
+func (n *Notifier) setRelays(relays []*relay) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.relays = relays
+}
+
+// watched reports whether anybody is subscribed.
+func (n *Notifier) watched() bool { return n.Subscribers == nil || n.Subscribers() > 0 }
+
+func (n *Notifier) newRelay(address string, newest int64) *relay {
+	if !strings.Contains(address, "://") {
+		address = "https://" + address
+	}
+	timeout := orDefault(n.Timeout, 30*time.Second)
+	client := n.HTTP
+	if client == nil {
+		client = identity.NewHTTPClient(identity.HTTPConfig{Timeout: timeout})
+	}
+	r := &relay{n: n, timeout: timeout, seen: newest, wake: make(chan struct{}, 1)}
+	r.client.Host, r.client.HTTP, r.client.Retries = address, client, -1
+	r.plan.interval = orDefault(n.Interval, 20*time.Minute)
+	r.plan.soon = min(orDefault(n.Soon, time.Minute), r.plan.interval)
+	r.plan.gap = r.plan.soon
+	return r
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return d
+}

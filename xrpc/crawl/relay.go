@@ -1,0 +1,194 @@
+package crawl
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// relay is one that is asked.
+type relay struct {
+	n       *Notifier
+	client  xrpc.Client
+	timeout time.Duration
+	seen    int64         // the newest event at the last check, or at the start
+	wake    chan struct{} // has an element when the plan has changed
+
+	mu   sync.Mutex
+	plan schedule
+}
+
+// change changes the plan.
+func (r *relay) change(f func(s *schedule, now time.Time)) {
+	r.mu.Lock()
+	f(&r.plan, time.Now())
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run asks and checks until the context ends.
+func (r *relay) run(ctx context.Context) {
+	var checks <-chan time.Time
+	if every := orDefault(r.n.CheckInterval, time.Hour); every > 0 {
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		checks = tick.C
+	}
+	for {
+		timer := r.ask(ctx)
+		select {
+		case <-timer:
+		case <-r.wake:
+		case <-checks:
+			r.check(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ask makes a request if one is due. It returns a channel that tells when the next
+// one is; nil: none is planned.
+func (r *relay) ask(ctx context.Context) <-chan time.Time {
+	if reason, ok := r.take(); ok {
+		err := r.within(ctx, func(ctx context.Context) error { return RequestCrawl(ctx, &r.client, r.n.Hostname) })
+		if ctx.Err() != nil {
+			return nil
+		}
+		retry := r.done(reason, err)
+		if r.n.Asked != nil {
+			r.n.Asked(Request{Relay: r.client.Host, Reason: reason, Err: err, Retry: retry})
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.plan.reason == "" {
+		return nil
+	}
+	return time.After(time.Until(r.plan.due))
+}
+
+func (r *relay) take() (Reason, bool) {
+	watched := r.n.watched()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.plan.take(time.Now(), watched)
+}
+
+func (r *relay) done(reason Reason, err error) (retry time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.plan.done(reason, time.Now(), err)
+}
+
+// within runs a request within its time.
+func (r *relay) within(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// RequestCrawl asks a relay to read a host. An error with which the relay answered is an *xrpc.Error.
+func RequestCrawl(ctx context.Context, relay *xrpc.Client, hostname string) error {
+	return relay.Procedure(ctx, "com.atproto.sync.requestCrawl", map[string]string{"hostname": hostname}, nil)
+}
+
+// HostStatus is what a relay knows of a host.
+type HostStatus struct {
+	Hostname string `json:"hostname"`
+	// Seq is about the last event that the relay has seen; nil: it does not say; negative: none.
+	Seq *int64 `json:"seq"`
+	// Status is "active", "idle", "offline", "throttled" or "banned"; empty: it does not say.
+	Status string `json:"status"`
+	// AccountCount is how many accounts of the host the relay knows.
+	AccountCount int64 `json:"accountCount"`
+}
+
+// GetHostStatus asks a relay what it knows of a host. If it does not know it, the error is
+// an *xrpc.Error named HostNotFound.
+func GetHostStatus(ctx context.Context, relay *xrpc.Client, hostname string) (s HostStatus, err error) {
+	err = relay.Query(ctx, "com.atproto.sync.getHostStatus", struct {
+		Hostname string `json:"hostname"`
+	}{hostname}, &s)
+	return s, err
+}
+
+// Problem is what is wrong with what a relay knows.
+type Problem string
+
+// The problems. The last four are the relay's own words.
+const (
+	None Problem = ""
+	// Ahead: the relay has seen a number that this host has not assigned yet, as after the loss of its
+	// log. It will be refused as FutureCursor until its operator resets it, or the host's numbers
+	// have passed it.
+	Ahead Problem = "ahead"
+	// Unknown: the relay does not know the host.
+	Unknown Problem = "unknown"
+	// Behind: the relay has not seen what the log held at the check before this one.
+	Behind    Problem = "behind"
+	Idle      Problem = "idle"
+	Offline   Problem = "offline"
+	Throttled Problem = "throttled"
+	Banned    Problem = "banned"
+)
+
+// Check is a look at what a relay knows of the host.
+type Check struct {
+	Relay string // its address
+	// Err: there is no answer. Not all relays know the question (MethodNotImplemented).
+	Err    error
+	Status HostStatus
+	// Newest is the greatest number that this host has assigned.
+	Newest  int64
+	Problem Problem
+}
+
+// check looks at what the relay knows, and plans a request if that may help.
+func (r *relay) check(ctx context.Context) {
+	c := Check{Relay: r.client.Host}
+	c.Err = r.within(ctx, func(ctx context.Context) (err error) {
+		if c.Status, err = GetHostStatus(ctx, &r.client, r.n.Hostname); errors.Is(err, &xrpc.Error{Name: "HostNotFound"}) {
+			c.Problem, err = Unknown, nil
+		}
+		if err == nil {
+			_, c.Newest, err = r.n.Events.Bounds(ctx) // after the answer: it cannot be ahead of us by delay
+		}
+		return err
+	})
+	if ctx.Err() != nil {
+		return
+	}
+	if c.Err == nil {
+		if c.Problem == None {
+			c.Problem = problem(c.Status, r.seen, c.Newest)
+		}
+		r.seen = c.Newest
+		switch c.Problem {
+		case Unknown, Behind, Idle, Offline:
+			r.change(func(s *schedule, now time.Time) { s.want(Checked, now) })
+		}
+	}
+	if r.n.Checked != nil {
+		r.n.Checked(c)
+	}
+}
+
+// problem judges an answer. Seen is the newest event at the check before, newest is that of now.
+func problem(s HostStatus, seen, newest int64) Problem {
+	switch {
+	case s.Seq != nil && *s.Seq > newest:
+		return Ahead
+	case s.Status != "" && s.Status != "active":
+		return Problem(s.Status)
+	case s.Seq != nil && *s.Seq < seen:
+		return Behind
+	}
+	return None
+}
