@@ -97,6 +97,7 @@ func TestBadRequests(t *testing.T) {
 		{"an oversized body", "POST", "repo.createRecord", "application/json", token, record(`{"t":"` + strings.Repeat("x", 1_100_000) + `"}`), 413, "PayloadTooLarge"},
 		{"an oversized body elsewhere", "POST", "server.createSession", "application/json", "", `{"identifier":"` + strings.Repeat("x", 200_000) + `"}`, 413, "PayloadTooLarge"},
 		{"swapCommit of another time", "POST", "repo.createRecord", "application/json", token, strings.Replace(record(`{}`), "{", fmt.Sprintf(`{"swapCommit":%q,`, post.CID), 1), 400, "InvalidSwap"},
+		{"swapCommit of another time, of several", "POST", "repo.applyWrites", "application/json", token, fmt.Sprintf(`{"repo":%q,"writes":[],"swapCommit":%q}`, alice.DID, post.CID), 400, "InvalidSwap"},
 		{"swapRecord of another value", "POST", "repo.deleteRecord", "application/json", token, fmt.Sprintf(`{"repo":%q,"collection":"com.example.note","rkey":"one","swapRecord":"bafyreigrey4aogz7sq5bxfaiwlcieaivxscvgs5ivgqczecmhddmhxoyvi"}`, alice.DID), 400, "InvalidSwap"},
 		{"swapRecord null of a record", "POST", "repo.putRecord", "application/json", token, fmt.Sprintf(`{"repo":%q,"collection":"com.example.note","rkey":"one","record":{"text":"y"},"swapRecord":null}`, alice.DID), 400, "InvalidSwap"},
 		{"a blob that was not uploaded", "POST", "repo.createRecord", "application/json", token, record(`{"b":{"$type":"blob","ref":{"$link":"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"},"mimeType":"image/png","size":1}}`), 400, "BlobNotFound"},

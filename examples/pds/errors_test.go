@@ -1,12 +1,19 @@
 package main_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/sqlite"
+	"github.com/pdskit/pdskit/xrpc"
 )
 
 // TestErrors calls methods with what they refuse. See also TestBadRequests, for what concerns all.
@@ -95,6 +102,7 @@ func TestErrors(t *testing.T) {
 		{anyone, "server.deleteAccount", fmt.Sprintf(`{"did":%q,"password":%q,"token":"x"}`, did, long), 401, "AuthenticationRequired"},
 		{goneUser, "server.requestEmailConfirmation", "-", 403, "AccountNotFound"},
 		{user, "server.confirmEmail", `{"email":"alice@example.com","token":""}`, 400, "InvalidToken"},
+		{goneUser, "server.confirmEmail", `{"email":"gone@example.com","token":""}`, 403, "AccountNotFound"},
 		{goneUser, "server.requestEmailUpdate", "-", 403, "AccountNotFound"},
 		{user, "server.updateEmail", `{"email":"bob@example.com"}`, 400, "InvalidRequest"},
 		{anyone, "server.requestPasswordReset", `{"email":5}`, 400, "InvalidRequest"},
@@ -214,4 +222,157 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%s: status %d %q", call, status, text)
 		}
 	}
+}
+
+// TestUnavailable: what others can read of an account that is deactivated or was taken down, and what
+// its sessions can do.
+func TestUnavailable(t *testing.T) {
+	ctx := t.Context()
+	n := newNetwork(t)
+	b := n.start(nil)
+	alice, bob := b.register("alice"), b.register("bob")
+	all := func(u *user, call func(method string, q url.Values)) {
+		t.Helper()
+		head := struct{ CID string }{}
+		if err := b.admin().Query(ctx, "com.atproto.sync.getLatestCommit", url.Values{"did": {string(u.DID)}}, &head); err != nil {
+			t.Fatal(err)
+		}
+		for method, more := range map[string][]string{
+			"getRepo": nil, "getLatestCommit": nil, "getHead": nil, "getCheckout": nil, "listBlobs": nil, "getBlocks": {"cids", head.CID},
+			"getRecord": {"collection", "app.bsky.actor.profile", "rkey", "self"}, "getBlob": {"cid", u.ref},
+		} {
+			q := url.Values{"did": {string(u.DID)}}
+			for i := 0; i < len(more); i += 2 {
+				q.Set(more[i], more[i+1])
+			}
+			call("com.atproto.sync."+method, q)
+		}
+	}
+	readable := func(u *user, by *xrpc.Client) {
+		t.Helper()
+		all(u, func(method string, q url.Values) {
+			t.Helper()
+			res, err := by.Get(ctx, method, q)
+			if err != nil {
+				t.Errorf("%s: %v", method, err)
+				return
+			}
+			res.Body.Close()
+		})
+	}
+	for _, u := range []*user{alice, bob} {
+		u.ref = writeBlob(t, u, map[string]string{})
+		readable(u, b.anonymous())
+	}
+	var resolved struct{ DID syntax.DID }
+	if err := b.anonymous().Query(ctx, "com.atproto.identity.resolveHandle", url.Values{"handle": {"ALICE.test"}}, &resolved); err != nil || resolved.DID != alice.DID {
+		t.Errorf("resolveHandle: %v %v", resolved, err)
+	}
+	alice.call(t, "com.atproto.server.deactivateAccount", map[string]any{}, nil)
+	set := func(u *user, what string, applied bool) {
+		t.Helper()
+		b.admin().call(t, "com.atproto.admin.updateSubjectStatus", map[string]any{
+			"subject": map[string]any{"$type": "com.atproto.admin.defs#repoRef", "did": u.DID}, what: map[string]any{"applied": applied}}, nil)
+	}
+	set(bob, "takedown", true)
+	for name, u := range map[string]*user{"RepoDeactivated": alice, "RepoTakendown": bob} {
+		all(u, func(method string, q url.Values) {
+			fails(t, b.anonymous().Query(ctx, method, q, nil), 400, name)
+		})
+		readable(u, u.Client)
+		readable(u, b.admin().Client)
+		q := url.Values{"repo": {string(u.DID)}, "collection": {"app.bsky.actor.profile"}, "rkey": {"self"}}
+		fails(t, b.anonymous().Query(ctx, "com.atproto.repo.getRecord", q, nil), 400, "InvalidRequest")
+		q.Del("rkey")
+		fails(t, b.anonymous().Query(ctx, "com.atproto.repo.listRecords", q, nil), 400, "InvalidRequest")
+		fails(t, b.anonymous().Query(ctx, "com.atproto.repo.describeRepo", url.Values{"repo": q["repo"]}, nil), 400, name)
+		fails(t, b.anonymous().Query(ctx, "com.atproto.identity.resolveHandle", url.Values{"handle": {u.Handle}}, nil), 400, "InvalidRequest")
+	}
+	// A token from before the takedown is good for nothing that matters.
+	for method, in := range map[string]map[string]any{
+		"com.atproto.server.createAppPassword": {"name": "x"}, "com.atproto.server.activateAccount": nil, "com.atproto.server.updateEmail": {"email": "x@example.com"},
+		"com.atproto.identity.updateHandle": {"handle": "robert.test"}, "app.bsky.actor.putPreferences": {"preferences": []any{}},
+		"com.atproto.repo.createRecord": {"repo": bob.DID, "collection": "com.example.note", "record": map[string]any{}},
+	} {
+		var body any
+		if in != nil {
+			body = in
+		}
+		fails(t, bob.Procedure(ctx, method, body, nil), 401, "AccountTakedown")
+	}
+	fails(t, bob.Query(ctx, "com.atproto.server.listAppPasswords", nil, nil), 401, "AccountTakedown")
+	_, err := bob.upload(t, "text/plain", []byte("x"))
+	fails(t, err, 401, "AccountTakedown")
+	set(bob, "takedown", false)
+	set(bob, "deactivated", true)
+	all(bob, func(method string, q url.Values) {
+		fails(t, b.anonymous().Query(ctx, method, q, nil), 400, "RepoDeactivated")
+	})
+	set(bob, "deactivated", false)
+	readable(bob, b.anonymous())
+}
+
+// TestMailTokensExpire: a token that was sent a quarter of an hour ago is good for nothing.
+func TestMailTokensExpire(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	n := newNetwork(t)
+	b := n.start(map[string]string{"PDS_DATA_DIRECTORY": dir})
+	alice := b.register("alice")
+	db, err := sqlite.Open(ctx, filepath.Join(dir, "pds.sqlite"), sqlite.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	// age makes the token for a purpose older.
+	age := func(purpose string) {
+		t.Helper()
+		key := "mailtoken/" + purpose
+		var c storage.Change
+		err := db.Store().Repos.View(ctx, alice.DID, func(r storage.Reader) error {
+			doc, err := r.Get(ctx, key)
+			if err != nil {
+				return err
+			}
+			var token map[string]any
+			if err := json.Unmarshal(doc, &token); err != nil {
+				return err
+			}
+			token["created"] = time.Now().Add(-15*time.Minute - time.Second)
+			doc, err = json.Marshal(token)
+			c = storage.Change{Prev: r.Head(), Head: r.Head(), KV: []storage.KVWrite{{Key: key, Value: doc, Expires: time.Now().Add(time.Hour)}}}
+			return err
+		})
+		if err == nil {
+			_, err = db.Store().Repos.Apply(ctx, alice.DID, &c)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	anyone := b.anonymous()
+	const address = "alice@example.com"
+	confirm := func() error {
+		return alice.Procedure(ctx, "com.atproto.server.confirmEmail", map[string]any{"email": address, "token": b.token(t, address)}, nil)
+	}
+	alice.call(t, "com.atproto.server.requestEmailConfirmation", nil, nil)
+	age("confirm_email")
+	fails(t, confirm(), 400, "ExpiredToken")
+	alice.call(t, "com.atproto.server.requestEmailConfirmation", nil, nil)
+	if err := confirm(); err != nil {
+		t.Fatal(err)
+	}
+	alice.call(t, "com.atproto.server.requestEmailUpdate", nil, nil)
+	age("update_email")
+	fails(t, alice.Procedure(ctx, "com.atproto.server.updateEmail", map[string]any{"email": "new@example.com", "token": b.token(t, address)}, nil), 400, "ExpiredToken")
+	alice.call(t, "com.atproto.identity.requestPlcOperationSignature", nil, nil)
+	age("plc_operation")
+	fails(t, alice.Procedure(ctx, "com.atproto.identity.signPlcOperation", map[string]any{"token": b.token(t, address)}, nil), 400, "ExpiredToken")
+	alice.call(t, "com.atproto.server.requestAccountDelete", nil, nil)
+	age("delete_account")
+	fails(t, anyone.Procedure(ctx, "com.atproto.server.deleteAccount", map[string]any{"did": alice.DID, "password": "password of alice", "token": b.token(t, address)}, nil), 400, "ExpiredToken")
+	if err := anyone.Procedure(ctx, "com.atproto.server.requestPasswordReset", map[string]any{"email": address}, nil); err != nil {
+		t.Fatal(err)
+	}
+	age("reset_password")
+	fails(t, anyone.Procedure(ctx, "com.atproto.server.resetPassword", map[string]any{"token": b.token(t, address), "password": "x"}, nil), 400, "ExpiredToken")
 }

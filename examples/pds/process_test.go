@@ -146,6 +146,7 @@ type user struct {
 	Handle     string     `json:"handle"`
 	AccessJWT  string     `json:"accessJwt"`
 	RefreshJWT string     `json:"refreshJwt"`
+	ref        string     // of a blob
 }
 
 func (p *process) anonymous() *xrpc.Client { return &xrpc.Client{Host: p.url} }

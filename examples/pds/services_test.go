@@ -82,6 +82,13 @@ func (n *network) serve(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, answer)
 }
 
+// count is how many requests the service has had.
+func (n *network) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.seen)
+}
+
 // last is the last request to the service, and its body.
 func (n *network) last() (*http.Request, string) {
 	n.mu.Lock()
@@ -356,8 +363,8 @@ func TestPassedOn(t *testing.T) {
 	}
 	own, other := named(string(view)+"#bsky_appview"), named(string(push)+"#bsky_notif")
 	for _, u := range []*user{alice, own} {
-		if err := u.Query(ctx, "app.bsky.actor.getPreferences", nil, nil); err != nil || len(n.seen) > 0 {
-			t.Errorf("%d requests, %v", len(n.seen), err)
+		if err := u.Query(ctx, "app.bsky.actor.getPreferences", nil, nil); err != nil || n.count() > 0 {
+			t.Errorf("%d requests, %v", n.count(), err)
 		}
 	}
 	other.call(t, "app.bsky.actor.putPreferences", map[string]any{"preferences": []any{}}, nil)

@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -267,6 +268,30 @@ func TestBypass(t *testing.T) {
 		if err := reset(c.from, c.key); (err == nil) != c.pass {
 			t.Errorf("%+v: %v", c, err)
 		}
+	}
+}
+
+// Whoever moves here brings all blobs at once.
+func TestUploadsOfMovers(t *testing.T) {
+	const mover, resident = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
+	l, c := testLimiter(Config{Moving: func(_ context.Context, account string) bool { return account == mover }})
+	upload := func(did syntax.DID) func() *xrpc.Request {
+		return func() *xrpc.Request {
+			c.now = c.now.Add(time.Second) // for the bucket of all
+			return request("com.atproto.repo.uploadBlob", "192.0.2.1:1", did)
+		}
+	}
+	if n := count(t, l, upload(resident)); n != 1000 {
+		t.Errorf("%d uploads", n)
+	}
+	for range 5000 {
+		if _, err := call(l, upload(mover)()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.cfg.Moving = nil // it is here
+	if n := count(t, l, upload(mover)); n != 1000 {
+		t.Errorf("%d uploads after the move", n)
 	}
 }
 

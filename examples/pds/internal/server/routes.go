@@ -26,7 +26,7 @@ func (s *Server) mount(methods *xrpc.Server) {
 	handle("com.atproto.server.refreshSession", s.refresh(false), xrpc.Procedure(s.refreshSession))
 	handle("com.atproto.server.deleteSession", s.refresh(true), xrpc.Procedure(s.deleteSession))
 	handle("com.atproto.server.createAppPassword", full, xrpc.Procedure(s.createAppPassword))
-	handle("com.atproto.server.listAppPasswords", any, xrpc.Query(s.listAppPasswords))
+	handle("com.atproto.server.listAppPasswords", live, xrpc.Query(s.listAppPasswords))
 	handle("com.atproto.server.revokeAppPassword", fullAny, xrpc.Procedure(s.revokeAppPassword))
 	handle("com.atproto.server.activateAccount", full, xrpc.Procedure(s.activateAccount))
 	handle("com.atproto.server.deactivateAccount", fullTakendown, xrpc.Procedure(s.deactivateAccount))

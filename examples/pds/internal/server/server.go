@@ -104,9 +104,11 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 			return nil, err
 		}
 	}
-	if s.listener, err = net.Listen("tcp", net.JoinHostPort(cfg.Bind, fmt.Sprint(cfg.Port))); err != nil {
+	listener, err := net.Listen("tcp", net.JoinHostPort(cfg.Bind, fmt.Sprint(cfg.Port)))
+	if err != nil {
 		return nil, err
 	}
+	s.listener = stallListener{listener, writeStall}
 	s.url = cfg.PublicURL(s.listener.Addr().(*net.TCPAddr).Port)
 	if err := s.openStore(ctx); err != nil {
 		return nil, err
