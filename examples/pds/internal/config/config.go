@@ -88,6 +88,9 @@ type Config struct {
 	// BlobLimit is the size in bytes of the largest blob. PDS_BLOB_UPLOAD_LIMIT,
 	// default 5 MiB, as in the official server.
 	BlobLimit int64
+	// BlobQuota is how many bytes of blobs an account may have. PDS_BLOB_ACCOUNT_QUOTA, default 0:
+	// no limit.
+	BlobQuota int64
 	// AcceptImports allows importRepo, of at most ImportLimit bytes (0: 1 GiB).
 	// PDS_ACCEPTING_REPO_IMPORTS, default true; PDS_MAX_REPO_IMPORT_SIZE.
 	AcceptImports bool
@@ -189,6 +192,13 @@ const LogOff = slog.Level(100)
 // that is wrong.
 func Load(env map[string]string) (*Config, error) {
 	r := reader{env: env, known: make(map[string]bool)}
+	c := r.load()
+	c.Warnings = r.warnings
+	return c, errors.Join(r.problems...)
+}
+
+// load reads everything.
+func (r *reader) load() *Config {
 	c := &Config{
 		Hostname:       strings.ToLower(r.text("PDS_HOSTNAME", "localhost")),
 		Bind:           r.text("PDS_BIND_ADDRESS", ""),
@@ -206,6 +216,7 @@ func Load(env map[string]string) (*Config, error) {
 		IdentityTimeout: r.millis("PDS_ID_RESOLVER_TIMEOUT", 3*time.Second),
 
 		BlobLimit:     r.size("PDS_BLOB_UPLOAD_LIMIT", 5<<20),
+		BlobQuota:     r.size("PDS_BLOB_ACCOUNT_QUOTA", 0),
 		AcceptImports: r.boolean("PDS_ACCEPTING_REPO_IMPORTS", true),
 		ImportLimit:   r.size("PDS_MAX_REPO_IMPORT_SIZE", 0),
 		Backfill:      r.millis("PDS_REPO_BACKFILL_LIMIT_MS", 72*time.Hour),
@@ -260,8 +271,7 @@ func Load(env map[string]string) (*Config, error) {
 	c.Port = r.integer("PDS_PORT", fallback, 0, 65535)
 	c.Log = r.log()
 	r.unknown()
-	c.Warnings = r.warnings
-	return c, errors.Join(r.problems...)
+	return c
 }
 
 // mail reads what is about mail.
