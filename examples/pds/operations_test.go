@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -229,4 +230,73 @@ func TestRestoreTellsTheNetwork(t *testing.T) {
 	o.fails(1, "not active", "resync", "bob.test")
 	o.ok(nil, "resync", "alice.test")
 	after("#sync", "#commit")
+}
+
+// Nothing that opens an account is in the log, at whatever level.
+func TestNoSecretsInTheLog(t *testing.T) {
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	mail := filepath.Join(t.TempDir(), "mail.jsonl")
+	dir := t.TempDir()
+	p := startWith(t, dir, log, "PDS_LOG_LEVEL=trace", "PDS_EMAIL_SINK_FILE="+mail, "PDS_INVITE_REQUIRED=true", "PDS_MASTER_KEY="+strings.Repeat("5e", 32))
+	o := newOperator(t, dir, p.port())
+	o.in = "the first password\n"
+	o.ok(nil, "account", "create", "-password-stdin", "alice@example.com", "alice.test")
+	secrets := []string{"the first password", "the second password", "a wrong password", "Bearer", "Basic", strings.Repeat("5e", 32)}
+	secret := func(list ...string) {
+		for _, s := range list {
+			if s == "" {
+				t.Error("no secret")
+			}
+			secrets = append(secrets, s)
+		}
+	}
+	var codes []string
+	o.ok(&codes, "invite", "create")
+	secret(codes...)
+	alice, err := p.login(t, "alice.test", "the first password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := alice.refresh(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret(alice.AccessJWT, alice.RefreshJWT, next.AccessJWT, next.RefreshJWT)
+	var app struct{ Password string }
+	alice.call(t, "com.atproto.server.createAppPassword", map[string]any{"name": "phone"}, &app)
+	phone, err := p.login(t, "alice.test", app.Password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret(app.Password, phone.AccessJWT)
+	var service struct{ Token string }
+	if err := alice.Query(t.Context(), "com.atproto.server.getServiceAuth", url.Values{"aud": {"did:web:example.com"}, "lxm": {"com.example.method"}}, &service); err != nil {
+		t.Fatal(err)
+	}
+	secret(service.Token)
+	p.login(t, "alice.test", "a wrong password")
+	(&user{RefreshJWT: alice.RefreshJWT + "x"}).refresh(p.url)
+	alice.call(t, "com.atproto.server.requestPasswordReset", map[string]any{"email": "alice@example.com"}, nil)
+	token := (&sandbox{p, mail}).token(t, "alice@example.com")
+	secret(token)
+	alice.call(t, "com.atproto.server.resetPassword", map[string]any{"token": token, "password": "the second password"}, nil)
+	file := readFile(t, filepath.Join(dir, "secrets.json"))
+	for _, m := range regexp.MustCompile(`": "([^"]+)"`).FindAllStringSubmatch(file, -1) {
+		secret(m[1])
+	}
+	p.interrupt()
+
+	text := readFile(t, log.Name())
+	if !strings.Contains(text, "com.atproto.server.resetPassword") || !strings.Contains(text, "com.atproto.server.refreshSession") {
+		t.Fatalf("the log does not have what was done:\n%s", text)
+	}
+	for _, s := range secrets {
+		if strings.Contains(text, s) {
+			t.Errorf("%.40q is in the log", s)
+		}
+	}
 }
