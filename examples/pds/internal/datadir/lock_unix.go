@@ -50,5 +50,5 @@ func checkOwner(file string) error {
 	if u, err := user.LookupId(fmt.Sprint(st.Uid)); err == nil {
 		name = u.Username
 	}
-	return fmt.Errorf("%w: sudo -u %s pds ...", ErrOwner, name)
+	return fmt.Errorf("%w (sudo -u %s)", ErrOwner, name)
 }
