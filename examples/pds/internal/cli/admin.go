@@ -27,6 +27,7 @@ type values struct {
 	account       string
 	asTar, fast   bool
 	status        bool
+	noResync      bool
 	migrate       migrate.Command
 }
 

@@ -2,8 +2,8 @@
 //
 // Commands are of two kinds. Those about accounts and invites call the methods
 // of a running server with the administrator's password, so they can be used from
-// elsewhere too. Those about data open the data directory; except rotate-keys, they
-// may do so while the server runs.
+// elsewhere too. Those about data open the data directory; except rotate-keys and
+// resync, they may do so while the server runs.
 //
 // Results go to standard output, as text or, with -json, as one JSON value; all else goes to
 // standard error. Exit codes are ExitOK, ExitFailed, ExitUsage and ExitProblems.
@@ -87,6 +87,7 @@ func commands() []command {
 		{name: "backup", args: "DIRECTORY", short: "Back up everything, while the server runs.", long: backupHelp, min: 1, max: 1, flags: backupFlags, run: backup},
 		{name: "restore", args: "BACKUP", short: "Restore a backup into an empty data directory.", long: restoreHelp, min: 1, max: 1, flags: restoreFlags, run: restore},
 		{name: "check", args: "[ACCOUNT...]", short: "Read everything and report what is wrong, while the server runs.", long: checkHelp, max: -1, flags: checkFlags, run: runCheck},
+		{name: "resync", args: "[ACCOUNT...]", short: "Tell the network anew where repositories stand.", long: resyncHelp, max: -1, run: resync},
 		{name: "rotate-keys", short: "Exchange the master key that seals the accounts' signing keys.", long: rotateHelp, run: rotateKeys},
 		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account to another server, from any server.", long: migrate.Help, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
 		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server, or what they know of it.", long: crawlHelp, max: -1, flags: crawlFlags, run: requestCrawl},

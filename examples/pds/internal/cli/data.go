@@ -36,6 +36,9 @@ BACKUP is the directory or tar file that backup made, or "-" for a tar file on
 standard input. The data directory, and that of the blobs, must be empty. Every file is checked against the
 backup's digests, and everything in the restored directory is read as "pds check" does, before it gets its place.
 
+What was written after the backup is lost, but relays know of it. So the repositories of active
+accounts are signed anew, as "pds resync" does, and the network reads them again.
+
 Start the server with the same PDS_HOSTNAME and handle domains as before. Secrets of the
 environment count where they are set; else those of the backup do.
 `
@@ -68,6 +71,7 @@ func backupFlags(c *call) {
 
 func restoreFlags(c *call) {
 	c.BoolVar(&c.values.fast, "fast", false, "check only digests of files, not every repository and blob")
+	c.BoolVar(&c.values.noResync, "no-resync", false, "leave repositories as they are, and tell the network nothing")
 }
 
 func checkFlags(c *call) {
@@ -211,12 +215,11 @@ func restore(ctx context.Context, c *call) error {
 	}
 	shown := c.progress("files")
 	checked := c.progress("accounts checked")
+	signed := c.progress("accounts signed anew")
 	var report *check.Report
+	resynced := 0
 	r := datadir.Restore{Blobs: cfg.BlobDirectory, Progress: shown.at, Verify: func(ctx context.Context, d *datadir.Dir, m *datadir.Manifest) error {
 		shown.done()
-		if c.values.fast {
-			return d.DB.Check(ctx)
-		}
 		// The keys are those of the backup itself.
 		restored := *cfg
 		restored.DataDirectory = d.Path
@@ -234,30 +237,40 @@ func restore(ctx context.Context, c *call) error {
 		if err := s.Accounts.Repair(ctx); err != nil {
 			return err
 		}
-		if report, err = s.Run(ctx, check.Options{Progress: checked.at}); err != nil {
+		if c.values.fast {
+			err = d.DB.Check(ctx)
+		} else if report, err = s.Run(ctx, check.Options{Progress: checked.at}); err == nil {
+			if n := report.MissingBlobs - m.Missing; n > 0 {
+				report.Problems = append(report.Problems, check.Problem{What: fmt.Sprintf("the backup has lost %d blobs", n)})
+			}
+			err = problemsError(report)
+		}
+		checked.done()
+		if err != nil || c.values.noResync {
 			return err
 		}
-		if n := report.MissingBlobs - m.Missing; n > 0 {
-			report.Problems = append(report.Problems, check.Problem{What: fmt.Sprintf("the backup has lost %d blobs", n)})
-		}
-		return problemsError(report)
+		resynced, err = resyncAll(ctx, s, nil, signed.at)
+		signed.done()
+		return err
 	}}
 	m, err := r.From(ctx, c.args[0], c.In, cfg.DataDirectory)
-	checked.done()
 	if err != nil {
 		return err
 	}
 	text := fmt.Sprintf("Restored the backup of %s made at %s to %s.", m.Host, m.Created.Format("2006-01-02 15:04 MST"), absolute(cfg.DataDirectory))
 	if report != nil {
-		text += fmt.Sprintf(" All is well with %d accounts, %d records and %d blobs.", report.Accounts, report.Records, report.Blobs)
+		text += fmt.Sprintf(" All is well with %s, %d records and %d blobs.", accountCount(report.Accounts), report.Records, report.Blobs)
 		if report.MissingBlobs > 0 {
 			text += fmt.Sprintf(" The server did not have %d blobs that records refer to.", report.MissingBlobs)
 		}
 	}
+	if resynced > 0 {
+		text += fmt.Sprintf(" The repositories of %s were signed anew.", accountCount(resynced))
+	}
 	if m.Host != cfg.Hostname {
 		fmt.Fprintf(c.Stderr, "warning: the backup is of %s, but PDS_HOSTNAME is %s\n", m.Host, cfg.Hostname)
 	}
-	return c.result(map[string]any{"backup": m, "check": report}, "%s", text)
+	return c.result(map[string]any{"backup": m, "check": report, "resynced": resynced}, "%s", text)
 }
 
 func runCheck(ctx context.Context, c *call) (err error) {

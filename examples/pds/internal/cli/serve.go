@@ -69,8 +69,10 @@ func banner(out io.Writer, cfg *config.Config, srv *server.Server) {
 	}
 	fmt.Fprintf(out, "  PLC         %s\n", plc)
 	fmt.Fprintf(out, "  handles     *%s\n", strings.Join(cfg.HandleDomains, ", *"))
-	if srv.Secrets().NewPassword {
-		fmt.Fprintf(out, "  admin       password %s (shown only now; kept in %s)\n", srv.Secrets().AdminPassword, filepath.Join(data, "secrets.json"))
+	if file := filepath.Join(data, "secrets.json"); srv.Secrets().NewPassword && cfg.DevMode {
+		fmt.Fprintf(out, "  admin       password %s (shown only now; kept in %s)\n", srv.Secrets().AdminPassword, file)
+	} else if srv.Secrets().NewPassword { // what a service prints is kept for all to read
+		fmt.Fprintf(out, "  admin       password in %s\n", file)
 	}
 	if cfg.InviteRequired {
 		fmt.Fprintf(out, "\nNew accounts need an invite code. Make one:\n  pds invite create\nor\n  curl -u admin:PASSWORD -H 'Content-Type: application/json' -d '{\"useCount\":1}' %s/xrpc/com.atproto.server.createInviteCode\n", srv.URL())
@@ -161,7 +163,7 @@ func mailTest(ctx context.Context, c *call) error {
 		return err
 	}
 	if cfg.Mail.SMTP == "" && cfg.Mail.Sink == "" {
-		return fmt.Errorf("%w: PDS_EMAIL_SMTP_URL is not set", errConfig)
+		return fmt.Errorf("%w: PDS_EMAIL_SMTP_URL is not set: mail goes to the log", errConfig)
 	}
 	sender, err := mail.New(cfg.Mail.SMTP, cfg.Mail.From, nil, cfg.Mail.Sink)
 	if err != nil {
@@ -171,6 +173,9 @@ func mailTest(ctx context.Context, c *call) error {
 	err = sender.Send(ctx, mail.Message{To: c.args[0], Subject: "Test of " + cfg.Hostname, Text: "If you read this, mail of the PDS " + cfg.Hostname + " works. It was sent by the command mail-test on " + host + ".\n"})
 	if err != nil {
 		return err
+	}
+	if cfg.Mail.Sink != "" {
+		return c.result(map[string]string{"writtenTo": cfg.Mail.Sink}, "A message to %s was written to %s. With PDS_EMAIL_SINK_FILE, mail is sent to nobody.", c.args[0], cfg.Mail.Sink)
 	}
 	return c.result(map[string]string{"sentTo": c.args[0]}, "The mail server has accepted a message to %s.", c.args[0])
 }

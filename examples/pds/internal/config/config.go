@@ -119,7 +119,7 @@ type Config struct {
 type Mail struct {
 	// SMTP is the mail server, smtp:// or smtps://, and From the sender of
 	// messages: PDS_EMAIL_SMTP_URL, PDS_EMAIL_FROM_ADDRESS. Without a server, messages are
-	// logged, or appended to the file Sink: PDS_EMAIL_SINK_FILE.
+	// logged. If there is a file Sink, PDS_EMAIL_SINK_FILE, they are appended to it instead, as lines of JSON.
 	SMTP, From, Sink string
 	// ModerationSMTP and ModerationFrom are for mail of the administrators:
 	// PDS_MODERATION_EMAIL_SMTP_URL, PDS_MODERATION_EMAIL_ADDRESS; default SMTP and From.
@@ -192,6 +192,13 @@ const LogOff = slog.Level(100)
 // that is wrong.
 func Load(env map[string]string) (*Config, error) {
 	r := reader{env: env, known: make(map[string]bool)}
+	c := r.load()
+	c.Warnings = r.warnings
+	return c, errors.Join(r.problems...)
+}
+
+// load reads everything.
+func (r *reader) load() *Config {
 	c := &Config{
 		Hostname:       strings.ToLower(r.text("PDS_HOSTNAME", "localhost")),
 		Bind:           r.text("PDS_BIND_ADDRESS", ""),
@@ -264,8 +271,7 @@ func Load(env map[string]string) (*Config, error) {
 	c.Port = r.integer("PDS_PORT", fallback, 0, 65535)
 	c.Log = r.log()
 	r.unknown()
-	c.Warnings = r.warnings
-	return c, errors.Join(r.problems...)
+	return c
 }
 
 // mail reads what is about mail.
@@ -280,7 +286,9 @@ func (r *reader) mail(dev bool) Mail {
 	switch {
 	case m.SMTP != "" && m.From == "":
 		r.wrong("PDS_EMAIL_FROM_ADDRESS", "needed with PDS_EMAIL_SMTP_URL")
-	case m.SMTP == "" && m.Sink == "" && !dev:
+	case m.Sink != "" && !dev:
+		r.warn("PDS_EMAIL_SINK_FILE is set: mail is written there and sent to nobody")
+	case m.SMTP == "" && !dev:
 		r.warn("PDS_EMAIL_SMTP_URL is not set: mail is written to the log and sent to nobody")
 	}
 	if m.ModerationSMTP == "" {

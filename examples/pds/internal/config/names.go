@@ -107,3 +107,15 @@ func distance(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// Names are the variables that Load knows: those that it uses, and those that it refuses or
+// that have no effect.
+func Names() (used, others []string) {
+	r := reader{env: make(map[string]string), known: make(map[string]bool)}
+	r.load()
+	for _, m := range []map[string]string{without(), refused()} {
+		others = slices.AppendSeq(others, maps.Keys(m))
+	}
+	slices.Sort(others)
+	return slices.Sorted(maps.Keys(r.known)), others
+}

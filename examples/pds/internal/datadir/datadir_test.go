@@ -450,6 +450,46 @@ func TestBackupWhileWriting(t *testing.T) {
 	}
 }
 
+// A directory that is there already is filled, not replaced: it may be a volume. If that fails, it is as it was.
+func TestRestoreIntoAnExistingDirectory(t *testing.T) {
+	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w.seed(t, 0, 2, seed.Seed{Records: 3, Blobs: 1})
+	backup := filepath.Join(t.TempDir(), "backup")
+	if _, err := (datadir.Backup{}).ToDir(t.Context(), w.Dir, backup); err != nil {
+		t.Fatal(err)
+	}
+	dest := t.TempDir()
+	before, err := os.Stat(dest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dest, "lost+found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	_, err = datadir.Restore{Verify: func(context.Context, *datadir.Dir, *datadir.Manifest) error { return broken }}.From(t.Context(), backup, nil, dest)
+	if left, _ := os.ReadDir(dest); !errors.Is(err, broken) || len(left) != 1 {
+		t.Errorf("%v; left: %v", err, left)
+	}
+	var report *check.Report
+	if _, err := (datadir.Restore{Verify: verifyRestored(&report)}).From(t.Context(), backup, nil, dest); err != nil || report.Found != 0 || report.Records != 8 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if after, err := os.Stat(dest); err != nil || !os.SameFile(before, after) {
+		t.Error("the directory is another one")
+	}
+	if left, err := filepath.Glob(filepath.Join(dest, ".restore-*")); err != nil || left != nil {
+		t.Error(left)
+	}
+	d, err := datadir.Open(t.Context(), dest, datadir.Options{Existing: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // The administrator of the machine would leave files that the server's user cannot write.
 func TestDatabaseOfAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -46,9 +46,9 @@ func checkOwner(file string) error {
 	if !ok || st.Uid == 0 {
 		return nil
 	}
-	name := fmt.Sprintf("#%d", st.Uid)
+	name := fmt.Sprintf("'#%d'", st.Uid) // as sudo takes it, through a shell
 	if u, err := user.LookupId(fmt.Sprint(st.Uid)); err == nil {
 		name = u.Username
 	}
-	return fmt.Errorf("%w: sudo -u '%s' pds ...", ErrOwner, name)
+	return fmt.Errorf("%w (sudo -u %s)", ErrOwner, name)
 }

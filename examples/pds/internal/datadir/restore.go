@@ -45,10 +45,7 @@ func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest st
 		}
 	}
 	dest = filepath.Clean(dest)
-	if err := os.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
-		return nil, err
-	}
-	temp, err := os.MkdirTemp(filepath.Dir(dest), filepath.Base(dest)+".restore-*")
+	temp, err := beside(dest)
 	if err != nil {
 		return nil, err
 	}
@@ -76,13 +73,55 @@ func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest st
 			return nil, err
 		}
 	}
-	if err := os.Remove(dest); err != nil && !isMissing(err) { // an empty directory
-		return nil, err
+	if filepath.Dir(temp) == dest {
+		return m, moveUp(temp)
 	}
 	if err := os.Rename(temp, dest); err != nil {
 		return nil, err
 	}
 	return m, syncDir(filepath.Dir(dest))
+}
+
+// beside makes a directory that can take the place of dest: beside it, or, if dest is there
+// already, in it. It may be a volume of its own, or its parent another user's.
+func beside(dest string) (string, error) {
+	if _, err := os.Stat(dest); err == nil {
+		return os.MkdirTemp(dest, ".restore-*")
+	}
+	if err := os.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(filepath.Dir(dest), filepath.Base(dest)+".restore-*")
+}
+
+// moveUp moves all that is in a directory to the one that it is in: the database last, so
+// that there is none that is not complete. If it fails, nothing has moved.
+func moveUp(dir string) (err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(entries, func(a, b fs.DirEntry) int {
+		switch {
+		case a.Name() == b.Name():
+			return 0
+		case a.Name() == Database:
+			return 1
+		case b.Name() == Database:
+			return -1
+		}
+		return 0
+	})
+	parent := filepath.Dir(dir)
+	for i, e := range entries {
+		if err := os.Rename(filepath.Join(dir, e.Name()), filepath.Join(parent, e.Name())); err != nil {
+			for _, moved := range entries[:i] {
+				err = errors.Join(err, os.RemoveAll(filepath.Join(parent, moved.Name())))
+			}
+			return err
+		}
+	}
+	return syncDir(parent)
 }
 
 func mustBeEmpty(dir string) error {
@@ -95,8 +134,10 @@ func mustBeEmpty(dir string) error {
 	} else if err != nil {
 		return err
 	}
-	if len(entries) > 0 {
-		return fmt.Errorf("%w: %s", ErrNotEmpty, dir)
+	for _, e := range entries {
+		if e.Name() != "lost+found" { // which the system makes on every volume
+			return fmt.Errorf("%w: %s", ErrNotEmpty, dir)
+		}
 	}
 	return nil
 }
