@@ -124,11 +124,14 @@ func asError(err error) *Error {
 	return &Error{Status: http.StatusInternalServerError, Message: "Internal Server Error"}
 }
 
-// WriteJSON answers with a JSON body. If v cannot be encoded, nothing is written.
-func WriteJSON(w http.ResponseWriter, status int, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return err
+// WriteJSON answers with a JSON body. If v cannot be encoded, nothing is written. A
+// json.RawMessage is the body, and must be valid: it is not looked at again.
+func WriteJSON(w http.ResponseWriter, status int, v any) (err error) {
+	body, raw := v.(json.RawMessage)
+	if !raw {
+		if body, err = json.Marshal(v); err != nil {
+			return err
+		}
 	}
 	h := w.Header()
 	h["Content-Type"] = contentTypeJSON

@@ -9,6 +9,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -19,10 +20,13 @@ type getRecordParams struct {
 	CID        string              `json:"cid"`
 }
 
-type recordOutput struct {
-	URI   string          `json:"uri"`
-	CID   string          `json:"cid"`
-	Value json.RawMessage `json:"value"`
+// appendRecord appends a record as getRecord and listRecords show it. URIs and CIDs have no
+// characters that JSON would escape.
+func appendRecord(b []byte, uri string, rec storage.Record) ([]byte, error) {
+	b = append(append(b, `{"uri":"`...), uri...)
+	b = append(append(b, `","cid":"`...), rec.CID.String()...)
+	b, err := data.AppendJSON(append(b, `","value":`...), rec.Data)
+	return append(b, '}'), err
 }
 
 func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p getRecordParams) error {
@@ -42,23 +46,22 @@ func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p getRecordP
 }
 
 // record reads a record of an account.
-func (s *Service) record(ctx context.Context, acct Account, p getRecordParams) (out recordOutput, err error) {
+func (s *Service) record(ctx context.Context, acct Account, p getRecordParams) (json.RawMessage, error) {
 	uri := recordURI(acct.DID, p.Collection, p.RKey)
 	hidden, err := s.hidden(ctx, acct, p.Collection)
 	if err != nil {
-		return out, err
+		return nil, err
 	}
 	rec, err := s.Host.Record(ctx, acct.DID, p.Collection, p.RKey)
 	if hidden[rec.Path] && err == nil {
 		err = repo.ErrRecordNotFound
 	}
 	if errors.Is(err, repo.ErrRecordNotFound) || err == nil && p.CID != "" && p.CID != rec.CID.String() {
-		return out, &xrpc.Error{Status: 400, Name: "RecordNotFound", Message: "Could not locate record: " + uri}
+		return nil, &xrpc.Error{Status: 400, Name: "RecordNotFound", Message: "Could not locate record: " + uri}
 	} else if err != nil {
-		return out, err
+		return nil, err
 	}
-	value, err := data.AppendJSON(nil, rec.Data)
-	return recordOutput{URI: uri, CID: rec.CID.String(), Value: value}, err
+	return appendRecord(nil, uri, rec)
 }
 
 type listRecordsParams struct {
@@ -69,12 +72,7 @@ type listRecordsParams struct {
 	Reverse    bool                `json:"reverse"`
 }
 
-type listRecordsOutput struct {
-	Records []recordOutput   `json:"records"`
-	Cursor  syntax.RecordKey `json:"cursor,omitempty"`
-}
-
-func (s *Service) listRecords(ctx context.Context, r *xrpc.Request, p listRecordsParams) (out listRecordsOutput, err error) {
+func (s *Service) listRecords(ctx context.Context, r *xrpc.Request, p listRecordsParams) (out json.RawMessage, err error) {
 	acct, err := s.Accounts.Account(ctx, p.Repo)
 	if errors.Is(err, ErrNoAccount) || err == nil && acct.Status != Active {
 		return out, xrpc.InvalidRequest("Could not find repo: %s", p.Repo)
@@ -92,22 +90,31 @@ func (s *Service) listRecords(ctx context.Context, r *xrpc.Request, p listRecord
 	if err != nil {
 		return out, err
 	}
-	out.Records = make([]recordOutput, 0, len(page))
+	size := 64
 	for _, rec := range page {
-		_, rkey, err := syntax.ParsePath(rec.Path)
-		if err != nil {
-			return out, err
-		}
-		value, err := data.AppendJSON(nil, rec.Data)
-		if err != nil {
-			return out, err
-		}
-		if !hidden[rec.Path] {
-			out.Records = append(out.Records, recordOutput{URI: recordURI(acct.DID, p.Collection, rkey), CID: rec.CID.String(), Value: value})
-		}
-		out.Cursor = rkey
+		size += 256 + len(rec.Data)*5/4 // CIDs are longer in JSON
 	}
-	return out, nil
+	out = append(make([]byte, 0, size), `{"records":[`...)
+	var cursor syntax.RecordKey
+	for _, rec := range page {
+		if _, cursor, err = syntax.ParsePath(rec.Path); err != nil {
+			return nil, err
+		}
+		if hidden[rec.Path] {
+			continue
+		}
+		if out[len(out)-1] != '[' {
+			out = append(out, ',')
+		}
+		if out, err = appendRecord(out, recordURI(acct.DID, p.Collection, cursor), rec); err != nil {
+			return nil, err
+		}
+	}
+	out = append(out, ']')
+	if cursor != "" {
+		out = append(append(append(out, `,"cursor":"`...), cursor...), '"')
+	}
+	return append(out, '}'), nil
 }
 
 // hidden returns the paths of a collection's records that are taken down.

@@ -326,12 +326,18 @@ func parseCID(s string) (cid.Cid, error) {
 	if s == "" {
 		return cid.Undef, nil
 	}
+	if len(s) > maxCIDText {
+		return cid.Undef, xrpc.InvalidRequest("Invalid CID: %d characters", len(s))
+	}
 	c, err := cid.Decode(s)
 	if err != nil {
 		return cid.Undef, xrpc.InvalidRequest("Invalid CID: %q", s)
 	}
 	return c, nil
 }
+
+// maxCIDText bounds the text of a CID: some encodings take quadratic time.
+const maxCIDText = 256
 
 // parseSwap reads a swapRecord: absent, null (there must be no record), or a CID.
 func parseSwap(raw json.RawMessage) (*cid.Cid, error) {
@@ -345,9 +351,12 @@ func parseSwap(raw json.RawMessage) (*cid.Cid, error) {
 	if s == nil {
 		return new(cid.Cid), nil
 	}
-	c, err := cid.Decode(*s)
+	if *s == "" {
+		return nil, xrpc.InvalidRequest("swapRecord must be a CID or null")
+	}
+	c, err := parseCID(*s)
 	if err != nil {
-		return nil, xrpc.InvalidRequest("Invalid CID: %q", *s)
+		return nil, err
 	}
 	return &c, nil
 }

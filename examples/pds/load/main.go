@@ -93,6 +93,11 @@ func run(ctx context.Context, opt options, out, notes io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if opt.profiles != "" {
+		if err := os.MkdirAll(opt.profiles, 0o755); err != nil {
+			return err
+		}
+	}
 	if opt.pds == "" {
 		opt.pds = filepath.Join(dir, "pds")
 		build := exec.CommandContext(ctx, "go", "build", "-o", opt.pds, "github.com/pdskit/pdskit/examples/pds")

@@ -127,7 +127,7 @@ func clip(s string, n int) string {
 // registerMetrics says what can be seen of the server.
 func (s *Server) registerMetrics() {
 	m := &s.op.metrics
-	s.op.requests = m.Counter("pds_requests_total", "XRPC requests that have ended. Status 0: the client went away.", "method", "status")
+	s.op.requests = m.Counter("pds_requests_total", "XRPC requests that have ended. Status 499: the client went away.", "method", "status")
 	s.op.durations = m.Histogram("pds_request_duration_seconds", "Time to answer an XRPC request; subscriptions are left out.",
 		[]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60}, "method")
 	always := func(f func() float64) func() (float64, bool) { return func() (float64, bool) { return f(), true } }
