@@ -62,7 +62,7 @@ type Config struct {
 	Relaxed bool
 	// Readers bounds the connections for reading; what comes beyond waits. A
 	// function passed to View or Read that itself calls View or Read needs two. Each
-	// takes up to 9 MB of memory. 0: 32.
+	// takes up to 5 MB of memory. 0: 32.
 	Readers int
 	// Poll is how often Wait looks for events of other processes that have the
 	// file open; those of this process are seen at once. 0: one second.
@@ -239,7 +239,7 @@ func (db *DB) reader(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c, fail(ctx, c.Exec("PRAGMA query_only=ON; PRAGMA cache_size=-8000")) // 8 MB
+	return c, fail(ctx, c.Exec("PRAGMA query_only=ON; PRAGMA cache_size=-4000")) // 4 MB
 }
 
 // release ends a snapshot and keeps the connection for the next one. One whose
