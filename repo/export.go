@@ -16,7 +16,7 @@ import (
 
 // readAhead is how much of an export waits in memory for a slow reader before
 // the rest goes to a temporary file.
-const readAhead = 1 << 20
+const readAhead = 512 << 10
 
 // Export writes a repository as a CAR file: the commit, then the tree in
 // pre-order with the records in their places, which is the order that lets a
