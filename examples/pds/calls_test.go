@@ -30,9 +30,13 @@ type calls struct {
 	failed map[string]map[string]int // by name of the error
 }
 
+func newCalls(next http.RoundTripper) *calls {
+	return &calls{next: next, catalog: lexicon.Builtin(), good: map[string]int{}, failed: map[string]map[string]int{}}
+}
+
 // recordCalls puts it in the place of the default transport.
 func recordCalls() *calls {
-	c := &calls{next: http.DefaultTransport, catalog: lexicon.Builtin(), good: map[string]int{}, failed: map[string]map[string]int{}}
+	c := newCalls(http.DefaultTransport)
 	http.DefaultTransport = c
 	return c
 }
@@ -63,10 +67,17 @@ func (c *calls) check(method syntax.NSID, r *http.Request, res *http.Response) e
 	case r.Method == http.MethodHead || res.StatusCode == http.StatusSwitchingProtocols:
 		return nil
 	}
-	if schema, err := c.catalog.Method(method); err == nil && res.StatusCode == 200 && schema.Output == nil && res.ContentLength != 0 {
-		return fmt.Errorf("%d bytes where there is no output", res.ContentLength)
+	contentType := res.Header.Get("Content-Type")
+	t, _, _ := mime.ParseMediaType(contentType)
+	if schema, err := c.catalog.Method(method); err == nil && res.StatusCode == http.StatusOK {
+		switch out := schema.Output; {
+		case out == nil && res.ContentLength != 0:
+			return fmt.Errorf("%d bytes where there is no output", res.ContentLength)
+		case out == nil:
+		case strings.HasSuffix(out.Encoding, "/json") && t != "application/json", !out.Accepts(contentType):
+			return fmt.Errorf("a body of type %q", contentType)
+		}
 	}
-	t, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	if t != "application/json" {
 		if res.StatusCode >= 400 {
 			return fmt.Errorf("an error of type %q", t)
@@ -92,11 +103,11 @@ func (c *calls) check(method syntax.NSID, r *http.Request, res *http.Response) e
 		c.failed[string(method)][env.Error]++
 		return nil
 	}
-	value, err := data.FromJSON(text, data.Limits{})
+	value, err := data.FromJSON(text, data.Limits{Bytes: 64 << 20})
 	if err != nil {
 		return err
 	}
-	if err := c.catalog.ValidateOutput(method, value); err != nil && !errors.Is(err, lexicon.ErrUnknownSchema) {
+	if err := (lexicon.Validator{Catalog: c.catalog, AllErrors: true}).Output(method, value); err != nil && !errors.Is(err, lexicon.ErrUnknownSchema) {
 		return fmt.Errorf("%w in %.500s", err, text)
 	}
 	return nil
