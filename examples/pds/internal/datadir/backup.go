@@ -31,7 +31,8 @@ type Manifest struct {
 	Host    string    `json:"host"`
 	Newest  int64     `json:"newestEvent"`
 	Blobs   int       `json:"blobs"` // promoted and staged
-	// Missing is how many blobs records refer to that the server did not have.
+	// Missing is how many blobs records refer to that the server did not have, or that were
+	// deleted, with their accounts or records, while the backup was made.
 	Missing int             `json:"missingBlobs"`
 	Bytes   int64           `json:"bytes"` // of everything
 	Files   map[string]File `json:"files"` // all but blobs, which are named by their digests
