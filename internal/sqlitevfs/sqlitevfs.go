@@ -1,5 +1,6 @@
 // Package sqlitevfs is how the SQLite backends open files: with a checksum on
-// every page, and without mapping files to memory.
+// every page, without mapping files to memory, and with one call in place of two for each page that is
+// written to a -wal file.
 //
 // Checksums are those of the driver (its port of SQLite's checksum VFS). A page
 // that does not match gives sqlite3.IOERR_DATA when it is read. For a file with checksums the
@@ -68,11 +69,16 @@ type file struct{ File }
 
 func (fs fileSystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
 	f, flags, err := fs.VFSFilename.OpenFilename(name, flags)
-	if err != nil || flags&vfs.OPEN_MAIN_DB == 0 {
+	if err != nil {
 		return f, flags, err
 	}
 	if of, ok := f.(File); ok {
-		f = file{of}
+		switch {
+		case flags&vfs.OPEN_MAIN_DB != 0:
+			f = file{of}
+		case flags&vfs.OPEN_WAL != 0:
+			f = &walFile{File: of}
+		}
 	}
 	return f, flags, nil
 }
