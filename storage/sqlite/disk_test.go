@@ -19,12 +19,10 @@ import (
 func TestDiskFaults(t *testing.T) {
 	storagetest.RunDiskFaults(t, storagetest.Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
 		db, err := Open(tb.Context(), filepath.Join(dir, "test.sqlite"), Config{})
-		if err == nil {
-			err = db.writer.conn.Exec("PRAGMA wal_autocheckpoint=20")
-		}
 		if err != nil {
 			tb.Fatal(err)
 		}
+		db.checkpoints.set(5, 20)
 		return db.Store(), db.Close
 	}}, faultvfs.Install().Set)
 }

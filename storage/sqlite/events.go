@@ -138,7 +138,7 @@ func (d events) Trim(ctx context.Context, t time.Time) error {
 // trim deletes rows until there is no more to delete.
 func (d events) trim(ctx context.Context, sql string, before any) error {
 	for more := true; more; {
-		err := d.writer.do(ctx, false, func(c *conn) error {
+		err := d.writer.do(ctx, step{again: true, fn: func(c *conn) error {
 			var newest int64
 			rows := 0
 			var err error
@@ -151,7 +151,7 @@ func (d events) trim(ctx context.Context, sql string, before any) error {
 			}
 			more = rows == trimRows
 			return c.exec("UPDATE trimmed SET seq = ?1 WHERE seq < ?1", newest)
-		}, nil)
+		}})
 		if err != nil {
 			return err
 		}

@@ -101,7 +101,7 @@ func (d kv) Read(ctx context.Context, fn func(storage.KVReader) error) error {
 // Write runs fn while it holds the store's only writer, so fn must not wait for
 // another write.
 func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
-	return d.writer.do(ctx, false, func(c *conn) error {
+	return d.writer.do(ctx, step{fn: func(c *conn) error {
 		return fn(kvTx{kvReader{c, hostKeys, d.cfg.Now()}})
-	}, nil)
+	}})
 }

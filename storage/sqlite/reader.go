@@ -13,12 +13,8 @@ import (
 )
 
 func (d repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
-	return d.read(ctx, func(c *conn) error {
-		row, err := c.repo(did)
-		if err != nil {
-			return err
-		}
-		return fn(&reader{c, row, d.cfg.Now()})
+	return d.borrow(ctx, func(c *conn) error {
+		return c.withRepo(did, func(row repoRow) error { return fn(&reader{c, row, d.cfg.Now()}) })
 	})
 }
 

@@ -13,9 +13,6 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// errRolledBack: SQLite undid a transaction by itself, as it does when the disk is full.
-var errRolledBack = errors.New("sqlite: the transaction was rolled back")
-
 type repos struct{ *DB }
 
 var _ storage.Repos = repos{}
@@ -29,16 +26,27 @@ type repoRow struct {
 
 // repo reads a repository's row, or ErrNotFound.
 func (c *conn) repo(did syntax.DID) (row repoRow, err error) {
+	err = c.withRepo(did, func(r repoRow) error {
+		row = r
+		return nil
+	})
+	return row, err
+}
+
+// withRepo calls fn with a repository's row, or returns ErrNotFound. What fn reads is of
+// the same snapshot as the row, whose statement has not ended while fn runs.
+func (c *conn) withRepo(did syntax.DID, fn func(repoRow) error) error {
 	found, err := c.row(func(s *sqlite3.Stmt) (err error) {
-		row.id = s.ColumnInt64(0)
-		row.head, err = columnHead(s, 1)
-		row.base = syntax.TID(s.ColumnText(4))
-		return err
+		row := repoRow{id: s.ColumnInt64(0), base: syntax.TID(s.ColumnText(4))}
+		if row.head, err = columnHead(s, 1); err != nil {
+			return err
+		}
+		return fn(row)
 	}, "SELECT id, commit_cid, data_cid, rev, base FROM repo WHERE did = ?", did)
 	if err == nil && !found {
 		err = fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
 	}
-	return row, err
+	return err
 }
 
 // columnHead reads a head from three columns.
@@ -52,7 +60,7 @@ func columnHead(s *sqlite3.Stmt, col int) (h storage.Head, err error) {
 }
 
 func (d repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
-	err = d.read(ctx, func(c *conn) error {
+	err = d.borrow(ctx, func(c *conn) error {
 		row, err := c.repo(did)
 		head = row.head
 		return err
@@ -130,10 +138,10 @@ func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 
 // write runs a step that may add events, and announces them when it is committed.
 func (db *DB) write(ctx context.Context, alone bool, fn func(*conn) (int64, error)) (seq int64, err error) {
-	err = db.writer.do(ctx, alone, func(c *conn) (err error) {
+	err = db.writer.do(ctx, step{alone: alone, again: !alone, fn: func(c *conn) (err error) {
 		seq, err = fn(c)
 		return err
-	}, func() { db.announce(seq) })
+	}, after: func() { db.announce(seq) }})
 	if err != nil {
 		return 0, err
 	}

@@ -73,10 +73,11 @@ type Config struct {
 
 // DB is an open database. Its methods may be called concurrently.
 type DB struct {
-	path   string
-	cfg    Config
-	blobs  *blobfs.Store
-	writer writer
+	path        string
+	cfg         Config
+	blobs       *blobfs.Store
+	writer      writer
+	checkpoints checkpoints
 
 	slots  chan struct{} // one per reader in use
 	mu     sync.Mutex
@@ -117,7 +118,7 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.writer.init(w)
+	db.writer.init(w, func() { db.checkpoints.committed(w) })
 	if err := db.setUp(ctx, w); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -131,7 +132,7 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 func (db *DB) setUp(ctx context.Context, w *conn) error {
 	w.use(ctx, true)
 	defer w.use(context.Background(), false)
-	pragmas := "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-16000"
+	pragmas := "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-16000"
 	if db.cfg.Relaxed {
 		pragmas += "; PRAGMA synchronous=NORMAL"
 	}
@@ -152,6 +153,7 @@ func (db *DB) setUp(ctx context.Context, w *conn) error {
 	if err := migrate(ctx, w, versions[:]); err != nil {
 		return err
 	}
+	db.checkpoints.init(w, db.connect)
 	seq, err := w.newest()
 	db.newest.Store(seq)
 	return fail(ctx, err)
@@ -190,13 +192,24 @@ func (db *DB) Close() error {
 	for _, c := range idle {
 		errs = append(errs, c.close())
 	}
-	return errors.Join(append(errs, db.writer.close())...)
+	return errors.Join(append(errs, db.writer.close(), db.checkpoints.close())...)
 }
 
 var errClosed = errors.New("sqlite: database is closed")
 
 // read calls fn with a connection that has a snapshot of the database.
 func (db *DB) read(ctx context.Context, fn func(*conn) error) error {
+	return db.borrow(ctx, func(c *conn) error {
+		if err := c.exec("BEGIN"); err != nil {
+			return err
+		}
+		return fn(c)
+	})
+}
+
+// borrow calls fn with a connection for reading, in which each statement is a snapshot of
+// its own if there is none before it that has not ended.
+func (db *DB) borrow(ctx context.Context, fn func(*conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -213,9 +226,6 @@ func (db *DB) read(ctx context.Context, fn func(*conn) error) error {
 	good := false
 	defer func() { db.release(c, good) }()
 	c.use(ctx, true)
-	if err := c.exec("BEGIN"); err != nil {
-		return fail(ctx, err)
-	}
 	err = fn(c)
 	good = true
 	return fail(ctx, err)

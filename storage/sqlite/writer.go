@@ -2,11 +2,24 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 )
 
 // maxGroup bounds how many steps share a transaction.
 const maxGroup = 512
+
+// step is what one caller does in a transaction.
+type step struct {
+	fn func(*conn) error
+	// after, if not nil, is called once the step is committed.
+	after func()
+	// alone: the step shares its transaction with no other. For long ones.
+	alone bool
+	// again: fn may run twice. Then it needs no savepoint, which would copy every page
+	// before it is changed.
+	again bool
+}
 
 // writer lets steps take turns on the one writing connection. A step runs in
 // the goroutine of its caller. When it is done and others wait, it leaves the
@@ -18,18 +31,29 @@ type writer struct {
 	closed  bool          // guarded by the turn, as is what follows
 	conn    *conn
 	group   *group // the open transaction, nil if there is none
+	// committed is called after every commit, in the turn.
+	committed func()
 }
 
 // group is the steps that share a transaction.
 type group struct {
 	steps  int
+	once   bool     // one of the steps cannot run again
 	commit []func() // called after the commit
 	done   chan struct{}
 	err    error // set before done is closed
 }
 
-func (w *writer) init(c *conn) {
-	w.turn, w.conn = make(chan struct{}, 1), c
+// Errors that end a group.
+var (
+	// errRolledBack: SQLite undid the transaction by itself, as it does when the disk is full.
+	errRolledBack = errors.New("sqlite: the transaction was rolled back")
+	// errUndone: another step failed without a savepoint.
+	errUndone = errors.New("sqlite: the transaction was undone")
+)
+
+func (w *writer) init(c *conn, committed func()) {
+	w.turn, w.conn, w.committed = make(chan struct{}, 1), c, committed
 }
 
 // close waits for its turn and closes the connection.
@@ -46,42 +70,45 @@ func (w *writer) close() error {
 	return err
 }
 
-// do runs fn in a transaction and returns when it is committed. What fn wrote is
-// undone if it fails, panics, or the transaction cannot be committed. An
-// alone step shares its transaction with no other: for long ones. after is called
-// once the step is committed.
-func (w *writer) do(ctx context.Context, alone bool, fn func(*conn) error, after func()) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	w.waiting.Add(1)
-	select {
-	case w.turn <- struct{}{}:
-		w.waiting.Add(-1)
-	case <-ctx.Done():
-		// Someone may have left it to this step to commit.
-		go func() {
-			w.turn <- struct{}{}
+// do runs a step in a transaction and returns when it is committed. What it wrote is
+// undone if it fails, panics, or the transaction cannot be committed.
+func (w *writer) do(ctx context.Context, s step) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		w.waiting.Add(1)
+		select {
+		case w.turn <- struct{}{}:
 			w.waiting.Add(-1)
-			w.pass(false)
-		}()
-		return ctx.Err()
+		case <-ctx.Done():
+			// Someone may have left it to this step to commit.
+			go func() {
+				w.turn <- struct{}{}
+				w.waiting.Add(-1)
+				w.pass(false)
+			}()
+			return ctx.Err()
+		}
+		g, err := w.take(ctx, s)
+		if err != nil {
+			return fail(ctx, err)
+		}
+		<-g.done
+		if g.err != errUndone {
+			return fail(ctx, g.err)
+		}
+		s.again = false // once more, and nobody else can undo it
 	}
-	g, err := w.step(ctx, alone, fn, after)
-	if err != nil {
-		return fail(ctx, err)
-	}
-	<-g.done
-	return fail(ctx, g.err)
 }
 
-// step runs one step in its turn, and passes the turn on.
-func (w *writer) step(ctx context.Context, alone bool, fn func(*conn) error, after func()) (g *group, err error) {
-	defer func() { w.pass(alone) }()
+// take runs a step in its turn, and passes the turn on.
+func (w *writer) take(ctx context.Context, s step) (g *group, err error) {
+	defer func() { w.pass(s.alone) }()
 	if w.closed {
 		return nil, errClosed
 	}
-	if alone && w.group != nil {
+	if s.alone && w.group != nil {
 		w.end()
 	}
 	if w.group == nil {
@@ -92,15 +119,43 @@ func (w *writer) step(ctx context.Context, alone bool, fn func(*conn) error, aft
 		w.group = &group{done: make(chan struct{})}
 	}
 	g = w.group
-	w.conn.use(ctx, alone)
-	if err := w.conn.savepoint(fn); err != nil {
+	if err := w.run(ctx, s); err != nil {
 		return nil, err
 	}
 	g.steps++
-	if after != nil {
-		g.commit = append(g.commit, after)
+	if s.after != nil {
+		g.commit = append(g.commit, s.after)
 	}
 	return g, nil
+}
+
+// run runs a step so that what it wrote is undone if it fails: by itself with a
+// savepoint, or, which is cheaper as long as all goes well, with the transaction, whose
+// other steps then run again.
+func (w *writer) run(ctx context.Context, s step) (err error) {
+	if !s.alone && (!s.again || w.group.once) {
+		w.group.once = true
+		w.conn.use(ctx, false)
+		return w.conn.savepoint(s.fn)
+	}
+	if s.alone {
+		w.conn.use(ctx, true)
+	} else {
+		// It is short, and to stop it half way would cost the others.
+		w.conn.use(context.Background(), false)
+	}
+	before := w.conn.TotalChanges()
+	done := false
+	defer func() {
+		if !done && w.conn.TotalChanges() != before {
+			w.rollback(errUndone)
+		}
+	}()
+	if err := s.fn(w.conn); err != nil {
+		return err
+	}
+	done = true
+	return nil
 }
 
 // pass gives up the turn, after committing if nobody is there to leave that to.
@@ -114,23 +169,37 @@ func (w *writer) pass(now bool) {
 // end commits the transaction and lets its steps return.
 func (w *writer) end() {
 	g := w.group
-	w.group = nil
 	w.conn.use(context.Background(), false)
 	switch {
 	case w.conn.GetAutocommit():
-		g.err = errRolledBack
+		w.rollback(errRolledBack)
+		return
 	case g.steps == 0:
-		g.err = w.conn.exec("ROLLBACK")
-	default:
-		g.err = w.conn.exec("COMMIT")
+		w.rollback(nil)
+		return
 	}
-	if g.err != nil && !w.conn.GetAutocommit() {
-		w.conn.exec("ROLLBACK")
+	if err := w.conn.exec("COMMIT"); err != nil {
+		w.rollback(err)
+		return
 	}
-	if g.err == nil {
-		for _, after := range g.commit {
-			after()
+	w.group = nil
+	for _, after := range g.commit {
+		after()
+	}
+	close(g.done)
+	w.committed()
+}
+
+// rollback undoes the transaction and gives its steps an error.
+func (w *writer) rollback(err error) {
+	g := w.group
+	w.group = nil
+	w.conn.use(context.Background(), false)
+	if !w.conn.GetAutocommit() {
+		if e := w.conn.exec("ROLLBACK"); err == nil {
+			err = e
 		}
 	}
+	g.err = err
 	close(g.done)
 }
