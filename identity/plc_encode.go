@@ -2,7 +2,6 @@ package identity
 
 import (
 	"crypto/sha256"
-	"encoding/base32"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -23,9 +22,6 @@ const (
 	// none: after them, nothing can follow.
 	MaxPLCRotationKeys = 32
 )
-
-// plcBase32 spells the first 15 bytes of a hash in 24 characters.
-var plcBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // Bytes returns the signed operation in DAG-CBOR. Its error is ErrOperation.
 func (op *PLCOperation) Bytes() ([]byte, error) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -219,5 +220,5 @@ func (op *PLCOperation) DID() (syntax.DID, error) {
 	if err != nil {
 		return "", err
 	}
-	return syntax.DID("did:plc:" + plcBase32.EncodeToString(digest[:15])), nil
+	return syntax.DID("did:plc:" + dag.Base32.EncodeToString(digest[:15])), nil
 }

@@ -13,10 +13,16 @@ import (
 // Record returns a record, or ErrRecordNotFound.
 func (h *Host) Record(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (rec storage.Record, err error) {
 	err = h.View(ctx, did, func(r storage.Reader) error {
-		rec, err = r.Record(ctx, string(collection)+"/"+string(rkey))
-		return notFound(err, ErrRecordNotFound)
+		rec, err = Record(ctx, r, collection, rkey)
+		return err
 	})
 	return rec, err
+}
+
+// Record returns a record of a snapshot, or ErrRecordNotFound.
+func Record(ctx context.Context, r storage.Reader, collection syntax.NSID, rkey syntax.RecordKey) (storage.Record, error) {
+	rec, err := r.Record(ctx, string(collection)+"/"+string(rkey))
+	return rec, notFound(err, ErrRecordNotFound)
 }
 
 // ListOptions selects a page of a collection.
@@ -29,6 +35,15 @@ type ListOptions struct {
 // List returns a page of a collection, by descending record key: with keys made
 // from the clock, newest first.
 func (h *Host) List(ctx context.Context, did syntax.DID, collection syntax.NSID, opt ListOptions) (page []storage.Record, err error) {
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		page, err = List(ctx, r, collection, opt)
+		return err
+	})
+	return page, err
+}
+
+// List returns a page of a collection of a snapshot, as Host.List does.
+func List(ctx context.Context, r storage.Reader, collection syntax.NSID, opt ListOptions) (page []storage.Record, err error) {
 	if opt.Limit == 0 {
 		opt.Limit = 50
 	}
@@ -41,18 +56,15 @@ func (h *Host) List(ctx context.Context, did syntax.DID, collection syntax.NSID,
 	default:
 		rng.To = after
 	}
-	err = h.View(ctx, did, func(r storage.Reader) error {
-		for rec, err := range r.Records(ctx, rng) {
-			if err != nil {
-				return err
-			}
-			if page = append(page, rec); len(page) == opt.Limit {
-				break
-			}
+	for rec, err := range r.Records(ctx, rng) {
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	return page, err
+		if page = append(page, rec); len(page) == opt.Limit {
+			break
+		}
+	}
+	return page, nil
 }
 
 // collectionRange is the range of all paths of a collection.

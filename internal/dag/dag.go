@@ -10,6 +10,7 @@ package dag
 
 import (
 	"crypto/sha256"
+	"encoding/base32"
 	"unsafe"
 
 	"github.com/ipfs/go-cid"
@@ -35,6 +36,15 @@ type Digest = [sha256.Size]byte
 func AppendCID(b []byte, codec Codec, digest *Digest) []byte {
 	b = append(b, 1, byte(codec), mh.SHA2_256, sha256.Size)
 	return append(b, digest[:]...)
+}
+
+// Base32 spells CIDs, and DIDs of the PLC directory: RFC 4648 in lower case, without padding.
+var Base32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// AppendText appends the text form of a CID of version 1, given in binary.
+func AppendText(b []byte, cid string) []byte {
+	var buf [CIDLen]byte
+	return Base32.AppendEncode(append(b, 'b'), append(buf[:0], cid...))
 }
 
 // CID returns the CID of codec and digest.

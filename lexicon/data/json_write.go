@@ -1,11 +1,11 @@
 package data
 
 import (
-	"encoding/base32"
 	"slices"
 	"strconv"
 
 	icbor "github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/internal/dag"
 )
 
 // ToJSON returns the JSON of a value, with keys in the order of DAG-CBOR.
@@ -70,13 +70,9 @@ func (d *decoder) json(b []byte) []byte {
 	return append(b, "null"...)
 }
 
-var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
 // appendLinkJSON appends the JSON of a link, given as a binary CID of version 1.
 func appendLinkJSON(b []byte, cid string) []byte {
-	b = append(b, `{"$link":"b`...)
-	b = base32Lower.AppendEncode(b, []byte(cid))
-	return append(b, `"}`...)
+	return append(dag.AppendText(append(b, `{"$link":"`...), cid), `"}`...)
 }
 
 // appendTextJSON appends a JSON string.

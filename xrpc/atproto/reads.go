@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -22,46 +23,75 @@ type getRecordParams struct {
 
 // appendRecord appends a record as getRecord and listRecords show it. URIs and CIDs have no
 // characters that JSON would escape.
-func appendRecord(b []byte, uri string, rec storage.Record) ([]byte, error) {
-	b = append(append(b, `{"uri":"`...), uri...)
-	b = append(append(b, `","cid":"`...), rec.CID.String()...)
+func appendRecord(b []byte, did syntax.DID, rec storage.Record) ([]byte, error) {
+	b = append(append(b, `{"uri":"at://`...), did...)
+	b = append(append(b, '/'), rec.Path...)
+	b = dag.AppendText(append(b, `","cid":"`...), rec.CID.KeyString())
 	b, err := data.AppendJSON(append(b, `","value":`...), rec.Data)
 	return append(b, '}'), err
 }
 
 func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p getRecordParams) error {
-	acct, err := s.Accounts.Account(r.Context(), p.Repo)
+	ctx := r.Context()
+	var rec storage.Record
+	acct, err := s.view(ctx, p.Repo, func(_ Account, r storage.Reader) (err error) {
+		rec, err = repo.Record(ctx, r, p.Collection, p.RKey)
+		return err
+	})
 	if errors.Is(err, ErrNoAccount) && s.Elsewhere != nil {
 		return s.Elsewhere(w, r)
-	} else if errors.Is(err, ErrNoAccount) || err == nil && acct.Status != Active {
+	} else if errors.Is(err, ErrNoAccount) || errors.Is(err, errInactive) {
 		return xrpc.InvalidRequest("Could not locate record")
-	} else if err != nil {
-		return err
 	}
-	out, err := s.record(r.Context(), acct, p)
-	if err != nil {
-		return err
-	}
-	return xrpc.WriteJSON(w, http.StatusOK, out)
-}
-
-// record reads a record of an account.
-func (s *Service) record(ctx context.Context, acct Account, p getRecordParams) (json.RawMessage, error) {
-	uri := recordURI(acct.DID, p.Collection, p.RKey)
-	hidden, err := s.hidden(ctx, acct, p.Collection)
-	if err != nil {
-		return nil, err
-	}
-	rec, err := s.Host.Record(ctx, acct.DID, p.Collection, p.RKey)
-	if hidden[rec.Path] && err == nil {
-		err = repo.ErrRecordNotFound
+	if err == nil {
+		var hidden map[string]bool
+		if hidden, err = s.hidden(ctx, acct, p.Collection); hidden[rec.Path] {
+			err = repo.ErrRecordNotFound
+		}
 	}
 	if errors.Is(err, repo.ErrRecordNotFound) || err == nil && p.CID != "" && p.CID != rec.CID.String() {
-		return nil, &xrpc.Error{Status: 400, Name: "RecordNotFound", Message: "Could not locate record: " + uri}
+		return &xrpc.Error{Status: 400, Name: "RecordNotFound", Message: "Could not locate record: " + recordURI(acct.DID, p.Collection, p.RKey)}
 	} else if err != nil {
-		return nil, err
+		return err
 	}
-	return appendRecord(nil, uri, rec)
+	out, err := appendRecord(nil, acct.DID, rec)
+	if err != nil {
+		return err
+	}
+	return xrpc.WriteJSON(w, http.StatusOK, json.RawMessage(out))
+}
+
+// errInactive: an account is not active.
+var errInactive = errors.New("atproto: the account is not active")
+
+// view calls fn with an active account and a snapshot of its repository. It returns the account,
+// with ErrNoAccount if there is no such, errInactive, or the error of fn, which must not read
+// anything but the snapshot.
+func (s *Service) view(ctx context.Context, id syntax.AtIdentifier, fn func(Account, storage.Reader) error) (acct Account, err error) {
+	did, err := syntax.ParseDID(string(id))
+	in, _ := s.Accounts.(SnapshotAccounts)
+	if in == nil || err != nil {
+		in = nil
+		if acct, err = s.Accounts.Account(ctx, id); err != nil {
+			return acct, err
+		}
+		did = acct.DID
+	}
+	err = s.Host.View(ctx, did, func(r storage.Reader) (err error) {
+		if in != nil {
+			if acct, err = in.AccountIn(ctx, r); err != nil {
+				return err
+			}
+		}
+		if acct.Status != Active {
+			return errInactive
+		}
+		return fn(acct, r)
+	})
+	if errors.Is(err, repo.ErrRepoNotFound) {
+		err = ErrNoAccount
+	}
+	return acct, err
 }
 
 type listRecordsParams struct {
@@ -73,17 +103,17 @@ type listRecordsParams struct {
 }
 
 func (s *Service) listRecords(ctx context.Context, r *xrpc.Request, p listRecordsParams) (out json.RawMessage, err error) {
-	acct, err := s.Accounts.Account(ctx, p.Repo)
-	if errors.Is(err, ErrNoAccount) || err == nil && acct.Status != Active {
-		return out, xrpc.InvalidRequest("Could not find repo: %s", p.Repo)
-	} else if err != nil {
-		return out, err
-	}
 	if p.Limit, err = pageLimit(p.Limit, 50, 100); err != nil {
 		return out, err
 	}
-	page, err := s.Host.List(ctx, acct.DID, p.Collection, repo.ListOptions{Limit: p.Limit, Cursor: p.Cursor, Reverse: p.Reverse})
-	if err != nil {
+	var page []storage.Record
+	acct, err := s.view(ctx, p.Repo, func(_ Account, r storage.Reader) (err error) {
+		page, err = repo.List(ctx, r, p.Collection, repo.ListOptions{Limit: p.Limit, Cursor: p.Cursor, Reverse: p.Reverse})
+		return err
+	})
+	if errors.Is(err, ErrNoAccount) || errors.Is(err, errInactive) {
+		return out, xrpc.InvalidRequest("Could not find repo: %s", p.Repo)
+	} else if err != nil {
 		return out, err
 	}
 	hidden, err := s.hidden(ctx, acct, p.Collection)
@@ -106,7 +136,7 @@ func (s *Service) listRecords(ctx context.Context, r *xrpc.Request, p listRecord
 		if out[len(out)-1] != '[' {
 			out = append(out, ',')
 		}
-		if out, err = appendRecord(out, recordURI(acct.DID, p.Collection, cursor), rec); err != nil {
+		if out, err = appendRecord(out, acct.DID, rec); err != nil {
 			return nil, err
 		}
 	}

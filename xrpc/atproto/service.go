@@ -26,6 +26,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
@@ -67,6 +68,15 @@ type Accounts interface {
 	// ResolveHandle returns the DID of a handle that is not of this host, or
 	// ErrNoAccount.
 	ResolveHandle(ctx context.Context, handle syntax.Handle) (syntax.DID, error)
+}
+
+// SnapshotAccounts are Accounts that lie in their repositories' key-value pairs. A method then reads
+// account and records in one snapshot, where it otherwise needs two.
+type SnapshotAccounts interface {
+	Accounts
+	// AccountIn returns the account of a snapshot's repository, or ErrNoAccount. It must not
+	// read anything but the snapshot.
+	AccountIn(ctx context.Context, r storage.Reader) (Account, error)
 }
 
 // Takedowns knows which records and blobs of moderated accounts are taken down. They

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
@@ -74,6 +75,7 @@ type Store struct {
 	sealer Sealer
 	now    func() time.Time
 	keys   keyCache
+	parsed parsedCache
 }
 
 // Sealer encrypts secrets at rest.
@@ -125,16 +127,51 @@ func (s *Store) Create(ctx context.Context, host *repo.Host, a Account, key *cry
 // ByDID returns an account by its DID.
 func (s *Store) ByDID(ctx context.Context, did syntax.DID) (a Account, err error) {
 	err = s.store.Repos.View(ctx, did, func(r storage.Reader) error {
-		doc, err := r.Get(ctx, accountKey)
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal(doc, &a)
+		a, err = s.read(ctx, r)
+		return err
 	})
 	if errors.Is(err, storage.ErrNotFound) {
 		err = ErrNotFound
 	}
 	return a, err
+}
+
+// read returns the account of a snapshot's repository, or storage.ErrNotFound.
+func (s *Store) read(ctx context.Context, r storage.Reader) (a Account, err error) {
+	doc, err := r.Get(ctx, accountKey)
+	if err != nil {
+		return a, err
+	}
+	return s.parsed.parse(doc)
+}
+
+// parsedCache keeps accounts by the JSON that they are stored as, so that it can be neither wrong nor out of
+// date: to parse that takes longer than to read it.
+type parsedCache struct {
+	mu       sync.RWMutex
+	accounts map[string]Account
+}
+
+// maxParsed bounds the cache, at some 800 bytes an account.
+const maxParsed = 5000
+
+func (c *parsedCache) parse(doc []byte) (a Account, err error) {
+	c.mu.RLock()
+	a, ok := c.accounts[string(doc)]
+	c.mu.RUnlock()
+	if ok {
+		return a, nil
+	}
+	if err := json.Unmarshal(doc, &a); err != nil {
+		return a, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.accounts == nil || len(c.accounts) >= maxParsed {
+		c.accounts = make(map[string]Account)
+	}
+	c.accounts[string(doc)] = a
+	return a, nil
 }
 
 // Find returns an account by DID, handle or e-mail address.
@@ -170,6 +207,15 @@ func (s *Store) Account(ctx context.Context, id syntax.AtIdentifier) (atproto.Ac
 		return atproto.Account{}, ErrNotFound
 	}
 	a, err := s.Find(ctx, string(id))
+	return a.public(), err
+}
+
+// AccountIn implements atproto.SnapshotAccounts.
+func (s *Store) AccountIn(ctx context.Context, r storage.Reader) (atproto.Account, error) {
+	a, err := s.read(ctx, r)
+	if errors.Is(err, storage.ErrNotFound) {
+		err = ErrNotFound
+	}
 	return a.public(), err
 }
 

@@ -167,6 +167,6 @@ func (s *Store) updateWith(ctx context.Context, did syntax.DID, p Purpose, token
 				return err
 			}
 		}
-		return change(ctx, r, c, func(a *Account) error { return fn(a, r, c) })
+		return s.change(ctx, r, c, func(a *Account) error { return fn(a, r, c) })
 	})
 }

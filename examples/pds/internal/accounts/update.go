@@ -38,7 +38,7 @@ func (s *Store) update(ctx context.Context, did syntax.DID, fn func(storage.Read
 // called more than once. Update returns the account as it is then.
 func (s *Store) Update(ctx context.Context, did syntax.DID, fn func(*Account, *storage.Change) error) (out Account, err error) {
 	err = s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
-		return change(ctx, r, c, func(a *Account) error {
+		return s.change(ctx, r, c, func(a *Account) error {
 			err := fn(a, c)
 			out = *a
 			return err
@@ -48,13 +48,13 @@ func (s *Store) Update(ctx context.Context, did syntax.DID, fn func(*Account, *s
 }
 
 // change adds a changed account to a step.
-func change(ctx context.Context, r storage.Reader, c *storage.Change, fn func(*Account) error) error {
+func (s *Store) change(ctx context.Context, r storage.Reader, c *storage.Change, fn func(*Account) error) error {
 	old, err := r.Get(ctx, accountKey)
 	if err != nil {
 		return err
 	}
-	var a Account
-	if err := json.Unmarshal(old, &a); err != nil {
+	a, err := s.parsed.parse(old)
+	if err != nil {
 		return err
 	}
 	if err := fn(&a); err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 )
@@ -17,10 +18,14 @@ import (
 // directory answers package atproto's questions about accounts and the network.
 type directory struct{ *Server }
 
-var _ atproto.Accounts = directory{}
+var _ atproto.SnapshotAccounts = directory{}
 
 func (d directory) Account(ctx context.Context, id syntax.AtIdentifier) (atproto.Account, error) {
 	return d.accounts.Account(ctx, id)
+}
+
+func (d directory) AccountIn(ctx context.Context, r storage.Reader) (atproto.Account, error) {
+	return d.accounts.AccountIn(ctx, r)
 }
 
 func (d directory) ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]atproto.Account, error) {
