@@ -188,18 +188,27 @@ func (a *answering) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// minBodyRate is how many bytes a second a body has to bring on average, once the server has waited for it
+// for as long as it may stall: one that trickles would keep a connection for as long as it
+// likes.
+const minBodyRate = 1 << 10
+
 // body is the body of a request. It ends in time, or, unless total is set, may
-// take as long as it likes if it does not stall. Its errors are answers.
+// take as long as it needs if it neither stalls nor trickles. Its errors are answers.
 type body struct {
 	answering
-	c     *http.ResponseController
-	limit time.Duration // not positive: none
-	total bool
+	c      *http.ResponseController
+	limit  time.Duration // not positive: none
+	total  bool
+	waited time.Duration // in Read: how long the handler takes does not count
+	got    int64         // bytes
 }
 
+// renew sets the time until which more of the body must be there.
 func (b *body) renew() {
 	if b.limit > 0 {
-		b.c.SetReadDeadline(time.Now().Add(b.limit)) // not every ResponseWriter can do this
+		left := b.limit + time.Duration(float64(b.got)/minBodyRate*float64(time.Second)) - b.waited
+		b.c.SetReadDeadline(time.Now().Add(min(b.limit, left))) // not every ResponseWriter can do this
 	}
 }
 
@@ -207,7 +216,10 @@ func (b *body) Read(p []byte) (int, error) {
 	if !b.total {
 		b.renew()
 	}
+	start := time.Now()
 	n, err := b.answering.Read(p)
+	b.waited += time.Since(start)
+	b.got += int64(n)
 	if err == io.EOF && b.limit > 0 {
 		b.c.SetReadDeadline(time.Time{})
 	}

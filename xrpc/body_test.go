@@ -164,19 +164,39 @@ func TestSlowUpload(t *testing.T) {
 	t.Parallel()
 	url := serve(t, routes(&xrpc.Server{BodyTimeout: 2 * time.Second}, map[string]xrpc.Handler{"com.example.raw": xrpc.RawProcedure(copyBody)}))
 	r, w := io.Pipe()
+	part := strings.Repeat("x", 1<<10)
 	go func() {
 		for range 10 {
-			io.WriteString(w, "x")
+			io.WriteString(w, part)
 			time.Sleep(250 * time.Millisecond)
 		}
 		w.Close()
 	}()
 	got, _ := call(t, "POST", url+"/xrpc/com.example.raw", r, "Content-Type: text/plain")
-	check(t, "answer", got, answer{Status: 200, Body: "xxxxxxxxxx"})
+	check(t, "answer", got, answer{Status: 200, Body: strings.Repeat(part, 10)})
 	// And the connection's deadline is not that of the body.
 	time.Sleep(2200 * time.Millisecond)
 	got, _ = call(t, "POST", url+"/xrpc/com.example.raw", strings.NewReader("y"), "Content-Type: text/plain")
 	check(t, "answer", got, answer{Status: 200, Body: "y"})
+}
+
+// One that brings a byte now and then may not.
+func TestTricklingUpload(t *testing.T) {
+	t.Parallel()
+	url := serve(t, routes(&xrpc.Server{BodyTimeout: 300 * time.Millisecond}, map[string]xrpc.Handler{"com.example.raw": xrpc.RawProcedure(copyBody)}))
+	r, w := io.Pipe()
+	go func() {
+		for range 100 {
+			if _, err := io.WriteString(w, "x"); err != nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		w.Close()
+	}()
+	got, _ := call(t, "POST", url+"/xrpc/com.example.raw", r, "Content-Type: text/plain")
+	check(t, "status", got.Status, 400)
+	r.Close()
 }
 
 // The handler of a long request sees the connection's end, not the deadline of

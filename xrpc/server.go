@@ -52,7 +52,7 @@ type Server struct {
 	// MaxBody is the limit in bytes of request bodies. 0: 150 KiB.
 	MaxBody int64
 	// BodyTimeout is how long a JSON body may take to arrive, and how long any other may
-	// stall. 0: 30 seconds; negative: no limit.
+	// stall, in all, beyond a second for each KiB of it. 0: 30 seconds; negative: no limit.
 	BodyTimeout time.Duration
 	// Admit, if not nil, is asked first of all: the place for rate limits by
 	// address. Its errors are answered.
