@@ -2,6 +2,9 @@ package main_test
 
 import (
 	"bytes"
+	"compress/gzip"
+	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -298,5 +301,51 @@ func TestNoSecretsInTheLog(t *testing.T) {
 		if strings.Contains(text, s) {
 			t.Errorf("%.40q is in the log", s)
 		}
+	}
+}
+
+// TestCompression: long answers are compressed for clients that say they accept it.
+func TestCompression(t *testing.T) {
+	n := newNetwork(t)
+	b := n.start(nil)
+	alice := b.register("alice")
+	for i := range 20 {
+		alice.call(t, "com.atproto.repo.createRecord", map[string]any{"repo": alice.DID, "collection": "com.example.note",
+			"record": map[string]any{"text": strings.Repeat("again and again ", 10), "n": i}}, nil)
+	}
+	transport := &http.Transport{} // not the default one, which looks at the schemas of answers
+	defer transport.CloseIdleConnections()
+	get := func(path, encoding string) (header http.Header, body []byte) {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", b.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept-Encoding", encoding)
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if body, err = io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 {
+			t.Fatal(resp.StatusCode, err)
+		}
+		return resp.Header, body
+	}
+	for _, path := range []string{"/xrpc/com.atproto.repo.listRecords?collection=com.example.note&repo=" + string(alice.DID), "/xrpc/com.atproto.sync.getRepo?did=" + string(alice.DID)} {
+		_, plain := get(path, "identity")
+		h, short := get(path, "gzip")
+		if h.Get("Content-Encoding") != "gzip" || len(short) > len(plain)*2/3 {
+			t.Errorf("%s: encoding %q, %d of %d bytes", path, h.Get("Content-Encoding"), len(short), len(plain))
+		}
+		z, err := gzip.NewReader(bytes.NewReader(short))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(z); err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("%s: another answer; %v", path, err)
+		}
+	}
+	if h, _ := get("/xrpc/com.atproto.server.describeServer", "gzip"); h.Get("Content-Encoding") != "" {
+		t.Error("a short answer is compressed")
 	}
 }

@@ -194,7 +194,7 @@ func (s *Server) openDirectory() (err error) {
 // handler is everything that is served.
 func (s *Server) handler() http.Handler {
 	s.catalog = lexicon.Builtin()
-	methods := &xrpc.Server{Catalog: s.catalog, Logger: s.log}
+	methods := &xrpc.Server{Catalog: s.catalog, Logger: s.log, Compress: true}
 	service := &atproto.Service{
 		Host:       s.host,
 		Accounts:   directory{s},
