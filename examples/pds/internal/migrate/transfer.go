@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/xrpc"
@@ -186,7 +185,7 @@ func (m *mover) hasRepo(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	head, err := cid.Decode(st.RepoCommit)
+	head, err := decodeCID(st.RepoCommit)
 	if err != nil {
 		return false, fmt.Errorf("%w: repoCommit %q", ErrDiffers, st.RepoCommit)
 	}
