@@ -4,10 +4,10 @@
 // # Shape
 //
 // The file is in WAL mode. There is one writing connection; steps that arrive
-// while it is busy join its next transaction, each in a savepoint of its own, so
-// that many accounts share one fsync and a step that fails takes no other
-// with it. Readers have connections of their own, each a snapshot, and
-// neither wait for the writer nor hold it up. A step is on disk when its
+// while it is busy join its next transaction, so that many accounts share one fsync. A step that fails
+// takes no other with it: it is undone by itself, or the others run again. Readers have
+// connections of their own, each a snapshot, and neither wait for the writer nor hold it up; nor do
+// checkpoints, but for their end. A step is on disk when its
 // method returns (synchronous=FULL), unless Config.Relaxed says otherwise.
 //
 // # Damage
