@@ -16,10 +16,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/examples/pds/internal/memo"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
@@ -74,9 +74,19 @@ type Store struct {
 	store  storage.Store
 	sealer Sealer
 	now    func() time.Time
-	keys   keyCache
-	parsed parsedCache
+	// keys are opened signing keys: to unseal one for every commit would cost more than to
+	// sign with it.
+	keys *memo.Map[syntax.DID, *crypto.PrivateKey]
+	// parsed has accounts by the JSON that they are stored as, so that it can be neither wrong nor out
+	// of date: to parse that takes longer than to read it.
+	parsed *memo.Map[string, Account]
 }
+
+// How much is remembered, at some 300 bytes a key and 800 an account.
+const (
+	maxKeys   = 10_000
+	maxParsed = 5000
+)
 
 // Sealer encrypts secrets at rest.
 type Sealer interface {
@@ -86,7 +96,8 @@ type Sealer interface {
 
 // New returns the accounts of a store.
 func New(store storage.Store, sealer Sealer) *Store {
-	return &Store{store: store, sealer: sealer, now: time.Now}
+	return &Store{store: store, sealer: sealer, now: time.Now,
+		keys: memo.New[syntax.DID, *crypto.PrivateKey](maxKeys), parsed: memo.New[string, Account](maxParsed)}
 }
 
 // Keys of the account's own namespace and of the global one.
@@ -115,10 +126,10 @@ func (s *Store) Create(ctx context.Context, host *repo.Host, a Account, key *cry
 		return repo.Result{}, err
 	}
 	batch.KV = append(batch.KV, storage.KVWrite{Key: accountKey, Value: doc}, storage.KVWrite{Key: signingKey, Value: sealed})
-	s.keys.put(a.DID, key)
+	s.keys.Put(a.DID, key)
 	res, err := host.Create(ctx, a.DID, batch)
 	if err != nil {
-		s.keys.drop(a.DID)
+		s.keys.Drop(a.DID)
 		return res, err
 	}
 	return res, s.confirm(ctx, a)
@@ -142,35 +153,19 @@ func (s *Store) read(ctx context.Context, r storage.Reader) (a Account, err erro
 	if err != nil {
 		return a, err
 	}
-	return s.parsed.parse(doc)
+	return s.parse(doc)
 }
 
-// parsedCache keeps accounts by the JSON that they are stored as, so that it can be neither wrong nor out of
-// date: to parse that takes longer than to read it.
-type parsedCache struct {
-	mu       sync.RWMutex
-	accounts map[string]Account
-}
-
-// maxParsed bounds the cache, at some 800 bytes an account.
-const maxParsed = 5000
-
-func (c *parsedCache) parse(doc []byte) (a Account, err error) {
-	c.mu.RLock()
-	a, ok := c.accounts[string(doc)]
-	c.mu.RUnlock()
-	if ok {
+// parse reads the JSON of an account.
+func (s *Store) parse(doc []byte) (a Account, err error) {
+	text := string(doc)
+	if a, ok := s.parsed.Get(text); ok {
 		return a, nil
 	}
 	if err := json.Unmarshal(doc, &a); err != nil {
 		return a, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.accounts == nil || len(c.accounts) >= maxParsed {
-		c.accounts = make(map[string]Account)
-	}
-	c.accounts[string(doc)] = a
+	s.parsed.Put(text, a)
 	return a, nil
 }
 

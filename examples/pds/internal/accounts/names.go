@@ -132,7 +132,7 @@ func (s *Store) Delete(ctx context.Context, host *repo.Host, a Account, events .
 	if err := host.Delete(ctx, a.DID, events...); err != nil {
 		return err
 	}
-	s.keys.drop(a.DID)
+	s.keys.Drop(a.DID)
 	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		for _, key := range a.names() {
 			if err := drop(ctx, tx, key, a.DID); err != nil {

@@ -53,7 +53,7 @@ func (s *Store) change(ctx context.Context, r storage.Reader, c *storage.Change,
 	if err != nil {
 		return err
 	}
-	a, err := s.parsed.parse(old)
+	a, err := s.parse(old)
 	if err != nil {
 		return err
 	}
