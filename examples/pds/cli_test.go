@@ -81,7 +81,7 @@ func TestHelp(t *testing.T) {
 	if code != 0 {
 		t.Fatal(code)
 	}
-	for _, name := range []string{"account create", "invite create", "backup", "restore", "check", "rotate-keys", "request-crawl"} {
+	for _, name := range []string{"account create", "invite create", "backup", "restore", "check", "rotate-keys", "rotate-plc-key", "request-crawl"} {
 		if !strings.Contains(stdout, name) {
 			t.Errorf("no %q in the help", name)
 		}

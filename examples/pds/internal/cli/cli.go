@@ -2,7 +2,7 @@
 //
 // Commands are of two kinds. Those about accounts and invites call the methods
 // of a running server with the administrator's password, so they can be used from
-// elsewhere too. Those about data open the data directory; except rotate-keys and
+// elsewhere too. Those about data open the data directory; except rotate-keys, rotate-plc-key and
 // resync, they may do so while the server runs.
 //
 // Results go to standard output, as text or, with -json, as one JSON value; all else goes to
@@ -89,6 +89,7 @@ func commands() []command {
 		{name: "check", args: "[ACCOUNT...]", short: "Read everything and report what is wrong, while the server runs.", long: checkHelp, max: -1, flags: checkFlags, run: runCheck},
 		{name: "resync", args: "[ACCOUNT...]", short: "Tell the network anew where repositories stand.", long: resyncHelp, max: -1, run: resync},
 		{name: "rotate-keys", short: "Exchange the master key that seals the accounts' signing keys.", long: rotateHelp, run: rotateKeys},
+		{name: "rotate-plc-key", short: "Exchange the key that changes the accounts' DIDs.", long: plcKeyHelp, run: rotatePLCKey},
 		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account to another server, from any server.", long: migrate.Help, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
 		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server, or what they know of it.", long: crawlHelp, max: -1, flags: crawlFlags, run: requestCrawl},
 		{name: "version", short: "Show the version.", run: version},

@@ -44,12 +44,14 @@ type Config struct {
 	// handles. PDS_SERVICE_HANDLE_DOMAINS, default .test on localhost, else .HOSTNAME.
 	HandleDomains []string
 
-	// AdminPassword, JWTSecret and PLCRotationKey are secrets: PDS_ADMIN_PASSWORD,
+	// AdminPassword, JWTSecret and PLCRotationKeys are secrets: PDS_ADMIN_PASSWORD,
 	// PDS_JWT_SECRET, PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX. Those not given are
 	// generated: see Secrets.
-	AdminPassword  string
-	JWTSecret      string
-	PLCRotationKey string // hex
+	AdminPassword string
+	JWTSecret     string
+	// PLCRotationKeys, in hexadecimal: the first one is that of new DIDs, the others those of older ones until
+	// it takes their place.
+	PLCRotationKeys []string
 	// MasterKeys, in hexadecimal, seal the accounts' signing keys; the first one what is
 	// sealed from now on. PDS_MASTER_KEY, separated by commas; default: one in
 	// secrets.json.
@@ -200,15 +202,15 @@ func Load(env map[string]string) (*Config, error) {
 // load reads everything.
 func (r *reader) load() *Config {
 	c := &Config{
-		Hostname:       strings.ToLower(r.text("PDS_HOSTNAME", "localhost")),
-		Bind:           r.text("PDS_BIND_ADDRESS", ""),
-		DataDirectory:  r.text("PDS_DATA_DIRECTORY", "pds-data"),
-		BlobDirectory:  r.text("PDS_BLOBSTORE_DISK_LOCATION", ""),
-		AdminPassword:  r.text("PDS_ADMIN_PASSWORD", ""),
-		JWTSecret:      r.text("PDS_JWT_SECRET", ""),
-		PLCRotationKey: r.key("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"),
-		RecoveryKey:    r.text("PDS_RECOVERY_DID_KEY", ""),
-		MasterKeys:     r.masterKeys("PDS_MASTER_KEY"),
+		Hostname:        strings.ToLower(r.text("PDS_HOSTNAME", "localhost")),
+		Bind:            r.text("PDS_BIND_ADDRESS", ""),
+		DataDirectory:   r.text("PDS_DATA_DIRECTORY", "pds-data"),
+		BlobDirectory:   r.text("PDS_BLOBSTORE_DISK_LOCATION", ""),
+		AdminPassword:   r.text("PDS_ADMIN_PASSWORD", ""),
+		JWTSecret:       r.text("PDS_JWT_SECRET", ""),
+		PLCRotationKeys: r.keys("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"),
+		RecoveryKey:     r.text("PDS_RECOVERY_DID_KEY", ""),
+		MasterKeys:      r.masterKeys("PDS_MASTER_KEY"),
 
 		PLC:             r.url("PDS_DID_PLC_URL"),
 		IdentityTTL:     r.millis("PDS_DID_CACHE_STALE_TTL", time.Hour),

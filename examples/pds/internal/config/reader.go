@@ -187,16 +187,15 @@ func (r *reader) service(prefix string) Service {
 	return s
 }
 
-// key reads a private key. Its text is not repeated.
-func (r *reader) key(name string) string {
-	v := r.get(name)
-	if v == "" {
-		return ""
+// keys reads private keys. Their text is not repeated.
+func (r *reader) keys(name string) []string {
+	keys := r.list(name)
+	for _, v := range keys {
+		if _, err := parseKey(v); err != nil {
+			r.wrong(name, "not a K-256 private key in hexadecimal")
+		}
 	}
-	if _, err := parseKey(v); err != nil {
-		r.wrong(name, "not a K-256 private key in hexadecimal")
-	}
-	return v
+	return keys
 }
 
 // masterKeys reads keys of 32 bytes. Their text is not repeated.

@@ -10,15 +10,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pdskit/pdskit/crypto"
 )
 
 // Secrets are what the server must keep to itself.
 type Secrets struct {
-	AdminPassword  string
-	JWTSecret      []byte
-	PLCRotationKey *crypto.PrivateKey
+	AdminPassword string
+	JWTSecret     []byte
+	// PLCRotationKeys sign operations on the accounts' DIDs. The first one is that of new DIDs; while
+	// keys are exchanged, DIDs may have any of them.
+	PLCRotationKeys []*crypto.PrivateKey
 	// MasterKeys seal the accounts' signing keys. The first one is used for what is
 	// sealed from now on, the others open what is older.
 	MasterKeys [][]byte
@@ -35,7 +38,9 @@ type secretsFile struct {
 	AdminPassword  string `json:"adminPassword,omitempty"`
 	JWTSecret      string `json:"jwtSecret,omitempty"`
 	PLCRotationKey string `json:"plcRotationKey,omitempty"`
-	MasterKey      string `json:"masterKey,omitempty"`
+	// OldPLCRotationKeys are those that DIDs may still have.
+	OldPLCRotationKeys []string `json:"oldPlcRotationKeys,omitempty"`
+	MasterKey          string   `json:"masterKey,omitempty"`
 	// OldMasterKeys are those that rotation is about to do away with.
 	OldMasterKeys []string `json:"oldMasterKeys,omitempty"`
 }
@@ -64,20 +69,29 @@ func (c *Config) Secrets() (*Secrets, error) {
 	}
 	s.NewPassword = pick(c.AdminPassword, &file.AdminPassword, &s.all.AdminPassword, rand.Text)
 	pick(c.JWTSecret, &file.JWTSecret, &s.all.JWTSecret, randomHex)
-	pick(c.PLCRotationKey, &file.PLCRotationKey, &s.all.PLCRotationKey, randomHex)
-	masters := append([]string(nil), c.MasterKeys...)
-	if len(masters) == 0 && file.MasterKey == "" {
-		file.MasterKey = randomHex()
+	// keys of the environment stand before those of the file.
+	keys := func(env []string, kept *string, old []string) []string {
+		if len(env) == 0 && *kept == "" {
+			*kept = randomHex()
+		}
+		all := slices.Clone(env)
+		if *kept != "" {
+			all = append(all, *kept)
+		}
+		return append(all, old...)
 	}
-	if file.MasterKey != "" {
-		masters = append(masters, file.MasterKey)
-	}
-	masters = append(masters, file.OldMasterKeys...)
+	masters := keys(c.MasterKeys, &file.MasterKey, file.OldMasterKeys)
 	s.all.MasterKey, s.all.OldMasterKeys = masters[0], masters[1:]
+	rotation := keys(c.PLCRotationKeys, &file.PLCRotationKey, file.OldPLCRotationKeys)
+	s.all.PLCRotationKey, s.all.OldPLCRotationKeys = rotation[0], rotation[1:]
 
 	s.AdminPassword, s.JWTSecret = s.all.AdminPassword, []byte(s.all.JWTSecret)
-	if s.PLCRotationKey, err = parseKey(s.all.PLCRotationKey); err != nil {
-		return nil, fmt.Errorf("PLC rotation key: %w", err)
+	for _, text := range rotation {
+		key, err := parseKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("PLC rotation key: %w", err)
+		}
+		s.PLCRotationKeys = append(s.PLCRotationKeys, key)
 	}
 	for _, text := range masters {
 		key, err := hex.DecodeString(text)
@@ -103,7 +117,7 @@ func (c *Config) CheckKeys() error {
 	if len(c.MasterKeys) == 0 && file.MasterKey == "" {
 		return fmt.Errorf("%w: there is no master key in %s; restore the file from a backup", ErrKeysMissing, c.secretsPath())
 	}
-	if c.PLCRotationKey == "" && file.PLCRotationKey == "" {
+	if len(c.PLCRotationKeys) == 0 && file.PLCRotationKey == "" {
 		return fmt.Errorf("%w: set PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX as before, or restore %s from a backup", ErrKeysMissing, c.secretsPath())
 	}
 	return nil
@@ -135,29 +149,62 @@ func (c *Config) AddMasterKey() error {
 	if len(c.MasterKeys) > 0 {
 		return nil
 	}
+	return c.changeSecrets(func(f *secretsFile) { replace(&f.MasterKey, &f.OldMasterKeys) })
+}
+
+// AddPLCRotationKey makes a new PLC rotation key the one of new DIDs. The others stay, for
+// DIDs that have them. Keys that the environment gives are left as they are: then the
+// operator puts another in front of them.
+func (c *Config) AddPLCRotationKey() error {
+	if len(c.PLCRotationKeys) > 0 {
+		return nil
+	}
+	return c.changeSecrets(func(f *secretsFile) { replace(&f.PLCRotationKey, &f.OldPLCRotationKeys) })
+}
+
+// replace puts a new key in the place of one, which becomes the first of the old ones.
+func replace(key *string, old *[]string) {
+	if *key != "" {
+		*old = slices.Insert(*old, 0, *key)
+	}
+	*key = randomHex()
+}
+
+func (c *Config) changeSecrets(change func(*secretsFile)) error {
 	file, have, err := c.readSecrets()
 	if err != nil {
 		return err
 	}
-	if file.MasterKey != "" {
-		file.OldMasterKeys = append([]string{file.MasterKey}, file.OldMasterKeys...)
-	}
-	file.MasterKey = randomHex()
+	change(&file)
 	return c.writeSecrets(file, have)
 }
 
 // DropMasterKeys removes from the file all master keys but the one that seals, once
 // nothing is sealed with them any more.
 func (c *Config) DropMasterKeys() error {
-	file, have, err := c.readSecrets()
-	if err != nil {
-		return err
-	}
-	file.OldMasterKeys = nil
-	if len(c.MasterKeys) > 0 {
-		file.MasterKey = ""
-	}
-	return c.writeSecrets(file, have)
+	return c.changeSecrets(func(f *secretsFile) {
+		f.OldMasterKeys = nil
+		if len(c.MasterKeys) > 0 {
+			f.MasterKey = ""
+		}
+	})
+}
+
+// DropPLCRotationKeys removes from the file all PLC rotation keys but the one of new DIDs, once no DID
+// has them any more.
+func (c *Config) DropPLCRotationKeys() error {
+	return c.changeSecrets(func(f *secretsFile) {
+		f.OldPLCRotationKeys = nil
+		if len(c.PLCRotationKeys) > 0 {
+			f.PLCRotationKey = ""
+		}
+	})
+}
+
+// PLCRotating reports whether an exchange of PLC rotation keys was begun and not finished.
+func (c *Config) PLCRotating() (bool, error) {
+	file, _, err := c.readSecrets()
+	return len(file.OldPLCRotationKeys) > 0, err
 }
 
 // Rotating reports whether a rotation of master keys was begun and not finished.

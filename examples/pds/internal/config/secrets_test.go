@@ -37,7 +37,7 @@ func TestSecretsAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	if password, err := c.StoredPassword(); err != nil || password != first.AdminPassword || again.NewPassword || again.AdminPassword != password ||
-		!again.PLCRotationKey.PublicKey().Equal(first.PLCRotationKey.PublicKey()) || !cmp.Equal(again.MasterKeys, first.MasterKeys) {
+		!again.PLCRotationKeys[0].PublicKey().Equal(first.PLCRotationKeys[0].PublicKey()) || !cmp.Equal(again.MasterKeys, first.MasterKeys) {
 		t.Error("other secrets at the second start")
 	}
 }

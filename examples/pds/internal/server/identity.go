@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -71,10 +72,22 @@ func (s *Server) setDocumentHandle(ctx context.Context, did syntax.DID, handle s
 	if slices.Equal(had, op.AlsoKnownAs) {
 		return nil
 	}
-	if err := op.Sign(ctx, s.rotation); err != nil {
+	key, _ := s.rotationKey(op.RotationKeys)
+	if err := op.Sign(ctx, key); err != nil {
 		return err
 	}
 	return directoryError(s.plc.Submit(ctx, did, op))
+}
+
+// rotationKey returns the server's key among the rotation keys of a DID, and whether there is one: another than that of
+// new DIDs while keys are exchanged.
+func (s *Server) rotationKey(of []string) (*crypto.PrivateKey, bool) {
+	for _, key := range s.secrets.PLCRotationKeys {
+		if slices.Contains(of, key.PublicKey().DIDKey()) {
+			return key, true
+		}
+	}
+	return s.rotation, false
 }
 
 type didCredentials struct {
@@ -133,6 +146,7 @@ func (s *Server) signPlcOperation(ctx context.Context, r *xrpc.Request, in signP
 	if err != nil {
 		return out, directoryError(err)
 	}
+	key, _ := s.rotationKey(op.RotationKeys)
 	if in.RotationKeys != nil {
 		op.RotationKeys = in.RotationKeys
 	}
@@ -145,7 +159,7 @@ func (s *Server) signPlcOperation(ctx context.Context, r *xrpc.Request, in signP
 	if in.Services != nil {
 		op.Services = in.Services
 	}
-	if err := op.Sign(ctx, s.rotation); err != nil {
+	if err := op.Sign(ctx, key); err != nil {
 		return out, xrpc.InvalidRequest("Invalid operation: %v", err)
 	}
 	out.Operation, err = json.Marshal(op)
@@ -166,8 +180,9 @@ func (s *Server) submitPlcOperation(ctx context.Context, r *xrpc.Request, in plc
 		return out, err
 	}
 	pds := op.Services[identity.PDSID]
+	_, ours := s.rotationKey(op.RotationKeys)
 	switch {
-	case !slices.Contains(op.RotationKeys, s.rotation.PublicKey().DIDKey()):
+	case !ours:
 		return out, xrpc.InvalidRequest("Rotation keys do not include server's rotation key")
 	case pds.Type != identity.PDSType:
 		return out, xrpc.InvalidRequest("Incorrect type on atproto_pds service")

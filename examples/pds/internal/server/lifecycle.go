@@ -134,12 +134,7 @@ func (s *Server) checkDocument(ctx context.Context, did syntax.DID) error {
 		if err != nil {
 			return directoryError(err)
 		}
-		rotation := s.rotation.PublicKey().DIDKey()
-		found := false
-		for _, k := range data.RotationKeys {
-			found = found || k == rotation
-		}
-		if !found {
+		if _, ours := s.rotationKey(data.RotationKeys); !ours {
 			return xrpc.InvalidRequest("Server rotation key not included in PLC DID data")
 		}
 		pds, signing = data.Services[identity.PDSID].Endpoint, data.VerificationMethods[identity.SigningKeyID]

@@ -48,7 +48,7 @@ type Server struct {
 	outbox   *stream.Outbox
 	plc      *identity.PLCClient
 	resolver *identity.Resolver
-	rotation *crypto.PrivateKey
+	rotation *crypto.PrivateKey // the PLC rotation key of new DIDs; see also rotationKey
 	// services, uploaders and moderators verify service tokens of others: see openServiceAuth.
 	services, uploaders, moderators *serviceauth.Verifier
 	proxy                           *proxy.Proxy
@@ -94,7 +94,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	if s.secrets, err = cfg.Secrets(); err != nil {
 		return nil, err
 	}
-	s.rotation = s.secrets.PLCRotationKey
+	s.rotation = s.secrets.PLCRotationKeys[0]
 	if s.mail, err = mail.New(cfg.Mail.SMTP, cfg.Mail.From, log, cfg.Mail.Sink); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+const plcKeyHelp = `
+A new key is made, and in the DID of every account here it takes the place of the old
+one, with an operation that the old one signs; then the old one is deleted. Other rotation keys,
+such as users' own, stay where they are. A DID without the old key is left
+alone: its user, or the server that the account moved to, has taken the key away.
+
+It begins only while the server is stopped. Once it has begun it can be interrupted at any
+moment, and the server be started: it uses both keys. Run it again to finish, beside the server
+if you like; then restart the server, which forgets the old key.
+
+If PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX gives the key, put a new one in front ("NEW,OLD"),
+run this, and then take the old one away. Backups keep the keys of their time: make a new one.
+`
+
+// rotatePLCKey exchanges the PLC rotation key.
+func rotatePLCKey(ctx context.Context, c *call) (err error) {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	if cfg.PLC == "" {
+		return errors.New("the PLC directory is part of this server (PDS_DID_PLC_URL is not set): its DIDs are good for nothing else")
+	}
+	began, err := cfg.PLCRotating()
+	if err != nil {
+		return err
+	}
+	// A server that runs knows of the new key if it was there before.
+	_, secrets, d, err := c.open(ctx, !began)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	if !began {
+		if err := cfg.AddPLCRotationKey(); err != nil {
+			return err
+		}
+		if secrets, err = cfg.Secrets(); err != nil {
+			return err
+		}
+	}
+	if len(secrets.PLCRotationKeys) < 2 {
+		return fmt.Errorf("%w: put a new key in front of that in PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX, with a comma between them", errUsage)
+	}
+	s, err := checker(d, secrets.MasterKeys)
+	if err != nil {
+		return err
+	}
+	r := plcRotation{plc: &identity.PLCClient{URL: cfg.PLC}, to: secrets.PLCRotationKeys[0], from: secrets.PLCRotationKeys[1:]}
+	var out struct {
+		Changed int `json:"changed"`
+		// Without are DIDs that have none of the keys; Done, those that had the new one already.
+		Without []syntax.DID `json:"without"`
+		Done    int          `json:"done"`
+	}
+	out.Without = []syntax.DID{}
+	shown := c.progress("accounts")
+	n := 0
+	for info, err := range s.Store.Repos.List(ctx, "") {
+		if err != nil {
+			return err
+		}
+		if _, err := s.Accounts.ByDID(ctx, info.DID); errors.Is(err, accounts.ErrNotFound) || info.DID.Method() != "plc" {
+			continue
+		} else if err != nil {
+			return err
+		}
+		switch state, err := r.rotate(ctx, info.DID); {
+		case err != nil:
+			shown.done()
+			return fmt.Errorf("%s: %w (nothing is lost: run rotate-plc-key again)", info.DID, err)
+		case state == keyChanged:
+			out.Changed++
+		case state == keyThere:
+			out.Done++
+		default:
+			out.Without = append(out.Without, info.DID)
+		}
+		n++
+		shown.at(n)
+	}
+	shown.done()
+	if err := cfg.DropPLCRotationKeys(); err != nil {
+		return err
+	}
+	text := fmt.Sprintf("The DIDs of %s have another PLC rotation key.", accountCount(out.Changed+out.Done))
+	if len(out.Without) > 0 {
+		text += fmt.Sprintf("\nThese have none of this server's, and were left alone:\n%s", strings.Join(strs(out.Without), "\n"))
+	}
+	return c.result(out, "%s", text)
+}
+
+func strs[T ~string](list []T) (out []string) {
+	for _, s := range list {
+		out = append(out, string(s))
+	}
+	return out
+}
+
+// plcRotation replaces rotation keys in DIDs.
+type plcRotation struct {
+	plc  *identity.PLCClient
+	to   *crypto.PrivateKey
+	from []*crypto.PrivateKey
+}
+
+// keyState is what became of a DID.
+type keyState int
+
+const (
+	keyChanged keyState = iota
+	keyThere            // the new key, and none of the old ones
+	keyAbsent           // none of the keys
+)
+
+// rotateTries bounds how often the directory is asked, with longer and longer pauses: it limits how
+// often it may be. Somebody else may change a DID at the same moment, too.
+const rotateTries = 8
+
+func (r *plcRotation) rotate(ctx context.Context, did syntax.DID) (state keyState, err error) {
+	for try := range rotateTries {
+		if try > 0 {
+			select {
+			case <-time.After(time.Second << try / 2):
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			}
+		}
+		state, err = r.once(ctx, did)
+		if err == nil || errors.Is(err, identity.ErrNotFound) || ctx.Err() != nil {
+			break
+		}
+	}
+	if errors.Is(err, identity.ErrTombstoned) {
+		return keyAbsent, nil
+	}
+	return state, err
+}
+
+func (r *plcRotation) once(ctx context.Context, did syntax.DID) (keyState, error) {
+	last, err := r.plc.Last(ctx, did)
+	if err != nil {
+		return 0, err
+	}
+	op, err := last.Next()
+	if err != nil {
+		return 0, err
+	}
+	keys, signer := r.replaced(op.RotationKeys)
+	if signer == nil {
+		if slices.Contains(keys, r.to.PublicKey().DIDKey()) {
+			return keyThere, nil
+		}
+		return keyAbsent, nil
+	}
+	op.RotationKeys = keys
+	if err := op.Sign(ctx, signer); err != nil {
+		return 0, err
+	}
+	return keyChanged, r.plc.Submit(ctx, did, op)
+}
+
+// replaced returns rotation keys with the new one in the place of the first of the old ones, and the
+// old one.
+func (r *plcRotation) replaced(keys []string) (out []string, signer *crypto.PrivateKey) {
+	to := r.to.PublicKey().DIDKey()
+	for _, k := range keys {
+		if i := slices.IndexFunc(r.from, func(old *crypto.PrivateKey) bool { return old.PublicKey().DIDKey() == k }); i >= 0 {
+			if signer == nil {
+				signer = r.from[i]
+			}
+			k = to
+		}
+		if k != to || !slices.Contains(out, to) {
+			out = append(out, k)
+		}
+	}
+	return out, signer
+}
