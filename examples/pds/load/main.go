@@ -11,15 +11,15 @@
 // default, with every commit on disk before it is answered, and writes its log to a file.
 //
 // Last table, of 2 processors of a virtual machine whose speed changed by a third from one run to the
-// next, and whose disk took 0.56 ms for a flush (the first three rows: -only write,read):
+// next, and whose disk took some 0.5 ms for a flush (the first three rows: the least and the most of four runs):
 //
-//	| createRecord over HTTP, 32 clients, durable | ≥ 3,000/s, p99 ≤ 30 ms | 2,116/s, p50 13.5 ms, p99 45.5 ms; 592 µs of the server's processors each |
-//	| getRecord                                   | ≥ 15,000/s             | 13,285/s, p50 2.0 ms, p99 9.8 ms; 99 µs of the server's processors each |
-//	| listRecords, 50                             | ≥ 4,000/s              | 4,531/s, p50 6.4 ms, p99 24.7 ms; 338 µs of the server's processors each |
-//	| getRepo, 100,000 records (26 MB)            | ≥ 80 MB/s              | 123 MB/s |
-//	| 20 at once                                  | ≤ 5 MiB more for each  | 174 MB/s in all; at most 161 MiB (one: 68 MiB; slow clients: 161 MiB) |
-//	| memory at rest with 1,000 accounts          | ≤ 120 MiB              | 28 MiB after the start, 63 MiB after each was used |
-//	| cold start with 10,000 accounts             | ≤ 1 s                  | 0.54 s to 0.69 s |
+//	| createRecord over HTTP, 32 clients, durable | ≥ 3,000/s, p99 ≤ 30 ms | 2,548/s to 3,025/s, p99 28.4 to 24.9 ms; 494 to 410 µs of the server's processors each |
+//	| getRecord                                   | ≥ 15,000/s             | 13,882/s to 16,040/s, p99 9.9 to 8.6 ms; 95 to 79 µs of the server's processors each |
+//	| listRecords, 50                             | ≥ 4,000/s              | 3,933/s to 5,515/s, p99 27.2 to 18.0 ms; 375 to 269 µs of the server's processors each |
+//	| getRepo, 100,000 records (27 MB)            | ≥ 80 MB/s              | 147 MB/s |
+//	| 20 at once                                  | ≤ 5 MiB more for each  | 287 MB/s in all; at most 163 MiB (one: 67 MiB; slow clients: 163 MiB) |
+//	| memory at rest with 1,000 accounts          | ≤ 120 MiB              | 28 MiB after the start, 66 MiB after each was used |
+//	| cold start with 10,000 accounts             | ≤ 1 s                  | 0.46 s to 0.47 s |
 package main
 
 import (
