@@ -120,6 +120,6 @@ func TestRotatePLCKey(t *testing.T) {
 	}
 	want(bob.DID, fourth.PublicKey().DIDKey())
 	o.fails(2, "put a new key in front", "rotate-plc-key")
-	p = start(t, dir, p.port(), env, given)
+	start(t, dir, p.port(), env, given)
 	bob.call(t, "com.atproto.identity.updateHandle", map[string]any{"handle": "robert.test"}, nil)
 }
