@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
@@ -167,6 +168,45 @@ func (s *Store) parse(doc []byte) (a Account, err error) {
 	}
 	s.parsed.Put(text, a)
 	return a, nil
+}
+
+// All yields all accounts, in the order of their DIDs.
+func (s *Store) All(ctx context.Context) iter.Seq2[Account, error] {
+	return func(yield func(Account, error) bool) {
+		for info, err := range s.store.Repos.List(ctx, "") {
+			var a Account
+			if err == nil {
+				a, err = s.ByDID(ctx, info.DID)
+			}
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if !yield(a, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// document is a stored JSON document.
+type document[T any] struct {
+	key   string
+	value T
+}
+
+// documents yields the JSON documents whose keys have a prefix.
+func documents[T any](ctx context.Context, r storage.KVReader, prefix string) iter.Seq2[document[T], error] {
+	return func(yield func(document[T], error) bool) {
+		for pair, err := range r.Keys(ctx, within(prefix)) {
+			doc := document[T]{key: pair.Key}
+			if err == nil {
+				err = json.Unmarshal(pair.Value, &doc.value)
+			}
+			if !yield(doc, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // Find returns an account by DID, handle or e-mail address.

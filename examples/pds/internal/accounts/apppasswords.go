@@ -63,15 +63,11 @@ func (s *Store) CreateAppPassword(ctx context.Context, did syntax.DID, name stri
 // AppPasswords lists an account's app passwords by name.
 func (s *Store) AppPasswords(ctx context.Context, did syntax.DID) (list []AppPassword, err error) {
 	err = s.store.Repos.View(ctx, did, func(r storage.Reader) error {
-		for pair, err := range r.Keys(ctx, within(appPasswordPrefix)) {
+		for p, err := range documents[AppPassword](ctx, r, appPasswordPrefix) {
 			if err != nil {
 				return err
 			}
-			var p AppPassword
-			if err := json.Unmarshal(pair.Value, &p); err != nil {
-				return err
-			}
-			list = append(list, p)
+			list = append(list, p.value)
 		}
 		return nil
 	})

@@ -3,7 +3,6 @@ package accounts
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"strings"
 	"time"
 
@@ -53,16 +52,12 @@ const createdByAdmin = "admin"
 func (s *Store) AccountInvites(ctx context.Context, hostname string, a Account, e Earning) (list []Invite, err error) {
 	err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		list = nil
-		for pair, err := range tx.Keys(ctx, within(invitePrefix)) {
+		for inv, err := range documents[Invite](ctx, tx, invitePrefix) {
 			if err != nil {
 				return err
 			}
-			var inv Invite
-			if err := json.Unmarshal(pair.Value, &inv); err != nil {
-				return err
-			}
-			if inv.Account == string(a.DID) {
-				list = append(list, inv)
+			if inv.value.Account == string(a.DID) {
+				list = append(list, inv.value)
 			}
 		}
 		now := s.now().UTC()

@@ -102,15 +102,11 @@ func putInvite(ctx context.Context, tx storage.KVTx, inv Invite) error {
 // Invites lists all invite codes.
 func (s *Store) Invites(ctx context.Context) (list []Invite, err error) {
 	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
-		for pair, err := range r.Keys(ctx, within(invitePrefix)) {
+		for inv, err := range documents[Invite](ctx, r, invitePrefix) {
 			if err != nil {
 				return err
 			}
-			var inv Invite
-			if err := json.Unmarshal(pair.Value, &inv); err != nil {
-				return err
-			}
-			list = append(list, inv)
+			list = append(list, inv.value)
 		}
 		return nil
 	})

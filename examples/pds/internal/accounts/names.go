@@ -176,14 +176,8 @@ func (s *Store) Repair(ctx context.Context) error {
 		return err
 	}
 	var unconfirmed []Account
-	for info, err := range s.store.Repos.List(ctx, "") {
+	for a, err := range s.All(ctx) {
 		if err != nil {
-			return err
-		}
-		a, err := s.ByDID(ctx, info.DID)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		} else if err != nil {
 			return err
 		}
 		missing := false

@@ -157,16 +157,12 @@ func (s *Store) EndSession(ctx context.Context, did syntax.DID, id string) error
 // endSessions revokes the sessions that began with an app password; with an empty
 // name, all.
 func endSessions(ctx context.Context, r storage.Reader, name string, c *storage.Change) error {
-	for pair, err := range r.Keys(ctx, within(sessionPrefix)) {
+	for x, err := range documents[chain](ctx, r, sessionPrefix) {
 		if err != nil {
 			return err
 		}
-		var x chain
-		if err := json.Unmarshal(pair.Value, &x); err != nil {
-			return err
-		}
-		if name == "" || x.AppPassword == name {
-			c.KV = append(c.KV, storage.KVWrite{Key: pair.Key})
+		if name == "" || x.value.AppPassword == name {
+			c.KV = append(c.KV, storage.KVWrite{Key: x.key})
 		}
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 const backupHelp = `
@@ -104,6 +105,26 @@ func checker(d *datadir.Dir, keys [][]byte) (check.Server, error) {
 		return check.Server{}, err
 	}
 	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accounts.New(d.Store, sealer)}, nil
+}
+
+// openAccounts opens the data directory with what checks it, and finds the accounts that the
+// arguments name.
+func (c *call) openAccounts(ctx context.Context, alone bool) (s check.Server, list []atproto.Account, close func() error, err error) {
+	_, secrets, d, err := c.open(ctx, alone)
+	if err != nil {
+		return s, nil, nil, err
+	}
+	if s, err = checker(d, secrets.MasterKeys); err != nil {
+		return s, nil, nil, errors.Join(err, d.Close())
+	}
+	for _, id := range c.args {
+		a, err := s.Accounts.Account(ctx, syntax.AtIdentifier(id))
+		if err != nil {
+			return s, nil, nil, errors.Join(fmt.Errorf("%s: %w", id, err), d.Close())
+		}
+		list = append(list, a)
+	}
+	return s, list, d.Close, nil
 }
 
 func backup(ctx context.Context, c *call) (err error) {
@@ -274,25 +295,17 @@ func restore(ctx context.Context, c *call) error {
 }
 
 func runCheck(ctx context.Context, c *call) (err error) {
-	_, secrets, d, err := c.open(ctx, false)
+	s, list, close, err := c.openAccounts(ctx, false)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	s, err := checker(d, secrets.MasterKeys)
-	if err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, close()) }()
 	shown := c.progress("accounts checked")
 	opt := check.Options{Progress: shown.at}
 	if c.values.fast {
 		opt.Blobs = check.FindBlobs
 	}
-	for _, id := range c.args {
-		a, err := s.Accounts.Account(ctx, syntax.AtIdentifier(id))
-		if err != nil {
-			return fmt.Errorf("%s: %w", id, err)
-		}
+	for _, a := range list {
 		opt.Accounts = append(opt.Accounts, a.DID)
 	}
 	report, err := s.Run(ctx, opt)

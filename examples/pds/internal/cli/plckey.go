@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
@@ -72,25 +71,23 @@ func rotatePLCKey(ctx context.Context, c *call) (err error) {
 	out.Without = []syntax.DID{}
 	shown := c.progress("accounts")
 	n := 0
-	for info, err := range s.Store.Repos.List(ctx, "") {
+	for a, err := range s.Accounts.All(ctx) {
 		if err != nil {
 			return err
 		}
-		if _, err := s.Accounts.ByDID(ctx, info.DID); errors.Is(err, accounts.ErrNotFound) || info.DID.Method() != "plc" {
+		if a.DID.Method() != "plc" {
 			continue
-		} else if err != nil {
-			return err
 		}
-		switch state, err := r.rotate(ctx, info.DID); {
+		switch state, err := r.rotate(ctx, a.DID); {
 		case err != nil:
 			shown.done()
-			return fmt.Errorf("%s: %w (nothing is lost: run rotate-plc-key again)", info.DID, err)
+			return fmt.Errorf("%s: %w (nothing is lost: run rotate-plc-key again)", a.DID, err)
 		case state == keyChanged:
 			out.Changed++
 		case state == keyThere:
 			out.Done++
 		default:
-			out.Without = append(out.Without, info.DID)
+			out.Without = append(out.Without, a.DID)
 		}
 		n++
 		shown.at(n)

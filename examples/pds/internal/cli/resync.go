@@ -22,23 +22,15 @@ have, read them again. Records stay as they are. "pds restore" does this by itse
 `
 
 func resync(ctx context.Context, c *call) (err error) {
-	_, secrets, d, err := c.open(ctx, true)
+	s, list, close, err := c.openAccounts(ctx, true)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	s, err := checker(d, secrets.MasterKeys)
-	if err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, close()) }()
 	var dids []syntax.DID
-	for _, id := range c.args {
-		a, err := s.Accounts.Account(ctx, syntax.AtIdentifier(id))
-		if err != nil {
-			return fmt.Errorf("%s: %w", id, err)
-		}
+	for i, a := range list {
 		if a.Status != atproto.Active {
-			return fmt.Errorf("%s is not active: the network is told nothing of it", id)
+			return fmt.Errorf("%s is not active: the network is told nothing of it", c.args[i])
 		}
 		dids = append(dids, a.DID)
 	}
@@ -62,18 +54,12 @@ func accountCount(n int) string {
 // resyncAll signs repositories anew (none: of all active accounts), and returns how many.
 func resyncAll(ctx context.Context, s check.Server, dids []syntax.DID, progress func(n int)) (n int, err error) {
 	if dids == nil {
-		for info, err := range s.Store.Repos.List(ctx, "") {
+		for a, err := range s.Accounts.All(ctx) {
 			if err != nil {
 				return 0, err
 			}
-			a, err := s.Accounts.ByDID(ctx, info.DID)
-			if errors.Is(err, accounts.ErrNotFound) {
-				continue
-			} else if err != nil {
-				return 0, err
-			}
 			if a.Status() == atproto.Active {
-				dids = append(dids, info.DID)
+				dids = append(dids, a.DID)
 			}
 		}
 	}
