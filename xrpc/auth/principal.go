@@ -1,0 +1,80 @@
+package auth
+
+import (
+	"fmt"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// Role is the kind of caller.
+type Role int
+
+// The roles. The zero value is a request without credentials.
+const (
+	Anonymous     Role = iota
+	User               // an account of this host
+	Administrator      // who operates the host, or moderates it
+	Service            // an account or service elsewhere, by a service token
+)
+
+// Credential is the kind of proof that a caller gave.
+type Credential int
+
+// The kinds of credentials.
+const (
+	NoCredential     Credential = iota
+	PasswordSession             // a session opened with the account's password
+	AppSession                  // a session opened with an app password
+	OAuthSession                // an OAuth session of an app
+	ServiceToken                // a token signed with an account's or a service's key
+	AdminCredentials            // the administrator's password
+)
+
+// Principal is who makes a request. The zero value is a request without credentials, which may
+// do nothing that needs a permission.
+type Principal struct {
+	Role       Role
+	Credential Credential
+	// DID is the account that acts, or the account that issued a service token. It is empty
+	// for an administrator.
+	DID syntax.DID
+	// Session names the session of the credential within the account. It is empty for
+	// credentials without one.
+	Session string
+	// Client is the OAuth client, or the service that issued a token ("did#service").
+	Client string
+	// Permissions is what the caller may do.
+	Permissions Permissions
+}
+
+// IsUser reports whether the caller is the account did of this host.
+func (p Principal) IsUser(did syntax.DID) bool {
+	return p.Role == User && p.DID == did && did != ""
+}
+
+// May reports whether the caller has a permission.
+func (p Principal) May(want Permission) bool { return p.Permissions.Allow(want) }
+
+// Demand returns nil if the caller has all the permissions, and a *MissingError with the first
+// one that is missing if not.
+func (p Principal) Demand(want ...Permission) error {
+	for _, w := range want {
+		if !p.May(w) {
+			return &MissingError{w}
+		}
+	}
+	return nil
+}
+
+// MissingError says that a caller lacks a permission. Servers answer it with status 403 and the
+// name ScopeMissingError.
+type MissingError struct {
+	Missing Permission
+}
+
+func (e *MissingError) Error() string {
+	if scope := e.Missing.Scope(); scope != "" {
+		return fmt.Sprintf("Missing required scope %q", scope)
+	}
+	return "Not permitted with these credentials: " + e.Missing.String()
+}
