@@ -1,21 +1,27 @@
-// Package sealed encrypts secrets before they are stored, with a master key that
-// is kept elsewhere. Who reads the database or a backup of it learns nothing
-// but the length of a secret; who can write to it cannot change a secret, nor pass off one for
-// another, since each is bound to the name of its place. An old value can be put back
-// in its own place.
+// Package sealed encrypts secrets before they are stored, with a master key that is kept elsewhere.
+// A reader of the database, or of a backup, learns only the length of a secret. A writer can neither
+// change a secret nor move it, because each one is bound to the name of its place. A writer can put
+// an old value back in its own place.
+//
+// # Format
 //
 // A sealed value is XChaCha20-Poly1305 with a random nonce:
 //
 //	version (1 byte, 1) ‖ key id (4) ‖ nonce (24) ‖ ciphertext and tag
 //
+// Values of version 2 are opened too, and never written. They are AES-256-GCM with a nonce of 12
+// bytes. Their random nonces are too short for values that are sealed very often.
+//
 // # Rotation
 //
-// A Box has several keys: the first seals, all of them open. To replace a key, put
-// the new one in front, run Rotate, and then drop the old one.
+// A [Box] has several keys. The first one seals, all of them open. To replace a key, put the new one
+// in front, seal everything again that is [Box.Stale] (see [Box.Rotate] and [Box.Reseal]), and then
+// drop the old key.
 package sealed
 
 import (
 	"context"
+	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
@@ -42,15 +48,29 @@ var (
 // Box seals and opens. It is immutable and safe for concurrent use.
 type Box struct{ keys []key }
 
-type key struct {
-	id   [idSize]byte
-	aead cipher.AEAD
+// key is one master key, as each of the formats uses it.
+type key struct{ formats [len(formats)]format }
+
+// format is how a value of one version is sealed. The key's ID follows the version, and the rest is
+// what the aead gives.
+type format struct {
+	id   [idSize]byte // names the key without telling anything about it
+	aead cipher.AEAD  // draws its nonces itself
+}
+
+// formats are the versions, from 1 on. Only the first is written.
+var formats = [...]struct {
+	id   string // domain of the key's ID
+	aead func(key []byte) (cipher.AEAD, error)
+}{
+	{"pdskit sealed key id\x00", newXChaCha},
+	{"pdskit master key\x00", newAESGCM},
 }
 
 const (
 	version  = 1
 	idSize   = 4
-	headSize = 1 + idSize + chacha20poly1305.NonceSizeX
+	headSize = 1 + idSize
 )
 
 // New returns a box with one or more master keys of KeySize random bytes, of which
@@ -61,54 +81,66 @@ func New(keys ...[]byte) (*Box, error) {
 	}
 	b := &Box{}
 	for _, k := range keys {
-		aead, err := chacha20poly1305.NewX(k)
-		if err != nil {
+		if len(k) != KeySize {
 			return nil, fmt.Errorf("sealed: a key of %d bytes, not %d", len(k), KeySize)
 		}
-		sum := sha256.Sum256(append([]byte("pdskit sealed key id\x00"), k...))
-		b.keys = append(b.keys, key{[idSize]byte(sum[:]), aead})
+		var of key
+		for i, f := range formats {
+			aead, err := f.aead(k)
+			if err != nil {
+				return nil, fmt.Errorf("sealed: %w", err)
+			}
+			sum := sha256.Sum256(append([]byte(f.id), k...))
+			of.formats[i] = format{[idSize]byte(sum[:]), aead}
+		}
+		b.keys = append(b.keys, of)
 	}
 	return b, nil
 }
 
 // Seal encrypts a secret for a place, such as the key under which it is stored.
 func (b *Box) Seal(place string, secret []byte) []byte {
-	k := &b.keys[0]
-	out := make([]byte, headSize, headSize+len(secret)+k.aead.Overhead())
-	out[0] = version
-	copy(out[1:], k.id[:])
-	nonce := out[1+idSize:]
-	_, _ = rand.Read(nonce) // never fails
-	return k.aead.Seal(out, nonce, secret, []byte(place))
+	f := &b.keys[0].formats[version-1]
+	return f.aead.Seal(append([]byte{version}, f.id[:]...), nil, secret, []byte(place))
 }
 
-// Open decrypts what was sealed for the same place, or returns ErrUnknownKey or
-// ErrInvalid.
+// Open decrypts what was sealed for the same place. It returns ErrUnknownKey or ErrInvalid if it
+// cannot.
 func (b *Box) Open(place string, sealed []byte) ([]byte, error) {
-	if len(sealed) < headSize || sealed[0] != version {
+	if len(sealed) < headSize || sealed[0] < 1 || int(sealed[0]) > len(formats) {
 		return nil, ErrInvalid
 	}
 	known := false
 	for i := range b.keys {
-		k := &b.keys[i]
-		if k.id != [idSize]byte(sealed[1:]) {
+		f := &b.keys[i].formats[sealed[0]-1]
+		if f.id != [idSize]byte(sealed[1:]) {
 			continue
 		}
 		known = true
-		secret, err := k.aead.Open([]byte{}, sealed[1+idSize:headSize], sealed[headSize:], []byte(place))
+		secret, err := f.aead.Open([]byte{}, nil, sealed[headSize:], []byte(place))
 		if err == nil {
 			return secret, nil
 		}
 	}
 	if !known {
-		return nil, ErrUnknownKey
+		return nil, fmt.Errorf("%w (%x)", ErrUnknownKey, sealed[1:headSize])
 	}
 	return nil, ErrInvalid
 }
 
-// Stale reports whether a value was sealed with another key than the first.
+// Stale reports whether a value was sealed with another key than the first, or in another format
+// than the one that is written.
 func (b *Box) Stale(sealed []byte) bool {
-	return len(sealed) < headSize || b.keys[0].id != [idSize]byte(sealed[1:])
+	return len(sealed) < headSize || sealed[0] != version || b.keys[0].formats[version-1].id != [idSize]byte(sealed[1:])
+}
+
+// Reseal opens a value and seals it again for the same place.
+func (b *Box) Reseal(place string, sealed []byte) ([]byte, error) {
+	secret, err := b.Open(place, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", place, err)
+	}
+	return b.Seal(place, secret), nil
 }
 
 // Set seals a secret for its key and stores it.
@@ -133,9 +165,8 @@ func (b *Box) Get(ctx context.Context, r storage.KVReader, key string) ([]byte, 
 // rotatePage is how many secrets Rotate seals again in one transaction.
 const rotatePage = 200
 
-// Rotate seals all secrets of a range again that were sealed with another key
-// than the first, and returns how many. If it fails, those before the failure
-// are done; it can be called again.
+// Rotate seals all stale secrets of a range again, and returns how many. If it fails, those before
+// the failure are done; it can be called again.
 func (b *Box) Rotate(ctx context.Context, kv storage.KV, r storage.Range) (n int, err error) {
 	r.Reverse, r.KeysOnly = false, false
 	for more := true; more; {
@@ -158,11 +189,11 @@ func (b *Box) Rotate(ctx context.Context, kv storage.KV, r storage.Range) (n int
 				}
 			}
 			for _, p := range stale {
-				secret, err := b.Open(p.Key, p.Value)
+				fresh, err := b.Reseal(p.Key, p.Value)
 				if err != nil {
-					return fmt.Errorf("key %q: %w", p.Key, err)
+					return err
 				}
-				if err := b.Set(ctx, tx, p.Key, secret, p.Expires); err != nil {
+				if err := tx.Set(ctx, p.Key, fresh, p.Expires); err != nil {
 					return err
 				}
 				done++
@@ -176,4 +207,35 @@ func (b *Box) Rotate(ctx context.Context, kv storage.KV, r storage.Range) (n int
 		r.From = from
 	}
 	return n, nil
+}
+
+func newAESGCM(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+func newXChaCha(key []byte) (cipher.AEAD, error) {
+	aead, err := chacha20poly1305.NewX(key)
+	return randomNonce{aead}, err
+}
+
+// randomNonce is an AEAD that draws its nonces itself, and puts each before what it seals, in the
+// manner of cipher.NewGCMWithRandomNonce.
+type randomNonce struct{ cipher.AEAD }
+
+func (r randomNonce) Seal(dst, _, plaintext, extra []byte) []byte {
+	nonce := make([]byte, r.NonceSize())
+	_, _ = rand.Read(nonce) // never fails
+	return r.AEAD.Seal(append(dst, nonce...), nonce, plaintext, extra)
+}
+
+func (r randomNonce) Open(dst, _, sealed, extra []byte) ([]byte, error) {
+	n := r.NonceSize()
+	if len(sealed) < n {
+		return nil, ErrInvalid
+	}
+	return r.AEAD.Open(dst, sealed[:n], sealed[n:], extra)
 }

@@ -3,6 +3,7 @@ package sealed_test
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"testing"
@@ -77,6 +78,54 @@ func TestTampering(t *testing.T) {
 	}
 }
 
+// oldValue is a value of version 2, sealed with master(1).
+var oldValue = must(hex.DecodeString("024a2547c4f0b5d8b45cd99c60905ebb21be9b9a8009d21972ee3e10a272243be093b5e04208f2"))
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// TestOldFormat: what an earlier version wrote is opened, never taken for something else, and
+// sealed again in the format of today.
+func TestOldFormat(t *testing.T) {
+	b := box(t, master(2), master(1))
+	if secret, err := b.Open("place", oldValue); err != nil || string(secret) != "secret" {
+		t.Fatalf("%q, %v", secret, err)
+	}
+	if !b.Stale(oldValue) || !box(t, master(1)).Stale(oldValue) {
+		t.Error("an old value is not stale")
+	}
+	if _, err := b.Open("other", oldValue); !errors.Is(err, sealed.ErrInvalid) {
+		t.Errorf("another place: %v", err)
+	}
+	if _, err := box(t, master(2)).Open("place", oldValue); !errors.Is(err, sealed.ErrUnknownKey) {
+		t.Errorf("another key: %v", err)
+	}
+	for i := range oldValue {
+		changed := bytes.Clone(oldValue)
+		changed[i] ^= 1
+		if _, err := b.Open("place", changed); err == nil {
+			t.Errorf("byte %d changed, and it opens", i)
+		}
+		if _, err := b.Open("place", oldValue[:i]); err == nil {
+			t.Errorf("cut to %d bytes, and it opens", i)
+		}
+	}
+	fresh, err := b.Reseal("place", oldValue)
+	if err != nil || b.Stale(fresh) {
+		t.Fatalf("%x, %v", fresh, err)
+	}
+	if secret, err := box(t, master(2)).Open("place", fresh); err != nil || string(secret) != "secret" {
+		t.Errorf("%q, %v", secret, err)
+	}
+	if _, err := b.Reseal("other", oldValue); !errors.Is(err, sealed.ErrInvalid) {
+		t.Errorf("resealed for another place: %v", err)
+	}
+}
+
 func TestRotate(t *testing.T) {
 	kv := memory.New(memory.Config{}).KV
 	old, both, fresh := box(t, master(1)), box(t, master(2), master(1)), box(t, master(2))
@@ -139,6 +188,7 @@ func FuzzOpen(f *testing.F) {
 	b := box(f, master(1))
 	f.Add("place", b.Seal("place", []byte("secret")))
 	f.Add("", []byte{1})
+	f.Add("place", oldValue)
 	f.Fuzz(func(t *testing.T, place string, s []byte) {
 		if secret, err := b.Open(place, s); err == nil && string(secret) != "secret" {
 			t.Fatalf("forged %q", secret)
