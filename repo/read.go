@@ -69,7 +69,7 @@ func List(ctx context.Context, r storage.Reader, collection syntax.NSID, opt Lis
 
 // collectionRange is the range of all paths of a collection.
 func collectionRange(collection syntax.NSID) storage.Range {
-	return storage.Range{From: string(collection) + "/", To: string(collection) + "0"} // '0' follows '/'
+	return storage.Prefix(string(collection) + "/")
 }
 
 // Collections returns the names of all collections that have records, in order.

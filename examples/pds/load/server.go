@@ -23,6 +23,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
 	"github.com/pdskit/pdskit/examples/pds/internal/seed"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -44,11 +45,11 @@ func fill(ctx context.Context, dir string, n int, of func(n int) seed.Seed) (err
 	if err != nil {
 		return err
 	}
-	sealer, err := accounts.NewSealer(secrets.MasterKeys...)
+	box, err := sealed.New(secrets.MasterKeys...)
 	if err != nil {
 		return err
 	}
-	store := accounts.New(d.Store, sealer)
+	store := accounts.New(d.Store, box)
 	host := repo.NewHost(repo.Config{Store: d.Store, Signer: store.Signer})
 	hash := accounts.HashPassword(password)
 	// At once, so that accounts share the wait for the disk.

@@ -24,6 +24,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
@@ -72,9 +73,9 @@ func (a Account) public() atproto.Account {
 
 // Store keeps accounts. It is safe for concurrent use.
 type Store struct {
-	store  storage.Store
-	sealer Sealer
-	now    func() time.Time
+	store storage.Store
+	box   *sealed.Box
+	now   func() time.Time
 	// keys are opened signing keys: to unseal one for every commit would cost more than to
 	// sign with it.
 	keys *memo.Map[syntax.DID, *crypto.PrivateKey]
@@ -89,15 +90,9 @@ const (
 	maxParsed = 5000
 )
 
-// Sealer encrypts secrets at rest.
-type Sealer interface {
-	Seal(name string, secret []byte) ([]byte, error)
-	Open(name string, sealed []byte) ([]byte, error)
-}
-
-// New returns the accounts of a store.
-func New(store storage.Store, sealer Sealer) *Store {
-	return &Store{store: store, sealer: sealer, now: time.Now,
+// New returns the accounts of a store, whose secrets are sealed in box.
+func New(store storage.Store, box *sealed.Box) *Store {
+	return &Store{store: store, box: box, now: time.Now,
 		keys: memo.New[syntax.DID, *crypto.PrivateKey](maxKeys), parsed: memo.New[string, Account](maxParsed)}
 }
 
@@ -122,11 +117,8 @@ func (s *Store) Create(ctx context.Context, host *repo.Host, a Account, key *cry
 	if err != nil {
 		return repo.Result{}, err
 	}
-	sealed, err := s.sealer.Seal(string(a.DID)+"/"+signingKey, key.Bytes())
-	if err != nil {
-		return repo.Result{}, err
-	}
-	batch.KV = append(batch.KV, storage.KVWrite{Key: accountKey, Value: doc}, storage.KVWrite{Key: signingKey, Value: sealed})
+	secret := s.box.Seal(string(a.DID)+"/"+signingKey, key.Bytes())
+	batch.KV = append(batch.KV, storage.KVWrite{Key: accountKey, Value: doc}, storage.KVWrite{Key: signingKey, Value: secret})
 	s.keys.Put(a.DID, key)
 	res, err := host.Create(ctx, a.DID, batch)
 	if err != nil {
@@ -197,7 +189,7 @@ type document[T any] struct {
 // documents yields the JSON documents whose keys have a prefix.
 func documents[T any](ctx context.Context, r storage.KVReader, prefix string) iter.Seq2[document[T], error] {
 	return func(yield func(document[T], error) bool) {
-		for pair, err := range r.Keys(ctx, within(prefix)) {
+		for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
 			doc := document[T]{key: pair.Key}
 			if err == nil {
 				err = json.Unmarshal(pair.Value, &doc.value)
@@ -256,7 +248,7 @@ func (s *Store) AccountIn(ctx context.Context, r storage.Reader) (atproto.Accoun
 
 // ListAccounts implements atproto.Accounts.
 func (s *Store) ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]atproto.Account, error) {
-	rng := storage.Range{From: createdPrefix, To: createdPrefix[:len(createdPrefix)-1] + "0"}
+	rng := storage.Prefix(createdPrefix)
 	if afterDID != "" {
 		rng.From = createdKey(after, afterDID) + "\x00"
 	}

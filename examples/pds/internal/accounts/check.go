@@ -34,7 +34,7 @@ func (s *Store) checkNames(ctx context.Context) (problems []string, err error) {
 	names := make(map[string]string) // that nobody has claimed yet
 	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		for _, prefix := range []string{handlePrefix, emailPrefix, createdPrefix} {
-			for pair, err := range r.Keys(ctx, within(prefix)) {
+			for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
 				if err != nil {
 					return err
 				}

@@ -16,9 +16,9 @@ func (s *Store) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, erro
 	if key, ok := s.keys.Get(did); ok {
 		return key, nil
 	}
-	var sealed []byte
+	var secret []byte
 	err := s.store.Repos.View(ctx, did, func(r storage.Reader) (err error) {
-		sealed, err = r.Get(ctx, signingKey)
+		secret, err = r.Get(ctx, signingKey)
 		return err
 	})
 	if errors.Is(err, storage.ErrNotFound) {
@@ -26,7 +26,7 @@ func (s *Store) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, erro
 	} else if err != nil {
 		return nil, err
 	}
-	raw, err := s.sealer.Open(string(did)+"/"+signingKey, sealed)
+	raw, err := s.box.Open(string(did)+"/"+signingKey, secret)
 	if err != nil {
 		return nil, fmt.Errorf("accounts: signing key of %s: %w", did, err)
 	}
@@ -56,10 +56,7 @@ func (s *Store) ReserveKey(ctx context.Context, did syntax.DID) (didKey string, 
 		return "", err
 	}
 	fresh := key.PublicKey().DIDKey()
-	sealed, err := s.sealer.Seal(reservedPrefix+fresh, key.Bytes())
-	if err != nil {
-		return "", err
-	}
+	secret := s.box.Seal(reservedPrefix+fresh, key.Bytes())
 	err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		didKey = fresh
 		if did != "" {
@@ -74,7 +71,7 @@ func (s *Store) ReserveKey(ctx context.Context, did syntax.DID) (didKey string, 
 				return err
 			}
 		}
-		return tx.Set(ctx, reservedPrefix+fresh, sealed, s.now().Add(reservedLife))
+		return tx.Set(ctx, reservedPrefix+fresh, secret, s.now().Add(reservedLife))
 	})
 	return didKey, err
 }
@@ -82,14 +79,14 @@ func (s *Store) ReserveKey(ctx context.Context, did syntax.DID) (didKey string, 
 // ReservedKey returns the key that is reserved for a DID, or nil.
 func (s *Store) ReservedKey(ctx context.Context, did syntax.DID) (key *crypto.PrivateKey, err error) {
 	var didKey string
-	var sealed []byte
+	var secret []byte
 	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		v, err := r.Get(ctx, reservedForPrefix+string(did))
 		if err != nil {
 			return err
 		}
 		didKey = string(v)
-		sealed, err = r.Get(ctx, reservedPrefix+didKey)
+		secret, err = r.Get(ctx, reservedPrefix+didKey)
 		return err
 	})
 	if errors.Is(err, storage.ErrNotFound) {
@@ -97,7 +94,7 @@ func (s *Store) ReservedKey(ctx context.Context, did syntax.DID) (key *crypto.Pr
 	} else if err != nil {
 		return nil, err
 	}
-	raw, err := s.sealer.Open(reservedPrefix+didKey, sealed)
+	raw, err := s.box.Open(reservedPrefix+didKey, secret)
 	if err != nil {
 		return nil, err
 	}

@@ -161,7 +161,7 @@ func (s *Store) Repair(ctx context.Context) error {
 	have := make(map[string]string)
 	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		for _, prefix := range []string{handlePrefix, emailPrefix, createdPrefix} {
-			for pair, err := range r.Keys(ctx, within(prefix)) {
+			for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
 				if err != nil {
 					return err
 				}

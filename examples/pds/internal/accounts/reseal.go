@@ -9,21 +9,16 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Reseal seals everything anew that is not sealed with the keyring's first key,
-// each secret in a step of its own: it can be interrupted and run again. It returns how many secrets it
-// sealed. The store must have been made with a Keyring, and nobody may seal with
-// another key meanwhile. progress, if not nil, is told how many accounts have been looked at.
+// Reseal seals all stale secrets again with the box's first key, each in a transaction of its own, so
+// that it can be interrupted and run again. It returns how many secrets it sealed. Nobody may seal
+// with another key meanwhile. progress, if not nil, gets the number of accounts looked at.
 func (s *Store) Reseal(ctx context.Context, progress func(accounts int)) (sealed int, err error) {
-	ring, ok := s.sealer.(*Keyring)
-	if !ok {
-		return 0, errors.New("accounts: the sealer is not a keyring")
-	}
 	n := 0
 	for info, err := range s.store.Repos.List(ctx, "") {
 		if err != nil {
 			return sealed, err
 		}
-		changed, err := s.resealKey(ctx, ring, info.DID)
+		changed, err := s.resealKey(ctx, info.DID)
 		if err != nil {
 			return sealed, fmt.Errorf("%s: %w", info.DID, err)
 		}
@@ -34,21 +29,21 @@ func (s *Store) Reseal(ctx context.Context, progress func(accounts int)) (sealed
 			progress(n)
 		}
 	}
-	reserved, err := s.resealReserved(ctx, ring)
+	reserved, err := s.resealReserved(ctx)
 	return sealed + reserved, err
 }
 
 // resealKey seals an account's signing key anew.
-func (s *Store) resealKey(ctx context.Context, ring *Keyring, did syntax.DID) (changed bool, err error) {
+func (s *Store) resealKey(ctx context.Context, did syntax.DID) (changed bool, err error) {
 	err = s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
 		changed = false
 		old, err := r.Get(ctx, signingKey)
-		if errors.Is(err, storage.ErrNotFound) || err == nil && ring.Current(old) {
+		if errors.Is(err, storage.ErrNotFound) || err == nil && !s.box.Stale(old) {
 			return nil
 		} else if err != nil {
 			return err
 		}
-		fresh, err := ring.reseal(string(did)+"/"+signingKey, old)
+		fresh, err := s.box.Reseal(string(did)+"/"+signingKey, old)
 		if err != nil {
 			return err
 		}
@@ -64,37 +59,29 @@ func (s *Store) resealKey(ctx context.Context, ring *Keyring, did syntax.DID) (c
 }
 
 // resealReserved seals the keys anew that are reserved for accounts to come.
-func (s *Store) resealReserved(ctx context.Context, ring *Keyring) (sealed int, err error) {
+func (s *Store) resealReserved(ctx context.Context) (sealed int, err error) {
 	err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		sealed = 0
 		var stale []storage.KVPair
-		for pair, err := range tx.Keys(ctx, within(reservedPrefix)) {
+		for pair, err := range tx.Keys(ctx, storage.Prefix(reservedPrefix)) {
 			if err != nil {
 				return err
 			}
-			if !ring.Current(pair.Value) {
+			if s.box.Stale(pair.Value) {
 				stale = append(stale, pair)
 			}
 		}
 		for _, pair := range stale {
-			fresh, err := ring.reseal(pair.Key, pair.Value)
+			fresh, err := s.box.Reseal(pair.Key, pair.Value)
 			if err == nil {
 				err = tx.Set(ctx, pair.Key, fresh, pair.Expires)
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", pair.Key, err)
+				return err
 			}
 			sealed++
 		}
 		return nil
 	})
 	return sealed, err
-}
-
-func (k *Keyring) reseal(name string, old []byte) ([]byte, error) {
-	secret, err := k.Open(name, old)
-	if err != nil {
-		return nil, err
-	}
-	return k.Seal(name, secret)
 }

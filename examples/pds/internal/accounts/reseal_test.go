@@ -11,15 +11,16 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/storage/sealed"
 )
 
-func keyring(t *testing.T, keys ...byte) *accounts.Keyring {
+func keyring(t *testing.T, keys ...byte) *sealed.Box {
 	t.Helper()
 	var list [][]byte
 	for _, k := range keys {
 		list = append(list, bytes.Repeat([]byte{k}, 32))
 	}
-	ring, err := accounts.NewSealer(list...)
+	ring, err := sealed.New(list...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,7 @@ func TestResealWithoutTheOldKey(t *testing.T) {
 	if _, err := (seed.Seed{}).Account(t.Context(), old, host, 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := accounts.New(store, keyring(t, 2)).Reseal(t.Context(), nil); !errors.Is(err, accounts.ErrNoMasterKey) {
+	if _, err := accounts.New(store, keyring(t, 2)).Reseal(t.Context(), nil); !errors.Is(err, sealed.ErrUnknownKey) {
 		t.Errorf("%v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/storage/sealed"
 )
 
 const owner = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
@@ -15,7 +16,7 @@ const owner = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 // newStore returns a store with one account, at a time that tests move.
 func newStore(t *testing.T) (s *Store, now *time.Time) {
 	t.Helper()
-	sealer, err := NewSealer(make([]byte, 32))
+	sealer, err := sealed.New(make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func (s *Store) takedown(ctx context.Context, did syntax.DID, key string) (t Tak
 func (s *Store) HiddenRecords(ctx context.Context, did syntax.DID, collection syntax.NSID) (map[string]bool, error) {
 	hidden := make(map[string]bool)
 	err := s.store.Repos.View(ctx, did, func(r storage.Reader) error {
-		for pair, err := range r.Keys(ctx, within(recordSubject(string(collection)+"/"))) {
+		for pair, err := range r.Keys(ctx, storage.Prefix(recordSubject(string(collection)+"/"))) {
 			if err != nil {
 				return err
 			}

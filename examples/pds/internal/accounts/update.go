@@ -70,8 +70,3 @@ func (s *Store) change(ctx context.Context, r storage.Reader, c *storage.Change,
 	}
 	return nil
 }
-
-// within is the range of the keys with a prefix that ends in "/".
-func within(prefix string) storage.Range {
-	return storage.Range{From: prefix, To: prefix[:len(prefix)-1] + "0"} // '0' follows '/'
-}

@@ -22,6 +22,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/sealed"
 )
 
 // world is a server's data with one account that is to be damaged and one that is not.
@@ -53,7 +54,7 @@ func newWorld(t *testing.T) *world {
 // open returns a directory's server, with a master key.
 func open(t *testing.T, d *datadir.Dir, key byte) check.Server {
 	t.Helper()
-	ring, err := accounts.NewSealer(bytes.Repeat([]byte{key}, 32))
+	ring, err := sealed.New(bytes.Repeat([]byte{key}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +269,7 @@ func TestMissingBlob(t *testing.T) {
 func TestWrongMasterKey(t *testing.T) {
 	w := newWorld(t)
 	r, err := open(t, w.Dir, 2).Run(t.Context(), check.Options{})
-	if err != nil || r.Found != 2 || !strings.Contains(r.Problems[0].What, accounts.ErrNoMasterKey.Error()) {
+	if err != nil || r.Found != 2 || !strings.Contains(r.Problems[0].What, sealed.ErrUnknownKey.Error()) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

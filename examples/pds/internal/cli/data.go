@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
@@ -100,11 +101,11 @@ func (c *call) open(ctx context.Context, alone bool) (*config.Config, *config.Se
 
 // checker returns what checks a directory, with the keys that are needed for it.
 func checker(d *datadir.Dir, keys [][]byte) (check.Server, error) {
-	sealer, err := accounts.NewSealer(keys...)
+	box, err := sealed.New(keys...)
 	if err != nil {
 		return check.Server{}, err
 	}
-	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accounts.New(d.Store, sealer)}, nil
+	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accounts.New(d.Store, box)}, nil
 }
 
 // openAccounts opens the data directory with what checks it, and finds the accounts that the
@@ -362,12 +363,12 @@ func rotateKeys(ctx context.Context, c *call) (err error) {
 	if err != nil {
 		return err
 	}
-	ring, err := accounts.NewSealer(secrets.MasterKeys...)
+	box, err := sealed.New(secrets.MasterKeys...)
 	if err != nil {
 		return err
 	}
 	shown := c.progress("accounts")
-	n, err := accounts.New(d.Store, ring).Reseal(ctx, shown.at)
+	n, err := accounts.New(d.Store, box).Reseal(ctx, shown.at)
 	shown.done()
 	if err != nil {
 		return fmt.Errorf("%w (nothing is lost: run rotate-keys again)", err)

@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/seed"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage/sealed"
 )
 
 var masterKey = bytes.Repeat([]byte{7}, 32)
@@ -38,7 +39,7 @@ func open(t *testing.T, path string, opt datadir.Options) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
-	ring, err := accounts.NewSealer(masterKey)
+	ring, err := sealed.New(masterKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func (w *world) seed(t *testing.T, from, to int, s seed.Seed) {
 // verify checks a directory as the commands do.
 func verify(report **check.Report) func(context.Context, *datadir.Dir) (int, error) {
 	return func(ctx context.Context, d *datadir.Dir) (int, error) {
-		ring, err := accounts.NewSealer(masterKey)
+		ring, err := sealed.New(masterKey)
 		if err != nil {
 			return 0, err
 		}

@@ -101,7 +101,8 @@ func Load(ctx context.Context, r storage.Reader, did syntax.DID, rev syntax.TID)
 		seen = rec.Rev <= rev
 	}
 	n := 0
-	posts := storage.Range{From: postCollection + "/", To: postCollection + "0", Reverse: true}
+	posts := storage.Prefix(postCollection + "/")
+	posts.Reverse = true
 	for rec, err := range r.Records(ctx, posts) {
 		if err != nil {
 			return nil, err

@@ -24,6 +24,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/proxy"
@@ -150,11 +151,11 @@ var errBlobQuota = &xrpc.Error{
 // openStore opens the accounts and the host.
 func (s *Server) openStore(ctx context.Context) (err error) {
 	s.store = s.data.Store
-	sealer, err := accounts.NewSealer(s.secrets.MasterKeys...)
+	box, err := sealed.New(s.secrets.MasterKeys...)
 	if err != nil {
 		return err
 	}
-	s.accounts = accounts.New(s.store, sealer)
+	s.accounts = accounts.New(s.store, box)
 	if err := s.accounts.Repair(ctx); err != nil {
 		return err
 	}
