@@ -8,7 +8,7 @@
 //
 // Everything that arrives here was written by strangers: documents, handles and
 // the host names in both. Requests therefore go through the client that
-// NewHTTPClient makes, which reaches public addresses only, and every answer is
+// package safehttp makes, which reaches public addresses only, and every answer is
 // bounded in size and time.
 //
 // A did:plc document is only as true as the directory that serves it, unless the

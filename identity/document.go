@@ -132,7 +132,7 @@ func parseLegacyKey(alg crypto.Algorithm, multibase string) (*crypto.PublicKey, 
 
 // PDS returns the address of the server that hosts the account: scheme, host and
 // optional port, without a slash at the end. As with all of a document, a stranger
-// wrote it: requests there are for a client like that of NewHTTPClient.
+// wrote it: requests there are for a client like that of package safehttp.
 func (d *Document) PDS() (string, bool) {
 	endpoint, ok := d.Service(PDSID, PDSType)
 	if !ok {

@@ -1,6 +1,10 @@
 package identity
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/pdskit/pdskit/identity/safehttp"
+)
 
 // Errors that callers branch on. Errors of this package wrap one of these.
 var (
@@ -24,9 +28,9 @@ var (
 	// lacks what was asked for.
 	ErrDocument = errors.New("identity: malformed document")
 	// ErrTooLarge: an answer or a log is larger than its limit.
-	ErrTooLarge = errors.New("identity: too large")
-	// ErrAddress: the guarded HTTP client refused a request for where it went.
-	ErrAddress = errors.New("identity: forbidden destination")
+	ErrTooLarge = safehttp.ErrTooLarge
+	// ErrAddress: the HTTP client refused a request for where it went.
+	ErrAddress = safehttp.ErrAddress
 )
 
 // Errors of did:plc operations and logs.

@@ -8,19 +8,6 @@ import (
 	"net/http"
 )
 
-// errRedirect refuses a redirect.
-var errRedirect = errors.New("redirected")
-
-// withoutRedirects returns a client like c, which may be nil, that follows none.
-func withoutRedirects(c *http.Client) *http.Client {
-	out := &http.Client{}
-	if c != nil {
-		*out = *c
-	}
-	out.CheckRedirect = func(*http.Request, []*http.Request) error { return errRedirect }
-	return out
-}
-
 // get fetches a URL and reads at most limit bytes of the answer, whatever its
 // status. Errors are ErrUnavailable, ErrTooLarge and ErrAddress.
 func get(ctx context.Context, c *http.Client, url, accept string, limit int64) (status int, body []byte, err error) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -182,7 +183,7 @@ func (c *PLCClient) get(ctx context.Context, did syntax.DID, path string, limit 
 }
 
 func (c *PLCClient) client() *http.Client {
-	client := withoutRedirects(c.HTTP)
+	client := safehttp.WithoutRedirects(c.HTTP)
 	if c.HTTP == nil {
 		client.Timeout = 10 * time.Second
 	}

@@ -236,13 +236,6 @@ type offline struct{}
 
 func (offline) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.New("offline") }
 
-func ExampleNewHTTPClient() {
-	client := identity.NewHTTPClient(identity.HTTPConfig{})
-	_, err := client.Get("https://169.254.169.254/latest/meta-data/") // a URL from a stranger
-	fmt.Println(errors.Is(err, identity.ErrAddress))
-	// Output: true
-}
-
 func ExampleDocument_SigningKey() {
 	doc, err := identity.ParseDocument([]byte(`{
 		"id": "did:web:alice.example.com",

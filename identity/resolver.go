@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/internal/loadcache"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
@@ -49,7 +50,7 @@ type Resolver struct {
 	// PLC resolves did:plc; default: the public directory, which is believed.
 	PLC Directory
 	// HTTP fetches did:web documents and the HTTPS records of handles; default: the
-	// client of NewHTTPClient. Any other should be as careful.
+	// client of safehttp.NewClient. Any other should be as careful.
 	HTTP *http.Client
 	// DNS looks up the TXT records of handles; default: the system's resolver.
 	DNS DNS
@@ -88,9 +89,9 @@ func (r *Resolver) init() {
 		r.plc = &PLCClient{}
 	}
 	if r.http == nil {
-		r.http = NewHTTPClient(HTTPConfig{AllowPrivate: r.Development, AllowHTTP: r.Development})
+		r.http = safehttp.NewClient(safehttp.Config{AllowPrivate: r.Development, AllowHTTP: r.Development})
 	}
-	r.webHTTP = withoutRedirects(r.http)
+	r.webHTTP = safehttp.WithoutRedirects(r.http)
 	if r.dns == nil {
 		r.dns = net.DefaultResolver
 	}
@@ -101,8 +102,11 @@ func (r *Resolver) init() {
 
 func cacheConfig[K comparable, V any](r *Resolver) loadcache.Config[K, V] {
 	c := loadcache.Config[K, V]{
-		TTL: r.TTL, Stale: orDefault(r.StaleFor, 23*time.Hour), Negative: r.NegativeTTL, Timeout: r.Timeout, Max: r.MaxEntries, Now: r.Now,
+		TTL: r.TTL, Stale: max(r.StaleFor, 0), Negative: r.NegativeTTL, Timeout: r.Timeout, Max: r.MaxEntries, Now: r.Now,
 		Final: isDefinite, GaveUp: func(_ K, err error) error { return transportError(err) },
+	}
+	if r.StaleFor == 0 {
+		c.Stale = 23 * time.Hour
 	}
 	if c.TTL <= 0 {
 		c.TTL = time.Hour

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/nettest"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -227,7 +228,7 @@ func TestResolveHandle(t *testing.T) {
 // DNS that never answers costs its own time limit, not the answer of HTTPS.
 func TestHandleWithHangingDNS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &Resolver{DNS: fakeDNS{"_atproto.a.example.com.": {"hang"}}, HTTP: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		r := &Resolver{DNS: fakeDNS{"_atproto.a.example.com.": {"hang"}}, HTTP: &http.Client{Transport: nettest.RoundTrip(func(r *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(string(bob))), Request: r}, nil
 		})}}
 		begin := time.Now()
@@ -243,7 +244,7 @@ func TestHandleWithHangingDNS(t *testing.T) {
 // When DNS has answered, nobody waits for a web server that hangs.
 func TestHandleWithHangingServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &Resolver{DNS: fakeDNS{"_atproto.a.example.com.": {"did=" + string(alice)}}, HTTP: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		r := &Resolver{DNS: fakeDNS{"_atproto.a.example.com.": {"did=" + string(alice)}}, HTTP: &http.Client{Transport: nettest.RoundTrip(func(r *http.Request) (*http.Response, error) {
 			<-r.Context().Done()
 			return nil, r.Context().Err()
 		})}}
@@ -345,9 +346,9 @@ func TestResolveWebInDevelopment(t *testing.T) {
 // lead it into its own network.
 func TestResolverIsGuarded(t *testing.T) {
 	r := &Resolver{DNS: fakeDNS{}, Timeout: time.Minute}
-	r.once.Do(r.init)
-	resolver := nameServer(t, "127.0.0.1")
-	r.http.Transport.(*guard).base = newTransport(false, resolver)
+	old := net.DefaultResolver // the client's
+	net.DefaultResolver = nettest.NameServer(t, "127.0.0.1")
+	t.Cleanup(func() { net.DefaultResolver = old })
 	if _, err := r.ResolveDID(ctx, "did:web:inside.example.com"); !errors.Is(err, ErrAddress) {
 		t.Error(err)
 	}
@@ -596,7 +597,7 @@ func TestResolutionHasATimeLimit(t *testing.T) {
 
 func BenchmarkLookupCached(b *testing.B) {
 	r := &Resolver{PLC: &fakeDirectory{docs: map[syntax.DID]*Document{alice: claims(alice, "alice.example.com")}},
-		DNS: fakeDNS{"_atproto.alice.example.com.": {"did=" + string(alice)}}, HTTP: &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("offline") })}}
+		DNS: fakeDNS{"_atproto.alice.example.com.": {"did=" + string(alice)}}, HTTP: &http.Client{Transport: nettest.RoundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("offline") })}}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

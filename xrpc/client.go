@@ -22,7 +22,7 @@ type Client struct {
 	// Host is the address of the server, "https://pds.example.com".
 	Host string
 	// HTTP makes the requests. Nil: http.DefaultClient. For hosts that strangers have
-	// named, use the client of identity.NewHTTPClient.
+	// named, use the client of safehttp.NewClient.
 	HTTP *http.Client
 	// Authorize, if not nil, adds credentials to each request.
 	Authorize func(r *http.Request) error

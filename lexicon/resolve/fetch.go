@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -126,7 +127,7 @@ func (r *Resolver) getRecord(ctx context.Context, server string, did syntax.DID,
 	req.Header.Set("Accept", "application/vnd.ipld.car")
 	resp, err := r.HTTP.Do(req)
 	if err != nil {
-		if errors.Is(err, identity.ErrAddress) {
+		if errors.Is(err, safehttp.ErrAddress) {
 			return nil, ErrInvalid, err
 		}
 		return nil, ErrUnavailable, err
@@ -146,7 +147,7 @@ func (r *Resolver) getRecord(ctx context.Context, server string, did syntax.DID,
 	}
 	file, err = io.ReadAll(io.LimitReader(resp.Body, int64(r.maxProof())+1))
 	switch {
-	case errors.Is(err, identity.ErrTooLarge) || len(file) > r.maxProof():
+	case errors.Is(err, safehttp.ErrTooLarge) || len(file) > r.maxProof():
 		return nil, ErrInvalid, fmt.Errorf("the answer has more than %d bytes", r.maxProof())
 	case err != nil:
 		return nil, ErrUnavailable, err

@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/resolve"
@@ -386,7 +387,7 @@ func TestServerAtAPrivateAddress(t *testing.T) {
 	r := n.resolver()
 	r.HTTP = nil // the default
 	_, err := r.Schema(t.Context(), "com.example.app.note")
-	if !errors.Is(err, resolve.ErrInvalid) || !errors.Is(err, identity.ErrAddress) || n.reads.Load() != 0 {
+	if !errors.Is(err, resolve.ErrInvalid) || !errors.Is(err, safehttp.ErrAddress) || n.reads.Load() != 0 {
 		t.Errorf("%v after %d reads", err, n.reads.Load())
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/internal/loadcache"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -39,7 +40,7 @@ type Resolver struct {
 	DIDs DIDs
 	// DNS looks up TXT records; default: net.DefaultResolver.
 	DNS DNS
-	// HTTP makes the requests to servers; default: the client of identity.NewHTTPClient. Any
+	// HTTP makes the requests to servers; default: the client of safehttp.NewClient. Any
 	// other should be as careful.
 	HTTP *http.Client
 
@@ -96,7 +97,7 @@ func (r *Resolver) init() {
 			r.DNS = net.DefaultResolver
 		}
 		if r.HTTP == nil {
-			r.HTTP = identity.NewHTTPClient(identity.HTTPConfig{MaxBody: int64(r.maxProof())})
+			r.HTTP = safehttp.NewClient(safehttp.Config{MaxBody: int64(r.maxProof())})
 		}
 		r.cache = loadcache.New(loadcache.Config[syntax.NSID, *Schema]{
 			TTL: or(r.TTL, time.Hour), Stale: or(r.StaleFor, 90*24*time.Hour), Negative: or(r.NegativeTTL, 5*time.Minute),

@@ -18,7 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/crawl"
 )
@@ -537,7 +537,7 @@ func TestRelayOnLoopbackIsRefused(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	n := &crawl.Notifier{Hostname: host, Relays: []string{srv.URL}, Events: newLog(1), Asked: func(r crawl.Request) {
-		if !errors.Is(r.Err, identity.ErrAddress) {
+		if !errors.Is(r.Err, safehttp.ErrAddress) {
 			t.Error(r.Err)
 		}
 		stop()

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/identity/safehttp"
 )
 
 // Log is what a Notifier needs of a host's event log; storage.Events has it.
@@ -34,7 +34,7 @@ type Notifier struct {
 	// Subscribers returns how many read the host's stream; see stream.Outbox. While it is 0, relays are
 	// asked sooner. Nil: somebody always reads it.
 	Subscribers func() int
-	// HTTP makes the requests. Nil: the client of identity.NewHTTPClient, which
+	// HTTP makes the requests. Nil: the client of safehttp.NewClient, which
 	// connects to public addresses only.
 	HTTP *http.Client
 	// Interval is the least time between requests to one relay because of writes. 0: 20 minutes.
@@ -154,7 +154,7 @@ func (n *Notifier) newRelay(address string, newest int64) *relay {
 	timeout := orDefault(n.Timeout, 30*time.Second)
 	client := n.HTTP
 	if client == nil {
-		client = identity.NewHTTPClient(identity.HTTPConfig{Timeout: timeout})
+		client = safehttp.NewClient(safehttp.Config{Timeout: timeout})
 	}
 	r := &relay{n: n, timeout: timeout, seen: newest, wake: make(chan struct{}, 1)}
 	r.client.Host, r.client.HTTP, r.client.Retries = address, client, -1

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -115,7 +116,7 @@ func (p *Proxy) init() {
 		for i, free := range []bool{p.Development, true} {
 			c := p.HTTP
 			if c == nil {
-				c = identity.NewHTTPClient(identity.HTTPConfig{AllowPrivate: free, AllowHTTP: free, MaxBody: -1})
+				c = safehttp.NewClient(safehttp.Config{AllowPrivate: free, AllowHTTP: free, MaxBody: -1})
 			}
 			own := *c
 			own.Timeout = 0 // of our own making

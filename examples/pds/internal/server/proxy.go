@@ -9,7 +9,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/readafter"
-	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/proxy"
@@ -112,5 +112,5 @@ func (v appView) Query(ctx context.Context, did syntax.DID, method string, param
 
 // newAppViewHTTP is the client for the AppView, whose address the operator has given.
 func newAppViewHTTP() *http.Client {
-	return identity.NewHTTPClient(identity.HTTPConfig{AllowPrivate: true, AllowHTTP: true})
+	return safehttp.NewClient(safehttp.Config{AllowPrivate: true, AllowHTTP: true})
 }

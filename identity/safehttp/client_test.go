@@ -1,10 +1,8 @@
-package identity
+package safehttp
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -15,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/nettest"
 )
 
 func TestPublicAddress(t *testing.T) {
@@ -52,14 +52,14 @@ func TestGuardRefuses(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { t.Error("reached") }))
 	defer srv.Close()
 	_, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
-	plain := HTTPConfig{AllowHTTP: true}
+	plain := Config{AllowHTTP: true}
 	for name, tc := range map[string]struct {
-		cfg HTTPConfig
+		cfg Config
 		url string
 	}{
 		"loopback":                {plain, srv.URL},
 		"loopback by name":        {plain, "http://localhost:" + port},
-		"loopback, https":         {HTTPConfig{}, "https://127.0.0.1:" + port},
+		"loopback, https":         {Config{}, "https://127.0.0.1:" + port},
 		"IPv6 loopback":           {plain, "http://[::1]:" + port},
 		"IPv4-mapped loopback":    {plain, "http://[::ffff:127.0.0.1]:" + port},
 		"unspecified address":     {plain, "http://0.0.0.0:" + port},
@@ -67,13 +67,13 @@ func TestGuardRefuses(t *testing.T) {
 		"private network":         {plain, "http://10.0.0.1/"},
 		"NAT64 of a private one":  {plain, "http://[64:ff9b::10.0.0.1]/"},
 		"6to4 of a private one":   {plain, "http://[2002:a00:1::1]/"},
-		"plain http":              {HTTPConfig{}, "http://example.com/"},
-		"plain http to a private": {HTTPConfig{AllowPrivate: true}, srv.URL},
+		"plain http":              {Config{}, "http://example.com/"},
+		"plain http to a private": {Config{AllowPrivate: true}, srv.URL},
 		"file":                    {plain, "file:///etc/passwd"},
 		"ftp":                     {plain, "ftp://example.com/"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			resp, err := NewHTTPClient(tc.cfg).Get(tc.url)
+			resp, err := NewClient(tc.cfg).Get(tc.url)
 			if err == nil {
 				resp.Body.Close()
 			}
@@ -83,11 +83,6 @@ func TestGuardRefuses(t *testing.T) {
 		})
 	}
 }
-
-// roundTrip is a transport in place of the public Internet, which tests do not reach.
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestGuardRedirects(t *testing.T) {
 	var hits atomic.Int64
@@ -101,11 +96,11 @@ func TestGuardRedirects(t *testing.T) {
 		"file scheme": "file:///etc/passwd",
 	} {
 		t.Run(name, func(t *testing.T) {
-			client := NewHTTPClient(HTTPConfig{})
+			client := NewClient(Config{})
 			g := client.Transport.(*guard)
 			real := g.base
 			requests := 0
-			g.base = roundTrip(func(r *http.Request) (*http.Response, error) {
+			g.base = nettest.RoundTrip(func(r *http.Request) (*http.Response, error) {
 				if requests++; r.URL.Host != "public.example.com" {
 					return real.RoundTrip(r)
 				}
@@ -125,55 +120,18 @@ func TestGuardRedirects(t *testing.T) {
 	}
 }
 
-// nameServer answers every A query with the next address of a list, and every other
-// query with nothing.
-func nameServer(t *testing.T, addrs ...string) *net.Resolver {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	go func() {
-		buf := make([]byte, 1500)
-		for i := 0; ; {
-			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			q := buf[:n]
-			end := 12 + bytes.IndexByte(q[12:], 0) + 5 // of the question
-			answer := append([]byte{}, q[:end]...)
-			binary.BigEndian.PutUint16(answer[2:], 0x8180)
-			clear(answer[6:12])
-			if binary.BigEndian.Uint16(q[end-4:]) == 1 { // A
-				answer[7] = 1
-				ip := netip.MustParseAddr(addrs[min(i, len(addrs)-1)]).As4()
-				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
-				answer = append(answer, ip[:]...)
-				i++
-			}
-			_, _ = conn.WriteTo(answer, from)
-		}
-	}()
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "udp", conn.LocalAddr().String())
-	}}
-}
-
 // A name that has a public address when it is looked at, and a private one when it
 // is dialled.
 func TestGuardDNSRebinding(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("reached") }))
 	defer srv.Close()
 	_, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
-	resolver := nameServer(t, "93.184.216.34", "127.0.0.1")
+	resolver := nettest.NameServer(t, "93.184.216.34", "127.0.0.1")
 	first, err := resolver.LookupHost(context.Background(), "rebind.example.com")
 	if err != nil || len(first) != 1 || first[0] != "93.184.216.34" {
 		t.Fatal(first, err)
 	}
-	client := &http.Client{Transport: &guard{base: newTransport(false, resolver), plain: true}}
+	client := NewClient(Config{AllowHTTP: true, Resolver: resolver})
 	resp, err := client.Get("http://rebind.example.com:" + port)
 	if err == nil {
 		resp.Body.Close()
@@ -181,7 +139,7 @@ func TestGuardDNSRebinding(t *testing.T) {
 	if !errors.Is(err, ErrAddress) {
 		t.Error(err)
 	}
-	private := &http.Client{Transport: &guard{base: newTransport(true, nameServer(t, "127.0.0.1")), plain: true}}
+	private := NewClient(Config{AllowPrivate: true, AllowHTTP: true, Resolver: nettest.NameServer(t, "127.0.0.1")})
 	srv.Config.Handler = http.NotFoundHandler()
 	resp, err = private.Get("http://rebind.example.com:" + port)
 	if err != nil {
@@ -191,11 +149,11 @@ func TestGuardDNSRebinding(t *testing.T) {
 }
 
 func TestGuardSizeAndTime(t *testing.T) {
-	open := HTTPConfig{AllowPrivate: true, AllowHTTP: true, MaxBody: 1000, Timeout: time.Minute}
-	fetch := func(cfg HTTPConfig, h http.HandlerFunc) ([]byte, error) {
+	open := Config{AllowPrivate: true, AllowHTTP: true, MaxBody: 1000, Timeout: time.Minute}
+	fetch := func(cfg Config, h http.HandlerFunc) ([]byte, error) {
 		srv := httptest.NewServer(h)
 		defer srv.Close()
-		resp, err := NewHTTPClient(cfg).Get(srv.URL)
+		resp, err := NewClient(cfg).Get(srv.URL)
 		if err != nil {
 			return nil, err
 		}
@@ -237,7 +195,7 @@ func TestGuardSizeAndTime(t *testing.T) {
 	}); err == nil {
 		t.Error("body that never ends")
 	}
-	if b, err := fetch(HTTPConfig{AllowPrivate: true, AllowHTTP: true, MaxBody: -1, Timeout: -1, MaxRedirects: -1}, func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 2<<20)) }); err != nil || len(b) != 2<<20 {
+	if b, err := fetch(Config{AllowPrivate: true, AllowHTTP: true, MaxBody: -1, Timeout: -1, MaxRedirects: -1}, func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 2<<20)) }); err != nil || len(b) != 2<<20 {
 		t.Errorf("no limits: %d, %v", len(b), err)
 	}
 }
@@ -249,7 +207,7 @@ func TestGuardRedirectLimit(t *testing.T) {
 			n++
 			http.Redirect(w, r, "/", http.StatusFound)
 		}))
-		_, err := NewHTTPClient(HTTPConfig{AllowPrivate: true, AllowHTTP: true, MaxRedirects: limit}).Get(srv.URL)
+		_, err := NewClient(Config{AllowPrivate: true, AllowHTTP: true, MaxRedirects: limit}).Get(srv.URL)
 		srv.Close()
 		if !errors.Is(err, ErrAddress) || n != want {
 			t.Errorf("limit %d: %d requests, %v", limit, n, err)

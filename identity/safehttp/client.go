@@ -1,51 +1,51 @@
-package identity
+package safehttp
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
 )
 
-// HTTPConfig says what a client of NewHTTPClient may do. The zero value suits
-// requests to hosts that strangers have named.
-type HTTPConfig struct {
-	// AllowPrivate lets the client reach addresses that are not public: loopback,
-	// private networks, and the like. For development, and for hosts that the
-	// operator named.
+// Errors of requests that the client refused. Test with errors.Is.
+var (
+	// ErrAddress: the request, or a redirect, went where it must not go.
+	ErrAddress = errors.New("safehttp: forbidden destination")
+	// ErrTooLarge: the body of an answer is longer than the limit.
+	ErrTooLarge = errors.New("safehttp: too large")
+)
+
+// Config says what a client may do. The zero value suits requests to hosts that strangers have
+// named.
+type Config struct {
+	// AllowPrivate lets the client reach addresses that are not public: loopback, private
+	// networks, and the like. It is for development, and for hosts that the operator named.
 	AllowPrivate bool
 	// AllowHTTP lets the client speak plain HTTP.
 	AllowHTTP bool
-	// Timeout limits an exchange, from dialling to the last byte of the body; default
-	// 10 seconds, negative: none.
+	// Timeout limits an exchange, from dialling to the last byte of the body. 0 means 10 seconds;
+	// negative: no limit.
 	Timeout time.Duration
-	// MaxBody limits the body of an answer, in bytes after decompression; default
-	// 1 MiB, negative: none. Reading beyond it gives ErrTooLarge.
+	// MaxBody limits the body of an answer, in bytes after decompression. 0 means 1 MiB;
+	// negative: no limit. Reading beyond it gives ErrTooLarge.
 	MaxBody int64
-	// MaxRedirects limits how many redirects are followed; default 3, negative: none
-	// are.
+	// MaxRedirects limits how many redirects are followed. 0 means 3; negative: none are.
 	MaxRedirects int
+	// Resolver resolves host names. Nil means the system's resolver.
+	Resolver *net.Resolver
 }
 
-// NewHTTPClient returns a client for URLs from hostile input: it guards the host's
-// own network from server-side request forgery, and its memory and time.
-//
-// Where a connection may go is decided when it is made, on the very address that
-// is dialled, so that it makes no difference what a name resolved to before
-// (rebinding), or whether the name came from a redirect. Proxies of the environment
-// are not used, because they would dial in the client's place. What the guard
-// refuses is ErrAddress.
-//
-// On GOOS=js, where the runtime makes the connections, addresses are its business;
-// all else is checked as elsewhere.
-func NewHTTPClient(cfg HTTPConfig) *http.Client {
+// NewClient returns a client with the limits of a configuration.
+func NewClient(cfg Config) *http.Client {
 	timeout := orDefault(cfg.Timeout, 10*time.Second)
 	redirects := orDefault(cfg.MaxRedirects, 3)
 	return &http.Client{
 		Timeout: timeout,
 		Transport: &guard{
-			base:    newTransport(cfg.AllowPrivate, nil),
+			base:    newTransport(cfg.AllowPrivate, cfg.Resolver),
 			plain:   cfg.AllowHTTP,
 			maxBody: orDefault(cfg.MaxBody, 1<<20),
 		},
@@ -115,6 +115,20 @@ func (b *limitedBody) Read(p []byte) (n int, err error) {
 	}
 	b.left -= int64(n)
 	return n, b.err
+}
+
+// errRedirect refuses a redirect.
+var errRedirect = errors.New("safehttp: redirected")
+
+// WithoutRedirects returns a client like c, which may be nil, that follows no redirects: one is an
+// error.
+func WithoutRedirects(c *http.Client) *http.Client {
+	out := &http.Client{}
+	if c != nil {
+		*out = *c
+	}
+	out.CheckRedirect = func(*http.Request, []*http.Request) error { return errRedirect }
+	return out
 }
 
 // PublicAddress reports whether an address is one of the public Internet. Addresses

@@ -1,4 +1,4 @@
-package identity
+package safehttp
 
 import (
 	"net"

@@ -1,6 +1,6 @@
 //go:build !js
 
-package identity
+package safehttp
 
 import (
 	"fmt"
