@@ -1,0 +1,76 @@
+// Package durablefile writes files that survive a crash whole. Whenever the process or the machine
+// stops, a file has its old content or its new one, and once a function has returned nil it has the
+// new one for good.
+//
+// It does what a file system needs for that, in this order: write a temporary file in the same
+// directory, flush it, give it its name, flush the directory.
+package durablefile
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// Write replaces a file by one with the given content and mode 0600.
+func Write(path string, content []byte) error {
+	return WriteFunc(path, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+}
+
+// WriteFunc replaces a file by what fn writes, with mode 0600. If fn fails, the file stays as it is.
+func WriteFunc(path string, fn func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails once it has its name
+	if err := errors.Join(fn(f), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return Rename(f.Name(), path)
+}
+
+// Rename gives a file that was flushed its name. The names are those of one file system.
+func Rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(to))
+}
+
+// Remove removes a file for good. A missing one is no error.
+func Remove(path string) error {
+	if err := os.Remove(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// Sync flushes a file that was written and closed.
+func Sync(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// SyncDir makes the entries of a directory durable: files that were made, renamed or removed. Systems
+// that cannot flush a directory do so by themselves, or not at all; there it does nothing.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if !dirsSync {
+		err = nil
+	}
+	return errors.Join(err, d.Close())
+}

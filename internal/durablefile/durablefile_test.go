@@ -1,0 +1,108 @@
+package durablefile_test
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/pdskit/pdskit/internal/durablefile"
+)
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// only fails if anything but the named files is in a directory.
+func only(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != len(names) {
+		t.Errorf("%d files, want %v", len(entries), names)
+	}
+	for i := range min(len(entries), len(names)) {
+		if entries[i].Name() != names[i] {
+			t.Errorf("file %s, want %s", entries[i].Name(), names[i])
+		}
+	}
+}
+
+func TestWrite(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	for _, text := range []string{"one", "", "three"} {
+		if err := durablefile.Write(path, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got := content(t, path); got != text {
+			t.Errorf("%q, want %q", got, text)
+		}
+	}
+	only(t, dir, "file")
+	info, err := os.Stat(path)
+	if err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+// TestFailedWrite: what fails half way leaves the old content, and nothing else.
+func TestFailedWrite(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := durablefile.Write(path, []byte("old")); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	err := durablefile.WriteFunc(path, func(w io.Writer) error {
+		if _, err := io.WriteString(w, "half"); err != nil {
+			return err
+		}
+		return broken
+	})
+	if !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if got := content(t, path); got != "old" {
+		t.Errorf("%q", got)
+	}
+	only(t, dir, "file")
+	if err := durablefile.Write(filepath.Join(dir, "absent", "file"), nil); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := durablefile.Write(filepath.Join(dir, "folder"), nil); err == nil {
+		t.Error("a folder was replaced by a file")
+	}
+	only(t, dir, "file", "folder")
+}
+
+func TestRemove(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := durablefile.Remove(path); err != nil {
+		t.Error(err)
+	}
+	if err := durablefile.Write(path, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(durablefile.Sync(path), durablefile.Remove(path)); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	if err := durablefile.Sync(path); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
