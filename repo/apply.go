@@ -59,9 +59,11 @@ type Batch struct {
 	// For accounts that are not active.
 	Silent bool
 	// Checks and KV are preconditions and writes in the account's own
-	// key-value namespace.
+	// key-value namespace. Keys that begin with "index/" are the host's.
 	Checks []storage.KVCheck
 	KV     []storage.KVWrite
+	// KeepDuplicates turns off what unique indexes do: nothing is replaced.
+	KeepDuplicates bool
 }
 
 // Result says what a batch did.
@@ -74,6 +76,8 @@ type Result struct {
 	Seq int64
 	// Records has one entry per write, in order.
 	Records []RecordResult
+	// Replaced are the paths of records that made way for new ones: see Index.Unique.
+	Replaced []string
 }
 
 // RecordResult is what became of one write.
@@ -124,8 +128,9 @@ func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, erro
 		if err == nil || !errors.Is(err, storage.ErrConflict) || try == maxRetries {
 			return res, err
 		}
-		if head, headErr := h.store.Repos.Head(ctx, did); headErr != nil || head == st.head {
-			return res, err // the head is what we took it for: a KV check failed
+		now, loadErr := h.load(ctx, did)
+		if loadErr != nil || now.head == st.head && now.indexed == st.indexed {
+			return res, err // the state is what we took it for: a KV check failed
 		}
 	}
 }
@@ -149,7 +154,7 @@ func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (r
 	change := storage.Change{Prev: st.head, Head: st.head, Events: b.Events, Checks: b.Checks, KV: b.KV}
 	next := st
 	if len(edits) > 0 || st.head == (storage.Head{}) {
-		if next, err = h.commit(ctx, did, st, edits, b, &change); err != nil {
+		if next, err = h.commitIndexed(ctx, did, st, edits, b, &change, &res); err != nil {
 			return Result{}, err
 		}
 		res.Head, res.Changed = next.head, true
@@ -161,6 +166,28 @@ func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (r
 	}
 	h.cache.put(did, next)
 	return res, nil
+}
+
+// commitIndexed is commit with the indexes of the state, if they are kept.
+func (h *Host) commitIndexed(ctx context.Context, did syntax.DID, st state, edits []edit, b *Batch, change *storage.Change, res *Result) (next state, err error) {
+	isNew := st.head == (storage.Head{})
+	if isNew {
+		st.indexed = len(h.indexes.list) > 0
+	}
+	out, err := h.index(ctx, did, &st, edits, b.KeepDuplicates)
+	if err != nil {
+		return state{}, err
+	}
+	if next, err = h.commit(ctx, did, st, out.edits, b, change); err != nil || !st.indexed {
+		return next, err
+	}
+	next.indexed, res.Replaced = true, out.replaced
+	if !isNew { // another process may have other indexes
+		change.Checks = append(slices.Clip(change.Checks), storage.KVCheck{Key: stampKey, Value: h.indexes.stamp(st.head)})
+	}
+	change.KV = append(slices.Clip(change.KV), out.rows...)
+	change.KV = append(change.KV, storage.KVWrite{Key: stampKey, Value: h.indexes.stamp(next.head)})
+	return next, nil
 }
 
 // edit is the net effect of a batch on one path.

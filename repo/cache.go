@@ -15,6 +15,7 @@ type state struct {
 	head    storage.Head
 	tree    *mst.Tree
 	records int
+	indexed bool // the store has the rows of all indexes for this head
 }
 
 // bytes estimates the memory of a cached state.

@@ -22,6 +22,9 @@
 // So nothing but records, the signed commit and blob references is stored, and
 // an export is the tree in memory plus one sequential scan.
 //
+// A host may keep indexes of an account's records in its key-value namespace: see Index. They are
+// derived from what a batch changes, in the same transaction, whatever the way of the write.
+//
 // Blobs are promoted before the record that refers to them is applied and are
 // visible only while a record refers to them. Their bytes are deleted later, by
 // SweepBlobs, so that no failure between two stores can lose a referenced blob.

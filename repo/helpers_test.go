@@ -202,6 +202,8 @@ func (f *faulty) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (
 	return seq, err
 }
 
+func memoryStore() storage.Store { return memory.New(memory.Config{}) }
+
 // apply is Host.Apply with the results kept in a model.
 func apply(t testing.TB, h *repo.Host, did syntax.DID, model map[string]string, b repo.Batch) repo.Result {
 	t.Helper()

@@ -29,6 +29,8 @@ type Config struct {
 	TempDir string
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
+	// Indexes are kept for every account. NewHost panics if one is not valid: see Index.
+	Indexes []Index
 }
 
 // A Host reads and writes repositories. It is safe for concurrent use.
@@ -41,11 +43,13 @@ type Host struct {
 	builds keyedLocks // of trees, by readers
 	cache  treeCache
 	clock  syntax.TIDClock
+
+	indexes indexSet
 }
 
 // NewHost returns a host over a store.
 func NewHost(cfg Config) *Host {
-	h := &Host{store: cfg.Store, signer: cfg.Signer, now: cfg.Now, temp: cfg.TempDir}
+	h := &Host{store: cfg.Store, signer: cfg.Signer, now: cfg.Now, temp: cfg.TempDir, indexes: newIndexSet(cfg.Indexes)}
 	if h.now == nil {
 		h.now = time.Now
 	}
@@ -90,7 +94,9 @@ func (h *Host) load(ctx context.Context, did syntax.DID) (st state, err error) {
 		return st, nil
 	}
 	err = h.View(ctx, did, func(r storage.Reader) error {
-		st, err = rebuild(ctx, did, r)
+		if st, err = rebuild(ctx, did, r); err == nil {
+			st.indexed, err = h.indexes.current(ctx, r)
+		}
 		return err
 	})
 	if err == nil {
@@ -115,6 +121,9 @@ func (h *Host) treeOf(ctx context.Context, did syntax.DID, r storage.Reader) (*m
 		return st.tree, nil
 	}
 	st, err := rebuild(ctx, did, r)
+	if err == nil {
+		st.indexed, err = h.indexes.current(ctx, r)
+	}
 	if err == nil {
 		h.cache.offer(did, st)
 	}

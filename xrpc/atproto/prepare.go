@@ -13,14 +13,11 @@ import (
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/repo"
-	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
 // prepared is a record ready to be written.
 type prepared struct {
-	value  map[string]any
 	cbor   []byte
 	status string // validationStatus: "valid", "unknown" or empty
 }
@@ -51,7 +48,6 @@ func (s *Service) prepare(ctx context.Context, collection syntax.NSID, rkey synt
 	default:
 		return p, xrpc.InvalidRequest("Invalid $type: expected %s, got %v", collection, t)
 	}
-	p.value = record
 	if validate == nil || *validate {
 		err = lexicon.ErrUnknownSchema
 		if s.Schemas != nil {
@@ -80,68 +76,6 @@ func (s *Service) prepare(ctx context.Context, collection syntax.NSID, rkey synt
 		return p, xrpc.InvalidRequest("Invalid record: %v", err)
 	}
 	return p, nil
-}
-
-// linkCollections are the collections in which an account has at most one record
-// per subject, with the path of the subject in the record.
-var linkCollections = map[syntax.NSID][]string{
-	"app.bsky.feed.like":    {"subject", "uri"},
-	"app.bsky.feed.repost":  {"subject", "uri"},
-	"app.bsky.graph.follow": {"subject"},
-	"app.bsky.graph.block":  {"subject"},
-}
-
-// replaceLink makes a new like, repost, follow or block replace an earlier one
-// of the same subject: it adds a delete of that record to the batch. The account's
-// key-value namespace remembers the last record of each subject; as that record
-// may have been changed since, it is looked at before it is deleted.
-func (s *Service) replaceLink(ctx context.Context, did syntax.DID, w repo.Write, record map[string]any, batch *repo.Batch) error {
-	at, ok := linkCollections[w.Collection]
-	if !ok {
-		return nil
-	}
-	subject := stringAt(record, at)
-	if subject == "" {
-		return nil
-	}
-	key := "link/" + string(w.Collection) + "/" + subject
-	batch.KV = append(batch.KV, storage.KVWrite{Key: key, Value: []byte(w.RKey)})
-	return s.Host.View(ctx, did, func(r storage.Reader) error {
-		old, err := r.Get(ctx, key)
-		if errors.Is(err, storage.ErrNotFound) || string(old) == string(w.RKey) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		rec, err := r.Record(ctx, string(w.Collection)+"/"+string(old))
-		if errors.Is(err, storage.ErrNotFound) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		value, err := data.Decode(rec.Data, data.Limits{})
-		if err != nil {
-			return err
-		}
-		if m, ok := value.(map[string]any); ok && stringAt(m, at) == subject {
-			batch.Writes = append(batch.Writes, repo.Write{
-				Action: repo.Delete, Collection: w.Collection, RKey: syntax.RecordKey(old), Swap: &rec.CID,
-			})
-		}
-		return nil
-	})
-}
-
-// stringAt follows a path of object keys to a string; empty if there is none.
-func stringAt(m map[string]any, path []string) string {
-	for i, name := range path {
-		if i == len(path)-1 {
-			s, _ := m[name].(string)
-			return s
-		}
-		m, _ = m[name].(map[string]any)
-	}
-	return ""
 }
 
 // declaredType returns the media type that an upload declares.

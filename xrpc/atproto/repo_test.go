@@ -3,12 +3,14 @@ package atproto_test
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/ipfs/go-cid"
 
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -98,28 +100,79 @@ func (w *world) head(did string) string {
 	return into[struct{ CID string }](w.t, w.call(did, "com.atproto.sync.getLatestCommit", q("did", did), nil).want(w.t, 200, "")).CID
 }
 
-// A second like, repost, follow or block of a subject takes the place of the first.
+// records lists the record keys of a collection of alice's.
+func (w *world) records(collection string) (rkeys []string) {
+	w.t.Helper()
+	list := into[struct{ Records []struct{ URI string } }](w.t, w.call("", "com.atproto.repo.listRecords", q("repo", alice, "collection", collection), nil).want(w.t, 200, ""))
+	for _, rec := range list.Records {
+		rkeys = append(rkeys, rec.URI[strings.LastIndex(rec.URI, "/")+1:])
+	}
+	return rkeys
+}
+
+// Where the host has a unique index, a second record of a subject takes the place of the first,
+// whatever method wrote either.
 func TestOneRecordPerSubject(t *testing.T) {
-	w := newWorld(t)
-	follow := func(subject string, in ...any) written {
-		t.Helper()
-		m := obj("repo", alice, "collection", "app.bsky.graph.follow", "record", obj("subject", subject, "createdAt", "2026-01-02T03:04:05Z"))
-		for i := 0; i < len(in); i += 2 {
-			m[in[i].(string)] = in[i+1]
+	const follows = "app.bsky.graph.follow"
+	record := func(subject string) map[string]any {
+		return obj("subject", subject, "createdAt", "2026-01-02T03:04:05Z")
+	}
+	ways := map[string]func(w *world, rkey, subject string){
+		"createRecord": func(w *world, rkey, subject string) {
+			w.call(alice, "com.atproto.repo.createRecord", nil, obj("repo", alice, "collection", follows, "rkey", rkey, "record", record(subject))).want(t, 200, "")
+		},
+		"putRecord": func(w *world, rkey, subject string) {
+			w.call(alice, "com.atproto.repo.putRecord", nil, obj("repo", alice, "collection", follows, "rkey", rkey, "record", record(subject))).want(t, 200, "")
+		},
+		"applyWrites": func(w *world, rkey, subject string) {
+			w.call(alice, "com.atproto.repo.applyWrites", nil, obj("repo", alice, "writes", []any{
+				obj("$type", "com.atproto.repo.applyWrites#create", "collection", follows, "rkey", rkey, "value", record(subject))})).want(t, 200, "")
+		},
+		"importRepo": func(w *world, rkey, subject string) {
+			other := newWorld(t)
+			other.key, other.svc.ImportKeys = w.key, nil
+			other.call(alice, "com.atproto.repo.createRecord", nil, obj("repo", alice, "collection", follows, "rkey", rkey, "record", record(subject))).want(t, 200, "")
+			file := other.call("", "com.atproto.sync.getRepo", q("did", alice), nil).want(t, 200, "").body
+			w.svc.ImportKeys = nil
+			w.send(alice, "POST", "com.atproto.repo.importRepo", nil, "application/vnd.ipld.car", file).want(t, 200, "")
+		},
+	}
+	first, second := "3jzfcijpj2z2a", "3jzfcijpj2z2b"
+	for one, writeFirst := range ways {
+		for two, writeSecond := range ways {
+			if two == "importRepo" { // takes the place of all there is
+				continue
+			}
+			t.Run(one+", then "+two, func(t *testing.T) {
+				w := newWorld(t)
+				w.svc.ImportKeys = nil
+				writeFirst(w, first, bob)
+				writeSecond(w, second, bob)
+				if got := w.records(follows); !slices.Equal(got, []string{second}) {
+					t.Errorf("%v", got)
+				}
+				writeSecond(w, "3jzfcijpj2z2c", dora)
+				if got := w.records(follows); len(got) != 2 {
+					t.Errorf("%v", got)
+				}
+				w.call(alice, "com.atproto.repo.createRecord", nil, obj("repo", alice, "collection", follows, "record", record(bob), "validate", false)).want(t, 200, "")
+				if got := w.records(follows); len(got) != 3 { // asked not to look
+					t.Errorf("%v", got)
+				}
+				w.call(alice, "com.atproto.repo.createRecord", nil, obj("repo", alice, "collection", follows, "record", record(bob))).want(t, 200, "")
+				if got := w.records(follows); len(got) != 2 {
+					t.Errorf("%v", got)
+				}
+			})
 		}
-		return into[written](t, w.call(alice, "com.atproto.repo.createRecord", nil, m).want(t, 200, ""))
 	}
-	follow(bob)
-	second := follow(bob)
-	third := follow(dora)
-	list := into[struct{ Records []struct{ URI string } }](t, w.call("", "com.atproto.repo.listRecords", q("repo", alice, "collection", "app.bsky.graph.follow"), nil))
-	if len(list.Records) != 2 || list.Records[0].URI != third.URI || list.Records[1].URI != second.URI {
-		t.Errorf("%+v", list)
-	}
-	follow(bob, "validate", false) // asked not to look
-	list = into[struct{ Records []struct{ URI string } }](t, w.call("", "com.atproto.repo.listRecords", q("repo", alice, "collection", "app.bsky.graph.follow"), nil))
-	if len(list.Records) != 3 {
-		t.Errorf("%+v", list)
+	// A host without such an index keeps them all.
+	w := newWorld(t)
+	w.svc.Host = repo.NewHost(repo.Config{Store: w.host.Store(), Signer: w.svc.Host.Signer})
+	ways["createRecord"](w, first, bob)
+	ways["createRecord"](w, second, bob)
+	if got := w.records(follows); len(got) != 2 {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -128,7 +128,8 @@ func newWorld(t *testing.T) *world {
 	}
 	w := &world{t: t, key: key, accounts: accounts{}}
 	store := memory.New(memory.Config{})
-	w.host = repo.NewHost(repo.Config{Store: store, Signer: func(context.Context, syntax.DID) (crypto.Signer, error) { return key, nil }, TempDir: t.TempDir()})
+	w.host = repo.NewHost(repo.Config{Store: store, Signer: func(context.Context, syntax.DID) (crypto.Signer, error) { return key, nil }, TempDir: t.TempDir(),
+		Indexes: []repo.Index{repo.SubjectIndex("follow", map[syntax.NSID]string{"app.bsky.graph.follow": "subject"})}})
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i, a := range []atproto.Account{
 		{DID: alice, Handle: "alice.test"}, {DID: bob, Handle: "bob.test"}, {DID: dora, Handle: "dora.test", Status: atproto.Deactivated},

@@ -60,24 +60,18 @@ func (s *Service) createRecord(ctx context.Context, r *xrpc.Request, in createRe
 	if err != nil {
 		return out, err
 	}
-	batch := repo.Batch{}
+	write := repo.Write{Action: repo.Create, Collection: in.Collection, RKey: in.RKey, Record: rec.cbor}
+	batch := repo.Batch{Writes: []repo.Write{write}, KeepDuplicates: unvalidated(in.Validate)}
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
-	write := repo.Write{Action: repo.Create, Collection: in.Collection, RKey: in.RKey, Record: rec.cbor}
-	if in.Validate == nil || *in.Validate {
-		if err := s.replaceLink(ctx, acct.DID, write, rec.value, &batch); err != nil {
-			return out, err
-		}
-	}
-	batch.Writes = append(batch.Writes, write)
 	res, err := s.Host.Apply(ctx, acct.DID, batch)
 	if err != nil {
 		return out, writeError(err)
 	}
 	return writeOutput{
 		URI:              recordURI(acct.DID, in.Collection, in.RKey),
-		CID:              res.Records[len(res.Records)-1].CID.String(),
+		CID:              res.Records[0].CID.String(),
 		Commit:           metaOf(res),
 		ValidationStatus: rec.status,
 	}, nil
@@ -106,7 +100,7 @@ func (s *Service) putRecord(ctx context.Context, r *xrpc.Request, in putRecordIn
 	if write.Swap, err = parseSwap(in.SwapRecord); err != nil {
 		return out, err
 	}
-	batch := repo.Batch{Writes: []repo.Write{write}}
+	batch := repo.Batch{Writes: []repo.Write{write}, KeepDuplicates: unvalidated(in.Validate)}
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
@@ -205,7 +199,7 @@ func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in applyWrit
 	if len(in.Writes) > maxWrites {
 		return out, xrpc.InvalidRequest("Too many writes. Max: %d", maxWrites)
 	}
-	batch := repo.Batch{}
+	batch := repo.Batch{KeepDuplicates: unvalidated(in.Validate)}
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
@@ -253,6 +247,10 @@ func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in applyWrit
 	out.Commit = metaOf(res)
 	return out, nil
 }
+
+// unvalidated reports whether a caller asks for no validation. Unique indexes of the host then
+// replace nothing: records are written just as they are given.
+func unvalidated(validate *bool) bool { return validate != nil && !*validate }
 
 type blobOutput struct {
 	Blob json.RawMessage `json:"blob"`

@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
+	"github.com/pdskit/pdskit/examples/pds/internal/readafter"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/lexicon"
@@ -159,8 +160,16 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	if err := s.accounts.Repair(ctx); err != nil {
 		return err
 	}
-	s.host = repo.NewHost(repo.Config{Store: s.store, Signer: s.accounts.Signer})
+	s.host = repo.NewHost(repo.Config{Store: s.store, Signer: s.accounts.Signer, Indexes: []repo.Index{linkIndex()}})
 	return nil
+}
+
+// linkIndex makes a new like, repost, follow or block take the place of an earlier one of the same
+// subject. Earlier versions kept keys below "link/" for that.
+func linkIndex() repo.Index {
+	index := repo.SubjectIndex("link", readafter.Links())
+	index.Replaces = []string{"link/"}
+	return index
 }
 
 // openDirectory connects to the did:plc directory, or starts one.
