@@ -17,6 +17,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/durable"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sqlite"
 )
@@ -60,6 +61,23 @@ func stores(t *testing.T, fn func(t *testing.T, store storage.Store)) {
 	t.Run("memory", func(t *testing.T) { fn(t, memory.New(memory.Config{})) })
 	t.Run("sqlite", func(t *testing.T) {
 		db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "test.sqlite"), sqlite.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		fn(t, db.Store())
+	})
+}
+
+// allStores is stores with the backend of one database per account.
+func allStores(t *testing.T, fn func(t *testing.T, store storage.Store)) {
+	stores(t, fn)
+	t.Run("durable", func(t *testing.T) {
+		db, err := durable.Open(ctx, t.TempDir(), durable.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -83,7 +83,8 @@ func SubjectIndex(name string, subjects map[syntax.NSID]string) Index {
 
 // Keys in an account's namespace:
 //
-//	index/                                   the stamp: which head and which indexes the rows are of
+//	index/                                   the stamp: which head and which indexes the rows are of;
+//	                                         or the mark of a build that is under way
 //	index/NAME/KEY \x01 COLLECTION/RKEY      a row, with the value 1
 const (
 	indexPrefix = "index/"
@@ -376,85 +377,147 @@ func (h *Host) viewAt(ctx context.Context, did syntax.DID, head storage.Head, fn
 	})
 }
 
-// buildIndexes makes all rows of a repository from its records, in transactions of bounded size.
-// The stamp goes first and comes last, so a build that breaks off is none. It runs to its end even
-// if the caller hangs up: otherwise impatient clients would have it begin again and again. The
-// caller holds the account's lock.
+// buildIndexes makes the rows of a repository what its records say, in transactions of bounded
+// size. The caller holds the account's lock, which keeps no other process away. So:
+//
+//   - The stamp is replaced by a mark first. Every transaction demands that the head and the mark
+//     are still there, and the last one puts the stamp in the mark's place.
+//   - Rows that are right are never taken away. Two processes that build the same indexes for the
+//     same head thus help each other; of those with other indexes, the later one wins.
+//
+// A build that breaks off leaves the mark, which nobody takes for a stamp. A build runs to its end
+// even if the caller hangs up: otherwise impatient clients would have it begin again and again.
 func (h *Host) buildIndexes(ctx context.Context, did syntax.DID, head storage.Head) error {
-	ctx = context.WithoutCancel(ctx)
-	write := func(kv []storage.KVWrite) error {
-		_, err := h.store.Repos.Apply(ctx, did, &storage.Change{Prev: head, Head: head, KV: kv})
-		return notFound(err, ErrRepoNotFound)
+	b := indexBuild{Host: h, ctx: context.WithoutCancel(ctx), did: did, head: head, mark: append([]byte("building "), h.indexes.print...)}
+	current := false
+	err := h.viewAt(b.ctx, did, head, func(r storage.Reader) (err error) {
+		current, err = h.indexes.current(b.ctx, r)
+		return err
+	})
+	if err != nil || current { // another process was faster
+		return err
 	}
-	stale := []storage.Range{withPrefix(indexPrefix)}
+	if err := b.apply(nil, []storage.KVWrite{{Key: stampKey, Value: b.mark}}); err != nil {
+		return err
+	}
+	rows := withPrefix(indexPrefix)
+	rows.From = stampKey + "\x00"
+	if err := b.sweep(rows, b.right); err != nil {
+		return err
+	}
 	for _, x := range h.indexes.list {
 		for _, prefix := range x.Replaces {
-			stale = append(stale, withPrefix(prefix))
-		}
-	}
-	for _, rng := range stale {
-		for {
-			var kv []storage.KVWrite
-			err := h.viewAt(ctx, did, head, func(r storage.Reader) error {
-				kv = nil
-				for pair, err := range r.Keys(ctx, rng) {
-					if err != nil {
-						return err
-					}
-					if kv = append(kv, storage.KVWrite{Key: pair.Key}); len(kv) == buildRows {
-						break
-					}
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			if len(kv) == 0 {
-				break
-			}
-			if err := write(kv); err != nil {
+			if err := b.sweep(withPrefix(prefix), nil); err != nil {
 				return err
 			}
 		}
 	}
 	for _, rng := range h.indexes.ranges() {
-		for {
-			var kv []storage.KVWrite
-			last := ""
-			err := h.viewAt(ctx, did, head, func(r storage.Reader) error {
-				kv, last = nil, ""
-				n, size := 0, 0
-				for rec, err := range r.Records(ctx, rng) {
-					if err != nil {
-						return err
-					}
-					for _, row := range h.indexes.rows(rec.Path, rec.Data) {
-						kv = append(kv, rowWrite(row))
-					}
-					last = rec.Path
-					n, size = n+1, size+len(rec.Data)
-					if max(n, len(kv)) >= buildRows || size >= buildBytes {
-						break
-					}
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			if last == "" {
-				break
-			}
-			if len(kv) > 0 {
-				if err := write(kv); err != nil {
-					return err
-				}
-			}
-			rng.From = last + "\x00" // the least path greater than last
+		if err := b.fill(rng); err != nil {
+			return err
 		}
 	}
-	return write([]storage.KVWrite{{Key: stampKey, Value: h.indexes.stamp(head)}})
+	return b.write([]storage.KVWrite{{Key: stampKey, Value: h.indexes.stamp(head)}})
+}
+
+// indexBuild is a build that is under way.
+type indexBuild struct {
+	*Host
+	ctx  context.Context
+	did  syntax.DID
+	head storage.Head
+	mark []byte
+}
+
+// write writes keys while the build is still wanted; otherwise the error is ErrConflict.
+func (b *indexBuild) write(kv []storage.KVWrite) error {
+	return b.apply([]storage.KVCheck{{Key: stampKey, Value: b.mark}}, kv)
+}
+
+func (b *indexBuild) apply(checks []storage.KVCheck, kv []storage.KVWrite) error {
+	_, err := b.store.Repos.Apply(b.ctx, b.did, &storage.Change{Prev: b.head, Head: b.head, Checks: checks, KV: kv})
+	return notFound(err, ErrRepoNotFound)
+}
+
+// right reports whether a row is one of the record that it points to.
+func (b *indexBuild) right(r storage.Reader, row string) (bool, error) {
+	path := row[strings.LastIndex(row, rowEnd)+1:]
+	rec, err := r.Record(b.ctx, path)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && slices.Contains(b.indexes.rows(path, rec.Data), row), err
+}
+
+// sweep deletes the keys of a range, but for those to keep (nil: none).
+func (b *indexBuild) sweep(rng storage.Range, keep func(r storage.Reader, key string) (bool, error)) error {
+	for {
+		var kv []storage.KVWrite
+		last := ""
+		err := b.viewAt(b.ctx, b.did, b.head, func(r storage.Reader) error {
+			kv, last = nil, ""
+			n := 0
+			for pair, err := range r.Keys(b.ctx, rng) {
+				if err != nil {
+					return err
+				}
+				last = pair.Key
+				kept := false
+				if keep != nil {
+					if kept, err = keep(r, pair.Key); err != nil {
+						return err
+					}
+				}
+				if !kept {
+					kv = append(kv, storage.KVWrite{Key: pair.Key})
+				}
+				if n++; n == buildRows {
+					break
+				}
+			}
+			return nil
+		})
+		if err == nil && len(kv) > 0 {
+			err = b.write(kv)
+		}
+		if err != nil || last == "" {
+			return err
+		}
+		rng.From = last + "\x00" // the least key greater than last
+	}
+}
+
+// fill writes the rows of the records in a range.
+func (b *indexBuild) fill(rng storage.Range) error {
+	for {
+		var kv []storage.KVWrite
+		last := ""
+		err := b.viewAt(b.ctx, b.did, b.head, func(r storage.Reader) error {
+			kv, last = nil, ""
+			n, size := 0, 0
+			for rec, err := range r.Records(b.ctx, rng) {
+				if err != nil {
+					return err
+				}
+				for _, row := range b.indexes.rows(rec.Path, rec.Data) {
+					kv = append(kv, rowWrite(row))
+				}
+				last = rec.Path
+				n, size = n+1, size+len(rec.Data)
+				if max(n, len(kv)) >= buildRows || size >= buildBytes {
+					break
+				}
+			}
+			return nil
+		})
+		if err == nil && len(kv) > 0 {
+			err = b.write(kv)
+		}
+		if err != nil || last == "" {
+			return err
+		}
+		rng.From = last + "\x00"
+	}
 }
 
 // ranges are those of the paths that may have keys.

@@ -239,7 +239,7 @@ func importLikes(t testing.TB, h *repo.Host, k *keys, list map[string][]byte) {
 
 // TestFourAtOnceLeaveOne: through one host, and through several, as if each were a process.
 func TestFourAtOnceLeaveOne(t *testing.T) {
-	stores(t, func(t *testing.T, store storage.Store) {
+	allStores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
 		hosts := []*repo.Host{indexedHost(store, k), indexedHost(store, k), indexedHost(store, k)}
 		create(t, hosts[0], alice)
@@ -279,7 +279,7 @@ func TestFourAtOnceLeaveOne(t *testing.T) {
 
 // TestSeveralInOneBatch: of several new records of a subject, the last one stays.
 func TestSeveralInOneBatch(t *testing.T) {
-	stores(t, func(t *testing.T, store storage.Store) {
+	allStores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
 		h := indexedHost(store, k)
 		// Also in the batch that makes the repository.
@@ -401,7 +401,7 @@ func (b *breaking) Apply(ctx context.Context, did syntax.DID, c *storage.Change)
 // TestBuildBrokenOff: a process that dies in the middle of a build, or of a write, leaves an index
 // that another one does not trust.
 func TestBuildBrokenOff(t *testing.T) {
-	stores(t, func(t *testing.T, store storage.Store) {
+	allStores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
 		create(t, indexedHost(store, k), alice)
 		for _, after := range []bool{false, true} {
@@ -429,7 +429,7 @@ func TestBuildBrokenOff(t *testing.T) {
 
 // TestIndexHistories runs random batches through hosts with other indexes, or none, and imports.
 func TestIndexHistories(t *testing.T) {
-	stores(t, func(t *testing.T, store storage.Store) {
+	allStores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
 		rng := rand.New(rand.NewPCG(7, 9))
 		newer := tags()
@@ -476,7 +476,7 @@ func TestIndexHistories(t *testing.T) {
 
 // TestIndexKeys: whatever a stranger's record says is a key of bounded length that nobody else has.
 func TestIndexKeys(t *testing.T) {
-	stores(t, func(t *testing.T, store storage.Store) {
+	allStores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
 		h := indexedHost(store, k)
 		create(t, h, alice)
@@ -520,7 +520,7 @@ func TestIndexKeys(t *testing.T) {
 
 // TestOldKeysOfAnIndex: what an earlier program kept is not believed, and goes.
 func TestOldKeysOfAnIndex(t *testing.T) {
-	stores(t, func(t *testing.T, store storage.Store) {
+	allStores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
 		older := repo.NewHost(repo.Config{Store: store, Signer: k.signer})
 		create(t, older, alice)
