@@ -100,10 +100,10 @@ func (op *PLCOperation) SetSigningKey(key *crypto.PublicKey) {
 
 // Next returns an unsigned operation that follows op, with the same state, ready
 // to be changed and signed. An operation of legacy form is followed by one of the
-// present form. Nothing follows a tombstone: ErrOrder.
+// present form. Nothing follows a tombstone: the error is ErrOrder and ErrTombstoned.
 func (op *PLCOperation) Next() (*PLCOperation, error) {
 	if op.Type == PLCTombstone {
-		return nil, fmt.Errorf("%w: nothing follows a tombstone", ErrOrder)
+		return nil, fmt.Errorf("%w: nothing follows it (%w)", ErrTombstoned, ErrOrder)
 	}
 	prev, err := op.CID()
 	if err != nil {
@@ -119,7 +119,7 @@ func (op *PLCOperation) Next() (*PLCOperation, error) {
 // Tombstone returns an unsigned operation that follows op and deactivates the DID.
 func (op *PLCOperation) Tombstone() (*PLCOperation, error) {
 	if op.Type == PLCTombstone {
-		return nil, fmt.Errorf("%w: nothing follows a tombstone", ErrOrder)
+		return nil, fmt.Errorf("%w: nothing follows it (%w)", ErrTombstoned, ErrOrder)
 	}
 	prev, err := op.CID()
 	if err != nil {

@@ -2,8 +2,13 @@ package main_test
 
 import (
 	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -122,4 +127,74 @@ func TestRotatePLCKey(t *testing.T) {
 	o.fails(2, "put a new key in front", "rotate-plc-key")
 	start(t, dir, p.port(), env, given)
 	bob.call(t, "com.atproto.identity.updateHandle", map[string]any{"handle": "robert.test"}, nil)
+}
+
+// TestRotatePLCKeyOfDIDsThatAreGone: a DID that was tombstoned is left alone. One that the
+// directory does not know stops no other, and keeps the old key.
+func TestRotatePLCKeyOfDIDsThatAreGone(t *testing.T) {
+	n := newNetwork(t)
+	var hide atomic.Value // the DID that the directory pretends not to know
+	hide.Store("")
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if did := hide.Load().(string); did != "" && strings.HasPrefix(r.URL.Path, "/"+did) {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprintf(w, `{"message":"DID not registered: %s"}`, did)
+			return
+		}
+		out := r.Clone(r.Context())
+		out.RequestURI, out.URL.Scheme, out.URL.Host = "", "http", strings.TrimPrefix(n.plc.URL, "http://")
+		res, err := http.DefaultTransport.RoundTrip(out)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		defer res.Body.Close()
+		w.WriteHeader(res.StatusCode)
+		io.Copy(w, res.Body)
+	}))
+	defer front.Close()
+	dir := filepath.Join(t.TempDir(), "data")
+	env := "PDS_DID_PLC_URL=" + front.URL
+	cfg, err := config.Load(map[string]string{"PDS_DATA_DIRECTORY": dir, "PDS_DID_PLC_URL": front.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, dir, env)
+	o := newOperator(t, dir, p.port(), env)
+	alice, bob, carol := p.register("alice"), p.register("bob"), p.register("carol")
+	secrets, err := cfg.Secrets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := secrets.PLCRotationKeys[0]
+	last, err := n.plc.Last(t.Context(), alice.DID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := last.Tombstone()
+	if err == nil {
+		err = end.Sign(t.Context(), first)
+	}
+	if err == nil {
+		err = n.plc.Submit(t.Context(), alice.DID, end)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.interrupt()
+	hide.Store(string(bob.DID))
+	o.fails(1, string(bob.DID), "rotate-plc-key")
+	if data, err := n.plc.Data(t.Context(), carol.DID); err != nil || data.RotationKeys[0] == first.PublicKey().DIDKey() {
+		t.Errorf("%+v %v", data, err)
+	}
+	if text := readFile(t, filepath.Join(dir, "secrets.json")); !strings.Contains(text, "oldPlcRotationKeys") {
+		t.Error("the old key is gone")
+	}
+	hide.Store("")
+	var out struct {
+		Changed, Done int
+		Without       []syntax.DID
+	}
+	if o.ok(&out, "rotate-plc-key"); out.Changed != 1 || out.Done != 1 || !cmp.Equal(out.Without, []syntax.DID{alice.DID}) {
+		t.Errorf("%+v", out)
+	}
 }

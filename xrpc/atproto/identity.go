@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -25,7 +27,7 @@ type resolveDidOutput struct {
 func (s *Service) resolveDid(ctx context.Context, r *xrpc.Request, p didParam) (out resolveDidOutput, err error) {
 	doc, err := s.Resolver.ResolveDID(ctx, p.DID)
 	if err != nil {
-		return out, didError(err)
+		return out, IdentityError(err)
 	}
 	out.DIDDoc, err = json.Marshal(doc)
 	return out, err
@@ -49,7 +51,7 @@ func (s *Service) resolveIdentity(ctx context.Context, r *xrpc.Request, p identi
 	if err == nil && acct.Status == Active {
 		doc, handle, err := s.Accounts.Document(ctx, acct.DID)
 		if err != nil {
-			return out, didError(err)
+			return out, IdentityError(err)
 		}
 		if handle != acct.Handle {
 			handle = syntax.InvalidHandle
@@ -63,12 +65,12 @@ func (s *Service) resolveIdentity(ctx context.Context, r *xrpc.Request, p identi
 		if did, err = s.Resolver.ResolveHandle(ctx, syntax.Handle(p.Identifier)); errors.Is(err, identity.ErrNotFound) {
 			return out, &xrpc.Error{Status: http.StatusBadRequest, Name: "HandleNotFound", Message: "Unable to resolve handle"}
 		} else if err != nil {
-			return out, resolveError("handle", err)
+			return out, IdentityError(err)
 		}
 	}
 	id, err := s.Resolver.Lookup(ctx, syntax.AtIdentifier(did))
 	if err != nil {
-		return out, didError(err)
+		return out, IdentityError(err)
 	}
 	out = identityInfo{DID: did, Handle: id.Handle}
 	if !isDID && id.Handle != syntax.Handle(p.Identifier).Normalize() {
@@ -83,27 +85,33 @@ func (s *Service) refreshIdentity(ctx context.Context, r *xrpc.Request, in ident
 	return s.resolveIdentity(ctx, r, in)
 }
 
-// didError is the answer for a DID that was not resolved.
-func didError(err error) error {
-	switch {
-	case errors.Is(err, identity.ErrTombstoned):
-		return &xrpc.Error{Status: http.StatusBadRequest, Name: "DidDeactivated", Message: "The DID has been deactivated"}
-	case errors.Is(err, identity.ErrNotFound):
-		return &xrpc.Error{Status: http.StatusBadRequest, Name: "DidNotFound", Message: "Unable to resolve DID"}
+// IdentityError is the answer for an error of package identity, which all have one. Others are
+// returned as they are: the server answers 500, without their text.
+//
+// What exactly went wrong in a resolution is not in the answer: it may be about the host's network.
+// What is wrong with an operation of did:plc is.
+func IdentityError(err error) error {
+	is := func(targets ...error) bool {
+		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 	}
-	return resolveError("DID", err)
-}
-
-// resolveError is the answer where resolution failed. What exactly went wrong is not told: it may be about
-// the host's network.
-func resolveError(what string, err error) error {
+	var told *identity.PLCError
 	switch {
-	case errors.Is(err, context.Canceled):
+	case err == nil, errors.Is(err, context.Canceled):
 		return err
-	case errors.Is(err, identity.ErrInvalid), errors.Is(err, identity.ErrMethod):
-		return xrpc.InvalidRequest("This %s cannot be resolved here", what)
-	case errors.Is(err, identity.ErrUnavailable):
-		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The " + what + " could not be resolved at present"}
+	case is(identity.ErrTombstoned):
+		return &xrpc.Error{Status: http.StatusBadRequest, Name: "DidDeactivated", Message: "The DID has been deactivated"}
+	case is(identity.ErrUnavailable):
+		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The identity could not be resolved at present"}
+	case is(identity.ErrNotFound):
+		return &xrpc.Error{Status: http.StatusBadRequest, Name: "DidNotFound", Message: "Unable to resolve DID"}
+	case is(identity.ErrInvalid, identity.ErrMethod):
+		return xrpc.InvalidRequest("This identifier cannot be resolved here")
+	case errors.As(err, &told):
+		return xrpc.InvalidRequest("The PLC directory refused: %s", told.Message)
+	case is(identity.ErrOperation, identity.ErrSignature, identity.ErrOrder, identity.ErrLateRecovery, identity.ErrGenesis):
+		return xrpc.InvalidRequest("Invalid operation: %s", strings.TrimPrefix(err.Error(), "identity: "))
+	case is(identity.ErrDocument, identity.ErrMismatch, identity.ErrAmbiguous, identity.ErrTooLarge, identity.ErrAddress, identity.ErrLog):
+		return xrpc.InvalidRequest("What the identifier resolves to is invalid")
 	}
-	return xrpc.InvalidRequest("What the %s resolves to is invalid", what)
+	return err
 }

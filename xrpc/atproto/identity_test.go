@@ -2,12 +2,18 @@ package atproto_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 func TestResolveHandle(t *testing.T) {
@@ -67,6 +73,91 @@ func (n *network) LookupTXT(ctx context.Context, name string) ([]string, error) 
 		return nil, &net.DNSError{Err: "server misbehaving", Name: name, IsTemporary: true}
 	default:
 		return []string{"did=" + did}, nil
+	}
+}
+
+// TestIdentityErrors: every error of package identity has a status, however it is wrapped, and no
+// text of it that tells of the host's network reaches a client.
+func TestIdentityErrors(t *testing.T) {
+	const secret = "dial tcp 10.0.0.7:443"
+	for err, want := range map[error]struct {
+		status int
+		name   string
+	}{
+		identity.ErrInvalid: {400, "InvalidRequest"}, identity.ErrMethod: {400, "InvalidRequest"}, identity.ErrNotFound: {400, "DidNotFound"},
+		identity.ErrTombstoned: {400, "DidDeactivated"}, identity.ErrMismatch: {400, "InvalidRequest"}, identity.ErrAmbiguous: {400, "InvalidRequest"},
+		identity.ErrUnavailable: {502, ""}, identity.ErrDocument: {400, "InvalidRequest"}, identity.ErrTooLarge: {400, "InvalidRequest"},
+		identity.ErrAddress: {400, "InvalidRequest"}, identity.ErrOperation: {400, "InvalidRequest"}, identity.ErrSignature: {400, "InvalidRequest"},
+		identity.ErrOrder: {400, "InvalidRequest"}, identity.ErrLateRecovery: {400, "InvalidRequest"}, identity.ErrGenesis: {400, "InvalidRequest"},
+		identity.ErrLog: {400, "InvalidRequest"},
+		&identity.PLCError{Status: 400, Message: "m"}: {400, "InvalidRequest"}, &identity.PLCError{Status: 404, Message: "m"}: {400, "DidNotFound"},
+		&identity.PLCError{Status: 409, Message: "m"}: {400, "InvalidRequest"}, &identity.PLCError{Status: 410, Message: "m"}: {400, "DidDeactivated"},
+		&identity.PLCError{Status: 429, Message: "m"}: {502, ""}, &identity.PLCError{Status: 500, Message: "m"}: {502, ""}, &identity.PLCError{Status: 302, Message: "m"}: {502, ""},
+		&identity.HandleError{Handle: "a.example.com", DNS: identity.ErrNotFound, HTTPS: identity.ErrUnavailable}: {502, ""},
+		&identity.HandleError{Handle: "a.example.com", DNS: identity.ErrNotFound, HTTPS: identity.ErrNotFound}:    {400, "DidNotFound"},
+	} {
+		operation := errors.Is(err, identity.ErrOperation) || errors.Is(err, identity.ErrSignature) || errors.Is(err, identity.ErrOrder) ||
+			errors.Is(err, identity.ErrLateRecovery) || errors.Is(err, identity.ErrGenesis)
+		for _, wrapped := range []error{err, fmt.Errorf("%w: "+secret, err), errors.Join(errors.New(secret), err)} {
+			got, ok := atproto.IdentityError(wrapped).(*xrpc.Error)
+			if !ok || got.Status != want.status || got.Name != want.name || got.Message == "" {
+				t.Errorf("%v: %v", wrapped, atproto.IdentityError(wrapped))
+			} else if !operation && strings.Contains(got.Message, secret) {
+				t.Errorf("%v: %s", wrapped, got.Message)
+			}
+		}
+	}
+	if got := atproto.IdentityError(errStore); got != errStore {
+		t.Error(got)
+	}
+	if got := atproto.IdentityError(nil); got != nil {
+		t.Error(got)
+	}
+}
+
+// failing is a directory of accounts whose every answer is an error of its own.
+type failing struct {
+	accounts
+	err error
+}
+
+func (f failing) Document(context.Context, syntax.DID) ([]byte, syntax.Handle, error) {
+	return nil, "", f.err
+}
+
+func (f failing) ListAccounts(context.Context, time.Time, syntax.DID, int) ([]atproto.Account, error) {
+	return nil, f.err
+}
+
+// TestErrorsOfTheEmbedder reach no client in words.
+func TestErrorsOfTheEmbedder(t *testing.T) {
+	secret := "SELECT password FROM accounts"
+	for _, err := range []error{errors.New(secret), fmt.Errorf("%s: %w", secret, context.DeadlineExceeded)} {
+		w := newWorld(t)
+		n := &network{asked: map[syntax.DID]int{}}
+		w.svc.Resolver = &identity.Resolver{PLC: n, DNS: n, HTTP: &http.Client{Transport: unreachable{}}}
+		w.svc.Accounts = failing{w.accounts, err}
+		w.svc.Unknown = func(context.Context, syntax.NSID, syntax.RecordKey, any) error { return err }
+		for what, a := range map[string]answer{
+			"describeRepo":    w.call("", "com.atproto.repo.describeRepo", q("repo", alice), nil),
+			"resolveIdentity": w.call("", "com.atproto.identity.resolveIdentity", q("identifier", alice), nil),
+			"listRepos":       w.call("", "com.atproto.sync.listRepos", nil, nil),
+			"resolveHandle":   w.call("", "com.atproto.identity.resolveHandle", q("handle", "broken.test"), nil),
+			"createRecord":    w.call(alice, "com.atproto.repo.createRecord", nil, obj("repo", alice, "collection", note, "record", obj())),
+		} {
+			if a.want(t, 500, "InternalServerError"); strings.Contains(string(a.body), "SELECT") || strings.Contains(string(a.body), "fire") {
+				t.Errorf("%s: %s", what, a.body)
+			}
+		}
+	}
+	// What is wrong with the identity is said as ever.
+	for _, err := range []error{identity.ErrUnavailable, identity.ErrTombstoned, fmt.Errorf("%w: %s", identity.ErrDocument, secret), atproto.ErrNoAccount} {
+		w := newWorld(t)
+		w.svc.Accounts = failing{w.accounts, err}
+		a := w.call("", "com.atproto.repo.describeRepo", q("repo", alice), nil).want(t, 400, "InvalidRequest")
+		if a.says(t, "Could not resolve DID"); strings.Contains(string(a.body), "SELECT") {
+			t.Errorf("%s", a.body)
+		}
 	}
 }
 

@@ -59,8 +59,10 @@ func (s *Service) prepare(ctx context.Context, collection syntax.NSID, rkey synt
 		switch {
 		case err == nil:
 			p.status = "valid"
-		case !errors.Is(err, lexicon.ErrUnknownSchema):
+		case errors.Is(err, lexicon.ErrInvalid), errors.Is(err, lexicon.ErrSchema):
 			return p, xrpc.InvalidRequest("%v", err)
+		case !errors.Is(err, lexicon.ErrUnknownSchema):
+			return p, err // of the host's own
 		case validate != nil:
 			return p, xrpc.InvalidRequest("Unknown lexicon type: %s", collection)
 		default:

@@ -33,6 +33,10 @@ func appendRecord(b []byte, did syntax.DID, rec storage.Record) ([]byte, error) 
 
 func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p getRecordParams) error {
 	ctx := r.Context()
+	want, err := parseCID(p.CID)
+	if err != nil {
+		return err
+	}
 	var rec storage.Record
 	acct, err := s.view(ctx, p.Repo, func(_ Account, r storage.Reader) (err error) {
 		rec, err = repo.Record(ctx, r, p.Collection, p.RKey)
@@ -49,7 +53,7 @@ func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p getRecordP
 			err = repo.ErrRecordNotFound
 		}
 	}
-	if errors.Is(err, repo.ErrRecordNotFound) || err == nil && p.CID != "" && p.CID != rec.CID.String() {
+	if errors.Is(err, repo.ErrRecordNotFound) || err == nil && want.Defined() && want != rec.CID {
 		return &xrpc.Error{Status: 400, Name: "RecordNotFound", Message: "Could not locate record: " + recordURI(acct.DID, p.Collection, p.RKey)}
 	} else if err != nil {
 		return err
@@ -174,7 +178,7 @@ func (s *Service) describeRepo(ctx context.Context, r *xrpc.Request, p repoParam
 	}
 	doc, handle, err := s.Accounts.Document(ctx, acct.DID)
 	if err != nil {
-		return out, xrpc.InvalidRequest("Could not resolve DID: %v", err)
+		return out, documentError(err)
 	}
 	out = describeRepoOutput{Handle: acct.Handle, DID: acct.DID, DIDDoc: doc, HandleIsCorrect: handle == acct.Handle}
 	out.Collections, err = s.Host.Collections(ctx, acct.DID)
@@ -182,6 +186,16 @@ func (s *Service) describeRepo(ctx context.Context, r *xrpc.Request, p repoParam
 		out.Collections = []syntax.NSID{}
 	}
 	return out, err
+}
+
+// documentError is the answer where an account's document cannot be had. Whatever is wrong with the
+// identity, it is the one that clients know. An error of the host's own stays what it is.
+func documentError(err error) error {
+	var own, mapped *xrpc.Error
+	if errors.Is(err, ErrNoAccount) || !errors.As(err, &own) && errors.As(IdentityError(err), &mapped) {
+		return xrpc.InvalidRequest("Could not resolve DID")
+	}
+	return err
 }
 
 type handleParam struct {

@@ -41,6 +41,12 @@ func (d documents) ResolveDID(_ context.Context, did syntax.DID) (*identity.Docu
 	if doc := d[did]; doc != nil {
 		return doc, nil
 	}
+	switch {
+	case strings.Contains(string(did), "away"):
+		return nil, identity.ErrUnavailable
+	case strings.Contains(string(did), "gone"):
+		return nil, identity.ErrTombstoned
+	}
 	return nil, identity.ErrNotFound
 }
 
@@ -252,6 +258,9 @@ func TestTargets(t *testing.T) {
 		"a space":                  {service + "#bsky appview", m, bad("proxy header cannot contain spaces")},
 		"no DID at all":            {"https://api.example#bsky_appview", m, bad("could not resolve proxy did")},
 		"an unknown DID":           {"did:web:unknown.example#x", m, bad("could not resolve proxy did")},
+		"a directory that is away": {"did:plc:awayaaaaaaaaaaaaaaaaaaaa#x", m, answer{502, "UpstreamFailure", `{"error":"UpstreamFailure","message":"could not resolve proxy did"}`}},
+		"a DID that is no more":    {"did:plc:goneaaaaaaaaaaaaaaaaaaaa#x", m, bad("could not resolve proxy did")},
+		"a host that is away":      {"did:web:away.example#x", m, bad("could not resolve proxy did")},
 		"a service that is absent": {"did:web:none.example#x", m, bad("could not resolve proxy did service url")},
 		"another service":          {service + "#atproto_labeler", m, bad("could not resolve proxy did service url")},
 		"no web address":           {"did:web:ftp.example#x", m, bad("could not resolve proxy did service url")},

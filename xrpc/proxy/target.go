@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 
+	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -74,7 +76,10 @@ func (p *Proxy) address(r *xrpc.Request, s Service) (*url.URL, *http.Client, err
 		if r.Context().Err() != nil {
 			return nil, nil, r.Context().Err()
 		}
-		if err != nil {
+		if s.DID.Method() == "plc" && errors.Is(err, identity.ErrUnavailable) {
+			// The directory's failure. A did:web that does not answer is the caller's choice.
+			return nil, nil, &xrpc.Error{Status: http.StatusBadGateway, Message: "could not resolve proxy did"}
+		} else if err != nil {
 			return nil, nil, xrpc.InvalidRequest("could not resolve proxy did")
 		}
 		found := false

@@ -232,6 +232,27 @@ func (k anyKey) Key(context.Context, syntax.DID, string, bool) (*crypto.PublicKe
 
 // TestReplayFlood: memory is bounded; one issuer cannot fill it, and many cannot shut
 // out anybody.
+// noKey is a network in which no key can be found.
+type noKey struct{ err error }
+
+func (k noKey) Key(context.Context, syntax.DID, string, bool) (*crypto.PublicKey, error) {
+	return nil, k.err
+}
+
+// TestIssuerThatCannotBeResolved: a token that may be a good one is not called a bad one.
+func TestIssuerThatCannotBeResolved(t *testing.T) {
+	key := generate(t, crypto.K256)
+	token := sign(t, key, serviceauth.Token{Issuer: string(issuer), Audience: "did:web:pds.example.com", Method: "com.example.x"})
+	for err, status := range map[error]int{identity.ErrUnavailable: 502, identity.ErrNotFound: 401, identity.ErrTombstoned: 401, identity.ErrDocument: 401} {
+		v := serviceauth.Verifier{Audience: []string{"did:web:pds.example.com"}, Keys: noKey{fmt.Errorf("%w: 10.0.0.7", err)}}
+		_, got := v.Verify(context.Background(), token, "com.example.x")
+		var told *xrpc.Error
+		if !errors.As(got, &told) || told.Status != status || strings.Contains(told.Message, "10.0.0.7") {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+}
+
 func TestReplayFlood(t *testing.T) {
 	key := generate(t, crypto.K256)
 	now := time.Now()

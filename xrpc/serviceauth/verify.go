@@ -3,6 +3,7 @@ package serviceauth
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -141,7 +142,9 @@ func (v *Verifier) signature(ctx context.Context, p *parsed) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil {
+		if first == nil && errors.Is(err, identity.ErrUnavailable) { // the token may be a good one
+			return &xrpc.Error{Status: http.StatusBadGateway, Message: "could not resolve the jwt issuer at present"}
+		} else if err != nil {
 			if refresh || first == nil {
 				return fail("BadJwtSignature", "could not find the key of the jwt issuer")
 			}

@@ -68,6 +68,7 @@ func rotatePLCKey(ctx context.Context, c *call) (err error) {
 		Without []syntax.DID `json:"without"`
 		Done    int          `json:"done"`
 	}
+	var failed []error
 	out.Without = []syntax.DID{}
 	shown := c.progress("accounts")
 	n := 0
@@ -79,9 +80,11 @@ func rotatePLCKey(ctx context.Context, c *call) (err error) {
 			continue
 		}
 		switch state, err := r.rotate(ctx, a.DID); {
-		case err != nil:
+		case err != nil && (ctx.Err() != nil || errors.Is(err, identity.ErrUnavailable)):
 			shown.done()
 			return fmt.Errorf("%s: %w (nothing is lost: run rotate-plc-key again)", a.DID, err)
+		case err != nil: // of this DID alone
+			failed = append(failed, fmt.Errorf("%s: %w", a.DID, err))
 		case state == keyChanged:
 			out.Changed++
 		case state == keyThere:
@@ -93,6 +96,9 @@ func rotatePLCKey(ctx context.Context, c *call) (err error) {
 		shown.at(n)
 	}
 	shown.done()
+	if len(failed) > 0 {
+		return fmt.Errorf("%w\nThe old key is kept, since these DIDs may still need it; all others are done. Run rotate-plc-key again", errors.Join(failed...))
+	}
 	if err := cfg.DropPLCRotationKeys(); err != nil {
 		return err
 	}
@@ -140,12 +146,12 @@ func (r *plcRotation) rotate(ctx context.Context, did syntax.DID) (state keyStat
 			}
 		}
 		state, err = r.once(ctx, did)
-		if err == nil || errors.Is(err, identity.ErrNotFound) || ctx.Err() != nil {
-			break
+		switch {
+		case errors.Is(err, identity.ErrTombstoned): // nothing can be signed for it any more
+			return keyAbsent, nil
+		case err == nil || errors.Is(err, identity.ErrNotFound) || ctx.Err() != nil:
+			return state, err
 		}
-	}
-	if errors.Is(err, identity.ErrTombstoned) {
-		return keyAbsent, nil
 	}
 	return state, err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,9 +102,9 @@ func (s *Server) reserve(ctx context.Context, a accounts.Account) error {
 // registerAccount registers the DID and makes the account. A DID whose account
 // cannot be made is tombstoned.
 func (s *Server) registerAccount(ctx context.Context, a accounts.Account, key *crypto.PrivateKey, op *identity.PLCOperation) (x accounts.Session, err error) {
-	if err := s.plc.Submit(ctx, a.DID, op); err != nil {
+	if err := s.submit(ctx, a.DID, op); err != nil {
 		s.log.Error("register a DID", "did", a.DID, "err", err)
-		return x, &xrpc.Error{Status: http.StatusBadGateway, Message: "The DID could not be registered with the PLC directory"}
+		return x, err
 	}
 	batch := repo.Batch{Sync: true, Events: []storage.Event{identityEvent(a), accountEvent(a)}}
 	x, session, err := s.accounts.NewSession(nil)
@@ -134,7 +135,7 @@ func (s *Server) tombstone(ctx context.Context, did syntax.DID, genesis *identit
 // genesis makes the signed first operation of a new did:plc.
 func (s *Server) genesis(ctx context.Context, handle syntax.Handle, key *crypto.PrivateKey, recovery string) (*identity.PLCOperation, error) {
 	var rotation []*crypto.PublicKey
-	for _, text := range []string{recovery, s.cfg.RecoveryKey} {
+	for _, text := range []string{recovery, s.cfg.RecoveryKey, s.rotation.PublicKey().DIDKey()} {
 		if text == "" {
 			continue
 		}
@@ -142,10 +143,15 @@ func (s *Server) genesis(ctx context.Context, handle syntax.Handle, key *crypto.
 		if err != nil {
 			return nil, xrpc.InvalidRequest("Invalid recovery key: %v", err)
 		}
-		rotation = append(rotation, k)
+		if !slices.ContainsFunc(rotation, k.Equal) {
+			rotation = append(rotation, k)
+		}
 	}
-	op := identity.NewPLCOperation(handle, s.url, key.PublicKey(), append(rotation, s.rotation.PublicKey())...)
-	return op, op.Sign(ctx, s.rotation)
+	op := identity.NewPLCOperation(handle, s.url, key.PublicKey(), rotation...)
+	if err := op.Sign(ctx, s.rotation); err != nil {
+		return nil, directoryError(err)
+	}
+	return op, directoryError(op.Validate())
 }
 
 var errEmail = xrpc.InvalidRequest("This email address is not supported, please use a different email.")

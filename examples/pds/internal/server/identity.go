@@ -11,6 +11,7 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 type updateHandleInput struct {
@@ -54,29 +55,77 @@ func (s *Server) changeHandle(ctx context.Context, did syntax.DID, handle syntax
 	return err
 }
 
-// setDocumentHandle puts a handle into a did:plc document. A did:web is its owner's to change.
+// setDocumentHandle sees to it that an account's DID document names a handle: it puts it into a
+// did:plc. The document of a did:web is its owner's to change, and must name the handle already.
 func (s *Server) setDocumentHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) error {
 	if did.Method() != "plc" {
+		s.resolver.Purge(syntax.AtIdentifier(did))
+		doc, err := s.resolver.ResolveDID(ctx, did)
+		if err != nil {
+			return atproto.IdentityError(err)
+		}
+		if named, _ := doc.Handle(); named != handle {
+			return xrpc.InvalidRequest("The DID document does not name the handle: its alsoKnownAs must begin with at://%s", handle)
+		}
 		return nil
 	}
-	last, err := s.plc.Last(ctx, did)
+	op, key, err := s.nextOperation(ctx, did)
 	if err != nil {
-		return directoryError(err)
-	}
-	op, err := last.Next()
-	if err != nil {
-		return directoryError(err)
+		return err
 	}
 	had := slices.Clone(op.AlsoKnownAs)
 	op.SetHandle(handle)
 	if slices.Equal(had, op.AlsoKnownAs) {
 		return nil
 	}
-	key, _ := s.rotationKey(op.RotationKeys)
-	if err := op.Sign(ctx, key); err != nil {
-		return err
+	if key == nil {
+		return errNotOurs
 	}
-	return directoryError(s.plc.Submit(ctx, did, op))
+	if err := op.Sign(ctx, key); err != nil {
+		return directoryError(err)
+	}
+	return s.submit(ctx, did, op)
+}
+
+var errNotOurs = xrpc.InvalidRequest("The rotation keys of the DID do not include the server's: it cannot sign for it")
+
+// nextOperation returns an unsigned operation that follows the last one of a DID, with the same
+// state, and the key of the server that may sign it; nil if it has none.
+func (s *Server) nextOperation(ctx context.Context, did syntax.DID) (*identity.PLCOperation, *crypto.PrivateKey, error) {
+	if did.Method() != "plc" {
+		return nil, nil, errNoPLC
+	}
+	last, err := s.plc.Last(ctx, did)
+	if err != nil {
+		return nil, nil, directoryError(err)
+	}
+	op, err := last.Next()
+	if err != nil {
+		return nil, nil, directoryError(err)
+	}
+	key, ours := s.rotationKey(op.RotationKeys)
+	if !ours {
+		key = nil
+	}
+	return op, key, nil
+}
+
+var errNoPLC = xrpc.InvalidRequest("The account's DID is not a did:plc: there are no operations to sign")
+
+// submit sends an operation to the directory. One that got no answer may have been accepted: then
+// the directory is asked.
+func (s *Server) submit(ctx context.Context, did syntax.DID, op *identity.PLCOperation) error {
+	err := s.plc.Submit(ctx, did, op)
+	s.resolver.Purge(syntax.AtIdentifier(did))
+	if errors.Is(err, identity.ErrUnavailable) {
+		sent, _ := op.CID()
+		if last, lastErr := s.plc.Last(ctx, did); lastErr == nil {
+			if have, _ := last.CID(); have != "" && have == sent {
+				return nil
+			}
+		}
+	}
+	return directoryError(err)
 }
 
 // rotationKey returns the server's key among the rotation keys of a DID, and whether there is one: another than that of
@@ -106,10 +155,12 @@ func (s *Server) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Reque
 	if err != nil {
 		return out, err
 	}
-	if s.cfg.RecoveryKey != "" {
-		out.RotationKeys = append(out.RotationKeys, s.cfg.RecoveryKey)
+	if a.DID.Method() == "plc" { // others have no rotation keys
+		if s.cfg.RecoveryKey != "" {
+			out.RotationKeys = append(out.RotationKeys, s.cfg.RecoveryKey)
+		}
+		out.RotationKeys = append(out.RotationKeys, s.rotation.PublicKey().DIDKey())
 	}
-	out.RotationKeys = append(out.RotationKeys, s.rotation.PublicKey().DIDKey())
 	out.AlsoKnownAs = []string{"at://" + string(a.Handle)}
 	out.VerificationMethods = map[string]string{identity.SigningKeyID: key.PublicKey().DIDKey()}
 	out.Services = map[string]identity.PLCService{identity.PDSID: {Type: identity.PDSType, Endpoint: s.url}}
@@ -117,6 +168,9 @@ func (s *Server) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Reque
 }
 
 func (s *Server) requestPlcOperationSignature(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	if caller(r).Method() != "plc" {
+		return out, errNoPLC
+	}
 	return out, s.mailToken(ctx, r, accounts.PLCOperation, "Change of your identity requested",
 		"Somebody, probably you, wants to change the identity (DID) of your account %[2]s, as when you move it to another server. To allow it, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
@@ -130,23 +184,25 @@ type plcOperation struct {
 	Operation json.RawMessage `json:"operation"`
 }
 
+// signPlcOperation signs an operation that the directory will accept. Only then is the token spent.
 func (s *Server) signPlcOperation(ctx context.Context, r *xrpc.Request, in signPlcOperationInput) (out plcOperation, err error) {
 	did := caller(r)
-	if in.Token == "" {
+	switch {
+	case did.Method() != "plc":
+		return out, errNoPLC
+	case in.Token == "":
 		return out, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}
-	if err := s.accounts.UseMailToken(ctx, did, accounts.PLCOperation, in.Token); err != nil {
+	if err := s.accounts.CheckMailToken(ctx, did, accounts.PLCOperation, in.Token); err != nil {
 		return out, tokenError(err)
 	}
-	last, err := s.plc.Last(ctx, did)
+	op, key, err := s.nextOperation(ctx, did)
 	if err != nil {
-		return out, directoryError(err)
+		return out, err
 	}
-	op, err := last.Next()
-	if err != nil {
-		return out, directoryError(err)
+	if key == nil {
+		return out, errNotOurs
 	}
-	key, _ := s.rotationKey(op.RotationKeys)
 	if in.RotationKeys != nil {
 		op.RotationKeys = in.RotationKeys
 	}
@@ -159,11 +215,19 @@ func (s *Server) signPlcOperation(ctx context.Context, r *xrpc.Request, in signP
 	if in.Services != nil {
 		op.Services = in.Services
 	}
-	if err := op.Sign(ctx, key); err != nil {
-		return out, xrpc.InvalidRequest("Invalid operation: %v", err)
+	if err := op.Validate(); err != nil {
+		return out, directoryError(err)
 	}
-	out.Operation, err = json.Marshal(op)
-	return out, err
+	if err := op.Sign(ctx, key); err != nil {
+		return out, directoryError(err)
+	}
+	if out.Operation, err = json.Marshal(op); err != nil {
+		return out, err
+	}
+	if err := s.accounts.UseMailToken(ctx, did, accounts.PLCOperation, in.Token); err != nil {
+		return plcOperation{}, tokenError(err)
+	}
+	return out, nil
 }
 
 func (s *Server) submitPlcOperation(ctx context.Context, r *xrpc.Request, in plcOperation) (out xrpc.None, err error) {
@@ -171,9 +235,15 @@ func (s *Server) submitPlcOperation(ctx context.Context, r *xrpc.Request, in plc
 	if err != nil {
 		return out, err
 	}
+	if a.DID.Method() != "plc" {
+		return out, errNoPLC
+	}
 	op, err := identity.ParsePLCOperation(in.Operation)
 	if err != nil || op.Type != identity.PLCUpdate {
 		return out, xrpc.InvalidRequest("Invalid operation")
+	}
+	if err := op.Validate(); err != nil {
+		return out, directoryError(err)
 	}
 	key, err := s.accounts.Signer(ctx, a.DID)
 	if err != nil {
@@ -193,10 +263,9 @@ func (s *Server) submitPlcOperation(ctx context.Context, r *xrpc.Request, in plc
 	case len(op.AlsoKnownAs) == 0 || op.AlsoKnownAs[0] != "at://"+string(a.Handle):
 		return out, xrpc.InvalidRequest("Incorrect handle in alsoKnownAs")
 	}
-	if err := s.plc.Submit(ctx, a.DID, op); err != nil {
-		return out, directoryError(err)
+	if err := s.submit(ctx, a.DID, op); err != nil {
+		return out, err
 	}
-	s.resolver.Purge(syntax.AtIdentifier(a.DID))
 	return out, s.accounts.Tell(ctx, a.DID, identityEvent(a))
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
@@ -129,7 +128,7 @@ func (s *Server) checkDocument(ctx context.Context, did syntax.DID) error {
 		return err
 	}
 	var pds, signing string
-	if strings.HasPrefix(string(did), "did:plc:") {
+	if did.Method() == "plc" {
 		data, err := s.plc.Data(ctx, did)
 		if err != nil {
 			return directoryError(err)
@@ -142,7 +141,7 @@ func (s *Server) checkDocument(ctx context.Context, did syntax.DID) error {
 		s.resolver.Purge(syntax.AtIdentifier(did))
 		doc, err := s.resolver.ResolveDID(ctx, did)
 		if err != nil {
-			return xrpc.InvalidRequest("Could not resolve DID")
+			return atproto.IdentityError(err)
 		}
 		pds, _ = doc.PDS()
 		if k, err := doc.SigningKey(); err == nil {
@@ -158,20 +157,18 @@ func (s *Server) checkDocument(ctx context.Context, did syntax.DID) error {
 	return nil
 }
 
-// directoryError is the answer when the PLC directory refuses, or cannot be reached.
+// directoryError is the answer when the PLC directory refuses, cannot be reached, or answers what
+// it must not.
 func directoryError(err error) error {
-	var told *identity.PLCError
-	switch {
-	case errors.Is(err, identity.ErrTombstoned):
-		return xrpc.InvalidRequest("Did is tombstoned")
-	case errors.Is(err, identity.ErrNotFound):
-		return xrpc.InvalidRequest("DID not found")
-	case errors.As(err, &told) && told.Status < 500:
-		return xrpc.InvalidRequest("The PLC directory refused: %s", told.Message)
-	case errors.Is(err, identity.ErrUnavailable):
+	for _, rubbish := range []error{identity.ErrDocument, identity.ErrMismatch, identity.ErrTooLarge, identity.ErrLog} {
+		if errors.Is(err, rubbish) {
+			return &xrpc.Error{Status: http.StatusBadGateway, Message: "The PLC directory gave an answer that makes no sense"}
+		}
+	}
+	if errors.Is(err, identity.ErrUnavailable) {
 		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The PLC directory could not be reached"}
 	}
-	return err
+	return atproto.IdentityError(err)
 }
 
 func (s *Server) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {

@@ -92,11 +92,11 @@ func (s *Server) renew(ctx context.Context, a accounts.Account, in createAccount
 func (s *Server) ownsDocument(ctx context.Context, did syntax.DID) (bool, error) {
 	doc, err := s.resolver.ResolveDID(ctx, did) // the document that the token was verified with
 	if err != nil {
-		return false, err
+		return false, atproto.IdentityError(err)
 	}
 	named, err := doc.SigningKey()
 	if err != nil {
-		return false, err
+		return false, atproto.IdentityError(err)
 	}
 	key, err := s.accounts.Signer(ctx, did)
 	if err != nil {

@@ -29,7 +29,7 @@ type sessionOutput struct {
 	Status          atproto.Status  `json:"status,omitempty"`
 }
 
-// session is the output for an account. A DID document that cannot be had now is left out.
+// session is the output for an account.
 func (s *Server) session(ctx context.Context, a accounts.Account) sessionOutput {
 	return sessionOutput{
 		Handle: a.Handle, DID: a.DID, DIDDoc: s.document(ctx, a.DID), Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
@@ -37,11 +37,16 @@ func (s *Server) session(ctx context.Context, a accounts.Account) sessionOutput 
 	}
 }
 
-// document is the JSON of an account's DID document; nil if it cannot be had.
+// document is the JSON of an account's DID document, for the owner of a session; nil if it cannot
+// be had now, or if it names another server. Clients send all further requests to the server that
+// it names. While an account moves that is one that does not know the session.
 func (s *Server) document(ctx context.Context, did syntax.DID) json.RawMessage {
 	doc, err := s.resolver.ResolveDID(ctx, did)
 	if err != nil {
 		s.log.Warn("DID document", "did", did, "err", err)
+		return nil
+	}
+	if pds, _ := doc.PDS(); pds != s.url {
 		return nil
 	}
 	text, err := json.Marshal(doc)
