@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -113,23 +114,40 @@ func (s *Store) Invites(ctx context.Context) (list []Invite, err error) {
 	return list, err
 }
 
-// DisableInvites disables codes, and all codes of accounts.
-func (s *Store) DisableInvites(ctx context.Context, codes, accounts []string) error {
-	list, err := s.Invites(ctx)
-	if err != nil {
-		return err
-	}
+// ErrNoInvite: there is no such invite code, or none of such an account.
+var ErrNoInvite = errors.New("accounts: no such invite code")
+
+// DisableInvites disables codes, and all codes of accounts. If one of the codes is not there, or
+// one of the accounts has none and is not among those that need not, the error is ErrNoInvite, with
+// its name, and nothing is disabled.
+func (s *Store) DisableInvites(ctx context.Context, codes, accounts, needNot []string) error {
 	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-		for _, inv := range list {
-			if !slices.Contains(codes, inv.Code) && !slices.Contains(accounts, inv.Account) {
-				continue
-			}
-			now, err := getInvite(ctx, tx, inv.Code)
+		var disable []Invite
+		found := make(map[string]bool)
+		for _, did := range needNot {
+			found[did] = true
+		}
+		for doc, err := range documents[Invite](ctx, tx, invitePrefix) {
 			if err != nil {
 				return err
 			}
-			now.Disabled = true
-			if err := putInvite(ctx, tx, now); err != nil {
+			inv := doc.value
+			if !slices.Contains(codes, inv.Code) && !slices.Contains(accounts, inv.Account) {
+				continue
+			}
+			found[inv.Code], found[inv.Account] = true, true
+			if !inv.Disabled {
+				inv.Disabled = true
+				disable = append(disable, inv)
+			}
+		}
+		for _, name := range slices.Concat(codes, accounts) {
+			if !found[name] {
+				return fmt.Errorf("%w: %s", ErrNoInvite, name)
+			}
+		}
+		for _, inv := range disable {
+			if err := putInvite(ctx, tx, inv); err != nil {
 				return err
 			}
 		}

@@ -20,7 +20,7 @@ type Takedown struct {
 
 // Subjects of takedowns within an account.
 func recordSubject(path string) string { return takedownPrefix + "record/" + path }
-func blobSubject(cid string) string    { return takedownPrefix + "blob/" + cid }
+func blobSubject(blob cid.Cid) string  { return takedownPrefix + "blob/" + blob.String() }
 
 // TakeDown takes an account down, which ends its sessions, or back up. events makes those of
 // the step from the account as it is then.
@@ -52,8 +52,8 @@ func (s *Store) SetRecordTakedown(ctx context.Context, did syntax.DID, path stri
 }
 
 // SetBlobTakedown takes a blob down, or back up.
-func (s *Store) SetBlobTakedown(ctx context.Context, did syntax.DID, cid string, t Takedown) error {
-	return s.setTakedown(ctx, did, blobSubject(cid), t)
+func (s *Store) SetBlobTakedown(ctx context.Context, did syntax.DID, blob cid.Cid, t Takedown) error {
+	return s.setTakedown(ctx, did, blobSubject(blob), t)
 }
 
 func (s *Store) setTakedown(ctx context.Context, did syntax.DID, key string, t Takedown) error {
@@ -75,8 +75,8 @@ func (s *Store) RecordTakedown(ctx context.Context, did syntax.DID, path string)
 }
 
 // BlobTakedown returns the state of a blob.
-func (s *Store) BlobTakedown(ctx context.Context, did syntax.DID, cid string) (Takedown, error) {
-	return s.takedown(ctx, did, blobSubject(cid))
+func (s *Store) BlobTakedown(ctx context.Context, did syntax.DID, blob cid.Cid) (Takedown, error) {
+	return s.takedown(ctx, did, blobSubject(blob))
 }
 
 func (s *Store) takedown(ctx context.Context, did syntax.DID, key string) (t Takedown, err error) {
@@ -111,6 +111,6 @@ func (s *Store) HiddenRecords(ctx context.Context, did syntax.DID, collection sy
 
 // HiddenBlob reports whether a blob is taken down.
 func (s *Store) HiddenBlob(ctx context.Context, did syntax.DID, blob cid.Cid) (bool, error) {
-	t, err := s.BlobTakedown(ctx, did, blob.String())
+	t, err := s.BlobTakedown(ctx, did, blob)
 	return t.Applied, err
 }

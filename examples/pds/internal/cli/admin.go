@@ -102,13 +102,24 @@ func explain(err error) error {
 	return err
 }
 
-// subject finds an account's DID. The handle of one that is not active does not
-// resolve, so it is looked for among all.
-func subject(ctx context.Context, cl *xrpc.Client, id string) (string, error) {
-	if strings.HasPrefix(id, "did:") {
-		return id, nil
+// subject finds the DID of an account here.
+func subject(ctx context.Context, cl *xrpc.Client, id string) (did string, err error) {
+	if did = id; !strings.HasPrefix(id, "did:") {
+		if did, err = resolve(ctx, cl, strings.ToLower(strings.TrimPrefix(id, "@"))); err != nil {
+			return "", err
+		}
 	}
-	handle := strings.ToLower(strings.TrimPrefix(id, "@"))
+	// A handle may be one of elsewhere, and a DID anybody's.
+	err = cl.Query(ctx, "com.atproto.admin.getAccountInfo", url.Values{"did": {did}}, nil)
+	if errors.Is(err, &xrpc.Error{Name: "NotFound"}) {
+		return "", fmt.Errorf("there is no account %s here", id)
+	}
+	return did, explain(err)
+}
+
+// resolve finds the DID of a handle. That of an account that is not active does not resolve, so it
+// is looked for among all.
+func resolve(ctx context.Context, cl *xrpc.Client, handle string) (string, error) {
 	var out struct {
 		DID string `json:"did"`
 	}

@@ -17,6 +17,8 @@
 // What a user deletes is not taken out of answers, and likes, reposts and
 // follows are not put in: clients keep account of these by themselves.
 //
+// What else a server has to know of these records is here too: see Links.
+//
 // Merger.Modify works on the upstream's *http.Response; the functions under it
 // are pure ones over bytes.
 package readafter

@@ -130,6 +130,19 @@ func (x subject) record() (did syntax.DID, path string, err error) {
 	return did, path, nil
 }
 
+// blob parses the CID of a blob, in any spelling.
+func (x subject) blob() (cid.Cid, error) {
+	const most = 256 // characters; some encodings take quadratic time
+	if len(x.CID) > most {
+		return cid.Undef, xrpc.InvalidRequest("Invalid blob: %d characters", len(x.CID))
+	}
+	c, err := cid.Decode(x.CID)
+	if err != nil {
+		return cid.Undef, xrpc.InvalidRequest("Invalid blob: %v", err)
+	}
+	return c, nil
+}
+
 type subjectStatusParams struct {
 	DID  syntax.DID `json:"did"`
 	URI  string     `json:"uri"`
@@ -151,26 +164,11 @@ func (s *Server) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjec
 			return out, xrpc.InvalidRequest("Must provide a did to request blob state")
 		}
 		subj = subject{Type: blobSubject, DID: p.DID, CID: p.Blob}
-		t, err = s.blobStatus(ctx, p.DID, p.Blob)
+		t, err = s.takedownOf(ctx, &subj)
 	case p.URI != "":
 		subj = subject{Type: recordSubject, URI: p.URI}
-		did, path, err := subj.record()
-		if err != nil {
-			return out, err
-		}
-		collection, rkey, err := syntax.ParsePath(path)
-		if err != nil {
-			return out, xrpc.InvalidRequest("Invalid uri: %v", err)
-		}
-		rec, err := s.host.Record(ctx, did, collection, rkey)
-		if errors.Is(err, repo.ErrRecordNotFound) || errors.Is(err, repo.ErrRepoNotFound) {
-			return out, notFound("Subject not found")
-		} else if err != nil {
-			return out, err
-		}
-		subj.CID = rec.CID.String()
-		if t, err = s.accounts.RecordTakedown(ctx, did, path); err != nil {
-			return out, err
+		if t, err = s.takedownOf(ctx, &subj); err == nil && subj.CID == "" {
+			err = accounts.ErrNotFound // taken down, and deleted since
 		}
 	case p.DID != "":
 		subj = subject{Type: accountSubject, DID: p.DID}
@@ -193,24 +191,54 @@ func (s *Server) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjec
 	return out, err
 }
 
-// blobStatus is whether a blob, that is here or was taken down, is taken down.
-func (s *Server) blobStatus(ctx context.Context, did syntax.DID, blob string) (t accounts.Takedown, err error) {
-	c, err := cid.Decode(blob)
+// takedownOf returns whether a record or a blob is taken down. It fills in the subject's CID in the
+// usual spelling. One that is neither here nor taken down is ErrNotFound.
+func (s *Server) takedownOf(ctx context.Context, subj *subject) (t accounts.Takedown, err error) {
+	if subj.Type == recordSubject {
+		did, path, err := subj.record()
+		if err != nil {
+			return t, err
+		}
+		if t, err = s.accounts.RecordTakedown(ctx, did, path); err != nil {
+			return t, err
+		}
+		collection, rkey, err := syntax.ParsePath(path)
+		if err != nil {
+			return t, xrpc.InvalidRequest("Invalid uri: %v", err)
+		}
+		subj.CID = ""
+		rec, err := s.host.Record(ctx, did, collection, rkey)
+		switch {
+		case err == nil:
+			subj.CID = rec.CID.String()
+		case !errors.Is(err, repo.ErrRecordNotFound) && !errors.Is(err, repo.ErrRepoNotFound):
+			return t, err
+		case !t.Applied:
+			return t, accounts.ErrNotFound
+		}
+		return t, nil
+	}
+	blob, err := subj.blob()
 	if err != nil {
-		return t, xrpc.InvalidRequest("Invalid blob: %v", err)
-	}
-	t, err = s.accounts.BlobTakedown(ctx, did, blob)
-	if err != nil || t.Applied {
 		return t, err
 	}
-	if _, _, err := s.store.Blobs.Stat(ctx, did, c); errors.Is(err, storage.ErrNotFound) {
-		return t, accounts.ErrNotFound
-	} else if err != nil {
+	subj.CID = blob.String()
+	if t, err = s.accounts.BlobTakedown(ctx, subj.DID, blob); err != nil || t.Applied {
 		return t, err
 	}
-	return t, nil
+	if _, _, err = s.store.Blobs.Stat(ctx, subj.DID, blob); !errors.Is(err, storage.ErrNotFound) {
+		return t, err
+	}
+	err = s.host.View(ctx, subj.DID, func(r storage.Reader) error { // imported, and not uploaded yet
+		if expected, err := r.HasBlobRef(ctx, blob); err != nil || expected {
+			return err
+		}
+		return accounts.ErrNotFound
+	})
+	return t, err
 }
 
+// updateSubjectStatus takes something down, or back up. There must be such a thing.
 func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in subjectStatus) (out subjectStatus, err error) {
 	var subj subject
 	if err := json.Unmarshal(in.Subject, &subj); err != nil {
@@ -219,21 +247,18 @@ func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in su
 	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {
 		return out, xrpc.InvalidRequest("Cannot activate and takedown an account at the same time")
 	}
-	if in.Takedown != nil {
-		err = s.takedownSubject(ctx, subj, *in.Takedown)
-	}
-	if err == nil && subj.Type == accountSubject {
-		switch {
-		case in.Deactivated != nil && in.Deactivated.Applied:
-			err = s.deactivate(ctx, subj.DID, time.Time{})
-		case in.Deactivated != nil:
-			err = s.activate(ctx, subj.DID)
-		case in.Takedown == nil: // say again how things are
-			var a accounts.Account
-			if a, err = s.accounts.ByDID(ctx, subj.DID); err == nil {
-				err = s.accounts.Tell(ctx, subj.DID, accountEvent(a))
-			}
+	switch subj.Type {
+	case accountSubject:
+		err = s.updateAccountStatus(ctx, subj.DID, in)
+	case recordSubject, blobSubject:
+		if in.Deactivated != nil {
+			return out, xrpc.InvalidRequest("Only an account can be deactivated")
 		}
+		if _, err = s.takedownOf(ctx, &subj); err == nil && in.Takedown != nil {
+			err = s.takedownPart(ctx, subj, withRef(*in.Takedown))
+		}
+	default:
+		return out, xrpc.InvalidRequest("Invalid subject (%s)", subj.Type)
 	}
 	if errors.Is(err, accounts.ErrNotFound) {
 		return out, notFound("Subject not found")
@@ -241,23 +266,52 @@ func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in su
 	return subjectStatus{Subject: in.Subject, Takedown: in.Takedown}, err
 }
 
-func (s *Server) takedownSubject(ctx context.Context, subj subject, t accounts.Takedown) error {
+// updateAccountStatus changes what moderators say of an account. If they say nothing, the network is told again
+// how things are.
+func (s *Server) updateAccountStatus(ctx context.Context, did syntax.DID, in subjectStatus) error {
+	if in.Takedown == nil && in.Deactivated == nil {
+		a, err := s.accounts.ByDID(ctx, did)
+		if err != nil {
+			return err
+		}
+		return s.accounts.Tell(ctx, did, accountEvent(a))
+	}
+	if in.Takedown != nil {
+		if err := s.takedown(ctx, did, withRef(*in.Takedown)); err != nil {
+			return err
+		}
+	}
+	switch {
+	case in.Deactivated == nil:
+		return nil
+	case in.Deactivated.Applied:
+		return s.deactivate(ctx, did, time.Time{})
+	}
+	return s.activate(ctx, did)
+}
+
+// withRef gives a takedown a reference, if the moderator has given none.
+func withRef(t accounts.Takedown) accounts.Takedown {
 	if t.Applied && t.Ref == "" {
 		t.Ref = time.Now().UTC().Format(time.RFC3339)
 	}
-	switch subj.Type {
-	case accountSubject:
-		return s.takedown(ctx, subj.DID, t)
-	case recordSubject:
+	return t
+}
+
+// takedownPart takes a record or a blob down, or back up.
+func (s *Server) takedownPart(ctx context.Context, subj subject, t accounts.Takedown) error {
+	if subj.Type == recordSubject {
 		did, path, err := subj.record()
 		if err != nil {
 			return err
 		}
 		return s.accounts.SetRecordTakedown(ctx, did, path, t)
-	case blobSubject:
-		return s.accounts.SetBlobTakedown(ctx, subj.DID, subj.CID, t)
 	}
-	return xrpc.InvalidRequest("Invalid subject (%s)", subj.Type)
+	blob, err := subj.blob()
+	if err != nil {
+		return err
+	}
+	return s.accounts.SetBlobTakedown(ctx, subj.DID, blob, t)
 }
 
 type sendEmailInput struct {
@@ -326,6 +380,11 @@ type adminHandleInput struct {
 
 // updateAccountHandle is updateHandle without the rules for handles under the server's domains.
 func (s *Server) updateAccountHandle(ctx context.Context, r *xrpc.Request, in adminHandleInput) (out xrpc.None, err error) {
+	if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, accounts.ErrNotFound) {
+		return out, errAccountNotFound
+	} else if err != nil {
+		return out, err
+	}
 	handle := in.Handle.Normalize()
 	if _, err := syntax.ParseHandle(string(handle)); err != nil {
 		return out, &xrpc.Error{Status: 400, Name: "InvalidHandle", Message: "Input/handle must be a valid handle"}
@@ -349,7 +408,7 @@ func (s *Server) updateAccountPassword(ctx context.Context, r *xrpc.Request, in 
 	}
 	err = s.accounts.SetPassword(ctx, in.DID, in.Password)
 	if errors.Is(err, accounts.ErrNotFound) {
-		err = nil
+		err = xrpc.InvalidRequest("Account does not exist: %s", in.DID)
 	}
 	return out, err
 }

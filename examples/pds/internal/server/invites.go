@@ -20,6 +20,21 @@ type createInviteCodeInput struct {
 	ForAccount string `json:"forAccount"`
 }
 
+// adminOwner owns the codes that belong to no account.
+const adminOwner = "admin"
+
+// checkOwner checks that there is the account that codes are made for.
+func (s *Server) checkOwner(ctx context.Context, account string) error {
+	if account == adminOwner {
+		return nil
+	}
+	_, err := s.accounts.ByDID(ctx, syntax.DID(account))
+	if errors.Is(err, accounts.ErrNotFound) {
+		return xrpc.InvalidRequest("Account does not exist: %s", account)
+	}
+	return err
+}
+
 type createInviteCodeOutput struct {
 	Code string `json:"code"`
 }
@@ -29,7 +44,10 @@ func (s *Server) createInviteCode(ctx context.Context, r *xrpc.Request, in creat
 		return out, xrpc.InvalidRequest("useCount must be at least 1")
 	}
 	if in.ForAccount == "" {
-		in.ForAccount = "admin"
+		in.ForAccount = adminOwner
+	}
+	if err := s.checkOwner(ctx, in.ForAccount); err != nil {
+		return out, err
 	}
 	codes, err := s.accounts.CreateInvites(ctx, s.cfg.Hostname, in.ForAccount, "admin", 1, in.UseCount)
 	if err == nil {
@@ -62,10 +80,15 @@ func (s *Server) createInviteCodes(ctx context.Context, r *xrpc.Request, in crea
 		count = *in.CodeCount
 	}
 	if len(in.ForAccounts) == 0 {
-		in.ForAccounts = []string{"admin"}
+		in.ForAccounts = []string{adminOwner}
 	}
 	if in.UseCount < 1 || count < 1 || count*len(in.ForAccounts) > maxInvites {
 		return out, xrpc.InvalidRequest("useCount and codeCount must be at least 1, and at most %d codes in all", maxInvites)
+	}
+	for _, account := range in.ForAccounts {
+		if err := s.checkOwner(ctx, account); err != nil {
+			return out, err
+		}
 	}
 	for _, account := range in.ForAccounts {
 		codes, err := s.accounts.CreateInvites(ctx, s.cfg.Hostname, account, "admin", count, in.UseCount)
@@ -184,10 +207,22 @@ type disableInviteCodesInput struct {
 }
 
 func (s *Server) disableInviteCodes(ctx context.Context, r *xrpc.Request, in disableInviteCodesInput) (out xrpc.None, err error) {
-	if slices.Contains(in.Accounts, "admin") {
+	if slices.Contains(in.Accounts, adminOwner) {
 		return out, xrpc.InvalidRequest("cannot disable admin invite codes")
 	}
-	return out, s.accounts.DisableInvites(ctx, in.Codes, in.Accounts)
+	var known []string // accounts that are here, with codes or without
+	for _, account := range in.Accounts {
+		if _, err := s.accounts.ByDID(ctx, syntax.DID(account)); err == nil {
+			known = append(known, account)
+		} else if !errors.Is(err, accounts.ErrNotFound) {
+			return out, err
+		}
+	}
+	err = s.accounts.DisableInvites(ctx, in.Codes, in.Accounts, known)
+	if errors.Is(err, accounts.ErrNoInvite) {
+		err = notFound("No such invite code or account" + strings.TrimPrefix(err.Error(), accounts.ErrNoInvite.Error()))
+	}
+	return out, err
 }
 
 type accountInvitesInput struct {
