@@ -215,16 +215,6 @@ func (x *indexSet) unique(e *edit) (prefixes []string) {
 	return prefixes
 }
 
-// withPrefix is the range of the keys that begin with a prefix.
-func withPrefix(prefix string) storage.Range {
-	for i := len(prefix) - 1; i >= 0; i-- {
-		if prefix[i] < 0xff {
-			return storage.Range{From: prefix, To: prefix[:i] + string([]byte{prefix[i] + 1}), KeysOnly: true}
-		}
-	}
-	return storage.Range{From: prefix, KeysOnly: true}
-}
-
 // indexed is what indexes make of edits.
 type indexed struct {
 	edits    []edit            // with the deletes of what is replaced
@@ -321,7 +311,7 @@ func (x *indexSet) replace(ctx context.Context, st *state, r storage.Reader, out
 			if r == nil {
 				continue
 			}
-			for pair, err := range r.Keys(ctx, withPrefix(prefix)) {
+			for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
 				if err != nil {
 					return err
 				}
@@ -400,14 +390,14 @@ func (h *Host) buildIndexes(ctx context.Context, did syntax.DID, head storage.He
 	if err := b.apply(nil, []storage.KVWrite{{Key: stampKey, Value: b.mark}}); err != nil {
 		return err
 	}
-	rows := withPrefix(indexPrefix)
+	rows := storage.Prefix(indexPrefix)
 	rows.From = stampKey + "\x00"
 	if err := b.sweep(rows, b.right); err != nil {
 		return err
 	}
 	for _, x := range h.indexes.list {
 		for _, prefix := range x.Replaces {
-			if err := b.sweep(withPrefix(prefix), nil); err != nil {
+			if err := b.sweep(storage.Prefix(prefix), nil); err != nil {
 				return err
 			}
 		}
@@ -552,7 +542,7 @@ func (h *Host) Find(ctx context.Context, did syntax.DID, index, key string, limi
 			if current, err = h.indexes.current(ctx, r); err != nil || !current {
 				return err
 			}
-			for pair, err := range r.Keys(ctx, withPrefix(prefix)) {
+			for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
 				if err != nil {
 					return err
 				}
