@@ -2,36 +2,72 @@ package commit
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// DefaultDrift is how far a revision may lie in the future, if nothing else is
-// said: a few minutes, as the Sync specification has it.
+// DefaultDrift is how far a revision may lie in the future by default. The Repository specification
+// asks receivers to ignore revisions beyond a few minutes.
 const DefaultDrift = 5 * time.Minute
 
-// Clock makes revisions, which never go back. The zero value is ready to use; it is safe
-// for concurrent use.
+// NextRev returns the revision of an account's next commit: the time now, or a microsecond after
+// last if that is later. last is the revision of the account's present commit, empty before the
+// first. So each account has a clock of its own, which the revisions of no other account move.
+//
+// The result may lie in the future if last does. Use [Ahead] to find out. After the last revision
+// of all, in the year 2255, the error wraps ErrFuture.
+func NextRev(last syntax.TID, now time.Time, clock uint) (syntax.TID, error) {
+	next, ok := syntax.NextTID(last, now, clock)
+	if !ok {
+		return "", fmt.Errorf("commit: %w: no revision follows %s", ErrFuture, last)
+	}
+	return next, nil
+}
+
+// Ahead returns how far a revision lies beyond what receivers accept at a time, or 0. A drift of 0
+// means DefaultDrift.
+func Ahead(rev syntax.TID, now time.Time, drift time.Duration) time.Duration {
+	if drift == 0 {
+		drift = DefaultDrift
+	}
+	return max(0, rev.Time().Sub(now.Add(drift)))
+}
+
+// Clock makes the revisions of one account, which never go back. The zero value is ready to use; it
+// is safe for concurrent use.
 type Clock struct {
 	// Drift is how far a revision may lie in the future. 0: DefaultDrift.
 	Drift time.Duration
-	// Now is the time that revisions are compared with. Nil: time.Now.
+	// Now is the time. Nil: time.Now.
 	Now func() time.Time
 
-	tids syntax.TIDClock
+	mu   sync.Mutex
+	last syntax.TID
+	id   uint // clock identifier + 1; 0: not chosen yet
 }
 
-// Next returns a revision that is greater than all that the clock has returned, and
-// than last, the repository's present one, which may be empty. If that lies too far in
-// the future, so that nobody would accept a greater one yet, the error wraps ErrFuture.
+// Next returns a revision that is greater than all that the clock has returned, and than last, the
+// repository's present one, which may be empty. If that lies too far in the future, so that nobody
+// would accept a greater one yet, the error wraps ErrFuture.
 func (c *Clock) Next(last syntax.TID) (syntax.TID, error) {
 	if last != "" {
 		if err := c.Check(last); err != nil {
 			return "", err
 		}
 	}
-	return c.tids.NextAfter(last), nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.id == 0 {
+		c.id = rand.UintN(1024) + 1
+	}
+	next, err := NextRev(max(c.last, last), orNow(c.Now)(), c.id-1)
+	if err == nil {
+		c.last = next
+	}
+	return next, err
 }
 
 // Check returns an error that wraps ErrFuture if a revision lies too far in the
@@ -44,11 +80,13 @@ func (c *Clock) Check(rev syntax.TID) error {
 }
 
 func inFuture(rev syntax.TID, now func() time.Time, drift time.Duration) bool {
+	return Ahead(rev, orNow(now)(), drift) > 0
+}
+
+// orNow returns a clock; by default the system's.
+func orNow(now func() time.Time) func() time.Time {
 	if now == nil {
-		now = time.Now
+		return time.Now
 	}
-	if drift == 0 {
-		drift = DefaultDrift
-	}
-	return rev.Time().After(now().Add(drift))
+	return now
 }

@@ -18,7 +18,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Action is what a Write does.
+// Action is what a Write does. The zero Action is none: a Write without an Action
+// gives ErrInvalidWrite.
 type Action uint8
 
 // The actions. Create, Update and Delete fail if the record exists or does not,
@@ -36,7 +37,8 @@ type Write struct {
 	Action     Action
 	Collection syntax.NSID
 	RKey       syntax.RecordKey
-	// Record is the new value in canonical DAG-CBOR, of at most 1,000,000 bytes.
+	// Record is the new value in canonical DAG-CBOR, of at most 1,000,000 bytes. Its
+	// $type must be the collection.
 	Record []byte
 	// Swap, if not nil, is the CID that the record must have now; an undefined
 	// CID means that there must be no record.
@@ -78,6 +80,9 @@ type Result struct {
 	Records []RecordResult
 	// Replaced are the paths of records that made way for new ones: see Index.Unique.
 	Replaced []string
+	// Ahead is the revision of an imported file that lies too far in the future to be
+	// followed; empty otherwise.
+	Ahead syntax.TID
 }
 
 // RecordResult is what became of one write.
@@ -196,6 +201,7 @@ type edit struct {
 	prev, cid cid.Cid // undefined: no record
 	record    []byte
 	blobs     []data.Blob
+	untyped   bool // the record has no $type
 }
 
 // plan runs the writes over the tree and returns their net effect, without the
@@ -233,6 +239,12 @@ func plan(tree *mst.Tree, writes []Write) ([]edit, []RecordResult, error) {
 func (e *edit) write(w *Write) error {
 	var c cid.Cid
 	var blobs []data.Blob
+	untyped := false
+	switch w.Action {
+	case Create, Update, Put, Delete:
+	default:
+		return fmt.Errorf("%w: %s: unknown action %d", ErrInvalidWrite, e.path, w.Action)
+	}
 	if w.Action != Delete {
 		if len(w.Record) > commit.MaxRecord {
 			return fmt.Errorf("%w: %s has %d bytes, more than %d", ErrInvalidRecord, e.path, len(w.Record), commit.MaxRecord)
@@ -245,6 +257,11 @@ func (e *edit) write(w *Write) error {
 		if w.Action == Put && c == e.cid {
 			return nil
 		}
+		typ, ok := data.TypeOf(w.Record)
+		if ok && typ != string(w.Collection) {
+			return &TypeError{Path: e.path, Collection: w.Collection, Type: typ}
+		}
+		untyped = !ok
 	}
 	if w.Swap != nil && *w.Swap != e.cid {
 		return &SwapError{Path: e.path, Current: e.cid}
@@ -258,7 +275,7 @@ func (e *edit) write(w *Write) error {
 	if _, _, err := syntax.ParsePath(e.path); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidRecord, err)
 	}
-	e.cid, e.record, e.blobs = c, w.Record, blobs
+	e.cid, e.record, e.blobs, e.untyped = c, w.Record, blobs, untyped
 	return nil
 }
 
@@ -266,8 +283,20 @@ func (e *edit) write(w *Write) error {
 // and records, all from the same edits. It promotes the blobs of new records.
 func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edit, b *Batch, change *storage.Change) (state, error) {
 	ops := make([]mst.Op, len(edits))
+	refs := make([][]cid.Cid, len(edits))
 	for i, e := range edits {
 		ops[i] = mst.Op{Key: e.path, Value: e.cid}
+		if !e.cid.Defined() {
+			continue
+		}
+		var err error
+		if refs[i], err = h.promote(ctx, did, e); err != nil {
+			return state{}, err
+		}
+		if e.untyped {
+			collection, _, _ := strings.Cut(e.path, "/")
+			return state{}, &TypeError{Path: e.path, Collection: syntax.NSID(collection)}
+		}
 	}
 	delta, err := st.tree.Apply(ops)
 	if err != nil {
@@ -282,7 +311,7 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 
 	ev := commit.Event{Repo: did, Commit: head.Commit, Rev: c.Rev, Since: st.head.Rev, PrevData: st.head.Data, Time: h.now()}
 	var records []car.Block
-	for _, e := range edits {
+	for i, e := range edits {
 		op := commit.Op{Action: commit.Update, Path: e.path, CID: e.cid, Prev: e.prev}
 		switch {
 		case !e.prev.Defined():
@@ -296,9 +325,7 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 		rc := storage.RecordChange{Path: e.path, CID: e.cid, Data: e.record}
 		if e.cid.Defined() {
 			records = append(records, car.Block{CID: e.cid, Data: e.record})
-			if rc.Blobs, err = h.promote(ctx, did, e); err != nil {
-				return state{}, err
-			}
+			rc.Blobs = refs[i]
 		}
 		change.Records = append(change.Records, rc)
 	}

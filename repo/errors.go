@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
 // The conditions that callers branch on, besides those of package storage.
@@ -24,14 +25,21 @@ var (
 	// ErrInvalidSwap: the repository or the record is not in the state that the
 	// caller named. The error is a *SwapError.
 	ErrInvalidSwap = errors.New("repo: invalid swap")
-	// ErrInvalidRecord: a record is not canonical DAG-CBOR, is too large, or its
-	// path is not valid. The error says which and where.
+	// ErrInvalidWrite: a Write has no Action of this package. The error says which
+	// and where.
+	ErrInvalidWrite = errors.New("repo: invalid write")
+	// ErrInvalidRecord: a record is not canonical DAG-CBOR, is too large, has another
+	// $type than its collection (*TypeError), or its path is not valid. The error
+	// says which and where.
 	ErrInvalidRecord = errors.New("repo: invalid record")
 	// ErrInvalidBlob: a record describes a blob other than it was uploaded.
 	// The error is a *BlobError.
 	ErrInvalidBlob = errors.New("repo: invalid blob reference")
 	// ErrTooManyWrites: a batch exceeds the protocol's limits for one commit.
 	ErrTooManyWrites = errors.New("repo: too many writes for one commit")
+	// ErrClock: the host does not trust its clock (Config.CheckClock), so it signs
+	// nothing. Nothing was written. The same call works once the clock is right.
+	ErrClock = errors.New("repo: the clock cannot be trusted")
 )
 
 // SwapError says what a compare-and-swap found. It matches ErrInvalidSwap.
@@ -69,3 +77,21 @@ func (e *BlobError) Error() string {
 
 // Is reports whether target is ErrInvalidBlob.
 func (e *BlobError) Is(target error) bool { return target == ErrInvalidBlob }
+
+// TypeError says that the $type of a record is not the collection it is written to, which would make
+// it a record of another kind to every reader. It matches ErrInvalidRecord.
+type TypeError struct {
+	Path       string
+	Collection syntax.NSID
+	Type       string // of the record; empty: it has none
+}
+
+func (e *TypeError) Error() string {
+	if e.Type == "" {
+		return fmt.Sprintf("repo: invalid record: %s: the record has no $type, expected %s", e.Path, e.Collection)
+	}
+	return fmt.Sprintf("repo: invalid record: %s: Invalid $type: expected %s, got %.320q", e.Path, e.Collection, e.Type)
+}
+
+// Is reports whether target is ErrInvalidRecord.
+func (e *TypeError) Is(target error) bool { return target == ErrInvalidRecord }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
@@ -15,10 +16,11 @@ import (
 
 // Config configures a Host. Store and Signer are required.
 type Config struct {
-	// Store holds everything.
+	// Store holds everything. A Host uses its Repos and Blobs; both are required.
 	Store storage.Store
 	// Signer returns the signing key of an account. It is called for every
-	// commit, so it should answer from memory most of the time.
+	// commit, so it should answer from memory most of the time. A host that only
+	// reads may return an error.
 	Signer func(ctx context.Context, did syntax.DID) (crypto.Signer, error)
 	// CacheBytes bounds the memory of cached trees, about 110 bytes a record.
 	// 0 means 128 MiB. A tree larger than the whole bound is still used, but
@@ -31,28 +33,60 @@ type Config struct {
 	Now func() time.Time
 	// Indexes are kept for every account. NewHost panics if one is not valid: see Index.
 	Indexes []Index
+	// CheckClock, if not nil, is asked before each signature whether Now can be
+	// trusted. Its error stops the write, wrapped in ErrClock. Revisions come from the
+	// clock, and the network ignores those that lie in the future, so a clock that is
+	// ahead makes an account's writes invisible for as long: see package timecheck.
+	CheckClock func(ctx context.Context) error
+}
+
+// Validate returns an error that says what is missing.
+func (c Config) Validate() error {
+	switch {
+	case c.Store.Repos == nil:
+		return errors.New("repo: Config.Store.Repos is missing")
+	case c.Store.Blobs == nil:
+		return errors.New("repo: Config.Store.Blobs is missing")
+	case c.Signer == nil:
+		return errors.New("repo: Config.Signer is missing")
+	}
+	return nil
 }
 
 // A Host reads and writes repositories. It is safe for concurrent use.
 type Host struct {
-	store  storage.Store
-	signer func(context.Context, syntax.DID) (crypto.Signer, error)
-	now    func() time.Time
-	temp   string
-	locks  keyedLocks // of writers
-	builds keyedLocks // of trees, by readers
-	cache  treeCache
-	clock  syntax.TIDClock
+	store      storage.Store
+	signer     func(context.Context, syntax.DID) (crypto.Signer, error)
+	now        func() time.Time
+	checkClock func(context.Context) error
+	temp       string
+	locks      keyedLocks // of writers
+	builds     keyedLocks // of trees, by readers
+	cache      treeCache
+	clock      uint            // identifier in revisions
+	keys       syntax.TIDClock // of record keys
 
 	indexes indexSet
 }
 
-// NewHost returns a host over a store.
+// keyLead is how far record keys may run ahead of the clock. Many keys made at once get there, or a
+// clock that has gone back a little; after a larger step back, keys follow the clock again.
+const keyLead = time.Minute
+
+// NewHost returns a host over a store. It panics if the configuration is not valid: see
+// [Config.Validate].
 func NewHost(cfg Config) *Host {
-	h := &Host{store: cfg.Store, signer: cfg.Signer, now: cfg.Now, temp: cfg.TempDir, indexes: newIndexSet(cfg.Indexes)}
+	if err := cfg.Validate(); err != nil {
+		panic(err)
+	}
+	h := &Host{
+		store: cfg.Store, signer: cfg.Signer, now: cfg.Now, checkClock: cfg.CheckClock, temp: cfg.TempDir,
+		clock: rand.UintN(1024), indexes: newIndexSet(cfg.Indexes),
+	}
 	if h.now == nil {
 		h.now = time.Now
 	}
+	h.keys.Now, h.keys.MaxLead = h.now, keyLead
 	h.cache.limit = cfg.CacheBytes
 	if h.cache.limit == 0 {
 		h.cache.limit = 128 << 20
@@ -63,9 +97,12 @@ func NewHost(cfg Config) *Host {
 // Store returns the store that the host was made with.
 func (h *Host) Store() storage.Store { return h.store }
 
-// NextRecordKey returns a new record key of type "tid".
+// NextRecordKey returns a new record key of type "tid", which no other call returns. Keys of all
+// accounts come from one sequence, since only the host's clock moves it: no account's revisions and
+// no keys that clients choose do. Keys ascend, unless the clock goes back by more than a minute: then
+// they follow it, so that a clock that was wrong once leaves no mark on the keys made later.
 func (h *Host) NextRecordKey() syntax.RecordKey {
-	return syntax.RecordKey(h.clock.Next())
+	return syntax.RecordKey(h.keys.Next())
 }
 
 // Head returns the head of a repository, or ErrRepoNotFound.
@@ -135,15 +172,30 @@ func (h *Host) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error
 	return h.signer(ctx, did)
 }
 
-// sign makes the next commit over a tree.
+// sign makes the next commit over a tree, with a revision that follows prev.
 func (h *Host) sign(ctx context.Context, did syntax.DID, prev syntax.TID, tree *mst.Tree) (commit.Commit, storage.Head, []byte, error) {
-	signer, err := h.signer(ctx, did)
-	if err != nil {
-		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf("repo: signing key of %s: %w", did, err)
+	fail := func(format string, err error) (commit.Commit, storage.Head, []byte, error) {
+		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf(format, did, err)
 	}
-	c, block, err := commit.Sign(ctx, did, h.clock.NextAfter(prev), tree.Root(), signer)
+	if h.checkClock != nil {
+		if err := h.checkClock(ctx); err != nil {
+			return commit.Commit{}, storage.Head{}, nil, fmt.Errorf("%w: %w", ErrClock, err)
+		}
+	}
+	signer, err := h.signer(ctx, did)
+	if err == nil && signer == nil {
+		err = errors.New("the host has none")
+	}
 	if err != nil {
-		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf("repo: sign a commit of %s: %w", did, err)
+		return fail("repo: signing key of %s: %w", err)
+	}
+	rev, err := commit.NextRev(prev, h.now(), h.clock)
+	if err != nil {
+		return fail("repo: next revision of %s: %w", err)
+	}
+	c, block, err := commit.Sign(ctx, did, rev, tree.Root(), signer)
+	if err != nil {
+		return fail("repo: sign a commit of %s: %w", err)
 	}
 	return c, storage.Head{Commit: block.CID, Data: c.Data, Rev: c.Rev}, block.Data, nil
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"iter"
 	"os"
-	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
@@ -25,9 +24,6 @@ import (
 // account's repository. The error says why.
 var ErrInvalidImport = errors.New("repo: invalid import")
 
-// maxDrift is how far ahead of our clock the revision of an import may be.
-const maxDrift = 5 * time.Minute
-
 // Import is what goes along with the import of a repository.
 type Import struct {
 	// Keys, if there are any, are those of which one must have signed the file's
@@ -43,6 +39,16 @@ type Import struct {
 	// Sync adds a #sync event. There is never a #commit event: an import says nothing about
 	// single records.
 	Sync bool
+	// Rewind takes the time for the new revision if that of the repository lies so far
+	// in the future that the network ignores it: see commit.DefaultDrift. Without it, the
+	// new revision follows the old one in any case.
+	//
+	// It is the repair after a clock that was ahead: import what Export wrote, with Rewind and
+	// Sync. Followers that ignored the revisions from the future, as the specification asks of
+	// them, accept the new one at once. Followers that took them ignore the account until the
+	// time of the old revision has come. Use it only with a clock that is right: one that is
+	// behind takes all good revisions for such from the future.
+	Rewind bool
 }
 
 // Import puts the records of a CAR file in the place of all records of a
@@ -50,7 +56,8 @@ type Import struct {
 // order. It is verified as a whole: the repository must be that of did, each
 // block must match its CID, the tree must be well-formed, each record canonical.
 // The new commit is signed with the account's key at this host and has a later revision than
-// both the old head and the file's.
+// both the old head and the file's. A revision of the file that lies so far in the future that the
+// network ignores it (commit.DefaultDrift) is not followed, and returned as Result.Ahead.
 //
 // The file is spooled to disk first, so that a slow upload holds up nobody.
 // Memory grows with the tree, not with the records. Records may refer to
@@ -108,8 +115,14 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in
 	if !signedBy(rd.Commit(), in.Keys) {
 		return Result{}, fmt.Errorf("%w: the commit is not signed by a key of the account", ErrInvalidImport)
 	}
-	if rd.Commit().Rev.Time().After(h.now().Add(maxDrift)) {
-		return Result{}, fmt.Errorf("%w: revision %s lies in the future", ErrInvalidImport, rd.Commit().Rev)
+	last, fileRev, ahead := prev.Rev, rd.Commit().Rev, syntax.TID("")
+	if in.Rewind && commit.Ahead(last, h.now(), 0) > 0 {
+		last = ""
+	}
+	if commit.Ahead(fileRev, h.now(), 0) > 0 {
+		ahead = fileRev
+	} else {
+		last = max(last, fileRev)
 	}
 	b := mst.NewBuilder()
 	next := state{}
@@ -118,7 +131,7 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in
 		if next.tree, err = b.Tree(); err != nil {
 			return nil, err
 		}
-		_, head, block, err := h.sign(ctx, did, max(prev.Rev, rd.Commit().Rev), next.tree)
+		_, head, block, err := h.sign(ctx, did, last, next.tree)
 		if err != nil {
 			return nil, err
 		}
@@ -134,7 +147,7 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in
 		return Result{}, err
 	}
 	h.cache.put(did, next)
-	return Result{Head: next.head, Changed: true, Seq: seq}, nil
+	return Result{Head: next.head, Changed: true, Seq: seq, Ahead: ahead}, nil
 }
 
 // signedBy reports whether one of the keys, if there are any, signed a commit.

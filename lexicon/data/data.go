@@ -123,6 +123,31 @@ func (e *Error) orNil() error {
 // CID returns the CID of a record's DAG-CBOR.
 func CID(cbor []byte) cid.Cid { return dag.Sum(dag.CBOR, cbor) }
 
+// TypeOf returns the value of the member "$type" of an encoded object, and whether there is one that
+// is a string. It looks no further than that member, and does not check the rest: see Valid.
+func TypeOf(b []byte) (name string, ok bool) {
+	const key = "$type"
+	r := icbor.NewReader(b)
+	n, err := r.Map()
+	for range n {
+		if err != nil {
+			break
+		}
+		k, err := r.TextBytes()
+		if err != nil || len(k) > len(key) { // keys are in the order of their lengths
+			break
+		}
+		if string(k) == key {
+			name, err = r.Text()
+			return name, err == nil
+		}
+		if err = r.Skip(); err != nil {
+			break
+		}
+	}
+	return "", false
+}
+
 // Valid returns nil if b is the canonical encoding of one value.
 func Valid(b []byte, lim Limits) error {
 	err := icbor.Scan(b, lim.cbor())

@@ -51,15 +51,43 @@ var tidValues = func() (t [256]uint8) {
 	return t
 }()
 
-// NewTID returns the TID of a time, in microseconds, and a clock identifier, of
-// which the low 10 bits count.
-func NewTID(t time.Time, clock uint) TID { return tidOf(uint64(t.UnixMicro()), clock) }
+// NewTID returns the TID of a time, in microseconds, and a clock identifier, of which the low 10
+// bits count. A time before 1970 counts as 1970, one after the year 2255 as the last moment that a
+// TID can hold.
+func NewTID(t time.Time, clock uint) TID { return tidOf(microsOf(t), clock) }
 
-// maxMicros is the last microsecond that a TID can say, in the year 2255.
+// NextTID returns the TID of a time if that is later than prev, otherwise the TID of the microsecond
+// after prev. It keeps one sequence ascending, such as the revisions of one repository, whatever the
+// clock does: prev is all that it knows. An empty or malformed prev does not count. If prev is the
+// last TID of all, in the year 2255, there is no next one and ok is false.
+func NextTID(prev TID, now time.Time, clock uint) (next TID, ok bool) {
+	micros := microsOf(now)
+	if prev.valid() {
+		after := prev.value()>>10 + 1
+		if after > maxMicros {
+			return "", false
+		}
+		micros = max(micros, after)
+	}
+	return tidOf(micros, clock), true
+}
+
+// maxMicros is the last microsecond that a TID can hold, in the year 2255.
 const maxMicros = 1<<53 - 1
 
+// microsOf returns a time in microseconds since 1970, within the range of TIDs.
+func microsOf(t time.Time) uint64 {
+	switch {
+	case t.Before(time.Unix(0, 0)):
+		return 0
+	case t.After(time.UnixMicro(maxMicros)):
+		return maxMicros
+	}
+	return uint64(t.UnixMicro())
+}
+
 func tidOf(micros uint64, clock uint) TID {
-	v := (micros&maxMicros)<<10 | uint64(clock&1023)
+	v := micros<<10 | uint64(clock&1023)
 	var b [tidLen]byte
 	for i := tidLen - 1; i >= 0; i-- {
 		b[i] = tidAlphabet[v&31]
@@ -68,9 +96,11 @@ func tidOf(micros uint64, clock uint) TID {
 	return TID(b[:])
 }
 
+func (t TID) valid() bool { return checkTID(string(t)) == ok }
+
 // Time returns the time in a TID; the zero time if it is not a TID.
 func (t TID) Time() time.Time {
-	if checkTID(string(t)) != ok {
+	if !t.valid() {
 		return time.Time{}
 	}
 	return time.UnixMicro(int64(t.value() >> 10)).UTC()
@@ -98,13 +128,23 @@ func (t *TID) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// TIDClock makes TIDs, each greater than all before it. The zero value is ready
-// to use, with a random clock identifier, and safe for concurrent use.
+// TIDClock makes TIDs, each greater than all before it. The zero value is ready to use, with a
+// random clock identifier, and safe for concurrent use. Its fields must not be changed after the
+// first use.
 //
-// When TIDs are asked for faster than one a microsecond, or when the system's
-// clock goes back, the clock runs ahead of the time. Over restarts, NextAfter keeps a
-// sequence ascending.
+// When TIDs are asked for faster than one a microsecond, or when the system's clock goes back, the
+// clock runs ahead of the time: see MaxLead. After a restart, NextAfter keeps a sequence ascending.
+//
+// A TIDClock is for one sequence: NextAfter moves it for all who use it. For sequences that must not
+// move each other, such as the revisions of many repositories, use [NextTID].
 type TIDClock struct {
+	// Now is the time. Nil: time.Now.
+	Now func() time.Time
+	// MaxLead bounds how far the clock may run ahead of the time. Beyond that it follows the time
+	// again, which must have gone back, with another clock identifier. So its TIDs stay unique but
+	// do not ascend at that moment. 0: no bound.
+	MaxLead time.Duration
+
 	mu   sync.Mutex
 	last uint64 // microseconds
 	id   uint   // clock identifier + 1; 0: not chosen yet
@@ -116,20 +156,27 @@ func NewTIDClock(id uint) *TIDClock { return &TIDClock{id: id&1023 + 1} }
 // Next returns a TID greater than all that the clock has returned.
 func (c *TIDClock) Next() TID { return c.NextAfter("") }
 
-// NextAfter is Next, with a result that is also greater than prev, which may be
-// empty. So revisions ascend even if prev was made by a clock that ran ahead. Only after a TID of
-// the year 2255, when TIDs end, it is not greater.
+// NextAfter is Next, with a result that is also greater than prev, which may be empty. So a sequence
+// ascends even if prev was made by a clock that ran ahead. Only after a TID of the year 2255, when
+// TIDs end, it is not greater.
 func (c *TIDClock) NextAfter(prev TID) TID {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.id == 0 {
 		c.id = rand.UintN(1024) + 1
 	}
-	now := max(uint64(time.Now().UnixMicro()), c.last+1)
-	if checkTID(string(prev)) == ok {
-		now = max(now, prev.value()>>10+1)
+	now := time.Now
+	if c.Now != nil {
+		now = c.Now
 	}
-	now = min(now, maxMicros)
-	c.last = now
-	return tidOf(now, c.id-1)
+	micros := microsOf(now())
+	if c.MaxLead > 0 && c.last > micros+uint64(c.MaxLead.Microseconds()) {
+		c.last, c.id = 0, c.id%1024+1
+	}
+	micros = max(micros, c.last+1)
+	if prev.valid() {
+		micros = max(micros, prev.value()>>10+1)
+	}
+	c.last = min(micros, maxMicros)
+	return tidOf(c.last, c.id-1)
 }
