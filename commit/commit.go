@@ -52,10 +52,24 @@ func (c Commit) append(b []byte, signed bool) []byte {
 	return cbor.AppendUint(cbor.AppendText(b, "version"), Version)
 }
 
-// Sign makes a signed commit and its block.
+// Sign makes a signed commit and its block. What Decode would refuse is not signed: the error then
+// wraps ErrCommit.
 func Sign(ctx context.Context, did syntax.DID, rev syntax.TID, data cid.Cid, signer crypto.Signer) (Commit, car.Block, error) {
 	c := Commit{DID: did, Rev: rev, Data: data}
-	var err error
+	_, err := syntax.ParseDID(string(did))
+	if err == nil {
+		_, err = syntax.ParseTID(string(rev))
+	}
+	switch codec, _, ok := dag.Split(data); {
+	case err != nil:
+	case !ok || codec != dag.CBOR:
+		err = fmt.Errorf("the root of the tree is %s", data)
+	case signer == nil:
+		err = errors.New("no signer")
+	}
+	if err != nil {
+		return Commit{}, car.Block{}, fmt.Errorf("%w: %w", ErrCommit, err)
+	}
 	if c.Sig, err = signer.Sign(ctx, c.Unsigned()); err != nil {
 		return Commit{}, car.Block{}, err
 	}

@@ -2,6 +2,7 @@ package commit
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -121,6 +122,25 @@ func (e *Event) Payload() []byte {
 		b = cbor.AppendLink(cbor.AppendText(b, "prevData"), e.PrevData.KeyString())
 	}
 	return b
+}
+
+// check checks that an operation has a known action, and the CIDs that belong to it.
+func (op *Op) check() error {
+	var want [2]bool // of CID and Prev
+	switch op.Action {
+	case Create:
+		want = [2]bool{true, false}
+	case Update:
+		want = [2]bool{true, true}
+	case Delete:
+		want = [2]bool{false, true}
+	default:
+		return fmt.Errorf("unknown action %.40q", op.Action)
+	}
+	if got := [2]bool{op.CID.Defined(), op.Prev.Defined()}; got != want {
+		return fmt.Errorf("%s of %q with a CID: %v, with a prev: %v", op.Action, op.Path, got[0], got[1])
+	}
+	return nil
 }
 
 func (op *Op) append(b []byte) []byte {

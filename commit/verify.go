@@ -216,19 +216,8 @@ func checkOps(list []Op, blocks *blockSet, lim Limits) (ops []mst.InvertOp, reco
 			return nil, nil, ErrOp, fmt.Errorf("path %q given twice", op.Path)
 		}
 		seen[op.Path] = true
-		var want [2]bool // of CID and Prev
-		switch op.Action {
-		case Create:
-			want = [2]bool{true, false}
-		case Update:
-			want = [2]bool{true, true}
-		case Delete:
-			want = [2]bool{false, true}
-		default:
-			return nil, nil, ErrOp, fmt.Errorf("unknown action %q", op.Action)
-		}
-		if got := [2]bool{op.CID.Defined(), op.Prev.Defined()}; got != want {
-			return nil, nil, ErrOp, fmt.Errorf("%s of %q with a CID: %v, with a prev: %v", op.Action, op.Path, got[0], got[1])
+		if err := op.check(); err != nil {
+			return nil, nil, ErrOp, err
 		}
 		if op.CID.Defined() {
 			data, ok := blocks.find(op.CID)

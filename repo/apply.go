@@ -334,7 +334,10 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 	})
 	if !b.Silent {
 		if err := ev.SetBlocks(car.Block{CID: head.Commit, Data: block}, delta, records, commit.Limits{}); err != nil {
-			return state{}, fmt.Errorf("%w: %w", ErrTooManyWrites, err)
+			if errors.Is(err, commit.ErrTooLarge) {
+				err = fmt.Errorf("%w: %w", ErrTooManyWrites, err)
+			}
+			return state{}, err
 		}
 		change.Events = append(slices.Clip(change.Events), storage.Event{DID: did, Kind: commit.KindCommit, Time: ev.Time, Payload: ev.Payload()})
 	}

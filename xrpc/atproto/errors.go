@@ -29,10 +29,18 @@ func writeError(err error) error {
 	case errors.Is(err, repo.ErrRecordExists), errors.Is(err, repo.ErrRecordNotFound),
 		errors.Is(err, repo.ErrInvalidRecord), errors.Is(err, mst.ErrTooManyEntries):
 		return xrpc.InvalidRequest("%s", detail(err))
+	case errors.Is(err, repo.ErrClock):
+		return errClock
 	case errors.Is(err, storage.ErrConflict):
 		return &xrpc.Error{Status: http.StatusConflict, Name: "ConcurrentWrites", Message: "The repository is being written to from elsewhere, please try again"}
 	}
 	return err
+}
+
+// errClock is the answer while the host does not trust its clock. The client may try again.
+var errClock = &xrpc.Error{
+	Status: http.StatusServiceUnavailable, Name: "ClockNotTrusted", Message: "The server's clock is wrong, so that nothing can be signed now",
+	Header: http.Header{"Retry-After": {"60"}},
 }
 
 // detail is the message of an error without the package's prefix.

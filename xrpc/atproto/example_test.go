@@ -31,8 +31,8 @@ func (s single) Account(_ context.Context, id syntax.AtIdentifier) (atproto.Acco
 	return atproto.Account{}, atproto.ErrNoAccount
 }
 
-func (s single) ListAccounts(_ context.Context, after time.Time, _ syntax.DID, _ int) (list []atproto.Account, err error) {
-	if s.acct.Created.After(after) {
+func (s single) ListAccounts(_ context.Context, _ time.Time, after syntax.DID, _ int) (list []atproto.Account, err error) {
+	if after == "" {
 		list = append(list, s.acct)
 	}
 	return list, nil

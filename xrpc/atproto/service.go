@@ -61,7 +61,8 @@ type Accounts interface {
 	// Account returns an account by DID or handle, whatever its status, or ErrNoAccount.
 	Account(ctx context.Context, id syntax.AtIdentifier) (Account, error)
 	// ListAccounts returns up to limit accounts in the order of creation time and
-	// DID, after the given position (zero: from the start).
+	// DID, after the given position. With an empty afterDID it starts from the first account.
+	// The zero time is a creation time like any other: it does not mean the start.
 	ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]Account, error)
 	// Document returns the DID document of an account as JSON.
 	Document(ctx context.Context, did syntax.DID) (doc []byte, handle syntax.Handle, err error)
@@ -89,12 +90,13 @@ type Takedowns interface {
 }
 
 // Auth authenticates requests. Each function sets the request's Principal to a
-// Principal of this package, or returns an *xrpc.Error.
+// Principal of this package (the value, not a pointer), or returns an *xrpc.Error. Anything else is
+// answered with status 500 and logged by the server.
 type Auth struct {
-	// User demands an account's credentials.
+	// User demands an account's credentials. It is required.
 	User xrpc.Authenticator
 	// Optional accepts a request without credentials, leaving Principal nil, and
-	// refuses one with bad credentials.
+	// refuses one with bad credentials. Nil: all requests for what is public are anonymous.
 	Optional xrpc.Authenticator
 	// Upload is for uploadBlob, which services call too, with the service token of a
 	// user. Nil: User.
@@ -122,7 +124,7 @@ func (p Principal) may(action, target string) error {
 	return p.Permit(action, target)
 }
 
-// Service is the set of methods. Host, Accounts and Auth are required.
+// Service is the set of methods. Host, Accounts and Auth.User are required.
 type Service struct {
 	Host     *repo.Host
 	Accounts Accounts
@@ -157,18 +159,22 @@ type Service struct {
 // maxWriteBody is the limit in bytes of the bodies of write methods.
 const maxWriteBody = 1_000_000
 
-// Mount registers the methods.
+// Mount registers the methods. It panics if the Service is not valid: see [Service.Validate].
 func (s *Service) Mount(srv *xrpc.Server) {
+	if err := s.Validate(); err != nil {
+		panic(err)
+	}
+	user, optional := checked(s.Auth.User, true), checked(s.Auth.Optional, false)
 	write := func(nsid string, h xrpc.Handler) {
-		srv.Handle(xrpc.Route{NSID: nsid, Handler: h, Auth: s.Auth.User, MaxBody: maxWriteBody})
+		srv.Handle(xrpc.Route{NSID: nsid, Handler: h, Auth: user, MaxBody: maxWriteBody})
 	}
 	write("com.atproto.repo.createRecord", xrpc.Procedure(s.createRecord))
 	write("com.atproto.repo.putRecord", xrpc.Procedure(s.putRecord))
 	write("com.atproto.repo.deleteRecord", xrpc.Procedure(s.deleteRecord))
 	write("com.atproto.repo.applyWrites", xrpc.Procedure(s.applyWrites))
-	upload := s.Auth.Upload
+	upload := checked(s.Auth.Upload, true)
 	if upload == nil {
-		upload = s.Auth.User
+		upload = user
 	}
 	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.uploadBlob", Handler: xrpc.RawProcedure(s.uploadBlob), Auth: upload, MaxBody: s.blobLimit()})
 	if s.ImportLimit >= 0 {
@@ -176,9 +182,9 @@ func (s *Service) Mount(srv *xrpc.Server) {
 		if limit == 0 {
 			limit = 1 << 30
 		}
-		srv.Handle(xrpc.Route{NSID: "com.atproto.repo.importRepo", Handler: xrpc.RawProcedure(s.importRepo), Auth: s.Auth.User, MaxBody: limit})
+		srv.Handle(xrpc.Route{NSID: "com.atproto.repo.importRepo", Handler: xrpc.RawProcedure(s.importRepo), Auth: user, MaxBody: limit})
 	}
-	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.listMissingBlobs", Handler: xrpc.Query(s.listMissingBlobs), Auth: s.Auth.User})
+	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.listMissingBlobs", Handler: xrpc.Query(s.listMissingBlobs), Auth: user})
 
 	public := func(nsid string, h xrpc.Handler) { srv.Handle(xrpc.Route{NSID: nsid, Handler: h}) }
 	public("com.atproto.repo.getRecord", xrpc.RawQuery(s.getRecord))
@@ -191,7 +197,7 @@ func (s *Service) Mount(srv *xrpc.Server) {
 	// Methods whose answer depends on whether the account itself, or an
 	// administrator, asks.
 	sync := func(nsid string, h xrpc.Handler) {
-		srv.Handle(xrpc.Route{NSID: nsid, Handler: h, Auth: s.Auth.Optional})
+		srv.Handle(xrpc.Route{NSID: nsid, Handler: h, Auth: optional})
 	}
 	sync("com.atproto.sync.getRepo", xrpc.RawQuery(s.getRepo))
 	sync("com.atproto.sync.getRecord", xrpc.RawQuery(s.getRecordProof))

@@ -1,11 +1,13 @@
 package atproto
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -295,13 +297,13 @@ func (s *Service) listRepos(ctx context.Context, r *xrpc.Request, p listReposPar
 	if p.Limit, err = pageLimit(p.Limit, 500, 1000); err != nil {
 		return out, err
 	}
-	accounts, err := s.Accounts.ListAccounts(ctx, after, afterDID, p.Limit)
+	accounts, err := s.accountsAfter(ctx, after, afterDID, p.Limit)
 	if err != nil {
 		return out, err
 	}
 	out.Repos = make([]repoStatus, 0, len(accounts))
 	for _, acct := range accounts {
-		out.Cursor = fmt.Sprintf("%d::%s", acct.Created.UnixMilli(), acct.DID)
+		out.Cursor = repoCursor(acct)
 		head, err := s.Host.Head(ctx, acct.DID)
 		if errors.Is(err, repo.ErrRepoNotFound) {
 			continue // deleted meanwhile
@@ -315,6 +317,45 @@ func (s *Service) listRepos(ctx context.Context, r *xrpc.Request, p listReposPar
 	return out, nil
 }
 
+// maxSkip bounds how many accounts are read because Accounts returns those before a position again.
+const maxSkip = 1 << 16
+
+// accountsAfter returns a page of accounts. Whatever Accounts makes of a position, the page has only
+// accounts after it, so that each account is listed once and a list comes to its end. One that starts
+// again from the first account, as it may where it takes a zero time for the start, is read past the
+// position.
+func (s *Service) accountsAfter(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]Account, error) {
+	for n := limit; ; n *= 2 {
+		list, err := s.Accounts.ListAccounts(ctx, after, afterDID, n)
+		if err != nil || afterDID == "" {
+			return list, err
+		}
+		ended := len(list) < n
+		list = slices.DeleteFunc(list, func(a Account) bool {
+			// A directory may tell times apart by the millisecond only.
+			did := strings.Compare(string(a.DID), string(afterDID))
+			return cmp.Or(a.Created.Compare(after), did) <= 0 && cmp.Or(cmp.Compare(a.Created.UnixMilli(), after.UnixMilli()), did) <= 0
+		})
+		switch {
+		case len(list) > 0 || ended:
+			return list[:min(len(list), limit)], nil
+		case n > maxSkip:
+			return nil, fmt.Errorf("atproto: ListAccounts does not get past the account %s, created %s", afterDID, after)
+		}
+	}
+}
+
+// repoCursor is the position of an account in the list of repositories: "<milliseconds>::<did>", with
+// a fraction where the time has one.
+func repoCursor(a Account) string {
+	ms := a.Created.UnixMilli()
+	fraction := ""
+	if ns := a.Created.Sub(time.UnixMilli(ms)).Nanoseconds(); ns != 0 {
+		fraction = fmt.Sprintf(".%06d", ns)
+	}
+	return fmt.Sprintf("%d%s::%s", ms, fraction, a.DID)
+}
+
 // pageLimit is the length of a page that a caller asked for (0: it did not).
 func pageLimit(asked, fallback, most int) (int, error) {
 	switch {
@@ -326,16 +367,22 @@ func pageLimit(asked, fallback, most int) (int, error) {
 	return asked, nil
 }
 
-// parseRepoCursor reads "<milliseconds>::<did>".
+// parseRepoCursor reads what repoCursor writes.
 func parseRepoCursor(cursor string) (after time.Time, did syntax.DID, err error) {
 	if cursor == "" {
 		return after, "", nil
 	}
-	ms, id, ok := strings.Cut(cursor, "::")
+	number, id, ok := strings.Cut(cursor, "::")
+	ms, fraction, has := strings.Cut(number, ".")
 	n, numErr := strconv.ParseInt(ms, 10, 64)
 	did, didErr := syntax.ParseDID(id)
+	var ns uint64
+	if has && numErr == nil {
+		ns, numErr = strconv.ParseUint(fraction, 10, 32)
+		ok = ok && len(fraction) == 6
+	}
 	if !ok || numErr != nil || didErr != nil {
 		return after, "", xrpc.InvalidRequest("Malformed cursor")
 	}
-	return time.UnixMilli(n).UTC(), did, nil
+	return time.UnixMilli(n).Add(time.Duration(ns)).UTC(), did, nil
 }

@@ -2,8 +2,10 @@ package serviceauth
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
@@ -28,17 +30,16 @@ type DocumentKeys struct {
 
 	mu      sync.Mutex
 	keys    map[keyName]parsedKey
-	refresh map[syntax.DID]time.Time // when it was last
+	refresh map[digest]time.Time // when it was last
 }
 
-type keyName struct {
-	did      syntax.DID
-	fragment string
-}
+// keyName is a DID and the fragment of one of its keys. Strangers choose both, at any length.
+type keyName struct{ did, fragment digest }
 
-// parsedKey is good as long as the resolver gives the same document.
+// parsedKey is good as long as the resolver gives the same document, which it does not keep alive:
+// how much of documents is kept is for the resolver to say.
 type parsedKey struct {
-	of  *identity.Document
+	of  weak.Pointer[identity.Document]
 	key *crypto.PublicKey
 }
 
@@ -47,6 +48,9 @@ const maxKeys = 10_000
 
 // Key implements Keys.
 func (k *DocumentKeys) Key(ctx context.Context, did syntax.DID, fragment string, refresh bool) (*crypto.PublicKey, error) {
+	if k.Resolver == nil {
+		return nil, errors.New("serviceauth: DocumentKeys.Resolver is missing")
+	}
 	if refresh && k.mayRefresh(did) {
 		k.Resolver.Purge(syntax.AtIdentifier(did))
 	}
@@ -54,11 +58,11 @@ func (k *DocumentKeys) Key(ctx context.Context, did syntax.DID, fragment string,
 	if err != nil {
 		return nil, err
 	}
-	name := keyName{did, fragment}
+	name, same := keyName{digestOf(string(did)), digestOf(fragment)}, weak.Make(doc)
 	k.mu.Lock()
 	have := k.keys[name]
 	k.mu.Unlock()
-	if have.of == doc {
+	if have.key != nil && have.of == same {
 		return have.key, nil
 	}
 	key, err := doc.Key(fragment)
@@ -70,7 +74,7 @@ func (k *DocumentKeys) Key(ctx context.Context, did syntax.DID, fragment string,
 	if k.keys == nil || len(k.keys) >= maxKeys {
 		k.keys = make(map[keyName]parsedKey)
 	}
-	k.keys[name] = parsedKey{doc, key}
+	k.keys[name] = parsedKey{same, key}
 	return key, nil
 }
 
@@ -86,22 +90,24 @@ func (k *DocumentKeys) mayRefresh(did syntax.DID) bool {
 	t := now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if last, ok := k.refresh[did]; ok && t.Sub(last) < every {
+	name := digestOf(string(did))
+	// A time in the future is of a clock that has gone back since.
+	if last, ok := k.refresh[name]; ok && !last.After(t) && t.Sub(last) < every {
 		return false
 	}
 	if k.refresh == nil {
-		k.refresh = make(map[syntax.DID]time.Time)
+		k.refresh = make(map[digest]time.Time)
 	}
 	if len(k.refresh) >= maxKeys {
-		for did, last := range k.refresh {
-			if t.Sub(last) >= every {
-				delete(k.refresh, did)
+		for name, last := range k.refresh {
+			if last.After(t) || t.Sub(last) >= every {
+				delete(k.refresh, name)
 			}
 		}
 		if len(k.refresh) >= maxKeys {
 			return false
 		}
 	}
-	k.refresh[did] = t
+	k.refresh[name] = t
 	return true
 }

@@ -1,6 +1,7 @@
 package serviceauth
 
 import (
+	"crypto/sha256"
 	"net/http"
 	"sync"
 	"time"
@@ -17,19 +18,36 @@ import (
 // have filled it, the tokens that would expire first are forgotten, so that nobody can
 // shut out the others.
 type Replays struct {
-	// Max bounds how many are remembered, at some 150 bytes each. 0: 100,000.
+	// Max bounds how many are remembered, at some 150 bytes each, however long their IDs and
+	// issuers are. 0: 100,000.
 	Max int
 
 	mu      sync.Mutex
 	minutes map[int64]map[use]bool // by the minute in which they expire
-	issuers map[syntax.DID]int
+	issuers map[digest]int
 	n       int
+}
+
+// digest stands for a string that a stranger has chosen, which may be long.
+type digest [16]byte
+
+func digestOf(s string) digest {
+	sum := sha256.Sum256([]byte(s))
+	return digest(sum[:16])
 }
 
 // use is one use of a token.
 type use struct {
-	issuer syntax.DID
-	id     string
+	issuer digest
+	id     digest
+}
+
+// useOf returns the use of a token by an issuer. Without an ID, the signed text stands for it.
+func useOf(issuer syntax.DID, id string, signed []byte) use {
+	if id == "" {
+		return use{digestOf(string(issuer)), digestOf("text:" + string(signed))}
+	}
+	return use{digestOf(string(issuer)), digestOf("id:" + id)}
 }
 
 // use notes the use of a token.
@@ -41,7 +59,7 @@ func (x *Replays) use(u use, expires, now time.Time) error {
 		most = 100_000
 	}
 	if x.minutes == nil {
-		x.minutes, x.issuers = make(map[int64]map[use]bool), make(map[syntax.DID]int)
+		x.minutes, x.issuers = make(map[int64]map[use]bool), make(map[digest]int)
 	}
 	// Tokens live an hour at most, so there are few of these.
 	for minute, uses := range x.minutes {

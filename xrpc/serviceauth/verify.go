@@ -2,7 +2,6 @@ package serviceauth
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"net/http"
 	"slices"
@@ -22,10 +21,10 @@ type Keys interface {
 	Key(ctx context.Context, did syntax.DID, fragment string, refresh bool) (*crypto.PublicKey, error)
 }
 
-// Verifier verifies tokens. It is safe for concurrent use.
+// Verifier verifies tokens. Audience and Keys are required. It is safe for concurrent use.
 type Verifier struct {
 	// Audience are the names of this service: its DID, and that with the fragments of
-	// services.
+	// services. Without any, no token would be for it.
 	Audience []string
 	// Keys finds the issuers' keys.
 	Keys Keys
@@ -45,6 +44,19 @@ type Verifier struct {
 	Now func() time.Time
 }
 
+// Validate returns an error that says what is missing.
+func (v *Verifier) Validate() error {
+	switch {
+	case v == nil:
+		return errors.New("serviceauth: no Verifier")
+	case len(v.Audience) == 0:
+		return errors.New("serviceauth: Verifier.Audience is missing")
+	case v.Keys == nil:
+		return errors.New("serviceauth: Verifier.Keys is missing")
+	}
+	return nil
+}
+
 // fail is an error by the names that services of the network use.
 func fail(name, message string) error {
 	return &xrpc.Error{Status: http.StatusUnauthorized, Name: name, Message: message}
@@ -53,8 +65,12 @@ func fail(name, message string) error {
 // Verify verifies a token for a method (empty: the token's method does not
 // matter). Its error is the context's, or an *xrpc.Error of status 401 with one of the names BadJwt,
 // BadJwtType, JwtExpired, BadJwtAudience, BadJwtLexiconMethod, BadJwtIss,
-// BadJwtSignature and JwtReplayed, or that of Replays for an issuer of too many.
+// BadJwtSignature and JwtReplayed, or that of Replays for an issuer of too many. A Verifier that is not
+// valid (see Validate) gives an error of another kind: it is not the token's fault.
 func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, error) {
+	if err := v.Validate(); err != nil {
+		return Token{}, err
+	}
 	p, ok := parse(token)
 	if !ok {
 		return Token{}, fail("BadJwt", "poorly formatted jwt")
@@ -94,12 +110,7 @@ func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, err
 		return Token{}, err
 	}
 	if v.Replays != nil {
-		u := use{p.DID(), "id:" + p.ID}
-		if p.ID == "" {
-			hash := sha256.Sum256(p.signed)
-			u.id = string(hash[:])
-		}
-		if err := v.Replays.use(u, p.Expires, t); err != nil {
+		if err := v.Replays.use(useOf(p.DID(), p.ID, p.signed), p.Expires, t); err != nil {
 			return Token{}, err
 		}
 	}
@@ -162,8 +173,11 @@ func (v *Verifier) signature(ctx context.Context, p *parsed) error {
 }
 
 // Authenticator demands a token for the method that is called, and tells accept
-// whose it is.
+// whose it is. It panics if the Verifier is not valid: see Validate.
 func (v *Verifier) Authenticator(accept func(r *xrpc.Request, t Token) error) xrpc.Authenticator {
+	if err := v.Validate(); err != nil {
+		panic(err)
+	}
 	return func(r *xrpc.Request) error {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		if !strings.EqualFold(scheme, "bearer") || token == "" {
