@@ -43,12 +43,13 @@ type Cache[K comparable, V any] struct {
 
 // entry does not change once others can see it.
 type entry[K comparable, V any] struct {
-	key    K
-	value  V
-	err    error     // instead of a value
-	loaded time.Time // when
-	until  time.Time // when the next load is due
-	cost   int
+	key     K
+	value   V
+	err     error     // instead of a value
+	loaded  time.Time // when
+	checked time.Time // when it was last tried to load it
+	until   time.Time // when the next load is due
+	cost    int
 }
 
 type flight[V any] struct {
@@ -72,7 +73,8 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, load Load[V]) (V, error) {
 	var old *entry[K, V]
 	if el := c.entries[key]; el != nil {
 		c.recent.MoveToFront(el)
-		if old = el.Value.(*entry[K, V]); c.Now().Before(old.until) {
+		// What was loaded in the future was loaded before the clock went back: its time means nothing.
+		if old = el.Value.(*entry[K, V]); !c.Now().Before(old.checked) && c.Now().Before(old.until) {
 			c.mu.Unlock()
 			return old.value, old.err
 		}
@@ -111,7 +113,7 @@ func (c *Cache[K, V]) fly(ctx context.Context, key K, f *flight[V], old *entry[K
 	defer close(f.done)
 	f.value, f.err = v, err
 	now := c.Now()
-	e := &entry[K, V]{key: key, value: v, loaded: now, until: now.Add(c.TTL), cost: 1}
+	e := &entry[K, V]{key: key, value: v, loaded: now, checked: now, until: now.Add(c.TTL), cost: 1}
 	switch {
 	case err == nil:
 		if c.Cost != nil {
@@ -119,7 +121,7 @@ func (c *Cache[K, V]) fly(ctx context.Context, key K, f *flight[V], old *entry[K
 		}
 	case held && now.Before(old.loaded.Add(c.TTL+c.Stale)) && (c.Final == nil || !c.Final(err)):
 		*e = *old // stale is better than nothing
-		e.until = now.Add(c.Negative)
+		e.checked, e.until = now, now.Add(c.Negative)
 		f.value, f.err = e.value, nil
 	default:
 		var none V

@@ -83,6 +83,9 @@ var _ storage.Blobs = (*Store)(nil)
 // Open opens the store in a directory, which is created if it does not exist,
 // and removes what crashed processes have left under tmp.
 func Open(dir string, cfg Config) (*Store, error) {
+	if dir == "" {
+		return nil, errors.New("blobfs: no directory")
+	}
 	s := &Store{dir: dir, quota: cfg.Quota, now: cfg.Now, rename: os.Rename, syncFile: (*os.File).Sync}
 	if s.now == nil {
 		s.now = time.Now

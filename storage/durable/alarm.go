@@ -162,8 +162,8 @@ func (db *DB) FireAlarms(ctx context.Context) (next time.Time, err error) {
 			if err != nil {
 				return err
 			}
-			if retry, ok := db.retryOf(p.Key); ok {
-				t = retry.at
+			if retry, ok := db.retryOf(p.Key); ok && !now.Before(retry.at.Add(-retry.delay)) {
+				t = retry.at // unless the clock has gone back since: then it is due by its own time
 			}
 			if !t.After(now) {
 				due = append(due, p.Key)

@@ -75,6 +75,23 @@ type Config struct {
 	Now func() time.Time
 }
 
+// Validate returns an error that says what is missing.
+func (c Config) Validate() error {
+	switch {
+	case c.Objects == nil:
+		return errors.New("durable: Config.Objects is missing")
+	case c.Shared.Repos == nil:
+		return errors.New("durable: Config.Shared.Repos is missing")
+	case c.Shared.Events == nil:
+		return errors.New("durable: Config.Shared.Events is missing")
+	case c.Shared.Blobs == nil:
+		return errors.New("durable: Config.Shared.Blobs is missing")
+	case c.Shared.KV == nil:
+		return errors.New("durable: Config.Shared.KV is missing")
+	}
+	return nil
+}
+
 // DB implements the contract of package storage over objects.
 type DB struct {
 	cfg    Config
@@ -105,6 +122,9 @@ var ErrClosed = errors.New("durable: store is closed")
 // New returns a store and completes steps that were interrupted, as far as
 // Objects knows of them.
 func New(ctx context.Context, cfg Config) (*DB, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	if cfg.MaxOpen <= 0 {
 		cfg.MaxOpen = 256
 	}

@@ -86,7 +86,11 @@ func (p *Proxy) token(ctx context.Context, caller syntax.DID, to Service, method
 	if p.FullAudience {
 		audience = to.Ref()
 	}
-	return serviceauth.Sign(ctx, signer, serviceauth.Token{Issuer: string(caller), Audience: audience, Method: string(method)})
+	t := serviceauth.Token{Issuer: string(caller), Audience: audience, Method: string(method)}
+	if p.Now != nil {
+		t.Issued = p.Now()
+	}
+	return serviceauth.Sign(ctx, signer, t)
 }
 
 // failure is the answer where a service gave none. What is wrong with the client's

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -55,13 +56,31 @@ type Proxy struct {
 	// HeaderTimeout is how long a service may take to answer; BodyTimeout how long a body may stall.
 	// 0: 10 seconds, and 30.
 	HeaderTimeout, BodyTimeout time.Duration
+	// Now is the clock, for the times in service tokens. Nil: time.Now.
+	Now func() time.Time
 
 	once    sync.Once
 	clients [2]*http.Client // for services of strangers, and of the operator
 }
 
-// Route returns what a Server needs as its Fallback.
+// Validate returns an error that says what is missing.
+func (p *Proxy) Validate() error {
+	switch {
+	case p.Resolver == nil:
+		return errors.New("proxy: Proxy.Resolver is missing")
+	case p.Signer == nil:
+		return errors.New("proxy: Proxy.Signer is missing")
+	case p.Auth == nil:
+		return errors.New("proxy: Proxy.Auth is missing")
+	}
+	return nil
+}
+
+// Route returns what a Server needs as its Fallback. It panics if the Proxy is not valid: see Validate.
 func (p *Proxy) Route() *xrpc.Route {
+	if err := p.Validate(); err != nil {
+		panic(err)
+	}
 	limit := p.MaxBody
 	if limit == 0 {
 		limit = 100 << 20

@@ -22,7 +22,8 @@ var ErrSequence = errors.New("stream: sequence number out of order")
 // Consumer follows a stream. It is for one goroutine.
 type Consumer struct {
 	// URL is that of the subscription, with scheme http, https, ws or wss and
-	// without a cursor: "https://pds.example.com/xrpc/com.atproto.sync.subscribeRepos".
+	// without a cursor: "https://pds.example.com/xrpc/com.atproto.sync.subscribeRepos". It is
+	// required; another one ends the stream at once.
 	URL string
 	// Cursor points to the sequence number of the last event seen, which moves with the
 	// stream. Nil: start with what comes next.
@@ -54,6 +55,10 @@ type Consumer struct {
 // of an iteration is valid until the next.
 func (c *Consumer) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 	return func(yield func(Frame, error) bool) {
+		if err := c.checkURL(); err != nil { // to try again would not help
+			yield(Frame{}, err)
+			return
+		}
 		const first = 250 * time.Millisecond
 		most := orDefault(c.MaxDelay, 30*time.Second)
 		for delay := first; ; {
@@ -76,6 +81,21 @@ func (c *Consumer) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 			delay *= 2
 		}
 	}
+}
+
+// checkURL checks that there is a URL that can be subscribed to.
+func (c *Consumer) checkURL() error {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	switch u.Scheme {
+	case "http", "https", "ws", "wss":
+		if u.Host != "" {
+			return nil
+		}
+	}
+	return fmt.Errorf("stream: Consumer.URL is %q, not the URL of a subscription", c.URL)
 }
 
 // end returns the error that ends the stream; nil to connect again.

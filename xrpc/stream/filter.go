@@ -15,6 +15,7 @@ import (
 const (
 	maxWantedCollections = 100
 	maxWantedDIDs        = 10_000
+	maxPrefix            = 317 // the length of the longest NSID
 )
 
 // filter says which messages of a JSONView a subscriber gets.
@@ -43,8 +44,8 @@ func newFilter(o filterOptions) (*filter, error) {
 	f := &filter{maxSize: max(o.MaxSize, 0)}
 	for _, c := range o.Collections {
 		if prefix, ok := strings.CutSuffix(c, "*"); ok && strings.HasSuffix(prefix, ".") {
-			if _, err := syntax.ParseNSID(prefix + "a"); err != nil && strings.Count(prefix, ".") > 1 {
-				return nil, fmt.Errorf("wantedCollections: %q is no prefix of an NSID", c)
+			if _, err := syntax.ParseNSID(prefix + "a"); err != nil && (strings.Count(prefix, ".") > 1 || len(prefix) > maxPrefix) {
+				return nil, fmt.Errorf("wantedCollections: %.320q is no prefix of an NSID", c)
 			}
 			f.prefixes = append(f.prefixes, prefix)
 			continue

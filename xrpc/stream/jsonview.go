@@ -25,8 +25,8 @@ import (
 // Each event is encoded once, for all subscribers. Fields must not change once it is used. It is safe
 // for concurrent use.
 type JSONView struct {
-	// Outbox has the log and the settings of connections. Its Close ends those of the view
-	// too, and they count towards its MaxSubscribers.
+	// Outbox has the log and the settings of connections. It is required. Its Close ends those of
+	// the view too, and they count towards its MaxSubscribers.
 	Outbox *Outbox
 	// Window is the Outbox's, for the messages of the view. 0: 32 MiB.
 	Window int
@@ -39,6 +39,9 @@ type JSONView struct {
 }
 
 func (v *JSONView) init() {
+	if v.Outbox == nil {
+		panic("stream: JSONView.Outbox is missing")
+	}
 	v.once.Do(func() {
 		v.feed = feed{events: v.Outbox.Events, limit: orDefault(v.Window, 32<<20), encode: jsonItem}
 		v.Outbox.attach(&v.feed)

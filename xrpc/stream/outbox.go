@@ -13,10 +13,10 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Outbox serves an event log to subscribers. Its fields must not change once it is
+// Outbox serves an event log to subscribers. Events is required. Its fields must not change once it is
 // used. It is safe for concurrent use.
 type Outbox struct {
-	// Events is the log.
+	// Events is the log. The first use of an Outbox without it panics.
 	Events storage.Events
 	// Window is how many bytes of the newest frames are kept in memory while
 	// anybody is subscribed. It is how far a live subscriber may lag. 0: 32 MiB.
@@ -45,6 +45,9 @@ type Outbox struct {
 var ErrClosed = errors.New("stream: outbox is closed")
 
 func (o *Outbox) init() {
+	if o.Events == nil {
+		panic("stream: Outbox.Events is missing")
+	}
 	o.once.Do(func() {
 		o.frames = feed{events: o.Events, limit: orDefault(o.Window, 32<<20), encode: frameItem, empty: o.Empty}
 		o.conns = conns{

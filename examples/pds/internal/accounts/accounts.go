@@ -88,6 +88,8 @@ type Store struct {
 const (
 	maxKeys   = 10_000
 	maxParsed = 5000
+	// maxParsedBytes is the length in bytes of the longest JSON that is remembered.
+	maxParsedBytes = 4 << 10
 )
 
 // New returns the accounts of a store, whose secrets are sealed in box.
@@ -158,7 +160,9 @@ func (s *Store) parse(doc []byte) (a Account, err error) {
 	if err := json.Unmarshal(doc, &a); err != nil {
 		return a, err
 	}
-	s.parsed.Put(text, a)
+	if len(doc) <= maxParsedBytes {
+		s.parsed.Put(text, a)
+	}
 	return a, nil
 }
 

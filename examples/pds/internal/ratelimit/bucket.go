@@ -47,7 +47,8 @@ func (b *bucket) take(key uint64, n int, now time.Time) status {
 	u, known := b.keys[key]
 	var tight status
 	for i, w := range b.windows {
-		if !now.Before(u[i].ends) {
+		// A window that ends later than a new one would was begun before the clock went back.
+		if !now.Before(u[i].ends) || u[i].ends.After(now.Add(w.length)) {
 			u[i].used, u[i].ends = 0, now.Add(w.length)
 		}
 		s := status{window: w, left: w.points - u[i].used - n, reset: u[i].ends, ok: true}
