@@ -98,6 +98,9 @@ func New(store storage.Store, box *sealed.Box) *Store {
 		keys: memo.New[syntax.DID, *crypto.PrivateKey](maxKeys), parsed: memo.New[string, Account](maxParsed)}
 }
 
+// SetClock sets the clock, before the Store is used; by default it is the system's.
+func (s *Store) SetClock(now func() time.Time) { s.now = now }
+
 // Keys of the account's own namespace and of the global one.
 const (
 	accountKey    = "account"

@@ -102,6 +102,11 @@ type Config struct {
 	Backfill time.Duration
 	// Crawlers are the relays that are told of the server. PDS_CRAWLERS, default none.
 	Crawlers []string
+	// ClockCheck refuses to sign while the clock is found to be wrong. Without, that is only logged
+	// and shown in the metrics. PDS_CLOCK_CHECK, default true.
+	ClockCheck bool
+	// Now is the clock, for tests. Nil: time.Now.
+	Now func() time.Time
 	// Metrics is the address of a listener for metrics and profiles, as
 	// "127.0.0.1:9090". PDS_METRICS_ADDRESS, default none.
 	Metrics string
@@ -223,6 +228,7 @@ func (r *reader) load() *Config {
 		ImportLimit:   r.size("PDS_MAX_REPO_IMPORT_SIZE", 0),
 		Backfill:      r.millis("PDS_REPO_BACKFILL_LIMIT_MS", 72*time.Hour),
 		Crawlers:      r.urls("PDS_CRAWLERS"),
+		ClockCheck:    r.boolean("PDS_CLOCK_CHECK", true),
 		Metrics:       r.address("PDS_METRICS_ADDRESS"),
 
 		ServiceName:    r.text("PDS_SERVICE_NAME", ""),

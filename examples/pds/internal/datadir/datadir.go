@@ -25,6 +25,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
@@ -64,6 +65,8 @@ type Options struct {
 	Blobs string
 	// BlobQuota, if not nil, is the Quota of the store of blobs.
 	BlobQuota func(ctx context.Context, did syntax.DID, size int64) error
+	// Now is the clock of the stores. Nil: time.Now.
+	Now func() time.Time
 	// Alone keeps other processes out: opening fails with ErrInUse if there are any.
 	Alone bool
 	// Existing asks that there be a database already, else the error is fs.ErrNotExist.
@@ -92,7 +95,7 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	if d.lock, err = lock(filepath.Join(path, lockName), opt.Alone); err != nil {
 		return nil, err
 	}
-	if d.DB, err = sqlite.Open(ctx, file, sqlite.Config{}); err != nil {
+	if d.DB, err = sqlite.Open(ctx, file, sqlite.Config{Now: opt.Now}); err != nil {
 		return nil, err
 	}
 	d.Store = d.DB.Store()
@@ -100,7 +103,7 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 		d.Blobs = filepath.Join(path, Blobs)
 	}
 	if opt.Blobs != "" || opt.BlobQuota != nil {
-		if d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{Quota: opt.BlobQuota}); err != nil {
+		if d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{Quota: opt.BlobQuota, Now: opt.Now}); err != nil {
 			return nil, err
 		}
 	}

@@ -255,7 +255,7 @@ func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in su
 			return out, xrpc.InvalidRequest("Only an account can be deactivated")
 		}
 		if _, err = s.takedownOf(ctx, &subj); err == nil && in.Takedown != nil {
-			err = s.takedownPart(ctx, subj, withRef(*in.Takedown))
+			err = s.takedownPart(ctx, subj, s.withRef(*in.Takedown))
 		}
 	default:
 		return out, xrpc.InvalidRequest("Invalid subject (%s)", subj.Type)
@@ -277,7 +277,7 @@ func (s *Server) updateAccountStatus(ctx context.Context, did syntax.DID, in sub
 		return s.accounts.Tell(ctx, did, accountEvent(a))
 	}
 	if in.Takedown != nil {
-		if err := s.takedown(ctx, did, withRef(*in.Takedown)); err != nil {
+		if err := s.takedown(ctx, did, s.withRef(*in.Takedown)); err != nil {
 			return err
 		}
 	}
@@ -291,9 +291,9 @@ func (s *Server) updateAccountStatus(ctx context.Context, did syntax.DID, in sub
 }
 
 // withRef gives a takedown a reference, if the moderator has given none.
-func withRef(t accounts.Takedown) accounts.Takedown {
+func (s *Server) withRef(t accounts.Takedown) accounts.Takedown {
 	if t.Applied && t.Ref == "" {
-		t.Ref = time.Now().UTC().Format(time.RFC3339)
+		t.Ref = s.now().UTC().Format(time.RFC3339)
 	}
 	return t
 }

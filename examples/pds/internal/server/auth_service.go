@@ -20,12 +20,12 @@ var errUntrusted = &xrpc.Error{Status: http.StatusUnauthorized, Name: "Untrusted
 // openServiceAuth prepares to verify the service tokens of others.
 func (s *Server) openServiceAuth() {
 	audience := []string{string(s.cfg.ServiceDID), string(s.cfg.ServiceDID) + "#" + identity.PDSID}
-	keys := &serviceauth.DocumentKeys{Resolver: s.resolver}
-	s.services = &serviceauth.Verifier{Audience: audience, Keys: keys, Replays: &serviceauth.Replays{}}
+	keys := &serviceauth.DocumentKeys{Resolver: s.resolver, Now: s.now}
+	s.services = &serviceauth.Verifier{Audience: audience, Keys: keys, Replays: &serviceauth.Replays{}, Now: s.now}
 	// A service that fails to upload tries again with the token it has. No harm is done by that.
-	s.uploaders = &serviceauth.Verifier{Audience: audience, Keys: keys}
+	s.uploaders = &serviceauth.Verifier{Audience: audience, Keys: keys, Now: s.now}
 	s.moderators = &serviceauth.Verifier{
-		Audience: audience, Keys: keys, Replays: &serviceauth.Replays{},
+		Audience: audience, Keys: keys, Replays: &serviceauth.Replays{}, Now: s.now,
 		KeyIDs: []string{identity.SigningKeyID, "atproto_label"},
 	}
 }

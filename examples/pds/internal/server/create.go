@@ -44,6 +44,9 @@ type createAccountOutput struct {
 // reserved, the DID is registered, and then one atomic step makes repository,
 // account, session and events. What fails before that step is taken back.
 func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, err error) {
+	if err := s.checkClock(ctx); err != nil { // before a DID is registered for nothing
+		return out, err
+	}
 	if in.DID != "" {
 		if out, again, err := s.createAgain(ctx, r, in); again || err != nil {
 			return out, err
@@ -177,7 +180,7 @@ func (s *Server) checkNewAccount(ctx context.Context, in *createAccountInput) (a
 	if err != nil {
 		return a, err
 	}
-	a = accounts.Account{Handle: handle, Email: in.Email, Created: time.Now().UTC().Truncate(time.Millisecond)}
+	a = accounts.Account{Handle: handle, Email: in.Email, Created: s.now().UTC().Truncate(time.Millisecond)}
 	if s.cfg.InviteRequired {
 		a.Invite = in.InviteCode
 		if err := s.accounts.CheckInvite(ctx, in.InviteCode); errors.Is(err, accounts.ErrInvite) {

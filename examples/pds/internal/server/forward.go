@@ -121,7 +121,7 @@ func (s *Server) getFeed(w http.ResponseWriter, r *xrpc.Request, p getFeedParams
 		return err
 	}
 	token, err := serviceauth.Sign(r.Context(), signer, serviceauth.Token{
-		Issuer: string(caller(r)), Audience: string(generator), Method: "app.bsky.feed.getFeedSkeleton",
+		Issuer: string(caller(r)), Audience: string(generator), Method: "app.bsky.feed.getFeedSkeleton", Issued: s.now(),
 	})
 	if err != nil {
 		return err

@@ -78,7 +78,7 @@ func (s *Server) deactivateAccount(ctx context.Context, r *xrpc.Request, in deac
 func (s *Server) deactivate(ctx context.Context, did syntax.DID, deleteAfter time.Time) error {
 	_, err := s.accounts.Update(ctx, did, func(a *accounts.Account, c *storage.Change) error {
 		if a.DeactivatedAt.IsZero() {
-			a.DeactivatedAt = time.Now().UTC().Truncate(time.Millisecond)
+			a.DeactivatedAt = s.now().UTC().Truncate(time.Millisecond)
 		}
 		a.DeleteAfter = deleteAfter
 		c.Events = append(c.Events, accountEvent(*a))

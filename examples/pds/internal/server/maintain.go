@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -19,7 +20,7 @@ func (s *Server) maintain(ctx context.Context) {
 	tick := time.NewTicker(maintenance)
 	defer tick.Stop()
 	for {
-		if err := s.tidy(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		if err := s.tidy(ctx, s.now()); err != nil && ctx.Err() == nil {
 			s.log.Error("maintenance", "err", err)
 		}
 		select {
@@ -31,21 +32,28 @@ func (s *Server) maintain(ctx context.Context) {
 }
 
 // tidy deletes what is too old: events, uploads that nothing refers to, blobs whose
-// records are gone.
+// records are gone. It does nothing while the clock is not trusted: by a clock that is ahead, all of it
+// is too old.
 func (s *Server) tidy(ctx context.Context, now time.Time) error {
+	if err := s.checkClock(ctx); err != nil {
+		return fmt.Errorf("nothing is deleted: %w", err)
+	}
 	if err := s.store.Events.Trim(ctx, now.Add(-s.cfg.Backfill)); err != nil {
 		return err
 	}
 	if _, err := s.store.Blobs.Collect(ctx, now.Add(-unusedBlobs)); err != nil {
 		return err
 	}
+	ahead := aheadAccounts{now: now}
 	for info, err := range s.store.Repos.List(ctx, "") {
 		if err != nil {
 			return err
 		}
+		ahead.look(info)
 		if _, err := s.host.SweepBlobs(ctx, info.DID, now.Add(-unusedBlobs)); err != nil {
 			return err
 		}
 	}
+	s.foundAhead(ahead)
 	return nil
 }

@@ -122,7 +122,7 @@ func (s *Server) createMovedAccount(ctx context.Context, a accounts.Account, in 
 	}
 	ctx = context.WithoutCancel(ctx)
 	a.Password = accounts.HashPassword(in.Password)
-	a.DeactivatedAt = time.Now().UTC().Truncate(time.Millisecond)
+	a.DeactivatedAt = s.now().UTC().Truncate(time.Millisecond)
 	if _, err := s.accounts.Create(ctx, s.host, a, key, repo.Batch{Silent: true}); err != nil {
 		if _, have := s.accounts.ByDID(ctx, a.DID); errors.Is(have, accounts.ErrNotFound) {
 			err = errors.Join(err, s.accounts.Release(ctx, a))

@@ -51,7 +51,7 @@ func (s *Server) limiter() *ratelimit.Limiter {
 		return nil
 	}
 	return ratelimit.New(ratelimit.Config{
-		BypassKey: s.cfg.Limits.BypassKey, Bypass: s.cfg.Limits.Bypass,
+		BypassKey: s.cfg.Limits.BypassKey, Bypass: s.cfg.Limits.Bypass, Now: s.now,
 		Moving: func(ctx context.Context, account string) bool {
 			a, err := s.accounts.ByDID(ctx, syntax.DID(account))
 			return err == nil && a.Status() == atproto.Deactivated
@@ -159,6 +159,7 @@ func (s *Server) registerMetrics() {
 		return total, ok
 	})
 	s.op.crawl.register(m)
+	s.clock.register(m)
 	m.Runtime()
 }
 

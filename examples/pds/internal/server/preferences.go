@@ -52,7 +52,7 @@ func (s *Server) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}
 		out.Preferences = append(out.Preferences, p)
 	}
 	for _, p := range list {
-		if age, ok := declared(p, time.Now()); ok {
+		if age, ok := declared(p, s.now()); ok {
 			out.Preferences = append(out.Preferences, age)
 		}
 	}

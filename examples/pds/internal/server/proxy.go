@@ -24,6 +24,7 @@ func (s *Server) forwarding() *proxy.Proxy {
 		Resolver:      s.resolver,
 		Signer:        s.accounts.Signer,
 		Auth:          s.authForward,
+		Now:           s.now,
 		Default:       s.defaultService,
 		HeaderTimeout: s.cfg.Proxy.HeadersTimeout,
 		BodyTimeout:   s.cfg.Proxy.BodyTimeout,
@@ -46,6 +47,7 @@ func (s *Server) forwarding() *proxy.Proxy {
 		Repos:   s.host,
 		Handle:  s.handleOf,
 		AppView: appView{s},
+		Now:     s.now,
 		Images:  readafter.Images{CDN: s.cfg.Proxy.CDN, Host: s.url},
 		MaxBody: s.cfg.Proxy.MaxResponse,
 	}
@@ -102,7 +104,7 @@ func (v appView) Query(ctx context.Context, did syntax.DID, method string, param
 	if err != nil {
 		return err
 	}
-	token, err := serviceauth.Sign(ctx, signer, serviceauth.Token{Issuer: string(did), Audience: string(v.cfg.Proxy.AppView.DID), Method: method})
+	token, err := serviceauth.Sign(ctx, signer, serviceauth.Token{Issuer: string(did), Audience: string(v.cfg.Proxy.AppView.DID), Method: method, Issued: v.now()})
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,8 @@ const Version = "0.1.0"
 // Server is a running server.
 type Server struct {
 	cfg      *config.Config
+	now      func() time.Time
+	clock    clock
 	secrets  *config.Secrets
 	log      *slog.Logger
 	url      string // public
@@ -72,13 +74,16 @@ type Server struct {
 
 // Start opens the data directory and starts to listen. The server serves when it returns.
 func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log}
+	s := &Server{cfg: cfg, log: log, now: cfg.Now}
+	if s.now == nil {
+		s.now = time.Now
+	}
 	defer func() {
 		if err != nil {
 			s.Shutdown(ctx)
 		}
 	}()
-	opt := datadir.Options{Blobs: cfg.BlobDirectory}
+	opt := datadir.Options{Blobs: cfg.BlobDirectory, Now: s.now}
 	var quota *blobquota.Blobs
 	if cfg.BlobQuota > 0 {
 		quota = blobquota.New(cfg.BlobQuota, errBlobQuota)
@@ -120,6 +125,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	}
 	s.outbox = &stream.Outbox{Events: s.store.Events}
 	s.crawler()
+	s.openClock()
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -130,6 +136,10 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	if err := s.serveMetrics(); err != nil {
 		return nil, err
 	}
+	maintain, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop, s.stopped = stop, make(chan struct{})
+	s.startClock(maintain)
+	go s.maintain(maintain)
 	if cfg.TLS.ACME {
 		if s.http.TLSConfig, err = s.acmeTLS(); err != nil {
 			return nil, err
@@ -138,9 +148,6 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	} else {
 		go s.http.Serve(s.listener)
 	}
-	maintain, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop, s.stopped = stop, make(chan struct{})
-	go s.maintain(maintain)
 	s.startCrawler(maintain)
 	return s, nil
 }
@@ -157,10 +164,13 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	s.accounts = accounts.New(s.store, box)
+	s.accounts.SetClock(s.now)
 	if err := s.accounts.Repair(ctx); err != nil {
 		return err
 	}
-	s.host = repo.NewHost(repo.Config{Store: s.store, Signer: s.accounts.Signer, Indexes: []repo.Index{linkIndex()}})
+	s.host = repo.NewHost(repo.Config{
+		Store: s.store, Signer: s.accounts.Signer, Now: s.now, CheckClock: s.checkClock, Indexes: []repo.Index{linkIndex()},
+	})
 	return nil
 }
 
@@ -176,7 +186,7 @@ func linkIndex() repo.Index {
 func (s *Server) openDirectory() (err error) {
 	s.plcURL = s.cfg.PLC
 	if s.plcURL == "" {
-		s.plcDir, err = plctest.New(plctest.Config{File: filepath.Join(s.cfg.DataDirectory, datadir.PLC), NoRateLimits: true})
+		s.plcDir, err = plctest.New(plctest.Config{File: filepath.Join(s.cfg.DataDirectory, datadir.PLC), NoRateLimits: true, Now: s.now})
 		if err != nil {
 			return err
 		}
@@ -190,7 +200,7 @@ func (s *Server) openDirectory() (err error) {
 	}
 	s.plc = &identity.PLCClient{URL: s.plcURL}
 	s.resolver = &identity.Resolver{
-		PLC: s.plc, Development: s.cfg.DevMode, Timeout: s.cfg.IdentityTimeout,
+		PLC: s.plc, Development: s.cfg.DevMode, Timeout: s.cfg.IdentityTimeout, Now: s.now,
 		TTL: s.cfg.IdentityTTL, StaleFor: s.cfg.IdentityMaxTTL - s.cfg.IdentityTTL,
 	}
 	if s.resolver.StaleFor <= 0 {
@@ -259,6 +269,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if s.stop != nil {
 		s.stop()
 		<-s.stopped
+		s.stopClock()
 		s.stopCrawler()
 	}
 	if s.outbox != nil {

@@ -34,10 +34,10 @@ func (s *Server) getServiceAuth(ctx context.Context, r *xrpc.Request, p getServi
 	case proxy.Protected(syntax.NSID(p.Method)):
 		return out, xrpc.InvalidRequest("cannot request a service auth token for the following protected method: %s", p.Method)
 	}
-	t := serviceauth.Token{Issuer: string(caller(r)), Audience: p.Audience, Method: p.Method}
+	t := serviceauth.Token{Issuer: string(caller(r)), Audience: p.Audience, Method: p.Method, Issued: s.now()}
 	if p.Expires != 0 {
 		t.Expires = time.Unix(p.Expires, 0)
-		switch life := time.Until(t.Expires); {
+		switch life := t.Expires.Sub(s.now()); {
 		case life < 0:
 			return out, badToken("BadExpiration", "expiration is in past")
 		case life > time.Hour:

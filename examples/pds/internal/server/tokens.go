@@ -23,6 +23,9 @@ const (
 // accessLife is how long an access token is good.
 const accessLife = 2 * time.Hour
 
+// maxSkew is how far in the future an access token may have been made: clocks are set by seconds.
+const maxSkew = time.Minute
+
 // claims are what a session token says.
 type claims struct {
 	Scope string `json:"scope"`
@@ -40,7 +43,7 @@ func (s *Server) tokens(a accounts.Account, x accounts.Session) (access, refresh
 	case x.AppPassword != "":
 		scope = scopeAppPassword
 	}
-	now := time.Now()
+	now := s.now()
 	sign := func(typ, scope, id string, life time.Duration) (string, error) {
 		c := jwt.MapClaims{"scope": scope, "aud": s.cfg.ServiceDID, "sub": a.DID, "iat": now.Unix(), "exp": now.Add(life).Unix()}
 		if id != "" {
@@ -63,6 +66,7 @@ func (s *Server) verify(token string, expired bool, scopes ...string) (*claims, 
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
 		jwt.WithAudience(string(s.cfg.ServiceDID)),
 		jwt.WithExpirationRequired(),
+		jwt.WithTimeFunc(s.now),
 	}
 	_, err := jwt.ParseWithClaims(token, c, func(*jwt.Token) (any, error) { return s.secrets.JWTSecret, nil }, options...)
 	late := errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenInvalidAudience)
@@ -71,6 +75,9 @@ func (s *Server) verify(token string, expired bool, scopes ...string) (*claims, 
 		return nil, badToken("ExpiredToken", "Token has expired")
 	case err != nil && !late:
 		return nil, badToken("InvalidToken", "Token could not be verified")
+	case c.Scope != scopeRefresh && c.IssuedAt != nil && c.IssuedAt.After(s.now().Add(maxSkew)) && !expired:
+		// Made by a clock that was ahead, it would live for longer. The refresh token gets another one.
+		return nil, badToken("ExpiredToken", "Token is from the future")
 	case !slices.Contains(scopes, c.Scope):
 		return nil, badToken("InvalidToken", "Bad token scope")
 	}
