@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/commit"
@@ -58,6 +59,18 @@ type Report struct {
 	Missing      []Blob    `json:"missing,omitempty"` // the first of them
 	Problems     []Problem `json:"problems"`          // the first of them; empty: all is well
 	Found        int       `json:"found"`             // problems in all
+	// Ahead is how many accounts have a revision from the future, which the network ignores with
+	// all that they write, though nothing in the data is wrong.
+	Ahead         int     `json:"ahead"`
+	AheadAccounts []Ahead `json:"aheadAccounts,omitempty"` // the first of them
+}
+
+// Ahead is an account whose revision lies in the future.
+type Ahead struct {
+	DID syntax.DID `json:"did"`
+	Rev syntax.TID `json:"rev"`
+	// Until is when the network begins to accept what follows that revision.
+	Until time.Time `json:"until"`
 }
 
 // Blob is a blob of an account.
@@ -88,6 +101,42 @@ type Server struct {
 	Database func(ctx context.Context) error
 	Store    storage.Store
 	Accounts *accounts.Store
+	// Now is the clock that revisions are compared with. Nil: time.Now.
+	Now func() time.Time
+}
+
+func (s Server) now() time.Time {
+	if s.Now == nil {
+		return time.Now()
+	}
+	return s.Now()
+}
+
+// IsAhead reports whether a revision lies so far in the future that the network ignores it.
+func (s Server) IsAhead(rev syntax.TID) bool { return commit.Ahead(rev, s.now(), 0) > 0 }
+
+func aheadAt(did syntax.DID, rev syntax.TID) Ahead {
+	return Ahead{did, rev, rev.Time().Add(-commit.DefaultDrift)}
+}
+
+// Ahead returns those of the accounts (nil: of all) whose revision lies in the future, and checks
+// nothing else.
+func (s Server) Ahead(ctx context.Context, dids []syntax.DID) (list []Ahead, err error) {
+	for did, err := range (&checker{Server: s, opt: Options{Accounts: dids}}).dids(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		head, err := s.Store.Repos.Head(ctx, did)
+		if errors.Is(err, storage.ErrNotFound) && dids == nil {
+			continue // deleted meanwhile
+		} else if err != nil {
+			return nil, err
+		}
+		if s.IsAhead(head.Rev) {
+			list = append(list, aheadAt(did, head.Rev))
+		}
+	}
+	return list, nil
 }
 
 // Run checks a server. Its error is that of the check itself, not of what it found.
@@ -189,6 +238,11 @@ func (c *checker) account(ctx context.Context, did syntax.DID) error {
 	if err != nil && ctx.Err() == nil {
 		c.wrong(did, "%v", err)
 		return nil
+	}
+	if c.IsAhead(head.Rev) {
+		if c.report.Ahead++; len(c.report.AheadAccounts) < maxListed {
+			c.report.AheadAccounts = append(c.report.AheadAccounts, aheadAt(did, head.Rev))
+		}
 	}
 	return ctx.Err()
 }
@@ -351,7 +405,10 @@ func event(ctx context.Context, ev storage.Event) error {
 		var msg *commit.Event
 		if msg, err = commit.DecodeEvent(ev.Payload); err == nil {
 			about = msg.Repo
-			v := commit.Verifier{Limits: commit.Limits{Ops: len(msg.Ops) + 1, Blocks: len(msg.Blocks) + 1}}
+			v := commit.Verifier{
+				Limits: commit.Limits{Ops: len(msg.Ops) + 1, Blocks: len(msg.Blocks) + 1},
+				Now:    msg.Rev.Time, // a revision from the future is no damage: see Report.Ahead
+			}
 			_, _, err = v.Commit(ctx, commit.State{Rev: msg.Since, Data: msg.PrevData}, msg)
 		}
 	case commit.KindSync:

@@ -28,6 +28,7 @@ type values struct {
 	asTar, fast   bool
 	status        bool
 	noResync      bool
+	rewind        bool
 	migrate       migrate.Command
 }
 

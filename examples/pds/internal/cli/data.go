@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
@@ -52,8 +53,11 @@ be replayed. Blobs that records refer to but that are not there are counted and
 listed; they are no problem in themselves, since an account that was moved here
 has such until they are uploaded.
 
+Accounts with a revision from the future are listed too, as a clock that was ahead leaves them: their
+data is good, but the network ignores what they write. The report says what to do.
+
 With accounts (DIDs or handles) as arguments, only their repositories are read.
-The exit code is 3 if there are problems.
+The exit code is 3 if there are problems, or accounts with a revision from the future.
 `
 
 const rotateHelp = `
@@ -239,7 +243,7 @@ func restore(ctx context.Context, c *call) error {
 	checked := c.progress("accounts checked")
 	signed := c.progress("accounts signed anew")
 	var report *check.Report
-	resynced := 0
+	var resynced resynced
 	r := datadir.Restore{Blobs: cfg.BlobDirectory, Progress: shown.at, Verify: func(ctx context.Context, d *datadir.Dir, m *datadir.Manifest) error {
 		shown.done()
 		// The keys are those of the backup itself.
@@ -271,7 +275,12 @@ func restore(ctx context.Context, c *call) error {
 		if err != nil || c.values.noResync {
 			return err
 		}
-		resynced, err = resyncAll(ctx, s, nil, signed.at)
+		// Only a clock that somebody else confirms tells which revisions are from the future.
+		confirmed, err := c.checkClock(ctx, cfg, s.Store.Events)
+		if err != nil {
+			return err
+		}
+		resynced, err = resyncAll(ctx, s, nil, confirmed, signed.at)
 		signed.done()
 		return err
 	}}
@@ -286,13 +295,14 @@ func restore(ctx context.Context, c *call) error {
 			text += fmt.Sprintf(" The server did not have %d blobs that records refer to.", report.MissingBlobs)
 		}
 	}
-	if resynced > 0 {
-		text += fmt.Sprintf(" The repositories of %s were signed anew.", accountCount(resynced))
+	if resynced.accounts > 0 {
+		text += fmt.Sprintf(" The repositories of %s were signed anew.", accountCount(resynced.accounts))
 	}
+	c.warnAhead(resynced)
 	if m.Host != cfg.Hostname {
 		fmt.Fprintf(c.Stderr, "warning: the backup is of %s, but PDS_HOSTNAME is %s\n", m.Host, cfg.Hostname)
 	}
-	return c.result(map[string]any{"backup": m, "check": report, "resynced": resynced}, "%s", text)
+	return c.result(map[string]any{"backup": m, "check": report, "resynced": resynced.accounts}, "%s", text)
 }
 
 func runCheck(ctx context.Context, c *call) (err error) {
@@ -317,10 +327,41 @@ func runCheck(ctx context.Context, c *call) (err error) {
 	if err := c.showReport(report); err != nil {
 		return err
 	}
-	if report.Found > 0 {
-		return fmt.Errorf("%w: %d", errProblems, report.Found)
+	if n := report.Found + report.Ahead; n > 0 {
+		return fmt.Errorf("%w: %d", errProblems, n)
 	}
 	return nil
+}
+
+// aheadRemedy is what to do about revisions from the future.
+const aheadRemedy = `
+The network ignores revisions that are more than five minutes ahead, so nobody sees what these
+accounts write. If the clock of this machine is right now, it was ahead when they were written. (It
+says %s.) Their data is good. There are two ways:
+
+  - wait until %s, and then run "pds resync" for them;
+  - or, now, stop the server and run "pds resync -rewind". They are signed anew, with the present
+    time. Those who ignored the revisions from the future, as the protocol asks of relays,
+    follow again at once. Those who took them ignore the account until the time above.
+`
+
+// showAhead writes what there is to say about accounts with revisions from the future.
+func (c *call) showAhead(r *check.Report) {
+	if r.Ahead == 0 {
+		return
+	}
+	const form = "2006-01-02 15:04:05 MST"
+	var last time.Time
+	for _, a := range r.AheadAccounts {
+		fmt.Fprintf(c.Stdout, "AHEAD     %s: its revision is of %s\n", a.DID, a.Rev.Time().Format(form))
+		if a.Until.After(last) {
+			last = a.Until
+		}
+	}
+	if more := r.Ahead - len(r.AheadAccounts); more > 0 {
+		fmt.Fprintf(c.Stdout, "AHEAD     %d more\n", more)
+	}
+	fmt.Fprintf(c.Stdout, aheadRemedy, time.Now().UTC().Format(form), last.UTC().Format(form))
 }
 
 func (c *call) showReport(r *check.Report) error {
@@ -337,7 +378,8 @@ func (c *call) showReport(r *check.Report) error {
 	for _, p := range r.Problems {
 		fmt.Fprintf(c.Stdout, "PROBLEM   %s\n", p)
 	}
-	if r.Found == 0 {
+	c.showAhead(r)
+	if r.Found+r.Ahead == 0 {
 		fmt.Fprintln(c.Stdout, "All is well.")
 	}
 	return nil

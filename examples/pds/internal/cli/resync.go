@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/check"
+	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/timecheck"
 )
 
 const resyncHelp = `
@@ -19,28 +23,85 @@ The server must be stopped. The repositories of the accounts (DIDs or handles; d
 active) are signed anew, with a later revision, and a #sync event tells the network where they
 stand: relays that have lost track, or have seen what a restored backup does not
 have, read them again. Records stay as they are. "pds restore" does this by itself.
+
+With -rewind, it is done for the accounts whose revision lies in the future (those named, or all
+there are, active or not), and they get one of the present time. See "pds help check".
+
+Before anything is signed, the clock is compared with those of the directory and of the relays. If
+it is wrong, nothing is done (PDS_CLOCK_CHECK=false: with a warning).
 `
 
+func resyncFlags(c *call) {
+	c.BoolVar(&c.values.rewind, "rewind", false, "sign only what has a revision from the future, with one of the present")
+}
+
 func resync(ctx context.Context, c *call) (err error) {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
 	s, list, close, err := c.openAccounts(ctx, true)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, close()) }()
+	if _, err := c.checkClock(ctx, cfg, s.Store.Events); err != nil {
+		return err
+	}
 	var dids []syntax.DID
 	for i, a := range list {
-		if a.Status != atproto.Active {
+		if a.Status != atproto.Active && !c.values.rewind {
 			return fmt.Errorf("%s is not active: the network is told nothing of it", c.args[i])
 		}
 		dids = append(dids, a.DID)
 	}
+	if c.values.rewind {
+		if dids, err = aheadOf(ctx, s, dids); err != nil {
+			return err
+		}
+		if len(dids) == 0 {
+			return c.result(map[string]int{"accounts": 0}, "No revision lies in the future.")
+		}
+	}
 	shown := c.progress("accounts")
-	n, err := resyncAll(ctx, s, dids, shown.at)
+	done, err := resyncAll(ctx, s, dids, c.values.rewind, shown.at)
 	shown.done()
 	if err != nil {
 		return err
 	}
-	return c.result(map[string]int{"accounts": n}, "Signed the repositories of %s anew.", accountCount(n))
+	c.warnAhead(done)
+	return c.result(map[string]int{"accounts": done.accounts}, "Signed the repositories of %s anew.", accountCount(done.accounts))
+}
+
+// checkClock compares the clock with others before something is signed. It reports whether one of
+// them agrees.
+func (c *call) checkClock(ctx context.Context, cfg *config.Config, log timecheck.Log) (confirmed bool, err error) {
+	w := timecheck.Watch{Now: cfg.Now, Servers: server.TimeServers(cfg.PLC, cfg.Crawlers), Log: log}
+	res := w.CheckNow(ctx)
+	switch {
+	case res.Err != nil && cfg.ClockCheck:
+		return false, fmt.Errorf("%w (PDS_CLOCK_CHECK=false signs all the same)", res.Err)
+	case res.Err != nil:
+		fmt.Fprintf(c.Stderr, "warning: %v\n", res.Err)
+		return false, nil
+	}
+	return res.Confirmed(commit.DefaultDrift / 2), nil
+}
+
+// aheadOf returns those of the accounts (nil: of all) whose revision lies in the future.
+func aheadOf(ctx context.Context, s check.Server, dids []syntax.DID) (list []syntax.DID, err error) {
+	report, err := s.Ahead(ctx, dids)
+	for _, a := range report {
+		list = append(list, a.DID)
+	}
+	return list, err
+}
+
+// warnAhead says that accounts which were signed anew are ignored all the same.
+func (c *call) warnAhead(r resynced) {
+	if r.ahead > 0 {
+		fmt.Fprintf(c.Stderr, "warning: %s: the revision lies in the future, and the network ignores it; see \"pds check\"\n", accountCount(r.ahead))
+	}
 }
 
 // accountCount writes a number of accounts for people.
@@ -51,34 +112,48 @@ func accountCount(n int) string {
 	return fmt.Sprint(n, " accounts")
 }
 
-// resyncAll signs repositories anew (none: of all active accounts), and returns how many.
-func resyncAll(ctx context.Context, s check.Server, dids []syntax.DID, progress func(n int)) (n int, err error) {
+// resynced is what was signed anew.
+type resynced struct {
+	accounts int
+	ahead    int // of them, those with a revision from the future
+}
+
+// resyncAll signs repositories anew (none: of all active accounts). With rewind, a revision from the
+// future gives way to one of the present.
+func resyncAll(ctx context.Context, s check.Server, dids []syntax.DID, rewind bool, progress func(n int)) (done resynced, err error) {
 	if dids == nil {
 		for a, err := range s.Accounts.All(ctx) {
 			if err != nil {
-				return 0, err
+				return done, err
 			}
 			if a.Status() == atproto.Active {
 				dids = append(dids, a.DID)
 			}
 		}
 	}
-	host := repo.NewHost(repo.Config{Store: s.Store, Signer: s.Accounts.Signer})
+	host := repo.NewHost(repo.Config{Store: s.Store, Signer: s.Accounts.Signer, Now: s.Now})
 	for _, did := range dids {
-		if err := resyncOne(ctx, host, s.Accounts, did); err != nil {
-			return n, fmt.Errorf("%s: %w", did, err)
+		head, err := resyncOne(ctx, host, s, did, rewind)
+		if err != nil {
+			return done, fmt.Errorf("%s: %w", did, err)
 		}
-		n++
-		progress(n)
+		if done.accounts++; s.IsAhead(head.Rev) {
+			done.ahead++
+		}
+		progress(done.accounts)
 	}
-	return n, nil
+	return done, nil
 }
 
 // resyncOne imports what it exports: the same records, under a new commit.
-func resyncOne(ctx context.Context, host *repo.Host, store *accounts.Store, did syntax.DID) error {
-	key, err := store.Signer(ctx, did)
+func resyncOne(ctx context.Context, host *repo.Host, s check.Server, did syntax.DID, rewind bool) (storage.Head, error) {
+	a, err := s.Accounts.ByDID(ctx, did)
 	if err != nil {
-		return err
+		return storage.Head{}, err
+	}
+	key, err := s.Accounts.Signer(ctx, did)
+	if err != nil {
+		return storage.Head{}, err
 	}
 	r, w := io.Pipe()
 	done := make(chan struct{})
@@ -86,8 +161,9 @@ func resyncOne(ctx context.Context, host *repo.Host, store *accounts.Store, did 
 		defer close(done)
 		w.CloseWithError(host.Export(ctx, did, "", w))
 	}()
-	_, err = host.Import(ctx, did, r, repo.Import{Sync: true, Keys: []*crypto.PublicKey{key.PublicKey()}})
+	in := repo.Import{Sync: a.Status() == atproto.Active, Keys: []*crypto.PublicKey{key.PublicKey()}, Rewind: rewind}
+	res, err := host.Import(ctx, did, r, in)
 	r.CloseWithError(err)
 	<-done
-	return err
+	return res.Head, err
 }

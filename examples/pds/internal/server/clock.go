@@ -137,13 +137,13 @@ func (s *Server) checkedClock(r timecheck.Result) {
 	}
 	switch {
 	case r.Err != nil && s.cfg.ClockCheck:
-		s.log.Error("the clock is wrong: nothing is signed until it is right (PDS_CLOCK_CHECK=false signs all the same)", "err", r.Err, "time", r.Time)
+		s.log.Error("the clock is wrong: nothing is signed until it is right (PDS_CLOCK_CHECK=false signs all the same)", "err", r.Err, "clock", r.Time)
 	case r.Err != nil:
-		s.log.Error("the clock is wrong: the network may ignore what is signed now", "err", r.Err, "time", r.Time)
+		s.log.Error("the clock is wrong: the network may ignore what is signed now", "err", r.Err, "clock", r.Time)
 	case before.Err != nil:
-		s.log.Warn("the clock is right again", "time", r.Time)
+		s.log.Warn("the clock is right again", "clock", r.Time)
 	case r.Jump != 0:
-		s.log.Error("the clock has jumped", "by", r.Jump, "time", r.Time)
+		s.log.Error("the clock has jumped", "by", r.Jump, "clock", r.Time)
 	}
 	if r.Err == nil && r.Ahead > commit.DefaultDrift && before.Ahead <= commit.DefaultDrift {
 		s.log.Error("the clock is right now and was ahead once: the newest event is from the future. Stop the server, and run pds check to see which accounts the network ignores", "ahead", r.Ahead)
