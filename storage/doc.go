@@ -15,6 +15,8 @@
 //   - Sequence numbers are positive and never go back: each is greater than all
 //     before it, and not less than the time in microseconds when it was assigned, so that a
 //     store restored from a backup goes on beyond what its readers have seen. They may have gaps.
+//     After a clock that was ahead they are ahead of the time, and stay so until it has caught up:
+//     see NextSeq.
 //   - The log has a visible prefix: who has seen number n never sees a smaller one
 //     appear.
 //   - A View is a snapshot. What is applied while it runs does not show in it.

@@ -182,3 +182,31 @@ func TestLoadSeesWhatWasHeld(t *testing.T) {
 		t.Error(v, err)
 	}
 }
+
+// What was loaded by a clock that was ahead is loaded again when the clock is right, be it a value, an
+// error or a stale value, and is kept where it cannot be.
+func TestAClockThatGoesBack(t *testing.T) {
+	x := newFixture(10)
+	x.now = 20 * 365 * 24 * time.Hour
+	x.value = 1
+	x.want(t, 1, 1, nil)
+	x.now = 0
+	x.value = 2
+	x.want(t, 2, 2, nil)
+	x.want(t, 2, 2, nil)
+
+	x = newFixture(10)
+	x.now, x.err = 2*time.Hour, errDown
+	x.want(t, 0, 1, errDown)
+	x.now, x.value, x.err = 0, 3, nil
+	x.want(t, 3, 2, nil)
+
+	x = newFixture(10)
+	x.value = 1
+	x.want(t, 1, 1, nil)
+	x.now, x.err = 2*time.Hour, errDown
+	x.want(t, 1, 2, nil) // stale
+	x.now = time.Minute
+	x.want(t, 1, 3, nil) // tried again, and still stale
+	x.want(t, 1, 3, nil)
+}

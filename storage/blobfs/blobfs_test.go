@@ -514,3 +514,9 @@ func BenchmarkStage(b *testing.B) {
 		})
 	}
 }
+
+func TestNoDirectory(t *testing.T) {
+	if _, err := Open("", Config{}); err == nil {
+		t.Error("a store was opened in no directory")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -235,5 +236,33 @@ func TestRun(t *testing.T) {
 		return err
 	}); err != nil {
 		t.Error(err)
+	}
+}
+
+// An alarm that failed while the clock was ahead does not wait for that time to come.
+func TestAlarmOfAClockThatGoesBack(t *testing.T) {
+	a := newAlarmTest(t)
+	a.set(alice, a.now)
+	a.during = func(syntax.DID) error { return errors.New("not yet") }
+	a.fires(2*time.Hour, firstRetry, alice)
+	a.during = nil
+	a.fires(-2*time.Hour, 0, alice)
+}
+
+func TestConfigsThatLackSomething(t *testing.T) {
+	good := Config{Shared: memory.New(memory.Config{}), Objects: newMemObjects()}
+	for name, change := range map[string]func(*Config){
+		"Objects":  func(c *Config) { c.Objects = nil },
+		"Repos":    func(c *Config) { c.Shared.Repos = nil },
+		"Events":   func(c *Config) { c.Shared.Events = nil },
+		"Blobs":    func(c *Config) { c.Shared.Blobs = nil },
+		"KV":       func(c *Config) { c.Shared.KV = nil },
+		"Objects ": func(c *Config) { *c = Config{} },
+	} {
+		cfg := good
+		change(&cfg)
+		if _, err := New(ctx, cfg); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(name)) {
+			t.Errorf("without %s: %v", name, err)
+		}
 	}
 }

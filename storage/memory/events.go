@@ -18,7 +18,7 @@ func seqKey(seq int64) string { return fmt.Sprintf("%020d", max(seq, 0)) }
 // append adds events to the log. The caller holds the lock.
 func (d *db) append(list []storage.Event) (seq int64) {
 	for _, e := range list {
-		d.newest = max(d.newest+1, d.now().UnixMicro())
+		d.newest = storage.NextSeq(d.newest, d.now())
 		e.Seq = d.newest
 		e.Time = e.Time.Truncate(time.Millisecond).UTC()
 		e.Payload = bytes.Clone(e.Payload)

@@ -249,7 +249,7 @@ func (c *conn) append(list []storage.Event, now time.Time) (seq int64, err error
 		return 0, err
 	}
 	for _, e := range list {
-		newest = max(newest+1, now.UnixMicro())
+		newest = storage.NextSeq(newest, now)
 		if err := c.exec("INSERT INTO event (seq, did, kind, time, payload) VALUES (?, ?, ?, ?, ?)",
 			newest, e.DID, e.Kind, e.Time.UnixMilli(), nonNil(e.Payload)); err != nil {
 			return 0, err

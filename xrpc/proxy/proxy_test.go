@@ -626,3 +626,35 @@ func FuzzTarget(f *testing.F) {
 		}
 	})
 }
+
+func TestProxiesThatLackSomething(t *testing.T) {
+	good := func() *proxy.Proxy {
+		return &proxy.Proxy{
+			Resolver: &identity.Resolver{},
+			Signer:   func(context.Context, syntax.DID) (crypto.Signer, error) { return nil, nil },
+			Auth:     func(*xrpc.Request, proxy.Service) (syntax.DID, error) { return "", nil },
+		}
+	}
+	for name, change := range map[string]func(*proxy.Proxy){
+		"Resolver": func(p *proxy.Proxy) { p.Resolver = nil },
+		"Signer":   func(p *proxy.Proxy) { p.Signer = nil },
+		"Auth":     func(p *proxy.Proxy) { p.Auth = nil },
+	} {
+		p := good()
+		change(p)
+		if err := p.Validate(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("without %s: %v", name, err)
+		}
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("Route without %s did not panic", name)
+				}
+			}()
+			p.Route()
+		}()
+	}
+	if err := good().Validate(); err != nil {
+		t.Error(err)
+	}
+}

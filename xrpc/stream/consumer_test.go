@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -231,4 +233,64 @@ func TestConsumerIdle(t *testing.T) {
 	}
 	check(t, "numbers", seqs, []int64{1, 2})
 	check(t, "lost connections", lost, 1)
+}
+
+// A URL that leads nowhere ends the stream; it is not tried again for ever.
+func TestConsumersWithoutAURL(t *testing.T) {
+	for _, url := range []string{"", "pds.example.com", "ftp://pds.example.com", "https://", "/xrpc/com.atproto.sync.subscribeRepos", "https://%zz"} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		for _, err := range (&Consumer{URL: url}).Frames(ctx) {
+			if err == nil || ctx.Err() != nil {
+				t.Errorf("%q: %v", url, err)
+			}
+		}
+		cancel()
+	}
+}
+
+func TestOutboxesWithoutALog(t *testing.T) {
+	for name, use := range map[string]func(){
+		"an Outbox":                    func() { (&Outbox{}).Subscribers() },
+		"a JSONView":                   func() { (&JSONView{}).Subscribers() },
+		"a JSONView of such an Outbox": func() { (&JSONView{Outbox: &Outbox{}}).Subscribers() },
+	} {
+		func() {
+			defer func() {
+				if v, ok := recover().(string); !ok || !strings.Contains(v, "is missing") {
+					t.Errorf("%s: %v", name, v)
+				}
+			}()
+			use()
+		}()
+	}
+}
+
+// What a Follower remembers of an account does not depend on how long the other side makes its name.
+func TestStatesOfLongNames(t *testing.T) {
+	s := memoryStates{}
+	a, b := syntax.DID("did:web:"+strings.Repeat("a", 2000)), syntax.DID("did:web:"+strings.Repeat("a", 2001))
+	for i, did := range []syntax.DID{a, b} {
+		if err := s.SetState(t.Context(), did, commit.State{Rev: syntax.NewTID(time.Unix(int64(i), 0), 0)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x, _ := s.State(t.Context(), a)
+	y, _ := s.State(t.Context(), b)
+	if x == y || x.Rev == "" || len(s) != 2 {
+		t.Errorf("%v, %v", x, y)
+	}
+	for key := range s {
+		if len(key) != 32 {
+			t.Errorf("a key of %d bytes", len(key))
+		}
+	}
+}
+
+func TestPrefixesOfAnyLength(t *testing.T) {
+	if _, err := newFilter(filterOptions{Collections: []string{strings.Repeat("a", 100_000) + ".*"}}); err == nil {
+		t.Error("a prefix of 100,000 bytes is kept")
+	}
+	if _, err := newFilter(filterOptions{Collections: []string{"app.*", "app.bsky.feed.*"}}); err != nil {
+		t.Error(err)
+	}
 }

@@ -70,3 +70,20 @@ func BenchmarkBucket(b *testing.B) {
 		i++
 	}
 }
+
+// A window that was begun by a clock that was ahead does not outlast its length.
+func TestBucketOfAClockThatGoesBack(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	for _, ahead := range []time.Duration{time.Minute, 2 * time.Hour, 20 * 365 * 24 * time.Hour} {
+		b := &bucket{windows: []window{{1, time.Minute}, {2, time.Hour}}, max: 10}
+		if !b.take(1, 1, now.Add(ahead)).ok {
+			t.Fatal("refused")
+		}
+		if st := b.take(1, 1, now); st.reset.Sub(now) > time.Hour {
+			t.Errorf("%s ahead: the limit lasts for %s", ahead, st.reset.Sub(now))
+		}
+		if !b.take(1, 1, now.Add(time.Hour)).ok {
+			t.Errorf("%s ahead: refused after all windows", ahead)
+		}
+	}
+}
