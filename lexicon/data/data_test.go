@@ -288,3 +288,34 @@ func ExampleAppendCBOR() {
 	// 50 <nil>
 	// {"n":1,"link":{"$link":"bafyreidwydhkxbncvxuvbwefh5wchyyei7fikeu4oplmgkynqmsvpcjo2i"}} <nil>
 }
+
+func TestTypeOf(t *testing.T) {
+	encode := func(v any) []byte {
+		b, err := data.Encode(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for _, tt := range []struct {
+		name string
+		in   []byte
+		want string
+		ok   bool
+	}{
+		{"alone", encode(map[string]any{"$type": "com.example.note"}), "com.example.note", true},
+		{"after shorter names and beside equal ones", encode(map[string]any{"$type": "a.b.c", "a": []any{map[string]any{"$type": "x.y.z"}}, "$tyge": true, "zzzzzz": nil}), "a.b.c", true},
+		{"empty", encode(map[string]any{"$type": ""}), "", true},
+		{"absent", encode(map[string]any{"a": "b", "longer than that": "c"}), "", false},
+		{"only deeper down", encode(map[string]any{"a": map[string]any{"$type": "x.y.z"}}), "", false},
+		{"a number", encode(map[string]any{"$type": int64(5)}), "", false},
+		{"no object", encode("$type"), "", false},
+		{"nothing", nil, "", false},
+		{"torn", encode(map[string]any{"$type": "com.example.note"})[:9], "", false},
+		{"a map that is too long", []byte{0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, "", false},
+	} {
+		if got, ok := data.TypeOf(tt.in); got != tt.want || ok != tt.ok {
+			t.Errorf("%s: %q, %v", tt.name, got, ok)
+		}
+	}
+}

@@ -1,12 +1,15 @@
 package accounts
 
 import (
+	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
@@ -141,5 +144,47 @@ func TestMailTokenExpires(t *testing.T) {
 	}
 	if err := s.CheckMailToken(t.Context(), owner, PLCOperation, token); !errors.Is(err, ErrMailToken) {
 		t.Errorf("a token for another purpose: %v", err)
+	}
+}
+
+// Mail tokens made by a clock that was ahead are as good as expired: they would live for longer.
+func TestMailTokensFromTheFuture(t *testing.T) {
+	for _, tt := range []struct {
+		back time.Duration
+		want error
+	}{{0, nil}, {30 * time.Second, nil}, {2 * time.Minute, ErrMailTokenOld}, {2 * time.Hour, ErrMailTokenOld}, {20 * 365 * 24 * time.Hour, ErrMailTokenOld}} {
+		s, now := newStore(t)
+		token, err := s.NewMailToken(t.Context(), owner, DeleteAccount)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*now = now.Add(-tt.back)
+		if err := s.CheckMailToken(t.Context(), owner, DeleteAccount, token); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.back, err, tt.want)
+		}
+	}
+}
+
+// What is remembered of accounts has a bound in bytes, whatever is stored in them.
+func TestParsedAccountsAreBounded(t *testing.T) {
+	s, _ := newStore(t)
+	for _, n := range []int{10, maxParsedBytes, 1 << 20} {
+		if _, err := s.Update(t.Context(), owner, func(a *Account, _ *storage.Change) error {
+			a.TakedownRef = strings.Repeat("x", n)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		a, err := s.ByDID(t.Context(), owner)
+		if err != nil || len(a.TakedownRef) != n {
+			t.Fatal(len(a.TakedownRef), err)
+		}
+		doc, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, kept := s.parsed.Get(string(doc)); kept != (n == 10) {
+			t.Errorf("an account of %d bytes is remembered: %v", len(doc), kept)
+		}
 	}
 }
