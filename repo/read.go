@@ -27,7 +27,7 @@ func Record(ctx context.Context, r storage.Reader, collection syntax.NSID, rkey 
 
 // ListOptions selects a page of a collection.
 type ListOptions struct {
-	Limit   int              // 0: 50
+	Limit   int              // 0, or less: 50
 	Cursor  syntax.RecordKey // the last record key of the page before
 	Reverse bool             // ascending record keys; the default is descending
 }
@@ -44,7 +44,7 @@ func (h *Host) List(ctx context.Context, did syntax.DID, collection syntax.NSID,
 
 // List returns a page of a collection of a snapshot, as Host.List does.
 func List(ctx context.Context, r storage.Reader, collection syntax.NSID, opt ListOptions) (page []storage.Record, err error) {
-	if opt.Limit == 0 {
+	if opt.Limit <= 0 {
 		opt.Limit = 50
 	}
 	rng := collectionRange(collection)
@@ -111,7 +111,7 @@ func (h *Host) Blobs(ctx context.Context, did syntax.DID, after cid.Cid, since s
 			if n := len(refs); n > 0 && refs[n-1] == ref.Blob {
 				continue
 			}
-			if len(refs) == limit {
+			if len(refs) >= limit {
 				break
 			}
 			refs = append(refs, ref.Blob)
@@ -136,7 +136,7 @@ func (h *Host) MissingBlobs(ctx context.Context, did syntax.DID, after cid.Cid, 
 			if err != nil {
 				return err
 			}
-			if len(refs) == limit {
+			if len(refs) >= limit {
 				break
 			}
 			if ref.Blob == last {

@@ -19,7 +19,7 @@ import (
 // Client calls XRPC methods. It is safe for concurrent use; its fields must not
 // be changed meanwhile.
 type Client struct {
-	// Host is the address of the server, "https://pds.example.com".
+	// Host is the address of the server, "https://pds.example.com". It is required.
 	Host string
 	// HTTP makes the requests. Nil: http.DefaultClient. For hosts that strangers have
 	// named, use the client of safehttp.NewClient.
@@ -37,6 +37,8 @@ type Client struct {
 	// MaxBody bounds the bytes of a JSON answer. 0: 10 MiB.
 	MaxBody int64
 }
+
+var errNoHost = errors.New("xrpc: Client.Host is missing")
 
 // Bearer is an Authorize function that sends a token.
 func Bearer(token string) func(*http.Request) error {
@@ -124,6 +126,9 @@ func (c *Client) Upload(ctx context.Context, nsid, contentType string, body io.R
 
 // do makes one request. An answer that is no success is an *Error.
 func (c *Client) do(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
+	if c.Host == "" {
+		return nil, errNoHost
+	}
 	r, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.Host, "/")+prefix+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("xrpc: %w", err)
