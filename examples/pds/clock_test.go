@@ -202,7 +202,7 @@ func TestAClockThatWasAhead(t *testing.T) {
 	clock := &shifted{by: 2 * time.Hour}
 	env := map[string]string{"PDS_DATA_DIRECTORY": dir, "PDS_DID_PLC_URL": plc, "PDS_CLOCK_CHECK": "false"}
 	c := startClocked(t, clock, env)
-	alice := c.register("alice")
+	c.register("alice")
 	if !strings.Contains(c.log.String(), "level=ERROR msg=\"the clock is wrong") {
 		t.Errorf("the log is\n%s", c.log)
 	}
