@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/storage/sqlite"
 )
 
 // testClock is a clock that tests set.
@@ -198,6 +200,37 @@ func TestNothingIsSignedByAClockInDoubt(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNumbersOfAClockThatJumps: sequence numbers never go back, and follow the time again when it has
+// caught up.
+func TestNumbersOfAClockThatJumps(t *testing.T) {
+	clock := &testClock{t: noon}
+	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "test.sqlite"), sqlite.Config{Now: clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for name, store := range map[string]storage.Store{"memory": memory.New(memory.Config{Now: clock.now}), "sqlite": db.Store()} {
+		k := &keys{}
+		h := repo.NewHost(repo.Config{Store: store, Signer: k.signer, Now: clock.now})
+		create(t, h, alice)
+		last, i := int64(0), 0
+		for _, at := range []time.Duration{0, 2 * time.Hour, 0, time.Minute, 3 * time.Hour, -1000 * time.Hour} {
+			clock.mu.Lock()
+			clock.t = noon.Add(at)
+			clock.mu.Unlock()
+			i++
+			res, err := h.Apply(ctx, alice, one(repo.Create, keyN(i), note(t, "x"), nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := max(last+1, clock.now().UnixMicro()); last > 0 && res.Seq != want {
+				t.Errorf("%s: number %d after %d at %s, want %d", name, res.Seq, last, at, want)
+			}
+			last = res.Seq
+		}
+	}
 }
 
 // exportAt makes the CAR file of an empty repository with a revision.

@@ -25,6 +25,11 @@
 // A host may keep indexes of an account's records in its key-value namespace: see Index. They are
 // derived from what a batch changes, in the same transaction, whatever the way of the write.
 //
+// Each account has a clock of its own: a revision is the time, or follows the account's last one if
+// that is later. The network ignores revisions from the future. So Config.CheckClock may refuse to
+// sign while the clock is wrong, and Import.Rewind repairs an account that was written by a clock that
+// was ahead.
+//
 // Blobs are promoted before the record that refers to them is applied and are
 // visible only while a record refers to them. Their bytes are deleted later, by
 // SweepBlobs, so that no failure between two stores can lose a referenced blob.

@@ -101,13 +101,26 @@ func (s *Store) rename(ctx context.Context, did syntax.DID, prefix, name string,
 func (s *Store) reserve(ctx context.Context, tx storage.KVTx, key string, did syntax.DID, taken error) error {
 	switch owner, err := tx.Get(ctx, key); {
 	case err == nil && string(owner) != string(did):
-		return taken
+		if left, err := s.abandoned(ctx, tx, key); err != nil {
+			return err
+		} else if !left {
+			return taken
+		}
 	case err == nil:
 		return nil
 	case !errors.Is(err, storage.ErrNotFound):
 		return err
 	}
 	return tx.Set(ctx, key, []byte(did), s.now().Add(reservation))
+}
+
+// abandoned reports whether a name is held by a reservation that lasts longer than reservations do:
+// it was made by a clock that was ahead, and would bar the name until then.
+func (s *Store) abandoned(ctx context.Context, tx storage.KVTx, key string) (bool, error) {
+	for pair, err := range tx.Keys(ctx, storage.Range{From: key, To: key + "\x00"}) {
+		return err == nil && !pair.Expires.IsZero() && pair.Expires.After(s.now().Add(reservation+time.Minute)), err
+	}
+	return false, nil
 }
 
 // drop gives up a name, if it is the account's.

@@ -188,3 +188,23 @@ func TestParsedAccountsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// A name that was reserved by a clock that was ahead, for an account that was never made, is free again
+// when the clock is right; one that an account has is not.
+func TestReservationsFromTheFuture(t *testing.T) {
+	for _, back := range []time.Duration{0, time.Hour, 20 * 365 * 24 * time.Hour} {
+		s, now := newStore(t)
+		if err := s.Reserve(t.Context(), Account{DID: "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", Handle: "bob.test", Email: "bob@example.com"}); err != nil {
+			t.Fatal(err)
+		}
+		*now = now.Add(-back)
+		other := Account{DID: "did:plc:cccccccccccccccccccccccc", Handle: "bob.test", Email: "carol@example.com"}
+		if err := s.Reserve(t.Context(), other); errors.Is(err, ErrHandleTaken) != (back == 0) {
+			t.Errorf("%s: %v", back, err)
+		}
+		other.Handle = "alice.test"
+		if err := s.Reserve(t.Context(), other); !errors.Is(err, ErrHandleTaken) {
+			t.Errorf("%s: the name of an account: %v", back, err)
+		}
+	}
+}
