@@ -63,7 +63,7 @@ func (l *logged) String() string {
 	return l.buf.String()
 }
 
-// directory is a did:plc directory in the network, whose clock is right.
+// directoryInTheNetwork is a did:plc directory, whose clock is right.
 func directoryInTheNetwork(t *testing.T) string {
 	t.Helper()
 	d, err := plctest.New(plctest.Config{NoRateLimits: true})
@@ -417,4 +417,3 @@ func TestRestoreOfRevisionsAhead(t *testing.T) {
 		}
 	}
 }
-
