@@ -29,6 +29,8 @@ func writeError(err error) error {
 	case errors.Is(err, repo.ErrRecordExists), errors.Is(err, repo.ErrRecordNotFound),
 		errors.Is(err, repo.ErrInvalidRecord), errors.Is(err, mst.ErrTooManyEntries):
 		return xrpc.InvalidRequest("%s", detail(err))
+	case errors.Is(err, repo.ErrRepoNotFound): // deleted meanwhile
+		return accountError(Account{}, ErrNoAccount)
 	case errors.Is(err, storage.ErrConflict):
 		return &xrpc.Error{Status: http.StatusConflict, Name: "ConcurrentWrites", Message: "The repository is being written to from elsewhere, please try again"}
 	}

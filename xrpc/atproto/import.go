@@ -8,6 +8,7 @@ import (
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -28,16 +29,19 @@ func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
 	} else if t != carType {
 		return xrpc.InvalidRequest("Wrong request encoding (Content-Type): %s", t)
 	}
-	in := repo.Import{Sync: acct.Status == Active}
+	in := repo.Import{Sync: acct.Status == Active, Guard: s.guard(r, acct.Status)}
 	if s.ImportKeys != nil {
 		if in.Keys, err = s.ImportKeys(r.Context(), acct.DID); err != nil {
 			return err
 		}
 	}
 	_, err = s.Host.Import(r.Context(), acct.DID, r.Body, in)
-	if errors.Is(err, repo.ErrInvalidImport) {
+	switch {
+	case errors.Is(err, repo.ErrInvalidImport):
 		return xrpc.InvalidRequest("%s", detail(err))
-	} else if err != nil {
+	case errors.Is(err, storage.ErrConflict), errors.Is(err, repo.ErrRepoNotFound):
+		return writeError(err)
+	case err != nil:
 		return bodyError(err)
 	}
 	w.WriteHeader(http.StatusOK)
