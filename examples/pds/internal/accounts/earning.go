@@ -48,8 +48,13 @@ func (e Earning) due(created, now time.Time, have []Invite) int {
 const createdByAdmin = "admin"
 
 // AccountInvites lists the codes of an account, after making those that it has
-// earned. Those of an account that may not invite are disabled from the start.
-func (s *Store) AccountInvites(ctx context.Context, hostname string, a Account, e Earning) (list []Invite, err error) {
+// earned. Those of an account that may not invite are disabled from the start. A caller that is
+// not good any more by the time that they are made does not see them.
+func (s *Store) AccountInvites(ctx context.Context, hostname string, who Caller, e Earning) (list []Invite, err error) {
+	a, err := s.Authenticate(ctx, who)
+	if err != nil {
+		return nil, err
+	}
 	err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		list = nil
 		for inv, err := range documents[Invite](ctx, tx, invitePrefix) {
@@ -73,7 +78,13 @@ func (s *Store) AccountInvites(ctx context.Context, hostname string, a Account, 
 		}
 		return nil
 	})
-	return list, err
+	if err == nil {
+		_, err = s.Authenticate(ctx, who)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 // newInviteCode makes a code with the host's name in front.

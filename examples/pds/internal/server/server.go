@@ -58,6 +58,8 @@ type Server struct {
 	// appViewHTTP asks the AppView for what read-after-write needs.
 	appViewHTTP *http.Client
 	mail        mail.Sender
+	post        *postbox
+	resetAnswer time.Duration // see there
 	// moderators' mail has a sender of its own.
 	moderation mail.Sender
 
@@ -72,7 +74,7 @@ type Server struct {
 
 // Start opens the data directory and starts to listen. The server serves when it returns.
 func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log}
+	s := &Server{cfg: cfg, log: log, post: newPostbox(), resetAnswer: resetAnswer}
 	defer func() {
 		if err != nil {
 			s.Shutdown(ctx)
@@ -209,7 +211,7 @@ func (s *Server) handler() http.Handler {
 		Host:       s.host,
 		Accounts:   directory{s},
 		Takedowns:  s.accounts,
-		Auth:       atproto.Auth{User: s.user(access{unchecked: true}), Optional: s.optional(), Upload: s.uploader()},
+		Auth:       atproto.Auth{User: s.user(access{}), Optional: s.optional(), Upload: s.uploader()},
 		Schemas:    s.catalog,
 		Outbox:     s.outbox,
 		BlobLimit:  s.cfg.BlobLimit,
@@ -272,6 +274,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		errs = append(errs, s.listener.Close())
 	}
 	errs = append(errs, s.stopMore())
+	s.post.close(ctx)
 	if s.plcServer != nil {
 		errs = append(errs, s.plcServer.Close())
 	}
