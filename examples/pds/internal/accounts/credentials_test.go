@@ -148,14 +148,14 @@ func noEvents(Account) []storage.Event { return nil }
 func TestCredentialsChangeUnderWay(t *testing.T) {
 	by := func(fn func(w *town, who Caller) error) func(w *town) func() error {
 		return func(w *town) func() error {
-			_, who := w.session(w.prove(password))
+			_, who := w.session(Proof{Account: w.account()})
 			return func() error { return fn(w, who) }
 		}
 	}
 	ctx := t.Context()
 	for name, prepare := range map[string]func(w *town) func() error{
 		"a login": func(w *town) func() error {
-			p := w.prove(password)
+			p := Proof{Account: w.account()}
 			return func() error { _, _, err := w.StartSession(ctx, p, true); return err }
 		},
 		"a login with an app password": func(w *town) func() error {
@@ -165,7 +165,7 @@ func TestCredentialsChangeUnderWay(t *testing.T) {
 			return func() error { _, _, err := w.StartSession(ctx, p, true); return err }
 		},
 		"a refresh": func(w *town) func() error {
-			x, _ := w.session(w.prove(password))
+			x, _ := w.session(Proof{Account: w.account()})
 			return func() error { _, _, err := w.RotateSession(ctx, owner, x.ID); return err }
 		},
 		"a new app password": by(func(w *town, who Caller) error { _, _, err := w.CreateAppPassword(ctx, who, "phone", true); return err }),
@@ -215,7 +215,7 @@ func TestCredentialsChangeUnderWay(t *testing.T) {
 	}
 }
 
-func nothing(context.Context) error { return nil }
+func nothing(context.Context, syntax.Handle) error { return nil }
 
 func samePreferences(list []Preference) ([]Preference, error) { return list, nil }
 
@@ -544,7 +544,7 @@ func TestRenamesAtOnce(t *testing.T) {
 	w := newTown(t)
 	ctx := t.Context()
 	_, who := w.session(w.prove(password))
-	register := func(ctx context.Context) error { return ctx.Err() }
+	register := func(ctx context.Context, _ syntax.Handle) error { return ctx.Err() }
 	var wg sync.WaitGroup
 	for i := range 24 {
 		by := who
@@ -594,13 +594,28 @@ func TestRenameThatFails(t *testing.T) {
 	ctx := t.Context()
 	broken := errors.New("the directory does not answer")
 	w := newTown(t)
-	if err := w.ChangeHandle(ctx, Trusted(owner), "other.test", func(context.Context) error { return broken }); !errors.Is(err, broken) {
+	if err := w.ChangeHandle(ctx, Trusted(owner), "other.test", func(context.Context, syntax.Handle) error { return broken }); !errors.Is(err, broken) {
 		t.Error(err)
 	}
 	gone, hangUp := context.WithCancel(ctx)
-	err := w.ChangeHandle(gone, Trusted(owner), "other.test", func(ctx context.Context) error { hangUp(); return ctx.Err() })
+	err := w.ChangeHandle(gone, Trusted(owner), "other.test", func(ctx context.Context, _ syntax.Handle) error { hangUp(); return ctx.Err() })
 	if err != nil || w.account().Handle != "other.test" {
 		t.Errorf("a client that hangs up: %v, %s", err, w.account().Handle)
+	}
+	if n := w.kept(); n != 3 {
+		t.Errorf("%d names are kept", n)
+	}
+	// A session that ends while the directory is told: that is taken back.
+	_, who := w.session(w.prove(password))
+	var told []syntax.Handle
+	err = w.ChangeHandle(ctx, who, "third.test", func(_ context.Context, h syntax.Handle) error {
+		if told = append(told, h); len(told) == 1 {
+			changes["a change of the password"](w)
+		}
+		return nil
+	})
+	if !errors.Is(err, ErrTokenRevoked) || len(told) != 2 || told[1] != "other.test" || w.account().Handle != "other.test" {
+		t.Errorf("%v: the directory was told %v", err, told)
 	}
 	if n := w.kept(); n != 3 {
 		t.Errorf("%d names are kept", n)

@@ -55,8 +55,9 @@ func (s *Store) AccountInvites(ctx context.Context, hostname string, who Caller,
 	if err != nil {
 		return nil, err
 	}
+	var made []string
 	err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-		list = nil
+		list, made = nil, nil
 		for inv, err := range documents[Invite](ctx, tx, invitePrefix) {
 			if err != nil {
 				return err
@@ -74,12 +75,19 @@ func (s *Store) AccountInvites(ctx context.Context, hostname string, who Caller,
 			if err := putInvite(ctx, tx, inv); err != nil {
 				return err
 			}
-			list = append(list, inv)
+			list, made = append(list, inv), append(made, inv.Code)
 		}
 		return nil
 	})
-	if err == nil {
-		_, err = s.Authenticate(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	now, err := s.Authenticate(ctx, who)
+	if err == nil && now.InvitesDisabled && !a.InvitesDisabled && len(made) > 0 { // meanwhile
+		if err := s.DisableInvites(ctx, made, nil, nil); err != nil {
+			return nil, err
+		}
+		return s.AccountInvites(ctx, hostname, who, Earning{})
 	}
 	if err != nil {
 		return nil, err

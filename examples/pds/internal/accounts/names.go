@@ -54,9 +54,16 @@ func (s *Store) Release(ctx context.Context, a Account) error {
 // ChangeHandle gives an account another handle, with the events of the step. An
 // account that has the handle already only gets the events. When the handle is
 // reserved, and before it is changed, register is called to tell others. No other change of the
-// account's names comes between.
-func (s *Store) ChangeHandle(ctx context.Context, who Caller, handle syntax.Handle, register func(context.Context) error, events ...storage.Event) error {
-	return s.rename(ctx, who, handlePrefix+string(handle), ErrHandleTaken, register, func(a *Account, _ storage.Reader, c *storage.Change) error {
+// account's names comes between. If the change is then refused, register is called once more,
+// with the handle that the account keeps.
+func (s *Store) ChangeHandle(ctx context.Context, who Caller, handle syntax.Handle, register func(context.Context, syntax.Handle) error, events ...storage.Event) error {
+	tell := func(ctx context.Context, a Account, back bool) error {
+		if back {
+			return register(ctx, a.Handle)
+		}
+		return register(ctx, handle)
+	}
+	return s.rename(ctx, who, handlePrefix+string(handle), ErrHandleTaken, tell, func(a *Account, _ storage.Reader, c *storage.Change) error {
 		a.Handle = handle
 		c.Events = append(c.Events, events...)
 		return nil
@@ -79,7 +86,7 @@ func (s *Store) ChangeEmail(ctx context.Context, who Caller, email, token string
 	if err := s.look(ctx, who, may); err != nil {
 		return err
 	}
-	none := func(context.Context) error { return nil }
+	none := func(context.Context, Account, bool) error { return nil }
 	return s.rename(ctx, who, emailPrefix+strings.ToLower(email), ErrEmailTaken, none, func(a *Account, r storage.Reader, c *storage.Change) error {
 		if err := may(a, r, c); err != nil {
 			return err
@@ -91,8 +98,9 @@ func (s *Store) ChangeEmail(ctx context.Context, who Caller, email, token string
 }
 
 // rename changes a unique name: reserve the new one, take the step, confirm the
-// new and give up the old. fn sets the name.
-func (s *Store) rename(ctx context.Context, who Caller, key string, taken error, register func(context.Context) error, fn func(*Account, storage.Reader, *storage.Change) error) error {
+// new and give up the old. fn sets the name. tell tells others of the new name before the step, and
+// that it is taken back if the step is refused.
+func (s *Store) rename(ctx context.Context, who Caller, key string, taken error, tell func(ctx context.Context, a Account, back bool) error, fn func(*Account, storage.Reader, *storage.Change) error) error {
 	unlock, err := s.names.lock(ctx, who.DID)
 	if err != nil {
 		return err
@@ -108,8 +116,10 @@ func (s *Store) rename(ctx context.Context, who Caller, key string, taken error,
 	if err != nil {
 		return err
 	}
-	if err = register(ctx); err == nil {
-		err = s.change(ctx, who, fn)
+	if err = tell(ctx, old, false); err == nil {
+		if err = s.change(ctx, who, fn); err != nil && !errors.Is(err, ErrNotFound) {
+			err = errors.Join(err, tell(ctx, old, true))
+		}
 	}
 	return errors.Join(err, s.settle(ctx, who.DID, append(old.names(), key)))
 }

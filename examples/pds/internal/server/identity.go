@@ -45,7 +45,7 @@ func (s *Server) checkForeignHandle(ctx context.Context, did syntax.DID, handle 
 // eyes of the network, which is told even if nothing changes.
 func (s *Server) changeHandle(ctx context.Context, who accounts.Caller, handle syntax.Handle) error {
 	did := who.DID
-	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context) error { return s.setDocumentHandle(ctx, did, handle) },
+	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) },
 		identityEvent(accounts.Account{DID: did, Handle: handle}))
 	s.resolver.Purge(syntax.AtIdentifier(did))
 	if errors.Is(err, accounts.ErrHandleTaken) {

@@ -64,7 +64,7 @@ func (s *Server) renew(ctx context.Context, a accounts.Account, in createAccount
 			return fail(err)
 		}
 		// Nothing to register: the document is still another server's to change.
-		err = s.accounts.ChangeHandle(ctx, who, handle, func(context.Context) error { return nil })
+		err = s.accounts.ChangeHandle(ctx, who, handle, func(context.Context, syntax.Handle) error { return nil })
 		if errors.Is(err, accounts.ErrHandleTaken) {
 			return fail(xrpc.InvalidRequest("Handle already taken: %s", handle))
 		} else if err != nil {

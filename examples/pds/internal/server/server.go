@@ -73,7 +73,12 @@ type Server struct {
 }
 
 // Start opens the data directory and starts to listen. The server serves when it returns.
-func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server, err error) {
+func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Server, error) {
+	return start(ctx, cfg, log, func(*Server) {})
+}
+
+// start is Start with a last change of the server before it serves.
+func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change func(*Server)) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: log, post: newPostbox(), resetAnswer: resetAnswer}
 	defer func() {
 		if err != nil {
@@ -132,6 +137,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	if err := s.serveMetrics(); err != nil {
 		return nil, err
 	}
+	change(s)
 	if cfg.TLS.ACME {
 		if s.http.TLSConfig, err = s.acmeTLS(); err != nil {
 			return nil, err
