@@ -66,7 +66,19 @@ type Batch struct {
 	KV     []storage.KVWrite
 	// KeepDuplicates turns off what unique indexes do: nothing is replaced.
 	KeepDuplicates bool
+	// Guard, if not nil, is asked whether the batch may still be applied. Create does
+	// not ask it: there is nothing yet that it could look at.
+	Guard Guard
 }
+
+// A Guard decides whether a change of a repository may still be made. It is called with a
+// snapshot of the repository, under the account's lock, each time the change is tried. The
+// change is refused with its error. The checks that it returns become preconditions of the
+// change, so that what the guard has read still holds at the moment of the commit.
+//
+// A guard closes the gap between a check at the start of a request (a session, the status of
+// an account) and the transaction that relies on it.
+type Guard func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error)
 
 // Result says what a batch did.
 type Result struct {
@@ -115,9 +127,10 @@ func (h *Host) Create(ctx context.Context, did syntax.DID, b Batch) (Result, err
 // Apply carries out a batch of writes. It returns after the commit is durable.
 //
 // If another process wins a race for the repository, Apply reads again and
-// retries, so swaps are always checked against the state they are applied to.
-// Errors are those of this package and storage.ErrConflict, for a KV check that
-// does not hold.
+// retries, so swaps are always checked against the state they are applied to. It
+// also retries when what the batch's guard has read is no longer so.
+// Errors are those of this package, those of the guard, and storage.ErrConflict, for
+// a KV check that does not hold.
 func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, error) {
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {
@@ -134,7 +147,7 @@ func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, erro
 			return res, err
 		}
 		now, loadErr := h.load(ctx, did)
-		if loadErr != nil || now.head == st.head && now.indexed == st.indexed {
+		if loadErr != nil || now.head == st.head && now.indexed == st.indexed && b.Guard == nil {
 			return res, err // the state is what we took it for: a KV check failed
 		}
 	}
@@ -148,6 +161,14 @@ func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (r
 			h.cache.drop(did)
 		}
 	}()
+	checks := b.Checks
+	if b.Guard != nil && st.head != (storage.Head{}) {
+		guarded, err := h.ask(ctx, did, b.Guard)
+		if err != nil {
+			return Result{}, err
+		}
+		checks = append(slices.Clip(checks), guarded...)
+	}
 	if b.SwapCommit.Defined() && b.SwapCommit != st.head.Commit {
 		return Result{}, &SwapError{Current: st.head.Commit}
 	}
@@ -156,14 +177,14 @@ func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (r
 		return Result{}, err
 	}
 	res = Result{Head: st.head, Records: results}
-	change := storage.Change{Prev: st.head, Head: st.head, Events: b.Events, Checks: b.Checks, KV: b.KV}
+	change := storage.Change{Prev: st.head, Head: st.head, Events: b.Events, Checks: checks, KV: b.KV}
 	next := st
 	if len(edits) > 0 || st.head == (storage.Head{}) {
 		if next, err = h.commitIndexed(ctx, did, st, edits, b, &change, &res); err != nil {
 			return Result{}, err
 		}
 		res.Head, res.Changed = next.head, true
-	} else if len(change.Events)+len(change.KV)+len(change.Checks) == 0 {
+	} else if len(b.Events)+len(b.KV)+len(b.Checks) == 0 {
 		return res, nil
 	}
 	if res.Seq, err = h.store.Repos.Apply(ctx, did, &change); err != nil {
@@ -193,6 +214,15 @@ func (h *Host) commitIndexed(ctx context.Context, did syntax.DID, st state, edit
 	change.KV = append(slices.Clip(change.KV), out.rows...)
 	change.KV = append(change.KV, storage.KVWrite{Key: stampKey, Value: h.indexes.stamp(next.head)})
 	return next, nil
+}
+
+// ask asks a guard about the present state of a repository.
+func (h *Host) ask(ctx context.Context, did syntax.DID, guard Guard) (checks []storage.KVCheck, err error) {
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		checks, err = guard(ctx, r)
+		return err
+	})
+	return checks, err
 }
 
 // edit is the net effect of a batch on one path.

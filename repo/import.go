@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
@@ -36,6 +37,8 @@ type Import struct {
 	Events []storage.Event
 	Checks []storage.KVCheck
 	KV     []storage.KVWrite
+	// Guard, if not nil, is asked once the file has arrived whether it may still be imported.
+	Guard Guard
 	// Sync adds a #sync event. There is never a #commit event: an import says nothing about
 	// single records.
 	Sync bool
@@ -124,6 +127,14 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in
 	} else {
 		last = max(last, fileRev)
 	}
+	checks := in.Checks
+	if in.Guard != nil && prev != (storage.Head{}) {
+		guarded, err := h.ask(ctx, did, in.Guard)
+		if err != nil {
+			return Result{}, err
+		}
+		checks = append(slices.Clip(checks), guarded...)
+	}
 	b := mst.NewBuilder()
 	next := state{}
 	final := func() (*storage.Change, error) {
@@ -136,7 +147,7 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in
 			return nil, err
 		}
 		next.head = head
-		change := &storage.Change{Prev: prev, Head: head, Commit: block, Events: in.Events, Checks: in.Checks, KV: in.KV}
+		change := &storage.Change{Prev: prev, Head: head, Commit: block, Events: in.Events, Checks: checks, KV: in.KV}
 		if in.Sync {
 			change.Events = append(change.Events[:len(change.Events):len(change.Events)], h.syncEvent(did, head, block))
 		}

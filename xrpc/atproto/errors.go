@@ -31,6 +31,8 @@ func writeError(err error) error {
 		return xrpc.InvalidRequest("%s", detail(err))
 	case errors.Is(err, repo.ErrClock):
 		return errClock
+	case errors.Is(err, repo.ErrRepoNotFound): // deleted meanwhile
+		return accountError(Account{}, ErrNoAccount)
 	case errors.Is(err, storage.ErrConflict):
 		return &xrpc.Error{Status: http.StatusConflict, Name: "ConcurrentWrites", Message: "The repository is being written to from elsewhere, please try again"}
 	}

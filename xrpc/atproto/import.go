@@ -28,16 +28,17 @@ func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
 	} else if t != carType {
 		return xrpc.InvalidRequest("Wrong request encoding (Content-Type): %s", t)
 	}
-	in := repo.Import{Sync: acct.Status == Active}
+	in := repo.Import{Sync: acct.Status == Active, Guard: s.guard(r, acct.Status)}
 	if s.ImportKeys != nil {
 		if in.Keys, err = s.ImportKeys(r.Context(), acct.DID); err != nil {
 			return err
 		}
 	}
 	_, err = s.Host.Import(r.Context(), acct.DID, r.Body, in)
-	if errors.Is(err, repo.ErrInvalidImport) {
+	switch {
+	case errors.Is(err, repo.ErrInvalidImport):
 		return xrpc.InvalidRequest("%s", detail(err))
-	} else if err != nil {
+	case err != nil:
 		return bodyError(writeError(err))
 	}
 	w.WriteHeader(http.StatusOK)

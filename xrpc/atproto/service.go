@@ -114,6 +114,11 @@ type Principal struct {
 	// "delete" with a collection, "blob" with a MIME type, or "manage" with "repo" for
 	// an import.
 	Permit func(action, target string) error
+	// Guard, if not nil, is asked in the transaction of every change that the principal makes,
+	// whether it still may: since the request was authenticated, its session may have ended. Its
+	// error should be an *xrpc.Error. What it returns should include a check of all that it read,
+	// and of the account's status.
+	Guard repo.Guard
 }
 
 // may asks for permission.

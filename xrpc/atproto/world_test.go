@@ -116,6 +116,7 @@ type world struct {
 	accounts   accounts
 	hiddenBlob cid.Cid
 	permit     func(action, target string) error
+	guard      repo.Guard
 }
 
 var schemas = lexicon.Builtin()
@@ -164,7 +165,7 @@ func (w *world) auth(required bool) xrpc.Authenticator {
 		case who == "admin" && !required:
 			r.Principal = atproto.Principal{Admin: true}
 		case strings.HasPrefix(who, "did:"):
-			r.Principal = atproto.Principal{DID: syntax.DID(who), Permit: w.permit}
+			r.Principal = atproto.Principal{DID: syntax.DID(who), Permit: w.permit, Guard: w.guard}
 		case who != "" || required:
 			return &xrpc.Error{Status: 401, Name: "AuthMissing", Message: "Authentication Required"}
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/lexicon/data"
@@ -61,7 +62,7 @@ func (s *Service) createRecord(ctx context.Context, r *xrpc.Request, in createRe
 		return out, err
 	}
 	write := repo.Write{Action: repo.Create, Collection: in.Collection, RKey: in.RKey, Record: rec.cbor}
-	batch := repo.Batch{Writes: []repo.Write{write}, KeepDuplicates: unvalidated(in.Validate)}
+	batch := repo.Batch{Writes: []repo.Write{write}, KeepDuplicates: unvalidated(in.Validate), Guard: s.guard(r, Active)}
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
@@ -100,7 +101,7 @@ func (s *Service) putRecord(ctx context.Context, r *xrpc.Request, in putRecordIn
 	if write.Swap, err = parseSwap(in.SwapRecord); err != nil {
 		return out, err
 	}
-	batch := repo.Batch{Writes: []repo.Write{write}, KeepDuplicates: unvalidated(in.Validate)}
+	batch := repo.Batch{Writes: []repo.Write{write}, KeepDuplicates: unvalidated(in.Validate), Guard: s.guard(r, Active)}
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
@@ -137,7 +138,7 @@ func (s *Service) deleteRecord(ctx context.Context, r *xrpc.Request, in deleteRe
 		return out, err
 	}
 	write := repo.Write{Action: repo.Delete, Collection: in.Collection, RKey: in.RKey}
-	batch := repo.Batch{}
+	batch := repo.Batch{Guard: s.guard(r, Active)}
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
@@ -199,7 +200,7 @@ func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in applyWrit
 	if len(in.Writes) > maxWrites {
 		return out, xrpc.InvalidRequest("Too many writes. Max: %d", maxWrites)
 	}
-	batch := repo.Batch{KeepDuplicates: unvalidated(in.Validate)}
+	batch := repo.Batch{KeepDuplicates: unvalidated(in.Validate), Guard: s.guard(r, Active)}
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
@@ -282,6 +283,13 @@ func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 	} else if err != nil {
 		return bodyError(err)
 	}
+	// The upload may have taken long.
+	if err := s.Host.View(r.Context(), acct.DID, func(rd storage.Reader) error {
+		_, err := s.guard(r, Active, Deactivated)(r.Context(), rd)
+		return err
+	}); err != nil {
+		return writeError(err)
+	}
 	if acct.Moderated && s.Takedowns != nil {
 		if hidden, err := s.Takedowns.HiddenBlob(r.Context(), acct.DID, info.CID); err != nil {
 			return err
@@ -307,6 +315,29 @@ func (s *Service) writer(ctx context.Context, r *xrpc.Request, id syntax.AtIdent
 		return acct, &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthenticationRequired", Message: "Authentication Required"}
 	}
 	return acct, nil
+}
+
+// guard returns what decides, in the transaction of a change, whether the caller may still make
+// it: the account must have one of the statuses, and the principal must still be good.
+func (s *Service) guard(r *xrpc.Request, allowed ...Status) repo.Guard {
+	p := principal(r)
+	in, _ := s.Accounts.(SnapshotAccounts)
+	return func(ctx context.Context, rd storage.Reader) ([]storage.KVCheck, error) {
+		if in != nil {
+			acct, err := in.AccountIn(ctx, rd)
+			switch {
+			case err == nil && slices.Contains(allowed, acct.Status):
+			case err == nil && acct.Status == Active: // since a moment ago
+				return nil, storage.ErrConflict
+			default:
+				return nil, accountError(acct, err)
+			}
+		}
+		if p.Guard == nil {
+			return nil, nil
+		}
+		return p.Guard(ctx, rd)
+	}
 }
 
 // principal is who makes a request; the zero Principal if nobody said.

@@ -8,6 +8,19 @@
 // step is taken that needs it; then the reservation is confirmed. A crash
 // between the two leaves a reservation that expires, or an account whose names
 // Repair confirms at the next start.
+//
+// # Credentials
+//
+// Each account has one counter, Account.Credentials. A change or reset of the password, a
+// takedown, a deactivation and the deletion raise it. Sessions, tokens and app passwords carry
+// the value that they were made under, and are void under any other. So what was under way when
+// the counter was raised does not survive, and no list of sessions has to be complete. Two things
+// are carried over by the change itself: the session that deactivates its account, and app
+// passwords, which only a new password makes void.
+//
+// Whatever is checked at the start of a request is checked again in the transaction that
+// relies on it: see [Caller] and [Proof]. Sessions, app passwords and accounts that were stored
+// before there was a counter count as of value 0.
 package accounts
 
 import (
@@ -34,7 +47,10 @@ var (
 	ErrHandleTaken   = errors.New("accounts: handle already taken")
 	ErrEmailTaken    = errors.New("accounts: e-mail address already taken")
 	ErrWrongPassword = errors.New("accounts: invalid identifier or password")
-	ErrTokenRevoked  = errors.New("accounts: token has been revoked")
+	// ErrTokenRevoked: a session has ended, or its account's credentials have changed.
+	ErrTokenRevoked = errors.New("accounts: token has been revoked")
+	// ErrTakenDown: the account was taken down.
+	ErrTakenDown = errors.New("accounts: the account has been taken down")
 )
 
 // Account is an account as it is stored.
@@ -50,6 +66,12 @@ type Account struct {
 	TakedownRef      string        `json:"takedownRef,omitempty"` // not empty: taken down
 	DeactivatedAt    time.Time     `json:"deactivatedAt,omitzero"`
 	DeleteAfter      time.Time     `json:"deleteAfter,omitzero"` // a wish, while deactivated
+	// Credentials is the value that sessions, tokens and app passwords must carry, and
+	// CredentialsAt when it was raised to that.
+	Credentials   int64     `json:"credentials,omitempty"`
+	CredentialsAt time.Time `json:"credentialsAt,omitzero"`
+	// TakedownCredentials is the value that the takedown raised Credentials to.
+	TakedownCredentials int64 `json:"takedownCredentials,omitempty"`
 	// Moderated is set once a record or blob of the account was taken down, so that
 	// others need not look for takedowns.
 	Moderated bool `json:"moderated,omitempty"`
@@ -76,6 +98,7 @@ type Store struct {
 	store storage.Store
 	box   *sealed.Box
 	now   func() time.Time
+	names locks // of accounts whose names change
 	// keys are opened signing keys: to unseal one for every commit would cost more than to
 	// sign with it.
 	keys *memo.Map[syntax.DID, *crypto.PrivateKey]
@@ -116,7 +139,8 @@ func createdKey(t time.Time, did syntax.DID) string {
 }
 
 // Create makes a reserved account with its repository, in the order of events
-// that the network expects: identity, account, commit, sync.
+// that the network expects: identity, account, commit, sync. If the host has a repository
+// of the DID, the error is repo.ErrRepoExists.
 func (s *Store) Create(ctx context.Context, host *repo.Host, a Account, key *crypto.PrivateKey, batch repo.Batch) (repo.Result, error) {
 	doc, err := json.Marshal(a)
 	if err != nil {
@@ -124,13 +148,24 @@ func (s *Store) Create(ctx context.Context, host *repo.Host, a Account, key *cry
 	}
 	secret := s.box.Seal(string(a.DID)+"/"+signingKey, key.Bytes())
 	batch.KV = append(batch.KV, storage.KVWrite{Key: accountKey, Value: doc}, storage.KVWrite{Key: signingKey, Value: secret})
+	unlock, err := s.names.lock(ctx, a.DID)
+	if err != nil {
+		return repo.Result{}, err
+	}
+	defer unlock()
+	// Before the key is put where signers look: that of an account that is there must stay.
+	if _, err := s.store.Repos.Head(ctx, a.DID); err == nil {
+		return repo.Result{}, repo.ErrRepoExists
+	} else if !errors.Is(err, storage.ErrNotFound) {
+		return repo.Result{}, err
+	}
 	s.keys.Put(a.DID, key)
 	res, err := host.Create(ctx, a.DID, batch)
 	if err != nil {
 		s.keys.Drop(a.DID)
 		return res, err
 	}
-	return res, s.confirm(ctx, a)
+	return res, s.settle(ctx, a.DID, a.names())
 }
 
 // ByDID returns an account by its DID.

@@ -48,10 +48,16 @@ func (e Earning) due(created, now time.Time, have []Invite) int {
 const createdByAdmin = "admin"
 
 // AccountInvites lists the codes of an account, after making those that it has
-// earned. Those of an account that may not invite are disabled from the start.
-func (s *Store) AccountInvites(ctx context.Context, hostname string, a Account, e Earning) (list []Invite, err error) {
+// earned. Those of an account that may not invite are disabled from the start. A caller that is
+// not good any more by the time that they are made does not see them.
+func (s *Store) AccountInvites(ctx context.Context, hostname string, who Caller, e Earning) (list []Invite, err error) {
+	a, err := s.Authenticate(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	var made []string
 	err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-		list = nil
+		list, made = nil, nil
 		for inv, err := range documents[Invite](ctx, tx, invitePrefix) {
 			if err != nil {
 				return err
@@ -69,11 +75,24 @@ func (s *Store) AccountInvites(ctx context.Context, hostname string, a Account, 
 			if err := putInvite(ctx, tx, inv); err != nil {
 				return err
 			}
-			list = append(list, inv)
+			list, made = append(list, inv), append(made, inv.Code)
 		}
 		return nil
 	})
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	now, err := s.Authenticate(ctx, who)
+	if err == nil && now.InvitesDisabled && !a.InvitesDisabled && len(made) > 0 { // meanwhile
+		if err := s.DisableInvites(ctx, made, nil, nil); err != nil {
+			return nil, err
+		}
+		return s.AccountInvites(ctx, hostname, who, Earning{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 // newInviteCode makes a code with the host's name in front.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
 )
 
 func TestEarnInvites(t *testing.T) {
@@ -47,20 +48,18 @@ func TestEarnInvites(t *testing.T) {
 // Codes that are earned are made once.
 func TestEarnInvitesOnce(t *testing.T) {
 	s, now := newStore(t)
-	a, err := s.ByDID(t.Context(), owner)
-	if err != nil {
-		t.Fatal(err)
-	}
 	e := Earning{Interval: time.Hour}
 	*now = now.Add(3*time.Hour + time.Minute)
 	for range 3 {
-		if list, err := s.AccountInvites(t.Context(), "pds.example.com", a, e); err != nil || len(list) != 3 {
+		if list, err := s.AccountInvites(t.Context(), "pds.example.com", Trusted(owner), e); err != nil || len(list) != 3 {
 			t.Fatalf("%d codes %v", len(list), err)
 		}
 	}
-	a.InvitesDisabled = true
+	if _, err := s.Update(t.Context(), Trusted(owner), func(a *Account, _ *storage.Change) error { a.InvitesDisabled = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
 	*now = now.Add(time.Hour)
-	list, err := s.AccountInvites(t.Context(), "pds.example.com", a, e)
+	list, err := s.AccountInvites(t.Context(), "pds.example.com", Trusted(owner), e)
 	if err != nil || len(list) != 4 {
 		t.Fatalf("%d codes %v", len(list), err)
 	}

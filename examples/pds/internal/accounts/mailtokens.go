@@ -25,6 +25,8 @@ const (
 	PLCOperation  Purpose = "plc_operation"
 )
 
+var purposes = []Purpose{ConfirmEmail, UpdateEmail, ResetPassword, DeleteAccount, PLCOperation}
+
 // mailTokenLife is how long such a token is good.
 const mailTokenLife = 15 * time.Minute
 
@@ -32,6 +34,11 @@ const mailTokenLife = 15 * time.Minute
 var (
 	ErrMailToken    = errors.New("accounts: token is invalid")
 	ErrMailTokenOld = errors.New("accounts: token is expired")
+	// ErrTokenRequired: what is to be done needs a token.
+	ErrTokenRequired = errors.New("accounts: a token is required")
+	// ErrOtherEmail: an account has another e-mail address, or (ErrNoEmail) none.
+	ErrOtherEmail = errors.New("accounts: the account has another e-mail address")
+	ErrNoEmail    = errors.New("accounts: the account has no e-mail address")
 )
 
 const (
@@ -39,47 +46,46 @@ const (
 	resetPrefix     = "reset/"     // of the global one: a token to reset a password names its account
 )
 
+// mailToken is a token as it is stored. It is good for one purpose, for as long as the account
+// has the address that it was sent to and the password that it had then.
 type mailToken struct {
 	Token   string    `json:"token"`
+	Email   string    `json:"email,omitempty"` // in lower case; empty: made before this was kept
 	Created time.Time `json:"created"`
 }
 
-// NewMailToken makes a token for a purpose; an earlier one is void.
-func (s *Store) NewMailToken(ctx context.Context, did syntax.DID, p Purpose) (token string, err error) {
+// newMailToken makes the text of a token.
+func newMailToken() string {
 	r := rand.Text()
-	t := mailToken{Token: r[:5] + "-" + r[5:10], Created: s.now().UTC()}
-	doc, err := json.Marshal(t)
-	if err != nil {
-		return "", err
-	}
+	return r[:5] + "-" + r[5:10]
+}
+
+// NewMailToken makes a token for a purpose; an earlier one is void. It is to be sent to the
+// address of the account that is returned, which is the only one that it is good for.
+func (s *Store) NewMailToken(ctx context.Context, who Caller, p Purpose) (token string, a Account, err error) {
+	token = newMailToken()
 	if p == ResetPassword {
 		err := s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-			return tx.Set(ctx, resetPrefix+t.Token, []byte(did), s.now().Add(24*time.Hour))
+			return tx.Set(ctx, resetPrefix+token, []byte(who.DID), s.now().Add(24*time.Hour))
 		})
 		if err != nil {
-			return "", err
+			return "", a, err
 		}
 	}
-	return t.Token, s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
+	err = s.change(ctx, who, func(now *Account, r storage.Reader, c *storage.Change) error {
+		if a = *now; a.Email == "" {
+			return ErrNoEmail
+		}
+		doc, err := json.Marshal(mailToken{Token: token, Email: strings.ToLower(a.Email), Created: s.now().UTC()})
 		// Kept for longer than it is good, to tell an expired token from a wrong one.
 		c.KV = append(c.KV, storage.KVWrite{Key: mailTokenPrefix + string(p), Value: doc, Expires: s.now().Add(24 * time.Hour)})
-		return nil
+		return err
 	})
+	return token, a, err
 }
 
-// CheckMailToken checks a token, which stays good.
-func (s *Store) CheckMailToken(ctx context.Context, did syntax.DID, p Purpose, token string) error {
-	err := s.store.Repos.View(ctx, did, func(r storage.Reader) error {
-		return s.useMailToken(ctx, r, p, token, &storage.Change{})
-	})
-	if errors.Is(err, storage.ErrNotFound) {
-		return ErrMailToken
-	}
-	return err
-}
-
-// useMailToken checks a token and adds its end to a step.
-func (s *Store) useMailToken(ctx context.Context, r storage.Reader, p Purpose, token string, c *storage.Change) error {
+// useMailToken checks a token for an account and adds its end to a step.
+func (s *Store) useMailToken(ctx context.Context, r storage.Reader, a *Account, p Purpose, token string, c *storage.Change) error {
 	key := mailTokenPrefix + string(p)
 	doc, err := r.Get(ctx, key)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -94,6 +100,9 @@ func (s *Store) useMailToken(ctx context.Context, r storage.Reader, p Purpose, t
 	if subtle.ConstantTimeCompare([]byte(t.Token), []byte(strings.ToUpper(strings.TrimSpace(token)))) != 1 {
 		return ErrMailToken
 	}
+	if t.Email != "" && t.Email != strings.ToLower(a.Email) {
+		return ErrMailToken
+	}
 	// One from the future was made by a clock that was ahead, and would live for longer.
 	if age := s.now().Sub(t.Created); age > mailTokenLife || age < -time.Minute {
 		return ErrMailTokenOld
@@ -103,22 +112,29 @@ func (s *Store) useMailToken(ctx context.Context, r storage.Reader, p Purpose, t
 	return nil
 }
 
-// UseMailToken checks a token and makes it void.
-func (s *Store) UseMailToken(ctx context.Context, did syntax.DID, p Purpose, token string) error {
-	err := s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
-		return s.useMailToken(ctx, r, p, token, c)
+// CheckMailToken checks a token, which stays good.
+func (s *Store) CheckMailToken(ctx context.Context, who Caller, p Purpose, token string) error {
+	return s.look(ctx, who, func(a *Account, r storage.Reader, c *storage.Change) error {
+		return s.useMailToken(ctx, r, a, p, token, c)
 	})
-	if errors.Is(err, ErrNotFound) {
-		return ErrMailToken
-	}
-	return err
 }
 
-// Confirm notes that an account's e-mail address is its own.
-func (s *Store) Confirm(ctx context.Context, did syntax.DID, token string) error {
-	return s.updateWith(ctx, did, ConfirmEmail, token, func(a *Account, _ storage.Reader, _ *storage.Change) error {
+// UseMailToken checks a token and makes it void.
+func (s *Store) UseMailToken(ctx context.Context, who Caller, p Purpose, token string) error {
+	return s.change(ctx, who, func(a *Account, r storage.Reader, c *storage.Change) error {
+		return s.useMailToken(ctx, r, a, p, token, c)
+	})
+}
+
+// Confirm notes that an account's e-mail address is its own. If it is not the given one, the
+// error is ErrOtherEmail.
+func (s *Store) Confirm(ctx context.Context, who Caller, email, token string) error {
+	return s.change(ctx, who, func(a *Account, r storage.Reader, c *storage.Change) error {
+		if !strings.EqualFold(a.Email, email) {
+			return ErrOtherEmail
+		}
 		a.EmailConfirmedAt = s.now().UTC().Truncate(time.Millisecond)
-		return nil
+		return s.useMailToken(ctx, r, a, ConfirmEmail, token, c)
 	})
 }
 
@@ -137,37 +153,40 @@ func (s *Store) SetPasswordByToken(ctx context.Context, token, password string) 
 	} else if err != nil {
 		return err
 	}
-	if err := s.CheckMailToken(ctx, did, ResetPassword, token); err != nil {
+	check := func(a *Account, r storage.Reader, c *storage.Change) error {
+		return s.useMailToken(ctx, r, a, ResetPassword, token, c)
+	}
+	// Before anything is hashed for it.
+	if err := s.look(ctx, Trusted(did), check); errors.Is(err, ErrNotFound) {
+		return ErrMailToken
+	} else if err != nil {
 		return err
 	}
-	hash := HashPassword(password)
-	err = s.updateWith(ctx, did, ResetPassword, token, func(a *Account, r storage.Reader, c *storage.Change) error {
-		a.Password = hash
-		return endSessions(ctx, r, "", c)
-	})
-	if err != nil {
+	if _, err := s.setPassword(ctx, Trusted(did), HashPassword(password), check); errors.Is(err, ErrNotFound) {
+		return ErrMailToken
+	} else if err != nil {
 		return err
 	}
 	return s.store.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, resetPrefix+token) })
 }
 
-// SetPassword changes an account's password and ends all its sessions.
-func (s *Store) SetPassword(ctx context.Context, did syntax.DID, password string) error {
-	hash := HashPassword(password)
-	return s.updateWith(ctx, did, "", "", func(a *Account, r storage.Reader, c *storage.Change) error {
-		a.Password = hash
-		return endSessions(ctx, r, "", c)
-	})
+// SetPassword changes an account's password. That ends all its sessions, and makes app passwords
+// and tokens that were sent by mail void. It returns the account as it is then.
+func (s *Store) SetPassword(ctx context.Context, who Caller, password string) (Account, error) {
+	return s.setPassword(ctx, who, HashPassword(password), func(*Account, storage.Reader, *storage.Change) error { return nil })
 }
 
-// updateWith is Update with the use of a token (if it has a purpose), and a reader for fn.
-func (s *Store) updateWith(ctx context.Context, did syntax.DID, p Purpose, token string, fn func(*Account, storage.Reader, *storage.Change) error) error {
-	return s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
-		if p != "" {
-			if err := s.useMailToken(ctx, r, p, token, c); err != nil {
-				return err
-			}
+// setPassword sets a password's hash in a step that check allows.
+func (s *Store) setPassword(ctx context.Context, who Caller, hash string, check func(*Account, storage.Reader, *storage.Change) error) (out Account, err error) {
+	err = s.change(ctx, who, func(a *Account, r storage.Reader, c *storage.Change) error {
+		if err := check(a, r, c); err != nil {
+			return err
 		}
-		return s.change(ctx, r, c, func(a *Account) error { return fn(a, r, c) })
+		a.Password = hash
+		voidMail(c)
+		err := s.raise(ctx, a, r, c, "", false)
+		out = *a
+		return err
 	})
+	return out, err
 }

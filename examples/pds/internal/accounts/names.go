@@ -3,6 +3,7 @@ package accounts
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,70 +32,147 @@ func (s *Store) Reserve(ctx context.Context, a Account) error {
 	})
 }
 
-// Release gives up what Reserve held.
+// Release gives up what Reserve held, but for what has become an account's own: the DID may have
+// one by another request.
 func (s *Store) Release(ctx context.Context, a Account) error {
-	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-		for _, key := range a.names() {
-			if err := drop(ctx, tx, key, a.DID); err != nil {
-				return err
-			}
-		}
-		if a.Invite == "" {
-			return nil
-		}
-		return returnInvite(ctx, tx, a.Invite, a.DID)
-	})
+	unlock, err := s.names.lock(ctx, a.DID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := s.settle(ctx, a.DID, a.names()); err != nil || a.Invite == "" {
+		return err
+	}
+	if now, err := s.ByDID(ctx, a.DID); err == nil && now.Invite == a.Invite {
+		return nil
+	} else if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return s.store.KV.Write(ctx, func(tx storage.KVTx) error { return returnInvite(ctx, tx, a.Invite, a.DID) })
 }
 
 // ChangeHandle gives an account another handle, with the events of the step. An
 // account that has the handle already only gets the events. When the handle is
-// reserved, and before it is changed, register is called to tell others.
-func (s *Store) ChangeHandle(ctx context.Context, did syntax.DID, handle syntax.Handle, register func() error, events ...storage.Event) error {
-	return s.rename(ctx, did, handlePrefix, string(handle), ErrHandleTaken, register, func(a *Account, c *storage.Change) (old string) {
-		old, a.Handle = string(a.Handle), handle
+// reserved, and before it is changed, register is called to tell others. No other change of the
+// account's names comes between. If the change is then refused, register is called once more,
+// with the handle that the account keeps.
+func (s *Store) ChangeHandle(ctx context.Context, who Caller, handle syntax.Handle, register func(context.Context, syntax.Handle) error, events ...storage.Event) error {
+	tell := func(ctx context.Context, a Account, back bool) error {
+		if back {
+			return register(ctx, a.Handle)
+		}
+		return register(ctx, handle)
+	}
+	return s.rename(ctx, who, handlePrefix+string(handle), ErrHandleTaken, tell, func(a *Account, _ storage.Reader, c *storage.Change) error {
+		a.Handle = handle
 		c.Events = append(c.Events, events...)
-		return old
+		return nil
 	})
 }
 
-// ChangeEmail gives an account another e-mail address, which is not confirmed.
-func (s *Store) ChangeEmail(ctx context.Context, did syntax.DID, email string) error {
-	return s.rename(ctx, did, emailPrefix, strings.ToLower(email), ErrEmailTaken, func() error { return nil }, func(a *Account, c *storage.Change) (old string) {
-		old, a.Email, a.EmailConfirmedAt = strings.ToLower(a.Email), email, time.Time{}
-		for _, p := range []Purpose{ConfirmEmail, UpdateEmail} {
-			c.KV = append(c.KV, storage.KVWrite{Key: mailTokenPrefix + string(p)})
+// ChangeEmail gives an account another e-mail address, which is not confirmed. If the one that it
+// has is confirmed, a session must have a token that was sent there for the purpose UpdateEmail. All tokens that were sent by mail become void.
+func (s *Store) ChangeEmail(ctx context.Context, who Caller, email, token string) error {
+	may := func(a *Account, r storage.Reader, c *storage.Change) error {
+		switch {
+		case who.trusted, who.returning, a.EmailConfirmedAt.IsZero():
+			return nil
+		case token == "":
+			return ErrTokenRequired
 		}
-		return old
+		return s.useMailToken(ctx, r, a, UpdateEmail, token, c)
+	}
+	// Whether an address is taken is not for everybody to know.
+	if err := s.look(ctx, who, may); err != nil {
+		return err
+	}
+	none := func(context.Context, Account, bool) error { return nil }
+	return s.rename(ctx, who, emailPrefix+strings.ToLower(email), ErrEmailTaken, none, func(a *Account, r storage.Reader, c *storage.Change) error {
+		if err := may(a, r, c); err != nil {
+			return err
+		}
+		a.Email, a.EmailConfirmedAt = email, time.Time{}
+		voidMail(c)
+		return nil
 	})
 }
 
 // rename changes a unique name: reserve the new one, take the step, confirm the
-// new and give up the old. fn sets the name and returns the old one.
-func (s *Store) rename(ctx context.Context, did syntax.DID, prefix, name string, taken error, register func() error, fn func(*Account, *storage.Change) string) error {
-	if _, err := s.ByDID(ctx, did); err != nil {
-		return err
-	}
-	err := s.store.KV.Write(ctx, func(tx storage.KVTx) error { return s.reserve(ctx, tx, prefix+name, did, taken) })
-	if err == nil {
-		err = register()
-	}
+// new and give up the old. fn sets the name. tell tells others of the new name before the step, and
+// that it is taken back if the step is refused.
+func (s *Store) rename(ctx context.Context, who Caller, key string, taken error, tell func(ctx context.Context, a Account, back bool) error, fn func(*Account, storage.Reader, *storage.Change) error) error {
+	unlock, err := s.names.lock(ctx, who.DID)
 	if err != nil {
 		return err
 	}
-	var old string
-	_, err = s.Update(ctx, did, func(a *Account, c *storage.Change) error {
-		old = fn(a, c)
-		return nil
-	})
+	defer unlock()
+	old, err := s.Authenticate(ctx, who)
 	if err != nil {
-		return err // the reservation expires
+		return err
 	}
-	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-		if err := tx.Set(ctx, prefix+name, []byte(did), time.Time{}); err != nil || old == name {
+	// From here on, all is done or taken back even if the client hangs up.
+	ctx = context.WithoutCancel(ctx)
+	err = s.store.KV.Write(ctx, func(tx storage.KVTx) error { return s.reserve(ctx, tx, key, who.DID, taken) })
+	if err != nil {
+		return err
+	}
+	if err = tell(ctx, old, false); err == nil {
+		if err = s.change(ctx, who, fn); err != nil && !errors.Is(err, ErrNotFound) {
+			err = errors.Join(err, tell(ctx, old, true))
+		}
+	}
+	return errors.Join(err, s.settle(ctx, who.DID, append(old.names(), key)))
+}
+
+// settle makes names agree with an account, if there is one: those that it has are its own for
+// good, and others of the given keys are given up. The caller holds the lock of the names.
+func (s *Store) settle(ctx context.Context, did syntax.DID, keys []string) error {
+	for {
+		have, err := s.namesOf(ctx, did)
+		if err != nil {
 			return err
 		}
-		return drop(ctx, tx, prefix+old, did)
-	})
+		err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+			for _, key := range have {
+				if owner, err := tx.Get(ctx, key); err != nil && !errors.Is(err, storage.ErrNotFound) {
+					return err
+				} else if err == nil && string(owner) != string(did) {
+					continue // the reservation was too old; Check says so
+				}
+				if err := tx.Set(ctx, key, []byte(did), time.Time{}); err != nil {
+					return err
+				}
+			}
+			for _, key := range keys {
+				if slices.Contains(have, key) {
+					continue
+				}
+				if err := drop(ctx, tx, key, did); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		// Another process may have changed the account meanwhile.
+		if now, err := s.namesOf(ctx, did); err != nil || slices.Equal(now, have) {
+			return err
+		}
+		keys = append(keys, have...)
+	}
+}
+
+// namesOf returns the keys of the names of an account as it is now; none if there is none.
+func (s *Store) namesOf(ctx context.Context, did syntax.DID) ([]string, error) {
+	a, err := s.ByDID(ctx, did)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return a.names(), nil
 }
 
 // reserve holds a name for an account, unless it has the name for good.
@@ -141,19 +219,48 @@ func (a Account) names() []string {
 
 // Delete removes an account with its repository, and then its names. The events
 // are appended in the same step as the repository goes.
-func (s *Store) Delete(ctx context.Context, host *repo.Host, a Account, events ...storage.Event) error {
-	if err := host.Delete(ctx, a.DID, events...); err != nil {
+func (s *Store) Delete(ctx context.Context, host *repo.Host, did syntax.DID, events ...storage.Event) error {
+	return s.delete(ctx, host, did, func(*Account, storage.Reader, *storage.Change) error { return nil }, events)
+}
+
+// DeleteByToken is Delete on the word of somebody who has the account's password, as it still is,
+// and a token that was sent by mail for it. Otherwise the error is ErrWrongPassword, ErrMailToken
+// or ErrMailTokenOld.
+func (s *Store) DeleteByToken(ctx context.Context, host *repo.Host, p Proof, token string, events ...storage.Event) error {
+	return s.delete(ctx, host, p.Account.DID, func(a *Account, r storage.Reader, c *storage.Change) error {
+		if a.Credentials != p.Account.Credentials {
+			return ErrWrongPassword
+		}
+		return s.useMailToken(ctx, r, a, DeleteAccount, token, c)
+	}, events)
+}
+
+// delete deletes an account after a step that may allows and that ends its sessions.
+func (s *Store) delete(ctx context.Context, host *repo.Host, did syntax.DID, may func(*Account, storage.Reader, *storage.Change) error, events []storage.Event) error {
+	unlock, err := s.names.lock(ctx, did)
+	if err != nil {
 		return err
 	}
-	s.keys.Drop(a.DID)
-	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-		for _, key := range a.names() {
-			if err := drop(ctx, tx, key, a.DID); err != nil {
-				return err
-			}
+	defer unlock()
+	ctx = context.WithoutCancel(ctx)
+	var names []string
+	err = s.change(ctx, Trusted(did), func(a *Account, r storage.Reader, c *storage.Change) error {
+		if err := may(a, r, c); err != nil {
+			return err
 		}
-		return nil
+		names = a.names()
+		return s.raise(ctx, a, r, c, "", false)
 	})
+	if err != nil {
+		return err
+	}
+	if err := host.Delete(ctx, did, events...); errors.Is(err, repo.ErrRepoNotFound) {
+		return ErrNotFound
+	} else if err != nil {
+		return err
+	}
+	s.keys.Drop(did)
+	return s.settle(ctx, did, names)
 }
 
 // confirm makes an account's names permanent.

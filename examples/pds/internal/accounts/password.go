@@ -63,37 +63,33 @@ func checkPassword(hash, password string) (bool, error) {
 	return subtle.ConstantTimeCompare(got, key) == 1, nil
 }
 
-// Login returns the account of an identifier (handle, DID or e-mail address) and
-// password, or ErrWrongPassword. If it is the password of an app, that is returned
-// too. It takes as long for an unknown identifier as for a wrong password.
-func (s *Store) Login(ctx context.Context, identifier, password string) (Account, *AppPassword, error) {
-	a, err := s.Find(ctx, identifier)
-	if errors.Is(err, ErrNotFound) {
-		argon(password, make([]byte, argonSaltLen), argonTime, argonMemory, argonThreads, argonKeyLen)
-		return Account{}, nil, ErrWrongPassword
-	} else if err != nil {
-		return Account{}, nil, err
+// Proof is what somebody has shown to log in as an account: the account's password, or that of
+// one of its apps.
+type Proof struct {
+	Account Account // as it was when the password was checked
+	App     *AppPassword
+}
+
+// CheckPassword checks that a password is that of an account or, if apps is set, of one of its
+// apps, with ErrWrongPassword if not. The zero Account stands for one that does not exist: no
+// password is that of it, and it takes as long to find that out.
+func (s *Store) CheckPassword(ctx context.Context, a Account, password string, apps bool) (Proof, error) {
+	if apps {
+		if app, err := s.appPassword(ctx, a, password); err != nil {
+			return Proof{}, err
+		} else if app != nil {
+			return Proof{Account: a, App: app}, nil
+		}
 	}
-	if app, err := s.appPassword(ctx, a.DID, password); err != nil {
-		return Account{}, nil, err
-	} else if app != nil {
-		return a, app, nil
+	if a.DID == "" {
+		argon(password, make([]byte, argonSaltLen), argonTime, argonMemory, argonThreads, argonKeyLen)
+		return Proof{}, ErrWrongPassword
 	}
 	switch ok, err := checkPassword(a.Password, password); {
 	case err != nil:
-		return Account{}, nil, err
+		return Proof{}, err
 	case !ok:
-		return Account{}, nil, ErrWrongPassword
+		return Proof{}, ErrWrongPassword
 	}
-	return a, nil, nil
-}
-
-// CheckPassword reports whether a password is that of an account, with
-// ErrWrongPassword if not. App passwords do not count.
-func (s *Store) CheckPassword(ctx context.Context, a Account, password string) error {
-	ok, err := checkPassword(a.Password, password)
-	if err == nil && !ok {
-		err = ErrWrongPassword
-	}
-	return err
+	return Proof{Account: a}, nil
 }

@@ -34,8 +34,8 @@ func (s *Store) Preferences(ctx context.Context, did syntax.DID) (list []Prefere
 
 // SetPreferences replaces an account's preferences by what fn makes of them. It may be
 // called more than once.
-func (s *Store) SetPreferences(ctx context.Context, did syntax.DID, fn func([]Preference) ([]Preference, error)) error {
-	return s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
+func (s *Store) SetPreferences(ctx context.Context, who Caller, fn func([]Preference) ([]Preference, error)) error {
+	return s.change(ctx, who, func(_ *Account, r storage.Reader, c *storage.Change) error {
 		old, doc, err := readPreferences(ctx, r)
 		if err != nil {
 			return err

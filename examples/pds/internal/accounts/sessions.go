@@ -29,13 +29,22 @@ type Session struct {
 	ID          string `json:"-"`
 	AppPassword string `json:"appPassword,omitempty"` // name of the app password it began with
 	Privileged  bool   `json:"privileged,omitempty"`  // of that app password
+	// Credentials is the value of the account's counter that it was made under.
+	Credentials int64 `json:"credentials,omitempty"`
+}
+
+// Name is the part of the ID that stays the same for as long as the session lasts.
+func (x Session) Name() string {
+	name, _, _ := strings.Cut(x.ID, ".")
+	return name
 }
 
 // chain is a session as it is stored, by its name.
 type chain struct {
 	Session
-	Current string      `json:"current"`        // own part of the token that is good
-	Used    []usedToken `json:"used,omitempty"` // those before it that are in their grace, in their order
+	AppHash string      `json:"appHash,omitempty"` // of that app password, since another may get its name
+	Current string      `json:"current"`           // own part of the token that is good
+	Used    []usedToken `json:"used,omitempty"`    // those before it that are in their grace, in their order
 	Expires time.Time   `json:"expires"`
 }
 
@@ -52,61 +61,109 @@ func (x chain) write(name string) (storage.KVWrite, error) {
 	return storage.KVWrite{Key: sessionPrefix + name, Value: doc, Expires: x.Expires}, err
 }
 
-// NewSession prepares a session: its refresh token, and what to write in the account's namespace.
-// app is the app password it begins with, or nil.
-func (s *Store) NewSession(app *AppPassword) (x Session, write storage.KVWrite, err error) {
+// NewSession prepares a session of an account: its refresh token, and what to write in the
+// account's namespace. app is the app password it begins with, or nil.
+func (s *Store) NewSession(a Account, app *AppPassword) (x Session, write storage.KVWrite, err error) {
+	x.Credentials = a.Credentials
+	c := chain{Expires: s.now().Add(RefreshLife)}
 	if app != nil {
-		x.AppPassword, x.Privileged = app.Name, app.Privileged
+		x.AppPassword, x.Privileged, c.AppHash = app.Name, app.Privileged, app.Hash
 	}
-	name, first := rand.Text(), rand.Text()
-	x.ID = name + "." + first
-	write, err = chain{Session: x, Current: first, Expires: s.now().Add(RefreshLife)}.write(name)
+	name := rand.Text()
+	c.Session, c.Current = x, rand.Text()
+	x.ID = name + "." + c.Current
+	write, err = c.write(name)
 	return x, write, err
 }
 
-// StartSession opens a session.
-func (s *Store) StartSession(ctx context.Context, did syntax.DID, app *AppPassword) (Session, error) {
-	x, write, err := s.NewSession(app)
-	if err != nil {
-		return x, err
+// readSession returns a session by its name, and the text that it is stored as.
+func readSession(ctx context.Context, r storage.KVReader, name string) (x chain, doc []byte, err error) {
+	if doc, err = r.Get(ctx, sessionPrefix+name); err == nil {
+		err = json.Unmarshal(doc, &x)
 	}
-	return x, s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
+	return x, doc, err
+}
+
+// StartSession opens a session for somebody who has logged in. If the account's password, or the
+// app password, is not what it was then, the error is ErrWrongPassword. If the account was taken
+// down it is ErrTakenDown, unless that is accepted; app passwords open no session of such an
+// account. The account returned is that of the moment at which the session began.
+func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a Account, x Session, err error) {
+	err = s.change(ctx, Trusted(p.Account.DID), func(now *Account, r storage.Reader, c *storage.Change) error {
+		if now.Credentials != p.Account.Credentials {
+			return ErrWrongPassword
+		}
+		if p.App != nil {
+			check, err := sameApp(ctx, r, *now, p.App.Name, p.App.Hash)
+			if errors.Is(err, storage.ErrNotFound) {
+				return ErrWrongPassword
+			} else if err != nil {
+				return err
+			}
+			c.Checks = append(c.Checks, check)
+		}
+		if now.TakedownRef != "" && (!takenDown || p.App != nil) {
+			return ErrTakenDown
+		}
+		var write storage.KVWrite
+		var err error
+		a = *now
+		x, write, err = s.NewSession(a, p.App)
 		c.KV = append(c.KV, write)
-		return nil
+		return err
 	})
+	if errors.Is(err, ErrNotFound) {
+		err = ErrWrongPassword
+	}
+	return a, x, err
 }
 
 // RotateSession exchanges a refresh token for its successor. A token that was
 // used before gives the same successor for two hours. After that it has been in the hands
 // of two: nobody knows who of them is the owner, so the session ends, with all its tokens. The
-// error is then ErrTokenRevoked, as for a token that is not known.
-func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (next Session, err error) {
+// error is then ErrTokenRevoked, as for a token that is not known, or whose app password is not
+// there any more, or that was made under other credentials. It is ErrTakenDown for an account
+// that was taken down. The account returned is that of the moment of the exchange.
+func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (a Account, next Session, err error) {
 	name, own, _ := strings.Cut(id, ".")
 	revoked := false
-	err = s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
-		doc, err := r.Get(ctx, sessionPrefix+name)
+	err = s.change(ctx, Trusted(did), func(now *Account, r storage.Reader, c *storage.Change) error {
+		a, revoked = *now, false
+		if a.TakedownRef != "" {
+			return ErrTakenDown
+		}
+		x, doc, err := readSession(ctx, r, name)
 		if errors.Is(err, storage.ErrNotFound) {
 			return ErrTokenRevoked
 		} else if err != nil {
 			return err
 		}
-		var x chain
-		if err := json.Unmarshal(doc, &x); err != nil {
-			return err
-		}
-		now := s.now()
-		if !now.Before(x.Expires) {
-			return ErrTokenRevoked
-		}
-		x.Used = slices.DeleteFunc(x.Used, func(u usedToken) bool { return !now.Before(u.Until) })
-		successor, fresh := x.successor(own)
 		c.Checks = append(c.Checks, storage.KVCheck{Key: sessionPrefix + name, Value: doc})
-		next, revoked = x.Session, false
+		end := func() error {
+			revoked = true
+			c.KV = append(c.KV, storage.KVWrite{Key: sessionPrefix + name})
+			return nil
+		}
+		if !s.now().Before(x.Expires) || x.Credentials != a.Credentials {
+			return end()
+		}
+		if x.AppPassword != "" {
+			check, err := sameApp(ctx, r, a, x.AppPassword, x.AppHash)
+			if errors.Is(err, storage.ErrNotFound) {
+				return end()
+			} else if err != nil {
+				return err
+			}
+			c.Checks = append(c.Checks, check)
+		}
+		x.Used = slices.DeleteFunc(x.Used, func(u usedToken) bool { return !s.now().Before(u.Until) })
+		successor, fresh := x.successor(own)
+		next = x.Session
 		switch {
 		case fresh:
-			x.Used = append(x.Used, usedToken{own, now.Add(refreshGrace)})
+			x.Used = append(x.Used, usedToken{own, s.now().Add(refreshGrace)})
 			x.Used = x.Used[max(0, len(x.Used)-maxUsed):]
-			x.Current, x.Expires = rand.Text(), now.Add(RefreshLife)
+			x.Current, x.Expires = rand.Text(), s.now().Add(RefreshLife)
 			next.ID = name + "." + x.Current
 			write, err := x.write(name)
 			c.KV = append(c.KV, write)
@@ -115,14 +172,12 @@ func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (n
 			next.ID = name + "." + successor
 			return nil
 		}
-		revoked = true
-		c.KV = append(c.KV, storage.KVWrite{Key: sessionPrefix + name})
-		return nil
+		return end()
 	})
 	if err == nil && revoked {
 		err = ErrTokenRevoked
 	}
-	return next, err
+	return a, next, err
 }
 
 // successor finds the token that one was exchanged for; empty if it is none of the session's that may
@@ -154,14 +209,13 @@ func (s *Store) EndSession(ctx context.Context, did syntax.DID, id string) error
 	return err
 }
 
-// endSessions revokes the sessions that began with an app password; with an empty
-// name, all.
+// endSessions revokes the sessions that began with an app password.
 func endSessions(ctx context.Context, r storage.Reader, name string, c *storage.Change) error {
 	for x, err := range documents[chain](ctx, r, sessionPrefix) {
 		if err != nil {
 			return err
 		}
-		if name == "" || x.value.AppPassword == name {
+		if x.value.AppPassword == name {
 			c.KV = append(c.KV, storage.KVWrite{Key: x.key})
 		}
 	}

@@ -39,18 +39,39 @@ func newStore(t *testing.T) (s *Store, now *time.Time) {
 	return s, &clock
 }
 
+// login opens a session of the owner, without asking for the password.
+func login(t *testing.T, s *Store, app *AppPassword) Session {
+	t.Helper()
+	a, err := s.ByDID(t.Context(), owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, x, err := s.StartSession(t.Context(), Proof{Account: a, App: app}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// rotate exchanges a refresh token of the owner.
+func rotate(t *testing.T, s *Store, id string) (Session, error) {
+	_, x, err := s.RotateSession(t.Context(), owner, id)
+	return x, err
+}
+
 // A token that is used twice within two hours has one successor, however far the
 // session has gone meanwhile.
 func TestRefreshWithinGrace(t *testing.T) {
 	s, now := newStore(t)
-	x, err := s.StartSession(t.Context(), owner, &AppPassword{Name: "phone", Privileged: true})
+	_, app, err := s.CreateAppPassword(t.Context(), Trusted(owner), "phone", true)
 	if err != nil {
 		t.Fatal(err)
 	}
+	x := login(t, s, &app)
 	ids := []string{x.ID}
 	for range 5 {
 		*now = now.Add(20 * time.Minute)
-		next, err := s.RotateSession(t.Context(), owner, ids[len(ids)-1])
+		next, err := rotate(t, s, ids[len(ids)-1])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +81,7 @@ func TestRefreshWithinGrace(t *testing.T) {
 		ids = append(ids, next.ID)
 	}
 	for i, id := range ids[:5] {
-		if next, err := s.RotateSession(t.Context(), owner, id); err != nil || next.ID != ids[i+1] {
+		if next, err := rotate(t, s, id); err != nil || next.ID != ids[i+1] {
 			t.Errorf("token %d once more: %v %v, want %s", i, next, err, ids[i+1])
 		}
 	}
@@ -68,7 +89,7 @@ func TestRefreshWithinGrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, id := range ids {
-		if _, err := s.RotateSession(t.Context(), owner, id); !errors.Is(err, ErrTokenRevoked) {
+		if _, err := rotate(t, s, id); !errors.Is(err, ErrTokenRevoked) {
 			t.Errorf("token %d of a session that has ended: %v", i, err)
 		}
 	}
@@ -78,29 +99,23 @@ func TestRefreshWithinGrace(t *testing.T) {
 // stolen it.
 func TestRefreshTokenStolen(t *testing.T) {
 	s, now := newStore(t)
-	x, err := s.StartSession(t.Context(), owner, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := s.StartSession(t.Context(), owner, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	next, err := s.RotateSession(t.Context(), owner, x.ID)
+	x := login(t, s, nil)
+	other := login(t, s, nil)
+	next, err := rotate(t, s, x.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	*now = now.Add(refreshGrace)
 	for _, id := range []string{x.ID, next.ID} {
-		if _, err := s.RotateSession(t.Context(), owner, id); !errors.Is(err, ErrTokenRevoked) {
+		if _, err := rotate(t, s, id); !errors.Is(err, ErrTokenRevoked) {
 			t.Errorf("a token after its reuse: %v", err)
 		}
 	}
-	if _, err := s.RotateSession(t.Context(), owner, other.ID); err != nil {
+	if _, err := rotate(t, s, other.ID); err != nil {
 		t.Errorf("another session: %v", err)
 	}
 	for _, id := range []string{"", ".", "nothing", other.ID[:26] + ".nothing"} {
-		if _, err := s.RotateSession(t.Context(), owner, id); !errors.Is(err, ErrTokenRevoked) {
+		if _, err := rotate(t, s, id); !errors.Is(err, ErrTokenRevoked) {
 			t.Errorf("token %q: %v", id, err)
 		}
 	}
@@ -109,24 +124,20 @@ func TestRefreshTokenStolen(t *testing.T) {
 // A session that is not used for ninety days ends, and what it remembers is bounded.
 func TestSessionBounds(t *testing.T) {
 	s, now := newStore(t)
-	x, err := s.StartSession(t.Context(), owner, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	x := login(t, s, nil)
 	first := x.ID
 	for range maxUsed + 1 {
-		if x, err = s.RotateSession(t.Context(), owner, x.ID); err != nil {
+		var err error
+		if x, err = rotate(t, s, x.ID); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.RotateSession(t.Context(), owner, first); !errors.Is(err, ErrTokenRevoked) {
+	if _, err := rotate(t, s, first); !errors.Is(err, ErrTokenRevoked) {
 		t.Errorf("the first of too many tokens: %v", err)
 	}
-	if x, err = s.StartSession(t.Context(), owner, nil); err != nil {
-		t.Fatal(err)
-	}
+	x = login(t, s, nil)
 	*now = now.Add(RefreshLife)
-	if _, err := s.RotateSession(t.Context(), owner, x.ID); !errors.Is(err, ErrTokenRevoked) {
+	if _, err := rotate(t, s, x.ID); !errors.Is(err, ErrTokenRevoked) {
 		t.Errorf("an old session: %v", err)
 	}
 }
@@ -134,7 +145,7 @@ func TestSessionBounds(t *testing.T) {
 // A token that was sent by mail is good for a quarter of an hour, and once.
 func TestMailTokenExpires(t *testing.T) {
 	s, now := newStore(t)
-	token, err := s.NewMailToken(t.Context(), owner, ResetPassword)
+	token, _, err := s.NewMailToken(t.Context(), Trusted(owner), ResetPassword)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +153,7 @@ func TestMailTokenExpires(t *testing.T) {
 	if err := s.SetPasswordByToken(t.Context(), token, "x"); !errors.Is(err, ErrMailTokenOld) {
 		t.Errorf("an old token: %v", err)
 	}
-	if err := s.CheckMailToken(t.Context(), owner, PLCOperation, token); !errors.Is(err, ErrMailToken) {
+	if err := s.UseMailToken(t.Context(), Trusted(owner), PLCOperation, token); !errors.Is(err, ErrMailToken) {
 		t.Errorf("a token for another purpose: %v", err)
 	}
 }
@@ -154,12 +165,12 @@ func TestMailTokensFromTheFuture(t *testing.T) {
 		want error
 	}{{0, nil}, {30 * time.Second, nil}, {2 * time.Minute, ErrMailTokenOld}, {2 * time.Hour, ErrMailTokenOld}, {20 * 365 * 24 * time.Hour, ErrMailTokenOld}} {
 		s, now := newStore(t)
-		token, err := s.NewMailToken(t.Context(), owner, DeleteAccount)
+		token, _, err := s.NewMailToken(t.Context(), Trusted(owner), DeleteAccount)
 		if err != nil {
 			t.Fatal(err)
 		}
 		*now = now.Add(-tt.back)
-		if err := s.CheckMailToken(t.Context(), owner, DeleteAccount, token); !errors.Is(err, tt.want) {
+		if err := s.CheckMailToken(t.Context(), Trusted(owner), DeleteAccount, token); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.back, err, tt.want)
 		}
 	}
@@ -169,7 +180,7 @@ func TestMailTokensFromTheFuture(t *testing.T) {
 func TestParsedAccountsAreBounded(t *testing.T) {
 	s, _ := newStore(t)
 	for _, n := range []int{10, maxParsedBytes, 1 << 20} {
-		if _, err := s.Update(t.Context(), owner, func(a *Account, _ *storage.Change) error {
+		if _, err := s.Update(t.Context(), Trusted(owner), func(a *Account, _ *storage.Change) error {
 			a.TakedownRef = strings.Repeat("x", n)
 			return nil
 		}); err != nil {

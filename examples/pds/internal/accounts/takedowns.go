@@ -25,23 +25,27 @@ func blobSubject(blob cid.Cid) string  { return takedownPrefix + "blob/" + blob.
 // TakeDown takes an account down, which ends its sessions, or back up. events makes those of
 // the step from the account as it is then.
 func (s *Store) TakeDown(ctx context.Context, did syntax.DID, t Takedown, events func(Account) []storage.Event) error {
-	return s.updateWith(ctx, did, "", "", func(a *Account, r storage.Reader, c *storage.Change) error {
+	return s.change(ctx, Trusted(did), func(a *Account, r storage.Reader, c *storage.Change) error {
+		was := a.TakedownRef != ""
 		a.TakedownRef = ""
 		if t.Applied {
 			a.TakedownRef = t.Ref
-			if err := endSessions(ctx, r, "", c); err != nil {
+		}
+		if t.Applied && !was {
+			if err := s.raise(ctx, a, r, c, "", true); err != nil {
 				return err
 			}
+			a.TakedownCredentials = a.Credentials
 		}
 		c.Events = append(c.Events, events(*a)...)
 		return nil
 	})
 }
 
-// Tell adds events about an account to the log.
-func (s *Store) Tell(ctx context.Context, did syntax.DID, events ...storage.Event) error {
-	return s.update(ctx, did, func(_ storage.Reader, c *storage.Change) error {
-		c.Events = append(c.Events, events...)
+// Tell adds events about an account to the log, made from the account as it is then.
+func (s *Store) Tell(ctx context.Context, who Caller, events func(Account) []storage.Event) error {
+	return s.change(ctx, who, func(a *Account, _ storage.Reader, c *storage.Change) error {
+		c.Events = append(c.Events, events(*a)...)
 		return nil
 	})
 }
@@ -57,7 +61,7 @@ func (s *Store) SetBlobTakedown(ctx context.Context, did syntax.DID, blob cid.Ci
 }
 
 func (s *Store) setTakedown(ctx context.Context, did syntax.DID, key string, t Takedown) error {
-	_, err := s.Update(ctx, did, func(a *Account, c *storage.Change) error {
+	_, err := s.Update(ctx, Trusted(did), func(a *Account, c *storage.Change) error {
 		if !t.Applied {
 			c.KV = append(c.KV, storage.KVWrite{Key: key})
 			return nil

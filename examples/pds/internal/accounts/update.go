@@ -28,6 +28,9 @@ func (s *Store) update(ctx context.Context, did syntax.DID, fn func(storage.Read
 			return err
 		}
 		_, err = s.store.Repos.Apply(ctx, did, &c)
+		if errors.Is(err, storage.ErrNotFound) {
+			return ErrNotFound
+		}
 		if !errors.Is(err, storage.ErrConflict) || try == maxRetries {
 			return err
 		}
@@ -36,37 +39,47 @@ func (s *Store) update(ctx context.Context, did syntax.DID, fn func(storage.Read
 
 // Update changes an account. fn may add writes and events to the step; it may be
 // called more than once. Update returns the account as it is then.
-func (s *Store) Update(ctx context.Context, did syntax.DID, fn func(*Account, *storage.Change) error) (out Account, err error) {
-	err = s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
-		return s.change(ctx, r, c, func(a *Account) error {
-			err := fn(a, c)
-			out = *a
-			return err
-		})
+func (s *Store) Update(ctx context.Context, who Caller, fn func(*Account, *storage.Change) error) (out Account, err error) {
+	err = s.change(ctx, who, func(a *Account, _ storage.Reader, c *storage.Change) error {
+		err := fn(a, c)
+		out = *a
+		return err
 	})
 	return out, err
 }
 
-// change adds a changed account to a step.
-func (s *Store) change(ctx context.Context, r storage.Reader, c *storage.Change, fn func(*Account) error) error {
-	old, err := r.Get(ctx, accountKey)
-	if err != nil {
-		return err
+// look asks, without a step, what fn says of the account of a caller.
+func (s *Store) look(ctx context.Context, who Caller, fn func(*Account, storage.Reader, *storage.Change) error) error {
+	err := s.store.Repos.View(ctx, who.DID, func(r storage.Reader) error {
+		a, _, err := s.admit(ctx, r, who)
+		if err != nil {
+			return err
+		}
+		return fn(&a, r, &storage.Change{})
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		err = ErrNotFound
 	}
-	a, err := s.parse(old)
-	if err != nil {
-		return err
-	}
-	if err := fn(&a); err != nil {
-		return err
-	}
-	doc, err := json.Marshal(a)
-	if err != nil {
-		return err
-	}
-	if string(doc) != string(old) {
-		c.Checks = append(c.Checks, storage.KVCheck{Key: accountKey, Value: old})
+	return err
+}
+
+// change takes a step on the word of a caller, who is looked at in it. fn may change the account.
+// The step is only taken if the account, and the caller's session, are still as fn saw them.
+func (s *Store) change(ctx context.Context, who Caller, fn func(*Account, storage.Reader, *storage.Change) error) error {
+	return s.update(ctx, who.DID, func(r storage.Reader, c *storage.Change) error {
+		a, checks, err := s.admit(ctx, r, who)
+		if err != nil {
+			return err
+		}
+		c.Checks = append(c.Checks, checks...)
+		if err := fn(&a, r, c); err != nil {
+			return err
+		}
+		doc, err := json.Marshal(a)
+		if err != nil || string(doc) == string(checks[0].Value) {
+			return err
+		}
 		c.KV = append(c.KV, storage.KVWrite{Key: accountKey, Value: doc})
-	}
-	return nil
+		return nil
+	})
 }

@@ -296,7 +296,7 @@ func TestCheckWhileWriting(t *testing.T) {
 				_, err = w.host.Apply(context.Background(), w.victim.DID, repo.Batch{Writes: []repo.Write{{Action: repo.Create, Collection: seed.Collection, RKey: w.host.NextRecordKey(), Record: cbor}}})
 			}
 			if err == nil && n%2 == 0 {
-				err = w.server.Accounts.Delete(context.Background(), w.host, a)
+				err = w.server.Accounts.Delete(context.Background(), w.host, a.DID)
 			}
 			if err != nil {
 				done <- err

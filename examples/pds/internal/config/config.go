@@ -46,7 +46,7 @@ type Config struct {
 
 	// AdminPassword, JWTSecret and PLCRotationKeys are secrets: PDS_ADMIN_PASSWORD,
 	// PDS_JWT_SECRET, PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX. Those not given are
-	// generated: see Secrets.
+	// generated: see Secrets. Weak ones are refused, or a warning in development mode.
 	AdminPassword string
 	JWTSecret     string
 	// PLCRotationKeys, in hexadecimal: the first one is that of new DIDs, the others those of older ones until
@@ -270,6 +270,7 @@ func (r *reader) load() *Config {
 	c.InviteEpoch = time.UnixMilli(r.millis("PDS_INVITE_EPOCH", 0).Milliseconds())
 	c.Mail = r.mail(c.DevMode)
 	c.Limits = r.limits(c.DevMode)
+	r.secrets(c)
 	c.Proxy = r.proxy()
 	c.TLS = r.tls(local)
 	fallback := 2583

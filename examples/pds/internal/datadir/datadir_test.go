@@ -195,7 +195,7 @@ func TestSecondBackupCopiesOnlyNewBlobs(t *testing.T) {
 	w.seed(t, 2, 3, seed.Seed{Blobs: 1})
 	acct, err := w.accounts.ByDID(t.Context(), w.dids[0])
 	if err == nil {
-		err = w.accounts.Delete(t.Context(), w.host, acct)
+		err = w.accounts.Delete(t.Context(), w.host, acct.DID)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -426,7 +426,7 @@ func TestBackupWhileWriting(t *testing.T) {
 		for n := 100; ctx.Err() == nil; n++ {
 			a, err := seed.Seed{Records: 3, Blobs: 3}.Account(context.Background(), w.accounts, w.host, n)
 			if err == nil && n%2 == 0 {
-				err = w.accounts.Delete(context.Background(), w.host, a)
+				err = w.accounts.Delete(context.Background(), w.host, a.DID)
 			}
 			if err != nil {
 				done <- err

@@ -75,6 +75,35 @@ func (b *bucket) take(key uint64, n int, now time.Time) status {
 	return tight
 }
 
+// has reports whether n points are left in all windows.
+func (b *bucket) has(key uint64, n int, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	u := b.keys[key]
+	for i, w := range b.windows {
+		if now.Before(u[i].ends) && u[i].used+n > w.points {
+			return false
+		}
+	}
+	return true
+}
+
+// give gives n points back.
+func (b *bucket) give(key uint64, n int, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	u, ok := b.keys[key]
+	if !ok {
+		return
+	}
+	for i := range b.windows {
+		if now.Before(u[i].ends) {
+			u[i].used = max(0, u[i].used-n)
+		}
+	}
+	b.keys[key] = u
+}
+
 // tighter orders refusals before the rest, then by what is left. Of two
 // refusals, the one that lasts longer counts.
 func tighter(a, b status) bool {

@@ -1,13 +1,21 @@
 // Package ratelimit bounds how often clients may call the server's methods, with
 // the allowances of the official server.
 //
-// A bucket counts by address, by account, or by what somebody tries to log in
-// as, in windows of fixed length. A request that is refused takes nothing. Counting an
+// A bucket counts by address or by account, in windows of fixed length. A request that is refused takes nothing. Counting an
 // IPv6 address means counting its /64 network, since whoever has one address has all of
 // those. Memory is bounded: a bucket keeps a fixed number of keys as 64-bit hashes, and forgets
 // those that used least.
 //
 // Counters are in memory, so they start anew with the process.
+//
+// # Guessing
+//
+// Passwords are counted by the account that they are tried for, whatever name it was called by
+// and whatever method was called: 30 tries in five minutes and 300 in a day from one network. So
+// a stranger does not lock out the owner, who is elsewhere. Wrong ones are also counted from all
+// networks together, 300 in an hour and 3000 in a day, against an attack from many. That limit
+// leaves out networks from which the account's password was right before. It concerns new logins
+// only: sessions go on.
 package ratelimit
 
 import (
@@ -17,7 +25,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/xrpc"
@@ -49,6 +56,9 @@ type Limiter struct {
 	all     *bucket
 	moving  *bucket // uploads of accounts that move here
 	methods map[string]use
+	// tries counts passwords by account and network, wrong those that were not right by account,
+	// and right has the networks of each account from which one was.
+	tries, wrong, right *bucket
 }
 
 // use is how a method uses a bucket.
@@ -64,7 +74,7 @@ type by int
 const (
 	byAddress by = iota
 	byAccount    // and the method is not called without one
-	byLogin      // the address together with the name that is logged in as: see Login
+	byLogin      // by the method itself, which calls Password
 	byWrite      // the account, for each write that the method carries
 )
 
@@ -91,10 +101,15 @@ func New(cfg Config) *Limiter {
 		l.methods["com.atproto.server."+name] = use{bucketOf(w...), by, 1}
 	}
 	server("createAccount", byAddress, window{100, 5 * time.Minute})
-	server("createSession", byLogin, window{30, 5 * time.Minute}, window{300, day})
+	l.tries = bucketOf(window{30, 5 * time.Minute}, window{300, day})
+	l.wrong = bucketOf(window{300, time.Hour}, window{3000, day})
+	l.right = bucketOf(window{1, 30 * day})
+	server("createSession", byLogin)
 	server("deleteAccount", byAddress, window{50, 5 * time.Minute})
 	server("resetPassword", byAddress, window{50, 5 * time.Minute})
 	server("requestPasswordReset", byAddress, window{15, time.Hour}, window{50, day})
+	// Not limited by the official server, but it tells whether somebody has an address.
+	server("updateEmail", byAccount, window{15, time.Hour}, window{50, day})
 	for _, name := range []string{"requestAccountDelete", "requestEmailConfirmation", "requestEmailUpdate"} {
 		server(name, byAccount, window{5, time.Hour}, window{15, day})
 	}
@@ -176,18 +191,70 @@ func (l *Limiter) Limit(w http.ResponseWriter, r *xrpc.Request) error {
 // headerKey is the context key of the answer's header.
 type headerKey struct{}
 
-// Login counts an attempt to log in as somebody. The method createSession calls
-// it before it looks at the password.
-func (l *Limiter) Login(r *xrpc.Request, identifier string) error {
+// Password counts a try of a password of an account: its DID, or what it was called if there is
+// none. Methods call it before they look at the password, and done once they have.
+func (l *Limiter) Password(r *xrpc.Request, account string) (done func(right bool), err error) {
+	if l == nil || l.bypasses(r.Request) {
+		return func(bool) {}, nil
+	}
+	h, _ := r.Context().Value(headerKey{}).(http.Header)
+	here := []string{address(r.Request), account}
+	if err := l.take(h, l.tries, 1, here...); err != nil {
+		return nil, err
+	}
+	known := !l.right.has(l.hash(here), 1, l.cfg.Now())
+	if !known {
+		if err := l.take(nil, l.wrong, 1, account); err != nil {
+			return nil, err
+		}
+	}
+	return func(right bool) {
+		if !right {
+			return
+		}
+		now := l.cfg.Now()
+		if !known {
+			l.wrong.give(l.hash([]string{account}), 1, now)
+		}
+		l.right.take(l.hash(here), 1, now)
+	}, nil
+}
+
+// administrator is who an administrator logs in as; no DID is like it.
+const administrator = "the administrator"
+
+// Admin counts a login as the administrator, of which only wrong ones are limited. From the
+// machine itself, only the limit of its address holds.
+func (l *Limiter) Admin(r *xrpc.Request, right bool) error {
 	if l == nil || l.bypasses(r.Request) {
 		return nil
 	}
-	h, _ := r.Context().Value(headerKey{}).(http.Header)
-	u, ok := l.methods[string(r.NSID)]
-	if !ok || u.by != byLogin {
+	points := 1
+	if right {
+		points = 0
+	}
+	now := l.cfg.Now()
+	here := []string{address(r.Request), administrator}
+	if !l.tries.has(l.hash(here), 1, now) {
+		points = 1 // refused, however it is
+	}
+	if err := l.take(nil, l.tries, points, here...); err != nil {
+		return err
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if local := err == nil && from.Addr().Unmap().IsLoopback(); local || !l.right.has(l.hash(here), 1, now) {
 		return nil
 	}
-	return l.take(h, u.bucket, u.points, address(r.Request), strings.ToLower(strings.TrimSpace(identifier)))
+	if !l.wrong.has(l.hash([]string{administrator}), 1, now) {
+		points = 1
+	}
+	if err := l.take(nil, l.wrong, points, administrator); err != nil {
+		return err
+	}
+	if right {
+		l.right.take(l.hash(here), 1, now)
+	}
+	return nil
 }
 
 // take takes points from a bucket and says so in the header of the answer, which may be nil.

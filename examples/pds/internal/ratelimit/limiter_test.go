@@ -143,44 +143,127 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-func TestLogin(t *testing.T) {
-	l, c := testLimiter(Config{})
-	try := func(from, name string) (http.Header, error) {
-		r := request("com.atproto.server.createSession", from, "")
-		h, err := call(l, r)
-		if err == nil {
-			err = l.Login(r, name)
-		}
+// try tries a password and tells whether it was let through. It is right or not.
+func try(l *Limiter, nsid, from, account string, right bool) (http.Header, error) {
+	r := request(nsid, from, "")
+	h, err := call(l, r)
+	if err != nil {
 		return h, err
 	}
+	done, err := l.Password(r, account)
+	if err == nil {
+		done(right)
+	}
+	return h, err
+}
+
+const createSession, deleteAccount = "com.atproto.server.createSession", "com.atproto.server.deleteAccount"
+
+func TestGuessesFromOneNetwork(t *testing.T) {
+	l, c := testLimiter(Config{})
 	for i := range 30 {
-		// Neither case nor space makes another name of it.
-		h, err := try("192.0.2.1:4", []string{"alice.test", "ALICE.test", " alice.test "}[i%3])
+		// The method is no way around it.
+		h, err := try(l, []string{createSession, createSession, deleteAccount}[i%3], "192.0.2.1:4", "did:plc:a", false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := h.Get("RateLimit-Remaining"); got != strconv.Itoa(29-i) {
+		if got := h.Get("RateLimit-Remaining"); i%3 != 2 && got != strconv.Itoa(29-i) {
 			t.Fatalf("%s left after %d", got, i+1)
 		}
 	}
-	if _, err := try("192.0.2.1:4", "alice.test"); err == nil {
-		t.Error("a 31st attempt was let through")
+	for _, nsid := range []string{createSession, deleteAccount} {
+		if _, err := try(l, nsid, "192.0.2.1:4", "did:plc:a", true); !errors.Is(err, &xrpc.Error{Status: 429}) {
+			t.Errorf("a 31st attempt by %s: %v", nsid, err)
+		}
 	}
-	if _, err := try("192.0.2.1:4", "bob.test"); err != nil {
-		t.Errorf("another name: %v", err)
+	if _, err := try(l, createSession, "192.0.2.1:4", "did:plc:b", false); err != nil {
+		t.Errorf("another account: %v", err)
 	}
-	if _, err := try("192.0.2.2:4", "alice.test"); err != nil {
-		t.Errorf("another address: %v", err)
+	if _, err := try(l, createSession, "192.0.2.2:4", "did:plc:a", true); err != nil {
+		t.Errorf("the owner, from another address: %v", err)
 	}
 	n := 30
 	for range 300 {
 		c.now = c.now.Add(4 * time.Minute)
-		if _, err := try("192.0.2.1:4", "alice.test"); err == nil {
+		if _, err := try(l, createSession, "192.0.2.1:4", "did:plc:a", false); err == nil {
 			n++
 		}
 	}
 	if n != 300 {
 		t.Errorf("%d attempts in a day", n)
+	}
+}
+
+// Many networks together do not guess faster than the limit of the account, and do not lock the
+// owner out of the network from which he logged in before.
+func TestGuessesFromManyNetworks(t *testing.T) {
+	l, c := testLimiter(Config{})
+	const home = "198.51.100.1:1"
+	if _, err := try(l, createSession, home, "did:plc:a", true); err != nil {
+		t.Fatal(err)
+	}
+	network := 0
+	botnet := func(right bool) error {
+		network++
+		_, err := try(l, createSession, netip.AddrFrom4([4]byte{10, 0, byte(network >> 8), byte(network)}).String()+":1", "did:plc:a", right)
+		return err
+	}
+	n := 0
+	for botnet(false) == nil {
+		n++
+	}
+	if n != 300 {
+		t.Errorf("%d guesses in an hour", n)
+	}
+	if err := botnet(true); err == nil {
+		t.Error("the right password is let through when the account has no tries left: it can be told from a wrong one")
+	}
+	for range 5 {
+		if _, err := try(l, createSession, home, "did:plc:a", true); err != nil {
+			t.Errorf("the owner at home: %v", err)
+		}
+	}
+	c.now = c.now.Add(time.Hour)
+	for range 1000 { // logins that are right are not counted
+		if err := botnet(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestGuessesOfTheAdministrator(t *testing.T) {
+	l, _ := testLimiter(Config{})
+	admin := func(from string, right bool) error {
+		return l.Admin(request("com.atproto.admin.getInviteCodes", from, ""), right)
+	}
+	for range 1000 {
+		if err := admin("192.0.2.1:1", true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 30 {
+		if err := admin("192.0.2.9:1", false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, right := range []bool{false, true} {
+		if err := admin("192.0.2.9:1", right); !errors.Is(err, &xrpc.Error{Status: 429}) {
+			t.Errorf("a 31st login (right: %v): %v", right, err)
+		}
+	}
+	n := 30
+	for i := range 1000 {
+		if admin(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).String()+":1", false) == nil {
+			n++
+		}
+	}
+	if n != 300 {
+		t.Errorf("%d guesses from many networks", n)
+	}
+	for from, ok := range map[string]bool{"192.0.2.1:1": true, "127.0.0.1:1": true, "[::1]:1": true, "203.0.113.1:1": false} {
+		if err := admin(from, true); (err == nil) != ok {
+			t.Errorf("the administrator from %s: %v", from, err)
+		}
 	}
 }
 
@@ -302,9 +385,11 @@ func TestNilLimiterAllowsAll(t *testing.T) {
 		if _, err := call(l, r); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Login(r, "alice"); err != nil {
+		done, err := l.Password(r, "alice")
+		if err != nil || l.Admin(r, false) != nil {
 			t.Fatal(err)
 		}
+		done(false)
 	}
 }
 

@@ -270,11 +270,9 @@ func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in su
 // how things are.
 func (s *Server) updateAccountStatus(ctx context.Context, did syntax.DID, in subjectStatus) error {
 	if in.Takedown == nil && in.Deactivated == nil {
-		a, err := s.accounts.ByDID(ctx, did)
-		if err != nil {
-			return err
-		}
-		return s.accounts.Tell(ctx, did, accountEvent(a))
+		return s.accounts.Tell(ctx, accounts.Trusted(did), func(a accounts.Account) []storage.Event {
+			return []storage.Event{accountEvent(a)}
+		})
 	}
 	if in.Takedown != nil {
 		if err := s.takedown(ctx, did, s.withRef(*in.Takedown)); err != nil {
@@ -285,9 +283,9 @@ func (s *Server) updateAccountStatus(ctx context.Context, did syntax.DID, in sub
 	case in.Deactivated == nil:
 		return nil
 	case in.Deactivated.Applied:
-		return s.deactivate(ctx, did, time.Time{})
+		return s.deactivate(ctx, accounts.Trusted(did), time.Time{})
 	}
-	return s.activate(ctx, did)
+	return s.activate(ctx, accounts.Trusted(did))
 }
 
 // withRef gives a takedown a reference, if the moderator has given none.
@@ -342,13 +340,11 @@ func (s *Server) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInp
 
 // adminDeleteAccount deletes an account; one that is not there is no error.
 func (s *Server) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in didParam) (out xrpc.None, err error) {
-	a, err := s.accounts.ByDID(ctx, in.DID)
+	err = s.accounts.Delete(ctx, s.host, in.DID, goneEvent(in.DID))
 	if errors.Is(err, accounts.ErrNotFound) {
-		return out, nil
-	} else if err != nil {
-		return out, err
+		err = nil
 	}
-	return out, s.accounts.Delete(ctx, s.host, a, goneEvent(a.DID))
+	return out, err
 }
 
 type adminEmailInput struct {
@@ -366,9 +362,9 @@ func (s *Server) updateAccountEmail(ctx context.Context, r *xrpc.Request, in adm
 	if !validEmail(in.Email) {
 		return out, errBadEmail
 	}
-	err = s.accounts.ChangeEmail(ctx, a.DID, in.Email)
-	if errors.Is(err, accounts.ErrEmailTaken) {
-		err = xrpc.InvalidRequest("This email address is already in use, please use a different email.")
+	err = s.accounts.ChangeEmail(ctx, accounts.Trusted(a.DID), in.Email, "")
+	if errors.Is(err, accounts.ErrNotFound) { // deleted meanwhile
+		err = xrpc.InvalidRequest("Account does not exist: %s", in.Account)
 	}
 	return out, err
 }
@@ -394,7 +390,7 @@ func (s *Server) updateAccountHandle(ctx context.Context, r *xrpc.Request, in ad
 			return out, err
 		}
 	}
-	return out, s.changeHandle(ctx, in.DID, handle)
+	return out, s.changeHandle(ctx, accounts.Trusted(in.DID), handle)
 }
 
 type adminPasswordInput struct {
@@ -406,7 +402,7 @@ func (s *Server) updateAccountPassword(ctx context.Context, r *xrpc.Request, in 
 	if n := len([]rune(in.Password)); n == 0 || n > maxNewPassword {
 		return out, xrpc.InvalidRequest("Invalid password length.")
 	}
-	err = s.accounts.SetPassword(ctx, in.DID, in.Password)
+	_, err = s.accounts.SetPassword(ctx, accounts.Trusted(in.DID), in.Password)
 	if errors.Is(err, accounts.ErrNotFound) {
 		err = xrpc.InvalidRequest("Account does not exist: %s", in.DID)
 	}

@@ -28,7 +28,7 @@ func (s *Server) createAppPassword(ctx context.Context, r *xrpc.Request, in crea
 	if in.Name == "" || len(in.Name) > maxAppPasswordName {
 		return out, xrpc.InvalidRequest("The name must have 1 to %d bytes", maxAppPasswordName)
 	}
-	password, p, err := s.accounts.CreateAppPassword(ctx, caller(r), in.Name, in.Privileged)
+	password, p, err := s.accounts.CreateAppPassword(ctx, by(r), in.Name, in.Privileged)
 	if errors.Is(err, accounts.ErrDuplicateName) {
 		return out, &xrpc.Error{Status: 400, Name: "DuplicateName", Message: "could not create app-specific password: there is one of that name"}
 	} else if err != nil {
@@ -55,5 +55,5 @@ type revokeAppPasswordInput struct {
 }
 
 func (s *Server) revokeAppPassword(ctx context.Context, r *xrpc.Request, in revokeAppPasswordInput) (out xrpc.None, err error) {
-	return out, s.accounts.RevokeAppPassword(ctx, caller(r), in.Name)
+	return out, s.accounts.RevokeAppPassword(ctx, by(r), in.Name)
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 )
@@ -22,7 +25,39 @@ var (
 	errAuthMissing     = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required"}
 	errTakenDown       = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AccountTakedown", Message: "Account has been taken down"}
 	errAccountNotFound = &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
+	errTokenRevoked    = badToken("ExpiredToken", "Token has been revoked")
 )
+
+// answer is what a client is told of an error of package accounts. Others are returned as they
+// are. Anything may have become of the account or the session while a method ran, so all methods
+// end here, unless they have something better to say.
+func answer(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, accounts.ErrTokenRevoked):
+		return errTokenRevoked
+	case errors.Is(err, accounts.ErrTakenDown):
+		return errTakenDown
+	case errors.Is(err, accounts.ErrNotFound), errors.Is(err, repo.ErrRepoNotFound):
+		return errAccountNotFound
+	case errors.Is(err, accounts.ErrMailToken):
+		return badToken("InvalidToken", "Token is invalid")
+	case errors.Is(err, accounts.ErrMailTokenOld):
+		return badToken("ExpiredToken", "Token is expired")
+	case errors.Is(err, accounts.ErrTokenRequired):
+		return badToken("TokenRequired", "confirmation token required")
+	case errors.Is(err, accounts.ErrOtherEmail):
+		return badToken("InvalidEmail", "invalid email")
+	case errors.Is(err, accounts.ErrNoEmail):
+		return xrpc.InvalidRequest("account does not have an email address")
+	case errors.Is(err, accounts.ErrEmailTaken):
+		return xrpc.InvalidRequest("This email address is already in use, please use a different email.")
+	case errors.Is(err, storage.ErrConflict):
+		return &xrpc.Error{Status: http.StatusConflict, Name: "ConcurrentWrites", Message: "The account is being changed from elsewhere, please try again"}
+	}
+	return err
+}
 
 // bearer returns the token of a request.
 func bearer(r *xrpc.Request) (string, error) {
@@ -39,10 +74,9 @@ func bearer(r *xrpc.Request) (string, error) {
 
 // access is which sessions a method accepts.
 type access struct {
-	full       bool // not those of app passwords
-	takendown  bool // also that of an account that was taken down
-	notRemoved bool // the account must not be taken down
-	unchecked  bool // the handler looks at the account itself
+	full      bool // not those of app passwords
+	takendown bool // also that of an account that was taken down
+	reads     bool // also one that the takedown ended: the method shows the account its own data
 }
 
 // scopes are those that the method accepts.
@@ -57,8 +91,15 @@ func (a access) scopes() []string {
 	return list
 }
 
-// user demands an access token of certain kinds. It sets the request's principal; the principal's Session is
-// the token's scope.
+// session is what the Session of a principal of package atproto is here.
+type session struct {
+	scope string
+	who   accounts.Caller
+}
+
+// user demands an access token of certain kinds, of a session that goes on. Whatever the method
+// changes must be changed on the word of the caller that it finds in the principal, so that it is
+// looked at in the transaction too.
 func (s *Server) user(a access) xrpc.Authenticator {
 	scopes := a.scopes()
 	return func(r *xrpc.Request) error {
@@ -70,20 +111,34 @@ func (s *Server) user(a access) xrpc.Authenticator {
 		if err != nil {
 			return err
 		}
-		p := atproto.Principal{DID: syntax.DID(c.Subject), Session: c.Scope}
+		who := accounts.Caller{DID: syntax.DID(c.Subject), Credentials: c.Credentials, Session: c.Session, TakenDown: a.takendown}
+		_, err = s.accounts.Authenticate(r.Context(), who)
+		if err != nil && !(a.reads && errors.Is(err, accounts.ErrTakenDown)) {
+			return answer(err)
+		}
+		p := atproto.Principal{DID: who.DID, Session: session{c.Scope, who}, Guard: s.guard(who)}
 		if c.Scope != scopeAccess {
 			p.Permit = permitApp
-		}
-		if !a.unchecked {
-			if acct, err := s.account(r, p.DID); err != nil {
-				return err
-			} else if a.notRemoved && acct.Status() == atproto.TakenDown {
-				return errTakenDown
-			}
 		}
 		r.Principal = p
 		return nil
 	}
+}
+
+// guard looks at a caller in the transaction of a change of its repository.
+func (s *Server) guard(who accounts.Caller) repo.Guard {
+	check := s.accounts.Guard(who)
+	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {
+		checks, err := check(ctx, r)
+		return checks, answer(err)
+	}
+}
+
+// by is the caller on whose word a method changes an account.
+func by(r *xrpc.Request) accounts.Caller {
+	p, _ := r.Principal.(atproto.Principal)
+	x, _ := p.Session.(session)
+	return x.who
 }
 
 // permitApp is what app passwords may do to a repository: all but replace it.
@@ -103,13 +158,13 @@ func caller(r *xrpc.Request) syntax.DID {
 // hasScope reports whether the caller's session has one of the scopes.
 func hasScope(r *xrpc.Request, scopes ...string) bool {
 	p, _ := r.Principal.(atproto.Principal)
-	scope, _ := p.Session.(string)
-	return slices.Contains(scopes, scope)
+	x, _ := p.Session.(session)
+	return slices.Contains(scopes, x.scope)
 }
 
 // optional accepts an access token, the administrator's password, or nothing.
 func (s *Server) optional() xrpc.Authenticator {
-	user := s.user(access{takendown: true, unchecked: true})
+	user := s.user(access{takendown: true, reads: true})
 	return func(r *xrpc.Request) error {
 		if r.Header.Get("Authorization") == "" {
 			return nil
@@ -121,11 +176,17 @@ func (s *Server) optional() xrpc.Authenticator {
 	}
 }
 
-// admin demands the administrator's password.
+// admin demands the administrator's password. Wrong ones are counted, by whatever method.
 func (s *Server) admin(r *xrpc.Request) error {
 	user, password, ok := r.BasicAuth()
 	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(s.secrets.AdminPassword))
-	if !ok || user != "admin" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+	right := ok && user == "admin" && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	if ok {
+		if err := s.op.limits.Admin(r, right); err != nil {
+			return err
+		}
+	}
+	if !right {
 		return &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required",
 			Header: http.Header{"Www-Authenticate": {`Basic realm="admin"`}}}
 	}

@@ -93,10 +93,19 @@ func (s *Server) userOrModerator(a access) xrpc.Authenticator {
 // uploader demands an access token, or the service token of an account of this server, which
 // a service that prepares its blobs (of video) brings.
 func (s *Server) uploader() xrpc.Authenticator {
-	user := s.user(access{unchecked: true})
+	user := s.user(access{})
 	service := s.uploaders.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error {
 		if t.Issuer != string(t.DID()) {
 			return errUntrusted
+		}
+		a, err := s.account(r, t.DID())
+		switch {
+		case err != nil:
+			return err
+		case a.Status() == atproto.TakenDown:
+			return errTakenDown
+		case t.Issued.Before(a.CredentialsAt): // it was signed for a session that has ended
+			return errTokenRevoked
 		}
 		r.Principal = atproto.Principal{DID: t.DID()}
 		return nil

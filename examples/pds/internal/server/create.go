@@ -110,7 +110,7 @@ func (s *Server) registerAccount(ctx context.Context, a accounts.Account, key *c
 		return x, err
 	}
 	batch := repo.Batch{Sync: true, Events: []storage.Event{identityEvent(a), accountEvent(a)}}
-	x, session, err := s.accounts.NewSession(nil)
+	x, session, err := s.accounts.NewSession(a, nil)
 	if err == nil {
 		batch.KV = append(batch.KV, session)
 		_, err = s.accounts.Create(ctx, s.host, a, key, batch)

@@ -29,7 +29,7 @@ func (s *Server) mountForwarded(methods *xrpc.Server) {
 	if s.cfg.Proxy.AppView.URL == "" {
 		return
 	}
-	live := access{notRemoved: true}
+	live := access{}
 	handle("app.bsky.feed.getFeed", live, xrpc.RawQuery(s.getFeed))
 	handle("app.bsky.notification.registerPush", live, s.relay(s.pushService))
 	handle("app.bsky.notification.unregisterPush", live, s.relay(s.pushService))

@@ -10,6 +10,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 )
@@ -24,7 +25,7 @@ func (s *Server) updateHandle(ctx context.Context, r *xrpc.Request, in updateHan
 	if err != nil {
 		return out, err
 	}
-	return out, s.changeHandle(ctx, did, handle)
+	return out, s.changeHandle(ctx, by(r), handle)
 }
 
 // checkForeignHandle checks a handle that is not under one of the server's
@@ -42,15 +43,13 @@ func (s *Server) checkForeignHandle(ctx context.Context, did syntax.DID, handle 
 
 // changeHandle gives an account a handle: in the DID document, here, and in the
 // eyes of the network, which is told even if nothing changes.
-func (s *Server) changeHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) error {
-	err := s.accounts.ChangeHandle(ctx, did, handle, func() error { return s.setDocumentHandle(ctx, did, handle) },
+func (s *Server) changeHandle(ctx context.Context, who accounts.Caller, handle syntax.Handle) error {
+	did := who.DID
+	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) },
 		identityEvent(accounts.Account{DID: did, Handle: handle}))
 	s.resolver.Purge(syntax.AtIdentifier(did))
-	switch {
-	case errors.Is(err, accounts.ErrHandleTaken):
+	if errors.Is(err, accounts.ErrHandleTaken) {
 		return xrpc.InvalidRequest("Handle already taken: %s", handle)
-	case errors.Is(err, accounts.ErrNotFound):
-		return errAccountNotFound
 	}
 	return err
 }
@@ -171,7 +170,7 @@ func (s *Server) requestPlcOperationSignature(ctx context.Context, r *xrpc.Reque
 	if caller(r).Method() != "plc" {
 		return out, errNoPLC
 	}
-	return out, s.mailToken(ctx, r, accounts.PLCOperation, "Change of your identity requested",
+	return out, s.mailToken(ctx, by(r), accounts.PLCOperation, "Change of your identity requested",
 		"Somebody, probably you, wants to change the identity (DID) of your account %[2]s, as when you move it to another server. To allow it, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
@@ -193,8 +192,8 @@ func (s *Server) signPlcOperation(ctx context.Context, r *xrpc.Request, in signP
 	case in.Token == "":
 		return out, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}
-	if err := s.accounts.CheckMailToken(ctx, did, accounts.PLCOperation, in.Token); err != nil {
-		return out, tokenError(err)
+	if err := s.accounts.CheckMailToken(ctx, by(r), accounts.PLCOperation, in.Token); err != nil {
+		return out, err
 	}
 	op, key, err := s.nextOperation(ctx, did)
 	if err != nil {
@@ -224,8 +223,8 @@ func (s *Server) signPlcOperation(ctx context.Context, r *xrpc.Request, in signP
 	if out.Operation, err = json.Marshal(op); err != nil {
 		return out, err
 	}
-	if err := s.accounts.UseMailToken(ctx, did, accounts.PLCOperation, in.Token); err != nil {
-		return plcOperation{}, tokenError(err)
+	if err := s.accounts.UseMailToken(ctx, by(r), accounts.PLCOperation, in.Token); err != nil {
+		return plcOperation{}, err
 	}
 	return out, nil
 }
@@ -266,7 +265,10 @@ func (s *Server) submitPlcOperation(ctx context.Context, r *xrpc.Request, in plc
 	if err := s.submit(ctx, a.DID, op); err != nil {
 		return out, err
 	}
-	return out, s.accounts.Tell(ctx, a.DID, identityEvent(a))
+	// The directory has it: the network is told whatever has become of the session.
+	return out, s.accounts.Tell(context.WithoutCancel(ctx), accounts.Trusted(a.DID), func(a accounts.Account) []storage.Event {
+		return []storage.Event{identityEvent(a)}
+	})
 }
 
 type reserveSigningKeyInput struct {

@@ -142,15 +142,11 @@ type getAccountInviteCodesParams struct {
 
 // getAccountInviteCodes lists the caller's codes, with those that it has earned.
 func (s *Server) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p getAccountInviteCodesParams) (out inviteCodesOutput, err error) {
-	a, err := s.account(r, caller(r))
-	if err != nil {
-		return out, err
-	}
 	var earning accounts.Earning
 	if p.CreateAvailable && s.cfg.InviteRequired {
 		earning = accounts.Earning{Interval: s.cfg.InviteInterval, Epoch: s.cfg.InviteEpoch}
 	}
-	list, err := s.accounts.AccountInvites(ctx, s.cfg.Hostname, a, earning)
+	list, err := s.accounts.AccountInvites(ctx, s.cfg.Hostname, by(r), earning)
 	out.Codes = []inviteView{}
 	for _, inv := range list {
 		if !inv.Disabled && (p.IncludeUsed || len(inv.Uses) < inv.Available) {
@@ -231,8 +227,8 @@ type accountInvitesInput struct {
 
 // setInvites makes enableAccountInvites or disableAccountInvites.
 func (s *Server) setInvites(disabled bool) xrpc.Handler {
-	return xrpc.Procedure(func(ctx context.Context, r *xrpc.Request, in accountInvitesInput) (out xrpc.None, err error) {
-		_, err = s.accounts.Update(ctx, in.Account, func(a *accounts.Account, _ *storage.Change) error {
+	return procedure(func(ctx context.Context, r *xrpc.Request, in accountInvitesInput) (out xrpc.None, err error) {
+		_, err = s.accounts.Update(ctx, accounts.Trusted(in.Account), func(a *accounts.Account, _ *storage.Change) error {
 			a.InvitesDisabled = disabled
 			return nil
 		})

@@ -44,15 +44,15 @@ func (s *Server) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.No
 	if err := s.checkDocument(ctx, did); err != nil {
 		return out, err
 	}
-	return out, s.activate(ctx, did)
+	return out, s.activate(ctx, by(r))
 }
 
 // activate makes an account active and tells the network: account, identity, and
 // where the repository stands.
-func (s *Server) activate(ctx context.Context, did syntax.DID) error {
-	_, err := s.accounts.Update(ctx, did, func(a *accounts.Account, c *storage.Change) error {
+func (s *Server) activate(ctx context.Context, who accounts.Caller) error {
+	_, err := s.accounts.Update(ctx, who, func(a *accounts.Account, c *storage.Change) error {
 		// Of the head that the step is on: if it moves, the step is run again.
-		head, err := s.host.SyncEvent(ctx, did)
+		head, err := s.host.SyncEvent(ctx, who.DID)
 		if err != nil {
 			return err
 		}
@@ -72,19 +72,14 @@ func (s *Server) deactivateAccount(ctx context.Context, r *xrpc.Request, in deac
 	if in.DeleteAfter != "" {
 		after = in.DeleteAfter.Time()
 	}
-	return out, s.deactivate(ctx, caller(r), after)
+	return out, s.deactivate(ctx, by(r), after)
 }
 
-func (s *Server) deactivate(ctx context.Context, did syntax.DID, deleteAfter time.Time) error {
-	_, err := s.accounts.Update(ctx, did, func(a *accounts.Account, c *storage.Change) error {
-		if a.DeactivatedAt.IsZero() {
-			a.DeactivatedAt = s.now().UTC().Truncate(time.Millisecond)
-		}
-		a.DeleteAfter = deleteAfter
-		c.Events = append(c.Events, accountEvent(*a))
-		return nil
+// deactivate makes an account inactive, which ends its sessions but for that of the caller.
+func (s *Server) deactivate(ctx context.Context, who accounts.Caller, deleteAfter time.Time) error {
+	return s.accounts.Deactivate(ctx, who, deleteAfter, func(a accounts.Account) []storage.Event {
+		return []storage.Event{accountEvent(a)}
 	})
-	return err
 }
 
 type accountStatusOutput struct {
@@ -172,7 +167,7 @@ func directoryError(err error) error {
 }
 
 func (s *Server) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.mailToken(ctx, r, accounts.DeleteAccount, "Account deletion requested",
+	return out, s.mailToken(ctx, by(r), accounts.DeleteAccount, "Account deletion requested",
 		"To delete your account %[2]s for good, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
@@ -182,25 +177,20 @@ type deleteAccountInput struct {
 	Token    string     `json:"token"`
 }
 
+// deleteAccount deletes the account of somebody who has its password and the token that was mailed
+// for it. DIDs are public, so it may say that there is no such account.
 func (s *Server) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAccountInput) (out xrpc.None, err error) {
-	if len(in.Password) > maxLoginPassword {
-		return out, errLongPassword
+	proof, err := s.password(r, string(in.DID), in.Password, false)
+	if err == nil {
+		err = s.accounts.DeleteByToken(ctx, s.host, proof, in.Token, goneEvent(in.DID))
 	}
-	a, err := s.accounts.ByDID(ctx, in.DID)
-	if errors.Is(err, accounts.ErrNotFound) {
-		return out, xrpc.InvalidRequest("account not found")
-	} else if err != nil {
-		return out, err
-	}
-	if err := s.accounts.CheckPassword(ctx, a, in.Password); errors.Is(err, accounts.ErrWrongPassword) {
+	if errors.Is(err, accounts.ErrWrongPassword) {
+		if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, accounts.ErrNotFound) {
+			return out, xrpc.InvalidRequest("account not found")
+		}
 		return out, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid did or password"}
-	} else if err != nil {
-		return out, err
 	}
-	if err := s.accounts.CheckMailToken(ctx, a.DID, accounts.DeleteAccount, in.Token); err != nil {
-		return out, tokenError(err)
-	}
-	return out, s.accounts.Delete(ctx, s.host, a, goneEvent(a.DID))
+	return out, err
 }
 
 // takedown takes an account down, which ends its sessions, or back up.

@@ -42,50 +42,51 @@ func (s *Server) createAgain(ctx context.Context, r *xrpc.Request, in createAcco
 	case a.Status() != atproto.Deactivated || own:
 		return out, false, xrpc.InvalidRequest("Account already exists: %s", a.DID)
 	}
-	if a, err = s.renew(ctx, a, in); err != nil {
+	proof, err := s.renew(ctx, a, in)
+	if err != nil {
 		return out, false, err
 	}
-	out, err = s.movedSession(ctx, a)
+	out, err = s.movedSession(ctx, proof)
 	return out, true, err
 }
 
-// renew gives an account that returns the password and names that it asks for.
-func (s *Server) renew(ctx context.Context, a accounts.Account, in createAccountInput) (accounts.Account, error) {
+// renew gives an account that returns the password and names that it asks for. Each change is
+// made only if the account is still what createAgain found: deactivated, under the same credentials.
+func (s *Server) renew(ctx context.Context, a accounts.Account, in createAccountInput) (accounts.Proof, error) {
+	who := accounts.Returning(a)
+	fail := func(err error) (accounts.Proof, error) { return accounts.Proof{}, err }
 	if err := checkNewPassword(in.Password); err != nil {
-		return a, err
+		return fail(err)
 	}
 	if in.Handle.Normalize() != a.Handle {
 		handle, err := s.checkHandle(ctx, a.DID, in.Handle)
 		if err != nil {
-			return a, err
+			return fail(err)
 		}
 		// Nothing to register: the document is still another server's to change.
-		err = s.accounts.ChangeHandle(ctx, a.DID, handle, func() error { return nil })
+		err = s.accounts.ChangeHandle(ctx, who, handle, func(context.Context, syntax.Handle) error { return nil })
 		if errors.Is(err, accounts.ErrHandleTaken) {
-			return a, xrpc.InvalidRequest("Handle already taken: %s", handle)
+			return fail(xrpc.InvalidRequest("Handle already taken: %s", handle))
 		} else if err != nil {
-			return a, err
+			return fail(err)
 		}
 	}
 	if in.Email != "" && !strings.EqualFold(in.Email, a.Email) {
 		if !validEmail(in.Email) {
-			return a, errEmail
+			return fail(errEmail)
 		}
-		err := s.accounts.ChangeEmail(ctx, a.DID, in.Email)
+		err := s.accounts.ChangeEmail(ctx, who, in.Email, "")
 		if errors.Is(err, accounts.ErrEmailTaken) {
-			return a, xrpc.InvalidRequest("Email already taken: %s", in.Email)
+			return fail(xrpc.InvalidRequest("Email already taken: %s", in.Email))
 		} else if err != nil {
-			return a, err
+			return fail(err)
 		}
 	}
-	err := s.accounts.CheckPassword(ctx, a, in.Password)
+	proof, err := s.accounts.CheckPassword(ctx, a, in.Password, false)
 	if errors.Is(err, accounts.ErrWrongPassword) {
-		err = s.accounts.SetPassword(ctx, a.DID, in.Password)
+		proof.Account, err = s.accounts.SetPassword(ctx, who, in.Password)
 	}
-	if err != nil {
-		return a, err
-	}
-	return s.accounts.ByDID(ctx, a.DID)
+	return proof, err
 }
 
 // ownsDocument reports whether an account's DID document names its key here.
@@ -123,23 +124,25 @@ func (s *Server) createMovedAccount(ctx context.Context, a accounts.Account, in 
 	ctx = context.WithoutCancel(ctx)
 	a.Password = accounts.HashPassword(in.Password)
 	a.DeactivatedAt = s.now().UTC().Truncate(time.Millisecond)
+	// The DID may have had an account here. Tokens of that are no good for this one.
+	a.Credentials = a.DeactivatedAt.UnixMilli()
 	if _, err := s.accounts.Create(ctx, s.host, a, key, repo.Batch{Silent: true}); err != nil {
-		if _, have := s.accounts.ByDID(ctx, a.DID); errors.Is(have, accounts.ErrNotFound) {
-			err = errors.Join(err, s.accounts.Release(ctx, a))
-		} // else another request was faster, and the names are the account's
-		return out, err
+		if errors.Is(err, repo.ErrRepoExists) { // another request was faster
+			err = xrpc.InvalidRequest("Account already exists: %s", a.DID)
+		}
+		return out, errors.Join(err, s.accounts.Release(ctx, a))
 	}
 	if err := s.accounts.ReleaseKey(ctx, a.DID); err != nil {
 		s.log.Error("forget a reserved key", "did", a.DID, "err", err)
 	}
-	return s.movedSession(ctx, a)
+	return s.movedSession(ctx, accounts.Proof{Account: a})
 }
 
 // movedSession opens a session of an account that moves here.
-func (s *Server) movedSession(ctx context.Context, a accounts.Account) (out createAccountOutput, err error) {
-	x, err := s.accounts.StartSession(ctx, a.DID, nil)
+func (s *Server) movedSession(ctx context.Context, proof accounts.Proof) (out createAccountOutput, err error) {
+	a, x, err := s.accounts.StartSession(ctx, proof, false)
 	if err != nil {
-		return out, err
+		return out, loginError(err)
 	}
 	out = createAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.document(ctx, a.DID)}
 	out.AccessJWT, out.RefreshJWT, err = s.tokens(a, x)

@@ -94,7 +94,7 @@ func (s *Server) putPreferences(ctx context.Context, r *xrpc.Request, in prefere
 		}
 	}
 	next := slices.DeleteFunc(slices.Clone(in.Preferences), func(p accounts.Preference) bool { return p.Type() == declaredAge })
-	return out, s.accounts.SetPreferences(ctx, caller(r), func(old []accounts.Preference) ([]accounts.Preference, error) {
+	return out, s.accounts.SetPreferences(ctx, by(r), func(old []accounts.Preference) ([]accounts.Preference, error) {
 		var keep []accounts.Preference
 		for _, p := range old {
 			if !inBluesky(p) || p.Type() == personalDetails && !full {

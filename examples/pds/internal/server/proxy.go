@@ -81,7 +81,7 @@ func (s *Server) defaultService(method syntax.NSID) (proxy.Service, bool) {
 
 // authForward demands a session that may call the method.
 func (s *Server) authForward(r *xrpc.Request, _ proxy.Service) (syntax.DID, error) {
-	if err := s.user(access{notRemoved: true})(r); err != nil {
+	if err := s.user(access{})(r); err != nil {
 		return "", err
 	}
 	if proxy.Privileged(r.NSID) && !hasScope(r, scopeAccess, scopePrivileged) {

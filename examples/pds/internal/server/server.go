@@ -60,6 +60,8 @@ type Server struct {
 	// appViewHTTP asks the AppView for what read-after-write needs.
 	appViewHTTP *http.Client
 	mail        mail.Sender
+	post        *postbox
+	resetAnswer time.Duration // see there
 	// moderators' mail has a sender of its own.
 	moderation mail.Sender
 
@@ -73,8 +75,13 @@ type Server struct {
 }
 
 // Start opens the data directory and starts to listen. The server serves when it returns.
-func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, now: cfg.Now}
+func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Server, error) {
+	return start(ctx, cfg, log, func(*Server) {})
+}
+
+// start is Start with a last change of the server before it serves.
+func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change func(*Server)) (_ *Server, err error) {
+	s := &Server{cfg: cfg, log: log, now: cfg.Now, post: newPostbox(), resetAnswer: resetAnswer}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -140,6 +147,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	s.stop, s.stopped = stop, make(chan struct{})
 	s.startClock(maintain)
 	go s.maintain(maintain)
+	change(s)
 	if cfg.TLS.ACME {
 		if s.http.TLSConfig, err = s.acmeTLS(); err != nil {
 			return nil, err
@@ -219,7 +227,7 @@ func (s *Server) handler() http.Handler {
 		Host:       s.host,
 		Accounts:   directory{s},
 		Takedowns:  s.accounts,
-		Auth:       atproto.Auth{User: s.user(access{unchecked: true}), Optional: s.optional(), Upload: s.uploader()},
+		Auth:       atproto.Auth{User: s.user(access{}), Optional: s.optional(), Upload: s.uploader()},
 		Schemas:    s.catalog,
 		Outbox:     s.outbox,
 		BlobLimit:  s.cfg.BlobLimit,
@@ -283,6 +291,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		errs = append(errs, s.listener.Close())
 	}
 	errs = append(errs, s.stopMore())
+	s.post.close(ctx)
 	if s.plcServer != nil {
 		errs = append(errs, s.plcServer.Close())
 	}

@@ -21,6 +21,8 @@ type getServiceAuthOutput struct {
 	Token string `json:"token"`
 }
 
+// getServiceAuth signs a token for another service with the caller's key. The service cannot ask
+// whether the session that it was made for goes on, so it is short-lived.
 func (s *Server) getServiceAuth(ctx context.Context, r *xrpc.Request, p getServiceAuthParams) (out getServiceAuthOutput, err error) {
 	did, fragment, has := strings.Cut(p.Audience, "#")
 	if _, err := syntax.ParseDID(did); err != nil || has && fragment == "" || strings.Contains(fragment, "#") {
@@ -50,6 +52,11 @@ func (s *Server) getServiceAuth(ctx context.Context, r *xrpc.Request, p getServi
 	if err != nil {
 		return out, err
 	}
-	out.Token, err = serviceauth.Sign(ctx, signer, t)
-	return out, err
+	token, err := serviceauth.Sign(ctx, signer, t)
+	if err != nil {
+		return out, err
+	}
+	// Once more, now that it is signed: so nobody gets one for a session that has ended.
+	_, err = s.accounts.Authenticate(ctx, by(r))
+	return getServiceAuthOutput{token}, err
 }

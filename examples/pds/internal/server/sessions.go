@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -62,29 +63,53 @@ type createSessionInput struct {
 	AllowTakendown bool   `json:"allowTakendown"`
 }
 
-func (s *Server) createSession(ctx context.Context, r *xrpc.Request, in createSessionInput) (out sessionOutput, err error) {
-	if err := s.op.limits.Login(r, in.Identifier); err != nil {
-		return out, err
+// password checks the password that somebody gives for an account, by whatever name and method. All
+// that take a password come here, so that guesses are counted together: by account and network.
+// What is known of nobody is counted too, and takes as long.
+func (s *Server) password(r *xrpc.Request, identifier, password string, apps bool) (accounts.Proof, error) {
+	if len(password) > maxLoginPassword {
+		return accounts.Proof{}, errLongPassword
 	}
-	if len(in.Password) > maxLoginPassword {
-		return out, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Password too long. Consider resetting your password."}
+	ctx := r.Context()
+	a, err := s.accounts.Find(ctx, identifier)
+	if err != nil && !errors.Is(err, accounts.ErrNotFound) {
+		return accounts.Proof{}, err
 	}
-	a, app, err := s.accounts.Login(ctx, in.Identifier, in.Password)
-	if errors.Is(err, accounts.ErrWrongPassword) {
-		return out, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
-	} else if err != nil {
-		return out, err
+	name := string(a.DID)
+	if name == "" {
+		name = "unknown " + strings.ToLower(strings.TrimSpace(identifier))
 	}
-	if a.Status() == atproto.TakenDown && !in.AllowTakendown {
-		return out, errTakenDown
-	}
-	x, err := s.accounts.StartSession(ctx, a.DID, app)
+	done, err := s.op.limits.Password(r, name)
 	if err != nil {
-		return out, err
+		return accounts.Proof{}, err
+	}
+	proof, err := s.accounts.CheckPassword(ctx, a, password, apps)
+	done(err == nil)
+	return proof, err
+}
+
+// createSession logs in with the account's password or that of an app. The password is still that
+// of the account when the session begins.
+func (s *Server) createSession(ctx context.Context, r *xrpc.Request, in createSessionInput) (out sessionOutput, err error) {
+	proof, err := s.password(r, in.Identifier, in.Password, true)
+	if err != nil {
+		return out, loginError(err)
+	}
+	a, x, err := s.accounts.StartSession(ctx, proof, in.AllowTakendown)
+	if err != nil {
+		return out, loginError(err)
 	}
 	out = s.session(ctx, a)
 	out.AccessJWT, out.RefreshJWT, err = s.tokens(a, x)
 	return out, err
+}
+
+// loginError is the answer for a password that is not good.
+func loginError(err error) error {
+	if errors.Is(err, accounts.ErrWrongPassword) {
+		return &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
+	}
+	return err
 }
 
 func (s *Server) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (out sessionOutput, err error) {
@@ -97,18 +122,9 @@ func (s *Server) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (o
 
 func (s *Server) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out sessionOutput, err error) {
 	token := r.Principal.(refreshToken)
-	a, err := s.accounts.ByDID(ctx, token.did)
+	a, next, err := s.accounts.RotateSession(ctx, token.did, token.id)
 	if errors.Is(err, accounts.ErrNotFound) {
 		return out, xrpc.InvalidRequest("Could not find user info for account: %s", token.did)
-	} else if err != nil {
-		return out, err
-	}
-	if a.Status() == atproto.TakenDown {
-		return out, errTakenDown
-	}
-	next, err := s.accounts.RotateSession(ctx, a.DID, token.id)
-	if errors.Is(err, accounts.ErrTokenRevoked) {
-		return out, badToken("ExpiredToken", "Token has been revoked")
 	} else if err != nil {
 		return out, err
 	}

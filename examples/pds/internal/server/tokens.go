@@ -29,10 +29,15 @@ const maxSkew = time.Minute
 // claims are what a session token says.
 type claims struct {
 	Scope string `json:"scope"`
+	// Session is the name of the session, and Credentials the value of the account's counter
+	// under which the token was made. Both are missing in tokens from before they were introduced.
+	Session     string `json:"sid"`
+	Credentials int64  `json:"cred"`
 	jwt.RegisteredClaims
 }
 
-// tokens makes the two tokens of a session of an account.
+// tokens makes the two tokens of a session of an account, as it was when the session began or went
+// on.
 func (s *Server) tokens(a accounts.Account, x accounts.Session) (access, refresh string, err error) {
 	scope := scopeAccess
 	switch {
@@ -45,7 +50,10 @@ func (s *Server) tokens(a accounts.Account, x accounts.Session) (access, refresh
 	}
 	now := s.now()
 	sign := func(typ, scope, id string, life time.Duration) (string, error) {
-		c := jwt.MapClaims{"scope": scope, "aud": s.cfg.ServiceDID, "sub": a.DID, "iat": now.Unix(), "exp": now.Add(life).Unix()}
+		c := jwt.MapClaims{
+			"scope": scope, "aud": s.cfg.ServiceDID, "sub": a.DID, "iat": now.Unix(), "exp": now.Add(life).Unix(),
+			"sid": x.Name(), "cred": x.Credentials,
+		}
 		if id != "" {
 			c["jti"] = id
 		}
