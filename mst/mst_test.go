@@ -225,8 +225,17 @@ func TestGetWalkAndProofs(t *testing.T) {
 		if want, there := m[k]; err != nil || ok != there || v != want {
 			t.Fatalf("VerifyProof(%s) = %v, %v, %v", k, v, ok, err)
 		}
+		height := 0
+		for key := range m {
+			height = max(height, mst.HeightForKey(key))
+		}
 		for i := range proof {
-			if _, _, err := mst.VerifyProof(tree.Root(), k, slices.Delete(slices.Clone(proof), i, i+1)); !errors.Is(err, mst.ErrProof) {
+			v, found, err := mst.VerifyProof(tree.Root(), k, slices.Delete(slices.Clone(proof), i, i+1))
+			if !ok && i > 0 && height-i < mst.HeightForKey(k) { // below the height of a key that is not there
+				if err != nil || found || v.Defined() {
+					t.Fatalf("proof of %s without block %d, which is below its height: %v, %v", k, i, v, err)
+				}
+			} else if !errors.Is(err, mst.ErrProof) {
 				t.Fatalf("proof of %s without block %d: %v", k, i, err)
 			}
 		}
