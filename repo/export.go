@@ -10,7 +10,6 @@ import (
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/mst"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -114,65 +113,4 @@ func (h *Host) Proof(ctx context.Context, did syntax.DID, collection syntax.NSID
 		return nil
 	})
 	return root, blocks, err
-}
-
-// Blocks returns blocks of a repository's present state by CID: its commit, nodes
-// of its tree and records. CIDs that it does not have are returned as missing.
-func (h *Host) Blocks(ctx context.Context, did syntax.DID, cids []cid.Cid) (blocks []car.Block, missing []cid.Cid, err error) {
-	err = h.View(ctx, did, func(r storage.Reader) error {
-		found := make(map[cid.Cid][]byte, len(cids))
-		nodes := make(map[cid.Cid]bool) // wanted, and neither commit nor record
-		for _, c := range cids {
-			if c == r.Head().Commit {
-				block, err := r.Commit(ctx)
-				if err != nil {
-					return err
-				}
-				found[c] = block
-				continue
-			}
-			switch rec, err := r.RecordByCID(ctx, c); {
-			case err == nil:
-				found[c] = rec.Data
-			case notFound(err, ErrRecordNotFound) == ErrRecordNotFound:
-				nodes[c] = true
-			default:
-				return err
-			}
-		}
-		if len(nodes) > 0 {
-			tree, err := h.treeOf(ctx, did, r)
-			if err != nil {
-				return err
-			}
-			if err := findNodes(tree, nodes, found); err != nil {
-				return err
-			}
-		}
-		for _, c := range cids {
-			if data, ok := found[c]; ok {
-				blocks = append(blocks, car.Block{CID: c, Data: data})
-			} else {
-				missing = append(missing, c)
-			}
-		}
-		return nil
-	})
-	return blocks, missing, err
-}
-
-// findNodes looks for nodes of a tree by their CIDs, in one walk.
-func findNodes(tree *mst.Tree, wanted map[cid.Cid]bool, found map[cid.Cid][]byte) error {
-	for node, err := range tree.Nodes() {
-		if err != nil {
-			return err
-		}
-		if wanted[node.CID] {
-			found[node.CID] = node.Data
-			if delete(wanted, node.CID); len(wanted) == 0 {
-				return nil
-			}
-		}
-	}
-	return nil
 }
