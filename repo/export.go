@@ -22,28 +22,50 @@ const readAhead = 512 << 10
 // reader verify it in one pass (Repository specification, CAR File
 // Serialization).
 //
-// With a revision in since, records written in that revision or before are left
-// out; all nodes of the tree are there. If the repository has not changed since,
-// the CAR has no blocks.
+// With a revision in since, whoever has the repository as it was then can put the present one
+// together from that and the file. If the event log covers all commits since, the file has the
+// commit, the nodes that the tree did not have then, and the records that were written since.
+// Otherwise it has more: all nodes, or even all records. If the repository has not changed since, the
+// CAR has no blocks.
 //
 // Memory does not grow with the repository's records, and the snapshot is read at the
 // store's speed, however slow w is. Nothing is written to w when there is no
 // such repository (ErrRepoNotFound).
 func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w io.Writer) error {
 	return spool.Copy(w, h.temp, readAhead, func(w io.Writer) error {
-		return h.View(ctx, did, func(r storage.Reader) error {
-			return h.export(ctx, did, since, r, w)
-		})
+		// The log is read before the snapshot, because a store need not allow one within the other. So the
+		// repository may change in between; then the log is read again.
+		for attempt := 0; ; attempt++ {
+			was, err := h.historySince(ctx, did, since)
+			if err != nil {
+				return err
+			}
+			err = h.View(ctx, did, func(r storage.Reader) error {
+				if r.Head() != was.head {
+					if attempt < maxAttempts {
+						return errMoved
+					}
+					was = history{head: r.Head()}
+				}
+				return h.export(ctx, did, since, was, r, w)
+			})
+			if err != errMoved {
+				return err
+			}
+		}
 	})
 }
 
-func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, r storage.Reader, w io.Writer) error {
+func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, was history, r storage.Reader, w io.Writer) error {
 	out, err := car.NewWriter(w, r.Head().Commit)
 	if err != nil {
 		return err
 	}
-	if since != "" && since >= r.Head().Rev {
+	if since != "" && since == r.Head().Rev {
 		return out.Flush()
+	}
+	if since > r.Head().Rev || was.extent == strange {
+		since = "" // a state that was never ours
 	}
 	tree, err := h.treeOf(ctx, did, r)
 	if err != nil {
@@ -55,6 +77,11 @@ func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, r s
 	}
 	if err := out.Write(car.Block{CID: r.Head().Commit, Data: block}); err != nil {
 		return err
+	}
+	if was.extent == covered {
+		if done, err := h.exportChanges(ctx, tree, was, r, out); done || err != nil {
+			return err
+		}
 	}
 	next, stop := iter.Pull2(r.Records(ctx, storage.Range{}))
 	defer stop()
