@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/mst"
 )
 
 // A follower accepts everything that an account commits, in order.
@@ -65,6 +66,48 @@ func TestVerifierFollows(t *testing.T) {
 	s := &commit.Sync{DID: a.did, Rev: a.commit.Rev, Commit: a.block, Time: now}
 	if next, err := v.Sync(context.Background(), state, s); err != nil || next != state {
 		t.Errorf("sync: %v, %v", next, err)
+	}
+}
+
+// An event may have the fewest nodes that one order of its operations needs: here without the node
+// of an old record beside a created one, whose other side is emptied before the two sides join.
+func TestVerifierAcceptsTheFewestNodes(t *testing.T) {
+	// Keys in ascending order, with the heights that make the case.
+	var paths []string
+	next := 0
+	for _, height := range []int{3, 1, 2, 1, 0} {
+		for ; ; next++ {
+			if p := fmt.Sprintf("com.example.a/%07d", next); mst.HeightForKey(p) == height {
+				paths = append(paths, p)
+				next++
+				break
+			}
+		}
+	}
+	a := newAccount(t, "alice")
+	a.write(t, map[string]string{paths[0]: "0", paths[3]: "3", paths[4]: "4"})
+	last := a.state()
+	e := a.write(t, map[string]string{paths[1]: "1", paths[2]: "2"})
+	old, err := a.tree.Proof(paths[3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	drop(t, e, old[len(old)-1].CID)
+	v := verifier(a)
+	for range 2 { // the operations may come in any order
+		if next, _, err := v.Commit(context.Background(), last, e); err != nil || next != a.state() {
+			t.Errorf("%v, %v", next, err)
+		}
+		e.Ops[0], e.Ops[1] = e.Ops[1], e.Ops[0]
+	}
+	// Without a node that every order needs, it proves nothing.
+	path, err := a.tree.Proof(paths[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	drop(t, e, path[len(path)-1].CID)
+	if next, _, err := v.Commit(context.Background(), last, e); !errors.Is(err, commit.ErrTree) || !errors.Is(err, mst.ErrPartial) || next != last {
+		t.Errorf("%v, %v", next, err)
 	}
 }
 

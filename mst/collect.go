@@ -64,8 +64,8 @@ func (e *editor) collect(s *scratch, height int, pieces []piece, edits []edit) e
 			if link == 0 {
 				return
 			}
-			k := piece{lo: lo, hi: hi, from: p.from, to: p.to}
-			k.ref = ref{p.n.kids()[kid].Load(), p.n.linkID(link), height - 1}
+			k := piece{slot: &p.n.kids()[kid], lo: lo, hi: hi, from: p.from, to: p.to}
+			k.ref = ref{k.slot.Load(), p.n.linkID(link), height - 1}
 			kid++
 			if p.from != "" && k.before(p.from) || p.to != "" && k.after(p.to) {
 				return

@@ -3,6 +3,7 @@ package mst
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/dag"
@@ -19,8 +20,9 @@ type ref struct {
 // piece is an old subtree, or the part of one, of which only some keys count.
 type piece struct {
 	ref
-	lo, hi   bound  // its keys lie between, for it stands between these in the old tree
-	from, to string // only keys between count; empty: no limit
+	slot     *atomic.Pointer[node] // where its parent keeps the top node; nil: the root
+	lo, hi   bound                 // its keys lie between, for it stands between these in the old tree
+	from, to string                // only keys between count; empty: no limit
 }
 
 // bound is a key that bounds a subtree: spelled out, or where it can be found. The
@@ -114,10 +116,18 @@ func (e *editor) subtree(height int, pieces []piece, edits []edit) (ref, error) 
 	return e.encode(s, height), nil
 }
 
-// know loads the node of a piece if it is not known.
+// know loads the node of a piece if it is not known. The other pieces of the same subtree find it
+// in its parent.
 func (e *editor) know(p *piece) (err error) {
-	if p.n == nil {
-		p.n, err = e.t.lazy.load(dag.Wrap(p.id), p.lo.spell(), p.hi.spell(), p.height)
+	if p.n == nil && p.slot != nil {
+		p.n = p.slot.Load()
+	}
+	if p.n != nil {
+		return nil
+	}
+	p.n, err = e.t.lazy.load(dag.Wrap(p.id), p.lo.spell(), p.hi.spell(), p.height)
+	if err == nil && p.slot != nil {
+		p.slot.Store(p.n)
 	}
 	return err
 }
@@ -191,7 +201,8 @@ func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 			changed = changed || *ed.prev != ed.value
 			continue
 		}
-		k := piece{ref: ref{n.kids()[h.kid].Load(), n.linkID(h.at), int(n.height) - 1}}
+		slot := &n.kids()[h.kid]
+		k := piece{ref: ref{slot.Load(), n.linkID(h.at), int(n.height) - 1}, slot: slot}
 		lo, hi := n.around(h.gap, p.lo.at, p.hi.at)
 		k.lo, k.hi = bound{p.lo.key, lo}, bound{p.hi.key, hi}
 		s.gaps = append(s.gaps[:0], k)

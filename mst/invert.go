@@ -1,8 +1,10 @@
 package mst
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ipfs/go-cid"
 )
@@ -14,15 +16,84 @@ type InvertOp struct {
 	Value, Prev cid.Cid
 }
 
-// Invert undoes operations on a tree, which may be known in part (Open with the
-// blocks of one event), and returns the tree before them, as far as it is known. At most one operation per
-// key.
+// Invert undoes operations on a tree and returns the tree before them. The tree may be known in
+// part (Open with the blocks of one event); then the result is known in part too. There is at most
+// one operation per key. Their order does not matter.
 //
-// All operations are undone in one descent, so their order does not matter, and
-// no node is read that one order or another would not need: the smallest set of blocks
-// that proves a commit is enough. If the tree does not have the values that the
-// operations claim, the error wraps ErrMismatch; if a needed node is missing, ErrPartial.
+// The nodes that undoing the operations one by one needs are enough, whatever order they are
+// undone in. If the tree does not have the values that the operations claim, the error wraps
+// ErrMismatch. If a node is missing that every order needs, it wraps ErrPartial.
+//
+// First, Invert undoes all operations in one descent, which is fast. That may need a node that some
+// order does not need. The subtrees on both sides of a key that is deleted become one, so both are
+// read. But if another key is put between them before, or one of them is emptied before, they stay
+// apart, and unread. So if a node is missing, Invert tries again in stages, each one descent:
+//
+//  1. It puts back the keys that were deleted or updated.
+//  2. It deletes the keys that were created, from the lowest height to the greatest.
+//
+// No order needs fewer nodes than this one. There are at most as many stages as operations, and no
+// node is read or checked a second time.
 func Invert(t *Tree, ops []InvertOp) (*Tree, error) {
+	before, err := undo(t, ops)
+	if !errors.Is(err, ErrPartial) {
+		return before, err
+	}
+	stages := inStages(ops)
+	if len(stages) < 2 {
+		return nil, err
+	}
+	// All that the stages read is read now, between the bounds that it has in this tree. Between two
+	// stages, the bounds of a node may be wider.
+	w := walker{t: t, visit: func(*node, cid.Cid) {}, partial: true}
+	for i := range ops {
+		if _, _, err := w.find(ops[i].Key, true); err != nil {
+			return nil, err
+		}
+	}
+	before = &Tree{root: t.root, cid: t.cid, lazy: nothingMore}
+	for _, stage := range stages {
+		next, stageErr := undo(before, stage)
+		if errors.Is(stageErr, ErrPartial) {
+			return nil, err
+		} else if stageErr != nil {
+			return nil, stageErr
+		}
+		before = next
+	}
+	before.lazy = t.lazy
+	return before, nil
+}
+
+// nothingMore knows no nodes.
+var nothingMore = newLazy(BlockMap(nil), Limits{})
+
+// inStages puts operations into the order in which undoing them needs the fewest nodes.
+func inStages(ops []InvertOp) (stages [][]InvertOp) {
+	type staged struct {
+		stage int // -1: put; otherwise the height of the key that is deleted
+		op    InvertOp
+	}
+	list := make([]staged, len(ops))
+	for i, op := range ops {
+		list[i] = staged{-1, op}
+		if !op.Prev.Defined() {
+			list[i].stage = HeightForKey(op.Key)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b staged) int { return cmp.Compare(a.stage, b.stage) })
+	for i, s := range list {
+		if i == 0 || s.stage != list[i-1].stage {
+			stages = append(stages, nil)
+		}
+		last := &stages[len(stages)-1]
+		*last = append(*last, s.op)
+	}
+	return stages
+}
+
+// undo undoes operations in one descent.
+func undo(t *Tree, ops []InvertOp) (*Tree, error) {
 	inverse := make([]Op, len(ops))
 	for i, op := range ops {
 		inverse[i] = Op{Key: op.Key, Value: op.Prev}

@@ -225,8 +225,17 @@ func TestGetWalkAndProofs(t *testing.T) {
 		if want, there := m[k]; err != nil || ok != there || v != want {
 			t.Fatalf("VerifyProof(%s) = %v, %v, %v", k, v, ok, err)
 		}
+		height := 0
+		for key := range m {
+			height = max(height, mst.HeightForKey(key))
+		}
 		for i := range proof {
-			if _, _, err := mst.VerifyProof(tree.Root(), k, slices.Delete(slices.Clone(proof), i, i+1)); !errors.Is(err, mst.ErrProof) {
+			v, found, err := mst.VerifyProof(tree.Root(), k, slices.Delete(slices.Clone(proof), i, i+1))
+			if !ok && i > 0 && height-i < mst.HeightForKey(k) { // below the height of a key that is not there
+				if err != nil || found || v.Defined() {
+					t.Fatalf("proof of %s without block %d, which is below its height: %v, %v", k, i, v, err)
+				}
+			} else if !errors.Is(err, mst.ErrProof) {
 				t.Fatalf("proof of %s without block %d: %v", k, i, err)
 			}
 		}
@@ -307,4 +316,69 @@ func ExampleVerifyProof() {
 	_, found, err := mst.VerifyProof(change.Root, "app.bsky.feed.post/3jzfcijpj2z2b", proof)
 	fmt.Println(found, err)
 	// Output: false <nil>
+}
+
+// The nodes that a tree has and another has not, with all their keys, in the order of PreOrder.
+func TestPreOrderOfNewNodes(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	pool := msttest.Keys(rng, 120)
+	for range 50 {
+		m := make(msttest.Model)
+		for i, k := range pool[:rng.IntN(len(pool))] {
+			m[k] = valueOf(i)
+		}
+		old := m.Nodes()
+		tree := build(t, m)
+		ops, _ := msttest.Step(rng, pool, m, 8)
+		change, err := tree.Apply(ops)
+		if err != nil {
+			t.Fatal(err)
+		}
+		had := msttest.BlockMap(old)
+		isNew := func(c cid.Cid) bool { return had[c] == nil }
+		var got, want []mst.Item
+		for it, err := range change.Tree.PreOrderOf(isNew) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, it)
+		}
+		// The same from PreOrder, leaving out keys whose proofs have no new last node.
+		for it, err := range change.Tree.PreOrder() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			keep := it.Node.CID.Defined() && isNew(it.Node.CID)
+			if it.Key != "" {
+				path, err := change.Tree.Proof(it.Key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				keep = isNew(path[len(path)-1].CID)
+			}
+			if keep {
+				want = append(want, it)
+			}
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%d items, want %d", len(got), len(want))
+		}
+		for i := range got {
+			if got[i].Node.CID != want[i].Node.CID || got[i].Key != want[i].Key || got[i].Value != want[i].Value {
+				t.Fatalf("item %d is %v %q, want %v %q", i, got[i].Node.CID, got[i].Key, want[i].Node.CID, want[i].Key)
+			}
+		}
+	}
+	empty := 0
+	for it := range mst.Empty().PreOrderOf(func(cid.Cid) bool { return true }) {
+		if empty++; it.Node.CID != mst.Empty().Root() {
+			t.Error(it)
+		}
+	}
+	for range mst.Empty().PreOrderOf(func(cid.Cid) bool { return false }) {
+		empty++
+	}
+	if empty != 1 {
+		t.Errorf("%d nodes of the empty tree", empty)
+	}
 }

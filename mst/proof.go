@@ -37,8 +37,18 @@ func (e *editor) prove(c *Change) error {
 
 // walker goes down a tree.
 type walker struct {
-	t     *Tree
-	visit func(n *node, c cid.Cid) // called with every node on the way; may be nil
+	t       *Tree
+	visit   func(n *node, c cid.Cid) // called with every node on the way; may be nil
+	partial bool                     // a path ends where a node is missing, without an error
+}
+
+// kid is Tree.kid. With partial, it returns nil for a node that is missing.
+func (w *walker) kid(n *node, i, link int, lo, hi edge) (*node, error) {
+	k, err := w.t.kid(n, i, link, lo, hi)
+	if w.partial && errors.Is(err, ErrPartial) {
+		return nil, nil
+	}
+	return k, err
 }
 
 // find looks for a key. With neighbours, it also visits the paths to the keys
@@ -63,9 +73,12 @@ func (w *walker) find(key string, neighbours bool) (v cid.Cid, ok bool, err erro
 		if s.link == 0 {
 			return cid.Undef, false, nil
 		}
+		if w.visit == nil && n.kids()[s.kid].Load() == nil && HeightForKey(key) >= int(n.height) {
+			return cid.Undef, false, nil // it would be in this node or above
+		}
 		lo, hi = n.around(s.index, lo, hi)
-		next, err := w.t.kid(n, s.kid, s.link, lo, hi)
-		if err != nil {
+		next, err := w.kid(n, s.kid, s.link, lo, hi)
+		if err != nil || next == nil {
 			return cid.Undef, false, err
 		}
 		n, c = next, n.linkCID(s.link)
@@ -94,8 +107,8 @@ func (w *walker) neighbours(n *node, s *spot, lo, hi edge) error {
 // bounds are lo and hi.
 func (w *walker) edge(n *node, kid, link int, lo, hi edge, first bool) error {
 	for link > 0 {
-		next, err := w.t.kid(n, kid, link, lo, hi)
-		if err != nil {
+		next, err := w.kid(n, kid, link, lo, hi)
+		if err != nil || next == nil {
 			return err
 		}
 		w.visit(next, n.linkCID(link))
@@ -135,6 +148,9 @@ func (t *Tree) Proof(key string) (path []car.Block, err error) {
 // prove about a key: its value, or that it is not in the tree. Blocks that are
 // not needed do no harm. An error means that they prove nothing; it wraps
 // ErrProof if a block of the path is missing.
+//
+// The path of a key that is not in the tree ends at the key's height, because the key could not
+// be in a lower node. Tree.Proof goes on to the end, for verifiers that do not know this.
 func VerifyProof(root cid.Cid, key string, blocks []car.Block) (v cid.Cid, found bool, err error) {
 	if err := ValidKey(key); err != nil {
 		return cid.Undef, false, err

@@ -51,6 +51,12 @@ type lazy struct {
 	pool sync.Pool // of *decoder
 }
 
+func newLazy(src Source, lim Limits) *lazy {
+	l := &lazy{src: src}
+	l.pool.New = func() any { return newDecoder(src, lim) }
+	return l
+}
+
 // newDecoder returns a decoder for the blocks of a source.
 func newDecoder(src Source, lim Limits) *decoder {
 	_, hashed := src.(Checked)
@@ -78,8 +84,7 @@ func Open(src Source, root cid.Cid, lim Limits) (*Tree, error) {
 	if err := checkRoot(root); err != nil {
 		return nil, err
 	}
-	l := &lazy{src: src}
-	l.pool.New = func() any { return newDecoder(src, lim) }
+	l := newLazy(src, lim)
 	if root == emptyCID {
 		return &Tree{lazy: l}, nil
 	}

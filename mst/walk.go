@@ -34,6 +34,21 @@ func (t *Tree) PreOrder() iter.Seq2[Item, error] {
 	}
 }
 
+// PreOrderOf is PreOrder for some of the nodes only: those for which want is true, and their keys. Below
+// a node that is not wanted, none is.
+func (t *Tree) PreOrderOf(want func(node cid.Cid) bool) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		switch {
+		case !want(t.Root()):
+		case t.root == nil:
+			yield(Item{Node: emptyBlock}, nil)
+		default:
+			w := preorder{t: t, item: yield, want: want}
+			w.node(t.root, t.cid, edge{}, edge{})
+		}
+	}
+}
+
 // Walk yields all keys that are not less than from, in ascending order, with
 // their values. Subtrees before from are not read.
 func (t *Tree) Walk(from string) iter.Seq2[Entry, error] {
@@ -61,7 +76,8 @@ func (t *Tree) Nodes() iter.Seq2[car.Block, error] {
 // preorder walks a tree depth first. One of its functions is there.
 type preorder struct {
 	t     *Tree
-	from  string // keys less than this are left out
+	from  string             // keys less than this are left out
+	want  func(cid.Cid) bool // nil: all nodes
 	item  func(Item, error) bool
 	entry func(Entry, error) bool
 	block func(car.Block, error) bool
@@ -137,6 +153,9 @@ func (w *preorder) kids(n *node, lo, hi edge) bool {
 
 // kid walks one subtree of a node: that of the gap before the index-th key.
 func (w *preorder) kid(n *node, index, kid, link int, lo, hi edge) bool {
+	if w.want != nil && !w.want(n.linkCID(link)) {
+		return true
+	}
 	lo, hi = n.around(index, lo, hi)
 	k, err := w.t.kid(n, kid, link, lo, hi)
 	switch {

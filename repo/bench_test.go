@@ -286,6 +286,34 @@ func BenchmarkExport(b *testing.B) {
 	b.ReportMetric(heap(), "heap-MiB")
 }
 
+// BenchmarkExportSince writes what one change made, in a repository of big records, as a CAR file, the
+// tree cached: with an event log that finds the events of an account, and with one that does not.
+func BenchmarkExportSince(b *testing.B) {
+	for _, name := range []string{"covered", "all nodes"} {
+		b.Run(name, func(b *testing.B) {
+			h, store, k := bigStore(b, sqlite.Config{})
+			if name != "covered" {
+				store.Events = struct{ storage.Events }{store.Events}
+				h = repo.NewHost(repo.Config{Store: store, Signer: k.signer})
+			}
+			head, err := h.Head(ctx, alice)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := h.Apply(ctx, alice, one(repo.Put, "again", note(b, "x"), nil)); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				w := &firstByte{began: time.Now()}
+				if err := h.Export(ctx, alice, head.Rev, w); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(w.n), "bytes")
+			}
+		})
+	}
+}
+
 // firstByte counts and notes when the first byte came.
 type firstByte struct {
 	began time.Time

@@ -10,7 +10,6 @@ import (
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/mst"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -23,28 +22,50 @@ const readAhead = 512 << 10
 // reader verify it in one pass (Repository specification, CAR File
 // Serialization).
 //
-// With a revision in since, records written in that revision or before are left
-// out; all nodes of the tree are there. If the repository has not changed since,
-// the CAR has no blocks.
+// With a revision in since, whoever has the repository as it was then can put the present one
+// together from that and the file. If the event log covers all commits since, the file has the
+// commit, the nodes that the tree did not have then, and the records that were written since.
+// Otherwise it has more: all nodes, or even all records. If the repository has not changed since, the
+// CAR has no blocks.
 //
 // Memory does not grow with the repository's records, and the snapshot is read at the
 // store's speed, however slow w is. Nothing is written to w when there is no
 // such repository (ErrRepoNotFound).
 func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w io.Writer) error {
 	return spool.Copy(w, h.temp, readAhead, func(w io.Writer) error {
-		return h.View(ctx, did, func(r storage.Reader) error {
-			return h.export(ctx, did, since, r, w)
-		})
+		// The log is read before the snapshot, because a store need not allow one within the other. So the
+		// repository may change in between; then the log is read again.
+		for attempt := 0; ; attempt++ {
+			was, err := h.historySince(ctx, did, since)
+			if err != nil {
+				return err
+			}
+			err = h.View(ctx, did, func(r storage.Reader) error {
+				if r.Head() != was.head {
+					if attempt < maxAttempts {
+						return errMoved
+					}
+					was = history{head: r.Head()}
+				}
+				return h.export(ctx, did, since, was, r, w)
+			})
+			if err != errMoved {
+				return err
+			}
+		}
 	})
 }
 
-func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, r storage.Reader, w io.Writer) error {
+func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, was history, r storage.Reader, w io.Writer) error {
 	out, err := car.NewWriter(w, r.Head().Commit)
 	if err != nil {
 		return err
 	}
-	if since != "" && since >= r.Head().Rev {
+	if since != "" && since == r.Head().Rev {
 		return out.Flush()
+	}
+	if since > r.Head().Rev || was.extent == strange {
+		since = "" // a state that was never ours
 	}
 	tree, err := h.treeOf(ctx, did, r)
 	if err != nil {
@@ -56,6 +77,11 @@ func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, r s
 	}
 	if err := out.Write(car.Block{CID: r.Head().Commit, Data: block}); err != nil {
 		return err
+	}
+	if was.extent == covered {
+		if done, err := h.exportChanges(ctx, tree, was, r, out); done || err != nil {
+			return err
+		}
 	}
 	next, stop := iter.Pull2(r.Records(ctx, storage.Range{}))
 	defer stop()
@@ -114,65 +140,4 @@ func (h *Host) Proof(ctx context.Context, did syntax.DID, collection syntax.NSID
 		return nil
 	})
 	return root, blocks, err
-}
-
-// Blocks returns blocks of a repository's present state by CID: its commit, nodes
-// of its tree and records. CIDs that it does not have are returned as missing.
-func (h *Host) Blocks(ctx context.Context, did syntax.DID, cids []cid.Cid) (blocks []car.Block, missing []cid.Cid, err error) {
-	err = h.View(ctx, did, func(r storage.Reader) error {
-		found := make(map[cid.Cid][]byte, len(cids))
-		nodes := make(map[cid.Cid]bool) // wanted, and neither commit nor record
-		for _, c := range cids {
-			if c == r.Head().Commit {
-				block, err := r.Commit(ctx)
-				if err != nil {
-					return err
-				}
-				found[c] = block
-				continue
-			}
-			switch rec, err := r.RecordByCID(ctx, c); {
-			case err == nil:
-				found[c] = rec.Data
-			case notFound(err, ErrRecordNotFound) == ErrRecordNotFound:
-				nodes[c] = true
-			default:
-				return err
-			}
-		}
-		if len(nodes) > 0 {
-			tree, err := h.treeOf(ctx, did, r)
-			if err != nil {
-				return err
-			}
-			if err := findNodes(tree, nodes, found); err != nil {
-				return err
-			}
-		}
-		for _, c := range cids {
-			if data, ok := found[c]; ok {
-				blocks = append(blocks, car.Block{CID: c, Data: data})
-			} else {
-				missing = append(missing, c)
-			}
-		}
-		return nil
-	})
-	return blocks, missing, err
-}
-
-// findNodes looks for nodes of a tree by their CIDs, in one walk.
-func findNodes(tree *mst.Tree, wanted map[cid.Cid]bool, found map[cid.Cid][]byte) error {
-	for node, err := range tree.Nodes() {
-		if err != nil {
-			return err
-		}
-		if wanted[node.CID] {
-			found[node.CID] = node.Data
-			if delete(wanted, node.CID); len(wanted) == 0 {
-				return nil
-			}
-		}
-	}
-	return nil
 }

@@ -30,10 +30,16 @@ type ListOptions struct {
 	Limit   int              // 0, or less: 50
 	Cursor  syntax.RecordKey // the last record key of the page before
 	Reverse bool             // ascending record keys; the default is descending
+	// Bytes bounds the bytes of the records of a page. A record that alone is larger makes a page
+	// by itself. 0: 1 MiB; negative: no bound.
+	Bytes int
 }
 
+const defaultPageBytes = 1 << 20
+
 // List returns a page of a collection, by descending record key: with keys made
-// from the clock, newest first.
+// from the clock, newest first. A page may have fewer records than the limit, because of
+// ListOptions.Bytes. The page after the last one has none.
 func (h *Host) List(ctx context.Context, did syntax.DID, collection syntax.NSID, opt ListOptions) (page []storage.Record, err error) {
 	err = h.View(ctx, did, func(r storage.Reader) error {
 		page, err = List(ctx, r, collection, opt)
@@ -47,6 +53,9 @@ func List(ctx context.Context, r storage.Reader, collection syntax.NSID, opt Lis
 	if opt.Limit <= 0 {
 		opt.Limit = 50
 	}
+	if opt.Bytes == 0 {
+		opt.Bytes = defaultPageBytes
+	}
 	rng := collectionRange(collection)
 	rng.Reverse = !opt.Reverse
 	switch after := string(collection) + "/" + string(opt.Cursor); {
@@ -56,9 +65,13 @@ func List(ctx context.Context, r storage.Reader, collection syntax.NSID, opt Lis
 	default:
 		rng.To = after
 	}
+	size := 0
 	for rec, err := range r.Records(ctx, rng) {
 		if err != nil {
 			return nil, err
+		}
+		if size += len(rec.Data); opt.Bytes > 0 && size > opt.Bytes && len(page) > 0 {
+			break
 		}
 		if page = append(page, rec); len(page) == opt.Limit {
 			break
@@ -76,27 +89,40 @@ func collectionRange(collection syntax.NSID) storage.Range {
 // It costs one look-up per collection, not per record.
 func (h *Host) Collections(ctx context.Context, did syntax.DID) (names []syntax.NSID, err error) {
 	err = h.View(ctx, did, func(r storage.Reader) error {
-		for rng := (storage.Range{KeysOnly: true}); ; {
-			found := false
-			for rec, err := range r.Records(ctx, rng) {
-				if err != nil {
-					return err
-				}
-				collection, _, err := syntax.ParsePath(rec.Path)
-				if err != nil {
-					return err
-				}
-				names = append(names, collection)
-				rng.From = collectionRange(collection).To
-				found = true
-				break
+		for name, err := range Collections(ctx, r) {
+			if err != nil {
+				return err
 			}
-			if !found {
-				return nil
-			}
+			names = append(names, name)
 		}
+		return nil
 	})
 	return names, err
+}
+
+// Collections yields the names of the collections of a snapshot, as Host.Collections does. There may be
+// as many collections as records.
+func Collections(ctx context.Context, r storage.Reader) iter.Seq2[syntax.NSID, error] {
+	return func(yield func(syntax.NSID, error) bool) {
+		rng := storage.Range{KeysOnly: true}
+		for {
+			var next syntax.NSID
+			for rec, err := range r.Records(ctx, rng) {
+				if err == nil {
+					next, _, err = syntax.ParsePath(rec.Path)
+				}
+				if err != nil {
+					yield("", err)
+					return
+				}
+				break
+			}
+			if next == "" || !yield(next, nil) {
+				return
+			}
+			rng.From = collectionRange(next).To
+		}
+	}
 }
 
 // Blobs returns up to limit CIDs of blobs that records refer to, in the order of

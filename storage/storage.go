@@ -207,6 +207,14 @@ type Events interface {
 	Trim(ctx context.Context, t time.Time) error
 }
 
+// AccountEvents is an ability that Events may have: it finds the events of one account among those of
+// all others. Test for it by type assertion.
+type AccountEvents interface {
+	// OfAccount yields the events of an account that are visible at the call, the newest first. It
+	// costs as much as the events that are taken, however long the log is.
+	OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[Event, error]
+}
+
 // BlobInfo describes a stored blob.
 type BlobInfo struct {
 	CID     cid.Cid // raw codec, SHA-256

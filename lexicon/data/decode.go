@@ -28,6 +28,7 @@ func Decode(b []byte, lim Limits) (any, error) {
 type decoder struct {
 	s   string
 	pos int
+	out *sink // of WriteJSON
 }
 
 // Simple values.

@@ -48,6 +48,10 @@ func FuzzCBOR(f *testing.F) {
 		if err != nil || !json.Valid(text) {
 			t.Fatalf("%x: JSON %s, %v", in, text, err)
 		}
+		var pieces bytes.Buffer
+		if err := data.WriteJSON(&pieces, in); err != nil || !bytes.Equal(pieces.Bytes(), text) {
+			t.Fatalf("%x: JSON in pieces %s, %v", in, pieces.Bytes(), err)
+		}
 		if again, err := data.AppendCBOR(nil, text, data.Limits{}); err == nil {
 			if !bytes.Equal(again, in) {
 				t.Fatalf("%x comes back from JSON as %x", in, again)

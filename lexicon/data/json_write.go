@@ -1,8 +1,11 @@
 package data
 
 import (
+	"encoding/base64"
+	"io"
 	"slices"
 	"strconv"
+	"unsafe"
 
 	icbor "github.com/pdskit/pdskit/internal/cbor"
 	"github.com/pdskit/pdskit/internal/dag"
@@ -27,6 +30,54 @@ func AppendJSON(b, cbor []byte) ([]byte, error) {
 	return d.json(slices.Grow(b, len(cbor)+len(cbor)/4)), nil
 }
 
+// WriteJSON writes the JSON of a value that is given in DAG-CBOR, in pieces. JSON can be six times
+// as long as DAG-CBOR; WriteJSON needs no more memory than the DAG-CBOR and 64 KiB. If the value is
+// not valid, nothing is written.
+func WriteJSON(w io.Writer, cbor []byte) error {
+	if err := Valid(cbor, Limits{}); err != nil {
+		return err
+	}
+	// The decoder keeps nothing of the string, so it need not be a copy.
+	d := decoder{s: unsafe.String(unsafe.SliceData(cbor), len(cbor)), out: &sink{w: w}}
+	if b := d.json(make([]byte, 0, spillAt+6*pieceLen+64)); d.out.err == nil {
+		_, d.out.err = w.Write(b)
+	}
+	return d.out.err
+}
+
+// A sink takes JSON while it is made.
+type sink struct {
+	w   io.Writer
+	err error
+}
+
+const (
+	spillAt  = 16 << 10 // what is made before it is written
+	pieceLen = 6 << 10  // what is made at once of a long string; a multiple of 3, for base64
+)
+
+// spill writes what was made, if there is a sink and it is enough.
+func (d *decoder) spill(b []byte) []byte {
+	if d.out == nil || len(b) < spillAt {
+		return b
+	}
+	if d.out.err == nil {
+		_, d.out.err = d.out.w.Write(b)
+	}
+	return b[:0]
+}
+
+// long appends a long string in pieces, with what stands before and after it.
+func (d *decoder) long(b []byte, before, s, after string, appendPiece func(b []byte, s string) []byte) []byte {
+	b = append(b, before...)
+	for len(s) > 0 {
+		n := min(len(s), pieceLen)
+		b = d.spill(appendPiece(b, s[:n]))
+		s = s[n:]
+	}
+	return append(b, after...)
+}
+
 // json reads a value and appends its JSON.
 func (d *decoder) json(b []byte) []byte {
 	major, n := d.head()
@@ -36,16 +87,21 @@ func (d *decoder) json(b []byte) []byte {
 	case icbor.MajorNegint:
 		return strconv.AppendInt(b, -1-int64(n), 10)
 	case icbor.MajorBytes:
+		if d.out != nil && n > pieceLen {
+			return d.long(b, `{"$bytes":"`, d.text(n), `"}`, func(b []byte, s string) []byte {
+				return base64.RawStdEncoding.AppendEncode(b, []byte(s))
+			})
+		}
 		return appendBytesJSON(b, []byte(d.text(n)))
 	case icbor.MajorText:
-		return appendTextJSON(b, d.text(n))
+		return d.textJSON(b, n)
 	case icbor.MajorArray:
 		b = append(b, '[')
 		for i := range n {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = d.json(b)
+			b = d.spill(d.json(b))
 		}
 		return append(b, ']')
 	case icbor.MajorMap:
@@ -55,8 +111,8 @@ func (d *decoder) json(b []byte) []byte {
 				b = append(b, ',')
 			}
 			_, size := d.head()
-			b = append(appendTextJSON(b, d.text(size)), ':')
-			b = d.json(b)
+			b = append(d.textJSON(b, size), ':')
+			b = d.spill(d.json(b))
 		}
 		return append(b, '}')
 	case icbor.MajorTag:
@@ -75,10 +131,18 @@ func appendLinkJSON(b []byte, cid string) []byte {
 	return append(dag.AppendText(append(b, `{"$link":"`...), cid), `"}`...)
 }
 
-// appendTextJSON appends a JSON string.
-func appendTextJSON(b []byte, s string) []byte {
+// textJSON reads text of n bytes and appends it as a JSON string.
+func (d *decoder) textJSON(b []byte, n uint64) []byte {
+	if d.out != nil && n > pieceLen {
+		return d.long(b, `"`, d.text(n), `"`, appendEscaped)
+	}
+	return append(appendEscaped(append(b, '"'), d.text(n)), '"')
+}
+
+// appendEscaped appends text as it stands in a JSON string. It looks at single bytes only, so the text
+// may begin and end within a character.
+func appendEscaped(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
-	b = append(b, '"')
 	from := 0
 	for i := range len(s) {
 		c := s[i]
@@ -100,5 +164,5 @@ func appendTextJSON(b []byte, s string) []byte {
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 		}
 	}
-	return append(append(b, s[from:]...), '"')
+	return append(b, s[from:]...)
 }

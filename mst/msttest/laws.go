@@ -103,7 +103,7 @@ func Laws() []Law {
 		{"differences", "The differences of two trees lead from one to the other.", []ability{diffs}, differences},
 		{"changes", "A change accounts for every node.", []ability{changes}, accounts},
 		{"slices", "New nodes and proof together undo a change: at once, forward and backward.", []ability{changes}, slicesInvert},
-		{"smallest slices", "The fewest nodes that undo a change are enough.", []ability{inverts}, smallestSlices},
+		{"smallest slices", "The fewest nodes that undo a change one by one are enough, whatever the order; those that every order needs are needed.", []ability{inverts}, smallestSlices},
 		{"false claims", "Operations that the tree does not show cannot be undone.", []ability{inverts}, falseClaims},
 		{"proofs", "Proofs of present and of absent keys verify; incomplete ones do not.", []ability{proves, verifies}, proofs},
 	}

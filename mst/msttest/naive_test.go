@@ -346,7 +346,18 @@ func (n *naive) invert(src mst.Source, root cid.Cid, ops []mst.InvertOp) (cid.Ci
 		}
 		return c.Root, nil
 	}
+	switch {
+	case n.has("the normalised order only"):
+		return invertOneByOne(src, root, normalised(ops))
+	case n.has("the order given backward only"):
+		backward := slices.Clone(ops)
+		slices.Reverse(backward)
+		return invertOneByOne(src, root, backward)
+	}
 	was, err := mst.Invert(t, ops)
+	if errors.Is(err, mst.ErrPartial) && n.has("what is missing is ignored") {
+		return root, nil
+	}
 	if err != nil {
 		return cid.Undef, err
 	}

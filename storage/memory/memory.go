@@ -44,6 +44,7 @@ type db struct {
 	repos   pmap.Map[*repoState]
 	global  pmap.Map[pair]
 	log     pmap.Map[storage.Event] // by seqKey
+	byDID   pmap.Map[storage.Event] // the same, by DID, 0, seqKey
 	newest  int64
 	trimmed int64         // greatest number that Trim deleted
 	changed chan struct{} // closed and replaced when the log grows
@@ -205,11 +206,10 @@ func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event)
 		return 0, fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
 	}
 	d.repos = d.repos.Delete(string(did))
-	log := d.log
-	for key, e := range log.Range("", "", false) {
-		if e.DID == did {
-			d.log = d.log.Delete(key)
-		}
+	from, to := ofAccount(did)
+	old := d.byDID
+	for key, e := range old.Range(from, to, false) {
+		d.log, d.byDID = d.log.Delete(seqKey(e.Seq)), d.byDID.Delete(key)
 	}
 	return d.append(list), nil
 }

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"iter"
+	"math"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -12,7 +13,10 @@ import (
 
 type events struct{ *DB }
 
-var _ storage.Events = events{}
+var (
+	_ storage.Events        = events{}
+	_ storage.AccountEvents = events{}
+)
 
 // A page of events is read at a time, so that a slow reader holds no snapshot.
 const (
@@ -56,6 +60,41 @@ func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, e
 			if seq = page[len(page)-1].Seq; seq == last {
 				return
 			}
+		}
+	}
+}
+
+// OfAccount implements storage.AccountEvents. Pages begin small, since few events are wanted most of the
+// time.
+func (d events) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[storage.Event, error] {
+	return func(yield func(storage.Event, error) bool) {
+		before := int64(math.MaxInt64)
+		for rows := 4; ; rows = min(4*rows, pageEvents) {
+			var page []storage.Event
+			err := d.read(ctx, func(c *conn) (err error) {
+				size := 0
+				for s := range c.query(&err, "SELECT seq, did, kind, time, payload FROM event WHERE did = ? AND seq < ? ORDER BY seq DESC LIMIT ?", did, before, rows) {
+					e := columnEvent(s)
+					page = append(page, e)
+					if size += len(e.Payload); size > pageBytes {
+						break
+					}
+				}
+				return err
+			})
+			if err != nil {
+				yield(storage.Event{}, err)
+				return
+			}
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if len(page) == 0 {
+				return
+			}
+			before = page[len(page)-1].Seq
 		}
 	}
 }

@@ -18,6 +18,7 @@ func eventChecks() []check {
 		{name: "Events/Numbers", law: eventNumbers},
 		{name: "Events/Since", law: eventsSince},
 		{name: "Events/SinceIsBounded", law: sinceIsBounded},
+		{name: "Events/OfAccount", law: eventsOfAccount},
 		{name: "Events/Trim", law: trimEvents},
 		{name: "Events/Wait", law: waitForEvents},
 		{name: "Events/WaitForVisible", law: waitForVisible},
@@ -214,6 +215,64 @@ func trimEvents(e *env) {
 	oldest, _, err := e.Events.Bounds(e.ctx)
 	e.ok(err, "Bounds")
 	e.same(oldest, newest+1, "oldest after a Delete")
+}
+
+// eventsOfAccount: whoever can find the events of an account finds all that Since does, and no others.
+func eventsOfAccount(e *env) {
+	log, ok := e.Events.(storage.AccountEvents)
+	if !ok {
+		e.Skip("the backend has no storage.AccountEvents")
+	}
+	a, b := e.newRepo(), e.newRepo()
+	look := func(when string) {
+		e.Helper()
+		for _, did := range []syntax.DID{a.did, b.did, a.did + "x", a.did[:len(a.did)-1]} {
+			var want []int64
+			for _, ev := range e.events(0) {
+				if ev.DID == did {
+					want = append(want, ev.Seq)
+				}
+			}
+			slices.Reverse(want)
+			got, err := collect(log.OfAccount(e.ctx, did))
+			e.ok(err, "OfAccount")
+			var seqs []int64
+			for _, ev := range got {
+				seqs = append(seqs, ev.Seq)
+				same := e.events(ev.Seq - 1)
+				if len(same) == 0 || same[0].Seq != ev.Seq || same[0].DID != ev.DID || same[0].Kind != ev.Kind || string(same[0].Payload) != string(ev.Payload) {
+					e.Errorf("%s, event %d of %s is another", when, ev.Seq, did)
+				}
+			}
+			e.same(seqs, want, "%s, events of %s", when, did)
+		}
+	}
+	look("at first")
+	for i := range 40 {
+		e.emit([]*account{a, b, a}[i%3], 1+i%3)
+	}
+	look("after 40 steps")
+	taken := 0
+	for _, err := range log.OfAccount(e.ctx, a.did) {
+		e.ok(err, "OfAccount")
+		if taken++; taken == 2 {
+			break // must not go on
+		}
+	}
+	e.reopen()
+	log = e.Events.(storage.AccountEvents)
+	look("opened again")
+	_, err := e.Repos.Delete(e.ctx, b.did, []storage.Event{b.event()})
+	e.ok(err, "Delete")
+	look("after a deletion")
+	e.ok(e.Events.Trim(e.ctx, time.Now().Add(time.Hour)), "Trim")
+	look("after Trim")
+	e.emit(a, 2)
+	look("after one more step")
+	ctx, cancel := context.WithCancel(e.ctx)
+	cancel()
+	_, err = collect(log.OfAccount(ctx, a.did))
+	e.fails(err, context.Canceled, "OfAccount with a context that has ended")
 }
 
 // waits starts a Wait and returns its result.

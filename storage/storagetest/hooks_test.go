@@ -153,6 +153,15 @@ func (h hookEvents) Wait(ctx context.Context, seq int64) error {
 	return h.Events.Wait(ctx, seq)
 }
 
+type hookAccountEvents struct {
+	storage.Events
+	of func(context.Context, syntax.DID) iter.Seq2[storage.Event, error]
+}
+
+func (h hookAccountEvents) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[storage.Event, error] {
+	return h.of(ctx, did)
+}
+
 type hookBlobs struct {
 	storage.Blobs
 	stage   func(context.Context, syntax.DID, string, io.Reader, int64) (storage.BlobInfo, error)

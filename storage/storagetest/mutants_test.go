@@ -413,8 +413,30 @@ func onEvents(name string, change func(e storage.Events) hookEvents, laws ...str
 	}}
 }
 
+// onAccountEvents makes a mutant of Events.OfAccount.
+func onAccountEvents(name string, of func(e storage.AccountEvents, ctx context.Context, did syntax.DID) iter.Seq2[storage.Event, error], laws ...string) mutant {
+	return mutant{name, laws, func(s storage.Store, _ int) storage.Store {
+		log := s.Events
+		s.Events = hookAccountEvents{log, func(ctx context.Context, did syntax.DID) iter.Seq2[storage.Event, error] {
+			return of(log.(storage.AccountEvents), ctx, did)
+		}}
+		return s
+	}}
+}
+
 func eventMutants() []mutant {
 	return []mutant{
+		onAccountEvents("finds one event only of each account", func(e storage.AccountEvents, ctx context.Context, did syntax.DID) iter.Seq2[storage.Event, error] {
+			return func(yield func(storage.Event, error) bool) {
+				for ev, err := range e.OfAccount(ctx, did) {
+					yield(ev, err)
+					return
+				}
+			}
+		}, "Events/OfAccount"),
+		onAccountEvents("takes accounts whose names begin alike for one", func(e storage.AccountEvents, ctx context.Context, did syntax.DID) iter.Seq2[storage.Event, error] {
+			return e.OfAccount(ctx, syntax.DID(strings.TrimSuffix(string(did), "x")))
+		}, "Events/OfAccount"),
 		onEvents("has an oldest number below 1", func(e storage.Events) hookEvents {
 			return hookEvents{bounds: func(ctx context.Context) (int64, int64, error) {
 				oldest, newest, err := e.Bounds(ctx)

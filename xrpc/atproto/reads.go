@@ -6,8 +6,6 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/pdskit/pdskit/internal/dag"
-	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
@@ -19,16 +17,6 @@ type getRecordParams struct {
 	Collection syntax.NSID         `json:"collection"`
 	RKey       syntax.RecordKey    `json:"rkey"`
 	CID        string              `json:"cid"`
-}
-
-// appendRecord appends a record as getRecord and listRecords show it. URIs and CIDs have no
-// characters that JSON would escape.
-func appendRecord(b []byte, did syntax.DID, rec storage.Record) ([]byte, error) {
-	b = append(append(b, `{"uri":"at://`...), did...)
-	b = append(append(b, '/'), rec.Path...)
-	b = dag.AppendText(append(b, `","cid":"`...), rec.CID.KeyString())
-	b, err := data.AppendJSON(append(b, `","value":`...), rec.Data)
-	return append(b, '}'), err
 }
 
 func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p getRecordParams) error {
@@ -58,11 +46,11 @@ func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p getRecordP
 	} else if err != nil {
 		return err
 	}
-	out, err := appendRecord(nil, acct.DID, rec)
-	if err != nil {
+	out := jsonAnswer{w: w}
+	if err := out.record(acct.DID, rec); err != nil {
 		return err
 	}
-	return xrpc.WriteJSON(w, http.StatusOK, json.RawMessage(out))
+	return out.end()
 }
 
 // errInactive: an account is not active.
@@ -106,9 +94,12 @@ type listRecordsParams struct {
 	Reverse    bool                `json:"reverse"`
 }
 
-func (s *Service) listRecords(ctx context.Context, r *xrpc.Request, p listRecordsParams) (out json.RawMessage, err error) {
+// listRecords answers with a page of a collection. A page of large records has fewer than the limit:
+// see repo.ListOptions.
+func (s *Service) listRecords(w http.ResponseWriter, r *xrpc.Request, p listRecordsParams) (err error) {
+	ctx := r.Context()
 	if p.Limit, err = pageLimit(p.Limit, 50, 100); err != nil {
-		return out, err
+		return err
 	}
 	var page []storage.Record
 	acct, err := s.view(ctx, p.Repo, func(_ Account, r storage.Reader) (err error) {
@@ -116,39 +107,44 @@ func (s *Service) listRecords(ctx context.Context, r *xrpc.Request, p listRecord
 		return err
 	})
 	if errors.Is(err, ErrNoAccount) || errors.Is(err, errInactive) {
-		return out, xrpc.InvalidRequest("Could not find repo: %s", p.Repo)
+		return xrpc.InvalidRequest("Could not find repo: %s", p.Repo)
 	} else if err != nil {
-		return out, err
+		return err
 	}
 	hidden, err := s.hidden(ctx, acct, p.Collection)
 	if err != nil {
-		return out, err
+		return err
 	}
 	size := 64
 	for _, rec := range page {
 		size += 256 + len(rec.Data)*5/4 // CIDs are longer in JSON
 	}
-	out = append(make([]byte, 0, size), `{"records":[`...)
+	out := jsonAnswer{w: w, buf: make([]byte, 0, min(size, 2*answerBytes))}
+	out.text(`{"records":[`)
 	var cursor syntax.RecordKey
-	for _, rec := range page {
+	first := true
+	for i, rec := range page {
 		if _, cursor, err = syntax.ParsePath(rec.Path); err != nil {
-			return nil, err
+			return err
 		}
+		page[i].Data = nil // it is not needed while the client takes the next ones
 		if hidden[rec.Path] {
 			continue
 		}
-		if out[len(out)-1] != '[' {
-			out = append(out, ',')
+		if !first {
+			out.text(",")
 		}
-		if out, err = appendRecord(out, acct.DID, rec); err != nil {
-			return nil, err
+		first = false
+		if err := out.record(acct.DID, rec); err != nil {
+			return err
 		}
 	}
-	out = append(out, ']')
+	out.text("]")
 	if cursor != "" {
-		out = append(append(append(out, `,"cursor":"`...), cursor...), '"')
+		out.text(`,"cursor":"` + string(cursor) + `"`)
 	}
-	return append(out, '}'), nil
+	out.text("}")
+	return out.end()
 }
 
 // hidden returns the paths of a collection's records that are taken down.
@@ -171,6 +167,10 @@ type describeRepoOutput struct {
 	HandleIsCorrect bool            `json:"handleIsCorrect"`
 }
 
+// maxCollections is how many bytes of collections' names describeRepo shows, the first in the order of
+// names. There is no cursor for more.
+const maxCollections = 256 << 10
+
 func (s *Service) describeRepo(ctx context.Context, r *xrpc.Request, p repoParam) (out describeRepoOutput, err error) {
 	acct, err := s.available(ctx, r, p.Repo)
 	if err != nil {
@@ -181,10 +181,20 @@ func (s *Service) describeRepo(ctx context.Context, r *xrpc.Request, p repoParam
 		return out, documentError(err)
 	}
 	out = describeRepoOutput{Handle: acct.Handle, DID: acct.DID, DIDDoc: doc, HandleIsCorrect: handle == acct.Handle}
-	out.Collections, err = s.Host.Collections(ctx, acct.DID)
-	if out.Collections == nil {
-		out.Collections = []syntax.NSID{}
-	}
+	out.Collections = []syntax.NSID{}
+	err = s.Host.View(ctx, acct.DID, func(r storage.Reader) error {
+		size := 0
+		for name, err := range repo.Collections(ctx, r) {
+			if err != nil {
+				return err
+			}
+			if size += len(name) + len(`"",`); size > maxCollections {
+				break
+			}
+			out.Collections = append(out.Collections, name)
+		}
+		return nil
+	})
 	return out, err
 }
 

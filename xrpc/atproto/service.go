@@ -193,7 +193,7 @@ func (s *Service) Mount(srv *xrpc.Server) {
 
 	public := func(nsid string, h xrpc.Handler) { srv.Handle(xrpc.Route{NSID: nsid, Handler: h}) }
 	public("com.atproto.repo.getRecord", xrpc.RawQuery(s.getRecord))
-	public("com.atproto.repo.listRecords", xrpc.Query(s.listRecords))
+	public("com.atproto.repo.listRecords", xrpc.RawQuery(s.listRecords))
 	public("com.atproto.repo.describeRepo", xrpc.Query(s.describeRepo))
 	public("com.atproto.identity.resolveHandle", xrpc.Query(s.resolveHandle))
 	public("com.atproto.sync.getRepoStatus", xrpc.Query(s.getRepoStatus))

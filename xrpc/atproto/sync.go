@@ -93,6 +93,7 @@ type getBlocksParams struct {
 // maxBlocks is how many blocks one call of getBlocks may ask for.
 const maxBlocks = 1000
 
+// getBlocks answers with each block once, as it is read.
 func (s *Service) getBlocks(w http.ResponseWriter, r *xrpc.Request, p getBlocksParams) error {
 	acct, err := s.available(r.Context(), r, syntax.AtIdentifier(p.DID))
 	if err != nil {
@@ -107,8 +108,11 @@ func (s *Service) getBlocks(w http.ResponseWriter, r *xrpc.Request, p getBlocksP
 			return err
 		}
 	}
-	blocks, missing, err := s.Host.Blocks(r.Context(), acct.DID, wanted)
-	if err != nil {
+	w.Header().Set("Content-Type", carType)
+	missing, err := s.Host.ExportBlocks(r.Context(), acct.DID, wanted, w)
+	if errors.Is(err, repo.ErrRepoNotFound) { // deleted meanwhile
+		return xrpc.InvalidRequest("Could not find repo for DID: %s", p.DID)
+	} else if err != nil {
 		return err
 	}
 	if len(missing) > 0 {
@@ -118,7 +122,7 @@ func (s *Service) getBlocks(w http.ResponseWriter, r *xrpc.Request, p getBlocksP
 		}
 		return xrpc.InvalidRequest("Could not find cids: %s", strings.Join(names, ","))
 	}
-	return writeCAR(w, blocks)
+	return nil
 }
 
 // writeCAR answers with a CAR file of a few blocks.

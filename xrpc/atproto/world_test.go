@@ -158,6 +158,11 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// signer signs for all accounts.
+func (w *world) signer() func(context.Context, syntax.DID) (crypto.Signer, error) {
+	return func(context.Context, syntax.DID) (crypto.Signer, error) { return w.key, nil }
+}
+
 // auth takes the Authorization header for the caller's DID.
 func (w *world) auth(required bool) xrpc.Authenticator {
 	return func(r *xrpc.Request) error {

@@ -20,8 +20,10 @@ const (
 
 // Bounds of what is looked at in a repository, however far an AppView is behind.
 const (
-	maxPosts = 50   // newest by record key
-	maxKeys  = 1000 // to find a record that the AppView knows
+	maxPosts   = 50        // newest by record key
+	maxBytes   = 256 << 10 // of their records together; a post that does not fit, and older ones, are not shown
+	maxProfile = 32 << 10  // of the profile's record, which views repeat; a longer one is not shown
+	maxKeys    = 1000      // to find a record that the AppView knows
 )
 
 // Local is what an account has that an AppView has not seen.
@@ -92,7 +94,7 @@ func Load(ctx context.Context, r storage.Reader, did syntax.DID, rev syntax.TID)
 		return nil, err
 	default:
 		var p Profile
-		if data.Unmarshal(rec.Data, &p) == nil {
+		if len(rec.Data) <= maxProfile && data.Unmarshal(rec.Data, &p) == nil {
 			l.Profile = &p
 			if rec.Rev > rev {
 				l.ProfileChanged = rec.Rev.Time()
@@ -100,15 +102,18 @@ func Load(ctx context.Context, r storage.Reader, did syntax.DID, rev syntax.TID)
 		}
 		seen = rec.Rev <= rev
 	}
-	n := 0
+	n, size := 0, 0
 	posts := storage.Prefix(postCollection + "/")
 	posts.Reverse = true
 	for rec, err := range r.Records(ctx, posts) {
 		if err != nil {
 			return nil, err
 		}
+		size += len(rec.Data)
 		if rec.Rev <= rev {
 			seen = true
+		} else if size > maxBytes {
+			break
 		} else if p, ok := newPost(did, rec); ok {
 			l.Posts = append(l.Posts, p)
 		}

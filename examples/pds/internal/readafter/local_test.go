@@ -3,6 +3,7 @@ package readafter
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/pdskit/pdskit/crypto"
@@ -147,5 +148,36 @@ func TestLoadIsBounded(t *testing.T) {
 	}
 	if want := fmt.Sprintf("3zzzzzzzz%02d2a", maxPosts+4); l.Posts[maxPosts-1].URI != "at://"+alice+"/app.bsky.feed.post/"+want {
 		t.Errorf("the newest is %s", l.Posts[maxPosts-1].URI)
+	}
+}
+
+// Posts and a profile of almost a megabyte each, which schemas do not allow, but a client may write without
+// validation, are not held in memory for every answer.
+func TestLoadOfLargeRecords(t *testing.T) {
+	a := newAccount(t)
+	huge := strings.Repeat("\x00", 900_000)
+	a.put("app.bsky.actor.profile/self", map[string]any{"displayName": huge})
+	for i := range 10 {
+		a.post(fmt.Sprintf("3zaaaaaaaaa2%c", 'a'+i), huge, nil)
+	}
+	size := func(l *Local) (n int) {
+		for _, p := range l.Posts {
+			n += len(p.JSON)
+		}
+		return n
+	}
+	if l := a.load(a.rev); l != nil && (l.Profile != nil || size(l) > 0) {
+		t.Errorf("a profile of %d bytes, posts of %d", len(l.Profile.DisplayName), size(l))
+	}
+	// The newest that fit are shown; of many of middle size, not all.
+	small := a.post("3zzzzzzzzzz2z", "hello", nil)
+	if l := a.load(a.rev); l == nil || len(l.Posts) != 1 || l.Posts[0].URI != small {
+		t.Errorf("%+v", l)
+	}
+	for i := range 40 {
+		a.post(fmt.Sprintf("3zzzzzzzzzz3%c", '2'+i%6)+fmt.Sprint(i), strings.Repeat("\x00", 20_000), nil)
+	}
+	if l := a.load(a.rev); l == nil || len(l.Posts) < 5 || size(l) > 6*maxBytes {
+		t.Errorf("%d posts, %d bytes", len(l.Posts), size(l))
 	}
 }

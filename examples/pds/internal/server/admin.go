@@ -29,23 +29,41 @@ type accountView struct {
 	InvitesDisabled  bool            `json:"invitesDisabled"`
 }
 
-// viewAccount describes an account, given all invites.
-func viewAccount(a accounts.Account, invites []accounts.Invite) accountView {
-	v := accountView{
+// accountInvites finds the invites that have to do with an account.
+type accountInvites struct {
+	own map[string][]accounts.Invite
+	by  map[syntax.DID]accounts.Invite
+}
+
+func newAccountInvites(all []accounts.Invite) accountInvites {
+	x := accountInvites{make(map[string][]accounts.Invite), make(map[syntax.DID]accounts.Invite)}
+	for _, inv := range all {
+		x.own[inv.Account] = append(x.own[inv.Account], inv)
+		for did := range inv.Uses {
+			x.by[did] = inv
+		}
+	}
+	return x
+}
+
+// view describes an account. size is about how many bytes that takes beyond those of an account
+// without invites.
+func (x accountInvites) view(a accounts.Account) (v accountView, size int) {
+	v = accountView{
 		DID: a.DID, Handle: a.Handle, Email: a.Email, IndexedAt: syntax.NewDatetime(a.Created),
 		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt),
 		Invites: []inviteView{}, InvitesDisabled: a.InvitesDisabled,
 	}
-	for _, inv := range invites {
-		if inv.Account == string(a.DID) {
-			v.Invites = append(v.Invites, viewInvite(inv))
-		}
-		if _, used := inv.Uses[a.DID]; used {
-			by := viewInvite(inv)
-			v.InvitedBy = &by
-		}
+	for _, inv := range x.own[string(a.DID)] {
+		v.Invites = append(v.Invites, viewInvite(inv))
+		size += inviteSize(inv)
 	}
-	return v
+	if inv, used := x.by[a.DID]; used {
+		by := viewInvite(inv)
+		v.InvitedBy = &by
+		size += inviteSize(inv)
+	}
+	return v, size
 }
 
 // datetime is empty for the zero time.
@@ -72,7 +90,8 @@ func (s *Server) getAccountInfo(ctx context.Context, r *xrpc.Request, p didParam
 		return out, err
 	}
 	invites, err := s.accounts.Invites(ctx)
-	return viewAccount(a, invites), err
+	out, _ = newAccountInvites(invites).view(a)
+	return out, err
 }
 
 type didsParam struct {
@@ -83,20 +102,32 @@ type accountInfosOutput struct {
 	Infos []accountView `json:"infos"`
 }
 
+// getAccountInfos describes each of the accounts once. An account takes as much as its invites
+// have uses, so there is a bound on bytes beside that on accounts.
 func (s *Server) getAccountInfos(ctx context.Context, r *xrpc.Request, p didsParam) (out accountInfosOutput, err error) {
 	invites, err := s.accounts.Invites(ctx)
 	if err != nil {
 		return out, err
 	}
+	index, size := newAccountInvites(invites), 0
 	out.Infos = []accountView{}
+	seen := make(map[syntax.DID]bool)
 	for _, did := range p.DIDs {
+		if seen[did] {
+			continue
+		}
+		seen[did] = true
 		a, err := s.accounts.ByDID(ctx, did)
 		if errors.Is(err, accounts.ErrNotFound) {
 			continue
 		} else if err != nil {
 			return out, err
 		}
-		out.Infos = append(out.Infos, viewAccount(a, invites))
+		info, n := index.view(a)
+		if size += n; size > maxInviteBytes && len(out.Infos) > 0 {
+			return accountInfosOutput{}, xrpc.InvalidRequest("These accounts' invites are too many for one answer; ask for fewer accounts")
+		}
+		out.Infos = append(out.Infos, info)
 	}
 	return out, nil
 }

@@ -116,6 +116,12 @@ type inviteUse struct {
 	UsedAt syntax.Datetime `json:"usedAt"`
 }
 
+// maxInviteBytes bounds the invite codes of one answer. Each lists all its uses.
+const maxInviteBytes = 1 << 20
+
+// inviteSize is about how many bytes a code takes in an answer.
+func inviteSize(inv accounts.Invite) int { return 256 + 96*len(inv.Uses) }
+
 func viewInvite(inv accounts.Invite) inviteView {
 	v := inviteView{
 		Code: inv.Code, Available: inv.Available, Disabled: inv.Disabled, Account: inv.Account, CreatedBy: inv.CreatedBy,
@@ -163,7 +169,7 @@ type getInviteCodesParams struct {
 }
 
 // getInviteCodes lists all codes, the newest or the most used first. The cursor
-// is what a code is sorted by, and the code.
+// is what a code is sorted by, and the code. A page of codes with many uses has fewer than the limit.
 func (s *Server) getInviteCodes(ctx context.Context, r *xrpc.Request, p getInviteCodesParams) (out inviteCodesOutput, err error) {
 	rank := func(inv accounts.Invite) int64 { return inv.Created.UnixMilli() }
 	if p.Sort == "usage" {
@@ -190,7 +196,11 @@ func (s *Server) getInviteCodes(ctx context.Context, r *xrpc.Request, p getInvit
 		})
 	}
 	out.Codes = []inviteView{}
+	size := 0
 	for _, inv := range list[:min(len(list), cmp.Or(p.Limit, 100))] {
+		if size += inviteSize(inv); size > maxInviteBytes && len(out.Codes) > 0 {
+			break
+		}
 		out.Codes = append(out.Codes, viewInvite(inv))
 		out.Cursor = strconv.FormatInt(rank(inv), 10) + "::" + inv.Code
 	}
