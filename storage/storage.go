@@ -60,6 +60,13 @@ type RecordChange struct {
 	Blobs []cid.Cid // the blobs that the new record refers to; replaces those of the old one
 }
 
+// Cost estimates how many bytes a backend writes for the new record: its data, and its path with a
+// CID for the record, for the index by CID, and for each reference to a blob and the index of that.
+func (c *RecordChange) Cost() int64 {
+	const cid = 36
+	return int64(len(c.Data)) + 2*int64(len(c.Path)+cid)*int64(1+len(c.Blobs))
+}
+
 // KVWrite sets (or, with a nil Value, deletes) a key in an account's namespace.
 type KVWrite struct {
 	Key     string

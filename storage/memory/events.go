@@ -15,29 +15,26 @@ type events struct{ *db }
 // seqKey sorts like the number.
 func seqKey(seq int64) string { return fmt.Sprintf("%020d", max(seq, 0)) }
 
-// append adds events to the log. The caller holds the lock.
-func (d *db) append(list []storage.Event) (seq int64) {
+// append adds events to the log and returns the number of the last.
+func (s *state) append(clock func() time.Time, list []storage.Event) int64 {
 	for _, e := range list {
-		d.newest = max(d.newest+1, d.now().UnixMicro())
-		e.Seq = d.newest
+		s.newest = max(s.newest+1, clock().UnixMicro())
+		e.Seq = s.newest
 		e.Time = e.Time.Truncate(time.Millisecond).UTC()
 		e.Payload = bytes.Clone(e.Payload)
-		d.log = d.log.Set(seqKey(e.Seq), e)
+		s.log = s.log.Set(seqKey(e.Seq), e)
 	}
 	if len(list) == 0 {
 		return 0
 	}
-	close(d.changed)
-	d.changed = make(chan struct{})
-	return d.newest
+	return s.newest
 }
 
 func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {
 	return until(ctx, func(yield func(storage.Event) bool) {
-		d.mu.RLock()
-		log := d.log
-		d.mu.RUnlock()
-		for _, e := range log.Range(from(seqKey(seq)), "", false) {
+		now, _ := d.read()
+		for _, e := range now.log.Range(from(seqKey(seq)), "", false) {
+			e.Payload = bytes.Clone(e.Payload)
 			if !yield(e) {
 				return
 			}
@@ -49,9 +46,8 @@ func (d events) Bounds(ctx context.Context) (oldest, newest int64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, 0, err
 	}
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.trimmed + 1, d.newest, nil
+	now, _ := d.read()
+	return now.trimmed + 1, now.newest, nil
 }
 
 func (d events) Wait(ctx context.Context, seq int64) error {
@@ -59,10 +55,8 @@ func (d events) Wait(ctx context.Context, seq int64) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		d.mu.RLock()
-		log, changed := d.log, d.changed
-		d.mu.RUnlock()
-		for range log.Range(from(seqKey(seq)), "", false) {
+		now, changed := d.read()
+		for range now.log.Range(from(seqKey(seq)), "", false) {
 			return nil
 		}
 		select {
@@ -74,17 +68,14 @@ func (d events) Wait(ctx context.Context, seq int64) error {
 }
 
 func (d events) Trim(ctx context.Context, t time.Time) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	log := d.log
-	for key, e := range log.Range("", "", false) {
-		if e.Time.Before(t) {
-			d.log = d.log.Delete(key)
-			d.trimmed = max(d.trimmed, e.Seq)
+	return d.write(ctx, func(s *state) error {
+		log := s.log
+		for key, e := range log.Range("", "", false) {
+			if e.Time.Before(t) {
+				s.log = s.log.Delete(key)
+				s.trimmed = max(s.trimmed, e.Seq)
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }

@@ -84,6 +84,7 @@ type DB struct {
 	idle   []*conn
 	closed bool
 
+	dropped []int64       // sets of failed calls of Replace; guarded by mu
 	newest  atomic.Int64  // newest sequence number seen
 	changed chan struct{} // closed and replaced when newest grows; guarded by mu
 }
