@@ -78,6 +78,9 @@ type Result struct {
 	Records []RecordResult
 	// Replaced are the paths of records that made way for new ones: see Index.Unique.
 	Replaced []string
+	// Legacy is how many records of an import are from before the rules of the data model: see
+	// data.RecordRefs.
+	Legacy int
 }
 
 // RecordResult is what became of one write.
@@ -273,7 +276,7 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 	if err != nil {
 		return state{}, err
 	}
-	c, head, block, err := h.sign(ctx, did, st.head.Rev, delta.Tree)
+	c, head, block, err := h.sign(ctx, did, st.head.Rev, delta.Tree.Root())
 	if err != nil {
 		return state{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -27,6 +28,11 @@ type Config struct {
 	// TempDir is where exports to slow readers and imports are spooled. Empty
 	// means the system's default.
 	TempDir string
+	// Imports bounds how many imports are worked on at once, those that still upload apart. 0 means 2.
+	Imports int
+	// ImportWait bounds how long an import waits for others: those of the same account, and those
+	// that Imports counts. 0 means one minute.
+	ImportWait time.Duration
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 	// Indexes are kept for every account. NewHost panics if one is not valid: see Index.
@@ -45,6 +51,7 @@ type Host struct {
 	clock  syntax.TIDClock
 
 	indexes indexSet
+	imports importQueue
 }
 
 // NewHost returns a host over a store.
@@ -57,6 +64,13 @@ func NewHost(cfg Config) *Host {
 	if h.cache.limit == 0 {
 		h.cache.limit = 128 << 20
 	}
+	if cfg.Imports <= 0 {
+		cfg.Imports = 2
+	}
+	if cfg.ImportWait <= 0 {
+		cfg.ImportWait = time.Minute
+	}
+	h.imports.slots, h.imports.wait = make(chan struct{}, cfg.Imports), cfg.ImportWait
 	return h
 }
 
@@ -135,13 +149,13 @@ func (h *Host) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error
 	return h.signer(ctx, did)
 }
 
-// sign makes the next commit over a tree.
-func (h *Host) sign(ctx context.Context, did syntax.DID, prev syntax.TID, tree *mst.Tree) (commit.Commit, storage.Head, []byte, error) {
+// sign makes the next commit over the tree of a root.
+func (h *Host) sign(ctx context.Context, did syntax.DID, prev syntax.TID, root cid.Cid) (commit.Commit, storage.Head, []byte, error) {
 	signer, err := h.signer(ctx, did)
 	if err != nil {
 		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf("repo: signing key of %s: %w", did, err)
 	}
-	c, block, err := commit.Sign(ctx, did, h.clock.NextAfter(prev), tree.Root(), signer)
+	c, block, err := commit.Sign(ctx, did, h.clock.NextAfter(prev), root, signer)
 	if err != nil {
 		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf("repo: sign a commit of %s: %w", did, err)
 	}

@@ -27,7 +27,7 @@ func appendRecord(b []byte, did syntax.DID, rec storage.Record) ([]byte, error) 
 	b = append(append(b, `{"uri":"at://`...), did...)
 	b = append(append(b, '/'), rec.Path...)
 	b = dag.AppendText(append(b, `","cid":"`...), rec.CID.KeyString())
-	b, err := data.AppendJSON(append(b, `","value":`...), rec.Data)
+	b, err := data.AppendRecordJSON(append(b, `","value":`...), rec.Data)
 	return append(b, '}'), err
 }
 

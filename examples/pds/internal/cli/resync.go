@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
@@ -86,7 +87,10 @@ func resyncOne(ctx context.Context, host *repo.Host, store *accounts.Store, did 
 		defer close(done)
 		w.CloseWithError(host.Export(ctx, did, "", w))
 	}()
-	_, err = host.Import(ctx, did, r, repo.Import{Sync: true, Keys: []*crypto.PublicKey{key.PublicKey()}})
+	_, err = host.Import(ctx, did, r, repo.Import{
+		Sync: true, Keys: []*crypto.PublicKey{key.PublicKey()},
+		Limits: repo.ImportLimits{Expanded: math.MaxInt64, Records: math.MaxInt}, // it is here already
+	})
 	r.CloseWithError(err)
 	<-done
 	return err
