@@ -4,23 +4,26 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/dag"
 )
 
-// ErrNotFound is what an Index returns for a block that it does not have.
+// ErrNotFound is what an index returns for a block that it does not have.
 var ErrNotFound = errors.New("car: block not found")
 
-// Index finds blocks by CID, whatever order they came in. Up to a bound it holds
-// their bytes in memory, beyond that in a temporary file; of each it then holds some
-// 70 bytes. It is for one goroutine.
+// errChanged: a file has other bytes than when it was indexed.
+var errChanged = errors.New("car: the file has changed")
+
+// Index finds blocks by CID, whatever order they came in. Its memory is bounded, whatever their
+// number: what does not fit is in temporary files. It is for one goroutine.
 type Index struct {
 	dir   string
 	limit int64
 
-	at     map[key]place
+	table  table
 	memory []byte
 	file   *os.File
 	w      *bufio.Writer
@@ -28,78 +31,59 @@ type Index struct {
 	dirty  bool  // the writer holds bytes that the file does not have
 }
 
-type key struct {
-	digest dag.Digest
-	codec  dag.Codec
-}
-
-// place is where a block's bytes are: in memory, or behind it in the file.
-type place struct {
-	off int64
-	n   int32
-}
-
-// NewIndex returns an index that holds up to memory bytes of blocks (0: 16 MiB)
-// and puts more into a temporary file in dir (empty: the system's). The caller
-// closes it.
+// NewIndex returns an index that holds up to memory bytes of blocks (0: 16 MiB), besides some 10 MB
+// that say where blocks are, and puts more into temporary files in dir (empty: the system's). The
+// caller closes it.
 func NewIndex(dir string, memory int64) *Index {
 	if memory == 0 {
 		memory = 16 << 20
 	}
-	return &Index{dir: dir, limit: memory, at: make(map[key]place)}
+	return &Index{dir: dir, limit: memory, table: newTable(dir)}
 }
 
-// Add adds a block. A CID that is there already changes nothing.
+// Add adds a block. Another one with the same CID may be kept twice, and either be found.
 func (x *Index) Add(b Block) error {
-	codec, digest, ok := dag.Split(b.CID)
-	if !ok {
-		return &Error{CID: b.CID, Err: ErrCID}
+	k, err := keyOf(b.CID)
+	if err != nil {
+		return err
 	}
-	k := key{digest, codec}
-	if _, ok := x.at[k]; ok {
+	if _, ok := x.table.fresh[k]; ok {
 		return nil
 	}
 	if x.file == nil && int64(len(x.memory)+len(b.Data)) <= x.limit {
-		x.at[k] = place{int64(len(x.memory)), int32(len(b.Data))}
+		p := place{int64(len(x.memory)), int32(len(b.Data))}
 		x.memory = append(x.memory, b.Data...)
-		return nil
+		return x.table.add(k, p)
 	}
 	if x.file == nil {
-		f, err := os.CreateTemp(x.dir, "pdskit-car-*")
+		f, err := temporary(x.dir)
 		if err != nil {
-			return fmt.Errorf("car: index: %w", err)
+			return err
 		}
-		_ = os.Remove(f.Name()) // at once where the system allows it, else in Close
 		x.file, x.w = f, bufio.NewWriterSize(f, 256<<10)
 	}
 	if _, err := x.w.Write(b.Data); err != nil {
 		return fmt.Errorf("car: index: %w", err)
 	}
-	x.at[k] = place{int64(len(x.memory)) + x.size, int32(len(b.Data))}
+	p := place{int64(len(x.memory)) + x.size, int32(len(b.Data))}
 	x.size += int64(len(b.Data))
 	x.dirty = true
-	return nil
+	return x.table.add(k, p)
 }
 
-// Len returns how many blocks there are.
-func (x *Index) Len() int { return len(x.at) }
-
-// Has reports whether there is a block.
-func (x *Index) Has(c cid.Cid) bool {
+func keyOf(c cid.Cid) (key, error) {
 	codec, digest, ok := dag.Split(c)
-	_, have := x.at[key{digest, codec}]
-	return ok && have
+	if !ok {
+		return key{}, &Error{CID: c, Err: ErrCID}
+	}
+	return key{digest, codec}, nil
 }
 
 // Block returns the bytes of a block, which are the caller's, or ErrNotFound.
 func (x *Index) Block(c cid.Cid) ([]byte, error) {
-	codec, digest, ok := dag.Split(c)
-	if !ok {
-		return nil, &Error{CID: c, Err: ErrCID}
-	}
-	p, ok := x.at[key{digest, codec}]
-	if !ok {
-		return nil, fmt.Errorf("%w: %s", ErrNotFound, c)
+	p, err := x.table.find(c)
+	if err != nil {
+		return nil, err
 	}
 	b := make([]byte, p.n)
 	if p.n == 0 {
@@ -121,15 +105,100 @@ func (x *Index) Block(c cid.Cid) ([]byte, error) {
 	return b, nil
 }
 
-// Close removes the temporary file.
-func (x *Index) Close() error {
-	x.at, x.memory = nil, nil
-	if x.file == nil {
-		return nil
+// find returns where a block is, or ErrNotFound.
+func (t *table) find(c cid.Cid) (place, error) {
+	k, err := keyOf(c)
+	if err != nil {
+		return place{}, err
 	}
-	name := x.file.Name()
-	err := x.file.Close()
-	_ = os.Remove(name)
-	x.file = nil
+	p, ok, err := t.get(k)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %s", ErrNotFound, c)
+	}
+	return p, err
+}
+
+// Close removes the temporary files.
+func (x *Index) Close() error {
+	x.memory = nil
+	err := x.table.close()
+	if x.file != nil {
+		err = errors.Join(err, discard(x.file))
+		x.file = nil
+	}
 	return err
 }
+
+// FileIndex finds the blocks of a CAR file that can be read again. It keeps where they are, not
+// their bytes: some 10 MB in memory, and temporary files with 45 bytes a block. It is for one
+// goroutine.
+type FileIndex struct {
+	r     io.ReadSeeker
+	table table
+	roots []cid.Cid
+}
+
+// IndexFile reads a CAR file from where r stands to its end, and checks every block. fault, if it is
+// not nil, is called with an error that concerns a single block, whose bytes do not match its CID;
+// if it returns true, the block is left out and reading goes on. Temporary files are in dir (empty:
+// the system's). The caller closes the index, but r must be left alone until then.
+func IndexFile(r io.ReadSeeker, lim Limits, dir string, fault func(error) bool) (_ *FileIndex, err error) {
+	start, err := r.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, err
+	}
+	cr, err := NewReader(r, lim)
+	if err != nil {
+		return nil, err
+	}
+	x := &FileIndex{r: r, table: newTable(dir), roots: cr.Roots()}
+	defer func() {
+		if err != nil {
+			_ = x.Close()
+		}
+	}()
+	for {
+		b, err := cr.NextShared()
+		switch {
+		case err == io.EOF:
+			return x, x.table.settle()
+		case errors.Is(err, ErrHash) && fault != nil && fault(err):
+			cr.err = nil // the next block is where it should be
+			continue
+		case err != nil:
+			return nil, err
+		}
+		k, err := keyOf(b.CID)
+		if err == nil {
+			err = x.table.add(k, place{start + cr.Offset() - int64(len(b.Data)), int32(len(b.Data))})
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Roots returns the roots in the file's header.
+func (x *FileIndex) Roots() []cid.Cid { return x.roots }
+
+// Block returns the bytes of a block, which are the caller's, or ErrNotFound.
+func (x *FileIndex) Block(c cid.Cid) ([]byte, error) {
+	p, err := x.table.find(c)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := x.r.Seek(p.off, io.SeekStart); err != nil {
+		return nil, err
+	}
+	b := make([]byte, p.n)
+	if _, err := io.ReadFull(x.r, b); err != nil {
+		return nil, fmt.Errorf("car: block %s: %w", c, truncated(err))
+	}
+	if !dag.Matches(c, b) {
+		return nil, fmt.Errorf("%w: block %s", errChanged, c)
+	}
+	return b, nil
+}
+
+// Close removes the temporary files. It does not close the file.
+func (x *FileIndex) Close() error { return x.table.close() }

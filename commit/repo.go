@@ -9,6 +9,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
 )
@@ -32,12 +33,22 @@ type RepoOptions struct {
 	// paths link to counted each time, so that a small file cannot stand for endless work.
 	// Default 16 GiB.
 	Records int64
+	// CheckRecord, if not nil, takes the place of the rule that a record is a map of the data
+	// model in canonical CBOR. For repositories with records from before that rule: see
+	// data.RecordRefs. The size and the CID of records are checked in any case.
+	CheckRecord func(path string, record []byte) error
+	// Fault, if not nil, is called with each error that concerns a single record, node or block. If
+	// it returns true, reading goes on without that record or what is below that node, to find
+	// further faults. The repository is invalid all the same, although Records may end without an
+	// error. All blocks are only looked at in a reader that can seek.
+	Fault func(err error) bool
 	// Stream promises that every block comes where it is wanted, as often as it is
 	// linked to: then no block is kept. Without the promise, blocks are kept in an index as
 	// they come, in case they are linked to again; or, if the reader can seek, the file is
-	// read a second time when one is.
+	// read a second time when one is not where it is wanted, and only the places of blocks are kept.
 	Stream bool
-	// TempDir and Memory are for that index: see car.NewIndex.
+	// TempDir and Memory are for the index of a reader that cannot seek, and TempDir for that of
+	// one that can: see car.NewIndex and car.IndexFile.
 	TempDir string
 	Memory  int64
 }
@@ -58,9 +69,13 @@ type RepoReader struct {
 	seeker io.ReadSeeker // nil: the file can be read once only
 	start  int64         // of the file in the seeker
 	opt    RepoOptions
-	index  *car.Index // blocks that came before they were wanted
+	index  *car.Index     // blocks that came before they were wanted
+	whole  *car.FileIndex // not nil: the file was read to its end, and blocks come from here
 	spent  bool
 }
+
+// errMissing: a block is not in the file.
+var errMissing = errors.New("the block is missing")
 
 // ReadRepo reads the start of a CAR file up to the commit, and checks it.
 func ReadRepo(r io.Reader, opt RepoOptions) (*RepoReader, error) {
@@ -69,6 +84,9 @@ func ReadRepo(r io.Reader, opt RepoOptions) (*RepoReader, error) {
 	}
 	if opt.Records == 0 {
 		opt.Records = 16 << 30
+	}
+	if opt.CheckRecord == nil {
+		opt.CheckRecord = func(_ string, record []byte) error { return checkRecord(record) }
 	}
 	seeker, start := seekable(r)
 	cr, err := car.NewReader(r, opt.CAR)
@@ -79,35 +97,30 @@ func ReadRepo(r io.Reader, opt RepoOptions) (*RepoReader, error) {
 		return nil, fmt.Errorf("%w: %d roots, want one", ErrRepo, len(cr.Roots()))
 	}
 	x := &RepoReader{root: cr.Roots()[0], car: cr, seeker: seeker, start: start, opt: opt}
-	for {
-		b, err := cr.Next()
-		if err == io.EOF {
-			x.Close()
-			return nil, fmt.Errorf("%w: the commit is missing", ErrRepo)
-		} else if err != nil {
-			x.Close()
-			return nil, fmt.Errorf("%w: %w", ErrRepo, err)
-		}
-		if b.CID == x.root {
-			x.commit, err = Decode(b.Data)
-			switch {
-			case err != nil:
-			case opt.DID != "" && x.commit.DID != opt.DID:
-				err = fmt.Errorf("it is that of %s, not of %s", x.commit.DID, opt.DID)
-			case opt.Key != nil:
-				err = x.commit.Verify(opt.Key)
-			}
-			if err != nil {
-				x.Close()
-				return nil, fmt.Errorf("%w: %w", ErrRepo, err)
-			}
-			return x, nil
-		}
-		if err := x.keep(b); err != nil {
-			x.Close()
-			return nil, err
-		}
+	if err := x.readCommit(); err != nil {
+		x.Close()
+		return nil, fmt.Errorf("%w: %w", ErrRepo, err)
 	}
+	return x, nil
+}
+
+// readCommit reads the commit and checks it.
+func (x *RepoReader) readCommit() error {
+	block, err := x.block(x.root)
+	if errors.Is(err, errMissing) {
+		return errors.New("the commit is missing")
+	} else if err != nil {
+		return err
+	}
+	x.commit, err = Decode(block)
+	switch {
+	case err != nil:
+	case x.opt.DID != "" && x.commit.DID != x.opt.DID:
+		err = fmt.Errorf("it is that of %s, not of %s", x.commit.DID, x.opt.DID)
+	case x.opt.Key != nil:
+		err = x.commit.Verify(x.opt.Key)
+	}
+	return err
 }
 
 // seekable returns a reader that can seek and where it stands. A pipe is an
@@ -129,10 +142,14 @@ func (x *RepoReader) Root() cid.Cid { return x.root }
 
 // Close frees what the reader holds, but does not close the underlying reader.
 func (x *RepoReader) Close() error {
-	if x.index == nil {
-		return nil
+	var errs []error
+	if x.index != nil {
+		errs = append(errs, x.index.Close())
 	}
-	return x.index.Close()
+	if x.whole != nil {
+		errs = append(errs, x.whole.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // keep puts a block that is not wanted yet into the index.
@@ -148,7 +165,7 @@ func (x *RepoReader) keep(b car.Block) error {
 //
 // A file in pre-order is checked as it streams by, with memory for one path of
 // the tree (see RepoOptions.Stream). Blocks in another order, repeated or
-// foreign, go through a car.Index.
+// foreign, go through an index, whose memory is bounded too.
 func (x *RepoReader) Records() iter.Seq2[RepoRecord, error] {
 	return func(yield func(RepoRecord, error) bool) {
 		if x.spent {
@@ -169,39 +186,93 @@ func (x *RepoReader) records(yield func(RepoRecord, error) bool) error {
 	}
 	left := x.opt.Records
 	for want, ok := v.Next(); ok; want, ok = v.Next() {
-		data, err := x.block(want.CID)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrRepo, err)
-		}
-		if want.Key == "" {
-			if err := v.Node(data); err != nil {
-				return fmt.Errorf("%w: %w", ErrRepo, err)
+		data, err := x.wanted(v, want)
+		switch {
+		case err != nil && want.Key == "" && x.goOn(err):
+			v.Skip()
+		case err != nil && want.Key != "" && x.goOn(err):
+		case err != nil:
+			return err
+		case want.Key == "":
+		default:
+			if left -= int64(len(data)); left < 0 {
+				return fmt.Errorf("%w: record %s: more than %d bytes of records", ErrRepo, want.Key, x.opt.Records)
 			}
-			continue
-		}
-		if err := checkRecord(data, x.opt.Record); err != nil {
-			return fmt.Errorf("%w: record %s: %w", ErrRepo, want.Key, err)
-		}
-		if left -= int64(len(data)); left < 0 {
-			return fmt.Errorf("%w: record %s: more than %d bytes of records", ErrRepo, want.Key, x.opt.Records)
-		}
-		if !yield(RepoRecord{Path: want.Key, CID: want.CID, Data: data}, nil) {
-			return nil
+			if !yield(RepoRecord{Path: want.Key, CID: want.CID, Data: data}, nil) {
+				return nil
+			}
 		}
 	}
 	// What is left must be well-formed, but nobody wants it.
-	for {
-		if _, err := x.car.NextShared(); err == io.EOF {
+	for x.whole == nil {
+		_, err := x.car.NextShared()
+		switch {
+		case err == io.EOF:
 			return nil
-		} else if err != nil {
+		case err != nil && x.opt.Fault != nil && x.seeker != nil && errors.Is(err, car.ErrHash):
+			err = x.indexAll() // it tells of all such blocks
+		}
+		if err != nil {
 			return fmt.Errorf("%w: %w", ErrRepo, err)
 		}
 	}
+	return nil
+}
+
+// faultError is an error that concerns a single record, node or block.
+type faultError struct{ error }
+
+func (e faultError) Unwrap() error { return e.error }
+
+// goOn reports whether reading goes on after an error.
+func (x *RepoReader) goOn(err error) bool {
+	return x.opt.Fault != nil && errors.As(err, new(faultError)) && x.opt.Fault(err)
+}
+
+// wanted reads a block that the tree wants next, and checks it.
+func (x *RepoReader) wanted(v *mst.StreamVerifier, want mst.Want) ([]byte, error) {
+	data, err := x.block(want.CID)
+	single := errors.Is(err, errMissing)
+	what := "node " + want.CID.String()
+	if want.Key != "" {
+		what = "record " + want.Key
+	}
+	if err == nil {
+		single = true
+		if want.Key == "" {
+			err = v.Node(data)
+			single = !errors.Is(err, mst.ErrTooLarge)
+			what = "tree"
+		} else {
+			err = x.checkRecord(want, data)
+		}
+	}
+	if err == nil {
+		return data, nil
+	}
+	if err = fmt.Errorf("%w: %s: %w", ErrRepo, what, err); single {
+		err = faultError{err}
+	}
+	return nil, err
+}
+
+// checkRecord checks a record and its CID, but for the hash.
+func (x *RepoReader) checkRecord(want mst.Want, data []byte) error {
+	if codec, _, ok := dag.Split(want.CID); !ok || codec != dag.CBOR {
+		return fmt.Errorf("%s is not the CID of a record: its codec is not dag-cbor", want.CID)
+	}
+	if len(data) > x.opt.Record {
+		return fmt.Errorf("%d bytes, at most %d", len(data), x.opt.Record)
+	}
+	return x.opt.CheckRecord(want.Key, data)
 }
 
 // block returns a wanted block: the next of the file, or one that came earlier, or one
 // that is still to come.
 func (x *RepoReader) block(c cid.Cid) ([]byte, error) {
+	if x.whole != nil {
+		return found(x.whole.Block(c))
+	}
 	if x.index != nil {
 		if data, err := x.index.Block(c); !errors.Is(err, car.ErrNotFound) {
 			return data, err
@@ -209,16 +280,22 @@ func (x *RepoReader) block(c cid.Cid) ([]byte, error) {
 	}
 	for {
 		b, err := x.car.NextWanted(c)
-		if err == io.EOF {
-			return x.again(c)
-		} else if err != nil {
-			return nil, err
-		}
-		if b.CID == c {
-			if x.index != nil || x.seeker == nil && !x.opt.Stream { // it may be wanted again
+		if err == nil && b.CID == c {
+			if x.seeker == nil && !x.opt.Stream { // it may be wanted again
 				err = x.keep(b)
 			}
 			return b.Data, err
+		}
+		switch {
+		case x.seeker != nil && (err == nil || err == io.EOF || errors.Is(err, car.ErrHash)):
+			if err := x.indexAll(); err != nil {
+				return nil, err
+			}
+			return found(x.whole.Block(c))
+		case err == io.EOF:
+			return nil, errMissing
+		case err != nil:
+			return nil, err
 		}
 		if err := x.keep(b); err != nil {
 			return nil, err
@@ -226,39 +303,28 @@ func (x *RepoReader) block(c cid.Cid) ([]byte, error) {
 	}
 }
 
-// again looks for a block in the whole file, which must be able to seek: it puts
-// all blocks into the index.
-func (x *RepoReader) again(c cid.Cid) ([]byte, error) {
-	missing := fmt.Errorf("block %s is missing", c)
-	if x.seeker == nil {
-		return nil, missing
-	}
-	if _, err := x.seeker.Seek(x.start, io.SeekStart); err != nil {
-		return nil, err
-	}
-	r, err := car.NewReader(x.seeker, x.opt.CAR)
-	if err != nil {
-		return nil, err
-	}
-	x.seeker = nil // no third time
-	for {
-		b, err := r.NextShared()
-		if err == io.EOF {
-			break
-		}
-		if err == nil {
-			err = x.keep(b)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if x.index == nil { // the file has become another one
-		return nil, missing
-	}
-	data, err := x.index.Block(c)
+// found gives the error of an index that has all blocks the meaning that it has here.
+func found(data []byte, err error) ([]byte, error) {
 	if errors.Is(err, car.ErrNotFound) {
-		err = missing
+		err = errMissing
 	}
 	return data, err
+}
+
+// indexAll reads the whole file, which must be able to seek, to find blocks that are not where
+// they are wanted.
+func (x *RepoReader) indexAll() error {
+	if _, err := x.seeker.Seek(x.start, io.SeekStart); err != nil {
+		return err
+	}
+	var fault func(error) bool
+	if x.opt.Fault != nil {
+		fault = func(err error) bool { return x.goOn(faultError{fmt.Errorf("%w: %w", ErrRepo, err)}) }
+	}
+	whole, err := car.IndexFile(x.seeker, x.opt.CAR, x.opt.TempDir, fault)
+	if err != nil {
+		return err
+	}
+	x.whole = whole
+	return nil
 }

@@ -225,7 +225,10 @@ func checkOps(list []Op, blocks *blockSet, lim Limits) (ops []mst.InvertOp, reco
 				return nil, nil, ErrRecord, fmt.Errorf("%s: no block", op.Path)
 			}
 			if !checked[op.CID] {
-				if err := checkRecord(data, lim.Record); err != nil {
+				if len(data) > lim.Record {
+					return nil, nil, ErrRecord, fmt.Errorf("%s: %d bytes, at most %d", op.Path, len(data), lim.Record)
+				}
+				if err := checkRecord(data); err != nil {
 					return nil, nil, ErrRecord, fmt.Errorf("%s: %w", op.Path, err)
 				}
 				checked[op.CID] = true
@@ -238,10 +241,7 @@ func checkOps(list []Op, blocks *blockSet, lim Limits) (ops []mst.InvertOp, reco
 }
 
 // checkRecord checks that a block is a record: a map in canonical CBOR.
-func checkRecord(data []byte, most int) error {
-	if len(data) > most {
-		return fmt.Errorf("%d bytes, at most %d", len(data), most)
-	}
+func checkRecord(data []byte) error {
 	if err := cbor.Scan(data, cbor.Limits{}); err != nil {
 		return err
 	}

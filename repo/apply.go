@@ -95,6 +95,9 @@ type Result struct {
 	// Ahead is the revision of an imported file that lies too far in the future to be
 	// followed; empty otherwise.
 	Ahead syntax.TID
+	// Legacy is how many records of an import are from before the rules of the data model: see
+	// data.RecordRefs.
+	Legacy int
 }
 
 // RecordResult is what became of one write.
@@ -332,7 +335,7 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 	if err != nil {
 		return state{}, err
 	}
-	c, head, block, err := h.sign(ctx, did, st.head.Rev, delta.Tree)
+	c, head, block, err := h.sign(ctx, did, st.head.Rev, delta.Tree.Root())
 	if err != nil {
 		return state{}, err
 	}

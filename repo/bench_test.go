@@ -70,7 +70,7 @@ func bigStore(b *testing.B, cfg sqlite.Config) (*repo.Host, storage.Store, *keys
 	b.Cleanup(func() { db.Close() })
 	k := &keys{}
 	h := repo.NewHost(repo.Config{Store: db.Store(), Signer: k.signer})
-	if _, err := h.Import(ctx, alice, bytes.NewReader(export()), repo.Import{}); err != nil {
+	if _, err := h.Import(ctx, alice, bytes.NewReader(export()), repo.Import{Unverified: true}); err != nil {
 		b.Fatal(err)
 	}
 	return h, db.Store(), k
@@ -255,7 +255,7 @@ func BenchmarkImport(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := h.Import(ctx, alice, f, repo.Import{}); err != nil {
+		if _, err := h.Import(ctx, alice, f, repo.Import{Unverified: true}); err != nil {
 			b.Fatal(err)
 		}
 		f.Close()

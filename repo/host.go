@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -29,6 +30,11 @@ type Config struct {
 	// TempDir is where exports to slow readers and imports are spooled. Empty
 	// means the system's default.
 	TempDir string
+	// Imports bounds how many imports are worked on at once, those that still upload apart. 0 means 2.
+	Imports int
+	// ImportWait bounds how long an import waits for others: those of the same account, and those
+	// that Imports counts. 0 means one minute.
+	ImportWait time.Duration
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 	// Indexes are kept for every account. NewHost panics if one is not valid: see Index.
@@ -67,6 +73,7 @@ type Host struct {
 	keys       syntax.TIDClock // of record keys
 
 	indexes indexSet
+	imports importQueue
 }
 
 // keyLead is how far record keys may run ahead of the clock. Many keys made at once get there, or a
@@ -91,6 +98,13 @@ func NewHost(cfg Config) *Host {
 	if h.cache.limit == 0 {
 		h.cache.limit = 128 << 20
 	}
+	if cfg.Imports <= 0 {
+		cfg.Imports = 2
+	}
+	if cfg.ImportWait <= 0 {
+		cfg.ImportWait = time.Minute
+	}
+	h.imports.slots, h.imports.wait = make(chan struct{}, cfg.Imports), cfg.ImportWait
 	return h
 }
 
@@ -172,8 +186,8 @@ func (h *Host) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error
 	return h.signer(ctx, did)
 }
 
-// sign makes the next commit over a tree, with a revision that follows prev.
-func (h *Host) sign(ctx context.Context, did syntax.DID, prev syntax.TID, tree *mst.Tree) (commit.Commit, storage.Head, []byte, error) {
+// sign makes the next commit over the tree of a root, with a revision that follows prev.
+func (h *Host) sign(ctx context.Context, did syntax.DID, prev syntax.TID, root cid.Cid) (commit.Commit, storage.Head, []byte, error) {
 	fail := func(format string, err error) (commit.Commit, storage.Head, []byte, error) {
 		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf(format, did, err)
 	}
@@ -193,7 +207,7 @@ func (h *Host) sign(ctx context.Context, did syntax.DID, prev syntax.TID, tree *
 	if err != nil {
 		return fail("repo: next revision of %s: %w", err)
 	}
-	c, block, err := commit.Sign(ctx, did, rev, tree.Root(), signer)
+	c, block, err := commit.Sign(ctx, did, rev, root, signer)
 	if err != nil {
 		return fail("repo: sign a commit of %s: %w", err)
 	}

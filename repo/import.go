@@ -1,20 +1,21 @@
 package repo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
@@ -22,17 +23,100 @@ import (
 )
 
 // ErrInvalidImport: the CAR file of an import is not the verified export of the
-// account's repository. The error says why.
+// account's repository. The error is an *ImportError.
 var ErrInvalidImport = errors.New("repo: invalid import")
 
-// Import is what goes along with the import of a repository.
+// ErrImportKeys: an Import says nothing about who must have signed the file, or both that nobody
+// must have and who.
+var ErrImportKeys = errors.New("repo: an import needs either Keys or Unverified")
+
+// ErrImportBusy: another import of the account, or too many of other accounts, took longer than an
+// import waits. The caller may try again later.
+var ErrImportBusy = errors.New("repo: too many imports at once")
+
+// maxFaults is how many faults an ImportError lists.
+const maxFaults = 100
+
+// ImportError lists what is wrong with the CAR file of an import. It matches ErrInvalidImport.
+type ImportError struct {
+	// Faults are the first 100 faults, in the order in which they were found. Errors of packages
+	// commit, car, mst and lexicon/data can be found in them with errors.Is and errors.As.
+	Faults []error
+	// More is how many faults were found beyond those. A fault that ends the reading, such as a
+	// file that is cut off or too large, hides those after it.
+	More int
+}
+
+// Error implements error.
+func (e *ImportError) Error() string {
+	msg := ErrInvalidImport.Error()
+	for i, fault := range e.Faults {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		const most = 120 // of one fault, so that the whole list fits in an answer
+		text := strings.TrimPrefix(fault.Error(), commit.ErrRepo.Error()+": ")
+		if len(e.Faults) > 1 && len(text) > most {
+			text = strings.ToValidUTF8(text[:most], "") + "…"
+		}
+		msg += sep + text
+	}
+	if e.More > 0 {
+		msg += fmt.Sprintf("; and %d more", e.More)
+	}
+	return msg
+}
+
+// Unwrap returns the faults.
+func (e *ImportError) Unwrap() []error { return e.Faults }
+
+// Is reports whether target is ErrInvalidImport.
+func (e *ImportError) Is(target error) bool { return target == ErrInvalidImport }
+
+func (e *ImportError) add(fault error) {
+	if len(e.Faults) < maxFaults {
+		e.Faults = append(e.Faults, fault)
+	} else {
+		e.More++
+	}
+}
+
+// ImportLimits bounds an import. Zero fields mean the defaults.
+type ImportLimits struct {
+	// CAR bounds the file.
+	CAR car.Limits
+	// Expanded bounds what the file becomes in a store: the bytes of all records, with a record
+	// that several paths link to counted each time, their paths, and their references to blobs, as
+	// storage.RecordChange.Cost counts them. Default: 64 MiB and eight times the length of the file,
+	// several times what honest repositories need.
+	Expanded int64
+	// Records bounds the number of records. The tree of a repository takes 110 bytes of memory for
+	// each when it is written to. Default 2,500,000.
+	Records int
+}
+
+func (l ImportLimits) withDefaults(file int64) ImportLimits {
+	if l.Expanded == 0 {
+		l.Expanded = 64<<20 + 8*file
+	}
+	if l.Records == 0 {
+		l.Records = 2_500_000
+	}
+	return l
+}
+
+// Import is what goes along with the import of a repository. Keys, or Unverified, must be set.
 type Import struct {
-	// Keys, if there are any, are those of which one must have signed the file's
+	// Keys are those of which one must have signed the file's
 	// commit. A server that takes imports without signing them anew hands out
 	// commits by the key of the server before it: see the keys of the DID's past.
 	Keys []*crypto.PublicKey
-	// Limits bounds the file.
-	Limits car.Limits
+	// Unverified takes the file whoever has signed it. For files of which the caller knows by other
+	// means that they are the account's, or where the account itself may write what it likes.
+	Unverified bool
+	// Limits bounds the file and what it stands for.
+	Limits ImportLimits
 	// Events, Checks and KV are part of the same step: see Batch.
 	Events []storage.Event
 	Checks []storage.KVCheck
@@ -62,68 +146,198 @@ type Import struct {
 // both the old head and the file's. A revision of the file that lies so far in the future that the
 // network ignores it (commit.DefaultDrift) is not followed, and returned as Result.Ahead.
 //
-// The file is spooled to disk first, so that a slow upload holds up nobody.
-// Memory grows with the tree, not with the records. Records may refer to
+// Records from before the rules of the data model are kept byte for byte, if they are maps in
+// well-formed CBOR: see data.RecordRefs. Result.Legacy counts them.
+//
+// The file is spooled to disk first, so that a slow upload holds up nobody. It is read twice: all
+// of it is verified before anything is written. Nobody sees the new records before all of
+// them are there, and other accounts are written to meanwhile; writes to this account wait.
+// Memory does not grow with the file. Records may refer to
 // blobs that are not here yet: see BlobRefs of storage.Reader.
+//
+// One import of an account, and Config.Imports of all accounts, are worked on at a time. Others wait
+// for Config.ImportWait and then give ErrImportBusy.
 //
 // A file that does not pass gives ErrInvalidImport. Nothing is changed then.
 func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Import) (Result, error) {
+	if in.Unverified == (len(in.Keys) > 0) {
+		return Result{}, ErrImportKeys
+	}
+	done, err := h.imports.begin(ctx, did)
+	if err != nil {
+		return Result{}, err
+	}
+	defer done()
 	file, err := os.CreateTemp(h.temp, "import-*.car")
 	if err != nil {
 		return Result{}, err
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
-	limit := in.Limits.TotalBytes
+	limit := in.Limits.CAR.TotalBytes
 	if limit == 0 {
 		limit = 16 << 30
 	}
-	if n, err := io.Copy(file, io.LimitReader(r, limit+1)); err != nil {
+	size, err := io.Copy(file, io.LimitReader(r, limit+1))
+	if err != nil {
 		return Result{}, err
-	} else if n > limit {
-		return Result{}, fmt.Errorf("%w: more than %d bytes", ErrInvalidImport, limit)
+	} else if size > limit {
+		return Result{}, &ImportError{Faults: []error{fmt.Errorf("more than %d bytes", limit)}}
 	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return Result{}, err
-	}
+	in.Limits = in.Limits.withDefaults(size)
 
+	leave, err := h.imports.enter(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	defer leave()
+	v := verification{h: h, ctx: ctx, in: &in}
+	if err := v.run(file, did); err != nil {
+		return Result{}, err
+	}
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {
 		return Result{}, err
 	}
 	defer unlock()
+	h.cache.drop(did)
 	for try := 0; ; try++ {
 		res, err := h.importFile(ctx, did, file, &in)
+		if err == nil {
+			res.Legacy = v.legacy
+		}
 		if err == nil || !errors.Is(err, storage.ErrConflict) || len(in.Checks) > 0 || try == maxRetries {
 			return res, err
-		}
-		if _, err := file.Seek(0, io.SeekStart); err != nil {
-			return Result{}, err
 		}
 	}
 }
 
-// importFile is one attempt at an import.
+// verification is the first reading of a file, which finds all faults.
+type verification struct {
+	h   *Host
+	ctx context.Context
+	in  *Import
+
+	faults   ImportError
+	fatal    error // ends the reading
+	records  int
+	legacy   int
+	expanded int64
+
+	// Of the record that was checked last.
+	refs     []cid.Cid
+	isLegacy bool
+}
+
+// run verifies a file.
+func (v *verification) run(file *os.File, did syntax.DID) error {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	rd, err := commit.ReadRepo(file, commit.RepoOptions{
+		CAR: v.in.Limits.CAR, Records: v.in.Limits.Expanded, TempDir: v.h.temp, CheckRecord: v.check, Fault: v.fault,
+	})
+	if err == nil {
+		defer rd.Close()
+		v.commit(rd.Commit(), did)
+		for rec, recErr := range rd.Records() {
+			if err = recErr; err == nil {
+				err = v.count(&rec)
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+	switch {
+	case v.ctx.Err() != nil:
+		return v.ctx.Err()
+	case v.fatal != nil:
+		v.faults.add(v.fatal)
+	case errors.As(err, new(*fs.PathError)): // of our own files
+		return err
+	case err != nil:
+		v.faults.add(err)
+	}
+	if len(v.faults.Faults) > 0 {
+		return &v.faults
+	}
+	return nil
+}
+
+// commit checks whose repository it is.
+func (v *verification) commit(c commit.Commit, did syntax.DID) {
+	if c.DID != did {
+		v.faults.add(fmt.Errorf("it is the repository of %s, not of %s", c.DID, did))
+	}
+	if !signedBy(c, v.in.Keys) {
+		v.faults.add(errors.New("the commit is not signed by a key of the account"))
+	}
+}
+
+// fault notes a fault and reports whether reading goes on.
+func (v *verification) fault(err error) bool {
+	if v.ctx.Err() != nil || v.fatal != nil {
+		return false
+	}
+	v.faults.add(err)
+	return true
+}
+
+// check checks a record.
+func (v *verification) check(path string, record []byte) (err error) {
+	if _, _, err := syntax.ParsePath(path); err != nil {
+		return err
+	}
+	v.refs, v.isLegacy, err = data.RecordRefs(record)
+	return err
+}
+
+// count counts what a record that was checked adds up to, and ends the reading when that is too much.
+func (v *verification) count(rec *commit.RepoRecord) error {
+	if v.isLegacy {
+		v.legacy++
+	}
+	change := storage.RecordChange{Path: rec.Path, Data: rec.Data, Blobs: v.refs}
+	v.records++
+	v.expanded += change.Cost()
+	switch lim := &v.in.Limits; {
+	case v.records > lim.Records:
+		v.fatal = fmt.Errorf("record %s: more than %d records", rec.Path, lim.Records)
+	case v.expanded > lim.Expanded:
+		v.fatal = fmt.Errorf("record %s: the records stand for more than %d bytes", rec.Path, lim.Expanded)
+	case v.ctx.Err() != nil:
+		return v.ctx.Err()
+	}
+	return v.fatal
+}
+
+// importFile is one attempt to store a file that was verified.
 func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in *Import) (Result, error) {
-	h.cache.drop(did)
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return Result{}, err
+	}
 	prev, err := h.store.Repos.Head(ctx, did)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return Result{}, err
 	}
-	rd, err := commit.ReadRepo(file, commit.RepoOptions{DID: did, CAR: in.Limits, TempDir: h.temp})
+	rd, err := commit.ReadRepo(file, commit.RepoOptions{
+		DID: did, CAR: in.Limits.CAR, Records: in.Limits.Expanded, TempDir: h.temp,
+		CheckRecord: func(string, []byte) error { return nil }, // it was checked
+	})
 	if err != nil {
-		return Result{}, fmt.Errorf("%w: %w", ErrInvalidImport, err)
+		return Result{}, err
 	}
 	defer rd.Close()
-	if !signedBy(rd.Commit(), in.Keys) {
-		return Result{}, fmt.Errorf("%w: the commit is not signed by a key of the account", ErrInvalidImport)
-	}
-	last, fileRev, ahead := prev.Rev, rd.Commit().Rev, syntax.TID("")
+	last, fileRev := prev.Rev, rd.Commit().Rev
 	if in.Rewind && commit.Ahead(last, h.now(), 0) > 0 {
 		last = ""
 	}
+	// The tree is made when it is wanted: here its root is enough.
+	var b mst.Builder
+	res := Result{Changed: true}
 	if commit.Ahead(fileRev, h.now(), 0) > 0 {
-		ahead = fileRev
+		res.Ahead = fileRev
 	} else {
 		last = max(last, fileRev)
 	}
@@ -135,30 +349,27 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in
 		}
 		checks = append(slices.Clip(checks), guarded...)
 	}
-	b := mst.NewBuilder()
-	next := state{}
 	final := func() (*storage.Change, error) {
-		var err error
-		if next.tree, err = b.Tree(); err != nil {
-			return nil, err
-		}
-		_, head, block, err := h.sign(ctx, did, last, next.tree)
+		root, err := b.Root()
 		if err != nil {
 			return nil, err
 		}
-		next.head = head
+		_, head, block, err := h.sign(ctx, did, last, root)
+		if err != nil {
+			return nil, err
+		}
+		res.Head = head
 		change := &storage.Change{Prev: prev, Head: head, Commit: block, Events: in.Events, Checks: checks, KV: in.KV}
 		if in.Sync {
 			change.Events = append(change.Events[:len(change.Events):len(change.Events)], h.syncEvent(did, head, block))
 		}
 		return change, nil
 	}
-	seq, err := h.store.Repos.Replace(ctx, did, h.imported(ctx, did, rd.Records(), b, &next.records), final)
+	res.Seq, err = h.store.Repos.Replace(ctx, did, h.imported(ctx, did, rd.Records(), &b), final)
 	if err != nil {
 		return Result{}, err
 	}
-	h.cache.put(did, next)
-	return Result{Head: next.head, Changed: true, Seq: seq, Ahead: ahead}, nil
+	return res, nil
 }
 
 // signedBy reports whether one of the keys, if there are any, signed a commit.
@@ -171,17 +382,16 @@ func signedBy(c commit.Commit, keys []*crypto.PublicKey) bool {
 	return len(keys) == 0
 }
 
-// imported passes on the records of a file, adds them to the tree and counts them.
-func (h *Host) imported(ctx context.Context, did syntax.DID, records iter.Seq2[commit.RepoRecord, error], b *mst.Builder, count *int) iter.Seq2[storage.RecordChange, error] {
+// imported passes on the records of a file and adds them to the tree.
+func (h *Host) imported(ctx context.Context, did syntax.DID, records iter.Seq2[commit.RepoRecord, error], b *mst.Builder) iter.Seq2[storage.RecordChange, error] {
 	return func(yield func(storage.RecordChange, error) bool) {
 		for rec, err := range records {
 			change := storage.RecordChange{Path: rec.Path, CID: rec.CID, Data: rec.Data}
-			if err != nil {
-				err = fmt.Errorf("%w: %w", ErrInvalidImport, err)
-			} else if err = b.Add(rec.Path, rec.CID); err == nil {
-				change.Blobs, err = h.importedBlobs(ctx, did, &rec)
+			if err == nil {
+				if err = b.Add(rec.Path, rec.CID); err == nil {
+					change.Blobs, err = h.importedBlobs(ctx, did, &rec)
+				}
 			}
-			*count++
 			if !yield(change, err) || err != nil {
 				return
 			}
@@ -189,38 +399,54 @@ func (h *Host) imported(ctx context.Context, did syntax.DID, records iter.Seq2[c
 	}
 }
 
-// importedBlobs checks a record and returns the blobs it refers to, in either
+// importedBlobs returns the blobs that a record refers to, in either
 // form. Those that are here already become permanent.
-func (h *Host) importedBlobs(ctx context.Context, did syntax.DID, rec *commit.RepoRecord) (refs []cid.Cid, err error) {
-	if _, _, err := syntax.ParsePath(rec.Path); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalidImport, err)
-	}
-	if err := data.Valid(rec.Data, data.Limits{}); err != nil {
-		return nil, fmt.Errorf("%w: record %s: %w", ErrInvalidImport, rec.Path, err)
-	}
-	if !bytes.Contains(rec.Data, []byte("mimeType")) {
-		return nil, nil
-	}
-	v, err := data.Decode(rec.Data, data.Limits{})
+func (h *Host) importedBlobs(ctx context.Context, did syntax.DID, rec *commit.RepoRecord) ([]cid.Cid, error) {
+	refs, _, err := data.RecordRefs(rec.Data)
 	if err != nil {
-		return nil, fmt.Errorf("%w: record %s: %w", ErrInvalidImport, rec.Path, err)
+		return nil, err
 	}
-	seen := make(map[cid.Cid]bool)
-	for _, blob := range data.Blobs(v) {
-		if codec, _, ok := dag.Split(blob.Ref); !ok || codec != dag.Raw || seen[blob.Ref] {
-			continue
-		}
-		seen[blob.Ref] = true
-		refs = append(refs, blob.Ref)
-		switch _, promoted, err := h.store.Blobs.Stat(ctx, did, blob.Ref); {
+	for _, ref := range refs {
+		switch _, promoted, err := h.store.Blobs.Stat(ctx, did, ref); {
 		case errors.Is(err, storage.ErrNotFound):
 		case err != nil:
 			return nil, err
 		case !promoted:
-			if err := h.store.Blobs.Promote(ctx, did, blob.Ref); err != nil {
+			if err := h.store.Blobs.Promote(ctx, did, ref); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return refs, nil
+}
+
+// importQueue keeps few imports under way at once.
+type importQueue struct {
+	accounts keyedLocks
+	slots    chan struct{} // has room for as many as may be worked on
+	wait     time.Duration
+}
+
+// begin waits until no other import of the account is under way.
+func (q *importQueue) begin(ctx context.Context, did syntax.DID) (done func(), err error) {
+	wait, cancel := context.WithTimeout(ctx, q.wait)
+	defer cancel()
+	if done, err = q.accounts.lock(wait, did); err != nil && ctx.Err() == nil {
+		err = ErrImportBusy
+	}
+	return done, err
+}
+
+// enter waits until few enough imports are worked on.
+func (q *importQueue) enter(ctx context.Context) (leave func(), err error) {
+	timer := time.NewTimer(q.wait)
+	defer timer.Stop()
+	select {
+	case q.slots <- struct{}{}:
+		return func() { <-q.slots }, nil
+	case <-timer.C:
+		return nil, ErrImportBusy
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

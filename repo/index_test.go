@@ -232,7 +232,7 @@ func importLikes(t testing.TB, h *repo.Host, k *keys, list map[string][]byte) {
 	if err := other.Export(ctx, alice, "", &file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Import(ctx, alice, &file, repo.Import{Sync: true}); err != nil {
+	if _, err := h.Import(ctx, alice, &file, repo.Import{Unverified: true, Sync: true}); err != nil {
 		t.Fatal(err)
 	}
 }

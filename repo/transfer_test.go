@@ -96,7 +96,7 @@ func TestImport(t *testing.T) {
 				check(t, store, k2, map[syntax.DID]map[string]string{alice: got})
 
 				// Again, over what has changed.
-				if _, err := h.Import(ctx, alice, bytes.NewReader(content), repo.Import{Sync: true}); err != nil {
+				if _, err := h.Import(ctx, alice, bytes.NewReader(content), repo.Import{Unverified: true, Sync: true}); err != nil {
 					t.Fatal(err)
 				}
 				check(t, store, k2, map[syntax.DID]map[string]string{alice: want})
@@ -140,16 +140,16 @@ func TestHostileImports(t *testing.T) {
 		file []byte
 		in   repo.Import
 	}{
-		{"empty", nil, repo.Import{}},
-		{"no CAR", []byte("not a CAR"), repo.Import{}},
-		{"another account's", export(bob), repo.Import{}},
+		{"empty", nil, repo.Import{Unverified: true}},
+		{"no CAR", []byte("not a CAR"), repo.Import{Unverified: true}},
+		{"another account's", export(bob), repo.Import{Unverified: true}},
 		{"signed by another key", good, repo.Import{Keys: []*crypto.PublicKey{k.key(bob).PublicKey()}}},
 		{"torn", good[:len(good)-1], repo.Import{Keys: []*crypto.PublicKey{key}}},
-		{"with a changed byte", append(append([]byte{}, good[:len(good)-1]...), good[len(good)-1]^1), repo.Import{}},
-		{"without its commit", without(0), repo.Import{}},
-		{"without a node", without(1), repo.Import{}},
-		{"without a record", without(len(blocks) - 1), repo.Import{}},
-		{"larger than allowed", good, repo.Import{Limits: car.Limits{TotalBytes: 1000}}},
+		{"with a changed byte", append(append([]byte{}, good[:len(good)-1]...), good[len(good)-1]^1), repo.Import{Unverified: true}},
+		{"without its commit", without(0), repo.Import{Unverified: true}},
+		{"without a node", without(1), repo.Import{Unverified: true}},
+		{"without a record", without(len(blocks) - 1), repo.Import{Unverified: true}},
+		{"larger than allowed", good, repo.Import{Unverified: true, Limits: repo.ImportLimits{CAR: car.Limits{TotalBytes: 1000}}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -248,7 +248,7 @@ func TestSlowDownload(t *testing.T) {
 			t.Fatal(err)
 		}
 		other := repo.NewHost(repo.Config{Store: memory.New(memory.Config{}), Signer: k.signer})
-		if _, err := other.Import(ctx, alice, bytes.NewReader(append(first, rest...)), repo.Import{}); err != nil {
+		if _, err := other.Import(ctx, alice, bytes.NewReader(append(first, rest...)), repo.Import{Unverified: true}); err != nil {
 			t.Fatal(err)
 		}
 		got := map[string]string{}
@@ -365,7 +365,7 @@ func TestBlobs(t *testing.T) {
 		if err := source.Export(ctx, alice, "", &file); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.Import(ctx, alice, &file, repo.Import{Sync: true}); err != nil {
+		if _, err := h.Import(ctx, alice, &file, repo.Import{Unverified: true, Sync: true}); err != nil {
 			t.Fatal(err)
 		}
 		missing, err := h.MissingBlobs(ctx, alice, cid.Undef, 10)

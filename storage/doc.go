@@ -23,6 +23,13 @@
 //   - A method that returns an error has changed nothing, save where its comment
 //     says otherwise. When the context ends, methods return its error.
 //   - All methods may be called concurrently.
+//   - Bytes that a method is given stay the caller's: the store copies what it keeps, before the
+//     method returns or, of a stream, before it asks for more. Bytes that a method returns or
+//     yields become the caller's: they stay as they are, also after a Reader has ended, and to
+//     change them changes nothing in the store. That holds for slices; a Change and its slices are
+//     not changed by the store either.
+//   - A call never waits for good on another one of the same goroutine: see Repos.View, Repos.Replace
+//     and KV.Write for what their functions may call.
 //
 // # Records are the repository
 //

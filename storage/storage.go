@@ -25,6 +25,9 @@ var (
 	ErrCorrupt = errors.New("storage: corrupt")
 	// ErrTooLarge: a blob is longer than the caller allowed.
 	ErrTooLarge = errors.New("storage: too large")
+	// ErrBusy: the store has waited too long for a connection or another scarce thing. Nothing was
+	// done. The caller may try again later.
+	ErrBusy = errors.New("storage: busy")
 )
 
 // Store is the set of the four stores that a host needs. They may come from one
@@ -60,6 +63,13 @@ type RecordChange struct {
 	Blobs []cid.Cid // the blobs that the new record refers to; replaces those of the old one
 }
 
+// Cost estimates how many bytes a backend writes for the new record: its data, and its path with a
+// CID for the record, for the index by CID, and for each reference to a blob and the index of that.
+func (c *RecordChange) Cost() int64 {
+	const cid = 36
+	return int64(len(c.Data)) + 2*int64(len(c.Path)+cid)*int64(1+len(c.Blobs))
+}
+
 // KVWrite sets (or, with a nil Value, deletes) a key in an account's namespace.
 type KVWrite struct {
 	Key     string
@@ -87,7 +97,8 @@ type Event struct {
 // nothing does.
 type Change struct {
 	// Prev must equal the stored head, else ErrConflict. Zero creates the
-	// repository (ErrExists if there is one).
+	// repository (ErrExists if there is one). If there is no repository and Prev is
+	// not zero, or neither Prev nor Head is set, the error is ErrNotFound.
 	Prev Head
 	// Head is the new head. Equal to Prev, the step changes no record: it carries
 	// only key-value writes and events.
@@ -105,7 +116,7 @@ type Change struct {
 }
 
 // Repos holds the repositories. See the package comment for the laws that all
-// methods keep.
+// methods keep. All methods but those that create a repository return ErrNotFound if there is none.
 type Repos interface {
 	// Head returns the head of a repository, or ErrNotFound.
 	Head(ctx context.Context, did syntax.DID) (Head, error)
@@ -121,12 +132,29 @@ type Repos interface {
 	// Replace is Apply for a whole new set of records, given as a stream in
 	// strictly increasing path order: what is not in the stream is removed.
 	// When the stream has ended, final is called once for the rest of the step;
-	// the Records of its Change must be empty. Memory does not grow with the
-	// number of records. The stream must not block on a network.
+	// the Records of its Change must be empty. The bytes of a record are read before the
+	// next one is asked for.
+	//
+	// Nobody sees any of the new records before the step, and all of them after it. Until then a
+	// backend may stage them, in transactions of a bounded size, so that other calls wait for no
+	// more than one of those, however long the stream is. It keeps a few megabytes of the records
+	// in memory at most (a store in memory keeps them all). What a call that failed, or a process
+	// that died, has staged is never seen. It is deleted later, by calls that a host makes anyway:
+	// further steps of the account, or Trim.
+	//
+	// The Prev and the Checks of the Change are compared when final has returned. So a step that
+	// others carried out on the repository while the records came is a conflict (ErrConflict;
+	// ErrExists or ErrNotFound if they made or deleted it), and is not lost.
+	//
+	// Replace holds nothing while it waits for a record or for final: both may call any method.
 	Replace(ctx context.Context, did syntax.DID, records iter.Seq2[RecordChange, error], final func() (*Change, error)) (seq int64, err error)
 
 	// View calls fn with a consistent snapshot of one repository. The Reader is
 	// valid until fn returns, for one goroutine. View returns fn's error.
+	//
+	// fn may call any method of the store, those that write and View too. Such a call sees and
+	// changes the present state, not the snapshot. A backend with a bounded number of readers
+	// fails with ErrBusy rather than let nested calls wait for each other for good.
 	View(ctx context.Context, did syntax.DID, fn func(Reader) error) error
 
 	// Delete removes a repository with its records, blob references and
@@ -251,10 +279,14 @@ type Blobs interface {
 // repository: reserved names, invites, sessions' indexes. Keys are non-empty
 // strings in byte order; by convention "namespace/…".
 type KV interface {
-	// Read calls fn with a consistent snapshot.
+	// Read calls fn with a consistent snapshot. What fn may call is as for Repos.View.
 	Read(ctx context.Context, fn func(KVReader) error) error
 	// Write calls fn in a serialisable transaction, which commits if fn returns
 	// nil and is durable when Write does. fn may be called more than once.
+	//
+	// fn must call no other method of the store than those of its KVTx. One that writes, called
+	// in it, waits for fn itself, and so until its context ends: it then returns the context's
+	// error, and the transaction can go on.
 	Write(ctx context.Context, fn func(KVTx) error) error
 }
 

@@ -92,6 +92,8 @@ type Request struct {
 	ID string
 	// Principal is who makes the request, as the route's Authenticator set it.
 	Principal any
+	// Notes are what a handler has to say about the request in the line that Server.Observe logs.
+	Notes []slog.Attr
 
 	server *Server
 	method *lexicon.Method // its schema; nil if there is none

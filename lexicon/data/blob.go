@@ -51,8 +51,7 @@ func BlobOf(v any) (b Blob, ok bool) {
 	}
 	text, ok1 := m["cid"].(string)
 	mime, ok2 := m["mimeType"].(string)
-	const most = 256 // as the string format has it; decoding takes more than linear time in some bases
-	if len(m) != 2 || !ok1 || !ok2 || mime == "" || len(text) > most {
+	if len(m) != 2 || !ok1 || !ok2 || mime == "" || len(text) > maxCIDText {
 		return b, false
 	}
 	c, err := cid.Decode(text)
@@ -61,6 +60,10 @@ func BlobOf(v any) (b Blob, ok bool) {
 	}
 	return Blob{Ref: c, MIME: mime, Legacy: true}, true
 }
+
+// maxCIDText is the length of the longest CID that is decoded, as the string format has it:
+// decoding takes more than linear time in some bases.
+const maxCIDText = 256
 
 // Blobs returns all references to blobs in a value, in both forms.
 func Blobs(v any) (list []Blob) {

@@ -37,6 +37,11 @@ func WriteJSON(w io.Writer, cbor []byte) error {
 	if err := Valid(cbor, Limits{}); err != nil {
 		return err
 	}
+	return writeValid(w, cbor)
+}
+
+// writeValid is WriteJSON for what is known to be valid.
+func writeValid(w io.Writer, cbor []byte) error {
 	// The decoder keeps nothing of the string, so it need not be a copy.
 	d := decoder{s: unsafe.String(unsafe.SliceData(cbor), len(cbor)), out: &sink{w: w}}
 	if b := d.json(make([]byte, 0, spillAt+6*pieceLen+64)); d.out.err == nil {
@@ -136,7 +141,12 @@ func (d *decoder) textJSON(b []byte, n uint64) []byte {
 	if d.out != nil && n > pieceLen {
 		return d.long(b, `"`, d.text(n), `"`, appendEscaped)
 	}
-	return append(appendEscaped(append(b, '"'), d.text(n)), '"')
+	return appendTextJSON(b, d.text(n))
+}
+
+// appendTextJSON appends a JSON string.
+func appendTextJSON(b []byte, s string) []byte {
+	return append(appendEscaped(append(b, '"'), s), '"')
 }
 
 // appendEscaped appends text as it stands in a JSON string. It looks at single bytes only, so the text

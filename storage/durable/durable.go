@@ -145,10 +145,14 @@ func New(ctx context.Context, cfg Config) (*DB, error) {
 	return db, nil
 }
 
-// recover uses an object once, which completes its last step. A broken one is
-// left to those who use it.
+// recover uses an object once, which completes its last step, and deletes what an interrupted
+// Replace has left. A broken one is left to those who use it.
 func (db *DB) recover(ctx context.Context, did syntax.DID) error {
-	err := db.use(ctx, did, false, func(*object) error { return nil })
+	o, err := db.acquire(ctx, did, false)
+	if err == nil {
+		err = db.sweep(ctx, o)
+		db.release(o)
+	}
 	switch {
 	case err == nil, errors.Is(err, storage.ErrNotFound):
 		return db.marker.Unmark(did)

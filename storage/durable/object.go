@@ -25,12 +25,13 @@ type object struct {
 	// turn has room for one: full while somebody steps, or begins a view.
 	turn chan struct{}
 	// What follows belongs to who has the turn.
-	known   bool         // whether the rest is what is stored
-	doubt   bool         // a commit has failed: only opening the store anew tells what is stored
-	state   state        // as in the object
-	pending bool         // the outbox has not been delivered
-	listed  storage.Head // the head in the directory
-	mark    uint64       // number of the last outbox that was delivered; 0: none
+	known   bool            // whether the rest is what is stored
+	doubt   bool            // a commit has failed: only opening the store anew tells what is stored
+	state   state           // as in the object
+	pending bool            // the outbox has not been delivered
+	listed  storage.Head    // the head in the directory
+	mark    uint64          // number of the last outbox that was delivered; 0: none
+	staging map[uint64]bool // sets that a Replace of this process is filling
 
 	// mu lets calls of the store take turns: reads of views come between the calls of a step.
 	mu    sync.Mutex
@@ -67,6 +68,20 @@ func (o *object) set(key string, value []byte) error {
 		o.keep(key, old, err == nil)
 	}
 	return o.store.Set(key, value)
+}
+
+// setHidden is set for a key that no view can read.
+func (o *object) setHidden(key string, value []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.store.Set(key, value)
+}
+
+// deleteHidden is delete for keys that no view can read.
+func (o *object) deleteHidden(from, to string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.store.Delete(from, to)
 }
 
 // delete removes a range of keys.
@@ -204,6 +219,9 @@ func (db *DB) load(ctx context.Context, o *object) error {
 		if o.state.did != o.did {
 			return fmt.Errorf("%w: the object of %s is that of %s", storage.ErrCorrupt, o.did, o.state.did)
 		}
+	}
+	if o.state.loose, err = o.looseSets(); err != nil {
+		return fmt.Errorf("durable: object of %s: %w", o.did, err)
 	}
 	o.listed, o.mark = storage.Head{}, 0
 	err = db.cfg.Shared.Repos.View(ctx, o.did, func(r storage.Reader) error {

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"context"
 	"iter"
 	"math"
@@ -27,8 +28,11 @@ func (r reader) Commit(ctx context.Context) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return r.state.block, nil
+	return bytes.Clone(r.state.block), nil
 }
+
+// in is a prefix of records, CIDs or blobs in the repository's set.
+func (r reader) in(prefix string) string { return in(r.state.set, prefix) }
 
 // rev gives an empty revision its meaning.
 func (r reader) rev(rev syntax.TID) syntax.TID {
@@ -51,7 +55,7 @@ func (r reader) record(path string, b []byte, keysOnly bool) (storage.Record, er
 }
 
 func (r reader) Record(ctx context.Context, path string) (storage.Record, error) {
-	b, err := r.get(ctx, prefixRecord+path)
+	b, err := r.get(ctx, r.in(prefixRecord)+path)
 	if err != nil {
 		return storage.Record{}, notFound(err, "record %q", path)
 	}
@@ -65,7 +69,7 @@ func (r reader) RecordByCID(ctx context.Context, c cid.Cid) (storage.Record, err
 	if _, _, ok := dag.Split(c); !ok {
 		return storage.Record{}, notFound(storage.ErrNotFound, "block %s", c)
 	}
-	prefix := prefixCID + c.KeyString()
+	prefix := r.in(prefixCID) + c.KeyString()
 	key, found, err := r.first(ctx, prefix, prefix+"\xff") // paths are ASCII
 	if err != nil {
 		return storage.Record{}, err
@@ -105,32 +109,35 @@ func within(prefix string, r storage.Range) (from, to string) {
 }
 
 func (r reader) Records(ctx context.Context, rng storage.Range) iter.Seq2[storage.Record, error] {
-	from, to := within(prefixRecord, rng)
+	prefix := r.in(prefixRecord)
+	from, to := within(prefix, rng)
 	most := math.MaxInt
 	if rng.KeysOnly {
 		most = rowHead
 	}
 	return items(ctx, r.snapshot, from, to, rng.Reverse, most, func(key string, value []byte) (storage.Record, bool, error) {
-		rec, err := r.record(key[len(prefixRecord):], value, rng.KeysOnly)
+		rec, err := r.record(key[len(prefix):], value, rng.KeysOnly)
 		return rec, false, err
 	})
 }
 
 func (r reader) RecordsSince(ctx context.Context, rev syntax.TID) iter.Seq2[storage.Record, error] {
-	from, to := within(prefixRecord, storage.Range{})
+	prefix := r.in(prefixRecord)
+	from, to := within(prefix, storage.Range{})
 	return items(ctx, r.snapshot, from, to, false, math.MaxInt, func(key string, value []byte) (storage.Record, bool, error) {
-		rec, err := r.record(key[len(prefixRecord):], value, false)
+		rec, err := r.record(key[len(prefix):], value, false)
 		return rec, rec.Rev <= rev, err
 	})
 }
 
 func (r reader) BlobRefs(ctx context.Context, after cid.Cid, since syntax.TID) iter.Seq2[storage.BlobRef, error] {
-	from, to := prefixBlob, end(prefixBlob)
+	prefix := r.in(prefixBlob)
+	from, to := prefix, end(prefix)
 	if after.Defined() {
 		from += after.KeyString() + "\xff" // paths are ASCII
 	}
 	return items(ctx, r.snapshot, from, to, false, math.MaxInt, func(key string, value []byte) (ref storage.BlobRef, skip bool, err error) {
-		key = strings.TrimPrefix(key, prefixBlob)
+		key = strings.TrimPrefix(key, prefix)
 		if len(key) < dag.CIDLen {
 			return ref, false, corrupt("reference", errRow)
 		}
@@ -149,7 +156,7 @@ func (r reader) HasBlobRef(ctx context.Context, blob cid.Cid) (bool, error) {
 	if _, _, ok := dag.Split(blob); !ok {
 		return false, nil
 	}
-	prefix := prefixBlob + blob.KeyString()
+	prefix := r.in(prefixBlob) + blob.KeyString()
 	_, found, err := r.first(ctx, prefix, prefix+"\xff")
 	return found, err
 }
@@ -178,6 +185,7 @@ func (r reader) Keys(ctx context.Context, rng storage.Range) iter.Seq2[storage.K
 		if p.Value, p.Expires, err = decodePair(value); err != nil {
 			return p, false, err
 		}
+		p.Value = append([]byte{}, p.Value...)
 		if rng.KeysOnly {
 			p.Value = nil
 		}

@@ -66,40 +66,10 @@ func (db repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (s
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			if err := o.change(&c.Records[i], c.Head.Rev); err != nil {
+			if err := o.change(o.state.set, &c.Records[i], c.Head.Rev); err != nil {
 				return nil, err
 			}
 		}
-		return c, nil
-	})
-}
-
-func (db repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[storage.RecordChange, error], final func() (*storage.Change, error)) (int64, error) {
-	return db.step(ctx, did, true, func(o *object) (*storage.Change, error) {
-		for _, prefix := range []string{prefixRecord, prefixCID, prefixBlob} {
-			if err := o.delete(prefix, end(prefix)); err != nil {
-				return nil, err
-			}
-		}
-		for r, err := range records {
-			if err == nil {
-				err = ctx.Err()
-			}
-			if err == nil {
-				err = o.add(&r, "")
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		c, err := final()
-		if err != nil {
-			return nil, err
-		}
-		if err := db.check(o, c); err != nil {
-			return nil, err
-		}
-		o.state.base = c.Head.Rev
 		return c, nil
 	})
 }
@@ -109,11 +79,13 @@ func (db repos) Delete(ctx context.Context, did syntax.DID, events []storage.Eve
 		if err := o.exists(); err != nil {
 			return nil, err
 		}
-		o.state.base = ""
-		for _, prefix := range []string{prefixRecord, prefixCID, prefixBlob, prefixKV, prefixExpiry} {
+		for _, prefix := range []string{prefixKV, prefixExpiry} {
 			if err := o.delete(prefix, end(prefix)); err != nil {
 				return nil, err
 			}
+		}
+		if err := o.exchange(o.nextSet(), ""); err != nil {
+			return nil, err
 		}
 		return &storage.Change{Prev: o.state.head, Events: events}, nil
 	})
@@ -135,6 +107,9 @@ func (db *DB) step(ctx context.Context, did syntax.DID, create bool, write func(
 				return err
 			}
 			if told, err = o.finish(c); err != nil {
+				return err
+			}
+			if _, err := o.sweepSome(); err != nil {
 				return err
 			}
 			if told && db.marker != nil {
@@ -207,51 +182,52 @@ func (o *object) finish(c *storage.Change) (told bool, err error) {
 	return true, o.set(keyOutbox, outbox{c.Events}.encode())
 }
 
-// change writes one record, or deletes it.
-func (o *object) change(c *storage.RecordChange, rev syntax.TID) error {
-	switch b, err := o.get(prefixRecord + c.Path); {
+// change writes one record of a set, or deletes it.
+func (o *object) change(set uint64, c *storage.RecordChange, rev syntax.TID) error {
+	record := in(set, prefixRecord) + c.Path
+	switch b, err := o.get(record); {
 	case err == nil:
 		old, err := decodeRow(b, false)
 		if err != nil {
 			return err
 		}
 		if old.cid != c.CID {
-			if err := o.deleteKey(prefixCID + old.cid.KeyString() + c.Path); err != nil {
+			if err := o.deleteKey(in(set, prefixCID) + old.cid.KeyString() + c.Path); err != nil {
 				return err
 			}
 		}
 		for _, blob := range old.blobs {
-			if err := o.deleteKey(prefixBlob + blob.KeyString() + c.Path); err != nil {
+			if err := o.deleteKey(in(set, prefixBlob) + blob.KeyString() + c.Path); err != nil {
 				return err
 			}
 		}
 		if !c.CID.Defined() {
-			return o.deleteKey(prefixRecord + c.Path)
+			return o.deleteKey(record)
 		}
 	case !errors.Is(err, storage.ErrNotFound):
 		return err
 	case !c.CID.Defined():
 		return nil
 	}
-	return o.add(c, rev)
+	return o.add(set, c, rev, o.set)
 }
 
-// add writes a record whose path is free.
-func (o *object) add(c *storage.RecordChange, rev syntax.TID) error {
+// add writes a record of a set, whose path is free, by a function that sets keys.
+func (o *object) add(number uint64, c *storage.RecordChange, rev syntax.TID, set func(key string, value []byte) error) error {
 	for _, x := range append([]cid.Cid{c.CID}, c.Blobs...) {
 		if _, _, ok := dag.Split(x); !ok {
 			return fmt.Errorf("durable: record %q: %s is not a CID of the data model", c.Path, x)
 		}
 	}
 	r := row{cid: c.CID, rev: rev, blobs: c.Blobs, data: c.Data}
-	if err := o.set(prefixRecord+c.Path, r.encode()); err != nil {
+	if err := set(in(number, prefixRecord)+c.Path, r.encode()); err != nil {
 		return err
 	}
-	if err := o.set(prefixCID+c.CID.KeyString()+c.Path, nil); err != nil {
+	if err := set(in(number, prefixCID)+c.CID.KeyString()+c.Path, nil); err != nil {
 		return err
 	}
 	for _, blob := range c.Blobs {
-		if err := o.set(prefixBlob+blob.KeyString()+c.Path, []byte(rev)); err != nil {
+		if err := set(in(number, prefixBlob)+blob.KeyString()+c.Path, []byte(rev)); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 // An object's keys.
 //
+//	\x00lSET     a set of records that is not, or no longer, the repository's → nothing
 //	\x00o        outbox
 //	\x00s        state
 //	b/CID PATH   reference to a blob → revision
@@ -25,7 +26,11 @@ import (
 //
 // CIDs are binary and 36 bytes long. An empty revision stands for state.base,
 // so that Replace can write records before it knows theirs.
+//
+// Records and what refers to them are in sets. Those above are of set 0; in another one, r/ is
+// r.SET/, and likewise b/ and c/. SET has 16 hexadecimal digits. The repository's set is state.set.
 const (
+	keyLoose     = "\x00l"
 	keyOutbox    = "\x00o"
 	keyState     = "\x00s"
 	prefixBlob   = "b/"
@@ -35,8 +40,18 @@ const (
 	prefixExpiry = "x/"
 )
 
-// end is the least key after all that begin with a prefix of ours.
-func end(prefix string) string { return prefix[:1] + "0" } // '0' follows '/'
+// end is the least key after all that begin with a prefix of ours, which has a slash at its end.
+func end(prefix string) string { return prefix[:len(prefix)-1] + "0" } // '0' follows '/'
+
+// in is a prefix of records, CIDs or blobs in a set.
+func in(set uint64, prefix string) string {
+	if set == 0 {
+		return prefix
+	}
+	return prefix[:1] + "." + setName(set) + "/"
+}
+
+func setName(set uint64) string { return fmt.Sprintf("%016x", set) }
 
 var errRow = errors.New("malformed row")
 
@@ -51,22 +66,34 @@ type state struct {
 	block  []byte       // commit
 	base   syntax.TID
 	outbox uint64 // number of the last outbox
+	set    uint64 // of the records
+
+	loose []uint64 // sets that are not the repository's; in rows of their own
 }
 
 func (s *state) encode() []byte {
-	b := cbor.AppendArray(nil, 7)
+	n := 7
+	if s.set != 0 {
+		n = 8
+	}
+	b := cbor.AppendArray(nil, n)
 	b = cbor.AppendText(b, string(s.did))
 	b = cbor.AppendBytes(b, s.head.Commit.Bytes())
 	b = cbor.AppendBytes(b, s.head.Data.Bytes())
 	b = cbor.AppendText(b, string(s.head.Rev))
 	b = cbor.AppendBytes(b, s.block)
 	b = cbor.AppendText(b, string(s.base))
-	return cbor.AppendUint(b, s.outbox)
+	b = cbor.AppendUint(b, s.outbox)
+	if s.set != 0 {
+		b = cbor.AppendUint(b, s.set)
+	}
+	return b
 }
 
 func decodeState(b []byte) (s state, err error) {
 	r := cbor.NewReader(b)
-	if n, _ := r.Array(); n != 7 {
+	n, _ := r.Array()
+	if n != 7 && n != 8 {
 		return s, corrupt("state", errors.Join(errRow, r.Err()))
 	}
 	did, _ := r.Text()
@@ -76,6 +103,11 @@ func decodeState(b []byte) (s state, err error) {
 	s.block, _ = r.Bytes()
 	base, _ := r.Text()
 	s.outbox, _ = r.Uint()
+	if n == 8 {
+		if s.set, _ = r.Uint(); s.set == 0 {
+			return state{}, corrupt("state", errors.Join(errRow, r.Err()))
+		}
+	}
 	s.did, s.head.Rev, s.base = syntax.DID(did), syntax.TID(rev), syntax.TID(base)
 	if err := r.Done(); err != nil {
 		return state{}, corrupt("state", err)

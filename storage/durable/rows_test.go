@@ -17,6 +17,7 @@ func FuzzRows(f *testing.F) {
 	c := dag.Sum(dag.CBOR, []byte("x"))
 	blobs := []cid.Cid{dag.Sum(dag.Raw, []byte("a")), dag.Sum(dag.Raw, []byte("b"))}
 	f.Add((&state{did: alice, head: head(1), block: []byte("block"), base: "3jzfcijpj2z2a", outbox: 7}).encode())
+	f.Add((&state{did: alice, head: head(1), set: 3}).encode())
 	f.Add((&state{}).encode())
 	f.Add(outbox{[]storage.Event{{DID: alice, Kind: "#commit", Time: time.UnixMilli(1).UTC(), Payload: []byte("p")}, {}}}.encode())
 	f.Add((&row{cid: c, rev: "3jzfcijpj2z2a", blobs: blobs, data: []byte("data")}).encode())

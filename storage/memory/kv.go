@@ -73,25 +73,17 @@ func (d kv) Read(ctx context.Context, fn func(storage.KVReader) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d.mu.RLock()
-	v := &kvView{d.global, d.now()}
-	d.mu.RUnlock()
-	return fn(v)
+	now, _ := d.db.read()
+	return fn(&kvView{now.global, d.now()})
 }
 
 func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	v := &kvView{d.global, d.now()}
-	if err := fn(v); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	d.global = v.m
-	return nil
+	return d.write(ctx, func(s *state) error {
+		v := &kvView{s.global, d.now()}
+		if err := fn(v); err != nil {
+			return err
+		}
+		s.global = v.m
+		return ctx.Err()
+	})
 }

@@ -2,8 +2,8 @@
 // contract, against which other backends are tested, and good for tests and for hosts
 // whose repositories need not outlive the process.
 //
-// All state is immutable maps that share structure. A writer makes a new state
-// under a lock; a reader takes the present one and needs no lock after that.
+// All state is immutable maps that share structure. Writers take turns to make a new
+// state; a reader takes the present one and needs no lock after that.
 package memory
 
 import (
@@ -32,22 +32,62 @@ func New(cfg Config) storage.Store {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	db := &db{now: cfg.Now, changed: make(chan struct{})}
+	db := &db{now: cfg.Now, turn: make(chan struct{}, 1), changed: make(chan struct{})}
 	return storage.Store{Repos: repos{db}, Events: events{db}, KV: kv{db}, Blobs: newBlobs(cfg.Now)}
 }
 
 // db is the shared state of the four stores, but for blobs.
 type db struct {
-	now func() time.Time
+	now  func() time.Time
+	turn chan struct{} // has room for one: full while somebody writes
 
-	mu      sync.RWMutex
+	mu sync.RWMutex // held for moments only, never while a function of the caller runs
+	state
+	changed chan struct{} // closed and replaced when the log grows
+}
+
+// state is all that is stored, at one moment.
+type state struct {
 	repos   pmap.Map[*repoState]
 	global  pmap.Map[pair]
 	log     pmap.Map[storage.Event] // by seqKey
 	byDID   pmap.Map[storage.Event] // the same, by DID, 0, seqKey
 	newest  int64
-	trimmed int64         // greatest number that Trim deleted
-	changed chan struct{} // closed and replaced when the log grows
+	trimmed int64 // greatest number that Trim deleted
+}
+
+// read returns the present state, and a channel that is closed when the log has grown.
+func (d *db) read() (state, <-chan struct{}) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.state, d.changed
+}
+
+// write waits for its turn and calls fn with a state, which takes the place of the present one if
+// fn returns nil.
+func (d *db) write(ctx context.Context, fn func(*state) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case d.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-d.turn }()
+	next, _ := d.read()
+	newest := next.newest
+	if err := fn(&next); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.state = next
+	if next.newest != newest {
+		close(d.changed)
+		d.changed = make(chan struct{})
+	}
+	return nil
 }
 
 // repoState is one repository. It never changes.
@@ -68,9 +108,8 @@ type record struct {
 type repos struct{ *db }
 
 func (d repos) get(did syntax.DID) (*repoState, error) {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if st, ok := d.repos.Get(string(did)); ok {
+	now, _ := d.read()
+	if st, ok := now.repos.Get(string(did)); ok {
 		return st, nil
 	}
 	return nil, fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
@@ -87,18 +126,17 @@ func (d repos) Head(ctx context.Context, did syntax.DID) (storage.Head, error) {
 	return st.head, nil
 }
 
-func (d repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (int64, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.apply(did, c, false)
+func (d repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
+	err = d.write(ctx, func(s *state) error {
+		seq, err = s.apply(d.now, did, c, nil)
+		return err
+	})
+	return seq, err
 }
 
-// apply carries out a step. The caller holds the lock.
-func (d repos) apply(did syntax.DID, c *storage.Change, replace bool) (int64, error) {
-	old, ok := d.repos.Get(string(did))
+// apply carries out a step. replaced, if not nil, has the records that take the place of all others.
+func (s *state) apply(clock func() time.Time, did syntax.DID, c *storage.Change, replaced *repoState) (int64, error) {
+	old, ok := s.repos.Get(string(did))
 	switch {
 	case ok && c.Prev == storage.Head{}:
 		return 0, fmt.Errorf("%w: repository %s", storage.ErrExists, did)
@@ -111,7 +149,7 @@ func (d repos) apply(did syntax.DID, c *storage.Change, replace bool) (int64, er
 	if ok {
 		next = *old
 	}
-	now := d.now()
+	now := clock()
 	for _, check := range c.Checks {
 		p, there := next.kv.Get(check.Key)
 		there = there && p.live(now)
@@ -122,8 +160,8 @@ func (d repos) apply(did syntax.DID, c *storage.Change, replace bool) (int64, er
 	if c.Head != c.Prev {
 		next.head, next.commit = c.Head, bytes.Clone(c.Commit)
 	}
-	if replace {
-		next.records, next.byCID, next.blobs = pmap.Map[record]{}, pmap.Map[string]{}, pmap.Map[syntax.TID]{}
+	if replaced != nil {
+		next.records, next.byCID, next.blobs = replaced.records, replaced.byCID, replaced.blobs
 	}
 	for i := range c.Records {
 		next.change(&c.Records[i], c.Head.Rev)
@@ -135,8 +173,8 @@ func (d repos) apply(did syntax.DID, c *storage.Change, replace bool) (int64, er
 			next.kv = set(next.kv, w.Key, w.Value, w.Expires, now)
 		}
 	}
-	d.repos = d.repos.Set(string(did), &next)
-	return d.append(c.Events), nil
+	s.repos = s.repos.Set(string(did), &next)
+	return s.append(clock, c.Events), nil
 }
 
 // change carries out one change of a record.
@@ -159,7 +197,7 @@ func (st *repoState) change(c *storage.RecordChange, rev syntax.TID) {
 	}
 }
 
-func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[storage.RecordChange, error], final func() (*storage.Change, error)) (int64, error) {
+func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[storage.RecordChange, error], final func() (*storage.Change, error)) (seq int64, err error) {
 	var all []storage.RecordChange
 	for r, err := range records {
 		if err == nil {
@@ -171,18 +209,22 @@ func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 		r.Data, r.Blobs = bytes.Clone(r.Data), slices.Clone(r.Blobs)
 		all = append(all, r)
 	}
-	last, err := final()
-	if err == nil {
-		err = ctx.Err()
-	}
+	c, err := final()
 	if err != nil {
 		return 0, err
 	}
-	c := *last
-	c.Records = all
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.apply(did, &c, true)
+	// Made before the turn, so that others need not wait for it.
+	var replaced repoState
+	for i := range all {
+		replaced.change(&all[i], c.Head.Rev)
+	}
+	with := *c
+	with.Records = nil
+	err = d.write(ctx, func(s *state) error {
+		seq, err = s.apply(d.now, did, &with, &replaced)
+		return err
+	})
+	return seq, err
 }
 
 func (d repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
@@ -196,30 +238,27 @@ func (d repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader)
 	return fn(reader{st, d.now()})
 }
 
-func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event) (int64, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, ok := d.repos.Get(string(did)); !ok {
-		return 0, fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
-	}
-	d.repos = d.repos.Delete(string(did))
-	from, to := ofAccount(did)
-	old := d.byDID
-	for key, e := range old.Range(from, to, false) {
-		d.log, d.byDID = d.log.Delete(seqKey(e.Seq)), d.byDID.Delete(key)
-	}
-	return d.append(list), nil
+func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event) (seq int64, err error) {
+	err = d.write(ctx, func(s *state) error {
+		if _, ok := s.repos.Get(string(did)); !ok {
+			return fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
+		}
+		s.repos = s.repos.Delete(string(did))
+		from, to := ofAccount(did)
+		old := s.byDID
+		for key, e := range old.Range(from, to, false) {
+			s.log, s.byDID = s.log.Delete(seqKey(e.Seq)), s.byDID.Delete(key)
+		}
+		seq = s.append(d.now, list)
+		return nil
+	})
+	return seq, err
 }
 
 func (d repos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
 	return until(ctx, func(yield func(storage.RepoInfo) bool) {
-		d.mu.RLock()
-		all := d.repos
-		d.mu.RUnlock()
-		for did, st := range all.Range(from(string(after)), "", false) {
+		now, _ := d.read()
+		for did, st := range now.repos.Range(from(string(after)), "", false) {
 			if !yield(storage.RepoInfo{DID: syntax.DID(did), Head: st.head}) {
 				return
 			}

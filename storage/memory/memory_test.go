@@ -15,6 +15,7 @@ func TestConformance(t *testing.T) {
 		},
 		Volatile:  true,
 		Exclusive: true,
+		Buffers:   true,
 	})
 }
 

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
@@ -33,6 +34,14 @@ func until[T any](ctx context.Context, seq iter.Seq[T]) iter.Seq2[T, error] {
 	}
 }
 
+// copied returns bytes that are the caller's, or nil where only keys were asked for.
+func copied(b []byte, keysOnly bool) []byte {
+	if keysOnly {
+		return nil
+	}
+	return append([]byte{}, b...)
+}
+
 // reader is a snapshot of one repository.
 type reader struct {
 	*repoState
@@ -41,13 +50,14 @@ type reader struct {
 
 func (r reader) Head() storage.Head { return r.head }
 
-func (r reader) Commit(ctx context.Context) ([]byte, error) { return r.commit, ctx.Err() }
+func (r reader) Commit(ctx context.Context) ([]byte, error) { return bytes.Clone(r.commit), ctx.Err() }
 
 func (r reader) Record(ctx context.Context, path string) (storage.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return storage.Record{}, err
 	}
 	if rec, ok := r.records.Get(path); ok {
+		rec.Data = copied(rec.Data, false)
 		return rec.Record, nil
 	}
 	return storage.Record{}, fmt.Errorf("%w: record %q", storage.ErrNotFound, path)
@@ -66,9 +76,7 @@ func (r reader) RecordByCID(ctx context.Context, c cid.Cid) (storage.Record, err
 func (r reader) Records(ctx context.Context, rng storage.Range) iter.Seq2[storage.Record, error] {
 	return until(ctx, func(yield func(storage.Record) bool) {
 		for _, rec := range r.records.Range(rng.From, rng.To, rng.Reverse) {
-			if rng.KeysOnly {
-				rec.Data = nil
-			}
+			rec.Data = copied(rec.Data, rng.KeysOnly)
 			if !yield(rec.Record) {
 				return
 			}
@@ -79,7 +87,11 @@ func (r reader) Records(ctx context.Context, rng storage.Range) iter.Seq2[storag
 func (r reader) RecordsSince(ctx context.Context, rev syntax.TID) iter.Seq2[storage.Record, error] {
 	return until(ctx, func(yield func(storage.Record) bool) {
 		for _, rec := range r.records.Range("", "", false) {
-			if rec.Rev > rev && !yield(rec.Record) {
+			if rec.Rev <= rev {
+				continue
+			}
+			rec.Data = copied(rec.Data, false)
+			if !yield(rec.Record) {
 				return
 			}
 		}
@@ -130,7 +142,7 @@ func get(ctx context.Context, m pmap.Map[pair], key string, now time.Time) ([]by
 		return nil, err
 	}
 	if p, ok := m.Get(key); ok && p.live(now) {
-		return p.value, nil
+		return copied(p.value, false), nil
 	}
 	return nil, fmt.Errorf("%w: key %q", storage.ErrNotFound, key)
 }
@@ -141,11 +153,7 @@ func keys(ctx context.Context, m pmap.Map[pair], rng storage.Range, now time.Tim
 			if !p.live(now) {
 				continue
 			}
-			kp := storage.KVPair{Key: key, Value: p.value, Expires: p.expires}
-			if rng.KeysOnly {
-				kp.Value = nil
-			}
-			if !yield(kp) {
+			if !yield(storage.KVPair{Key: key, Value: copied(p.value, rng.KeysOnly), Expires: p.expires}) {
 				return
 			}
 		}

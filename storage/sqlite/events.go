@@ -165,13 +165,17 @@ func (d events) Wait(ctx context.Context, seq int64) error {
 // write in between.
 const trimRows = 1000
 
-// Trim also deletes expired key-value pairs.
+// Trim also deletes expired key-value pairs, and what interrupted calls of Replace have left.
 func (d events) Trim(ctx context.Context, t time.Time) error {
 	err := d.trim(ctx, "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE time < ? ORDER BY time LIMIT ?) RETURNING seq", t.UnixMilli())
 	if err != nil {
 		return err
 	}
-	return d.trim(ctx, "DELETE FROM kv WHERE (repo, key) IN (SELECT repo, key FROM kv WHERE expires <= ? LIMIT ?) RETURNING 0", d.cfg.Now())
+	err = d.trim(ctx, "DELETE FROM kv WHERE (repo, key) IN (SELECT repo, key FROM kv WHERE expires <= ? LIMIT ?) RETURNING 0", d.cfg.Now())
+	if err != nil {
+		return err
+	}
+	return d.sweep(ctx)
 }
 
 // trim deletes rows until there is no more to delete.

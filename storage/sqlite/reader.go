@@ -89,11 +89,11 @@ func (r *reader) one(ctx context.Context, what any, sql string, args ...any) (re
 }
 
 func (r *reader) Record(ctx context.Context, path string) (storage.Record, error) {
-	return r.one(ctx, path, recordColumns+"WHERE repo = ? AND path = ?", r.row.id, path)
+	return r.one(ctx, path, recordColumns+"WHERE repo = ? AND path = ?", r.row.set, path)
 }
 
 func (r *reader) RecordByCID(ctx context.Context, c cid.Cid) (storage.Record, error) {
-	return r.one(ctx, c, recordColumns+"WHERE repo = ? AND cid = ? LIMIT 1", r.row.id, c)
+	return r.one(ctx, c, recordColumns+"WHERE repo = ? AND cid = ? LIMIT 1", r.row.set, c)
 }
 
 func (r *reader) Records(ctx context.Context, rng storage.Range) iter.Seq2[storage.Record, error] {
@@ -101,12 +101,12 @@ func (r *reader) Records(ctx context.Context, rng storage.Range) iter.Seq2[stora
 	if rng.KeysOnly {
 		columns = keyColumns
 	}
-	where, args := ranged("path", r.row.id, rng)
+	where, args := ranged("path", r.row.set, rng)
 	return r.records(ctx, columns+where, args...)
 }
 
 func (r *reader) RecordsSince(ctx context.Context, rev syntax.TID) iter.Seq2[storage.Record, error] {
-	return r.records(ctx, recordColumns+"WHERE repo = ? AND "+r.newer(rev), r.row.id, rev)
+	return r.records(ctx, recordColumns+"WHERE repo = ? AND "+r.newer(rev), r.row.set, rev)
 }
 
 func (r *reader) records(ctx context.Context, sql string, args ...any) iter.Seq2[storage.Record, error] {
@@ -137,7 +137,7 @@ func each[T any](ctx context.Context, c *conn, value func(*sqlite3.Stmt) (T, err
 	}
 }
 
-// ranged is the clause, and its arguments, for a range of a repository's rows.
+// ranged is the clause, and its arguments, for a range of the rows of a set or a namespace.
 func ranged(column string, id int64, rng storage.Range) (where string, args []any) {
 	where, args = "WHERE repo = ? AND "+column+" >= ?", []any{id, rng.From}
 	if rng.To != "" {
@@ -155,14 +155,14 @@ func (r *reader) BlobRefs(ctx context.Context, after cid.Cid, since syntax.TID) 
 	return each(ctx, r.c, func(s *sqlite3.Stmt) (storage.BlobRef, error) {
 		blob, err := columnCID(s, 0)
 		return storage.BlobRef{Blob: blob, Path: s.ColumnText(1), Rev: r.rev(s, 2)}, err
-	}, "SELECT blob, path, rev FROM blob_ref WHERE repo = ? AND blob > ? AND "+r.newer(since)+" ORDER BY blob, path", r.row.id, after, since)
+	}, "SELECT blob, path, rev FROM blob_ref WHERE repo = ? AND blob > ? AND "+r.newer(since)+" ORDER BY blob, path", r.row.set, after, since)
 }
 
 func (r *reader) HasBlobRef(ctx context.Context, blob cid.Cid) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	found, err := r.c.row(func(*sqlite3.Stmt) error { return nil }, "SELECT 1 FROM blob_ref WHERE repo = ? AND blob = ? LIMIT 1", r.row.id, blob)
+	found, err := r.c.row(func(*sqlite3.Stmt) error { return nil }, "SELECT 1 FROM blob_ref WHERE repo = ? AND blob = ? LIMIT 1", r.row.set, blob)
 	return found, fail(ctx, err)
 }
 

@@ -20,6 +20,7 @@ var _ storage.Repos = repos{}
 // repoRow is a repository's row without the commit's block.
 type repoRow struct {
 	id   int64
+	set  int64 // of records
 	head storage.Head
 	base syntax.TID // the rev of rows that have none of their own
 }
@@ -37,12 +38,12 @@ func (c *conn) repo(did syntax.DID) (row repoRow, err error) {
 // the same snapshot as the row, whose statement has not ended while fn runs.
 func (c *conn) withRepo(did syntax.DID, fn func(repoRow) error) error {
 	found, err := c.row(func(s *sqlite3.Stmt) (err error) {
-		row := repoRow{id: s.ColumnInt64(0), base: syntax.TID(s.ColumnText(4))}
+		row := repoRow{id: s.ColumnInt64(0), base: syntax.TID(s.ColumnText(4)), set: s.ColumnInt64(5)}
 		if row.head, err = columnHead(s, 1); err != nil {
 			return err
 		}
 		return fn(row)
-	}, "SELECT id, commit_cid, data_cid, rev, base FROM repo WHERE did = ?", did)
+	}, "SELECT id, commit_cid, data_cid, rev, base, iif(records = 0, id, records) FROM repo WHERE did = ?", did)
 	if err == nil && !found {
 		err = fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
 	}
@@ -70,69 +71,24 @@ func (d repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err
 
 func (d repos) Apply(ctx context.Context, did syntax.DID, change *storage.Change) (seq int64, err error) {
 	return d.write(ctx, false, func(c *conn) (int64, error) {
-		id, err := c.open(did, change, d.cfg.Now())
+		row, err := c.open(did, change, d.cfg.Now())
 		if err != nil {
 			return 0, err
 		}
 		for i := range change.Records {
 			r := &change.Records[i]
-			if err := c.unref(id, r.Path); err != nil {
+			if err := c.unref(row.set, r.Path); err != nil {
 				return 0, err
 			}
 			if !r.CID.Defined() {
-				if err := c.exec("DELETE FROM record WHERE repo = ? AND path = ?", id, r.Path); err != nil {
+				if err := c.exec("DELETE FROM record WHERE repo = ? AND path = ?", row.set, r.Path); err != nil {
 					return 0, err
 				}
-			} else if err := c.record(id, change.Head.Rev, r); err != nil {
+			} else if err := c.record(row.set, change.Head.Rev, r); err != nil {
 				return 0, err
 			}
 		}
-		return c.finish(id, did, change, d.cfg.Now())
-	})
-}
-
-func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[storage.RecordChange, error], final func() (*storage.Change, error)) (int64, error) {
-	return d.write(ctx, true, func(c *conn) (int64, error) {
-		// The revision of the records is known at the end only: it becomes that of all
-		// rows without one. So is whether the step is in order; all is undone if not.
-		const pending = ""
-		row, err := c.repo(did)
-		id := row.id
-		if errors.Is(err, storage.ErrNotFound) {
-			if err := c.exec("INSERT INTO repo (did, commit_cid, data_cid, rev, block) VALUES (?, x'', x'', '', x'')", did); err != nil {
-				return 0, err
-			}
-			id = c.LastInsertRowID()
-		} else if err != nil {
-			return 0, err
-		}
-		for _, table := range [...]string{"record", "blob_ref"} {
-			if err := c.exec("DELETE FROM "+table+" WHERE repo = ?", id); err != nil {
-				return 0, err
-			}
-		}
-		for r, err := range records {
-			if err != nil {
-				return 0, err
-			}
-			if err := c.record(id, pending, &r); err != nil {
-				return 0, err
-			}
-		}
-		change, err := final()
-		if err != nil {
-			return 0, err
-		}
-		if err := c.check(id, row.head, did, change, d.cfg.Now()); err != nil {
-			return 0, err
-		}
-		if err := c.exec("UPDATE repo SET base = ? WHERE id = ?", change.Head.Rev, id); err != nil {
-			return 0, err
-		}
-		if err := c.setHead(id, change); err != nil {
-			return 0, err
-		}
-		return c.finish(id, did, change, d.cfg.Now())
+		return c.finish(row.id, did, change, d.cfg.Now())
 	})
 }
 
@@ -149,22 +105,29 @@ func (db *DB) write(ctx context.Context, alone bool, fn func(*conn) (int64, erro
 }
 
 // open checks a step against the store and sets the new head. It returns the
-// repository's id.
-func (c *conn) open(did syntax.DID, change *storage.Change, now time.Time) (id int64, err error) {
-	row, err := c.repo(did)
+// repository's row as it was, or that of a new one.
+func (c *conn) open(did syntax.DID, change *storage.Change, now time.Time) (row repoRow, err error) {
+	row, err = c.repo(did)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return 0, err
+		return row, err
 	}
 	if err := c.check(row.id, row.head, did, change, now); err != nil {
-		return 0, err
+		return row, err
 	}
-	switch h := change.Head; {
-	case row.id == 0:
-		err = c.exec("INSERT INTO repo (did, commit_cid, data_cid, rev, block) VALUES (?, ?, ?, ?, ?)", did, h.Commit, h.Data, h.Rev, nonNil(change.Commit))
-		return c.LastInsertRowID(), err
-	default:
-		return row.id, c.setHead(row.id, change)
+	if row.id != 0 {
+		return row, c.setHead(row.id, change)
 	}
+	row.id, err = c.insertRepo(did, change, "", 0)
+	row.set = row.id
+	return row, err
+}
+
+// insertRepo adds a repository's row.
+func (c *conn) insertRepo(did syntax.DID, change *storage.Change, base syntax.TID, set int64) (id int64, err error) {
+	h := change.Head
+	err = c.exec("INSERT INTO repo (did, commit_cid, data_cid, rev, block, base, records) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		did, h.Commit, h.Data, h.Rev, nonNil(change.Commit), base, set)
+	return c.LastInsertRowID(), err
 }
 
 // check holds a step against the stored head and the account's keys.
@@ -203,14 +166,14 @@ func (c *conn) setHead(id int64, change *storage.Change) error {
 	return c.exec("UPDATE repo SET commit_cid = ?, data_cid = ?, rev = ?, block = ? WHERE id = ?", h.Commit, h.Data, h.Rev, nonNil(change.Commit), id)
 }
 
-// record writes one record and its references to blobs.
-func (c *conn) record(id int64, rev syntax.TID, r *storage.RecordChange) error {
+// record writes one record of a set and its references to blobs.
+func (c *conn) record(set int64, rev syntax.TID, r *storage.RecordChange) error {
 	if err := c.exec("INSERT INTO record (repo, path, cid, rev, data) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET cid = excluded.cid, rev = excluded.rev, data = excluded.data",
-		id, r.Path, r.CID, rev, nonNil(r.Data)); err != nil {
+		set, r.Path, r.CID, rev, nonNil(r.Data)); err != nil {
 		return err
 	}
 	for _, blob := range r.Blobs {
-		if err := c.exec("INSERT OR REPLACE INTO blob_ref (repo, blob, path, rev) VALUES (?, ?, ?, ?)", id, blob, r.Path, rev); err != nil {
+		if err := c.exec("INSERT OR REPLACE INTO blob_ref (repo, blob, path, rev) VALUES (?, ?, ?, ?)", set, blob, r.Path, rev); err != nil {
 			return err
 		}
 	}
@@ -219,8 +182,8 @@ func (c *conn) record(id int64, rev syntax.TID, r *storage.RecordChange) error {
 
 // unref removes the references that a record has so far. Left to itself, SQLite
 // takes the primary key and looks at all references of the account.
-func (c *conn) unref(id int64, path string) error {
-	return c.exec("DELETE FROM blob_ref INDEXED BY blob_ref_path WHERE repo = ? AND path = ?", id, path)
+func (c *conn) unref(set int64, path string) error {
+	return c.exec("DELETE FROM blob_ref INDEXED BY blob_ref_path WHERE repo = ? AND path = ?", set, path)
 }
 
 // finish writes a step's key-value pairs and events.
@@ -259,15 +222,13 @@ func (c *conn) append(list []storage.Event, now time.Time) (seq int64, err error
 }
 
 func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event) (int64, error) {
-	return d.write(ctx, true, func(c *conn) (int64, error) {
+	seq, err := d.write(ctx, true, func(c *conn) (int64, error) {
 		row, err := c.repo(did)
 		if err != nil {
 			return 0, err
 		}
-		for _, table := range [...]string{"record", "blob_ref", "kv"} {
-			if err := c.exec("DELETE FROM "+table+" WHERE repo = ?", row.id); err != nil {
-				return 0, err
-			}
+		if err := c.exec("DELETE FROM kv WHERE repo = ?", row.id); err != nil {
+			return 0, err
 		}
 		if err := c.exec("DELETE FROM repo WHERE id = ?", row.id); err != nil {
 			return 0, err
@@ -275,8 +236,15 @@ func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event)
 		if err := c.exec("DELETE FROM event WHERE did = ?", did); err != nil {
 			return 0, err
 		}
+		if err := c.loosen(row.set); err != nil {
+			return 0, err
+		}
 		return c.append(list, d.cfg.Now())
 	})
+	if err == nil {
+		_ = d.sweep(ctx) // the next sweep does what is left
+	}
+	return seq, err
 }
 
 // listPage is how many repositories List reads at a time.

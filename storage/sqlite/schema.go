@@ -71,6 +71,17 @@ CREATE TABLE kv (
 	PRIMARY KEY (repo, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX kv_expires ON kv (expires) WHERE expires IS NOT NULL;
+`, `
+-- The repo of a record and of a reference is the number of a set of records. A repository has the
+-- set repo.records; 0 stands for the set with the number of the repository. Sets and repositories
+-- take their numbers from one sequence.
+ALTER TABLE repo ADD COLUMN records INTEGER NOT NULL DEFAULT 0;
+-- Sets that no repository has: those that Replace is filling, until they expire, and those that are
+-- to be deleted, which have expired.
+CREATE TABLE loose (
+	records INTEGER PRIMARY KEY,
+	expires INTEGER NOT NULL -- microseconds
+) STRICT;
 `}
 
 // ErrForeign: the file is a database, but not one of this package.

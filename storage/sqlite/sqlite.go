@@ -64,6 +64,9 @@ type Config struct {
 	// function passed to View or Read that itself calls View or Read needs two. Each
 	// takes up to 5 MB of memory. 0: 32.
 	Readers int
+	// ReaderWait bounds how long a call waits for such a connection, so that nested calls cannot
+	// wait for each other for good: then the error is storage.ErrBusy. 0: 10 seconds.
+	ReaderWait time.Duration
 	// Poll is how often Wait looks for events of other processes that have the
 	// file open; those of this process are seen at once. 0: one second.
 	Poll time.Duration
@@ -84,6 +87,7 @@ type DB struct {
 	idle   []*conn
 	closed bool
 
+	dropped []int64       // sets of failed calls of Replace; guarded by mu
 	newest  atomic.Int64  // newest sequence number seen
 	changed chan struct{} // closed and replaced when newest grows; guarded by mu
 }
@@ -95,6 +99,9 @@ type DB struct {
 func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if cfg.Readers <= 0 {
 		cfg.Readers = 32
+	}
+	if cfg.ReaderWait <= 0 {
+		cfg.ReaderWait = 10 * time.Second
 	}
 	if cfg.Poll <= 0 {
 		cfg.Poll = time.Second
@@ -213,10 +220,8 @@ func (db *DB) borrow(ctx context.Context, fn func(*conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	select {
-	case db.slots <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := db.takeSlot(ctx); err != nil {
+		return err
 	}
 	defer func() { <-db.slots }()
 	c, err := db.reader(ctx)
@@ -229,6 +234,25 @@ func (db *DB) borrow(ctx context.Context, fn func(*conn) error) error {
 	err = fn(c)
 	good = true
 	return fail(ctx, err)
+}
+
+// takeSlot waits until a reader may be used.
+func (db *DB) takeSlot(ctx context.Context) error {
+	select {
+	case db.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(db.cfg.ReaderWait)
+	defer timer.Stop()
+	select {
+	case db.slots <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("%w: %d readers were in use for %v", storage.ErrBusy, db.cfg.Readers, db.cfg.ReaderWait)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // reader takes an idle connection or opens one.

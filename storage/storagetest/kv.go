@@ -26,6 +26,8 @@ func kvChecks() []check {
 		{name: "KV/WriteSkew", law: kvWriteSkew},
 		{name: "KV/Phantom", law: kvPhantom},
 		{name: "KV/InputIsCopied", law: kvInputIsCopied},
+		{name: "KV/OwnedResults", law: kvOwned},
+		{name: "KV/Nested", law: kvNested},
 		{name: "KV/Canceled", law: kvCanceled},
 		{name: "KV/CancelInside", law: kvCancelInside},
 		{name: "KV/Reopen", law: kvReopen, needs: persistence},

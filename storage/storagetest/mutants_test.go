@@ -26,7 +26,7 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	return slices.Concat(repoMutants(), viewMutants(), eventMutants(), kvMutants(), blobMutants())
+	return slices.Concat(repoMutants(), replaceMutants(), viewMutants(), eventMutants(), kvMutants(), blobMutants())
 }
 
 // onRepos makes a mutant of Repos.
@@ -299,8 +299,130 @@ func repoMutants() []mutant {
 	}
 }
 
+// replaceMutants break what holds while Replace is under way.
+func replaceMutants() []mutant {
+	type finalFunc = func() (*storage.Change, error)
+	type records = iter.Seq2[storage.RecordChange, error]
+	return []mutant{
+		onRepos("takes a missing repository for a lost race", func(r storage.Repos) hookRepos {
+			return hookRepos{replace: func(ctx context.Context, did syntax.DID, records records, final finalFunc) (int64, error) {
+				seq, err := r.Replace(ctx, did, records, final)
+				if errors.Is(err, storage.ErrNotFound) {
+					err = storage.ErrConflict
+				}
+				return seq, err
+			}}
+		}, "Replace/Missing"),
+		onRepos("keeps all writers waiting during a Replace", func(r storage.Repos) hookRepos {
+			var mu sync.Mutex
+			return hookRepos{
+				replace: func(ctx context.Context, did syntax.DID, records records, final finalFunc) (int64, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					return r.Replace(ctx, did, records, final)
+				},
+				apply: func(ctx context.Context, did syntax.DID, c *storage.Change) (int64, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					return r.Apply(ctx, did, c)
+				},
+			}
+		}, "Replace/HoldsNothing"),
+		onRepos("holds its lock while it asks for the final change", func(r storage.Repos) hookRepos {
+			var mu sync.Mutex
+			return hookRepos{
+				replace: func(ctx context.Context, did syntax.DID, records records, final finalFunc) (int64, error) {
+					return r.Replace(ctx, did, records, func() (*storage.Change, error) {
+						mu.Lock()
+						defer mu.Unlock()
+						return final()
+					})
+				},
+				apply: func(ctx context.Context, did syntax.DID, c *storage.Change) (int64, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					return r.Apply(ctx, did, c)
+				},
+			}
+		}, "Replace/HoldsNothing"),
+		onRepos("shows records that are staged", func(r storage.Repos) hookRepos {
+			staged := map[string]storage.Record{}
+			return hookRepos{
+				replace: func(ctx context.Context, did syntax.DID, records records, final finalFunc) (int64, error) {
+					return r.Replace(ctx, did, func(yield func(storage.RecordChange, error) bool) {
+						for x, err := range records {
+							staged[x.Path] = storage.Record{Path: x.Path, CID: x.CID, Data: slices.Clone(x.Data)}
+							if !yield(x, err) {
+								return
+							}
+						}
+					}, final)
+				},
+				view: func(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
+					return r.View(ctx, did, func(r storage.Reader) error {
+						return fn(hookReader{Reader: r, record: func(ctx context.Context, path string) (storage.Record, error) {
+							if rec, ok := staged[path]; ok {
+								return rec, nil
+							}
+							return r.Record(ctx, path)
+						}})
+					})
+				},
+			}
+		}, "Replace/Unseen"),
+		onRepos("replaces whatever is there when the records have come", func(r storage.Repos) hookRepos {
+			return hookRepos{replace: func(ctx context.Context, did syntax.DID, records records, final finalFunc) (int64, error) {
+				return r.Replace(ctx, did, records, func() (*storage.Change, error) {
+					c, err := final()
+					if err != nil {
+						return nil, err
+					}
+					with := *c
+					with.Prev, err = r.Head(ctx, did)
+					if errors.Is(err, storage.ErrNotFound) {
+						err = nil
+					}
+					return &with, err
+				})
+			}}
+		}, "Replace/Conflict"),
+		// As package memory does.
+		onRepos("keeps all records of a Replace in memory", func(r storage.Repos) hookRepos { return hookRepos{} }, "Replace/Buffers"),
+		later(onReader("loses records when it dies during a Replace", func(r storage.Reader) hookReader {
+			return hookReader{records: func(ctx context.Context, rng storage.Range) iter.Seq2[storage.Record, error] {
+				return func(func(storage.Record, error) bool) {}
+			}}
+		}, "Replace/Kill")),
+	}
+}
+
 func viewMutants() []mutant {
 	return []mutant{
+		onReader("gives out its own bytes", func(r storage.Reader) hookReader {
+			kept := map[string]storage.Record{}
+			return hookReader{record: func(ctx context.Context, path string) (storage.Record, error) {
+				if rec, ok := kept[path]; ok {
+					return rec, nil
+				}
+				rec, err := r.Record(ctx, path)
+				if err == nil {
+					kept[path] = rec
+				}
+				return rec, err
+			}}
+		}, "View/OwnedResults"),
+		onRepos("has eight readers", func(r storage.Repos) hookRepos {
+			readers := make(chan struct{}, 8)
+			return hookRepos{view: func(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
+				select {
+				case readers <- struct{}{}:
+				case <-time.After(time.Second): // the test is over
+					return nil
+				}
+				defer func() { <-readers }()
+				return r.View(ctx, did, fn)
+			}}
+		}, "View/Deep"),
 		onReader("takes revisions that are equal for newer", func(r storage.Reader) hookReader {
 			return hookReader{recordsSince: func(ctx context.Context, rev syntax.TID) iter.Seq2[storage.Record, error] {
 				return func(yield func(storage.Record, error) bool) {
@@ -624,6 +746,31 @@ func optimistic(kv storage.KV, checkReads, checkWrites bool) hookKV {
 
 func kvMutants() []mutant {
 	return []mutant{
+		onKVReader("gives out its own values", func(_ storage.KV, r storage.KVReader) storage.KVReader {
+			kept := map[string][]byte{}
+			return hookTx{KVTx: noTx{r}, get: func(ctx context.Context, key string) ([]byte, error) {
+				if v, ok := kept[key]; ok {
+					return v, nil
+				}
+				v, err := r.Get(ctx, key)
+				if err == nil {
+					kept[key] = v
+				}
+				return v, err
+			}}
+		}, "KV/OwnedResults"),
+		onKV("waits for its writer without regard to the context", func(kv storage.KV) hookKV {
+			writer := make(chan struct{}, 1)
+			return hookKV{write: func(ctx context.Context, fn func(storage.KVTx) error) error {
+				select {
+				case writer <- struct{}{}:
+				case <-time.After(time.Second): // the test is over
+					return nil
+				}
+				defer func() { <-writer }()
+				return kv.Write(ctx, fn)
+			}}
+		}, "KV/Nested"),
 		onTx("deletes a key that is set to nothing", func(tx storage.KVTx) hookTx {
 			return hookTx{set: func(ctx context.Context, key string, value []byte, expires time.Time) error {
 				if len(value) == 0 {

@@ -40,7 +40,7 @@ func repoChecks() []check {
 		{name: "Repos/SharedCompareAndSwap", law: sharedCAS, needs: sharing},
 		{name: "Repos/Reopen", law: reopenRepos, needs: persistence},
 		{name: "Repos/Kill", law: killRepos, needs: persistence},
-	}, viewChecks()...)
+	}, append(replaceChecks(), viewChecks()...)...)
 }
 
 func missingRepo(e *env) {

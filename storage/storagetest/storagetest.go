@@ -59,6 +59,8 @@ type Backend struct {
 	Volatile bool
 	// Exclusive says that the store must be closed before it is opened again.
 	Exclusive bool
+	// Buffers says that Replace keeps all records in memory, as a store in memory does anyway.
+	Buffers bool
 }
 
 // Run checks all of a backend.
@@ -88,6 +90,7 @@ type ability uint8
 const (
 	persistence ability = 1 << iota
 	sharing
+	streaming
 )
 
 func (b Backend) abilities() (a ability) {
@@ -97,6 +100,9 @@ func (b Backend) abilities() (a ability) {
 	if !b.Exclusive {
 		a |= sharing
 	}
+	if !b.Buffers {
+		a |= streaming
+	}
 	return a
 }
 
@@ -105,6 +111,8 @@ func run(t *testing.T, b Backend, checks []check) {
 		t.Run(c.name, func(t *testing.T) {
 			if missing := c.needs &^ b.abilities(); missing&persistence != 0 {
 				t.Skip("the backend is volatile")
+			} else if missing&streaming != 0 {
+				t.Skip("the backend keeps records in memory")
 			} else if missing != 0 {
 				t.Skip("the backend is exclusive")
 			}

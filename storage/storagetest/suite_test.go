@@ -24,7 +24,7 @@ func keptMemory(wrap func(s storage.Store, opened int) storage.Store) Backend {
 	var mu sync.Mutex
 	stores := map[string]storage.Store{}
 	opened := 0
-	return Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
+	return Backend{Buffers: true, Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
 		mu.Lock()
 		defer mu.Unlock()
 		name := filepath.Join(dir, "name")

@@ -65,9 +65,9 @@ func (a *jsonAnswer) record(did syntax.DID, rec storage.Record) error {
 	a.text(`","value":`)
 	var err error
 	if len(rec.Data) <= shortRecord {
-		a.buf, err = data.AppendJSON(a.buf, rec.Data)
+		a.buf, err = data.AppendRecordJSON(a.buf, rec.Data)
 	} else {
-		err = data.WriteJSON(a, rec.Data)
+		err = data.WriteRecordJSON(a, rec.Data)
 	}
 	a.text("}")
 	a.spill()

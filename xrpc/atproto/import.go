@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
 // importRepo puts the repository of a CAR file in the place of the caller's. The
 // account may be deactivated, as it is while it moves here. Followers of an
-// active one are told by a #sync event.
+// active one are told by a #sync event. How many records are from before the rules of the data
+// model is noted for the log.
 func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
 	p := principal(r)
 	acct, err := s.Accounts.Account(r.Context(), syntax.AtIdentifier(p.DID))
@@ -28,18 +31,33 @@ func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
 	} else if t != carType {
 		return xrpc.InvalidRequest("Wrong request encoding (Content-Type): %s", t)
 	}
-	in := repo.Import{Sync: acct.Status == Active, Guard: s.guard(r, acct.Status)}
+	in := repo.Import{Sync: acct.Status == Active, Guard: s.guard(r, acct.Status), Limits: s.ImportLimits}
 	if s.ImportKeys != nil {
 		if in.Keys, err = s.ImportKeys(r.Context(), acct.DID); err != nil {
 			return err
 		}
 	}
-	_, err = s.Host.Import(r.Context(), acct.DID, r.Body, in)
+	if len(in.Keys) == 0 {
+		if !s.UnverifiedImports {
+			return xrpc.InvalidRequest("The signature of the repository cannot be checked: no signing key of the account is known")
+		}
+		in.Unverified = true
+	}
+	res, err := s.Host.Import(r.Context(), acct.DID, r.Body, in)
 	switch {
 	case errors.Is(err, repo.ErrInvalidImport):
 		return xrpc.InvalidRequest("%s", detail(err))
+	case errors.Is(err, repo.ErrImportBusy), errors.Is(err, storage.ErrBusy):
+		return &xrpc.Error{
+			Status: http.StatusServiceUnavailable, Message: "Other repositories are being imported, please try again later",
+			Header: http.Header{"Retry-After": {"60"}},
+		}
 	case err != nil:
 		return bodyError(writeError(err))
+	}
+	r.Notes = append(r.Notes, slog.Int("legacyRecords", res.Legacy))
+	if res.Ahead != "" {
+		r.Notes = append(r.Notes, slog.String("revisionAhead", string(res.Ahead)))
 	}
 	w.WriteHeader(http.StatusOK)
 	return nil

@@ -504,7 +504,7 @@ func TestListMissingBlobs(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	there := newWorld(t)
-	there.svc.ImportKeys = nil
+	there.svc.ImportKeys, there.svc.UnverifiedImports = nil, true
 	there.send(alice, "POST", "com.atproto.repo.importRepo", nil, "application/vnd.ipld.car", export).want(t, 200, "")
 	got := into[blobs](t, list(there).want(t, 200, ""))
 	if len(got.Blobs) != 1 || got.Blobs[0].CID != refOf(blob) || got.Blobs[0].RecordURI != "at://"+alice+"/"+note+"/a" || got.Cursor != refOf(blob) {

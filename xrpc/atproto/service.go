@@ -148,9 +148,15 @@ type Service struct {
 	// Outbox serves subscribeRepos; nil leaves the method out.
 	Outbox *stream.Outbox
 	// ImportKeys returns the keys of which one must have signed the commit of a CAR file
-	// that importRepo takes: those that the account's DID document has, or had. If it is
-	// nil or returns none, signatures of imports are not checked.
+	// that importRepo takes: those that the account's DID document has, or had. If it is nil,
+	// importRepo is left out; if it returns none, the import is refused; unless UnverifiedImports is
+	// set.
 	ImportKeys func(ctx context.Context, did syntax.DID) ([]*crypto.PublicKey, error)
+	// UnverifiedImports takes CAR files whoever has signed them, where ImportKeys knows no keys: the
+	// account may write what it likes to its repository by other methods too.
+	UnverifiedImports bool
+	// ImportLimits bounds what such a file stands for. The bound of its length is ImportLimit.
+	ImportLimits repo.ImportLimits
 	// BlobLimit is the size in bytes of the largest blob. 0 means 100 MiB.
 	BlobLimit int64
 	// ImportLimit is the size in bytes of the largest CAR file that importRepo takes. 0
@@ -182,7 +188,7 @@ func (s *Service) Mount(srv *xrpc.Server) {
 		upload = user
 	}
 	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.uploadBlob", Handler: xrpc.RawProcedure(s.uploadBlob), Auth: upload, MaxBody: s.blobLimit()})
-	if s.ImportLimit >= 0 {
+	if s.ImportLimit >= 0 && (s.ImportKeys != nil || s.UnverifiedImports) {
 		limit := s.ImportLimit
 		if limit == 0 {
 			limit = 1 << 30

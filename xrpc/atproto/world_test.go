@@ -111,6 +111,7 @@ type world struct {
 	t          *testing.T
 	svc        *atproto.Service
 	srv        *xrpc.Server
+	legacy     bool // answers may have what the data model does not
 	host       *repo.Host
 	key        *crypto.PrivateKey
 	accounts   accounts
@@ -253,6 +254,9 @@ func (w *world) send(as, verb, method string, params url.Values, contentType str
 		}
 	case m.Output.Encoding == "application/json":
 		v, err := data.FromJSON(a.body, data.Limits{})
+		if err != nil && w.legacy && json.Valid(a.body) {
+			return a
+		}
 		if err == nil {
 			err = schemas.ValidateOutput(syntax.NSID(method), v)
 		}

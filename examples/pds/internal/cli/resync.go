@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
@@ -161,8 +162,10 @@ func resyncOne(ctx context.Context, host *repo.Host, s check.Server, did syntax.
 		defer close(done)
 		w.CloseWithError(host.Export(ctx, did, "", w))
 	}()
-	in := repo.Import{Sync: a.Status() == atproto.Active, Keys: []*crypto.PublicKey{key.PublicKey()}, Rewind: rewind}
-	res, err := host.Import(ctx, did, r, in)
+	res, err := host.Import(ctx, did, r, repo.Import{
+		Sync: a.Status() == atproto.Active, Keys: []*crypto.PublicKey{key.PublicKey()}, Rewind: rewind,
+		Limits: repo.ImportLimits{Expanded: math.MaxInt64, Records: math.MaxInt}, // it is here already
+	})
 	r.CloseWithError(err)
 	<-done
 	return res.Head, err

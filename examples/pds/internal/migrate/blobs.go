@@ -63,6 +63,7 @@ func (m *mover) blobs(ctx context.Context) error {
 
 // missingBlobs copies, once, each blob that the new server says it lacks.
 func (m *mover) missingBlobs(ctx context.Context, p *blobProgress) error {
+	var all pages
 	for cursor := ""; ; {
 		params := url.Values{"limit": {"500"}}
 		if cursor != "" {
@@ -75,6 +76,9 @@ func (m *mover) missingBlobs(ctx context.Context, p *blobProgress) error {
 			} `json:"blobs"`
 		}
 		if err := m.new.query(ctx, "com.atproto.repo.listMissingBlobs", params, &page); err != nil {
+			return err
+		}
+		if err := p.more(len(page.Blobs)); err != nil {
 			return err
 		}
 		queue := make(chan string, len(page.Blobs))
@@ -106,7 +110,25 @@ func (m *mover) missingBlobs(ctx context.Context, p *blobProgress) error {
 			return nil
 		}
 		cursor = page.Cursor
+		if err := all.next(cursor); err != nil {
+			return fmt.Errorf("%w: listMissingBlobs: %w", ErrDiffers, err)
+		}
 	}
+}
+
+// more reports an error if a server asks for more blobs than an account can have: those that the
+// repository refers to, with some allowance for how servers count.
+func (p *blobProgress) more(n int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	most := int64(10_000_000)
+	if repo := &p.m.st.Repo; repo.Counted {
+		most = 2*repo.Blobs + 1000
+	}
+	if int64(len(p.copied)+len(p.lost)+n) > most+1000 { // those of the last page may be known
+		return fmt.Errorf("%w: the new server lacks more blobs than the repository refers to", ErrDiffers)
+	}
+	return nil
 }
 
 // tryBlob copies a blob unless that was tried before. An error is one that concerns all.
@@ -162,7 +184,10 @@ func (m *mover) copyBlob(ctx context.Context, name string) error {
 				contentType = t
 			}
 			hash := sha256.New()
-			if size, err = io.Copy(io.MultiWriter(f, hash), body); err != nil {
+			size, err = copyAtMost(io.MultiWriter(f, hash), body, m.MaxBlob)
+			if errors.Is(err, errTooLarge) {
+				return &blobError{fmt.Errorf("%w: more than %d bytes", err, m.MaxBlob)}
+			} else if err != nil {
 				return err
 			}
 			if sum, err := multihash.Encode(hash.Sum(nil), multihash.SHA2_256); err != nil {

@@ -56,6 +56,8 @@ func (c *Command) Register(flags *flag.FlagSet) {
 	flags.StringVar(&c.PLC, "plc", "", "`address` of the did:plc directory (default: PDS_DID_PLC_URL, or the public one)")
 	flags.IntVar(&c.Concurrency, "concurrency", 4, "how many blobs are copied at once")
 	flags.DurationVar(&c.Patience, "patience", 0, "how long to wait for a server that is away (default 2m; negative: not at all)")
+	flags.Int64Var(&c.MaxRepo, "max-repo", defaultMaxRepo, "`bytes` of the largest repository that is taken from the old server")
+	flags.Int64Var(&c.MaxBlob, "max-blob", defaultMaxBlob, "`bytes` of the largest blob")
 	flags.BoolVar(&c.AllowMissingBlobs, "allow-missing-blobs", false, "go on without blobs that cannot be copied")
 	flags.BoolVar(&c.noInput, "no-input", false, "ask nothing; what is missing is an error")
 }

@@ -47,6 +47,15 @@ func newMover(opt Options) (*mover, error) {
 	if opt.Poll <= 0 {
 		opt.Poll = 5 * time.Second
 	}
+	if opt.MaxRepo <= 0 {
+		opt.MaxRepo = defaultMaxRepo
+	}
+	if opt.MaxBlob <= 0 {
+		opt.MaxBlob = defaultMaxBlob
+	}
+	if opt.pace == nil {
+		opt.pace = &defaultPace
+	}
 	m := &mover{Options: opt}
 	if m.State, err = filepath.Abs(opt.State); err != nil {
 		return nil, err
@@ -62,15 +71,15 @@ func newMover(opt Options) (*mover, error) {
 	local := isLocal(opt.NewHost)
 	m.plc = &identity.PLCClient{URL: opt.PLC, Verify: true}
 	m.resolver = &identity.Resolver{PLC: m.plc, Development: local}
-	m.http = &http.Client{Transport: &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   15 * time.Second,
-		ResponseHeaderTimeout: 15 * time.Minute, // of an import
-		IdleConnTimeout:       time.Minute,
-		MaxIdleConnsPerHost:   opt.Concurrency + 1,
-		ForceAttemptHTTP2:     true,
-	}}
+	m.http = &http.Client{Transport: &pacedTransport{&http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    15 * time.Second,
+		IdleConnTimeout:        time.Minute,
+		MaxIdleConnsPerHost:    opt.Concurrency + 1,
+		MaxResponseHeaderBytes: maxHeader,
+		ForceAttemptHTTP2:      true,
+	}, *opt.pace}}
 	return m, nil
 }
 

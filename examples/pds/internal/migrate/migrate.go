@@ -90,6 +90,9 @@ type Options struct {
 	// AllowMissingBlobs goes on without blobs that the old server does not have, or
 	// the new one does not take.
 	AllowMissingBlobs bool
+	// MaxRepo and MaxBlob bound the bytes of the exported repository and of one blob. 0: 4 GiB and
+	// 1 GiB.
+	MaxRepo, MaxBlob int64
 	// Ask asks the user. Nil: what would be asked for is an error.
 	Ask func(ctx context.Context, q Question) (string, error)
 	// Report, if not nil, is told of progress. It is not called concurrently.
@@ -97,6 +100,8 @@ type Options struct {
 
 	// hook, of tests, is called at points between which a crash may come.
 	hook func(point string) error
+	// pace, of tests, is how fast servers must be. Nil: defaultPace.
+	pace *pace
 }
 
 // Question is what a user is asked for.
@@ -215,7 +220,7 @@ func Run(ctx context.Context, opt Options) error {
 // unless the account is active at the new server: then it is too late.
 func (m *mover) copyAll(ctx context.Context) error {
 	if m.st.done(Export) && !m.st.done(Import) {
-		if r, err := m.verifyFile(m.carPath()); err != nil || r != m.st.Repo {
+		if r, err := m.verifyFile(ctx, m.carPath()); err != nil || r != m.st.Repo {
 			if err := m.st.forget(Export); err != nil {
 				return err
 			}

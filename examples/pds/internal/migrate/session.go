@@ -52,7 +52,7 @@ func (s *session) set(t tokens) {
 
 // client is a client with a token, and without tries of its own.
 func (s *session) client(token string) *xrpc.Client {
-	c := &xrpc.Client{Host: s.host, HTTP: s.http, Retries: -1}
+	c := &xrpc.Client{Host: s.host, HTTP: s.http, Retries: -1, MaxBody: maxAnswer}
 	if token != "" {
 		c.Authorize = xrpc.Bearer(token)
 	}

@@ -44,6 +44,9 @@ type exported struct {
 	Root    string     `json:"root"` // of the tree
 	Records int        `json:"records"`
 	Bytes   int64      `json:"bytes"`
+	// Blobs is how many references to blobs there are, if that was Counted.
+	Blobs   int64 `json:"blobs,omitempty"`
+	Counted bool  `json:"counted,omitempty"`
 }
 
 const stateVersion = 1

@@ -14,23 +14,16 @@ import (
 
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// errStalled: a download brought nothing for too long.
-var errStalled = errors.New("the download has stalled")
+// progressEvery is the time between reports of progress.
+const progressEvery = time.Second
 
-const (
-	// stall is how long a download may bring nothing.
-	stall = 2 * time.Minute
-	// progressEvery is the time between reports of progress.
-	progressEvery = time.Second
-)
-
-// download is a body that is being read: it ends when it stalls, and counts.
+// download is a body that is being read: it counts.
 type download struct {
 	io.Reader
-	timer    *time.Timer
 	n        int64
 	reported time.Time
 	report   func(n int64) // nil: nobody
@@ -38,7 +31,6 @@ type download struct {
 
 func (d *download) Read(p []byte) (int, error) {
 	n, err := d.Reader.Read(p)
-	d.timer.Reset(stall)
 	d.n += int64(n)
 	if d.report != nil && time.Since(d.reported) > progressEvery {
 		d.reported = time.Now()
@@ -49,19 +41,12 @@ func (d *download) Read(p []byte) (int, error) {
 
 // fetch gets a query's answer and gives it to fn.
 func fetch(ctx context.Context, c *xrpc.Client, nsid string, params any, report func(int64), fn func(*http.Response, io.Reader) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	timer := time.AfterFunc(15*time.Minute, func() { cancel(errStalled) }) // until it begins
-	defer timer.Stop()
 	resp, err := c.Get(ctx, nsid, params)
-	if err == nil {
-		defer resp.Body.Close()
-		err = fn(resp, &download{Reader: resp.Body, timer: timer, report: report, reported: time.Now()})
+	if err != nil {
+		return err
 	}
-	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
-		return errStalled
-	}
-	return err
+	defer resp.Body.Close()
+	return fn(resp, &download{Reader: resp.Body, report: report, reported: time.Now()})
 }
 
 func (m *mover) carPath() string { return m.State + ".car" }
@@ -73,7 +58,7 @@ func (m *mover) export(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r, err := m.verifyFile(m.carPath()); err == nil && r.Rev == rev {
+	if r, err := m.verifyFile(ctx, m.carPath()); err == nil && r.Rev == rev {
 		m.st.Repo = r
 		return nil
 	}
@@ -87,7 +72,7 @@ func (m *mover) export(ctx context.Context) error {
 		defer f.Close()
 		progress := func(n int64) { m.report(Event{Step: Export, Status: "progress", Done: n, Unit: "bytes"}) }
 		err = fetch(ctx, c, "com.atproto.sync.getRepo", didParam{m.st.DID}, progress, func(_ *http.Response, body io.Reader) error {
-			_, err := io.Copy(f, body)
+			_, err := copyAtMost(f, body, m.MaxRepo)
 			return err
 		})
 		if err != nil {
@@ -95,10 +80,12 @@ func (m *mover) export(ctx context.Context) error {
 		}
 		return f.Sync()
 	})
-	if err != nil {
+	if errors.Is(err, errTooLarge) {
+		return &Error{Err: fmt.Errorf("the repository has more than %d bytes: %w", m.MaxRepo, err), Next: "If that may be so, raise the limit with --max-repo."}
+	} else if err != nil {
 		return err
 	}
-	if m.st.Repo, err = m.verifyFile(part); err != nil {
+	if m.st.Repo, err = m.verifyFile(ctx, part); err != nil {
 		return &Error{Err: fmt.Errorf("what the old server exports is not the account's whole repository: %w", err),
 			Next: "Run the same command again; if this comes again, ask the operator of the old server."}
 	}
@@ -110,13 +97,21 @@ func (m *mover) export(ctx context.Context) error {
 // verifyFile checks that a file is the account's repository: each block, the tree and each
 // record. The signature is for the new server to judge, since the old one may rightly hand out
 // what an even older one signed.
-func (m *mover) verifyFile(path string) (r exported, err error) {
+func (m *mover) verifyFile(ctx context.Context, path string) (r exported, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return r, err
 	}
 	defer f.Close()
-	rd, err := commit.ReadRepo(f, commit.RepoOptions{DID: m.st.DID, TempDir: filepath.Dir(path)})
+	rd, err := commit.ReadRepo(f, commit.RepoOptions{
+		DID: m.st.DID, TempDir: filepath.Dir(path), CAR: car.Limits{TotalBytes: m.MaxRepo},
+		// Records from before the data model go along.
+		CheckRecord: func(_ string, record []byte) error {
+			refs, _, err := data.RecordRefs(record)
+			r.Blobs += int64(len(refs))
+			return errors.Join(err, ctx.Err())
+		},
+	})
 	if err != nil {
 		return r, err
 	}
@@ -131,6 +126,7 @@ func (m *mover) verifyFile(path string) (r exported, err error) {
 	if err != nil {
 		return r, err
 	}
+	r.Counted = true
 	r.Rev, r.Root, r.Bytes = rd.Commit().Rev, rd.Commit().Data.String(), info.Size()
 	return r, nil
 }

@@ -151,8 +151,9 @@ func (s *Server) movedSession(ctx context.Context, proof accounts.Proof) (out cr
 
 // importKeys are the keys of which one must have signed a repository that is imported:
 // the account's own here, and those that its DID document has, or had, since there are
-// servers that hand out what was signed where the account was before. If they cannot be
-// had, the answer is none: the caller may write to the repository whatever was signed.
+// servers that hand out what was signed where the account was before. Of a did:web that names the
+// key here already, the key before is not known: then the answer is none, and the repository is
+// taken unverified, since the caller may write to it anyway.
 func (s *Server) importKeys(ctx context.Context, did syntax.DID) ([]*crypto.PublicKey, error) {
 	signer, err := s.accounts.Signer(ctx, did)
 	if err != nil {
@@ -163,8 +164,8 @@ func (s *Server) importKeys(ctx context.Context, did syntax.DID) ([]*crypto.Publ
 	if did.Method() == "plc" {
 		log, err := s.plc.Log(ctx, did)
 		if err != nil {
-			s.log.Warn("signature of an import is not checked", "did", did, "err", err)
-			return nil, nil
+			s.log.Warn("signature of an import cannot be checked", "did", did, "err", err)
+			return nil, &xrpc.Error{Status: http.StatusBadGateway, Message: "The PLC directory could not be asked for the keys of the account"}
 		}
 		for _, op := range log {
 			names = append(names, op.VerificationMethods[identity.SigningKeyID])
@@ -176,12 +177,13 @@ func (s *Server) importKeys(ctx context.Context, did syntax.DID) ([]*crypto.Publ
 		s.resolver.Purge(syntax.AtIdentifier(did))
 		doc, err := s.resolver.ResolveDID(ctx, did)
 		if err != nil {
-			s.log.Warn("signature of an import is not checked", "did", did, "err", err)
-			return nil, nil
+			s.log.Warn("signature of an import cannot be checked", "did", did, "err", err)
+			return nil, &xrpc.Error{Status: http.StatusBadGateway, Message: "The DID document of the account could not be read"}
 		}
 		named, err := doc.SigningKey()
 		if err != nil || named.DIDKey() == own.DIDKey() {
-			return nil, nil // which key there was before is not known
+			s.log.Warn("signature of an import is not checked: the key before is not known", "did", did)
+			return nil, nil
 		}
 		names = append(names, named.DIDKey())
 	}

@@ -114,7 +114,7 @@ func (s *Server) observe(r *xrpc.Request, status int, took time.Duration) {
 	if agent := r.UserAgent(); agent != "" {
 		attrs = append(attrs, slog.String("agent", clip(agent, 200)))
 	}
-	s.log.LogAttrs(ctx, level, "request", attrs...)
+	s.log.LogAttrs(ctx, level, "request", append(attrs, r.Notes...)...)
 }
 
 func clip(s string, n int) string {

@@ -231,7 +231,7 @@ func (s *Server) handler() http.Handler {
 		Schemas:    s.catalog,
 		Outbox:     s.outbox,
 		BlobLimit:  s.cfg.BlobLimit,
-		ImportKeys: s.importKeys,
+		ImportKeys: s.importKeys, UnverifiedImports: true,
 	}
 	if service.ImportLimit = s.cfg.ImportLimit; !s.cfg.AcceptImports {
 		service.ImportLimit = -1

@@ -1,0 +1,75 @@
+package car
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"os"
+	"testing"
+
+	"github.com/pdskit/pdskit/internal/dag"
+)
+
+// TestTable: entries are found in memory, in runs of all levels, and after they were merged; also
+// those whose keys begin alike, which fill more than a page.
+func TestTable(t *testing.T) {
+	for name, sameStart := range map[string]bool{"random keys": false, "keys that begin alike": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			tb := newTable(dir)
+			tb.most = 50
+			rng := rand.New(rand.NewPCG(7, 7))
+			const n = 50 * fanIn * (fanIn + 2)
+			keys := make([]key, n)
+			for i := range keys {
+				binary.BigEndian.PutUint64(keys[i].digest[:], rng.Uint64())
+				if sameStart {
+					binary.BigEndian.PutUint64(keys[i].digest[:], uint64(i/2000))
+				}
+				binary.BigEndian.PutUint64(keys[i].digest[20:], uint64(i))
+				keys[i].codec = dag.CBOR
+			}
+			check := func(upTo int) {
+				t.Helper()
+				for i, k := range keys {
+					p, ok, err := tb.get(k)
+					if err != nil || ok != (i < upTo) || ok && p != (place{int64(i), int32(i % 7)}) {
+						t.Fatalf("entry %d of %d: %v %v %v", i, upTo, p, ok, err)
+					}
+					if k.codec = dag.Raw; i%100 == 0 {
+						if _, ok, err := tb.get(k); ok || err != nil {
+							t.Fatalf("another codec is found: %v", err)
+						}
+					}
+				}
+			}
+			for i, k := range keys {
+				if err := tb.add(k, place{int64(i), int32(i % 7)}); err != nil {
+					t.Fatal(err)
+				}
+				if err := tb.add(keys[i/2], place{int64(i / 2), int32(i / 2 % 7)}); err != nil { // repeated
+					t.Fatal(err)
+				}
+				if i == 10 || i == 1000 {
+					check(i + 1)
+				}
+			}
+			if len(tb.runs) > 3*fanIn || len(tb.fresh) > tb.most {
+				t.Errorf("%d runs, %d entries in memory", len(tb.runs), len(tb.fresh))
+			}
+			check(n)
+			if err := tb.settle(); err != nil {
+				t.Fatal(err)
+			}
+			check(n)
+			if len(tb.runs) != 1 || tb.runs[0].n > n {
+				t.Errorf("%d runs, of %d entries", len(tb.runs), tb.runs[0].n)
+			}
+			if err := tb.close(); err != nil {
+				t.Error(err)
+			}
+			if left, err := os.ReadDir(dir); len(left) != 0 || err != nil {
+				t.Errorf("files left behind: %v, %v", left, err)
+			}
+		})
+	}
+}
