@@ -14,6 +14,7 @@ import (
 
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -257,7 +258,7 @@ func (m *mover) preferences(ctx context.Context) error {
 			Type string `json:"$type"`
 		}
 		// That one is computed by the server.
-		if json.Unmarshal(p, &typed) == nil && typed.Type != "app.bsky.actor.defs#declaredAgePref" {
+		if data.UnmarshalPlainJSON(p, &typed) == nil && typed.Type != "app.bsky.actor.defs#declaredAgePref" {
 			keep = append(keep, p)
 		}
 	}

@@ -67,7 +67,7 @@ func (s *Server) mount(methods *xrpc.Server) {
 
 	handle("com.atproto.temp.checkSignupQueue", any, xrpc.Query(s.checkSignupQueue))
 	handle("app.bsky.actor.getPreferences", s.userOrModerator(access{takendown: true}), xrpc.Query(s.getPreferences))
-	handle("app.bsky.actor.putPreferences", live, xrpc.Procedure(s.putPreferences))
+	methods.Handle(xrpc.Route{NSID: "app.bsky.actor.putPreferences", Auth: live, Handler: xrpc.Procedure(s.putPreferences), PlainJSON: true})
 }
 
 type activatedOutput struct {
