@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"testing"
 
@@ -123,6 +124,58 @@ func TestSignVerifyRoundTrip(t *testing.T) {
 			if err != nil || !back.Equal(key.PublicKey()) {
 				t.Errorf("%v: the JWK does not come back: %v", alg, err)
 			}
+		}
+	}
+}
+
+// A JSON Web Signature has two forms, of which commits and operations may only have one.
+func TestBothFormsOfAJWS(t *testing.T) {
+	orders := map[crypto.Algorithm]string{
+		crypto.K256: "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141",
+		crypto.P256: "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
+	}
+	for alg, order := range orders {
+		n, _ := new(big.Int).SetString(order, 16)
+		key, err := crypto.GenerateKey(alg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pub, msg := key.PublicKey(), []byte("message")
+		low, err := key.Sign(context.Background(), msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		with := func(s *big.Int) []byte {
+			sig := bytes.Clone(low)
+			s.FillBytes(sig[32:])
+			return sig
+		}
+		s := new(big.Int).SetBytes(low[32:])
+		high := with(new(big.Int).Sub(n, s))
+		given := bytes.Clone(high)
+		if err := pub.VerifyJWS(msg, low); err != nil {
+			t.Errorf("%v: low s: %v", alg, err)
+		}
+		if err := pub.VerifyJWS(msg, high); err != nil {
+			t.Errorf("%v: high s: %v", alg, err)
+		}
+		if !bytes.Equal(given, high) {
+			t.Errorf("%v: the signature was changed", alg)
+		}
+		if err := pub.Verify(msg, high); !errors.Is(err, crypto.ErrSignature) {
+			t.Errorf("%v: high s outside of tokens: %v", alg, err)
+		}
+		max := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 256), big.NewInt(1))
+		for name, sig := range map[string][]byte{
+			"none": nil, "short": low[:63], "long": append(bytes.Clone(high), 0), "s of zero": with(new(big.Int)), "s of the order": with(n), "s of all ones": with(max),
+			"s beyond the order": with(new(big.Int).Add(n, big.NewInt(1))), "r of zero": append(make([]byte, 32), high[32:]...), "another s": with(new(big.Int).Sub(n, big.NewInt(7))),
+		} {
+			if err := pub.VerifyJWS(msg, sig); !errors.Is(err, crypto.ErrSignature) {
+				t.Errorf("%v: %s: %v", alg, name, err)
+			}
+		}
+		if err := pub.VerifyJWS([]byte("another"), high); !errors.Is(err, crypto.ErrSignature) {
+			t.Errorf("%v: another message: %v", alg, err)
 		}
 	}
 }

@@ -98,6 +98,27 @@ func (k *PublicKey) Verify(msg, sig []byte) error {
 	return nil
 }
 
+// VerifyJWS is Verify for the signature of a JSON Web Signature (ES256K or ES256), where the
+// specifications allow both values of s: that of Verify, and the order of the curve less it. So there
+// are two valid signatures for one message; what must be unique is not to be derived from the signature.
+func (k *PublicKey) VerifyJWS(msg, sig []byte) error {
+	if len(sig) != SignatureLen {
+		return ErrSignature
+	}
+	low := [SignatureLen]byte(sig)
+	if s, half := new(big.Int).SetBytes(low[32:]), halfP256; k.alg == P256 && s.Cmp(half) > 0 {
+		if n := elliptic.P256().Params().N; s.Cmp(n) < 0 {
+			s.Sub(n, s).FillBytes(low[32:])
+		}
+	} else if k.alg == K256 {
+		var s secp256k1.ModNScalar
+		if !s.SetByteSlice(low[32:]) && s.IsOverHalfOrder() {
+			s.Negate().PutBytesUnchecked(low[32:])
+		}
+	}
+	return k.Verify(msg, low[:])
+}
+
 func (k *PublicKey) verify(digest, sig []byte) bool {
 	if len(sig) != SignatureLen {
 		return false

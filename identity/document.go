@@ -9,6 +9,7 @@ import (
 	"github.com/mr-tron/base58"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -264,7 +265,7 @@ func ParseDocument(b []byte) (*Document, error) {
 	}
 	// Members are found by their exact names, unlike those of a Go struct.
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(b, &members); err != nil {
+	if err := exactjson.Unmarshal(b, &members); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDocument, err)
 	}
 	doc := &Document{}
@@ -307,7 +308,7 @@ func member(members map[string]json.RawMessage, name string, to any) error {
 	if !ok {
 		return nil
 	}
-	if err := json.Unmarshal(raw, to); err != nil {
+	if err := exactjson.Unmarshal(raw, to); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDocument, name, err)
 	}
 	return nil
@@ -315,7 +316,7 @@ func member(members map[string]json.RawMessage, name string, to any) error {
 
 // stringOf reads a JSON string; anything else is "".
 func stringOf(raw json.RawMessage) (s string) {
-	if json.Unmarshal(raw, &s) != nil {
+	if exactjson.Unmarshal(raw, &s) != nil {
 		return ""
 	}
 	return s
@@ -327,7 +328,7 @@ func stringsOf(raw json.RawMessage) (list []string) {
 		return []string{s}
 	}
 	var items []json.RawMessage
-	if json.Unmarshal(raw, &items) != nil {
+	if exactjson.Unmarshal(raw, &items) != nil {
 		return nil
 	}
 	for _, item := range items {

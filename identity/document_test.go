@@ -162,10 +162,28 @@ func TestParseDocumentRefuses(t *testing.T) {
 		"too many handles":    {doc(`,"alsoKnownAs":[` + strings.Repeat(`"",`, MaxDocumentEntries) + `""]`), ErrTooLarge},
 		"nested deeply":       {doc(`,"x":` + strings.Repeat(`[`, 60_000)), ErrDocument},
 		"an error page":       {"<!doctype html>", ErrDocument},
+		"id twice":            {`{"id":"did:web:a.example.com","id":"did:web:b.example.com"}`, ErrDocument},
+		"id twice, escaped":   {`{"id":"did:web:a.example.com","\u0069d":"did:web:b.example.com"}`, ErrDocument},
+		"a key twice":         {doc(`,"verificationMethod":[{"id":"#atproto","publicKeyMultibase":"zA","publicKeyMultibase":"zB"}]`), ErrDocument},
+		"an unknown twice":    {doc(`,"x":{"a":1,"a":2}`), ErrDocument},
+		"not UTF-8":           {doc(",\"x\":\"\xff\""), ErrDocument},
 	} {
 		if d, err := ParseDocument([]byte(tc.in)); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v, %v", name, d, err)
 		}
+	}
+}
+
+// Members in another case are unknown ones.
+func TestDocumentNamesAreExact(t *testing.T) {
+	d, err := ParseDocument([]byte(`{"id":"did:web:a.example.com","ID":"did:web:b.example.com","alsoKnownAs":["at://a.example.com"],"AlsoKnownAs":["at://b.example.com"],
+		"service":[{"id":"#atproto_pds","ID":"#x","type":"AtprotoPersonalDataServer","serviceEndpoint":"https://a.example.com","ServiceEndpoint":"https://b.example.com"}],"Service":[]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pds, _ := d.PDS()
+	if h, _ := d.Handle(); d.ID != "did:web:a.example.com" || h != "a.example.com" || pds != "https://a.example.com" {
+		t.Errorf("%+v", d)
 	}
 }
 

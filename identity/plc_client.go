@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/identity/safehttp"
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -164,7 +165,7 @@ func (c *PLCClient) getJSON(ctx context.Context, did syntax.DID, path string, li
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(body, to); err != nil {
+	if err := exactjson.Unmarshal(body, to); err != nil {
 		return fmt.Errorf("%w: %s%s: %w", ErrDocument, did, path, err)
 	}
 	return nil
@@ -217,7 +218,7 @@ func plcStatus(status int, body []byte) error {
 	var m struct {
 		Message string `json:"message"`
 	}
-	if json.Unmarshal(body, &m) != nil || m.Message == "" {
+	if exactjson.Unmarshal(body, &m) != nil || m.Message == "" {
 		m.Message = http.StatusText(status)
 	}
 	return &PLCError{status, strings.ToValidUTF8(m.Message[:min(len(m.Message), 1024)], "")}

@@ -169,6 +169,11 @@ func TestPLCClientDistrusts(t *testing.T) {
 		"verified: log of another DID":      {200, asJSON(audit), true, identity.ErrLog},
 		"verified: another log, relabelled": {200, asJSON(renamed), true, identity.ErrGenesis},
 		"verified: null entries":            {200, `[null]`, true, identity.ErrLog},
+		"an id in two cases":                {200, strings.Replace(asJSON(otherDoc.Document()), "{", `{"ID":"`+string(did)+`",`, 1), false, identity.ErrMismatch},
+		"an id twice":                       {200, strings.Replace(asJSON(otherDoc.Document()), "{", `{"id":"`+string(did)+`",`, 1), false, identity.ErrDocument},
+		"verified: a member twice":          {200, strings.Replace(asJSON(audit), "{", `{"did":"`+string(did)+`",`, 1), true, identity.ErrDocument},
+		"verified: a member in two cases":   {200, strings.Replace(asJSON(audit), "{", `{"DID":"`+string(did)+`",`, 1), true, identity.ErrLog},
+		"an error's message twice":          {404, `{"message":"DID not available: x","message":"y"}`, false, identity.ErrNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -70,7 +71,7 @@ func (e PLCLogEntry) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON implements json.Unmarshaler.
 func (e *PLCLogEntry) UnmarshalJSON(b []byte) error {
 	var in entryJSON
-	if err := json.Unmarshal(b, &in); err != nil {
+	if err := exactjson.Unmarshal(b, &in); err != nil {
 		return err
 	}
 	if in.Operation == nil || in.DID == "" || in.CID == "" || in.CreatedAt == "" {

@@ -14,6 +14,9 @@ import (
 // UploadBlob stores a blob of at most max bytes (0: no limit). It stays invisible
 // until a record refers to it. A blob that a record refers to already, as after
 // an import, becomes visible at once. Too long a blob gives storage.ErrTooLarge.
+//
+// The type of a blob that is uploaded again is the new one as long as no record refers to it, and
+// the old one from then on.
 func (h *Host) UploadBlob(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
 	info, err := h.store.Blobs.Stage(ctx, did, mime, r, max)
 	if err != nil {
@@ -26,8 +29,12 @@ func (h *Host) UploadBlob(ctx context.Context, did syntax.DID, mime string, r io
 	}
 	defer unlock()
 	used, err := h.hasBlobRef(ctx, did, info.CID)
-	if err == nil && used {
+	switch {
+	case err == nil && used:
 		err = h.store.Blobs.Promote(ctx, did, info.CID)
+	case err == nil && info.MIME != mime:
+		info.MIME = mime
+		err = h.store.Blobs.SetMIME(ctx, did, info.CID, mime)
 	}
 	return info, err
 }

@@ -261,6 +261,9 @@ type Blobs interface {
 	Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (BlobInfo, error)
 	// Stat returns a blob, staged or promoted, or ErrNotFound.
 	Stat(ctx context.Context, did syntax.DID, c cid.Cid) (info BlobInfo, promoted bool, err error)
+	// SetMIME changes the media type of a blob, staged or promoted, and nothing else of it, or returns
+	// ErrNotFound. The caller sees to it that no record refers to the blob meanwhile.
+	SetMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error
 	// Promote makes a blob permanent: Collect leaves it alone from now on.
 	Promote(ctx context.Context, did syntax.DID, c cid.Cid) error
 	// Open opens a blob for reading. The caller closes it.

@@ -1,15 +1,14 @@
 package xrpc
 
 import (
-	"compress/flate"
-	"compress/gzip"
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/data"
 )
@@ -24,6 +23,10 @@ var (
 
 // input reads, validates and decodes a JSON body.
 func (r *Request) input(to any) error {
+	if b, ok := r.Body.(*body); ok { // all of it must arrive in time
+		b.renew()
+		b.total = true
+	}
 	if err := r.decompress(); err != nil {
 		return err
 	}
@@ -42,7 +45,11 @@ func (r *Request) input(to any) error {
 		text = []byte("{}") // what an empty body means where the type is given
 	}
 	if r.method != nil {
-		value, err := data.FromJSON(text, data.Limits{Bytes: int(r.limit)})
+		read := func() (any, error) { return data.FromJSON(text, data.Limits{Bytes: int(r.limit)}) }
+		if r.plainJSON {
+			read = func() (any, error) { return data.PlainJSON(text) }
+		}
+		value, err := read()
 		if err != nil {
 			return InvalidRequest("Invalid request body: %s", err)
 		}
@@ -50,21 +57,21 @@ func (r *Request) input(to any) error {
 			return InvalidRequest("%s", err)
 		}
 	}
-	if err := json.Unmarshal(text, to); err != nil {
+	decode := exactjson.Unmarshal
+	if r.plainJSON {
+		decode = exactjson.UnmarshalPlain
+	}
+	if err := decode(text, to); err != nil {
 		return InvalidRequest("Invalid request body: %s", jsonDetail(err))
 	}
 	return nil
 }
 
-// readBody reads a body that must arrive in time.
+// readBody reads a body to its end.
 func (r *Request) readBody() ([]byte, error) {
-	if b, ok := r.Body.(*body); ok {
-		b.renew()
-		b.total = true
-	}
 	var b []byte
 	var err error
-	if n := r.ContentLength; n > 0 && r.Header.Get("Content-Encoding") == "" {
+	if n := r.ContentLength; n > 0 && len(contentCodings(r.Header)) == 0 {
 		b = make([]byte, n)
 		if _, err = io.ReadFull(r.Body, b); err == nil {
 			_, err = r.Body.Read(make([]byte, 1)) // the end
@@ -89,8 +96,6 @@ func bodyError(err error) error {
 		return known
 	case errors.As(err, &tooLarge):
 		return errTooLarge
-	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum), errors.As(err, new(flate.CorruptInputError)):
-		return InvalidRequest("Malformed content-encoding")
 	}
 	return errBroken
 }
@@ -135,47 +140,11 @@ func (r *Request) accepts(contentType string) error {
 	if want.Encoding == "*/*" {
 		return nil
 	}
-	t, _, err := mime.ParseMediaType(contentType)
-	if err != nil || !want.Accepts(t) {
+	if t, ok := MediaType(contentType); !ok || !want.Accepts(t) {
 		return InvalidRequest("Wrong request encoding (Content-Type): %s", contentType)
 	}
 	return nil
 }
-
-// decompress undoes the body's content encoding. What comes out is bounded like
-// what goes in.
-func (r *Request) decompress() error {
-	switch e := r.Header.Get("Content-Encoding"); e {
-	case "", "identity":
-	case "gzip", "x-gzip":
-		r.Body = &answering{http.MaxBytesReader(nil, &gunzip{raw: r.Body}, r.limit)}
-	default:
-		return &Error{Status: http.StatusUnsupportedMediaType, Message: "unsupported content-encoding: " + e}
-	}
-	return nil
-}
-
-// gunzip decompresses a body. It reads nothing before it is read from.
-type gunzip struct {
-	raw io.ReadCloser
-	z   *gzip.Reader
-}
-
-func (g *gunzip) Read(p []byte) (int, error) {
-	if g.z == nil {
-		z, err := gzip.NewReader(g.raw)
-		if err != nil {
-			if err == io.EOF { // nothing at all
-				err = io.ErrUnexpectedEOF
-			}
-			return 0, err
-		}
-		g.z = z
-	}
-	return g.z.Read(p)
-}
-
-func (g *gunzip) Close() error { return g.raw.Close() }
 
 // answering turns errors of a body into answers.
 type answering struct{ io.ReadCloser }
@@ -192,6 +161,32 @@ func (a *answering) Read(p []byte) (int, error) {
 // for as long as it may stall: one that trickles would keep a connection for as long as it
 // likes.
 const minBodyRate = 1 << 10
+
+// MediaType returns the type of a Content-Type header, in lower case and without parameters. It reports
+// false if the header is malformed, or has no type, as in "image" or "image/*". "*/*" is one here:
+// clients send it for what they do not know.
+func MediaType(contentType string) (t string, ok bool) {
+	t, _, err := mime.ParseMediaType(contentType)
+	top, sub, _ := strings.Cut(t, "/")
+	return t, err == nil && (t == "*/*" || typeName(top) && typeName(sub))
+}
+
+// typeName reports whether a string is a restricted name of RFC 6838, section 4.2.
+func typeName(s string) bool {
+	const most = 127
+	if s == "" || len(s) > most {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
+		case i > 0 && strings.IndexByte("!#$&-^_.+", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
 
 // body is the body of a request. It ends in time, or, unless total is set, may
 // take as long as it needs if it neither stalls nor trickles. Its errors are answers.

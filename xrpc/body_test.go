@@ -31,13 +31,17 @@ func TestBodies(t *testing.T) {
 	s := routes(&xrpc.Server{Catalog: builtin(), MaxBody: 1000}, map[string]xrpc.Handler{
 		"com.example.echo": xrpc.Procedure(echo),
 		// Schemas of these: an input of JSON; none; any; a CAR file.
-		"com.atproto.sync.requestCrawl": xrpc.Procedure(func(_ ctx, _ *xrpc.Request, in struct{ Hostname string }) (name, error) {
+		"com.atproto.sync.requestCrawl": xrpc.Procedure(func(_ ctx, _ *xrpc.Request, in struct {
+			Hostname string `json:"hostname"`
+		}) (name, error) {
 			return name{in.Hostname}, nil
 		}),
 		"com.atproto.server.activateAccount": xrpc.Procedure(func(ctx, *xrpc.Request, xrpc.None) (xrpc.None, error) {
 			return xrpc.None{}, nil
 		}),
-		"com.atproto.server.deactivateAccount": xrpc.Procedure(func(_ ctx, _ *xrpc.Request, in struct{ DeleteAfter string }) (name, error) {
+		"com.atproto.server.deactivateAccount": xrpc.Procedure(func(_ ctx, _ *xrpc.Request, in struct {
+			DeleteAfter string `json:"deleteAfter"`
+		}) (name, error) {
 			return name{in.DeleteAfter}, nil
 		}),
 		"com.atproto.server.refreshSession": xrpc.RawProcedure(copyBody),

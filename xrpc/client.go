@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
 // Client calls XRPC methods. It is safe for concurrent use; its fields must not
@@ -164,7 +166,7 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, body 
 	e := &Error{Status: resp.StatusCode, Header: resp.Header, Remote: true}
 	var env envelope
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
-	if json.Unmarshal(text, &env) == nil {
+	if exactjson.UnmarshalPlain(text, &env) == nil {
 		e.Name, e.Message = env.Error, env.Message
 	} else {
 		e.Message = http.StatusText(resp.StatusCode)
@@ -191,7 +193,7 @@ func (c *Client) decode(nsid string, resp *http.Response, out any) error {
 	case out == nil:
 		return nil
 	}
-	if err := json.Unmarshal(text, out); err != nil {
+	if err := exactjson.UnmarshalPlain(text, out); err != nil {
 		return fmt.Errorf("xrpc: answer of %s: %w", nsid, err)
 	}
 	return nil

@@ -157,7 +157,10 @@ func TestClientErrors(t *testing.T) {
 		`<html>it works</html>`:                    {Status: 400, Name: "InvalidRequest", Message: "Bad Request"},
 		`{"error":{"code":7}}`:                     {Status: 400, Name: "InvalidRequest", Message: "Bad Request"},
 		``:                                         {Status: 400, Name: "InvalidRequest", Message: "Bad Request"},
-		strings.Repeat(" ", 1<<20):                 {Status: 400, Name: "InvalidRequest", Message: "Bad Request"},
+		`{"error":"A","Error":"B","message":"m","MESSAGE":"n"}`: {Status: 400, Name: "A", Message: "m"},
+		`{"error":"A","error":"B","message":"m"}`:               {Status: 400, Name: "InvalidRequest", Message: "Bad Request"},
+		`{"error":"A","message":"cut \ud83d"}`:                  {Status: 400, Name: "A", Message: "cut \ufffd"},
+		strings.Repeat(" ", 1<<20):                              {Status: 400, Name: "InvalidRequest", Message: "Bad Request"},
 	} {
 		url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("RateLimit-Reset", "17")

@@ -173,11 +173,8 @@ func setText(f reflect.Value, s string) error {
 
 // jsonDetail says what is wrong with a body, without the names of Go.
 func jsonDetail(err error) string {
-	var syn *json.SyntaxError
 	var typ *json.UnmarshalTypeError
 	switch {
-	case errors.As(err, &syn):
-		return fmt.Sprintf("%v at byte %d", syn, syn.Offset)
 	case errors.As(err, &typ) && typ.Field != "":
 		return fmt.Sprintf("%s must not be of type %s", typ.Field, typ.Value)
 	case errors.As(err, &typ):

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -31,6 +32,9 @@ type Route struct {
 	// MaxBody is the limit in bytes of the request's body, before and after
 	// decompression. 0: the server's.
 	MaxBody int64
+	// PlainJSON says that the JSON body never becomes CBOR, so that numbers in it may have
+	// fractions and be of any size, as in preferences. It is validated like any other.
+	PlainJSON bool
 }
 
 // Server serves XRPC methods. Set its fields and register its methods before it
@@ -51,6 +55,10 @@ type Server struct {
 	Compress bool
 	// MaxBody is the limit in bytes of request bodies. 0: 150 KiB.
 	MaxBody int64
+	// Decoders decode request bodies of further content codings than gzip and deflate. The keys
+	// are their names in lower case, such as "br". A decoder's output is bounded by the server; it
+	// must bound the memory that it takes by itself.
+	Decoders map[string]func(io.Reader) (io.Reader, error)
 	// BodyTimeout is how long a JSON body may take to arrive, and how long any other may
 	// stall, in all, beyond a second for each KiB of it. 0: 30 seconds; negative: no limit.
 	BodyTimeout time.Duration
@@ -98,6 +106,8 @@ type Request struct {
 	server *Server
 	method *lexicon.Method // its schema; nil if there is none
 	limit  int64           // of the body
+
+	plainJSON bool // as Route has it
 }
 
 // Handle registers a method. It panics if there is one of that name already, or
@@ -133,7 +143,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	start := time.Now()
-	name, _ := strings.CutPrefix(hr.URL.Path, prefix)
+	name := strings.TrimSuffix(strings.TrimPrefix(hr.URL.Path, prefix), "/")
 	r := &Request{Request: hr, NSID: syntax.NSID(name), ID: rand.Text()[:16], server: s}
 	rw := &response{ResponseWriter: w, negotiates: s.Compress}
 	rw.gzip = s.Compress && hr.Method != http.MethodHead && acceptsGzip(hr.Header)
@@ -196,6 +206,7 @@ func (s *Server) serve(w *response, r *Request) error {
 	if s.Catalog != nil {
 		r.method, _ = s.Catalog.Method(r.NSID)
 	}
+	r.plainJSON = rt.PlainJSON
 	r.limit = rt.MaxBody
 	if r.limit == 0 {
 		r.limit = s.MaxBody
@@ -255,13 +266,13 @@ func (s *Server) bodyTimeout() time.Duration {
 	return s.BodyTimeout
 }
 
-// CORS allows requests from web pages of any origin, and answers a preflight
-// request. It reports whether it did.
+// CORS allows requests from web pages of any origin, and answers a preflight request, as any other
+// with the method OPTIONS. It reports whether it did.
 func CORS(w http.ResponseWriter, r *http.Request) (done bool) {
 	h := w.Header()
 	h["Access-Control-Allow-Origin"] = allowOrigin
 	h["Access-Control-Expose-Headers"] = exposeHeaders
-	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+	if r.Method != http.MethodOptions {
 		return false
 	}
 	h.Set("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE")

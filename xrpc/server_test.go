@@ -126,14 +126,19 @@ func TestRouting(t *testing.T) {
 		{"DELETE", "/xrpc/com.example.hello", answer{Status: 405, Error: "InvalidRequest"}, "GET, HEAD"},
 		{"GET", "/xrpc/com.example.echo", answer{Status: 405, Error: "InvalidRequest"}, "POST"},
 		{"HEAD", "/xrpc/com.example.echo", answer{Status: 405}, "POST"},
-		{"OPTIONS", "/xrpc/com.example.echo", answer{Status: 405, Error: "InvalidRequest"}, "POST"},
 		{"POST", "/xrpc/com.example.void", answer{Status: 200}, ""},
 		{"GET", "/xrpc/com.example.stream", answer{Status: 426, Error: "InvalidRequest"}, ""},
 		{"POST", "/xrpc/com.example.stream", answer{Status: 405, Error: "InvalidRequest"}, "GET, HEAD"},
 		{"GET", "/xrpc/com.example.unknown", answer{Status: 501, Error: "MethodNotImplemented"}, ""},
 		{"POST", "/xrpc/com.example.unknown", answer{Status: 501, Error: "MethodNotImplemented"}, ""},
 		{"GET", "/xrpc/com.example.Hello", answer{Status: 501, Error: "MethodNotImplemented"}, ""},
-		{"GET", "/xrpc/com.example.hello/", answer{Status: 400, Error: "InvalidRequest"}, ""},
+		{"GET", "/xrpc/com.example.hello/?name=x", answer{Status: 200, Body: `{"name":"hello x"}`}, ""},
+		{"HEAD", "/xrpc/com.example.hello/", answer{Status: 200}, ""},
+		{"POST", "/xrpc/com.example.void/", answer{Status: 200}, ""},
+		{"POST", "/xrpc/com.example.hello/", answer{Status: 405, Error: "InvalidRequest"}, "GET, HEAD"},
+		{"GET", "/xrpc/com.example.unknown/", answer{Status: 501, Error: "MethodNotImplemented"}, ""},
+		{"GET", "/xrpc/com.example.hello//", answer{Status: 400, Error: "InvalidRequest"}, ""},
+		{"GET", "/xrpc/com.example.hello/x", answer{Status: 400, Error: "InvalidRequest"}, ""},
 		{"GET", "/xrpc/com.example.hello%2Fx", answer{Status: 400, Error: "InvalidRequest"}, ""},
 		{"GET", "/xrpc/nonsense", answer{Status: 400, Error: "InvalidRequest"}, ""},
 		{"GET", "/xrpc/", answer{Status: 400, Error: "InvalidRequest"}, ""},
@@ -241,6 +246,14 @@ func TestCORS(t *testing.T) {
 		"Vary":                         "Access-Control-Request-Headers",
 	} {
 		check(t, name, header.Get(name), want)
+	}
+	// A request with this method is one for its options, with the headers of a preflight request or without.
+	for _, path := range []string{"/xrpc/com.example.echo", "/xrpc/com.example.unknown", "/xrpc/nonsense"} {
+		for _, headers := range [][]string{nil, {"Origin: https://app.example"}, {"Access-Control-Request-Headers: x"}} {
+			got, header := call(t, "OPTIONS", url+path, nil, headers...)
+			check(t, "OPTIONS "+path, got, answer{Status: 204})
+			check(t, "OPTIONS "+path+": origin", header.Get("Access-Control-Allow-Origin"), "*")
+		}
 	}
 	if ran {
 		t.Error("a preflight request was treated as one for a method")

@@ -104,6 +104,9 @@ func (c *calls) check(method syntax.NSID, r *http.Request, res *http.Response) e
 		return nil
 	}
 	value, err := data.FromJSON(text, data.Limits{Bytes: 64 << 20})
+	if method == "app.bsky.actor.getPreferences" { // never CBOR
+		value, err = data.PlainJSON(text)
+	}
 	if err != nil {
 		return err
 	}

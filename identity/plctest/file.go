@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
 // maxLine is the greatest length of a line of the file.
@@ -87,7 +88,7 @@ func isTorn(line []byte) bool {
 // what may come in.
 func (d *Directory) replay(line []byte) error {
 	var e identity.PLCLogEntry
-	if err := json.Unmarshal(line, &e); err != nil {
+	if err := exactjson.Unmarshal(line, &e); err != nil {
 		return err
 	}
 	log := d.logs[e.DID]

@@ -1,6 +1,10 @@
 package data
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
+)
 
 // Object is an object of any contents, for fields of Go structs that a schema calls
 // unknown.
@@ -120,7 +124,7 @@ func (n Nullable[T]) MarshalJSON() ([]byte, error) { return json.Marshal(n.Value
 // UnmarshalJSON implements json.Unmarshaler.
 func (n *Nullable[T]) UnmarshalJSON(b []byte) error {
 	*n = Nullable[T]{Set: true}
-	return json.Unmarshal(b, &n.Value)
+	return exactjson.Unmarshal(b, &n.Value)
 }
 
 // MarshalCBOR implements cbor.Marshaler.

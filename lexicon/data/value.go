@@ -2,12 +2,12 @@ package data
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"strings"
 
 	"github.com/ipfs/go-cid"
 	icbor "github.com/pdskit/pdskit/internal/cbor"
 	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
 // Bytes is a byte string.
@@ -91,7 +91,7 @@ func (l *Link) UnmarshalJSON(in []byte) error {
 	var v struct {
 		Link string `json:"$link"`
 	}
-	if err := json.Unmarshal(in, &v); err != nil {
+	if err := exactjson.Unmarshal(in, &v); err != nil {
 		return err
 	}
 	c, err := parseLink(v.Link)

@@ -15,6 +15,8 @@
 //     else a data.Nullable.
 //   - A union is a struct with a pointer for each variant, of which one is set. Open unions
 //     have Other besides, for types that the schema does not list.
+//   - Structs read JSON with exact names, each at most once, as data.UnmarshalJSON does, also by way of
+//     json.Unmarshal.
 //   - Records carry their "$type" by themselves. Objects carry it as variants of unions.
 //   - Fields that a schema does not know are lost when a struct is read and written again.
 //     Where records of others are changed, work on data.Object.

@@ -163,6 +163,7 @@ func ExampleGenerate() {
 	// package api
 	//
 	// import (
+	// 	"github.com/pdskit/pdskit/lexicon/data"
 	// 	"github.com/pdskit/pdskit/lexicon/syntax"
 	// )
 	//
@@ -171,6 +172,12 @@ func ExampleGenerate() {
 	// 	LexiconType string     `json:"$type,omitempty"` // set where it is needed
 	// 	Did         syntax.DID `json:"did,omitempty"`
 	// 	Name        string     `json:"name"`
+	// }
+	//
+	// // UnmarshalJSON reads JSON with exact names, each at most once.
+	// func (x *Note_Place) UnmarshalJSON(b []byte) error {
+	// 	type plain Note_Place
+	// 	return data.UnmarshalJSON(b, (*plain)(x))
 	// }
 	// <nil>
 }

@@ -34,7 +34,7 @@ func (g *generator) params(name string, p *lexicon.Params) string {
 		return ""
 	}
 	name += "_Params"
-	g.object(name, "the parameters of "+string(g.doc.ID), &lexicon.Object{Description: p.Description, Properties: p.Properties}, kindPlain)
+	g.object(name, "the parameters of "+string(g.doc.ID), &lexicon.Object{Description: p.Description, Properties: p.Properties}, kindParams)
 	return name
 }
 

@@ -12,7 +12,8 @@ import (
 type kind int
 
 const (
-	kindPlain  kind = iota // part of a definition, parameters, bodies
+	kindPlain  kind = iota // part of a definition, bodies
+	kindParams             // parameters: never JSON
 	kindObject             // a definition: it may be a variant of a union
 	kindRecord
 )
@@ -22,8 +23,8 @@ func (g *generator) object(name, full string, t *lexicon.Object, k kind) {
 	g.declare(name, full)
 	comment(&g.out, "", name+" is "+full+".", t.Description)
 	var fields strings.Builder
-	used := make(map[string]bool)
-	if k != kindPlain {
+	used := map[string]bool{"UnmarshalJSON": true} // a method
+	if k == kindObject || k == kindRecord {
 		used["LexiconType"] = true
 		fields.WriteString("\tLexiconType string `json:\"$type,omitempty\"` // set where it is needed\n")
 	}
@@ -48,6 +49,10 @@ func (g *generator) object(name, full string, t *lexicon.Object, k kind) {
 	g.printf("type %s struct {\n%s}\n\n", name, fields.String())
 	if k == kindRecord {
 		g.recordMethods(name, full)
+	}
+	if k != kindParams {
+		g.printf("// UnmarshalJSON reads JSON with exact names, each at most once.\n")
+		g.printf("func (x *%s) UnmarshalJSON(b []byte) error {\n\ttype plain %s\n\treturn %s(b, (*plain)(x))\n}\n\n", name, name, g.data("UnmarshalJSON"))
 	}
 	for _, n := range nested {
 		g.declareParts(n.t, n.name)

@@ -2,7 +2,6 @@ package resolve
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/safehttp"
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -135,9 +135,11 @@ func (r *Resolver) getRecord(ctx context.Context, server string, did syntax.DID,
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		const most = 4 << 10
-		var body struct{ Error string }
+		var body struct {
+			Error string `json:"error"`
+		}
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, most))
-		_ = json.Unmarshal(text, &body)
+		_ = exactjson.Unmarshal(text, &body)
 		err = fmt.Errorf("%s answered %s %.80q", server, resp.Status, body.Error)
 		switch body.Error {
 		case "RecordNotFound", "RepoNotFound":

@@ -67,26 +67,44 @@ func (s *Store) place(ctx context.Context, did syntax.DID, f *os.File, info *sto
 		return err
 	}
 	info.Created = s.now().Truncate(time.Microsecond).UTC()
-	if _, err := f.Write(appendTrailer(nil, *info)); err != nil {
-		return err
-	}
-	if err := s.syncFile(f); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	a := s.account(did)
-	a.lock.Lock()
-	defer a.lock.Unlock()
 	promoted, staged, _ := a.paths(info.CID)
-	if exists(promoted) {
-		return s.move(f.Name(), promoted)
+	for {
+		if err := s.seal(f, *info); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		a.lock.Lock()
+		if old, _, err := s.Stat(ctx, did, info.CID); err == nil && old.MIME != info.MIME {
+			a.lock.Unlock()
+			info.MIME = old.MIME // it was staged by somebody else meanwhile, or got another type
+			continue
+		}
+		defer a.lock.Unlock()
+		if err := f.Close(); err != nil {
+			return err
+		}
+		if exists(promoted) {
+			return s.move(f.Name(), promoted)
+		}
+		return s.move(f.Name(), staged)
 	}
-	return s.move(f.Name(), staged)
+}
+
+// seal writes the trailer of a file behind the blob, and syncs it.
+func (s *Store) seal(f *os.File, info storage.BlobInfo) error {
+	if _, err := f.Seek(info.Size, io.SeekStart); err != nil {
+		return err
+	}
+	if err := f.Truncate(info.Size); err != nil {
+		return err
+	}
+	if _, err := f.Write(appendTrailer(nil, info)); err != nil {
+		return err
+	}
+	return s.syncFile(f)
 }
 
 // copyTo copies r to w until it ends, the context does, or there are more than
@@ -114,6 +132,56 @@ func copyTo(ctx context.Context, w io.Writer, r io.Reader, max int64) (n int64, 
 			return n, err
 		}
 	}
+}
+
+// SetMIME implements storage.Blobs. As files never change, the blob is copied. A MIME type of more than
+// 1024 bytes is an error.
+func (s *Store) SetMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {
+	err := s.setMIME(ctx, did, c, mime)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("blobfs: change the type of a blob: %w", err)
+	}
+	return err
+}
+
+func (s *Store) setMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {
+	if len(mime) > maxMIME {
+		return fmt.Errorf("MIME type of %d bytes", len(mime))
+	}
+	from, info, _, err := s.open(ctx, did, c)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	if info.MIME == mime {
+		return nil
+	}
+	info.MIME = mime
+	f, err := os.CreateTemp(filepath.Join(s.dir, "tmp"), tempUpload)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails after the rename
+	defer f.Close()
+	if _, err := copyTo(ctx, f, io.NewSectionReader(from, 0, info.Size), 0); err != nil {
+		return err
+	}
+	if err := s.seal(f, info); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	a := s.account(did)
+	a.lock.Lock()
+	defer a.lock.Unlock()
+	promoted, staged, _ := a.paths(c)
+	for _, path := range []string{promoted, staged} {
+		if exists(path) {
+			return s.move(f.Name(), path)
+		}
+	}
+	return notFound(c) // deleted meanwhile
 }
 
 // Promote implements storage.Blobs.

@@ -101,6 +101,16 @@ func (b *blobs) Stat(ctx context.Context, did syntax.DID, c cid.Cid) (storage.Bl
 	return x.info, x.promoted, nil
 }
 
+func (b *blobs) SetMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x, err := b.find(ctx, did, c)
+	if err == nil {
+		x.info.MIME = mime
+	}
+	return err
+}
+
 func (b *blobs) Promote(ctx context.Context, did syntax.DID, c cid.Cid) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -25,6 +25,7 @@ func blobChecks() []check {
 		{name: "Blobs/Limit", law: blobLimit},
 		{name: "Blobs/BrokenUpload", law: brokenUpload},
 		{name: "Blobs/StageAgain", law: stageAgain},
+		{name: "Blobs/SetMIME", law: setMIME},
 		{name: "Blobs/Promote", law: promoteBlob},
 		{name: "Blobs/Open", law: openBlob},
 		{name: "Blobs/Delete", law: deleteBlobs},
@@ -179,6 +180,41 @@ func stageAgain(e *env) {
 	e.ok(err, "Stage")
 	e.same(info.MIME, "image/png", "MIME type in another account")
 	e.blob(e.Blobs, bob, "promoted", "staged")
+}
+
+// setMIME: the type changes, and nothing else does.
+func setMIME(e *env) {
+	staged, promoted := e.stage(alice, "staged"), e.promoted(alice, "promoted")
+	e.promoted(bob, "promoted")
+	e.stage(alice, "other")
+	for _, old := range []storage.BlobInfo{staged, promoted} {
+		content := map[cid.Cid]string{staged.CID: "staged", promoted.CID: "promoted"}[old.CID]
+		for _, mime := range []string{"image/png", "image/png", "", "a/" + strings.Repeat("b", 200), "text/plain"} {
+			e.ok(e.Blobs.SetMIME(e.ctx, alice, old.CID, mime), "SetMIME")
+			old.MIME = mime
+			e.blob(e.Blobs, alice, content, content)
+			stat, _, err := e.Blobs.Stat(e.ctx, alice, old.CID)
+			e.ok(err, "Stat")
+			e.same(blobString(stat), blobString(old), "Stat")
+			if d := stat.Created.Sub(old.Created).Abs(); d >= time.Millisecond {
+				e.Errorf("the age changed by %s", d)
+			}
+		}
+	}
+	e.ok(e.Blobs.SetMIME(e.ctx, alice, promoted.CID, "image/png"), "SetMIME")
+	stat, _, err := e.Blobs.Stat(e.ctx, bob, promoted.CID)
+	e.ok(err, "Stat")
+	e.same(stat.MIME, "text/plain", "type of another account's blob")
+	stat, _, err = e.Blobs.Stat(e.ctx, alice, dag.Sum(dag.Raw, []byte("other")))
+	e.ok(err, "Stat")
+	e.same(stat.MIME, "text/plain", "type of another blob")
+	for _, c := range []cid.Cid{cid.Undef, dag.Sum(dag.Raw, []byte("none")), dag.Sum(dag.CBOR, []byte("staged"))} {
+		e.fails(e.Blobs.SetMIME(e.ctx, alice, c, "image/png"), storage.ErrNotFound, "SetMIME(%s)", c)
+	}
+	e.fails(e.Blobs.SetMIME(e.ctx, bob, staged.CID, "image/png"), storage.ErrNotFound, "SetMIME of another account's blob")
+	e.same(e.listed(alice, cid.Undef), []cid.Cid{promoted.CID}, "List")
+	e.collectBefore(time.Now().Add(time.Hour), 2)
+	e.blob(e.Blobs, alice, "promoted", "promoted")
 }
 
 func promoteBlob(e *env) {
@@ -385,6 +421,7 @@ func canceledBlobs(e *env) {
 	e.canceled(map[string]func() error{
 		"Stage":     func() error { _, err := e.Blobs.Stage(ctx, alice, "", strings.NewReader("new"), 0); return err },
 		"Stat":      func() error { _, _, err := e.Blobs.Stat(ctx, alice, staged.CID); return err },
+		"SetMIME":   func() error { return e.Blobs.SetMIME(ctx, alice, staged.CID, "image/png") },
 		"Promote":   func() error { return e.Blobs.Promote(ctx, alice, staged.CID) },
 		"Open":      func() error { _, _, err := e.Blobs.Open(ctx, alice, staged.CID); return err },
 		"Delete":    func() error { return e.Blobs.Delete(ctx, alice, staged.CID) },
@@ -418,6 +455,12 @@ func (e *env) blobSteps() []func() map[string]string {
 		func() map[string]string { e.stage(alice, "a"); return map[string]string{"a": "staged"} },
 		func() map[string]string {
 			e.promoted(alice, "b")
+			return map[string]string{"a": "staged", "b": "promoted"}
+		},
+		func() map[string]string {
+			for _, content := range []string{"a", "b"} {
+				e.ok(e.Blobs.SetMIME(e.ctx, alice, dag.Sum(dag.Raw, []byte(content)), "image/png"), "SetMIME")
+			}
 			return map[string]string{"a": "staged", "b": "promoted"}
 		},
 		func() map[string]string {

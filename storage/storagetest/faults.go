@@ -208,6 +208,10 @@ func (x faultyBlobs) Stat(ctx context.Context, did syntax.DID, c cid.Cid) (info 
 	return info, promoted, err
 }
 
+func (x faultyBlobs) SetMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {
+	return x.f.call("Blobs.SetMIME", func() error { return x.b.SetMIME(ctx, did, c, mime) })
+}
+
 func (x faultyBlobs) Promote(ctx context.Context, did syntax.DID, c cid.Cid) error {
 	return x.f.call("Blobs.Promote", func() error { return x.b.Promote(ctx, did, c) })
 }

@@ -113,7 +113,7 @@ func (h *history) calls() []func() {
 		h.applyEdits, h.applyEdits, h.applyEdits, h.applyEdits, h.applyEdits, h.applyAside, h.applyAside, h.applyWrong,
 		h.replace, h.replaceWrong, h.delete, h.trim,
 		h.kvWrite, h.kvWrite, h.kvRead,
-		h.stage, h.stage, h.promote, h.deleteBlob, h.collect,
+		h.stage, h.stage, h.setMIME, h.promote, h.deleteBlob, h.collect,
 		h.queryRecords, h.queryRecords, h.queryKeys, h.queryRefs, h.querySince, h.queryList, h.queryEvents, h.queryBlobs,
 	}
 }
@@ -389,6 +389,11 @@ func (h *history) stage() {
 func (h *history) promote() {
 	a, c := pick(h, h.accounts), dag.Sum(dag.Raw, []byte(h.blobContent()))
 	h.both("Promote", func(st storage.Store) (string, error) { return "", st.Blobs.Promote(h.ctx, a.did, c) })
+}
+
+func (h *history) setMIME() {
+	a, c, mime := pick(h, h.accounts), dag.Sum(dag.Raw, []byte(h.blobContent())), pick(h, []string{"text/plain", "image/png"})
+	h.both("SetMIME", func(st storage.Store) (string, error) { return "", st.Blobs.SetMIME(h.ctx, a.did, c, mime) })
 }
 
 func (h *history) deleteBlob() {

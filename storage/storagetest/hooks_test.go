@@ -166,6 +166,7 @@ type hookBlobs struct {
 	storage.Blobs
 	stage   func(context.Context, syntax.DID, string, io.Reader, int64) (storage.BlobInfo, error)
 	stat    func(context.Context, syntax.DID, cid.Cid) (storage.BlobInfo, bool, error)
+	setMIME func(context.Context, syntax.DID, cid.Cid, string) error
 	promote func(context.Context, syntax.DID, cid.Cid) error
 	open    func(context.Context, syntax.DID, cid.Cid) (io.ReadSeekCloser, storage.BlobInfo, error)
 	delete  func(context.Context, syntax.DID, cid.Cid) error
@@ -185,6 +186,13 @@ func (h hookBlobs) Stat(ctx context.Context, did syntax.DID, c cid.Cid) (storage
 		return h.stat(ctx, did, c)
 	}
 	return h.Blobs.Stat(ctx, did, c)
+}
+
+func (h hookBlobs) SetMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {
+	if h.setMIME != nil {
+		return h.setMIME(ctx, did, c, mime)
+	}
+	return h.Blobs.SetMIME(ctx, did, c, mime)
 }
 
 func (h hookBlobs) Promote(ctx context.Context, did syntax.DID, c cid.Cid) error {

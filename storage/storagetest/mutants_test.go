@@ -916,6 +916,22 @@ func blobMutants() []mutant {
 				return b.Stage(ctx, did, mime, bytes.NewReader(data), max)
 			}}
 		}, "Blobs/StageAgain", "Blobs/CollectFresh"),
+		onBlobs("keeps the type of promoted blobs", func(b storage.Blobs) hookBlobs {
+			return hookBlobs{setMIME: func(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {
+				if _, promoted, err := b.Stat(ctx, did, c); err == nil && promoted {
+					return nil
+				}
+				return b.SetMIME(ctx, did, c, mime)
+			}}
+		}, "Blobs/SetMIME", "History/"),
+		onBlobs("promotes what gets another type", func(b storage.Blobs) hookBlobs {
+			return hookBlobs{setMIME: func(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {
+				if err := b.SetMIME(ctx, did, c, mime); err != nil {
+					return err
+				}
+				return b.Promote(ctx, did, c)
+			}}
+		}, "Blobs/SetMIME", "History/"),
 		onBlobs("promotes what is not there", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{promote: func(ctx context.Context, did syntax.DID, c cid.Cid) error {
 				if err := b.Promote(ctx, did, c); !errors.Is(err, storage.ErrNotFound) {

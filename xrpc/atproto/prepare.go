@@ -1,14 +1,9 @@
 package atproto
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"mime"
-	"net/http"
-	"strings"
 
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/data"
@@ -78,37 +73,4 @@ func (s *Service) prepare(ctx context.Context, collection syntax.NSID, rkey synt
 		return p, xrpc.InvalidRequest("Invalid record: %v", err)
 	}
 	return p, nil
-}
-
-// declaredType returns the media type that an upload declares.
-func declaredType(contentType string) (string, error) {
-	if contentType == "" {
-		return "", xrpc.InvalidRequest("Request encoding (Content-Type) required but not provided")
-	}
-	if contentType == "*/*" { // what some clients send for "look for yourself"
-		return contentType, nil
-	}
-	t, _, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		return "", xrpc.InvalidRequest("Invalid Content-Type: %q", contentType)
-	}
-	return t, nil
-}
-
-// sniff decides the type of a blob: what its first bytes say, else what was
-// declared. The sniffer's fall-back answers for text and unknown bytes say nothing.
-func sniff(body io.Reader, declared string) (io.Reader, string, error) {
-	buf := bufio.NewReaderSize(body, sniffLen)
-	head, err := buf.Peek(sniffLen)
-	if err != nil && err != io.EOF && !errors.Is(err, bufio.ErrBufferFull) {
-		return nil, "", err
-	}
-	found, _, _ := mime.ParseMediaType(http.DetectContentType(head))
-	if strings.HasPrefix(found, "text/") || found == "application/octet-stream" {
-		found = declared
-		if declared == "*/*" {
-			found = "application/octet-stream"
-		}
-	}
-	return buf, found, nil
 }

@@ -142,6 +142,11 @@ type Service struct {
 	// error that is lexicon.ErrUnknownSchema if it has none either. The method of that
 	// name of a resolve.Resolver looks schemas up in the network.
 	Unknown func(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, record any) error
+	// Sniff recognises a blob's type by its first 3072 bytes, and says whether that is a guess, as it is
+	// for text. It returns "application/octet-stream" if it knows none. What it finds counts for
+	// more than what an upload declares, unless it is a guess or the container of what is declared.
+	// Nil: what net/http recognises. Package blobtype knows more, such as HEIC and AVIF.
+	Sniff func(head []byte) (mime string, guess bool)
 	// Elsewhere, if not nil, answers getRecord for a repository that is not of this host,
 	// as by asking a service that knows all. Nil: InvalidRequest.
 	Elsewhere func(w http.ResponseWriter, r *xrpc.Request) error

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -257,9 +258,6 @@ type blobOutput struct {
 	Blob json.RawMessage `json:"blob"`
 }
 
-// sniffLen is how much of a blob is looked at to find its type.
-const sniffLen = 3072
-
 func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 	p := principal(r)
 	acct, err := s.Accounts.Account(r.Context(), syntax.AtIdentifier(p.DID))
@@ -273,7 +271,7 @@ func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 	if err := p.may("blob", declared); err != nil {
 		return err
 	}
-	body, mime, err := sniff(r.Body, declared)
+	body, mime, err := s.blobType(r.Body, declared)
 	if err != nil {
 		return bodyError(err)
 	}
@@ -374,7 +372,7 @@ func parseSwap(raw json.RawMessage) (*cid.Cid, error) {
 		return nil, nil
 	}
 	var s *string
-	if err := json.Unmarshal(raw, &s); err != nil {
+	if err := exactjson.Unmarshal(raw, &s); err != nil {
 		return nil, xrpc.InvalidRequest("swapRecord must be a CID or null")
 	}
 	if s == nil {

@@ -2,15 +2,14 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
@@ -146,9 +145,11 @@ func refused(res *http.Response) error {
 	pass(e.Header, res.Header, []string{"Atproto-Repo-Rev", "Atproto-Content-Labelers", "Retry-After"})
 	if code == http.StatusInternalServerError {
 		e.Status, e.Message = http.StatusBadGateway, "Upstream service failed"
-		var env struct{ Message string }
+		var env struct {
+			Message string `json:"message"`
+		}
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 16<<10))
-		if json.Unmarshal(text, &env) == nil && env.Message != "" {
+		if exactjson.UnmarshalPlain(text, &env) == nil && env.Message != "" {
 			e.Message = env.Message
 		}
 	}
@@ -159,8 +160,8 @@ func refused(res *http.Response) error {
 }
 
 func isJSON(contentType string) bool {
-	t, _, err := mime.ParseMediaType(contentType)
-	return err == nil && (t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json"))
+	t, ok := xrpc.MediaType(contentType)
+	return ok && (t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json"))
 }
 
 // copyBody copies an answer as it comes. One of unknown length may be a slow stream, of which

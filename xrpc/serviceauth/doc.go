@@ -4,6 +4,8 @@
 // specification, Inter-Service Authentication).
 //
 // A token is bound to its audience, to a method, to a moment, and by its ID to one use.
-// Verification is strict in all four, and in the form: two algorithms, one
-// encoding of the signature, no header that could point to another key.
+// Verification is strict in all four, and in the form: two algorithms, exact names of members, no
+// header that could point to another key. Clocks may differ by a minute. Both forms of an ECDSA
+// signature are accepted, as JSON Web Signatures have it, so a token is told from another by its ID
+// or by what is signed, never by its signature.
 package serviceauth

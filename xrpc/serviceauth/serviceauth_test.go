@@ -155,7 +155,24 @@ func TestVerify(t *testing.T) {
 				{"a name of a key that is not there", raw(t, key, map[string]any{"typ": "JWT", "alg": name, "kid": "#none"}, claims()), "BadJwtSignature"},
 				{"no signature", parts[0] + "." + parts[1] + ".", "BadJwtSignature"},
 				{"a signature with another payload", parts[0] + "." + strings.Split(raw(t, other, head, claims()), ".")[1] + "." + parts[2], "BadJwtSignature"},
-				{"high s", highS(t, raw(t, key, head, claims()), alg), "BadJwtSignature"},
+				{"high s", highS(t, raw(t, key, head, claims("jti", "high")), alg), ""},
+				{"high s, again with low s", raw(t, key, head, claims("jti", "high")), "JwtReplayed"},
+				{"high s of another key", highS(t, raw(t, other, head, claims()), alg), "BadJwtSignature"},
+				{"high s of another payload", swapPayload(highS(t, raw(t, key, head, claims()), alg), raw(t, other, head, claims())), "BadJwtSignature"},
+				{"s of zero", withS(t, raw(t, key, head, claims()), 0), "BadJwtSignature"},
+				{"s beyond the order", withS(t, raw(t, key, head, claims()), 0xff), "BadJwtSignature"},
+				{"of the near future", raw(t, key, head, claims("iat", now.Add(55*time.Second).Unix())), ""},
+				{"not before the near future", raw(t, key, head, claims("nbf", now.Add(55*time.Second).Unix())), ""},
+				{"of a future too far", raw(t, key, head, claims("iat", now.Add(65*time.Second).Unix())), "BadJwt"},
+				{"expired just now", raw(t, key, head, claims("exp", now.Add(-5*time.Second).Unix())), ""},
+				{"expired for too long", raw(t, key, head, claims("exp", now.Add(-12*time.Second).Unix())), "JwtExpired"},
+				{"a claim in another case", raw(t, key, head, claims("lxm", nil, "LXM", method)), "BadJwtLexiconMethod"},
+				{"a claim also in another case", raw(t, key, head, claims("Lxm", "com.atproto.repo.createRecord", "AUD", "did:web:other.example.com")), ""},
+				{"a claim twice", raw(t, key, head, strings.Replace(claimText(t, claims()), "{", `{"lxm":"com.atproto.repo.createRecord",`, 1)), "BadJwt"},
+				{"a header in another case", raw(t, key, map[string]any{"typ": "JWT", "ALG": name}, claims()), "BadJwt"},
+				{"a header twice", raw(t, key, `{"typ":"JWT","alg":"none","alg":"`+name+`"}`, claims()), "BadJwt"},
+				{"an unknown header twice", raw(t, key, `{"typ":"JWT","alg":"`+name+`","x":1,"x":2}`, claims()), "BadJwt"},
+				{"text that is not Unicode", raw(t, key, head, strings.Replace(claimText(t, claims()), "{", `{"x":"\ud800",`, 1)), "BadJwt"},
 				{"padding", good + "=", "BadJwt"},
 			}
 			for _, tt := range tests {
@@ -176,6 +193,33 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+func claimText(t testing.TB, claims map[string]any) string {
+	b, err := json.Marshal(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// swapPayload gives a token the payload of another one.
+func swapPayload(token, other string) string {
+	parts := strings.Split(token, ".")
+	return parts[0] + "." + strings.Split(other, ".")[1] + "." + parts[2]
+}
+
+// withS replaces each byte of s in the signature of a token.
+func withS(t testing.TB, token string, b byte) string {
+	i := strings.LastIndex(token, ".")
+	sig, err := base64.RawURLEncoding.DecodeString(token[i+1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for j := range sig[32:] {
+		sig[32+j] = b
+	}
+	return token[:i+1] + base64.RawURLEncoding.EncodeToString(sig)
+}
+
 // highS gives the signature of a token its other form.
 func highS(t testing.TB, token string, alg crypto.Algorithm) string {
 	order := "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
@@ -190,6 +234,34 @@ func highS(t testing.TB, token string, alg crypto.Algorithm) string {
 	}
 	new(big.Int).Sub(n, new(big.Int).SetBytes(sig[32:])).FillBytes(sig[32:])
 	return token[:i+1] + base64.RawURLEncoding.EncodeToString(sig)
+}
+
+// A token that is good for a while after its expiry is remembered for that long, also when the minute changes.
+func TestReplayInGrace(t *testing.T) {
+	key := generate(t, crypto.K256)
+	now := time.Date(2026, 1, 1, 12, 0, 50, 0, time.UTC)
+	v := &serviceauth.Verifier{Audience: []string{audience}, Keys: &keys{cached: map[string]*crypto.PublicKey{issuer + "#atproto": key.PublicKey()}},
+		Replays: &serviceauth.Replays{}, Now: func() time.Time { return now }}
+	token := sign(t, key, serviceauth.Token{Issuer: issuer, Audience: audience, Issued: now, Expires: now.Add(9 * time.Second)})
+	verify := func() error {
+		_, err := v.Verify(context.Background(), token, "")
+		return err
+	}
+	if err := verify(); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(15 * time.Second) // 12:01:05, after the expiry at 12:00:59
+	if err := verify(); !errors.Is(err, &xrpc.Error{Name: "JwtReplayed"}) {
+		t.Error(err)
+	}
+	now = now.Add(5 * time.Second)
+	if err := verify(); !errors.Is(err, &xrpc.Error{Name: "JwtExpired"}) {
+		t.Error(err)
+	}
+	v.Grace, now = -1, now.Add(-10*time.Second)
+	if err := verify(); !errors.Is(err, &xrpc.Error{Name: "JwtExpired"}) {
+		t.Errorf("without grace: %v", err)
+	}
 }
 
 // TestRotatedKey: a key that has changed since it was cached is looked up once more.
@@ -396,7 +468,9 @@ func TestAuthenticator(t *testing.T) {
 		r.Header.Set("Authorization", "Bearer "+sign(t, key, serviceauth.Token{Issuer: issuer, Audience: audience, Method: "com.example.whoami"}))
 		return nil
 	}
-	var out struct{ DID string }
+	var out struct {
+		DID string `json:"did"`
+	}
 	if err := c.Query(context.Background(), "com.example.whoami", nil, &out); err != nil || out.DID != issuer {
 		t.Error(out, err)
 	}

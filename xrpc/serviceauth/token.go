@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -123,7 +124,7 @@ func parse(token string) (p parsed, ok bool) {
 
 func decode(part string, to any) bool {
 	text, err := base64.RawURLEncoding.Strict().DecodeString(part)
-	return err == nil && json.Unmarshal(text, to) == nil
+	return err == nil && exactjson.Unmarshal(text, to) == nil
 }
 
 // maxSeconds keeps times within what time.Time can compute with.

@@ -38,8 +38,12 @@ type Verifier struct {
 	// Replays, if not nil, refuses the second use of a token: of its ID, or, if it has none, of
 	// the whole.
 	Replays *Replays
-	// Skew is how far clocks may differ. 0: 15 seconds.
+	// Skew is how far in the future a token may have been issued: how far the issuer's clock may be
+	// ahead. 0: 60 seconds.
 	Skew time.Duration
+	// Grace is how long after its expiry a token is still good: how far the issuer's clock may be
+	// behind, and how long a request may be under way. 0: 10 seconds; negative: none.
+	Grace time.Duration
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
@@ -78,19 +82,23 @@ func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, err
 	if !strings.EqualFold(p.typ, "JWT") && p.typ != "" {
 		return Token{}, fail("BadJwtType", "Invalid jwt type")
 	}
-	now, skew, life := time.Now, v.Skew, v.MaxLife
+	now, skew, grace, life := time.Now, v.Skew, v.Grace, v.MaxLife
 	if v.Now != nil {
 		now = v.Now
 	}
 	if skew == 0 {
-		skew = 15 * time.Second
+		skew = time.Minute
 	}
+	if grace == 0 {
+		grace = 10 * time.Second
+	}
+	grace = max(grace, 0)
 	if life == 0 {
 		life = time.Hour
 	}
 	t := now()
 	switch {
-	case t.After(p.Expires):
+	case t.After(p.Expires.Add(grace)):
 		return Token{}, fail("JwtExpired", "jwt expired")
 	case p.Issued.After(t.Add(skew)), p.before.After(t.Add(skew)):
 		return Token{}, fail("BadJwt", "jwt is not valid yet")
@@ -110,7 +118,7 @@ func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, err
 		return Token{}, err
 	}
 	if v.Replays != nil {
-		if err := v.Replays.use(useOf(p.DID(), p.ID, p.signed), p.Expires, t); err != nil {
+		if err := v.Replays.use(useOf(p.DID(), p.ID, p.signed), p.Expires.Add(grace), t); err != nil {
 			return Token{}, err
 		}
 	}
@@ -164,7 +172,7 @@ func (v *Verifier) signature(ctx context.Context, p *parsed) error {
 		if refresh && key.Equal(first) {
 			return bad
 		}
-		if key.Algorithm().String() == p.alg && key.Verify(p.signed, p.sig) == nil {
+		if key.Algorithm().String() == p.alg && key.VerifyJWS(p.signed, p.sig) == nil {
 			return nil
 		}
 		first = key

@@ -1,13 +1,13 @@
 package stream
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
 
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -89,7 +89,7 @@ func parseUpdate(b []byte) (*filter, error) {
 		Type    string        `json:"type"`
 		Payload filterOptions `json:"payload"`
 	}
-	if err := json.Unmarshal(b, &m); err != nil || m.Type != "options_update" {
+	if err := exactjson.Unmarshal(b, &m); err != nil || m.Type != "options_update" {
 		return nil, errors.New("not an options_update")
 	}
 	return newFilter(m.Payload)

@@ -35,6 +35,24 @@ func FuzzJSONItem(f *testing.F) {
 	})
 }
 
+// Names of an options message are exact, and each is there once.
+func TestUpdateWithNamesInAnotherCaseOrTwice(t *testing.T) {
+	f, err := parseUpdate([]byte(`{"type":"options_update","Type":"x","payload":{"wantedCollections":["com.example.a"],"WantedCollections":["com.example.b"],"wanteddids":["did:web:x.example"],"MaxMessageSizeBytes":1},"Payload":{}}`))
+	if err != nil || len(f.collections) != 1 || !f.collections["com.example.a"] || f.dids != nil || f.maxSize != 0 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	for _, text := range []string{
+		`{"type":"x","type":"options_update","payload":{}}`,
+		`{"Type":"options_update","payload":{}}`,
+		`{"type":"options_update","payload":{"wantedDids":["did:web:x.example"],"wantedDids":[]}}`,
+		`{"type":"options_update","payload":{}} {}`,
+	} {
+		if f, err := parseUpdate([]byte(text)); err == nil {
+			t.Errorf("%s: %+v", text, f)
+		}
+	}
+}
+
 // A filter that is accepted is within its bounds and says the same when it is sent again.
 func FuzzFilter(f *testing.F) {
 	f.Add([]byte(`{"type":"options_update","payload":{"wantedCollections":["a.b.c","a.*"],"wantedDids":["did:web:x.example"],"maxMessageSizeBytes":7}}`))

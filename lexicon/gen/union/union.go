@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/data"
 )
 
@@ -38,7 +39,12 @@ type typed struct {
 
 // UnmarshalJSON decodes into what target returns for a "$type"; nil is ErrClosed.
 func UnmarshalJSON(b []byte, target func(typ string) any) error {
-	return unmarshal(b, target, json.Unmarshal)
+	return unmarshal(b, target, func(b []byte, into any) error {
+		if x, ok := into.(json.Unmarshaler); ok { // it checks the text by itself
+			return x.UnmarshalJSON(b)
+		}
+		return exactjson.Unmarshal(b, into)
+	})
 }
 
 // UnmarshalCBOR decodes into what target returns for a "$type"; nil is ErrClosed.

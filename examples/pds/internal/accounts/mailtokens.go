@@ -8,6 +8,7 @@ import (
 	"errors"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
@@ -84,6 +85,25 @@ func (s *Store) NewMailToken(ctx context.Context, who Caller, p Purpose) (token 
 	return token, a, err
 }
 
+// spellMailToken returns a token as NewMailToken spells it. People type and paste tokens: without the hyphen
+// or with another dash, in lower case, with white space around or inside.
+func spellMailToken(s string) string {
+	const half = 5
+	if len(s) > 100 { // nobody types that
+		return ""
+	}
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || unicode.In(r, unicode.Pd, unicode.Cf) || r == '\u2212' { // a minus
+			return -1
+		}
+		return unicode.ToUpper(r)
+	}, s)
+	if len(s) <= half {
+		return s
+	}
+	return s[:half] + "-" + s[half:]
+}
+
 // useMailToken checks a token for an account and adds its end to a step.
 func (s *Store) useMailToken(ctx context.Context, r storage.Reader, a *Account, p Purpose, token string, c *storage.Change) error {
 	key := mailTokenPrefix + string(p)
@@ -97,7 +117,7 @@ func (s *Store) useMailToken(ctx context.Context, r storage.Reader, a *Account, 
 	if err := json.Unmarshal(doc, &t); err != nil {
 		return err
 	}
-	if subtle.ConstantTimeCompare([]byte(t.Token), []byte(strings.ToUpper(strings.TrimSpace(token)))) != 1 {
+	if subtle.ConstantTimeCompare([]byte(t.Token), []byte(spellMailToken(token))) != 1 {
 		return ErrMailToken
 	}
 	if t.Email != "" && t.Email != strings.ToLower(a.Email) {
@@ -141,7 +161,7 @@ func (s *Store) Confirm(ctx context.Context, who Caller, email, token string) er
 // SetPasswordByToken changes the password of the account that a token to reset
 // it was sent to, and ends all its sessions.
 func (s *Store) SetPasswordByToken(ctx context.Context, token, password string) error {
-	token = strings.ToUpper(strings.TrimSpace(token))
+	token = spellMailToken(token)
 	var did syntax.DID
 	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		v, err := r.Get(ctx, resetPrefix+token)

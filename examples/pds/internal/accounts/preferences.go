@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -16,7 +17,7 @@ type Preference map[string]json.RawMessage
 
 // Type returns the preference's $type; empty if it has none.
 func (p Preference) Type() (t string) {
-	json.Unmarshal(p["$type"], &t)
+	data.UnmarshalPlainJSON(p["$type"], &t)
 	return t
 }
 
@@ -61,5 +62,5 @@ func readPreferences(ctx context.Context, r storage.Reader) (list []Preference, 
 	} else if err != nil {
 		return nil, nil, err
 	}
-	return list, doc, json.Unmarshal(doc, &list)
+	return list, doc, data.UnmarshalPlainJSON(doc, &list)
 }

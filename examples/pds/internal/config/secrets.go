@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/lexicon/data"
 )
 
 // Secrets are what the server must keep to itself.
@@ -220,7 +221,7 @@ func (c *Config) readSecrets() (file secretsFile, text []byte, err error) {
 	} else if err != nil {
 		return file, nil, err
 	}
-	if err := json.Unmarshal(text, &file); err != nil {
+	if err := data.UnmarshalJSON(text, &file); err != nil {
 		return file, nil, fmt.Errorf("%s: %w", c.secretsPath(), err)
 	}
 	return file, text, nil

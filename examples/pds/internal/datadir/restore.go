@@ -3,7 +3,6 @@ package datadir
 import (
 	"archive/tar"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/pdskit/pdskit/lexicon/data"
 )
 
 // Errors of Restore.
@@ -277,7 +278,7 @@ func parseManifest(file string) (*Manifest, error) {
 		return nil, fmt.Errorf("%w: %w", ErrBadBackup, err)
 	}
 	m := &Manifest{}
-	if err := json.Unmarshal(text, m); err != nil {
+	if err := data.UnmarshalJSON(text, m); err != nil {
 		return nil, fmt.Errorf("%w: manifest: %w", ErrBadBackup, err)
 	}
 	if m.Format != 1 {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -180,7 +180,7 @@ func (m *mover) copyBlob(ctx context.Context, name string) error {
 		}
 		params := url.Values{"did": {string(m.st.DID)}, "cid": {name}}
 		return fetch(ctx, c, "com.atproto.sync.getBlob", params, nil, func(resp *http.Response, body io.Reader) (err error) {
-			if t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err == nil {
+			if t, ok := xrpc.MediaType(resp.Header.Get("Content-Type")); ok {
 				contentType = t
 			}
 			hash := sha256.New()
@@ -215,7 +215,7 @@ func (m *mover) copyBlob(ctx context.Context, name string) error {
 		if err := c.Upload(ctx, "com.atproto.repo.uploadBlob", contentType, io.NewSectionReader(f, 0, size), &raw); err != nil {
 			return err
 		}
-		return json.Unmarshal(raw, &up)
+		return data.UnmarshalJSON(raw, &up)
 	})
 	switch {
 	case isLasting(err):

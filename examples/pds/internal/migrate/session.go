@@ -3,7 +3,6 @@ package migrate
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -149,7 +149,7 @@ func isAppToken(token string) bool {
 	var c struct {
 		Scope string `json:"scope"`
 	}
-	return err == nil && json.Unmarshal(text, &c) == nil &&
+	return err == nil && data.UnmarshalJSON(text, &c) == nil &&
 		slices.Contains([]string{"com.atproto.appPass", "com.atproto.appPassPrivileged"}, c.Scope)
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -60,7 +61,7 @@ func openState(path string) (*state, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(text, st); err != nil {
+	if err := data.UnmarshalJSON(text, st); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if st.Version != stateVersion {

@@ -253,7 +253,7 @@ func (m *mover) preferences(ctx context.Context) error {
 			Type string `json:"$type"`
 		}
 		// That one is computed by the server.
-		if json.Unmarshal(p, &typed) == nil && typed.Type != "app.bsky.actor.defs#declaredAgePref" {
+		if data.UnmarshalPlainJSON(p, &typed) == nil && typed.Type != "app.bsky.actor.defs#declaredAgePref" {
 			keep = append(keep, p)
 		}
 	}

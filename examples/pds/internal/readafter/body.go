@@ -22,7 +22,7 @@ var errTooLarge = errors.New("readafter: answer too large")
 // gives the same bytes as before, and from which the error of reading comes, if there was one. It
 // is not ok if the body is too large, or cannot be decompressed.
 func (m *Merger) read(res *http.Response) (body []byte, ok bool) {
-	encoding := strings.ToLower(res.Header.Get("Content-Encoding"))
+	encoding := strings.TrimPrefix(strings.ToLower(res.Header.Get("Content-Encoding")), "x-")
 	if encoding != "" && encoding != "identity" && encoding != "gzip" {
 		return nil, false
 	}

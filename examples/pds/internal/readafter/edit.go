@@ -6,9 +6,11 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/pdskit/pdskit/lexicon/data"
 )
 
-// text is valid JSON. Its methods take the offset of a value and return that of
+// text is valid JSON without duplicate names. Its methods take the offset of a value and return that of
 // what follows it. They are fast and never look back: the text is read once, however deeply
 // it is nested.
 type text []byte
@@ -68,7 +70,7 @@ func (t text) object(i int, fn func(name string, i int) (end int)) (end int, ok 
 		i = t.str(i)
 		name := string(t[from+1 : i-1])
 		if bytes.IndexByte(t[from:i], '\\') >= 0 {
-			json.Unmarshal(t[from:i], &name)
+			data.UnmarshalPlainJSON(t[from:i], &name)
 		}
 		i = t.space(i) + len(":")
 		i = t.space(fn(name, t.space(i)))
@@ -111,10 +113,11 @@ type edit struct {
 	new      []byte
 }
 
-// newEditor returns an editor of a body, which must be JSON.
+// newEditor returns an editor of a body, which must be a JSON object. Names that an object has twice are
+// refused, so that all readers of the answer see the same.
 func (v *viewer) newEditor(body []byte) *editor {
 	e := &editor{text: body, viewer: v}
-	if !json.Valid(body) {
+	if data.UnmarshalPlainJSON(body, &struct{}{}) != nil {
 		e.text, e.err = text("{}"), errShape
 	}
 	return e
@@ -138,8 +141,7 @@ func (e *editor) array(i int, fn func(i int) int) int {
 	return end
 }
 
-// member calls fn with a member of the answer, which must be there. Where there are
-// several of a name, it is the last, as most readers have it.
+// member calls fn with a member of the answer, which must be there.
 func (e *editor) member(name string, fn func(i int) int) {
 	at := -1
 	e.object(e.space(0), func(n string, i int) int {
@@ -158,7 +160,7 @@ func (e *editor) member(name string, fn func(i int) int) {
 // read decodes the value at an offset.
 func (e *editor) read(i int, v any) (end int) {
 	end = e.skip(i)
-	if err := json.Unmarshal(e.text[i:end], v); err != nil {
+	if err := data.UnmarshalPlainJSON(e.text[i:end], v); err != nil {
 		e.err = err
 	}
 	return end

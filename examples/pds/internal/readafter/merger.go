@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -14,8 +13,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
 )
 
 // Headers of an answer.
@@ -163,7 +164,7 @@ func (m *Merger) missing(ctx context.Context, v *viewer, query url.Values, body 
 	var envelope struct {
 		Error string `json:"error"`
 	}
-	if err := json.Unmarshal(body, &envelope); err != nil || envelope.Error != "NotFound" {
+	if err := data.UnmarshalPlainJSON(body, &envelope); err != nil || envelope.Error != "NotFound" {
 		return nil, errShape
 	}
 	uri, err := syntax.ParseATURI(query.Get("uri"))
@@ -207,8 +208,8 @@ func isJSON(h http.Header) bool {
 	if v == "" {
 		return true
 	}
-	t, _, err := mime.ParseMediaType(v)
-	return err == nil && (t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json"))
+	t, ok := xrpc.MediaType(v)
+	return ok && (t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json"))
 }
 
 // kept is a body whose closing closes another one too.

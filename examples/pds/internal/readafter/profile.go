@@ -65,7 +65,7 @@ func (e *editor) author(i int) (end int) {
 
 // stringOf is a string in JSON; anything else is empty.
 func stringOf(raw json.RawMessage) (s string) {
-	json.Unmarshal(raw, &s)
+	data.UnmarshalPlainJSON(raw, &s)
 	return s
 }
 

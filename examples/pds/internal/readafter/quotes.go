@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -45,9 +46,9 @@ func quotes(ctx context.Context, app AppView, l *Local) map[string]json.RawMessa
 			return
 		}
 		var views []map[string]json.RawMessage
-		if json.Unmarshal(out[list], &views) != nil {
+		if data.UnmarshalPlainJSON(out[list], &views) != nil {
 			var one map[string]json.RawMessage
-			if json.Unmarshal(out[list], &one) != nil {
+			if data.UnmarshalPlainJSON(out[list], &one) != nil {
 				return
 			}
 			views = append(views, one)

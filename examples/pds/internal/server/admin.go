@@ -10,6 +10,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
@@ -272,7 +273,7 @@ func (s *Server) takedownOf(ctx context.Context, subj *subject) (t accounts.Take
 // updateSubjectStatus takes something down, or back up. There must be such a thing.
 func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in subjectStatus) (out subjectStatus, err error) {
 	var subj subject
-	if err := json.Unmarshal(in.Subject, &subj); err != nil {
+	if err := data.UnmarshalJSON(in.Subject, &subj); err != nil {
 		return out, xrpc.InvalidRequest("Invalid subject")
 	}
 	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {

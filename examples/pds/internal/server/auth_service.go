@@ -2,13 +2,13 @@ package server
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
@@ -46,7 +46,7 @@ func peek(r *xrpc.Request) (issuer, method string) {
 		Issuer string `json:"iss"`
 		Method string `json:"lxm"`
 	}
-	if err != nil || json.Unmarshal(text, &c) != nil {
+	if err != nil || data.UnmarshalJSON(text, &c) != nil {
 		return "", ""
 	}
 	return c.Issuer, c.Method

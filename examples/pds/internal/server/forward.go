@@ -60,7 +60,7 @@ func (s *Server) relay(to func(r *xrpc.Request, body any) (proxy.Service, error)
 		if err != nil {
 			return err
 		}
-		body, err := data.FromJSON(text, data.Limits{})
+		body, err := data.PlainJSON(text)
 		if err != nil {
 			return xrpc.InvalidRequest("Invalid request body: %v", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
@@ -62,7 +63,7 @@ func (s *Server) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}
 // declared computes the age that personal details declare.
 func declared(p accounts.Preference, now time.Time) (accounts.Preference, bool) {
 	var birth syntax.Datetime
-	if p.Type() != personalDetails || json.Unmarshal(p["birthDate"], &birth) != nil {
+	if p.Type() != personalDetails || data.UnmarshalPlainJSON(p["birthDate"], &birth) != nil {
 		return nil, false
 	}
 	if _, err := syntax.ParseDatetime(string(birth)); err != nil {

@@ -65,7 +65,7 @@ func (s *Server) mount(methods *xrpc.Server) {
 
 	handle("com.atproto.temp.checkSignupQueue", any, query(s.checkSignupQueue))
 	handle("app.bsky.actor.getPreferences", s.userOrModerator(access{takendown: true}), query(s.getPreferences))
-	handle("app.bsky.actor.putPreferences", any, procedure(s.putPreferences))
+	methods.Handle(xrpc.Route{NSID: "app.bsky.actor.putPreferences", Auth: any, Handler: procedure(s.putPreferences), PlainJSON: true})
 }
 
 // query and procedure are those of package xrpc, for functions whose errors go through answer.

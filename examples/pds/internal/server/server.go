@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
 	"time"
 
+	"github.com/andybalholm/brotli"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/blobquota"
@@ -28,6 +30,7 @@ import (
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -222,7 +225,9 @@ func (s *Server) openDirectory() (err error) {
 // handler is everything that is served.
 func (s *Server) handler() http.Handler {
 	s.catalog = lexicon.Builtin()
-	methods := &xrpc.Server{Catalog: s.catalog, Logger: s.log, Compress: true}
+	methods := &xrpc.Server{Catalog: s.catalog, Logger: s.log, Compress: true, Decoders: map[string]func(io.Reader) (io.Reader, error){
+		"br": func(r io.Reader) (io.Reader, error) { return brotli.NewReader(r), nil },
+	}}
 	service := &atproto.Service{
 		Host:       s.host,
 		Accounts:   directory{s},
@@ -231,6 +236,7 @@ func (s *Server) handler() http.Handler {
 		Schemas:    s.catalog,
 		Outbox:     s.outbox,
 		BlobLimit:  s.cfg.BlobLimit,
+		Sniff:      blobtype.Sniff,
 		ImportKeys: s.importKeys, UnverifiedImports: true,
 	}
 	if service.ImportLimit = s.cfg.ImportLimit; !s.cfg.AcceptImports {
@@ -248,6 +254,7 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/xrpc/", methods)
 	mux.HandleFunc("/xrpc/_health", s.health)
+	mux.HandleFunc("/xrpc/_health/{$}", s.health)
 	mux.HandleFunc("GET /tls-check", s.tlsCheck)
 	mux.HandleFunc("GET /.well-known/atproto-did", s.atprotoDID)
 	mux.HandleFunc("GET /.well-known/did.json", s.serviceDocument)
@@ -258,7 +265,18 @@ func (s *Server) handler() http.Handler {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
 	})
-	return s.operate(methods, mux)
+	return s.operate(methods, answerOptions(mux))
+}
+
+// answerOptions answers all requests with the method OPTIONS, and passes others on.
+func answerOptions(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodOptions {
+			xrpc.CORS(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // URL is the server's public address.

@@ -1,12 +1,15 @@
 package server
 
 import (
+	"encoding/base64"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 )
@@ -34,6 +37,22 @@ type claims struct {
 	Session     string `json:"sid"`
 	Credentials int64  `json:"cred"`
 	jwt.RegisteredClaims
+}
+
+// UnmarshalJSON implements json.Unmarshaler, with exact names.
+func (c *claims) UnmarshalJSON(b []byte) error {
+	type plain claims
+	return data.UnmarshalJSON(b, (*plain)(c))
+}
+
+// key returns the key of session tokens, if the token's header has each name once.
+func (s *Server) key(t *jwt.Token) (any, error) {
+	head, _, _ := strings.Cut(t.Raw, ".")
+	text, err := base64.RawURLEncoding.DecodeString(head)
+	if err != nil {
+		return nil, err
+	}
+	return s.secrets.JWTSecret, data.UnmarshalJSON(text, &struct{}{})
 }
 
 // tokens makes the two tokens of a session of an account, as it was when the session began or went
@@ -76,7 +95,7 @@ func (s *Server) verify(token string, expired bool, scopes ...string) (*claims, 
 		jwt.WithExpirationRequired(),
 		jwt.WithTimeFunc(s.now),
 	}
-	_, err := jwt.ParseWithClaims(token, c, func(*jwt.Token) (any, error) { return s.secrets.JWTSecret, nil }, options...)
+	_, err := jwt.ParseWithClaims(token, c, s.key, options...)
 	late := errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenInvalidAudience)
 	switch {
 	case late && !expired:

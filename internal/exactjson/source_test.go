@@ -1,0 +1,157 @@
+package exactjson
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// decoders are what reads JSON with names in any case, by import path and name; "*" stands for the
+// whole package.
+var decoders = map[string][]string{
+	"encoding/json":                {"Unmarshal", "NewDecoder", "Decoder"},
+	"github.com/golang-jwt/jwt/v5": {"Parse", "ParseWithClaims", "NewParser", "Parser"},
+	"github.com/go-jose/go-jose":   {"*"},
+	"gopkg.in/square/go-jose.v2":   {"*"},
+	"github.com/goccy/go-json":     {"*"},
+	"github.com/json-iterator/go":  {"*"},
+	"github.com/bytedance/sonic":   {"*"},
+	"github.com/mailru/easyjson":   {"*"},
+}
+
+// allowed are the files, or folders with a slash at the end, that may use them, and why.
+var allowed = map[string]string{
+	"internal/exactjson/exactjson.go":        "after the names were checked",
+	"internal/exactjson/scan.go":             "a single string",
+	"lexicon/data/plain.go":                  "after the names were checked, and into no struct",
+	"examples/pds/internal/accounts/":        "documents that the package itself has stored",
+	"examples/pds/internal/server/tokens.go": "session tokens: their claims decode themselves, and the header is checked",
+}
+
+// TestNobodyReadsJSONInexactly scans the source of the module. Decode JSON with this package, or, outside
+// of internal packages, with UnmarshalJSON of package lexicon/data.
+func TestNobodyReadsJSONInexactly(t *testing.T) {
+	root := filepath.Join("..", "..")
+	used := make(map[string]bool)
+	files := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			name := d.Name()
+			_, other := os.Stat(filepath.Join(path, "go.mod"))
+			if path != root && (name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || other == nil) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		files++
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, use := range inexact(fset, file) {
+			reason := ""
+			for name := range allowed {
+				if rel == name || strings.HasSuffix(name, "/") && strings.HasPrefix(rel, name) {
+					reason, used[name] = allowed[name], true
+				}
+			}
+			if reason == "" {
+				t.Errorf("%s:%s reads names in any case and twice", rel, use)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 100 {
+		t.Errorf("only %d files were found", files)
+	}
+	for name := range allowed {
+		if !used[name] {
+			t.Errorf("%s is allowed what it does not use", name)
+		}
+	}
+}
+
+// inexact lists the uses of decoders in a file: "line: name".
+func inexact(fset *token.FileSet, file *ast.File) (list []string) {
+	report := func(n ast.Node, what string) {
+		list = append(list, fmt.Sprintf("%d: %s", fset.Position(n.Pos()).Line, what))
+	}
+	names := make(map[string][]string) // by the name of the package in this file
+	for _, spec := range file.Imports {
+		path, _ := strconv.Unquote(spec.Path.Value)
+		for known, forbidden := range decoders {
+			switch {
+			case path != known && !strings.HasPrefix(path, known+"/"):
+			case forbidden[0] == "*":
+				report(spec, path)
+			case spec.Name == nil:
+				parts := strings.Split(known, "/")
+				name := parts[len(parts)-1]
+				if strings.HasPrefix(name, "v") && len(parts) > 2 {
+					name = parts[len(parts)-2]
+				}
+				names[name] = forbidden
+			case spec.Name.Name == ".":
+				report(spec, path+" as .")
+			default:
+				names[spec.Name.Name] = forbidden
+			}
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if pkg, ok := sel.X.(*ast.Ident); ok && slices.Contains(names[pkg.Name], sel.Sel.Name) {
+				report(n, pkg.Name+"."+sel.Sel.Name)
+			}
+		}
+		return true
+	})
+	return list
+}
+
+func TestScanFindsInexactReaders(t *testing.T) {
+	for source, want := range map[string]string{
+		`import "encoding/json"; func f(b []byte, v any) error { return json.Unmarshal(b, v) }`:     "1: json.Unmarshal",
+		`import "encoding/json"; var decode = json.Unmarshal`:                                       "1: json.Unmarshal",
+		`import j "encoding/json"; func f(r io.Reader) { j.NewDecoder(r).Decode(nil) }`:             "1: j.NewDecoder",
+		`import . "encoding/json"; func f(b []byte) { Unmarshal(b, nil) }`:                          "1: encoding/json as .",
+		`import "encoding/json"; type d struct { json.Decoder }`:                                    "1: json.Decoder",
+		`import "github.com/golang-jwt/jwt/v5"; func f(s string) { jwt.Parse(s, nil) }`:             "1: jwt.Parse",
+		`import "github.com/goccy/go-json"; func f(b []byte) { json.Unmarshal(b, nil) }`:            "1: github.com/goccy/go-json",
+		`import "encoding/json"; func f(v any) { json.Marshal(v); _ = json.RawMessage("") }`:        "",
+		`import "github.com/pdskit/pdskit/internal/exactjson"; var _ = exactjson.Unmarshal`:         "",
+		`import "github.com/pdskit/pdskit/lexicon/data"; var json = data.X; var _ = json.Unmarshal`: "",
+	} {
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, "x.go", "package x; "+source, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(inexact(fset, file), ", "); got != want {
+			t.Errorf("%s: %q, want %q", source, got, want)
+		}
+	}
+}
