@@ -25,6 +25,9 @@ var (
 	ErrCorrupt = errors.New("storage: corrupt")
 	// ErrTooLarge: a blob is longer than the caller allowed.
 	ErrTooLarge = errors.New("storage: too large")
+	// ErrFull: the disk, or the share of it that the process may use, is full. What is stored can still be
+	// read, and writes succeed once there is room again. For what became of the write that failed, see Repos.Apply.
+	ErrFull = errors.New("storage: the disk is full")
 )
 
 // Store is the set of the four stores that a host needs. They may come from one

@@ -1,23 +1,36 @@
 // Package sqlitevfs is how the SQLite backends open files: with a checksum on
-// every page, without mapping files to memory, and with one call in place of two for each page that is
-// written to a -wal file.
+// every page, without mapping files to memory, with one call in place of two for each page that is
+// written to a -wal file, and readable by their owner alone.
+//
+// # Checksums
 //
 // Checksums are those of the driver (its port of SQLite's checksum VFS). A page
-// that does not match gives sqlite3.IOERR_DATA when it is read. For a file with checksums the
-// driver takes the memory mapping away after SQLite was told that there is one, and a checkpoint
+// that does not match gives sqlite3.IOERR_DATA when it is read. The driver computes and
+// verifies checksums for an open file only once it has seen the file's header, which says that pages have room
+// for one. Pages that are written before that get none, and are damaged from then on. So a file
+// gets its header before anything else opens it: see [Create].
+//
+// For a file with checksums the driver takes the memory mapping away after SQLite was told that there is one, and a checkpoint
 // beside another connection then calls it: with v0.36.0 that is a nil dereference. So files are opened
 // here through a file system that never offers a mapping.
+//
+// # Modes
+//
+// Databases and their -wal, -shm and -journal files have mode 0600, whatever the umask. Files of
+// an earlier version that others could read are closed to them when they are opened.
 package sqlitevfs
 
 import (
 	"errors"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/vfs"
+	"github.com/pdskit/pdskit/internal/diskfull"
 )
 
 const name = "pdskit"
@@ -43,14 +56,26 @@ func URI(path string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?vfs=" + name
 }
 
-// EnableChecksums makes an empty database, before anything else is done to it, keep
-// a checksum on every page.
-func EnableChecksums(c *sqlite3.Conn) error { return c.EnableChecksums("main") }
+// Create makes an empty database whose pages have checksums, in a new or empty file. Nobody else may
+// have the file open. If it fails, the file may be there.
+func Create(path string) error {
+	c, err := sqlite3.Open(URI(path))
+	if err != nil {
+		return err
+	}
+	if err = c.EnableChecksums("main"); err == nil {
+		err = c.Exec("PRAGMA user_version=0") // writes the header
+	}
+	return errors.Join(err, c.Close())
+}
 
 // Corrupt reports whether an error of SQLite says that a file is damaged.
 func Corrupt(err error) bool {
 	return errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.IOERR_DATA) || errors.Is(err, sqlite3.IOERR_SHORT_READ)
 }
+
+// Full reports whether an error of SQLite says that the disk is full.
+func Full(err error) bool { return errors.Is(err, sqlite3.FULL) || diskfull.Is(err) }
 
 type fileSystem struct{ vfs.VFSFilename }
 
@@ -64,30 +89,100 @@ type File interface {
 	vfs.FilePowersafeOverwrite
 }
 
+// plainFile is a file whose errors say when the disk is full; of those of the driver, only some do.
+type plainFile struct{ File }
+
+func (f plainFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.File.WriteAt(p, off)
+	return n, systemError(err)
+}
+
+func (f plainFile) Truncate(size int64) error     { return systemError(f.File.Truncate(size)) }
+func (f plainFile) Sync(flags vfs.SyncFlag) error { return systemError(f.File.Sync(flags)) }
+func (f plainFile) SizeHint(size int64) error     { return systemError(f.File.SizeHint(size)) }
+
+func systemError(err error) error {
+	if diskfull.Is(err) {
+		return vfs.SystemError(err, sqlite3.FULL)
+	}
+	return err
+}
+
 // file is a database without a memory mapping.
-type file struct{ File }
+type file struct {
+	plainFile
+	path string
+	// wal: the -wal file has been opened. Only after that does SQLite use the -shm file.
+	wal bool
+}
 
 func (fs fileSystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
+	path := name.String()
+	if path != "" && flags&vfs.OPEN_READWRITE != 0 {
+		makePrivate(path, flags&vfs.OPEN_CREATE != 0 && flags&vfs.OPEN_EXCLUSIVE == 0)
+	}
 	f, flags, err := fs.VFSFilename.OpenFilename(name, flags)
 	if err != nil {
-		return f, flags, err
+		return f, flags, systemError(err)
 	}
-	if of, ok := f.(File); ok {
-		switch {
-		case flags&vfs.OPEN_MAIN_DB != 0:
-			f = file{of}
-		case flags&vfs.OPEN_WAL != 0:
-			f = &walFile{File: of}
+	of, ok := f.(File)
+	switch {
+	case !ok:
+		return f, flags, nil
+	case flags&vfs.OPEN_MAIN_DB != 0:
+		return &file{plainFile: plainFile{of}, path: path}, flags, nil
+	case flags&vfs.OPEN_WAL != 0:
+		if db := database(name.DatabaseFile()); db != nil {
+			db.wal = true
+		}
+		return &walFile{File: plainFile{of}}, flags, nil
+	}
+	return plainFile{of}, flags, nil
+}
+
+// database finds the database among the layers of an open file.
+func database(f vfs.File) *file {
+	for {
+		switch layer := f.(type) {
+		case *file:
+			return layer
+		case interface{ Unwrap() vfs.File }:
+			f = layer.Unwrap()
+		default:
+			return nil
 		}
 	}
-	return f, flags, nil
+}
+
+// makePrivate makes sure that only its owner may read a file: it makes the file, if that is wanted, since
+// the driver would leave its mode to the umask. Failing is left to the driver, which opens the file next.
+func makePrivate(path string, create bool) {
+	if create {
+		if f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err == nil {
+			f.Close()
+			return
+		}
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&^0o600 != 0 {
+		_ = os.Chmod(path, info.Mode().Perm()&0o600) // not if it is another user's
+	}
+}
+
+// SharedMemory is called before each use of the -shm file. SQLite makes the file when it first needs
+// it, beside the -wal file; the connection's lock on the database keeps others from deleting it meanwhile.
+func (f *file) SharedMemory() vfs.SharedMemory {
+	if f.wal {
+		f.wal = false
+		makePrivate(f.path+"-shm", true)
+	}
+	return f.File.SharedMemory()
 }
 
 // DeviceCharacteristics leaves out batches of atomic writes (F2FS), which would need
 // methods that file does not have.
-func (f file) DeviceCharacteristics() vfs.DeviceCharacteristic {
+func (f *file) DeviceCharacteristics() vfs.DeviceCharacteristic {
 	return f.File.DeviceCharacteristics() &^ vfs.IOCAP_BATCH_ATOMIC
 }
 
 // Unwrap returns the driver's file.
-func (f file) Unwrap() vfs.File { return f.File }
+func (f *file) Unwrap() vfs.File { return f.File }

@@ -205,10 +205,14 @@ func (o *sqlObject) Transact(fn func() error) (err error) {
 	return nil
 }
 
-// sqlError gives an error of SQLite the meaning that the contract has for it.
+// sqlError gives an error of SQLite, or of the system, the meaning that the contract has for it.
 func sqlError(err error) error {
-	if sqlitevfs.Corrupt(err) {
+	switch {
+	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, storage.ErrFull): // it has it already
+	case sqlitevfs.Corrupt(err):
 		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+	case sqlitevfs.Full(err):
+		return fmt.Errorf("%w: %w", storage.ErrFull, err)
 	}
 	return err
 }
