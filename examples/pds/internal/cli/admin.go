@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/migrate"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -28,6 +29,9 @@ type values struct {
 	asTar, fast   bool
 	status        bool
 	noResync      bool
+	acceptMissing bool
+	blobsFrom     string
+	keep          datadir.Keep
 	migrate       migrate.Command
 }
 

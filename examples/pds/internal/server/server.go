@@ -16,6 +16,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/blobquota"
+	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
@@ -158,6 +159,9 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	}
 	s.accounts = accounts.New(s.store, box)
 	if err := s.accounts.Repair(ctx); err != nil {
+		return err
+	}
+	if err := (check.Server{Store: s.store, Accounts: s.accounts, Folder: s.data.Blobs}).BlobsThere(ctx); err != nil {
 		return err
 	}
 	s.host = repo.NewHost(repo.Config{Store: s.store, Signer: s.accounts.Signer, Indexes: []repo.Index{linkIndex()}})
