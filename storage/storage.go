@@ -25,10 +25,18 @@ var (
 	ErrCorrupt = errors.New("storage: corrupt")
 	// ErrTooLarge: a blob is longer than the caller allowed.
 	ErrTooLarge = errors.New("storage: too large")
-	// ErrFull: the disk, or the share of it that the process may use, is full. What is stored can still be
-	// read, and writes succeed once there is room again. For what became of the write that failed, see Repos.Apply.
-	ErrFull = errors.New("storage: the disk is full")
+	// ErrFull: the disk, or the share of it that the process may use, is full. What is stored can
+	// still be read, and writes succeed once there is room again. For what became of the write that
+	// failed, see Repos.Apply.
+	ErrFull error = errFull{}
 )
+
+// errFull is the type of ErrFull. Its method Unavailable tells package xrpc that the failure is of
+// this moment.
+type errFull struct{}
+
+func (errFull) Error() string     { return "storage: the disk is full" }
+func (errFull) Unavailable() bool { return true }
 
 // Store is the set of the four stores that a host needs. They may come from one
 // backend or from several (blobs on disk, all else in a database).

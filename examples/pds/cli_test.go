@@ -388,7 +388,8 @@ func blobFiles(t *testing.T, folder string) []string {
 	return files
 }
 
-// A server that has lost blobs is told so by every command, keeps them in its backups, and gets them back.
+// A server that has lost blobs is told so by every command, keeps them in its backups, and gets
+// them back.
 func TestLostBlobs(t *testing.T) {
 	root := t.TempDir()
 	dir, backup, empty := filepath.Join(root, "data"), filepath.Join(root, "backup"), filepath.Join(root, "empty")
@@ -459,7 +460,8 @@ func TestLostBlobs(t *testing.T) {
 	r.fails(0, "All is well", "check")
 }
 
-// A backup that is killed at any moment leaves the generations that there are, and the next one is made.
+// A backup that is killed at any moment leaves the generations that there are, and the next one is
+// made.
 func TestKilledBackups(t *testing.T) {
 	root := t.TempDir()
 	dir, backup := filepath.Join(root, "data"), filepath.Join(root, "backup")

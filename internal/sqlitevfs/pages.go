@@ -22,8 +22,9 @@ const (
 	lockByte = 1 << 30
 )
 
-// CheckPages reads a database's file from its start to its end and compares every page with its checksum, also
-// those that no table uses. It returns how many there are. Nobody may write to the file, and there must not be a
+// CheckPages reads a database's file from its start to its end and compares every page with its
+// checksum, also those that no table uses. It returns how many there are. Nobody may write to the
+// file, and there must not be a
 // -wal file or a journal beside it. Damage gives ErrPage. In a file without checksums, pages are only counted.
 func CheckPages(ctx context.Context, path string) (pages int64, err error) {
 	f, err := os.Open(path)

@@ -4,15 +4,15 @@
 //
 // # Checksums
 //
-// Checksums are those of the driver (its port of SQLite's checksum VFS). A page
-// that does not match gives sqlite3.IOERR_DATA when it is read. The driver computes and
-// verifies checksums for an open file only once it has seen the file's header, which says that pages have room
-// for one. Pages that are written before that get none, and are damaged from then on. So a file
-// gets its header before anything else opens it: see [Create].
+// Checksums are those of the driver (its port of SQLite's checksum VFS). A page that does not match
+// gives sqlite3.IOERR_DATA when it is read. The driver computes and verifies checksums for an open
+// file only once it has seen the file's header, which says that pages have room for one. Pages that
+// are written before that get none, and are damaged from then on. So a file gets its header before
+// anything else opens it: see [Create].
 //
-// For a file with checksums the driver takes the memory mapping away after SQLite was told that there is one, and a checkpoint
-// beside another connection then calls it: with v0.36.0 that is a nil dereference. So files are opened
-// here through a file system that never offers a mapping.
+// For a file with checksums the driver takes the memory mapping away after SQLite was told that
+// there is one, and a checkpoint beside another connection then calls it: with v0.36.0 that is a
+// nil dereference. So files are opened here through a file system that never offers a mapping.
 //
 // # Modes
 //
@@ -56,8 +56,8 @@ func URI(path string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?vfs=" + name
 }
 
-// Create makes an empty database whose pages have checksums, in a new or empty file. Nobody else may
-// have the file open. If it fails, the file may be there.
+// Create makes an empty database whose pages have checksums, in a new or empty file. Nobody else
+// may have the file open. If it fails, the file may be there.
 func Create(path string) error {
 	c, err := sqlite3.Open(URI(path))
 	if err != nil {
@@ -154,8 +154,9 @@ func database(f vfs.File) *file {
 	}
 }
 
-// makePrivate makes sure that only its owner may read a file: it makes the file, if that is wanted, since
-// the driver would leave its mode to the umask. Failing is left to the driver, which opens the file next.
+// makePrivate makes sure that only its owner may read a file: it makes the file, if that is wanted,
+// since the driver would leave its mode to the umask. Failing is left to the driver, which opens
+// the file next.
 func makePrivate(path string, create bool) {
 	if create {
 		if f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err == nil {
@@ -168,8 +169,9 @@ func makePrivate(path string, create bool) {
 	}
 }
 
-// SharedMemory is called before each use of the -shm file. SQLite makes the file when it first needs
-// it, beside the -wal file; the connection's lock on the database keeps others from deleting it meanwhile.
+// SharedMemory is called before each use of the -shm file. SQLite makes the file when it first
+// needs it, beside the -wal file; the connection's lock on the database keeps others from deleting
+// it meanwhile.
 func (f *file) SharedMemory() vfs.SharedMemory {
 	if f.wal {
 		f.wal = false

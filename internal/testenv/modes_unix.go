@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// Umask sets the process's umask until the test ends. Such tests do not run in parallel with others.
+// Umask sets the process's umask until the test ends. Such tests do not run in parallel with
+// others.
 func Umask(t testing.TB, mask int) {
 	old := syscall.Umask(mask)
 	t.Cleanup(func() { syscall.Umask(old) })

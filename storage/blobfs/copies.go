@@ -15,11 +15,11 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// What follows is for those who copy the folder of a store: backups. A file of a blob is good or bad wherever
-// it lies, since the CID in its name says what its bytes are.
+// What follows is for those who copy the folder of a store: backups. A file of a blob is good or
+// bad wherever it lies, since the CID in its name says what its bytes are.
 
-// FileName returns where the file of a promoted blob is, as a path with slashes below the folder of a store. It
-// reports false for CIDs that no blob can have.
+// FileName returns where the file of a promoted blob is, as a path with slashes below the folder of
+// a store. It reports false for CIDs that no blob can have.
 func FileName(did syntax.DID, c cid.Cid) (name string, ok bool) {
 	name, _, ok = (&Store{}).account(did).paths(c)
 	return filepath.ToSlash(name), ok
@@ -51,8 +51,8 @@ func isHash(s string) bool {
 	return len(s) == 2*sha256.Size && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// StatFile reads the trailer of a blob's file, which says, with a checksum of its own, how long the file must be. A
-// file that was cut off or overwritten at its end gives storage.ErrCorrupt.
+// StatFile reads the trailer of a blob's file, which says, with a checksum of its own, how long the
+// file must be. A file that was cut off or overwritten at its end gives storage.ErrCorrupt.
 func StatFile(file string, c cid.Cid) (storage.BlobInfo, error) {
 	f, info, err := openFile(file, c)
 	if err != nil {

@@ -15,12 +15,13 @@ import (
 // backupPages is how many pages are copied before the context is looked at: 16 MB.
 const backupPages = 4000
 
-// Backup writes a copy of the database, as it is at one moment, to a new file, while
-// others read and write. The copy is verified before it gets its name: every page is compared with its checksum,
-// and the structure is checked. When Backup returns nil, the copy is on disk; when it returns an error, or
-// the process dies, there is none under that name (a process that dies may leave a file named PATH.new-*, which
-// can be deleted). A file that exists already is left alone (fs.ErrExist). Blobs are not in
-// it: copy their folder afterwards, so that it has every blob the copy refers to.
+// Backup writes a copy of the database, as it is at one moment, to a new file, while others read
+// and write. The copy is verified before it gets its name: every page is compared with its
+// checksum, and the structure is checked. When Backup returns nil, the copy is on disk; when it
+// returns an error, or the process dies, there is none under that name (a process that dies may
+// leave a file named PATH.new-*, which can be deleted). A file that exists already is left alone
+// (fs.ErrExist). Blobs are not in it: copy their folder afterwards, so that it has every blob the
+// copy refers to.
 func (db *DB) Backup(ctx context.Context, path string) (err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return &fs.PathError{Op: "backup", Path: path, Err: fs.ErrExist}
@@ -47,8 +48,9 @@ func (c *conn) copyTo(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	// The copy's pages get checksums only if its header is there before them, and SQLite writes page 1 last, or
-	// at least not before others have left its cache. A database that has none gets none.
+	// The copy's pages get checksums only if its header is there before them, and SQLite writes
+	// page 1 last, or at least not before others have left its cache. A database that has none gets
+	// none.
 	reserved, err := c.FileControl("main", sqlite3.FCNTL_RESERVE_BYTES)
 	if err != nil {
 		return err

@@ -39,7 +39,8 @@ func turn(db *DB, writer, n int) error {
 	})
 }
 
-// checkTurns makes sure that a database is the state after some turn of each writer, and returns which.
+// checkTurns makes sure that a database is the state after some turn of each writer, and returns
+// which.
 func checkTurns(t *testing.T, path string, writers int) (last []int) {
 	t.Helper()
 	db, err := Open(ctx, path, Config{})
@@ -118,8 +119,8 @@ func bigPages(t *testing.T, path string, least int64) {
 	}
 }
 
-// A copy of a database that several writers write to at full speed, with a long -wal file, has only pages
-// with the right checksum, and the state of one moment.
+// A copy of a database that several writers write to at full speed, with a long -wal file, has only
+// pages with the right checksum, and the state of one moment.
 func TestBackupWhileOthersWrite(t *testing.T) {
 	for name, checkpoint := range map[string]int{"all in the -wal file": 1 << 30, "checkpoints under way": 200} {
 		t.Run(name, func(t *testing.T) {
@@ -249,7 +250,8 @@ func TestBackupWithoutChecksums(t *testing.T) {
 	}
 }
 
-// A copy that is not good is an error, and there is none: whatever is wrong with the database itself.
+// A copy that is not good is an error, and there is none: whatever is wrong with the database
+// itself.
 func TestBackupOfADamagedDatabase(t *testing.T) {
 	for name, damage := range map[string]func(page []byte){
 		"a byte":         func(p []byte) { p[2000] ^= 1 },
@@ -293,7 +295,8 @@ func TestBackupOfADamagedDatabase(t *testing.T) {
 	}
 }
 
-// Verify finds what happens to copies afterwards: cut off, lengthened by half a transaction, of another kind.
+// Verify finds what happens to copies afterwards: cut off, lengthened by half a transaction, of
+// another kind.
 func TestVerify(t *testing.T) {
 	path := fresh(t)
 	if err := Verify(ctx, path); err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Only the owner can read what is kept, whatever the umask: the database, its -wal and -shm files, blobs, and
-// copies.
+// Only the owner can read what is kept, whatever the umask: the database, its -wal and -shm files,
+// blobs, and copies.
 func TestModesOfFiles(t *testing.T) {
 	for _, mask := range []int{0, 0o002, 0o022, 0o077} {
 		testenv.Umask(t, mask)
@@ -46,7 +46,8 @@ func TestModesOfFiles(t *testing.T) {
 	}
 }
 
-// Files that an earlier version left open to others, also those of a process that was killed, are closed to them.
+// Files that an earlier version left open to others, also those of a process that was killed, are
+// closed to them.
 func TestModesOfOlderFiles(t *testing.T) {
 	testenv.Umask(t, 0o022)
 	dir := t.TempDir()

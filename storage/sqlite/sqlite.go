@@ -50,6 +50,7 @@ import (
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/internal/sqlitevfs"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/blobfs"
@@ -124,8 +125,8 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	return db, nil
 }
 
-// create makes the file, empty but for the header that gives every page a checksum, if there is none. It appears
-// as a whole, so that no other process opens one without that header.
+// create makes the file, empty but for the header that gives every page a checksum, if there is
+// none. It appears as a whole, so that no other process opens one without that header.
 func create(path string) error {
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode().IsRegular() && info.Size() == 0 {
@@ -157,7 +158,8 @@ func newFile(path string) (temp string, err error) {
 	return f.Name(), f.Close()
 }
 
-// publish gives a file that is complete its name, to last. It takes no other file's place (fs.ErrExist).
+// publish gives a file that is complete its name, to last. It takes no other file's place
+// (fs.ErrExist).
 func publish(temp, path string) error {
 	err := os.Link(temp, path)
 	if err != nil && !errors.Is(err, fs.ErrExist) { // a file system without links
@@ -169,12 +171,7 @@ func publish(temp, path string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	_ = dir.Sync() // not every system can
-	return dir.Close()
+	return durablefile.SyncDir(filepath.Dir(path))
 }
 
 // removeFile removes a database that is not open, and what SQLite may have left beside it.

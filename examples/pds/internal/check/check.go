@@ -41,10 +41,12 @@ type Options struct {
 	// Accounts, if not nil, are the only ones whose repositories are checked; the rest is left out.
 	Accounts []syntax.DID
 	Blobs    BlobLevel
-	// AcceptMissing notes the blobs that are missing as lost for good: they are no problem from now on.
+	// AcceptMissing notes the blobs that are missing as lost for good: they are no problem from now
+	// on.
 	AcceptMissing bool
-	// From, if not nil, has copies of blobs: those that are missing or damaged are put back from there. An error that is
-	// storage.ErrNotFound or storage.ErrCorrupt says that it does not have one.
+	// From, if not nil, has copies of blobs: those that are missing or damaged are put back from
+	// there. An error that is storage.ErrNotFound or storage.ErrCorrupt says that it does not have
+	// one.
 	From func(ctx context.Context, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error)
 	// Progress, if not nil, is told how many repositories have been checked.
 	Progress func(repositories int)
@@ -58,7 +60,8 @@ type Report struct {
 	Blobs    int   `json:"blobs"`             // that are there and referred to
 	PutBack  int   `json:"putBack,omitempty"` // of them, by Options.From
 	Events   int   `json:"events"`
-	// MissingBlobs are referred to but not there. Each is a problem, unless it is excused: see [Server.Excused].
+	// MissingBlobs are referred to but not there. Each is a problem, unless it is excused: see
+	// [Server.Excused].
 	MissingBlobs int       `json:"missingBlobs"`
 	LostBlobs    int       `json:"lostBlobs"`         // of them, those that are a problem
 	Missing      []Blob    `json:"missing,omitempty"` // the first of them

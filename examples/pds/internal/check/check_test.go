@@ -317,7 +317,8 @@ func TestMissingBlobOfADeactivatedAccount(t *testing.T) {
 	}
 }
 
-// If none of the blobs is there, they may be on a disk that is not mounted. What is excused does not count.
+// If none of the blobs is there, they may be on a disk that is not mounted. What is excused does
+// not count.
 func TestNoBlobsAtAll(t *testing.T) {
 	for name, remove := range map[string]func(dir string) error{
 		"no folder":    os.RemoveAll,

@@ -12,8 +12,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
-// acceptedPrefix begins the keys, in the host's namespace, of blobs that were accepted as lost for good:
-// "lost-blob/DID/CID".
+// acceptedPrefix begins the keys, in the host's namespace, of blobs that were accepted as lost for
+// good: "lost-blob/DID/CID".
 const acceptedPrefix = "lost-blob/"
 
 func acceptedKey(did syntax.DID, blob string) string {
@@ -23,8 +23,9 @@ func acceptedKey(did syntax.DID, blob string) string {
 // ErrNoBlobs: the database knows of blobs, and not one of them is there.
 var ErrNoBlobs = errors.New("the database knows of blobs, but none of them is there")
 
-// Excused reports whether a blob that is not there need not be: because its account is not active yet, or no longer (one
-// that is being moved here has its records before its blobs), or because it was accepted as lost.
+// Excused reports whether a blob that is not there need not be: because its account is not active
+// yet, or no longer (one that is being moved here has its records before its blobs), or because it
+// was accepted as lost.
 func (s Server) Excused(ctx context.Context, did syntax.DID, blob string) (bool, error) {
 	a, err := s.Accounts.ByDID(ctx, did)
 	if err == nil && a.Status() == atproto.Deactivated {
@@ -43,9 +44,9 @@ func (s Server) Excused(ctx context.Context, did syntax.DID, blob string) (bool,
 // perAccount is how many blobs of an account BlobsThere looks for.
 const perAccount = 10
 
-// BlobsThere returns ErrNoBlobs if records refer to blobs and none of those that it looks for, some of every account, is
-// there, besides those that are excused: so it is when the disk that they are on is not mounted. As soon as
-// it finds one, all is well.
+// BlobsThere returns ErrNoBlobs if records refer to blobs and none of those that it looks for, some
+// of every account, is there, besides those that are excused: so it is when the disk that they are
+// on is not mounted. As soon as it finds one, all is well.
 func (s Server) BlobsThere(ctx context.Context) error {
 	missing := false
 	var enough = errors.New("enough")
@@ -159,10 +160,12 @@ func (c *checker) forget(ctx context.Context) error {
 		}
 	}
 	for _, prefix := range prefixes {
+		within := storage.Prefix(prefix)
+		within.KeysOnly = true
 		for more := true; more; {
 			err := c.Store.KV.Write(ctx, func(tx storage.KVTx) error {
 				var keys []string
-				for pair, err := range tx.Keys(ctx, storage.Range{From: prefix, To: prefix[:len(prefix)-1] + "0", KeysOnly: true}) {
+				for pair, err := range tx.Keys(ctx, within) {
 					if err != nil {
 						return err
 					}

@@ -22,8 +22,8 @@ const (
 	manifestName = "backup.json"
 	// manifestNext was the name of a manifest while an earlier version replaced a backup.
 	manifestNext = "backup.next.json"
-	// listName is the file with the names of the files of a generation's blobs, one a line. Those that
-	// records refer to, but of which there is no good copy, have badMark before them.
+	// listName is the file with the names of the files of a generation's blobs, one a line. Those
+	// that records refer to, but of which there is no good copy, have badMark before them.
 	listName = "blobs.list"
 )
 
@@ -35,11 +35,12 @@ type Manifest struct {
 	Host    string    `json:"host"`
 	Newest  int64     `json:"newestEvent"`
 	Blobs   int       `json:"blobs"` // promoted and staged
-	// Missing is how many blobs records refer to that are not in the backup: because the server has lost them
-	// or never had them, or because they were deleted, with their accounts or records, while the backup was made.
+	// Missing is how many blobs records refer to that are not in the backup: because the server has
+	// lost them or never had them, or because they were deleted, with their accounts or records,
+	// while the backup was made.
 	Missing int `json:"missingBlobs"`
-	// Lost is how many blobs the server should have, but has not, or not any longer as they were. Those
-	// that an older generation had are in the backup all the same.
+	// Lost is how many blobs the server should have, but has not, or not any longer as they were.
+	// Those that an older generation had are in the backup all the same.
 	Lost      int    `json:"lostBlobs"`
 	LostBlobs []Lost `json:"lost,omitempty"` // the first of them
 	Bytes     int64  `json:"bytes"`          // of everything
@@ -70,16 +71,18 @@ type Backup struct {
 	Version, Host string
 	// Files are added as they are: the secrets.
 	Files map[string][]byte
-	// Verify checks the accounts in the copy of the database before it counts; its pages and its structure have been
-	// checked by then. Nil: they are not checked.
+	// Verify checks the accounts in the copy of the database before it counts; its pages and its
+	// structure have been checked by then. Nil: they are not checked.
 	Verify func(ctx context.Context, d *Dir) error
-	// Excused reports whether a blob that the server does not have, and of which the backup has no copy either, is
-	// no loss: it may never have been there. d is the copy. Nil: it always is a loss.
+	// Excused reports whether a blob that the server does not have, and of which the backup has no
+	// copy either, is no loss: it may never have been there. d is the copy. Nil: it always is a
+	// loss.
 	Excused func(ctx context.Context, d *Dir, blob Lost) (bool, error)
-	// Keep says which generations stay in a directory; the new one always does. Its zero value keeps no other.
+	// Keep says which generations stay in a directory; the new one always does. Its zero value
+	// keeps no other.
 	Keep Keep
-	// Fast looks only at the size and the end of blobs that a directory has from earlier backups. Else all
-	// of them are read, and what is damaged is copied again.
+	// Fast looks only at the size and the end of blobs that a directory has from earlier backups.
+	// Else all of them are read, and what is damaged is copied again.
 	Fast bool
 	// Progress, if not nil, is told how many blobs have been looked at.
 	Progress func(blobs int)
@@ -95,8 +98,8 @@ var (
 	ErrItself = errors.New("datadir: the backup would be written over the server's own data")
 	// ErrBusy: another backup into the directory is under way.
 	ErrBusy = errors.New("datadir: another backup into the directory, or a restore from it, is under way")
-	// ErrOlder: a directory has a backup of a later state than the one that is backed up: of another server, or
-	// of this one before something old was put in its place.
+	// ErrOlder: a directory has a backup of a later state than the one that is backed up: of
+	// another server, or of this one before something old was put in its place.
 	ErrOlder = errors.New("datadir: the directory has a backup of a later state: use another directory")
 )
 
@@ -124,14 +127,15 @@ type writer interface {
 	dir() string
 	// blobs is the folder of the blobs that are there already; empty if there is none.
 	blobs() string
-	// copyBlob makes sure that the backup has the blob of a file below the blobs' folder. If the file is not
-	// there, or damaged, the error is a *sourceError.
+	// copyBlob makes sure that the backup has the blob of a file below the blobs' folder. If the
+	// file is not there, or damaged, the error is a *sourceError.
 	copyBlob(ctx context.Context, name, from string) (size int64, err error)
 	// has reports whether the backup has a good copy of a blob from before, and its size.
 	has(ctx context.Context, name string) (size int64, ok bool, err error)
 	// put writes a file.
 	put(name string, data []byte) error
-	// finish puts the generation in its place; the database is in its folder. The list is that of its blobs.
+	// finish puts the generation in its place; the database is in its folder. The list is that of
+	// its blobs.
 	finish(m *Manifest, list []string) error
 	// previous is the newest generation that is there, nil if there is none.
 	previous() *Manifest
@@ -166,7 +170,8 @@ func (b Backup) run(ctx context.Context, d *Dir, w writer) (*Manifest, error) {
 	return c.m, w.finish(c.m, c.list)
 }
 
-// verify opens the copy of the database, looks for the blobs that it refers to, and has the rest checked.
+// verify opens the copy of the database, looks for the blobs that it refers to, and has the rest
+// checked.
 func (c *copying) verify(ctx context.Context, file string) (err error) {
 	// It is opened as the data directory that it will be part of.
 	dir := filepath.Join(c.w.dir(), "verify")
@@ -188,8 +193,8 @@ func (c *copying) verify(ctx context.Context, file string) (err error) {
 	if err == nil && c.Verify != nil {
 		err = c.Verify(ctx, copied)
 	}
-	// Verify may have repaired what was under way. SQLite does not say if it could not write that to the database
-	// when it was closed; the next check does.
+	// Verify may have repaired what was under way. SQLite does not say if it could not write that
+	// to the database when it was closed; the next check does.
 	if err = errors.Join(err, copied.Close()); err == nil {
 		err = sqlite.Verify(ctx, opened)
 	}

@@ -34,7 +34,8 @@ func keyOf(name string) nameKey {
 	return nameKey(sum[:])
 }
 
-// sourceError: a file of the server cannot be read, or is not what it should be. It is not the backup's fault.
+// sourceError: a file of the server cannot be read, or is not what it should be. It is not the
+// backup's fault.
 type sourceError struct{ err error }
 
 func (e *sourceError) Error() string { return e.err.Error() }
@@ -105,8 +106,8 @@ func (c *copying) add(name string, size int64) {
 	}
 }
 
-// references looks for the blobs that the copy of the database refers to. What the server does not have, the
-// backup may have from before.
+// references looks for the blobs that the copy of the database refers to. What the server does not
+// have, the backup may have from before.
 func (c *copying) references(ctx context.Context, copied *Dir) error {
 	for info, err := range copied.Store.Repos.List(ctx, "") {
 		if err != nil {
@@ -186,7 +187,8 @@ func (c *copying) reference(ctx context.Context, copied *Dir, did syntax.DID, bl
 	return nil
 }
 
-// copyBlob copies the file of a blob and returns its size. The copy has the name to only if it is good.
+// copyBlob copies the file of a blob and returns its size. The copy has the name to only if it is
+// good.
 func copyBlob(ctx context.Context, name, from, part, to string) (size int64, err error) {
 	c, _ := blobfs.FileCID(name)
 	in, err := os.Open(from)
@@ -215,8 +217,8 @@ func copyBlob(ctx context.Context, name, from, part, to string) (size int64, err
 	return size, os.Rename(part, to)
 }
 
-// BackupBlob opens a blob in a backup's directory, once all of it has been read and found good. One that is not
-// there gives storage.ErrNotFound.
+// BackupBlob opens a blob in a backup's directory, once all of it has been read and found good. One
+// that is not there gives storage.ErrNotFound.
 func BackupBlob(ctx context.Context, dest string, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error) {
 	name, ok := blobfs.FileName(did, blob)
 	file := filepath.Join(dest, Blobs, filepath.FromSlash(name))

@@ -310,8 +310,8 @@ func writeFiles(t *testing.T, dir string, all map[string]string) {
 	}
 }
 
-// A backup of an earlier version is restored, also one that was interrupted when the power failed; a backup into its
-// directory adds a generation, and drops or keeps it as it does others.
+// A backup of an earlier version is restored, also one that was interrupted when the power failed;
+// a backup into its directory adds a generation, and drops or keeps it as it does others.
 func TestBackupOfAnEarlierVersion(t *testing.T) {
 	root := t.TempDir()
 	dest := filepath.Join(root, "backup")

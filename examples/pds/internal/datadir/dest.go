@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
@@ -35,8 +36,9 @@ type generation struct {
 	m       *Manifest // nil if it cannot be read: then nobody knows what belongs to it
 }
 
-// generations returns those of a directory, the newest first: the one with the newest event, since those
-// numbers only grow, whatever the clock said when a backup was made. Those that cannot be read are the last.
+// generations returns those of a directory, the newest first: the one with the newest event, since
+// those numbers only grow, whatever the clock said when a backup was made. Those that cannot be
+// read are the last.
 func generations(dest string) (list []generation, err error) {
 	entries, err := os.ReadDir(filepath.Join(dest, generationsName))
 	if err != nil && !isMissing(err) {
@@ -78,11 +80,12 @@ func generations(dest string) (list []generation, err error) {
 	return list, nil
 }
 
-// badMark begins the lines of a list that name blobs to which records refer, but of which there is no good copy.
+// badMark begins the lines of a list that name blobs to which records refer, but of which there is
+// no good copy.
 const badMark = "!"
 
-// blobs calls fn with the names of the files of a generation's blobs, and whether they were good. It reports false if
-// they are not known.
+// blobs calls fn with the names of the files of a generation's blobs, and whether they were good.
+// It reports false if they are not known.
 func (g generation) blobs(fn func(name string, good bool) error) (known bool, err error) {
 	if g.m == nil || g.root {
 		return false, nil
@@ -150,7 +153,8 @@ func openDest(d *Dir, dest string) (_ *dirWriter, err error) {
 	return w, os.Mkdir(w.dir(), 0o700)
 }
 
-// checkDest makes sure that nothing but a backup is written to: not other files, nor the server's own.
+// checkDest makes sure that nothing but a backup is written to: not other files, nor the server's
+// own.
 func checkDest(d *Dir, dest string) error {
 	if inside(dest, d.Blobs) {
 		return fmt.Errorf("%w: %s", ErrItself, dest)
@@ -213,8 +217,8 @@ func inside(name, folder string) bool {
 	return true
 }
 
-// oldLeftover reports whether an interrupted backup of an earlier version leaves a file of that name, or
-// looking at the backup does.
+// oldLeftover reports whether an interrupted backup of an earlier version leaves a file of that
+// name, or looking at the backup does.
 func oldLeftover(name string) bool {
 	return name == lockName || strings.HasPrefix(name, "next") || strings.HasPrefix(name, "verify-") || strings.HasPrefix(name, Database+"-")
 }
@@ -294,7 +298,8 @@ func (w *dirWriter) copyBlob(ctx context.Context, name, from string) (size int64
 		return 0, &sourceError{err}
 	}
 	to := w.blobPath(name)
-	// The file on the server may be another one with the same bytes: uploaded again, as another type.
+	// The file on the server may be another one with the same bytes: uploaded again, as another
+	// type.
 	if then, err := blobfs.StatFile(to, c); err == nil && then == now {
 		if size, ok, err := w.has(ctx, name); ok || err != nil {
 			return size, err
@@ -323,13 +328,13 @@ func (w *dirWriter) mkdir(dir string) error {
 }
 
 func (w *dirWriter) put(name string, data []byte) error {
-	return writeSynced(filepath.Join(w.dir(), name), data)
+	return durablefile.Write(filepath.Join(w.dir(), name), data)
 }
 
 // finish gives the generation its name once everything that belongs to it is on disk.
 func (w *dirWriter) finish(m *Manifest, list []string) error {
 	for dir := range w.touched {
-		if err := syncDir(dir); err != nil {
+		if err := durablefile.SyncDir(dir); err != nil {
 			return err
 		}
 	}
@@ -350,7 +355,7 @@ func (w *dirWriter) finish(m *Manifest, list []string) error {
 	if err := w.put(manifestName, manifest); err != nil {
 		return err
 	}
-	for _, err := range []error{syncFile(filepath.Join(w.dir(), Database)), syncDir(w.dir()), syncDir(w.root), syncDir(w.blobs())} {
+	for _, err := range []error{durablefile.Sync(filepath.Join(w.dir(), Database)), durablefile.SyncDir(w.dir()), durablefile.SyncDir(w.root), durablefile.SyncDir(w.blobs())} {
 		if err != nil {
 			return err
 		}
@@ -359,14 +364,11 @@ func (w *dirWriter) finish(m *Manifest, list []string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(w.dir(), dir); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(dir))
+	return durablefile.Rename(w.dir(), dir)
 }
 
-// name returns the folder of a generation of that time. Of several made in one second, the later ones have greater
-// numbers.
+// name returns the folder of a generation of that time. Of several made in one second, the later
+// ones have greater numbers.
 func (w *dirWriter) name(t time.Time) (string, error) {
 	first := filepath.Join(w.root, generationsName, t.UTC().Format("20060102T150405Z"))
 	others, err := filepath.Glob(first + "*")
@@ -382,7 +384,8 @@ func (w *dirWriter) name(t time.Time) (string, error) {
 	return fmt.Sprintf("%s-%d", first, last+1), nil
 }
 
-// retain removes the generations that are not to be kept, and then the blobs that no other refers to.
+// retain removes the generations that are not to be kept, and then the blobs that no other refers
+// to.
 func (w *dirWriter) retain(keep Keep) error {
 	list, err := generations(w.root)
 	if err != nil {

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Keep says which generations of a backup are kept: the newest one of each of the last so many days, weeks and so on
-// of which there is one. Its String and Set make it a flag.Value: "7d,4w" is a week of days and a month of weeks.
+// Keep says which generations of a backup are kept: the newest one of each of the last so many
+// days, weeks and so on of which there is one. Its String and Set make it a flag.Value: "7d,4w" is
+// a week of days and a month of weeks.
 type Keep []Rule
 
 // Rule is a part of Keep: the newest generation of each of the last Count units of time.
@@ -70,7 +71,8 @@ func (r Rule) period(t time.Time, i int) string {
 	return strconv.Itoa(i)
 }
 
-// choose says which generations to keep, of which there are the times from the newest to the oldest.
+// choose says which generations to keep, of which there are the times from the newest to the
+// oldest.
 func (k Keep) choose(times []time.Time) []bool {
 	kept := make([]bool, len(times))
 	if len(kept) > 0 {

@@ -33,8 +33,8 @@ func lock(path string, alone bool) (*os.File, error) {
 	return f, nil
 }
 
-// removeStale removes what processes that were killed have left under names that match a pattern: a running one
-// has a lock on its file, or on the file inside in its folder.
+// removeStale removes what processes that were killed have left under names that match a pattern: a
+// running one has a lock on its file, or on the file inside in its folder.
 func removeStale(pattern, inside string) error {
 	left, err := filepath.Glob(pattern)
 	if err != nil {

@@ -55,8 +55,8 @@ func restored(t *testing.T, from string) (report *check.Report) {
 	return report
 }
 
-// Blobs that the server loses after a backup are in all later ones, which say so; once no record refers to them
-// they go.
+// Blobs that the server loses after a backup are in all later ones, which say so; once no record
+// refers to them they go.
 func TestLostBlobsStayInTheBackup(t *testing.T) {
 	for name, lose := range map[string]struct {
 		n  int // how many are lost, of six
@@ -79,7 +79,8 @@ func TestLostBlobsStayInTheBackup(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			// The end of one file and the bytes of another: a good trailer, and not that of the copy.
+			// The end of one file and the bytes of another: a good trailer, and not that of the
+			// copy.
 			trailer := bytes.LastIndex(other, []byte("text/plain"))
 			if trailer != bytes.LastIndex(text, []byte("text/plain")) {
 				t.Fatal("blobs of other lengths")
@@ -150,7 +151,8 @@ func m0(t *testing.T, w *world, dest string) syntax.DID {
 	return m.LostBlobs[0].DID
 }
 
-// A blob that neither has is missing: a loss, unless it is excused. The rest is backed up and restored.
+// A blob that neither has is missing: a loss, unless it is excused. The rest is backed up and
+// restored.
 func TestBlobsThatNobodyHas(t *testing.T) {
 	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
 	w.seed(t, 0, 2, seed.Seed{Records: 5, Blobs: 3})
@@ -369,7 +371,8 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// Whatever the clock says, the generation with the newest events is the newest: it is restored and stays.
+// Whatever the clock says, the generation with the newest events is the newest: it is restored and
+// stays.
 func TestGenerationsOfAWrongClock(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
 	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
@@ -514,7 +517,8 @@ func TestBackupToAFullDisk(t *testing.T) {
 	}
 }
 
-// As long as nobody knows which blobs a generation has, none is deleted; and it is not passed over silently.
+// As long as nobody knows which blobs a generation has, none is deleted; and it is not passed over
+// silently.
 func TestGenerationThatCannotBeRead(t *testing.T) {
 	for name, damage := range map[string]func(dir string) error{
 		"no list":     func(dir string) error { return os.Remove(filepath.Join(dir, "blobs.list")) },
@@ -559,7 +563,8 @@ func TestGenerationThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// What a killed process left below the data directory, with the secrets in it, goes with the next backup.
+// What a killed process left below the data directory, with the secrets in it, goes with the next
+// backup.
 func TestLeftoversOfKilledBackups(t *testing.T) {
 	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
 	w.seed(t, 0, 1, seed.Seed{Blobs: 1})

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
@@ -40,10 +41,9 @@ type Restore struct {
 	Progress func(files int)
 }
 
-// From restores a directory that ToDir or a tar file that ToTar made ("-":
-// stdin), into a data directory that must be empty. Of a directory it takes the newest generation; a
-// folder of one generation, below it, can be named instead. If it fails, the directory is as
-// it was.
+// From restores a directory that ToDir or a tar file that ToTar made ("-": stdin), into a data
+// directory that must be empty. Of a directory it takes the newest generation; a folder of one
+// generation, below it, can be named instead. If it fails, the directory is as it was.
 func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest string) (m *Manifest, err error) {
 	for _, dir := range []string{dest, r.Blobs} {
 		if err := mustBeEmpty(dir); err != nil {
@@ -82,10 +82,7 @@ func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest st
 	if filepath.Dir(temp) == dest {
 		return m, moveUp(temp)
 	}
-	if err := os.Rename(temp, dest); err != nil {
-		return nil, err
-	}
-	return m, syncDir(filepath.Dir(dest))
+	return m, durablefile.Rename(temp, dest)
 }
 
 // beside makes a directory that can take the place of dest: beside it, or, if dest is there
@@ -127,7 +124,7 @@ func moveUp(dir string) (err error) {
 			return err
 		}
 	}
-	return syncDir(parent)
+	return durablefile.SyncDir(parent)
 }
 
 func mustBeEmpty(dir string) error {
@@ -230,7 +227,8 @@ func readTar(in io.Reader, write func(string, io.Reader) error) error {
 	}
 }
 
-// readDir reads the files of the newest generation of a backup's directory, or of the generation whose folder it is.
+// readDir reads the files of the newest generation of a backup's directory, or of the generation
+// whose folder it is.
 func (r Restore) readDir(from string, write func(string, io.Reader) error) error {
 	g := generation{dir: filepath.Clean(from)}
 	root := filepath.Dir(filepath.Dir(g.dir))
@@ -309,7 +307,8 @@ func (r Restore) readDir(from string, write func(string, io.Reader) error) error
 	return err
 }
 
-// lockBackup keeps a backup from removing what is being read. On a medium that cannot be written, none is made.
+// lockBackup keeps a backup from removing what is being read. On a medium that cannot be written,
+// none is made.
 func lockBackup(root string) (done func() error, err error) {
 	if _, err := os.Stat(filepath.Join(root, backupLock)); err != nil {
 		return func() error { return nil }, nil
@@ -324,8 +323,8 @@ func lockBackup(root string) (done func() error, err error) {
 	return f.Close, nil
 }
 
-// readRoot reads the files of a backup whose only generation lies beside its blobs. Those that opening it has added are
-// left.
+// readRoot reads the files of a backup whose only generation lies beside its blobs. Those that
+// opening it has added are left.
 func readRoot(from string, write func(string, io.Reader) error) error {
 	manifest, err := currentManifest(from)
 	if err != nil {
@@ -474,7 +473,7 @@ func moveBlobs(ctx context.Context, from, to string) error {
 		return errors.Join(err, os.RemoveAll(to))
 	}
 	for dir := range touched {
-		if err := syncDir(dir); err != nil {
+		if err := durablefile.SyncDir(dir); err != nil {
 			return err
 		}
 	}

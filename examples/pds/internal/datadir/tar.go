@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
@@ -40,9 +41,9 @@ func (b Backup) ToTar(ctx context.Context, d *Dir, out io.Writer) (_ *Manifest, 
 	return m, w.w.Close()
 }
 
-// ToTarFile writes a backup as a tar file of that name, and returns its name. It replaces an older backup; but one that
-// lacks blobs because the server has lost them does not, since the older one may have them: then the time is added
-// to its name. Under its name there is never half a backup.
+// ToTarFile writes a backup as a tar file of that name, and returns its name. It replaces an older
+// backup; but one that lacks blobs because the server has lost them does not, since the older one
+// may have them: then the time is added to its name. Under its name there is never half a backup.
 func (b Backup) ToTarFile(ctx context.Context, d *Dir, dest string) (m *Manifest, at string, err error) {
 	older, err := checkTarFile(d, dest)
 	if err != nil {
@@ -75,13 +76,11 @@ func (b Backup) ToTarFile(ctx context.Context, d *Dir, dest string) (m *Manifest
 			break
 		}
 	}
-	if err := os.Rename(part.Name(), at); err != nil {
-		return nil, "", err
-	}
-	return m, at, syncDir(filepath.Dir(at))
+	return m, at, durablefile.Rename(part.Name(), at)
 }
 
-// checkTarFile makes sure that nothing but a backup is overwritten, and reports whether there is one.
+// checkTarFile makes sure that nothing but a backup is overwritten, and reports whether there is
+// one.
 func checkTarFile(d *Dir, dest string) (older bool, err error) {
 	dir, name := filepath.Dir(dest), filepath.Base(dest)
 	if same(dir, d.Path) && (strings.HasPrefix(name, Database) || slices.Contains([]string{Secrets, PLC, lockName, ACME}, name)) || inside(dir, d.Blobs) {

@@ -121,6 +121,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	}
 	s.outbox = &stream.Outbox{Events: s.store.Events}
 	s.crawler()
+	s.openHealth()
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -276,6 +277,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		errs = append(errs, s.listener.Close())
 	}
 	errs = append(errs, s.stopMore())
+	if s.op.prober != nil {
+		s.op.prober.wait(ctx)
+	}
 	if s.plcServer != nil {
 		errs = append(errs, s.plcServer.Close())
 	}
@@ -286,18 +290,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		errs = append(errs, s.data.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// health answers whether the server and its database work.
-func (s *Server) health(w http.ResponseWriter, r *http.Request) {
-	if xrpc.CORS(w, r) {
-		return
-	}
-	if _, _, err := s.store.Events.Bounds(r.Context()); err != nil {
-		xrpc.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"version": Version, "error": "Service Unavailable"})
-		return
-	}
-	xrpc.WriteJSON(w, http.StatusOK, map[string]string{"version": Version})
 }
 
 // serviceDocument is the document of the server's own did:web.
