@@ -56,6 +56,12 @@ func URI(path string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?vfs=" + name
 }
 
+// exclusive is the parameter of names that ExclusiveURI returns.
+const exclusive = "exclusive"
+
+// ExclusiveURI is URI for connections in SQLite's exclusive locking mode, which have no -shm file.
+func ExclusiveURI(path string) string { return URI(path) + "&" + exclusive + "=1" }
+
 // Create makes an empty database whose pages have checksums, in a new or empty file. Nobody else
 // may have the file open. If it fails, the file may be there.
 func Create(path string) error {
@@ -109,12 +115,7 @@ func systemError(err error) error {
 }
 
 // file is a database without a memory mapping.
-type file struct {
-	plainFile
-	path string
-	// wal: the -wal file has been opened. Only after that does SQLite use the -shm file.
-	wal bool
-}
+type file struct{ plainFile }
 
 func (fs fileSystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
 	path := name.String()
@@ -130,28 +131,16 @@ func (fs fileSystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.F
 	case !ok:
 		return f, flags, nil
 	case flags&vfs.OPEN_MAIN_DB != 0:
-		return &file{plainFile: plainFile{of}, path: path}, flags, nil
+		return file{plainFile{of}}, flags, nil
 	case flags&vfs.OPEN_WAL != 0:
-		if db := database(name.DatabaseFile()); db != nil {
-			db.wal = true
+		if name.URIParameter(exclusive) == "" {
+			// SQLite maps the -shm file next. Its lock on the database keeps others from deleting
+			// the file meanwhile.
+			makePrivate(name.Database()+"-shm", true)
 		}
 		return &walFile{File: plainFile{of}}, flags, nil
 	}
 	return plainFile{of}, flags, nil
-}
-
-// database finds the database among the layers of an open file.
-func database(f vfs.File) *file {
-	for {
-		switch layer := f.(type) {
-		case *file:
-			return layer
-		case interface{ Unwrap() vfs.File }:
-			f = layer.Unwrap()
-		default:
-			return nil
-		}
-	}
 }
 
 // makePrivate makes sure that only its owner may read a file: it makes the file, if that is wanted,
@@ -169,22 +158,11 @@ func makePrivate(path string, create bool) {
 	}
 }
 
-// SharedMemory is called before each use of the -shm file. SQLite makes the file when it first
-// needs it, beside the -wal file; the connection's lock on the database keeps others from deleting
-// it meanwhile.
-func (f *file) SharedMemory() vfs.SharedMemory {
-	if f.wal {
-		f.wal = false
-		makePrivate(f.path+"-shm", true)
-	}
-	return f.File.SharedMemory()
-}
-
 // DeviceCharacteristics leaves out batches of atomic writes (F2FS), which would need
 // methods that file does not have.
-func (f *file) DeviceCharacteristics() vfs.DeviceCharacteristic {
+func (f file) DeviceCharacteristics() vfs.DeviceCharacteristic {
 	return f.File.DeviceCharacteristics() &^ vfs.IOCAP_BATCH_ATOMIC
 }
 
 // Unwrap returns the driver's file.
-func (f *file) Unwrap() vfs.File { return f.File }
+func (f file) Unwrap() vfs.File { return f.File }

@@ -94,7 +94,7 @@ type sqlObject struct {
 
 // attach opens the file.
 func (o *sqlObject) attach(path string) error {
-	if err := o.conn.exec("ATTACH ? AS object", sqlitevfs.URI(path)); err != nil {
+	if err := o.conn.exec("ATTACH ? AS object", sqlitevfs.ExclusiveURI(path)); err != nil {
 		return sqlError(err)
 	}
 	if err := o.conn.Exec("PRAGMA object.synchronous=FULL"); err != nil {

@@ -81,9 +81,6 @@ type file struct {
 	faults *Faults
 }
 
-// Unwrap returns the file that calls go to when they do not fail.
-func (f file) Unwrap() vfs.File { return f.File }
-
 func (f file) WriteAt(p []byte, off int64) (int, error) {
 	if err := f.faults.ask(); err != nil {
 		return 0, err
