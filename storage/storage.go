@@ -28,7 +28,18 @@ var (
 	// ErrBusy: the store has waited too long for a connection or another scarce thing. Nothing was
 	// done. The caller may try again later.
 	ErrBusy = errors.New("storage: busy")
+	// ErrFull: the disk, or the share of it that the process may use, is full. What is stored can
+	// still be read, and writes succeed once there is room again. For what became of the write that
+	// failed, see Repos.Apply.
+	ErrFull error = errFull{}
 )
+
+// errFull is the type of ErrFull. Its method Unavailable tells package xrpc that the failure is of
+// this moment.
+type errFull struct{}
+
+func (errFull) Error() string     { return "storage: the disk is full" }
+func (errFull) Unavailable() bool { return true }
 
 // Store is the set of the four stores that a host needs. They may come from one
 // backend or from several (blobs on disk, all else in a database).

@@ -91,8 +91,9 @@ type envelope struct {
 	Message string `json:"message,omitempty"`
 }
 
-// WriteError answers with an error. One that is not an *Error is answered
-// with status 500 and without its text, which is nobody's business.
+// WriteError answers with an error. One that is not an *Error is answered with status 500 and
+// without its text, which is nobody's business; with status 503 if it has a method Unavailable()
+// bool that says so, as the error of a store whose disk is full.
 func WriteError(w http.ResponseWriter, err error) {
 	e := asError(err)
 	h := w.Header()
@@ -121,7 +122,16 @@ func asError(err error) *Error {
 	case errors.As(err, &tooLarge):
 		return &Error{Status: http.StatusRequestEntityTooLarge, Message: "request entity too large"}
 	}
+	if unavailable(err) {
+		return &Error{Status: http.StatusServiceUnavailable, Message: "The server cannot do this at the moment", Header: http.Header{"Retry-After": {"30"}}}
+	}
 	return &Error{Status: http.StatusInternalServerError, Message: "Internal Server Error"}
+}
+
+// unavailable reports whether an error says of itself that it may pass.
+func unavailable(err error) bool {
+	var u interface{ Unavailable() bool }
+	return errors.As(err, &u) && u.Unavailable()
 }
 
 // WriteJSON answers with a JSON body. If v cannot be encoded, nothing is written. A

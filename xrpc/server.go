@@ -241,7 +241,7 @@ func (s *Server) fail(w *response, r *Request, err error) {
 	e := asError(err)
 	gone := errors.Is(r.Context().Err(), context.Canceled)
 	expected := gone && (errors.Is(err, context.Canceled) || w.status != 0)
-	if e.Status == http.StatusInternalServerError && !expected {
+	if (e.Status == http.StatusInternalServerError || unavailable(err)) && !expected {
 		s.log(r, "internal error", "err", err.Error())
 	}
 	if gone && (e.Status >= http.StatusInternalServerError || w.status != 0) {

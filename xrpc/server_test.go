@@ -272,9 +272,18 @@ func TestCORS(t *testing.T) {
 	}
 }
 
+// passing is an error of a store that says whether it may pass.
+type passing bool
+
+func (p passing) Error() string {
+	return fmt.Sprint("the disk with the passwords is full, and that may pass: ", bool(p))
+}
+func (p passing) Unavailable() bool { return bool(p) }
+
 func TestErrors(t *testing.T) {
 	var err error
-	url := serve(t, routes(&xrpc.Server{}, map[string]xrpc.Handler{
+	var log lockedBuffer
+	url := serve(t, routes(&xrpc.Server{Logger: logger(&log)}, map[string]xrpc.Handler{
 		"com.example.fail": xrpc.RawQuery(func(w http.ResponseWriter, _ *xrpc.Request, _ struct{}) error {
 			w.Header().Set("Content-Type", "application/vnd.ipld.car")
 			w.Header().Set("Content-Length", "1000000")
@@ -302,6 +311,8 @@ func TestErrors(t *testing.T) {
 		{&xrpc.Error{Status: 503, Message: "m"}, answer{Status: 503, Error: "NotEnoughResources"}, ""},
 		{&xrpc.Error{Status: 504, Message: "m"}, answer{Status: 504, Error: "UpstreamTimeout"}, ""},
 		{errors.New("the password is hunter2"), answer{Status: 500, Error: "InternalServerError"}, ""},
+		{fmt.Errorf("write: %w", passing(true)), answer{Status: 503, Error: "NotEnoughResources"}, "30"},
+		{fmt.Errorf("write: %w", passing(false)), answer{Status: 500, Error: "InternalServerError"}, ""},
 		// Another server's complaint about this one is not one about the caller.
 		{&xrpc.Error{Status: 401, Name: "ExpiredToken", Message: "m", Header: http.Header{"Retry-After": {"1"}}, Remote: true},
 			answer{Status: 502, Error: "UpstreamFailure"}, ""},
@@ -316,6 +327,11 @@ func TestErrors(t *testing.T) {
 	resp, _ := http.Get(url + "/xrpc/com.example.fail")
 	if text, _ := io.ReadAll(resp.Body); bytes.Contains(text, []byte("hunter2")) {
 		t.Errorf("an internal error is told to the world: %s", text)
+	}
+	for _, want := range []string{"may pass: true", "may pass: false", "hunter2"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is not in the log: %s", want, log.String())
+		}
 	}
 }
 

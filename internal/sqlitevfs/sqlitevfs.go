@@ -1,23 +1,36 @@
 // Package sqlitevfs is how the SQLite backends open files: with a checksum on
-// every page, without mapping files to memory, and with one call in place of two for each page that is
-// written to a -wal file.
+// every page, without mapping files to memory, with one call in place of two for each page that is
+// written to a -wal file, and readable by their owner alone.
 //
-// Checksums are those of the driver (its port of SQLite's checksum VFS). A page
-// that does not match gives sqlite3.IOERR_DATA when it is read. For a file with checksums the
-// driver takes the memory mapping away after SQLite was told that there is one, and a checkpoint
-// beside another connection then calls it: with v0.36.0 that is a nil dereference. So files are opened
-// here through a file system that never offers a mapping.
+// # Checksums
+//
+// Checksums are those of the driver (its port of SQLite's checksum VFS). A page that does not match
+// gives sqlite3.IOERR_DATA when it is read. The driver computes and verifies checksums for an open
+// file only once it has seen the file's header, which says that pages have room for one. Pages that
+// are written before that get none, and are damaged from then on. So a file gets its header before
+// anything else opens it: see [Create].
+//
+// For a file with checksums the driver takes the memory mapping away after SQLite was told that
+// there is one, and a checkpoint beside another connection then calls it: with v0.36.0 that is a
+// nil dereference. So files are opened here through a file system that never offers a mapping.
+//
+// # Modes
+//
+// Databases and their -wal, -shm and -journal files have mode 0600, whatever the umask. Files of
+// an earlier version that others could read are closed to them when they are opened.
 package sqlitevfs
 
 import (
 	"errors"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/vfs"
+	"github.com/pdskit/pdskit/internal/diskfull"
 )
 
 const name = "pdskit"
@@ -43,14 +56,32 @@ func URI(path string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?vfs=" + name
 }
 
-// EnableChecksums makes an empty database, before anything else is done to it, keep
-// a checksum on every page.
-func EnableChecksums(c *sqlite3.Conn) error { return c.EnableChecksums("main") }
+// exclusive is the parameter of names that ExclusiveURI returns.
+const exclusive = "exclusive"
+
+// ExclusiveURI is URI for connections in SQLite's exclusive locking mode, which have no -shm file.
+func ExclusiveURI(path string) string { return URI(path) + "&" + exclusive + "=1" }
+
+// Create makes an empty database whose pages have checksums, in a new or empty file. Nobody else
+// may have the file open. If it fails, the file may be there.
+func Create(path string) error {
+	c, err := sqlite3.Open(URI(path))
+	if err != nil {
+		return err
+	}
+	if err = c.EnableChecksums("main"); err == nil {
+		err = c.Exec("PRAGMA user_version=0") // writes the header
+	}
+	return errors.Join(err, c.Close())
+}
 
 // Corrupt reports whether an error of SQLite says that a file is damaged.
 func Corrupt(err error) bool {
 	return errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.IOERR_DATA) || errors.Is(err, sqlite3.IOERR_SHORT_READ)
 }
+
+// Full reports whether an error of SQLite says that the disk is full.
+func Full(err error) bool { return errors.Is(err, sqlite3.FULL) || diskfull.Is(err) }
 
 type fileSystem struct{ vfs.VFSFilename }
 
@@ -64,23 +95,67 @@ type File interface {
 	vfs.FilePowersafeOverwrite
 }
 
+// plainFile is a file whose errors say when the disk is full; of those of the driver, only some do.
+type plainFile struct{ File }
+
+func (f plainFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.File.WriteAt(p, off)
+	return n, systemError(err)
+}
+
+func (f plainFile) Truncate(size int64) error     { return systemError(f.File.Truncate(size)) }
+func (f plainFile) Sync(flags vfs.SyncFlag) error { return systemError(f.File.Sync(flags)) }
+func (f plainFile) SizeHint(size int64) error     { return systemError(f.File.SizeHint(size)) }
+
+func systemError(err error) error {
+	if diskfull.Is(err) {
+		return vfs.SystemError(err, sqlite3.FULL)
+	}
+	return err
+}
+
 // file is a database without a memory mapping.
-type file struct{ File }
+type file struct{ plainFile }
 
 func (fs fileSystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
+	path := name.String()
+	if path != "" && flags&vfs.OPEN_READWRITE != 0 {
+		makePrivate(path, flags&vfs.OPEN_CREATE != 0 && flags&vfs.OPEN_EXCLUSIVE == 0)
+	}
 	f, flags, err := fs.VFSFilename.OpenFilename(name, flags)
 	if err != nil {
-		return f, flags, err
+		return f, flags, systemError(err)
 	}
-	if of, ok := f.(File); ok {
-		switch {
-		case flags&vfs.OPEN_MAIN_DB != 0:
-			f = file{of}
-		case flags&vfs.OPEN_WAL != 0:
-			f = &walFile{File: of}
+	of, ok := f.(File)
+	switch {
+	case !ok:
+		return f, flags, nil
+	case flags&vfs.OPEN_MAIN_DB != 0:
+		return file{plainFile{of}}, flags, nil
+	case flags&vfs.OPEN_WAL != 0:
+		if name.URIParameter(exclusive) == "" {
+			// SQLite maps the -shm file next. Its lock on the database keeps others from deleting
+			// the file meanwhile.
+			makePrivate(name.Database()+"-shm", true)
+		}
+		return &walFile{File: plainFile{of}}, flags, nil
+	}
+	return plainFile{of}, flags, nil
+}
+
+// makePrivate makes sure that only its owner may read a file: it makes the file, if that is wanted,
+// since the driver would leave its mode to the umask. Failing is left to the driver, which opens
+// the file next.
+func makePrivate(path string, create bool) {
+	if create {
+		if f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err == nil {
+			f.Close()
+			return
 		}
 	}
-	return f, flags, nil
+	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&^0o600 != 0 {
+		_ = os.Chmod(path, info.Mode().Perm()&0o600) // not if it is another user's
+	}
 }
 
 // DeviceCharacteristics leaves out batches of atomic writes (F2FS), which would need

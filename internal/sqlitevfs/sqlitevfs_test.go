@@ -28,10 +28,10 @@ func exec(t *testing.T, c *sqlite3.Conn, sql string) {
 // newFile makes a database with checksums, in WAL mode.
 func newFile(t *testing.T, path string) {
 	t.Helper()
-	c := open(t, path)
-	if err := EnableChecksums(c); err != nil {
+	if err := Create(path); err != nil {
 		t.Fatal(err)
 	}
+	c := open(t, path)
 	exec(t, c, "PRAGMA journal_mode=WAL; CREATE TABLE t (v BLOB); INSERT INTO t VALUES (zeroblob(100000))")
 	if err := c.Close(); err != nil {
 		t.Fatal(err)

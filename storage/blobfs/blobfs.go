@@ -47,6 +47,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/internal/diskfull"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -95,11 +96,11 @@ func Open(dir string, cfg Config) (*Store, error) {
 	}
 	for _, sub := range []string{"tmp", "staged", "blobs"} {
 		if err := s.makeDir(filepath.Join(dir, sub)); err != nil {
-			return nil, fmt.Errorf("blobfs: %w", err)
+			return nil, fail("open", err)
 		}
 	}
 	if err := s.cleanTemp(time.Now().Add(-cfg.TempAge)); err != nil {
-		return nil, fmt.Errorf("blobfs: %w", err)
+		return nil, fail("open", err)
 	}
 	return s, nil
 }
@@ -177,6 +178,14 @@ func parseName(name string) (digest dag.Digest, ok bool) {
 	canonical, ok := fileName(c)
 	_, digest, _ = dag.Split(c)
 	return digest, ok && canonical == name
+}
+
+// fail says what failed, and gives an error of the system the meaning that the contract has for it.
+func fail(what string, err error) error {
+	if diskfull.Is(err) && !errors.Is(err, storage.ErrFull) {
+		err = fmt.Errorf("%w: %w", storage.ErrFull, err)
+	}
+	return fmt.Errorf("blobfs: %s: %w", what, err)
 }
 
 func notFound(c cid.Cid) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -33,10 +32,10 @@ func (s *Store) Delete(ctx context.Context, did syntax.DID, c cid.Cid) error {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
 		case err != nil:
-			return fmt.Errorf("blobfs: delete a blob: %w", err)
+			return fail("delete a blob", err)
 		}
 		if err := s.syncDir(filepath.Dir(path)); err != nil {
-			return fmt.Errorf("blobfs: delete a blob: %w", err)
+			return fail("delete a blob", err)
 		}
 	}
 	return nil
@@ -52,7 +51,7 @@ func (s *Store) DeleteAll(ctx context.Context, did syntax.DID) error {
 	a.lock.Lock()
 	defer a.lock.Unlock()
 	if err := s.deleteDir(a.dir); err != nil {
-		return fmt.Errorf("blobfs: delete all blobs of %s: %w", did, err)
+		return fail("delete all blobs of "+string(did), err)
 	}
 	root := filepath.Dir(a.staged)
 	err := eachName(root, func(name string) error {
@@ -67,7 +66,7 @@ func (s *Store) DeleteAll(ctx context.Context, did syntax.DID) error {
 		err = s.syncDir(root)
 	}
 	if err != nil {
-		return fmt.Errorf("blobfs: delete all blobs of %s: %w", did, err)
+		return fail("delete all blobs of "+string(did), err)
 	}
 	return nil
 }
@@ -116,7 +115,7 @@ func (s *Store) Collect(ctx context.Context, t time.Time) (deleted int, err erro
 		err = ctx.Err()
 	}
 	if err != nil {
-		return deleted, fmt.Errorf("blobfs: collect: %w", err)
+		return deleted, fail("collect", err)
 	}
 	return deleted, nil
 }

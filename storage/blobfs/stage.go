@@ -22,7 +22,7 @@ import (
 func (s *Store) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
 	info, err := s.stage(ctx, did, mime, r, max)
 	if err != nil {
-		return storage.BlobInfo{}, fmt.Errorf("blobfs: stage a blob: %w", err)
+		return storage.BlobInfo{}, fail("stage a blob", err)
 	}
 	return info, nil
 }
@@ -206,7 +206,7 @@ func (s *Store) Promote(ctx context.Context, did syntax.DID, c cid.Cid) error {
 		if errors.Is(err, fs.ErrNotExist) { // collected by another process
 			return notFound(c)
 		}
-		return fmt.Errorf("blobfs: promote a blob: %w", err)
+		return fail("promote a blob", err)
 	}
 	return nil
 }

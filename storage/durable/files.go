@@ -67,7 +67,7 @@ func OpenFiles(dir string) (*Files, error) {
 	}
 	f := &Files{dir: dir, marked: make(map[syntax.DID]int)}
 	var err error
-	if f.lock, err = sqlite3.Open(filepath.Join(dir, "lock")); err != nil {
+	if f.lock, err = sqlite3.Open(sqlitevfs.URI(filepath.Join(dir, "lock"))); err != nil {
 		return nil, err
 	}
 	if err := f.lock.Exec("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE"); err != nil {
@@ -134,7 +134,8 @@ func (f *Files) path(did syntax.DID) string {
 }
 
 // Open implements Objects.
-func (f *Files) Open(_ context.Context, did syntax.DID, create bool) (Object, error) {
+func (f *Files) Open(_ context.Context, did syntax.DID, create bool) (_ Object, err error) {
+	defer func() { err = sqlError(err) }()
 	path := f.path(did)
 	switch _, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist) && !create:
@@ -209,17 +210,14 @@ func (f *Files) emptyObject() ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "empty.sqlite")
+	if err := sqlitevfs.Create(path); err != nil {
+		return nil, err
+	}
 	c, err := sqlite3.Open(sqlitevfs.URI(path))
 	if err != nil {
 		return nil, err
 	}
-	err = c.Exec("CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID")
-	if err == nil {
-		err = sqlitevfs.EnableChecksums(c) // of pages, so that damage is noticed
-	}
-	if err == nil {
-		err = c.Exec("PRAGMA journal_mode=WAL; PRAGMA wal_checkpoint(TRUNCATE)")
-	}
+	err = c.Exec("CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID; PRAGMA journal_mode=WAL; PRAGMA wal_checkpoint(TRUNCATE)")
 	if err := errors.Join(err, c.Close()); err != nil {
 		return nil, err
 	}
@@ -258,7 +256,8 @@ func (f *Files) put(c *connection) error {
 }
 
 // Remove implements Objects.
-func (f *Files) Remove(did syntax.DID) error {
+func (f *Files) Remove(did syntax.DID) (err error) {
+	defer func() { err = sqlError(err) }()
 	path := f.path(did)
 	// Without its database, a -wal file would be taken for that of the next one.
 	for _, name := range []string{path + "-wal", path} {

@@ -52,7 +52,7 @@ func (f *Files) Mark(did syntax.DID) error {
 	}
 	if err != nil {
 		f.free = append(f.free, place)
-		return err
+		return sqlError(err)
 	}
 	f.marked[did] = place
 	return nil
@@ -71,7 +71,7 @@ func (f *Files) Unmark(did syntax.DID) error {
 		_, err = f.marks.WriteAt([]byte{0, 0}, int64(place)*placeSize)
 	}
 	if err != nil {
-		return err
+		return sqlError(err)
 	}
 	delete(f.marked, did)
 	f.free = append(f.free, place)

@@ -94,7 +94,7 @@ type sqlObject struct {
 
 // attach opens the file.
 func (o *sqlObject) attach(path string) error {
-	if err := o.conn.exec("ATTACH ? AS object", sqlitevfs.URI(path)); err != nil {
+	if err := o.conn.exec("ATTACH ? AS object", sqlitevfs.ExclusiveURI(path)); err != nil {
 		return sqlError(err)
 	}
 	if err := o.conn.Exec("PRAGMA object.synchronous=FULL"); err != nil {
@@ -205,10 +205,14 @@ func (o *sqlObject) Transact(fn func() error) (err error) {
 	return nil
 }
 
-// sqlError gives an error of SQLite the meaning that the contract has for it.
+// sqlError gives an error of SQLite, or of the system, the meaning that the contract has for it.
 func sqlError(err error) error {
-	if sqlitevfs.Corrupt(err) {
+	switch {
+	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, storage.ErrFull): // it has it already
+	case sqlitevfs.Corrupt(err):
 		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+	case sqlitevfs.Full(err):
+		return fmt.Errorf("%w: %w", storage.ErrFull, err)
 	}
 	return err
 }

@@ -4,41 +4,110 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
+	"github.com/ncruces/go-sqlite3"
 	"github.com/pdskit/pdskit/internal/sqlitevfs"
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Backup writes a copy of the database, as it is at one moment, to a new file, while
-// others read and write. When it returns nil the copy is on disk; when it returns an error there is
-// none. A file that exists already is left alone (fs.ErrExist). Blobs are not in
-// it: copy their folder afterwards, so that it has every blob the copy refers to.
-func (db *DB) Backup(ctx context.Context, path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+// backupPages is how many pages are copied before the context is looked at: 16 MB.
+const backupPages = 4000
+
+// Backup writes a copy of the database, as it is at one moment, to a new file, while others read
+// and write. The copy is verified before it gets its name: every page is compared with its
+// checksum, and the structure is checked. When Backup returns nil, the copy is on disk; when it
+// returns an error, or the process dies, there is none under that name (a process that dies may
+// leave a file named PATH.new-*, which can be deleted). A file that exists already is left alone
+// (fs.ErrExist). Blobs are not in it: copy their folder afterwards, so that it has every blob the
+// copy refers to.
+func (db *DB) Backup(ctx context.Context, path string) (err error) {
+	if _, err := os.Lstat(path); err == nil {
+		return &fs.PathError{Op: "backup", Path: path, Err: fs.ErrExist}
+	}
+	temp, err := newFile(path)
+	if err != nil {
+		return fail(ctx, err)
+	}
+	defer func() { err = errors.Join(err, removeFile(temp)) }()
+	if err := db.read(ctx, func(c *conn) error { return c.copyTo(ctx, temp) }); err != nil {
+		return fail(ctx, err)
+	}
+	if err := Verify(ctx, temp); err != nil {
+		return fmt.Errorf("verifying the copy: %w", err)
+	}
+	return fail(ctx, publish(temp, path))
+}
+
+// copyTo copies the snapshot that the connection has to an empty file.
+func (c *conn) copyTo(ctx context.Context, path string) (err error) {
+	// Without a statement that has read something, each step below would be a snapshot of its own.
+	for range c.query(&err, "SELECT 1 FROM sqlite_schema LIMIT 1") {
+	}
 	if err != nil {
 		return err
 	}
-	err = errors.Join(f.Close(), db.read(ctx, func(c *conn) error {
-		return c.Backup("main", sqlitevfs.URI(path))
-	}))
+	// The copy's pages get checksums only if its header is there before them, and SQLite writes
+	// page 1 last, or at least not before others have left its cache. A database that has none gets
+	// none.
+	reserved, err := c.FileControl("main", sqlite3.FCNTL_RESERVE_BYTES)
 	if err != nil {
-		for _, name := range []string{path, path + "-journal"} {
-			_ = os.Remove(name) // the error is the backup's
+		return err
+	}
+	if reserved == 8 {
+		if err := sqlitevfs.Create(path); err != nil {
+			return err
 		}
 	}
-	return err
+	b, err := c.BackupInit("main", sqlitevfs.URI(path))
+	if err != nil {
+		return err
+	}
+	for done := false; !done && err == nil; {
+		if err = ctx.Err(); err == nil {
+			done, err = b.Step(backupPages)
+		}
+	}
+	return errors.Join(err, b.Close())
+}
+
+// Verify reads a database that no process has open, such as a copy that Backup made: all pages with
+// their checksums, and its structure. What is wrong gives storage.ErrCorrupt. It writes nothing.
+func Verify(ctx context.Context, path string) error {
+	for _, suffix := range []string{"-wal", "-journal"} {
+		if info, err := os.Lstat(path + suffix); err == nil && info.Size() > 0 {
+			return fmt.Errorf("%w: there is a file %s, so the database itself is not complete", storage.ErrCorrupt, path+suffix)
+		}
+	}
+	if _, err := sqlitevfs.CheckPages(ctx, path); errors.Is(err, sqlitevfs.ErrPage) {
+		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+	} else if err != nil {
+		return fail(ctx, err)
+	}
+	raw, err := sqlite3.OpenFlags(sqlitevfs.URI(path)+"&immutable=1", sqlite3.OPEN_READONLY|sqlite3.OPEN_URI)
+	if err != nil {
+		return fail(ctx, err)
+	}
+	c := &conn{Conn: raw, ctx: ctx, stmts: make(map[string][]*sqlite3.Stmt)}
+	c.use(ctx, true)
+	err = c.integrity()
+	c.use(context.Background(), false)
+	return errors.Join(fail(ctx, err), c.close())
 }
 
 // Check reads the whole file and returns storage.ErrCorrupt with what is wrong
 // with its structure.
 func (db *DB) Check(ctx context.Context) error {
-	return db.read(ctx, func(c *conn) (err error) {
-		for s := range c.query(&err, "PRAGMA integrity_check(20)") {
-			if msg := s.ColumnText(0); msg != "ok" {
-				return fmt.Errorf("%w: %s", storage.ErrCorrupt, msg)
-			}
+	return db.read(ctx, (*conn).integrity)
+}
+
+// integrity is the check of the structure; it reads all pages that are in use.
+func (c *conn) integrity() (err error) {
+	for s := range c.query(&err, "PRAGMA integrity_check(20)") {
+		if msg := s.ColumnText(0); msg != "ok" {
+			return fmt.Errorf("%w: %s", storage.ErrCorrupt, msg)
 		}
-		return err
-	})
+	}
+	return err
 }

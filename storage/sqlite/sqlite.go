@@ -42,6 +42,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -49,6 +50,7 @@ import (
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/internal/sqlitevfs"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/blobfs"
@@ -112,13 +114,8 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	// Create the file with the right mode; SQLite's other files take it over.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
+	if err := create(path); err != nil {
+		return nil, fail(ctx, err)
 	}
 	db := &DB{path: path, cfg: cfg, slots: make(chan struct{}, cfg.Readers), changed: make(chan struct{})}
 	w, err := db.connect(ctx)
@@ -135,6 +132,65 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	return db, nil
 }
 
+// create makes the file, empty but for the header that gives every page a checksum, if there is
+// none. It appears as a whole, so that no other process opens one without that header.
+func create(path string) error {
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode().IsRegular() && info.Size() == 0 {
+			return sqlitevfs.Create(path)
+		}
+		return nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	temp, err := newFile(path)
+	if err != nil {
+		return err
+	}
+	if err = sqlitevfs.Create(temp); err == nil {
+		err = publish(temp, path)
+	}
+	if errors.Is(err, fs.ErrExist) { // another process was faster
+		err = nil
+	}
+	return errors.Join(err, removeFile(temp))
+}
+
+// newFile makes an empty file beside the one that it will become.
+func newFile(path string) (temp string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // of mode 0600
+	if err != nil {
+		return "", err
+	}
+	return f.Name(), f.Close()
+}
+
+// publish gives a file that is complete its name, to last. It takes no other file's place
+// (fs.ErrExist).
+func publish(temp, path string) error {
+	err := os.Link(temp, path)
+	if err != nil && !errors.Is(err, fs.ErrExist) { // a file system without links
+		if _, err := os.Lstat(path); err == nil {
+			return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+		}
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		return err
+	}
+	return durablefile.SyncDir(filepath.Dir(path))
+}
+
+// removeFile removes a database that is not open, and what SQLite may have left beside it.
+func removeFile(path string) (err error) {
+	for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
+		if e := os.Remove(path + suffix); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
 // setUp brings the schema up to date and reads the newest sequence number.
 func (db *DB) setUp(ctx context.Context, w *conn) error {
 	w.use(ctx, true)
@@ -143,16 +199,8 @@ func (db *DB) setUp(ctx context.Context, w *conn) error {
 	if db.cfg.Relaxed {
 		pragmas += "; PRAGMA synchronous=NORMAL"
 	}
-	version, err := w.version(len(versions))
-	if err != nil {
+	if _, err := w.version(len(versions)); err != nil {
 		return fail(ctx, err)
-	}
-	if version == 0 {
-		// Every page of a new file gets a checksum, so that damage is noticed when it is
-		// read. That must come first.
-		if err := sqlitevfs.EnableChecksums(w.Conn); err != nil {
-			return fail(ctx, err)
-		}
 	}
 	if err := w.Exec(pragmas); err != nil {
 		return fail(ctx, err)
@@ -310,12 +358,15 @@ func fail(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, storage.ErrFull): // it has its meaning already
 	case errors.Is(err, sqlite3.INTERRUPT):
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	case sqlitevfs.Corrupt(err):
 		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+	case sqlitevfs.Full(err):
+		return fmt.Errorf("%w: %w", storage.ErrFull, err)
 	}
 	return err
 }

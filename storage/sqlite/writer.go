@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 )
 
@@ -41,6 +42,7 @@ type group struct {
 	once   bool     // one of the steps cannot run again
 	commit []func() // called after the commit
 	done   chan struct{}
+	cause  error // why SQLite has undone the transaction by itself; nil if it has not
 	err    error // set before done is closed
 }
 
@@ -120,6 +122,9 @@ func (w *writer) take(ctx context.Context, s step) (g *group, err error) {
 	}
 	g = w.group
 	if err := w.run(ctx, s); err != nil {
+		if w.conn.GetAutocommit() {
+			g.cause = err
+		}
 		return nil, err
 	}
 	g.steps++
@@ -172,6 +177,10 @@ func (w *writer) end() {
 	w.conn.use(context.Background(), false)
 	switch {
 	case w.conn.GetAutocommit():
+		if g.cause != nil {
+			w.rollback(fmt.Errorf("%w: %w", errRolledBack, g.cause))
+			return
+		}
 		w.rollback(errRolledBack)
 		return
 	case g.steps == 0:

@@ -20,11 +20,12 @@ import (
 // it was called first; the error of fault is to be the error of that call. With
 // nil, calls succeed again.
 //
-// Steps of all kinds are carried out while the first call to the system fails, then the
-// second, and so on: with EIO that call alone, with ENOSPC all that follow too, until there is room again.
-// A step that failed must have left the old state, or be there as a whole, now and in a copy of the files as
-// they are at that moment; what can be read meanwhile is right, and the error does not claim
-// anything about the data. When there is room again, the same step succeeds.
+// Steps of all kinds are carried out while the first call to the system fails, then the second, and
+// so on: with EIO that call alone, with ENOSPC all that follow too, until there is room again. A
+// step that failed must have left the old state, or be there as a whole, now and in a copy of the
+// files as they are at that moment; what can be read meanwhile is right, and the error does not
+// claim anything about the data. For ENOSPC, the error of a write is storage.ErrFull. When there is
+// room again, the same step succeeds.
 func RunDiskFaults(t *testing.T, b Backend, inject func(fault func() error)) {
 	diskFaults(t, b, inject)
 }
@@ -131,7 +132,7 @@ func (d *disk) step(s diskStep) {
 		err := s.do(d.Store)
 		failed := int(calls.Load()) >= n
 		if failed && err != nil {
-			d.honest(err, what)
+			d.honest(err, what, true)
 			d.meanwhile(before, after, what)
 		}
 		d.inject(nil)
@@ -176,8 +177,12 @@ func (d *disk) read() (lines []string, err error) {
 	return dump(d.ctx, storage.Store{Repos: d.Repos, Events: d.Events, KV: d.KV})
 }
 
-// honest checks that an error of the disk is not passed off as something else.
-func (d *disk) honest(err error, what string) {
+// honest checks that an error of the disk is not passed off as something else, and that a full one
+// is called so when something could not be written.
+func (d *disk) honest(err error, what string, write bool) {
+	if write && errors.Is(d.errno, syscall.ENOSPC) && !errors.Is(err, storage.ErrFull) {
+		d.Errorf("%s: error %v does not say that the disk is full", what, err)
+	}
 	for _, claim := range []error{storage.ErrNotFound, storage.ErrExists, storage.ErrConflict, storage.ErrCorrupt, storage.ErrTooLarge} {
 		if errors.Is(err, claim) {
 			d.Errorf("%s: error %v", what, err)
@@ -190,7 +195,7 @@ func (d *disk) honest(err error, what string) {
 func (d *disk) meanwhile(before, after []string, what string) {
 	got, err := d.read()
 	if err != nil {
-		d.honest(err, what+", read meanwhile")
+		d.honest(err, what+", read meanwhile", false)
 	} else if !slices.Equal(got, after) {
 		d.sameLines(got, before, "%s: read meanwhile", what)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -17,6 +18,9 @@ func TestDiskFaults(t *testing.T) {
 	type apply = func(ctx context.Context, did syntax.DID, c *storage.Change) (int64, error)
 	for flaw, failed := range map[string]func(err error, next apply, ctx context.Context, did syntax.DID, c *storage.Change) (int64, error){
 		"": func(err error, _ apply, _ context.Context, _ syntax.DID, _ *storage.Change) (int64, error) {
+			return 0, err
+		},
+		"is silent about room": func(err error, _ apply, _ context.Context, _ syntax.DID, _ *storage.Change) (int64, error) {
 			return 0, err
 		},
 		"swallows errors": func(error, apply, context.Context, syntax.DID, *storage.Change) (int64, error) {
@@ -45,6 +49,9 @@ func TestDiskFaults(t *testing.T) {
 						break
 					}
 					if err := fault(); err != nil {
+						if flaw != "is silent about room" && errors.Is(err, syscall.ENOSPC) {
+							err = fmt.Errorf("%w: %w", storage.ErrFull, err)
+						}
 						return failed(err, repos.Apply, ctx, did, c)
 					}
 				}

@@ -42,6 +42,13 @@ type Options struct {
 	// Accounts, if not nil, are the only ones whose repositories are checked; the rest is left out.
 	Accounts []syntax.DID
 	Blobs    BlobLevel
+	// AcceptMissing notes the blobs that are missing as lost for good: they are no problem from now
+	// on.
+	AcceptMissing bool
+	// From, if not nil, has copies of blobs: those that are missing or damaged are put back from
+	// there. An error that is storage.ErrNotFound or storage.ErrCorrupt says that it does not have
+	// one.
+	From func(ctx context.Context, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error)
 	// Progress, if not nil, is told how many repositories have been checked.
 	Progress func(repositories int)
 }
@@ -51,11 +58,13 @@ type Report struct {
 	Accounts int   `json:"accounts"`
 	Records  int   `json:"records"`
 	Bytes    int64 `json:"recordBytes"`
-	Blobs    int   `json:"blobs"` // that are there and referred to
+	Blobs    int   `json:"blobs"`             // that are there and referred to
+	PutBack  int   `json:"putBack,omitempty"` // of them, by Options.From
 	Events   int   `json:"events"`
-	// MissingBlobs are referred to but not there. An account that was moved here
-	// has such until they are uploaded, so they are not a problem in themselves.
+	// MissingBlobs are referred to but not there. Each is a problem, unless it is excused: see
+	// [Server.Excused].
 	MissingBlobs int       `json:"missingBlobs"`
+	LostBlobs    int       `json:"lostBlobs"`         // of them, those that are a problem
 	Missing      []Blob    `json:"missing,omitempty"` // the first of them
 	Problems     []Problem `json:"problems"`          // the first of them; empty: all is well
 	Found        int       `json:"found"`             // problems in all
@@ -103,6 +112,8 @@ type Server struct {
 	Accounts *accounts.Store
 	// Now is the clock that revisions are compared with. Nil: time.Now.
 	Now func() time.Time
+	// Folder is where the blobs should be, for messages.
+	Folder string
 }
 
 func (s Server) now() time.Time {
@@ -149,23 +160,41 @@ func (s Server) Run(ctx context.Context, opt Options) (*Report, error) {
 
 type checker struct {
 	Server
-	opt    Options
-	host   *repo.Host
-	report *Report
+	opt      Options
+	host     *repo.Host
+	report   *Report
+	accepted []string // keys that are not written yet
 }
 
 func (c *checker) wrong(did syntax.DID, format string, args ...any) {
-	if c.report.Found++; len(c.report.Problems) < maxListed {
-		c.report.Problems = append(c.report.Problems, Problem{did, fmt.Sprintf(format, args...)})
+	c.report.Add(did, format, args...)
+}
+
+// Add adds a problem of an account, or of the server.
+func (r *Report) Add(did syntax.DID, format string, args ...any) {
+	if r.Found++; len(r.Problems) < maxListed {
+		r.Problems = append(r.Problems, Problem{did, fmt.Sprintf(format, args...)})
 	}
 }
 
 func (c *checker) run(ctx context.Context) error {
 	whole := c.opt.Accounts == nil
+	if whole && c.opt.Blobs != NoBlobs && !c.opt.AcceptMissing && c.opt.From == nil {
+		if err := c.BlobsThere(ctx); errors.Is(err, ErrNoBlobs) {
+			c.wrong("", "%v", err)
+		} else if err != nil {
+			return err
+		}
+	}
 	if whole && c.Database != nil {
 		if err := c.Database(ctx); errors.Is(err, storage.ErrCorrupt) {
 			c.wrong("", "%v", err)
 		} else if err != nil {
+			return err
+		}
+	}
+	if c.opt.AcceptMissing {
+		if err := c.forget(ctx); err != nil {
 			return err
 		}
 	}
@@ -179,6 +208,9 @@ func (c *checker) run(ctx context.Context) error {
 		if c.report.Accounts++; c.opt.Progress != nil {
 			c.opt.Progress(c.report.Accounts)
 		}
+	}
+	if err := c.accept(ctx); err != nil {
+		return err
 	}
 	if !whole {
 		return nil
@@ -218,6 +250,7 @@ const maxMoves = 100
 // account checks a repository. An error that ends the check is one of the context.
 func (c *checker) account(ctx context.Context, did syntax.DID) error {
 	head, err := c.host.Head(ctx, did)
+	before, accepted := *c.report, c.accepted
 	for range maxMoves {
 		if err == nil {
 			err = c.repository(ctx, did, head)
@@ -234,6 +267,7 @@ func (c *checker) account(ctx context.Context, did syntax.DID) error {
 			break
 		}
 		head, err = now, nil
+		*c.report, c.accepted = before, accepted
 	}
 	if err != nil && ctx.Err() == nil {
 		c.wrong(did, "%v", err)
@@ -268,7 +302,7 @@ func (c *checker) repository(ctx context.Context, did syntax.DID, head storage.H
 				continue
 			}
 			last = ref.Blob
-			if err := c.blob(ctx, did, ref.Blob); err != nil {
+			if err := c.blob(ctx, did, ref); err != nil {
 				return err
 			}
 		}
@@ -333,19 +367,16 @@ func (c *checker) export(ctx context.Context, did syntax.DID, head storage.Head,
 }
 
 // blob looks for a blob, and reads it.
-func (c *checker) blob(ctx context.Context, did syntax.DID, want cid.Cid) error {
+func (c *checker) blob(ctx context.Context, did syntax.DID, ref storage.BlobRef) error {
 	if c.opt.Blobs == NoBlobs {
 		return nil
 	}
-	_, promoted, err := c.Store.Blobs.Stat(ctx, did, want)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return fmt.Errorf("blob %s: %w", want, err)
-	}
-	if err != nil || !promoted {
+	there, err := c.lookAt(ctx, did, ref.Blob)
+	if err == nil && !there {
 		// It may have been deleted, with what refers to it, since the snapshot was taken.
 		wanted := false
 		err := c.host.View(ctx, did, func(r storage.Reader) (err error) {
-			wanted, err = r.HasBlobRef(ctx, want)
+			wanted, err = r.HasBlobRef(ctx, ref.Blob)
 			return err
 		})
 		if errors.Is(err, repo.ErrRepoNotFound) || err == nil && !wanted {
@@ -353,30 +384,53 @@ func (c *checker) blob(ctx context.Context, did syntax.DID, want cid.Cid) error 
 		} else if err != nil {
 			return err
 		}
-		if c.report.MissingBlobs++; len(c.report.Missing) < maxListed {
-			c.report.Missing = append(c.report.Missing, Blob{did, want.String()})
+	}
+	if (err != nil || !there) && ctx.Err() == nil && c.opt.From != nil {
+		back, putErr := c.putBack(ctx, did, ref.Blob)
+		if putErr != nil {
+			return fmt.Errorf("blob %s: putting it back: %w", ref.Blob, putErr)
 		}
-		return nil
+		if back {
+			c.report.PutBack++
+			there, err = c.lookAt(ctx, did, ref.Blob)
+		}
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("blob %s: %w", ref.Blob, err)
+	case !there:
+		return c.missing(ctx, did, ref)
 	}
 	c.report.Blobs++
-	if c.opt.Blobs == FindBlobs {
-		return nil
+	return nil
+}
+
+// lookAt reports whether a blob is there. Its error says that it is damaged, or cannot be read.
+func (c *checker) lookAt(ctx context.Context, did syntax.DID, want cid.Cid) (there bool, err error) {
+	_, promoted, err := c.Store.Blobs.Stat(ctx, did, want)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil || !promoted || c.opt.Blobs == FindBlobs {
+		return promoted, err
 	}
 	f, info, err := c.Store.Blobs.Open(ctx, did, want)
-	if err != nil {
-		return fmt.Errorf("blob %s: %w", want, err)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	} else if err != nil {
+		return false, err
 	}
 	defer f.Close()
 	h := sha256.New()
 	n, err := io.Copy(h, f)
 	if err != nil {
-		return fmt.Errorf("blob %s: %w", want, err)
+		return false, err
 	}
 	_, digest, _ := dag.Split(want)
 	if !bytes.Equal(h.Sum(nil), digest[:]) || n != info.Size {
-		return fmt.Errorf("blob %s: its bytes are others", want)
+		return false, errors.New("its bytes are others")
 	}
-	return nil
+	return true, nil
 }
 
 // events checks the log: numbers ascend, messages are well-formed, and each commit

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -253,16 +254,106 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// A blob that is lost is a problem, until it is put back or accepted as lost.
 func TestMissingBlob(t *testing.T) {
 	w := newWorld(t)
-	w.oneBlob(func(file string) { os.Remove(file) })
+	var lost []byte
+	var name string
+	w.oneBlob(func(file string) {
+		lost, _ = os.ReadFile(file)
+		name = filepath.Base(file)
+		os.Remove(file)
+	})
 	for _, level := range []check.BlobLevel{check.ReadBlobs, check.FindBlobs} {
-		if r := w.run(check.Options{Blobs: level}); r.Found != 0 || r.MissingBlobs != 1 || r.Missing[0].DID != w.victim.DID || r.Blobs != 3 {
+		if r := w.run(check.Options{Blobs: level}); r.Found != 1 || r.LostBlobs != 1 || r.MissingBlobs != 1 || r.Missing[0].DID != w.victim.DID || r.Blobs != 3 ||
+			!strings.Contains(r.Problems[0].String(), name+" is lost, which com.example.note/") {
 			t.Errorf("%+v", r)
 		}
 	}
 	if r := w.run(check.Options{Blobs: check.NoBlobs}); r.MissingBlobs != 0 || r.Blobs != 0 {
 		t.Errorf("%+v", r)
+	}
+	if r := w.run(check.Options{AcceptMissing: true}); r.Found != 0 || r.MissingBlobs != 1 || r.LostBlobs != 0 {
+		t.Errorf("accepting: %+v", r)
+	}
+	if r := w.run(check.Options{}); r.Found != 0 || r.MissingBlobs != 1 {
+		t.Errorf("accepted: %+v", r)
+	}
+	// Where there are copies of blobs, it is put back; a damaged one is too.
+	asked := 0
+	from := func(_ context.Context, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error) {
+		if asked++; did != w.victim.DID || blob.String() != name {
+			return nil, storage.BlobInfo{}, storage.ErrNotFound
+		}
+		size := bytes.LastIndex(lost, []byte("text/plain")) // the blob's bytes are before its type
+		return io.NopCloser(bytes.NewReader(lost[:size])), storage.BlobInfo{Size: int64(size), MIME: "text/plain"}, nil
+	}
+	if r := w.run(check.Options{From: from}); r.Found != 0 || r.PutBack != 1 || r.Blobs != 4 || r.MissingBlobs != 0 || asked != 1 {
+		t.Errorf("%+v", r)
+	}
+	w.oneBlob(func(file string) { os.Truncate(file, 3) })
+	if r := w.run(check.Options{From: from}); r.Found+r.PutBack != 1 {
+		t.Errorf("%+v", r)
+	}
+	// What was accepted counts only as long as it is missing when blobs are accepted.
+	if r := w.run(check.Options{AcceptMissing: true}); r.MissingBlobs != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// The records of an account that is being moved here come before its blobs.
+func TestMissingBlobOfADeactivatedAccount(t *testing.T) {
+	w := newWorld(t)
+	w.oneBlob(func(file string) { os.Remove(file) })
+	_, err := w.server.Accounts.Update(t.Context(), accounts.Trusted(w.victim.DID), func(a *accounts.Account, _ *storage.Change) error {
+		a.DeactivatedAt = time.Now()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := w.run(check.Options{}); r.Found != 0 || r.MissingBlobs != 1 || r.LostBlobs != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// If none of the blobs is there, they may be on a disk that is not mounted. What is excused does
+// not count.
+func TestNoBlobsAtAll(t *testing.T) {
+	for name, remove := range map[string]func(dir string) error{
+		"no folder":    os.RemoveAll,
+		"empty folder": func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)) },
+		"empty folders": func(dir string) error {
+			return errors.Join(os.RemoveAll(dir), os.MkdirAll(filepath.Join(dir, "blobs/aa"), 0o700))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			if err := w.server.BlobsThere(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := remove(w.Blobs); err != nil {
+				t.Fatal(err)
+			}
+			w.server.Folder = "/the/folder"
+			if err := w.server.BlobsThere(t.Context()); !errors.Is(err, check.ErrNoBlobs) || !strings.Contains(err.Error(), "/the/folder") {
+				t.Error(err)
+			}
+			if r := w.run(check.Options{}); r.LostBlobs != 4 || !strings.Contains(r.Problems[0].What, "is the disk mounted") {
+				t.Errorf("%+v", r)
+			}
+			if r := w.run(check.Options{AcceptMissing: true}); r.Found != 0 {
+				t.Errorf("%+v", r)
+			}
+			if err := w.server.BlobsThere(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	w := newWorld(t)
+	w.oneBlob(func(file string) { os.Remove(file) })
+	if err := w.server.BlobsThere(t.Context()); err != nil {
+		t.Errorf("with one of several blobs missing: %v", err)
 	}
 }
 

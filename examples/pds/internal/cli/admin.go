@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/migrate"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -29,6 +30,9 @@ type values struct {
 	status        bool
 	noResync      bool
 	rewind        bool
+	acceptMissing bool
+	blobsFrom     string
+	keep          datadir.Keep
 	migrate       migrate.Command
 }
 

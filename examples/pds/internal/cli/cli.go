@@ -27,7 +27,7 @@ const (
 	ExitOK       = 0
 	ExitFailed   = 1
 	ExitUsage    = 2 // of the command line, or a wrong configuration
-	ExitProblems = 3 // check found some
+	ExitProblems = 3 // check, backup or restore found some
 )
 
 // errUsage and errConfig are wrapped by errors that give ExitUsage, errProblems
@@ -255,7 +255,7 @@ Flags of all commands:
     -quiet                  do not show progress
 
 The exit code is 0 if all went well, 1 if not, 2 for a wrong command line or
-configuration, and 3 if check found problems. More: pds help COMMAND
+configuration, and 3 if check, backup or restore found problems. More: pds help COMMAND
 `)
 	return nil
 }

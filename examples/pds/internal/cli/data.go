@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -15,32 +16,47 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 const backupHelp = `
-The backup is a directory that could itself be the data directory of a server: the
-database as it was at one moment, all blobs, the secrets (those of the
-environment too) and, of a development server, the PLC directory. Whoever has it has the accounts'
-keys: keep it safe.
+DIRECTORY gets a folder for this backup below "generations": the database as it
+was at one moment, the secrets (those of the environment too) and, of a
+development server, the PLC directory. The blobs of all generations lie in one folder
+beside them. Whoever has a backup has the accounts' keys: keep it safe.
 
-A backup into the directory of an older one replaces that; blobs that are
-there already are not copied again. If it is interrupted, the older one stays good.
-The copy of the database is checked before it counts.
+The backup is verified before it counts: each page of the database, every
+repository, every blob. If it fails or is interrupted, the older generations are as they were. Blobs
+that are there already are read, and copied again if they were damaged; -fast looks only at their ends.
 
-With -tar, the backup is written as one tar file; "-" is standard output:
+-keep says which older generations stay: the newest of each of the last so many
+hours, days, weeks, months or years in which there was one. "-keep 7d,4w" is a week of days
+and a month of weeks, "-keep 3" the last three. Without it, only the new one stays. Blobs that no generation
+refers to any longer are deleted.
+
+Blobs that the server has lost, or that are damaged there, are listed, and the exit
+code is 3; the backup is good all the same, and keeps its own copies of them from before.
+
+With -tar, the backup is written as one tar file; "-" is standard output. An older one is replaced, but not
+by one that lacks what the server has lost: that gets the time added to its name.
 
     pds backup -tar - | age -r KEY > pds.tar.age
 `
 
 const restoreHelp = `
 BACKUP is the directory or tar file that backup made, or "-" for a tar file on
-standard input. The data directory, and that of the blobs, must be empty. Every file is checked against the
+standard input. Of a directory, the newest generation is restored; to restore
+another one, name its folder (DIRECTORY/generations/TIME). The data directory, and that of the blobs, must be empty. Every file is checked against the
 backup's digests, and everything in the restored directory is read as "pds check" does, before it gets its place.
 
 What was written after the backup is lost, but relays know of it. So the repositories of active
 accounts are signed anew, as "pds resync" does, and the network reads them again.
+
+If the backup lacks all blobs, or some that it had, nothing is restored, unless
+-accept-missing-blobs is given. If it lacks some that the server did not have either, it is
+restored, and the exit code is 3.
 
 Start the server with the same PDS_HOSTNAME and handle domains as before. Secrets of the
 environment count where they are set; else those of the backup do.
@@ -50,8 +66,12 @@ const checkHelp = `
 It reads the structure of the database; every repository as the network would
 read it (tree, digests, signature); every blob; the names of accounts; and the events that can
 be replayed. Blobs that records refer to but that are not there are counted and
-listed; they are no problem in themselves, since an account that was moved here
-has such until they are uploaded.
+listed. They are lost, which is a problem, unless their account is deactivated: one that is
+being moved here has such until they are uploaded.
+
+With -blobs-from, blobs that are missing or damaged are put back from the directory of a backup.
+If no backup has them, -accept-missing-blobs notes those that are missing now: then they are no
+problem to this command, to backups and to the start of the server.
 
 Accounts with a revision from the future are listed too, as a clock that was ahead leaves them: their
 data is good, but the network ignores what they write. The report says what to do.
@@ -72,16 +92,20 @@ and then take the old one away.
 
 func backupFlags(c *call) {
 	c.BoolVar(&c.values.asTar, "tar", false, "write one tar file; the argument is its name, or - for standard output")
-	c.BoolVar(&c.values.fast, "fast", false, "check only the structure of the copy, not every repository")
+	c.BoolVar(&c.values.fast, "fast", false, "check only the structure of the copy and the ends of older blobs, not every repository and blob")
+	c.Var(&c.values.keep, "keep", "keep older `generations`: a list of numbers with h, d, w, m or y, such as 7d,4w")
 }
 
 func restoreFlags(c *call) {
 	c.BoolVar(&c.values.fast, "fast", false, "check only digests of files, not every repository and blob")
 	c.BoolVar(&c.values.noResync, "no-resync", false, "leave repositories as they are, and tell the network nothing")
+	c.BoolVar(&c.values.acceptMissing, "accept-missing-blobs", false, "restore also without blobs that are not in the backup, and note them as lost for good")
 }
 
 func checkFlags(c *call) {
 	c.BoolVar(&c.values.fast, "fast", false, "look for blobs, but do not read them")
+	c.StringVar(&c.values.blobsFrom, "blobs-from", "", "put back blobs that are missing or damaged from the `directory` of a backup")
+	c.BoolVar(&c.values.acceptMissing, "accept-missing-blobs", false, "note the blobs that are missing now as lost for good: they are no problem any longer")
 }
 
 // open opens the data directory that there is, and its secrets.
@@ -109,7 +133,7 @@ func checker(d *datadir.Dir, keys [][]byte) (check.Server, error) {
 	if err != nil {
 		return check.Server{}, err
 	}
-	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accounts.New(d.Store, box)}, nil
+	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accounts.New(d.Store, box), Folder: absolute(d.Blobs)}, nil
 }
 
 // openAccounts opens the data directory with what checks it, and finds the accounts that the
@@ -145,78 +169,92 @@ func backup(ctx context.Context, c *call) (err error) {
 	shown := c.progress("blobs")
 	checked := c.progress("accounts checked")
 	b := datadir.Backup{
-		Version: server.Version, Host: cfg.Hostname, Files: map[string][]byte{datadir.Secrets: file}, Progress: shown.at,
-		Verify: func(ctx context.Context, copied *datadir.Dir) (missing int, err error) {
+		Version: server.Version, Host: cfg.Hostname, Files: map[string][]byte{datadir.Secrets: file},
+		Keep: c.values.keep, Fast: c.values.fast, Progress: shown.at,
+		Excused: func(ctx context.Context, copied *datadir.Dir, blob datadir.Lost) (bool, error) {
+			s, err := checker(copied, secrets.MasterKeys)
+			if err != nil {
+				return false, err
+			}
+			return s.Excused(ctx, blob.DID, blob.CID)
+		},
+		Verify: func(ctx context.Context, copied *datadir.Dir) error {
 			shown.done()
-			return c.verifyBackup(ctx, d, copied, secrets, checked)
+			return c.verifyBackup(ctx, copied, secrets, checked)
 		},
 	}
-	m, err := c.writeBackup(ctx, b, d)
+	m, at, err := c.writeBackup(ctx, b, d)
 	checked.done()
 	if err != nil {
 		return err
 	}
-	if c.values.asTar && c.args[0] == "-" {
-		return nil // standard output is the backup's
+	if !c.values.asTar || c.args[0] != "-" { // standard output is the backup's
+		err = c.result(m, "Backed up %s, with %d blobs, to %s. It has the server's keys in it: keep it safe.", bytes64(m.Bytes), m.Blobs, absolute(at))
 	}
-	return c.result(m, "Backed up %s, with %d blobs, to %s. It has the server's keys in it: keep it safe.", bytes64(m.Bytes), m.Blobs, absolute(c.args[0]))
+	if err = errors.Join(err, c.lostBlobs(m)); at != c.args[0] {
+		err = fmt.Errorf("%w\nThe older %s was not replaced: it may have what is lost", err, absolute(c.args[0]))
+	}
+	return err
 }
 
-// writeBackup writes a backup in the form that the flags ask for.
-func (c *call) writeBackup(ctx context.Context, b datadir.Backup, d *datadir.Dir) (m *datadir.Manifest, err error) {
-	dest := c.args[0]
+// lostBlobs is an error about blobs that the server has lost; nil if there are none.
+func (c *call) lostBlobs(m *datadir.Manifest) error {
+	if m.Lost == 0 {
+		return nil
+	}
+	err := fmt.Errorf("%w: the server has lost %d blobs, or they are damaged", errProblems, m.Lost)
+	kept := false
+	for i, l := range m.LostBlobs {
+		if kept = kept || l.Kept; i < 10 {
+			where := "not in the backup either"
+			if l.Kept {
+				where = "kept in the backup"
+			}
+			err = fmt.Errorf("%w\n  %s of %s (%s)", err, l.CID, l.DID, where)
+		}
+	}
+	if m.Lost > 10 {
+		err = fmt.Errorf("%w\n  and %d more", err, m.Lost-10)
+	}
+	if kept {
+		err = fmt.Errorf("%w\nThe backup is good. To put back what it has: pds check -blobs-from %s", err, absolute(c.args[0]))
+	}
+	return err
+}
+
+// writeBackup writes a backup in the form that the flags ask for, and returns where it is.
+func (c *call) writeBackup(ctx context.Context, b datadir.Backup, d *datadir.Dir) (m *datadir.Manifest, at string, err error) {
+	at = c.args[0]
 	switch {
 	case !c.values.asTar:
-		return b.ToDir(ctx, d, dest)
-	case dest == "-":
-		return b.ToTar(ctx, d, c.Stdout)
+		m, err = b.ToDir(ctx, d, at)
+	case at == "-":
+		m, err = b.ToTar(ctx, d, c.Stdout)
+	default:
+		return b.ToTarFile(ctx, d, at)
 	}
-	// Under its name there is never half a backup.
-	f, err := os.CreateTemp(filepath.Dir(dest), filepath.Base(dest)+".part-*")
-	if err != nil {
-		return nil, err
-	}
-	m, err = b.ToTar(ctx, d, f)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), dest)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return m, err
+	return m, at, err
 }
 
-// verifyBackup checks the copy of a database. Blobs are looked for, since their bytes have just been read;
-// those that the server does not have either are not the backup's fault.
-func (c *call) verifyBackup(ctx context.Context, from, copied *datadir.Dir, secrets *config.Secrets, shown *progress) (missing int, err error) {
+// verifyBackup checks the accounts in the copy of a database. The rest has been checked.
+func (c *call) verifyBackup(ctx context.Context, copied *datadir.Dir, secrets *config.Secrets, shown *progress) error {
 	if c.values.fast {
-		return 0, copied.DB.Check(ctx)
+		return nil
 	}
 	s, err := checker(copied, secrets.MasterKeys)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if c.values.asTar {
-		s.Store.Blobs = from.Store.Blobs // they are in the tar file
-	}
+	s.Database = nil
 	// The copy may be of a moment at which an account was being made or deleted.
 	if err := s.Accounts.Repair(ctx); err != nil {
-		return 0, err
+		return err
 	}
-	report, err := s.Run(ctx, check.Options{Blobs: check.FindBlobs, Progress: shown.at})
+	report, err := s.Run(ctx, check.Options{Blobs: check.NoBlobs, Progress: shown.at})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	for _, b := range report.Missing {
-		id, err := cid.Decode(b.CID)
-		if err != nil {
-			return 0, err
-		}
-		if _, promoted, err := from.Store.Blobs.Stat(ctx, b.DID, id); err == nil && promoted {
-			report.Problems = append(report.Problems, check.Problem{DID: b.DID, What: "blob " + b.CID + " is not in the backup"})
-		}
-	}
-	return report.MissingBlobs, problemsError(report)
+	return problemsError(report)
 }
 
 // problemsError is an error with the first problems of a report; nil if there are none.
@@ -244,7 +282,7 @@ func restore(ctx context.Context, c *call) error {
 	signed := c.progress("accounts signed anew")
 	var report *check.Report
 	var resynced resynced
-	r := datadir.Restore{Blobs: cfg.BlobDirectory, Progress: shown.at, Verify: func(ctx context.Context, d *datadir.Dir, m *datadir.Manifest) error {
+	r := datadir.Restore{Blobs: cfg.BlobDirectory, Incomplete: c.values.acceptMissing, Progress: shown.at, Verify: func(ctx context.Context, d *datadir.Dir, m *datadir.Manifest) error {
 		shown.done()
 		// The keys are those of the backup itself.
 		restored := *cfg
@@ -263,13 +301,20 @@ func restore(ctx context.Context, c *call) error {
 		if err := s.Accounts.Repair(ctx); err != nil {
 			return err
 		}
+		if !c.values.acceptMissing {
+			if err := s.BlobsThere(ctx); err != nil {
+				return fmt.Errorf("the backup has no blobs: %w (pds restore -accept-missing-blobs restores the rest)", check.ErrNoBlobs)
+			}
+		}
 		if c.values.fast {
 			err = d.DB.Check(ctx)
-		} else if report, err = s.Run(ctx, check.Options{Progress: checked.at}); err == nil {
-			if n := report.MissingBlobs - m.Missing; n > 0 {
-				report.Problems = append(report.Problems, check.Problem{What: fmt.Sprintf("the backup has lost %d blobs", n)})
+		} else if report, err = s.Run(ctx, check.Options{Progress: checked.at, AcceptMissing: c.values.acceptMissing}); err == nil {
+			if n := report.MissingBlobs - m.Missing; n > 0 && !c.values.acceptMissing {
+				report.Add("", "the backup has lost %d blobs (-accept-missing-blobs restores the rest)", n)
 			}
-			err = problemsError(report)
+			if report.Found > report.LostBlobs { // what the server had lost is no reason not to restore the rest
+				err = problemsError(report)
+			}
 		}
 		checked.done()
 		if err != nil || c.values.noResync {
@@ -290,10 +335,11 @@ func restore(ctx context.Context, c *call) error {
 	}
 	text := fmt.Sprintf("Restored the backup of %s made at %s to %s.", m.Host, m.Created.Format("2006-01-02 15:04 MST"), absolute(cfg.DataDirectory))
 	if report != nil {
-		text += fmt.Sprintf(" All is well with %s, %d records and %d blobs.", accountCount(report.Accounts), report.Records, report.Blobs)
+		well := "All is well with"
 		if report.MissingBlobs > 0 {
-			text += fmt.Sprintf(" The server did not have %d blobs that records refer to.", report.MissingBlobs)
+			well = fmt.Sprintf("%d blobs that records refer to are not in it. It has", report.MissingBlobs)
 		}
+		text += fmt.Sprintf(" %s %s, %d records and %d blobs.", well, accountCount(report.Accounts), report.Records, report.Blobs)
 	}
 	if resynced.accounts > 0 {
 		text += fmt.Sprintf(" The repositories of %s were signed anew.", accountCount(resynced.accounts))
@@ -302,7 +348,11 @@ func restore(ctx context.Context, c *call) error {
 	if m.Host != cfg.Hostname {
 		fmt.Fprintf(c.Stderr, "warning: the backup is of %s, but PDS_HOSTNAME is %s\n", m.Host, cfg.Hostname)
 	}
-	return c.result(map[string]any{"backup": m, "check": report, "resynced": resynced.accounts}, "%s", text)
+	err = c.result(map[string]any{"backup": m, "check": report, "resynced": resynced.accounts}, "%s", text)
+	if err == nil && report != nil {
+		err = problemsError(report)
+	}
+	return err
 }
 
 func runCheck(ctx context.Context, c *call) (err error) {
@@ -315,6 +365,15 @@ func runCheck(ctx context.Context, c *call) (err error) {
 	opt := check.Options{Progress: shown.at}
 	if c.values.fast {
 		opt.Blobs = check.FindBlobs
+	}
+	opt.AcceptMissing = c.values.acceptMissing
+	if from := c.values.blobsFrom; from != "" {
+		if _, err := os.Stat(filepath.Join(from, datadir.Blobs)); err != nil {
+			return fmt.Errorf("%w: -blobs-from %s: it is not the directory of a backup: %w", errUsage, from, err)
+		}
+		opt.From = func(ctx context.Context, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error) {
+			return datadir.BackupBlob(ctx, from, did, blob)
+		}
 	}
 	for _, a := range list {
 		opt.Accounts = append(opt.Accounts, a.DID)
@@ -369,6 +428,9 @@ func (c *call) showReport(r *check.Report) error {
 		return c.writeJSON(r)
 	}
 	fmt.Fprintf(c.Stdout, "accounts  %d\nrecords   %d, %s\nblobs     %d\nevents    %d\n", r.Accounts, r.Records, bytes64(r.Bytes), r.Blobs, r.Events)
+	if r.PutBack > 0 {
+		fmt.Fprintf(c.Stdout, "blobs that were put back: %d\n", r.PutBack)
+	}
 	if r.MissingBlobs > 0 {
 		fmt.Fprintf(c.Stdout, "blobs that are not there: %d\n", r.MissingBlobs)
 		for _, b := range r.Missing {
@@ -379,8 +441,11 @@ func (c *call) showReport(r *check.Report) error {
 		fmt.Fprintf(c.Stdout, "PROBLEM   %s\n", p)
 	}
 	c.showAhead(r)
-	if r.Found+r.Ahead == 0 {
+	switch {
+	case r.Found+r.Ahead == 0 && r.MissingBlobs == 0:
 		fmt.Fprintln(c.Stdout, "All is well.")
+	case r.Found+r.Ahead == 0:
+		fmt.Fprintln(c.Stdout, "Nothing is damaged. The blobs that are not there were accepted as lost, or their accounts are not active.")
 	}
 	return nil
 }

@@ -8,22 +8,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage/sqlite"
 )
 
-// manifestName is the file with a backup's digests. While a backup replaces an
-// older one, its manifest lies beside that one's, under another name.
+// Names of files in a backup.
 const (
 	manifestName = "backup.json"
+	// manifestNext was the name of a manifest while an earlier version replaced a backup.
 	manifestNext = "backup.next.json"
+	// listName is the file with the names of the files of a generation's blobs, one a line. Those
+	// that records refer to, but of which there is no good copy, have badMark before them.
+	listName = "blobs.list"
 )
 
-// Manifest describes a backup.
+// Manifest describes a generation of a backup.
 type Manifest struct {
 	Format  int       `json:"format"` // 1
 	Created time.Time `json:"created"`
@@ -31,11 +35,17 @@ type Manifest struct {
 	Host    string    `json:"host"`
 	Newest  int64     `json:"newestEvent"`
 	Blobs   int       `json:"blobs"` // promoted and staged
-	// Missing is how many blobs records refer to that the server did not have, or that were
-	// deleted, with their accounts or records, while the backup was made.
-	Missing int             `json:"missingBlobs"`
-	Bytes   int64           `json:"bytes"` // of everything
-	Files   map[string]File `json:"files"` // all but blobs, which are named by their digests
+	// Missing is how many blobs records refer to that are not in the backup: because the server has
+	// lost them or never had them, or because they were deleted, with their accounts or records,
+	// while the backup was made.
+	Missing int `json:"missingBlobs"`
+	// Lost is how many blobs the server should have, but has not, or not any longer as they were.
+	// Those that an older generation had are in the backup all the same.
+	Lost      int    `json:"lostBlobs"`
+	LostBlobs []Lost `json:"lost,omitempty"` // the first of them
+	Bytes     int64  `json:"bytes"`          // of everything
+	// Files are all but blobs, which are named by their digests.
+	Files map[string]File `json:"files"`
 }
 
 // File is a file of a backup.
@@ -44,227 +54,200 @@ type File struct {
 	SHA256 string `json:"sha256"`
 }
 
+// Lost is a blob that the server should have.
+type Lost struct {
+	DID syntax.DID `json:"did"`
+	CID string     `json:"cid"`
+	// Kept: the backup has it.
+	Kept bool `json:"kept"`
+}
+
+// maxLost bounds the list of lost blobs in a manifest.
+const maxLost = 1000
+
 // Backup is how a backup is made.
 type Backup struct {
 	// Version and Host are for the manifest.
 	Version, Host string
 	// Files are added as they are: the secrets.
 	Files map[string][]byte
-	// Verify checks the copy of the database before it counts, and returns how many
-	// blobs are missing; Dir has no blobs if the backup is a tar file. Nil: it is not checked.
-	Verify func(ctx context.Context, d *Dir) (missing int, err error)
+	// Verify checks the accounts in the copy of the database before it counts; its pages and its
+	// structure have been checked by then. Nil: they are not checked.
+	Verify func(ctx context.Context, d *Dir) error
+	// Excused reports whether a blob that the server does not have, and of which the backup has no
+	// copy either, is no loss: it may never have been there. d is the copy. Nil: it always is a
+	// loss.
+	Excused func(ctx context.Context, d *Dir, blob Lost) (bool, error)
+	// Keep says which generations stay in a directory; the new one always does. Its zero value
+	// keeps no other.
+	Keep Keep
+	// Fast looks only at the size and the end of blobs that a directory has from earlier backups.
+	// Else all of them are read, and what is damaged is copied again.
+	Fast bool
 	// Progress, if not nil, is told how many blobs have been looked at.
 	Progress func(blobs int)
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
 }
 
-// ErrNotBackup: a directory has other files in it than a backup's.
-var ErrNotBackup = errors.New("datadir: the directory is neither empty nor a backup")
+// Errors of backups.
+var (
+	// ErrNotBackup: a directory has other files in it than a backup's.
+	ErrNotBackup = errors.New("datadir: the directory is neither empty nor a backup")
+	// ErrItself: a backup would be written over what it is made of.
+	ErrItself = errors.New("datadir: the backup would be written over the server's own data")
+	// ErrBusy: another backup into the directory is under way.
+	ErrBusy = errors.New("datadir: another backup into the directory, or a restore from it, is under way")
+	// ErrOlder: a directory has a backup of a later state than the one that is backed up: of
+	// another server, or of this one before something old was put in its place.
+	ErrOlder = errors.New("datadir: the directory has a backup of a later state: use another directory")
+)
 
-// ToDir backs up into a directory of its own, which is made, or which has an older
-// backup that this one replaces.
-func (b Backup) ToDir(ctx context.Context, d *Dir, dest string) (*Manifest, error) {
-	if err := checkDest(dest); err != nil {
+// ToDir adds a generation to a directory, which is made if it is not there, and
+// removes the generations that are no longer to be kept. If it fails, the
+// generations that there were are as they were.
+//
+// That the server has lost blobs is no error: see Manifest.Lost.
+func (b Backup) ToDir(ctx context.Context, d *Dir, dest string) (m *Manifest, err error) {
+	w, err := openDest(d, dest)
+	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dest, 0o700); err != nil {
+	defer func() { err = errors.Join(err, w.close()) }()
+	w.fast = b.Fast
+	if m, err = b.run(ctx, d, w); err != nil {
 		return nil, err
 	}
-	w := &dirWriter{root: dest}
-	return b.run(ctx, d, w, dest)
+	return m, w.retain(b.Keep)
 }
 
-// checkDest makes sure that nothing but a backup is overwritten.
-func checkDest(dest string) error {
-	entries, err := os.ReadDir(dest)
-	if isMissing(err) {
-		return nil
-	} else if err != nil {
+// writer is where a backup goes.
+type writer interface {
+	// dir is the folder in which the generation is made.
+	dir() string
+	// blobs is the folder of the blobs that are there already; empty if there is none.
+	blobs() string
+	// copyBlob makes sure that the backup has the blob of a file below the blobs' folder. If the
+	// file is not there, or damaged, the error is a *sourceError.
+	copyBlob(ctx context.Context, name, from string) (size int64, err error)
+	// has reports whether the backup has a good copy of a blob from before, and its size.
+	has(ctx context.Context, name string) (size int64, ok bool, err error)
+	// put writes a file.
+	put(name string, data []byte) error
+	// finish puts the generation in its place; the database is in its folder. The list is that of
+	// its blobs.
+	finish(m *Manifest, list []string) error
+	// previous is the newest generation that is there, nil if there is none.
+	previous() *Manifest
+}
+
+func (b Backup) run(ctx context.Context, d *Dir, w writer) (*Manifest, error) {
+	now := time.Now
+	if b.Now != nil {
+		now = b.Now
+	}
+	c := &copying{Backup: b, d: d, w: w, seen: make(map[nameKey]bool)}
+	c.m = &Manifest{Format: 1, Created: now().UTC().Truncate(time.Second), Version: b.Version, Host: b.Host, Files: make(map[string]File)}
+	if err := c.blobs(ctx); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(w.dir(), Database)
+	if err := d.DB.Backup(ctx, file); err != nil {
+		return nil, fmt.Errorf("copy of the database: %w", err)
+	}
+	if err := c.blobs(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.verify(ctx, file); err != nil {
+		return nil, err
+	}
+	if p := w.previous(); p != nil && p.Newest > c.m.Newest {
+		return nil, fmt.Errorf("%w (it is of %s, with events up to %d; this one has events up to %d)", ErrOlder, p.Created.Format(time.RFC3339), p.Newest, c.m.Newest)
+	}
+	if err := c.files(file); err != nil {
+		return nil, err
+	}
+	return c.m, w.finish(c.m, c.list)
+}
+
+// verify opens the copy of the database, looks for the blobs that it refers to, and has the rest
+// checked.
+func (c *copying) verify(ctx context.Context, file string) (err error) {
+	// It is opened as the data directory that it will be part of.
+	dir := filepath.Join(c.w.dir(), "verify")
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	for _, e := range entries {
-		switch e.Name() {
-		case manifestName, manifestNext: // a backup, perhaps an interrupted one
-			return nil
-		}
+	opened := filepath.Join(dir, Database)
+	if err := os.Rename(file, opened); err != nil {
+		return err
 	}
-	if len(entries) > 0 {
-		return fmt.Errorf("%w: %s", ErrNotBackup, dest)
+	copied, err := Open(ctx, dir, Options{Blobs: c.w.blobs()})
+	if err != nil {
+		return err
+	}
+	_, c.m.Newest, err = copied.Store.Events.Bounds(ctx)
+	if err == nil {
+		err = c.references(ctx, copied)
+	}
+	if err == nil && c.Verify != nil {
+		err = c.Verify(ctx, copied)
+	}
+	// Verify may have repaired what was under way. SQLite does not say if it could not write that
+	// to the database when it was closed; the next check does.
+	if err = errors.Join(err, copied.Close()); err == nil {
+		err = sqlite.Verify(ctx, opened)
+	}
+	if err != nil {
+		return fmt.Errorf("the copy is not good: %w", err)
+	}
+	if err := os.Rename(opened, file); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// files adds what is neither blob nor database.
+func (c *copying) files(database string) error {
+	size, digest, err := digestFile(database)
+	if err != nil {
+		return err
+	}
+	c.m.Files[Database] = File{size, digest}
+	c.m.Bytes += size
+	files := make(map[string][]byte)
+	plc, err := os.ReadFile(filepath.Join(c.d.Path, PLC))
+	if err == nil {
+		files[PLC] = wholeLines(plc)
+	} else if !isMissing(err) {
+		return err
+	}
+	for name, data := range c.Files {
+		files[name] = data
+	}
+	for name, data := range files {
+		c.m.Files[name] = fileOf(data)
+		c.m.Bytes += int64(len(data))
+		if err := c.w.put(name, data); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// ToTar writes a backup as a tar file. It needs room for a copy of the database
-// in the data directory.
-func (b Backup) ToTar(ctx context.Context, d *Dir, out io.Writer) (*Manifest, error) {
-	temp, err := os.MkdirTemp(d.Path, "backup-*")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(temp)
-	w := newTarWriter(out)
-	m, err := b.run(ctx, d, w, temp)
-	if err != nil {
-		return nil, err
-	}
-	return m, w.close()
+func fileOf(data []byte) File {
+	sum := sha256.Sum256(data)
+	return File{int64(len(data)), hex.EncodeToString(sum[:])}
 }
 
-// writer is where a backup goes. Names have slashes.
-type writer interface {
-	// begin says that a backup is under way.
-	begin() error
-	// has reports whether a blob's file is there already.
-	has(name string, size int64) bool
-	// copy copies a file.
-	copy(name, from string, info fs.FileInfo) error
-	// put writes a file.
-	put(name string, data []byte) error
-	// finish puts the copy of the database and the manifest in their places.
-	finish(database string, manifest []byte) error
-	// prune deletes the blobs' files that keep does not name.
-	prune(keep map[string]bool) error
-}
-
-func (b Backup) run(ctx context.Context, d *Dir, w writer, temp string) (*Manifest, error) {
-	m := &Manifest{Format: 1, Created: time.Now().UTC().Truncate(time.Second), Version: b.Version, Host: b.Host, Files: make(map[string]File)}
-	if err := w.begin(); err != nil {
-		return nil, err
-	}
-	seen := make(map[string]bool)
-	if err := b.blobs(ctx, d, w, m, seen); err != nil {
-		return nil, err
-	}
-	// The copy lies under a name of its own until it has been checked.
-	copied := filepath.Join(temp, "next.sqlite")
-	if err := removeDatabase(copied); err != nil {
-		return nil, err
-	}
-	if err := d.DB.Backup(ctx, copied); err != nil {
-		return nil, fmt.Errorf("copy of the database: %w", err)
-	}
-	if err := b.blobs(ctx, d, w, m, seen); err != nil {
-		return nil, err
-	}
-	if err := b.verify(ctx, copied, temp, m); err != nil {
-		return nil, err
-	}
-	size, digest, err := digestFile(copied)
-	if err != nil {
-		return nil, err
-	}
-	m.Files[Database] = File{size, digest}
-	m.Bytes += size
-	files := make(map[string][]byte)
-	plc, err := os.ReadFile(filepath.Join(d.Path, PLC))
-	if err == nil {
-		files[PLC] = wholeLines(plc)
-	} else if !isMissing(err) {
-		return nil, err
-	}
-	for name, data := range b.Files {
-		files[name] = data
-	}
-	for name, data := range files {
-		sum := sha256.Sum256(data)
-		m.Files[name] = File{int64(len(data)), hex.EncodeToString(sum[:])}
-		m.Bytes += int64(len(data))
-		if err := w.put(name, data); err != nil {
-			return nil, err
-		}
-	}
+func (m *Manifest) encode() ([]byte, error) {
 	text, err := json.MarshalIndent(m, "", "\t")
-	if err != nil {
-		return nil, err
-	}
-	if err := w.finish(copied, append(text, '\n')); err != nil {
-		return nil, err
-	}
-	return m, w.prune(seen)
+	return append(text, '\n'), err
 }
 
 // wholeLines leaves out a line at the end that is being written.
 func wholeLines(text []byte) []byte {
 	return text[:strings.LastIndexByte(string(text), '\n')+1]
-}
-
-// verify opens the copy of the database with the blobs that are beside it.
-func (b Backup) verify(ctx context.Context, copied, temp string, m *Manifest) (err error) {
-	// It is opened as the data directory that it will be part of.
-	dir, err := os.MkdirTemp(temp, "verify-*")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Rename(copied, filepath.Join(dir, Database)); err != nil {
-		return err
-	}
-	d, err := Open(ctx, dir, Options{Blobs: filepath.Join(temp, Blobs)})
-	if err != nil {
-		return err
-	}
-	_, m.Newest, err = d.Store.Events.Bounds(ctx)
-	if err == nil && b.Verify != nil {
-		m.Missing, err = b.Verify(ctx, d)
-	}
-	if err = errors.Join(err, d.Close()); err != nil {
-		return fmt.Errorf("the copy is not good: %w", err)
-	}
-	return os.Rename(filepath.Join(dir, Database), copied)
-}
-
-// blobs copies the blobs that are not there yet.
-func (b Backup) blobs(ctx context.Context, d *Dir, w writer, m *Manifest, seen map[string]bool) error {
-	for _, part := range []string{"blobs", "staged"} {
-		err := filepath.WalkDir(filepath.Join(d.Blobs, part), func(file string, e fs.DirEntry, err error) error {
-			switch {
-			case isMissing(err): // deleted meanwhile, or there is no such folder
-				return nil
-			case err != nil:
-				return err
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case e.IsDir():
-				return nil
-			}
-			rel, err := filepath.Rel(d.Blobs, file)
-			if err != nil {
-				return err
-			}
-			name := path.Join(Blobs, filepath.ToSlash(rel))
-			if seen[name] {
-				return nil
-			}
-			info, err := e.Info()
-			if err == nil && !w.has(name, info.Size()) {
-				err = w.copy(name, file, info)
-			}
-			if isMissing(err) {
-				return nil
-			} else if err != nil {
-				return err
-			}
-			seen[name] = true
-			m.Blobs++
-			m.Bytes += info.Size()
-			if b.Progress != nil {
-				b.Progress(m.Blobs)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func removeDatabase(file string) error {
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Remove(file + suffix); err != nil && !isMissing(err) {
-			return err
-		}
-	}
-	return nil
 }
 
 // digestFile returns a file's size and SHA-256.

@@ -10,12 +10,31 @@
 //
 // # Backups
 //
-// A backup is such a directory too, with a manifest that has the digests of its
-// files; or a tar file of one. The database is copied as it is at one moment. Blobs, whose files never
-// change, are copied before and after that: so the backup has every blob that its
-// database refers to, even those that are deleted meanwhile. What a second
-// backup into the same directory finds there it does not copy again, and if it
-// is interrupted, the first one stays as good as it was.
+// A backup's directory has one or more generations, each the database as it was at one moment, and
+// one folder with the blobs of all of them:
+//
+//	generations/20261129T033000Z/  a generation, by the time at which it was begun (UTC)
+//	    backup.json                its manifest, with the digests of the other files
+//	    pds.sqlite, secrets.json, plc.jsonl
+//	    blobs.list                 the blobs that belong to it
+//	generations/next/              a generation that is being made
+//	pds.sqlite.blobs/              blobs, as in a data directory
+//	backup.lock                    held while a backup is made
+//
+// A generation never changes. It is made under another name, verified (every page and the structure
+// of the database, every repository, every blob), and renamed when it is complete: so whenever a
+// backup is interrupted, the older generations are as they were.
+//
+// Blobs, whose files never change, are copied before and after the copy of the database: so the
+// backup has every blob that its database refers to, even those that are deleted meanwhile. A blob
+// that is in the backup already is not copied again if it is good there. It is deleted when no
+// generation that is kept refers to it: never because the server no longer has its file, since then
+// the backup may be all that is left of it.
+//
+// A tar file has one generation with its blobs, and no list. An unpacked one is a directory that
+// can be restored, and so is a backup of an earlier version, which had one generation beside its
+// blobs; a backup into that directory adds a generation and drops or keeps the old one like any
+// other.
 package datadir
 
 import (

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
@@ -60,29 +61,33 @@ func (w *world) seed(t *testing.T, from, to int, s seed.Seed) {
 }
 
 // verify checks a directory as the commands do.
-func verify(report **check.Report) func(context.Context, *datadir.Dir) (int, error) {
-	return func(ctx context.Context, d *datadir.Dir) (int, error) {
+func verify(report **check.Report) func(context.Context, *datadir.Dir) error {
+	return verifyWith(report, check.Options{})
+}
+
+func verifyWith(report **check.Report, opt check.Options) func(context.Context, *datadir.Dir) error {
+	return func(ctx context.Context, d *datadir.Dir) error {
 		ring, err := sealed.New(masterKey)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		accts := accounts.New(d.Store, ring)
 		if err := accts.Repair(ctx); err != nil { // the copy may be of a moment in the midst of a deletion
-			return 0, err
+			return err
 		}
-		r, err := check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accts}.Run(ctx, check.Options{})
-		if err == nil && r.Found > 0 {
+		r, err := check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accts}.Run(ctx, opt)
+		if err == nil && r.Found > r.LostBlobs {
 			err = errors.New(r.Problems[0].String())
 		}
 		*report = r
-		return r.MissingBlobs, err
+		return err
 	}
 }
 
 func verifyRestored(report **check.Report) func(context.Context, *datadir.Dir, *datadir.Manifest) error {
 	return func(ctx context.Context, d *datadir.Dir, m *datadir.Manifest) error {
-		missing, err := verify(report)(ctx, d)
-		if err == nil && missing > m.Missing {
+		err := verify(report)(ctx, d)
+		if err == nil && (*report).MissingBlobs > m.Missing {
 			err = errors.New("blobs are missing")
 		}
 		return err
@@ -235,40 +240,117 @@ func TestInterruptedBackupLeavesTheOlderOne(t *testing.T) {
 	}
 	w.seed(t, 1, 2, seed.Seed{Blobs: 2})
 	stop := errors.New("stop")
-	bad := datadir.Backup{Files: secrets, Verify: func(context.Context, *datadir.Dir) (int, error) { return 0, stop }}
+	bad := datadir.Backup{Files: secrets, Verify: func(context.Context, *datadir.Dir) error { return stop }}
 	if _, err := bad.ToDir(t.Context(), w.Dir, dest); !errors.Is(err, stop) {
 		t.Fatal(err)
 	}
-	for n := 1; n < 8; n++ {
+	for n := 1; n <= 4; n++ {
 		ctx, cancel := context.WithCancel(t.Context())
 		b := datadir.Backup{Files: secrets, Progress: func(blobs int) {
 			if blobs == n {
 				cancel()
 			}
 		}}
-		b.ToDir(ctx, w.Dir, dest)
+		if _, err := b.ToDir(ctx, w.Dir, dest); !errors.Is(err, context.Canceled) {
+			t.Errorf("interrupted at blob %d: %v", n, err)
+		}
 		cancel()
 	}
-	// As if the power had failed between the two renames at the end.
-	text, err := os.ReadFile(filepath.Join(dest, "backup.json"))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dest, "backup.next.json"), []byte(`{"format":1,"files":{}}`), 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
+	if list := generationsOf(t, dest); len(list) != 1 {
+		t.Errorf("generations %q, want one", list)
 	}
 	var report *check.Report
 	r := datadir.Restore{Verify: verifyRestored(&report)}
-	if _, err := r.From(t.Context(), dest, nil, filepath.Join(root, "one")); err != nil || report.Accounts < 1 {
+	if _, err := r.From(t.Context(), dest, nil, filepath.Join(root, "one")); err != nil || report.Accounts != 1 {
 		t.Errorf("%+v, %v", report, err)
 	}
-	os.Rename(filepath.Join(dest, "backup.json"), filepath.Join(dest, "backup.next.json"))
-	if _, err := r.From(t.Context(), dest, nil, filepath.Join(root, "two")); err != nil {
-		t.Errorf("with the manifest under its other name: %v", err)
+}
+
+// generationsOf are the folders of a backup's generations, the oldest first.
+func generationsOf(t *testing.T, dest string) (list []string) {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(dest, "generations", "*"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	os.WriteFile(filepath.Join(dest, "backup.json"), bytes.Replace(text, []byte(`"sha256": "`), []byte(`"sha256": "0`), -1), 0o600)
-	if _, err := r.From(t.Context(), dest, nil, filepath.Join(root, "three")); err != nil {
-		t.Errorf("with an older manifest beside it: %v", err)
+	return list
+}
+
+// unpacked is a backup in a directory without generations: a tar file that was unpacked, or what
+// an earlier version made.
+func unpacked(t *testing.T, w *world, dest string) map[string]string {
+	t.Helper()
+	var archive bytes.Buffer
+	if _, err := (datadir.Backup{Files: secrets}).ToTar(t.Context(), w.Dir, &archive); err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]string)
+	for r := tar.NewReader(&archive); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		text, readErr := io.ReadAll(r)
+		if err := errors.Join(err, readErr); err != nil {
+			t.Fatal(err)
+		}
+		all[h.Name] = string(text)
+	}
+	writeFiles(t, dest, all)
+	return all
+}
+
+func writeFiles(t *testing.T, dir string, all map[string]string) {
+	t.Helper()
+	for name, text := range all {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A backup of an earlier version is restored, also one that was interrupted when the power failed;
+// a backup into its directory adds a generation, and drops or keeps it as it does others.
+func TestBackupOfAnEarlierVersion(t *testing.T) {
+	root := t.TempDir()
+	dest := filepath.Join(root, "backup")
+	w := open(t, filepath.Join(root, "data"), datadir.Options{})
+	w.seed(t, 0, 1, seed.Seed{Blobs: 2})
+	text := unpacked(t, w, dest)["backup.json"]
+	var report *check.Report
+	r := datadir.Restore{Verify: verifyRestored(&report)}
+	restores := func(name string, accounts int) {
+		t.Helper()
+		if _, err := r.From(t.Context(), dest, nil, filepath.Join(root, name)); err != nil || report.Accounts != accounts || report.Blobs != 2*accounts {
+			t.Errorf("%s: %+v, %v", name, report, err)
+		}
+	}
+	// As if the power had failed between the two renames at the end.
+	writeFiles(t, dest, map[string]string{"backup.next.json": `{"format":1,"files":{}}`})
+	restores("before", 1)
+	os.Rename(filepath.Join(dest, "backup.json"), filepath.Join(dest, "backup.next.json"))
+	restores("after", 1)
+	writeFiles(t, dest, map[string]string{"backup.json": strings.ReplaceAll(text, `"sha256": "`, `"sha256": "0`)})
+	restores("with an older manifest beside it", 1)
+
+	w.seed(t, 1, 2, seed.Seed{Blobs: 2})
+	keep := datadir.Backup{Files: secrets, Keep: datadir.Keep{{Count: 2}}, Now: func() time.Time { return time.Now().Add(time.Hour) }}
+	if _, err := keep.ToDir(t.Context(), w.Dir, dest); err != nil {
+		t.Fatal(err)
+	}
+	restores("newest", 2)
+	if _, err := os.Stat(filepath.Join(dest, datadir.Database)); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if _, err := keep.ToDir(t.Context(), w.Dir, dest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restores("newest of two", 2)
+	if left, _ := filepath.Glob(filepath.Join(dest, "*")); len(left) != 3 || len(generationsOf(t, dest)) != 2 {
+		t.Errorf("%q, %q", left, generationsOf(t, dest))
 	}
 }
 
@@ -278,10 +360,21 @@ func TestBackupRefusesOtherDirectories(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "thesis.txt"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, dest := range []string{root, w.Path} {
-		if _, err := (datadir.Backup{}).ToDir(t.Context(), w.Dir, dest); !errors.Is(err, datadir.ErrNotBackup) {
-			t.Errorf("%s: %v", dest, err)
-		}
+	if _, err := (datadir.Backup{}).ToDir(t.Context(), w.Dir, root); !errors.Is(err, datadir.ErrNotBackup) {
+		t.Error(err)
+	}
+	// A backup with something else in it is not touched either.
+	dest := filepath.Join(root, "backup")
+	if _, err := (datadir.Backup{}).ToDir(t.Context(), w.Dir, dest); err != nil {
+		t.Fatal(err)
+	}
+	writeFiles(t, dest, map[string]string{"thesis.txt": ""})
+	before := files(t, dest)
+	if _, err := (datadir.Backup{}).ToDir(t.Context(), w.Dir, dest); !errors.Is(err, datadir.ErrNotBackup) || !strings.Contains(err.Error(), "thesis.txt") {
+		t.Error(err)
+	}
+	if d := cmp.Diff(before, files(t, dest)); d != "" {
+		t.Error(d)
 	}
 }
 
@@ -293,51 +386,65 @@ func TestChangedBackupsAreRefused(t *testing.T) {
 	if _, err := (datadir.Backup{Files: secrets}).ToDir(t.Context(), w.Dir, good); err != nil {
 		t.Fatal(err)
 	}
-	content := files(t, good)
+	plain := unpacked(t, w, filepath.Join(root, "unpacked"))
 	blob := ""
-	for name := range content {
+	for name := range plain {
 		if strings.HasPrefix(name, datadir.Blobs+"/blobs/") {
 			blob = name
 		}
 	}
-	for name, change := range map[string]func(m map[string]string){
-		"database":        func(m map[string]string) { m[datadir.Database] += "x" },
-		"secrets":         func(m map[string]string) { m[datadir.Secrets] = "{}" },
-		"no secrets":      func(m map[string]string) { delete(m, datadir.Secrets) },
-		"no database":     func(m map[string]string) { delete(m, datadir.Database) },
-		"no manifest":     func(m map[string]string) { delete(m, "backup.json") },
-		"broken manifest": func(m map[string]string) { m["backup.json"] = "{" },
-		"empty manifest":  func(m map[string]string) { m["backup.json"] = "{}" },
-		"blob":            func(m map[string]string) { m[blob] = "X" + m[blob][1:] },
-		"no blob":         func(m map[string]string) { delete(m, blob) },
-		"manifest escapes": func(m map[string]string) {
-			m["backup.json"] = strings.Replace(m["backup.json"], "secrets.json", "../secrets.json", 1)
+	generation, err := filepath.Rel(good, generationsOf(t, good)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(m map[string]string, in string){
+		"database":        func(m map[string]string, in string) { m[in+datadir.Database] += "x" },
+		"secrets":         func(m map[string]string, in string) { m[in+datadir.Secrets] = "{}" },
+		"no secrets":      func(m map[string]string, in string) { delete(m, in+datadir.Secrets) },
+		"no database":     func(m map[string]string, in string) { delete(m, in+datadir.Database) },
+		"no manifest":     func(m map[string]string, in string) { delete(m, in+"backup.json") },
+		"broken manifest": func(m map[string]string, in string) { m[in+"backup.json"] = "{" },
+		"empty manifest":  func(m map[string]string, in string) { m[in+"backup.json"] = "{}" },
+		"blob":            func(m map[string]string, _ string) { m[blob] = "X" + m[blob][1:] },
+		"shorter blob":    func(m map[string]string, _ string) { m[blob] = m[blob][1:] },
+		"no blob":         func(m map[string]string, _ string) { delete(m, blob) },
+		"manifest escapes": func(m map[string]string, in string) {
+			m[in+"backup.json"] = strings.Replace(m[in+"backup.json"], "secrets.json", "../secrets.json", 1)
+		},
+		"list": func(m map[string]string, in string) {
+			if in == "" {
+				m[datadir.Secrets] = "" // there is no list
+			}
+			m[in+"blobs.list"] = ""
+		},
+		"list escapes": func(m map[string]string, in string) {
+			if in == "" {
+				m[datadir.Secrets] = ""
+			}
+			m[in+"blobs.list"] += "../../../secrets.json\n"
 		},
 	} {
-		m := make(map[string]string)
-		for k, v := range content {
-			m[k] = v
-		}
-		change(m)
-		var report *check.Report
-		r := datadir.Restore{Verify: verifyRestored(&report)}
-		from := filepath.Join(t.TempDir(), "b")
-		for file, text := range m {
-			to := filepath.Join(from, file)
-			if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-				t.Fatal(err)
+		for form, in := range map[string]string{"generation": generation + "/", "directory": "", "tar": ""} {
+			m, source := make(map[string]string), plain
+			if form == "generation" {
+				source = files(t, good)
 			}
-			if err := os.WriteFile(to, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
+			for k, v := range source {
+				m[k] = v
 			}
-		}
-		for how, source := range map[string]string{"directory": from, "tar": "-"} {
+			change(m, in)
+			from := filepath.Join(t.TempDir(), "b")
+			writeFiles(t, from, m)
+			if form == "tar" {
+				from = "-"
+			}
+			var report *check.Report
 			dest := filepath.Join(t.TempDir(), "restored")
-			if _, err := r.From(t.Context(), source, tarOf(t, m), dest); !errors.Is(err, datadir.ErrBadBackup) {
-				t.Errorf("%s, %s: %v", name, how, err)
+			if _, err := (datadir.Restore{Verify: verifyRestored(&report)}).From(t.Context(), from, tarOf(t, m), dest); !errors.Is(err, datadir.ErrBadBackup) {
+				t.Errorf("%s, %s: %v", name, form, err)
 			}
 			if entries, _ := os.ReadDir(filepath.Dir(dest)); len(entries) > 0 {
-				t.Errorf("%s, %s: %v is left over", name, how, entries)
+				t.Errorf("%s, %s: %v is left over", name, form, entries)
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"path/filepath"
 	"syscall"
 )
 
@@ -30,6 +31,26 @@ func lock(path string, alone bool) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// removeStale removes what processes that were killed have left under names that match a pattern: a
+// running one has a lock on its file, or on the file inside in its folder.
+func removeStale(pattern, inside string) error {
+	left, err := filepath.Glob(pattern)
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		f, err := lock(filepath.Join(name, inside), true)
+		if err != nil { // in use, or something else
+			continue
+		}
+		err = os.RemoveAll(name)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkOwner keeps the administrator of the machine from opening the database of a

@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
 // Errors of Restore.
@@ -26,6 +29,8 @@ var (
 
 // Restore is how a backup is restored.
 type Restore struct {
+	// Incomplete restores a generation also if blobs that belong to it are not there any longer.
+	Incomplete bool
 	// Blobs is the directory that gets the blobs; it must be empty. Empty: in the data
 	// directory.
 	Blobs string
@@ -36,9 +41,9 @@ type Restore struct {
 	Progress func(files int)
 }
 
-// From restores a directory that ToDir or a tar file that ToTar made ("-":
-// stdin), into a data directory that must be empty. If it fails, the directory is as
-// it was.
+// From restores a directory that ToDir or a tar file that ToTar made ("-": stdin), into a data
+// directory that must be empty. Of a directory it takes the newest generation; a folder of one
+// generation, below it, can be named instead. If it fails, the directory is as it was.
 func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest string) (m *Manifest, err error) {
 	for _, dir := range []string{dest, r.Blobs} {
 		if err := mustBeEmpty(dir); err != nil {
@@ -58,7 +63,7 @@ func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest st
 	if m, err = readManifest(temp); err != nil {
 		return nil, err
 	}
-	if blobs < m.Blobs { // an interrupted backup may have added some
+	if blobs < m.Blobs && !r.Incomplete { // an interrupted backup of an earlier version may have added some
 		return nil, fmt.Errorf("%w: it has %d blobs, there were %d", ErrBadBackup, blobs, m.Blobs)
 	}
 	if err := r.verify(ctx, temp, m); err != nil {
@@ -69,7 +74,7 @@ func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest st
 			return nil, err
 		}
 	}
-	for _, name := range []string{manifestName, lockName} {
+	for _, name := range []string{manifestName, listName, lockName} {
 		if err := os.Remove(filepath.Join(temp, name)); err != nil && !isMissing(err) {
 			return nil, err
 		}
@@ -77,10 +82,7 @@ func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest st
 	if filepath.Dir(temp) == dest {
 		return m, moveUp(temp)
 	}
-	if err := os.Rename(temp, dest); err != nil {
-		return nil, err
-	}
-	return m, syncDir(filepath.Dir(dest))
+	return m, durablefile.Rename(temp, dest)
 }
 
 // beside makes a directory that can take the place of dest: beside it, or, if dest is there
@@ -122,7 +124,7 @@ func moveUp(dir string) (err error) {
 			return err
 		}
 	}
-	return syncDir(parent)
+	return durablefile.SyncDir(parent)
 }
 
 func mustBeEmpty(dir string) error {
@@ -172,7 +174,7 @@ func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to stri
 	} else if info, statErr := os.Stat(from); statErr != nil {
 		err = statErr
 	} else if info.IsDir() {
-		err = readDir(from, write)
+		err = r.readDir(from, write)
 	} else {
 		var f *os.File
 		if f, err = os.Open(from); err == nil {
@@ -184,7 +186,7 @@ func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to stri
 
 // belongs reports whether a backup may have a file of that name.
 func belongs(name string) bool {
-	if slices.Contains([]string{Database, Secrets, PLC, manifestName}, name) {
+	if slices.Contains([]string{Database, Secrets, PLC, manifestName, listName}, name) {
 		return true
 	}
 	rest, ok := strings.CutPrefix(name, Blobs+"/")
@@ -225,14 +227,111 @@ func readTar(in io.Reader, write func(string, io.Reader) error) error {
 	}
 }
 
-// readDir reads the files of a backup; those that opening it has added are left.
-func readDir(from string, write func(string, io.Reader) error) error {
+// readDir reads the files of the newest generation of a backup's directory, or of the generation
+// whose folder it is.
+func (r Restore) readDir(from string, write func(string, io.Reader) error) error {
+	g := generation{dir: filepath.Clean(from)}
+	root := filepath.Dir(filepath.Dir(g.dir))
+	if _, err := os.Stat(filepath.Join(from, listName)); err != nil {
+		root = from
+		list, err := generations(from)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			return fmt.Errorf("%w: there is none in %s", ErrBadBackup, from)
+		}
+		if g = list[0]; g.root && len(list) == 1 {
+			return readRoot(from, write)
+		}
+		for _, other := range list {
+			if other.m == nil { // it may be the newest
+				return fmt.Errorf("%w: the manifest of %s cannot be read; to restore another generation, name its folder", ErrBadBackup, other.dir)
+			}
+		}
+		if g.root {
+			return readRoot(from, write)
+		}
+	}
+	done, err := lockBackup(root)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if g.m, err = parseManifest(filepath.Join(g.dir, manifestName)); err != nil {
+		return err
+	}
+	file := func(name, path string) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		info, err := f.Stat()
+		if err == nil && !info.Mode().IsRegular() {
+			err = fmt.Errorf("%w: %q is not a file", ErrBadBackup, name)
+		}
+		if err == nil {
+			err = write(name, f)
+		}
+		return errors.Join(err, f.Close())
+	}
+	names := slices.Sorted(maps.Keys(g.m.Files))
+	for _, name := range append(names, manifestName) {
+		if !belongs(name) || strings.Contains(name, "/") {
+			return fmt.Errorf("%w: the manifest names %.200q", ErrBadBackup, name)
+		}
+		if err := file(name, filepath.Join(g.dir, name)); isMissing(err) {
+			return fmt.Errorf("%w: %w", ErrBadBackup, err)
+		} else if err != nil {
+			return err
+		}
+	}
+	known, err := g.blobs(func(name string, good bool) error {
+		if !good {
+			return nil
+		}
+		if _, ok := blobfs.FileCID(name); !ok {
+			return fmt.Errorf("%w: %s names %.200q", ErrBadBackup, listName, name)
+		}
+		err := file(path.Join(Blobs, name), filepath.Join(root, Blobs, filepath.FromSlash(name)))
+		if isMissing(err) && r.Incomplete {
+			return nil
+		} else if isMissing(err) {
+			return fmt.Errorf("%w: it has lost a blob: %w", ErrBadBackup, err)
+		}
+		return err
+	})
+	if err == nil && !known {
+		err = fmt.Errorf("%w: %s was changed, or is not there", ErrBadBackup, listName)
+	}
+	return err
+}
+
+// lockBackup keeps a backup from removing what is being read. On a medium that cannot be written,
+// none is made.
+func lockBackup(root string) (done func() error, err error) {
+	if _, err := os.Stat(filepath.Join(root, backupLock)); err != nil {
+		return func() error { return nil }, nil
+	}
+	f, err := lock(filepath.Join(root, backupLock), false)
+	switch {
+	case errors.Is(err, ErrInUse):
+		return nil, ErrBusy
+	case err != nil:
+		return func() error { return nil }, nil
+	}
+	return f.Close, nil
+}
+
+// readRoot reads the files of a backup whose only generation lies beside its blobs. Those that
+// opening it has added are left.
+func readRoot(from string, write func(string, io.Reader) error) error {
 	manifest, err := currentManifest(from)
 	if err != nil {
 		return err
 	}
 	return filepath.WalkDir(from, func(file string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+		if err != nil {
 			return err
 		}
 		rel, err := filepath.Rel(from, file)
@@ -241,6 +340,10 @@ func readDir(from string, write func(string, io.Reader) error) error {
 		}
 		name := filepath.ToSlash(rel)
 		switch {
+		case e.IsDir() && name == generationsName:
+			return fs.SkipDir
+		case e.IsDir():
+			return nil
 		case name == manifest:
 			name = manifestName
 		case name == manifestName || !belongs(name):
@@ -337,9 +440,9 @@ func moveBlobs(ctx context.Context, from, to string) error {
 	if os.Rename(from, to) == nil {
 		return nil
 	}
-	w := &dirWriter{root: to}
+	touched := make(map[string]bool)
 	err := filepath.WalkDir(from, func(file string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+		if err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
@@ -349,17 +452,28 @@ func moveBlobs(ctx context.Context, from, to string) error {
 		if err != nil {
 			return err
 		}
-		info, err := e.Info()
+		dest := filepath.Join(to, rel)
+		touched[filepath.Dir(dest)] = true
+		if e.IsDir() {
+			return os.MkdirAll(dest, 0o700)
+		}
+		in, err := os.Open(file)
 		if err != nil {
 			return err
 		}
-		return w.copy(filepath.ToSlash(rel), file, info)
+		defer in.Close()
+		out, err := os.OpenFile(dest, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(out, in)
+		return errors.Join(err, out.Sync(), out.Close())
 	})
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(to))
 	}
-	for dir := range w.touched {
-		if err := syncDir(dir); err != nil {
+	for dir := range touched {
+		if err := durablefile.SyncDir(dir); err != nil {
 			return err
 		}
 	}

@@ -31,6 +31,7 @@ type operation struct {
 	methods   map[string]bool // that the server has itself
 	servers   []*http.Server  // besides the main one
 	crawl     crawling
+	prober    *prober
 }
 
 // checkKeys makes sure that no new keys are made where there are accounts that have
@@ -88,6 +89,9 @@ func (s *Server) observe(r *xrpc.Request, status int, took time.Duration) {
 	s.op.requests.Add(1, method, code)
 	if status != http.StatusSwitchingProtocols {
 		s.op.durations.Observe(took.Seconds(), method)
+	}
+	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented {
+		s.op.prober.doubt()
 	}
 	level := slog.LevelDebug
 	switch {
@@ -157,6 +161,12 @@ func (s *Server) registerMetrics() {
 			}
 		}
 		return total, ok
+	})
+	m.Gauge("pds_store_writable", "Whether the store can be written: 1, or 0 as when the disk is full.", func() (float64, bool) {
+		if s.op.prober.writable(context.Background()) != nil {
+			return 0, true
+		}
+		return 1, true
 	})
 	s.op.crawl.register(m)
 	s.clock.register(m)

@@ -18,6 +18,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/blobquota"
+	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
@@ -136,6 +137,7 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change fun
 	s.outbox = &stream.Outbox{Events: s.store.Events}
 	s.crawler()
 	s.openClock()
+	s.openHealth()
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -177,6 +179,9 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	s.accounts = accounts.New(s.store, box)
 	s.accounts.SetClock(s.now)
 	if err := s.accounts.Repair(ctx); err != nil {
+		return err
+	}
+	if err := (check.Server{Store: s.store, Accounts: s.accounts, Folder: s.data.Blobs}).BlobsThere(ctx); err != nil {
 		return err
 	}
 	s.host = repo.NewHost(repo.Config{
@@ -310,6 +315,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	errs = append(errs, s.stopMore())
 	s.post.close(ctx)
+	if s.op.prober != nil {
+		s.op.prober.wait(ctx)
+	}
 	if s.plcServer != nil {
 		errs = append(errs, s.plcServer.Close())
 	}
@@ -320,18 +328,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		errs = append(errs, s.data.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// health answers whether the server and its database work.
-func (s *Server) health(w http.ResponseWriter, r *http.Request) {
-	if xrpc.CORS(w, r) {
-		return
-	}
-	if _, _, err := s.store.Events.Bounds(r.Context()); err != nil {
-		xrpc.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"version": Version, "error": "Service Unavailable"})
-		return
-	}
-	xrpc.WriteJSON(w, http.StatusOK, map[string]string{"version": Version})
 }
 
 // serviceDocument is the document of the server's own did:web.
