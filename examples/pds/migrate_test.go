@@ -486,6 +486,10 @@ func TestImportRefused(t *testing.T) {
 	// A token that this server signed for a deactivated account must not open it: the
 	// session of an app password could have it signed.
 	alice.call(t, "com.atproto.server.deactivateAccount", map[string]any{}, nil)
+	fails(t, phone.Query(t.Context(), "com.atproto.server.getSession", nil, nil), 400, "ExpiredToken") // it has ended
+	if phone, err = b.login(t, "alice.test", app.Password); err != nil {
+		t.Fatal(err)
+	}
 	var auth struct{ Token string }
 	if err := phone.Query(t.Context(), "com.atproto.server.getServiceAuth", url.Values{"aud": {"did:web:localhost"}, "lxm": {"com.atproto.server.createAccount"}}, &auth); err != nil {
 		t.Fatal(err)
