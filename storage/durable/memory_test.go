@@ -220,6 +220,6 @@ func TestConformanceInMemory(t *testing.T) {
 			}
 			return db.Store(), db.Close
 		},
-		Exclusive: true,
+		Exclusive: true, Buffers: true,
 	})
 }

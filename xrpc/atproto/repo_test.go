@@ -133,7 +133,7 @@ func TestOneRecordPerSubject(t *testing.T) {
 			other.key, other.svc.ImportKeys = w.key, nil
 			other.call(alice, "com.atproto.repo.createRecord", nil, obj("repo", alice, "collection", follows, "rkey", rkey, "record", record(subject))).want(t, 200, "")
 			file := other.call("", "com.atproto.sync.getRepo", q("did", alice), nil).want(t, 200, "").body
-			w.svc.ImportKeys = nil
+			w.svc.ImportKeys, w.svc.UnverifiedImports = nil, true
 			w.send(alice, "POST", "com.atproto.repo.importRepo", nil, "application/vnd.ipld.car", file).want(t, 200, "")
 		},
 	}
@@ -145,7 +145,7 @@ func TestOneRecordPerSubject(t *testing.T) {
 			}
 			t.Run(one+", then "+two, func(t *testing.T) {
 				w := newWorld(t)
-				w.svc.ImportKeys = nil
+				w.svc.ImportKeys, w.svc.UnverifiedImports = nil, true
 				writeFirst(w, first, bob)
 				writeSecond(w, second, bob)
 				if got := w.records(follows); !slices.Equal(got, []string{second}) {
