@@ -48,3 +48,11 @@ func ClientOf(ctx context.Context) Client {
 	c, _ := ctx.Value(clientKey{}).(Client)
 	return c
 }
+
+// From returns the client of a request: that of its context, or else the network of its RemoteAddr.
+func From(r *http.Request) Client {
+	if c, ok := r.Context().Value(clientKey{}).(Client); ok {
+		return c
+	}
+	return Client{Network: NetworkOf(addrOf(r))}
+}
