@@ -32,6 +32,8 @@ var (
 	ErrInvalidBlob = errors.New("repo: invalid blob reference")
 	// ErrTooManyWrites: a batch exceeds the protocol's limits for one commit.
 	ErrTooManyWrites = errors.New("repo: too many writes for one commit")
+	// ErrBusy: there is no room for temporary files at the moment. See Config.SpoolBytes.
+	ErrBusy = errors.New("repo: no room for temporary files")
 )
 
 // SwapError says what a compare-and-swap found. It matches ErrInvalidSwap.

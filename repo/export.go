@@ -2,9 +2,12 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"runtime"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
@@ -31,22 +34,73 @@ const readAhead = 512 << 10
 // store's speed, however slow w is. Nothing is written to w when there is no
 // such repository (ErrRepoNotFound).
 func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w io.Writer) error {
-	return spool.Copy(w, h.temp, readAhead, func(w io.Writer) error {
-		return h.View(ctx, did, func(r storage.Reader) error {
+	st, err := h.warm(ctx, did, since)
+	if err != nil {
+		return err
+	}
+	defer runtime.KeepAlive(st.tree) // so that the cache finds it
+	return h.spooled(ctx, w, func(w io.Writer) error {
+		return h.viewTree(ctx, did, func(r storage.Reader) error {
 			return h.export(ctx, did, since, r, w)
 		})
 	})
 }
 
+// warm makes sure that an export finds its tree in memory, before it takes its turn.
+func (h *Host) warm(ctx context.Context, did syntax.DID, since syntax.TID) (state, error) {
+	head, err := h.Head(ctx, did)
+	if err != nil || since != "" && since >= head.Rev {
+		return state{}, err
+	}
+	if st, ok := h.cache.get(did); ok {
+		return st, nil
+	}
+	return h.build(ctx, did)
+}
+
+const (
+	// maxScans bounds how many exports read their snapshots at the same time. Those that have read
+	// them and wait for their clients do not count.
+	maxScans = 8
+	// patience is how long an export for which there is no room in the spool holds its snapshot for a
+	// slow reader.
+	patience = 30 * time.Second
+)
+
+// spooled runs produce with a writer that does not wait for w.
+func (h *Host) spooled(ctx context.Context, w io.Writer, produce func(io.Writer) error) error {
+	opt := spool.Options{Dir: h.spool, Memory: readAhead, Patience: patience}
+	if h.hold != nil {
+		opt.Hold = func(n int64) error { return h.hold(ctx, n) }
+	}
+	err := spool.Copy(w, opt, func(w io.Writer) error {
+		select {
+		case h.scans <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		defer func() { <-h.scans }()
+		return produce(w)
+	})
+	if errors.Is(err, spool.ErrFull) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return err
+}
+
 func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, r storage.Reader, w io.Writer) error {
-	out, err := car.NewWriter(w, r.Head().Commit)
+	if since != "" && since >= r.Head().Rev {
+		out, err := car.NewWriter(w, r.Head().Commit)
+		if err != nil {
+			return err
+		}
+		return out.Flush()
+	}
+	tree, err := h.treeOf(did, r)
 	if err != nil {
 		return err
 	}
-	if since != "" && since >= r.Head().Rev {
-		return out.Flush()
-	}
-	tree, err := h.treeOf(ctx, did, r)
+	out, err := car.NewWriter(w, r.Head().Commit)
 	if err != nil {
 		return err
 	}
@@ -90,8 +144,8 @@ func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, r s
 // commit, the path through the tree, and the record if there is one.
 func (h *Host) Proof(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (root cid.Cid, blocks []car.Block, err error) {
 	path := string(collection) + "/" + string(rkey)
-	err = h.View(ctx, did, func(r storage.Reader) error {
-		tree, err := h.treeOf(ctx, did, r)
+	err = h.viewTree(ctx, did, func(r storage.Reader) error {
+		tree, err := h.treeOf(did, r)
 		if err != nil {
 			return err
 		}
@@ -119,7 +173,7 @@ func (h *Host) Proof(ctx context.Context, did syntax.DID, collection syntax.NSID
 // Blocks returns blocks of a repository's present state by CID: its commit, nodes
 // of its tree and records. CIDs that it does not have are returned as missing.
 func (h *Host) Blocks(ctx context.Context, did syntax.DID, cids []cid.Cid) (blocks []car.Block, missing []cid.Cid, err error) {
-	err = h.View(ctx, did, func(r storage.Reader) error {
+	err = h.viewTree(ctx, did, func(r storage.Reader) error {
 		found := make(map[cid.Cid][]byte, len(cids))
 		nodes := make(map[cid.Cid]bool) // wanted, and neither commit nor record
 		for _, c := range cids {
@@ -141,7 +195,7 @@ func (h *Host) Blocks(ctx context.Context, did syntax.DID, cids []cid.Cid) (bloc
 			}
 		}
 		if len(nodes) > 0 {
-			tree, err := h.treeOf(ctx, did, r)
+			tree, err := h.treeOf(did, r)
 			if err != nil {
 				return err
 			}

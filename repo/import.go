@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
@@ -58,17 +59,18 @@ type Import struct {
 //
 // A file that does not pass gives ErrInvalidImport. Nothing is changed then.
 func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Import) (Result, error) {
-	file, err := os.CreateTemp(h.temp, "import-*.car")
+	file, err := h.spool.Create()
 	if err != nil {
 		return Result{}, err
 	}
-	defer os.Remove(file.Name())
 	defer file.Close()
 	limit := in.Limits.TotalBytes
 	if limit == 0 {
 		limit = 16 << 30
 	}
-	if n, err := io.Copy(file, io.LimitReader(r, limit+1)); err != nil {
+	if n, err := io.Copy(file, io.LimitReader(r, limit+1)); errors.Is(err, spool.ErrFull) {
+		return Result{}, fmt.Errorf("%w: %w", ErrBusy, err)
+	} else if err != nil {
 		return Result{}, err
 	} else if n > limit {
 		return Result{}, fmt.Errorf("%w: more than %d bytes", ErrInvalidImport, limit)
@@ -83,7 +85,7 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 	}
 	defer unlock()
 	for try := 0; ; try++ {
-		res, err := h.importFile(ctx, did, file, &in)
+		res, err := h.importFile(ctx, did, file.File, &in)
 		if err == nil || !errors.Is(err, storage.ErrConflict) || len(in.Checks) > 0 || try == maxRetries {
 			return res, err
 		}

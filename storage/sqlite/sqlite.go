@@ -62,7 +62,8 @@ type Config struct {
 	Relaxed bool
 	// Readers bounds the connections for reading; what comes beyond waits. A
 	// function passed to View or Read that itself calls View or Read needs two. Each
-	// takes up to 5 MB of memory. 0: 32.
+	// takes up to 5 MB of memory. There are two more for what only looks up a row, such as heads and
+	// the bounds of the event log, so that it need not wait for long Views. 0: 32.
 	Readers int
 	// Poll is how often Wait looks for events of other processes that have the
 	// file open; those of this process are seen at once. 0: one second.
@@ -80,6 +81,7 @@ type DB struct {
 	checkpoints checkpoints
 
 	slots  chan struct{} // one per reader in use
+	quick  chan struct{} // more of them, for look-ups
 	mu     sync.Mutex
 	idle   []*conn
 	closed bool
@@ -113,7 +115,7 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if err := f.Close(); err != nil {
 		return nil, err
 	}
-	db := &DB{path: path, cfg: cfg, slots: make(chan struct{}, cfg.Readers), changed: make(chan struct{})}
+	db := &DB{path: path, cfg: cfg, slots: make(chan struct{}, cfg.Readers), quick: make(chan struct{}, quickReaders), changed: make(chan struct{})}
 	w, err := db.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -207,18 +209,43 @@ func (db *DB) read(ctx context.Context, fn func(*conn) error) error {
 	})
 }
 
+// quickReaders is how many connections there are for look-ups, besides Config.Readers.
+const quickReaders = 2
+
+// lookUp is read for functions that look up a few rows and call nobody else's.
+func (db *DB) lookUp(ctx context.Context, fn func(*conn) error) error {
+	return db.with(ctx, db.quick, func(c *conn) error {
+		if err := c.exec("BEGIN"); err != nil {
+			return err
+		}
+		return fn(c)
+	})
+}
+
 // borrow calls fn with a connection for reading, in which each statement is a snapshot of
 // its own if there is none before it that has not ended.
 func (db *DB) borrow(ctx context.Context, fn func(*conn) error) error {
+	return db.with(ctx, nil, fn)
+}
+
+// with calls fn with a connection for reading, in one of the slots or of others.
+func (db *DB) with(ctx context.Context, others chan struct{}, fn func(*conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	slot := db.slots
 	select {
 	case db.slots <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	default:
+		select {
+		case db.slots <- struct{}{}:
+		case others <- struct{}{}:
+			slot = others
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	defer func() { <-db.slots }()
+	defer func() { <-slot }()
 	c, err := db.reader(ctx)
 	if err != nil {
 		return err
