@@ -3,11 +3,13 @@ package atproto
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/pdskit/pdskit/mst"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // writeError turns an error of repo.Host.Apply into the answer.
@@ -31,6 +33,14 @@ func writeError(err error) error {
 		return xrpc.InvalidRequest("%s", detail(err))
 	case errors.Is(err, storage.ErrConflict):
 		return &xrpc.Error{Status: http.StatusConflict, Name: "ConcurrentWrites", Message: "The repository is being written to from elsewhere, please try again"}
+	}
+	return err
+}
+
+// busyError is the answer where there is no room for temporary files.
+func busyError(err error) error {
+	if errors.Is(err, repo.ErrBusy) {
+		return &limit.Error{What: "spool", RetryAfter: 30 * time.Second}
 	}
 	return err
 }

@@ -38,7 +38,7 @@ func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
 	if errors.Is(err, repo.ErrInvalidImport) {
 		return xrpc.InvalidRequest("%s", detail(err))
 	} else if err != nil {
-		return bodyError(err)
+		return bodyError(busyError(err))
 	}
 	w.WriteHeader(http.StatusOK)
 	return nil

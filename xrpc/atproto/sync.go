@@ -60,7 +60,7 @@ func (s *Service) getRepo(w http.ResponseWriter, r *xrpc.Request, p getRepoParam
 	if errors.Is(err, repo.ErrRepoNotFound) {
 		return xrpc.InvalidRequest("Could not find repo for DID: %s", p.DID)
 	}
-	return err
+	return busyError(err)
 }
 
 type recordParams struct {

@@ -17,7 +17,7 @@ type Listener struct {
 	// PerNetwork bounds those of one network. 0: a quarter of Total.
 	PerNetwork int
 	// Shared, if not nil, reports whether an address is that of many clients, such as a proxy in front
-	// of the server. PerNetwork does not apply to it.
+	// of the server. It may have three quarters of all connections.
 	Shared func(a netip.Addr) bool
 
 	once sync.Once
@@ -62,11 +62,14 @@ func (l *Listener) enter(c net.Conn) (leave func(), ok bool) {
 	if most == 0 {
 		most = l.gate.Total / 4
 	}
+	if shared {
+		most = l.gate.Total - l.gate.Total/4
+	}
 	g := &l.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.share(client.Network)
-	if !g.fits(s, Client{Network: client.Network, Privileged: shared}) || !shared && s.held >= most {
+	if !g.fits(s, client) || s.held >= most {
 		g.drop(s)
 		return nil, false
 	}

@@ -54,6 +54,8 @@ type options struct {
 	coldAccounts int
 	records      int // of the large repository
 	downloads    int // at once
+
+	hostile bool
 }
 
 // result is a row of the table.
@@ -79,11 +81,18 @@ func main() {
 	flag.IntVar(&opt.coldAccounts, "cold-accounts", 10_000, "how many accounts there are at a cold start")
 	flag.IntVar(&opt.records, "records", 100_000, "how many records the large repository has")
 	flag.IntVar(&opt.downloads, "downloads", 20, "how many clients download it at once")
+	flag.BoolVar(&opt.hostile, "hostile", false, "attack the server instead; -only takes the names of attacks")
 	flag.Parse()
 	if err := run(ctx, opt, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}
+}
+
+// work is something to be measured.
+type work struct {
+	name string
+	run  func(context.Context) ([]result, error)
 }
 
 // run measures and prints.
@@ -106,10 +115,17 @@ func run(ctx context.Context, opt options, out, notes io.Writer) error {
 		}
 	}
 	b := &bench{options: opt, dir: dir, notes: notes}
-	all := []struct {
-		name string
-		run  func(context.Context) ([]result, error)
-	}{{"write", b.write}, {"read", b.read}, {"repo", b.repo}, {"rest", b.rest}, {"start", b.coldStart}}
+	all := []work{{"write", b.write}, {"read", b.read}, {"repo", b.repo}, {"rest", b.rest}, {"start", b.coldStart}}
+	title := "work"
+	if opt.hostile {
+		title = "attack"
+		h := &hostile{bench: b}
+		defer h.close()
+		all = all[:0]
+		for _, a := range attacks {
+			all = append(all, work{a.name, func(ctx context.Context) ([]result, error) { return h.run(ctx, a) }})
+		}
+	}
 	var only []string
 	for name := range strings.FieldsFuncSeq(opt.only, func(r rune) bool { return r == ',' }) {
 		only = append(only, name)
@@ -143,7 +159,7 @@ func run(ctx context.Context, opt options, out, notes io.Writer) error {
 	}
 	fmt.Fprintf(out, "%s, %s/%s, %d processors, on which a K-256 signature took %d µs; %d clients on the same machine, %v each.\nAccounts log in beforehand: no password is hashed while it is measured.\n\n",
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), speed.Microseconds(), opt.clients, opt.duration)
-	fmt.Fprintf(out, "| work | target | measured | |\n|---|---|---|---|\n")
+	fmt.Fprintf(out, "| %s | target | measured | |\n|---|---|---|---|\n", title)
 	for _, r := range results {
 		mark := "reached"
 		if !r.OK {

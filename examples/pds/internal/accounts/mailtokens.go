@@ -139,7 +139,10 @@ func (s *Store) SetPasswordByToken(ctx context.Context, token, password string) 
 	if err := s.CheckMailToken(ctx, did, ResetPassword, token); err != nil {
 		return err
 	}
-	hash := HashPassword(password)
+	hash, err := HashPassword(ctx, password)
+	if err != nil {
+		return err
+	}
 	err = s.updateWith(ctx, did, ResetPassword, token, func(a *Account, r storage.Reader, c *storage.Change) error {
 		a.Password = hash
 		return endSessions(ctx, r, "", c)
@@ -152,7 +155,10 @@ func (s *Store) SetPasswordByToken(ctx context.Context, token, password string) 
 
 // SetPassword changes an account's password and ends all its sessions.
 func (s *Store) SetPassword(ctx context.Context, did syntax.DID, password string) error {
-	hash := HashPassword(password)
+	hash, err := HashPassword(ctx, password)
+	if err != nil {
+		return err
+	}
 	return s.updateWith(ctx, did, "", "", func(a *Account, r storage.Reader, c *storage.Change) error {
 		a.Password = hash
 		return endSessions(ctx, r, "", c)

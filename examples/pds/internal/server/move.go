@@ -117,11 +117,13 @@ func (s *Server) createMovedAccount(ctx context.Context, a accounts.Account, in 
 	if err != nil {
 		return out, err
 	}
+	if a.Password, err = accounts.HashPassword(ctx, in.Password); err != nil {
+		return out, err
+	}
 	if err := s.reserve(ctx, a); err != nil {
 		return out, err
 	}
 	ctx = context.WithoutCancel(ctx)
-	a.Password = accounts.HashPassword(in.Password)
 	a.DeactivatedAt = time.Now().UTC().Truncate(time.Millisecond)
 	if _, err := s.accounts.Create(ctx, s.host, a, key, repo.Batch{Silent: true}); err != nil {
 		if _, have := s.accounts.ByDID(ctx, a.DID); errors.Is(have, accounts.ErrNotFound) {

@@ -11,11 +11,13 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/blobquota"
+	"github.com/pdskit/pdskit/examples/pds/internal/clientaddr"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
@@ -28,6 +30,7 @@ import (
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -67,7 +70,10 @@ type Server struct {
 	plcServer *http.Server
 	stop      context.CancelFunc // of the maintenance
 	stopped   chan struct{}
-	op        operation
+	// background is what else runs until stop.
+	background sync.WaitGroup
+	relays     relays
+	op         operation
 }
 
 // Start opens the data directory and starts to listen. The server serves when it returns.
@@ -110,7 +116,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	if err != nil {
 		return nil, err
 	}
-	s.listener = stallListener{listener, writeStall}
+	s.listener = &limit.Listener{Listener: listener, Shared: clientaddr.Trust(cfg.Limits.TrustedProxies).Contains}
 	s.url = cfg.PublicURL(s.listener.Addr().(*net.TCPAddr).Port)
 	if err := s.openStore(ctx); err != nil {
 		return nil, err
@@ -120,13 +126,13 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	}
 	s.outbox = &stream.Outbox{Events: s.store.Events}
 	s.crawler()
-	s.http = &http.Server{
-		Handler:           s.handler(),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
+	s.http = &http.Server{Handler: s.handler(), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	limit.Harden(s.http)
+	// HTTP/2 without TLS is for proxies in front that speak it.
+	s.http.Protocols = new(http.Protocols)
+	s.http.Protocols.SetHTTP1(true)
+	s.http.Protocols.SetHTTP2(true)
+	s.http.Protocols.SetUnencryptedHTTP2(true)
 	if err := s.serveMetrics(); err != nil {
 		return nil, err
 	}
@@ -142,6 +148,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Server
 	s.stop, s.stopped = stop, make(chan struct{})
 	go s.maintain(maintain)
 	s.startCrawler(maintain)
+	s.background.Go(func() { s.relays.run(maintain) })
 	return s, nil
 }
 
@@ -160,7 +167,10 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	if err := s.accounts.Repair(ctx); err != nil {
 		return err
 	}
-	s.host = repo.NewHost(repo.Config{Store: s.store, Signer: s.accounts.Signer, Indexes: []repo.Index{linkIndex()}})
+	s.host = repo.NewHost(repo.Config{
+		Store: s.store, Signer: s.accounts.Signer, Hold: limit.Hold, Indexes: []repo.Index{linkIndex()},
+		TempDir: filepath.Join(s.cfg.DataDirectory, datadir.Temp), CacheBytes: s.cfg.TreeCache, SpoolBytes: s.cfg.SpoolLimit,
+	})
 	return nil
 }
 
@@ -185,7 +195,7 @@ func (s *Server) openDirectory() (err error) {
 			return err
 		}
 		s.plcURL = fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port)
-		s.plcServer = &http.Server{Handler: s.plcDir, ReadHeaderTimeout: 10 * time.Second}
+		s.plcServer = &http.Server{Handler: s.plcDir, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute}
 		go s.plcServer.Serve(l)
 	}
 	s.plc = &identity.PLCClient{URL: s.plcURL}
@@ -260,6 +270,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.stop()
 		<-s.stopped
 		s.stopCrawler()
+		s.background.Wait()
 	}
 	if s.outbox != nil {
 		errs = append(errs, s.outbox.Close())
@@ -289,7 +300,10 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	if xrpc.CORS(w, r) {
 		return
 	}
-	if _, _, err := s.store.Events.Bounds(r.Context()); err != nil {
+	// A look-up, which does not wait for those who read much.
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	if _, _, err := s.store.Events.Bounds(ctx); err != nil {
 		xrpc.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"version": Version, "error": "Service Unavailable"})
 		return
 	}
