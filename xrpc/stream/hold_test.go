@@ -31,10 +31,10 @@ func heap() int64 {
 // Subscribers that begin with the past, each at another event, and then read nothing cost little more than
 // their connections.
 func TestStalledBackfillsShareMemory(t *testing.T) {
-	const subscribers = 200
+	const subscribers = 100
 	for _, size := range []int{2_000, 400_000} {
 		log := newLog(0)
-		log.add(120_000_000/size, size)
+		log.add(60_000_000/size, size)
 		o := &Outbox{Events: log, MaxPerNetwork: -1}
 		url := serveHTTP(t, o)
 		before := heap()
