@@ -58,14 +58,13 @@ func (h *Host) warm(ctx context.Context, did syntax.DID, since syntax.TID) (stat
 	return h.build(ctx, did)
 }
 
-const (
-	// maxScans bounds how many exports read their snapshots at the same time. Those that have read
-	// them and wait for their clients do not count.
-	maxScans = 8
-	// patience is how long an export for which there is no room in the spool holds its snapshot for a
-	// slow reader.
-	patience = 30 * time.Second
-)
+// maxScans bounds how many exports read their snapshots at the same time. Those that have read
+// them and wait for their clients do not count.
+func maxScans() int { return max(4, runtime.GOMAXPROCS(0)) }
+
+// patience is how long an export for which there is no room in the spool holds its snapshot for a
+// slow reader.
+const patience = 30 * time.Second
 
 // spooled runs produce with a writer that does not wait for w.
 func (h *Host) spooled(ctx context.Context, w io.Writer, produce func(io.Writer) error) error {

@@ -69,7 +69,7 @@ func NewHost(cfg Config) *Host {
 	}
 	_ = h.spool.Clean() // what stays costs only its room
 	h.builds.init()
-	h.scans = make(chan struct{}, maxScans)
+	h.scans = make(chan struct{}, maxScans())
 	if h.now == nil {
 		h.now = time.Now
 	}

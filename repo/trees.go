@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -14,19 +15,13 @@ import (
 // snapshots; if readers held theirs while they wait for a tree, a few large repositories would keep
 // everybody from reading anything.
 
-const (
-	// readerBuilds and writerBuilds bound how many trees are rebuilt at the same time, for readers
-	// and for writers. Each takes a snapshot, and a processor.
-	readerBuilds = 2
-	writerBuilds = 4
-	// treeTries is how often a reader takes a new snapshot because there was a write while
-	// its tree was rebuilt. After that, the tree is rebuilt in its snapshot.
-	treeTries = 3
-)
+// treeTries is how often a reader takes a new snapshot because there was a write while
+// its tree was rebuilt. After that, the tree is rebuilt in its snapshot.
+const treeTries = 3
 
 // builds are the trees that are being rebuilt.
 type builds struct {
-	readers, writers chan struct{} // have room for as many as may run
+	readers, writers chan struct{} // have room for as many as may run for readers, and for writers
 
 	mu  sync.Mutex
 	now map[syntax.DID]*rebuilding // for readers
@@ -42,7 +37,9 @@ type rebuilding struct {
 }
 
 func (b *builds) init() {
-	b.readers, b.writers = make(chan struct{}, readerBuilds), make(chan struct{}, writerBuilds)
+	// Each takes a snapshot and a processor. Readers leave half the processors to others.
+	n := runtime.GOMAXPROCS(0)
+	b.readers, b.writers = make(chan struct{}, max(1, n/2)), make(chan struct{}, max(2, n))
 	b.now = make(map[syntax.DID]*rebuilding)
 }
 

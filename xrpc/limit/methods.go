@@ -11,6 +11,8 @@ import (
 type Methods struct {
 	// Read is for queries whose answers are small and quick.
 	Read Class
+	// List is for queries that answer with many records.
+	List Class
 	// Write is for procedures with JSON bodies, which are held in memory.
 	Write Class
 	// Export is for whole repositories. Its bytes are those of the temporary files in which an answer
@@ -45,6 +47,7 @@ func NewMethods() *Methods {
 		c.Bytes = Budget{Name: name, Total: bytes, PerNetwork: bytesPerNetwork}
 	}
 	set(&m.Read, "read", 256, 64, 32<<20, 8<<20)
+	set(&m.List, "list", 48, 12, 32<<20, 8<<20)
 	set(&m.Write, "write", 256, 64, 32<<20, 8<<20)
 	set(&m.Export, "export", 48, 12, 2<<30, 512<<20)
 	set(&m.Tree, "tree", 16, 4, 32<<20, 8<<20)
@@ -62,6 +65,7 @@ func NewMethods() *Methods {
 		"com.atproto.sync.getRecord":   &m.Tree,
 		"com.atproto.sync.getBlocks":   &m.Tree,
 		"com.atproto.sync.getBlob":     &m.Download,
+		"com.atproto.repo.listRecords": &m.List,
 		"com.atproto.repo.uploadBlob":  &m.Upload,
 		"com.atproto.repo.importRepo":  &m.Import,
 
@@ -96,5 +100,5 @@ func (m *Methods) Class(r *http.Request) *Class {
 
 // All lists the classes, for metrics.
 func (m *Methods) All() []*Class {
-	return []*Class{&m.Read, &m.Write, &m.Export, &m.Tree, &m.Download, &m.Upload, &m.Import, &m.Other, &m.Stream, &m.Page}
+	return []*Class{&m.Read, &m.List, &m.Write, &m.Export, &m.Tree, &m.Download, &m.Upload, &m.Import, &m.Other, &m.Stream, &m.Page}
 }
