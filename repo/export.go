@@ -2,24 +2,17 @@ package repo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"runtime"
-	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
-	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
 	"github.com/pdskit/pdskit/storage"
 )
-
-// readAhead is how much of an export waits in memory for a slow reader before
-// the rest goes to a temporary file.
-const readAhead = 512 << 10
 
 // Export writes a repository as a CAR file: the commit, then the tree in
 // pre-order with the records in their places, which is the order that lets a
@@ -46,47 +39,6 @@ func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w i
 	})
 }
 
-// warm makes sure that an export finds its tree in memory, before it takes its turn.
-func (h *Host) warm(ctx context.Context, did syntax.DID, since syntax.TID) (state, error) {
-	head, err := h.Head(ctx, did)
-	if err != nil || since != "" && since >= head.Rev {
-		return state{}, err
-	}
-	if st, ok := h.cache.get(did); ok {
-		return st, nil
-	}
-	return h.build(ctx, did)
-}
-
-// maxScans bounds how many exports read their snapshots at the same time. Those that have read
-// them and wait for their clients do not count.
-func maxScans() int { return max(4, runtime.GOMAXPROCS(0)) }
-
-// patience is how long an export for which there is no room in the spool holds its snapshot for a
-// slow reader.
-const patience = 30 * time.Second
-
-// spooled runs produce with a writer that does not wait for w.
-func (h *Host) spooled(ctx context.Context, w io.Writer, produce func(io.Writer) error) error {
-	opt := spool.Options{Dir: h.spool, Memory: readAhead, Patience: patience}
-	if h.hold != nil {
-		opt.Hold = func(n int64) error { return h.hold(ctx, n) }
-	}
-	err := spool.Copy(w, opt, func(w io.Writer) error {
-		select {
-		case h.scans <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		defer func() { <-h.scans }()
-		return produce(w)
-	})
-	if errors.Is(err, spool.ErrFull) {
-		return fmt.Errorf("%w: %w", ErrBusy, err)
-	}
-	return err
-}
-
 func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, r storage.Reader, w io.Writer) error {
 	if since != "" && since >= r.Head().Rev {
 		out, err := car.NewWriter(w, r.Head().Commit)
@@ -95,7 +47,7 @@ func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, r s
 		}
 		return out.Flush()
 	}
-	tree, err := h.treeOf(did, r)
+	tree, err := h.treeOf(ctx, did, r)
 	if err != nil {
 		return err
 	}
@@ -144,7 +96,7 @@ func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, r s
 func (h *Host) Proof(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (root cid.Cid, blocks []car.Block, err error) {
 	path := string(collection) + "/" + string(rkey)
 	err = h.viewTree(ctx, did, func(r storage.Reader) error {
-		tree, err := h.treeOf(did, r)
+		tree, err := h.treeOf(ctx, did, r)
 		if err != nil {
 			return err
 		}
@@ -194,7 +146,7 @@ func (h *Host) Blocks(ctx context.Context, did syntax.DID, cids []cid.Cid) (bloc
 			}
 		}
 		if len(nodes) > 0 {
-			tree, err := h.treeOf(did, r)
+			tree, err := h.treeOf(ctx, did, r)
 			if err != nil {
 				return err
 			}
