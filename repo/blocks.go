@@ -6,7 +6,6 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
-	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
 	"github.com/pdskit/pdskit/storage"
@@ -24,8 +23,8 @@ const keptBlocks = 256 << 10
 // Memory does not grow with the blocks, and the snapshot is read at the store's speed, as with
 // Export.
 func (h *Host) ExportBlocks(ctx context.Context, did syntax.DID, cids []cid.Cid, w io.Writer) (missing []cid.Cid, err error) {
-	err = spool.Copy(w, h.temp, readAhead, func(w io.Writer) error {
-		return h.View(ctx, did, func(r storage.Reader) error {
+	err = h.spooled(ctx, w, func(w io.Writer) error {
+		return h.viewTree(ctx, did, func(r storage.Reader) error {
 			missing, err = h.exportBlocks(ctx, did, r, cids, w)
 			return err
 		})

@@ -4,6 +4,8 @@ import (
 	"container/list"
 	"context"
 	"sync"
+	"time"
+	"weak"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
@@ -22,6 +24,9 @@ type state struct {
 func (s state) bytes() int64 { return 2048 + 110*int64(s.records) }
 
 // treeCache keeps the most recently used states within a bound of bytes.
+//
+// A state that is larger than the whole bound has a place of its own, beside the others. And whatever
+// leaves the cache is still found while somebody uses its tree, so that no second one is built beside it.
 type treeCache struct {
 	limit int64
 
@@ -29,26 +34,51 @@ type treeCache struct {
 	entries map[syntax.DID]*list.Element // of cached
 	recent  list.List                    // front: most recent
 	size    int64
+	large   cached // its tree is nil if there is none
+	used    time.Time
+	away    map[syntax.DID]awayState // that have left, by the last use of their trees
 
 	hits, misses uint64
 }
+
+// largeIdle is how long a tree that is larger than the cache is kept when nobody uses it.
+const largeIdle = time.Minute
 
 type cached struct {
 	did   syntax.DID
 	state state
 }
 
+// awayState is a state whose tree somebody may still have.
+type awayState struct {
+	state state // without its tree
+	tree  weak.Pointer[mst.Tree]
+}
+
 func (c *treeCache) get(did syntax.DID) (state, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.entries[did]
-	if !ok {
-		c.misses++
-		return state{}, false
+	c.expire()
+	if e, ok := c.entries[did]; ok {
+		c.hits++
+		c.recent.MoveToFront(e)
+		return e.Value.(cached).state, true
 	}
-	c.hits++
-	c.recent.MoveToFront(e)
-	return e.Value.(cached).state, true
+	if c.large.state.tree != nil && c.large.did == did {
+		c.hits++
+		c.used = time.Now()
+		return c.large.state, true
+	}
+	if a, ok := c.away[did]; ok {
+		if a.state.tree = a.tree.Value(); a.state.tree != nil {
+			c.hits++
+			c.insert(did, a.state)
+			return a.state, true
+		}
+		delete(c.away, did)
+	}
+	c.misses++
+	return state{}, false
 }
 
 // offer is put for a state that may be an old one: it does not take the place of
@@ -56,7 +86,7 @@ func (c *treeCache) get(did syntax.DID) (state, bool) {
 func (c *treeCache) offer(did syntax.DID, st state) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.entries[did] == nil {
+	if c.entries[did] == nil && (c.large.state.tree == nil || c.large.did != did) {
 		c.insert(did, st)
 	}
 }
@@ -70,7 +100,11 @@ func (c *treeCache) put(did syntax.DID, st state) {
 
 // insert adds a state where there is none.
 func (c *treeCache) insert(did syntax.DID, st state) {
+	delete(c.away, did)
+	c.expire()
 	if st.bytes() > c.limit {
+		c.leave(c.large)
+		c.large, c.used = cached{did, st}, time.Now()
 		return
 	}
 	if c.entries == nil {
@@ -78,8 +112,36 @@ func (c *treeCache) insert(did syntax.DID, st state) {
 	}
 	c.entries[did] = c.recent.PushFront(cached{did, st})
 	for c.size += st.bytes(); c.size > c.limit; {
-		c.remove(c.recent.Back().Value.(cached).did)
+		last := c.recent.Back().Value.(cached)
+		c.remove(last.did)
+		c.leave(last)
 	}
+}
+
+// expire lets go of a large state that nobody uses.
+func (c *treeCache) expire() {
+	if c.large.state.tree != nil && time.Since(c.used) > largeIdle {
+		c.leave(c.large)
+		c.large = cached{}
+	}
+}
+
+// leave remembers a state that leaves the cache.
+func (c *treeCache) leave(x cached) {
+	if x.state.tree == nil {
+		return
+	}
+	for did, a := range c.away {
+		if a.tree.Value() == nil {
+			delete(c.away, did)
+		}
+	}
+	if c.away == nil {
+		c.away = make(map[syntax.DID]awayState)
+	}
+	tree := weak.Make(x.state.tree)
+	x.state.tree = nil
+	c.away[x.did] = awayState{x.state, tree}
 }
 
 func (c *treeCache) drop(did syntax.DID) {
@@ -89,6 +151,10 @@ func (c *treeCache) drop(did syntax.DID) {
 }
 
 func (c *treeCache) remove(did syntax.DID) {
+	delete(c.away, did)
+	if c.large.did == did {
+		c.large = cached{}
+	}
 	if e, ok := c.entries[did]; ok {
 		c.size -= c.recent.Remove(e).(cached).state.bytes()
 		delete(c.entries, did)

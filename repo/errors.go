@@ -40,6 +40,8 @@ var (
 	// ErrClock: the host does not trust its clock (Config.CheckClock), so it signs
 	// nothing. Nothing was written. The same call works once the clock is right.
 	ErrClock = errors.New("repo: the clock cannot be trusted")
+	// ErrBusy: there is no room for temporary files at the moment. See Config.SpoolBytes.
+	ErrBusy = errors.New("repo: no room for temporary files")
 )
 
 // SwapError says what a compare-and-swap found. It matches ErrInvalidSwap.

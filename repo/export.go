@@ -5,17 +5,13 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"runtime"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
-	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
-
-// readAhead is how much of an export waits in memory for a slow reader before
-// the rest goes to a temporary file.
-const readAhead = 512 << 10
 
 // Export writes a repository as a CAR file: the commit, then the tree in
 // pre-order with the records in their places, which is the order that lets a
@@ -32,7 +28,12 @@ const readAhead = 512 << 10
 // store's speed, however slow w is. Nothing is written to w when there is no
 // such repository (ErrRepoNotFound).
 func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w io.Writer) error {
-	return spool.Copy(w, h.temp, readAhead, func(w io.Writer) error {
+	st, err := h.warm(ctx, did, since)
+	if err != nil {
+		return err
+	}
+	defer runtime.KeepAlive(st.tree) // so that the cache finds it
+	return h.spooled(ctx, w, func(w io.Writer) error {
 		// The log is read before the snapshot, because a store need not allow one within the other. So the
 		// repository may change in between; then the log is read again.
 		for attempt := 0; ; attempt++ {
@@ -40,7 +41,7 @@ func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w i
 			if err != nil {
 				return err
 			}
-			err = h.View(ctx, did, func(r storage.Reader) error {
+			err = h.viewTree(ctx, did, func(r storage.Reader) error {
 				if r.Head() != was.head {
 					if attempt < maxAttempts {
 						return errMoved
@@ -57,17 +58,21 @@ func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w i
 }
 
 func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, was history, r storage.Reader, w io.Writer) error {
-	out, err := car.NewWriter(w, r.Head().Commit)
-	if err != nil {
-		return err
-	}
 	if since != "" && since == r.Head().Rev {
+		out, err := car.NewWriter(w, r.Head().Commit)
+		if err != nil {
+			return err
+		}
 		return out.Flush()
 	}
 	if since > r.Head().Rev || was.extent == strange {
 		since = "" // a state that was never ours
 	}
 	tree, err := h.treeOf(ctx, did, r)
+	if err != nil {
+		return err
+	}
+	out, err := car.NewWriter(w, r.Head().Commit)
 	if err != nil {
 		return err
 	}
@@ -116,7 +121,7 @@ func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, was
 // commit, the path through the tree, and the record if there is one.
 func (h *Host) Proof(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (root cid.Cid, blocks []car.Block, err error) {
 	path := string(collection) + "/" + string(rkey)
-	err = h.View(ctx, did, func(r storage.Reader) error {
+	err = h.viewTree(ctx, did, func(r storage.Reader) error {
 		tree, err := h.treeOf(ctx, did, r)
 		if err != nil {
 			return err

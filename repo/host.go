@@ -10,8 +10,8 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/mst"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -24,12 +24,21 @@ type Config struct {
 	// reads may return an error.
 	Signer func(ctx context.Context, did syntax.DID) (crypto.Signer, error)
 	// CacheBytes bounds the memory of cached trees, about 110 bytes a record.
-	// 0 means 128 MiB. A tree larger than the whole bound is still used, but
-	// not kept.
+	// 0 means 128 MiB. Of the trees that are larger than the whole bound, the
+	// last one is kept while it is used, and for a minute after that.
 	CacheBytes int64
-	// TempDir is where exports to slow readers and imports are spooled. Empty
-	// means the system's default.
+	// TempDir is the folder where exports to slow readers and imports are spooled.
+	// It should not be used for anything else: spool files of a process that was killed are removed.
+	// Empty means the system's default.
 	TempDir string
+	// SpoolBytes bounds the bytes of all spool files together. An export for which there is no room
+	// goes on at the pace of its reader, for half a minute, and then fails with ErrBusy, as an import does at
+	// once. 0 means 2 GiB; negative: no bound.
+	SpoolBytes int64
+	// Hold, if not nil, is asked before n more bytes of an export are spooled, and told with a
+	// negative number when they are gone. An error means that there is no room. It is a place for a quota by
+	// client; see limit.Hold.
+	Hold func(ctx context.Context, n int64) error
 	// Imports bounds how many imports are worked on at once, those that still upload apart. 0 means 2.
 	Imports int
 	// ImportWait bounds how long an import waits for others: those of the same account, and those
@@ -66,8 +75,11 @@ type Host struct {
 	now        func() time.Time
 	checkClock func(context.Context) error
 	temp       string
+	spool      *spool.Dir
+	hold       func(context.Context, int64) error
 	locks      keyedLocks // of writers
-	builds     keyedLocks // of trees, by readers
+	builds     builds
+	scans      chan struct{} // has room for maxScans: see export
 	cache      treeCache
 	clock      uint            // identifier in revisions
 	keys       syntax.TIDClock // of record keys
@@ -87,9 +99,16 @@ func NewHost(cfg Config) *Host {
 		panic(err)
 	}
 	h := &Host{
-		store: cfg.Store, signer: cfg.Signer, now: cfg.Now, checkClock: cfg.CheckClock, temp: cfg.TempDir,
+		store: cfg.Store, signer: cfg.Signer, now: cfg.Now, checkClock: cfg.CheckClock, temp: cfg.TempDir, hold: cfg.Hold,
 		clock: rand.UintN(1024), indexes: newIndexSet(cfg.Indexes),
 	}
+	h.spool = &spool.Dir{Path: cfg.TempDir, Limit: max(cfg.SpoolBytes, 0)}
+	if cfg.SpoolBytes == 0 {
+		h.spool.Limit = 2 << 30
+	}
+	_ = h.spool.Clean() // what stays costs only its room
+	h.builds.init()
+	h.scans = make(chan struct{}, maxScans())
 	if h.now == nil {
 		h.now = time.Now
 	}
@@ -144,41 +163,21 @@ func (h *Host) load(ctx context.Context, did syntax.DID) (st state, err error) {
 	if st, ok := h.cache.get(did); ok {
 		return st, nil
 	}
+	// Writers do not wait for readers' trees.
+	select {
+	case h.builds.writers <- struct{}{}:
+	case <-ctx.Done():
+		return state{}, ctx.Err()
+	}
+	defer func() { <-h.builds.writers }()
 	err = h.View(ctx, did, func(r storage.Reader) error {
-		if st, err = rebuild(ctx, did, r); err == nil {
-			st.indexed, err = h.indexes.current(ctx, r)
-		}
+		st, err = h.rebuild(ctx, did, r)
 		return err
 	})
 	if err == nil {
 		h.cache.put(did, st)
 	}
 	return st, err
-}
-
-// treeOf returns the tree of a snapshot: the cached one if it is of the same
-// head, else a new one. Who wants a tree that is being built waits for it, so that many
-// readers of a cold repository do not build as many trees.
-func (h *Host) treeOf(ctx context.Context, did syntax.DID, r storage.Reader) (*mst.Tree, error) {
-	if st, ok := h.cache.get(did); ok && st.head == r.Head() {
-		return st.tree, nil
-	}
-	unlock, err := h.builds.lock(ctx, did)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if st, ok := h.cache.get(did); ok && st.head == r.Head() {
-		return st.tree, nil
-	}
-	st, err := rebuild(ctx, did, r)
-	if err == nil {
-		st.indexed, err = h.indexes.current(ctx, r)
-	}
-	if err == nil {
-		h.cache.offer(did, st)
-	}
-	return st.tree, err
 }
 
 // Signer returns the signing key of an account.

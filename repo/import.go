@@ -16,6 +16,7 @@ import (
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
@@ -168,18 +169,19 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 		return Result{}, err
 	}
 	defer done()
-	file, err := os.CreateTemp(h.temp, "import-*.car")
+	file, err := h.spool.Create()
 	if err != nil {
 		return Result{}, err
 	}
-	defer os.Remove(file.Name())
 	defer file.Close()
 	limit := in.Limits.CAR.TotalBytes
 	if limit == 0 {
 		limit = 16 << 30
 	}
 	size, err := io.Copy(file, io.LimitReader(r, limit+1))
-	if err != nil {
+	if errors.Is(err, spool.ErrFull) {
+		return Result{}, fmt.Errorf("%w: %w", ErrBusy, err)
+	} else if err != nil {
 		return Result{}, err
 	} else if size > limit {
 		return Result{}, &ImportError{Faults: []error{fmt.Errorf("more than %d bytes", limit)}}
@@ -192,7 +194,7 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 	}
 	defer leave()
 	v := verification{h: h, ctx: ctx, in: &in}
-	if err := v.run(file, did); err != nil {
+	if err := v.run(file.File, did); err != nil {
 		return Result{}, err
 	}
 	unlock, err := h.locks.lock(ctx, did)
@@ -202,7 +204,7 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 	defer unlock()
 	h.cache.drop(did)
 	for try := 0; ; try++ {
-		res, err := h.importFile(ctx, did, file, &in)
+		res, err := h.importFile(ctx, did, file.File, &in)
 		if err == nil {
 			res.Legacy = v.legacy
 		}

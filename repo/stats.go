@@ -21,7 +21,7 @@ type Stats struct {
 // Stats counts what a repository has. It costs a scan of the references to blobs and, when the tree is
 // not cached, of the records.
 func (h *Host) Stats(ctx context.Context, did syntax.DID) (st Stats, err error) {
-	err = h.View(ctx, did, func(r storage.Reader) error {
+	err = h.viewTree(ctx, did, func(r storage.Reader) error {
 		st = Stats{Head: r.Head()}
 		tree, err := h.treeOf(ctx, did, r)
 		if err != nil {
@@ -55,7 +55,7 @@ func (h *Host) Stats(ctx context.Context, did syntax.DID) (st Stats, err error) 
 
 // CacheStats is about the cache of trees.
 type CacheStats struct {
-	Trees        int
+	Trees        int    // with one that is larger than the limit
 	Bytes, Limit int64  // as estimated
 	Hits, Misses uint64 // since the host was made
 }
@@ -65,5 +65,13 @@ func (h *Host) CacheStats() CacheStats {
 	c := &h.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return CacheStats{len(c.entries), c.size, c.limit, c.hits, c.misses}
+	st := CacheStats{len(c.entries), c.size, c.limit, c.hits, c.misses}
+	if c.large.state.tree != nil {
+		st.Trees++
+		st.Bytes += c.large.state.bytes()
+	}
+	return st
 }
+
+// SpoolBytes returns how many bytes of exports and imports are in temporary files.
+func (h *Host) SpoolBytes() int64 { return h.spool.Used() }

@@ -11,6 +11,7 @@ import (
 	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 var (
@@ -89,11 +90,14 @@ func (r *Request) readBody() ([]byte, error) {
 func bodyError(err error) error {
 	var tooLarge *http.MaxBytesError
 	var known *Error
+	var full *limit.Error
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &known):
 		return known
+	case errors.As(err, &full):
+		return asError(full)
 	case errors.As(err, &tooLarge):
 		return errTooLarge
 	}

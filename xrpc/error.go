@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // Error is an error of a method as client and server see it (XRPC
@@ -91,9 +93,9 @@ type envelope struct {
 	Message string `json:"message,omitempty"`
 }
 
-// WriteError answers with an error. One that is not an *Error is answered with status 500 and
-// without its text, which is nobody's business; with status 503 if it has a method Unavailable()
-// bool that says so, as the error of a store whose disk is full.
+// WriteError answers with an error. One that is neither an *Error nor a *limit.Error is answered with
+// status 500 and without its text, which may contain internals; with status 503 if it has a method
+// Unavailable() bool that says so, as the error of a store whose disk is full.
 func WriteError(w http.ResponseWriter, err error) {
 	e := asError(err)
 	h := w.Header()
@@ -114,6 +116,7 @@ func WriteError(w http.ResponseWriter, err error) {
 func asError(err error) *Error {
 	var e *Error
 	var tooLarge *http.MaxBytesError
+	var full *limit.Error
 	switch {
 	case errors.As(err, &e) && e.Remote:
 		return &Error{Status: http.StatusBadGateway, Message: "Upstream failure: " + e.Message}
@@ -121,6 +124,8 @@ func asError(err error) *Error {
 		return e
 	case errors.As(err, &tooLarge):
 		return &Error{Status: http.StatusRequestEntityTooLarge, Message: "request entity too large"}
+	case errors.As(err, &full):
+		return &Error{Status: full.Status(), Message: full.Message(), Header: full.Header()}
 	}
 	if unavailable(err) {
 		return &Error{Status: http.StatusServiceUnavailable, Message: "The server cannot do this at the moment", Header: http.Header{"Retry-After": {"30"}}}

@@ -1,7 +1,10 @@
-// Package spool joins a fast producer to a slow consumer. A Pipe never makes
-// its writer wait for its reader: what the reader has not taken yet is held in
+// Package spool joins a fast producer to a slow consumer. A Pipe does not make its
+// writer wait for its reader: what the reader has not taken yet is held in
 // memory up to a limit, and beyond it in a temporary file. So a database
 // snapshot can be closed when it has been read, however slow the download is.
+//
+// Files are bounded together: see Dir. Where there is no room, the writer does wait for the reader, for
+// a bounded time.
 package spool
 
 import (
@@ -9,6 +12,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 )
 
 // ErrReaderGone is what Write returns after CloseRead.
@@ -19,11 +23,11 @@ const chunkSize = 64 << 10
 // A Pipe is a first-in-first-out byte stream for one writer and one reader,
 // each in a goroutine of its own.
 type Pipe struct {
-	dir   string
-	limit int
+	opt Options
 
 	mu     sync.Mutex
 	ready  sync.Cond // signalled when the reader has something to look at
+	room   sync.Cond // signalled when the reader has taken all that is in the file
 	chunks [][]byte  // older than everything in the file
 	held   int       // bytes in chunks
 	file   *os.File
@@ -31,26 +35,44 @@ type Pipe struct {
 	off    int64 // bytes read from the file
 	err    error // set by CloseWrite; io.EOF for a normal end
 	gone   bool  // set by CloseRead
+	late   bool  // the writer has waited for as long as it may
 }
 
-// New returns a pipe that holds up to limit bytes in memory and the rest in a
-// temporary file in dir (empty: the system's).
-func New(dir string, limit int) *Pipe {
-	p := &Pipe{dir: dir, limit: limit}
-	p.ready.L = &p.mu
+// Options are how bytes are spooled.
+type Options struct {
+	// Dir is where the file is.
+	Dir *Dir
+	// Memory is how many bytes are held in memory.
+	Memory int
+	// Hold, if not nil, is asked before n more bytes are put into the file, and told with a negative
+	// number when they are gone. An error means that there is no room.
+	Hold func(n int64) error
+	// Patience is how long a writer for which there is no room waits for the reader, in all.
+	Patience time.Duration
+}
+
+// New returns a pipe.
+func New(opt Options) *Pipe {
+	p := &Pipe{opt: opt}
+	p.ready.L, p.room.L = &p.mu, &p.mu
 	return p
 }
 
-// Write takes all of b without waiting for the reader.
+// Write takes all of b. It waits for the reader only if there is no room for more, and fails with
+// ErrFull if it has waited for too long.
 func (p *Pipe) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone {
 		return 0, ErrReaderGone
 	}
-	if p.size > p.off || p.held+len(b) > p.limit {
+	if p.size > p.off || p.held+len(b) > p.opt.Memory {
 		return p.writeFile(b)
 	}
+	return p.writeMemory(b)
+}
+
+func (p *Pipe) writeMemory(b []byte) (int, error) {
 	for rest := b; len(rest) > 0; {
 		last := len(p.chunks) - 1
 		if last < 0 || len(p.chunks[last]) == cap(p.chunks[last]) {
@@ -68,20 +90,68 @@ func (p *Pipe) Write(b []byte) (int, error) {
 }
 
 func (p *Pipe) writeFile(b []byte) (int, error) {
+	if !p.take(int64(len(b))) {
+		return p.handOver(b)
+	}
 	if p.file == nil {
-		f, err := os.CreateTemp(p.dir, "pdskit-spool-*")
+		f, err := p.opt.Dir.create()
 		if err != nil {
+			p.give(int64(len(b)))
 			return 0, err
 		}
-		// The name is removed at once where the system allows it; CloseRead
-		// removes it where it does not.
-		_ = os.Remove(f.Name())
 		p.file = f
 	}
 	n, err := p.file.WriteAt(b, p.size)
+	p.give(int64(len(b) - n))
 	p.size += int64(n)
 	p.ready.Signal()
 	return n, err
+}
+
+// handOver waits until the reader has taken everything, and then gives it b in memory.
+func (p *Pipe) handOver(b []byte) (int, error) {
+	begin := time.Now()
+	timer := time.AfterFunc(p.opt.Patience, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.late = true
+		p.room.Signal()
+	})
+	for !p.late && !p.gone && (p.size > p.off || p.held > 0) {
+		p.room.Wait()
+	}
+	timer.Stop()
+	p.opt.Patience -= time.Since(begin)
+	switch {
+	case p.gone:
+		return 0, ErrReaderGone
+	case p.late:
+		return 0, ErrFull
+	}
+	return p.writeMemory(b)
+}
+
+// take makes room for n more bytes in the file, and reports whether there is any.
+func (p *Pipe) take(n int64) bool {
+	if !p.opt.Dir.take(p.size, n) {
+		return false
+	}
+	if p.opt.Hold != nil && p.opt.Hold(n) != nil {
+		p.opt.Dir.give(n)
+		return false
+	}
+	return true
+}
+
+// give gives room back.
+func (p *Pipe) give(n int64) {
+	if n == 0 {
+		return
+	}
+	p.opt.Dir.give(n)
+	if p.opt.Hold != nil {
+		p.opt.Hold(-n)
+	}
 }
 
 // CloseWrite ends the stream. The reader gets err, or io.EOF if it is nil,
@@ -114,13 +184,19 @@ func (p *Pipe) Read(b []byte) (int, error) {
 			} else {
 				p.chunks[0] = p.chunks[0][n:]
 			}
+			if p.held == 0 && p.size == p.off {
+				p.room.Signal()
+			}
 			return n, nil
 		case p.size > p.off:
 			n := int(min(int64(len(b)), p.size-p.off))
 			n, err := p.file.ReadAt(b[:n], p.off)
 			p.off += int64(n)
 			if p.off == p.size { // back to memory; the file is used again from its start
+				err = errors.Join(err, p.file.Truncate(0))
+				p.give(p.size)
 				p.size, p.off = 0, 0
+				p.room.Signal()
 			}
 			return n, err
 		case p.err != nil:
@@ -136,19 +212,19 @@ func (p *Pipe) CloseRead() {
 	defer p.mu.Unlock()
 	p.gone = true
 	p.chunks, p.held = nil, 0
+	p.room.Signal()
 	if p.file != nil {
-		name := p.file.Name()
-		p.file.Close()
-		_ = os.Remove(name)
+		remove(p.file)
+		p.give(p.size)
 		p.file, p.size, p.off = nil, 0, 0
 	}
 }
 
-// Copy runs produce with a writer that never waits, and copies what it writes
+// Copy runs produce with a writer that does not wait for w, and copies what it writes
 // to w meanwhile and after it has returned. It returns the error of produce,
 // else that of writing to w.
-func Copy(w io.Writer, dir string, limit int, produce func(io.Writer) error) error {
-	p := New(dir, limit)
+func Copy(w io.Writer, opt Options, produce func(io.Writer) error) error {
+	p := New(opt)
 	var copyErr error
 	done := make(chan struct{})
 	go func() {

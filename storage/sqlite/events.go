@@ -21,7 +21,7 @@ var (
 // A page of events is read at a time, so that a slow reader holds no snapshot.
 const (
 	pageEvents = 500
-	pageBytes  = 4 << 20
+	pageBytes  = 1 << 20
 )
 
 func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {
@@ -110,7 +110,7 @@ func columnEvent(s *sqlite3.Stmt) storage.Event {
 }
 
 func (d events) Bounds(ctx context.Context) (oldest, newest int64, err error) {
-	err = d.read(ctx, func(c *conn) (err error) {
+	err = d.lookUp(ctx, func(c *conn) (err error) {
 		if newest, err = c.newest(); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (d events) Wait(ctx context.Context, seq int64) error {
 		if d.newest.Load() > seq {
 			// The events since may be those of an account that is gone.
 			found := false
-			err := d.read(ctx, func(c *conn) (err error) {
+			err := d.lookUp(ctx, func(c *conn) (err error) {
 				found, err = c.row(func(*sqlite3.Stmt) error { return nil }, "SELECT 1 FROM event WHERE seq > ? LIMIT 1", seq)
 				return err
 			})

@@ -61,7 +61,7 @@ func columnHead(s *sqlite3.Stmt, col int) (h storage.Head, err error) {
 }
 
 func (d repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
-	err = d.borrow(ctx, func(c *conn) error {
+	err = d.lookUp(ctx, func(c *conn) error {
 		row, err := c.repo(did)
 		head = row.head
 		return err

@@ -64,7 +64,8 @@ type Config struct {
 	Relaxed bool
 	// Readers bounds the connections for reading; what comes beyond waits. A
 	// function passed to View or Read that itself calls View or Read needs two. Each
-	// takes up to 5 MB of memory. 0: 32.
+	// takes up to 5 MB of memory. There are two more for what only looks up a row, such as heads and
+	// the bounds of the event log, so that it need not wait for long Views. 0: 32.
 	Readers int
 	// ReaderWait bounds how long a call waits for such a connection, so that nested calls cannot
 	// wait for each other for good: then the error is storage.ErrBusy. 0: 10 seconds.
@@ -85,6 +86,7 @@ type DB struct {
 	checkpoints checkpoints
 
 	slots  chan struct{} // one per reader in use
+	quick  chan struct{} // more of them, for look-ups
 	mu     sync.Mutex
 	idle   []*conn
 	closed bool
@@ -117,7 +119,7 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if err := create(path); err != nil {
 		return nil, fail(ctx, err)
 	}
-	db := &DB{path: path, cfg: cfg, slots: make(chan struct{}, cfg.Readers), changed: make(chan struct{})}
+	db := &DB{path: path, cfg: cfg, slots: make(chan struct{}, cfg.Readers), quick: make(chan struct{}, quickReaders), changed: make(chan struct{})}
 	w, err := db.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -262,16 +264,35 @@ func (db *DB) read(ctx context.Context, fn func(*conn) error) error {
 	})
 }
 
+// quickReaders is how many connections there are for look-ups, besides Config.Readers.
+const quickReaders = 2
+
+// lookUp is read for functions that look up a few rows and call nobody else's.
+func (db *DB) lookUp(ctx context.Context, fn func(*conn) error) error {
+	return db.with(ctx, db.quick, func(c *conn) error {
+		if err := c.exec("BEGIN"); err != nil {
+			return err
+		}
+		return fn(c)
+	})
+}
+
 // borrow calls fn with a connection for reading, in which each statement is a snapshot of
 // its own if there is none before it that has not ended.
 func (db *DB) borrow(ctx context.Context, fn func(*conn) error) error {
+	return db.with(ctx, nil, fn)
+}
+
+// with calls fn with a connection for reading, in one of the slots or of others.
+func (db *DB) with(ctx context.Context, others chan struct{}, fn func(*conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := db.takeSlot(ctx); err != nil {
+	slot, err := db.takeSlot(ctx, others)
+	if err != nil {
 		return err
 	}
-	defer func() { <-db.slots }()
+	defer func() { <-slot }()
 	c, err := db.reader(ctx)
 	if err != nil {
 		return err
@@ -284,22 +305,25 @@ func (db *DB) borrow(ctx context.Context, fn func(*conn) error) error {
 	return fail(ctx, err)
 }
 
-// takeSlot waits until a reader may be used.
-func (db *DB) takeSlot(ctx context.Context) error {
+// takeSlot waits until a reader may be used, and returns what its slot is taken from: the slots of
+// all, or others.
+func (db *DB) takeSlot(ctx context.Context, others chan struct{}) (chan struct{}, error) {
 	select {
 	case db.slots <- struct{}{}:
-		return nil
+		return db.slots, nil
 	default:
 	}
 	timer := time.NewTimer(db.cfg.ReaderWait)
 	defer timer.Stop()
 	select {
 	case db.slots <- struct{}{}:
-		return nil
+		return db.slots, nil
+	case others <- struct{}{}:
+		return others, nil
 	case <-timer.C:
-		return fmt.Errorf("%w: %d readers were in use for %v", storage.ErrBusy, db.cfg.Readers, db.cfg.ReaderWait)
+		return nil, fmt.Errorf("%w: %d readers were in use for %v", storage.ErrBusy, db.cfg.Readers, db.cfg.ReaderWait)
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 

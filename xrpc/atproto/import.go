@@ -53,7 +53,7 @@ func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
 			Header: http.Header{"Retry-After": {"60"}},
 		}
 	case err != nil:
-		return bodyError(writeError(err))
+		return bodyError(busyError(writeError(err)))
 	}
 	r.Notes = append(r.Notes, slog.Int("legacyRecords", res.Legacy))
 	if res.Ahead != "" {

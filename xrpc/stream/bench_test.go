@@ -86,7 +86,7 @@ func BenchmarkFanOut(b *testing.B) {
 func fanOut(b *testing.B, ahead, stalled int) {
 	const subscribers = 1000
 	store := memory.New(memory.Config{})
-	o := &stream.Outbox{Events: store.Events}
+	o := &stream.Outbox{MaxPerNetwork: -1, Events: store.Events}
 	srv := httptest.NewServer(o)
 	defer srv.Close()
 	defer o.Close()
@@ -155,7 +155,7 @@ func heap() int64 {
 func BenchmarkReplay(b *testing.B) {
 	const backlog = 50_000
 	replay := func(b *testing.B, store storage.Store) {
-		o := &stream.Outbox{Events: store.Events}
+		o := &stream.Outbox{MaxPerNetwork: -1, Events: store.Events}
 		srv := httptest.NewServer(o)
 		defer srv.Close()
 		defer o.Close()

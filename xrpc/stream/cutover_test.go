@@ -199,7 +199,8 @@ func cutOver(t *testing.T, store storage.Store, events int) {
 		events /= 4
 	}
 	o := &stream.Outbox{
-		Events: store.Events, Window: 128 << 10, // 150 events or so
+		MaxPerNetwork: -1,
+		Events:        store.Events, Window: 128 << 10, // 150 events or so
 		Ping: time.Hour, WriteTimeout: time.Hour, // nobody is given up on a machine that is busy with other things
 	}
 	defer o.Close()

@@ -15,6 +15,7 @@ type feed struct {
 	limit  int // bytes of the window
 	encode func(storage.Event) (*item, error)
 	empty  func() // may be nil: called when the last subscriber has left
+	past   pages  // of events from before the window
 
 	mu          sync.Mutex
 	subscribers int
@@ -113,17 +114,18 @@ func (f *feed) pump(ctx context.Context, win *window) {
 	}
 }
 
-// A subscriber takes items in batches of at most so many, and, unless one alone is
-// larger, so many bytes. This is what it keeps alive if it stalls.
+// A subscriber takes items from the window in batches of at most so many, and, unless one alone is
+// larger, so many bytes.
 const (
 	batchItems = 64
 	batchBytes = 256 << 10
-	// pageBytes bounds what is read ahead from the log.
-	pageBytes = 512 << 10
-	pageItems = 512
 )
 
 // subscriber is how to serve one.
+//
+// It keeps nothing alive while it waits for its peer: put copies what fits into a small buffer, and
+// what it was given is let go of before flush. An item that is too large for the buffer has to be kept. Then
+// room is called first, which bounds how many subscribers do so.
 type subscriber struct {
 	// cursor is the number of the last event seen; nil: start with what comes next.
 	cursor *int64
@@ -131,14 +133,47 @@ type subscriber struct {
 	lenient bool
 	// outdated, if not nil, is called if events after the cursor are no longer kept.
 	outdated func() error
-	// send takes a batch, which is valid until it returns.
-	send func(batch []*item) error
+	// put takes items, which are valid until it returns, and returns how many it took: at least one.
+	put func(batch []*item) (int, error)
+	// flush, if not nil, waits until the peer has what was put.
+	flush func() error
+	// room, if not nil, waits for a place to send a large item.
+	room func(ctx context.Context) (leave func(), err error)
 	// idle, if not nil, is called when tick ticks and there is nothing to send.
 	idle func()
 	tick <-chan time.Time
 }
 
-// serve runs a subscription until its context ends, send fails, or there is an error
+// deliver sends some of the items that fetch finds. It returns the number of the last one; 0 if there are none.
+func (s *subscriber) deliver(ctx context.Context, fetch func() ([]*item, error)) (at int64, err error) {
+	items, err := fetch()
+	if err != nil || len(items) == 0 {
+		return 0, err
+	}
+	if s.room != nil && items[0].wireSize() > wireRoom {
+		items = nil // it may take a while
+		leave, err := s.room(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer leave()
+		if items, err = fetch(); err != nil || len(items) == 0 {
+			return 0, err
+		}
+	}
+	n, err := s.put(items)
+	if err != nil {
+		return 0, err
+	}
+	at = items[n-1].seq
+	if s.flush != nil {
+		items = nil
+		err = s.flush()
+	}
+	return at, err
+}
+
+// serve runs a subscription until its context ends, sending fails, or there is an error
 // of the log. It returns why.
 func (f *feed) serve(ctx context.Context, s subscriber) error {
 	oldest, newest, err := f.events.Bounds(ctx)
@@ -165,16 +200,15 @@ func (f *feed) serve(ctx context.Context, s subscriber) error {
 		}
 	}
 	live := false
-	var buf [batchItems]*item
 	for {
-		v, err := g.win.after(at, buf[:], batchBytes)
+		v, err := g.win.look(at)
 		switch {
 		case err != nil:
 			return err
 		case !v.covered && live:
 			return ErrConsumerTooSlow
 		case !v.covered:
-			if at, err = f.backfill(ctx, g.win, at, s.send); err != nil {
+			if at, err = f.backfill(ctx, g.win, at, &s); err != nil {
 				return err
 			}
 			// All that there is up to start has been seen; there may be no event
@@ -183,12 +217,12 @@ func (f *feed) serve(ctx context.Context, s subscriber) error {
 			continue
 		}
 		live = true
-		if v.n > 0 {
-			if err := s.send(buf[:v.n]); err != nil {
+		if v.more {
+			last, err := s.deliver(ctx, func() ([]*item, error) { return g.win.after(at, batchItems, batchBytes) })
+			if err != nil {
 				return err
 			}
-			at = buf[v.n-1].seq
-			clear(buf[:v.n]) // the window may let go of them
+			at = max(at, last)
 			continue
 		}
 		select {
@@ -202,38 +236,47 @@ func (f *feed) serve(ctx context.Context, s subscriber) error {
 }
 
 // backfill sends the events of the log after a position, and returns the position
-// it has come to. While send runs it holds no more than a page, and nothing of the log.
-func (f *feed) backfill(ctx context.Context, win *window, at int64, send func([]*item) error) (int64, error) {
-	page := make([]*item, 0, pageItems)
-	for {
-		page = page[:0]
-		size, more := 0, false
-		for e, err := range f.events.Since(ctx, at) {
-			if err != nil {
-				return at, err
+// it has come to.
+func (f *feed) backfill(ctx context.Context, win *window, at int64, s *subscriber) (int64, error) {
+	for !win.failed() { // closed, for example
+		newest := int64(-1) // the last event that there is, if the page has it
+		last, err := s.deliver(ctx, func() ([]*item, error) {
+			items, all, err := f.past.after(ctx, at, f.page)
+			if newest = -1; all {
+				newest = at
+				if n := len(items); n > 0 {
+					newest = items[n-1].seq
+				}
 			}
-			it, err := f.encode(e)
-			if err != nil {
-				return at, err
-			}
-			page = append(page, it)
-			at = e.Seq
-			if size += it.size(); size >= pageBytes || len(page) == pageItems {
-				more = true
-				break
-			}
+			return items, err
+		})
+		if err != nil {
+			return at, err
 		}
-		if win.failed() { // closed, for example
-			return at, nil
+		if at = max(at, last); at == newest {
+			break
 		}
-		if len(page) > 0 {
-			if err := send(page); err != nil {
-				return at, err
-			}
-		}
-		if !more {
-			return at, nil
-		}
-		clear(page)
 	}
+	return at, nil
+}
+
+// page reads a page of the log.
+func (f *feed) page(ctx context.Context, after int64) (*page, error) {
+	p := &page{start: after, end: after}
+	for e, err := range f.events.Since(ctx, after) {
+		if err != nil {
+			return nil, err
+		}
+		it, err := f.encode(e)
+		if err != nil {
+			return nil, err
+		}
+		p.items = append(p.items, it)
+		p.end = e.Seq
+		if p.size += it.size(); p.size >= pageBytes || len(p.items) == pageItems {
+			p.more = true
+			break
+		}
+	}
+	return p, nil
 }

@@ -6,9 +6,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // Limits of a filter, as Jetstream has them.
@@ -31,6 +34,63 @@ type filterOptions struct {
 	Collections []string `json:"wantedCollections"`
 	DIDs        []string `json:"wantedDids"`
 	MaxSize     int      `json:"maxMessageSizeBytes"`
+}
+
+// What the filters of all subscribers may take of memory, and those of one network.
+const (
+	filterBytes           = 64 << 20
+	filterBytesPerNetwork = 8 << 20
+)
+
+// size estimates the memory of a filter in bytes.
+func (f *filter) size() int64 {
+	n := 200
+	for c := range f.collections {
+		n += 64 + len(c)
+	}
+	for _, p := range f.prefixes {
+		n += 32 + len(p)
+	}
+	for d := range f.dids {
+		n += 64 + len(d)
+	}
+	return int64(n)
+}
+
+// filterOf is the filter of a subscriber, which changes.
+type filterOf struct {
+	budget *limit.Budget
+	client limit.Client
+	now    atomic.Pointer[filter]
+
+	mu    sync.Mutex // of changes
+	held  int64
+	ended bool
+}
+
+// set replaces the filter, if there is memory for it.
+func (o *filterOf) set(f *filter) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended {
+		return errSend
+	}
+	size := f.size()
+	if err := o.budget.Take(o.client, size); err != nil {
+		return err
+	}
+	o.budget.Give(o.client, o.held)
+	o.held = size
+	o.now.Store(f)
+	return nil
+}
+
+// end gives the memory back.
+func (o *filterOf) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+	o.budget.Give(o.client, o.held)
 }
 
 // newFilter checks options.

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"net/http"
 	"sync"
-	"sync/atomic"
 
 	"github.com/coder/websocket"
+
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // JSONView serves the log of an Outbox as JSON text, in the manner of Jetstream
@@ -79,23 +80,30 @@ func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if cursor != nil { // it is to be seen again
 		*cursor = max(*cursor-1, 0)
 	}
-	var now atomic.Pointer[filter]
-	now.Store(wanted)
 	hello := make(chan struct{}, 1)
+	v.Outbox.init()
+	cs := &v.Outbox.conns
+	wants := &filterOf{budget: &cs.filters, client: limit.From(r)}
+	if err := wants.set(wanted); err != nil {
+		refuseFull(w, r, err)
+		return
+	}
+	defer wants.end()
 	update := func(b []byte) error {
 		f, err := parseUpdate(b)
+		if err == nil {
+			err = wants.set(f)
+		}
 		if err != nil {
 			return err
 		}
-		now.Store(f)
 		select {
 		case hello <- struct{}{}:
 		default:
 		}
 		return nil
 	}
-	v.Outbox.init()
-	v.Outbox.conns.serve(w, r, v.Compress, update, func(ctx context.Context, c *conn) error {
+	cs.serve(w, r, v.Compress, update, func(ctx context.Context, c *conn) error {
 		if q.Get("requireHello") == "true" {
 			select {
 			case <-hello:
@@ -106,28 +114,11 @@ func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return v.feed.serve(ctx, subscriber{
 			cursor:  cursor,
 			lenient: true,
-			send:    func(batch []*item) error { return c.sendJSON(batch, now.Load()) },
+			put:     func(batch []*item) (int, error) { return c.put(websocket.MessageText, batch, wants.now.Load()) },
+			flush:   c.uncork,
+			room:    c.room,
 			idle:    c.ping,
 			tick:    c.tick.C,
 		})
 	})
-}
-
-// sendJSON sends the messages of a batch that are wanted.
-func (c *conn) sendJSON(batch []*item, f *filter) error {
-	c.cork()
-	for _, it := range batch {
-		if !f.account(it.did) {
-			continue
-		}
-		for _, m := range it.messages {
-			if !f.message(m) {
-				continue
-			}
-			if err := c.send(websocket.MessageText, m.bytes); err != nil {
-				return err
-			}
-		}
-	}
-	return c.uncork()
 }

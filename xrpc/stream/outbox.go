@@ -11,6 +11,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // Outbox serves an event log to subscribers. Events is required. Its fields must not change once it is
@@ -21,8 +22,13 @@ type Outbox struct {
 	// Window is how many bytes of the newest frames are kept in memory while
 	// anybody is subscribed. It is how far a live subscriber may lag. 0: 32 MiB.
 	Window int
-	// MaxSubscribers bounds how many there are over HTTP at a time. 0: 5,000.
+	// MaxSubscribers bounds how many there are over HTTP at a time. 0: 5,000. An eighth of them is
+	// kept for networks that have no other subscription, and one in 32 for privileged clients: see
+	// limit.Limiter.
 	MaxSubscribers int
+	// MaxPerNetwork bounds how many of them are of one network: an IPv4 address or an IPv6 /64. It is that
+	// of a request's RemoteAddr, unless a limit.Limiter says otherwise. 0: 100; negative: no bound.
+	MaxPerNetwork int
 	// Ping is how long a connection is idle before the peer is pinged, who must answer
 	// within the same time. 0: 30 seconds.
 	Ping time.Duration
@@ -51,7 +57,10 @@ func (o *Outbox) init() {
 	o.once.Do(func() {
 		o.frames = feed{events: o.Events, limit: orDefault(o.Window, 32<<20), encode: frameItem, empty: o.Empty}
 		o.conns = conns{
-			max:     orDefault(o.MaxSubscribers, 5000),
+			gate:    subscriberGate(orDefault(o.MaxSubscribers, 5000), orDefault(o.MaxPerNetwork, 100)),
+			large:   largeGate(),
+			updates: updateGate(),
+			filters: limit.Budget{Name: "filters", Total: filterBytes, PerNetwork: filterBytesPerNetwork},
 			ping:    orDefault(o.Ping, 30*time.Second),
 			timeout: orDefault(o.WriteTimeout, 20*time.Second),
 		}
@@ -122,13 +131,13 @@ func (o *Outbox) Subscribe(ctx context.Context, cursor *int64) iter.Seq2[[]byte,
 				}
 				return nil
 			},
-			send: func(batch []*item) error {
+			put: func(batch []*item) (int, error) {
 				for _, it := range batch {
 					if !yield(it.messages[0].bytes, nil) {
-						return errGone
+						return 0, errGone
 					}
 				}
-				return nil
+				return len(batch), nil
 			},
 		})
 		if err != errGone {
@@ -158,20 +167,11 @@ func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err := o.frames.serve(ctx, subscriber{
 			cursor:   cursor,
 			outdated: func() error { return c.send(websocket.MessageBinary, outdated()) },
-			send: func(batch []*item) error {
-				if len(batch) == 1 {
-					return c.send(websocket.MessageBinary, batch[0].messages[0].bytes)
-				}
-				c.cork()
-				for _, it := range batch {
-					if err := c.send(websocket.MessageBinary, it.messages[0].bytes); err != nil {
-						return err
-					}
-				}
-				return c.uncork()
-			},
-			idle: c.ping,
-			tick: c.tick.C,
+			put:      func(batch []*item) (int, error) { return c.put(websocket.MessageBinary, batch, nil) },
+			flush:    c.uncork,
+			room:     c.room,
+			idle:     c.ping,
+			tick:     c.tick.C,
 		})
 		if told := (*Error)(nil); errors.As(err, &told) {
 			c.send(websocket.MessageBinary, told.Encode())

@@ -169,7 +169,7 @@ func TestBackfillHoldsNothing(t *testing.T) {
 			break
 		}
 	}
-	if ever, _ := log.reads(); ever > 12 {
+	if ever, _ := log.reads(); ever > 16 {
 		t.Errorf("%d reads of the log for 3000 events", ever)
 	}
 }

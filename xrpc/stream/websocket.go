@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // parseCursor reads the parameter of that name; empty: nil.
@@ -36,34 +38,70 @@ func refuse(w http.ResponseWriter, status int, name, message string) {
 	w.Write(body)
 }
 
+// refuseFull answers a request for which there is no room.
+func refuseFull(w http.ResponseWriter, r *http.Request, err error) {
+	var full *limit.Error
+	if !errors.As(err, &full) {
+		full = &limit.Error{} // its client has gone
+	}
+	limit.WriteError(w, r, full)
+}
+
 // conns are the WebSocket connections of an outbox.
 type conns struct {
-	max           int
+	gate          *limit.Gate
+	large         *limit.Gate // see conn.room
+	updates       *limit.Gate // of messages that are read
+	filters       limit.Budget
 	ping, timeout time.Duration
 
 	mu     sync.Mutex
 	open   map[*wire]struct{}
-	n      int // with those that are about to be accepted
 	closed bool
 	wait   sync.WaitGroup
 }
 
-// enter counts a connection in, if there is room for it.
-func (cs *conns) enter() bool {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	if cs.closed || cs.n >= cs.max {
-		return false
+// subscriberGate bounds subscribers.
+func subscriberGate(most, perNetwork int) *limit.Gate {
+	return &limit.Gate{
+		Name: "subscribers", Total: most, PerNetwork: max(perNetwork, 0), Reserved: most / 8, Privileged: most / 32,
 	}
-	cs.n++
-	cs.wait.Add(1)
-	return true
 }
 
-func (cs *conns) leave(w *wire) {
+// largeGate bounds how many messages that are larger than a wire's buffer are on their way: while one is,
+// it is kept in memory.
+func largeGate() *limit.Gate {
+	return &limit.Gate{
+		Name: "large messages", Total: 32, PerNetwork: 2, Reserved: 8, Privileged: 4, Queue: 1 << 20, Wait: time.Minute,
+	}
+}
+
+// updateGate bounds how many messages of subscribers are read at a time, of up to maxUpdate bytes.
+func updateGate() *limit.Gate {
+	return &limit.Gate{Name: "messages", Total: 16, PerNetwork: 2, Reserved: 4, Queue: 1 << 20, Wait: time.Minute}
+}
+
+// updateTimeout is how long a message of a subscriber may take.
+const updateTimeout = 10 * time.Second
+
+// enter counts a connection in, if there is room for it.
+func (cs *conns) enter(ctx context.Context, c limit.Client) (leave func(), err error) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	cs.n--
+	if cs.closed {
+		return nil, &limit.Error{What: "subscribers", RetryAfter: 5 * time.Second}
+	}
+	if leave, err = cs.gate.Enter(ctx, c); err != nil {
+		return nil, err
+	}
+	cs.wait.Add(1)
+	return leave, nil
+}
+
+func (cs *conns) leave(w *wire, leave func()) {
+	leave()
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
 	delete(cs.open, w)
 	cs.wait.Done()
 }
@@ -95,19 +133,21 @@ func (cs *conns) close() {
 // serve accepts a WebSocket connection and runs a subscription over it. heed, if
 // not nil, is given the text messages of the peer; its errors end the connection.
 func (cs *conns) serve(w http.ResponseWriter, r *http.Request, compress bool, heed func([]byte) error, run func(ctx context.Context, c *conn) error) {
-	if !cs.enter() {
-		refuse(w, http.StatusServiceUnavailable, "NotEnoughResources", "Too many subscribers")
+	client := limit.From(r)
+	leave, err := cs.enter(r.Context(), client)
+	if err != nil {
+		refuseFull(w, r, err)
 		return
 	}
 	out := &wire{timeout: cs.timeout}
-	defer cs.leave(out)
+	defer cs.leave(out, leave)
 	ws, err := accept(&hijacker{w, out}, r, compress)
 	if err != nil {
 		return // and it was answered
 	}
 	defer ws.CloseNow()
 	cs.add(out)
-	c := &conn{ws: ws, wire: out, tick: time.NewTicker(cs.ping), timeout: cs.ping}
+	c := &conn{ws: ws, wire: out, tick: time.NewTicker(cs.ping), timeout: cs.ping, client: client, all: cs}
 	defer c.tick.Stop()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
@@ -136,6 +176,8 @@ type conn struct {
 	tick    *time.Ticker // of pings
 	timeout time.Duration
 	cancel  context.CancelFunc
+	client  limit.Client
+	all     *conns
 }
 
 // errSend: nothing can be sent any more.
@@ -149,8 +191,34 @@ func (c *conn) send(typ websocket.MessageType, b []byte) error {
 	return nil
 }
 
-// cork holds messages back, to be sent together.
-func (c *conn) cork() { c.wire.cork() }
+// put collects the messages of as many items as fit into the wire's buffer, of which it takes a filter's
+// (nil: all). A first one that does not fit is sent at once.
+func (c *conn) put(typ websocket.MessageType, batch []*item, f *filter) (n int, err error) {
+	c.wire.cork()
+	for room := wireRoom; n < len(batch); n++ {
+		it := batch[n]
+		if f != nil && !f.account(it.did) {
+			continue
+		}
+		if room -= it.wireSize(); room < 0 && n > 0 {
+			break
+		}
+		for _, m := range it.messages {
+			if f != nil && !f.message(m) {
+				continue
+			}
+			if err := c.send(typ, m.bytes); err != nil {
+				return n, err
+			}
+		}
+	}
+	return n, nil
+}
+
+// room waits for a place to send a large item.
+func (c *conn) room(ctx context.Context) (leave func(), err error) {
+	return c.all.large.Enter(ctx, c.client)
+}
 
 // uncork sends what was held back.
 func (c *conn) uncork() error {
@@ -173,18 +241,30 @@ func (c *conn) read(ctx context.Context, heed func([]byte) error) {
 		case heed == nil || typ != websocket.MessageText:
 			_, err = io.Copy(io.Discard, r)
 		default:
-			var b []byte
-			if b, err = io.ReadAll(r); err != nil {
-				break
-			}
-			if err = heed(b); err != nil {
-				c.ws.Close(websocket.StatusPolicyViolation, clip(err.Error()))
-			}
+			err = c.update(ctx, r, heed)
 		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+// update reads a message of the peer.
+func (c *conn) update(ctx context.Context, r io.Reader, heed func([]byte) error) error {
+	leave, err := c.all.updates.Enter(ctx, c.client)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	defer time.AfterFunc(updateTimeout, func() { c.ws.CloseNow() }).Stop()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	if err = heed(b); err != nil {
+		c.ws.Close(websocket.StatusPolicyViolation, clip(err.Error()))
+	}
+	return err
 }
 
 // clip shortens a text to what fits into a close frame.

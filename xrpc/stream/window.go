@@ -99,38 +99,58 @@ func (w *window) signal() {
 	w.changed = make(chan struct{})
 }
 
+// wireSize bounds how many bytes an item is on the wire.
+func (i *item) wireSize() int {
+	n := 0
+	for _, m := range i.messages {
+		n += len(m.bytes) + frameHeader
+	}
+	return n
+}
+
 // view is what a reader finds in a window.
 type view struct {
-	n       int             // how many items were copied
 	covered bool            // whether the window holds all items after the reader's position
+	more    bool            // whether it holds any
 	start   int64           // the first position that it covers
 	changed <-chan struct{} // closed when there is more
 }
 
-// after copies items after a position, as many as there is room for, up to maxBytes
-// but at least one.
-func (w *window) after(seq int64, to []*item, maxBytes int) (v view, err error) {
+// look says what there is after a position.
+func (w *window) look(seq int64) (v view, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
 		return v, w.err
 	}
-	v = view{covered: seq >= w.start, start: w.start, changed: w.changed}
-	if !v.covered {
-		return v, nil
+	more := w.n > 0 && (*w.at(w.n - 1)).seq > seq
+	return view{covered: seq >= w.start, more: more, start: w.start, changed: w.changed}, nil
+}
+
+// after returns items after a position, at most so many and, unless one alone is larger, so many bytes; none
+// if the window does not cover the position.
+func (w *window) after(seq int64, most, maxBytes int) (items []*item, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return nil, w.err
 	}
-	from := 0
-	if w.n > 0 && (*w.at(w.n - 1)).seq <= seq {
-		from = w.n // nothing new: the most frequent case
-	} else {
+	if seq < w.start || w.n == 0 || (*w.at(w.n - 1)).seq <= seq {
+		return nil, nil
+	}
+	from := w.n - 1 // the most frequent case: one that is new
+	if from > 0 && (*w.at(from - 1)).seq > seq {
 		from = sort.Search(w.n, func(i int) bool { return (*w.at(i)).seq > seq })
 	}
-	for size := 0; v.n < len(to) && from+v.n < w.n; v.n++ {
-		it := *w.at(from + v.n)
-		if size += it.size(); size > maxBytes && v.n > 0 {
+	to, size := from, 0
+	for ; to < w.n && to-from < most; to++ {
+		if size += (*w.at(to)).size(); size > maxBytes && to > from {
 			break
 		}
-		to[v.n] = it
 	}
-	return v, nil
+	items = make([]*item, to-from)
+	for i := range items {
+		items[i] = *w.at(from + i)
+	}
+	return items, nil
 }

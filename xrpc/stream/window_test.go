@@ -31,8 +31,11 @@ func TestWindow(t *testing.T) {
 			all = append(all, batch...)
 
 			at := start + rng.Int64N(seq-start+5)
-			to := make([]*item, 1+rng.IntN(10))
-			v, err := w.after(at, to, 1+rng.IntN(2000))
+			v, err := w.look(at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			items, err := w.after(at, 1+rng.IntN(10), 1+rng.IntN(2000))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,22 +56,28 @@ func TestWindow(t *testing.T) {
 				t.Fatalf("seed %d: position %d covered: %v, start %d", seed, at, v.covered, v.start)
 			}
 			if !v.covered {
+				if len(items) > 0 {
+					t.Fatalf("seed %d: items after %d, start %d", seed, at, v.start)
+				}
 				continue
+			}
+			if v.more != (len(items) > 0) {
+				t.Fatalf("seed %d: after %d: %d items, more: %v", seed, at, len(items), v.more)
 			}
 			want := []int64{}
 			for _, it := range all {
-				if it.seq > at && len(want) < v.n {
+				if it.seq > at && len(want) < len(items) {
 					want = append(want, it.seq)
 				}
 			}
 			got := []int64{}
-			for _, it := range to[:v.n] {
+			for _, it := range items {
 				got = append(got, it.seq)
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatalf("seed %d: after %d:\n%s", seed, at, diff)
 			}
-			if v.n == 0 && seq > at {
+			if len(items) == 0 && seq > at {
 				t.Fatalf("seed %d: nothing after %d, though %d is there", seed, at, seq)
 			}
 		}
@@ -89,16 +98,16 @@ func TestWindowBatches(t *testing.T) {
 		{10, 100, 1 << 20, 0},
 		{99, 100, 1 << 20, 0},
 	} {
-		v, err := w.after(tc.at, make([]*item, tc.room), int(tc.bytes))
-		if err != nil || int64(v.n) != tc.want {
-			t.Errorf("%+v: %d items (%v)", tc, v.n, err)
+		items, err := w.after(tc.at, int(tc.room), int(tc.bytes))
+		if err != nil || int64(len(items)) != tc.want {
+			t.Errorf("%+v: %d items (%v)", tc, len(items), err)
 		}
 	}
 }
 
 func TestWindowWakes(t *testing.T) {
 	w := newWindow(5)
-	v, _ := w.after(5, make([]*item, 1), 1)
+	v, _ := w.look(5)
 	select {
 	case <-v.changed:
 		t.Error("changed, says an empty window")
@@ -106,12 +115,15 @@ func TestWindowWakes(t *testing.T) {
 	}
 	w.add([]*item{itemOf(6, 1)}, 1000)
 	<-v.changed
-	v, _ = w.after(6, make([]*item, 1), 1)
+	v, _ = w.look(6)
 	first, second := errors.New("first"), errors.New("second")
 	w.fail(first)
 	w.fail(second)
 	<-v.changed
-	if _, err := w.after(5, make([]*item, 1), 1); err != first {
+	if _, err := w.look(5); err != first {
+		t.Error(err)
+	}
+	if _, err := w.after(5, 1, 1); err != first {
 		t.Error(err)
 	}
 	if !w.failed() {

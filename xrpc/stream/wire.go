@@ -24,7 +24,14 @@ type wire struct {
 }
 
 // wirePiece is how many bytes are collected, or written under one time limit.
-const wirePiece = 64 << 10
+const wirePiece = 32 << 10
+
+const (
+	// frameHeader is the most bytes that a WebSocket frame has besides its payload.
+	frameHeader = 14
+	// wireRoom is how many bytes of frames can be collected without writing any.
+	wireRoom = wirePiece - 64
+)
 
 // wireBuffers are for what is collected; a connection has one while it is corked.
 var wireBuffers = sync.Pool{New: func() any {

@@ -95,3 +95,49 @@ func TestFigures(t *testing.T) {
 		}
 	}
 }
+
+// Attacks run for a moment each, on small data, and leave nothing behind. What they find is not looked at here.
+func TestHostile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs the server")
+	}
+	opt := options{dir: t.TempDir(), json: true, hostile: true, duration: 2 * time.Second, records: 2000}
+	var only []string
+	for _, a := range attacks {
+		if a.name != "slots" && a.name != "connections" && a.name != "bodies" { // thousands of connections
+			only = append(only, a.name)
+		}
+	}
+	opt.only = strings.Join(only, ",")
+	var out bytes.Buffer
+	if err := run(t.Context(), opt, &out, t.Output()); err != nil {
+		t.Fatal(err)
+	}
+	var results []result
+	if err := json.Unmarshal(out.Bytes(), &results); err != nil {
+		t.Fatal(err)
+	}
+	if len(results) != len(only) {
+		t.Fatalf("%+v", results)
+	}
+	for _, r := range results {
+		t.Logf("%+v", r)
+		if r.Work == "" || !strings.Contains(r.Measured, "createRecord") || strings.Contains(r.Measured, "p99 of 0 createRecord") {
+			t.Errorf("%+v", r)
+		}
+	}
+	if left, err := os.ReadDir(opt.dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// The server is attacked with the memory that its unit file gives it.
+func TestMemoryLimitIsThatOfTheUnitFile(t *testing.T) {
+	text, err := os.ReadFile("../deploy/pds.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(text, []byte("\nEnvironment=GOMEMLIMIT="+memoryLimit+"\n")) {
+		t.Error("GOMEMLIMIT is another one")
+	}
+}

@@ -51,7 +51,10 @@ func fill(ctx context.Context, dir string, n int, of func(n int) seed.Seed) (err
 	}
 	store := accounts.New(d.Store, box)
 	host := repo.NewHost(repo.Config{Store: d.Store, Signer: store.Signer})
-	hash := accounts.HashPassword(password)
+	hash, err := accounts.HashPassword(ctx, password)
+	if err != nil {
+		return err
+	}
 	// At once, so that accounts share the wait for the disk.
 	var mu sync.Mutex
 	next, first := 0, error(nil)

@@ -46,7 +46,13 @@ func (h *hooked) before(fn func()) {
 
 const password = "correct horse"
 
-var passwordHash = sync.OnceValue(func() string { return HashPassword(password) })
+var passwordHash = sync.OnceValue(func() string {
+	hash, err := HashPassword(context.Background(), password)
+	if err != nil {
+		panic(err)
+	}
+	return hash
+})
 
 // town is a store with one account, its host, and a hook.
 type town struct {

@@ -182,7 +182,11 @@ func (s *Store) SetPasswordByToken(ctx context.Context, token, password string) 
 	} else if err != nil {
 		return err
 	}
-	if _, err := s.setPassword(ctx, Trusted(did), HashPassword(password), check); errors.Is(err, ErrNotFound) {
+	hash, err := HashPassword(ctx, password)
+	if err != nil {
+		return err
+	}
+	if _, err := s.setPassword(ctx, Trusted(did), hash, check); errors.Is(err, ErrNotFound) {
 		return ErrMailToken
 	} else if err != nil {
 		return err
@@ -193,7 +197,11 @@ func (s *Store) SetPasswordByToken(ctx context.Context, token, password string) 
 // SetPassword changes an account's password. That ends all its sessions, and makes app passwords
 // and tokens that were sent by mail void. It returns the account as it is then.
 func (s *Store) SetPassword(ctx context.Context, who Caller, password string) (Account, error) {
-	return s.setPassword(ctx, who, HashPassword(password), func(*Account, storage.Reader, *storage.Change) error { return nil })
+	hash, err := HashPassword(ctx, password)
+	if err != nil {
+		return Account{}, err
+	}
+	return s.setPassword(ctx, who, hash, func(*Account, storage.Reader, *storage.Change) error { return nil })
 }
 
 // setPassword sets a password's hash in a step that check allows.

@@ -7,9 +7,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/argon2"
+
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // Parameters of new password hashes: argon2id, two passes over 19 MiB, about
@@ -22,29 +26,39 @@ const (
 	argonSaltLen = 16
 )
 
-// hashing bounds how many hashes are computed at once, and with it their memory.
-var hashing = make(chan struct{}, 4)
-
-func argon(password string, salt []byte, time, memory uint32, threads uint8, keyLen uint32) []byte {
-	hashing <- struct{}{}
-	defer func() { <-hashing }()
-	return argon2.IDKey([]byte(password), salt, time, memory, threads, keyLen)
+// hashing bounds how many hashes are computed at once, to leave processors and memory to others, and how
+// many wait for that. Networks are served in turn, and who hangs up does not wait any more.
+var hashing = &limit.Gate{
+	Name: "passwords", Total: max(1, min(4, runtime.NumCPU()/2)), Queue: 256, QueuePerNetwork: 32, Wait: 10 * time.Second,
 }
 
-// HashPassword returns the hash of a password in PHC string format.
-func HashPassword(password string) string {
+func argon(ctx context.Context, password string, salt []byte, time, memory uint32, threads uint8, keyLen uint32) ([]byte, error) {
+	leave, err := hashing.Enter(ctx, limit.ClientOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return argon2.IDKey([]byte(password), salt, time, memory, threads, keyLen), nil
+}
+
+// HashPassword returns the hash of a password in PHC string format. It fails if the context ends before
+// its turn comes, or with a *limit.Error if too many wait.
+func HashPassword(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, argonSaltLen)
 	rand.Read(salt)
-	key := argon(password, salt, argonTime, argonMemory, argonThreads, argonKeyLen)
+	key, err := argon(ctx, password, salt, argonTime, argonMemory, argonThreads, argonKeyLen)
+	if err != nil {
+		return "", err
+	}
 	b64 := base64.RawStdEncoding.EncodeToString
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads, b64(salt), b64(key))
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads, b64(salt), b64(key)), nil
 }
 
 // errBadHash says that a stored hash is not one.
 var errBadHash = errors.New("accounts: malformed password hash")
 
 // checkPassword reports whether a password is that of a hash.
-func checkPassword(hash, password string) (bool, error) {
+func checkPassword(ctx context.Context, hash, password string) (bool, error) {
 	parts := strings.Split(hash, "$")
 	if len(parts) != 6 || parts[1] != "argon2id" {
 		return false, errBadHash
@@ -59,7 +73,10 @@ func checkPassword(hash, password string) (bool, error) {
 	if err1 != nil || err2 != nil {
 		return false, errBadHash
 	}
-	got := argon(password, salt, time, memory, threads, uint32(len(key)))
+	got, err := argon(ctx, password, salt, time, memory, threads, uint32(len(key)))
+	if err != nil {
+		return false, err
+	}
 	return subtle.ConstantTimeCompare(got, key) == 1, nil
 }
 
@@ -82,10 +99,12 @@ func (s *Store) CheckPassword(ctx context.Context, a Account, password string, a
 		}
 	}
 	if a.DID == "" {
-		argon(password, make([]byte, argonSaltLen), argonTime, argonMemory, argonThreads, argonKeyLen)
+		if _, err := argon(ctx, password, make([]byte, argonSaltLen), argonTime, argonMemory, argonThreads, argonKeyLen); err != nil {
+			return Proof{}, err
+		}
 		return Proof{}, ErrWrongPassword
 	}
-	switch ok, err := checkPassword(a.Password, password); {
+	switch ok, err := checkPassword(ctx, a.Password, password); {
 	case err != nil:
 		return Proof{}, err
 	case !ok:

@@ -42,7 +42,7 @@ func (t Trust) Of(r *http.Request) netip.Addr {
 	for i := len(chain) - 1; i >= 0; i-- {
 		rest := chain[i]
 		for rest != "" {
-			if !t.contains(from) {
+			if !t.Contains(from) {
 				return from
 			}
 			var last string
@@ -61,7 +61,8 @@ func (t Trust) Of(r *http.Request) netip.Addr {
 	return from
 }
 
-func (t Trust) contains(a netip.Addr) bool {
+// Contains reports whether an address is that of a trusted proxy.
+func (t Trust) Contains(a netip.Addr) bool {
 	a = a.WithZone("")
 	for _, p := range t {
 		if p.Contains(a) {

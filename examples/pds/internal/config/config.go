@@ -97,6 +97,12 @@ type Config struct {
 	// PDS_ACCEPTING_REPO_IMPORTS, default true; PDS_MAX_REPO_IMPORT_SIZE.
 	AcceptImports bool
 	ImportLimit   int64
+	// TreeCache is how many bytes of memory the trees of repositories may take that are kept between uses.
+	// PDS_TREE_CACHE_SIZE, default 128 MiB.
+	TreeCache int64
+	// SpoolLimit is how many bytes of downloads and imports may wait in temporary files.
+	// PDS_SPOOL_SIZE, default 2 GiB.
+	SpoolLimit int64
 	// Backfill is for how long events can be replayed. In milliseconds:
 	// PDS_REPO_BACKFILL_LIMIT_MS, default 3 days.
 	Backfill time.Duration
@@ -226,6 +232,8 @@ func (r *reader) load() *Config {
 		BlobQuota:     r.size("PDS_BLOB_ACCOUNT_QUOTA", 0),
 		AcceptImports: r.boolean("PDS_ACCEPTING_REPO_IMPORTS", true),
 		ImportLimit:   r.size("PDS_MAX_REPO_IMPORT_SIZE", 0),
+		TreeCache:     r.size("PDS_TREE_CACHE_SIZE", 128<<20),
+		SpoolLimit:    r.size("PDS_SPOOL_SIZE", 2<<30),
 		Backfill:      r.millis("PDS_REPO_BACKFILL_LIMIT_MS", 72*time.Hour),
 		Crawlers:      r.urls("PDS_CRAWLERS"),
 		ClockCheck:    r.boolean("PDS_CLOCK_CHECK", true),

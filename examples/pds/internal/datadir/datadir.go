@@ -6,6 +6,7 @@
 //	secrets.json       keys, and the passwords that were generated
 //	plc.jsonl          the did:plc directory of a development server
 //	acme/              certificates, which can be had again
+//	tmp/               downloads and uploads under way; not backed up
 //	lock               held by the processes that use the directory
 //
 // # Backups
@@ -59,6 +60,7 @@ const (
 	Secrets  = "secrets.json"
 	PLC      = "plc.jsonl"
 	ACME     = "acme"
+	Temp     = "tmp"
 	lockName = "lock"
 )
 

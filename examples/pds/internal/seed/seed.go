@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
@@ -31,10 +32,18 @@ type Seed struct {
 	Service string
 	// Records and Blobs are how many there are; each blob is in a record of its own.
 	Records, Blobs int
+	// Size is the length in bytes of each record's text. 0: that of a usual post.
+	Size int
+	// Created, if not nil, is given each account with its key, which is its rotation key too, and the
+	// operation that creates its DID.
+	Created func(a accounts.Account, key *crypto.PrivateKey, op *identity.PLCOperation) error
 }
 
-// perCommit is how many records a commit has.
-const perCommit = 100
+// A commit has at most so many records, and about so many bytes of them.
+const (
+	perCommit   = 100
+	commitBytes = 1_000_000
+)
 
 // Account makes the account of a number, with the handle userN.
 func (s Seed) Account(ctx context.Context, store *accounts.Store, host *repo.Host, n int) (accounts.Account, error) {
@@ -67,15 +76,21 @@ func (s Seed) Account(ctx context.Context, store *accounts.Store, host *repo.Hos
 	if err != nil {
 		return a, err
 	}
+	if s.Created != nil {
+		if err := s.Created(a, key, op); err != nil {
+			return a, err
+		}
+	}
 	return a, s.fill(ctx, host, did)
 }
 
 // fill writes the records and blobs of an account.
 func (s Seed) fill(ctx context.Context, host *repo.Host, did syntax.DID) error {
 	var batch repo.Batch
+	size := 0
 	flush := func() error {
 		_, err := host.Apply(ctx, did, batch)
-		batch.Writes = nil
+		batch.Writes, size = nil, 0
 		return err
 	}
 	add := func(value map[string]any) error {
@@ -84,13 +99,15 @@ func (s Seed) fill(ctx context.Context, host *repo.Host, did syntax.DID) error {
 			return err
 		}
 		batch.Writes = append(batch.Writes, repo.Write{Action: repo.Create, Collection: Collection, RKey: host.NextRecordKey(), Record: cbor})
-		if len(batch.Writes) == perCommit {
+		if size += len(cbor); len(batch.Writes) == perCommit || size+len(cbor) > commitBytes {
 			return flush()
 		}
 		return nil
 	}
 	for i := range s.Records {
-		if err := add(map[string]any{"$type": Collection, "text": fmt.Sprintf("Note %d of %s, long enough to be like a post that somebody has written.", i, did), "n": int64(i)}); err != nil {
+		text := fmt.Sprintf("Note %d of %s, long enough to be like a post that somebody has written.", i, did)
+		text += strings.Repeat("x", max(0, s.Size-len(text)))
+		if err := add(map[string]any{"$type": Collection, "text": text, "n": int64(i)}); err != nil {
 			return err
 		}
 	}

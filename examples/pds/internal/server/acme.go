@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/limit"
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 )
@@ -34,7 +36,7 @@ func (s *Server) acmeTLS() (*tls.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.serveMore(&http.Server{Handler: m.HTTPHandler(nil)}, l)
+		s.serveMore(&http.Server{Handler: m.HTTPHandler(nil), WriteTimeout: 20 * time.Second}, &limit.Listener{Listener: l, Total: 1024})
 	}
 	return m.TLSConfig(), nil
 }

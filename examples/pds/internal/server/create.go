@@ -70,12 +70,14 @@ func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAc
 	if a.DID, err = op.DID(); err != nil {
 		return out, err
 	}
+	if a.Password, err = accounts.HashPassword(ctx, in.Password); err != nil {
+		return out, err
+	}
 	if err := s.reserve(ctx, a); err != nil {
 		return out, err
 	}
 	// From here on, the step is finished or taken back even if the client hangs up.
 	ctx = context.WithoutCancel(ctx)
-	a.Password = accounts.HashPassword(in.Password)
 	x, err := s.registerAccount(ctx, a, key, op)
 	if err != nil {
 		if undo := s.accounts.Release(ctx, a); undo != nil {

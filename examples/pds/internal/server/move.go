@@ -118,11 +118,13 @@ func (s *Server) createMovedAccount(ctx context.Context, a accounts.Account, in 
 	if err != nil {
 		return out, err
 	}
+	if a.Password, err = accounts.HashPassword(ctx, in.Password); err != nil {
+		return out, err
+	}
 	if err := s.reserve(ctx, a); err != nil {
 		return out, err
 	}
 	ctx = context.WithoutCancel(ctx)
-	a.Password = accounts.HashPassword(in.Password)
 	a.DeactivatedAt = s.now().UTC().Truncate(time.Millisecond)
 	// The DID may have had an account here. Tokens of that are no good for this one.
 	a.Credentials = a.DeactivatedAt.UnixMilli()

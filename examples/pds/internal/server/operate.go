@@ -20,6 +20,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // operation is what the operator of a server sees of it and bounds it with.
@@ -28,6 +29,7 @@ type operation struct {
 	metrics   metrics.Registry
 	requests  metrics.Counter
 	durations metrics.Histogram
+	refusals  metrics.Counter
 	methods   map[string]bool // that the server has itself
 	servers   []*http.Server  // besides the main one
 	crawl     crawling
@@ -71,7 +73,9 @@ func (s *Server) operate(methods *xrpc.Server, next http.Handler) http.Handler {
 		s.op.methods[rt.NSID] = true
 	}
 	s.registerMetrics()
-	return clientaddr.Trust(s.cfg.Limits.TrustedProxies).Handler(next)
+	s.relays.hosts = s.cfg.Crawlers
+	limits := &limit.Limiter{Class: limit.NewMethods().Class, Privileged: s.relays.contains, Refused: s.refused}
+	return clientaddr.Trust(s.cfg.Limits.TrustedProxies).Handler(limits.Handler(next))
 }
 
 // Routes are the names of the XRPC methods that the server has itself.
@@ -121,6 +125,12 @@ func (s *Server) observe(r *xrpc.Request, status int, took time.Duration) {
 	s.log.LogAttrs(ctx, level, "request", append(attrs, r.Notes...)...)
 }
 
+// refused counts and logs a request that got no place.
+func (s *Server) refused(r *http.Request, e *limit.Error) {
+	s.op.refusals.Add(1, e.What, strconv.Itoa(e.Status()))
+	s.log.Debug("no room for a request", "class", e.What, "status", e.Status(), "from", r.RemoteAddr)
+}
+
 func clip(s string, n int) string {
 	if len(s) > n {
 		return s[:n]
@@ -134,6 +144,8 @@ func (s *Server) registerMetrics() {
 	s.op.requests = m.Counter("pds_requests_total", "XRPC requests that have ended. Status 499: the client went away.", "method", "status")
 	s.op.durations = m.Histogram("pds_request_duration_seconds", "Time to answer an XRPC request; subscriptions are left out.",
 		[]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60}, "method")
+	s.op.refusals = m.Counter("pds_refused_total", "Requests for which there was no room, by class. Status 429: their network held too much; 503: all together did.", "class", "status")
+	m.Gauge("pds_spool_bytes", "Bytes of downloads and imports in temporary files.", func() (float64, bool) { return float64(s.host.SpoolBytes()), true })
 	always := func(f func() float64) func() (float64, bool) { return func() (float64, bool) { return f(), true } }
 	m.Gauge("pds_subscribers", "Subscribers of the event stream.", always(func() float64 { return float64(s.outbox.Subscribers()) }))
 	bounds := func(newest bool) func() (float64, bool) {
@@ -219,7 +231,8 @@ func (s *Server) serveMetrics() error {
 
 // serveMore serves on a further listener until Shutdown.
 func (s *Server) serveMore(srv *http.Server, l net.Listener) {
-	srv.ReadHeaderTimeout = 10 * time.Second
+	limit.Harden(srv)
+	srv.ReadTimeout = 10 * time.Second // of a body too, which no handler here reads
 	srv.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
 	s.op.servers = append(s.op.servers, srv)
 	go srv.Serve(l)

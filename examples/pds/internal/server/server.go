@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/andybalholm/brotli"
@@ -19,6 +20,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/blobquota"
 	"github.com/pdskit/pdskit/examples/pds/internal/check"
+	"github.com/pdskit/pdskit/examples/pds/internal/clientaddr"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
@@ -32,6 +34,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
+	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -75,7 +78,10 @@ type Server struct {
 	plcServer *http.Server
 	stop      context.CancelFunc // of the maintenance
 	stopped   chan struct{}
-	op        operation
+	// background is what else runs until stop.
+	background sync.WaitGroup
+	relays     relays
+	op         operation
 }
 
 // Start opens the data directory and starts to listen. The server serves when it returns.
@@ -126,7 +132,7 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change fun
 	if err != nil {
 		return nil, err
 	}
-	s.listener = stallListener{listener, writeStall}
+	s.listener = &limit.Listener{Listener: listener, Shared: clientaddr.Trust(cfg.Limits.TrustedProxies).Contains}
 	s.url = cfg.PublicURL(s.listener.Addr().(*net.TCPAddr).Port)
 	if err := s.openStore(ctx); err != nil {
 		return nil, err
@@ -138,13 +144,13 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change fun
 	s.crawler()
 	s.openClock()
 	s.openHealth()
-	s.http = &http.Server{
-		Handler:           s.handler(),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
+	s.http = &http.Server{Handler: s.handler(), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	limit.Harden(s.http)
+	// HTTP/2 without TLS is for proxies in front that speak it.
+	s.http.Protocols = new(http.Protocols)
+	s.http.Protocols.SetHTTP1(true)
+	s.http.Protocols.SetHTTP2(true)
+	s.http.Protocols.SetUnencryptedHTTP2(true)
 	if err := s.serveMetrics(); err != nil {
 		return nil, err
 	}
@@ -162,6 +168,7 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change fun
 		go s.http.Serve(s.listener)
 	}
 	s.startCrawler(maintain)
+	s.background.Go(func() { s.relays.run(maintain) })
 	return s, nil
 }
 
@@ -185,7 +192,9 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	s.host = repo.NewHost(repo.Config{
-		Store: s.store, Signer: s.accounts.Signer, Now: s.now, CheckClock: s.checkClock, Indexes: []repo.Index{linkIndex()},
+		Store: s.store, Signer: s.accounts.Signer, Now: s.now, CheckClock: s.checkClock, Hold: limit.Hold,
+		TempDir: filepath.Join(s.cfg.DataDirectory, datadir.Temp), CacheBytes: s.cfg.TreeCache, SpoolBytes: s.cfg.SpoolLimit,
+		Indexes: []repo.Index{linkIndex()},
 	})
 	return nil
 }
@@ -211,7 +220,7 @@ func (s *Server) openDirectory() (err error) {
 			return err
 		}
 		s.plcURL = fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port)
-		s.plcServer = &http.Server{Handler: s.plcDir, ReadHeaderTimeout: 10 * time.Second}
+		s.plcServer = &http.Server{Handler: s.plcDir, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute}
 		go s.plcServer.Serve(l)
 	}
 	s.plc = &identity.PLCClient{URL: s.plcURL}
@@ -302,6 +311,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-s.stopped
 		s.stopClock()
 		s.stopCrawler()
+		s.background.Wait()
 	}
 	if s.outbox != nil {
 		errs = append(errs, s.outbox.Close())
