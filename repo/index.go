@@ -62,12 +62,12 @@ func SubjectIndex(name string, subjects map[syntax.NSID]string) Index {
 	subjects = maps.Clone(subjects)
 	version, _ := json.Marshal(subjects) // text, which always has a JSON form, in sorted order
 	return Index{
-		Name: name, Version: string(version), Unique: true,
+		Name: name, Version: "2 " + string(version), Unique: true,
 		Collections: slices.Sorted(maps.Keys(subjects)),
 		Keys: func(collection syntax.NSID, _ syntax.RecordKey, record []byte) []string {
 			value, err := data.Decode(record, data.Limits{})
 			if err != nil {
-				return nil
+				value = legacyValue(record)
 			}
 			for name := range strings.SplitSeq(subjects[collection], ".") {
 				m, _ := value.(map[string]any)
@@ -79,6 +79,19 @@ func SubjectIndex(name string, subjects map[syntax.NSID]string) Index {
 			return nil
 		},
 	}
+}
+
+// legacyValue returns what the JSON of a legacy record says, or nil.
+func legacyValue(record []byte) any {
+	text, err := data.AppendRecordJSON(nil, record)
+	if err != nil {
+		return nil
+	}
+	value, err := data.PlainJSON(text)
+	if err != nil {
+		return nil
+	}
+	return value
 }
 
 // Keys in an account's namespace:

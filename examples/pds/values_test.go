@@ -250,6 +250,17 @@ func TestSpellings(t *testing.T) {
 		{"GET", repos + "/?limit=1", "", "", "", 200},
 		{"HEAD", repos + "/", "", "", "", 200},
 		{"GET", "/xrpc/_health/", "", "", "", 200},
+		{"GET", "/xrpc/_health//", "", "", "", 400},
+		{"POST", create + "//", "application/json", "Bearer " + token, note, 400},
+		{"GET", repos + "//?limit=1", "", "", "", 400},
+		{"GET", "/xrpc/com.atproto.sync%2elistRepos", "", "", "", 200},
+		{"GET", "/xrpc//com.atproto.sync.listRepos", "", "", "", 400},
+		{"POST", "/xrpc//com.atproto.repo.createRecord", "application/json", "Bearer " + token, note, 400},
+		{"GET", "/xrpc/./com.atproto.sync.listRepos", "", "", "", 400},
+		{"GET", "/xrpc/", "", "", "", 400},
+		{"HEAD", "/", "", "", "", 200},
+		{"HEAD", "/.well-known/did.json", "", "", "", 200},
+		{"HEAD", create, "", "", "", 405},
 		{"GET", repos + "/x", "", "", "", 400},
 		{"POST", create, "Application/JSON", "Bearer " + token, note, 200},
 		{"POST", create, "application/json;charset=UTF-8", "BEARER " + token, note, 200},
@@ -270,6 +281,10 @@ func TestSpellings(t *testing.T) {
 		{"OPTIONS", "/.well-known/did.json", "", "", "", 204},
 		{"OPTIONS", "/.well-known/atproto-did", "", "", "", 204},
 		{"OPTIONS", "/", "", "", "", 204},
+		{"OPTIONS", "/robots.txt", "", "", "", 204},
+		{"OPTIONS", "/nothing/here", "", "", "", 204},
+		{"OPTIONS", "/xrpc", "", "", "", 204},
+		{"OPTIONS", "/xrpc//x/", "", "", "", 204},
 	} {
 		status, header := do(tt.method, tt.path, tt.contentType, tt.auth, tt.body)
 		if status != tt.want {
