@@ -203,12 +203,20 @@ func (h *Host) commitIndexed(ctx context.Context, did syntax.DID, st state, edit
 	if isNew {
 		st.indexed = len(h.indexes.list) > 0
 	}
-	out, err := h.index(ctx, did, &st, edits, b.KeepDuplicates)
-	if err != nil {
-		return state{}, err
-	}
-	if next, err = h.commit(ctx, did, st, out.edits, b, change); err != nil || !st.indexed {
-		return next, err
+	var out indexed
+	for room := max(commit.MaxOps-len(edits), 0); ; room /= 2 {
+		if out, err = h.index(ctx, did, &st, edits, b.KeepDuplicates, room); err != nil {
+			return state{}, err
+		}
+		try := *change
+		next, err = h.commit(ctx, did, st, out.edits, b, &try)
+		if errors.Is(err, ErrTooManyWrites) && len(out.edits) > len(edits) && room > 0 {
+			continue // what is replaced makes the event too large: replace less
+		}
+		if *change = try; err != nil || !st.indexed {
+			return next, err
+		}
+		break
 	}
 	next.indexed, res.Replaced = true, out.replaced
 	if !isNew { // another process may have other indexes

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
@@ -237,8 +236,8 @@ type indexed struct {
 
 // index works out what edits on a state change in its indexes, and what they replace. If that
 // depends on an index that is out of date, it is built first. An index that nobody needs yet is
-// left as it is.
-func (h *Host) index(ctx context.Context, did syntax.DID, st *state, edits []edit, keep bool) (out indexed, err error) {
+// left as it is. At most room records are replaced; with keep, none.
+func (h *Host) index(ctx context.Context, did syntax.DID, st *state, edits []edit, keep bool, room int) (out indexed, err error) {
 	out.edits = edits
 	x := &h.indexes
 	if !x.concern(edits) {
@@ -255,20 +254,20 @@ func (h *Host) index(ctx context.Context, did syntax.DID, st *state, edits []edi
 		st.indexed = true
 	}
 	if st.head == (storage.Head{}) { // nothing is stored yet
-		err = x.derive(ctx, st, nil, keep, &out)
+		err = x.derive(ctx, st, nil, keep, room, &out)
 		return out, err
 	}
 	err = h.viewAt(ctx, did, st.head, func(r storage.Reader) error {
 		out = indexed{edits: edits}
-		return x.derive(ctx, st, r, keep, &out)
+		return x.derive(ctx, st, r, keep, room, &out)
 	})
 	return out, err
 }
 
 // derive fills in out for a snapshot; nil: the repository is new.
-func (x *indexSet) derive(ctx context.Context, st *state, r storage.Reader, keep bool, out *indexed) error {
+func (x *indexSet) derive(ctx context.Context, st *state, r storage.Reader, keep bool, room int, out *indexed) error {
 	if !keep {
-		if err := x.replace(ctx, st, r, out); err != nil {
+		if err := x.replace(ctx, st, r, room, out); err != nil {
 			return err
 		}
 	}
@@ -303,8 +302,7 @@ func rowWrite(row string) storage.KVWrite { return storage.KVWrite{Key: row, Val
 
 // replace adds the deletes of the records whose unique keys new ones have, and takes out all but
 // the last of several new ones.
-func (x *indexSet) replace(ctx context.Context, st *state, r storage.Reader, out *indexed) error {
-	room := commit.MaxOps - len(out.edits)
+func (x *indexSet) replace(ctx context.Context, st *state, r storage.Reader, room int, out *indexed) error {
 	written := make(map[string]bool, len(out.edits))
 	for _, e := range out.edits {
 		written[e.path] = true

@@ -238,6 +238,44 @@ func importLikes(t testing.TB, h *repo.Host, k *keys, list map[string][]byte) {
 	}
 }
 
+// TestReplacedWithinTheLimitOfAnEvent: a batch that an event has room for does not fail for the proofs
+// of what it would replace.
+func TestReplacedWithinTheLimitOfAnEvent(t *testing.T) {
+	stores(t, func(t *testing.T, store storage.Store) {
+		k := &keys{}
+		h := indexedHost(store, k, subjects())
+		create(t, h, alice)
+		list := map[string][]byte{}
+		for i := range 300 {
+			list[string(keyN(i))] = like(t, fmt.Sprint(i%2), i)
+		}
+		importLikes(t, h, k, list)
+		large := func(size int) repo.Write {
+			rec := record(t, map[string]any{"$type": string(likes), "subject": map[string]any{"uri": "0"}, "text": strings.Repeat("x", size)})
+			return write(repo.Create, keyN(1000), rec)
+		}
+		other := write(repo.Create, keyN(1001), record(t, map[string]any{"$type": string(likes), "subject": map[string]any{"uri": "lone"}, "text": strings.Repeat("x", 996_000)}))
+		res := must(t, h, batch(large(996_000), other))
+		if n := len(all(t, h, alice)); len(res.Replaced) == 0 || len(res.Replaced) >= 150 || n != 302-len(res.Replaced) {
+			t.Errorf("%d records after %d were replaced", n, len(res.Replaced))
+		}
+		model := map[string]string{}
+		for _, rec := range all(t, h, alice) {
+			model[rec.Path] = rec.CID.String()
+		}
+		check(t, store, k, map[syntax.DID]map[string]string{alice: model})
+		checkIndexes(t, h)
+		// What is left goes with the next one.
+		for range 3 {
+			must(t, h, batch(write(repo.Delete, keyN(1000), nil)))
+			must(t, h, batch(write(repo.Create, keyN(1000), like(t, "0", 1))))
+		}
+		if paths, err := h.Find(ctx, alice, "subject", string(likes)+" 0", 10); err != nil || len(paths) != 1 {
+			t.Errorf("%v, %v", paths, err)
+		}
+	})
+}
+
 // TestLegacyRecordIsReplaced: a record that only an import can bring has its subject like others. One
 // without a subject is left alone.
 func TestLegacyRecordIsReplaced(t *testing.T) {

@@ -329,6 +329,27 @@ func TestMailTokenSpellings(t *testing.T) {
 		if err := b.anonymous().Procedure(t.Context(), "com.atproto.server.resetPassword", in, nil); err != nil {
 			t.Errorf("reset with %q: %v", in["token"], err)
 		}
+		// The other purposes.
+		u, err := b.login(t, address, "another password")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		u.call(t, "com.atproto.server.requestEmailUpdate", nil, nil)
+		in = map[string]any{"token": spell(b.token(t, address)), "email": "new-" + address}
+		if err := u.Procedure(t.Context(), "com.atproto.server.updateEmail", in, nil); err != nil {
+			t.Errorf("change of address with %q: %v", in["token"], err)
+		}
+		u.call(t, "com.atproto.identity.requestPlcOperationSignature", nil, nil)
+		in = map[string]any{"token": spell(b.token(t, "new-"+address))}
+		if err := u.Procedure(t.Context(), "com.atproto.identity.signPlcOperation", in, nil); err != nil {
+			t.Errorf("operation with %q: %v", in["token"], err)
+		}
+		u.call(t, "com.atproto.server.requestAccountDelete", nil, nil)
+		in = map[string]any{"token": spell(b.token(t, "new-"+address)), "did": u.DID, "password": "another password"}
+		if err := b.anonymous().Procedure(t.Context(), "com.atproto.server.deleteAccount", in, nil); err != nil {
+			t.Errorf("deletion with %q: %v", in["token"], err)
+		}
 	}
 }
 
