@@ -416,7 +416,15 @@ func (h *Host) promote(ctx context.Context, did syntax.DID, e edit) ([]cid.Cid, 
 		} else if err != nil {
 			return nil, err
 		}
-		if !promoted {
+		// What a record says of a blob is held against the upload, unless another record has said it
+		// before. That may be an old one, whose word nobody checked.
+		used := false
+		if promoted {
+			if used, err = h.hasBlobRef(ctx, did, b.Ref); err != nil && !errors.Is(err, ErrRepoNotFound) {
+				return nil, err
+			}
+		}
+		if !used {
 			bad := &BlobError{Ref: b.Ref, RecordPath: e.path}
 			if b.Size != info.Size {
 				bad.Field, bad.Got, bad.Have = "size", strconv.FormatInt(b.Size, 10), strconv.FormatInt(info.Size, 10)
@@ -426,6 +434,8 @@ func (h *Host) promote(ctx context.Context, did syntax.DID, e edit) ([]cid.Cid, 
 				bad.Field, bad.Got, bad.Have = "mimeType", b.MIME, info.MIME
 				return nil, bad
 			}
+		}
+		if !promoted {
 			if err := h.store.Blobs.Promote(ctx, did, b.Ref); err != nil {
 				return nil, err
 			}

@@ -449,8 +449,16 @@ func TestBlobGetsTheLatestType(t *testing.T) {
 		t.Fatal(err)
 	}
 	srt := up("application/x-subrip", "application/x-subrip") // and no longer
+	fails(t, write("b", vtt), 400, "InvalidMimeType")
+	short := srt
+	short.Size--
+	fails(t, write("b", short), 400, "InvalidSize")
 	if err := write("b", srt); err != nil {
 		t.Fatal(err)
+	}
+	served(srt, "application/x-subrip")
+	if err := write("c", vtt); err != nil { // a record has the blob: what others say of it is their own matter
+		t.Error(err)
 	}
 	served(srt, "application/x-subrip")
 	for _, malformed := range []string{"text", "text/", "/plain", "te xt/plain", "text/plain/x", "image/*", "*", "text/" + strings.Repeat("x", 200), "text/pl\u00e4in", strings.Repeat("a", 5000)} {
