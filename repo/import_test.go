@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -212,7 +213,7 @@ func TestImportsAtOnce(t *testing.T) {
 			}
 			if wait == time.Hour {
 				ended(h, alice, "a second import")
-			} else if _, err := h.Import(ctx, alice, bytes.NewReader(export(alice)), in); !errors.Is(err, repo.ErrImportBusy) {
+			} else if _, err := h.Import(ctx, alice, bytes.NewReader(export(alice)), in); !errors.Is(err, repo.ErrBusy) {
 				t.Errorf("a second import: %v", err)
 			}
 			// One that uploads keeps no other account waiting.
@@ -246,7 +247,7 @@ func TestImportsAtOnce(t *testing.T) {
 			<-entered
 			if wait == time.Hour {
 				ended(h, bob, "a second import")
-			} else if _, err := h.Import(ctx, bob, bytes.NewReader(export(bob)), in); !errors.Is(err, repo.ErrImportBusy) {
+			} else if _, err := h.Import(ctx, bob, bytes.NewReader(export(bob)), in); !errors.Is(err, repo.ErrBusy) {
 				t.Errorf("a second import: %v", err)
 			}
 			close(goOn)
@@ -461,4 +462,29 @@ func (c countingStore) Replace(_ context.Context, _ syntax.DID, records iter.Seq
 	}
 	_, err := final()
 	return 0, err
+}
+
+// The files that say where an import's blocks are count towards the bound of temporary files: a file of
+// tiny blocks needs more for them than it is long.
+func TestIndexOfAnImportCountsAsSpooled(t *testing.T) {
+	var k keys
+	tiny := make([]car.Block, 150_000)
+	for i := range tiny {
+		tiny[i] = block([]byte{0x1a, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})
+	}
+	content := file(block([]byte{0xa0}).CID, tiny) // the root is not in it
+	for _, test := range []struct {
+		limit int64
+		want  error
+	}{{16_000_000, repo.ErrBusy}, {64_000_000, repo.ErrInvalidImport}} {
+		dir := t.TempDir()
+		h := repo.NewHost(repo.Config{Store: memoryStore(), Signer: k.signer, TempDir: dir, SpoolBytes: test.limit})
+		_, err := h.Import(ctx, alice, bytes.NewReader(content), repo.Import{Unverified: true})
+		if !errors.Is(err, test.want) {
+			t.Errorf("with room for %d bytes: %v", test.limit, err)
+		}
+		if left, _ := os.ReadDir(dir); h.SpoolBytes() != 0 || len(left) > 0 {
+			t.Errorf("%d bytes and files %v are left", h.SpoolBytes(), left)
+		}
+	}
 }

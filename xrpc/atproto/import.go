@@ -9,7 +9,6 @@ import (
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
-	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -47,13 +46,8 @@ func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
 	switch {
 	case errors.Is(err, repo.ErrInvalidImport):
 		return xrpc.InvalidRequest("%s", detail(err))
-	case errors.Is(err, repo.ErrImportBusy), errors.Is(err, storage.ErrBusy):
-		return &xrpc.Error{
-			Status: http.StatusServiceUnavailable, Message: "Other repositories are being imported, please try again later",
-			Header: http.Header{"Retry-After": {"60"}},
-		}
 	case err != nil:
-		return bodyError(busyError(writeError(err)))
+		return bodyError(writeError(err))
 	}
 	r.Notes = append(r.Notes, slog.Int("legacyRecords", res.Legacy))
 	if res.Ahead != "" {

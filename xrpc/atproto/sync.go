@@ -62,7 +62,7 @@ func (s *Service) getRepo(w http.ResponseWriter, r *xrpc.Request, p getRepoParam
 	if errors.Is(err, repo.ErrRepoNotFound) {
 		return xrpc.InvalidRequest("Could not find repo for DID: %s", p.DID)
 	}
-	return busyError(err)
+	return err
 }
 
 type recordParams struct {
@@ -113,7 +113,7 @@ func (s *Service) getBlocks(w http.ResponseWriter, r *xrpc.Request, p getBlocksP
 	if errors.Is(err, repo.ErrRepoNotFound) { // deleted meanwhile
 		return xrpc.InvalidRequest("Could not find repo for DID: %s", p.DID)
 	} else if err != nil {
-		return busyError(err)
+		return err
 	}
 	if len(missing) > 0 {
 		names := make([]string, len(missing))
