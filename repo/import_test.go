@@ -306,7 +306,7 @@ func TestImportOfLegacyRecords(t *testing.T) {
 		if diff := cmp.Diff(blocks[1:], exported[1:], cmp.Comparer(func(a, b cid.Cid) bool { return a == b })); diff != "" {
 			t.Error(diff)
 		}
-		missing, err := h.MissingBlobs(ctx, alice, cid.Undef, 10)
+		missing, _, err := h.MissingBlobs(ctx, alice, cid.Undef, 10)
 		if err != nil || len(missing) != 1 || missing[0].Path != string(notes)+"/blob" {
 			t.Errorf("missing blobs %v, %v", missing, err)
 		}

@@ -81,7 +81,7 @@ func (s *Service) listMissingBlobs(ctx context.Context, r *xrpc.Request, p listM
 		return out, err
 	}
 	did := principal(r).DID
-	refs, err := s.Host.MissingBlobs(ctx, did, after, p.Limit)
+	refs, next, err := s.Host.MissingBlobs(ctx, did, after, p.Limit)
 	if errors.Is(err, repo.ErrRepoNotFound) { // deleted, while the session is still good
 		return out, accountError(Account{}, ErrNoAccount)
 	} else if err != nil {
@@ -91,6 +91,9 @@ func (s *Service) listMissingBlobs(ctx context.Context, r *xrpc.Request, p listM
 	for i, ref := range refs {
 		out.Cursor = ref.Blob.String()
 		out.Blobs[i] = missingBlob{CID: out.Cursor, RecordURI: fmt.Sprintf("at://%s/%s", did, ref.Path)}
+	}
+	if next.Defined() {
+		out.Cursor = next.String()
 	}
 	return out, nil
 }

@@ -65,6 +65,9 @@ func NewMethods() *Methods {
 		"com.atproto.sync.getRecord":   &m.Tree,
 		"com.atproto.sync.getBlocks":   &m.Tree,
 		"com.atproto.sync.getBlob":     &m.Download,
+
+		"com.atproto.server.checkAccountStatus": &m.Tree, // counts nodes and blobs
+
 		"com.atproto.repo.listRecords": &m.List,
 		"com.atproto.repo.uploadBlob":  &m.Upload,
 		"com.atproto.repo.importRepo":  &m.Import,
