@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -385,6 +386,53 @@ func TestGenerationsOfAWrongClock(t *testing.T) {
 	}
 	if g := generationsOf(t, dest); len(g) != 1 || filepath.Base(g[0]) != "20260103T000000Z" {
 		t.Errorf("%q", g)
+	}
+}
+
+// Of generations without events between them, as when only a password was changed, the last one is the
+// newest, though its clock was behind.
+func TestGenerationsOfAClockThatGoesBack(t *testing.T) {
+	dest := filepath.Join(t.TempDir(), "backup")
+	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w.seed(t, 0, 1, seed.Seed{})
+	keep := datadir.Keep{{Count: 10}}
+	for n, hour := range []int{12, 20, 10, 11} {
+		err := w.Store.KV.Write(t.Context(), func(tx storage.KVTx) error {
+			return tx.Set(t.Context(), "state", fmt.Append(nil, n), time.Time{})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := w.backup(t, datadir.Backup{Keep: keep, Now: func() time.Time { return time.Date(2026, 1, 1, hour, 0, 0, 0, time.UTC) }}, dest)
+		if m.Number != n+1 {
+			t.Errorf("generation %d has number %d", n+1, m.Number)
+		}
+		to := filepath.Join(t.TempDir(), "restored")
+		if _, err := (datadir.Restore{}).From(t.Context(), dest, nil, to); err != nil {
+			t.Fatal(err)
+		}
+		err = open(t, to, datadir.Options{}).Store.KV.Read(t.Context(), func(r storage.KVReader) error {
+			got, err := r.Get(t.Context(), "state")
+			if string(got) != fmt.Sprint(n) {
+				t.Errorf("state %s is restored, want %d", got, n)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if g := generationsOf(t, dest); len(g) != 4 {
+		t.Errorf("%q", g)
+	}
+}
+
+// A clock that goes back and forth does not use up the days that are kept.
+func TestKeepOfAClockThatGoesBackAndForth(t *testing.T) {
+	day := func(n int) time.Time { return time.Date(2026, 1, n, 8, 0, 0, 0, time.UTC) }
+	got := datadir.Choose(datadir.Keep{{Count: 3, Unit: 'd'}}, []time.Time{day(9), day(20), day(9), day(20), day(9), day(8), day(7)})
+	if want := []bool{true, true, false, false, false, true, false}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
