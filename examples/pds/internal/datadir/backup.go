@@ -84,8 +84,8 @@ type Backup struct {
 	// Keep says which generations stay in a directory; the new one always does. Its zero value
 	// keeps no other.
 	Keep Keep
-	// Fast looks only at the size and the end of blobs that a directory has from earlier backups.
-	// Else all of them are read, and what is damaged is copied again.
+	// Fast looks only at the size and the end of blobs that a directory has from earlier backups, and of
+	// those on the server. Else all of them are read, and copies that are damaged are made again.
 	Fast bool
 	// Progress, if not nil, is told how many blobs have been looked at.
 	Progress func(blobs int)

@@ -303,7 +303,14 @@ func (w *dirWriter) copyBlob(ctx context.Context, name, from string) (size int64
 	// The file on the server may be another one with the same bytes: uploaded again, as another
 	// type.
 	if then, err := blobfs.StatFile(to, c); err == nil && then == now {
-		if size, ok, err := w.has(ctx, name); ok || err != nil {
+		size, ok, err := w.has(ctx, name)
+		if ok && !w.fast { // damage that leaves the end as it was
+			if _, err := blobfs.CheckFile(ctx, from, c); err != nil && ctx.Err() == nil {
+				return 0, &sourceError{err}
+			}
+			err = ctx.Err()
+		}
+		if ok || err != nil {
 			return size, err
 		}
 	}
