@@ -93,7 +93,8 @@ type ImportLimits struct {
 	// several times what honest repositories need.
 	Expanded int64
 	// Records bounds the number of records. The tree of a repository takes 110 bytes of memory for
-	// each when it is written to. Default 2,500,000.
+	// each when it is written to, and more where paths are longer than 40 bytes: then fewer are
+	// allowed. Default 2,500,000.
 	Records int
 }
 
@@ -223,6 +224,7 @@ type verification struct {
 	records  int
 	legacy   int
 	expanded int64
+	tree     int64 // the sum of treeBytes
 
 	// Of the record that was checked last.
 	refs     []cid.Cid
@@ -301,9 +303,12 @@ func (v *verification) count(rec *commit.RepoRecord) error {
 	change := storage.RecordChange{Path: rec.Path, Data: rec.Data, Blobs: v.refs}
 	v.records++
 	v.expanded += change.Cost()
+	v.tree += treeBytes(rec.Path)
 	switch lim := &v.in.Limits; {
 	case v.records > lim.Records:
 		v.fatal = fmt.Errorf("record %s: more than %d records", rec.Path, lim.Records)
+	case v.tree > recordBytes*int64(lim.Records):
+		v.fatal = fmt.Errorf("record %s: the paths of the records take more than the memory of %d usual ones", rec.Path, lim.Records)
 	case v.expanded > lim.Expanded:
 		v.fatal = fmt.Errorf("record %s: the records stand for more than %d bytes", rec.Path, lim.Expanded)
 	case v.ctx.Err() != nil:

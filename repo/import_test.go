@@ -123,6 +123,9 @@ func TestExpandingImports(t *testing.T) {
 	long := func(i int) string {
 		return "com.example.note/" + strings.Repeat("x", 480) + fmt.Sprintf("%06d", i)
 	}
+	unlike := func(i int) string { // nothing of it is shared with the path before
+		return fmt.Sprintf("com.x%06d.note/%s", i, strings.Repeat(fmt.Sprintf("%06d", i), 80))
+	}
 	var blobs []any
 	for i := range 200 {
 		blobs = append(blobs, data.Blob{Ref: dag.Sum(dag.Raw, fmt.Append(nil, i)), MIME: "a/b", Size: 1}.Value())
@@ -138,6 +141,7 @@ func TestExpandingImports(t *testing.T) {
 		{"a record under many paths", many(20_000, short, small), repo.ImportLimits{Expanded: 2_000_000}, 2_000_000},
 		{"long paths", many(3000, long, small), repo.ImportLimits{Expanded: 2_000_000}, 700_000},
 		{"references to blobs", many(1000, short, referring), repo.ImportLimits{Expanded: 2_500_000 * 9}, 200_000},
+		{"paths that take more memory than records", many(300, unlike, small), repo.ImportLimits{Records: 1000}, 200_000},
 		{"many records", many(1001, short, small), repo.ImportLimits{Records: 1000}, 200_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
