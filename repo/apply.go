@@ -348,7 +348,7 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 		return state{}, err
 	}
 	change.Head, change.Commit = head, block
-	next := state{head: head, tree: delta.Tree, records: st.records}
+	next := state{head: head, tree: delta.Tree, size: st.size}
 
 	ev := commit.Event{Repo: did, Commit: head.Commit, Rev: c.Rev, Since: st.head.Rev, PrevData: st.head.Data, Time: h.now()}
 	var records []car.Block
@@ -357,10 +357,10 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 		switch {
 		case !e.prev.Defined():
 			op.Action = commit.Create
-			next.records++
+			next.size += treeBytes(e.path)
 		case !e.cid.Defined():
 			op.Action = commit.Delete
-			next.records--
+			next.size -= treeBytes(e.path)
 		}
 		ev.Ops = append(ev.Ops, op)
 		rc := storage.RecordChange{Path: e.path, CID: e.cid, Data: e.record}
