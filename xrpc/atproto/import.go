@@ -46,7 +46,7 @@ func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
 	res, err := s.Host.Import(r.Context(), acct.DID, r.Body, in)
 	switch {
 	case errors.Is(err, repo.ErrInvalidImport):
-		return xrpc.InvalidRequest("%s", detail(err))
+		return xrpc.InvalidRequest("%s", detail(err, repo.ErrInvalidImport))
 	case errors.Is(err, repo.ErrImportBusy), errors.Is(err, storage.ErrBusy):
 		return &xrpc.Error{
 			Status: http.StatusServiceUnavailable, Message: "Other repositories are being imported, please try again later",
