@@ -43,6 +43,9 @@ func NewIndex(dir string, memory int64) *Index {
 
 // Add adds a block. Another one with the same CID may be kept twice, and either be found.
 func (x *Index) Add(b Block) error {
+	if x.table.fresh == nil {
+		return errors.New("car: an Index is made by NewIndex")
+	}
 	k, err := keyOf(b.CID)
 	if err != nil {
 		return err
@@ -143,6 +146,9 @@ type FileIndex struct {
 // if it returns true, the block is left out and reading goes on. Temporary files are in dir (empty:
 // the system's). The caller closes the index, but r must be left alone until then.
 func IndexFile(r io.ReadSeeker, lim Limits, dir string, fault func(error) bool) (_ *FileIndex, err error) {
+	if r == nil {
+		return nil, errors.New("car: there is no reader")
+	}
 	start, err := r.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return nil, err

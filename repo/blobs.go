@@ -100,6 +100,9 @@ func (h *Host) SweepBlobs(ctx context.Context, did syntax.DID, t time.Time) (del
 // blobs and its earlier events, and appends events (the #account event that says
 // so) in the same step.
 func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Event) error {
+	if err := checkAside(events, nil); err != nil {
+		return err
+	}
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {
 		return err
