@@ -200,7 +200,12 @@ func (k *PrivateKey) Bytes() []byte {
 }
 
 // PublicKey implements Signer.
-func (k *PrivateKey) PublicKey() *PublicKey { return k.pub }
+func (k *PrivateKey) PublicKey() *PublicKey {
+	if k == nil {
+		return nil
+	}
+	return k.pub
+}
 
 // Sign implements Signer. The context is not used: the key is at hand.
 func (k *PrivateKey) Sign(_ context.Context, msg []byte) ([]byte, error) {

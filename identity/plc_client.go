@@ -143,6 +143,9 @@ func (c *PLCClient) Last(ctx context.Context, did syntax.DID) (*PLCOperation, er
 // the operation may have been accepted nevertheless: compare Last with it before
 // making another.
 func (c *PLCClient) Submit(ctx context.Context, did syntax.DID, op *PLCOperation) error {
+	if op == nil {
+		return fmt.Errorf("%w: none", ErrOperation)
+	}
 	if _, err := op.Bytes(); err != nil {
 		return err
 	}

@@ -285,3 +285,22 @@ func TestPLCClientOfADirectoryThatAnswersNothing(t *testing.T) {
 		srv.Close()
 	}
 }
+
+// Operations that are none, or of no known type, have no state, are not signed and not sent.
+func TestOperationsThatAreNone(t *testing.T) {
+	const did = syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
+	for _, op := range []*identity.PLCOperation{{}, {Type: "poem"}, {Type: identity.PLCCreate}} {
+		if d, err := op.Data(did); !errors.Is(err, identity.ErrOperation) {
+			t.Errorf("%q has the state %+v, %v", op.Type, d, err)
+		}
+		if err := op.Sign(t.Context(), newKey(t)); !errors.Is(err, identity.ErrOperation) {
+			t.Errorf("%q was signed: %v", op.Type, err)
+		}
+	}
+	if err := new(identity.PLCClient).Submit(t.Context(), did, nil); !errors.Is(err, identity.ErrOperation) {
+		t.Errorf("nil was sent: %v", err)
+	}
+	if err := (&identity.PLCOperation{Type: identity.PLCTombstone}).Sign(t.Context(), nil); !errors.Is(err, identity.ErrOperation) {
+		t.Errorf("signed by nobody: %v", err)
+	}
+}

@@ -18,6 +18,9 @@ import (
 // The type of a blob that is uploaded again is the new one as long as no record refers to it, and
 // the old one from then on.
 func (h *Host) UploadBlob(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
+	if r == nil {
+		return storage.BlobInfo{}, errNoReader
+	}
 	info, err := h.store.Blobs.Stage(ctx, did, mime, r, max)
 	if err != nil {
 		return info, err
