@@ -111,7 +111,7 @@ func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map
 	if !ok || len(roots) == 0 || roots[0] != e.Commit {
 		return fail(ErrBlocks, nil)
 	}
-	c, err := Decode(object)
+	c, err := Parse(object)
 	if err != nil {
 		return fail(ErrCommitBlock, err)
 	}
@@ -267,7 +267,7 @@ func (v *Verifier) Sync(ctx context.Context, last State, s *Sync) (State, error)
 	if !dag.Matches(s.Commit.CID, s.Commit.Data) {
 		return fail(ErrBlocks, nil)
 	}
-	c, err := Decode(s.Commit.Data)
+	c, err := Parse(s.Commit.Data)
 	if err != nil {
 		return fail(ErrCommitBlock, err)
 	}

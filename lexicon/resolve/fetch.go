@@ -174,7 +174,7 @@ func (r *Resolver) verify(file []byte, did syntax.DID, id syntax.NSID, key *cryp
 		}
 		return nil
 	}
-	c, err := commit.Decode(find(func(b car.Block) bool { return b.CID == roots[0] }))
+	c, err := commit.Parse(find(func(b car.Block) bool { return b.CID == roots[0] }))
 	if err != nil {
 		return nil, err
 	}

@@ -198,7 +198,7 @@ func (m *mover) hasRepo(ctx context.Context) (bool, error) {
 					return err
 				}
 				if b.CID == head {
-					signed, err := commit.Decode(b.Data)
+					signed, err := commit.Parse(b.Data)
 					if err != nil {
 						return err
 					}
