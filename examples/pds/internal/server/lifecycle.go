@@ -26,7 +26,7 @@ func identityEvent(a accounts.Account) storage.Event {
 // accountEvent tells an account's hosting status.
 func accountEvent(a accounts.Account) storage.Event {
 	now := time.Now()
-	m := commit.Account{DID: a.DID, Active: a.Status() == atproto.Active, Status: string(a.Status()), Time: now}
+	m := commit.Account{DID: a.DID, Active: a.Status() == accounts.Active, Status: string(a.Status()), Time: now}
 	return storage.Event{DID: a.DID, Kind: commit.KindAccount, Time: now, Payload: m.Payload()}
 }
 
@@ -109,7 +109,7 @@ func (s *Server) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ stru
 		return out, err
 	}
 	return accountStatusOutput{
-		Activated: a.Status() == atproto.Active, ValidDID: s.checkDocument(ctx, did) == nil,
+		Activated: a.Status() == accounts.Active, ValidDID: s.checkDocument(ctx, did) == nil,
 		RepoCommit: st.Head.Commit.String(), RepoRev: st.Head.Rev, RepoBlocks: st.Records + st.Nodes + 1,
 		IndexedRecords: st.Records, PrivateStateValues: len(private), ExpectedBlobs: st.Blobs, ImportedBlobs: st.Blobs - st.Missing,
 	}, nil
