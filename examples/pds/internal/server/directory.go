@@ -19,7 +19,12 @@ import (
 // directory answers package atproto's questions about accounts and the network.
 type directory struct{ *Server }
 
-var _ atproto.SnapshotAccounts = directory{}
+var _ interface {
+	atproto.Directory
+	atproto.SnapshotAccounts
+	atproto.Documents
+	atproto.Handles
+} = directory{}
 
 // hosted is what package atproto needs of an account, and the error that it knows.
 func hosted(a accounts.Account, err error) (atproto.Account, error) {
