@@ -28,6 +28,9 @@ var ErrMessage = errors.New("commit: invalid message")
 // who reads a stream skips such a message.
 var ErrUnknownKind = errors.New("commit: unknown kind of message")
 
+// Deleted is the status of an account that is gone for good, in its last #account message.
+const Deleted = "deleted"
+
 // Message is a message about an account: an *Event, *Sync, *Identity or *Account.
 type Message interface {
 	// Kind returns the type of the message, as frames name it.

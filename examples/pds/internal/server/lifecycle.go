@@ -17,24 +17,18 @@ import (
 )
 
 // identityEvent says that an account's identity may have changed.
-func identityEvent(a accounts.Account) storage.Event {
-	now := time.Now()
-	m := commit.Identity{DID: a.DID, Handle: a.Handle, Time: now}
-	return storage.Event{DID: a.DID, Kind: commit.KindIdentity, Time: now, Payload: m.Payload()}
+func (s *Server) identityEvent(a accounts.Account) storage.Event {
+	return s.host.IdentityEvent(a.DID, a.Handle)
 }
 
 // accountEvent tells an account's hosting status.
-func accountEvent(a accounts.Account) storage.Event {
-	now := time.Now()
-	m := commit.Account{DID: a.DID, Active: a.Status() == accounts.Active, Status: string(a.Status()), Time: now}
-	return storage.Event{DID: a.DID, Kind: commit.KindAccount, Time: now, Payload: m.Payload()}
+func (s *Server) accountEvent(a accounts.Account) storage.Event {
+	return s.host.AccountEvent(a.DID, string(a.Status()))
 }
 
 // goneEvent is the last event of an account.
-func goneEvent(did syntax.DID) storage.Event {
-	now := time.Now()
-	m := commit.Account{DID: did, Status: "deleted", Time: now}
-	return storage.Event{DID: did, Kind: commit.KindAccount, Time: now, Payload: m.Payload()}
+func (s *Server) goneEvent(did syntax.DID) storage.Event {
+	return s.host.AccountEvent(did, commit.Deleted)
 }
 
 func (s *Server) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
@@ -57,7 +51,7 @@ func (s *Server) activate(ctx context.Context, who accounts.Caller) error {
 			return err
 		}
 		a.DeactivatedAt, a.DeleteAfter = time.Time{}, time.Time{}
-		c.Events = append(c.Events, accountEvent(*a), identityEvent(*a), head)
+		c.Events = append(c.Events, s.accountEvent(*a), s.identityEvent(*a), head)
 		return nil
 	})
 	return err
@@ -78,7 +72,7 @@ func (s *Server) deactivateAccount(ctx context.Context, r *xrpc.Request, in deac
 // deactivate makes an account inactive, which ends its sessions but for that of the caller.
 func (s *Server) deactivate(ctx context.Context, who accounts.Caller, deleteAfter time.Time) error {
 	return s.accounts.Deactivate(ctx, who, deleteAfter, func(a accounts.Account) []storage.Event {
-		return []storage.Event{accountEvent(a)}
+		return []storage.Event{s.accountEvent(a)}
 	})
 }
 
@@ -182,7 +176,7 @@ type deleteAccountInput struct {
 func (s *Server) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAccountInput) (out xrpc.None, err error) {
 	proof, err := s.password(r, string(in.DID), in.Password, false)
 	if err == nil {
-		err = s.accounts.DeleteByToken(ctx, s.host, proof, in.Token, goneEvent(in.DID))
+		err = s.accounts.DeleteByToken(ctx, s.host, proof, in.Token, s.goneEvent(in.DID))
 	}
 	if errors.Is(err, accounts.ErrWrongPassword) {
 		if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, accounts.ErrNotFound) {
@@ -196,7 +190,7 @@ func (s *Server) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAc
 // takedown takes an account down, which ends its sessions, or back up.
 func (s *Server) takedown(ctx context.Context, did syntax.DID, t accounts.Takedown) error {
 	return s.accounts.TakeDown(ctx, did, t, func(a accounts.Account) []storage.Event {
-		return []storage.Event{accountEvent(a)}
+		return []storage.Event{s.accountEvent(a)}
 	})
 }
 
