@@ -52,7 +52,7 @@ func (c Commit) append(b []byte, signed bool) []byte {
 	return cbor.AppendUint(cbor.AppendText(b, "version"), Version)
 }
 
-// Sign makes a signed commit and its block. What Decode would refuse is not signed: the error then
+// Sign makes a signed commit and its block. What Parse would refuse is not signed: the error then
 // wraps ErrCommit.
 func Sign(ctx context.Context, did syntax.DID, rev syntax.TID, data cid.Cid, signer crypto.Signer) (Commit, car.Block, error) {
 	c := Commit{DID: did, Rev: rev, Data: data}
@@ -80,9 +80,9 @@ func Sign(ctx context.Context, did syntax.DID, rev syntax.TID, data cid.Cid, sig
 // Verify checks the signature. The error is crypto.ErrSignature.
 func (c Commit) Verify(key *crypto.PublicKey) error { return key.Verify(c.Unsigned(), c.Sig) }
 
-// Decode reads a commit object. It accepts the canonical encoding of exactly the
+// Parse reads a commit object. It accepts the canonical encoding of exactly the
 // fields of version 3, with valid contents, so that Encode gives the same bytes.
-func Decode(b []byte) (Commit, error) {
+func Parse(b []byte) (Commit, error) {
 	var c Commit
 	r := cbor.NewReader(b)
 	if fields, err := r.Map(); err == nil && fields != 6 {

@@ -30,7 +30,7 @@ func TestSignAndVerify(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := commit.Decode(block.Data)
+		got, err := commit.Parse(block.Data)
 		if err != nil || !cmp.Equal(got, c, compareCIDs) {
 			t.Fatalf("%v: %+v came back as %+v, %v", alg, c, got, err)
 		}
@@ -116,7 +116,7 @@ func goodFields() []field {
 }
 
 func TestDecodeStrictness(t *testing.T) {
-	if _, err := commit.Decode(object(goodFields()...)); err != nil {
+	if _, err := commit.Parse(object(goodFields()...)); err != nil {
 		t.Fatal(err)
 	}
 	link := func(codec dag.Codec) string {
@@ -185,13 +185,13 @@ func TestDecodeStrictness(t *testing.T) {
 		cases["without "+f.name] = without(i)
 	}
 	for name, in := range cases {
-		if c, err := commit.Decode(in); !errors.Is(err, commit.ErrCommit) {
+		if c, err := commit.Parse(in); !errors.Is(err, commit.ErrCommit) {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 	}
 	good := object(goodFields()...)
 	for n := range good {
-		if _, err := commit.Decode(good[:n]); !errors.Is(err, commit.ErrCommit) {
+		if _, err := commit.Parse(good[:n]); !errors.Is(err, commit.ErrCommit) {
 			t.Errorf("cut to %d bytes: %v", n, err)
 		}
 	}
@@ -203,7 +203,7 @@ func FuzzDecodeCommit(f *testing.F) {
 	a.write(f, map[string]string{"com.example.a/1": "x"})
 	f.Add(a.block.Data)
 	f.Fuzz(func(t *testing.T, in []byte) {
-		c, err := commit.Decode(in)
+		c, err := commit.Parse(in)
 		if err != nil {
 			if !errors.Is(err, commit.ErrCommit) {
 				t.Fatal(err)

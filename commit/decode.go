@@ -105,6 +105,31 @@ var (
 	accountFields  = []string{"did", "time", "active"}
 )
 
+// Decode reads a message of a kind: an *Event, *Sync, *Identity or *Account. Another kind, of which
+// #info is one, gives an error that wraps ErrUnknownKind; bytes that are not a message of the kind, one
+// that wraps ErrMessage. What the message holds may be part of payload.
+func Decode(kind string, payload []byte) (Message, error) {
+	switch kind {
+	case KindCommit:
+		return asMessage(DecodeEvent(payload))
+	case KindSync:
+		return asMessage(DecodeSync(payload))
+	case KindIdentity:
+		return asMessage(DecodeIdentity(payload))
+	case KindAccount:
+		return asMessage(DecodeAccount(payload))
+	}
+	return nil, fmt.Errorf("%w: %.40q", ErrUnknownKind, kind)
+}
+
+// asMessage keeps a nil pointer out of the interface.
+func asMessage[M Message](m M, err error) (Message, error) {
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
 // DecodeEvent reads a #commit message. Blocks is part of payload.
 func DecodeEvent(payload []byte) (*Event, error) {
 	e := new(Event)

@@ -9,5 +9,6 @@
 // knows the revision and the root before can undo the operations on those blocks
 // and see that nothing was left out (Sync specification, operation inversion). Verifier
 // implements that specification's validation checklist, with one error per rule.
-// ReadRepo verifies the export of a whole repository in one pass.
+// ReadRepo verifies the export of a whole repository in one pass, and VerifyRecord the proof that
+// a repository has one record, or does not have it.
 package commit

@@ -24,6 +24,26 @@ const (
 // says why.
 var ErrMessage = errors.New("commit: invalid message")
 
+// ErrUnknownKind says that a message is of a kind that has no type here. The protocol may grow:
+// who reads a stream skips such a message.
+var ErrUnknownKind = errors.New("commit: unknown kind of message")
+
+// Deleted is the status of an account that is gone for good, in its last #account message.
+const Deleted = "deleted"
+
+// Message is a message about an account: an *Event, *Sync, *Identity or *Account.
+type Message interface {
+	// Kind returns the type of the message, as frames name it.
+	Kind() string
+	// About returns the account's DID.
+	About() syntax.DID
+	// At returns the time of the message.
+	At() time.Time
+	// Payload encodes the message as DAG-CBOR without the field "seq", which is not known before
+	// it is stored.
+	Payload() []byte
+}
+
 // Action is what an operation does to a record.
 type Action string
 
@@ -44,10 +64,8 @@ type Op struct {
 
 // Event is a #commit message.
 //
-// All messages have a Payload method that returns their DAG-CBOR without the field
-// "seq", which is not known before they are stored, and a Decode function that reads them with
-// or without it. Deprecated fields that are still required (rebase, tooBig, blobs) are
-// written with their fixed values.
+// [Decode] reads all messages with or without the field "seq". Deprecated fields that are still
+// required (rebase, tooBig, blobs) are written with their fixed values.
 type Event struct {
 	Seq      int64 // 0: none
 	Repo     syntax.DID
@@ -85,6 +103,42 @@ type Account struct {
 	Status string // why it is not active: "takendown", "suspended", "deleted", "deactivated", …
 	Time   time.Time
 }
+
+// Kind returns KindCommit.
+func (e *Event) Kind() string { return KindCommit }
+
+// About returns e.Repo.
+func (e *Event) About() syntax.DID { return e.Repo }
+
+// At returns e.Time.
+func (e *Event) At() time.Time { return e.Time }
+
+// Kind returns KindSync.
+func (s *Sync) Kind() string { return KindSync }
+
+// About returns s.DID.
+func (s *Sync) About() syntax.DID { return s.DID }
+
+// At returns s.Time.
+func (s *Sync) At() time.Time { return s.Time }
+
+// Kind returns KindIdentity.
+func (i *Identity) Kind() string { return KindIdentity }
+
+// About returns i.DID.
+func (i *Identity) About() syntax.DID { return i.DID }
+
+// At returns i.Time.
+func (i *Identity) At() time.Time { return i.Time }
+
+// Kind returns KindAccount.
+func (a *Account) Kind() string { return KindAccount }
+
+// About returns a.DID.
+func (a *Account) About() syntax.DID { return a.DID }
+
+// At returns a.Time.
+func (a *Account) At() time.Time { return a.Time }
 
 func appendField(b []byte, name, v string) []byte {
 	return cbor.AppendText(cbor.AppendText(b, name), v)

@@ -67,7 +67,7 @@ func TestEventRoundTrip(t *testing.T) {
 
 func TestOtherMessagesRoundTrip(t *testing.T) {
 	a := filled(t, "alice", 3)
-	for _, want := range []interface{ Payload() []byte }{
+	for _, want := range []commit.Message{
 		&commit.Sync{DID: a.did, Rev: a.commit.Rev, Commit: a.block, Time: now},
 		&commit.Identity{DID: a.did, Time: now},
 		&commit.Identity{DID: a.did, Handle: "alice.test", Time: now},
@@ -78,18 +78,11 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		if err := cbor.Scan(p, cbor.Limits{}); err != nil {
 			t.Errorf("%T is not canonical: %v", want, err)
 		}
-		var got any
-		var err error
-		switch want.(type) {
-		case *commit.Sync:
-			got, err = commit.DecodeSync(p)
-		case *commit.Identity:
-			got, err = commit.DecodeIdentity(p)
-		case *commit.Account:
-			got, err = commit.DecodeAccount(p)
-		}
-		if err != nil || !cmp.Equal(got, any(want), compareCIDs) {
-			t.Errorf("%T: %v\n%s", want, err, cmp.Diff(any(want), got, compareCIDs))
+		got, err := commit.Decode(want.Kind(), p)
+		if err != nil || !cmp.Equal(got, want, compareCIDs) {
+			t.Errorf("%T: %v\n%s", want, err, cmp.Diff(want, got, compareCIDs))
+		} else if got.About() != a.did || !got.At().Equal(now) {
+			t.Errorf("%T is about %s at %s", want, got.About(), got.At())
 		}
 	}
 	s, err := commit.DecodeSync(withSeq(t, (&commit.Sync{DID: a.did, Rev: a.commit.Rev, Commit: a.block, Time: now}).Payload(), 5))
@@ -260,6 +253,53 @@ func TestIdentityAndAccountStrictness(t *testing.T) {
 	}
 }
 
+var kinds = []string{commit.KindCommit, commit.KindSync, commit.KindIdentity, commit.KindAccount}
+
+// Only the kinds that have a type are decoded, and only by their exact names. An error comes with a
+// nil Message, not with one that holds a nil pointer.
+func TestMessageOfAnUnknownKind(t *testing.T) {
+	payload := (&commit.Identity{DID: "did:web:alice.test", Time: now}).Payload()
+	for _, kind := range []string{"", "#", commit.KindInfo, "#Identity", "identity", "#identity ", "com.atproto.sync.subscribeRepos#identity", "#handle", strings.Repeat("#", 1<<20)} {
+		m, err := commit.Decode(kind, payload)
+		if m != nil || !errors.Is(err, commit.ErrUnknownKind) || errors.Is(err, commit.ErrMessage) || len(err.Error()) > 200 {
+			t.Errorf("%.40q: %v, %.200v", kind, m, err)
+		}
+	}
+	for _, kind := range kinds {
+		m, err := commit.Decode(kind, []byte("garbage"))
+		if m != nil || !errors.Is(err, commit.ErrMessage) || errors.Is(err, commit.ErrUnknownKind) {
+			t.Errorf("%s: %v, %v", kind, m, err)
+		}
+	}
+}
+
+// A message under the name of another kind is not taken for it.
+func TestMessageUnderAnotherKind(t *testing.T) {
+	a := newAccount(t, "alice")
+	list := []commit.Message{
+		a.write(t, map[string]string{"com.example.a/1": "one"}),
+		&commit.Sync{DID: a.did, Rev: a.commit.Rev, Commit: a.block, Time: now},
+		&commit.Account{DID: a.did, Active: true, Time: now},
+	}
+	for _, m := range list {
+		for _, kind := range kinds {
+			got, err := commit.Decode(kind, m.Payload())
+			switch {
+			case kind == m.Kind():
+				if err != nil || got.Kind() != kind {
+					t.Errorf("%s: %v, %v", kind, got, err)
+				}
+			case kind == commit.KindIdentity: // all its required fields are in the others, but for the commit
+				if m.Kind() == commit.KindCommit && !errors.Is(err, commit.ErrMessage) {
+					t.Errorf("%s as %s: %v", m.Kind(), kind, err)
+				}
+			case !errors.Is(err, commit.ErrMessage):
+				t.Errorf("%s as %s: %v, %v", m.Kind(), kind, got, err)
+			}
+		}
+	}
+}
+
 // What was decoded, encoded again, is the same message: byte for byte, if it has no
 // fields but those that are written, with the values that they always have.
 func FuzzDecodeMessages(f *testing.F) {
@@ -272,13 +312,8 @@ func FuzzDecodeMessages(f *testing.F) {
 	f.Add((&commit.Identity{DID: a.did, Handle: "alice.test", Time: now}).Payload())
 	f.Add((&commit.Account{DID: a.did, Status: "deleted", Time: now}).Payload())
 	f.Fuzz(func(t *testing.T, in []byte) {
-		for _, decode := range []func([]byte) (interface{ Payload() []byte }, error){
-			func(b []byte) (interface{ Payload() []byte }, error) { return commit.DecodeEvent(b) },
-			func(b []byte) (interface{ Payload() []byte }, error) { return commit.DecodeSync(b) },
-			func(b []byte) (interface{ Payload() []byte }, error) { return commit.DecodeIdentity(b) },
-			func(b []byte) (interface{ Payload() []byte }, error) { return commit.DecodeAccount(b) },
-		} {
-			m, err := decode(in)
+		for _, kind := range kinds {
+			m, err := commit.Decode(kind, in)
 			if err != nil {
 				if !errors.Is(err, commit.ErrMessage) {
 					t.Fatal(err)
@@ -289,7 +324,10 @@ func FuzzDecodeMessages(f *testing.F) {
 			if want := written(t, in, m); !bytes.Equal(out, want) {
 				t.Fatalf("%T %x came back as %x, want %x", m, in, out, want)
 			}
-			again, err := decode(out)
+			if m.Kind() != kind {
+				t.Fatalf("%T has the kind %s, want %s", m, m.Kind(), kind)
+			}
+			again, err := commit.Decode(kind, out)
 			if err != nil || !bytes.Equal(again.Payload(), out) {
 				t.Fatalf("%T %x is written as %x, which is not stable: %v", m, in, out, err)
 			}

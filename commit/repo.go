@@ -114,7 +114,7 @@ func (x *RepoReader) readCommit() error {
 	} else if err != nil {
 		return err
 	}
-	x.commit, err = Decode(block)
+	x.commit, err = Parse(block)
 	switch {
 	case err != nil:
 	case x.opt.DID != "" && x.commit.DID != x.opt.DID:

@@ -16,8 +16,8 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// The rules of the Sync specification's message validation checklist. A
-// *RuleError wraps one of these; test with errors.Is.
+// The rules of the Sync specification's message validation checklist, which proofs of records keep too
+// where they apply. A *RuleError wraps one of these, or ErrNoRecord; test with errors.Is.
 var (
 	ErrSize         = errors.New("message exceeds a size limit")
 	ErrBlocks       = errors.New("blocks are not a CAR file with the commit as its first root")
@@ -34,16 +34,20 @@ var (
 	ErrOutOfSync    = errors.New("commit does not follow the last known state")
 )
 
-// RuleError says which rule a message breaks, and how.
+// RuleError says which rule a message or proof breaks, and how.
 type RuleError struct {
 	Rule   error // one of the errors above
 	Repo   syntax.DID
-	Rev    syntax.TID
-	Detail error // may be nil
+	Rev    syntax.TID // empty if that is not known
+	Detail error      // may be nil
 }
 
 func (e *RuleError) Error() string {
-	msg := fmt.Sprintf("commit: %s at %s: %v", e.Repo, e.Rev, e.Rule)
+	at := ""
+	if e.Rev != "" {
+		at = " at " + string(e.Rev)
+	}
+	msg := fmt.Sprintf("commit: %s%s: %v", e.Repo, at, e.Rule)
 	if e.Detail != nil {
 		msg += ": " + e.Detail.Error()
 	}
@@ -114,7 +118,7 @@ func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map
 	if !ok || len(roots) == 0 || roots[0] != e.Commit {
 		return fail(ErrBlocks, nil)
 	}
-	c, err := Decode(object)
+	c, err := Parse(object)
 	if err != nil {
 		return fail(ErrCommitBlock, err)
 	}
@@ -273,7 +277,7 @@ func (v *Verifier) Sync(ctx context.Context, last State, s *Sync) (State, error)
 	if !dag.Matches(s.Commit.CID, s.Commit.Data) {
 		return fail(ErrBlocks, nil)
 	}
-	c, err := Decode(s.Commit.Data)
+	c, err := Parse(s.Commit.Data)
 	if err != nil {
 		return fail(ErrCommitBlock, err)
 	}

@@ -431,30 +431,12 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 			}
 			return state{}, err
 		}
-		change.Events = append(slices.Clip(change.Events), storage.Event{DID: did, Kind: commit.KindCommit, Time: ev.Time, Payload: ev.Payload()})
+		change.Events = append(slices.Clip(change.Events), EventOf(&ev))
 	}
 	if b.Sync {
 		change.Events = append(slices.Clip(change.Events), h.syncEvent(did, head, block))
 	}
 	return next, nil
-}
-
-// syncEvent announces a repository's head without operations.
-func (h *Host) syncEvent(did syntax.DID, head storage.Head, block []byte) storage.Event {
-	s := commit.Sync{DID: did, Rev: head.Rev, Commit: car.Block{CID: head.Commit, Data: block}, Time: h.now()}
-	return storage.Event{DID: did, Kind: commit.KindSync, Time: s.Time, Payload: s.Payload()}
-}
-
-// SyncEvent returns a #sync event of a repository's present head, for use in a
-// Batch that makes no commit (an account that becomes active again, a relay
-// that has lost track).
-func (h *Host) SyncEvent(ctx context.Context, did syntax.DID) (ev storage.Event, err error) {
-	err = h.View(ctx, did, func(r storage.Reader) error {
-		block, err := r.Commit(ctx)
-		ev = h.syncEvent(did, r.Head(), block)
-		return err
-	})
-	return ev, err
 }
 
 // promote makes the blobs of a new record permanent and returns their CIDs.

@@ -55,7 +55,7 @@ func rebuild(t testing.TB, k *keys, root cid.Cid, parts ...copyOf) (map[string]s
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
-	c, err := commit.Decode(block)
+	c, err := commit.Parse(block)
 	if err == nil {
 		err = c.Verify(k.key(alice).PublicKey())
 	}

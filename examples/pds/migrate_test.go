@@ -529,7 +529,7 @@ func forge(t *testing.T, file []byte) []byte {
 	}
 	root := in.Roots()[0]
 	i := slices.IndexFunc(blocks, func(b car.Block) bool { return b.CID == root })
-	c, err := commit.Decode(blocks[i].Data)
+	c, err := commit.Parse(blocks[i].Data)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
@@ -38,7 +39,7 @@ func (d *Directory) open(name string) error {
 		return fmt.Errorf("plctest: %s: %w", name, err)
 	}
 	if errors.Is(statErr, os.ErrNotExist) {
-		if err := syncDir(filepath.Dir(name)); err != nil {
+		if err := durablefile.SyncDir(filepath.Dir(name)); err != nil {
 			f.Close()
 			return err
 		}
@@ -135,15 +136,4 @@ func (d *Directory) write(log *identity.PLCLog) error {
 		d.broken = fmt.Errorf("plctest: writing the file failed, and so did undoing it: %w", errors.Join(err, undo))
 	}
 	return fmt.Errorf("plctest: %w", err)
-}
-
-// syncDir makes a new file's name durable, where the system allows it.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_ = f.Sync() // some systems cannot sync directories
-	return nil
 }

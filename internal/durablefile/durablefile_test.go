@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 
 	"github.com/pdskit/pdskit/internal/durablefile"
@@ -103,6 +104,34 @@ func TestRemove(t *testing.T) {
 		t.Error(err)
 	}
 	if err := durablefile.Sync(path); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+// TestSyncDirBy: a failure of the disk is an error. A file system that cannot flush directories is not.
+func TestSyncDirBy(t *testing.T) {
+	dir := t.TempDir()
+	broken := errors.New("broken")
+	for _, c := range []struct{ sync, want error }{
+		{nil, nil}, {syscall.EINVAL, nil}, {&os.PathError{Op: "sync", Path: dir, Err: syscall.EINVAL}, nil},
+		{errors.ErrUnsupported, nil}, {syscall.ENOTSUP, nil}, {broken, broken}, {&os.PathError{Op: "sync", Path: dir, Err: syscall.EIO}, syscall.EIO},
+	} {
+		calls := 0
+		err := durablefile.SyncDirBy(dir, func(f *os.File) error {
+			calls++
+			if f.Name() != dir {
+				t.Errorf("%s, want %s", f.Name(), dir)
+			}
+			return c.sync
+		})
+		if runtime.GOOS == "windows" {
+			c.want = nil
+		}
+		if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) || calls != 1 {
+			t.Errorf("%v gives %v, want %v", c.sync, err, c.want)
+		}
+	}
+	if err := durablefile.SyncDir(filepath.Join(dir, "absent")); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }

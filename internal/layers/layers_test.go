@@ -17,6 +17,7 @@ type rule struct {
 	layer   int
 	pattern string // of packages below the module; "…/..." includes all below
 	outside []string
+	without []string // packages of ours
 }
 
 func (r rule) matches(pkg string) bool {
@@ -41,7 +42,15 @@ func readRules(t *testing.T) (rules []rule) {
 		if err != nil || len(fields) < 2 {
 			t.Fatalf("allow.txt: %q", lines.Text())
 		}
-		rules = append(rules, rule{layer, fields[1], fields[2:]})
+		r := rule{layer: layer, pattern: fields[1]}
+		for _, f := range fields[2:] {
+			if name, not := strings.CutPrefix(f, "!"); not {
+				r.without = append(r.without, name)
+			} else {
+				r.outside = append(r.outside, f)
+			}
+		}
+		rules = append(rules, r)
 	}
 	return rules
 }
@@ -98,10 +107,27 @@ func TestImports(t *testing.T) {
 	}
 }
 
+// TestArrows checks that packages do not depend, by whatever way, on what allow.txt keeps from them.
+func TestArrows(t *testing.T) {
+	for _, r := range readRules(t) {
+		if len(r.without) == 0 {
+			continue
+		}
+		for _, name := range r.without {
+			list(t, "./"+name) // fails if it does not exist
+		}
+		for _, dep := range list(t, "-deps", "./"+r.pattern) {
+			if name, ours := strings.CutPrefix(dep, module); ours && slices.Contains(r.without, name) {
+				t.Errorf("%s depends on %s", r.pattern, name)
+			}
+		}
+	}
+}
+
 // TestHeartIsLight checks that the heart pulls in neither HTTP, WebSockets nor a
 // database, by whatever way.
 func TestHeartIsLight(t *testing.T) {
-	for _, pkg := range []string{"mst", "car", "commit", "crypto", "lexicon", "lexicon/data", "lexicon/syntax", "storage", "storage/memory", "repo"} {
+	for _, pkg := range []string{"mst", "car", "commit", "crypto", "lexicon", "lexicon/resolve", "lexicon/data", "lexicon/syntax", "storage", "storage/memory", "repo"} {
 		for _, dep := range list(t, "-deps", "./"+pkg) {
 			for _, heavy := range []string{"net/http", "database/sql", "github.com/coder/websocket", "github.com/ncruces/go-sqlite3", "github.com/ipld/go-car/v2"} {
 				if dep == heavy {

@@ -9,12 +9,12 @@
 //	server           ── com.atproto.sync.getRecord ──▶ proof of
 //	                    at://did:plc:…/com.atproto.lexicon.schema/app.example.note
 //
-// The server is not believed: a Resolver checks the signature of the commit, the path
-// through the tree, the hash of the record, and that the record is a valid schema under its own name.
+// A Resolver reads the record through its Records. The one of package xrpc/records does not believe the
+// server: it checks the signature of the commit, the path through the tree and the hash of the
+// record. The Resolver checks that the record is a valid schema under its own name.
 //
 // All of this is under the control of strangers. A Resolver is bounded in time, in memory and in how
-// much it does at once, and what it fetches goes through a client that reaches
-// public addresses only. It remembers what it found and what it did not find, answers
+// much it does at once. It remembers what it found and what it did not find, answers
 // many who ask for the same with one resolution, and serves a schema beyond its time while a fresh
 // one cannot be had.
 //

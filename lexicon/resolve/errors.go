@@ -25,7 +25,7 @@ var (
 type Error struct {
 	ID   syntax.NSID
 	Kind error  // one of the errors above
-	Step string // what was being done: "DNS", "DID", "record", "proof" or "schema"; empty: nothing yet
+	Step string // what was being done: "DNS", "record" or "schema"; empty: nothing yet
 	Err  error  // what went wrong there, or nil
 }
 

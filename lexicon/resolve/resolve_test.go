@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +26,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/resolve"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
+	"github.com/pdskit/pdskit/xrpc/records"
 )
 
 const (
@@ -92,7 +94,7 @@ func (n *network) put(rkey string, record any) {
 }
 
 func (n *network) resolver() *resolve.Resolver {
-	return &resolve.Resolver{DIDs: n, DNS: n, HTTP: n.server.Client(), Now: func() time.Time { return time.Unix(n.now.Load(), 0) }}
+	return &resolve.Resolver{Records: &records.Reader{DIDs: n, HTTP: n.server.Client()}, DNS: n, Now: func() time.Time { return time.Unix(n.now.Load(), 0) }}
 }
 
 func (n *network) LookupTXT(_ context.Context, name string) ([]string, error) {
@@ -385,7 +387,7 @@ func TestManyWaitForOneResolution(t *testing.T) {
 func TestServerAtAPrivateAddress(t *testing.T) {
 	n := newNetwork(t, note, geo)
 	r := n.resolver()
-	r.HTTP = nil // the default
+	r.Records = &records.Reader{DIDs: n} // with the default client
 	_, err := r.Schema(t.Context(), "com.example.app.note")
 	if !errors.Is(err, resolve.ErrInvalid) || !errors.Is(err, safehttp.ErrAddress) || n.reads.Load() != 0 {
 		t.Errorf("%v after %d reads", err, n.reads.Load())
@@ -404,6 +406,61 @@ func TestFailuresAreRemembered(t *testing.T) {
 	n.now.Add(301)
 	if _, err := r.Schema(t.Context(), "com.example.app.nothing"); err != nil || n.reads.Load() != 2 {
 		t.Errorf("%v after %d reads", err, n.reads.Load())
+	}
+}
+
+// Without Records there is nothing to ask.
+func TestResolverWithoutRecords(t *testing.T) {
+	r := &resolve.Resolver{Base: lexicon.Builtin()}
+	if _, err := r.Document(t.Context(), "com.example.app.note"); !errors.Is(err, resolve.ErrOffline) || !errors.Is(err, lexicon.ErrUnknownSchema) {
+		t.Error(err)
+	}
+	if _, err := r.Document(t.Context(), "app.bsky.feed.post"); err != nil {
+		t.Error(err)
+	}
+	if _, err := new(resolve.Resolver).Document(t.Context(), "app.bsky.feed.post"); !errors.Is(err, resolve.ErrOffline) {
+		t.Error(err)
+	}
+}
+
+// given is Records that answer always the same.
+type given struct {
+	record []byte
+	err    error
+}
+
+func (g given) Record(context.Context, syntax.DID, syntax.NSID, syntax.RecordKey) ([]byte, syntax.TID, error) {
+	return g.record, "3jzfcijpj2z2a", g.err
+}
+
+type passing struct{ error }
+
+func (passing) Temporary() bool { return true }
+
+// The kinds of errors of other Records are those that the interface describes. What is no schema is
+// none, whoever answers for it.
+func TestErrorsOfOtherRecords(t *testing.T) {
+	for name, c := range map[string]struct {
+		given given
+		want  error
+	}{
+		"none":                {given{err: fs.ErrNotExist}, resolve.ErrNotFound},
+		"none, wrapped":       {given{err: fmt.Errorf("x: %w", fs.ErrNotExist)}, resolve.ErrNotFound},
+		"temporary":           {given{err: passing{errors.New("busy")}}, resolve.ErrUnavailable},
+		"temporary, wrapped":  {given{err: fmt.Errorf("x: %w", passing{errors.New("busy")})}, resolve.ErrUnavailable},
+		"anything else":       {given{err: errors.New("forged")}, resolve.ErrInvalid},
+		"no bytes":            {given{}, resolve.ErrInvalid},
+		"no CBOR":             {given{record: []byte("\xff")}, resolve.ErrInvalid},
+		"bytes after the map": {given{record: []byte("\xa0\x00")}, resolve.ErrInvalid},
+		"more than MaxSize":   {given{record: make([]byte, 1<<20)}, resolve.ErrInvalid},
+	} {
+		n := newNetwork(t)
+		r := n.resolver()
+		r.Records = c.given
+		var e *resolve.Error
+		if _, err := r.Schema(t.Context(), "com.example.app.note"); !errors.As(err, &e) || e.Kind != c.want {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
 	}
 }
 
@@ -456,9 +513,10 @@ func ExampleRecord() {
 	// Output: com.example.app.note com.atproto.lexicon.schema <nil>
 }
 
-// A Resolver behind the catalog of the binary: what that does not have is looked up in the network.
+// A Resolver behind the catalog of the binary. What that does not have is looked up in the network,
+// unless the Resolver is offline.
 func ExampleResolver() {
-	r := &resolve.Resolver{Base: lexicon.Builtin(), Offline: true}
+	r := &resolve.Resolver{Base: lexicon.Builtin(), Records: new(records.Reader), Offline: true}
 	record := map[string]any{"$type": "com.example.app.note", "text": "hello"}
 	err := r.ValidateRecord(context.Background(), "com.example.app.note", "3jzfcijpj2z2a", record)
 	fmt.Println(errors.Is(err, lexicon.ErrUnknownSchema))

@@ -3,22 +3,25 @@ package resolve
 import (
 	"context"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/identity"
-	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/internal/loadcache"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// DIDs resolves DIDs to their documents; *identity.Resolver is one. If it has a method
-// Purge like identity.Resolver, that is called when a signature does not fit the document.
-type DIDs interface {
-	ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error)
+// Records reads records of accounts anywhere in the network; *records.Reader of package xrpc/records
+// is one. It must be safe for concurrent use.
+type Records interface {
+	// Record returns a record in DAG-CBOR and the revision of the commit that proves it. It answers for
+	// it that the record is the account's, and for its size.
+	//
+	// If there is no record, errors.Is reports fs.ErrNotExist for the error. If a later attempt may
+	// succeed, the error, or one that it wraps, has a method Temporary() bool that returns true. Any other
+	// error says that what was found is not the account's record.
+	Record(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (record []byte, rev syntax.TID, err error)
 }
 
 // DNS looks up TXT records; *net.Resolver is one. A name without records gives
@@ -27,8 +30,13 @@ type DNS interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
 }
 
-// Resolver resolves schemas and remembers them. Its zero value is ready to use. It is safe for
-// concurrent use; its fields must not be changed after the first use, nor the Resolver copied.
+// Resolver resolves schemas and remembers them. Its zero value knows no schemas; with Records it
+// finds those of the network:
+//
+//	r := &resolve.Resolver{Base: lexicon.Builtin(), Records: new(records.Reader)}
+//
+// It is safe for concurrent use; its fields must not be changed after the first use, nor the
+// Resolver copied.
 type Resolver struct {
 	// Base holds schemas that are not looked up because the host has them; nil: none.
 	// It takes precedence over the network.
@@ -36,13 +44,10 @@ type Resolver struct {
 	// Offline forbids all requests: what is not in Base gives ErrOffline.
 	Offline bool
 
-	// DIDs resolves DIDs; default: an identity.Resolver.
-	DIDs DIDs
+	// Records reads the records of schemas. Nil: the Resolver is offline.
+	Records Records
 	// DNS looks up TXT records; default: net.DefaultResolver.
 	DNS DNS
-	// HTTP makes the requests to servers; default: the client of safehttp.NewClient. Any
-	// other should be as careful.
-	HTTP *http.Client
 
 	// TTL is how long a schema is believed; default 1 hour. The specification's upper bound is
 	// 24 hours.
@@ -90,14 +95,8 @@ func (s *Schema) URI() syntax.ATURI {
 
 func (r *Resolver) init() {
 	r.once.Do(func() {
-		if r.DIDs == nil {
-			r.DIDs = new(identity.Resolver)
-		}
 		if r.DNS == nil {
 			r.DNS = net.DefaultResolver
-		}
-		if r.HTTP == nil {
-			r.HTTP = safehttp.NewClient(safehttp.Config{MaxBody: int64(r.maxProof())})
 		}
 		r.cache = loadcache.New(loadcache.Config[syntax.NSID, *Schema]{
 			TTL: or(r.TTL, time.Hour), Stale: or(r.StaleFor, 90*24*time.Hour), Negative: or(r.NegativeTTL, 5*time.Minute),
@@ -128,13 +127,10 @@ func (r *Resolver) now() time.Time {
 func (r *Resolver) timeout() time.Duration { return or(r.Timeout, 10*time.Second) }
 func (r *Resolver) maxSize() int           { return or(r.MaxSize, 512<<10) }
 
-// maxProof is the limit of a CAR file: the record, and the path of nodes to it.
-func (r *Resolver) maxProof() int { return r.maxSize() + 1<<20 }
-
 // Schema resolves a schema over the network, whether or not Base has it. Errors are *Error.
 func (r *Resolver) Schema(ctx context.Context, id syntax.NSID) (*Schema, error) {
 	r.init()
-	if r.Offline {
+	if r.Offline || r.Records == nil {
 		return nil, &Error{ID: id, Kind: ErrOffline}
 	}
 	if _, err := syntax.ParseNSID(string(id)); err != nil {

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"syscall"
+
+	"github.com/pdskit/pdskit/internal/durablefile"
 )
 
 func exists(path string) bool {
@@ -49,21 +49,7 @@ func (s *Store) makeDir(dir string) error {
 }
 
 // syncDir makes changes of a directory durable, where the system can.
-func (s *Store) syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	err = s.syncFile(d)
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		return nil
-	}
-	return err
-}
+func (s *Store) syncDir(dir string) error { return durablefile.SyncDirBy(dir, s.syncFile) }
 
 // eachName calls fn with the names in a directory, in no particular order and
 // with memory for some of them only. No directory is the same as an empty one.

@@ -112,14 +112,12 @@ func (c *checker) event(v *commit.Verifier, ev storage.Event) error {
 	if v.Key != nil && c.opt.Key(ev.DID) == nil {
 		v = &commit.Verifier{}
 	}
-	var about syntax.DID
-	switch ev.Kind {
-	case commit.KindCommit:
-		msg, err := commit.DecodeEvent(ev.Payload)
-		if err != nil {
-			return err
-		}
-		about = msg.Repo
+	msg, err := commit.Decode(ev.Kind, ev.Payload)
+	if err != nil {
+		return err
+	}
+	switch msg := msg.(type) {
+	case *commit.Event:
 		last, ok := c.last[ev.DID]
 		if !ok || c.opt.Silent {
 			last = commit.State{Rev: msg.Since, Data: msg.PrevData}
@@ -129,31 +127,12 @@ func (c *checker) event(v *commit.Verifier, ev storage.Event) error {
 		if c.last[ev.DID], _, err = v.Commit(c.ctx, last, msg); err != nil {
 			return err
 		}
-	case commit.KindSync:
-		msg, err := commit.DecodeSync(ev.Payload)
-		if err != nil {
-			return err
-		}
-		about = msg.DID
+	case *commit.Sync:
 		if c.last[ev.DID], err = v.Sync(c.ctx, commit.State{}, msg); err != nil {
 			return err
 		}
-	case commit.KindIdentity:
-		msg, err := commit.DecodeIdentity(ev.Payload)
-		if err != nil {
-			return err
-		}
-		about = msg.DID
-	case commit.KindAccount:
-		msg, err := commit.DecodeAccount(ev.Payload)
-		if err != nil {
-			return err
-		}
-		about = msg.DID
-	default:
-		return fmt.Errorf("of the unknown kind %q", ev.Kind)
 	}
-	if about != ev.DID {
+	if msg.About() != ev.DID {
 		return errOtherAccount
 	}
 	return nil
@@ -208,7 +187,7 @@ func (c *checker) repo(did syntax.DID, r storage.Reader) error {
 	if !dag.Matches(head.Commit, block) {
 		return errors.New("the commit block does not match the head")
 	}
-	obj, err := commit.Decode(block)
+	obj, err := commit.Parse(block)
 	if err != nil {
 		return err
 	}

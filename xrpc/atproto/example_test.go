@@ -43,10 +43,6 @@ func (s single) Document(context.Context, syntax.DID) ([]byte, syntax.Handle, er
 	return doc, s.acct.Handle, err
 }
 
-func (s single) ResolveHandle(context.Context, syntax.Handle) (syntax.DID, error) {
-	return "", atproto.ErrNoAccount
-}
-
 // A PDS for one person, whose password is a bearer token. What it takes to mount the methods by which clients
 // write and the network reads is what is between the two lines.
 func Example() {

@@ -49,7 +49,7 @@ type identityInfo struct {
 func (s *Service) resolveIdentity(ctx context.Context, r *xrpc.Request, p identifierParam) (out identityInfo, err error) {
 	acct, err := s.Accounts.Account(ctx, p.Identifier)
 	if err == nil && acct.Status == Active {
-		doc, handle, err := s.Accounts.Document(ctx, acct.DID)
+		doc, handle, err := s.document(ctx, acct.DID)
 		if err != nil {
 			return out, IdentityError(err)
 		}
@@ -83,6 +83,28 @@ func (s *Service) resolveIdentity(ctx context.Context, r *xrpc.Request, p identi
 func (s *Service) refreshIdentity(ctx context.Context, r *xrpc.Request, in identifierParam) (identityInfo, error) {
 	s.Resolver.Purge(in.Identifier)
 	return s.resolveIdentity(ctx, r, in)
+}
+
+// document returns the DID document of an account of the host, and the handle that it claims.
+func (s *Service) document(ctx context.Context, did syntax.DID) ([]byte, syntax.Handle, error) {
+	if d, ok := s.Accounts.(Documents); ok {
+		return d.Document(ctx, did)
+	}
+	doc, err := s.network.ResolveDID(ctx, did)
+	if err != nil {
+		return nil, "", err
+	}
+	text, err := json.Marshal(doc)
+	handle, _ := doc.Handle()
+	return text, handle, err
+}
+
+// foreignHandle returns the DID of a handle that is not of the host.
+func (s *Service) foreignHandle(ctx context.Context, handle syntax.Handle) (syntax.DID, error) {
+	if h, ok := s.Accounts.(Handles); ok {
+		return h.ResolveHandle(ctx, handle)
+	}
+	return s.network.ResolveHandle(ctx, handle)
 }
 
 // IdentityError is the answer for an error of package identity, which all have one. Others are

@@ -235,3 +235,38 @@ func TestIdentities(t *testing.T) {
 	w.svc.Resolver, w.srv = nil, nil // the methods are left out
 	did(nobody).want(t, 501, "MethodNotImplemented")
 }
+
+// twoMethods is a Directory and nothing more.
+type twoMethods struct{ atproto.Directory }
+
+// TestDirectoryOfTwoMethods: what a Directory does not know, the network does.
+func TestDirectoryOfTwoMethods(t *testing.T) {
+	w := newWorld(t)
+	n := &network{asked: map[syntax.DID]int{}, docs: map[syntax.DID]*identity.Document{alice: document(alice, "alice.test"), bob: document(bob, "other.example.com")},
+		names: map[string]string{"_atproto.far.example.com.": nobody, "_atproto.down.example.com.": "!"}}
+	w.svc.Resolver = &identity.Resolver{PLC: n, DNS: n, HTTP: &http.Client{Transport: unreachable{}}}
+	w.svc.Accounts = twoMethods{w.accounts}
+	type described struct {
+		DIDDoc          struct{ ID string }
+		HandleIsCorrect bool
+	}
+	for did, want := range map[string]bool{alice: true, bob: false} {
+		got := into[described](t, w.call("", "com.atproto.repo.describeRepo", q("repo", did), nil).want(t, 200, ""))
+		if got.DIDDoc.ID != did || got.HandleIsCorrect != want {
+			t.Errorf("%s: %+v", did, got)
+		}
+	}
+	delete(n.docs, alice)
+	w.svc.Resolver.Purge(alice)
+	w.call("", "com.atproto.repo.describeRepo", q("repo", alice), nil).want(t, 400, "InvalidRequest").says(t, "Could not resolve DID")
+	resolve := func(handle string) answer {
+		return w.call("", "com.atproto.identity.resolveHandle", q("handle", handle), nil)
+	}
+	for handle, did := range map[string]string{"alice.test": alice, "far.example.com": nobody} {
+		if got := into[struct{ DID string }](t, resolve(handle).want(t, 200, "")); got.DID != did {
+			t.Errorf("%s: %s", handle, got.DID)
+		}
+	}
+	resolve("none.example.com").want(t, 400, "InvalidRequest").says(t, "Unable to resolve handle")
+	resolve("down.example.com").want(t, 400, "InvalidRequest").says(t, "Unable to resolve handle")
+}

@@ -180,7 +180,7 @@ func (s *Service) describeRepo(ctx context.Context, r *xrpc.Request, p repoParam
 	if err != nil {
 		return out, err
 	}
-	doc, handle, err := s.Accounts.Document(ctx, acct.DID)
+	doc, handle, err := s.document(ctx, acct.DID)
 	if err != nil {
 		return out, documentError(err)
 	}
@@ -232,7 +232,7 @@ func (s *Service) resolveHandle(ctx context.Context, r *xrpc.Request, p handlePa
 		return out, err
 	}
 	if err != nil {
-		out.DID, err = s.Accounts.ResolveHandle(ctx, handle)
+		out.DID, err = s.foreignHandle(ctx, handle)
 	}
 	if err != nil || out.DID == "" {
 		return out, xrpc.InvalidRequest("Unable to resolve handle")

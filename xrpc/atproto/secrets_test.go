@@ -66,6 +66,13 @@ func passingSeq[T any](f *faults, call iter.Seq2[T, error]) iter.Seq2[T, error] 
 	}
 }
 
+// directory is all that accounts may be.
+type directory interface {
+	atproto.Directory
+	atproto.Documents
+	atproto.Handles
+}
+
 type (
 	faultyRepos struct {
 		storage.Repos
@@ -84,7 +91,7 @@ type (
 		*faults
 	}
 	faultyAccounts struct {
-		atproto.Accounts
+		directory
 		*faults
 	}
 	faultyTakedowns struct {
@@ -173,19 +180,19 @@ func (x faultyEvents) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[s
 	return passingSeq(x.faults, x.Events.(storage.AccountEvents).OfAccount(ctx, did))
 }
 func (x faultyAccounts) Account(ctx context.Context, id syntax.AtIdentifier) (atproto.Account, error) {
-	return passing(x.faults, func() (atproto.Account, error) { return x.Accounts.Account(ctx, id) })
+	return passing(x.faults, func() (atproto.Account, error) { return x.directory.Account(ctx, id) })
 }
 func (x faultyAccounts) ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]atproto.Account, error) {
-	return passing(x.faults, func() ([]atproto.Account, error) { return x.Accounts.ListAccounts(ctx, after, afterDID, limit) })
+	return passing(x.faults, func() ([]atproto.Account, error) { return x.directory.ListAccounts(ctx, after, afterDID, limit) })
 }
 func (x faultyAccounts) Document(ctx context.Context, did syntax.DID) ([]byte, syntax.Handle, error) {
 	if err := x.next(); err != nil {
 		return nil, "", err
 	}
-	return x.Accounts.Document(ctx, did)
+	return x.directory.Document(ctx, did)
 }
 func (x faultyAccounts) ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
-	return passing(x.faults, func() (syntax.DID, error) { return x.Accounts.ResolveHandle(ctx, h) })
+	return passing(x.faults, func() (syntax.DID, error) { return x.directory.ResolveHandle(ctx, h) })
 }
 func (x faultyTakedowns) HiddenRecords(ctx context.Context, did syntax.DID, paths []string) (map[string]bool, error) {
 	return passing(x.faults, func() (map[string]bool, error) { return x.Takedowns.HiddenRecords(ctx, did, paths) })

@@ -31,7 +31,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// ErrNoAccount is what Accounts returns for an identifier that it does not know.
+// ErrNoAccount is what a Directory returns for an identifier that it does not know.
 var ErrNoAccount = errors.New("atproto: no such account")
 
 // Account is what the methods need to know of an account.
@@ -56,28 +56,38 @@ const (
 	Deactivated Status = "deactivated"
 )
 
-// Accounts is the host's directory of accounts. It must be safe for concurrent use.
-type Accounts interface {
+// Directory is the host's directory of accounts. It must be safe for concurrent use. It may also be
+// SnapshotAccounts, Documents and Handles.
+type Directory interface {
 	// Account returns an account by DID or handle, whatever its status, or ErrNoAccount.
 	Account(ctx context.Context, id syntax.AtIdentifier) (Account, error)
 	// ListAccounts returns up to limit accounts in the order of creation time and
 	// DID, after the given position. With an empty afterDID it starts from the first account.
 	// The zero time is a creation time like any other: it does not mean the start.
 	ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]Account, error)
-	// Document returns the DID document of an account as JSON.
-	Document(ctx context.Context, did syntax.DID) (doc []byte, handle syntax.Handle, err error)
-	// ResolveHandle returns the DID of a handle that is not of this host, or
-	// ErrNoAccount.
-	ResolveHandle(ctx context.Context, handle syntax.Handle) (syntax.DID, error)
 }
 
-// SnapshotAccounts are Accounts that lie in their repositories' key-value pairs. A method then reads
-// account and records in one snapshot, where it otherwise needs two.
+// SnapshotAccounts is a Directory whose accounts lie in their repositories' key-value pairs. A method
+// then reads account and records in one snapshot, where it otherwise needs two.
 type SnapshotAccounts interface {
-	Accounts
 	// AccountIn returns the account of a snapshot's repository, or ErrNoAccount. It must not
 	// read anything but the snapshot.
 	AccountIn(ctx context.Context, r storage.Reader) (Account, error)
+}
+
+// Documents is a Directory that has the DID documents of its accounts. Without it, they are resolved
+// over the network.
+type Documents interface {
+	// Document returns the DID document of an account as JSON, and the handle that it claims.
+	Document(ctx context.Context, did syntax.DID) (doc []byte, handle syntax.Handle, err error)
+}
+
+// Handles is a Directory that resolves the handles of others. Without it, they are resolved over the
+// network.
+type Handles interface {
+	// ResolveHandle returns the DID of a handle that is not of this host, or
+	// ErrNoAccount.
+	ResolveHandle(ctx context.Context, handle syntax.Handle) (syntax.DID, error)
 }
 
 // Takedowns knows which records and blobs of moderated accounts are taken down. They
@@ -132,7 +142,7 @@ func (p Principal) may(action, target string) error {
 // Service is the set of methods. Host, Accounts and Auth.User are required.
 type Service struct {
 	Host     *repo.Host
-	Accounts Accounts
+	Accounts Directory
 	Auth     Auth
 	// Takedowns is asked about moderated accounts. Nil: nothing is taken down.
 	Takedowns Takedowns
@@ -168,8 +178,11 @@ type Service struct {
 	// means 1 GiB; negative leaves the method out.
 	ImportLimit int64
 	// Resolver serves resolveDid, resolveIdentity and refreshIdentity, the last one for users only. Nil
-	// leaves the methods out.
+	// leaves the methods out. It also resolves what Accounts does not: see Documents and Handles. If it
+	// is nil, a new identity.Resolver does that.
 	Resolver *identity.Resolver
+
+	network *identity.Resolver // since Mount: Resolver, or one of its own
 }
 
 // maxWriteBody is the limit in bytes of the bodies of write methods.
@@ -179,6 +192,9 @@ const maxWriteBody = 1_000_000
 func (s *Service) Mount(srv *xrpc.Server) {
 	if err := s.Validate(); err != nil {
 		panic(err)
+	}
+	if s.network = s.Resolver; s.network == nil {
+		s.network = new(identity.Resolver)
 	}
 	user, optional := checked(s.Auth.User, true), checked(s.Auth.Optional, false)
 	write := func(nsid string, h xrpc.Handler) {

@@ -140,7 +140,7 @@ func TestListReposOfAnyTimes(t *testing.T) {
 		for i, did := range dids {
 			w.accounts[did].Created = created(i)
 		}
-		for kind, dir := range map[string]atproto.Accounts{"strict": w.accounts, "starts again": startsAgain{w.accounts}, "by the millisecond": byMillisecond{w.accounts}} {
+		for kind, dir := range map[string]atproto.Directory{"strict": w.accounts, "starts again": startsAgain{w.accounts}, "by the millisecond": byMillisecond{w.accounts}} {
 			for limit := 1; limit <= 3; limit++ {
 				w.svc.Accounts, w.srv = dir, nil
 				var got []syntax.DID

@@ -105,23 +105,22 @@ func (f *Follower) verify(ctx context.Context, last commit.State, m *Message) (n
 // decodeMessage decodes a frame. One of a kind that is not known stays as it is.
 func decodeMessage(f Frame) (m Message) {
 	m.Frame = f
-	switch f.Kind {
-	case commit.KindCommit:
-		if m.Commit, m.Err = commit.DecodeEvent(f.Payload); m.Err == nil {
-			m.DID = m.Commit.Repo
-		}
-	case commit.KindSync:
-		if m.Sync, m.Err = commit.DecodeSync(f.Payload); m.Err == nil {
-			m.DID = m.Sync.DID
-		}
-	case commit.KindIdentity:
-		if m.Identity, m.Err = commit.DecodeIdentity(f.Payload); m.Err == nil {
-			m.DID = m.Identity.DID
-		}
-	case commit.KindAccount:
-		if m.Account, m.Err = commit.DecodeAccount(f.Payload); m.Err == nil {
-			m.DID = m.Account.DID
-		}
+	decoded, err := commit.Decode(f.Kind, f.Payload)
+	switch decoded := decoded.(type) {
+	case *commit.Event:
+		m.Commit = decoded
+	case *commit.Sync:
+		m.Sync = decoded
+	case *commit.Identity:
+		m.Identity = decoded
+	case *commit.Account:
+		m.Account = decoded
+	}
+	switch {
+	case err == nil:
+		m.DID = decoded.About()
+	case !errors.Is(err, commit.ErrUnknownKind):
+		m.Err = err
 	}
 	return m
 }

@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -52,20 +53,20 @@ type jsonAccount struct {
 // kinds have none.
 func jsonItem(e storage.Event) (*item, error) {
 	it := &item{seq: e.Seq, did: e.DID}
-	var err error
-	switch e.Kind {
-	case commit.KindCommit:
-		err = it.addCommit(e)
-	case commit.KindIdentity:
-		var m *commit.Identity
-		if m, err = commit.DecodeIdentity(e.Payload); err == nil {
-			err = it.add("", jsonEvent{Kind: "identity", Identity: &jsonIdentity{m.DID, m.Handle, e.Seq, jsonTime(m.Time)}})
-		}
-	case commit.KindAccount:
-		var m *commit.Account
-		if m, err = commit.DecodeAccount(e.Payload); err == nil {
-			err = it.add("", jsonEvent{Kind: "account", Account: &jsonAccount{m.Active, m.DID, e.Seq, m.Status, jsonTime(m.Time)}})
-		}
+	if e.Kind == commit.KindSync {
+		return it, nil
+	}
+	m, err := commit.Decode(e.Kind, e.Payload)
+	if errors.Is(err, commit.ErrUnknownKind) {
+		return it, nil
+	}
+	switch m := m.(type) {
+	case *commit.Event:
+		err = it.addCommit(m)
+	case *commit.Identity:
+		err = it.add("", jsonEvent{Kind: "identity", Identity: &jsonIdentity{m.DID, m.Handle, e.Seq, jsonTime(m.Time)}})
+	case *commit.Account:
+		err = it.add("", jsonEvent{Kind: "account", Account: &jsonAccount{m.Active, m.DID, e.Seq, m.Status, jsonTime(m.Time)}})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: event %d: %w", storage.ErrCorrupt, e.Seq, err)
@@ -76,11 +77,7 @@ func jsonItem(e storage.Event) (*item, error) {
 func jsonTime(t time.Time) string { return string(syntax.NewDatetime(t)) }
 
 // addCommit adds the operations of a commit.
-func (it *item) addCommit(e storage.Event) error {
-	m, err := commit.DecodeEvent(e.Payload)
-	if err != nil {
-		return err
-	}
+func (it *item) addCommit(m *commit.Event) error {
 	_, list, err := car.ReadAll(m.Blocks, car.Limits{})
 	if err != nil {
 		return err

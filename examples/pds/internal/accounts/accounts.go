@@ -38,12 +38,11 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
-	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 // Errors that callers branch on.
 var (
-	ErrNotFound      = atproto.ErrNoAccount
+	ErrNotFound      = errors.New("accounts: no such account")
 	ErrHandleTaken   = errors.New("accounts: handle already taken")
 	ErrEmailTaken    = errors.New("accounts: e-mail address already taken")
 	ErrWrongPassword = errors.New("accounts: invalid identifier or password")
@@ -77,20 +76,25 @@ type Account struct {
 	Moderated bool `json:"moderated,omitempty"`
 }
 
+// Status is the hosting status of an account, in the words of #account events.
+type Status string
+
+// The statuses. The zero value is an active account.
+const (
+	Active      Status = ""
+	TakenDown   Status = "takendown"
+	Deactivated Status = "deactivated"
+)
+
 // Status is the account's hosting status.
-func (a Account) Status() atproto.Status {
+func (a Account) Status() Status {
 	switch {
 	case a.TakedownRef != "":
-		return atproto.TakenDown
+		return TakenDown
 	case !a.DeactivatedAt.IsZero():
-		return atproto.Deactivated
+		return Deactivated
 	}
-	return atproto.Active
-}
-
-// public is the part that package atproto needs.
-func (a Account) public() atproto.Account {
-	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: a.Status(), Moderated: a.Moderated}
+	return Active
 }
 
 // Store keeps accounts. It is safe for concurrent use.
@@ -270,26 +274,27 @@ func (s *Store) Find(ctx context.Context, id string) (Account, error) {
 	return s.ByDID(ctx, did)
 }
 
-// Account implements atproto.Accounts.
-func (s *Store) Account(ctx context.Context, id syntax.AtIdentifier) (atproto.Account, error) {
+// Account returns an account by DID or handle, or ErrNotFound.
+func (s *Store) Account(ctx context.Context, id syntax.AtIdentifier) (Account, error) {
 	if strings.Contains(string(id), "@") {
-		return atproto.Account{}, ErrNotFound
+		return Account{}, ErrNotFound
 	}
-	a, err := s.Find(ctx, string(id))
-	return a.public(), err
+	return s.Find(ctx, string(id))
 }
 
-// AccountIn implements atproto.SnapshotAccounts.
-func (s *Store) AccountIn(ctx context.Context, r storage.Reader) (atproto.Account, error) {
+// AccountIn returns the account of a snapshot's repository, or ErrNotFound. It reads nothing but the
+// snapshot.
+func (s *Store) AccountIn(ctx context.Context, r storage.Reader) (Account, error) {
 	a, err := s.read(ctx, r)
 	if errors.Is(err, storage.ErrNotFound) {
 		err = ErrNotFound
 	}
-	return a.public(), err
+	return a, err
 }
 
-// ListAccounts implements atproto.Accounts.
-func (s *Store) ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]atproto.Account, error) {
+// ListAccounts returns up to limit accounts in the order of creation time and DID, after the given
+// position. With an empty afterDID it starts from the first account.
+func (s *Store) ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]Account, error) {
 	rng := storage.Prefix(createdPrefix)
 	if afterDID != "" {
 		rng.From = createdKey(after, afterDID) + "\x00"
@@ -310,7 +315,7 @@ func (s *Store) ListAccounts(ctx context.Context, after time.Time, afterDID synt
 	if err != nil {
 		return nil, err
 	}
-	list := make([]atproto.Account, 0, len(dids))
+	list := make([]Account, 0, len(dids))
 	for _, did := range dids {
 		a, err := s.ByDID(ctx, did)
 		if errors.Is(err, ErrNotFound) {
@@ -318,7 +323,7 @@ func (s *Store) ListAccounts(ctx context.Context, after time.Time, afterDID synt
 		} else if err != nil {
 			return nil, err
 		}
-		list = append(list, a.public())
+		list = append(list, a)
 	}
 	return list, nil
 }

@@ -461,39 +461,21 @@ func (c *checker) events(ctx context.Context) error {
 }
 
 func event(ctx context.Context, ev storage.Event) error {
-	var about syntax.DID
-	var err error
-	switch ev.Kind {
-	case commit.KindCommit:
-		var msg *commit.Event
-		if msg, err = commit.DecodeEvent(ev.Payload); err == nil {
-			about = msg.Repo
-			v := commit.Verifier{
-				Limits: commit.Limits{Ops: len(msg.Ops) + 1, Blocks: len(msg.Blocks) + 1},
-				Now:    msg.Rev.Time, // a revision from the future is no damage: see Report.Ahead
-			}
-			_, _, err = v.Commit(ctx, commit.State{Rev: msg.Since, Data: msg.PrevData}, msg)
-		}
-	case commit.KindSync:
-		var msg *commit.Sync
-		if msg, err = commit.DecodeSync(ev.Payload); err == nil {
-			about = msg.DID
-		}
-	case commit.KindIdentity:
-		var msg *commit.Identity
-		if msg, err = commit.DecodeIdentity(ev.Payload); err == nil {
-			about = msg.DID
-		}
-	case commit.KindAccount:
-		var msg *commit.Account
-		if msg, err = commit.DecodeAccount(ev.Payload); err == nil {
-			about = msg.DID
-		}
-	default:
-		return fmt.Errorf("unknown kind %q", ev.Kind)
+	msg, err := commit.Decode(ev.Kind, ev.Payload)
+	if err != nil {
+		return err
 	}
-	if err == nil && about != ev.DID {
-		err = fmt.Errorf("the message is about %s", about)
+	if msg, ok := msg.(*commit.Event); ok {
+		v := commit.Verifier{
+			Limits: commit.Limits{Ops: len(msg.Ops) + 1, Blocks: len(msg.Blocks) + 1},
+			Now:    msg.Rev.Time, // a revision from the future is no damage: see Report.Ahead
+		}
+		if _, _, err := v.Commit(ctx, commit.State{Rev: msg.Since, Data: msg.PrevData}, msg); err != nil {
+			return err
+		}
 	}
-	return err
+	if about := msg.About(); about != ev.DID {
+		return fmt.Errorf("the message is about %s", about)
+	}
+	return nil
 }

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
-	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 // acceptedPrefix begins the keys, in the host's namespace, of blobs that were accepted as lost for
@@ -28,7 +28,7 @@ var ErrNoBlobs = errors.New("the database knows of blobs, but none of them is th
 // was accepted as lost.
 func (s Server) Excused(ctx context.Context, did syntax.DID, blob string) (bool, error) {
 	a, err := s.Accounts.ByDID(ctx, did)
-	if err == nil && a.Status() == atproto.Deactivated {
+	if err == nil && a.Status() == accounts.Deactivated {
 		return true, nil
 	}
 	err = s.Store.KV.Read(ctx, func(r storage.KVReader) error {

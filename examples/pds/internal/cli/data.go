@@ -18,7 +18,6 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
-	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 const backupHelp = `
@@ -139,7 +138,7 @@ func checker(d *datadir.Dir, keys [][]byte) (check.Server, error) {
 
 // openAccounts opens the data directory with what checks it, and finds the accounts that the
 // arguments name.
-func (c *call) openAccounts(ctx context.Context, alone bool) (s check.Server, list []atproto.Account, close func() error, err error) {
+func (c *call) openAccounts(ctx context.Context, alone bool) (s check.Server, list []accounts.Account, close func() error, err error) {
 	_, secrets, d, err := c.open(ctx, alone)
 	if err != nil {
 		return s, nil, nil, err

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/lexicon/data"
 )
 
@@ -227,7 +228,7 @@ func (c *Config) readSecrets() (file secretsFile, text []byte, err error) {
 	return file, text, nil
 }
 
-// writeSecrets writes the file if it is not as it was.
+// writeSecrets writes the file, with mode 0600, if it is not as it was.
 func (c *Config) writeSecrets(file secretsFile, have []byte) error {
 	now, err := json.MarshalIndent(file, "", "\t")
 	if err != nil {
@@ -236,32 +237,10 @@ func (c *Config) writeSecrets(file secretsFile, have []byte) error {
 	if now = append(now, '\n'); bytes.Equal(now, have) {
 		return nil
 	}
-	return writeFile(c.secretsPath(), now)
-}
-
-// writeFile replaces a file so that a crash leaves the old one or the new one.
-func writeFile(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(c.secretsPath()), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "secrets-*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it has its name
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durablefile.Write(c.secretsPath(), now)
 }
 
 func parseKey(s string) (*crypto.PrivateKey, error) {

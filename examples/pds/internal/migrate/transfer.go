@@ -14,6 +14,7 @@ import (
 
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -91,7 +92,7 @@ func (m *mover) export(ctx context.Context) error {
 	}
 	m.report(Event{Step: Export, Status: "progress", Done: m.st.Repo.Bytes, Total: m.st.Repo.Bytes, Unit: "bytes",
 		Message: fmt.Sprintf("%d records", m.st.Repo.Records)})
-	return rename(part, m.carPath())
+	return durablefile.Rename(part, m.carPath())
 }
 
 // verifyFile checks that a file is the account's repository: each block, the tree and each
@@ -198,7 +199,7 @@ func (m *mover) hasRepo(ctx context.Context) (bool, error) {
 					return err
 				}
 				if b.CID == head {
-					signed, err := commit.Decode(b.Data)
+					signed, err := commit.Parse(b.Data)
 					if err != nil {
 						return err
 					}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
@@ -69,10 +68,7 @@ func (s Seed) Account(ctx context.Context, store *accounts.Store, host *repo.Hos
 	if err := store.Reserve(ctx, a); err != nil {
 		return a, err
 	}
-	_, err = store.Create(ctx, host, a, key, repo.Batch{Sync: true, Events: []storage.Event{
-		{DID: did, Kind: commit.KindIdentity, Time: now, Payload: (&commit.Identity{DID: did, Handle: handle, Time: now}).Payload()},
-		{DID: did, Kind: commit.KindAccount, Time: now, Payload: (&commit.Account{DID: did, Active: true, Time: now}).Payload()},
-	}})
+	_, err = store.Create(ctx, host, a, key, repo.Batch{Sync: true, Events: []storage.Event{host.IdentityEvent(did, handle), host.AccountEvent(did, "")}})
 	if err != nil {
 		return a, err
 	}

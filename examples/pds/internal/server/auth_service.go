@@ -102,7 +102,7 @@ func (s *Server) uploader() xrpc.Authenticator {
 		switch {
 		case err != nil:
 			return err
-		case a.Status() == atproto.TakenDown:
+		case a.Status() == accounts.TakenDown:
 			return errTakenDown
 		case t.Issued.Before(a.CredentialsAt): // it was signed for a session that has ended
 			return errTokenRevoked

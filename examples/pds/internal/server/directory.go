@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
@@ -18,18 +19,36 @@ import (
 // directory answers package atproto's questions about accounts and the network.
 type directory struct{ *Server }
 
-var _ atproto.SnapshotAccounts = directory{}
+var _ interface {
+	atproto.Directory
+	atproto.SnapshotAccounts
+	atproto.Documents
+	atproto.Handles
+} = directory{}
+
+// hosted is what package atproto needs of an account, and the error that it knows.
+func hosted(a accounts.Account, err error) (atproto.Account, error) {
+	if errors.Is(err, accounts.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", atproto.ErrNoAccount, err)
+	}
+	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: atproto.Status(a.Status()), Moderated: a.Moderated}, err
+}
 
 func (d directory) Account(ctx context.Context, id syntax.AtIdentifier) (atproto.Account, error) {
-	return d.accounts.Account(ctx, id)
+	return hosted(d.accounts.Account(ctx, id))
 }
 
 func (d directory) AccountIn(ctx context.Context, r storage.Reader) (atproto.Account, error) {
-	return d.accounts.AccountIn(ctx, r)
+	return hosted(d.accounts.AccountIn(ctx, r))
 }
 
 func (d directory) ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]atproto.Account, error) {
-	return d.accounts.ListAccounts(ctx, after, afterDID, limit)
+	page, err := d.accounts.ListAccounts(ctx, after, afterDID, limit)
+	list := make([]atproto.Account, len(page))
+	for i, a := range page {
+		list[i], _ = hosted(a, nil)
+	}
+	return list, err
 }
 
 // Document returns an account's DID document and the handle that it claims.
@@ -64,7 +83,7 @@ func (s *Server) atprotoDID(w http.ResponseWriter, r *http.Request) {
 	}
 	a, err := s.accounts.Account(r.Context(), syntax.AtIdentifier(syntax.Handle(host).Normalize()))
 	switch {
-	case errors.Is(err, atproto.ErrNoAccount) || err == nil && a.Status != atproto.Active:
+	case errors.Is(err, accounts.ErrNotFound) || err == nil && a.Status() != accounts.Active:
 		http.Error(w, "User not found", http.StatusNotFound)
 	case err != nil:
 		http.Error(w, "Internal Server Error", http.StatusInternalServerError)

@@ -21,23 +21,17 @@ import (
 
 // identityEvent says that an account's identity may have changed.
 func (s *Server) identityEvent(a accounts.Account) storage.Event {
-	now := s.now()
-	m := commit.Identity{DID: a.DID, Handle: a.Handle, Time: now}
-	return storage.Event{DID: a.DID, Kind: commit.KindIdentity, Time: now, Payload: m.Payload()}
+	return s.host.IdentityEvent(a.DID, a.Handle)
 }
 
 // accountEvent tells an account's hosting status.
 func (s *Server) accountEvent(a accounts.Account) storage.Event {
-	now := s.now()
-	m := commit.Account{DID: a.DID, Active: a.Status() == atproto.Active, Status: string(a.Status()), Time: now}
-	return storage.Event{DID: a.DID, Kind: commit.KindAccount, Time: now, Payload: m.Payload()}
+	return s.host.AccountEvent(a.DID, string(a.Status()))
 }
 
 // goneEvent is the last event of an account.
 func (s *Server) goneEvent(did syntax.DID) storage.Event {
-	now := s.now()
-	m := commit.Account{DID: did, Status: "deleted", Time: now}
-	return storage.Event{DID: did, Kind: commit.KindAccount, Time: now, Payload: m.Payload()}
+	return s.host.AccountEvent(did, commit.Deleted)
 }
 
 func (s *Server) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
@@ -112,7 +106,7 @@ func (s *Server) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ stru
 		return out, err
 	}
 	return accountStatusOutput{
-		Activated: a.Status() == atproto.Active, ValidDID: s.checkDocument(ctx, did) == nil,
+		Activated: a.Status() == accounts.Active, ValidDID: s.checkDocument(ctx, did) == nil,
 		RepoCommit: st.Head.Commit.String(), RepoRev: st.Head.Rev, RepoBlocks: st.Records + st.Nodes + 1,
 		IndexedRecords: st.Records, PrivateStateValues: len(private), ExpectedBlobs: st.Blobs, ImportedBlobs: st.Blobs - st.Missing,
 	}, nil

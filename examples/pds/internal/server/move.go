@@ -37,9 +37,9 @@ func (s *Server) createAgain(ctx context.Context, r *xrpc.Request, in createAcco
 	switch {
 	case err != nil:
 		return out, false, err
-	case a.Status() == atproto.TakenDown:
+	case a.Status() == accounts.TakenDown:
 		return out, false, errTakenDown
-	case a.Status() != atproto.Deactivated || own:
+	case a.Status() != accounts.Deactivated || own:
 		return out, false, xrpc.InvalidRequest("Account already exists: %s", a.DID)
 	}
 	proof, err := s.renew(ctx, a, in)

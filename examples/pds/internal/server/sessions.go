@@ -10,7 +10,6 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
-	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 // maxLoginPassword is the length in bytes beyond which no password is looked at.
@@ -27,14 +26,14 @@ type sessionOutput struct {
 	EmailConfirmed  bool            `json:"emailConfirmed"`
 	EmailAuthFactor bool            `json:"emailAuthFactor"`
 	Active          bool            `json:"active"`
-	Status          atproto.Status  `json:"status,omitempty"`
+	Status          accounts.Status `json:"status,omitempty"`
 }
 
 // session is the output for an account.
 func (s *Server) session(ctx context.Context, a accounts.Account) sessionOutput {
 	return sessionOutput{
 		Handle: a.Handle, DID: a.DID, DIDDoc: s.document(ctx, a.DID), Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
-		Active: a.Status() == atproto.Active, Status: a.Status(),
+		Active: a.Status() == accounts.Active, Status: a.Status(),
 	}
 }
 

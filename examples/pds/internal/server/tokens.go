@@ -11,7 +11,6 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 // Scopes of session tokens.
@@ -60,7 +59,7 @@ func (s *Server) key(t *jwt.Token) (any, error) {
 func (s *Server) tokens(a accounts.Account, x accounts.Session) (access, refresh string, err error) {
 	scope := scopeAccess
 	switch {
-	case a.Status() == atproto.TakenDown:
+	case a.Status() == accounts.TakenDown:
 		scope = scopeTakendown
 	case x.Privileged:
 		scope = scopePrivileged

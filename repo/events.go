@@ -1,0 +1,45 @@
+package repo
+
+import (
+	"context"
+
+	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// EventOf returns a message as an event for the log.
+func EventOf(m commit.Message) storage.Event {
+	return storage.Event{DID: m.About(), Kind: m.Kind(), Time: m.At(), Payload: m.Payload()}
+}
+
+// IdentityEvent returns an #identity event of the present time: the account's DID document or handle
+// may have changed. The handle may be empty.
+func (h *Host) IdentityEvent(did syntax.DID, handle syntax.Handle) storage.Event {
+	return EventOf(&commit.Identity{DID: did, Handle: handle, Time: h.now()})
+}
+
+// AccountEvent returns an #account event of the present time. The status says why the account is not
+// active: [commit.Deleted] for the last event of an account, or a word of the host's. If it is empty,
+// the account is active.
+func (h *Host) AccountEvent(did syntax.DID, status string) storage.Event {
+	return EventOf(&commit.Account{DID: did, Active: status == "", Status: status, Time: h.now()})
+}
+
+// SyncEvent returns a #sync event of a repository's present head, for use in a
+// Batch that makes no commit (an account that becomes active again, a relay
+// that has lost track).
+func (h *Host) SyncEvent(ctx context.Context, did syntax.DID) (ev storage.Event, err error) {
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		block, err := r.Commit(ctx)
+		ev = h.syncEvent(did, r.Head(), block)
+		return err
+	})
+	return ev, err
+}
+
+// syncEvent announces a repository's head without operations.
+func (h *Host) syncEvent(did syntax.DID, head storage.Head, block []byte) storage.Event {
+	return EventOf(&commit.Sync{DID: did, Rev: head.Rev, Commit: car.Block{CID: head.Commit, Data: block}, Time: h.now()})
+}
