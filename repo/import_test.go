@@ -3,6 +3,7 @@ package repo_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/ipfs/go-cid"
@@ -278,6 +280,21 @@ func legacyRecords(t *testing.T) map[string]car.Block {
 		"order":      "\xa2\x61y\x01\x61x\x02",
 		"tag":        "\xa1\x61x\xc1\x1a\x51\x4b\x67\xb0",
 		"undefined":  "\xa1\x61x\xf7",
+		"nan":        "\xa1\x61x\xf9\x7e\x00",
+		"infinite":   "\xa1\x61x\xfa\xff\x80\x00\x00",
+		"twice":      "\xa2\x61x\x01\x61x\x02",
+		"numbered":   "\xa2\x01\x02\x20\x61x",
+		"listkey":    "\xa1\x81\x01\x02",
+		"nullkey":    "\xa1\xf6\xf6",
+		"latin1":     "\xa1\x61x\x61\xff",
+		"latin1key":  "\xa1\x61\xff\x01",
+		"chunks":     "\xa1\x61x\x7f\x61a\x61b\xff",
+		"lowest":     "\xa1\x61x\x3b\xff\xff\xff\xff\xff\xff\xff\xff",
+		"bignum":     "\xa1\x61x\xc2\x49\x01\x00\x00\x00\x00\x00\x00\x00\x00",
+		"simple":     "\xa1\x61x\xf8\xff",
+		"nolink":     "\xa1\x61x\xd8\x2a\x41\x00",
+		"long":       "\xb8\x01\x78\x01x\x18\x01",
+		"deep":       "\xa1\x61x" + strings.Repeat("\x81", 200) + "\xf6",
 		"blob":       "\xa2\x61x\xa4\x63ref" + blob + "\x64size\x05\x65$type\x64blob\x68mimeType\x69image/png\x61y\xf9\x3e\x00",
 	} {
 		records[string(notes)+"/"+name] = block([]byte(content))
@@ -331,8 +348,8 @@ func TestImportOfLegacyRecords(t *testing.T) {
 			if err != nil || !bytes.Equal(got.Data, rec.Data) {
 				t.Errorf("%s: %x, %v", path, got.Data, err)
 			}
-			if _, err := data.AppendRecordJSON(nil, got.Data); err != nil {
-				t.Errorf("%s: %v", path, err)
+			if text, err := data.AppendRecordJSON(nil, got.Data); err != nil || !json.Valid(text) || !utf8.Valid(text) {
+				t.Errorf("%s: %q, %v", path, text, err)
 			}
 			if rkey == "today" || rkey == "integer" { // 64 bits are allowed, JSON has 53 only
 				continue
@@ -342,6 +359,9 @@ func TestImportOfLegacyRecords(t *testing.T) {
 			}
 		}
 		// Life goes on, and a second import of the same is one.
+		if _, err := h.Apply(ctx, alice, repo.Batch{Writes: []repo.Write{{Action: repo.Update, Collection: notes, RKey: "nan", Record: note(t, "a number")}, {Action: repo.Put, Collection: notes, RKey: "twice", Record: note(t, "once")}}}); err != nil {
+			t.Error(err)
+		}
 		if _, err := h.Apply(ctx, alice, repo.Batch{Writes: []repo.Write{{Action: repo.Delete, Collection: notes, RKey: "float"}}}); err != nil {
 			t.Error(err)
 		}

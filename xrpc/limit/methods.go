@@ -87,12 +87,12 @@ func (m *Methods) Class(r *http.Request) *Class {
 	if !found {
 		return &m.Page
 	}
-	nsid = strings.TrimSuffix(nsid, "/")
+	nsid = strings.TrimSuffix(nsid, "/") // as xrpc.Server does
 	switch c, known := m.byName[nsid]; {
-	case known:
-		return c
 	case nsid == "_health", r.Method == http.MethodOptions:
 		return nil
+	case known:
+		return c
 	case !strings.HasPrefix(nsid, "com.atproto."):
 		return &m.Other
 	case r.Method == http.MethodPost:
