@@ -88,8 +88,8 @@ func (a Account) Status() atproto.Status {
 	return atproto.Active
 }
 
-// public is the part that package atproto needs.
-func (a Account) public() atproto.Account {
+// Public is the part that package atproto needs.
+func (a Account) Public() atproto.Account {
 	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: a.Status(), Moderated: a.Moderated}
 }
 
@@ -102,23 +102,26 @@ type Store struct {
 	// keys are opened signing keys: to unseal one for every commit would cost more than to
 	// sign with it.
 	keys *memo.Map[syntax.DID, *crypto.PrivateKey]
-	// parsed has accounts by the JSON that they are stored as, so that it can be neither wrong nor out
-	// of date: to parse that takes longer than to read it.
-	parsed *memo.Map[string, Account]
+	// parsed has accounts by the JSON that they are stored as, and terms has those of sessions, so
+	// that they can be neither wrong nor out of date: to parse that takes longer than to read it.
+	parsed *memo.Texts[Account]
+	terms  *memo.Texts[term]
 }
 
-// How much is remembered, at some 300 bytes a key and 800 an account.
+// How much is remembered, at some 300 bytes a key, 800 an account and 400 a session.
 const (
 	maxKeys   = 10_000
-	maxParsed = 5000
+	maxParsed = 5000 // accounts, and as many sessions
 	// maxParsedBytes is the length in bytes of the longest JSON that is remembered.
 	maxParsedBytes = 4 << 10
 )
 
 // New returns the accounts of a store, whose secrets are sealed in box.
 func New(store storage.Store, box *sealed.Box) *Store {
-	return &Store{store: store, box: box, now: time.Now,
-		keys: memo.New[syntax.DID, *crypto.PrivateKey](maxKeys), parsed: memo.New[string, Account](maxParsed)}
+	return &Store{
+		store: store, box: box, now: time.Now, keys: memo.New[syntax.DID, *crypto.PrivateKey](maxKeys),
+		parsed: memo.NewTexts[Account](maxParsed, maxParsedBytes), terms: memo.NewTexts[term](maxParsed, maxParsedBytes),
+	}
 }
 
 // SetClock sets the clock, before the Store is used; by default it is the system's.
@@ -190,18 +193,11 @@ func (s *Store) read(ctx context.Context, r storage.Reader) (a Account, err erro
 }
 
 // parse reads the JSON of an account.
-func (s *Store) parse(doc []byte) (a Account, err error) {
-	text := string(doc)
-	if a, ok := s.parsed.Get(text); ok {
-		return a, nil
-	}
-	if err := json.Unmarshal(doc, &a); err != nil {
+func (s *Store) parse(doc []byte) (Account, error) {
+	return s.parsed.Of(doc, func(doc []byte) (a Account, err error) {
+		err = json.Unmarshal(doc, &a)
 		return a, err
-	}
-	if len(doc) <= maxParsedBytes {
-		s.parsed.Put(text, a)
-	}
-	return a, nil
+	})
 }
 
 // All yields all accounts, in the order of their DIDs.
@@ -276,7 +272,7 @@ func (s *Store) Account(ctx context.Context, id syntax.AtIdentifier) (atproto.Ac
 		return atproto.Account{}, ErrNotFound
 	}
 	a, err := s.Find(ctx, string(id))
-	return a.public(), err
+	return a.Public(), err
 }
 
 // AccountIn implements atproto.SnapshotAccounts.
@@ -285,7 +281,7 @@ func (s *Store) AccountIn(ctx context.Context, r storage.Reader) (atproto.Accoun
 	if errors.Is(err, storage.ErrNotFound) {
 		err = ErrNotFound
 	}
-	return a.public(), err
+	return a.Public(), err
 }
 
 // ListAccounts implements atproto.Accounts.
@@ -318,7 +314,7 @@ func (s *Store) ListAccounts(ctx context.Context, after time.Time, afterDID synt
 		} else if err != nil {
 			return nil, err
 		}
-		list = append(list, a.public())
+		list = append(list, a.Public())
 	}
 	return list, nil
 }
