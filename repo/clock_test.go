@@ -171,7 +171,7 @@ func TestNothingIsSignedByAClockInDoubt(t *testing.T) {
 				return err
 			},
 			"an import": func() error {
-				_, err := h.Import(ctx, alice, bytes.NewReader(file.Bytes()), repo.Import{})
+				_, err := h.Import(ctx, alice, bytes.NewReader(file.Bytes()), repo.Import{Unverified: true})
 				return err
 			},
 		}
@@ -333,15 +333,15 @@ func TestRewind(t *testing.T) {
 			}
 			return res.Head.Rev
 		}
-		if rev := resign(repo.Import{}); rev.Time().Sub(noon) < 2*time.Hour {
+		if rev := resign(repo.Import{Unverified: true}); rev.Time().Sub(noon) < 2*time.Hour {
 			t.Errorf("without Rewind, the revision went back to %s", rev.Time())
 		}
 		_, seq, _ := store.Events.Bounds(ctx)
-		rev := resign(repo.Import{Rewind: true})
+		rev := resign(repo.Import{Unverified: true, Rewind: true})
 		if got := rev.Time().Sub(noon); got != time.Minute {
 			t.Errorf("the revision is %s after noon", got)
 		}
-		if again := resign(repo.Import{Rewind: true}); again <= rev {
+		if again := resign(repo.Import{Unverified: true, Rewind: true}); again <= rev {
 			t.Errorf("a revision that is not ahead went back from %s to %s", rev, again)
 		}
 		apply(t, h, alice, want, one(repo.Create, "after", note(t, "x"), nil))

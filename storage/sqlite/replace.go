@@ -23,7 +23,7 @@ import (
 // Bounds of what one transaction of Replace, or of a sweep, writes or deletes. The values of a batch
 // are in memory.
 const (
-	batchRecords = 1000
+	batchRecords = 2000
 	batchBytes   = 4 << 20
 )
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -193,9 +192,12 @@ func (t *target) getBlocks(ctx context.Context) {
 	}
 	defer resp.Body.Close()
 	var page struct {
-		Records []struct{ CID string }
+		Records []struct {
+			CID string `json:"cid"`
+		} `json:"records"`
 	}
-	if json.NewDecoder(resp.Body).Decode(&page) != nil || len(page.Records) == 0 {
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || data.UnmarshalJSON(text, &page) != nil || len(page.Records) == 0 {
 		return
 	}
 	path := "/xrpc/com.atproto.sync.getBlocks?did=" + url.QueryEscape(string(t.dids[mallory])) + strings.Repeat("&cids="+page.Records[0].CID, 900)

@@ -46,6 +46,9 @@ func (h *hooked) before(fn func()) {
 
 const password = "correct horse"
 
+// note is a record: {"$type": "com.example.note"}.
+var note = append([]byte{0xa1, 0x65}, "$type\x70com.example.note"...)
+
 var passwordHash = sync.OnceValue(func() string {
 	hash, err := HashPassword(context.Background(), password)
 	if err != nil {
@@ -186,7 +189,7 @@ func TestCredentialsChangeUnderWay(t *testing.T) {
 		"an event":       by(func(w *town, who Caller) error { return w.Tell(ctx, who, oneEvent) }),
 		"a record": by(func(w *town, who Caller) error {
 			_, err := w.host.Apply(ctx, owner, repo.Batch{Guard: w.Guard(who), Writes: []repo.Write{
-				{Action: repo.Create, Collection: "com.example.note", RKey: "one", Record: []byte{0xa0}}}})
+				{Action: repo.Create, Collection: "com.example.note", RKey: "one", Record: note}}})
 			if errors.Is(err, repo.ErrRepoNotFound) {
 				err = ErrNotFound
 			}

@@ -34,6 +34,9 @@ func testConfig(t *testing.T, env map[string]string) *config.Config {
 func TestRelaysAreAsked(t *testing.T) {
 	asked := make(chan string, 10)
 	relay := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/xrpc/_health" {
+			return // asked for the time
+		}
 		body, _ := io.ReadAll(r.Body)
 		asked <- r.URL.Path + " " + string(body)
 	}))
