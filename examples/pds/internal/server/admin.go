@@ -303,7 +303,7 @@ func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in su
 func (s *Server) updateAccountStatus(ctx context.Context, did syntax.DID, in subjectStatus) error {
 	if in.Takedown == nil && in.Deactivated == nil {
 		return s.accounts.Tell(ctx, accounts.Trusted(did), func(a accounts.Account) []storage.Event {
-			return []storage.Event{accountEvent(a)}
+			return []storage.Event{s.accountEvent(a)}
 		})
 	}
 	if in.Takedown != nil {
@@ -372,7 +372,7 @@ func (s *Server) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInp
 
 // adminDeleteAccount deletes an account; one that is not there is no error.
 func (s *Server) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in didParam) (out xrpc.None, err error) {
-	err = s.accounts.Delete(ctx, s.host, in.DID, goneEvent(in.DID))
+	err = s.accounts.Delete(ctx, s.host, in.DID, s.goneEvent(in.DID))
 	if errors.Is(err, accounts.ErrNotFound) {
 		err = nil
 	}

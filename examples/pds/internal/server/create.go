@@ -112,7 +112,7 @@ func (s *Server) registerAccount(ctx context.Context, a accounts.Account, key *c
 		s.log.Error("register a DID", "did", a.DID, "err", err)
 		return x, err
 	}
-	batch := repo.Batch{Sync: true, Events: []storage.Event{identityEvent(a), accountEvent(a)}}
+	batch := repo.Batch{Sync: true, Events: []storage.Event{s.identityEvent(a), s.accountEvent(a)}}
 	x, session, err := s.accounts.NewSession(a, nil)
 	if err == nil {
 		batch.KV = append(batch.KV, session)

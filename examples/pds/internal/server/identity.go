@@ -46,7 +46,7 @@ func (s *Server) checkForeignHandle(ctx context.Context, did syntax.DID, handle 
 func (s *Server) changeHandle(ctx context.Context, who accounts.Caller, handle syntax.Handle) error {
 	did := who.DID
 	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) },
-		identityEvent(accounts.Account{DID: did, Handle: handle}))
+		s.identityEvent(accounts.Account{DID: did, Handle: handle}))
 	s.resolver.Purge(syntax.AtIdentifier(did))
 	if errors.Is(err, accounts.ErrHandleTaken) {
 		return xrpc.InvalidRequest("Handle already taken: %s", handle)
@@ -267,7 +267,7 @@ func (s *Server) submitPlcOperation(ctx context.Context, r *xrpc.Request, in plc
 	}
 	// The directory has it: the network is told whatever has become of the session.
 	return out, s.accounts.Tell(context.WithoutCancel(ctx), accounts.Trusted(a.DID), func(a accounts.Account) []storage.Event {
-		return []storage.Event{identityEvent(a)}
+		return []storage.Event{s.identityEvent(a)}
 	})
 }
 

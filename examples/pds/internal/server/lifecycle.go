@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
@@ -17,22 +20,22 @@ import (
 )
 
 // identityEvent says that an account's identity may have changed.
-func identityEvent(a accounts.Account) storage.Event {
-	now := time.Now()
+func (s *Server) identityEvent(a accounts.Account) storage.Event {
+	now := s.now()
 	m := commit.Identity{DID: a.DID, Handle: a.Handle, Time: now}
 	return storage.Event{DID: a.DID, Kind: commit.KindIdentity, Time: now, Payload: m.Payload()}
 }
 
 // accountEvent tells an account's hosting status.
-func accountEvent(a accounts.Account) storage.Event {
-	now := time.Now()
+func (s *Server) accountEvent(a accounts.Account) storage.Event {
+	now := s.now()
 	m := commit.Account{DID: a.DID, Active: a.Status() == atproto.Active, Status: string(a.Status()), Time: now}
 	return storage.Event{DID: a.DID, Kind: commit.KindAccount, Time: now, Payload: m.Payload()}
 }
 
 // goneEvent is the last event of an account.
-func goneEvent(did syntax.DID) storage.Event {
-	now := time.Now()
+func (s *Server) goneEvent(did syntax.DID) storage.Event {
+	now := s.now()
 	m := commit.Account{DID: did, Status: "deleted", Time: now}
 	return storage.Event{DID: did, Kind: commit.KindAccount, Time: now, Payload: m.Payload()}
 }
@@ -57,7 +60,7 @@ func (s *Server) activate(ctx context.Context, who accounts.Caller) error {
 			return err
 		}
 		a.DeactivatedAt, a.DeleteAfter = time.Time{}, time.Time{}
-		c.Events = append(c.Events, accountEvent(*a), identityEvent(*a), head)
+		c.Events = append(c.Events, s.accountEvent(*a), s.identityEvent(*a), head)
 		return nil
 	})
 	return err
@@ -78,7 +81,7 @@ func (s *Server) deactivateAccount(ctx context.Context, r *xrpc.Request, in deac
 // deactivate makes an account inactive, which ends its sessions but for that of the caller.
 func (s *Server) deactivate(ctx context.Context, who accounts.Caller, deleteAfter time.Time) error {
 	return s.accounts.Deactivate(ctx, who, deleteAfter, func(a accounts.Account) []storage.Event {
-		return []storage.Event{accountEvent(a)}
+		return []storage.Event{s.accountEvent(a)}
 	})
 }
 
@@ -122,7 +125,7 @@ func (s *Server) checkDocument(ctx context.Context, did syntax.DID) error {
 	if err != nil {
 		return err
 	}
-	var pds, signing string
+	var doc *identity.Document
 	if did.Method() == "plc" {
 		data, err := s.plc.Data(ctx, did)
 		if err != nil {
@@ -131,25 +134,45 @@ func (s *Server) checkDocument(ctx context.Context, did syntax.DID) error {
 		if _, ours := s.rotationKey(data.RotationKeys); !ours {
 			return xrpc.InvalidRequest("Server rotation key not included in PLC DID data")
 		}
-		pds, signing = data.Services[identity.PDSID].Endpoint, data.VerificationMethods[identity.SigningKeyID]
+		doc = data.Document()
 	} else {
 		s.resolver.Purge(syntax.AtIdentifier(did))
-		doc, err := s.resolver.ResolveDID(ctx, did)
-		if err != nil {
+		if doc, err = s.resolver.ResolveDID(ctx, did); err != nil {
 			return atproto.IdentityError(err)
 		}
-		pds, _ = doc.PDS()
-		if k, err := doc.SigningKey(); err == nil {
-			signing = k.DIDKey()
-		}
 	}
-	if pds != s.url {
+	if !s.isHost(doc) {
 		return xrpc.InvalidRequest("DID document atproto_pds service endpoint does not match PDS public url")
 	}
-	if signing != key.PublicKey().DIDKey() {
+	if signing, err := doc.SigningKey(); err != nil || signing.DIDKey() != key.PublicKey().DIDKey() {
 		return xrpc.InvalidRequest("DID document verification method does not match expected signing key")
 	}
 	return nil
+}
+
+// isHost reports whether a DID document names this server as the account's. The same address has
+// more than one spelling: in another case, or with the port that it has anyway.
+func (s *Server) isHost(doc *identity.Document) bool {
+	endpoint, ok := doc.PDS()
+	return ok && origin(endpoint) == origin(s.url)
+}
+
+// origin is an address with its scheme and host in lower case, and with its port. It is empty if the
+// text is not an address.
+func origin(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "https":
+		port = "443"
+	case u.Scheme == "http":
+		port = "80"
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
 // directoryError is the answer when the PLC directory refuses, cannot be reached, or answers what
@@ -182,7 +205,7 @@ type deleteAccountInput struct {
 func (s *Server) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAccountInput) (out xrpc.None, err error) {
 	proof, err := s.password(r, string(in.DID), in.Password, false)
 	if err == nil {
-		err = s.accounts.DeleteByToken(ctx, s.host, proof, in.Token, goneEvent(in.DID))
+		err = s.accounts.DeleteByToken(ctx, s.host, proof, in.Token, s.goneEvent(in.DID))
 	}
 	if errors.Is(err, accounts.ErrWrongPassword) {
 		if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, accounts.ErrNotFound) {
@@ -196,7 +219,7 @@ func (s *Server) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAc
 // takedown takes an account down, which ends its sessions, or back up.
 func (s *Server) takedown(ctx context.Context, did syntax.DID, t accounts.Takedown) error {
 	return s.accounts.TakeDown(ctx, did, t, func(a accounts.Account) []storage.Event {
-		return []storage.Event{accountEvent(a)}
+		return []storage.Event{s.accountEvent(a)}
 	})
 }
 
