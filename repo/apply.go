@@ -69,6 +69,11 @@ type Batch struct {
 	// Guard, if not nil, is asked whether the batch may still be applied. Create does
 	// not ask it: there is nothing yet that it could look at.
 	Guard Guard
+	// Assumed is what Guard has returned for an earlier snapshot, such as that of the authentication of
+	// a request; empty: it has not been asked. Apply takes it for the answer, as the checks are
+	// preconditions of the change whenever they were made. It asks the guard only if they do not
+	// hold, or if there is nothing to store.
+	Assumed []storage.KVCheck
 }
 
 // A Guard decides whether a change of a repository may still be made. It is called with a
@@ -121,6 +126,7 @@ func (h *Host) Create(ctx context.Context, did syntax.DID, b Batch) (Result, err
 		return Result{}, err
 	}
 	defer unlock()
+	b.Assumed = nil
 	res, err := h.apply(ctx, did, state{tree: mst.Empty()}, &b)
 	if errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrConflict) {
 		if _, headErr := h.store.Repos.Head(ctx, did); headErr == nil {
@@ -204,6 +210,7 @@ func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, erro
 		if loadErr != nil || now.head == st.head && now.indexed == st.indexed && b.Guard == nil {
 			return res, err // the state is what we took it for: a KV check failed
 		}
+		b.Assumed = nil
 	}
 }
 
@@ -215,13 +222,19 @@ func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (r
 			h.cache.drop(did)
 		}
 	}()
-	checks := b.Checks
-	if b.Guard != nil && st.head != (storage.Head{}) {
-		guarded, err := h.ask(ctx, did, b.Guard)
-		if err != nil {
+	guarded, asked := b.Assumed, false
+	guard := func() (err error) {
+		if b.Guard == nil || asked || st.head == (storage.Head{}) {
+			return nil
+		}
+		asked = true
+		guarded, err = h.ask(ctx, did, b.Guard)
+		return err
+	}
+	if len(guarded) == 0 {
+		if err := guard(); err != nil {
 			return Result{}, err
 		}
-		checks = append(slices.Clip(checks), guarded...)
 	}
 	if b.SwapCommit.Defined() && b.SwapCommit != st.head.Commit {
 		return Result{}, &SwapError{Current: st.head.Commit}
@@ -231,7 +244,7 @@ func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (r
 		return Result{}, err
 	}
 	res = Result{Head: st.head, Records: results}
-	change := storage.Change{Prev: st.head, Head: st.head, Events: b.Events, Checks: checks, KV: b.KV}
+	change := storage.Change{Prev: st.head, Head: st.head, Events: b.Events, Checks: append(slices.Clip(b.Checks), guarded...), KV: b.KV}
 	next := st
 	if len(edits) > 0 || st.head == (storage.Head{}) {
 		if next, err = h.commitIndexed(ctx, did, st, edits, b, &change, &res); err != nil {
@@ -239,7 +252,7 @@ func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (r
 		}
 		res.Head, res.Changed = next.head, true
 	} else if len(b.Events)+len(b.KV)+len(b.Checks) == 0 {
-		return res, nil
+		return res, guard()
 	}
 	if res.Seq, err = h.store.Repos.Apply(ctx, did, &change); err != nil {
 		return Result{}, notFound(err, ErrRepoNotFound)

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,15 +16,26 @@ import (
 const hostKeys = 0
 
 // get returns a value of a namespace, or ErrNotFound.
+const selectValue = "SELECT value FROM kv WHERE repo = ? AND key = ? AND (expires IS NULL OR expires > ?)"
+
 func (c *conn) get(id int64, key string, now time.Time) (value []byte, err error) {
 	found, err := c.row(func(s *sqlite3.Stmt) error {
 		value = nonNil(s.ColumnBlob(0, nil))
 		return nil
-	}, "SELECT value FROM kv WHERE repo = ? AND key = ? AND (expires IS NULL OR expires > ?)", id, key, now)
+	}, selectValue, id, key, now)
 	if err == nil && !found {
 		err = fmt.Errorf("%w: key %q", storage.ErrNotFound, key)
 	}
 	return value, err
+}
+
+// compare reports whether there is a key, and with a certain value.
+func (c *conn) compare(id int64, key string, want []byte, now time.Time) (found, same bool, err error) {
+	found, err = c.row(func(s *sqlite3.Stmt) error {
+		same = bytes.Equal(s.ColumnRawBlob(0), want)
+		return nil
+	}, selectValue, id, key, now)
+	return found, same, err
 }
 
 func (c *conn) set(id int64, key string, value []byte, expires time.Time) error {

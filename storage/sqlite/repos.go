@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -141,16 +140,14 @@ func (c *conn) check(id int64, head storage.Head, did syntax.DID, change *storag
 		return fmt.Errorf("%w: head is %s", storage.ErrConflict, head.Rev)
 	}
 	for _, check := range change.Checks {
-		var value []byte
-		err := storage.ErrNotFound // a repository that is not there yet has no keys
+		found, same := false, false // a repository that is not there yet has no keys
 		if id != 0 {
-			value, err = c.get(id, check.Key, now)
+			var err error
+			if found, same, err = c.compare(id, check.Key, check.Value, now); err != nil {
+				return err
+			}
 		}
-		missing := errors.Is(err, storage.ErrNotFound)
-		if err != nil && !missing {
-			return err
-		}
-		if missing != (check.Value == nil) || !bytes.Equal(value, check.Value) {
+		if found != (check.Value != nil) || found && !same {
 			return fmt.Errorf("%w: key %q has another value", storage.ErrConflict, check.Key)
 		}
 	}

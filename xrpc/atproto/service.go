@@ -129,6 +129,18 @@ type Principal struct {
 	// error should be an *xrpc.Error. What it returns should include a check of all that it read,
 	// and of the account's status.
 	Guard repo.Guard
+	// Seen, if not nil, is what the authenticator has found, so that methods need not look once more.
+	Seen *Seen
+}
+
+// Seen is an account as it was when a request was authenticated.
+type Seen struct {
+	// Account is that of the principal.
+	Account Account
+	// Checks are what the principal's Guard returned for the same snapshot. They must hold only while
+	// the account has the status that it has in Account. They are preconditions of what the principal
+	// writes. If one does not hold by then, the Guard is asked.
+	Checks []storage.KVCheck
 }
 
 // may asks for permission.

@@ -63,7 +63,7 @@ func (s *Service) createRecord(ctx context.Context, r *xrpc.Request, in createRe
 		return out, err
 	}
 	write := repo.Write{Action: repo.Create, Collection: in.Collection, RKey: in.RKey, Record: rec.cbor}
-	batch := repo.Batch{Writes: []repo.Write{write}, KeepDuplicates: unvalidated(in.Validate), Guard: s.guard(r, Active)}
+	batch := s.batch(r, unvalidated(in.Validate), write)
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
@@ -102,7 +102,7 @@ func (s *Service) putRecord(ctx context.Context, r *xrpc.Request, in putRecordIn
 	if write.Swap, err = parseSwap(in.SwapRecord); err != nil {
 		return out, err
 	}
-	batch := repo.Batch{Writes: []repo.Write{write}, KeepDuplicates: unvalidated(in.Validate), Guard: s.guard(r, Active)}
+	batch := s.batch(r, unvalidated(in.Validate), write)
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
@@ -139,7 +139,7 @@ func (s *Service) deleteRecord(ctx context.Context, r *xrpc.Request, in deleteRe
 		return out, err
 	}
 	write := repo.Write{Action: repo.Delete, Collection: in.Collection, RKey: in.RKey}
-	batch := repo.Batch{Guard: s.guard(r, Active)}
+	batch := s.batch(r, false)
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
@@ -201,7 +201,7 @@ func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in applyWrit
 	if len(in.Writes) > maxWrites {
 		return out, xrpc.InvalidRequest("Too many writes. Max: %d", maxWrites)
 	}
-	batch := repo.Batch{KeepDuplicates: unvalidated(in.Validate), Guard: s.guard(r, Active)}
+	batch := s.batch(r, unvalidated(in.Validate))
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
@@ -304,8 +304,12 @@ func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 
 // writer is the account that a write method is to change: it must be the
 // caller's own and active.
-func (s *Service) writer(ctx context.Context, r *xrpc.Request, id syntax.AtIdentifier) (Account, error) {
-	acct, err := s.Accounts.Account(ctx, id)
+func (s *Service) writer(ctx context.Context, r *xrpc.Request, id syntax.AtIdentifier) (acct Account, err error) {
+	if p := principal(r); p.Seen != nil && id == syntax.AtIdentifier(p.DID) && p.Seen.Account.DID == p.DID {
+		acct = p.Seen.Account
+	} else {
+		acct, err = s.Accounts.Account(ctx, id)
+	}
 	if err != nil || acct.Status != Active {
 		return acct, accountError(acct, err)
 	}
@@ -313,6 +317,16 @@ func (s *Service) writer(ctx context.Context, r *xrpc.Request, id syntax.AtIdent
 		return acct, &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthenticationRequired", Message: "Authentication Required"}
 	}
 	return acct, nil
+}
+
+// batch is a batch of writes that the caller may make if the account is active. duplicates keeps what
+// unique indexes would replace.
+func (s *Service) batch(r *xrpc.Request, duplicates bool, writes ...repo.Write) repo.Batch {
+	b := repo.Batch{Writes: writes, KeepDuplicates: duplicates, Guard: s.guard(r, Active)}
+	if seen := principal(r).Seen; seen != nil && seen.Account.Status == Active {
+		b.Assumed = seen.Checks
+	}
+	return b
 }
 
 // guard returns what decides, in the transaction of a change, whether the caller may still make

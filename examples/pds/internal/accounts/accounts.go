@@ -106,23 +106,26 @@ type Store struct {
 	// keys are opened signing keys: to unseal one for every commit would cost more than to
 	// sign with it.
 	keys *memo.Map[syntax.DID, *crypto.PrivateKey]
-	// parsed has accounts by the JSON that they are stored as, so that it can be neither wrong nor out
-	// of date: to parse that takes longer than to read it.
-	parsed *memo.Map[string, Account]
+	// parsed has accounts by the JSON that they are stored as, and terms has those of sessions, so
+	// that they can be neither wrong nor out of date: to parse that takes longer than to read it.
+	parsed *memo.Texts[Account]
+	terms  *memo.Texts[term]
 }
 
-// How much is remembered, at some 300 bytes a key and 800 an account.
+// How much is remembered, at some 300 bytes a key, 800 an account and 400 a session.
 const (
 	maxKeys   = 10_000
-	maxParsed = 5000
+	maxParsed = 5000 // accounts, and as many sessions
 	// maxParsedBytes is the length in bytes of the longest JSON that is remembered.
 	maxParsedBytes = 4 << 10
 )
 
 // New returns the accounts of a store, whose secrets are sealed in box.
 func New(store storage.Store, box *sealed.Box) *Store {
-	return &Store{store: store, box: box, now: time.Now,
-		keys: memo.New[syntax.DID, *crypto.PrivateKey](maxKeys), parsed: memo.New[string, Account](maxParsed)}
+	return &Store{
+		store: store, box: box, now: time.Now, keys: memo.New[syntax.DID, *crypto.PrivateKey](maxKeys),
+		parsed: memo.NewTexts[Account](maxParsed, maxParsedBytes), terms: memo.NewTexts[term](maxParsed, maxParsedBytes),
+	}
 }
 
 // SetClock sets the clock, before the Store is used; by default it is the system's.
@@ -194,18 +197,11 @@ func (s *Store) read(ctx context.Context, r storage.Reader) (a Account, err erro
 }
 
 // parse reads the JSON of an account.
-func (s *Store) parse(doc []byte) (a Account, err error) {
-	text := string(doc)
-	if a, ok := s.parsed.Get(text); ok {
-		return a, nil
-	}
-	if err := json.Unmarshal(doc, &a); err != nil {
+func (s *Store) parse(doc []byte) (Account, error) {
+	return s.parsed.Of(doc, func(doc []byte) (a Account, err error) {
+		err = json.Unmarshal(doc, &a)
 		return a, err
-	}
-	if len(doc) <= maxParsedBytes {
-		s.parsed.Put(text, a)
-	}
-	return a, nil
+	})
 }
 
 // All yields all accounts, in the order of their DIDs.

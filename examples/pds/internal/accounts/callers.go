@@ -43,14 +43,21 @@ func Returning(a Account) Caller {
 // taken down and the caller does not accept that; or it was good until the takedown, which ended
 // all sessions.
 func (s *Store) Authenticate(ctx context.Context, who Caller) (a Account, err error) {
+	a, _, err = s.Admit(ctx, who)
+	return a, err
+}
+
+// Admit is Authenticate that also returns what must be as it is for the caller to be good, as
+// Guard does.
+func (s *Store) Admit(ctx context.Context, who Caller) (a Account, checks []storage.KVCheck, err error) {
 	err = s.store.Repos.View(ctx, who.DID, func(r storage.Reader) error {
-		a, _, err = s.admit(ctx, r, who)
+		a, checks, err = s.admit(ctx, r, who)
 		return err
 	})
 	if errors.Is(err, storage.ErrNotFound) {
 		err = ErrNotFound
 	}
-	return a, err
+	return a, checks, err
 }
 
 // Guard returns what looks at a caller in the transaction of a change of its repository. Its
@@ -80,14 +87,14 @@ func (s *Store) admit(ctx context.Context, r storage.Reader, who Caller) (a Acco
 	if who.Session != "" {
 		// The session says under which value it is now: it may have been kept by a change that
 		// ended the others.
-		x, text, err := readSession(ctx, r, who.Session)
+		x, text, err := s.term(ctx, r, who.Session)
 		switch {
 		case errors.Is(err, storage.ErrNotFound):
 			good = false
 		case err != nil:
 			return a, nil, err
 		default:
-			good = x.Credentials == a.Credentials && s.now().Before(x.Expires)
+			good = x.credentials == a.Credentials && s.now().Before(x.expires)
 			checks = append(checks, storage.KVCheck{Key: sessionPrefix + who.Session, Value: text})
 		}
 	}

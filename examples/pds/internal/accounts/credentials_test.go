@@ -734,3 +734,94 @@ func TestReturningMeanwhile(t *testing.T) {
 		}
 	}
 }
+
+// An account is deleted while tokens of it are about, and one is made for the same DID, with the same names, as when
+// somebody moves away and back: nothing of the first is good for the second.
+func TestTokensOfAnAccountBefore(t *testing.T) {
+	ctx := t.Context()
+	w := newTown(t)
+	app, _, err := w.CreateAppPassword(ctx, Trusted(owner), "phone", true)
+	w.ok(err)
+	x, who := w.session(w.prove(password))
+	y, byApp := w.session(w.prove(app))
+	before := w.prove(password)
+	tokens := make(map[Purpose]string)
+	for _, p := range purposes {
+		tokens[p], _, err = w.NewMailToken(ctx, Trusted(owner), p)
+		w.ok(err)
+	}
+	w.ok(w.Delete(ctx, w.host, owner))
+	key, err := crypto.GenerateKey(crypto.K256)
+	w.ok(err)
+	a := Account{DID: owner, Handle: "alice.test", Email: "alice@example.com", Created: time.Now().UTC(), Password: passwordHash(), Credentials: time.Now().UnixMilli()}
+	w.ok(w.Reserve(ctx, a))
+	_, err = w.Create(ctx, w.host, a, key, repo.Batch{})
+	w.ok(err)
+	for i, c := range []Caller{who, byApp, {DID: owner}, {DID: owner, Credentials: 1}, {DID: owner, Credentials: a.Credentials, Session: x.Name()}} {
+		if _, err := w.Authenticate(ctx, c); !errors.Is(err, ErrTokenRevoked) {
+			t.Errorf("access token %d: %v", i, err)
+		}
+	}
+	for _, x := range []Session{x, y} {
+		if _, _, err := w.RotateSession(ctx, owner, x.ID); !errors.Is(err, ErrTokenRevoked) {
+			t.Errorf("refresh token: %v", err)
+		}
+	}
+	if _, _, err := w.StartSession(ctx, before, true); !errors.Is(err, ErrWrongPassword) {
+		t.Errorf("a login that began before: %v", err)
+	}
+	if _, err := w.CheckPassword(ctx, w.account(), app, true); !errors.Is(err, ErrWrongPassword) {
+		t.Errorf("the app password: %v", err)
+	}
+	if err := w.SetPasswordByToken(ctx, tokens[ResetPassword], "mine"); !errors.Is(err, ErrMailToken) {
+		t.Errorf("the token to reset the password: %v", err)
+	}
+	for _, p := range purposes {
+		if err := w.UseMailToken(ctx, Trusted(owner), p, tokens[p]); !errors.Is(err, ErrMailToken) {
+			t.Errorf("the token for %s: %v", p, err)
+		}
+	}
+}
+
+// Of two resets with one token, in any order of their steps, one sets the password.
+func TestResetsWithOneToken(t *testing.T) {
+	ctx := t.Context()
+	w := newTown(t)
+	token, _, err := w.NewMailToken(ctx, Trusted(owner), ResetPassword)
+	w.ok(err)
+	w.hook.before(func() { w.ok(w.SetPasswordByToken(ctx, token, "the faster")) })
+	if err := w.SetPasswordByToken(ctx, token, "the slower"); !errors.Is(err, ErrMailToken) {
+		t.Errorf("the second: %v", err)
+	}
+	w.prove("the faster")
+	if _, err := w.CheckPassword(ctx, w.account(), "the slower", true); !errors.Is(err, ErrWrongPassword) {
+		t.Errorf("the password of the second: %v", err)
+	}
+}
+
+// A session is remembered by what is stored of it, so it ends at once wherever it is ended.
+func TestRememberedSessionsEnd(t *testing.T) {
+	ctx := t.Context()
+	w := newTown(t)
+	x, who := w.session(w.prove(password))
+	for range 3 {
+		if _, err := w.Authenticate(ctx, who); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Now()
+	w.SetClock(func() time.Time { return now.Add(RefreshLife + time.Minute) })
+	if _, err := w.Authenticate(ctx, who); !errors.Is(err, ErrTokenRevoked) {
+		t.Errorf("after its time: %v", err)
+	}
+	w.SetClock(func() time.Time { return now })
+	_, next, err := w.RotateSession(ctx, owner, x.ID)
+	w.ok(err)
+	if _, err := w.Authenticate(ctx, who); err != nil {
+		t.Errorf("after a refresh: %v", err)
+	}
+	w.ok(w.EndSession(ctx, owner, next.ID))
+	if _, err := w.Authenticate(ctx, who); !errors.Is(err, ErrTokenRevoked) {
+		t.Errorf("after its end: %v", err)
+	}
+}

@@ -84,6 +84,25 @@ func readSession(ctx context.Context, r storage.KVReader, name string) (x chain,
 	return x, doc, err
 }
 
+// term is until when a session is good: a moment, and another value of the account's counter.
+type term struct {
+	credentials int64
+	expires     time.Time
+}
+
+// term returns that of a session by its name, and the text that the session is stored as.
+func (s *Store) term(ctx context.Context, r storage.KVReader, name string) (x term, doc []byte, err error) {
+	if doc, err = r.Get(ctx, sessionPrefix+name); err != nil {
+		return x, nil, err
+	}
+	x, err = s.terms.Of(doc, func(doc []byte) (term, error) {
+		var c chain
+		err := json.Unmarshal(doc, &c)
+		return term{c.Credentials, c.Expires}, err
+	})
+	return x, doc, err
+}
+
 // StartSession opens a session for somebody who has logged in. If the account's password, or the
 // app password, is not what it was then, the error is ErrWrongPassword. If the account was taken
 // down it is ErrTakenDown, unless that is accepted; app passwords open no session of such an

@@ -194,7 +194,7 @@ func TestParsedAccountsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, kept := s.parsed.Get(string(doc)); kept != (n == 10) {
+		if kept := s.parsed.Has(doc); kept != (n == 10) {
 			t.Errorf("an account of %d bytes is remembered: %v", len(doc), kept)
 		}
 	}

@@ -224,7 +224,8 @@ func (l *Limiter) Password(r *xrpc.Request, account string) (done func(right boo
 const administrator = "the administrator"
 
 // Admin counts a login as the administrator, of which only wrong ones are limited. From the
-// machine itself, only the limit of its address holds.
+// machine itself, only the limit of its address holds. That is seen by the port: what a proxy says
+// of an address has none, and could be the word of its client.
 func (l *Limiter) Admin(r *xrpc.Request, right bool) error {
 	if l == nil || l.bypasses(r.Request) {
 		return nil
@@ -242,7 +243,7 @@ func (l *Limiter) Admin(r *xrpc.Request, right bool) error {
 		return err
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if local := err == nil && from.Addr().Unmap().IsLoopback(); local || !l.right.has(l.hash(here), 1, now) {
+	if local := err == nil && from.Port() != 0 && from.Addr().Unmap().IsLoopback(); local || !l.right.has(l.hash(here), 1, now) {
 		return nil
 	}
 	if !l.wrong.has(l.hash([]string{administrator}), 1, now) {

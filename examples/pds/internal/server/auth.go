@@ -112,11 +112,14 @@ func (s *Server) user(a access) xrpc.Authenticator {
 			return err
 		}
 		who := accounts.Caller{DID: syntax.DID(c.Subject), Credentials: c.Credentials, Session: c.Session, TakenDown: a.takendown}
-		_, err = s.accounts.Authenticate(r.Context(), who)
-		if err != nil && !(a.reads && errors.Is(err, accounts.ErrTakenDown)) {
+		acct, checks, err := s.accounts.Admit(r.Context(), who)
+		p := atproto.Principal{DID: who.DID, Session: session{c.Scope, who}, Guard: s.guard(who)}
+		switch {
+		case err == nil:
+			p.Seen = &atproto.Seen{Account: asSeen(acct), Checks: checks}
+		case !a.reads || !errors.Is(err, accounts.ErrTakenDown):
 			return answer(err)
 		}
-		p := atproto.Principal{DID: who.DID, Session: session{c.Scope, who}, Guard: s.guard(who)}
 		if c.Scope != scopeAccess {
 			p.Permit = permitApp
 		}

@@ -107,7 +107,9 @@ func (s *Server) uploader() xrpc.Authenticator {
 		case t.Issued.Before(a.CredentialsAt): // it was signed for a session that has ended
 			return errTokenRevoked
 		}
-		r.Principal = atproto.Principal{DID: t.DID()}
+		// Nothing of that may change while the bytes arrive.
+		who := accounts.Caller{DID: t.DID(), Credentials: a.Credentials}
+		r.Principal = atproto.Principal{DID: t.DID(), Guard: s.guard(who)}
 		return nil
 	})
 	return func(r *xrpc.Request) error {

@@ -105,7 +105,8 @@ func (s *Server) reserve(ctx context.Context, a accounts.Account) error {
 }
 
 // registerAccount registers the DID and makes the account. A DID whose account
-// cannot be made is tombstoned.
+// cannot be made is tombstoned. An account that is there, whatever failed after that, is made: its
+// names are reserved, and confirmed at the next start at the latest.
 func (s *Server) registerAccount(ctx context.Context, a accounts.Account, key *crypto.PrivateKey, op *identity.PLCOperation) (x accounts.Session, err error) {
 	if err := s.submit(ctx, a.DID, op); err != nil {
 		s.log.Error("register a DID", "did", a.DID, "err", err)
@@ -117,8 +118,17 @@ func (s *Server) registerAccount(ctx context.Context, a accounts.Account, key *c
 		batch.KV = append(batch.KV, session)
 		_, err = s.accounts.Create(ctx, s.host, a, key, batch)
 	}
-	if err != nil {
+	if err == nil {
+		return x, nil
+	}
+	switch _, there := s.accounts.ByDID(ctx, a.DID); {
+	case errors.Is(there, accounts.ErrNotFound):
 		s.tombstone(ctx, a.DID, op)
+	case there == nil:
+		s.log.Error("an account was made, but its names are not confirmed: restart the server", "did", a.DID, "err", err)
+		return x, nil
+	default:
+		s.log.Error("it is not known whether an account was made", "did", a.DID, "err", there)
 	}
 	return x, err
 }

@@ -26,12 +26,17 @@ var _ interface {
 	atproto.Handles
 } = directory{}
 
-// hosted is what package atproto needs of an account, and the error that it knows.
+// asSeen is what package atproto needs of an account.
+func asSeen(a accounts.Account) atproto.Account {
+	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: atproto.Status(a.Status()), Moderated: a.Moderated}
+}
+
+// hosted is asSeen with the error that package atproto knows.
 func hosted(a accounts.Account, err error) (atproto.Account, error) {
 	if errors.Is(err, accounts.ErrNotFound) {
 		err = fmt.Errorf("%w: %w", atproto.ErrNoAccount, err)
 	}
-	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: atproto.Status(a.Status()), Moderated: a.Moderated}, err
+	return asSeen(a), err
 }
 
 func (d directory) Account(ctx context.Context, id syntax.AtIdentifier) (atproto.Account, error) {
@@ -46,7 +51,7 @@ func (d directory) ListAccounts(ctx context.Context, after time.Time, afterDID s
 	page, err := d.accounts.ListAccounts(ctx, after, afterDID, limit)
 	list := make([]atproto.Account, len(page))
 	for i, a := range page {
-		list[i], _ = hosted(a, nil)
+		list[i] = asSeen(a)
 	}
 	return list, err
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
+	"github.com/pdskit/pdskit/examples/pds/internal/memo"
 	"github.com/pdskit/pdskit/examples/pds/internal/readafter"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
@@ -57,6 +58,7 @@ type Server struct {
 	store    storage.Store
 	accounts *accounts.Store
 	host     *repo.Host
+	verified *memo.Texts[*claims] // session tokens
 	outbox   *stream.Outbox
 	plc      *identity.PLCClient
 	resolver *identity.Resolver
@@ -92,7 +94,8 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Server, 
 
 // start is Start with a last change of the server before it serves.
 func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change func(*Server)) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, now: cfg.Now, post: newPostbox(), resetAnswer: resetAnswer}
+	s := &Server{cfg: cfg, log: log, now: cfg.Now, post: newPostbox(), resetAnswer: resetAnswer,
+		verified: memo.NewTexts[*claims](maxVerified, maxVerifiedBytes)}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -6,14 +6,16 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// maxLoginPassword is the length in bytes beyond which no password is looked at.
-const maxLoginPassword = 512
+// maxLoginPassword is the length in bytes beyond which no password is looked at: that of the longest
+// one that an account can have.
+const maxLoginPassword = maxNewPassword * utf8.UTFMax
 
 // sessionOutput describes a session and its account.
 type sessionOutput struct {

@@ -84,17 +84,27 @@ func (s *Server) tokens(a accounts.Account, x accounts.Session) (access, refresh
 	return access, refresh, errors.Join(err1, err2)
 }
 
+// signatures reads tokens and checks their signatures, but no claims.
+var signatures = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithoutClaimsValidation())
+
+// How many verified tokens are remembered, of up to how many bytes: at some 1 KiB a token.
+const (
+	maxVerified      = 5000
+	maxVerifiedBytes = 1 << 10
+)
+
 // verify checks a session token, which may have expired if the caller says so, and that it has one of the
 // scopes.
 func (s *Server) verify(token string, expired bool, scopes ...string) (*claims, error) {
-	c := &claims{}
-	options := []jwt.ParserOption{
-		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-		jwt.WithAudience(string(s.cfg.ServiceDID)),
-		jwt.WithExpirationRequired(),
-		jwt.WithTimeFunc(s.now),
+	// The signature depends on nothing but the text, so what was verified once is remembered.
+	c, err := s.verified.Of([]byte(token), func(text []byte) (*claims, error) {
+		c := &claims{}
+		_, err := signatures.ParseWithClaims(string(text), c, s.key)
+		return c, err
+	})
+	if err == nil {
+		err = jwt.NewValidator(jwt.WithAudience(string(s.cfg.ServiceDID)), jwt.WithExpirationRequired(), jwt.WithTimeFunc(s.now)).Validate(c)
 	}
-	_, err := jwt.ParseWithClaims(token, c, s.key, options...)
 	late := errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenInvalidAudience)
 	switch {
 	case late && !expired:
