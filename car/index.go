@@ -38,7 +38,7 @@ func NewIndex(dir string, memory int64) *Index {
 	if memory == 0 {
 		memory = 16 << 20
 	}
-	return &Index{dir: dir, limit: memory, table: newTable(dir)}
+	return &Index{dir: dir, limit: memory, table: newTable(dir, nil)}
 }
 
 // Add adds a block. Another one with the same CID may be kept twice, and either be found.
@@ -141,11 +141,22 @@ type FileIndex struct {
 	roots []cid.Cid
 }
 
-// IndexFile reads a CAR file from where r stands to its end, and checks every block. fault, if it is
-// not nil, is called with an error that concerns a single block, whose bytes do not match its CID;
-// if it returns true, the block is left out and reading goes on. Temporary files are in dir (empty:
-// the system's). The caller closes the index, but r must be left alone until then.
-func IndexFile(r io.ReadSeeker, lim Limits, dir string, fault func(error) bool) (_ *FileIndex, err error) {
+// IndexOptions are how IndexFile works. The zero value works.
+type IndexOptions struct {
+	Limits Limits
+	// TempDir is where temporary files are. Empty: the system's.
+	TempDir string
+	// Hold, if not nil, is asked before n more bytes are put into temporary files, and told with a
+	// negative number when they are gone. Its error ends the work.
+	Hold func(n int64) error
+	// Fault, if not nil, is called with an error that concerns a single block, whose bytes do not
+	// match its CID. If it returns true, the block is left out and reading goes on.
+	Fault func(err error) bool
+}
+
+// IndexFile reads a CAR file from where r stands to its end, and checks every block. The caller closes
+// the index, but r must be left alone until then.
+func IndexFile(r io.ReadSeeker, opt IndexOptions) (_ *FileIndex, err error) {
 	if r == nil {
 		return nil, errors.New("car: there is no reader")
 	}
@@ -153,11 +164,11 @@ func IndexFile(r io.ReadSeeker, lim Limits, dir string, fault func(error) bool) 
 	if err != nil {
 		return nil, err
 	}
-	cr, err := NewReader(r, lim)
+	cr, err := NewReader(r, opt.Limits)
 	if err != nil {
 		return nil, err
 	}
-	x := &FileIndex{r: r, table: newTable(dir), roots: cr.Roots()}
+	x := &FileIndex{r: r, table: newTable(opt.TempDir, opt.Hold), roots: cr.Roots()}
 	defer func() {
 		if err != nil {
 			_ = x.Close()
@@ -168,7 +179,7 @@ func IndexFile(r io.ReadSeeker, lim Limits, dir string, fault func(error) bool) 
 		switch {
 		case err == io.EOF:
 			return x, x.table.settle()
-		case errors.Is(err, ErrHash) && fault != nil && fault(err):
+		case errors.Is(err, ErrHash) && opt.Fault != nil && opt.Fault(err):
 			cr.err = nil // the next block is where it should be
 			continue
 		case err != nil:

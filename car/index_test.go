@@ -93,7 +93,7 @@ func TestFileIndex(t *testing.T) {
 				if _, err := r.Seek(5, io.SeekStart); err != nil {
 					t.Fatal(err)
 				}
-				return car.IndexFile(r, car.Limits{}, dir, fault)
+				return car.IndexFile(r, car.IndexOptions{TempDir: dir, Fault: fault})
 			}
 			faults := 0
 			x, err := open(func(err error) bool {

@@ -23,7 +23,8 @@ import (
 // run. Of each page, the first eight bytes of its first key are in memory.
 type table struct {
 	dir   string
-	most  int // entries in memory
+	hold  func(n int64) error // see IndexOptions
+	most  int                 // entries in memory
 	fresh map[key]place
 	runs  []*run // levels fall
 }
@@ -60,11 +61,15 @@ type run struct {
 	file  *os.File
 	level int
 	n     int64
+	held  int64    // bytes that hold was asked for
 	first []uint64 // how the first key of each page begins
 }
 
-func newTable(dir string) table {
-	return table{dir: dir, most: tableEntries, fresh: make(map[key]place)}
+func newTable(dir string, hold func(n int64) error) table {
+	if hold == nil {
+		hold = func(int64) error { return nil }
+	}
+	return table{dir: dir, hold: hold, most: tableEntries, fresh: make(map[key]place)}
 }
 
 // add adds an entry. If there is one of the key already, either may be found later.
@@ -78,7 +83,7 @@ func (t *table) add(k key, p place) error {
 	}
 	keys := slices.SortedFunc(maps.Keys(t.fresh), func(a, b key) int { return a.compare(&b) })
 	i := 0
-	r, err := t.write(0, func() (k key, p place, ok bool, err error) {
+	r, err := t.write(0, int64(len(keys)), func() (k key, p place, ok bool, err error) {
 		if i == len(keys) {
 			return k, p, false, nil
 		}
@@ -126,7 +131,7 @@ func (t *table) get(k key) (p place, ok bool, err error) {
 func (t *table) close() error {
 	var failed error
 	for _, r := range t.runs {
-		if err := r.close(); err != nil && failed == nil {
+		if err := t.drop(r); err != nil && failed == nil {
 			failed = err
 		}
 	}
@@ -151,18 +156,27 @@ func discard(f *os.File) error {
 	return err
 }
 
-func (r *run) close() error { return discard(r.file) }
+// drop removes the file of a run.
+func (t *table) drop(r *run) error {
+	_ = t.hold(-r.held)
+	return discard(r.file)
+}
 
-// write writes a run from entries in ascending order. Of equal keys it takes the first.
-func (t *table) write(level int, next func() (key, place, bool, error)) (r *run, err error) {
+// write writes a run from at most so many entries in ascending order. Of equal keys it takes the first.
+func (t *table) write(level int, most int64, next func() (key, place, bool, error)) (r *run, err error) {
+	held := most * int64(entryLen)
+	if err := t.hold(held); err != nil {
+		return nil, fmt.Errorf("car: index: %w", err)
+	}
 	f, err := temporary(t.dir)
 	if err != nil {
+		_ = t.hold(-held)
 		return nil, err
 	}
-	r = &run{file: f, level: level}
+	r = &run{file: f, level: level, held: held}
 	defer func() {
 		if err != nil {
-			_ = r.close()
+			_ = t.drop(r)
 		}
 	}()
 	w := bufio.NewWriterSize(f, 256<<10)
@@ -229,15 +243,16 @@ func (t *table) merge(n int) error {
 		s.key, s.at = decodeEntry(buf[:])
 		return nil
 	}
-	level := 0
+	level, total := 0, int64(0)
 	for _, r := range from {
+		total += r.n
 		level = max(level, r.level+1)
 		open = append(open, &source{r: bufio.NewReaderSize(io.NewSectionReader(r.file, 0, r.n*int64(entryLen)), 64<<10), left: r.n})
 		if err := step(len(open) - 1); err != nil {
 			return err
 		}
 	}
-	merged, err := t.write(level, func() (k key, p place, ok bool, err error) {
+	merged, err := t.write(level, total, func() (k key, p place, ok bool, err error) {
 		if len(open) == 0 {
 			return k, p, false, nil
 		}
@@ -254,7 +269,7 @@ func (t *table) merge(n int) error {
 		return err
 	}
 	for _, r := range from {
-		_ = r.close() // nothing in it is needed any more
+		_ = t.drop(r) // nothing in it is needed any more
 	}
 	t.runs = append(t.runs[:len(t.runs)-n], merged)
 	return nil

@@ -15,7 +15,7 @@ func TestTable(t *testing.T) {
 	for name, sameStart := range map[string]bool{"random keys": false, "keys that begin alike": true} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			tb := newTable(dir)
+			tb := newTable(dir, nil)
 			tb.most = 50
 			rng := rand.New(rand.NewPCG(7, 7))
 			const n = 50 * fanIn * (fanIn + 2)

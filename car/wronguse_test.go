@@ -25,7 +25,7 @@ func TestFilesThatNoReaderTakes(t *testing.T) {
 	for name, do := range map[string]func() error{
 		"NewWriter": func() error { _, err := car.NewWriter(nil); return err },
 		"NewReader": func() error { _, err := car.NewReader(nil, car.Limits{}); return err },
-		"IndexFile": func() error { _, err := car.IndexFile(nil, car.Limits{}, "", nil); return err },
+		"IndexFile": func() error { _, err := car.IndexFile(nil, car.IndexOptions{}); return err },
 		"Writer":    func() error { return new(car.Writer).Write(car.Block{}) },
 		"Index":     func() error { return new(car.Index).Add(car.Block{}) },
 	} {

@@ -51,6 +51,8 @@ type RepoOptions struct {
 	// one that can: see car.NewIndex and car.IndexFile.
 	TempDir string
 	Memory  int64
+	// Hold is for the temporary files of a reader that can seek: see car.IndexOptions.
+	Hold func(n int64) error
 }
 
 // RepoRecord is a record of a repository that is being read. Data is good until the
@@ -321,7 +323,7 @@ func (x *RepoReader) indexAll() error {
 	if x.opt.Fault != nil {
 		fault = func(err error) bool { return x.goOn(faultError{fmt.Errorf("%w: %w", ErrRepo, err)}) }
 	}
-	whole, err := car.IndexFile(x.seeker, x.opt.CAR, x.opt.TempDir, fault)
+	whole, err := car.IndexFile(x.seeker, car.IndexOptions{Limits: x.opt.CAR, TempDir: x.opt.TempDir, Hold: x.opt.Hold, Fault: fault})
 	if err != nil {
 		return err
 	}

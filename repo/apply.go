@@ -254,12 +254,20 @@ func (h *Host) commitIndexed(ctx context.Context, did syntax.DID, st state, edit
 	if isNew {
 		st.indexed = len(h.indexes.list) > 0
 	}
-	out, err := h.index(ctx, did, &st, edits, b.KeepDuplicates)
-	if err != nil {
-		return state{}, err
-	}
-	if next, err = h.commit(ctx, did, st, out.edits, b, change); err != nil || !st.indexed {
-		return next, err
+	var out indexed
+	for room := max(commit.MaxOps-len(edits), 0); ; room /= 2 {
+		if out, err = h.index(ctx, did, &st, edits, b.KeepDuplicates, room); err != nil {
+			return state{}, err
+		}
+		try := *change
+		next, err = h.commit(ctx, did, st, out.edits, b, &try)
+		if errors.Is(err, ErrTooManyWrites) && len(out.edits) > len(edits) && room > 0 {
+			continue // what is replaced makes the event too large: replace less
+		}
+		if *change = try; err != nil || !st.indexed {
+			return next, err
+		}
+		break
 	}
 	next.indexed, res.Replaced = true, out.replaced
 	if !isNew { // another process may have other indexes
@@ -391,7 +399,7 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 		return state{}, err
 	}
 	change.Head, change.Commit = head, block
-	next := state{head: head, tree: delta.Tree, records: st.records}
+	next := state{head: head, tree: delta.Tree, size: st.size}
 
 	ev := commit.Event{Repo: did, Commit: head.Commit, Rev: c.Rev, Since: st.head.Rev, PrevData: st.head.Data, Time: h.now()}
 	var records []car.Block
@@ -400,10 +408,10 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 		switch {
 		case !e.prev.Defined():
 			op.Action = commit.Create
-			next.records++
+			next.size += treeBytes(e.path)
 		case !e.cid.Defined():
 			op.Action = commit.Delete
-			next.records--
+			next.size -= treeBytes(e.path)
 		}
 		ev.Ops = append(ev.Ops, op)
 		rc := storage.RecordChange{Path: e.path, CID: e.cid, Data: e.record}
@@ -459,7 +467,15 @@ func (h *Host) promote(ctx context.Context, did syntax.DID, e edit) ([]cid.Cid, 
 		} else if err != nil {
 			return nil, err
 		}
-		if !promoted {
+		// What a record says of a blob is held against the upload, unless another record has said it
+		// before. That may be an old one, whose word nobody checked.
+		used := false
+		if promoted {
+			if used, err = h.hasBlobRef(ctx, did, b.Ref); err != nil && !errors.Is(err, ErrRepoNotFound) {
+				return nil, err
+			}
+		}
+		if !used {
 			bad := &BlobError{Ref: b.Ref, RecordPath: e.path}
 			if b.Size != info.Size {
 				bad.Field, bad.Got, bad.Have = "size", strconv.FormatInt(b.Size, 10), strconv.FormatInt(info.Size, 10)
@@ -469,6 +485,8 @@ func (h *Host) promote(ctx context.Context, did syntax.DID, e edit) ([]cid.Cid, 
 				bad.Field, bad.Got, bad.Have = "mimeType", b.MIME, info.MIME
 				return nil, bad
 			}
+		}
+		if !promoted {
 			if err := h.store.Blobs.Promote(ctx, did, b.Ref); err != nil {
 				return nil, err
 			}

@@ -121,3 +121,93 @@ func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Eve
 	}
 	return notFound(err, ErrRepoNotFound)
 }
+
+// Bounds on what one call of Blobs or MissingBlobs looks at, whatever the account's records refer to.
+const (
+	// maxRefs bounds the references.
+	maxRefs = 20_000
+	// sameRefs is how many references to one blob are looked at one by one.
+	sameRefs = 256
+	// statRefs is how many references a look at a blob itself stands for.
+	statRefs = 10
+)
+
+// Blobs returns up to limit CIDs of blobs that records refer to, in the order of
+// their binary form after the given one (undefined: from the start), of records
+// written after the revision since (empty: all). A blob that very many records refer to may be among
+// them although they are older. If there may be more, next is where to go on: a call looks at a bounded
+// number of references, so that a page may have fewer than limit, or none.
+func (h *Host) Blobs(ctx context.Context, did syntax.DID, after cid.Cid, since syntax.TID, limit int) (refs []cid.Cid, next cid.Cid, err error) {
+	next, err = h.blobPage(ctx, did, after, since, 0, func(ref storage.BlobRef) (bool, error) {
+		if len(refs) >= limit {
+			return false, nil
+		}
+		refs = append(refs, ref.Blob)
+		return true, nil
+	})
+	return refs, next, err
+}
+
+// MissingBlobs returns up to limit references, at most one a blob, to blobs that
+// have not been uploaded, in the order of their CIDs, after one of them. There are such
+// after an import. If there may be more, next is where to go on, as with Blobs.
+func (h *Host) MissingBlobs(ctx context.Context, did syntax.DID, after cid.Cid, limit int) (refs []storage.BlobRef, next cid.Cid, err error) {
+	next, err = h.blobPage(ctx, did, after, "", statRefs, func(ref storage.BlobRef) (bool, error) {
+		if len(refs) >= limit {
+			return false, nil
+		}
+		_, _, err := h.store.Blobs.Stat(ctx, did, ref.Blob)
+		if errors.Is(err, storage.ErrNotFound) {
+			refs, err = append(refs, ref), nil
+		}
+		return true, err
+	})
+	return refs, next, err
+}
+
+// blobPage calls fn with a reference to each blob after one of them, until fn returns false or enough has
+// been looked at. cost is how many references a call of fn stands for. It returns the last blob before
+// the end, or an undefined CID if there are no more.
+func (h *Host) blobPage(ctx context.Context, did syntax.DID, after cid.Cid, since syntax.TID, cost int, fn func(storage.BlobRef) (bool, error)) (next cid.Cid, err error) {
+	err = h.View(ctx, did, func(r storage.Reader) error {
+		next = after
+		looked := 0
+		for more := true; more; {
+			more = false
+			blob, same, done := cid.Undef, 0, false
+			for ref, err := range r.BlobRefs(ctx, next, "") {
+				if err != nil {
+					return err
+				}
+				if ref.Blob != blob {
+					if blob.Defined() {
+						next = blob
+					}
+					if looked >= maxRefs {
+						return nil
+					}
+					blob, same, done = ref.Blob, 0, false
+				}
+				looked++
+				same++
+				if !done && (ref.Rev > since || same == sameRefs) {
+					done = true
+					looked += cost
+					if ok, err := fn(ref); !ok || err != nil {
+						return err
+					}
+				}
+				if same == sameRefs { // skip the others
+					next, more = blob, true
+					break
+				}
+			}
+			if looked >= maxRefs && more {
+				return nil
+			}
+		}
+		next = cid.Undef
+		return nil
+	})
+	return next, err
+}

@@ -16,12 +16,21 @@ import (
 type state struct {
 	head    storage.Head
 	tree    *mst.Tree
-	records int
-	indexed bool // the store has the rows of all indexes for this head
+	size    int64 // of the tree: the sum of treeBytes
+	indexed bool  // the store has the rows of all indexes for this head
 }
 
 // bytes estimates the memory of a cached state.
-func (s state) bytes() int64 { return 2048 + 110*int64(s.records) }
+func (s state) bytes() int64 { return 2048 + s.size }
+
+// treeBytes estimates the memory that a record's path and CID take in a tree. Neighbours share the begin of
+// their paths, but whoever chooses long paths can keep them from that.
+func treeBytes(path string) int64 { return recordBytes + int64(max(0, len(path)-usualPath)) }
+
+const (
+	recordBytes = 110 // with a path of usual length
+	usualPath   = 40
+)
 
 // treeCache keeps the most recently used states within a bound of bytes.
 //

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/diskfull"
+	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -44,8 +46,9 @@ var (
 	// ErrClock: the host does not trust its clock (Config.CheckClock), so it signs
 	// nothing. Nothing was written. The same call works once the clock is right.
 	ErrClock = errors.New("repo: the clock cannot be trusted")
-	// ErrBusy: there is no room for temporary files at the moment. See Config.SpoolBytes.
-	ErrBusy = errors.New("repo: no room for temporary files")
+	// ErrBusy: there is no room at the moment, for temporary files (Config.SpoolBytes, or a full disk) or
+	// for one more import (Config.Imports). Nothing was done. The caller may try again later.
+	ErrBusy error = busy{}
 )
 
 // Wrong use, which is a fault of the program.
@@ -53,6 +56,21 @@ var (
 	errNoReader = errors.New("repo: there is no reader")
 	errNoWriter = errors.New("repo: there is no writer")
 )
+
+// busy is the type of ErrBusy. Its method Unavailable tells package xrpc that the failure is of this
+// moment.
+type busy struct{}
+
+func (busy) Error() string     { return "repo: busy" }
+func (busy) Unavailable() bool { return true }
+
+// roomError gives an error of temporary files the meaning that it has for callers, if there was no room.
+func roomError(err error) error {
+	if errors.Is(err, spool.ErrFull) || diskfull.Is(err) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return err
+}
 
 // SwapError says what a compare-and-swap found. It matches ErrInvalidSwap.
 type SwapError struct {

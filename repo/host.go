@@ -31,7 +31,8 @@ type Config struct {
 	// It should not be used for anything else: spool files of a process that was killed are removed.
 	// Empty means the system's default.
 	TempDir string
-	// SpoolBytes bounds the bytes of all spool files together. An export for which there is no room
+	// SpoolBytes bounds the bytes of all spool files together, with the files that an import needs to find
+	// the blocks of its file. An export for which there is no room
 	// goes on at the pace of its reader, for half a minute, and then fails with ErrBusy, as an import does at
 	// once. 0 means 2 GiB; negative: no bound.
 	SpoolBytes int64

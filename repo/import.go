@@ -31,9 +31,9 @@ var ErrInvalidImport = errors.New("repo: invalid import")
 // must have and who.
 var ErrImportKeys = errors.New("repo: an import needs either Keys or Unverified")
 
-// ErrImportBusy: another import of the account, or too many of other accounts, took longer than an
-// import waits. The caller may try again later.
-var ErrImportBusy = errors.New("repo: too many imports at once")
+// errImportsBusy: another import of the account, or too many of other accounts, took longer than an
+// import waits.
+var errImportsBusy = fmt.Errorf("%w: too many imports at once", ErrBusy)
 
 // maxFaults is how many faults an ImportError lists.
 const maxFaults = 100
@@ -93,7 +93,8 @@ type ImportLimits struct {
 	// several times what honest repositories need.
 	Expanded int64
 	// Records bounds the number of records. The tree of a repository takes 110 bytes of memory for
-	// each when it is written to. Default 2,500,000.
+	// each when it is written to, and more where paths are longer than 40 bytes: then fewer are
+	// allowed. Default 2,500,000.
 	Records int
 }
 
@@ -157,7 +158,7 @@ type Import struct {
 // blobs that are not here yet: see BlobRefs of storage.Reader.
 //
 // One import of an account, and Config.Imports of all accounts, are worked on at a time. Others wait
-// for Config.ImportWait and then give ErrImportBusy.
+// for Config.ImportWait and then give ErrBusy.
 //
 // A file that does not pass gives ErrInvalidImport. Nothing is changed then.
 func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Import) (Result, error) {
@@ -177,7 +178,7 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 	defer done()
 	file, err := h.spool.Create()
 	if err != nil {
-		return Result{}, err
+		return Result{}, roomError(err)
 	}
 	defer file.Close()
 	limit := in.Limits.CAR.TotalBytes
@@ -185,10 +186,8 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 		limit = 16 << 30
 	}
 	size, err := io.Copy(file, io.LimitReader(r, limit+1))
-	if errors.Is(err, spool.ErrFull) {
-		return Result{}, fmt.Errorf("%w: %w", ErrBusy, err)
-	} else if err != nil {
-		return Result{}, err
+	if err != nil {
+		return Result{}, roomError(err)
 	} else if size > limit {
 		return Result{}, &ImportError{Faults: []error{fmt.Errorf("more than %d bytes", limit)}}
 	}
@@ -201,7 +200,7 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 	defer leave()
 	v := verification{h: h, ctx: ctx, in: &in}
 	if err := v.run(file.File, did); err != nil {
-		return Result{}, err
+		return Result{}, roomError(err)
 	}
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {
@@ -215,7 +214,7 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 			res.Legacy = v.legacy
 		}
 		if err == nil || !errors.Is(err, storage.ErrConflict) || len(in.Checks) > 0 || try == maxRetries {
-			return res, err
+			return res, roomError(err)
 		}
 	}
 }
@@ -231,6 +230,7 @@ type verification struct {
 	records  int
 	legacy   int
 	expanded int64
+	tree     int64 // the sum of treeBytes
 
 	// Of the record that was checked last.
 	refs     []cid.Cid
@@ -243,7 +243,7 @@ func (v *verification) run(file *os.File, did syntax.DID) error {
 		return err
 	}
 	rd, err := commit.ReadRepo(file, commit.RepoOptions{
-		CAR: v.in.Limits.CAR, Records: v.in.Limits.Expanded, TempDir: v.h.temp, CheckRecord: v.check, Fault: v.fault,
+		CAR: v.in.Limits.CAR, Records: v.in.Limits.Expanded, TempDir: v.h.temp, Hold: v.h.spool.Hold(), CheckRecord: v.check, Fault: v.fault,
 	})
 	if err == nil {
 		defer rd.Close()
@@ -262,7 +262,7 @@ func (v *verification) run(file *os.File, did syntax.DID) error {
 		return v.ctx.Err()
 	case v.fatal != nil:
 		v.faults.add(v.fatal)
-	case errors.As(err, new(*fs.PathError)): // of our own files
+	case errors.As(err, new(*fs.PathError)), errors.Is(err, spool.ErrFull): // of our own files
 		return err
 	case err != nil:
 		v.faults.add(err)
@@ -309,9 +309,12 @@ func (v *verification) count(rec *commit.RepoRecord) error {
 	change := storage.RecordChange{Path: rec.Path, Data: rec.Data, Blobs: v.refs}
 	v.records++
 	v.expanded += change.Cost()
+	v.tree += treeBytes(rec.Path)
 	switch lim := &v.in.Limits; {
 	case v.records > lim.Records:
 		v.fatal = fmt.Errorf("record %s: more than %d records", rec.Path, lim.Records)
+	case v.tree > recordBytes*int64(lim.Records):
+		v.fatal = fmt.Errorf("record %s: the paths of the records take more than the memory of %d usual ones", rec.Path, lim.Records)
 	case v.expanded > lim.Expanded:
 		v.fatal = fmt.Errorf("record %s: the records stand for more than %d bytes", rec.Path, lim.Expanded)
 	case v.ctx.Err() != nil:
@@ -330,7 +333,7 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in
 		return Result{}, err
 	}
 	rd, err := commit.ReadRepo(file, commit.RepoOptions{
-		DID: did, CAR: in.Limits.CAR, Records: in.Limits.Expanded, TempDir: h.temp,
+		DID: did, CAR: in.Limits.CAR, Records: in.Limits.Expanded, TempDir: h.temp, Hold: h.spool.Hold(),
 		CheckRecord: func(string, []byte) error { return nil }, // it was checked
 	})
 	if err != nil {
@@ -440,7 +443,7 @@ func (q *importQueue) begin(ctx context.Context, did syntax.DID) (done func(), e
 	wait, cancel := context.WithTimeout(ctx, q.wait)
 	defer cancel()
 	if done, err = q.accounts.lock(wait, did); err != nil && ctx.Err() == nil {
-		err = ErrImportBusy
+		err = errImportsBusy
 	}
 	return done, err
 }
@@ -453,7 +456,7 @@ func (q *importQueue) enter(ctx context.Context) (leave func(), err error) {
 	case q.slots <- struct{}{}:
 		return func() { <-q.slots }, nil
 	case <-timer.C:
-		return nil, ErrImportBusy
+		return nil, errImportsBusy
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

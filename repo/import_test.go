@@ -3,17 +3,20 @@ package repo_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/ipfs/go-cid"
@@ -122,6 +125,9 @@ func TestExpandingImports(t *testing.T) {
 	long := func(i int) string {
 		return "com.example.note/" + strings.Repeat("x", 480) + fmt.Sprintf("%06d", i)
 	}
+	unlike := func(i int) string { // nothing of it is shared with the path before
+		return fmt.Sprintf("com.x%06d.note/%s", i, strings.Repeat(fmt.Sprintf("%06d", i), 80))
+	}
 	var blobs []any
 	for i := range 200 {
 		blobs = append(blobs, data.Blob{Ref: dag.Sum(dag.Raw, fmt.Append(nil, i)), MIME: "a/b", Size: 1}.Value())
@@ -137,6 +143,7 @@ func TestExpandingImports(t *testing.T) {
 		{"a record under many paths", many(20_000, short, small), repo.ImportLimits{Expanded: 2_000_000}, 2_000_000},
 		{"long paths", many(3000, long, small), repo.ImportLimits{Expanded: 2_000_000}, 700_000},
 		{"references to blobs", many(1000, short, referring), repo.ImportLimits{Expanded: 2_500_000 * 9}, 200_000},
+		{"paths that take more memory than records", many(300, unlike, small), repo.ImportLimits{Records: 1000}, 200_000},
 		{"many records", many(1001, short, small), repo.ImportLimits{Records: 1000}, 200_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -212,7 +219,7 @@ func TestImportsAtOnce(t *testing.T) {
 			}
 			if wait == time.Hour {
 				ended(h, alice, "a second import")
-			} else if _, err := h.Import(ctx, alice, bytes.NewReader(export(alice)), in); !errors.Is(err, repo.ErrImportBusy) {
+			} else if _, err := h.Import(ctx, alice, bytes.NewReader(export(alice)), in); !errors.Is(err, repo.ErrBusy) {
 				t.Errorf("a second import: %v", err)
 			}
 			// One that uploads keeps no other account waiting.
@@ -246,7 +253,7 @@ func TestImportsAtOnce(t *testing.T) {
 			<-entered
 			if wait == time.Hour {
 				ended(h, bob, "a second import")
-			} else if _, err := h.Import(ctx, bob, bytes.NewReader(export(bob)), in); !errors.Is(err, repo.ErrImportBusy) {
+			} else if _, err := h.Import(ctx, bob, bytes.NewReader(export(bob)), in); !errors.Is(err, repo.ErrBusy) {
 				t.Errorf("a second import: %v", err)
 			}
 			close(goOn)
@@ -273,6 +280,21 @@ func legacyRecords(t *testing.T) map[string]car.Block {
 		"order":      "\xa2\x61y\x01\x61x\x02",
 		"tag":        "\xa1\x61x\xc1\x1a\x51\x4b\x67\xb0",
 		"undefined":  "\xa1\x61x\xf7",
+		"nan":        "\xa1\x61x\xf9\x7e\x00",
+		"infinite":   "\xa1\x61x\xfa\xff\x80\x00\x00",
+		"twice":      "\xa2\x61x\x01\x61x\x02",
+		"numbered":   "\xa2\x01\x02\x20\x61x",
+		"listkey":    "\xa1\x81\x01\x02",
+		"nullkey":    "\xa1\xf6\xf6",
+		"latin1":     "\xa1\x61x\x61\xff",
+		"latin1key":  "\xa1\x61\xff\x01",
+		"chunks":     "\xa1\x61x\x7f\x61a\x61b\xff",
+		"lowest":     "\xa1\x61x\x3b\xff\xff\xff\xff\xff\xff\xff\xff",
+		"bignum":     "\xa1\x61x\xc2\x49\x01\x00\x00\x00\x00\x00\x00\x00\x00",
+		"simple":     "\xa1\x61x\xf8\xff",
+		"nolink":     "\xa1\x61x\xd8\x2a\x41\x00",
+		"long":       "\xb8\x01\x78\x01x\x18\x01",
+		"deep":       "\xa1\x61x" + strings.Repeat("\x81", 200) + "\xf6",
 		"blob":       "\xa2\x61x\xa4\x63ref" + blob + "\x64size\x05\x65$type\x64blob\x68mimeType\x69image/png\x61y\xf9\x3e\x00",
 	} {
 		records[string(notes)+"/"+name] = block([]byte(content))
@@ -305,7 +327,7 @@ func TestImportOfLegacyRecords(t *testing.T) {
 		if diff := cmp.Diff(blocks[1:], exported[1:], cmp.Comparer(func(a, b cid.Cid) bool { return a == b })); diff != "" {
 			t.Error(diff)
 		}
-		missing, err := h.MissingBlobs(ctx, alice, cid.Undef, 10)
+		missing, _, err := h.MissingBlobs(ctx, alice, cid.Undef, 10)
 		if err != nil || len(missing) != 1 || missing[0].Path != string(notes)+"/blob" {
 			t.Errorf("missing blobs %v, %v", missing, err)
 		}
@@ -326,8 +348,8 @@ func TestImportOfLegacyRecords(t *testing.T) {
 			if err != nil || !bytes.Equal(got.Data, rec.Data) {
 				t.Errorf("%s: %x, %v", path, got.Data, err)
 			}
-			if _, err := data.AppendRecordJSON(nil, got.Data); err != nil {
-				t.Errorf("%s: %v", path, err)
+			if text, err := data.AppendRecordJSON(nil, got.Data); err != nil || !json.Valid(text) || !utf8.Valid(text) {
+				t.Errorf("%s: %q, %v", path, text, err)
 			}
 			if rkey == "today" || rkey == "integer" { // 64 bits are allowed, JSON has 53 only
 				continue
@@ -337,6 +359,9 @@ func TestImportOfLegacyRecords(t *testing.T) {
 			}
 		}
 		// Life goes on, and a second import of the same is one.
+		if _, err := h.Apply(ctx, alice, repo.Batch{Writes: []repo.Write{{Action: repo.Update, Collection: notes, RKey: "nan", Record: note(t, "a number")}, {Action: repo.Put, Collection: notes, RKey: "twice", Record: note(t, "once")}}}); err != nil {
+			t.Error(err)
+		}
 		if _, err := h.Apply(ctx, alice, repo.Batch{Writes: []repo.Write{{Action: repo.Delete, Collection: notes, RKey: "float"}}}); err != nil {
 			t.Error(err)
 		}
@@ -460,4 +485,29 @@ func (c countingStore) Replace(_ context.Context, _ syntax.DID, records iter.Seq
 	}
 	_, err := final()
 	return 0, err
+}
+
+// The files that say where an import's blocks are count towards the bound of temporary files: a file of
+// tiny blocks needs more for them than it is long.
+func TestIndexOfAnImportCountsAsSpooled(t *testing.T) {
+	var k keys
+	tiny := make([]car.Block, 150_000)
+	for i := range tiny {
+		tiny[i] = block([]byte{0x1a, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})
+	}
+	content := file(block([]byte{0xa0}).CID, tiny) // the root is not in it
+	for _, test := range []struct {
+		limit int64
+		want  error
+	}{{16_000_000, repo.ErrBusy}, {64_000_000, repo.ErrInvalidImport}} {
+		dir := t.TempDir()
+		h := repo.NewHost(repo.Config{Store: memoryStore(), Signer: k.signer, TempDir: dir, SpoolBytes: test.limit})
+		_, err := h.Import(ctx, alice, bytes.NewReader(content), repo.Import{Unverified: true})
+		if !errors.Is(err, test.want) {
+			t.Errorf("with room for %d bytes: %v", test.limit, err)
+		}
+		if left, _ := os.ReadDir(dir); h.SpoolBytes() != 0 || len(left) > 0 {
+			t.Errorf("%d bytes and files %v are left", h.SpoolBytes(), left)
+		}
+	}
 }

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
@@ -62,12 +61,12 @@ func SubjectIndex(name string, subjects map[syntax.NSID]string) Index {
 	subjects = maps.Clone(subjects)
 	version, _ := json.Marshal(subjects) // text, which always has a JSON form, in sorted order
 	return Index{
-		Name: name, Version: string(version), Unique: true,
+		Name: name, Version: "2 " + string(version), Unique: true,
 		Collections: slices.Sorted(maps.Keys(subjects)),
 		Keys: func(collection syntax.NSID, _ syntax.RecordKey, record []byte) []string {
 			value, err := data.Decode(record, data.Limits{})
 			if err != nil {
-				return nil
+				value = legacyValue(record)
 			}
 			for name := range strings.SplitSeq(subjects[collection], ".") {
 				m, _ := value.(map[string]any)
@@ -79,6 +78,19 @@ func SubjectIndex(name string, subjects map[syntax.NSID]string) Index {
 			return nil
 		},
 	}
+}
+
+// legacyValue returns what the JSON of a legacy record says, or nil.
+func legacyValue(record []byte) any {
+	text, err := data.AppendRecordJSON(nil, record)
+	if err != nil {
+		return nil
+	}
+	value, err := data.PlainJSON(text)
+	if err != nil {
+		return nil
+	}
+	return value
 }
 
 // Keys in an account's namespace:
@@ -224,8 +236,8 @@ type indexed struct {
 
 // index works out what edits on a state change in its indexes, and what they replace. If that
 // depends on an index that is out of date, it is built first. An index that nobody needs yet is
-// left as it is.
-func (h *Host) index(ctx context.Context, did syntax.DID, st *state, edits []edit, keep bool) (out indexed, err error) {
+// left as it is. At most room records are replaced; with keep, none.
+func (h *Host) index(ctx context.Context, did syntax.DID, st *state, edits []edit, keep bool, room int) (out indexed, err error) {
 	out.edits = edits
 	x := &h.indexes
 	if !x.concern(edits) {
@@ -242,20 +254,20 @@ func (h *Host) index(ctx context.Context, did syntax.DID, st *state, edits []edi
 		st.indexed = true
 	}
 	if st.head == (storage.Head{}) { // nothing is stored yet
-		err = x.derive(ctx, st, nil, keep, &out)
+		err = x.derive(ctx, st, nil, keep, room, &out)
 		return out, err
 	}
 	err = h.viewAt(ctx, did, st.head, func(r storage.Reader) error {
 		out = indexed{edits: edits}
-		return x.derive(ctx, st, r, keep, &out)
+		return x.derive(ctx, st, r, keep, room, &out)
 	})
 	return out, err
 }
 
 // derive fills in out for a snapshot; nil: the repository is new.
-func (x *indexSet) derive(ctx context.Context, st *state, r storage.Reader, keep bool, out *indexed) error {
+func (x *indexSet) derive(ctx context.Context, st *state, r storage.Reader, keep bool, room int, out *indexed) error {
 	if !keep {
-		if err := x.replace(ctx, st, r, out); err != nil {
+		if err := x.replace(ctx, st, r, room, out); err != nil {
 			return err
 		}
 	}
@@ -290,8 +302,7 @@ func rowWrite(row string) storage.KVWrite { return storage.KVWrite{Key: row, Val
 
 // replace adds the deletes of the records whose unique keys new ones have, and takes out all but
 // the last of several new ones.
-func (x *indexSet) replace(ctx context.Context, st *state, r storage.Reader, out *indexed) error {
-	room := commit.MaxOps - len(out.edits)
+func (x *indexSet) replace(ctx context.Context, st *state, r storage.Reader, room int, out *indexed) error {
 	written := make(map[string]bool, len(out.edits))
 	for _, e := range out.edits {
 		written[e.path] = true

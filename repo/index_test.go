@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -235,6 +236,75 @@ func importLikes(t testing.TB, h *repo.Host, k *keys, list map[string][]byte) {
 	if _, err := h.Import(ctx, alice, &file, repo.Import{Unverified: true, Sync: true}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestReplacedWithinTheLimitOfAnEvent: a batch that an event has room for does not fail for the proofs
+// of what it would replace.
+func TestReplacedWithinTheLimitOfAnEvent(t *testing.T) {
+	stores(t, func(t *testing.T, store storage.Store) {
+		k := &keys{}
+		h := indexedHost(store, k, subjects())
+		create(t, h, alice)
+		list := map[string][]byte{}
+		for i := range 300 {
+			list[string(keyN(i))] = like(t, fmt.Sprint(i%2), i)
+		}
+		importLikes(t, h, k, list)
+		large := func(size int) repo.Write {
+			rec := record(t, map[string]any{"$type": string(likes), "subject": map[string]any{"uri": "0"}, "text": strings.Repeat("x", size)})
+			return write(repo.Create, keyN(1000), rec)
+		}
+		other := write(repo.Create, keyN(1001), record(t, map[string]any{"$type": string(likes), "subject": map[string]any{"uri": "lone"}, "text": strings.Repeat("x", 996_000)}))
+		res := must(t, h, batch(large(996_000), other))
+		if n := len(all(t, h, alice)); len(res.Replaced) == 0 || len(res.Replaced) >= 150 || n != 302-len(res.Replaced) {
+			t.Errorf("%d records after %d were replaced", n, len(res.Replaced))
+		}
+		model := map[string]string{}
+		for _, rec := range all(t, h, alice) {
+			model[rec.Path] = rec.CID.String()
+		}
+		check(t, store, k, map[syntax.DID]map[string]string{alice: model})
+		checkIndexes(t, h)
+		// What is left goes with the next one.
+		for range 3 {
+			must(t, h, batch(write(repo.Delete, keyN(1000), nil)))
+			must(t, h, batch(write(repo.Create, keyN(1000), like(t, "0", 1))))
+		}
+		if paths, err := h.Find(ctx, alice, "subject", string(likes)+" 0", 10); err != nil || len(paths) != 1 {
+			t.Errorf("%v, %v", paths, err)
+		}
+	})
+}
+
+// TestLegacyRecordIsReplaced: a record that only an import can bring has its subject like others. One
+// without a subject is left alone.
+func TestLegacyRecordIsReplaced(t *testing.T) {
+	stores(t, func(t *testing.T, store storage.Store) {
+		k := &keys{}
+		h := indexedHost(store, k, subjects())
+		legacy := func(subject, rest string) car.Block {
+			return block([]byte("\xa2\x67subject\xa1\x63uri" + subject + "\x61n" + rest))
+		}
+		root, blocks := madeRepo(t, alice, k.key(alice), aTime, map[string]car.Block{
+			string(likes) + "/float":  legacy("\x61x", "\xfb\x3f\xf8\x00\x00\x00\x00\x00\x00"),
+			string(likes) + "/great":  legacy("\x61x", "\x1b\xff\xff\xff\xff\xff\xff\xff\xff"),
+			string(likes) + "/chunks": legacy("\x7f\x61x\xff", "\xf7"),
+			string(likes) + "/number": legacy("\x07", "\xf9\x7e\x00"),
+			string(likes) + "/list":   block([]byte("\xa1\x67subject\x82\x61x\xf9\x3e\x00")),
+			string(likes) + "/empty":  block([]byte("\xbf\xff")),
+			string(likes) + "/today":  block(like(t, "x", 1)),
+		})
+		if _, err := h.Import(ctx, alice, bytes.NewReader(file(root, blocks)), repo.Import{Unverified: true, Sync: true}); err != nil {
+			t.Fatal(err)
+		}
+		res := must(t, h, batch(write(repo.Create, "new", like(t, "x", 2)), write(repo.Create, "long", like(t, strings.Repeat("x", 1e5), 2))))
+		if got := keysIn(t, h, likes); len(res.Replaced) != 4 || !slices.Equal(got, []string{"empty", "list", "long", "new", "number"}) {
+			t.Errorf("likes %v, replaced %v", got, res.Replaced)
+		}
+		if res := must(t, h, batch(write(repo.Put, "long2", like(t, strings.Repeat("x", 1e5), 3)), write(repo.Put, "number", like(t, "x", 4)))); len(res.Replaced) != 1 {
+			t.Errorf("replaced %v", res.Replaced) // what was there already replaces nothing
+		}
+	})
 }
 
 // TestFourAtOnceLeaveOne: through one host, and through several, as if each were a process.

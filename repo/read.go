@@ -2,10 +2,8 @@ package repo
 
 import (
 	"context"
-	"errors"
 	"iter"
 
-	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -125,57 +123,7 @@ func Collections(ctx context.Context, r storage.Reader) iter.Seq2[syntax.NSID, e
 	}
 }
 
-// Blobs returns up to limit CIDs of blobs that records refer to, in the order of
-// their binary form after the given one (undefined: from the start), of records
-// written after the revision since (empty: all).
-func (h *Host) Blobs(ctx context.Context, did syntax.DID, after cid.Cid, since syntax.TID, limit int) (refs []cid.Cid, err error) {
-	err = h.View(ctx, did, func(r storage.Reader) error {
-		for ref, err := range r.BlobRefs(ctx, after, since) {
-			if err != nil {
-				return err
-			}
-			if n := len(refs); n > 0 && refs[n-1] == ref.Blob {
-				continue
-			}
-			if len(refs) >= limit {
-				break
-			}
-			refs = append(refs, ref.Blob)
-		}
-		return nil
-	})
-	return refs, err
-}
-
-// List yields all repositories of the host in DID order.
+// Repos yields all repositories of the host in DID order.
 func (h *Host) Repos(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
 	return h.store.Repos.List(ctx, after)
-}
-
-// MissingBlobs returns up to limit references, at most one a blob, to blobs that
-// have not been uploaded, in the order of their CIDs, after one of them. There are such
-// after an import.
-func (h *Host) MissingBlobs(ctx context.Context, did syntax.DID, after cid.Cid, limit int) (refs []storage.BlobRef, err error) {
-	var last cid.Cid
-	err = h.View(ctx, did, func(r storage.Reader) error {
-		for ref, err := range r.BlobRefs(ctx, after, "") {
-			if err != nil {
-				return err
-			}
-			if len(refs) >= limit {
-				break
-			}
-			if ref.Blob == last {
-				continue
-			}
-			last = ref.Blob
-			if _, _, err := h.store.Blobs.Stat(ctx, did, ref.Blob); errors.Is(err, storage.ErrNotFound) {
-				refs = append(refs, ref)
-			} else if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return refs, err
 }

@@ -14,23 +14,23 @@ import (
 // the head.
 func rebuild(ctx context.Context, did syntax.DID, r storage.Reader) (state, error) {
 	st := state{head: r.Head()}
-	tree, n, err := build(r.Records(ctx, storage.Range{KeysOnly: true}))
+	tree, size, err := build(r.Records(ctx, storage.Range{KeysOnly: true}))
 	if err != nil {
 		return state{}, fmt.Errorf("repo: rebuild the tree of %s: %w", did, err)
 	}
 	if root := tree.Root(); root != st.head.Data {
 		return state{}, fmt.Errorf("%w: the records of %s make tree %s, but its head says %s", storage.ErrCorrupt, did, root, st.head.Data)
 	}
-	st.tree, st.records = tree, n
+	st.tree, st.size = tree, size
 	return st, nil
 }
 
 // buildBatch is how many records are read before they are hashed.
 const buildBatch = 512
 
-// build makes the tree of records and counts them. Of a large repository, the next records are
+// build makes the tree of records, and estimates its size. Of a large repository, the next records are
 // read while the last ones are hashed.
-func build(records iter.Seq2[storage.Record, error]) (tree *mst.Tree, n int, err error) {
+func build(records iter.Seq2[storage.Record, error]) (tree *mst.Tree, size int64, err error) {
 	b := mst.NewBuilder()
 	add := func(batch []mst.Entry) error {
 		for _, e := range batch {
@@ -51,10 +51,10 @@ func build(records iter.Seq2[storage.Record, error]) (tree *mst.Tree, n int, err
 	}()
 	for rec, err := range records {
 		if err != nil {
-			return nil, n, err
+			return nil, 0, err
 		}
 		batch = append(batch, mst.Entry{Key: rec.Path, Value: rec.CID})
-		if n++; len(batch) < buildBatch {
+		if size += treeBytes(rec.Path); len(batch) < buildBatch {
 			continue
 		}
 		if full == nil {
@@ -75,19 +75,19 @@ func build(records iter.Seq2[storage.Record, error]) (tree *mst.Tree, n int, err
 		case full <- batch:
 			batch = <-empty
 		case err := <-failed:
-			return nil, n, err
+			return nil, 0, err
 		}
 	}
 	if full != nil {
 		close(full)
 		full = nil
 		if err := <-failed; err != nil {
-			return nil, n, err
+			return nil, 0, err
 		}
 	}
 	if err := add(batch); err != nil {
-		return nil, n, err
+		return nil, 0, err
 	}
 	tree, err = b.Tree()
-	return tree, n, err
+	return tree, size, err
 }

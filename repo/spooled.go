@@ -2,8 +2,6 @@ package repo
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"runtime"
 	"time"
@@ -51,8 +49,5 @@ func (h *Host) spooled(ctx context.Context, w io.Writer, produce func(io.Writer)
 		defer func() { <-h.scans }()
 		return produce(w)
 	})
-	if errors.Is(err, spool.ErrFull) {
-		return fmt.Errorf("%w: %w", ErrBusy, err)
-	}
-	return err
+	return roomError(err)
 }

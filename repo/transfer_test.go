@@ -368,14 +368,14 @@ func TestBlobs(t *testing.T) {
 		if _, err := h.Import(ctx, alice, &file, repo.Import{Unverified: true, Sync: true}); err != nil {
 			t.Fatal(err)
 		}
-		missing, err := h.MissingBlobs(ctx, alice, cid.Undef, 10)
+		missing, _, err := h.MissingBlobs(ctx, alice, cid.Undef, 10)
 		if err != nil || len(missing) != 1 || missing[0].Blob != info.CID {
 			t.Errorf("missing blobs: %v %v", missing, err)
 		}
 		if _, err := h.UploadBlob(ctx, alice, "text/plain", strings.NewReader("hello"), 0); err != nil {
 			t.Fatal(err)
 		}
-		if missing, err := h.MissingBlobs(ctx, alice, cid.Undef, 10); err != nil || len(missing) != 0 {
+		if missing, _, err := h.MissingBlobs(ctx, alice, cid.Undef, 10); err != nil || len(missing) != 0 {
 			t.Errorf("missing blobs after the upload: %v %v", missing, err)
 		}
 		if text, err := open(alice); text != "hello" || err != nil {

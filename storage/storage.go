@@ -27,19 +27,18 @@ var (
 	ErrTooLarge = errors.New("storage: too large")
 	// ErrBusy: the store has waited too long for a connection or another scarce thing. Nothing was
 	// done. The caller may try again later.
-	ErrBusy = errors.New("storage: busy")
+	ErrBusy error = passing("storage: busy")
 	// ErrFull: the disk, or the share of it that the process may use, is full. What is stored can
 	// still be read, and writes succeed once there is room again. For what became of the write that
 	// failed, see Repos.Apply.
-	ErrFull error = errFull{}
+	ErrFull error = passing("storage: the disk is full")
 )
 
-// errFull is the type of ErrFull. Its method Unavailable tells package xrpc that the failure is of
-// this moment.
-type errFull struct{}
+// passing is an error whose method Unavailable tells package xrpc that the failure is of this moment.
+type passing string
 
-func (errFull) Error() string     { return "storage: the disk is full" }
-func (errFull) Unavailable() bool { return true }
+func (e passing) Error() string   { return string(e) }
+func (passing) Unavailable() bool { return true }
 
 // Store is the set of the four stores that a host needs. They may come from one
 // backend or from several (blobs on disk, all else in a database).

@@ -193,7 +193,7 @@ func (c *Client) decode(nsid string, resp *http.Response, out any) error {
 	case out == nil:
 		return nil
 	}
-	if err := exactjson.UnmarshalPlain(text, out); err != nil {
+	if err := exactjson.UnmarshalAnswer(text, out); err != nil {
 		return fmt.Errorf("xrpc: answer of %s: %w", nsid, err)
 	}
 	return nil

@@ -250,6 +250,17 @@ func TestSpellings(t *testing.T) {
 		{"GET", repos + "/?limit=1", "", "", "", 200},
 		{"HEAD", repos + "/", "", "", "", 200},
 		{"GET", "/xrpc/_health/", "", "", "", 200},
+		{"GET", "/xrpc/_health//", "", "", "", 400},
+		{"POST", create + "//", "application/json", "Bearer " + token, note, 400},
+		{"GET", repos + "//?limit=1", "", "", "", 400},
+		{"GET", "/xrpc/com.atproto.sync%2elistRepos", "", "", "", 200},
+		{"GET", "/xrpc//com.atproto.sync.listRepos", "", "", "", 400},
+		{"POST", "/xrpc//com.atproto.repo.createRecord", "application/json", "Bearer " + token, note, 400},
+		{"GET", "/xrpc/./com.atproto.sync.listRepos", "", "", "", 400},
+		{"GET", "/xrpc/", "", "", "", 400},
+		{"HEAD", "/", "", "", "", 200},
+		{"HEAD", "/.well-known/did.json", "", "", "", 200},
+		{"HEAD", create, "", "", "", 405},
 		{"GET", repos + "/x", "", "", "", 400},
 		{"POST", create, "Application/JSON", "Bearer " + token, note, 200},
 		{"POST", create, "application/json;charset=UTF-8", "BEARER " + token, note, 200},
@@ -270,6 +281,10 @@ func TestSpellings(t *testing.T) {
 		{"OPTIONS", "/.well-known/did.json", "", "", "", 204},
 		{"OPTIONS", "/.well-known/atproto-did", "", "", "", 204},
 		{"OPTIONS", "/", "", "", "", 204},
+		{"OPTIONS", "/robots.txt", "", "", "", 204},
+		{"OPTIONS", "/nothing/here", "", "", "", 204},
+		{"OPTIONS", "/xrpc", "", "", "", 204},
+		{"OPTIONS", "/xrpc//x/", "", "", "", 204},
 	} {
 		status, header := do(tt.method, tt.path, tt.contentType, tt.auth, tt.body)
 		if status != tt.want {
@@ -313,6 +328,27 @@ func TestMailTokenSpellings(t *testing.T) {
 		in := map[string]any{"token": spell(b.token(t, address)), "password": "another password"}
 		if err := b.anonymous().Procedure(t.Context(), "com.atproto.server.resetPassword", in, nil); err != nil {
 			t.Errorf("reset with %q: %v", in["token"], err)
+		}
+		// The other purposes.
+		u, err := b.login(t, address, "another password")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		u.call(t, "com.atproto.server.requestEmailUpdate", nil, nil)
+		in = map[string]any{"token": spell(b.token(t, address)), "email": "new-" + address}
+		if err := u.Procedure(t.Context(), "com.atproto.server.updateEmail", in, nil); err != nil {
+			t.Errorf("change of address with %q: %v", in["token"], err)
+		}
+		u.call(t, "com.atproto.identity.requestPlcOperationSignature", nil, nil)
+		in = map[string]any{"token": spell(b.token(t, "new-"+address))}
+		if err := u.Procedure(t.Context(), "com.atproto.identity.signPlcOperation", in, nil); err != nil {
+			t.Errorf("operation with %q: %v", in["token"], err)
+		}
+		u.call(t, "com.atproto.server.requestAccountDelete", nil, nil)
+		in = map[string]any{"token": spell(b.token(t, "new-"+address)), "did": u.DID, "password": "another password"}
+		if err := b.anonymous().Procedure(t.Context(), "com.atproto.server.deleteAccount", in, nil); err != nil {
+			t.Errorf("deletion with %q: %v", in["token"], err)
 		}
 	}
 }
@@ -413,8 +449,16 @@ func TestBlobGetsTheLatestType(t *testing.T) {
 		t.Fatal(err)
 	}
 	srt := up("application/x-subrip", "application/x-subrip") // and no longer
+	fails(t, write("b", vtt), 400, "InvalidMimeType")
+	short := srt
+	short.Size--
+	fails(t, write("b", short), 400, "InvalidSize")
 	if err := write("b", srt); err != nil {
 		t.Fatal(err)
+	}
+	served(srt, "application/x-subrip")
+	if err := write("c", vtt); err != nil { // a record has the blob: what others say of it is their own matter
+		t.Error(err)
 	}
 	served(srt, "application/x-subrip")
 	for _, malformed := range []string{"text", "text/", "/plain", "te xt/plain", "text/plain/x", "image/*", "*", "text/" + strings.Repeat("x", 200), "text/pl\u00e4in", strings.Repeat("a", 5000)} {

@@ -52,8 +52,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Unmarshal is json.Unmarshal with exact names and without duplicate ones, also in what to ignores.
 // Its error is an *Error or one of json.Unmarshal.
 //
-// Exact are the names in json tags. A field without such a name, as in a struct of a test, takes a
-// member whose name is its own in any case, and an object with two such members is refused.
+// The name of a field is that in its json tag, or else its name in Go.
 //
 // A type with a method UnmarshalJSON reads its part of the text by itself. Names are exact there
 // only if that method calls Unmarshal.
@@ -63,6 +62,13 @@ func Unmarshal(b []byte, to any) error { return unmarshal(scanner{in: b}, to) }
 // escapes of lone surrogates, which JavaScript writes for text that was cut in the middle of a
 // character. A json.RawMessage keeps them; a string has U+FFFD in their place.
 func UnmarshalPlain(b []byte, to any) error { return unmarshal(scanner{in: b, plain: true}, to) }
+
+// UnmarshalAnswer is UnmarshalPlain for what a server answers to a program that has chosen the type
+// of the answer. A field without a name in its tag, such as DID, takes a member whose name is its own
+// in any case, as programs are used to. An object with two such members is refused.
+func UnmarshalAnswer(b []byte, to any) error {
+	return unmarshal(scanner{in: b, plain: true, loose: true}, to)
+}
 
 func unmarshal(s scanner, to any) error {
 	if err := s.text(targetOf(to)); err != nil {

@@ -14,6 +14,7 @@ import (
 type scanner struct {
 	in     []byte
 	plain  bool // lone surrogates are allowed in values
+	loose  bool // fields without a name in a tag take names in any case
 	pos    int
 	names  []member // of all objects that are open
 	hidden []span   // names that encoding/json must not take for those of fields
@@ -123,12 +124,14 @@ func (s *scanner) object(sh *shape, depth int) error {
 			return err
 		}
 		s.names = append(s.names, member{name, start})
-		elem, loose, hide := sh.member(name)
-		if hide {
+		elem, field := sh.member(name)
+		switch {
+		case field == "":
+		case s.loose && sh.loose[field]:
+			s.names = append(s.names, member{[]byte(looseMark + field), start})
+		case field != string(name):
 			s.hidden = append(s.hidden, span{start + 1, s.pos - 1})
-		}
-		if loose != "" {
-			s.names = append(s.names, member{[]byte(looseMark + loose), start})
+			elem = nil
 		}
 		if !s.take(':') {
 			return s.fail(ErrSyntax)

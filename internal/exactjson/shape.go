@@ -11,8 +11,8 @@ import (
 // shape is what a type makes of an array or object.
 type shape struct {
 	elem   reflect.Type            // of the elements of a slice, array or map; nil: without fields
-	fields map[string]reflect.Type // of a struct, by the names in their tags; nil: it is no struct
-	loose  map[string]reflect.Type // those without a name in a tag, by the names in Go
+	fields map[string]reflect.Type // of a struct, by their names in JSON; nil: it is no struct
+	loose  map[string]bool         // the names of those that have none in a tag
 }
 
 var (
@@ -20,27 +20,23 @@ var (
 	shapes sync.Map   // reflect.Type to *shape
 )
 
-// member returns the type of a member; the field without a tag that it is, or ""; and whether it must
-// be hidden: its name is that in a tag except for case.
-func (sh *shape) member(name []byte) (t reflect.Type, loose string, hide bool) {
+// member returns the type of a member, and the name of the field that it goes to, or "". The name
+// is not that of the member if they differ in case only: then the member must be hidden, unless the
+// field takes names in any case.
+func (sh *shape) member(name []byte) (t reflect.Type, field string) {
 	if sh.fields == nil {
-		return sh.elem, "", false
-	}
-	if t, ok := sh.fields[string(name)]; ok {
-		return t, "", false
+		return sh.elem, ""
 	}
 	given := string(name)
-	for field := range sh.fields {
+	if t, ok := sh.fields[given]; ok {
+		return t, given
+	}
+	for field, t := range sh.fields {
 		if strings.EqualFold(given, field) {
-			return nil, "", true
+			return t, field
 		}
 	}
-	for field, t := range sh.loose {
-		if strings.EqualFold(given, field) {
-			return t, field, false
-		}
-	}
-	return nil, "", false
+	return nil, ""
 }
 
 var (
@@ -75,7 +71,7 @@ func newShape(t reflect.Type) *shape {
 		case reflect.Slice, reflect.Array, reflect.Map:
 			return &shape{elem: t.Elem()}
 		case reflect.Struct:
-			sh := &shape{fields: make(map[string]reflect.Type), loose: make(map[string]reflect.Type)}
+			sh := &shape{fields: make(map[string]reflect.Type), loose: make(map[string]bool)}
 			sh.addFields(t)
 			return sh
 		}
@@ -108,12 +104,13 @@ func (sh *shape) addFields(t reflect.Type) {
 						next = append(next, inner)
 					}
 				case f.IsExported():
-					names := sh.fields
-					if name == "" {
-						name, names = f.Name, sh.loose
+					loose := name == ""
+					if loose {
+						name = f.Name
 					}
-					if _, taken := names[name]; !taken {
-						names[name] = f.Type
+					if _, taken := sh.fields[name]; !taken {
+						sh.fields[name] = f.Type
+						sh.loose[name] = loose
 					}
 				}
 			}

@@ -19,12 +19,24 @@ import (
 var decoders = map[string][]string{
 	"encoding/json":                {"Unmarshal", "NewDecoder", "Decoder"},
 	"github.com/golang-jwt/jwt/v5": {"Parse", "ParseWithClaims", "NewParser", "Parser"},
-	"github.com/go-jose/go-jose":   {"*"},
-	"gopkg.in/square/go-jose.v2":   {"*"},
-	"github.com/goccy/go-json":     {"*"},
-	"github.com/json-iterator/go":  {"*"},
-	"github.com/bytedance/sonic":   {"*"},
-	"github.com/mailru/easyjson":   {"*"},
+
+	"net/rpc/jsonrpc": {"*"},
+
+	"github.com/golang-jwt/jwt/v5/request": {"*"},
+	"github.com/coder/websocket/wsjson":    {"*"},
+	"nhooyr.io/websocket/wsjson":           {"*"},
+	"github.com/go-jose/go-jose":           {"*"},
+	"gopkg.in/square/go-jose.v2":           {"*"},
+	"github.com/lestrrat-go/jwx":           {"*"},
+	"github.com/goccy/go-json":             {"*"},
+	"github.com/json-iterator/go":          {"*"},
+	"github.com/segmentio/encoding":        {"*"},
+	"github.com/bytedance/sonic":           {"*"},
+	"github.com/mailru/easyjson":           {"*"},
+	"github.com/buger/jsonparser":          {"*"},
+	"github.com/tidwall/gjson":             {"*"},
+	"github.com/valyala/fastjson":          {"*"},
+	"sigs.k8s.io/yaml":                     {"*"},
 }
 
 // allowed are the files, or folders with a slash at the end, that may use them, and why.
@@ -104,9 +116,9 @@ func inexact(fset *token.FileSet, file *ast.File) (list []string) {
 		path, _ := strconv.Unquote(spec.Path.Value)
 		for known, forbidden := range decoders {
 			switch {
-			case path != known && !strings.HasPrefix(path, known+"/"):
-			case forbidden[0] == "*":
+			case forbidden[0] == "*" && (path == known || strings.HasPrefix(path, known+"/")):
 				report(spec, path)
+			case path != known:
 			case spec.Name == nil:
 				parts := strings.Split(known, "/")
 				name := parts[len(parts)-1]
@@ -122,9 +134,14 @@ func inexact(fset *token.FileSet, file *ast.File) (list []string) {
 		}
 	}
 	ast.Inspect(file, func(n ast.Node) bool {
-		if sel, ok := n.(*ast.SelectorExpr); ok {
-			if pkg, ok := sel.X.(*ast.Ident); ok && slices.Contains(names[pkg.Name], sel.Sel.Name) {
-				report(n, pkg.Name+"."+sel.Sel.Name)
+		switch n := n.(type) {
+		case *ast.StructType:
+			if field := untagged(n); field != nil {
+				report(field, "field "+field.Names[0].Name+" without a name in JSON, unlike its neighbours,")
+			}
+		case *ast.SelectorExpr:
+			if pkg, ok := n.X.(*ast.Ident); ok && slices.Contains(names[pkg.Name], n.Sel.Name) {
+				report(n, pkg.Name+"."+n.Sel.Name)
 			}
 		}
 		return true
@@ -132,18 +149,41 @@ func inexact(fset *token.FileSet, file *ast.File) (list []string) {
 	return list
 }
 
+// untagged returns an exported field without a name in JSON of a struct that has fields with one.
+func untagged(t *ast.StructType) (field *ast.Field) {
+	tagged := false
+	for _, f := range t.Fields.List {
+		switch {
+		case f.Tag != nil && strings.Contains(f.Tag.Value, `json:"`):
+			tagged = true
+		case len(f.Names) > 0 && f.Names[0].IsExported() && field == nil:
+			field = f
+		}
+	}
+	if !tagged {
+		return nil
+	}
+	return field
+}
+
 func TestScanFindsInexactReaders(t *testing.T) {
 	for source, want := range map[string]string{
-		`import "encoding/json"; func f(b []byte, v any) error { return json.Unmarshal(b, v) }`:     "1: json.Unmarshal",
-		`import "encoding/json"; var decode = json.Unmarshal`:                                       "1: json.Unmarshal",
-		`import j "encoding/json"; func f(r io.Reader) { j.NewDecoder(r).Decode(nil) }`:             "1: j.NewDecoder",
-		`import . "encoding/json"; func f(b []byte) { Unmarshal(b, nil) }`:                          "1: encoding/json as .",
-		`import "encoding/json"; type d struct { json.Decoder }`:                                    "1: json.Decoder",
-		`import "github.com/golang-jwt/jwt/v5"; func f(s string) { jwt.Parse(s, nil) }`:             "1: jwt.Parse",
-		`import "github.com/goccy/go-json"; func f(b []byte) { json.Unmarshal(b, nil) }`:            "1: github.com/goccy/go-json",
-		`import "encoding/json"; func f(v any) { json.Marshal(v); _ = json.RawMessage("") }`:        "",
-		`import "github.com/pdskit/pdskit/internal/exactjson"; var _ = exactjson.Unmarshal`:         "",
-		`import "github.com/pdskit/pdskit/lexicon/data"; var json = data.X; var _ = json.Unmarshal`: "",
+		`import "encoding/json"; func f(b []byte, v any) error { return json.Unmarshal(b, v) }`:      "1: json.Unmarshal",
+		`import "encoding/json"; var decode = json.Unmarshal`:                                        "1: json.Unmarshal",
+		`import j "encoding/json"; func f(r io.Reader) { j.NewDecoder(r).Decode(nil) }`:              "1: j.NewDecoder",
+		`import . "encoding/json"; func f(b []byte) { Unmarshal(b, nil) }`:                           "1: encoding/json as .",
+		`import "encoding/json"; type d struct { json.Decoder }`:                                     "1: json.Decoder",
+		`import "github.com/golang-jwt/jwt/v5"; func f(s string) { jwt.Parse(s, nil) }`:              "1: jwt.Parse",
+		`import "github.com/golang-jwt/jwt/v5/request"; var _ = request.ParseFromRequest`:            "1: github.com/golang-jwt/jwt/v5/request",
+		`import "github.com/coder/websocket/wsjson"; var _ = wsjson.Read`:                            "1: github.com/coder/websocket/wsjson",
+		`import ("fmt"; json2 "encoding/json"); var f = fmt.Sprint(json2.Unmarshal)`:                 "1: json2.Unmarshal",
+		`import "encoding/json"; func f[T any](b []byte) (v T) { g(json.Unmarshal)(b, &v); return }`: "1: json.Unmarshal",
+		`type t struct { A int ` + "`json:\"a\"`" + `; B, C string; d int }`:                         "1: field B without a name in JSON, unlike its neighbours,",
+		`type t struct { A int; b int }; type u struct { A int ` + "`json:\"-\"`" + `; x.B; c int }`: "",
+		`import "github.com/goccy/go-json"; func f(b []byte) { json.Unmarshal(b, nil) }`:             "1: github.com/goccy/go-json",
+		`import "encoding/json"; func f(v any) { json.Marshal(v); _ = json.RawMessage("") }`:         "",
+		`import "github.com/pdskit/pdskit/internal/exactjson"; var _ = exactjson.Unmarshal`:          "",
+		`import "github.com/pdskit/pdskit/lexicon/data"; var json = data.X; var _ = json.Unmarshal`:  "",
 	} {
 		fset := token.NewFileSet()
 		file, err := parser.ParseFile(fset, "x.go", "package x; "+source, parser.SkipObjectResolution)

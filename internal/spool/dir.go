@@ -65,6 +65,24 @@ func (d *Dir) give(n int64) {
 	d.used -= n
 }
 
+// Hold returns a function that counts n more bytes of a temporary file of somebody else towards the bound,
+// or gives them back with a negative n. It fails with ErrFull if there is no more room.
+func (d *Dir) Hold() func(n int64) error {
+	var mu sync.Mutex
+	held := int64(0)
+	return func(n int64) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if n < 0 {
+			d.give(-n)
+		} else if !d.take(held, n) {
+			return ErrFull
+		}
+		held += n
+		return nil
+	}
+}
+
 // create makes a file.
 func (d *Dir) create() (*os.File, error) {
 	if d.Path != "" {

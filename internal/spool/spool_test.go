@@ -229,3 +229,19 @@ func TestFileCountsAndIsRemoved(t *testing.T) {
 		t.Error(left, err)
 	}
 }
+
+// Files of others count towards the bound like our own, and leave as much for others.
+func TestHoldCountsFilesOfOthers(t *testing.T) {
+	d := &Dir{Path: t.TempDir(), Limit: 1000}
+	a, b := d.Hold(), d.Hold()
+	for _, step := range []struct {
+		hold func(int64) error
+		n    int64
+		want error
+		used int64
+	}{{a, 400, nil, 400}, {a, 200, ErrFull, 400}, {b, 300, nil, 700}, {b, 1, ErrFull, 700}, {a, -400, nil, 300}, {a, 350, nil, 650}, {b, -300, nil, 350}} {
+		if err := step.hold(step.n); !errors.Is(err, step.want) || d.Used() != step.used {
+			t.Errorf("%d: %v, %d in use", step.n, err, d.Used())
+		}
+	}
+}

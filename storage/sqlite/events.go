@@ -24,6 +24,9 @@ const (
 	pageBytes  = 1 << 20
 )
 
+// notGone is the condition for events that are not of a repository that was deleted since.
+const notGone = " AND NOT EXISTS (SELECT 1 FROM gone WHERE gone.did = event.did AND gone.seq >= event.seq)"
+
 func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {
 	return func(yield func(storage.Event, error) bool) {
 		last := int64(-1) // the newest event at the call
@@ -36,7 +39,7 @@ func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, e
 					}
 				}
 				size := 0
-				for s := range c.query(&err, "SELECT seq, did, kind, time, payload FROM event WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?", seq, last, pageEvents) {
+				for s := range c.query(&err, "SELECT seq, did, kind, time, payload FROM event WHERE seq > ? AND seq <= ?"+notGone+" ORDER BY seq LIMIT ?", seq, last, pageEvents) {
 					e := columnEvent(s)
 					page = append(page, e)
 					if size += len(e.Payload); size > pageBytes {
@@ -73,7 +76,7 @@ func (d events) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[storage
 			var page []storage.Event
 			err := d.read(ctx, func(c *conn) (err error) {
 				size := 0
-				for s := range c.query(&err, "SELECT seq, did, kind, time, payload FROM event WHERE did = ? AND seq < ? ORDER BY seq DESC LIMIT ?", did, before, rows) {
+				for s := range c.query(&err, "SELECT seq, did, kind, time, payload FROM event WHERE did = ? AND seq < ?"+notGone+" ORDER BY seq DESC LIMIT ?", did, before, rows) {
 					e := columnEvent(s)
 					page = append(page, e)
 					if size += len(e.Payload); size > pageBytes {
@@ -140,7 +143,7 @@ func (d events) Wait(ctx context.Context, seq int64) error {
 			// The events since may be those of an account that is gone.
 			found := false
 			err := d.lookUp(ctx, func(c *conn) (err error) {
-				found, err = c.row(func(*sqlite3.Stmt) error { return nil }, "SELECT 1 FROM event WHERE seq > ? LIMIT 1", seq)
+				found, err = c.row(func(*sqlite3.Stmt) error { return nil }, "SELECT 1 FROM event WHERE seq > ?"+notGone+" LIMIT 1", seq)
 				return err
 			})
 			if found || err != nil {

@@ -190,9 +190,13 @@ func (c *conn) loosen(set int64) error {
 	return c.exec("INSERT INTO loose (records, expires) VALUES (?, 0)", set)
 }
 
-// sweep deletes the sets that nobody needs, in transactions of bounded size.
+// sweep deletes the sets that nobody needs, and the events of repositories that were deleted, in
+// transactions of bounded size.
 func (db *DB) sweep(ctx context.Context) error {
 	if err := db.expireDropped(ctx); err != nil {
+		return err
+	}
+	if err := db.sweepEvents(ctx); err != nil {
 		return err
 	}
 	for more := true; more; {
@@ -215,6 +219,57 @@ func (db *DB) sweep(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// sweepEvents deletes the events of repositories that were deleted.
+func (db *DB) sweepEvents(ctx context.Context) error {
+	for more := true; more; {
+		err := db.borrow(ctx, func(c *conn) (err error) {
+			_, _, more, err = c.gone()
+			return err
+		})
+		if err == nil && more {
+			err = db.writer.do(ctx, step{again: true, fn: func(c *conn) error {
+				did, seq, found, err := c.gone()
+				if err != nil || !found {
+					return err
+				}
+				return c.sweepSomeEvents(did, seq)
+			}})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gone finds a repository that was deleted, and its last event.
+func (c *conn) gone() (did syntax.DID, seq int64, found bool, err error) {
+	found, err = c.row(func(s *sqlite3.Stmt) error {
+		did, seq = syntax.DID(s.ColumnText(0)), s.ColumnInt64(1)
+		return nil
+	}, "SELECT did, seq FROM gone LIMIT 1")
+	return did, seq, found, err
+}
+
+// sweepSomeEvents deletes some events of an account up to a number, or, when there are none left, the note that
+// they are gone.
+func (c *conn) sweepSomeEvents(did syntax.DID, seq int64) (err error) {
+	last, size := int64(0), 0
+	for s := range c.query(&err, "SELECT seq, length(payload) FROM event WHERE did = ? AND seq <= ? ORDER BY seq LIMIT ?", did, seq, batchRecords) {
+		last = s.ColumnInt64(0)
+		if size += s.ColumnInt(1); size >= batchBytes {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if last == 0 {
+		return c.exec("DELETE FROM gone WHERE did = ?", did)
+	}
+	return c.exec("DELETE FROM event WHERE did = ? AND seq <= ?", did, last)
 }
 
 // expireDropped makes the sets that failed calls of Replace have left expire at once.

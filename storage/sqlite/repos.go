@@ -233,7 +233,12 @@ func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event)
 		if err := c.exec("DELETE FROM repo WHERE id = ?", row.id); err != nil {
 			return 0, err
 		}
-		if err := c.exec("DELETE FROM event WHERE did = ?", did); err != nil {
+		newest, err := c.newest()
+		if err != nil {
+			return 0, err
+		}
+		// They may be many: sweep deletes them.
+		if err := c.exec("INSERT INTO gone (did, seq) VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq", did, newest); err != nil {
 			return 0, err
 		}
 		if err := c.loosen(row.set); err != nil {

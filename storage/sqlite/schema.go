@@ -82,6 +82,12 @@ CREATE TABLE loose (
 	records INTEGER PRIMARY KEY,
 	expires INTEGER NOT NULL -- microseconds
 ) STRICT;
+`, `
+-- Whose repositories were deleted, with the newest event then. Events up to that are as good as deleted.
+CREATE TABLE gone (
+	did TEXT PRIMARY KEY,
+	seq INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 `}
 
 // ErrForeign: the file is a database, but not one of this package.

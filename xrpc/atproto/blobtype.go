@@ -95,21 +95,32 @@ var containers = []container{
 	},
 	{ // and of images
 		[]string{"video/mp4", "image/heif", "image/heif-sequence"},
-		[]string{"image/heic", "image/heic-sequence", "image/heif", "image/heif-sequence", "image/avif", "image/avif-sequence"},
+		[]string{"image/heic", "image/heic-sequence", "image/heif", "image/heif-sequence", "image/avif", "image/avif-sequence", "image/x-canon-cr3"},
 	},
 	{[]string{"image/heic", "image/heic-sequence", "image/avif"}, []string{"image/heif", "image/heif-sequence"}},
+	{[]string{"image/heic", "image/heic-sequence"}, []string{"image/heic", "image/heic-sequence"}}, // one file may be both
+	{[]string{"image/avif"}, []string{"image/avif-sequence"}},
+	{[]string{"image/jp2", "image/jpx", "image/jpm"}, []string{"image/jp2", "image/jpx", "image/jpm"}},
 	{
 		[]string{"video/webm", "video/matroska", "video/x-matroska"},
 		[]string{"video/webm", "audio/webm", "video/matroska", "audio/matroska", "video/x-matroska", "audio/x-matroska", "video/x-matroska-3d", "video/matroska-3d"},
 	},
 	{[]string{"video/x-ms-asf"}, []string{"video/x-ms-asf", "video/x-ms-wmv", "audio/x-ms-wma", "application/vnd.ms-asf"}},
-	{[]string{"audio/mpeg"}, []string{"audio/aac", "audio/aacp", "audio/flac"}}, // a tag of ID3 may stand before all of these
+	{[]string{"audio/mpeg"}, []string{"audio/aac", "audio/aacp", "audio/x-aac", "audio/flac", "audio/x-flac"}}, // a tag of ID3 may stand before all of these
+	{[]string{"audio/aac"}, []string{"audio/aacp"}},
 	{[]string{"image/apng"}, []string{"image/png"}},
 	{[]string{"image/x-icon"}, []string{"image/vnd.microsoft.icon"}},
 	{[]string{"image/tiff"}, []string{"image/dng", "image/x-"}}, // the raw formats of cameras
 	{ // archives and compression
 		[]string{"application/zip", "application/gzip", "application/x-gzip", "application/zlib", "application/zstd", "application/x-xz", "application/x-bzip2", "application/lzip", "application/x-tar", "application/x-ole-storage", "application/cbor", "application/vnd.sqlite3"},
 		[]string{"application/", "model/", "font/"},
+	},
+	{[]string{"application/vnd.rar", "application/x-rar-compressed"}, []string{"application/vnd.comicbook-rar", "application/x-cbr"}},
+	{[]string{"application/x-7z-compressed"}, []string{"application/x-cb7"}},
+	{[]string{"application/java-archive"}, []string{"application/vnd.android.package-archive", "application/x-xpinstall"}},
+	{ // office documents: the files in the archive do not tell documents from templates, and those with macros
+		[]string{"application/vnd.openxmlformats-officedocument.wordprocessingml.document", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "application/vnd.openxmlformats-officedocument.presentationml.presentation"},
+		[]string{"application/vnd.openxmlformats-", "application/vnd.ms-"},
 	},
 }
 

@@ -35,6 +35,12 @@ func riff(kind, content string) string {
 	return "RIFF" + string(binary.LittleEndian.AppendUint32(nil, uint32(4+len(content)))) + kind + content
 }
 
+// stored is a file in a ZIP archive, without compression.
+func stored(name, content string) string {
+	n := string([]byte{byte(len(content)), 0, 0, 0})
+	return "PK\x03\x04\x14" + strings.Repeat("\x00", 13) + n + n + string([]byte{byte(len(name)), 0, 0, 0}) + name + content
+}
+
 // samples are files, or how they begin.
 var samples = map[string]string{
 	"png":      "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89\x00\x00\x00\x0aIDAT",
@@ -80,6 +86,32 @@ var samples = map[string]string{
 	"unknown":  "\x01\x02\x03\x04",
 	"empty":    "",
 	"woff2":    "wOF2\x00\x01\x00\x00",
+
+	"hevc":        ftyp("hevc", "hevc", "mif1"),
+	"msf1":        ftyp("msf1", "msf1", "hevc"),
+	"avis":        ftyp("avis", "avis", "mif1"),
+	"cr3":         ftyp("crx ", "crx ", "isom"),
+	"m4b":         ftyp("M4B ", "M4B ", "isom"),
+	"mov-old":     box("moov", "\x00\x00\x00\x6cmvhd"),
+	"jp2":         "\x00\x00\x00\x0cjP  \r\n\x87\n" + ftyp("jp2 ", "jp2 "),
+	"jxl-raw":     "\xff\x0a\x00\x00\x00",
+	"webp-moving": riff("WEBP", "VP8X\x0a\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00ANIM"),
+	"svg-bom":     "\xef\xbb\xbf<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
+	"svg-comment": "<!-- <html> made by a program -->\n<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
+	"svg-doctype": "\n<?xml version='1.0'?>\r\n<!DOCTYPE svg PUBLIC \"-//W3C//DTD SVG 1.1//EN\" \"a.dtd\" [<!ENTITY a \"b>\">]>\n<!-- x --><svg:svg/>",
+	"svg-in-html": "<!DOCTYPE html><body><svg></svg>",
+	"svgx":        "<svgx></svgx>",
+	"mkv-void":    "\x1a\x45\xdf\xa3\x93\x42\x82\x88matroska\x42\x87\x81\x04",
+	"aac-2":       "\xff\xf9\x50\x80\x02\x1f\xfc",
+	"utf16":       "\xff\xfeh\x00i\x00",
+	"csv":         "a,b,c\n1,2,3\n4,5,6\n",
+	"rar":         "Rar!\x1a\x07\x01\x00",
+	"docx":        stored("[Content_Types].xml", "x") + stored("word/document.xml", "y"),
+	"xlsx":        stored("[Content_Types].xml", "x") + stored("xl/workbook.xml", "y"),
+	"odt":         stored("mimetype", "application/vnd.oasis.opendocument.text"),
+	"epub":        stored("mimetype", "application/epub+zip"),
+	"jar":         stored("META-INF/MANIFEST.MF", "x"),
+	"ole":         "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + strings.Repeat("\x00", 600),
 }
 
 // TestTypeOfBlob: what is declared, and what the bytes are.
@@ -121,6 +153,20 @@ func TestTypeOfBlob(t *testing.T) {
 		{"text", "text/markdown", "text/markdown"}, {"svg", "image/svg+xml", "image/svg+xml"}, {"html", "image/svg+xml", "image/svg+xml"}, {"svg", "text/plain", "text/plain"},
 		{"json", "application/ld+json", "application/ld+json"}, {"json", "model/gltf+json", "model/gltf+json"}, {"json", "text/plain", "text/plain"}, {"text", "application/json", "application/json"},
 		{"xml", "application/rss+xml", "application/rss+xml"}, {"vtt", "text/vtt", "text/vtt"}, {"text", "image/png", "image/png"},
+		// More of them, as the programs of people write them.
+		{"svg-bom", any, "image/svg+xml"}, {"svg-comment", any, "image/svg+xml"}, {"svg-doctype", any, "image/svg+xml"}, {"svg-in-html", any, "text/html"}, {"svgx", any, "text/plain"},
+		{"svg-bom", "image/svg+xml", "image/svg+xml"}, {"svg-comment", "text/plain", "text/plain"}, {"svg-bom", octets, octets}, {"utf16", "text/csv", "text/csv"}, {"utf16", any, "text/plain"},
+		{"csv", any, "text/csv"}, {"csv", "text/plain", "text/plain"}, {"webp-moving", any, "image/webp"}, {"jxl-raw", any, "image/jxl"}, {"jxl-raw", "image/jpeg", "image/jxl"},
+		{"hevc", any, "image/heic-sequence"}, {"hevc", "image/heic", "image/heic"}, {"heic", "image/heic-sequence", "image/heic-sequence"}, {"hevc", "image/avif", "image/heic-sequence"},
+		{"msf1", "image/heic-sequence", "image/heic-sequence"}, {"avis", any, "image/avif"}, {"avis", "image/avif-sequence", "image/avif-sequence"}, {"avis", "image/heif-sequence", "image/heif-sequence"},
+		{"cr3", "image/x-canon-cr3", "image/x-canon-cr3"}, {"m4b", "audio/x-m4b", "audio/x-m4b"}, {"m4b", any, "audio/mp4"}, {"mov-old", any, "video/quicktime"}, {"jp2", "image/jpx", "image/jpx"},
+		{"mkv-void", any, "video/matroska"}, {"mkv-void", "video/webm", "video/webm"}, {"aac-2", any, "audio/aac"}, {"aac-2", "audio/aacp", "audio/aacp"}, {"aac-2", "audio/x-aac", "audio/aac"},
+		{"mp3-id3", "audio/x-flac", "audio/x-flac"}, {"mp3-id3", "audio/x-aac", "audio/x-aac"}, {"mp3-id3", "audio/wav", "audio/mpeg"},
+		{"docx", any, "application/vnd.openxmlformats-officedocument.wordprocessingml.document"}, {"docx", "application/vnd.ms-word.document.macroenabled.12", "application/vnd.ms-word.document.macroenabled.12"},
+		{"docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.template", "application/vnd.openxmlformats-officedocument.wordprocessingml.template"}, {"docx", "image/png", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"},
+		{"xlsx", "application/vnd.ms-excel.sheet.macroenabled.12", "application/vnd.ms-excel.sheet.macroenabled.12"}, {"odt", any, "application/vnd.oasis.opendocument.text"}, {"epub", any, "application/epub+zip"},
+		{"jar", any, "application/java-archive"}, {"jar", "application/vnd.android.package-archive", "application/vnd.android.package-archive"}, {"jar", "image/png", "application/java-archive"},
+		{"ole", "application/msword", "application/msword"}, {"rar", "application/vnd.comicbook-rar", "application/vnd.comicbook-rar"}, {"rar", "text/plain", "application/vnd.rar"},
 		// They say nothing.
 		{"unknown", "application/x-thing", "application/x-thing"}, {"unknown", "video/mp2t", "video/mp2t"}, {"empty", "image/gif", "image/gif"}, {"empty", any, octets},
 	} {

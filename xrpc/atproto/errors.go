@@ -4,13 +4,11 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/pdskit/pdskit/mst"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
-	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // writeError turns an error of repo.Host.Apply into the answer.
@@ -55,14 +53,6 @@ func writeError(err error) error {
 var errClock = &xrpc.Error{
 	Status: http.StatusServiceUnavailable, Name: "ClockNotTrusted", Message: "The server's clock is wrong, so that nothing can be signed now",
 	Header: http.Header{"Retry-After": {"60"}},
-}
-
-// busyError is the answer where there is no room for temporary files.
-func busyError(err error) error {
-	if errors.Is(err, repo.ErrBusy) {
-		return &limit.Error{What: "spool", RetryAfter: 30 * time.Second}
-	}
-	return err
 }
 
 // detail is the message of an error of package repo that is what it says, without the package's

@@ -9,7 +9,6 @@ import (
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
-	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -47,13 +46,8 @@ func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
 	switch {
 	case errors.Is(err, repo.ErrInvalidImport):
 		return xrpc.InvalidRequest("%s", detail(err, repo.ErrInvalidImport))
-	case errors.Is(err, repo.ErrImportBusy), errors.Is(err, storage.ErrBusy):
-		return &xrpc.Error{
-			Status: http.StatusServiceUnavailable, Message: "Other repositories are being imported, please try again later",
-			Header: http.Header{"Retry-After": {"60"}},
-		}
 	case err != nil:
-		return bodyError(busyError(writeError(err)))
+		return bodyError(writeError(err))
 	}
 	r.Notes = append(r.Notes, slog.Int("legacyRecords", res.Legacy))
 	if res.Ahead != "" {
@@ -87,7 +81,7 @@ func (s *Service) listMissingBlobs(ctx context.Context, r *xrpc.Request, p listM
 		return out, err
 	}
 	did := principal(r).DID
-	refs, err := s.Host.MissingBlobs(ctx, did, after, p.Limit)
+	refs, next, err := s.Host.MissingBlobs(ctx, did, after, p.Limit)
 	if errors.Is(err, repo.ErrRepoNotFound) { // deleted, while the session is still good
 		return out, accountError(Account{}, ErrNoAccount)
 	} else if err != nil {
@@ -97,6 +91,9 @@ func (s *Service) listMissingBlobs(ctx context.Context, r *xrpc.Request, p listM
 	for i, ref := range refs {
 		out.Cursor = ref.Blob.String()
 		out.Blobs[i] = missingBlob{CID: out.Cursor, RecordURI: fmt.Sprintf("at://%s/%s", did, ref.Path)}
+	}
+	if next.Defined() {
+		out.Cursor = next.String()
 	}
 	return out, nil
 }

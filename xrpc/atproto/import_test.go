@@ -66,6 +66,14 @@ func TestImportOfLegacyRecords(t *testing.T) {
 		"integer": []byte("\xa1\x61x\x1b\x00\x20\x00\x00\x00\x00\x00\x00"),
 		"order":   []byte("\xa2\x61y\x01\x61x\x02"),
 		"today":   []byte("\xa1\x61x\x01"),
+
+		"nan":      []byte("\xa1\x61x\xf9\x7e\x00"),
+		"great":    []byte("\xa1\x61x\x1b\xff\xff\xff\xff\xff\xff\xff\xff"),
+		"tag":      []byte("\xa1\x61x\xc1\x1a\x51\x4b\x67\xb0"),
+		"chunks":   []byte("\xbf\x61x\x7f\x61a\x61b\xff\xff"),
+		"twice":    []byte("\xa2\x61x\x01\x61x\x02"),
+		"latin1":   []byte("\xa1\x61x\x61\xff"),
+		"numbered": []byte("\xa2\x01\x02\x20\xf7"),
 	}
 	tree := mst.Empty()
 	var blocks []car.Block
@@ -96,10 +104,15 @@ func TestImportOfLegacyRecords(t *testing.T) {
 	}}
 	w.svc.Mount(w.srv)
 	w.send(alice, "POST", "com.atproto.repo.importRepo", nil, "application/vnd.ipld.car", file).want(t, 200, "")
-	if len(notes) != 1 || notes[0].String() != "legacyRecords=3" {
+	if len(notes) != 1 || notes[0].String() != "legacyRecords=10" {
 		t.Errorf("notes %v", notes)
 	}
-	for name, want := range map[string]string{"float": `{"x":1.5}`, "integer": `{"x":9007199254740992}`, "order": `{"y":1,"x":2}`, "today": `{"x":1}`} {
+	for name, want := range map[string]string{"float": `{"x":1.5}`, "integer": `{"x":9007199254740992}`, "order": `{"y":1,"x":2}`, "today": `{"x":1}`,
+		"nan": `{"x":null}`, "great": `{"x":18446744073709551615}`, "tag": `{"x":1363896240}`, "chunks": `{"x":"ab"}`, "twice": `{"x":2}`, "latin1": "{\"x\":\"\ufffd\"}", "numbered": `{"1":2,"-1":null}`} {
+		c := dag.Sum(dag.CBOR, records[name]).String()
+		w.call("", "com.atproto.sync.getRecord", q("did", alice, "collection", note, "rkey", name), nil).want(t, 200, "").says(t, string(records[name]))
+		w.call("", "com.atproto.sync.getBlocks", q("did", alice, "cids", c), nil).want(t, 200, "").says(t, string(records[name]))
+		w.call("", "com.atproto.repo.getRecord", q("repo", alice, "collection", note, "rkey", name, "cid", c), nil).want(t, 200, "").says(t, want)
 		w.call("", "com.atproto.repo.getRecord", q("repo", alice, "collection", note, "rkey", name), nil).want(t, 200, "").says(t, want)
 	}
 	list := w.call("", "com.atproto.repo.listRecords", q("repo", alice, "collection", note), nil).want(t, 200, "")
@@ -109,7 +122,13 @@ func TestImportOfLegacyRecords(t *testing.T) {
 	w.call(alice, "com.atproto.repo.createRecord", nil, obj("repo", alice, "collection", note, "record", obj("x", 1.5))).want(t, 400, "InvalidRequest")
 	w.call(alice, "com.atproto.repo.putRecord", nil, obj("repo", alice, "collection", note, "rkey", "float", "record", obj("text", "now"))).want(t, 200, "")
 	w.call(alice, "com.atproto.repo.deleteRecord", nil, obj("repo", alice, "collection", note, "rkey", "order")).want(t, 200, "")
-	w.call("", "com.atproto.sync.getRepo", q("did", alice), nil).want(t, 200, "")
+	w.call(alice, "com.atproto.repo.applyWrites", nil, obj("repo", alice, "writes", []any{
+		obj("$type", "com.atproto.repo.applyWrites#update", "collection", note, "rkey", "nan", "value", obj("text", "now")),
+		obj("$type", "com.atproto.repo.applyWrites#delete", "collection", note, "rkey", "great")})).want(t, 200, "")
+	export := w.call("", "com.atproto.sync.getRepo", q("did", alice), nil).want(t, 200, "")
+	for _, name := range []string{"tag", "chunks", "twice", "latin1", "numbered"} {
+		export.says(t, string(records[name]))
+	}
 }
 
 // TestFaultsOfAnImport: the answer to a file that does not pass lists what is wrong with it.

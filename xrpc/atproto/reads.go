@@ -37,7 +37,7 @@ func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p getRecordP
 	}
 	if err == nil {
 		var hidden map[string]bool
-		if hidden, err = s.hidden(ctx, acct, p.Collection); hidden[rec.Path] {
+		if hidden, err = s.hidden(ctx, acct, rec); hidden[rec.Path] {
 			err = repo.ErrRecordNotFound
 		}
 	}
@@ -111,7 +111,7 @@ func (s *Service) listRecords(w http.ResponseWriter, r *xrpc.Request, p listReco
 	} else if err != nil {
 		return err
 	}
-	hidden, err := s.hidden(ctx, acct, p.Collection)
+	hidden, err := s.hidden(ctx, acct, page...)
 	if err != nil {
 		return err
 	}
@@ -147,12 +147,16 @@ func (s *Service) listRecords(w http.ResponseWriter, r *xrpc.Request, p listReco
 	return out.end()
 }
 
-// hidden returns the paths of a collection's records that are taken down.
-func (s *Service) hidden(ctx context.Context, acct Account, collection syntax.NSID) (map[string]bool, error) {
+// hidden returns the paths of those of the records that are taken down.
+func (s *Service) hidden(ctx context.Context, acct Account, records ...storage.Record) (map[string]bool, error) {
 	if !acct.Moderated || s.Takedowns == nil {
 		return nil, nil
 	}
-	return s.Takedowns.HiddenRecords(ctx, acct.DID, collection)
+	paths := make([]string, len(records))
+	for i, rec := range records {
+		paths[i] = rec.Path
+	}
+	return s.Takedowns.HiddenRecords(ctx, acct.DID, paths)
 }
 
 type repoParam struct {

@@ -187,7 +187,7 @@ func (x faultyAccounts) Document(ctx context.Context, did syntax.DID) ([]byte, s
 func (x faultyAccounts) ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
 	return passing(x.faults, func() (syntax.DID, error) { return x.Accounts.ResolveHandle(ctx, h) })
 }
-func (x faultyTakedowns) HiddenRecords(ctx context.Context, did syntax.DID, c syntax.NSID) (map[string]bool, error) {
+func (x faultyTakedowns) HiddenRecords(ctx context.Context, did syntax.DID, c []string) (map[string]bool, error) {
 	return passing(x.faults, func() (map[string]bool, error) { return x.Takedowns.HiddenRecords(ctx, did, c) })
 }
 func (x faultyTakedowns) HiddenBlob(ctx context.Context, did syntax.DID, c cid.Cid) (bool, error) {

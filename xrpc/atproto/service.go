@@ -83,8 +83,8 @@ type SnapshotAccounts interface {
 // Takedowns knows which records and blobs of moderated accounts are taken down. They
 // are hidden from getRecord, listRecords and getBlob, and stay in the repository.
 type Takedowns interface {
-	// HiddenRecords returns the paths of the collection's records that are taken down.
-	HiddenRecords(ctx context.Context, did syntax.DID, collection syntax.NSID) (map[string]bool, error)
+	// HiddenRecords returns which of the paths are those of records that are taken down.
+	HiddenRecords(ctx context.Context, did syntax.DID, paths []string) (map[string]bool, error)
 	// HiddenBlob reports whether a blob is taken down.
 	HiddenBlob(ctx context.Context, did syntax.DID, blob cid.Cid) (bool, error)
 }

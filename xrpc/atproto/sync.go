@@ -62,7 +62,7 @@ func (s *Service) getRepo(w http.ResponseWriter, r *xrpc.Request, p getRepoParam
 	if errors.Is(err, repo.ErrRepoNotFound) {
 		return xrpc.InvalidRequest("Could not find repo for DID: %s", p.DID)
 	}
-	return busyError(err)
+	return err
 }
 
 type recordParams struct {
@@ -113,7 +113,7 @@ func (s *Service) getBlocks(w http.ResponseWriter, r *xrpc.Request, p getBlocksP
 	if errors.Is(err, repo.ErrRepoNotFound) { // deleted meanwhile
 		return xrpc.InvalidRequest("Could not find repo for DID: %s", p.DID)
 	} else if err != nil {
-		return busyError(err)
+		return err
 	}
 	if len(missing) > 0 {
 		names := make([]string, len(missing))
@@ -206,7 +206,7 @@ func (s *Service) listBlobs(ctx context.Context, r *xrpc.Request, p listBlobsPar
 	if p.Limit, err = pageLimit(p.Limit, 500, 1000); err != nil {
 		return out, err
 	}
-	refs, err := s.Host.Blobs(ctx, acct.DID, after, p.Since, p.Limit)
+	refs, next, err := s.Host.Blobs(ctx, acct.DID, after, p.Since, p.Limit)
 	if err != nil {
 		return out, err
 	}
@@ -214,6 +214,9 @@ func (s *Service) listBlobs(ctx context.Context, r *xrpc.Request, p listBlobsPar
 	for i, c := range refs {
 		out.CIDs[i] = c.String()
 		out.Cursor = out.CIDs[i]
+	}
+	if next.Defined() {
+		out.Cursor = next.String()
 	}
 	return out, nil
 }

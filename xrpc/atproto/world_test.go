@@ -98,8 +98,8 @@ func document(did syntax.DID, handle syntax.Handle) *identity.Document {
 // takedowns hides a record and a blob of each moderated account.
 type takedowns struct{ w *world }
 
-func (t takedowns) HiddenRecords(ctx context.Context, did syntax.DID, collection syntax.NSID) (map[string]bool, error) {
-	return map[string]bool{note + "/hidden": collection == note}, nil
+func (t takedowns) HiddenRecords(ctx context.Context, did syntax.DID, paths []string) (map[string]bool, error) {
+	return map[string]bool{note + "/hidden": slices.Contains(paths, note+"/hidden")}, nil
 }
 
 func (t takedowns) HiddenBlob(ctx context.Context, did syntax.DID, c cid.Cid) (bool, error) {

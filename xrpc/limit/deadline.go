@@ -10,18 +10,21 @@ import (
 	"time"
 )
 
-// pace decides how long to wait for a client: for as long as it may stall, but, once that has been
-// waited in all, only in proportion to what it has sent or taken.
+// pace decides how long to wait for a client: for as long as it may stall. Waiting uses that time up, and
+// what the client sends or takes earns it back, but never more than there was at first: who was fast for a
+// gigabyte may stall for no longer than others.
 type pace struct {
-	stall  time.Duration
-	rate   int64 // bytes a second
-	waited time.Duration
-	moved  int64
+	stall time.Duration
+	rate  int64         // bytes a second
+	used  time.Duration // of the stall time; not negative
 }
 
-func (p *pace) left() time.Duration {
-	earned := time.Duration(float64(p.moved) / float64(p.rate) * float64(time.Second))
-	return min(p.stall, p.stall+earned-p.waited)
+func (p *pace) left() time.Duration { return p.stall - p.used }
+
+// wait counts time for which the client was waited for, and the bytes that came of it.
+func (p *pace) wait(took time.Duration, moved int) {
+	earned := time.Duration(float64(moved) / float64(p.rate) * float64(time.Second))
+	p.used = max(0, p.used+took-earned)
 }
 
 // timings returns the stall time, not positive if there is none, and pace of a class.
@@ -97,8 +100,7 @@ func (w *response) renew(most time.Duration) {
 func (w *response) wrote(n int, took time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.pace.waited += took
-	w.pace.moved += int64(n)
+	w.pace.wait(took, n)
 	if w.streams && !w.ownWrite && w.pace.stall > 0 {
 		w.deadline = time.Time{}
 		w.control.SetWriteDeadline(time.Time{})
@@ -216,8 +218,7 @@ func (b *body) Read(p []byte) (int, error) {
 	start := time.Now()
 	b.setDeadline(start.Add(b.pace.left()))
 	n, err := b.ReadCloser.Read(p)
-	b.pace.waited += time.Since(start)
-	b.pace.moved += int64(n)
+	b.pace.wait(time.Since(start), n)
 	if err == io.EOF {
 		b.ended.Store(true)
 	}

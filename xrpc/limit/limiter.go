@@ -23,8 +23,9 @@ type Class struct {
 	// Stall is how long a client may send nothing of its body or take nothing of its answer.
 	// 0: 20 seconds; negative: no limit.
 	Stall time.Duration
-	// Pace is how many bytes a second a client must send or take on average, once Stall has been waited
-	// for it. Only the time that is spent waiting for the client counts. 0: 1 KiB.
+	// Pace is how many bytes a second a client must send or take on average. It may fall behind by
+	// Stall, and being ahead earns it nothing, so that no client can be fast at first and hold what it
+	// holds for days. Only the time that is spent waiting for the client counts. 0: 1 KiB.
 	Pace int64
 }
 

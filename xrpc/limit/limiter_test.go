@@ -95,9 +95,8 @@ func TestAnswerThatIsReadInTrickles(t *testing.T) {
 	p := &pace{stall: 20 * time.Second, rate: 1000}
 	total := time.Duration(0)
 	for p.left() > 0 && total < time.Hour {
-		p.waited += 10 * time.Second
+		p.wait(10*time.Second, 100)
 		total += 10 * time.Second
-		p.moved += 100
 	}
 	if total > 30*time.Second {
 		t.Errorf("held for %v", total)
@@ -107,8 +106,7 @@ func TestAnswerThatIsReadInTrickles(t *testing.T) {
 		if p.left() <= 0 {
 			t.Fatal("a client that keeps the pace is cut off")
 		}
-		p.waited += 10 * time.Second
-		p.moved += 11_000
+		p.wait(10*time.Second, 11_000)
 	}
 	protocols(t, func(t *testing.T, h2 bool) {
 		result := make(chan error, 1)
@@ -282,6 +280,40 @@ func TestBodyThatTrickles(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := &wire{ResponseRecorder: *httptest.NewRecorder(), streams: h2}
 			r := httptest.NewRequest("POST", "/", &slowBody{w, 1000, 15 * time.Second})
+			r.ContentLength = -1
+			if h2 {
+				r.ProtoMajor = 2
+			}
+			begin := time.Now()
+			one(&Class{Pace: 10_000}).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if _, err := io.Copy(io.Discard, r.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Error(err)
+				}
+			})).ServeHTTP(w, r)
+			if took := time.Since(begin); took > time.Minute {
+				t.Errorf("cut off after %v", took)
+			}
+		})
+	})
+}
+
+// A client that was fast for a gigabyte is cut off like others when it trickles from then on.
+func TestFastAtFirstEarnsNoRightToTrickle(t *testing.T) {
+	p := &pace{stall: 20 * time.Second, rate: 1000}
+	p.wait(10*time.Second, 1<<30)
+	total := time.Duration(0)
+	for p.left() > 0 && total < time.Hour {
+		p.wait(10*time.Second, 1)
+		total += 10 * time.Second
+	}
+	if total > 30*time.Second {
+		t.Errorf("held for %v", total)
+	}
+	protocols(t, func(t *testing.T, h2 bool) {
+		synctest.Test(t, func(t *testing.T) {
+			w := &wire{ResponseRecorder: *httptest.NewRecorder(), streams: h2}
+			fast, slow := &slowBody{w, 1000, time.Millisecond}, &slowBody{w, 1000, 15 * time.Second}
+			r := httptest.NewRequest("POST", "/", io.MultiReader(fast, slow))
 			r.ContentLength = -1
 			if h2 {
 				r.ProtoMajor = 2

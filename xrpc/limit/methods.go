@@ -24,7 +24,8 @@ type Methods struct {
 	Download Class
 	// Upload is for blobs, which are streamed to disk.
 	Upload Class
-	// Import is for repositories that come in.
+	// Import is for repositories that come in, which are streamed to disk. Its bounds are those of
+	// uploads that are under way: repo.Host bounds how many are worked on, and their temporary files.
 	Import Class
 	// Other is for methods that are not com.atproto's: most of them are passed on to other services.
 	Other Class
@@ -53,10 +54,9 @@ func NewMethods() *Methods {
 	set(&m.Tree, "tree", 16, 4, 32<<20, 8<<20)
 	set(&m.Download, "download", 128, 32, 0, 0)
 	set(&m.Upload, "upload", 256, 64, 0, 0)
-	set(&m.Import, "import", 4, 2, 0, 0)
+	set(&m.Import, "import", 64, 8, 0, 0)
 	set(&m.Other, "other", 256, 64, 32<<20, 8<<20)
 	set(&m.Page, "page", 128, 32, 4<<20, 1<<20)
-	m.Import.Gate.Reserved = 1
 	m.Export.Pace, m.Download.Pace = 8<<10, 8<<10
 	m.Stream.Stall = -1
 	m.byName = map[string]*Class{
@@ -65,6 +65,9 @@ func NewMethods() *Methods {
 		"com.atproto.sync.getRecord":   &m.Tree,
 		"com.atproto.sync.getBlocks":   &m.Tree,
 		"com.atproto.sync.getBlob":     &m.Download,
+
+		"com.atproto.server.checkAccountStatus": &m.Tree, // counts nodes and blobs
+
 		"com.atproto.repo.listRecords": &m.List,
 		"com.atproto.repo.uploadBlob":  &m.Upload,
 		"com.atproto.repo.importRepo":  &m.Import,
@@ -84,12 +87,12 @@ func (m *Methods) Class(r *http.Request) *Class {
 	if !found {
 		return &m.Page
 	}
-	nsid = strings.TrimSuffix(nsid, "/")
+	nsid = strings.TrimSuffix(nsid, "/") // as xrpc.Server does
 	switch c, known := m.byName[nsid]; {
-	case known:
-		return c
 	case nsid == "_health", r.Method == http.MethodOptions:
 		return nil
+	case known:
+		return c
 	case !strings.HasPrefix(nsid, "com.atproto."):
 		return &m.Other
 	case r.Method == http.MethodPost:

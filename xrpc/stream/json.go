@@ -95,7 +95,7 @@ func (it *item) addCommit(e storage.Event) error {
 			c.CID = op.CID.String()
 			for _, b := range list {
 				if b.CID == op.CID {
-					if c.Record, err = data.AppendJSON(nil, b.Data); err != nil {
+					if c.Record, err = data.AppendRecordJSON(nil, b.Data); err != nil {
 						return err
 					}
 					break

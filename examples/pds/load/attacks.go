@@ -43,6 +43,7 @@ var attacks = []attack{
 	{"connections", "5,000 connections that say nothing", func(ctx context.Context, t *target) { t.idle(ctx) }},
 	{"import", "imports of 1 MB that expand to 300 MB", func(ctx context.Context, t *target) { t.expand(ctx) }},
 	{"blocks", "imports of two million tiny blocks", func(ctx context.Context, t *target) { t.tinyBlocks(ctx) }},
+	{"uploads", "64 imports that send 1 byte in 15 s, from 8 addresses", func(ctx context.Context, t *target) { t.trickle(ctx) }},
 	{"pages", "listRecords?limit=100 of large records, 64 at a time, from 8 addresses", func(ctx context.Context, t *target) { t.call(ctx, 64, 8, t.list(mallory)) }},
 	{"getblocks", "getBlocks with one CID 900 times, 32 at a time, from 8 addresses", func(ctx context.Context, t *target) { t.getBlocks(ctx) }},
 	{"tokens", "service tokens with IDs of 40 KB", func(ctx context.Context, t *target) { t.tokens(ctx) }},
@@ -219,6 +220,27 @@ func (t *target) upload(ctx context.Context, clients int, body func() io.Reader)
 		}
 		io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
+	})
+}
+
+// trickle begins imports and goes on a byte at a time.
+func (t *target) trickle(ctx context.Context) {
+	many(ctx, 64, time.Second, func(i int) {
+		c, err := t.connect(ctx, attacker(i%8))
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		defer context.AfterFunc(ctx, func() { c.Close() })()
+		fmt.Fprintf(c, "POST /xrpc/com.atproto.repo.importRepo HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n"+
+			"Content-Type: application/vnd.ipld.car\r\nContent-Length: 1000000000\r\n\r\n", t.sessions[mallory].AccessJWT)
+		for err == nil && ctx.Err() == nil {
+			select {
+			case <-time.After(15 * time.Second):
+			case <-ctx.Done():
+			}
+			_, err = c.Write([]byte{0})
+		}
 	})
 }
 

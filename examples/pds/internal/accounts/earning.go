@@ -55,16 +55,18 @@ func (s *Store) AccountInvites(ctx context.Context, hostname string, who Caller,
 	if err != nil {
 		return nil, err
 	}
+	err = s.store.KV.Read(ctx, func(r storage.KVReader) (err error) {
+		list, err = invitesOf(ctx, r, string(a.DID))
+		return err
+	})
+	if err != nil || e.due(a.Created, s.now().UTC(), list) == 0 {
+		return list, err
+	}
 	var made []string
-	err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-		list, made = nil, nil
-		for inv, err := range documents[Invite](ctx, tx, invitePrefix) {
-			if err != nil {
-				return err
-			}
-			if inv.value.Account == string(a.DID) {
-				list = append(list, inv.value)
-			}
+	err = s.store.KV.Write(ctx, func(tx storage.KVTx) (err error) {
+		made = nil
+		if list, err = invitesOf(ctx, tx, string(a.DID)); err != nil {
+			return err
 		}
 		now := s.now().UTC()
 		for range e.due(a.Created, now, list) {

@@ -1,6 +1,9 @@
 package accounts
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -71,5 +74,73 @@ func TestEarnInvitesOnce(t *testing.T) {
 	}
 	if disabled != 1 {
 		t.Errorf("%d codes are disabled", disabled)
+	}
+}
+
+// An account's codes are found without a look at those of all others, whether this version made them or an
+// earlier one, and are listed and disabled alike.
+func TestInvitesOfEarlierVersions(t *testing.T) {
+	s, _ := newStore(t)
+	ctx := t.Context()
+	const other = "did:plc:cccccccccccccccccccccccc"
+	err := s.store.KV.Write(ctx, func(tx storage.KVTx) error { // as they were kept before there was an index
+		for i := range 1200 {
+			inv := Invite{Code: fmt.Sprintf("old-%04d", i), Available: 1, Account: other, CreatedBy: createdByAdmin}
+			if i%400 == 0 {
+				inv.Account = owner
+			}
+			doc, err := json.Marshal(inv)
+			if err == nil {
+				err = tx.Set(ctx, invitePrefix+inv.Code, doc, time.Time{})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return tx.Delete(ctx, invitesIndexed)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time there is nothing to do
+		if err := s.Repair(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.CreateInvites(ctx, "pds.example.com", owner, createdByAdmin, 2, 1); err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.AccountInvites(ctx, "pds.example.com", Trusted(owner), Earning{})
+	if err != nil || len(list) != 5 {
+		t.Fatalf("%d codes (%v)", len(list), err)
+	}
+	for _, wrong := range [][]string{{"old-0001", "nocode"}, {"old-0001", ""}} {
+		if err := s.DisableInvites(ctx, wrong, []string{owner}, nil); !errors.Is(err, ErrNoInvite) {
+			t.Errorf("%q: %v", wrong, err)
+		}
+	}
+	if err := s.DisableInvites(ctx, nil, []string{owner, "did:plc:nobody"}, []string{owner}); !errors.Is(err, ErrNoInvite) {
+		t.Errorf("an account without codes: %v", err)
+	}
+	disabled := func() (n int) {
+		all, err := s.Invites(ctx)
+		if err != nil || len(all) != 1202 {
+			t.Fatalf("%d codes in all (%v)", len(all), err)
+		}
+		for _, inv := range all {
+			if inv.Disabled {
+				n++
+			}
+		}
+		return n
+	}
+	if n := disabled(); n != 0 {
+		t.Errorf("%d codes are disabled although a name was wrong", n)
+	}
+	if err := s.DisableInvites(ctx, []string{"old-0001", "old-0400"}, []string{owner, "did:plc:nobody"}, []string{"did:plc:nobody"}); err != nil {
+		t.Fatal(err)
+	}
+	if n := disabled(); n != 6 {
+		t.Errorf("%d codes are disabled", n)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -26,7 +27,68 @@ type Invite struct {
 	Uses      map[syntax.DID]int64 `json:"uses,omitempty"` // time of each use in milliseconds
 }
 
-const invitePrefix = "invite/"
+const (
+	invitePrefix = "invite/"
+	// invitesOfPrefix begins the keys that say whose codes there are, so that nobody has to look at all
+	// of them to find an account's: invitesof/ACCOUNT/CODE.
+	invitesOfPrefix = "invitesof/"
+	// invitesIndexed is the key that is there once all codes have such keys. Earlier versions made none.
+	invitesIndexed = "invitesindexed"
+)
+
+func inviteOf(inv Invite) string { return invitesOfPrefix + inv.Account + "/" + inv.Code }
+
+// invitesOf lists the codes of an account.
+func invitesOf(ctx context.Context, r storage.KVReader, account string) (list []Invite, err error) {
+	prefix := invitesOfPrefix + account + "/"
+	for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
+		if err != nil {
+			return nil, err
+		}
+		inv, err := getInvite(ctx, r, strings.TrimPrefix(pair.Key, prefix))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, inv)
+	}
+	return list, nil
+}
+
+// indexInvites makes the keys that codes of earlier versions lack.
+func (s *Store) indexInvites(ctx context.Context) error {
+	var keys []string
+	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
+		if _, err := r.Get(ctx, invitesIndexed); !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		keys = []string{invitesIndexed} // the last one
+		for inv, err := range documents[Invite](ctx, r, invitePrefix) {
+			if err != nil {
+				return err
+			}
+			keys = append(keys, inviteOf(inv.value))
+		}
+		return nil
+	})
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	slices.Reverse(keys)
+	for some := range slices.Chunk(keys, 500) {
+		err := s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+			for _, key := range some {
+				if err := tx.Set(ctx, key, []byte("1"), time.Time{}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // CreateInvites makes n codes of the given number of uses, with the host's name
 // in front, and keeps them.
@@ -97,6 +159,9 @@ func putInvite(ctx context.Context, tx storage.KVTx, inv Invite) error {
 	if err != nil {
 		return err
 	}
+	if err := tx.Set(ctx, inviteOf(inv), []byte("1"), time.Time{}); err != nil {
+		return err
+	}
 	return tx.Set(ctx, invitePrefix+inv.Code, doc, time.Time{})
 }
 
@@ -123,30 +188,30 @@ var ErrNoInvite = errors.New("accounts: no such invite code")
 func (s *Store) DisableInvites(ctx context.Context, codes, accounts, needNot []string) error {
 	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		var disable []Invite
-		found := make(map[string]bool)
-		for _, did := range needNot {
-			found[did] = true
+		for _, code := range codes {
+			inv, err := getInvite(ctx, tx, code)
+			if errors.Is(err, storage.ErrNotFound) {
+				return fmt.Errorf("%w: %s", ErrNoInvite, code)
+			} else if err != nil {
+				return err
+			}
+			disable = append(disable, inv)
 		}
-		for doc, err := range documents[Invite](ctx, tx, invitePrefix) {
+		for _, account := range accounts {
+			list, err := invitesOf(ctx, tx, account)
 			if err != nil {
 				return err
 			}
-			inv := doc.value
-			if !slices.Contains(codes, inv.Code) && !slices.Contains(accounts, inv.Account) {
-				continue
+			if len(list) == 0 && !slices.Contains(needNot, account) {
+				return fmt.Errorf("%w: %s", ErrNoInvite, account)
 			}
-			found[inv.Code], found[inv.Account] = true, true
-			if !inv.Disabled {
-				inv.Disabled = true
-				disable = append(disable, inv)
-			}
-		}
-		for _, name := range slices.Concat(codes, accounts) {
-			if !found[name] {
-				return fmt.Errorf("%w: %s", ErrNoInvite, name)
-			}
+			disable = append(disable, list...)
 		}
 		for _, inv := range disable {
+			if inv.Disabled {
+				continue
+			}
+			inv.Disabled = true
 			if err := putInvite(ctx, tx, inv); err != nil {
 				return err
 			}

@@ -278,6 +278,9 @@ func (s *Store) confirm(ctx context.Context, a Account) error {
 // Repair makes the names agree with the accounts, which a crash between a step
 // and its confirmation can leave apart. Call it at start, before anything else.
 func (s *Store) Repair(ctx context.Context) error {
+	if err := s.indexInvites(ctx); err != nil {
+		return err
+	}
 	have := make(map[string]string)
 	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		for _, prefix := range []string{handlePrefix, emailPrefix, createdPrefix} {

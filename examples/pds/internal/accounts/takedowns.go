@@ -3,7 +3,6 @@ package accounts
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -98,15 +97,17 @@ func (s *Store) takedown(ctx context.Context, did syntax.DID, key string) (t Tak
 	return t, err
 }
 
-// HiddenRecords returns the paths of a collection's records that are taken down.
-func (s *Store) HiddenRecords(ctx context.Context, did syntax.DID, collection syntax.NSID) (map[string]bool, error) {
+// HiddenRecords returns which of the paths are those of records that are taken down.
+func (s *Store) HiddenRecords(ctx context.Context, did syntax.DID, paths []string) (map[string]bool, error) {
 	hidden := make(map[string]bool)
 	err := s.store.Repos.View(ctx, did, func(r storage.Reader) error {
-		for pair, err := range r.Keys(ctx, storage.Prefix(recordSubject(string(collection)+"/"))) {
-			if err != nil {
+		for _, path := range paths {
+			switch _, err := r.Get(ctx, recordSubject(path)); {
+			case err == nil:
+				hidden[path] = true
+			case !errors.Is(err, storage.ErrNotFound):
 				return err
 			}
-			hidden[strings.TrimPrefix(pair.Key, recordSubject(""))] = true
 		}
 		return nil
 	})

@@ -29,7 +29,8 @@ beside them. Whoever has a backup has the accounts' keys: keep it safe.
 
 The backup is verified before it counts: each page of the database, every
 repository, every blob. If it fails or is interrupted, the older generations are as they were. Blobs
-that are there already are read, and copied again if they were damaged; -fast looks only at their ends.
+that are there already are read, on the server too, and copied again if the copy was damaged; -fast looks only at
+their ends.
 
 -keep says which older generations stay: the newest of each of the last so many
 hours, days, weeks, months or years in which there was one. "-keep 7d,4w" is a week of days

@@ -31,10 +31,13 @@ const (
 type Manifest struct {
 	Format  int       `json:"format"` // 1
 	Created time.Time `json:"created"`
-	Version string    `json:"version"` // of the server
-	Host    string    `json:"host"`
-	Newest  int64     `json:"newestEvent"`
-	Blobs   int       `json:"blobs"` // promoted and staged
+	// Number is greater than those of all earlier generations in the directory, whatever the clock said.
+	// 0: an earlier version made the backup.
+	Number  int    `json:"number,omitempty"`
+	Version string `json:"version"` // of the server
+	Host    string `json:"host"`
+	Newest  int64  `json:"newestEvent"`
+	Blobs   int    `json:"blobs"` // promoted and staged
 	// Missing is how many blobs records refer to that are not in the backup: because the server has
 	// lost them or never had them, or because they were deleted, with their accounts or records,
 	// while the backup was made.
@@ -81,8 +84,8 @@ type Backup struct {
 	// Keep says which generations stay in a directory; the new one always does. Its zero value
 	// keeps no other.
 	Keep Keep
-	// Fast looks only at the size and the end of blobs that a directory has from earlier backups.
-	// Else all of them are read, and what is damaged is copied again.
+	// Fast looks only at the size and the end of blobs that a directory has from earlier backups, and of
+	// those on the server. Else all of them are read, and copies that are damaged are made again.
 	Fast bool
 	// Progress, if not nil, is told how many blobs have been looked at.
 	Progress func(blobs int)
@@ -164,6 +167,10 @@ func (b Backup) run(ctx context.Context, d *Dir, w writer) (*Manifest, error) {
 	if p := w.previous(); p != nil && p.Newest > c.m.Newest {
 		return nil, fmt.Errorf("%w (it is of %s, with events up to %d; this one has events up to %d)", ErrOlder, p.Created.Format(time.RFC3339), p.Newest, c.m.Newest)
 	}
+	if p := w.previous(); p != nil {
+		c.m.Number = p.Number
+	}
+	c.m.Number++
 	if err := c.files(file); err != nil {
 		return nil, err
 	}

@@ -36,9 +36,9 @@ type generation struct {
 	m       *Manifest // nil if it cannot be read: then nobody knows what belongs to it
 }
 
-// generations returns those of a directory, the newest first: the one with the newest event, since
-// those numbers only grow, whatever the clock said when a backup was made. Those that cannot be
-// read are the last.
+// generations returns those of a directory, the newest first: the one with the newest event, and of
+// several with the same one the last that was made. Both numbers only grow, whatever the clock said when a
+// backup was made. Those that cannot be read are the last.
 func generations(dest string) (list []generation, err error) {
 	entries, err := os.ReadDir(filepath.Join(dest, generationsName))
 	if err != nil && !isMissing(err) {
@@ -68,14 +68,16 @@ func generations(dest string) (list []generation, err error) {
 	} else if !isMissing(err) {
 		return nil, err
 	}
-	newest := func(g generation) int64 {
+	newest := func(g generation) (event int64, number int) {
 		if g.m == nil {
-			return -1
+			return -1, 0
 		}
-		return g.m.Newest
+		return g.m.Newest, g.m.Number
 	}
 	slices.SortFunc(list, func(a, b generation) int {
-		return cmp.Or(cmp.Compare(newest(b), newest(a)), b.created.Compare(a.created), cmp.Compare(len(b.dir), len(a.dir)), strings.Compare(b.dir, a.dir))
+		eventA, numberA := newest(a)
+		eventB, numberB := newest(b)
+		return cmp.Or(cmp.Compare(eventB, eventA), cmp.Compare(numberB, numberA), b.created.Compare(a.created), cmp.Compare(len(b.dir), len(a.dir)), strings.Compare(b.dir, a.dir))
 	})
 	return list, nil
 }
@@ -301,7 +303,14 @@ func (w *dirWriter) copyBlob(ctx context.Context, name, from string) (size int64
 	// The file on the server may be another one with the same bytes: uploaded again, as another
 	// type.
 	if then, err := blobfs.StatFile(to, c); err == nil && then == now {
-		if size, ok, err := w.has(ctx, name); ok || err != nil {
+		size, ok, err := w.has(ctx, name)
+		if ok && !w.fast { // damage that leaves the end as it was
+			if _, err := blobfs.CheckFile(ctx, from, c); err != nil && ctx.Err() == nil {
+				return 0, &sourceError{err}
+			}
+			err = ctx.Err()
+		}
+		if ok || err != nil {
 			return size, err
 		}
 	}

@@ -72,23 +72,23 @@ func (r Rule) period(t time.Time, i int) string {
 }
 
 // choose says which generations to keep, of which there are the times from the newest to the
-// oldest.
+// oldest; but a clock may have gone back between them.
 func (k Keep) choose(times []time.Time) []bool {
 	kept := make([]bool, len(times))
 	if len(kept) > 0 {
 		kept[0] = true
 	}
 	for _, r := range k {
-		last, n := "", 0
+		seen := make(map[string]bool)
 		for i, t := range times {
 			p := r.period(t, i)
-			if p == last {
+			if seen[p] {
 				continue
 			}
-			if n++; n > r.Count {
+			if len(seen) == r.Count {
 				break
 			}
-			last, kept[i] = p, true
+			seen[p], kept[i] = true, true
 		}
 	}
 	return kept

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/seed"
+	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/internal/sqlitevfs/faultvfs"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
@@ -138,6 +140,84 @@ func TestLostBlobsStayInTheBackup(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Damage in the middle of a server's blob is told although the backup has a good copy: else nobody hears of it
+// until the copy is needed. With Fast only ends are looked at.
+func TestDamagedBlobOfTheServerIsTold(t *testing.T) {
+	for _, at := range []int{0, 1, 7} {
+		dest := filepath.Join(t.TempDir(), "backup")
+		w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+		w.seed(t, 0, 2, seed.Seed{Records: 5, Blobs: 3})
+		w.backup(t, datadir.Backup{}, dest)
+		before := files(t, filepath.Join(dest, datadir.Blobs))
+		name := blobFiles(t, w.Blobs)[1]
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text[at] ^= 0x40
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if m := w.backup(t, datadir.Backup{Fast: true}, dest); m.Lost != 0 {
+			t.Errorf("%+v", m)
+		}
+		if m := w.backup(t, datadir.Backup{}, dest); m.Lost != 1 || m.Missing != 0 || m.Blobs != 6 || !m.LostBlobs[0].Kept {
+			t.Errorf("%+v", m)
+		}
+		if d := cmp.Diff(before, files(t, filepath.Join(dest, datadir.Blobs))); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
+// A backup that is made while records are being imported has the account as it was before, and so has a server
+// that was killed then.
+func TestBackupDuringAnImport(t *testing.T) {
+	dest := filepath.Join(t.TempDir(), "backup")
+	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w.seed(t, 0, 2, seed.Seed{Records: 20, Blobs: 2})
+	did := w.dids[0]
+	before, err := w.host.Head(t.Context(), did)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gaveUp := errors.New("the import is given up")
+	_, err = w.Store.Repos.Replace(t.Context(), did, func(yield func(storage.RecordChange, error) bool) {
+		for i := range 5000 {
+			block := dag.Sum(dag.CBOR, fmt.Append(nil, i))
+			if !yield(storage.RecordChange{Path: fmt.Sprintf("com.example.note/%05d", i), CID: block, Data: make([]byte, 1000)}, nil) {
+				return
+			}
+		}
+		if m := w.backup(t, datadir.Backup{}, dest); m.Lost != 0 || m.Missing != 0 {
+			t.Errorf("%+v", m)
+		}
+		yield(storage.RecordChange{}, gaveUp)
+	}, nil)
+	if !errors.Is(err, gaveUp) {
+		t.Fatal(err)
+	}
+	to := filepath.Join(t.TempDir(), "restored")
+	var report *check.Report
+	if _, err := (datadir.Restore{Verify: verifyRestored(&report)}).From(t.Context(), dest, nil, to); err != nil {
+		t.Fatal(err)
+	}
+	if report.Accounts != 2 || report.Found != 0 || report.MissingBlobs != 0 {
+		t.Errorf("%+v", report)
+	}
+	later := func() time.Time { return time.Now().Add(2 * time.Hour) } // when what was staged has expired
+	again := open(t, to, datadir.Options{Now: later})
+	if head, err := again.host.Head(t.Context(), did); err != nil || head != before {
+		t.Errorf("%v, %v", head, err)
+	}
+	if err := again.Store.Events.Trim(t.Context(), time.Time{}); err != nil {
+		t.Error(err)
+	}
+	if err := again.DB.Check(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -385,6 +465,53 @@ func TestGenerationsOfAWrongClock(t *testing.T) {
 	}
 	if g := generationsOf(t, dest); len(g) != 1 || filepath.Base(g[0]) != "20260103T000000Z" {
 		t.Errorf("%q", g)
+	}
+}
+
+// Of generations without events between them, as when only a password was changed, the last one is the
+// newest, though its clock was behind.
+func TestGenerationsOfAClockThatGoesBack(t *testing.T) {
+	dest := filepath.Join(t.TempDir(), "backup")
+	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w.seed(t, 0, 1, seed.Seed{})
+	keep := datadir.Keep{{Count: 10}}
+	for n, hour := range []int{12, 20, 10, 11} {
+		err := w.Store.KV.Write(t.Context(), func(tx storage.KVTx) error {
+			return tx.Set(t.Context(), "state", fmt.Append(nil, n), time.Time{})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := w.backup(t, datadir.Backup{Keep: keep, Now: func() time.Time { return time.Date(2026, 1, 1, hour, 0, 0, 0, time.UTC) }}, dest)
+		if m.Number != n+1 {
+			t.Errorf("generation %d has number %d", n+1, m.Number)
+		}
+		to := filepath.Join(t.TempDir(), "restored")
+		if _, err := (datadir.Restore{}).From(t.Context(), dest, nil, to); err != nil {
+			t.Fatal(err)
+		}
+		err = open(t, to, datadir.Options{}).Store.KV.Read(t.Context(), func(r storage.KVReader) error {
+			got, err := r.Get(t.Context(), "state")
+			if string(got) != fmt.Sprint(n) {
+				t.Errorf("state %s is restored, want %d", got, n)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if g := generationsOf(t, dest); len(g) != 4 {
+		t.Errorf("%q", g)
+	}
+}
+
+// A clock that goes back and forth does not use up the days that are kept.
+func TestKeepOfAClockThatGoesBackAndForth(t *testing.T) {
+	day := func(n int) time.Time { return time.Date(2026, 1, n, 8, 0, 0, 0, time.UTC) }
+	got := datadir.Choose(datadir.Keep{{Count: 3, Unit: 'd'}}, []time.Time{day(9), day(20), day(9), day(20), day(9), day(8), day(7)})
+	if want := []bool{true, true, false, false, false, true, false}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

@@ -106,7 +106,7 @@ func (m *mover) missingBlobs(ctx context.Context, p *blobProgress) error {
 		if err != nil {
 			return err
 		}
-		if page.Cursor == "" || page.Cursor == cursor || len(page.Blobs) == 0 {
+		if page.Cursor == "" || page.Cursor == cursor { // a page without blobs need not be the last
 			return nil
 		}
 		cursor = page.Cursor

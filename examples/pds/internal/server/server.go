@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -266,9 +267,6 @@ func (s *Server) handler() http.Handler {
 	s.mountForwarded(methods)
 	methods.Fallback, methods.Divert = s.proxy.Route(), s.divert
 	mux := http.NewServeMux()
-	mux.Handle("/xrpc/", methods)
-	mux.HandleFunc("/xrpc/_health", s.health)
-	mux.HandleFunc("/xrpc/_health/{$}", s.health)
 	mux.HandleFunc("GET /tls-check", s.tlsCheck)
 	mux.HandleFunc("GET /.well-known/atproto-did", s.atprotoDID)
 	mux.HandleFunc("GET /.well-known/did.json", s.serviceDocument)
@@ -279,17 +277,24 @@ func (s *Server) handler() http.Handler {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
 	})
-	return s.operate(methods, answerOptions(mux))
+	return s.operate(methods, s.route(methods, mux))
 }
 
-// answerOptions answers all requests with the method OPTIONS, and passes others on.
-func answerOptions(h http.Handler) http.Handler {
+// route answers all requests with the method OPTIONS, and passes others on. Methods do not go through
+// the mux, which would answer paths with two slashes by a redirection that web pages cannot follow.
+func (s *Server) route(methods, mux http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodOptions {
+		name, isMethod := strings.CutPrefix(r.URL.Path, "/xrpc/")
+		switch {
+		case r.Method == http.MethodOptions:
 			xrpc.CORS(w, r)
-			return
+		case isMethod && strings.TrimSuffix(name, "/") == "_health":
+			s.health(w, r)
+		case isMethod:
+			methods.ServeHTTP(w, r)
+		default:
+			mux.ServeHTTP(w, r)
 		}
-		h.ServeHTTP(w, r)
 	})
 }
 
