@@ -283,3 +283,58 @@ func TestSinceOnHostileLogs(t *testing.T) {
 		}
 	})
 }
+
+// A DID whose account was deleted and made again: whoever holds what there was before, or something
+// of another account, gets all that the new repository needs, whether or not the log still covers it.
+func TestSinceOfAnAccountMadeAgain(t *testing.T) {
+	for _, trimmed := range []bool{false, true} {
+		allStores(t, func(t *testing.T, store storage.Store) {
+			k := &keys{}
+			clock := time.Now()
+			h := repo.NewHost(repo.Config{Store: store, Signer: k.signer, Now: func() time.Time { return clock }})
+			type past struct {
+				rev  syntax.TID
+				held copyOf
+			}
+			var history []past
+			fill := func(did syntax.DID, from, to int) map[string]string {
+				create(t, h, did)
+				want := make(map[string]string)
+				for i := from; i < to; i++ {
+					clock = clock.Add(time.Second)
+					apply(t, h, did, want, one(repo.Create, keyN(i), note(t, fmt.Sprint("text ", i%7)), nil))
+					if head, err := h.Head(ctx, did); err != nil {
+						t.Fatal(err)
+					} else if did == alice && i%5 == 0 {
+						_, held := since(t, h, "")
+						history = append(history, past{head.Rev, held})
+					}
+				}
+				return want
+			}
+			fill(alice, 0, 30)
+			if err := h.Delete(ctx, alice); err != nil {
+				t.Fatal(err)
+			}
+			clock = clock.Add(time.Second)
+			fill(bob, 0, 5)
+			of, err := h.Head(ctx, bob)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := fill(alice, 15, 45)
+			if trimmed {
+				if err := store.Events.Trim(ctx, clock.Add(-8*time.Second)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			history = append(history, past{of.Rev, nil}, past{syntax.NewTID(clock.Add(-200*time.Hour), 1), nil}, past{syntax.NewTID(clock.Add(time.Hour), 1), nil})
+			for _, p := range history {
+				root, part := since(t, h, p.rev)
+				if got, err := rebuild(t, k, root, p.held, part); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+					t.Errorf("trimmed: %v, since %s: %d records, want %d; %v", trimmed, p.rev, len(got), len(want), err)
+				}
+			}
+		})
+	}
+}

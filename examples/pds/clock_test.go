@@ -417,3 +417,55 @@ func TestRestoreOfRevisionsAhead(t *testing.T) {
 		}
 	}
 }
+
+// All events have the time of the server's clock, those of accounts and identities too: their times
+// decide how long they are kept.
+func TestTimesOfEvents(t *testing.T) {
+	for _, ahead := range []time.Duration{-48 * time.Hour, 2 * time.Hour} {
+		clock := &shifted{}
+		clock.set(ahead)
+		c := startClocked(t, clock, map[string]string{"PDS_DATA_DIRECTORY": t.TempDir(), "PDS_CLOCK_CHECK": "false"})
+		alice, bob := c.register("alice"), c.register("bob") // of whose events only the last stays
+		alice.call(t, "com.atproto.identity.updateHandle", map[string]any{"handle": "alicia.test"}, nil)
+		alice.call(t, "com.atproto.server.deactivateAccount", map[string]any{}, nil)
+		admin := (&sandbox{c.process, ""}).admin()
+		if err := admin.Procedure(t.Context(), "com.atproto.admin.deleteAccount", map[string]any{"did": bob.DID}, nil); err != nil {
+			t.Fatal(err)
+		}
+		cursor, seen := int64(0), map[string]int{}
+		for frame, err := range (&stream.Consumer{URL: c.url + subscribeRepos, Cursor: &cursor}).Frames(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			var at time.Time
+			last := false
+			switch frame.Kind {
+			case commit.KindIdentity:
+				m, err := commit.DecodeIdentity(frame.Payload)
+				if err != nil {
+					t.Fatal(err)
+				}
+				at = m.Time
+			case commit.KindAccount:
+				m, err := commit.DecodeAccount(frame.Payload)
+				if err != nil {
+					t.Fatal(err)
+				}
+				at, last = m.Time, m.Status == "deleted"
+			default:
+				continue
+			}
+			seen[frame.Kind]++
+			if off := at.Sub(clock.now()).Abs(); off > time.Minute {
+				t.Errorf("a clock that is %s ahead: %s is %s off", ahead, frame.Kind, off)
+			}
+			if last {
+				break
+			}
+		}
+		if seen[commit.KindIdentity] < 2 || seen[commit.KindAccount] < 3 {
+			t.Errorf("events %v", seen)
+		}
+		c.stop()
+	}
+}

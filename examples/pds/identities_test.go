@@ -50,6 +50,10 @@ func (m *moodyPLC) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		say(404, `{"message":"DID not available: did:plc:x"}`)
 	case "rubbish":
 		say(200, `<html>welcome`)
+	case "null":
+		say(200, `null`)
+	case "a list of null":
+		say(200, `[null]`)
 	case "other JSON":
 		say(200, `{"did":5,"type":"poem"}`)
 	case "huge":
@@ -348,7 +352,7 @@ func TestMoodyDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	const bad, gone, unknown = "UpstreamFailure", "DidDeactivated", "DidNotFound"
-	for mood, want := range map[string]string{"down": bad, "500": bad, "503": bad, "429": bad, "redirect": bad, "rubbish": bad, "other JSON": bad, "huge": bad,
+	for mood, want := range map[string]string{"down": bad, "500": bad, "503": bad, "429": bad, "redirect": bad, "rubbish": bad, "other JSON": bad, "huge": bad, "null": bad, "a list of null": bad,
 		"404": unknown, "410": gone, "404 tombstone": gone} {
 		w.mood.mood.Store(mood)
 		status := 400
@@ -358,7 +362,7 @@ func TestMoodyDirectory(t *testing.T) {
 		w.tell(alice, "POST", "identity.updateHandle", map[string]any{"handle": "alicia.test"}, status, want)
 		w.tell(alice, "POST", "identity.signPlcOperation", map[string]any{"token": token}, status, want)
 		w.tell(alice, "POST", "server.activateAccount", nil, status, want)
-		if mood != "rubbish" && mood != "other JSON" && mood != "huge" { // a 200 is a 200
+		if !slices.Contains([]string{"rubbish", "other JSON", "huge", "null", "a list of null"}, mood) { // a 200 is a 200
 			w.tell(alice, "POST", "identity.submitPlcOperation", map[string]any{"operation": op}, status, want)
 		}
 		if text := w.tell(alice, "GET", "server.checkAccountStatus", nil, 200, ""); !strings.Contains(text, `"validDid":false`) {
@@ -367,7 +371,7 @@ func TestMoodyDirectory(t *testing.T) {
 		if want != bad {
 			continue
 		}
-		if mood != "rubbish" && mood != "other JSON" {
+		if !slices.Contains([]string{"rubbish", "other JSON", "null", "a list of null"}, mood) {
 			w.tell(nil, "POST", "server.createAccount", map[string]any{"handle": "carol.test", "email": "carol@example.com", "password": "x"}, 502, bad)
 		}
 	}
