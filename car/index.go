@@ -43,6 +43,9 @@ func NewIndex(dir string, memory int64) *Index {
 
 // Add adds a block. Another one with the same CID may be kept twice, and either be found.
 func (x *Index) Add(b Block) error {
+	if x.table.fresh == nil {
+		return errors.New("car: an Index is made by NewIndex")
+	}
 	k, err := keyOf(b.CID)
 	if err != nil {
 		return err
@@ -154,6 +157,9 @@ type IndexOptions struct {
 // IndexFile reads a CAR file from where r stands to its end, and checks every block. The caller closes
 // the index, but r must be left alone until then.
 func IndexFile(r io.ReadSeeker, opt IndexOptions) (_ *FileIndex, err error) {
+	if r == nil {
+		return nil, errors.New("car: there is no reader")
+	}
 	start, err := r.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return nil, err

@@ -80,6 +80,9 @@ type Reader struct {
 
 // NewReader reads the header.
 func NewReader(r io.Reader, lim Limits) (*Reader, error) {
+	if r == nil {
+		return nil, errors.New("car: there is no reader")
+	}
 	c := &Reader{lim: lim.withDefaults()}
 	if b, ok := r.(*bufio.Reader); ok {
 		c.r = b

@@ -2,6 +2,7 @@ package car
 
 import (
 	"bufio"
+	"errors"
 	"io"
 
 	"github.com/ipfs/go-cid"
@@ -18,6 +19,14 @@ type Writer struct {
 
 // NewWriter writes the header.
 func NewWriter(w io.Writer, roots ...cid.Cid) (*Writer, error) {
+	if w == nil {
+		return nil, errors.New("car: there is no writer")
+	}
+	for _, root := range roots {
+		if !root.Defined() {
+			return nil, &Error{Err: ErrCID}
+		}
+	}
 	c := &Writer{w: bufio.NewWriterSize(w, 32<<10)}
 	header := appendHeader(nil, roots)
 	c.buf = varint.Append(c.buf[:0], uint64(len(header)))
@@ -36,6 +45,12 @@ func appendHeader(b []byte, roots []cid.Cid) []byte {
 
 // Write appends a block. It trusts the caller that the CID is that of the data.
 func (c *Writer) Write(b Block) error {
+	if c.w == nil {
+		return errors.New("car: a Writer is made by NewWriter")
+	}
+	if !b.CID.Defined() {
+		return &Error{Err: ErrCID}
+	}
 	key := b.CID.KeyString()
 	c.buf = varint.Append(c.buf[:0], uint64(len(key)+len(b.Data)))
 	c.buf = append(c.buf, key...)

@@ -43,6 +43,9 @@ var ErrTooLarge = errors.New("commit: too large for one event")
 // the tree with its covering proof, and the blocks of the records that its operations
 // create or update. The operations must be set.
 func (e *Event) SetBlocks(commit car.Block, change *mst.Change, records []car.Block, lim Limits) error {
+	if change == nil {
+		return errors.New("commit: the blocks of an event need the tree's change")
+	}
 	lim = lim.withDefaults()
 	if len(e.Ops) > lim.Ops {
 		return fmt.Errorf("%w: %d operations, at most %d", ErrTooLarge, len(e.Ops), lim.Ops)

@@ -96,6 +96,9 @@ func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map
 	fail := func(rule, detail error) (State, map[string][]byte, error) {
 		return last, nil, &RuleError{rule, e.Repo, e.Rev, detail}
 	}
+	if e == nil {
+		return last, nil, fmt.Errorf("%w: there is none", ErrMessage)
+	}
 	lim := v.Limits.withDefaults()
 	if len(e.Ops) > lim.Ops || len(e.Blocks) > lim.Blocks {
 		return fail(ErrSize, nil)
@@ -262,6 +265,9 @@ func (v *Verifier) Sync(ctx context.Context, last State, s *Sync) (State, error)
 	fail := func(rule, detail error) (State, error) {
 		return last, &RuleError{rule, s.DID, s.Rev, detail}
 	}
+	if s == nil {
+		return last, fmt.Errorf("%w: there is none", ErrMessage)
+	}
 	if last.Rev != "" && s.Rev < last.Rev {
 		return fail(ErrStale, nil)
 	}
@@ -291,18 +297,27 @@ func (v *Verifier) Sync(ctx context.Context, last State, s *Sync) (State, error)
 	return next, nil
 }
 
+// key is Key, of which no key and no error is an error.
+func (v *Verifier) key(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error) {
+	key, err := v.Key(ctx, did, refresh)
+	if err == nil && key == nil {
+		err = ErrNoKey
+	}
+	return key, err
+}
+
 // signature checks a commit's signature, with a fresh key if the first does not fit.
 func (v *Verifier) signature(ctx context.Context, c Commit) error {
 	if v.Key == nil {
 		return nil
 	}
-	key, err := v.Key(ctx, c.DID, false)
+	key, err := v.key(ctx, c.DID, false)
 	if err == nil {
 		if err = c.Verify(key); err == nil {
 			return nil
 		}
 		old := key
-		if key, err = v.Key(ctx, c.DID, true); err == nil {
+		if key, err = v.key(ctx, c.DID, true); err == nil {
 			if bytes.Equal(key.Bytes(), old.Bytes()) {
 				return crypto.ErrSignature
 			}

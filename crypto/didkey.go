@@ -18,6 +18,9 @@ const didKeyPrefix = "did:key:"
 // Multikey returns the key as it stands in DID documents: "z" and the base58btc
 // of a multicodec prefix and the compressed point.
 func (k *PublicKey) Multikey() string {
+	if !k.valid() {
+		return ""
+	}
 	codec := codecK256
 	if k.alg == P256 {
 		codec = codecP256
@@ -26,7 +29,12 @@ func (k *PublicKey) Multikey() string {
 }
 
 // DIDKey returns the key as a did:key.
-func (k *PublicKey) DIDKey() string { return didKeyPrefix + k.Multikey() }
+func (k *PublicKey) DIDKey() string {
+	if !k.valid() {
+		return ""
+	}
+	return didKeyPrefix + k.Multikey()
+}
 
 // String returns the did:key.
 func (k *PublicKey) String() string { return k.DIDKey() }

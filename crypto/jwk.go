@@ -25,6 +25,9 @@ const (
 
 // JWK returns the key in JSON form.
 func (k *PublicKey) JWK() JWK {
+	if !k.valid() {
+		return JWK{}
+	}
 	crv := curveK256
 	if k.alg == P256 {
 		crv = curveP256

@@ -78,7 +78,10 @@ func (k *PublicKey) Equal(other *PublicKey) bool {
 	return other != nil && k.alg == other.alg && k.compressed == other.compressed
 }
 
-// uncompressed returns the point's coordinates, 32 bytes each.
+// valid reports whether there is a key: it is not nil, and not the zero value.
+func (k *PublicKey) valid() bool { return k != nil && (k.k != nil || k.p != nil) }
+
+// coordinates returns the point's coordinates, 32 bytes each.
 func (k *PublicKey) coordinates() (x, y []byte) {
 	var b []byte
 	if k.alg == K256 {
@@ -102,7 +105,7 @@ func (k *PublicKey) Verify(msg, sig []byte) error {
 // specifications allow both values of s: that of Verify, and the order of the curve less it. So there
 // are two valid signatures for one message; what must be unique is not to be derived from the signature.
 func (k *PublicKey) VerifyJWS(msg, sig []byte) error {
-	if len(sig) != SignatureLen {
+	if !k.valid() || len(sig) != SignatureLen {
 		return ErrSignature
 	}
 	low := [SignatureLen]byte(sig)
@@ -120,7 +123,7 @@ func (k *PublicKey) VerifyJWS(msg, sig []byte) error {
 }
 
 func (k *PublicKey) verify(digest, sig []byte) bool {
-	if len(sig) != SignatureLen {
+	if !k.valid() || len(sig) != SignatureLen {
 		return false
 	}
 	if k.alg == K256 {
@@ -189,15 +192,26 @@ func (k *PrivateKey) Bytes() []byte {
 	if k.k != nil {
 		return k.k.Serialize()
 	}
+	if k.p == nil { // the zero value
+		return nil
+	}
 	b, _ := k.p.Bytes() // cannot fail: the key is valid
 	return b
 }
 
 // PublicKey implements Signer.
-func (k *PrivateKey) PublicKey() *PublicKey { return k.pub }
+func (k *PrivateKey) PublicKey() *PublicKey {
+	if k == nil {
+		return nil
+	}
+	return k.pub
+}
 
 // Sign implements Signer. The context is not used: the key is at hand.
 func (k *PrivateKey) Sign(_ context.Context, msg []byte) ([]byte, error) {
+	if k == nil || k.k == nil && k.p == nil {
+		return nil, fmt.Errorf("%w: there is none", ErrKey)
+	}
 	digest := sha256.Sum256(msg)
 	sig := make([]byte, SignatureLen)
 	if k.k != nil {

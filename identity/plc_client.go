@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,10 +111,15 @@ func (c *PLCClient) Data(ctx context.Context, did syntax.DID) (*PLCData, error) 
 	return &d, nil
 }
 
-// Log returns the valid operations of a did:plc, oldest first.
+// Log returns the valid operations of a did:plc, oldest first. There is at least one.
 func (c *PLCClient) Log(ctx context.Context, did syntax.DID) (list []*PLCOperation, err error) {
-	err = c.getJSON(ctx, did, "/log", maxPLCLog, &list)
-	return list, err
+	if err := c.getJSON(ctx, did, "/log", maxPLCLog, &list); err != nil {
+		return nil, err
+	}
+	if len(list) == 0 || slices.Contains(list, nil) { // JSON null is a pointer that is nil
+		return nil, fmt.Errorf("%w: %s/log: operations are missing", ErrDocument, did)
+	}
+	return list, nil
 }
 
 // AuditLog returns all operations of a did:plc, oldest first, nullified ones
@@ -137,6 +143,9 @@ func (c *PLCClient) Last(ctx context.Context, did syntax.DID) (*PLCOperation, er
 // the operation may have been accepted nevertheless: compare Last with it before
 // making another.
 func (c *PLCClient) Submit(ctx context.Context, did syntax.DID, op *PLCOperation) error {
+	if op == nil {
+		return fmt.Errorf("%w: none", ErrOperation)
+	}
 	if _, err := op.Bytes(); err != nil {
 		return err
 	}

@@ -262,3 +262,45 @@ func ExampleDocument_SigningKey() {
 	fmt.Println(key.Algorithm(), key)
 	// Output: ES256K did:key:zQ3shXjHeiBuRCKmM36cuYnm7YEMzhGnCmCyW92sRJ9pribSF
 }
+
+// A directory that answers null, or a list of it, gives an error, and no operation that is nil.
+func TestPLCClientOfADirectoryThatAnswersNothing(t *testing.T) {
+	const did = syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
+	for _, text := range []string{"null", "[]", "[null]", "[null,null]", " [ null ] ", "{}", "[{}]", `""`, "0", ""} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, text) }))
+		c := &identity.PLCClient{URL: srv.URL}
+		if list, err := c.Log(t.Context(), did); !errors.Is(err, identity.ErrDocument) || list != nil {
+			t.Errorf("log %q: %v %v", text, list, err)
+		}
+		if op, err := c.Last(t.Context(), did); !errors.Is(err, identity.ErrDocument) || op != nil {
+			t.Errorf("last %q: %v %v", text, op, err)
+		}
+		if _, err := c.Data(t.Context(), did); !errors.Is(err, identity.ErrDocument) && !errors.Is(err, identity.ErrMismatch) {
+			t.Errorf("data %q: %v", text, err)
+		}
+		c.Verify = true
+		if _, err := c.Resolve(t.Context(), did); !errors.Is(err, identity.ErrDocument) && !errors.Is(err, identity.ErrLog) {
+			t.Errorf("document %q: %v", text, err)
+		}
+		srv.Close()
+	}
+}
+
+// Operations that are none, or of no known type, have no state, are not signed and not sent.
+func TestOperationsThatAreNone(t *testing.T) {
+	const did = syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
+	for _, op := range []*identity.PLCOperation{{}, {Type: "poem"}, {Type: identity.PLCCreate}} {
+		if d, err := op.Data(did); !errors.Is(err, identity.ErrOperation) {
+			t.Errorf("%q has the state %+v, %v", op.Type, d, err)
+		}
+		if err := op.Sign(t.Context(), newKey(t)); !errors.Is(err, identity.ErrOperation) {
+			t.Errorf("%q was signed: %v", op.Type, err)
+		}
+	}
+	if err := new(identity.PLCClient).Submit(t.Context(), did, nil); !errors.Is(err, identity.ErrOperation) {
+		t.Errorf("nil was sent: %v", err)
+	}
+	if err := (&identity.PLCOperation{Type: identity.PLCTombstone}).Sign(t.Context(), nil); !errors.Is(err, identity.ErrOperation) {
+		t.Errorf("signed by nobody: %v", err)
+	}
+}

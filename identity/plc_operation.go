@@ -156,6 +156,9 @@ func (op *PLCOperation) Data(did syntax.DID) (*PLCData, error) {
 	if op.Type == PLCTombstone {
 		return nil, fmt.Errorf("%w: %s", ErrTombstoned, did)
 	}
+	if op.Type != PLCUpdate && (op.Type != PLCCreate || op.Legacy == nil) {
+		return nil, fmt.Errorf("%w: type %.40q", ErrOperation, op.Type)
+	}
 	n := op.normalized()
 	return &PLCData{DID: did, RotationKeys: n.RotationKeys, VerificationMethods: n.VerificationMethods,
 		AlsoKnownAs: n.AlsoKnownAs, Services: n.Services}, nil
@@ -164,6 +167,9 @@ func (op *PLCOperation) Data(did syntax.DID) (*PLCData, error) {
 // Sign signs the operation. The signer's key must be one of the rotation keys of
 // the operation before it, or of its own if it is a genesis operation.
 func (op *PLCOperation) Sign(ctx context.Context, signer crypto.Signer) error {
+	if signer == nil {
+		return fmt.Errorf("%w: there is no signer", ErrOperation)
+	}
 	msg, err := op.encode(false)
 	if err != nil {
 		return err

@@ -17,6 +17,9 @@ type Entry struct {
 
 // Build makes a tree from entries in strictly ascending key order, in one pass.
 func Build(entries iter.Seq2[Entry, error]) (*Tree, error) {
+	if entries == nil {
+		return nil, errNilEntries
+	}
 	b := Builder{keep: true}
 	for e, err := range entries {
 		if err == nil {
@@ -43,6 +46,9 @@ func BuildSorted(entries []Entry) (*Tree, error) {
 // RootOf returns the root of the tree of entries in strictly ascending key order,
 // without making the tree: its memory does not grow with their number.
 func RootOf(entries iter.Seq2[Entry, error]) (cid.Cid, error) {
+	if entries == nil {
+		return cid.Undef, errNilEntries
+	}
 	var b Builder
 	for e, err := range entries {
 		if err == nil {

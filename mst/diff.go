@@ -19,6 +19,10 @@ type DiffEntry struct {
 // the number of differences, not the size of the trees.
 func Diff(old, new *Tree) iter.Seq2[DiffEntry, error] {
 	return func(yield func(DiffEntry, error) bool) {
+		if old == nil || new == nil {
+			yield(DiffEntry{}, errNilTree)
+			return
+		}
 		a, b := newCursor(old), newCursor(new)
 		for {
 			if err := align(a, b); err != nil {

@@ -27,6 +27,13 @@ var (
 	ErrProof          = errors.New("blocks do not prove the claim")
 )
 
+// Wrong use, which is a fault of the program.
+var (
+	errNilTree    = errors.New("mst: the tree is nil")
+	errNilSource  = errors.New("mst: the Source is nil")
+	errNilEntries = errors.New("mst: the iterator is nil")
+)
+
 // Error says what is wrong with a node of a tree.
 type Error struct {
 	Node   cid.Cid // undefined: not known, or no node

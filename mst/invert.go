@@ -35,6 +35,9 @@ type InvertOp struct {
 // No order needs fewer nodes than this one. There are at most as many stages as operations, and no
 // node is read or checked a second time.
 func Invert(t *Tree, ops []InvertOp) (*Tree, error) {
+	if t == nil {
+		return nil, errNilTree
+	}
 	before, err := undo(t, ops)
 	if !errors.Is(err, ErrPartial) {
 		return before, err

@@ -84,6 +84,9 @@ func Open(src Source, root cid.Cid, lim Limits) (*Tree, error) {
 	if err := checkRoot(root); err != nil {
 		return nil, err
 	}
+	if src == nil {
+		return nil, errNilSource
+	}
 	l := newLazy(src, lim)
 	if root == emptyCID {
 		return &Tree{lazy: l}, nil
@@ -137,6 +140,9 @@ func (t *Tree) kid(n *node, i, link int, lo, hi edge) (*node, error) {
 func Load(src Source, root cid.Cid, lim Limits) (*Tree, error) {
 	if err := checkRoot(root); err != nil {
 		return nil, err
+	}
+	if src == nil {
+		return nil, errNilSource
 	}
 	if root == emptyCID {
 		return Empty(), nil

@@ -113,6 +113,9 @@ const maxRetries = 8
 // Create makes a repository with its first commit. Unlike other batches, one
 // without writes makes a commit too: the empty repository's.
 func (h *Host) Create(ctx context.Context, did syntax.DID, b Batch) (Result, error) {
+	if err := checkAside(b.Events, b.KV); err != nil {
+		return Result{}, err
+	}
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {
 		return Result{}, err
@@ -127,6 +130,51 @@ func (h *Host) Create(ctx context.Context, did syntax.DID, b Batch) (Result, err
 	return res, err
 }
 
+// checkAside checks what goes along with a change. An event that cannot be read would stay in the
+// log, and end the stream of every subscriber that comes to it.
+func checkAside(events []storage.Event, kv []storage.KVWrite) error {
+	for i, ev := range events {
+		var of syntax.DID
+		var err error
+		switch ev.Kind {
+		case commit.KindCommit:
+			var m *commit.Event
+			if m, err = commit.DecodeEvent(ev.Payload); err == nil {
+				of = m.Repo
+			}
+		case commit.KindSync:
+			var m *commit.Sync
+			if m, err = commit.DecodeSync(ev.Payload); err == nil {
+				of = m.DID
+			}
+		case commit.KindIdentity:
+			var m *commit.Identity
+			if m, err = commit.DecodeIdentity(ev.Payload); err == nil {
+				of = m.DID
+			}
+		case commit.KindAccount:
+			var m *commit.Account
+			if m, err = commit.DecodeAccount(ev.Payload); err == nil {
+				of = m.DID
+			}
+		default:
+			err = fmt.Errorf("kind %.64q is not known", ev.Kind)
+		}
+		if err == nil && of != ev.DID {
+			err = fmt.Errorf("it is of %.64q, its message of %s", ev.DID, of)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: event %d: %w", ErrInvalidBatch, i, err)
+		}
+	}
+	for _, w := range kv {
+		if w.Key == "" || strings.HasPrefix(w.Key, indexPrefix) {
+			return fmt.Errorf("%w: key %.64q is empty or the host's", ErrInvalidBatch, w.Key)
+		}
+	}
+	return nil
+}
+
 // Apply carries out a batch of writes. It returns after the commit is durable.
 //
 // If another process wins a race for the repository, Apply reads again and
@@ -135,6 +183,9 @@ func (h *Host) Create(ctx context.Context, did syntax.DID, b Batch) (Result, err
 // Errors are those of this package, those of the guard, and storage.ErrConflict, for
 // a KV check that does not hold.
 func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, error) {
+	if err := checkAside(b.Events, b.KV); err != nil {
+		return Result{}, err
+	}
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {
 		return Result{}, err

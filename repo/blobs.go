@@ -18,6 +18,9 @@ import (
 // The type of a blob that is uploaded again is the new one as long as no record refers to it, and
 // the old one from then on.
 func (h *Host) UploadBlob(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
+	if r == nil {
+		return storage.BlobInfo{}, errNoReader
+	}
 	info, err := h.store.Blobs.Stage(ctx, did, mime, r, max)
 	if err != nil {
 		return info, err
@@ -100,6 +103,9 @@ func (h *Host) SweepBlobs(ctx context.Context, did syntax.DID, t time.Time) (del
 // blobs and its earlier events, and appends events (the #account event that says
 // so) in the same step.
 func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Event) error {
+	if err := checkAside(events, nil); err != nil {
+		return err
+	}
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {
 		return err

@@ -23,6 +23,9 @@ const keptBlocks = 256 << 10
 // Memory does not grow with the blocks, and the snapshot is read at the store's speed, as with
 // Export.
 func (h *Host) ExportBlocks(ctx context.Context, did syntax.DID, cids []cid.Cid, w io.Writer) (missing []cid.Cid, err error) {
+	if w == nil {
+		return nil, errNoWriter
+	}
 	err = h.spooled(ctx, w, func(w io.Writer) error {
 		return h.viewTree(ctx, did, func(r storage.Reader) error {
 			missing, err = h.exportBlocks(ctx, did, r, cids, w)

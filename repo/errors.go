@@ -30,6 +30,10 @@ var (
 	// ErrInvalidWrite: a Write has no Action of this package. The error says which
 	// and where.
 	ErrInvalidWrite = errors.New("repo: invalid write")
+	// ErrInvalidBatch: an event that goes along has no known kind, belongs to no account, or
+	// has a message that no subscriber could read; or a key-value pair has no key, or one that
+	// is the host's. Nothing was written.
+	ErrInvalidBatch = errors.New("repo: invalid batch")
 	// ErrInvalidRecord: a record is not canonical DAG-CBOR, is too large, has another
 	// $type than its collection (*TypeError), or its path is not valid. The error
 	// says which and where.
@@ -61,6 +65,12 @@ func roomError(err error) error {
 	}
 	return err
 }
+
+// Wrong use, which is a fault of the program.
+var (
+	errNoReader = errors.New("repo: there is no reader")
+	errNoWriter = errors.New("repo: there is no writer")
+)
 
 // SwapError says what a compare-and-swap found. It matches ErrInvalidSwap.
 type SwapError struct {

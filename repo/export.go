@@ -28,6 +28,9 @@ import (
 // store's speed, however slow w is. Nothing is written to w when there is no
 // such repository (ErrRepoNotFound).
 func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w io.Writer) error {
+	if w == nil {
+		return errNoWriter
+	}
 	st, err := h.warm(ctx, did, since)
 	if err != nil {
 		return err

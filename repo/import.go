@@ -162,8 +162,14 @@ type Import struct {
 //
 // A file that does not pass gives ErrInvalidImport. Nothing is changed then.
 func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Import) (Result, error) {
-	if in.Unverified == (len(in.Keys) > 0) {
+	if in.Unverified == (len(in.Keys) > 0) || slices.Contains(in.Keys, nil) {
 		return Result{}, ErrImportKeys
+	}
+	if r == nil {
+		return Result{}, errNoReader
+	}
+	if err := checkAside(in.Events, in.KV); err != nil {
+		return Result{}, err
 	}
 	done, err := h.imports.begin(ctx, did)
 	if err != nil {

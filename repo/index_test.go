@@ -631,8 +631,17 @@ func TestRowsOfAnotherHead(t *testing.T) {
 	row := func(subject, rkey string) storage.KVWrite {
 		return storage.KVWrite{Key: "index/subject/" + string(likes) + " " + subject + "\x01" + string(likes) + "/" + rkey, Value: []byte("1")}
 	}
-	b := repo.Batch{KV: []storage.KVWrite{row("y", "a"), row("y", "nothing")}}
-	must(t, h, b)
+	head, err := h.Head(ctx, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := []storage.KVWrite{row("y", "a"), row("y", "nothing")}
+	if _, err := store.Repos.Apply(ctx, alice, &storage.Change{Prev: head, Head: head, KV: rows}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Apply(ctx, alice, repo.Batch{KV: rows}); !errors.Is(err, repo.ErrInvalidBatch) { // not by the host
+		t.Errorf("rows of an index in a batch: %v", err)
+	}
 	must(t, h, batch(write(repo.Create, "b", like(t, "y", 1))))
 	if got := keysIn(t, h, likes); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("likes %v", got)

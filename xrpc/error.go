@@ -106,8 +106,11 @@ func WriteError(w http.ResponseWriter, err error) {
 		h[http.CanonicalHeaderKey(name)] = values
 	}
 	status := e.Status
-	if status == 0 {
+	switch {
+	case status == 0:
 		status = http.StatusBadRequest
+	case status < 300 || status > 599: // no error, or no status: a fault of the program
+		status = http.StatusInternalServerError
 	}
 	WriteJSON(w, status, envelope{e.name(), e.Message})
 }
@@ -118,7 +121,7 @@ func asError(err error) *Error {
 	var tooLarge *http.MaxBytesError
 	var full *limit.Error
 	switch {
-	case errors.As(err, &e) && e.Remote:
+	case errors.As(err, &e) && e != nil && e.Remote:
 		return &Error{Status: http.StatusBadGateway, Message: "Upstream failure: " + e.Message}
 	case e != nil:
 		return e

@@ -8,7 +8,8 @@ import (
 )
 
 // Handler runs one method. Make one with Query, Procedure, RawQuery,
-// RawProcedure, Subscription or Any.
+// RawProcedure, Subscription or Any. Of a nil function they make the zero Handler, which
+// Server.Handle refuses.
 type Handler struct {
 	method string // of HTTP; empty: GET and POST
 	serve  func(w http.ResponseWriter, r *Request) error
@@ -50,6 +51,9 @@ type None struct{}
 // whose fields have JSON names and are strings, integers, booleans, or slices of these; a
 // pointer to one of these tells an absent parameter from a zero one.
 func Query[P, O any](fn func(ctx context.Context, r *Request, params P) (O, error)) Handler {
+	if fn == nil {
+		return Handler{}
+	}
 	return RawQuery(func(w http.ResponseWriter, r *Request, params P) error {
 		out, err := fn(r.Context(), r, params)
 		if err != nil {
@@ -63,6 +67,9 @@ func Query[P, O any](fn func(ctx context.Context, r *Request, params P) (O, erro
 // an error as long as it has not written anything; after that, the connection is cut, so that
 // the client knows.
 func RawQuery[P any](fn func(w http.ResponseWriter, r *Request, params P) error) Handler {
+	if fn == nil {
+		return Handler{}
+	}
 	fields := paramFields(reflect.TypeFor[P]())
 	return Handler{http.MethodGet, func(w http.ResponseWriter, r *Request) error {
 		var params P
@@ -75,6 +82,9 @@ func RawQuery[P any](fn func(w http.ResponseWriter, r *Request, params P) error)
 
 // Procedure makes a handler of a function from a JSON body to JSON.
 func Procedure[I, O any](fn func(ctx context.Context, r *Request, in I) (O, error)) Handler {
+	if fn == nil {
+		return Handler{}
+	}
 	return Handler{http.MethodPost, func(w http.ResponseWriter, r *Request) error {
 		var in I
 		if _, none := any(in).(None); none {
@@ -100,6 +110,9 @@ func Procedure[I, O any](fn func(ctx context.Context, r *Request, in I) (O, erro
 // itself, with the rules of RawQuery. To read a body that is longer than the
 // route's limit, stalls or breaks off gives an *Error, for the function to return.
 func RawProcedure(fn func(w http.ResponseWriter, r *Request) error) Handler {
+	if fn == nil {
+		return Handler{}
+	}
 	return Handler{http.MethodPost, func(w http.ResponseWriter, r *Request) error {
 		if err := r.rawInput(); err != nil {
 			return err
@@ -111,6 +124,9 @@ func RawProcedure(fn func(w http.ResponseWriter, r *Request) error) Handler {
 // Subscription makes a handler of one that accepts WebSocket connections. The
 // parameters are validated; the handler reads them itself.
 func Subscription(h http.Handler) Handler {
+	if h == nil {
+		return Handler{}
+	}
 	return Handler{http.MethodGet, func(w http.ResponseWriter, r *Request) error {
 		if r.Header.Get("Upgrade") == "" {
 			e := &Error{Status: http.StatusUpgradeRequired, Message: "This method is a WebSocket subscription"}

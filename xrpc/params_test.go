@@ -1,6 +1,7 @@
 package xrpc_test
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -119,7 +120,7 @@ func TestParamsBySchema(t *testing.T) {
 			blocks = p
 			return name{}, nil
 		}),
-		"com.atproto.sync.subscribeRepos": xrpc.Subscription(nil),
+		"com.atproto.sync.subscribeRepos": xrpc.Subscription(http.NotFoundHandler()),
 	}))
 	const cid = "bafyreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 	yes := true

@@ -505,3 +505,80 @@ func TestDocumentOfAnotherServer(t *testing.T) {
 		}
 	}
 }
+
+// TestSpellingsOfThisServer: an account whose document names this server in another spelling is at home
+// here; one whose document names a neighbour is not, however near.
+func TestSpellingsOfThisServer(t *testing.T) {
+	w := newIdentityWorld(t)
+	alice := w.register("alice")
+	web := w.newWeb("webber.test")
+	var creds struct{ VerificationMethods map[string]string }
+	if err := web.Query(t.Context(), "com.atproto.identity.getRecommendedDidCredentials", nil, &creds); err != nil {
+		t.Fatal(err)
+	}
+	key, err := crypto.ParseDIDKey(creds.VerificationMethods["atproto"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.docs[web.DID].VerificationMethods[0] = identity.NewVerificationMethod(web.DID, identity.SigningKeyID, key)
+	// A key with which the test can submit what the server would not.
+	alice.call(t, "com.atproto.identity.requestPlcOperationSignature", nil, nil)
+	last, err := w.plc.Last(t.Context(), alice.DID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var signed struct {
+		Operation *identity.PLCOperation `json:"operation"`
+	}
+	alice.call(t, "com.atproto.identity.signPlcOperation", map[string]any{"token": w.token(t, "alice@example.com"),
+		"rotationKeys": []string{w.key.PublicKey().DIDKey(), last.RotationKeys[0]}}, &signed)
+	if err := w.plc.Submit(t.Context(), alice.DID, signed.Operation); err != nil {
+		t.Fatal(err)
+	}
+	host := strings.TrimPrefix(w.url, "http://") // localhost and a port
+	type named struct {
+		typ, endpoint string
+		home          bool
+	}
+	for _, at := range []named{
+		{identity.PDSType, w.url, true},
+		{identity.PDSType, w.url + "/", true},
+		{identity.PDSType, "HTTP://" + host, true},
+		{identity.PDSType, "http://" + strings.ToUpper(host), true},
+		{identity.PDSType, "Http://LocalHost" + strings.TrimPrefix(host, "localhost") + "/", true},
+		{identity.PDSType, "https://" + host, false},
+		{identity.PDSType, w.url + "1", false},
+		{identity.PDSType, "http://localhost", false},
+		{identity.PDSType, "http://localhost:80", false},
+		{identity.PDSType, "http://localhost.example.com" + strings.TrimPrefix(host, "localhost"), false},
+		{"SomeOtherServer", w.url, false},
+		{identity.PDSType, w.url, true},
+	} {
+		op, err := signed.Operation.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		op.Services = map[string]identity.PLCService{identity.PDSID: {Type: at.typ, Endpoint: at.endpoint}}
+		if err := op.Sign(t.Context(), w.key); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.plc.Submit(t.Context(), alice.DID, op); err != nil {
+			t.Fatalf("%s: %v", at.endpoint, err)
+		}
+		signed.Operation = op
+		w.docs[web.DID].Services = []identity.Service{{ID: "#" + identity.PDSID, Type: at.typ, Endpoint: at.endpoint}}
+		status, name := 200, ""
+		if !at.home {
+			status, name = 400, "InvalidRequest"
+		}
+		for _, u := range []*user{alice, web} {
+			w.tell(u, "POST", "server.activateAccount", nil, status, name)
+			if text := w.tell(u, "GET", "server.checkAccountStatus", nil, 200, ""); strings.Contains(text, `"validDid":true`) != at.home {
+				t.Errorf("%s %s: %s", u.DID, at.endpoint, text)
+			}
+			if text := w.tell(u, "GET", "server.getSession", nil, 200, ""); strings.Contains(text, `"didDoc"`) != at.home {
+				t.Errorf("%s %s: %s", u.DID, at.endpoint, text)
+			}
+		}
+	}
+}

@@ -16,7 +16,7 @@ import (
 // process lives on or not, and are deleted a batch at a time, so that others write in between. What a new
 // repository of the same account does is read like anything else.
 func TestEventsOfADeletedRepository(t *testing.T) {
-	const n, other = 2500, syntax.DID("did:web:other.example")
+	const n, other = 2*batchRecords + 500, syntax.DID("did:web:other.example")
 	path := filepath.Join(t.TempDir(), "test.sqlite")
 	db := openReplace(t, path, nil)
 	events := func(did syntax.DID, n, size int) (list []storage.Event) {

@@ -101,6 +101,9 @@ type DB struct {
 // file open. A file with an older version of the schema is migrated; one with a newer version gives
 // a *VersionError, and one of another application ErrForeign.
 func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
+	if path == "" {
+		return nil, errors.New("sqlite: the path is empty")
+	}
 	if cfg.Readers <= 0 {
 		cfg.Readers = 32
 	}

@@ -3,6 +3,7 @@ package atproto
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/pdskit/pdskit/mst"
 	"github.com/pdskit/pdskit/repo"
@@ -13,11 +14,16 @@ import (
 // writeError turns an error of repo.Host.Apply into the answer.
 func writeError(err error) error {
 	var blob *repo.BlobError
+	var swap *repo.SwapError
 	switch {
-	case errors.Is(err, repo.ErrInvalidSwap):
-		return &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidSwap", Message: detail(err)}
+	case errors.As(err, &swap):
+		return &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidSwap", Message: swap.Error()}
 	case errors.Is(err, repo.ErrBlobNotFound):
-		return &xrpc.Error{Status: http.StatusBadRequest, Name: "BlobNotFound", Message: "Could not find blob: " + detail(err)}
+		msg := "Could not find blob"
+		if ref, ok := strings.CutPrefix(err.Error(), repo.ErrBlobNotFound.Error()); ok {
+			msg += ref
+		}
+		return &xrpc.Error{Status: http.StatusBadRequest, Name: "BlobNotFound", Message: msg}
 	case errors.As(err, &blob):
 		name := "InvalidMimeType"
 		if blob.Field == "size" {
@@ -26,11 +32,15 @@ func writeError(err error) error {
 		return &xrpc.Error{Status: http.StatusBadRequest, Name: name, Message: blob.Error()}
 	case errors.Is(err, repo.ErrTooManyWrites):
 		return xrpc.InvalidRequest("Too many writes. Max event size: 2MB")
-	case errors.Is(err, repo.ErrRecordExists), errors.Is(err, repo.ErrRecordNotFound),
-		errors.Is(err, repo.ErrInvalidRecord), errors.Is(err, mst.ErrTooManyEntries):
-		return xrpc.InvalidRequest("%s", detail(err))
 	case errors.Is(err, repo.ErrClock):
 		return errClock
+	}
+	for _, is := range []error{repo.ErrRecordExists, repo.ErrRecordNotFound, repo.ErrInvalidRecord, mst.ErrTooManyEntries} {
+		if errors.Is(err, is) {
+			return xrpc.InvalidRequest("%s", detail(err, is))
+		}
+	}
+	switch {
 	case errors.Is(err, repo.ErrRepoNotFound): // deleted meanwhile
 		return accountError(Account{}, ErrNoAccount)
 	case errors.Is(err, storage.ErrConflict):
@@ -45,19 +55,15 @@ var errClock = &xrpc.Error{
 	Header: http.Header{"Retry-After": {"60"}},
 }
 
-// detail is the message of an error without the package's prefix.
-func detail(err error) string {
+// detail is the message of an error of package repo that is what it says, without the package's
+// prefix. If something else wraps the error, the rest of the text is not the package's, and may
+// contain internals. Then the message is that of the condition alone.
+func detail(err, is error) string {
 	msg := err.Error()
-	for _, sentinel := range []error{repo.ErrBlobNotFound} {
-		if errors.Is(err, sentinel) {
-			return msg[min(len(msg), len(sentinel.Error())+2):]
-		}
+	if !strings.HasPrefix(msg, is.Error()) {
+		msg = is.Error()
 	}
-	const prefix = "repo: "
-	if len(msg) > len(prefix) && msg[:len(prefix)] == prefix {
-		return msg[len(prefix):]
-	}
-	return msg
+	return strings.TrimPrefix(msg, "repo: ")
 }
 
 // accountError is the answer for an account that may not act: not there, taken

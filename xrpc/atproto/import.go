@@ -45,7 +45,7 @@ func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
 	res, err := s.Host.Import(r.Context(), acct.DID, r.Body, in)
 	switch {
 	case errors.Is(err, repo.ErrInvalidImport):
-		return xrpc.InvalidRequest("%s", detail(err))
+		return xrpc.InvalidRequest("%s", detail(err, repo.ErrInvalidImport))
 	case err != nil:
 		return bodyError(writeError(err))
 	}

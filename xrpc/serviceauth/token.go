@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -54,6 +55,14 @@ type payload struct {
 // Sign makes a token. Absent times are now and a minute from now, an absent ID is
 // random.
 func Sign(ctx context.Context, signer crypto.Signer, t Token) (string, error) {
+	switch {
+	case signer == nil || signer.PublicKey() == nil:
+		return "", errors.New("serviceauth: there is no signing key")
+	case t.Issuer == "":
+		return "", errors.New("serviceauth: Token.Issuer is missing")
+	case t.Audience == "":
+		return "", errors.New("serviceauth: Token.Audience is missing")
+	}
 	if t.Issued.IsZero() {
 		t.Issued = time.Now()
 	}

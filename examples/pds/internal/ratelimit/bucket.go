@@ -11,6 +11,12 @@ type window struct {
 	length time.Duration
 }
 
+// over reports whether a window that ends then counts no more. One that ends later than a new one
+// would was begun before the clock went back.
+func (w window) over(ends, now time.Time) bool {
+	return !now.Before(ends) || ends.After(now.Add(w.length))
+}
+
 // maxWindows is how many windows a bucket may have.
 const maxWindows = 2
 
@@ -47,8 +53,7 @@ func (b *bucket) take(key uint64, n int, now time.Time) status {
 	u, known := b.keys[key]
 	var tight status
 	for i, w := range b.windows {
-		// A window that ends later than a new one would was begun before the clock went back.
-		if !now.Before(u[i].ends) || u[i].ends.After(now.Add(w.length)) {
+		if w.over(u[i].ends, now) {
 			u[i].used, u[i].ends = 0, now.Add(w.length)
 		}
 		s := status{window: w, left: w.points - u[i].used - n, reset: u[i].ends, ok: true}
@@ -81,7 +86,7 @@ func (b *bucket) has(key uint64, n int, now time.Time) bool {
 	defer b.mu.Unlock()
 	u := b.keys[key]
 	for i, w := range b.windows {
-		if now.Before(u[i].ends) && u[i].used+n > w.points {
+		if !w.over(u[i].ends, now) && u[i].used+n > w.points {
 			return false
 		}
 	}
@@ -96,8 +101,8 @@ func (b *bucket) give(key uint64, n int, now time.Time) {
 	if !ok {
 		return
 	}
-	for i := range b.windows {
-		if now.Before(u[i].ends) {
+	for i, w := range b.windows {
+		if !w.over(u[i].ends, now) {
 			u[i].used = max(0, u[i].used-n)
 		}
 	}
@@ -119,7 +124,7 @@ func tighter(a, b status) bool {
 // makeRoom forgets keys whose windows have ended, or else, of some keys, the
 // one that used least: a flood of new keys cannot push out one that is near its limit.
 func (b *bucket) makeRoom(now time.Time) {
-	if !now.Before(b.sweep) {
+	if !now.Before(b.sweep) || b.sweep.After(now.Add(time.Second)) { // or the clock has gone back
 		b.sweep = now.Add(time.Second)
 		for key, u := range b.keys {
 			if b.ended(u, now) {
@@ -145,8 +150,8 @@ func (b *bucket) makeRoom(now time.Time) {
 }
 
 func (b *bucket) ended(u usage, now time.Time) bool {
-	for i := range b.windows {
-		if now.Before(u[i].ends) {
+	for i, w := range b.windows {
+		if !w.over(u[i].ends, now) {
 			return false
 		}
 	}

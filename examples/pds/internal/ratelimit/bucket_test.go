@@ -87,3 +87,28 @@ func TestBucketOfAClockThatGoesBack(t *testing.T) {
 		}
 	}
 }
+
+// What asks a bucket, or gives back, forgets windows of a clock that was ahead as take does.
+func TestBucketAskedAfterTheClockWentBack(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	for _, ahead := range []time.Duration{time.Hour + time.Second, 2 * time.Hour, 20 * 365 * 24 * time.Hour} {
+		b := &bucket{windows: []window{{1, time.Minute}, {2, time.Hour}}, max: 2}
+		for key := range uint64(2) {
+			if !b.take(key, 1, now.Add(ahead)).ok || b.has(key, 1, now.Add(ahead)) {
+				t.Fatal("no limit")
+			}
+		}
+		b.give(0, 1, now) // of nothing that still counts
+		if !b.has(0, 1, now) || !b.has(1, 1, now) {
+			t.Errorf("%s ahead: refused", ahead)
+		}
+		if !b.ended(b.keys[1], now) {
+			t.Errorf("%s ahead: a key is kept for as long", ahead)
+		}
+		// A flood of new keys finds room at once.
+		b.take(2, 1, now.Add(ahead))
+		if b.take(3, 1, now); len(b.keys) > 2 {
+			t.Errorf("%s ahead: %d keys", ahead, len(b.keys))
+		}
+	}
+}

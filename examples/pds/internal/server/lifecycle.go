@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
@@ -116,7 +119,7 @@ func (s *Server) checkDocument(ctx context.Context, did syntax.DID) error {
 	if err != nil {
 		return err
 	}
-	var pds, signing string
+	var doc *identity.Document
 	if did.Method() == "plc" {
 		data, err := s.plc.Data(ctx, did)
 		if err != nil {
@@ -125,25 +128,45 @@ func (s *Server) checkDocument(ctx context.Context, did syntax.DID) error {
 		if _, ours := s.rotationKey(data.RotationKeys); !ours {
 			return xrpc.InvalidRequest("Server rotation key not included in PLC DID data")
 		}
-		pds, signing = data.Services[identity.PDSID].Endpoint, data.VerificationMethods[identity.SigningKeyID]
+		doc = data.Document()
 	} else {
 		s.resolver.Purge(syntax.AtIdentifier(did))
-		doc, err := s.resolver.ResolveDID(ctx, did)
-		if err != nil {
+		if doc, err = s.resolver.ResolveDID(ctx, did); err != nil {
 			return atproto.IdentityError(err)
 		}
-		pds, _ = doc.PDS()
-		if k, err := doc.SigningKey(); err == nil {
-			signing = k.DIDKey()
-		}
 	}
-	if pds != s.url {
+	if !s.isHost(doc) {
 		return xrpc.InvalidRequest("DID document atproto_pds service endpoint does not match PDS public url")
 	}
-	if signing != key.PublicKey().DIDKey() {
+	if signing, err := doc.SigningKey(); err != nil || signing.DIDKey() != key.PublicKey().DIDKey() {
 		return xrpc.InvalidRequest("DID document verification method does not match expected signing key")
 	}
 	return nil
+}
+
+// isHost reports whether a DID document names this server as the account's. The same address has
+// more than one spelling: in another case, or with the port that it has anyway.
+func (s *Server) isHost(doc *identity.Document) bool {
+	endpoint, ok := doc.PDS()
+	return ok && origin(endpoint) == origin(s.url)
+}
+
+// origin is an address with its scheme and host in lower case, and with its port. It is empty if the
+// text is not an address.
+func origin(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "https":
+		port = "443"
+	case u.Scheme == "http":
+		port = "80"
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
 // directoryError is the answer when the PLC directory refuses, cannot be reached, or answers what

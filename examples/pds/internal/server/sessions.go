@@ -46,7 +46,7 @@ func (s *Server) document(ctx context.Context, did syntax.DID) json.RawMessage {
 		s.log.Warn("DID document", "did", did, "err", err)
 		return nil
 	}
-	if pds, _ := doc.PDS(); pds != s.url {
+	if !s.isHost(doc) {
 		return nil
 	}
 	text, err := json.Marshal(doc)
