@@ -192,7 +192,9 @@ func TestFailures(t *testing.T) {
 		"too many requests":         {status(429, ""), records.ErrUnavailable, "request"},
 		"server's fault":            {status(500, strings.Repeat("<html>", 1<<18)), records.ErrUnavailable, "request"},
 		"redirect to itself": {func(n *network) {
-			n.answer = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.String(), http.StatusTemporaryRedirect) }
+			n.answer = func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, r.URL.String(), http.StatusTemporaryRedirect)
+			}
 		}, records.ErrUnavailable, "request"},
 		"not a CAR file": {status(200, "<!doctype html>"), records.ErrInvalid, "proof"},
 		"empty answer":   {status(200, ""), records.ErrInvalid, "proof"},
