@@ -154,8 +154,8 @@ type IndexOptions struct {
 	Fault func(err error) bool
 }
 
-// IndexFile reads a CAR file from where r stands to its end, and checks every block. The caller closes
-// the index, but r must be left alone until then.
+// IndexFile reads a CAR file from where r stands to its end, and checks every block. The caller
+// closes the index, but r must be left alone until then.
 func IndexFile(r io.ReadSeeker, opt IndexOptions) (_ *FileIndex, err error) {
 	if r == nil {
 		return nil, errors.New("car: there is no reader")

@@ -162,7 +162,8 @@ func (t *table) drop(r *run) error {
 	return discard(r.file)
 }
 
-// write writes a run from at most so many entries in ascending order. Of equal keys it takes the first.
+// write writes a run from at most so many entries in ascending order. Of equal keys it takes the
+// first.
 func (t *table) write(level int, most int64, next func() (key, place, bool, error)) (r *run, err error) {
 	held := most * int64(entryLen)
 	if err := t.hold(held); err != nil {

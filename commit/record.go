@@ -49,7 +49,8 @@ func (o *RecordOptions) maxRecord() int {
 	return o.Record
 }
 
-// ProvenRecord is what a proof says about a record. Without a record, CID is undefined and Data nil.
+// ProvenRecord is what a proof says about a record. Without a record, CID is undefined and Data
+// nil.
 type ProvenRecord struct {
 	Root   cid.Cid // of the commit
 	Commit Commit
@@ -57,16 +58,17 @@ type ProvenRecord struct {
 	Data   []byte  // in canonical DAG-CBOR; part of the file
 }
 
-// VerifyRecord checks a proof that a repository has a record, or that it does not: the CAR file with
-// which com.atproto.sync.getRecord answers. Its only root is the commit. It has the nodes of the tree
-// from the root to the record, and the record. Other blocks do no harm.
+// VerifyRecord checks a proof that a repository has a record, or that it does not: the CAR file
+// with which com.atproto.sync.getRecord answers. Its only root is the commit. It has the nodes of
+// the tree from the root to the record, and the record. Other blocks do no harm.
 //
 // An error is a *RuleError. Its rule is ErrNoRecord if the proof is valid and the record does not
-// exist; the result then has the commit that says so. With any other rule nothing is proven: ErrSize,
-// ErrBlocks, ErrCommitBlock, ErrFields, ErrNoKey, ErrBadSignature, ErrOp, ErrTree or ErrRecord.
+// exist; the result then has the commit that says so. With any other rule nothing is proven:
+// ErrSize, ErrBlocks, ErrCommitBlock, ErrFields, ErrNoKey, ErrBadSignature, ErrOp, ErrTree or
+// ErrRecord.
 //
-// A proof says nothing about the present: the commit may be an old one. Whoever knows a later revision
-// compares.
+// A proof says nothing about the present: the commit may be an old one. Whoever knows a later
+// revision compares.
 func VerifyRecord(file []byte, opt RecordOptions) (ProvenRecord, error) {
 	var p ProvenRecord
 	fail := func(rule, detail error) (ProvenRecord, error) {

@@ -42,10 +42,10 @@ type RepoOptions struct {
 	// further faults. The repository is invalid all the same, although Records may end without an
 	// error. All blocks are only looked at in a reader that can seek.
 	Fault func(err error) bool
-	// Stream promises that every block comes where it is wanted, as often as it is
-	// linked to: then no block is kept. Without the promise, blocks are kept in an index as
-	// they come, in case they are linked to again; or, if the reader can seek, the file is
-	// read a second time when one is not where it is wanted, and only the places of blocks are kept.
+	// Stream promises that every block comes where it is wanted, as often as it is linked to: then
+	// no block is kept. Without the promise, blocks are kept in an index as they come, in case they
+	// are linked to again; or, if the reader can seek, the file is read a second time when one is
+	// not where it is wanted, and only the places of blocks are kept.
 	Stream bool
 	// TempDir and Memory are for the index of a reader that cannot seek, and TempDir for that of
 	// one that can: see car.NewIndex and car.IndexFile.

@@ -398,8 +398,8 @@ func TestRecordWithCodecOfBlobs(t *testing.T) {
 	}
 }
 
-// TestFaultsOfARepository: all faults of records, nodes and blocks are told, not the first alone, and
-// what is sound is read.
+// TestFaultsOfARepository: all faults of records, nodes and blocks are told, not the first alone,
+// and what is sound is read.
 func TestFaultsOfARepository(t *testing.T) {
 	a := newAccount(t, "alice")
 	texts := map[string]string{}
@@ -502,8 +502,8 @@ func (m *meter) Read(b []byte) (int, error) {
 	return m.ReadSeeker.Read(b)
 }
 
-// TestTinyBlocks: a file of tiny blocks, in an order that demands an index, takes no more memory than
-// any other, read from a file or from a stream.
+// TestTinyBlocks: a file of tiny blocks, in an order that demands an index, takes no more memory
+// than any other, read from a file or from a stream.
 func TestTinyBlocks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes a large file")

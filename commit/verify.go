@@ -16,8 +16,8 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// The rules of the Sync specification's message validation checklist, which proofs of records keep too
-// where they apply. A *RuleError wraps one of these, or ErrNoRecord; test with errors.Is.
+// The rules of the Sync specification's message validation checklist, which proofs of records keep
+// too where they apply. A *RuleError wraps one of these, or ErrNoRecord; test with errors.Is.
 var (
 	ErrSize         = errors.New("message exceeds a size limit")
 	ErrBlocks       = errors.New("blocks are not a CAR file with the commit as its first root")

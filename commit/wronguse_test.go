@@ -12,7 +12,8 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// A key function that returns no key and no error verifies nothing; neither does a key that is none.
+// A key function that returns no key and no error verifies nothing; neither does a key that is
+// none.
 func TestVerifierWithoutAKey(t *testing.T) {
 	const did = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 	key, err := crypto.GenerateKey(crypto.K256)

@@ -102,8 +102,9 @@ func (k *PublicKey) Verify(msg, sig []byte) error {
 }
 
 // VerifyJWS is Verify for the signature of a JSON Web Signature (ES256K or ES256), where the
-// specifications allow both values of s: that of Verify, and the order of the curve less it. So there
-// are two valid signatures for one message; what must be unique is not to be derived from the signature.
+// specifications allow both values of s: that of Verify, and the order of the curve less it. So
+// there are two valid signatures for one message; what must be unique is not to be derived from the
+// signature.
 func (k *PublicKey) VerifyJWS(msg, sig []byte) error {
 	if !k.valid() || len(sig) != SignatureLen {
 		return ErrSignature

@@ -77,7 +77,8 @@ var keywords = []string{"type", "description", "properties", "required", "nullab
 	"minGraphemes", "maxGraphemes", "format", "knownValues", "accept", "maxSize", "key", "record", "parameters", "input", "output", "errors", "message", "schema", "encoding", "permissions",
 	"resource", "lexicon", "id", "defs", "main", "x"}
 
-// mutate changes a document by the four bytes of each step: a place, what to do there, and with what.
+// mutate changes a document by the four bytes of each step: a place, what to do there, and with
+// what.
 func mutate(doc any, steps []byte) {
 	for ; len(steps) >= 4; steps = steps[4:] {
 		list := places(doc)
@@ -149,8 +150,9 @@ func leads(doc any, path string) bool {
 	return true
 }
 
-// FuzzMutatedSchema changes documents in their structure. Faults are errors whose path leads into the document;
-// what is accepted reads the same from its JSON, resolves or not, and checks any value.
+// FuzzMutatedSchema changes documents in their structure. Faults are errors whose path leads into
+// the document; what is accepted reads the same from its JSON, resolves or not, and checks any
+// value.
 func FuzzMutatedSchema(f *testing.F) {
 	docs := builtinJSON(f)
 	for i := range docs {
@@ -209,8 +211,8 @@ func FuzzMutatedSchema(f *testing.F) {
 	})
 }
 
-// Schemas that fill the limit on bytes. Each takes milliseconds, and minutes if any step were to take time in
-// proportion to the square of the length.
+// Schemas that fill the limit on bytes. Each takes milliseconds, and minutes if any step were to
+// take time in proportion to the square of the length.
 func TestHostileSchemasTakeLinearTime(t *testing.T) {
 	const size = 1 << 19
 	fill := func(format func(i int) string) string {

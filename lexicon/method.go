@@ -86,9 +86,9 @@ func compileParams(t *Params) []paramNode {
 	return list
 }
 
-// Params decodes and validates the query parameters of a method. The values are bool, int64, string,
-// and []any of these. Defaults are filled in; parameters that the schema does not
-// name, and empty ones, are ignored. One that is not an array must not be given twice.
+// Params decodes and validates the query parameters of a method. The values are bool, int64,
+// string, and []any of these. Defaults are filled in; parameters that the schema does not name, and
+// empty ones, are ignored. One that is not an array must not be given twice.
 //
 // Integers are in decimal, within 53 bits; booleans are "true" and "false".
 func (c *Catalog) Params(method syntax.NSID, query url.Values) (map[string]any, error) {

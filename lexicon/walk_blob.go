@@ -31,7 +31,8 @@ func (n *blobNode) check(w *walk, v any) bool {
 	return true
 }
 
-// mimeSet holds media types, and groups of them such as "image/", in lower case. "/" stands for any.
+// mimeSet holds media types, and groups of them such as "image/", in lower case. "/" stands for
+// any.
 type mimeSet map[string]struct{}
 
 func mimeSetOf(patterns []string) mimeSet {

@@ -9,10 +9,10 @@ import (
 	"github.com/pdskit/pdskit/mst/msttest"
 )
 
-// FuzzHistory runs a history of batches: two bytes are one operation, and the first of
-// them also says whether the batch ends with it and whether the tree is then read anew, node by node.
-// After each batch the tree is the model's, what it calls new and removed is the difference of
-// both trees, and its slice alone leads back.
+// FuzzHistory runs a history of batches: two bytes are one operation, and the first of them also
+// says whether the batch ends with it and whether the tree is then read anew, node by node. After
+// each batch the tree is the model's, what it calls new and removed is the difference of both
+// trees, and its slice alone leads back.
 func FuzzHistory(f *testing.F) {
 	keys := msttest.Keys(rand.New(rand.NewPCG(7, 7)), 64)
 	f.Add([]byte{0x81, 1, 0x82, 2, 0x81, 0, 0xc2, 0, 0x83, 3})

@@ -46,8 +46,8 @@ func Invert(t *Tree, ops []InvertOp) (*Tree, error) {
 	if len(stages) < 2 {
 		return nil, err
 	}
-	// All that the stages read is read now, between the bounds that it has in this tree. Between two
-	// stages, the bounds of a node may be wider.
+	// All that the stages read is read now, between the bounds that it has in this tree. Between
+	// two stages, the bounds of a node may be wider.
 	w := walker{t: t, visit: func(*node, cid.Cid) {}, partial: true}
 	for i := range ops {
 		if _, _, err := w.find(ops[i].Key, true); err != nil {

@@ -45,7 +45,8 @@ func TestInvertWithTheNodesOfOneOrder(t *testing.T) {
 		deleted []int // and deleted
 		spare   int   // the node that holds this key is not needed
 	}{
-		// The subtrees on both sides of the created key 1 become one, unless key 2 is put between them first.
+		// The subtrees on both sides of the created key 1 become one, unless key 2 is put between
+		// them first.
 		{"a key of the same height comes back beside a created one", []int{0, 1, 1, 0, 2}, []int{1}, []int{2}, 0},
 		// Without key 1, nothing is left on that side of key 2.
 		{"a subtree is emptied before its neighbour joins it", []int{3, 1, 2, 1, 0}, []int{1, 2}, nil, 3},

@@ -6,10 +6,9 @@ import (
 	"github.com/pdskit/pdskit/internal/cbor"
 )
 
-// splice carries out one edit that inserts or deletes a key of a node where no
-// subtree is beside it, so that no link comes or goes: what most edits come down to in the end. Only the
-// entry itself and the prefix of the one behind it change; the rest is copied. It reports
-// whether it could.
+// splice carries out one edit that inserts or deletes a key of a node where no subtree is beside
+// it, so that no link comes or goes: what most edits come down to in the end. Only the entry itself
+// and the prefix of the one behind it change; the rest is copied. It reports whether it could.
 func (e *editor) splice(p *piece, ed *edit, sp *spot) (r ref, ok bool, err error) {
 	n := p.n
 	if sp.link > 0 || sp.after > 0 {

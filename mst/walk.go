@@ -34,8 +34,8 @@ func (t *Tree) PreOrder() iter.Seq2[Item, error] {
 	}
 }
 
-// PreOrderOf is PreOrder for some of the nodes only: those for which want is true, and their keys. Below
-// a node that is not wanted, none is.
+// PreOrderOf is PreOrder for some of the nodes only: those for which want is true, and their keys.
+// Below a node that is not wanted, none is.
 func (t *Tree) PreOrderOf(want func(node cid.Cid) bool) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		switch {

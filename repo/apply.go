@@ -69,10 +69,10 @@ type Batch struct {
 	// Guard, if not nil, is asked whether the batch may still be applied. Create does
 	// not ask it: there is nothing yet that it could look at.
 	Guard Guard
-	// Assumed is what Guard has returned for an earlier snapshot, such as that of the authentication of
-	// a request; empty: it has not been asked. Apply takes it for the answer, as the checks are
-	// preconditions of the change whenever they were made. It asks the guard only if they do not
-	// hold, or if there is nothing to store.
+	// Assumed is what Guard has returned for an earlier snapshot, such as that of the
+	// authentication of a request; empty: it has not been asked. Apply takes it for the answer, as
+	// the checks are preconditions of the change whenever they were made. It asks the guard only if
+	// they do not hold, or if there is nothing to store.
 	Assumed []storage.KVCheck
 }
 
@@ -462,8 +462,8 @@ func (h *Host) promote(ctx context.Context, did syntax.DID, e edit) ([]cid.Cid, 
 		} else if err != nil {
 			return nil, err
 		}
-		// What a record says of a blob is held against the upload, unless another record has said it
-		// before. That may be an old one, whose word nobody checked.
+		// What a record says of a blob is held against the upload, unless another record has said
+		// it before. That may be an old one, whose word nobody checked.
 		used := false
 		if promoted {
 			if used, err = h.hasBlobRef(ctx, did, b.Ref); err != nil && !errors.Is(err, ErrRepoNotFound) {

@@ -10,8 +10,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// What a guard has said of an earlier snapshot is only good while that is still so, and the guard is asked otherwise; also if
-// there is nothing to commit.
+// What a guard has said of an earlier snapshot is only good while that is still so, and the guard
+// is asked otherwise; also if there is nothing to commit.
 func TestAssumed(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		between := &interloper{Repos: store.Repos}

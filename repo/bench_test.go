@@ -112,8 +112,8 @@ func BenchmarkApply(b *testing.B) {
 // not concern, with a new subject, and with one that has been liked before. Build is the first
 // write that needs the index of 100,000 records.
 //
-// Last table (as above, loaded; `-bench 'Apply$/normal|ApplyIndexed' -count 2`), beside 123 µs for a
-// host without an index:
+// Last table (as above, loaded; `-bench 'Apply$/normal|ApplyIndexed' -count 2`), beside 123 µs for
+// a host without an index:
 //
 //	none       158 µs median
 //	new        224 µs median
@@ -286,8 +286,9 @@ func BenchmarkExport(b *testing.B) {
 	b.ReportMetric(heap(), "heap-MiB")
 }
 
-// BenchmarkExportSince writes what one change made, in a repository of big records, as a CAR file, the
-// tree cached: with an event log that finds the events of an account, and with one that does not.
+// BenchmarkExportSince writes what one change made, in a repository of big records, as a CAR file,
+// the tree cached: with an event log that finds the events of an account, and with one that does
+// not.
 func BenchmarkExportSince(b *testing.B) {
 	for _, name := range []string{"covered", "all nodes"} {
 		b.Run(name, func(b *testing.B) {

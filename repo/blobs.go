@@ -122,7 +122,8 @@ func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Eve
 	return notFound(err, ErrRepoNotFound)
 }
 
-// Bounds on what one call of Blobs or MissingBlobs looks at, whatever the account's records refer to.
+// Bounds on what one call of Blobs or MissingBlobs looks at, whatever the account's records refer
+// to.
 const (
 	// maxRefs bounds the references.
 	maxRefs = 20_000
@@ -132,11 +133,11 @@ const (
 	statRefs = 10
 )
 
-// Blobs returns up to limit CIDs of blobs that records refer to, in the order of
-// their binary form after the given one (undefined: from the start), of records
-// written after the revision since (empty: all). A blob that very many records refer to may be among
-// them although they are older. If there may be more, next is where to go on: a call looks at a bounded
-// number of references, so that a page may have fewer than limit, or none.
+// Blobs returns up to limit CIDs of blobs that records refer to, in the order of their binary form
+// after the given one (undefined: from the start), of records written after the revision since
+// (empty: all). A blob that very many records refer to may be among them although they are older.
+// If there may be more, next is where to go on: a call looks at a bounded number of references, so
+// that a page may have fewer than limit, or none.
 func (h *Host) Blobs(ctx context.Context, did syntax.DID, after cid.Cid, since syntax.TID, limit int) (refs []cid.Cid, next cid.Cid, err error) {
 	next, err = h.blobPage(ctx, did, after, since, 0, func(ref storage.BlobRef) (bool, error) {
 		if len(refs) >= limit {
@@ -165,9 +166,9 @@ func (h *Host) MissingBlobs(ctx context.Context, did syntax.DID, after cid.Cid, 
 	return refs, next, err
 }
 
-// blobPage calls fn with a reference to each blob after one of them, until fn returns false or enough has
-// been looked at. cost is how many references a call of fn stands for. It returns the last blob before
-// the end, or an undefined CID if there are no more.
+// blobPage calls fn with a reference to each blob after one of them, until fn returns false or
+// enough has been looked at. cost is how many references a call of fn stands for. It returns the
+// last blob before the end, or an undefined CID if there are no more.
 func (h *Host) blobPage(ctx context.Context, did syntax.DID, after cid.Cid, since syntax.TID, cost int, fn func(storage.BlobRef) (bool, error)) (next cid.Cid, err error) {
 	err = h.View(ctx, did, func(r storage.Reader) error {
 		next = after

@@ -42,8 +42,8 @@ func (r refReader) BlobRefs(ctx context.Context, after cid.Cid, since syntax.TID
 	}
 }
 
-// A page of blobs is the same work whatever an account's records refer to: one blob from all records, very
-// many blobs of which none is missing, or none that is new.
+// A page of blobs is the same work whatever an account's records refer to: one blob from all
+// records, very many blobs of which none is missing, or none that is new.
 func TestPagesOfBlobsAreBounded(t *testing.T) {
 	const most = 21_000
 	blobs := make([]cid.Cid, 30_000)

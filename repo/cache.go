@@ -23,8 +23,8 @@ type state struct {
 // bytes estimates the memory of a cached state.
 func (s state) bytes() int64 { return 2048 + s.size }
 
-// treeBytes estimates the memory that a record's path and CID take in a tree. Neighbours share the begin of
-// their paths, but whoever chooses long paths can keep them from that.
+// treeBytes estimates the memory that a record's path and CID take in a tree. Neighbours share the
+// begin of their paths, but whoever chooses long paths can keep them from that.
 func treeBytes(path string) int64 { return recordBytes + int64(max(0, len(path)-usualPath)) }
 
 const (
@@ -34,8 +34,9 @@ const (
 
 // treeCache keeps the most recently used states within a bound of bytes.
 //
-// A state that is larger than the whole bound has a place of its own, beside the others. And whatever
-// leaves the cache is still found while somebody uses its tree, so that no second one is built beside it.
+// A state that is larger than the whole bound has a place of its own, beside the others. And
+// whatever leaves the cache is still found while somebody uses its tree, so that no second one is
+// built beside it.
 type treeCache struct {
 	limit int64
 

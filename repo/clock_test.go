@@ -122,8 +122,8 @@ func TestKeysOfClientsMoveNoClock(t *testing.T) {
 	}
 }
 
-// TestAClockBeforeItsTime: a clock before 1970, as of a machine without one, or beyond 2255 makes no
-// revision that an account is stuck with.
+// TestAClockBeforeItsTime: a clock before 1970, as of a machine without one, or beyond 2255 makes
+// no revision that an account is stuck with.
 func TestAClockBeforeItsTime(t *testing.T) {
 	for _, at := range []time.Time{{}, time.Unix(-1, 0), time.Unix(0, 0)} {
 		clock := &testClock{t: at}
@@ -144,8 +144,8 @@ func TestAClockBeforeItsTime(t *testing.T) {
 	}
 }
 
-// TestNothingIsSignedByAClockInDoubt: no way of signing gets past CheckClock, nothing is written, and
-// the refusal ends with its reason.
+// TestNothingIsSignedByAClockInDoubt: no way of signing gets past CheckClock, nothing is written,
+// and the refusal ends with its reason.
 func TestNothingIsSignedByAClockInDoubt(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
@@ -202,8 +202,8 @@ func TestNothingIsSignedByAClockInDoubt(t *testing.T) {
 	})
 }
 
-// TestNumbersOfAClockThatJumps: sequence numbers never go back, and follow the time again when it has
-// caught up.
+// TestNumbersOfAClockThatJumps: sequence numbers never go back, and follow the time again when it
+// has caught up.
 func TestNumbersOfAClockThatJumps(t *testing.T) {
 	clock := &testClock{t: noon}
 	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "test.sqlite"), sqlite.Config{Now: clock.now})
@@ -305,9 +305,9 @@ func TestImportsWithRevisionsAhead(t *testing.T) {
 	}
 }
 
-// TestRewind: an account whose revision lies in the future comes back, in the eyes of a follower that
-// ignores such revisions, by an import with Rewind; without it, or for an account that is not ahead,
-// revisions never go back.
+// TestRewind: an account whose revision lies in the future comes back, in the eyes of a follower
+// that ignores such revisions, by an import with Rewind; without it, or for an account that is not
+// ahead, revisions never go back.
 func TestRewind(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
@@ -371,7 +371,8 @@ func TestRewind(t *testing.T) {
 	})
 }
 
-// TestWrongUseFailsEarly: what a program leaves out or mixes up is said at once, and nothing is written.
+// TestWrongUseFailsEarly: what a program leaves out or mixes up is said at once, and nothing is
+// written.
 func TestWrongUseFailsEarly(t *testing.T) {
 	good := repo.Config{Store: memory.New(memory.Config{}), Signer: (&keys{}).signer}
 	for name, change := range map[string]func(*repo.Config){

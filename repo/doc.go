@@ -27,8 +27,8 @@
 //
 // Each account has a clock of its own: a revision is the time, or follows the account's last one if
 // that is later. The network ignores revisions from the future. So Config.CheckClock may refuse to
-// sign while the clock is wrong, and Import.Rewind repairs an account that was written by a clock that
-// was ahead.
+// sign while the clock is wrong, and Import.Rewind repairs an account that was written by a clock
+// that was ahead.
 //
 // Blobs are promoted before the record that refers to them is applied and are
 // visible only while a record refers to them. Their bytes are deleted later, by

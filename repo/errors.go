@@ -46,19 +46,21 @@ var (
 	// ErrClock: the host does not trust its clock (Config.CheckClock), so it signs
 	// nothing. Nothing was written. The same call works once the clock is right.
 	ErrClock = errors.New("repo: the clock cannot be trusted")
-	// ErrBusy: there is no room at the moment, for temporary files (Config.SpoolBytes, or a full disk) or
-	// for one more import (Config.Imports). Nothing was done. The caller may try again later.
+	// ErrBusy: there is no room at the moment, for temporary files (Config.SpoolBytes, or a full
+	// disk) or for one more import (Config.Imports). Nothing was done. The caller may try again
+	// later.
 	ErrBusy error = busy{}
 )
 
-// busy is the type of ErrBusy. Its method Unavailable tells package xrpc that the failure is of this
-// moment.
+// busy is the type of ErrBusy. Its method Unavailable tells package xrpc that the failure is of
+// this moment.
 type busy struct{}
 
 func (busy) Error() string     { return "repo: busy" }
 func (busy) Unavailable() bool { return true }
 
-// roomError gives an error of temporary files the meaning that it has for callers, if there was no room.
+// roomError gives an error of temporary files the meaning that it has for callers, if there was no
+// room.
 func roomError(err error) error {
 	if errors.Is(err, spool.ErrFull) || diskfull.Is(err) {
 		return fmt.Errorf("%w: %w", ErrBusy, err)
@@ -108,8 +110,8 @@ func (e *BlobError) Error() string {
 // Is reports whether target is ErrInvalidBlob.
 func (e *BlobError) Is(target error) bool { return target == ErrInvalidBlob }
 
-// TypeError says that the $type of a record is not the collection it is written to, which would make
-// it a record of another kind to every reader. It matches ErrInvalidRecord.
+// TypeError says that the $type of a record is not the collection it is written to, which would
+// make it a record of another kind to every reader. It matches ErrInvalidRecord.
 type TypeError struct {
 	Path       string
 	Collection syntax.NSID

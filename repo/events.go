@@ -14,15 +14,15 @@ func EventOf(m commit.Message) storage.Event {
 	return storage.Event{DID: m.About(), Kind: m.Kind(), Time: m.At(), Payload: m.Payload()}
 }
 
-// IdentityEvent returns an #identity event of the present time: the account's DID document or handle
-// may have changed. The handle may be empty.
+// IdentityEvent returns an #identity event of the present time: the account's DID document or
+// handle may have changed. The handle may be empty.
 func (h *Host) IdentityEvent(did syntax.DID, handle syntax.Handle) storage.Event {
 	return EventOf(&commit.Identity{DID: did, Handle: handle, Time: h.now()})
 }
 
-// AccountEvent returns an #account event of the present time. The status says why the account is not
-// active: [commit.Deleted] for the last event of an account, or a word of the host's. If it is empty,
-// the account is active.
+// AccountEvent returns an #account event of the present time. The status says why the account is
+// not active: [commit.Deleted] for the last event of an account, or a word of the host's. If it is
+// empty, the account is active.
 func (h *Host) AccountEvent(did syntax.DID, status string) storage.Event {
 	return EventOf(&commit.Account{DID: did, Active: status == "", Status: status, Time: h.now()})
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 )
 
-// Events carry the time of the host's clock, in the event and in its payload, and what was asked for.
+// Events carry the time of the host's clock, in the event and in its payload, and what was asked
+// for.
 func TestEventsOfTheHost(t *testing.T) {
 	at := time.Date(2031, 2, 3, 4, 5, 6, 7_000_000, time.UTC)
 	var k keys

@@ -21,8 +21,8 @@ import (
 // With a revision in since, whoever has the repository as it was then can put the present one
 // together from that and the file. If the event log covers all commits since, the file has the
 // commit, the nodes that the tree did not have then, and the records that were written since.
-// Otherwise it has more: all nodes, or even all records. If the repository has not changed since, the
-// CAR has no blocks.
+// Otherwise it has more: all nodes, or even all records. If the repository has not changed since,
+// the CAR has no blocks.
 //
 // Memory does not grow with the repository's records, and the snapshot is read at the
 // store's speed, however slow w is. Nothing is written to w when there is no
@@ -37,8 +37,8 @@ func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w i
 	}
 	defer runtime.KeepAlive(st.tree) // so that the cache finds it
 	return h.spooled(ctx, w, func(w io.Writer) error {
-		// The log is read before the snapshot, because a store need not allow one within the other. So the
-		// repository may change in between; then the log is read again.
+		// The log is read before the snapshot, because a store need not allow one within the other.
+		// So the repository may change in between; then the log is read again.
 		for attempt := 0; ; attempt++ {
 			was, err := h.historySince(ctx, did, since)
 			if err != nil {

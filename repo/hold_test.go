@@ -86,8 +86,8 @@ func until(t *testing.T, what string, ok func() bool) {
 	t.Fatal(what)
 }
 
-// A hundred readers of a repository whose tree is larger than the cache share one rebuild, and while they wait
-// for it they hold no snapshots: other accounts are read, and so are heads.
+// A hundred readers of a repository whose tree is larger than the cache share one rebuild, and
+// while they wait for it they hold no snapshots: other accounts are read, and so are heads.
 func TestColdReadersShareOneRebuild(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		c := &viewCounter{Repos: store.Repos, gate: make(chan struct{})}
@@ -175,8 +175,8 @@ func TestRebuildsAreBounded(t *testing.T) {
 	}
 }
 
-// While a tree is rebuilt the repository is written to, again and again, by another process: the reader gets
-// a proof of one state all the same.
+// While a tree is rebuilt the repository is written to, again and again, by another process: the
+// reader gets a proof of one state all the same.
 func TestWritesDuringRebuilds(t *testing.T) {
 	store := memory.New(memory.Config{})
 	c := &viewCounter{Repos: store.Repos}
@@ -215,8 +215,8 @@ func (w stuck) Write([]byte) (int, error) {
 	return 0, w.ctx.Err()
 }
 
-// A hundred downloads that nobody reads take a bounded part of the disk, hold few snapshots, and leave
-// room for another one.
+// A hundred downloads that nobody reads take a bounded part of the disk, hold few snapshots, and
+// leave room for another one.
 func TestUnreadExportsAreBounded(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.sqlite"), sqlite.Config{})
 	if err != nil {

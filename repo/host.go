@@ -27,20 +27,21 @@ type Config struct {
 	// 0 means 128 MiB. Of the trees that are larger than the whole bound, the
 	// last one is kept while it is used, and for a minute after that.
 	CacheBytes int64
-	// TempDir is the folder where exports to slow readers and imports are spooled.
-	// It should not be used for anything else: spool files of a process that was killed are removed.
-	// Empty means the system's default.
+	// TempDir is the folder where exports to slow readers and imports are spooled. It should not be
+	// used for anything else: spool files of a process that was killed are removed. Empty means the
+	// system's default.
 	TempDir string
-	// SpoolBytes bounds the bytes of all spool files together, with the files that an import needs to find
-	// the blocks of its file. An export for which there is no room
-	// goes on at the pace of its reader, for half a minute, and then fails with ErrBusy, as an import does at
-	// once. 0 means 2 GiB; negative: no bound.
+	// SpoolBytes bounds the bytes of all spool files together, with the files that an import needs
+	// to find the blocks of its file. An export for which there is no room goes on at the pace of
+	// its reader, for half a minute, and then fails with ErrBusy, as an import does at once. 0
+	// means 2 GiB; negative: no bound.
 	SpoolBytes int64
 	// Hold, if not nil, is asked before n more bytes of an export are spooled, and told with a
-	// negative number when they are gone. An error means that there is no room. It is a place for a quota by
-	// client; see limit.Hold.
+	// negative number when they are gone. An error means that there is no room. It is a place for a
+	// quota by client; see limit.Hold.
 	Hold func(ctx context.Context, n int64) error
-	// Imports bounds how many imports are worked on at once, those that still upload apart. 0 means 2.
+	// Imports bounds how many imports are worked on at once, those that still upload apart. 0 means
+	// 2.
 	Imports int
 	// ImportWait bounds how long an import waits for others: those of the same account, and those
 	// that Imports counts. 0 means one minute.
@@ -133,8 +134,8 @@ func (h *Host) Store() storage.Store { return h.store }
 
 // NextRecordKey returns a new record key of type "tid", which no other call returns. Keys of all
 // accounts come from one sequence, since only the host's clock moves it: no account's revisions and
-// no keys that clients choose do. Keys ascend, unless the clock goes back by more than a minute: then
-// they follow it, so that a clock that was wrong once leaves no mark on the keys made later.
+// no keys that clients choose do. Keys ascend, unless the clock goes back by more than a minute:
+// then they follow it, so that a clock that was wrong once leaves no mark on the keys made later.
 func (h *Host) NextRecordKey() syntax.RecordKey {
 	return syntax.RecordKey(h.keys.Next())
 }

@@ -89,8 +89,8 @@ type ImportLimits struct {
 	CAR car.Limits
 	// Expanded bounds what the file becomes in a store: the bytes of all records, with a record
 	// that several paths link to counted each time, their paths, and their references to blobs, as
-	// storage.RecordChange.Cost counts them. Default: 64 MiB and eight times the length of the file,
-	// several times what honest repositories need.
+	// storage.RecordChange.Cost counts them. Default: 64 MiB and eight times the length of the
+	// file, several times what honest repositories need.
 	Expanded int64
 	// Records bounds the number of records. The tree of a repository takes 110 bytes of memory for
 	// each when it is written to, and more where paths are longer than 40 bytes: then fewer are
@@ -157,8 +157,8 @@ type Import struct {
 // Memory does not grow with the file. Records may refer to
 // blobs that are not here yet: see BlobRefs of storage.Reader.
 //
-// One import of an account, and Config.Imports of all accounts, are worked on at a time. Others wait
-// for Config.ImportWait and then give ErrBusy.
+// One import of an account, and Config.Imports of all accounts, are worked on at a time. Others
+// wait for Config.ImportWait and then give ErrBusy.
 //
 // A file that does not pass gives ErrInvalidImport. Nothing is changed then.
 func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Import) (Result, error) {
@@ -301,7 +301,8 @@ func (v *verification) check(path string, record []byte) (err error) {
 	return err
 }
 
-// count counts what a record that was checked adds up to, and ends the reading when that is too much.
+// count counts what a record that was checked adds up to, and ends the reading when that is too
+// much.
 func (v *verification) count(rec *commit.RepoRecord) error {
 	if v.isLegacy {
 		v.legacy++

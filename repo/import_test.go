@@ -303,8 +303,8 @@ func legacyRecords(t *testing.T) map[string]car.Block {
 	return records
 }
 
-// TestImportOfLegacyRecords: records from before the data model are kept byte for byte, counted, and
-// exported again as they were; their references to blobs are found. New ones are refused.
+// TestImportOfLegacyRecords: records from before the data model are kept byte for byte, counted,
+// and exported again as they were; their references to blobs are found. New ones are refused.
 func TestImportOfLegacyRecords(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
@@ -487,8 +487,8 @@ func (c countingStore) Replace(_ context.Context, _ syntax.DID, records iter.Seq
 	return 0, err
 }
 
-// The files that say where an import's blocks are count towards the bound of temporary files: a file of
-// tiny blocks needs more for them than it is long.
+// The files that say where an import's blocks are count towards the bound of temporary files: a
+// file of tiny blocks needs more for them than it is long.
 func TestIndexOfAnImportCountsAsSpooled(t *testing.T) {
 	var k keys
 	tiny := make([]car.Block, 150_000)

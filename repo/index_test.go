@@ -238,8 +238,8 @@ func importLikes(t testing.TB, h *repo.Host, k *keys, list map[string][]byte) {
 	}
 }
 
-// TestReplacedWithinTheLimitOfAnEvent: a batch that an event has room for does not fail for the proofs
-// of what it would replace.
+// TestReplacedWithinTheLimitOfAnEvent: a batch that an event has room for does not fail for the
+// proofs of what it would replace.
 func TestReplacedWithinTheLimitOfAnEvent(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
@@ -276,8 +276,8 @@ func TestReplacedWithinTheLimitOfAnEvent(t *testing.T) {
 	})
 }
 
-// TestLegacyRecordIsReplaced: a record that only an import can bring has its subject like others. One
-// without a subject is left alone.
+// TestLegacyRecordIsReplaced: a record that only an import can bring has its subject like others.
+// One without a subject is left alone.
 func TestLegacyRecordIsReplaced(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
@@ -527,7 +527,8 @@ func TestIndexHistories(t *testing.T) {
 				}
 				b.Writes = append(b.Writes, w)
 			}
-			// What a host refuses by a tree that another one has made old, it does not refuse again.
+			// What a host refuses by a tree that another one has made old, it does not refuse
+			// again.
 			if _, err := h.Apply(ctx, alice, b); errors.Is(err, repo.ErrRecordNotFound) {
 				must(t, h, b)
 			} else if err != nil {

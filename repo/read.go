@@ -98,8 +98,8 @@ func (h *Host) Collections(ctx context.Context, did syntax.DID) (names []syntax.
 	return names, err
 }
 
-// Collections yields the names of the collections of a snapshot, as Host.Collections does. There may be
-// as many collections as records.
+// Collections yields the names of the collections of a snapshot, as Host.Collections does. There
+// may be as many collections as records.
 func Collections(ctx context.Context, r storage.Reader) iter.Seq2[syntax.NSID, error] {
 	return func(yield func(syntax.NSID, error) bool) {
 		rng := storage.Range{KeysOnly: true}

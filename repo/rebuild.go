@@ -28,8 +28,8 @@ func rebuild(ctx context.Context, did syntax.DID, r storage.Reader) (state, erro
 // buildBatch is how many records are read before they are hashed.
 const buildBatch = 512
 
-// build makes the tree of records, and estimates its size. Of a large repository, the next records are
-// read while the last ones are hashed.
+// build makes the tree of records, and estimates its size. Of a large repository, the next records
+// are read while the last ones are hashed.
 func build(records iter.Seq2[storage.Record, error]) (tree *mst.Tree, size int64, err error) {
 	b := mst.NewBuilder()
 	add := func(batch []mst.Entry) error {

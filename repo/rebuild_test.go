@@ -73,8 +73,8 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// TestLongPathsCount: what long paths take counts towards the memory of cached trees, as records come and go,
-// and as much after a restart.
+// TestLongPathsCount: what long paths take counts towards the memory of cached trees, as records
+// come and go, and as much after a restart.
 func TestLongPathsCount(t *testing.T) {
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {

@@ -42,8 +42,8 @@ const (
 	strange               // far enough to know that there was no such revision
 )
 
-// historySince reads the event log backwards from the repository's head, commit by commit. Every event
-// names the revision and the root before it, so a gap shows.
+// historySince reads the event log backwards from the repository's head, commit by commit. Every
+// event names the revision and the root before it, so a gap shows.
 func (h *Host) historySince(ctx context.Context, did syntax.DID, since syntax.TID) (was history, err error) {
 	if was.head, err = h.Head(ctx, did); err != nil {
 		return was, err
@@ -93,8 +93,9 @@ func (h *Host) historySince(ctx context.Context, did syntax.DID, since syntax.TI
 	return was, nil
 }
 
-// exportChanges writes the nodes that a tree has and had not then, with the records that were written since.
-// It reports whether it did: it writes nothing if the history does not lead to the root that it names.
+// exportChanges writes the nodes that a tree has and had not then, with the records that were
+// written since. It reports whether it did: it writes nothing if the history does not lead to the
+// root that it names.
 func (h *Host) exportChanges(ctx context.Context, tree *mst.Tree, was history, r storage.Reader, out *car.Writer) (done bool, err error) {
 	var undo []mst.Op
 	changed := make(map[string]bool)

@@ -41,8 +41,8 @@ func since(t testing.TB, h *repo.Host, rev syntax.TID) (root cid.Cid, blocks cop
 	return roots[0], blocks
 }
 
-// rebuild puts a repository together from what somebody holds and what was exported, with nothing else, and
-// verifies all of it.
+// rebuild puts a repository together from what somebody holds and what was exported, with nothing
+// else, and verifies all of it.
 func rebuild(t testing.TB, k *keys, root cid.Cid, parts ...copyOf) (map[string]string, error) {
 	t.Helper()
 	all := make(mst.BlockMap)
@@ -79,8 +79,8 @@ func rebuild(t testing.TB, k *keys, root cid.Cid, parts ...copyOf) (map[string]s
 	return got, nil
 }
 
-// A random history, with imports, silent commits and a log that was trimmed: whoever holds the repository as
-// it was at any revision can put the present one together.
+// A random history, with imports, silent commits and a log that was trimmed: whoever holds the
+// repository as it was at any revision can put the present one together.
 func TestSinceEveryRevision(t *testing.T) {
 	allStores(t, func(t *testing.T, store storage.Store) {
 		rng := rand.New(rand.NewPCG(5, 6))
@@ -139,7 +139,8 @@ func TestSinceEveryRevision(t *testing.T) {
 				if err != nil || root != head.Commit || fmt.Sprint(got) != fmt.Sprint(want) {
 					t.Fatalf("step %d, since %s: %d records, want %d; %v", step, p.rev, len(got), len(want), err)
 				}
-				// If the log covers it, there is nothing in it but what was not held, or was written since.
+				// If the log covers it, there is nothing in it but what was not held, or was
+				// written since.
 				spare := 0
 				for c := range part {
 					if p.held[c] != nil {
@@ -186,8 +187,8 @@ func (l logOf) OfAccount(_ context.Context, did syntax.DID) iter.Seq2[storage.Ev
 	return l.of(l.Events.(storage.AccountEvents), did)
 }
 
-// Logs that are without end, change while they are read, or say what is not so: the file is larger then, but
-// still enough, and the work is bounded.
+// Logs that are without end, change while they are read, or say what is not so: the file is larger
+// then, but still enough, and the work is bounded.
 func TestSinceOnHostileLogs(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
@@ -285,7 +286,8 @@ func TestSinceOnHostileLogs(t *testing.T) {
 }
 
 // A DID whose account was deleted and made again: whoever holds what there was before, or something
-// of another account, gets all that the new repository needs, whether or not the log still covers it.
+// of another account, gets all that the new repository needs, whether or not the log still covers
+// it.
 func TestSinceOfAnAccountMadeAgain(t *testing.T) {
 	for _, trimmed := range []bool{false, true} {
 		allStores(t, func(t *testing.T, store storage.Store) {

@@ -18,8 +18,8 @@ type Stats struct {
 	Missing int // of those, not uploaded
 }
 
-// Stats counts what a repository has. It costs a scan of the references to blobs and, when the tree is
-// not cached, of the records.
+// Stats counts what a repository has. It costs a scan of the references to blobs and, when the tree
+// is not cached, of the records.
 func (h *Host) Stats(ctx context.Context, did syntax.DID) (st Stats, err error) {
 	err = h.viewTree(ctx, did, func(r storage.Reader) error {
 		st = Stats{Head: r.Head()}

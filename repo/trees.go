@@ -11,9 +11,9 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Trees are rebuilt outside of the snapshots of those who need them. A store has a bounded number of
-// snapshots; if readers held theirs while they wait for a tree, a few large repositories would keep
-// everybody from reading anything.
+// Trees are rebuilt outside of the snapshots of those who need them. A store has a bounded number
+// of snapshots; if readers held theirs while they wait for a tree, a few large repositories would
+// keep everybody from reading anything.
 
 // treeTries is how often a reader takes a new snapshot because there was a write while
 // its tree was rebuilt. After that, the tree is rebuilt in its snapshot.
@@ -63,8 +63,8 @@ func (h *Host) treeOf(_ context.Context, did syntax.DID, r storage.Reader) (*mst
 	return nil, errCold
 }
 
-// viewTree is View for functions that need the tree. They must ask treeOf for it before they have any effect,
-// return its error, and be prepared to be called again.
+// viewTree is View for functions that need the tree. They must ask treeOf for it before they have
+// any effect, return its error, and be prepared to be called again.
 func (h *Host) viewTree(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
 	var st state
 	for range treeTries {
@@ -94,7 +94,8 @@ func (h *Host) viewTree(ctx context.Context, did syntax.DID, fn func(storage.Rea
 	})
 }
 
-// build rebuilds a tree, or waits for one that is being rebuilt. It may be out of date when build returns.
+// build rebuilds a tree, or waits for one that is being rebuilt. It may be out of date when build
+// returns.
 func (h *Host) build(ctx context.Context, did syntax.DID) (state, error) {
 	b := &h.builds
 	b.mu.Lock()

@@ -34,7 +34,8 @@ var (
 	ErrFull error = passing("storage: the disk is full")
 )
 
-// passing is an error whose method Unavailable tells package xrpc that the failure is of this moment.
+// passing is an error whose method Unavailable tells package xrpc that the failure is of this
+// moment.
 type passing string
 
 func (e passing) Error() string   { return string(e) }
@@ -245,8 +246,8 @@ type Events interface {
 	Trim(ctx context.Context, t time.Time) error
 }
 
-// AccountEvents is an ability that Events may have: it finds the events of one account among those of
-// all others. Test for it by type assertion.
+// AccountEvents is an ability that Events may have: it finds the events of one account among those
+// of all others. Test for it by type assertion.
 type AccountEvents interface {
 	// OfAccount yields the events of an account that are visible at the call, the newest first. It
 	// costs as much as the events that are taken, however long the log is.
@@ -271,8 +272,8 @@ type Blobs interface {
 	Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (BlobInfo, error)
 	// Stat returns a blob, staged or promoted, or ErrNotFound.
 	Stat(ctx context.Context, did syntax.DID, c cid.Cid) (info BlobInfo, promoted bool, err error)
-	// SetMIME changes the media type of a blob, staged or promoted, and nothing else of it, or returns
-	// ErrNotFound. The caller sees to it that no record refers to the blob meanwhile.
+	// SetMIME changes the media type of a blob, staged or promoted, and nothing else of it, or
+	// returns ErrNotFound. The caller sees to it that no record refers to the blob meanwhile.
 	SetMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error
 	// Promote makes a blob permanent: Collect leaves it alone from now on.
 	Promote(ctx context.Context, did syntax.DID, c cid.Cid) error

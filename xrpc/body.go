@@ -161,14 +161,14 @@ func (a *answering) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// minBodyRate is how many bytes a second a body has to bring on average, once the server has waited for it
-// for as long as it may stall: one that trickles would keep a connection for as long as it
+// minBodyRate is how many bytes a second a body has to bring on average, once the server has waited
+// for it for as long as it may stall: one that trickles would keep a connection for as long as it
 // likes.
 const minBodyRate = 1 << 10
 
-// MediaType returns the type of a Content-Type header, in lower case and without parameters. It reports
-// false if the header is malformed, or has no type, as in "image" or "image/*". "*/*" is one here:
-// clients send it for what they do not know.
+// MediaType returns the type of a Content-Type header, in lower case and without parameters. It
+// reports false if the header is malformed, or has no type, as in "image" or "image/*". "*/*" is
+// one here: clients send it for what they do not know.
 func MediaType(contentType string) (t string, ok bool) {
 	t, _, err := mime.ParseMediaType(contentType)
 	top, sub, _ := strings.Cut(t, "/")

@@ -61,7 +61,8 @@ func (c *Client) Query(ctx context.Context, nsid string, params, out any) error 
 	return c.decode(nsid, resp, out)
 }
 
-// Get calls a query whose answer is not JSON. The caller closes the body. Errors are those of Query.
+// Get calls a query whose answer is not JSON. The caller closes the body. Errors are those of
+// Query.
 func (c *Client) Get(ctx context.Context, nsid string, params any) (*http.Response, error) {
 	query, err := encodeParams(params)
 	if err != nil {

@@ -42,8 +42,8 @@ func acceptsGzip(h http.Header) bool {
 	return any
 }
 
-// compress decides, before the header is sent, whether an answer is compressed: JSON and CAR
-// files are, unless they are short, in an encoding already, or something that is asked for in parts.
+// compress decides, before the header is sent, whether an answer is compressed: JSON and CAR files
+// are, unless they are short, in an encoding already, or something that is asked for in parts.
 func (w *response) compress(status int) {
 	h := w.Header()
 	t, _, _ := strings.Cut(h.Get("Content-Type"), ";")

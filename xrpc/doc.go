@@ -18,8 +18,8 @@
 // errors answered in the standard envelope {"error", "message"}, panics turned
 // into status 500 with the request's id, and cross-origin requests allowed.
 //
-// Names in JSON are exact, in a Server and a Client alike: a member goes to the field whose json tag
-// is its name, never to one that has it in another case, and an object that has a name twice is
+// Names in JSON are exact, in a Server and a Client alike: a member goes to the field whose json
+// tag is its name, never to one that has it in another case, and an object that has a name twice is
 // refused. Bodies may be encoded with gzip and deflate, and with what Server.Decoders has besides.
 //
 // A Client calls methods. It tries queries again where that may help, and

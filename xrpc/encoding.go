@@ -29,7 +29,8 @@ func contentCodings(h http.Header) (list []string) {
 	return list
 }
 
-// decompress undoes the body's content codings. What comes out of each is bounded like what goes in.
+// decompress undoes the body's content codings. What comes out of each is bounded like what goes
+// in.
 func (r *Request) decompress() error {
 	codings := contentCodings(r.Header)
 	if len(codings) > maxCodings {
@@ -57,7 +58,8 @@ func (s *Server) decoder(name string) func(io.Reader) (io.Reader, error) {
 	return s.Decoders[name]
 }
 
-// inflate decodes deflate, which is in the format of zlib, or, as some clients have it, without that.
+// inflate decodes deflate, which is in the format of zlib, or, as some clients have it, without
+// that.
 func inflate(r io.Reader) (io.Reader, error) {
 	b := bufio.NewReader(r)
 	head, err := b.Peek(2)

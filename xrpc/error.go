@@ -93,9 +93,9 @@ type envelope struct {
 	Message string `json:"message,omitempty"`
 }
 
-// WriteError answers with an error. One that is neither an *Error nor a *limit.Error is answered with
-// status 500 and without its text, which may contain internals; with status 503 if it has a method
-// Unavailable() bool that says so, as the error of a store whose disk is full.
+// WriteError answers with an error. One that is neither an *Error nor a *limit.Error is answered
+// with status 500 and without its text, which may contain internals; with status 503 if it has a
+// method Unavailable() bool that says so, as the error of a store whose disk is full.
 func WriteError(w http.ResponseWriter, err error) {
 	e := asError(err)
 	h := w.Header()

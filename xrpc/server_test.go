@@ -247,7 +247,8 @@ func TestCORS(t *testing.T) {
 	} {
 		check(t, name, header.Get(name), want)
 	}
-	// A request with this method is one for its options, with the headers of a preflight request or without.
+	// A request with this method is one for its options, with the headers of a preflight request or
+	// without.
 	for _, path := range []string{"/xrpc/com.example.echo", "/xrpc/com.example.unknown", "/xrpc/nonsense"} {
 		for _, headers := range [][]string{nil, {"Origin: https://app.example"}, {"Access-Control-Request-Headers: x"}} {
 			got, header := call(t, "OPTIONS", url+path, nil, headers...)
@@ -424,8 +425,8 @@ func TestPanicsAndBrokenAnswers(t *testing.T) {
 	}
 }
 
-// A client that goes away, before its answer or in the middle of it, is no error of the server: it is not
-// logged, and not counted as one.
+// A client that goes away, before its answer or in the middle of it, is no error of the server: it
+// is not logged, and not counted as one.
 func TestClientGoesAway(t *testing.T) {
 	var log lockedBuffer
 	var seen observed

@@ -21,15 +21,17 @@ import (
 // own, 16 clients in this one on the same processors. Clients has an account
 // for each client, Account one for all.
 //
-// Last table (2 cores of a virtual machine, `go test -run '^$' -bench CreateRecord -benchtime 10000x -count 3 ./examples/pds`):
+// Last table (2 cores of a virtual machine,
+// `go test -run '^$' -bench CreateRecord -benchtime 10000x -count 3 ./examples/pds`):
 //
 //	            quiet                        while the whole CI ran beside it
 //	Clients     3615 records/s, p99 12.7 ms  1915 records/s, p99 34 ms
 //	Account     1565 records/s, p99 17.8 ms  1110 records/s, p99 36 ms
 //
-// Checks of sessions in the transaction, exact JSON and the index of subjects came after that table. Against commit
-// 84bf780, which has none of them, by 8 clients with an account each, 7 pairs of runs in turns under load: 27.2 kB
-// allocated by the server for a record (27.2 before), processor time 1.11 times (median; 0.96 to 1.13).
+// Checks of sessions in the transaction, exact JSON and the index of subjects came after that
+// table. Against commit 84bf780, which has none of them, by 8 clients with an account each, 7 pairs
+// of runs in turns under load: 27.2 kB allocated by the server for a record (27.2 before),
+// processor time 1.11 times (median; 0.96 to 1.13).
 func BenchmarkCreateRecord(b *testing.B) {
 	p := start(b, b.TempDir())
 	const clients = 16

@@ -152,8 +152,8 @@ func TestBlobs(t *testing.T) {
 	}
 }
 
-// TestUploadLengthLies: a body that ends before or goes on after its declared length leaves no blob of
-// another size.
+// TestUploadLengthLies: a body that ends before or goes on after its declared length leaves no blob
+// of another size.
 func TestUploadLengthLies(t *testing.T) {
 	n := newNetwork(t)
 	b := n.start(nil)

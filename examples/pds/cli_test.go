@@ -307,8 +307,8 @@ func TestBackupRestoreCheckRotate(t *testing.T) {
 	}
 	p.interrupt()
 
-	// Each of the backups, restored elsewhere, is the server as it was then, without the environment's
-	// secret, which it brings along.
+	// Each of the backups, restored elsewhere, is the server as it was then, without the
+	// environment's secret, which it brings along.
 	for name, from := range map[string]string{"directory": backup, "tar": archive, "standard input": "-"} {
 		restored := filepath.Join(root, "restored "+name)
 		o := newOperator(t, restored, p.port())

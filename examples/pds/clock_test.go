@@ -130,8 +130,8 @@ func (c *clocked) create(name string) error {
 	}, nil)
 }
 
-// While the clock is two hours ahead of the directory, nothing is signed, the log and the metrics say
-// so, and nothing that is too old by that clock is deleted. It ends when the clock is right.
+// While the clock is two hours ahead of the directory, nothing is signed, the log and the metrics
+// say so, and nothing that is too old by that clock is deleted. It ends when the clock is right.
 func TestAClockThatIsAhead(t *testing.T) {
 	dir, plc := t.TempDir(), directoryInTheNetwork(t)
 	clock := &shifted{}
@@ -194,9 +194,9 @@ func TestAClockThatIsAhead(t *testing.T) {
 	}
 }
 
-// A server has signed with a clock that was two hours ahead, as its operator had it. Started with the
-// right clock, it signs for others as if nothing had been, says in its log, its metrics and to check
-// which account is affected, and what check says helps.
+// A server has signed with a clock that was two hours ahead, as its operator had it. Started with
+// the right clock, it signs for others as if nothing had been, says in its log, its metrics and to
+// check which account is affected, and what check says helps.
 func TestAClockThatWasAhead(t *testing.T) {
 	dir, plc := t.TempDir(), directoryInTheNetwork(t)
 	clock := &shifted{by: 2 * time.Hour}
@@ -312,8 +312,8 @@ func TestAClockThatWasAhead(t *testing.T) {
 	}
 }
 
-// Without anybody to ask, an event from the future is reason enough to sign nothing, until the operator
-// says otherwise.
+// Without anybody to ask, an event from the future is reason enough to sign nothing, until the
+// operator says otherwise.
 func TestALogFromTheFuture(t *testing.T) {
 	dir := t.TempDir()
 	clock := &shifted{by: 2 * time.Hour}
@@ -339,8 +339,8 @@ func TestALogFromTheFuture(t *testing.T) {
 	}
 }
 
-// What was made by a clock that was ahead is not good for longer: access tokens and tokens sent by mail.
-// Nobody is locked out either: refresh tokens, passwords and rate limits go on.
+// What was made by a clock that was ahead is not good for longer: access tokens and tokens sent by
+// mail. Nobody is locked out either: refresh tokens, passwords and rate limits go on.
 func TestTokensOfAClockThatWasAhead(t *testing.T) {
 	mail := filepath.Join(t.TempDir(), "mail.jsonl")
 	clock := &shifted{by: 2 * time.Hour}
@@ -382,7 +382,8 @@ func TestTokensOfAClockThatWasAhead(t *testing.T) {
 	}
 }
 
-// The restore of a backup that was made while the clock was ahead brings the accounts back to the present.
+// The restore of a backup that was made while the clock was ahead brings the accounts back to the
+// present.
 func TestRestoreOfRevisionsAhead(t *testing.T) {
 	root, plc := t.TempDir(), directoryInTheNetwork(t)
 	dir, backup := filepath.Join(root, "data"), filepath.Join(root, "backup")

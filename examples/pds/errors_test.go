@@ -223,8 +223,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestUnavailable: what others can read of an account that is deactivated or was taken down, and what
-// its sessions can do.
+// TestUnavailable: what others can read of an account that is deactivated or was taken down, and
+// what its sessions can do.
 func TestUnavailable(t *testing.T) {
 	ctx := t.Context()
 	n := newNetwork(t)

@@ -28,8 +28,8 @@ import (
 // maxHostileMemory bounds what the server may ever use while it is attacked.
 const maxHostileMemory = 512 << 20
 
-// attack is a run of hostile requests against a server with two accounts: one that is attacked with,
-// and a witness that must not notice.
+// attack is a run of hostile requests against a server with two accounts: one that is attacked
+// with, and a witness that must not notice.
 type attack struct {
 	*testing.T
 	p       *process
@@ -116,8 +116,8 @@ func (a *attack) memory() {
 	}
 }
 
-// send sends a request, whose answer must be one that clients deserve. Success is none, unless it is
-// allowed. The form of errors is checked by the transport: see calls.
+// send sends a request, whose answer must be one that clients deserve. Success is none, unless it
+// is allowed. The form of errors is checked by the transport: see calls.
 func (a *attack) send(name, method, nsid, query, contentType, token string, body io.Reader, mayWork bool, header ...string) (status int) {
 	a.Helper()
 	a.sent++
@@ -191,7 +191,8 @@ func (a *attack) bodies() {
 		void := schema.Input == nil
 		any := void || schema.Input.Encoding == "*/*"
 		for name, text := range texts {
-			// A procedure without input takes no body, and one that takes all has nothing to refuse.
+			// A procedure without input takes no body, and one that takes all has nothing to
+			// refuse.
 			if void && name == "nothing" {
 				continue
 			}

@@ -21,7 +21,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
-// moodyPLC is a did:plc directory that answers what it is told to answer; with an empty mood, the truth.
+// moodyPLC is a did:plc directory that answers what it is told to answer; with an empty mood, the
+// truth.
 type moodyPLC struct {
 	dir  *plctest.Directory
 	mood atomic.Value // string
@@ -510,8 +511,8 @@ func TestDocumentOfAnotherServer(t *testing.T) {
 	}
 }
 
-// TestSpellingsOfThisServer: an account whose document names this server in another spelling is at home
-// here; one whose document names a neighbour is not, however near.
+// TestSpellingsOfThisServer: an account whose document names this server in another spelling is at
+// home here; one whose document names a neighbour is not, however near.
 func TestSpellingsOfThisServer(t *testing.T) {
 	w := newIdentityWorld(t)
 	alice := w.register("alice")

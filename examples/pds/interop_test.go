@@ -19,9 +19,9 @@ var officialPackages = []string{
 	"@atproto/xrpc-server@^0.10", "@did-plc/lib@^0.0.4",
 }
 
-// TestOfficialPackages: the official client writes, reads and moves an account here; the official firehose consumer
-// verifies every event, and the official repository code every export and proof; a repository that it made
-// and signed is imported; service tokens are verified both ways.
+// TestOfficialPackages: the official client writes, reads and moves an account here; the official
+// firehose consumer verifies every event, and the official repository code every export and proof;
+// a repository that it made and signed is imported; service tokens are verified both ways.
 func TestOfficialPackages(t *testing.T) {
 	dir := os.Getenv("PDSKIT_NPM")
 	if dir == "" && os.Getenv("PDSKIT_INTEROP") != "1" {

@@ -45,10 +45,10 @@ func killRounds(t *testing.T) int {
 }
 
 // TestKilledUnderLoad kills the server again and again while clients write records, upload blobs,
-// refresh their sessions and make accounts. Each time it comes back, everything that was answered is
-// there; what was asked for and not answered is there as a whole or not at all; the event stream
-// continues where a relay's cursor is, with every event once, each of which verifies and inverts; and everybody
-// can log in.
+// refresh their sessions and make accounts. Each time it comes back, everything that was answered
+// is there; what was asked for and not answered is there as a whole or not at all; the event stream
+// continues where a relay's cursor is, with every event once, each of which verifies and inverts;
+// and everybody can log in.
 //
 //	PDSKIT_KILLS=100 go test -run TestKilledUnderLoad -v ./examples/pds
 func TestKilledUnderLoad(t *testing.T) {
@@ -342,8 +342,8 @@ func (c *client) adopt(next user) {
 	c.Client = &xrpc.Client{Host: c.Host, Authorize: xrpc.Bearer(c.AccessJWT)}
 }
 
-// session checks sessions after the start of the server: the one that there is goes on, those that were
-// ended stay so.
+// session checks sessions after the start of the server: the one that there is goes on, those that
+// were ended stay so.
 func (c *client) session(t *testing.T, p *process) {
 	t.Helper()
 	if c.RefreshJWT != "" {

@@ -25,7 +25,8 @@ func dialFrom(t *testing.T, p *process, from string) net.Conn {
 	return c
 }
 
-// Bodies that never come are waited for nowhere: not by pages, not by what there is not, not by health.
+// Bodies that never come are waited for nowhere: not by pages, not by what there is not, not by
+// health.
 func TestBodiesThatNeverComeOutsideXRPC(t *testing.T) {
 	p := start(t, t.TempDir())
 	for _, path := range []string{"/", "/robots.txt", "/.well-known/did.json", "/tls-check", "/nowhere", "/xrpc/_health", "/xrpc/com.atproto.server.describeServer"} {

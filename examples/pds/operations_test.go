@@ -34,7 +34,8 @@ var (
 	group    = regexp.MustCompile(`PDS_[A-Z0-9_]+_\*`) // of names, with a star at the end
 )
 
-// The guide and the files beside it speak only of variables that there are, and the guide of all of them.
+// The guide and the files beside it speak only of variables that there are, and the guide of all of
+// them.
 func TestGuideVariables(t *testing.T) {
 	used, others := config.Names()
 	told := map[string]bool{}
@@ -58,7 +59,8 @@ func TestGuideVariables(t *testing.T) {
 	}
 }
 
-// The environment that the guide starts from is right, and so is each command in it, with its flags.
+// The environment that the guide starts from is right, and so is each command in it, with its
+// flags.
 func TestGuideCommands(t *testing.T) {
 	env, _, err := config.Environment(nil, "deploy/pds.env.example")
 	if err != nil {
@@ -153,8 +155,9 @@ func TestGuideLinks(t *testing.T) {
 	}
 }
 
-// A relay has seen more than what a backup has. After the restore it is told where the repository stands, under a
-// later revision and number than any that it knows, and can follow from there; so it can after a resync.
+// A relay has seen more than what a backup has. After the restore it is told where the repository
+// stands, under a later revision and number than any that it knows, and can follow from there; so
+// it can after a resync.
 func TestRestoreTellsTheNetwork(t *testing.T) {
 	root := t.TempDir()
 	dir, backup, restored := filepath.Join(root, "data"), filepath.Join(root, "backup"), filepath.Join(root, "restored")

@@ -59,7 +59,8 @@ func TestServedMethodsHaveSchemas(t *testing.T) {
 	}
 }
 
-// The field "validate" of writes decides whether a schema must be known, and is followed where it is.
+// The field "validate" of writes decides whether a schema must be known, and is followed where it
+// is.
 func TestValidateOfWrites(t *testing.T) {
 	p := start(t, t.TempDir())
 	alice := p.register("alice")

@@ -353,7 +353,8 @@ func TestMailTokenSpellings(t *testing.T) {
 	}
 }
 
-// TestPreferencesAreJSON: preferences are no records. What comes back is what was put, number by number.
+// TestPreferencesAreJSON: preferences are no records. What comes back is what was put, number by
+// number.
 func TestPreferencesAreJSON(t *testing.T) {
 	b := newSandbox(t)
 	alice := b.register("alice")
@@ -408,7 +409,8 @@ func exactly(t *testing.T, text string) (v any) {
 	return v
 }
 
-// TestBlobGetsTheLatestType: an upload that was declared wrongly may be declared again, until a record refers to it.
+// TestBlobGetsTheLatestType: an upload that was declared wrongly may be declared again, until a
+// record refers to it.
 func TestBlobGetsTheLatestType(t *testing.T) {
 	b := newSandbox(t)
 	alice := b.register("alice")

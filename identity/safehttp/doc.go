@@ -6,8 +6,8 @@
 //
 // The client decides where a connection may go when it is made, on the very address that is
 // dialled. So it makes no difference what a name resolved to before (DNS rebinding), or whether the
-// name came from a redirect. Proxies of the environment are not used, because they would dial in the
-// client's place.
+// name came from a redirect. Proxies of the environment are not used, because they would dial in
+// the client's place.
 //
 // On GOOS=js the runtime makes the connections, and addresses are its business. All else is checked
 // as elsewhere.

@@ -22,7 +22,8 @@ func Write(path string, content []byte) error {
 	})
 }
 
-// WriteFunc replaces a file by what fn writes, with mode 0600. If fn fails, the file stays as it is.
+// WriteFunc replaces a file by what fn writes, with mode 0600. If fn fails, the file stays as it
+// is.
 func WriteFunc(path string, fn func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*") // of mode 0600
 	if err != nil {
@@ -62,9 +63,9 @@ func Sync(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// SyncDir makes the entries of a directory durable: files that were made, renamed or removed. Systems
-// and file systems that cannot flush a directory do so by themselves, or not at all; there it does
-// nothing.
+// SyncDir makes the entries of a directory durable: files that were made, renamed or removed.
+// Systems and file systems that cannot flush a directory do so by themselves, or not at all; there
+// it does nothing.
 func SyncDir(dir string) error { return SyncDirBy(dir, (*os.File).Sync) }
 
 // SyncDirBy is SyncDir with another way to flush the open directory, which a test may let fail.

@@ -108,7 +108,8 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// TestSyncDirBy: a failure of the disk is an error. A file system that cannot flush directories is not.
+// TestSyncDirBy: a failure of the disk is an error. A file system that cannot flush directories is
+// not.
 func TestSyncDirBy(t *testing.T) {
 	dir := t.TempDir()
 	broken := errors.New("broken")

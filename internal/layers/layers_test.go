@@ -107,7 +107,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestArrows checks that packages do not depend, by whatever way, on what allow.txt keeps from them.
+// TestArrows checks that packages do not depend, by whatever way, on what allow.txt keeps from
+// them.
 func TestArrows(t *testing.T) {
 	for _, r := range readRules(t) {
 		if len(r.without) == 0 {

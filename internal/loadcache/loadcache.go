@@ -1,7 +1,7 @@
 // Package loadcache keeps what takes long to load and may not be there: documents of other servers.
 //
-// A value is believed for some time, and so is a failure, for less. A value beyond its time is served
-// for some more while it cannot be loaded anew. Of each key, at most one load is under way,
+// A value is believed for some time, and so is a failure, for less. A value beyond its time is
+// served for some more while it cannot be loaded anew. Of each key, at most one load is under way,
 // whoever asks. The least recently used entries leave first.
 package loadcache
 
@@ -73,7 +73,8 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, load Load[V]) (V, error) {
 	var old *entry[K, V]
 	if el := c.entries[key]; el != nil {
 		c.recent.MoveToFront(el)
-		// What was loaded in the future was loaded before the clock went back: its time means nothing.
+		// What was loaded in the future was loaded before the clock went back: its time means
+		// nothing.
 		if old = el.Value.(*entry[K, V]); !c.Now().Before(old.checked) && c.Now().Before(old.until) {
 			c.mu.Unlock()
 			return old.value, old.err
@@ -167,7 +168,8 @@ func (c *Cache[K, V]) Purge(key K) (value V, held bool) {
 	return value, held
 }
 
-// Stats returns how many keys the cache holds, the sum of their costs, and how many loads are under way.
+// Stats returns how many keys the cache holds, the sum of their costs, and how many loads are under
+// way.
 func (c *Cache[K, V]) Stats() (entries, cost, loads int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -183,8 +183,8 @@ func TestLoadSeesWhatWasHeld(t *testing.T) {
 	}
 }
 
-// What was loaded by a clock that was ahead is loaded again when the clock is right, be it a value, an
-// error or a stale value, and is kept where it cannot be.
+// What was loaded by a clock that was ahead is loaded again when the clock is right, be it a value,
+// an error or a stale value, and is kept where it cannot be.
 func TestAClockThatGoesBack(t *testing.T) {
 	x := newFixture(10)
 	x.now = 20 * 365 * 24 * time.Hour

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// NameServer returns a resolver that asks a name server of the test. It answers each A query with the
-// next address of a list, the last one again and again, and every other query with nothing.
+// NameServer returns a resolver that asks a name server of the test. It answers each A query with
+// the next address of a list, the last one again and again, and every other query with nothing.
 func NameServer(t testing.TB, addrs ...string) *net.Resolver {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")

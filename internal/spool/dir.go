@@ -14,9 +14,9 @@ var ErrFull = errors.New("spool: no room for temporary files")
 // pattern is that of the names of files.
 const pattern = "pdskit-spool-*"
 
-// Dir is where spooled bytes wait: a folder, with a bound on the bytes of all its files. Files have mode
-// 0600 and, where the system allows it, no name, so that a crash leaves none. Set the fields before use.
-// It is safe for concurrent use.
+// Dir is where spooled bytes wait: a folder, with a bound on the bytes of all its files. Files have
+// mode 0600 and, where the system allows it, no name, so that a crash leaves none. Set the fields
+// before use. It is safe for concurrent use.
 type Dir struct {
 	// Path is the folder. It is made when it is needed. Empty: the system's for temporary files.
 	Path string
@@ -27,8 +27,8 @@ type Dir struct {
 	used int64
 }
 
-// Clean removes files that a process has left which was killed at the wrong moment, or whose system does
-// not let open files be removed.
+// Clean removes files that a process has left which was killed at the wrong moment, or whose system
+// does not let open files be removed.
 func (d *Dir) Clean() error {
 	if d.Path == "" {
 		return nil // where others' files are too
@@ -47,8 +47,9 @@ func (d *Dir) Used() int64 {
 	return d.used
 }
 
-// take takes n bytes of the bound for a file that has size of them, and reports whether it could. None may
-// have more than is left for others, so that a few large files leave room for many small ones.
+// take takes n bytes of the bound for a file that has size of them, and reports whether it could.
+// None may have more than is left for others, so that a few large files leave room for many small
+// ones.
 func (d *Dir) take(size, n int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -65,8 +66,8 @@ func (d *Dir) give(n int64) {
 	d.used -= n
 }
 
-// Hold returns a function that counts n more bytes of a temporary file of somebody else towards the bound,
-// or gives them back with a negative n. It fails with ErrFull if there is no more room.
+// Hold returns a function that counts n more bytes of a temporary file of somebody else towards the
+// bound, or gives them back with a negative n. It fails with ErrFull if there is no more room.
 func (d *Dir) Hold() func(n int64) error {
 	var mu sync.Mutex
 	held := int64(0)

@@ -3,8 +3,8 @@
 // memory up to a limit, and beyond it in a temporary file. So a database
 // snapshot can be closed when it has been read, however slow the download is.
 //
-// Files are bounded together: see Dir. Where there is no room, the writer does wait for the reader, for
-// a bounded time.
+// Files are bounded together: see Dir. Where there is no room, the writer does wait for the reader,
+// for a bounded time.
 package spool
 
 import (
@@ -44,8 +44,8 @@ type Options struct {
 	Dir *Dir
 	// Memory is how many bytes are held in memory.
 	Memory int
-	// Hold, if not nil, is asked before n more bytes are put into the file, and told with a negative
-	// number when they are gone. An error means that there is no room.
+	// Hold, if not nil, is asked before n more bytes are put into the file, and told with a
+	// negative number when they are gone. An error means that there is no room.
 	Hold func(n int64) error
 	// Patience is how long a writer for which there is no room waits for the reader, in all.
 	Patience time.Duration

@@ -134,7 +134,8 @@ func TestFullSpoolMakesTheWriterWait(t *testing.T) {
 	})
 }
 
-// A hundred downloads that nobody reads take no more than the bound, leave room for others, and end.
+// A hundred downloads that nobody reads take no more than the bound, leave room for others, and
+// end.
 func TestUnreadSpoolsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &Dir{Path: t.TempDir(), Limit: 8 << 20}

@@ -6,10 +6,10 @@ import "github.com/ncruces/go-sqlite3/vfs"
 // first, and then, right behind it, the page.
 const frameHeader = 24
 
-// walFile writes the header and the page of a frame together. Only a header at the end of what was written,
-// which has no meaning without its page, is held back until the page comes, or until
-// anything else is done to the file. One that is written anew, as SQLite does when a page changes twice
-// in a transaction, is not.
+// walFile writes the header and the page of a frame together. Only a header at the end of what was
+// written, which has no meaning without its page, is held back until the page comes, or until
+// anything else is done to the file. One that is written anew, as SQLite does when a page changes
+// twice in a transaction, is not.
 type walFile struct {
 	File
 	held []byte // a header, or nothing

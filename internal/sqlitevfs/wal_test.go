@@ -48,8 +48,8 @@ func (m *memFile) Sync(vfs.SyncFlag) error { return m.err }
 func (m *memFile) Size() (int64, error)    { return int64(len(m.b)), nil }
 func (m *memFile) Close() error            { return nil }
 
-// Whatever is done, in whatever order, a file holds what it would without the wrapper; but for a header
-// at its end that has no page yet.
+// Whatever is done, in whatever order, a file holds what it would without the wrapper; but for a
+// header at its end that has no page yet.
 func TestWALFile(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	random := func(n int) []byte {

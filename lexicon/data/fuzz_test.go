@@ -179,8 +179,8 @@ func plainJSON(in []byte) (v any, ok bool) {
 	return plainNext(d)
 }
 
-// unicodeOnly reports whether JSON has neither broken UTF-8 nor half a surrogate pair, for which the
-// standard library reads U+FFFD.
+// unicodeOnly reports whether JSON has neither broken UTF-8 nor half a surrogate pair, for which
+// the standard library reads U+FFFD.
 func unicodeOnly(in []byte) bool {
 	unit := func(i int) uint64 {
 		if len(in) < i+6 || in[i] != '\\' || in[i+1] != 'u' {
@@ -264,7 +264,8 @@ func plainNumber(s string) (any, bool) {
 	return r.Num().Int64(), true
 }
 
-// plainObject turns an object into the link or the bytes that it stands for, and checks $type and blobs.
+// plainObject turns an object into the link or the bytes that it stands for, and checks $type and
+// blobs.
 func plainObject(m map[string]any) (any, bool) {
 	if link, there := m["$link"]; there {
 		s, _ := link.(string)

@@ -394,7 +394,8 @@ func integer(text []byte) (n int64, ok bool) {
 	}
 	mantissa, negative := bytes.CutPrefix(mantissa, []byte("-"))
 	whole, fraction, _ := bytes.Cut(mantissa, []byte("."))
-	// The value is whole and fraction, as one number, times 10^scale. Trailing zeros go to the scale.
+	// The value is whole and fraction, as one number, times 10^scale. Trailing zeros go to the
+	// scale.
 	whole, fraction = bytes.TrimLeft(whole, "0"), bytes.TrimRight(fraction, "0")
 	scale := exponent - len(fraction)
 	if len(fraction) == 0 {

@@ -33,8 +33,8 @@ func (p *transcoder) text() *Error {
 	return nil
 }
 
-// plainText returns where the first quote, backslash or control character is, from i on, and whether
-// all before it is ASCII. It looks at eight bytes at a time.
+// plainText returns where the first quote, backslash or control character is, from i on, and
+// whether all before it is ASCII. It looks at eight bytes at a time.
 func plainText(b []byte, i int) (end int, ascii bool) {
 	const (
 		ones  = 0x0101010101010101

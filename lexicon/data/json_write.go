@@ -149,8 +149,8 @@ func appendTextJSON(b []byte, s string) []byte {
 	return append(appendEscaped(append(b, '"'), s), '"')
 }
 
-// appendEscaped appends text as it stands in a JSON string. It looks at single bytes only, so the text
-// may begin and end within a character.
+// appendEscaped appends text as it stands in a JSON string. It looks at single bytes only, so the
+// text may begin and end within a character.
 func appendEscaped(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	from := 0

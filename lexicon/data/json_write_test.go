@@ -27,7 +27,8 @@ func (w *pieceWriter) Write(b []byte) (int, error) {
 	return w.Buffer.Write(b)
 }
 
-// Values whose JSON is much longer than their DAG-CBOR come out in small pieces, the same as at once.
+// Values whose JSON is much longer than their DAG-CBOR come out in small pieces, the same as at
+// once.
 func TestWriteJSONInPieces(t *testing.T) {
 	link := data.Link{Cid: data.CID([]byte{1})}
 	many := make(map[string]any)

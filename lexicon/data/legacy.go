@@ -75,8 +75,8 @@ func AppendRecordJSON(b, record []byte) ([]byte, error) {
 	return v.appendJSON(slices.Grow(b, len(record)+len(record)/4)), nil
 }
 
-// WriteRecordJSON writes what AppendRecordJSON appends. Records that the data model allows are written in
-// pieces: see [WriteJSON]. If the record has no JSON, nothing is written.
+// WriteRecordJSON writes what AppendRecordJSON appends. Records that the data model allows are
+// written in pieces: see [WriteJSON]. If the record has no JSON, nothing is written.
 func WriteRecordJSON(w io.Writer, record []byte) error {
 	if Valid(record, Limits{}) == nil {
 		return writeValid(w, record)

@@ -178,8 +178,8 @@ func TestLegacyReferences(t *testing.T) {
 	}
 }
 
-// FuzzLegacy: well-formed CBOR has JSON that can be read; of what the data model has, it is the same
-// as by the strict way, and nothing is a legacy record that is not.
+// FuzzLegacy: well-formed CBOR has JSON that can be read; of what the data model has, it is the
+// same as by the strict way, and nothing is a legacy record that is not.
 func FuzzLegacy(f *testing.F) {
 	for _, s := range []string{"oA==", "oWF4+z/4AAAAAAAA", "v2F4AX//", "oaEBAgM=", "oWF4n59//19//4D//w=="} {
 		b, err := base64.StdEncoding.DecodeString(s)

@@ -52,14 +52,14 @@ func Unmarshal(b []byte, v any) error {
 }
 
 // UnmarshalJSON reads JSON into a Go value. Unlike encoding/json, it compares names exactly, and it
-// refuses names that an object has twice and text that is not Unicode. Fields that the value does not
-// have are ignored. It does not check that the JSON is of the data model; types such as Link, Blob and
-// Object check their own part.
+// refuses names that an object has twice and text that is not Unicode. Fields that the value does
+// not have are ignored. It does not check that the JSON is of the data model; types such as Link,
+// Blob and Object check their own part.
 func UnmarshalJSON(b []byte, v any) error { return exactjson.Unmarshal(b, v) }
 
-// UnmarshalPlainJSON is UnmarshalJSON for JSON that is never encoded as CBOR, such as preferences and the
-// views of an AppView. Values may have escapes of lone surrogates, which JavaScript writes for text that
-// was cut in the middle of a character: a json.RawMessage keeps them.
+// UnmarshalPlainJSON is UnmarshalJSON for JSON that is never encoded as CBOR, such as preferences
+// and the views of an AppView. Values may have escapes of lone surrogates, which JavaScript writes
+// for text that was cut in the middle of a character: a json.RawMessage keeps them.
 func UnmarshalPlainJSON(b []byte, v any) error { return exactjson.UnmarshalPlain(b, v) }
 
 func notValue(v any) error { return fmt.Errorf("%w: %T", ErrValue, v) }

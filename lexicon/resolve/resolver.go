@@ -12,15 +12,15 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Records reads records of accounts anywhere in the network; *records.Reader of package xrpc/records
-// is one. It must be safe for concurrent use.
+// Records reads records of accounts anywhere in the network; *records.Reader of package
+// xrpc/records is one. It must be safe for concurrent use.
 type Records interface {
-	// Record returns a record in DAG-CBOR and the revision of the commit that proves it. It answers for
-	// it that the record is the account's, and for its size.
+	// Record returns a record in DAG-CBOR and the revision of the commit that proves it. It answers
+	// for it that the record is the account's, and for its size.
 	//
 	// If there is no record, errors.Is reports fs.ErrNotExist for the error. If a later attempt may
-	// succeed, the error, or one that it wraps, has a method Temporary() bool that returns true. Any other
-	// error says that what was found is not the account's record.
+	// succeed, the error, or one that it wraps, has a method Temporary() bool that returns true.
+	// Any other error says that what was found is not the account's record.
 	Record(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (record []byte, rev syntax.TID, err error)
 }
 

@@ -2,12 +2,11 @@
 // types: DIDs, handles, NSIDs, record keys, TIDs, AT-URIs, datetimes, language
 // tags and URIs.
 //
-// A value of one of these types made by its Parse function is valid; a
-// conversion such as DID("…") is a promise by whoever writes it. Validation looks at
-// every byte once, and allocates nothing unless it fails. Nothing is normalised on the way: what was
-// parsed is what comes out, as identifiers are compared byte by byte throughout
-// the protocol. Normalize methods exist where the specification defines a
-// normal form.
+// A value of one of these types made by its Parse function is valid; a conversion such as DID("…")
+// is a promise by whoever writes it. Validation looks at every byte once, and allocates nothing
+// unless it fails. Nothing is normalised on the way: what was parsed is what comes out, as
+// identifiers are compared byte by byte throughout the protocol. Normalize methods exist where the
+// specification defines a normal form.
 //
 // See the specifications of DIDs, Handles, NSIDs, Record Keys, TIDs, AT-URIs and
 // of the Lexicon string formats.

@@ -16,8 +16,8 @@ type text interface {
 	encoding.TextMarshaler
 }
 
-// texts are all formats of the Lexicon language with a valid and an invalid string, and a way to read
-// one into a value that has it already.
+// texts are all formats of the Lexicon language with a valid and an invalid string, and a way to
+// read one into a value that has it already.
 var texts = map[string]struct {
 	valid, invalid string
 	read           func(had, s string) (text, error)

@@ -56,10 +56,10 @@ var tidValues = func() (t [256]uint8) {
 // TID can hold.
 func NewTID(t time.Time, clock uint) TID { return tidOf(microsOf(t), clock) }
 
-// NextTID returns the TID of a time if that is later than prev, otherwise the TID of the microsecond
-// after prev. It keeps one sequence ascending, such as the revisions of one repository, whatever the
-// clock does: prev is all that it knows. An empty or malformed prev does not count. If prev is the
-// last TID of all, in the year 2255, there is no next one and ok is false.
+// NextTID returns the TID of a time if that is later than prev, otherwise the TID of the
+// microsecond after prev. It keeps one sequence ascending, such as the revisions of one repository,
+// whatever the clock does: prev is all that it knows. An empty or malformed prev does not count. If
+// prev is the last TID of all, in the year 2255, there is no next one and ok is false.
 func NextTID(prev TID, now time.Time, clock uint) (next TID, ok bool) {
 	micros := microsOf(now)
 	if prev.valid() {
@@ -135,8 +135,8 @@ func (t *TID) UnmarshalText(b []byte) (err error) {
 // When TIDs are asked for faster than one a microsecond, or when the system's clock goes back, the
 // clock runs ahead of the time: see MaxLead. After a restart, NextAfter keeps a sequence ascending.
 //
-// A TIDClock is for one sequence: NextAfter moves it for all who use it. For sequences that must not
-// move each other, such as the revisions of many repositories, use [NextTID].
+// A TIDClock is for one sequence: NextAfter moves it for all who use it. For sequences that must
+// not move each other, such as the revisions of many repositories, use [NextTID].
 type TIDClock struct {
 	// Now is the time. Nil: time.Now.
 	Now func() time.Time
@@ -156,9 +156,9 @@ func NewTIDClock(id uint) *TIDClock { return &TIDClock{id: id&1023 + 1} }
 // Next returns a TID greater than all that the clock has returned.
 func (c *TIDClock) Next() TID { return c.NextAfter("") }
 
-// NextAfter is Next, with a result that is also greater than prev, which may be empty. So a sequence
-// ascends even if prev was made by a clock that ran ahead. Only after a TID of the year 2255, when
-// TIDs end, it is not greater.
+// NextAfter is Next, with a result that is also greater than prev, which may be empty. So a
+// sequence ascends even if prev was made by a clock that ran ahead. Only after a TID of the year
+// 2255, when TIDs end, it is not greater.
 func (c *TIDClock) NextAfter(prev TID) TID {
 	c.mu.Lock()
 	defer c.mu.Unlock()

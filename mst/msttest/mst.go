@@ -8,8 +8,8 @@ import (
 	"github.com/pdskit/pdskit/mst"
 )
 
-// PackageMST is package mst as a Library, and an example of how to describe
-// one. lazy chooses whether Load reads nodes when they are needed (mst.Open) or all at once (mst.Load).
+// PackageMST is package mst as a Library, and an example of how to describe one. lazy chooses
+// whether Load reads nodes when they are needed (mst.Open) or all at once (mst.Load).
 func PackageMST(lazy bool) Library {
 	load := mst.Load
 	if lazy {

@@ -10,8 +10,8 @@ import (
 )
 
 // Every change between two subsets of a small tree of three heights, in every order of its
-// operations, can be undone with the nodes that the order needs. PDSKIT_LONG=1 takes all 1.7 million
-// orders; otherwise it is a sample.
+// operations, can be undone with the nodes that the order needs. PDSKIT_LONG=1 takes all 1.7
+// million orders; otherwise it is a sample.
 func TestEveryOrderOfSmallChanges(t *testing.T) {
 	var miner Miner
 	var keys []string

@@ -209,8 +209,8 @@ func (s *publicFigures) check(a, b *publicTree, c *publicCase) error {
 		}
 	}
 
-	// The suite undoes operations in the reverse order of their paths. Our model of what an order needs
-	// agrees, and no node of it can be left out if this is the order that needs the fewest.
+	// The suite undoes operations in the reverse order of their paths. Our model of what an order
+	// needs agrees, and no node of it can be left out if this is the order that needs the fewest.
 	backward := slices.Clone(undo)
 	slices.Reverse(backward)
 	want := needed(b.model, backward)

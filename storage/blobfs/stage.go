@@ -134,8 +134,8 @@ func copyTo(ctx context.Context, w io.Writer, r io.Reader, max int64) (n int64, 
 	}
 }
 
-// SetMIME implements storage.Blobs. As files never change, the blob is copied. A MIME type of more than
-// 1024 bytes is an error.
+// SetMIME implements storage.Blobs. As files never change, the blob is copied. A MIME type of more
+// than 1024 bytes is an error.
 func (s *Store) SetMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {
 	err := s.setMIME(ctx, did, c, mime)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {

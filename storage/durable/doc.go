@@ -15,12 +15,11 @@
 //  2. in the shared store: the events, the account's head in the directory, and the
 //     number of the outbox, if it is the next.
 //
-// The step has happened when the second is done. Between the two nobody can see
-// the object (the output gate): views begin, heads are read and events are seen only after it. If the
-// second fails, or the process ends before it, it is made up for before the object is used
-// again, at the latest when the DB is opened: the number in the shared store says whether it was
-// carried out. So each event is in the log exactly once, and those of an account
-// are in order.
+// The step has happened when the second is done. Between the two nobody can see the object (the
+// output gate): views begin, heads are read and events are seen only after it. If the second fails,
+// or the process ends before it, it is made up for before the object is used again, at the latest
+// when the DB is opened: the number in the shared store says whether it was carried out. So each
+// event is in the log exactly once, and those of an account are in order.
 //
 // # Objects
 //

@@ -17,8 +17,8 @@ import (
 // are not, or no longer, the repository's are loose: they are deleted a few keys at a time, once no
 // view reads them.
 
-// Bounds of what one transaction of Replace, or of a sweep, writes or deletes. The values of a batch
-// are in memory.
+// Bounds of what one transaction of Replace, or of a sweep, writes or deletes. The values of a
+// batch are in memory.
 const (
 	batchRecords = 2000
 	batchBytes   = 4 << 20
@@ -217,8 +217,8 @@ func (o *object) looseSets() (list []uint64, err error) {
 	return list, errors.Join(err, malformed)
 }
 
-// sweepable returns a set that can be deleted; nil if there is none. The caller has the turn, so that
-// no view begins.
+// sweepable returns a set that can be deleted; nil if there is none. The caller has the turn, so
+// that no view begins.
 func (o *object) sweepable() *uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -48,8 +48,8 @@ func keysOf(t *testing.T, db *DB) (n int) {
 
 const stateKeys = 2 // state and outbox
 
-// TestReplaceLeavesNothing: the old records, and those of a call that failed, are deleted; with a view
-// on them, once that has ended.
+// TestReplaceLeavesNothing: the old records, and those of a call that failed, are deleted; with a
+// view on them, once that has ended.
 func TestReplaceLeavesNothing(t *testing.T) {
 	db := newDB(t, Config{})
 	defer db.Close()
@@ -98,8 +98,8 @@ func TestReplaceLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestInterruptedReplaceIsSwept: what a process that died has staged is deleted when the directory is
-// opened again, and an account that was not made leaves no file.
+// TestInterruptedReplaceIsSwept: what a process that died has staged is deleted when the directory
+// is opened again, and an account that was not made leaves no file.
 func TestInterruptedReplaceIsSwept(t *testing.T) {
 	for _, records := range []int{0, 5} {
 		dir := t.TempDir()

@@ -134,7 +134,8 @@ func (d repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (se
 	return seq, err
 }
 
-// apply carries out a step. replaced, if not nil, has the records that take the place of all others.
+// apply carries out a step. replaced, if not nil, has the records that take the place of all
+// others.
 func (s *state) apply(clock func() time.Time, did syntax.DID, c *storage.Change, replaced *repoState) (int64, error) {
 	old, ok := s.repos.Get(string(did))
 	switch {

@@ -1,7 +1,7 @@
 // Package sealed encrypts secrets before they are stored, with a master key that is kept elsewhere.
-// A reader of the database, or of a backup, learns only the length of a secret. A writer can neither
-// change a secret nor move it, because each one is bound to the name of its place. A writer can put
-// an old value back in its own place.
+// A reader of the database, or of a backup, learns only the length of a secret. A writer can
+// neither change a secret nor move it, because each one is bound to the name of its place. A writer
+// can put an old value back in its own place.
 //
 // # Format
 //
@@ -14,9 +14,9 @@
 //
 // # Rotation
 //
-// A [Box] has several keys. The first one seals, all of them open. To replace a key, put the new one
-// in front, seal everything again that is [Box.Stale] (see [Box.Rotate] and [Box.Reseal]), and then
-// drop the old key.
+// A [Box] has several keys. The first one seals, all of them open. To replace a key, put the new
+// one in front, seal everything again that is [Box.Stale] (see [Box.Rotate] and [Box.Reseal]), and
+// then drop the old key.
 package sealed
 
 import (

@@ -9,9 +9,9 @@ import (
 	"github.com/ncruces/go-sqlite3"
 )
 
-// A checkpoint is made whenever the -wal file has grown by checkpointPages: few, since what is written
-// to the database at once keeps the disk from the next commits. When the file is walPages long, 32 MB,
-// it starts anew.
+// A checkpoint is made whenever the -wal file has grown by checkpointPages: few, since what is
+// written to the database at once keeps the disk from the next commits. When the file is walPages
+// long, 32 MB, it starts anew.
 const (
 	checkpointPages = 1000
 	walPages        = 8000

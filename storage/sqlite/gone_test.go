@@ -12,9 +12,9 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// The events of a deleted repository may be a large part of the log. They are unreadable at once, whether the
-// process lives on or not, and are deleted a batch at a time, so that others write in between. What a new
-// repository of the same account does is read like anything else.
+// The events of a deleted repository may be a large part of the log. They are unreadable at once,
+// whether the process lives on or not, and are deleted a batch at a time, so that others write in
+// between. What a new repository of the same account does is read like anything else.
 func TestEventsOfADeletedRepository(t *testing.T) {
 	const n, other = 2*batchRecords + 500, syntax.DID("did:web:other.example")
 	path := filepath.Join(t.TempDir(), "test.sqlite")

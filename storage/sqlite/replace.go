@@ -20,8 +20,8 @@ import (
 //
 // A process that dies leaves a loose set behind, which expires.
 
-// Bounds of what one transaction of Replace, or of a sweep, writes or deletes. The values of a batch
-// are in memory.
+// Bounds of what one transaction of Replace, or of a sweep, writes or deletes. The values of a
+// batch are in memory.
 const (
 	batchRecords = 2000
 	batchBytes   = 4 << 20
@@ -253,8 +253,8 @@ func (c *conn) gone() (did syntax.DID, seq int64, found bool, err error) {
 	return did, seq, found, err
 }
 
-// sweepSomeEvents deletes some events of an account up to a number, or, when there are none left, the note that
-// they are gone.
+// sweepSomeEvents deletes some events of an account up to a number, or, when there are none left,
+// the note that they are gone.
 func (c *conn) sweepSomeEvents(did syntax.DID, seq int64) (err error) {
 	last, size := int64(0), 0
 	for s := range c.query(&err, "SELECT seq, length(payload) FROM event WHERE did = ? AND seq <= ? ORDER BY seq LIMIT ?", did, seq, batchRecords) {

@@ -106,8 +106,8 @@ func TestReplaceLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestInterruptedReplaceIsSwept: what a process that died has staged is deleted, but not while it may
-// be alive.
+// TestInterruptedReplaceIsSwept: what a process that died has staged is deleted, but not while it
+// may be alive.
 func TestInterruptedReplaceIsSwept(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "test.sqlite")
@@ -156,8 +156,8 @@ func TestInterruptedReplaceIsSwept(t *testing.T) {
 	}
 }
 
-// TestReplaceThatTakesTooLong: one whose set was swept in between is a conflict, and leaves all as it
-// was.
+// TestReplaceThatTakesTooLong: one whose set was swept in between is a conflict, and leaves all as
+// it was.
 func TestReplaceThatTakesTooLong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.sqlite")
 	db := openReplace(t, path, nil)

@@ -12,8 +12,8 @@ import (
 
 var errStep = errors.New("the step fails")
 
-// Steps of one transaction: whichever of them fails, and whether or not they may run again, the others are
-// committed, once, and nothing is left of those that fail.
+// Steps of one transaction: whichever of them fails, and whether or not they may run again, the
+// others are committed, once, and nothing is left of those that fail.
 func TestFailingStepInGroup(t *testing.T) {
 	writes := func(key string) func(*conn) error {
 		return func(c *conn) error {

@@ -217,7 +217,8 @@ func trimEvents(e *env) {
 	e.same(oldest, newest+1, "oldest after a Delete")
 }
 
-// eventsOfAccount: whoever can find the events of an account finds all that Since does, and no others.
+// eventsOfAccount: whoever can find the events of an account finds all that Since does, and no
+// others.
 func eventsOfAccount(e *env) {
 	log, ok := e.Events.(storage.AccountEvents)
 	if !ok {

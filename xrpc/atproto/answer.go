@@ -11,9 +11,9 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// jsonAnswer is an answer in JSON that is written while it is made. A short one is sent at once, with
-// its length, when it ends. Of a long one, no more than answerBytes wait in memory, however slow
-// the client is.
+// jsonAnswer is an answer in JSON that is written while it is made. A short one is sent at once,
+// with its length, when it ends. Of a long one, no more than answerBytes wait in memory, however
+// slow the client is.
 type jsonAnswer struct {
 	w     http.ResponseWriter
 	buf   []byte
@@ -53,8 +53,8 @@ func (a *jsonAnswer) spill() {
 	a.buf = a.buf[:0]
 }
 
-// record adds a record as getRecord and listRecords show it. URIs and CIDs have no characters that JSON
-// would escape.
+// record adds a record as getRecord and listRecords show it. URIs and CIDs have no characters that
+// JSON would escape.
 func (a *jsonAnswer) record(did syntax.DID, rec storage.Record) error {
 	a.text(`{"uri":"at://`)
 	a.text(string(did))

@@ -57,9 +57,9 @@ func sniffStandard(head []byte) (mime string, guess bool) {
 	return mime, strings.HasPrefix(mime, "text/")
 }
 
-// chooseType decides between the type that was declared and the one that the first bytes show. These
-// have the last word, as clients often declare what the name of a file suggests; but not if they show
-// only the container of what was declared, or if they are text, whose type is a guess.
+// chooseType decides between the type that was declared and the one that the first bytes show.
+// These have the last word, as clients often declare what the name of a file suggests; but not if
+// they show only the container of what was declared, or if they are text, whose type is a guess.
 func chooseType(declared, found string, guess bool) string {
 	found = strings.ToLower(found)
 	switch declared {
@@ -77,8 +77,8 @@ func chooseType(declared, found string, guess bool) string {
 	return found
 }
 
-// container is a format that many types share. Its first bytes often do not tell which of them it is:
-// that is known by the tracks, or by a list at the end.
+// container is a format that many types share. Its first bytes often do not tell which of them it
+// is: that is known by the tracks, or by a list at the end.
 type container struct {
 	names []string // the types by which it is recognised
 	holds []string // the types that it may be: whole ones, or "application/" for all such

@@ -56,8 +56,8 @@ func TestUnverifiedImports(t *testing.T) {
 	}
 }
 
-// TestImportOfLegacyRecords: records from before the data model are imported, counted for the log and
-// served as JSON.
+// TestImportOfLegacyRecords: records from before the data model are imported, counted for the log
+// and served as JSON.
 func TestImportOfLegacyRecords(t *testing.T) {
 	w := newWorld(t)
 	w.svc.ImportKeys, w.svc.UnverifiedImports, w.legacy = nil, true, true

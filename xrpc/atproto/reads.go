@@ -94,8 +94,8 @@ type listRecordsParams struct {
 	Reverse    bool                `json:"reverse"`
 }
 
-// listRecords answers with a page of a collection. A page of large records has fewer than the limit:
-// see repo.ListOptions.
+// listRecords answers with a page of a collection. A page of large records has fewer than the
+// limit: see repo.ListOptions.
 func (s *Service) listRecords(w http.ResponseWriter, r *xrpc.Request, p listRecordsParams) (err error) {
 	ctx := r.Context()
 	if p.Limit, err = pageLimit(p.Limit, 50, 100); err != nil {
@@ -171,8 +171,8 @@ type describeRepoOutput struct {
 	HandleIsCorrect bool            `json:"handleIsCorrect"`
 }
 
-// maxCollections is how many bytes of collections' names describeRepo shows, the first in the order of
-// names. There is no cursor for more.
+// maxCollections is how many bytes of collections' names describeRepo shows, the first in the order
+// of names. There is no cursor for more.
 const maxCollections = 256 << 10
 
 func (s *Service) describeRepo(ctx context.Context, r *xrpc.Request, p repoParam) (out describeRepoOutput, err error) {

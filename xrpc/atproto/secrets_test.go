@@ -204,8 +204,9 @@ func (x faultyPLC) Resolve(ctx context.Context, did syntax.DID) (*identity.Docum
 	return passing(x.faults, func() (*identity.Document, error) { return document(did, "far.example.com"), nil })
 }
 
-// Every dependency of a Service fails in turn, at every call that a method makes, with errors of all kinds.
-// No answer has a word of what a dependency says, and an error of unknown kind is status 500.
+// Every dependency of a Service fails in turn, at every call that a method makes, with errors of
+// all kinds. No answer has a word of what a dependency says, and an error of unknown kind is status
+// 500.
 func TestNoErrorOfTheHostIsToldToClients(t *testing.T) {
 	plain := errors.New(secret)
 	kinds := []error{plain}
@@ -352,7 +353,8 @@ func TestNoErrorOfTheHostIsToldToClients(t *testing.T) {
 					if strings.Contains(all, secret) {
 						t.Errorf("%s, call %d: status %d: %.300s", call.method, n, a.Code, all)
 					}
-					// Of a handle that is not known here, clients are told only that it was not found.
+					// Of a handle that is not known here, clients are told only that it was not
+					// found.
 					if kind == plain && a.Code >= 400 && a.Code < 500 && (call.method != "identity.resolveHandle" || n == 0) {
 						t.Errorf("%s, call %d: status %d: %s", call.method, n, a.Code, all)
 					}

@@ -67,23 +67,23 @@ type Directory interface {
 	ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]Account, error)
 }
 
-// SnapshotAccounts is a Directory whose accounts lie in their repositories' key-value pairs. A method
-// then reads account and records in one snapshot, where it otherwise needs two.
+// SnapshotAccounts is a Directory whose accounts lie in their repositories' key-value pairs. A
+// method then reads account and records in one snapshot, where it otherwise needs two.
 type SnapshotAccounts interface {
 	// AccountIn returns the account of a snapshot's repository, or ErrNoAccount. It must not
 	// read anything but the snapshot.
 	AccountIn(ctx context.Context, r storage.Reader) (Account, error)
 }
 
-// Documents is a Directory that has the DID documents of its accounts. Without it, they are resolved
-// over the network.
+// Documents is a Directory that has the DID documents of its accounts. Without it, they are
+// resolved over the network.
 type Documents interface {
 	// Document returns the DID document of an account as JSON, and the handle that it claims.
 	Document(ctx context.Context, did syntax.DID) (doc []byte, handle syntax.Handle, err error)
 }
 
-// Handles is a Directory that resolves the handles of others. Without it, they are resolved over the
-// network.
+// Handles is a Directory that resolves the handles of others. Without it, they are resolved over
+// the network.
 type Handles interface {
 	// ResolveHandle returns the DID of a handle that is not of this host, or
 	// ErrNoAccount.
@@ -129,7 +129,8 @@ type Principal struct {
 	// error should be an *xrpc.Error. What it returns should include a check of all that it read,
 	// and of the account's status.
 	Guard repo.Guard
-	// Seen, if not nil, is what the authenticator has found, so that methods need not look once more.
+	// Seen, if not nil, is what the authenticator has found, so that methods need not look once
+	// more.
 	Seen *Seen
 }
 
@@ -137,9 +138,9 @@ type Principal struct {
 type Seen struct {
 	// Account is that of the principal.
 	Account Account
-	// Checks are what the principal's Guard returned for the same snapshot. They must hold only while
-	// the account has the status that it has in Account. They are preconditions of what the principal
-	// writes. If one does not hold by then, the Guard is asked.
+	// Checks are what the principal's Guard returned for the same snapshot. They must hold only
+	// while the account has the status that it has in Account. They are preconditions of what the
+	// principal writes. If one does not hold by then, the Guard is asked.
 	Checks []storage.KVCheck
 }
 
@@ -164,23 +165,22 @@ type Service struct {
 	// error that is lexicon.ErrUnknownSchema if it has none either. The method of that
 	// name of a resolve.Resolver looks schemas up in the network.
 	Unknown func(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, record any) error
-	// Sniff recognises a blob's type by its first 3072 bytes, and says whether that is a guess, as it is
-	// for text. It returns "application/octet-stream" if it knows none. What it finds counts for
-	// more than what an upload declares, unless it is a guess or the container of what is declared.
-	// Nil: what net/http recognises. Package blobtype knows more, such as HEIC and AVIF.
+	// Sniff recognises a blob's type by its first 3072 bytes, and says whether that is a guess, as
+	// it is for text. It returns "application/octet-stream" if it knows none. What it finds counts
+	// for more than what an upload declares, unless it is a guess or the container of what is
+	// declared. Nil: what net/http recognises. Package blobtype knows more, such as HEIC and AVIF.
 	Sniff func(head []byte) (mime string, guess bool)
 	// Elsewhere, if not nil, answers getRecord for a repository that is not of this host,
 	// as by asking a service that knows all. Nil: InvalidRequest.
 	Elsewhere func(w http.ResponseWriter, r *xrpc.Request) error
 	// Outbox serves subscribeRepos; nil leaves the method out.
 	Outbox *stream.Outbox
-	// ImportKeys returns the keys of which one must have signed the commit of a CAR file
-	// that importRepo takes: those that the account's DID document has, or had. If it is nil,
-	// importRepo is left out; if it returns none, the import is refused; unless UnverifiedImports is
-	// set.
+	// ImportKeys returns the keys of which one must have signed the commit of a CAR file that
+	// importRepo takes: those that the account's DID document has, or had. If it is nil, importRepo
+	// is left out; if it returns none, the import is refused; unless UnverifiedImports is set.
 	ImportKeys func(ctx context.Context, did syntax.DID) ([]*crypto.PublicKey, error)
-	// UnverifiedImports takes CAR files whoever has signed them, where ImportKeys knows no keys: the
-	// account may write what it likes to its repository by other methods too.
+	// UnverifiedImports takes CAR files whoever has signed them, where ImportKeys knows no keys:
+	// the account may write what it likes to its repository by other methods too.
 	UnverifiedImports bool
 	// ImportLimits bounds what such a file stands for. The bound of its length is ImportLimit.
 	ImportLimits repo.ImportLimits
@@ -189,9 +189,9 @@ type Service struct {
 	// ImportLimit is the size in bytes of the largest CAR file that importRepo takes. 0
 	// means 1 GiB; negative leaves the method out.
 	ImportLimit int64
-	// Resolver serves resolveDid, resolveIdentity and refreshIdentity, the last one for users only. Nil
-	// leaves the methods out. It also resolves what Accounts does not: see Documents and Handles. If it
-	// is nil, a new identity.Resolver does that.
+	// Resolver serves resolveDid, resolveIdentity and refreshIdentity, the last one for users only.
+	// Nil leaves the methods out. It also resolves what Accounts does not: see Documents and
+	// Handles. If it is nil, a new identity.Resolver does that.
 	Resolver *identity.Resolver
 
 	network *identity.Resolver // since Mount: Resolver, or one of its own

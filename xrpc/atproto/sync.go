@@ -327,10 +327,10 @@ func (s *Service) listRepos(ctx context.Context, r *xrpc.Request, p listReposPar
 // maxSkip bounds how many accounts are read because Accounts returns those before a position again.
 const maxSkip = 1 << 16
 
-// accountsAfter returns a page of accounts. Whatever Accounts makes of a position, the page has only
-// accounts after it, so that each account is listed once and a list comes to its end. One that starts
-// again from the first account, as it may where it takes a zero time for the start, is read past the
-// position.
+// accountsAfter returns a page of accounts. Whatever Accounts makes of a position, the page has
+// only accounts after it, so that each account is listed once and a list comes to its end. One that
+// starts again from the first account, as it may where it takes a zero time for the start, is read
+// past the position.
 func (s *Service) accountsAfter(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]Account, error) {
 	for n := limit; ; n *= 2 {
 		list, err := s.Accounts.ListAccounts(ctx, after, afterDID, n)
@@ -352,8 +352,8 @@ func (s *Service) accountsAfter(ctx context.Context, after time.Time, afterDID s
 	}
 }
 
-// repoCursor is the position of an account in the list of repositories: "<milliseconds>::<did>", with
-// a fraction where the time has one.
+// repoCursor is the position of an account in the list of repositories: "<milliseconds>::<did>",
+// with a fraction where the time has one.
 func repoCursor(a Account) string {
 	ms := a.Created.UnixMilli()
 	fraction := ""

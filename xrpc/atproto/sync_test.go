@@ -42,8 +42,8 @@ func blocks(t *testing.T, b []byte) (roots []cid.Cid, list map[cid.Cid][]byte) {
 	}
 }
 
-// The methods that read a repository answer in the same way for one that may not be read, and let the
-// account itself and an administrator in.
+// The methods that read a repository answer in the same way for one that may not be read, and let
+// the account itself and an administrator in.
 func TestWhoMayReadARepository(t *testing.T) {
 	for method, params := range map[string][]string{
 		"com.atproto.sync.getRepo":         nil,
@@ -302,7 +302,8 @@ func TestListRepos(t *testing.T) {
 // suffix is a did:plc without what all have in common.
 func (w *world) suffix(did string) string { return strings.TrimPrefix(did, "did:plc:") }
 
-// The stream's messages are as their schema says, and a follower who believes nothing believes them.
+// The stream's messages are as their schema says, and a follower who believes nothing believes
+// them.
 func TestSubscribeRepos(t *testing.T) {
 	w := newWorld(t)
 	w.note(alice, "one", "x")

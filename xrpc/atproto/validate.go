@@ -22,9 +22,9 @@ func (s *Service) Validate() error {
 	return nil
 }
 
-// checked calls an Authenticator and checks the Principal that it sets. One that sets another type, or
-// none where credentials are demanded, is a fault of the host. It is an internal error, which the
-// server logs: an answer of status 401 would blame the client.
+// checked calls an Authenticator and checks the Principal that it sets. One that sets another type,
+// or none where credentials are demanded, is a fault of the host. It is an internal error, which
+// the server logs: an answer of status 401 would blame the client.
 func checked(auth xrpc.Authenticator, demanded bool) xrpc.Authenticator {
 	if auth == nil {
 		return nil

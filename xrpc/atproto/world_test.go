@@ -187,8 +187,8 @@ type answer struct {
 	body   []byte
 }
 
-// call calls a method: a query if in is nil. As is the caller, "" nobody. What the answer is must be what the
-// method's schema says, be it success or failure.
+// call calls a method: a query if in is nil. As is the caller, "" nobody. What the answer is must
+// be what the method's schema says, be it success or failure.
 func (w *world) call(as, method string, params url.Values, in any) answer {
 	w.t.Helper()
 	if in == nil {
@@ -205,7 +205,8 @@ func (w *world) call(as, method string, params url.Values, in any) answer {
 var general = []string{"InvalidRequest", "AuthMissing", "AuthenticationRequired", "PayloadTooLarge", "InternalServerError", "AccountNotFound",
 	"AccountDeactivated", "AccountTakedown", "ScopeMissingError", "MethodNotImplemented"}
 
-// undeclared are errors of single methods that their schemas do not name, and that the network knows all the same.
+// undeclared are errors of single methods that their schemas do not name, and that the network
+// knows all the same.
 var undeclared = map[string][]string{
 	"com.atproto.repo.createRecord":        {"BlobNotFound", "InvalidMimeType", "InvalidSize"},
 	"com.atproto.repo.describeRepo":        {"RepoNotFound", "RepoTakendown", "RepoSuspended", "RepoDeactivated"},

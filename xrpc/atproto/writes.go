@@ -319,8 +319,8 @@ func (s *Service) writer(ctx context.Context, r *xrpc.Request, id syntax.AtIdent
 	return acct, nil
 }
 
-// batch is a batch of writes that the caller may make if the account is active. duplicates keeps what
-// unique indexes would replace.
+// batch is a batch of writes that the caller may make if the account is active. duplicates keeps
+// what unique indexes would replace.
 func (s *Service) batch(r *xrpc.Request, duplicates bool, writes ...repo.Write) repo.Batch {
 	b := repo.Batch{Writes: writes, KeepDuplicates: duplicates, Guard: s.guard(r, Active)}
 	if seen := principal(r).Seen; seen != nil && seen.Account.Status == Active {

@@ -122,7 +122,8 @@ func (a byMillisecond) ListAccounts(_ context.Context, after time.Time, afterDID
 	return list[:min(len(list), limit)], nil
 }
 
-// Whatever times of creation a directory has, the list of repositories has each account once and ends.
+// Whatever times of creation a directory has, the list of repositories has each account once and
+// ends.
 func TestListReposOfAnyTimes(t *testing.T) {
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for name, created := range map[string]func(i int) time.Time{
@@ -168,8 +169,8 @@ func TestListReposOfAnyTimes(t *testing.T) {
 	}
 }
 
-// While the host does not trust its clock, what needs a signature is answered with 503 and a time to
-// come back, and what does not goes on.
+// While the host does not trust its clock, what needs a signature is answered with 503 and a time
+// to come back, and what does not goes on.
 func TestWritesOfAClockInDoubt(t *testing.T) {
 	w := newWorld(t)
 	store := memory.New(memory.Config{})

@@ -253,7 +253,8 @@ func TestPrincipal(t *testing.T) {
 	}
 }
 
-// FuzzScope: a scope that parses has a normal form that parses to the same scope, and grants the same.
+// FuzzScope: a scope that parses has a normal form that parses to the same scope, and grants the
+// same.
 func FuzzScope(f *testing.F) {
 	for _, s := range []string{"atproto", "repo:com.example.a?action=create", "rpc?lxm=com.example.x&lxm=com.example.y&aud=did:web:a.example%23s",
 		"blob?accept=image/*&accept=video/mp4", "account:email?action=manage", "identity:*", "include:com.example.auth?aud=did:web:a.example%23s",

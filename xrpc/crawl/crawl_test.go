@@ -253,7 +253,8 @@ func TestWritesAreToldWithATrailingCall(t *testing.T) {
 	})
 }
 
-// A host that writes while nobody is subscribed asks soon, and less and less often if that does not help.
+// A host that writes while nobody is subscribed asks soon, and less and less often if that does not
+// help.
 func TestNobodyIsSubscribed(t *testing.T) {
 	run(t, func(w *world) { w.subscribers = 0 }, func(w *world) {
 		for i := range 80 {

@@ -31,8 +31,8 @@ type Notifier struct {
 	Relays []string
 	// Events is the host's log: relays are told when it grows.
 	Events Log
-	// Subscribers returns how many read the host's stream; see stream.Outbox. While it is 0, relays are
-	// asked sooner. Nil: somebody always reads it.
+	// Subscribers returns how many read the host's stream; see stream.Outbox. While it is 0, relays
+	// are asked sooner. Nil: somebody always reads it.
 	Subscribers func() int
 	// HTTP makes the requests. Nil: the client of safehttp.NewClient, which
 	// connects to public addresses only.
@@ -42,8 +42,8 @@ type Notifier struct {
 	// Soon is the least time between requests while nobody is subscribed, and until
 	// a failed request is tried again. It doubles with each, up to Interval. 0: 1 minute.
 	Soon time.Duration
-	// Grace is how long nobody may be subscribed, after the last one left, before relays are asked: they
-	// often come back by themselves. 0: 30 seconds.
+	// Grace is how long nobody may be subscribed, after the last one left, before relays are asked:
+	// they often come back by themselves. 0: 30 seconds.
 	Grace time.Duration
 	// CheckInterval is the time between two looks at what a relay knows. 0: 1 hour; negative: none.
 	CheckInterval time.Duration

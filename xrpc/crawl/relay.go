@@ -94,7 +94,8 @@ func (r *relay) within(ctx context.Context, f func(context.Context) error) error
 	return f(ctx)
 }
 
-// RequestCrawl asks a relay to read a host. An error with which the relay answered is an *xrpc.Error.
+// RequestCrawl asks a relay to read a host. An error with which the relay answered is an
+// *xrpc.Error.
 func RequestCrawl(ctx context.Context, relay *xrpc.Client, hostname string) error {
 	return relay.Procedure(ctx, "com.atproto.sync.requestCrawl", map[string]string{"hostname": hostname}, nil)
 }
@@ -125,9 +126,9 @@ type Problem string
 // The problems. The last four are the relay's own words.
 const (
 	None Problem = ""
-	// Ahead: the relay has seen a number that this host has not assigned yet, as after the loss of its
-	// log. It will be refused as FutureCursor until its operator resets it, or the host's numbers
-	// have passed it.
+	// Ahead: the relay has seen a number that this host has not assigned yet, as after the loss of
+	// its log. It will be refused as FutureCursor until its operator resets it, or the host's
+	// numbers have passed it.
 	Ahead Problem = "ahead"
 	// Unknown: the relay does not know the host.
 	Unknown Problem = "unknown"

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// TestRandomSchedules checks, over random histories of writes, subscribers and failures: requests keep their
-// distances, and every event is told of, at the latest when an interval has passed without failures.
+// TestRandomSchedules checks, over random histories of writes, subscribers and failures: requests
+// keep their distances, and every event is told of, at the latest when an interval has passed
+// without failures.
 func TestRandomSchedules(t *testing.T) {
 	const interval, soon = 20 * time.Minute, time.Minute
 	for seed := range uint64(60) {

@@ -42,8 +42,8 @@ func WithClient(ctx context.Context, c Client) context.Context {
 	return context.WithValue(ctx, clientKey{}, c)
 }
 
-// ClientOf returns the client that a context belongs to, as Limiter.Handler or WithClient set it; else
-// the zero Client.
+// ClientOf returns the client that a context belongs to, as Limiter.Handler or WithClient set it;
+// else the zero Client.
 func ClientOf(ctx context.Context) Client {
 	c, _ := ctx.Value(clientKey{}).(Client)
 	return c

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// pace decides how long to wait for a client: for as long as it may stall. Waiting uses that time up, and
-// what the client sends or takes earns it back, but never more than there was at first: who was fast for a
-// gigabyte may stall for no longer than others.
+// pace decides how long to wait for a client: for as long as it may stall. Waiting uses that time
+// up, and what the client sends or takes earns it back, but never more than there was at first: who
+// was fast for a gigabyte may stall for no longer than others.
 type pace struct {
 	stall time.Duration
 	rate  int64         // bytes a second
@@ -50,10 +50,10 @@ const (
 
 // response is an answer with deadlines.
 //
-// In HTTP/1.1 a deadline is the connection's. It matters only while something is written, so it stays in
-// place between writes, and when the handler returns, since net/http may have something left to
-// write; the next request sets a new one. In HTTP/2 a deadline resets the stream when it passes,
-// whatever the handler is doing, so it is there during writes only.
+// In HTTP/1.1 a deadline is the connection's. It matters only while something is written, so it
+// stays in place between writes, and when the handler returns, since net/http may have something
+// left to write; the next request sets a new one. In HTTP/2 a deadline resets the stream when it
+// passes, whatever the handler is doing, so it is there during writes only.
 type response struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -77,8 +77,8 @@ func newResponse(w http.ResponseWriter, r *http.Request, held *lease) *response 
 	return out
 }
 
-// renew sets the deadline of what is written next, or moves it, now and then. most bounds the time; 0: no
-// further bound.
+// renew sets the deadline of what is written next, or moves it, now and then. most bounds the time;
+// 0: no further bound.
 func (w *response) renew(most time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -169,9 +169,9 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return w.control.Hijack()
 }
 
-// body is a request's body with deadlines. In HTTP/1.1 one is there from the start, as net/http reads
-// bodies by itself that a handler leaves alone. In HTTP/2 it is there during reads only. A nil body is
-// that of a request without one.
+// body is a request's body with deadlines. In HTTP/1.1 one is there from the start, as net/http
+// reads bodies by itself that a handler leaves alone. In HTTP/2 it is there during reads only. A
+// nil body is that of a request without one.
 type body struct {
 	io.ReadCloser
 	out *response
@@ -201,8 +201,8 @@ func (b *body) setDeadline(t time.Time) {
 	}
 }
 
-// abandon ends the wait for a body of which the handler has not read all: net/http would read on, to
-// be able to use the connection again.
+// abandon ends the wait for a body of which the handler has not read all: net/http would read on,
+// to be able to use the connection again.
 func (b *body) abandon() {
 	if b == nil {
 		return

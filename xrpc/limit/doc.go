@@ -1,8 +1,9 @@
 // Package limit bounds what the clients of an HTTP server hold at the same time.
 //
-// Rate limits count requests. They say nothing about a client that makes a hundred requests and then
-// reads none of the answers, or sends a body one byte at a time: each of them keeps a goroutine, a
-// database snapshot, memory or disk space for as long as the client likes. This package bounds that:
+// Rate limits count requests. They say nothing about a client that makes a hundred requests and
+// then reads none of the answers, or sends a body one byte at a time: each of them keeps a
+// goroutine, a database snapshot, memory or disk space for as long as the client likes. This
+// package bounds that:
 //
 //   - A request has a [Class]. A class lets a bounded number of requests run at the same time, in all
 //     and for each client network (an IPv4 address, an IPv6 /64). What comes beyond waits for a bounded
@@ -13,17 +14,17 @@
 //     class's stall time, and one that trickles soon after. This is per request, for HTTP/1.1 and HTTP/2.
 //   - A [Listener] bounds connections, which cost memory before they send anything.
 //
-// Who is refused gets status 429 if its own network holds too much and 503 if all networks together do,
-// with Retry-After.
+// Who is refused gets status 429 if its own network holds too much and 503 if all networks together
+// do, with Retry-After.
 //
-// The zero [Limiter] knows the methods of com.atproto and has classes for them, sized for a machine with
-// 1 GB of memory:
+// The zero [Limiter] knows the methods of com.atproto and has classes for them, sized for a machine
+// with 1 GB of memory:
 //
 //	var limits limit.Limiter
 //	srv := &http.Server{Handler: limits.Handler(mux)}
 //	limit.Harden(srv)
 //	srv.Serve(&limit.Listener{Listener: l})
 //
-// [Gate] and [Budget] are the parts that it is made of. Use them for what a handler needs inside, such as
-// the hashing of passwords: [ClientOf] says whose request it is.
+// [Gate] and [Budget] are the parts that it is made of. Use them for what a handler needs inside,
+// such as the hashing of passwords: [ClientOf] says whose request it is.
 package limit

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Gate lets a bounded number of holders in at the same time, and no network more than its share. Who
-// does not get in waits. Networks are served in turn, those that hold least first, so that a network
-// with a thousand requests in the queue delays another's only request by one place.
+// Gate lets a bounded number of holders in at the same time, and no network more than its share.
+// Who does not get in waits. Networks are served in turn, those that hold least first, so that a
+// network with a thousand requests in the queue delays another's only request by one place.
 //
 // Set the fields before use. The zero Gate has no bounds. It is safe for concurrent use.
 type Gate struct {
@@ -25,8 +25,8 @@ type Gate struct {
 	// Privileged is how many places of Total are kept for privileged clients.
 	Privileged int
 	// Queue bounds how many wait, and QueuePerNetwork how many of one network do (0: as Queue).
-	// When the queue is full, a network with fewer requests takes the place of one with more. 0: nobody
-	// waits.
+	// When the queue is full, a network with fewer requests takes the place of one with more. 0:
+	// nobody waits.
 	Queue, QueuePerNetwork int
 	// Wait bounds for how long. 0: 10 seconds.
 	Wait time.Duration
@@ -51,9 +51,9 @@ type waiter struct {
 	err    error
 }
 
-// Enter waits for a place and takes it. The caller must call leave when it needs the place no longer;
-// further calls of leave do nothing. It fails with an *Error if there is no room, or with the
-// context's error.
+// Enter waits for a place and takes it. The caller must call leave when it needs the place no
+// longer; further calls of leave do nothing. It fails with an *Error if there is no room, or with
+// the context's error.
 func (g *Gate) Enter(ctx context.Context, c Client) (leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -98,7 +98,8 @@ func TestReservedPlaces(t *testing.T) {
 	}
 }
 
-// A thousand requests in the queue of one network delay the only one of another by no more than one place.
+// A thousand requests in the queue of one network delay the only one of another by no more than one
+// place.
 func TestQueueServesNetworksInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &Gate{Name: "x", Total: 1, Queue: 2000, Wait: time.Hour}

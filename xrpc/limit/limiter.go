@@ -11,26 +11,26 @@ import (
 	"time"
 )
 
-// Class is a kind of request, and what its requests may hold. Set the fields before use, and do not copy
-// it. It is safe for concurrent use.
+// Class is a kind of request, and what its requests may hold. Set the fields before use, and do not
+// copy it. It is safe for concurrent use.
 type Class struct {
 	// Gate bounds how many requests of the class run at the same time.
 	Gate Gate
-	// Bytes bounds what they hold: see Hold. Bodies that were read count, as do answers of more than
-	// 4 KiB while they are written. When it is used up, bodies are refused, and a client that is
-	// slow to take its answer has a second for each part of it.
+	// Bytes bounds what they hold: see Hold. Bodies that were read count, as do answers of more
+	// than 4 KiB while they are written. When it is used up, bodies are refused, and a client that
+	// is slow to take its answer has a second for each part of it.
 	Bytes Budget
 	// Stall is how long a client may send nothing of its body or take nothing of its answer.
 	// 0: 20 seconds; negative: no limit.
 	Stall time.Duration
 	// Pace is how many bytes a second a client must send or take on average. It may fall behind by
-	// Stall, and being ahead earns it nothing, so that no client can be fast at first and hold what it
-	// holds for days. Only the time that is spent waiting for the client counts. 0: 1 KiB.
+	// Stall, and being ahead earns it nothing, so that no client can be fast at first and hold what
+	// it holds for days. Only the time that is spent waiting for the client counts. 0: 1 KiB.
 	Pace int64
 }
 
-// Limiter applies classes to requests. Set its fields before use. The zero value works. It is safe for
-// concurrent use.
+// Limiter applies classes to requests. Set its fields before use. The zero value works. It is safe
+// for concurrent use.
 type Limiter struct {
 	// Class returns the class of a request; nil: no bounds, as for health checks. If it is nil
 	// itself, the class is that of NewMethods.
@@ -38,7 +38,8 @@ type Limiter struct {
 	// Privileged, if not nil, reports whether an address may use the places that gates keep for
 	// privileged clients.
 	Privileged func(a netip.Addr) bool
-	// Refused, if not nil, is called for each request that gets no place. It is a place for metrics.
+	// Refused, if not nil, is called for each request that gets no place. It is a place for
+	// metrics.
 	Refused func(r *http.Request, err *Error)
 
 	once    sync.Once
@@ -146,8 +147,8 @@ type lease struct {
 type leaseKey struct{}
 
 // Hold counts n more bytes towards what the request of a context holds, until the request ends or
-// they are given back with a negative n. It fails with an *Error, and counts nothing, if the budget of the
-// request's class is used up. Without a request in the context it does nothing.
+// they are given back with a negative n. It fails with an *Error, and counts nothing, if the budget
+// of the request's class is used up. Without a request in the context it does nothing.
 func Hold(ctx context.Context, n int64) error {
 	l, _ := ctx.Value(leaseKey{}).(*lease)
 	if l == nil {

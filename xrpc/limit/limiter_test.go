@@ -190,8 +190,8 @@ func TestBodyThatNeverComes(t *testing.T) {
 	}
 }
 
-// wire is a ResponseWriter with the deadlines of a connection, or of a stream of HTTP/2, which is reset when
-// they pass.
+// wire is a ResponseWriter with the deadlines of a connection, or of a stream of HTTP/2, which is
+// reset when they pass.
 type wire struct {
 	httptest.ResponseRecorder
 	streams     bool

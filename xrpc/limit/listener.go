@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// Listener bounds the connections of a listener. One that is too many is closed at once: there is nobody
-// to answer yet.
+// Listener bounds the connections of a listener. One that is too many is closed at once: there is
+// nobody to answer yet.
 type Listener struct {
 	net.Listener
 	// Total bounds the connections. 0: 8,192.
 	Total int
 	// PerNetwork bounds those of one network. 0: a quarter of Total.
 	PerNetwork int
-	// Shared, if not nil, reports whether an address is that of many clients, such as a proxy in front
-	// of the server. It may have three quarters of all connections.
+	// Shared, if not nil, reports whether an address is that of many clients, such as a proxy in
+	// front of the server. It may have three quarters of all connections.
 	Shared func(a netip.Addr) bool
 
 	once sync.Once
@@ -96,9 +96,9 @@ func (c *conn) CloseWrite() error {
 	return nil
 }
 
-// Harden sets what bounds clients in a server and is not set: times to send a request's header and to be
-// idle, and, for HTTP/2, how many requests a connection has at a time, how much it may send that no
-// handler has read, and for how long it may take nothing at all.
+// Harden sets what bounds clients in a server and is not set: times to send a request's header and
+// to be idle, and, for HTTP/2, how many requests a connection has at a time, how much it may send
+// that no handler has read, and for how long it may take nothing at all.
 func Harden(srv *http.Server) {
 	set := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {

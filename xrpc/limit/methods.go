@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Methods are the classes of the methods of com.atproto, and of everything else that a PDS serves, by
-// what they cost. Make them with NewMethods and change their bounds before use.
+// Methods are the classes of the methods of com.atproto, and of everything else that a PDS serves,
+// by what they cost. Make them with NewMethods and change their bounds before use.
 type Methods struct {
 	// Read is for queries whose answers are small and quick.
 	Read Class
@@ -15,8 +15,8 @@ type Methods struct {
 	List Class
 	// Write is for procedures with JSON bodies, which are held in memory.
 	Write Class
-	// Export is for whole repositories. Its bytes are those of the temporary files in which an answer
-	// waits for its client: see Hold.
+	// Export is for whole repositories. Its bytes are those of the temporary files in which an
+	// answer waits for its client: see Hold.
 	Export Class
 	// Tree is for queries that may need an account's whole tree, and answer with many blocks.
 	Tree Class
@@ -25,9 +25,11 @@ type Methods struct {
 	// Upload is for blobs, which are streamed to disk.
 	Upload Class
 	// Import is for repositories that come in, which are streamed to disk. Its bounds are those of
-	// uploads that are under way: repo.Host bounds how many are worked on, and their temporary files.
+	// uploads that are under way: repo.Host bounds how many are worked on, and their temporary
+	// files.
 	Import Class
-	// Other is for methods that are not com.atproto's: most of them are passed on to other services.
+	// Other is for methods that are not com.atproto's: most of them are passed on to other
+	// services.
 	Other Class
 	// Stream is for subscriptions. It has no bounds: stream.Outbox has its own.
 	Stream Class

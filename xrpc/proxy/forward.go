@@ -25,8 +25,9 @@ var (
 
 var errUnreachable = &xrpc.Error{Status: http.StatusBadGateway, Message: "Upstream service unreachable"}
 
-// Forward sends a request of an account to a service, with a service token, and passes the answer on. Without a caller
-// there is no token. It suits handlers of methods that a host answers by itself only at times.
+// Forward sends a request of an account to a service, with a service token, and passes the answer
+// on. Without a caller there is no token. It suits handlers of methods that a host answers by
+// itself only at times.
 func (p *Proxy) Forward(w http.ResponseWriter, r *xrpc.Request, caller syntax.DID, to Service) error {
 	url, client, err := p.address(r, to)
 	if err != nil {

@@ -44,17 +44,17 @@ type Proxy struct {
 
 	// Request, if not nil, may change the request that goes out.
 	Request func(r *xrpc.Request, out *http.Request)
-	// Response, if not nil, may change the answer that came, before it is passed on;
-	// headers that do not pass have been removed. The caller is empty for a request without a token.
-	// It may replace the body, and then has to see to the lengths, and that the old one is closed with it.
+	// Response, if not nil, may change the answer that came, before it is passed on; headers that
+	// do not pass have been removed. The caller is empty for a request without a token. It may
+	// replace the body, and then has to see to the lengths, and that the old one is closed with it.
 	Response func(r *xrpc.Request, caller syntax.DID, res *http.Response)
 
 	// HTTP makes the requests. Nil: a client that reaches public addresses by HTTPS only
 	// (any, in plain HTTP too, if Development is set), and another one for Known.
 	HTTP        *http.Client
 	Development bool
-	// HeaderTimeout is how long a service may take to answer; BodyTimeout how long a body may stall.
-	// 0: 10 seconds, and 30.
+	// HeaderTimeout is how long a service may take to answer; BodyTimeout how long a body may
+	// stall. 0: 10 seconds, and 30.
 	HeaderTimeout, BodyTimeout time.Duration
 	// Now is the clock, for the times in service tokens. Nil: time.Now.
 	Now func() time.Time
@@ -76,7 +76,8 @@ func (p *Proxy) Validate() error {
 	return nil
 }
 
-// Route returns what a Server needs as its Fallback. It panics if the Proxy is not valid: see Validate.
+// Route returns what a Server needs as its Fallback. It panics if the Proxy is not valid: see
+// Validate.
 func (p *Proxy) Route() *xrpc.Route {
 	if err := p.Validate(); err != nil {
 		panic(err)

@@ -23,8 +23,8 @@ type Error struct {
 	URI  syntax.ATURI // of the record
 	Kind error        // one of the errors above
 	Step string       // what was being done: "DID", "request" or "proof"
-	// Err is what went wrong there. It wraps commit.ErrNoRecord if it is proven that there is no record;
-	// without that, a server has said so.
+	// Err is what went wrong there. It wraps commit.ErrNoRecord if it is proven that there is no
+	// record; without that, a server has said so.
 	Err error
 }
 

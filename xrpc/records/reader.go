@@ -23,16 +23,16 @@ type DIDs interface {
 	ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error)
 }
 
-// Reader reads records. Its zero value is ready to use. It is safe for concurrent use; its fields must
-// not be changed after the first use, nor the Reader copied. It keeps no records.
+// Reader reads records. Its zero value is ready to use. It is safe for concurrent use; its fields
+// must not be changed after the first use, nor the Reader copied. It keeps no records.
 type Reader struct {
 	// DIDs resolves DIDs; default: an identity.Resolver.
 	DIDs DIDs
 	// HTTP makes the requests to servers; default: the client of safehttp.NewClient. Any
 	// other should be as careful.
 	HTTP *http.Client
-	// MaxRecord bounds a record, in bytes of DAG-CBOR; default commit.MaxRecord. The file of a proof may
-	// be 1 MiB larger.
+	// MaxRecord bounds a record, in bytes of DAG-CBOR; default commit.MaxRecord. The file of a
+	// proof may be 1 MiB larger.
 	MaxRecord int
 
 	once sync.Once

@@ -24,8 +24,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// Strangers choose IDs and issuers as long as a token may be. What is remembered of them is short, and
-// still tells them apart.
+// Strangers choose IDs and issuers as long as a token may be. What is remembered of them is short,
+// and still tells them apart.
 func TestReplaysOfLongNames(t *testing.T) {
 	key := generate(t, crypto.K256)
 	now := time.Now()

@@ -13,10 +13,10 @@ import (
 // Replays remembers the tokens that were used, until they expire. Its zero value is ready to use.
 // It is safe for concurrent use.
 //
-// Whoever has a DID can make as many valid tokens as there is time for. One issuer
-// may therefore fill a tenth of the memory and is refused then, with status 429; when all issuers together
-// have filled it, the tokens that would expire first are forgotten, so that nobody can
-// shut out the others.
+// Whoever has a DID can make as many valid tokens as there is time for. One issuer may therefore
+// fill a tenth of the memory and is refused then, with status 429; when all issuers together have
+// filled it, the tokens that would expire first are forgotten, so that nobody can shut out the
+// others.
 type Replays struct {
 	// Max bounds how many are remembered, at some 150 bytes each, however long their IDs and
 	// issuers are. 0: 100,000.

@@ -236,7 +236,8 @@ func highS(t testing.TB, token string, alg crypto.Algorithm) string {
 	return token[:i+1] + base64.RawURLEncoding.EncodeToString(sig)
 }
 
-// A token that is good for a while after its expiry is remembered for that long, also when the minute changes.
+// A token that is good for a while after its expiry is remembered for that long, also when the
+// minute changes.
 func TestReplayInGrace(t *testing.T) {
 	key := generate(t, crypto.K256)
 	now := time.Date(2026, 1, 1, 12, 0, 50, 0, time.UTC)
@@ -489,10 +490,12 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// BenchmarkVerify shows that verification is dominated by the signature: beyond does both in turn, and gives what a
-// token takes beyond the bare verification of its signature, in percent of that, by the best times.
+// BenchmarkVerify shows that verification is dominated by the signature: beyond does both in turn,
+// and gives what a token takes beyond the bare verification of its signature, in percent of that,
+// by the best times.
 //
-// Last table (2 cores of a virtual machine, `go test -run '^$' -bench . -count 3 ./xrpc/serviceauth`):
+// Last table (2 cores of a virtual machine,
+// `go test -run '^$' -bench . -count 3 ./xrpc/serviceauth`):
 //
 //	ES256K/token      135 µs  37 allocs    ES256K/signature  141 µs    ES256K/beyond  3.0 %
 //	ES256/token        77 µs  46 allocs    ES256/signature    77 µs    ES256/beyond   5.4 %

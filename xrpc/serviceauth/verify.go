@@ -16,8 +16,8 @@ import (
 
 // Keys finds the keys of issuers.
 type Keys interface {
-	// Key returns the key with a fragment, such as "atproto", in an issuer's DID document. With refresh it
-	// should not answer from a cache.
+	// Key returns the key with a fragment, such as "atproto", in an issuer's DID document. With
+	// refresh it should not answer from a cache.
 	Key(ctx context.Context, did syntax.DID, fragment string, refresh bool) (*crypto.PublicKey, error)
 }
 
@@ -66,11 +66,11 @@ func fail(name, message string) error {
 	return &xrpc.Error{Status: http.StatusUnauthorized, Name: name, Message: message}
 }
 
-// Verify verifies a token for a method (empty: the token's method does not
-// matter). Its error is the context's, or an *xrpc.Error of status 401 with one of the names BadJwt,
-// BadJwtType, JwtExpired, BadJwtAudience, BadJwtLexiconMethod, BadJwtIss,
-// BadJwtSignature and JwtReplayed, or that of Replays for an issuer of too many. A Verifier that is not
-// valid (see Validate) gives an error of another kind: it is not the token's fault.
+// Verify verifies a token for a method (empty: the token's method does not matter). Its error is
+// the context's, or an *xrpc.Error of status 401 with one of the names BadJwt, BadJwtType,
+// JwtExpired, BadJwtAudience, BadJwtLexiconMethod, BadJwtIss, BadJwtSignature and JwtReplayed, or
+// that of Replays for an issuer of too many. A Verifier that is not valid (see Validate) gives an
+// error of another kind: it is not the token's fault.
 func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, error) {
 	if err := v.Validate(); err != nil {
 		return Token{}, err

@@ -67,12 +67,13 @@ func (s *rawSubscriber) count(read func() bool) error {
 }
 
 // BenchmarkFanOut is how fast events in storage/memory reach 1,000 subscribers over WebSocket
-// connections of the same machine, whose readers run on the same processors and only count.
-// Each has every event delivered to all before the next is written, so that there is a system call
-// for each frame; Burst lets 64 be on their way. Stalled is Burst with 100 more subscribers that read
+// connections of the same machine, whose readers run on the same processors and only count. Each
+// has every event delivered to all before the next is written, so that there is a system call for
+// each frame; Burst lets 64 be on their way. Stalled is Burst with 100 more subscribers that read
 // nothing; MB/stalled is the memory that each of them costs.
 //
-// Last table (2 cores of a virtual machine, `go test -run '^$' -bench FanOut -benchtime 2000x -count 3 ./xrpc/stream`):
+// Last table (2 cores of a virtual machine,
+// `go test -run '^$' -bench FanOut -benchtime 2000x -count 3 ./xrpc/stream`):
 //
 //	FanOut/Each      52,065 frames/s   (a loaded machine)
 //	FanOut/Burst    661,169 frames/s
@@ -148,7 +149,8 @@ func heap() int64 {
 
 // BenchmarkReplay is how fast one subscriber over a WebSocket connection reads a backlog.
 //
-// Last table (2 cores of a virtual machine, `go test -run '^$' -bench Replay -benchtime 5x -count 3 ./xrpc/stream`):
+// Last table (2 cores of a virtual machine,
+// `go test -run '^$' -bench Replay -benchtime 5x -count 3 ./xrpc/stream`):
 //
 //	Replay/Memory   301,597 events/s   (a loaded machine)
 //	Replay/SQLite   140,057 events/s

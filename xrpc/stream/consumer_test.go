@@ -265,7 +265,8 @@ func TestOutboxesWithoutALog(t *testing.T) {
 	}
 }
 
-// What a Follower remembers of an account does not depend on how long the other side makes its name.
+// What a Follower remembers of an account does not depend on how long the other side makes its
+// name.
 func TestStatesOfLongNames(t *testing.T) {
 	s := memoryStates{}
 	a, b := syntax.DID("did:web:"+strings.Repeat("a", 2000)), syntax.DID("did:web:"+strings.Repeat("a", 2001))

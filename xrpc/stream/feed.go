@@ -124,8 +124,8 @@ const (
 // subscriber is how to serve one.
 //
 // It keeps nothing alive while it waits for its peer: put copies what fits into a small buffer, and
-// what it was given is let go of before flush. An item that is too large for the buffer has to be kept. Then
-// room is called first, which bounds how many subscribers do so.
+// what it was given is let go of before flush. An item that is too large for the buffer has to be
+// kept. Then room is called first, which bounds how many subscribers do so.
 type subscriber struct {
 	// cursor is the number of the last event seen; nil: start with what comes next.
 	cursor *int64
@@ -133,7 +133,8 @@ type subscriber struct {
 	lenient bool
 	// outdated, if not nil, is called if events after the cursor are no longer kept.
 	outdated func() error
-	// put takes items, which are valid until it returns, and returns how many it took: at least one.
+	// put takes items, which are valid until it returns, and returns how many it took: at least
+	// one.
 	put func(batch []*item) (int, error)
 	// flush, if not nil, waits until the peer has what was put.
 	flush func() error
@@ -144,7 +145,8 @@ type subscriber struct {
 	tick <-chan time.Time
 }
 
-// deliver sends some of the items that fetch finds. It returns the number of the last one; 0 if there are none.
+// deliver sends some of the items that fetch finds. It returns the number of the last one; 0 if
+// there are none.
 func (s *subscriber) deliver(ctx context.Context, fetch func() ([]*item, error)) (at int64, err error) {
 	items, err := fetch()
 	if err != nil || len(items) == 0 {

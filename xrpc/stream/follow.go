@@ -48,9 +48,10 @@ type Message struct {
 	Err error
 }
 
-// Messages yields the messages of the stream. Those that are known to be out of date (commit.ErrStale)
-// are left out; those that are invalid have Err set. Apart from that, the rules of Consumer.Frames
-// hold. The state of a repository moves when the body of the loop has ended for a message.
+// Messages yields the messages of the stream. Those that are known to be out of date
+// (commit.ErrStale) are left out; those that are invalid have Err set. Apart from that, the rules
+// of Consumer.Frames hold. The state of a repository moves when the body of the loop has ended for
+// a message.
 func (f *Follower) Messages(ctx context.Context) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		if f.States == nil {
@@ -125,7 +126,8 @@ func decodeMessage(f Frame) (m Message) {
 	return m
 }
 
-// memoryStates is States in memory, by the hash of the DID: the other side chooses how long that is.
+// memoryStates is States in memory, by the hash of the DID: the other side chooses how long that
+// is.
 type memoryStates map[[sha256.Size]byte]commit.State
 
 func (s memoryStates) State(_ context.Context, did syntax.DID) (commit.State, error) {

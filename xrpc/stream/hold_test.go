@@ -28,8 +28,8 @@ func heap() int64 {
 	return int64(m.HeapInuse + m.StackInuse)
 }
 
-// Subscribers that begin with the past, each at another event, and then read nothing cost little more than
-// their connections.
+// Subscribers that begin with the past, each at another event, and then read nothing cost little
+// more than their connections.
 func TestStalledBackfillsShareMemory(t *testing.T) {
 	const subscribers = 100
 	for _, size := range []int{2_000, 400_000} {
@@ -180,7 +180,8 @@ func dialFrom(t *testing.T, url, from string) (*websocket.Conn, int) {
 	return c, 101
 }
 
-// One network cannot take all places, nor can several take those of newcomers, or a crowd those of relays.
+// One network cannot take all places, nor can several take those of newcomers, or a crowd those of
+// relays.
 func TestOneNetworkTakesAllSubscriptions(t *testing.T) {
 	log := newLog(1)
 	o := &Outbox{Events: log, MaxSubscribers: 64, MaxPerNetwork: 30}

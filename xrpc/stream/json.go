@@ -49,8 +49,8 @@ type jsonAccount struct {
 	Time   string     `json:"time"`
 }
 
-// jsonItem encodes an event as JSON: a commit as one message for each of its operations. Events of other
-// kinds have none.
+// jsonItem encodes an event as JSON: a commit as one message for each of its operations. Events of
+// other kinds have none.
 func jsonItem(e storage.Event) (*item, error) {
 	it := &item{seq: e.Seq, did: e.DID}
 	if e.Kind == commit.KindSync {

@@ -23,8 +23,8 @@ import (
 // that event again, as those of one commit have the same number. A cursor from the
 // future means what comes next. A text message of type "options_update" changes the filters.
 //
-// Each event is encoded once, for all subscribers. Fields must not change once it is used. It is safe
-// for concurrent use.
+// Each event is encoded once, for all subscribers. Fields must not change once it is used. It is
+// safe for concurrent use.
 type JSONView struct {
 	// Outbox has the log and the settings of connections. It is required. Its Close ends those of
 	// the view too, and they count towards its MaxSubscribers.

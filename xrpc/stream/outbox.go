@@ -14,8 +14,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// Outbox serves an event log to subscribers. Events is required. Its fields must not change once it is
-// used. It is safe for concurrent use.
+// Outbox serves an event log to subscribers. Events is required. Its fields must not change once it
+// is used. It is safe for concurrent use.
 type Outbox struct {
 	// Events is the log. The first use of an Outbox without it panics.
 	Events storage.Events
@@ -26,8 +26,9 @@ type Outbox struct {
 	// kept for networks that have no other subscription, and one in 32 for privileged clients: see
 	// limit.Limiter.
 	MaxSubscribers int
-	// MaxPerNetwork bounds how many of them are of one network: an IPv4 address or an IPv6 /64. It is that
-	// of a request's RemoteAddr, unless a limit.Limiter says otherwise. 0: 100; negative: no bound.
+	// MaxPerNetwork bounds how many of them are of one network: an IPv4 address or an IPv6 /64. It
+	// is that of a request's RemoteAddr, unless a limit.Limiter says otherwise. 0: 100; negative:
+	// no bound.
 	MaxPerNetwork int
 	// Ping is how long a connection is idle before the peer is pinged, who must answer
 	// within the same time. 0: 30 seconds.

@@ -321,7 +321,8 @@ func TestPumpStops(t *testing.T) {
 	}
 }
 
-// The host is told when the last subscriber has left, not before, and not when it closes the outbox itself.
+// The host is told when the last subscriber has left, not before, and not when it closes the outbox
+// itself.
 func TestEmpty(t *testing.T) {
 	l := newLog(3)
 	told := make(chan struct{}, 10)

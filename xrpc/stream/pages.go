@@ -19,13 +19,13 @@ const (
 	pageTimeout = time.Minute
 )
 
-// pages shares what subscribers read of the log's past. Those that are at about the same
-// position read the same page, and one that waits for its peer holds none: when it goes on, it reads the
-// page again if that is no longer kept. So any number of subscribers that are far behind cost a fixed
-// amount of memory.
+// pages shares what subscribers read of the log's past. Those that are at about the same position
+// read the same page, and one that waits for its peer holds none: when it goes on, it reads the
+// page again if that is no longer kept. So any number of subscribers that are far behind cost a
+// fixed amount of memory.
 //
-// A page is kept only if there is more after it: then it has all events from its start to its end for
-// good, as no smaller number appears later. The zero value is ready.
+// A page is kept only if there is more after it: then it has all events from its start to its end
+// for good, as no smaller number appears later. The zero value is ready.
 type pages struct {
 	mu     sync.Mutex
 	kept   []*page // the least recently used first
@@ -49,8 +49,8 @@ type pageRead struct {
 	err  error
 }
 
-// after returns the items of a page after a position. all reports whether there was nothing after them
-// when it was called.
+// after returns the items of a page after a position. all reports whether there was nothing after
+// them when it was called.
 func (p *pages) after(ctx context.Context, at int64, load func(context.Context, int64) (*page, error)) (items []*item, all bool, err error) {
 	p.mu.Lock()
 	if kept := p.find(at); kept != nil {

@@ -68,8 +68,8 @@ func subscriberGate(most, perNetwork int) *limit.Gate {
 	}
 }
 
-// largeGate bounds how many messages that are larger than a wire's buffer are on their way: while one is,
-// it is kept in memory.
+// largeGate bounds how many messages that are larger than a wire's buffer are on their way: while
+// one is, it is kept in memory.
 func largeGate() *limit.Gate {
 	return &limit.Gate{
 		Name: "large messages", Total: 32, PerNetwork: 2, Reserved: 8, Privileged: 4, Queue: 1 << 20, Wait: time.Minute,
@@ -191,8 +191,8 @@ func (c *conn) send(typ websocket.MessageType, b []byte) error {
 	return nil
 }
 
-// put collects the messages of as many items as fit into the wire's buffer, of which it takes a filter's
-// (nil: all). A first one that does not fit is sent at once.
+// put collects the messages of as many items as fit into the wire's buffer, of which it takes a
+// filter's (nil: all). A first one that does not fit is sent at once.
 func (c *conn) put(typ websocket.MessageType, batch []*item, f *filter) (n int, err error) {
 	c.wire.cork()
 	for room := wireRoom; n < len(batch); n++ {

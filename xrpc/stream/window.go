@@ -127,8 +127,8 @@ func (w *window) look(seq int64) (v view, err error) {
 	return view{covered: seq >= w.start, more: more, start: w.start, changed: w.changed}, nil
 }
 
-// after returns items after a position, at most so many and, unless one alone is larger, so many bytes; none
-// if the window does not cover the position.
+// after returns items after a position, at most so many and, unless one alone is larger, so many
+// bytes; none if the window does not cover the position.
 func (w *window) after(seq int64, most, maxBytes int) (items []*item, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -39,7 +39,8 @@ func TestWindow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// What is kept is a suffix within the limit (or one item), and it is as long as it can be.
+			// What is kept is a suffix within the limit (or one item), and it is as long as it can
+			// be.
 			size, from := 0, len(all)
 			for from > 0 && (size+all[from-1].size() <= limit || from == len(all)) {
 				from--

@@ -1,11 +1,11 @@
-// Package timecheck finds out whether a host's clock can be trusted, so that nothing is signed while it
-// is wrong.
+// Package timecheck finds out whether a host's clock can be trusted, so that nothing is signed
+// while it is wrong.
 //
-// The revision of a commit is the time at which it was made, and the network ignores commits from more
-// than a few minutes ahead (Repository specification). A host that signs while its clock is two hours
-// ahead makes each account that it writes to invisible for two hours, and nothing tells the user. A
-// clock that is behind does less harm: revisions then follow the account's last one, see
-// commit.NextRev.
+// The revision of a commit is the time at which it was made, and the network ignores commits from
+// more than a few minutes ahead (Repository specification). A host that signs while its clock is
+// two hours ahead makes each account that it writes to invisible for two hours, and nothing tells
+// the user. A clock that is behind does less harm: revisions then follow the account's last one,
+// see commit.NextRev.
 //
 // A Watch compares the clock with three things:
 //

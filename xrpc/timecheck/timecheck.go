@@ -21,13 +21,13 @@ type Log interface {
 	Bounds(ctx context.Context) (oldest, newest int64, err error)
 }
 
-// Watch watches a clock. The zero value watches only for jumps while it runs. It is safe for concurrent
-// use; its fields must not change once it is used.
+// Watch watches a clock. The zero value watches only for jumps while it runs. It is safe for
+// concurrent use; its fields must not change once it is used.
 type Watch struct {
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
-	// Servers are addresses, "https://plc.directory", whose Date headers are believed. They are asked
-	// with HEAD. None: there is nothing to compare the clock with but the log.
+	// Servers are addresses, "https://plc.directory", whose Date headers are believed. They are
+	// asked with HEAD. None: there is nothing to compare the clock with but the log.
 	Servers []string
 	// HTTP makes the requests. Nil: a client without redirects. Name only servers that the operator
 	// trusts.
@@ -129,9 +129,9 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
-// Check returns nil if the clock is trusted. It is for repo.Config.CheckClock. It answers from memory,
-// except that it waits for the first check, for no longer than Timeout after the first use of the Watch, and
-// makes another one if the clock has jumped since the last.
+// Check returns nil if the clock is trusted. It is for repo.Config.CheckClock. It answers from
+// memory, except that it waits for the first check, for no longer than Timeout after the first use
+// of the Watch, and makes another one if the clock has jumped since the last.
 func (w *Watch) Check(ctx context.Context) error {
 	w.init()
 	w.mu.Lock()

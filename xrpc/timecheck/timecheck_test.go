@@ -225,7 +225,8 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A server that takes its time holds up the first signatures for a bounded time, and nothing after that.
+// A server that takes its time holds up the first signatures for a bounded time, and nothing after
+// that.
 func TestASlowServer(t *testing.T) {
 	release := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -29,8 +29,8 @@ type attack struct {
 	run func(ctx context.Context, t *target)
 }
 
-// attacks are all of them: first those that hold what is scarce, then those that are small on the wire and
-// large behind it.
+// attacks are all of them: first those that hold what is scarce, then those that are small on the
+// wire and large behind it.
 var attacks = []attack{
 	{"downloads", "100 getRepo that nobody reads, from 10 addresses", func(ctx context.Context, t *target) { t.unread(ctx, 100, 10, mallory) }},
 	{"downloads-h2", "the same over HTTP/2", func(ctx context.Context, t *target) { t.unread2(ctx, 100, 10, t.getRepo(mallory)) }},
@@ -49,8 +49,9 @@ var attacks = []attack{
 	{"tokens", "service tokens with IDs of 40 KB", func(ctx context.Context, t *target) { t.tokens(ctx) }},
 }
 
-// many runs fn for clients 0 to n-1, at once, each again and again until the context ends, with pauses: who
-// is refused could as well use up the processors, but that is not what is attacked here.
+// many runs fn for clients 0 to n-1, at once, each again and again until the context ends, with
+// pauses: who is refused could as well use up the processors, but that is not what is attacked
+// here.
 func many(ctx context.Context, n int, pause time.Duration, fn func(i int)) {
 	var done sync.WaitGroup
 	for i := range n {
@@ -59,7 +60,8 @@ func many(ctx context.Context, n int, pause time.Duration, fn func(i int)) {
 	done.Wait()
 }
 
-// stall sends a request over a bare connection and holds it, reading nothing, until the server closes it.
+// stall sends a request over a bare connection and holds it, reading nothing, until the server
+// closes it.
 func (t *target) stall(ctx context.Context, from, text string) {
 	c, err := t.connect(ctx, from)
 	if err != nil {

@@ -171,7 +171,8 @@ func (f figures) String() string {
 		ms(f.percentile(.5)), ms(f.percentile(.99)), float64(f.busy.Microseconds())/float64(max(f.calls, 1)))
 }
 
-// hammer lets clients call for a time; next returns the request that a client sends in its n-th call.
+// hammer lets clients call for a time; next returns the request that a client sends in its n-th
+// call.
 func hammer(ctx context.Context, base string, clients int, duration time.Duration, next func(client, n int) []byte) (figures, error) {
 	all := make([]figures, clients)
 	errs := make([]error, clients)

@@ -153,7 +153,8 @@ func every(ctx context.Context, pause time.Duration, fn func()) {
 	}
 }
 
-// spools measures the temporary files that the process has open, also those that have no name any more.
+// spools measures the temporary files that the process has open, also those that have no name any
+// more.
 func (w *watch) spools(ctx context.Context) {
 	every(ctx, 50*time.Millisecond, func() {
 		total := int64(0)

@@ -96,7 +96,8 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// Attacks run for a moment each, on small data, and leave nothing behind. What they find is not looked at here.
+// Attacks run for a moment each, on small data, and leave nothing behind. What they find is not
+// looked at here.
 func TestHostile(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and runs the server")

@@ -5,13 +5,14 @@
 //	go run ./examples/pds/load
 //
 // Clients and server share the machine, so the clients are as cheap as they can be: they write
-// prepared requests to kept connections and look only at status and length of the answers. Accounts are
-// made directly in the store, and each client logs in once: the cost of hashing
-// passwords is in none of the figures. The server is configured as it is by
-// default, with every commit on disk before it is answered, and writes its log to a file.
+// prepared requests to kept connections and look only at status and length of the answers. Accounts
+// are made directly in the store, and each client logs in once: the cost of hashing passwords is in
+// none of the figures. The server is configured as it is by default, with every commit on disk
+// before it is answered, and writes its log to a file.
 //
-// Last table, of 2 processors of a virtual machine whose speed changed by a third from one run to the
-// next, and whose disk took some 0.5 ms for a flush (the first three rows: the least and the most of four runs):
+// Last table, of 2 processors of a virtual machine whose speed changed by a third from one run to
+// the next, and whose disk took some 0.5 ms for a flush (the first three rows: the least and the
+// most of four runs):
 //
 //	| createRecord over HTTP, 32 clients, durable | ≥ 3,000/s, p99 ≤ 30 ms | 2,548/s to 3,025/s, p99 28.4 to 24.9 ms; 494 to 410 µs of the server's processors each |
 //	| getRecord                                   | ≥ 15,000/s             | 13,882/s to 16,040/s, p99 9.9 to 8.6 ms; 95 to 79 µs of the server's processors each |
@@ -25,15 +26,17 @@
 //
 //	go run ./examples/pds/load -hostile
 //
-// attacks the server instead, each time a process of its own with the GOMEMLIMIT of its unit file, from
-// several addresses of this machine, and prints what others see of it: the most memory and temporary files that the
-// server had, how long another account's createRecord takes, and whether a relay gets its subscription
-// and an event. Targets: at most 400 MiB of memory, 2,048 MiB of temporary files, p99 of 1 s, and the
-// relay always, without failures of createRecord and of health checks.
+// attacks the server instead, each time a process of its own with the GOMEMLIMIT of its unit file,
+// from several addresses of this machine, and prints what others see of it: the most memory and
+// temporary files that the server had, how long another account's createRecord takes, and whether a
+// relay gets its subscription and an event. Targets: at most 400 MiB of memory, 2,048 MiB of
+// temporary files, p99 of 1 s, and the relay always, without failures of createRecord and of health
+// checks.
 //
-// Last table, of `-hostile -time 15s`, 2 processors of a virtual machine on which other work ran (a K-256 signature
-// took 192 µs, for some 35 µs on an idle one). Attackers and server share the processors. The rows of logins and
-// listRecords are of a second run, `-only logins,pages`: in the first, beside tests, their p99 were 1,980 and 1,080 ms.
+// Last table, of `-hostile -time 15s`, 2 processors of a virtual machine on which other work ran (a
+// K-256 signature took 192 µs, for some 35 µs on an idle one). Attackers and server share the
+// processors. The rows of logins and listRecords are of a second run, `-only logins,pages`: in the
+// first, beside tests, their p99 were 1,980 and 1,080 ms.
 //
 //	| 100 getRepo that nobody reads, from 10 addresses                       | 100 MiB, 1,846 MiB of spools, p99 235 ms, relay 14 of 14 | reached |
 //	| the same over HTTP/2                                                   | 96 MiB, 1,973 MiB of spools, p99 230 ms, relay 14 of 14  | reached |

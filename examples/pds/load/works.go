@@ -134,8 +134,8 @@ func (b *bench) read(ctx context.Context) (_ []result, err error) {
 	return results, nil
 }
 
-// flat is how many MiB a download may take, however large the repository is: a connection to the database
-// with its cache, and what was read ahead.
+// flat is how many MiB a download may take, however large the repository is: a connection to the
+// database with its cache, and what was read ahead.
 const flat = 5
 
 // repo measures getRepo: one download, and many at once.

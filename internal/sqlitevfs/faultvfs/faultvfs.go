@@ -26,9 +26,9 @@ func Install() *Faults {
 	return f
 }
 
-// Set makes fault be asked before each call that changes a file: that makes it,
-// writes to it, cuts it off, flushes it or deletes it. Its error is that of the call; syscall.ENOSPC
-// means a full disk. Nil: all is well. fault may be called concurrently.
+// Set makes fault be asked before each call that changes a file: that makes it, writes to it, cuts
+// it off, flushes it or deletes it. Its error is that of the call; syscall.ENOSPC means a full
+// disk. Nil: all is well. fault may be called concurrently.
 func (f *Faults) Set(fault func() error) {
 	if fault == nil {
 		f.fault.Store(nil)

@@ -278,8 +278,8 @@ func (s *Store) Account(ctx context.Context, id syntax.AtIdentifier) (Account, e
 	return s.Find(ctx, string(id))
 }
 
-// AccountIn returns the account of a snapshot's repository, or ErrNotFound. It reads nothing but the
-// snapshot.
+// AccountIn returns the account of a snapshot's repository, or ErrNotFound. It reads nothing but
+// the snapshot.
 func (s *Store) AccountIn(ctx context.Context, r storage.Reader) (Account, error) {
 	a, err := s.read(ctx, r)
 	if errors.Is(err, storage.ErrNotFound) {

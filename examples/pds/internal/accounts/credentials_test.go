@@ -548,7 +548,8 @@ func TestMailTokenUsedAtOnce(t *testing.T) {
 	}
 }
 
-// Handles and addresses that change at once, by their owner and the administrator, leave no name behind.
+// Handles and addresses that change at once, by their owner and the administrator, leave no name
+// behind.
 func TestRenamesAtOnce(t *testing.T) {
 	w := newTown(t)
 	ctx := t.Context()
@@ -683,7 +684,8 @@ func TestDeletionsAtOnce(t *testing.T) {
 	}
 }
 
-// Two requests that create the account of one DID: the names and the invite of the one that comes too late are free again.
+// Two requests that create the account of one DID: the names and the invite of the one that comes
+// too late are free again.
 func TestCreatedTwice(t *testing.T) {
 	w := newTown(t)
 	ctx := t.Context()
@@ -735,8 +737,8 @@ func TestReturningMeanwhile(t *testing.T) {
 	}
 }
 
-// An account is deleted while tokens of it are about, and one is made for the same DID, with the same names, as when
-// somebody moves away and back: nothing of the first is good for the second.
+// An account is deleted while tokens of it are about, and one is made for the same DID, with the
+// same names, as when somebody moves away and back: nothing of the first is good for the second.
 func TestTokensOfAnAccountBefore(t *testing.T) {
 	ctx := t.Context()
 	w := newTown(t)

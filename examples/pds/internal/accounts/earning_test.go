@@ -77,8 +77,8 @@ func TestEarnInvitesOnce(t *testing.T) {
 	}
 }
 
-// An account's codes are found without a look at those of all others, whether this version made them or an
-// earlier one, and are listed and disabled alike.
+// An account's codes are found without a look at those of all others, whether this version made
+// them or an earlier one, and are listed and disabled alike.
 func TestInvitesOfEarlierVersions(t *testing.T) {
 	s, _ := newStore(t)
 	ctx := t.Context()

@@ -29,10 +29,11 @@ type Invite struct {
 
 const (
 	invitePrefix = "invite/"
-	// invitesOfPrefix begins the keys that say whose codes there are, so that nobody has to look at all
-	// of them to find an account's: invitesof/ACCOUNT/CODE.
+	// invitesOfPrefix begins the keys that say whose codes there are, so that nobody has to look at
+	// all of them to find an account's: invitesof/ACCOUNT/CODE.
 	invitesOfPrefix = "invitesof/"
-	// invitesIndexed is the key that is there once all codes have such keys. Earlier versions made none.
+	// invitesIndexed is the key that is there once all codes have such keys. Earlier versions made
+	// none.
 	invitesIndexed = "invitesindexed"
 )
 

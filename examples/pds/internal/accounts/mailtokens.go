@@ -85,8 +85,8 @@ func (s *Store) NewMailToken(ctx context.Context, who Caller, p Purpose) (token 
 	return token, a, err
 }
 
-// spellMailToken returns a token as NewMailToken spells it. People type and paste tokens: without the hyphen
-// or with another dash, in lower case, with white space around or inside.
+// spellMailToken returns a token as NewMailToken spells it. People type and paste tokens: without
+// the hyphen or with another dash, in lower case, with white space around or inside.
 func spellMailToken(s string) string {
 	const half = 5
 	if len(s) > 100 { // nobody types that

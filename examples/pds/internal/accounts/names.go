@@ -71,7 +71,8 @@ func (s *Store) ChangeHandle(ctx context.Context, who Caller, handle syntax.Hand
 }
 
 // ChangeEmail gives an account another e-mail address, which is not confirmed. If the one that it
-// has is confirmed, a session must have a token that was sent there for the purpose UpdateEmail. All tokens that were sent by mail become void.
+// has is confirmed, a session must have a token that was sent there for the purpose UpdateEmail.
+// All tokens that were sent by mail become void.
 func (s *Store) ChangeEmail(ctx context.Context, who Caller, email, token string) error {
 	may := func(a *Account, r storage.Reader, c *storage.Change) error {
 		switch {

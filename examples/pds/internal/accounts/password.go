@@ -26,8 +26,8 @@ const (
 	argonSaltLen = 16
 )
 
-// hashing bounds how many hashes are computed at once, to leave processors and memory to others, and how
-// many wait for that. Networks are served in turn, and who hangs up does not wait any more.
+// hashing bounds how many hashes are computed at once, to leave processors and memory to others,
+// and how many wait for that. Networks are served in turn, and who hangs up does not wait any more.
 var hashing = &limit.Gate{
 	Name: "passwords", Total: max(1, min(4, runtime.NumCPU()/2)), Queue: 256, QueuePerNetwork: 32, Wait: 10 * time.Second,
 }
@@ -41,8 +41,8 @@ func argon(ctx context.Context, password string, salt []byte, time, memory uint3
 	return argon2.IDKey([]byte(password), salt, time, memory, threads, keyLen), nil
 }
 
-// HashPassword returns the hash of a password in PHC string format. It fails if the context ends before
-// its turn comes, or with a *limit.Error if too many wait.
+// HashPassword returns the hash of a password in PHC string format. It fails if the context ends
+// before its turn comes, or with a *limit.Error if too many wait.
 func HashPassword(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, argonSaltLen)
 	rand.Read(salt)

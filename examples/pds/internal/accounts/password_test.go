@@ -33,8 +33,8 @@ func from(ctx context.Context, addr string) context.Context {
 	return limit.WithClient(ctx, limit.Client{Network: limit.NetworkOf(netip.MustParseAddr(addr))})
 }
 
-// Hundreds of logins that hang up give up their places before they are hashed, and a login from elsewhere waits
-// for none of them.
+// Hundreds of logins that hang up give up their places before they are hashed, and a login from
+// elsewhere waits for none of them.
 func TestLoginsThatHangUpAreNotHashed(t *testing.T) {
 	release := busy(t)
 	ctx, hangUp := context.WithCancel(from(t.Context(), "192.0.2.1"))
@@ -73,7 +73,8 @@ func TestLoginsThatHangUpAreNotHashed(t *testing.T) {
 	}
 }
 
-// A network that floods the queue delays the logins of others by no more than one of its own at a time.
+// A network that floods the queue delays the logins of others by no more than one of its own at a
+// time.
 func TestLoginsOfOthersAreNotBehindAFlood(t *testing.T) {
 	release := busy(t)
 	var mu sync.Mutex

@@ -199,8 +199,8 @@ func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (a
 	return a, next, err
 }
 
-// successor finds the token that one was exchanged for; empty if it is none of the session's that may
-// be used. The current one is fresh: it has no successor yet.
+// successor finds the token that one was exchanged for; empty if it is none of the session's that
+// may be used. The current one is fresh: it has no successor yet.
 func (x *chain) successor(own string) (next string, fresh bool) {
 	if own == x.Current {
 		return "", true

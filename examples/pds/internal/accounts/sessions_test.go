@@ -200,8 +200,8 @@ func TestParsedAccountsAreBounded(t *testing.T) {
 	}
 }
 
-// A name that was reserved by a clock that was ahead, for an account that was never made, is free again
-// when the clock is right; one that an account has is not.
+// A name that was reserved by a clock that was ahead, for an account that was never made, is free
+// again when the clock is right; one that an account has is not.
 func TestReservationsFromTheFuture(t *testing.T) {
 	for _, back := range []time.Duration{0, time.Hour, 20 * 365 * 24 * time.Hour} {
 		s, now := newStore(t)

@@ -179,8 +179,8 @@ func (r *plcRotation) once(ctx context.Context, did syntax.DID) (keyState, error
 	return keyChanged, r.plc.Submit(ctx, did, op)
 }
 
-// replaced returns rotation keys with the new one in the place of the first of the old ones, and the
-// old one.
+// replaced returns rotation keys with the new one in the place of the first of the old ones, and
+// the old one.
 func (r *plcRotation) replaced(keys []string) (out []string, signer *crypto.PrivateKey) {
 	to := r.to.PublicKey().DIDKey()
 	for _, k := range keys {

@@ -119,8 +119,8 @@ type resynced struct {
 	ahead    int // of them, those with a revision from the future
 }
 
-// resyncAll signs repositories anew (none: of all active accounts). With rewind, a revision from the
-// future gives way to one of the present.
+// resyncAll signs repositories anew (none: of all active accounts). With rewind, a revision from
+// the future gives way to one of the present.
 func resyncAll(ctx context.Context, s check.Server, dids []syntax.DID, rewind bool, progress func(n int)) (done resynced, err error) {
 	if dids == nil {
 		for a, err := range s.Accounts.All(ctx) {

@@ -49,8 +49,8 @@ type Config struct {
 	// generated: see Secrets. Weak ones are refused, or a warning in development mode.
 	AdminPassword string
 	JWTSecret     string
-	// PLCRotationKeys, in hexadecimal: the first one is that of new DIDs, the others those of older ones until
-	// it takes their place.
+	// PLCRotationKeys, in hexadecimal: the first one is that of new DIDs, the others those of older
+	// ones until it takes their place.
 	PLCRotationKeys []string
 	// MasterKeys, in hexadecimal, seal the accounts' signing keys; the first one what is
 	// sealed from now on. PDS_MASTER_KEY, separated by commas; default: one in
@@ -97,8 +97,8 @@ type Config struct {
 	// PDS_ACCEPTING_REPO_IMPORTS, default true; PDS_MAX_REPO_IMPORT_SIZE.
 	AcceptImports bool
 	ImportLimit   int64
-	// TreeCache is how many bytes of memory the trees of repositories may take that are kept between uses.
-	// PDS_TREE_CACHE_SIZE, default 128 MiB.
+	// TreeCache is how many bytes of memory the trees of repositories may take that are kept
+	// between uses. PDS_TREE_CACHE_SIZE, default 128 MiB.
 	TreeCache int64
 	// SpoolLimit is how many bytes of downloads and imports may wait in temporary files.
 	// PDS_SPOOL_SIZE, default 2 GiB.
@@ -130,9 +130,9 @@ type Config struct {
 
 // Mail is about mail to users.
 type Mail struct {
-	// SMTP is the mail server, smtp:// or smtps://, and From the sender of
-	// messages: PDS_EMAIL_SMTP_URL, PDS_EMAIL_FROM_ADDRESS. Without a server, messages are
-	// logged. If there is a file Sink, PDS_EMAIL_SINK_FILE, they are appended to it instead, as lines of JSON.
+	// SMTP is the mail server, smtp:// or smtps://, and From the sender of messages:
+	// PDS_EMAIL_SMTP_URL, PDS_EMAIL_FROM_ADDRESS. Without a server, messages are logged. If there
+	// is a file Sink, PDS_EMAIL_SINK_FILE, they are appended to it instead, as lines of JSON.
 	SMTP, From, Sink string
 	// ModerationSMTP and ModerationFrom are for mail of the administrators:
 	// PDS_MODERATION_EMAIL_SMTP_URL, PDS_MODERATION_EMAIL_ADDRESS; default SMTP and From.
@@ -172,7 +172,8 @@ type Proxy struct {
 	// each part of it. In milliseconds: PDS_PROXY_HEADERS_TIMEOUT (10 seconds),
 	// PDS_PROXY_BODY_TIMEOUT (30 seconds).
 	HeadersTimeout, BodyTimeout time.Duration
-	// MaxResponse bounds the bytes of an answer that must be held in memory. PDS_PROXY_MAX_RESPONSE_SIZE, default 10 MiB.
+	// MaxResponse bounds the bytes of an answer that must be held in memory.
+	// PDS_PROXY_MAX_RESPONSE_SIZE, default 10 MiB.
 	MaxResponse int64
 }
 

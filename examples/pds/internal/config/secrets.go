@@ -21,8 +21,8 @@ import (
 type Secrets struct {
 	AdminPassword string
 	JWTSecret     []byte
-	// PLCRotationKeys sign operations on the accounts' DIDs. The first one is that of new DIDs; while
-	// keys are exchanged, DIDs may have any of them.
+	// PLCRotationKeys sign operations on the accounts' DIDs. The first one is that of new DIDs;
+	// while keys are exchanged, DIDs may have any of them.
 	PLCRotationKeys []*crypto.PrivateKey
 	// MasterKeys seal the accounts' signing keys. The first one is used for what is
 	// sealed from now on, the others open what is older.
@@ -192,8 +192,8 @@ func (c *Config) DropMasterKeys() error {
 	})
 }
 
-// DropPLCRotationKeys removes from the file all PLC rotation keys but the one of new DIDs, once no DID
-// has them any more.
+// DropPLCRotationKeys removes from the file all PLC rotation keys but the one of new DIDs, once no
+// DID has them any more.
 func (c *Config) DropPLCRotationKeys() error {
 	return c.changeSecrets(func(f *secretsFile) {
 		f.OldPLCRotationKeys = nil

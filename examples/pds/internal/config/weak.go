@@ -10,7 +10,8 @@ import (
 const (
 	minJWTSecret     = 16
 	minAdminPassword = 8
-	// goodJWTSecret is as long as what the official installer makes: 16 random bytes in hexadecimal.
+	// goodJWTSecret is as long as what the official installer makes: 16 random bytes in
+	// hexadecimal.
 	goodJWTSecret = 32
 	// minVariety is how many different characters there must be.
 	minVariety = 5
@@ -55,7 +56,8 @@ func weak(secret string, least int) string {
 	return ""
 }
 
-// secrets refuses secrets of the environment that are easily guessed. On one's own machine they are only warned about.
+// secrets refuses secrets of the environment that are easily guessed. On one's own machine they are
+// only warned about.
 func (r *reader) secrets(c *Config) {
 	for _, s := range []struct {
 		name, value string

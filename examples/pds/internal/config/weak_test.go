@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Secrets that can be guessed are refused where others can reach the server, and warned about elsewhere. The
-// message names the variable and never the value.
+// Secrets that can be guessed are refused where others can reach the server, and warned about
+// elsewhere. The message names the variable and never the value.
 func TestWeakSecrets(t *testing.T) {
 	mail := []string{"PDS_EMAIL_SMTP_URL=smtp://mail", "PDS_EMAIL_FROM_ADDRESS=a@b.test"}
 	for _, tt := range []struct {

@@ -31,8 +31,8 @@ const (
 type Manifest struct {
 	Format  int       `json:"format"` // 1
 	Created time.Time `json:"created"`
-	// Number is greater than those of all earlier generations in the directory, whatever the clock said.
-	// 0: an earlier version made the backup.
+	// Number is greater than those of all earlier generations in the directory, whatever the clock
+	// said. 0: an earlier version made the backup.
 	Number  int    `json:"number,omitempty"`
 	Version string `json:"version"` // of the server
 	Host    string `json:"host"`
@@ -84,8 +84,9 @@ type Backup struct {
 	// Keep says which generations stay in a directory; the new one always does. Its zero value
 	// keeps no other.
 	Keep Keep
-	// Fast looks only at the size and the end of blobs that a directory has from earlier backups, and of
-	// those on the server. Else all of them are read, and copies that are damaged are made again.
+	// Fast looks only at the size and the end of blobs that a directory has from earlier backups,
+	// and of those on the server. Else all of them are read, and copies that are damaged are made
+	// again.
 	Fast bool
 	// Progress, if not nil, is told how many blobs have been looked at.
 	Progress func(blobs int)

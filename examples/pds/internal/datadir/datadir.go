@@ -67,8 +67,8 @@ const (
 // ErrInUse: another process uses the directory.
 var ErrInUse = errors.New("datadir: the data directory is in use (is the server running?)")
 
-// ErrOwner: the database is another user's. What the administrator of the machine would write there, that user
-// could not.
+// ErrOwner: the database is another user's. What the administrator of the machine would write
+// there, that user could not.
 var ErrOwner = errors.New("datadir: the database belongs to another user: run this as that user")
 
 // Dir is an open data directory.

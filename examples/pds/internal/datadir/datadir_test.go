@@ -566,7 +566,8 @@ func TestBackupWhileWriting(t *testing.T) {
 	}
 }
 
-// A directory that is there already is filled, not replaced: it may be a volume. If that fails, it is as it was.
+// A directory that is there already is filled, not replaced: it may be a volume. If that fails, it
+// is as it was.
 func TestRestoreIntoAnExistingDirectory(t *testing.T) {
 	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
 	w.seed(t, 0, 2, seed.Seed{Records: 3, Blobs: 1})

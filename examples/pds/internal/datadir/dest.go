@@ -37,8 +37,8 @@ type generation struct {
 }
 
 // generations returns those of a directory, the newest first: the one with the newest event, and of
-// several with the same one the last that was made. Both numbers only grow, whatever the clock said when a
-// backup was made. Those that cannot be read are the last.
+// several with the same one the last that was made. Both numbers only grow, whatever the clock said
+// when a backup was made. Those that cannot be read are the last.
 func generations(dest string) (list []generation, err error) {
 	entries, err := os.ReadDir(filepath.Join(dest, generationsName))
 	if err != nil && !isMissing(err) {

@@ -143,8 +143,8 @@ func TestLostBlobsStayInTheBackup(t *testing.T) {
 	}
 }
 
-// Damage in the middle of a server's blob is told although the backup has a good copy: else nobody hears of it
-// until the copy is needed. With Fast only ends are looked at.
+// Damage in the middle of a server's blob is told although the backup has a good copy: else nobody
+// hears of it until the copy is needed. With Fast only ends are looked at.
 func TestDamagedBlobOfTheServerIsTold(t *testing.T) {
 	for _, at := range []int{0, 1, 7} {
 		dest := filepath.Join(t.TempDir(), "backup")
@@ -173,8 +173,8 @@ func TestDamagedBlobOfTheServerIsTold(t *testing.T) {
 	}
 }
 
-// A backup that is made while records are being imported has the account as it was before, and so has a server
-// that was killed then.
+// A backup that is made while records are being imported has the account as it was before, and so
+// has a server that was killed then.
 func TestBackupDuringAnImport(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
 	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
@@ -468,8 +468,8 @@ func TestGenerationsOfAWrongClock(t *testing.T) {
 	}
 }
 
-// Of generations without events between them, as when only a password was changed, the last one is the
-// newest, though its clock was behind.
+// Of generations without events between them, as when only a password was changed, the last one is
+// the newest, though its clock was behind.
 func TestGenerationsOfAClockThatGoesBack(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
 	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})

@@ -40,9 +40,9 @@ var ErrAddress = errors.New("mail: not an e-mail address")
 // server; else they are logged. A nil log drops them.
 //
 // The URL is smtp://user:password@host:port (port 587 unless given; TLS by STARTTLS where the
-// server offers it, and always before a password is sent to another machine), smtps://… (port 465, TLS
-// from the start), or smtp:///?sendmail=true for the program sendmail. from is the
-// sender's address, with or without a name.
+// server offers it, and always before a password is sent to another machine), smtps://… (port 465,
+// TLS from the start), or smtp:///?sendmail=true for the program sendmail. from is the sender's
+// address, with or without a name.
 func New(smtpURL, from string, log *slog.Logger, sinkFile string) (Sender, error) {
 	switch {
 	case sinkFile != "":

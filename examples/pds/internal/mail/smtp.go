@@ -234,7 +234,8 @@ func (s sendmail) Send(ctx context.Context, m Message) error {
 	return nil
 }
 
-// compose writes a message in Internet Message Format (RFC 5322) with MIME, UTF-8 as quoted-printable.
+// compose writes a message in Internet Message Format (RFC 5322) with MIME, UTF-8 as
+// quoted-printable.
 func compose(from mail.Address, m Message, now time.Time) ([]byte, error) {
 	subject := strings.Join(strings.FieldsFunc(m.Subject, func(r rune) bool {
 		return unicode.IsControl(r) || unicode.IsSpace(r)

@@ -28,7 +28,8 @@ func TestMap(t *testing.T) {
 	}
 }
 
-// Texts are told apart by all of their bytes, and neither errors, nor more than the bounds, are remembered.
+// Texts are told apart by all of their bytes, and neither errors, nor more than the bounds, are
+// remembered.
 func TestTexts(t *testing.T) {
 	m := memo.NewTexts[int](2, 3)
 	parsed := 0

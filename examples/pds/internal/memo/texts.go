@@ -9,14 +9,14 @@ type Texts[V any] struct {
 	m             map[string]V
 }
 
-// NewTexts returns one that forgets everything when it has max values and another one comes. It does not
-// remember texts of more than maxBytes.
+// NewTexts returns one that forgets everything when it has max values and another one comes. It
+// does not remember texts of more than maxBytes.
 func NewTexts[V any](max, maxBytes int) *Texts[V] {
 	return &Texts[V]{max: max, maxBytes: maxBytes, m: make(map[string]V)}
 }
 
-// Of returns the value of a text: the one that is remembered, or that parse returns. Values are shared, so
-// there must be nothing in them that anybody changes. Errors are not remembered.
+// Of returns the value of a text: the one that is remembered, or that parse returns. Values are
+// shared, so there must be nothing in them that anybody changes. Errors are not remembered.
 func (t *Texts[V]) Of(text []byte, parse func([]byte) (V, error)) (V, error) {
 	t.mu.RLock()
 	v, ok := t.m[string(text)]

@@ -152,7 +152,8 @@ func (m *mover) tryBlob(ctx context.Context, p *blobProgress, name string) error
 	return err
 }
 
-// decodeCID reads a CID that a server has told. Long ones are refused unread: some encodings take quadratic time.
+// decodeCID reads a CID that a server has told. Long ones are refused unread: some encodings take
+// quadratic time.
 func decodeCID(text string) (cid.Cid, error) {
 	if _, err := syntax.ParseCID(text); err != nil {
 		return cid.Undef, err

@@ -38,8 +38,8 @@ func front(t *testing.T, h *host, methods map[string]func(w http.ResponseWriter,
 	return &host{t, srv.URL, h.mail}
 }
 
-// TestOldServerSignsSomethingElse: an old server that signs another operation than it was asked
-// to, which would leave it in power or send the account elsewhere, is found out before it is submitted.
+// TestOldServerSignsSomethingElse: an old server that signs another operation than it was asked to,
+// which would leave it in power or send the account elsewhere, is found out before it is submitted.
 func TestOldServerSignsSomethingElse(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.start(nil), w.start(nil)

@@ -34,8 +34,8 @@ func (m *mover) recommended(ctx context.Context) (c credentials, err error) {
 	return c, nil
 }
 
-// sign has the operation made and signed that moves the did:plc. It only changes what the
-// new server needs: keys, services and names that have nothing to do with either server stay, and so do
+// sign has the operation made and signed that moves the did:plc. It only changes what the new
+// server needs: keys, services and names that have nothing to do with either server stay, and so do
 // the user's own rotation keys, with their authority.
 func (m *mover) sign(ctx context.Context) error {
 	want, err := m.recommended(ctx)

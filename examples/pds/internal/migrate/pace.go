@@ -188,8 +188,8 @@ type pages struct {
 	seen map[string]bool
 }
 
-// next notes a cursor that leads to another page. A server that gives the one of an earlier page, or
-// ever new ones, would never come to an end.
+// next notes a cursor that leads to another page. A server that gives the one of an earlier page,
+// or ever new ones, would never come to an end.
 func (p *pages) next(cursor string) error {
 	if p.seen == nil {
 		p.seen = make(map[string]bool)

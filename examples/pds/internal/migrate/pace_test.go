@@ -55,8 +55,8 @@ func hang(w http.ResponseWriter, r *http.Request) bool {
 // quick is a pace that hostile servers fall behind soon.
 var quick = &pace{grace: 100 * time.Millisecond, perSec: 1 << 20, answer: 3 * time.Second, long: 3 * time.Second}
 
-// TestServersThatTakeTheirTime: a server that answers slowly or not at all ends the move, whatever it
-// was asked for.
+// TestServersThatTakeTheirTime: a server that answers slowly or not at all ends the move, whatever
+// it was asked for.
 func TestServersThatTakeTheirTime(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.start(nil), w.start(nil)
@@ -109,8 +109,8 @@ func TestServersThatSendTooMuch(t *testing.T) {
 	}
 }
 
-// TestListsWithoutEnd: a new server whose list of missing blobs goes round in circles, or has ever new
-// blobs, is found out.
+// TestListsWithoutEnd: a new server whose list of missing blobs goes round in circles, or has ever
+// new blobs, is found out.
 func TestListsWithoutEnd(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.start(nil), w.start(nil)

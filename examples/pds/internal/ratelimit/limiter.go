@@ -1,10 +1,10 @@
 // Package ratelimit bounds how often clients may call the server's methods, with
 // the allowances of the official server.
 //
-// A bucket counts by address or by account, in windows of fixed length. A request that is refused takes nothing. Counting an
-// IPv6 address means counting its /64 network, since whoever has one address has all of
-// those. Memory is bounded: a bucket keeps a fixed number of keys as 64-bit hashes, and forgets
-// those that used least.
+// A bucket counts by address or by account, in windows of fixed length. A request that is refused
+// takes nothing. Counting an IPv6 address means counting its /64 network, since whoever has one
+// address has all of those. Memory is bounded: a bucket keeps a fixed number of keys as 64-bit
+// hashes, and forgets those that used least.
 //
 // Counters are in memory, so they start anew with the process.
 //

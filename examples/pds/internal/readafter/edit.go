@@ -10,8 +10,8 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 )
 
-// text is valid JSON without duplicate names. Its methods take the offset of a value and return that of
-// what follows it. They are fast and never look back: the text is read once, however deeply
+// text is valid JSON without duplicate names. Its methods take the offset of a value and return
+// that of what follows it. They are fast and never look back: the text is read once, however deeply
 // it is nested.
 type text []byte
 
@@ -113,8 +113,8 @@ type edit struct {
 	new      []byte
 }
 
-// newEditor returns an editor of a body, which must be a JSON object. Names that an object has twice are
-// refused, so that all readers of the answer see the same.
+// newEditor returns an editor of a body, which must be a JSON object. Names that an object has
+// twice are refused, so that all readers of the answer see the same.
 func (v *viewer) newEditor(body []byte) *editor {
 	e := &editor{text: body, viewer: v}
 	if data.UnmarshalPlainJSON(body, &struct{}{}) != nil {

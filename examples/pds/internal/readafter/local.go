@@ -155,8 +155,8 @@ func knows(ctx context.Context, r storage.Reader, rev syntax.TID) (bool, error) 
 	return false, nil
 }
 
-// newPost reads a record. One that is no post, which is possible without validation, is never shown by
-// an AppView, nor here.
+// newPost reads a record. One that is no post, which is possible without validation, is never shown
+// by an AppView, nor here.
 func newPost(did syntax.DID, rec storage.Record) (*Post, bool) {
 	p := &Post{URI: "at://" + string(did) + "/" + rec.Path, CID: rec.CID.String(), Time: rec.Rev.Time()}
 	if err := data.Unmarshal(rec.Data, &p.Fields); err != nil {

@@ -151,8 +151,8 @@ func TestLoadIsBounded(t *testing.T) {
 	}
 }
 
-// Posts and a profile of almost a megabyte each, which schemas do not allow, but a client may write without
-// validation, are not held in memory for every answer.
+// Posts and a profile of almost a megabyte each, which schemas do not allow, but a client may write
+// without validation, are not held in memory for every answer.
 func TestLoadOfLargeRecords(t *testing.T) {
 	a := newAccount(t)
 	huge := strings.Repeat("\x00", 900_000)

@@ -83,7 +83,8 @@ func quotes(ctx context.Context, app AppView, l *Local) map[string]json.RawMessa
 	return found
 }
 
-// quotedPost makes an app.bsky.embed.record#viewRecord of an app.bsky.feed.defs#postView; nil if it is none.
+// quotedPost makes an app.bsky.embed.record#viewRecord of an app.bsky.feed.defs#postView; nil if it
+// is none.
 func quotedPost(post map[string]json.RawMessage) map[string]json.RawMessage {
 	view := make(map[string]json.RawMessage)
 	for from, to := range map[string]string{

@@ -153,9 +153,9 @@ func (l *Local) find(uri string) *Post {
 	return nil
 }
 
-// localThread makes the answer of getPostThread for a local post. For the first of its ancestors that is
-// not local, parents is asked: for the thread that the AppView has of that post and at most height
-// ancestors of its own, or nil.
+// localThread makes the answer of getPostThread for a local post. For the first of its ancestors
+// that is not local, parents is asked: for the thread that the AppView has of that post and at most
+// height ancestors of its own, or nil.
 func (v *viewer) localThread(p *Post, query url.Values, parents func(uri string, height int) any) any {
 	seen := map[string]bool{p.URI: true}
 	thread := v.weave(seen, bound(query, "depth", defaultDepth)).view(p, 0)

@@ -33,8 +33,8 @@ type Seed struct {
 	Records, Blobs int
 	// Size is the length in bytes of each record's text. 0: that of a usual post.
 	Size int
-	// Created, if not nil, is given each account with its key, which is its rotation key too, and the
-	// operation that creates its DID.
+	// Created, if not nil, is given each account with its key, which is its rotation key too, and
+	// the operation that creates its DID.
 	Created func(a accounts.Account, key *crypto.PrivateKey, op *identity.PLCOperation) error
 }
 

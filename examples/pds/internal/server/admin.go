@@ -298,8 +298,8 @@ func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in su
 	return subjectStatus{Subject: in.Subject, Takedown: in.Takedown}, err
 }
 
-// updateAccountStatus changes what moderators say of an account. If they say nothing, the network is told again
-// how things are.
+// updateAccountStatus changes what moderators say of an account. If they say nothing, the network
+// is told again how things are.
 func (s *Server) updateAccountStatus(ctx context.Context, did syntax.DID, in subjectStatus) error {
 	if in.Takedown == nil && in.Deactivated == nil {
 		return s.accounts.Tell(ctx, accounts.Trusted(did), func(a accounts.Account) []storage.Event {

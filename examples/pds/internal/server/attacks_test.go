@@ -62,7 +62,8 @@ func (k *stuck) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 	return k.KV.Write(ctx, fn)
 }
 
-// filling is a store of repositories that cannot be written once a repository has been made, or before.
+// filling is a store of repositories that cannot be written once a repository has been made, or
+// before.
 type filling struct {
 	storage.Repos
 	kv    *stuck
@@ -77,8 +78,8 @@ func (f filling) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (
 	return f.Repos.Apply(ctx, did, c)
 }
 
-// The DID of an account that is there is not tombstoned, though its names could not be confirmed. That of an account
-// that could not be made is.
+// The DID of an account that is there is not tombstoned, though its names could not be confirmed.
+// That of an account that could not be made is.
 func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 	b := newBench(t, nil)
 	ctx := t.Context()
@@ -135,7 +136,8 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 	}
 }
 
-// The administrator's password is guessed by somebody in a trusted network who calls himself this machine, by many addresses.
+// The administrator's password is guessed by somebody in a trusted network who calls himself this
+// machine, by many addresses.
 func TestGuessingTheAdministratorAsTheMachineItself(t *testing.T) {
 	b := newBench(t, map[string]string{"PDS_RATE_LIMITS_ENABLED": "true"})
 	r := &http.Request{Header: http.Header{}}
@@ -173,7 +175,8 @@ func TestServiceUploadUnderWay(t *testing.T) {
 		if a := b.send("GET", "com.atproto.server.getServiceAuth?"+q.Encode(), "Bearer "+u.AccessJWT, "", nil, &auth); a.status != http.StatusOK {
 			t.Fatal(a.body)
 		}
-		// The body waits for more than the server reads ahead, so that it has looked at the token by then.
+		// The body waits for more than the server reads ahead, so that it has looked at the token
+		// by then.
 		in, out := io.Pipe()
 		go func() {
 			for range 64 {
@@ -201,8 +204,9 @@ func TestServiceUploadUnderWay(t *testing.T) {
 	}
 }
 
-// A session ends, or its account is taken down, between the authentication of a write and the write, which takes what the
-// authentication has seen as its precondition. That holds for one that changes nothing too.
+// A session ends, or its account is taken down, between the authentication of a write and the
+// write, which takes what the authentication has seen as its precondition. That holds for one that
+// changes nothing too.
 func TestWriteAfterItsAuthentication(t *testing.T) {
 	b := newBench(t, nil)
 	for what, change := range map[string]func(u tokens){

@@ -57,7 +57,8 @@ func (s *Server) timeServers() []string {
 	return TimeServers(plc, s.cfg.Crawlers)
 }
 
-// TimeServers are the addresses at which a directory (empty: none) and relays are asked for the time.
+// TimeServers are the addresses at which a directory (empty: none) and relays are asked for the
+// time.
 func TimeServers(plc string, relays []string) (list []string) {
 	if plc != "" {
 		list = append(list, strings.TrimSuffix(plc, "/")+"/_health")

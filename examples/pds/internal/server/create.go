@@ -40,9 +40,10 @@ type createAccountOutput struct {
 	DIDDoc     json.RawMessage `json:"didDoc,omitempty"`
 }
 
-// createAccount makes a new account with a new did:plc, or one for a DID whose owner proves to be it. Its order lets nothing be torn: names are
-// reserved, the DID is registered, and then one atomic step makes repository,
-// account, session and events. What fails before that step is taken back.
+// createAccount makes a new account with a new did:plc, or one for a DID whose owner proves to be
+// it. Its order lets nothing be torn: names are reserved, the DID is registered, and then one
+// atomic step makes repository, account, session and events. What fails before that step is taken
+// back.
 func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, err error) {
 	if err := s.checkClock(ctx); err != nil { // before a DID is registered for nothing
 		return out, err

@@ -184,8 +184,8 @@ func (b *bench) takedown(did syntax.DID, applied bool) {
 	}
 }
 
-// Twenty logins with the old password that are under way when it is reset have nothing afterwards: the sessions that
-// some of them got ended with the reset.
+// Twenty logins with the old password that are under way when it is reset have nothing afterwards:
+// the sessions that some of them got ended with the reset.
 func TestLoginsUnderWayAtReset(t *testing.T) {
 	b := newBench(t, nil)
 	alice := b.register("alice")
@@ -238,8 +238,8 @@ func inputs(did syntax.DID) map[string]any {
 	}
 }
 
-// No method that takes an access token takes one from before a reset of the password, a change by the administrator,
-// a takedown, or a deactivation by the administrator.
+// No method that takes an access token takes one from before a reset of the password, a change by
+// the administrator, a takedown, or a deactivation by the administrator.
 func TestOldAccessTokens(t *testing.T) {
 	b := newBench(t, nil)
 	anonymous := func(method, verb string, in any) bool {
@@ -342,7 +342,8 @@ func TestAppPasswordAfterTakedown(t *testing.T) {
 	}
 }
 
-// A service token that the account's session was given is no good for uploads once the session's password is.
+// A service token that the account's session was given is no good for uploads once the session's
+// password is.
 func TestServiceTokenAfterReset(t *testing.T) {
 	b := newBench(t, nil)
 	alice := b.register("alice")
@@ -364,8 +365,8 @@ func TestServiceTokenAfterReset(t *testing.T) {
 	}
 }
 
-// requestPasswordReset answers alike for an address that is known and one that is not: in status, text and header, and
-// without waiting for the mail, however that fares.
+// requestPasswordReset answers alike for an address that is known and one that is not: in status,
+// text and header, and without waiting for the mail, however that fares.
 func TestPasswordResetTellsNothing(t *testing.T) {
 	b := newBench(t, nil)
 	b.register("alice")
@@ -420,8 +421,9 @@ func (b *bench) drain() {
 	begun.Wait()
 }
 
-// Guesses of an account's password are counted together, whatever it is called by and whatever method is asked; those
-// for nobody too. The owner, elsewhere, is not locked out, and sessions go on.
+// Guesses of an account's password are counted together, whatever it is called by and whatever
+// method is asked; those for nobody too. The owner, elsewhere, is not locked out, and sessions go
+// on.
 func TestGuessing(t *testing.T) {
 	b := newBench(t, map[string]string{"PDS_RATE_LIMITS_ENABLED": "true"})
 	alice := b.register("alice")

@@ -104,7 +104,8 @@ const resetAnswer = 500 * time.Millisecond
 var errBusy = &xrpc.Error{Status: http.StatusServiceUnavailable, Message: "Too many messages are waiting to be sent, please try again later",
 	Header: http.Header{"Retry-After": {"60"}}}
 
-// mailReset sends a token to reset the password of the account that has an address, if there is one.
+// mailReset sends a token to reset the password of the account that has an address, if there is
+// one.
 func (s *Server) mailReset(ctx context.Context, email string) {
 	a, err := s.accounts.Find(ctx, email)
 	if err == nil {

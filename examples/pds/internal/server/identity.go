@@ -127,8 +127,8 @@ func (s *Server) submit(ctx context.Context, did syntax.DID, op *identity.PLCOpe
 	return directoryError(err)
 }
 
-// rotationKey returns the server's key among the rotation keys of a DID, and whether there is one: another than that of
-// new DIDs while keys are exchanged.
+// rotationKey returns the server's key among the rotation keys of a DID, and whether there is one:
+// another than that of new DIDs while keys are exchanged.
 func (s *Server) rotationKey(of []string) (*crypto.PrivateKey, bool) {
 	for _, key := range s.secrets.PLCRotationKeys {
 		if slices.Contains(of, key.PublicKey().DIDKey()) {

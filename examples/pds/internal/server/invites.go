@@ -168,8 +168,8 @@ type getInviteCodesParams struct {
 	Cursor string `json:"cursor"`
 }
 
-// getInviteCodes lists all codes, the newest or the most used first. The cursor
-// is what a code is sorted by, and the code. A page of codes with many uses has fewer than the limit.
+// getInviteCodes lists all codes, the newest or the most used first. The cursor is what a code is
+// sorted by, and the code. A page of codes with many uses has fewer than the limit.
 func (s *Server) getInviteCodes(ctx context.Context, r *xrpc.Request, p getInviteCodesParams) (out inviteCodesOutput, err error) {
 	rank := func(inv accounts.Invite) int64 { return inv.Created.UnixMilli() }
 	if p.Sort == "usage" {

@@ -151,8 +151,8 @@ func (s *Server) isHost(doc *identity.Document) bool {
 	return ok && origin(endpoint) == origin(s.url)
 }
 
-// origin is an address with its scheme and host in lower case, and with its port. It is empty if the
-// text is not an address.
+// origin is an address with its scheme and host in lower case, and with its port. It is empty if
+// the text is not an address.
 func origin(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {

@@ -31,9 +31,9 @@ func (s *Server) maintain(ctx context.Context) {
 	}
 }
 
-// tidy deletes what is too old: events, uploads that nothing refers to, blobs whose
-// records are gone. It does nothing while the clock is not trusted: by a clock that is ahead, all of it
-// is too old.
+// tidy deletes what is too old: events, uploads that nothing refers to, blobs whose records are
+// gone. It does nothing while the clock is not trusted: by a clock that is ahead, all of it is too
+// old.
 func (s *Server) tidy(ctx context.Context, now time.Time) error {
 	if err := s.checkClock(ctx); err != nil {
 		return fmt.Errorf("nothing is deleted: %w", err)

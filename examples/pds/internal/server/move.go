@@ -50,8 +50,8 @@ func (s *Server) createAgain(ctx context.Context, r *xrpc.Request, in createAcco
 	return out, true, err
 }
 
-// renew gives an account that returns the password and names that it asks for. Each change is
-// made only if the account is still what createAgain found: deactivated, under the same credentials.
+// renew gives an account that returns the password and names that it asks for. Each change is made
+// only if the account is still what createAgain found: deactivated, under the same credentials.
 func (s *Server) renew(ctx context.Context, a accounts.Account, in createAccountInput) (accounts.Proof, error) {
 	who := accounts.Returning(a)
 	fail := func(err error) (accounts.Proof, error) { return accounts.Proof{}, err }

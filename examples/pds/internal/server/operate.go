@@ -81,9 +81,9 @@ func (s *Server) operate(methods *xrpc.Server, next http.Handler) http.Handler {
 // Routes are the names of the XRPC methods that the server has itself.
 func (s *Server) Routes() map[string]bool { return s.op.methods }
 
-// observe counts a request and logs it: changes and failures at level info, the
-// rest at debug, errors of the server at warn. Neither parameters nor headers are logged, since there are secrets in
-// them.
+// observe counts a request and logs it: changes and failures at level info, the rest at debug,
+// errors of the server at warn. Neither parameters nor headers are logged, since there are secrets
+// in them.
 func (s *Server) observe(r *xrpc.Request, status int, took time.Duration) {
 	method := string(r.NSID)
 	if !s.op.methods[method] {

@@ -11,8 +11,9 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// relays recognises the relays of the configuration by the addresses of their names, so that there is
-// always room for their subscriptions. A relay that calls from elsewhere is a client like any other.
+// relays recognises the relays of the configuration by the addresses of their names, so that there
+// is always room for their subscriptions. A relay that calls from elsewhere is a client like any
+// other.
 type relays struct {
 	hosts []string // URLs
 	// lookUp returns the addresses of a name. Nil: the system's resolver.
@@ -51,7 +52,8 @@ func (r *relays) run(ctx context.Context) {
 	}
 }
 
-// refresh looks all names up. It reports whether it found them; if not, what was known before stays.
+// refresh looks all names up. It reports whether it found them; if not, what was known before
+// stays.
 func (r *relays) refresh(ctx context.Context) (found bool) {
 	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
 	defer cancel()

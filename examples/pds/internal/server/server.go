@@ -283,8 +283,9 @@ func (s *Server) handler() http.Handler {
 	return s.operate(methods, s.route(methods, mux))
 }
 
-// route answers all requests with the method OPTIONS, and passes others on. Methods do not go through
-// the mux, which would answer paths with two slashes by a redirection that web pages cannot follow.
+// route answers all requests with the method OPTIONS, and passes others on. Methods do not go
+// through the mux, which would answer paths with two slashes by a redirection that web pages cannot
+// follow.
 func (s *Server) route(methods, mux http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name, isMethod := strings.CutPrefix(r.URL.Path, "/xrpc/")

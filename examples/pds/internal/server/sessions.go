@@ -13,8 +13,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// maxLoginPassword is the length in bytes beyond which no password is looked at: that of the longest
-// one that an account can have.
+// maxLoginPassword is the length in bytes beyond which no password is looked at: that of the
+// longest one that an account can have.
 const maxLoginPassword = maxNewPassword * utf8.UTFMax
 
 // sessionOutput describes a session and its account.

@@ -93,8 +93,8 @@ const (
 	maxVerifiedBytes = 1 << 10
 )
 
-// verify checks a session token, which may have expired if the caller says so, and that it has one of the
-// scopes.
+// verify checks a session token, which may have expired if the caller says so, and that it has one
+// of the scopes.
 func (s *Server) verify(token string, expired bool, scopes ...string) (*claims, error) {
 	// The signature depends on nothing but the text, so what was verified once is remembered.
 	c, err := s.verified.Of([]byte(token), func(text []byte) (*claims, error) {
@@ -112,7 +112,8 @@ func (s *Server) verify(token string, expired bool, scopes ...string) (*claims, 
 	case err != nil && !late:
 		return nil, badToken("InvalidToken", "Token could not be verified")
 	case c.Scope != scopeRefresh && c.IssuedAt != nil && c.IssuedAt.After(s.now().Add(maxSkew)) && !expired:
-		// Made by a clock that was ahead, it would live for longer. The refresh token gets another one.
+		// Made by a clock that was ahead, it would live for longer. The refresh token gets another
+		// one.
 		return nil, badToken("ExpiredToken", "Token is from the future")
 	case !slices.Contains(scopes, c.Scope):
 		return nil, badToken("InvalidToken", "Bad token scope")
