@@ -51,9 +51,8 @@ func ExampleValidator() {
 	err := validator.Record("app.bsky.feed.like", "self", map[string]any{"$type": "app.bsky.feed.like", "subject": map[string]any{"uri": "x"}})
 	fmt.Println(err)
 	// Output:
-	// Invalid record key for app.bsky.feed.like: Record key must be of the type "tid": invalid tid
-	// "self": not 13 characters (at byte 4) Invalid app.bsky.feed.like record: Record must have the
-	// property "createdAt" Invalid app.bsky.feed.like record: Record/subject must have the property
-	// "cid" Invalid app.bsky.feed.like record: Record/subject/uri must be of the format at-uri:
-	// invalid at-uri "x": does not start with "at://" (at byte 0)
+	// Invalid record key for app.bsky.feed.like: Record key must be of the type "tid": invalid tid "self": not 13 characters (at byte 4)
+	// Invalid app.bsky.feed.like record: Record must have the property "createdAt"
+	// Invalid app.bsky.feed.like record: Record/subject must have the property "cid"
+	// Invalid app.bsky.feed.like record: Record/subject/uri must be of the format at-uri: invalid at-uri "x": does not start with "at://" (at byte 0)
 }

@@ -58,8 +58,8 @@ func TestNextAfterAClockThatRanAhead(t *testing.T) {
 	}
 }
 
-// A process that starts again, at once or with its system's clock gone back, continues after the
-// last TID that it has stored, even with another clock identifier.
+// A process that starts again, at once or with its system's clock gone back, continues after the last
+// TID that it has stored, even with another clock identifier.
 func TestClockAscendsAcrossRestarts(t *testing.T) {
 	last := syntax.NewTID(time.Now().Add(time.Minute), 1023)
 	seen := map[syntax.TID]bool{last: true}
@@ -158,8 +158,7 @@ func TestNextTID(t *testing.T) {
 	}
 }
 
-// A clock with a bound comes back to the time, with TIDs that were not there yet; one without stays
-// ahead.
+// A clock with a bound comes back to the time, with TIDs that were not there yet; one without stays ahead.
 func TestMaxLead(t *testing.T) {
 	now := time.UnixMicro(1_700_000_000_000_000)
 	at := now

@@ -43,8 +43,8 @@ func (s single) Document(context.Context, syntax.DID) ([]byte, syntax.Handle, er
 	return doc, s.acct.Handle, err
 }
 
-// A PDS for one person, whose password is a bearer token. What it takes to mount the methods by
-// which clients write and the network reads is what is between the two lines.
+// A PDS for one person, whose password is a bearer token. What it takes to mount the methods by which clients
+// write and the network reads is what is between the two lines.
 func Example() {
 	ctx := context.Background()
 	key, err := crypto.GenerateKey(crypto.K256)

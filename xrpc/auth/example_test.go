@@ -16,7 +16,9 @@ func Example() {
 	fmt.Println("granted:", granted)
 	fmt.Println("ignored:", ignored)
 	// Output:
-	// <nil> Missing required scope "repo:com.example.note?action=delete" <nil> granted: atproto
-	// repo:com.example.note?action=create
-	// rpc:com.example.search?aud=did:web:api.example.com%23index ignored: [future:x]
+	// <nil>
+	// Missing required scope "repo:com.example.note?action=delete"
+	// <nil>
+	// granted: atproto repo:com.example.note?action=create rpc:com.example.search?aud=did:web:api.example.com%23index
+	// ignored: [future:x]
 }
