@@ -314,7 +314,7 @@ func (v *verification) count(rec *commit.RepoRecord) error {
 	switch lim := &v.in.Limits; {
 	case v.records > lim.Records:
 		v.fatal = fmt.Errorf("record %s: more than %d records", rec.Path, lim.Records)
-	case v.tree > recordBytes*int64(lim.Records):
+	case v.tree/recordBytes > int64(lim.Records):
 		v.fatal = fmt.Errorf("record %s: the paths of the records take more than the memory of %d usual ones", rec.Path, lim.Records)
 	case v.expanded > lim.Expanded:
 		v.fatal = fmt.Errorf("record %s: the records stand for more than %d bytes", rec.Path, lim.Expanded)

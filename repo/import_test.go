@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -508,6 +509,18 @@ func TestIndexOfAnImportCountsAsSpooled(t *testing.T) {
 		}
 		if left, _ := os.ReadDir(dir); h.SpoolBytes() != 0 || len(left) > 0 {
 			t.Errorf("%d bytes and files %v are left", h.SpoolBytes(), left)
+		}
+	}
+}
+
+// TestImportWithoutBounds: limits as large as there are do not overflow into small ones.
+func TestImportWithoutBounds(t *testing.T) {
+	k := &keys{}
+	content := file(madeRepo(t, alice, k.key(alice), aTime, map[string]car.Block{"com.example.note/" + strings.Repeat("x", 400): block(note(t, "x"))}))
+	h := repo.NewHost(repo.Config{Store: memory.New(memory.Config{}), Signer: k.signer})
+	for _, lim := range []repo.ImportLimits{{}, {Expanded: math.MaxInt64}, {Records: math.MaxInt}, {Expanded: math.MaxInt64, Records: math.MaxInt}} {
+		if _, err := h.Import(t.Context(), alice, bytes.NewReader(content), repo.Import{Unverified: true, Limits: lim}); err != nil {
+			t.Errorf("%+v: %v", lim, err)
 		}
 	}
 }
