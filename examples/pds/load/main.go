@@ -33,26 +33,24 @@
 // temporary files, p99 of 1 s, and the relay always, without failures of createRecord and of health
 // checks.
 //
-// Last table, of `-hostile -time 15s`, 2 processors of a virtual machine on which other work ran (a
-// K-256 signature took 192 µs, for some 35 µs on an idle one). Attackers and server share the
-// processors. The rows of logins and listRecords are of a second run, `-only logins,pages`: in the
-// first, beside tests, their p99 were 1,980 and 1,080 ms.
+// Last table, of `-hostile -time 15s`, on two processors of a virtual machine on which nothing else
+// ran. Attackers and server share the processors.
 //
-//	| 100 getRepo that nobody reads, from 10 addresses                       | 100 MiB, 1,846 MiB of spools, p99 235 ms, relay 14 of 14 | reached |
-//	| the same over HTTP/2                                                   | 96 MiB, 1,973 MiB of spools, p99 230 ms, relay 14 of 14  | reached |
-//	| 400 listRecords that nobody reads, over HTTP/2, from 10 addresses      | 176 MiB, p99 44 ms, relay 15 of 15                       | reached |
-//	| 400 subscribers with cursor 0 that read nothing, from 8 addresses      | 76 MiB, p99 405 ms, relay 13 of 13                       | reached |
-//	| 5,000 subscriptions from one address                                   | 92 MiB, p99 941 ms, relay 10 of 10                       | reached |
-//	| 500 logins at a time that hang up                                      | 95 MiB, p99 137 ms, relay 15 of 15                       | reached |
-//	| 200 readers of trees above the cache, from 10 addresses                | 106 MiB, 4 MiB of spools, p99 264 ms, relay 13 of 13     | reached |
-//	| 1,000 bodies that never come, to all kinds of paths                    | 87 MiB, p99 161 ms, relay 14 of 14                       | reached |
-//	| 5,000 connections that say nothing                                     | 117 MiB, p99 223 ms, relay 13 of 13                      | reached |
-//	| imports of 1 MB that expand to 300 MB                                  | 66 MiB, p99 159 ms, relay 14 of 14                       | reached |
-//	| imports of two million tiny blocks                                     | 67 MiB, 241 MiB of spools, p99 98 ms, relay 14 of 14     | reached |
-//	| 64 imports that send 1 byte in 15 s, from 8 addresses                  | 67 MiB, p99 74 ms, relay 15 of 15                        | reached |
-//	| listRecords?limit=100 of large records, 64 at a time, from 8 addresses | 175 MiB, p99 174 ms, relay 14 of 14                      | reached |
-//	| getBlocks with one CID 900 times, 32 at a time, from 8 addresses       | 86 MiB, 2 MiB of spools, p99 343 ms, relay 13 of 13      | reached |
-//	| service tokens with IDs of 40 KB                                       | 67 MiB, p99 361 ms, relay 12 of 12                       | reached |
+//	| 100 getRepo that nobody reads, from 10 addresses                       | 94 MiB, 1,985 MiB of spools, p99 60 ms, relay 15 of 15  | reached |
+//	| the same over HTTP/2                                                   | 90 MiB, 1,795 MiB of spools, p99 121 ms, relay 15 of 15 | reached |
+//	| 400 listRecords that nobody reads, over HTTP/2, from 10 addresses      | 153 MiB, p99 81 ms, relay 15 of 15                      | reached |
+//	| 400 subscribers with cursor 0 that read nothing, from 8 addresses      | 71 MiB, p99 12 ms, relay 15 of 15                       | reached |
+//	| 5,000 subscriptions from one address                                   | 118 MiB, p99 100 ms, relay 14 of 14                     | reached |
+//	| 500 logins at a time that hang up                                      | 95 MiB, p99 109 ms, relay 12 of 12                      | reached |
+//	| 200 readers of trees above the cache, from 10 addresses                | 107 MiB, 1 MiB of spools, p99 44 ms, relay 15 of 15     | reached |
+//	| 1,000 bodies that never come, to all kinds of paths                    | 81 MiB, p99 20 ms, relay 15 of 15                       | reached |
+//	| 5,000 connections that say nothing                                     | 127 MiB, p99 9 ms, relay 15 of 15                       | reached |
+//	| imports of 1 MB that expand to 300 MB                                  | 66 MiB, p99 10 ms, relay 15 of 15                       | reached |
+//	| imports of two million tiny blocks                                     | 67 MiB, 247 MiB of spools, p99 8 ms, relay 15 of 15     | reached |
+//	| 64 imports that send 1 byte in 15 s, from 8 addresses                  | 67 MiB, p99 5 ms, relay 15 of 15                        | reached |
+//	| listRecords?limit=100 of large records, 64 at a time, from 8 addresses | 172 MiB, p99 45 ms, relay 15 of 15                      | reached |
+//	| getBlocks with one CID 900 times, 32 at a time, from 8 addresses       | 74 MiB, 4 MiB of spools, p99 30 ms, relay 15 of 15      | reached |
+//	| service tokens with IDs of 40 KB                                       | 67 MiB, p99 46 ms, relay 15 of 15                       | reached |
 package main
 
 import (
