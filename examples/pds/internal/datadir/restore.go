@@ -438,7 +438,7 @@ func moveBlobs(ctx context.Context, from, to string) error {
 	}
 	os.Remove(to) // an empty directory
 	if os.Rename(from, to) == nil {
-		return nil
+		return durablefile.SyncDir(filepath.Dir(filepath.Clean(to)))
 	}
 	touched := make(map[string]bool)
 	err := filepath.WalkDir(from, func(file string, e fs.DirEntry, err error) error {
