@@ -29,41 +29,16 @@ const notGone = " AND NOT EXISTS (SELECT 1 FROM gone WHERE gone.did = event.did 
 
 func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {
 	return func(yield func(storage.Event, error) bool) {
-		last := int64(-1) // the newest event at the call
-		for {
-			var page []storage.Event
-			err := d.read(ctx, func(c *conn) (err error) {
-				if last < 0 {
-					if last, err = c.newest(); err != nil {
-						return err
-					}
-				}
-				size := 0
-				for s := range c.query(&err, "SELECT seq, did, kind, time, payload FROM event WHERE seq > ? AND seq <= ?"+notGone+" ORDER BY seq LIMIT ?", seq, last, pageEvents) {
-					e := columnEvent(s)
-					page = append(page, e)
-					if size += len(e.Payload); size > pageBytes {
-						break
-					}
-				}
-				return err
-			})
-			if err != nil {
-				yield(storage.Event{}, err)
-				return
+		from, last := seq, int64(-1) // last is the newest event at the call
+		d.pages(ctx, yield, func(c *conn) (sql string, args []any, err error) {
+			if last < 0 {
+				last, err = c.newest()
 			}
-			for _, e := range page {
-				if !yield(e, nil) {
-					return
-				}
-			}
-			if len(page) == 0 {
-				return
-			}
-			if seq = page[len(page)-1].Seq; seq == last {
-				return
-			}
-		}
+			return "seq > ? AND seq <= ?" + notGone + " ORDER BY seq LIMIT ?", []any{from, last, pageEvents}, err
+		}, func(e storage.Event) (more bool) {
+			from = e.Seq
+			return from != last
+		})
 	}
 }
 
@@ -71,33 +46,49 @@ func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, e
 // of the time.
 func (d events) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[storage.Event, error] {
 	return func(yield func(storage.Event, error) bool) {
-		before := int64(math.MaxInt64)
-		for rows := 4; ; rows = min(4*rows, pageEvents) {
-			var page []storage.Event
-			err := d.read(ctx, func(c *conn) (err error) {
-				size := 0
-				for s := range c.query(&err, "SELECT seq, did, kind, time, payload FROM event WHERE did = ? AND seq < ?"+notGone+" ORDER BY seq DESC LIMIT ?", did, before, rows) {
-					e := columnEvent(s)
-					page = append(page, e)
-					if size += len(e.Payload); size > pageBytes {
-						break
-					}
-				}
-				return err
-			})
+		before, rows := int64(math.MaxInt64), 1
+		d.pages(ctx, yield, func(*conn) (sql string, args []any, err error) {
+			rows = min(4*rows, pageEvents)
+			return "did = ? AND seq < ?" + notGone + " ORDER BY seq DESC LIMIT ?", []any{did, before, rows}, nil
+		}, func(e storage.Event) (more bool) {
+			before = e.Seq
+			return true
+		})
+	}
+}
+
+// pages yields events a page at a time, each of a snapshot of its own. query returns the condition
+// and order of the next page with their arguments. after gets the last event of each page, and
+// reports whether there may be more; a page without events is the last one.
+func (d events) pages(ctx context.Context, yield func(storage.Event, error) bool, query func(*conn) (sql string, args []any, err error), after func(storage.Event) (more bool)) {
+	for {
+		var page []storage.Event
+		err := d.read(ctx, func(c *conn) error {
+			sql, args, err := query(c)
 			if err != nil {
-				yield(storage.Event{}, err)
-				return
+				return err
 			}
-			for _, e := range page {
-				if !yield(e, nil) {
-					return
+			size := 0
+			for s := range c.query(&err, "SELECT seq, did, kind, time, payload FROM event WHERE "+sql, args...) {
+				e := columnEvent(s)
+				page = append(page, e)
+				if size += len(e.Payload); size > pageBytes {
+					break
 				}
 			}
-			if len(page) == 0 {
+			return err
+		})
+		if err != nil {
+			yield(storage.Event{}, err)
+			return
+		}
+		for _, e := range page {
+			if !yield(e, nil) {
 				return
 			}
-			before = page[len(page)-1].Seq
+		}
+		if len(page) == 0 || !after(page[len(page)-1]) {
+			return
 		}
 	}
 }
