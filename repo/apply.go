@@ -140,34 +140,9 @@ func (h *Host) Create(ctx context.Context, did syntax.DID, b Batch) (Result, err
 // log, and end the stream of every subscriber that comes to it.
 func checkAside(events []storage.Event, kv []storage.KVWrite) error {
 	for i, ev := range events {
-		var of syntax.DID
-		var err error
-		switch ev.Kind {
-		case commit.KindCommit:
-			var m *commit.Event
-			if m, err = commit.DecodeEvent(ev.Payload); err == nil {
-				of = m.Repo
-			}
-		case commit.KindSync:
-			var m *commit.Sync
-			if m, err = commit.DecodeSync(ev.Payload); err == nil {
-				of = m.DID
-			}
-		case commit.KindIdentity:
-			var m *commit.Identity
-			if m, err = commit.DecodeIdentity(ev.Payload); err == nil {
-				of = m.DID
-			}
-		case commit.KindAccount:
-			var m *commit.Account
-			if m, err = commit.DecodeAccount(ev.Payload); err == nil {
-				of = m.DID
-			}
-		default:
-			err = fmt.Errorf("kind %.64q is not known", ev.Kind)
-		}
-		if err == nil && of != ev.DID {
-			err = fmt.Errorf("it is of %.64q, its message of %s", ev.DID, of)
+		m, err := commit.Decode(ev.Kind, ev.Payload)
+		if err == nil && m.About() != ev.DID {
+			err = fmt.Errorf("it is of %.64q, its message of %s", ev.DID, m.About())
 		}
 		if err != nil {
 			return fmt.Errorf("%w: event %d: %w", ErrInvalidBatch, i, err)

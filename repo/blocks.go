@@ -62,7 +62,7 @@ func (h *Host) exportBlocks(ctx context.Context, did syntax.DID, r storage.Reade
 		}
 	}
 	if len(nodes) > 0 {
-		tree, err := h.treeOf(ctx, did, r)
+		tree, err := h.treeOf(did, r)
 		if err != nil {
 			return nil, err
 		}

@@ -71,7 +71,7 @@ func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, was
 	if since > r.Head().Rev || was.extent == strange {
 		since = "" // a state that was never ours
 	}
-	tree, err := h.treeOf(ctx, did, r)
+	tree, err := h.treeOf(did, r)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, was
 func (h *Host) Proof(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (root cid.Cid, blocks []car.Block, err error) {
 	path := string(collection) + "/" + string(rkey)
 	err = h.viewTree(ctx, did, func(r storage.Reader) error {
-		tree, err := h.treeOf(ctx, did, r)
+		tree, err := h.treeOf(did, r)
 		if err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ type Stats struct {
 func (h *Host) Stats(ctx context.Context, did syntax.DID) (st Stats, err error) {
 	err = h.viewTree(ctx, did, func(r storage.Reader) error {
 		st = Stats{Head: r.Head()}
-		tree, err := h.treeOf(ctx, did, r)
+		tree, err := h.treeOf(did, r)
 		if err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ type withTree struct {
 }
 
 // treeOf returns the tree of a snapshot of viewTree.
-func (h *Host) treeOf(_ context.Context, did syntax.DID, r storage.Reader) (*mst.Tree, error) {
+func (h *Host) treeOf(did syntax.DID, r storage.Reader) (*mst.Tree, error) {
 	if w, ok := r.(withTree); ok && w.state.tree != nil && w.state.head == r.Head() {
 		return w.state.tree, nil
 	}
