@@ -358,12 +358,15 @@ func TestJSONClose(t *testing.T) {
 // An account that is deleted while many follow disturbs nobody.
 func TestSubscribersOutliveAccounts(t *testing.T) {
 	n := newNetwork(t)
-	_, url := serveJSON(t, n, false)
+	v, url := serveJSON(t, n, false)
 	n.create(alice, "alice.test")
 	n.create(bob, "bob.test")
 	zero := int64(0)
 	f := &stream.Follower{Consumer: stream.Consumer{URL: n.url, Cursor: &zero}, Verifier: &commit.Verifier{Key: n.verifierKey}}
 	j := openJSON(t, url, "wantedCollections=com.example.note", nil)
+	for v.Subscribers() < 1 { // it begins with what comes after that
+		time.Sleep(time.Millisecond)
+	}
 	i := 0
 	for m, err := range f.Messages(t.Context()) {
 		if err != nil || m.Err != nil {
