@@ -14,8 +14,8 @@ import (
 
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
-	"github.com/pdskit/pdskit/examples/pds/internal/seed"
 	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"

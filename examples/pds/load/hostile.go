@@ -16,11 +16,11 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
-	"github.com/pdskit/pdskit/examples/pds/internal/seed"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
@@ -74,7 +74,7 @@ func (h *hostile) prepare(ctx context.Context) (err error) {
 		case n >= cold:
 			s.Records = h.records / 4
 		}
-		s.Created = func(a accounts.Account, key *crypto.PrivateKey, op *identity.PLCOperation) error {
+		s.Created = func(a account.Account, key *crypto.PrivateKey, op *identity.PLCOperation) error {
 			h.keys[n], h.dids[n] = key, a.DID
 			return h.directory.Submit(a.DID, op)
 		}

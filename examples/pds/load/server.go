@@ -17,12 +17,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
-	"github.com/pdskit/pdskit/examples/pds/internal/seed"
+	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -49,9 +49,9 @@ func fill(ctx context.Context, dir string, n int, of func(n int) seed.Seed) (err
 	if err != nil {
 		return err
 	}
-	store := accounts.New(d.Store, box)
+	store := account.New(d.Store, box)
 	host := repo.NewHost(repo.Config{Store: d.Store, Signer: store.Signer})
-	hash, err := accounts.HashPassword(ctx, password)
+	hash, err := account.HashPassword(ctx, password)
 	if err != nil {
 		return err
 	}

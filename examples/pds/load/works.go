@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
-	"github.com/pdskit/pdskit/examples/pds/internal/seed"
+	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/xrpc"
 )
 

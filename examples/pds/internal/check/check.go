@@ -19,11 +19,11 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -109,7 +109,7 @@ type Server struct {
 	// Database checks the structure of the database. Nil: it is left out.
 	Database func(ctx context.Context) error
 	Store    storage.Store
-	Accounts *accounts.Store
+	Accounts *account.Store
 	// Now is the clock that revisions are compared with. Nil: time.Now.
 	Now func() time.Time
 	// Folder is where the blobs should be, for messages.

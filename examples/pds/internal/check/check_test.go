@@ -15,13 +15,13 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
-	"github.com/pdskit/pdskit/examples/pds/internal/seed"
+	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
@@ -32,7 +32,7 @@ type world struct {
 	*datadir.Dir
 	server check.Server
 	host   *repo.Host
-	victim accounts.Account
+	victim account.Account
 }
 
 func newWorld(t *testing.T) *world {
@@ -59,7 +59,7 @@ func open(t *testing.T, d *datadir.Dir, key byte) check.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accounts.New(d.Store, ring)}
+	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: account.New(d.Store, ring)}
 }
 
 func (w *world) run(opt check.Options) *check.Report {
@@ -305,7 +305,7 @@ func TestMissingBlob(t *testing.T) {
 func TestMissingBlobOfADeactivatedAccount(t *testing.T) {
 	w := newWorld(t)
 	w.oneBlob(func(file string) { os.Remove(file) })
-	_, err := w.server.Accounts.Update(t.Context(), accounts.Trusted(w.victim.DID), func(a *accounts.Account, _ *storage.Change) error {
+	_, err := w.server.Accounts.Update(t.Context(), account.Trusted(w.victim.DID), func(a *account.Account, _ *storage.Change) error {
 		a.DeactivatedAt = time.Now()
 		return nil
 	})

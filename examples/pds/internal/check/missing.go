@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -28,7 +28,7 @@ var ErrNoBlobs = errors.New("the database knows of blobs, but none of them is th
 // was accepted as lost.
 func (s Server) Excused(ctx context.Context, did syntax.DID, blob string) (bool, error) {
 	a, err := s.Accounts.ByDID(ctx, did)
-	if err == nil && a.Status() == accounts.Deactivated {
+	if err == nil && a.Status() == account.Deactivated {
 		return true, nil
 	}
 	err = s.Store.KV.Read(ctx, func(r storage.KVReader) error {

@@ -170,8 +170,8 @@ func (c *call) password() (password string, generated bool, err error) {
 	return password, false, nil
 }
 
-// account is what the server tells administrators of an account.
-type account struct {
+// accountView is what the server tells administrators of an account.
+type accountView struct {
 	DID              string `json:"did"`
 	Handle           string `json:"handle"`
 	Email            string `json:"email,omitempty"`
@@ -204,7 +204,7 @@ func accountList(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	list := []account{}
+	list := []accountView{}
 	shown := c.progress("accounts")
 	for page, err := range accountPages(ctx, cl) {
 		if err != nil {
@@ -225,8 +225,8 @@ func accountList(ctx context.Context, c *call) error {
 }
 
 // accountPages yields all accounts, a page at a time.
-func accountPages(ctx context.Context, cl *xrpc.Client) iter.Seq2[[]account, error] {
-	return func(yield func([]account, error) bool) {
+func accountPages(ctx context.Context, cl *xrpc.Client) iter.Seq2[[]accountView, error] {
+	return func(yield func([]accountView, error) bool) {
 		for cursor := ""; ; {
 			params := url.Values{"limit": {fmt.Sprint(infosAtOnce)}}
 			if cursor != "" {
@@ -251,7 +251,7 @@ func accountPages(ctx context.Context, cl *xrpc.Client) iter.Seq2[[]account, err
 	}
 }
 
-func accountInfos(ctx context.Context, cl *xrpc.Client, repos []listedRepo) ([]account, error) {
+func accountInfos(ctx context.Context, cl *xrpc.Client, repos []listedRepo) ([]accountView, error) {
 	if len(repos) == 0 {
 		return nil, nil
 	}
@@ -262,7 +262,7 @@ func accountInfos(ctx context.Context, cl *xrpc.Client, repos []listedRepo) ([]a
 		of[r.DID] = r
 	}
 	var out struct {
-		Infos []account `json:"infos"`
+		Infos []accountView `json:"infos"`
 	}
 	if err := cl.Query(ctx, "com.atproto.admin.getAccountInfos", params, &out); err != nil {
 		return nil, err

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
@@ -133,12 +133,12 @@ func checker(d *datadir.Dir, keys [][]byte) (check.Server, error) {
 	if err != nil {
 		return check.Server{}, err
 	}
-	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accounts.New(d.Store, box), Folder: absolute(d.Blobs)}, nil
+	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: account.New(d.Store, box), Folder: absolute(d.Blobs)}, nil
 }
 
 // openAccounts opens the data directory with what checks it, and finds the accounts that the
 // arguments name.
-func (c *call) openAccounts(ctx context.Context, alone bool) (s check.Server, list []accounts.Account, close func() error, err error) {
+func (c *call) openAccounts(ctx context.Context, alone bool) (s check.Server, list []account.Account, close func() error, err error) {
 	_, secrets, d, err := c.open(ctx, alone)
 	if err != nil {
 		return s, nil, nil, err
@@ -475,7 +475,7 @@ func rotateKeys(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	shown := c.progress("accounts")
-	n, err := accounts.New(d.Store, box).Reseal(ctx, shown.at)
+	n, err := account.New(d.Store, box).Reseal(ctx, shown.at)
 	shown.done()
 	if err != nil {
 		return fmt.Errorf("%w (nothing is lost: run rotate-keys again)", err)

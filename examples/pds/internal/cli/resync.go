@@ -9,12 +9,12 @@ import (
 
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/timecheck"
 )
@@ -51,7 +51,7 @@ func resync(ctx context.Context, c *call) (err error) {
 	}
 	var dids []syntax.DID
 	for i, a := range list {
-		if a.Status() != accounts.Active && !c.values.rewind {
+		if a.Status() != account.Active && !c.values.rewind {
 			return fmt.Errorf("%s is not active: the network is told nothing of it", c.args[i])
 		}
 		dids = append(dids, a.DID)
@@ -127,7 +127,7 @@ func resyncAll(ctx context.Context, s check.Server, dids []syntax.DID, rewind bo
 			if err != nil {
 				return done, err
 			}
-			if a.Status() == accounts.Active {
+			if a.Status() == account.Active {
 				dids = append(dids, a.DID)
 			}
 		}
@@ -163,7 +163,7 @@ func resyncOne(ctx context.Context, host *repo.Host, s check.Server, did syntax.
 		w.CloseWithError(host.Export(ctx, did, "", w))
 	}()
 	res, err := host.Import(ctx, did, r, repo.Import{
-		Sync: a.Status() == accounts.Active, Keys: []*crypto.PublicKey{key.PublicKey()}, Rewind: rewind,
+		Sync: a.Status() == account.Active, Keys: []*crypto.PublicKey{key.PublicKey()}, Rewind: rewind,
 		Limits: repo.ImportLimits{Expanded: math.MaxInt64, Records: math.MaxInt}, // it is here already
 	})
 	r.CloseWithError(err)

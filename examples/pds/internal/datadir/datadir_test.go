@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
-	"github.com/pdskit/pdskit/examples/pds/internal/seed"
+	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
 
@@ -28,7 +28,7 @@ var masterKey = bytes.Repeat([]byte{7}, 32)
 // world is a data directory with accounts in it.
 type world struct {
 	*datadir.Dir
-	accounts *accounts.Store
+	accounts *account.Store
 	host     *repo.Host
 	dids     []syntax.DID
 }
@@ -44,7 +44,7 @@ func open(t *testing.T, path string, opt datadir.Options) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{Dir: d, accounts: accounts.New(d.Store, ring)}
+	w := &world{Dir: d, accounts: account.New(d.Store, ring)}
 	w.host = repo.NewHost(repo.Config{Store: d.Store, Signer: w.accounts.Signer})
 	return w
 }
@@ -71,7 +71,7 @@ func verifyWith(report **check.Report, opt check.Options) func(context.Context, 
 		if err != nil {
 			return err
 		}
-		accts := accounts.New(d.Store, ring)
+		accts := account.New(d.Store, ring)
 		if err := accts.Repair(ctx); err != nil { // the copy may be of a moment in the midst of a deletion
 			return err
 		}

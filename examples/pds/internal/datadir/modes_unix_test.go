@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
-	"github.com/pdskit/pdskit/examples/pds/internal/seed"
+	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/internal/testenv"
 )
 

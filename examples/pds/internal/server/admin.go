@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -32,12 +32,12 @@ type accountView struct {
 
 // accountInvites finds the invites that have to do with an account.
 type accountInvites struct {
-	own map[string][]accounts.Invite
-	by  map[syntax.DID]accounts.Invite
+	own map[string][]account.Invite
+	by  map[syntax.DID]account.Invite
 }
 
-func newAccountInvites(all []accounts.Invite) accountInvites {
-	x := accountInvites{make(map[string][]accounts.Invite), make(map[syntax.DID]accounts.Invite)}
+func newAccountInvites(all []account.Invite) accountInvites {
+	x := accountInvites{make(map[string][]account.Invite), make(map[syntax.DID]account.Invite)}
 	for _, inv := range all {
 		x.own[inv.Account] = append(x.own[inv.Account], inv)
 		for did := range inv.Uses {
@@ -49,7 +49,7 @@ func newAccountInvites(all []accounts.Invite) accountInvites {
 
 // view describes an account. size is about how many bytes that takes beyond those of an account
 // without invites.
-func (x accountInvites) view(a accounts.Account) (v accountView, size int) {
+func (x accountInvites) view(a account.Account) (v accountView, size int) {
 	v = accountView{
 		DID: a.DID, Handle: a.Handle, Email: a.Email, IndexedAt: syntax.NewDatetime(a.Created),
 		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt),
@@ -85,7 +85,7 @@ type didParam struct {
 
 func (s *Server) getAccountInfo(ctx context.Context, r *xrpc.Request, p didParam) (out accountView, err error) {
 	a, err := s.accounts.ByDID(ctx, p.DID)
-	if errors.Is(err, accounts.ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		return out, notFound("Account not found")
 	} else if err != nil {
 		return out, err
@@ -119,7 +119,7 @@ func (s *Server) getAccountInfos(ctx context.Context, r *xrpc.Request, p didsPar
 		}
 		seen[did] = true
 		a, err := s.accounts.ByDID(ctx, did)
-		if errors.Is(err, accounts.ErrNotFound) {
+		if errors.Is(err, account.ErrNotFound) {
 			continue
 		} else if err != nil {
 			return out, err
@@ -182,13 +182,13 @@ type subjectStatusParams struct {
 }
 
 type subjectStatus struct {
-	Subject     json.RawMessage    `json:"subject"`
-	Takedown    *accounts.Takedown `json:"takedown,omitempty"`
-	Deactivated *accounts.Takedown `json:"deactivated,omitempty"`
+	Subject     json.RawMessage   `json:"subject"`
+	Takedown    *account.Takedown `json:"takedown,omitempty"`
+	Deactivated *account.Takedown `json:"deactivated,omitempty"`
 }
 
 func (s *Server) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjectStatusParams) (out subjectStatus, err error) {
-	var t, deactivated accounts.Takedown
+	var t, deactivated account.Takedown
 	var subj subject
 	switch {
 	case p.Blob != "":
@@ -200,20 +200,20 @@ func (s *Server) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjec
 	case p.URI != "":
 		subj = subject{Type: recordSubject, URI: p.URI}
 		if t, err = s.takedownOf(ctx, &subj); err == nil && subj.CID == "" {
-			err = accounts.ErrNotFound // taken down, and deleted since
+			err = account.ErrNotFound // taken down, and deleted since
 		}
 	case p.DID != "":
 		subj = subject{Type: accountSubject, DID: p.DID}
-		var a accounts.Account
+		var a account.Account
 		if a, err = s.accounts.ByDID(ctx, p.DID); err == nil {
-			t = accounts.Takedown{Applied: a.TakedownRef != "", Ref: a.TakedownRef}
+			t = account.Takedown{Applied: a.TakedownRef != "", Ref: a.TakedownRef}
 			deactivated.Applied = !a.DeactivatedAt.IsZero()
 			out.Deactivated = &deactivated
 		}
 	default:
 		return out, xrpc.InvalidRequest("No provided subject")
 	}
-	if errors.Is(err, accounts.ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		return out, notFound("Subject not found")
 	} else if err != nil {
 		return out, err
@@ -225,7 +225,7 @@ func (s *Server) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjec
 
 // takedownOf returns whether a record or a blob is taken down. It fills in the subject's CID in the
 // usual spelling. One that is neither here nor taken down is ErrNotFound.
-func (s *Server) takedownOf(ctx context.Context, subj *subject) (t accounts.Takedown, err error) {
+func (s *Server) takedownOf(ctx context.Context, subj *subject) (t account.Takedown, err error) {
 	if subj.Type == recordSubject {
 		did, path, err := subj.record()
 		if err != nil {
@@ -246,7 +246,7 @@ func (s *Server) takedownOf(ctx context.Context, subj *subject) (t accounts.Take
 		case !errors.Is(err, repo.ErrRecordNotFound) && !errors.Is(err, repo.ErrRepoNotFound):
 			return t, err
 		case !t.Applied:
-			return t, accounts.ErrNotFound
+			return t, account.ErrNotFound
 		}
 		return t, nil
 	}
@@ -265,7 +265,7 @@ func (s *Server) takedownOf(ctx context.Context, subj *subject) (t accounts.Take
 		if expected, err := r.HasBlobRef(ctx, blob); err != nil || expected {
 			return err
 		}
-		return accounts.ErrNotFound
+		return account.ErrNotFound
 	})
 	return t, err
 }
@@ -292,7 +292,7 @@ func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in su
 	default:
 		return out, xrpc.InvalidRequest("Invalid subject (%s)", subj.Type)
 	}
-	if errors.Is(err, accounts.ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		return out, notFound("Subject not found")
 	}
 	return subjectStatus{Subject: in.Subject, Takedown: in.Takedown}, err
@@ -302,7 +302,7 @@ func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in su
 // is told again how things are.
 func (s *Server) updateAccountStatus(ctx context.Context, did syntax.DID, in subjectStatus) error {
 	if in.Takedown == nil && in.Deactivated == nil {
-		return s.accounts.Tell(ctx, accounts.Trusted(did), func(a accounts.Account) []storage.Event {
+		return s.accounts.Tell(ctx, account.Trusted(did), func(a account.Account) []storage.Event {
 			return []storage.Event{s.accountEvent(a)}
 		})
 	}
@@ -315,13 +315,13 @@ func (s *Server) updateAccountStatus(ctx context.Context, did syntax.DID, in sub
 	case in.Deactivated == nil:
 		return nil
 	case in.Deactivated.Applied:
-		return s.deactivate(ctx, accounts.Trusted(did), time.Time{})
+		return s.deactivate(ctx, account.Trusted(did), time.Time{})
 	}
-	return s.activate(ctx, accounts.Trusted(did))
+	return s.activate(ctx, account.Trusted(did))
 }
 
 // withRef gives a takedown a reference, if the moderator has given none.
-func (s *Server) withRef(t accounts.Takedown) accounts.Takedown {
+func (s *Server) withRef(t account.Takedown) account.Takedown {
 	if t.Applied && t.Ref == "" {
 		t.Ref = s.now().UTC().Format(time.RFC3339)
 	}
@@ -329,7 +329,7 @@ func (s *Server) withRef(t accounts.Takedown) accounts.Takedown {
 }
 
 // takedownPart takes a record or a blob down, or back up.
-func (s *Server) takedownPart(ctx context.Context, subj subject, t accounts.Takedown) error {
+func (s *Server) takedownPart(ctx context.Context, subj subject, t account.Takedown) error {
 	if subj.Type == recordSubject {
 		did, path, err := subj.record()
 		if err != nil {
@@ -357,7 +357,7 @@ type sentOutput struct {
 func (s *Server) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInput) (out sentOutput, err error) {
 	a, err := s.accounts.ByDID(ctx, in.Recipient)
 	switch {
-	case errors.Is(err, accounts.ErrNotFound):
+	case errors.Is(err, account.ErrNotFound):
 		return out, xrpc.InvalidRequest("Recipient not found")
 	case err != nil:
 		return out, err
@@ -373,7 +373,7 @@ func (s *Server) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInp
 // adminDeleteAccount deletes an account; one that is not there is no error.
 func (s *Server) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in didParam) (out xrpc.None, err error) {
 	err = s.accounts.Delete(ctx, s.host, in.DID, s.goneEvent(in.DID))
-	if errors.Is(err, accounts.ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		err = nil
 	}
 	return out, err
@@ -386,7 +386,7 @@ type adminEmailInput struct {
 
 func (s *Server) updateAccountEmail(ctx context.Context, r *xrpc.Request, in adminEmailInput) (out xrpc.None, err error) {
 	a, err := s.accounts.Account(ctx, in.Account)
-	if errors.Is(err, accounts.ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		return out, xrpc.InvalidRequest("Account does not exist: %s", in.Account)
 	} else if err != nil {
 		return out, err
@@ -394,8 +394,8 @@ func (s *Server) updateAccountEmail(ctx context.Context, r *xrpc.Request, in adm
 	if !validEmail(in.Email) {
 		return out, errBadEmail
 	}
-	err = s.accounts.ChangeEmail(ctx, accounts.Trusted(a.DID), in.Email, "")
-	if errors.Is(err, accounts.ErrNotFound) { // deleted meanwhile
+	err = s.accounts.ChangeEmail(ctx, account.Trusted(a.DID), in.Email, "")
+	if errors.Is(err, account.ErrNotFound) { // deleted meanwhile
 		err = xrpc.InvalidRequest("Account does not exist: %s", in.Account)
 	}
 	return out, err
@@ -408,7 +408,7 @@ type adminHandleInput struct {
 
 // updateAccountHandle is updateHandle without the rules for handles under the server's domains.
 func (s *Server) updateAccountHandle(ctx context.Context, r *xrpc.Request, in adminHandleInput) (out xrpc.None, err error) {
-	if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, accounts.ErrNotFound) {
+	if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, account.ErrNotFound) {
 		return out, errAccountNotFound
 	} else if err != nil {
 		return out, err
@@ -422,7 +422,7 @@ func (s *Server) updateAccountHandle(ctx context.Context, r *xrpc.Request, in ad
 			return out, err
 		}
 	}
-	return out, s.changeHandle(ctx, accounts.Trusted(in.DID), handle)
+	return out, s.changeHandle(ctx, account.Trusted(in.DID), handle)
 }
 
 type adminPasswordInput struct {
@@ -434,8 +434,8 @@ func (s *Server) updateAccountPassword(ctx context.Context, r *xrpc.Request, in 
 	if n := len([]rune(in.Password)); n == 0 || n > maxNewPassword {
 		return out, xrpc.InvalidRequest("Invalid password length.")
 	}
-	_, err = s.accounts.SetPassword(ctx, accounts.Trusted(in.DID), in.Password)
-	if errors.Is(err, accounts.ErrNotFound) {
+	_, err = s.accounts.SetPassword(ctx, account.Trusted(in.DID), in.Password)
+	if errors.Is(err, account.ErrNotFound) {
 		err = xrpc.InvalidRequest("Account does not exist: %s", in.DID)
 	}
 	return out, err

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -29,7 +29,7 @@ func (s *Server) createAppPassword(ctx context.Context, r *xrpc.Request, in crea
 		return out, xrpc.InvalidRequest("The name must have 1 to %d bytes", maxAppPasswordName)
 	}
 	password, p, err := s.accounts.CreateAppPassword(ctx, by(r), in.Name, in.Privileged)
-	if errors.Is(err, accounts.ErrDuplicateName) {
+	if errors.Is(err, account.ErrDuplicateName) {
 		return out, &xrpc.Error{Status: 400, Name: "DuplicateName", Message: "could not create app-specific password: there is one of that name"}
 	} else if err != nil {
 		return out, err

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
@@ -92,13 +92,13 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 		st := b.store
 		st.KV, st.Repos = kv, filling{st.Repos, kv, early}
 		s := &Server{cfg: b.cfg, now: time.Now, secrets: b.secrets, log: slog.New(slog.DiscardHandler), url: b.url, store: st, plc: b.plc, resolver: b.resolver, rotation: b.rotation}
-		s.accounts = accounts.New(st, box)
+		s.accounts = account.New(st, box)
 		s.host = repo.NewHost(repo.Config{Store: st, Signer: s.accounts.Signer, TempDir: t.TempDir()})
 		key, err := crypto.GenerateKey(crypto.K256)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := accounts.Account{Handle: "alice.test", Email: "alice@example.com", Created: time.Now().UTC()}
+		a := account.Account{Handle: "alice.test", Email: "alice@example.com", Created: time.Now().UTC()}
 		op, err := s.genesis(ctx, a.Handle, key, "")
 		if err == nil {
 			a.DID, err = op.DID()
@@ -120,7 +120,7 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 		if err != nil || doc != nil {
 			t.Fatalf("the account is there: %v; its document: %v", err, doc)
 		}
-		if _, err := s.accounts.Authenticate(ctx, accounts.Caller{DID: a.DID, Session: x.Name()}); err != nil {
+		if _, err := s.accounts.Authenticate(ctx, account.Caller{DID: a.DID, Session: x.Name()}); err != nil {
 			t.Errorf("its session: %v", err)
 		}
 		kv.full.Store(false)

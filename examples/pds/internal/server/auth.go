@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
@@ -28,30 +28,30 @@ var (
 	errTokenRevoked    = badToken("ExpiredToken", "Token has been revoked")
 )
 
-// answer is what a client is told of an error of package accounts. Others are returned as they
+// answer is what a client is told of an error of package account. Others are returned as they
 // are. Anything may have become of the account or the session while a method ran, so all methods
 // end here, unless they have something better to say.
 func answer(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, accounts.ErrTokenRevoked):
+	case errors.Is(err, account.ErrTokenRevoked):
 		return errTokenRevoked
-	case errors.Is(err, accounts.ErrTakenDown):
+	case errors.Is(err, account.ErrTakenDown):
 		return errTakenDown
-	case errors.Is(err, accounts.ErrNotFound), errors.Is(err, repo.ErrRepoNotFound):
+	case errors.Is(err, account.ErrNotFound), errors.Is(err, repo.ErrRepoNotFound):
 		return errAccountNotFound
-	case errors.Is(err, accounts.ErrMailToken):
+	case errors.Is(err, account.ErrMailToken):
 		return badToken("InvalidToken", "Token is invalid")
-	case errors.Is(err, accounts.ErrMailTokenOld):
+	case errors.Is(err, account.ErrMailTokenOld):
 		return badToken("ExpiredToken", "Token is expired")
-	case errors.Is(err, accounts.ErrTokenRequired):
+	case errors.Is(err, account.ErrTokenRequired):
 		return badToken("TokenRequired", "confirmation token required")
-	case errors.Is(err, accounts.ErrOtherEmail):
+	case errors.Is(err, account.ErrOtherEmail):
 		return badToken("InvalidEmail", "invalid email")
-	case errors.Is(err, accounts.ErrNoEmail):
+	case errors.Is(err, account.ErrNoEmail):
 		return xrpc.InvalidRequest("account does not have an email address")
-	case errors.Is(err, accounts.ErrEmailTaken):
+	case errors.Is(err, account.ErrEmailTaken):
 		return xrpc.InvalidRequest("This email address is already in use, please use a different email.")
 	case errors.Is(err, storage.ErrConflict):
 		return &xrpc.Error{Status: http.StatusConflict, Name: "ConcurrentWrites", Message: "The account is being changed from elsewhere, please try again"}
@@ -94,7 +94,7 @@ func (a access) scopes() []string {
 // session is what the Session of a principal of package atproto is here.
 type session struct {
 	scope string
-	who   accounts.Caller
+	who   account.Caller
 }
 
 // user demands an access token of certain kinds, of a session that goes on. Whatever the method
@@ -111,13 +111,13 @@ func (s *Server) user(a access) xrpc.Authenticator {
 		if err != nil {
 			return err
 		}
-		who := accounts.Caller{DID: syntax.DID(c.Subject), Credentials: c.Credentials, Session: c.Session, TakenDown: a.takendown}
+		who := account.Caller{DID: syntax.DID(c.Subject), Credentials: c.Credentials, Session: c.Session, TakenDown: a.takendown}
 		acct, checks, err := s.accounts.Admit(r.Context(), who)
 		p := atproto.Principal{DID: who.DID, Session: session{c.Scope, who}, Guard: s.guard(who)}
 		switch {
 		case err == nil:
 			p.Seen = &atproto.Seen{Account: asSeen(acct), Checks: checks}
-		case !a.reads || !errors.Is(err, accounts.ErrTakenDown):
+		case !a.reads || !errors.Is(err, account.ErrTakenDown):
 			return answer(err)
 		}
 		if c.Scope != scopeAccess {
@@ -129,7 +129,7 @@ func (s *Server) user(a access) xrpc.Authenticator {
 }
 
 // guard looks at a caller in the transaction of a change of its repository.
-func (s *Server) guard(who accounts.Caller) repo.Guard {
+func (s *Server) guard(who account.Caller) repo.Guard {
 	check := s.accounts.Guard(who)
 	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {
 		checks, err := check(ctx, r)
@@ -138,7 +138,7 @@ func (s *Server) guard(who accounts.Caller) repo.Guard {
 }
 
 // by is the caller on whose word a method changes an account.
-func by(r *xrpc.Request) accounts.Caller {
+func by(r *xrpc.Request) account.Caller {
 	p, _ := r.Principal.(atproto.Principal)
 	x, _ := p.Session.(session)
 	return x.who
@@ -223,9 +223,9 @@ func (s *Server) refresh(expired bool) xrpc.Authenticator {
 }
 
 // account is the account of the caller.
-func (s *Server) account(r *xrpc.Request, did syntax.DID) (accounts.Account, error) {
+func (s *Server) account(r *xrpc.Request, did syntax.DID) (account.Account, error) {
 	a, err := s.accounts.ByDID(r.Context(), did)
-	if errors.Is(err, accounts.ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		err = errAccountNotFound
 	}
 	return a, err

@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
@@ -102,13 +102,13 @@ func (s *Server) uploader() xrpc.Authenticator {
 		switch {
 		case err != nil:
 			return err
-		case a.Status() == accounts.TakenDown:
+		case a.Status() == account.TakenDown:
 			return errTakenDown
 		case t.Issued.Before(a.CredentialsAt): // it was signed for a session that has ended
 			return errTokenRevoked
 		}
 		// Nothing of that may change while the bytes arrive.
-		who := accounts.Caller{DID: t.DID(), Credentials: a.Credentials}
+		who := account.Caller{DID: t.DID(), Credentials: a.Credentials}
 		r.Principal = atproto.Principal{DID: t.DID(), Guard: s.guard(who)}
 		return nil
 	})
@@ -117,7 +117,7 @@ func (s *Server) uploader() xrpc.Authenticator {
 		if method == "" {
 			return user(r)
 		}
-		if _, err := s.accounts.ByDID(r.Context(), syntax.DID(issuer)); errors.Is(err, accounts.ErrNotFound) {
+		if _, err := s.accounts.ByDID(r.Context(), syntax.DID(issuer)); errors.Is(err, account.ErrNotFound) {
 			return errAccountNotFound
 		} else if err != nil {
 			return err

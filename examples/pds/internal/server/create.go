@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -71,7 +71,7 @@ func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAc
 	if a.DID, err = op.DID(); err != nil {
 		return out, err
 	}
-	if a.Password, err = accounts.HashPassword(ctx, in.Password); err != nil {
+	if a.Password, err = account.HashPassword(ctx, in.Password); err != nil {
 		return out, err
 	}
 	if err := s.reserve(ctx, a); err != nil {
@@ -92,13 +92,13 @@ func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAc
 }
 
 // reserve holds the names of a new account.
-func (s *Server) reserve(ctx context.Context, a accounts.Account) error {
+func (s *Server) reserve(ctx context.Context, a account.Account) error {
 	switch err := s.accounts.Reserve(ctx, a); {
-	case errors.Is(err, accounts.ErrHandleTaken):
+	case errors.Is(err, account.ErrHandleTaken):
 		return xrpc.InvalidRequest("Handle already taken: %s", a.Handle)
-	case errors.Is(err, accounts.ErrEmailTaken):
+	case errors.Is(err, account.ErrEmailTaken):
 		return xrpc.InvalidRequest("Email already taken: %s", a.Email)
-	case errors.Is(err, accounts.ErrInvite):
+	case errors.Is(err, account.ErrInvite):
 		return errInvite
 	default:
 		return err
@@ -108,7 +108,7 @@ func (s *Server) reserve(ctx context.Context, a accounts.Account) error {
 // registerAccount registers the DID and makes the account. A DID whose account
 // cannot be made is tombstoned. An account that is there, whatever failed after that, is made: its
 // names are reserved, and confirmed at the next start at the latest.
-func (s *Server) registerAccount(ctx context.Context, a accounts.Account, key *crypto.PrivateKey, op *identity.PLCOperation) (x accounts.Session, err error) {
+func (s *Server) registerAccount(ctx context.Context, a account.Account, key *crypto.PrivateKey, op *identity.PLCOperation) (x account.Session, err error) {
 	if err := s.submit(ctx, a.DID, op); err != nil {
 		s.log.Error("register a DID", "did", a.DID, "err", err)
 		return x, err
@@ -123,7 +123,7 @@ func (s *Server) registerAccount(ctx context.Context, a accounts.Account, key *c
 		return x, nil
 	}
 	switch _, there := s.accounts.ByDID(ctx, a.DID); {
-	case errors.Is(there, accounts.ErrNotFound):
+	case errors.Is(there, account.ErrNotFound):
 		s.tombstone(ctx, a.DID, op)
 	case there == nil:
 		s.log.Error("an account was made, but its names are not confirmed: restart the server", "did", a.DID, "err", err)
@@ -176,7 +176,7 @@ var errInvite = &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidInviteC
 
 // checkNewAccount checks what a new account is to be, and whether its names are
 // free. What it finds free may be taken by the time it is reserved.
-func (s *Server) checkNewAccount(ctx context.Context, in *createAccountInput) (a accounts.Account, err error) {
+func (s *Server) checkNewAccount(ctx context.Context, in *createAccountInput) (a account.Account, err error) {
 	switch {
 	case len(in.PLCOp) > 0:
 		return a, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
@@ -193,10 +193,10 @@ func (s *Server) checkNewAccount(ctx context.Context, in *createAccountInput) (a
 	if err != nil {
 		return a, err
 	}
-	a = accounts.Account{Handle: handle, Email: in.Email, Created: s.now().UTC().Truncate(time.Millisecond)}
+	a = account.Account{Handle: handle, Email: in.Email, Created: s.now().UTC().Truncate(time.Millisecond)}
 	if s.cfg.InviteRequired {
 		a.Invite = in.InviteCode
-		if err := s.accounts.CheckInvite(ctx, in.InviteCode); errors.Is(err, accounts.ErrInvite) {
+		if err := s.accounts.CheckInvite(ctx, in.InviteCode); errors.Is(err, account.ErrInvite) {
 			return a, errInvite
 		} else if err != nil {
 			return a, err
@@ -210,7 +210,7 @@ func (s *Server) checkNewAccount(ctx context.Context, in *createAccountInput) (a
 			continue // an account that is created once more
 		} else if err == nil {
 			return a, xrpc.InvalidRequest("%s", name.message)
-		} else if !errors.Is(err, accounts.ErrNotFound) {
+		} else if !errors.Is(err, account.ErrNotFound) {
 			return a, err
 		}
 	}

@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -170,7 +170,7 @@ func (b *bench) refresh(t tokens) reply {
 // resetToken asks for a token to reset a password, and makes the job that sends it happen.
 func (b *bench) resetToken(did syntax.DID) string {
 	b.t.Helper()
-	token, _, err := b.accounts.NewMailToken(b.t.Context(), accounts.Trusted(did), accounts.ResetPassword)
+	token, _, err := b.accounts.NewMailToken(b.t.Context(), account.Trusted(did), account.ResetPassword)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func (b *bench) resetToken(did syntax.DID) string {
 
 func (b *bench) takedown(did syntax.DID, applied bool) {
 	b.t.Helper()
-	if err := b.Server.takedown(b.t.Context(), did, accounts.Takedown{Applied: applied, Ref: "x"}); err != nil {
+	if err := b.Server.takedown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -250,14 +250,14 @@ func TestOldAccessTokens(t *testing.T) {
 			b.post("com.atproto.server.resetPassword", "", map[string]string{"token": b.resetToken(did), "password": "another"}, nil)
 		},
 		"change": func(did syntax.DID) {
-			if _, err := b.accounts.SetPassword(t.Context(), accounts.Trusted(did), "another"); err != nil {
+			if _, err := b.accounts.SetPassword(t.Context(), account.Trusted(did), "another"); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"takedown": func(did syntax.DID) { b.takedown(did, true) },
 		"pardon":   func(did syntax.DID) { b.takedown(did, true); b.takedown(did, false) },
 		"sleep": func(did syntax.DID) {
-			if err := b.deactivate(t.Context(), accounts.Trusted(did), time.Time{}); err != nil {
+			if err := b.deactivate(t.Context(), account.Trusted(did), time.Time{}); err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -9,8 +9,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
@@ -27,13 +27,13 @@ var _ interface {
 } = directory{}
 
 // asSeen is what package atproto needs of an account.
-func asSeen(a accounts.Account) atproto.Account {
+func asSeen(a account.Account) atproto.Account {
 	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: atproto.Status(a.Status()), Moderated: a.Moderated}
 }
 
 // hosted is asSeen with the error that package atproto knows.
-func hosted(a accounts.Account, err error) (atproto.Account, error) {
-	if errors.Is(err, accounts.ErrNotFound) {
+func hosted(a account.Account, err error) (atproto.Account, error) {
+	if errors.Is(err, account.ErrNotFound) {
 		err = fmt.Errorf("%w: %w", atproto.ErrNoAccount, err)
 	}
 	return asSeen(a), err
@@ -88,7 +88,7 @@ func (s *Server) atprotoDID(w http.ResponseWriter, r *http.Request) {
 	}
 	a, err := s.accounts.Account(r.Context(), syntax.AtIdentifier(syntax.Handle(host).Normalize()))
 	switch {
-	case errors.Is(err, accounts.ErrNotFound) || err == nil && a.Status() != accounts.Active:
+	case errors.Is(err, account.ErrNotFound) || err == nil && a.Status() != account.Active:
 		http.Error(w, "User not found", http.StatusNotFound)
 	case err != nil:
 		http.Error(w, "Internal Server Error", http.StatusInternalServerError)

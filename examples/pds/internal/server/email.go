@@ -8,13 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
 // mailToken sends the caller a token. The text has its place, and the handle's.
-func (s *Server) mailToken(ctx context.Context, who accounts.Caller, p accounts.Purpose, subject, text string) error {
+func (s *Server) mailToken(ctx context.Context, who account.Caller, p account.Purpose, subject, text string) error {
 	token, a, err := s.accounts.NewMailToken(ctx, who, p)
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (s *Server) send(ctx context.Context, by mail.Sender, m mail.Message) error
 }
 
 func (s *Server) requestEmailConfirmation(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.mailToken(ctx, by(r), accounts.ConfirmEmail, "Confirm your e-mail address",
+	return out, s.mailToken(ctx, by(r), account.ConfirmEmail, "Confirm your e-mail address",
 		"To confirm this address for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
 }
 
@@ -58,7 +58,7 @@ func (s *Server) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrpc
 	if !out.TokenRequired {
 		return out, nil
 	}
-	return out, s.mailToken(ctx, by(r), accounts.UpdateEmail, "Change your e-mail address",
+	return out, s.mailToken(ctx, by(r), account.UpdateEmail, "Change your e-mail address",
 		"To change the e-mail address of your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
 }
 
@@ -109,10 +109,10 @@ var errBusy = &xrpc.Error{Status: http.StatusServiceUnavailable, Message: "Too m
 func (s *Server) mailReset(ctx context.Context, email string) {
 	a, err := s.accounts.Find(ctx, email)
 	if err == nil {
-		err = s.mailToken(ctx, accounts.Trusted(a.DID), accounts.ResetPassword, "Reset your password",
+		err = s.mailToken(ctx, account.Trusted(a.DID), account.ResetPassword, "Reset your password",
 			"To set another password for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, do nothing.\n")
 	}
-	if err != nil && !errors.Is(err, accounts.ErrNotFound) {
+	if err != nil && !errors.Is(err, account.ErrNotFound) {
 		s.log.Error("mail to reset a password", "err", err)
 	}
 }

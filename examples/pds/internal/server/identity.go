@@ -7,9 +7,9 @@ import (
 	"slices"
 
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
@@ -43,12 +43,12 @@ func (s *Server) checkForeignHandle(ctx context.Context, did syntax.DID, handle 
 
 // changeHandle gives an account a handle: in the DID document, here, and in the
 // eyes of the network, which is told even if nothing changes.
-func (s *Server) changeHandle(ctx context.Context, who accounts.Caller, handle syntax.Handle) error {
+func (s *Server) changeHandle(ctx context.Context, who account.Caller, handle syntax.Handle) error {
 	did := who.DID
 	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) },
-		s.identityEvent(accounts.Account{DID: did, Handle: handle}))
+		s.identityEvent(account.Account{DID: did, Handle: handle}))
 	s.resolver.Purge(syntax.AtIdentifier(did))
-	if errors.Is(err, accounts.ErrHandleTaken) {
+	if errors.Is(err, account.ErrHandleTaken) {
 		return xrpc.InvalidRequest("Handle already taken: %s", handle)
 	}
 	return err
@@ -170,7 +170,7 @@ func (s *Server) requestPlcOperationSignature(ctx context.Context, r *xrpc.Reque
 	if caller(r).Method() != "plc" {
 		return out, errNoPLC
 	}
-	return out, s.mailToken(ctx, by(r), accounts.PLCOperation, "Change of your identity requested",
+	return out, s.mailToken(ctx, by(r), account.PLCOperation, "Change of your identity requested",
 		"Somebody, probably you, wants to change the identity (DID) of your account %[2]s, as when you move it to another server. To allow it, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
@@ -192,7 +192,7 @@ func (s *Server) signPlcOperation(ctx context.Context, r *xrpc.Request, in signP
 	case in.Token == "":
 		return out, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}
-	if err := s.accounts.CheckMailToken(ctx, by(r), accounts.PLCOperation, in.Token); err != nil {
+	if err := s.accounts.CheckMailToken(ctx, by(r), account.PLCOperation, in.Token); err != nil {
 		return out, err
 	}
 	op, key, err := s.nextOperation(ctx, did)
@@ -223,7 +223,7 @@ func (s *Server) signPlcOperation(ctx context.Context, r *xrpc.Request, in signP
 	if out.Operation, err = json.Marshal(op); err != nil {
 		return out, err
 	}
-	if err := s.accounts.UseMailToken(ctx, by(r), accounts.PLCOperation, in.Token); err != nil {
+	if err := s.accounts.UseMailToken(ctx, by(r), account.PLCOperation, in.Token); err != nil {
 		return plcOperation{}, err
 	}
 	return out, nil
@@ -266,7 +266,7 @@ func (s *Server) submitPlcOperation(ctx context.Context, r *xrpc.Request, in plc
 		return out, err
 	}
 	// The directory has it: the network is told whatever has become of the session.
-	return out, s.accounts.Tell(context.WithoutCancel(ctx), accounts.Trusted(a.DID), func(a accounts.Account) []storage.Event {
+	return out, s.accounts.Tell(context.WithoutCancel(ctx), account.Trusted(a.DID), func(a account.Account) []storage.Event {
 		return []storage.Event{s.identityEvent(a)}
 	})
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -24,13 +24,13 @@ type createInviteCodeInput struct {
 const adminOwner = "admin"
 
 // checkOwner checks that there is the account that codes are made for.
-func (s *Server) checkOwner(ctx context.Context, account string) error {
-	if account == adminOwner {
+func (s *Server) checkOwner(ctx context.Context, owner string) error {
+	if owner == adminOwner {
 		return nil
 	}
-	_, err := s.accounts.ByDID(ctx, syntax.DID(account))
-	if errors.Is(err, accounts.ErrNotFound) {
-		return xrpc.InvalidRequest("Account does not exist: %s", account)
+	_, err := s.accounts.ByDID(ctx, syntax.DID(owner))
+	if errors.Is(err, account.ErrNotFound) {
+		return xrpc.InvalidRequest("Account does not exist: %s", owner)
 	}
 	return err
 }
@@ -85,17 +85,17 @@ func (s *Server) createInviteCodes(ctx context.Context, r *xrpc.Request, in crea
 	if in.UseCount < 1 || count < 1 || count*len(in.ForAccounts) > maxInvites {
 		return out, xrpc.InvalidRequest("useCount and codeCount must be at least 1, and at most %d codes in all", maxInvites)
 	}
-	for _, account := range in.ForAccounts {
-		if err := s.checkOwner(ctx, account); err != nil {
+	for _, owner := range in.ForAccounts {
+		if err := s.checkOwner(ctx, owner); err != nil {
 			return out, err
 		}
 	}
-	for _, account := range in.ForAccounts {
-		codes, err := s.accounts.CreateInvites(ctx, s.cfg.Hostname, account, "admin", count, in.UseCount)
+	for _, owner := range in.ForAccounts {
+		codes, err := s.accounts.CreateInvites(ctx, s.cfg.Hostname, owner, "admin", count, in.UseCount)
 		if err != nil {
 			return out, err
 		}
-		out.Codes = append(out.Codes, accountCodes{account, codes})
+		out.Codes = append(out.Codes, accountCodes{owner, codes})
 	}
 	return out, nil
 }
@@ -120,9 +120,9 @@ type inviteUse struct {
 const maxInviteBytes = 1 << 20
 
 // inviteSize is about how many bytes a code takes in an answer.
-func inviteSize(inv accounts.Invite) int { return 256 + 96*len(inv.Uses) }
+func inviteSize(inv account.Invite) int { return 256 + 96*len(inv.Uses) }
 
-func viewInvite(inv accounts.Invite) inviteView {
+func viewInvite(inv account.Invite) inviteView {
 	v := inviteView{
 		Code: inv.Code, Available: inv.Available, Disabled: inv.Disabled, Account: inv.Account, CreatedBy: inv.CreatedBy,
 		CreatedAt: syntax.NewDatetime(inv.Created), Uses: []inviteUse{},
@@ -148,9 +148,9 @@ type getAccountInviteCodesParams struct {
 
 // getAccountInviteCodes lists the caller's codes, with those that it has earned.
 func (s *Server) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p getAccountInviteCodesParams) (out inviteCodesOutput, err error) {
-	var earning accounts.Earning
+	var earning account.Earning
 	if p.CreateAvailable && s.cfg.InviteRequired {
-		earning = accounts.Earning{Interval: s.cfg.InviteInterval, Epoch: s.cfg.InviteEpoch}
+		earning = account.Earning{Interval: s.cfg.InviteInterval, Epoch: s.cfg.InviteEpoch}
 	}
 	list, err := s.accounts.AccountInvites(ctx, s.cfg.Hostname, by(r), earning)
 	out.Codes = []inviteView{}
@@ -171,13 +171,13 @@ type getInviteCodesParams struct {
 // getInviteCodes lists all codes, the newest or the most used first. The cursor is what a code is
 // sorted by, and the code. A page of codes with many uses has fewer than the limit.
 func (s *Server) getInviteCodes(ctx context.Context, r *xrpc.Request, p getInviteCodesParams) (out inviteCodesOutput, err error) {
-	rank := func(inv accounts.Invite) int64 { return inv.Created.UnixMilli() }
+	rank := func(inv account.Invite) int64 { return inv.Created.UnixMilli() }
 	if p.Sort == "usage" {
-		rank = func(inv accounts.Invite) int64 { return int64(len(inv.Uses)) }
+		rank = func(inv account.Invite) int64 { return int64(len(inv.Uses)) }
 	} else if p.Sort != "recent" && p.Sort != "" {
 		return out, xrpc.InvalidRequest("unknown sort method: %s", p.Sort)
 	}
-	less := func(a, b accounts.Invite) int {
+	less := func(a, b account.Invite) int {
 		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.Code, a.Code))
 	}
 	list, err := s.accounts.Invites(ctx)
@@ -191,7 +191,7 @@ func (s *Server) getInviteCodes(ctx context.Context, r *xrpc.Request, p getInvit
 		if !ok || err != nil {
 			return out, xrpc.InvalidRequest("Malformed cursor")
 		}
-		list = slices.DeleteFunc(list, func(inv accounts.Invite) bool {
+		list = slices.DeleteFunc(list, func(inv account.Invite) bool {
 			return cmp.Or(cmp.Compare(n, rank(inv)), cmp.Compare(code, inv.Code)) <= 0
 		})
 	}
@@ -217,16 +217,16 @@ func (s *Server) disableInviteCodes(ctx context.Context, r *xrpc.Request, in dis
 		return out, xrpc.InvalidRequest("cannot disable admin invite codes")
 	}
 	var known []string // accounts that are here, with codes or without
-	for _, account := range in.Accounts {
-		if _, err := s.accounts.ByDID(ctx, syntax.DID(account)); err == nil {
-			known = append(known, account)
-		} else if !errors.Is(err, accounts.ErrNotFound) {
+	for _, did := range in.Accounts {
+		if _, err := s.accounts.ByDID(ctx, syntax.DID(did)); err == nil {
+			known = append(known, did)
+		} else if !errors.Is(err, account.ErrNotFound) {
 			return out, err
 		}
 	}
 	err = s.accounts.DisableInvites(ctx, in.Codes, in.Accounts, known)
-	if errors.Is(err, accounts.ErrNoInvite) {
-		err = notFound("No such invite code or account" + strings.TrimPrefix(err.Error(), accounts.ErrNoInvite.Error()))
+	if errors.Is(err, account.ErrNoInvite) {
+		err = notFound("No such invite code or account" + strings.TrimPrefix(err.Error(), account.ErrNoInvite.Error()))
 	}
 	return out, err
 }
@@ -238,11 +238,11 @@ type accountInvitesInput struct {
 // setInvites makes enableAccountInvites or disableAccountInvites.
 func (s *Server) setInvites(disabled bool) xrpc.Handler {
 	return procedure(func(ctx context.Context, r *xrpc.Request, in accountInvitesInput) (out xrpc.None, err error) {
-		_, err = s.accounts.Update(ctx, accounts.Trusted(in.Account), func(a *accounts.Account, _ *storage.Change) error {
+		_, err = s.accounts.Update(ctx, account.Trusted(in.Account), func(a *account.Account, _ *storage.Change) error {
 			a.InvitesDisabled = disabled
 			return nil
 		})
-		if errors.Is(err, accounts.ErrNotFound) {
+		if errors.Is(err, account.ErrNotFound) {
 			err = xrpc.InvalidRequest("Account does not exist: %s", in.Account)
 		}
 		return out, err

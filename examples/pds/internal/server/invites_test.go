@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 )
@@ -18,7 +18,7 @@ func manyUses(t *testing.T, codes, uses int) *Server {
 	store := memory.New(memory.Config{})
 	err := store.KV.Write(t.Context(), func(tx storage.KVTx) error {
 		for c := range codes {
-			inv := accounts.Invite{Code: fmt.Sprintf("code-%02d", c), Available: uses, Account: "admin", Created: time.UnixMilli(int64(c)), Uses: make(map[syntax.DID]int64)}
+			inv := account.Invite{Code: fmt.Sprintf("code-%02d", c), Available: uses, Account: "admin", Created: time.UnixMilli(int64(c)), Uses: make(map[syntax.DID]int64)}
 			for u := range uses {
 				inv.Uses[syntax.DID(fmt.Sprintf("did:web:user-%d-%d.example.com", c, u))] = int64(u)
 			}
@@ -35,7 +35,7 @@ func manyUses(t *testing.T, codes, uses int) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Server{store: store, accounts: accounts.New(store, nil)}
+	return &Server{store: store, accounts: account.New(store, nil)}
 }
 
 // A page of codes with many uses is short, and the cursor leads through all codes.
@@ -84,7 +84,7 @@ func TestAccountsThatOneCodeInvited(t *testing.T) {
 	index := newAccountInvites(list)
 	total, n := 0, 0
 	for did := range list[0].Uses {
-		v, size := index.view(accounts.Account{DID: did})
+		v, size := index.view(account.Account{DID: did})
 		if v.InvitedBy == nil || len(v.InvitedBy.Uses) != 2000 {
 			t.Fatalf("%+v", v)
 		}

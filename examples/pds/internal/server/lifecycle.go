@@ -11,21 +11,21 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 // identityEvent says that an account's identity may have changed.
-func (s *Server) identityEvent(a accounts.Account) storage.Event {
+func (s *Server) identityEvent(a account.Account) storage.Event {
 	return s.host.IdentityEvent(a.DID, a.Handle)
 }
 
 // accountEvent tells an account's hosting status.
-func (s *Server) accountEvent(a accounts.Account) storage.Event {
+func (s *Server) accountEvent(a account.Account) storage.Event {
 	return s.host.AccountEvent(a.DID, string(a.Status()))
 }
 
@@ -46,8 +46,8 @@ func (s *Server) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.No
 
 // activate makes an account active and tells the network: account, identity, and
 // where the repository stands.
-func (s *Server) activate(ctx context.Context, who accounts.Caller) error {
-	_, err := s.accounts.Update(ctx, who, func(a *accounts.Account, c *storage.Change) error {
+func (s *Server) activate(ctx context.Context, who account.Caller) error {
+	_, err := s.accounts.Update(ctx, who, func(a *account.Account, c *storage.Change) error {
 		// Of the head that the step is on: if it moves, the step is run again.
 		head, err := s.host.SyncEvent(ctx, who.DID)
 		if err != nil {
@@ -73,8 +73,8 @@ func (s *Server) deactivateAccount(ctx context.Context, r *xrpc.Request, in deac
 }
 
 // deactivate makes an account inactive, which ends its sessions but for that of the caller.
-func (s *Server) deactivate(ctx context.Context, who accounts.Caller, deleteAfter time.Time) error {
-	return s.accounts.Deactivate(ctx, who, deleteAfter, func(a accounts.Account) []storage.Event {
+func (s *Server) deactivate(ctx context.Context, who account.Caller, deleteAfter time.Time) error {
+	return s.accounts.Deactivate(ctx, who, deleteAfter, func(a account.Account) []storage.Event {
 		return []storage.Event{s.accountEvent(a)}
 	})
 }
@@ -106,7 +106,7 @@ func (s *Server) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ stru
 		return out, err
 	}
 	return accountStatusOutput{
-		Activated: a.Status() == accounts.Active, ValidDID: s.checkDocument(ctx, did) == nil,
+		Activated: a.Status() == account.Active, ValidDID: s.checkDocument(ctx, did) == nil,
 		RepoCommit: st.Head.Commit.String(), RepoRev: st.Head.Rev, RepoBlocks: st.Records + st.Nodes + 1,
 		IndexedRecords: st.Records, PrivateStateValues: len(private), ExpectedBlobs: st.Blobs, ImportedBlobs: st.Blobs - st.Missing,
 	}, nil
@@ -184,7 +184,7 @@ func directoryError(err error) error {
 }
 
 func (s *Server) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.mailToken(ctx, by(r), accounts.DeleteAccount, "Account deletion requested",
+	return out, s.mailToken(ctx, by(r), account.DeleteAccount, "Account deletion requested",
 		"To delete your account %[2]s for good, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
@@ -201,8 +201,8 @@ func (s *Server) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAc
 	if err == nil {
 		err = s.accounts.DeleteByToken(ctx, s.host, proof, in.Token, s.goneEvent(in.DID))
 	}
-	if errors.Is(err, accounts.ErrWrongPassword) {
-		if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, accounts.ErrNotFound) {
+	if errors.Is(err, account.ErrWrongPassword) {
+		if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, account.ErrNotFound) {
 			return out, xrpc.InvalidRequest("account not found")
 		}
 		return out, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid did or password"}
@@ -211,8 +211,8 @@ func (s *Server) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAc
 }
 
 // takedown takes an account down, which ends its sessions, or back up.
-func (s *Server) takedown(ctx context.Context, did syntax.DID, t accounts.Takedown) error {
-	return s.accounts.TakeDown(ctx, did, t, func(a accounts.Account) []storage.Event {
+func (s *Server) takedown(ctx context.Context, did syntax.DID, t account.Takedown) error {
+	return s.accounts.TakeDown(ctx, did, t, func(a account.Account) []storage.Event {
 		return []storage.Event{s.accountEvent(a)}
 	})
 }

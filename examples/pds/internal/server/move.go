@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 )
@@ -28,7 +28,7 @@ func (s *Server) createAgain(ctx context.Context, r *xrpc.Request, in createAcco
 		return out, false, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Missing auth to create account with did: " + string(in.DID)}
 	}
 	a, err := s.accounts.ByDID(ctx, in.DID)
-	if errors.Is(err, accounts.ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		return out, false, nil
 	} else if err != nil {
 		return out, false, err
@@ -37,9 +37,9 @@ func (s *Server) createAgain(ctx context.Context, r *xrpc.Request, in createAcco
 	switch {
 	case err != nil:
 		return out, false, err
-	case a.Status() == accounts.TakenDown:
+	case a.Status() == account.TakenDown:
 		return out, false, errTakenDown
-	case a.Status() != accounts.Deactivated || own:
+	case a.Status() != account.Deactivated || own:
 		return out, false, xrpc.InvalidRequest("Account already exists: %s", a.DID)
 	}
 	proof, err := s.renew(ctx, a, in)
@@ -52,9 +52,9 @@ func (s *Server) createAgain(ctx context.Context, r *xrpc.Request, in createAcco
 
 // renew gives an account that returns the password and names that it asks for. Each change is made
 // only if the account is still what createAgain found: deactivated, under the same credentials.
-func (s *Server) renew(ctx context.Context, a accounts.Account, in createAccountInput) (accounts.Proof, error) {
-	who := accounts.Returning(a)
-	fail := func(err error) (accounts.Proof, error) { return accounts.Proof{}, err }
+func (s *Server) renew(ctx context.Context, a account.Account, in createAccountInput) (account.Proof, error) {
+	who := account.Returning(a)
+	fail := func(err error) (account.Proof, error) { return account.Proof{}, err }
 	if err := checkNewPassword(in.Password); err != nil {
 		return fail(err)
 	}
@@ -65,7 +65,7 @@ func (s *Server) renew(ctx context.Context, a accounts.Account, in createAccount
 		}
 		// Nothing to register: the document is still another server's to change.
 		err = s.accounts.ChangeHandle(ctx, who, handle, func(context.Context, syntax.Handle) error { return nil })
-		if errors.Is(err, accounts.ErrHandleTaken) {
+		if errors.Is(err, account.ErrHandleTaken) {
 			return fail(xrpc.InvalidRequest("Handle already taken: %s", handle))
 		} else if err != nil {
 			return fail(err)
@@ -76,14 +76,14 @@ func (s *Server) renew(ctx context.Context, a accounts.Account, in createAccount
 			return fail(errEmail)
 		}
 		err := s.accounts.ChangeEmail(ctx, who, in.Email, "")
-		if errors.Is(err, accounts.ErrEmailTaken) {
+		if errors.Is(err, account.ErrEmailTaken) {
 			return fail(xrpc.InvalidRequest("Email already taken: %s", in.Email))
 		} else if err != nil {
 			return fail(err)
 		}
 	}
 	proof, err := s.accounts.CheckPassword(ctx, a, in.Password, false)
-	if errors.Is(err, accounts.ErrWrongPassword) {
+	if errors.Is(err, account.ErrWrongPassword) {
 		proof.Account, err = s.accounts.SetPassword(ctx, who, in.Password)
 	}
 	return proof, err
@@ -109,7 +109,7 @@ func (s *Server) ownsDocument(ctx context.Context, did syntax.DID) (bool, error)
 // createMovedAccount makes an account for a DID that exists, and whose owner
 // proved to be it by a service token. It starts deactivated and with an empty
 // repository, and nobody is told.
-func (s *Server) createMovedAccount(ctx context.Context, a accounts.Account, in createAccountInput) (out createAccountOutput, err error) {
+func (s *Server) createMovedAccount(ctx context.Context, a account.Account, in createAccountInput) (out createAccountOutput, err error) {
 	a.DID = in.DID
 	key, err := s.accounts.ReservedKey(ctx, a.DID)
 	if err == nil && key == nil {
@@ -118,7 +118,7 @@ func (s *Server) createMovedAccount(ctx context.Context, a accounts.Account, in 
 	if err != nil {
 		return out, err
 	}
-	if a.Password, err = accounts.HashPassword(ctx, in.Password); err != nil {
+	if a.Password, err = account.HashPassword(ctx, in.Password); err != nil {
 		return out, err
 	}
 	if err := s.reserve(ctx, a); err != nil {
@@ -137,11 +137,11 @@ func (s *Server) createMovedAccount(ctx context.Context, a accounts.Account, in 
 	if err := s.accounts.ReleaseKey(ctx, a.DID); err != nil {
 		s.log.Error("forget a reserved key", "did", a.DID, "err", err)
 	}
-	return s.movedSession(ctx, accounts.Proof{Account: a})
+	return s.movedSession(ctx, account.Proof{Account: a})
 }
 
 // movedSession opens a session of an account that moves here.
-func (s *Server) movedSession(ctx context.Context, proof accounts.Proof) (out createAccountOutput, err error) {
+func (s *Server) movedSession(ctx context.Context, proof account.Proof) (out createAccountOutput, err error) {
 	a, x, err := s.accounts.StartSession(ctx, proof, false)
 	if err != nil {
 		return out, loginError(err)

@@ -13,12 +13,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/clientaddr"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
 	"github.com/pdskit/pdskit/examples/pds/internal/ratelimit"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
@@ -55,9 +55,9 @@ func (s *Server) limiter() *ratelimit.Limiter {
 	}
 	return ratelimit.New(ratelimit.Config{
 		BypassKey: s.cfg.Limits.BypassKey, Bypass: s.cfg.Limits.Bypass, Now: s.now,
-		Moving: func(ctx context.Context, account string) bool {
-			a, err := s.accounts.ByDID(ctx, syntax.DID(account))
-			return err == nil && a.Status() == accounts.Deactivated
+		Moving: func(ctx context.Context, did string) bool {
+			a, err := s.accounts.ByDID(ctx, syntax.DID(did))
+			return err == nil && a.Status() == account.Deactivated
 		},
 	})
 }

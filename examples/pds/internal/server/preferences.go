@@ -8,15 +8,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 )
 
 type preferences struct {
-	Preferences []accounts.Preference `json:"preferences"`
+	Preferences []account.Preference `json:"preferences"`
 }
 
 // Preferences with rules of their own.
@@ -26,7 +26,7 @@ const (
 )
 
 // inBluesky reports whether a preference is in the namespace of these methods.
-func inBluesky(p accounts.Preference) bool { return strings.HasPrefix(p.Type(), "app.bsky.") }
+func inBluesky(p account.Preference) bool { return strings.HasPrefix(p.Type(), "app.bsky.") }
 
 // getPreferences returns the caller's preferences. Personal details are not for
 // app passwords; what age they declare is computed. The moderation service asks for those of an
@@ -40,12 +40,12 @@ func (s *Server) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}
 		full = true
 	}
 	list, err := s.accounts.Preferences(ctx, did)
-	if errors.Is(err, accounts.ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		return out, errAccountNotFound
 	} else if err != nil {
 		return out, err
 	}
-	out.Preferences = []accounts.Preference{}
+	out.Preferences = []account.Preference{}
 	for _, p := range list {
 		if !inBluesky(p) || p.Type() == personalDetails && !full {
 			continue
@@ -61,7 +61,7 @@ func (s *Server) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}
 }
 
 // declared computes the age that personal details declare.
-func declared(p accounts.Preference, now time.Time) (accounts.Preference, bool) {
+func declared(p account.Preference, now time.Time) (account.Preference, bool) {
 	var birth syntax.Datetime
 	if p.Type() != personalDetails || data.UnmarshalPlainJSON(p["birthDate"], &birth) != nil {
 		return nil, false
@@ -75,7 +75,7 @@ func declared(p accounts.Preference, now time.Time) (accounts.Preference, bool) 
 		}
 		return json.RawMessage("true")
 	}
-	return accounts.Preference{
+	return account.Preference{
 		"$type": json.RawMessage(`"` + declaredAge + `"`), "isOverAge13": over(13), "isOverAge16": over(16), "isOverAge18": over(18),
 	}, true
 }
@@ -94,9 +94,9 @@ func (s *Server) putPreferences(ctx context.Context, r *xrpc.Request, in prefere
 			return out, xrpc.InvalidRequest("Do not have authorization to set preferences: %s", personalDetails)
 		}
 	}
-	next := slices.DeleteFunc(slices.Clone(in.Preferences), func(p accounts.Preference) bool { return p.Type() == declaredAge })
-	return out, s.accounts.SetPreferences(ctx, by(r), func(old []accounts.Preference) ([]accounts.Preference, error) {
-		var keep []accounts.Preference
+	next := slices.DeleteFunc(slices.Clone(in.Preferences), func(p account.Preference) bool { return p.Type() == declaredAge })
+	return out, s.accounts.SetPreferences(ctx, by(r), func(old []account.Preference) ([]account.Preference, error) {
+		var keep []account.Preference
 		for _, p := range old {
 			if !inBluesky(p) || p.Type() == personalDetails && !full {
 				keep = append(keep, p)

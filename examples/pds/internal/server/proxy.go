@@ -8,11 +8,11 @@ import (
 	"strings"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
-	"github.com/pdskit/pdskit/examples/pds/internal/readafter"
 	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/proxy"
+	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 

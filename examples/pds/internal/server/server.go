@@ -18,19 +18,18 @@ import (
 
 	"github.com/andybalholm/brotli"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/examples/pds/internal/blobquota"
 	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/clientaddr"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
-	"github.com/pdskit/pdskit/examples/pds/internal/memo"
-	"github.com/pdskit/pdskit/examples/pds/internal/readafter"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/memo"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
@@ -38,6 +37,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/proxy"
+	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
@@ -56,7 +56,7 @@ type Server struct {
 	plcURL   string
 	data     *datadir.Dir
 	store    storage.Store
-	accounts *accounts.Store
+	accounts *account.Store
 	host     *repo.Host
 	verified *memo.Texts[*claims] // session tokens
 	outbox   *stream.Outbox
@@ -187,7 +187,7 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.accounts = accounts.New(s.store, box)
+	s.accounts = account.New(s.store, box)
 	s.accounts.SetClock(s.now)
 	if err := s.accounts.Repair(ctx); err != nil {
 		return err

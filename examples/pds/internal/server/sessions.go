@@ -8,8 +8,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -28,14 +28,14 @@ type sessionOutput struct {
 	EmailConfirmed  bool            `json:"emailConfirmed"`
 	EmailAuthFactor bool            `json:"emailAuthFactor"`
 	Active          bool            `json:"active"`
-	Status          accounts.Status `json:"status,omitempty"`
+	Status          account.Status  `json:"status,omitempty"`
 }
 
 // session is the output for an account.
-func (s *Server) session(ctx context.Context, a accounts.Account) sessionOutput {
+func (s *Server) session(ctx context.Context, a account.Account) sessionOutput {
 	return sessionOutput{
 		Handle: a.Handle, DID: a.DID, DIDDoc: s.document(ctx, a.DID), Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
-		Active: a.Status() == accounts.Active, Status: a.Status(),
+		Active: a.Status() == account.Active, Status: a.Status(),
 	}
 }
 
@@ -67,14 +67,14 @@ type createSessionInput struct {
 // password checks the password that somebody gives for an account, by whatever name and method. All
 // that take a password come here, so that guesses are counted together: by account and network.
 // What is known of nobody is counted too, and takes as long.
-func (s *Server) password(r *xrpc.Request, identifier, password string, apps bool) (accounts.Proof, error) {
+func (s *Server) password(r *xrpc.Request, identifier, password string, apps bool) (account.Proof, error) {
 	if len(password) > maxLoginPassword {
-		return accounts.Proof{}, errLongPassword
+		return account.Proof{}, errLongPassword
 	}
 	ctx := r.Context()
 	a, err := s.accounts.Find(ctx, identifier)
-	if err != nil && !errors.Is(err, accounts.ErrNotFound) {
-		return accounts.Proof{}, err
+	if err != nil && !errors.Is(err, account.ErrNotFound) {
+		return account.Proof{}, err
 	}
 	name := string(a.DID)
 	if name == "" {
@@ -82,7 +82,7 @@ func (s *Server) password(r *xrpc.Request, identifier, password string, apps boo
 	}
 	done, err := s.op.limits.Password(r, name)
 	if err != nil {
-		return accounts.Proof{}, err
+		return account.Proof{}, err
 	}
 	proof, err := s.accounts.CheckPassword(ctx, a, password, apps)
 	done(err == nil)
@@ -107,7 +107,7 @@ func (s *Server) createSession(ctx context.Context, r *xrpc.Request, in createSe
 
 // loginError is the answer for a password that is not good.
 func loginError(err error) error {
-	if errors.Is(err, accounts.ErrWrongPassword) {
+	if errors.Is(err, account.ErrWrongPassword) {
 		return &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
 	}
 	return err
@@ -124,7 +124,7 @@ func (s *Server) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (o
 func (s *Server) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out sessionOutput, err error) {
 	token := r.Principal.(refreshToken)
 	a, next, err := s.accounts.RotateSession(ctx, token.did, token.id)
-	if errors.Is(err, accounts.ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		return out, xrpc.InvalidRequest("Could not find user info for account: %s", token.did)
 	} else if err != nil {
 		return out, err

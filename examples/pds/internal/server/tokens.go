@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 )
 
 // Scopes of session tokens.
@@ -56,10 +56,10 @@ func (s *Server) key(t *jwt.Token) (any, error) {
 
 // tokens makes the two tokens of a session of an account, as it was when the session began or went
 // on.
-func (s *Server) tokens(a accounts.Account, x accounts.Session) (access, refresh string, err error) {
+func (s *Server) tokens(a account.Account, x account.Session) (access, refresh string, err error) {
 	scope := scopeAccess
 	switch {
-	case a.Status() == accounts.TakenDown:
+	case a.Status() == account.TakenDown:
 		scope = scopeTakendown
 	case x.Privileged:
 		scope = scopePrivileged
@@ -80,7 +80,7 @@ func (s *Server) tokens(a accounts.Account, x accounts.Session) (access, refresh
 		return t.SignedString(s.secrets.JWTSecret)
 	}
 	access, err1 := sign("at+jwt", scope, "", accessLife)
-	refresh, err2 := sign("refresh+jwt", scopeRefresh, x.ID, accounts.RefreshLife)
+	refresh, err2 := sign("refresh+jwt", scopeRefresh, x.ID, account.RefreshLife)
 	return access, refresh, errors.Join(err1, err2)
 }
 

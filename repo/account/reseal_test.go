@@ -1,4 +1,4 @@
-package accounts_test
+package account_test
 
 import (
 	"bytes"
@@ -6,10 +6,10 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
-	"github.com/pdskit/pdskit/examples/pds/internal/seed"
+	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
@@ -33,7 +33,7 @@ func TestResealInterrupted(t *testing.T) {
 	const n = 5
 	for stopAt := range n + 2 {
 		store := memory.New(memory.Config{})
-		old := accounts.New(store, keyring(t, 1))
+		old := account.New(store, keyring(t, 1))
 		host := repo.NewHost(repo.Config{Store: store, Signer: old.Signer})
 		public := make(map[syntax.DID]string)
 		for i := range n {
@@ -53,7 +53,7 @@ func TestResealInterrupted(t *testing.T) {
 		}
 		opens := func(keys ...byte) {
 			t.Helper()
-			s := accounts.New(store, keyring(t, keys...))
+			s := account.New(store, keyring(t, keys...))
 			for did, want := range public {
 				key, err := s.Signer(t.Context(), did)
 				if err != nil || key.PublicKey().DIDKey() != want {
@@ -65,7 +65,7 @@ func TestResealInterrupted(t *testing.T) {
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		first, err := accounts.New(store, keyring(t, 2, 1)).Reseal(ctx, func(accounts int) {
+		first, err := account.New(store, keyring(t, 2, 1)).Reseal(ctx, func(accounts int) {
 			if accounts == stopAt {
 				cancel()
 			}
@@ -75,12 +75,12 @@ func TestResealInterrupted(t *testing.T) {
 		}
 		cancel()
 		opens(2, 1)
-		second, err := accounts.New(store, keyring(t, 2, 1)).Reseal(t.Context(), nil)
+		second, err := account.New(store, keyring(t, 2, 1)).Reseal(t.Context(), nil)
 		if err != nil || first+second != n+1 {
 			t.Errorf("stopped at %d: sealed %d and %d, %v", stopAt, first, second, err)
 		}
 		opens(2)
-		if again, err := accounts.New(store, keyring(t, 2)).Reseal(t.Context(), nil); err != nil || again != 0 {
+		if again, err := account.New(store, keyring(t, 2)).Reseal(t.Context(), nil); err != nil || again != 0 {
 			t.Errorf("again: %d, %v", again, err)
 		}
 	}
@@ -88,12 +88,12 @@ func TestResealInterrupted(t *testing.T) {
 
 func TestResealWithoutTheOldKey(t *testing.T) {
 	store := memory.New(memory.Config{})
-	old := accounts.New(store, keyring(t, 1))
+	old := account.New(store, keyring(t, 1))
 	host := repo.NewHost(repo.Config{Store: store, Signer: old.Signer})
 	if _, err := (seed.Seed{}).Account(t.Context(), old, host, 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := accounts.New(store, keyring(t, 2)).Reseal(t.Context(), nil); !errors.Is(err, sealed.ErrUnknownKey) {
+	if _, err := account.New(store, keyring(t, 2)).Reseal(t.Context(), nil); !errors.Is(err, sealed.ErrUnknownKey) {
 		t.Errorf("%v", err)
 	}
 }

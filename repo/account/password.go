@@ -1,4 +1,4 @@
-package accounts
+package account
 
 import (
 	"context"
@@ -55,7 +55,7 @@ func HashPassword(ctx context.Context, password string) (string, error) {
 }
 
 // errBadHash says that a stored hash is not one.
-var errBadHash = errors.New("accounts: malformed password hash")
+var errBadHash = errors.New("account: malformed password hash")
 
 // checkPassword reports whether a password is that of a hash.
 func checkPassword(ctx context.Context, hash, password string) (bool, error) {

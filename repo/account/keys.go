@@ -1,4 +1,4 @@
-package accounts
+package account
 
 import (
 	"context"
@@ -28,11 +28,11 @@ func (s *Store) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, erro
 	}
 	raw, err := s.box.Open(string(did)+"/"+signingKey, secret)
 	if err != nil {
-		return nil, fmt.Errorf("accounts: signing key of %s: %w", did, err)
+		return nil, fmt.Errorf("account: signing key of %s: %w", did, err)
 	}
 	key, err := crypto.ParsePrivateKey(crypto.K256, raw)
 	if err != nil {
-		return nil, fmt.Errorf("accounts: signing key of %s: %w", did, err)
+		return nil, fmt.Errorf("account: signing key of %s: %w", did, err)
 	}
 	s.keys.Put(did, key)
 	return key, nil

@@ -1,4 +1,4 @@
-package accounts
+package account
 
 import (
 	"context"
@@ -33,13 +33,13 @@ const mailTokenLife = 15 * time.Minute
 
 // Errors of such tokens.
 var (
-	ErrMailToken    = errors.New("accounts: token is invalid")
-	ErrMailTokenOld = errors.New("accounts: token is expired")
+	ErrMailToken    = errors.New("account: token is invalid")
+	ErrMailTokenOld = errors.New("account: token is expired")
 	// ErrTokenRequired: what is to be done needs a token.
-	ErrTokenRequired = errors.New("accounts: a token is required")
+	ErrTokenRequired = errors.New("account: a token is required")
 	// ErrOtherEmail: an account has another e-mail address, or (ErrNoEmail) none.
-	ErrOtherEmail = errors.New("accounts: the account has another e-mail address")
-	ErrNoEmail    = errors.New("accounts: the account has no e-mail address")
+	ErrOtherEmail = errors.New("account: the account has another e-mail address")
+	ErrNoEmail    = errors.New("account: the account has no e-mail address")
 )
 
 const (

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/memo"
+	"github.com/pdskit/pdskit/internal/memo"
 )
 
 func TestMap(t *testing.T) {

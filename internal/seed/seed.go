@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/accounts"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -35,7 +35,7 @@ type Seed struct {
 	Size int
 	// Created, if not nil, is given each account with its key, which is its rotation key too, and
 	// the operation that creates its DID.
-	Created func(a accounts.Account, key *crypto.PrivateKey, op *identity.PLCOperation) error
+	Created func(a account.Account, key *crypto.PrivateKey, op *identity.PLCOperation) error
 }
 
 // A commit has at most so many records, and about so many bytes of them.
@@ -45,10 +45,10 @@ const (
 )
 
 // Account makes the account of a number, with the handle userN.
-func (s Seed) Account(ctx context.Context, store *accounts.Store, host *repo.Host, n int) (accounts.Account, error) {
+func (s Seed) Account(ctx context.Context, store *account.Store, host *repo.Host, n int) (account.Account, error) {
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
-		return accounts.Account{}, err
+		return account.Account{}, err
 	}
 	domain := s.Domain
 	if domain == "" {
@@ -57,14 +57,14 @@ func (s Seed) Account(ctx context.Context, store *accounts.Store, host *repo.Hos
 	handle := syntax.Handle(fmt.Sprintf("user%d%s", n, domain))
 	op := identity.NewPLCOperation(handle, s.Service, key.PublicKey(), key.PublicKey())
 	if err := op.Sign(ctx, key); err != nil {
-		return accounts.Account{}, err
+		return account.Account{}, err
 	}
 	did, err := op.DID()
 	if err != nil {
-		return accounts.Account{}, err
+		return account.Account{}, err
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	a := accounts.Account{DID: did, Handle: handle, Email: fmt.Sprintf("user%d@example.com", n), Password: s.Password, Created: now}
+	a := account.Account{DID: did, Handle: handle, Email: fmt.Sprintf("user%d@example.com", n), Password: s.Password, Created: now}
 	if err := store.Reserve(ctx, a); err != nil {
 		return a, err
 	}

@@ -1,4 +1,4 @@
-package accounts
+package account
 
 import (
 	"context"
@@ -28,7 +28,7 @@ type AppPassword struct {
 }
 
 // ErrDuplicateName: there is an app password of the name.
-var ErrDuplicateName = errors.New("accounts: duplicate app password name")
+var ErrDuplicateName = errors.New("account: duplicate app password name")
 
 const appPasswordPrefix = "apppassword/"
 

@@ -1,4 +1,4 @@
-package accounts
+package account
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 )
 
 // ErrInvite: an invite code is not known, used up, or disabled.
-var ErrInvite = errors.New("accounts: invite code not available")
+var ErrInvite = errors.New("account: invite code not available")
 
 // Invite is an invite code as it is stored.
 type Invite struct {
@@ -181,7 +181,7 @@ func (s *Store) Invites(ctx context.Context) (list []Invite, err error) {
 }
 
 // ErrNoInvite: there is no such invite code, or none of such an account.
-var ErrNoInvite = errors.New("accounts: no such invite code")
+var ErrNoInvite = errors.New("account: no such invite code")
 
 // DisableInvites disables codes, and all codes of accounts. If one of the codes is not there, or
 // one of the accounts has none and is not among those that need not, the error is ErrNoInvite, with

@@ -1,4 +1,4 @@
-// Package accounts keeps the accounts of the reference server: who there is,
+// Package account keeps the accounts of the reference server: who there is,
 // their passwords, their sessions and their signing keys.
 //
 // An account's own state lies in its repository's key-value namespace, so that
@@ -21,7 +21,7 @@
 // Whatever is checked at the start of a request is checked again in the transaction that
 // relies on it: see [Caller] and [Proof]. Sessions, app passwords and accounts that were stored
 // before there was a counter count as of value 0.
-package accounts
+package account
 
 import (
 	"context"
@@ -33,7 +33,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/memo"
+	"github.com/pdskit/pdskit/internal/memo"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
@@ -42,14 +42,14 @@ import (
 
 // Errors that callers branch on.
 var (
-	ErrNotFound      = errors.New("accounts: no such account")
-	ErrHandleTaken   = errors.New("accounts: handle already taken")
-	ErrEmailTaken    = errors.New("accounts: e-mail address already taken")
-	ErrWrongPassword = errors.New("accounts: invalid identifier or password")
+	ErrNotFound      = errors.New("account: no such account")
+	ErrHandleTaken   = errors.New("account: handle already taken")
+	ErrEmailTaken    = errors.New("account: e-mail address already taken")
+	ErrWrongPassword = errors.New("account: invalid identifier or password")
 	// ErrTokenRevoked: a session has ended, or its account's credentials have changed.
-	ErrTokenRevoked = errors.New("accounts: token has been revoked")
+	ErrTokenRevoked = errors.New("account: token has been revoked")
 	// ErrTakenDown: the account was taken down.
-	ErrTakenDown = errors.New("accounts: the account has been taken down")
+	ErrTakenDown = errors.New("account: the account has been taken down")
 )
 
 // Account is an account as it is stored.
