@@ -9,12 +9,14 @@ import (
 // postbox does what is not to be waited for by those who asked for it: whoever could see how long
 // it takes, or whether it succeeds, would learn whom the server knows. It is bounded.
 type postbox struct {
-	jobs chan func(context.Context)
-	stop context.CancelFunc
-	done sync.WaitGroup
+	ctx     context.Context // of the jobs
+	stop    context.CancelFunc
+	workers chan struct{} // has room for the jobs that run
 
-	mu     sync.RWMutex
+	mu     sync.Mutex
+	jobs   int // that wait or run
 	closed bool
+	done   sync.WaitGroup
 }
 
 const (
@@ -23,44 +25,40 @@ const (
 	postTimeout = time.Minute // of a job
 )
 
-// newPostbox starts one.
+// newPostbox returns one. It has no goroutines but those of jobs.
 func newPostbox() *postbox {
-	ctx, stop := context.WithCancel(context.Background())
-	p := &postbox{jobs: make(chan func(context.Context), postWaiting), stop: stop}
-	for range postWorkers {
-		p.done.Go(func() {
-			for job := range p.jobs {
-				limited, cancel := context.WithTimeout(ctx, postTimeout)
-				job(limited)
-				cancel()
-			}
-		})
-	}
+	p := &postbox{workers: make(chan struct{}, postWorkers)}
+	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p
 }
 
 // do adds a job, or reports that there is no room.
 func (p *postbox) do(job func(context.Context)) bool {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if p.closed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.jobs >= postWaiting+postWorkers {
 		return false
 	}
-	select {
-	case p.jobs <- job:
-		return true
-	default:
-		return false
-	}
+	p.jobs++
+	p.done.Go(func() {
+		p.workers <- struct{}{}
+		ctx, cancel := context.WithTimeout(p.ctx, postTimeout)
+		defer func() {
+			cancel()
+			<-p.workers
+			p.mu.Lock()
+			p.jobs--
+			p.mu.Unlock()
+		}()
+		job(ctx)
+	})
+	return true
 }
 
 // close lets the jobs that wait end, until the context does.
 func (p *postbox) close(ctx context.Context) {
 	p.mu.Lock()
-	if !p.closed {
-		p.closed = true
-		close(p.jobs)
-	}
+	p.closed = true
 	p.mu.Unlock()
 	defer p.stop()
 	ended := make(chan struct{})

@@ -13,6 +13,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 type preferences struct {
@@ -31,8 +32,8 @@ func inBluesky(p account.Preference) bool { return strings.HasPrefix(p.Type(), "
 // getPreferences returns the caller's preferences. Personal details are not for
 // app passwords; what age they declare is computed. The moderation service asks for those of an
 // account by a parameter that no schema has.
-func (s *Server) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}) (out preferences, err error) {
-	did, full := caller(r), hasScope(r, scopeAccess, scopeTakendown)
+func (s *Service) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}) (out preferences, err error) {
+	did, full := session.Caller(r), session.HasScope(r, session.ScopeAccess, session.ScopeTakendown)
 	if p, _ := r.Principal.(atproto.Principal); p.Admin {
 		if did, err = syntax.ParseDID(r.URL.Query().Get("did")); err != nil {
 			return out, xrpc.InvalidRequest("Invalid or missing did parameter")
@@ -82,8 +83,8 @@ func declared(p account.Preference, now time.Time) (account.Preference, bool) {
 
 // putPreferences replaces the caller's preferences, but for those that the
 // session may not touch.
-func (s *Server) putPreferences(ctx context.Context, r *xrpc.Request, in preferences) (out xrpc.None, err error) {
-	full := hasScope(r, scopeAccess)
+func (s *Service) putPreferences(ctx context.Context, r *xrpc.Request, in preferences) (out xrpc.None, err error) {
+	full := session.HasScope(r, session.ScopeAccess)
 	for _, p := range in.Preferences {
 		switch {
 		case p.Type() == "":
@@ -95,7 +96,7 @@ func (s *Server) putPreferences(ctx context.Context, r *xrpc.Request, in prefere
 		}
 	}
 	next := slices.DeleteFunc(slices.Clone(in.Preferences), func(p account.Preference) bool { return p.Type() == declaredAge })
-	return out, s.accounts.SetPreferences(ctx, by(r), func(old []account.Preference) ([]account.Preference, error) {
+	return out, s.accounts.SetPreferences(ctx, session.By(r), func(old []account.Preference) ([]account.Preference, error) {
 		var keep []account.Preference
 		for _, p := range old {
 			if !inBluesky(p) || p.Type() == personalDetails && !full {

@@ -1,4 +1,4 @@
-package server
+package session
 
 import (
 	"encoding/base64"
@@ -15,11 +15,11 @@ import (
 
 // Scopes of session tokens.
 const (
-	scopeAccess      = "com.atproto.access"
-	scopeAppPassword = "com.atproto.appPass"
-	scopePrivileged  = "com.atproto.appPassPrivileged"
-	scopeTakendown   = "com.atproto.takendown"
-	scopeRefresh     = "com.atproto.refresh"
+	ScopeAccess      = "com.atproto.access"
+	ScopeAppPassword = "com.atproto.appPass"
+	ScopePrivileged  = "com.atproto.appPassPrivileged"
+	ScopeTakendown   = "com.atproto.takendown"
+	ScopeRefresh     = "com.atproto.refresh"
 )
 
 // accessLife is how long an access token is good.
@@ -45,26 +45,26 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 }
 
 // key returns the key of session tokens, if the token's header has each name once.
-func (s *Server) key(t *jwt.Token) (any, error) {
+func (s *Sessions) key(t *jwt.Token) (any, error) {
 	head, _, _ := strings.Cut(t.Raw, ".")
 	text, err := base64.RawURLEncoding.DecodeString(head)
 	if err != nil {
 		return nil, err
 	}
-	return s.secrets.JWTSecret, data.UnmarshalJSON(text, &struct{}{})
+	return s.cfg.Key, data.UnmarshalJSON(text, &struct{}{})
 }
 
-// tokens makes the two tokens of a session of an account, as it was when the session began or went
+// Tokens makes the two tokens of a session of an account, as it was when the session began or went
 // on.
-func (s *Server) tokens(a account.Account, x account.Session) (access, refresh string, err error) {
-	scope := scopeAccess
+func (s *Sessions) Tokens(a account.Account, x account.Session) (access, refresh string, err error) {
+	scope := ScopeAccess
 	switch {
 	case a.Status() == account.TakenDown:
-		scope = scopeTakendown
+		scope = ScopeTakendown
 	case x.Privileged:
-		scope = scopePrivileged
+		scope = ScopePrivileged
 	case x.AppPassword != "":
-		scope = scopeAppPassword
+		scope = ScopeAppPassword
 	}
 	now := s.now()
 	sign := func(typ, scope, id string, life time.Duration) (string, error) {
@@ -77,10 +77,10 @@ func (s *Server) tokens(a account.Account, x account.Session) (access, refresh s
 		}
 		t := jwt.NewWithClaims(jwt.SigningMethodHS256, c)
 		t.Header["typ"] = typ
-		return t.SignedString(s.secrets.JWTSecret)
+		return t.SignedString(s.cfg.Key)
 	}
 	access, err1 := sign("at+jwt", scope, "", accessLife)
-	refresh, err2 := sign("refresh+jwt", scopeRefresh, x.ID, account.RefreshLife)
+	refresh, err2 := sign("refresh+jwt", ScopeRefresh, x.ID, account.RefreshLife)
 	return access, refresh, errors.Join(err1, err2)
 }
 
@@ -95,7 +95,7 @@ const (
 
 // verify checks a session token, which may have expired if the caller says so, and that it has one
 // of the scopes.
-func (s *Server) verify(token string, expired bool, scopes ...string) (*claims, error) {
+func (s *Sessions) verify(token string, expired bool, scopes ...string) (*claims, error) {
 	// The signature depends on nothing but the text, so what was verified once is remembered.
 	c, err := s.verified.Of([]byte(token), func(text []byte) (*claims, error) {
 		c := &claims{}
@@ -111,7 +111,7 @@ func (s *Server) verify(token string, expired bool, scopes ...string) (*claims, 
 		return nil, badToken("ExpiredToken", "Token has expired")
 	case err != nil && !late:
 		return nil, badToken("InvalidToken", "Token could not be verified")
-	case c.Scope != scopeRefresh && c.IssuedAt != nil && c.IssuedAt.After(s.now().Add(maxSkew)) && !expired:
+	case c.Scope != ScopeRefresh && c.IssuedAt != nil && c.IssuedAt.After(s.now().Add(maxSkew)) && !expired:
 		// Made by a clock that was ahead, it would live for longer. The refresh token gets another
 		// one.
 		return nil, badToken("ExpiredToken", "Token is from the future")

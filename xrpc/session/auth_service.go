@@ -1,4 +1,4 @@
-package server
+package session
 
 import (
 	"encoding/base64"
@@ -18,7 +18,7 @@ import (
 var errUntrusted = &xrpc.Error{Status: http.StatusUnauthorized, Name: "UntrustedIss", Message: "Untrusted issuer"}
 
 // openServiceAuth prepares to verify the service tokens of others.
-func (s *Server) openServiceAuth() {
+func (s *Sessions) openServiceAuth() {
 	audience := []string{string(s.cfg.ServiceDID), string(s.cfg.ServiceDID) + "#" + identity.PDSID}
 	keys := &serviceauth.DocumentKeys{Resolver: s.resolver, Now: s.now}
 	s.services = &serviceauth.Verifier{Audience: audience, Keys: keys, Replays: &serviceauth.Replays{}, Now: s.now}
@@ -53,16 +53,16 @@ func peek(r *xrpc.Request) (issuer, method string) {
 }
 
 // byModerator reports whether a request claims to come from the moderation service.
-func (s *Server) byModerator(r *xrpc.Request) bool {
-	mod := string(s.cfg.Proxy.Moderation.DID)
+func (s *Sessions) byModerator(r *xrpc.Request) bool {
+	mod := string(s.cfg.Moderator)
 	issuer, _ := peek(r)
 	return mod != "" && (issuer == mod || issuer == mod+"#atproto_labeler")
 }
 
-// moderator demands the administrator's password, or a token of the moderation service.
-func (s *Server) moderator() xrpc.Authenticator {
+// Moderator demands the administrator's password, or a token of the moderation service.
+func (s *Sessions) Moderator() xrpc.Authenticator {
 	service := s.moderators.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error {
-		if t.DID() != s.cfg.Proxy.Moderation.DID {
+		if t.DID() != s.cfg.Moderator {
 			return errUntrusted
 		}
 		r.Principal = atproto.Principal{Admin: true}
@@ -70,7 +70,7 @@ func (s *Server) moderator() xrpc.Authenticator {
 	})
 	return func(r *xrpc.Request) error {
 		if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); !strings.EqualFold(scheme, "bearer") {
-			return s.admin(r)
+			return s.Admin(r)
 		}
 		if !s.byModerator(r) { // so that no document of a stranger is fetched
 			return errUntrusted
@@ -79,9 +79,9 @@ func (s *Server) moderator() xrpc.Authenticator {
 	}
 }
 
-// userOrModerator demands an access token of certain kinds, or one of the moderation service.
-func (s *Server) userOrModerator(a access) xrpc.Authenticator {
-	user, moderator := s.user(a), s.moderator()
+// UserOrModerator demands an access token of certain kinds, or one of the moderation service.
+func (s *Sessions) UserOrModerator(a Access) xrpc.Authenticator {
+	user, moderator := s.User(a), s.Moderator()
 	return func(r *xrpc.Request) error {
 		if s.byModerator(r) {
 			return moderator(r)
@@ -90,10 +90,10 @@ func (s *Server) userOrModerator(a access) xrpc.Authenticator {
 	}
 }
 
-// uploader demands an access token, or the service token of an account of this server, which
+// Uploader demands an access token, or the service token of an account of this server, which
 // a service that prepares its blobs (of video) brings.
-func (s *Server) uploader() xrpc.Authenticator {
-	user := s.user(access{})
+func (s *Sessions) Uploader() xrpc.Authenticator {
+	user := s.User(Access{})
 	service := s.uploaders.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error {
 		if t.Issuer != string(t.DID()) {
 			return errUntrusted
@@ -126,9 +126,9 @@ func (s *Server) uploader() xrpc.Authenticator {
 	}
 }
 
-// optionalService accepts the service token of an account elsewhere, or nothing. It sets the
+// OptionalService accepts the service token of an account elsewhere, or nothing. It sets the
 // request's principal to the account's DID.
-func (s *Server) optionalService() xrpc.Authenticator {
+func (s *Sessions) OptionalService() xrpc.Authenticator {
 	demand := s.services.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error {
 		if t.Issuer != string(t.DID()) {
 			return errUntrusted

@@ -13,7 +13,7 @@ import (
 )
 
 // manyUses is a server with invite codes that were used very often.
-func manyUses(t *testing.T, codes, uses int) *Server {
+func manyUses(t *testing.T, codes, uses int) *Service {
 	t.Helper()
 	store := memory.New(memory.Config{})
 	err := store.KV.Write(t.Context(), func(tx storage.KVTx) error {
@@ -35,7 +35,7 @@ func manyUses(t *testing.T, codes, uses int) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Server{store: store, accounts: account.New(store, nil)}
+	return &Service{accounts: account.New(store, nil)}
 }
 
 // A page of codes with many uses is short, and the cursor leads through all codes.

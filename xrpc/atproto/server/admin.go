@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // accountView is com.atproto.admin.defs#accountView.
@@ -83,7 +83,7 @@ type didParam struct {
 	DID syntax.DID `json:"did"`
 }
 
-func (s *Server) getAccountInfo(ctx context.Context, r *xrpc.Request, p didParam) (out accountView, err error) {
+func (s *Service) getAccountInfo(ctx context.Context, r *xrpc.Request, p didParam) (out accountView, err error) {
 	a, err := s.accounts.ByDID(ctx, p.DID)
 	if errors.Is(err, account.ErrNotFound) {
 		return out, notFound("Account not found")
@@ -105,7 +105,7 @@ type accountInfosOutput struct {
 
 // getAccountInfos describes each of the accounts once. An account takes as much as its invites
 // have uses, so there is a bound on bytes beside that on accounts.
-func (s *Server) getAccountInfos(ctx context.Context, r *xrpc.Request, p didsParam) (out accountInfosOutput, err error) {
+func (s *Service) getAccountInfos(ctx context.Context, r *xrpc.Request, p didsParam) (out accountInfosOutput, err error) {
 	invites, err := s.accounts.Invites(ctx)
 	if err != nil {
 		return out, err
@@ -187,7 +187,7 @@ type subjectStatus struct {
 	Deactivated *account.Takedown `json:"deactivated,omitempty"`
 }
 
-func (s *Server) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjectStatusParams) (out subjectStatus, err error) {
+func (s *Service) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjectStatusParams) (out subjectStatus, err error) {
 	var t, deactivated account.Takedown
 	var subj subject
 	switch {
@@ -225,7 +225,7 @@ func (s *Server) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjec
 
 // takedownOf returns whether a record or a blob is taken down. It fills in the subject's CID in the
 // usual spelling. One that is neither here nor taken down is ErrNotFound.
-func (s *Server) takedownOf(ctx context.Context, subj *subject) (t account.Takedown, err error) {
+func (s *Service) takedownOf(ctx context.Context, subj *subject) (t account.Takedown, err error) {
 	if subj.Type == recordSubject {
 		did, path, err := subj.record()
 		if err != nil {
@@ -258,7 +258,7 @@ func (s *Server) takedownOf(ctx context.Context, subj *subject) (t account.Taked
 	if t, err = s.accounts.BlobTakedown(ctx, subj.DID, blob); err != nil || t.Applied {
 		return t, err
 	}
-	if _, _, err = s.store.Blobs.Stat(ctx, subj.DID, blob); !errors.Is(err, storage.ErrNotFound) {
+	if _, _, err = s.host.Store().Blobs.Stat(ctx, subj.DID, blob); !errors.Is(err, storage.ErrNotFound) {
 		return t, err
 	}
 	err = s.host.View(ctx, subj.DID, func(r storage.Reader) error { // imported, and not uploaded yet
@@ -271,7 +271,7 @@ func (s *Server) takedownOf(ctx context.Context, subj *subject) (t account.Taked
 }
 
 // updateSubjectStatus takes something down, or back up. There must be such a thing.
-func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in subjectStatus) (out subjectStatus, err error) {
+func (s *Service) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in subjectStatus) (out subjectStatus, err error) {
 	var subj subject
 	if err := data.UnmarshalJSON(in.Subject, &subj); err != nil {
 		return out, xrpc.InvalidRequest("Invalid subject")
@@ -300,7 +300,7 @@ func (s *Server) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in su
 
 // updateAccountStatus changes what moderators say of an account. If they say nothing, the network
 // is told again how things are.
-func (s *Server) updateAccountStatus(ctx context.Context, did syntax.DID, in subjectStatus) error {
+func (s *Service) updateAccountStatus(ctx context.Context, did syntax.DID, in subjectStatus) error {
 	if in.Takedown == nil && in.Deactivated == nil {
 		return s.accounts.Tell(ctx, account.Trusted(did), func(a account.Account) []storage.Event {
 			return []storage.Event{s.accountEvent(a)}
@@ -321,7 +321,7 @@ func (s *Server) updateAccountStatus(ctx context.Context, did syntax.DID, in sub
 }
 
 // withRef gives a takedown a reference, if the moderator has given none.
-func (s *Server) withRef(t account.Takedown) account.Takedown {
+func (s *Service) withRef(t account.Takedown) account.Takedown {
 	if t.Applied && t.Ref == "" {
 		t.Ref = s.now().UTC().Format(time.RFC3339)
 	}
@@ -329,7 +329,7 @@ func (s *Server) withRef(t account.Takedown) account.Takedown {
 }
 
 // takedownPart takes a record or a blob down, or back up.
-func (s *Server) takedownPart(ctx context.Context, subj subject, t account.Takedown) error {
+func (s *Service) takedownPart(ctx context.Context, subj subject, t account.Takedown) error {
 	if subj.Type == recordSubject {
 		did, path, err := subj.record()
 		if err != nil {
@@ -354,7 +354,7 @@ type sentOutput struct {
 	Sent bool `json:"sent"`
 }
 
-func (s *Server) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInput) (out sentOutput, err error) {
+func (s *Service) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInput) (out sentOutput, err error) {
 	a, err := s.accounts.ByDID(ctx, in.Recipient)
 	switch {
 	case errors.Is(err, account.ErrNotFound):
@@ -367,11 +367,11 @@ func (s *Server) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInp
 	if in.Subject == "" {
 		in.Subject = "Message via your PDS"
 	}
-	return sentOutput{true}, s.send(ctx, s.moderation, mail.Message{To: a.Email, Subject: in.Subject, Text: in.Content})
+	return sentOutput{true}, s.send(ctx, Mail{Kind: Plain, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: in.Subject, Text: in.Content})
 }
 
 // adminDeleteAccount deletes an account; one that is not there is no error.
-func (s *Server) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in didParam) (out xrpc.None, err error) {
+func (s *Service) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in didParam) (out xrpc.None, err error) {
 	err = s.accounts.Delete(ctx, s.host, in.DID, s.goneEvent(in.DID))
 	if errors.Is(err, account.ErrNotFound) {
 		err = nil
@@ -384,7 +384,7 @@ type adminEmailInput struct {
 	Email   string              `json:"email"`
 }
 
-func (s *Server) updateAccountEmail(ctx context.Context, r *xrpc.Request, in adminEmailInput) (out xrpc.None, err error) {
+func (s *Service) updateAccountEmail(ctx context.Context, r *xrpc.Request, in adminEmailInput) (out xrpc.None, err error) {
 	a, err := s.accounts.Account(ctx, in.Account)
 	if errors.Is(err, account.ErrNotFound) {
 		return out, xrpc.InvalidRequest("Account does not exist: %s", in.Account)
@@ -407,7 +407,7 @@ type adminHandleInput struct {
 }
 
 // updateAccountHandle is updateHandle without the rules for handles under the server's domains.
-func (s *Server) updateAccountHandle(ctx context.Context, r *xrpc.Request, in adminHandleInput) (out xrpc.None, err error) {
+func (s *Service) updateAccountHandle(ctx context.Context, r *xrpc.Request, in adminHandleInput) (out xrpc.None, err error) {
 	if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, account.ErrNotFound) {
 		return out, errAccountNotFound
 	} else if err != nil {
@@ -430,8 +430,8 @@ type adminPasswordInput struct {
 	Password string     `json:"password"`
 }
 
-func (s *Server) updateAccountPassword(ctx context.Context, r *xrpc.Request, in adminPasswordInput) (out xrpc.None, err error) {
-	if n := len([]rune(in.Password)); n == 0 || n > maxNewPassword {
+func (s *Service) updateAccountPassword(ctx context.Context, r *xrpc.Request, in adminPasswordInput) (out xrpc.None, err error) {
+	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {
 		return out, xrpc.InvalidRequest("Invalid password length.")
 	}
 	_, err = s.accounts.SetPassword(ctx, account.Trusted(in.DID), in.Password)

@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // createAgain answers a request to create the account of a DID whose owner proves to be
@@ -23,7 +24,7 @@ import (
 // The account must be deactivated, and its DID document must still name the key of
 // another server, since only then is the token the word of somebody who stands above
 // this account's sessions: with our own key, any of them can have one signed.
-func (s *Server) createAgain(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, again bool, err error) {
+func (s *Service) createAgain(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, again bool, err error) {
 	if requester, _ := r.Principal.(syntax.DID); requester != in.DID {
 		return out, false, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Missing auth to create account with did: " + string(in.DID)}
 	}
@@ -52,7 +53,7 @@ func (s *Server) createAgain(ctx context.Context, r *xrpc.Request, in createAcco
 
 // renew gives an account that returns the password and names that it asks for. Each change is made
 // only if the account is still what createAgain found: deactivated, under the same credentials.
-func (s *Server) renew(ctx context.Context, a account.Account, in createAccountInput) (account.Proof, error) {
+func (s *Service) renew(ctx context.Context, a account.Account, in createAccountInput) (account.Proof, error) {
 	who := account.Returning(a)
 	fail := func(err error) (account.Proof, error) { return account.Proof{}, err }
 	if err := checkNewPassword(in.Password); err != nil {
@@ -90,7 +91,7 @@ func (s *Server) renew(ctx context.Context, a account.Account, in createAccountI
 }
 
 // ownsDocument reports whether an account's DID document names its key here.
-func (s *Server) ownsDocument(ctx context.Context, did syntax.DID) (bool, error) {
+func (s *Service) ownsDocument(ctx context.Context, did syntax.DID) (bool, error) {
 	doc, err := s.resolver.ResolveDID(ctx, did) // the document that the token was verified with
 	if err != nil {
 		return false, atproto.IdentityError(err)
@@ -109,7 +110,7 @@ func (s *Server) ownsDocument(ctx context.Context, did syntax.DID) (bool, error)
 // createMovedAccount makes an account for a DID that exists, and whose owner
 // proved to be it by a service token. It starts deactivated and with an empty
 // repository, and nobody is told.
-func (s *Server) createMovedAccount(ctx context.Context, a account.Account, in createAccountInput) (out createAccountOutput, err error) {
+func (s *Service) createMovedAccount(ctx context.Context, a account.Account, in createAccountInput) (out createAccountOutput, err error) {
 	a.DID = in.DID
 	key, err := s.accounts.ReservedKey(ctx, a.DID)
 	if err == nil && key == nil {
@@ -141,22 +142,22 @@ func (s *Server) createMovedAccount(ctx context.Context, a account.Account, in c
 }
 
 // movedSession opens a session of an account that moves here.
-func (s *Server) movedSession(ctx context.Context, proof account.Proof) (out createAccountOutput, err error) {
+func (s *Service) movedSession(ctx context.Context, proof account.Proof) (out createAccountOutput, err error) {
 	a, x, err := s.accounts.StartSession(ctx, proof, false)
 	if err != nil {
-		return out, loginError(err)
+		return out, session.LoginError(err)
 	}
-	out = createAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.document(ctx, a.DID)}
-	out.AccessJWT, out.RefreshJWT, err = s.tokens(a, x)
+	out = createAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.sessions.Document(ctx, a.DID)}
+	out.AccessJWT, out.RefreshJWT, err = s.sessions.Tokens(a, x)
 	return out, err
 }
 
-// importKeys are the keys of which one must have signed a repository that is imported:
+// ImportKeys are the keys of which one must have signed a repository that is imported:
 // the account's own here, and those that its DID document has, or had, since there are
 // servers that hand out what was signed where the account was before. Of a did:web that names the
 // key here already, the key before is not known: then the answer is none, and the repository is
 // taken unverified, since the caller may write to it anyway.
-func (s *Server) importKeys(ctx context.Context, did syntax.DID) ([]*crypto.PublicKey, error) {
+func (s *Service) ImportKeys(ctx context.Context, did syntax.DID) ([]*crypto.PublicKey, error) {
 	signer, err := s.accounts.Signer(ctx, did)
 	if err != nil {
 		return nil, err

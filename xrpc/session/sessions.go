@@ -1,4 +1,4 @@
-package server
+package session
 
 import (
 	"context"
@@ -13,9 +13,12 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
+// MaxPassword is the length in characters of the longest password that an account may be given.
+const MaxPassword = 256
+
 // maxLoginPassword is the length in bytes beyond which no password is looked at: that of the
 // longest one that an account can have.
-const maxLoginPassword = maxNewPassword * utf8.UTFMax
+const maxLoginPassword = MaxPassword * utf8.UTFMax
 
 // sessionOutput describes a session and its account.
 type sessionOutput struct {
@@ -32,23 +35,23 @@ type sessionOutput struct {
 }
 
 // session is the output for an account.
-func (s *Server) session(ctx context.Context, a account.Account) sessionOutput {
+func (s *Sessions) session(ctx context.Context, a account.Account) sessionOutput {
 	return sessionOutput{
-		Handle: a.Handle, DID: a.DID, DIDDoc: s.document(ctx, a.DID), Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
+		Handle: a.Handle, DID: a.DID, DIDDoc: s.Document(ctx, a.DID), Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
 		Active: a.Status() == account.Active, Status: a.Status(),
 	}
 }
 
-// document is the JSON of an account's DID document, for the owner of a session; nil if it cannot
+// Document is the JSON of an account's DID document, for the owner of a session; nil if it cannot
 // be had now, or if it names another server. Clients send all further requests to the server that
 // it names. While an account moves that is one that does not know the session.
-func (s *Server) document(ctx context.Context, did syntax.DID) json.RawMessage {
+func (s *Sessions) Document(ctx context.Context, did syntax.DID) json.RawMessage {
 	doc, err := s.resolver.ResolveDID(ctx, did)
 	if err != nil {
 		s.log.Warn("DID document", "did", did, "err", err)
 		return nil
 	}
-	if !s.isHost(doc) {
+	if !doc.HostedAt(s.cfg.URL) {
 		return nil
 	}
 	text, err := json.Marshal(doc)
@@ -64,10 +67,10 @@ type createSessionInput struct {
 	AllowTakendown bool   `json:"allowTakendown"`
 }
 
-// password checks the password that somebody gives for an account, by whatever name and method. All
+// CheckPassword checks the password that somebody gives for an account, by whatever name and method. All
 // that take a password come here, so that guesses are counted together: by account and network.
 // What is known of nobody is counted too, and takes as long.
-func (s *Server) password(r *xrpc.Request, identifier, password string, apps bool) (account.Proof, error) {
+func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (account.Proof, error) {
 	if len(password) > maxLoginPassword {
 		return account.Proof{}, errLongPassword
 	}
@@ -80,7 +83,7 @@ func (s *Server) password(r *xrpc.Request, identifier, password string, apps boo
 	if name == "" {
 		name = "unknown " + strings.ToLower(strings.TrimSpace(identifier))
 	}
-	done, err := s.op.limits.Password(r, name)
+	done, err := s.cfg.Guesses.Password(r, name)
 	if err != nil {
 		return account.Proof{}, err
 	}
@@ -91,37 +94,37 @@ func (s *Server) password(r *xrpc.Request, identifier, password string, apps boo
 
 // createSession logs in with the account's password or that of an app. The password is still that
 // of the account when the session begins.
-func (s *Server) createSession(ctx context.Context, r *xrpc.Request, in createSessionInput) (out sessionOutput, err error) {
-	proof, err := s.password(r, in.Identifier, in.Password, true)
+func (s *Sessions) createSession(ctx context.Context, r *xrpc.Request, in createSessionInput) (out sessionOutput, err error) {
+	proof, err := s.CheckPassword(r, in.Identifier, in.Password, true)
 	if err != nil {
-		return out, loginError(err)
+		return out, LoginError(err)
 	}
 	a, x, err := s.accounts.StartSession(ctx, proof, in.AllowTakendown)
 	if err != nil {
-		return out, loginError(err)
+		return out, LoginError(err)
 	}
 	out = s.session(ctx, a)
-	out.AccessJWT, out.RefreshJWT, err = s.tokens(a, x)
+	out.AccessJWT, out.RefreshJWT, err = s.Tokens(a, x)
 	return out, err
 }
 
-// loginError is the answer for a password that is not good.
-func loginError(err error) error {
+// LoginError is the answer for a password that is not good.
+func LoginError(err error) error {
 	if errors.Is(err, account.ErrWrongPassword) {
 		return &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
 	}
 	return err
 }
 
-func (s *Server) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (out sessionOutput, err error) {
-	a, err := s.account(r, caller(r))
+func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (out sessionOutput, err error) {
+	a, err := s.account(r, Caller(r))
 	if err != nil {
 		return out, err
 	}
 	return s.session(ctx, a), nil
 }
 
-func (s *Server) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out sessionOutput, err error) {
+func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out sessionOutput, err error) {
 	token := r.Principal.(refreshToken)
 	a, next, err := s.accounts.RotateSession(ctx, token.did, token.id)
 	if errors.Is(err, account.ErrNotFound) {
@@ -130,11 +133,13 @@ func (s *Server) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.Non
 		return out, err
 	}
 	out = s.session(ctx, a)
-	out.AccessJWT, out.RefreshJWT, err = s.tokens(a, next)
+	out.AccessJWT, out.RefreshJWT, err = s.Tokens(a, next)
 	return out, err
 }
 
-func (s *Server) deleteSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+func (s *Sessions) deleteSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
 	token := r.Principal.(refreshToken)
 	return out, s.accounts.EndSession(ctx, token.did, token.id)
 }
+
+var errLongPassword = &xrpc.Error{Status: http.StatusUnauthorized, Message: "Password too long. Consider resetting your password."}

@@ -8,31 +8,42 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // mailToken sends the caller a token. The text has its place, and the handle's.
-func (s *Server) mailToken(ctx context.Context, who account.Caller, p account.Purpose, subject, text string) error {
+func (s *Service) mailToken(ctx context.Context, who account.Caller, p account.Purpose, subject, text string) error {
+	if s.cfg.Mailer == nil {
+		return errNoMail
+	}
 	token, a, err := s.accounts.NewMailToken(ctx, who, p)
 	if err != nil {
 		return err
 	}
-	return s.send(ctx, s.mail, mail.Message{To: a.Email, Subject: s.subject(subject), Text: fmt.Sprintf(text, token, a.Handle)})
+	return s.send(ctx, Mail{
+		Kind: MailKind(p), To: a.Email, DID: a.DID, Handle: a.Handle, Token: token,
+		Subject: s.subject(subject), Text: fmt.Sprintf(text, token, a.Handle),
+	})
 }
 
 // send sends a message; a failure is the mail server's, not the caller's.
-func (s *Server) send(ctx context.Context, by mail.Sender, m mail.Message) error {
-	if err := by.Send(ctx, m); err != nil {
-		s.log.Error("send mail", "subject", m.Subject, "err", err)
+func (s *Service) send(ctx context.Context, m Mail) error {
+	if s.cfg.Mailer == nil {
+		return errNoMail
+	}
+	if err := s.cfg.Mailer.Send(ctx, m); err != nil {
+		s.log.Error("send mail", "kind", m.Kind, "did", m.DID, "err", err)
 		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The message could not be sent, please try again later"}
 	}
 	return nil
 }
 
-func (s *Server) requestEmailConfirmation(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.mailToken(ctx, by(r), account.ConfirmEmail, "Confirm your e-mail address",
+var errNoMail = &xrpc.Error{Status: http.StatusNotImplemented, Message: "This server sends no mail"}
+
+func (s *Service) requestEmailConfirmation(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	return out, s.mailToken(ctx, session.By(r), account.ConfirmEmail, "Confirm your e-mail address",
 		"To confirm this address for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
 }
 
@@ -41,16 +52,16 @@ type confirmEmailInput struct {
 	Token string `json:"token"`
 }
 
-func (s *Server) confirmEmail(ctx context.Context, r *xrpc.Request, in confirmEmailInput) (out xrpc.None, err error) {
-	return out, s.accounts.Confirm(ctx, by(r), in.Email, in.Token)
+func (s *Service) confirmEmail(ctx context.Context, r *xrpc.Request, in confirmEmailInput) (out xrpc.None, err error) {
+	return out, s.accounts.Confirm(ctx, session.By(r), in.Email, in.Token)
 }
 
 type tokenRequiredOutput struct {
 	TokenRequired bool `json:"tokenRequired"`
 }
 
-func (s *Server) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out tokenRequiredOutput, err error) {
-	a, err := s.account(r, caller(r))
+func (s *Service) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out tokenRequiredOutput, err error) {
+	a, err := s.accounts.ByDID(ctx, session.Caller(r))
 	if err != nil {
 		return out, err
 	}
@@ -58,7 +69,7 @@ func (s *Server) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrpc
 	if !out.TokenRequired {
 		return out, nil
 	}
-	return out, s.mailToken(ctx, by(r), account.UpdateEmail, "Change your e-mail address",
+	return out, s.mailToken(ctx, session.By(r), account.UpdateEmail, "Change your e-mail address",
 		"To change the e-mail address of your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
 }
 
@@ -68,11 +79,11 @@ type updateEmailInput struct {
 	Token           string `json:"token"`
 }
 
-func (s *Server) updateEmail(ctx context.Context, r *xrpc.Request, in updateEmailInput) (out xrpc.None, err error) {
+func (s *Service) updateEmail(ctx context.Context, r *xrpc.Request, in updateEmailInput) (out xrpc.None, err error) {
 	if !validEmail(in.Email) {
 		return out, errBadEmail
 	}
-	return out, s.accounts.ChangeEmail(ctx, by(r), in.Email, in.Token)
+	return out, s.accounts.ChangeEmail(ctx, session.By(r), in.Email, in.Token)
 }
 
 var errBadEmail = xrpc.InvalidRequest("This email address is not supported, please use a different email.")
@@ -83,9 +94,12 @@ type requestPasswordResetInput struct {
 
 // requestPasswordReset answers alike whether there is such an account or not, and after the same
 // time: who the account is, the token and the mail are seen to besides.
-func (s *Server) requestPasswordReset(ctx context.Context, r *xrpc.Request, in requestPasswordResetInput) (out xrpc.None, err error) {
+func (s *Service) requestPasswordReset(ctx context.Context, r *xrpc.Request, in requestPasswordResetInput) (out xrpc.None, err error) {
 	if !strings.Contains(in.Email, "@") {
 		return out, nil
+	}
+	if s.cfg.Mailer == nil {
+		return out, errNoMail
 	}
 	if !s.post.do(func(ctx context.Context) { s.mailReset(ctx, in.Email) }) {
 		return out, errBusy
@@ -106,7 +120,7 @@ var errBusy = &xrpc.Error{Status: http.StatusServiceUnavailable, Message: "Too m
 
 // mailReset sends a token to reset the password of the account that has an address, if there is
 // one.
-func (s *Server) mailReset(ctx context.Context, email string) {
+func (s *Service) mailReset(ctx context.Context, email string) {
 	a, err := s.accounts.Find(ctx, email)
 	if err == nil {
 		err = s.mailToken(ctx, account.Trusted(a.DID), account.ResetPassword, "Reset your password",
@@ -122,8 +136,8 @@ type resetPasswordInput struct {
 	Password string `json:"password"`
 }
 
-func (s *Server) resetPassword(ctx context.Context, r *xrpc.Request, in resetPasswordInput) (out xrpc.None, err error) {
-	if n := len([]rune(in.Password)); n == 0 || n > maxNewPassword {
+func (s *Service) resetPassword(ctx context.Context, r *xrpc.Request, in resetPasswordInput) (out xrpc.None, err error) {
+	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {
 		return out, xrpc.InvalidRequest("Invalid password length.")
 	}
 	return out, s.accounts.SetPasswordByToken(ctx, in.Token, in.Password)

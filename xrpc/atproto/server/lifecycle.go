@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
@@ -17,36 +14,37 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // identityEvent says that an account's identity may have changed.
-func (s *Server) identityEvent(a account.Account) storage.Event {
+func (s *Service) identityEvent(a account.Account) storage.Event {
 	return s.host.IdentityEvent(a.DID, a.Handle)
 }
 
 // accountEvent tells an account's hosting status.
-func (s *Server) accountEvent(a account.Account) storage.Event {
+func (s *Service) accountEvent(a account.Account) storage.Event {
 	return s.host.AccountEvent(a.DID, string(a.Status()))
 }
 
 // goneEvent is the last event of an account.
-func (s *Server) goneEvent(did syntax.DID) storage.Event {
+func (s *Service) goneEvent(did syntax.DID) storage.Event {
 	return s.host.AccountEvent(did, commit.Deleted)
 }
 
-func (s *Server) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	did := caller(r)
+func (s *Service) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	did := session.Caller(r)
 	// Whoever changed the document need not have told us.
 	s.resolver.Purge(syntax.AtIdentifier(did))
 	if err := s.checkDocument(ctx, did); err != nil {
 		return out, err
 	}
-	return out, s.activate(ctx, by(r))
+	return out, s.activate(ctx, session.By(r))
 }
 
 // activate makes an account active and tells the network: account, identity, and
 // where the repository stands.
-func (s *Server) activate(ctx context.Context, who account.Caller) error {
+func (s *Service) activate(ctx context.Context, who account.Caller) error {
 	_, err := s.accounts.Update(ctx, who, func(a *account.Account, c *storage.Change) error {
 		// Of the head that the step is on: if it moves, the step is run again.
 		head, err := s.host.SyncEvent(ctx, who.DID)
@@ -64,16 +62,16 @@ type deactivateAccountInput struct {
 	DeleteAfter syntax.Datetime `json:"deleteAfter"`
 }
 
-func (s *Server) deactivateAccount(ctx context.Context, r *xrpc.Request, in deactivateAccountInput) (out xrpc.None, err error) {
+func (s *Service) deactivateAccount(ctx context.Context, r *xrpc.Request, in deactivateAccountInput) (out xrpc.None, err error) {
 	var after time.Time
 	if in.DeleteAfter != "" {
 		after = in.DeleteAfter.Time()
 	}
-	return out, s.deactivate(ctx, by(r), after)
+	return out, s.deactivate(ctx, session.By(r), after)
 }
 
 // deactivate makes an account inactive, which ends its sessions but for that of the caller.
-func (s *Server) deactivate(ctx context.Context, who account.Caller, deleteAfter time.Time) error {
+func (s *Service) deactivate(ctx context.Context, who account.Caller, deleteAfter time.Time) error {
 	return s.accounts.Deactivate(ctx, who, deleteAfter, func(a account.Account) []storage.Event {
 		return []storage.Event{s.accountEvent(a)}
 	})
@@ -91,9 +89,9 @@ type accountStatusOutput struct {
 	ImportedBlobs      int        `json:"importedBlobs"`
 }
 
-func (s *Server) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ struct{}) (out accountStatusOutput, err error) {
-	did := caller(r)
-	a, err := s.account(r, did)
+func (s *Service) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ struct{}) (out accountStatusOutput, err error) {
+	did := session.Caller(r)
+	a, err := s.accounts.ByDID(ctx, did)
 	if err != nil {
 		return out, err
 	}
@@ -114,7 +112,7 @@ func (s *Server) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ stru
 
 // checkDocument checks that an account's DID document names this server, the
 // account's key here, and (of a did:plc) the server's rotation key.
-func (s *Server) checkDocument(ctx context.Context, did syntax.DID) error {
+func (s *Service) checkDocument(ctx context.Context, did syntax.DID) error {
 	key, err := s.accounts.Signer(ctx, did)
 	if err != nil {
 		return err
@@ -135,38 +133,13 @@ func (s *Server) checkDocument(ctx context.Context, did syntax.DID) error {
 			return atproto.IdentityError(err)
 		}
 	}
-	if !s.isHost(doc) {
+	if !doc.HostedAt(s.url) {
 		return xrpc.InvalidRequest("DID document atproto_pds service endpoint does not match PDS public url")
 	}
 	if signing, err := doc.SigningKey(); err != nil || signing.DIDKey() != key.PublicKey().DIDKey() {
 		return xrpc.InvalidRequest("DID document verification method does not match expected signing key")
 	}
 	return nil
-}
-
-// isHost reports whether a DID document names this server as the account's. The same address has
-// more than one spelling: in another case, or with the port that it has anyway.
-func (s *Server) isHost(doc *identity.Document) bool {
-	endpoint, ok := doc.PDS()
-	return ok && origin(endpoint) == origin(s.url)
-}
-
-// origin is an address with its scheme and host in lower case, and with its port. It is empty if
-// the text is not an address.
-func origin(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return ""
-	}
-	port := u.Port()
-	switch {
-	case port != "":
-	case u.Scheme == "https":
-		port = "443"
-	case u.Scheme == "http":
-		port = "80"
-	}
-	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
 // directoryError is the answer when the PLC directory refuses, cannot be reached, or answers what
@@ -183,8 +156,8 @@ func directoryError(err error) error {
 	return atproto.IdentityError(err)
 }
 
-func (s *Server) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.mailToken(ctx, by(r), account.DeleteAccount, "Account deletion requested",
+func (s *Service) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	return out, s.mailToken(ctx, session.By(r), account.DeleteAccount, "Account deletion requested",
 		"To delete your account %[2]s for good, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
@@ -196,8 +169,8 @@ type deleteAccountInput struct {
 
 // deleteAccount deletes the account of somebody who has its password and the token that was mailed
 // for it. DIDs are public, so it may say that there is no such account.
-func (s *Server) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAccountInput) (out xrpc.None, err error) {
-	proof, err := s.password(r, string(in.DID), in.Password, false)
+func (s *Service) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAccountInput) (out xrpc.None, err error) {
+	proof, err := s.sessions.CheckPassword(r, string(in.DID), in.Password, false)
 	if err == nil {
 		err = s.accounts.DeleteByToken(ctx, s.host, proof, in.Token, s.goneEvent(in.DID))
 	}
@@ -211,13 +184,11 @@ func (s *Server) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAc
 }
 
 // takedown takes an account down, which ends its sessions, or back up.
-func (s *Server) takedown(ctx context.Context, did syntax.DID, t account.Takedown) error {
+func (s *Service) takedown(ctx context.Context, did syntax.DID, t account.Takedown) error {
 	return s.accounts.TakeDown(ctx, did, t, func(a account.Account) []storage.Event {
 		return []storage.Event{s.accountEvent(a)}
 	})
 }
 
-var errLongPassword = &xrpc.Error{Status: http.StatusUnauthorized, Message: "Password too long. Consider resetting your password."}
-
 // subject of the messages, with the server's name.
-func (s *Server) subject(text string) string { return fmt.Sprintf("%s (%s)", text, s.cfg.Hostname) }
+func (s *Service) subject(text string) string { return fmt.Sprintf("%s (%s)", text, s.hostname) }

@@ -13,6 +13,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 type createInviteCodeInput struct {
@@ -24,7 +25,7 @@ type createInviteCodeInput struct {
 const adminOwner = "admin"
 
 // checkOwner checks that there is the account that codes are made for.
-func (s *Server) checkOwner(ctx context.Context, owner string) error {
+func (s *Service) checkOwner(ctx context.Context, owner string) error {
 	if owner == adminOwner {
 		return nil
 	}
@@ -39,7 +40,7 @@ type createInviteCodeOutput struct {
 	Code string `json:"code"`
 }
 
-func (s *Server) createInviteCode(ctx context.Context, r *xrpc.Request, in createInviteCodeInput) (out createInviteCodeOutput, err error) {
+func (s *Service) createInviteCode(ctx context.Context, r *xrpc.Request, in createInviteCodeInput) (out createInviteCodeOutput, err error) {
 	if in.UseCount < 1 {
 		return out, xrpc.InvalidRequest("useCount must be at least 1")
 	}
@@ -49,7 +50,7 @@ func (s *Server) createInviteCode(ctx context.Context, r *xrpc.Request, in creat
 	if err := s.checkOwner(ctx, in.ForAccount); err != nil {
 		return out, err
 	}
-	codes, err := s.accounts.CreateInvites(ctx, s.cfg.Hostname, in.ForAccount, "admin", 1, in.UseCount)
+	codes, err := s.accounts.CreateInvites(ctx, s.hostname, in.ForAccount, "admin", 1, in.UseCount)
 	if err == nil {
 		out.Code = codes[0]
 	}
@@ -74,7 +75,7 @@ type createInviteCodesOutput struct {
 // maxInvites is how many codes one call may make.
 const maxInvites = 1000
 
-func (s *Server) createInviteCodes(ctx context.Context, r *xrpc.Request, in createInviteCodesInput) (out createInviteCodesOutput, err error) {
+func (s *Service) createInviteCodes(ctx context.Context, r *xrpc.Request, in createInviteCodesInput) (out createInviteCodesOutput, err error) {
 	count := 1
 	if in.CodeCount != nil {
 		count = *in.CodeCount
@@ -91,7 +92,7 @@ func (s *Server) createInviteCodes(ctx context.Context, r *xrpc.Request, in crea
 		}
 	}
 	for _, owner := range in.ForAccounts {
-		codes, err := s.accounts.CreateInvites(ctx, s.cfg.Hostname, owner, "admin", count, in.UseCount)
+		codes, err := s.accounts.CreateInvites(ctx, s.hostname, owner, "admin", count, in.UseCount)
 		if err != nil {
 			return out, err
 		}
@@ -147,12 +148,12 @@ type getAccountInviteCodesParams struct {
 }
 
 // getAccountInviteCodes lists the caller's codes, with those that it has earned.
-func (s *Server) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p getAccountInviteCodesParams) (out inviteCodesOutput, err error) {
+func (s *Service) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p getAccountInviteCodesParams) (out inviteCodesOutput, err error) {
 	var earning account.Earning
-	if p.CreateAvailable && s.cfg.InviteRequired {
-		earning = account.Earning{Interval: s.cfg.InviteInterval, Epoch: s.cfg.InviteEpoch}
+	if p.CreateAvailable && s.cfg.Policy.InviteRequired {
+		earning = account.Earning{Interval: s.cfg.Policy.InviteInterval, Epoch: s.cfg.Policy.InviteEpoch}
 	}
-	list, err := s.accounts.AccountInvites(ctx, s.cfg.Hostname, by(r), earning)
+	list, err := s.accounts.AccountInvites(ctx, s.hostname, session.By(r), earning)
 	out.Codes = []inviteView{}
 	for _, inv := range list {
 		if !inv.Disabled && (p.IncludeUsed || len(inv.Uses) < inv.Available) {
@@ -170,7 +171,7 @@ type getInviteCodesParams struct {
 
 // getInviteCodes lists all codes, the newest or the most used first. The cursor is what a code is
 // sorted by, and the code. A page of codes with many uses has fewer than the limit.
-func (s *Server) getInviteCodes(ctx context.Context, r *xrpc.Request, p getInviteCodesParams) (out inviteCodesOutput, err error) {
+func (s *Service) getInviteCodes(ctx context.Context, r *xrpc.Request, p getInviteCodesParams) (out inviteCodesOutput, err error) {
 	rank := func(inv account.Invite) int64 { return inv.Created.UnixMilli() }
 	if p.Sort == "usage" {
 		rank = func(inv account.Invite) int64 { return int64(len(inv.Uses)) }
@@ -212,7 +213,7 @@ type disableInviteCodesInput struct {
 	Accounts []string `json:"accounts"`
 }
 
-func (s *Server) disableInviteCodes(ctx context.Context, r *xrpc.Request, in disableInviteCodesInput) (out xrpc.None, err error) {
+func (s *Service) disableInviteCodes(ctx context.Context, r *xrpc.Request, in disableInviteCodesInput) (out xrpc.None, err error) {
 	if slices.Contains(in.Accounts, adminOwner) {
 		return out, xrpc.InvalidRequest("cannot disable admin invite codes")
 	}
@@ -236,7 +237,7 @@ type accountInvitesInput struct {
 }
 
 // setInvites makes enableAccountInvites or disableAccountInvites.
-func (s *Server) setInvites(disabled bool) xrpc.Handler {
+func (s *Service) setInvites(disabled bool) xrpc.Handler {
 	return procedure(func(ctx context.Context, r *xrpc.Request, in accountInvitesInput) (out xrpc.None, err error) {
 		_, err = s.accounts.Update(ctx, account.Trusted(in.Account), func(a *account.Account, _ *storage.Change) error {
 			a.InvitesDisabled = disabled

@@ -15,7 +15,7 @@ type describeServerOutput struct {
 	Contact            map[string]string `json:"contact"`
 }
 
-func (s *Server) describeServer(ctx context.Context, r *xrpc.Request, _ struct{}) (describeServerOutput, error) {
+func (s *Service) describeServer(ctx context.Context, r *xrpc.Request, _ struct{}) (describeServerOutput, error) {
 	given := func(pairs ...string) map[string]string {
 		m := map[string]string{}
 		for i := 0; i < len(pairs); i += 2 {
@@ -26,10 +26,10 @@ func (s *Server) describeServer(ctx context.Context, r *xrpc.Request, _ struct{}
 		return m
 	}
 	return describeServerOutput{
-		DID:                s.cfg.ServiceDID,
-		Domains:            s.cfg.HandleDomains,
-		InviteCodeRequired: s.cfg.InviteRequired,
-		Links:              given("privacyPolicy", s.cfg.PrivacyPolicy, "termsOfService", s.cfg.TermsOfService),
-		Contact:            given("email", s.cfg.ContactEmail),
+		DID:                s.did,
+		Domains:            s.cfg.Policy.Domains,
+		InviteCodeRequired: s.cfg.Policy.InviteRequired,
+		Links:              given("privacyPolicy", s.cfg.Policy.PrivacyPolicy, "termsOfService", s.cfg.Policy.TermsOfService),
+		Contact:            given("email", s.cfg.Policy.ContactEmail),
 	}, nil
 }

@@ -13,24 +13,25 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 type updateHandleInput struct {
 	Handle syntax.Handle `json:"handle"`
 }
 
-func (s *Server) updateHandle(ctx context.Context, r *xrpc.Request, in updateHandleInput) (out xrpc.None, err error) {
-	did := caller(r)
+func (s *Service) updateHandle(ctx context.Context, r *xrpc.Request, in updateHandleInput) (out xrpc.None, err error) {
+	did := session.Caller(r)
 	handle, err := s.checkHandle(ctx, did, in.Handle)
 	if err != nil {
 		return out, err
 	}
-	return out, s.changeHandle(ctx, by(r), handle)
+	return out, s.changeHandle(ctx, session.By(r), handle)
 }
 
 // checkForeignHandle checks a handle that is not under one of the server's
 // domains: it must resolve to the account.
-func (s *Server) checkForeignHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) (syntax.Handle, error) {
+func (s *Service) checkForeignHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) (syntax.Handle, error) {
 	if _, err := syntax.ParseHandle(string(handle)); err != nil {
 		return "", &xrpc.Error{Status: 400, Name: "InvalidHandle", Message: "Input/handle must be a valid handle"}
 	}
@@ -43,7 +44,7 @@ func (s *Server) checkForeignHandle(ctx context.Context, did syntax.DID, handle 
 
 // changeHandle gives an account a handle: in the DID document, here, and in the
 // eyes of the network, which is told even if nothing changes.
-func (s *Server) changeHandle(ctx context.Context, who account.Caller, handle syntax.Handle) error {
+func (s *Service) changeHandle(ctx context.Context, who account.Caller, handle syntax.Handle) error {
 	did := who.DID
 	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) },
 		s.identityEvent(account.Account{DID: did, Handle: handle}))
@@ -56,7 +57,7 @@ func (s *Server) changeHandle(ctx context.Context, who account.Caller, handle sy
 
 // setDocumentHandle sees to it that an account's DID document names a handle: it puts it into a
 // did:plc. The document of a did:web is its owner's to change, and must name the handle already.
-func (s *Server) setDocumentHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) error {
+func (s *Service) setDocumentHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) error {
 	if did.Method() != "plc" {
 		s.resolver.Purge(syntax.AtIdentifier(did))
 		doc, err := s.resolver.ResolveDID(ctx, did)
@@ -90,7 +91,7 @@ var errNotOurs = xrpc.InvalidRequest("The rotation keys of the DID do not includ
 
 // nextOperation returns an unsigned operation that follows the last one of a DID, with the same
 // state, and the key of the server that may sign it; nil if it has none.
-func (s *Server) nextOperation(ctx context.Context, did syntax.DID) (*identity.PLCOperation, *crypto.PrivateKey, error) {
+func (s *Service) nextOperation(ctx context.Context, did syntax.DID) (*identity.PLCOperation, crypto.Signer, error) {
 	if did.Method() != "plc" {
 		return nil, nil, errNoPLC
 	}
@@ -113,7 +114,7 @@ var errNoPLC = xrpc.InvalidRequest("The account's DID is not a did:plc: there ar
 
 // submit sends an operation to the directory. One that got no answer may have been accepted: then
 // the directory is asked.
-func (s *Server) submit(ctx context.Context, did syntax.DID, op *identity.PLCOperation) error {
+func (s *Service) submit(ctx context.Context, did syntax.DID, op *identity.PLCOperation) error {
 	err := s.plc.Submit(ctx, did, op)
 	s.resolver.Purge(syntax.AtIdentifier(did))
 	if errors.Is(err, identity.ErrUnavailable) {
@@ -129,8 +130,8 @@ func (s *Server) submit(ctx context.Context, did syntax.DID, op *identity.PLCOpe
 
 // rotationKey returns the server's key among the rotation keys of a DID, and whether there is one:
 // another than that of new DIDs while keys are exchanged.
-func (s *Server) rotationKey(of []string) (*crypto.PrivateKey, bool) {
-	for _, key := range s.secrets.PLCRotationKeys {
+func (s *Service) rotationKey(of []string) (crypto.Signer, bool) {
+	for _, key := range s.cfg.RotationKeys {
 		if slices.Contains(of, key.PublicKey().DIDKey()) {
 			return key, true
 		}
@@ -145,8 +146,8 @@ type didCredentials struct {
 	Services            map[string]identity.PLCService `json:"services,omitempty"`
 }
 
-func (s *Server) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Request, _ struct{}) (out didCredentials, err error) {
-	a, err := s.account(r, caller(r))
+func (s *Service) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Request, _ struct{}) (out didCredentials, err error) {
+	a, err := s.accounts.ByDID(ctx, session.Caller(r))
 	if err != nil {
 		return out, err
 	}
@@ -166,11 +167,11 @@ func (s *Server) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Reque
 	return out, nil
 }
 
-func (s *Server) requestPlcOperationSignature(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	if caller(r).Method() != "plc" {
+func (s *Service) requestPlcOperationSignature(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	if session.Caller(r).Method() != "plc" {
 		return out, errNoPLC
 	}
-	return out, s.mailToken(ctx, by(r), account.PLCOperation, "Change of your identity requested",
+	return out, s.mailToken(ctx, session.By(r), account.PLCOperation, "Change of your identity requested",
 		"Somebody, probably you, wants to change the identity (DID) of your account %[2]s, as when you move it to another server. To allow it, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
@@ -184,15 +185,15 @@ type plcOperation struct {
 }
 
 // signPlcOperation signs an operation that the directory will accept. Only then is the token spent.
-func (s *Server) signPlcOperation(ctx context.Context, r *xrpc.Request, in signPlcOperationInput) (out plcOperation, err error) {
-	did := caller(r)
+func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in signPlcOperationInput) (out plcOperation, err error) {
+	did := session.Caller(r)
 	switch {
 	case did.Method() != "plc":
 		return out, errNoPLC
 	case in.Token == "":
 		return out, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}
-	if err := s.accounts.CheckMailToken(ctx, by(r), account.PLCOperation, in.Token); err != nil {
+	if err := s.accounts.CheckMailToken(ctx, session.By(r), account.PLCOperation, in.Token); err != nil {
 		return out, err
 	}
 	op, key, err := s.nextOperation(ctx, did)
@@ -223,14 +224,14 @@ func (s *Server) signPlcOperation(ctx context.Context, r *xrpc.Request, in signP
 	if out.Operation, err = json.Marshal(op); err != nil {
 		return out, err
 	}
-	if err := s.accounts.UseMailToken(ctx, by(r), account.PLCOperation, in.Token); err != nil {
+	if err := s.accounts.UseMailToken(ctx, session.By(r), account.PLCOperation, in.Token); err != nil {
 		return plcOperation{}, err
 	}
 	return out, nil
 }
 
-func (s *Server) submitPlcOperation(ctx context.Context, r *xrpc.Request, in plcOperation) (out xrpc.None, err error) {
-	a, err := s.account(r, caller(r))
+func (s *Service) submitPlcOperation(ctx context.Context, r *xrpc.Request, in plcOperation) (out xrpc.None, err error) {
+	a, err := s.accounts.ByDID(ctx, session.Caller(r))
 	if err != nil {
 		return out, err
 	}
@@ -279,7 +280,7 @@ type reserveSigningKeyOutput struct {
 	SigningKey string `json:"signingKey"`
 }
 
-func (s *Server) reserveSigningKey(ctx context.Context, r *xrpc.Request, in reserveSigningKeyInput) (out reserveSigningKeyOutput, err error) {
+func (s *Service) reserveSigningKey(ctx context.Context, r *xrpc.Request, in reserveSigningKeyInput) (out reserveSigningKeyOutput, err error) {
 	out.SigningKey, err = s.accounts.ReserveKey(ctx, in.DID)
 	return out, err
 }

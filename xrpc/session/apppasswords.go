@@ -1,4 +1,4 @@
-package server
+package session
 
 import (
 	"context"
@@ -24,11 +24,11 @@ type appPasswordOutput struct {
 // maxAppPasswordName is the length in bytes of the longest name.
 const maxAppPasswordName = 128
 
-func (s *Server) createAppPassword(ctx context.Context, r *xrpc.Request, in createAppPasswordInput) (out appPasswordOutput, err error) {
+func (s *Sessions) createAppPassword(ctx context.Context, r *xrpc.Request, in createAppPasswordInput) (out appPasswordOutput, err error) {
 	if in.Name == "" || len(in.Name) > maxAppPasswordName {
 		return out, xrpc.InvalidRequest("The name must have 1 to %d bytes", maxAppPasswordName)
 	}
-	password, p, err := s.accounts.CreateAppPassword(ctx, by(r), in.Name, in.Privileged)
+	password, p, err := s.accounts.CreateAppPassword(ctx, By(r), in.Name, in.Privileged)
 	if errors.Is(err, account.ErrDuplicateName) {
 		return out, &xrpc.Error{Status: 400, Name: "DuplicateName", Message: "could not create app-specific password: there is one of that name"}
 	} else if err != nil {
@@ -41,8 +41,8 @@ type listAppPasswordsOutput struct {
 	Passwords []appPasswordOutput `json:"passwords"`
 }
 
-func (s *Server) listAppPasswords(ctx context.Context, r *xrpc.Request, _ struct{}) (out listAppPasswordsOutput, err error) {
-	list, err := s.accounts.AppPasswords(ctx, caller(r))
+func (s *Sessions) listAppPasswords(ctx context.Context, r *xrpc.Request, _ struct{}) (out listAppPasswordsOutput, err error) {
+	list, err := s.accounts.AppPasswords(ctx, Caller(r))
 	out.Passwords = []appPasswordOutput{}
 	for _, p := range list {
 		out.Passwords = append(out.Passwords, appPasswordOutput{p.Name, "", syntax.NewDatetime(p.Created), p.Privileged})
@@ -54,6 +54,6 @@ type revokeAppPasswordInput struct {
 	Name string `json:"name"`
 }
 
-func (s *Server) revokeAppPassword(ctx context.Context, r *xrpc.Request, in revokeAppPasswordInput) (out xrpc.None, err error) {
-	return out, s.accounts.RevokeAppPassword(ctx, by(r), in.Name)
+func (s *Sessions) revokeAppPassword(ctx context.Context, r *xrpc.Request, in revokeAppPasswordInput) (out xrpc.None, err error) {
+	return out, s.accounts.RevokeAppPassword(ctx, By(r), in.Name)
 }

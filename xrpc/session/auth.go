@@ -1,4 +1,4 @@
-package server
+package session
 
 import (
 	"context"
@@ -28,10 +28,10 @@ var (
 	errTokenRevoked    = badToken("ExpiredToken", "Token has been revoked")
 )
 
-// answer is what a client is told of an error of package account. Others are returned as they
+// Answer is what a client is told of an error of package account. Others are returned as they
 // are. Anything may have become of the account or the session while a method ran, so all methods
 // end here, unless they have something better to say.
-func answer(err error) error {
+func Answer(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -72,21 +72,21 @@ func bearer(r *xrpc.Request) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
-// access is which sessions a method accepts.
-type access struct {
-	full      bool // not those of app passwords
-	takendown bool // also that of an account that was taken down
-	reads     bool // also one that the takedown ended: the method shows the account its own data
+// Access is which sessions a method accepts.
+type Access struct {
+	Full      bool // not those of app passwords
+	TakenDown bool // also that of an account that was taken down
+	Reads     bool // also one that the takedown ended: the method shows the account its own data
 }
 
 // scopes are those that the method accepts.
-func (a access) scopes() []string {
-	list := []string{scopeAccess}
-	if !a.full {
-		list = append(list, scopeAppPassword, scopePrivileged)
+func (a Access) scopes() []string {
+	list := []string{ScopeAccess}
+	if !a.Full {
+		list = append(list, ScopeAppPassword, ScopePrivileged)
 	}
-	if a.takendown {
-		list = append(list, scopeTakendown)
+	if a.TakenDown {
+		list = append(list, ScopeTakendown)
 	}
 	return list
 }
@@ -97,10 +97,10 @@ type session struct {
 	who   account.Caller
 }
 
-// user demands an access token of certain kinds, of a session that goes on. Whatever the method
+// User demands an access token of certain kinds, of a session that goes on. Whatever the method
 // changes must be changed on the word of the caller that it finds in the principal, so that it is
 // looked at in the transaction too.
-func (s *Server) user(a access) xrpc.Authenticator {
+func (s *Sessions) User(a Access) xrpc.Authenticator {
 	scopes := a.scopes()
 	return func(r *xrpc.Request) error {
 		token, err := bearer(r)
@@ -111,16 +111,16 @@ func (s *Server) user(a access) xrpc.Authenticator {
 		if err != nil {
 			return err
 		}
-		who := account.Caller{DID: syntax.DID(c.Subject), Credentials: c.Credentials, Session: c.Session, TakenDown: a.takendown}
+		who := account.Caller{DID: syntax.DID(c.Subject), Credentials: c.Credentials, Session: c.Session, TakenDown: a.TakenDown}
 		acct, checks, err := s.accounts.Admit(r.Context(), who)
 		p := atproto.Principal{DID: who.DID, Session: session{c.Scope, who}, Guard: s.guard(who)}
 		switch {
 		case err == nil:
-			p.Seen = &atproto.Seen{Account: asSeen(acct), Checks: checks}
-		case !a.reads || !errors.Is(err, account.ErrTakenDown):
-			return answer(err)
+			p.Seen = &atproto.Seen{Account: Hosted(acct), Checks: checks}
+		case !a.Reads || !errors.Is(err, account.ErrTakenDown):
+			return Answer(err)
 		}
-		if c.Scope != scopeAccess {
+		if c.Scope != ScopeAccess {
 			p.Permit = permitApp
 		}
 		r.Principal = p
@@ -129,16 +129,16 @@ func (s *Server) user(a access) xrpc.Authenticator {
 }
 
 // guard looks at a caller in the transaction of a change of its repository.
-func (s *Server) guard(who account.Caller) repo.Guard {
+func (s *Sessions) guard(who account.Caller) repo.Guard {
 	check := s.accounts.Guard(who)
 	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {
 		checks, err := check(ctx, r)
-		return checks, answer(err)
+		return checks, Answer(err)
 	}
 }
 
-// by is the caller on whose word a method changes an account.
-func by(r *xrpc.Request) account.Caller {
+// By is the caller on whose word a method changes an account.
+func By(r *xrpc.Request) account.Caller {
 	p, _ := r.Principal.(atproto.Principal)
 	x, _ := p.Session.(session)
 	return x.who
@@ -152,40 +152,40 @@ func permitApp(action, _ string) error {
 	return nil
 }
 
-// caller is the account that makes a request.
-func caller(r *xrpc.Request) syntax.DID {
+// Caller is the account that makes a request.
+func Caller(r *xrpc.Request) syntax.DID {
 	p, _ := r.Principal.(atproto.Principal)
 	return p.DID
 }
 
-// hasScope reports whether the caller's session has one of the scopes.
-func hasScope(r *xrpc.Request, scopes ...string) bool {
+// HasScope reports whether the caller's session has one of the scopes.
+func HasScope(r *xrpc.Request, scopes ...string) bool {
 	p, _ := r.Principal.(atproto.Principal)
 	x, _ := p.Session.(session)
 	return slices.Contains(scopes, x.scope)
 }
 
-// optional accepts an access token, the administrator's password, or nothing.
-func (s *Server) optional() xrpc.Authenticator {
-	user := s.user(access{takendown: true, reads: true})
+// Optional accepts an access token, the administrator's password, or nothing.
+func (s *Sessions) Optional() xrpc.Authenticator {
+	user := s.User(Access{TakenDown: true, Reads: true})
 	return func(r *xrpc.Request) error {
 		if r.Header.Get("Authorization") == "" {
 			return nil
 		}
 		if _, _, ok := r.BasicAuth(); ok {
-			return s.admin(r)
+			return s.Admin(r)
 		}
 		return user(r)
 	}
 }
 
-// admin demands the administrator's password. Wrong ones are counted, by whatever method.
-func (s *Server) admin(r *xrpc.Request) error {
+// Admin demands the administrator's password. Wrong ones are counted, by whatever method.
+func (s *Sessions) Admin(r *xrpc.Request) error {
 	user, password, ok := r.BasicAuth()
-	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(s.secrets.AdminPassword))
+	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(s.cfg.AdminPassword))
 	right := ok && user == "admin" && subtle.ConstantTimeCompare(got[:], want[:]) == 1
 	if ok {
-		if err := s.op.limits.Admin(r, right); err != nil {
+		if err := s.cfg.Guesses.Admin(r, right); err != nil {
 			return err
 		}
 	}
@@ -204,13 +204,13 @@ type refreshToken struct {
 }
 
 // refresh demands a refresh token, which may have expired where that does no harm.
-func (s *Server) refresh(expired bool) xrpc.Authenticator {
+func (s *Sessions) refresh(expired bool) xrpc.Authenticator {
 	return func(r *xrpc.Request) error {
 		token, err := bearer(r)
 		if err != nil {
 			return err
 		}
-		c, err := s.verify(token, expired, scopeRefresh)
+		c, err := s.verify(token, expired, ScopeRefresh)
 		if err != nil {
 			return err
 		}
@@ -223,10 +223,15 @@ func (s *Server) refresh(expired bool) xrpc.Authenticator {
 }
 
 // account is the account of the caller.
-func (s *Server) account(r *xrpc.Request, did syntax.DID) (account.Account, error) {
+func (s *Sessions) account(r *xrpc.Request, did syntax.DID) (account.Account, error) {
 	a, err := s.accounts.ByDID(r.Context(), did)
 	if errors.Is(err, account.ErrNotFound) {
 		err = errAccountNotFound
 	}
 	return a, err
+}
+
+// Hosted is what package atproto needs to know of an account.
+func Hosted(a account.Account) atproto.Account {
+	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: atproto.Status(a.Status()), Moderated: a.Moderated}
 }

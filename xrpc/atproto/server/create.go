@@ -17,10 +17,8 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
-
-// maxNewPassword is the length in characters of the longest new password.
-const maxNewPassword = 256
 
 type createAccountInput struct {
 	Handle      syntax.Handle   `json:"handle"`
@@ -44,9 +42,11 @@ type createAccountOutput struct {
 // it. Its order lets nothing be torn: names are reserved, the DID is registered, and then one
 // atomic step makes repository, account, session and events. What fails before that step is taken
 // back.
-func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, err error) {
-	if err := s.checkClock(ctx); err != nil { // before a DID is registered for nothing
-		return out, err
+func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, err error) {
+	if s.cfg.CheckClock != nil { // before a DID is registered for nothing
+		if err := s.cfg.CheckClock(ctx); err != nil {
+			return out, err
+		}
 	}
 	if in.DID != "" {
 		if out, again, err := s.createAgain(ctx, r, in); again || err != nil {
@@ -56,6 +56,11 @@ func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAc
 	a, err := s.checkNewAccount(ctx, &in)
 	if err != nil {
 		return out, err
+	}
+	if admit := s.cfg.Policy.Admit; admit != nil {
+		if err := admit(ctx, r, NewAccount{DID: in.DID, Handle: a.Handle, Email: a.Email, Invite: a.Invite}); err != nil {
+			return out, err
+		}
 	}
 	if in.DID != "" {
 		return s.createMovedAccount(ctx, a, in)
@@ -86,13 +91,13 @@ func (s *Server) createAccount(ctx context.Context, r *xrpc.Request, in createAc
 		}
 		return out, err
 	}
-	out = createAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.document(ctx, a.DID)}
-	out.AccessJWT, out.RefreshJWT, err = s.tokens(a, x)
+	out = createAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.sessions.Document(ctx, a.DID)}
+	out.AccessJWT, out.RefreshJWT, err = s.sessions.Tokens(a, x)
 	return out, err
 }
 
 // reserve holds the names of a new account.
-func (s *Server) reserve(ctx context.Context, a account.Account) error {
+func (s *Service) reserve(ctx context.Context, a account.Account) error {
 	switch err := s.accounts.Reserve(ctx, a); {
 	case errors.Is(err, account.ErrHandleTaken):
 		return xrpc.InvalidRequest("Handle already taken: %s", a.Handle)
@@ -108,7 +113,7 @@ func (s *Server) reserve(ctx context.Context, a account.Account) error {
 // registerAccount registers the DID and makes the account. A DID whose account
 // cannot be made is tombstoned. An account that is there, whatever failed after that, is made: its
 // names are reserved, and confirmed at the next start at the latest.
-func (s *Server) registerAccount(ctx context.Context, a account.Account, key *crypto.PrivateKey, op *identity.PLCOperation) (x account.Session, err error) {
+func (s *Service) registerAccount(ctx context.Context, a account.Account, key *crypto.PrivateKey, op *identity.PLCOperation) (x account.Session, err error) {
 	if err := s.submit(ctx, a.DID, op); err != nil {
 		s.log.Error("register a DID", "did", a.DID, "err", err)
 		return x, err
@@ -135,7 +140,7 @@ func (s *Server) registerAccount(ctx context.Context, a account.Account, key *cr
 }
 
 // tombstone takes back the registration of a DID.
-func (s *Server) tombstone(ctx context.Context, did syntax.DID, genesis *identity.PLCOperation) {
+func (s *Service) tombstone(ctx context.Context, did syntax.DID, genesis *identity.PLCOperation) {
 	op, err := genesis.Tombstone()
 	if err == nil {
 		err = op.Sign(ctx, s.rotation)
@@ -149,7 +154,7 @@ func (s *Server) tombstone(ctx context.Context, did syntax.DID, genesis *identit
 }
 
 // genesis makes the signed first operation of a new did:plc.
-func (s *Server) genesis(ctx context.Context, handle syntax.Handle, key *crypto.PrivateKey, recovery string) (*identity.PLCOperation, error) {
+func (s *Service) genesis(ctx context.Context, handle syntax.Handle, key *crypto.PrivateKey, recovery string) (*identity.PLCOperation, error) {
 	var rotation []*crypto.PublicKey
 	for _, text := range []string{recovery, s.cfg.RecoveryKey, s.rotation.PublicKey().DIDKey()} {
 		if text == "" {
@@ -176,13 +181,13 @@ var errInvite = &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidInviteC
 
 // checkNewAccount checks what a new account is to be, and whether its names are
 // free. What it finds free may be taken by the time it is reserved.
-func (s *Server) checkNewAccount(ctx context.Context, in *createAccountInput) (a account.Account, err error) {
+func (s *Service) checkNewAccount(ctx context.Context, in *createAccountInput) (a account.Account, err error) {
 	switch {
 	case len(in.PLCOp) > 0:
 		return a, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
 	case checkNewPassword(in.Password) != nil:
 		return a, checkNewPassword(in.Password)
-	case s.cfg.InviteRequired && in.InviteCode == "":
+	case s.cfg.Policy.InviteRequired && in.InviteCode == "":
 		return a, &xrpc.Error{Status: 400, Name: "InvalidInviteCode", Message: "No invite code provided"}
 	case in.Email == "":
 		return a, xrpc.InvalidRequest("Email is required")
@@ -194,7 +199,7 @@ func (s *Server) checkNewAccount(ctx context.Context, in *createAccountInput) (a
 		return a, err
 	}
 	a = account.Account{Handle: handle, Email: in.Email, Created: s.now().UTC().Truncate(time.Millisecond)}
-	if s.cfg.InviteRequired {
+	if s.cfg.Policy.InviteRequired {
 		a.Invite = in.InviteCode
 		if err := s.accounts.CheckInvite(ctx, in.InviteCode); errors.Is(err, account.ErrInvite) {
 			return a, errInvite
@@ -222,8 +227,8 @@ func checkNewPassword(password string) error {
 	switch {
 	case password == "":
 		return &xrpc.Error{Status: 400, Name: "InvalidPassword", Message: "Password is required"}
-	case len([]rune(password)) > maxNewPassword:
-		return xrpc.InvalidRequest("Password too long. Maximum length is %d characters.", maxNewPassword)
+	case len([]rune(password)) > session.MaxPassword:
+		return xrpc.InvalidRequest("Password too long. Maximum length is %d characters.", session.MaxPassword)
 	}
 	return nil
 }
@@ -239,7 +244,7 @@ func validEmail(s string) bool {
 }
 
 // checkHandle checks the handle that an account with or without a DID is to have.
-func (s *Server) checkHandle(ctx context.Context, did syntax.DID, h syntax.Handle) (syntax.Handle, error) {
+func (s *Service) checkHandle(ctx context.Context, did syntax.DID, h syntax.Handle) (syntax.Handle, error) {
 	h = h.Normalize()
 	if _, own := s.serviceLabel(h); own || did == "" {
 		return s.checkNewHandle(h)
@@ -249,7 +254,7 @@ func (s *Server) checkHandle(ctx context.Context, did syntax.DID, h syntax.Handl
 
 // checkNewHandle checks a handle that a new account asks for. It must be under
 // one of the server's domains, one label of 3 to 18 characters.
-func (s *Server) checkNewHandle(h syntax.Handle) (syntax.Handle, error) {
+func (s *Service) checkNewHandle(h syntax.Handle) (syntax.Handle, error) {
 	handle := h.Normalize()
 	bad := func(name, message string) error { return &xrpc.Error{Status: 400, Name: name, Message: message} }
 	if _, err := syntax.ParseHandle(string(handle)); err != nil {
@@ -274,8 +279,8 @@ func (s *Server) checkNewHandle(h syntax.Handle) (syntax.Handle, error) {
 }
 
 // serviceLabel returns what a handle has in front of one of the server's domains.
-func (s *Server) serviceLabel(h syntax.Handle) (label string, ok bool) {
-	for _, domain := range s.cfg.HandleDomains {
+func (s *Service) serviceLabel(h syntax.Handle) (label string, ok bool) {
+	for _, domain := range s.cfg.Policy.Domains {
 		if label, ok := strings.CutSuffix(string(h), domain); ok {
 			return label, true
 		}
