@@ -40,6 +40,10 @@ type Config struct {
 	// negative number when they are gone. An error means that there is no room. It is a place for a
 	// quota by client; see limit.Hold.
 	Hold func(ctx context.Context, n int64) error
+	// BlobQuota, if not nil, returns how many bytes all blobs of an account may have together, used
+	// and not used yet; 0: no limit. UploadBlob fails with storage.ErrQuota where a new blob would
+	// bring the account above.
+	BlobQuota func(ctx context.Context, did syntax.DID) (int64, error)
 	// Imports bounds how many imports are worked on at once, those that still upload apart. 0 means
 	// 2.
 	Imports int
@@ -79,6 +83,7 @@ type Host struct {
 	temp       string
 	spool      *spool.Dir
 	hold       func(context.Context, int64) error
+	quota      func(context.Context, syntax.DID) (int64, error)
 	locks      keyedLocks // of writers
 	builds     builds
 	scans      chan struct{} // has room for maxScans: see export
@@ -101,7 +106,7 @@ func NewHost(cfg Config) *Host {
 		panic(err)
 	}
 	h := &Host{
-		store: cfg.Store, signer: cfg.Signer, now: cfg.Now, checkClock: cfg.CheckClock, temp: cfg.TempDir, hold: cfg.Hold,
+		store: cfg.Store, signer: cfg.Signer, now: cfg.Now, checkClock: cfg.CheckClock, temp: cfg.TempDir, hold: cfg.Hold, quota: cfg.BlobQuota,
 		clock: rand.UintN(1024), indexes: newIndexSet(cfg.Indexes),
 	}
 	h.spool = &spool.Dir{Path: cfg.TempDir, Limit: max(cfg.SpoolBytes, 0)}
