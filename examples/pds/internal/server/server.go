@@ -18,7 +18,6 @@ import (
 
 	"github.com/andybalholm/brotli"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/blobquota"
 	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/clientaddr"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
@@ -27,6 +26,7 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/lexicon"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
@@ -100,17 +100,8 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change fun
 			s.Shutdown(ctx)
 		}
 	}()
-	opt := datadir.Options{Blobs: cfg.BlobDirectory, Now: s.now}
-	var quota *blobquota.Blobs
-	if cfg.BlobQuota > 0 {
-		quota = blobquota.New(cfg.BlobQuota, errBlobQuota)
-		opt.BlobQuota = quota.Allow
-	}
-	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, opt); err != nil {
+	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Blobs: cfg.BlobDirectory, Now: s.now}); err != nil {
 		return nil, err
-	}
-	if quota != nil {
-		s.data.Store.Blobs = quota.Over(s.data.Store.Blobs)
 	}
 	if err := s.checkKeys(ctx); err != nil {
 		return nil, err
@@ -172,10 +163,6 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change fun
 	return s, nil
 }
 
-var errBlobQuota = &xrpc.Error{
-	Status: http.StatusRequestEntityTooLarge, Name: "BlobQuotaExceeded", Message: "The account has no more room for blobs",
-}
-
 // openStore opens the accounts and the host.
 func (s *Server) openStore(ctx context.Context) (err error) {
 	s.store = s.data.Store
@@ -194,7 +181,8 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	s.host = repo.NewHost(repo.Config{
 		Store: s.store, Signer: s.accounts.Signer, Now: s.now, CheckClock: s.checkClock, Hold: limit.Hold,
 		TempDir: filepath.Join(s.cfg.DataDirectory, datadir.Temp), CacheBytes: s.cfg.TreeCache, SpoolBytes: s.cfg.SpoolLimit,
-		Indexes: []repo.Index{linkIndex()},
+		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return s.cfg.BlobQuota, nil },
+		Indexes:   []repo.Index{linkIndex()},
 	})
 	return nil
 }
