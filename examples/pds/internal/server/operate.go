@@ -64,7 +64,6 @@ func (s *Server) limiter() *ratelimit.Limiter {
 
 // operate sets the hooks of the methods and what every request goes through.
 func (s *Server) operate(methods *xrpc.Server, next http.Handler) http.Handler {
-	s.op.limits = s.limiter()
 	methods.Admit = s.op.limits.Admit
 	methods.Limit = s.op.limits.Limit
 	methods.Observe = s.observe

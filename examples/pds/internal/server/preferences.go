@@ -12,7 +12,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
-	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 type preferences struct {
@@ -32,8 +32,8 @@ func inBluesky(p account.Preference) bool { return strings.HasPrefix(p.Type(), "
 // app passwords; what age they declare is computed. The moderation service asks for those of an
 // account by a parameter that no schema has.
 func (s *Server) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}) (out preferences, err error) {
-	did, full := caller(r), hasScope(r, scopeAccess, scopeTakendown)
-	if p, _ := r.Principal.(atproto.Principal); p.Admin {
+	did, full := caller(r), r.Principal.May(auth.ReadPersonal)
+	if r.Principal.Role == auth.Administrator {
 		if did, err = syntax.ParseDID(r.URL.Query().Get("did")); err != nil {
 			return out, xrpc.InvalidRequest("Invalid or missing did parameter")
 		}
@@ -83,7 +83,7 @@ func declared(p account.Preference, now time.Time) (account.Preference, bool) {
 // putPreferences replaces the caller's preferences, but for those that the
 // session may not touch.
 func (s *Server) putPreferences(ctx context.Context, r *xrpc.Request, in preferences) (out xrpc.None, err error) {
-	full := hasScope(r, scopeAccess)
+	full := r.Principal.May(auth.ManagePersonal)
 	for _, p := range in.Preferences {
 		switch {
 		case p.Type() == "":

@@ -4,68 +4,72 @@ import (
 	"context"
 
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// mount registers the server's own methods: all but those of package atproto.
-func (s *Server) mount(methods *xrpc.Server) {
-	handle := func(nsid string, auth xrpc.Authenticator, h xrpc.Handler) {
-		methods.Handle(xrpc.Route{NSID: nsid, Auth: auth, Handler: h})
+// routes are the server's own methods: all but those of package atproto.
+func (s *Server) routes() []xrpc.Route {
+	route := func(nsid string, who xrpc.Authenticator, h xrpc.Handler, needs ...auth.Permission) xrpc.Route {
+		return xrpc.Route{NSID: nsid, Auth: who, Handler: h, Needs: needs}
 	}
-	// Whose session: any, that of a password, also of an account that was taken down.
-	any := s.user(access{})
-	full := s.user(access{full: true})
-	fullTakendown := s.user(access{full: true, takendown: true})
-	moderator := s.moderator()
+	user, moderator := s.user(refuseTakenDown), s.moderator()
+	evenTakenDown := s.user(acceptTakenDown)
+	appView, _ := s.defaultService("app.bsky.actor.getPreferences")
+	getPreferences := auth.Call("app.bsky.actor.getPreferences", appView.Ref())
+	list := []xrpc.Route{
+		route("com.atproto.server.describeServer", nil, query(s.describeServer)),
+		route("com.atproto.server.createAccount", s.optionalService(), procedure(s.createAccount)),
+		route("com.atproto.server.createSession", nil, procedure(s.createSession)),
+		route("com.atproto.server.getSession", user, query(s.getSession)),
+		route("com.atproto.server.refreshSession", s.refresh(false), procedure(s.refreshSession)),
+		route("com.atproto.server.deleteSession", s.refresh(true), procedure(s.deleteSession)),
+		route("com.atproto.server.createAppPassword", user, procedure(s.createAppPassword), auth.ManageCredentials),
+		route("com.atproto.server.listAppPasswords", user, query(s.listAppPasswords), auth.ReadCredentials),
+		route("com.atproto.server.revokeAppPassword", user, procedure(s.revokeAppPassword), auth.ManageCredentials),
+		route("com.atproto.server.activateAccount", user, procedure(s.activateAccount), auth.ManageLifecycle),
+		route("com.atproto.server.deactivateAccount", evenTakenDown, procedure(s.deactivateAccount), auth.ManageLifecycle),
+		route("com.atproto.server.checkAccountStatus", user, query(s.checkAccountStatus)),
+		route("com.atproto.server.requestAccountDelete", evenTakenDown, procedure(s.requestAccountDelete), auth.ManageLifecycle),
+		route("com.atproto.server.deleteAccount", nil, procedure(s.deleteAccount)),
+		route("com.atproto.server.requestEmailConfirmation", user, procedure(s.requestEmailConfirmation), auth.ManageEmail),
+		route("com.atproto.server.confirmEmail", user, procedure(s.confirmEmail), auth.ManageEmail),
+		route("com.atproto.server.requestEmailUpdate", user, procedure(s.requestEmailUpdate), auth.ManageCredentials),
+		route("com.atproto.server.updateEmail", user, procedure(s.updateEmail), auth.ManageCredentials),
+		route("com.atproto.server.requestPasswordReset", nil, procedure(s.requestPasswordReset)),
+		route("com.atproto.server.resetPassword", nil, procedure(s.resetPassword)),
+		route("com.atproto.server.getServiceAuth", evenTakenDown, query(s.getServiceAuth), auth.Call(auth.FromInput, auth.FromInput)),
+		route("com.atproto.server.reserveSigningKey", nil, procedure(s.reserveSigningKey)),
+		route("com.atproto.server.getAccountInviteCodes", user, query(s.getAccountInviteCodes), auth.ReadInvites),
+		route("com.atproto.server.createInviteCode", s.admin, procedure(s.createInviteCode), auth.Administer),
+		route("com.atproto.server.createInviteCodes", s.admin, procedure(s.createInviteCodes), auth.Administer),
 
-	handle("com.atproto.server.describeServer", nil, query(s.describeServer))
-	handle("com.atproto.server.createAccount", s.optionalService(), procedure(s.createAccount))
-	handle("com.atproto.server.createSession", nil, procedure(s.createSession))
-	handle("com.atproto.server.getSession", any, query(s.getSession))
-	handle("com.atproto.server.refreshSession", s.refresh(false), procedure(s.refreshSession))
-	handle("com.atproto.server.deleteSession", s.refresh(true), procedure(s.deleteSession))
-	handle("com.atproto.server.createAppPassword", full, procedure(s.createAppPassword))
-	handle("com.atproto.server.listAppPasswords", any, query(s.listAppPasswords))
-	handle("com.atproto.server.revokeAppPassword", full, procedure(s.revokeAppPassword))
-	handle("com.atproto.server.activateAccount", full, procedure(s.activateAccount))
-	handle("com.atproto.server.deactivateAccount", fullTakendown, procedure(s.deactivateAccount))
-	handle("com.atproto.server.checkAccountStatus", any, query(s.checkAccountStatus))
-	handle("com.atproto.server.requestAccountDelete", fullTakendown, procedure(s.requestAccountDelete))
-	handle("com.atproto.server.deleteAccount", nil, procedure(s.deleteAccount))
-	handle("com.atproto.server.requestEmailConfirmation", any, procedure(s.requestEmailConfirmation))
-	handle("com.atproto.server.confirmEmail", any, procedure(s.confirmEmail))
-	handle("com.atproto.server.requestEmailUpdate", full, procedure(s.requestEmailUpdate))
-	handle("com.atproto.server.updateEmail", full, procedure(s.updateEmail))
-	handle("com.atproto.server.requestPasswordReset", nil, procedure(s.requestPasswordReset))
-	handle("com.atproto.server.resetPassword", nil, procedure(s.resetPassword))
-	handle("com.atproto.server.getServiceAuth", s.user(access{takendown: true}), query(s.getServiceAuth))
-	handle("com.atproto.server.reserveSigningKey", nil, procedure(s.reserveSigningKey))
-	handle("com.atproto.server.getAccountInviteCodes", full, query(s.getAccountInviteCodes))
-	handle("com.atproto.server.createInviteCode", s.admin, procedure(s.createInviteCode))
-	handle("com.atproto.server.createInviteCodes", s.admin, procedure(s.createInviteCodes))
+		route("com.atproto.identity.updateHandle", user, procedure(s.updateHandle), auth.ManageHandle),
+		route("com.atproto.identity.getRecommendedDidCredentials", user, query(s.getRecommendedDidCredentials)),
+		route("com.atproto.identity.requestPlcOperationSignature", evenTakenDown, procedure(s.requestPlcOperationSignature), auth.ManageIdentity),
+		route("com.atproto.identity.signPlcOperation", evenTakenDown, procedure(s.signPlcOperation), auth.ManageIdentity),
+		route("com.atproto.identity.submitPlcOperation", user, procedure(s.submitPlcOperation), auth.SubmitIdentity),
 
-	handle("com.atproto.identity.updateHandle", any, procedure(s.updateHandle))
-	handle("com.atproto.identity.getRecommendedDidCredentials", any, query(s.getRecommendedDidCredentials))
-	handle("com.atproto.identity.requestPlcOperationSignature", fullTakendown, procedure(s.requestPlcOperationSignature))
-	handle("com.atproto.identity.signPlcOperation", fullTakendown, procedure(s.signPlcOperation))
-	handle("com.atproto.identity.submitPlcOperation", any, procedure(s.submitPlcOperation))
+		route("com.atproto.admin.getAccountInfo", moderator, query(s.getAccountInfo), auth.Moderate),
+		route("com.atproto.admin.getAccountInfos", moderator, query(s.getAccountInfos), auth.Moderate),
+		route("com.atproto.admin.getInviteCodes", moderator, query(s.getInviteCodes), auth.Moderate),
+		route("com.atproto.admin.disableInviteCodes", moderator, procedure(s.disableInviteCodes), auth.Moderate),
+		route("com.atproto.admin.disableAccountInvites", moderator, s.setInvites(true), auth.Moderate),
+		route("com.atproto.admin.enableAccountInvites", moderator, s.setInvites(false), auth.Moderate),
+		route("com.atproto.admin.getSubjectStatus", moderator, query(s.getSubjectStatus), auth.Moderate),
+		route("com.atproto.admin.updateSubjectStatus", moderator, procedure(s.updateSubjectStatus), auth.Moderate),
+		route("com.atproto.admin.sendEmail", moderator, procedure(s.sendEmail), auth.Moderate),
+		route("com.atproto.admin.deleteAccount", s.admin, procedure(s.adminDeleteAccount), auth.Administer),
+		route("com.atproto.admin.updateAccountEmail", s.admin, procedure(s.updateAccountEmail), auth.Administer),
+		route("com.atproto.admin.updateAccountHandle", s.admin, procedure(s.updateAccountHandle), auth.Administer),
+		route("com.atproto.admin.updateAccountPassword", s.admin, procedure(s.updateAccountPassword), auth.Administer),
 
-	handle("com.atproto.admin.getAccountInfo", moderator, query(s.getAccountInfo))
-	handle("com.atproto.admin.getAccountInfos", moderator, query(s.getAccountInfos))
-	handle("com.atproto.admin.getInviteCodes", moderator, query(s.getInviteCodes))
-	handle("com.atproto.admin.disableInviteCodes", moderator, procedure(s.disableInviteCodes))
-	handle("com.atproto.admin.disableAccountInvites", moderator, s.setInvites(true))
-	handle("com.atproto.admin.enableAccountInvites", moderator, s.setInvites(false))
-	handle("com.atproto.admin.getSubjectStatus", moderator, query(s.getSubjectStatus))
-	handle("com.atproto.admin.updateSubjectStatus", moderator, procedure(s.updateSubjectStatus))
-	handle("com.atproto.admin.sendEmail", moderator, procedure(s.sendEmail))
-	handle("com.atproto.admin.deleteAccount", s.admin, procedure(s.adminDeleteAccount))
-	handle("com.atproto.admin.updateAccountEmail", s.admin, procedure(s.updateAccountEmail))
-	handle("com.atproto.admin.updateAccountHandle", s.admin, procedure(s.updateAccountHandle))
-	handle("com.atproto.admin.updateAccountPassword", s.admin, procedure(s.updateAccountPassword))
-
-	handle("com.atproto.temp.checkSignupQueue", any, query(s.checkSignupQueue))
-	handle("app.bsky.actor.getPreferences", s.userOrModerator(access{takendown: true}), query(s.getPreferences))
-	methods.Handle(xrpc.Route{NSID: "app.bsky.actor.putPreferences", Auth: any, Handler: procedure(s.putPreferences), PlainJSON: true})
+		route("com.atproto.temp.checkSignupQueue", user, query(s.checkSignupQueue), auth.ReadQueue),
+		route("app.bsky.actor.getPreferences", s.userOrModerator(acceptTakenDown, getPreferences), query(s.getPreferences), getPreferences),
+		route("app.bsky.actor.putPreferences", user, procedure(s.putPreferences),
+			auth.Call("app.bsky.actor.putPreferences", appView.Ref())),
+	}
+	list[len(list)-1].PlainJSON = true
+	return list
 }
 
 // query and procedure are those of package xrpc, for functions whose errors go through answer.

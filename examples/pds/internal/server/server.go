@@ -35,6 +35,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
@@ -250,7 +251,7 @@ func (s *Server) handler() http.Handler {
 		Host:       s.host,
 		Accounts:   directory{s},
 		Takedowns:  s.accounts,
-		Auth:       atproto.Auth{User: s.user(access{}), Optional: s.optional(), Upload: s.uploader()},
+		Auth:       atproto.Auth{User: s.user(refuseTakenDown), Optional: s.optional(), Upload: s.uploader(), Guard: s.guard},
 		Schemas:    s.catalog,
 		Outbox:     s.outbox,
 		BlobLimit:  s.cfg.BlobLimit,
@@ -259,15 +260,20 @@ func (s *Server) handler() http.Handler {
 	}
 	if service.ImportLimit = s.cfg.ImportLimit; !s.cfg.AcceptImports {
 		service.ImportLimit = -1
-		methods.Handle(xrpc.Route{NSID: "com.atproto.repo.importRepo", Auth: s.user(access{full: true}), Handler: xrpc.RawProcedure(refuseImport)})
+		methods.Handle(xrpc.Route{
+			NSID: "com.atproto.repo.importRepo", Auth: s.user(refuseTakenDown), Needs: []auth.Permission{auth.ManageRepo},
+			Handler: xrpc.RawProcedure(refuseImport),
+		})
 	}
+	s.op.limits = s.limiter()
+	service.CountWrites = s.op.limits.Writes
 	s.proxy = s.forwarding()
 	if s.cfg.Proxy.AppView.URL != "" {
 		service.Elsewhere = s.recordElsewhere
 	}
 	service.Mount(methods)
-	s.mount(methods)
-	s.mountForwarded(methods)
+	methods.Handle(s.routes()...)
+	methods.Handle(s.forwarded()...)
 	methods.Fallback, methods.Divert = s.proxy.Route(), s.divert
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tls-check", s.tlsCheck)

@@ -11,6 +11,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 // maxLoginPassword is the length in bytes beyond which no password is looked at: that of the
@@ -118,14 +119,17 @@ func (s *Server) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (o
 	if err != nil {
 		return out, err
 	}
-	return s.session(ctx, a), nil
+	out = s.session(ctx, a)
+	if !r.Principal.May(auth.ReadEmail) {
+		out.Email, out.EmailConfirmed = "", false
+	}
+	return out, nil
 }
 
 func (s *Server) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out sessionOutput, err error) {
-	token := r.Principal.(refreshToken)
-	a, next, err := s.accounts.RotateSession(ctx, token.did, token.id)
+	a, next, err := s.accounts.RotateSession(ctx, r.Principal.DID, r.Principal.Token)
 	if errors.Is(err, account.ErrNotFound) {
-		return out, xrpc.InvalidRequest("Could not find user info for account: %s", token.did)
+		return out, xrpc.InvalidRequest("Could not find user info for account: %s", r.Principal.DID)
 	} else if err != nil {
 		return out, err
 	}
@@ -135,6 +139,5 @@ func (s *Server) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.Non
 }
 
 func (s *Server) deleteSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	token := r.Principal.(refreshToken)
-	return out, s.accounts.EndSession(ctx, token.did, token.id)
+	return out, s.accounts.EndSession(ctx, r.Principal.DID, r.Principal.Token)
 }
