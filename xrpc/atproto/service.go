@@ -111,10 +111,11 @@ type Auth struct {
 	// Upload is for uploadBlob, which services call too, with the service token of a
 	// user. Nil: User.
 	Upload xrpc.Authenticator
-	// Guard, if not nil, returns what decides in the transaction of every change that a principal
-	// makes whether it still may: since the request was authenticated, its session may have ended.
-	// Errors of the guard should be an *xrpc.Error. What it returns should include a check of all
-	// that it read, and of the account's status; for the snapshot of Principal.Basis, that is Basis.
+	// Guard returns what decides in the transaction of every change that a principal makes whether
+	// it still may: since the request was authenticated, its session may have ended. Errors of the
+	// guard should be an *xrpc.Error. What it returns should include a check of all that it read, and
+	// of the account's status; for the snapshot of Principal.Basis, that is Basis. Nil: the change
+	// is refused with ConcurrentWrites if a value of Principal.Basis is another one by then.
 	Guard func(p auth.Principal) repo.Guard
 }
 

@@ -1,6 +1,7 @@
 package atproto
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -292,9 +293,12 @@ func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 		return bodyError(err)
 	}
 	info, err := s.Host.UploadBlob(r.Context(), acct.DID, mime, body, s.blobLimit())
-	if errors.Is(err, storage.ErrTooLarge) {
+	switch {
+	case errors.Is(err, storage.ErrTooLarge):
 		return &xrpc.Error{Status: http.StatusRequestEntityTooLarge, Name: "PayloadTooLarge", Message: "request entity too large"}
-	} else if err != nil {
+	case errors.Is(err, storage.ErrQuota):
+		return &xrpc.Error{Status: http.StatusRequestEntityTooLarge, Name: "BlobQuotaExceeded", Message: "The account has no more room for blobs"}
+	case err != nil:
 		return bodyError(err)
 	}
 	// The upload may have taken long.
@@ -347,10 +351,27 @@ func (s *Service) batch(r *xrpc.Request, duplicates bool, writes ...repo.Write) 
 	return b
 }
 
+// unchanged is the guard for a principal that is good while what it was found by is the same.
+func unchanged(p auth.Principal) repo.Guard {
+	return func(ctx context.Context, rd storage.Reader) (checks []storage.KVCheck, err error) {
+		for _, v := range p.Basis {
+			now, err := rd.Get(ctx, v.Key)
+			if err != nil && !errors.Is(err, storage.ErrNotFound) {
+				return nil, err
+			}
+			if err != nil || !bytes.Equal(now, v.Value) {
+				return nil, storage.ErrConflict
+			}
+			checks = append(checks, storage.KVCheck{Key: v.Key, Value: v.Value})
+		}
+		return checks, nil
+	}
+}
+
 // guard returns what decides, in the transaction of a change, whether the caller may still make
 // it: the account must have one of the statuses, and the principal must still be good.
 func (s *Service) guard(r *xrpc.Request, allowed ...Status) repo.Guard {
-	var still repo.Guard
+	still := unchanged(r.Principal)
 	if s.Auth.Guard != nil {
 		still = s.Auth.Guard(r.Principal)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/proxy"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // Methods that are passed on, but to which this server has something to add.
@@ -23,18 +24,18 @@ import (
 func (s *Server) forwarded() []xrpc.Route {
 	const createReport, getFeed = "com.atproto.moderation.createReport", "app.bsky.feed.getFeed"
 	const registerPush, unregisterPush = "app.bsky.notification.registerPush", "app.bsky.notification.unregisterPush"
-	route := func(nsid string, down takenDown, h xrpc.Handler, needs ...auth.Permission) xrpc.Route {
-		return xrpc.Route{NSID: nsid, Auth: s.user(down), Handler: h, Needs: append(needs, auth.Call(nsid, auth.FromInput))}
+	route := func(nsid string, down session.TakenDown, h xrpc.Handler, needs ...auth.Permission) xrpc.Route {
+		return xrpc.Route{NSID: nsid, Auth: s.sessions.User(down), Handler: h, Needs: append(needs, auth.Call(nsid, auth.FromInput))}
 	}
 	// Whoever was taken down may appeal.
-	list := []xrpc.Route{route(createReport, acceptTakenDown, s.relay(s.reportService))}
+	list := []xrpc.Route{route(createReport, session.AcceptTakenDown, s.relay(s.reportService))}
 	if s.cfg.Proxy.AppView.URL == "" {
 		return list
 	}
 	return append(list,
-		route(getFeed, refuseTakenDown, xrpc.RawQuery(s.getFeed), auth.Call(getFeedSkeleton, auth.FromInput)),
-		route(registerPush, refuseTakenDown, s.relay(s.pushService)),
-		route(unregisterPush, refuseTakenDown, s.relay(s.pushService)),
+		route(getFeed, session.RefuseTakenDown, xrpc.RawQuery(s.getFeed), auth.Call(getFeedSkeleton, auth.FromInput)),
+		route(registerPush, session.RefuseTakenDown, s.relay(s.pushService)),
+		route(unregisterPush, session.RefuseTakenDown, s.relay(s.pushService)),
 	)
 }
 
@@ -83,7 +84,7 @@ func (s *Server) relay(to func(r *xrpc.Request, body any) (proxy.Service, error)
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 		r.Header.Del("Content-Encoding")
 		r.Header.Set("Content-Type", "application/json")
-		return s.proxy.Forward(w, r, proxy.Call{To: service, As: caller(r)})
+		return s.proxy.Forward(w, r, proxy.Call{To: service, As: session.Caller(r)})
 	})
 }
 
@@ -129,7 +130,7 @@ func (s *Server) getFeed(w http.ResponseWriter, r *xrpc.Request, p getFeedParams
 	if err := r.Demand(auth.Call(string(r.NSID), to.Ref()), auth.Call(getFeedSkeleton, string(generator)+"#bsky_fg")); err != nil {
 		return err
 	}
-	return s.proxy.Forward(w, r, proxy.Call{To: to, As: caller(r), Audience: string(generator), Method: getFeedSkeleton})
+	return s.proxy.Forward(w, r, proxy.Call{To: to, As: session.Caller(r), Audience: string(generator), Method: getFeedSkeleton})
 }
 
 // generator asks the AppView for the service of a custom feed.

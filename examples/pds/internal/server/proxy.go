@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // forwarding passes on the methods that the server does not have: to the service
@@ -23,7 +24,7 @@ func (s *Server) forwarding() *proxy.Proxy {
 	p := &proxy.Proxy{
 		Resolver:      s.resolver,
 		Signer:        s.accounts.Signer,
-		Auth:          s.user(refuseTakenDown),
+		Auth:          s.sessions.User(session.RefuseTakenDown),
 		Now:           s.now,
 		Default:       s.defaultService,
 		HeaderTimeout: s.cfg.Proxy.HeadersTimeout,
