@@ -13,7 +13,8 @@ import (
 
 // UploadBlob stores a blob of at most max bytes (0: no limit). It stays invisible
 // until a record refers to it. A blob that a record refers to already, as after
-// an import, becomes visible at once. Too long a blob gives storage.ErrTooLarge.
+// an import, becomes visible at once. Too long a blob gives storage.ErrTooLarge, and one
+// for which Config.BlobQuota has no room storage.ErrQuota.
 //
 // The type of a blob that is uploaded again is the new one as long as no record refers to it, and
 // the old one from then on.
@@ -21,7 +22,14 @@ func (h *Host) UploadBlob(ctx context.Context, did syntax.DID, mime string, r io
 	if r == nil {
 		return storage.BlobInfo{}, errNoReader
 	}
-	info, err := h.store.Blobs.Stage(ctx, did, mime, r, max)
+	limits := storage.BlobLimits{Size: max}
+	if h.quota != nil {
+		var err error
+		if limits.Quota, err = h.quota(ctx, did); err != nil {
+			return storage.BlobInfo{}, err
+		}
+	}
+	info, err := h.store.Blobs.Stage(ctx, did, mime, r, limits)
 	if err != nil {
 		return info, err
 	}
@@ -97,29 +105,6 @@ func (h *Host) SweepBlobs(ctx context.Context, did syntax.DID, t time.Time) (del
 		deleted++
 	}
 	return deleted, err
-}
-
-// Delete removes a repository with everything that belongs to it, including its
-// blobs and its earlier events, and appends events (the #account event that says
-// so) in the same step.
-func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Event) error {
-	if err := checkAside(events, nil); err != nil {
-		return err
-	}
-	unlock, err := h.locks.lock(ctx, did)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	h.cache.drop(did)
-	_, err = h.store.Repos.Delete(ctx, did, events)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return err
-	}
-	if blobErr := h.store.Blobs.DeleteAll(ctx, did); blobErr != nil {
-		return blobErr
-	}
-	return notFound(err, ErrRepoNotFound)
 }
 
 // Bounds on what one call of Blobs or MissingBlobs looks at, whatever the account's records refer

@@ -40,6 +40,10 @@ type Config struct {
 	// negative number when they are gone. An error means that there is no room. It is a place for a
 	// quota by client; see limit.Hold.
 	Hold func(ctx context.Context, n int64) error
+	// BlobQuota, if not nil, returns how many bytes all blobs of an account may have together, used
+	// and not used yet; 0: no limit. UploadBlob fails with storage.ErrQuota where a new blob would
+	// bring the account above.
+	BlobQuota func(ctx context.Context, did syntax.DID) (int64, error)
 	// Imports bounds how many imports are worked on at once, those that still upload apart. 0 means
 	// 2.
 	Imports int
@@ -79,6 +83,7 @@ type Host struct {
 	temp       string
 	spool      *spool.Dir
 	hold       func(context.Context, int64) error
+	quota      func(context.Context, syntax.DID) (int64, error)
 	locks      keyedLocks // of writers
 	builds     builds
 	scans      chan struct{} // has room for maxScans: see export
@@ -101,7 +106,7 @@ func NewHost(cfg Config) *Host {
 		panic(err)
 	}
 	h := &Host{
-		store: cfg.Store, signer: cfg.Signer, now: cfg.Now, checkClock: cfg.CheckClock, temp: cfg.TempDir, hold: cfg.Hold,
+		store: cfg.Store, signer: cfg.Signer, now: cfg.Now, checkClock: cfg.CheckClock, temp: cfg.TempDir, hold: cfg.Hold, quota: cfg.BlobQuota,
 		clock: rand.UintN(1024), indexes: newIndexSet(cfg.Indexes),
 	}
 	h.spool = &spool.Dir{Path: cfg.TempDir, Limit: max(cfg.SpoolBytes, 0)}
@@ -187,8 +192,9 @@ func (h *Host) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error
 	return h.signer(ctx, did)
 }
 
-// sign makes the next commit over the tree of a root, with a revision that follows prev.
-func (h *Host) sign(ctx context.Context, did syntax.DID, prev syntax.TID, root cid.Cid) (commit.Commit, storage.Head, []byte, error) {
+// sign makes the next commit over the tree of a root, with a revision that follows prev. If signer
+// is nil, it is that of the host.
+func (h *Host) sign(ctx context.Context, did syntax.DID, signer crypto.Signer, prev syntax.TID, root cid.Cid) (commit.Commit, storage.Head, []byte, error) {
 	fail := func(format string, err error) (commit.Commit, storage.Head, []byte, error) {
 		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf(format, did, err)
 	}
@@ -197,9 +203,11 @@ func (h *Host) sign(ctx context.Context, did syntax.DID, prev syntax.TID, root c
 			return commit.Commit{}, storage.Head{}, nil, fmt.Errorf("%w: %w", ErrClock, err)
 		}
 	}
-	signer, err := h.signer(ctx, did)
-	if err == nil && signer == nil {
-		err = errors.New("the host has none")
+	var err error
+	if signer == nil {
+		if signer, err = h.signer(ctx, did); err == nil && signer == nil {
+			err = errors.New("the host has none")
+		}
 	}
 	if err != nil {
 		return fail("repo: signing key of %s: %w", err)

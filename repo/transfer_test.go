@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -310,6 +311,15 @@ func TestBlobs(t *testing.T) {
 		}
 		if _, err := h.UploadBlob(ctx, alice, "text/plain", strings.NewReader("hello"), 4); !errors.Is(err, storage.ErrTooLarge) {
 			t.Errorf("too large: %v", err)
+		}
+		small := repo.NewHost(repo.Config{Store: store, Signer: k.signer, BlobQuota: func(_ context.Context, did syntax.DID) (int64, error) {
+			return int64(len(did)) - int64(len(alice)) + 6, nil
+		}})
+		if _, err := small.UploadBlob(ctx, alice, "text/plain", strings.NewReader("ho"), 0); !errors.Is(err, storage.ErrQuota) {
+			t.Errorf("beyond the quota: %v", err)
+		}
+		if _, err := small.UploadBlob(ctx, alice, "text/plain", strings.NewReader("hello"), 0); err != nil {
+			t.Errorf("a blob that is there: %v", err)
 		}
 		with := func(mime string, size int64) []byte {
 			return record(t, map[string]any{"$type": string(notes), "b": data.Blob{Ref: info.CID, MIME: mime, Size: size}.Value()})

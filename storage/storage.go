@@ -25,6 +25,9 @@ var (
 	ErrCorrupt = errors.New("storage: corrupt")
 	// ErrTooLarge: a blob is longer than the caller allowed.
 	ErrTooLarge = errors.New("storage: too large")
+	// ErrQuota: with a blob, the blobs of its account would be longer together than the caller
+	// allowed.
+	ErrQuota = errors.New("storage: quota exceeded")
 	// ErrBusy: the store has waited too long for a connection or another scarce thing. Nothing was
 	// done. The caller may try again later.
 	ErrBusy error = passing("storage: busy")
@@ -262,14 +265,29 @@ type BlobInfo struct {
 	Created time.Time
 }
 
+// BlobLimits bounds what Blobs.Stage keeps. The zero value has no limits.
+type BlobLimits struct {
+	// Size is how many bytes the blob may have. 0: no limit.
+	Size int64
+	// Quota is how many bytes all blobs of the account may have together, staged and promoted, with
+	// this one. 0: no limit.
+	Quota int64
+}
+
 // Blobs holds the bytes of blobs, per account. A blob is staged while nothing
 // refers to it and promoted before the record that does is applied. Both states
 // are idempotent: the same bytes may be staged again.
 type Blobs interface {
 	// Stage reads r to its end, hashing while it writes, and keeps the blob as
-	// staged (or as it was, if it is there already, with a fresh age). More than
-	// max bytes give ErrTooLarge and leave nothing; max 0 means no limit.
-	Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (BlobInfo, error)
+	// staged (or as it was, if it is there already, with a fresh age). A blob that is longer than
+	// limits.Size gives ErrTooLarge. One that is not there yet, and that would bring the account
+	// above limits.Quota, gives ErrQuota: whatever else is staged at the same time, the account
+	// stays below. A call that fails leaves nothing and takes up no quota.
+	Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits BlobLimits) (BlobInfo, error)
+	// Usage returns how many bytes the account's blobs have together, staged and promoted. It may
+	// cost as much as to list them; a store remembers it, so that Stage with a quota does not each
+	// time.
+	Usage(ctx context.Context, did syntax.DID) (int64, error)
 	// Stat returns a blob, staged or promoted, or ErrNotFound.
 	Stat(ctx context.Context, did syntax.DID, c cid.Cid) (info BlobInfo, promoted bool, err error)
 	// SetMIME changes the media type of a blob, staged or promoted, and nothing else of it, or

@@ -3,6 +3,7 @@
 //	tmp/                       what is being written or deleted
 //	staged/HASH.CID            uploaded, not referred to yet
 //	blobs/HA/HASH/CID          promoted
+//	locks/NN                   of the accounts whose HASH is in group NN
 //
 // HASH is the SHA-256 of the DID in hexadecimal (printf %s DID | sha256sum), so
 // that no DID, however long or odd, can name a path of its own; CID is made from a
@@ -20,12 +21,20 @@
 // that cannot sync directories, a blob may be lost if the power fails soon after
 // Stage or Promote.
 //
+// # Quotas
+//
+// How many bytes an account has follows from its files: nothing else is written, so a crash
+// cannot make it wrong. A store goes through the account's folder when it is first asked, and then
+// counts along. A file under locks has the number of changes of its group of accounts, by which one
+// process sees that another has made some, and counts again.
+//
 // # Sharing
 //
-// Several processes may use one directory. Since a call never leaves a blob in a
-// half state, the worst that a race between them does is that Promote does not find
-// a blob, older than the age of collection, that is staged again at the very
-// moment when Collect looks at it.
+// Several processes may use one directory: changes of a group of accounts exclude each other by a
+// lock on its file. Where the system has no such locks (not on Unix), the worst that a race between
+// processes does is that Promote does not find a blob, older than the age of collection, that is
+// staged again at the very moment when Collect looks at it, and that an account exceeds its quota
+// by what the others have staged.
 //
 // Blobs are spread over no further folders: modern file systems are good at large
 // ones. Collect looks only at staged blobs, of which there are few.
@@ -42,7 +51,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -54,10 +62,6 @@ import (
 
 // Config has what a store can be told. The zero value works.
 type Config struct {
-	// Quota, if not nil, is asked before a blob of size bytes that the account
-	// does not have yet is kept. Its error is that of Stage. It may be called
-	// concurrently, so a strict bound needs a lock of its own.
-	Quota func(ctx context.Context, did syntax.DID, size int64) error
 	// Now is the clock for the age of blobs. Nil: time.Now.
 	Now func() time.Time
 	// TempAge is how long a file under tmp must not have been written to
@@ -67,12 +71,10 @@ type Config struct {
 
 // Store keeps blobs in a directory. It implements storage.Blobs.
 type Store struct {
-	dir   string
-	quota func(context.Context, syntax.DID, int64) error
-	now   func() time.Time
-	// locks order changes of one account's folders within this process. An
-	// account's lock is picked by its hash.
-	locks [64]sync.Mutex
+	dir string
+	now func() time.Time
+	// groups order changes of one account's folders. An account's group is picked by its hash.
+	groups [64]group
 
 	// For tests that make them fail.
 	rename   func(from, to string) error
@@ -87,14 +89,14 @@ func Open(dir string, cfg Config) (*Store, error) {
 	if dir == "" {
 		return nil, errors.New("blobfs: no directory")
 	}
-	s := &Store{dir: dir, quota: cfg.Quota, now: cfg.Now, rename: os.Rename, syncFile: (*os.File).Sync}
+	s := &Store{dir: dir, now: cfg.Now, rename: os.Rename, syncFile: (*os.File).Sync}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	if cfg.TempAge == 0 {
 		cfg.TempAge = time.Hour
 	}
-	for _, sub := range []string{"tmp", "staged", "blobs"} {
+	for _, sub := range []string{"tmp", "staged", "blobs", "locks"} {
 		if err := s.makeDir(filepath.Join(dir, sub)); err != nil {
 			return nil, fail("open", err)
 		}
@@ -134,18 +136,18 @@ func (s *Store) cleanTemp(before time.Time) error {
 
 // account is where the blobs of one account are.
 type account struct {
+	hash   string
 	dir    string // of promoted blobs
 	staged string // start of the paths of staged blobs
-	lock   *sync.Mutex
 }
 
 func (s *Store) account(did syntax.DID) account {
 	h := sha256.Sum256([]byte(did))
 	name := hex.EncodeToString(h[:])
 	return account{
+		hash:   name,
 		dir:    filepath.Join(s.dir, "blobs", name[:2], name),
 		staged: filepath.Join(s.dir, "staged", name+"."),
-		lock:   s.lockOf(name),
 	}
 }
 
@@ -154,11 +156,6 @@ func (s *Store) account(did syntax.DID) account {
 func (a account) paths(c cid.Cid) (promoted, staged string, ok bool) {
 	name, ok := fileName(c)
 	return filepath.Join(a.dir, name), a.staged + name, ok
-}
-
-// lockOf returns the lock of the account with a hash.
-func (s *Store) lockOf(hash string) *sync.Mutex {
-	return &s.locks[int(hash[0]^hash[1]<<3)%len(s.locks)]
 }
 
 // fileName returns the name of a blob's file. Only CIDs that blobs can have

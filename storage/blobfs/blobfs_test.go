@@ -40,7 +40,7 @@ func open(t testing.TB, dir string, cfg Config) *Store {
 
 func stage(t testing.TB, s *Store, did syntax.DID, content string) cid.Cid {
 	t.Helper()
-	info, err := s.Stage(ctx, did, "text/plain", strings.NewReader(content), 0)
+	info, err := s.Stage(ctx, did, "text/plain", strings.NewReader(content), storage.BlobLimits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,9 +86,13 @@ func state(t testing.TB, s *Store, did syntax.DID, contents ...string) map[strin
 	return all
 }
 
+// files are those of blobs, in whatever state.
 func files(t testing.TB, dir string) (list []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && d.Name() == "locks" {
+			return fs.SkipDir
+		}
 		if err == nil && !d.IsDir() {
 			list = append(list, path)
 		}
@@ -134,33 +138,60 @@ func TestPathTraversal(t *testing.T) {
 	}
 }
 
-func TestQuota(t *testing.T) {
-	full := errors.New("full")
-	var asked []int64
-	s := open(t, t.TempDir(), Config{Quota: func(_ context.Context, did syntax.DID, size int64) error {
-		asked = append(asked, size)
-		if did == bob {
-			return full
+// What lies in the folder counts: a store that was opened just now, and one that another process
+// writes to meanwhile, agree.
+func TestUsage(t *testing.T) {
+	dir := t.TempDir()
+	one, two := open(t, dir, Config{}), open(t, dir, Config{})
+	usage := func(want int64) {
+		t.Helper()
+		for _, s := range []*Store{one, two, open(t, dir, Config{})} {
+			if n, err := s.Usage(ctx, alice); n != want || err != nil {
+				t.Errorf("%d bytes, error %v; want %d", n, err, want)
+			}
 		}
-		return nil
-	}})
-	stage(t, s, alice, "four")
-	stage(t, s, alice, "four") // is there already
-	stage(t, s, alice, "sixsix")
-	if _, err := s.Stage(ctx, bob, "", strings.NewReader("x"), 0); !errors.Is(err, full) {
-		t.Errorf("over quota: %v", err)
 	}
-	if diff := cmp.Diff([]int64{4, 6, 1}, asked); diff != "" {
-		t.Error(diff)
+	stage(t, one, alice, "four")
+	usage(4)
+	c := stage(t, two, alice, "sixsix")
+	usage(10)
+	if err := two.Promote(ctx, alice, c); err != nil {
+		t.Fatal(err)
 	}
-	if n := len(files(t, s.dir)); n != 2 {
-		t.Errorf("%d files", n)
+	usage(10)
+	// A damaged blob takes room until it is uploaded again.
+	file, _, _ := one.account(alice).paths(c)
+	if err := os.WriteFile(file, []byte("six"), 0o600); err != nil {
+		t.Fatal(err)
 	}
+	if n, err := open(t, dir, Config{}).Usage(ctx, alice); n != 7 || err != nil {
+		t.Errorf("with damage: %d bytes, error %v", n, err)
+	}
+	if _, err := two.Stage(ctx, alice, "", strings.NewReader("sixsix"), storage.BlobLimits{Quota: 1}); err != nil {
+		t.Errorf("repair: %v", err)
+	}
+	usage(10)
+	if err := one.Delete(ctx, alice, c); err != nil {
+		t.Fatal(err)
+	}
+	usage(4)
+	// Without its lock, blobs can be deleted, not staged.
+	lock := filepath.Join(dir, "locks", fmt.Sprintf("%02d", groupOf(one.account(alice).hash)))
+	if err := errors.Join(os.Remove(lock), os.Mkdir(lock, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Stage(ctx, alice, "", strings.NewReader("more"), storage.BlobLimits{}); err == nil {
+		t.Error("a blob was staged without a lock")
+	}
+	if err := one.DeleteAll(ctx, alice); err != nil {
+		t.Errorf("delete without a lock: %v", err)
+	}
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	usage(0)
 }
 
-// A copy of the directory is what a process killed at that moment leaves.
-// Every such copy, at every step of every call, must open with all blobs in the
-// state before or after the call, and nothing under tmp.
 func TestKillAtEveryStep(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, Config{})
@@ -246,8 +277,8 @@ func TestFaultAtEveryStep(t *testing.T) {
 				return os.Rename(from, to)
 			}
 			s.syncFile = func(f *os.File) error { return fault() }
-			_, err1 := s.Stage(ctx, alice, "", strings.NewReader("new"), 0)
-			_, err2 := s.Stage(ctx, alice, "", strings.NewReader("promoted"), 0)
+			_, err1 := s.Stage(ctx, alice, "", strings.NewReader("new"), storage.BlobLimits{})
+			_, err2 := s.Stage(ctx, alice, "", strings.NewReader("promoted"), storage.BlobLimits{})
 			err3 := s.Promote(ctx, alice, dag.Sum(dag.Raw, []byte("staged")))
 			if calls < fail {
 				return
@@ -447,7 +478,7 @@ func TestRaceOfStagePromoteCollect(t *testing.T) {
 			rng := rand.New(rand.NewPCG(uint64(w), 1))
 			for range 300 {
 				content := fmt.Sprint("blob ", rng.IntN(40))
-				info, err := s.Stage(ctx, alice, "", strings.NewReader(content), 0)
+				info, err := s.Stage(ctx, alice, "", strings.NewReader(content), storage.BlobLimits{})
 				if err != nil {
 					t.Errorf("Stage: %v", err)
 					return
@@ -503,7 +534,7 @@ func BenchmarkStage(b *testing.B) {
 			b.SetBytes(int64(size))
 			for i := range b.N {
 				copy(data, fmt.Sprint(i))
-				info, err := s.Stage(ctx, alice, "", bytes.NewReader(data), 0)
+				info, err := s.Stage(ctx, alice, "", bytes.NewReader(data), storage.BlobLimits{})
 				if err == nil {
 					err = s.Promote(ctx, alice, info.CID)
 				}

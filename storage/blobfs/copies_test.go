@@ -22,19 +22,16 @@ func TestCopiesOfFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := map[cid.Cid]string{}
-	if err := filepath.WalkDir(dir, func(file string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
+	for _, file := range files(t, dir) {
 		name, err := filepath.Rel(dir, file)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if c, ok := FileCID(filepath.ToSlash(name)); ok {
 			found[c] = filepath.ToSlash(name)
 		} else {
 			t.Errorf("%s is no blob", name)
 		}
-		return err
-	}); err != nil {
-		t.Fatal(err)
 	}
 	if name, ok := FileName(alice, promoted); !ok || found[promoted] != name || !strings.HasPrefix(found[staged], "staged/") {
 		t.Errorf("%v, want %s", found, name)
@@ -100,7 +97,7 @@ func TestFullDiskIsCalledSo(t *testing.T) {
 		c := stage(t, s, alice, "here")
 		fault := func(string, string) error { return errno }
 		s.rename = fault
-		_, staging := s.Stage(ctx, alice, "text/plain", strings.NewReader("no room"), 0)
+		_, staging := s.Stage(ctx, alice, "text/plain", strings.NewReader("no room"), storage.BlobLimits{})
 		for what, err := range map[string]error{"stage": staging, "promote": s.Promote(ctx, alice, c)} {
 			if !errors.Is(err, storage.ErrFull) || !errors.Is(err, errno) || strings.Count(err.Error(), "the disk is full") != 1 {
 				t.Errorf("%s, %v: %v", what, errno, err)

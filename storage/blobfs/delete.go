@@ -25,8 +25,7 @@ func (s *Store) Delete(ctx context.Context, did syntax.DID, c cid.Cid) error {
 	if !ok {
 		return nil
 	}
-	a.lock.Lock()
-	defer a.lock.Unlock()
+	defer s.lockToDelete(a.hash).unlock()
 	for _, path := range []string{promoted, staged} {
 		switch err := os.Remove(path); {
 		case errors.Is(err, fs.ErrNotExist):
@@ -48,8 +47,7 @@ func (s *Store) DeleteAll(ctx context.Context, did syntax.DID) error {
 		return err
 	}
 	a := s.account(did)
-	a.lock.Lock()
-	defer a.lock.Unlock()
+	defer s.lockToDelete(a.hash).unlock()
 	if err := s.deleteDir(a.dir); err != nil {
 		return fail("delete all blobs of "+string(did), err)
 	}
@@ -102,9 +100,8 @@ func (s *Store) Collect(ctx context.Context, t time.Time) (deleted int, err erro
 		if _, ok := parseName(blob); !ok || len(hash) != 2*sha256.Size {
 			return nil
 		}
-		lock := s.lockOf(hash)
-		lock.Lock()
-		defer lock.Unlock()
+		h := s.lockToDelete(hash)
+		defer h.unlock()
 		old, err := s.collect(filepath.Join(root, name), t)
 		if old {
 			deleted++

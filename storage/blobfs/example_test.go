@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
@@ -22,8 +23,8 @@ func Example() {
 		panic(err)
 	}
 	ctx := context.Background()
-	const max = 1 << 20
-	info, err := blobs.Stage(ctx, "did:web:alice.example", "text/plain", strings.NewReader("hello"), max)
+	limits := storage.BlobLimits{Size: 1 << 20, Quota: 1 << 30}
+	info, err := blobs.Stage(ctx, "did:web:alice.example", "text/plain", strings.NewReader("hello"), limits)
 	if err != nil {
 		panic(err)
 	}

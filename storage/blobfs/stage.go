@@ -19,15 +19,15 @@ import (
 )
 
 // Stage implements storage.Blobs. A MIME type of more than 1024 bytes is an error.
-func (s *Store) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
-	info, err := s.stage(ctx, did, mime, r, max)
+func (s *Store) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+	info, err := s.stage(ctx, did, mime, r, limits)
 	if err != nil {
 		return storage.BlobInfo{}, fail("stage a blob", err)
 	}
 	return info, nil
 }
 
-func (s *Store) stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (info storage.BlobInfo, err error) {
+func (s *Store) stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (info storage.BlobInfo, err error) {
 	if len(mime) > maxMIME {
 		return info, fmt.Errorf("MIME type of %d bytes", len(mime))
 	}
@@ -40,35 +40,29 @@ func (s *Store) stage(ctx context.Context, did syntax.DID, mime string, r io.Rea
 
 	h := sha256.New()
 	info.MIME = mime
-	if info.Size, err = copyTo(ctx, io.MultiWriter(f, h), r, max); err != nil {
+	if info.Size, err = copyTo(ctx, io.MultiWriter(f, h), r, limits.Size); err != nil {
 		return info, err
 	}
 	digest := dag.Digest(h.Sum(nil))
 	info.CID = dag.CID(dag.Raw, &digest)
-	if err := s.place(ctx, did, f, &info); err != nil {
+	if err := s.place(ctx, did, f, &info, limits.Quota); err != nil {
 		return info, err
 	}
 	return info, nil
 }
 
-// place completes a file and moves it to where the blob is or should be.
-func (s *Store) place(ctx context.Context, did syntax.DID, f *os.File, info *storage.BlobInfo) error {
+// place completes a file and moves it to where the blob is or should be, if the account's quota
+// (0: none) has room for it.
+func (s *Store) place(ctx context.Context, did syntax.DID, f *os.File, info *storage.BlobInfo, quota int64) error {
 	old, _, err := s.Stat(ctx, did, info.CID)
 	switch {
 	case err == nil:
 		info.MIME = old.MIME
-	case errors.Is(err, storage.ErrNotFound):
-		if s.quota != nil {
-			if err := s.quota(ctx, did, info.Size); err != nil {
-				return err
-			}
-		}
-	case !errors.Is(err, storage.ErrCorrupt): // a corrupt file is replaced
+	case !errors.Is(err, storage.ErrNotFound) && !errors.Is(err, storage.ErrCorrupt): // a corrupt file is replaced
 		return err
 	}
 	info.Created = s.now().Truncate(time.Microsecond).UTC()
 	a := s.account(did)
-	promoted, staged, _ := a.paths(info.CID)
 	for {
 		if err := s.seal(f, *info); err != nil {
 			return err
@@ -76,21 +70,57 @@ func (s *Store) place(ctx context.Context, did syntax.DID, f *os.File, info *sto
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		a.lock.Lock()
-		if old, _, err := s.Stat(ctx, did, info.CID); err == nil && old.MIME != info.MIME {
-			a.lock.Unlock()
-			info.MIME = old.MIME // it was staged by somebody else meanwhile, or got another type
-			continue
-		}
-		defer a.lock.Unlock()
-		if err := f.Close(); err != nil {
+		if again, err := s.placeSealed(ctx, did, a, f, info, quota); !again || err != nil {
 			return err
 		}
-		if exists(promoted) {
-			return s.move(f.Name(), promoted)
-		}
-		return s.move(f.Name(), staged)
 	}
+}
+
+// placeSealed moves a file that is complete. It reports true if its MIME type is not right any
+// longer, and changes nothing then.
+func (s *Store) placeSealed(ctx context.Context, did syntax.DID, a account, f *os.File, info *storage.BlobInfo, quota int64) (again bool, err error) {
+	h, err := s.lock(a.hash)
+	if err != nil {
+		return false, err
+	}
+	defer h.unlock()
+	old, _, err := s.Stat(ctx, did, info.CID)
+	isNew := errors.Is(err, storage.ErrNotFound)
+	switch {
+	case err == nil && old.MIME != info.MIME:
+		info.MIME = old.MIME // it was staged by somebody else meanwhile, or got another type
+		return true, nil
+	case err == nil || isNew:
+	case errors.Is(err, storage.ErrCorrupt): // a repair; the file may have had another size
+		delete(h.used, a.hash)
+	default:
+		return false, err
+	}
+	if quota > 0 && isNew {
+		used, err := h.usage(ctx, a)
+		if err != nil {
+			return false, err
+		}
+		if info.Size > quota-used {
+			return false, fmt.Errorf("%w: %d bytes beside %d, of %d", storage.ErrQuota, info.Size, used, quota)
+		}
+	}
+	if err := f.Close(); err != nil {
+		return false, err
+	}
+	promoted, staged, _ := a.paths(info.CID)
+	to := staged
+	if exists(promoted) {
+		to = promoted
+	}
+	if err := s.move(f.Name(), to); err != nil {
+		delete(h.used, a.hash)
+		return false, err
+	}
+	if n, ok := h.used[a.hash]; ok && isNew {
+		h.used[a.hash] = n + info.Size
+	}
+	return false, nil
 }
 
 // seal writes the trailer of a file behind the blob, and syncs it.
@@ -173,8 +203,11 @@ func (s *Store) setMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime str
 		return err
 	}
 	a := s.account(did)
-	a.lock.Lock()
-	defer a.lock.Unlock()
+	h, err := s.lock(a.hash)
+	if err != nil {
+		return err
+	}
+	defer h.unlock()
 	promoted, staged, _ := a.paths(c)
 	for _, path := range []string{promoted, staged} {
 		if exists(path) {
@@ -194,8 +227,11 @@ func (s *Store) Promote(ctx context.Context, did syntax.DID, c cid.Cid) error {
 	if !ok {
 		return notFound(c)
 	}
-	a.lock.Lock()
-	defer a.lock.Unlock()
+	h, err := s.lock(a.hash)
+	if err != nil {
+		return fail("promote a blob", err)
+	}
+	defer h.unlock()
 	if exists(promoted) {
 		return nil
 	}

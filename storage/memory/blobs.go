@@ -25,6 +25,8 @@ type blobs struct {
 	now func() time.Time
 	mu  sync.Mutex
 	all map[blobKey]*blob
+	// used is how many bytes the blobs of an account have.
+	used map[syntax.DID]int64
 }
 
 type blobKey struct {
@@ -39,12 +41,13 @@ type blob struct {
 }
 
 func newBlobs(now func() time.Time) *blobs {
-	return &blobs{now: now, all: make(map[blobKey]*blob)}
+	return &blobs{now: now, all: make(map[blobKey]*blob), used: make(map[syntax.DID]int64)}
 }
 
 func keyOf(did syntax.DID, c cid.Cid) blobKey { return blobKey{did, c.KeyString()} }
 
-func (b *blobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, most int64) (storage.BlobInfo, error) {
+func (b *blobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+	most := limits.Size
 	if most > 0 && most < math.MaxInt64 {
 		r = io.LimitReader(r, most+1)
 	}
@@ -63,8 +66,41 @@ func (b *blobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Rea
 		old.info.Created = info.Created
 		return old.info, nil
 	}
+	if limits.Quota > 0 && info.Size > limits.Quota-b.used[did] {
+		return storage.BlobInfo{}, fmt.Errorf("%w: %d bytes beside %d, of %d", storage.ErrQuota, info.Size, b.used[did], limits.Quota)
+	}
 	b.all[keyOf(did, info.CID)] = &blob{info: info, data: data}
+	b.used[did] += info.Size
 	return info, nil
+}
+
+func (b *blobs) Usage(ctx context.Context, did syntax.DID) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used[did], nil
+}
+
+// freed counts a blob that was deleted. The caller holds the lock.
+func (b *blobs) freed(did syntax.DID, x *blob) {
+	if b.used[did] -= x.info.Size; b.used[did] == 0 {
+		delete(b.used, did)
+	}
+}
+
+// remove deletes the blobs for which fn returns true. The caller holds the lock.
+func (b *blobs) remove(fn func(blobKey, *blob) bool) (deleted int) {
+	maps.DeleteFunc(b.all, func(k blobKey, x *blob) bool {
+		if !fn(k, x) {
+			return false
+		}
+		deleted++
+		b.freed(k.did, x)
+		return true
+	})
+	return deleted
 }
 
 // ctxReader fails when its context ends.
@@ -141,7 +177,10 @@ func (b *blobs) Delete(ctx context.Context, did syntax.DID, c cid.Cid) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.all, keyOf(did, c))
+	if x := b.all[keyOf(did, c)]; x != nil {
+		delete(b.all, keyOf(did, c))
+		b.freed(did, x)
+	}
 	return nil
 }
 
@@ -151,7 +190,7 @@ func (b *blobs) DeleteAll(ctx context.Context, did syntax.DID) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	maps.DeleteFunc(b.all, func(k blobKey, _ *blob) bool { return k.did == did })
+	b.remove(func(k blobKey, _ *blob) bool { return k.did == did })
 	return nil
 }
 
@@ -182,12 +221,5 @@ func (b *blobs) Collect(ctx context.Context, t time.Time) (deleted int, err erro
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	maps.DeleteFunc(b.all, func(_ blobKey, x *blob) bool {
-		old := !x.promoted && x.info.Created.Before(t)
-		if old {
-			deleted++
-		}
-		return old
-	})
-	return deleted, nil
+	return b.remove(func(_ blobKey, x *blob) bool { return !x.promoted && x.info.Created.Before(t) }), nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
 )
 
 // Only the owner can read what is kept, whatever the umask: the database, its -wal and -shm files,
@@ -26,7 +27,7 @@ func TestModesOfFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		setKey(t, db, "key", strings.Repeat("value", 100_000))
-		if _, err := db.Store().Blobs.Stage(ctx, syntax.DID("did:web:alice.example"), "text/plain", strings.NewReader("a blob"), 0); err != nil {
+		if _, err := db.Store().Blobs.Stage(ctx, syntax.DID("did:web:alice.example"), "text/plain", strings.NewReader("a blob"), storage.BlobLimits{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := db.Backup(ctx, filepath.Join(dir, "copy")); err != nil {

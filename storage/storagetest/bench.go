@@ -58,7 +58,7 @@ func Benchmark(b *testing.B, backend Backend) {
 			content := strings.Repeat("x", 64<<10-8)
 			b.SetBytes(64 << 10)
 			for i := range b.N {
-				info, err := s.Blobs.Stage(ctx, alice, "text/plain", strings.NewReader(fmt.Sprintf("%08d", i)+content), 0)
+				info, err := s.Blobs.Stage(ctx, alice, "text/plain", strings.NewReader(fmt.Sprintf("%08d", i)+content), storage.BlobLimits{})
 				must(b, err)
 				must(b, s.Blobs.Promote(ctx, alice, info.CID))
 			}

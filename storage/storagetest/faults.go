@@ -196,8 +196,12 @@ type faultyBlobs struct {
 	b storage.Blobs
 }
 
-func (x faultyBlobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
-	return call2(x.f, "Blobs.Stage", func() (storage.BlobInfo, error) { return x.b.Stage(ctx, did, mime, r, max) })
+func (x faultyBlobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+	return call2(x.f, "Blobs.Stage", func() (storage.BlobInfo, error) { return x.b.Stage(ctx, did, mime, r, limits) })
+}
+
+func (x faultyBlobs) Usage(ctx context.Context, did syntax.DID) (int64, error) {
+	return call2(x.f, "Blobs.Usage", func() (int64, error) { return x.b.Usage(ctx, did) })
 }
 
 func (x faultyBlobs) Stat(ctx context.Context, did syntax.DID, c cid.Cid) (info storage.BlobInfo, promoted bool, err error) {

@@ -368,7 +368,10 @@ func (h *history) blobContent() string { return fmt.Sprint("blob ", h.rng.IntN(8
 func (h *history) stage() {
 	a, content := pick(h, h.accounts), h.blobContent()
 	mime := pick(h, []string{"text/plain", "image/png"})
-	most := pick(h, []int64{0, 0, int64(len(content)), int64(len(content)) - 1})
+	limits := storage.BlobLimits{
+		Size:  pick(h, []int64{0, 0, int64(len(content)), int64(len(content)) - 1}),
+		Quota: pick(h, []int64{0, 0, 12, 18, 24}),
+	}
 	var fail error
 	if h.rng.IntN(5) == 0 {
 		fail = errBroken
@@ -378,7 +381,7 @@ func (h *history) stage() {
 		if fail != nil {
 			r = errReader(content[:3], fail)
 		}
-		info, err := st.Blobs.Stage(h.ctx, a.did, mime, r, most)
+		info, err := st.Blobs.Stage(h.ctx, a.did, mime, r, limits)
 		if err != nil {
 			return "", err
 		}
@@ -425,6 +428,8 @@ func (h *history) queryBlobs() {
 	h.both("Stat and List of blobs", func(st storage.Store) (string, error) {
 		info, promoted, err := st.Blobs.Stat(h.ctx, did, c)
 		out := fmt.Sprint(blobString(info), promoted, class(err))
+		used, err := st.Blobs.Usage(h.ctx, did)
+		out += fmt.Sprint(used, class(err))
 		for info, err := range st.Blobs.List(h.ctx, did, c) {
 			if err != nil {
 				return "", err

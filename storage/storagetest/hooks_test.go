@@ -164,7 +164,8 @@ func (h hookAccountEvents) OfAccount(ctx context.Context, did syntax.DID) iter.S
 
 type hookBlobs struct {
 	storage.Blobs
-	stage   func(context.Context, syntax.DID, string, io.Reader, int64) (storage.BlobInfo, error)
+	stage   func(context.Context, syntax.DID, string, io.Reader, storage.BlobLimits) (storage.BlobInfo, error)
+	usage   func(context.Context, syntax.DID) (int64, error)
 	stat    func(context.Context, syntax.DID, cid.Cid) (storage.BlobInfo, bool, error)
 	setMIME func(context.Context, syntax.DID, cid.Cid, string) error
 	promote func(context.Context, syntax.DID, cid.Cid) error
@@ -174,11 +175,18 @@ type hookBlobs struct {
 	collect func(context.Context, time.Time) (int, error)
 }
 
-func (h hookBlobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
+func (h hookBlobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 	if h.stage != nil {
-		return h.stage(ctx, did, mime, r, max)
+		return h.stage(ctx, did, mime, r, limits)
 	}
-	return h.Blobs.Stage(ctx, did, mime, r, max)
+	return h.Blobs.Stage(ctx, did, mime, r, limits)
+}
+
+func (h hookBlobs) Usage(ctx context.Context, did syntax.DID) (int64, error) {
+	if h.usage != nil {
+		return h.usage(ctx, did)
+	}
+	return h.Blobs.Usage(ctx, did)
 }
 
 func (h hookBlobs) Stat(ctx context.Context, did syntax.DID, c cid.Cid) (storage.BlobInfo, bool, error) {

@@ -872,11 +872,18 @@ type noSeek struct{ io.ReadCloser }
 
 func (noSeek) Seek(int64, int) (int64, error) { return 0, errors.New("no seek") }
 
+func emptyUnless(err error, fn func() (storage.BlobInfo, error)) (storage.BlobInfo, error) {
+	if err != nil {
+		return storage.BlobInfo{}, err
+	}
+	return fn()
+}
+
 func blobMutants() []mutant {
 	return []mutant{
 		onBlobs("promotes at once", func(b storage.Blobs) hookBlobs {
-			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
-				info, err := b.Stage(ctx, did, mime, r, max)
+			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+				info, err := b.Stage(ctx, did, mime, r, limits)
 				if err == nil {
 					err = b.Promote(ctx, did, info.CID)
 				}
@@ -884,26 +891,104 @@ func blobMutants() []mutant {
 			}}
 		}, "Blobs/Stage", "History/"),
 		onBlobs("cuts blobs to the limit", func(b storage.Blobs) hookBlobs {
-			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
-				if max > 0 {
-					r = io.LimitReader(r, max)
+			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+				if limits.Size > 0 {
+					r = io.LimitReader(r, limits.Size)
 				}
-				return b.Stage(ctx, did, mime, r, max)
+				return b.Stage(ctx, did, mime, r, limits)
 			}}
 		}, "Blobs/Limit", "History/"),
 		onBlobs("takes an error for the end of an upload", func(b storage.Blobs) hookBlobs {
-			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
+			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 				return b.Stage(ctx, did, mime, readerFunc(func(p []byte) (int, error) {
 					n, err := r.Read(p)
 					if err != nil {
 						err = io.EOF
 					}
 					return n, err
-				}), max)
+				}), limits)
 			}}
 		}, "Blobs/BrokenUpload", "History/"),
+		onBlobs("counts a blob each time it is staged", func(b storage.Blobs) hookBlobs {
+			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+				used, err := b.Usage(ctx, did)
+				if err != nil {
+					return storage.BlobInfo{}, err
+				}
+				data, err := io.ReadAll(r)
+				if err == nil && limits.Quota > 0 && int64(len(data)) > limits.Quota-used {
+					err = storage.ErrQuota
+				}
+				return emptyUnless(err, func() (storage.BlobInfo, error) {
+					return b.Stage(ctx, did, mime, bytes.NewReader(data), limits)
+				})
+			}}
+		}, "Blobs/Quota", "History/"),
+		onBlobs("counts what is promoted only", func(b storage.Blobs) hookBlobs {
+			usage := func(ctx context.Context, did syntax.DID) (used int64, err error) {
+				for info, err := range b.List(ctx, did, cid.Undef) {
+					if err != nil {
+						return 0, err
+					}
+					used += info.Size
+				}
+				return used, nil
+			}
+			return hookBlobs{usage: usage, stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+				used, err := usage(ctx, did)
+				if err == nil && limits.Quota > 0 && limits.Quota <= used {
+					err = storage.ErrQuota
+				}
+				limits.Quota = 0
+				return emptyUnless(err, func() (storage.BlobInfo, error) { return b.Stage(ctx, did, mime, r, limits) })
+			}}
+		}, "Blobs/Quota", "History/"),
+		onBlobs("gives no room back", func(b storage.Blobs) hookBlobs {
+			var mu sync.Mutex
+			ever := map[syntax.DID]map[cid.Cid]int64{}
+			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				used := int64(0)
+				for _, n := range ever[did] {
+					used += n
+				}
+				info, err := b.Stage(ctx, did, mime, r, limits)
+				if err != nil {
+					return info, err
+				}
+				if _, ok := ever[did][info.CID]; !ok && limits.Quota > 0 && info.Size > limits.Quota-used {
+					return storage.BlobInfo{}, errors.Join(storage.ErrQuota, b.Delete(ctx, did, info.CID))
+				}
+				if ever[did] == nil {
+					ever[did] = map[cid.Cid]int64{}
+				}
+				ever[did][info.CID] = info.Size
+				return info, nil
+			}}
+		}, "Blobs/Quota", "History/"),
+		onBlobs("looks at the quota before it keeps the blob", func(b storage.Blobs) hookBlobs {
+			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+				used, err := b.Usage(ctx, did)
+				if err != nil {
+					return storage.BlobInfo{}, err
+				}
+				time.Sleep(5 * time.Millisecond)
+				data, err := io.ReadAll(r)
+				if err == nil && limits.Quota > 0 && int64(len(data)) > limits.Quota-used {
+					err = storage.ErrQuota
+				}
+				limits.Quota = 0
+				return emptyUnless(err, func() (storage.BlobInfo, error) {
+					return b.Stage(ctx, did, mime, bytes.NewReader(data), limits)
+				})
+			}}
+		}, "Blobs/QuotaRace"),
+		later(onBlobs("counts from nothing", func(b storage.Blobs) hookBlobs {
+			return hookBlobs{usage: func(ctx context.Context, did syntax.DID) (int64, error) { return 0, ctx.Err() }}
+		}, "Blobs/Reopen", "Blobs/Kill", "Blobs/Shared")),
 		onBlobs("does nothing when a blob is staged again", func(b storage.Blobs) hookBlobs {
-			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
+			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 				data, err := io.ReadAll(r)
 				if err != nil {
 					return storage.BlobInfo{}, err
@@ -913,7 +998,7 @@ func blobMutants() []mutant {
 						return info, nil
 					}
 				}
-				return b.Stage(ctx, did, mime, bytes.NewReader(data), max)
+				return b.Stage(ctx, did, mime, bytes.NewReader(data), limits)
 			}}
 		}, "Blobs/StageAgain", "Blobs/CollectFresh"),
 		onBlobs("keeps the type of promoted blobs", func(b storage.Blobs) hookBlobs {
@@ -971,8 +1056,8 @@ func blobMutants() []mutant {
 			}}
 		}, "Blobs/Collect", "History/"),
 		onBlobs("collects what was promoted in the meantime", func(b storage.Blobs) hookBlobs {
-			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
-				info, err := b.Stage(ctx, did, mime, r, max)
+			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+				info, err := b.Stage(ctx, did, mime, r, limits)
 				time.Sleep(time.Millisecond)
 				return info, err
 			}, collect: func(ctx context.Context, _ time.Time) (n int, err error) {

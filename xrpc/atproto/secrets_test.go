@@ -143,8 +143,8 @@ func (x faultyReader) Get(ctx context.Context, key string) ([]byte, error) {
 func (x faultyReader) Keys(ctx context.Context, r storage.Range) iter.Seq2[storage.KVPair, error] {
 	return passingSeq(x.faults, x.Reader.Keys(ctx, r))
 }
-func (x faultyBlobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
-	return passing(x.faults, func() (storage.BlobInfo, error) { return x.Blobs.Stage(ctx, did, mime, r, max) })
+func (x faultyBlobs) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+	return passing(x.faults, func() (storage.BlobInfo, error) { return x.Blobs.Stage(ctx, did, mime, r, limits) })
 }
 func (x faultyBlobs) Stat(ctx context.Context, did syntax.DID, c cid.Cid) (info storage.BlobInfo, promoted bool, err error) {
 	if err := x.next(); err != nil {

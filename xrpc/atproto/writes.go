@@ -276,9 +276,12 @@ func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 		return bodyError(err)
 	}
 	info, err := s.Host.UploadBlob(r.Context(), acct.DID, mime, body, s.blobLimit())
-	if errors.Is(err, storage.ErrTooLarge) {
+	switch {
+	case errors.Is(err, storage.ErrTooLarge):
 		return &xrpc.Error{Status: http.StatusRequestEntityTooLarge, Name: "PayloadTooLarge", Message: "request entity too large"}
-	} else if err != nil {
+	case errors.Is(err, storage.ErrQuota):
+		return &xrpc.Error{Status: http.StatusRequestEntityTooLarge, Name: "BlobQuotaExceeded", Message: "The account has no more room for blobs"}
+	case err != nil:
 		return bodyError(err)
 	}
 	// The upload may have taken long.

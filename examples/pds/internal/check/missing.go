@@ -105,7 +105,7 @@ func (c *checker) putBack(ctx context.Context, did syntax.DID, blob cid.Cid) (bo
 		return false, err
 	}
 	defer f.Close()
-	if _, err := c.Store.Blobs.Stage(ctx, did, info.MIME, f, info.Size); err != nil {
+	if _, err := c.Store.Blobs.Stage(ctx, did, info.MIME, f, storage.BlobLimits{Size: info.Size}); err != nil {
 		return false, err
 	}
 	return true, c.Store.Blobs.Promote(ctx, did, blob)

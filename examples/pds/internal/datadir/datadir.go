@@ -47,7 +47,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/blobfs"
 	"github.com/pdskit/pdskit/storage/sqlite"
@@ -84,8 +83,6 @@ type Dir struct {
 type Options struct {
 	// Blobs is the directory of the blobs. Empty: in the data directory.
 	Blobs string
-	// BlobQuota, if not nil, is the Quota of the store of blobs.
-	BlobQuota func(ctx context.Context, did syntax.DID, size int64) error
 	// Now is the clock of the stores. Nil: time.Now.
 	Now func() time.Time
 	// Alone keeps other processes out: opening fails with ErrInUse if there are any.
@@ -123,8 +120,8 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	if d.Blobs == "" {
 		d.Blobs = filepath.Join(path, Blobs)
 	}
-	if opt.Blobs != "" || opt.BlobQuota != nil {
-		if d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{Quota: opt.BlobQuota, Now: opt.Now}); err != nil {
+	if opt.Blobs != "" {
+		if d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{Now: opt.Now}); err != nil {
 			return nil, err
 		}
 	}

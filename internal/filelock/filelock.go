@@ -1,0 +1,42 @@
+// Package filelock locks files against other processes, and against other users of them in this
+// one, by means that the system takes back when a process ends, however it ends.
+//
+// Where the system has no such locks (not on Unix), files are opened, and nothing is locked:
+// [Works] says so.
+package filelock
+
+import (
+	"errors"
+	"os"
+)
+
+// ErrLocked: somebody else has the lock.
+var ErrLocked = errors.New("filelock: locked")
+
+// Kind is what a lock allows others.
+type Kind int
+
+// A shared lock allows others a shared one. An exclusive one allows nothing.
+const (
+	Shared Kind = iota
+	Exclusive
+)
+
+// Try opens a file, which is made with mode 0600 if there is none, and locks it until it is closed.
+// If somebody else's lock does not allow that, the error is ErrLocked.
+func Try(path string, kind Kind) (*os.File, error) { return open(path, kind, false) }
+
+// Wait is Try, but waits until the lock is free.
+func Wait(path string, kind Kind) (*os.File, error) { return open(path, kind, true) }
+
+func open(path string, kind Kind, wait bool) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, kind, wait); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
