@@ -76,7 +76,11 @@ func (m *Maker) Value(t lexicon.Type) any {
 		if !ok {
 			panic("lexvalue: there is no " + t.Ref)
 		}
-		return m.Value(target)
+		v := m.Value(target)
+		if _, ok := target.(*lexicon.Record); ok {
+			v.(map[string]any)["$type"] = t.Ref
+		}
+		return v
 	case *lexicon.Union:
 		if !t.Closed && (len(t.Refs) == 0 || m.Rand.IntN(4) == 0) {
 			return map[string]any{"$type": "com.example.other", "n": int64(m.Rand.IntN(9)), "none": nil}
