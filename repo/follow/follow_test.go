@@ -690,7 +690,7 @@ func TestNotTwice(t *testing.T) {
 			got = append(got, fmt.Sprint(s.DID, s.Reset, n))
 			w.ok(x.apply(s))
 		}
-		if diff := cmp.Diff([]string{"did:web:0.exampletrue0", "did:web:1.exampletrue1", "did:web:1.examplefalse0"}, got); diff != "" {
+		if diff := cmp.Diff([]string{"did:web:0.exampletrue 0", "did:web:1.exampletrue 1", "did:web:1.examplefalse 0"}, got); diff != "" {
 			t.Errorf("steps (-want +got):\n%s", diff)
 		}
 	})
