@@ -64,6 +64,6 @@ func Example() {
 	fmt.Println(len(report.Problems), "problems,", report.MissingBlobs, "blob missing,", err)
 	// Output:
 	// 1 record
-	// lostBlob in did:web:alice.example: blob bafkreidgfe2vzuo2tmaggwtqiil6rhb6uw54awhcr5slr4o2vwpg7qa3vi is lost, which com.example.post/1 refers to
+	// lostBlob in did:web:alice.example: blob bafkreigu4jgxjgsp4lywdlzn5ej4aqblatr24kd5v7iptw72jjofnrusqu is lost, which com.example.post/1 refers to
 	// 0 problems, 1 blob missing, <nil>
 }
