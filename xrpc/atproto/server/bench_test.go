@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -140,12 +139,13 @@ func newBenchAt(t *testing.T, plcURL string, clock *clock, change func(s *sessio
 	t.Cleanup(func() { b.Close(context.Background()) })
 	repos := &atproto.Service{
 		Host: b.host, Accounts: b.Service, Takedowns: b.accounts, Schemas: lexicon.Builtin(), ImportKeys: b.ImportKeys,
-		Auth: atproto.Auth{User: b.sessions.User(session.Access{}), Optional: b.sessions.Optional(), Upload: b.sessions.Uploader()},
+		Auth: atproto.Auth{
+			User: b.sessions.User(session.RefuseTakenDown), Optional: b.sessions.Optional(), Upload: b.sessions.Uploader(), Guard: b.sessions.Guard,
+		},
 	}
 	repos.Mount(b.methods)
-	for _, rt := range slices.Concat(b.sessions.Routes(), b.Routes()) {
-		b.methods.Handle(rt)
-	}
+	b.methods.Handle(b.sessions.Routes()...)
+	b.methods.Handle(b.Routes()...)
 	return b
 }
 

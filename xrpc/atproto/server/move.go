@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
@@ -25,7 +26,7 @@ import (
 // another server, since only then is the token the word of somebody who stands above
 // this account's sessions: with our own key, any of them can have one signed.
 func (s *Service) createAgain(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, again bool, err error) {
-	if requester, _ := r.Principal.(syntax.DID); requester != in.DID {
+	if p := r.Principal; p.Role != auth.Service || p.DID != in.DID {
 		return out, false, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Missing auth to create account with did: " + string(in.DID)}
 	}
 	a, err := s.accounts.ByDID(ctx, in.DID)

@@ -13,9 +13,8 @@
 //		Policy: server.Policy{Domains: []string{".pds.example.com"}},
 //	})
 //	srv := &xrpc.Server{Catalog: lexicon.Builtin()}
-//	for _, rt := range slices.Concat(sessions.Routes(), svc.Routes()) {
-//		srv.Handle(rt)
-//	}
+//	srv.Handle(sessions.Routes()...)
+//	srv.Handle(svc.Routes()...)
 //
 // A Service is also what package atproto asks about accounts: it is an [atproto.Directory], and has
 // an ImportKeys method.
@@ -59,6 +58,9 @@ type Config struct {
 	// Policy says who may have an account. Its zero value lets everybody have one, but without
 	// Domains there are no handles for new ones.
 	Policy Policy
+	// AppView is the service whose preferences are kept here, as "did:web:api.example.com#bsky_appview".
+	// It is what a permission to read or write them names. Empty: only permissions for all services do.
+	AppView string
 	// CheckClock, if not nil, refuses new accounts while the clock is not trusted, before a DID is
 	// registered for nothing. It should be the same as [repo.Config.CheckClock].
 	CheckClock func(ctx context.Context) error

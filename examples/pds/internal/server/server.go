@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +34,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	atprotoserver "github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
@@ -234,9 +234,10 @@ func (s *Server) openAccounts() {
 	for _, key := range s.secrets.PLCRotationKeys {
 		rotation = append(rotation, key)
 	}
+	appView, _ := s.defaultService("app.bsky.actor.getPreferences")
 	s.service = atprotoserver.New(atprotoserver.Config{
 		Sessions: s.sessions, Host: s.host, Directory: s.plc, RotationKeys: rotation, RecoveryKey: s.cfg.RecoveryKey,
-		Mailer: mailer{s.mail, s.moderation}, CheckClock: s.checkClock, ResetDelay: s.resetDelay,
+		Mailer: mailer{s.mail, s.moderation}, CheckClock: s.checkClock, ResetDelay: s.resetDelay, AppView: appView.Ref(),
 		Policy: atprotoserver.Policy{
 			Domains: s.cfg.HandleDomains, InviteRequired: s.cfg.InviteRequired, InviteInterval: s.cfg.InviteInterval, InviteEpoch: s.cfg.InviteEpoch,
 			PrivacyPolicy: s.cfg.PrivacyPolicy, TermsOfService: s.cfg.TermsOfService, ContactEmail: s.cfg.ContactEmail,
@@ -265,7 +266,7 @@ func (s *Server) handler() http.Handler {
 		Host:       s.host,
 		Accounts:   s.service,
 		Takedowns:  s.accounts,
-		Auth:       atproto.Auth{User: s.sessions.User(session.Access{}), Optional: s.sessions.Optional(), Upload: s.sessions.Uploader()},
+		Auth:       atproto.Auth{User: s.sessions.User(session.RefuseTakenDown), Optional: s.sessions.Optional(), Upload: s.sessions.Uploader(), Guard: s.sessions.Guard},
 		Schemas:    s.catalog,
 		Outbox:     s.outbox,
 		BlobLimit:  s.cfg.BlobLimit,
@@ -274,17 +275,20 @@ func (s *Server) handler() http.Handler {
 	}
 	if service.ImportLimit = s.cfg.ImportLimit; !s.cfg.AcceptImports {
 		service.ImportLimit = -1
-		methods.Handle(xrpc.Route{NSID: "com.atproto.repo.importRepo", Auth: s.sessions.User(session.Access{Full: true}), Handler: xrpc.RawProcedure(refuseImport)})
+		methods.Handle(xrpc.Route{
+			NSID: "com.atproto.repo.importRepo", Auth: s.sessions.User(session.RefuseTakenDown), Needs: []auth.Permission{auth.ManageRepo},
+			Handler: xrpc.RawProcedure(refuseImport),
+		})
 	}
+	service.CountWrites = s.op.limits.Writes
 	s.proxy = s.forwarding()
 	if s.cfg.Proxy.AppView.URL != "" {
 		service.Elsewhere = s.recordElsewhere
 	}
 	service.Mount(methods)
-	for _, rt := range slices.Concat(s.sessions.Routes(), s.service.Routes()) {
-		methods.Handle(rt)
-	}
-	s.mountForwarded(methods)
+	methods.Handle(s.sessions.Routes()...)
+	methods.Handle(s.service.Routes()...)
+	methods.Handle(s.forwarded()...)
 	methods.Fallback, methods.Divert = s.proxy.Route(), s.divert
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tls-check", s.tlsCheck)
