@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -74,6 +75,9 @@ type Batch struct {
 	// the checks are preconditions of the change whenever they were made. It asks the guard only if
 	// they do not hold, or if there is nothing to store.
 	Assumed []storage.KVCheck
+
+	resign bool          // make a commit even if nothing changes
+	signer crypto.Signer // nil: the host's
 }
 
 // A Guard decides whether a change of a repository may still be made. It is called with a
@@ -221,7 +225,7 @@ func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (r
 	res = Result{Head: st.head, Records: results}
 	change := storage.Change{Prev: st.head, Head: st.head, Events: b.Events, Checks: append(slices.Clip(b.Checks), guarded...), KV: b.KV}
 	next := st
-	if len(edits) > 0 || st.head == (storage.Head{}) {
+	if len(edits) > 0 || b.resign || st.head == (storage.Head{}) {
 		if next, err = h.commitIndexed(ctx, did, st, edits, b, &change, &res); err != nil {
 			return Result{}, err
 		}
@@ -382,7 +386,7 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 	if err != nil {
 		return state{}, err
 	}
-	c, head, block, err := h.sign(ctx, did, st.head.Rev, delta.Tree.Root())
+	c, head, block, err := h.sign(ctx, did, b.signer, st.head.Rev, delta.Tree.Root())
 	if err != nil {
 		return state{}, err
 	}

@@ -107,29 +107,6 @@ func (h *Host) SweepBlobs(ctx context.Context, did syntax.DID, t time.Time) (del
 	return deleted, err
 }
 
-// Delete removes a repository with everything that belongs to it, including its
-// blobs and its earlier events, and appends events (the #account event that says
-// so) in the same step.
-func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Event) error {
-	if err := checkAside(events, nil); err != nil {
-		return err
-	}
-	unlock, err := h.locks.lock(ctx, did)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	h.cache.drop(did)
-	_, err = h.store.Repos.Delete(ctx, did, events)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return err
-	}
-	if blobErr := h.store.Blobs.DeleteAll(ctx, did); blobErr != nil {
-		return blobErr
-	}
-	return notFound(err, ErrRepoNotFound)
-}
-
 // Bounds on what one call of Blobs or MissingBlobs looks at, whatever the account's records refer
 // to.
 const (

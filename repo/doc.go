@@ -17,6 +17,10 @@
 // write the same repository, and the loser of a race reads again and retries.
 // A lock per account only saves that work.
 //
+// What is not a record (keys in the account's namespace, events) changes in the same way, by
+// [Host.Step], or along with records in a [Batch]. So everything of an account changes in
+// transactions of its repository, under one lock.
+//
 // Records are the repository; the tree is an index over them that is rebuilt
 // in one ordered scan when it is not cached (some 65 ms for 100,000 records).
 // So nothing but records, the signed commit and blob references is stored, and

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 )
 
@@ -119,4 +121,43 @@ func ExampleIndex() {
 	// Output:
 	// com.example.bookmark/two replaces [com.example.bookmark/one]
 	// [com.example.note/a com.example.note/b]
+}
+
+// An account's own state, such as how often it was seen, changes beside its records. What the step
+// relies on still holds in the transaction: if another process was faster, it is made anew.
+func ExampleHost_Step() {
+	ctx := context.Background()
+	key, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		panic(err)
+	}
+	host := repo.NewHost(repo.Config{
+		Store:  memory.New(memory.Config{}),
+		Signer: func(context.Context, syntax.DID) (crypto.Signer, error) { return key, nil },
+	})
+	did := syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
+	if _, err := host.Create(ctx, did, repo.Batch{KV: []storage.KVWrite{{Key: "seen", Value: []byte("1")}}}); err != nil {
+		panic(err)
+	}
+	_, err = host.Step(ctx, did, func(s *repo.Step) error {
+		seen, err := s.Get(ctx, "seen")
+		if err != nil {
+			return err
+		}
+		s.Expect("seen", seen)
+		s.Set("seen", append(seen, '1'), time.Time{})
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
+	err = host.View(ctx, did, func(r storage.Reader) error {
+		seen, err := r.Get(ctx, "seen")
+		fmt.Println(string(seen))
+		return err
+	})
+	if err != nil {
+		panic(err)
+	}
+	// Output: 11
 }

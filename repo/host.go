@@ -192,8 +192,9 @@ func (h *Host) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error
 	return h.signer(ctx, did)
 }
 
-// sign makes the next commit over the tree of a root, with a revision that follows prev.
-func (h *Host) sign(ctx context.Context, did syntax.DID, prev syntax.TID, root cid.Cid) (commit.Commit, storage.Head, []byte, error) {
+// sign makes the next commit over the tree of a root, with a revision that follows prev. If signer
+// is nil, it is that of the host.
+func (h *Host) sign(ctx context.Context, did syntax.DID, signer crypto.Signer, prev syntax.TID, root cid.Cid) (commit.Commit, storage.Head, []byte, error) {
 	fail := func(format string, err error) (commit.Commit, storage.Head, []byte, error) {
 		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf(format, did, err)
 	}
@@ -202,9 +203,11 @@ func (h *Host) sign(ctx context.Context, did syntax.DID, prev syntax.TID, root c
 			return commit.Commit{}, storage.Head{}, nil, fmt.Errorf("%w: %w", ErrClock, err)
 		}
 	}
-	signer, err := h.signer(ctx, did)
-	if err == nil && signer == nil {
-		err = errors.New("the host has none")
+	var err error
+	if signer == nil {
+		if signer, err = h.signer(ctx, did); err == nil && signer == nil {
+			err = errors.New("the host has none")
+		}
 	}
 	if err != nil {
 		return fail("repo: signing key of %s: %w", err)

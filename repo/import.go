@@ -366,7 +366,7 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in
 		if err != nil {
 			return nil, err
 		}
-		_, head, block, err := h.sign(ctx, did, last, root)
+		_, head, block, err := h.sign(ctx, did, nil, last, root)
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,221 @@
+package session
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
+)
+
+func badToken(name, message string) error {
+	return &xrpc.Error{Status: http.StatusBadRequest, Name: name, Message: message}
+}
+
+var (
+	errAuthMissing     = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required"}
+	errTakenDown       = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AccountTakedown", Message: "Account has been taken down"}
+	errAccountNotFound = &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
+	errTokenRevoked    = badToken("ExpiredToken", "Token has been revoked")
+)
+
+// Answer is what a client is told of an error of package account. Others are returned as they
+// are. Anything may have become of the account or the session while a method ran, so all methods
+// end here, unless they have something better to say.
+func Answer(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, account.ErrTokenRevoked):
+		return errTokenRevoked
+	case errors.Is(err, account.ErrTakenDown):
+		return errTakenDown
+	case errors.Is(err, account.ErrNotFound), errors.Is(err, repo.ErrRepoNotFound):
+		return errAccountNotFound
+	case errors.Is(err, account.ErrMailToken):
+		return badToken("InvalidToken", "Token is invalid")
+	case errors.Is(err, account.ErrMailTokenOld):
+		return badToken("ExpiredToken", "Token is expired")
+	case errors.Is(err, account.ErrTokenRequired):
+		return badToken("TokenRequired", "confirmation token required")
+	case errors.Is(err, account.ErrOtherEmail):
+		return badToken("InvalidEmail", "invalid email")
+	case errors.Is(err, account.ErrNoEmail):
+		return xrpc.InvalidRequest("account does not have an email address")
+	case errors.Is(err, account.ErrEmailTaken):
+		return xrpc.InvalidRequest("This email address is already in use, please use a different email.")
+	case errors.Is(err, storage.ErrConflict):
+		return &xrpc.Error{Status: http.StatusConflict, Name: "ConcurrentWrites", Message: "The account is being changed from elsewhere, please try again"}
+	}
+	return err
+}
+
+// bearer returns the token of a request.
+func bearer(r *xrpc.Request) (string, error) {
+	h := r.Header.Get("Authorization")
+	scheme, token, _ := strings.Cut(h, " ")
+	switch {
+	case h == "":
+		return "", errAuthMissing
+	case !strings.EqualFold(scheme, "bearer") || token == "":
+		return "", badToken("InvalidToken", "Unexpected authorization type")
+	}
+	return strings.TrimSpace(token), nil
+}
+
+// TakenDown is what a method does with the sessions of accounts that are taken down.
+type TakenDown int
+
+const (
+	RefuseTakenDown TakenDown = iota
+	// AcceptTakenDown accepts those that were opened since: they are for an appeal, and for moving
+	// and deleting the account.
+	AcceptTakenDown
+	// ReadTakenDown also accepts those that the takedown has ended: the method shows the account
+	// its own data.
+	ReadTakenDown
+)
+
+// takenDownSession is what a session of an account that is taken down may do, by whatever password
+// it was opened.
+func takenDownSession() auth.Permissions {
+	calls, _ := auth.ParseScopes("rpc?lxm=com.atproto.server.createAccount&lxm=com.atproto.moderation.createReport&lxm=app.bsky.actor.getPreferences&aud=*")
+	return calls.With(auth.Only(auth.ManageLifecycle, auth.ManageIdentity, auth.ReadPersonal, auth.ReadEmail))
+}
+
+// permissions are those of the sessions that access tokens of these scopes are for.
+var permissions = map[string]struct {
+	credential  auth.Credential
+	permissions auth.Permissions
+}{
+	ScopeAccess:      {auth.PasswordSession, auth.Everything()},
+	ScopeAppPassword: {auth.AppSession, auth.AppPassword(false)},
+	ScopePrivileged:  {auth.AppSession, auth.AppPassword(true)},
+	ScopeTakendown:   {auth.PasswordSession, takenDownSession()},
+}
+
+// User demands an access token of a session that goes on. Whatever the method changes must be
+// changed on the word of the principal, so that it is looked at in the transaction too.
+func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
+	scopes := []string{ScopeAccess, ScopeAppPassword, ScopePrivileged}
+	if down != RefuseTakenDown {
+		scopes = append(scopes, ScopeTakendown)
+	}
+	return func(r *xrpc.Request) (p auth.Principal, err error) {
+		token, err := bearer(r)
+		if err != nil {
+			return p, err
+		}
+		c, err := s.verify(token, false, scopes...)
+		if err != nil {
+			return p, err
+		}
+		kind := permissions[c.Scope]
+		p = auth.Principal{
+			Role: auth.User, Credential: kind.credential, DID: syntax.DID(c.Subject), Session: c.Session, Permissions: kind.permissions,
+			Credentials: c.Credentials, TakenDown: down != RefuseTakenDown,
+		}
+		acct, checks, err := s.accounts.Admit(r.Context(), callerOf(p))
+		switch {
+		case err == nil:
+			p.Active = acct.Status() == account.Active
+			p.Basis = make([]auth.Value, len(checks))
+			for i, c := range checks {
+				p.Basis[i] = auth.Value{Key: c.Key, Value: c.Value}
+			}
+		case down != ReadTakenDown || !errors.Is(err, account.ErrTakenDown):
+			return auth.Principal{}, Answer(err)
+		}
+		return p, nil
+	}
+}
+
+// callerOf is a principal as package account knows it.
+func callerOf(p auth.Principal) account.Caller {
+	return account.Caller{DID: p.DID, Credentials: p.Credentials, Session: p.Session, TakenDown: p.TakenDown}
+}
+
+// By is the caller on whose word a method changes an account.
+func By(r *xrpc.Request) account.Caller { return callerOf(r.Principal) }
+
+// Guard looks at a principal in the transaction of a change of its repository.
+func (s *Sessions) Guard(p auth.Principal) repo.Guard {
+	check := s.accounts.Guard(callerOf(p))
+	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {
+		checks, err := check(ctx, r)
+		return checks, Answer(err)
+	}
+}
+
+// Caller is the account that makes a request.
+func Caller(r *xrpc.Request) syntax.DID { return r.Principal.DID }
+
+// Optional accepts an access token, the administrator's password, or nothing.
+func (s *Sessions) Optional() xrpc.Authenticator {
+	user := s.User(ReadTakenDown)
+	return func(r *xrpc.Request) (auth.Principal, error) {
+		if r.Header.Get("Authorization") == "" {
+			return auth.Principal{}, nil
+		}
+		if _, _, ok := r.BasicAuth(); ok {
+			return s.Admin(r)
+		}
+		return user(r)
+	}
+}
+
+// Admin demands the administrator's password. Wrong ones are counted, by whatever method.
+func (s *Sessions) Admin(r *xrpc.Request) (auth.Principal, error) {
+	user, password, ok := r.BasicAuth()
+	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(s.cfg.AdminPassword))
+	right := ok && s.cfg.AdminPassword != "" && user == "admin" && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	if ok {
+		if err := s.cfg.Guesses.Admin(r, right); err != nil {
+			return auth.Principal{}, err
+		}
+	}
+	if !right {
+		return auth.Principal{}, &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required",
+			Header: http.Header{"Www-Authenticate": {`Basic realm="admin"`}}}
+	}
+	return auth.Principal{
+		Role: auth.Administrator, Credential: auth.AdminCredentials, Permissions: auth.Only(auth.Administer, auth.Moderate),
+	}, nil
+}
+
+// refresh demands a refresh token, which may have expired where that does no harm.
+func (s *Sessions) refresh(expired bool) xrpc.Authenticator {
+	return func(r *xrpc.Request) (p auth.Principal, err error) {
+		token, err := bearer(r)
+		if err != nil {
+			return p, err
+		}
+		c, err := s.verify(token, expired, ScopeRefresh)
+		if err != nil {
+			return p, err
+		}
+		if c.ID == "" {
+			return p, badToken("InvalidToken", "Unexpected missing refresh token id")
+		}
+		return auth.Principal{
+			Role: auth.User, Credential: auth.RefreshToken, DID: syntax.DID(c.Subject), Session: c.Session, Token: c.ID, Credentials: c.Credentials,
+		}, nil
+	}
+}
+
+// account is the account of the caller.
+func (s *Sessions) account(r *xrpc.Request, did syntax.DID) (account.Account, error) {
+	a, err := s.accounts.ByDID(r.Context(), did)
+	if errors.Is(err, account.ErrNotFound) {
+		err = errAccountNotFound
+	}
+	return a, err
+}
