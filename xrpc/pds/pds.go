@@ -61,7 +61,8 @@ type Server struct {
 }
 
 // New returns the server of a configuration. It finishes the changes of accounts that a crash
-// interrupted; it starts nothing.
+// interrupted; it starts nothing. The error is check.ErrNoBlobs if the store knows blobs of which
+// it has none, as when a disk is not mounted.
 func New(cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -75,6 +76,9 @@ func New(cfg Config) (*Server, error) {
 	s.Accounts = account.New(cfg.Store, box)
 	s.Accounts.SetClock(cfg.Now)
 	if err := s.Accounts.Repair(context.Background()); err != nil {
+		return nil, err
+	}
+	if err := s.Accounts.Checker().BlobsThere(context.Background()); err != nil {
 		return nil, err
 	}
 	s.openClock()

@@ -17,7 +17,6 @@ import (
 
 	"github.com/andybalholm/brotli"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/clientaddr"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
@@ -88,10 +87,7 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change fun
 	}
 	change(&config)
 	if s.pds, err = pds.New(config); err != nil {
-		return nil, err
-	}
-	if err := (check.Server{Store: s.data.Store, Accounts: s.pds.Accounts, Folder: s.data.Blobs}).BlobsThere(ctx); err != nil {
-		return nil, err
+		return nil, s.data.Explain(err)
 	}
 	s.registerMetrics()
 	return s, s.serve(ctx)
