@@ -65,12 +65,13 @@ type bench struct {
 	store   storage.Store
 	dir     *plctest.Directory
 	methods *xrpc.Server
+	uploads chan struct{} // one for each upload whose caller is known
 }
 
 // newBench starts one. change, if not nil, changes its configuration.
 func newBench(t *testing.T, change func(s *session.Config, c *Config)) *bench {
 	t.Helper()
-	b := &bench{t: t, mail: &mailbox{}, store: memory.New(memory.Config{})}
+	b := &bench{t: t, mail: &mailbox{}, store: memory.New(memory.Config{}), uploads: make(chan struct{}, 100)}
 	var err error
 	if b.dir, err = plctest.New(plctest.Config{NoRateLimits: true}); err != nil {
 		t.Fatal(err)
@@ -112,6 +113,13 @@ func newBench(t *testing.T, change func(s *session.Config, c *Config)) *bench {
 		},
 	}
 	repos.Mount(b.methods)
+	b.methods.With("com.atproto.repo.uploadBlob", func(rt xrpc.Route) xrpc.Route {
+		rt.Handler = rt.Handler.Wrap(func(w http.ResponseWriter, r *xrpc.Request, next func(http.ResponseWriter, *xrpc.Request) error) error {
+			b.uploads <- struct{}{}
+			return next(w, r)
+		})
+		return rt
+	})
 	b.methods.Handle(b.sessions.Routes()...)
 	b.methods.Handle(b.Routes()...)
 	return b
