@@ -93,15 +93,16 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 		st.KV, st.Repos = kv, filling{st.Repos, kv, early}
 		common := b.sessions.Config()
 		common.Accounts = account.New(st, box)
+		common.Accounts.SetClock(b.clock.Now)
 		cfg := b.cfg
 		cfg.Sessions = session.New(common)
-		cfg.Host = repo.NewHost(repo.Config{Store: st, Signer: common.Accounts.Signer, TempDir: t.TempDir()})
+		cfg.Host = repo.NewHost(repo.Config{Store: st, Signer: common.Accounts.Signer, TempDir: t.TempDir(), Now: b.clock.Now})
 		s := New(cfg)
 		key, err := crypto.GenerateKey(crypto.K256)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := account.Account{Handle: "alice.test", Email: "alice@example.com", Created: time.Now().UTC()}
+		a := account.Account{Handle: "alice.test", Email: "alice@example.com", Created: b.clock.Now()}
 		op, err := s.genesis(ctx, a.Handle, key, "")
 		if err == nil {
 			a.DID, err = op.DID()
@@ -152,7 +153,7 @@ func TestServiceUploadUnderWay(t *testing.T) {
 	} {
 		u := b.register(what)
 		var auth struct{ Token string }
-		q := url.Values{"aud": {"did:web:localhost"}, "lxm": {"com.atproto.repo.uploadBlob"}, "exp": {fmt.Sprint(time.Now().Add(30 * time.Minute).Unix())}}
+		q := url.Values{"aud": {"did:web:localhost"}, "lxm": {"com.atproto.repo.uploadBlob"}, "exp": {fmt.Sprint(b.clock.Now().Add(30 * time.Minute).Unix())}}
 		if a := b.send("GET", "com.atproto.server.getServiceAuth?"+q.Encode(), "Bearer "+u.AccessJWT, "", nil, &auth); a.status != http.StatusOK {
 			t.Fatal(a.body)
 		}
@@ -161,6 +162,7 @@ func TestServiceUploadUnderWay(t *testing.T) {
 		go func() {
 			out.Write([]byte("the beginning"))
 			<-b.uploads
+			b.clock.pass(time.Second) // tokens tell seconds
 			change(u)
 			out.Write([]byte("the end"))
 			out.Close()
