@@ -64,7 +64,7 @@ func newBench(t *testing.T, env map[string]string) *bench {
 		all[name] = value
 	}
 	b := &bench{t: t, mail: &mailbox{}}
-	s, err := start(t.Context(), testConfig(t, all), slog.New(slog.DiscardHandler), func(c *pds.Config) { c.Mailer, c.ResetDelay = mailer{b.mail, b.mail}, -1 })
+	s, err := start(t.Context(), testConfig(t, all), slog.New(slog.DiscardHandler), changes{config: func(c *pds.Config) { c.Mailer, c.ResetDelay = mailer{b.mail, b.mail}, -1 }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,11 +56,17 @@ type Server struct {
 
 // Start opens the data directory and starts to listen. The server serves when it returns.
 func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Server, error) {
-	return start(ctx, cfg, log, func(*pds.Config) {})
+	return start(ctx, cfg, log, changes{})
 }
 
-// start is Start with a last change of the configuration.
-func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change func(*pds.Config)) (_ *Server, err error) {
+// changes are those of a test, before the server serves.
+type changes struct {
+	config func(*pds.Config)
+	server func(*pds.Server)
+}
+
+// start is Start with last changes.
+func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change changes) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: log}
 	defer func() {
 		if err != nil {
@@ -85,9 +91,14 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change fun
 	if err != nil {
 		return nil, err
 	}
-	change(&config)
+	if change.config != nil {
+		change.config(&config)
+	}
 	if s.pds, err = pds.New(config); err != nil {
 		return nil, s.data.Explain(err)
+	}
+	if change.server != nil {
+		change.server(s.pds)
 	}
 	s.registerMetrics()
 	return s, s.serve(ctx)
