@@ -64,6 +64,7 @@ type Server struct {
 	resolver *identity.Resolver
 	proxy    *proxy.Proxy
 	catalog  *lexicon.Catalog
+	adapt    func(*xrpc.Server) // if not nil, a last change of the methods
 	// appViewHTTP asks the AppView for what read-after-write needs.
 	appViewHTTP *http.Client
 	mail        mail.Sender
@@ -289,6 +290,9 @@ func (s *Server) handler() http.Handler {
 	methods.Handle(s.service.Routes()...)
 	methods.Handle(s.forwarded()...)
 	methods.Fallback, methods.Divert = s.proxy.Route(), s.divert
+	if s.adapt != nil {
+		s.adapt(methods)
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tls-check", s.tlsCheck)
 	mux.Handle("/.well-known/", s.service.WellKnown())
