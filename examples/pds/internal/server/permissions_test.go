@@ -21,6 +21,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
@@ -186,7 +187,7 @@ func (n *network) did() syntax.DID {
 }
 
 // start starts a server that knows the network. change sees its methods before they are served.
-func (n *network) start(t *testing.T, change func(*Server, *xrpc.Server)) *bench {
+func (n *network) start(t *testing.T, change func(*pds.Server, *xrpc.Server)) *bench {
 	b := &bench{t: t, mail: &mailbox{}}
 	view, _, _ := strings.Cut(testAppView, "#")
 	cfg := testConfig(t, map[string]string{
@@ -195,9 +196,9 @@ func (n *network) start(t *testing.T, change func(*Server, *xrpc.Server)) *bench
 		"PDS_BSKY_APP_VIEW_URL": n.url, "PDS_BSKY_APP_VIEW_DID": view,
 		"PDS_REPORT_SERVICE_URL": n.url, "PDS_REPORT_SERVICE_DID": "did:web:reports.example.com",
 	})
-	s, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler), func(s *Server) {
-		s.mail, s.resetDelay = b.mail, -1
-		s.adapt = func(methods *xrpc.Server) { change(s, methods) }
+	s, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler), changes{
+		config: func(c *pds.Config) { c.Mailer, c.ResetDelay = mailer{b.mail, b.mail}, -1 },
+		server: func(s *pds.Server) { change(s, s.Methods) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +238,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 		w.Header().Set("Reached", "yes")
 		return nil
 	}
-	b := n.start(t, func(s *Server, methods *xrpc.Server) {
+	b := n.start(t, func(s *pds.Server, methods *xrpc.Server) {
 		routes = routesOf(methods)
 		for _, rt := range methods.Routes() {
 			methods.With(rt.NSID, func(rt xrpc.Route) xrpc.Route {
@@ -271,19 +272,19 @@ func TestWhoMayCallWhat(t *testing.T) {
 	alice, carol := b.register("alice"), b.register("carol")
 	// The methods that make app passwords do nothing here.
 	session := func(privileged bool) string {
-		secret, _, err := b.accounts.CreateAppPassword(t.Context(), account.Trusted(alice.DID), fmt.Sprint(privileged), privileged)
+		secret, _, err := b.pds.Accounts.CreateAppPassword(t.Context(), account.Trusted(alice.DID), fmt.Sprint(privileged), privileged)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return b.open("alice.test", secret, false).AccessJWT
 	}
 	appToken, privateToken := session(false), session(true)
-	err := b.accounts.TakeDown(t.Context(), carol.DID, account.Takedown{Applied: true, Ref: "x"}, func(account.Account) []storage.Event { return nil })
+	err := b.pds.Accounts.TakeDown(t.Context(), carol.DID, account.Takedown{Applied: true, Ref: "x"}, func(account.Account) []storage.Event { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	downToken := b.open("carol.test", "password of carol", true).AccessJWT
-	signer, err := b.accounts.Signer(t.Context(), alice.DID)
+	signer, err := b.pds.Accounts.Signer(t.Context(), alice.DID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -428,12 +429,12 @@ func TestScopesOfMethods(t *testing.T) {
 	n := newNetwork(t)
 	var alice tokens
 	var routes map[string]xrpc.Route
-	b := n.start(t, func(s *Server, methods *xrpc.Server) {
+	b := n.start(t, func(s *pds.Server, methods *xrpc.Server) {
 		routes = routesOf(methods)
 		client := func(r *xrpc.Request) (auth.Principal, error) {
 			p := auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: alice.DID}
 			p.Permissions, _ = auth.ParseScopes(r.Header.Get("Authorization"))
-			a, err := s.accounts.ByDID(r.Context(), alice.DID)
+			a, err := s.Accounts.ByDID(r.Context(), alice.DID)
 			p.Credentials = a.Credentials
 			return p, err
 		}
@@ -451,13 +452,13 @@ func TestScopesOfMethods(t *testing.T) {
 				return rt
 			})
 		}
-		s.proxy.Auth = client
+		s.Proxy.Auth = client
 	})
 	alice = b.register("alice")
 	for _, rkey := range []string{"two", "three"} {
 		batch := repo.Batch{Writes: []repo.Write{{Action: repo.Create, Collection: syntax.NSID("com.example." + rkey), RKey: "x",
 			Record: append([]byte("\xa1\x65$type"), append([]byte{0x60 + byte(len("com.example."+rkey))}, "com.example."+rkey...)...)}}}
-		if _, err := b.host.Apply(t.Context(), alice.DID, batch); err != nil {
+		if _, err := b.pds.Host.Apply(t.Context(), alice.DID, batch); err != nil {
 			t.Fatal(err)
 		}
 	}
