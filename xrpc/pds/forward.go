@@ -1,4 +1,4 @@
-package server
+package pds
 
 import (
 	"bytes"
@@ -25,11 +25,11 @@ func (s *Server) forwarded() []xrpc.Route {
 	const createReport, getFeed = "com.atproto.moderation.createReport", "app.bsky.feed.getFeed"
 	const registerPush, unregisterPush = "app.bsky.notification.registerPush", "app.bsky.notification.unregisterPush"
 	route := func(nsid string, down session.TakenDown, h xrpc.Handler, needs ...auth.Permission) xrpc.Route {
-		return xrpc.Route{NSID: nsid, Auth: s.sessions.User(down), Handler: h, Needs: append(needs, auth.Call(nsid, auth.FromInput))}
+		return xrpc.Route{NSID: nsid, Auth: s.Sessions.User(down), Handler: h, Needs: append(needs, auth.Call(nsid, auth.FromInput))}
 	}
 	// Whoever was taken down may appeal.
 	list := []xrpc.Route{route(createReport, session.AcceptTakenDown, s.relay(s.reportService))}
-	if s.cfg.Proxy.AppView.URL == "" {
+	if s.cfg.AppView.URL == "" {
 		return list
 	}
 	return append(list,
@@ -49,14 +49,14 @@ func (s *Server) divert(r *xrpc.Request) bool {
 		return false
 	}
 	const id = "#bsky_appview"
-	ref, own := r.Header.Get("Atproto-Proxy"), s.cfg.Proxy.AppView.DID
+	ref, own := r.Header.Get("Atproto-Proxy"), s.cfg.AppView.DID
 	return ref != "" && ref != string(own)+id && (own != "" || !strings.HasSuffix(ref, id))
 }
 
 // recordElsewhere asks the AppView for a record of a repository that is not here.
 func (s *Server) recordElsewhere(w http.ResponseWriter, r *xrpc.Request) error {
 	to, _ := s.defaultService("app.bsky.feed.getTimeline")
-	return s.proxy.Forward(w, r, proxy.Call{To: to})
+	return s.Proxy.Forward(w, r, proxy.Call{To: to})
 }
 
 // relay makes a handler of a procedure that checks its JSON body and passes it on to
@@ -71,7 +71,7 @@ func (s *Server) relay(to func(r *xrpc.Request, body any) (proxy.Service, error)
 		if err != nil {
 			return xrpc.InvalidRequest("Invalid request body: %v", err)
 		}
-		if err := s.catalog.ValidateInput(r.NSID, body); err != nil && !errors.Is(err, lexicon.ErrUnknownSchema) {
+		if err := s.cfg.Catalog.ValidateInput(r.NSID, body); err != nil && !errors.Is(err, lexicon.ErrUnknownSchema) {
 			return xrpc.InvalidRequest("%v", err)
 		}
 		service, err := to(r, body)
@@ -84,13 +84,13 @@ func (s *Server) relay(to func(r *xrpc.Request, body any) (proxy.Service, error)
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 		r.Header.Del("Content-Encoding")
 		r.Header.Set("Content-Type", "application/json")
-		return s.proxy.Forward(w, r, proxy.Call{To: service, As: session.Caller(r)})
+		return s.Proxy.Forward(w, r, proxy.Call{To: service, As: session.Caller(r)})
 	})
 }
 
 // reportService is that of the header, or the configured one.
 func (s *Server) reportService(r *xrpc.Request, _ any) (proxy.Service, error) {
-	return s.proxy.Target(r)
+	return s.Proxy.Target(r)
 }
 
 // pushService is the service that sends notifications to a device: the body names it.
@@ -118,7 +118,7 @@ func (s *Server) getFeed(w http.ResponseWriter, r *xrpc.Request, p getFeedParams
 	if err != nil {
 		return xrpc.InvalidRequest("feed must be an at-uri")
 	}
-	to, err := s.proxy.Target(r)
+	to, err := s.Proxy.Target(r)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (s *Server) getFeed(w http.ResponseWriter, r *xrpc.Request, p getFeedParams
 	if err := r.Demand(auth.Call(string(r.NSID), to.Ref()), auth.Call(getFeedSkeleton, string(generator)+"#bsky_fg")); err != nil {
 		return err
 	}
-	return s.proxy.Forward(w, r, proxy.Call{To: to, As: session.Caller(r), Audience: string(generator), Method: getFeedSkeleton})
+	return s.Proxy.Forward(w, r, proxy.Call{To: to, As: session.Caller(r), Audience: string(generator), Method: getFeedSkeleton})
 }
 
 // generator asks the AppView for the service of a custom feed.
@@ -145,7 +145,7 @@ func (s *Server) generator(ctx context.Context, uri string) (syntax.DID, error) 
 			DID syntax.DID `json:"did"`
 		} `json:"value"`
 	}
-	c := &xrpc.Client{Host: s.cfg.Proxy.AppView.URL, HTTP: s.appViewHTTP, Retries: -1}
+	c := &xrpc.Client{Host: s.cfg.AppView.URL, HTTP: s.appViewHTTP, Retries: -1}
 	err := c.Query(ctx, "com.atproto.repo.getRecord", url.Values{"repo": {parts[0]}, "collection": {parts[1]}, "rkey": {parts[2]}}, &record)
 	var told *xrpc.Error
 	if errors.As(err, &told) && told.Status < 500 {

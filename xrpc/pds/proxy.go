@@ -1,4 +1,4 @@
-package server
+package pds
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
@@ -17,35 +16,44 @@ import (
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// forwarding passes on the methods that the server does not have: to the service
+// openProxy passes on the methods that the server does not have: to the service
 // that the client names, else to the AppView, or for moderation to its services. What the
 // caller has just written is put into the AppView's answers.
-func (s *Server) forwarding() *proxy.Proxy {
+func (s *Server) openProxy() {
 	p := &proxy.Proxy{
-		Resolver:      s.resolver,
-		Signer:        s.accounts.Signer,
-		Auth:          s.sessions.User(session.RefuseTakenDown),
-		Now:           s.now,
+		HTTP:          s.cfg.HTTP,
+		Resolver:      s.cfg.Resolver,
+		Signer:        s.Accounts.Signer,
+		Auth:          s.Sessions.User(session.RefuseTakenDown),
+		Now:           s.cfg.Now,
 		Default:       s.defaultService,
-		HeaderTimeout: s.cfg.Proxy.HeadersTimeout,
-		BodyTimeout:   s.cfg.Proxy.BodyTimeout,
-		Development:   s.cfg.DevMode,
+		HeaderTimeout: s.cfg.AppView.HeaderTimeout,
+		BodyTimeout:   s.cfg.AppView.BodyTimeout,
+		Development:   s.cfg.Development,
 	}
 	for _, method := range []syntax.NSID{"app.bsky.feed.getTimeline", "tools.ozone.moderation.emitEvent", "com.atproto.moderation.createReport"} {
 		if known, ok := s.defaultService(method); ok {
 			p.Known = append(p.Known, known)
 		}
 	}
-	if s.cfg.Proxy.AppView.URL == "" {
-		return p
+	s.Proxy = p
+	if s.cfg.Proxy != nil {
+		defer s.cfg.Proxy(p)
+	}
+	if s.cfg.AppView.URL == "" {
+		return
+	}
+	s.appViewHTTP = s.cfg.HTTP
+	if s.appViewHTTP == nil {
+		s.appViewHTTP = newAppViewHTTP()
 	}
 	merger := &readafter.Merger{
-		Repos:   s.host,
+		Repos:   s.Host,
 		Handle:  s.handleOf,
 		AppView: appView{s},
-		Now:     s.now,
-		Images:  readafter.Images{CDN: s.cfg.Proxy.CDN, Host: s.url},
-		MaxBody: s.cfg.Proxy.MaxResponse,
+		Now:     s.cfg.Now,
+		Images:  readafter.Images{CDN: s.cfg.AppView.CDN, Host: s.cfg.URL},
+		MaxBody: s.cfg.AppView.MaxResponse,
 	}
 	edited := readafter.Methods()
 	p.Request = func(r *xrpc.Request, out *http.Request) {
@@ -58,24 +66,23 @@ func (s *Server) forwarding() *proxy.Proxy {
 			merger.Modify(r.Request, string(r.NSID), caller, res)
 		}
 	}
-	return p
 }
 
 // defaultService is the service for a method where the client names none.
 func (s *Server) defaultService(method syntax.NSID) (proxy.Service, bool) {
-	to, id := s.cfg.Proxy.AppView, "bsky_appview"
+	to, id := s.cfg.AppView.Service, "bsky_appview"
 	switch m := string(method); {
 	case strings.HasPrefix(m, "tools.ozone."):
-		to, id = s.cfg.Proxy.Moderation, "atproto_labeler"
+		to, id = s.cfg.Moderation, "atproto_labeler"
 	case m == "com.atproto.moderation.createReport":
-		to, id = s.cfg.Proxy.Reports, "atproto_labeler"
+		to, id = s.cfg.Reports, "atproto_labeler"
 	}
-	return proxy.Service{DID: to.DID, ID: id, URL: to.URL}, to != config.Service{}
+	return proxy.Service{DID: to.DID, ID: id, URL: to.URL}, to != Service{}
 }
 
 // handleOf is the handle of an account here.
 func (s *Server) handleOf(ctx context.Context, did syntax.DID) (syntax.Handle, error) {
-	a, err := s.accounts.ByDID(ctx, did)
+	a, err := s.Accounts.ByDID(ctx, did)
 	return a.Handle, err
 }
 
@@ -83,15 +90,15 @@ func (s *Server) handleOf(ctx context.Context, did syntax.DID) (syntax.Handle, e
 type appView struct{ *Server }
 
 func (v appView) Query(ctx context.Context, did syntax.DID, method string, params url.Values, out any) error {
-	signer, err := v.accounts.Signer(ctx, did)
+	signer, err := v.Accounts.Signer(ctx, did)
 	if err != nil {
 		return err
 	}
-	token, err := serviceauth.Sign(ctx, signer, serviceauth.Token{Issuer: string(did), Audience: string(v.cfg.Proxy.AppView.DID), Method: method, Issued: v.now()})
+	token, err := serviceauth.Sign(ctx, signer, serviceauth.Token{Issuer: string(did), Audience: string(v.cfg.AppView.DID), Method: method, Issued: v.cfg.Now()})
 	if err != nil {
 		return err
 	}
-	c := &xrpc.Client{Host: v.cfg.Proxy.AppView.URL, HTTP: v.appViewHTTP, Authorize: xrpc.Bearer(token), Retries: -1}
+	c := &xrpc.Client{Host: v.cfg.AppView.URL, HTTP: v.appViewHTTP, Authorize: xrpc.Bearer(token), Retries: -1}
 	return c.Query(ctx, method, params, out)
 }
 
