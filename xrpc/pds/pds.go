@@ -2,8 +2,6 @@ package pds
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -69,9 +67,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	cfg = cfg.withDefaults()
 	s := &Server{cfg: cfg, log: cfg.Logger, Mux: http.NewServeMux()}
-	box, err := sealed.New(cfg.MasterKeys...)
+	box, err := sealed.New(cfg.Secrets.MasterKeys...)
 	if err != nil {
-		return nil, fmt.Errorf("pds: Config.MasterKeys: %w", err)
+		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)
 	}
 	s.Accounts = account.New(cfg.Store, box)
 	s.Accounts.SetClock(cfg.Now)
@@ -111,12 +109,9 @@ func linkIndex() repo.Index {
 // openAccounts makes ready what serves the accounts.
 func (s *Server) openAccounts() error {
 	cfg := &s.cfg
-	key := cfg.SessionKey
-	if key == nil {
-		var err error
-		if key, err = hkdf.Key(sha256.New, cfg.MasterKeys[len(cfg.MasterKeys)-1], nil, "pdskit session tokens", 32); err != nil {
-			return err
-		}
+	key, err := cfg.Secrets.sessionKey()
+	if err != nil {
+		return err
 	}
 	var guesses session.Guesses
 	if cfg.Rates != nil {
@@ -124,11 +119,11 @@ func (s *Server) openAccounts() error {
 	}
 	s.Sessions = session.New(session.Config{
 		Accounts: s.Accounts, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
-		AdminPassword: cfg.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: guesses, Now: cfg.Now, Logger: s.log,
+		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: guesses, Now: cfg.Now, Logger: s.log,
 	})
 	appView, _ := s.defaultService("app.bsky.actor.getPreferences")
 	s.Service = server.New(server.Config{
-		Sessions: s.Sessions, Host: s.Host, Directory: cfg.Directory, RotationKeys: cfg.RotationKeys, RecoveryKey: cfg.RecoveryKey,
+		Sessions: s.Sessions, Host: s.Host, Directory: cfg.Directory, RotationKeys: cfg.Secrets.RotationKeys, RecoveryKey: cfg.RecoveryKey,
 		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay, AppView: appView.Ref(),
 	})
 	return nil

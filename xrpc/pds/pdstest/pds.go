@@ -46,8 +46,8 @@ func (n *Network) PDS(change ...func(*pds.Config)) *PDS {
 	}
 	p.config = pds.Config{
 		URL: "https://" + name, Store: memory.New(memory.Config{Now: n.Clock.Now}),
-		MasterKeys: [][]byte{[]byte("0123456789abcdef0123456789abcdef")}, RotationKeys: []crypto.Signer{rotation}, AdminPassword: AdminPassword,
-		Mailer: n.Mail, Directory: n.PLC(), Resolver: n.Resolver(), HTTP: n.Client(), Development: true, Now: n.Clock.Now, ResetDelay: -1,
+		Secrets: pds.Secrets{MasterKeys: [][]byte{[]byte("0123456789abcdef0123456789abcdef")}, RotationKeys: []crypto.Signer{rotation}, AdminPassword: AdminPassword},
+		Mailer:  n.Mail, Directory: n.PLC(), Resolver: n.Resolver(), HTTP: n.Client(), Development: true, Now: n.Clock.Now, ResetDelay: -1,
 		SignAnyway: true, // the clock is the test's
 	}
 	for _, f := range change {
@@ -98,7 +98,7 @@ func (p *PDS) Client() *xrpc.Client { return &xrpc.Client{Host: p.config.URL, HT
 func (p *PDS) Admin() *xrpc.Client {
 	c := p.Client()
 	c.Authorize = func(r *http.Request) error {
-		r.SetBasicAuth("admin", p.config.AdminPassword)
+		r.SetBasicAuth("admin", p.config.Secrets.AdminPassword)
 		return nil
 	}
 	return c

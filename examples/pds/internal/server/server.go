@@ -184,7 +184,8 @@ func (s *Server) config() (pds.Config, error) {
 	}
 	c := pds.Config{
 		URL: s.url, ServiceDID: cfg.ServiceDID, Store: s.data.Store, Version: Version, Development: cfg.DevMode, Now: cfg.Now, Logger: s.log, Hooks: s.meters.hooks(),
-		MasterKeys: s.secrets.MasterKeys, SessionKey: s.secrets.JWTSecret, RotationKeys: rotation, RecoveryKey: cfg.RecoveryKey, AdminPassword: s.secrets.AdminPassword,
+		Secrets:     pds.Secrets{MasterKeys: s.secrets.MasterKeys, SessionKey: s.secrets.JWTSecret, RotationKeys: rotation, AdminPassword: s.secrets.AdminPassword},
+		RecoveryKey: cfg.RecoveryKey,
 		Policy: server.Policy{
 			Domains: cfg.HandleDomains, InviteRequired: cfg.InviteRequired, InviteInterval: cfg.InviteInterval, InviteEpoch: cfg.InviteEpoch,
 			PrivacyPolicy: cfg.PrivacyPolicy, TermsOfService: cfg.TermsOfService, ContactEmail: cfg.ContactEmail,
