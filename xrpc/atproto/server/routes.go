@@ -9,16 +9,14 @@ import (
 )
 
 // Routes are the methods of com.atproto.server but those of package session, the methods of
-// com.atproto.identity that change something, com.atproto.admin, com.atproto.temp, and the
-// preferences.
+// com.atproto.identity that change something, com.atproto.admin, and com.atproto.temp.
 func (s *Service) Routes() []xrpc.Route {
 	route := func(nsid string, who xrpc.Authenticator, h xrpc.Handler, needs ...auth.Permission) xrpc.Route {
 		return xrpc.Route{NSID: nsid, Auth: who, Handler: h, Needs: needs}
 	}
 	user, evenTakenDown := s.sessions.User(session.RefuseTakenDown), s.sessions.User(session.AcceptTakenDown)
 	moderator, admin := s.sessions.Moderator(), s.sessions.Admin
-	getPreferences := auth.Call("app.bsky.actor.getPreferences", s.cfg.AppView)
-	list := []xrpc.Route{
+	return []xrpc.Route{
 		route("com.atproto.server.describeServer", nil, query(s.describeServer)),
 		route("com.atproto.server.createAccount", s.sessions.OptionalService(), procedure(s.createAccount)),
 		route("com.atproto.server.activateAccount", user, procedure(s.activateAccount), auth.ManageLifecycle),
@@ -58,12 +56,7 @@ func (s *Service) Routes() []xrpc.Route {
 		route("com.atproto.admin.updateAccountPassword", admin, procedure(s.updateAccountPassword), auth.Administer),
 
 		route("com.atproto.temp.checkSignupQueue", user, query(s.checkSignupQueue), auth.ReadQueue),
-		route("app.bsky.actor.getPreferences", s.sessions.UserOrModerator(session.AcceptTakenDown, getPreferences), query(s.getPreferences), getPreferences),
-		route("app.bsky.actor.putPreferences", user, procedure(s.putPreferences),
-			auth.Call("app.bsky.actor.putPreferences", s.cfg.AppView)),
 	}
-	list[len(list)-1].PlainJSON = true
-	return list
 }
 
 // query and procedure are those of package session.

@@ -37,6 +37,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/proxy"
+	"github.com/pdskit/pdskit/xrpc/proxy/appview"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
 	"github.com/pdskit/pdskit/xrpc/session"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -47,28 +48,25 @@ const Version = "0.1.0"
 
 // Server is a running server.
 type Server struct {
-	cfg      *config.Config
-	now      func() time.Time
-	clock    clock
-	secrets  *config.Secrets
-	log      *slog.Logger
-	url      string // public
-	plcURL   string
-	data     *datadir.Dir
-	store    storage.Store
-	accounts *account.Store
-	host     *repo.Host
-	sessions *session.Sessions
-	service  *atprotoserver.Service // of the accounts
-	outbox   *stream.Outbox
-	plc      *identity.PLCClient
-	resolver *identity.Resolver
-	proxy    *proxy.Proxy
-	catalog  *lexicon.Catalog
-	// appViewHTTP asks the AppView for what read-after-write needs.
-	appViewHTTP *http.Client
-	mail        mail.Sender
-	resetDelay  time.Duration // of the service
+	cfg        *config.Config
+	now        func() time.Time
+	clock      clock
+	secrets    *config.Secrets
+	log        *slog.Logger
+	url        string // public
+	plcURL     string
+	data       *datadir.Dir
+	store      storage.Store
+	accounts   *account.Store
+	host       *repo.Host
+	sessions   *session.Sessions
+	service    *atprotoserver.Service // of the accounts
+	outbox     *stream.Outbox
+	plc        *identity.PLCClient
+	resolver   *identity.Resolver
+	catalog    *lexicon.Catalog
+	mail       mail.Sender
+	resetDelay time.Duration // of the service
 	// moderators' mail has a sender of its own.
 	moderation mail.Sender
 
@@ -219,7 +217,6 @@ func (s *Server) openDirectory() (err error) {
 	if s.resolver.StaleFor <= 0 {
 		s.resolver.StaleFor = -1
 	}
-	s.appViewHTTP = newAppViewHTTP()
 	return nil
 }
 
@@ -234,10 +231,9 @@ func (s *Server) openAccounts() {
 	for _, key := range s.secrets.PLCRotationKeys {
 		rotation = append(rotation, key)
 	}
-	appView, _ := s.defaultService("app.bsky.actor.getPreferences")
 	s.service = atprotoserver.New(atprotoserver.Config{
 		Sessions: s.sessions, Host: s.host, Directory: s.plc, RotationKeys: rotation, RecoveryKey: s.cfg.RecoveryKey,
-		Mailer: mailer{s.mail, s.moderation}, CheckClock: s.checkClock, ResetDelay: s.resetDelay, AppView: appView.Ref(),
+		Mailer: mailer{s.mail, s.moderation}, CheckClock: s.checkClock, ResetDelay: s.resetDelay,
 		Policy: atprotoserver.Policy{
 			Domains: s.cfg.HandleDomains, InviteRequired: s.cfg.InviteRequired, InviteInterval: s.cfg.InviteInterval, InviteEpoch: s.cfg.InviteEpoch,
 			PrivacyPolicy: s.cfg.PrivacyPolicy, TermsOfService: s.cfg.TermsOfService, ContactEmail: s.cfg.ContactEmail,
@@ -254,6 +250,16 @@ func (m mailer) Send(ctx context.Context, msg atprotoserver.Mail) error {
 		by = m.moderation
 	}
 	return by.Send(ctx, mail.Message{To: msg.To, Subject: msg.Subject, Text: msg.Text})
+}
+
+// appView is what the AppView and the moderation services of the configuration do for the server.
+func (s *Server) appView() *appview.Service {
+	to := func(p config.Service) proxy.Service { return proxy.Service{DID: p.DID, URL: p.URL} }
+	c := s.cfg.Proxy
+	return appview.New(appview.Config{
+		Sessions: s.sessions, Host: s.host, AppView: to(c.AppView), Moderation: to(c.Moderation), Reports: to(c.Reports), CDN: c.CDN,
+		MaxAnswer: c.MaxResponse, HeaderTimeout: c.HeadersTimeout, BodyTimeout: c.BodyTimeout, Development: s.cfg.DevMode, Schemas: s.catalog,
+	})
 }
 
 // handler is everything that is served.
@@ -281,15 +287,12 @@ func (s *Server) handler() http.Handler {
 		})
 	}
 	service.CountWrites = s.op.limits.Writes
-	s.proxy = s.forwarding()
-	if s.cfg.Proxy.AppView.URL != "" {
-		service.Elsewhere = s.recordElsewhere
-	}
+	view := s.appView()
+	service.Elsewhere = view.Elsewhere()
 	service.Mount(methods)
 	methods.Handle(s.sessions.Routes()...)
 	methods.Handle(s.service.Routes()...)
-	methods.Handle(s.forwarded()...)
-	methods.Fallback, methods.Divert = s.proxy.Route(), s.divert
+	view.Mount(methods)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tls-check", s.tlsCheck)
 	mux.Handle("/.well-known/", s.service.WellKnown())
@@ -369,4 +372,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		errs = append(errs, s.data.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// refuseImport stands in for importRepo where imports are turned off.
+func refuseImport(w http.ResponseWriter, r *xrpc.Request) error {
+	return xrpc.InvalidRequest("Service is not accepting repo imports")
 }

@@ -1,9 +1,8 @@
-package server
+package appview
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -41,9 +40,7 @@ func (s *Service) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{
 		full = true
 	}
 	list, err := s.accounts.Preferences(ctx, did)
-	if errors.Is(err, account.ErrNotFound) {
-		return out, errAccountNotFound
-	} else if err != nil {
+	if err != nil {
 		return out, err
 	}
 	out.Preferences = []account.Preference{}
