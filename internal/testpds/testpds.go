@@ -159,7 +159,7 @@ func (b *Bench) Send(verb, method, authorization string, in, out any) (a Reply) 
 	a = Reply{Status: res.StatusCode, Body: string(text)}
 	if a.Status != http.StatusOK {
 		var e struct{ Error, Message string }
-		json.Unmarshal(text, &e)
+		json.Unmarshal(text, &e) // leaves e empty where that is no error of XRPC
 		a.Name, a.Message = e.Error, e.Message
 	} else if out != nil {
 		if err := json.Unmarshal(text, out); err != nil {

@@ -5,76 +5,207 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
 )
 
+// Checker returns what checks the whole store, accounts included. Keys that are in memory do not
+// count: it reads them from the store.
+func (s *Store) Checker() check.Checker {
+	stored := New(s.store, s.box)
+	stored.SetClock(s.now)
+	return check.Checker{
+		Store: s.store, Now: s.now,
+		Key: func(ctx context.Context, did syntax.DID) (*crypto.PublicKey, error) {
+			key, err := stored.Signer(ctx, did)
+			if err != nil {
+				return nil, err
+			}
+			return key.PublicKey(), nil
+		},
+		// One that is being moved here is not active yet.
+		Incomplete: func(ctx context.Context, did syntax.DID) (bool, error) {
+			a, err := stored.ByDID(ctx, did)
+			if errors.Is(err, ErrNotFound) {
+				return false, nil
+			}
+			return err == nil && a.Status() == Deactivated, err
+		},
+		Others: func(ctx context.Context, wrong func(syntax.DID, string)) error {
+			problems, err := stored.Check(ctx)
+			for _, p := range problems {
+				wrong(p.DID, p.What)
+			}
+			return err
+		},
+	}
+}
+
+// maxDoubtful bounds how many accounts and names Check looks at again, and lists.
+const maxDoubtful = 10_000
+
 // Check compares accounts with the names that are kept for them, and returns what
-// is wrong. An account that is being made or deleted meanwhile has its names before
-// or after its repository, so what looks wrong is looked at again for some seconds, and
-// only what stays wrong is reported.
-func (s *Store) Check(ctx context.Context) (problems []string, err error) {
-	problems, err = s.checkNames(ctx)
-	for pause := 10 * time.Millisecond; pause < 2*time.Second && len(problems) > 0 && err == nil; pause *= 2 {
+// is wrong, of some thousands the first ones. An account that is being made or deleted meanwhile has
+// its names before or after its repository, so what looks wrong is looked at again for some seconds,
+// and only what stays wrong is reported.
+func (s *Store) Check(ctx context.Context) ([]check.Problem, error) {
+	problems, doubtful, err := s.checkAll(ctx)
+	for pause := 10 * time.Millisecond; pause < 2*time.Second && len(doubtful) > 0 && err == nil; pause *= 2 {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		var again []string
-		again, err = s.checkNames(ctx)
-		problems = slices.DeleteFunc(problems, func(p string) bool { return !slices.Contains(again, p) })
+		again := doubtful
+		problems, doubtful = nil, nil
+		for _, d := range again {
+			var found []check.Problem
+			if found, err = s.checkOne(ctx, d); err != nil {
+				return nil, err
+			}
+			if len(found) > 0 {
+				problems, doubtful = append(problems, found...), append(doubtful, d)
+			}
+		}
 	}
+	slices.SortStableFunc(problems, func(a, b check.Problem) int { return strings.Compare(string(a.DID), string(b.DID)) })
 	return problems, err
 }
 
-func (s *Store) checkNames(ctx context.Context) (problems []string, err error) {
-	wrong := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
-	names := make(map[string]string) // that nobody has claimed yet
-	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
-		for _, prefix := range []string{handlePrefix, emailPrefix, createdPrefix} {
-			for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
-				if err != nil {
-					return err
-				}
-				if pair.Expires.IsZero() {
-					names[pair.Key] = string(pair.Value)
-				}
+// checkAll looks at all accounts and names once, and returns what looks wrong and what that is about.
+func (s *Store) checkAll(ctx context.Context) (problems []check.Problem, doubtful []doubt, err error) {
+	look := func(d doubt) error {
+		found, err := s.checkOne(ctx, d)
+		if len(found) > 0 && len(doubtful) < maxDoubtful {
+			problems, doubtful = append(problems, found...), append(doubtful, d)
+		}
+		return err
+	}
+	for info, err := range s.store.Repos.List(ctx, "") {
+		if err == nil {
+			err = look(doubt{did: info.DID})
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, prefix := range []string{handlePrefix, emailPrefix, createdPrefix} {
+		if err := s.eachKey(ctx, prefix, func(key string) error { return look(doubt{key: key}) }); err != nil {
+			return nil, nil, err
+		}
+	}
+	return problems, doubtful, nil
+}
+
+// doubt is an account or a name, by its key, that may be wrong.
+type doubt struct {
+	did syntax.DID
+	key string
+}
+
+func problem(did syntax.DID, format string, args ...any) []check.Problem {
+	return []check.Problem{{Kind: check.BadAccount, DID: did, What: fmt.Sprintf(format, args...)}}
+}
+
+func (s *Store) checkOne(ctx context.Context, d doubt) ([]check.Problem, error) {
+	if d.key != "" {
+		return s.checkName(ctx, d.key)
+	}
+	return s.checkAccount(ctx, d.did)
+}
+
+// checkAccount compares an account with its names.
+func (s *Store) checkAccount(ctx context.Context, did syntax.DID) (problems []check.Problem, err error) {
+	a, err := s.ByDID(ctx, did)
+	if errors.Is(err, ErrNotFound) {
+		if _, err := s.store.Repos.Head(ctx, did); errors.Is(err, storage.ErrNotFound) {
+			return nil, nil // deleted meanwhile
+		}
+		return problem(did, "there is a repository, but no account"), nil
+	} else if err != nil {
+		return problem(did, "the account cannot be read: %v", err), ctx.Err()
+	}
+	if a.DID != did {
+		problems = problem(did, "the account says that it is %s", a.DID)
+	}
+	return problems, s.store.KV.Read(ctx, func(r storage.KVReader) error {
+		for _, key := range a.names() {
+			switch owner, err := ownerOf(ctx, r, key); {
+			case err != nil:
+				return err
+			case owner == "":
+				problems = append(problems, problem(did, "the name %s is not kept for it", key)...)
+			case owner != did:
+				problems = append(problems, problem(did, "the name %s belongs to %s", key, owner)...)
 			}
 		}
 		return nil
 	})
-	if err != nil {
+}
+
+// checkName compares a name with the account that it belongs to.
+func (s *Store) checkName(ctx context.Context, key string) (problems []check.Problem, err error) {
+	var did syntax.DID
+	err = s.store.KV.Read(ctx, func(r storage.KVReader) (err error) {
+		did, err = ownerOf(ctx, r, key)
+		return err
+	})
+	if err != nil || did == "" { // given up meanwhile
 		return nil, err
 	}
-	for info, err := range s.store.Repos.List(ctx, "") {
+	switch a, err := s.ByDID(ctx, did); {
+	case errors.Is(err, ErrNotFound), err == nil && !slices.Contains(a.names(), key):
+		return problem(did, "the name %s is kept for it, but it has another or is gone", key), nil
+	case err != nil:
+		return nil, ctx.Err() // that is a problem of the account
+	}
+	return nil, nil
+}
+
+// ownerOf returns whose a name is for good, or nobody.
+func ownerOf(ctx context.Context, r storage.KVReader, key string) (did syntax.DID, err error) {
+	for pair, err := range r.Keys(ctx, storage.Range{From: key, To: key + "\x00"}) {
 		if err != nil {
-			return nil, err
+			return "", err
 		}
-		a, err := s.ByDID(ctx, info.DID)
-		if errors.Is(err, ErrNotFound) {
-			wrong("%s: there is a repository, but no account", info.DID)
-			continue
-		} else if err != nil {
-			return nil, err
+		if pair.Expires.IsZero() {
+			did = syntax.DID(pair.Value)
 		}
-		if a.DID != info.DID {
-			wrong("%s: the account says that it is %s", info.DID, a.DID)
-		}
-		for _, key := range a.names() {
-			switch owner, ok := names[key]; {
-			case !ok:
-				wrong("%s: the name %s is not kept for it", info.DID, key)
-			case owner != string(info.DID):
-				wrong("%s: the name %s belongs to %s", info.DID, key, owner)
+	}
+	return did, nil
+}
+
+// eachKey calls fn with the keys that have a prefix, a thousand to a snapshot.
+func (s *Store) eachKey(ctx context.Context, prefix string, fn func(key string) error) error {
+	within := storage.Prefix(prefix)
+	within.KeysOnly = true
+	for {
+		var keys []string
+		err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
+			keys = nil
+			for pair, err := range r.Keys(ctx, within) {
+				if err != nil {
+					return err
+				}
+				if keys = append(keys, pair.Key); len(keys) == 1000 {
+					break
+				}
 			}
-			delete(names, key)
+			return nil
+		})
+		if err != nil || len(keys) == 0 {
+			return err
 		}
+		for _, key := range keys {
+			if err := fn(key); err != nil {
+				return err
+			}
+		}
+		within.From = keys[len(keys)-1] + "\x00"
 	}
-	for key, did := range names {
-		wrong("%s: the name %s is kept for it, but it has another or is gone", did, key)
-	}
-	slices.Sort(problems)
-	return problems, nil
 }

@@ -208,7 +208,7 @@ func TestCredentialsChangeUnderWay(t *testing.T) {
 				if what == "the deletion" {
 					return
 				}
-				if problems, err := w.checkNames(ctx); err != nil || len(problems) > 0 {
+				if problems, _, err := w.checkAll(ctx); err != nil || len(problems) > 0 {
 					t.Errorf("names: %v %v", problems, err)
 				}
 				if a := w.account(); a.Handle != "alice.test" || a.Email != "alice@example.com" {
@@ -530,7 +530,7 @@ func TestMailTokenUsedAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if problems, err := w.checkNames(ctx); err != nil || len(problems) > 0 {
+	if problems, _, err := w.checkAll(ctx); err != nil || len(problems) > 0 {
 		t.Errorf("names: %v %v", problems, err)
 	}
 	if len(good) == 0 {
@@ -574,7 +574,7 @@ func TestRenamesAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if problems, err := w.checkNames(ctx); err != nil || len(problems) > 0 {
+	if problems, _, err := w.checkAll(ctx); err != nil || len(problems) > 0 {
 		t.Errorf("names: %v %v", problems, err)
 	}
 	if n := w.kept(); n != 3 {

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
@@ -127,18 +127,28 @@ func (c *call) open(ctx context.Context, alone bool) (*config.Config, *config.Se
 	return nil, nil, nil, errors.Join(err, d.Close())
 }
 
+// stock is what a data directory holds, with what checks it.
+type stock struct {
+	check.Checker
+	Accounts *account.Store
+	dir      *datadir.Dir
+}
+
 // checker returns what checks a directory, with the keys that are needed for it.
-func checker(d *datadir.Dir, keys [][]byte) (check.Server, error) {
+func checker(d *datadir.Dir, keys [][]byte) (stock, error) {
 	box, err := sealed.New(keys...)
 	if err != nil {
-		return check.Server{}, err
+		return stock{}, err
 	}
-	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: account.New(d.Store, box), Folder: absolute(d.Blobs)}, nil
+	s := stock{Accounts: account.New(d.Store, box), dir: d}
+	s.Checker = s.Accounts.Checker()
+	s.Database = d.DB.Check
+	return s, nil
 }
 
 // openAccounts opens the data directory with what checks it, and finds the accounts that the
 // arguments name.
-func (c *call) openAccounts(ctx context.Context, alone bool) (s check.Server, list []account.Account, close func() error, err error) {
+func (c *call) openAccounts(ctx context.Context, alone bool) (s stock, list []account.Account, close func() error, err error) {
 	_, secrets, d, err := c.open(ctx, alone)
 	if err != nil {
 		return s, nil, nil, err
@@ -310,7 +320,7 @@ func restore(ctx context.Context, c *call) error {
 			err = d.DB.Check(ctx)
 		} else if report, err = s.Run(ctx, check.Options{Progress: checked.at, AcceptMissing: c.values.acceptMissing}); err == nil {
 			if n := report.MissingBlobs - m.Missing; n > 0 && !c.values.acceptMissing {
-				report.Add("", "the backup has lost %d blobs (-accept-missing-blobs restores the rest)", n)
+				report.Add(check.FromOutside, "", "the backup has lost %d blobs (-accept-missing-blobs restores the rest)", n)
 			}
 			if report.Found > report.LostBlobs { // what the server had lost is no reason not to restore the rest
 				err = problemsError(report)
@@ -382,6 +392,11 @@ func runCheck(ctx context.Context, c *call) (err error) {
 	shown.done()
 	if err != nil {
 		return err
+	}
+	for i, p := range report.Problems {
+		if p.Kind == check.NoBlobsThere {
+			report.Problems[i].What = s.dir.Explain(check.ErrNoBlobs).Error()
+		}
 	}
 	if err := c.showReport(report); err != nil {
 		return err

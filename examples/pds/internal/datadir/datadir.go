@@ -47,6 +47,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/blobfs"
 	"github.com/pdskit/pdskit/storage/sqlite"
@@ -126,6 +127,19 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 		}
 	}
 	return d, nil
+}
+
+// Explain adds to check.ErrNoBlobs what may be the cause, and what can be done.
+func (d *Dir) Explain(err error) error {
+	if !errors.Is(err, check.ErrNoBlobs) {
+		return err
+	}
+	folder := d.Blobs
+	if abs, err := filepath.Abs(folder); err == nil {
+		folder = abs
+	}
+	return fmt.Errorf("%w (folder %s): is the disk mounted that they are on, and PDS_BLOBSTORE_DISK_LOCATION right? "+
+		"If they are lost, \"pds check -blobs-from BACKUP\" puts them back from a backup; if there is none, \"pds check -accept-missing-blobs\" lets the server go on without them", err, folder)
 }
 
 // Close closes the database and lets other processes in.

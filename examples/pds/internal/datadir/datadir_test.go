@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
 
@@ -75,7 +75,9 @@ func verifyWith(report **check.Report, opt check.Options) func(context.Context, 
 		if err := accts.Repair(ctx); err != nil { // the copy may be of a moment in the midst of a deletion
 			return err
 		}
-		r, err := check.Server{Database: d.DB.Check, Store: d.Store, Accounts: accts}.Run(ctx, opt)
+		c := accts.Checker()
+		c.Database = d.DB.Check
+		r, err := c.Run(ctx, opt)
 		if err == nil && r.Found > r.LostBlobs {
 			err = errors.New(r.Problems[0].String())
 		}

@@ -17,7 +17,6 @@ import (
 
 	"github.com/andybalholm/brotli"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/clientaddr"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
@@ -173,8 +172,8 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	if err := s.accounts.Repair(ctx); err != nil {
 		return err
 	}
-	if err := (check.Server{Store: s.store, Accounts: s.accounts, Folder: s.data.Blobs}).BlobsThere(ctx); err != nil {
-		return err
+	if err := s.accounts.Checker().BlobsThere(ctx); err != nil {
+		return s.data.Explain(err)
 	}
 	s.host = repo.NewHost(repo.Config{
 		Store: s.store, Signer: s.accounts.Signer, Now: s.now, CheckClock: s.checkClock, Hold: limit.Hold,

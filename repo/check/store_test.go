@@ -15,57 +15,68 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/check"
-	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
+	"github.com/pdskit/pdskit/storage/sqlite"
 )
 
 // world is a server's data with one account that is to be damaged and one that is not.
 type world struct {
-	t *testing.T
-	*datadir.Dir
-	server check.Server
-	host   *repo.Host
-	victim account.Account
+	t        *testing.T
+	db       *sqlite.DB
+	Store    storage.Store
+	Blobs    string // folder
+	accounts *account.Store
+	host     *repo.Host
+	victim   account.Account
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	d, err := datadir.Open(t.Context(), t.TempDir(), datadir.Options{})
+	file := filepath.Join(t.TempDir(), "db")
+	db, err := sqlite.Open(t.Context(), file, sqlite.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { d.Close() })
-	w := &world{t: t, Dir: d, server: open(t, d, 1)}
-	w.host = repo.NewHost(repo.Config{Store: d.Store, Signer: w.server.Accounts.Signer})
+	t.Cleanup(func() { db.Close() })
+	w := &world{t: t, db: db, Store: db.Store(), Blobs: file + ".blobs"}
+	w.accounts = w.open(1)
+	w.host = repo.NewHost(repo.Config{Store: w.Store, Signer: w.accounts.Signer})
 	for n := range 2 {
-		if w.victim, err = (seed.Seed{Records: 250, Blobs: 2}).Account(t.Context(), w.server.Accounts, w.host, n); err != nil {
+		if w.victim, err = (seed.Seed{Records: 250, Blobs: 2}).Account(t.Context(), w.accounts, w.host, n); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return w
 }
 
-// open returns a directory's server, with a master key.
-func open(t *testing.T, d *datadir.Dir, key byte) check.Server {
-	t.Helper()
-	ring, err := sealed.New(bytes.Repeat([]byte{key}, 32))
+// open opens the accounts with a master key.
+func (w *world) open(key byte) *account.Store {
+	w.t.Helper()
+	box, err := sealed.New(bytes.Repeat([]byte{key}, 32))
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: account.New(d.Store, ring)}
+	return account.New(w.Store, box)
+}
+
+// checker is that of another process: it knows no keys yet.
+func (w *world) checker(key byte) check.Checker {
+	w.t.Helper()
+	c := w.open(key).Checker()
+	c.Database = w.db.Check
+	return c
 }
 
 func (w *world) run(opt check.Options) *check.Report {
 	w.t.Helper()
-	// Another process: it knows no keys yet.
-	r, err := open(w.t, w.Dir, 1).Run(w.t.Context(), opt)
+	r, err := w.checker(1).Run(w.t.Context(), opt)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -99,7 +110,7 @@ func (w *world) recommit(c *storage.Change, key crypto.Signer) {
 }
 
 func (w *world) key() crypto.Signer {
-	key, err := w.server.Accounts.Signer(w.t.Context(), w.victim.DID)
+	key, err := w.accounts.Signer(w.t.Context(), w.victim.DID)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -188,6 +199,12 @@ func TestDamage(t *testing.T) {
 				w.recommit(c, key)
 			})
 		}, "signature"},
+		"changed signing key": {func(w *world) {
+			w.apply(func(c *storage.Change) { c.KV = []storage.KVWrite{{Key: "key/signing", Value: []byte("other")}} })
+		}, "signing key"},
+		"broken account": {func(w *world) {
+			w.apply(func(c *storage.Change) { c.KV = []storage.KVWrite{{Key: "account", Value: []byte("{")}} })
+		}, "cannot be read"},
 		"no signing key": {func(w *world) {
 			w.apply(func(c *storage.Change) { c.KV = []storage.KVWrite{{Key: "key/signing"}} })
 		}, "signing key"},
@@ -246,8 +263,11 @@ func TestDamage(t *testing.T) {
 				t.Errorf("the check ended early: %+v", r)
 			}
 			for _, p := range r.Problems {
-				if !strings.Contains(p.String(), string(w.victim.DID)) && name != "name of nobody" {
+				if !strings.Contains(p.String(), string(w.victim.DID)) && !strings.Contains(p.What, c.want) && name != "handle of somebody else" {
 					t.Errorf("about whom? %s", p)
+				}
+				if p.Kind == "" {
+					t.Errorf("of what kind? %s", p)
 				}
 			}
 		})
@@ -305,7 +325,7 @@ func TestMissingBlob(t *testing.T) {
 func TestMissingBlobOfADeactivatedAccount(t *testing.T) {
 	w := newWorld(t)
 	w.oneBlob(func(file string) { os.Remove(file) })
-	_, err := w.server.Accounts.Update(t.Context(), account.Trusted(w.victim.DID), func(a *account.Account, _ *storage.Change) error {
+	_, err := w.accounts.Update(t.Context(), account.Trusted(w.victim.DID), func(a *account.Account, _ *storage.Change) error {
 		a.DeactivatedAt = time.Now()
 		return nil
 	})
@@ -329,37 +349,36 @@ func TestNoBlobsAtAll(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			if err := w.server.BlobsThere(t.Context()); err != nil {
+			if err := w.checker(1).BlobsThere(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if err := remove(w.Blobs); err != nil {
 				t.Fatal(err)
 			}
-			w.server.Folder = "/the/folder"
-			if err := w.server.BlobsThere(t.Context()); !errors.Is(err, check.ErrNoBlobs) || !strings.Contains(err.Error(), "/the/folder") {
+			if err := w.checker(1).BlobsThere(t.Context()); !errors.Is(err, check.ErrNoBlobs) {
 				t.Error(err)
 			}
-			if r := w.run(check.Options{}); r.LostBlobs != 4 || !strings.Contains(r.Problems[0].What, "is the disk mounted") {
+			if r := w.run(check.Options{}); r.LostBlobs != 4 || r.Problems[0].Kind != check.NoBlobsThere {
 				t.Errorf("%+v", r)
 			}
 			if r := w.run(check.Options{AcceptMissing: true}); r.Found != 0 {
 				t.Errorf("%+v", r)
 			}
-			if err := w.server.BlobsThere(t.Context()); err != nil {
+			if err := w.checker(1).BlobsThere(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	w := newWorld(t)
 	w.oneBlob(func(file string) { os.Remove(file) })
-	if err := w.server.BlobsThere(t.Context()); err != nil {
+	if err := w.checker(1).BlobsThere(t.Context()); err != nil {
 		t.Errorf("with one of several blobs missing: %v", err)
 	}
 }
 
 func TestWrongMasterKey(t *testing.T) {
 	w := newWorld(t)
-	r, err := open(t, w.Dir, 2).Run(t.Context(), check.Options{})
+	r, err := w.checker(2).Run(t.Context(), check.Options{})
 	if err != nil || r.Found != 2 || !strings.Contains(r.Problems[0].What, sealed.ErrUnknownKey.Error()) {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -368,7 +387,7 @@ func TestWrongMasterKey(t *testing.T) {
 func TestCheckEndsWithItsContext(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := w.server.Run(ctx, check.Options{Progress: func(int) { cancel() }})
+	_, err := w.checker(1).Run(ctx, check.Options{Progress: func(int) { cancel() }})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
@@ -381,13 +400,13 @@ func TestCheckWhileWriting(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		for n := 10; ctx.Err() == nil; n++ {
-			a, err := seed.Seed{Records: 2, Blobs: 1}.Account(context.Background(), w.server.Accounts, w.host, n)
+			a, err := seed.Seed{Records: 2, Blobs: 1}.Account(context.Background(), w.accounts, w.host, n)
 			if err == nil {
 				cbor, _ := w.record("more")
 				_, err = w.host.Apply(context.Background(), w.victim.DID, repo.Batch{Writes: []repo.Write{{Action: repo.Create, Collection: seed.Collection, RKey: w.host.NextRecordKey(), Record: cbor}}})
 			}
 			if err == nil && n%2 == 0 {
-				err = w.server.Accounts.Delete(context.Background(), w.host, a.DID)
+				err = w.accounts.Delete(context.Background(), w.host, a.DID)
 			}
 			if err != nil {
 				done <- err
