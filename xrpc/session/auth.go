@@ -13,6 +13,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
@@ -24,7 +25,7 @@ var (
 	errAuthMissing     = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required"}
 	errTakenDown       = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AccountTakedown", Message: "Account has been taken down"}
 	errAccountNotFound = &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
-	errTokenRevoked    = badToken("ExpiredToken", "Token has been revoked")
+	errTokenRevoked    = badToken(api.ErrorExpiredToken, "Token has been revoked")
 )
 
 // Answer is what a client is told of an error of package account. Others are returned as they
@@ -41,13 +42,13 @@ func Answer(err error) error {
 	case errors.Is(err, account.ErrNotFound), errors.Is(err, repo.ErrRepoNotFound):
 		return errAccountNotFound
 	case errors.Is(err, account.ErrMailToken):
-		return badToken("InvalidToken", "Token is invalid")
+		return badToken(api.ErrorInvalidToken, "Token is invalid")
 	case errors.Is(err, account.ErrMailTokenOld):
-		return badToken("ExpiredToken", "Token is expired")
+		return badToken(api.ErrorExpiredToken, "Token is expired")
 	case errors.Is(err, account.ErrTokenRequired):
-		return badToken("TokenRequired", "confirmation token required")
+		return badToken(api.ErrorTokenRequired, "confirmation token required")
 	case errors.Is(err, account.ErrOtherEmail):
-		return badToken("InvalidEmail", "invalid email")
+		return badToken(api.ErrorInvalidEmail, "invalid email")
 	case errors.Is(err, account.ErrNoEmail):
 		return xrpc.InvalidRequest("account does not have an email address")
 	case errors.Is(err, account.ErrEmailTaken):
@@ -66,7 +67,7 @@ func bearer(r *xrpc.Request) (string, error) {
 	case h == "":
 		return "", errAuthMissing
 	case !strings.EqualFold(scheme, "bearer") || token == "":
-		return "", badToken("InvalidToken", "Unexpected authorization type")
+		return "", badToken(api.ErrorInvalidToken, "Unexpected authorization type")
 	}
 	return strings.TrimSpace(token), nil
 }
@@ -203,7 +204,7 @@ func (s *Sessions) refresh(expired bool) xrpc.Authenticator {
 			return p, err
 		}
 		if c.ID == "" {
-			return p, badToken("InvalidToken", "Unexpected missing refresh token id")
+			return p, badToken(api.ErrorInvalidToken, "Unexpected missing refresh token id")
 		}
 		return auth.Principal{
 			Role: auth.User, Credential: auth.RefreshToken, DID: syntax.DID(c.Subject), Session: c.Session, Token: c.ID, Credentials: c.Credentials,

@@ -13,6 +13,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/session"
@@ -20,10 +21,10 @@ import (
 
 // The methods to which the host has something to add.
 const (
-	getPreferences, putPreferences = "app.bsky.actor.getPreferences", "app.bsky.actor.putPreferences"
+	getPreferences, putPreferences = api.ActorGetPreferencesNSID, api.ActorPutPreferencesNSID
 	getFeed                        = "app.bsky.feed.getFeed"
 	registerPush, unregisterPush   = "app.bsky.notification.registerPush", "app.bsky.notification.unregisterPush"
-	createReport                   = "com.atproto.moderation.createReport"
+	createReport                   = api.ModerationCreateReportNSID
 )
 
 // Routes are these methods: see the comment of the package. Without the address of an AppView, only
