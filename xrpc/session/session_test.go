@@ -567,3 +567,29 @@ func TestMethodsAreReplacedAndWrapped(t *testing.T) {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }
+
+// Credentials of another kind are for somebody else, who is told what the method does with accounts
+// that are taken down. Those of this package stay here.
+func TestOtherCredentials(t *testing.T) {
+	var did syntax.DID
+	var asked []string
+	b := testpds.New(t, func(c *session.Config) {
+		c.Other = func(r *xrpc.Request, down session.TakenDown) (auth.Principal, error) {
+			asked = append(asked, fmt.Sprint(r.Header.Get("Authorization"), " ", down))
+			return auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: did, Permissions: auth.Everything()}, nil
+		}
+	})
+	alice := b.Register("alice")
+	did = alice.DID
+	for header, status := range map[string]int{"DPoP x": 200, "": 401, "Bearer x": 400, "basic x": 400, "Bearer " + alice.AccessJWT: 200} {
+		if a := b.Send("GET", "com.atproto.server.getSession", header, nil, nil); a.Status != status {
+			t.Errorf("%s: %d %s", header, a.Status, a.Body)
+		}
+	}
+	if a := b.Send("POST", "com.atproto.server.requestAccountDelete", "DPoP y", nil, nil); a.Status != http.StatusNotImplemented { // there is no mail
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	if want := []string{fmt.Sprint("DPoP x ", session.RefuseTakenDown), fmt.Sprint("DPoP y ", session.AcceptTakenDown)}; !slices.Equal(asked, want) {
+		t.Errorf("%v", asked)
+	}
+}

@@ -157,13 +157,11 @@ func TestServiceUploadUnderWay(t *testing.T) {
 		if a := b.send("GET", "com.atproto.server.getServiceAuth?"+q.Encode(), "Bearer "+u.AccessJWT, "", nil, &auth); a.status != http.StatusOK {
 			t.Fatal(a.body)
 		}
-		// The body waits for more than the server reads ahead, so that it has looked at the token
-		// by then.
+		// The body waits until the server has looked at the token.
 		in, out := io.Pipe()
 		go func() {
-			for range 64 {
-				out.Write(make([]byte, 16<<10))
-			}
+			out.Write([]byte("the beginning"))
+			<-b.uploads
 			b.clock.pass(time.Second) // tokens tell seconds
 			change(u)
 			out.Write([]byte("the end"))

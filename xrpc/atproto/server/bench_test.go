@@ -67,6 +67,7 @@ type bench struct {
 	store   storage.Store
 	plcURL  string
 	methods *xrpc.Server
+	uploads chan struct{} // one for each upload whose caller is known
 	clock   *clock
 }
 
@@ -107,7 +108,7 @@ func newBench(t *testing.T, change func(s *session.Config, c *Config)) *bench {
 // newBenchAt starts one that uses a did:plc directory.
 func newBenchAt(t *testing.T, plcURL string, clock *clock, change func(s *session.Config, c *Config)) *bench {
 	t.Helper()
-	b := &bench{t: t, mail: &mailbox{}, store: memory.New(memory.Config{Now: clock.Now}), plcURL: plcURL, clock: clock}
+	b := &bench{t: t, mail: &mailbox{}, store: memory.New(memory.Config{Now: clock.Now}), plcURL: plcURL, clock: clock, uploads: make(chan struct{}, 100)}
 	plc := &identity.PLCClient{URL: plcURL}
 	box, err := sealed.New(make([]byte, 32))
 	if err != nil {
@@ -144,6 +145,13 @@ func newBenchAt(t *testing.T, plcURL string, clock *clock, change func(s *sessio
 		},
 	}
 	repos.Mount(b.methods)
+	b.methods.With("com.atproto.repo.uploadBlob", func(rt xrpc.Route) xrpc.Route {
+		rt.Handler = rt.Handler.Wrap(func(w http.ResponseWriter, r *xrpc.Request, next func(http.ResponseWriter, *xrpc.Request) error) error {
+			b.uploads <- struct{}{}
+			return next(w, r)
+		})
+		return rt
+	})
 	b.methods.Handle(b.sessions.Routes()...)
 	b.methods.Handle(b.Routes()...)
 	return b

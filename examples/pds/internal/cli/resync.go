@@ -40,11 +40,11 @@ func resync(ctx context.Context, c *call) (err error) {
 	if err != nil {
 		return err
 	}
-	s, list, close, err := c.openAccounts(ctx, true)
+	s, list, d, err := c.openAccounts(ctx, true)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, close()) }()
+	defer func() { err = errors.Join(err, d.Close()) }()
 	if _, err := c.checkClock(ctx, cfg, s.Store.Events); err != nil {
 		return err
 	}

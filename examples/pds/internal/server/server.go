@@ -64,6 +64,8 @@ type Server struct {
 	plc        *identity.PLCClient
 	resolver   *identity.Resolver
 	catalog    *lexicon.Catalog
+	adapt      func(*xrpc.Server)                                             // if not nil, a last change of the methods
+	other      func(*xrpc.Request, session.TakenDown) (auth.Principal, error) // see session.Config
 	mail       mail.Sender
 	resetDelay time.Duration // of the service
 	// moderators' mail has a sender of its own.
@@ -224,7 +226,7 @@ func (s *Server) openAccounts() {
 	s.op.limits = s.limiter()
 	s.sessions = session.New(session.Config{
 		Accounts: s.accounts, Key: s.secrets.JWTSecret, ServiceDID: s.cfg.ServiceDID, URL: s.url, Resolver: s.resolver,
-		AdminPassword: s.secrets.AdminPassword, Moderator: s.cfg.Proxy.Moderation.DID, Guesses: s.op.limits, Now: s.now, Logger: s.log,
+		AdminPassword: s.secrets.AdminPassword, Moderator: s.cfg.Proxy.Moderation.DID, Guesses: s.op.limits, Other: s.other, Now: s.now, Logger: s.log,
 	})
 	var rotation []crypto.Signer
 	for _, key := range s.secrets.PLCRotationKeys {
@@ -292,6 +294,9 @@ func (s *Server) handler() http.Handler {
 	methods.Handle(s.sessions.Routes()...)
 	methods.Handle(s.service.Routes()...)
 	view.Mount(methods)
+	if s.adapt != nil {
+		s.adapt(methods)
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tls-check", s.tlsCheck)
 	mux.Handle("/.well-known/", s.service.WellKnown())

@@ -1,4 +1,4 @@
-package datadir
+package backup
 
 import (
 	"archive/tar"
@@ -14,27 +14,29 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/durablefile"
+	"github.com/pdskit/pdskit/internal/filelock"
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
 // ToTar writes a backup as a tar file. It needs room for a copy of the database
-// in the data directory.
-func (b Backup) ToTar(ctx context.Context, d *Dir, out io.Writer) (_ *Manifest, err error) {
-	if err := removeStale(filepath.Join(d.Path, "backup-*"), lockName); err != nil {
+// in the directory of the source.
+func (b Backup) ToTar(ctx context.Context, src Source, out io.Writer) (_ *Manifest, err error) {
+	src.validate()
+	if err := removeStale(filepath.Join(src.Dir, "backup-*"), lockName); err != nil {
 		return nil, err
 	}
-	temp, err := os.MkdirTemp(d.Path, "backup-*")
+	temp, err := os.MkdirTemp(src.Dir, "backup-*")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
-	used, err := lock(filepath.Join(temp, lockName), true)
+	used, err := filelock.Try(filepath.Join(temp, lockName), filelock.Exclusive)
 	if err != nil {
 		return nil, err
 	}
 	defer used.Close()
-	w := &tarWriter{tar.NewWriter(out), temp}
-	m, err := b.run(ctx, d, w)
+	w := &tarWriter{b.Layout.names(), tar.NewWriter(out), temp}
+	m, err := b.run(ctx, src, w)
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +46,9 @@ func (b Backup) ToTar(ctx context.Context, d *Dir, out io.Writer) (_ *Manifest, 
 // ToTarFile writes a backup as a tar file of that name, and returns its name. It replaces an older
 // backup; but one that lacks blobs because the server has lost them does not, since the older one
 // may have them: then the time is added to its name. Under its name there is never half a backup.
-func (b Backup) ToTarFile(ctx context.Context, d *Dir, dest string) (m *Manifest, at string, err error) {
-	older, err := checkTarFile(d, dest)
+func (b Backup) ToTarFile(ctx context.Context, src Source, dest string) (m *Manifest, at string, err error) {
+	src.validate()
+	older, err := b.Layout.names().checkTarFile(src, dest)
 	if err != nil {
 		return nil, "", err
 	}
@@ -57,12 +60,12 @@ func (b Backup) ToTarFile(ctx context.Context, d *Dir, dest string) (m *Manifest
 		return nil, "", err
 	}
 	defer os.Remove(part.Name()) // fails after the rename
-	used, err := lock(part.Name(), true)
+	used, err := filelock.Try(part.Name(), filelock.Exclusive)
 	if err != nil {
 		return nil, "", errors.Join(err, part.Close())
 	}
 	defer used.Close()
-	m, err = b.ToTar(ctx, d, part)
+	m, err = b.ToTar(ctx, src, part)
 	if err = errors.Join(err, part.Sync(), part.Close()); err != nil {
 		return nil, "", err
 	}
@@ -81,9 +84,9 @@ func (b Backup) ToTarFile(ctx context.Context, d *Dir, dest string) (m *Manifest
 
 // checkTarFile makes sure that nothing but a backup is overwritten, and reports whether there is
 // one.
-func checkTarFile(d *Dir, dest string) (older bool, err error) {
+func (n names) checkTarFile(src Source, dest string) (older bool, err error) {
 	dir, name := filepath.Dir(dest), filepath.Base(dest)
-	if same(dir, d.Path) && (strings.HasPrefix(name, Database) || slices.Contains([]string{Secrets, PLC, lockName, ACME}, name)) || inside(dir, d.Blobs) {
+	if same(dir, src.Dir) && (strings.HasPrefix(name, n.database) || slices.Contains(slices.Concat(src.Own, n.others), name)) || inside(dir, src.Blobs) {
 		return false, fmt.Errorf("%w: %s", ErrItself, dest)
 	}
 	info, err := os.Stat(dest)
@@ -103,7 +106,7 @@ func checkTarFile(d *Dir, dest string) (older bool, err error) {
 	switch h, err := tar.NewReader(f).Next(); {
 	case err == io.EOF: // it is empty
 		return false, nil
-	case err == nil && belongs(strings.TrimPrefix(h.Name, "./")):
+	case err == nil && n.belongs(strings.TrimPrefix(h.Name, "./")):
 		return true, nil
 	}
 	return false, fmt.Errorf("%w: %s is another file", ErrNotBackup, dest)
@@ -111,12 +114,13 @@ func checkTarFile(d *Dir, dest string) (older bool, err error) {
 
 // tarWriter writes a generation as a tar file.
 type tarWriter struct {
+	names
 	w    *tar.Writer
 	temp string // a folder
 }
 
-func (w *tarWriter) dir() string   { return w.temp }
-func (w *tarWriter) blobs() string { return filepath.Join(w.temp, Blobs) } // there are none
+func (w *tarWriter) dir() string    { return w.temp }
+func (w *tarWriter) folder() string { return filepath.Join(w.temp, w.blobs) } // there are none
 
 func (w *tarWriter) previous() *Manifest { return nil }
 
@@ -133,7 +137,7 @@ func (w *tarWriter) copyBlob(ctx context.Context, name, from string) (size int64
 		return 0, &sourceError{err}
 	}
 	defer in.Close()
-	return w.copy(path.Join(Blobs, name), in)
+	return w.copy(path.Join(w.blobs, name), in)
 }
 
 func (w *tarWriter) copy(name string, in *os.File) (size int64, err error) {
@@ -160,12 +164,12 @@ func (w *tarWriter) header(name string, size int64, t time.Time) error {
 }
 
 func (w *tarWriter) finish(m *Manifest, _ []string) error {
-	database, err := os.Open(filepath.Join(w.temp, Database))
+	database, err := os.Open(filepath.Join(w.temp, w.database))
 	if err != nil {
 		return err
 	}
 	defer database.Close()
-	if _, err := w.copy(Database, database); err != nil {
+	if _, err := w.copy(w.database, database); err != nil {
 		return err
 	}
 	manifest, err := m.encode()

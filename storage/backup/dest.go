@@ -1,4 +1,4 @@
-package datadir
+package backup
 
 import (
 	"bufio"
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/durablefile"
+	"github.com/pdskit/pdskit/internal/filelock"
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
@@ -23,6 +24,7 @@ import (
 const (
 	generationsName = "generations"
 	backupLock      = "backup.lock"
+	lockName        = "lock" // in folders that are in use
 	nextName        = "next"
 	goneName        = "gone-" // begins the names of generations that are being removed
 	partName        = "next.blob"
@@ -39,7 +41,7 @@ type generation struct {
 // generations returns those of a directory, the newest first: the one with the newest event, and of
 // several with the same one the last that was made. Both numbers only grow, whatever the clock said
 // when a backup was made. Those that cannot be read are the last.
-func generations(dest string) (list []generation, err error) {
+func (n names) generations(dest string) (list []generation, err error) {
 	entries, err := os.ReadDir(filepath.Join(dest, generationsName))
 	if err != nil && !isMissing(err) {
 		return nil, err
@@ -56,9 +58,9 @@ func generations(dest string) (list []generation, err error) {
 		}
 		list = append(list, g)
 	}
-	if info, err := os.Stat(filepath.Join(dest, Database)); err == nil {
+	if info, err := os.Stat(filepath.Join(dest, n.database)); err == nil {
 		g := generation{dir: dest, root: true, created: info.ModTime()}
-		if name, err := currentManifest(dest); err == nil {
+		if name, err := n.currentManifest(dest); err == nil {
 			if g.m, err = parseManifest(filepath.Join(dest, name)); err != nil {
 				return nil, err
 			}
@@ -117,6 +119,7 @@ func (g generation) blobs(fn func(name string, good bool) error) (known bool, er
 
 // dirWriter writes a generation to a backup's directory.
 type dirWriter struct {
+	names
 	root    string
 	lock    *os.File
 	fast    bool
@@ -125,15 +128,15 @@ type dirWriter struct {
 }
 
 // openDest makes a directory ready for another generation, and keeps others out of it.
-func openDest(d *Dir, dest string) (_ *dirWriter, err error) {
-	if err := checkDest(d, dest); err != nil {
+func openDest(n names, src Source, dest string) (_ *dirWriter, err error) {
+	if err := n.checkDest(src, dest); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(dest, generationsName), 0o700); err != nil {
 		return nil, err
 	}
-	w := &dirWriter{root: dest, touched: make(map[string]bool)}
-	if w.lock, err = lock(filepath.Join(dest, backupLock), true); errors.Is(err, ErrInUse) {
+	w := &dirWriter{names: n, root: dest, touched: make(map[string]bool)}
+	if w.lock, err = filelock.Try(filepath.Join(dest, backupLock), filelock.Exclusive); errors.Is(err, filelock.ErrLocked) {
 		return nil, ErrBusy
 	} else if err != nil {
 		return nil, err
@@ -146,10 +149,10 @@ func openDest(d *Dir, dest string) (_ *dirWriter, err error) {
 	if err := w.clean(); err != nil {
 		return nil, err
 	}
-	if w.older, err = generations(dest); err != nil {
+	if w.older, err = n.generations(dest); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(w.blobs(), "staged"), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(w.folder(), "staged"), 0o700); err != nil {
 		return nil, err
 	}
 	return w, os.Mkdir(w.dir(), 0o700)
@@ -157,12 +160,12 @@ func openDest(d *Dir, dest string) (_ *dirWriter, err error) {
 
 // checkDest makes sure that nothing but a backup is written to: not other files, nor the server's
 // own.
-func checkDest(d *Dir, dest string) error {
-	if inside(dest, d.Blobs) {
+func (n names) checkDest(src Source, dest string) error {
+	if inside(dest, src.Blobs) {
 		return fmt.Errorf("%w: %s", ErrItself, dest)
 	}
-	for _, part := range []string{"", Blobs, Blobs + "/blobs", Blobs + "/staged", generationsName} {
-		for _, own := range []string{d.Path, d.Blobs, filepath.Join(d.Blobs, "blobs"), filepath.Join(d.Blobs, "staged")} {
+	for _, part := range []string{"", n.blobs, n.blobs + "/blobs", n.blobs + "/staged", generationsName} {
+		for _, own := range []string{src.Dir, src.Blobs, filepath.Join(src.Blobs, "blobs"), filepath.Join(src.Blobs, "staged")} {
 			if same(filepath.Join(dest, part), own) {
 				return fmt.Errorf("%w: %s", ErrItself, dest)
 			}
@@ -179,7 +182,7 @@ func checkDest(d *Dir, dest string) error {
 		switch name := e.Name(); {
 		case name == manifestName, name == manifestNext, name == generationsName && e.IsDir():
 			backup = true
-		case name == "lost+found", name == backupLock, belongs(name), name == Blobs, oldLeftover(name):
+		case name == "lost+found", name == backupLock, n.belongs(name), name == n.blobs, n.oldLeftover(name):
 		default:
 			other = name
 		}
@@ -221,8 +224,8 @@ func inside(name, folder string) bool {
 
 // oldLeftover reports whether an interrupted backup of an earlier version leaves a file of that
 // name, or looking at the backup does.
-func oldLeftover(name string) bool {
-	return name == lockName || strings.HasPrefix(name, "next") || strings.HasPrefix(name, "verify-") || strings.HasPrefix(name, Database+"-")
+func (n names) oldLeftover(name string) bool {
+	return name == lockName || strings.HasPrefix(name, "next") || strings.HasPrefix(name, "verify-") || strings.HasPrefix(name, n.database+"-")
 }
 
 // clean removes what interrupted backups have left.
@@ -251,11 +254,11 @@ func (w *dirWriter) clean() error {
 	return nil
 }
 
-func (w *dirWriter) dir() string   { return filepath.Join(w.root, generationsName, nextName) }
-func (w *dirWriter) blobs() string { return filepath.Join(w.root, Blobs) }
+func (w *dirWriter) dir() string    { return filepath.Join(w.root, generationsName, nextName) }
+func (w *dirWriter) folder() string { return filepath.Join(w.root, w.blobs) }
 
 func (w *dirWriter) blobPath(name string) string {
-	return filepath.Join(w.blobs(), filepath.FromSlash(name))
+	return filepath.Join(w.folder(), filepath.FromSlash(name))
 }
 
 // close removes what was not finished, and lets others in.
@@ -364,7 +367,7 @@ func (w *dirWriter) finish(m *Manifest, list []string) error {
 	if err := w.put(manifestName, manifest); err != nil {
 		return err
 	}
-	for _, err := range []error{durablefile.Sync(filepath.Join(w.dir(), Database)), durablefile.SyncDir(w.dir()), durablefile.SyncDir(w.root), durablefile.SyncDir(w.blobs())} {
+	for _, err := range []error{durablefile.Sync(filepath.Join(w.dir(), w.database)), durablefile.SyncDir(w.dir()), durablefile.SyncDir(w.root), durablefile.SyncDir(w.folder())} {
 		if err != nil {
 			return err
 		}
@@ -396,7 +399,7 @@ func (w *dirWriter) name(t time.Time) (string, error) {
 // retain removes the generations that are not to be kept, and then the blobs that no other refers
 // to.
 func (w *dirWriter) retain(keep Keep) error {
-	list, err := generations(w.root)
+	list, err := w.generations(w.root)
 	if err != nil {
 		return err
 	}
@@ -442,7 +445,7 @@ func (w *dirWriter) isNew(g generation) bool {
 // remove removes a generation so that none is there by halves.
 func (w *dirWriter) remove(g generation) error {
 	if g.root {
-		for _, name := range []string{manifestName, manifestNext, Database, Secrets, PLC} {
+		for _, name := range append([]string{manifestName, manifestNext, w.database}, w.others...) {
 			if err := os.Remove(filepath.Join(g.dir, name)); err != nil && !isMissing(err) {
 				return err
 			}
@@ -458,13 +461,13 @@ func (w *dirWriter) remove(g generation) error {
 
 // prune deletes the blobs that no generation uses. Other files are left alone.
 func (w *dirWriter) prune(used map[nameKey]bool) error {
-	return filepath.WalkDir(w.blobs(), func(file string, e fs.DirEntry, err error) error {
+	return filepath.WalkDir(w.folder(), func(file string, e fs.DirEntry, err error) error {
 		if isMissing(err) {
 			return nil
 		} else if err != nil || e.IsDir() {
 			return err
 		}
-		rel, err := filepath.Rel(w.blobs(), file)
+		rel, err := filepath.Rel(w.folder(), file)
 		if err != nil {
 			return err
 		}

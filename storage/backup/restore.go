@@ -1,4 +1,4 @@
-package datadir
+package backup
 
 import (
 	"archive/tar"
@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/pdskit/pdskit/internal/durablefile"
+	"github.com/pdskit/pdskit/internal/filelock"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
@@ -22,21 +23,24 @@ import (
 // Errors of Restore.
 var (
 	// ErrNotEmpty: there is something where a backup is to be restored.
-	ErrNotEmpty = errors.New("datadir: the directory is not empty")
+	ErrNotEmpty = errors.New("backup: the directory is not empty")
 	// ErrBadBackup: a backup is not complete or was changed.
-	ErrBadBackup = errors.New("datadir: bad backup")
+	ErrBadBackup = errors.New("backup: bad backup")
 )
 
-// Restore is how a backup is restored.
+// Restore is how a backup is restored. The zero value works.
 type Restore struct {
+	// Layout is how the files are called.
+	Layout Layout
 	// Incomplete restores a generation also if blobs that belong to it are not there any longer.
 	Incomplete bool
 	// Blobs is the directory that gets the blobs; it must be empty. Empty: in the data
 	// directory.
 	Blobs string
-	// Verify checks what was restored before it gets its place. Nil: only the
-	// digests of the manifest and the number of blobs are checked.
-	Verify func(ctx context.Context, d *Dir, m *Manifest) error
+	// Verify checks what was restored to a directory before it gets its place. It may change what is
+	// there, and add files. Nil: only the digests of the manifest and the number of blobs are
+	// checked.
+	Verify func(ctx context.Context, dir string, m *Manifest) error
 	// Progress, if not nil, is told how many files were copied.
 	Progress func(files int)
 }
@@ -56,11 +60,12 @@ func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest st
 		return nil, err
 	}
 	defer os.RemoveAll(temp)
+	n := r.Layout.names()
 	blobs, err := r.copy(ctx, from, stdin, temp)
 	if err != nil {
 		return nil, err
 	}
-	if m, err = readManifest(temp); err != nil {
+	if m, err = n.readManifest(temp); err != nil {
 		return nil, err
 	}
 	if blobs < m.Blobs && !r.Incomplete { // an interrupted backup of an earlier version may have added some
@@ -70,17 +75,17 @@ func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest st
 		return nil, err
 	}
 	if r.Blobs != "" {
-		if err := moveBlobs(ctx, filepath.Join(temp, Blobs), r.Blobs); err != nil {
+		if err := moveBlobs(ctx, filepath.Join(temp, n.blobs), r.Blobs); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range []string{manifestName, listName, lockName} {
+	for _, name := range []string{manifestName, listName} {
 		if err := os.Remove(filepath.Join(temp, name)); err != nil && !isMissing(err) {
 			return nil, err
 		}
 	}
 	if filepath.Dir(temp) == dest {
-		return m, moveUp(temp)
+		return m, n.moveUp(temp)
 	}
 	return m, durablefile.Rename(temp, dest)
 }
@@ -99,7 +104,7 @@ func beside(dest string) (string, error) {
 
 // moveUp moves all that is in a directory to the one that it is in: the database last, so
 // that there is none that is not complete. If it fails, nothing has moved.
-func moveUp(dir string) (err error) {
+func (n names) moveUp(dir string) (err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -108,9 +113,9 @@ func moveUp(dir string) (err error) {
 		switch {
 		case a.Name() == b.Name():
 			return 0
-		case a.Name() == Database:
+		case a.Name() == n.database:
 			return 1
-		case b.Name() == Database:
+		case b.Name() == n.database:
 			return -1
 		}
 		return 0
@@ -153,18 +158,18 @@ func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to stri
 		return 0, err
 	}
 	defer root.Close()
-	n := 0
+	names, n := r.Layout.names(), 0
 	write := func(name string, in io.Reader) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !belongs(name) {
+		if !names.belongs(name) {
 			return fmt.Errorf("%w: it has a file %.200q", ErrBadBackup, name)
 		}
 		if n++; r.Progress != nil {
 			r.Progress(n)
 		}
-		if strings.HasPrefix(name, Blobs) {
+		if strings.HasPrefix(name, names.blobs+"/") {
 			blobs++
 		}
 		return writeIn(root, name, in)
@@ -185,11 +190,11 @@ func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to stri
 }
 
 // belongs reports whether a backup may have a file of that name.
-func belongs(name string) bool {
-	if slices.Contains([]string{Database, Secrets, PLC, manifestName, listName}, name) {
+func (n names) belongs(name string) bool {
+	if slices.Contains(append([]string{n.database, manifestName, listName}, n.others...), name) {
 		return true
 	}
-	rest, ok := strings.CutPrefix(name, Blobs+"/")
+	rest, ok := strings.CutPrefix(name, n.blobs+"/")
 	return ok && path.Clean(name) == name && !strings.ContainsAny(name, `\:`) &&
 		(strings.HasPrefix(rest, "blobs/") || strings.HasPrefix(rest, "staged/"))
 }
@@ -230,11 +235,12 @@ func readTar(in io.Reader, write func(string, io.Reader) error) error {
 // readDir reads the files of the newest generation of a backup's directory, or of the generation
 // whose folder it is.
 func (r Restore) readDir(from string, write func(string, io.Reader) error) error {
+	n := r.Layout.names()
 	g := generation{dir: filepath.Clean(from)}
 	root := filepath.Dir(filepath.Dir(g.dir))
 	if _, err := os.Stat(filepath.Join(from, listName)); err != nil {
 		root = from
-		list, err := generations(from)
+		list, err := n.generations(from)
 		if err != nil {
 			return err
 		}
@@ -242,7 +248,7 @@ func (r Restore) readDir(from string, write func(string, io.Reader) error) error
 			return fmt.Errorf("%w: there is none in %s", ErrBadBackup, from)
 		}
 		if g = list[0]; g.root && len(list) == 1 {
-			return readRoot(from, write)
+			return n.readRoot(from, write)
 		}
 		for _, other := range list {
 			if other.m == nil { // it may be the newest
@@ -250,7 +256,7 @@ func (r Restore) readDir(from string, write func(string, io.Reader) error) error
 			}
 		}
 		if g.root {
-			return readRoot(from, write)
+			return n.readRoot(from, write)
 		}
 	}
 	done, err := lockBackup(root)
@@ -277,7 +283,7 @@ func (r Restore) readDir(from string, write func(string, io.Reader) error) error
 	}
 	names := slices.Sorted(maps.Keys(g.m.Files))
 	for _, name := range append(names, manifestName) {
-		if !belongs(name) || strings.Contains(name, "/") {
+		if !n.belongs(name) || strings.Contains(name, "/") {
 			return fmt.Errorf("%w: the manifest names %.200q", ErrBadBackup, name)
 		}
 		if err := file(name, filepath.Join(g.dir, name)); isMissing(err) {
@@ -293,7 +299,7 @@ func (r Restore) readDir(from string, write func(string, io.Reader) error) error
 		if _, ok := blobfs.FileCID(name); !ok {
 			return fmt.Errorf("%w: %s names %.200q", ErrBadBackup, listName, name)
 		}
-		err := file(path.Join(Blobs, name), filepath.Join(root, Blobs, filepath.FromSlash(name)))
+		err := file(path.Join(n.blobs, name), filepath.Join(root, n.blobs, filepath.FromSlash(name)))
 		if isMissing(err) && r.Incomplete {
 			return nil
 		} else if isMissing(err) {
@@ -313,9 +319,9 @@ func lockBackup(root string) (done func() error, err error) {
 	if _, err := os.Stat(filepath.Join(root, backupLock)); err != nil {
 		return func() error { return nil }, nil
 	}
-	f, err := lock(filepath.Join(root, backupLock), false)
+	f, err := filelock.Try(filepath.Join(root, backupLock), filelock.Shared)
 	switch {
-	case errors.Is(err, ErrInUse):
+	case errors.Is(err, filelock.ErrLocked):
 		return nil, ErrBusy
 	case err != nil:
 		return func() error { return nil }, nil
@@ -325,8 +331,8 @@ func lockBackup(root string) (done func() error, err error) {
 
 // readRoot reads the files of a backup whose only generation lies beside its blobs. Those that
 // opening it has added are left.
-func readRoot(from string, write func(string, io.Reader) error) error {
-	manifest, err := currentManifest(from)
+func (n names) readRoot(from string, write func(string, io.Reader) error) error {
+	manifest, err := n.currentManifest(from)
 	if err != nil {
 		return err
 	}
@@ -346,7 +352,7 @@ func readRoot(from string, write func(string, io.Reader) error) error {
 			return nil
 		case name == manifest:
 			name = manifestName
-		case name == manifestName || !belongs(name):
+		case name == manifestName || !n.belongs(name):
 			return nil
 		case !e.Type().IsRegular():
 			return fmt.Errorf("%w: %q is not a file", ErrBadBackup, name)
@@ -361,14 +367,14 @@ func readRoot(from string, write func(string, io.Reader) error) error {
 
 // currentManifest returns which of the manifests in a backup's directory is that of
 // its database: after an interruption there may be two.
-func currentManifest(dir string) (string, error) {
-	_, digest, err := digestFile(filepath.Join(dir, Database))
+func (n names) currentManifest(dir string) (string, error) {
+	_, digest, err := digestFile(filepath.Join(dir, n.database))
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrBadBackup, err)
 	}
 	for _, name := range []string{manifestName, manifestNext} {
 		m, err := parseManifest(filepath.Join(dir, name))
-		if err == nil && m.Files[Database].SHA256 == digest {
+		if err == nil && m.Files[n.database].SHA256 == digest {
 			return name, nil
 		}
 	}
@@ -391,16 +397,16 @@ func parseManifest(file string) (*Manifest, error) {
 }
 
 // readManifest checks a directory's files against its manifest.
-func readManifest(dir string) (*Manifest, error) {
+func (n names) readManifest(dir string) (*Manifest, error) {
 	m, err := parseManifest(filepath.Join(dir, manifestName))
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := m.Files[Database]; !ok {
+	if _, ok := m.Files[n.database]; !ok {
 		return nil, fmt.Errorf("%w: no database", ErrBadBackup)
 	}
 	for name, want := range m.Files {
-		if !belongs(name) {
+		if !n.belongs(name) {
 			return nil, fmt.Errorf("%w: the manifest names %.200q", ErrBadBackup, name)
 		}
 		size, digest, err := digestFile(filepath.Join(dir, name))
@@ -418,11 +424,7 @@ func (r Restore) verify(ctx context.Context, dir string, m *Manifest) error {
 	if r.Verify == nil {
 		return nil
 	}
-	d, err := Open(ctx, dir, Options{Existing: true})
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(r.Verify(ctx, d, m), d.Close()); err != nil {
+	if err := r.Verify(ctx, dir, m); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadBackup, err)
 	}
 	return nil

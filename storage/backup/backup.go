@@ -1,4 +1,4 @@
-package datadir
+package backup
 
 import (
 	"context"
@@ -10,11 +10,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/storage/sqlite"
+	"github.com/pdskit/pdskit/storage"
 )
 
 // Names of files in a backup.
@@ -68,19 +68,22 @@ type Lost struct {
 // maxLost bounds the list of lost blobs in a manifest.
 const maxLost = 1000
 
-// Backup is how a backup is made.
+// Backup is how a backup is made. The zero value works.
 type Backup struct {
+	// Layout is how the files are called.
+	Layout Layout
 	// Version and Host are for the manifest.
 	Version, Host string
-	// Files are added as they are: the secrets.
-	Files map[string][]byte
-	// Verify checks the accounts in the copy of the database before it counts; its pages and its
-	// structure have been checked by then. Nil: they are not checked.
-	Verify func(ctx context.Context, d *Dir) error
+	// Files, if not nil, returns further files of the server, by the names in Layout.Others. It is
+	// called when the database has been copied.
+	Files func(ctx context.Context) (map[string][]byte, error)
+	// Verify checks what is in the copy of the database before it counts. Its structure is checked
+	// besides. Nil: that is enough. It may repair what was under way when the copy was made.
+	Verify func(ctx context.Context, copied storage.Store) error
 	// Excused reports whether a blob that the server does not have, and of which the backup has no
-	// copy either, is no loss: it may never have been there. d is the copy. Nil: it always is a
-	// loss.
-	Excused func(ctx context.Context, d *Dir, blob Lost) (bool, error)
+	// copy either, is no loss: it may never have been there. Nil: it always is a loss. See
+	// check.Checker.Excused.
+	Excused func(ctx context.Context, copied storage.Store, blob Lost) (bool, error)
 	// Keep says which generations stay in a directory; the new one always does. Its zero value
 	// keeps no other.
 	Keep Keep
@@ -97,14 +100,14 @@ type Backup struct {
 // Errors of backups.
 var (
 	// ErrNotBackup: a directory has other files in it than a backup's.
-	ErrNotBackup = errors.New("datadir: the directory is neither empty nor a backup")
+	ErrNotBackup = errors.New("backup: the directory is neither empty nor a backup")
 	// ErrItself: a backup would be written over what it is made of.
-	ErrItself = errors.New("datadir: the backup would be written over the server's own data")
+	ErrItself = errors.New("backup: the backup would be written over the server's own data")
 	// ErrBusy: another backup into the directory is under way.
-	ErrBusy = errors.New("datadir: another backup into the directory, or a restore from it, is under way")
+	ErrBusy = errors.New("backup: another backup into the directory, or a restore from it, is under way")
 	// ErrOlder: a directory has a backup of a later state than the one that is backed up: of
 	// another server, or of this one before something old was put in its place.
-	ErrOlder = errors.New("datadir: the directory has a backup of a later state: use another directory")
+	ErrOlder = errors.New("backup: the directory has a backup of a later state: use another directory")
 )
 
 // ToDir adds a generation to a directory, which is made if it is not there, and
@@ -112,14 +115,15 @@ var (
 // generations that there were are as they were.
 //
 // That the server has lost blobs is no error: see Manifest.Lost.
-func (b Backup) ToDir(ctx context.Context, d *Dir, dest string) (m *Manifest, err error) {
-	w, err := openDest(d, dest)
+func (b Backup) ToDir(ctx context.Context, src Source, dest string) (m *Manifest, err error) {
+	src.validate()
+	w, err := openDest(b.Layout.names(), src, dest)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 	w.fast = b.Fast
-	if m, err = b.run(ctx, d, w); err != nil {
+	if m, err = b.run(ctx, src, w); err != nil {
 		return nil, err
 	}
 	return m, w.retain(b.Keep)
@@ -129,8 +133,8 @@ func (b Backup) ToDir(ctx context.Context, d *Dir, dest string) (m *Manifest, er
 type writer interface {
 	// dir is the folder in which the generation is made.
 	dir() string
-	// blobs is the folder of the blobs that are there already; empty if there is none.
-	blobs() string
+	// folder is where the blobs lie that are there already; it need not be there.
+	folder() string
 	// copyBlob makes sure that the backup has the blob of a file below the blobs' folder. If the
 	// file is not there, or damaged, the error is a *sourceError.
 	copyBlob(ctx context.Context, name, from string) (size int64, err error)
@@ -145,18 +149,18 @@ type writer interface {
 	previous() *Manifest
 }
 
-func (b Backup) run(ctx context.Context, d *Dir, w writer) (*Manifest, error) {
+func (b Backup) run(ctx context.Context, src Source, w writer) (*Manifest, error) {
 	now := time.Now
 	if b.Now != nil {
 		now = b.Now
 	}
-	c := &copying{Backup: b, d: d, w: w, seen: make(map[nameKey]bool)}
+	c := &copying{Backup: b, names: b.Layout.names(), src: src, w: w, seen: make(map[nameKey]bool)}
 	c.m = &Manifest{Format: 1, Created: now().UTC().Truncate(time.Second), Version: b.Version, Host: b.Host, Files: make(map[string]File)}
 	if err := c.blobs(ctx); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(w.dir(), Database)
-	if err := d.DB.Backup(ctx, file); err != nil {
+	file := filepath.Join(w.dir(), c.names.database)
+	if err := src.Database.Backup(ctx, file); err != nil {
 		return nil, fmt.Errorf("copy of the database: %w", err)
 	}
 	if err := c.blobs(ctx); err != nil {
@@ -172,7 +176,7 @@ func (b Backup) run(ctx context.Context, d *Dir, w writer) (*Manifest, error) {
 		c.m.Number = p.Number
 	}
 	c.m.Number++
-	if err := c.files(file); err != nil {
+	if err := c.files(ctx, file); err != nil {
 		return nil, err
 	}
 	return c.m, w.finish(c.m, c.list)
@@ -181,30 +185,30 @@ func (b Backup) run(ctx context.Context, d *Dir, w writer) (*Manifest, error) {
 // verify opens the copy of the database, looks for the blobs that it refers to, and has the rest
 // checked.
 func (c *copying) verify(ctx context.Context, file string) (err error) {
-	// It is opened as the data directory that it will be part of.
+	// Opening it may leave files beside it.
 	dir := filepath.Join(c.w.dir(), "verify")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	opened := filepath.Join(dir, Database)
+	opened := filepath.Join(dir, c.names.database)
 	if err := os.Rename(file, opened); err != nil {
 		return err
 	}
-	copied, err := Open(ctx, dir, Options{Blobs: c.w.blobs()})
+	copied, done, err := c.src.Database.OpenCopy(ctx, opened, c.w.folder())
 	if err != nil {
 		return err
 	}
-	_, c.m.Newest, err = copied.Store.Events.Bounds(ctx)
+	_, c.m.Newest, err = copied.Events.Bounds(ctx)
 	if err == nil {
 		err = c.references(ctx, copied)
 	}
 	if err == nil && c.Verify != nil {
 		err = c.Verify(ctx, copied)
 	}
-	// Verify may have repaired what was under way. SQLite does not say if it could not write that
-	// to the database when it was closed; the next check does.
-	if err = errors.Join(err, copied.Close()); err == nil {
-		err = sqlite.Verify(ctx, opened)
+	// Verify may have repaired what was under way. Not every engine says if it could not write that
+	// when the database was closed; the next check does.
+	if err = errors.Join(err, done()); err == nil {
+		err = c.src.Database.VerifyCopy(ctx, opened)
 	}
 	if err != nil {
 		return fmt.Errorf("the copy is not good: %w", err)
@@ -216,24 +220,24 @@ func (c *copying) verify(ctx context.Context, file string) (err error) {
 }
 
 // files adds what is neither blob nor database.
-func (c *copying) files(database string) error {
+func (c *copying) files(ctx context.Context, database string) error {
 	size, digest, err := digestFile(database)
 	if err != nil {
 		return err
 	}
-	c.m.Files[Database] = File{size, digest}
+	c.m.Files[c.names.database] = File{size, digest}
 	c.m.Bytes += size
-	files := make(map[string][]byte)
-	plc, err := os.ReadFile(filepath.Join(c.d.Path, PLC))
-	if err == nil {
-		files[PLC] = wholeLines(plc)
-	} else if !isMissing(err) {
+	if c.Files == nil {
+		return nil
+	}
+	files, err := c.Files(ctx)
+	if err != nil {
 		return err
 	}
-	for name, data := range c.Files {
-		files[name] = data
-	}
 	for name, data := range files {
+		if !slices.Contains(c.names.others, name) {
+			return fmt.Errorf("backup: file %q is not one of Layout.Others", name)
+		}
 		c.m.Files[name] = fileOf(data)
 		c.m.Bytes += int64(len(data))
 		if err := c.w.put(name, data); err != nil {
@@ -251,11 +255,6 @@ func fileOf(data []byte) File {
 func (m *Manifest) encode() ([]byte, error) {
 	text, err := json.MarshalIndent(m, "", "\t")
 	return append(text, '\n'), err
-}
-
-// wholeLines leaves out a line at the end that is being written.
-func wholeLines(text []byte) []byte {
-	return text[:strings.LastIndexByte(string(text), '\n')+1]
 }
 
 // digestFile returns a file's size and SHA-256.

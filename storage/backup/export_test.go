@@ -1,4 +1,4 @@
-package datadir
+package backup
 
 import "time"
 

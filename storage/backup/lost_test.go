@@ -1,4 +1,4 @@
-package datadir_test
+package backup_test
 
 import (
 	"bytes"
@@ -15,13 +15,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/internal/sqlitevfs/faultvfs"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/backup"
 )
 
 // blobFiles are the files of promoted blobs below a folder, by name, in order.
@@ -35,13 +35,13 @@ func blobFiles(t *testing.T, folder string) (names []string) {
 }
 
 // backup makes a backup with everything checked.
-func (w *world) backup(t *testing.T, b datadir.Backup, dest string) *datadir.Manifest {
+func (w *world) backup(t *testing.T, b backup.Backup, dest string) *backup.Manifest {
 	t.Helper()
 	var report *check.Report
-	if b.Files = secrets; b.Verify == nil {
+	if b.Files = secretFiles; b.Verify == nil {
 		b.Verify = verifyWith(&report, check.Options{Blobs: check.NoBlobs})
 	}
-	m, err := b.ToDir(t.Context(), w.Dir, dest)
+	m, err := b.ToDir(t.Context(), w.Source, dest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func (w *world) backup(t *testing.T, b datadir.Backup, dest string) *datadir.Man
 // restored restores a backup and returns what a check of everything finds.
 func restored(t *testing.T, from string) (report *check.Report) {
 	t.Helper()
-	if _, err := (datadir.Restore{Verify: verifyRestored(&report)}).From(t.Context(), from, nil, filepath.Join(t.TempDir(), "restored")); err != nil {
+	if _, err := (backup.Restore{Layout: layout, Verify: verifyRestored(&report)}).From(t.Context(), from, nil, filepath.Join(t.TempDir(), "restored")); err != nil {
 		t.Fatal(err)
 	}
 	return report
@@ -101,22 +101,22 @@ func TestLostBlobsStayInTheBackup(t *testing.T) {
 		for _, fast := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
 				dest := filepath.Join(t.TempDir(), "backup")
-				w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+				w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 				w.seed(t, 0, 2, seed.Seed{Records: 5, Blobs: 3})
-				if m := w.backup(t, datadir.Backup{}, dest); m.Lost != 0 || m.Missing != 0 || m.Blobs != 6 {
+				if m := w.backup(t, backup.Backup{Layout: layout}, dest); m.Lost != 0 || m.Missing != 0 || m.Blobs != 6 {
 					t.Fatalf("%+v", m)
 				}
-				before := files(t, filepath.Join(dest, datadir.Blobs))
+				before := files(t, filepath.Join(dest, nameBlobs))
 				if err := lose.do(t, w.Blobs, blobFiles(t, w.Blobs)); err != nil {
 					t.Fatal(err)
 				}
 				for range 2 { // also the one after that
-					m := w.backup(t, datadir.Backup{Fast: fast}, dest)
+					m := w.backup(t, backup.Backup{Layout: layout, Fast: fast}, dest)
 					if m.Lost != lose.n || m.Missing != 0 || m.Blobs != 6 || len(m.LostBlobs) != lose.n || !m.LostBlobs[0].Kept {
 						t.Fatalf("%+v", m)
 					}
 				}
-				if d := cmp.Diff(before, files(t, filepath.Join(dest, datadir.Blobs))); d != "" {
+				if d := cmp.Diff(before, files(t, filepath.Join(dest, nameBlobs))); d != "" {
 					t.Error(d)
 				}
 				if r := restored(t, dest); r.Blobs != 6 || r.MissingBlobs != 0 || r.Found != 0 {
@@ -135,7 +135,7 @@ func TestLostBlobsStayInTheBackup(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if m := w.backup(t, datadir.Backup{}, dest); m.Blobs != 3 || len(blobFiles(t, filepath.Join(dest, datadir.Blobs))) != 3 {
+				if m := w.backup(t, backup.Backup{Layout: layout}, dest); m.Blobs != 3 || len(blobFiles(t, filepath.Join(dest, nameBlobs))) != 3 {
 					t.Errorf("%+v", m)
 				}
 			})
@@ -148,10 +148,10 @@ func TestLostBlobsStayInTheBackup(t *testing.T) {
 func TestDamagedBlobOfTheServerIsTold(t *testing.T) {
 	for _, at := range []int{0, 1, 7} {
 		dest := filepath.Join(t.TempDir(), "backup")
-		w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+		w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 		w.seed(t, 0, 2, seed.Seed{Records: 5, Blobs: 3})
-		w.backup(t, datadir.Backup{}, dest)
-		before := files(t, filepath.Join(dest, datadir.Blobs))
+		w.backup(t, backup.Backup{Layout: layout}, dest)
+		before := files(t, filepath.Join(dest, nameBlobs))
 		name := blobFiles(t, w.Blobs)[1]
 		text, err := os.ReadFile(name)
 		if err != nil {
@@ -161,13 +161,13 @@ func TestDamagedBlobOfTheServerIsTold(t *testing.T) {
 		if err := os.WriteFile(name, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if m := w.backup(t, datadir.Backup{Fast: true}, dest); m.Lost != 0 {
+		if m := w.backup(t, backup.Backup{Layout: layout, Fast: true}, dest); m.Lost != 0 {
 			t.Errorf("%+v", m)
 		}
-		if m := w.backup(t, datadir.Backup{}, dest); m.Lost != 1 || m.Missing != 0 || m.Blobs != 6 || !m.LostBlobs[0].Kept {
+		if m := w.backup(t, backup.Backup{Layout: layout}, dest); m.Lost != 1 || m.Missing != 0 || m.Blobs != 6 || !m.LostBlobs[0].Kept {
 			t.Errorf("%+v", m)
 		}
-		if d := cmp.Diff(before, files(t, filepath.Join(dest, datadir.Blobs))); d != "" {
+		if d := cmp.Diff(before, files(t, filepath.Join(dest, nameBlobs))); d != "" {
 			t.Error(d)
 		}
 	}
@@ -177,7 +177,7 @@ func TestDamagedBlobOfTheServerIsTold(t *testing.T) {
 // has a server that was killed then.
 func TestBackupDuringAnImport(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
-	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	w.seed(t, 0, 2, seed.Seed{Records: 20, Blobs: 2})
 	did := w.dids[0]
 	before, err := w.host.Head(t.Context(), did)
@@ -192,7 +192,7 @@ func TestBackupDuringAnImport(t *testing.T) {
 				return
 			}
 		}
-		if m := w.backup(t, datadir.Backup{}, dest); m.Lost != 0 || m.Missing != 0 {
+		if m := w.backup(t, backup.Backup{Layout: layout}, dest); m.Lost != 0 || m.Missing != 0 {
 			t.Errorf("%+v", m)
 		}
 		yield(storage.RecordChange{}, gaveUp)
@@ -202,14 +202,14 @@ func TestBackupDuringAnImport(t *testing.T) {
 	}
 	to := filepath.Join(t.TempDir(), "restored")
 	var report *check.Report
-	if _, err := (datadir.Restore{Verify: verifyRestored(&report)}).From(t.Context(), dest, nil, to); err != nil {
+	if _, err := (backup.Restore{Layout: layout, Verify: verifyRestored(&report)}).From(t.Context(), dest, nil, to); err != nil {
 		t.Fatal(err)
 	}
 	if report.Accounts != 2 || report.Found != 0 || report.MissingBlobs != 0 {
 		t.Errorf("%+v", report)
 	}
 	later := func() time.Time { return time.Now().Add(2 * time.Hour) } // when what was staged has expired
-	again := open(t, to, datadir.Options{Now: later})
+	again := open(t, to, options{Now: later})
 	if head, err := again.host.Head(t.Context(), did); err != nil || head != before {
 		t.Errorf("%v, %v", head, err)
 	}
@@ -224,7 +224,7 @@ func TestBackupDuringAnImport(t *testing.T) {
 // m0 is the account of the first blob that was lost.
 func m0(t *testing.T, w *world, dest string) syntax.DID {
 	t.Helper()
-	m, err := (datadir.Backup{Files: secrets}).ToDir(t.Context(), w.Dir, dest)
+	m, err := (backup.Backup{Layout: layout, Files: secretFiles}).ToDir(t.Context(), w.Source, dest)
 	if err != nil || m.Lost == 0 {
 		t.Fatal(m, err)
 	}
@@ -234,21 +234,21 @@ func m0(t *testing.T, w *world, dest string) syntax.DID {
 // A blob that neither has is missing: a loss, unless it is excused. The rest is backed up and
 // restored.
 func TestBlobsThatNobodyHas(t *testing.T) {
-	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	w.seed(t, 0, 2, seed.Seed{Records: 5, Blobs: 3})
 	if err := os.Remove(blobFiles(t, w.Blobs)[0]); err != nil {
 		t.Fatal(err)
 	}
 	dest := filepath.Join(t.TempDir(), "backup")
-	if m := w.backup(t, datadir.Backup{}, dest); m.Lost != 1 || m.Missing != 1 || m.Blobs != 5 || m.LostBlobs[0].Kept {
+	if m := w.backup(t, backup.Backup{Layout: layout}, dest); m.Lost != 1 || m.Missing != 1 || m.Blobs != 5 || m.LostBlobs[0].Kept {
 		t.Errorf("%+v", m)
 	}
 	if r := restored(t, dest); r.Blobs != 5 || r.MissingBlobs != 1 {
 		t.Errorf("%+v", r)
 	}
-	var asked []datadir.Lost
-	b := datadir.Backup{Excused: func(_ context.Context, copied *datadir.Dir, blob datadir.Lost) (bool, error) {
-		if copied.Path == w.Path {
+	var asked []backup.Lost
+	b := backup.Backup{Layout: layout, Excused: func(_ context.Context, copied storage.Store, blob backup.Lost) (bool, error) {
+		if copied.Repos == w.Store.Repos {
 			t.Error("asked about the server's own data, not of the copy")
 		}
 		asked = append(asked, blob)
@@ -275,12 +275,12 @@ func TestBlobsThatNobodyHas(t *testing.T) {
 
 // A tar file that lacks what the server has lost does not take the place of one that has it.
 func TestTarFileOfAServerThatHasLostBlobs(t *testing.T) {
-	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	w.seed(t, 0, 1, seed.Seed{Blobs: 2})
 	dest := filepath.Join(t.TempDir(), "pds.tar")
-	b := datadir.Backup{Files: secrets}
+	b := backup.Backup{Layout: layout, Files: secretFiles}
 	for range 2 {
-		if m, at, err := b.ToTarFile(t.Context(), w.Dir, dest); err != nil || at != dest || m.Lost != 0 {
+		if m, at, err := b.ToTarFile(t.Context(), w.Source, dest); err != nil || at != dest || m.Lost != 0 {
 			t.Fatal(m, at, err)
 		}
 	}
@@ -288,7 +288,7 @@ func TestTarFileOfAServerThatHasLostBlobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		m, at, err := b.ToTarFile(t.Context(), w.Dir, dest)
+		m, at, err := b.ToTarFile(t.Context(), w.Source, dest)
 		if err != nil || !strings.HasPrefix(at, dest+".2") || m.Lost != 1 || m.Missing != 1 {
 			t.Fatal(m, at, err)
 		}
@@ -327,11 +327,11 @@ func TestDamagedCopiesAreMadeAgain(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				dest := filepath.Join(t.TempDir(), "backup")
-				w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+				w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 				w.seed(t, 0, 1, seed.Seed{Blobs: 3})
-				w.backup(t, datadir.Backup{}, dest)
-				before := files(t, filepath.Join(dest, datadir.Blobs))
-				file := blobFiles(t, filepath.Join(dest, datadir.Blobs))[1]
+				w.backup(t, backup.Backup{Layout: layout}, dest)
+				before := files(t, filepath.Join(dest, nameBlobs))
+				file := blobFiles(t, filepath.Join(dest, nameBlobs))[1]
 				text, err := os.ReadFile(file)
 				if err == nil {
 					err = c.damage(file, bytes.Clone(text))
@@ -339,10 +339,10 @@ func TestDamagedCopiesAreMadeAgain(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if m := w.backup(t, datadir.Backup{Fast: fast}, dest); m.Lost != 0 || m.Blobs != 3 {
+				if m := w.backup(t, backup.Backup{Layout: layout, Fast: fast}, dest); m.Lost != 0 || m.Blobs != 3 {
 					t.Errorf("%+v", m)
 				}
-				if d := cmp.Diff(before, files(t, filepath.Join(dest, datadir.Blobs))); d != "" {
+				if d := cmp.Diff(before, files(t, filepath.Join(dest, nameBlobs))); d != "" {
 					t.Error(d)
 				}
 				// If the server has lost it too, it is not taken for good.
@@ -353,7 +353,7 @@ func TestDamagedCopiesAreMadeAgain(t *testing.T) {
 				if err := os.Remove(blobFiles(t, w.Blobs)[1]); err != nil {
 					t.Fatal(err)
 				}
-				if m := w.backup(t, datadir.Backup{Fast: fast}, dest); m.Lost != 1 || m.Missing != 1 || m.LostBlobs[0].Kept {
+				if m := w.backup(t, backup.Backup{Layout: layout, Fast: fast}, dest); m.Lost != 1 || m.Missing != 1 || m.LostBlobs[0].Kept {
 					t.Errorf("%+v", m)
 				}
 				if left, _ := os.ReadFile(file); !bytes.Equal(left, damaged) {
@@ -370,10 +370,10 @@ func TestDamagedCopiesAreMadeAgain(t *testing.T) {
 // Generations stay as -keep says, and blobs as long as one of them refers to them.
 func TestGenerations(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
-	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	w.seed(t, 0, 1, seed.Seed{Blobs: 1})
 	start := time.Date(2026, 11, 2, 3, 30, 0, 0, time.UTC) // a Monday
-	var keep datadir.Keep
+	var keep backup.Keep
 	if err := keep.Set("3d,2w"); err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +390,7 @@ func TestGenerations(t *testing.T) {
 			}
 		}
 		w.seed(t, 10+day, 11+day, seed.Seed{Blobs: 1})
-		w.backup(t, datadir.Backup{Keep: keep, Now: func() time.Time { return start.AddDate(0, 0, day) }}, dest)
+		w.backup(t, backup.Backup{Layout: layout, Keep: keep, Now: func() time.Time { return start.AddDate(0, 0, day) }}, dest)
 		for _, g := range generationsOf(t, dest) {
 			r := restored(t, g)
 			if n, ok := blobs[g]; ok && r.Blobs != n || r.Found != 0 {
@@ -406,11 +406,11 @@ func TestGenerations(t *testing.T) {
 	if d := cmp.Diff([]string{"20261115T033000Z", "20261116T033000Z", "20261117T033000Z"}, days); d != "" {
 		t.Error(d) // the Sunday is also that of the week before
 	}
-	if n := len(blobFiles(t, filepath.Join(dest, datadir.Blobs))); n != 16 {
+	if n := len(blobFiles(t, filepath.Join(dest, nameBlobs))); n != 16 {
 		t.Errorf("%d blobs are left, want 16", n)
 	}
 	// Without -keep, the newest alone.
-	w.backup(t, datadir.Backup{}, dest)
+	w.backup(t, backup.Backup{Layout: layout}, dest)
 	if g := generationsOf(t, dest); len(g) != 1 {
 		t.Errorf("%q", g)
 	}
@@ -429,12 +429,12 @@ func TestKeep(t *testing.T) {
 	for text, want := range map[string][]int{
 		"1": {0}, "3": {0, 1, 2}, "2h": {0, 2}, "2d": {0, 3}, "7d": {0, 3, 4, 5, 6, 7, 8}, "3w": {0, 3, 5}, "2m": {0, 4}, "3y": {0, 7, 8}, "2d,2y": {0, 3, 7}, "1d,1w,1m,1y": {0}, "10000": {0, 1, 2, 3, 4, 5, 6, 7, 8},
 	} {
-		var k datadir.Keep
+		var k backup.Keep
 		if err := k.Set(text); err != nil || k.String() != text {
 			t.Errorf("%q: %q, %v", text, k, err)
 		}
 		var got []int
-		for i, kept := range datadir.Choose(k, times) {
+		for i, kept := range backup.Choose(k, times) {
 			if kept {
 				got = append(got, i)
 			}
@@ -444,7 +444,7 @@ func TestKeep(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "0", "0d", "d", "-1d", "7x", "7dd", "7d,", ",7d", "7 d", "1.5d", "10001d", "99999999999999999999"} {
-		k := datadir.Keep{{Count: 1}}
+		k := backup.Keep{{Count: 1}}
 		if err := k.Set(text); err == nil || len(k) != 1 {
 			t.Errorf("%q: %v, %v", text, k, err)
 		}
@@ -455,10 +455,10 @@ func TestKeep(t *testing.T) {
 // stays.
 func TestGenerationsOfAWrongClock(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
-	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	for n, year := range []int{2026, 2036, 2026} {
 		w.seed(t, n, n+1, seed.Seed{Blobs: 1})
-		w.backup(t, datadir.Backup{Now: func() time.Time { return time.Date(year, 1, 1+n, 0, 0, 0, 0, time.UTC) }}, dest)
+		w.backup(t, backup.Backup{Layout: layout, Now: func() time.Time { return time.Date(year, 1, 1+n, 0, 0, 0, 0, time.UTC) }}, dest)
 		if r := restored(t, dest); r.Accounts != n+1 {
 			t.Errorf("%d accounts, want %d", r.Accounts, n+1)
 		}
@@ -472,9 +472,9 @@ func TestGenerationsOfAWrongClock(t *testing.T) {
 // the newest, though its clock was behind.
 func TestGenerationsOfAClockThatGoesBack(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
-	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	w.seed(t, 0, 1, seed.Seed{})
-	keep := datadir.Keep{{Count: 10}}
+	keep := backup.Keep{{Count: 10}}
 	for n, hour := range []int{12, 20, 10, 11} {
 		err := w.Store.KV.Write(t.Context(), func(tx storage.KVTx) error {
 			return tx.Set(t.Context(), "state", fmt.Append(nil, n), time.Time{})
@@ -482,15 +482,15 @@ func TestGenerationsOfAClockThatGoesBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := w.backup(t, datadir.Backup{Keep: keep, Now: func() time.Time { return time.Date(2026, 1, 1, hour, 0, 0, 0, time.UTC) }}, dest)
+		m := w.backup(t, backup.Backup{Layout: layout, Keep: keep, Now: func() time.Time { return time.Date(2026, 1, 1, hour, 0, 0, 0, time.UTC) }}, dest)
 		if m.Number != n+1 {
 			t.Errorf("generation %d has number %d", n+1, m.Number)
 		}
 		to := filepath.Join(t.TempDir(), "restored")
-		if _, err := (datadir.Restore{}).From(t.Context(), dest, nil, to); err != nil {
+		if _, err := (backup.Restore{Layout: layout}).From(t.Context(), dest, nil, to); err != nil {
 			t.Fatal(err)
 		}
-		err = open(t, to, datadir.Options{}).Store.KV.Read(t.Context(), func(r storage.KVReader) error {
+		err = open(t, to, options{}).Store.KV.Read(t.Context(), func(r storage.KVReader) error {
 			got, err := r.Get(t.Context(), "state")
 			if string(got) != fmt.Sprint(n) {
 				t.Errorf("state %s is restored, want %d", got, n)
@@ -509,7 +509,7 @@ func TestGenerationsOfAClockThatGoesBack(t *testing.T) {
 // A clock that goes back and forth does not use up the days that are kept.
 func TestKeepOfAClockThatGoesBackAndForth(t *testing.T) {
 	day := func(n int) time.Time { return time.Date(2026, 1, n, 8, 0, 0, 0, time.UTC) }
-	got := datadir.Choose(datadir.Keep{{Count: 3, Unit: 'd'}}, []time.Time{day(9), day(20), day(9), day(20), day(9), day(8), day(7)})
+	got := backup.Choose(backup.Keep{{Count: 3, Unit: 'd'}}, []time.Time{day(9), day(20), day(9), day(20), day(9), day(8), day(7)})
 	if want := []bool{true, true, false, false, false, true, false}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -518,12 +518,12 @@ func TestKeepOfAClockThatGoesBackAndForth(t *testing.T) {
 // A backup of an older state, as of a server that was set up anew, does not push out what is there.
 func TestBackupOfAnOlderState(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
-	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	w.seed(t, 0, 1, seed.Seed{Blobs: 1})
-	w.backup(t, datadir.Backup{}, dest)
+	w.backup(t, backup.Backup{Layout: layout}, dest)
 	before := files(t, dest)
-	empty := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
-	if _, err := (datadir.Backup{}).ToDir(t.Context(), empty.Dir, dest); !errors.Is(err, datadir.ErrOlder) {
+	empty := open(t, filepath.Join(t.TempDir(), "data"), options{})
+	if _, err := (backup.Backup{Layout: layout}).ToDir(t.Context(), empty.Source, dest); !errors.Is(err, backup.ErrOlder) {
 		t.Error(err)
 	}
 	if d := cmp.Diff(before, files(t, dest)); d != "" {
@@ -535,9 +535,9 @@ func TestBackupOfAnOlderState(t *testing.T) {
 func TestBackupOntoItself(t *testing.T) {
 	for _, separate := range []bool{false, true} {
 		root := t.TempDir()
-		opt := datadir.Options{}
+		opt := options{}
 		if separate {
-			opt.Blobs = filepath.Join(root, "disk", datadir.Blobs) // as if it were that of a backup
+			opt.Blobs = filepath.Join(root, "disk", nameBlobs) // as if it were that of a backup
 		}
 		w := open(t, filepath.Join(root, "data"), opt)
 		w.seed(t, 0, 1, seed.Seed{Blobs: 1})
@@ -548,7 +548,7 @@ func TestBackupOntoItself(t *testing.T) {
 		writeFiles(t, w.Path, map[string]string{"backup.json": "{}"})
 		link := filepath.Join(root, "link")
 		pool := filepath.Join(root, "pool")
-		for _, err := range []error{os.Symlink(w.Path, link), os.Mkdir(pool, 0o700), os.Symlink(w.Blobs, filepath.Join(pool, datadir.Blobs)),
+		for _, err := range []error{os.Symlink(w.Path, link), os.Mkdir(pool, 0o700), os.Symlink(w.Blobs, filepath.Join(pool, nameBlobs)),
 			os.WriteFile(filepath.Join(pool, "backup.json"), []byte("{}"), 0o600)} {
 			if err != nil {
 				t.Fatal(err)
@@ -560,13 +560,13 @@ func TestBackupOntoItself(t *testing.T) {
 			dests = append(dests, filepath.Join(root, "disk"))
 		}
 		for _, dest := range dests {
-			if _, err := (datadir.Backup{}).ToDir(t.Context(), w.Dir, dest); !errors.Is(err, datadir.ErrItself) {
+			if _, err := (backup.Backup{Layout: layout}).ToDir(t.Context(), w.Source, dest); !errors.Is(err, backup.ErrItself) {
 				t.Errorf("%s: %v", dest, err)
 			}
 		}
-		for _, name := range []string{datadir.Database, datadir.Database + "-wal", datadir.Secrets, "lock"} {
+		for _, name := range []string{nameDatabase, nameDatabase + "-wal", nameSecrets, "lock"} {
 			for _, dir := range []string{w.Path, link} {
-				if _, _, err := (datadir.Backup{}).ToTarFile(t.Context(), w.Dir, filepath.Join(dir, name)); !errors.Is(err, datadir.ErrItself) {
+				if _, _, err := (backup.Backup{Layout: layout}).ToTarFile(t.Context(), w.Source, filepath.Join(dir, name)); !errors.Is(err, backup.ErrItself) {
 					t.Errorf("%s: %v", name, err)
 				}
 			}
@@ -574,7 +574,7 @@ func TestBackupOntoItself(t *testing.T) {
 		thesis := filepath.Join(root, "thesis.txt")
 		writeFiles(t, root, map[string]string{"thesis.txt": "Of pigs and pens."})
 		for _, dest := range []string{thesis, root} {
-			if _, _, err := (datadir.Backup{}).ToTarFile(t.Context(), w.Dir, dest); !errors.Is(err, datadir.ErrNotBackup) {
+			if _, _, err := (backup.Backup{Layout: layout}).ToTarFile(t.Context(), w.Source, dest); !errors.Is(err, backup.ErrNotBackup) {
 				t.Errorf("%s: %v", dest, err)
 			}
 		}
@@ -582,7 +582,7 @@ func TestBackupOntoItself(t *testing.T) {
 			t.Error(d)
 		}
 		// Below the data directory there is room.
-		if m := w.backup(t, datadir.Backup{}, filepath.Join(w.Path, "backups")); m.Blobs != 1 {
+		if m := w.backup(t, backup.Backup{Layout: layout}, filepath.Join(w.Path, "backups")); m.Blobs != 1 {
 			t.Errorf("%+v", m)
 		}
 	}
@@ -591,19 +591,19 @@ func TestBackupOntoItself(t *testing.T) {
 // Two backups into a directory at a time would take each other's blobs for old ones.
 func TestTwoBackupsAtOnce(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
-	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	w.seed(t, 0, 1, seed.Seed{Blobs: 1})
-	w.backup(t, datadir.Backup{}, dest)
-	b := datadir.Backup{Verify: func(ctx context.Context, _ *datadir.Dir) error {
-		if _, err := (datadir.Backup{}).ToDir(ctx, w.Dir, dest); !errors.Is(err, datadir.ErrBusy) {
+	w.backup(t, backup.Backup{Layout: layout}, dest)
+	b := backup.Backup{Layout: layout, Verify: func(ctx context.Context, _ storage.Store) error {
+		if _, err := (backup.Backup{Layout: layout}).ToDir(ctx, w.Source, dest); !errors.Is(err, backup.ErrBusy) {
 			t.Errorf("a backup beside another: %v", err)
 		}
-		if _, err := (datadir.Restore{}).From(ctx, dest, nil, filepath.Join(t.TempDir(), "restored")); !errors.Is(err, datadir.ErrBusy) {
+		if _, err := (backup.Restore{Layout: layout}).From(ctx, dest, nil, filepath.Join(t.TempDir(), "restored")); !errors.Is(err, backup.ErrBusy) {
 			t.Errorf("a restore beside a backup: %v", err)
 		}
 		return nil
 	}}
-	if _, err := b.ToDir(t.Context(), w.Dir, dest); err != nil {
+	if _, err := b.ToDir(t.Context(), w.Source, dest); err != nil {
 		t.Error(err)
 	}
 }
@@ -612,9 +612,9 @@ func TestTwoBackupsAtOnce(t *testing.T) {
 func TestBackupToAFullDisk(t *testing.T) {
 	faults := faultvfs.Install()
 	dest := filepath.Join(t.TempDir(), "backup")
-	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	w.seed(t, 0, 1, seed.Seed{Records: 200, Blobs: 2})
-	w.backup(t, datadir.Backup{}, dest)
+	w.backup(t, backup.Backup{Layout: layout}, dest)
 	before := files(t, dest)
 	for n := 1; ; n += 7 {
 		calls := 0
@@ -624,7 +624,7 @@ func TestBackupToAFullDisk(t *testing.T) {
 			}
 			return syscall.ENOSPC
 		})
-		_, err := (datadir.Backup{Keep: datadir.Keep{{Count: 1}}}).ToDir(t.Context(), w.Dir, dest)
+		_, err := (backup.Backup{Layout: layout, Keep: backup.Keep{{Count: 1}}}).ToDir(t.Context(), w.Source, dest)
 		faults.Set(nil)
 		if err == nil {
 			if n == 1 {
@@ -657,9 +657,9 @@ func TestGenerationThatCannotBeRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dest := filepath.Join(t.TempDir(), "backup")
-			w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+			w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 			w.seed(t, 0, 1, seed.Seed{Blobs: 2})
-			w.backup(t, datadir.Backup{}, dest)
+			w.backup(t, backup.Backup{Layout: layout}, dest)
 			old := generationsOf(t, dest)[0]
 			if err := damage(old); err != nil {
 				t.Fatal(err)
@@ -672,14 +672,14 @@ func TestGenerationThatCannotBeRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.seed(t, 1, 2, seed.Seed{Blobs: 1})
-			w.backup(t, datadir.Backup{Keep: datadir.Keep{{Count: 5}}}, dest)
-			if n := len(blobFiles(t, filepath.Join(dest, datadir.Blobs))); n != 3 {
+			w.backup(t, backup.Backup{Layout: layout, Keep: backup.Keep{{Count: 5}}}, dest)
+			if n := len(blobFiles(t, filepath.Join(dest, nameBlobs))); n != 3 {
 				t.Errorf("%d blobs are left, want 3", n)
 			}
 			unreadable := strings.Contains(name, "manifest")
 			var report *check.Report
-			_, err = (datadir.Restore{Verify: verifyRestored(&report)}).From(t.Context(), dest, nil, filepath.Join(t.TempDir(), "restored"))
-			if unreadable != errors.Is(err, datadir.ErrBadBackup) || unreadable != (err != nil) {
+			_, err = (backup.Restore{Layout: layout, Verify: verifyRestored(&report)}).From(t.Context(), dest, nil, filepath.Join(t.TempDir(), "restored"))
+			if unreadable != errors.Is(err, backup.ErrBadBackup) || unreadable != (err != nil) {
 				t.Error(err)
 			}
 			newest := generationsOf(t, dest)
@@ -693,12 +693,12 @@ func TestGenerationThatCannotBeRead(t *testing.T) {
 // What a killed process left below the data directory, with the secrets in it, goes with the next
 // backup.
 func TestLeftoversOfKilledBackups(t *testing.T) {
-	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	w.seed(t, 0, 1, seed.Seed{Blobs: 1})
 	dest := filepath.Join(t.TempDir(), "pds.tar")
 	writeFiles(t, w.Path, map[string]string{"backup-123/next": "x", "backup-123/lock": "", "backup-of-mine.txt": "y"})
 	writeFiles(t, filepath.Dir(dest), map[string]string{"pds.tar.part-123": "x"})
-	if _, _, err := (datadir.Backup{}).ToTarFile(t.Context(), w.Dir, dest); err != nil {
+	if _, _, err := (backup.Backup{Layout: layout}).ToTarFile(t.Context(), w.Source, dest); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(w.Path, "backup-*")); len(left) != 1 || filepath.Base(left[0]) != "backup-of-mine.txt" {
@@ -708,10 +708,10 @@ func TestLeftoversOfKilledBackups(t *testing.T) {
 		t.Errorf("%q", left)
 	}
 	dir := filepath.Join(t.TempDir(), "backup")
-	w.backup(t, datadir.Backup{}, dir)
+	w.backup(t, backup.Backup{Layout: layout}, dir)
 	before := files(t, dir)
 	writeFiles(t, dir, map[string]string{"generations/next/pds.sqlite": "x", "generations/gone-20200101T000000Z/pds.sqlite": "x", "next.blob": "x", "verify-1/pds.sqlite": "x", "next.sqlite": "x"})
-	w.backup(t, datadir.Backup{Keep: datadir.Keep{{Count: 2}}}, dir)
+	w.backup(t, backup.Backup{Layout: layout, Keep: backup.Keep{{Count: 2}}}, dir)
 	after := files(t, dir)
 	for name := range before {
 		delete(after, name)
@@ -724,26 +724,26 @@ func TestLeftoversOfKilledBackups(t *testing.T) {
 // A blob that is put back is one that was verified.
 func TestBackupBlob(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
-	w := open(t, filepath.Join(t.TempDir(), "data"), datadir.Options{})
+	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	w.seed(t, 0, 1, seed.Seed{Blobs: 1})
-	w.backup(t, datadir.Backup{}, dest)
-	file := blobFiles(t, filepath.Join(dest, datadir.Blobs))[0]
+	w.backup(t, backup.Backup{Layout: layout}, dest)
+	file := blobFiles(t, filepath.Join(dest, nameBlobs))[0]
 	blob, err := cid.Decode(filepath.Base(file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, info, err := datadir.BackupBlob(t.Context(), dest, w.dids[0], blob)
+	f, info, err := layout.Blob(t.Context(), dest, w.dids[0], blob)
 	if err != nil || info.MIME != "text/plain" {
 		t.Fatal(info, err)
 	}
 	f.Close()
-	if _, _, err := datadir.BackupBlob(t.Context(), dest, "did:web:other.example", blob); !errors.Is(err, storage.ErrNotFound) {
+	if _, _, err := layout.Blob(t.Context(), dest, "did:web:other.example", blob); !errors.Is(err, storage.ErrNotFound) {
 		t.Error(err)
 	}
 	if err := os.Truncate(file, 5); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := datadir.BackupBlob(t.Context(), dest, w.dids[0], blob); !errors.Is(err, storage.ErrCorrupt) {
+	if _, _, err := layout.Blob(t.Context(), dest, w.dids[0], blob); !errors.Is(err, storage.ErrCorrupt) {
 		t.Error(err)
 	}
 }

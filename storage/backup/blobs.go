@@ -1,4 +1,4 @@
-package datadir
+package backup
 
 import (
 	"context"
@@ -19,7 +19,8 @@ import (
 // copying is a backup that is being made.
 type copying struct {
 	Backup
-	d    *Dir
+	names
+	src  Source
 	w    writer
 	m    *Manifest
 	seen map[nameKey]bool // files of blobs: whether the backup has them; false: they are damaged on the server
@@ -44,7 +45,7 @@ func (e *sourceError) Unwrap() error { return e.err }
 // blobs goes through the server's blobs and copies those that the backup does not have.
 func (c *copying) blobs(ctx context.Context) error {
 	for _, part := range []string{"blobs", "staged"} {
-		err := filepath.WalkDir(filepath.Join(c.d.Blobs, part), func(file string, e fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(c.src.Blobs, part), func(file string, e fs.DirEntry, err error) error {
 			switch {
 			case isMissing(err): // deleted meanwhile, or there is no such folder
 				return nil
@@ -55,7 +56,7 @@ func (c *copying) blobs(ctx context.Context) error {
 			case e.IsDir():
 				return nil
 			}
-			rel, err := filepath.Rel(c.d.Blobs, file)
+			rel, err := filepath.Rel(c.src.Blobs, file)
 			if err != nil {
 				return err
 			}
@@ -78,7 +79,7 @@ func (c *copying) blob(ctx context.Context, name string) error {
 	if c.seen[key] {
 		return nil
 	}
-	size, err := c.w.copyBlob(ctx, name, filepath.Join(c.d.Blobs, filepath.FromSlash(name)))
+	size, err := c.w.copyBlob(ctx, name, filepath.Join(c.src.Blobs, filepath.FromSlash(name)))
 	var source *sourceError
 	switch {
 	case ctx.Err() != nil:
@@ -108,12 +109,12 @@ func (c *copying) add(name string, size int64) {
 
 // references looks for the blobs that the copy of the database refers to. What the server does not
 // have, the backup may have from before.
-func (c *copying) references(ctx context.Context, copied *Dir) error {
-	for info, err := range copied.Store.Repos.List(ctx, "") {
+func (c *copying) references(ctx context.Context, copied storage.Store) error {
+	for info, err := range copied.Repos.List(ctx, "") {
 		if err != nil {
 			return err
 		}
-		err = copied.Store.Repos.View(ctx, info.DID, func(r storage.Reader) error {
+		err = copied.Repos.View(ctx, info.DID, func(r storage.Reader) error {
 			last := cid.Undef
 			for ref, err := range r.BlobRefs(ctx, cid.Undef, "") {
 				if err != nil {
@@ -136,7 +137,7 @@ func (c *copying) references(ctx context.Context, copied *Dir) error {
 	return nil
 }
 
-func (c *copying) reference(ctx context.Context, copied *Dir, did syntax.DID, blob cid.Cid) error {
+func (c *copying) reference(ctx context.Context, copied storage.Store, did syntax.DID, blob cid.Cid) error {
 	name, ok := blobfs.FileName(did, blob)
 	if !ok {
 		return nil // the check of the account says so
@@ -167,7 +168,7 @@ func (c *copying) reference(ctx context.Context, copied *Dir, did syntax.DID, bl
 	}
 	lost := Lost{did, blob.String(), kept}
 	wanted := false // it may have been deleted since the copy was made
-	err = c.d.Store.Repos.View(ctx, did, func(r storage.Reader) (err error) {
+	err = c.src.Store.Repos.View(ctx, did, func(r storage.Reader) (err error) {
 		wanted, err = r.HasBlobRef(ctx, blob)
 		return err
 	})
@@ -217,11 +218,11 @@ func copyBlob(ctx context.Context, name, from, part, to string) (size int64, err
 	return size, os.Rename(part, to)
 }
 
-// BackupBlob opens a blob in a backup's directory, once all of it has been read and found good. One
-// that is not there gives storage.ErrNotFound.
-func BackupBlob(ctx context.Context, dest string, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error) {
+// Blob opens a blob in a backup's directory, once all of it has been read and found good. One that is
+// not there gives storage.ErrNotFound, and a damaged one storage.ErrCorrupt. See check.Options.From.
+func (l Layout) Blob(ctx context.Context, dest string, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error) {
 	name, ok := blobfs.FileName(did, blob)
-	file := filepath.Join(dest, Blobs, filepath.FromSlash(name))
+	file := filepath.Join(dest, l.names().blobs, filepath.FromSlash(name))
 	info, err := blobfs.CheckFile(ctx, file, blob)
 	if !ok || isMissing(err) {
 		return nil, info, fmt.Errorf("%w: blob %s in %s", storage.ErrNotFound, blob, dest)
