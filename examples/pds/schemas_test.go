@@ -39,9 +39,9 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 func TestServedMethodsHaveSchemas(t *testing.T) {
 	catalog := lexicon.Builtin()
 	found := inProcess(t, nil).Routes()
-	for name := range found {
-		if _, err := catalog.Method(syntax.NSID(name)); err != nil {
-			t.Errorf("%s: %v", name, err)
+	for nsid := range found {
+		if _, err := catalog.Method(syntax.NSID(nsid)); err != nil {
+			t.Errorf("%s: %v", nsid, err)
 		}
 	}
 	if len(found) < 60 {

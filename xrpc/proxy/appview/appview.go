@@ -61,6 +61,11 @@ type Config struct {
 	// HeaderTimeout, BodyTimeout and Development are those of [proxy.Proxy].
 	HeaderTimeout, BodyTimeout time.Duration
 	Development                bool
+	// HTTP makes all requests. Nil: a client that reaches public addresses only, by HTTPS only, and
+	// another one for the services of this configuration.
+	HTTP *http.Client
+	// Proxy, if not nil, may change what forwards methods, when the rest has been set.
+	Proxy func(p *proxy.Proxy)
 	// Schemas validates the bodies of methods that are passed on. Nil: [lexicon.Builtin].
 	Schemas *lexicon.Catalog
 }
@@ -101,11 +106,20 @@ func New(cfg Config) *Service {
 	common := cfg.Sessions.Config()
 	s := &Service{
 		cfg: cfg, sessions: cfg.Sessions, accounts: common.Accounts, now: common.Now,
-		http: safehttp.NewClient(safehttp.Config{AllowPrivate: true, AllowHTTP: true}),
+		http: cfg.HTTP,
+	}
+	if s.http == nil {
+		s.http = safehttp.NewClient(safehttp.Config{AllowPrivate: true, AllowHTTP: true})
 	}
 	s.proxy = s.forwarding(common)
+	if cfg.Proxy != nil {
+		cfg.Proxy(s.proxy)
+	}
 	return s
 }
+
+// Proxy passes on the methods that the host does not have. It must not be changed once it serves.
+func (s *Service) Proxy() *proxy.Proxy { return s.proxy }
 
 // Mount adds the methods to a server, and passes on those that it does not have.
 func (s *Service) Mount(srv *xrpc.Server) {
@@ -118,6 +132,7 @@ func (s *Service) Mount(srv *xrpc.Server) {
 // caller has just written is put into the AppView's answers.
 func (s *Service) forwarding(common session.Config) *proxy.Proxy {
 	p := &proxy.Proxy{
+		HTTP:          s.cfg.HTTP,
 		Resolver:      common.Resolver,
 		Signer:        s.accounts.Signer,
 		Auth:          s.sessions.User(session.RefuseTakenDown),

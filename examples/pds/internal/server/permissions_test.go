@@ -21,8 +21,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // A caller is a letter in the table below.
@@ -154,9 +154,8 @@ var table = []method{
 
 // network is where the DID documents of services are, and the services themselves.
 type network struct {
-	url   string
-	key   *crypto.PrivateKey
-	oauth xrpc.Authenticator // nil: there is none
+	url string
+	key *crypto.PrivateKey
 }
 
 func newNetwork(t *testing.T) *network {
@@ -188,7 +187,7 @@ func (n *network) did() syntax.DID {
 }
 
 // start starts a server that knows the network. change sees its methods before they are served.
-func (n *network) start(t *testing.T, change func(*Server, *xrpc.Server)) *bench {
+func (n *network) start(t *testing.T, change func(*pds.Server, *xrpc.Server)) *bench {
 	b := &bench{t: t, mail: &mailbox{}}
 	view, _, _ := strings.Cut(testAppView, "#")
 	cfg := testConfig(t, map[string]string{
@@ -197,12 +196,9 @@ func (n *network) start(t *testing.T, change func(*Server, *xrpc.Server)) *bench
 		"PDS_BSKY_APP_VIEW_URL": n.url, "PDS_BSKY_APP_VIEW_DID": view,
 		"PDS_REPORT_SERVICE_URL": n.url, "PDS_REPORT_SERVICE_DID": "did:web:reports.example.com",
 	})
-	s, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler), func(s *Server) {
-		s.mail, s.resetDelay = b.mail, -1
-		if n.oauth != nil {
-			s.other = func(r *xrpc.Request, _ session.TakenDown) (auth.Principal, error) { return n.oauth(r) }
-		}
-		s.adapt = func(methods *xrpc.Server) { change(s, methods) }
+	s, err := start(t.Context(), cfg, slog.New(slog.DiscardHandler), changes{
+		config: func(c *pds.Config) { c.Mailer, c.ResetDelay = mailer{b.mail, b.mail}, -1 },
+		server: func(s *pds.Server) { change(s, s.Methods) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +238,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 		w.Header().Set("Reached", "yes")
 		return nil
 	}
-	b := n.start(t, func(s *Server, methods *xrpc.Server) {
+	b := n.start(t, func(s *pds.Server, methods *xrpc.Server) {
 		routes = routesOf(methods)
 		for _, rt := range methods.Routes() {
 			methods.With(rt.NSID, func(rt xrpc.Route) xrpc.Route {
@@ -275,20 +271,20 @@ func TestWhoMayCallWhat(t *testing.T) {
 
 	alice, carol := b.register("alice"), b.register("carol")
 	// The methods that make app passwords do nothing here.
-	open := func(privileged bool) string {
-		secret, _, err := b.accounts.CreateAppPassword(t.Context(), account.Trusted(alice.DID), fmt.Sprint(privileged), privileged)
+	session := func(privileged bool) string {
+		secret, _, err := b.pds.Accounts.CreateAppPassword(t.Context(), account.Trusted(alice.DID), fmt.Sprint(privileged), privileged)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return b.open("alice.test", secret, false).AccessJWT
 	}
-	appToken, privateToken := open(false), open(true)
-	err := b.accounts.TakeDown(t.Context(), carol.DID, account.Takedown{Applied: true, Ref: "x"}, func(account.Account) []storage.Event { return nil })
+	appToken, privateToken := session(false), session(true)
+	err := b.pds.Accounts.TakeDown(t.Context(), carol.DID, account.Takedown{Applied: true, Ref: "x"}, func(account.Account) []storage.Event { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	downToken := b.open("carol.test", "password of carol", true).AccessJWT
-	signer, err := b.accounts.Signer(t.Context(), alice.DID)
+	signer, err := b.pds.Accounts.Signer(t.Context(), alice.DID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -433,17 +429,15 @@ func TestScopesOfMethods(t *testing.T) {
 	n := newNetwork(t)
 	var alice tokens
 	var routes map[string]xrpc.Route
-	var b *bench
-	client := func(r *xrpc.Request) (auth.Principal, error) {
-		p := auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: alice.DID}
-		p.Permissions, _ = auth.ParseScopes(r.Header.Get("Authorization"))
-		a, err := b.accounts.ByDID(r.Context(), alice.DID)
-		p.Credentials = a.Credentials
-		return p, err
-	}
-	n.oauth = client
-	b = n.start(t, func(s *Server, methods *xrpc.Server) {
+	b := n.start(t, func(s *pds.Server, methods *xrpc.Server) {
 		routes = routesOf(methods)
+		client := func(r *xrpc.Request) (auth.Principal, error) {
+			p := auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: alice.DID}
+			p.Permissions, _ = auth.ParseScopes(r.Header.Get("Authorization"))
+			a, err := s.Accounts.ByDID(r.Context(), alice.DID)
+			p.Credentials = a.Credentials
+			return p, err
+		}
 		for _, rt := range methods.Routes() {
 			if rt.Auth == nil || rt.NSID == "com.atproto.server.createAccount" {
 				continue
@@ -458,12 +452,13 @@ func TestScopesOfMethods(t *testing.T) {
 				return rt
 			})
 		}
+		s.Proxy.Auth = client
 	})
 	alice = b.register("alice")
 	for _, rkey := range []string{"two", "three"} {
 		batch := repo.Batch{Writes: []repo.Write{{Action: repo.Create, Collection: syntax.NSID("com.example." + rkey), RKey: "x",
 			Record: append([]byte("\xa1\x65$type"), append([]byte{0x60 + byte(len("com.example."+rkey))}, "com.example."+rkey...)...)}}}
-		if _, err := b.host.Apply(t.Context(), alice.DID, batch); err != nil {
+		if _, err := b.pds.Host.Apply(t.Context(), alice.DID, batch); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package server
+package pds
 
 import (
 	"context"
@@ -117,22 +117,22 @@ func (p *prober) probe(done chan struct{}) {
 	}
 }
 
-// probe writes to the store in each way in which requests do: to the database, and, since that may
-// have room in its files while the disk has none, a file beside it and one beside the blobs.
+// probe writes to the store in each way in which requests do.
 func (s *Server) probe(ctx context.Context) error {
-	for _, dir := range []string{s.cfg.DataDirectory, s.data.Blobs} {
-		if err := probeDir(dir); err != nil {
+	if s.cfg.Probe != nil {
+		if err := s.cfg.Probe(ctx); err != nil {
 			return err
 		}
 	}
-	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-		return tx.Set(ctx, probeKey, []byte(time.Now().UTC().Format(time.RFC3339)), time.Time{})
+	return s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error {
+		return tx.Set(ctx, probeKey, []byte(s.cfg.Now().UTC().Format(time.RFC3339)), time.Time{})
 	})
 }
 
-// probeDir writes a file and removes it. One that a process that was killed has left is written
-// over.
-func probeDir(dir string) error {
+// ProbeDir writes a file of some size to a directory and removes it. It is for [Config.Probe]:
+// a database may have room in its files while the disk has none. A file that a process that was
+// killed has left is written over.
+func ProbeDir(dir string) error {
 	f, err := os.OpenFile(filepath.Join(dir, "probe"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -143,7 +143,7 @@ func probeDir(dir string) error {
 
 // openHealth makes ready for questions whether the server works.
 func (s *Server) openHealth() {
-	s.op.prober = &prober{write: s.probe, changed: func(err error) {
+	s.prober = &prober{write: s.probe, now: s.cfg.Now, changed: func(err error) {
 		if err != nil {
 			s.log.Error("the store cannot be written", "err", err)
 		} else {
@@ -152,6 +152,10 @@ func (s *Server) openHealth() {
 	}}
 }
 
+// Writable returns why the store cannot be written, or nil. It writes to the store now and then,
+// and answers from memory otherwise.
+func (s *Server) Writable(ctx context.Context) error { return s.prober.writable(ctx) }
+
 // health answers whether the server works: whether its database can be read, and whether the
 // store can be written.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
@@ -159,16 +163,16 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	message := ""
-	if _, _, err := s.store.Events.Bounds(r.Context()); err != nil {
+	if _, _, err := s.cfg.Store.Events.Bounds(r.Context()); err != nil {
 		message = "The database cannot be read"
-	} else if err := s.op.prober.writable(r.Context()); errors.Is(err, storage.ErrFull) || diskfull.Is(err) {
+	} else if err := s.Writable(r.Context()); errors.Is(err, storage.ErrFull) || diskfull.Is(err) {
 		message = "The disk is full: nothing can be written"
 	} else if err != nil {
 		message = "The store cannot be written"
 	}
 	if message != "" {
-		xrpc.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"version": Version, "error": "Service Unavailable", "message": message})
+		xrpc.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"version": s.cfg.Version, "error": "Service Unavailable", "message": message})
 		return
 	}
-	xrpc.WriteJSON(w, http.StatusOK, map[string]string{"version": Version})
+	xrpc.WriteJSON(w, http.StatusOK, map[string]string{"version": s.cfg.Version})
 }
