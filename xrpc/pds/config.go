@@ -86,11 +86,12 @@ type Config struct {
 	// Decoders decode request bodies of further content codings: see [xrpc.Server.Decoders].
 	Decoders map[string]func(io.Reader) (io.Reader, error)
 
-	// Rates bounds how often clients may call methods and guess passwords. Nil: not at all.
+	// Rates bounds how often clients may call methods and guess passwords. Nil: as on the official
+	// server, but with Development not at all. See package rate, and [NoRates].
 	Rates Rates
-	// ClientAddress, if not nil, wraps everything: the place to believe the X-Forwarded-For of a
-	// proxy in front.
-	ClientAddress func(http.Handler) http.Handler
+	// Proxies are the networks of the proxies in front, whose X-Forwarded-For is believed. None:
+	// nobody's is.
+	Proxies limit.Proxies
 
 	// Probe, if not nil, writes wherever requests write beside the store, to find out whether that
 	// is possible: see [ProbeDir].
@@ -125,6 +126,15 @@ type Rates interface {
 	// Writes is asked before a request writes several records: see [atproto.Service].
 	Writes(r *xrpc.Request, creates, updates, deletes int) error
 }
+
+// NoRates lets all clients call as often as they like.
+type NoRates struct{}
+
+func (NoRates) Admit(http.ResponseWriter, *xrpc.Request) error           { return nil }
+func (NoRates) Limit(http.ResponseWriter, *xrpc.Request) error           { return nil }
+func (NoRates) Writes(*xrpc.Request, int, int, int) error                { return nil }
+func (NoRates) Password(*xrpc.Request, string) (func(right bool), error) { return func(bool) {}, nil }
+func (NoRates) Admin(*xrpc.Request, bool) error                          { return nil }
 
 // Service is a server that the operator trusts: its address and its DID.
 type Service struct {
@@ -211,6 +221,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Catalog == nil {
 		c.Catalog = lexicon.Builtin()
+	}
+	if c.Rates == nil && c.Development {
+		c.Rates = NoRates{}
 	}
 	if c.Backfill == 0 {
 		c.Backfill = 72 * time.Hour
