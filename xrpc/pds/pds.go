@@ -24,6 +24,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/proxy"
+	"github.com/pdskit/pdskit/xrpc/proxy/appview"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
 	"github.com/pdskit/pdskit/xrpc/session"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -56,8 +57,6 @@ type Server struct {
 	relays  relays
 	handler http.Handler
 	counted atomic.Pointer[count] // nil: not known yet
-	// appViewHTTP asks the AppView for what read-after-write needs.
-	appViewHTTP *http.Client
 }
 
 // New returns the server of a configuration. It finishes the changes of accounts that a crash
@@ -126,10 +125,9 @@ func (s *Server) openAccounts() error {
 		Accounts: s.Accounts, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
 		AdminPassword: cfg.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: guesses, Now: cfg.Now, Logger: s.log,
 	})
-	appView, _ := s.defaultService("app.bsky.actor.getPreferences")
 	s.Service = server.New(server.Config{
 		Sessions: s.Sessions, Host: s.Host, Directory: cfg.Directory, RotationKeys: cfg.RotationKeys, RecoveryKey: cfg.RecoveryKey,
-		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay, AppView: appView.Ref(),
+		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay,
 	})
 	return nil
 }
@@ -155,16 +153,29 @@ func (s *Server) openMethods() {
 	if cfg.Rates != nil {
 		m.Admit, m.Limit, repos.CountWrites = cfg.Rates.Admit, cfg.Rates.Limit, cfg.Rates.Writes
 	}
-	s.openProxy()
-	if cfg.AppView.URL != "" {
-		repos.Elsewhere = s.recordElsewhere
-	}
+	view := s.appView()
+	repos.Elsewhere = view.Elsewhere()
 	repos.Mount(m)
 	m.Handle(s.Sessions.Routes()...)
 	m.Handle(s.Service.Routes()...)
-	m.Handle(s.forwarded()...)
-	m.Fallback, m.Divert = s.Proxy.Route(), s.divert
-	s.Methods = m
+	view.Mount(m)
+	s.Methods, s.Proxy = m, view.Proxy()
+}
+
+// appView is what the AppView and the moderation services do for the server.
+func (s *Server) appView() *appview.Service {
+	to := func(x Service) proxy.Service { return proxy.Service{DID: x.DID, URL: x.URL} }
+	cfg := &s.cfg
+	return appview.New(appview.Config{
+		Sessions: s.Sessions, Host: s.Host, AppView: to(cfg.AppView.Service), Moderation: to(cfg.Moderation), Reports: to(cfg.Reports),
+		CDN: cfg.AppView.CDN, MaxAnswer: cfg.AppView.MaxResponse, HeaderTimeout: cfg.AppView.HeaderTimeout, BodyTimeout: cfg.AppView.BodyTimeout,
+		Development: cfg.Development, HTTP: cfg.HTTP, Proxy: cfg.Proxy, Schemas: cfg.Catalog,
+	})
+}
+
+// refuseImport stands in for importRepo where imports are turned off.
+func refuseImport(w http.ResponseWriter, r *xrpc.Request) error {
+	return xrpc.InvalidRequest("Service is not accepting repo imports")
 }
 
 // openPages registers the pages that every server has.

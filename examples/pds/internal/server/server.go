@@ -17,11 +17,9 @@ import (
 
 	"github.com/andybalholm/brotli"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/clientaddr"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
-	"github.com/pdskit/pdskit/examples/pds/internal/ratelimit"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -29,6 +27,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/limit"
+	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/pds"
 )
 
@@ -82,7 +81,7 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change cha
 	if s.listener, err = net.Listen("tcp", net.JoinHostPort(cfg.Bind, fmt.Sprint(cfg.Port))); err != nil {
 		return nil, err
 	}
-	s.listener = &limit.Listener{Listener: s.listener, Shared: clientaddr.Trust(cfg.Limits.TrustedProxies).Contains}
+	s.listener = &limit.Listener{Listener: s.listener, Shared: limit.Proxies(cfg.Limits.TrustedProxies).Contains}
 	s.url = cfg.PublicURL(s.listener.Addr().(*net.TCPAddr).Port)
 	if err := s.openDirectory(); err != nil {
 		return nil, err
@@ -198,7 +197,7 @@ func (s *Server) config() (pds.Config, error) {
 		Relays: cfg.Crawlers, TimeServers: TimeServers(cfg.PLC, cfg.Crawlers), SignAnyway: !cfg.ClockCheck,
 		BlobLimit: cfg.BlobLimit, BlobQuota: cfg.BlobQuota, ImportLimit: cfg.ImportLimit, Sniff: blobtype.Sniff,
 		TreeCache: cfg.TreeCache, SpoolBytes: cfg.SpoolLimit, Temp: filepath.Join(cfg.DataDirectory, datadir.Temp), Backfill: cfg.Backfill,
-		ClientAddress: clientaddr.Trust(cfg.Limits.TrustedProxies).Handler, Probe: s.probe,
+		ClientAddress: limit.Proxies(cfg.Limits.TrustedProxies).Handler, Probe: s.probe,
 		Decoders: map[string]func(io.Reader) (io.Reader, error){
 			"br": func(r io.Reader) (io.Reader, error) { return brotli.NewReader(r), nil },
 		},
@@ -207,7 +206,7 @@ func (s *Server) config() (pds.Config, error) {
 		c.ImportLimit = -1
 	}
 	if cfg.Limits.Enabled {
-		c.Rates = ratelimit.New(ratelimit.Config{BypassKey: cfg.Limits.BypassKey, Bypass: cfg.Limits.Bypass, Now: cfg.Now, Moving: s.moving})
+		c.Rates = rate.New(rate.Config{BypassKey: cfg.Limits.BypassKey, Bypass: cfg.Limits.Bypass, Now: cfg.Now, Moving: s.moving})
 	}
 	return c, nil
 }
