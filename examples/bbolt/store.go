@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -50,8 +51,8 @@ type DB struct {
 
 // maxSize is what the file may grow to. The whole of it is mapped when the store is opened: bbolt
 // would else wait for all readers when the file outgrows its map, and a view that writes would wait
-// for itself.
-const maxSize int64 = 64 << 30
+// for itself. On Windows, a file has the size of its map from the start, so that it gets a smaller one.
+const maxSize, maxSizeWindows int64 = 64 << 30, 1 << 30
 
 // Open opens the store that is kept in a directory, which is made if there is none. It waits while
 // another process has it open, until the context ends.
@@ -61,7 +62,9 @@ func open(ctx context.Context, dir string, size int64) (*DB, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	size = min(size, math.MaxInt/2) // of a small machine
+	if size = min(size, math.MaxInt/2); runtime.GOOS == "windows" {
+		size = min(size, maxSizeWindows)
+	}
 	s := &DB{turn: make(chan struct{}, 1), changed: make(chan struct{}), staging: map[uint64]bool{}, now: time.Now}
 	for {
 		var err error

@@ -1,11 +1,4 @@
-// Package clientaddr finds out which address a request came from when there are
-// proxies in front of the server.
-//
-// A proxy adds the address that it was called from to the header
-// X-Forwarded-For. Anyone else may write there what he likes. So the header is
-// read from its end, for as long as the address that spoke is one of a trusted
-// proxy's: the first other address is the client's.
-package clientaddr
+package limit
 
 import (
 	"net/http"
@@ -13,26 +6,31 @@ import (
 	"strings"
 )
 
-// Private are the networks that are trusted unless the operator says otherwise, as
-// the official server does: this machine, link-local and private networks.
-func Private() []netip.Prefix {
+// PrivateNetworks are the networks that the official server trusts: this machine, link-local and
+// private ones.
+func PrivateNetworks() Proxies {
 	list := []string{
 		"127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10",
 		"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7",
 	}
-	networks := make([]netip.Prefix, len(list))
+	networks := make(Proxies, len(list))
 	for i, s := range list {
 		networks[i] = netip.MustParsePrefix(s)
 	}
 	return networks
 }
 
-// Trust is the set of networks in which proxies are.
-type Trust []netip.Prefix
+// Proxies are the networks in which there are proxies in front of the server that are trusted. They
+// find out which address a request came from.
+//
+// A proxy adds the address that it was called from to the header X-Forwarded-For. Anyone else may
+// write there what he likes. So the header is read from its end, for as long as the address that
+// spoke is one of a trusted proxy's: the first other address is the client's.
+type Proxies []netip.Prefix
 
-// Of returns the address of a request's client; the zero Addr if the request's
+// ClientAddr returns the address of a request's client; the zero Addr if the request's
 // own is not known.
-func (t Trust) Of(r *http.Request) netip.Addr {
+func (p Proxies) ClientAddr(r *http.Request) netip.Addr {
 	own, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
@@ -42,7 +40,7 @@ func (t Trust) Of(r *http.Request) netip.Addr {
 	for i := len(chain) - 1; i >= 0; i-- {
 		rest := chain[i]
 		for rest != "" {
-			if !t.Contains(from) {
+			if !p.Contains(from) {
 				return from
 			}
 			var last string
@@ -51,7 +49,7 @@ func (t Trust) Of(r *http.Request) netip.Addr {
 			} else {
 				rest, last = "", rest
 			}
-			hop, ok := parse(strings.TrimSpace(last))
+			hop, ok := parseHop(strings.TrimSpace(last))
 			if !ok {
 				return from // who spoke so is as far as can be seen
 			}
@@ -62,18 +60,18 @@ func (t Trust) Of(r *http.Request) netip.Addr {
 }
 
 // Contains reports whether an address is that of a trusted proxy.
-func (t Trust) Contains(a netip.Addr) bool {
+func (p Proxies) Contains(a netip.Addr) bool {
 	a = a.WithZone("")
-	for _, p := range t {
-		if p.Contains(a) {
+	for _, network := range p {
+		if network.Contains(a) {
 			return true
 		}
 	}
 	return false
 }
 
-// parse reads an address, which some proxies write with a port.
-func parse(s string) (netip.Addr, bool) {
+// parseHop reads an address, which some proxies write with a port.
+func parseHop(s string) (netip.Addr, bool) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return a.Unmap(), true
 	}
@@ -82,11 +80,12 @@ func parse(s string) (netip.Addr, bool) {
 }
 
 // Handler serves requests with the address of their client as RemoteAddr, of
-// port 0 where a proxy is between.
-func (t Trust) Handler(next http.Handler) http.Handler {
+// port 0 where a proxy is between. It belongs before everything that looks at addresses, such as
+// Limiter.Handler.
+func (p Proxies) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.Header["X-Forwarded-For"]) > 0 {
-			if a := t.Of(r); a.IsValid() {
+			if a := p.ClientAddr(r); a.IsValid() {
 				r2 := *r
 				r2.RemoteAddr = netip.AddrPortFrom(a, 0).String()
 				r = &r2

@@ -1,30 +1,31 @@
-package ratelimit
+package rate
 
 import (
 	"sync"
 	"time"
 )
 
-// window is an allowance of points for a time.
-type window struct {
-	points int
-	length time.Duration
+// Window is an allowance: so many points for a time. A call takes one point, if nothing else is
+// said.
+type Window struct {
+	Points int
+	Length time.Duration
 }
 
 // over reports whether a window that ends then counts no more. One that ends later than a new one
 // would was begun before the clock went back.
-func (w window) over(ends, now time.Time) bool {
-	return !now.Before(ends) || ends.After(now.Add(w.length))
+func (w Window) over(ends, now time.Time) bool {
+	return !now.Before(ends) || ends.After(now.Add(w.Length))
 }
 
-// maxWindows is how many windows a bucket may have.
+// maxWindows is how many windows a limit may have.
 const maxWindows = 2
 
 // bucket counts the points that each key has used in each of its windows. A key's
 // window begins with its first use and ends as a whole, so that a client can be
-// told exactly how much is left and when it gets everything back.
+// told exactly how much is left and when it gets everything back. A nil bucket has no limits.
 type bucket struct {
-	windows []window
+	windows []Window
 	max     int // keys
 
 	mu    sync.Mutex
@@ -40,7 +41,7 @@ type usage [maxWindows]struct {
 
 // status is what a take found in the tightest window.
 type status struct {
-	window
+	Window
 	left  int
 	reset time.Time
 	ok    bool
@@ -48,17 +49,20 @@ type status struct {
 
 // take takes n points from all windows, or from none if one has too few left.
 func (b *bucket) take(key uint64, n int, now time.Time) status {
+	if b == nil {
+		return status{ok: true}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	u, known := b.keys[key]
 	var tight status
 	for i, w := range b.windows {
 		if w.over(u[i].ends, now) {
-			u[i].used, u[i].ends = 0, now.Add(w.length)
+			u[i].used, u[i].ends = 0, now.Add(w.Length)
 		}
-		s := status{window: w, left: w.points - u[i].used - n, reset: u[i].ends, ok: true}
+		s := status{Window: w, left: w.Points - u[i].used - n, reset: u[i].ends, ok: true}
 		if s.left < 0 {
-			s.left, s.ok = w.points-u[i].used, false
+			s.left, s.ok = w.Points-u[i].used, false
 		}
 		if i == 0 || tighter(s, tight) {
 			tight = s
@@ -82,11 +86,14 @@ func (b *bucket) take(key uint64, n int, now time.Time) status {
 
 // has reports whether n points are left in all windows.
 func (b *bucket) has(key uint64, n int, now time.Time) bool {
+	if b == nil {
+		return true
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	u := b.keys[key]
 	for i, w := range b.windows {
-		if !w.over(u[i].ends, now) && u[i].used+n > w.points {
+		if !w.over(u[i].ends, now) && u[i].used+n > w.Points {
 			return false
 		}
 	}
@@ -95,6 +102,9 @@ func (b *bucket) has(key uint64, n int, now time.Time) bool {
 
 // give gives n points back.
 func (b *bucket) give(key uint64, n int, now time.Time) {
+	if b == nil {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	u, ok := b.keys[key]

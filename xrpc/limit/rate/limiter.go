@@ -1,22 +1,4 @@
-// Package ratelimit bounds how often clients may call the server's methods, with
-// the allowances of the official server.
-//
-// A bucket counts by address or by account, in windows of fixed length. A request that is refused
-// takes nothing. Counting an IPv6 address means counting its /64 network, since whoever has one
-// address has all of those. Memory is bounded: a bucket keeps a fixed number of keys as 64-bit
-// hashes, and forgets those that used least.
-//
-// Counters are in memory, so they start anew with the process.
-//
-// # Guessing
-//
-// Passwords are counted by the account that they are tried for, whatever name it was called by
-// and whatever method was called: 30 tries in five minutes and 300 in a day from one network. So
-// a stranger does not lock out the owner, who is elsewhere. Wrong ones are also counted from all
-// networks together, 300 in an hour and 3000 in a day, against an attack from many. That limit
-// leaves out networks from which the account's password was right before. It concerns new logins
-// only: sessions go on.
-package ratelimit
+package rate
 
 import (
 	"context"
@@ -24,24 +6,28 @@ import (
 	"hash/maphash"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // Config configures a Limiter. The zero value works.
 type Config struct {
+	// Table is what is allowed. Nil: Official. It is not used after New.
+	Table *Table
 	// BypassKey, if not empty, lets a request pass that has it in its header
 	// X-Ratelimit-Bypass.
 	BypassKey string
 	// Bypass are networks whose requests pass.
 	Bypass []netip.Prefix
 	// Moving, if not nil, reports whether an account is moving to this server. It may then
-	// upload as many blobs as it has.
+	// upload as many blobs as it has: see Table.Moving.
 	Moving func(ctx context.Context, account string) bool
-	// MaxKeys bounds the keys of each bucket, at some 100 bytes a key. 0: 65,536.
+	// MaxKeys bounds the keys of each limit, at some 100 bytes a key. 0: 65,536.
 	MaxKeys int
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -54,8 +40,10 @@ type Limiter struct {
 	cfg     Config
 	seed    maphash.Seed
 	all     *bucket
-	moving  *bucket // uploads of accounts that move here
-	writes  *bucket // of records, by account
+	apart   map[string]bool // methods that all does not count
+	moving  *bucket         // uploads of accounts that move here
+	writes  *bucket         // of records, by account
+	costs   Costs
 	methods map[string]use
 	// tries counts passwords by account and network, wrong those that were not right by account,
 	// and right has the networks of each account from which one was.
@@ -65,87 +53,51 @@ type Limiter struct {
 // use is how a method uses a bucket.
 type use struct {
 	bucket *bucket
-	by     by
+	by     By
 	points int
 }
 
-// by is what a bucket counts by.
-type by int
-
-const (
-	byAddress by = iota
-	byAccount    // and the method is not called without one
-	byLogin      // by the method itself, which calls Password
-	byWrite      // by the method itself, which calls Writes
-)
-
-// getRepo is the one method outside of the bucket for all: it has a larger one of its own.
-const getRepo = "com.atproto.sync.getRepo"
-
-const uploadBlob = "com.atproto.repo.uploadBlob"
-
-// New returns a limiter.
+// New returns a limiter. It panics if the table is not valid: see [Table.Validate].
 func New(cfg Config) *Limiter {
+	t := cfg.Table
+	if t == nil {
+		t = Official()
+	}
+	if err := t.Validate(); err != nil {
+		panic(err)
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	if cfg.MaxKeys <= 0 {
 		cfg.MaxKeys = 1 << 16
 	}
-	const day = 24 * time.Hour
-	bucketOf := func(w ...window) *bucket { return &bucket{windows: w, max: cfg.MaxKeys} }
-	l := &Limiter{cfg: cfg, seed: maphash.MakeSeed(), methods: make(map[string]use)}
-	l.all = bucketOf(window{3000, 5 * time.Minute})
-	l.methods[getRepo] = use{bucketOf(window{6000, 5 * time.Minute}), byAddress, 1}
-
-	server := func(name string, by by, w ...window) {
-		l.methods["com.atproto.server."+name] = use{bucketOf(w...), by, 1}
+	bucketOf := func(windows []Window) *bucket {
+		if len(windows) == 0 {
+			return nil
+		}
+		return &bucket{windows: slices.Clone(windows), max: cfg.MaxKeys}
 	}
-	server("createAccount", byAddress, window{100, 5 * time.Minute})
-	l.tries = bucketOf(window{30, 5 * time.Minute}, window{300, day})
-	l.wrong = bucketOf(window{300, time.Hour}, window{3000, day})
-	l.right = bucketOf(window{1, 30 * day})
-	server("createSession", byLogin)
-	server("deleteAccount", byAddress, window{50, 5 * time.Minute})
-	server("resetPassword", byAddress, window{50, 5 * time.Minute})
-	server("requestPasswordReset", byAddress, window{15, time.Hour}, window{50, day})
-	// Not limited by the official server, but it tells whether somebody has an address.
-	server("updateEmail", byAccount, window{15, time.Hour}, window{50, day})
-	for _, name := range []string{"requestAccountDelete", "requestEmailConfirmation", "requestEmailUpdate"} {
-		server(name, byAccount, window{5, time.Hour}, window{15, day})
+	l := &Limiter{
+		cfg: cfg, seed: maphash.MakeSeed(), costs: t.Costs, methods: make(map[string]use), apart: make(map[string]bool),
+		all: bucketOf(t.All), moving: bucketOf(t.Moving), writes: bucketOf(t.Writes), tries: bucketOf(t.Tries), wrong: bucketOf(t.Wrong),
 	}
-	identity := func(name string, w ...window) {
-		l.methods["com.atproto.identity."+name] = use{bucketOf(w...), byAccount, 1}
+	if t.Known > 0 {
+		l.right = bucketOf([]Window{{1, t.Known}})
 	}
-	identity("updateHandle", window{10, 5 * time.Minute}, window{50, day})
-	// Not limited by the official server, but it sends mail like those above.
-	identity("requestPlcOperationSignature", window{5, time.Hour}, window{15, day})
-
-	l.writes = bucketOf(window{5000, time.Hour}, window{35000, day})
-	l.methods["com.atproto.repo.createRecord"] = use{l.writes, byAccount, writePoints("create")}
-	l.methods["com.atproto.repo.putRecord"] = use{l.writes, byAccount, writePoints("update")}
-	l.methods["com.atproto.repo.deleteRecord"] = use{l.writes, byAccount, writePoints("delete")}
-	l.methods["com.atproto.repo.applyWrites"] = use{l.writes, byWrite, 0}
-	l.methods[uploadBlob] = use{bucketOf(window{1000, day}), byAccount, 1}
-	l.moving = bucketOf(window{100_000, day})
-	server("reserveSigningKey", byAddress, window{100, 5 * time.Minute}) // not limited by the official server either
+	for name, rule := range t.Methods {
+		l.methods[name] = use{bucketOf(rule.Windows), rule.By, 1}
+		l.apart[name] = rule.Apart
+	}
+	for name, points := range map[string]int{createRecord: t.Costs.Create, putRecord: t.Costs.Update, deleteRecord: t.Costs.Delete} {
+		l.methods[name] = use{l.writes, Account, points}
+	}
 	return l
-}
-
-// writePoints is what a write costs.
-func writePoints(action string) int {
-	switch action {
-	case "create":
-		return 3
-	case "update":
-		return 2
-	}
-	return 1
 }
 
 // Admit counts a request of an address.
 func (l *Limiter) Admit(w http.ResponseWriter, r *xrpc.Request) error {
-	if l == nil || r.NSID == getRepo || l.bypasses(r.Request) {
+	if l == nil || l.apart[string(r.NSID)] || l.bypasses(r.Request) {
 		return nil
 	}
 	return l.take(w.Header(), l.all, 1, address(r.Request))
@@ -160,16 +112,11 @@ func (l *Limiter) Limit(w http.ResponseWriter, r *xrpc.Request) error {
 	if !ok || l.bypasses(r.Request) {
 		return nil
 	}
-	switch u.by {
-	case byLogin, byWrite: // what counts stands in the body, which is not read yet
-		return nil
-	case byAccount:
-		if account := account(r); account != "" {
-			if r.NSID == uploadBlob && l.cfg.Moving != nil && l.cfg.Moving(r.Context(), account) {
-				u.bucket = l.moving
-			}
-			return l.take(w.Header(), u.bucket, u.points, account)
+	if account := account(r); u.by == Account && account != "" {
+		if r.NSID == uploadBlob && l.cfg.Moving != nil && l.cfg.Moving(r.Context(), account) {
+			u.bucket = l.moving
 		}
+		return l.take(w.Header(), u.bucket, u.points, account)
 	}
 	return l.take(w.Header(), u.bucket, u.points, address(r.Request))
 }
@@ -180,7 +127,7 @@ func (l *Limiter) Writes(r *xrpc.Request, creates, updates, deletes int) error {
 	if l == nil || l.bypasses(r.Request) {
 		return nil
 	}
-	points := creates*writePoints("create") + updates*writePoints("update") + deletes*writePoints("delete")
+	points := creates*l.costs.Create + updates*l.costs.Update + deletes*l.costs.Delete
 	return l.take(r.AnswerHeader(), l.writes, points, account(r))
 }
 
@@ -260,6 +207,9 @@ func (l *Limiter) Admin(r *xrpc.Request, right bool) error {
 
 // take takes points from a bucket and says so in the header of the answer, which may be nil.
 func (l *Limiter) take(h http.Header, b *bucket, points int, key ...string) error {
+	if b == nil {
+		return nil
+	}
 	now := l.cfg.Now()
 	st := b.take(l.hash(key), points, now)
 	if st.ok {
@@ -283,11 +233,11 @@ func (l *Limiter) take(h http.Header, b *bucket, points int, key ...string) erro
 
 // describe sets the header fields of an allowance.
 func (s status) describe(h http.Header) {
-	limit := strconv.Itoa(s.points)
-	h["Ratelimit-Limit"] = []string{limit}
+	most := strconv.Itoa(s.Points)
+	h["Ratelimit-Limit"] = []string{most}
 	h["Ratelimit-Remaining"] = []string{strconv.Itoa(s.left)}
 	h["Ratelimit-Reset"] = []string{strconv.FormatInt(s.reset.Unix(), 10)}
-	h["Ratelimit-Policy"] = []string{limit + ";w=" + strconv.Itoa(int(s.length/time.Second))}
+	h["Ratelimit-Policy"] = []string{most + ";w=" + strconv.Itoa(int(s.Length/time.Second))}
 }
 
 // hash makes a key of bounded size.
@@ -332,10 +282,5 @@ func address(r *http.Request) string {
 	if err != nil {
 		return r.RemoteAddr
 	}
-	a := from.Addr().Unmap()
-	if a.Is4() {
-		return a.String()
-	}
-	network, _ := a.WithZone("").Prefix(64) // fails only for lengths that do not fit
-	return network.String()
+	return limit.NetworkOf(from.Addr()).String()
 }

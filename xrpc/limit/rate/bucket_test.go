@@ -1,4 +1,4 @@
-package ratelimit
+package rate
 
 import (
 	"testing"
@@ -7,7 +7,7 @@ import (
 
 func TestBucketWindows(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	b := &bucket{windows: []window{{5, time.Minute}, {8, time.Hour}}, max: 10}
+	b := &bucket{windows: []Window{{5, time.Minute}, {8, time.Hour}}, max: 10}
 	for i, step := range []struct {
 		after time.Duration
 		n     int
@@ -39,7 +39,7 @@ func TestBucketWindows(t *testing.T) {
 
 func TestBucketMemoryIsBounded(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	b := &bucket{windows: []window{{100, time.Minute}}, max: 1000}
+	b := &bucket{windows: []Window{{100, time.Minute}}, max: 1000}
 	const busy = 1 << 60
 	b.take(busy, 100, now)
 	for key := range uint64(50_000) {
@@ -61,7 +61,7 @@ func TestBucketMemoryIsBounded(t *testing.T) {
 }
 
 func BenchmarkBucket(b *testing.B) {
-	bk := &bucket{windows: []window{{1 << 40, time.Minute}}, max: 1 << 16}
+	bk := &bucket{windows: []Window{{1 << 40, time.Minute}}, max: 1 << 16}
 	now := time.Unix(1_000_000, 0)
 	b.ReportAllocs()
 	var i uint64
@@ -75,7 +75,7 @@ func BenchmarkBucket(b *testing.B) {
 func TestBucketOfAClockThatGoesBack(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	for _, ahead := range []time.Duration{time.Minute, 2 * time.Hour, 20 * 365 * 24 * time.Hour} {
-		b := &bucket{windows: []window{{1, time.Minute}, {2, time.Hour}}, max: 10}
+		b := &bucket{windows: []Window{{1, time.Minute}, {2, time.Hour}}, max: 10}
 		if !b.take(1, 1, now.Add(ahead)).ok {
 			t.Fatal("refused")
 		}
@@ -92,7 +92,7 @@ func TestBucketOfAClockThatGoesBack(t *testing.T) {
 func TestBucketAskedAfterTheClockWentBack(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	for _, ahead := range []time.Duration{time.Hour + time.Second, 2 * time.Hour, 20 * 365 * 24 * time.Hour} {
-		b := &bucket{windows: []window{{1, time.Minute}, {2, time.Hour}}, max: 2}
+		b := &bucket{windows: []Window{{1, time.Minute}, {2, time.Hour}}, max: 2}
 		for key := range uint64(2) {
 			if !b.take(key, 1, now.Add(ahead)).ok || b.has(key, 1, now.Add(ahead)) {
 				t.Fatal("no limit")

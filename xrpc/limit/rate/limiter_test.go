@@ -1,4 +1,4 @@
-package ratelimit
+package rate
 
 import (
 	"context"
@@ -277,7 +277,7 @@ func TestApplyWritesCountsEachWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := func() int {
-		return l.methods["com.atproto.repo.applyWrites"].bucket.take(l.hash([]string{"did:plc:a"}), 0, l.cfg.Now()).left
+		return l.writes.take(l.hash([]string{"did:plc:a"}), 0, l.cfg.Now()).left
 	}
 	if got := left(); got != 5000-6 || r.AnswerHeader().Get("RateLimit-Remaining") != strconv.Itoa(got) {
 		t.Errorf("%d points left, the answer says %s", got, r.AnswerHeader().Get("RateLimit-Remaining"))
@@ -393,7 +393,7 @@ func TestNilLimiterAllowsAll(t *testing.T) {
 
 func BenchmarkAdmit(b *testing.B) {
 	l := New(Config{})
-	l.all.windows[0].points = 1 << 40
+	l.all.windows[0].Points = 1 << 40
 	r := request("com.atproto.repo.getRecord", "192.0.2.1:4", "")
 	w := httptest.NewRecorder()
 	b.ReportAllocs()
