@@ -117,7 +117,7 @@ func (s *Server) openAccounts() error {
 			return err
 		}
 	}
-	var guesses session.Guesses
+	var guesses session.Guesses = session.Unlimited{}
 	if cfg.Rates != nil {
 		guesses = cfg.Rates
 	}
