@@ -2,8 +2,6 @@ package pds
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -23,6 +21,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
+	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/appview"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
@@ -68,9 +67,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	cfg = cfg.withDefaults()
 	s := &Server{cfg: cfg, log: cfg.Logger, Mux: http.NewServeMux()}
-	box, err := sealed.New(cfg.MasterKeys...)
+	box, err := sealed.New(cfg.Secrets.MasterKeys...)
 	if err != nil {
-		return nil, fmt.Errorf("pds: Config.MasterKeys: %w", err)
+		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)
 	}
 	s.Accounts = account.New(cfg.Store, box)
 	s.Accounts.SetClock(cfg.Now)
@@ -110,26 +109,29 @@ func linkIndex() repo.Index {
 // openAccounts makes ready what serves the accounts.
 func (s *Server) openAccounts() error {
 	cfg := &s.cfg
-	key := cfg.SessionKey
-	if key == nil {
-		var err error
-		if key, err = hkdf.Key(sha256.New, cfg.MasterKeys[len(cfg.MasterKeys)-1], nil, "pdskit session tokens", 32); err != nil {
-			return err
-		}
+	key, err := cfg.Secrets.sessionKey()
+	if err != nil {
+		return err
 	}
-	var guesses session.Guesses = session.Unlimited{}
-	if cfg.Rates != nil {
-		guesses = cfg.Rates
+	if cfg.Rates == nil {
+		cfg.Rates = rate.New(rate.Config{Now: cfg.Now, Moving: s.Moving})
 	}
 	s.Sessions = session.New(session.Config{
 		Accounts: s.Accounts, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
-		AdminPassword: cfg.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: guesses, Now: cfg.Now, Logger: s.log,
+		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: cfg.Rates, Now: cfg.Now, Logger: s.log,
 	})
 	s.Service = server.New(server.Config{
-		Sessions: s.Sessions, Host: s.Host, Directory: cfg.Directory, RotationKeys: cfg.RotationKeys, RecoveryKey: cfg.RecoveryKey,
+		Sessions: s.Sessions, Host: s.Host, Directory: cfg.Directory, RotationKeys: cfg.Secrets.RotationKeys, RecoveryKey: cfg.RecoveryKey,
 		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay,
 	})
 	return nil
+}
+
+// Moving reports whether an account is on its way here, or away, so that it may upload all its
+// blobs: see [rate.Config].
+func (s *Server) Moving(ctx context.Context, did string) bool {
+	a, err := s.Accounts.ByDID(ctx, syntax.DID(did))
+	return err == nil && a.Status() == account.Deactivated
 }
 
 // openMethods registers the methods.
@@ -150,9 +152,7 @@ func (s *Server) openMethods() {
 			Handler: xrpc.RawProcedure(refuseImport),
 		})
 	}
-	if cfg.Rates != nil {
-		m.Admit, m.Limit, repos.CountWrites = cfg.Rates.Admit, cfg.Rates.Limit, cfg.Rates.Writes
-	}
+	m.Admit, m.Limit, repos.CountWrites = cfg.Rates.Admit, cfg.Rates.Limit, cfg.Rates.Writes
 	view := s.appView()
 	repos.Elsewhere = view.Elsewhere()
 	repos.Mount(m)
@@ -195,11 +195,7 @@ func (s *Server) openPages() {
 func (s *Server) bounded(next http.Handler) http.Handler {
 	s.relays.hosts = s.cfg.Relays
 	limits := &limit.Limiter{Class: limit.NewMethods().Class, Privileged: s.relays.contains, Refused: s.refused}
-	next = limits.Handler(next)
-	if s.cfg.ClientAddress != nil {
-		next = s.cfg.ClientAddress(next)
-	}
-	return next
+	return s.cfg.Proxies.Handler(limits.Handler(next))
 }
 
 // ServeHTTP serves everything: methods, pages, health.
