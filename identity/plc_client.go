@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -152,30 +151,15 @@ func (c *PLCClient) Last(ctx context.Context, did syntax.DID) (*PLCOperation, er
 	return op, nil
 }
 
-// Submit sends a signed operation to the directory. The operation may be sent again: one that the
-// directory has already as its last is a success. So is one whose answer was lost, if the directory
-// can be asked and has it. If it cannot, the error is ErrUnavailable, and the operation may have been
-// accepted nevertheless. A refusal is ErrOperation.
+// Submit sends a signed operation to the directory. If the error is ErrUnavailable, the operation may
+// have been accepted nevertheless: [SubmitPLC] finds out.
 func (c *PLCClient) Submit(ctx context.Context, did syntax.DID, op *PLCOperation) error {
 	if op == nil {
 		return fmt.Errorf("%w: none", ErrOperation)
 	}
-	sent, err := op.CID()
-	if err != nil {
+	if _, err := op.Bytes(); err != nil {
 		return err
 	}
-	if err = c.send(ctx, did, op); errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOperation) {
-		if last, lastErr := c.Last(ctx, did); lastErr == nil {
-			if have, _ := last.CID(); have == sent {
-				return nil
-			}
-		}
-	}
-	return err
-}
-
-// send makes the request of Submit.
-func (c *PLCClient) send(ctx context.Context, did syntax.DID, op *PLCOperation) error {
 	body, err := json.Marshal(op)
 	if err != nil {
 		return err

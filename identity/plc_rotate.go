@@ -26,6 +26,26 @@ type PLCDirectory interface {
 
 var _ PLCDirectory = (*PLCClient)(nil)
 
+// SubmitPLC sends a signed operation to a directory. It may be sent again: an operation that is the
+// DID's last one already is a success. So is one whose answer was lost, if the directory can be asked
+// and has it. If it cannot, the error is [ErrUnavailable], and the operation may have been accepted
+// nevertheless. A refusal is [ErrOperation].
+func SubmitPLC(ctx context.Context, plc PLCDirectory, did syntax.DID, op *PLCOperation) error {
+	err := plc.Submit(ctx, did, op)
+	if op == nil || !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrOperation) {
+		return err
+	}
+	sent, cidErr := op.CID()
+	last, lastErr := plc.Last(ctx, did)
+	if cidErr != nil || lastErr != nil {
+		return err
+	}
+	if have, _ := last.CID(); have != sent {
+		return err
+	}
+	return nil
+}
+
 // rotateTries bounds how often Rotate begins again because somebody else was faster.
 const rotateTries = 3
 
@@ -37,10 +57,10 @@ const rotateTries = 3
 //
 // If somebody else changes the DID at the same moment, Rotate begins again from what they made of
 // it: change may be called more than once. An answer that is lost does not leave open whether the
-// operation was accepted: see [PLCClient.Submit].
+// operation was accepted: see [SubmitPLC].
 //
 // Errors are those of change, [ErrRotationKey], [ErrOperation] for a state that no directory
-// accepts, [ErrTombstoned], and those of [PLCClient.Submit]. After [ErrUnavailable] the same call
+// accepts, [ErrTombstoned], and those of [SubmitPLC]. After [ErrUnavailable] the same call
 // may be made again: it does nothing if the first one took effect.
 func Rotate(ctx context.Context, plc PLCDirectory, did syntax.DID, change func(op *PLCOperation) error, keys ...crypto.Signer) (changed bool, err error) {
 	for try := 1; ; try++ {
@@ -58,7 +78,7 @@ func Rotate(ctx context.Context, plc PLCDirectory, did syntax.DID, change func(o
 		if err := op.signAfter(ctx, last, keys); err != nil {
 			return false, err
 		}
-		if err = plc.Submit(ctx, did, op); err == nil {
+		if err = SubmitPLC(ctx, plc, did, op); err == nil {
 			return true, nil
 		}
 		if !errors.Is(err, ErrOperation) || try == rotateTries {

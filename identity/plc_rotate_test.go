@@ -235,12 +235,15 @@ func TestSubmitAgain(t *testing.T) {
 		t.Errorf("SignRotation has sent it: %d operations", n)
 	}
 	for range 2 {
-		if err := c.Submit(ctx, did, op); err != nil {
+		if err := identity.SubmitPLC(ctx, c, did, op); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := c.Submit(ctx, did, genesis); !errors.Is(err, identity.ErrOperation) {
+	if err := identity.SubmitPLC(ctx, c, did, genesis); !errors.Is(err, identity.ErrOperation) {
 		t.Errorf("an operation that is not the last one: %v", err)
+	}
+	if err := identity.SubmitPLC(ctx, c, did, nil); !errors.Is(err, identity.ErrOperation) {
+		t.Errorf("no operation: %v", err)
 	}
 	if n := operations(t, c, did); n != 2 {
 		t.Errorf("%d operations", n)

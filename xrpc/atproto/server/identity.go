@@ -81,7 +81,7 @@ var errNoPLC = xrpc.InvalidRequest("The account's DID is not a did:plc: there ar
 
 // submit sends an operation to the directory.
 func (s *Service) submit(ctx context.Context, did syntax.DID, op *identity.PLCOperation) error {
-	err := s.plc.Submit(ctx, did, op)
+	err := identity.SubmitPLC(ctx, s.plc, did, op)
 	s.resolver.Purge(syntax.AtIdentifier(did))
 	return directoryError(err)
 }
