@@ -24,13 +24,15 @@ func ParseSchema(b []byte) (*Document, error) {
 	if err != nil {
 		return nil, &SchemaError{Reason: "cannot be read", Err: err}
 	}
-	return SchemaOf(v)
+	return schemaOf(v, propertyOrder(b))
 }
 
 // SchemaOf is ParseSchema for a value of the data model, such as a record of the
 // collection com.atproto.lexicon.schema.
-func SchemaOf(v any) (*Document, error) {
-	var r reader
+func SchemaOf(v any) (*Document, error) { return schemaOf(v, nil) }
+
+func schemaOf(v any, order map[string]int) (*Document, error) {
+	r := reader{order: order}
 	doc := r.document(v)
 	if r.err == nil {
 		r.localRefs(doc)
@@ -44,9 +46,10 @@ func SchemaOf(v any) (*Document, error) {
 
 // reader reads a schema. Its methods go on after a fault; the first one counts.
 type reader struct {
-	id   syntax.NSID
-	path []string
-	err  *SchemaError
+	id    syntax.NSID
+	path  []string
+	order map[string]int // what propertyOrder has found
+	err   *SchemaError
 }
 
 func (r *reader) fail(format string, args ...any) {
@@ -270,7 +273,8 @@ func (r *reader) properties(o object, typ func(any) Type) (props []Property) {
 				if name == "" {
 					r.fail("a property must have a name")
 				}
-				props = append(props, Property{Name: name, Type: typ(m[name])})
+				order := r.order[strings.Join(r.path, "/")]
+				props = append(props, Property{Name: name, Type: typ(m[name]), Order: order})
 			})
 		}
 	})

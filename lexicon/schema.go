@@ -96,6 +96,9 @@ type Property struct {
 	Type     Type
 	Required bool
 	Nullable bool // objects only: null is allowed
+	// Order sorts properties as the text of the schema has them. It is 0 for all if the schema was
+	// no text.
+	Order int
 }
 
 // Array describes a list. Lengths are in elements; nil: no limit.

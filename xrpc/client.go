@@ -3,7 +3,6 @@ package xrpc
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -108,7 +107,7 @@ func (c *Client) Procedure(ctx context.Context, nsid string, in, out any) error 
 	var body io.Reader
 	ct := ""
 	if in != nil {
-		text, err := json.Marshal(in)
+		text, err := exactjson.Marshal(in)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -561,4 +562,34 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	c.n += n
 	return n, err
+}
+
+// TestListsAreNeverNull: clients take null for a fault where a schema has a list.
+func TestListsAreNeverNull(t *testing.T) {
+	type item struct {
+		Names []string `json:"names"`
+	}
+	type body struct {
+		Items []item   `json:"items"`
+		More  []string `json:"more,omitempty"`
+	}
+	srv := &xrpc.Server{}
+	srv.Handle(xrpc.Route{NSID: "com.example.echo", Handler: xrpc.Procedure(func(_ context.Context, _ *xrpc.Request, in json.RawMessage) (map[string]any, error) {
+		return map[string]any{"got": in}, nil
+	})})
+	srv.Handle(xrpc.Route{NSID: "com.example.list", Handler: xrpc.Query(func(_ context.Context, _ *xrpc.Request, p struct {
+		N int `json:"n"`
+	}) (body, error) {
+		return body{Items: make([]item, p.N)[:p.N:p.N]}, nil
+	})})
+	web := httptest.NewServer(srv)
+	defer web.Close()
+	client := &xrpc.Client{Host: web.URL}
+	var out json.RawMessage
+	if err := client.Query(t.Context(), "com.example.list", url.Values{"n": {"1"}}, &out); err != nil || string(out) != `{"items":[{"names":[]}]}` {
+		t.Errorf("%s, %v", out, err)
+	}
+	if err := client.Procedure(t.Context(), "com.example.echo", body{}, &out); err != nil || string(out) != `{"got":{"items":[]}}` {
+		t.Errorf("%s, %v", out, err)
+	}
 }

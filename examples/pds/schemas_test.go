@@ -42,7 +42,7 @@ func TestServedMethodsHaveSchemas(t *testing.T) {
 	catalog := lexicon.Builtin()
 	name := regexp.MustCompile(`"((?:com\.atproto|app\.bsky|chat\.bsky)\.[A-Za-z]+\.[A-Za-z]+)"`)
 	found := make(map[string]bool)
-	for _, file := range []string{"internal/server/routes.go", "../../xrpc/atproto/service.go"} {
+	for _, file := range []string{"../../xrpc/session/session.go", "../../xrpc/atproto/server/routes.go", "../../xrpc/atproto/service.go"} {
 		source, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

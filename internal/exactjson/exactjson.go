@@ -1,4 +1,5 @@
-// Package exactjson reads JSON that comes from outside into Go values.
+// Package exactjson reads JSON that comes from outside into Go values, and writes JSON that others
+// read.
 //
 // encoding/json compares the names of members with those of struct fields without regard to case,
 // and of two members with one name it takes the last. Other readers of the same text, such as a

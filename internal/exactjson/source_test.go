@@ -41,11 +41,11 @@ var decoders = map[string][]string{
 
 // allowed are the files, or folders with a slash at the end, that may use them, and why.
 var allowed = map[string]string{
-	"internal/exactjson/exactjson.go":        "after the names were checked",
-	"internal/exactjson/scan.go":             "a single string",
-	"lexicon/data/plain.go":                  "after the names were checked, and into no struct",
-	"repo/account/":                          "documents that the package itself has stored",
-	"examples/pds/internal/server/tokens.go": "session tokens: their claims decode themselves, and the header is checked",
+	"internal/exactjson/exactjson.go": "after the names were checked",
+	"internal/exactjson/scan.go":      "a single string",
+	"lexicon/data/plain.go":           "after the names were checked, and into no struct",
+	"repo/account/":                   "documents that the package itself has stored",
+	"xrpc/session/tokens.go":          "session tokens: their claims decode themselves, and the header is checked",
 }
 
 // TestNobodyReadsJSONInexactly scans the source of the module. Decode JSON with this package, or, outside

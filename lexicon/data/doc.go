@@ -18,8 +18,8 @@
 // understand them differently.
 //
 // AppendCBOR and AppendJSON go from one encoding to the other without building a value. For
-// Go structs there are Marshal, Unmarshal and UnmarshalJSON, with Link, Bytes, Blob, Object and
-// Nullable for their fields. PlainJSON and UnmarshalPlainJSON are for JSON that never becomes CBOR.
+// Go structs there are Marshal, Unmarshal, MarshalJSON and UnmarshalJSON, with Link, Bytes, Blob, Object,
+// Raw and Nullable for their fields. PlainJSON and UnmarshalPlainJSON are for JSON that never becomes CBOR.
 //
 // All readers work within Limits, which are on by default. Errors are *Error,
 // with the path and offset of the fault.

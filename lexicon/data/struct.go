@@ -14,6 +14,7 @@ var encMode, decMode = func() (cbor.EncMode, cbor.DecMode) {
 	enc, err := cbor.EncOptions{
 		Sort: cbor.SortLengthFirst, NaNConvert: cbor.NaNConvertReject, InfConvert: cbor.InfConvertReject,
 		BigIntConvert: cbor.BigIntConvertReject, IndefLength: cbor.IndefLengthForbidden, Time: cbor.TimeRFC3339Nano,
+		NilContainers: cbor.NilContainerAsEmpty,
 	}.EncMode()
 	if err != nil {
 		panic(err) // the options are constant
@@ -29,8 +30,8 @@ var encMode, decMode = func() (cbor.EncMode, cbor.DecMode) {
 }()
 
 // Marshal returns the canonical DAG-CBOR of a Go value: structs with cbor or json
-// tags, Link for links, []byte or Bytes for bytes. What the data model does not
-// have, such as a float, is an error.
+// tags, Link for links, []byte or Bytes for bytes. A nil slice is an empty array, a nil map an empty
+// object. What the data model does not have, such as a float, is an error.
 func Marshal(v any) ([]byte, error) {
 	b, err := encMode.Marshal(v)
 	if err != nil {
@@ -50,6 +51,10 @@ func Unmarshal(b []byte, v any) error {
 	}
 	return nil
 }
+
+// MarshalJSON returns the JSON of a Go value as json.Marshal does, except that a nil slice becomes an
+// empty array and a nil map an empty object. The value is not changed.
+func MarshalJSON(v any) ([]byte, error) { return exactjson.Marshal(v) }
 
 // UnmarshalJSON reads JSON into a Go value. Unlike encoding/json, it compares names exactly, and it
 // refuses names that an object has twice and text that is not Unicode. Fields that the value does

@@ -1,13 +1,13 @@
 package data
 
 import (
-	"encoding/json"
+	"bytes"
 
 	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
-// Object is an object of any contents, for fields of Go structs that a schema calls
-// unknown.
+// Object is an object of any contents, for fields of Go structs whose members are looked at. Raw is
+// for those that are passed on.
 type Object map[string]any
 
 // ObjectOf returns a Go value, such as a struct that stands for a record, as an Object.
@@ -75,6 +75,53 @@ func (o *Object) set(v any) error {
 	return nil
 }
 
+// Raw is a value in JSON, for fields of Go structs that a schema calls unknown. It is kept as it
+// came, and checked by whoever reads it. In CBOR it is what the JSON stands for. The JSON of a Go
+// value, such as a struct that stands for a record, is made by MarshalJSON.
+type Raw []byte
+
+// Into reads the value into a Go value, as UnmarshalPlainJSON does.
+func (r Raw) Into(v any) error { return UnmarshalPlainJSON(r, v) }
+
+// Type returns "$type", or "".
+func (r Raw) Type() string {
+	var typed struct {
+		Type string `json:"$type"`
+	}
+	if r.Into(&typed) != nil {
+		return ""
+	}
+	return typed.Type
+}
+
+// MarshalJSON implements json.Marshaler. An empty Raw is null.
+func (r Raw) MarshalJSON() ([]byte, error) {
+	if len(r) == 0 {
+		return []byte("null"), nil
+	}
+	return r, nil
+}
+
+// MarshalCBOR implements cbor.Marshaler. An empty Raw is null.
+func (r Raw) MarshalCBOR() ([]byte, error) {
+	if len(r) == 0 {
+		return Encode(nil)
+	}
+	return AppendCBOR(nil, r, Limits{})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (r *Raw) UnmarshalJSON(b []byte) error {
+	*r = bytes.Clone(b)
+	return nil
+}
+
+// UnmarshalCBOR implements cbor.Unmarshaler.
+func (r *Raw) UnmarshalCBOR(b []byte) (err error) {
+	*r, err = AppendJSON(nil, b)
+	return err
+}
+
 // MarshalJSON implements json.Marshaler.
 func (b Blob) MarshalJSON() ([]byte, error) { return ToJSON(b.Value()) }
 
@@ -119,7 +166,7 @@ type Nullable[T any] struct {
 func (n Nullable[T]) IsZero() bool { return !n.Set }
 
 // MarshalJSON implements json.Marshaler.
-func (n Nullable[T]) MarshalJSON() ([]byte, error) { return json.Marshal(n.Value) }
+func (n Nullable[T]) MarshalJSON() ([]byte, error) { return exactjson.Marshal(n.Value) }
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (n *Nullable[T]) UnmarshalJSON(b []byte) error {

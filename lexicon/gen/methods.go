@@ -1,81 +1,104 @@
 package gen
 
 import (
-	"github.com/pdskit/pdskit/lexicon"
-	"github.com/pdskit/pdskit/lexicon/syntax"
-)
+	"maps"
+	"slices"
+	"strings"
 
-func toNSID(s string) syntax.NSID { return syntax.NSID(s) }
+	"github.com/pdskit/pdskit/lexicon"
+)
 
 const jsonType = "application/json"
 
-const callerSource = `import (
-	"context"
-	"io"
-	"net/http"
-)
-
-// Caller calls methods; *xrpc.Client of github.com/pdskit/pdskit is one.
+// callerSource needs context.Context and io.Reader.
+const callerSource = `// Caller calls methods; *xrpc.Client of github.com/pdskit/pdskit is one.
 type Caller interface {
 	// Query calls a query that answers with JSON.
-	Query(ctx context.Context, nsid string, params, out any) error
-	// Get calls a query that answers with something else.
-	Get(ctx context.Context, nsid string, params any) (*http.Response, error)
+	Query(ctx %[1]s, nsid string, params, out any) error
 	// Procedure calls a procedure with a JSON input, or nil.
-	Procedure(ctx context.Context, nsid string, in, out any) error
+	Procedure(ctx %[1]s, nsid string, in, out any) error
 	// Upload calls a procedure with another input.
-	Upload(ctx context.Context, nsid, contentType string, body io.Reader, out any) error
+	Upload(ctx %[1]s, nsid, contentType string, body %[2]s, out any) error
 }
 `
 
-// params declares the struct of query parameters and returns its name, or "" if there are none.
-func (g *generator) params(name string, p *lexicon.Params) string {
-	if p == nil || len(p.Properties) == 0 {
-		return ""
+// method has what client and handler need.
+type method struct {
+	name, desc    string
+	params        string // a type, or ""
+	in, out       string // types, or ""
+	rawIn, rawOut bool   // not JSON
+	errors        []lexicon.MethodError
+}
+
+// method declares what all methods have.
+func (g *generator) method(name, desc string, params *lexicon.Params, in, out *lexicon.Body, errors []lexicon.MethodError) method {
+	m := method{name: name, desc: desc}
+	g.declare(name+"NSID", string(g.doc.ID))
+	comment(&g.out, "", name+"NSID names the method "+string(g.doc.ID)+".", desc)
+	g.printf("const %sNSID = %q\n\n", name, g.doc.ID)
+	if params != nil && len(params.Properties) > 0 {
+		m.params = name + "Params"
+		g.object(m.params, "a set of parameters of "+string(g.doc.ID), &lexicon.Object{Description: params.Description, Properties: params.Properties}, kindParams)
 	}
-	name += "_Params"
-	g.object(name, "the parameters of "+string(g.doc.ID), &lexicon.Object{Description: p.Description, Properties: p.Properties}, kindParams)
-	return name
+	m.in, m.rawIn = g.body(name+"Input", "the input", in)
+	m.out, m.rawOut = g.body(name+"Output", "the output", out)
+	for _, e := range errors {
+		text := string(g.doc.ID)
+		if e.Description != "" {
+			text += ": " + e.Description
+		}
+		g.errors[e.Name] = append(g.errors[e.Name], text)
+	}
+	return m
 }
 
 // body declares the type of a body in JSON and returns its name; "" if there is no body, raw if it
 // is something else.
-func (g *generator) body(name string, b *lexicon.Body) (typ string, raw bool) {
+func (g *generator) body(name, what string, b *lexicon.Body) (typ string, raw bool) {
 	switch {
 	case b == nil:
 		return "", false
 	case b.Encoding != jsonType:
 		return "", true
 	case b.Schema == nil:
-		return g.data("Object"), false
+		return g.data("Raw"), false
 	}
-	typ = g.goType(b.Schema, name)
-	g.declareParts(b.Schema, name)
-	return typ, false
+	what += " of " + string(g.doc.ID)
+	switch t := b.Schema.(type) {
+	case *lexicon.Object:
+		g.object(name, what, &lexicon.Object{Description: sentences(b.Description, t.Description), Properties: t.Properties}, kindPlain)
+	case *lexicon.Union:
+		g.declareParts(t, name)
+		if len(t.Refs) == 0 {
+			return g.data("Raw"), false
+		}
+	default:
+		g.declare(name, what)
+		comment(&g.out, "", name+" is "+what+".", b.Description)
+		g.printf("type %s = %s\n\n", name, strings.TrimPrefix(g.goType(t, name), "*"))
+	}
+	return name, false
 }
 
-func (g *generator) errors(name string, list []lexicon.MethodError) {
-	for _, e := range list {
-		c := name + "_Err" + exported(e.Name)
-		g.declare(c, "an error of "+string(g.doc.ID))
-		comment(&g.out, "", c+" is an error of "+string(g.doc.ID)+".", e.Description)
-		g.printf("const %s = %q\n\n", c, e.Name)
+// errorNames declares the names of all errors.
+func (g *generator) errorNames() {
+	for _, name := range slices.Sorted(maps.Keys(g.errors)) {
+		c := "Error" + exported(name)
+		g.declare(c, "the error "+name)
+		g.printf("// %s is the name of an error of\n", c)
+		for _, method := range g.errors[name] {
+			var item strings.Builder
+			comment(&item, "", method)
+			g.out.WriteString("//   - " + strings.ReplaceAll(strings.TrimPrefix(item.String(), "// "), "\n// ", "\n//     "))
+		}
+		g.printf("const %s = %q\n\n", c, name)
 	}
-}
-
-// method has what client and handler need.
-type method struct {
-	name, desc    string
-	params        string // a type, or ""
-	in, out       string
-	rawIn, rawOut bool
 }
 
 func (g *generator) query(name string, t *lexicon.Query) {
-	m := method{name: name, desc: t.Description, params: g.params(name, t.Parameters)}
-	m.out, m.rawOut = g.body(name+"_Output", t.Output)
-	g.errors(name, t.Errors)
-	if g.cfg.Client {
+	m := g.method(name, t.Description, t.Parameters, nil, t.Output, t.Errors)
+	if g.cfg.Client && !m.rawOut {
 		g.callQuery(m)
 	}
 	if g.cfg.Handlers {
@@ -84,10 +107,7 @@ func (g *generator) query(name string, t *lexicon.Query) {
 }
 
 func (g *generator) procedure(name string, t *lexicon.Procedure) {
-	m := method{name: name, desc: t.Description, params: g.params(name, t.Parameters)}
-	m.in, m.rawIn = g.body(name+"_Input", t.Input)
-	m.out, m.rawOut = g.body(name+"_Output", t.Output)
-	g.errors(name, t.Errors)
+	m := g.method(name, t.Description, t.Parameters, t.Input, t.Output, t.Errors)
 	if g.cfg.Client && m.params == "" && !m.rawOut {
 		g.callProcedure(m)
 	}
@@ -97,11 +117,10 @@ func (g *generator) procedure(name string, t *lexicon.Procedure) {
 }
 
 func (g *generator) subscription(name string, t *lexicon.Subscription) {
-	g.params(name, t.Parameters)
-	g.errors(name, t.Errors)
+	g.method(name, t.Description, t.Parameters, nil, nil, t.Errors)
 	if g.cfg.Handlers {
 		g.declareHandler(name)
-		g.printf("func Handle%s(h %s) %s {\n\treturn %s{NSID: %q, Handler: %s(h)}\n}\n\n", name, g.use("net/http", "Handler"), g.xrpc("Route"), g.xrpc("Route"), g.doc.ID, g.xrpc("Subscription"))
+		g.printf("func Handle%s(h %s) %s {\n\treturn %s{NSID: %sNSID, Handler: %s(h)}\n}\n\n", name, g.use("net/http", "Handler"), g.xrpc("Route"), g.xrpc("Route"), name, g.xrpc("Subscription"))
 	}
 }
 
@@ -116,12 +135,10 @@ func (g *generator) callQuery(m method) {
 		arg, params = ", params "+m.params, "params"
 	}
 	switch {
-	case m.rawOut:
-		g.printf("func %s(ctx %s, c Caller%s) (*%s, error) {\n\treturn c.Get(ctx, %q, %s)\n}\n\n", m.name, ctx, arg, g.use("net/http", "Response"), g.doc.ID, params)
 	case m.out == "":
-		g.printf("func %s(ctx %s, c Caller%s) error {\n\treturn c.Query(ctx, %q, %s, nil)\n}\n\n", m.name, ctx, arg, g.doc.ID, params)
+		g.printf("func %s(ctx %s, c Caller%s) error {\n\treturn c.Query(ctx, %s, %s, nil)\n}\n\n", m.name, ctx, arg, m.name+"NSID", params)
 	default:
-		g.printf("func %s(ctx %s, c Caller%s) (out %s, err error) {\n\terr = c.Query(ctx, %q, %s, &out)\n\treturn out, err\n}\n\n", m.name, ctx, arg, m.out, g.doc.ID, params)
+		g.printf("func %s(ctx %s, c Caller%s) (out %s, err error) {\n\terr = c.Query(ctx, %s, %s, &out)\n\treturn out, err\n}\n\n", m.name, ctx, arg, m.out, m.name+"NSID", params)
 	}
 }
 
@@ -129,14 +146,14 @@ func (g *generator) callQuery(m method) {
 func (g *generator) callProcedure(m method) {
 	g.declareCall(m)
 	ctx := g.use("context", "Context")
-	arg, call := "", "Procedure(ctx, "+quoted(g.doc.ID)+", nil, "
+	arg, call := "", "Procedure(ctx, "+m.name+"NSID, nil, "
 	switch {
 	case m.rawIn:
 		arg = ", contentType string, body " + g.use("io", "Reader")
-		call = "Upload(ctx, " + quoted(g.doc.ID) + ", contentType, body, "
+		call = "Upload(ctx, " + m.name + "NSID, contentType, body, "
 	case m.in != "":
 		arg = ", in " + m.in
-		call = "Procedure(ctx, " + quoted(g.doc.ID) + ", in, "
+		call = "Procedure(ctx, " + m.name + "NSID, in, "
 	}
 	if m.out == "" {
 		g.printf("func %s(ctx %s, c Caller%s) error {\n\treturn c.%snil)\n}\n\n", m.name, ctx, arg, call)
@@ -145,11 +162,9 @@ func (g *generator) callProcedure(m method) {
 	g.printf("func %s(ctx %s, c Caller%s) (out %s, err error) {\n\terr = c.%s&out)\n\treturn out, err\n}\n\n", m.name, ctx, arg, m.out, call)
 }
 
-func quoted(id syntax.NSID) string { return `"` + string(id) + `"` }
-
 func (g *generator) declareCall(m method) {
 	g.declare(m.name, string(g.doc.ID))
-	comment(&g.out, "", m.name+" calls "+string(g.doc.ID)+".", m.desc)
+	comment(&g.out, "", m.name+" calls "+string(g.doc.ID)+".")
 }
 
 func (g *generator) declareHandler(name string) {
@@ -162,23 +177,23 @@ func (g *generator) handleQuery(m method) {
 	g.declareHandler(m.name)
 	params, out := or(m.params, "struct{}"), or(m.out, "struct{}")
 	if m.rawOut {
-		g.printf("func Handle%s(fn func(w %s, r *%s, params %s) error) %s {\n\treturn %s{NSID: %q, Handler: %s(fn)}\n}\n\n",
-			m.name, g.use("net/http", "ResponseWriter"), g.xrpc("Request"), params, g.xrpc("Route"), g.xrpc("Route"), g.doc.ID, g.xrpc("RawQuery"))
+		g.printf("func Handle%s(fn func(w %s, r *%s, params %s) error) %s {\n\treturn %s{NSID: %s, Handler: %s(fn)}\n}\n\n",
+			m.name, g.use("net/http", "ResponseWriter"), g.xrpc("Request"), params, g.xrpc("Route"), g.xrpc("Route"), m.name+"NSID", g.xrpc("RawQuery"))
 		return
 	}
 	if m.out == "" {
 		out = g.xrpc("None")
 	}
-	g.printf("func Handle%s(fn func(ctx %s, r *%s, params %s) (%s, error)) %s {\n\treturn %s{NSID: %q, Handler: %s(fn)}\n}\n\n",
-		m.name, g.use("context", "Context"), g.xrpc("Request"), params, out, g.xrpc("Route"), g.xrpc("Route"), g.doc.ID, g.xrpc("Query"))
+	g.printf("func Handle%s(fn func(ctx %s, r *%s, params %s) (%s, error)) %s {\n\treturn %s{NSID: %s, Handler: %s(fn)}\n}\n\n",
+		m.name, g.use("context", "Context"), g.xrpc("Request"), params, out, g.xrpc("Route"), g.xrpc("Route"), m.name+"NSID", g.xrpc("Query"))
 }
 
 // handleProcedure writes the function that makes a route of a procedure's implementation.
 func (g *generator) handleProcedure(m method) {
 	g.declareHandler(m.name)
 	if m.rawIn || m.rawOut || m.params != "" {
-		g.printf("func Handle%s(fn func(w %s, r *%s) error) %s {\n\treturn %s{NSID: %q, Handler: %s(fn)}\n}\n\n",
-			m.name, g.use("net/http", "ResponseWriter"), g.xrpc("Request"), g.xrpc("Route"), g.xrpc("Route"), g.doc.ID, g.xrpc("RawProcedure"))
+		g.printf("func Handle%s(fn func(w %s, r *%s) error) %s {\n\treturn %s{NSID: %s, Handler: %s(fn)}\n}\n\n",
+			m.name, g.use("net/http", "ResponseWriter"), g.xrpc("Request"), g.xrpc("Route"), g.xrpc("Route"), m.name+"NSID", g.xrpc("RawProcedure"))
 		return
 	}
 	in, out := m.in, m.out
@@ -188,8 +203,8 @@ func (g *generator) handleProcedure(m method) {
 	if out == "" {
 		out = g.xrpc("None")
 	}
-	g.printf("func Handle%s(fn func(ctx %s, r *%s, in %s) (%s, error)) %s {\n\treturn %s{NSID: %q, Handler: %s(fn)}\n}\n\n",
-		m.name, g.use("context", "Context"), g.xrpc("Request"), in, out, g.xrpc("Route"), g.xrpc("Route"), g.doc.ID, g.xrpc("Procedure"))
+	g.printf("func Handle%s(fn func(ctx %s, r *%s, in %s) (%s, error)) %s {\n\treturn %s{NSID: %s, Handler: %s(fn)}\n}\n\n",
+		m.name, g.use("context", "Context"), g.xrpc("Request"), in, out, g.xrpc("Route"), g.xrpc("Route"), m.name+"NSID", g.xrpc("Procedure"))
 }
 
 func or(s, def string) string {

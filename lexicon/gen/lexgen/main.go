@@ -8,6 +8,7 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"os"
@@ -28,9 +29,10 @@ func main() {
 func run(args []string) error {
 	flags := flag.NewFlagSet("lexgen", flag.ContinueOnError)
 	var cfg gen.Config
-	out := flags.String("out", ".", "folder to write to; generated files in it are replaced")
+	out := flags.String("out", ".", "folder to write to; generated files in it are removed before")
 	schemas := flags.String("schemas", "", "folder with schemas, besides those in the binary")
 	trim := flags.String("trim", "", "prefixes of NSIDs to leave out of names, separated by commas")
+	raw := flags.String("raw", "", "definitions whose values are kept in JSON as they are, separated by commas")
 	flags.StringVar(&cfg.Package, "package", "api", "name of the Go package")
 	flags.BoolVar(&cfg.Client, "client", true, "write functions that call methods")
 	flags.BoolVar(&cfg.Handlers, "handlers", false, "write functions that make routes of implementations")
@@ -47,6 +49,9 @@ func run(args []string) error {
 	if *trim != "" {
 		cfg.Trim = strings.Split(*trim, ",")
 	}
+	if *raw != "" {
+		cfg.Raw = strings.Split(*raw, ",")
+	}
 	catalog := lexicon.Builtin()
 	if *schemas != "" {
 		if err := catalog.AddFS(os.DirFS(*schemas)); err != nil {
@@ -60,9 +65,32 @@ func run(args []string) error {
 	if err := os.MkdirAll(*out, 0o777); err != nil {
 		return err
 	}
+	if err := removeGenerated(*out); err != nil {
+		return err
+	}
 	for name, b := range files {
 		if err := os.WriteFile(filepath.Join(*out, name), b, 0o666); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// removeGenerated removes what a run before has written: it may be about schemas that are no more.
+func removeGenerated(dir string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if bytes.HasPrefix(b, []byte(gen.Header+"\n")) {
+			if err := os.Remove(name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -15,7 +15,7 @@ func TestRun(t *testing.T) {
 	if err := run([]string{"-out", out, "-schemas", schemas, "-trim", "com.example", "com.example.*"}); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"com.example.note.go", "caller.go"} {
+	for _, name := range []string{"com.example.go", "caller.go"} {
 		if _, err := os.Stat(filepath.Join(out, name)); err != nil {
 			t.Error(err)
 		}

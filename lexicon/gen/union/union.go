@@ -3,7 +3,6 @@
 package union
 
 import (
-	"encoding/json"
 	"errors"
 
 	"github.com/pdskit/pdskit/internal/exactjson"
@@ -22,7 +21,7 @@ func MarshalJSON(variant any) ([]byte, error) {
 	if variant == nil {
 		return nil, ErrEmpty
 	}
-	return json.Marshal(variant)
+	return exactjson.Marshal(variant)
 }
 
 // MarshalCBOR encodes a variant; nil is ErrEmpty.
@@ -37,14 +36,10 @@ type typed struct {
 	Type string `json:"$type"`
 }
 
-// UnmarshalJSON decodes into what target returns for a "$type"; nil is ErrClosed.
+// UnmarshalJSON decodes into what target returns for a "$type"; nil is ErrClosed. Whether the text may
+// have lone surrogates is for the reader of all of it to say.
 func UnmarshalJSON(b []byte, target func(typ string) any) error {
-	return unmarshal(b, target, func(b []byte, into any) error {
-		if x, ok := into.(json.Unmarshaler); ok { // it checks the text by itself
-			return x.UnmarshalJSON(b)
-		}
-		return exactjson.Unmarshal(b, into)
-	})
+	return unmarshal(b, target, exactjson.UnmarshalPlain)
 }
 
 // UnmarshalCBOR decodes into what target returns for a "$type"; nil is ErrClosed.

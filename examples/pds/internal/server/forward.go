@@ -15,21 +15,22 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // Methods that are passed on, but to which this server has something to add.
 
 // mountForwarded registers them. Without an AppView, they are like any other that is unknown here.
 func (s *Server) mountForwarded(methods *xrpc.Server) {
-	handle := func(nsid string, a access, h xrpc.Handler) {
-		methods.Handle(xrpc.Route{NSID: nsid, Auth: s.user(a), Handler: h})
+	handle := func(nsid string, a session.Access, h xrpc.Handler) {
+		methods.Handle(xrpc.Route{NSID: nsid, Auth: s.sessions.User(a), Handler: h})
 	}
 	// Whoever was taken down may appeal.
-	handle("com.atproto.moderation.createReport", access{takendown: true}, s.relay(s.reportService))
+	handle("com.atproto.moderation.createReport", session.Access{TakenDown: true}, s.relay(s.reportService))
 	if s.cfg.Proxy.AppView.URL == "" {
 		return
 	}
-	live := access{}
+	live := session.Access{}
 	handle("app.bsky.feed.getFeed", live, xrpc.RawQuery(s.getFeed))
 	handle("app.bsky.notification.registerPush", live, s.relay(s.pushService))
 	handle("app.bsky.notification.unregisterPush", live, s.relay(s.pushService))
@@ -74,7 +75,7 @@ func (s *Server) relay(to func(r *xrpc.Request, body any) (proxy.Service, error)
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 		r.Header.Del("Content-Encoding")
 		r.Header.Set("Content-Type", "application/json")
-		return s.proxy.Forward(w, r, caller(r), service)
+		return s.proxy.Forward(w, r, session.Caller(r), service)
 	})
 }
 
@@ -116,18 +117,18 @@ func (s *Server) getFeed(w http.ResponseWriter, r *xrpc.Request, p getFeedParams
 	if err != nil {
 		return err
 	}
-	signer, err := s.accounts.Signer(r.Context(), caller(r))
+	signer, err := s.accounts.Signer(r.Context(), session.Caller(r))
 	if err != nil {
 		return err
 	}
 	token, err := serviceauth.Sign(r.Context(), signer, serviceauth.Token{
-		Issuer: string(caller(r)), Audience: string(generator), Method: "app.bsky.feed.getFeedSkeleton", Issued: s.now(),
+		Issuer: string(session.Caller(r)), Audience: string(generator), Method: "app.bsky.feed.getFeedSkeleton", Issued: s.now(),
 	})
 	if err != nil {
 		return err
 	}
 	r.Request = r.WithContext(context.WithValue(r.Context(), tokenKey{}, token))
-	return s.proxy.Forward(w, r, caller(r), to)
+	return s.proxy.Forward(w, r, session.Caller(r), to)
 }
 
 // tokenKey is the context key of a service token in the place of the usual one.

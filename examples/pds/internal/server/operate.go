@@ -21,6 +21,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/limit"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // operation is what the operator of a server sees of it and bounds it with.
@@ -64,7 +65,6 @@ func (s *Server) limiter() *ratelimit.Limiter {
 
 // operate sets the hooks of the methods and what every request goes through.
 func (s *Server) operate(methods *xrpc.Server, next http.Handler) http.Handler {
-	s.op.limits = s.limiter()
 	methods.Admit = s.op.limits.Admit
 	methods.Limit = s.op.limits.Limit
 	methods.Observe = s.observe
@@ -116,7 +116,7 @@ func (s *Server) observe(r *xrpc.Request, status int, took time.Duration) {
 		slog.String("id", r.ID), slog.String("method", clip(string(r.NSID), 320)), slog.Int("status", status),
 		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("from", from),
 	}
-	if did := caller(r); did != "" {
+	if did := session.Caller(r); did != "" {
 		attrs = append(attrs, slog.String("did", string(did)))
 	}
 	if agent := r.UserAgent(); agent != "" {

@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // forwarding passes on the methods that the server does not have: to the service
@@ -81,13 +82,13 @@ func (s *Server) defaultService(method syntax.NSID) (proxy.Service, bool) {
 
 // authForward demands a session that may call the method.
 func (s *Server) authForward(r *xrpc.Request, _ proxy.Service) (syntax.DID, error) {
-	if err := s.user(access{})(r); err != nil {
+	if err := s.sessions.User(session.Access{})(r); err != nil {
 		return "", err
 	}
-	if proxy.Privileged(r.NSID) && !hasScope(r, scopeAccess, scopePrivileged) {
-		return "", badToken("InvalidToken", "Bad token method")
+	if proxy.Privileged(r.NSID) && !session.HasScope(r, session.ScopeAccess, session.ScopePrivileged) {
+		return "", &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidToken", Message: "Bad token method"}
 	}
-	return caller(r), nil
+	return session.Caller(r), nil
 }
 
 // handleOf is the handle of an account here.

@@ -4,7 +4,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +25,6 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
-	"github.com/pdskit/pdskit/internal/memo"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -35,10 +34,11 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
+	atprotoserver "github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
-	"github.com/pdskit/pdskit/xrpc/serviceauth"
+	"github.com/pdskit/pdskit/xrpc/session"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
@@ -58,20 +58,17 @@ type Server struct {
 	store    storage.Store
 	accounts *account.Store
 	host     *repo.Host
-	verified *memo.Texts[*claims] // session tokens
+	sessions *session.Sessions
+	service  *atprotoserver.Service // of the accounts
 	outbox   *stream.Outbox
 	plc      *identity.PLCClient
 	resolver *identity.Resolver
-	rotation *crypto.PrivateKey // the PLC rotation key of new DIDs; see also rotationKey
-	// services, uploaders and moderators verify service tokens of others: see openServiceAuth.
-	services, uploaders, moderators *serviceauth.Verifier
-	proxy                           *proxy.Proxy
-	catalog                         *lexicon.Catalog
+	proxy    *proxy.Proxy
+	catalog  *lexicon.Catalog
 	// appViewHTTP asks the AppView for what read-after-write needs.
 	appViewHTTP *http.Client
 	mail        mail.Sender
-	post        *postbox
-	resetAnswer time.Duration // see there
+	resetDelay  time.Duration // of the service
 	// moderators' mail has a sender of its own.
 	moderation mail.Sender
 
@@ -92,10 +89,9 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Server, 
 	return start(ctx, cfg, log, func(*Server) {})
 }
 
-// start is Start with a last change of the server before it serves.
+// start is Start with a change of the server before it makes what serves accounts.
 func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change func(*Server)) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, now: cfg.Now, post: newPostbox(), resetAnswer: resetAnswer,
-		verified: memo.NewTexts[*claims](maxVerified, maxVerifiedBytes)}
+	s := &Server{cfg: cfg, log: log, now: cfg.Now}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -113,7 +109,6 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change fun
 	if s.secrets, err = cfg.Secrets(); err != nil {
 		return nil, err
 	}
-	s.rotation = s.secrets.PLCRotationKeys[0]
 	if s.mail, err = mail.New(cfg.Mail.SMTP, cfg.Mail.From, log, cfg.Mail.Sink); err != nil {
 		return nil, err
 	}
@@ -139,6 +134,8 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change fun
 	s.crawler()
 	s.openClock()
 	s.openHealth()
+	change(s)
+	s.openAccounts()
 	s.http = &http.Server{Handler: s.handler(), ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	limit.Harden(s.http)
 	// HTTP/2 without TLS is for proxies in front that speak it.
@@ -153,7 +150,6 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change fun
 	s.stop, s.stopped = stop, make(chan struct{})
 	s.startClock(maintain)
 	go s.maintain(maintain)
-	change(s)
 	if cfg.TLS.ACME {
 		if s.http.TLSConfig, err = s.acmeTLS(); err != nil {
 			return nil, err
@@ -224,8 +220,39 @@ func (s *Server) openDirectory() (err error) {
 		s.resolver.StaleFor = -1
 	}
 	s.appViewHTTP = newAppViewHTTP()
-	s.openServiceAuth()
 	return nil
+}
+
+// openAccounts makes ready what serves the accounts.
+func (s *Server) openAccounts() {
+	s.op.limits = s.limiter()
+	s.sessions = session.New(session.Config{
+		Accounts: s.accounts, Key: s.secrets.JWTSecret, ServiceDID: s.cfg.ServiceDID, URL: s.url, Resolver: s.resolver,
+		AdminPassword: s.secrets.AdminPassword, Moderator: s.cfg.Proxy.Moderation.DID, Guesses: s.op.limits, Now: s.now, Logger: s.log,
+	})
+	var rotation []crypto.Signer
+	for _, key := range s.secrets.PLCRotationKeys {
+		rotation = append(rotation, key)
+	}
+	s.service = atprotoserver.New(atprotoserver.Config{
+		Sessions: s.sessions, Host: s.host, Directory: s.plc, RotationKeys: rotation, RecoveryKey: s.cfg.RecoveryKey,
+		Mailer: mailer{s.mail, s.moderation}, CheckClock: s.checkClock, ResetDelay: s.resetDelay,
+		Policy: atprotoserver.Policy{
+			Domains: s.cfg.HandleDomains, InviteRequired: s.cfg.InviteRequired, InviteInterval: s.cfg.InviteInterval, InviteEpoch: s.cfg.InviteEpoch,
+			PrivacyPolicy: s.cfg.PrivacyPolicy, TermsOfService: s.cfg.TermsOfService, ContactEmail: s.cfg.ContactEmail,
+		},
+	})
+}
+
+// mailer sends the messages of accounts. Those of moderators have a sender of their own.
+type mailer struct{ usual, moderation mail.Sender }
+
+func (m mailer) Send(ctx context.Context, msg atprotoserver.Mail) error {
+	by := m.usual
+	if msg.Kind == atprotoserver.Plain {
+		by = m.moderation
+	}
+	return by.Send(ctx, mail.Message{To: msg.To, Subject: msg.Subject, Text: msg.Text})
 }
 
 // handler is everything that is served.
@@ -236,31 +263,32 @@ func (s *Server) handler() http.Handler {
 	}}
 	service := &atproto.Service{
 		Host:       s.host,
-		Accounts:   directory{s},
+		Accounts:   s.service,
 		Takedowns:  s.accounts,
-		Auth:       atproto.Auth{User: s.user(access{}), Optional: s.optional(), Upload: s.uploader()},
+		Auth:       atproto.Auth{User: s.sessions.User(session.Access{}), Optional: s.sessions.Optional(), Upload: s.sessions.Uploader()},
 		Schemas:    s.catalog,
 		Outbox:     s.outbox,
 		BlobLimit:  s.cfg.BlobLimit,
 		Sniff:      blobtype.Sniff,
-		ImportKeys: s.importKeys, UnverifiedImports: true,
+		ImportKeys: s.service.ImportKeys, UnverifiedImports: true,
 	}
 	if service.ImportLimit = s.cfg.ImportLimit; !s.cfg.AcceptImports {
 		service.ImportLimit = -1
-		methods.Handle(xrpc.Route{NSID: "com.atproto.repo.importRepo", Auth: s.user(access{full: true}), Handler: xrpc.RawProcedure(refuseImport)})
+		methods.Handle(xrpc.Route{NSID: "com.atproto.repo.importRepo", Auth: s.sessions.User(session.Access{Full: true}), Handler: xrpc.RawProcedure(refuseImport)})
 	}
 	s.proxy = s.forwarding()
 	if s.cfg.Proxy.AppView.URL != "" {
 		service.Elsewhere = s.recordElsewhere
 	}
 	service.Mount(methods)
-	s.mount(methods)
+	for _, rt := range slices.Concat(s.sessions.Routes(), s.service.Routes()) {
+		methods.Handle(rt)
+	}
 	s.mountForwarded(methods)
 	methods.Fallback, methods.Divert = s.proxy.Route(), s.divert
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tls-check", s.tlsCheck)
-	mux.HandleFunc("GET /.well-known/atproto-did", s.atprotoDID)
-	mux.HandleFunc("GET /.well-known/did.json", s.serviceDocument)
+	mux.Handle("/.well-known/", s.service.WellKnown())
 	mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /\n")
 	})
@@ -321,7 +349,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		errs = append(errs, s.listener.Close())
 	}
 	errs = append(errs, s.stopMore())
-	s.post.close(ctx)
+	if s.service != nil {
+		s.service.Close(ctx)
+	}
 	if s.op.prober != nil {
 		s.op.prober.wait(ctx)
 	}
@@ -335,21 +365,4 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		errs = append(errs, s.data.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// serviceDocument is the document of the server's own did:web.
-func (s *Server) serviceDocument(w http.ResponseWriter, r *http.Request) {
-	if xrpc.CORS(w, r) {
-		return
-	}
-	doc, err := json.Marshal(identity.Document{
-		ID:       s.cfg.ServiceDID,
-		Services: []identity.Service{{ID: "#" + identity.PDSID, Type: identity.PDSType, Endpoint: s.url}},
-	})
-	if err != nil {
-		xrpc.WriteError(w, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Write(doc)
 }

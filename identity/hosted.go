@@ -1,0 +1,33 @@
+package identity
+
+import (
+	"net"
+	"net/url"
+	"strings"
+)
+
+// HostedAt reports whether the document names the server with the given address ("https://pds.example.com")
+// as that of the account. The same address has more than one spelling: in another case, or with the port
+// that it has anyway.
+func (d *Document) HostedAt(address string) bool {
+	endpoint, ok := d.PDS()
+	return ok && origin(endpoint) == origin(address)
+}
+
+// origin is an address with its scheme and host in lower case, and with its port. It is empty if
+// the text is not an address.
+func origin(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "https":
+		port = "443"
+	case u.Scheme == "http":
+		port = "80"
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}

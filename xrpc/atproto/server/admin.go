@@ -1,0 +1,442 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/session"
+)
+
+// accountView is com.atproto.admin.defs#accountView.
+type accountView struct {
+	DID              syntax.DID      `json:"did"`
+	Handle           syntax.Handle   `json:"handle"`
+	Email            string          `json:"email,omitempty"`
+	IndexedAt        syntax.Datetime `json:"indexedAt"`
+	EmailConfirmedAt syntax.Datetime `json:"emailConfirmedAt,omitempty"`
+	DeactivatedAt    syntax.Datetime `json:"deactivatedAt,omitempty"`
+	InvitedBy        *inviteView     `json:"invitedBy,omitempty"`
+	Invites          []inviteView    `json:"invites"`
+	InvitesDisabled  bool            `json:"invitesDisabled"`
+}
+
+// accountInvites finds the invites that have to do with an account.
+type accountInvites struct {
+	own map[string][]account.Invite
+	by  map[syntax.DID]account.Invite
+}
+
+func newAccountInvites(all []account.Invite) accountInvites {
+	x := accountInvites{make(map[string][]account.Invite), make(map[syntax.DID]account.Invite)}
+	for _, inv := range all {
+		x.own[inv.Account] = append(x.own[inv.Account], inv)
+		for did := range inv.Uses {
+			x.by[did] = inv
+		}
+	}
+	return x
+}
+
+// view describes an account. size is about how many bytes that takes beyond those of an account
+// without invites.
+func (x accountInvites) view(a account.Account) (v accountView, size int) {
+	v = accountView{
+		DID: a.DID, Handle: a.Handle, Email: a.Email, IndexedAt: syntax.NewDatetime(a.Created),
+		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt),
+		Invites: []inviteView{}, InvitesDisabled: a.InvitesDisabled,
+	}
+	for _, inv := range x.own[string(a.DID)] {
+		v.Invites = append(v.Invites, viewInvite(inv))
+		size += inviteSize(inv)
+	}
+	if inv, used := x.by[a.DID]; used {
+		by := viewInvite(inv)
+		v.InvitedBy = &by
+		size += inviteSize(inv)
+	}
+	return v, size
+}
+
+// datetime is empty for the zero time.
+func datetime(t time.Time) syntax.Datetime {
+	if t.IsZero() {
+		return ""
+	}
+	return syntax.NewDatetime(t)
+}
+
+func notFound(message string) error {
+	return &xrpc.Error{Status: 400, Name: "NotFound", Message: message}
+}
+
+type didParam struct {
+	DID syntax.DID `json:"did"`
+}
+
+func (s *Service) getAccountInfo(ctx context.Context, r *xrpc.Request, p didParam) (out accountView, err error) {
+	a, err := s.accounts.ByDID(ctx, p.DID)
+	if errors.Is(err, account.ErrNotFound) {
+		return out, notFound("Account not found")
+	} else if err != nil {
+		return out, err
+	}
+	invites, err := s.accounts.Invites(ctx)
+	out, _ = newAccountInvites(invites).view(a)
+	return out, err
+}
+
+type didsParam struct {
+	DIDs []syntax.DID `json:"dids"`
+}
+
+type accountInfosOutput struct {
+	Infos []accountView `json:"infos"`
+}
+
+// getAccountInfos describes each of the accounts once. An account takes as much as its invites
+// have uses, so there is a bound on bytes beside that on accounts.
+func (s *Service) getAccountInfos(ctx context.Context, r *xrpc.Request, p didsParam) (out accountInfosOutput, err error) {
+	invites, err := s.accounts.Invites(ctx)
+	if err != nil {
+		return out, err
+	}
+	index, size := newAccountInvites(invites), 0
+	out.Infos = []accountView{}
+	seen := make(map[syntax.DID]bool)
+	for _, did := range p.DIDs {
+		if seen[did] {
+			continue
+		}
+		seen[did] = true
+		a, err := s.accounts.ByDID(ctx, did)
+		if errors.Is(err, account.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return out, err
+		}
+		info, n := index.view(a)
+		if size += n; size > maxInviteBytes && len(out.Infos) > 0 {
+			return accountInfosOutput{}, xrpc.InvalidRequest("These accounts' invites are too many for one answer; ask for fewer accounts")
+		}
+		out.Infos = append(out.Infos, info)
+	}
+	return out, nil
+}
+
+// subject is what a moderator acts upon: an account, a record or a blob.
+type subject struct {
+	Type string     `json:"$type"`
+	DID  syntax.DID `json:"did,omitempty"`
+	URI  string     `json:"uri,omitempty"`
+	CID  string     `json:"cid,omitempty"`
+}
+
+// Types of subjects.
+const (
+	accountSubject = "com.atproto.admin.defs#repoRef"
+	recordSubject  = "com.atproto.repo.strongRef"
+	blobSubject    = "com.atproto.admin.defs#repoBlobRef"
+)
+
+// record splits the URI of a record.
+func (x subject) record() (did syntax.DID, path string, err error) {
+	uri, err := syntax.ParseATURI(x.URI)
+	if err != nil {
+		return "", "", xrpc.InvalidRequest("Invalid uri: %v", err)
+	}
+	authority, path, _ := strings.Cut(strings.TrimPrefix(string(uri), "at://"), "/")
+	did, err = syntax.ParseDID(authority)
+	if err != nil || strings.Count(path, "/") != 1 {
+		return "", "", xrpc.InvalidRequest("The uri must be that of a record, with a DID")
+	}
+	return did, path, nil
+}
+
+// blob parses the CID of a blob, in any spelling.
+func (x subject) blob() (cid.Cid, error) {
+	const most = 256 // characters; some encodings take quadratic time
+	if len(x.CID) > most {
+		return cid.Undef, xrpc.InvalidRequest("Invalid blob: %d characters", len(x.CID))
+	}
+	c, err := cid.Decode(x.CID)
+	if err != nil {
+		return cid.Undef, xrpc.InvalidRequest("Invalid blob: %v", err)
+	}
+	return c, nil
+}
+
+type subjectStatusParams struct {
+	DID  syntax.DID `json:"did"`
+	URI  string     `json:"uri"`
+	Blob string     `json:"blob"`
+}
+
+type subjectStatus struct {
+	Subject     json.RawMessage   `json:"subject"`
+	Takedown    *account.Takedown `json:"takedown,omitempty"`
+	Deactivated *account.Takedown `json:"deactivated,omitempty"`
+}
+
+func (s *Service) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjectStatusParams) (out subjectStatus, err error) {
+	var t, deactivated account.Takedown
+	var subj subject
+	switch {
+	case p.Blob != "":
+		if p.DID == "" {
+			return out, xrpc.InvalidRequest("Must provide a did to request blob state")
+		}
+		subj = subject{Type: blobSubject, DID: p.DID, CID: p.Blob}
+		t, err = s.takedownOf(ctx, &subj)
+	case p.URI != "":
+		subj = subject{Type: recordSubject, URI: p.URI}
+		if t, err = s.takedownOf(ctx, &subj); err == nil && subj.CID == "" {
+			err = account.ErrNotFound // taken down, and deleted since
+		}
+	case p.DID != "":
+		subj = subject{Type: accountSubject, DID: p.DID}
+		var a account.Account
+		if a, err = s.accounts.ByDID(ctx, p.DID); err == nil {
+			t = account.Takedown{Applied: a.TakedownRef != "", Ref: a.TakedownRef}
+			deactivated.Applied = !a.DeactivatedAt.IsZero()
+			out.Deactivated = &deactivated
+		}
+	default:
+		return out, xrpc.InvalidRequest("No provided subject")
+	}
+	if errors.Is(err, account.ErrNotFound) {
+		return out, notFound("Subject not found")
+	} else if err != nil {
+		return out, err
+	}
+	out.Takedown = &t
+	out.Subject, err = json.Marshal(subj)
+	return out, err
+}
+
+// takedownOf returns whether a record or a blob is taken down. It fills in the subject's CID in the
+// usual spelling. One that is neither here nor taken down is ErrNotFound.
+func (s *Service) takedownOf(ctx context.Context, subj *subject) (t account.Takedown, err error) {
+	if subj.Type == recordSubject {
+		did, path, err := subj.record()
+		if err != nil {
+			return t, err
+		}
+		if t, err = s.accounts.RecordTakedown(ctx, did, path); err != nil {
+			return t, err
+		}
+		collection, rkey, err := syntax.ParsePath(path)
+		if err != nil {
+			return t, xrpc.InvalidRequest("Invalid uri: %v", err)
+		}
+		subj.CID = ""
+		rec, err := s.host.Record(ctx, did, collection, rkey)
+		switch {
+		case err == nil:
+			subj.CID = rec.CID.String()
+		case !errors.Is(err, repo.ErrRecordNotFound) && !errors.Is(err, repo.ErrRepoNotFound):
+			return t, err
+		case !t.Applied:
+			return t, account.ErrNotFound
+		}
+		return t, nil
+	}
+	blob, err := subj.blob()
+	if err != nil {
+		return t, err
+	}
+	subj.CID = blob.String()
+	if t, err = s.accounts.BlobTakedown(ctx, subj.DID, blob); err != nil || t.Applied {
+		return t, err
+	}
+	if _, _, err = s.host.Store().Blobs.Stat(ctx, subj.DID, blob); !errors.Is(err, storage.ErrNotFound) {
+		return t, err
+	}
+	err = s.host.View(ctx, subj.DID, func(r storage.Reader) error { // imported, and not uploaded yet
+		if expected, err := r.HasBlobRef(ctx, blob); err != nil || expected {
+			return err
+		}
+		return account.ErrNotFound
+	})
+	return t, err
+}
+
+// updateSubjectStatus takes something down, or back up. There must be such a thing.
+func (s *Service) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in subjectStatus) (out subjectStatus, err error) {
+	var subj subject
+	if err := data.UnmarshalJSON(in.Subject, &subj); err != nil {
+		return out, xrpc.InvalidRequest("Invalid subject")
+	}
+	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {
+		return out, xrpc.InvalidRequest("Cannot activate and takedown an account at the same time")
+	}
+	switch subj.Type {
+	case accountSubject:
+		err = s.updateAccountStatus(ctx, subj.DID, in)
+	case recordSubject, blobSubject:
+		if in.Deactivated != nil {
+			return out, xrpc.InvalidRequest("Only an account can be deactivated")
+		}
+		if _, err = s.takedownOf(ctx, &subj); err == nil && in.Takedown != nil {
+			err = s.takedownPart(ctx, subj, s.withRef(*in.Takedown))
+		}
+	default:
+		return out, xrpc.InvalidRequest("Invalid subject (%s)", subj.Type)
+	}
+	if errors.Is(err, account.ErrNotFound) {
+		return out, notFound("Subject not found")
+	}
+	return subjectStatus{Subject: in.Subject, Takedown: in.Takedown}, err
+}
+
+// updateAccountStatus changes what moderators say of an account. If they say nothing, the network
+// is told again how things are.
+func (s *Service) updateAccountStatus(ctx context.Context, did syntax.DID, in subjectStatus) error {
+	if in.Takedown == nil && in.Deactivated == nil {
+		return s.accounts.Tell(ctx, account.Trusted(did), func(a account.Account) []storage.Event {
+			return []storage.Event{s.accountEvent(a)}
+		})
+	}
+	if in.Takedown != nil {
+		if err := s.takedown(ctx, did, s.withRef(*in.Takedown)); err != nil {
+			return err
+		}
+	}
+	switch {
+	case in.Deactivated == nil:
+		return nil
+	case in.Deactivated.Applied:
+		return s.deactivate(ctx, account.Trusted(did), time.Time{})
+	}
+	return s.activate(ctx, account.Trusted(did))
+}
+
+// withRef gives a takedown a reference, if the moderator has given none.
+func (s *Service) withRef(t account.Takedown) account.Takedown {
+	if t.Applied && t.Ref == "" {
+		t.Ref = s.now().UTC().Format(time.RFC3339)
+	}
+	return t
+}
+
+// takedownPart takes a record or a blob down, or back up.
+func (s *Service) takedownPart(ctx context.Context, subj subject, t account.Takedown) error {
+	if subj.Type == recordSubject {
+		did, path, err := subj.record()
+		if err != nil {
+			return err
+		}
+		return s.accounts.SetRecordTakedown(ctx, did, path, t)
+	}
+	blob, err := subj.blob()
+	if err != nil {
+		return err
+	}
+	return s.accounts.SetBlobTakedown(ctx, subj.DID, blob, t)
+}
+
+type sendEmailInput struct {
+	Recipient syntax.DID `json:"recipientDid"`
+	Content   string     `json:"content"`
+	Subject   string     `json:"subject"`
+}
+
+type sentOutput struct {
+	Sent bool `json:"sent"`
+}
+
+func (s *Service) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInput) (out sentOutput, err error) {
+	a, err := s.accounts.ByDID(ctx, in.Recipient)
+	switch {
+	case errors.Is(err, account.ErrNotFound):
+		return out, xrpc.InvalidRequest("Recipient not found")
+	case err != nil:
+		return out, err
+	case a.Email == "":
+		return out, xrpc.InvalidRequest("account does not have an email address")
+	}
+	if in.Subject == "" {
+		in.Subject = "Message via your PDS"
+	}
+	return sentOutput{true}, s.send(ctx, Mail{Kind: Plain, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: in.Subject, Text: in.Content})
+}
+
+// adminDeleteAccount deletes an account; one that is not there is no error.
+func (s *Service) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in didParam) (out xrpc.None, err error) {
+	err = s.accounts.Delete(ctx, s.host, in.DID, s.goneEvent(in.DID))
+	if errors.Is(err, account.ErrNotFound) {
+		err = nil
+	}
+	return out, err
+}
+
+type adminEmailInput struct {
+	Account syntax.AtIdentifier `json:"account"`
+	Email   string              `json:"email"`
+}
+
+func (s *Service) updateAccountEmail(ctx context.Context, r *xrpc.Request, in adminEmailInput) (out xrpc.None, err error) {
+	a, err := s.accounts.Account(ctx, in.Account)
+	if errors.Is(err, account.ErrNotFound) {
+		return out, xrpc.InvalidRequest("Account does not exist: %s", in.Account)
+	} else if err != nil {
+		return out, err
+	}
+	if !validEmail(in.Email) {
+		return out, errBadEmail
+	}
+	err = s.accounts.ChangeEmail(ctx, account.Trusted(a.DID), in.Email, "")
+	if errors.Is(err, account.ErrNotFound) { // deleted meanwhile
+		err = xrpc.InvalidRequest("Account does not exist: %s", in.Account)
+	}
+	return out, err
+}
+
+type adminHandleInput struct {
+	DID    syntax.DID    `json:"did"`
+	Handle syntax.Handle `json:"handle"`
+}
+
+// updateAccountHandle is updateHandle without the rules for handles under the server's domains.
+func (s *Service) updateAccountHandle(ctx context.Context, r *xrpc.Request, in adminHandleInput) (out xrpc.None, err error) {
+	if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, account.ErrNotFound) {
+		return out, errAccountNotFound
+	} else if err != nil {
+		return out, err
+	}
+	handle := in.Handle.Normalize()
+	if _, err := syntax.ParseHandle(string(handle)); err != nil {
+		return out, &xrpc.Error{Status: 400, Name: "InvalidHandle", Message: "Input/handle must be a valid handle"}
+	}
+	if _, own := s.serviceLabel(handle); !own {
+		if handle, err = s.checkForeignHandle(ctx, in.DID, handle); err != nil {
+			return out, err
+		}
+	}
+	return out, s.changeHandle(ctx, account.Trusted(in.DID), handle)
+}
+
+type adminPasswordInput struct {
+	DID      syntax.DID `json:"did"`
+	Password string     `json:"password"`
+}
+
+func (s *Service) updateAccountPassword(ctx context.Context, r *xrpc.Request, in adminPasswordInput) (out xrpc.None, err error) {
+	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {
+		return out, xrpc.InvalidRequest("Invalid password length.")
+	}
+	_, err = s.accounts.SetPassword(ctx, account.Trusted(in.DID), in.Password)
+	if errors.Is(err, account.ErrNotFound) {
+		err = xrpc.InvalidRequest("Account does not exist: %s", in.DID)
+	}
+	return out, err
+}

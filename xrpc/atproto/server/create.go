@@ -1,0 +1,307 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/mail"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/session"
+)
+
+type createAccountInput struct {
+	Handle      syntax.Handle   `json:"handle"`
+	Email       string          `json:"email"`
+	Password    string          `json:"password"`
+	InviteCode  string          `json:"inviteCode"`
+	DID         syntax.DID      `json:"did"`
+	RecoveryKey string          `json:"recoveryKey"`
+	PLCOp       json.RawMessage `json:"plcOp"`
+}
+
+type createAccountOutput struct {
+	AccessJWT  string          `json:"accessJwt"`
+	RefreshJWT string          `json:"refreshJwt"`
+	Handle     syntax.Handle   `json:"handle"`
+	DID        syntax.DID      `json:"did"`
+	DIDDoc     json.RawMessage `json:"didDoc,omitempty"`
+}
+
+// createAccount makes a new account with a new did:plc, or one for a DID whose owner proves to be
+// it. Its order lets nothing be torn: names are reserved, the DID is registered, and then one
+// atomic step makes repository, account, session and events. What fails before that step is taken
+// back.
+func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, err error) {
+	if s.cfg.CheckClock != nil { // before a DID is registered for nothing
+		if err := s.cfg.CheckClock(ctx); err != nil {
+			return out, err
+		}
+	}
+	if in.DID != "" {
+		if out, again, err := s.createAgain(ctx, r, in); again || err != nil {
+			return out, err
+		}
+	}
+	a, err := s.checkNewAccount(ctx, &in)
+	if err != nil {
+		return out, err
+	}
+	if admit := s.cfg.Policy.Admit; admit != nil {
+		if err := admit(ctx, r, NewAccount{DID: in.DID, Handle: a.Handle, Email: a.Email, Invite: a.Invite}); err != nil {
+			return out, err
+		}
+	}
+	if in.DID != "" {
+		return s.createMovedAccount(ctx, a, in)
+	}
+	key, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		return out, err
+	}
+	op, err := s.genesis(ctx, a.Handle, key, in.RecoveryKey)
+	if err != nil {
+		return out, err
+	}
+	if a.DID, err = op.DID(); err != nil {
+		return out, err
+	}
+	if a.Password, err = account.HashPassword(ctx, in.Password); err != nil {
+		return out, err
+	}
+	if err := s.reserve(ctx, a); err != nil {
+		return out, err
+	}
+	// From here on, the step is finished or taken back even if the client hangs up.
+	ctx = context.WithoutCancel(ctx)
+	x, err := s.registerAccount(ctx, a, key, op)
+	if err != nil {
+		if undo := s.accounts.Release(ctx, a); undo != nil {
+			s.log.Error("names of a failed account", "did", a.DID, "err", undo)
+		}
+		return out, err
+	}
+	out = createAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.sessions.Document(ctx, a.DID)}
+	out.AccessJWT, out.RefreshJWT, err = s.sessions.Tokens(a, x)
+	return out, err
+}
+
+// reserve holds the names of a new account.
+func (s *Service) reserve(ctx context.Context, a account.Account) error {
+	switch err := s.accounts.Reserve(ctx, a); {
+	case errors.Is(err, account.ErrHandleTaken):
+		return xrpc.InvalidRequest("Handle already taken: %s", a.Handle)
+	case errors.Is(err, account.ErrEmailTaken):
+		return xrpc.InvalidRequest("Email already taken: %s", a.Email)
+	case errors.Is(err, account.ErrInvite):
+		return errInvite
+	default:
+		return err
+	}
+}
+
+// registerAccount registers the DID and makes the account. A DID whose account
+// cannot be made is tombstoned. An account that is there, whatever failed after that, is made: its
+// names are reserved, and confirmed at the next start at the latest.
+func (s *Service) registerAccount(ctx context.Context, a account.Account, key *crypto.PrivateKey, op *identity.PLCOperation) (x account.Session, err error) {
+	if err := s.submit(ctx, a.DID, op); err != nil {
+		s.log.Error("register a DID", "did", a.DID, "err", err)
+		return x, err
+	}
+	batch := repo.Batch{Sync: true, Events: []storage.Event{s.identityEvent(a), s.accountEvent(a)}}
+	x, session, err := s.accounts.NewSession(a, nil)
+	if err == nil {
+		batch.KV = append(batch.KV, session)
+		_, err = s.accounts.Create(ctx, s.host, a, key, batch)
+	}
+	if err == nil {
+		return x, nil
+	}
+	switch _, there := s.accounts.ByDID(ctx, a.DID); {
+	case errors.Is(there, account.ErrNotFound):
+		s.tombstone(ctx, a.DID, op)
+	case there == nil:
+		s.log.Error("an account was made, but its names are not confirmed: restart the server", "did", a.DID, "err", err)
+		return x, nil
+	default:
+		s.log.Error("it is not known whether an account was made", "did", a.DID, "err", there)
+	}
+	return x, err
+}
+
+// tombstone takes back the registration of a DID.
+func (s *Service) tombstone(ctx context.Context, did syntax.DID, genesis *identity.PLCOperation) {
+	op, err := genesis.Tombstone()
+	if err == nil {
+		err = op.Sign(ctx, s.rotation)
+	}
+	if err == nil {
+		err = s.plc.Submit(ctx, did, op)
+	}
+	if err != nil {
+		s.log.Error("tombstone the DID of a failed account", "did", did, "err", err)
+	}
+}
+
+// genesis makes the signed first operation of a new did:plc.
+func (s *Service) genesis(ctx context.Context, handle syntax.Handle, key *crypto.PrivateKey, recovery string) (*identity.PLCOperation, error) {
+	var rotation []*crypto.PublicKey
+	for _, text := range []string{recovery, s.cfg.RecoveryKey, s.rotation.PublicKey().DIDKey()} {
+		if text == "" {
+			continue
+		}
+		k, err := crypto.ParseDIDKey(text)
+		if err != nil {
+			return nil, xrpc.InvalidRequest("Invalid recovery key: %v", err)
+		}
+		if !slices.ContainsFunc(rotation, k.Equal) {
+			rotation = append(rotation, k)
+		}
+	}
+	op := identity.NewPLCOperation(handle, s.url, key.PublicKey(), rotation...)
+	if err := op.Sign(ctx, s.rotation); err != nil {
+		return nil, directoryError(err)
+	}
+	return op, directoryError(op.Validate())
+}
+
+var errEmail = xrpc.InvalidRequest("This email address is not supported, please use a different email.")
+
+var errInvite = &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidInviteCode", Message: "Provided invite code not available"}
+
+// checkNewAccount checks what a new account is to be, and whether its names are
+// free. What it finds free may be taken by the time it is reserved.
+func (s *Service) checkNewAccount(ctx context.Context, in *createAccountInput) (a account.Account, err error) {
+	switch {
+	case len(in.PLCOp) > 0:
+		return a, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
+	case checkNewPassword(in.Password) != nil:
+		return a, checkNewPassword(in.Password)
+	case s.cfg.Policy.InviteRequired && in.InviteCode == "":
+		return a, &xrpc.Error{Status: 400, Name: "InvalidInviteCode", Message: "No invite code provided"}
+	case in.Email == "":
+		return a, xrpc.InvalidRequest("Email is required")
+	case !validEmail(in.Email):
+		return a, errEmail
+	}
+	handle, err := s.checkHandle(ctx, in.DID, in.Handle)
+	if err != nil {
+		return a, err
+	}
+	a = account.Account{Handle: handle, Email: in.Email, Created: s.now().UTC().Truncate(time.Millisecond)}
+	if s.cfg.Policy.InviteRequired {
+		a.Invite = in.InviteCode
+		if err := s.accounts.CheckInvite(ctx, in.InviteCode); errors.Is(err, account.ErrInvite) {
+			return a, errInvite
+		} else if err != nil {
+			return a, err
+		}
+	}
+	for _, name := range []struct{ id, message string }{
+		{string(handle), "Handle already taken: " + string(handle)},
+		{in.Email, "Email already taken: " + in.Email},
+	} {
+		if owner, err := s.accounts.Find(ctx, name.id); err == nil && owner.DID == in.DID {
+			continue // an account that is created once more
+		} else if err == nil {
+			return a, xrpc.InvalidRequest("%s", name.message)
+		} else if !errors.Is(err, account.ErrNotFound) {
+			return a, err
+		}
+	}
+	return a, nil
+}
+
+// checkNewPassword checks a password that an account is to have.
+func checkNewPassword(password string) error {
+	switch {
+	case password == "":
+		return &xrpc.Error{Status: 400, Name: "InvalidPassword", Message: "Password is required"}
+	case len([]rune(password)) > session.MaxPassword:
+		return xrpc.InvalidRequest("Password too long. Maximum length is %d characters.", session.MaxPassword)
+	}
+	return nil
+}
+
+// validEmail reports whether a text is a bare e-mail address.
+func validEmail(s string) bool {
+	addr, err := mail.ParseAddress(s)
+	if err != nil || addr.Address != s || len(s) > 254 {
+		return false
+	}
+	_, domain, _ := strings.Cut(s, "@")
+	return strings.Contains(domain, ".") || domain == "localhost"
+}
+
+// checkHandle checks the handle that an account with or without a DID is to have.
+func (s *Service) checkHandle(ctx context.Context, did syntax.DID, h syntax.Handle) (syntax.Handle, error) {
+	h = h.Normalize()
+	if _, own := s.serviceLabel(h); own || did == "" {
+		return s.checkNewHandle(h)
+	}
+	return s.checkForeignHandle(ctx, did, h)
+}
+
+// checkNewHandle checks a handle that a new account asks for. It must be under
+// one of the server's domains, one label of 3 to 18 characters.
+func (s *Service) checkNewHandle(h syntax.Handle) (syntax.Handle, error) {
+	handle := h.Normalize()
+	bad := func(name, message string) error { return &xrpc.Error{Status: 400, Name: name, Message: message} }
+	if _, err := syntax.ParseHandle(string(handle)); err != nil {
+		return "", bad("InvalidHandle", "Input/handle must be a valid handle")
+	}
+	label, ok := s.serviceLabel(handle)
+	switch {
+	case !ok && !handle.AllowedTLD():
+		return "", bad("InvalidHandle", "Handle TLD is invalid or disallowed")
+	case !ok:
+		return "", bad("UnsupportedDomain", "Not a supported handle domain")
+	case strings.Contains(label, "."):
+		return "", bad("InvalidHandle", "Invalid characters in handle")
+	case len(label) < 3:
+		return "", bad("InvalidHandle", "Handle too short")
+	case len(label) > 18:
+		return "", bad("InvalidHandle", "Handle too long")
+	case reservedHandles[label]:
+		return "", bad("HandleNotAvailable", "Reserved handle")
+	}
+	return handle, nil
+}
+
+// serviceLabel returns what a handle has in front of one of the server's domains.
+func (s *Service) serviceLabel(h syntax.Handle) (label string, ok bool) {
+	for _, domain := range s.cfg.Policy.Domains {
+		if label, ok := strings.CutSuffix(string(h), domain); ok {
+			return label, true
+		}
+	}
+	return "", false
+}
+
+// reservedHandles are labels that strangers should not have under a server's
+// domain: names of mail boxes, hosts and offices that people trust (RFC 2142
+// and common usage).
+var reservedHandles = func() map[string]bool {
+	m := make(map[string]bool)
+	for name := range strings.FieldsSeq(`
+		abuse account accounts admin administrator api app apps atproto auth autoconfig autodiscover billing blog
+		bluesky bsky cdn contact dashboard dev did directory dns docs donate email feed feeds ftp help host
+		hostmaster imap info invite jobs legal localhost login logout lists mail mailer mod moderation moderator
+		mods news noc null official oauth ops owner password payments pds plc pop pop3 postmaster press privacy
+		register relay root sales secure security service settings shop signin signup smtp spam ssl staff
+		status store support sysadmin system team terms test tos trust undefined user users verified webmaster
+		well-known wpad www xrpc`) {
+		m[name] = true
+	}
+	return m
+}()

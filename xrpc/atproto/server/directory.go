@@ -1,0 +1,71 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/session"
+)
+
+// A Service answers package atproto's questions about accounts and the network.
+var _ interface {
+	atproto.Directory
+	atproto.SnapshotAccounts
+	atproto.Documents
+	atproto.Handles
+} = (*Service)(nil)
+
+// hosted is session.Hosted with the error that package atproto knows.
+func hosted(a account.Account, err error) (atproto.Account, error) {
+	if errors.Is(err, account.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", atproto.ErrNoAccount, err)
+	}
+	return session.Hosted(a), err
+}
+
+// Account returns an account by DID or handle, or [atproto.ErrNoAccount].
+func (s *Service) Account(ctx context.Context, id syntax.AtIdentifier) (atproto.Account, error) {
+	return hosted(s.accounts.Account(ctx, id))
+}
+
+// AccountIn returns the account of a snapshot, or [atproto.ErrNoAccount].
+func (s *Service) AccountIn(ctx context.Context, r storage.Reader) (atproto.Account, error) {
+	return hosted(s.accounts.AccountIn(ctx, r))
+}
+
+// ListAccounts lists accounts in the order of their creation: see [atproto.Directory].
+func (s *Service) ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]atproto.Account, error) {
+	page, err := s.accounts.ListAccounts(ctx, after, afterDID, limit)
+	list := make([]atproto.Account, len(page))
+	for i, a := range page {
+		list[i] = session.Hosted(a)
+	}
+	return list, err
+}
+
+// Document returns an account's DID document and the handle that it claims.
+func (s *Service) Document(ctx context.Context, did syntax.DID) ([]byte, syntax.Handle, error) {
+	doc, err := s.resolver.ResolveDID(ctx, did)
+	if err != nil {
+		return nil, "", err
+	}
+	text, err := json.Marshal(doc)
+	handle, _ := doc.Handle()
+	return text, handle, err
+}
+
+// ResolveHandle asks the network, but not about the server's own domains, where
+// it knows all there is.
+func (s *Service) ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
+	if _, own := s.serviceLabel(h); own {
+		return "", atproto.ErrNoAccount
+	}
+	return s.resolver.ResolveHandle(ctx, h)
+}

@@ -1,0 +1,144 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/session"
+)
+
+// mailToken sends the caller a token. The text has its place, and the handle's.
+func (s *Service) mailToken(ctx context.Context, who account.Caller, p account.Purpose, subject, text string) error {
+	if s.cfg.Mailer == nil {
+		return errNoMail
+	}
+	token, a, err := s.accounts.NewMailToken(ctx, who, p)
+	if err != nil {
+		return err
+	}
+	return s.send(ctx, Mail{
+		Kind: MailKind(p), To: a.Email, DID: a.DID, Handle: a.Handle, Token: token,
+		Subject: s.subject(subject), Text: fmt.Sprintf(text, token, a.Handle),
+	})
+}
+
+// send sends a message; a failure is the mail server's, not the caller's.
+func (s *Service) send(ctx context.Context, m Mail) error {
+	if s.cfg.Mailer == nil {
+		return errNoMail
+	}
+	if err := s.cfg.Mailer.Send(ctx, m); err != nil {
+		s.log.Error("send mail", "kind", m.Kind, "did", m.DID, "err", err)
+		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The message could not be sent, please try again later"}
+	}
+	return nil
+}
+
+var errNoMail = &xrpc.Error{Status: http.StatusNotImplemented, Message: "This server sends no mail"}
+
+func (s *Service) requestEmailConfirmation(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	return out, s.mailToken(ctx, session.By(r), account.ConfirmEmail, "Confirm your e-mail address",
+		"To confirm this address for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
+}
+
+type confirmEmailInput struct {
+	Email string `json:"email"`
+	Token string `json:"token"`
+}
+
+func (s *Service) confirmEmail(ctx context.Context, r *xrpc.Request, in confirmEmailInput) (out xrpc.None, err error) {
+	return out, s.accounts.Confirm(ctx, session.By(r), in.Email, in.Token)
+}
+
+type tokenRequiredOutput struct {
+	TokenRequired bool `json:"tokenRequired"`
+}
+
+func (s *Service) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out tokenRequiredOutput, err error) {
+	a, err := s.accounts.ByDID(ctx, session.Caller(r))
+	if err != nil {
+		return out, err
+	}
+	out.TokenRequired = !a.EmailConfirmedAt.IsZero()
+	if !out.TokenRequired {
+		return out, nil
+	}
+	return out, s.mailToken(ctx, session.By(r), account.UpdateEmail, "Change your e-mail address",
+		"To change the e-mail address of your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
+}
+
+type updateEmailInput struct {
+	Email           string `json:"email"`
+	EmailAuthFactor bool   `json:"emailAuthFactor"`
+	Token           string `json:"token"`
+}
+
+func (s *Service) updateEmail(ctx context.Context, r *xrpc.Request, in updateEmailInput) (out xrpc.None, err error) {
+	if !validEmail(in.Email) {
+		return out, errBadEmail
+	}
+	return out, s.accounts.ChangeEmail(ctx, session.By(r), in.Email, in.Token)
+}
+
+var errBadEmail = xrpc.InvalidRequest("This email address is not supported, please use a different email.")
+
+type requestPasswordResetInput struct {
+	Email string `json:"email"`
+}
+
+// requestPasswordReset answers alike whether there is such an account or not, and after the same
+// time: who the account is, the token and the mail are seen to besides.
+func (s *Service) requestPasswordReset(ctx context.Context, r *xrpc.Request, in requestPasswordResetInput) (out xrpc.None, err error) {
+	if !strings.Contains(in.Email, "@") {
+		return out, nil
+	}
+	if s.cfg.Mailer == nil {
+		return out, errNoMail
+	}
+	if !s.post.do(func(ctx context.Context) { s.mailReset(ctx, in.Email) }) {
+		return out, errBusy
+	}
+	select {
+	case <-time.After(s.resetAnswer):
+	case <-ctx.Done():
+	}
+	return out, nil
+}
+
+// resetAnswer is how long requestPasswordReset takes: long enough for the mail to be on its way
+// in most cases, so that what a client says of it is true.
+const resetAnswer = 500 * time.Millisecond
+
+var errBusy = &xrpc.Error{Status: http.StatusServiceUnavailable, Message: "Too many messages are waiting to be sent, please try again later",
+	Header: http.Header{"Retry-After": {"60"}}}
+
+// mailReset sends a token to reset the password of the account that has an address, if there is
+// one.
+func (s *Service) mailReset(ctx context.Context, email string) {
+	a, err := s.accounts.Find(ctx, email)
+	if err == nil {
+		err = s.mailToken(ctx, account.Trusted(a.DID), account.ResetPassword, "Reset your password",
+			"To set another password for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, do nothing.\n")
+	}
+	if err != nil && !errors.Is(err, account.ErrNotFound) {
+		s.log.Error("mail to reset a password", "err", err)
+	}
+}
+
+type resetPasswordInput struct {
+	Token    string `json:"token"`
+	Password string `json:"password"`
+}
+
+func (s *Service) resetPassword(ctx context.Context, r *xrpc.Request, in resetPasswordInput) (out xrpc.None, err error) {
+	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {
+		return out, xrpc.InvalidRequest("Invalid password length.")
+	}
+	return out, s.accounts.SetPasswordByToken(ctx, in.Token, in.Password)
+}

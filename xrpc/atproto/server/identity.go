@@ -1,0 +1,286 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/session"
+)
+
+type updateHandleInput struct {
+	Handle syntax.Handle `json:"handle"`
+}
+
+func (s *Service) updateHandle(ctx context.Context, r *xrpc.Request, in updateHandleInput) (out xrpc.None, err error) {
+	did := session.Caller(r)
+	handle, err := s.checkHandle(ctx, did, in.Handle)
+	if err != nil {
+		return out, err
+	}
+	return out, s.changeHandle(ctx, session.By(r), handle)
+}
+
+// checkForeignHandle checks a handle that is not under one of the server's
+// domains: it must resolve to the account.
+func (s *Service) checkForeignHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) (syntax.Handle, error) {
+	if _, err := syntax.ParseHandle(string(handle)); err != nil {
+		return "", &xrpc.Error{Status: 400, Name: "InvalidHandle", Message: "Input/handle must be a valid handle"}
+	}
+	s.resolver.Purge(syntax.AtIdentifier(handle))
+	if found, err := s.resolver.ResolveHandle(ctx, handle); err != nil || found != did {
+		return "", xrpc.InvalidRequest("External handle did not resolve to DID")
+	}
+	return handle, nil
+}
+
+// changeHandle gives an account a handle: in the DID document, here, and in the
+// eyes of the network, which is told even if nothing changes.
+func (s *Service) changeHandle(ctx context.Context, who account.Caller, handle syntax.Handle) error {
+	did := who.DID
+	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) },
+		s.identityEvent(account.Account{DID: did, Handle: handle}))
+	s.resolver.Purge(syntax.AtIdentifier(did))
+	if errors.Is(err, account.ErrHandleTaken) {
+		return xrpc.InvalidRequest("Handle already taken: %s", handle)
+	}
+	return err
+}
+
+// setDocumentHandle sees to it that an account's DID document names a handle: it puts it into a
+// did:plc. The document of a did:web is its owner's to change, and must name the handle already.
+func (s *Service) setDocumentHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) error {
+	if did.Method() != "plc" {
+		s.resolver.Purge(syntax.AtIdentifier(did))
+		doc, err := s.resolver.ResolveDID(ctx, did)
+		if err != nil {
+			return atproto.IdentityError(err)
+		}
+		if named, _ := doc.Handle(); named != handle {
+			return xrpc.InvalidRequest("The DID document does not name the handle: its alsoKnownAs must begin with at://%s", handle)
+		}
+		return nil
+	}
+	op, key, err := s.nextOperation(ctx, did)
+	if err != nil {
+		return err
+	}
+	had := slices.Clone(op.AlsoKnownAs)
+	op.SetHandle(handle)
+	if slices.Equal(had, op.AlsoKnownAs) {
+		return nil
+	}
+	if key == nil {
+		return errNotOurs
+	}
+	if err := op.Sign(ctx, key); err != nil {
+		return directoryError(err)
+	}
+	return s.submit(ctx, did, op)
+}
+
+var errNotOurs = xrpc.InvalidRequest("The rotation keys of the DID do not include the server's: it cannot sign for it")
+
+// nextOperation returns an unsigned operation that follows the last one of a DID, with the same
+// state, and the key of the server that may sign it; nil if it has none.
+func (s *Service) nextOperation(ctx context.Context, did syntax.DID) (*identity.PLCOperation, crypto.Signer, error) {
+	if did.Method() != "plc" {
+		return nil, nil, errNoPLC
+	}
+	last, err := s.plc.Last(ctx, did)
+	if err != nil {
+		return nil, nil, directoryError(err)
+	}
+	op, err := last.Next()
+	if err != nil {
+		return nil, nil, directoryError(err)
+	}
+	key, ours := s.rotationKey(op.RotationKeys)
+	if !ours {
+		key = nil
+	}
+	return op, key, nil
+}
+
+var errNoPLC = xrpc.InvalidRequest("The account's DID is not a did:plc: there are no operations to sign")
+
+// submit sends an operation to the directory. One that got no answer may have been accepted: then
+// the directory is asked.
+func (s *Service) submit(ctx context.Context, did syntax.DID, op *identity.PLCOperation) error {
+	err := s.plc.Submit(ctx, did, op)
+	s.resolver.Purge(syntax.AtIdentifier(did))
+	if errors.Is(err, identity.ErrUnavailable) {
+		sent, _ := op.CID()
+		if last, lastErr := s.plc.Last(ctx, did); lastErr == nil {
+			if have, _ := last.CID(); have != "" && have == sent {
+				return nil
+			}
+		}
+	}
+	return directoryError(err)
+}
+
+// rotationKey returns the server's key among the rotation keys of a DID, and whether there is one:
+// another than that of new DIDs while keys are exchanged.
+func (s *Service) rotationKey(of []string) (crypto.Signer, bool) {
+	for _, key := range s.cfg.RotationKeys {
+		if slices.Contains(of, key.PublicKey().DIDKey()) {
+			return key, true
+		}
+	}
+	return s.rotation, false
+}
+
+type didCredentials struct {
+	RotationKeys        []string                       `json:"rotationKeys,omitempty"`
+	AlsoKnownAs         []string                       `json:"alsoKnownAs,omitempty"`
+	VerificationMethods map[string]string              `json:"verificationMethods,omitempty"`
+	Services            map[string]identity.PLCService `json:"services,omitempty"`
+}
+
+func (s *Service) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Request, _ struct{}) (out didCredentials, err error) {
+	a, err := s.accounts.ByDID(ctx, session.Caller(r))
+	if err != nil {
+		return out, err
+	}
+	key, err := s.accounts.Signer(ctx, a.DID)
+	if err != nil {
+		return out, err
+	}
+	if a.DID.Method() == "plc" { // others have no rotation keys
+		if s.cfg.RecoveryKey != "" {
+			out.RotationKeys = append(out.RotationKeys, s.cfg.RecoveryKey)
+		}
+		out.RotationKeys = append(out.RotationKeys, s.rotation.PublicKey().DIDKey())
+	}
+	out.AlsoKnownAs = []string{"at://" + string(a.Handle)}
+	out.VerificationMethods = map[string]string{identity.SigningKeyID: key.PublicKey().DIDKey()}
+	out.Services = map[string]identity.PLCService{identity.PDSID: {Type: identity.PDSType, Endpoint: s.url}}
+	return out, nil
+}
+
+func (s *Service) requestPlcOperationSignature(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	if session.Caller(r).Method() != "plc" {
+		return out, errNoPLC
+	}
+	return out, s.mailToken(ctx, session.By(r), account.PLCOperation, "Change of your identity requested",
+		"Somebody, probably you, wants to change the identity (DID) of your account %[2]s, as when you move it to another server. To allow it, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
+}
+
+type signPlcOperationInput struct {
+	Token string `json:"token"`
+	didCredentials
+}
+
+type plcOperation struct {
+	Operation json.RawMessage `json:"operation"`
+}
+
+// signPlcOperation signs an operation that the directory will accept. Only then is the token spent.
+func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in signPlcOperationInput) (out plcOperation, err error) {
+	did := session.Caller(r)
+	switch {
+	case did.Method() != "plc":
+		return out, errNoPLC
+	case in.Token == "":
+		return out, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
+	}
+	if err := s.accounts.CheckMailToken(ctx, session.By(r), account.PLCOperation, in.Token); err != nil {
+		return out, err
+	}
+	op, key, err := s.nextOperation(ctx, did)
+	if err != nil {
+		return out, err
+	}
+	if key == nil {
+		return out, errNotOurs
+	}
+	if in.RotationKeys != nil {
+		op.RotationKeys = in.RotationKeys
+	}
+	if in.AlsoKnownAs != nil {
+		op.AlsoKnownAs = in.AlsoKnownAs
+	}
+	if in.VerificationMethods != nil {
+		op.VerificationMethods = in.VerificationMethods
+	}
+	if in.Services != nil {
+		op.Services = in.Services
+	}
+	if err := op.Validate(); err != nil {
+		return out, directoryError(err)
+	}
+	if err := op.Sign(ctx, key); err != nil {
+		return out, directoryError(err)
+	}
+	if out.Operation, err = json.Marshal(op); err != nil {
+		return out, err
+	}
+	if err := s.accounts.UseMailToken(ctx, session.By(r), account.PLCOperation, in.Token); err != nil {
+		return plcOperation{}, err
+	}
+	return out, nil
+}
+
+func (s *Service) submitPlcOperation(ctx context.Context, r *xrpc.Request, in plcOperation) (out xrpc.None, err error) {
+	a, err := s.accounts.ByDID(ctx, session.Caller(r))
+	if err != nil {
+		return out, err
+	}
+	if a.DID.Method() != "plc" {
+		return out, errNoPLC
+	}
+	op, err := identity.ParsePLCOperation(in.Operation)
+	if err != nil || op.Type != identity.PLCUpdate {
+		return out, xrpc.InvalidRequest("Invalid operation")
+	}
+	if err := op.Validate(); err != nil {
+		return out, directoryError(err)
+	}
+	key, err := s.accounts.Signer(ctx, a.DID)
+	if err != nil {
+		return out, err
+	}
+	pds := op.Services[identity.PDSID]
+	_, ours := s.rotationKey(op.RotationKeys)
+	switch {
+	case !ours:
+		return out, xrpc.InvalidRequest("Rotation keys do not include server's rotation key")
+	case pds.Type != identity.PDSType:
+		return out, xrpc.InvalidRequest("Incorrect type on atproto_pds service")
+	case pds.Endpoint != s.url:
+		return out, xrpc.InvalidRequest("Incorrect endpoint on atproto_pds service")
+	case op.VerificationMethods[identity.SigningKeyID] != key.PublicKey().DIDKey():
+		return out, xrpc.InvalidRequest("Incorrect signing key")
+	case len(op.AlsoKnownAs) == 0 || op.AlsoKnownAs[0] != "at://"+string(a.Handle):
+		return out, xrpc.InvalidRequest("Incorrect handle in alsoKnownAs")
+	}
+	if err := s.submit(ctx, a.DID, op); err != nil {
+		return out, err
+	}
+	// The directory has it: the network is told whatever has become of the session.
+	return out, s.accounts.Tell(context.WithoutCancel(ctx), account.Trusted(a.DID), func(a account.Account) []storage.Event {
+		return []storage.Event{s.identityEvent(a)}
+	})
+}
+
+type reserveSigningKeyInput struct {
+	DID syntax.DID `json:"did"`
+}
+
+type reserveSigningKeyOutput struct {
+	SigningKey string `json:"signingKey"`
+}
+
+func (s *Service) reserveSigningKey(ctx context.Context, r *xrpc.Request, in reserveSigningKeyInput) (out reserveSigningKeyOutput, err error) {
+	out.SigningKey, err = s.accounts.ReserveKey(ctx, in.DID)
+	return out, err
+}

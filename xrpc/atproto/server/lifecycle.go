@@ -1,0 +1,194 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/session"
+)
+
+// identityEvent says that an account's identity may have changed.
+func (s *Service) identityEvent(a account.Account) storage.Event {
+	return s.host.IdentityEvent(a.DID, a.Handle)
+}
+
+// accountEvent tells an account's hosting status.
+func (s *Service) accountEvent(a account.Account) storage.Event {
+	return s.host.AccountEvent(a.DID, string(a.Status()))
+}
+
+// goneEvent is the last event of an account.
+func (s *Service) goneEvent(did syntax.DID) storage.Event {
+	return s.host.AccountEvent(did, commit.Deleted)
+}
+
+func (s *Service) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	did := session.Caller(r)
+	// Whoever changed the document need not have told us.
+	s.resolver.Purge(syntax.AtIdentifier(did))
+	if err := s.checkDocument(ctx, did); err != nil {
+		return out, err
+	}
+	return out, s.activate(ctx, session.By(r))
+}
+
+// activate makes an account active and tells the network: account, identity, and
+// where the repository stands.
+func (s *Service) activate(ctx context.Context, who account.Caller) error {
+	_, err := s.accounts.Update(ctx, who, func(a *account.Account, c *storage.Change) error {
+		// Of the head that the step is on: if it moves, the step is run again.
+		head, err := s.host.SyncEvent(ctx, who.DID)
+		if err != nil {
+			return err
+		}
+		a.DeactivatedAt, a.DeleteAfter = time.Time{}, time.Time{}
+		c.Events = append(c.Events, s.accountEvent(*a), s.identityEvent(*a), head)
+		return nil
+	})
+	return err
+}
+
+type deactivateAccountInput struct {
+	DeleteAfter syntax.Datetime `json:"deleteAfter"`
+}
+
+func (s *Service) deactivateAccount(ctx context.Context, r *xrpc.Request, in deactivateAccountInput) (out xrpc.None, err error) {
+	var after time.Time
+	if in.DeleteAfter != "" {
+		after = in.DeleteAfter.Time()
+	}
+	return out, s.deactivate(ctx, session.By(r), after)
+}
+
+// deactivate makes an account inactive, which ends its sessions but for that of the caller.
+func (s *Service) deactivate(ctx context.Context, who account.Caller, deleteAfter time.Time) error {
+	return s.accounts.Deactivate(ctx, who, deleteAfter, func(a account.Account) []storage.Event {
+		return []storage.Event{s.accountEvent(a)}
+	})
+}
+
+type accountStatusOutput struct {
+	Activated          bool       `json:"activated"`
+	ValidDID           bool       `json:"validDid"`
+	RepoCommit         string     `json:"repoCommit"`
+	RepoRev            syntax.TID `json:"repoRev"`
+	RepoBlocks         int        `json:"repoBlocks"`
+	IndexedRecords     int        `json:"indexedRecords"`
+	PrivateStateValues int        `json:"privateStateValues"`
+	ExpectedBlobs      int        `json:"expectedBlobs"`
+	ImportedBlobs      int        `json:"importedBlobs"`
+}
+
+func (s *Service) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ struct{}) (out accountStatusOutput, err error) {
+	did := session.Caller(r)
+	a, err := s.accounts.ByDID(ctx, did)
+	if err != nil {
+		return out, err
+	}
+	st, err := s.host.Stats(ctx, did)
+	if err != nil {
+		return out, err
+	}
+	private, err := s.accounts.Preferences(ctx, did)
+	if err != nil {
+		return out, err
+	}
+	return accountStatusOutput{
+		Activated: a.Status() == account.Active, ValidDID: s.checkDocument(ctx, did) == nil,
+		RepoCommit: st.Head.Commit.String(), RepoRev: st.Head.Rev, RepoBlocks: st.Records + st.Nodes + 1,
+		IndexedRecords: st.Records, PrivateStateValues: len(private), ExpectedBlobs: st.Blobs, ImportedBlobs: st.Blobs - st.Missing,
+	}, nil
+}
+
+// checkDocument checks that an account's DID document names this server, the
+// account's key here, and (of a did:plc) the server's rotation key.
+func (s *Service) checkDocument(ctx context.Context, did syntax.DID) error {
+	key, err := s.accounts.Signer(ctx, did)
+	if err != nil {
+		return err
+	}
+	var doc *identity.Document
+	if did.Method() == "plc" {
+		data, err := s.plc.Data(ctx, did)
+		if err != nil {
+			return directoryError(err)
+		}
+		if _, ours := s.rotationKey(data.RotationKeys); !ours {
+			return xrpc.InvalidRequest("Server rotation key not included in PLC DID data")
+		}
+		doc = data.Document()
+	} else {
+		s.resolver.Purge(syntax.AtIdentifier(did))
+		if doc, err = s.resolver.ResolveDID(ctx, did); err != nil {
+			return atproto.IdentityError(err)
+		}
+	}
+	if !doc.HostedAt(s.url) {
+		return xrpc.InvalidRequest("DID document atproto_pds service endpoint does not match PDS public url")
+	}
+	if signing, err := doc.SigningKey(); err != nil || signing.DIDKey() != key.PublicKey().DIDKey() {
+		return xrpc.InvalidRequest("DID document verification method does not match expected signing key")
+	}
+	return nil
+}
+
+// directoryError is the answer when the PLC directory refuses, cannot be reached, or answers what
+// it must not.
+func directoryError(err error) error {
+	for _, rubbish := range []error{identity.ErrDocument, identity.ErrMismatch, identity.ErrTooLarge, identity.ErrLog} {
+		if errors.Is(err, rubbish) {
+			return &xrpc.Error{Status: http.StatusBadGateway, Message: "The PLC directory gave an answer that makes no sense"}
+		}
+	}
+	if errors.Is(err, identity.ErrUnavailable) {
+		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The PLC directory could not be reached"}
+	}
+	return atproto.IdentityError(err)
+}
+
+func (s *Service) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	return out, s.mailToken(ctx, session.By(r), account.DeleteAccount, "Account deletion requested",
+		"To delete your account %[2]s for good, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
+}
+
+type deleteAccountInput struct {
+	DID      syntax.DID `json:"did"`
+	Password string     `json:"password"`
+	Token    string     `json:"token"`
+}
+
+// deleteAccount deletes the account of somebody who has its password and the token that was mailed
+// for it. DIDs are public, so it may say that there is no such account.
+func (s *Service) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAccountInput) (out xrpc.None, err error) {
+	proof, err := s.sessions.CheckPassword(r, string(in.DID), in.Password, false)
+	if err == nil {
+		err = s.accounts.DeleteByToken(ctx, s.host, proof, in.Token, s.goneEvent(in.DID))
+	}
+	if errors.Is(err, account.ErrWrongPassword) {
+		if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, account.ErrNotFound) {
+			return out, xrpc.InvalidRequest("account not found")
+		}
+		return out, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid did or password"}
+	}
+	return out, err
+}
+
+// takedown takes an account down, which ends its sessions, or back up.
+func (s *Service) takedown(ctx context.Context, did syntax.DID, t account.Takedown) error {
+	return s.accounts.TakeDown(ctx, did, t, func(a account.Account) []storage.Event {
+		return []storage.Event{s.accountEvent(a)}
+	})
+}
+
+// subject of the messages, with the server's name.
+func (s *Service) subject(text string) string { return fmt.Sprintf("%s (%s)", text, s.hostname) }

@@ -1,0 +1,41 @@
+package server
+
+import (
+	"context"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// Mailer sends messages to the owners of accounts. Send returns once the message was accepted, not
+// once it has arrived. It must be safe for concurrent use.
+type Mailer interface {
+	Send(ctx context.Context, m Mail) error
+}
+
+// MailKind is what a message is for.
+type MailKind string
+
+// The kinds of messages. All but Plain have a token.
+const (
+	ConfirmEmail  MailKind = "confirm_email"
+	UpdateEmail   MailKind = "update_email"
+	ResetPassword MailKind = "reset_password"
+	DeleteAccount MailKind = "delete_account"
+	PLCOperation  MailKind = "plc_operation"
+	// Plain is a message that the operator or a moderator wrote.
+	Plain MailKind = "plain"
+)
+
+// Mail is a message to the owner of an account. Subject and Text are ready to be sent. A Mailer may
+// also make its own from the other fields.
+type Mail struct {
+	Kind MailKind
+	// To is a bare e-mail address, as the account's owner gave it.
+	To     string
+	DID    syntax.DID
+	Handle syntax.Handle
+	// Token is what the owner is to enter. It is good for 15 minutes.
+	Token string
+	// Subject and Text are plain text: in English, but for that of a Plain message.
+	Subject, Text string
+}

@@ -1,0 +1,200 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/session"
+)
+
+// createAgain answers a request to create the account of a DID whose owner proves to be
+// it, if the account is here already: one whose move here was interrupted, or that once
+// left and returns. It is given the password and names of the request, and a session.
+//
+// The account must be deactivated, and its DID document must still name the key of
+// another server, since only then is the token the word of somebody who stands above
+// this account's sessions: with our own key, any of them can have one signed.
+func (s *Service) createAgain(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, again bool, err error) {
+	if requester, _ := r.Principal.(syntax.DID); requester != in.DID {
+		return out, false, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Missing auth to create account with did: " + string(in.DID)}
+	}
+	a, err := s.accounts.ByDID(ctx, in.DID)
+	if errors.Is(err, account.ErrNotFound) {
+		return out, false, nil
+	} else if err != nil {
+		return out, false, err
+	}
+	own, err := s.ownsDocument(ctx, a.DID)
+	switch {
+	case err != nil:
+		return out, false, err
+	case a.Status() == account.TakenDown:
+		return out, false, errTakenDown
+	case a.Status() != account.Deactivated || own:
+		return out, false, xrpc.InvalidRequest("Account already exists: %s", a.DID)
+	}
+	proof, err := s.renew(ctx, a, in)
+	if err != nil {
+		return out, false, err
+	}
+	out, err = s.movedSession(ctx, proof)
+	return out, true, err
+}
+
+// renew gives an account that returns the password and names that it asks for. Each change is made
+// only if the account is still what createAgain found: deactivated, under the same credentials.
+func (s *Service) renew(ctx context.Context, a account.Account, in createAccountInput) (account.Proof, error) {
+	who := account.Returning(a)
+	fail := func(err error) (account.Proof, error) { return account.Proof{}, err }
+	if err := checkNewPassword(in.Password); err != nil {
+		return fail(err)
+	}
+	if in.Handle.Normalize() != a.Handle {
+		handle, err := s.checkHandle(ctx, a.DID, in.Handle)
+		if err != nil {
+			return fail(err)
+		}
+		// Nothing to register: the document is still another server's to change.
+		err = s.accounts.ChangeHandle(ctx, who, handle, func(context.Context, syntax.Handle) error { return nil })
+		if errors.Is(err, account.ErrHandleTaken) {
+			return fail(xrpc.InvalidRequest("Handle already taken: %s", handle))
+		} else if err != nil {
+			return fail(err)
+		}
+	}
+	if in.Email != "" && !strings.EqualFold(in.Email, a.Email) {
+		if !validEmail(in.Email) {
+			return fail(errEmail)
+		}
+		err := s.accounts.ChangeEmail(ctx, who, in.Email, "")
+		if errors.Is(err, account.ErrEmailTaken) {
+			return fail(xrpc.InvalidRequest("Email already taken: %s", in.Email))
+		} else if err != nil {
+			return fail(err)
+		}
+	}
+	proof, err := s.accounts.CheckPassword(ctx, a, in.Password, false)
+	if errors.Is(err, account.ErrWrongPassword) {
+		proof.Account, err = s.accounts.SetPassword(ctx, who, in.Password)
+	}
+	return proof, err
+}
+
+// ownsDocument reports whether an account's DID document names its key here.
+func (s *Service) ownsDocument(ctx context.Context, did syntax.DID) (bool, error) {
+	doc, err := s.resolver.ResolveDID(ctx, did) // the document that the token was verified with
+	if err != nil {
+		return false, atproto.IdentityError(err)
+	}
+	named, err := doc.SigningKey()
+	if err != nil {
+		return false, atproto.IdentityError(err)
+	}
+	key, err := s.accounts.Signer(ctx, did)
+	if err != nil {
+		return false, err
+	}
+	return named.DIDKey() == key.PublicKey().DIDKey(), nil
+}
+
+// createMovedAccount makes an account for a DID that exists, and whose owner
+// proved to be it by a service token. It starts deactivated and with an empty
+// repository, and nobody is told.
+func (s *Service) createMovedAccount(ctx context.Context, a account.Account, in createAccountInput) (out createAccountOutput, err error) {
+	a.DID = in.DID
+	key, err := s.accounts.ReservedKey(ctx, a.DID)
+	if err == nil && key == nil {
+		key, err = crypto.GenerateKey(crypto.K256)
+	}
+	if err != nil {
+		return out, err
+	}
+	if a.Password, err = account.HashPassword(ctx, in.Password); err != nil {
+		return out, err
+	}
+	if err := s.reserve(ctx, a); err != nil {
+		return out, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	a.DeactivatedAt = s.now().UTC().Truncate(time.Millisecond)
+	// The DID may have had an account here. Tokens of that are no good for this one.
+	a.Credentials = a.DeactivatedAt.UnixMilli()
+	if _, err := s.accounts.Create(ctx, s.host, a, key, repo.Batch{Silent: true}); err != nil {
+		if errors.Is(err, repo.ErrRepoExists) { // another request was faster
+			err = xrpc.InvalidRequest("Account already exists: %s", a.DID)
+		}
+		return out, errors.Join(err, s.accounts.Release(ctx, a))
+	}
+	if err := s.accounts.ReleaseKey(ctx, a.DID); err != nil {
+		s.log.Error("forget a reserved key", "did", a.DID, "err", err)
+	}
+	return s.movedSession(ctx, account.Proof{Account: a})
+}
+
+// movedSession opens a session of an account that moves here.
+func (s *Service) movedSession(ctx context.Context, proof account.Proof) (out createAccountOutput, err error) {
+	a, x, err := s.accounts.StartSession(ctx, proof, false)
+	if err != nil {
+		return out, session.LoginError(err)
+	}
+	out = createAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.sessions.Document(ctx, a.DID)}
+	out.AccessJWT, out.RefreshJWT, err = s.sessions.Tokens(a, x)
+	return out, err
+}
+
+// ImportKeys are the keys of which one must have signed a repository that is imported:
+// the account's own here, and those that its DID document has, or had, since there are
+// servers that hand out what was signed where the account was before. Of a did:web that names the
+// key here already, the key before is not known: then the answer is none, and the repository is
+// taken unverified, since the caller may write to it anyway.
+func (s *Service) ImportKeys(ctx context.Context, did syntax.DID) ([]*crypto.PublicKey, error) {
+	signer, err := s.accounts.Signer(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	own := signer.PublicKey()
+	var names []string
+	if did.Method() == "plc" {
+		log, err := s.plc.Log(ctx, did)
+		if err != nil {
+			s.log.Warn("signature of an import cannot be checked", "did", did, "err", err)
+			return nil, &xrpc.Error{Status: http.StatusBadGateway, Message: "The PLC directory could not be asked for the keys of the account"}
+		}
+		for _, op := range log {
+			names = append(names, op.VerificationMethods[identity.SigningKeyID])
+			if op.Legacy != nil {
+				names = append(names, op.Legacy.SigningKey)
+			}
+		}
+	} else {
+		s.resolver.Purge(syntax.AtIdentifier(did))
+		doc, err := s.resolver.ResolveDID(ctx, did)
+		if err != nil {
+			s.log.Warn("signature of an import cannot be checked", "did", did, "err", err)
+			return nil, &xrpc.Error{Status: http.StatusBadGateway, Message: "The DID document of the account could not be read"}
+		}
+		named, err := doc.SigningKey()
+		if err != nil || named.DIDKey() == own.DIDKey() {
+			s.log.Warn("signature of an import is not checked: the key before is not known", "did", did)
+			return nil, nil
+		}
+		names = append(names, named.DIDKey())
+	}
+	keys := []*crypto.PublicKey{own}
+	for _, name := range names {
+		if key, err := crypto.ParseDIDKey(name); err == nil {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}

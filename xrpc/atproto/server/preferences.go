@@ -1,0 +1,108 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/session"
+)
+
+type preferences struct {
+	Preferences []account.Preference `json:"preferences"`
+}
+
+// Preferences with rules of their own.
+const (
+	personalDetails = "app.bsky.actor.defs#personalDetailsPref"
+	declaredAge     = "app.bsky.actor.defs#declaredAgePref"
+)
+
+// inBluesky reports whether a preference is in the namespace of these methods.
+func inBluesky(p account.Preference) bool { return strings.HasPrefix(p.Type(), "app.bsky.") }
+
+// getPreferences returns the caller's preferences. Personal details are not for
+// app passwords; what age they declare is computed. The moderation service asks for those of an
+// account by a parameter that no schema has.
+func (s *Service) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}) (out preferences, err error) {
+	did, full := session.Caller(r), session.HasScope(r, session.ScopeAccess, session.ScopeTakendown)
+	if p, _ := r.Principal.(atproto.Principal); p.Admin {
+		if did, err = syntax.ParseDID(r.URL.Query().Get("did")); err != nil {
+			return out, xrpc.InvalidRequest("Invalid or missing did parameter")
+		}
+		full = true
+	}
+	list, err := s.accounts.Preferences(ctx, did)
+	if errors.Is(err, account.ErrNotFound) {
+		return out, errAccountNotFound
+	} else if err != nil {
+		return out, err
+	}
+	out.Preferences = []account.Preference{}
+	for _, p := range list {
+		if !inBluesky(p) || p.Type() == personalDetails && !full {
+			continue
+		}
+		out.Preferences = append(out.Preferences, p)
+	}
+	for _, p := range list {
+		if age, ok := declared(p, s.now()); ok {
+			out.Preferences = append(out.Preferences, age)
+		}
+	}
+	return out, nil
+}
+
+// declared computes the age that personal details declare.
+func declared(p account.Preference, now time.Time) (account.Preference, bool) {
+	var birth syntax.Datetime
+	if p.Type() != personalDetails || data.UnmarshalPlainJSON(p["birthDate"], &birth) != nil {
+		return nil, false
+	}
+	if _, err := syntax.ParseDatetime(string(birth)); err != nil {
+		return nil, false
+	}
+	over := func(years int) json.RawMessage {
+		if birth.Time().AddDate(years, 0, 0).After(now) {
+			return json.RawMessage("false")
+		}
+		return json.RawMessage("true")
+	}
+	return account.Preference{
+		"$type": json.RawMessage(`"` + declaredAge + `"`), "isOverAge13": over(13), "isOverAge16": over(16), "isOverAge18": over(18),
+	}, true
+}
+
+// putPreferences replaces the caller's preferences, but for those that the
+// session may not touch.
+func (s *Service) putPreferences(ctx context.Context, r *xrpc.Request, in preferences) (out xrpc.None, err error) {
+	full := session.HasScope(r, session.ScopeAccess)
+	for _, p := range in.Preferences {
+		switch {
+		case p.Type() == "":
+			return out, xrpc.InvalidRequest("Preference is missing a $type")
+		case !inBluesky(p):
+			return out, xrpc.InvalidRequest("Some preferences are not in the app.bsky namespace")
+		case p.Type() == personalDetails && !full:
+			return out, xrpc.InvalidRequest("Do not have authorization to set preferences: %s", personalDetails)
+		}
+	}
+	next := slices.DeleteFunc(slices.Clone(in.Preferences), func(p account.Preference) bool { return p.Type() == declaredAge })
+	return out, s.accounts.SetPreferences(ctx, session.By(r), func(old []account.Preference) ([]account.Preference, error) {
+		var keep []account.Preference
+		for _, p := range old {
+			if !inBluesky(p) || p.Type() == personalDetails && !full {
+				keep = append(keep, p)
+			}
+		}
+		return append(keep, next...), nil
+	})
+}

@@ -1,0 +1,145 @@
+package session
+
+import (
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/serviceauth"
+)
+
+var errUntrusted = &xrpc.Error{Status: http.StatusUnauthorized, Name: "UntrustedIss", Message: "Untrusted issuer"}
+
+// openServiceAuth prepares to verify the service tokens of others.
+func (s *Sessions) openServiceAuth() {
+	audience := []string{string(s.cfg.ServiceDID), string(s.cfg.ServiceDID) + "#" + identity.PDSID}
+	keys := &serviceauth.DocumentKeys{Resolver: s.resolver, Now: s.now}
+	s.services = &serviceauth.Verifier{Audience: audience, Keys: keys, Replays: &serviceauth.Replays{}, Now: s.now}
+	// A service that fails to upload tries again with the token it has. No harm is done by that.
+	s.uploaders = &serviceauth.Verifier{Audience: audience, Keys: keys, Now: s.now}
+	s.moderators = &serviceauth.Verifier{
+		Audience: audience, Keys: keys, Replays: &serviceauth.Replays{}, Now: s.now,
+		KeyIDs: []string{identity.SigningKeyID, "atproto_label"},
+	}
+}
+
+// peek reads the issuer and the method of a service token that is not verified yet, to
+// find out how it is to be verified. They are empty if the token is none.
+func peek(r *xrpc.Request) (issuer, method string) {
+	token, err := bearer(r)
+	if err != nil {
+		return "", ""
+	}
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return "", ""
+	}
+	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var c struct {
+		Issuer string `json:"iss"`
+		Method string `json:"lxm"`
+	}
+	if err != nil || data.UnmarshalJSON(text, &c) != nil {
+		return "", ""
+	}
+	return c.Issuer, c.Method
+}
+
+// byModerator reports whether a request claims to come from the moderation service.
+func (s *Sessions) byModerator(r *xrpc.Request) bool {
+	mod := string(s.cfg.Moderator)
+	issuer, _ := peek(r)
+	return mod != "" && (issuer == mod || issuer == mod+"#atproto_labeler")
+}
+
+// Moderator demands the administrator's password, or a token of the moderation service.
+func (s *Sessions) Moderator() xrpc.Authenticator {
+	service := s.moderators.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error {
+		if t.DID() != s.cfg.Moderator {
+			return errUntrusted
+		}
+		r.Principal = atproto.Principal{Admin: true}
+		return nil
+	})
+	return func(r *xrpc.Request) error {
+		if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); !strings.EqualFold(scheme, "bearer") {
+			return s.Admin(r)
+		}
+		if !s.byModerator(r) { // so that no document of a stranger is fetched
+			return errUntrusted
+		}
+		return service(r)
+	}
+}
+
+// UserOrModerator demands an access token of certain kinds, or one of the moderation service.
+func (s *Sessions) UserOrModerator(a Access) xrpc.Authenticator {
+	user, moderator := s.User(a), s.Moderator()
+	return func(r *xrpc.Request) error {
+		if s.byModerator(r) {
+			return moderator(r)
+		}
+		return user(r)
+	}
+}
+
+// Uploader demands an access token, or the service token of an account of this server, which
+// a service that prepares its blobs (of video) brings.
+func (s *Sessions) Uploader() xrpc.Authenticator {
+	user := s.User(Access{})
+	service := s.uploaders.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error {
+		if t.Issuer != string(t.DID()) {
+			return errUntrusted
+		}
+		a, err := s.account(r, t.DID())
+		switch {
+		case err != nil:
+			return err
+		case a.Status() == account.TakenDown:
+			return errTakenDown
+		case t.Issued.Before(a.CredentialsAt): // it was signed for a session that has ended
+			return errTokenRevoked
+		}
+		// Nothing of that may change while the bytes arrive.
+		who := account.Caller{DID: t.DID(), Credentials: a.Credentials}
+		r.Principal = atproto.Principal{DID: t.DID(), Guard: s.guard(who)}
+		return nil
+	})
+	return func(r *xrpc.Request) error {
+		issuer, method := peek(r)
+		if method == "" {
+			return user(r)
+		}
+		if _, err := s.accounts.ByDID(r.Context(), syntax.DID(issuer)); errors.Is(err, account.ErrNotFound) {
+			return errAccountNotFound
+		} else if err != nil {
+			return err
+		}
+		return service(r)
+	}
+}
+
+// OptionalService accepts the service token of an account elsewhere, or nothing. It sets the
+// request's principal to the account's DID.
+func (s *Sessions) OptionalService() xrpc.Authenticator {
+	demand := s.services.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error {
+		if t.Issuer != string(t.DID()) {
+			return errUntrusted
+		}
+		r.Principal = t.DID()
+		return nil
+	})
+	return func(r *xrpc.Request) error {
+		if r.Header.Get("Authorization") == "" {
+			return nil
+		}
+		return demand(r)
+	}
+}

@@ -1,0 +1,62 @@
+package session
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/proxy"
+	"github.com/pdskit/pdskit/xrpc/serviceauth"
+)
+
+type getServiceAuthParams struct {
+	Audience string `json:"aud"`
+	Expires  int64  `json:"exp"`
+	Method   string `json:"lxm"`
+}
+
+type getServiceAuthOutput struct {
+	Token string `json:"token"`
+}
+
+// getServiceAuth signs a token for another service with the caller's key. The service cannot ask
+// whether the session that it was made for goes on, so it is short-lived.
+func (s *Sessions) getServiceAuth(ctx context.Context, r *xrpc.Request, p getServiceAuthParams) (out getServiceAuthOutput, err error) {
+	did, fragment, has := strings.Cut(p.Audience, "#")
+	if _, err := syntax.ParseDID(did); err != nil || has && fragment == "" || strings.Contains(fragment, "#") {
+		return out, xrpc.InvalidRequest("aud must be a valid atproto DID or did#serviceId reference")
+	}
+	switch {
+	case HasScope(r, ScopeTakendown) && p.Method != "com.atproto.server.createAccount":
+		return out, badToken("InvalidToken", "Bad token scope")
+	case proxy.Privileged(syntax.NSID(p.Method)) && !HasScope(r, ScopeAccess, ScopePrivileged, ScopeTakendown):
+		return out, xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: %s", p.Method)
+	case proxy.Protected(syntax.NSID(p.Method)):
+		return out, xrpc.InvalidRequest("cannot request a service auth token for the following protected method: %s", p.Method)
+	}
+	t := serviceauth.Token{Issuer: string(Caller(r)), Audience: p.Audience, Method: p.Method, Issued: s.now()}
+	if p.Expires != 0 {
+		t.Expires = time.Unix(p.Expires, 0)
+		switch life := t.Expires.Sub(s.now()); {
+		case life < 0:
+			return out, badToken("BadExpiration", "expiration is in past")
+		case life > time.Hour:
+			return out, badToken("BadExpiration", "cannot request a token with an expiration more than an hour in the future")
+		case p.Method == "" && life > time.Minute:
+			return out, badToken("BadExpiration", "cannot request a method-less token with an expiration more than a minute in the future")
+		}
+	}
+	signer, err := s.accounts.Signer(ctx, Caller(r))
+	if err != nil {
+		return out, err
+	}
+	token, err := serviceauth.Sign(ctx, signer, t)
+	if err != nil {
+		return out, err
+	}
+	// Once more, now that it is signed: so nobody gets one for a session that has ended.
+	_, err = s.accounts.Authenticate(ctx, By(r))
+	return getServiceAuthOutput{token}, err
+}

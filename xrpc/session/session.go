@@ -1,0 +1,158 @@
+// Package session serves password sessions: a client logs in with an account's password or an app
+// password, gets an access and a refresh token, and shows the access token with its requests.
+//
+// A host mounts the methods, and gives the authenticators to the methods of others:
+//
+//	sessions := session.New(session.Config{
+//		Accounts: accounts, Key: key,
+//		ServiceDID: "did:web:pds.example.com", URL: "https://pds.example.com",
+//	})
+//	srv := &xrpc.Server{Catalog: lexicon.Builtin()}
+//	for _, rt := range sessions.Routes() {
+//		srv.Handle(rt)
+//	}
+//	repos := &atproto.Service{Host: host, Accounts: directory, Auth: atproto.Auth{
+//		User: sessions.User(session.Access{}), Optional: sessions.Optional(), Upload: sessions.Uploader(),
+//	}}
+//
+// # Tokens
+//
+// Tokens are JSON Web Tokens, signed with HMAC-SHA256 (RFC 7519). An access token is good for two
+// hours, and only while its session and the account's credentials are what they were: each use is
+// checked with the account, and whatever the request changes is checked in the same transaction
+// (see [repo.Guard]). A refresh token is good for one exchange. See [account.Store.RotateSession].
+//
+// # Other credentials
+//
+// The package also verifies what else an account's server is shown: the administrator's password
+// (HTTP basic authentication), service tokens of the moderation service, of accounts that move
+// here, and of services that upload blobs for an account. It signs service tokens for its accounts
+// (com.atproto.server.getServiceAuth).
+//
+// Behaviour follows the official server down to error names.
+package session
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/memo"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/serviceauth"
+)
+
+// Config configures Sessions. Accounts, Key, ServiceDID and URL are required.
+type Config struct {
+	Accounts *account.Store
+	// Key signs the tokens. Whoever has it can log in as anybody: it has at least 16 random bytes.
+	Key []byte
+	// ServiceDID is the DID of this server, "did:web:pds.example.com". It is the audience of all
+	// tokens.
+	ServiceDID syntax.DID
+	// URL is the public address of this server, "https://pds.example.com". Answers have an account's
+	// DID document only if it names this address.
+	URL string
+	// Resolver resolves the DID documents of accounts, and the keys of those who sign service
+	// tokens. Nil: a new identity.Resolver.
+	Resolver Resolver
+	// AdminPassword is the password of the user "admin". Empty: nobody is administrator.
+	AdminPassword string
+	// Moderator is the DID of the service that moderates the accounts. Empty: none does.
+	Moderator syntax.DID
+	// Guesses bounds how often passwords may be guessed. Nil: there is no bound.
+	Guesses Guesses
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+	// Logger gets failures that a client is not told. Nil: silent.
+	Logger *slog.Logger
+}
+
+// Resolver is what this package needs of an [identity.Resolver].
+type Resolver = serviceauth.Resolver
+
+// Guesses counts passwords that are tried. It must be safe for concurrent use. Its errors are
+// answered, so they should be of type *xrpc.Error.
+type Guesses interface {
+	// Password is called before a password of an account is looked at, and done when it was. The
+	// account is a DID, or what it was called by if there is no such account.
+	Password(r *xrpc.Request, account string) (done func(right bool), err error)
+	// Admin is called when the administrator's password was looked at. Its error is the answer also
+	// if the password was right.
+	Admin(r *xrpc.Request, right bool) error
+}
+
+// Sessions serves the sessions of a server's accounts. It is safe for concurrent use.
+type Sessions struct {
+	cfg      Config
+	accounts *account.Store
+	resolver Resolver
+	now      func() time.Time
+	log      *slog.Logger
+	verified *memo.Texts[*claims] // tokens
+	// services, uploaders and moderators verify service tokens of others: see openServiceAuth.
+	services, uploaders, moderators *serviceauth.Verifier
+}
+
+// minKey is the length in bytes of the shortest key.
+const minKey = 16
+
+// New returns the sessions of a configuration. It panics if something that is required is missing.
+func New(cfg Config) *Sessions {
+	switch {
+	case cfg.Accounts == nil:
+		panic("session: Config.Accounts is missing: give the account.Store whose accounts log in")
+	case len(cfg.Key) < minKey:
+		panic("session: Config.Key is too short: give at least 16 random bytes, always the same, since all sessions end with the key")
+	case cfg.ServiceDID == "":
+		panic("session: Config.ServiceDID is missing: give the DID of this server, as did:web:pds.example.com")
+	case cfg.URL == "":
+		panic("session: Config.URL is missing: give the public address of this server, as https://pds.example.com")
+	}
+	if cfg.Resolver == nil {
+		cfg.Resolver = &identity.Resolver{Now: cfg.Now}
+	}
+	if cfg.Guesses == nil {
+		cfg.Guesses = unbounded{}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Sessions{
+		cfg: cfg, accounts: cfg.Accounts, resolver: cfg.Resolver, now: cfg.Now, log: cfg.Logger,
+		verified: memo.NewTexts[*claims](maxVerified, maxVerifiedBytes),
+	}
+	s.openServiceAuth()
+	return s
+}
+
+// Config returns the configuration, with the defaults filled in. Services beside the sessions take
+// from it what they have in common.
+func (s *Sessions) Config() Config { return s.cfg }
+
+// Routes are the methods: com.atproto.server.createSession, getSession, refreshSession,
+// deleteSession, createAppPassword, listAppPasswords, revokeAppPassword and getServiceAuth.
+func (s *Sessions) Routes() []xrpc.Route {
+	any, full := s.User(Access{}), s.User(Access{Full: true})
+	return []xrpc.Route{
+		{NSID: "com.atproto.server.createSession", Handler: Procedure(s.createSession)},
+		{NSID: "com.atproto.server.getSession", Auth: any, Handler: Query(s.getSession)},
+		{NSID: "com.atproto.server.refreshSession", Auth: s.refresh(false), Handler: Procedure(s.refreshSession)},
+		{NSID: "com.atproto.server.deleteSession", Auth: s.refresh(true), Handler: Procedure(s.deleteSession)},
+		{NSID: "com.atproto.server.createAppPassword", Auth: full, Handler: Procedure(s.createAppPassword)},
+		{NSID: "com.atproto.server.listAppPasswords", Auth: any, Handler: Query(s.listAppPasswords)},
+		{NSID: "com.atproto.server.revokeAppPassword", Auth: full, Handler: Procedure(s.revokeAppPassword)},
+		{NSID: "com.atproto.server.getServiceAuth", Auth: s.User(Access{TakenDown: true}), Handler: Query(s.getServiceAuth)},
+	}
+}
+
+// unbounded is no bound.
+type unbounded struct{}
+
+func (unbounded) Password(*xrpc.Request, string) (func(bool), error) { return func(bool) {}, nil }
+func (unbounded) Admin(*xrpc.Request, bool) error                    { return nil }

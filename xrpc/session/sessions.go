@@ -1,0 +1,145 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// MaxPassword is the length in characters of the longest password that an account may be given.
+const MaxPassword = 256
+
+// maxLoginPassword is the length in bytes beyond which no password is looked at: that of the
+// longest one that an account can have.
+const maxLoginPassword = MaxPassword * utf8.UTFMax
+
+// sessionOutput describes a session and its account.
+type sessionOutput struct {
+	AccessJWT       string          `json:"accessJwt,omitempty"`
+	RefreshJWT      string          `json:"refreshJwt,omitempty"`
+	Handle          syntax.Handle   `json:"handle"`
+	DID             syntax.DID      `json:"did"`
+	DIDDoc          json.RawMessage `json:"didDoc,omitempty"`
+	Email           string          `json:"email,omitempty"`
+	EmailConfirmed  bool            `json:"emailConfirmed"`
+	EmailAuthFactor bool            `json:"emailAuthFactor"`
+	Active          bool            `json:"active"`
+	Status          account.Status  `json:"status,omitempty"`
+}
+
+// session is the output for an account.
+func (s *Sessions) session(ctx context.Context, a account.Account) sessionOutput {
+	return sessionOutput{
+		Handle: a.Handle, DID: a.DID, DIDDoc: s.Document(ctx, a.DID), Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
+		Active: a.Status() == account.Active, Status: a.Status(),
+	}
+}
+
+// Document is the JSON of an account's DID document, for the owner of a session; nil if it cannot
+// be had now, or if it names another server. Clients send all further requests to the server that
+// it names. While an account moves that is one that does not know the session.
+func (s *Sessions) Document(ctx context.Context, did syntax.DID) json.RawMessage {
+	doc, err := s.resolver.ResolveDID(ctx, did)
+	if err != nil {
+		s.log.Warn("DID document", "did", did, "err", err)
+		return nil
+	}
+	if !doc.HostedAt(s.cfg.URL) {
+		return nil
+	}
+	text, err := json.Marshal(doc)
+	if err != nil {
+		return nil
+	}
+	return text
+}
+
+type createSessionInput struct {
+	Identifier     string `json:"identifier"`
+	Password       string `json:"password"`
+	AllowTakendown bool   `json:"allowTakendown"`
+}
+
+// CheckPassword checks the password that somebody gives for an account, by whatever name and method. All
+// that take a password come here, so that guesses are counted together: by account and network.
+// What is known of nobody is counted too, and takes as long.
+func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (account.Proof, error) {
+	if len(password) > maxLoginPassword {
+		return account.Proof{}, errLongPassword
+	}
+	ctx := r.Context()
+	a, err := s.accounts.Find(ctx, identifier)
+	if err != nil && !errors.Is(err, account.ErrNotFound) {
+		return account.Proof{}, err
+	}
+	name := string(a.DID)
+	if name == "" {
+		name = "unknown " + strings.ToLower(strings.TrimSpace(identifier))
+	}
+	done, err := s.cfg.Guesses.Password(r, name)
+	if err != nil {
+		return account.Proof{}, err
+	}
+	proof, err := s.accounts.CheckPassword(ctx, a, password, apps)
+	done(err == nil)
+	return proof, err
+}
+
+// createSession logs in with the account's password or that of an app. The password is still that
+// of the account when the session begins.
+func (s *Sessions) createSession(ctx context.Context, r *xrpc.Request, in createSessionInput) (out sessionOutput, err error) {
+	proof, err := s.CheckPassword(r, in.Identifier, in.Password, true)
+	if err != nil {
+		return out, LoginError(err)
+	}
+	a, x, err := s.accounts.StartSession(ctx, proof, in.AllowTakendown)
+	if err != nil {
+		return out, LoginError(err)
+	}
+	out = s.session(ctx, a)
+	out.AccessJWT, out.RefreshJWT, err = s.Tokens(a, x)
+	return out, err
+}
+
+// LoginError is the answer for a password that is not good.
+func LoginError(err error) error {
+	if errors.Is(err, account.ErrWrongPassword) {
+		return &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
+	}
+	return err
+}
+
+func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (out sessionOutput, err error) {
+	a, err := s.account(r, Caller(r))
+	if err != nil {
+		return out, err
+	}
+	return s.session(ctx, a), nil
+}
+
+func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out sessionOutput, err error) {
+	token := r.Principal.(refreshToken)
+	a, next, err := s.accounts.RotateSession(ctx, token.did, token.id)
+	if errors.Is(err, account.ErrNotFound) {
+		return out, xrpc.InvalidRequest("Could not find user info for account: %s", token.did)
+	} else if err != nil {
+		return out, err
+	}
+	out = s.session(ctx, a)
+	out.AccessJWT, out.RefreshJWT, err = s.Tokens(a, next)
+	return out, err
+}
+
+func (s *Sessions) deleteSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
+	token := r.Principal.(refreshToken)
+	return out, s.accounts.EndSession(ctx, token.did, token.id)
+}
+
+var errLongPassword = &xrpc.Error{Status: http.StatusUnauthorized, Message: "Password too long. Consider resetting your password."}

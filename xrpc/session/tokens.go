@@ -1,0 +1,125 @@
+package session
+
+import (
+	"encoding/base64"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+)
+
+// Scopes of session tokens.
+const (
+	ScopeAccess      = "com.atproto.access"
+	ScopeAppPassword = "com.atproto.appPass"
+	ScopePrivileged  = "com.atproto.appPassPrivileged"
+	ScopeTakendown   = "com.atproto.takendown"
+	ScopeRefresh     = "com.atproto.refresh"
+)
+
+// accessLife is how long an access token is good.
+const accessLife = 2 * time.Hour
+
+// maxSkew is how far in the future an access token may have been made: clocks are set by seconds.
+const maxSkew = time.Minute
+
+// claims are what a session token says.
+type claims struct {
+	Scope string `json:"scope"`
+	// Session is the name of the session, and Credentials the value of the account's counter
+	// under which the token was made. Both are missing in tokens from before they were introduced.
+	Session     string `json:"sid"`
+	Credentials int64  `json:"cred"`
+	jwt.RegisteredClaims
+}
+
+// UnmarshalJSON implements json.Unmarshaler, with exact names.
+func (c *claims) UnmarshalJSON(b []byte) error {
+	type plain claims
+	return data.UnmarshalJSON(b, (*plain)(c))
+}
+
+// key returns the key of session tokens, if the token's header has each name once.
+func (s *Sessions) key(t *jwt.Token) (any, error) {
+	head, _, _ := strings.Cut(t.Raw, ".")
+	text, err := base64.RawURLEncoding.DecodeString(head)
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Key, data.UnmarshalJSON(text, &struct{}{})
+}
+
+// Tokens makes the two tokens of a session of an account, as it was when the session began or went
+// on.
+func (s *Sessions) Tokens(a account.Account, x account.Session) (access, refresh string, err error) {
+	scope := ScopeAccess
+	switch {
+	case a.Status() == account.TakenDown:
+		scope = ScopeTakendown
+	case x.Privileged:
+		scope = ScopePrivileged
+	case x.AppPassword != "":
+		scope = ScopeAppPassword
+	}
+	now := s.now()
+	sign := func(typ, scope, id string, life time.Duration) (string, error) {
+		c := jwt.MapClaims{
+			"scope": scope, "aud": s.cfg.ServiceDID, "sub": a.DID, "iat": now.Unix(), "exp": now.Add(life).Unix(),
+			"sid": x.Name(), "cred": x.Credentials,
+		}
+		if id != "" {
+			c["jti"] = id
+		}
+		t := jwt.NewWithClaims(jwt.SigningMethodHS256, c)
+		t.Header["typ"] = typ
+		return t.SignedString(s.cfg.Key)
+	}
+	access, err1 := sign("at+jwt", scope, "", accessLife)
+	refresh, err2 := sign("refresh+jwt", ScopeRefresh, x.ID, account.RefreshLife)
+	return access, refresh, errors.Join(err1, err2)
+}
+
+// signatures reads tokens and checks their signatures, but no claims.
+var signatures = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithoutClaimsValidation())
+
+// How many verified tokens are remembered, of up to how many bytes: at some 1 KiB a token.
+const (
+	maxVerified      = 5000
+	maxVerifiedBytes = 1 << 10
+)
+
+// verify checks a session token, which may have expired if the caller says so, and that it has one
+// of the scopes.
+func (s *Sessions) verify(token string, expired bool, scopes ...string) (*claims, error) {
+	// The signature depends on nothing but the text, so what was verified once is remembered.
+	c, err := s.verified.Of([]byte(token), func(text []byte) (*claims, error) {
+		c := &claims{}
+		_, err := signatures.ParseWithClaims(string(text), c, s.key)
+		return c, err
+	})
+	if err == nil {
+		err = jwt.NewValidator(jwt.WithAudience(string(s.cfg.ServiceDID)), jwt.WithExpirationRequired(), jwt.WithTimeFunc(s.now)).Validate(c)
+	}
+	late := errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenInvalidAudience)
+	switch {
+	case late && !expired:
+		return nil, badToken("ExpiredToken", "Token has expired")
+	case err != nil && !late:
+		return nil, badToken("InvalidToken", "Token could not be verified")
+	case c.Scope != ScopeRefresh && c.IssuedAt != nil && c.IssuedAt.After(s.now().Add(maxSkew)) && !expired:
+		// Made by a clock that was ahead, it would live for longer. The refresh token gets another
+		// one.
+		return nil, badToken("ExpiredToken", "Token is from the future")
+	case !slices.Contains(scopes, c.Scope):
+		return nil, badToken("InvalidToken", "Bad token scope")
+	}
+	if _, err := syntax.ParseDID(c.Subject); err != nil {
+		return nil, badToken("InvalidToken", "Malformed token")
+	}
+	return c, nil
+}
