@@ -3,12 +3,15 @@
 // tokens sent by mail) is in package account/credential, on top of this one. Neither knows HTTP.
 //
 // An account is a repository's key-value namespace together with the names that are reserved for
-// it on the host. The four parts are put together like this:
+// it on the host. [Open] puts the parts together, from the configuration of the host and the box
+// that seals signing keys:
 //
-//	keys := account.NewKeys(account.KeysConfig{Store: store, Box: box})
-//	host := repo.NewHost(repo.Config{Store: store, Signer: keys.Signer})
-//	accounts := account.New(account.Config{Host: host, Keys: keys})
+//	accounts := account.Open(repo.Config{Store: store}, box)
 //	credentials := credential.New(credential.Config{Accounts: accounts})
+//	if err := accounts.Repair(ctx); err != nil { … }
+//
+// A host that signs with keys of its own kind makes them one by one: [NewKeys], [repo.NewHost],
+// [New].
 //
 // # One door
 //
@@ -70,7 +73,7 @@
 //	reservedkey/KEY      account             a signing key for an account that will come; expires
 //	reservedfor/DID      account             its did:key, by the account's DID; expires
 //	reset/TOKEN          account/credential  the DID that a token to reset a password is for; expires
-//	lost-blob/DID/CID    the host's check    a blob that was accepted as lost
+//	lost-blob/DID/CID    repo/check          a blob that was accepted as lost
 //	durable/alarms/…     storage/durable     alarms by time
 //
 // Hosts may keep keys of their own in both, below prefixes that are not in the tables.

@@ -13,6 +13,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/sealed"
 )
 
 // Config configures a Store. Host and Keys are required.
@@ -239,4 +240,13 @@ func (s *Store) page(ctx context.Context, rng storage.Range, limit int) (list []
 		list = append(list, a)
 	}
 	return list, last, nil
+}
+
+// Open makes the keys, the host and the accounts of a store at once: the Signer of the host's
+// configuration is that of the keys, and the clock that of all three. See [Store.Host] and
+// [Store.Keys] for the parts. It panics as [NewKeys], [repo.NewHost] and [New] do.
+func Open(host repo.Config, box *sealed.Box) *Store {
+	keys := NewKeys(KeysConfig{Store: host.Store, Box: box, Now: host.Now})
+	host.Signer = keys.Signer
+	return New(Config{Host: repo.NewHost(host), Keys: keys, Now: host.Now})
 }

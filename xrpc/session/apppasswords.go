@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -28,8 +28,8 @@ func (s *Sessions) createAppPassword(ctx context.Context, r *xrpc.Request, in cr
 	if in.Name == "" || len(in.Name) > maxAppPasswordName {
 		return out, xrpc.InvalidRequest("The name must have 1 to %d bytes", maxAppPasswordName)
 	}
-	password, p, err := s.accounts.CreateAppPassword(ctx, By(r), in.Name, in.Privileged)
-	if errors.Is(err, account.ErrDuplicateName) {
+	password, p, err := s.credentials.CreateAppPassword(ctx, By(r), in.Name, in.Privileged)
+	if errors.Is(err, credential.ErrDuplicateName) {
 		return out, &xrpc.Error{Status: 400, Name: "DuplicateName", Message: "could not create app-specific password: there is one of that name"}
 	} else if err != nil {
 		return out, err
@@ -42,7 +42,7 @@ type listAppPasswordsOutput struct {
 }
 
 func (s *Sessions) listAppPasswords(ctx context.Context, r *xrpc.Request, _ struct{}) (out listAppPasswordsOutput, err error) {
-	list, err := s.accounts.AppPasswords(ctx, Caller(r))
+	list, err := s.credentials.AppPasswords(ctx, Caller(r))
 	out.Passwords = []appPasswordOutput{}
 	for _, p := range list {
 		out.Passwords = append(out.Passwords, appPasswordOutput{p.Name, "", syntax.NewDatetime(p.Created), p.Privileged})
@@ -55,5 +55,5 @@ type revokeAppPasswordInput struct {
 }
 
 func (s *Sessions) revokeAppPassword(ctx context.Context, r *xrpc.Request, in revokeAppPasswordInput) (out xrpc.None, err error) {
-	return out, s.accounts.RevokeAppPassword(ctx, By(r), in.Name)
+	return out, s.credentials.RevokeAppPassword(ctx, By(r), in.Name)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
@@ -41,15 +42,15 @@ func Answer(err error) error {
 		return errTakenDown
 	case errors.Is(err, account.ErrNotFound), errors.Is(err, repo.ErrRepoNotFound):
 		return errAccountNotFound
-	case errors.Is(err, account.ErrMailToken):
+	case errors.Is(err, credential.ErrMailToken):
 		return badToken("InvalidToken", "Token is invalid")
-	case errors.Is(err, account.ErrMailTokenOld):
+	case errors.Is(err, credential.ErrMailTokenExpired):
 		return badToken("ExpiredToken", "Token is expired")
-	case errors.Is(err, account.ErrTokenRequired):
+	case errors.Is(err, credential.ErrMailTokenRequired):
 		return badToken("TokenRequired", "confirmation token required")
-	case errors.Is(err, account.ErrOtherEmail):
+	case errors.Is(err, credential.ErrOtherEmail):
 		return badToken("InvalidEmail", "invalid email")
-	case errors.Is(err, account.ErrNoEmail):
+	case errors.Is(err, credential.ErrNoEmail):
 		return xrpc.InvalidRequest("account does not have an email address")
 	case errors.Is(err, account.ErrEmailTaken):
 		return xrpc.InvalidRequest("This email address is already in use, please use a different email.")
@@ -111,7 +112,7 @@ func (s *Sessions) User(a Access) xrpc.Authenticator {
 		if err != nil {
 			return err
 		}
-		who := account.Caller{DID: syntax.DID(c.Subject), Credentials: c.Credentials, Session: c.Session, TakenDown: a.TakenDown}
+		who := s.credentials.Caller(credential.Token{DID: syntax.DID(c.Subject), Credentials: c.Credentials, Session: c.Session, TakenDown: a.TakenDown})
 		acct, checks, err := s.accounts.Admit(r.Context(), who)
 		p := atproto.Principal{DID: who.DID, Session: session{c.Scope, who}, Guard: s.guard(who)}
 		switch {

@@ -10,6 +10,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
@@ -108,7 +109,7 @@ func (s *Sessions) Uploader() xrpc.Authenticator {
 			return errTokenRevoked
 		}
 		// Nothing of that may change while the bytes arrive.
-		who := account.Caller{DID: t.DID(), Credentials: a.Credentials}
+		who := s.credentials.Caller(credential.Token{DID: t.DID(), Credentials: a.Credentials})
 		r.Principal = atproto.Principal{DID: t.DID(), Guard: s.guard(who)}
 		return nil
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -70,14 +71,14 @@ type createSessionInput struct {
 // CheckPassword checks the password that somebody gives for an account, by whatever name and method. All
 // that take a password come here, so that guesses are counted together: by account and network.
 // What is known of nobody is counted too, and takes as long.
-func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (account.Proof, error) {
+func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (credential.Proof, error) {
 	if len(password) > maxLoginPassword {
-		return account.Proof{}, errLongPassword
+		return credential.Proof{}, errLongPassword
 	}
 	ctx := r.Context()
 	a, err := s.accounts.Find(ctx, identifier)
 	if err != nil && !errors.Is(err, account.ErrNotFound) {
-		return account.Proof{}, err
+		return credential.Proof{}, err
 	}
 	name := string(a.DID)
 	if name == "" {
@@ -85,9 +86,9 @@ func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, a
 	}
 	done, err := s.cfg.Guesses.Password(r, name)
 	if err != nil {
-		return account.Proof{}, err
+		return credential.Proof{}, err
 	}
-	proof, err := s.accounts.CheckPassword(ctx, a, password, apps)
+	proof, err := s.credentials.CheckPassword(ctx, a, password, apps)
 	done(err == nil)
 	return proof, err
 }
@@ -99,7 +100,7 @@ func (s *Sessions) createSession(ctx context.Context, r *xrpc.Request, in create
 	if err != nil {
 		return out, LoginError(err)
 	}
-	a, x, err := s.accounts.StartSession(ctx, proof, in.AllowTakendown)
+	a, x, err := s.credentials.StartSession(ctx, proof, in.AllowTakendown)
 	if err != nil {
 		return out, LoginError(err)
 	}
@@ -110,7 +111,7 @@ func (s *Sessions) createSession(ctx context.Context, r *xrpc.Request, in create
 
 // LoginError is the answer for a password that is not good.
 func LoginError(err error) error {
-	if errors.Is(err, account.ErrWrongPassword) {
+	if errors.Is(err, credential.ErrWrongPassword) {
 		return &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
 	}
 	return err
@@ -126,7 +127,7 @@ func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) 
 
 func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out sessionOutput, err error) {
 	token := r.Principal.(refreshToken)
-	a, next, err := s.accounts.RotateSession(ctx, token.did, token.id)
+	a, next, err := s.credentials.RotateSession(ctx, token.did, token.id)
 	if errors.Is(err, account.ErrNotFound) {
 		return out, xrpc.InvalidRequest("Could not find user info for account: %s", token.did)
 	} else if err != nil {
@@ -139,7 +140,7 @@ func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.N
 
 func (s *Sessions) deleteSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
 	token := r.Principal.(refreshToken)
-	return out, s.accounts.EndSession(ctx, token.did, token.id)
+	return out, s.credentials.EndSession(ctx, token.did, token.id)
 }
 
 var errLongPassword = &xrpc.Error{Status: http.StatusUnauthorized, Message: "Password too long. Consider resetting your password."}

@@ -11,6 +11,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 )
 
 // Scopes of session tokens.
@@ -56,7 +57,7 @@ func (s *Sessions) key(t *jwt.Token) (any, error) {
 
 // Tokens makes the two tokens of a session of an account, as it was when the session began or went
 // on.
-func (s *Sessions) Tokens(a account.Account, x account.Session) (access, refresh string, err error) {
+func (s *Sessions) Tokens(a account.Account, x credential.Session) (access, refresh string, err error) {
 	scope := ScopeAccess
 	switch {
 	case a.Status() == account.TakenDown:
@@ -80,7 +81,7 @@ func (s *Sessions) Tokens(a account.Account, x account.Session) (access, refresh
 		return t.SignedString(s.cfg.Key)
 	}
 	access, err1 := sign("at+jwt", scope, "", accessLife)
-	refresh, err2 := sign("refresh+jwt", ScopeRefresh, x.ID, account.RefreshLife)
+	refresh, err2 := sign("refresh+jwt", ScopeRefresh, x.ID, credential.RefreshLife)
 	return access, refresh, errors.Join(err1, err2)
 }
 
