@@ -5,20 +5,43 @@ import (
 	"strings"
 )
 
-// propertyOrder returns where the members of objects named "properties" begin in the text of a
-// schema, by their paths. The text must be valid JSON, which is not nested more deeply than
-// data.FromJSON allows.
-func propertyOrder(text []byte) map[string]int {
-	order := make(map[string]int)
-	var path []string // of the objects and arrays that are open
-	key := ""
+// place is where a member of an object begins in the text of a schema, with the members of its own
+// if it is an object. A nil *place is not known.
+type place struct {
+	offset  int
+	members map[string]*place
+}
+
+func (p *place) member(name string) *place {
+	if p == nil {
+		return nil
+	}
+	return p.members[name]
+}
+
+// order sorts members of one object.
+func (p *place) order() int {
+	if p == nil {
+		return 0
+	}
+	return p.offset
+}
+
+// placesIn returns the places of a text, which must be valid JSON. What is in arrays has none.
+func placesIn(text []byte) *place {
+	root := new(place)
+	open := []*place{}
+	next := root // what the next value is, or nil
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
-		case '{', '[':
-			path = append(path, key)
-			key = ""
+		case '{':
+			open = append(open, next)
+		case '[':
+			open = append(open, nil)
+			next = nil
 		case '}', ']':
-			path = path[:len(path)-1]
+			open = open[:len(open)-1]
+			next = nil
 		case '"':
 			end := i + 1
 			for ; text[end] != '"'; end++ {
@@ -26,21 +49,24 @@ func propertyOrder(text []byte) map[string]int {
 					end++
 				}
 			}
-			quoted := string(text[i : end+1])
-			at := i
-			i = end
-			for end++; end < len(text) && strings.IndexByte(" \t\r\n", text[end]) >= 0; end++ {
+			quoted, offset := text[i:end+1], i
+			for i, end = end, end+1; end < len(text) && strings.IndexByte(" \t\r\n", text[end]) >= 0; end++ {
 			}
 			if end == len(text) || text[end] != ':' {
 				continue // a value
 			}
-			if key = quoted[1 : len(quoted)-1]; strings.Contains(key, `\`) {
-				key, _ = strconv.Unquote(quoted) // of names with other escapes than those of Go, the order is not known
-			}
-			if path[len(path)-1] == "properties" {
-				order[strings.Join(path[1:], "/")+"/"+key] = at
+			next = nil
+			if in := open[len(open)-1]; in != nil {
+				// Names with escapes that Go does not have are not known.
+				if name, err := strconv.Unquote(string(quoted)); err == nil {
+					if in.members == nil {
+						in.members = make(map[string]*place)
+					}
+					next = &place{offset: offset}
+					in.members[name] = next
+				}
 			}
 		}
 	}
-	return order
+	return root
 }

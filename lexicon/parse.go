@@ -24,15 +24,15 @@ func ParseSchema(b []byte) (*Document, error) {
 	if err != nil {
 		return nil, &SchemaError{Reason: "cannot be read", Err: err}
 	}
-	return schemaOf(v, propertyOrder(b))
+	return schemaOf(v, placesIn(b))
 }
 
 // SchemaOf is ParseSchema for a value of the data model, such as a record of the
 // collection com.atproto.lexicon.schema.
 func SchemaOf(v any) (*Document, error) { return schemaOf(v, nil) }
 
-func schemaOf(v any, order map[string]int) (*Document, error) {
-	r := reader{order: order}
+func schemaOf(v any, at *place) (*Document, error) {
+	r := reader{place: at}
 	doc := r.document(v)
 	if r.err == nil {
 		r.localRefs(doc)
@@ -48,7 +48,7 @@ func schemaOf(v any, order map[string]int) (*Document, error) {
 type reader struct {
 	id    syntax.NSID
 	path  []string
-	order map[string]int // what propertyOrder has found
+	place *place // in the text, if there is one
 	err   *SchemaError
 }
 
@@ -60,9 +60,10 @@ func (r *reader) fail(format string, args ...any) {
 
 // at runs fn with path elements added to the path.
 func (r *reader) at(elem string, fn func()) {
-	r.path = append(r.path, elem)
+	outer := r.place
+	r.path, r.place = append(r.path, elem), outer.member(elem)
 	fn()
-	r.path = r.path[:len(r.path)-1]
+	r.path, r.place = r.path[:len(r.path)-1], outer
 }
 
 // object is a JSON object that is being read.
@@ -273,8 +274,7 @@ func (r *reader) properties(o object, typ func(any) Type) (props []Property) {
 				if name == "" {
 					r.fail("a property must have a name")
 				}
-				order := r.order[strings.Join(r.path, "/")]
-				props = append(props, Property{Name: name, Type: typ(m[name]), Order: order})
+				props = append(props, Property{Name: name, Type: typ(m[name]), Order: r.place.order()})
 			})
 		}
 	})

@@ -3,6 +3,7 @@ package lexicon_test
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -267,5 +268,34 @@ func TestDocumentsInOrder(t *testing.T) {
 	}
 	if diff := cmp.Diff([]syntax.NSID{"com.example.a", "com.example.b"}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestPropertyOrder: properties are sorted by name, and know where they are in the text.
+func TestPropertyOrder(t *testing.T) {
+	const text = `{"lexicon":1,"id":"com.example.x","defs":{"main":{"type":"object","nullable":["a"],
+		"properties" : {"z":{"type":"string","description":"a \"{[: in it"},"a":{"type":"object","properties":{"\u0079":{"type":"integer"},"properties":{"type":"boolean"},"b":{"type":"bytes"}}},
+		"m":{"type":"array","items":{"type":"object","properties":{"k":{"type":"integer"},"c":{"type":"integer"}}}}},"required":["z"]}}}`
+	doc, err := lexicon.ParseSchema([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inOrder := func(o lexicon.Type) (names string) {
+		list := slices.Clone(o.(*lexicon.Object).Properties)
+		slices.SortStableFunc(list, func(a, b lexicon.Property) int { return a.Order - b.Order })
+		for _, p := range list {
+			names += p.Name + " "
+		}
+		return names
+	}
+	main := doc.Main().(*lexicon.Object)
+	if got := inOrder(main); got != "z a m " || main.Properties[0].Name != "a" {
+		t.Error(got)
+	}
+	if got := inOrder(main.Properties[0].Type); got != "y properties b " {
+		t.Error(got)
+	}
+	if got := inOrder(main.Properties[1].Type.(*lexicon.Array).Items); got != "k c " {
+		t.Error(got)
 	}
 }

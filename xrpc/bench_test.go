@@ -12,6 +12,7 @@ import (
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 const (
@@ -21,13 +22,12 @@ const (
 
 // bearer is as much authentication as fits into no package: the cost of a real one is
 // that of its signature.
-func bearer(r *xrpc.Request) error {
+func bearer(r *xrpc.Request) (auth.Principal, error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || token != "secret" {
-		return &xrpc.Error{Status: http.StatusUnauthorized, Message: "who?"}
+		return auth.Principal{}, &xrpc.Error{Status: http.StatusUnauthorized, Message: "who?"}
 	}
-	r.Principal = syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
-	return nil
+	return auth.Principal{Role: auth.User, DID: "did:plc:ewvi7nxzyoun6zhxrhs64oiz"}, nil
 }
 
 // BenchmarkServer is what this package adds to net/http: routing, authentication,

@@ -47,7 +47,7 @@ func (r *Request) input(to any) error {
 	}
 	if r.method != nil {
 		read := func() (any, error) { return data.FromJSON(text, data.Limits{Bytes: int(r.limit)}) }
-		if r.plainJSON {
+		if r.route.PlainJSON {
 			read = func() (any, error) { return data.PlainJSON(text) }
 		}
 		value, err := read()
@@ -59,7 +59,7 @@ func (r *Request) input(to any) error {
 		}
 	}
 	decode := exactjson.Unmarshal
-	if r.plainJSON {
+	if r.route.PlainJSON {
 		decode = exactjson.UnmarshalPlain
 	}
 	if err := decode(text, to); err != nil {

@@ -43,6 +43,15 @@ func (h Handler) allows(method string) error {
 	}
 }
 
+// Wrap returns a handler for the same HTTP methods that runs fn in the place of h. next runs h; fn
+// may call it once, with another ResponseWriter and a changed request.
+func (h Handler) Wrap(fn func(w http.ResponseWriter, r *Request, next func(http.ResponseWriter, *Request) error) error) Handler {
+	if fn == nil || h.serve == nil {
+		return Handler{}
+	}
+	return Handler{h.method, func(w http.ResponseWriter, r *Request) error { return fn(w, r, h.serve) }}
+}
+
 // None is the input or output of a procedure that has none. The answer is
 // status 200 with an empty body.
 type None struct{}

@@ -8,27 +8,30 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// An Authenticator verifies the credentials of a request and sets its Principal,
-// or returns an *Error.
-type Authenticator func(r *Request) error
+// An Authenticator verifies the credentials of a request and returns who makes it, or an *Error.
+// Where credentials are optional, it returns the zero Principal for a request without any.
+type Authenticator func(r *Request) (auth.Principal, error)
 
 // Route is one method of a server.
 type Route struct {
 	NSID    string
 	Handler Handler
-	// Auth, if not nil, is called before the body is read.
+	// Auth, if not nil, is called before the body is read. Nil: everybody is anonymous.
 	Auth Authenticator
+	// Needs are the permissions that the method demands of its caller. The server refuses a caller
+	// who lacks one of them. For those that depend on the input, a pattern stands here
+	// (auth.FromInput), and the handler demands what the input tells: see Request.Demand.
+	Needs []auth.Permission
 	// MaxBody is the limit in bytes of the request's body, before and after
 	// decompression. 0: the server's.
 	MaxBody int64
@@ -65,8 +68,8 @@ type Server struct {
 	// Admit, if not nil, is asked first of all: the place for rate limits by
 	// address. Its errors are answered.
 	Admit func(w http.ResponseWriter, r *Request) error
-	// Limit, if not nil, is asked before a method runs, after authentication:
-	// the place for rate limits by account.
+	// Limit, if not nil, is asked before a method runs, after authentication and the check of
+	// Route.Needs: the place for rate limits by account.
 	Limit func(w http.ResponseWriter, r *Request) error
 	// Observe, if not nil, is told of each request when it has ended: the place for
 	// metrics and access logs. A status of 101 is that of a subscription; StatusClientGone,
@@ -91,52 +94,6 @@ const (
 // prefix of the paths of all methods.
 const prefix = "/xrpc/"
 
-// Request is a request for a method.
-type Request struct {
-	*http.Request
-	// NSID is the method.
-	NSID syntax.NSID
-	// ID names the request in logs and in the X-Request-Id header of the answer.
-	ID string
-	// Principal is who makes the request, as the route's Authenticator set it.
-	Principal any
-	// Notes are what a handler has to say about the request in the line that Server.Observe logs.
-	Notes []slog.Attr
-
-	server *Server
-	method *lexicon.Method // its schema; nil if there is none
-	limit  int64           // of the body
-
-	plainJSON bool // as Route has it
-}
-
-// Handle registers a method. It panics if there is one of that name already, or
-// if the name is no NSID.
-func (s *Server) Handle(rt Route) {
-	if _, err := syntax.ParseNSID(rt.NSID); err != nil {
-		panic(err)
-	}
-	if rt.Handler.serve == nil {
-		panic("xrpc: no handler for " + rt.NSID)
-	}
-	if s.routes == nil {
-		s.routes = make(map[string]*Route)
-	}
-	if s.routes[rt.NSID] != nil {
-		panic("xrpc: two handlers for " + rt.NSID)
-	}
-	s.routes[rt.NSID] = &rt
-}
-
-// Routes returns the registered methods in the order of their names.
-func (s *Server) Routes() []Route {
-	list := make([]Route, 0, len(s.routes))
-	for _, name := range slices.Sorted(maps.Keys(s.routes)) {
-		list = append(list, *s.routes[name])
-	}
-	return list
-}
-
 // ServeHTTP serves the paths under /xrpc/.
 func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	if CORS(w, hr) {
@@ -144,8 +101,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 	start := time.Now()
 	name := strings.TrimSuffix(strings.TrimPrefix(hr.URL.Path, prefix), "/")
-	r := &Request{Request: hr, NSID: syntax.NSID(name), ID: rand.Text()[:16], server: s}
 	rw := &response{ResponseWriter: w, negotiates: s.Compress}
+	r := &Request{Request: hr, NSID: syntax.NSID(name), ID: rand.Text()[:16], server: s, answer: w.Header()}
 	rw.gzip = s.Compress && hr.Method != http.MethodHead && acceptsGzip(hr.Header)
 	rw.Header()["X-Request-Id"] = []string{r.ID}
 	defer func() {
@@ -203,10 +160,10 @@ func (s *Server) serve(w *response, r *Request) error {
 	if err := rt.Handler.allows(r.Method); err != nil {
 		return err
 	}
+	r.route = rt
 	if s.Catalog != nil {
 		r.method, _ = s.Catalog.Method(r.NSID)
 	}
-	r.plainJSON = rt.PlainJSON
 	r.limit = rt.MaxBody
 	if r.limit == 0 {
 		r.limit = s.MaxBody
@@ -224,9 +181,13 @@ func (s *Server) serve(w *response, r *Request) error {
 	if rt.Auth != nil {
 		w.Header().Set("Cache-Control", "private")
 		w.Header().Add("Vary", "Authorization")
-		if err := rt.Auth(r); err != nil {
+		var err error
+		if r.Principal, err = rt.Auth(r); err != nil {
 			return err
 		}
+	}
+	if err := r.permitted(); err != nil {
+		return err
 	}
 	if s.Limit != nil {
 		if err := s.Limit(w, r); err != nil {

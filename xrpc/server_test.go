@@ -21,6 +21,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 // ctx keeps signatures short.
@@ -191,19 +192,18 @@ func TestFallback(t *testing.T) {
 		Divert:  func(r *xrpc.Request) bool { return r.Header.Get("Elsewhere") != "" },
 		Fallback: &xrpc.Route{
 			MaxBody: 5,
-			Auth: func(r *xrpc.Request) error {
+			Auth: func(r *xrpc.Request) (auth.Principal, error) {
 				if r.Header.Get("Authorization") == "" {
-					return &xrpc.Error{Status: 401, Name: "AuthMissing", Message: "who?"}
+					return auth.Principal{}, &xrpc.Error{Status: 401, Name: "AuthMissing", Message: "who?"}
 				}
-				r.Principal = "alice"
-				return nil
+				return auth.Principal{Role: auth.User, DID: "alice"}, nil
 			},
 			Handler: xrpc.Any(func(w http.ResponseWriter, r *xrpc.Request) error {
 				body, err := io.ReadAll(r.Body)
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(w, "%s %s by %s: %s?%s", r.Method, r.NSID, r.Principal, body, r.URL.RawQuery)
+				_, err = fmt.Fprintf(w, "%s %s by %s: %s?%s", r.Method, r.NSID, r.Principal.DID, body, r.URL.RawQuery)
 				return err
 			}),
 		},
@@ -233,8 +233,8 @@ func TestFallback(t *testing.T) {
 func TestCORS(t *testing.T) {
 	ran := false
 	s := &xrpc.Server{Admit: func(http.ResponseWriter, *xrpc.Request) error { ran = true; return nil }}
-	s.Handle(xrpc.Route{NSID: "com.example.echo", Handler: xrpc.Procedure(echo), Auth: func(*xrpc.Request) error {
-		return &xrpc.Error{Status: 401, Message: "no"}
+	s.Handle(xrpc.Route{NSID: "com.example.echo", Handler: xrpc.Procedure(echo), Auth: func(*xrpc.Request) (auth.Principal, error) {
+		return auth.Principal{}, &xrpc.Error{Status: 401, Message: "no"}
 	}})
 	url := serve(t, s)
 	_, header := call(t, "OPTIONS", url+"/xrpc/com.example.echo", nil,
@@ -501,25 +501,24 @@ func TestHooksInOrder(t *testing.T) {
 	body := &countingReader{Reader: strings.NewReader(`{"name":"x"}`)}
 	s := &xrpc.Server{
 		Admit: func(w http.ResponseWriter, r *xrpc.Request) error {
-			if r.Principal != nil {
+			if r.Principal.Role != auth.Anonymous {
 				t.Error("admitted after authentication")
 			}
 			return hook("admit")
 		},
 		Limit: func(w http.ResponseWriter, r *xrpc.Request) error {
-			check(t, "principal", r.Principal, any(syntax.DID("did:web:alice.example")))
+			check(t, "principal", r.Principal.DID, syntax.DID("did:web:alice.example"))
 			w.Header().Set("RateLimit-Remaining", "3")
 			return hook("limit")
 		},
 	}
 	s.Handle(xrpc.Route{
 		NSID: "com.example.echo",
-		Auth: func(r *xrpc.Request) error {
+		Auth: func(r *xrpc.Request) (auth.Principal, error) {
 			if body.n > 0 {
 				t.Error("the body was read before authentication")
 			}
-			r.Principal = syntax.DID("did:web:alice.example")
-			return hook("auth")
+			return auth.Principal{Role: auth.User, DID: "did:web:alice.example"}, hook("auth")
 		},
 		Handler: xrpc.Procedure(func(_ ctx, r *xrpc.Request, in name) (name, error) {
 			return in, hook("method")

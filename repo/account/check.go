@@ -74,6 +74,7 @@ func (s *Store) checkOnce(ctx context.Context) (problems []string, err error) {
 		a, err := s.ByDID(ctx, info.DID)
 		if errors.Is(err, ErrNotFound) {
 			if _, err := s.store.Repos.Head(ctx, info.DID); err == nil {
+				count++ // that was said
 				wrong("%s: there is a repository, but no account", info.DID)
 			}
 			continue

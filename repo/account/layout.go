@@ -127,7 +127,7 @@ func (s *Store) Repair(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if s.abandoned(doc.value) {
+			if s.abandoned(doc.key, doc.value) {
 				did, id, _ := cutLast(strings.TrimPrefix(doc.key, pendingPrefix))
 				list = append(list, left{syntax.DID(did), id})
 			}
@@ -138,7 +138,7 @@ func (s *Store) Repair(ctx context.Context) error {
 		return err
 	}
 	for _, l := range list {
-		if err := s.settle(ctx, l.did, l.id); err != nil {
+		if err := (&operation{Store: s, did: l.did, id: l.id}).finish(ctx); err != nil {
 			return err
 		}
 	}

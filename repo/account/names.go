@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -98,11 +99,17 @@ type indexed struct {
 const maxMoves = 8
 
 // errMoved: what an account is found by is not what the operation began with.
-var errMoved = errors.New("account: the names have changed meanwhile")
+var errMoved = fmt.Errorf("%w: the account's names have changed meanwhile", storage.ErrConflict)
 
 // reindex changes what an account is found by: claim the new keys, make the step, give up the old
-// ones. A change of none is only the step.
+// ones. A change of none is only the step. Such operations take turns within a process; those of
+// others are noticed.
 func (s *Store) reindex(ctx context.Context, who Caller, x indexed) error {
+	done, err := s.host.Turn(ctx, who.DID)
+	if err != nil {
+		return err
+	}
+	defer done()
 	for try := 0; ; try++ {
 		err := s.reindexOnce(ctx, who, x)
 		if !errors.Is(err, errMoved) || try == maxMoves {
@@ -141,9 +148,7 @@ func (s *Store) reindexOnce(ctx context.Context, who Caller, x indexed) error {
 	}
 	if err == nil {
 		_, err = s.change(ctx, who, op, func(a *Account, step *repo.Step) error {
-			if !slices.Equal(a.indexKeys(), had) {
-				return errMoved
-			}
+			before := a.indexKeys()
 			for _, fn := range []func(*Account, *repo.Step) error{x.first, func(a *Account, _ *repo.Step) error { x.next(a); return nil }, x.also} {
 				if fn == nil {
 					continue
@@ -151,6 +156,9 @@ func (s *Store) reindexOnce(ctx context.Context, who Caller, x indexed) error {
 				if err := fn(a, step); err != nil {
 					return err
 				}
+			}
+			if now := a.indexKeys(); !slices.Equal(before, now) && !op.covers(before, now) {
+				return errMoved
 			}
 			return nil
 		})
@@ -203,6 +211,11 @@ func (s *Store) Delete(ctx context.Context, who Caller) error { return s.DeleteI
 // namespace, and its error refuses the deletion. See [repo.Host.DeleteStep] for what may come in
 // between.
 func (s *Store) DeleteIf(ctx context.Context, who Caller, may func(Account, storage.KVReader) error) error {
+	done, err := s.host.Turn(ctx, who.DID)
+	if err != nil {
+		return err
+	}
+	defer done()
 	for try := 0; ; try++ {
 		err := s.deleteOnce(ctx, who, may)
 		if !errors.Is(err, errMoved) || try == maxMoves {
@@ -235,7 +248,7 @@ func (s *Store) deleteOnce(ctx context.Context, who Caller, may func(Account, st
 		if err != nil {
 			return err
 		}
-		if a.Made != made || !slices.Equal(a.indexKeys(), old.indexKeys()) {
+		if a.Made != made || !op.covers(a.indexKeys(), nil) {
 			return errMoved
 		}
 		if may != nil {

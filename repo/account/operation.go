@@ -85,6 +85,14 @@ func (s *Store) begin(ctx context.Context, did syntax.DID, claims []claim, n not
 	if err := s.migrate(ctx); err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	over := len(s.over) > 0
+	s.mu.Unlock()
+	if over {
+		if err := s.finishAbandoned(ctx, did); err != nil {
+			return nil, err
+		}
+	}
 	op := &operation{Store: s, did: did, id: rand.Text(), claims: claims, note: n}
 	for try := 0; ; try++ {
 		err := op.claim(ctx, also)
@@ -177,12 +185,24 @@ func notes(ctx context.Context, r storage.KVReader, did syntax.DID) (map[string]
 	return m, nil
 }
 
-// finish ends an operation: what the account does not have is given up, and the note goes. It may
-// be called at any time after the last step of the operation, more than once, and by any process.
-// It does not end with the caller's context.
+// finish ends an operation after its last step: what the account does not have is given up, and the
+// note goes. It does not end with the caller's context. If the store fails, it is tried again by
+// whoever wants the names, and by Repair.
 func (op *operation) finish(ctx context.Context) error {
-	return op.settle(context.WithoutCancel(ctx), op.did, op.id)
+	err := op.settle(context.WithoutCancel(ctx), op.did, op.id)
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if err == nil {
+		delete(op.over, op.key())
+	} else if len(op.over) < maxOver {
+		op.over[op.key()] = true
+	}
+	return err
 }
+
+// maxOver bounds how many operations are remembered that are over and could not be finished. Others
+// are finished when they are old.
+const maxOver = 10_000
 
 func (s *Store) settle(ctx context.Context, did syntax.DID, id string) error {
 	key := pendingOf(did) + id
@@ -300,21 +320,26 @@ func anyNote(notes map[string]note, is func(note) bool) bool {
 	return false
 }
 
-// abandoned reports whether an operation is one of a process that has died. A note from the future
-// was left by a clock that was ahead.
-func (s *Store) abandoned(n note) bool {
+// abandoned reports whether an operation is over though its note is there: it could not be finished,
+// or is one of a process that has died. A note from the future was left by a clock that was ahead.
+func (s *Store) abandoned(key string, n note) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over[key] {
+		return true
+	}
 	age := s.now().Sub(n.At)
 	return age > pendingLife || age < -time.Minute
 }
 
-// finishAbandoned ends the operations of an account that processes which have died have left.
+// finishAbandoned finishes the operations of an account that are over.
 func (s *Store) finishAbandoned(ctx context.Context, did syntax.DID) error {
 	var ids []string
 	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		ids = nil
 		list, err := notes(ctx, r, did)
 		for key, n := range list {
-			if s.abandoned(n) {
+			if s.abandoned(key, n) {
 				ids = append(ids, strings.TrimPrefix(key, pendingOf(did)))
 			}
 		}
@@ -322,7 +347,7 @@ func (s *Store) finishAbandoned(ctx context.Context, did syntax.DID) error {
 	})
 	for _, id := range ids {
 		if err == nil {
-			err = s.settle(ctx, did, id)
+			err = (&operation{Store: s, did: did, id: id}).finish(ctx)
 		}
 	}
 	return err

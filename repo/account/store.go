@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,9 @@ type Store struct {
 	parsed *memo.Texts[Account]
 	// migrated: the store is known to have the present layout.
 	migrated atomic.Bool
+
+	mu   sync.Mutex
+	over map[string]bool // the notes of operations that are over, but could not be finished
 }
 
 // How much is remembered, at some 800 bytes an account.
@@ -62,6 +66,7 @@ func New(cfg Config) *Store {
 	}
 	s := &Store{
 		host: cfg.Host, store: cfg.Host.Store(), keys: cfg.Keys, now: cfg.Now,
+		over:   make(map[string]bool),
 		parsed: memo.NewTexts[Account](maxParsed, maxParsedBytes),
 	}
 	if s.now == nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
@@ -53,12 +54,11 @@ func Example() {
 	}
 	signer := func(context.Context, syntax.DID) (crypto.Signer, error) { return key, nil }
 	me := single{atproto.Account{DID: "did:web:me.example.com", Handle: "me.example.com", Created: time.Now()}}
-	owner := func(r *xrpc.Request) error {
+	owner := func(r *xrpc.Request) (auth.Principal, error) {
 		if r.Header.Get("Authorization") != "Bearer correct horse" {
-			return &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required"}
+			return auth.Principal{}, &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required"}
 		}
-		r.Principal = atproto.Principal{DID: me.acct.DID}
-		return nil
+		return auth.Principal{Role: auth.User, DID: me.acct.DID, Permissions: auth.Everything()}, nil
 	}
 
 	// ---------------------------------------------------------------------------

@@ -13,13 +13,6 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// mountIdentity registers the methods that need a Resolver.
-func (s *Service) mountIdentity(srv *xrpc.Server) {
-	srv.Handle(xrpc.Route{NSID: "com.atproto.identity.resolveDid", Handler: xrpc.Query(s.resolveDid)})
-	srv.Handle(xrpc.Route{NSID: "com.atproto.identity.resolveIdentity", Handler: xrpc.Query(s.resolveIdentity)})
-	srv.Handle(xrpc.Route{NSID: "com.atproto.identity.refreshIdentity", Handler: xrpc.Procedure(s.refreshIdentity), Auth: checked(s.Auth.User, true)})
-}
-
 type resolveDidOutput struct {
 	DIDDoc json.RawMessage `json:"didDoc"`
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/pdskit/pdskit/repo"
-	"github.com/pdskit/pdskit/xrpc"
 )
 
 const missing = "bafyreigrey4aogz7sq5bxfaiwlcieaivxscvgs5ivgqczecmhddmhxoyvi" // the CID of nothing here
@@ -88,10 +87,8 @@ func TestCreateRecord(t *testing.T) {
 	if w.head(alice) != before {
 		t.Error("a refused request changed the repository")
 	}
-	w.permit = func(action, target string) error {
-		return &xrpc.Error{Status: 403, Name: "ScopeMissingError", Message: action + " " + target}
-	}
-	create(alice, "repo", alice, "collection", note, "record", obj()).want(t, 403, "ScopeMissingError").says(t, "create "+note)
+	w.scopes = new(string)
+	create(alice, "repo", alice, "collection", note, "record", obj()).want(t, 403, "ScopeMissingError").says(t, "repo:"+note+"?action=create")
 }
 
 // head is the head commit of a repository, as the service tells it.
@@ -203,13 +200,8 @@ func TestPutRecord(t *testing.T) {
 		t.Error("a refused request changed the repository")
 	}
 	// A client that may not do both may do neither: nobody knows which it will be.
-	for _, forbidden := range []string{"create", "update"} {
-		w.permit = func(action, target string) error {
-			if action == forbidden {
-				return &xrpc.Error{Status: 403, Name: "ScopeMissingError", Message: "no"}
-			}
-			return nil
-		}
+	for _, scope := range []string{"repo:*?action=create", "repo:*?action=update"} {
+		w.scopes = &scope
 		put("record", obj()).want(t, 403, "ScopeMissingError")
 	}
 }
@@ -232,10 +224,8 @@ func TestDeleteRecord(t *testing.T) {
 	if out := into[written](t, del("one", "swapRecord", missing).want(t, 200, "")); out.Commit != nil || w.head(alice) != before {
 		t.Errorf("%+v", out)
 	}
-	w.permit = func(action, target string) error {
-		return &xrpc.Error{Status: 403, Name: "ScopeMissingError", Message: action + " " + target}
-	}
-	del("two").want(t, 403, "ScopeMissingError").says(t, "delete "+note)
+	w.scopes = new(string)
+	del("two").want(t, 403, "ScopeMissingError").says(t, "repo:"+note+"?action=delete")
 }
 
 func TestApplyWrites(t *testing.T) {
@@ -297,12 +287,8 @@ func TestApplyWrites(t *testing.T) {
 	if w.head(alice) != before {
 		t.Error("a refused request changed the repository")
 	}
-	w.permit = func(action, target string) error {
-		if action == "delete" {
-			return &xrpc.Error{Status: 403, Name: "ScopeMissingError", Message: action + " " + target}
-		}
-		return nil
-	}
+	scope := "repo:*?action=create&action=update"
+	w.scopes = &scope
 	apply(nil, write("create", "value", obj()), write("delete", "rkey", "new")).want(t, 403, "ScopeMissingError")
 	if w.head(alice) != before {
 		t.Error("part of a forbidden batch was written")
@@ -343,11 +329,9 @@ func TestUploadBlob(t *testing.T) {
 	up(alice, "what?ever;;", png).want(t, 400, "InvalidRequest")
 	up(alice, "image/png", make([]byte, 10_001)).want(t, 413, "PayloadTooLarge")
 	up(alice, "image/png", make([]byte, 10_000)).want(t, 200, "")
-	w.permit = func(action, target string) error {
-		return &xrpc.Error{Status: 403, Name: "ScopeMissingError", Message: action + " " + target}
-	}
-	up(alice, "image/png", png).want(t, 403, "ScopeMissingError").says(t, "blob image/png")
-	w.permit = nil
+	w.scopes = new(string)
+	up(alice, "image/png", png).want(t, 403, "ScopeMissingError").says(t, "blob:image/png")
+	w.scopes = nil
 	w.hiddenBlob, _ = cid.Decode(refOf(w.upload(alice, "image/png", png)))
 	w.accounts[alice].Moderated = true
 	up(alice, "image/png", png).want(t, 400, "InvalidRequest").says(t, "takendown")
@@ -471,11 +455,9 @@ func TestImportRepo(t *testing.T) {
 	of(alice, carType, export[:len(export)-1]).want(t, 400, "InvalidRequest")
 	of(bob, carType, export).want(t, 400, "InvalidRequest") // another's
 	of(alice, carType, make([]byte, 100_001)).want(t, 413, "PayloadTooLarge")
-	w.permit = func(action, target string) error {
-		return &xrpc.Error{Status: 403, Name: "ScopeMissingError", Message: action + " " + target}
-	}
-	of(alice, carType, export).want(t, 403, "ScopeMissingError").says(t, "manage repo")
-	w.permit = nil
+	w.scopes = new(string)
+	of(alice, carType, export).want(t, 403, "ScopeMissingError").says(t, "account:repo?action=manage")
+	w.scopes = nil
 	if w.head(alice) != before {
 		t.Error("a refused request changed the repository")
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
@@ -231,9 +232,8 @@ func TestNoErrorOfTheHostIsToldToClients(t *testing.T) {
 			store.Repos, store.Blobs, store.Events = faultyRepos{mem.Repos, f}, faultyBlobs{mem.Blobs, f}, faultyEvents{mem.Events, f}
 			w := &world{t: t, accounts: accounts{alice: {DID: alice, Handle: "alice.test", Moderated: true}}}
 			guarded := func(context.Context, storage.Reader) ([]storage.KVCheck, error) { return nil, f.next() }
-			auth := func(r *xrpc.Request) error {
-				r.Principal = atproto.Principal{DID: alice, Guard: guarded, Permit: func(string, string) error { return f.next() }}
-				return f.next()
+			user := func(*xrpc.Request) (auth.Principal, error) {
+				return auth.Principal{Role: auth.User, DID: alice, Permissions: auth.Everything()}, f.next()
 			}
 			newServer := func() http.Handler { // without cached trees
 				host := repo.NewHost(repo.Config{
@@ -245,7 +245,7 @@ func TestNoErrorOfTheHostIsToldToClients(t *testing.T) {
 				srv := &xrpc.Server{Catalog: schemas}
 				(&atproto.Service{
 					Host: host, Accounts: faultyAccounts{w.accounts, f}, Takedowns: faultyTakedowns{takedowns{w}, f}, Schemas: schemas,
-					Auth: atproto.Auth{User: auth, Optional: auth}, Outbox: &stream.Outbox{Events: store.Events}, Resolver: &identity.Resolver{PLC: faultyPLC{f}},
+					Auth: atproto.Auth{User: user, Optional: user, Guard: func(auth.Principal) repo.Guard { return guarded }}, Outbox: &stream.Outbox{Events: store.Events}, Resolver: &identity.Resolver{PLC: faultyPLC{f}},
 					ImportKeys: func(context.Context, syntax.DID) ([]*crypto.PublicKey, error) {
 						return passing(f, func() ([]*crypto.PublicKey, error) { return []*crypto.PublicKey{key.PublicKey()}, nil })
 					},

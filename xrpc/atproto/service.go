@@ -28,6 +28,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
@@ -99,57 +100,23 @@ type Takedowns interface {
 	HiddenBlob(ctx context.Context, did syntax.DID, blob cid.Cid) (bool, error)
 }
 
-// Auth authenticates requests. Each function sets the request's Principal to a
-// Principal of this package (the value, not a pointer), or returns an *xrpc.Error. Anything else is
-// answered with status 500 and logged by the server.
+// Auth authenticates requests. A principal of package auth acts as an account if its role is
+// auth.User, and sees everything if it is auth.Administrator.
 type Auth struct {
 	// User demands an account's credentials. It is required.
 	User xrpc.Authenticator
-	// Optional accepts a request without credentials, leaving Principal nil, and
-	// refuses one with bad credentials. Nil: all requests for what is public are anonymous.
+	// Optional accepts a request without credentials, and refuses one with bad credentials. Nil: all
+	// requests for what is public are anonymous.
 	Optional xrpc.Authenticator
 	// Upload is for uploadBlob, which services call too, with the service token of a
 	// user. Nil: User.
 	Upload xrpc.Authenticator
-}
-
-// Principal is who makes a request.
-type Principal struct {
-	DID   syntax.DID // empty for an administrator
-	Admin bool
-	// Session is the host's own: nothing here looks at it.
-	Session any
-	// Permit, if not nil, is asked before every change of a record or upload of
-	// a blob: the place for OAuth scopes. Action is "create", "update",
-	// "delete" with a collection, "blob" with a MIME type, or "manage" with "repo" for
-	// an import.
-	Permit func(action, target string) error
-	// Guard, if not nil, is asked in the transaction of every change that the principal makes,
-	// whether it still may: since the request was authenticated, its session may have ended. Its
-	// error should be an *xrpc.Error. What it returns should include a check of all that it read,
-	// and of the account's status.
-	Guard repo.Guard
-	// Seen, if not nil, is what the authenticator has found, so that methods need not look once
-	// more.
-	Seen *Seen
-}
-
-// Seen is an account as it was when a request was authenticated.
-type Seen struct {
-	// Account is that of the principal.
-	Account Account
-	// Checks are what the principal's Guard returned for the same snapshot. They must hold only
-	// while the account has the status that it has in Account. They are preconditions of what the
-	// principal writes. If one does not hold by then, the Guard is asked.
-	Checks []storage.KVCheck
-}
-
-// may asks for permission.
-func (p Principal) may(action, target string) error {
-	if p.Permit == nil {
-		return nil
-	}
-	return p.Permit(action, target)
+	// Guard returns what decides in the transaction of every change that a principal makes whether
+	// it still may: since the request was authenticated, its session may have ended. Errors of the
+	// guard should be an *xrpc.Error. What it returns should include a check of all that it read, and
+	// of the account's status; for the snapshot of Principal.Basis, that is Basis. Nil: the change
+	// is refused with ConcurrentWrites if a value of Principal.Basis is another one by then.
+	Guard func(p auth.Principal) repo.Guard
 }
 
 // Service is the set of methods. Host, Accounts and Auth.User are required.
@@ -159,6 +126,9 @@ type Service struct {
 	Auth     Auth
 	// Takedowns is asked about moderated accounts. Nil: nothing is taken down.
 	Takedowns Takedowns
+	// CountWrites, if not nil, is asked before applyWrites writes anything: the place for rate limits
+	// by write. The other methods write one record each, so Server.Limit can count them.
+	CountWrites func(r *xrpc.Request, creates, updates, deletes int) error
 	// Schemas validates records; nil means that no schema is known.
 	Schemas *lexicon.Catalog
 	// Unknown, if not nil, validates records whose schemas the catalog does not have, with an
@@ -208,56 +178,72 @@ func (s *Service) Mount(srv *xrpc.Server) {
 	if s.network = s.Resolver; s.network == nil {
 		s.network = new(identity.Resolver)
 	}
-	user, optional := checked(s.Auth.User, true), checked(s.Auth.Optional, false)
-	write := func(nsid string, h xrpc.Handler) {
-		srv.Handle(xrpc.Route{NSID: nsid, Handler: h, Auth: user, MaxBody: maxWriteBody})
-	}
-	write("com.atproto.repo.createRecord", xrpc.Procedure(s.createRecord))
-	write("com.atproto.repo.putRecord", xrpc.Procedure(s.putRecord))
-	write("com.atproto.repo.deleteRecord", xrpc.Procedure(s.deleteRecord))
-	write("com.atproto.repo.applyWrites", xrpc.Procedure(s.applyWrites))
-	upload := checked(s.Auth.Upload, true)
+	srv.Handle(s.routes()...)
+}
+
+func (s *Service) routes() []xrpc.Route {
+	user, optional, upload := checked(s.Auth.User, true), checked(s.Auth.Optional, false), checked(s.Auth.Upload, true)
 	if upload == nil {
 		upload = user
 	}
-	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.uploadBlob", Handler: xrpc.RawProcedure(s.uploadBlob), Auth: upload, MaxBody: s.blobLimit()})
+	create, update, remove := auth.Write(auth.Create, auth.FromInput), auth.Write(auth.Update, auth.FromInput), auth.Write(auth.Delete, auth.FromInput)
+	write := func(nsid string, h xrpc.Handler, needs ...auth.Permission) xrpc.Route {
+		return xrpc.Route{NSID: nsid, Handler: h, Auth: user, Needs: needs, MaxBody: maxWriteBody}
+	}
+	public := func(nsid string, h xrpc.Handler) xrpc.Route { return xrpc.Route{NSID: nsid, Handler: h} }
+	// Methods whose answer depends on whether the account itself, or an administrator, asks.
+	sync := func(nsid string, h xrpc.Handler) xrpc.Route {
+		return xrpc.Route{NSID: nsid, Handler: h, Auth: optional}
+	}
+	list := []xrpc.Route{
+		write("com.atproto.repo.createRecord", xrpc.Procedure(s.createRecord), create),
+		write("com.atproto.repo.putRecord", xrpc.Procedure(s.putRecord), create, update),
+		write("com.atproto.repo.deleteRecord", xrpc.Procedure(s.deleteRecord), remove),
+		write("com.atproto.repo.applyWrites", xrpc.Procedure(s.applyWrites), create, update, remove),
+		{
+			NSID: "com.atproto.repo.uploadBlob", Handler: xrpc.RawProcedure(s.uploadBlob), MaxBody: s.blobLimit(),
+			Auth: upload, Needs: []auth.Permission{auth.Upload(auth.FromInput)},
+		},
+		{NSID: "com.atproto.repo.listMissingBlobs", Handler: xrpc.Query(s.listMissingBlobs), Auth: user},
+
+		public("com.atproto.repo.getRecord", xrpc.RawQuery(s.getRecord)),
+		public("com.atproto.repo.listRecords", xrpc.RawQuery(s.listRecords)),
+		public("com.atproto.repo.describeRepo", xrpc.Query(s.describeRepo)),
+		public("com.atproto.identity.resolveHandle", xrpc.Query(s.resolveHandle)),
+		public("com.atproto.sync.getRepoStatus", xrpc.Query(s.getRepoStatus)),
+		public("com.atproto.sync.listRepos", xrpc.Query(s.listRepos)),
+
+		sync("com.atproto.sync.getRepo", xrpc.RawQuery(s.getRepo)),
+		sync("com.atproto.sync.getRecord", xrpc.RawQuery(s.getRecordProof)),
+		sync("com.atproto.sync.getBlocks", xrpc.RawQuery(s.getBlocks)),
+		sync("com.atproto.sync.getBlob", xrpc.RawQuery(s.getBlob)),
+		sync("com.atproto.sync.getLatestCommit", xrpc.Query(s.getLatestCommit)),
+		sync("com.atproto.sync.listBlobs", xrpc.Query(s.listBlobs)),
+		// Deprecated, and still called.
+		sync("com.atproto.sync.getHead", xrpc.Query(s.getHead)),
+		sync("com.atproto.sync.getCheckout", xrpc.RawQuery(s.getCheckout)),
+	}
 	if s.ImportLimit >= 0 && (s.ImportKeys != nil || s.UnverifiedImports) {
 		limit := s.ImportLimit
 		if limit == 0 {
 			limit = 1 << 30
 		}
-		srv.Handle(xrpc.Route{NSID: "com.atproto.repo.importRepo", Handler: xrpc.RawProcedure(s.importRepo), Auth: user, MaxBody: limit})
+		list = append(list, xrpc.Route{
+			NSID: "com.atproto.repo.importRepo", Handler: xrpc.RawProcedure(s.importRepo), MaxBody: limit,
+			Auth: user, Needs: []auth.Permission{auth.ManageRepo},
+		})
 	}
-	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.listMissingBlobs", Handler: xrpc.Query(s.listMissingBlobs), Auth: user})
-
-	public := func(nsid string, h xrpc.Handler) { srv.Handle(xrpc.Route{NSID: nsid, Handler: h}) }
-	public("com.atproto.repo.getRecord", xrpc.RawQuery(s.getRecord))
-	public("com.atproto.repo.listRecords", xrpc.RawQuery(s.listRecords))
-	public("com.atproto.repo.describeRepo", xrpc.Query(s.describeRepo))
-	public("com.atproto.identity.resolveHandle", xrpc.Query(s.resolveHandle))
-	public("com.atproto.sync.getRepoStatus", xrpc.Query(s.getRepoStatus))
-	public("com.atproto.sync.listRepos", xrpc.Query(s.listRepos))
-
-	// Methods whose answer depends on whether the account itself, or an
-	// administrator, asks.
-	sync := func(nsid string, h xrpc.Handler) {
-		srv.Handle(xrpc.Route{NSID: nsid, Handler: h, Auth: optional})
-	}
-	sync("com.atproto.sync.getRepo", xrpc.RawQuery(s.getRepo))
-	sync("com.atproto.sync.getRecord", xrpc.RawQuery(s.getRecordProof))
-	sync("com.atproto.sync.getBlocks", xrpc.RawQuery(s.getBlocks))
-	sync("com.atproto.sync.getBlob", xrpc.RawQuery(s.getBlob))
-	sync("com.atproto.sync.getLatestCommit", xrpc.Query(s.getLatestCommit))
-	sync("com.atproto.sync.listBlobs", xrpc.Query(s.listBlobs))
-	// Deprecated, and still called.
-	sync("com.atproto.sync.getHead", xrpc.Query(s.getHead))
-	sync("com.atproto.sync.getCheckout", xrpc.RawQuery(s.getCheckout))
 	if s.Outbox != nil {
-		public("com.atproto.sync.subscribeRepos", xrpc.Subscription(s.Outbox))
+		list = append(list, public("com.atproto.sync.subscribeRepos", xrpc.Subscription(s.Outbox)))
 	}
 	if s.Resolver != nil {
-		s.mountIdentity(srv)
+		list = append(list,
+			public("com.atproto.identity.resolveDid", xrpc.Query(s.resolveDid)),
+			public("com.atproto.identity.resolveIdentity", xrpc.Query(s.resolveIdentity)),
+			xrpc.Route{NSID: "com.atproto.identity.refreshIdentity", Handler: xrpc.Procedure(s.refreshIdentity), Auth: user},
+		)
 	}
+	return list
 }
 
 func (s *Service) blobLimit() int64 {

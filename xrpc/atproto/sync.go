@@ -17,6 +17,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 // carType is the media type of CAR files.
@@ -32,7 +33,7 @@ func (s *Service) available(ctx context.Context, r *xrpc.Request, id syntax.AtId
 		}
 		return acct, err
 	}
-	if p := principal(r); p.Admin || p.DID == acct.DID {
+	if p := r.Principal; p.Role == auth.Administrator || p.IsUser(acct.DID) {
 		return acct, nil
 	}
 	switch acct.Status {
@@ -154,7 +155,7 @@ func (s *Service) getBlob(w http.ResponseWriter, r *xrpc.Request, p blobParams) 
 	if err != nil {
 		return err
 	}
-	if acct.Moderated && s.Takedowns != nil && !principal(r).Admin {
+	if acct.Moderated && s.Takedowns != nil && r.Principal.Role != auth.Administrator {
 		if hidden, err := s.Takedowns.HiddenBlob(r.Context(), acct.DID, c); err != nil {
 			return err
 		} else if hidden {

@@ -2,9 +2,9 @@ package atproto
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 // Validate returns an error that says what is missing.
@@ -22,29 +22,22 @@ func (s *Service) Validate() error {
 	return nil
 }
 
-// checked calls an Authenticator and checks the Principal that it sets. One that sets another type,
-// or none where credentials are demanded, is a fault of the host. It is an internal error, which
+// checked calls an Authenticator and checks the Principal that it returns. One that names no account,
+// or nobody where credentials are demanded, is a fault of the host. It is an internal error, which
 // the server logs: an answer of status 401 would blame the client.
-func checked(auth xrpc.Authenticator, demanded bool) xrpc.Authenticator {
-	if auth == nil {
+func checked(authenticate xrpc.Authenticator, demanded bool) xrpc.Authenticator {
+	if authenticate == nil {
 		return nil
 	}
-	return func(r *xrpc.Request) error {
-		if err := auth(r); err != nil {
-			return err
+	return func(r *xrpc.Request) (auth.Principal, error) {
+		p, err := authenticate(r)
+		switch {
+		case err != nil:
+		case p.Role == auth.User && p.DID == "":
+			err = errors.New("atproto: the Authenticator has returned a Principal with the role auth.User and without a DID")
+		case p.Role != auth.User && demanded:
+			err = errors.New("atproto: the Authenticator has returned a Principal that is no account (its role must be auth.User), and has not refused the request")
 		}
-		switch p := r.Principal.(type) {
-		case Principal:
-			if demanded && p.DID == "" && !p.Admin {
-				return errors.New("atproto: the Authenticator has set a Principal without a DID")
-			}
-		case nil:
-			if demanded {
-				return errors.New("atproto: the Authenticator has set no Principal, and has not refused the request")
-			}
-		default:
-			return fmt.Errorf("atproto: the Authenticator has set a Principal of type %T, it must be an atproto.Principal", p)
-		}
-		return nil
+		return p, err
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
@@ -116,7 +117,7 @@ type world struct {
 	key        *crypto.PrivateKey
 	accounts   accounts
 	hiddenBlob cid.Cid
-	permit     func(action, target string) error
+	scopes     *string // of the caller; nil: may do everything
 	guard      repo.Guard
 }
 
@@ -150,7 +151,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { outbox.Close() })
 	w.svc = &atproto.Service{
 		Host: w.host, Accounts: w.accounts, Takedowns: takedowns{w}, Schemas: schemas, Outbox: outbox,
-		Auth: atproto.Auth{User: w.auth(true), Optional: w.auth(false)},
+		Auth: atproto.Auth{User: w.auth(true), Optional: w.auth(false), Guard: func(auth.Principal) repo.Guard { return w.guard }},
 		ImportKeys: func(context.Context, syntax.DID) ([]*crypto.PublicKey, error) {
 			return []*crypto.PublicKey{key.PublicKey()}, nil
 		},
@@ -166,16 +167,20 @@ func (w *world) signer() func(context.Context, syntax.DID) (crypto.Signer, error
 
 // auth takes the Authorization header for the caller's DID.
 func (w *world) auth(required bool) xrpc.Authenticator {
-	return func(r *xrpc.Request) error {
+	return func(r *xrpc.Request) (p auth.Principal, err error) {
 		switch who := r.Header.Get("Authorization"); {
 		case who == "admin" && !required:
-			r.Principal = atproto.Principal{Admin: true}
+			p.Role = auth.Administrator
 		case strings.HasPrefix(who, "did:"):
-			r.Principal = atproto.Principal{DID: syntax.DID(who), Permit: w.permit, Guard: w.guard}
+			p = auth.Principal{Role: auth.User, DID: syntax.DID(who), Permissions: auth.Everything()}
+			if w.scopes != nil {
+				p.Credential = auth.OAuthSession
+				p.Permissions, _ = auth.ParseScopes(*w.scopes)
+			}
 		case who != "" || required:
-			return &xrpc.Error{Status: 401, Name: "AuthMissing", Message: "Authentication Required"}
+			err = &xrpc.Error{Status: 401, Name: "AuthMissing", Message: "Authentication Required"}
 		}
-		return nil
+		return p, err
 	}
 }
 

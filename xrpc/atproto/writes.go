@@ -1,6 +1,7 @@
 package atproto
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 // commitMeta is the definition of that name in com.atproto.repo.defs.
@@ -48,11 +50,11 @@ type createRecordInput struct {
 }
 
 func (s *Service) createRecord(ctx context.Context, r *xrpc.Request, in createRecordInput) (out writeOutput, err error) {
-	acct, err := s.writer(ctx, r, in.Repo)
+	did, err := s.writer(ctx, r, in.Repo)
 	if err != nil {
 		return out, err
 	}
-	if err := principal(r).may("create", string(in.Collection)); err != nil {
+	if err := r.Demand(auth.Write(auth.Create, string(in.Collection))); err != nil {
 		return out, err
 	}
 	if in.RKey == "" {
@@ -67,12 +69,12 @@ func (s *Service) createRecord(ctx context.Context, r *xrpc.Request, in createRe
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
-	res, err := s.Host.Apply(ctx, acct.DID, batch)
+	res, err := s.Host.Apply(ctx, did, batch)
 	if err != nil {
 		return out, writeError(err)
 	}
 	return writeOutput{
-		URI:              recordURI(acct.DID, in.Collection, in.RKey),
+		URI:              recordURI(did, in.Collection, in.RKey),
 		CID:              res.Records[0].CID.String(),
 		Commit:           metaOf(res),
 		ValidationStatus: rec.status,
@@ -85,14 +87,12 @@ type putRecordInput struct {
 }
 
 func (s *Service) putRecord(ctx context.Context, r *xrpc.Request, in putRecordInput) (out writeOutput, err error) {
-	acct, err := s.writer(ctx, r, in.Repo)
+	did, err := s.writer(ctx, r, in.Repo)
 	if err != nil {
 		return out, err
 	}
-	for _, action := range []string{"create", "update"} {
-		if err := principal(r).may(action, string(in.Collection)); err != nil {
-			return out, err
-		}
+	if err := r.Demand(auth.Write(auth.Create, string(in.Collection)), auth.Write(auth.Update, string(in.Collection))); err != nil {
+		return out, err
 	}
 	rec, err := s.prepare(ctx, in.Collection, in.RKey, in.Record, in.Validate)
 	if err != nil {
@@ -106,12 +106,12 @@ func (s *Service) putRecord(ctx context.Context, r *xrpc.Request, in putRecordIn
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
-	res, err := s.Host.Apply(ctx, acct.DID, batch)
+	res, err := s.Host.Apply(ctx, did, batch)
 	if err != nil {
 		return out, writeError(err)
 	}
 	return writeOutput{
-		URI:              recordURI(acct.DID, in.Collection, in.RKey),
+		URI:              recordURI(did, in.Collection, in.RKey),
 		CID:              res.Records[0].CID.String(),
 		Commit:           metaOf(res),
 		ValidationStatus: rec.status,
@@ -131,11 +131,11 @@ type deleteRecordOutput struct {
 }
 
 func (s *Service) deleteRecord(ctx context.Context, r *xrpc.Request, in deleteRecordInput) (out deleteRecordOutput, err error) {
-	acct, err := s.writer(ctx, r, in.Repo)
+	did, err := s.writer(ctx, r, in.Repo)
 	if err != nil {
 		return out, err
 	}
-	if err := principal(r).may("delete", string(in.Collection)); err != nil {
+	if err := r.Demand(auth.Write(auth.Delete, string(in.Collection))); err != nil {
 		return out, err
 	}
 	write := repo.Write{Action: repo.Delete, Collection: in.Collection, RKey: in.RKey}
@@ -152,10 +152,10 @@ func (s *Service) deleteRecord(ctx context.Context, r *xrpc.Request, in deleteRe
 	}
 	batch.Writes = []repo.Write{write}
 	// Deleting what is not there is no error and no commit, whatever the swaps say.
-	if _, err := s.Host.Record(ctx, acct.DID, in.Collection, in.RKey); errors.Is(err, repo.ErrRecordNotFound) {
+	if _, err := s.Host.Record(ctx, did, in.Collection, in.RKey); errors.Is(err, repo.ErrRecordNotFound) {
 		return out, nil
 	}
-	res, err := s.Host.Apply(ctx, acct.DID, batch)
+	res, err := s.Host.Apply(ctx, did, batch)
 	if errors.Is(err, repo.ErrRecordNotFound) {
 		return out, nil
 	}
@@ -190,11 +190,21 @@ type applyWriteResult struct {
 	ValidationStatus string `json:"validationStatus,omitempty"`
 }
 
+// applyActions are what a write of applyWrites can be.
+var applyActions = map[string]struct {
+	action             repo.Action
+	permission, result string
+}{
+	"com.atproto.repo.applyWrites#create": {repo.Create, auth.Create, "com.atproto.repo.applyWrites#createResult"},
+	"com.atproto.repo.applyWrites#update": {repo.Update, auth.Update, "com.atproto.repo.applyWrites#updateResult"},
+	"com.atproto.repo.applyWrites#delete": {repo.Delete, auth.Delete, "com.atproto.repo.applyWrites#deleteResult"},
+}
+
 // maxWrites is how many writes one call of applyWrites may carry.
 const maxWrites = 200
 
 func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in applyWritesInput) (out applyWritesOutput, err error) {
-	acct, err := s.writer(ctx, r, in.Repo)
+	did, err := s.writer(ctx, r, in.Repo)
 	if err != nil {
 		return out, err
 	}
@@ -205,39 +215,47 @@ func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in applyWrit
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
 	}
-	out.Results = make([]applyWriteResult, 0, len(in.Writes))
-	for _, w := range in.Writes {
-		write := repo.Write{Collection: w.Collection, RKey: w.RKey}
-		var action, result string
-		switch w.Type {
-		case "com.atproto.repo.applyWrites#create":
-			write.Action, action, result = repo.Create, "create", "createResult"
-			if w.RKey == "" {
-				write.RKey = s.Host.NextRecordKey()
-			}
-		case "com.atproto.repo.applyWrites#update":
-			write.Action, action, result = repo.Update, "update", "updateResult"
-		case "com.atproto.repo.applyWrites#delete":
-			write.Action, action, result = repo.Delete, "delete", "deleteResult"
-		default:
+	// All of them are asked about before anything is made of any.
+	demanded := make([]auth.Permission, len(in.Writes))
+	for i, w := range in.Writes {
+		act, ok := applyActions[w.Type]
+		if !ok {
 			return out, xrpc.InvalidRequest("Action not supported: %s", w.Type)
 		}
-		if err := principal(r).may(action, string(w.Collection)); err != nil {
+		demanded[i] = auth.Write(act.permission, string(w.Collection))
+	}
+	if err := r.Demand(demanded...); err != nil {
+		return out, err
+	}
+	if s.CountWrites != nil {
+		count := make(map[string]int)
+		for _, d := range demanded {
+			count[d.Action]++
+		}
+		if err := s.CountWrites(r, count[auth.Create], count[auth.Update], count[auth.Delete]); err != nil {
 			return out, err
 		}
-		res := applyWriteResult{Type: "com.atproto.repo.applyWrites#" + result}
+	}
+	out.Results = make([]applyWriteResult, 0, len(in.Writes))
+	for _, w := range in.Writes {
+		act := applyActions[w.Type]
+		write := repo.Write{Action: act.action, Collection: w.Collection, RKey: w.RKey}
+		if act.action == repo.Create && w.RKey == "" {
+			write.RKey = s.Host.NextRecordKey()
+		}
+		res := applyWriteResult{Type: act.result}
 		if write.Action != repo.Delete {
 			rec, err := s.prepare(ctx, write.Collection, write.RKey, w.Value, in.Validate)
 			if err != nil {
 				return out, err
 			}
 			write.Record, res.ValidationStatus = rec.cbor, rec.status
-			res.URI = recordURI(acct.DID, write.Collection, write.RKey)
+			res.URI = recordURI(did, write.Collection, write.RKey)
 		}
 		batch.Writes = append(batch.Writes, write)
 		out.Results = append(out.Results, res)
 	}
-	res, err := s.Host.Apply(ctx, acct.DID, batch)
+	res, err := s.Host.Apply(ctx, did, batch)
 	if err != nil {
 		return out, writeError(err)
 	}
@@ -259,8 +277,7 @@ type blobOutput struct {
 }
 
 func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
-	p := principal(r)
-	acct, err := s.Accounts.Account(r.Context(), syntax.AtIdentifier(p.DID))
+	acct, err := s.Accounts.Account(r.Context(), syntax.AtIdentifier(r.Principal.DID))
 	if err != nil || acct.Status == TakenDown || acct.Status == Suspended {
 		return accountError(acct, err)
 	}
@@ -268,7 +285,7 @@ func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := p.may("blob", declared); err != nil {
+	if err := r.Demand(auth.Upload(declared)); err != nil {
 		return err
 	}
 	body, mime, err := s.blobType(r.Body, declared)
@@ -307,35 +324,57 @@ func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 
 // writer is the account that a write method is to change: it must be the
 // caller's own and active.
-func (s *Service) writer(ctx context.Context, r *xrpc.Request, id syntax.AtIdentifier) (acct Account, err error) {
-	if p := principal(r); p.Seen != nil && id == syntax.AtIdentifier(p.DID) && p.Seen.Account.DID == p.DID {
-		acct = p.Seen.Account
-	} else {
-		acct, err = s.Accounts.Account(ctx, id)
+func (s *Service) writer(ctx context.Context, r *xrpc.Request, id syntax.AtIdentifier) (syntax.DID, error) {
+	if p := r.Principal; p.Active && p.IsUser(p.DID) && id == syntax.AtIdentifier(p.DID) {
+		return p.DID, nil // whether that is still so is checked when it is changed
 	}
+	acct, err := s.Accounts.Account(ctx, id)
 	if err != nil || acct.Status != Active {
-		return acct, accountError(acct, err)
+		return "", accountError(acct, err)
 	}
-	if acct.DID != principal(r).DID {
-		return acct, &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthenticationRequired", Message: "Authentication Required"}
+	if !r.Principal.IsUser(acct.DID) {
+		return "", &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthenticationRequired", Message: "Authentication Required"}
 	}
-	return acct, nil
+	return acct.DID, nil
 }
 
 // batch is a batch of writes that the caller may make if the account is active. duplicates keeps
 // what unique indexes would replace.
 func (s *Service) batch(r *xrpc.Request, duplicates bool, writes ...repo.Write) repo.Batch {
 	b := repo.Batch{Writes: writes, KeepDuplicates: duplicates, Guard: s.guard(r, Active)}
-	if seen := principal(r).Seen; seen != nil && seen.Account.Status == Active {
-		b.Assumed = seen.Checks
+	if p := r.Principal; p.Active && len(p.Basis) > 0 {
+		b.Assumed = make([]storage.KVCheck, len(p.Basis))
+		for i, v := range p.Basis {
+			b.Assumed[i] = storage.KVCheck{Key: v.Key, Value: v.Value}
+		}
 	}
 	return b
+}
+
+// unchanged is the guard for a principal that is good while what it was found by is the same.
+func unchanged(p auth.Principal) repo.Guard {
+	return func(ctx context.Context, rd storage.Reader) (checks []storage.KVCheck, err error) {
+		for _, v := range p.Basis {
+			now, err := rd.Get(ctx, v.Key)
+			if err != nil && !errors.Is(err, storage.ErrNotFound) {
+				return nil, err
+			}
+			if err != nil || !bytes.Equal(now, v.Value) {
+				return nil, storage.ErrConflict
+			}
+			checks = append(checks, storage.KVCheck{Key: v.Key, Value: v.Value})
+		}
+		return checks, nil
+	}
 }
 
 // guard returns what decides, in the transaction of a change, whether the caller may still make
 // it: the account must have one of the statuses, and the principal must still be good.
 func (s *Service) guard(r *xrpc.Request, allowed ...Status) repo.Guard {
-	p := principal(r)
+	still := unchanged(r.Principal)
+	if s.Auth.Guard != nil {
+		still = s.Auth.Guard(r.Principal)
+	}
 	in, _ := s.Accounts.(SnapshotAccounts)
 	return func(ctx context.Context, rd storage.Reader) ([]storage.KVCheck, error) {
 		if in != nil {
@@ -348,17 +387,11 @@ func (s *Service) guard(r *xrpc.Request, allowed ...Status) repo.Guard {
 				return nil, accountError(acct, err)
 			}
 		}
-		if p.Guard == nil {
+		if still == nil {
 			return nil, nil
 		}
-		return p.Guard(ctx, rd)
+		return still(ctx, rd)
 	}
-}
-
-// principal is who makes a request; the zero Principal if nobody said.
-func principal(r *xrpc.Request) Principal {
-	p, _ := r.Principal.(Principal)
-	return p
 }
 
 func recordURI(did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) string {

@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
@@ -26,40 +27,31 @@ import (
 // host: the client is not blamed, and the log says what is wrong.
 func TestAPrincipalThatIsNone(t *testing.T) {
 	for name, tt := range map[string]struct {
-		set  any
-		says string
+		p      auth.Principal
+		says   string
+		public int // status of a method that anybody may call
 	}{
-		"a pointer":          {&atproto.Principal{DID: alice}, "*atproto.Principal"},
-		"a DID":              {syntax.DID(alice), "syntax.DID"},
-		"a string":           {"did:plc:x", "string"},
-		"a nil pointer":      {(*atproto.Principal)(nil), "*atproto.Principal"},
-		"none":               {nil, "no Principal"},
-		"the zero principal": {atproto.Principal{}, "without a DID"},
+		"nobody":            {auth.Principal{}, "no account", 200},
+		"an administrator":  {auth.Principal{Role: auth.Administrator}, "no account", 200},
+		"a service":         {auth.Principal{Role: auth.Service, DID: alice}, "no account", 200},
+		"a user of no name": {auth.Principal{Role: auth.User, Permissions: auth.Everything()}, "without a DID", 500},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			var log bytes.Buffer
-			w.svc.Auth = atproto.Auth{
-				User:     func(r *xrpc.Request) error { r.Principal = tt.set; return nil },
-				Optional: func(r *xrpc.Request) error { r.Principal = tt.set; return nil },
-			}
+			as := func(*xrpc.Request) (auth.Principal, error) { return tt.p, nil }
+			w.svc.Auth = atproto.Auth{User: as, Optional: as}
 			w.srv = &xrpc.Server{Catalog: schemas, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 			w.svc.Mount(w.srv)
-			w.call("", "com.atproto.repo.createRecord", nil, map[string]any{"repo": alice, "collection": note, "record": map[string]any{"text": "x"}}).want(t, 500, "InternalServerError")
-			if !strings.Contains(log.String(), tt.says) {
-				t.Errorf("the log is %q, want %q in it", log.String(), tt.says)
+			for _, method := range []string{"com.atproto.repo.createRecord", "com.atproto.repo.uploadBlob"} {
+				log.Reset()
+				w.call("", method, nil, map[string]any{"repo": alice, "collection": note, "record": map[string]any{"text": "x"}}).want(t, 500, "InternalServerError")
+				if !strings.Contains(log.String(), tt.says) {
+					t.Errorf("%s: the log is %q, want %q in it", method, log.String(), tt.says)
+				}
 			}
-			log.Reset()
-			w.call("", "com.atproto.repo.uploadBlob", nil, map[string]any{}).want(t, 500, "InternalServerError")
-			if log.Len() == 0 {
-				t.Error("nothing in the log")
-			}
-			log.Reset()
-			a := w.call("", "com.atproto.sync.getLatestCommit", q("did", alice), nil)
-			if _, isPrincipal := tt.set.(atproto.Principal); tt.set == nil || isPrincipal { // nobody, who may ask
-				a.want(t, 200, "")
-			} else if a.want(t, 500, "InternalServerError"); !strings.Contains(log.String(), tt.says) {
-				t.Errorf("the log is %q, want %q in it", log.String(), tt.says)
+			if a := w.call("", "com.atproto.sync.getLatestCommit", q("did", alice), nil); a.status != tt.public {
+				t.Errorf("status %d for what is public", a.status)
 			}
 		})
 	}

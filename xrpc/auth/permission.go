@@ -2,13 +2,16 @@ package auth
 
 import "strings"
 
-// The resources of permissions.
+// RPC is the resource of permissions to call services.
+const RPC = "rpc"
+
+// The other resources.
 const (
 	repoResource     = "repo"
-	rpcResource      = "rpc"
 	blobResource     = "blob"
 	accountResource  = "account"
 	identityResource = "identity"
+	hostResource     = "host"
 )
 
 // The actions on records.
@@ -23,14 +26,30 @@ var recordActions = []string{Create, Update, Delete}
 // Permission is one thing that a caller wants to do: an action on a target of a resource.
 // Make one with the functions of this package.
 type Permission struct {
-	// Resource is "repo", "rpc", "blob", "account" or "identity".
+	// Resource is "repo", "rpc", "blob", "account", "identity" or "host".
 	Resource string
 	// Action is, for repo: "create", "update" or "delete"; for rpc: the NSID of the method, or
-	// "*" for any; for account: "read" or "manage". It is empty for blob and identity.
+	// "*" for any; for account: "read" or "manage"; for identity: "submit", or empty; for host:
+	// "moderate" or "administer". It is empty for blob.
 	Action string
 	// Target is, for repo: the collection; for rpc: the service that is called, a DID with a
-	// fragment; for blob: the MIME type; for account and identity: the attribute.
+	// fragment; for blob: the MIME type; for account and identity: the attribute. It is empty for
+	// host.
 	Target string
+}
+
+// FromInput stands in a declared permission for what only the input of a request tells, such as
+// the collection of createRecord: auth.Write(auth.Create, auth.FromInput). A permission with it is
+// a pattern: it is never granted, it only covers others.
+const FromInput = "{input}"
+
+// IsPattern reports whether the permission is a pattern: see FromInput.
+func (p Permission) IsPattern() bool { return p.Action == FromInput || p.Target == FromInput }
+
+// Covers reports whether q is the permission, or one that the pattern stands for.
+func (p Permission) Covers(q Permission) bool {
+	return p.Resource == q.Resource && (p.Action == q.Action || p.Action == FromInput) &&
+		(p.Target == q.Target || p.Target == FromInput)
 }
 
 // Write is the permission to create, update or delete records of a collection.
@@ -40,7 +59,7 @@ func Write(action, collection string) Permission {
 
 // Call is the permission to call a method of a service ("did:web:example.com#service") on behalf
 // of the account. The method "*" stands for a token that is bound to no method.
-func Call(method, service string) Permission { return Permission{rpcResource, method, service} }
+func Call(method, service string) Permission { return Permission{RPC, method, service} }
 
 // Upload is the permission to upload a blob of a declared MIME type. Parameters of the type do not
 // count, nor does the case of its letters.
@@ -59,7 +78,12 @@ var (
 	ManageHandle = Permission{identityResource, "", "handle"}
 	// ManageIdentity is the permission to change the DID document, keys included.
 	ManageIdentity = Permission{identityResource, "", "*"}
+	// SubmitIdentity is the permission to hand in a change of the DID document that is signed
+	// already. Whoever has ManageIdentity by a scope has it too.
+	SubmitIdentity = Permission{identityResource, submit, "*"}
 )
+
+const submit = "submit"
 
 // The permissions on the account for which there is no scope.
 var (
@@ -70,6 +94,23 @@ var (
 	ManageCredentials = Permission{accountResource, "manage", "credentials"}
 	// ManageLifecycle is the permission to activate, deactivate and delete the account.
 	ManageLifecycle = Permission{accountResource, "manage", "lifecycle"}
+	// ReadInvites is the permission to list the account's invite codes, which earns new ones.
+	ReadInvites = Permission{accountResource, "read", "invites"}
+	// ReadQueue is the permission to ask where the account stands in a queue of new accounts.
+	ReadQueue = Permission{accountResource, "read", "queue"}
+	// ReadPersonal and ManagePersonal are the permissions to see and to change personal details,
+	// such as the date of birth, among the account's preferences.
+	ReadPersonal   = Permission{accountResource, "read", "personal"}
+	ManagePersonal = Permission{accountResource, "manage", "personal"}
+)
+
+// The permissions on the host. No credential of an account has them.
+var (
+	// Moderate is the permission to look at accounts, to take them and their content down, and to
+	// write to them.
+	Moderate = Permission{hostResource, "moderate", ""}
+	// Administer is the permission to change and delete accounts, and to invite new ones.
+	Administer = Permission{hostResource, "administer", ""}
 )
 
 // String returns the permission as "resource:action target", for logs.
@@ -90,9 +131,9 @@ func (p Permission) Scope() string {
 	switch p.Resource {
 	case repoResource:
 		s = Scope{resource: p.Resource, values: []string{p.Target}, actions: []string{p.Action}}
-	case rpcResource:
+	case RPC:
 		s = Scope{resource: p.Resource, values: []string{p.Action}, audience: p.Target}
-	case blobResource, identityResource:
+	case blobResource, identityResource: // "identity:*" is the one that grants SubmitIdentity too
 		s = Scope{resource: p.Resource, values: []string{p.Target}}
 	case accountResource:
 		s = Scope{resource: p.Resource, values: []string{p.Target}, actions: []string{p.Action}}

@@ -13,7 +13,7 @@ type Role int
 const (
 	Anonymous     Role = iota
 	User               // an account of this host
-	Administrator      // who operates the host, or moderates it
+	Administrator      // who operates the host, or moderates it: the permissions tell which
 	Service            // an account or service elsewhere, by a service token
 )
 
@@ -26,6 +26,7 @@ const (
 	PasswordSession             // a session opened with the account's password
 	AppSession                  // a session opened with an app password
 	OAuthSession                // an OAuth session of an app
+	RefreshToken                // a token that renews or ends a session, and can do nothing else
 	ServiceToken                // a token signed with an account's or a service's key
 	AdminCredentials            // the administrator's password
 )
@@ -41,10 +42,32 @@ type Principal struct {
 	// Session names the session of the credential within the account. It is empty for
 	// credentials without one.
 	Session string
+	// Token names the token within the session, if tokens have names.
+	Token string
 	// Client is the OAuth client, or the service that issued a token ("did#service").
 	Client string
 	// Permissions is what the caller may do.
 	Permissions Permissions
+
+	// The rest says what the credential rests on. A change that the caller makes looks at it once
+	// more in its transaction: since then the session may have ended.
+
+	// Credentials is the value of the account's counter under which the credential was made: it is
+	// void under any other.
+	Credentials int64
+	// TakenDown says that the caller may act although the account is taken down.
+	TakenDown bool
+	// Active says that the account was active when the credential was verified, according to Basis.
+	Active bool
+	// Basis is what was read to verify the credential: it is good, and the account has its status,
+	// for as long as these values are the same. Nil: not known.
+	Basis []Value
+}
+
+// Value is a value in the account's own namespace: see package storage.
+type Value struct {
+	Key   string
+	Value []byte
 }
 
 // IsUser reports whether the caller is the account did of this host.

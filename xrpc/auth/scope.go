@@ -47,7 +47,7 @@ type form struct {
 
 var forms = map[string]form{
 	repoResource:     {values: "collection", many: true, check: isNSIDOrAny, other: "action", choice: recordActions},
-	rpcResource:      {values: "lxm", many: true, check: isNSIDOrAny, other: "aud", needed: true},
+	RPC:              {values: "lxm", many: true, check: isNSIDOrAny, other: "aud", needed: true},
 	blobResource:     {values: "accept", many: true, check: isAccept},
 	accountResource:  {values: "attr", check: isOneOf("email", "repo", "status"), other: "action", choice: []string{"read", "manage"}},
 	identityResource: {values: "attr", check: isOneOf("handle", "*")},
@@ -142,7 +142,7 @@ func (s Scope) finish(f form, other []string) (Scope, error) {
 		if len(other) == 1 {
 			s.actions = other
 		}
-	case rpcResource, includeResource:
+	case RPC, includeResource:
 		if len(other) > 1 {
 			return s, errors.New("several audiences")
 		}
@@ -154,7 +154,7 @@ func (s Scope) finish(f form, other []string) (Scope, error) {
 		}
 	}
 	s.values = normalValues(s.resource, s.values)
-	if s.resource == rpcResource && s.values[0] == "*" && s.audience == "*" {
+	if s.resource == RPC && s.values[0] == "*" && s.audience == "*" {
 		return s, errors.New("all methods of all services")
 	}
 	return s, nil
@@ -274,12 +274,12 @@ func (s Scope) Allows(want Permission) bool {
 		switch want.Resource {
 		case repoResource, blobResource:
 			return true
-		case rpcResource:
+		case RPC:
 			return !isChat(want.Action)
 		}
 		return false
 	case TransitionChat:
-		return want.Resource == rpcResource && isChat(want.Action)
+		return want.Resource == RPC && isChat(want.Action)
 	case TransitionEmail:
 		return want == ReadEmail
 	}
@@ -289,7 +289,7 @@ func (s Scope) Allows(want Permission) bool {
 	switch s.resource {
 	case repoResource:
 		return slices.Contains(s.actions, want.Action) && s.has(want.Target)
-	case rpcResource:
+	case RPC:
 		return s.has(want.Action) && (s.audience == "*" || s.audience == want.Target)
 	case blobResource:
 		return slices.ContainsFunc(s.values, func(v string) bool { return accepts(v, want.Target) })
@@ -306,7 +306,11 @@ func (s Scope) has(value string) bool {
 	return s.values[0] == "*" || slices.Contains(s.values, value)
 }
 
-func isChat(method string) bool { return strings.HasPrefix(method, "chat.bsky.") }
+// isChat reports whether a method is one of direct messages, in whatever case.
+func isChat(method string) bool {
+	const prefix = "chat.bsky."
+	return len(method) >= len(prefix) && strings.EqualFold(method[:len(prefix)], prefix)
+}
 
 func isNSID(s string) bool {
 	_, err := syntax.ParseNSID(s)

@@ -25,11 +25,22 @@ var (
 
 var errUnreachable = &xrpc.Error{Status: http.StatusBadGateway, Message: "Upstream service unreachable"}
 
-// Forward sends a request of an account to a service, with a service token, and passes the answer
-// on. Without a caller there is no token. It suits handlers of methods that a host answers by
-// itself only at times.
-func (p *Proxy) Forward(w http.ResponseWriter, r *xrpc.Request, caller syntax.DID, to Service) error {
-	url, client, err := p.address(r, to)
+// Call says where a request goes, and on whose behalf.
+type Call struct {
+	To Service
+	// As is the account on whose behalf the service is called. Empty: nobody's, without a token.
+	As syntax.DID
+	// Audience and Method are what the token says where it is not for To and the method of the
+	// request: it is for another service then, which To will call.
+	Audience string
+	Method   syntax.NSID
+}
+
+// Forward sends a request to a service, with a service token, and passes the answer on. It suits
+// handlers of methods that a host answers by itself only at times, which must have checked that the
+// caller may call the service.
+func (p *Proxy) Forward(w http.ResponseWriter, r *xrpc.Request, c Call) error {
+	url, client, err := p.address(r, c.To)
 	if err != nil {
 		return err
 	}
@@ -53,8 +64,8 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *xrpc.Request, caller syntax.DI
 	out.Header.Set("User-Agent", "") // none
 	out.Header.Set("Accept-Encoding", "identity")
 	pass(out.Header, r.Header, []string{"Accept-Encoding"})
-	if caller != "" {
-		token, err := p.token(ctx, caller, to, r.NSID)
+	if c.As != "" {
+		token, err := p.token(ctx, r, c)
 		if err != nil {
 			return err
 		}
@@ -73,20 +84,25 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *xrpc.Request, caller syntax.DI
 	defer stall.end()
 	res.Body = &download{res.Body, stall}
 	defer func() { res.Body.Close() }() // which may be another one by then
-	return p.answer(w, r, caller, res)
+	return p.answer(w, r, c.As, res)
 }
 
 // token makes a service token.
-func (p *Proxy) token(ctx context.Context, caller syntax.DID, to Service, method syntax.NSID) (string, error) {
-	signer, err := p.Signer(ctx, caller)
+func (p *Proxy) token(ctx context.Context, r *xrpc.Request, c Call) (string, error) {
+	signer, err := p.Signer(ctx, c.As)
 	if err != nil {
 		return "", err
 	}
-	audience := string(to.DID)
-	if p.FullAudience {
-		audience = to.Ref()
+	t := serviceauth.Token{Issuer: string(c.As), Audience: c.Audience, Method: string(c.Method)}
+	if t.Audience == "" {
+		t.Audience = string(c.To.DID)
+		if p.FullAudience {
+			t.Audience = c.To.Ref()
+		}
 	}
-	t := serviceauth.Token{Issuer: string(caller), Audience: audience, Method: string(method)}
+	if t.Method == "" {
+		t.Method = string(r.NSID)
+	}
 	if p.Now != nil {
 		t.Issued = p.Now()
 	}

@@ -34,11 +34,3 @@ func Protected(method syntax.NSID) bool {
 	_, found := slices.BinarySearch(protected, strings.ToLower(string(method)))
 	return found
 }
-
-// Privileged reports whether a session must be privileged for a method: those of direct
-// messages, and the creation of an account elsewhere, which is how an account moves. Case does not
-// matter.
-func Privileged(method syntax.NSID) bool {
-	m := strings.ToLower(string(method))
-	return strings.HasPrefix(m, "chat.bsky.") || m == "com.atproto.server.createaccount"
-}

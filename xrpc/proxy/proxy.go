@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 // Resolver finds DID documents; *identity.Resolver is one.
@@ -26,10 +27,9 @@ type Proxy struct {
 	Resolver Resolver
 	// Signer returns the key of an account.
 	Signer func(ctx context.Context, did syntax.DID) (crypto.Signer, error)
-	// Auth authenticates a request that is to be forwarded, sets its Principal, and
-	// returns the account whose request it is. It is also the place to ask whether the account's
-	// session may call the method (r.NSID) of the service: see Privileged and Service.Ref.
-	Auth func(r *xrpc.Request, to Service) (syntax.DID, error)
+	// Auth demands the credentials of an account of the host. The account must have the permission
+	// to call the method of the service (auth.Call, with Service.Ref), which is checked here.
+	Auth xrpc.Authenticator
 
 	// Known are services with an address that the operator has given. They may be anywhere;
 	// those of strangers must be at public addresses and speak HTTPS.
@@ -86,37 +86,38 @@ func (p *Proxy) Route() *xrpc.Route {
 	if limit == 0 {
 		limit = 100 << 20
 	}
-	return &xrpc.Route{Auth: p.authenticate, Handler: xrpc.Any(p.serve), MaxBody: limit}
-}
-
-// call is what authenticate finds out for serve.
-type call struct {
-	to     Service
-	caller syntax.DID
-}
-
-type callKey struct{}
-
-// authenticate decides where a request goes and whose it is.
-func (p *Proxy) authenticate(r *xrpc.Request) error {
-	if Protected(r.NSID) {
-		return &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidToken", Message: "Bad token method"}
+	return &xrpc.Route{
+		Auth:    p.authenticate,
+		Needs:   []auth.Permission{auth.Call(auth.FromInput, auth.FromInput)},
+		Handler: xrpc.Any(p.serve),
+		MaxBody: limit,
 	}
+}
+
+// authenticate refuses what is not for forwarding before it asks who calls.
+func (p *Proxy) authenticate(r *xrpc.Request) (auth.Principal, error) {
+	if Protected(r.NSID) {
+		return auth.Principal{}, &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidToken", Message: "Bad token method"}
+	}
+	if _, err := p.Target(r); err != nil {
+		return auth.Principal{}, err
+	}
+	caller, err := p.Auth(r)
+	if err == nil && !caller.IsUser(caller.DID) {
+		err = errors.New("proxy: Proxy.Auth has returned a Principal that is no account of this host")
+	}
+	return caller, err
+}
+
+func (p *Proxy) serve(w http.ResponseWriter, r *xrpc.Request) error {
 	to, err := p.Target(r)
 	if err != nil {
 		return err
 	}
-	caller, err := p.Auth(r, to)
-	if err != nil {
+	if err := r.Demand(auth.Call(string(r.NSID), to.Ref())); err != nil {
 		return err
 	}
-	r.Request = r.Request.WithContext(context.WithValue(r.Context(), callKey{}, call{to, caller}))
-	return nil
-}
-
-func (p *Proxy) serve(w http.ResponseWriter, r *xrpc.Request) error {
-	c := r.Context().Value(callKey{}).(call)
-	return p.Forward(w, r, c.caller, c.to)
+	return p.Forward(w, r, Call{To: to, As: r.Principal.DID})
 }
 
 // guarded is the client for services that strangers have named.

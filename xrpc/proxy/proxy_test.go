@@ -24,6 +24,7 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
@@ -83,13 +84,12 @@ func newSetup(t testing.TB, upstream http.HandlerFunc, change func(p *proxy.Prox
 			}
 			return key, nil
 		},
-		Auth: func(r *xrpc.Request, to proxy.Service) (syntax.DID, error) {
-			s.asked = append(s.asked, string(r.NSID)+" "+to.Ref())
+		Auth: func(r *xrpc.Request) (auth.Principal, error) {
+			s.asked = append(s.asked, string(r.NSID))
 			if r.Header.Get("Authorization") != "Bearer session" {
-				return "", &xrpc.Error{Status: 401, Name: "AuthMissing", Message: "Authentication Required"}
+				return auth.Principal{}, &xrpc.Error{Status: 401, Name: "AuthMissing", Message: "Authentication Required"}
 			}
-			r.Principal = syntax.DID(alice)
-			return alice, nil
+			return auth.Principal{Role: auth.User, DID: alice, Permissions: auth.Everything()}, nil
 		},
 	}
 	if change != nil {
@@ -186,7 +186,7 @@ func TestRequest(t *testing.T) {
 
 	s.call("HEAD", "app.bsky.feed.getTimeline", nil)
 	check(t, "method", got.Method, "HEAD")
-	check(t, "asked", s.asked[0], "app.bsky.feed.getTimeline "+ref)
+	check(t, "asked", s.asked[0], "app.bsky.feed.getTimeline")
 }
 
 // keys is a directory with one key.
@@ -537,7 +537,7 @@ func TestForward(t *testing.T) {
 	}, nil)
 	srv := &xrpc.Server{}
 	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.getRecord", Handler: xrpc.Any(func(w http.ResponseWriter, r *xrpc.Request) error {
-		return s.proxy.Forward(w, r, syntax.DID(r.URL.Query().Get("as")), proxy.Service{DID: service, ID: "bsky_appview"})
+		return s.proxy.Forward(w, r, proxy.Call{To: proxy.Service{DID: service, ID: "bsky_appview"}, As: syntax.DID(r.URL.Query().Get("as"))})
 	})})
 	host := httptest.NewServer(srv)
 	defer host.Close()
@@ -554,18 +554,16 @@ func TestForward(t *testing.T) {
 }
 
 func TestMethods(t *testing.T) {
-	for method, want := range map[syntax.NSID][2]bool{
-		"com.atproto.server.getSession":    {true, false},
-		"com.atproto.SERVER.getsession":    {true, false},
-		"com.atproto.admin.sendEmail":      {true, false},
-		"com.atproto.server.updateEmail":   {true, false},
-		"com.atproto.server.createAccount": {false, true},
-		"chat.bsky.convo.getLog":           {false, true},
-		"CHAT.bsky.convo.getLog":           {false, true},
-		"chat.bskyx.convo.getLog":          {false, false},
-		"app.bsky.feed.getTimeline":        {false, false},
+	for method, want := range map[syntax.NSID]bool{
+		"com.atproto.server.getSession":    true,
+		"com.atproto.SERVER.getsession":    true,
+		"com.atproto.admin.sendEmail":      true,
+		"com.atproto.server.updateEmail":   true,
+		"com.atproto.server.createAccount": false,
+		"chat.bsky.convo.getLog":           false,
+		"app.bsky.feed.getTimeline":        false,
 	} {
-		check(t, string(method), [2]bool{proxy.Protected(method), proxy.Privileged(method)}, want)
+		check(t, string(method), proxy.Protected(method), want)
 	}
 }
 
@@ -582,9 +580,11 @@ func Example() {
 	key, _ := crypto.GenerateKey(crypto.K256)
 
 	p := &proxy.Proxy{
-		Resolver:    documents{service: document(service, "bsky_appview", api.URL)},
-		Signer:      func(context.Context, syntax.DID) (crypto.Signer, error) { return key, nil },
-		Auth:        func(r *xrpc.Request, to proxy.Service) (syntax.DID, error) { return alice, nil },
+		Resolver: documents{service: document(service, "bsky_appview", api.URL)},
+		Signer:   func(context.Context, syntax.DID) (crypto.Signer, error) { return key, nil },
+		Auth: func(r *xrpc.Request) (auth.Principal, error) {
+			return auth.Principal{Role: auth.User, DID: alice, Permissions: auth.Everything()}, nil
+		},
 		Development: true,
 	}
 	host := httptest.NewServer(&xrpc.Server{Fallback: p.Route()})
@@ -634,7 +634,7 @@ func TestProxiesThatLackSomething(t *testing.T) {
 		return &proxy.Proxy{
 			Resolver: &identity.Resolver{},
 			Signer:   func(context.Context, syntax.DID) (crypto.Signer, error) { return nil, nil },
-			Auth:     func(*xrpc.Request, proxy.Service) (syntax.DID, error) { return "", nil },
+			Auth:     func(*xrpc.Request) (auth.Principal, error) { return auth.Principal{}, nil },
 		}
 	}
 	for name, change := range map[string]func(*proxy.Proxy){

@@ -454,9 +454,9 @@ func TestAuthenticator(t *testing.T) {
 	srv := &xrpc.Server{}
 	srv.Handle(xrpc.Route{
 		NSID: "com.example.whoami",
-		Auth: v.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error { r.Principal = t.DID(); return nil }),
+		Auth: v.Authenticator(nil),
 		Handler: xrpc.Query(func(_ context.Context, r *xrpc.Request, _ struct{}) (map[string]any, error) {
-			return map[string]any{"did": r.Principal}, nil
+			return map[string]any{"did": r.Principal.DID}, nil
 		}),
 	})
 	host := httptest.NewServer(srv)

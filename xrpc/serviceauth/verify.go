@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 // Keys finds the keys of issuers.
@@ -180,20 +181,27 @@ func (v *Verifier) signature(ctx context.Context, p *parsed) error {
 	return bad
 }
 
-// Authenticator demands a token for the method that is called, and tells accept
-// whose it is. It panics if the Verifier is not valid: see Validate.
-func (v *Verifier) Authenticator(accept func(r *xrpc.Request, t Token) error) xrpc.Authenticator {
+// Authenticator demands a token for the method that is called. accept decides who makes the request
+// with it, or refuses it. If it is nil, that is a service (auth.Service) with the DID of the issuer
+// and no permissions; its Client is the issuer with its fragment. Authenticator panics if the
+// Verifier is not valid: see Validate.
+func (v *Verifier) Authenticator(accept func(r *xrpc.Request, t Token) (auth.Principal, error)) xrpc.Authenticator {
 	if err := v.Validate(); err != nil {
 		panic(err)
 	}
-	return func(r *xrpc.Request) error {
+	if accept == nil {
+		accept = func(_ *xrpc.Request, t Token) (auth.Principal, error) {
+			return auth.Principal{Role: auth.Service, Credential: auth.ServiceToken, DID: t.DID(), Client: t.Issuer}, nil
+		}
+	}
+	return func(r *xrpc.Request) (auth.Principal, error) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		if !strings.EqualFold(scheme, "bearer") || token == "" {
-			return fail("MissingJwt", "missing jwt")
+			return auth.Principal{}, fail("MissingJwt", "missing jwt")
 		}
 		t, err := v.Verify(r.Context(), strings.TrimSpace(token), string(r.NSID))
 		if err != nil {
-			return err
+			return auth.Principal{}, err
 		}
 		return accept(r, t)
 	}

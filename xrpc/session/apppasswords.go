@@ -28,7 +28,7 @@ func (s *Sessions) createAppPassword(ctx context.Context, r *xrpc.Request, in cr
 	if in.Name == "" || len(in.Name) > maxAppPasswordName {
 		return out, xrpc.InvalidRequest("The name must have 1 to %d bytes", maxAppPasswordName)
 	}
-	password, p, err := s.credentials.CreateAppPassword(ctx, By(r), in.Name, in.Privileged)
+	password, p, err := s.credentials.CreateAppPassword(ctx, s.By(r), in.Name, in.Privileged)
 	if errors.Is(err, credential.ErrDuplicateName) {
 		return out, &xrpc.Error{Status: 400, Name: "DuplicateName", Message: "could not create app-specific password: there is one of that name"}
 	} else if err != nil {
@@ -55,5 +55,5 @@ type revokeAppPasswordInput struct {
 }
 
 func (s *Sessions) revokeAppPassword(ctx context.Context, r *xrpc.Request, in revokeAppPasswordInput) (out xrpc.None, err error) {
-	return out, s.credentials.RevokeAppPassword(ctx, By(r), in.Name)
+	return out, s.credentials.RevokeAppPassword(ctx, s.By(r), in.Name)
 }

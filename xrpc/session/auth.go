@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -15,7 +14,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
-	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 func badToken(name, message string) error {
@@ -73,105 +72,99 @@ func bearer(r *xrpc.Request) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
-// Access is which sessions a method accepts.
-type Access struct {
-	Full      bool // not those of app passwords
-	TakenDown bool // also that of an account that was taken down
-	Reads     bool // also one that the takedown ended: the method shows the account its own data
+// TakenDown is what a method does with the sessions of accounts that are taken down.
+type TakenDown int
+
+const (
+	RefuseTakenDown TakenDown = iota
+	// AcceptTakenDown accepts those that were opened since: they are for an appeal, and for moving
+	// and deleting the account.
+	AcceptTakenDown
+	// ReadTakenDown also accepts those that the takedown has ended: the method shows the account
+	// its own data.
+	ReadTakenDown
+)
+
+// takenDownSession is what a session of an account that is taken down may do, by whatever password
+// it was opened.
+func takenDownSession() auth.Permissions {
+	calls, _ := auth.ParseScopes("rpc?lxm=com.atproto.server.createAccount&lxm=com.atproto.moderation.createReport&lxm=app.bsky.actor.getPreferences&aud=*")
+	return calls.With(auth.Only(auth.ManageLifecycle, auth.ManageIdentity, auth.ReadPersonal, auth.ReadEmail))
 }
 
-// scopes are those that the method accepts.
-func (a Access) scopes() []string {
-	list := []string{ScopeAccess}
-	if !a.Full {
-		list = append(list, ScopeAppPassword, ScopePrivileged)
+// permissions are those of the sessions that access tokens of these scopes are for.
+var permissions = map[string]struct {
+	credential  auth.Credential
+	permissions auth.Permissions
+}{
+	ScopeAccess:      {auth.PasswordSession, auth.Everything()},
+	ScopeAppPassword: {auth.AppSession, auth.AppPassword(false)},
+	ScopePrivileged:  {auth.AppSession, auth.AppPassword(true)},
+	ScopeTakendown:   {auth.PasswordSession, takenDownSession()},
+}
+
+// User demands an access token of a session that goes on. Whatever the method changes must be
+// changed on the word of the principal, so that it is looked at in the transaction too.
+func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
+	scopes := []string{ScopeAccess, ScopeAppPassword, ScopePrivileged}
+	if down != RefuseTakenDown {
+		scopes = append(scopes, ScopeTakendown)
 	}
-	if a.TakenDown {
-		list = append(list, ScopeTakendown)
-	}
-	return list
-}
-
-// session is what the Session of a principal of package atproto is here.
-type session struct {
-	scope string
-	who   account.Caller
-}
-
-// User demands an access token of certain kinds, of a session that goes on. Whatever the method
-// changes must be changed on the word of the caller that it finds in the principal, so that it is
-// looked at in the transaction too.
-func (s *Sessions) User(a Access) xrpc.Authenticator {
-	scopes := a.scopes()
-	return func(r *xrpc.Request) error {
+	return func(r *xrpc.Request) (p auth.Principal, err error) {
 		token, err := bearer(r)
 		if err != nil {
-			return err
+			return p, err
 		}
 		c, err := s.verify(token, false, scopes...)
 		if err != nil {
-			return err
+			return p, err
 		}
-		who := s.credentials.Caller(credential.Token{DID: syntax.DID(c.Subject), Credentials: c.Credentials, Session: c.Session, TakenDown: a.TakenDown})
-		acct, checks, err := s.accounts.Admit(r.Context(), who)
-		p := atproto.Principal{DID: who.DID, Session: session{c.Scope, who}, Guard: s.guard(who)}
+		kind := permissions[c.Scope]
+		p = auth.Principal{
+			Role: auth.User, Credential: kind.credential, DID: syntax.DID(c.Subject), Session: c.Session, Permissions: kind.permissions,
+			Credentials: c.Credentials, TakenDown: down != RefuseTakenDown,
+		}
+		acct, checks, err := s.accounts.Admit(r.Context(), s.callerOf(p))
 		switch {
 		case err == nil:
-			p.Seen = &atproto.Seen{Account: Hosted(acct), Checks: checks}
-		case !a.Reads || !errors.Is(err, account.ErrTakenDown):
-			return Answer(err)
+			p.Active = acct.Status() == account.Active
+			p.Basis = make([]auth.Value, len(checks))
+			for i, c := range checks {
+				p.Basis[i] = auth.Value{Key: c.Key, Value: c.Value}
+			}
+		case down != ReadTakenDown || !errors.Is(err, account.ErrTakenDown):
+			return auth.Principal{}, Answer(err)
 		}
-		if c.Scope != ScopeAccess {
-			p.Permit = permitApp
-		}
-		r.Principal = p
-		return nil
+		return p, nil
 	}
 }
 
-// guard looks at a caller in the transaction of a change of its repository.
-func (s *Sessions) guard(who account.Caller) repo.Guard {
-	check := s.accounts.Guard(who)
+// callerOf is a principal as package account knows it.
+func (s *Sessions) callerOf(p auth.Principal) account.Caller {
+	return s.credentials.Caller(credential.Token{DID: p.DID, Credentials: p.Credentials, Session: p.Session, TakenDown: p.TakenDown})
+}
+
+// By is the caller on whose word a method changes an account.
+func (s *Sessions) By(r *xrpc.Request) account.Caller { return s.callerOf(r.Principal) }
+
+// Guard looks at a principal in the transaction of a change of its repository.
+func (s *Sessions) Guard(p auth.Principal) repo.Guard {
+	check := s.accounts.Guard(s.callerOf(p))
 	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {
 		checks, err := check(ctx, r)
 		return checks, Answer(err)
 	}
 }
 
-// By is the caller on whose word a method changes an account.
-func By(r *xrpc.Request) account.Caller {
-	p, _ := r.Principal.(atproto.Principal)
-	x, _ := p.Session.(session)
-	return x.who
-}
-
-// permitApp is what app passwords may do to a repository: all but replace it.
-func permitApp(action, _ string) error {
-	if action == "manage" {
-		return badToken("InvalidToken", "Bad token scope")
-	}
-	return nil
-}
-
 // Caller is the account that makes a request.
-func Caller(r *xrpc.Request) syntax.DID {
-	p, _ := r.Principal.(atproto.Principal)
-	return p.DID
-}
-
-// HasScope reports whether the caller's session has one of the scopes.
-func HasScope(r *xrpc.Request, scopes ...string) bool {
-	p, _ := r.Principal.(atproto.Principal)
-	x, _ := p.Session.(session)
-	return slices.Contains(scopes, x.scope)
-}
+func Caller(r *xrpc.Request) syntax.DID { return r.Principal.DID }
 
 // Optional accepts an access token, the administrator's password, or nothing.
 func (s *Sessions) Optional() xrpc.Authenticator {
-	user := s.User(Access{TakenDown: true, Reads: true})
-	return func(r *xrpc.Request) error {
+	user := s.User(ReadTakenDown)
+	return func(r *xrpc.Request) (auth.Principal, error) {
 		if r.Header.Get("Authorization") == "" {
-			return nil
+			return auth.Principal{}, nil
 		}
 		if _, _, ok := r.BasicAuth(); ok {
 			return s.Admin(r)
@@ -181,45 +174,41 @@ func (s *Sessions) Optional() xrpc.Authenticator {
 }
 
 // Admin demands the administrator's password. Wrong ones are counted, by whatever method.
-func (s *Sessions) Admin(r *xrpc.Request) error {
+func (s *Sessions) Admin(r *xrpc.Request) (auth.Principal, error) {
 	user, password, ok := r.BasicAuth()
 	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(s.cfg.AdminPassword))
 	right := ok && s.cfg.AdminPassword != "" && user == "admin" && subtle.ConstantTimeCompare(got[:], want[:]) == 1
 	if ok {
 		if err := s.cfg.Guesses.Admin(r, right); err != nil {
-			return err
+			return auth.Principal{}, err
 		}
 	}
 	if !right {
-		return &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required",
+		return auth.Principal{}, &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required",
 			Header: http.Header{"Www-Authenticate": {`Basic realm="admin"`}}}
 	}
-	r.Principal = atproto.Principal{Admin: true}
-	return nil
-}
-
-// refreshToken is the principal of the methods that take a refresh token.
-type refreshToken struct {
-	did syntax.DID
-	id  string
+	return auth.Principal{
+		Role: auth.Administrator, Credential: auth.AdminCredentials, Permissions: auth.Only(auth.Administer, auth.Moderate),
+	}, nil
 }
 
 // refresh demands a refresh token, which may have expired where that does no harm.
 func (s *Sessions) refresh(expired bool) xrpc.Authenticator {
-	return func(r *xrpc.Request) error {
+	return func(r *xrpc.Request) (p auth.Principal, err error) {
 		token, err := bearer(r)
 		if err != nil {
-			return err
+			return p, err
 		}
 		c, err := s.verify(token, expired, ScopeRefresh)
 		if err != nil {
-			return err
+			return p, err
 		}
 		if c.ID == "" {
-			return badToken("InvalidToken", "Unexpected missing refresh token id")
+			return p, badToken("InvalidToken", "Unexpected missing refresh token id")
 		}
-		r.Principal = refreshToken{syntax.DID(c.Subject), c.ID}
-		return nil
+		return auth.Principal{
+			Role: auth.User, Credential: auth.RefreshToken, DID: syntax.DID(c.Subject), Session: c.Session, Token: c.ID, Credentials: c.Credentials,
+		}, nil
 	}
 }
 
@@ -230,9 +219,4 @@ func (s *Sessions) account(r *xrpc.Request, did syntax.DID) (account.Account, er
 		err = errAccountNotFound
 	}
 	return a, err
-}
-
-// Hosted is what package atproto needs to know of an account.
-func Hosted(a account.Account) atproto.Account {
-	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: atproto.Status(a.Status()), Moderated: a.Moderated}
 }

@@ -10,9 +10,8 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
-	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
@@ -62,84 +61,87 @@ func (s *Sessions) byModerator(r *xrpc.Request) bool {
 
 // Moderator demands the administrator's password, or a token of the moderation service.
 func (s *Sessions) Moderator() xrpc.Authenticator {
-	service := s.moderators.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error {
+	service := s.moderators.Authenticator(func(r *xrpc.Request, t serviceauth.Token) (auth.Principal, error) {
 		if t.DID() != s.cfg.Moderator {
-			return errUntrusted
+			return auth.Principal{}, errUntrusted
 		}
-		r.Principal = atproto.Principal{Admin: true}
-		return nil
+		return auth.Principal{
+			Role: auth.Administrator, Credential: auth.ServiceToken, Client: t.Issuer, Permissions: auth.Only(auth.Moderate),
+		}, nil
 	})
-	return func(r *xrpc.Request) error {
+	return func(r *xrpc.Request) (auth.Principal, error) {
 		if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); !strings.EqualFold(scheme, "bearer") {
 			return s.Admin(r)
 		}
 		if !s.byModerator(r) { // so that no document of a stranger is fetched
-			return errUntrusted
+			return auth.Principal{}, errUntrusted
 		}
 		return service(r)
 	}
 }
 
-// UserOrModerator demands an access token of certain kinds, or one of the moderation service.
-func (s *Sessions) UserOrModerator(a Access) xrpc.Authenticator {
-	user, moderator := s.User(a), s.Moderator()
-	return func(r *xrpc.Request) error {
-		if s.byModerator(r) {
-			return moderator(r)
+// UserOrModerator demands an access token, or one of the moderation service, which gets a
+// permission of users.
+func (s *Sessions) UserOrModerator(down TakenDown, also auth.Permission) xrpc.Authenticator {
+	user, moderator := s.User(down), s.Moderator()
+	return func(r *xrpc.Request) (auth.Principal, error) {
+		if !s.byModerator(r) {
+			return user(r)
 		}
-		return user(r)
+		p, err := moderator(r)
+		p.Permissions = p.Permissions.With(auth.Only(also))
+		return p, err
 	}
 }
 
 // Uploader demands an access token, or the service token of an account of this server, which
 // a service that prepares its blobs (of video) brings.
 func (s *Sessions) Uploader() xrpc.Authenticator {
-	user := s.User(Access{})
-	service := s.uploaders.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error {
+	user := s.User(RefuseTakenDown)
+	upload, _ := auth.ParseScopes("blob:*/*")
+	service := s.uploaders.Authenticator(func(r *xrpc.Request, t serviceauth.Token) (p auth.Principal, err error) {
 		if t.Issuer != string(t.DID()) {
-			return errUntrusted
+			return p, errUntrusted
 		}
 		a, err := s.account(r, t.DID())
 		switch {
 		case err != nil:
-			return err
+			return p, err
 		case a.Status() == account.TakenDown:
-			return errTakenDown
+			return p, errTakenDown
 		case t.Issued.Before(a.CredentialsAt): // it was signed for a session that has ended
-			return errTokenRevoked
+			return p, errTokenRevoked
 		}
 		// Nothing of that may change while the bytes arrive.
-		who := s.credentials.Caller(credential.Token{DID: t.DID(), Credentials: a.Credentials})
-		r.Principal = atproto.Principal{DID: t.DID(), Guard: s.guard(who)}
-		return nil
+		return auth.Principal{
+			Role: auth.User, Credential: auth.ServiceToken, DID: t.DID(), Permissions: upload, Credentials: a.Credentials,
+		}, nil
 	})
-	return func(r *xrpc.Request) error {
+	return func(r *xrpc.Request) (auth.Principal, error) {
 		issuer, method := peek(r)
 		if method == "" {
 			return user(r)
 		}
 		if _, err := s.accounts.ByDID(r.Context(), syntax.DID(issuer)); errors.Is(err, account.ErrNotFound) {
-			return errAccountNotFound
+			return auth.Principal{}, errAccountNotFound
 		} else if err != nil {
-			return err
+			return auth.Principal{}, err
 		}
 		return service(r)
 	}
 }
 
-// OptionalService accepts the service token of an account elsewhere, or nothing. It sets the
-// request's principal to the account's DID.
+// OptionalService accepts the service token of an account elsewhere, or nothing.
 func (s *Sessions) OptionalService() xrpc.Authenticator {
-	demand := s.services.Authenticator(func(r *xrpc.Request, t serviceauth.Token) error {
+	demand := s.services.Authenticator(func(r *xrpc.Request, t serviceauth.Token) (auth.Principal, error) {
 		if t.Issuer != string(t.DID()) {
-			return errUntrusted
+			return auth.Principal{}, errUntrusted
 		}
-		r.Principal = t.DID()
-		return nil
+		return auth.Principal{Role: auth.Service, Credential: auth.ServiceToken, DID: t.DID()}, nil
 	})
-	return func(r *xrpc.Request) error {
+	return func(r *xrpc.Request) (auth.Principal, error) {
 		if r.Header.Get("Authorization") == "" {
-			return nil
+			return auth.Principal{}, nil
 		}
 		return demand(r)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
@@ -31,11 +32,12 @@ var key = []byte("a key for tests only")
 
 // bench is a server with accounts in memory.
 type bench struct {
-	t        *testing.T
-	url      string
-	accounts *account.Store
-	resolver *identity.Resolver
-	methods  *xrpc.Server
+	t           *testing.T
+	url         string
+	accounts    *account.Store
+	credentials *credential.Store
+	resolver    *identity.Resolver
+	methods     *xrpc.Server
 
 	mu  sync.Mutex
 	now time.Time
@@ -79,10 +81,10 @@ func newBench(t *testing.T, change func(*session.Config)) *bench {
 		t.Fatal(err)
 	}
 	store := memory.New(memory.Config{Now: b.Now})
-	b.accounts = account.New(store, box)
-	b.accounts.SetClock(b.Now)
+	b.accounts = account.Open(repo.Config{Store: store, TempDir: t.TempDir(), Now: b.Now}, box)
+	b.credentials = credential.New(credential.Config{Accounts: b.accounts, Now: b.Now})
 	cfg := session.Config{
-		Accounts: b.accounts, Key: key, ServiceDID: "did:web:localhost", URL: b.url, Resolver: b.resolver,
+		Credentials: b.credentials, Key: key, ServiceDID: "did:web:localhost", URL: b.url, Resolver: b.resolver,
 		AdminPassword: "hunter2", Now: b.Now,
 	}
 	if change != nil {
@@ -91,7 +93,6 @@ func newBench(t *testing.T, change func(*session.Config)) *bench {
 	sessions := session.New(cfg)
 	svc := server.New(server.Config{
 		Sessions:  sessions,
-		Host:      repo.NewHost(repo.Config{Store: store, Signer: b.accounts.Signer, TempDir: t.TempDir(), Now: b.Now}),
 		Directory: plc, RotationKeys: []crypto.Signer{rotation}, Policy: server.Policy{Domains: []string{".test"}},
 	})
 	t.Cleanup(func() { svc.Close(context.Background()) })

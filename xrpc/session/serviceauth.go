@@ -7,6 +7,7 @@ import (
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
@@ -28,12 +29,18 @@ func (s *Sessions) getServiceAuth(ctx context.Context, r *xrpc.Request, p getSer
 	if _, err := syntax.ParseDID(did); err != nil || has && fragment == "" || strings.Contains(fragment, "#") {
 		return out, xrpc.InvalidRequest("aud must be a valid atproto DID or did#serviceId reference")
 	}
-	switch {
-	case HasScope(r, ScopeTakendown) && p.Method != "com.atproto.server.createAccount":
-		return out, badToken("InvalidToken", "Bad token scope")
-	case proxy.Privileged(syntax.NSID(p.Method)) && !HasScope(r, ScopeAccess, ScopePrivileged, ScopeTakendown):
+	method := p.Method
+	if method == "" {
+		method = "*"
+	}
+	want := auth.Call(method, p.Audience)
+	if r.Principal.Credential == auth.AppSession && !r.Principal.May(want) {
 		return out, xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: %s", p.Method)
-	case proxy.Protected(syntax.NSID(p.Method)):
+	}
+	if err := r.Demand(want); err != nil {
+		return out, err
+	}
+	if proxy.Protected(syntax.NSID(p.Method)) {
 		return out, xrpc.InvalidRequest("cannot request a service auth token for the following protected method: %s", p.Method)
 	}
 	t := serviceauth.Token{Issuer: string(Caller(r)), Audience: p.Audience, Method: p.Method, Issued: s.now()}
@@ -57,6 +64,6 @@ func (s *Sessions) getServiceAuth(ctx context.Context, r *xrpc.Request, p getSer
 		return out, err
 	}
 	// Once more, now that it is signed: so nobody gets one for a session that has ended.
-	_, err = s.accounts.Authenticate(ctx, By(r))
+	_, err = s.accounts.Authenticate(ctx, s.By(r))
 	return getServiceAuthOutput{token}, err
 }

@@ -8,11 +8,10 @@
 //		ServiceDID: "did:web:pds.example.com", URL: "https://pds.example.com",
 //	})
 //	srv := &xrpc.Server{Catalog: lexicon.Builtin()}
-//	for _, rt := range sessions.Routes() {
-//		srv.Handle(rt)
-//	}
+//	srv.Handle(sessions.Routes()...)
 //	repos := &atproto.Service{Host: host, Accounts: directory, Auth: atproto.Auth{
-//		User: sessions.User(session.Access{}), Optional: sessions.Optional(), Upload: sessions.Uploader(),
+//		User: sessions.User(session.RefuseTakenDown), Optional: sessions.Optional(), Upload: sessions.Uploader(),
+//		Guard: sessions.Guard,
 //	}}
 //
 // # Tokens
@@ -42,6 +41,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
@@ -141,16 +141,19 @@ func (s *Sessions) Config() Config { return s.cfg }
 // Routes are the methods: com.atproto.server.createSession, getSession, refreshSession,
 // deleteSession, createAppPassword, listAppPasswords, revokeAppPassword and getServiceAuth.
 func (s *Sessions) Routes() []xrpc.Route {
-	any, full := s.User(Access{}), s.User(Access{Full: true})
+	user := s.User(RefuseTakenDown)
+	route := func(nsid string, who xrpc.Authenticator, h xrpc.Handler, needs ...auth.Permission) xrpc.Route {
+		return xrpc.Route{NSID: nsid, Auth: who, Handler: h, Needs: needs}
+	}
 	return []xrpc.Route{
-		{NSID: "com.atproto.server.createSession", Handler: Procedure(s.createSession)},
-		{NSID: "com.atproto.server.getSession", Auth: any, Handler: Query(s.getSession)},
-		{NSID: "com.atproto.server.refreshSession", Auth: s.refresh(false), Handler: Procedure(s.refreshSession)},
-		{NSID: "com.atproto.server.deleteSession", Auth: s.refresh(true), Handler: Procedure(s.deleteSession)},
-		{NSID: "com.atproto.server.createAppPassword", Auth: full, Handler: Procedure(s.createAppPassword)},
-		{NSID: "com.atproto.server.listAppPasswords", Auth: any, Handler: Query(s.listAppPasswords)},
-		{NSID: "com.atproto.server.revokeAppPassword", Auth: full, Handler: Procedure(s.revokeAppPassword)},
-		{NSID: "com.atproto.server.getServiceAuth", Auth: s.User(Access{TakenDown: true}), Handler: Query(s.getServiceAuth)},
+		route("com.atproto.server.createSession", nil, Procedure(s.createSession)),
+		route("com.atproto.server.getSession", user, Query(s.getSession)),
+		route("com.atproto.server.refreshSession", s.refresh(false), Procedure(s.refreshSession)),
+		route("com.atproto.server.deleteSession", s.refresh(true), Procedure(s.deleteSession)),
+		route("com.atproto.server.createAppPassword", user, Procedure(s.createAppPassword), auth.ManageCredentials),
+		route("com.atproto.server.listAppPasswords", user, Query(s.listAppPasswords), auth.ReadCredentials),
+		route("com.atproto.server.revokeAppPassword", user, Procedure(s.revokeAppPassword), auth.ManageCredentials),
+		route("com.atproto.server.getServiceAuth", s.User(AcceptTakenDown), Query(s.getServiceAuth), auth.Call(auth.FromInput, auth.FromInput)),
 	}
 }
 

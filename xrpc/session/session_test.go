@@ -11,21 +11,28 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 func TestMisuse(t *testing.T) {
-	good := session.Config{Accounts: account.New(memory.New(memory.Config{}), nil), Key: key, ServiceDID: "did:web:localhost", URL: "http://localhost"}
+	box, err := sealed.New(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := session.Config{Credentials: credential.New(credential.Config{Accounts: account.Open(repo.Config{Store: memory.New(memory.Config{})}, box)}), Key: key, ServiceDID: "did:web:localhost", URL: "http://localhost"}
 	for want, change := range map[string]func(*session.Config){
-		"":                  func(*session.Config) {},
-		"Config.Accounts":   func(c *session.Config) { c.Accounts = nil },
-		"Config.Key":        func(c *session.Config) { c.Key = []byte("short") },
-		"Config.ServiceDID": func(c *session.Config) { c.ServiceDID = "" },
-		"Config.URL":        func(c *session.Config) { c.URL = "" },
+		"":                   func(*session.Config) {},
+		"Config.Credentials": func(c *session.Config) { c.Credentials = nil },
+		"Config.Key":         func(c *session.Config) { c.Key = []byte("short") },
+		"Config.ServiceDID":  func(c *session.Config) { c.ServiceDID = "" },
+		"Config.URL":         func(c *session.Config) { c.URL = "" },
 	} {
 		cfg := good
 		change(&cfg)
@@ -71,7 +78,7 @@ func TestDocumentOfAnotherServer(t *testing.T) {
 		t.Error("its own")
 	}
 	elsewhere := session.New(session.Config{
-		Accounts: b.accounts, Key: key, ServiceDID: "did:web:localhost", URL: "https://other.example.com", Resolver: b.resolver, Now: b.Now,
+		Credentials: b.credentials, Key: key, ServiceDID: "did:web:localhost", URL: "https://other.example.com", Resolver: b.resolver, Now: b.Now,
 	})
 	if doc := elsewhere.Document(t.Context(), alice.DID); doc != nil {
 		t.Errorf("%s", doc)
@@ -152,7 +159,7 @@ func TestLogout(t *testing.T) {
 	}
 	// A token that has expired ends its session all the same.
 	s, _ := b.login("alice.test", "password of alice")
-	b.pass(account.RefreshLife + time.Hour)
+	b.pass(credential.RefreshLife + time.Hour)
 	if a := logout(s.RefreshJWT); a.status != http.StatusOK {
 		t.Errorf("%d %s", a.status, a.body)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 // MaxPassword is the length in characters of the longest password that an account may be given.
@@ -122,14 +123,17 @@ func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) 
 	if err != nil {
 		return out, err
 	}
-	return s.session(ctx, a), nil
+	out = s.session(ctx, a)
+	if !r.Principal.May(auth.ReadEmail) {
+		out.Email, out.EmailConfirmed = "", false
+	}
+	return out, nil
 }
 
 func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out sessionOutput, err error) {
-	token := r.Principal.(refreshToken)
-	a, next, err := s.credentials.RotateSession(ctx, token.did, token.id)
+	a, next, err := s.credentials.RotateSession(ctx, r.Principal.DID, r.Principal.Token)
 	if errors.Is(err, account.ErrNotFound) {
-		return out, xrpc.InvalidRequest("Could not find user info for account: %s", token.did)
+		return out, xrpc.InvalidRequest("Could not find user info for account: %s", r.Principal.DID)
 	} else if err != nil {
 		return out, err
 	}
@@ -139,8 +143,7 @@ func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.N
 }
 
 func (s *Sessions) deleteSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	token := r.Principal.(refreshToken)
-	return out, s.credentials.EndSession(ctx, token.did, token.id)
+	return out, s.credentials.EndSession(ctx, r.Principal.DID, r.Principal.Token)
 }
 
 var errLongPassword = &xrpc.Error{Status: http.StatusUnauthorized, Message: "Password too long. Consider resetting your password."}

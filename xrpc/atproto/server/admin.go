@@ -30,41 +30,34 @@ type accountView struct {
 	InvitesDisabled  bool            `json:"invitesDisabled"`
 }
 
-// accountInvites finds the invites that have to do with an account.
-type accountInvites struct {
-	own map[string][]account.Invite
-	by  map[syntax.DID]account.Invite
-}
-
-func newAccountInvites(all []account.Invite) accountInvites {
-	x := accountInvites{make(map[string][]account.Invite), make(map[syntax.DID]account.Invite)}
-	for _, inv := range all {
-		x.own[inv.Account] = append(x.own[inv.Account], inv)
-		for did := range inv.Uses {
-			x.by[did] = inv
-		}
-	}
-	return x
-}
-
-// view describes an account. size is about how many bytes that takes beyond those of an account
-// without invites.
-func (x accountInvites) view(a account.Account) (v accountView, size int) {
+// viewAccount describes an account, with the invites that have to do with it. size is about how
+// many bytes that takes beyond those of an account without invites.
+func (s *Service) viewAccount(ctx context.Context, a account.Account) (v accountView, size int, err error) {
 	v = accountView{
 		DID: a.DID, Handle: a.Handle, Email: a.Email, IndexedAt: syntax.NewDatetime(a.Created),
 		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt),
 		Invites: []inviteView{}, InvitesDisabled: a.InvitesDisabled,
 	}
-	for _, inv := range x.own[string(a.DID)] {
+	own, err := s.accounts.InvitesOf(ctx, string(a.DID))
+	if err != nil {
+		return v, 0, err
+	}
+	for _, inv := range own {
 		v.Invites = append(v.Invites, viewInvite(inv))
 		size += inviteSize(inv)
 	}
-	if inv, used := x.by[a.DID]; used {
-		by := viewInvite(inv)
-		v.InvitedBy = &by
-		size += inviteSize(inv)
+	if a.Invite == "" {
+		return v, size, nil
 	}
-	return v, size
+	inv, err := s.accounts.Invite(ctx, a.Invite)
+	if errors.Is(err, account.ErrNoInvite) {
+		return v, size, nil
+	} else if err != nil {
+		return v, 0, err
+	}
+	by := viewInvite(inv)
+	v.InvitedBy = &by
+	return v, size + inviteSize(inv), nil
 }
 
 // datetime is empty for the zero time.
@@ -90,8 +83,7 @@ func (s *Service) getAccountInfo(ctx context.Context, r *xrpc.Request, p didPara
 	} else if err != nil {
 		return out, err
 	}
-	invites, err := s.accounts.Invites(ctx)
-	out, _ = newAccountInvites(invites).view(a)
+	out, _, err = s.viewAccount(ctx, a)
 	return out, err
 }
 
@@ -106,11 +98,7 @@ type accountInfosOutput struct {
 // getAccountInfos describes each of the accounts once. An account takes as much as its invites
 // have uses, so there is a bound on bytes beside that on accounts.
 func (s *Service) getAccountInfos(ctx context.Context, r *xrpc.Request, p didsParam) (out accountInfosOutput, err error) {
-	invites, err := s.accounts.Invites(ctx)
-	if err != nil {
-		return out, err
-	}
-	index, size := newAccountInvites(invites), 0
+	size := 0
 	out.Infos = []accountView{}
 	seen := make(map[syntax.DID]bool)
 	for _, did := range p.DIDs {
@@ -124,7 +112,10 @@ func (s *Service) getAccountInfos(ctx context.Context, r *xrpc.Request, p didsPa
 		} else if err != nil {
 			return out, err
 		}
-		info, n := index.view(a)
+		info, n, err := s.viewAccount(ctx, a)
+		if err != nil {
+			return accountInfosOutput{}, err
+		}
 		if size += n; size > maxInviteBytes && len(out.Infos) > 0 {
 			return accountInfosOutput{}, xrpc.InvalidRequest("These accounts' invites are too many for one answer; ask for fewer accounts")
 		}
@@ -302,12 +293,10 @@ func (s *Service) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in s
 // is told again how things are.
 func (s *Service) updateAccountStatus(ctx context.Context, did syntax.DID, in subjectStatus) error {
 	if in.Takedown == nil && in.Deactivated == nil {
-		return s.accounts.Tell(ctx, account.Trusted(did), func(a account.Account) []storage.Event {
-			return []storage.Event{s.accountEvent(a)}
-		})
+		return s.accounts.AnnounceStatus(ctx, account.Trusted(did))
 	}
 	if in.Takedown != nil {
-		if err := s.takedown(ctx, did, s.withRef(*in.Takedown)); err != nil {
+		if err := s.accounts.TakeDown(ctx, did, s.withRef(*in.Takedown)); err != nil {
 			return err
 		}
 	}
@@ -315,9 +304,9 @@ func (s *Service) updateAccountStatus(ctx context.Context, did syntax.DID, in su
 	case in.Deactivated == nil:
 		return nil
 	case in.Deactivated.Applied:
-		return s.deactivate(ctx, account.Trusted(did), time.Time{})
+		return s.accounts.Deactivate(ctx, account.Trusted(did), time.Time{})
 	}
-	return s.activate(ctx, account.Trusted(did))
+	return s.accounts.Activate(ctx, account.Trusted(did))
 }
 
 // withRef gives a takedown a reference, if the moderator has given none.
@@ -372,7 +361,7 @@ func (s *Service) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailIn
 
 // adminDeleteAccount deletes an account; one that is not there is no error.
 func (s *Service) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in didParam) (out xrpc.None, err error) {
-	err = s.accounts.Delete(ctx, s.host, in.DID, s.goneEvent(in.DID))
+	err = s.accounts.Delete(ctx, account.Trusted(in.DID))
 	if errors.Is(err, account.ErrNotFound) {
 		err = nil
 	}
@@ -394,7 +383,7 @@ func (s *Service) updateAccountEmail(ctx context.Context, r *xrpc.Request, in ad
 	if !validEmail(in.Email) {
 		return out, errBadEmail
 	}
-	err = s.accounts.ChangeEmail(ctx, account.Trusted(a.DID), in.Email, "")
+	err = s.credentials.ChangeEmail(ctx, account.Trusted(a.DID), in.Email, "")
 	if errors.Is(err, account.ErrNotFound) { // deleted meanwhile
 		err = xrpc.InvalidRequest("Account does not exist: %s", in.Account)
 	}
@@ -434,7 +423,7 @@ func (s *Service) updateAccountPassword(ctx context.Context, r *xrpc.Request, in
 	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {
 		return out, xrpc.InvalidRequest("Invalid password length.")
 	}
-	_, err = s.accounts.SetPassword(ctx, account.Trusted(in.DID), in.Password)
+	_, err = s.credentials.SetPassword(ctx, account.Trusted(in.DID), in.Password)
 	if errors.Is(err, account.ErrNotFound) {
 		err = xrpc.InvalidRequest("Account does not exist: %s", in.DID)
 	}

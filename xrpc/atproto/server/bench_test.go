@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"sync"
 	"testing"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
@@ -90,14 +90,13 @@ func newBench(t *testing.T, change func(s *session.Config, c *Config)) *bench {
 	b.methods = &xrpc.Server{Catalog: lexicon.Builtin()}
 	front := httptest.NewServer(b.methods)
 	t.Cleanup(front.Close)
-	accounts := account.New(b.store, box)
+	accounts := account.Open(repo.Config{Store: b.store, TempDir: t.TempDir()}, box)
 	cfg := Config{
-		Host:      repo.NewHost(repo.Config{Store: b.store, Signer: accounts.Signer, TempDir: t.TempDir()}),
 		Directory: plc, RotationKeys: []crypto.Signer{rotation}, Mailer: b.mail, ResetDelay: -1,
 		Policy: Policy{Domains: []string{".test"}},
 	}
 	common := session.Config{
-		Accounts: accounts, Key: []byte("a key for tests only"), ServiceDID: "did:web:localhost", URL: front.URL,
+		Credentials: credential.New(credential.Config{Accounts: accounts}), Key: []byte("a key for tests only"), ServiceDID: "did:web:localhost", URL: front.URL,
 		Resolver: &identity.Resolver{PLC: plc, Development: true}, AdminPassword: "hunter2",
 	}
 	if change != nil {
@@ -108,12 +107,13 @@ func newBench(t *testing.T, change func(s *session.Config, c *Config)) *bench {
 	t.Cleanup(func() { b.Close(context.Background()) })
 	repos := &atproto.Service{
 		Host: b.host, Accounts: b.Service, Takedowns: b.accounts, Schemas: lexicon.Builtin(), ImportKeys: b.ImportKeys,
-		Auth: atproto.Auth{User: b.sessions.User(session.Access{}), Optional: b.sessions.Optional(), Upload: b.sessions.Uploader()},
+		Auth: atproto.Auth{
+			User: b.sessions.User(session.RefuseTakenDown), Optional: b.sessions.Optional(), Upload: b.sessions.Uploader(), Guard: b.sessions.Guard,
+		},
 	}
 	repos.Mount(b.methods)
-	for _, rt := range slices.Concat(b.sessions.Routes(), b.Routes()) {
-		b.methods.Handle(rt)
-	}
+	b.methods.Handle(b.sessions.Routes()...)
+	b.methods.Handle(b.Routes()...)
 	return b
 }
 
@@ -207,7 +207,7 @@ func (b *bench) refresh(t tokens) reply {
 // resetToken asks for a token to reset a password, and makes the job that sends it happen.
 func (b *bench) resetToken(did syntax.DID) string {
 	b.t.Helper()
-	token, _, err := b.accounts.NewMailToken(b.t.Context(), account.Trusted(did), account.ResetPassword)
+	token, _, err := b.credentials.NewMailToken(b.t.Context(), account.Trusted(did), credential.ForPasswordReset)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func (b *bench) resetToken(did syntax.DID) string {
 
 func (b *bench) takedown(did syntax.DID, applied bool) {
 	b.t.Helper()
-	if err := b.Service.takedown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}); err != nil {
+	if err := b.accounts.TakeDown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}); err != nil {
 		b.t.Fatal(err)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/atproto"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // A Service answers package atproto's questions about accounts and the network.
@@ -22,22 +21,27 @@ var _ interface {
 	atproto.Handles
 } = (*Service)(nil)
 
-// hosted is session.Hosted with the error that package atproto knows.
-func hosted(a account.Account, err error) (atproto.Account, error) {
+// hosted is an account as package atproto knows it.
+func hosted(a account.Account) atproto.Account {
+	return atproto.Account{DID: a.DID, Handle: a.Handle, Created: a.Created, Status: atproto.Status(a.Status()), Moderated: a.Moderated}
+}
+
+// known is hosted with the error that package atproto knows.
+func known(a account.Account, err error) (atproto.Account, error) {
 	if errors.Is(err, account.ErrNotFound) {
 		err = fmt.Errorf("%w: %w", atproto.ErrNoAccount, err)
 	}
-	return session.Hosted(a), err
+	return hosted(a), err
 }
 
 // Account returns an account by DID or handle, or [atproto.ErrNoAccount].
 func (s *Service) Account(ctx context.Context, id syntax.AtIdentifier) (atproto.Account, error) {
-	return hosted(s.accounts.Account(ctx, id))
+	return known(s.accounts.Account(ctx, id))
 }
 
 // AccountIn returns the account of a snapshot, or [atproto.ErrNoAccount].
 func (s *Service) AccountIn(ctx context.Context, r storage.Reader) (atproto.Account, error) {
-	return hosted(s.accounts.AccountIn(ctx, r))
+	return known(s.accounts.AccountIn(ctx, r))
 }
 
 // ListAccounts lists accounts in the order of their creation: see [atproto.Directory].
@@ -45,7 +49,7 @@ func (s *Service) ListAccounts(ctx context.Context, after time.Time, afterDID sy
 	page, err := s.accounts.ListAccounts(ctx, after, afterDID, limit)
 	list := make([]atproto.Account, len(page))
 	for i, a := range page {
-		list[i] = session.Hosted(a)
+		list[i] = hosted(a)
 	}
 	return list, err
 }

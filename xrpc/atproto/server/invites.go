@@ -10,10 +10,9 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 type createInviteCodeInput struct {
@@ -153,7 +152,7 @@ func (s *Service) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p 
 	if p.CreateAvailable && s.cfg.Policy.InviteRequired {
 		earning = account.Earning{Interval: s.cfg.Policy.InviteInterval, Epoch: s.cfg.Policy.InviteEpoch}
 	}
-	list, err := s.accounts.AccountInvites(ctx, s.hostname, session.By(r), earning)
+	list, err := s.accounts.AccountInvites(ctx, s.hostname, s.sessions.By(r), earning)
 	out.Codes = []inviteView{}
 	for _, inv := range list {
 		if !inv.Disabled && (p.IncludeUsed || len(inv.Uses) < inv.Available) {
@@ -239,7 +238,7 @@ type accountInvitesInput struct {
 // setInvites makes enableAccountInvites or disableAccountInvites.
 func (s *Service) setInvites(disabled bool) xrpc.Handler {
 	return procedure(func(ctx context.Context, r *xrpc.Request, in accountInvitesInput) (out xrpc.None, err error) {
-		_, err = s.accounts.Update(ctx, account.Trusted(in.Account), func(a *account.Account, _ *storage.Change) error {
+		_, err = s.accounts.Update(ctx, account.Trusted(in.Account), func(a *account.Account, _ *repo.Step) error {
 			a.InvitesDisabled = disabled
 			return nil
 		})

@@ -12,7 +12,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
-	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
@@ -33,8 +33,8 @@ func inBluesky(p account.Preference) bool { return strings.HasPrefix(p.Type(), "
 // app passwords; what age they declare is computed. The moderation service asks for those of an
 // account by a parameter that no schema has.
 func (s *Service) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}) (out preferences, err error) {
-	did, full := session.Caller(r), session.HasScope(r, session.ScopeAccess, session.ScopeTakendown)
-	if p, _ := r.Principal.(atproto.Principal); p.Admin {
+	did, full := session.Caller(r), r.Principal.May(auth.ReadPersonal)
+	if r.Principal.Role == auth.Administrator {
 		if did, err = syntax.ParseDID(r.URL.Query().Get("did")); err != nil {
 			return out, xrpc.InvalidRequest("Invalid or missing did parameter")
 		}
@@ -84,7 +84,7 @@ func declared(p account.Preference, now time.Time) (account.Preference, bool) {
 // putPreferences replaces the caller's preferences, but for those that the
 // session may not touch.
 func (s *Service) putPreferences(ctx context.Context, r *xrpc.Request, in preferences) (out xrpc.None, err error) {
-	full := session.HasScope(r, session.ScopeAccess)
+	full := r.Principal.May(auth.ManagePersonal)
 	for _, p := range in.Preferences {
 		switch {
 		case p.Type() == "":
@@ -96,7 +96,7 @@ func (s *Service) putPreferences(ctx context.Context, r *xrpc.Request, in prefer
 		}
 	}
 	next := slices.DeleteFunc(slices.Clone(in.Preferences), func(p account.Preference) bool { return p.Type() == declaredAge })
-	return out, s.accounts.SetPreferences(ctx, session.By(r), func(old []account.Preference) ([]account.Preference, error) {
+	return out, s.accounts.SetPreferences(ctx, s.sessions.By(r), func(old []account.Preference) ([]account.Preference, error) {
 		var keep []account.Preference
 		for _, p := range old {
 			if !inBluesky(p) || p.Type() == personalDetails && !full {

@@ -4,63 +4,65 @@ import (
 	"context"
 
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // Routes are the methods of com.atproto.server but those of package session, the methods of
 // com.atproto.identity that change something, com.atproto.admin, com.atproto.temp, and the
 // preferences.
-func (s *Service) Routes() (list []xrpc.Route) {
-	handle := func(nsid string, auth xrpc.Authenticator, h xrpc.Handler) {
-		list = append(list, xrpc.Route{NSID: nsid, Auth: auth, Handler: h})
+func (s *Service) Routes() []xrpc.Route {
+	route := func(nsid string, who xrpc.Authenticator, h xrpc.Handler, needs ...auth.Permission) xrpc.Route {
+		return xrpc.Route{NSID: nsid, Auth: who, Handler: h, Needs: needs}
 	}
-	// Whose session: any, that of a password, also of an account that was taken down.
-	any := s.sessions.User(session.Access{})
-	full := s.sessions.User(session.Access{Full: true})
-	fullTakendown := s.sessions.User(session.Access{Full: true, TakenDown: true})
+	user, evenTakenDown := s.sessions.User(session.RefuseTakenDown), s.sessions.User(session.AcceptTakenDown)
 	moderator, admin := s.sessions.Moderator(), s.sessions.Admin
+	getPreferences := auth.Call("app.bsky.actor.getPreferences", s.cfg.AppView)
+	list := []xrpc.Route{
+		route("com.atproto.server.describeServer", nil, query(s.describeServer)),
+		route("com.atproto.server.createAccount", s.sessions.OptionalService(), procedure(s.createAccount)),
+		route("com.atproto.server.activateAccount", user, procedure(s.activateAccount), auth.ManageLifecycle),
+		route("com.atproto.server.deactivateAccount", evenTakenDown, procedure(s.deactivateAccount), auth.ManageLifecycle),
+		route("com.atproto.server.checkAccountStatus", user, query(s.checkAccountStatus)),
+		route("com.atproto.server.requestAccountDelete", evenTakenDown, procedure(s.requestAccountDelete), auth.ManageLifecycle),
+		route("com.atproto.server.deleteAccount", nil, procedure(s.deleteAccount)),
+		route("com.atproto.server.requestEmailConfirmation", user, procedure(s.requestEmailConfirmation), auth.ManageEmail),
+		route("com.atproto.server.confirmEmail", user, procedure(s.confirmEmail), auth.ManageEmail),
+		route("com.atproto.server.requestEmailUpdate", user, procedure(s.requestEmailUpdate), auth.ManageCredentials),
+		route("com.atproto.server.updateEmail", user, procedure(s.updateEmail), auth.ManageCredentials),
+		route("com.atproto.server.requestPasswordReset", nil, procedure(s.requestPasswordReset)),
+		route("com.atproto.server.resetPassword", nil, procedure(s.resetPassword)),
+		route("com.atproto.server.reserveSigningKey", nil, procedure(s.reserveSigningKey)),
+		route("com.atproto.server.getAccountInviteCodes", user, query(s.getAccountInviteCodes), auth.ReadInvites),
+		route("com.atproto.server.createInviteCode", admin, procedure(s.createInviteCode), auth.Administer),
+		route("com.atproto.server.createInviteCodes", admin, procedure(s.createInviteCodes), auth.Administer),
 
-	handle("com.atproto.server.describeServer", nil, query(s.describeServer))
-	handle("com.atproto.server.createAccount", s.sessions.OptionalService(), procedure(s.createAccount))
-	handle("com.atproto.server.activateAccount", full, procedure(s.activateAccount))
-	handle("com.atproto.server.deactivateAccount", fullTakendown, procedure(s.deactivateAccount))
-	handle("com.atproto.server.checkAccountStatus", any, query(s.checkAccountStatus))
-	handle("com.atproto.server.requestAccountDelete", fullTakendown, procedure(s.requestAccountDelete))
-	handle("com.atproto.server.deleteAccount", nil, procedure(s.deleteAccount))
-	handle("com.atproto.server.requestEmailConfirmation", any, procedure(s.requestEmailConfirmation))
-	handle("com.atproto.server.confirmEmail", any, procedure(s.confirmEmail))
-	handle("com.atproto.server.requestEmailUpdate", full, procedure(s.requestEmailUpdate))
-	handle("com.atproto.server.updateEmail", full, procedure(s.updateEmail))
-	handle("com.atproto.server.requestPasswordReset", nil, procedure(s.requestPasswordReset))
-	handle("com.atproto.server.resetPassword", nil, procedure(s.resetPassword))
-	handle("com.atproto.server.reserveSigningKey", nil, procedure(s.reserveSigningKey))
-	handle("com.atproto.server.getAccountInviteCodes", full, query(s.getAccountInviteCodes))
-	handle("com.atproto.server.createInviteCode", admin, procedure(s.createInviteCode))
-	handle("com.atproto.server.createInviteCodes", admin, procedure(s.createInviteCodes))
+		route("com.atproto.identity.updateHandle", user, procedure(s.updateHandle), auth.ManageHandle),
+		route("com.atproto.identity.getRecommendedDidCredentials", user, query(s.getRecommendedDidCredentials)),
+		route("com.atproto.identity.requestPlcOperationSignature", evenTakenDown, procedure(s.requestPlcOperationSignature), auth.ManageIdentity),
+		route("com.atproto.identity.signPlcOperation", evenTakenDown, procedure(s.signPlcOperation), auth.ManageIdentity),
+		route("com.atproto.identity.submitPlcOperation", user, procedure(s.submitPlcOperation), auth.SubmitIdentity),
 
-	handle("com.atproto.identity.updateHandle", any, procedure(s.updateHandle))
-	handle("com.atproto.identity.getRecommendedDidCredentials", any, query(s.getRecommendedDidCredentials))
-	handle("com.atproto.identity.requestPlcOperationSignature", fullTakendown, procedure(s.requestPlcOperationSignature))
-	handle("com.atproto.identity.signPlcOperation", fullTakendown, procedure(s.signPlcOperation))
-	handle("com.atproto.identity.submitPlcOperation", any, procedure(s.submitPlcOperation))
+		route("com.atproto.admin.getAccountInfo", moderator, query(s.getAccountInfo), auth.Moderate),
+		route("com.atproto.admin.getAccountInfos", moderator, query(s.getAccountInfos), auth.Moderate),
+		route("com.atproto.admin.getInviteCodes", moderator, query(s.getInviteCodes), auth.Moderate),
+		route("com.atproto.admin.disableInviteCodes", moderator, procedure(s.disableInviteCodes), auth.Moderate),
+		route("com.atproto.admin.disableAccountInvites", moderator, s.setInvites(true), auth.Moderate),
+		route("com.atproto.admin.enableAccountInvites", moderator, s.setInvites(false), auth.Moderate),
+		route("com.atproto.admin.getSubjectStatus", moderator, query(s.getSubjectStatus), auth.Moderate),
+		route("com.atproto.admin.updateSubjectStatus", moderator, procedure(s.updateSubjectStatus), auth.Moderate),
+		route("com.atproto.admin.sendEmail", moderator, procedure(s.sendEmail), auth.Moderate),
+		route("com.atproto.admin.deleteAccount", admin, procedure(s.adminDeleteAccount), auth.Administer),
+		route("com.atproto.admin.updateAccountEmail", admin, procedure(s.updateAccountEmail), auth.Administer),
+		route("com.atproto.admin.updateAccountHandle", admin, procedure(s.updateAccountHandle), auth.Administer),
+		route("com.atproto.admin.updateAccountPassword", admin, procedure(s.updateAccountPassword), auth.Administer),
 
-	handle("com.atproto.admin.getAccountInfo", moderator, query(s.getAccountInfo))
-	handle("com.atproto.admin.getAccountInfos", moderator, query(s.getAccountInfos))
-	handle("com.atproto.admin.getInviteCodes", moderator, query(s.getInviteCodes))
-	handle("com.atproto.admin.disableInviteCodes", moderator, procedure(s.disableInviteCodes))
-	handle("com.atproto.admin.disableAccountInvites", moderator, s.setInvites(true))
-	handle("com.atproto.admin.enableAccountInvites", moderator, s.setInvites(false))
-	handle("com.atproto.admin.getSubjectStatus", moderator, query(s.getSubjectStatus))
-	handle("com.atproto.admin.updateSubjectStatus", moderator, procedure(s.updateSubjectStatus))
-	handle("com.atproto.admin.sendEmail", moderator, procedure(s.sendEmail))
-	handle("com.atproto.admin.deleteAccount", admin, procedure(s.adminDeleteAccount))
-	handle("com.atproto.admin.updateAccountEmail", admin, procedure(s.updateAccountEmail))
-	handle("com.atproto.admin.updateAccountHandle", admin, procedure(s.updateAccountHandle))
-	handle("com.atproto.admin.updateAccountPassword", admin, procedure(s.updateAccountPassword))
-
-	handle("com.atproto.temp.checkSignupQueue", any, query(s.checkSignupQueue))
-	handle("app.bsky.actor.getPreferences", s.sessions.UserOrModerator(session.Access{TakenDown: true}), query(s.getPreferences))
-	list = append(list, xrpc.Route{NSID: "app.bsky.actor.putPreferences", Auth: any, Handler: procedure(s.putPreferences), PlainJSON: true})
+		route("com.atproto.temp.checkSignupQueue", user, query(s.checkSignupQueue), auth.ReadQueue),
+		route("app.bsky.actor.getPreferences", s.sessions.UserOrModerator(session.AcceptTakenDown, getPreferences), query(s.getPreferences), getPreferences),
+		route("app.bsky.actor.putPreferences", user, procedure(s.putPreferences),
+			auth.Call("app.bsky.actor.putPreferences", s.cfg.AppView)),
+	}
+	list[len(list)-1].PlainJSON = true
 	return list
 }
 

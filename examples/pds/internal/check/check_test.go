@@ -43,9 +43,9 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { d.Close() })
 	w := &world{t: t, Dir: d, server: open(t, d, 1)}
-	w.host = repo.NewHost(repo.Config{Store: d.Store, Signer: w.server.Accounts.Signer})
+	w.host = w.server.Accounts.Host()
 	for n := range 2 {
-		if w.victim, err = (seed.Seed{Records: 250, Blobs: 2}).Account(t.Context(), w.server.Accounts, w.host, n); err != nil {
+		if w.victim, err = (seed.Seed{Records: 250, Blobs: 2}).Account(t.Context(), w.server.Accounts, n); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -59,7 +59,7 @@ func open(t *testing.T, d *datadir.Dir, key byte) check.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: account.New(d.Store, ring)}
+	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: account.Open(repo.Config{Store: d.Store}, ring)}
 }
 
 func (w *world) run(opt check.Options) *check.Report {
@@ -305,7 +305,7 @@ func TestMissingBlob(t *testing.T) {
 func TestMissingBlobOfADeactivatedAccount(t *testing.T) {
 	w := newWorld(t)
 	w.oneBlob(func(file string) { os.Remove(file) })
-	_, err := w.server.Accounts.Update(t.Context(), account.Trusted(w.victim.DID), func(a *account.Account, _ *storage.Change) error {
+	_, err := w.server.Accounts.Update(t.Context(), account.Trusted(w.victim.DID), func(a *account.Account, _ *repo.Step) error {
 		a.DeactivatedAt = time.Now()
 		return nil
 	})
@@ -381,13 +381,13 @@ func TestCheckWhileWriting(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		for n := 10; ctx.Err() == nil; n++ {
-			a, err := seed.Seed{Records: 2, Blobs: 1}.Account(context.Background(), w.server.Accounts, w.host, n)
+			a, err := seed.Seed{Records: 2, Blobs: 1}.Account(context.Background(), w.server.Accounts, n)
 			if err == nil {
 				cbor, _ := w.record("more")
 				_, err = w.host.Apply(context.Background(), w.victim.DID, repo.Batch{Writes: []repo.Write{{Action: repo.Create, Collection: seed.Collection, RKey: w.host.NextRecordKey(), Record: cbor}}})
 			}
 			if err == nil && n%2 == 0 {
-				err = w.server.Accounts.Delete(context.Background(), w.host, a.DID)
+				err = w.server.Accounts.Delete(context.Background(), account.Trusted(a.DID))
 			}
 			if err != nil {
 				done <- err

@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
@@ -133,7 +134,7 @@ func checker(d *datadir.Dir, keys [][]byte) (check.Server, error) {
 	if err != nil {
 		return check.Server{}, err
 	}
-	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: account.New(d.Store, box), Folder: absolute(d.Blobs)}, nil
+	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: account.Open(repo.Config{Store: d.Store}, box), Folder: absolute(d.Blobs)}, nil
 }
 
 // openAccounts opens the data directory with what checks it, and finds the accounts that the
@@ -475,7 +476,7 @@ func rotateKeys(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	shown := c.progress("accounts")
-	n, err := account.New(d.Store, box).Reseal(ctx, shown.at)
+	n, err := account.Open(repo.Config{Store: d.Store}, box).Reseal(ctx, shown.at)
 	shown.done()
 	if err != nil {
 		return fmt.Errorf("%w (nothing is lost: run rotate-keys again)", err)

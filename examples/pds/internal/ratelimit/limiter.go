@@ -28,7 +28,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/xrpc"
-	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 // Config configures a Limiter. The zero value works.
@@ -55,6 +55,7 @@ type Limiter struct {
 	seed    maphash.Seed
 	all     *bucket
 	moving  *bucket // uploads of accounts that move here
+	writes  *bucket // of records, by account
 	methods map[string]use
 	// tries counts passwords by account and network, wrong those that were not right by account,
 	// and right has the networks of each account from which one was.
@@ -75,7 +76,7 @@ const (
 	byAddress by = iota
 	byAccount    // and the method is not called without one
 	byLogin      // by the method itself, which calls Password
-	byWrite      // the account, for each write that the method carries
+	byWrite      // by the method itself, which calls Writes
 )
 
 // getRepo is the one method outside of the bucket for all: it has a larger one of its own.
@@ -120,11 +121,11 @@ func New(cfg Config) *Limiter {
 	// Not limited by the official server, but it sends mail like those above.
 	identity("requestPlcOperationSignature", window{5, time.Hour}, window{15, day})
 
-	writes := bucketOf(window{5000, time.Hour}, window{35000, day})
-	l.methods["com.atproto.repo.createRecord"] = use{writes, byAccount, writePoints("create")}
-	l.methods["com.atproto.repo.putRecord"] = use{writes, byAccount, writePoints("update")}
-	l.methods["com.atproto.repo.deleteRecord"] = use{writes, byAccount, writePoints("delete")}
-	l.methods["com.atproto.repo.applyWrites"] = use{writes, byWrite, 0}
+	l.writes = bucketOf(window{5000, time.Hour}, window{35000, day})
+	l.methods["com.atproto.repo.createRecord"] = use{l.writes, byAccount, writePoints("create")}
+	l.methods["com.atproto.repo.putRecord"] = use{l.writes, byAccount, writePoints("update")}
+	l.methods["com.atproto.repo.deleteRecord"] = use{l.writes, byAccount, writePoints("delete")}
+	l.methods["com.atproto.repo.applyWrites"] = use{l.writes, byWrite, 0}
 	l.methods[uploadBlob] = use{bucketOf(window{1000, day}), byAccount, 1}
 	l.moving = bucketOf(window{100_000, day})
 	server("reserveSigningKey", byAddress, window{100, 5 * time.Minute}) // not limited by the official server either
@@ -159,26 +160,11 @@ func (l *Limiter) Limit(w http.ResponseWriter, r *xrpc.Request) error {
 	if !ok || l.bypasses(r.Request) {
 		return nil
 	}
-	p, _ := r.Principal.(atproto.Principal)
-	account := string(p.DID)
 	switch u.by {
-	case byLogin:
-		// What is logged in as stands in the body, which is not read yet.
-		r.Request = r.WithContext(context.WithValue(r.Context(), headerKey{}, w.Header()))
-		return nil
-	case byWrite:
-		// Each write asks for permission: the place to count it.
-		permit, h := p.Permit, w.Header()
-		p.Permit = func(action, target string) error {
-			if err := l.take(h, u.bucket, writePoints(action), account); err != nil || permit == nil {
-				return err
-			}
-			return permit(action, target)
-		}
-		r.Principal = p
+	case byLogin, byWrite: // what counts stands in the body, which is not read yet
 		return nil
 	case byAccount:
-		if account != "" {
+		if account := account(r); account != "" {
 			if r.NSID == uploadBlob && l.cfg.Moving != nil && l.cfg.Moving(r.Context(), account) {
 				u.bucket = l.moving
 			}
@@ -188,8 +174,23 @@ func (l *Limiter) Limit(w http.ResponseWriter, r *xrpc.Request) error {
 	return l.take(w.Header(), u.bucket, u.points, address(r.Request))
 }
 
-// headerKey is the context key of the answer's header.
-type headerKey struct{}
+// Writes counts what a request of several writes is about to write, all or nothing. It is for
+// atproto.Service.CountWrites.
+func (l *Limiter) Writes(r *xrpc.Request, creates, updates, deletes int) error {
+	if l == nil || l.bypasses(r.Request) {
+		return nil
+	}
+	points := creates*writePoints("create") + updates*writePoints("update") + deletes*writePoints("delete")
+	return l.take(r.AnswerHeader(), l.writes, points, account(r))
+}
+
+// account is the account of this host that makes a request; empty if it is none.
+func account(r *xrpc.Request) string {
+	if r.Principal.Role != auth.User {
+		return ""
+	}
+	return string(r.Principal.DID)
+}
 
 // Password counts a try of a password of an account: its DID, or what it was called if there is
 // none. Methods call it before they look at the password, and done once they have.
@@ -197,9 +198,8 @@ func (l *Limiter) Password(r *xrpc.Request, account string) (done func(right boo
 	if l == nil || l.bypasses(r.Request) {
 		return func(bool) {}, nil
 	}
-	h, _ := r.Context().Value(headerKey{}).(http.Header)
 	here := []string{address(r.Request), account}
-	if err := l.take(h, l.tries, 1, here...); err != nil {
+	if err := l.take(r.AnswerHeader(), l.tries, 1, here...); err != nil {
 		return nil, err
 	}
 	known := !l.right.has(l.hash(here), 1, l.cfg.Now())

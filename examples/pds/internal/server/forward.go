@@ -13,28 +13,34 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/proxy"
-	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // Methods that are passed on, but to which this server has something to add.
 
-// mountForwarded registers them. Without an AppView, they are like any other that is unknown here.
-func (s *Server) mountForwarded(methods *xrpc.Server) {
-	handle := func(nsid string, a session.Access, h xrpc.Handler) {
-		methods.Handle(xrpc.Route{NSID: nsid, Auth: s.sessions.User(a), Handler: h})
+// forwarded are these methods. Without an AppView, they are like any other that is unknown here.
+func (s *Server) forwarded() []xrpc.Route {
+	const createReport, getFeed = "com.atproto.moderation.createReport", "app.bsky.feed.getFeed"
+	const registerPush, unregisterPush = "app.bsky.notification.registerPush", "app.bsky.notification.unregisterPush"
+	route := func(nsid string, down session.TakenDown, h xrpc.Handler, needs ...auth.Permission) xrpc.Route {
+		return xrpc.Route{NSID: nsid, Auth: s.sessions.User(down), Handler: h, Needs: append(needs, auth.Call(nsid, auth.FromInput))}
 	}
 	// Whoever was taken down may appeal.
-	handle("com.atproto.moderation.createReport", session.Access{TakenDown: true}, s.relay(s.reportService))
+	list := []xrpc.Route{route(createReport, session.AcceptTakenDown, s.relay(s.reportService))}
 	if s.cfg.Proxy.AppView.URL == "" {
-		return
+		return list
 	}
-	live := session.Access{}
-	handle("app.bsky.feed.getFeed", live, xrpc.RawQuery(s.getFeed))
-	handle("app.bsky.notification.registerPush", live, s.relay(s.pushService))
-	handle("app.bsky.notification.unregisterPush", live, s.relay(s.pushService))
+	return append(list,
+		route(getFeed, session.RefuseTakenDown, xrpc.RawQuery(s.getFeed), auth.Call(getFeedSkeleton, auth.FromInput)),
+		route(registerPush, session.RefuseTakenDown, s.relay(s.pushService)),
+		route(unregisterPush, session.RefuseTakenDown, s.relay(s.pushService)),
+	)
 }
+
+// getFeedSkeleton is the method by which the AppView asks a feed's generator.
+const getFeedSkeleton = "app.bsky.feed.getFeedSkeleton"
 
 // divert reports whether a request for preferences is for another service than the AppView, whose
 // preferences are kept here.
@@ -50,7 +56,7 @@ func (s *Server) divert(r *xrpc.Request) bool {
 // recordElsewhere asks the AppView for a record of a repository that is not here.
 func (s *Server) recordElsewhere(w http.ResponseWriter, r *xrpc.Request) error {
 	to, _ := s.defaultService("app.bsky.feed.getTimeline")
-	return s.proxy.Forward(w, r, "", to)
+	return s.proxy.Forward(w, r, proxy.Call{To: to})
 }
 
 // relay makes a handler of a procedure that checks its JSON body and passes it on to
@@ -72,10 +78,13 @@ func (s *Server) relay(to func(r *xrpc.Request, body any) (proxy.Service, error)
 		if err != nil {
 			return err
 		}
+		if err := r.Demand(auth.Call(string(r.NSID), service.Ref())); err != nil {
+			return err
+		}
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 		r.Header.Del("Content-Encoding")
 		r.Header.Set("Content-Type", "application/json")
-		return s.proxy.Forward(w, r, session.Caller(r), service)
+		return s.proxy.Forward(w, r, proxy.Call{To: service, As: session.Caller(r)})
 	})
 }
 
@@ -117,22 +126,12 @@ func (s *Server) getFeed(w http.ResponseWriter, r *xrpc.Request, p getFeedParams
 	if err != nil {
 		return err
 	}
-	signer, err := s.accounts.Signer(r.Context(), session.Caller(r))
-	if err != nil {
+	// Checked once the generator is known, as its name stands in the second of them.
+	if err := r.Demand(auth.Call(string(r.NSID), to.Ref()), auth.Call(getFeedSkeleton, string(generator)+"#bsky_fg")); err != nil {
 		return err
 	}
-	token, err := serviceauth.Sign(r.Context(), signer, serviceauth.Token{
-		Issuer: string(session.Caller(r)), Audience: string(generator), Method: "app.bsky.feed.getFeedSkeleton", Issued: s.now(),
-	})
-	if err != nil {
-		return err
-	}
-	r.Request = r.WithContext(context.WithValue(r.Context(), tokenKey{}, token))
-	return s.proxy.Forward(w, r, session.Caller(r), to)
+	return s.proxy.Forward(w, r, proxy.Call{To: to, As: session.Caller(r), Audience: string(generator), Method: getFeedSkeleton})
 }
-
-// tokenKey is the context key of a service token in the place of the usual one.
-type tokenKey struct{}
 
 // generator asks the AppView for the service of a custom feed.
 func (s *Server) generator(ctx context.Context, uri string) (syntax.DID, error) {

@@ -14,7 +14,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/repo/account/credential"
 )
 
 // mailbox keeps messages. If there is a gate, a message waits for it.
@@ -165,7 +165,7 @@ func (b *bench) refresh(t tokens) reply {
 // resetToken asks for a token to reset a password, and makes the job that sends it happen.
 func (b *bench) resetToken(did syntax.DID) string {
 	b.t.Helper()
-	token, _, err := b.accounts.NewMailToken(b.t.Context(), account.Trusted(did), account.ResetPassword)
+	token, _, err := b.credentials.NewMailToken(b.t.Context(), account.Trusted(did), credential.ForPasswordReset)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func (b *bench) resetToken(did syntax.DID) string {
 
 func (b *bench) takedown(did syntax.DID, applied bool) {
 	b.t.Helper()
-	if err := b.accounts.TakeDown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}, func(account.Account) []storage.Event { return nil }); err != nil {
+	if err := b.accounts.TakeDown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}); err != nil {
 		b.t.Fatal(err)
 	}
 }

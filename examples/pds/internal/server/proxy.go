@@ -24,7 +24,7 @@ func (s *Server) forwarding() *proxy.Proxy {
 	p := &proxy.Proxy{
 		Resolver:      s.resolver,
 		Signer:        s.accounts.Signer,
-		Auth:          s.authForward,
+		Auth:          s.sessions.User(session.RefuseTakenDown),
 		Now:           s.now,
 		Default:       s.defaultService,
 		HeaderTimeout: s.cfg.Proxy.HeadersTimeout,
@@ -34,11 +34,6 @@ func (s *Server) forwarding() *proxy.Proxy {
 	for _, method := range []syntax.NSID{"app.bsky.feed.getTimeline", "tools.ozone.moderation.emitEvent", "com.atproto.moderation.createReport"} {
 		if known, ok := s.defaultService(method); ok {
 			p.Known = append(p.Known, known)
-		}
-	}
-	p.Request = func(r *xrpc.Request, out *http.Request) {
-		if token, ok := r.Context().Value(tokenKey{}).(string); ok {
-			out.Header.Set("Authorization", "Bearer "+token)
 		}
 	}
 	if s.cfg.Proxy.AppView.URL == "" {
@@ -53,9 +48,7 @@ func (s *Server) forwarding() *proxy.Proxy {
 		MaxBody: s.cfg.Proxy.MaxResponse,
 	}
 	edited := readafter.Methods()
-	withToken := p.Request
 	p.Request = func(r *xrpc.Request, out *http.Request) {
-		withToken(r, out)
 		if slices.Contains(edited, string(r.NSID)) {
 			out.Header.Set("Accept-Encoding", readafter.Accept(r.Header.Get("Accept-Encoding")))
 		}
@@ -78,17 +71,6 @@ func (s *Server) defaultService(method syntax.NSID) (proxy.Service, bool) {
 		to, id = s.cfg.Proxy.Reports, "atproto_labeler"
 	}
 	return proxy.Service{DID: to.DID, ID: id, URL: to.URL}, to != config.Service{}
-}
-
-// authForward demands a session that may call the method.
-func (s *Server) authForward(r *xrpc.Request, _ proxy.Service) (syntax.DID, error) {
-	if err := s.sessions.User(session.Access{})(r); err != nil {
-		return "", err
-	}
-	if proxy.Privileged(r.NSID) && !session.HasScope(r, session.ScopeAccess, session.ScopePrivileged) {
-		return "", &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidToken", Message: "Bad token method"}
-	}
-	return session.Caller(r), nil
 }
 
 // handleOf is the handle of an account here.

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,12 +28,14 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	atprotoserver "github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
@@ -47,24 +48,25 @@ const Version = "0.1.0"
 
 // Server is a running server.
 type Server struct {
-	cfg      *config.Config
-	now      func() time.Time
-	clock    clock
-	secrets  *config.Secrets
-	log      *slog.Logger
-	url      string // public
-	plcURL   string
-	data     *datadir.Dir
-	store    storage.Store
-	accounts *account.Store
-	host     *repo.Host
-	sessions *session.Sessions
-	service  *atprotoserver.Service // of the accounts
-	outbox   *stream.Outbox
-	plc      *identity.PLCClient
-	resolver *identity.Resolver
-	proxy    *proxy.Proxy
-	catalog  *lexicon.Catalog
+	cfg         *config.Config
+	now         func() time.Time
+	clock       clock
+	secrets     *config.Secrets
+	log         *slog.Logger
+	url         string // public
+	plcURL      string
+	data        *datadir.Dir
+	store       storage.Store
+	accounts    *account.Store
+	credentials *credential.Store
+	host        *repo.Host
+	sessions    *session.Sessions
+	service     *atprotoserver.Service // of the accounts
+	outbox      *stream.Outbox
+	plc         *identity.PLCClient
+	resolver    *identity.Resolver
+	proxy       *proxy.Proxy
+	catalog     *lexicon.Catalog
 	// appViewHTTP asks the AppView for what read-after-write needs.
 	appViewHTTP *http.Client
 	mail        mail.Sender
@@ -170,21 +172,18 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.accounts = account.New(s.store, box)
-	s.accounts.SetClock(s.now)
-	if err := s.accounts.Repair(ctx); err != nil {
-		return err
-	}
-	if err := (check.Server{Store: s.store, Accounts: s.accounts, Folder: s.data.Blobs}).BlobsThere(ctx); err != nil {
-		return err
-	}
-	s.host = repo.NewHost(repo.Config{
-		Store: s.store, Signer: s.accounts.Signer, Now: s.now, CheckClock: s.checkClock, Hold: limit.Hold,
+	s.accounts = account.Open(repo.Config{
+		Store: s.store, Now: s.now, CheckClock: s.checkClock, Hold: limit.Hold,
 		TempDir: filepath.Join(s.cfg.DataDirectory, datadir.Temp), CacheBytes: s.cfg.TreeCache, SpoolBytes: s.cfg.SpoolLimit,
 		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return s.cfg.BlobQuota, nil },
 		Indexes:   []repo.Index{linkIndex()},
-	})
-	return nil
+	}, box)
+	s.host = s.accounts.Host()
+	s.credentials = credential.New(credential.Config{Accounts: s.accounts, Enter: session.HashQueue(), Now: s.now})
+	if err := s.accounts.Repair(ctx); err != nil {
+		return err
+	}
+	return (check.Server{Store: s.store, Accounts: s.accounts, Folder: s.data.Blobs}).BlobsThere(ctx)
 }
 
 // linkIndex makes a new like, repost, follow or block take the place of an earlier one of the same
@@ -227,16 +226,17 @@ func (s *Server) openDirectory() (err error) {
 func (s *Server) openAccounts() {
 	s.op.limits = s.limiter()
 	s.sessions = session.New(session.Config{
-		Accounts: s.accounts, Key: s.secrets.JWTSecret, ServiceDID: s.cfg.ServiceDID, URL: s.url, Resolver: s.resolver,
+		Credentials: s.credentials, Key: s.secrets.JWTSecret, ServiceDID: s.cfg.ServiceDID, URL: s.url, Resolver: s.resolver,
 		AdminPassword: s.secrets.AdminPassword, Moderator: s.cfg.Proxy.Moderation.DID, Guesses: s.op.limits, Now: s.now, Logger: s.log,
 	})
 	var rotation []crypto.Signer
 	for _, key := range s.secrets.PLCRotationKeys {
 		rotation = append(rotation, key)
 	}
+	appView, _ := s.defaultService("app.bsky.actor.getPreferences")
 	s.service = atprotoserver.New(atprotoserver.Config{
-		Sessions: s.sessions, Host: s.host, Directory: s.plc, RotationKeys: rotation, RecoveryKey: s.cfg.RecoveryKey,
-		Mailer: mailer{s.mail, s.moderation}, CheckClock: s.checkClock, ResetDelay: s.resetDelay,
+		Sessions: s.sessions, Directory: s.plc, RotationKeys: rotation, RecoveryKey: s.cfg.RecoveryKey,
+		Mailer: mailer{s.mail, s.moderation}, CheckClock: s.checkClock, ResetDelay: s.resetDelay, AppView: appView.Ref(),
 		Policy: atprotoserver.Policy{
 			Domains: s.cfg.HandleDomains, InviteRequired: s.cfg.InviteRequired, InviteInterval: s.cfg.InviteInterval, InviteEpoch: s.cfg.InviteEpoch,
 			PrivacyPolicy: s.cfg.PrivacyPolicy, TermsOfService: s.cfg.TermsOfService, ContactEmail: s.cfg.ContactEmail,
@@ -265,7 +265,7 @@ func (s *Server) handler() http.Handler {
 		Host:       s.host,
 		Accounts:   s.service,
 		Takedowns:  s.accounts,
-		Auth:       atproto.Auth{User: s.sessions.User(session.Access{}), Optional: s.sessions.Optional(), Upload: s.sessions.Uploader()},
+		Auth:       atproto.Auth{User: s.sessions.User(session.RefuseTakenDown), Optional: s.sessions.Optional(), Upload: s.sessions.Uploader(), Guard: s.sessions.Guard},
 		Schemas:    s.catalog,
 		Outbox:     s.outbox,
 		BlobLimit:  s.cfg.BlobLimit,
@@ -274,17 +274,20 @@ func (s *Server) handler() http.Handler {
 	}
 	if service.ImportLimit = s.cfg.ImportLimit; !s.cfg.AcceptImports {
 		service.ImportLimit = -1
-		methods.Handle(xrpc.Route{NSID: "com.atproto.repo.importRepo", Auth: s.sessions.User(session.Access{Full: true}), Handler: xrpc.RawProcedure(refuseImport)})
+		methods.Handle(xrpc.Route{
+			NSID: "com.atproto.repo.importRepo", Auth: s.sessions.User(session.RefuseTakenDown), Needs: []auth.Permission{auth.ManageRepo},
+			Handler: xrpc.RawProcedure(refuseImport),
+		})
 	}
+	service.CountWrites = s.op.limits.Writes
 	s.proxy = s.forwarding()
 	if s.cfg.Proxy.AppView.URL != "" {
 		service.Elsewhere = s.recordElsewhere
 	}
 	service.Mount(methods)
-	for _, rt := range slices.Concat(s.sessions.Routes(), s.service.Routes()) {
-		methods.Handle(rt)
-	}
-	s.mountForwarded(methods)
+	methods.Handle(s.sessions.Routes()...)
+	methods.Handle(s.service.Routes()...)
+	methods.Handle(s.forwarded()...)
 	methods.Fallback, methods.Divert = s.proxy.Route(), s.divert
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /tls-check", s.tlsCheck)
