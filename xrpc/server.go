@@ -75,6 +75,10 @@ type Server struct {
 	// metrics and access logs. A status of 101 is that of a subscription; StatusClientGone,
 	// which nobody sees, that of a client that did not wait for its answer, or for all of it.
 	Observe func(r *Request, status int, took time.Duration)
+	// Trace, if not nil, is called when a request begins, and what it returns when the request has
+	// ended, with the status that Observe is told. It may give the request another context
+	// (r.Request = r.WithContext(…)): the place to begin and to end the span of a trace.
+	Trace func(r *Request) (end func(status int))
 	// Logger gets panics and internal errors. Nil: silent.
 	Logger *slog.Logger
 
@@ -105,6 +109,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	r := &Request{Request: hr, NSID: syntax.NSID(name), ID: rand.Text()[:16], server: s, answer: w.Header()}
 	rw.gzip = s.Compress && hr.Method != http.MethodHead && acceptsGzip(hr.Header)
 	rw.Header()["X-Request-Id"] = []string{r.ID}
+	var traced func(status int)
+	if s.Trace != nil {
+		traced = s.Trace(r)
+	}
 	defer func() {
 		v := recover()
 		if v != nil && v != http.ErrAbortHandler {
@@ -117,11 +125,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 			}
 		}
 		rw.end(v != nil)
+		if rw.status == 0 && v == nil {
+			rw.status = http.StatusOK // as net/http will answer
+		}
 		if s.Observe != nil {
-			if rw.status == 0 && v == nil {
-				rw.status = http.StatusOK // as net/http will answer
-			}
 			s.Observe(r, rw.status, time.Since(start))
+		}
+		if traced != nil {
+			traced(rw.status)
 		}
 		if v != nil {
 			panic(v)

@@ -85,9 +85,6 @@ func (u ATURI) Normalize() ATURI {
 // String returns the URI as a string.
 func (u ATURI) String() string { return string(u) }
 
-// MarshalText implements encoding.TextMarshaler.
-func (u ATURI) MarshalText() ([]byte, error) { return []byte(u), nil }
-
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (u *ATURI) UnmarshalText(b []byte) (err error) {
 	*u, err = parseInto(ParseATURI, b)

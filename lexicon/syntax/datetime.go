@@ -132,9 +132,6 @@ func (d Datetime) Normalize() Datetime { return NewDatetime(d.Time()) }
 // String returns the datetime as a string.
 func (d Datetime) String() string { return string(d) }
 
-// MarshalText implements encoding.TextMarshaler.
-func (d Datetime) MarshalText() ([]byte, error) { return []byte(d), nil }
-
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Datetime) UnmarshalText(b []byte) (err error) {
 	*d, err = parseInto(ParseDatetime, b)

@@ -53,9 +53,6 @@ func (d DID) Identifier() string {
 // String returns the DID as a string.
 func (d DID) String() string { return string(d) }
 
-// MarshalText implements encoding.TextMarshaler.
-func (d DID) MarshalText() ([]byte, error) { return []byte(d), nil }
-
 // UnmarshalText implements encoding.TextUnmarshaler; it accepts valid DIDs only.
 func (d *DID) UnmarshalText(b []byte) (err error) {
 	*d, err = parseInto(ParseDID, b)
@@ -108,9 +105,6 @@ func (a AtIdentifier) Normalize() AtIdentifier {
 
 // String returns the identifier as a string.
 func (a AtIdentifier) String() string { return string(a) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (a AtIdentifier) MarshalText() ([]byte, error) { return []byte(a), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (a *AtIdentifier) UnmarshalText(b []byte) (err error) {

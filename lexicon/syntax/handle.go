@@ -72,9 +72,6 @@ func (h Handle) AllowedTLD() bool {
 // String returns the handle as a string.
 func (h Handle) String() string { return string(h) }
 
-// MarshalText implements encoding.TextMarshaler.
-func (h Handle) MarshalText() ([]byte, error) { return []byte(h), nil }
-
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (h *Handle) UnmarshalText(b []byte) (err error) {
 	*h, err = parseInto(ParseHandle, b)

@@ -141,9 +141,6 @@ func (p *subtags) privateUse() fault {
 // String returns the tag as a string.
 func (l Language) String() string { return string(l) }
 
-// MarshalText implements encoding.TextMarshaler.
-func (l Language) MarshalText() ([]byte, error) { return []byte(l), nil }
-
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (l *Language) UnmarshalText(b []byte) (err error) {
 	*l, err = parseInto(ParseLanguage, b)

@@ -65,9 +65,6 @@ func (n NSID) Normalize() NSID {
 // String returns the NSID as a string.
 func (n NSID) String() string { return string(n) }
 
-// MarshalText implements encoding.TextMarshaler.
-func (n NSID) MarshalText() ([]byte, error) { return []byte(n), nil }
-
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (n *NSID) UnmarshalText(b []byte) (err error) {
 	*n, err = parseInto(ParseNSID, b)
@@ -100,9 +97,6 @@ func checkRecordKey(s string) fault {
 
 // String returns the record key as a string.
 func (k RecordKey) String() string { return string(k) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (k RecordKey) MarshalText() ([]byte, error) { return []byte(k), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (k *RecordKey) UnmarshalText(b []byte) (err error) {

@@ -2,6 +2,7 @@ package syntax_test
 
 import (
 	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,11 +11,9 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// text is what every format's type is.
-type text interface {
-	fmt.Stringer
-	encoding.TextMarshaler
-}
+// text is what every format's type is. As none encodes itself, encoding/json writes them as fast as
+// strings.
+type text = fmt.Stringer
 
 // texts are all formats of the Lexicon language with a valid and an invalid string, and a way to
 // read one into a value that has it already.
@@ -56,8 +55,9 @@ func TestTextRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", format, err)
 		}
-		if b, err := v.MarshalText(); err != nil || string(b) != c.valid || v.String() != c.valid {
-			t.Errorf("%s: %q comes back as %q and %q, %v", format, c.valid, b, v, err)
+		b, err := json.Marshal(map[string]any{"a": v})
+		if want := fmt.Sprintf(`{"a":%q}`, c.valid); err != nil || string(b) != want || v.String() != c.valid {
+			t.Errorf("%s: %q comes back as %s and %q, %v", format, c.valid, b, v, err)
 		}
 		v, err = c.read(c.valid, c.invalid)
 		var e *syntax.Error

@@ -119,9 +119,6 @@ func (t TID) value() (v uint64) {
 // String returns the TID as a string.
 func (t TID) String() string { return string(t) }
 
-// MarshalText implements encoding.TextMarshaler.
-func (t TID) MarshalText() ([]byte, error) { return []byte(t), nil }
-
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (t *TID) UnmarshalText(b []byte) (err error) {
 	*t, err = parseInto(ParseTID, b)

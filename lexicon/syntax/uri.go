@@ -34,9 +34,6 @@ func checkURI(s string) fault {
 // String returns the URI as a string.
 func (u URI) String() string { return string(u) }
 
-// MarshalText implements encoding.TextMarshaler.
-func (u URI) MarshalText() ([]byte, error) { return []byte(u), nil }
-
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (u *URI) UnmarshalText(b []byte) (err error) {
 	*u, err = parseInto(ParseURI, b)
@@ -71,9 +68,6 @@ func checkCID(s string) fault {
 
 // String returns the CID as a string.
 func (c CID) String() string { return string(c) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (c CID) MarshalText() ([]byte, error) { return []byte(c), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (c *CID) UnmarshalText(b []byte) (err error) {

@@ -194,6 +194,8 @@ func (f Feed) step(ctx context.Context, ev Event, yield func(*Step) bool) error 
 		s.Account = msg
 		if msg.Status == commit.Deleted && !msg.Active {
 			s.Reset, s.Rev = true, ""
+		} else {
+			whole = rev == "" // it may have been made silently
 		}
 	}
 	if whole {

@@ -323,7 +323,7 @@ func TestHistories(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for step := range 400 {
+		for step := range 300 {
 			i := rng.IntN(6)
 			what := rng.IntN(20)
 			switch {
@@ -355,7 +355,7 @@ func TestHistories(t *testing.T) {
 				w.tick(30 * time.Millisecond)
 			}
 			catchUp(early, rng.IntN(4))
-			if step > 200 {
+			if step > 150 {
 				catchUp(late, rng.IntN(6))
 			}
 			if step%80 == 79 {
@@ -652,8 +652,70 @@ func TestLoopMayUseTheStore(t *testing.T) {
 			w.ok(x.apply(s))
 		}
 		x.compare(store, "at the end")
-		if n != 5 {
-			t.Errorf("%d steps", n)
+		if n != 5 || x.resets != 1 {
+			t.Errorf("%d steps, %d of them resets", n, x.resets)
+		}
+		for s, err := range x.feed(store).Steps(ctx) {
+			if !errors.Is(err, errIdle) {
+				t.Errorf("an index that has all gets %+v, %v", s, err)
+			}
+			break
+		}
+	})
+}
+
+// TestNotTwice: what a snapshot had, later events do not say again.
+func TestNotTwice(t *testing.T) {
+	stores(t, func(t *testing.T, store storage.Store) {
+		w := newWorld(t, store)
+		for i := range 2 {
+			_, err := w.host.Create(ctx, did(i), repo.Batch{})
+			w.ok(err)
+		}
+		x := newIndex(t)
+		store.Events = drained{store.Events}
+		var got []string
+		for s, err := range x.feed(store).Steps(ctx) {
+			if errors.Is(err, errIdle) {
+				break
+			}
+			w.ok(err)
+			if len(got) == 0 {
+				w.apply(did(1), repo.Batch{Writes: []repo.Write{w.put(notes, "one", "x")}})
+			}
+			n := 0
+			for range s.Ops {
+				n++
+			}
+			got = append(got, fmt.Sprint(s.DID, s.Reset, n))
+			w.ok(x.apply(s))
+		}
+		if diff := cmp.Diff([]string{"did:web:0.exampletrue 0", "did:web:1.exampletrue 1", "did:web:1.examplefalse 0"}, got); diff != "" {
+			t.Errorf("steps (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestRewind: an account that was written by a clock that was ahead goes back, and the index with it.
+func TestRewind(t *testing.T) {
+	stores(t, func(t *testing.T, store storage.Store) {
+		w := newWorld(t, store)
+		_, err := w.host.Create(ctx, did(1), repo.Batch{Writes: []repo.Write{w.put(notes, "one", "x")}})
+		w.ok(err)
+		x := newIndex(t)
+		w.ok(x.run(store, 10))
+		const year = 365 * 24 * time.Hour
+		w.tick(year)
+		w.apply(did(1), repo.Batch{Writes: []repo.Write{w.put(notes, "two", "x")}})
+		w.ok(x.run(store, 10))
+		ahead := x.revs[did(1)]
+		w.tick(-year)
+		w.reimport(did(1), repo.Import{Rewind: true})
+		w.apply(did(1), repo.Batch{Writes: []repo.Write{w.put(notes, "three", "x")}})
+		w.ok(x.run(store, 10))
+		x.compare(store, "after the repair")
+		if x.revs[did(1)] >= ahead || len(x.rows) != 3 {
+			t.Errorf("revision %s after %s, rows %v", x.revs[did(1)], ahead, x.rows)
 		}
 	})
 }

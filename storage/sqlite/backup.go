@@ -10,6 +10,7 @@ import (
 	"github.com/ncruces/go-sqlite3"
 	"github.com/pdskit/pdskit/internal/sqlitevfs"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
 // backupPages is how many pages are copied before the context is looked at: 16 MB.
@@ -39,6 +40,23 @@ func (db *DB) Backup(ctx context.Context, path string) (err error) {
 	}
 	return fail(ctx, publish(temp, path))
 }
+
+// OpenCopy opens a copy that Backup made, with the blobs in a folder, as a store of its own. The
+// function that it returns closes the copy.
+func (db *DB) OpenCopy(ctx context.Context, path, blobs string) (storage.Store, func() error, error) {
+	copied, err := Open(ctx, path, Config{})
+	if err != nil {
+		return storage.Store{}, nil, err
+	}
+	s := copied.Store()
+	if s.Blobs, err = blobfs.Open(blobs, blobfs.Config{}); err != nil {
+		return storage.Store{}, nil, errors.Join(err, copied.Close())
+	}
+	return s, copied.Close, nil
+}
+
+// VerifyCopy is Verify.
+func (db *DB) VerifyCopy(ctx context.Context, path string) error { return Verify(ctx, path) }
 
 // copyTo copies the snapshot that the connection has to an empty file.
 func (c *conn) copyTo(ctx context.Context, path string) (err error) {

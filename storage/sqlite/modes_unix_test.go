@@ -38,8 +38,8 @@ func TestModesOfFiles(t *testing.T) {
 				t.Errorf("%s: %v", suffix, err)
 			}
 		}
-		if n := testenv.Private(t, dir); n != 5 {
-			t.Errorf("%d files, want 5", n)
+		if n := testenv.Private(t, dir); n != 6 { // the database and its two, the copy, the blob and its lock
+			t.Errorf("%d files, want 6", n)
 		}
 		if err := db.Close(); err != nil {
 			t.Fatal(err)

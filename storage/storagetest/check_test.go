@@ -78,7 +78,7 @@ func TestCheckStore(t *testing.T) {
 			s.Records[0].Blobs = []cid.Cid{blobs[0].CID}
 			e.apply(a, s)
 		}, Options{}, "the index of blobs has"},
-		{"missing blob", func(e *env, a *account) { e.write(a, note("x", "x", blobs[0])) }, all, "blobs are promoted"},
+		{"missing blob", func(e *env, a *account) { e.write(a, note("x", "x", blobs[0])) }, all, "is lost"},
 		{"blob left over", func(e *env, a *account) { e.promoted(a.did, "blob") }, all, "no record refers to"},
 		{"commit without an event", func(e *env, a *account) {
 			s := a.change(note("x", "x"))

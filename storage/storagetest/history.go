@@ -79,7 +79,7 @@ func (h *history) compareAll() {
 // class names the kind of an error.
 func class(err error) string {
 	for name, target := range map[string]error{
-		"not found": storage.ErrNotFound, "exists": storage.ErrExists, "conflict": storage.ErrConflict, "too large": storage.ErrTooLarge, "broken": errBroken,
+		"not found": storage.ErrNotFound, "exists": storage.ErrExists, "conflict": storage.ErrConflict, "too large": storage.ErrTooLarge, "over quota": storage.ErrQuota, "broken": errBroken,
 	} {
 		if errors.Is(err, target) {
 			return name

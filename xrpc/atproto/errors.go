@@ -9,6 +9,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 // writeError turns an error of repo.Host.Apply into the answer.
@@ -17,13 +18,13 @@ func writeError(err error) error {
 	var swap *repo.SwapError
 	switch {
 	case errors.As(err, &swap):
-		return &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidSwap", Message: swap.Error()}
+		return &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorInvalidSwap, Message: swap.Error()}
 	case errors.Is(err, repo.ErrBlobNotFound):
 		msg := "Could not find blob"
 		if ref, ok := strings.CutPrefix(err.Error(), repo.ErrBlobNotFound.Error()); ok {
 			msg += ref
 		}
-		return &xrpc.Error{Status: http.StatusBadRequest, Name: "BlobNotFound", Message: msg}
+		return &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorBlobNotFound, Message: msg}
 	case errors.As(err, &blob):
 		name := "InvalidMimeType"
 		if blob.Field == "size" {
@@ -71,13 +72,13 @@ func detail(err, is error) string {
 func accountError(acct Account, err error) error {
 	switch {
 	case errors.Is(err, ErrNoAccount):
-		return &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
+		return &xrpc.Error{Status: http.StatusForbidden, Name: api.ErrorAccountNotFound, Message: "Account not found"}
 	case err != nil:
 		return err
 	case acct.Status == Deactivated:
 		return &xrpc.Error{Status: http.StatusUnauthorized, Name: "AccountDeactivated", Message: "Account is deactivated"}
 	default:
-		return &xrpc.Error{Status: http.StatusUnauthorized, Name: "AccountTakedown", Message: "Account has been taken down"}
+		return &xrpc.Error{Status: http.StatusUnauthorized, Name: api.ErrorAccountTakedown, Message: "Account has been taken down"}
 	}
 }
 

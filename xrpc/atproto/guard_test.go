@@ -10,6 +10,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 // A session that ends between its check and the write, whatever the method, changes nothing.
@@ -69,6 +70,34 @@ func TestStatusChangesBeforeTheWrite(t *testing.T) {
 			a.want(t, 200, "")
 		} else {
 			a.want(t, 401, tt.name)
+		}
+	}
+}
+
+// Without a Guard, a change is refused if what the principal was found by is another by then.
+func TestBasisWithoutAGuard(t *testing.T) {
+	w := newWorld(t)
+	put := func(value string) {
+		t.Helper()
+		if _, err := w.host.Apply(t.Context(), alice, repo.Batch{KV: []storage.KVWrite{{Key: "session", Value: []byte(value)}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	user := func(*xrpc.Request) (auth.Principal, error) {
+		return auth.Principal{
+			Role: auth.User, DID: alice, Permissions: auth.Everything(), Active: true, Basis: []auth.Value{{Key: "session", Value: []byte("good")}},
+		}, nil
+	}
+	w.svc.Auth = atproto.Auth{User: user}
+	in := map[string]any{"repo": alice, "collection": note, "record": map[string]any{"$type": note}}
+	for value, status := range map[string]int{"good": 200, "ended": 409} {
+		put(value)
+		name := map[int]string{409: "ConcurrentWrites"}[status]
+		before := w.head(alice)
+		w.call(alice, "com.atproto.repo.createRecord", nil, in).want(t, status, name)
+		w.send(alice, "POST", "com.atproto.repo.uploadBlob", nil, "text/plain", []byte("a blob")).want(t, status, name)
+		if changed := w.head(alice) != before; changed != (status == 200) {
+			t.Errorf("with a session that is %s, the repository changed: %v", value, changed)
 		}
 	}
 }

@@ -11,13 +11,10 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
-type resolveDidOutput struct {
-	DIDDoc json.RawMessage `json:"didDoc"`
-}
-
-func (s *Service) resolveDid(ctx context.Context, r *xrpc.Request, p didParam) (out resolveDidOutput, err error) {
+func (s *Service) resolveDid(ctx context.Context, r *xrpc.Request, p api.IdentityResolveDIDParams) (out api.IdentityResolveDIDOutput, err error) {
 	doc, err := s.Resolver.ResolveDID(ctx, p.DID)
 	if err != nil {
 		return out, IdentityError(err)
@@ -26,20 +23,9 @@ func (s *Service) resolveDid(ctx context.Context, r *xrpc.Request, p didParam) (
 	return out, err
 }
 
-type identifierParam struct {
-	Identifier syntax.AtIdentifier `json:"identifier"`
-}
-
-// identityInfo is the definition of that name in com.atproto.identity.defs.
-type identityInfo struct {
-	DID    syntax.DID      `json:"did"`
-	Handle syntax.Handle   `json:"handle"`
-	DIDDoc json.RawMessage `json:"didDoc"`
-}
-
 // resolveIdentity answers for accounts of the host from what it knows itself, for others from
 // the network.
-func (s *Service) resolveIdentity(ctx context.Context, r *xrpc.Request, p identifierParam) (out identityInfo, err error) {
+func (s *Service) resolveIdentity(ctx context.Context, r *xrpc.Request, p api.IdentityResolveIdentityParams) (out api.IdentityResolveIdentityOutput, err error) {
 	acct, err := s.Accounts.Account(ctx, p.Identifier)
 	if err == nil && acct.Status == Active {
 		doc, handle, err := s.document(ctx, acct.DID)
@@ -49,14 +35,14 @@ func (s *Service) resolveIdentity(ctx context.Context, r *xrpc.Request, p identi
 		if handle != acct.Handle {
 			handle = syntax.InvalidHandle
 		}
-		return identityInfo{acct.DID, handle, doc}, nil
+		return api.IdentityResolveIdentityOutput{DID: acct.DID, Handle: handle, DIDDoc: doc}, nil
 	} else if err != nil && !errors.Is(err, ErrNoAccount) {
 		return out, err
 	}
 	did, isDID := p.Identifier.DID()
 	if !isDID {
 		if did, err = s.Resolver.ResolveHandle(ctx, syntax.Handle(p.Identifier)); errors.Is(err, identity.ErrNotFound) {
-			return out, &xrpc.Error{Status: http.StatusBadRequest, Name: "HandleNotFound", Message: "Unable to resolve handle"}
+			return out, &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorHandleNotFound, Message: "Unable to resolve handle"}
 		} else if err != nil {
 			return out, IdentityError(err)
 		}
@@ -65,7 +51,7 @@ func (s *Service) resolveIdentity(ctx context.Context, r *xrpc.Request, p identi
 	if err != nil {
 		return out, IdentityError(err)
 	}
-	out = identityInfo{DID: did, Handle: id.Handle}
+	out = api.IdentityResolveIdentityOutput{DID: did, Handle: id.Handle}
 	if !isDID && id.Handle != syntax.Handle(p.Identifier).Normalize() {
 		out.Handle = syntax.InvalidHandle
 	}
@@ -73,9 +59,9 @@ func (s *Service) resolveIdentity(ctx context.Context, r *xrpc.Request, p identi
 	return out, err
 }
 
-func (s *Service) refreshIdentity(ctx context.Context, r *xrpc.Request, in identifierParam) (identityInfo, error) {
+func (s *Service) refreshIdentity(ctx context.Context, r *xrpc.Request, in api.IdentityRefreshIdentityInput) (api.IdentityRefreshIdentityOutput, error) {
 	s.Resolver.Purge(in.Identifier)
-	return s.resolveIdentity(ctx, r, in)
+	return s.resolveIdentity(ctx, r, api.IdentityResolveIdentityParams(in))
 }
 
 // document returns the DID document of an account of the host, and the handle that it claims.
@@ -114,11 +100,11 @@ func IdentityError(err error) error {
 	case err == nil, errors.Is(err, context.Canceled):
 		return err
 	case is(identity.ErrTombstoned):
-		return &xrpc.Error{Status: http.StatusBadRequest, Name: "DidDeactivated", Message: "The DID has been deactivated"}
+		return &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorDIDDeactivated, Message: "The DID has been deactivated"}
 	case is(identity.ErrUnavailable):
 		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The identity could not be resolved at present"}
 	case is(identity.ErrNotFound):
-		return &xrpc.Error{Status: http.StatusBadRequest, Name: "DidNotFound", Message: "Unable to resolve DID"}
+		return &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorDIDNotFound, Message: "Unable to resolve DID"}
 	case is(identity.ErrInvalid, identity.ErrMethod):
 		return xrpc.InvalidRequest("This identifier cannot be resolved here")
 	case errors.As(err, &told):

@@ -3,13 +3,13 @@ package atproto
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 // importRepo puts the repository of a CAR file in the place of the caller's. The
@@ -53,40 +53,26 @@ func (s *Service) importRepo(w http.ResponseWriter, r *xrpc.Request) error {
 	return nil
 }
 
-type listMissingBlobsParams struct {
-	Limit  int    `json:"limit"`
-	Cursor string `json:"cursor"`
-}
-
-type missingBlob struct {
-	CID       string `json:"cid"`
-	RecordURI string `json:"recordUri"`
-}
-
-type listMissingBlobsOutput struct {
-	Cursor string        `json:"cursor,omitempty"`
-	Blobs  []missingBlob `json:"blobs"`
-}
-
-func (s *Service) listMissingBlobs(ctx context.Context, r *xrpc.Request, p listMissingBlobsParams) (out listMissingBlobsOutput, err error) {
+func (s *Service) listMissingBlobs(ctx context.Context, r *xrpc.Request, p api.RepoListMissingBlobsParams) (out api.RepoListMissingBlobsOutput, err error) {
 	after, err := parseCID(p.Cursor)
 	if err != nil {
 		return out, xrpc.InvalidRequest("Malformed cursor")
 	}
-	if p.Limit, err = pageLimit(p.Limit, 500, 1000); err != nil {
+	limit, err := pageLimit(p.Limit, 500, 1000)
+	if err != nil {
 		return out, err
 	}
 	did := r.Principal.DID
-	refs, next, err := s.Host.MissingBlobs(ctx, did, after, p.Limit)
+	refs, next, err := s.Host.MissingBlobs(ctx, did, after, limit)
 	if errors.Is(err, repo.ErrRepoNotFound) { // deleted, while the session is still good
 		return out, accountError(Account{}, ErrNoAccount)
 	} else if err != nil {
 		return out, err
 	}
-	out.Blobs = make([]missingBlob, len(refs))
+	out.Blobs = make([]api.RepoListMissingBlobsRecordBlob, len(refs))
 	for i, ref := range refs {
 		out.Cursor = ref.Blob.String()
-		out.Blobs[i] = missingBlob{CID: out.Cursor, RecordURI: fmt.Sprintf("at://%s/%s", did, ref.Path)}
+		out.Blobs[i] = api.RepoListMissingBlobsRecordBlob{CID: syntax.CID(out.Cursor), RecordURI: syntax.ATURI("at://" + string(did) + "/" + ref.Path)}
 	}
 	if next.Defined() {
 		out.Cursor = next.String()

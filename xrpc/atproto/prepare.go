@@ -2,7 +2,6 @@ package atproto
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 
 	"github.com/pdskit/pdskit/lexicon"
@@ -21,7 +20,7 @@ type prepared struct {
 // says, a record is an object of the data model whose $type is its collection,
 // with a legal path and without blob references of the legacy form. Beyond that,
 // absent validates where a schema is known, true demands one, false asks for none.
-func (s *Service) prepare(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, raw json.RawMessage, validate *bool) (p prepared, err error) {
+func (s *Service) prepare(ctx context.Context, collection syntax.NSID, rkey syntax.RecordKey, raw data.Raw, validate *bool) (p prepared, err error) {
 	if _, err := syntax.ParseNSID(string(collection)); err != nil {
 		return p, xrpc.InvalidRequest("Invalid collection: %s", collection)
 	}

@@ -2,7 +2,6 @@ package atproto
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -10,16 +9,10 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
-type getRecordParams struct {
-	Repo       syntax.AtIdentifier `json:"repo"`
-	Collection syntax.NSID         `json:"collection"`
-	RKey       syntax.RecordKey    `json:"rkey"`
-	CID        string              `json:"cid"`
-}
-
-func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p getRecordParams) error {
+func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p api.RepoGetRecordParams) error {
 	ctx := r.Context()
 	want, err := parseCID(p.CID)
 	if err != nil {
@@ -42,7 +35,7 @@ func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p getRecordP
 		}
 	}
 	if errors.Is(err, repo.ErrRecordNotFound) || err == nil && want.Defined() && want != rec.CID {
-		return &xrpc.Error{Status: 400, Name: "RecordNotFound", Message: "Could not locate record: " + recordURI(acct.DID, p.Collection, p.RKey)}
+		return &xrpc.Error{Status: 400, Name: api.ErrorRecordNotFound, Message: "Could not locate record: " + string(recordURI(acct.DID, p.Collection, p.RKey))}
 	} else if err != nil {
 		return err
 	}
@@ -86,24 +79,17 @@ func (s *Service) view(ctx context.Context, id syntax.AtIdentifier, fn func(Acco
 	return acct, err
 }
 
-type listRecordsParams struct {
-	Repo       syntax.AtIdentifier `json:"repo"`
-	Collection syntax.NSID         `json:"collection"`
-	Limit      int                 `json:"limit"`
-	Cursor     syntax.RecordKey    `json:"cursor"`
-	Reverse    bool                `json:"reverse"`
-}
-
 // listRecords answers with a page of a collection. A page of large records has fewer than the
 // limit: see repo.ListOptions.
-func (s *Service) listRecords(w http.ResponseWriter, r *xrpc.Request, p listRecordsParams) (err error) {
+func (s *Service) listRecords(w http.ResponseWriter, r *xrpc.Request, p api.RepoListRecordsParams) error {
 	ctx := r.Context()
-	if p.Limit, err = pageLimit(p.Limit, 50, 100); err != nil {
+	limit, err := pageLimit(p.Limit, 50, 100)
+	if err != nil {
 		return err
 	}
 	var page []storage.Record
 	acct, err := s.view(ctx, p.Repo, func(_ Account, r storage.Reader) (err error) {
-		page, err = repo.List(ctx, r, p.Collection, repo.ListOptions{Limit: p.Limit, Cursor: p.Cursor, Reverse: p.Reverse})
+		page, err = repo.List(ctx, r, p.Collection, repo.ListOptions{Limit: limit, Cursor: syntax.RecordKey(p.Cursor), Reverse: p.Reverse})
 		return err
 	})
 	if errors.Is(err, ErrNoAccount) || errors.Is(err, errInactive) {
@@ -159,23 +145,11 @@ func (s *Service) hidden(ctx context.Context, acct Account, records ...storage.R
 	return s.Takedowns.HiddenRecords(ctx, acct.DID, paths)
 }
 
-type repoParam struct {
-	Repo syntax.AtIdentifier `json:"repo"`
-}
-
-type describeRepoOutput struct {
-	Handle          syntax.Handle   `json:"handle"`
-	DID             syntax.DID      `json:"did"`
-	DIDDoc          json.RawMessage `json:"didDoc"`
-	Collections     []syntax.NSID   `json:"collections"`
-	HandleIsCorrect bool            `json:"handleIsCorrect"`
-}
-
 // maxCollections is how many bytes of collections' names describeRepo shows, the first in the order
 // of names. There is no cursor for more.
 const maxCollections = 256 << 10
 
-func (s *Service) describeRepo(ctx context.Context, r *xrpc.Request, p repoParam) (out describeRepoOutput, err error) {
+func (s *Service) describeRepo(ctx context.Context, r *xrpc.Request, p api.RepoDescribeRepoParams) (out api.RepoDescribeRepoOutput, err error) {
 	acct, err := s.available(ctx, r, p.Repo)
 	if err != nil {
 		return out, err
@@ -184,8 +158,7 @@ func (s *Service) describeRepo(ctx context.Context, r *xrpc.Request, p repoParam
 	if err != nil {
 		return out, documentError(err)
 	}
-	out = describeRepoOutput{Handle: acct.Handle, DID: acct.DID, DIDDoc: doc, HandleIsCorrect: handle == acct.Handle}
-	out.Collections = []syntax.NSID{}
+	out = api.RepoDescribeRepoOutput{Handle: acct.Handle, DID: acct.DID, DIDDoc: doc, HandleIsCorrect: handle == acct.Handle}
 	err = s.Host.View(ctx, acct.DID, func(r storage.Reader) error {
 		size := 0
 		for name, err := range repo.Collections(ctx, r) {
@@ -212,22 +185,15 @@ func documentError(err error) error {
 	return err
 }
 
-type handleParam struct {
-	Handle syntax.Handle `json:"handle"`
-}
-
-type didOutput struct {
-	DID syntax.DID `json:"did"`
-}
-
-func (s *Service) resolveHandle(ctx context.Context, r *xrpc.Request, p handleParam) (out didOutput, err error) {
+func (s *Service) resolveHandle(ctx context.Context, r *xrpc.Request, p api.IdentityResolveHandleParams) (out api.IdentityResolveHandleOutput, err error) {
 	handle := p.Handle.Normalize()
 	if _, err := syntax.ParseHandle(string(handle)); err != nil {
 		return out, xrpc.InvalidRequest("Invalid handle: %s", p.Handle)
 	}
 	acct, err := s.Accounts.Account(ctx, syntax.AtIdentifier(handle))
 	if err == nil && acct.Status == Active {
-		return didOutput{acct.DID}, nil
+		out.DID = acct.DID
+		return out, nil
 	} else if err != nil && !errors.Is(err, ErrNoAccount) {
 		return out, err
 	}

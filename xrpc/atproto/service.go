@@ -28,6 +28,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
@@ -196,32 +197,32 @@ func (s *Service) routes() []xrpc.Route {
 		return xrpc.Route{NSID: nsid, Handler: h, Auth: optional}
 	}
 	list := []xrpc.Route{
-		write("com.atproto.repo.createRecord", xrpc.Procedure(s.createRecord), create),
-		write("com.atproto.repo.putRecord", xrpc.Procedure(s.putRecord), create, update),
-		write("com.atproto.repo.deleteRecord", xrpc.Procedure(s.deleteRecord), remove),
-		write("com.atproto.repo.applyWrites", xrpc.Procedure(s.applyWrites), create, update, remove),
+		write(api.RepoCreateRecordNSID, xrpc.Procedure(s.createRecord), create),
+		write(api.RepoPutRecordNSID, xrpc.Procedure(s.putRecord), create, update),
+		write(api.RepoDeleteRecordNSID, xrpc.Procedure(s.deleteRecord), remove),
+		write(api.RepoApplyWritesNSID, xrpc.Procedure(s.applyWrites), create, update, remove),
 		{
-			NSID: "com.atproto.repo.uploadBlob", Handler: xrpc.RawProcedure(s.uploadBlob), MaxBody: s.blobLimit(),
+			NSID: api.RepoUploadBlobNSID, Handler: xrpc.RawProcedure(s.uploadBlob), MaxBody: s.blobLimit(),
 			Auth: upload, Needs: []auth.Permission{auth.Upload(auth.FromInput)},
 		},
-		{NSID: "com.atproto.repo.listMissingBlobs", Handler: xrpc.Query(s.listMissingBlobs), Auth: user},
+		{NSID: api.RepoListMissingBlobsNSID, Handler: xrpc.Query(s.listMissingBlobs), Auth: user},
 
-		public("com.atproto.repo.getRecord", xrpc.RawQuery(s.getRecord)),
-		public("com.atproto.repo.listRecords", xrpc.RawQuery(s.listRecords)),
-		public("com.atproto.repo.describeRepo", xrpc.Query(s.describeRepo)),
-		public("com.atproto.identity.resolveHandle", xrpc.Query(s.resolveHandle)),
-		public("com.atproto.sync.getRepoStatus", xrpc.Query(s.getRepoStatus)),
-		public("com.atproto.sync.listRepos", xrpc.Query(s.listRepos)),
+		public(api.RepoGetRecordNSID, xrpc.RawQuery(s.getRecord)),
+		public(api.RepoListRecordsNSID, xrpc.RawQuery(s.listRecords)),
+		public(api.RepoDescribeRepoNSID, xrpc.Query(s.describeRepo)),
+		public(api.IdentityResolveHandleNSID, xrpc.Query(s.resolveHandle)),
+		public(api.SyncGetRepoStatusNSID, xrpc.Query(s.getRepoStatus)),
+		public(api.SyncListReposNSID, xrpc.Query(s.listRepos)),
 
-		sync("com.atproto.sync.getRepo", xrpc.RawQuery(s.getRepo)),
-		sync("com.atproto.sync.getRecord", xrpc.RawQuery(s.getRecordProof)),
-		sync("com.atproto.sync.getBlocks", xrpc.RawQuery(s.getBlocks)),
-		sync("com.atproto.sync.getBlob", xrpc.RawQuery(s.getBlob)),
-		sync("com.atproto.sync.getLatestCommit", xrpc.Query(s.getLatestCommit)),
-		sync("com.atproto.sync.listBlobs", xrpc.Query(s.listBlobs)),
+		sync(api.SyncGetRepoNSID, xrpc.RawQuery(s.getRepo)),
+		sync(api.SyncGetRecordNSID, xrpc.RawQuery(s.getRecordProof)),
+		sync(api.SyncGetBlocksNSID, xrpc.RawQuery(s.getBlocks)),
+		sync(api.SyncGetBlobNSID, xrpc.RawQuery(s.getBlob)),
+		sync(api.SyncGetLatestCommitNSID, xrpc.Query(s.getLatestCommit)),
+		sync(api.SyncListBlobsNSID, xrpc.Query(s.listBlobs)),
 		// Deprecated, and still called.
-		sync("com.atproto.sync.getHead", xrpc.Query(s.getHead)),
-		sync("com.atproto.sync.getCheckout", xrpc.RawQuery(s.getCheckout)),
+		sync(api.SyncGetHeadNSID, xrpc.Query(s.getHead)),
+		sync(api.SyncGetCheckoutNSID, xrpc.RawQuery(s.getCheckout)),
 	}
 	if s.ImportLimit >= 0 && (s.ImportKeys != nil || s.UnverifiedImports) {
 		limit := s.ImportLimit
@@ -229,18 +230,18 @@ func (s *Service) routes() []xrpc.Route {
 			limit = 1 << 30
 		}
 		list = append(list, xrpc.Route{
-			NSID: "com.atproto.repo.importRepo", Handler: xrpc.RawProcedure(s.importRepo), MaxBody: limit,
+			NSID: api.RepoImportRepoNSID, Handler: xrpc.RawProcedure(s.importRepo), MaxBody: limit,
 			Auth: user, Needs: []auth.Permission{auth.ManageRepo},
 		})
 	}
 	if s.Outbox != nil {
-		list = append(list, public("com.atproto.sync.subscribeRepos", xrpc.Subscription(s.Outbox)))
+		list = append(list, public(api.SyncSubscribeReposNSID, xrpc.Subscription(s.Outbox)))
 	}
 	if s.Resolver != nil {
 		list = append(list,
-			public("com.atproto.identity.resolveDid", xrpc.Query(s.resolveDid)),
-			public("com.atproto.identity.resolveIdentity", xrpc.Query(s.resolveIdentity)),
-			xrpc.Route{NSID: "com.atproto.identity.refreshIdentity", Handler: xrpc.Procedure(s.refreshIdentity), Auth: user},
+			public(api.IdentityResolveDIDNSID, xrpc.Query(s.resolveDid)),
+			public(api.IdentityResolveIdentityNSID, xrpc.Query(s.resolveIdentity)),
+			xrpc.Route{NSID: api.IdentityRefreshIdentityNSID, Handler: xrpc.Procedure(s.refreshIdentity), Auth: user},
 		)
 	}
 	return list

@@ -17,6 +17,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
@@ -29,7 +30,7 @@ func (s *Service) available(ctx context.Context, r *xrpc.Request, id syntax.AtId
 	acct, err := s.Accounts.Account(ctx, id)
 	if err != nil {
 		if errors.Is(err, ErrNoAccount) {
-			err = &xrpc.Error{Status: 400, Name: "RepoNotFound", Message: fmt.Sprintf("Could not find repo for DID: %s", id)}
+			err = &xrpc.Error{Status: 400, Name: api.ErrorRepoNotFound, Message: fmt.Sprintf("Could not find repo for DID: %s", id)}
 		}
 		return acct, err
 	}
@@ -40,20 +41,15 @@ func (s *Service) available(ctx context.Context, r *xrpc.Request, id syntax.AtId
 	case Active:
 		return acct, nil
 	case Deactivated:
-		return acct, &xrpc.Error{Status: 400, Name: "RepoDeactivated", Message: fmt.Sprintf("Repo has been deactivated: %s", id)}
+		return acct, &xrpc.Error{Status: 400, Name: api.ErrorRepoDeactivated, Message: fmt.Sprintf("Repo has been deactivated: %s", id)}
 	case Suspended:
-		return acct, &xrpc.Error{Status: 400, Name: "RepoSuspended", Message: fmt.Sprintf("Repo has been suspended: %s", id)}
+		return acct, &xrpc.Error{Status: 400, Name: api.ErrorRepoSuspended, Message: fmt.Sprintf("Repo has been suspended: %s", id)}
 	default:
-		return acct, &xrpc.Error{Status: 400, Name: "RepoTakendown", Message: fmt.Sprintf("Repo has been takendown: %s", id)}
+		return acct, &xrpc.Error{Status: 400, Name: api.ErrorRepoTakendown, Message: fmt.Sprintf("Repo has been takendown: %s", id)}
 	}
 }
 
-type getRepoParams struct {
-	DID   syntax.DID `json:"did"`
-	Since syntax.TID `json:"since"`
-}
-
-func (s *Service) getRepo(w http.ResponseWriter, r *xrpc.Request, p getRepoParams) error {
+func (s *Service) getRepo(w http.ResponseWriter, r *xrpc.Request, p api.SyncGetRepoParams) error {
 	acct, err := s.available(r.Context(), r, syntax.AtIdentifier(p.DID))
 	if err != nil {
 		return err
@@ -66,13 +62,7 @@ func (s *Service) getRepo(w http.ResponseWriter, r *xrpc.Request, p getRepoParam
 	return err
 }
 
-type recordParams struct {
-	DID        syntax.DID       `json:"did"`
-	Collection syntax.NSID      `json:"collection"`
-	RKey       syntax.RecordKey `json:"rkey"`
-}
-
-func (s *Service) getRecordProof(w http.ResponseWriter, r *xrpc.Request, p recordParams) error {
+func (s *Service) getRecordProof(w http.ResponseWriter, r *xrpc.Request, p api.SyncGetRecordParams) error {
 	acct, err := s.available(r.Context(), r, syntax.AtIdentifier(p.DID))
 	if err != nil {
 		return err
@@ -86,16 +76,11 @@ func (s *Service) getRecordProof(w http.ResponseWriter, r *xrpc.Request, p recor
 	return writeCAR(w, blocks, root)
 }
 
-type getBlocksParams struct {
-	DID  syntax.DID `json:"did"`
-	CIDs []string   `json:"cids"`
-}
-
 // maxBlocks is how many blocks one call of getBlocks may ask for.
 const maxBlocks = 1000
 
 // getBlocks answers with each block once, as it is read.
-func (s *Service) getBlocks(w http.ResponseWriter, r *xrpc.Request, p getBlocksParams) error {
+func (s *Service) getBlocks(w http.ResponseWriter, r *xrpc.Request, p api.SyncGetBlocksParams) error {
 	acct, err := s.available(r.Context(), r, syntax.AtIdentifier(p.DID))
 	if err != nil {
 		return err
@@ -141,12 +126,7 @@ func writeCAR(w http.ResponseWriter, blocks []car.Block, roots ...cid.Cid) error
 	return out.Flush()
 }
 
-type blobParams struct {
-	DID syntax.DID `json:"did"`
-	CID string     `json:"cid"`
-}
-
-func (s *Service) getBlob(w http.ResponseWriter, r *xrpc.Request, p blobParams) error {
+func (s *Service) getBlob(w http.ResponseWriter, r *xrpc.Request, p api.SyncGetBlobParams) error {
 	acct, err := s.available(r.Context(), r, syntax.AtIdentifier(p.DID))
 	if err != nil {
 		return err
@@ -183,19 +163,7 @@ func (s *Service) getBlob(w http.ResponseWriter, r *xrpc.Request, p blobParams) 
 // readSeeker hides all other methods of a blob from http.ServeContent.
 type readSeeker struct{ io.ReadSeeker }
 
-type listBlobsParams struct {
-	DID    syntax.DID `json:"did"`
-	Since  syntax.TID `json:"since"`
-	Limit  int        `json:"limit"`
-	Cursor string     `json:"cursor"`
-}
-
-type listBlobsOutput struct {
-	Cursor string   `json:"cursor,omitempty"`
-	CIDs   []string `json:"cids"`
-}
-
-func (s *Service) listBlobs(ctx context.Context, r *xrpc.Request, p listBlobsParams) (out listBlobsOutput, err error) {
+func (s *Service) listBlobs(ctx context.Context, r *xrpc.Request, p api.SyncListBlobsParams) (out api.SyncListBlobsOutput, err error) {
 	acct, err := s.available(ctx, r, syntax.AtIdentifier(p.DID))
 	if err != nil {
 		return out, err
@@ -204,17 +172,18 @@ func (s *Service) listBlobs(ctx context.Context, r *xrpc.Request, p listBlobsPar
 	if err != nil {
 		return out, xrpc.InvalidRequest("Malformed cursor")
 	}
-	if p.Limit, err = pageLimit(p.Limit, 500, 1000); err != nil {
-		return out, err
-	}
-	refs, next, err := s.Host.Blobs(ctx, acct.DID, after, p.Since, p.Limit)
+	limit, err := pageLimit(p.Limit, 500, 1000)
 	if err != nil {
 		return out, err
 	}
-	out.CIDs = make([]string, len(refs))
+	refs, next, err := s.Host.Blobs(ctx, acct.DID, after, p.Since, limit)
+	if err != nil {
+		return out, err
+	}
+	out.CIDs = make([]syntax.CID, len(refs))
 	for i, c := range refs {
-		out.CIDs[i] = c.String()
-		out.Cursor = out.CIDs[i]
+		out.Cursor = c.String()
+		out.CIDs[i] = syntax.CID(out.Cursor)
 	}
 	if next.Defined() {
 		out.Cursor = next.String()
@@ -222,61 +191,40 @@ func (s *Service) listBlobs(ctx context.Context, r *xrpc.Request, p listBlobsPar
 	return out, nil
 }
 
-type didParam struct {
-	DID syntax.DID `json:"did"`
-}
-
-type latestCommitOutput struct {
-	CID string     `json:"cid"`
-	Rev syntax.TID `json:"rev"`
-}
-
-func (s *Service) getLatestCommit(ctx context.Context, r *xrpc.Request, p didParam) (out latestCommitOutput, err error) {
+func (s *Service) getLatestCommit(ctx context.Context, r *xrpc.Request, p api.SyncGetLatestCommitParams) (out api.SyncGetLatestCommitOutput, err error) {
 	acct, err := s.available(ctx, r, syntax.AtIdentifier(p.DID))
 	if err != nil {
 		return out, err
 	}
 	head, err := s.Host.Head(ctx, acct.DID)
 	if errors.Is(err, repo.ErrRepoNotFound) {
-		return out, &xrpc.Error{Status: 400, Name: "RepoNotFound", Message: fmt.Sprintf("Could not find root for DID: %s", p.DID)}
+		return out, &xrpc.Error{Status: 400, Name: api.ErrorRepoNotFound, Message: fmt.Sprintf("Could not find root for DID: %s", p.DID)}
 	}
-	return latestCommitOutput{head.Commit.String(), head.Rev}, err
-}
-
-type getHeadOutput struct {
-	Root string `json:"root"`
+	return api.SyncGetLatestCommitOutput{CID: syntax.CID(head.Commit.String()), Rev: head.Rev}, err
 }
 
 // getHead is the deprecated form of getLatestCommit.
-func (s *Service) getHead(ctx context.Context, r *xrpc.Request, p didParam) (out getHeadOutput, err error) {
-	latest, err := s.getLatestCommit(ctx, r, p)
-	if errors.Is(err, &xrpc.Error{Name: "RepoNotFound"}) {
-		err = &xrpc.Error{Status: 400, Name: "HeadNotFound", Message: fmt.Sprintf("Could not find root for DID: %s", p.DID)}
+func (s *Service) getHead(ctx context.Context, r *xrpc.Request, p api.SyncGetHeadParams) (out api.SyncGetHeadOutput, err error) {
+	latest, err := s.getLatestCommit(ctx, r, api.SyncGetLatestCommitParams(p))
+	if errors.Is(err, &xrpc.Error{Name: api.ErrorRepoNotFound}) {
+		err = &xrpc.Error{Status: 400, Name: api.ErrorHeadNotFound, Message: fmt.Sprintf("Could not find root for DID: %s", p.DID)}
 	}
-	return getHeadOutput{latest.CID}, err
+	return api.SyncGetHeadOutput{Root: latest.CID}, err
 }
 
 // getCheckout is the deprecated form of getRepo.
-func (s *Service) getCheckout(w http.ResponseWriter, r *xrpc.Request, p didParam) error {
-	return s.getRepo(w, r, getRepoParams{DID: p.DID})
+func (s *Service) getCheckout(w http.ResponseWriter, r *xrpc.Request, p api.SyncGetCheckoutParams) error {
+	return s.getRepo(w, r, api.SyncGetRepoParams{DID: p.DID})
 }
 
-type repoStatus struct {
-	DID    syntax.DID `json:"did"`
-	Head   string     `json:"head,omitempty"`
-	Rev    syntax.TID `json:"rev,omitempty"`
-	Active bool       `json:"active"`
-	Status Status     `json:"status,omitempty"`
-}
-
-func (s *Service) getRepoStatus(ctx context.Context, r *xrpc.Request, p didParam) (out repoStatus, err error) {
+func (s *Service) getRepoStatus(ctx context.Context, r *xrpc.Request, p api.SyncGetRepoStatusParams) (out api.SyncGetRepoStatusOutput, err error) {
 	acct, err := s.Accounts.Account(ctx, syntax.AtIdentifier(p.DID))
 	if errors.Is(err, ErrNoAccount) {
-		return out, &xrpc.Error{Status: 400, Name: "RepoNotFound", Message: fmt.Sprintf("Could not find repo for DID: %s", p.DID)}
+		return out, &xrpc.Error{Status: 400, Name: api.ErrorRepoNotFound, Message: fmt.Sprintf("Could not find repo for DID: %s", p.DID)}
 	} else if err != nil {
 		return out, err
 	}
-	out = repoStatus{DID: acct.DID, Active: acct.Status == Active, Status: acct.Status}
+	out = api.SyncGetRepoStatusOutput{DID: acct.DID, Active: acct.Status == Active, Status: string(acct.Status)}
 	if out.Active {
 		head, err := s.Host.Head(ctx, acct.DID)
 		if err != nil {
@@ -287,29 +235,20 @@ func (s *Service) getRepoStatus(ctx context.Context, r *xrpc.Request, p didParam
 	return out, nil
 }
 
-type listReposParams struct {
-	Limit  int    `json:"limit"`
-	Cursor string `json:"cursor"`
-}
-
-type listReposOutput struct {
-	Cursor string       `json:"cursor,omitempty"`
-	Repos  []repoStatus `json:"repos"`
-}
-
-func (s *Service) listRepos(ctx context.Context, r *xrpc.Request, p listReposParams) (out listReposOutput, err error) {
+func (s *Service) listRepos(ctx context.Context, r *xrpc.Request, p api.SyncListReposParams) (out api.SyncListReposOutput, err error) {
 	after, afterDID, err := parseRepoCursor(p.Cursor)
 	if err != nil {
 		return out, err
 	}
-	if p.Limit, err = pageLimit(p.Limit, 500, 1000); err != nil {
-		return out, err
-	}
-	accounts, err := s.accountsAfter(ctx, after, afterDID, p.Limit)
+	limit, err := pageLimit(p.Limit, 500, 1000)
 	if err != nil {
 		return out, err
 	}
-	out.Repos = make([]repoStatus, 0, len(accounts))
+	accounts, err := s.accountsAfter(ctx, after, afterDID, limit)
+	if err != nil {
+		return out, err
+	}
+	out.Repos = make([]api.SyncListReposRepo, 0, len(accounts))
 	for _, acct := range accounts {
 		out.Cursor = repoCursor(acct)
 		head, err := s.Host.Head(ctx, acct.DID)
@@ -318,8 +257,8 @@ func (s *Service) listRepos(ctx context.Context, r *xrpc.Request, p listReposPar
 		} else if err != nil {
 			return out, err
 		}
-		out.Repos = append(out.Repos, repoStatus{
-			DID: acct.DID, Head: head.Commit.String(), Rev: head.Rev, Active: acct.Status == Active, Status: acct.Status,
+		out.Repos = append(out.Repos, api.SyncListReposRepo{
+			DID: acct.DID, Head: syntax.CID(head.Commit.String()), Rev: head.Rev, Active: new(acct.Status == Active), Status: string(acct.Status),
 		})
 	}
 	return out, nil
@@ -365,14 +304,14 @@ func repoCursor(a Account) string {
 }
 
 // pageLimit is the length of a page that a caller asked for (0: it did not).
-func pageLimit(asked, fallback, most int) (int, error) {
+func pageLimit(asked int64, fallback, most int) (int, error) {
 	switch {
 	case asked == 0:
 		return fallback, nil
-	case asked < 1 || asked > most:
+	case asked < 1 || asked > int64(most):
 		return 0, xrpc.InvalidRequest("limit must be from 1 to %d", most)
 	}
-	return asked, nil
+	return int(asked), nil
 }
 
 // parseRepoCursor reads what repoCursor writes.

@@ -208,7 +208,7 @@ func (w *world) call(as, method string, params url.Values, in any) answer {
 
 // general are the errors that any method may answer with.
 var general = []string{"InvalidRequest", "AuthMissing", "AuthenticationRequired", "PayloadTooLarge", "InternalServerError", "AccountNotFound",
-	"AccountDeactivated", "AccountTakedown", "ScopeMissingError", "MethodNotImplemented"}
+	"AccountDeactivated", "AccountTakedown", "ScopeMissingError", "MethodNotImplemented", "ConcurrentWrites"}
 
 // undeclared are errors of single methods that their schemas do not name, and that the network
 // knows all the same.

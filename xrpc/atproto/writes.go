@@ -3,53 +3,29 @@ package atproto
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 
 	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// commitMeta is the definition of that name in com.atproto.repo.defs.
-type commitMeta struct {
-	CID string     `json:"cid"`
-	Rev syntax.TID `json:"rev"`
-}
-
 // metaOf describes the commit of a result; nil if there was none.
-func metaOf(res repo.Result) *commitMeta {
+func metaOf(res repo.Result) *api.RepoCommitMeta {
 	if !res.Changed {
 		return nil
 	}
-	return &commitMeta{CID: res.Head.Commit.String(), Rev: res.Head.Rev}
+	return &api.RepoCommitMeta{CID: syntax.CID(res.Head.Commit.String()), Rev: res.Head.Rev}
 }
 
-type writeOutput struct {
-	URI              string      `json:"uri"`
-	CID              string      `json:"cid"`
-	Commit           *commitMeta `json:"commit,omitempty"`
-	ValidationStatus string      `json:"validationStatus,omitempty"`
-}
-
-type createRecordInput struct {
-	Repo       syntax.AtIdentifier `json:"repo"`
-	Collection syntax.NSID         `json:"collection"`
-	RKey       syntax.RecordKey    `json:"rkey,omitempty"`
-	Validate   *bool               `json:"validate,omitempty"`
-	Record     json.RawMessage     `json:"record"`
-	SwapCommit string              `json:"swapCommit,omitempty"`
-}
-
-func (s *Service) createRecord(ctx context.Context, r *xrpc.Request, in createRecordInput) (out writeOutput, err error) {
+func (s *Service) createRecord(ctx context.Context, r *xrpc.Request, in api.RepoCreateRecordInput) (out api.RepoCreateRecordOutput, err error) {
 	did, err := s.writer(ctx, r, in.Repo)
 	if err != nil {
 		return out, err
@@ -73,20 +49,15 @@ func (s *Service) createRecord(ctx context.Context, r *xrpc.Request, in createRe
 	if err != nil {
 		return out, writeError(err)
 	}
-	return writeOutput{
+	return api.RepoCreateRecordOutput{
 		URI:              recordURI(did, in.Collection, in.RKey),
-		CID:              res.Records[0].CID.String(),
+		CID:              syntax.CID(res.Records[0].CID.String()),
 		Commit:           metaOf(res),
 		ValidationStatus: rec.status,
 	}, nil
 }
 
-type putRecordInput struct {
-	createRecordInput
-	SwapRecord json.RawMessage `json:"swapRecord,omitempty"`
-}
-
-func (s *Service) putRecord(ctx context.Context, r *xrpc.Request, in putRecordInput) (out writeOutput, err error) {
+func (s *Service) putRecord(ctx context.Context, r *xrpc.Request, in api.RepoPutRecordInput) (out api.RepoPutRecordOutput, err error) {
 	did, err := s.writer(ctx, r, in.Repo)
 	if err != nil {
 		return out, err
@@ -110,27 +81,15 @@ func (s *Service) putRecord(ctx context.Context, r *xrpc.Request, in putRecordIn
 	if err != nil {
 		return out, writeError(err)
 	}
-	return writeOutput{
+	return api.RepoPutRecordOutput{
 		URI:              recordURI(did, in.Collection, in.RKey),
-		CID:              res.Records[0].CID.String(),
+		CID:              syntax.CID(res.Records[0].CID.String()),
 		Commit:           metaOf(res),
 		ValidationStatus: rec.status,
 	}, nil
 }
 
-type deleteRecordInput struct {
-	Repo       syntax.AtIdentifier `json:"repo"`
-	Collection syntax.NSID         `json:"collection"`
-	RKey       syntax.RecordKey    `json:"rkey"`
-	SwapRecord string              `json:"swapRecord,omitempty"`
-	SwapCommit string              `json:"swapCommit,omitempty"`
-}
-
-type deleteRecordOutput struct {
-	Commit *commitMeta `json:"commit,omitempty"`
-}
-
-func (s *Service) deleteRecord(ctx context.Context, r *xrpc.Request, in deleteRecordInput) (out deleteRecordOutput, err error) {
+func (s *Service) deleteRecord(ctx context.Context, r *xrpc.Request, in api.RepoDeleteRecordInput) (out api.RepoDeleteRecordOutput, err error) {
 	did, err := s.writer(ctx, r, in.Repo)
 	if err != nil {
 		return out, err
@@ -166,44 +125,45 @@ func (s *Service) deleteRecord(ctx context.Context, r *xrpc.Request, in deleteRe
 	return out, nil
 }
 
-type applyWritesInput struct {
-	Repo     syntax.AtIdentifier `json:"repo"`
-	Validate *bool               `json:"validate,omitempty"`
-	Writes   []struct {
-		Type       string           `json:"$type"`
-		Collection syntax.NSID      `json:"collection"`
-		RKey       syntax.RecordKey `json:"rkey,omitempty"`
-		Value      json.RawMessage  `json:"value,omitempty"`
-	} `json:"writes"`
-	SwapCommit string `json:"swapCommit,omitempty"`
+// applyWrite is a write of applyWrites.
+type applyWrite struct {
+	action     repo.Action
+	permission string
+	collection syntax.NSID
+	rkey       syntax.RecordKey
+	value      data.Raw
 }
 
-type applyWritesOutput struct {
-	Commit  *commitMeta        `json:"commit,omitempty"`
-	Results []applyWriteResult `json:"results"`
+// writeOf returns the variant that is set.
+func writeOf(w api.RepoApplyWritesInput_Writes) (applyWrite, bool) {
+	switch {
+	case w.Create != nil:
+		return applyWrite{repo.Create, auth.Create, w.Create.Collection, w.Create.RKey, w.Create.Value}, true
+	case w.Update != nil:
+		return applyWrite{repo.Update, auth.Update, w.Update.Collection, w.Update.RKey, w.Update.Value}, true
+	case w.Delete != nil:
+		return applyWrite{repo.Delete, auth.Delete, w.Delete.Collection, w.Delete.RKey, nil}, true
+	}
+	return applyWrite{}, false
 }
 
-type applyWriteResult struct {
-	Type             string `json:"$type"`
-	URI              string `json:"uri,omitempty"`
-	CID              string `json:"cid,omitempty"`
-	ValidationStatus string `json:"validationStatus,omitempty"`
-}
-
-// applyActions are what a write of applyWrites can be.
-var applyActions = map[string]struct {
-	action             repo.Action
-	permission, result string
-}{
-	"com.atproto.repo.applyWrites#create": {repo.Create, auth.Create, "com.atproto.repo.applyWrites#createResult"},
-	"com.atproto.repo.applyWrites#update": {repo.Update, auth.Update, "com.atproto.repo.applyWrites#updateResult"},
-	"com.atproto.repo.applyWrites#delete": {repo.Delete, auth.Delete, "com.atproto.repo.applyWrites#deleteResult"},
+// resultOf describes a write that has been made.
+func resultOf(action repo.Action, uri syntax.ATURI, c cid.Cid, status string) (out api.RepoApplyWritesOutput_Results) {
+	switch action {
+	case repo.Create:
+		out.CreateResult = &api.RepoApplyWritesCreateResult{URI: uri, CID: syntax.CID(c.String()), ValidationStatus: status}
+	case repo.Update:
+		out.UpdateResult = &api.RepoApplyWritesUpdateResult{URI: uri, CID: syntax.CID(c.String()), ValidationStatus: status}
+	default:
+		out.DeleteResult = &api.RepoApplyWritesDeleteResult{}
+	}
+	return out
 }
 
 // maxWrites is how many writes one call of applyWrites may carry.
 const maxWrites = 200
 
-func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in applyWritesInput) (out applyWritesOutput, err error) {
+func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in api.RepoApplyWritesInput) (out api.RepoApplyWritesOutput, err error) {
 	did, err := s.writer(ctx, r, in.Repo)
 	if err != nil {
 		return out, err
@@ -216,53 +176,47 @@ func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in applyWrit
 		return out, err
 	}
 	// All of them are asked about before anything is made of any.
+	writes := make([]applyWrite, len(in.Writes))
 	demanded := make([]auth.Permission, len(in.Writes))
+	count := make(map[string]int)
 	for i, w := range in.Writes {
-		act, ok := applyActions[w.Type]
-		if !ok {
-			return out, xrpc.InvalidRequest("Action not supported: %s", w.Type)
+		var ok bool
+		if writes[i], ok = writeOf(w); !ok {
+			return out, xrpc.InvalidRequest("A write must be a create, an update or a delete")
 		}
-		demanded[i] = auth.Write(act.permission, string(w.Collection))
+		demanded[i] = auth.Write(writes[i].permission, string(writes[i].collection))
+		count[writes[i].permission]++
 	}
 	if err := r.Demand(demanded...); err != nil {
 		return out, err
 	}
 	if s.CountWrites != nil {
-		count := make(map[string]int)
-		for _, d := range demanded {
-			count[d.Action]++
-		}
 		if err := s.CountWrites(r, count[auth.Create], count[auth.Update], count[auth.Delete]); err != nil {
 			return out, err
 		}
 	}
-	out.Results = make([]applyWriteResult, 0, len(in.Writes))
-	for _, w := range in.Writes {
-		act := applyActions[w.Type]
-		write := repo.Write{Action: act.action, Collection: w.Collection, RKey: w.RKey}
-		if act.action == repo.Create && w.RKey == "" {
-			write.RKey = s.Host.NextRecordKey()
+	statuses := make([]string, len(writes))
+	for i, w := range writes {
+		if w.action == repo.Create && w.rkey == "" {
+			w.rkey = s.Host.NextRecordKey()
 		}
-		res := applyWriteResult{Type: act.result}
-		if write.Action != repo.Delete {
-			rec, err := s.prepare(ctx, write.Collection, write.RKey, w.Value, in.Validate)
+		write := repo.Write{Action: w.action, Collection: w.collection, RKey: w.rkey}
+		if w.action != repo.Delete {
+			rec, err := s.prepare(ctx, w.collection, w.rkey, w.value, in.Validate)
 			if err != nil {
 				return out, err
 			}
-			write.Record, res.ValidationStatus = rec.cbor, rec.status
-			res.URI = recordURI(did, write.Collection, write.RKey)
+			write.Record, statuses[i] = rec.cbor, rec.status
 		}
 		batch.Writes = append(batch.Writes, write)
-		out.Results = append(out.Results, res)
 	}
 	res, err := s.Host.Apply(ctx, did, batch)
 	if err != nil {
 		return out, writeError(err)
 	}
-	for i, rec := range res.Records {
-		if rec.CID.Defined() {
-			out.Results[i].CID = rec.CID.String()
-		}
+	out.Results = make([]api.RepoApplyWritesOutput_Results, len(batch.Writes))
+	for i, w := range batch.Writes {
+		out.Results[i] = resultOf(w.Action, recordURI(did, w.Collection, w.RKey), res.Records[i].CID, statuses[i])
 	}
 	out.Commit = metaOf(res)
 	return out, nil
@@ -271,10 +225,6 @@ func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in applyWrit
 // unvalidated reports whether a caller asks for no validation. Unique indexes of the host then
 // replace nothing: records are written just as they are given.
 func unvalidated(validate *bool) bool { return validate != nil && !*validate }
-
-type blobOutput struct {
-	Blob json.RawMessage `json:"blob"`
-}
 
 func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 	acct, err := s.Accounts.Account(r.Context(), syntax.AtIdentifier(r.Principal.DID))
@@ -315,11 +265,7 @@ func (s *Service) uploadBlob(w http.ResponseWriter, r *xrpc.Request) error {
 			return xrpc.InvalidRequest("Blob has been takendown, cannot re-upload")
 		}
 	}
-	blob, err := data.ToJSON(data.Blob{Ref: info.CID, MIME: info.MIME, Size: info.Size}.Value())
-	if err != nil {
-		return err
-	}
-	return xrpc.WriteJSON(w, http.StatusOK, blobOutput{blob})
+	return xrpc.WriteJSON(w, http.StatusOK, api.RepoUploadBlobOutput{Blob: data.Blob{Ref: info.CID, MIME: info.MIME, Size: info.Size}})
 }
 
 // writer is the account that a write method is to change: it must be the
@@ -394,12 +340,13 @@ func (s *Service) guard(r *xrpc.Request, allowed ...Status) repo.Guard {
 	}
 }
 
-func recordURI(did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) string {
-	return fmt.Sprintf("at://%s/%s/%s", did, collection, rkey)
+func recordURI(did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) syntax.ATURI {
+	return syntax.ATURI("at://" + string(did) + "/" + string(collection) + "/" + string(rkey))
 }
 
 // parseCID reads an optional CID parameter.
-func parseCID(s string) (cid.Cid, error) {
+func parseCID[T ~string](text T) (cid.Cid, error) {
+	s := string(text)
 	if s == "" {
 		return cid.Undef, nil
 	}
@@ -417,23 +364,15 @@ func parseCID(s string) (cid.Cid, error) {
 const maxCIDText = 256
 
 // parseSwap reads a swapRecord: absent, null (there must be no record), or a CID.
-func parseSwap(raw json.RawMessage) (*cid.Cid, error) {
-	if len(raw) == 0 {
+func parseSwap(swap data.Nullable[syntax.CID]) (*cid.Cid, error) {
+	switch {
+	case !swap.Set:
 		return nil, nil
-	}
-	var s *string
-	if err := exactjson.Unmarshal(raw, &s); err != nil {
-		return nil, xrpc.InvalidRequest("swapRecord must be a CID or null")
-	}
-	if s == nil {
+	case swap.Value == nil:
 		return new(cid.Cid), nil
-	}
-	if *s == "" {
+	case *swap.Value == "":
 		return nil, xrpc.InvalidRequest("swapRecord must be a CID or null")
 	}
-	c, err := parseCID(*s)
-	if err != nil {
-		return nil, err
-	}
-	return &c, nil
+	c, err := parseCID(*swap.Value)
+	return &c, err
 }

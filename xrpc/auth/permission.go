@@ -117,7 +117,7 @@ var (
 func (p Permission) String() string {
 	s := p.Resource
 	if p.Action != "" {
-		s += " " + p.Action
+		s += ":" + p.Action
 	}
 	if p.Target != "" {
 		s += " " + p.Target

@@ -106,6 +106,7 @@ func TestWorkedExamples(t *testing.T) {
 		{"transition:generic", Call("app.bsky.feed.getTimeline", api), true},
 		{"transition:generic", Call("*", api), true},
 		{"transition:generic", Call("chat.bsky.convo.listConvos", chat), false},
+		{"transition:generic", Call("Chat.Bsky.convo.listConvos", chat), false},
 		{"transition:generic", ManageHandle, false},
 		{"transition:generic", ManageRepo, false},
 		{"transition:generic", ReadEmail, false},
@@ -148,6 +149,10 @@ func TestScopeOfPermission(t *testing.T) {
 		ManageRepo:                                   "account:repo?action=manage",
 		ManageHandle:                                 "identity:handle",
 		ManageIdentity:                               "identity:*",
+		SubmitIdentity:                               "identity:*",
+		ReadInvites:                                  "",
+		Administer:                                   "",
+		Write(Create, FromInput):                     "",
 		ManageCredentials:                            "",
 		ManageLifecycle:                              "",
 		ReadCredentials:                              "",
@@ -186,6 +191,23 @@ func TestPermissions(t *testing.T) {
 			t.Error(want)
 		}
 	}
+	for _, want := range []Permission{Moderate, Administer, Write(Create, FromInput), Call(FromInput, "did:web:a.example#s")} {
+		if Everything().Allow(want) {
+			t.Error(want)
+		}
+	}
+	both := p.With(Only(ManageLifecycle)).With(AppPassword(false)).With(Permissions{})
+	for want, ok := range map[Permission]bool{ManageLifecycle: true, ManageCredentials: false, Write(Create, "com.example.z"): true, ManageHandle: true} {
+		if both.Allow(want) != ok {
+			t.Error(want)
+		}
+	}
+	if AppPassword(false).With(Everything()).String() != "" || !AppPassword(false).With(Everything()).IsEverything() || p.Allow(ManageLifecycle) {
+		t.Error("With")
+	}
+	if Only(Write(Create, FromInput)).Allow(Write(Create, FromInput)) {
+		t.Error("a pattern was granted")
+	}
 }
 
 // TestAppPassword: an app password reads and writes, and manages nothing that its owner could not
@@ -200,6 +222,16 @@ func TestAppPassword(t *testing.T) {
 		{Upload("*/*"), true, true},
 		{Call("app.bsky.feed.getTimeline", "did:web:api.bsky.app#bsky_appview"), true, true},
 		{chat, false, true},
+		{Call("CHAT.bsky.convo.listConvos", "did:web:api.bsky.chat#bsky_chat"), false, true},
+		{Call("chat.bskyx.convo.getLog", "did:web:a.example#s"), true, true},
+		{Call("com.atproto.server.createAccount", "did:web:a.example"), false, true},
+		{Call("com.atproto.SERVER.createaccount", "did:web:a.example"), false, true},
+		{Call("*", "did:web:a.example"), true, true},
+		{SubmitIdentity, true, true},
+		{ReadQueue, true, true},
+		{ReadInvites, false, false},
+		{ReadPersonal, false, false},
+		{Moderate, false, false},
 		{ManageHandle, true, true},
 		{ReadEmail, true, true},
 		{ManageEmail, true, true},
@@ -212,6 +244,29 @@ func TestAppPassword(t *testing.T) {
 		if AppPassword(false).Allow(c.want) != c.ordinary || AppPassword(true).Allow(c.want) != c.privileged {
 			t.Error(c.want)
 		}
+	}
+}
+
+func TestPatterns(t *testing.T) {
+	for _, c := range []struct {
+		declared, want Permission
+		covers         bool
+	}{
+		{Write(Create, FromInput), Write(Create, "com.example.a"), true},
+		{Write(Create, FromInput), Write(Update, "com.example.a"), false},
+		{Write(Create, "com.example.a"), Write(Create, "com.example.a"), true},
+		{Write(Create, "com.example.a"), Write(Create, "com.example.b"), false},
+		{Call(FromInput, FromInput), Call("com.example.x", "did:web:a.example#s"), true},
+		{Call("com.example.x", FromInput), Call("com.example.y", "did:web:a.example#s"), false},
+		{Upload(FromInput), Upload("image/png"), true},
+		{Upload(FromInput), Write(Create, "image/png"), false},
+	} {
+		if c.declared.Covers(c.want) != c.covers {
+			t.Errorf("%s covers %s: %v", c.declared, c.want, !c.covers)
+		}
+	}
+	if !Upload(FromInput).IsPattern() || !Call(FromInput, "x").IsPattern() || ManageIdentity.IsPattern() || Call("*", "x").IsPattern() {
+		t.Error("IsPattern")
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
@@ -25,7 +26,7 @@ var (
 	errAuthMissing     = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required"}
 	errTakenDown       = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AccountTakedown", Message: "Account has been taken down"}
 	errAccountNotFound = &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
-	errTokenRevoked    = badToken("ExpiredToken", "Token has been revoked")
+	errTokenRevoked    = badToken(api.ErrorExpiredToken, "Token has been revoked")
 )
 
 // Answer is what a client is told of an error of package account. Others are returned as they
@@ -42,13 +43,13 @@ func Answer(err error) error {
 	case errors.Is(err, account.ErrNotFound), errors.Is(err, repo.ErrRepoNotFound):
 		return errAccountNotFound
 	case errors.Is(err, credential.ErrMailToken):
-		return badToken("InvalidToken", "Token is invalid")
+		return badToken(api.ErrorInvalidToken, "Token is invalid")
 	case errors.Is(err, credential.ErrMailTokenExpired):
-		return badToken("ExpiredToken", "Token is expired")
+		return badToken(api.ErrorExpiredToken, "Token is expired")
 	case errors.Is(err, credential.ErrMailTokenRequired):
-		return badToken("TokenRequired", "confirmation token required")
+		return badToken(api.ErrorTokenRequired, "confirmation token required")
 	case errors.Is(err, credential.ErrOtherEmail):
-		return badToken("InvalidEmail", "invalid email")
+		return badToken(api.ErrorInvalidEmail, "invalid email")
 	case errors.Is(err, credential.ErrNoEmail):
 		return xrpc.InvalidRequest("account does not have an email address")
 	case errors.Is(err, account.ErrEmailTaken):
@@ -67,7 +68,7 @@ func bearer(r *xrpc.Request) (string, error) {
 	case h == "":
 		return "", errAuthMissing
 	case !strings.EqualFold(scheme, "bearer") || token == "":
-		return "", badToken("InvalidToken", "Unexpected authorization type")
+		return "", badToken(api.ErrorInvalidToken, "Unexpected authorization type")
 	}
 	return strings.TrimSpace(token), nil
 }
@@ -204,7 +205,7 @@ func (s *Sessions) refresh(expired bool) xrpc.Authenticator {
 			return p, err
 		}
 		if c.ID == "" {
-			return p, badToken("InvalidToken", "Unexpected missing refresh token id")
+			return p, badToken(api.ErrorInvalidToken, "Unexpected missing refresh token id")
 		}
 		return auth.Principal{
 			Role: auth.User, Credential: auth.RefreshToken, DID: syntax.DID(c.Subject), Session: c.Session, Token: c.ID, Credentials: c.Credentials,

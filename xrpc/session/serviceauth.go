@@ -7,52 +7,43 @@ import (
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
-type getServiceAuthParams struct {
-	Audience string `json:"aud"`
-	Expires  int64  `json:"exp"`
-	Method   string `json:"lxm"`
-}
-
-type getServiceAuthOutput struct {
-	Token string `json:"token"`
-}
-
 // getServiceAuth signs a token for another service with the caller's key. The service cannot ask
 // whether the session that it was made for goes on, so it is short-lived.
-func (s *Sessions) getServiceAuth(ctx context.Context, r *xrpc.Request, p getServiceAuthParams) (out getServiceAuthOutput, err error) {
-	did, fragment, has := strings.Cut(p.Audience, "#")
+func (s *Sessions) getServiceAuth(ctx context.Context, r *xrpc.Request, p api.ServerGetServiceAuthParams) (out api.ServerGetServiceAuthOutput, err error) {
+	did, fragment, has := strings.Cut(p.Aud, "#")
 	if _, err := syntax.ParseDID(did); err != nil || has && fragment == "" || strings.Contains(fragment, "#") {
 		return out, xrpc.InvalidRequest("aud must be a valid atproto DID or did#serviceId reference")
 	}
-	method := p.Method
+	method := string(p.Lxm)
 	if method == "" {
 		method = "*"
 	}
-	want := auth.Call(method, p.Audience)
+	want := auth.Call(method, p.Aud)
 	if r.Principal.Credential == auth.AppSession && !r.Principal.May(want) {
-		return out, xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: %s", p.Method)
+		return out, xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: %s", p.Lxm)
 	}
 	if err := r.Demand(want); err != nil {
 		return out, err
 	}
-	if proxy.Protected(syntax.NSID(p.Method)) {
-		return out, xrpc.InvalidRequest("cannot request a service auth token for the following protected method: %s", p.Method)
+	if proxy.Protected(p.Lxm) {
+		return out, xrpc.InvalidRequest("cannot request a service auth token for the following protected method: %s", p.Lxm)
 	}
-	t := serviceauth.Token{Issuer: string(Caller(r)), Audience: p.Audience, Method: p.Method, Issued: s.now()}
-	if p.Expires != 0 {
-		t.Expires = time.Unix(p.Expires, 0)
+	t := serviceauth.Token{Issuer: string(Caller(r)), Audience: p.Aud, Method: string(p.Lxm), Issued: s.now()}
+	if p.Exp != nil && *p.Exp != 0 {
+		t.Expires = time.Unix(*p.Exp, 0)
 		switch life := t.Expires.Sub(s.now()); {
 		case life < 0:
-			return out, badToken("BadExpiration", "expiration is in past")
+			return out, badToken(api.ErrorBadExpiration, "expiration is in past")
 		case life > time.Hour:
-			return out, badToken("BadExpiration", "cannot request a token with an expiration more than an hour in the future")
-		case p.Method == "" && life > time.Minute:
-			return out, badToken("BadExpiration", "cannot request a method-less token with an expiration more than a minute in the future")
+			return out, badToken(api.ErrorBadExpiration, "cannot request a token with an expiration more than an hour in the future")
+		case p.Lxm == "" && life > time.Minute:
+			return out, badToken(api.ErrorBadExpiration, "cannot request a method-less token with an expiration more than a minute in the future")
 		}
 	}
 	signer, err := s.accounts.Signer(ctx, Caller(r))
@@ -65,5 +56,5 @@ func (s *Sessions) getServiceAuth(ctx context.Context, r *xrpc.Request, p getSer
 	}
 	// Once more, now that it is signed: so nobody gets one for a session that has ended.
 	_, err = s.accounts.Authenticate(ctx, s.By(r))
-	return getServiceAuthOutput{token}, err
+	return api.ServerGetServiceAuthOutput{Token: token}, err
 }

@@ -41,6 +41,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
@@ -146,14 +147,14 @@ func (s *Sessions) Routes() []xrpc.Route {
 		return xrpc.Route{NSID: nsid, Auth: who, Handler: h, Needs: needs}
 	}
 	return []xrpc.Route{
-		route("com.atproto.server.createSession", nil, Procedure(s.createSession)),
-		route("com.atproto.server.getSession", user, Query(s.getSession)),
-		route("com.atproto.server.refreshSession", s.refresh(false), Procedure(s.refreshSession)),
-		route("com.atproto.server.deleteSession", s.refresh(true), Procedure(s.deleteSession)),
-		route("com.atproto.server.createAppPassword", user, Procedure(s.createAppPassword), auth.ManageCredentials),
-		route("com.atproto.server.listAppPasswords", user, Query(s.listAppPasswords), auth.ReadCredentials),
-		route("com.atproto.server.revokeAppPassword", user, Procedure(s.revokeAppPassword), auth.ManageCredentials),
-		route("com.atproto.server.getServiceAuth", s.User(AcceptTakenDown), Query(s.getServiceAuth), auth.Call(auth.FromInput, auth.FromInput)),
+		route(api.ServerCreateSessionNSID, nil, Procedure(s.createSession)),
+		route(api.ServerGetSessionNSID, user, Query(s.getSession)),
+		route(api.ServerRefreshSessionNSID, s.refresh(false), Procedure(s.refreshSession)),
+		route(api.ServerDeleteSessionNSID, s.refresh(true), Procedure(s.deleteSession)),
+		route(api.ServerCreateAppPasswordNSID, user, Procedure(s.createAppPassword), auth.ManageCredentials),
+		route(api.ServerListAppPasswordsNSID, user, Query(s.listAppPasswords), auth.ReadCredentials),
+		route(api.ServerRevokeAppPasswordNSID, user, Procedure(s.revokeAppPassword), auth.ManageCredentials),
+		route(api.ServerGetServiceAuthNSID, s.User(AcceptTakenDown), Query(s.getServiceAuth), auth.Call(auth.FromInput, auth.FromInput)),
 	}
 }
 

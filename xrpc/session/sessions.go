@@ -2,16 +2,17 @@ package session
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
@@ -22,32 +23,31 @@ const MaxPassword = 256
 // longest one that an account can have.
 const maxLoginPassword = MaxPassword * utf8.UTFMax
 
-// sessionOutput describes a session and its account.
-type sessionOutput struct {
-	AccessJWT       string          `json:"accessJwt,omitempty"`
-	RefreshJWT      string          `json:"refreshJwt,omitempty"`
-	Handle          syntax.Handle   `json:"handle"`
-	DID             syntax.DID      `json:"did"`
-	DIDDoc          json.RawMessage `json:"didDoc,omitempty"`
-	Email           string          `json:"email,omitempty"`
-	EmailConfirmed  bool            `json:"emailConfirmed"`
-	EmailAuthFactor bool            `json:"emailAuthFactor"`
-	Active          bool            `json:"active"`
-	Status          account.Status  `json:"status,omitempty"`
+// session describes an account to its owner.
+func (s *Sessions) session(ctx context.Context, a account.Account) api.ServerGetSessionOutput {
+	return api.ServerGetSessionOutput{
+		Handle: a.Handle, DID: a.DID, DIDDoc: s.Document(ctx, a.DID), Email: a.Email, EmailConfirmed: new(!a.EmailConfirmedAt.IsZero()),
+		EmailAuthFactor: new(false), Active: new(a.Status() == account.Active), Status: string(a.Status()),
+	}
 }
 
-// session is the output for an account.
-func (s *Sessions) session(ctx context.Context, a account.Account) sessionOutput {
-	return sessionOutput{
-		Handle: a.Handle, DID: a.DID, DIDDoc: s.Document(ctx, a.DID), Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
-		Active: a.Status() == account.Active, Status: a.Status(),
+// started describes a session that begins, with its tokens.
+func (s *Sessions) started(ctx context.Context, a account.Account, x credential.Session) (out api.ServerCreateSessionOutput, err error) {
+	access, refresh, err := s.Tokens(a, x)
+	if err != nil {
+		return out, err
 	}
+	of := s.session(ctx, a)
+	return api.ServerCreateSessionOutput{
+		AccessJWT: access, RefreshJWT: refresh, Handle: of.Handle, DID: of.DID, DIDDoc: of.DIDDoc,
+		Email: of.Email, EmailConfirmed: of.EmailConfirmed, EmailAuthFactor: of.EmailAuthFactor, Active: of.Active, Status: of.Status,
+	}, nil
 }
 
 // Document is the JSON of an account's DID document, for the owner of a session; nil if it cannot
 // be had now, or if it names another server. Clients send all further requests to the server that
 // it names. While an account moves that is one that does not know the session.
-func (s *Sessions) Document(ctx context.Context, did syntax.DID) json.RawMessage {
+func (s *Sessions) Document(ctx context.Context, did syntax.DID) data.Raw {
 	doc, err := s.resolver.ResolveDID(ctx, did)
 	if err != nil {
 		s.log.Warn("DID document", "did", did, "err", err)
@@ -56,17 +56,11 @@ func (s *Sessions) Document(ctx context.Context, did syntax.DID) json.RawMessage
 	if !doc.HostedAt(s.cfg.URL) {
 		return nil
 	}
-	text, err := json.Marshal(doc)
+	text, err := data.MarshalJSON(doc)
 	if err != nil {
 		return nil
 	}
 	return text
-}
-
-type createSessionInput struct {
-	Identifier     string `json:"identifier"`
-	Password       string `json:"password"`
-	AllowTakendown bool   `json:"allowTakendown"`
 }
 
 // CheckPassword checks the password that somebody gives for an account, by whatever name and method. All
@@ -96,18 +90,16 @@ func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, a
 
 // createSession logs in with the account's password or that of an app. The password is still that
 // of the account when the session begins.
-func (s *Sessions) createSession(ctx context.Context, r *xrpc.Request, in createSessionInput) (out sessionOutput, err error) {
+func (s *Sessions) createSession(ctx context.Context, r *xrpc.Request, in api.ServerCreateSessionInput) (out api.ServerCreateSessionOutput, err error) {
 	proof, err := s.CheckPassword(r, in.Identifier, in.Password, true)
 	if err != nil {
 		return out, LoginError(err)
 	}
-	a, x, err := s.credentials.StartSession(ctx, proof, in.AllowTakendown)
+	a, x, err := s.credentials.StartSession(ctx, proof, in.AllowTakendown != nil && *in.AllowTakendown)
 	if err != nil {
 		return out, LoginError(err)
 	}
-	out = s.session(ctx, a)
-	out.AccessJWT, out.RefreshJWT, err = s.Tokens(a, x)
-	return out, err
+	return s.started(ctx, a, x)
 }
 
 // LoginError is the answer for a password that is not good.
@@ -118,28 +110,27 @@ func LoginError(err error) error {
 	return err
 }
 
-func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (out sessionOutput, err error) {
+func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.ServerGetSessionOutput, err error) {
 	a, err := s.account(r, Caller(r))
 	if err != nil {
 		return out, err
 	}
 	out = s.session(ctx, a)
 	if !r.Principal.May(auth.ReadEmail) {
-		out.Email, out.EmailConfirmed = "", false
+		out.Email, out.EmailConfirmed = "", new(false)
 	}
 	return out, nil
 }
 
-func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out sessionOutput, err error) {
+func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out api.ServerRefreshSessionOutput, err error) {
 	a, next, err := s.credentials.RotateSession(ctx, r.Principal.DID, r.Principal.Token)
 	if errors.Is(err, account.ErrNotFound) {
 		return out, xrpc.InvalidRequest("Could not find user info for account: %s", r.Principal.DID)
 	} else if err != nil {
 		return out, err
 	}
-	out = s.session(ctx, a)
-	out.AccessJWT, out.RefreshJWT, err = s.Tokens(a, next)
-	return out, err
+	started, err := s.started(ctx, a, next)
+	return api.ServerRefreshSessionOutput(started), err
 }
 
 func (s *Sessions) deleteSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {

@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/base64"
 	"errors"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"slices"
 	"strings"
 	"time"
@@ -11,7 +12,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 // Scopes of session tokens.
@@ -109,18 +110,18 @@ func (s *Sessions) verify(token string, expired bool, scopes ...string) (*claims
 	late := errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenInvalidAudience)
 	switch {
 	case late && !expired:
-		return nil, badToken("ExpiredToken", "Token has expired")
+		return nil, badToken(api.ErrorExpiredToken, "Token has expired")
 	case err != nil && !late:
-		return nil, badToken("InvalidToken", "Token could not be verified")
+		return nil, badToken(api.ErrorInvalidToken, "Token could not be verified")
 	case c.Scope != ScopeRefresh && c.IssuedAt != nil && c.IssuedAt.After(s.now().Add(maxSkew)) && !expired:
 		// Made by a clock that was ahead, it would live for longer. The refresh token gets another
 		// one.
-		return nil, badToken("ExpiredToken", "Token is from the future")
+		return nil, badToken(api.ErrorExpiredToken, "Token is from the future")
 	case !slices.Contains(scopes, c.Scope):
-		return nil, badToken("InvalidToken", "Bad token scope")
+		return nil, badToken(api.ErrorInvalidToken, "Bad token scope")
 	}
 	if _, err := syntax.ParseDID(c.Subject); err != nil {
-		return nil, badToken("InvalidToken", "Malformed token")
+		return nil, badToken(api.ErrorInvalidToken, "Malformed token")
 	}
 	return c, nil
 }

@@ -3,6 +3,7 @@
 package union
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/pdskit/pdskit/internal/exactjson"
@@ -32,32 +33,43 @@ func MarshalCBOR(variant any) ([]byte, error) {
 	return data.Marshal(variant)
 }
 
-type typed struct {
-	Type string `json:"$type"`
-}
-
 // UnmarshalJSON decodes into what target returns for a "$type"; nil is ErrClosed. Whether the text may
 // have lone surrogates is for the reader of all of it to say.
 func UnmarshalJSON(b []byte, target func(typ string) any) error {
-	return unmarshal(b, target, exactjson.UnmarshalPlain)
+	var typ string
+	switch text := exactjson.Member(b, "$type"); {
+	case len(text) < 2 || text[0] != '"':
+	case bytes.IndexByte(text, '\\') < 0:
+		typ = string(text[1 : len(text)-1])
+	default:
+		if err := exactjson.UnmarshalPlain(text, &typ); err != nil {
+			return err
+		}
+	}
+	into, err := choose(typ, target)
+	if err != nil {
+		return err
+	}
+	return exactjson.UnmarshalPlain(b, into)
 }
 
 // UnmarshalCBOR decodes into what target returns for a "$type"; nil is ErrClosed.
 func UnmarshalCBOR(b []byte, target func(typ string) any) error {
-	return unmarshal(b, target, data.Unmarshal)
-}
-
-func unmarshal(b []byte, target func(typ string) any, decode func([]byte, any) error) error {
-	var t typed
-	if err := decode(b, &t); err != nil {
+	typ, _ := data.TypeOf(b)
+	into, err := choose(typ, target)
+	if err != nil {
 		return err
 	}
-	if t.Type == "" {
-		return ErrType
+	return data.Unmarshal(b, into)
+}
+
+func choose(typ string, target func(typ string) any) (any, error) {
+	if typ == "" {
+		return nil, ErrType
 	}
-	into := target(t.Type)
+	into := target(typ)
 	if into == nil {
-		return ErrClosed
+		return nil, ErrClosed
 	}
-	return decode(b, into)
+	return into, nil
 }

@@ -32,7 +32,11 @@ func TestUnion(t *testing.T) {
 	if err := union.UnmarshalCBOR(b, target); err != nil || n.Text != "a" {
 		t.Errorf("%+v, %v", n, err)
 	}
-	for in, want := range map[string]error{`{}`: union.ErrType, `{"$type":"com.example.other"}`: union.ErrClosed} {
+	n = note{}
+	if err := union.UnmarshalJSON([]byte(`{"$Type":"x","text":"a","Text":"b","\u0024type":"com.\u0065xample.note"}`), target); err != nil || n.Text != "a" {
+		t.Errorf("%+v, %v", n, err)
+	}
+	for in, want := range map[string]error{`{}`: union.ErrType, `null`: union.ErrType, `[]`: union.ErrType, `{"$type":5}`: union.ErrType, `{"$type":""}`: union.ErrType, `{"$type":"com.example.other"}`: union.ErrClosed} {
 		if err := union.UnmarshalJSON([]byte(in), target); !errors.Is(err, want) {
 			t.Errorf("%s: %v", in, err)
 		}

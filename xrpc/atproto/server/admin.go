@@ -2,41 +2,27 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// accountView is com.atproto.admin.defs#accountView.
-type accountView struct {
-	DID              syntax.DID      `json:"did"`
-	Handle           syntax.Handle   `json:"handle"`
-	Email            string          `json:"email,omitempty"`
-	IndexedAt        syntax.Datetime `json:"indexedAt"`
-	EmailConfirmedAt syntax.Datetime `json:"emailConfirmedAt,omitempty"`
-	DeactivatedAt    syntax.Datetime `json:"deactivatedAt,omitempty"`
-	InvitedBy        *inviteView     `json:"invitedBy,omitempty"`
-	Invites          []inviteView    `json:"invites"`
-	InvitesDisabled  bool            `json:"invitesDisabled"`
-}
-
 // viewAccount describes an account, with the invites that have to do with it. size is about how
 // many bytes that takes beyond those of an account without invites.
-func (s *Service) viewAccount(ctx context.Context, a account.Account) (v accountView, size int, err error) {
-	v = accountView{
+func (s *Service) viewAccount(ctx context.Context, a account.Account) (v api.AdminAccountView, size int, err error) {
+	v = api.AdminAccountView{
 		DID: a.DID, Handle: a.Handle, Email: a.Email, IndexedAt: syntax.NewDatetime(a.Created),
 		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt),
-		Invites: []inviteView{}, InvitesDisabled: a.InvitesDisabled,
+		Invites: []api.ServerInviteCode{}, InvitesDisabled: new(a.InvitesDisabled),
 	}
 	own, err := s.accounts.InvitesOf(ctx, string(a.DID))
 	if err != nil {
@@ -72,11 +58,7 @@ func notFound(message string) error {
 	return &xrpc.Error{Status: 400, Name: "NotFound", Message: message}
 }
 
-type didParam struct {
-	DID syntax.DID `json:"did"`
-}
-
-func (s *Service) getAccountInfo(ctx context.Context, r *xrpc.Request, p didParam) (out accountView, err error) {
+func (s *Service) getAccountInfo(ctx context.Context, r *xrpc.Request, p api.AdminGetAccountInfoParams) (out api.AdminGetAccountInfoOutput, err error) {
 	a, err := s.accounts.ByDID(ctx, p.DID)
 	if errors.Is(err, account.ErrNotFound) {
 		return out, notFound("Account not found")
@@ -87,19 +69,10 @@ func (s *Service) getAccountInfo(ctx context.Context, r *xrpc.Request, p didPara
 	return out, err
 }
 
-type didsParam struct {
-	DIDs []syntax.DID `json:"dids"`
-}
-
-type accountInfosOutput struct {
-	Infos []accountView `json:"infos"`
-}
-
 // getAccountInfos describes each of the accounts once. An account takes as much as its invites
 // have uses, so there is a bound on bytes beside that on accounts.
-func (s *Service) getAccountInfos(ctx context.Context, r *xrpc.Request, p didsParam) (out accountInfosOutput, err error) {
+func (s *Service) getAccountInfos(ctx context.Context, r *xrpc.Request, p api.AdminGetAccountInfosParams) (out api.AdminGetAccountInfosOutput, err error) {
 	size := 0
-	out.Infos = []accountView{}
 	seen := make(map[syntax.DID]bool)
 	for _, did := range p.DIDs {
 		if seen[did] {
@@ -114,10 +87,10 @@ func (s *Service) getAccountInfos(ctx context.Context, r *xrpc.Request, p didsPa
 		}
 		info, n, err := s.viewAccount(ctx, a)
 		if err != nil {
-			return accountInfosOutput{}, err
+			return api.AdminGetAccountInfosOutput{}, err
 		}
 		if size += n; size > maxInviteBytes && len(out.Infos) > 0 {
-			return accountInfosOutput{}, xrpc.InvalidRequest("These accounts' invites are too many for one answer; ask for fewer accounts")
+			return api.AdminGetAccountInfosOutput{}, xrpc.InvalidRequest("These accounts' invites are too many for one answer; ask for fewer accounts")
 		}
 		out.Infos = append(out.Infos, info)
 	}
@@ -126,22 +99,50 @@ func (s *Service) getAccountInfos(ctx context.Context, r *xrpc.Request, p didsPa
 
 // subject is what a moderator acts upon: an account, a record or a blob.
 type subject struct {
-	Type string     `json:"$type"`
-	DID  syntax.DID `json:"did,omitempty"`
-	URI  string     `json:"uri,omitempty"`
-	CID  string     `json:"cid,omitempty"`
+	kind subjectKind
+	did  syntax.DID // of an account or a blob
+	uri  syntax.ATURI
+	cid  syntax.CID
 }
 
-// Types of subjects.
+type subjectKind int
+
 const (
-	accountSubject = "com.atproto.admin.defs#repoRef"
-	recordSubject  = "com.atproto.repo.strongRef"
-	blobSubject    = "com.atproto.admin.defs#repoBlobRef"
+	unknownSubject subjectKind = iota
+	accountSubject
+	recordSubject
+	blobSubject
 )
+
+// subjectOf returns the variant that is set.
+func subjectOf(x api.AdminUpdateSubjectStatusInput_Subject) subject {
+	switch {
+	case x.RepoRef != nil:
+		return subject{kind: accountSubject, did: x.RepoRef.DID}
+	case x.StrongRef != nil:
+		return subject{kind: recordSubject, uri: x.StrongRef.URI, cid: x.StrongRef.CID}
+	case x.RepoBlobRef != nil:
+		return subject{kind: blobSubject, did: x.RepoBlobRef.DID, cid: x.RepoBlobRef.CID}
+	}
+	return subject{}
+}
+
+// view is the subject of an answer.
+func (x subject) view() (out api.AdminGetSubjectStatusOutput_Subject) {
+	switch x.kind {
+	case accountSubject:
+		out.RepoRef = &api.AdminRepoRef{DID: x.did}
+	case recordSubject:
+		out.StrongRef = &api.RepoStrongRef{URI: x.uri, CID: x.cid}
+	case blobSubject:
+		out.RepoBlobRef = &api.AdminRepoBlobRef{DID: x.did, CID: x.cid}
+	}
+	return out
+}
 
 // record splits the URI of a record.
 func (x subject) record() (did syntax.DID, path string, err error) {
-	uri, err := syntax.ParseATURI(x.URI)
+	uri, err := syntax.ParseATURI(string(x.uri))
 	if err != nil {
 		return "", "", xrpc.InvalidRequest("Invalid uri: %v", err)
 	}
@@ -156,50 +157,37 @@ func (x subject) record() (did syntax.DID, path string, err error) {
 // blob parses the CID of a blob, in any spelling.
 func (x subject) blob() (cid.Cid, error) {
 	const most = 256 // characters; some encodings take quadratic time
-	if len(x.CID) > most {
-		return cid.Undef, xrpc.InvalidRequest("Invalid blob: %d characters", len(x.CID))
+	if len(x.cid) > most {
+		return cid.Undef, xrpc.InvalidRequest("Invalid blob: %d characters", len(x.cid))
 	}
-	c, err := cid.Decode(x.CID)
+	c, err := cid.Decode(string(x.cid))
 	if err != nil {
 		return cid.Undef, xrpc.InvalidRequest("Invalid blob: %v", err)
 	}
 	return c, nil
 }
 
-type subjectStatusParams struct {
-	DID  syntax.DID `json:"did"`
-	URI  string     `json:"uri"`
-	Blob string     `json:"blob"`
-}
-
-type subjectStatus struct {
-	Subject     json.RawMessage   `json:"subject"`
-	Takedown    *account.Takedown `json:"takedown,omitempty"`
-	Deactivated *account.Takedown `json:"deactivated,omitempty"`
-}
-
-func (s *Service) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subjectStatusParams) (out subjectStatus, err error) {
-	var t, deactivated account.Takedown
+func (s *Service) getSubjectStatus(ctx context.Context, r *xrpc.Request, p api.AdminGetSubjectStatusParams) (out api.AdminGetSubjectStatusOutput, err error) {
+	var t account.Takedown
 	var subj subject
 	switch {
 	case p.Blob != "":
 		if p.DID == "" {
 			return out, xrpc.InvalidRequest("Must provide a did to request blob state")
 		}
-		subj = subject{Type: blobSubject, DID: p.DID, CID: p.Blob}
+		subj = subject{kind: blobSubject, did: p.DID, cid: p.Blob}
 		t, err = s.takedownOf(ctx, &subj)
 	case p.URI != "":
-		subj = subject{Type: recordSubject, URI: p.URI}
-		if t, err = s.takedownOf(ctx, &subj); err == nil && subj.CID == "" {
+		subj = subject{kind: recordSubject, uri: p.URI}
+		if t, err = s.takedownOf(ctx, &subj); err == nil && subj.cid == "" {
 			err = account.ErrNotFound // taken down, and deleted since
 		}
 	case p.DID != "":
-		subj = subject{Type: accountSubject, DID: p.DID}
+		subj = subject{kind: accountSubject, did: p.DID}
 		var a account.Account
 		if a, err = s.accounts.ByDID(ctx, p.DID); err == nil {
 			t = account.Takedown{Applied: a.TakedownRef != "", Ref: a.TakedownRef}
-			deactivated.Applied = !a.DeactivatedAt.IsZero()
-			out.Deactivated = &deactivated
+			out.Deactivated = &api.AdminStatusAttr{Applied: !a.DeactivatedAt.IsZero()}
 		}
 	default:
 		return out, xrpc.InvalidRequest("No provided subject")
@@ -209,15 +197,15 @@ func (s *Service) getSubjectStatus(ctx context.Context, r *xrpc.Request, p subje
 	} else if err != nil {
 		return out, err
 	}
-	out.Takedown = &t
-	out.Subject, err = json.Marshal(subj)
-	return out, err
+	out.Takedown = &api.AdminStatusAttr{Applied: t.Applied, Ref: t.Ref}
+	out.Subject = subj.view()
+	return out, nil
 }
 
 // takedownOf returns whether a record or a blob is taken down. It fills in the subject's CID in the
 // usual spelling. One that is neither here nor taken down is ErrNotFound.
 func (s *Service) takedownOf(ctx context.Context, subj *subject) (t account.Takedown, err error) {
-	if subj.Type == recordSubject {
+	if subj.kind == recordSubject {
 		did, path, err := subj.record()
 		if err != nil {
 			return t, err
@@ -229,11 +217,11 @@ func (s *Service) takedownOf(ctx context.Context, subj *subject) (t account.Take
 		if err != nil {
 			return t, xrpc.InvalidRequest("Invalid uri: %v", err)
 		}
-		subj.CID = ""
+		subj.cid = ""
 		rec, err := s.host.Record(ctx, did, collection, rkey)
 		switch {
 		case err == nil:
-			subj.CID = rec.CID.String()
+			subj.cid = syntax.CID(rec.CID.String())
 		case !errors.Is(err, repo.ErrRecordNotFound) && !errors.Is(err, repo.ErrRepoNotFound):
 			return t, err
 		case !t.Applied:
@@ -245,14 +233,14 @@ func (s *Service) takedownOf(ctx context.Context, subj *subject) (t account.Take
 	if err != nil {
 		return t, err
 	}
-	subj.CID = blob.String()
-	if t, err = s.accounts.BlobTakedown(ctx, subj.DID, blob); err != nil || t.Applied {
+	subj.cid = syntax.CID(blob.String())
+	if t, err = s.accounts.BlobTakedown(ctx, subj.did, blob); err != nil || t.Applied {
 		return t, err
 	}
-	if _, _, err = s.host.Store().Blobs.Stat(ctx, subj.DID, blob); !errors.Is(err, storage.ErrNotFound) {
+	if _, _, err = s.host.Store().Blobs.Stat(ctx, subj.did, blob); !errors.Is(err, storage.ErrNotFound) {
 		return t, err
 	}
-	err = s.host.View(ctx, subj.DID, func(r storage.Reader) error { // imported, and not uploaded yet
+	err = s.host.View(ctx, subj.did, func(r storage.Reader) error { // imported, and not uploaded yet
 		if expected, err := r.HasBlobRef(ctx, blob); err != nil || expected {
 			return err
 		}
@@ -262,41 +250,38 @@ func (s *Service) takedownOf(ctx context.Context, subj *subject) (t account.Take
 }
 
 // updateSubjectStatus takes something down, or back up. There must be such a thing.
-func (s *Service) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in subjectStatus) (out subjectStatus, err error) {
-	var subj subject
-	if err := data.UnmarshalJSON(in.Subject, &subj); err != nil {
-		return out, xrpc.InvalidRequest("Invalid subject")
-	}
+func (s *Service) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in api.AdminUpdateSubjectStatusInput) (out api.AdminUpdateSubjectStatusOutput, err error) {
+	subj := subjectOf(in.Subject)
 	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {
 		return out, xrpc.InvalidRequest("Cannot activate and takedown an account at the same time")
 	}
-	switch subj.Type {
+	switch subj.kind {
 	case accountSubject:
-		err = s.updateAccountStatus(ctx, subj.DID, in)
+		err = s.updateAccountStatus(ctx, subj.did, in)
 	case recordSubject, blobSubject:
 		if in.Deactivated != nil {
 			return out, xrpc.InvalidRequest("Only an account can be deactivated")
 		}
 		if _, err = s.takedownOf(ctx, &subj); err == nil && in.Takedown != nil {
-			err = s.takedownPart(ctx, subj, s.withRef(*in.Takedown))
+			err = s.takedownPart(ctx, subj, s.withRef(in.Takedown))
 		}
 	default:
-		return out, xrpc.InvalidRequest("Invalid subject (%s)", subj.Type)
+		return out, xrpc.InvalidRequest("Invalid subject (%s)", in.Subject.Other.Type())
 	}
 	if errors.Is(err, account.ErrNotFound) {
 		return out, notFound("Subject not found")
 	}
-	return subjectStatus{Subject: in.Subject, Takedown: in.Takedown}, err
+	return api.AdminUpdateSubjectStatusOutput{Subject: api.AdminUpdateSubjectStatusOutput_Subject(in.Subject), Takedown: in.Takedown}, err
 }
 
 // updateAccountStatus changes what moderators say of an account. If they say nothing, the network
 // is told again how things are.
-func (s *Service) updateAccountStatus(ctx context.Context, did syntax.DID, in subjectStatus) error {
+func (s *Service) updateAccountStatus(ctx context.Context, did syntax.DID, in api.AdminUpdateSubjectStatusInput) error {
 	if in.Takedown == nil && in.Deactivated == nil {
 		return s.accounts.AnnounceStatus(ctx, account.Trusted(did))
 	}
 	if in.Takedown != nil {
-		if err := s.accounts.TakeDown(ctx, did, s.withRef(*in.Takedown)); err != nil {
+		if err := s.accounts.TakeDown(ctx, did, s.withRef(in.Takedown)); err != nil {
 			return err
 		}
 	}
@@ -309,8 +294,9 @@ func (s *Service) updateAccountStatus(ctx context.Context, did syntax.DID, in su
 	return s.accounts.Activate(ctx, account.Trusted(did))
 }
 
-// withRef gives a takedown a reference, if the moderator has given none.
-func (s *Service) withRef(t account.Takedown) account.Takedown {
+// withRef is a takedown with a reference, also if the moderator has given none.
+func (s *Service) withRef(in *api.AdminStatusAttr) account.Takedown {
+	t := account.Takedown{Applied: in.Applied, Ref: in.Ref}
 	if t.Applied && t.Ref == "" {
 		t.Ref = s.now().UTC().Format(time.RFC3339)
 	}
@@ -319,7 +305,7 @@ func (s *Service) withRef(t account.Takedown) account.Takedown {
 
 // takedownPart takes a record or a blob down, or back up.
 func (s *Service) takedownPart(ctx context.Context, subj subject, t account.Takedown) error {
-	if subj.Type == recordSubject {
+	if subj.kind == recordSubject {
 		did, path, err := subj.record()
 		if err != nil {
 			return err
@@ -330,21 +316,11 @@ func (s *Service) takedownPart(ctx context.Context, subj subject, t account.Take
 	if err != nil {
 		return err
 	}
-	return s.accounts.SetBlobTakedown(ctx, subj.DID, blob, t)
+	return s.accounts.SetBlobTakedown(ctx, subj.did, blob, t)
 }
 
-type sendEmailInput struct {
-	Recipient syntax.DID `json:"recipientDid"`
-	Content   string     `json:"content"`
-	Subject   string     `json:"subject"`
-}
-
-type sentOutput struct {
-	Sent bool `json:"sent"`
-}
-
-func (s *Service) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailInput) (out sentOutput, err error) {
-	a, err := s.accounts.ByDID(ctx, in.Recipient)
+func (s *Service) sendEmail(ctx context.Context, r *xrpc.Request, in api.AdminSendEmailInput) (out api.AdminSendEmailOutput, err error) {
+	a, err := s.accounts.ByDID(ctx, in.RecipientDID)
 	switch {
 	case errors.Is(err, account.ErrNotFound):
 		return out, xrpc.InvalidRequest("Recipient not found")
@@ -356,11 +332,11 @@ func (s *Service) sendEmail(ctx context.Context, r *xrpc.Request, in sendEmailIn
 	if in.Subject == "" {
 		in.Subject = "Message via your PDS"
 	}
-	return sentOutput{true}, s.send(ctx, Mail{Kind: Plain, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: in.Subject, Text: in.Content})
+	return api.AdminSendEmailOutput{Sent: true}, s.send(ctx, Mail{Kind: Plain, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: in.Subject, Text: in.Content})
 }
 
 // adminDeleteAccount deletes an account; one that is not there is no error.
-func (s *Service) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in didParam) (out xrpc.None, err error) {
+func (s *Service) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in api.AdminDeleteAccountInput) (out xrpc.None, err error) {
 	err = s.accounts.Delete(ctx, account.Trusted(in.DID))
 	if errors.Is(err, account.ErrNotFound) {
 		err = nil
@@ -368,12 +344,7 @@ func (s *Service) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in di
 	return out, err
 }
 
-type adminEmailInput struct {
-	Account syntax.AtIdentifier `json:"account"`
-	Email   string              `json:"email"`
-}
-
-func (s *Service) updateAccountEmail(ctx context.Context, r *xrpc.Request, in adminEmailInput) (out xrpc.None, err error) {
+func (s *Service) updateAccountEmail(ctx context.Context, r *xrpc.Request, in api.AdminUpdateAccountEmailInput) (out xrpc.None, err error) {
 	a, err := s.accounts.Account(ctx, in.Account)
 	if errors.Is(err, account.ErrNotFound) {
 		return out, xrpc.InvalidRequest("Account does not exist: %s", in.Account)
@@ -390,13 +361,8 @@ func (s *Service) updateAccountEmail(ctx context.Context, r *xrpc.Request, in ad
 	return out, err
 }
 
-type adminHandleInput struct {
-	DID    syntax.DID    `json:"did"`
-	Handle syntax.Handle `json:"handle"`
-}
-
 // updateAccountHandle is updateHandle without the rules for handles under the server's domains.
-func (s *Service) updateAccountHandle(ctx context.Context, r *xrpc.Request, in adminHandleInput) (out xrpc.None, err error) {
+func (s *Service) updateAccountHandle(ctx context.Context, r *xrpc.Request, in api.AdminUpdateAccountHandleInput) (out xrpc.None, err error) {
 	if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, account.ErrNotFound) {
 		return out, errAccountNotFound
 	} else if err != nil {
@@ -404,7 +370,7 @@ func (s *Service) updateAccountHandle(ctx context.Context, r *xrpc.Request, in a
 	}
 	handle := in.Handle.Normalize()
 	if _, err := syntax.ParseHandle(string(handle)); err != nil {
-		return out, &xrpc.Error{Status: 400, Name: "InvalidHandle", Message: "Input/handle must be a valid handle"}
+		return out, &xrpc.Error{Status: 400, Name: api.ErrorInvalidHandle, Message: "Input/handle must be a valid handle"}
 	}
 	if _, own := s.serviceLabel(handle); !own {
 		if handle, err = s.checkForeignHandle(ctx, in.DID, handle); err != nil {
@@ -414,12 +380,7 @@ func (s *Service) updateAccountHandle(ctx context.Context, r *xrpc.Request, in a
 	return out, s.changeHandle(ctx, account.Trusted(in.DID), handle)
 }
 
-type adminPasswordInput struct {
-	DID      syntax.DID `json:"did"`
-	Password string     `json:"password"`
-}
-
-func (s *Service) updateAccountPassword(ctx context.Context, r *xrpc.Request, in adminPasswordInput) (out xrpc.None, err error) {
+func (s *Service) updateAccountPassword(ctx context.Context, r *xrpc.Request, in api.AdminUpdateAccountPasswordInput) (out xrpc.None, err error) {
 	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {
 		return out, xrpc.InvalidRequest("Invalid password length.")
 	}

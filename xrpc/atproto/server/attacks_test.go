@@ -93,8 +93,8 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 		st := b.store
 		st.KV, st.Repos = kv, filling{st.Repos, kv, early}
 		common := b.sessions.Config()
-		accounts := account.Open(repo.Config{Store: st, TempDir: t.TempDir()}, box)
-		common.Credentials = credential.New(credential.Config{Accounts: accounts})
+		accounts := account.Open(repo.Config{Store: st, TempDir: t.TempDir(), Now: b.clock.Now}, box)
+		common.Credentials = credential.New(credential.Config{Accounts: accounts, Now: b.clock.Now})
 		cfg := b.cfg
 		cfg.Sessions = session.New(common)
 		s := New(cfg)
@@ -102,7 +102,7 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := account.Account{Handle: "alice.test", Email: "alice@example.com", Created: time.Now().UTC()}
+		a := account.Account{Handle: "alice.test", Email: "alice@example.com", Created: b.clock.Now()}
 		op, err := s.genesis(ctx, a.Handle, key, "")
 		if err == nil {
 			a.DID, err = op.DID()
@@ -154,17 +154,16 @@ func TestServiceUploadUnderWay(t *testing.T) {
 	} {
 		u := b.register(what)
 		var auth struct{ Token string }
-		q := url.Values{"aud": {"did:web:localhost"}, "lxm": {"com.atproto.repo.uploadBlob"}, "exp": {fmt.Sprint(time.Now().Add(30 * time.Minute).Unix())}}
+		q := url.Values{"aud": {"did:web:localhost"}, "lxm": {"com.atproto.repo.uploadBlob"}, "exp": {fmt.Sprint(b.clock.Now().Add(30 * time.Minute).Unix())}}
 		if a := b.send("GET", "com.atproto.server.getServiceAuth?"+q.Encode(), "Bearer "+u.AccessJWT, "", nil, &auth); a.status != http.StatusOK {
 			t.Fatal(a.body)
 		}
-		// The body waits for more than the server reads ahead, so that it has looked at the token
-		// by then.
+		// The body waits until the server has looked at the token.
 		in, out := io.Pipe()
 		go func() {
-			for range 64 {
-				out.Write(make([]byte, 16<<10))
-			}
+			out.Write([]byte("the beginning"))
+			<-b.uploads
+			b.clock.pass(time.Second) // tokens tell seconds
 			change(u)
 			out.Write([]byte("the end"))
 			out.Close()

@@ -7,8 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
@@ -64,21 +66,51 @@ type bench struct {
 	t       *testing.T
 	mail    *mailbox
 	store   storage.Store
-	dir     *plctest.Directory
+	plcURL  string
 	methods *xrpc.Server
+	uploads chan struct{} // one for each upload whose caller is known
+	clock   *clock
+}
+
+// clock is what all of a bench has the time from.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// pass lets time pass.
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
 }
 
 // newBench starts one. change, if not nil, changes its configuration.
 func newBench(t *testing.T, change func(s *session.Config, c *Config)) *bench {
 	t.Helper()
-	b := &bench{t: t, mail: &mailbox{}, store: memory.New(memory.Config{})}
-	var err error
-	if b.dir, err = plctest.New(plctest.Config{NoRateLimits: true}); err != nil {
+	clock := newClock()
+	dir, err := plctest.New(plctest.Config{NoRateLimits: true, Now: clock.Now})
+	if err != nil {
 		t.Fatal(err)
 	}
-	directory := httptest.NewServer(b.dir)
+	directory := httptest.NewServer(dir)
 	t.Cleanup(directory.Close)
-	plc := &identity.PLCClient{URL: directory.URL}
+	return newBenchAt(t, directory.URL, clock, change)
+}
+
+// newBenchAt starts one that uses a did:plc directory.
+func newBenchAt(t *testing.T, plcURL string, clock *clock, change func(s *session.Config, c *Config)) *bench {
+	t.Helper()
+	b := &bench{t: t, mail: &mailbox{}, store: memory.New(memory.Config{Now: clock.Now}), plcURL: plcURL, clock: clock, uploads: make(chan struct{}, 100)}
+	plc := &identity.PLCClient{URL: plcURL}
 	box, err := sealed.New(make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
@@ -90,14 +122,14 @@ func newBench(t *testing.T, change func(s *session.Config, c *Config)) *bench {
 	b.methods = &xrpc.Server{Catalog: lexicon.Builtin()}
 	front := httptest.NewServer(b.methods)
 	t.Cleanup(front.Close)
-	accounts := account.Open(repo.Config{Store: b.store, TempDir: t.TempDir()}, box)
+	accounts := account.Open(repo.Config{Store: b.store, TempDir: t.TempDir(), Now: clock.Now}, box)
 	cfg := Config{
 		Directory: plc, RotationKeys: []crypto.Signer{rotation}, Mailer: b.mail, ResetDelay: -1,
 		Policy: Policy{Domains: []string{".test"}},
 	}
 	common := session.Config{
-		Credentials: credential.New(credential.Config{Accounts: accounts}), Key: []byte("a key for tests only"), ServiceDID: "did:web:localhost", URL: front.URL,
-		Resolver: &identity.Resolver{PLC: plc, Development: true}, AdminPassword: "hunter2",
+		Credentials: credential.New(credential.Config{Accounts: accounts, Now: clock.Now}), Key: []byte("a key for tests only"), ServiceDID: "did:web:localhost", URL: front.URL,
+		Resolver: &identity.Resolver{PLC: plc, Development: true, Now: clock.Now}, AdminPassword: "hunter2", Now: clock.Now,
 	}
 	if change != nil {
 		change(&common, &cfg)
@@ -112,6 +144,13 @@ func newBench(t *testing.T, change func(s *session.Config, c *Config)) *bench {
 		},
 	}
 	repos.Mount(b.methods)
+	b.methods.With("com.atproto.repo.uploadBlob", func(rt xrpc.Route) xrpc.Route {
+		rt.Handler = rt.Handler.Wrap(func(w http.ResponseWriter, r *xrpc.Request, next func(http.ResponseWriter, *xrpc.Request) error) error {
+			b.uploads <- struct{}{}
+			return next(w, r)
+		})
+		return rt
+	})
 	b.methods.Handle(b.sessions.Routes()...)
 	b.methods.Handle(b.Routes()...)
 	return b
@@ -219,4 +258,64 @@ func (b *bench) takedown(did syntax.DID, applied bool) {
 	if err := b.accounts.TakeDown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// must is send of what must succeed, by an account with an access token, or by nobody.
+func (b *bench) must(verb, method, token string, in, out any) {
+	b.t.Helper()
+	if token != "" {
+		token = "Bearer " + token
+	}
+	if a := b.send(verb, method, token, "", in, out); a.status != http.StatusOK {
+		b.t.Fatalf("%s: %d %s", method, a.status, a.body)
+	}
+}
+
+// fails is send of what must fail, with a status and an error name.
+func (b *bench) fails(status int, name, verb, method, token string, in any) {
+	b.t.Helper()
+	if token != "" && !strings.HasPrefix(token, "Basic ") {
+		token = "Bearer " + token
+	}
+	if a := b.send(verb, method, token, "", in, nil); a.status != status || a.name != name {
+		b.t.Errorf("%s: %d %s, want %d %s", method, a.status, a.body, status, name)
+	}
+}
+
+// admin is send by the administrator.
+func (b *bench) admin(verb, method string, in, out any) reply {
+	b.t.Helper()
+	return b.send(verb, method, administrator, "", in, out)
+}
+
+// administrator is the header of the administrator.
+var administrator = func() string {
+	r := &http.Request{Header: http.Header{}}
+	r.SetBasicAuth("admin", "hunter2")
+	return r.Header.Get("Authorization")
+}()
+
+// last is the last message.
+func (m *mailbox) last() Mail {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.sent) == 0 {
+		return Mail{}
+	}
+	return m.sent[len(m.sent)-1]
+}
+
+// events are the kinds of all events about an account since a number, and the number after them.
+func (b *bench) events(did syntax.DID, since int64) (kinds []string, seq int64) {
+	b.t.Helper()
+	seq = since
+	for ev, err := range b.store.Events.Since(b.t.Context(), since) {
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if seq = ev.Seq; ev.DID == did {
+			kinds = append(kinds, string(ev.Kind))
+		}
+	}
+	return kinds, seq
 }

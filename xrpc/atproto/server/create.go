@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/mail"
@@ -18,32 +17,15 @@ import (
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
-
-type createAccountInput struct {
-	Handle      syntax.Handle   `json:"handle"`
-	Email       string          `json:"email"`
-	Password    string          `json:"password"`
-	InviteCode  string          `json:"inviteCode"`
-	DID         syntax.DID      `json:"did"`
-	RecoveryKey string          `json:"recoveryKey"`
-	PLCOp       json.RawMessage `json:"plcOp"`
-}
-
-type createAccountOutput struct {
-	AccessJWT  string          `json:"accessJwt"`
-	RefreshJWT string          `json:"refreshJwt"`
-	Handle     syntax.Handle   `json:"handle"`
-	DID        syntax.DID      `json:"did"`
-	DIDDoc     json.RawMessage `json:"didDoc,omitempty"`
-}
 
 // createAccount makes a new account with a new did:plc, or one for a DID whose owner proves to be
 // it. Its order lets nothing be torn: names are reserved, the DID is registered, and then one
 // atomic step makes repository, account, session and events. What fails before that step is taken
 // back.
-func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, err error) {
+func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in api.ServerCreateAccountInput) (out api.ServerCreateAccountOutput, err error) {
 	if s.cfg.CheckClock != nil { // before a DID is registered for nothing
 		if err := s.cfg.CheckClock(ctx); err != nil {
 			return out, err
@@ -93,7 +75,7 @@ func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in createA
 		}
 		return out, err
 	}
-	out = createAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.sessions.Document(ctx, a.DID)}
+	out = api.ServerCreateAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.sessions.Document(ctx, a.DID)}
 	out.AccessJWT, out.RefreshJWT, err = s.sessions.Tokens(a, x)
 	return out, err
 }
@@ -175,18 +157,18 @@ func (s *Service) genesis(ctx context.Context, handle syntax.Handle, key *crypto
 
 var errEmail = xrpc.InvalidRequest("This email address is not supported, please use a different email.")
 
-var errInvite = &xrpc.Error{Status: http.StatusBadRequest, Name: "InvalidInviteCode", Message: "Provided invite code not available"}
+var errInvite = &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorInvalidInviteCode, Message: "Provided invite code not available"}
 
 // checkNewAccount checks what a new account is to be, and whether its names are
 // free. What it finds free may be taken by the time it is reserved.
-func (s *Service) checkNewAccount(ctx context.Context, in *createAccountInput) (a account.Account, err error) {
+func (s *Service) checkNewAccount(ctx context.Context, in *api.ServerCreateAccountInput) (a account.Account, err error) {
 	switch {
 	case len(in.PLCOp) > 0:
 		return a, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
 	case checkNewPassword(in.Password) != nil:
 		return a, checkNewPassword(in.Password)
 	case s.cfg.Policy.InviteRequired && in.InviteCode == "":
-		return a, &xrpc.Error{Status: 400, Name: "InvalidInviteCode", Message: "No invite code provided"}
+		return a, &xrpc.Error{Status: 400, Name: api.ErrorInvalidInviteCode, Message: "No invite code provided"}
 	case in.Email == "":
 		return a, xrpc.InvalidRequest("Email is required")
 	case !validEmail(in.Email):
@@ -224,7 +206,7 @@ func (s *Service) checkNewAccount(ctx context.Context, in *createAccountInput) (
 func checkNewPassword(password string) error {
 	switch {
 	case password == "":
-		return &xrpc.Error{Status: 400, Name: "InvalidPassword", Message: "Password is required"}
+		return &xrpc.Error{Status: 400, Name: api.ErrorInvalidPassword, Message: "Password is required"}
 	case len([]rune(password)) > session.MaxPassword:
 		return xrpc.InvalidRequest("Password too long. Maximum length is %d characters.", session.MaxPassword)
 	}
@@ -256,22 +238,22 @@ func (s *Service) checkNewHandle(h syntax.Handle) (syntax.Handle, error) {
 	handle := h.Normalize()
 	bad := func(name, message string) error { return &xrpc.Error{Status: 400, Name: name, Message: message} }
 	if _, err := syntax.ParseHandle(string(handle)); err != nil {
-		return "", bad("InvalidHandle", "Input/handle must be a valid handle")
+		return "", bad(api.ErrorInvalidHandle, "Input/handle must be a valid handle")
 	}
 	label, ok := s.serviceLabel(handle)
 	switch {
 	case !ok && !handle.AllowedTLD():
-		return "", bad("InvalidHandle", "Handle TLD is invalid or disallowed")
+		return "", bad(api.ErrorInvalidHandle, "Handle TLD is invalid or disallowed")
 	case !ok:
-		return "", bad("UnsupportedDomain", "Not a supported handle domain")
+		return "", bad(api.ErrorUnsupportedDomain, "Not a supported handle domain")
 	case strings.Contains(label, "."):
-		return "", bad("InvalidHandle", "Invalid characters in handle")
+		return "", bad(api.ErrorInvalidHandle, "Invalid characters in handle")
 	case len(label) < 3:
-		return "", bad("InvalidHandle", "Handle too short")
+		return "", bad(api.ErrorInvalidHandle, "Handle too short")
 	case len(label) > 18:
-		return "", bad("InvalidHandle", "Handle too long")
+		return "", bad(api.ErrorInvalidHandle, "Handle too long")
 	case reservedHandles[label]:
-		return "", bad("HandleNotAvailable", "Reserved handle")
+		return "", bad(api.ErrorHandleNotAvailable, "Reserved handle")
 	}
 	return handle, nil
 }

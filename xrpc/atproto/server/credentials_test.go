@@ -181,7 +181,7 @@ func TestServiceTokenAfterReset(t *testing.T) {
 	b := newBench(t, nil)
 	alice := b.register("alice")
 	var auth struct{ Token string }
-	q := url.Values{"aud": {"did:web:localhost"}, "lxm": {"com.atproto.repo.uploadBlob"}, "exp": {fmt.Sprint(time.Now().Add(30 * time.Minute).Unix())}}
+	q := url.Values{"aud": {"did:web:localhost"}, "lxm": {"com.atproto.repo.uploadBlob"}, "exp": {fmt.Sprint(b.clock.Now().Add(30 * time.Minute).Unix())}}
 	if a := b.send("GET", "com.atproto.server.getServiceAuth?"+q.Encode(), "Bearer "+alice.AccessJWT, "", nil, &auth); a.status != http.StatusOK {
 		t.Fatal(a.body)
 	}
@@ -192,6 +192,7 @@ func TestServiceTokenAfterReset(t *testing.T) {
 	if err := upload(); err != nil {
 		t.Fatal(err)
 	}
+	b.clock.pass(time.Second) // tokens tell seconds
 	b.post("com.atproto.server.resetPassword", "", map[string]string{"token": b.resetToken(alice.DID), "password": "another"}, nil)
 	if err := upload(); !errors.Is(err, &xrpc.Error{Status: 400, Name: "ExpiredToken"}) {
 		t.Errorf("after a reset: %v", err)

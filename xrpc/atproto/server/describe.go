@@ -5,31 +5,17 @@ import (
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
-type describeServerOutput struct {
-	DID                syntax.DID        `json:"did"`
-	Domains            []string          `json:"availableUserDomains"`
-	InviteCodeRequired bool              `json:"inviteCodeRequired"`
-	Links              map[string]string `json:"links"`
-	Contact            map[string]string `json:"contact"`
-}
-
-func (s *Service) describeServer(ctx context.Context, r *xrpc.Request, _ struct{}) (describeServerOutput, error) {
-	given := func(pairs ...string) map[string]string {
-		m := map[string]string{}
-		for i := 0; i < len(pairs); i += 2 {
-			if pairs[i+1] != "" {
-				m[pairs[i]] = pairs[i+1]
-			}
-		}
-		return m
-	}
-	return describeServerOutput{
-		DID:                s.did,
-		Domains:            s.cfg.Policy.Domains,
-		InviteCodeRequired: s.cfg.Policy.InviteRequired,
-		Links:              given("privacyPolicy", s.cfg.Policy.PrivacyPolicy, "termsOfService", s.cfg.Policy.TermsOfService),
-		Contact:            given("email", s.cfg.Policy.ContactEmail),
+func (s *Service) describeServer(ctx context.Context, r *xrpc.Request, _ struct{}) (api.ServerDescribeServerOutput, error) {
+	return api.ServerDescribeServerOutput{
+		DID:                  s.did,
+		AvailableUserDomains: s.cfg.Policy.Domains,
+		InviteCodeRequired:   new(s.cfg.Policy.InviteRequired),
+		Links: &api.ServerDescribeServerLinks{
+			PrivacyPolicy: syntax.URI(s.cfg.Policy.PrivacyPolicy), TermsOfService: syntax.URI(s.cfg.Policy.TermsOfService),
+		},
+		Contact: &api.ServerDescribeServerContact{Email: s.cfg.Policy.ContactEmail},
 	}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
@@ -48,20 +49,11 @@ func (s *Service) requestEmailConfirmation(ctx context.Context, r *xrpc.Request,
 		"To confirm this address for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
 }
 
-type confirmEmailInput struct {
-	Email string `json:"email"`
-	Token string `json:"token"`
-}
-
-func (s *Service) confirmEmail(ctx context.Context, r *xrpc.Request, in confirmEmailInput) (out xrpc.None, err error) {
+func (s *Service) confirmEmail(ctx context.Context, r *xrpc.Request, in api.ServerConfirmEmailInput) (out xrpc.None, err error) {
 	return out, s.credentials.ConfirmEmail(ctx, s.sessions.By(r), in.Email, in.Token)
 }
 
-type tokenRequiredOutput struct {
-	TokenRequired bool `json:"tokenRequired"`
-}
-
-func (s *Service) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out tokenRequiredOutput, err error) {
+func (s *Service) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out api.ServerRequestEmailUpdateOutput, err error) {
 	a, err := s.accounts.ByDID(ctx, session.Caller(r))
 	if err != nil {
 		return out, err
@@ -74,13 +66,7 @@ func (s *Service) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrp
 		"To change the e-mail address of your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
 }
 
-type updateEmailInput struct {
-	Email           string `json:"email"`
-	EmailAuthFactor bool   `json:"emailAuthFactor"`
-	Token           string `json:"token"`
-}
-
-func (s *Service) updateEmail(ctx context.Context, r *xrpc.Request, in updateEmailInput) (out xrpc.None, err error) {
+func (s *Service) updateEmail(ctx context.Context, r *xrpc.Request, in api.ServerUpdateEmailInput) (out xrpc.None, err error) {
 	if !validEmail(in.Email) {
 		return out, errBadEmail
 	}
@@ -89,13 +75,9 @@ func (s *Service) updateEmail(ctx context.Context, r *xrpc.Request, in updateEma
 
 var errBadEmail = xrpc.InvalidRequest("This email address is not supported, please use a different email.")
 
-type requestPasswordResetInput struct {
-	Email string `json:"email"`
-}
-
 // requestPasswordReset answers alike whether there is such an account or not, and after the same
 // time: who the account is, the token and the mail are seen to besides.
-func (s *Service) requestPasswordReset(ctx context.Context, r *xrpc.Request, in requestPasswordResetInput) (out xrpc.None, err error) {
+func (s *Service) requestPasswordReset(ctx context.Context, r *xrpc.Request, in api.ServerRequestPasswordResetInput) (out xrpc.None, err error) {
 	if !strings.Contains(in.Email, "@") {
 		return out, nil
 	}
@@ -132,12 +114,7 @@ func (s *Service) mailReset(ctx context.Context, email string) {
 	}
 }
 
-type resetPasswordInput struct {
-	Token    string `json:"token"`
-	Password string `json:"password"`
-}
-
-func (s *Service) resetPassword(ctx context.Context, r *xrpc.Request, in resetPasswordInput) (out xrpc.None, err error) {
+func (s *Service) resetPassword(ctx context.Context, r *xrpc.Request, in api.ServerResetPasswordInput) (out xrpc.None, err error) {
 	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {
 		return out, xrpc.InvalidRequest("Invalid password length.")
 	}

@@ -8,19 +8,17 @@ import (
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-type updateHandleInput struct {
-	Handle syntax.Handle `json:"handle"`
-}
-
-func (s *Service) updateHandle(ctx context.Context, r *xrpc.Request, in updateHandleInput) (out xrpc.None, err error) {
+func (s *Service) updateHandle(ctx context.Context, r *xrpc.Request, in api.IdentityUpdateHandleInput) (out xrpc.None, err error) {
 	did := session.Caller(r)
 	handle, err := s.checkHandle(ctx, did, in.Handle)
 	if err != nil {
@@ -33,7 +31,7 @@ func (s *Service) updateHandle(ctx context.Context, r *xrpc.Request, in updateHa
 // domains: it must resolve to the account.
 func (s *Service) checkForeignHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) (syntax.Handle, error) {
 	if _, err := syntax.ParseHandle(string(handle)); err != nil {
-		return "", &xrpc.Error{Status: 400, Name: "InvalidHandle", Message: "Input/handle must be a valid handle"}
+		return "", &xrpc.Error{Status: 400, Name: api.ErrorInvalidHandle, Message: "Input/handle must be a valid handle"}
 	}
 	s.resolver.Purge(syntax.AtIdentifier(handle))
 	if found, err := s.resolver.ResolveHandle(ctx, handle); err != nil || found != did {
@@ -138,14 +136,7 @@ func (s *Service) rotationKey(of []string) (crypto.Signer, bool) {
 	return s.rotation, false
 }
 
-type didCredentials struct {
-	RotationKeys        []string                       `json:"rotationKeys,omitempty"`
-	AlsoKnownAs         []string                       `json:"alsoKnownAs,omitempty"`
-	VerificationMethods map[string]string              `json:"verificationMethods,omitempty"`
-	Services            map[string]identity.PLCService `json:"services,omitempty"`
-}
-
-func (s *Service) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Request, _ struct{}) (out didCredentials, err error) {
+func (s *Service) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.IdentityGetRecommendedDIDCredentialsOutput, err error) {
 	a, err := s.accounts.ByDID(ctx, session.Caller(r))
 	if err != nil {
 		return out, err
@@ -161,9 +152,11 @@ func (s *Service) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Requ
 		out.RotationKeys = append(out.RotationKeys, s.rotation.PublicKey().DIDKey())
 	}
 	out.AlsoKnownAs = []string{"at://" + string(a.Handle)}
-	out.VerificationMethods = map[string]string{identity.SigningKeyID: key.PublicKey().DIDKey()}
-	out.Services = map[string]identity.PLCService{identity.PDSID: {Type: identity.PDSType, Endpoint: s.url}}
-	return out, nil
+	if out.VerificationMethods, err = data.MarshalJSON(map[string]string{identity.SigningKeyID: key.PublicKey().DIDKey()}); err != nil {
+		return out, err
+	}
+	out.Services, err = data.MarshalJSON(map[string]identity.PLCService{identity.PDSID: {Type: identity.PDSType, Endpoint: s.url}})
+	return out, err
 }
 
 func (s *Service) requestPlcOperationSignature(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
@@ -174,17 +167,8 @@ func (s *Service) requestPlcOperationSignature(ctx context.Context, r *xrpc.Requ
 		"Somebody, probably you, wants to change the identity (DID) of your account %[2]s, as when you move it to another server. To allow it, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
-type signPlcOperationInput struct {
-	Token string `json:"token"`
-	didCredentials
-}
-
-type plcOperation struct {
-	Operation json.RawMessage `json:"operation"`
-}
-
 // signPlcOperation signs an operation that the directory will accept. Only then is the token spent.
-func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in signPlcOperationInput) (out plcOperation, err error) {
+func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in api.IdentitySignPLCOperationInput) (out api.IdentitySignPLCOperationOutput, err error) {
 	did := session.Caller(r)
 	switch {
 	case did.Method() != "plc":
@@ -209,10 +193,16 @@ func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in sign
 		op.AlsoKnownAs = in.AlsoKnownAs
 	}
 	if in.VerificationMethods != nil {
-		op.VerificationMethods = in.VerificationMethods
+		op.VerificationMethods = nil
+		if err := in.VerificationMethods.Into(&op.VerificationMethods); err != nil {
+			return out, xrpc.InvalidRequest("Invalid verificationMethods: %v", err)
+		}
 	}
 	if in.Services != nil {
-		op.Services = in.Services
+		op.Services = nil
+		if err := in.Services.Into(&op.Services); err != nil {
+			return out, xrpc.InvalidRequest("Invalid services: %v", err)
+		}
 	}
 	if err := op.Validate(); err != nil {
 		return out, directoryError(err)
@@ -224,12 +214,12 @@ func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in sign
 		return out, err
 	}
 	if err := s.credentials.UseMailToken(ctx, s.sessions.By(r), credential.ForPLCOperation, in.Token); err != nil {
-		return plcOperation{}, err
+		return api.IdentitySignPLCOperationOutput{}, err
 	}
 	return out, nil
 }
 
-func (s *Service) submitPlcOperation(ctx context.Context, r *xrpc.Request, in plcOperation) (out xrpc.None, err error) {
+func (s *Service) submitPlcOperation(ctx context.Context, r *xrpc.Request, in api.IdentitySubmitPLCOperationInput) (out xrpc.None, err error) {
 	a, err := s.accounts.ByDID(ctx, session.Caller(r))
 	if err != nil {
 		return out, err
@@ -269,15 +259,7 @@ func (s *Service) submitPlcOperation(ctx context.Context, r *xrpc.Request, in pl
 	return out, s.accounts.AnnounceIdentity(context.WithoutCancel(ctx), account.Trusted(a.DID))
 }
 
-type reserveSigningKeyInput struct {
-	DID syntax.DID `json:"did"`
-}
-
-type reserveSigningKeyOutput struct {
-	SigningKey string `json:"signingKey"`
-}
-
-func (s *Service) reserveSigningKey(ctx context.Context, r *xrpc.Request, in reserveSigningKeyInput) (out reserveSigningKeyOutput, err error) {
+func (s *Service) reserveSigningKey(ctx context.Context, r *xrpc.Request, in api.ServerReserveSigningKeyInput) (out api.ServerReserveSigningKeyOutput, err error) {
 	out.SigningKey, err = s.accounts.Keys().Reserve(ctx, in.DID)
 	return out, err
 }

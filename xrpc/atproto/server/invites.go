@@ -13,33 +13,25 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
-
-type createInviteCodeInput struct {
-	UseCount   int    `json:"useCount"`
-	ForAccount string `json:"forAccount"`
-}
 
 // adminOwner owns the codes that belong to no account.
 const adminOwner = "admin"
 
 // checkOwner checks that there is the account that codes are made for.
-func (s *Service) checkOwner(ctx context.Context, owner string) error {
+func (s *Service) checkOwner(ctx context.Context, owner syntax.DID) error {
 	if owner == adminOwner {
 		return nil
 	}
-	_, err := s.accounts.ByDID(ctx, syntax.DID(owner))
+	_, err := s.accounts.ByDID(ctx, owner)
 	if errors.Is(err, account.ErrNotFound) {
 		return xrpc.InvalidRequest("Account does not exist: %s", owner)
 	}
 	return err
 }
 
-type createInviteCodeOutput struct {
-	Code string `json:"code"`
-}
-
-func (s *Service) createInviteCode(ctx context.Context, r *xrpc.Request, in createInviteCodeInput) (out createInviteCodeOutput, err error) {
+func (s *Service) createInviteCode(ctx context.Context, r *xrpc.Request, in api.ServerCreateInviteCodeInput) (out api.ServerCreateInviteCodeOutput, err error) {
 	if in.UseCount < 1 {
 		return out, xrpc.InvalidRequest("useCount must be at least 1")
 	}
@@ -49,40 +41,21 @@ func (s *Service) createInviteCode(ctx context.Context, r *xrpc.Request, in crea
 	if err := s.checkOwner(ctx, in.ForAccount); err != nil {
 		return out, err
 	}
-	codes, err := s.accounts.CreateInvites(ctx, s.hostname, in.ForAccount, "admin", 1, in.UseCount)
+	codes, err := s.accounts.CreateInvites(ctx, s.hostname, string(in.ForAccount), adminOwner, 1, int(in.UseCount))
 	if err == nil {
 		out.Code = codes[0]
 	}
 	return out, err
 }
 
-type createInviteCodesInput struct {
-	CodeCount   *int     `json:"codeCount"`
-	UseCount    int      `json:"useCount"`
-	ForAccounts []string `json:"forAccounts"`
-}
-
-type accountCodes struct {
-	Account string   `json:"account"`
-	Codes   []string `json:"codes"`
-}
-
-type createInviteCodesOutput struct {
-	Codes []accountCodes `json:"codes"`
-}
-
 // maxInvites is how many codes one call may make.
 const maxInvites = 1000
 
-func (s *Service) createInviteCodes(ctx context.Context, r *xrpc.Request, in createInviteCodesInput) (out createInviteCodesOutput, err error) {
-	count := 1
-	if in.CodeCount != nil {
-		count = *in.CodeCount
-	}
+func (s *Service) createInviteCodes(ctx context.Context, r *xrpc.Request, in api.ServerCreateInviteCodesInput) (out api.ServerCreateInviteCodesOutput, err error) {
 	if len(in.ForAccounts) == 0 {
-		in.ForAccounts = []string{adminOwner}
+		in.ForAccounts = []syntax.DID{adminOwner}
 	}
-	if in.UseCount < 1 || count < 1 || count*len(in.ForAccounts) > maxInvites {
+	if in.UseCount < 1 || in.CodeCount < 1 || in.CodeCount > int64(maxInvites/len(in.ForAccounts)) {
 		return out, xrpc.InvalidRequest("useCount and codeCount must be at least 1, and at most %d codes in all", maxInvites)
 	}
 	for _, owner := range in.ForAccounts {
@@ -91,29 +64,13 @@ func (s *Service) createInviteCodes(ctx context.Context, r *xrpc.Request, in cre
 		}
 	}
 	for _, owner := range in.ForAccounts {
-		codes, err := s.accounts.CreateInvites(ctx, s.hostname, owner, "admin", count, in.UseCount)
+		codes, err := s.accounts.CreateInvites(ctx, s.hostname, string(owner), adminOwner, int(in.CodeCount), int(in.UseCount))
 		if err != nil {
 			return out, err
 		}
-		out.Codes = append(out.Codes, accountCodes{owner, codes})
+		out.Codes = append(out.Codes, api.ServerCreateInviteCodesAccountCodes{Account: string(owner), Codes: codes})
 	}
 	return out, nil
-}
-
-// inviteView is com.atproto.server.defs#inviteCode.
-type inviteView struct {
-	Code      string          `json:"code"`
-	Available int             `json:"available"`
-	Disabled  bool            `json:"disabled"`
-	Account   string          `json:"forAccount"`
-	CreatedBy string          `json:"createdBy"`
-	CreatedAt syntax.Datetime `json:"createdAt"`
-	Uses      []inviteUse     `json:"uses"`
-}
-
-type inviteUse struct {
-	UsedBy syntax.DID      `json:"usedBy"`
-	UsedAt syntax.Datetime `json:"usedAt"`
 }
 
 // maxInviteBytes bounds the invite codes of one answer. Each lists all its uses.
@@ -122,55 +79,38 @@ const maxInviteBytes = 1 << 20
 // inviteSize is about how many bytes a code takes in an answer.
 func inviteSize(inv account.Invite) int { return 256 + 96*len(inv.Uses) }
 
-func viewInvite(inv account.Invite) inviteView {
-	v := inviteView{
-		Code: inv.Code, Available: inv.Available, Disabled: inv.Disabled, Account: inv.Account, CreatedBy: inv.CreatedBy,
-		CreatedAt: syntax.NewDatetime(inv.Created), Uses: []inviteUse{},
+func viewInvite(inv account.Invite) api.ServerInviteCode {
+	v := api.ServerInviteCode{
+		Code: inv.Code, Available: int64(inv.Available), Disabled: inv.Disabled, ForAccount: inv.Account, CreatedBy: inv.CreatedBy,
+		CreatedAt: syntax.NewDatetime(inv.Created),
 	}
 	for did, at := range inv.Uses {
-		v.Uses = append(v.Uses, inviteUse{did, syntax.NewDatetime(time.UnixMilli(at))})
+		v.Uses = append(v.Uses, api.ServerInviteCodeUse{UsedBy: did, UsedAt: syntax.NewDatetime(time.UnixMilli(at))})
 	}
-	slices.SortFunc(v.Uses, func(a, b inviteUse) int {
+	slices.SortFunc(v.Uses, func(a, b api.ServerInviteCodeUse) int {
 		return cmp.Or(cmp.Compare(a.UsedAt, b.UsedAt), cmp.Compare(a.UsedBy, b.UsedBy))
 	})
 	return v
 }
 
-type inviteCodesOutput struct {
-	Cursor string       `json:"cursor,omitempty"`
-	Codes  []inviteView `json:"codes"`
-}
-
-type getAccountInviteCodesParams struct {
-	IncludeUsed     bool `json:"includeUsed"`
-	CreateAvailable bool `json:"createAvailable"`
-}
-
 // getAccountInviteCodes lists the caller's codes, with those that it has earned.
-func (s *Service) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p getAccountInviteCodesParams) (out inviteCodesOutput, err error) {
+func (s *Service) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p api.ServerGetAccountInviteCodesParams) (out api.ServerGetAccountInviteCodesOutput, err error) {
 	var earning account.Earning
-	if p.CreateAvailable && s.cfg.Policy.InviteRequired {
+	if orTrue(p.CreateAvailable) && s.cfg.Policy.InviteRequired {
 		earning = account.Earning{Interval: s.cfg.Policy.InviteInterval, Epoch: s.cfg.Policy.InviteEpoch}
 	}
 	list, err := s.accounts.AccountInvites(ctx, s.hostname, s.sessions.By(r), earning)
-	out.Codes = []inviteView{}
 	for _, inv := range list {
-		if !inv.Disabled && (p.IncludeUsed || len(inv.Uses) < inv.Available) {
+		if !inv.Disabled && (orTrue(p.IncludeUsed) || len(inv.Uses) < inv.Available) {
 			out.Codes = append(out.Codes, viewInvite(inv))
 		}
 	}
 	return out, err
 }
 
-type getInviteCodesParams struct {
-	Sort   string `json:"sort"`
-	Limit  int    `json:"limit"`
-	Cursor string `json:"cursor"`
-}
-
 // getInviteCodes lists all codes, the newest or the most used first. The cursor is what a code is
 // sorted by, and the code. A page of codes with many uses has fewer than the limit.
-func (s *Service) getInviteCodes(ctx context.Context, r *xrpc.Request, p getInviteCodesParams) (out inviteCodesOutput, err error) {
+func (s *Service) getInviteCodes(ctx context.Context, r *xrpc.Request, p api.AdminGetInviteCodesParams) (out api.AdminGetInviteCodesOutput, err error) {
 	rank := func(inv account.Invite) int64 { return inv.Created.UnixMilli() }
 	if p.Sort == "usage" {
 		rank = func(inv account.Invite) int64 { return int64(len(inv.Uses)) }
@@ -195,9 +135,8 @@ func (s *Service) getInviteCodes(ctx context.Context, r *xrpc.Request, p getInvi
 			return cmp.Or(cmp.Compare(n, rank(inv)), cmp.Compare(code, inv.Code)) <= 0
 		})
 	}
-	out.Codes = []inviteView{}
 	size := 0
-	for _, inv := range list[:min(len(list), cmp.Or(p.Limit, 100))] {
+	for _, inv := range list[:min(len(list), int(cmp.Or(p.Limit, 100)))] {
 		if size += inviteSize(inv); size > maxInviteBytes && len(out.Codes) > 0 {
 			break
 		}
@@ -207,12 +146,7 @@ func (s *Service) getInviteCodes(ctx context.Context, r *xrpc.Request, p getInvi
 	return out, nil
 }
 
-type disableInviteCodesInput struct {
-	Codes    []string `json:"codes"`
-	Accounts []string `json:"accounts"`
-}
-
-func (s *Service) disableInviteCodes(ctx context.Context, r *xrpc.Request, in disableInviteCodesInput) (out xrpc.None, err error) {
+func (s *Service) disableInviteCodes(ctx context.Context, r *xrpc.Request, in api.AdminDisableInviteCodesInput) (out xrpc.None, err error) {
 	if slices.Contains(in.Accounts, adminOwner) {
 		return out, xrpc.InvalidRequest("cannot disable admin invite codes")
 	}
@@ -231,20 +165,25 @@ func (s *Service) disableInviteCodes(ctx context.Context, r *xrpc.Request, in di
 	return out, err
 }
 
-type accountInvitesInput struct {
-	Account syntax.DID `json:"account"`
+func (s *Service) disableAccountInvites(ctx context.Context, r *xrpc.Request, in api.AdminDisableAccountInvitesInput) (out xrpc.None, err error) {
+	return out, s.setInvites(ctx, in.Account, true)
 }
 
-// setInvites makes enableAccountInvites or disableAccountInvites.
-func (s *Service) setInvites(disabled bool) xrpc.Handler {
-	return procedure(func(ctx context.Context, r *xrpc.Request, in accountInvitesInput) (out xrpc.None, err error) {
-		_, err = s.accounts.Update(ctx, account.Trusted(in.Account), func(a *account.Account, _ *repo.Step) error {
-			a.InvitesDisabled = disabled
-			return nil
-		})
-		if errors.Is(err, account.ErrNotFound) {
-			err = xrpc.InvalidRequest("Account does not exist: %s", in.Account)
-		}
-		return out, err
-	})
+func (s *Service) enableAccountInvites(ctx context.Context, r *xrpc.Request, in api.AdminEnableAccountInvitesInput) (out xrpc.None, err error) {
+	return out, s.setInvites(ctx, in.Account, false)
 }
+
+// setInvites takes from an account the right to invite, or gives it back.
+func (s *Service) setInvites(ctx context.Context, did syntax.DID, disabled bool) error {
+	_, err := s.accounts.Update(ctx, account.Trusted(did), func(a *account.Account, _ *repo.Step) error {
+		a.InvitesDisabled = disabled
+		return nil
+	})
+	if errors.Is(err, account.ErrNotFound) {
+		err = xrpc.InvalidRequest("Account does not exist: %s", did)
+	}
+	return err
+}
+
+// orTrue is the value of a parameter that is true where it is absent.
+func orTrue(p *bool) bool { return p == nil || *p }

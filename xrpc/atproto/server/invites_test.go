@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"fmt"
+	"github.com/pdskit/pdskit/storage/sealed"
 	"testing"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
-	"github.com/pdskit/pdskit/storage/sealed"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 // manyUses is a server with invite codes that were used very often.
@@ -50,7 +51,7 @@ func TestInviteCodesWithManyUses(t *testing.T) {
 	for _, sort := range []string{"recent", "usage"} {
 		seen := make(map[string]bool)
 		for cursor := ""; ; {
-			out, err := s.getInviteCodes(t.Context(), nil, getInviteCodesParams{Sort: sort, Limit: 500, Cursor: cursor})
+			out, err := s.getInviteCodes(t.Context(), nil, api.AdminGetInviteCodesParams{Sort: sort, Limit: 500, Cursor: cursor})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -75,7 +76,7 @@ func TestInviteCodesWithManyUses(t *testing.T) {
 	}
 	// A code that alone is more than a page.
 	s = manyUses(t, 2, 15_000)
-	if out, err := s.getInviteCodes(t.Context(), nil, getInviteCodesParams{}); err != nil || len(out.Codes) != 1 {
+	if out, err := s.getInviteCodes(t.Context(), nil, api.AdminGetInviteCodesParams{}); err != nil || len(out.Codes) != 1 {
 		t.Errorf("%d codes, %v", len(out.Codes), err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
@@ -26,11 +27,7 @@ func (s *Service) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.N
 	return out, s.accounts.Activate(ctx, s.sessions.By(r))
 }
 
-type deactivateAccountInput struct {
-	DeleteAfter syntax.Datetime `json:"deleteAfter"`
-}
-
-func (s *Service) deactivateAccount(ctx context.Context, r *xrpc.Request, in deactivateAccountInput) (out xrpc.None, err error) {
+func (s *Service) deactivateAccount(ctx context.Context, r *xrpc.Request, in api.ServerDeactivateAccountInput) (out xrpc.None, err error) {
 	var after time.Time
 	if in.DeleteAfter != "" {
 		after = in.DeleteAfter.Time()
@@ -38,19 +35,7 @@ func (s *Service) deactivateAccount(ctx context.Context, r *xrpc.Request, in dea
 	return out, s.accounts.Deactivate(ctx, s.sessions.By(r), after)
 }
 
-type accountStatusOutput struct {
-	Activated          bool       `json:"activated"`
-	ValidDID           bool       `json:"validDid"`
-	RepoCommit         string     `json:"repoCommit"`
-	RepoRev            syntax.TID `json:"repoRev"`
-	RepoBlocks         int        `json:"repoBlocks"`
-	IndexedRecords     int        `json:"indexedRecords"`
-	PrivateStateValues int        `json:"privateStateValues"`
-	ExpectedBlobs      int        `json:"expectedBlobs"`
-	ImportedBlobs      int        `json:"importedBlobs"`
-}
-
-func (s *Service) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ struct{}) (out accountStatusOutput, err error) {
+func (s *Service) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.ServerCheckAccountStatusOutput, err error) {
 	did := session.Caller(r)
 	a, err := s.accounts.ByDID(ctx, did)
 	if err != nil {
@@ -64,10 +49,11 @@ func (s *Service) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ str
 	if err != nil {
 		return out, err
 	}
-	return accountStatusOutput{
+	return api.ServerCheckAccountStatusOutput{
 		Activated: a.Status() == account.Active, ValidDID: s.checkDocument(ctx, did) == nil,
-		RepoCommit: st.Head.Commit.String(), RepoRev: st.Head.Rev, RepoBlocks: st.Records + st.Nodes + 1,
-		IndexedRecords: st.Records, PrivateStateValues: len(private), ExpectedBlobs: st.Blobs, ImportedBlobs: st.Blobs - st.Missing,
+		RepoCommit: syntax.CID(st.Head.Commit.String()), RepoRev: string(st.Head.Rev), RepoBlocks: int64(st.Records + st.Nodes + 1),
+		IndexedRecords: int64(st.Records), PrivateStateValues: int64(len(private)),
+		ExpectedBlobs: int64(st.Blobs), ImportedBlobs: int64(st.Blobs - st.Missing),
 	}, nil
 }
 
@@ -122,15 +108,9 @@ func (s *Service) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ x
 		"To delete your account %[2]s for good, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
-type deleteAccountInput struct {
-	DID      syntax.DID `json:"did"`
-	Password string     `json:"password"`
-	Token    string     `json:"token"`
-}
-
 // deleteAccount deletes the account of somebody who has its password and the token that was mailed
 // for it. DIDs are public, so it may say that there is no such account.
-func (s *Service) deleteAccount(ctx context.Context, r *xrpc.Request, in deleteAccountInput) (out xrpc.None, err error) {
+func (s *Service) deleteAccount(ctx context.Context, r *xrpc.Request, in api.ServerDeleteAccountInput) (out xrpc.None, err error) {
 	proof, err := s.sessions.CheckPassword(r, string(in.DID), in.Password, false)
 	if err == nil {
 		err = s.credentials.DeleteAccount(ctx, proof, in.Token)

@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
@@ -26,7 +27,7 @@ import (
 // The account must be deactivated, and its DID document must still name the key of
 // another server, since only then is the token the word of somebody who stands above
 // this account's sessions: with our own key, any of them can have one signed.
-func (s *Service) createAgain(ctx context.Context, r *xrpc.Request, in createAccountInput) (out createAccountOutput, again bool, err error) {
+func (s *Service) createAgain(ctx context.Context, r *xrpc.Request, in api.ServerCreateAccountInput) (out api.ServerCreateAccountOutput, again bool, err error) {
 	if p := r.Principal; p.Role != auth.Service || p.DID != in.DID {
 		return out, false, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Missing auth to create account with did: " + string(in.DID)}
 	}
@@ -55,7 +56,7 @@ func (s *Service) createAgain(ctx context.Context, r *xrpc.Request, in createAcc
 
 // renew gives an account that returns the password and names that it asks for. Each change is made
 // only if the account is still what createAgain found: deactivated, under the same credentials.
-func (s *Service) renew(ctx context.Context, a account.Account, in createAccountInput) (credential.Proof, error) {
+func (s *Service) renew(ctx context.Context, a account.Account, in api.ServerCreateAccountInput) (credential.Proof, error) {
 	who := account.Returning(a)
 	fail := func(err error) (credential.Proof, error) { return credential.Proof{}, err }
 	if err := checkNewPassword(in.Password); err != nil {
@@ -112,7 +113,7 @@ func (s *Service) ownsDocument(ctx context.Context, did syntax.DID) (bool, error
 // createMovedAccount makes an account for a DID that exists, and whose owner
 // proved to be it by a service token. It starts deactivated and with an empty
 // repository, and nobody is told.
-func (s *Service) createMovedAccount(ctx context.Context, a account.Account, in createAccountInput) (out createAccountOutput, err error) {
+func (s *Service) createMovedAccount(ctx context.Context, a account.Account, in api.ServerCreateAccountInput) (out api.ServerCreateAccountOutput, err error) {
 	a.DID = in.DID
 	key, err := s.accounts.Keys().Reserved(ctx, a.DID)
 	if err == nil && key == nil {
@@ -145,12 +146,12 @@ func (s *Service) createMovedAccount(ctx context.Context, a account.Account, in 
 }
 
 // movedSession opens a session of an account that moves here.
-func (s *Service) movedSession(ctx context.Context, proof credential.Proof) (out createAccountOutput, err error) {
+func (s *Service) movedSession(ctx context.Context, proof credential.Proof) (out api.ServerCreateAccountOutput, err error) {
 	a, x, err := s.credentials.StartSession(ctx, proof, false)
 	if err != nil {
 		return out, session.LoginError(err)
 	}
-	out = createAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.sessions.Document(ctx, a.DID)}
+	out = api.ServerCreateAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.sessions.Document(ctx, a.DID)}
 	out.AccessJWT, out.RefreshJWT, err = s.sessions.Tokens(a, x)
 	return out, err
 }

@@ -12,13 +12,10 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
-
-type preferences struct {
-	Preferences []account.Preference `json:"preferences"`
-}
 
 // Preferences with rules of their own.
 const (
@@ -32,7 +29,7 @@ func inBluesky(p account.Preference) bool { return strings.HasPrefix(p.Type(), "
 // getPreferences returns the caller's preferences. Personal details are not for
 // app passwords; what age they declare is computed. The moderation service asks for those of an
 // account by a parameter that no schema has.
-func (s *Service) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}) (out preferences, err error) {
+func (s *Service) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.ActorGetPreferencesOutput, err error) {
 	did, full := session.Caller(r), r.Principal.May(auth.ReadPersonal)
 	if r.Principal.Role == auth.Administrator {
 		if did, err = syntax.ParseDID(r.URL.Query().Get("did")); err != nil {
@@ -46,16 +43,18 @@ func (s *Service) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{
 	} else if err != nil {
 		return out, err
 	}
-	out.Preferences = []account.Preference{}
-	for _, p := range list {
-		if !inBluesky(p) || p.Type() == personalDetails && !full {
-			continue
-		}
-		out.Preferences = append(out.Preferences, p)
-	}
+	shown := slices.DeleteFunc(slices.Clone(list), func(p account.Preference) bool {
+		return !inBluesky(p) || p.Type() == personalDetails && !full
+	})
 	for _, p := range list {
 		if age, ok := declared(p, s.now()); ok {
-			out.Preferences = append(out.Preferences, age)
+			shown = append(shown, age)
+		}
+	}
+	out.Preferences = make([]data.Raw, len(shown))
+	for i, p := range shown {
+		if out.Preferences[i], err = data.MarshalJSON(p); err != nil {
+			return out, err
 		}
 	}
 	return out, nil
@@ -83,9 +82,15 @@ func declared(p account.Preference, now time.Time) (account.Preference, bool) {
 
 // putPreferences replaces the caller's preferences, but for those that the
 // session may not touch.
-func (s *Service) putPreferences(ctx context.Context, r *xrpc.Request, in preferences) (out xrpc.None, err error) {
+func (s *Service) putPreferences(ctx context.Context, r *xrpc.Request, in api.ActorPutPreferencesInput) (out xrpc.None, err error) {
+	given := make([]account.Preference, len(in.Preferences))
+	for i, raw := range in.Preferences {
+		if err := raw.Into(&given[i]); err != nil {
+			return out, xrpc.InvalidRequest("Some preferences are not objects")
+		}
+	}
 	full := r.Principal.May(auth.ManagePersonal)
-	for _, p := range in.Preferences {
+	for _, p := range given {
 		switch {
 		case p.Type() == "":
 			return out, xrpc.InvalidRequest("Preference is missing a $type")
@@ -95,7 +100,7 @@ func (s *Service) putPreferences(ctx context.Context, r *xrpc.Request, in prefer
 			return out, xrpc.InvalidRequest("Do not have authorization to set preferences: %s", personalDetails)
 		}
 	}
-	next := slices.DeleteFunc(slices.Clone(in.Preferences), func(p account.Preference) bool { return p.Type() == declaredAge })
+	next := slices.DeleteFunc(given, func(p account.Preference) bool { return p.Type() == declaredAge })
 	return out, s.accounts.SetPreferences(ctx, s.sessions.By(r), func(old []account.Preference) ([]account.Preference, error) {
 		var keep []account.Preference
 		for _, p := range old {

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
-	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/migrate"
+	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -32,7 +32,7 @@ type values struct {
 	rewind        bool
 	acceptMissing bool
 	blobsFrom     string
-	keep          datadir.Keep
+	keep          backup.Keep
 	migrate       migrate.Command
 }
 

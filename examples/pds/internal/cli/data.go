@@ -10,14 +10,15 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
 
@@ -128,23 +129,37 @@ func (c *call) open(ctx context.Context, alone bool) (*config.Config, *config.Se
 	return nil, nil, nil, errors.Join(err, d.Close())
 }
 
-// checker returns what checks a directory, with the keys that are needed for it.
-func checker(d *datadir.Dir, keys [][]byte) (check.Server, error) {
+// stock is what a store holds, with what checks it.
+type stock struct {
+	check.Checker
+	Accounts *account.Store
+}
+
+// inStock returns what a store holds, with the keys that are needed for it.
+func inStock(store storage.Store, keys [][]byte) (stock, error) {
 	box, err := sealed.New(keys...)
 	if err != nil {
-		return check.Server{}, err
+		return stock{}, err
 	}
-	return check.Server{Database: d.DB.Check, Store: d.Store, Accounts: account.Open(repo.Config{Store: d.Store}, box), Folder: absolute(d.Blobs)}, nil
+	accounts := account.Open(repo.Config{Store: store}, box)
+	return stock{accounts.Checker(), accounts}, nil
+}
+
+// inDir is inStock for a data directory, whose database is checked too.
+func inDir(d *datadir.Dir, keys [][]byte) (stock, error) {
+	s, err := inStock(d.Store, keys)
+	s.Database = d.DB.Check
+	return s, err
 }
 
 // openAccounts opens the data directory with what checks it, and finds the accounts that the
 // arguments name.
-func (c *call) openAccounts(ctx context.Context, alone bool) (s check.Server, list []account.Account, close func() error, err error) {
+func (c *call) openAccounts(ctx context.Context, alone bool) (s stock, list []account.Account, d *datadir.Dir, err error) {
 	_, secrets, d, err := c.open(ctx, alone)
 	if err != nil {
 		return s, nil, nil, err
 	}
-	if s, err = checker(d, secrets.MasterKeys); err != nil {
+	if s, err = inDir(d, secrets.MasterKeys); err != nil {
 		return s, nil, nil, errors.Join(err, d.Close())
 	}
 	for _, id := range c.args {
@@ -154,10 +169,10 @@ func (c *call) openAccounts(ctx context.Context, alone bool) (s check.Server, li
 		}
 		list = append(list, a)
 	}
-	return s, list, d.Close, nil
+	return s, list, d, nil
 }
 
-func backup(ctx context.Context, c *call) (err error) {
+func runBackup(ctx context.Context, c *call) (err error) {
 	cfg, secrets, d, err := c.open(ctx, false)
 	if err != nil {
 		return err
@@ -169,17 +184,17 @@ func backup(ctx context.Context, c *call) (err error) {
 	}
 	shown := c.progress("blobs")
 	checked := c.progress("accounts checked")
-	b := datadir.Backup{
-		Version: server.Version, Host: cfg.Hostname, Files: map[string][]byte{datadir.Secrets: file},
+	b := backup.Backup{
+		Layout: datadir.Layout, Version: server.Version, Host: cfg.Hostname, Files: d.Files(file),
 		Keep: c.values.keep, Fast: c.values.fast, Progress: shown.at,
-		Excused: func(ctx context.Context, copied *datadir.Dir, blob datadir.Lost) (bool, error) {
-			s, err := checker(copied, secrets.MasterKeys)
+		Excused: func(ctx context.Context, copied storage.Store, blob backup.Lost) (bool, error) {
+			s, err := inStock(copied, secrets.MasterKeys)
 			if err != nil {
 				return false, err
 			}
 			return s.Excused(ctx, blob.DID, blob.CID)
 		},
-		Verify: func(ctx context.Context, copied *datadir.Dir) error {
+		Verify: func(ctx context.Context, copied storage.Store) error {
 			shown.done()
 			return c.verifyBackup(ctx, copied, secrets, checked)
 		},
@@ -199,7 +214,7 @@ func backup(ctx context.Context, c *call) (err error) {
 }
 
 // lostBlobs is an error about blobs that the server has lost; nil if there are none.
-func (c *call) lostBlobs(m *datadir.Manifest) error {
+func (c *call) lostBlobs(m *backup.Manifest) error {
 	if m.Lost == 0 {
 		return nil
 	}
@@ -224,29 +239,28 @@ func (c *call) lostBlobs(m *datadir.Manifest) error {
 }
 
 // writeBackup writes a backup in the form that the flags ask for, and returns where it is.
-func (c *call) writeBackup(ctx context.Context, b datadir.Backup, d *datadir.Dir) (m *datadir.Manifest, at string, err error) {
+func (c *call) writeBackup(ctx context.Context, b backup.Backup, d *datadir.Dir) (m *backup.Manifest, at string, err error) {
 	at = c.args[0]
 	switch {
 	case !c.values.asTar:
-		m, err = b.ToDir(ctx, d, at)
+		m, err = b.ToDir(ctx, d.Source(), at)
 	case at == "-":
-		m, err = b.ToTar(ctx, d, c.Stdout)
+		m, err = b.ToTar(ctx, d.Source(), c.Stdout)
 	default:
-		return b.ToTarFile(ctx, d, at)
+		return b.ToTarFile(ctx, d.Source(), at)
 	}
 	return m, at, err
 }
 
 // verifyBackup checks the accounts in the copy of a database. The rest has been checked.
-func (c *call) verifyBackup(ctx context.Context, copied *datadir.Dir, secrets *config.Secrets, shown *progress) error {
+func (c *call) verifyBackup(ctx context.Context, copied storage.Store, secrets *config.Secrets, shown *progress) error {
 	if c.values.fast {
 		return nil
 	}
-	s, err := checker(copied, secrets.MasterKeys)
+	s, err := inStock(copied, secrets.MasterKeys)
 	if err != nil {
 		return err
 	}
-	s.Database = nil
 	// The copy may be of a moment at which an account was being made or deleted.
 	if err := s.Accounts.Repair(ctx); err != nil {
 		return err
@@ -283,7 +297,8 @@ func restore(ctx context.Context, c *call) error {
 	signed := c.progress("accounts signed anew")
 	var report *check.Report
 	var resynced resynced
-	r := datadir.Restore{Blobs: cfg.BlobDirectory, Incomplete: c.values.acceptMissing, Progress: shown.at, Verify: func(ctx context.Context, d *datadir.Dir, m *datadir.Manifest) error {
+	r := backup.Restore{Layout: datadir.Layout, Blobs: cfg.BlobDirectory, Incomplete: c.values.acceptMissing, Progress: shown.at}
+	r.Verify = datadir.Verify(func(ctx context.Context, d *datadir.Dir, m *backup.Manifest) error {
 		shown.done()
 		// The keys are those of the backup itself.
 		restored := *cfg
@@ -295,7 +310,7 @@ func restore(ctx context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		s, err := checker(d, secrets.MasterKeys)
+		s, err := inDir(d, secrets.MasterKeys)
 		if err != nil {
 			return err
 		}
@@ -311,7 +326,7 @@ func restore(ctx context.Context, c *call) error {
 			err = d.DB.Check(ctx)
 		} else if report, err = s.Run(ctx, check.Options{Progress: checked.at, AcceptMissing: c.values.acceptMissing}); err == nil {
 			if n := report.MissingBlobs - m.Missing; n > 0 && !c.values.acceptMissing {
-				report.Add("", "the backup has lost %d blobs (-accept-missing-blobs restores the rest)", n)
+				report.Add(check.FromOutside, "", "the backup has lost %d blobs (-accept-missing-blobs restores the rest)", n)
 			}
 			if report.Found > report.LostBlobs { // what the server had lost is no reason not to restore the rest
 				err = problemsError(report)
@@ -329,7 +344,7 @@ func restore(ctx context.Context, c *call) error {
 		resynced, err = resyncAll(ctx, s, nil, confirmed, signed.at)
 		signed.done()
 		return err
-	}}
+	})
 	m, err := r.From(ctx, c.args[0], c.In, cfg.DataDirectory)
 	if err != nil {
 		return err
@@ -357,11 +372,11 @@ func restore(ctx context.Context, c *call) error {
 }
 
 func runCheck(ctx context.Context, c *call) (err error) {
-	s, list, close, err := c.openAccounts(ctx, false)
+	s, list, d, err := c.openAccounts(ctx, false)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, close()) }()
+	defer func() { err = errors.Join(err, d.Close()) }()
 	shown := c.progress("accounts checked")
 	opt := check.Options{Progress: shown.at}
 	if c.values.fast {
@@ -373,7 +388,7 @@ func runCheck(ctx context.Context, c *call) (err error) {
 			return fmt.Errorf("%w: -blobs-from %s: it is not the directory of a backup: %w", errUsage, from, err)
 		}
 		opt.From = func(ctx context.Context, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error) {
-			return datadir.BackupBlob(ctx, from, did, blob)
+			return datadir.Layout.Blob(ctx, from, did, blob)
 		}
 	}
 	for _, a := range list {
@@ -383,6 +398,11 @@ func runCheck(ctx context.Context, c *call) (err error) {
 	shown.done()
 	if err != nil {
 		return err
+	}
+	for i, p := range report.Problems {
+		if p.Kind == check.NoBlobsThere {
+			report.Problems[i].What = d.Explain(check.ErrNoBlobs).Error()
+		}
 	}
 	if err := c.showReport(report); err != nil {
 		return err

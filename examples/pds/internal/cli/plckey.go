@@ -57,7 +57,7 @@ func rotatePLCKey(ctx context.Context, c *call) (err error) {
 	if len(secrets.PLCRotationKeys) < 2 {
 		return fmt.Errorf("%w: put a new key in front of that in PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX, with a comma between them", errUsage)
 	}
-	s, err := checker(d, secrets.MasterKeys)
+	s, err := inDir(d, secrets.MasterKeys)
 	if err != nil {
 		return err
 	}

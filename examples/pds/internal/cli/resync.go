@@ -9,7 +9,6 @@ import (
 
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/check"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -41,11 +40,11 @@ func resync(ctx context.Context, c *call) (err error) {
 	if err != nil {
 		return err
 	}
-	s, list, close, err := c.openAccounts(ctx, true)
+	s, list, d, err := c.openAccounts(ctx, true)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, close()) }()
+	defer func() { err = errors.Join(err, d.Close()) }()
 	if _, err := c.checkClock(ctx, cfg, s.Store.Events); err != nil {
 		return err
 	}
@@ -90,7 +89,7 @@ func (c *call) checkClock(ctx context.Context, cfg *config.Config, log timecheck
 }
 
 // aheadOf returns those of the accounts (nil: of all) whose revision lies in the future.
-func aheadOf(ctx context.Context, s check.Server, dids []syntax.DID) (list []syntax.DID, err error) {
+func aheadOf(ctx context.Context, s stock, dids []syntax.DID) (list []syntax.DID, err error) {
 	report, err := s.Ahead(ctx, dids)
 	for _, a := range report {
 		list = append(list, a.DID)
@@ -121,7 +120,7 @@ type resynced struct {
 
 // resyncAll signs repositories anew (none: of all active accounts). With rewind, a revision from
 // the future gives way to one of the present.
-func resyncAll(ctx context.Context, s check.Server, dids []syntax.DID, rewind bool, progress func(n int)) (done resynced, err error) {
+func resyncAll(ctx context.Context, s stock, dids []syntax.DID, rewind bool, progress func(n int)) (done resynced, err error) {
 	if dids == nil {
 		for a, err := range s.Accounts.All(ctx) {
 			if err != nil {
@@ -147,7 +146,7 @@ func resyncAll(ctx context.Context, s check.Server, dids []syntax.DID, rewind bo
 }
 
 // resyncOne imports what it exports: the same records, under a new commit.
-func resyncOne(ctx context.Context, host *repo.Host, s check.Server, did syntax.DID, rewind bool) (storage.Head, error) {
+func resyncOne(ctx context.Context, host *repo.Host, s stock, did syntax.DID, rewind bool) (storage.Head, error) {
 	a, err := s.Accounts.ByDID(ctx, did)
 	if err != nil {
 		return storage.Head{}, err

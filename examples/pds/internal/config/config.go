@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/clientaddr"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // Config is how the server is set up. Load fills in what the environment leaves open.
@@ -325,7 +325,7 @@ func (r *reader) limits(dev bool) Limits {
 		BypassKey: r.text("PDS_RATE_LIMIT_BYPASS_KEY", ""),
 		Bypass:    r.networks("PDS_RATE_LIMIT_BYPASS_IPS"),
 	}
-	l.TrustedProxies = append(clientaddr.Private(), l.Bypass...)
+	l.TrustedProxies = append(limit.PrivateNetworks(), l.Bypass...)
 	if r.set("PDS_TRUSTED_PROXIES") {
 		l.TrustedProxies = r.networks("PDS_TRUSTED_PROXIES")
 	}

@@ -1,5 +1,4 @@
-// Package datadir is the directory in which a server keeps everything, how it is
-// backed up while the server runs, and how it is restored.
+// Package datadir is the directory in which a server keeps everything, and what of it a backup has.
 //
 //	pds.sqlite         accounts, repositories, events (with -wal and -shm while it is open)
 //	pds.sqlite.blobs/  blobs, unless they are configured to lie elsewhere
@@ -8,37 +7,10 @@
 //	acme/              certificates, which can be had again
 //	tmp/               downloads and uploads under way; not backed up
 //	lock               held by the processes that use the directory
-//
-// # Backups
-//
-// A backup's directory has one or more generations, each the database as it was at one moment, and
-// one folder with the blobs of all of them:
-//
-//	generations/20261129T033000Z/  a generation, by the time at which it was begun (UTC)
-//	    backup.json                its manifest, with the digests of the other files
-//	    pds.sqlite, secrets.json, plc.jsonl
-//	    blobs.list                 the blobs that belong to it
-//	generations/next/              a generation that is being made
-//	pds.sqlite.blobs/              blobs, as in a data directory
-//	backup.lock                    held while a backup is made
-//
-// A generation never changes. It is made under another name, verified (every page and the structure
-// of the database, every repository, every blob), and renamed when it is complete: so whenever a
-// backup is interrupted, the older generations are as they were.
-//
-// Blobs, whose files never change, are copied before and after the copy of the database: so the
-// backup has every blob that its database refers to, even those that are deleted meanwhile. A blob
-// that is in the backup already is not copied again if it is good there. It is deleted when no
-// generation that is kept refers to it: never because the server no longer has its file, since then
-// the backup may be all that is left of it.
-//
-// A tar file has one generation with its blobs, and no list. An unpacked one is a directory that
-// can be restored, and so is a backup of an earlier version, which had one generation beside its
-// blobs; a backup into that directory adds a generation and drops or keeps the old one like any
-// other.
 package datadir
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +19,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/filelock"
+	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/storage/blobfs"
 	"github.com/pdskit/pdskit/storage/sqlite"
 )
@@ -110,7 +85,13 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	if err := checkOwner(file); err != nil {
 		return nil, err
 	}
-	if d.lock, err = lock(filepath.Join(path, lockName), opt.Alone); err != nil {
+	kind := filelock.Shared
+	if opt.Alone {
+		kind = filelock.Exclusive
+	}
+	if d.lock, err = filelock.Try(filepath.Join(path, lockName), kind); errors.Is(err, filelock.ErrLocked) {
+		return nil, ErrInUse
+	} else if err != nil {
 		return nil, err
 	}
 	if d.DB, err = sqlite.Open(ctx, file, sqlite.Config{Now: opt.Now}); err != nil {
@@ -128,6 +109,19 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	return d, nil
 }
 
+// Explain adds to check.ErrNoBlobs what may be the cause, and what can be done.
+func (d *Dir) Explain(err error) error {
+	if !errors.Is(err, check.ErrNoBlobs) {
+		return err
+	}
+	folder := d.Blobs
+	if abs, err := filepath.Abs(folder); err == nil {
+		folder = abs
+	}
+	return fmt.Errorf("%w (folder %s): is the disk mounted that they are on, and PDS_BLOBSTORE_DISK_LOCATION right? "+
+		"If they are lost, \"pds check -blobs-from BACKUP\" puts them back from a backup; if there is none, \"pds check -accept-missing-blobs\" lets the server go on without them", err, folder)
+}
+
 // Close closes the database and lets other processes in.
 func (d *Dir) Close() error {
 	var errs []error
@@ -140,5 +134,39 @@ func (d *Dir) Close() error {
 	return errors.Join(errs...)
 }
 
-// isMissing reports whether an error says that a file is not there.
-func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+// Layout is how the files of a backup are called: as in a data directory.
+var Layout = backup.Layout{Database: Database, Blobs: Blobs, Others: []string{Secrets, PLC}}
+
+// Source is the directory as what is backed up.
+func (d *Dir) Source() backup.Source {
+	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Dir: d.Path, Own: []string{lockName, ACME}}
+}
+
+// Files returns a backup.Backup.Files: the secrets, and the did:plc directory of a development
+// server.
+func (d *Dir) Files(secrets []byte) func(context.Context) (map[string][]byte, error) {
+	return func(context.Context) (map[string][]byte, error) {
+		files := map[string][]byte{Secrets: secrets}
+		plc, err := os.ReadFile(filepath.Join(d.Path, PLC))
+		if err == nil {
+			files[PLC] = wholeLines(plc)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		return files, nil
+	}
+}
+
+// wholeLines leaves out a line at the end that is being written.
+func wholeLines(text []byte) []byte { return text[:bytes.LastIndexByte(text, '\n')+1] }
+
+// Verify returns a backup.Restore.Verify, which calls fn with the directory that was restored.
+func Verify(fn func(context.Context, *Dir, *backup.Manifest) error) func(context.Context, string, *backup.Manifest) error {
+	return func(ctx context.Context, path string, m *backup.Manifest) error {
+		d, err := Open(ctx, path, Options{Existing: true})
+		if err != nil {
+			return err
+		}
+		return errors.Join(fn(ctx, d, m), d.Close(), os.Remove(filepath.Join(path, lockName)))
+	}
+}

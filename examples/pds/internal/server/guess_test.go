@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/xrpc/pds"
 )
 
 // mailbox keeps messages. If there is a gate, a message waits for it.
@@ -63,7 +64,7 @@ func newBench(t *testing.T, env map[string]string) *bench {
 		all[name] = value
 	}
 	b := &bench{t: t, mail: &mailbox{}}
-	s, err := start(t.Context(), testConfig(t, all), slog.New(slog.DiscardHandler), func(s *Server) { s.mail, s.resetDelay = b.mail, -1 })
+	s, err := start(t.Context(), testConfig(t, all), slog.New(slog.DiscardHandler), changes{config: func(c *pds.Config) { c.Mailer, c.ResetDelay = mailer{b.mail, b.mail}, -1 }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func (b *bench) refresh(t tokens) reply {
 // resetToken asks for a token to reset a password, and makes the job that sends it happen.
 func (b *bench) resetToken(did syntax.DID) string {
 	b.t.Helper()
-	token, _, err := b.credentials.NewMailToken(b.t.Context(), account.Trusted(did), credential.ForPasswordReset)
+	token, _, err := b.pds.Credentials.NewMailToken(b.t.Context(), account.Trusted(did), credential.ForPasswordReset)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func (b *bench) resetToken(did syntax.DID) string {
 
 func (b *bench) takedown(did syntax.DID, applied bool) {
 	b.t.Helper()
-	if err := b.accounts.TakeDown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}); err != nil {
+	if err := b.pds.Accounts.TakeDown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}); err != nil {
 		b.t.Fatal(err)
 	}
 }

@@ -1,0 +1,213 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
+	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/crawl"
+	"github.com/pdskit/pdskit/xrpc/limit"
+	"github.com/pdskit/pdskit/xrpc/pds"
+	"github.com/pdskit/pdskit/xrpc/timecheck"
+)
+
+// meters are the metrics of a server.
+type meters struct {
+	registry  metrics.Registry
+	methods   map[string]bool // that the server has itself
+	requests  metrics.Counter
+	durations metrics.Histogram
+	refusals  metrics.Counter
+
+	asked     metrics.Counter
+	following metrics.Level
+	lag       metrics.Level
+
+	offset   metrics.Level
+	unsigned metrics.Counter
+
+	mu    sync.Mutex
+	clock *timecheck.Result // of the last check; nil: there was none
+	found *pds.Maintenance  // nil: not known yet
+}
+
+// hooks are what fills them.
+func (m *meters) hooks() pds.Hooks {
+	r := &m.registry
+	m.requests = r.Counter("pds_requests_total", "XRPC requests that have ended. Status 499: the client went away.", "method", "status")
+	m.durations = r.Histogram("pds_request_duration_seconds", "Time to answer an XRPC request; subscriptions are left out.",
+		[]float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60}, "method")
+	m.refusals = r.Counter("pds_refused_total", "Requests for which there was no room, by class. Status 429: their network held too much; 503: all together did.", "class", "status")
+	m.offset = r.Level("pds_clock_offset_seconds", "How far the clock is ahead of a server's; negative: behind.", "server")
+	m.unsigned = r.Counter("pds_clock_refusals_total", "Signatures that were refused because the clock is not trusted.")
+	return pds.Hooks{
+		Request:      m.request,
+		Refused:      func(_ *http.Request, e *limit.Error) { m.refusals.Add(1, e.What, strconv.Itoa(e.Status())) },
+		Clock:        m.checkedClock,
+		Unsigned:     func() { m.unsigned.Add(1) },
+		RelayAsked:   m.relayAsked,
+		RelayChecked: m.relayChecked,
+		Maintained: func(found pds.Maintenance) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.found = &found
+		},
+	}
+}
+
+func (m *meters) request(r *xrpc.Request, status int, took time.Duration) {
+	method := string(r.NSID)
+	if !m.methods[method] {
+		method = "other" // names that strangers invent would fill the memory
+	}
+	m.requests.Add(1, method, strconv.Itoa(status))
+	if status != http.StatusSwitchingProtocols {
+		m.durations.Observe(took.Seconds(), method)
+	}
+}
+
+func (m *meters) checkedClock(r timecheck.Result) {
+	m.mu.Lock()
+	m.clock = &r
+	m.mu.Unlock()
+	for _, a := range r.Servers {
+		if a.Err == nil {
+			m.offset.Set(a.Offset.Seconds(), a.Server)
+		}
+	}
+}
+
+// relays makes the metrics of relays, if there are any.
+func (m *meters) relays() {
+	m.asked = m.registry.Counter("pds_crawl_requests_total", "Requests to relays to read this server.", "relay", "result")
+	m.following = m.registry.Level("pds_relay_following", "Whether a relay says that it follows this server; there is no value if it says nothing.", "relay")
+	m.lag = m.registry.Level("pds_relay_lag_seconds", "Time between the newest event of this server and the newest that a relay says it has seen. Negative: see troubleshooting.", "relay")
+}
+
+func (m *meters) relayAsked(r crawl.Request) {
+	result := "asked"
+	if r.Err != nil {
+		result = "failed"
+	}
+	m.asked.Add(1, r.Relay, result)
+}
+
+func (m *meters) relayChecked(c crawl.Check) {
+	if c.Err != nil {
+		return
+	}
+	if q := c.Status.Seq; q != nil && *q >= 0 {
+		m.lag.Set(float64(c.Newest-*q)/1e6, c.Relay) // the numbers are microseconds
+	}
+	following := 0.
+	if c.Problem == crawl.None {
+		following = 1
+	}
+	m.following.Set(following, c.Relay)
+}
+
+// clocked reads what the last check of the clock found.
+func (m *meters) clocked(read func(r *timecheck.Result) float64) func() (float64, bool) {
+	return func() (float64, bool) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.clock == nil {
+			return 0, false
+		}
+		return read(m.clock), true
+	}
+}
+
+// registerMetrics says what can be seen of the server.
+func (s *Server) registerMetrics() {
+	s.meters.methods = make(map[string]bool)
+	for _, rt := range s.pds.Methods.Routes() {
+		s.meters.methods[rt.NSID] = true
+	}
+	m, host, events := &s.meters.registry, s.pds.Host, s.data.Store.Events
+	always := func(f func() float64) func() (float64, bool) { return func() (float64, bool) { return f(), true } }
+	m.Gauge("pds_spool_bytes", "Bytes of downloads and imports in temporary files.", always(func() float64 { return float64(host.SpoolBytes()) }))
+	m.Gauge("pds_subscribers", "Subscribers of the event stream.", always(func() float64 { return float64(s.pds.Outbox.Subscribers()) }))
+	bounds := func(newest bool) func() (float64, bool) {
+		return func() (float64, bool) {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			from, to, err := events.Bounds(ctx)
+			if newest {
+				from = to
+			}
+			return float64(from), err == nil
+		}
+	}
+	m.Gauge("pds_event_newest_sequence", "Number of the newest event: the time in microseconds, or a little more.", bounds(true))
+	m.Gauge("pds_event_oldest_sequence", "Number of the oldest event that can be replayed.", bounds(false))
+	m.Gauge("pds_accounts", "Repositories on this server.", func() (float64, bool) {
+		n, known := s.pds.CountAccounts()
+		return float64(n), known
+	})
+	m.Gauge("pds_tree_cache_trees", "Trees of repositories in memory.", always(func() float64 { return float64(host.CacheStats().Trees) }))
+	m.Gauge("pds_tree_cache_bytes", "Their estimated size.", always(func() float64 { return float64(host.CacheStats().Bytes) }))
+	m.Total("pds_tree_cache_hits_total", "Uses of a tree that was in memory.", always(func() float64 { return float64(host.CacheStats().Hits) }))
+	m.Total("pds_tree_cache_misses_total", "Uses of a tree that was not.", always(func() float64 { return float64(host.CacheStats().Misses) }))
+	m.Gauge("pds_database_bytes", "Size of the database with its journal; without blobs.", func() (total float64, ok bool) {
+		for _, suffix := range []string{"", "-wal"} {
+			if info, err := os.Stat(filepath.Join(s.cfg.DataDirectory, datadir.Database+suffix)); err == nil {
+				total, ok = total+float64(info.Size()), true
+			}
+		}
+		return total, ok
+	})
+	m.Gauge("pds_store_writable", "Whether the store can be written: 1, or 0 as when the disk is full.", func() (float64, bool) {
+		if s.pds.Writable(context.Background()) != nil {
+			return 0, true
+		}
+		return 1, true
+	})
+	if len(s.cfg.Crawlers) > 0 {
+		s.meters.relays()
+	}
+	m.Gauge("pds_clock_trusted", "Whether the clock is found to be right. While it is 0, nothing is signed, unless PDS_CLOCK_CHECK is off.", s.meters.clocked(func(r *timecheck.Result) float64 {
+		if r.Err != nil {
+			return 0
+		}
+		return 1
+	}))
+	m.Gauge("pds_clock_log_ahead_seconds", "How far the newest event is ahead of the clock.", s.meters.clocked(func(r *timecheck.Result) float64 { return r.Ahead.Seconds() }))
+	m.Gauge("pds_accounts_ahead", "Accounts whose revision is so far in the future that the network ignores them, as of the last maintenance.", func() (float64, bool) {
+		s.meters.mu.Lock()
+		defer s.meters.mu.Unlock()
+		if s.meters.found == nil {
+			return 0, false
+		}
+		return float64(s.meters.found.Ahead), true
+	})
+	m.Runtime()
+}
+
+// serveMetrics starts the listener for metrics and profiles, if there is to be one.
+func (s *Server) serveMetrics() error {
+	if s.cfg.Metrics == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", s.cfg.Metrics)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", &s.meters.registry)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	s.log.Info("metrics", "address", l.Addr().String())
+	s.serveMore(&http.Server{Handler: mux}, l)
+	return nil
+}

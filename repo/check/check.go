@@ -1,0 +1,307 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Checker is what is checked. Parts of the Store that are nil are left out, and so is what the
+// functions that are nil are for. The account.Store of a host makes one with its method Checker.
+type Checker struct {
+	Store storage.Store
+	// Key returns the key that an account's commits are signed with, or nil if its signatures are
+	// not to be checked. An error is a problem of the account.
+	Key func(ctx context.Context, did syntax.DID) (*crypto.PublicKey, error)
+	// Incomplete reports whether an account need not have the blobs that its records refer to: an
+	// account that is being moved here has its records before its blobs.
+	Incomplete func(ctx context.Context, did syntax.DID) (bool, error)
+	// Others checks what a host keeps besides repositories, and calls wrong with each problem and
+	// the account that it is about, if it is about one. It runs only if all accounts are checked.
+	Others func(ctx context.Context, wrong func(did syntax.DID, what string)) error
+	// Database checks the structure below the store. An error that is storage.ErrCorrupt is a
+	// problem. It runs only if all accounts are checked.
+	Database func(ctx context.Context) error
+	// Now is the clock that revisions are compared with. Nil: time.Now.
+	Now func() time.Time
+}
+
+// BlobLevel is how closely blobs are looked at.
+type BlobLevel int
+
+// The levels: read and hashed, only looked for, or left out.
+const (
+	ReadBlobs BlobLevel = iota
+	FindBlobs
+	NoBlobs
+)
+
+// Options is what is checked. The zero value checks everything.
+type Options struct {
+	// Accounts, if not nil, are the only ones whose repositories are checked; the rest is left out.
+	Accounts []syntax.DID
+	// Blobs is how closely blobs are looked at.
+	Blobs BlobLevel
+	// AcceptMissing notes the blobs that are missing as lost for good: they are no problem from now
+	// on. The notes lie in the host's namespace, under "lost-blob/".
+	AcceptMissing bool
+	// From, if not nil, has copies of blobs: those that are missing or damaged are put back from
+	// there. An error that is storage.ErrNotFound or storage.ErrCorrupt says that it does not have
+	// one.
+	From func(ctx context.Context, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error)
+	// Strict also compares what is allowed to differ: events are signed with the account's present
+	// key; each commit in the log follows from the one before it, and the last one leads to the
+	// head; there is no commit of a repository that is not there; no blob is permanent that no record
+	// refers to. That is right for a store that nobody writes to, without imports and changed keys.
+	// It needs some hundred bytes of memory for each account.
+	Strict bool
+	// Silent, with Strict, allows for commits that have no event.
+	Silent bool
+	// Progress, if not nil, is told how many repositories have been checked.
+	Progress func(repositories int)
+}
+
+// Kind says what a problem is about.
+type Kind string
+
+// The kinds of problems.
+const (
+	BadDatabase  Kind = "database"    // the structure below the store
+	BadList      Kind = "list"        // the list of repositories
+	BadRepo      Kind = "repository"  // it cannot be read
+	BadKey       Kind = "key"         // there is no signing key, or it cannot be read
+	BadCommit    Kind = "commit"      // the commit block, its signature, or the head
+	BadTree      Kind = "tree"        // the records are not those that are signed
+	BadRecord    Kind = "record"      // one record
+	BadReference Kind = "reference"   // the index of blobs
+	BadBlob      Kind = "blob"        // a blob's bytes
+	LostBlob     Kind = "lostBlob"    // a blob that should be there is not
+	NoBlobsThere Kind = "noBlobs"     // none of the blobs is there: see ErrNoBlobs
+	UnusedBlob   Kind = "unusedBlob"  // no record refers to a permanent blob
+	BadLog       Kind = "log"         // order and bounds of the log of events
+	BadEvent     Kind = "event"       // one event
+	BadAccount   Kind = "account"     // what Checker.Others finds
+	FromOutside  Kind = "application" // what a host adds to a report: see Report.Add
+)
+
+// Problem is something that is wrong.
+type Problem struct {
+	Kind Kind       `json:"kind"`
+	DID  syntax.DID `json:"did,omitempty"` // of the account that it is about
+	What string     `json:"what"`
+}
+
+func (p Problem) String() string {
+	if p.DID == "" {
+		return p.What
+	}
+	return string(p.DID) + ": " + p.What
+}
+
+// Report is the result of a check. Its lists have the first thousand entries.
+type Report struct {
+	Accounts int   `json:"accounts"`
+	Records  int   `json:"records"`
+	Bytes    int64 `json:"recordBytes"`
+	Blobs    int   `json:"blobs"`             // that are there and referred to
+	PutBack  int   `json:"putBack,omitempty"` // of them, by Options.From
+	Events   int   `json:"events"`
+	// MissingBlobs are referred to but not there. Each is a problem, unless it is excused: see
+	// [Checker.Excused].
+	MissingBlobs int       `json:"missingBlobs"`
+	LostBlobs    int       `json:"lostBlobs"` // of them, those that are a problem
+	Missing      []Blob    `json:"missing,omitempty"`
+	Problems     []Problem `json:"problems"` // empty: all is well
+	Found        int       `json:"found"`    // problems in all
+	// Ahead is how many accounts have a revision from the future, which the network ignores with
+	// all that they write, though nothing in the data is wrong.
+	Ahead         int     `json:"ahead"`
+	AheadAccounts []Ahead `json:"aheadAccounts,omitempty"`
+}
+
+// Ahead is an account whose revision lies in the future.
+type Ahead struct {
+	DID syntax.DID `json:"did"`
+	Rev syntax.TID `json:"rev"`
+	// Until is when the network begins to accept what follows that revision.
+	Until time.Time `json:"until"`
+}
+
+// Blob is a blob of an account.
+type Blob struct {
+	DID syntax.DID `json:"did"`
+	CID string     `json:"cid"`
+}
+
+// maxListed bounds the lists of a report.
+const maxListed = 1000
+
+// Add adds a problem of an account, or, without one, of the whole.
+func (r *Report) Add(kind Kind, did syntax.DID, format string, args ...any) {
+	if r.Found++; len(r.Problems) < maxListed {
+		r.Problems = append(r.Problems, Problem{kind, did, fmt.Sprintf(format, args...)})
+	}
+}
+
+func (c Checker) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
+}
+
+// IsAhead reports whether a revision lies so far in the future that the network ignores it.
+func (c Checker) IsAhead(rev syntax.TID) bool { return commit.Ahead(rev, c.now(), 0) > 0 }
+
+func aheadAt(did syntax.DID, rev syntax.TID) Ahead {
+	return Ahead{did, rev, rev.Time().Add(-commit.DefaultDrift)}
+}
+
+// Ahead returns those of the accounts (nil: of all) whose revision lies in the future, and checks
+// nothing else.
+func (c Checker) Ahead(ctx context.Context, dids []syntax.DID) (list []Ahead, err error) {
+	x := &run{Checker: c, opt: Options{Accounts: dids}}
+	for info, err := range x.repos(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		head, err := c.Store.Repos.Head(ctx, info.DID)
+		if errors.Is(err, storage.ErrNotFound) && dids == nil {
+			continue // deleted meanwhile
+		} else if err != nil {
+			return nil, err
+		}
+		if c.IsAhead(head.Rev) {
+			list = append(list, aheadAt(info.DID, head.Rev))
+		}
+	}
+	return list, nil
+}
+
+// Run checks a store. Its error is that of the check itself, which has then ended early, not of what
+// it found.
+func (c Checker) Run(ctx context.Context, opt Options) (*Report, error) {
+	x := &run{Checker: c, opt: opt, Report: &Report{Problems: []Problem{}}}
+	if c.Store.Blobs == nil {
+		x.opt.Blobs = NoBlobs
+	}
+	if opt.Strict {
+		x.last = make(map[syntax.DID]commit.State)
+	}
+	return x.Report, x.run(ctx)
+}
+
+// Account checks one account: its repository, and its blobs.
+func (c Checker) Account(ctx context.Context, did syntax.DID, opt Options) (*Report, error) {
+	opt.Accounts = []syntax.DID{did}
+	return c.Run(ctx, opt)
+}
+
+// run is a check.
+type run struct {
+	Checker
+	opt Options
+	*Report
+	accepted []string // keys that are not written yet
+	// last is what the log says of accounts, with Strict. What is left at the end are the accounts
+	// that have no repository.
+	last map[syntax.DID]commit.State
+}
+
+// corrupt takes an error that says that data is damaged for a problem.
+func (x *run) corrupt(err error, kind Kind) error {
+	if errors.Is(err, storage.ErrCorrupt) {
+		x.Add(kind, "", "%v", err)
+		return nil
+	}
+	return err
+}
+
+func (x *run) run(ctx context.Context) error {
+	whole := x.opt.Accounts == nil
+	if whole && x.opt.Blobs != NoBlobs && !x.opt.AcceptMissing && x.opt.From == nil {
+		if err := x.BlobsThere(ctx); errors.Is(err, ErrNoBlobs) {
+			x.Add(NoBlobsThere, "", "%v", err)
+		} else if err = x.corrupt(err, BadRepo); err != nil {
+			return err
+		}
+	}
+	if whole && x.Database != nil {
+		if err := x.corrupt(x.Database(ctx), BadDatabase); err != nil {
+			return err
+		}
+	}
+	if x.opt.AcceptMissing {
+		if err := x.forget(ctx); err != nil {
+			return err
+		}
+	}
+	// In a strict check, repositories are compared with what the log says.
+	if whole && x.Store.Events != nil {
+		if err := x.corrupt(x.events(ctx), BadLog); err != nil {
+			return err
+		}
+	}
+	if x.Store.Repos == nil {
+		return nil
+	}
+	if err := x.corrupt(x.accounts(ctx), BadList); err != nil {
+		return err
+	}
+	if err := x.accept(ctx); err != nil {
+		return err
+	}
+	if !whole {
+		return nil
+	}
+	for did := range x.last {
+		x.Add(BadLog, did, "there are commits in the log, but no repository")
+	}
+	if x.Others == nil {
+		return nil
+	}
+	return x.corrupt(x.Others(ctx, func(did syntax.DID, what string) { x.Add(BadAccount, did, "%s", what) }), BadAccount)
+}
+
+// repos are the accounts to check, with their heads where they are listed.
+func (x *run) repos(ctx context.Context) iter.Seq2[storage.RepoInfo, error] {
+	if x.opt.Accounts == nil {
+		return x.Store.Repos.List(ctx, "")
+	}
+	return func(yield func(storage.RepoInfo, error) bool) {
+		for _, did := range x.opt.Accounts {
+			if !yield(storage.RepoInfo{DID: did}, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (x *run) accounts(ctx context.Context) error {
+	var last syntax.DID
+	for info, err := range x.repos(ctx) {
+		if err != nil {
+			return err
+		}
+		if x.opt.Accounts == nil && info.DID <= last {
+			x.Add(BadList, info.DID, "List yields it after %s", last)
+		}
+		last = info.DID
+		if err := x.account(ctx, info); err != nil {
+			return err
+		}
+		if x.Accounts++; x.opt.Progress != nil {
+			x.opt.Progress(x.Accounts)
+		}
+	}
+	return nil
+}

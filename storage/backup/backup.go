@@ -1,0 +1,270 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Names of files in a backup.
+const (
+	manifestName = "backup.json"
+	// manifestNext was the name of a manifest while an earlier version replaced a backup.
+	manifestNext = "backup.next.json"
+	// listName is the file with the names of the files of a generation's blobs, one a line. Those
+	// that records refer to, but of which there is no good copy, have badMark before them.
+	listName = "blobs.list"
+)
+
+// Manifest describes a generation of a backup.
+type Manifest struct {
+	Format  int       `json:"format"` // 1
+	Created time.Time `json:"created"`
+	// Number is greater than those of all earlier generations in the directory, whatever the clock
+	// said. 0: an earlier version made the backup.
+	Number  int    `json:"number,omitempty"`
+	Version string `json:"version"` // of the server
+	Host    string `json:"host"`
+	Newest  int64  `json:"newestEvent"`
+	Blobs   int    `json:"blobs"` // promoted and staged
+	// Missing is how many blobs records refer to that are not in the backup: because the server has
+	// lost them or never had them, or because they were deleted, with their accounts or records,
+	// while the backup was made.
+	Missing int `json:"missingBlobs"`
+	// Lost is how many blobs the server should have, but has not, or not any longer as they were.
+	// Those that an older generation had are in the backup all the same.
+	Lost      int    `json:"lostBlobs"`
+	LostBlobs []Lost `json:"lost,omitempty"` // the first of them
+	Bytes     int64  `json:"bytes"`          // of everything
+	// Files are all but blobs, which are named by their digests.
+	Files map[string]File `json:"files"`
+}
+
+// File is a file of a backup.
+type File struct {
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Lost is a blob that the server should have.
+type Lost struct {
+	DID syntax.DID `json:"did"`
+	CID string     `json:"cid"`
+	// Kept: the backup has it.
+	Kept bool `json:"kept"`
+}
+
+// maxLost bounds the list of lost blobs in a manifest.
+const maxLost = 1000
+
+// Backup is how a backup is made. The zero value works.
+type Backup struct {
+	// Layout is how the files are called.
+	Layout Layout
+	// Version and Host are for the manifest.
+	Version, Host string
+	// Files, if not nil, returns further files of the server, by the names in Layout.Others. It is
+	// called when the database has been copied.
+	Files func(ctx context.Context) (map[string][]byte, error)
+	// Verify checks what is in the copy of the database before it counts. Its structure is checked
+	// besides. Nil: that is enough. It may repair what was under way when the copy was made.
+	Verify func(ctx context.Context, copied storage.Store) error
+	// Excused reports whether a blob that the server does not have, and of which the backup has no
+	// copy either, is no loss: it may never have been there. Nil: it always is a loss. See
+	// check.Checker.Excused.
+	Excused func(ctx context.Context, copied storage.Store, blob Lost) (bool, error)
+	// Keep says which generations stay in a directory; the new one always does. Its zero value
+	// keeps no other.
+	Keep Keep
+	// Fast looks only at the size and the end of blobs that a directory has from earlier backups,
+	// and of those on the server. Else all of them are read, and copies that are damaged are made
+	// again.
+	Fast bool
+	// Progress, if not nil, is told how many blobs have been looked at.
+	Progress func(blobs int)
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// Errors of backups.
+var (
+	// ErrNotBackup: a directory has other files in it than a backup's.
+	ErrNotBackup = errors.New("backup: the directory is neither empty nor a backup")
+	// ErrItself: a backup would be written over what it is made of.
+	ErrItself = errors.New("backup: the backup would be written over the server's own data")
+	// ErrBusy: another backup into the directory is under way.
+	ErrBusy = errors.New("backup: another backup into the directory, or a restore from it, is under way")
+	// ErrOlder: a directory has a backup of a later state than the one that is backed up: of
+	// another server, or of this one before something old was put in its place.
+	ErrOlder = errors.New("backup: the directory has a backup of a later state: use another directory")
+)
+
+// ToDir adds a generation to a directory, which is made if it is not there, and
+// removes the generations that are no longer to be kept. If it fails, the
+// generations that there were are as they were.
+//
+// That the server has lost blobs is no error: see Manifest.Lost.
+func (b Backup) ToDir(ctx context.Context, src Source, dest string) (m *Manifest, err error) {
+	src.validate()
+	w, err := openDest(b.Layout.names(), src, dest)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	w.fast = b.Fast
+	if m, err = b.run(ctx, src, w); err != nil {
+		return nil, err
+	}
+	return m, w.retain(b.Keep)
+}
+
+// writer is where a backup goes.
+type writer interface {
+	// dir is the folder in which the generation is made.
+	dir() string
+	// folder is where the blobs lie that are there already; it need not be there.
+	folder() string
+	// copyBlob makes sure that the backup has the blob of a file below the blobs' folder. If the
+	// file is not there, or damaged, the error is a *sourceError.
+	copyBlob(ctx context.Context, name, from string) (size int64, err error)
+	// has reports whether the backup has a good copy of a blob from before, and its size.
+	has(ctx context.Context, name string) (size int64, ok bool, err error)
+	// put writes a file.
+	put(name string, data []byte) error
+	// finish puts the generation in its place; the database is in its folder. The list is that of
+	// its blobs.
+	finish(m *Manifest, list []string) error
+	// previous is the newest generation that is there, nil if there is none.
+	previous() *Manifest
+}
+
+func (b Backup) run(ctx context.Context, src Source, w writer) (*Manifest, error) {
+	now := time.Now
+	if b.Now != nil {
+		now = b.Now
+	}
+	c := &copying{Backup: b, names: b.Layout.names(), src: src, w: w, seen: make(map[nameKey]bool)}
+	c.m = &Manifest{Format: 1, Created: now().UTC().Truncate(time.Second), Version: b.Version, Host: b.Host, Files: make(map[string]File)}
+	if err := c.blobs(ctx); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(w.dir(), c.names.database)
+	if err := src.Database.Backup(ctx, file); err != nil {
+		return nil, fmt.Errorf("copy of the database: %w", err)
+	}
+	if err := c.blobs(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.verify(ctx, file); err != nil {
+		return nil, err
+	}
+	if p := w.previous(); p != nil && p.Newest > c.m.Newest {
+		return nil, fmt.Errorf("%w (it is of %s, with events up to %d; this one has events up to %d)", ErrOlder, p.Created.Format(time.RFC3339), p.Newest, c.m.Newest)
+	}
+	if p := w.previous(); p != nil {
+		c.m.Number = p.Number
+	}
+	c.m.Number++
+	if err := c.files(ctx, file); err != nil {
+		return nil, err
+	}
+	return c.m, w.finish(c.m, c.list)
+}
+
+// verify opens the copy of the database, looks for the blobs that it refers to, and has the rest
+// checked.
+func (c *copying) verify(ctx context.Context, file string) (err error) {
+	// Opening it may leave files beside it.
+	dir := filepath.Join(c.w.dir(), "verify")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	opened := filepath.Join(dir, c.names.database)
+	if err := os.Rename(file, opened); err != nil {
+		return err
+	}
+	copied, done, err := c.src.Database.OpenCopy(ctx, opened, c.w.folder())
+	if err != nil {
+		return err
+	}
+	_, c.m.Newest, err = copied.Events.Bounds(ctx)
+	if err == nil {
+		err = c.references(ctx, copied)
+	}
+	if err == nil && c.Verify != nil {
+		err = c.Verify(ctx, copied)
+	}
+	// Verify may have repaired what was under way. Not every engine says if it could not write that
+	// when the database was closed; the next check does.
+	if err = errors.Join(err, done()); err == nil {
+		err = c.src.Database.VerifyCopy(ctx, opened)
+	}
+	if err != nil {
+		return fmt.Errorf("the copy is not good: %w", err)
+	}
+	if err := os.Rename(opened, file); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// files adds what is neither blob nor database.
+func (c *copying) files(ctx context.Context, database string) error {
+	size, digest, err := digestFile(database)
+	if err != nil {
+		return err
+	}
+	c.m.Files[c.names.database] = File{size, digest}
+	c.m.Bytes += size
+	if c.Files == nil {
+		return nil
+	}
+	files, err := c.Files(ctx)
+	if err != nil {
+		return err
+	}
+	for name, data := range files {
+		if !slices.Contains(c.names.others, name) {
+			return fmt.Errorf("backup: file %q is not one of Layout.Others", name)
+		}
+		c.m.Files[name] = fileOf(data)
+		c.m.Bytes += int64(len(data))
+		if err := c.w.put(name, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fileOf(data []byte) File {
+	sum := sha256.Sum256(data)
+	return File{int64(len(data)), hex.EncodeToString(sum[:])}
+}
+
+func (m *Manifest) encode() ([]byte, error) {
+	text, err := json.MarshalIndent(m, "", "\t")
+	return append(text, '\n'), err
+}
+
+// digestFile returns a file's size and SHA-256.
+func digestFile(file string) (size int64, digest string, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	size, err = io.Copy(h, f)
+	return size, hex.EncodeToString(h.Sum(nil)), err
+}

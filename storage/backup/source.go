@@ -1,0 +1,104 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pdskit/pdskit/internal/filelock"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Database is what a backup needs of the engine of a database: *sqlite.DB is one. A copy is one file.
+type Database interface {
+	// Backup writes a copy of the database, as it is at one moment, to a new file, while others read
+	// and write. When it returns nil, the copy is on disk.
+	Backup(ctx context.Context, file string) error
+	// OpenCopy opens a copy, with the blobs in a folder, as a store that can be written to, and
+	// returns what closes it. It may keep further files beside the copy, but once it is closed the
+	// file alone is the database.
+	OpenCopy(ctx context.Context, file, blobs string) (storage.Store, func() error, error)
+	// VerifyCopy reads a copy that nobody has open, and returns storage.ErrCorrupt if it is damaged.
+	VerifyCopy(ctx context.Context, file string) error
+}
+
+// Source is what is backed up. The Database, its Store and the folder of blobs are needed.
+type Source struct {
+	Database Database
+	Store    storage.Store
+	// Blobs is the folder of the store of blobs, of package blobfs.
+	Blobs string
+	// Dir is the directory that the server keeps everything in. Tar files need room for a copy of
+	// the database there. Empty: the present directory.
+	Dir string
+	// Own are the names of files in Dir that a tar file must not replace, besides those of the
+	// Layout.
+	Own []string
+}
+
+// validate panics if what is needed is missing.
+func (s Source) validate() {
+	switch {
+	case s.Database == nil:
+		panic("backup: Source.Database is missing: it copies the database, as *sqlite.DB does")
+	case s.Store.Repos == nil:
+		panic("backup: Source.Store.Repos is missing: it says which blobs there should be")
+	case s.Blobs == "":
+		panic("backup: Source.Blobs is missing: the folder of the blobs, as it was given to blobfs.Open")
+	}
+}
+
+// Layout is how the files of a backup, and of the directory that it is restored to, are called.
+type Layout struct {
+	// Database is the name of the database's file. Empty: "pds.sqlite".
+	Database string
+	// Blobs is the name of the folder of the blobs. Empty: that of the database with ".blobs".
+	Blobs string
+	// Others are the names of the files that Backup.Files may return. A backup with other files is
+	// not restored.
+	Others []string
+}
+
+// names are the names of a Layout, none of them empty.
+type names struct {
+	database, blobs string
+	others          []string
+}
+
+func (l Layout) names() names {
+	if l.Database == "" {
+		l.Database = "pds.sqlite"
+	}
+	if l.Blobs == "" {
+		l.Blobs = l.Database + ".blobs"
+	}
+	return names{l.Database, l.Blobs, l.Others}
+}
+
+// isMissing reports whether an error says that a file is not there.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// removeStale removes what processes that were killed have left under names that match a pattern: a
+// running one has a lock on its file, or on the file inside in its folder. Where there are no locks,
+// nobody knows whether a process still uses a file.
+func removeStale(pattern, inside string) error {
+	if !filelock.Works {
+		return nil
+	}
+	left, err := filepath.Glob(pattern)
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		f, err := filelock.Try(filepath.Join(name, inside), filelock.Exclusive)
+		if err != nil { // in use, or something else
+			continue
+		}
+		if err := errors.Join(os.RemoveAll(name), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

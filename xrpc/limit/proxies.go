@@ -1,0 +1,96 @@
+package limit
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// PrivateNetworks are the networks that the official server trusts: this machine, link-local and
+// private ones.
+func PrivateNetworks() Proxies {
+	list := []string{
+		"127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10",
+		"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7",
+	}
+	networks := make(Proxies, len(list))
+	for i, s := range list {
+		networks[i] = netip.MustParsePrefix(s)
+	}
+	return networks
+}
+
+// Proxies are the networks in which there are proxies in front of the server that are trusted. They
+// find out which address a request came from.
+//
+// A proxy adds the address that it was called from to the header X-Forwarded-For. Anyone else may
+// write there what he likes. So the header is read from its end, for as long as the address that
+// spoke is one of a trusted proxy's: the first other address is the client's.
+type Proxies []netip.Prefix
+
+// ClientAddr returns the address of a request's client; the zero Addr if the request's
+// own is not known.
+func (p Proxies) ClientAddr(r *http.Request) netip.Addr {
+	own, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	from := own.Addr().Unmap()
+	chain := r.Header["X-Forwarded-For"]
+	for i := len(chain) - 1; i >= 0; i-- {
+		rest := chain[i]
+		for rest != "" {
+			if !p.Contains(from) {
+				return from
+			}
+			var last string
+			if j := strings.LastIndexByte(rest, ','); j >= 0 {
+				rest, last = rest[:j], rest[j+1:]
+			} else {
+				rest, last = "", rest
+			}
+			hop, ok := parseHop(strings.TrimSpace(last))
+			if !ok {
+				return from // who spoke so is as far as can be seen
+			}
+			from = hop
+		}
+	}
+	return from
+}
+
+// Contains reports whether an address is that of a trusted proxy.
+func (p Proxies) Contains(a netip.Addr) bool {
+	a = a.WithZone("")
+	for _, network := range p {
+		if network.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// parseHop reads an address, which some proxies write with a port.
+func parseHop(s string) (netip.Addr, bool) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.Unmap(), true
+	}
+	a, err := netip.ParseAddrPort(s)
+	return a.Addr().Unmap(), err == nil
+}
+
+// Handler serves requests with the address of their client as RemoteAddr, of
+// port 0 where a proxy is between. It belongs before everything that looks at addresses, such as
+// Limiter.Handler.
+func (p Proxies) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.Header["X-Forwarded-For"]) > 0 {
+			if a := p.ClientAddr(r); a.IsValid() {
+				r2 := *r
+				r2.RemoteAddr = netip.AddrPortFrom(a, 0).String()
+				r = &r2
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,22 @@
+// Package rate bounds how often clients may call methods. Its table of allowances is that of the
+// official server, unless a host has one of its own.
+//
+// Methods are counted by network or by account, in windows of fixed length. A request that is refused
+// takes nothing, and its answer has status 429 and says when to come back (the header fields
+// RateLimit-Limit, -Remaining, -Reset and -Policy, which all answers have, and Retry-After). Counting
+// an IPv6 address means counting its /64 network, since whoever has one address has all of those.
+// Memory is bounded: a limit keeps a fixed number of keys as 64-bit hashes, and forgets those that
+// used least. Counters are in memory, so they start anew with the process.
+//
+// Behind a proxy, limit.Proxies says whose request it is. What clients hold at the same time is
+// bounded by package limit.
+//
+// # Guessing
+//
+// Passwords are counted by the account that they are tried for, whatever name it was called by
+// and whatever method was called: 30 tries in five minutes and 300 in a day from one network. So
+// a stranger does not lock out the owner, who is elsewhere. Wrong ones are also counted from all
+// networks together, 300 in an hour and 3000 in a day, against an attack from many. That limit
+// leaves out networks from which the account's password was right before. It concerns new logins
+// only: sessions go on.
+package rate

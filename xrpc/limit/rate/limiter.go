@@ -1,0 +1,286 @@
+package rate
+
+import (
+	"context"
+	"crypto/subtle"
+	"hash/maphash"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/limit"
+)
+
+// Config configures a Limiter. The zero value works.
+type Config struct {
+	// Table is what is allowed. Nil: Official. It is not used after New.
+	Table *Table
+	// BypassKey, if not empty, lets a request pass that has it in its header
+	// X-Ratelimit-Bypass.
+	BypassKey string
+	// Bypass are networks whose requests pass.
+	Bypass []netip.Prefix
+	// Moving, if not nil, reports whether an account is moving to this server. It may then
+	// upload as many blobs as it has: see Table.Moving.
+	Moving func(ctx context.Context, account string) bool
+	// MaxKeys bounds the keys of each limit, at some 100 bytes a key. 0: 65,536.
+	MaxKeys int
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// Limiter decides which requests go too far. Its methods are for the fields of an
+// xrpc.Server of the same names. A nil Limiter lets everything pass. It is safe for
+// concurrent use.
+type Limiter struct {
+	cfg     Config
+	seed    maphash.Seed
+	all     *bucket
+	apart   map[string]bool // methods that all does not count
+	moving  *bucket         // uploads of accounts that move here
+	writes  *bucket         // of records, by account
+	costs   Costs
+	methods map[string]use
+	// tries counts passwords by account and network, wrong those that were not right by account,
+	// and right has the networks of each account from which one was.
+	tries, wrong, right *bucket
+}
+
+// use is how a method uses a bucket.
+type use struct {
+	bucket *bucket
+	by     By
+	points int
+}
+
+// New returns a limiter. It panics if the table is not valid: see [Table.Validate].
+func New(cfg Config) *Limiter {
+	t := cfg.Table
+	if t == nil {
+		t = Official()
+	}
+	if err := t.Validate(); err != nil {
+		panic(err)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.MaxKeys <= 0 {
+		cfg.MaxKeys = 1 << 16
+	}
+	bucketOf := func(windows []Window) *bucket {
+		if len(windows) == 0 {
+			return nil
+		}
+		return &bucket{windows: slices.Clone(windows), max: cfg.MaxKeys}
+	}
+	l := &Limiter{
+		cfg: cfg, seed: maphash.MakeSeed(), costs: t.Costs, methods: make(map[string]use), apart: make(map[string]bool),
+		all: bucketOf(t.All), moving: bucketOf(t.Moving), writes: bucketOf(t.Writes), tries: bucketOf(t.Tries), wrong: bucketOf(t.Wrong),
+	}
+	if t.Known > 0 {
+		l.right = bucketOf([]Window{{1, t.Known}})
+	}
+	for name, rule := range t.Methods {
+		l.methods[name] = use{bucketOf(rule.Windows), rule.By, 1}
+		l.apart[name] = rule.Apart
+	}
+	for name, points := range map[string]int{createRecord: t.Costs.Create, putRecord: t.Costs.Update, deleteRecord: t.Costs.Delete} {
+		l.methods[name] = use{l.writes, Account, points}
+	}
+	return l
+}
+
+// Admit counts a request of an address.
+func (l *Limiter) Admit(w http.ResponseWriter, r *xrpc.Request) error {
+	if l == nil || l.apart[string(r.NSID)] || l.bypasses(r.Request) {
+		return nil
+	}
+	return l.take(w.Header(), l.all, 1, address(r.Request))
+}
+
+// Limit counts a request in its method's bucket.
+func (l *Limiter) Limit(w http.ResponseWriter, r *xrpc.Request) error {
+	if l == nil {
+		return nil
+	}
+	u, ok := l.methods[string(r.NSID)]
+	if !ok || l.bypasses(r.Request) {
+		return nil
+	}
+	if account := account(r); u.by == Account && account != "" {
+		if r.NSID == uploadBlob && l.cfg.Moving != nil && l.cfg.Moving(r.Context(), account) {
+			u.bucket = l.moving
+		}
+		return l.take(w.Header(), u.bucket, u.points, account)
+	}
+	return l.take(w.Header(), u.bucket, u.points, address(r.Request))
+}
+
+// Writes counts what a request of several writes is about to write, all or nothing. It is for
+// atproto.Service.CountWrites.
+func (l *Limiter) Writes(r *xrpc.Request, creates, updates, deletes int) error {
+	if l == nil || l.bypasses(r.Request) {
+		return nil
+	}
+	points := creates*l.costs.Create + updates*l.costs.Update + deletes*l.costs.Delete
+	return l.take(r.AnswerHeader(), l.writes, points, account(r))
+}
+
+// account is the account of this host that makes a request; empty if it is none.
+func account(r *xrpc.Request) string {
+	if r.Principal.Role != auth.User {
+		return ""
+	}
+	return string(r.Principal.DID)
+}
+
+// Password counts a try of a password of an account: its DID, or what it was called if there is
+// none. Methods call it before they look at the password, and done once they have.
+func (l *Limiter) Password(r *xrpc.Request, account string) (done func(right bool), err error) {
+	if l == nil || l.bypasses(r.Request) {
+		return func(bool) {}, nil
+	}
+	here := []string{address(r.Request), account}
+	if err := l.take(r.AnswerHeader(), l.tries, 1, here...); err != nil {
+		return nil, err
+	}
+	known := !l.right.has(l.hash(here), 1, l.cfg.Now())
+	if !known {
+		if err := l.take(nil, l.wrong, 1, account); err != nil {
+			return nil, err
+		}
+	}
+	return func(right bool) {
+		if !right {
+			return
+		}
+		now := l.cfg.Now()
+		if !known {
+			l.wrong.give(l.hash([]string{account}), 1, now)
+		}
+		l.right.take(l.hash(here), 1, now)
+	}, nil
+}
+
+// administrator is who an administrator logs in as; no DID is like it.
+const administrator = "the administrator"
+
+// Admin counts a login as the administrator, of which only wrong ones are limited. From the
+// machine itself, only the limit of its address holds. That is seen by the port: what a proxy says
+// of an address has none, and could be the word of its client.
+func (l *Limiter) Admin(r *xrpc.Request, right bool) error {
+	if l == nil || l.bypasses(r.Request) {
+		return nil
+	}
+	points := 1
+	if right {
+		points = 0
+	}
+	now := l.cfg.Now()
+	here := []string{address(r.Request), administrator}
+	if !l.tries.has(l.hash(here), 1, now) {
+		points = 1 // refused, however it is
+	}
+	if err := l.take(nil, l.tries, points, here...); err != nil {
+		return err
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if local := err == nil && from.Port() != 0 && from.Addr().Unmap().IsLoopback(); local || !l.right.has(l.hash(here), 1, now) {
+		return nil
+	}
+	if !l.wrong.has(l.hash([]string{administrator}), 1, now) {
+		points = 1
+	}
+	if err := l.take(nil, l.wrong, points, administrator); err != nil {
+		return err
+	}
+	if right {
+		l.right.take(l.hash(here), 1, now)
+	}
+	return nil
+}
+
+// take takes points from a bucket and says so in the header of the answer, which may be nil.
+func (l *Limiter) take(h http.Header, b *bucket, points int, key ...string) error {
+	if b == nil {
+		return nil
+	}
+	now := l.cfg.Now()
+	st := b.take(l.hash(key), points, now)
+	if st.ok {
+		// Of several buckets, the client is told about the one with least left.
+		if before := h.Get("Ratelimit-Remaining"); before != "" {
+			if n, _ := strconv.Atoi(before); n <= st.left {
+				return nil
+			}
+		}
+		if h != nil {
+			st.describe(h)
+		}
+		return nil
+	}
+	e := &xrpc.Error{Status: http.StatusTooManyRequests, Message: "Rate Limit Exceeded", Header: http.Header{}}
+	st.describe(e.Header)
+	wait := int64(st.reset.Sub(now)/time.Second) + 1
+	e.Header["Retry-After"] = []string{strconv.FormatInt(wait, 10)}
+	return e
+}
+
+// describe sets the header fields of an allowance.
+func (s status) describe(h http.Header) {
+	most := strconv.Itoa(s.Points)
+	h["Ratelimit-Limit"] = []string{most}
+	h["Ratelimit-Remaining"] = []string{strconv.Itoa(s.left)}
+	h["Ratelimit-Reset"] = []string{strconv.FormatInt(s.reset.Unix(), 10)}
+	h["Ratelimit-Policy"] = []string{most + ";w=" + strconv.Itoa(int(s.Length/time.Second))}
+}
+
+// hash makes a key of bounded size.
+func (l *Limiter) hash(parts []string) uint64 {
+	if len(parts) == 1 {
+		return maphash.String(l.seed, parts[0])
+	}
+	var h maphash.Hash
+	h.SetSeed(l.seed)
+	for _, p := range parts {
+		h.WriteString(p)
+		h.WriteByte(0)
+	}
+	return h.Sum64()
+}
+
+// bypasses reports whether a request is not counted.
+func (l *Limiter) bypasses(r *http.Request) bool {
+	if l.cfg.BypassKey != "" {
+		if key := r.Header.Get("X-Ratelimit-Bypass"); key != "" && subtle.ConstantTimeCompare([]byte(key), []byte(l.cfg.BypassKey)) == 1 {
+			return true
+		}
+	}
+	if len(l.cfg.Bypass) == 0 {
+		return false
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	for _, p := range l.cfg.Bypass {
+		if p.Contains(from.Addr().Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// address is what requests of one client have in common.
+func address(r *http.Request) string {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return limit.NetworkOf(from.Addr()).String()
+}

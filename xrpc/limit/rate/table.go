@@ -1,0 +1,128 @@
+package rate
+
+import (
+	"fmt"
+	"time"
+)
+
+// Table is what is allowed. A list of windows that is empty sets no limit; all of them hold if there
+// are several, of which there may be two.
+type Table struct {
+	// All is what a network may call, all methods together.
+	All []Window
+	// Methods are the limits of single methods, by NSID, besides All.
+	Methods map[string]Rule
+	// Writes is what an account may write to its repository, in points: see Costs. Methods that
+	// write several records count them by Limiter.Writes.
+	Writes []Window
+	// Costs are the points of writes.
+	Costs Costs
+	// Moving are the blobs that an account may upload which is moving to the server, instead of the
+	// rule of com.atproto.repo.uploadBlob.
+	Moving []Window
+	// Tries are the passwords that may be tried for an account from one network.
+	Tries []Window
+	// Wrong are the wrong passwords that may be tried for an account, from all networks together.
+	Wrong []Window
+	// Known is for how long a network is left out of Wrong after a right password.
+	Known time.Duration
+}
+
+// Rule is the limit of a method.
+type Rule struct {
+	By      By
+	Windows []Window
+	// Apart leaves the method out of Table.All.
+	Apart bool
+}
+
+// By is what is counted by.
+type By int
+
+// By network, or by the account that makes the request; of a request that no account of the host
+// makes, by network too.
+const (
+	Network By = iota
+	Account
+)
+
+// Costs are the points of writing one record.
+type Costs struct{ Create, Update, Delete int }
+
+// Methods that are known by name.
+const (
+	createRecord = "com.atproto.repo.createRecord"
+	putRecord    = "com.atproto.repo.putRecord"
+	deleteRecord = "com.atproto.repo.deleteRecord"
+	uploadBlob   = "com.atproto.repo.uploadBlob"
+)
+
+// Official returns the limits of the official server, with some of methods that it does not limit,
+// although they send mail or say whether somebody has an address. The caller may change what it
+// returns.
+func Official() *Table {
+	const day = 24 * time.Hour
+	by := func(by By, w ...Window) Rule { return Rule{By: by, Windows: w} }
+	mails := func() Rule { return by(Account, Window{5, time.Hour}, Window{15, day}) }
+	return &Table{
+		All: []Window{{3000, 5 * time.Minute}},
+		Methods: map[string]Rule{
+			"com.atproto.sync.getRepo": {Windows: []Window{{6000, 5 * time.Minute}}, Apart: true},
+			uploadBlob:                 by(Account, Window{1000, day}),
+
+			"com.atproto.server.createAccount":            by(Network, Window{100, 5 * time.Minute}),
+			"com.atproto.server.deleteAccount":            by(Network, Window{50, 5 * time.Minute}),
+			"com.atproto.server.resetPassword":            by(Network, Window{50, 5 * time.Minute}),
+			"com.atproto.server.requestPasswordReset":     by(Network, Window{15, time.Hour}, Window{50, day}),
+			"com.atproto.server.requestAccountDelete":     mails(),
+			"com.atproto.server.requestEmailConfirmation": mails(),
+			"com.atproto.server.requestEmailUpdate":       mails(),
+			"com.atproto.identity.updateHandle":           by(Account, Window{10, 5 * time.Minute}, Window{50, day}),
+
+			// Those that the official server does not limit.
+			"com.atproto.server.reserveSigningKey":              by(Network, Window{100, 5 * time.Minute}),
+			"com.atproto.server.updateEmail":                    by(Account, Window{15, time.Hour}, Window{50, day}),
+			"com.atproto.identity.requestPlcOperationSignature": mails(),
+		},
+		Writes: []Window{{5000, time.Hour}, {35000, day}},
+		Costs:  Costs{Create: 3, Update: 2, Delete: 1},
+		Moving: []Window{{100_000, day}},
+		Tries:  []Window{{30, 5 * time.Minute}, {300, day}},
+		Wrong:  []Window{{300, time.Hour}, {3000, day}},
+		Known:  30 * day,
+	}
+}
+
+// Validate returns an error that says what is wrong.
+func (t *Table) Validate() error {
+	for name, windows := range map[string][]Window{"All": t.All, "Writes": t.Writes, "Moving": t.Moving, "Tries": t.Tries, "Wrong": t.Wrong} {
+		if err := validate(name, windows); err != nil {
+			return err
+		}
+	}
+	for name, rule := range t.Methods {
+		if err := validate("Methods["+name+"]", rule.Windows); err != nil {
+			return err
+		}
+		switch name {
+		case createRecord, putRecord, deleteRecord:
+			return fmt.Errorf("rate: Table.Methods[%s]: writes of records have their limit in Table.Writes", name)
+		}
+	}
+	if t.Costs.Create < 0 || t.Costs.Update < 0 || t.Costs.Delete < 0 {
+		return fmt.Errorf("rate: Table.Costs: negative points: %+v", t.Costs)
+	}
+	return nil
+}
+
+func validate(name string, windows []Window) error {
+	if len(windows) > maxWindows {
+		return fmt.Errorf("rate: Table.%s has %d windows: there may be %d", name, len(windows), maxWindows)
+	}
+	for _, w := range windows {
+		if w.Points <= 0 || w.Length <= 0 {
+			return fmt.Errorf("rate: Table.%s: a window of %d points in %s: both must be positive", name, w.Points, w.Length)
+		}
+	}
+	return nil
+}

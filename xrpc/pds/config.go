@@ -1,0 +1,241 @@
+package pds
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/crawl"
+	"github.com/pdskit/pdskit/xrpc/limit"
+	"github.com/pdskit/pdskit/xrpc/proxy"
+	"github.com/pdskit/pdskit/xrpc/session"
+	"github.com/pdskit/pdskit/xrpc/timecheck"
+)
+
+// Config says what a Server is made of. URL, Store, MasterKeys and RotationKeys are required.
+type Config struct {
+	// URL is the public address, "https://pds.example.com". Plain HTTP is for Development.
+	URL string
+	// ServiceDID is the server's own DID. Empty: the did:web of the URL's host.
+	ServiceDID syntax.DID
+	// Store keeps everything. Its four parts may come from several backends.
+	Store storage.Store
+
+	// MasterKeys seal the accounts' signing keys, each of 32 bytes: the first one what is sealed
+	// from now on, the others what was sealed before.
+	MasterKeys [][]byte
+	// SessionKey signs session tokens: at least 16 random bytes. Nil: it is derived from the last of
+	// MasterKeys.
+	SessionKey []byte
+	// RotationKeys sign the accounts' did:plc: the first one is that of new accounts, the others
+	// those of older ones.
+	RotationKeys []crypto.Signer
+	// RecoveryKey is a did:key that gets authority over new DIDs before the rotation key. Empty:
+	// none does.
+	RecoveryKey string
+	// AdminPassword is that of the user "admin" (HTTP basic authentication). Empty: there is no
+	// administrator.
+	AdminPassword string
+
+	// Policy says who may have an account, and under which handles. Its Domains are by default the
+	// URL's host.
+	Policy server.Policy
+	// Mailer sends mail to accounts. Nil: methods that need it answer with status 501.
+	Mailer server.Mailer
+	// Directory is the did:plc directory. Nil: the public one.
+	Directory Directory
+	// Resolver resolves identities. Nil: one over Directory.
+	Resolver *identity.Resolver
+	// Catalog holds the schemas that methods and records are validated by. Nil: lexicon.Builtin.
+	Catalog *lexicon.Catalog
+
+	// AppView answers the methods that this server does not have, such as app.bsky.feed.getTimeline;
+	// what the caller has just written is put into its answers. The zero value: nobody does.
+	AppView AppView
+	// Moderation may act as an administrator, and answers tools.ozone methods; Reports gets the
+	// reports of accounts. The zero values: nobody does.
+	Moderation, Reports Service
+	// Proxy, if not nil, may change what forwards methods, when the rest has been set.
+	Proxy func(p *proxy.Proxy)
+
+	// Relays are asked to read this server when it starts and has news: URLs.
+	Relays []string
+	// TimeServers are URLs of servers whose clocks are right, and whose Date headers the own clock
+	// is compared with. None: the clock is compared with the event log only, and watched for jumps.
+	TimeServers []string
+	// SignAnyway signs although the clock is found to be wrong.
+	SignAnyway bool
+
+	// BlobLimit bounds a blob, BlobQuota all blobs of an account, ImportLimit an imported
+	// repository: in bytes. 0: 5 MiB; no quota; 1 GiB. A negative ImportLimit refuses imports.
+	BlobLimit, BlobQuota, ImportLimit int64
+	// Sniff recognises the type of a blob: see blobtype.Sniff. Nil: the declared type is believed.
+	Sniff func(head []byte) (mime string, guess bool)
+	// Indexes are kept for every account, besides that of likes and follows: see [repo.Index].
+	Indexes []repo.Index
+	// TreeCache and SpoolBytes bound memory for trees and temporary files: see [repo.Config].
+	TreeCache, SpoolBytes int64
+	// Temp is the folder for temporary files. Empty: the system's.
+	Temp string
+	// ResetDelay is how long requestPasswordReset takes: see [server.Config].
+	ResetDelay time.Duration
+	// Backfill is for how long events can be replayed. 0: 72 hours.
+	Backfill time.Duration
+	// Decoders decode request bodies of further content codings: see [xrpc.Server.Decoders].
+	Decoders map[string]func(io.Reader) (io.Reader, error)
+
+	// Rates bounds how often clients may call methods and guess passwords. Nil: not at all.
+	Rates Rates
+	// ClientAddress, if not nil, wraps everything: the place to believe the X-Forwarded-For of a
+	// proxy in front.
+	ClientAddress func(http.Handler) http.Handler
+
+	// Probe, if not nil, writes wherever requests write beside the store, to find out whether that
+	// is possible: see [ProbeDir].
+	Probe func(ctx context.Context) error
+	// Development allows plain HTTP and private addresses, and handles under ".test".
+	Development bool
+	// Version is what _health tells.
+	Version string
+	// HTTP makes all requests to other servers. Nil: a client that reaches public addresses only, by
+	// HTTPS only, unless the operator has named them.
+	HTTP *http.Client
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+	// Logger gets what an operator should know. Nil: silent.
+	Logger *slog.Logger
+	// Hooks are told what happens: the place for metrics and tracing.
+	Hooks Hooks
+}
+
+// Directory is a did:plc directory that can be read and written. [identity.PLCClient] is one.
+type Directory interface {
+	identity.Directory
+	server.Directory
+}
+
+// Rates bounds how often clients may call.
+type Rates interface {
+	session.Guesses
+	// Admit is asked first of all, and Limit after authentication: see [xrpc.Server].
+	Admit(w http.ResponseWriter, r *xrpc.Request) error
+	Limit(w http.ResponseWriter, r *xrpc.Request) error
+	// Writes is asked before a request writes several records: see [atproto.Service].
+	Writes(r *xrpc.Request, creates, updates, deletes int) error
+}
+
+// Service is a server that the operator trusts: its address and its DID.
+type Service struct {
+	URL string
+	DID syntax.DID
+}
+
+// AppView is a service that answers methods for the accounts here.
+type AppView struct {
+	Service
+	// CDN is the pattern of the addresses of images, for records that the AppView has not seen yet,
+	// with %s for preset, DID and CID. Empty: the images come from this server.
+	CDN string
+	// HeaderTimeout is how long it may take to answer, BodyTimeout how long its answer may stall.
+	// 0: 10 and 30 seconds. They hold for all services.
+	HeaderTimeout, BodyTimeout time.Duration
+	// MaxResponse bounds the bytes of an answer that is held in memory, to add to it. 0: 10 MiB.
+	MaxResponse int64
+}
+
+// Bluesky is the AppView of Bluesky.
+var Bluesky = AppView{Service: Service{URL: "https://api.bsky.app", DID: "did:web:api.bsky.app"}, CDN: "https://cdn.bsky.app/img/%s/plain/%s/%s@jpeg"}
+
+// Hooks are told what happens on a server. Nil ones are left out. They must be safe for concurrent
+// use, and quick: what they are told of waits for them.
+type Hooks struct {
+	// Request is told of each XRPC request when it has ended: see [xrpc.Server.Observe].
+	Request func(r *xrpc.Request, status int, took time.Duration)
+	// Trace begins a span for each XRPC request: see [xrpc.Server.Trace].
+	Trace func(r *xrpc.Request) (end func(status int))
+	// Refused is told of each request for which there was no room.
+	Refused func(r *http.Request, err *limit.Error)
+	// Clock is told of each check of the clock, and Unsigned of each signature that was refused
+	// because the clock is wrong.
+	Clock    func(timecheck.Result)
+	Unsigned func()
+	// RelayAsked is told of each request to a relay to read this server, RelayChecked of what a
+	// relay knows of it.
+	RelayAsked   func(crawl.Request)
+	RelayChecked func(crawl.Check)
+	// Maintained is told what was found when all accounts have been looked through.
+	Maintained func(Maintenance)
+}
+
+// Validate returns an error that says what is missing or wrong.
+func (c *Config) Validate() error {
+	u, err := url.Parse(c.URL)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" || strings.Trim(u.Path, "/") != "":
+		return fmt.Errorf("pds: Config.URL is the public address of the server, as https://pds.example.com, not %q", c.URL)
+	case u.Scheme == "http" && !c.Development:
+		return fmt.Errorf("pds: Config.URL is %q: plain HTTP is for Config.Development only", c.URL)
+	case c.Store.Repos == nil || c.Store.Events == nil || c.Store.Blobs == nil || c.Store.KV == nil:
+		return fmt.Errorf("pds: Config.Store lacks a part: it has Repos, Events, Blobs and KV")
+	case len(c.MasterKeys) == 0:
+		return fmt.Errorf("pds: Config.MasterKeys is empty: give 32 random bytes, always the same, since the accounts' keys are sealed with them")
+	case len(c.RotationKeys) == 0:
+		return fmt.Errorf("pds: Config.RotationKeys is empty: give a key that stays the same, since only with it the DIDs of accounts can be changed")
+	}
+	return nil
+}
+
+// withDefaults returns the configuration with what the zero value means.
+func (c Config) withDefaults() Config {
+	u, _ := url.Parse(c.URL)
+	c.URL = strings.TrimSuffix(c.URL, "/")
+	if c.ServiceDID == "" {
+		c.ServiceDID = syntax.DID("did:web:" + strings.ReplaceAll(u.Host, ":", "%3A"))
+	}
+	if len(c.Policy.Domains) == 0 {
+		c.Policy.Domains = []string{"." + u.Hostname()}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Directory == nil {
+		c.Directory = &identity.PLCClient{HTTP: c.HTTP}
+	}
+	if c.Resolver == nil {
+		c.Resolver = &identity.Resolver{PLC: c.Directory, HTTP: c.HTTP, Development: c.Development, Now: c.Now}
+	}
+	if c.Catalog == nil {
+		c.Catalog = lexicon.Builtin()
+	}
+	if c.Backfill == 0 {
+		c.Backfill = 72 * time.Hour
+	}
+	if c.BlobLimit == 0 {
+		c.BlobLimit = 5 << 20
+	}
+	return c
+}
+
+// operatorTransport is that of requests to addresses that the operator has named. Nil: the default.
+func (c *Config) operatorTransport() http.RoundTripper {
+	if c.HTTP == nil {
+		return nil
+	}
+	return c.HTTP.Transport
+}

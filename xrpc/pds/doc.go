@@ -1,0 +1,38 @@
+// Package pds is a whole AT Protocol Personal Data Server as one value: accounts, sessions,
+// repositories, blobs, event stream, identity, forwarding to an AppView, moderation, over any
+// backend of package storage.
+//
+//	store, err := sqlite.Open(ctx, "pds.sqlite", sqlite.Config{})
+//	blobs, err := blobfs.Open("blobs", blobfs.Config{})
+//	server, err := pds.New(pds.Config{
+//		URL:          "https://pds.example.com",
+//		Store:        storage.Store{…},
+//		MasterKeys:   [][]byte{key},                // 32 random bytes, always the same
+//		RotationKeys: []crypto.Signer{rotationKey}, // signs the accounts' did:plc
+//		AppView:      pds.Bluesky,
+//	})
+//	go server.Run(ctx)
+//	err = http.ListenAndServe(":2583", server)
+//
+// # Start and end
+//
+// New finishes the changes of accounts that a crash interrupted, and starts nothing. The server can
+// serve requests from then on. Run does the work beside them until its context ends: it watches the
+// clock, asks relays to read the server, deletes what is no longer used. At its end it ends all
+// subscriptions. So the order at the end is: the context of Run; the listener
+// (http.Server.Shutdown); Close, which sends the mail that is waiting; the store.
+//
+// # Other parts
+//
+// Every part can be another one. Config names the parts that a server is made of, and the zero
+// value of each is a useful default. The parts that were made are fields of the Server. Its methods
+// can be replaced and wrapped until the first request:
+//
+//	server.Methods.Replace(xrpc.Route{NSID: "com.atproto.server.describeServer", Handler: …})
+//	server.Methods.With("com.atproto.repo.uploadBlob", func(rt xrpc.Route) xrpc.Route { … })
+//	server.Mux.HandleFunc("GET /about", …)
+//
+// A server that needs no accounts of this kind mounts the packages below on its own: xrpc/atproto
+// serves repositories over a directory of any accounts, xrpc/session the logins,
+// xrpc/atproto/server the accounts. This package only puts them together.
+package pds

@@ -1,0 +1,178 @@
+package pds
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/diskfull"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// How the store is probed: by writing as much as a request might, as seldom as will do.
+const (
+	probeBytes = 256 << 10
+	// probeGood is how long a probe that succeeded counts, if no request fails meanwhile; probeBad,
+	// one that failed.
+	probeGood = 10 * time.Second
+	probeBad  = time.Second
+	// probePatience is how long an answer waits for a probe: the writer may be busy. What was found
+	// before counts then, unless the probe takes longer than probeStuck.
+	probePatience = 3 * time.Second
+	probeStuck    = time.Minute
+	// probeKey is the key that is written, in the host's namespace.
+	probeKey = "probe"
+)
+
+// prober knows whether the store can be written. It looks when it is asked.
+type prober struct {
+	write func(ctx context.Context) error // what a probe does
+	now   func() time.Time                // nil: time.Now
+	// changed, if not nil, is told when the store can no longer be written, or can be again (nil).
+	changed func(err error)
+
+	mu      sync.Mutex
+	err     error         // of the last probe
+	at      time.Time     // when it ended
+	until   time.Time     // when it no longer counts
+	started time.Time     // of the probe that is under way
+	running chan struct{} // closed when it has ended; nil: there is none
+}
+
+// doubt makes the last probe count no longer than one that failed: something else has.
+func (p *prober) doubt() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.until = p.at.Add(probeBad)
+}
+
+// wait waits for a probe that is under way.
+func (p *prober) wait(ctx context.Context) {
+	p.mu.Lock()
+	running := p.running
+	p.mu.Unlock()
+	if running == nil {
+		return
+	}
+	select {
+	case <-running:
+	case <-ctx.Done():
+	}
+}
+
+func (p *prober) time() time.Time {
+	if p.now != nil {
+		return p.now()
+	}
+	return time.Now()
+}
+
+// writable returns why the store cannot be written, or nil.
+func (p *prober) writable(ctx context.Context) error {
+	p.mu.Lock()
+	if p.running == nil && p.time().Before(p.until) {
+		defer p.mu.Unlock()
+		return p.err
+	}
+	if p.running == nil {
+		p.running, p.started = make(chan struct{}), p.time()
+		go p.probe(p.running)
+	}
+	running, started := p.running, p.started
+	p.mu.Unlock()
+	patience := time.NewTimer(probePatience)
+	defer patience.Stop()
+	select {
+	case <-running:
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == running && p.time().Sub(started) > probeStuck {
+		return errors.New("a write does not end")
+	}
+	return p.err
+}
+
+func (p *prober) probe(done chan struct{}) {
+	err := p.write(context.Background())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changed := (err == nil) != (p.err == nil)
+	p.err, p.at = err, p.time()
+	p.until = p.at.Add(probeGood)
+	if err != nil {
+		p.until = p.at.Add(probeBad)
+	}
+	p.running = nil
+	close(done)
+	if changed && p.changed != nil {
+		p.changed(err)
+	}
+}
+
+// probe writes to the store in each way in which requests do.
+func (s *Server) probe(ctx context.Context) error {
+	if s.cfg.Probe != nil {
+		if err := s.cfg.Probe(ctx); err != nil {
+			return err
+		}
+	}
+	return s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error {
+		return tx.Set(ctx, probeKey, []byte(s.cfg.Now().UTC().Format(time.RFC3339)), time.Time{})
+	})
+}
+
+// ProbeDir writes a file of some size to a directory and removes it. It is for [Config.Probe]:
+// a database may have room in its files while the disk has none. A file that a process that was
+// killed has left is written over.
+func ProbeDir(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, "probe"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, probeBytes))
+	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
+}
+
+// openHealth makes ready for questions whether the server works.
+func (s *Server) openHealth() {
+	s.prober = &prober{write: s.probe, now: s.cfg.Now, changed: func(err error) {
+		if err != nil {
+			s.log.Error("the store cannot be written", "err", err)
+		} else {
+			s.log.Info("the store can be written again")
+		}
+	}}
+}
+
+// Writable returns why the store cannot be written, or nil. It writes to the store now and then,
+// and answers from memory otherwise.
+func (s *Server) Writable(ctx context.Context) error { return s.prober.writable(ctx) }
+
+// health answers whether the server works: whether its database can be read, and whether the
+// store can be written.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	if xrpc.CORS(w, r) {
+		return
+	}
+	message := ""
+	if _, _, err := s.cfg.Store.Events.Bounds(r.Context()); err != nil {
+		message = "The database cannot be read"
+	} else if err := s.Writable(r.Context()); errors.Is(err, storage.ErrFull) || diskfull.Is(err) {
+		message = "The disk is full: nothing can be written"
+	} else if err != nil {
+		message = "The store cannot be written"
+	}
+	if message != "" {
+		xrpc.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"version": s.cfg.Version, "error": "Service Unavailable", "message": message})
+		return
+	}
+	xrpc.WriteJSON(w, http.StatusOK, map[string]string{"version": s.cfg.Version})
+}

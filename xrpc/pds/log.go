@@ -1,0 +1,48 @@
+package pds
+
+import (
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// logRequest logs a request: changes and failures at level info, the rest at debug, errors of the
+// server at warn. Neither parameters nor headers are logged, since there are secrets in them.
+func (s *Server) logRequest(r *xrpc.Request, status int, took time.Duration) {
+	level := slog.LevelDebug
+	switch {
+	case status == 0 || status >= http.StatusInternalServerError && status != http.StatusNotImplemented:
+		level = slog.LevelWarn
+	case status >= http.StatusBadRequest || r.Method == http.MethodPost:
+		level = slog.LevelInfo
+	}
+	ctx := r.Context()
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	from, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		from = r.RemoteAddr
+	}
+	attrs := []slog.Attr{
+		slog.String("id", r.ID), slog.String("method", clip(string(r.NSID), 320)), slog.Int("status", status),
+		slog.Float64("ms", float64(took.Microseconds())/1000), slog.String("from", from),
+	}
+	if did := r.Principal.DID; did != "" {
+		attrs = append(attrs, slog.String("did", string(did)))
+	}
+	if agent := r.UserAgent(); agent != "" {
+		attrs = append(attrs, slog.String("agent", clip(agent, 200)))
+	}
+	s.log.LogAttrs(ctx, level, "request", append(attrs, r.Notes...)...)
+}
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}

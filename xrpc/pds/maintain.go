@@ -1,0 +1,179 @@
+package pds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+const (
+	// maintenance is how often the store is tidied.
+	maintenance = time.Hour
+	// sweepAccounts is how many accounts are looked through at a time, so that the work is bounded
+	// however many there are.
+	sweepAccounts = 10_000
+	// unusedBlobs is how long an upload may wait for a record, and how long the
+	// bytes of a blob outlive its last one.
+	unusedBlobs = 24 * time.Hour
+	// sweepKey holds, in the host's namespace, the account after which the next sweep begins.
+	sweepKey = "maintenance/sweep"
+)
+
+// Maintenance is what was found when all accounts had been looked through, which is every hour, or
+// less often where there are more than 10,000.
+type Maintenance struct {
+	// Accounts is how many repositories there are.
+	Accounts int
+	// Ahead is how many of them have a revision so far in the future that the network ignores what
+	// they write.
+	Ahead int
+}
+
+// maintain tidies the store from time to time until the context ends.
+func (s *Server) maintain(ctx context.Context) {
+	tick := time.NewTicker(maintenance)
+	defer tick.Stop()
+	pass := &pass{}
+	for {
+		if err := s.tidy(ctx, s.cfg.Now(), pass); err != nil && ctx.Err() == nil {
+			s.log.Error("maintenance", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// pass counts what is found while all accounts are looked through, in as many rounds as it takes.
+type pass struct {
+	whole    bool  // it began with the first account
+	born     int64 // accounts created less those deleted, when it began
+	accounts int
+	ahead    int
+	first    syntax.DID // that is ahead
+	until    time.Time  // when the last of them is accepted
+}
+
+func (p *pass) look(info storage.RepoInfo, now time.Time) {
+	p.accounts++
+	if commit.Ahead(info.Head.Rev, now, 0) == 0 {
+		return
+	}
+	if p.ahead++; p.ahead == 1 {
+		p.first = info.DID
+	}
+	if until := info.Head.Rev.Time().Add(-commit.DefaultDrift); until.After(p.until) {
+		p.until = until
+	}
+}
+
+// tidy deletes what is too old: events, uploads that nothing refers to, blobs whose records are
+// gone. It does nothing while the clock is not trusted: by a clock that is ahead, all of it is too
+// old.
+func (s *Server) tidy(ctx context.Context, now time.Time, p *pass) error {
+	if err := s.checkClock(ctx); err != nil {
+		return fmt.Errorf("nothing is deleted: %w", err)
+	}
+	store := s.cfg.Store
+	if err := store.Events.Trim(ctx, now.Add(-s.cfg.Backfill)); err != nil {
+		return err
+	}
+	if _, err := store.Blobs.Collect(ctx, now.Add(-unusedBlobs)); err != nil {
+		return err
+	}
+	after, err := s.sweepPosition(ctx)
+	if err != nil {
+		return err
+	}
+	if after == "" {
+		*p = pass{whole: true, born: s.born()}
+	}
+	n, last := 0, syntax.DID("")
+	for info, err := range store.Repos.List(ctx, after) {
+		if err != nil {
+			return err
+		}
+		if n == sweepAccounts {
+			return s.setSweepPosition(ctx, last)
+		}
+		n, last = n+1, info.DID
+		p.look(info, now)
+		if _, err := s.Host.SweepBlobs(ctx, info.DID, now.Add(-unusedBlobs)); err != nil {
+			return err
+		}
+	}
+	if err := s.setSweepPosition(ctx, ""); err != nil {
+		return err
+	}
+	s.swept(p)
+	return nil
+}
+
+// swept reports what was found in all accounts. After a restart in the midst of them it reports
+// nothing, but goes on with the first accounts in the next round.
+func (s *Server) swept(p *pass) {
+	if !p.whole {
+		return
+	}
+	if p.ahead > 0 {
+		s.log.Error("the revisions of accounts lie in the future: the network ignores what they write",
+			"accounts", p.ahead, "first", p.first, "until", p.until.UTC().Format(time.RFC3339))
+	}
+	s.counted.Store(&count{int64(p.accounts), p.born})
+	if s.cfg.Hooks.Maintained != nil {
+		s.cfg.Hooks.Maintained(Maintenance{Accounts: p.accounts, Ahead: p.ahead})
+	}
+}
+
+// count is how many accounts there were at a time.
+type count struct {
+	accounts, born int64
+}
+
+// born is how many more accounts were created than deleted.
+func (s *Server) born() int64 {
+	created, deleted := s.Host.Turnover()
+	return created - deleted
+}
+
+// CountAccounts returns how many accounts there are, as of the last maintenance and what this server
+// has done since. It does not look at the store. It is not known before the first maintenance.
+func (s *Server) CountAccounts() (n int, known bool) {
+	c := s.counted.Load()
+	if c == nil {
+		return 0, false
+	}
+	return int(c.accounts + s.born() - c.born), true
+}
+
+func (s *Server) sweepPosition(ctx context.Context) (after syntax.DID, err error) {
+	err = s.cfg.Store.KV.Read(ctx, func(r storage.KVReader) error {
+		v, err := r.Get(ctx, sweepKey)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil
+		}
+		after = syntax.DID(v)
+		return err
+	})
+	return after, err
+}
+
+func (s *Server) setSweepPosition(ctx context.Context, did syntax.DID) error {
+	before, err := s.sweepPosition(ctx)
+	if err != nil || before == did {
+		return err
+	}
+	return s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error {
+		if did == "" {
+			return tx.Delete(ctx, sweepKey)
+		}
+		return tx.Set(ctx, sweepKey, []byte(did), time.Time{})
+	})
+}

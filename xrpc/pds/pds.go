@@ -1,0 +1,267 @@
+package pds
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/storage/sealed"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto"
+	"github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/crawl"
+	"github.com/pdskit/pdskit/xrpc/limit"
+	"github.com/pdskit/pdskit/xrpc/proxy"
+	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
+	"github.com/pdskit/pdskit/xrpc/session"
+	"github.com/pdskit/pdskit/xrpc/stream"
+)
+
+// Server is a Personal Data Server. It is safe for concurrent use; its fields must not be changed
+// once it serves, nor methods and pages be added then.
+type Server struct {
+	// Methods are the XRPC methods, which can be replaced and wrapped.
+	Methods *xrpc.Server
+	// Mux has the pages beside them.
+	Mux *http.ServeMux
+	// Accounts are the accounts, and Host their repositories.
+	Accounts *account.Store
+	Host     *repo.Host
+	// Credentials are what the accounts' owners show to be let in.
+	Credentials *credential.Store
+	// Sessions has the authenticators for further methods.
+	Sessions *session.Sessions
+	// Service serves the accounts.
+	Service *server.Service
+	// Outbox serves the event stream.
+	Outbox *stream.Outbox
+	// Proxy passes on the methods that the server does not have.
+	Proxy *proxy.Proxy
+
+	cfg     Config
+	log     *slog.Logger
+	clock   clock
+	crawler *crawl.Notifier // nil: no relays are asked
+	prober  *prober
+	relays  relays
+	handler http.Handler
+	counted atomic.Pointer[count] // nil: not known yet
+	// appViewHTTP asks the AppView for what read-after-write needs.
+	appViewHTTP *http.Client
+}
+
+// New returns the server of a configuration. It finishes the changes of accounts that a crash
+// interrupted; it starts nothing. The error is check.ErrNoBlobs if the store knows blobs of which
+// it has none, as when a disk is not mounted.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	s := &Server{cfg: cfg, log: cfg.Logger, Mux: http.NewServeMux()}
+	box, err := sealed.New(cfg.MasterKeys...)
+	if err != nil {
+		return nil, fmt.Errorf("pds: Config.MasterKeys: %w", err)
+	}
+	s.Accounts = account.Open(repo.Config{
+		Store: cfg.Store, Now: cfg.Now, CheckClock: s.checkClock, Hold: limit.Hold,
+		TempDir: cfg.Temp, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
+		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return cfg.BlobQuota, nil },
+		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
+	}, box)
+	s.Host = s.Accounts.Host()
+	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), Now: cfg.Now})
+	if err := s.Accounts.Repair(context.Background()); err != nil {
+		return nil, err
+	}
+	if err := s.Accounts.Checker().BlobsThere(context.Background()); err != nil {
+		return nil, err
+	}
+	s.openClock()
+	s.openHealth()
+	s.Outbox = &stream.Outbox{Events: cfg.Store.Events}
+	s.openCrawler()
+	if err := s.openAccounts(); err != nil {
+		return nil, err
+	}
+	s.openMethods()
+	s.openPages()
+	s.handler = s.bounded(http.HandlerFunc(s.route))
+	return s, nil
+}
+
+// linkIndex makes a new like, repost, follow or block take the place of an earlier one of the same
+// subject. Earlier versions kept keys below "link/" for that.
+func linkIndex() repo.Index {
+	index := repo.SubjectIndex("link", readafter.Links())
+	index.Replaces = []string{"link/"}
+	return index
+}
+
+// openAccounts makes ready what serves the accounts.
+func (s *Server) openAccounts() error {
+	cfg := &s.cfg
+	key := cfg.SessionKey
+	if key == nil {
+		var err error
+		if key, err = hkdf.Key(sha256.New, cfg.MasterKeys[len(cfg.MasterKeys)-1], nil, "pdskit session tokens", 32); err != nil {
+			return err
+		}
+	}
+	var guesses session.Guesses
+	if cfg.Rates != nil {
+		guesses = cfg.Rates
+	}
+	s.Sessions = session.New(session.Config{
+		Credentials: s.Credentials, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
+		AdminPassword: cfg.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: guesses, Now: cfg.Now, Logger: s.log,
+	})
+	appView, _ := s.defaultService("app.bsky.actor.getPreferences")
+	s.Service = server.New(server.Config{
+		Sessions: s.Sessions, Directory: cfg.Directory, RotationKeys: cfg.RotationKeys, RecoveryKey: cfg.RecoveryKey,
+		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay, AppView: appView.Ref(),
+	})
+	return nil
+}
+
+// openMethods registers the methods.
+func (s *Server) openMethods() {
+	cfg := &s.cfg
+	m := &xrpc.Server{Catalog: cfg.Catalog, Logger: s.log, Compress: true, Decoders: cfg.Decoders, Observe: s.observe, Trace: cfg.Hooks.Trace}
+	repos := &atproto.Service{
+		Host: s.Host, Accounts: s.Service, Takedowns: s.Accounts,
+		Auth: atproto.Auth{
+			User: s.Sessions.User(session.RefuseTakenDown), Optional: s.Sessions.Optional(), Upload: s.Sessions.Uploader(), Guard: s.Sessions.Guard,
+		},
+		Schemas: cfg.Catalog, Outbox: s.Outbox, BlobLimit: cfg.BlobLimit, Sniff: cfg.Sniff,
+		ImportKeys: s.Service.ImportKeys, ImportLimit: cfg.ImportLimit, UnverifiedImports: true,
+	}
+	if cfg.ImportLimit < 0 {
+		m.Handle(xrpc.Route{
+			NSID: "com.atproto.repo.importRepo", Auth: s.Sessions.User(session.RefuseTakenDown), Needs: []auth.Permission{auth.ManageRepo},
+			Handler: xrpc.RawProcedure(refuseImport),
+		})
+	}
+	if cfg.Rates != nil {
+		m.Admit, m.Limit, repos.CountWrites = cfg.Rates.Admit, cfg.Rates.Limit, cfg.Rates.Writes
+	}
+	s.openProxy()
+	if cfg.AppView.URL != "" {
+		repos.Elsewhere = s.recordElsewhere
+	}
+	repos.Mount(m)
+	m.Handle(s.Sessions.Routes()...)
+	m.Handle(s.Service.Routes()...)
+	m.Handle(s.forwarded()...)
+	m.Fallback, m.Divert = s.Proxy.Route(), s.divert
+	s.Methods = m
+}
+
+// openPages registers the pages that every server has.
+func (s *Server) openPages() {
+	s.Mux.Handle("/.well-known/", s.Service.WellKnown())
+	s.Mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /\n")
+	})
+	s.Mux.HandleFunc("GET /tls-check", s.tlsCheck)
+	s.Mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
+	})
+}
+
+// bounded bounds what clients may hold, and reads their addresses from what a trusted proxy says.
+func (s *Server) bounded(next http.Handler) http.Handler {
+	s.relays.hosts = s.cfg.Relays
+	limits := &limit.Limiter{Class: limit.NewMethods().Class, Privileged: s.relays.contains, Refused: s.refused}
+	next = limits.Handler(next)
+	if s.cfg.ClientAddress != nil {
+		next = s.cfg.ClientAddress(next)
+	}
+	return next
+}
+
+// ServeHTTP serves everything: methods, pages, health.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// route answers all requests with the method OPTIONS, and passes others on. Methods do not go
+// through the mux, which would answer paths with two slashes by a redirection that web pages cannot
+// follow.
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
+	name, isMethod := strings.CutPrefix(r.URL.Path, "/xrpc/")
+	switch {
+	case r.Method == http.MethodOptions:
+		xrpc.CORS(w, r)
+	case isMethod && strings.TrimSuffix(name, "/") == "_health":
+		s.health(w, r)
+	case isMethod:
+		s.Methods.ServeHTTP(w, r)
+	default:
+		s.Mux.ServeHTTP(w, r)
+	}
+}
+
+// Run does what a server does beside serving requests, until the context ends: it watches the clock,
+// asks relays to read the server, and every hour deletes what is no longer used. Then it ends all
+// subscriptions, and returns nil. A server should run once, while it serves.
+func (s *Server) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	all.Go(func() { s.clock.watch.Run(ctx) })
+	all.Go(func() { s.maintain(ctx) })
+	all.Go(func() { s.crawl(ctx) })
+	all.Go(func() { s.relays.run(ctx) })
+	<-ctx.Done()
+	err := s.Outbox.Close()
+	all.Wait()
+	return err
+}
+
+// Close sends the mail that is waiting, until the context ends. It comes after the last request. The
+// store is the caller's to close, after that.
+func (s *Server) Close(ctx context.Context) error {
+	err := s.Outbox.Close() // Run may never have been called
+	s.Service.Close(ctx)
+	s.prober.wait(ctx)
+	return err
+}
+
+// URL is the server's public address, without a slash at the end.
+func (s *Server) URL() string { return s.cfg.URL }
+
+// hostname is that of the address.
+func (s *Server) hostname() string {
+	u, _ := url.Parse(s.cfg.URL)
+	return u.Hostname()
+}
+
+// observe tells of a request.
+func (s *Server) observe(r *xrpc.Request, status int, took time.Duration) {
+	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented {
+		s.prober.doubt()
+	}
+	s.logRequest(r, status, took)
+	if s.cfg.Hooks.Request != nil {
+		s.cfg.Hooks.Request(r, status, took)
+	}
+}
+
+// refused tells of a request for which there was no room.
+func (s *Server) refused(r *http.Request, e *limit.Error) {
+	s.log.Debug("no room for a request", "class", e.What, "status", e.Status(), "from", r.RemoteAddr)
+	if s.cfg.Hooks.Refused != nil {
+		s.cfg.Hooks.Refused(r, e)
+	}
+}
