@@ -59,11 +59,36 @@ func TestBuiltinCompilesAndRoundTrips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"roundtrip_test.go", "serve_test.go"} {
-		if files[name], err = os.ReadFile(filepath.Join("testdata", name+".txt")); err != nil {
-			t.Fatal(err)
-		}
+	for _, name := range []string{"helper_test.go", "roundtrip_test.go", "serve_test.go"} {
+		addFile(t, files, name)
 	}
+	compile(t, files, "vet")
+	compile(t, files, "test", "-count=1")
+}
+
+func addFile(t *testing.T, files map[string][]byte, name string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name+".txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files[name] = b
+}
+
+// TestOfficialRecords generates code for the schemas of the official fixtures, which use the whole
+// language, and reads and writes the records that are valid by them.
+func TestOfficialRecords(t *testing.T) {
+	catalog := lexicon.Builtin() // to which the fixtures refer
+	if err := catalog.AddFS(os.DirFS(testenv.Shared(t, "interop/lexicon/catalog"))); err != nil {
+		t.Fatal(err)
+	}
+	files, err := gen.Generate(catalog, gen.Config{Package: "api", Schemas: []string{"example.lexicon.*"}, Trim: []string{"example.lexicon"}, Client: true, Handlers: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addFile(t, files, "helper_test.go")
+	addFile(t, files, "official_test.go")
+	t.Setenv("PDSKIT_RECORDS", testenv.Shared(t, "interop/lexicon/record-data-valid.json"))
 	compile(t, files, "vet")
 	compile(t, files, "test", "-count=1")
 }

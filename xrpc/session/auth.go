@@ -73,6 +73,12 @@ func bearer(r *xrpc.Request) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
+// otherScheme reports whether a request has credentials that are not of this package.
+func otherScheme(r *xrpc.Request) bool {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return scheme != "" && !strings.EqualFold(scheme, "bearer") && !strings.EqualFold(scheme, "basic")
+}
+
 // TakenDown is what a method does with the sessions of accounts that are taken down.
 type TakenDown int
 
@@ -112,6 +118,9 @@ func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
 		scopes = append(scopes, ScopeTakendown)
 	}
 	return func(r *xrpc.Request) (p auth.Principal, err error) {
+		if s.cfg.Other != nil && otherScheme(r) {
+			return s.cfg.Other(r, down)
+		}
 		token, err := bearer(r)
 		if err != nil {
 			return p, err

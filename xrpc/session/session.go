@@ -65,6 +65,10 @@ type Config struct {
 	AdminPassword string
 	// Moderator is the DID of the service that moderates the accounts. Empty: none does.
 	Moderator syntax.DID
+	// Other, if not nil, authenticates requests with credentials of another kind, as OAuth tokens are:
+	// those whose Authorization header has another scheme than Bearer and Basic. It does as it is told
+	// with accounts that are taken down. Nil: they are refused.
+	Other func(r *xrpc.Request, down TakenDown) (auth.Principal, error)
 	// Guesses bounds how often passwords may be guessed. Nil: there is no bound.
 	Guesses Guesses
 	// Now is the clock. Nil: time.Now.

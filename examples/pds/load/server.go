@@ -26,6 +26,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 // password is that of all accounts.
@@ -192,18 +193,16 @@ func (p *process) profile(dir, name string, d time.Duration) <-chan error {
 }
 
 // session is an account that is logged in.
-type session struct {
-	DID       string `json:"did"`
-	AccessJWT string `json:"accessJwt"`
-}
+type session = api.ServerCreateSessionOutput
 
 // login logs in as the accounts 0 to n-1.
 func (p *process) login(ctx context.Context, n int) ([]session, error) {
 	list := make([]session, n)
 	cl := &xrpc.Client{Host: p.url}
 	for i := range list {
-		in := map[string]string{"identifier": fmt.Sprintf("user%d.test", i), "password": password}
-		if err := cl.Procedure(ctx, "com.atproto.server.createSession", in, &list[i]); err != nil {
+		in := api.ServerCreateSessionInput{Identifier: fmt.Sprintf("user%d.test", i), Password: password}
+		var err error
+		if list[i], err = api.ServerCreateSession(ctx, cl, in); err != nil {
 			return nil, err
 		}
 	}

@@ -66,62 +66,22 @@ func (s *Service) setDocumentHandle(ctx context.Context, did syntax.DID, handle 
 		}
 		return nil
 	}
-	op, key, err := s.nextOperation(ctx, did)
-	if err != nil {
-		return err
-	}
-	had := slices.Clone(op.AlsoKnownAs)
-	op.SetHandle(handle)
-	if slices.Equal(had, op.AlsoKnownAs) {
+	_, err := identity.Rotate(ctx, s.plc, did, func(op *identity.PLCOperation) error {
+		op.SetHandle(handle)
 		return nil
-	}
-	if key == nil {
-		return errNotOurs
-	}
-	if err := op.Sign(ctx, key); err != nil {
-		return directoryError(err)
-	}
-	return s.submit(ctx, did, op)
+	}, s.cfg.RotationKeys...)
+	s.resolver.Purge(syntax.AtIdentifier(did))
+	return directoryError(err)
 }
 
 var errNotOurs = xrpc.InvalidRequest("The rotation keys of the DID do not include the server's: it cannot sign for it")
 
-// nextOperation returns an unsigned operation that follows the last one of a DID, with the same
-// state, and the key of the server that may sign it; nil if it has none.
-func (s *Service) nextOperation(ctx context.Context, did syntax.DID) (*identity.PLCOperation, crypto.Signer, error) {
-	if did.Method() != "plc" {
-		return nil, nil, errNoPLC
-	}
-	last, err := s.plc.Last(ctx, did)
-	if err != nil {
-		return nil, nil, directoryError(err)
-	}
-	op, err := last.Next()
-	if err != nil {
-		return nil, nil, directoryError(err)
-	}
-	key, ours := s.rotationKey(op.RotationKeys)
-	if !ours {
-		key = nil
-	}
-	return op, key, nil
-}
-
 var errNoPLC = xrpc.InvalidRequest("The account's DID is not a did:plc: there are no operations to sign")
 
-// submit sends an operation to the directory. One that got no answer may have been accepted: then
-// the directory is asked.
+// submit sends an operation to the directory.
 func (s *Service) submit(ctx context.Context, did syntax.DID, op *identity.PLCOperation) error {
-	err := s.plc.Submit(ctx, did, op)
+	err := identity.SubmitPLC(ctx, s.plc, did, op)
 	s.resolver.Purge(syntax.AtIdentifier(did))
-	if errors.Is(err, identity.ErrUnavailable) {
-		sent, _ := op.CID()
-		if last, lastErr := s.plc.Last(ctx, did); lastErr == nil {
-			if have, _ := last.CID(); have != "" && have == sent {
-				return nil
-			}
-		}
-	}
 	return directoryError(err)
 }
 
@@ -179,35 +139,34 @@ func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in api.
 	if err := s.credentials.CheckMailToken(ctx, s.sessions.By(r), credential.ForPLCOperation, in.Token); err != nil {
 		return out, err
 	}
-	op, key, err := s.nextOperation(ctx, did)
-	if err != nil {
-		return out, err
-	}
-	if key == nil {
-		return out, errNotOurs
-	}
-	if in.RotationKeys != nil {
-		op.RotationKeys = in.RotationKeys
-	}
-	if in.AlsoKnownAs != nil {
-		op.AlsoKnownAs = in.AlsoKnownAs
-	}
+	var methods map[string]string
 	if in.VerificationMethods != nil {
-		op.VerificationMethods = nil
-		if err := in.VerificationMethods.Into(&op.VerificationMethods); err != nil {
+		if err := in.VerificationMethods.Into(&methods); err != nil {
 			return out, xrpc.InvalidRequest("Invalid verificationMethods: %v", err)
 		}
 	}
+	var services map[string]identity.PLCService
 	if in.Services != nil {
-		op.Services = nil
-		if err := in.Services.Into(&op.Services); err != nil {
+		if err := in.Services.Into(&services); err != nil {
 			return out, xrpc.InvalidRequest("Invalid services: %v", err)
 		}
 	}
-	if err := op.Validate(); err != nil {
-		return out, directoryError(err)
-	}
-	if err := op.Sign(ctx, key); err != nil {
+	op, err := identity.SignRotation(ctx, s.plc, did, func(op *identity.PLCOperation) error {
+		if in.RotationKeys != nil {
+			op.RotationKeys = in.RotationKeys
+		}
+		if in.AlsoKnownAs != nil {
+			op.AlsoKnownAs = in.AlsoKnownAs
+		}
+		if in.VerificationMethods != nil {
+			op.VerificationMethods = methods
+		}
+		if in.Services != nil {
+			op.Services = services
+		}
+		return nil
+	}, s.cfg.RotationKeys...)
+	if err != nil {
 		return out, directoryError(err)
 	}
 	if out.Operation, err = json.Marshal(op); err != nil {

@@ -97,8 +97,11 @@ func directoryError(err error) error {
 			return &xrpc.Error{Status: http.StatusBadGateway, Message: "The PLC directory gave an answer that makes no sense"}
 		}
 	}
-	if errors.Is(err, identity.ErrUnavailable) {
+	switch {
+	case errors.Is(err, identity.ErrUnavailable):
 		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The PLC directory could not be reached"}
+	case errors.Is(err, identity.ErrRotationKey):
+		return errNotOurs
 	}
 	return atproto.IdentityError(err)
 }

@@ -1,6 +1,6 @@
 // Package server serves the accounts of a host over HTTP: how they are made, moved, changed and
-// deleted (com.atproto.server), the changes of their identities (com.atproto.identity), what the
-// operator and the moderator do to them (com.atproto.admin), and their preferences.
+// deleted (com.atproto.server), the changes of their identities (com.atproto.identity), and what the operator
+// and the moderator do to them (com.atproto.admin).
 //
 // It stands beside package atproto, which serves the repositories, and package session, which serves
 // the logins:
@@ -57,9 +57,6 @@ type Config struct {
 	// Policy says who may have an account. Its zero value lets everybody have one, but without
 	// Domains there are no handles for new ones.
 	Policy Policy
-	// AppView is the service whose preferences are kept here, as "did:web:api.example.com#bsky_appview".
-	// It is what a permission to read or write them names. Empty: only permissions for all services do.
-	AppView string
 	// CheckClock, if not nil, refuses new accounts while the clock is not trusted, before a DID is
 	// registered for nothing. It should be the same as [repo.Config.CheckClock].
 	CheckClock func(ctx context.Context) error

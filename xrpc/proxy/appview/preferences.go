@@ -1,9 +1,8 @@
-package server
+package appview
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -38,9 +37,7 @@ func (s *Service) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{
 		full = true
 	}
 	list, err := s.accounts.Preferences(ctx, did)
-	if errors.Is(err, account.ErrNotFound) {
-		return out, errAccountNotFound
-	} else if err != nil {
+	if err != nil {
 		return out, err
 	}
 	shown := slices.DeleteFunc(slices.Clone(list), func(p account.Preference) bool {
