@@ -58,6 +58,7 @@ type Server struct {
 	prober  *prober
 	relays  relays
 	handler http.Handler
+	sweep   int                   // how many accounts maintenance looks through at a time
 	counted atomic.Pointer[count] // nil: not known yet
 }
 
@@ -69,7 +70,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	s := &Server{cfg: cfg, log: cfg.Logger, Mux: http.NewServeMux()}
+	s := &Server{cfg: cfg, log: cfg.Logger, Mux: http.NewServeMux(), sweep: sweepAccounts}
 	box, err := sealed.New(cfg.Secrets.MasterKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)

@@ -43,6 +43,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
@@ -69,7 +70,9 @@ type Config struct {
 	// those whose Authorization header has another scheme than Bearer and Basic. It does as it is told
 	// with accounts that are taken down. Nil: they are refused.
 	Other func(r *xrpc.Request, down TakenDown) (auth.Principal, error)
-	// Guesses bounds how often passwords may be guessed. Nil: there is no bound.
+	// Guesses bounds how often passwords may be guessed. Nil: the limits of the official server, per
+	// account and network: see package rate. Behind a proxy, package limit (Proxies) says which network a
+	// request is from. Unlimited{}: there is no bound.
 	Guesses Guesses
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -123,7 +126,7 @@ func New(cfg Config) *Sessions {
 		cfg.Resolver = &identity.Resolver{Now: cfg.Now}
 	}
 	if cfg.Guesses == nil {
-		cfg.Guesses = unbounded{}
+		cfg.Guesses = rate.New(rate.Config{Now: cfg.Now})
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -162,8 +165,13 @@ func (s *Sessions) Routes() []xrpc.Route {
 	}
 }
 
-// unbounded is no bound.
-type unbounded struct{}
+// Unlimited lets passwords be guessed without any bound.
+type Unlimited struct{}
 
-func (unbounded) Password(*xrpc.Request, string) (func(bool), error) { return func(bool) {}, nil }
-func (unbounded) Admin(*xrpc.Request, bool) error                    { return nil }
+// Password implements [Guesses].
+func (Unlimited) Password(*xrpc.Request, string) (done func(right bool), err error) {
+	return func(bool) {}, nil
+}
+
+// Admin implements [Guesses].
+func (Unlimited) Admin(*xrpc.Request, bool) error { return nil }

@@ -600,3 +600,23 @@ func TestOtherCredentials(t *testing.T) {
 		t.Errorf("%v", asked)
 	}
 }
+
+// A host that says nothing of guesses has bounds.
+func TestGuessesAreBounded(t *testing.T) {
+	for _, limited := range []bool{true, false} {
+		b := testpds.New(t, func(c *session.Config) {
+			if !limited {
+				c.Guesses = session.Unlimited{}
+			}
+		})
+		b.Register("alice")
+		for range 30 {
+			if _, a := b.Login("alice.test", "wrong"); a.Status != http.StatusUnauthorized {
+				t.Fatal(a.Body)
+			}
+		}
+		if _, a := b.Login("alice.test", "wrong"); (a.Status == http.StatusTooManyRequests) != limited {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+	}
+}

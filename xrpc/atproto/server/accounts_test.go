@@ -541,6 +541,21 @@ func TestPLCOperations(t *testing.T) {
 	}
 }
 
+// A host has its own rules for the handles under its domains.
+func TestRulesForHandles(t *testing.T) {
+	b := newBench(t, func(_ *session.Config, c *Config) {
+		c.Policy.MinLabel, c.Policy.MaxLabel = 1, 25
+		c.Policy.Reserved = func(label string) bool { return label == "me" || ReservedLabel(label) && label != "news" }
+	})
+	for name, want := range map[string]string{
+		"x": "", strings.Repeat("x", 25): "", "news": "", "me": "HandleNotAvailable", "admin": "HandleNotAvailable", strings.Repeat("x", 26): "InvalidHandle",
+	} {
+		if a := b.send("POST", createAccount, "", "", newAccount(name), nil); a.name != want {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+}
+
 func TestDescribeServer(t *testing.T) {
 	b := newBench(t, func(_ *session.Config, c *Config) {
 		c.Policy.PrivacyPolicy, c.Policy.ContactEmail = "https://example.com/privacy", "help@example.com"

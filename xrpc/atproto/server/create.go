@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -233,7 +234,7 @@ func (s *Service) checkHandle(ctx context.Context, did syntax.DID, h syntax.Hand
 }
 
 // checkNewHandle checks a handle that a new account asks for. It must be under
-// one of the server's domains, one label of 3 to 18 characters.
+// one of the server's domains, with one label in front of it.
 func (s *Service) checkNewHandle(h syntax.Handle) (syntax.Handle, error) {
 	handle := h.Normalize()
 	bad := func(name, message string) error { return &xrpc.Error{Status: 400, Name: name, Message: message} }
@@ -248,11 +249,11 @@ func (s *Service) checkNewHandle(h syntax.Handle) (syntax.Handle, error) {
 		return "", bad(api.ErrorUnsupportedDomain, "Not a supported handle domain")
 	case strings.Contains(label, "."):
 		return "", bad(api.ErrorInvalidHandle, "Invalid characters in handle")
-	case len(label) < 3:
+	case len(label) < cmp.Or(s.cfg.Policy.MinLabel, 3):
 		return "", bad(api.ErrorInvalidHandle, "Handle too short")
-	case len(label) > 18:
+	case len(label) > cmp.Or(s.cfg.Policy.MaxLabel, 18):
 		return "", bad(api.ErrorInvalidHandle, "Handle too long")
-	case reservedHandles[label]:
+	case s.cfg.Policy.reserved(label):
 		return "", bad(api.ErrorHandleNotAvailable, "Reserved handle")
 	}
 	return handle, nil
@@ -267,21 +268,3 @@ func (s *Service) serviceLabel(h syntax.Handle) (label string, ok bool) {
 	}
 	return "", false
 }
-
-// reservedHandles are labels that strangers should not have under a server's
-// domain: names of mail boxes, hosts and offices that people trust (RFC 2142
-// and common usage).
-var reservedHandles = func() map[string]bool {
-	m := make(map[string]bool)
-	for name := range strings.FieldsSeq(`
-		abuse account accounts admin administrator api app apps atproto auth autoconfig autodiscover billing blog
-		bluesky bsky cdn contact dashboard dev did directory dns docs donate email feed feeds ftp help host
-		hostmaster imap info invite jobs legal localhost login logout lists mail mailer mod moderation moderator
-		mods news noc null official oauth ops owner password payments pds plc pop pop3 postmaster press privacy
-		register relay root sales secure security service settings shop signin signup smtp spam ssl staff
-		status store support sysadmin system team terms test tos trust undefined user users verified webmaster
-		well-known wpad www xrpc`) {
-		m[name] = true
-	}
-	return m
-}()

@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
@@ -134,5 +136,32 @@ func TestAppView(t *testing.T) {
 	}
 	if asked != "/xrpc/app.bsky.feed.getTimeline Bearer " {
 		t.Error(asked)
+	}
+}
+
+// What does not verify is noticed.
+func TestFaults(t *testing.T) {
+	net := pdstest.New(t)
+	rotation, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice := net.PDS(func(c *pds.Config) { c.Secrets.RotationKeys = []crypto.Signer{rotation} }).Account("alice")
+	other, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := identity.Rotate(t.Context(), net.PLC(), alice.DID, func(op *identity.PLCOperation) error {
+		op.SetSigningKey(other.PublicKey())
+		return nil
+	}, rotation); err != nil {
+		t.Fatal(err)
+	}
+	alice.Create("com.example.note", map[string]any{"text": "signed with the key before"})
+	if err := net.Relay.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if list := net.Relay.Faults(); len(list) != 1 || !strings.Contains(list[0].Error(), "signature") {
+		t.Errorf("%v", list)
 	}
 }
