@@ -14,7 +14,8 @@ type Account struct {
 	Handle           syntax.Handle `json:"handle"`
 	Email            string        `json:"email"` // as given; compared in lower case
 	EmailConfirmedAt time.Time     `json:"emailConfirmedAt,omitzero"`
-	Created          time.Time     `json:"created"` // kept to the millisecond
+	// Created is when the account was made, to the millisecond. Create sets it if it is zero.
+	Created time.Time `json:"created"`
 	// Password is the hash of the password, in the format of package credential; empty: none.
 	Password        string `json:"password"`
 	Invite          string `json:"invite,omitempty"` // the code it was made with

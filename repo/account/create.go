@@ -23,6 +23,9 @@ type Reservation struct {
 // the place to register the account's DID. If no DID has to be registered, [Store.Create] does all
 // of it.
 func (s *Store) Reserve(ctx context.Context, a Account) (*Reservation, error) {
+	if a.Created.IsZero() {
+		a.Created = s.present()
+	}
 	n := note{Keys: a.indexKeys(), Invite: a.Invite, Makes: true}
 	var claims []claim
 	for _, key := range n.Keys {
