@@ -1,7 +1,6 @@
 package migrate
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,27 +8,27 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/config"
-	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
@@ -53,48 +52,63 @@ func newWorld(t *testing.T) *world {
 type host struct {
 	t    *testing.T
 	url  string
-	mail string
+	mail *mailbox
 }
 
-func (w *world) start(env map[string]string) *host {
-	mail := filepath.Join(w.t.TempDir(), "mail")
-	all := map[string]string{
-		"PDS_PORT": "0", "PDS_DATA_DIRECTORY": w.t.TempDir(), "PDS_DID_PLC_URL": w.plc.URL, "PDS_EMAIL_SINK_FILE": mail, "PDS_ADMIN_PASSWORD": "hunter2",
+// mailbox keeps the last token that was mailed.
+type mailbox struct {
+	mu    sync.Mutex
+	token string
+}
+
+func (m *mailbox) Send(_ context.Context, msg server.Mail) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if msg.Token != "" {
+		m.token = msg.Token
 	}
-	for k, v := range env {
-		all[k] = v
-	}
-	cfg, err := config.Load(all)
+	return nil
+}
+
+func (w *world) start(change ...func(*pds.Config)) *host {
+	w.t.Helper()
+	rotation, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s, err := server.Start(context.Background(), cfg, slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
+	var serves http.Handler
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { serves.ServeHTTP(rw, r) }))
+	w.t.Cleanup(srv.Close)
+	h := &host{w.t, strings.Replace(srv.URL, "127.0.0.1", "localhost", 1), new(mailbox)}
+	cfg := pds.Config{
+		URL: h.url, Store: memory.New(memory.Config{}), Directory: w.plc, Mailer: h.mail, Development: true, ResetDelay: -1,
+		Policy:  server.Policy{Domains: []string{".test"}},
+		Secrets: pds.Secrets{MasterKeys: [][]byte{make([]byte, 32)}, RotationKeys: []crypto.Signer{rotation}, AdminPassword: "hunter2"},
+	}
+	for _, fn := range change {
+		fn(&cfg)
+	}
+	s, err := pds.New(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	serves = s
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
 	w.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		s.Shutdown(ctx)
+		cancel()
+		running.Wait()
+		s.Close(context.Background())
 	})
-	return &host{w.t, s.URL(), mail}
+	return h
 }
 
-var tokenPattern = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
-
-// token is the one in the last mail.
-func (h *host) token() (token string) {
-	f, err := os.Open(h.mail)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if found := tokenPattern.FindString(lines.Text()); found != "" {
-			token = found
-		}
-	}
-	return token
+// token is the last one that was mailed.
+func (h *host) token() string {
+	h.mail.mu.Lock()
+	defer h.mail.mu.Unlock()
+	return h.mail.token
 }
 
 func (h *host) call(auth, nsid string, in, out any) {
@@ -196,7 +210,7 @@ var errCrash = errors.New("crash")
 // point between two actions.
 func TestCrashes(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.start(nil), w.start(nil)
+	a, b := w.start(), w.start()
 	alice := a.register(nil)
 	passwords := map[*host]string{a: "old password", b: "new password"}
 	dir := t.TempDir()
@@ -311,7 +325,7 @@ func checkHome(t *testing.T, w *world, did syntax.DID, from, to *host) {
 // authority, and the old server loses its own.
 func TestRotationKey(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.start(nil), w.start(nil)
+	a, b := w.start(), w.start()
 	key, err := crypto.GenerateKey(crypto.P256)
 	if err != nil {
 		t.Fatal(err)
@@ -340,7 +354,7 @@ func TestRotationKey(t *testing.T) {
 // brought along.
 func TestWrittenMeanwhile(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.start(nil), w.start(nil)
+	a, b := w.start(), w.start()
 	alice := a.register(nil)
 	opt := Options{Account: "alice.test", State: filepath.Join(t.TempDir(), "s"), OldPassword: "old password", NewPassword: "new password"}
 	opt.Ask = func(_ context.Context, q Question) (string, error) {
@@ -365,7 +379,7 @@ func TestWrittenMeanwhile(t *testing.T) {
 // TestErrors: errors say what to do, and what is done about it helps.
 func TestErrors(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.start(nil), w.start(map[string]string{"PDS_INVITE_REQUIRED": "1"})
+	a, b := w.start(), w.start(func(c *pds.Config) { c.Policy.InviteRequired = true })
 	alice := a.register(nil)
 	var app struct{ Password string }
 	a.call(alice.Access, "com.atproto.server.createAppPassword", map[string]any{"name": "phone", "privileged": true}, &app)
@@ -387,9 +401,9 @@ func TestErrors(t *testing.T) {
 	opt.OldPassword = app.Password
 	check(ErrAppPassword, "own password")
 	opt.OldPassword = "old password"
-	check(&xrpc.Error{Name: "InvalidInviteCode"}, "--invite-code")
+	check(&xrpc.Error{Name: "InvalidInviteCode"}, "invite code")
 	opt.InviteCode, opt.Handle = invite.Code, "x.test"
-	check(&xrpc.Error{Name: "InvalidHandle"}, "--handle")
+	check(&xrpc.Error{Name: "InvalidHandle"}, "choose another one")
 	opt.Handle = "alicia.test"
 	opt.hook = func(point string) error { // the answer that the account was made is lost
 		if point == "acted "+Account {
@@ -434,11 +448,11 @@ func TestErrors(t *testing.T) {
 // only if the user says so.
 func TestMissingBlobs(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.start(nil), w.start(map[string]string{"PDS_BLOB_UPLOAD_LIMIT": "100"})
+	a, b := w.start(), w.start(func(c *pds.Config) { c.BlobLimit = 100 })
 	alice := a.register(nil)
 	opt := Options{Account: "alice.test", State: filepath.Join(t.TempDir(), "s"), OldPassword: "old password", NewPassword: "new password"}
 	err := runMove(t, w, a, b, opt)
-	if !errors.Is(err, ErrMissingBlobs) || !strings.Contains(err.Error(), "--allow-missing-blobs") {
+	if !errors.Is(err, ErrMissingBlobs) || !strings.Contains(err.Error(), "go on without them") {
 		t.Fatal(err)
 	}
 	opt.AllowMissingBlobs = true
@@ -452,7 +466,7 @@ func TestMissingBlobs(t *testing.T) {
 func TestWebDID(t *testing.T) {
 	ctx := t.Context()
 	w := newWorld(t)
-	a, b := w.start(nil), w.start(nil)
+	a, b := w.start(), w.start()
 	var doc identity.Document
 	site := httptest.NewServer(http.HandlerFunc(func(hw http.ResponseWriter, r *http.Request) {
 		text, err := json.Marshal(doc)
@@ -478,7 +492,7 @@ func TestWebDID(t *testing.T) {
 			Services:            []identity.Service{{ID: "#atproto_pds", Type: identity.PDSType, Endpoint: pds}}}
 	}
 	set("https://nowhere.example.com", key.PublicKey())
-	token, err := serviceauth.Sign(ctx, key, serviceauth.Token{Issuer: string(did), Audience: "did:web:localhost", Method: "com.atproto.server.createAccount"})
+	token, err := serviceauth.Sign(ctx, key, serviceauth.Token{Issuer: string(did), Audience: "did:web:" + strings.Replace(strings.TrimPrefix(a.url, "http://"), ":", "%3A", 1), Method: "com.atproto.server.createAccount"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,9 +21,12 @@ const (
 	maxHeader = 64 << 10
 	// maxPages bounds the pages of a list.
 	maxPages = 20_000
-	// Defaults of Options.
-	defaultMaxRepo = 4 << 30
-	defaultMaxBlob = 1 << 30
+)
+
+// Bounds in bytes that Options have by default.
+const (
+	DefaultMaxRepo = 4 << 30
+	DefaultMaxBlob = 1 << 30
 )
 
 // errStalled: a transfer has fallen behind the least pace.

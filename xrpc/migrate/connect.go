@@ -48,10 +48,10 @@ func newMover(opt Options) (*mover, error) {
 		opt.Poll = 5 * time.Second
 	}
 	if opt.MaxRepo <= 0 {
-		opt.MaxRepo = defaultMaxRepo
+		opt.MaxRepo = DefaultMaxRepo
 	}
 	if opt.MaxBlob <= 0 {
-		opt.MaxBlob = defaultMaxBlob
+		opt.MaxBlob = DefaultMaxBlob
 	}
 	if opt.pace == nil {
 		opt.pace = &defaultPace
@@ -66,12 +66,12 @@ func newMover(opt Options) (*mover, error) {
 	other := func(have, want string) bool { return have != "" && want != "" && have != want }
 	if st := m.st; other(st.Account, opt.Account) && string(st.DID) != opt.Account || other(st.NewHost, opt.NewHost) || other(st.OldHost, opt.OldHost) {
 		return nil, &Error{Err: fmt.Errorf("%w: %s moves %s from %s to %s", ErrState, m.State, st.Account, st.OldHost, st.NewHost),
-			Next: "Give another --state for this move."}
+			Next: "Give another state file for this move.", Field: "State"}
 	}
 	local := isLocal(opt.NewHost)
-	m.plc = &identity.PLCClient{URL: opt.PLC, Verify: true}
-	m.resolver = &identity.Resolver{PLC: m.plc, Development: local}
-	m.http = &http.Client{Transport: &pacedTransport{&http.Transport{
+	m.plc = &identity.PLCClient{URL: opt.PLC, HTTP: opt.HTTP, Verify: true}
+	m.resolver = &identity.Resolver{PLC: m.plc, HTTP: opt.HTTP, Development: local}
+	var transport http.RoundTripper = &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:    15 * time.Second,
@@ -79,7 +79,16 @@ func newMover(opt Options) (*mover, error) {
 		MaxIdleConnsPerHost:    opt.Concurrency + 1,
 		MaxResponseHeaderBytes: maxHeader,
 		ForceAttemptHTTP2:      true,
-	}, *opt.pace}}
+	}
+	client := new(http.Client)
+	if opt.HTTP != nil {
+		*client = *opt.HTTP
+		if transport = opt.HTTP.Transport; transport == nil {
+			transport = http.DefaultTransport
+		}
+	}
+	client.Transport = &pacedTransport{transport, *opt.pace}
+	m.http = client
 	return m, nil
 }
 
@@ -160,7 +169,7 @@ func (m *mover) describe(ctx context.Context, host string, info *serverInfo) err
 		_, err = syntax.ParseDID(string(info.DID))
 	}
 	if err != nil && !temporary(err) {
-		return &Error{Err: fmt.Errorf("%s: %w", host, err), Next: "Check the address of the server, then run the same command again."}
+		return &Error{Err: fmt.Errorf("%s: %w", host, err), Next: "Check the address of the server, then run the move again."}
 	} else if err != nil {
 		return fmt.Errorf("%s: %w", host, err)
 	}
@@ -175,17 +184,17 @@ func (m *mover) findOld(ctx context.Context) error {
 	if m.OldHost == "" {
 		id, err := m.resolver.Lookup(ctx, syntax.AtIdentifier(m.Account))
 		if err != nil {
-			return &Error{Err: err, Next: "Check the account's name, or say where it is with --old-server."}
+			return &Error{Err: err, Next: "Check the account's name, or say where it is.", Field: "OldHost"}
 		}
 		pds, ok := id.Document.PDS()
 		if !ok {
-			return &Error{Err: fmt.Errorf("the DID document of %s names no server", m.Account), Next: "Say where the account is with --old-server."}
+			return &Error{Err: fmt.Errorf("the DID document of %s names no server", m.Account), Next: "Say where the account is.", Field: "OldHost"}
 		}
 		m.OldHost = pds
 	}
 	if m.OldHost == m.NewHost {
 		return &Error{Err: fmt.Errorf("%s is at %s already", m.Account, m.NewHost),
-			Next: "If a move was interrupted and its state file is lost, say where the account came from with --old-server."}
+			Next: "If a move was interrupted and its state file is lost, say where the account came from.", Field: "OldHost"}
 	}
 	_, err := serverURL(m.OldHost)
 	return err
@@ -197,7 +206,7 @@ func (m *mover) begin(ctx context.Context, t tokens) (err error) {
 	st := m.st
 	switch {
 	case st.DID != "" && st.DID != t.DID:
-		return &Error{Err: fmt.Errorf("%w: it moves %s, and the login is of %s", ErrState, st.DID, t.DID), Next: "Give another --state for this move."}
+		return &Error{Err: fmt.Errorf("%w: it moves %s, and the login is of %s", ErrState, st.DID, t.DID), Next: "Give another state file for this move.", Field: "State"}
 	case st.done(Account):
 		return nil
 	}
@@ -209,14 +218,14 @@ func (m *mover) begin(ctx context.Context, t tokens) (err error) {
 		handle = m.newHandle(t.Handle)
 	}
 	if _, err := syntax.ParseHandle(string(handle)); err != nil {
-		return &Error{Err: err, Next: "Give the handle for the new server with --handle."}
+		return &Error{Err: err, Next: "Give the handle for the new server.", Field: "Handle"}
 	}
 	email := m.Email
 	if email == "" {
 		email = t.Email
 	}
 	if email == "" {
-		if email, err = m.ask(ctx, Question{"email", "E-mail address for the account at " + m.NewHost, false}, "--email"); err != nil {
+		if email, err = m.ask(ctx, Question{"email", "E-mail address for the account at " + m.NewHost, false}, "Email"); err != nil {
 			return err
 		}
 	}
@@ -283,13 +292,13 @@ func (m *mover) createAccount(ctx context.Context) error {
 	}
 	switch {
 	case told.Name == "InvalidInviteCode":
-		return &Error{Err: err, Next: "Ask the operator of the new server for an invite code and give it with --invite-code."}
+		return &Error{Err: err, Next: "Ask the operator of the new server for an invite code and give it.", Field: "InviteCode"}
 	case told.Name == "InvalidPassword":
-		return &Error{Err: err, Next: "Choose another password for the new server."}
+		return &Error{Err: err, Next: "Choose another password for the new server.", Field: "NewPassword"}
 	case strings.Contains(strings.ToLower(told.Name+told.Message), "handle") || told.Name == "UnsupportedDomain":
-		return &Error{Err: err, Next: fmt.Sprintf("Choose another handle with --handle: the new server's are under %s.", strings.Join(m.newInfo.Domains, ", "))}
+		return &Error{Err: err, Next: fmt.Sprintf("The new server's handles are under %s: choose another one.", strings.Join(m.newInfo.Domains, ", ")), Field: "Handle"}
 	case strings.Contains(strings.ToLower(told.Message), "email"):
-		return &Error{Err: err, Next: "Give another address with --email."}
+		return &Error{Err: err, Next: "Give another address.", Field: "Email"}
 	}
 	return err
 }

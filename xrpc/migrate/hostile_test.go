@@ -42,7 +42,7 @@ func front(t *testing.T, h *host, methods map[string]func(w http.ResponseWriter,
 // which would leave it in power or send the account elsewhere, is found out before it is submitted.
 func TestOldServerSignsSomethingElse(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.start(nil), w.start(nil)
+	a, b := w.start(), w.start()
 	alice := a.register(nil)
 	stranger, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
@@ -77,7 +77,7 @@ func TestOldServerSignsSomethingElse(t *testing.T) {
 // not arrive at the new server.
 func TestOldServerAltersContent(t *testing.T) {
 	w := newWorld(t)
-	a := w.start(nil)
+	a := w.start()
 	a.register(nil)
 	opt := Options{Account: "alice.test", OldPassword: "old password", NewPassword: "new password"}
 	for method, want := range map[string]error{"com.atproto.sync.getBlob": ErrMissingBlobs, "com.atproto.sync.getRepo": nil} {
@@ -85,7 +85,7 @@ func TestOldServerAltersContent(t *testing.T) {
 			method: func(w http.ResponseWriter, r *http.Request) bool { io.WriteString(w, "something else"); return true },
 		})
 		opt.State = filepath.Join(t.TempDir(), "s")
-		err := runMove(t, w, evil, w.start(nil), opt)
+		err := runMove(t, w, evil, w.start(), opt)
 		var e *Error
 		if !errors.As(err, &e) || want != nil && !errors.Is(err, want) || want == nil && e.Step != Export {
 			t.Errorf("%s: error %v", method, err)
@@ -96,7 +96,7 @@ func TestOldServerAltersContent(t *testing.T) {
 // TestSecondFactor: a server that demands a code at login gets it.
 func TestSecondFactor(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.start(nil), w.start(nil)
+	a, b := w.start(), w.start()
 	alice := a.register(nil)
 	strict := front(t, a, map[string]func(http.ResponseWriter, *http.Request) bool{
 		"com.atproto.server.createSession": func(w http.ResponseWriter, r *http.Request) bool {

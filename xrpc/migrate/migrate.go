@@ -1,18 +1,3 @@
-// Package migrate moves an account from one Personal Data Server to another, with its
-// repository, blobs, preferences and identity (Account Migration guide of the AT
-// Protocol). It is a client of both servers and uses published methods only, so
-// either may be any implementation.
-//
-// A move takes minutes or hours, and what it changes lasts: so it can be interrupted
-// anywhere and run again. Each step either can be repeated without harm or first asks
-// the servers whether it was taken. A state file records the steps that are finished,
-// for speed and for what cannot be asked (the old server, the signed operation); it has
-// no password or session, so these are asked for again. Nothing is deleted at the old
-// server; it stays the account's home until everything has arrived and was checked.
-//
-// The order of the steps is that of Steps. What is written at the old server
-// meanwhile is noticed by its revision and brought along, until the account is
-// activated at the new one.
 package migrate
 
 import (
@@ -93,6 +78,9 @@ type Options struct {
 	// MaxRepo and MaxBlob bound the bytes of the exported repository and of one blob. 0: 4 GiB and
 	// 1 GiB.
 	MaxRepo, MaxBlob int64
+	// HTTP makes all requests. Nil: a client that uses the proxy of the environment. In any case each
+	// transfer must keep a pace: some 8 KiB a second.
+	HTTP *http.Client
 	// Ask asks the user. Nil: what would be asked for is an error.
 	Ask func(ctx context.Context, q Question) (string, error)
 	// Report, if not nil, is told of progress. It is not called concurrently.
@@ -128,6 +116,9 @@ type Error struct {
 	Step string // empty: before the first
 	Err  error
 	Next string // what to do; empty: nothing is known that helps
+	// Field names the field of Options that Next is about, for those who have another name for it;
+	// empty: none.
+	Field string
 }
 
 // Error implements error.
@@ -258,7 +249,7 @@ func (m *mover) copyAll(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.fail(Check, errors.New("the account is written to all the time"), "Stop the apps that write to it, then run the same command again.")
+	return m.fail(Check, errors.New("the account is written to all the time"), "Stop the apps that write to it, then run the move again.")
 }
 
 // step takes a step unless it was finished before.
@@ -295,7 +286,7 @@ func (m *mover) fail(step string, err error, next string) error {
 	if next == "" {
 		next = advice(err)
 	}
-	return &Error{step, err, next}
+	return &Error{Step: step, Err: err, Next: next}
 }
 
 func (m *mover) report(e Event) {
@@ -311,10 +302,10 @@ func (m *mover) at(point string) error {
 	return m.hook(point)
 }
 
-// ask asks the user. flag is what else would give the answer.
-func (m *mover) ask(ctx context.Context, q Question, flag string) (string, error) {
+// ask asks the user. field is the one of Options that would have the answer.
+func (m *mover) ask(ctx context.Context, q Question, field string) (string, error) {
 	if m.Ask == nil {
-		return "", &Error{Err: fmt.Errorf("%w: %s", ErrInput, q.Text), Next: "Give it by " + flag + ", then run the same command again."}
+		return "", &Error{Err: fmt.Errorf("%w: %s", ErrInput, q.Text), Next: "Give it, then run the move again.", Field: field}
 	}
 	return m.Ask(ctx, q)
 }

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/multiformats/go-multihash"
+	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
@@ -55,7 +55,7 @@ func (m *mover) blobs(ctx context.Context) error {
 	}
 	err = fmt.Errorf("%w: %d of %d:%s", ErrMissingBlobs, len(m.st.LostBlobs), p.total, text)
 	if !m.AllowMissingBlobs {
-		return &Error{Err: err, Next: "Run the same command again to try once more, or with --allow-missing-blobs to move without them."}
+		return &Error{Err: err, Next: "Run the move again to try once more, or allow it to go on without them.", Field: "AllowMissingBlobs"}
 	}
 	m.report(Event{Step: Blobs, Status: "warning", Message: err.Error()})
 	return nil
@@ -164,7 +164,8 @@ func decodeCID(text string) (cid.Cid, error) {
 // copyBlob copies one blob, by way of a temporary file. Its bytes must be those of its CID.
 func (m *mover) copyBlob(ctx context.Context, name string) error {
 	want, err := decodeCID(name)
-	if err != nil || want.Prefix().MhType != multihash.SHA2_256 {
+	_, digest, ok := dag.SplitBytes(want.Bytes())
+	if err != nil || !ok {
 		return &blobError{fmt.Errorf("%w: CID %q", ErrDiffers, name)}
 	}
 	f, err := os.CreateTemp(filepath.Dir(m.State), filepath.Base(m.State)+".blob-*")
@@ -191,9 +192,7 @@ func (m *mover) copyBlob(ctx context.Context, name string) error {
 			} else if err != nil {
 				return err
 			}
-			if sum, err := multihash.Encode(hash.Sum(nil), multihash.SHA2_256); err != nil {
-				return err
-			} else if string(sum) != string(want.Hash()) {
+			if string(hash.Sum(nil)) != string(digest[:]) {
 				return &blobError{fmt.Errorf("%w: the old server's bytes are not those of the blob", ErrDiffers)}
 			}
 			return nil

@@ -157,7 +157,7 @@ func isAppToken(token string) bool {
 func (m *mover) loginOld(ctx context.Context) (t tokens, err error) {
 	if m.OldPassword == "" {
 		q := Question{"old-password", fmt.Sprintf("Password of %s at %s (not an app password)", m.Account, m.old.host), true}
-		if m.OldPassword, err = m.ask(ctx, q, "the environment variable "+oldPasswordVar); err != nil {
+		if m.OldPassword, err = m.ask(ctx, q, "OldPassword"); err != nil {
 			return t, err
 		}
 	}
@@ -173,7 +173,7 @@ func (m *mover) loginOld(ctx context.Context) (t tokens, err error) {
 	err = open()
 	if errors.Is(err, &xrpc.Error{Name: "AuthFactorTokenRequired"}) {
 		q := Question{"auth-factor-token", "Sign-in code that " + m.old.host + " has sent by mail", false}
-		code, askErr := m.ask(ctx, q, "answering at a terminal: the code is needed at each login")
+		code, askErr := m.ask(ctx, q, "Ask")
 		if askErr != nil {
 			return t, askErr
 		}
@@ -184,11 +184,11 @@ func (m *mover) loginOld(ctx context.Context) (t tokens, err error) {
 	case errors.Is(err, &xrpc.Error{Name: "AccountTakedown"}):
 		return t, &Error{Err: err, Next: "The account is taken down at the old server: its operator must lift that first."}
 	case isStatus(err, http.StatusUnauthorized):
-		return t, &Error{Err: fmt.Errorf("login at %s: %w", m.old.host, err), Next: "Check the account's name and the password, then run the same command again."}
+		return t, &Error{Err: fmt.Errorf("login at %s: %w", m.old.host, err), Next: "Check the account's name and the password, then run the move again.", Field: "OldPassword"}
 	case err != nil:
 		return t, fmt.Errorf("login at %s: %w", m.old.host, err)
 	case isAppToken(t.Access):
-		return t, &Error{Err: ErrAppPassword, Next: "Run the command again with the account's own password: an app may not move it."}
+		return t, &Error{Err: ErrAppPassword, Next: "Run the move again with the account's own password: an app may not move it.", Field: "OldPassword"}
 	}
 	return t, nil
 }
@@ -202,11 +202,11 @@ func (m *mover) loginNew(ctx context.Context) (t tokens, err error) {
 	err = anyone.procedure(ctx, "com.atproto.server.createSession", map[string]any{"identifier": m.st.DID, "password": m.NewPassword}, &t)
 	switch {
 	case isStatus(err, http.StatusUnauthorized):
-		return t, &Error{Err: fmt.Errorf("login at %s: %w", m.new.host, err), Next: "The account is there already. Run the command again with the password that it was given there, or reset that password first."}
+		return t, &Error{Err: fmt.Errorf("login at %s: %w", m.new.host, err), Next: "The account is there already. Run the move again with the password that it was given there, or reset that password first.", Field: "NewPassword"}
 	case err != nil:
 		return t, fmt.Errorf("login at %s: %w", m.new.host, err)
 	case isAppToken(t.Access):
-		return t, &Error{Err: ErrAppPassword, Next: "Run the command again with the account's own password at the new server."}
+		return t, &Error{Err: ErrAppPassword, Next: "Run the move again with the account's own password at the new server.", Field: "NewPassword"}
 	}
 	return t, nil
 }
@@ -214,7 +214,7 @@ func (m *mover) loginNew(ctx context.Context) (t tokens, err error) {
 func (m *mover) needNewPassword(ctx context.Context) (err error) {
 	if m.NewPassword == "" {
 		q := Question{"new-password", "Password for the account at " + m.new.host, true}
-		m.NewPassword, err = m.ask(ctx, q, "the environment variable "+newPasswordVar)
+		m.NewPassword, err = m.ask(ctx, q, "NewPassword")
 	}
 	return err
 }
@@ -229,14 +229,14 @@ func advice(err error) string {
 	var told *xrpc.Error
 	switch {
 	case errors.Is(err, context.Canceled):
-		return "Interrupted. Run the same command again to go on."
+		return "Interrupted. Run the move again to go on."
 	case errors.As(err, &told) && told.Status == http.StatusTooManyRequests:
 		if wait := told.RetryAfter(time.Now()); wait > 0 {
-			return fmt.Sprintf("The server limits how much may be done. Run the same command again in %s, to go on from here.", wait.Round(time.Second))
+			return fmt.Sprintf("The server limits how much may be done. Run the move again in %s, to go on from here.", wait.Round(time.Second))
 		}
-		return "The server limits how much may be done. Run the same command again later, to go on from here."
+		return "The server limits how much may be done. Run the move again later, to go on from here."
 	case temporary(err):
-		return "The server is away or busy. Run the same command again later, to go on from here."
+		return "The server is away or busy. Run the move again later, to go on from here."
 	}
-	return "When that is solved, run the same command again, to go on from here."
+	return "When that is solved, run the move again, to go on from here."
 }

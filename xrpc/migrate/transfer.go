@@ -17,6 +17,7 @@ import (
 	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 // progressEvery is the time between reports of progress.
@@ -82,13 +83,13 @@ func (m *mover) export(ctx context.Context) error {
 		return f.Sync()
 	})
 	if errors.Is(err, errTooLarge) {
-		return &Error{Err: fmt.Errorf("the repository has more than %d bytes: %w", m.MaxRepo, err), Next: "If that may be so, raise the limit with --max-repo."}
+		return &Error{Err: fmt.Errorf("the repository has more than %d bytes: %w", m.MaxRepo, err), Next: "If that may be so, raise the limit.", Field: "MaxRepo"}
 	} else if err != nil {
 		return err
 	}
 	if m.st.Repo, err = m.verifyFile(ctx, part); err != nil {
 		return &Error{Err: fmt.Errorf("what the old server exports is not the account's whole repository: %w", err),
-			Next: "Run the same command again; if this comes again, ask the operator of the old server."}
+			Next: "Run the move again; if this comes again, ask the operator of the old server."}
 	}
 	m.report(Event{Step: Export, Status: "progress", Done: m.st.Repo.Bytes, Total: m.st.Repo.Bytes, Unit: "bytes",
 		Message: fmt.Sprintf("%d records", m.st.Repo.Records)})
@@ -231,7 +232,7 @@ func (m *mover) check(ctx context.Context) error {
 		return err
 	}
 	if lacks := st.ExpectedBlobs - st.ImportedBlobs; lacks > int64(len(m.st.LostBlobs)) {
-		return errors.Join(&Error{Err: fmt.Errorf("%w: the new server lacks %d", ErrMissingBlobs, lacks), Next: "Run the same command again."}, m.st.forget(Blobs))
+		return errors.Join(&Error{Err: fmt.Errorf("%w: the new server lacks %d", ErrMissingBlobs, lacks), Next: "Run the move again."}, m.st.forget(Blobs))
 	}
 	return nil
 }
@@ -241,7 +242,7 @@ func (m *mover) preferences(ctx context.Context) error {
 	var prefs struct {
 		Preferences []json.RawMessage `json:"preferences"`
 	}
-	err := m.old.query(ctx, "app.bsky.actor.getPreferences", nil, &prefs)
+	err := m.old.query(ctx, api.ActorGetPreferencesNSID, nil, &prefs)
 	if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusNotImplemented) {
 		m.report(Event{Step: Preferences, Status: "skipped", Message: "The old server keeps no preferences."})
 		return nil
@@ -258,5 +259,5 @@ func (m *mover) preferences(ctx context.Context) error {
 			keep = append(keep, p)
 		}
 	}
-	return m.new.procedure(ctx, "app.bsky.actor.putPreferences", map[string]any{"preferences": keep}, nil)
+	return m.new.procedure(ctx, api.ActorPutPreferencesNSID, map[string]any{"preferences": keep}, nil)
 }

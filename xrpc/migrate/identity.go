@@ -76,10 +76,13 @@ func (m *mover) sign(ctx context.Context) error {
 	}
 	op.VerificationMethods = merge(now.VerificationMethods, want.VerificationMethods)
 	op.Services = merge(now.Services, want.Services)
+	if err := op.Validate(); err != nil {
+		return err
+	}
 	if m.RotationKey != nil {
 		if !slices.Contains(now.RotationKeys, m.RotationKey.PublicKey().DIDKey()) {
 			return &Error{Err: fmt.Errorf("%s is not a rotation key of %s", m.RotationKey.PublicKey().DIDKey(), m.st.DID),
-				Next: "Give a key that is, or leave --rotation-key out to have the old server sign."}
+				Next: "Give a key that is, or none, to have the old server sign.", Field: "RotationKey"}
 		}
 		err = op.Sign(ctx, m.RotationKey)
 	} else {
@@ -161,7 +164,7 @@ func (m *mover) signByOldServer(ctx context.Context, op *identity.PLCOperation, 
 			}
 			q := Question{"token", "Token that " + m.OldHost + " has sent by mail", false}
 			var err error
-			if token, err = m.ask(ctx, q, "--token"); err != nil {
+			if token, err = m.ask(ctx, q, "Token"); err != nil {
 				return nil, err
 			}
 		}
@@ -181,7 +184,7 @@ func (m *mover) signByOldServer(ctx context.Context, op *identity.PLCOperation, 
 			m.report(Event{Step: Sign, Status: "warning", Message: "The token is not good (any more); another is being sent."})
 			continue
 		case wrong:
-			return nil, &Error{Err: err, Next: "Run the same command again without --token, to be sent another one."}
+			return nil, &Error{Err: err, Next: "Run the move again without the token, to be sent another one.", Field: "Token"}
 		case err != nil:
 			return nil, err
 		case out.Operation == nil:
@@ -200,7 +203,7 @@ func (m *mover) signByOldServer(ctx context.Context, op *identity.PLCOperation, 
 		}
 		if a != b {
 			return nil, &Error{Err: fmt.Errorf("%w: the old server signed another operation", ErrDiffers),
-				Next: "Do not go on by this way; move with --rotation-key if you have one."}
+				Next: "Do not go on by this way; move with a rotation key if you have one.", Field: "RotationKey"}
 		}
 		return got, nil
 	}
@@ -238,7 +241,7 @@ func (m *mover) submit(ctx context.Context) error {
 		return err
 	})
 	if isStatus(err, http.StatusBadRequest) {
-		return errors.Join(&Error{Err: err, Next: "Nothing has changed. Run the same command again, to have a new operation signed."}, m.st.forget(Sign))
+		return errors.Join(&Error{Err: err, Next: "Nothing has changed. Run the move again, to have a new operation signed."}, m.st.forget(Sign))
 	}
 	return err
 }
@@ -262,7 +265,7 @@ func (m *mover) awaitDocument(ctx context.Context) error {
 		}
 		if !told {
 			m.report(Event{Step: Identity, Status: "waiting", Document: need,
-				Message: "Change the DID document of " + string(m.st.DID) + " so that it has these entries; what else it has may stay. This command goes on when it sees the change, also if it is interrupted and run again."})
+				Message: "Change the DID document of " + string(m.st.DID) + " so that it has these entries; what else it has may stay. The move goes on when it sees the change, also if it is interrupted and run again."})
 		}
 		select {
 		case <-time.After(m.Poll):

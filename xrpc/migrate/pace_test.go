@@ -59,7 +59,7 @@ var quick = &pace{grace: 100 * time.Millisecond, perSec: 1 << 20, answer: 3 * ti
 // it was asked for.
 func TestServersThatTakeTheirTime(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.start(nil), w.start(nil)
+	a, b := w.start(), w.start()
 	a.register(nil)
 	for _, side := range []string{"old", "new"} {
 		methods := []string{"com.atproto.server.describeServer", "com.atproto.server.createSession", "com.atproto.sync.getLatestCommit", "com.atproto.sync.getRepo",
@@ -74,7 +74,7 @@ func TestServersThatTakeTheirTime(t *testing.T) {
 					if side == "old" {
 						from = front(t, a, answers{method: answer})
 					} else {
-						to = front(t, w.start(nil), answers{method: answer}) // that has no blobs yet
+						to = front(t, w.start(), answers{method: answer}) // that has no blobs yet
 					}
 					p := *quick
 					if name == "hangs" {
@@ -93,7 +93,7 @@ func TestServersThatTakeTheirTime(t *testing.T) {
 // TestServersThatSendTooMuch: what has no end ends at a bound.
 func TestServersThatSendTooMuch(t *testing.T) {
 	w := newWorld(t)
-	a := w.start(nil)
+	a := w.start()
 	a.register(nil)
 	for method, want := range map[string]string{
 		"com.atproto.server.describeServer": "more than", "com.atproto.sync.getLatestCommit": "more than",
@@ -102,7 +102,7 @@ func TestServersThatSendTooMuch(t *testing.T) {
 	} {
 		t.Run(method, func(t *testing.T) {
 			opt := Options{Account: "alice.test", State: filepath.Join(t.TempDir(), "s"), OldPassword: "old password", NewPassword: "new password", Patience: -1, MaxRepo: 1_000_000, MaxBlob: 100_000}
-			if err := runMove(t, w, front(t, a, answers{method: flood}), w.start(nil), opt); err == nil || !strings.Contains(err.Error(), want) {
+			if err := runMove(t, w, front(t, a, answers{method: flood}), w.start(), opt); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -113,7 +113,7 @@ func TestServersThatSendTooMuch(t *testing.T) {
 // new blobs, is found out.
 func TestListsWithoutEnd(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.start(nil), w.start(nil)
+	a, b := w.start(), w.start()
 	a.register(nil)
 	n := 0
 	page := func(cursor string, blobs int) func(http.ResponseWriter, *http.Request) bool {
