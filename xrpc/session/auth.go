@@ -11,6 +11,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -41,15 +42,15 @@ func Answer(err error) error {
 		return errTakenDown
 	case errors.Is(err, account.ErrNotFound), errors.Is(err, repo.ErrRepoNotFound):
 		return errAccountNotFound
-	case errors.Is(err, account.ErrMailToken):
+	case errors.Is(err, credential.ErrMailToken):
 		return badToken(api.ErrorInvalidToken, "Token is invalid")
-	case errors.Is(err, account.ErrMailTokenOld):
+	case errors.Is(err, credential.ErrMailTokenExpired):
 		return badToken(api.ErrorExpiredToken, "Token is expired")
-	case errors.Is(err, account.ErrTokenRequired):
+	case errors.Is(err, credential.ErrMailTokenRequired):
 		return badToken(api.ErrorTokenRequired, "confirmation token required")
-	case errors.Is(err, account.ErrOtherEmail):
+	case errors.Is(err, credential.ErrOtherEmail):
 		return badToken(api.ErrorInvalidEmail, "invalid email")
-	case errors.Is(err, account.ErrNoEmail):
+	case errors.Is(err, credential.ErrNoEmail):
 		return xrpc.InvalidRequest("account does not have an email address")
 	case errors.Is(err, account.ErrEmailTaken):
 		return xrpc.InvalidRequest("This email address is already in use, please use a different email.")
@@ -133,7 +134,7 @@ func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
 			Role: auth.User, Credential: kind.credential, DID: syntax.DID(c.Subject), Session: c.Session, Permissions: kind.permissions,
 			Credentials: c.Credentials, TakenDown: down != RefuseTakenDown,
 		}
-		acct, checks, err := s.accounts.Admit(r.Context(), callerOf(p))
+		acct, checks, err := s.accounts.Admit(r.Context(), s.callerOf(p))
 		switch {
 		case err == nil:
 			p.Active = acct.Status() == account.Active
@@ -149,16 +150,16 @@ func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
 }
 
 // callerOf is a principal as package account knows it.
-func callerOf(p auth.Principal) account.Caller {
-	return account.Caller{DID: p.DID, Credentials: p.Credentials, Session: p.Session, TakenDown: p.TakenDown}
+func (s *Sessions) callerOf(p auth.Principal) account.Caller {
+	return s.credentials.Caller(credential.Token{DID: p.DID, Credentials: p.Credentials, Session: p.Session, TakenDown: p.TakenDown})
 }
 
 // By is the caller on whose word a method changes an account.
-func By(r *xrpc.Request) account.Caller { return callerOf(r.Principal) }
+func (s *Sessions) By(r *xrpc.Request) account.Caller { return s.callerOf(r.Principal) }
 
 // Guard looks at a principal in the transaction of a change of its repository.
 func (s *Sessions) Guard(p auth.Principal) repo.Guard {
-	check := s.accounts.Guard(callerOf(p))
+	check := s.accounts.Guard(s.callerOf(p))
 	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {
 		checks, err := check(ctx, r)
 		return checks, Answer(err)

@@ -55,6 +55,6 @@ func (s *Sessions) getServiceAuth(ctx context.Context, r *xrpc.Request, p api.Se
 		return out, err
 	}
 	// Once more, now that it is signed: so nobody gets one for a session that has ended.
-	_, err = s.accounts.Authenticate(ctx, By(r))
+	_, err = s.accounts.Authenticate(ctx, s.By(r))
 	return api.ServerGetServiceAuthOutput{Token: token}, err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
@@ -31,7 +32,7 @@ func (s *Sessions) session(ctx context.Context, a account.Account) api.ServerGet
 }
 
 // started describes a session that begins, with its tokens.
-func (s *Sessions) started(ctx context.Context, a account.Account, x account.Session) (out api.ServerCreateSessionOutput, err error) {
+func (s *Sessions) started(ctx context.Context, a account.Account, x credential.Session) (out api.ServerCreateSessionOutput, err error) {
 	access, refresh, err := s.Tokens(a, x)
 	if err != nil {
 		return out, err
@@ -65,14 +66,14 @@ func (s *Sessions) Document(ctx context.Context, did syntax.DID) data.Raw {
 // CheckPassword checks the password that somebody gives for an account, by whatever name and method. All
 // that take a password come here, so that guesses are counted together: by account and network.
 // What is known of nobody is counted too, and takes as long.
-func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (account.Proof, error) {
+func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (credential.Proof, error) {
 	if len(password) > maxLoginPassword {
-		return account.Proof{}, errLongPassword
+		return credential.Proof{}, errLongPassword
 	}
 	ctx := r.Context()
 	a, err := s.accounts.Find(ctx, identifier)
 	if err != nil && !errors.Is(err, account.ErrNotFound) {
-		return account.Proof{}, err
+		return credential.Proof{}, err
 	}
 	name := string(a.DID)
 	if name == "" {
@@ -80,9 +81,9 @@ func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, a
 	}
 	done, err := s.cfg.Guesses.Password(r, name)
 	if err != nil {
-		return account.Proof{}, err
+		return credential.Proof{}, err
 	}
-	proof, err := s.accounts.CheckPassword(ctx, a, password, apps)
+	proof, err := s.credentials.CheckPassword(ctx, a, password, apps)
 	done(err == nil)
 	return proof, err
 }
@@ -94,7 +95,7 @@ func (s *Sessions) createSession(ctx context.Context, r *xrpc.Request, in api.Se
 	if err != nil {
 		return out, LoginError(err)
 	}
-	a, x, err := s.accounts.StartSession(ctx, proof, in.AllowTakendown != nil && *in.AllowTakendown)
+	a, x, err := s.credentials.StartSession(ctx, proof, in.AllowTakendown != nil && *in.AllowTakendown)
 	if err != nil {
 		return out, LoginError(err)
 	}
@@ -103,7 +104,7 @@ func (s *Sessions) createSession(ctx context.Context, r *xrpc.Request, in api.Se
 
 // LoginError is the answer for a password that is not good.
 func LoginError(err error) error {
-	if errors.Is(err, account.ErrWrongPassword) {
+	if errors.Is(err, credential.ErrWrongPassword) {
 		return &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
 	}
 	return err
@@ -122,7 +123,7 @@ func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) 
 }
 
 func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out api.ServerRefreshSessionOutput, err error) {
-	a, next, err := s.accounts.RotateSession(ctx, r.Principal.DID, r.Principal.Token)
+	a, next, err := s.credentials.RotateSession(ctx, r.Principal.DID, r.Principal.Token)
 	if errors.Is(err, account.ErrNotFound) {
 		return out, xrpc.InvalidRequest("Could not find user info for account: %s", r.Principal.DID)
 	} else if err != nil {
@@ -133,7 +134,7 @@ func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.N
 }
 
 func (s *Sessions) deleteSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.accounts.EndSession(ctx, r.Principal.DID, r.Principal.Token)
+	return out, s.credentials.EndSession(ctx, r.Principal.DID, r.Principal.Token)
 }
 
 var errLongPassword = &xrpc.Error{Status: http.StatusUnauthorized, Message: "Password too long. Consider resetting your password."}

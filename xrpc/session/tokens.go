@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/base64"
 	"errors"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ func (s *Sessions) key(t *jwt.Token) (any, error) {
 
 // Tokens makes the two tokens of a session of an account, as it was when the session began or went
 // on.
-func (s *Sessions) Tokens(a account.Account, x account.Session) (access, refresh string, err error) {
+func (s *Sessions) Tokens(a account.Account, x credential.Session) (access, refresh string, err error) {
 	scope := ScopeAccess
 	switch {
 	case a.Status() == account.TakenDown:
@@ -81,7 +82,7 @@ func (s *Sessions) Tokens(a account.Account, x account.Session) (access, refresh
 		return t.SignedString(s.cfg.Key)
 	}
 	access, err1 := sign("at+jwt", scope, "", accessLife)
-	refresh, err2 := sign("refresh+jwt", ScopeRefresh, x.ID, account.RefreshLife)
+	refresh, err2 := sign("refresh+jwt", ScopeRefresh, x.ID, credential.RefreshLife)
 	return access, refresh, errors.Join(err1, err2)
 }
 

@@ -105,7 +105,7 @@ func New(cfg Config) *Service {
 	}
 	common := cfg.Sessions.Config()
 	s := &Service{
-		cfg: cfg, sessions: cfg.Sessions, accounts: common.Accounts, now: common.Now,
+		cfg: cfg, sessions: cfg.Sessions, accounts: common.Credentials.Accounts(), now: common.Now,
 		http: cfg.HTTP,
 	}
 	if s.http == nil {

@@ -98,7 +98,7 @@ func (s *Service) putPreferences(ctx context.Context, r *xrpc.Request, in api.Ac
 		}
 	}
 	next := slices.DeleteFunc(given, func(p account.Preference) bool { return p.Type() == declaredAge })
-	return out, s.accounts.SetPreferences(ctx, session.By(r), func(old []account.Preference) ([]account.Preference, error) {
+	return out, s.accounts.SetPreferences(ctx, s.sessions.By(r), func(old []account.Preference) ([]account.Preference, error) {
 		var keep []account.Preference
 		for _, p := range old {
 			if !inBluesky(p) || p.Type() == personalDetails && !full {

@@ -1,4 +1,4 @@
-package account
+package credential
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -62,8 +64,9 @@ func (x chain) write(name string) (storage.KVWrite, error) {
 }
 
 // NewSession prepares a session of an account: its refresh token, and what to write in the
-// account's namespace. app is the app password it begins with, or nil.
-func (s *Store) NewSession(a Account, app *AppPassword) (x Session, write storage.KVWrite, err error) {
+// account's namespace, in the step that makes the account. app is the app password it begins with,
+// or nil. For an account that is there, see StartSession.
+func (s *Store) NewSession(a account.Account, app *AppPassword) (x Session, write storage.KVWrite, err error) {
 	x.Credentials = a.Credentials
 	c := chain{Expires: s.now().Add(RefreshLife)}
 	if app != nil {
@@ -105,33 +108,32 @@ func (s *Store) term(ctx context.Context, r storage.KVReader, name string) (x te
 
 // StartSession opens a session for somebody who has logged in. If the account's password, or the
 // app password, is not what it was then, the error is ErrWrongPassword. If the account was taken
-// down it is ErrTakenDown, unless that is accepted; app passwords open no session of such an
+// down it is account.ErrTakenDown, unless that is accepted; app passwords open no session of such an
 // account. The account returned is that of the moment at which the session began.
-func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a Account, x Session, err error) {
-	err = s.change(ctx, Trusted(p.Account.DID), func(now *Account, r storage.Reader, c *storage.Change) error {
+func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a account.Account, x Session, err error) {
+	a, err = s.accounts.Update(ctx, account.Trusted(p.Account.DID), func(now *account.Account, step *repo.Step) error {
 		if now.Credentials != p.Account.Credentials {
 			return ErrWrongPassword
 		}
 		if p.App != nil {
-			check, err := sameApp(ctx, r, *now, p.App.Name, p.App.Hash)
+			check, err := sameApp(ctx, step, *now, p.App.Name, p.App.Hash)
 			if errors.Is(err, storage.ErrNotFound) {
 				return ErrWrongPassword
 			} else if err != nil {
 				return err
 			}
-			c.Checks = append(c.Checks, check)
+			step.Checks = append(step.Checks, check)
 		}
 		if now.TakedownRef != "" && (!takenDown || p.App != nil) {
-			return ErrTakenDown
+			return account.ErrTakenDown
 		}
 		var write storage.KVWrite
 		var err error
-		a = *now
-		x, write, err = s.NewSession(a, p.App)
-		c.KV = append(c.KV, write)
+		x, write, err = s.NewSession(*now, p.App)
+		step.KV = append(step.KV, write)
 		return err
 	})
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		err = ErrWrongPassword
 	}
 	return a, x, err
@@ -140,40 +142,40 @@ func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a Ac
 // RotateSession exchanges a refresh token for its successor. A token that was
 // used before gives the same successor for two hours. After that it has been in the hands
 // of two: nobody knows who of them is the owner, so the session ends, with all its tokens. The
-// error is then ErrTokenRevoked, as for a token that is not known, or whose app password is not
-// there any more, or that was made under other credentials. It is ErrTakenDown for an account
-// that was taken down. The account returned is that of the moment of the exchange.
-func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (a Account, next Session, err error) {
+// error is then account.ErrTokenRevoked, as for a token that is not known, or whose app password is
+// not there any more, or that was made under other credentials. It is account.ErrTakenDown for an
+// account that was taken down. The account returned is that of the moment of the exchange.
+func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (a account.Account, next Session, err error) {
 	name, own, _ := strings.Cut(id, ".")
 	revoked := false
-	err = s.change(ctx, Trusted(did), func(now *Account, r storage.Reader, c *storage.Change) error {
-		a, revoked = *now, false
+	a, err = s.accounts.Update(ctx, account.Trusted(did), func(a *account.Account, step *repo.Step) error {
+		revoked = false
 		if a.TakedownRef != "" {
-			return ErrTakenDown
+			return account.ErrTakenDown
 		}
-		x, doc, err := readSession(ctx, r, name)
+		x, doc, err := readSession(ctx, step, name)
 		if errors.Is(err, storage.ErrNotFound) {
-			return ErrTokenRevoked
+			return account.ErrTokenRevoked
 		} else if err != nil {
 			return err
 		}
-		c.Checks = append(c.Checks, storage.KVCheck{Key: sessionPrefix + name, Value: doc})
+		step.Expect(sessionPrefix+name, doc)
 		end := func() error {
 			revoked = true
-			c.KV = append(c.KV, storage.KVWrite{Key: sessionPrefix + name})
+			step.Remove(sessionPrefix + name)
 			return nil
 		}
 		if !s.now().Before(x.Expires) || x.Credentials != a.Credentials {
 			return end()
 		}
 		if x.AppPassword != "" {
-			check, err := sameApp(ctx, r, a, x.AppPassword, x.AppHash)
+			check, err := sameApp(ctx, step, *a, x.AppPassword, x.AppHash)
 			if errors.Is(err, storage.ErrNotFound) {
 				return end()
 			} else if err != nil {
 				return err
 			}
-			c.Checks = append(c.Checks, check)
+			step.Checks = append(step.Checks, check)
 		}
 		x.Used = slices.DeleteFunc(x.Used, func(u usedToken) bool { return !s.now().Before(u.Until) })
 		successor, fresh := x.successor(own)
@@ -185,7 +187,7 @@ func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (a
 			x.Current, x.Expires = rand.Text(), s.now().Add(RefreshLife)
 			next.ID = name + "." + x.Current
 			write, err := x.write(name)
-			c.KV = append(c.KV, write)
+			step.KV = append(step.KV, write)
 			return err
 		case successor != "":
 			next.ID = name + "." + successor
@@ -194,7 +196,10 @@ func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (a
 		return end()
 	})
 	if err == nil && revoked {
-		err = ErrTokenRevoked
+		err = account.ErrTokenRevoked
+	}
+	if err != nil {
+		next = Session{}
 	}
 	return a, next, err
 }
@@ -218,24 +223,33 @@ func (x *chain) successor(own string) (next string, fresh bool) {
 // EndSession revokes a session, given any of its refresh tokens. One that is not known is no error.
 func (s *Store) EndSession(ctx context.Context, did syntax.DID, id string) error {
 	name, _, _ := strings.Cut(id, ".")
-	err := s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
-		c.KV = append(c.KV, storage.KVWrite{Key: sessionPrefix + name})
+	_, err := s.accounts.Update(ctx, account.Trusted(did), func(_ *account.Account, step *repo.Step) error {
+		step.Remove(sessionPrefix + name)
 		return nil
 	})
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		return nil
 	}
 	return err
 }
 
-// endSessions revokes the sessions that began with an app password.
-func endSessions(ctx context.Context, r storage.Reader, name string, c *storage.Change) error {
-	for x, err := range documents[chain](ctx, r, sessionPrefix) {
+// EndSessions signs an account out everywhere: all sessions end, but for that of the caller. App
+// passwords stay.
+func (s *Store) EndSessions(ctx context.Context, who account.Caller) error {
+	_, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+		return s.accounts.Raise(ctx, a, step, account.Kept{AppPasswords: true, Session: who.Session})
+	})
+	return err
+}
+
+// endSessions adds to a step the end of the sessions that began with an app password.
+func endSessions(ctx context.Context, step *repo.Step, name string) error {
+	for x, err := range documents[chain](ctx, step, sessionPrefix) {
 		if err != nil {
 			return err
 		}
 		if x.value.AppPassword == name {
-			c.KV = append(c.KV, storage.KVWrite{Key: x.key})
+			step.Remove(x.key)
 		}
 	}
 	return nil

@@ -1,15 +1,13 @@
-package account
+package credential
 
 import (
-	"encoding/json"
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/repo"
-	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
@@ -19,21 +17,20 @@ const owner = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 // newStore returns a store with one account, at a time that tests move.
 func newStore(t *testing.T) (s *Store, now *time.Time) {
 	t.Helper()
-	sealer, err := sealed.New(make([]byte, 32))
+	box, err := sealed.New(make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := memory.New(memory.Config{})
-	s = New(store, sealer)
 	clock := time.Now()
-	s.now = func() time.Time { return clock }
+	read := func() time.Time { return clock }
+	accounts := account.Open(repo.Config{Store: memory.New(memory.Config{}), TempDir: t.TempDir(), Now: read}, box)
+	s = New(Config{Accounts: accounts, Now: read})
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := repo.NewHost(repo.Config{Store: store, Signer: s.Signer})
-	a := Account{DID: owner, Handle: "alice.test", Email: "alice@example.com", Created: clock}
-	if _, err := s.Create(t.Context(), host, a, key, repo.Batch{}); err != nil {
+	a := account.Account{DID: owner, Handle: "alice.test", Email: "alice@example.com", Created: clock}
+	if _, err := accounts.Create(t.Context(), a, key, repo.Batch{}); err != nil {
 		t.Fatal(err)
 	}
 	return s, &clock
@@ -42,7 +39,7 @@ func newStore(t *testing.T) (s *Store, now *time.Time) {
 // login opens a session of the owner, without asking for the password.
 func login(t *testing.T, s *Store, app *AppPassword) Session {
 	t.Helper()
-	a, err := s.ByDID(t.Context(), owner)
+	a, err := s.accounts.ByDID(t.Context(), owner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +60,7 @@ func rotate(t *testing.T, s *Store, id string) (Session, error) {
 // session has gone meanwhile.
 func TestRefreshWithinGrace(t *testing.T) {
 	s, now := newStore(t)
-	_, app, err := s.CreateAppPassword(t.Context(), Trusted(owner), "phone", true)
+	_, app, err := s.CreateAppPassword(t.Context(), account.Trusted(owner), "phone", true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +86,7 @@ func TestRefreshWithinGrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, id := range ids {
-		if _, err := rotate(t, s, id); !errors.Is(err, ErrTokenRevoked) {
+		if _, err := rotate(t, s, id); !errors.Is(err, account.ErrTokenRevoked) {
 			t.Errorf("token %d of a session that has ended: %v", i, err)
 		}
 	}
@@ -107,7 +104,7 @@ func TestRefreshTokenStolen(t *testing.T) {
 	}
 	*now = now.Add(refreshGrace)
 	for _, id := range []string{x.ID, next.ID} {
-		if _, err := rotate(t, s, id); !errors.Is(err, ErrTokenRevoked) {
+		if _, err := rotate(t, s, id); !errors.Is(err, account.ErrTokenRevoked) {
 			t.Errorf("a token after its reuse: %v", err)
 		}
 	}
@@ -115,7 +112,7 @@ func TestRefreshTokenStolen(t *testing.T) {
 		t.Errorf("another session: %v", err)
 	}
 	for _, id := range []string{"", ".", "nothing", other.ID[:26] + ".nothing"} {
-		if _, err := rotate(t, s, id); !errors.Is(err, ErrTokenRevoked) {
+		if _, err := rotate(t, s, id); !errors.Is(err, account.ErrTokenRevoked) {
 			t.Errorf("token %q: %v", id, err)
 		}
 	}
@@ -132,12 +129,12 @@ func TestSessionBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := rotate(t, s, first); !errors.Is(err, ErrTokenRevoked) {
+	if _, err := rotate(t, s, first); !errors.Is(err, account.ErrTokenRevoked) {
 		t.Errorf("the first of too many tokens: %v", err)
 	}
 	x = login(t, s, nil)
 	*now = now.Add(RefreshLife)
-	if _, err := rotate(t, s, x.ID); !errors.Is(err, ErrTokenRevoked) {
+	if _, err := rotate(t, s, x.ID); !errors.Is(err, account.ErrTokenRevoked) {
 		t.Errorf("an old session: %v", err)
 	}
 }
@@ -145,15 +142,15 @@ func TestSessionBounds(t *testing.T) {
 // A token that was sent by mail is good for a quarter of an hour, and once.
 func TestMailTokenExpires(t *testing.T) {
 	s, now := newStore(t)
-	token, _, err := s.NewMailToken(t.Context(), Trusted(owner), ResetPassword)
+	token, _, err := s.NewMailToken(t.Context(), account.Trusted(owner), ForPasswordReset)
 	if err != nil {
 		t.Fatal(err)
 	}
 	*now = now.Add(mailTokenLife + time.Second)
-	if err := s.SetPasswordByToken(t.Context(), token, "x"); !errors.Is(err, ErrMailTokenOld) {
+	if err := s.ResetPassword(t.Context(), token, "x"); !errors.Is(err, ErrMailTokenExpired) {
 		t.Errorf("an old token: %v", err)
 	}
-	if err := s.UseMailToken(t.Context(), Trusted(owner), PLCOperation, token); !errors.Is(err, ErrMailToken) {
+	if err := s.UseMailToken(t.Context(), account.Trusted(owner), ForPLCOperation, token); !errors.Is(err, ErrMailToken) {
 		t.Errorf("a token for another purpose: %v", err)
 	}
 }
@@ -163,59 +160,15 @@ func TestMailTokensFromTheFuture(t *testing.T) {
 	for _, tt := range []struct {
 		back time.Duration
 		want error
-	}{{0, nil}, {30 * time.Second, nil}, {2 * time.Minute, ErrMailTokenOld}, {2 * time.Hour, ErrMailTokenOld}, {20 * 365 * 24 * time.Hour, ErrMailTokenOld}} {
+	}{{0, nil}, {30 * time.Second, nil}, {2 * time.Minute, ErrMailTokenExpired}, {2 * time.Hour, ErrMailTokenExpired}, {20 * 365 * 24 * time.Hour, ErrMailTokenExpired}} {
 		s, now := newStore(t)
-		token, _, err := s.NewMailToken(t.Context(), Trusted(owner), DeleteAccount)
+		token, _, err := s.NewMailToken(t.Context(), account.Trusted(owner), ForDeletion)
 		if err != nil {
 			t.Fatal(err)
 		}
 		*now = now.Add(-tt.back)
-		if err := s.CheckMailToken(t.Context(), Trusted(owner), DeleteAccount, token); !errors.Is(err, tt.want) {
+		if err := s.CheckMailToken(t.Context(), account.Trusted(owner), ForDeletion, token); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.back, err, tt.want)
-		}
-	}
-}
-
-// What is remembered of accounts has a bound in bytes, whatever is stored in them.
-func TestParsedAccountsAreBounded(t *testing.T) {
-	s, _ := newStore(t)
-	for _, n := range []int{10, maxParsedBytes, 1 << 20} {
-		if _, err := s.Update(t.Context(), Trusted(owner), func(a *Account, _ *storage.Change) error {
-			a.TakedownRef = strings.Repeat("x", n)
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-		a, err := s.ByDID(t.Context(), owner)
-		if err != nil || len(a.TakedownRef) != n {
-			t.Fatal(len(a.TakedownRef), err)
-		}
-		doc, err := json.Marshal(a)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if kept := s.parsed.Has(doc); kept != (n == 10) {
-			t.Errorf("an account of %d bytes is remembered: %v", len(doc), kept)
-		}
-	}
-}
-
-// A name that was reserved by a clock that was ahead, for an account that was never made, is free
-// again when the clock is right; one that an account has is not.
-func TestReservationsFromTheFuture(t *testing.T) {
-	for _, back := range []time.Duration{0, time.Hour, 20 * 365 * 24 * time.Hour} {
-		s, now := newStore(t)
-		if err := s.Reserve(t.Context(), Account{DID: "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", Handle: "bob.test", Email: "bob@example.com"}); err != nil {
-			t.Fatal(err)
-		}
-		*now = now.Add(-back)
-		other := Account{DID: "did:plc:cccccccccccccccccccccccc", Handle: "bob.test", Email: "carol@example.com"}
-		if err := s.Reserve(t.Context(), other); errors.Is(err, ErrHandleTaken) != (back == 0) {
-			t.Errorf("%s: %v", back, err)
-		}
-		other.Handle = "alice.test"
-		if err := s.Reserve(t.Context(), other); !errors.Is(err, ErrHandleTaken) {
-			t.Errorf("%s: the name of an account: %v", back, err)
 		}
 	}
 }

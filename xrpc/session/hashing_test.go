@@ -1,4 +1,4 @@
-package account
+package session
 
 import (
 	"context"
@@ -12,11 +12,11 @@ import (
 )
 
 // busy takes all places of the gate until the function that it returns is called.
-func busy(t *testing.T) (release func()) {
+func busy(t *testing.T, hashing gate) (release func()) {
 	t.Helper()
 	var leave []func()
 	for range hashing.Total {
-		l, err := hashing.Enter(t.Context(), limit.Client{Network: netip.MustParsePrefix("203.0.113.1/32")})
+		l, err := hashing.Gate.Enter(t.Context(), limit.Client{Network: netip.MustParsePrefix("203.0.113.1/32")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,12 +36,16 @@ func from(ctx context.Context, addr string) context.Context {
 // Hundreds of logins that hang up give up their places before they are hashed, and a login from
 // elsewhere waits for none of them.
 func TestLoginsThatHangUpAreNotHashed(t *testing.T) {
-	release := busy(t)
+	hashing := hashGate()
+	release := busy(t, hashing)
 	ctx, hangUp := context.WithCancel(from(t.Context(), "192.0.2.1"))
 	var wg sync.WaitGroup
 	for range 500 {
 		wg.Go(func() {
-			_, err := HashPassword(ctx, "x")
+			leave, err := hashing.enter(ctx)
+			if err == nil {
+				leave()
+			}
 			var full *limit.Error // when its network has too many in the queue
 			if !errors.As(err, &full) && !errors.Is(err, context.Canceled) {
 				t.Error(err)
@@ -53,7 +57,10 @@ func TestLoginsThatHangUpAreNotHashed(t *testing.T) {
 	}
 	other := make(chan error)
 	go func() {
-		_, err := checkPassword(from(t.Context(), "192.0.2.2"), "$argon2id$v=19$m=8,t=1,p=1$AAAAAAAA$AAAAAAAA", "y")
+		leave, err := hashing.enter(from(t.Context(), "192.0.2.2"))
+		if err == nil {
+			leave()
+		}
 		other <- err
 	}()
 	for hashing.Waiting() < hashing.QueuePerNetwork+1 {
@@ -76,13 +83,14 @@ func TestLoginsThatHangUpAreNotHashed(t *testing.T) {
 // A network that floods the queue delays the logins of others by no more than one of its own at a
 // time.
 func TestLoginsOfOthersAreNotBehindAFlood(t *testing.T) {
-	release := busy(t)
+	hashing := hashGate()
+	release := busy(t, hashing)
 	var mu sync.Mutex
 	var order []string
 	var wg sync.WaitGroup
 	hash := func(addr string) {
 		wg.Go(func() {
-			leave, err := hashing.Enter(from(t.Context(), addr), limit.ClientOf(from(t.Context(), addr)))
+			leave, err := hashing.enter(from(t.Context(), addr))
 			if err != nil {
 				t.Error(err)
 				return

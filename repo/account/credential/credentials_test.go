@@ -1,4 +1,4 @@
-package account
+package credential
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
@@ -50,7 +51,8 @@ const password = "correct horse"
 var note = append([]byte{0xa1, 0x65}, "$type\x70com.example.note"...)
 
 var passwordHash = sync.OnceValue(func() string {
-	hash, err := HashPassword(context.Background(), password)
+	s := &Store{enter: places(1)}
+	hash, err := s.HashPassword(context.Background(), password)
 	if err != nil {
 		panic(err)
 	}
@@ -61,32 +63,40 @@ var passwordHash = sync.OnceValue(func() string {
 type town struct {
 	*Store
 	t    *testing.T
-	host *repo.Host
 	hook *hooked
+	// other is another process over the same store, past the hook.
+	other *Store
 }
 
 func newTown(t *testing.T) *town {
 	t.Helper()
-	sealer, err := sealed.New(make([]byte, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
 	store := memory.New(memory.Config{})
 	w := &town{t: t, hook: &hooked{Repos: store.Repos}}
+	w.other = open(t, store)
 	store.Repos = w.hook
-	w.Store = New(store, sealer)
-	w.host = repo.NewHost(repo.Config{Store: store, Signer: w.Signer})
+	w.Store = open(t, store)
 	w.create(owner, "alice.test", "alice@example.com")
 	return w
 }
+
+func open(t *testing.T, store storage.Store) *Store {
+	t.Helper()
+	box, err := sealed.New(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(Config{Accounts: account.Open(repo.Config{Store: store, TempDir: t.TempDir()}, box)})
+}
+
+// elsewhere is the town as another process has it.
+func (w *town) elsewhere() *town { return &town{Store: w.other, t: w.t, hook: w.hook, other: w.other} }
 
 func (w *town) create(did syntax.DID, handle syntax.Handle, email string) {
 	w.t.Helper()
 	key, err := crypto.GenerateKey(crypto.K256)
 	w.ok(err)
-	a := Account{DID: did, Handle: handle, Email: email, Created: time.Now().UTC(), Password: passwordHash()}
-	w.ok(w.Reserve(w.t.Context(), a))
-	_, err = w.Create(w.t.Context(), w.host, a, key, repo.Batch{})
+	a := account.Account{DID: did, Handle: handle, Email: email, Created: time.Now().UTC(), Password: passwordHash()}
+	_, err = w.accounts.Create(w.t.Context(), a, key, repo.Batch{})
 	w.ok(err)
 }
 
@@ -98,9 +108,9 @@ func (w *town) ok(err error) {
 }
 
 // account is the owner's account.
-func (w *town) account() Account {
+func (w *town) account() account.Account {
 	w.t.Helper()
-	a, err := w.ByDID(w.t.Context(), owner)
+	a, err := w.accounts.ByDID(w.t.Context(), owner)
 	w.ok(err)
 	return a
 }
@@ -114,48 +124,59 @@ func (w *town) prove(password string) Proof {
 }
 
 // session opens a session of the owner and returns the caller of its access token.
-func (w *town) session(p Proof) (Session, Caller) {
+func (w *town) session(p Proof) (Session, account.Caller) {
 	w.t.Helper()
 	_, x, err := w.StartSession(w.t.Context(), p, false)
 	w.ok(err)
-	return x, Caller{DID: owner, Credentials: x.Credentials, Session: x.Name()}
+	return x, w.Caller(Token{DID: owner, Credentials: x.Credentials, Session: x.Name()})
+}
+
+// step writes keys in the owner's namespace.
+func (w *town) step(writes ...storage.KVWrite) {
+	w.t.Helper()
+	_, err := w.accounts.Host().Step(w.t.Context(), owner, func(s *repo.Step) error { s.KV = writes; return nil })
+	w.ok(err)
+}
+
+// checkNames looks for names that are not where they should be.
+func (w *town) checkNames() {
+	w.t.Helper()
+	if problems, err := w.accounts.Check(w.t.Context()); err != nil || len(problems) > 0 {
+		w.t.Errorf("names: %v %v", problems, err)
+	}
 }
 
 // changes are all that raises the counter.
 var changes = map[string]func(w *town){
 	"a reset of the password": func(w *town) {
-		token, _, err := w.NewMailToken(w.t.Context(), Trusted(owner), ResetPassword)
+		token, _, err := w.NewMailToken(w.t.Context(), account.Trusted(owner), ForPasswordReset)
 		w.ok(err)
-		w.ok(w.SetPasswordByToken(w.t.Context(), token, "another"))
+		w.ok(w.ResetPassword(w.t.Context(), token, "another"))
 	},
 	"a change of the password": func(w *town) {
-		_, err := w.SetPassword(w.t.Context(), Trusted(owner), "another")
+		_, err := w.SetPassword(w.t.Context(), account.Trusted(owner), "another")
 		w.ok(err)
 	},
 	"a takedown": func(w *town) {
-		w.ok(w.TakeDown(w.t.Context(), owner, Takedown{Applied: true, Ref: "x"}, noEvents))
+		w.ok(w.accounts.TakeDown(w.t.Context(), owner, account.Takedown{Applied: true, Ref: "x"}))
 	},
 	"a takedown that was taken back": func(w *town) {
 		for _, applied := range []bool{true, false} {
-			w.ok(w.TakeDown(w.t.Context(), owner, Takedown{Applied: applied, Ref: "x"}, noEvents))
+			w.ok(w.accounts.TakeDown(w.t.Context(), owner, account.Takedown{Applied: applied, Ref: "x"}))
 		}
 	},
 	"a deactivation": func(w *town) {
-		w.ok(w.Deactivate(w.t.Context(), Trusted(owner), time.Time{}, noEvents))
+		w.ok(w.accounts.Deactivate(w.t.Context(), account.Trusted(owner), time.Time{}))
 	},
 	"the deletion": func(w *town) {
-		// As by another process: in this one, it waits for what is under way.
-		_, err := w.hook.Repos.Delete(w.t.Context(), owner, nil)
-		w.ok(err)
+		w.ok(w.accounts.Delete(w.t.Context(), account.Trusted(owner)))
 	},
 }
-
-func noEvents(Account) []storage.Event { return nil }
 
 // Whatever is under way when the credentials change comes to nothing: each action is stopped
 // between its look at the account and its step, and the change comes between.
 func TestCredentialsChangeUnderWay(t *testing.T) {
-	by := func(fn func(w *town, who Caller) error) func(w *town) func() error {
+	by := func(fn func(w *town, who account.Caller) error) func(w *town) func() error {
 		return func(w *town) func() error {
 			_, who := w.session(Proof{Account: w.account()})
 			return func() error { return fn(w, who) }
@@ -168,7 +189,7 @@ func TestCredentialsChangeUnderWay(t *testing.T) {
 			return func() error { _, _, err := w.StartSession(ctx, p, true); return err }
 		},
 		"a login with an app password": func(w *town) func() error {
-			text, _, err := w.CreateAppPassword(ctx, Trusted(owner), "phone", false)
+			text, _, err := w.CreateAppPassword(ctx, account.Trusted(owner), "phone", false)
 			w.ok(err)
 			p := w.prove(text)
 			return func() error { _, _, err := w.StartSession(ctx, p, true); return err }
@@ -177,21 +198,29 @@ func TestCredentialsChangeUnderWay(t *testing.T) {
 			x, _ := w.session(Proof{Account: w.account()})
 			return func() error { _, _, err := w.RotateSession(ctx, owner, x.ID); return err }
 		},
-		"a new app password": by(func(w *town, who Caller) error { _, _, err := w.CreateAppPassword(ctx, who, "phone", true); return err }),
-		"the end of an app password": by(func(w *town, who Caller) error {
+		"a new app password": by(func(w *town, who account.Caller) error {
+			_, _, err := w.CreateAppPassword(ctx, who, "phone", true)
+			return err
+		}),
+		"the end of an app password": by(func(w *town, who account.Caller) error {
 			return w.RevokeAppPassword(ctx, who, "phone")
 		}),
-		"a mail token":   by(func(w *town, who Caller) error { _, _, err := w.NewMailToken(ctx, who, PLCOperation); return err }),
-		"a new handle":   by(func(w *town, who Caller) error { return w.ChangeHandle(ctx, who, "other.test", nothing) }),
-		"a new address":  by(func(w *town, who Caller) error { return w.ChangeEmail(ctx, who, "other@example.com", "") }),
-		"preferences":    by(func(w *town, who Caller) error { return w.SetPreferences(ctx, who, samePreferences) }),
-		"a deactivation": by(func(w *town, who Caller) error { return w.Deactivate(ctx, who, time.Time{}, noEvents) }),
-		"an event":       by(func(w *town, who Caller) error { return w.Tell(ctx, who, oneEvent) }),
-		"a record": by(func(w *town, who Caller) error {
-			_, err := w.host.Apply(ctx, owner, repo.Batch{Guard: w.Guard(who), Writes: []repo.Write{
+		"a mail token": by(func(w *town, who account.Caller) error {
+			_, _, err := w.NewMailToken(ctx, who, ForPLCOperation)
+			return err
+		}),
+		"a new handle": by(func(w *town, who account.Caller) error {
+			return w.accounts.ChangeHandle(ctx, who, "other.test", nothing)
+		}),
+		"a new address":  by(func(w *town, who account.Caller) error { return w.ChangeEmail(ctx, who, "other@example.com", "") }),
+		"preferences":    by(func(w *town, who account.Caller) error { return w.accounts.SetPreferences(ctx, who, samePreferences) }),
+		"a deactivation": by(func(w *town, who account.Caller) error { return w.accounts.Deactivate(ctx, who, time.Time{}) }),
+		"an event":       by(func(w *town, who account.Caller) error { return w.accounts.AnnounceStatus(ctx, who) }),
+		"a record": by(func(w *town, who account.Caller) error {
+			_, err := w.accounts.Host().Apply(ctx, owner, repo.Batch{Guard: w.accounts.Guard(who), Writes: []repo.Write{
 				{Action: repo.Create, Collection: "com.example.note", RKey: "one", Record: note}}})
 			if errors.Is(err, repo.ErrRepoNotFound) {
-				err = ErrNotFound
+				err = account.ErrNotFound
 			}
 			return err
 		}),
@@ -200,23 +229,21 @@ func TestCredentialsChangeUnderWay(t *testing.T) {
 			t.Run(name+" and "+what, func(t *testing.T) {
 				w := newTown(t)
 				do := prepare(w)
-				w.hook.before(func() { change(w) })
+				w.hook.before(func() { change(w.elsewhere()) })
 				err := do()
-				if !errors.Is(err, ErrTokenRevoked) && !errors.Is(err, ErrWrongPassword) && !errors.Is(err, ErrTakenDown) && !errors.Is(err, ErrNotFound) {
+				if !errors.Is(err, account.ErrTokenRevoked) && !errors.Is(err, ErrWrongPassword) && !errors.Is(err, account.ErrTakenDown) && !errors.Is(err, account.ErrNotFound) {
 					t.Fatalf("it went on: %v", err)
 				}
 				if what == "the deletion" {
 					return
 				}
-				if problems, _, err := w.checkAll(ctx); err != nil || len(problems) > 0 {
-					t.Errorf("names: %v %v", problems, err)
-				}
+				w.checkNames()
 				if a := w.account(); a.Handle != "alice.test" || a.Email != "alice@example.com" {
 					t.Errorf("the account became %+v", a)
 				}
-				if head, err := w.host.Head(ctx, owner); err != nil {
+				if head, err := w.accounts.Host().Head(ctx, owner); err != nil {
 					t.Error(err)
-				} else if list, err := w.host.Collections(ctx, owner); err != nil || len(list) > 0 {
+				} else if list, err := w.accounts.Host().Collections(ctx, owner); err != nil || len(list) > 0 {
 					t.Errorf("%v has %v, %v", head, list, err)
 				}
 			})
@@ -226,11 +253,7 @@ func TestCredentialsChangeUnderWay(t *testing.T) {
 
 func nothing(context.Context, syntax.Handle) error { return nil }
 
-func samePreferences(list []Preference) ([]Preference, error) { return list, nil }
-
-func oneEvent(a Account) []storage.Event {
-	return []storage.Event{{DID: a.DID, Kind: "#account", Time: time.Now(), Payload: []byte{0xa0}}}
-}
+func samePreferences(list []account.Preference) ([]account.Preference, error) { return list, nil }
 
 // What was given before the credentials changed is void afterwards.
 func TestCredentialsVoid(t *testing.T) {
@@ -238,25 +261,25 @@ func TestCredentialsVoid(t *testing.T) {
 	for what, change := range changes {
 		t.Run(what, func(t *testing.T) {
 			w := newTown(t)
-			text, _, err := w.CreateAppPassword(ctx, Trusted(owner), "phone", false)
+			text, _, err := w.CreateAppPassword(ctx, account.Trusted(owner), "phone", false)
 			w.ok(err)
 			x, who := w.session(w.prove(password))
 			y, byApp := w.session(w.prove(text))
-			legacy := Caller{DID: owner, Credentials: w.account().Credentials}
-			for _, c := range []Caller{who, byApp, legacy} {
-				_, err := w.Authenticate(ctx, c)
+			legacy := w.Caller(Token{DID: owner, Credentials: w.account().Credentials})
+			for _, c := range []account.Caller{who, byApp, legacy} {
+				_, err := w.accounts.Authenticate(ctx, c)
 				w.ok(err)
 			}
 			change(w)
-			want := ErrTokenRevoked
+			want := account.ErrTokenRevoked
 			switch what {
 			case "a takedown":
-				want = ErrTakenDown
+				want = account.ErrTakenDown
 			case "the deletion":
-				want = ErrNotFound
+				want = account.ErrNotFound
 			}
-			for i, c := range []Caller{who, byApp, legacy} {
-				if _, err := w.Authenticate(ctx, c); !errors.Is(err, want) {
+			for i, c := range []account.Caller{who, byApp, legacy} {
+				if _, err := w.accounts.Authenticate(ctx, c); !errors.Is(err, want) {
 					t.Errorf("token %d: %v, want %v", i, err, want)
 				}
 			}
@@ -268,8 +291,8 @@ func TestCredentialsVoid(t *testing.T) {
 			if what == "the deletion" {
 				// Not even if the DID comes back.
 				w.create(owner, "alice.test", "alice@example.com")
-				for _, c := range []Caller{who, byApp} {
-					if _, err := w.Authenticate(ctx, c); !errors.Is(err, ErrTokenRevoked) {
+				for _, c := range []account.Caller{who, byApp} {
+					if _, err := w.accounts.Authenticate(ctx, c); !errors.Is(err, account.ErrTokenRevoked) {
 						t.Errorf("a token of the account that was deleted: %v", err)
 					}
 				}
@@ -286,7 +309,7 @@ func TestCredentialsVoid(t *testing.T) {
 			}
 			w.ok(err)
 			_, _, err = w.StartSession(ctx, p, true)
-			if down := what == "a takedown"; down != errors.Is(err, ErrTakenDown) || !down && err != nil {
+			if down := what == "a takedown"; down != errors.Is(err, account.ErrTakenDown) || !down && err != nil {
 				t.Errorf("a login with the app password: %v", err)
 			}
 		})
@@ -297,7 +320,7 @@ func TestCredentialsVoid(t *testing.T) {
 func TestLoginsDuringReset(t *testing.T) {
 	w := newTown(t)
 	ctx := t.Context()
-	token, _, err := w.NewMailToken(ctx, Trusted(owner), ResetPassword)
+	token, _, err := w.NewMailToken(ctx, account.Trusted(owner), ForPasswordReset)
 	w.ok(err)
 	var wg sync.WaitGroup
 	begin := make(chan struct{})
@@ -315,7 +338,7 @@ func TestLoginsDuringReset(t *testing.T) {
 	}
 	wg.Go(func() {
 		<-begin
-		if err := w.SetPasswordByToken(ctx, token, "another"); err != nil {
+		if err := w.ResetPassword(ctx, token, "another"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -323,7 +346,7 @@ func TestLoginsDuringReset(t *testing.T) {
 	wg.Wait()
 	close(ids)
 	for id := range ids { // begun before the reset, and ended by it
-		if _, _, err := w.RotateSession(ctx, owner, id); !errors.Is(err, ErrTokenRevoked) {
+		if _, _, err := w.RotateSession(ctx, owner, id); !errors.Is(err, account.ErrTokenRevoked) {
 			t.Errorf("a session with the old password: %v", err)
 		}
 	}
@@ -333,28 +356,28 @@ func TestLoginsDuringReset(t *testing.T) {
 func TestAppPasswordRevokedDuringLogin(t *testing.T) {
 	ctx := t.Context()
 	for name, revoke := range map[string]func(w *town){
-		"revoked": func(w *town) { w.ok(w.RevokeAppPassword(ctx, Trusted(owner), "phone")) },
+		"revoked": func(w *town) { w.ok(w.RevokeAppPassword(ctx, account.Trusted(owner), "phone")) },
 		"another of the name": func(w *town) {
-			w.ok(w.RevokeAppPassword(ctx, Trusted(owner), "phone"))
-			_, _, err := w.CreateAppPassword(ctx, Trusted(owner), "phone", true)
+			w.ok(w.RevokeAppPassword(ctx, account.Trusted(owner), "phone"))
+			_, _, err := w.CreateAppPassword(ctx, account.Trusted(owner), "phone", true)
 			w.ok(err)
 		},
 	} {
 		for _, inside := range []bool{false, true} {
 			w := newTown(t)
-			text, _, err := w.CreateAppPassword(ctx, Trusted(owner), "phone", false)
+			text, _, err := w.CreateAppPassword(ctx, account.Trusted(owner), "phone", false)
 			w.ok(err)
 			p := w.prove(text)
 			before, _ := w.session(p)
 			if inside {
-				w.hook.before(func() { revoke(w) })
+				w.hook.before(func() { revoke(w.elsewhere()) })
 			} else {
 				revoke(w)
 			}
 			if _, _, err := w.StartSession(ctx, p, false); !errors.Is(err, ErrWrongPassword) {
 				t.Errorf("%s: %v", name, err)
 			}
-			if _, _, err := w.RotateSession(ctx, owner, before.ID); !errors.Is(err, ErrTokenRevoked) {
+			if _, _, err := w.RotateSession(ctx, owner, before.ID); !errors.Is(err, account.ErrTokenRevoked) {
 				t.Errorf("%s: the session before: %v", name, err)
 			}
 		}
@@ -368,12 +391,12 @@ func TestDeactivationKeepsItsSession(t *testing.T) {
 	x, who := w.session(w.prove(password))
 	_, other := w.session(w.prove(password))
 	for range 2 {
-		w.ok(w.Deactivate(ctx, who, time.Time{}, noEvents))
+		w.ok(w.accounts.Deactivate(ctx, who, time.Time{}))
 	}
-	if _, err := w.Authenticate(ctx, who); err != nil {
+	if _, err := w.accounts.Authenticate(ctx, who); err != nil {
 		t.Errorf("its own: %v", err)
 	}
-	if _, err := w.Authenticate(ctx, other); !errors.Is(err, ErrTokenRevoked) {
+	if _, err := w.accounts.Authenticate(ctx, other); !errors.Is(err, account.ErrTokenRevoked) {
 		t.Errorf("another: %v", err)
 	}
 	_, y, err := w.RotateSession(ctx, owner, x.ID)
@@ -396,25 +419,22 @@ func TestStoredBeforeTheCounter(t *testing.T) {
 		"mailtoken/confirm_email": fmt.Sprintf(`{"token":"AAAAA-BBBBB","created":%q}`,
 			time.Now().UTC().Format(time.RFC3339)),
 	} {
-		w.ok(w.update(ctx, owner, func(_ storage.Reader, c *storage.Change) error {
-			c.KV = append(c.KV, storage.KVWrite{Key: key, Value: []byte(doc)})
-			return nil
-		}))
+		w.step(storage.KVWrite{Key: key, Value: []byte(doc)})
 	}
-	_, err := w.Authenticate(ctx, Caller{DID: owner})
+	_, err := w.accounts.Authenticate(ctx, w.Caller(Token{DID: owner}))
 	w.ok(err)
 	for _, id := range []string{"old.TOKEN", "app.TOKEN"} {
 		_, _, err := w.RotateSession(ctx, owner, id)
 		w.ok(err)
 	}
 	_, byApp := w.session(w.prove("aaaa-bbbb-cccc-dddd"))
-	_, err = w.Authenticate(ctx, byApp)
+	_, err = w.accounts.Authenticate(ctx, byApp)
 	w.ok(err)
-	w.ok(w.Confirm(ctx, Caller{DID: owner}, "Alice@example.com", "aaaaa-bbbbb"))
-	_, err = w.SetPassword(ctx, Trusted(owner), "another")
+	w.ok(w.ConfirmEmail(ctx, w.Caller(Token{DID: owner}), "Alice@example.com", "aaaaa-bbbbb"))
+	_, err = w.SetPassword(ctx, account.Trusted(owner), "another")
 	w.ok(err)
-	for _, c := range []Caller{{DID: owner}, byApp} {
-		if _, err := w.Authenticate(ctx, c); !errors.Is(err, ErrTokenRevoked) {
+	for _, c := range []account.Caller{{DID: owner}, byApp} {
+		if _, err := w.accounts.Authenticate(ctx, c); !errors.Is(err, account.ErrTokenRevoked) {
 			t.Errorf("after the first change: %v", err)
 		}
 	}
@@ -427,16 +447,16 @@ func TestUnlistedSession(t *testing.T) {
 	ctx := t.Context()
 	_, write, err := w.NewSession(w.account(), nil)
 	w.ok(err)
-	_, err = w.SetPassword(ctx, Trusted(owner), "another")
+	_, err = w.SetPassword(ctx, account.Trusted(owner), "another")
 	w.ok(err)
-	w.ok(w.update(ctx, owner, func(_ storage.Reader, c *storage.Change) error { c.KV = append(c.KV, write); return nil }))
+	w.step(write)
 	var x chain
 	w.ok(json.Unmarshal(write.Value, &x))
 	name := strings.TrimPrefix(write.Key, sessionPrefix)
-	if _, err := w.Authenticate(ctx, Caller{DID: owner, Session: name}); !errors.Is(err, ErrTokenRevoked) {
+	if _, err := w.accounts.Authenticate(ctx, w.Caller(Token{DID: owner, Session: name})); !errors.Is(err, account.ErrTokenRevoked) {
 		t.Errorf("its access token: %v", err)
 	}
-	if _, _, err := w.RotateSession(ctx, owner, name+"."+x.Current); !errors.Is(err, ErrTokenRevoked) {
+	if _, _, err := w.RotateSession(ctx, owner, name+"."+x.Current); !errors.Is(err, account.ErrTokenRevoked) {
 		t.Errorf("its refresh token: %v", err)
 	}
 }
@@ -447,27 +467,27 @@ func TestMailTokensAreBound(t *testing.T) {
 	ctx := t.Context()
 	use := func(w *town, p Purpose, token string) error {
 		switch p {
-		case ConfirmEmail:
-			return w.Confirm(ctx, Trusted(owner), w.account().Email, token)
-		case ResetPassword:
-			return w.SetPasswordByToken(ctx, token, "a third")
-		case DeleteAccount:
-			return w.DeleteByToken(ctx, w.host, Proof{Account: w.account()}, token)
+		case ForEmailConfirmation:
+			return w.ConfirmEmail(ctx, account.Trusted(owner), w.account().Email, token)
+		case ForPasswordReset:
+			return w.ResetPassword(ctx, token, "a third")
+		case ForDeletion:
+			return w.DeleteAccount(ctx, Proof{Account: w.account()}, token)
 		}
-		return w.UseMailToken(ctx, Trusted(owner), p, token)
+		return w.UseMailToken(ctx, account.Trusted(owner), p, token)
 	}
 	for _, p := range purposes {
 		for what, change := range map[string]func(w *town){
-			"change of address": func(w *town) { w.ok(w.ChangeEmail(ctx, Trusted(owner), "new@example.com", "")) },
+			"change of address": func(w *town) { w.ok(w.ChangeEmail(ctx, account.Trusted(owner), "new@example.com", "")) },
 			"change of address there and back": func(w *town) {
-				w.ok(w.ChangeEmail(ctx, Trusted(owner), "new@example.com", ""))
-				w.ok(w.ChangeEmail(ctx, Trusted(owner), "alice@example.com", ""))
+				w.ok(w.ChangeEmail(ctx, account.Trusted(owner), "new@example.com", ""))
+				w.ok(w.ChangeEmail(ctx, account.Trusted(owner), "alice@example.com", ""))
 			},
-			"change of password": func(w *town) { _, err := w.SetPassword(ctx, Trusted(owner), "another"); w.ok(err) },
-			"newer token":        func(w *town) { _, _, err := w.NewMailToken(ctx, Trusted(owner), p); w.ok(err) },
+			"change of password": func(w *town) { _, err := w.SetPassword(ctx, account.Trusted(owner), "another"); w.ok(err) },
+			"newer token":        func(w *town) { _, _, err := w.NewMailToken(ctx, account.Trusted(owner), p); w.ok(err) },
 		} {
 			w := newTown(t)
-			token, a, err := w.NewMailToken(ctx, Trusted(owner), p)
+			token, a, err := w.NewMailToken(ctx, account.Trusted(owner), p)
 			if err != nil || a.Email != "alice@example.com" {
 				t.Fatal(a.Email, err)
 			}
@@ -483,14 +503,14 @@ func TestMailTokensAreBound(t *testing.T) {
 				t.Errorf("a token for %s after a %s: %v", p, what, err)
 			}
 			// The next one is good.
-			token, _, err = w.NewMailToken(ctx, Trusted(owner), p)
+			token, _, err = w.NewMailToken(ctx, account.Trusted(owner), p)
 			w.ok(err)
 			w.ok(use(w, p, token))
 		}
 		// The address changes while a token is made: it is for the new one, and so is the mail.
 		w := newTown(t)
-		w.hook.before(func() { w.ok(w.ChangeEmail(ctx, Trusted(owner), "new@example.com", "")) })
-		token, a, err := w.NewMailToken(ctx, Trusted(owner), p)
+		w.hook.before(func() { w.ok(w.other.ChangeEmail(ctx, account.Trusted(owner), "new@example.com", "")) })
+		token, a, err := w.NewMailToken(ctx, account.Trusted(owner), p)
 		if err != nil || a.Email != "new@example.com" {
 			t.Errorf("a token for %s goes to %s: %v", p, a.Email, err)
 		}
@@ -502,17 +522,17 @@ func TestMailTokensAreBound(t *testing.T) {
 func TestMailTokenUsedAtOnce(t *testing.T) {
 	ctx := t.Context()
 	w := newTown(t)
-	token, _, err := w.NewMailToken(ctx, Trusted(owner), ConfirmEmail)
+	token, _, err := w.NewMailToken(ctx, account.Trusted(owner), ForEmailConfirmation)
 	w.ok(err)
 	_, who := w.session(w.prove(password))
-	if err := w.Confirm(ctx, who, "other@example.com", token); !errors.Is(err, ErrOtherEmail) {
+	if err := w.ConfirmEmail(ctx, who, "other@example.com", token); !errors.Is(err, ErrOtherEmail) {
 		t.Errorf("another address: %v", err)
 	}
-	w.ok(w.Confirm(ctx, who, "alice@example.com", token))
-	if err := w.ChangeEmail(ctx, who, "other@example.com", ""); !errors.Is(err, ErrTokenRequired) {
+	w.ok(w.ConfirmEmail(ctx, who, "alice@example.com", token))
+	if err := w.ChangeEmail(ctx, who, "other@example.com", ""); !errors.Is(err, ErrMailTokenRequired) {
 		t.Errorf("without a token: %v", err)
 	}
-	if token, _, err = w.NewMailToken(ctx, who, UpdateEmail); err != nil {
+	if token, _, err = w.NewMailToken(ctx, who, ForEmailChange); err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
@@ -523,27 +543,25 @@ func TestMailTokenUsedAtOnce(t *testing.T) {
 			switch err := w.ChangeEmail(ctx, who, email, token); {
 			case err == nil:
 				good <- email
-			case !errors.Is(err, ErrMailToken) && !errors.Is(err, ErrTokenRequired):
+			case !errors.Is(err, ErrMailToken) && !errors.Is(err, ErrMailTokenRequired):
 				// The address is no longer confirmed: whoever comes later needs no token.
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	if problems, _, err := w.checkAll(ctx); err != nil || len(problems) > 0 {
-		t.Errorf("names: %v %v", problems, err)
-	}
+	w.checkNames()
 	if len(good) == 0 {
 		t.Error("nobody could use it")
 	}
 	// And the address is confirmed between the look at it and the step: a token is needed then.
 	w = newTown(t)
 	_, who = w.session(w.prove(password))
-	if token, _, err = w.NewMailToken(ctx, who, ConfirmEmail); err != nil {
+	if token, _, err = w.NewMailToken(ctx, who, ForEmailConfirmation); err != nil {
 		t.Fatal(err)
 	}
-	w.hook.before(func() { w.ok(w.Confirm(ctx, who, "alice@example.com", token)) })
-	if err := w.ChangeEmail(ctx, who, "other@example.com", ""); !errors.Is(err, ErrTokenRequired) {
+	w.hook.before(func() { w.ok(w.other.ConfirmEmail(ctx, who, "alice@example.com", token)) })
+	if err := w.ChangeEmail(ctx, who, "other@example.com", ""); !errors.Is(err, ErrMailTokenRequired) {
 		t.Errorf("of an address that was just confirmed: %v", err)
 	}
 }
@@ -559,14 +577,14 @@ func TestRenamesAtOnce(t *testing.T) {
 	for i := range 24 {
 		by := who
 		if i%2 == 0 {
-			by = Trusted(owner)
+			by = account.Trusted(owner)
 		}
 		wg.Go(func() {
 			var err error
 			if i%3 == 0 {
 				err = w.ChangeEmail(ctx, by, fmt.Sprintf("Alice%d@example.com", i), "")
 			} else {
-				err = w.ChangeHandle(ctx, by, syntax.Handle(fmt.Sprintf("alice%d.test", i)), register)
+				err = w.accounts.ChangeHandle(ctx, by, syntax.Handle(fmt.Sprintf("alice%d.test", i)), register)
 			}
 			if err != nil {
 				t.Error(err)
@@ -574,9 +592,7 @@ func TestRenamesAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if problems, _, err := w.checkAll(ctx); err != nil || len(problems) > 0 {
-		t.Errorf("names: %v %v", problems, err)
-	}
+	w.checkNames()
 	if n := w.kept(); n != 3 {
 		t.Errorf("%d names are kept", n)
 	}
@@ -585,8 +601,8 @@ func TestRenamesAtOnce(t *testing.T) {
 // kept counts the names that are kept or reserved.
 func (w *town) kept() (n int) {
 	w.t.Helper()
-	w.ok(w.store.KV.Read(w.t.Context(), func(r storage.KVReader) error {
-		for _, prefix := range []string{handlePrefix, emailPrefix, createdPrefix} {
+	w.ok(w.accounts.Host().Store().KV.Read(w.t.Context(), func(r storage.KVReader) error {
+		for _, prefix := range []string{"handle/", "email/", "created/", "pending/"} {
 			for _, err := range r.Keys(w.t.Context(), storage.Prefix(prefix)) {
 				if err != nil {
 					return err
@@ -604,11 +620,11 @@ func TestRenameThatFails(t *testing.T) {
 	ctx := t.Context()
 	broken := errors.New("the directory does not answer")
 	w := newTown(t)
-	if err := w.ChangeHandle(ctx, Trusted(owner), "other.test", func(context.Context, syntax.Handle) error { return broken }); !errors.Is(err, broken) {
+	if err := w.accounts.ChangeHandle(ctx, account.Trusted(owner), "other.test", func(context.Context, syntax.Handle) error { return broken }); !errors.Is(err, broken) {
 		t.Error(err)
 	}
 	gone, hangUp := context.WithCancel(ctx)
-	err := w.ChangeHandle(gone, Trusted(owner), "other.test", func(ctx context.Context, _ syntax.Handle) error { hangUp(); return ctx.Err() })
+	err := w.accounts.ChangeHandle(gone, account.Trusted(owner), "other.test", func(ctx context.Context, _ syntax.Handle) error { hangUp(); return ctx.Err() })
 	if err != nil || w.account().Handle != "other.test" {
 		t.Errorf("a client that hangs up: %v, %s", err, w.account().Handle)
 	}
@@ -618,13 +634,13 @@ func TestRenameThatFails(t *testing.T) {
 	// A session that ends while the directory is told: that is taken back.
 	_, who := w.session(w.prove(password))
 	var told []syntax.Handle
-	err = w.ChangeHandle(ctx, who, "third.test", func(_ context.Context, h syntax.Handle) error {
+	err = w.accounts.ChangeHandle(ctx, who, "third.test", func(_ context.Context, h syntax.Handle) error {
 		if told = append(told, h); len(told) == 1 {
 			changes["a change of the password"](w)
 		}
 		return nil
 	})
-	if !errors.Is(err, ErrTokenRevoked) || len(told) != 2 || told[1] != "other.test" || w.account().Handle != "other.test" {
+	if !errors.Is(err, account.ErrTokenRevoked) || len(told) != 2 || told[1] != "other.test" || w.account().Handle != "other.test" {
 		t.Errorf("%v: the directory was told %v", err, told)
 	}
 	if n := w.kept(); n != 3 {
@@ -635,14 +651,14 @@ func TestRenameThatFails(t *testing.T) {
 		w := newTown(t)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if err := w.Delete(ctx, w.host, owner); err != nil {
+			if err := w.accounts.Delete(ctx, account.Trusted(owner)); err != nil {
 				t.Error(err)
 			}
 		})
 		for i := range 4 {
 			wg.Go(func() {
-				err := w.ChangeHandle(ctx, Trusted(owner), syntax.Handle(fmt.Sprintf("other%d.test", i)), nothing)
-				if err != nil && !errors.Is(err, ErrNotFound) {
+				err := w.accounts.ChangeHandle(ctx, account.Trusted(owner), syntax.Handle(fmt.Sprintf("other%d.test", i)), nothing)
+				if err != nil && !errors.Is(err, account.ErrNotFound) {
 					t.Error(err)
 				}
 			})
@@ -659,15 +675,15 @@ func TestDeletionsAtOnce(t *testing.T) {
 	ctx := t.Context()
 	w := newTown(t)
 	p := w.prove(password)
-	token, _, err := w.NewMailToken(ctx, Trusted(owner), DeleteAccount)
+	token, _, err := w.NewMailToken(ctx, account.Trusted(owner), ForDeletion)
 	w.ok(err)
-	if err := w.DeleteByToken(ctx, w.host, p, "AAAAA-AAAAA"); !errors.Is(err, ErrMailToken) {
+	if err := w.DeleteAccount(ctx, p, "AAAAA-AAAAA"); !errors.Is(err, ErrMailToken) {
 		t.Errorf("another token: %v", err)
 	}
 	errs := make(chan error, 6)
 	var wg sync.WaitGroup
 	for range 6 {
-		wg.Go(func() { errs <- w.DeleteByToken(ctx, w.host, p, token) })
+		wg.Go(func() { errs <- w.DeleteAccount(ctx, p, token) })
 	}
 	wg.Wait()
 	close(errs)
@@ -675,7 +691,7 @@ func TestDeletionsAtOnce(t *testing.T) {
 	for err := range errs {
 		if err == nil {
 			done++
-		} else if !errors.Is(err, ErrNotFound) {
+		} else if !errors.Is(err, ErrWrongPassword) {
 			t.Error(err)
 		}
 	}
@@ -689,46 +705,47 @@ func TestDeletionsAtOnce(t *testing.T) {
 func TestCreatedTwice(t *testing.T) {
 	w := newTown(t)
 	ctx := t.Context()
-	codes, err := w.CreateInvites(ctx, "pds.test", "admin", "admin", 1, 1)
+	codes, err := w.accounts.CreateInvites(ctx, "pds.test", "admin", "admin", 1, 1)
 	w.ok(err)
-	late := Account{DID: owner, Handle: "late.test", Email: "late@example.com", Created: time.Now().UTC(), Invite: codes[0]}
-	w.ok(w.Reserve(ctx, late))
+	late := account.Account{DID: owner, Handle: "late.test", Email: "late@example.com", Created: time.Now().UTC(), Invite: codes[0]}
+	reserved, err := w.accounts.Reserve(ctx, late)
+	w.ok(err)
 	key, err := crypto.GenerateKey(crypto.K256)
 	w.ok(err)
-	before, err := w.Signer(ctx, owner)
+	before, err := w.accounts.Signer(ctx, owner)
 	w.ok(err)
-	if _, err := w.Create(ctx, w.host, late, key, repo.Batch{}); !errors.Is(err, repo.ErrRepoExists) {
+	if _, err := reserved.Create(ctx, key, repo.Batch{}); !errors.Is(err, repo.ErrRepoExists) {
 		t.Fatal(err)
 	}
-	if now, err := w.Signer(ctx, owner); err != nil || !now.PublicKey().Equal(before.PublicKey()) {
+	if now, err := w.accounts.Signer(ctx, owner); err != nil || !now.PublicKey().Equal(before.PublicKey()) {
 		t.Errorf("the account signs with another key: %v", err)
 	}
-	w.ok(w.Release(ctx, late))
+	w.ok(reserved.Release(ctx))
 	if n := w.kept(); n != 3 {
 		t.Errorf("%d names are kept", n)
 	}
-	w.ok(w.CheckInvite(ctx, codes[0]))
+	w.ok(w.accounts.CheckInvite(ctx, codes[0]))
 }
 
 // Somebody who returns with another server's key finds the account as it was, or nothing.
 func TestReturningMeanwhile(t *testing.T) {
 	ctx := t.Context()
 	w := newTown(t)
-	if _, err := w.SetPassword(ctx, Returning(w.account()), "another"); !errors.Is(err, ErrTokenRevoked) {
+	if _, err := w.SetPassword(ctx, account.Returning(w.account()), "another"); !errors.Is(err, account.ErrTokenRevoked) {
 		t.Errorf("an active account: %v", err)
 	}
 	for name, change := range map[string]func(w *town){
 		"activated": func(w *town) {
-			_, err := w.Update(ctx, Trusted(owner), func(a *Account, _ *storage.Change) error { a.DeactivatedAt = time.Time{}; return nil })
+			_, err := w.accounts.Update(ctx, account.Trusted(owner), func(a *account.Account, _ *repo.Step) error { a.DeactivatedAt = time.Time{}; return nil })
 			w.ok(err)
 		},
 		"taken down": changes["a takedown"], "reset": changes["a reset of the password"],
 	} {
 		w := newTown(t)
-		w.ok(w.Deactivate(ctx, Trusted(owner), time.Time{}, noEvents))
-		who := Returning(w.account())
-		w.hook.before(func() { change(w) })
-		if _, err := w.SetPassword(ctx, who, "mine"); !errors.Is(err, ErrTokenRevoked) && !errors.Is(err, ErrTakenDown) {
+		w.ok(w.accounts.Deactivate(ctx, account.Trusted(owner), time.Time{}))
+		who := account.Returning(w.account())
+		w.hook.before(func() { change(w.elsewhere()) })
+		if _, err := w.SetPassword(ctx, who, "mine"); !errors.Is(err, account.ErrTokenRevoked) && !errors.Is(err, account.ErrTakenDown) {
 			t.Errorf("%s meanwhile: %v", name, err)
 		}
 		if _, err := w.CheckPassword(ctx, w.account(), "mine", false); !errors.Is(err, ErrWrongPassword) {
@@ -742,30 +759,29 @@ func TestReturningMeanwhile(t *testing.T) {
 func TestTokensOfAnAccountBefore(t *testing.T) {
 	ctx := t.Context()
 	w := newTown(t)
-	app, _, err := w.CreateAppPassword(ctx, Trusted(owner), "phone", true)
+	app, _, err := w.CreateAppPassword(ctx, account.Trusted(owner), "phone", true)
 	w.ok(err)
 	x, who := w.session(w.prove(password))
 	y, byApp := w.session(w.prove(app))
 	before := w.prove(password)
 	tokens := make(map[Purpose]string)
 	for _, p := range purposes {
-		tokens[p], _, err = w.NewMailToken(ctx, Trusted(owner), p)
+		tokens[p], _, err = w.NewMailToken(ctx, account.Trusted(owner), p)
 		w.ok(err)
 	}
-	w.ok(w.Delete(ctx, w.host, owner))
+	w.ok(w.accounts.Delete(ctx, account.Trusted(owner)))
 	key, err := crypto.GenerateKey(crypto.K256)
 	w.ok(err)
-	a := Account{DID: owner, Handle: "alice.test", Email: "alice@example.com", Created: time.Now().UTC(), Password: passwordHash(), Credentials: time.Now().UnixMilli()}
-	w.ok(w.Reserve(ctx, a))
-	_, err = w.Create(ctx, w.host, a, key, repo.Batch{})
+	a := account.Account{DID: owner, Handle: "alice.test", Email: "alice@example.com", Created: time.Now().UTC(), Password: passwordHash(), Credentials: time.Now().UnixMilli()}
+	_, err = w.accounts.Create(ctx, a, key, repo.Batch{})
 	w.ok(err)
-	for i, c := range []Caller{who, byApp, {DID: owner}, {DID: owner, Credentials: 1}, {DID: owner, Credentials: a.Credentials, Session: x.Name()}} {
-		if _, err := w.Authenticate(ctx, c); !errors.Is(err, ErrTokenRevoked) {
+	for i, c := range []account.Caller{who, byApp, w.Caller(Token{DID: owner}), w.Caller(Token{DID: owner, Credentials: 1}), w.Caller(Token{DID: owner, Credentials: a.Credentials, Session: x.Name()})} {
+		if _, err := w.accounts.Authenticate(ctx, c); !errors.Is(err, account.ErrTokenRevoked) {
 			t.Errorf("access token %d: %v", i, err)
 		}
 	}
 	for _, x := range []Session{x, y} {
-		if _, _, err := w.RotateSession(ctx, owner, x.ID); !errors.Is(err, ErrTokenRevoked) {
+		if _, _, err := w.RotateSession(ctx, owner, x.ID); !errors.Is(err, account.ErrTokenRevoked) {
 			t.Errorf("refresh token: %v", err)
 		}
 	}
@@ -775,11 +791,11 @@ func TestTokensOfAnAccountBefore(t *testing.T) {
 	if _, err := w.CheckPassword(ctx, w.account(), app, true); !errors.Is(err, ErrWrongPassword) {
 		t.Errorf("the app password: %v", err)
 	}
-	if err := w.SetPasswordByToken(ctx, tokens[ResetPassword], "mine"); !errors.Is(err, ErrMailToken) {
+	if err := w.ResetPassword(ctx, tokens[ForPasswordReset], "mine"); !errors.Is(err, ErrMailToken) {
 		t.Errorf("the token to reset the password: %v", err)
 	}
 	for _, p := range purposes {
-		if err := w.UseMailToken(ctx, Trusted(owner), p, tokens[p]); !errors.Is(err, ErrMailToken) {
+		if err := w.UseMailToken(ctx, account.Trusted(owner), p, tokens[p]); !errors.Is(err, ErrMailToken) {
 			t.Errorf("the token for %s: %v", p, err)
 		}
 	}
@@ -789,10 +805,10 @@ func TestTokensOfAnAccountBefore(t *testing.T) {
 func TestResetsWithOneToken(t *testing.T) {
 	ctx := t.Context()
 	w := newTown(t)
-	token, _, err := w.NewMailToken(ctx, Trusted(owner), ResetPassword)
+	token, _, err := w.NewMailToken(ctx, account.Trusted(owner), ForPasswordReset)
 	w.ok(err)
-	w.hook.before(func() { w.ok(w.SetPasswordByToken(ctx, token, "the faster")) })
-	if err := w.SetPasswordByToken(ctx, token, "the slower"); !errors.Is(err, ErrMailToken) {
+	w.hook.before(func() { w.ok(w.other.ResetPassword(ctx, token, "the faster")) })
+	if err := w.ResetPassword(ctx, token, "the slower"); !errors.Is(err, ErrMailToken) {
 		t.Errorf("the second: %v", err)
 	}
 	w.prove("the faster")
@@ -807,23 +823,23 @@ func TestRememberedSessionsEnd(t *testing.T) {
 	w := newTown(t)
 	x, who := w.session(w.prove(password))
 	for range 3 {
-		if _, err := w.Authenticate(ctx, who); err != nil {
+		if _, err := w.accounts.Authenticate(ctx, who); err != nil {
 			t.Fatal(err)
 		}
 	}
 	now := time.Now()
-	w.SetClock(func() time.Time { return now.Add(RefreshLife + time.Minute) })
-	if _, err := w.Authenticate(ctx, who); !errors.Is(err, ErrTokenRevoked) {
+	w.now = func() time.Time { return now.Add(RefreshLife + time.Minute) }
+	if _, err := w.accounts.Authenticate(ctx, who); !errors.Is(err, account.ErrTokenRevoked) {
 		t.Errorf("after its time: %v", err)
 	}
-	w.SetClock(func() time.Time { return now })
+	w.now = func() time.Time { return now }
 	_, next, err := w.RotateSession(ctx, owner, x.ID)
 	w.ok(err)
-	if _, err := w.Authenticate(ctx, who); err != nil {
+	if _, err := w.accounts.Authenticate(ctx, who); err != nil {
 		t.Errorf("after a refresh: %v", err)
 	}
 	w.ok(w.EndSession(ctx, owner, next.ID))
-	if _, err := w.Authenticate(ctx, who); !errors.Is(err, ErrTokenRevoked) {
+	if _, err := w.accounts.Authenticate(ctx, who); !errors.Is(err, account.ErrTokenRevoked) {
 		t.Errorf("after its end: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package account
+package credential
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -27,9 +29,6 @@ type AppPassword struct {
 	Credentials int64 `json:"credentials,omitempty"`
 }
 
-// ErrDuplicateName: there is an app password of the name.
-var ErrDuplicateName = errors.New("account: duplicate app password name")
-
 const appPasswordPrefix = "apppassword/"
 
 var appPasswordForm = regexp.MustCompile(`^[a-z2-7]{4}-[a-z2-7]{4}-[a-z2-7]{4}-[a-z2-7]{4}$`)
@@ -40,12 +39,13 @@ func hashAppPassword(did syntax.DID, password string) string {
 }
 
 // CreateAppPassword makes an app password and returns it in the clear, the only
-// time that it can be seen.
-func (s *Store) CreateAppPassword(ctx context.Context, who Caller, name string, privileged bool) (password string, p AppPassword, err error) {
+// time that it can be seen. The error is ErrDuplicateName if there is one of the name.
+func (s *Store) CreateAppPassword(ctx context.Context, who account.Caller, name string, privileged bool) (password string, p AppPassword, err error) {
 	text := strings.ToLower(rand.Text())
 	password = strings.Join([]string{text[:4], text[4:8], text[8:12], text[12:16]}, "-")
-	err = s.change(ctx, who, func(a *Account, r storage.Reader, c *storage.Change) error {
-		switch _, err := r.Get(ctx, appPasswordPrefix+name); {
+	_, err = s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+		key := appPasswordPrefix + name
+		switch _, err := step.Get(ctx, key); {
 		case err == nil:
 			return ErrDuplicateName
 		case !errors.Is(err, storage.ErrNotFound):
@@ -56,16 +56,17 @@ func (s *Store) CreateAppPassword(ctx context.Context, who Caller, name string, 
 			Hash: hashAppPassword(a.DID, password), Credentials: a.Credentials,
 		}
 		doc, err := json.Marshal(p)
-		c.Checks = append(c.Checks, storage.KVCheck{Key: appPasswordPrefix + name})
-		c.KV = append(c.KV, storage.KVWrite{Key: appPasswordPrefix + name, Value: doc})
+		step.Expect(key, nil)
+		step.Set(key, doc, time.Time{})
 		return err
 	})
 	return password, p, err
 }
 
-// AppPasswords lists an account's app passwords by name.
+// AppPasswords lists an account's app passwords by name, or returns account.ErrNotFound.
 func (s *Store) AppPasswords(ctx context.Context, did syntax.DID) (list []AppPassword, err error) {
-	err = s.store.Repos.View(ctx, did, func(r storage.Reader) error {
+	err = s.accounts.View(ctx, account.Trusted(did), func(_ account.Account, r storage.KVReader) error {
+		list = nil
 		for p, err := range documents[AppPassword](ctx, r, appPasswordPrefix) {
 			if err != nil {
 				return err
@@ -74,29 +75,27 @@ func (s *Store) AppPasswords(ctx context.Context, did syntax.DID) (list []AppPas
 		}
 		return nil
 	})
-	if errors.Is(err, storage.ErrNotFound) {
-		err = ErrNotFound
-	}
 	return list, err
 }
 
 // RevokeAppPassword deletes an app password with the sessions that began with it. One
 // that is not known is no error.
-func (s *Store) RevokeAppPassword(ctx context.Context, who Caller, name string) error {
-	return s.change(ctx, who, func(_ *Account, r storage.Reader, c *storage.Change) error {
-		c.KV = append(c.KV, storage.KVWrite{Key: appPasswordPrefix + name})
-		return endSessions(ctx, r, name, c)
+func (s *Store) RevokeAppPassword(ctx context.Context, who account.Caller, name string) error {
+	_, err := s.accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
+		step.Remove(appPasswordPrefix + name)
+		return endSessions(ctx, step, name)
 	})
+	return err
 }
 
 // appPassword finds the app password of an account that a password is. One that was made under
 // other credentials is none.
-func (s *Store) appPassword(ctx context.Context, a Account, password string) (*AppPassword, error) {
+func (s *Store) appPassword(ctx context.Context, a account.Account, password string) (*AppPassword, error) {
 	if !appPasswordForm.MatchString(password) {
 		return nil, nil
 	}
 	list, err := s.AppPasswords(ctx, a.DID)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, account.ErrNotFound) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
@@ -112,7 +111,7 @@ func (s *Store) appPassword(ctx context.Context, a Account, password string) (*A
 
 // sameApp returns the check that an app password of an account is still there: the one of the
 // name and the hash (empty: of the name). The error is storage.ErrNotFound if it is not.
-func sameApp(ctx context.Context, r storage.Reader, a Account, name, hash string) (check storage.KVCheck, err error) {
+func sameApp(ctx context.Context, r storage.KVReader, a account.Account, name, hash string) (check storage.KVCheck, err error) {
 	doc, err := r.Get(ctx, appPasswordPrefix+name)
 	if err != nil {
 		return check, err
