@@ -77,9 +77,11 @@ type Batch struct {
 	// the checks are preconditions of the change whenever they were made. It asks the guard only if
 	// they do not hold, or if there is nothing to store.
 	Assumed []storage.KVCheck
+	// Signer signs the commit. Nil means the account's present key, as Config.Signer has it. It is
+	// for a key that becomes the present one by the same step, as when an account is made.
+	Signer crypto.Signer
 
-	resign bool          // make a commit even if nothing changes
-	signer crypto.Signer // nil: the host's
+	resign bool // make a commit even if nothing changes
 }
 
 // A Guard decides whether a change of a repository may still be made. It is called with a
@@ -404,7 +406,7 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 	if err != nil {
 		return state{}, err
 	}
-	c, head, block, err := h.sign(ctx, did, b.signer, st.head.Rev, delta.Tree.Root())
+	c, head, block, err := h.sign(ctx, did, b.Signer, st.head.Rev, delta.Tree.Root())
 	if err != nil {
 		return state{}, err
 	}

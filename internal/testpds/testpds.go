@@ -21,6 +21,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
@@ -37,10 +38,12 @@ type Bench struct {
 	t        *testing.T
 	URL      string
 	Accounts *account.Store
-	Resolver *identity.Resolver
-	Sessions *session.Sessions
-	Host     *repo.Host
-	Methods  *xrpc.Server
+	// Credentials are theirs.
+	Credentials *credential.Store
+	Resolver    *identity.Resolver
+	Sessions    *session.Sessions
+	Host        *repo.Host
+	Methods     *xrpc.Server
 
 	mu  sync.Mutex
 	now time.Time
@@ -84,19 +87,19 @@ func New(t *testing.T, change func(*session.Config)) *Bench {
 		t.Fatal(err)
 	}
 	store := memory.New(memory.Config{Now: b.Now})
-	b.Accounts = account.New(store, box)
-	b.Accounts.SetClock(b.Now)
+	b.Accounts = account.Open(repo.Config{Store: store, TempDir: t.TempDir(), Now: b.Now}, box)
+	b.Credentials = credential.New(credential.Config{Accounts: b.Accounts, Now: b.Now})
 	cfg := session.Config{
-		Accounts: b.Accounts, Key: Key, ServiceDID: "did:web:localhost", URL: b.URL, Resolver: b.Resolver,
+		Credentials: b.Credentials, Key: Key, ServiceDID: "did:web:localhost", URL: b.URL, Resolver: b.Resolver,
 		AdminPassword: "hunter2", Now: b.Now,
 	}
 	if change != nil {
 		change(&cfg)
 	}
 	b.Sessions = session.New(cfg)
-	b.Host = repo.NewHost(repo.Config{Store: store, Signer: b.Accounts.Signer, TempDir: t.TempDir(), Now: b.Now})
+	b.Host = b.Accounts.Host()
 	svc := server.New(server.Config{
-		Sessions: b.Sessions, Host: b.Host, Directory: plc, RotationKeys: []crypto.Signer{rotation}, Policy: server.Policy{Domains: []string{".test"}},
+		Sessions: b.Sessions, Directory: plc, RotationKeys: []crypto.Signer{rotation}, Policy: server.Policy{Domains: []string{".test"}},
 	})
 	t.Cleanup(func() { svc.Close(context.Background()) })
 	b.Methods.Handle(slices.Concat(b.Sessions.Routes(), svc.Routes())...)

@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
@@ -39,6 +40,8 @@ type Server struct {
 	// Accounts are the accounts, and Host their repositories.
 	Accounts *account.Store
 	Host     *repo.Host
+	// Credentials are what the accounts' owners show to be let in.
+	Credentials *credential.Store
 	// Sessions has the authenticators for further methods.
 	Sessions *session.Sessions
 	// Service serves the accounts.
@@ -72,8 +75,14 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)
 	}
-	s.Accounts = account.New(cfg.Store, box)
-	s.Accounts.SetClock(cfg.Now)
+	s.Accounts = account.Open(repo.Config{
+		Store: cfg.Store, Now: cfg.Now, CheckClock: s.checkClock, Hold: limit.Hold,
+		TempDir: cfg.Temp, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
+		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return cfg.BlobQuota, nil },
+		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
+	}, box)
+	s.Host = s.Accounts.Host()
+	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), Now: cfg.Now})
 	if err := s.Accounts.Repair(context.Background()); err != nil {
 		return nil, err
 	}
@@ -82,12 +91,6 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.openClock()
 	s.openHealth()
-	s.Host = repo.NewHost(repo.Config{
-		Store: cfg.Store, Signer: s.Accounts.Signer, Now: cfg.Now, CheckClock: s.checkClock, Hold: limit.Hold,
-		TempDir: cfg.Temp, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
-		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return cfg.BlobQuota, nil },
-		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
-	})
 	s.Outbox = &stream.Outbox{Events: cfg.Store.Events}
 	s.openCrawler()
 	if err := s.openAccounts(); err != nil {
@@ -118,11 +121,11 @@ func (s *Server) openAccounts() error {
 		cfg.Rates = rate.New(rate.Config{Now: cfg.Now, Moving: s.Moving})
 	}
 	s.Sessions = session.New(session.Config{
-		Accounts: s.Accounts, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
+		Credentials: s.Credentials, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
 		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: cfg.Rates, Now: cfg.Now, Logger: s.log,
 	})
 	s.Service = server.New(server.Config{
-		Sessions: s.Sessions, Host: s.Host, Directory: cfg.Directory, RotationKeys: cfg.Secrets.RotationKeys, RecoveryKey: cfg.RecoveryKey,
+		Sessions: s.Sessions, Directory: cfg.Directory, RotationKeys: cfg.Secrets.RotationKeys, RecoveryKey: cfg.RecoveryKey,
 		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay,
 	})
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
@@ -24,10 +25,10 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	accounts := account.New(store, box)
-	host := repo.NewHost(repo.Config{Store: store, Signer: accounts.Signer})
+	accounts := account.Open(repo.Config{Store: store}, box)
+	credentials := credential.New(credential.Config{Accounts: accounts, Enter: session.HashQueue()})
 	sessions := session.New(session.Config{
-		Accounts: accounts, Key: []byte("random bytes that stay the same"), ServiceDID: "did:web:pds.example.com", URL: "https://pds.example.com",
+		Credentials: credentials, Key: []byte("random bytes that stay the same"), ServiceDID: "did:web:pds.example.com", URL: "https://pds.example.com",
 	})
 
 	srv := &xrpc.Server{Catalog: lexicon.Builtin()}
@@ -44,7 +45,7 @@ func Example() {
 
 	// Package server makes accounts over HTTP. This one is made by the host itself.
 	ctx := context.Background()
-	if err := makeAccount(ctx, accounts, host); err != nil {
+	if err := makeAccount(ctx, credentials); err != nil {
 		panic(err)
 	}
 	client := &xrpc.Client{Host: front.URL}
@@ -67,19 +68,17 @@ func Example() {
 	// xrpc: 400 InvalidToken: Token could not be verified
 }
 
-func makeAccount(ctx context.Context, accounts *account.Store, host *repo.Host) error {
+func makeAccount(ctx context.Context, credentials *credential.Store) error {
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
 		return err
 	}
-	hash, err := account.HashPassword(ctx, "correct horse")
+	hash, err := credentials.HashPassword(ctx, "correct horse")
 	if err != nil {
 		return err
 	}
-	a := account.Account{DID: "did:web:alice.example.com", Handle: "alice.example.com", Email: "alice@example.com", Password: hash}
-	if err := accounts.Reserve(ctx, a); err != nil {
-		return err
-	}
-	_, err = accounts.Create(ctx, host, a, key, repo.Batch{})
+	_, err = credentials.Accounts().Create(ctx, account.Account{
+		DID: "did:web:alice.example.com", Handle: "alice.example.com", Email: "alice@example.com", Password: hash,
+	}, key, repo.Batch{})
 	return err
 }

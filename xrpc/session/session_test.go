@@ -18,8 +18,11 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/internal/testpds"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
@@ -27,13 +30,17 @@ import (
 )
 
 func TestMisuse(t *testing.T) {
-	good := session.Config{Accounts: account.New(memory.New(memory.Config{}), nil), Key: testpds.Key, ServiceDID: "did:web:localhost", URL: "http://localhost"}
+	box, err := sealed.New(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := session.Config{Credentials: credential.New(credential.Config{Accounts: account.Open(repo.Config{Store: memory.New(memory.Config{})}, box)}), Key: testpds.Key, ServiceDID: "did:web:localhost", URL: "http://localhost"}
 	for want, change := range map[string]func(*session.Config){
-		"":                  func(*session.Config) {},
-		"Config.Accounts":   func(c *session.Config) { c.Accounts = nil },
-		"Config.Key":        func(c *session.Config) { c.Key = []byte("short") },
-		"Config.ServiceDID": func(c *session.Config) { c.ServiceDID = "" },
-		"Config.URL":        func(c *session.Config) { c.URL = "" },
+		"":                   func(*session.Config) {},
+		"Config.Credentials": func(c *session.Config) { c.Credentials = nil },
+		"Config.Key":         func(c *session.Config) { c.Key = []byte("short") },
+		"Config.ServiceDID":  func(c *session.Config) { c.ServiceDID = "" },
+		"Config.URL":         func(c *session.Config) { c.URL = "" },
 	} {
 		cfg := good
 		change(&cfg)
@@ -79,7 +86,7 @@ func TestDocumentOfAnotherServer(t *testing.T) {
 		t.Error("its own")
 	}
 	elsewhere := session.New(session.Config{
-		Accounts: b.Accounts, Key: testpds.Key, ServiceDID: "did:web:localhost", URL: "https://other.example.com", Resolver: b.Resolver, Now: b.Now,
+		Credentials: b.Credentials, Key: testpds.Key, ServiceDID: "did:web:localhost", URL: "https://other.example.com", Resolver: b.Resolver, Now: b.Now,
 	})
 	if doc := elsewhere.Document(t.Context(), alice.DID); doc != nil {
 		t.Errorf("%s", doc)
@@ -160,7 +167,7 @@ func TestLogout(t *testing.T) {
 	}
 	// A token that has expired ends its session all the same.
 	s, _ := b.Login("alice.test", "password of alice")
-	b.Pass(account.RefreshLife + time.Hour)
+	b.Pass(credential.RefreshLife + time.Hour)
 	if a := logout(s.RefreshJWT); a.Status != http.StatusOK {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}

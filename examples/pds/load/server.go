@@ -23,6 +23,7 @@ import (
 	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -50,9 +51,8 @@ func fill(ctx context.Context, dir string, n int, of func(n int) seed.Seed) (err
 	if err != nil {
 		return err
 	}
-	store := account.New(d.Store, box)
-	host := repo.NewHost(repo.Config{Store: d.Store, Signer: store.Signer})
-	hash, err := account.HashPassword(ctx, password)
+	accounts := account.Open(repo.Config{Store: d.Store}, box)
+	hash, err := credential.New(credential.Config{Accounts: accounts}).HashPassword(ctx, password)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func fill(ctx context.Context, dir string, n int, of func(n int) seed.Seed) (err
 				}
 				s := of(i)
 				s.Password = hash
-				if _, err := s.Account(ctx, store, host, i); err != nil {
+				if _, err := s.Account(ctx, accounts, i); err != nil {
 					mu.Lock()
 					first = err
 					mu.Unlock()

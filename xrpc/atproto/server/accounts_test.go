@@ -25,7 +25,6 @@ func TestMisuse(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"":                    func(*Config) {},
 		"Config.Sessions":     func(c *Config) { c.Sessions = nil },
-		"Config.Host":         func(c *Config) { c.Host = nil },
 		"Config.Directory":    func(c *Config) { c.Directory = nil },
 		"Config.RotationKeys": func(c *Config) { c.RotationKeys = nil },
 		"no address": func(c *Config) {

@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
@@ -45,14 +46,15 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	accounts := account.New(store, box)
+	accounts := account.Open(repo.Config{Store: store}, box)
+	credentials := credential.New(credential.Config{Accounts: accounts, Enter: session.HashQueue()})
 	dids := &identity.PLCClient{URL: plc.URL}
 	sessions := session.New(session.Config{
-		Accounts: accounts, Key: []byte("random bytes that stay the same"), Resolver: &identity.Resolver{PLC: dids},
+		Credentials: credentials, Key: []byte("random bytes that stay the same"), Resolver: &identity.Resolver{PLC: dids},
 		ServiceDID: "did:web:pds.example.com", URL: "https://pds.example.com",
 	})
 	svc := server.New(server.Config{
-		Sessions: sessions, Host: repo.NewHost(repo.Config{Store: store, Signer: accounts.Signer}),
+		Sessions:  sessions,
 		Directory: dids, RotationKeys: []crypto.Signer{rotation}, Mailer: printer{},
 		Policy: server.Policy{
 			Domains: []string{".pds.example.com"},

@@ -11,20 +11,19 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 func (s *Service) updateHandle(ctx context.Context, r *xrpc.Request, in api.IdentityUpdateHandleInput) (out xrpc.None, err error) {
-	did := session.Caller(r)
+	did := r.Principal.DID
 	handle, err := s.checkHandle(ctx, did, in.Handle)
 	if err != nil {
 		return out, err
 	}
-	return out, s.changeHandle(ctx, session.By(r), handle)
+	return out, s.changeHandle(ctx, s.sessions.By(r), handle)
 }
 
 // checkForeignHandle checks a handle that is not under one of the server's
@@ -44,8 +43,7 @@ func (s *Service) checkForeignHandle(ctx context.Context, did syntax.DID, handle
 // eyes of the network, which is told even if nothing changes.
 func (s *Service) changeHandle(ctx context.Context, who account.Caller, handle syntax.Handle) error {
 	did := who.DID
-	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) },
-		s.identityEvent(account.Account{DID: did, Handle: handle}))
+	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) })
 	s.resolver.Purge(syntax.AtIdentifier(did))
 	if errors.Is(err, account.ErrHandleTaken) {
 		return xrpc.InvalidRequest("Handle already taken: %s", handle)
@@ -98,7 +96,7 @@ func (s *Service) rotationKey(of []string) (crypto.Signer, bool) {
 }
 
 func (s *Service) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.IdentityGetRecommendedDIDCredentialsOutput, err error) {
-	a, err := s.accounts.ByDID(ctx, session.Caller(r))
+	a, err := s.accounts.ByDID(ctx, r.Principal.DID)
 	if err != nil {
 		return out, err
 	}
@@ -121,23 +119,23 @@ func (s *Service) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Requ
 }
 
 func (s *Service) requestPlcOperationSignature(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	if session.Caller(r).Method() != "plc" {
+	if r.Principal.DID.Method() != "plc" {
 		return out, errNoPLC
 	}
-	return out, s.mailToken(ctx, session.By(r), account.PLCOperation, "Change of your identity requested",
+	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForPLCOperation, "Change of your identity requested",
 		"Somebody, probably you, wants to change the identity (DID) of your account %[2]s, as when you move it to another server. To allow it, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
 // signPlcOperation signs an operation that the directory will accept. Only then is the token spent.
 func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in api.IdentitySignPLCOperationInput) (out api.IdentitySignPLCOperationOutput, err error) {
-	did := session.Caller(r)
+	did := r.Principal.DID
 	switch {
 	case did.Method() != "plc":
 		return out, errNoPLC
 	case in.Token == "":
 		return out, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}
-	if err := s.accounts.CheckMailToken(ctx, session.By(r), account.PLCOperation, in.Token); err != nil {
+	if err := s.credentials.CheckMailToken(ctx, s.sessions.By(r), credential.ForPLCOperation, in.Token); err != nil {
 		return out, err
 	}
 	var methods map[string]string
@@ -173,14 +171,14 @@ func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in api.
 	if out.Operation, err = json.Marshal(op); err != nil {
 		return out, err
 	}
-	if err := s.accounts.UseMailToken(ctx, session.By(r), account.PLCOperation, in.Token); err != nil {
+	if err := s.credentials.UseMailToken(ctx, s.sessions.By(r), credential.ForPLCOperation, in.Token); err != nil {
 		return api.IdentitySignPLCOperationOutput{}, err
 	}
 	return out, nil
 }
 
 func (s *Service) submitPlcOperation(ctx context.Context, r *xrpc.Request, in api.IdentitySubmitPLCOperationInput) (out xrpc.None, err error) {
-	a, err := s.accounts.ByDID(ctx, session.Caller(r))
+	a, err := s.accounts.ByDID(ctx, r.Principal.DID)
 	if err != nil {
 		return out, err
 	}
@@ -216,12 +214,10 @@ func (s *Service) submitPlcOperation(ctx context.Context, r *xrpc.Request, in ap
 		return out, err
 	}
 	// The directory has it: the network is told whatever has become of the session.
-	return out, s.accounts.Tell(context.WithoutCancel(ctx), account.Trusted(a.DID), func(a account.Account) []storage.Event {
-		return []storage.Event{s.identityEvent(a)}
-	})
+	return out, s.accounts.AnnounceIdentity(context.WithoutCancel(ctx), account.Trusted(a.DID))
 }
 
 func (s *Service) reserveSigningKey(ctx context.Context, r *xrpc.Request, in api.ServerReserveSigningKeyInput) (out api.ServerReserveSigningKeyOutput, err error) {
-	out.SigningKey, err = s.accounts.ReserveKey(ctx, in.DID)
+	out.SigningKey, err = s.accounts.Keys().Reserve(ctx, in.DID)
 	return out, err
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
@@ -19,13 +20,13 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	accounts := account.New(store, box)
-	host := repo.NewHost(repo.Config{Store: store, Signer: accounts.Signer})
+	accounts := account.Open(repo.Config{Store: store}, box)
+	credentials := credential.New(credential.Config{Accounts: accounts, Enter: session.HashQueue()})
 	sessions := session.New(session.Config{
-		Accounts: accounts, Key: []byte("random bytes that stay the same"), ServiceDID: "did:web:pds.example.com", URL: "https://pds.example.com",
+		Credentials: credentials, Key: []byte("random bytes that stay the same"), ServiceDID: "did:web:pds.example.com", URL: "https://pds.example.com",
 	})
 	view := appview.New(appview.Config{
-		Sessions: sessions, Host: host,
+		Sessions: sessions, Host: accounts.Host(),
 		AppView: proxy.Service{DID: "did:web:api.bsky.app", URL: "https://api.bsky.app"},
 		Reports: proxy.Service{DID: "did:plc:ar7c4by46qjdydhdevvrndac", URL: "https://mod.bsky.app"},
 		CDN:     "https://cdn.bsky.app/img/%s/plain/%s/%s@jpeg",

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
-	"github.com/pdskit/pdskit/examples/pds/internal/migrate"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/xrpc"
@@ -35,7 +34,7 @@ type values struct {
 	acceptMissing bool
 	blobsFrom     string
 	keep          backup.Keep
-	migrate       migrate.Command
+	migrate       migrateCommand
 }
 
 func adminFlags(c *call) {
