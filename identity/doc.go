@@ -17,6 +17,10 @@
 // these rules; PLCClient applies them when its Verify field is set. Package
 // plctest is a directory for tests and development, built on the same rules.
 //
+// Whoever has a rotation key changes a did:plc with Rotate: its handle, server, signing key, or the
+// rotation keys themselves. It checks the operation before it is sent, and finds out what became of
+// one whose answer was lost.
+//
 // Resolver caches. A cache trades freshness for speed: an account that moved is
 // seen at its old server until the entry expires, unless the host purges it when
 // it hears of the change (an #identity event, or a failed signature).

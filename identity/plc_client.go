@@ -34,7 +34,7 @@ type PLCClient struct {
 	URL string
 	// HTTP makes the requests; default: a client with a time limit of 10 seconds.
 	HTTP *http.Client
-	// Verify makes Resolve and Data fetch the audit log and check all of it, rather
+	// Verify makes Resolve, Data and Last fetch the audit log and check all of it, rather
 	// than believe the directory's summary. It costs a larger answer and, for each
 	// operation, the verification of a signature.
 	Verify bool
@@ -91,11 +91,7 @@ func (c *PLCClient) Resolve(ctx context.Context, did syntax.DID) (*Document, err
 // are those of Resolve.
 func (c *PLCClient) Data(ctx context.Context, did syntax.DID) (*PLCData, error) {
 	if c.Verify {
-		entries, err := c.AuditLog(ctx, did)
-		if err != nil {
-			return nil, err
-		}
-		log, err := ValidatePLCLog(did, entries)
+		log, err := c.validLog(ctx, did)
 		if err != nil {
 			return nil, err
 		}
@@ -109,6 +105,15 @@ func (c *PLCClient) Data(ctx context.Context, did syntax.DID) (*PLCData, error) 
 		return nil, fmt.Errorf("%w: asked for %s, got the data of %s", ErrMismatch, did, d.DID)
 	}
 	return &d, nil
+}
+
+// validLog returns the whole log, which it has checked.
+func (c *PLCClient) validLog(ctx context.Context, did syntax.DID) (*PLCLog, error) {
+	entries, err := c.AuditLog(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	return ValidatePLCLog(did, entries)
 }
 
 // Log returns the valid operations of a did:plc, oldest first. There is at least one.
@@ -129,9 +134,16 @@ func (c *PLCClient) AuditLog(ctx context.Context, did syntax.DID) (list []PLCLog
 	return list, err
 }
 
-// Last returns the last valid operation of a did:plc: the one that the next
-// operation follows (see PLCOperation.Next). It may be a tombstone.
+// Last returns the last valid operation of a did:plc: the one that the next operation follows (see
+// PLCOperation.Next). It may be a tombstone. Its errors are those of Resolve.
 func (c *PLCClient) Last(ctx context.Context, did syntax.DID) (*PLCOperation, error) {
+	if c.Verify {
+		log, err := c.validLog(ctx, did)
+		if err != nil {
+			return nil, err
+		}
+		return log.Last(), nil
+	}
 	op := &PLCOperation{}
 	if err := c.getJSON(ctx, did, "/log/last", maxPLCAnswer, op); err != nil {
 		return nil, err
@@ -139,9 +151,8 @@ func (c *PLCClient) Last(ctx context.Context, did syntax.DID) (*PLCOperation, er
 	return op, nil
 }
 
-// Submit sends a signed operation to the directory. If the error is ErrUnavailable,
-// the operation may have been accepted nevertheless: compare Last with it before
-// making another.
+// Submit sends a signed operation to the directory. If the error is ErrUnavailable, the operation
+// may have been accepted nevertheless: [SubmitPLC] finds out.
 func (c *PLCClient) Submit(ctx context.Context, did syntax.DID, op *PLCOperation) error {
 	if op == nil {
 		return fmt.Errorf("%w: none", ErrOperation)

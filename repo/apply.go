@@ -41,6 +41,8 @@ type Write struct {
 	// Record is the new value in canonical DAG-CBOR, of at most 1,000,000 bytes. Its
 	// $type must be the collection.
 	Record []byte
+	// Encoded is a record with its value, in the place of Record. It is not decoded again.
+	Encoded *data.Encoded
 	// Swap, if not nil, is the CID that the record must have now; an undefined
 	// CID means that there must be no record.
 	Swap *cid.Cid
@@ -75,9 +77,11 @@ type Batch struct {
 	// the checks are preconditions of the change whenever they were made. It asks the guard only if
 	// they do not hold, or if there is nothing to store.
 	Assumed []storage.KVCheck
+	// Signer signs the commit. Nil means the account's present key, as Config.Signer has it. It is
+	// for a key that becomes the present one by the same step, as when an account is made.
+	Signer crypto.Signer
 
-	resign bool          // make a commit even if nothing changes
-	signer crypto.Signer // nil: the host's
+	resign bool // make a commit even if nothing changes
 }
 
 // A Guard decides whether a change of a repository may still be made. It is called with a
@@ -286,7 +290,7 @@ func (h *Host) ask(ctx context.Context, did syntax.DID, guard Guard) (checks []s
 type edit struct {
 	path      string
 	prev, cid cid.Cid // undefined: no record
-	record    []byte
+	record    *data.Encoded
 	blobs     []data.Blob
 	untyped   bool // the record has no $type
 }
@@ -327,24 +331,37 @@ func (e *edit) write(w *Write) error {
 	var c cid.Cid
 	var blobs []data.Blob
 	untyped := false
+	record := w.Encoded
+	switch {
+	case record == nil:
+		record = data.DecodeLazily(w.Record)
+	case w.Record != nil:
+		return fmt.Errorf("%w: %s: it has both Record and Encoded", ErrInvalidWrite, e.path)
+	}
 	switch w.Action {
 	case Create, Update, Put, Delete:
 	default:
 		return fmt.Errorf("%w: %s: unknown action %d", ErrInvalidWrite, e.path, w.Action)
 	}
 	if w.Action != Delete {
-		if len(w.Record) > commit.MaxRecord {
-			return fmt.Errorf("%w: %s has %d bytes, more than %d", ErrInvalidRecord, e.path, len(w.Record), commit.MaxRecord)
+		b := record.CBOR()
+		if len(b) > commit.MaxRecord {
+			return fmt.Errorf("%w: %s has %d bytes, more than %d", ErrInvalidRecord, e.path, len(b), commit.MaxRecord)
 		}
 		var err error
-		if blobs, err = data.BlobRefs(w.Record); err != nil {
+		if w.Encoded != nil {
+			blobs, err = record.BlobRefs()
+		} else {
+			blobs, err = data.BlobRefs(b)
+		}
+		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrInvalidRecord, e.path, err)
 		}
-		c = dag.Sum(dag.CBOR, w.Record)
+		c = dag.Sum(dag.CBOR, b)
 		if w.Action == Put && c == e.cid {
 			return nil
 		}
-		typ, ok := data.TypeOf(w.Record)
+		typ, ok := data.TypeOf(b)
 		if ok && typ != string(w.Collection) {
 			return &TypeError{Path: e.path, Collection: w.Collection, Type: typ}
 		}
@@ -362,7 +379,7 @@ func (e *edit) write(w *Write) error {
 	if _, _, err := syntax.ParsePath(e.path); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidRecord, err)
 	}
-	e.cid, e.record, e.blobs, e.untyped = c, w.Record, blobs, untyped
+	e.cid, e.record, e.blobs, e.untyped = c, record, blobs, untyped
 	return nil
 }
 
@@ -389,7 +406,7 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 	if err != nil {
 		return state{}, err
 	}
-	c, head, block, err := h.sign(ctx, did, b.signer, st.head.Rev, delta.Tree.Root())
+	c, head, block, err := h.sign(ctx, did, b.Signer, st.head.Rev, delta.Tree.Root())
 	if err != nil {
 		return state{}, err
 	}
@@ -409,9 +426,10 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 			next.size -= treeBytes(e.path)
 		}
 		ev.Ops = append(ev.Ops, op)
-		rc := storage.RecordChange{Path: e.path, CID: e.cid, Data: e.record}
+		rc := storage.RecordChange{Path: e.path, CID: e.cid}
 		if e.cid.Defined() {
-			records = append(records, car.Block{CID: e.cid, Data: e.record})
+			rc.Data = e.record.CBOR()
+			records = append(records, car.Block{CID: e.cid, Data: rc.Data})
 			rc.Blobs = refs[i]
 		}
 		change.Records = append(change.Records, rc)

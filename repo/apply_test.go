@@ -10,6 +10,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
@@ -103,6 +104,15 @@ func TestRefusals(t *testing.T) {
 		for i := range many {
 			many[i] = repo.Write{Action: repo.Create, Collection: notes, RKey: keyN(i), Record: note(t, "x")}
 		}
+		encoded := func(e *data.Encoded) repo.Batch {
+			return repo.Batch{Writes: []repo.Write{{Action: repo.Create, Collection: notes, RKey: "b", Encoded: e}}}
+		}
+		must := func(e *data.Encoded, err error) *data.Encoded {
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		}
 		float := []byte{0xa1, 0x61, 'n', 0xfb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0}
 		tests := []struct {
 			name  string
@@ -120,6 +130,12 @@ func TestRefusals(t *testing.T) {
 			{"a record with a float", one(repo.Create, "b", float, nil), repo.ErrInvalidRecord},
 			{"a record with bytes after it", one(repo.Create, "b", append(note(t, "y"), 0), nil), repo.ErrInvalidRecord},
 			{"no record", one(repo.Create, "b", nil, nil), repo.ErrInvalidRecord},
+			{"a record twice", repo.Batch{Writes: []repo.Write{{Action: repo.Create, Collection: notes, RKey: "b", Record: note(t, "y"), Encoded: data.DecodeLazily(note(t, "y"))}}}, repo.ErrInvalidWrite},
+			{"an encoded record with a float", encoded(data.DecodeLazily(float)), repo.ErrInvalidRecord},
+			{"an encoded record with bytes after it", encoded(data.DecodeLazily(append(note(t, "y"), 0))), repo.ErrInvalidRecord},
+			{"an encoded record that is no object", encoded(must(data.EncodeValue([]any{}))), repo.ErrInvalidRecord},
+			{"an encoded record that is too large", encoded(data.DecodeLazily(note(t, strings.Repeat("x", commit.MaxRecord)))), repo.ErrInvalidRecord},
+			{"an encoded record of another type", encoded(must(data.EncodeValue(map[string]any{"$type": "com.example.other"}))), repo.ErrInvalidRecord},
 			{"a record that is too large", one(repo.Create, "b", note(t, strings.Repeat("x", commit.MaxRecord)), nil), repo.ErrInvalidRecord},
 			{"a record key that is none", one(repo.Create, "..", note(t, "y"), nil), repo.ErrInvalidRecord},
 			{"too many writes", repo.Batch{Writes: many}, repo.ErrTooManyWrites},

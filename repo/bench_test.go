@@ -148,7 +148,7 @@ func BenchmarkApplyIndexed(b *testing.B) {
 	b.Run("build", func(b *testing.B) {
 		_, store, k := bigStore(b, sqlite.Config{Relaxed: true})
 		for i := 0; b.Loop(); i++ {
-			all := repo.Index{Name: "all", Version: fmt.Sprint(i), Keys: func(c syntax.NSID, rkey syntax.RecordKey, _ []byte) []string {
+			all := repo.Index{Name: "all", Version: fmt.Sprint(i), Keys: func(c syntax.NSID, rkey syntax.RecordKey, _ *data.Encoded) []string {
 				return []string{string(rkey)}
 			}}
 			if _, err := indexedHost(store, k, all).Find(ctx, alice, "all", "x", 1); err != nil {

@@ -67,8 +67,8 @@ func ExampleIndex() {
 		Name:        "hashtag",
 		Version:     "1", // to be changed with Keys
 		Collections: []syntax.NSID{"com.example.note"},
-		Keys: func(_ syntax.NSID, _ syntax.RecordKey, record []byte) (tags []string) {
-			value, err := data.Decode(record, data.Limits{})
+		Keys: func(_ syntax.NSID, _ syntax.RecordKey, record *data.Encoded) (tags []string) {
+			value, err := record.Value()
 			if err != nil {
 				return nil
 			}

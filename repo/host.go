@@ -86,6 +86,7 @@ type Host struct {
 	hold       func(context.Context, int64) error
 	quota      func(context.Context, syntax.DID) (int64, error)
 	locks      keyedLocks // of writers
+	turns      keyedLocks // see Turn
 	builds     builds
 	scans      chan struct{} // has room for maxScans: see export
 	cache      treeCache

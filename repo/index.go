@@ -37,12 +37,13 @@ type Index struct {
 	Version string
 	// Collections are those whose records have keys. Empty: all.
 	Collections []syntax.NSID
-	// Keys returns the keys of a record, in any order; nil if it has none. The record is DAG-CBOR
-	// and may be anything: a stranger wrote it. Keys is called by several goroutines at once.
+	// Keys returns the keys of a record, in any order; nil if it has none. The record may be
+	// anything: a stranger wrote it. One from before the rules of the data model has no value, only
+	// bytes. Keys is called by several goroutines at once, and must not keep the record.
 	//
 	// Keys sort by their bytes. One that is longer than 256 bytes, or has control characters or
 	// text that is not UTF-8, is stored as a hash.
-	Keys func(collection syntax.NSID, rkey syntax.RecordKey, record []byte) []string
+	Keys func(collection syntax.NSID, rkey syntax.RecordKey, record *data.Encoded) []string
 	// Unique makes a new record replace the earlier ones that have a key of it: they are deleted
 	// in the same commit, as far as there is room for so many operations. An update replaces
 	// nothing, nor does an import. Of several new records in one batch, the last one stays. See
@@ -63,10 +64,10 @@ func SubjectIndex(name string, subjects map[syntax.NSID]string) Index {
 	return Index{
 		Name: name, Version: "2 " + string(version), Unique: true,
 		Collections: slices.Sorted(maps.Keys(subjects)),
-		Keys: func(collection syntax.NSID, _ syntax.RecordKey, record []byte) []string {
-			value, err := data.Decode(record, data.Limits{})
+		Keys: func(collection syntax.NSID, _ syntax.RecordKey, record *data.Encoded) []string {
+			value, err := record.Value()
 			if err != nil {
-				value = legacyValue(record)
+				value = legacyValue(record.CBOR())
 			}
 			for name := range strings.SplitSeq(subjects[collection], ".") {
 				m, _ := value.(map[string]any)
@@ -179,7 +180,7 @@ func (x *Index) rowPrefix(key string) string {
 }
 
 // prefixes returns what the rows of a record begin with, each once.
-func (x *Index) prefixes(path string, record []byte) []string {
+func (x *Index) prefixes(path string, record *data.Encoded) []string {
 	collection, rkey, err := syntax.ParsePath(path)
 	if err != nil || !x.has(collection) {
 		return nil
@@ -193,7 +194,7 @@ func (x *Index) prefixes(path string, record []byte) []string {
 }
 
 // rows returns the keys of all rows of a record.
-func (x *indexSet) rows(path string, record []byte) (rows []string) {
+func (x *indexSet) rows(path string, record *data.Encoded) (rows []string) {
 	for i := range x.list {
 		for _, prefix := range x.list[i].prefixes(path, record) {
 			rows = append(rows, prefix+path)
@@ -279,7 +280,7 @@ func (x *indexSet) derive(ctx context.Context, st *state, r storage.Reader, keep
 			if err != nil {
 				return fmt.Errorf("repo: indexes of %s: %w", e.path, err)
 			}
-			before = x.rows(e.path, rec.Data)
+			before = x.rows(e.path, data.DecodeLazily(rec.Data))
 		}
 		if e.cid.Defined() {
 			after = x.rows(e.path, e.record)
@@ -365,7 +366,7 @@ func (x *indexSet) owner(ctx context.Context, st *state, r storage.Reader, path,
 	} else if err != nil {
 		return edit{}, false, err
 	}
-	return edit{path: path, prev: now}, slices.Contains(x.rows(path, rec.Data), prefix+path), nil
+	return edit{path: path, prev: now}, slices.Contains(x.rows(path, data.DecodeLazily(rec.Data)), prefix+path), nil
 }
 
 // viewAt is View for a head; ErrConflict if the repository has another one.
@@ -447,7 +448,7 @@ func (b *indexBuild) right(r storage.Reader, row string) (bool, error) {
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil && slices.Contains(b.indexes.rows(path, rec.Data), row), err
+	return err == nil && slices.Contains(b.indexes.rows(path, data.DecodeLazily(rec.Data)), row), err
 }
 
 // sweep deletes the keys of a range, but for those to keep (nil: none).
@@ -500,7 +501,7 @@ func (b *indexBuild) fill(rng storage.Range) error {
 				if err != nil {
 					return err
 				}
-				for _, row := range b.indexes.rows(rec.Path, rec.Data) {
+				for _, row := range b.indexes.rows(rec.Path, data.DecodeLazily(rec.Data)) {
 					kv = append(kv, rowWrite(row))
 				}
 				last = rec.Path

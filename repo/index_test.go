@@ -34,8 +34,8 @@ func subjects() repo.Index {
 
 // tags is an index that is not unique: a note has any number of tags, and shares them with others.
 func tags() repo.Index {
-	return repo.Index{Name: "tags", Collections: []syntax.NSID{notes}, Keys: func(_ syntax.NSID, _ syntax.RecordKey, record []byte) (keys []string) {
-		v, err := data.Decode(record, data.Limits{})
+	return repo.Index{Name: "tags", Collections: []syntax.NSID{notes}, Keys: func(_ syntax.NSID, _ syntax.RecordKey, record *data.Encoded) (keys []string) {
+		v, err := record.Value()
 		if err != nil {
 			return nil
 		}
@@ -672,7 +672,7 @@ func TestFailedCheckIsNoRace(t *testing.T) {
 }
 
 func TestIndexConfig(t *testing.T) {
-	fn := func(syntax.NSID, syntax.RecordKey, []byte) []string { return nil }
+	fn := func(syntax.NSID, syntax.RecordKey, *data.Encoded) []string { return nil }
 	for name, list := range map[string][]repo.Index{
 		"no name":         {{Keys: fn}},
 		"a slash":         {{Name: "a/b", Keys: fn}},

@@ -134,8 +134,16 @@ type Resign struct {
 func (h *Host) Resign(ctx context.Context, did syntax.DID, in Resign) (Result, error) {
 	return h.Apply(ctx, did, Batch{
 		Events: in.Events, Checks: in.Checks, KV: in.KV, Guard: in.Guard,
-		Silent: true, Sync: !in.Silent, resign: true, signer: in.Signer,
+		Silent: true, Sync: !in.Silent, resign: true, Signer: in.Signer,
 	})
+}
+
+// Turn waits until no other operation of the account that takes turns is under way in this process,
+// or for the context to end. The caller must call done. It is for what takes longer than a step, such
+// as a change that others have to be told of first. Records are written meanwhile, and so are steps:
+// what such an operation relies on it checks in its steps, as for other processes.
+func (h *Host) Turn(ctx context.Context, did syntax.DID) (done func(), err error) {
+	return h.turns.lock(ctx, did)
 }
 
 // Delete removes a repository with everything that belongs to it, including its
@@ -158,6 +166,9 @@ func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Eve
 // process does with the account comes between the look and the deletion. Another process may, since
 // storage.Repos.Delete compares nothing: a deletion that was allowed takes along what it writes
 // in that moment.
+//
+// If there is no repository, the error is ErrRepoNotFound, and fn is not called. Blobs that a
+// deletion has left, which was interrupted, are deleted then.
 func (h *Host) DeleteStep(ctx context.Context, did syntax.DID, fn func(*Step) error) error {
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {
@@ -165,6 +176,11 @@ func (h *Host) DeleteStep(ctx context.Context, did syntax.DID, fn func(*Step) er
 	}
 	defer unlock()
 	change, err := h.step(ctx, did, fn)
+	if errors.Is(err, ErrRepoNotFound) {
+		if err := h.store.Blobs.DeleteAll(ctx, did); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -22,8 +22,8 @@ var (
 	errNoEncoding   = InvalidRequest("Request encoding (Content-Type) required but not provided")
 )
 
-// input reads, validates and decodes a JSON body.
-func (r *Request) input(to any) error {
+// readInput reads, validates and decodes a JSON body.
+func (r *Request) readInput(to any) error {
 	if b, ok := r.Body.(*body); ok { // all of it must arrive in time
 		b.renew()
 		b.total = true
@@ -46,11 +46,7 @@ func (r *Request) input(to any) error {
 		text = []byte("{}") // what an empty body means where the type is given
 	}
 	if r.method != nil {
-		read := func() (any, error) { return data.FromJSON(text, data.Limits{Bytes: int(r.limit)}) }
-		if r.route.PlainJSON {
-			read = func() (any, error) { return data.PlainJSON(text) }
-		}
-		value, err := read()
+		value, err := r.parse(text)
 		if err != nil {
 			return InvalidRequest("Invalid request body: %s", err)
 		}
@@ -66,6 +62,18 @@ func (r *Request) input(to any) error {
 		return InvalidRequest("Invalid request body: %s", jsonDetail(err))
 	}
 	return nil
+}
+
+// parse reads the value of a body, and keeps it for Input.
+func (r *Request) parse(text []byte) (any, error) {
+	if r.route.PlainJSON {
+		return data.PlainJSON(text)
+	}
+	var err error
+	if r.input, err = data.ParseJSON(text, data.Limits{Bytes: int(r.limit)}); err != nil {
+		return nil, err
+	}
+	return r.input.Value()
 }
 
 // readBody reads a body to its end.

@@ -100,7 +100,7 @@ func Procedure[I, O any](fn func(ctx context.Context, r *Request, in I) (O, erro
 			if err := r.noInput(); err != nil {
 				return err
 			}
-		} else if err := r.input(&in); err != nil {
+		} else if err := r.readInput(&in); err != nil {
 			return err
 		}
 		out, err := fn(r.Context(), r, in)

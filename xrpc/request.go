@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/pdskit/pdskit/lexicon"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
@@ -27,8 +28,14 @@ type Request struct {
 	route  *Route
 	method *lexicon.Method // its schema; nil if there is none
 	limit  int64           // of the body
+	input  *data.Encoded
 	answer http.Header
 }
+
+// Input returns the value of the JSON body as it was validated, with its encoding as CBOR, so that a
+// handler need not parse parts of it again. It is nil where no such value was made: for methods
+// without a schema in Server.Catalog, and with Route.PlainJSON.
+func (r *Request) Input() *data.Encoded { return r.input }
 
 // AnswerHeader returns the header of the answer. It is for what has no http.ResponseWriter at hand,
 // and of use before the answer begins.

@@ -23,11 +23,11 @@ import (
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/examples/pds/internal/migrate"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/migrate"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 

@@ -15,7 +15,6 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/storage"
 )
 
 // Collection is that of the records.
@@ -45,7 +44,7 @@ const (
 )
 
 // Account makes the account of a number, with the handle userN.
-func (s Seed) Account(ctx context.Context, store *account.Store, host *repo.Host, n int) (account.Account, error) {
+func (s Seed) Account(ctx context.Context, accounts *account.Store, n int) (account.Account, error) {
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
 		return account.Account{}, err
@@ -65,11 +64,7 @@ func (s Seed) Account(ctx context.Context, store *account.Store, host *repo.Host
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	a := account.Account{DID: did, Handle: handle, Email: fmt.Sprintf("user%d@example.com", n), Password: s.Password, Created: now}
-	if err := store.Reserve(ctx, a); err != nil {
-		return a, err
-	}
-	_, err = store.Create(ctx, host, a, key, repo.Batch{Sync: true, Events: []storage.Event{host.IdentityEvent(did, handle), host.AccountEvent(did, "")}})
-	if err != nil {
+	if _, err = accounts.Create(ctx, a, key, repo.Batch{}); err != nil {
 		return a, err
 	}
 	if s.Created != nil {
@@ -77,7 +72,7 @@ func (s Seed) Account(ctx context.Context, store *account.Store, host *repo.Host
 			return a, err
 		}
 	}
-	return a, s.fill(ctx, host, did)
+	return a, s.fill(ctx, accounts.Host(), did)
 }
 
 // fill writes the records and blobs of an account.

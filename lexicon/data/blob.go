@@ -125,8 +125,28 @@ func BlobRefs(record []byte) ([]Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	var refs []Blob
-	for _, b := range Blobs(v) {
+	return currentRefs(Blobs(v))
+}
+
+// BlobRefs checks that the value is an object and returns its references to blobs, without those of
+// the legacy form, as the function of that name does.
+func (e *Encoded) BlobRefs() ([]Blob, error) {
+	v, err := e.Value()
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := v.(map[string]any); !ok {
+		return nil, &Error{Offset: 0, Err: ErrNotObject}
+	}
+	if !bytes.Contains(e.cbor, encodedType) {
+		return nil, nil
+	}
+	return currentRefs(Blobs(v))
+}
+
+// currentRefs are references in their present form, which must be to raw bytes.
+func currentRefs(list []Blob) (refs []Blob, err error) {
+	for _, b := range list {
 		if b.Legacy {
 			continue
 		}

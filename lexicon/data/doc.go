@@ -17,6 +17,8 @@
 // Unicode, and numbers that are not integers of 53 bits are refused: two readers could
 // understand them differently.
 //
+// An Encoded is a value with its CBOR, for code that needs both and hands them on.
+//
 // AppendCBOR and AppendJSON go from one encoding to the other without building a value. For
 // Go structs there are Marshal, Unmarshal, MarshalJSON and UnmarshalJSON, with Link, Bytes, Blob, Object,
 // Raw and Nullable for their fields. PlainJSON and UnmarshalPlainJSON are for JSON that never becomes CBOR.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 
 	icbor "github.com/pdskit/pdskit/internal/cbor"
 )
@@ -15,13 +16,11 @@ const maxSafeInt = 1<<53 - 1
 
 // FromJSON reads one JSON value.
 func FromJSON(b []byte, lim Limits) (any, error) {
-	enc, err := AppendCBOR(make([]byte, 0, len(b)), b, lim)
+	e, err := ParseJSON(b, lim)
 	if err != nil {
 		return nil, err
 	}
-	d := decoder{s: string(enc)}
-	v, fault := d.value()
-	return v, fault.orNil()
+	return e.value, nil
 }
 
 // AppendCBOR appends the canonical DAG-CBOR of one JSON value, without building
@@ -31,12 +30,32 @@ func AppendCBOR(b, json []byte, lim Limits) ([]byte, error) {
 	if len(json) > lim.Bytes {
 		return b, &Error{Offset: lim.Bytes, Err: ErrTooLarge}
 	}
-	p := transcoder{in: json, out: slices.Grow(b, len(json)), lim: lim, pairs: make([]pair, 0, 32)}
-	if err := p.value(0); err != nil {
+	p := transcoders.Get().(*transcoder)
+	*p = transcoder{in: json, out: slices.Grow(b, len(json)), lim: lim, pairs: p.pairs[:0], spare: p.spare[:0]}
+	out, err := p.run()
+	if p.in, p.out = nil, nil; cap(p.pairs) <= keptPairs && cap(p.spare) <= keptSpare {
+		transcoders.Put(p)
+	}
+	if err != nil {
 		return b, err
 	}
-	if p.space(); p.pos != len(json) {
-		return b, p.fail(ErrSyntax)
+	return out, nil
+}
+
+// transcoders are kept for what they work with, unless that has grown by an unusual input.
+var transcoders = sync.Pool{New: func() any { return &transcoder{pairs: make([]pair, 0, 32)} }}
+
+const (
+	keptPairs = 1 << 10
+	keptSpare = 16 << 10
+)
+
+func (p *transcoder) run() ([]byte, *Error) {
+	if err := p.value(0); err != nil {
+		return nil, err
+	}
+	if p.space(); p.pos != len(p.in) {
+		return nil, p.fail(ErrSyntax)
 	}
 	return p.out, nil
 }

@@ -17,8 +17,7 @@ import (
 // Checker returns what checks the whole store, accounts included. Keys that are in memory do not
 // count: it reads them from the store.
 func (s *Store) Checker() check.Checker {
-	stored := New(s.store, s.box)
-	stored.SetClock(s.now)
+	stored := NewKeys(KeysConfig{Store: s.store, Box: s.keys.box, Now: s.now})
 	return check.Checker{
 		Store: s.store, Now: s.now,
 		Key: func(ctx context.Context, did syntax.DID) (*crypto.PublicKey, error) {
@@ -30,14 +29,14 @@ func (s *Store) Checker() check.Checker {
 		},
 		// One that is being moved here is not active yet.
 		Incomplete: func(ctx context.Context, did syntax.DID) (bool, error) {
-			a, err := stored.ByDID(ctx, did)
+			a, err := s.ByDID(ctx, did)
 			if errors.Is(err, ErrNotFound) {
 				return false, nil
 			}
 			return err == nil && a.Status() == Deactivated, err
 		},
 		Others: func(ctx context.Context, wrong func(syntax.DID, string)) error {
-			problems, err := stored.Check(ctx)
+			problems, err := s.Check(ctx)
 			for _, p := range problems {
 				wrong(p.DID, p.What)
 			}
@@ -46,13 +45,13 @@ func (s *Store) Checker() check.Checker {
 	}
 }
 
-// maxDoubtful bounds how many accounts and names Check looks at again, and lists.
+// maxDoubtful bounds how many accounts and keys Check looks at again, and lists.
 const maxDoubtful = 10_000
 
-// Check compares accounts with the names that are kept for them, and returns what
-// is wrong, of some thousands the first ones. An account that is being made or deleted meanwhile has
-// its names before or after its repository, so what looks wrong is looked at again for some seconds,
-// and only what stays wrong is reported.
+// Check compares accounts with the keys that they are found by, and returns what is wrong, of some
+// thousands the first ones. It may run while the host is used: an operation that has not ended
+// excuses what it will still put right, and what looks wrong otherwise is looked at again for some
+// seconds. Only what stays wrong is reported.
 func (s *Store) Check(ctx context.Context) ([]check.Problem, error) {
 	problems, doubtful, err := s.checkAll(ctx)
 	for pause := 10 * time.Millisecond; pause < 2*time.Second && len(doubtful) > 0 && err == nil; pause *= 2 {
@@ -77,7 +76,7 @@ func (s *Store) Check(ctx context.Context) ([]check.Problem, error) {
 	return problems, err
 }
 
-// checkAll looks at all accounts and names once, and returns what looks wrong and what that is about.
+// checkAll looks at all accounts and keys once, and returns what looks wrong and what that is about.
 func (s *Store) checkAll(ctx context.Context) (problems []check.Problem, doubtful []doubt, err error) {
 	look := func(d doubt) error {
 		found, err := s.checkOne(ctx, d)
@@ -94,15 +93,16 @@ func (s *Store) checkAll(ctx context.Context) (problems []check.Problem, doubtfu
 			return nil, nil, err
 		}
 	}
-	for _, prefix := range []string{handlePrefix, emailPrefix, createdPrefix} {
+	for _, prefix := range indexPrefixes {
 		if err := s.eachKey(ctx, prefix, func(key string) error { return look(doubt{key: key}) }); err != nil {
 			return nil, nil, err
 		}
 	}
-	return problems, doubtful, nil
+	return problems, doubtful, look(doubt{})
 }
 
-// doubt is an account or a name, by its key, that may be wrong.
+// doubt is an account, or a key that accounts are found by, that may be wrong; the zero doubt is how
+// many accounts there are.
 type doubt struct {
 	did syntax.DID
 	key string
@@ -113,13 +113,16 @@ func problem(did syntax.DID, format string, args ...any) []check.Problem {
 }
 
 func (s *Store) checkOne(ctx context.Context, d doubt) ([]check.Problem, error) {
-	if d.key != "" {
-		return s.checkName(ctx, d.key)
+	switch {
+	case d.key != "":
+		return s.checkKey(ctx, d.key)
+	case d.did != "":
+		return s.checkAccount(ctx, d.did)
 	}
-	return s.checkAccount(ctx, d.did)
+	return s.checkCount(ctx)
 }
 
-// checkAccount compares an account with its names.
+// checkAccount compares an account with its keys.
 func (s *Store) checkAccount(ctx context.Context, did syntax.DID) (problems []check.Problem, err error) {
 	a, err := s.ByDID(ctx, did)
 	if errors.Is(err, ErrNotFound) {
@@ -130,36 +133,50 @@ func (s *Store) checkAccount(ctx context.Context, did syntax.DID) (problems []ch
 	} else if err != nil {
 		return problem(did, "the account cannot be read: %v", err), ctx.Err()
 	}
-	if a.DID != did {
-		problems = problem(did, "the account says that it is %s", a.DID)
-	}
-	return problems, s.store.KV.Read(ctx, func(r storage.KVReader) error {
-		for _, key := range a.names() {
+	var found []check.Problem
+	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
+		found = nil
+		l, err := readLayout(ctx, r)
+		if err != nil {
+			return err
+		}
+		for _, key := range a.indexKeys() {
 			switch owner, err := ownerOf(ctx, r, key); {
 			case err != nil:
 				return err
+			case owner == "" && l.Version == 0 && strings.HasPrefix(key, deleteAfterPrefix):
 			case owner == "":
-				problems = append(problems, problem(did, "the name %s is not kept for it", key)...)
+				found = append(found, problem(did, "the name %s is not kept for it", key)...)
 			case owner != did:
-				problems = append(problems, problem(did, "the name %s belongs to %s", key, owner)...)
+				found = append(found, problem(did, "the name %s belongs to %s", key, owner)...)
 			}
 		}
 		return nil
 	})
+	if a.DID != did {
+		problems = problem(did, "the account says that it is %s", a.DID)
+	}
+	return append(problems, found...), err
 }
 
-// checkName compares a name with the account that it belongs to.
-func (s *Store) checkName(ctx context.Context, key string) (problems []check.Problem, err error) {
+// checkKey compares a key with the account that it belongs to.
+func (s *Store) checkKey(ctx context.Context, key string) ([]check.Problem, error) {
 	var did syntax.DID
-	err = s.store.KV.Read(ctx, func(r storage.KVReader) (err error) {
-		did, err = ownerOf(ctx, r, key)
+	excused := false
+	err := s.store.KV.Read(ctx, func(r storage.KVReader) (err error) {
+		if did, err = ownerOf(ctx, r, key); err != nil || did == "" {
+			return err
+		}
+		pending, err := notes(ctx, r, did)
+		excused = anyNote(pending, func(n note) bool { return slices.Contains(n.Keys, key) })
 		return err
 	})
-	if err != nil || did == "" { // given up meanwhile
+	// An account without an address had the key of none in the earlier layout.
+	if err != nil || did == "" || excused || key == emailPrefix {
 		return nil, err
 	}
 	switch a, err := s.ByDID(ctx, did); {
-	case errors.Is(err, ErrNotFound), err == nil && !slices.Contains(a.names(), key):
+	case errors.Is(err, ErrNotFound), err == nil && !slices.Contains(a.indexKeys(), key):
 		return problem(did, "the name %s is kept for it, but it has another or is gone", key), nil
 	case err != nil:
 		return nil, ctx.Err() // that is a problem of the account
@@ -167,7 +184,34 @@ func (s *Store) checkName(ctx context.Context, key string) (problems []check.Pro
 	return nil, nil
 }
 
-// ownerOf returns whose a name is for good, or nobody.
+// checkCount compares how many accounts were counted with how many there are. Operations that have
+// not ended excuse a difference.
+func (s *Store) checkCount(ctx context.Context) ([]check.Problem, error) {
+	n := 0
+	for _, err := range s.store.Repos.List(ctx, "") {
+		if err != nil {
+			return nil, err
+		}
+		n++
+	}
+	var l layout
+	pending := false
+	err := s.store.KV.Read(ctx, func(r storage.KVReader) (err error) {
+		for _, err := range r.Keys(ctx, storage.Prefix(pendingPrefix)) {
+			pending = true
+			return err
+		}
+		l, err = readLayout(ctx, r)
+		return err
+	})
+	if err != nil || pending || l.Version == 0 || l.Count == n {
+		return nil, err
+	}
+	return problem("", "there are %d repositories, but %d accounts were counted", n, l.Count), nil
+}
+
+// ownerOf returns whose a key is for good, or nobody. Names that were reserved in the earlier layout
+// expire.
 func ownerOf(ctx context.Context, r storage.KVReader, key string) (did syntax.DID, err error) {
 	for pair, err := range r.Keys(ctx, storage.Range{From: key, To: key + "\x00"}) {
 		if err != nil {

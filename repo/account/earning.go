@@ -55,10 +55,7 @@ func (s *Store) AccountInvites(ctx context.Context, hostname string, who Caller,
 	if err != nil {
 		return nil, err
 	}
-	err = s.store.KV.Read(ctx, func(r storage.KVReader) (err error) {
-		list, err = invitesOf(ctx, r, string(a.DID))
-		return err
-	})
+	list, err = s.InvitesOf(ctx, string(a.DID))
 	if err != nil || e.due(a.Created, s.now().UTC(), list) == 0 {
 		return list, err
 	}

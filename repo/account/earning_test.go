@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -58,7 +59,7 @@ func TestEarnInvitesOnce(t *testing.T) {
 			t.Fatalf("%d codes %v", len(list), err)
 		}
 	}
-	if _, err := s.Update(t.Context(), Trusted(owner), func(a *Account, _ *storage.Change) error { a.InvitesDisabled = true; return nil }); err != nil {
+	if _, err := s.Update(t.Context(), Trusted(owner), func(a *Account, _ *repo.Step) error { a.InvitesDisabled = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	*now = now.Add(time.Hour)

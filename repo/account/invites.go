@@ -13,9 +13,6 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// ErrInvite: an invite code is not known, used up, or disabled.
-var ErrInvite = errors.New("account: invite code not available")
-
 // Invite is an invite code as it is stored.
 type Invite struct {
 	Code      string               `json:"code"`
@@ -92,7 +89,7 @@ func (s *Store) indexInvites(ctx context.Context) error {
 }
 
 // CreateInvites makes n codes of the given number of uses, with the host's name
-// in front, and keeps them.
+// in front. They belong to an account, or to whatever else the text names, such as "admin".
 func (s *Store) CreateInvites(ctx context.Context, hostname, account, by string, n, uses int) ([]string, error) {
 	codes := make([]string, n)
 	err := s.store.KV.Write(ctx, func(tx storage.KVTx) error {
@@ -129,10 +126,22 @@ func useInvite(ctx context.Context, tx storage.KVTx, code string, did syntax.DID
 	return putInvite(ctx, tx, inv)
 }
 
+// keepInvite is useInvite for an account that may have used the code already.
+func keepInvite(ctx context.Context, tx storage.KVTx, code string, did syntax.DID, now time.Time) error {
+	if inv, err := getInvite(ctx, tx, code); err == nil && inv.Uses[did] != 0 {
+		return nil
+	} else if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	return useInvite(ctx, tx, code, did, now)
+}
+
 // returnInvite takes a use of a code back.
 func returnInvite(ctx context.Context, tx storage.KVTx, code string, did syntax.DID) error {
 	inv, err := getInvite(ctx, tx, code)
-	if err != nil {
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	delete(inv.Uses, did)
@@ -166,9 +175,32 @@ func putInvite(ctx context.Context, tx storage.KVTx, inv Invite) error {
 	return tx.Set(ctx, invitePrefix+inv.Code, doc, time.Time{})
 }
 
+// Invite returns an invite code, or ErrNoInvite.
+func (s *Store) Invite(ctx context.Context, code string) (inv Invite, err error) {
+	err = s.store.KV.Read(ctx, func(r storage.KVReader) (err error) {
+		inv, err = getInvite(ctx, r, code)
+		return err
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		err = ErrNoInvite
+	}
+	return inv, err
+}
+
+// InvitesOf lists the codes that belong to an account, in the order of the codes. It reads no
+// others.
+func (s *Store) InvitesOf(ctx context.Context, account string) (list []Invite, err error) {
+	err = s.store.KV.Read(ctx, func(r storage.KVReader) (err error) {
+		list, err = invitesOf(ctx, r, account)
+		return err
+	})
+	return list, err
+}
+
 // Invites lists all invite codes.
 func (s *Store) Invites(ctx context.Context) (list []Invite, err error) {
 	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
+		list = nil
 		for inv, err := range documents[Invite](ctx, r, invitePrefix) {
 			if err != nil {
 				return err
@@ -179,9 +211,6 @@ func (s *Store) Invites(ctx context.Context) (list []Invite, err error) {
 	})
 	return list, err
 }
-
-// ErrNoInvite: there is no such invite code, or none of such an account.
-var ErrNoInvite = errors.New("account: no such invite code")
 
 // DisableInvites disables codes, and all codes of accounts. If one of the codes is not there, or
 // one of the accounts has none and is not among those that need not, the error is ErrNoInvite, with

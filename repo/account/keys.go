@@ -4,38 +4,125 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/memo"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/sealed"
 )
 
-// Signer returns an account's signing key.
-func (s *Store) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error) {
-	if key, ok := s.keys.Get(did); ok {
+// KeysConfig configures Keys. Store's Repos and KV, and Box, are required.
+type KeysConfig struct {
+	// Store is where the keys are, sealed.
+	Store storage.Store
+	// Box seals and opens them.
+	Box *sealed.Box
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Keys has the signing keys of accounts, and those that are reserved for accounts to come. It is
+// safe for concurrent use.
+//
+// Opened keys are kept in memory, since to unseal one for every commit would cost more than to sign
+// with it. So another process that changes the key of an account which this one serves must tell it
+// to Forget.
+type Keys struct {
+	store storage.Store
+	box   *sealed.Box
+	now   func() time.Time
+
+	open  *memo.Map[syntax.DID, *crypto.PrivateKey]
+	mu    sync.Mutex
+	moves int // how often a key was put or forgotten
+}
+
+// maxKeys is how many keys are kept in memory, at some 300 bytes each.
+const maxKeys = 10_000
+
+// NewKeys returns the keys of a store. It panics if the store's Repos or KV, or the box, is missing.
+func NewKeys(cfg KeysConfig) *Keys {
+	switch {
+	case cfg.Store.Repos == nil || cfg.Store.KV == nil:
+		panic("account: KeysConfig.Store needs Repos and KV: give it the store of the repo.Host")
+	case cfg.Box == nil:
+		panic("account: KeysConfig.Box is missing: signing keys are only stored sealed; see sealed.New")
+	}
+	k := &Keys{store: cfg.Store, box: cfg.Box, now: cfg.Now, open: memo.New[syntax.DID, *crypto.PrivateKey](maxKeys)}
+	if k.now == nil {
+		k.now = time.Now
+	}
+	return k
+}
+
+// place is what a sealed key is bound to.
+func place(did syntax.DID, key string) string { return string(did) + "/" + key }
+
+func (k *Keys) seal(did syntax.DID, key string, secret *crypto.PrivateKey) []byte {
+	return k.box.Seal(place(did, key), secret.Bytes())
+}
+
+func (k *Keys) unseal(did syntax.DID, key string, sealed []byte) (*crypto.PrivateKey, error) {
+	raw, err := k.box.Open(place(did, key), sealed)
+	if err == nil {
+		var secret *crypto.PrivateKey
+		if secret, err = crypto.ParsePrivateKey(crypto.K256, raw); err == nil {
+			return secret, nil
+		}
+	}
+	return nil, fmt.Errorf("account: signing key of %s: %w", did, err)
+}
+
+// Signer returns an account's signing key, or ErrNotFound. It is the Signer for repo.Config.
+func (k *Keys) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error) {
+	if key, ok := k.open.Get(did); ok {
 		return key, nil
 	}
+	k.mu.Lock()
+	moves := k.moves
+	k.mu.Unlock()
 	var secret []byte
-	err := s.store.Repos.View(ctx, did, func(r storage.Reader) (err error) {
+	err := k.store.Repos.View(ctx, did, func(r storage.Reader) (err error) {
 		secret, err = r.Get(ctx, signingKey)
 		return err
 	})
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, ErrNotFound
-	} else if err != nil {
+	if err != nil {
+		return nil, notFound(err)
+	}
+	key, err := k.unseal(did, signingKey, secret)
+	if err != nil {
 		return nil, err
 	}
-	raw, err := s.box.Open(string(did)+"/"+signingKey, secret)
-	if err != nil {
-		return nil, fmt.Errorf("account: signing key of %s: %w", did, err)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if moves == k.moves { // else it may be another one by now
+		k.open.Put(did, key)
 	}
-	key, err := crypto.ParsePrivateKey(crypto.K256, raw)
-	if err != nil {
-		return nil, fmt.Errorf("account: signing key of %s: %w", did, err)
-	}
-	s.keys.Put(did, key)
 	return key, nil
+}
+
+// put keeps a key that is stored now.
+func (k *Keys) put(did syntax.DID, key *crypto.PrivateKey) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.moves++
+	k.open.Put(did, key)
+}
+
+// Forget drops what is in memory of an account's key. It is read again when it is needed.
+func (k *Keys) Forget(did syntax.DID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.moves++
+	k.open.Drop(did)
+}
+
+// Signer is that of the keys.
+func (s *Store) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error) {
+	return s.keys.Signer(ctx, did)
 }
 
 // Reserved keys are made before the account that they are for comes here, so that
@@ -49,15 +136,17 @@ const (
 // reservedLife is how long a reserved key is kept.
 const reservedLife = 90 * 24 * time.Hour
 
-// ReserveKey makes a key, or returns the one that is reserved for the DID.
-func (s *Store) ReserveKey(ctx context.Context, did syntax.DID) (didKey string, err error) {
+// Reserve makes a key for an account that will come here, and returns it as a did:key, or that of
+// the key that is reserved for the DID. An empty DID is one that is not known yet. A reservation
+// lasts 90 days.
+func (k *Keys) Reserve(ctx context.Context, did syntax.DID) (didKey string, err error) {
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
 		return "", err
 	}
 	fresh := key.PublicKey().DIDKey()
-	secret := s.box.Seal(reservedPrefix+fresh, key.Bytes())
-	err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+	secret := k.box.Seal(reservedPrefix+fresh, key.Bytes())
+	err = k.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		didKey = fresh
 		if did != "" {
 			switch have, err := tx.Get(ctx, reservedForPrefix+string(did)); {
@@ -67,20 +156,20 @@ func (s *Store) ReserveKey(ctx context.Context, did syntax.DID) (didKey string, 
 			case !errors.Is(err, storage.ErrNotFound):
 				return err
 			}
-			if err := tx.Set(ctx, reservedForPrefix+string(did), []byte(fresh), s.now().Add(reservedLife)); err != nil {
+			if err := tx.Set(ctx, reservedForPrefix+string(did), []byte(fresh), k.now().Add(reservedLife)); err != nil {
 				return err
 			}
 		}
-		return tx.Set(ctx, reservedPrefix+fresh, secret, s.now().Add(reservedLife))
+		return tx.Set(ctx, reservedPrefix+fresh, secret, k.now().Add(reservedLife))
 	})
 	return didKey, err
 }
 
-// ReservedKey returns the key that is reserved for a DID, or nil.
-func (s *Store) ReservedKey(ctx context.Context, did syntax.DID) (key *crypto.PrivateKey, err error) {
+// Reserved returns the key that is reserved for a DID; nil if there is none.
+func (k *Keys) Reserved(ctx context.Context, did syntax.DID) (key *crypto.PrivateKey, err error) {
 	var didKey string
 	var secret []byte
-	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
+	err = k.store.KV.Read(ctx, func(r storage.KVReader) error {
 		v, err := r.Get(ctx, reservedForPrefix+string(did))
 		if err != nil {
 			return err
@@ -94,16 +183,16 @@ func (s *Store) ReservedKey(ctx context.Context, did syntax.DID) (key *crypto.Pr
 	} else if err != nil {
 		return nil, err
 	}
-	raw, err := s.box.Open(reservedPrefix+didKey, secret)
+	raw, err := k.box.Open(reservedPrefix+didKey, secret)
 	if err != nil {
 		return nil, err
 	}
 	return crypto.ParsePrivateKey(crypto.K256, raw)
 }
 
-// ReleaseKey forgets the key that was reserved for a DID, once its account has it.
-func (s *Store) ReleaseKey(ctx context.Context, did syntax.DID) error {
-	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+// Release forgets the key that was reserved for a DID, once its account has it.
+func (k *Keys) Release(ctx context.Context, did syntax.DID) error {
+	return k.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		didKey, err := tx.Get(ctx, reservedForPrefix+string(did))
 		if errors.Is(err, storage.ErrNotFound) {
 			return nil

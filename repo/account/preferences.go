@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -27,17 +29,14 @@ func (s *Store) Preferences(ctx context.Context, did syntax.DID) (list []Prefere
 		list, _, err = readPreferences(ctx, r)
 		return err
 	})
-	if errors.Is(err, storage.ErrNotFound) {
-		err = ErrNotFound
-	}
-	return list, err
+	return list, notFound(err)
 }
 
 // SetPreferences replaces an account's preferences by what fn makes of them. It may be
 // called more than once.
 func (s *Store) SetPreferences(ctx context.Context, who Caller, fn func([]Preference) ([]Preference, error)) error {
-	return s.change(ctx, who, func(_ *Account, r storage.Reader, c *storage.Change) error {
-		old, doc, err := readPreferences(ctx, r)
+	_, err := s.Update(ctx, who, func(_ *Account, step *repo.Step) error {
+		old, doc, err := readPreferences(ctx, step)
 		if err != nil {
 			return err
 		}
@@ -49,13 +48,14 @@ func (s *Store) SetPreferences(ctx context.Context, who Caller, fn func([]Prefer
 		if err != nil {
 			return err
 		}
-		c.Checks = append(c.Checks, storage.KVCheck{Key: preferencesKey, Value: doc})
-		c.KV = append(c.KV, storage.KVWrite{Key: preferencesKey, Value: next})
+		step.Expect(preferencesKey, doc)
+		step.Set(preferencesKey, next, time.Time{})
 		return nil
 	})
+	return err
 }
 
-func readPreferences(ctx context.Context, r storage.Reader) (list []Preference, doc []byte, err error) {
+func readPreferences(ctx context.Context, r storage.KVReader) (list []Preference, doc []byte, err error) {
 	doc, err = r.Get(ctx, preferencesKey)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil, nil

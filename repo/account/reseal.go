@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -18,13 +20,11 @@ func (s *Store) Reseal(ctx context.Context, progress func(accounts int)) (sealed
 		if err != nil {
 			return sealed, err
 		}
-		changed, err := s.resealKey(ctx, info.DID)
+		some, err := s.resealKeys(ctx, info.DID)
 		if err != nil {
 			return sealed, fmt.Errorf("%s: %w", info.DID, err)
 		}
-		if changed {
-			sealed++
-		}
+		sealed += some
 		if n++; progress != nil {
 			progress(n)
 		}
@@ -33,29 +33,31 @@ func (s *Store) Reseal(ctx context.Context, progress func(accounts int)) (sealed
 	return sealed + reserved, err
 }
 
-// resealKey seals an account's signing key anew.
-func (s *Store) resealKey(ctx context.Context, did syntax.DID) (changed bool, err error) {
-	err = s.update(ctx, did, func(r storage.Reader, c *storage.Change) error {
-		changed = false
-		old, err := r.Get(ctx, signingKey)
-		if errors.Is(err, storage.ErrNotFound) || err == nil && !s.box.Stale(old) {
-			return nil
-		} else if err != nil {
-			return err
+// resealKeys seals an account's signing keys anew, and returns how many.
+func (s *Store) resealKeys(ctx context.Context, did syntax.DID) (sealed int, err error) {
+	_, err = s.host.Step(ctx, did, func(step *repo.Step) error {
+		sealed = 0
+		for _, key := range []string{signingKey, nextKey} {
+			old, err := step.Get(ctx, key)
+			if errors.Is(err, storage.ErrNotFound) || err == nil && !s.keys.box.Stale(old) {
+				continue
+			} else if err != nil {
+				return err
+			}
+			fresh, err := s.keys.box.Reseal(place(did, key), old)
+			if err != nil {
+				return err
+			}
+			sealed++
+			step.Expect(key, old)
+			step.Set(key, fresh, time.Time{})
 		}
-		fresh, err := s.box.Reseal(string(did)+"/"+signingKey, old)
-		if err != nil {
-			return err
-		}
-		changed = true
-		c.Checks = append(c.Checks, storage.KVCheck{Key: signingKey, Value: old})
-		c.KV = append(c.KV, storage.KVWrite{Key: signingKey, Value: fresh})
 		return nil
 	})
-	if errors.Is(err, ErrNotFound) {
-		return false, nil // deleted meanwhile
+	if errors.Is(err, repo.ErrRepoNotFound) {
+		return 0, nil // deleted meanwhile
 	}
-	return changed, err
+	return sealed, err
 }
 
 // resealReserved seals the keys anew that are reserved for accounts to come.
@@ -67,12 +69,12 @@ func (s *Store) resealReserved(ctx context.Context) (sealed int, err error) {
 			if err != nil {
 				return err
 			}
-			if s.box.Stale(pair.Value) {
+			if s.keys.box.Stale(pair.Value) {
 				stale = append(stale, pair)
 			}
 		}
 		for _, pair := range stale {
-			fresh, err := s.box.Reseal(pair.Key, pair.Value)
+			fresh, err := s.keys.box.Reseal(pair.Key, pair.Value)
 			if err == nil {
 				err = tx.Set(ctx, pair.Key, fresh, pair.Expires)
 			}

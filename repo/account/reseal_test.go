@@ -33,11 +33,10 @@ func TestResealInterrupted(t *testing.T) {
 	const n = 5
 	for stopAt := range n + 2 {
 		store := memory.New(memory.Config{})
-		old := account.New(store, keyring(t, 1))
-		host := repo.NewHost(repo.Config{Store: store, Signer: old.Signer})
+		old := account.Open(repo.Config{Store: store}, keyring(t, 1))
 		public := make(map[syntax.DID]string)
 		for i := range n {
-			a, err := seed.Seed{}.Account(t.Context(), old, host, i)
+			a, err := seed.Seed{}.Account(t.Context(), old, i)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,25 +46,25 @@ func TestResealInterrupted(t *testing.T) {
 			}
 			public[a.DID] = key.PublicKey().DIDKey()
 		}
-		reserved, err := old.ReserveKey(t.Context(), "did:plc:comes")
+		reserved, err := old.Keys().Reserve(t.Context(), "did:plc:comes")
 		if err != nil {
 			t.Fatal(err)
 		}
 		opens := func(keys ...byte) {
 			t.Helper()
-			s := account.New(store, keyring(t, keys...))
+			s := account.Open(repo.Config{Store: store}, keyring(t, keys...))
 			for did, want := range public {
 				key, err := s.Signer(t.Context(), did)
 				if err != nil || key.PublicKey().DIDKey() != want {
 					t.Errorf("stopped at %d, with %v: %v", stopAt, keys, err)
 				}
 			}
-			if key, err := s.ReservedKey(t.Context(), "did:plc:comes"); err != nil || key.PublicKey().DIDKey() != reserved {
+			if key, err := s.Keys().Reserved(t.Context(), "did:plc:comes"); err != nil || key.PublicKey().DIDKey() != reserved {
 				t.Errorf("stopped at %d, with %v: reserved: %v", stopAt, keys, err)
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		first, err := account.New(store, keyring(t, 2, 1)).Reseal(ctx, func(accounts int) {
+		first, err := account.Open(repo.Config{Store: store}, keyring(t, 2, 1)).Reseal(ctx, func(accounts int) {
 			if accounts == stopAt {
 				cancel()
 			}
@@ -75,12 +74,12 @@ func TestResealInterrupted(t *testing.T) {
 		}
 		cancel()
 		opens(2, 1)
-		second, err := account.New(store, keyring(t, 2, 1)).Reseal(t.Context(), nil)
+		second, err := account.Open(repo.Config{Store: store}, keyring(t, 2, 1)).Reseal(t.Context(), nil)
 		if err != nil || first+second != n+1 {
 			t.Errorf("stopped at %d: sealed %d and %d, %v", stopAt, first, second, err)
 		}
 		opens(2)
-		if again, err := account.New(store, keyring(t, 2)).Reseal(t.Context(), nil); err != nil || again != 0 {
+		if again, err := account.Open(repo.Config{Store: store}, keyring(t, 2)).Reseal(t.Context(), nil); err != nil || again != 0 {
 			t.Errorf("again: %d, %v", again, err)
 		}
 	}
@@ -88,12 +87,11 @@ func TestResealInterrupted(t *testing.T) {
 
 func TestResealWithoutTheOldKey(t *testing.T) {
 	store := memory.New(memory.Config{})
-	old := account.New(store, keyring(t, 1))
-	host := repo.NewHost(repo.Config{Store: store, Signer: old.Signer})
-	if _, err := (seed.Seed{}).Account(t.Context(), old, host, 1); err != nil {
+	old := account.Open(repo.Config{Store: store}, keyring(t, 1))
+	if _, err := (seed.Seed{}).Account(t.Context(), old, 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := account.New(store, keyring(t, 2)).Reseal(t.Context(), nil); !errors.Is(err, sealed.ErrUnknownKey) {
+	if _, err := account.Open(repo.Config{Store: store}, keyring(t, 2)).Reseal(t.Context(), nil); !errors.Is(err, sealed.ErrUnknownKey) {
 		t.Errorf("%v", err)
 	}
 }

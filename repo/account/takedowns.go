@@ -3,9 +3,11 @@ package account
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -21,32 +23,48 @@ type Takedown struct {
 func recordSubject(path string) string { return takedownPrefix + "record/" + path }
 func blobSubject(blob cid.Cid) string  { return takedownPrefix + "blob/" + blob.String() }
 
-// TakeDown takes an account down, which ends its sessions, or back up. events makes those of
-// the step from the account as it is then.
-func (s *Store) TakeDown(ctx context.Context, did syntax.DID, t Takedown, events func(Account) []storage.Event) error {
-	return s.change(ctx, Trusted(did), func(a *Account, r storage.Reader, c *storage.Change) error {
+// TakeDown takes an account down, which ends its sessions, or back up, and tells the network. App
+// passwords are kept, but let nobody in while the account is down. A takedown needs a reference.
+func (s *Store) TakeDown(ctx context.Context, did syntax.DID, t Takedown) error {
+	if t.Applied && t.Ref == "" {
+		return errNoRef
+	}
+	_, err := s.Update(ctx, Trusted(did), func(a *Account, step *repo.Step) error {
 		was := a.TakedownRef != ""
 		a.TakedownRef = ""
 		if t.Applied {
 			a.TakedownRef = t.Ref
 		}
 		if t.Applied && !was {
-			if err := s.raise(ctx, a, r, c, "", true); err != nil {
+			if err := s.Raise(ctx, a, step, Kept{AppPasswords: true}); err != nil {
 				return err
 			}
 			a.TakedownCredentials = a.Credentials
 		}
-		c.Events = append(c.Events, events(*a)...)
+		step.Events = append(step.Events, s.statusEvent(*a))
 		return nil
 	})
+	return err
 }
 
-// Tell adds events about an account to the log, made from the account as it is then.
-func (s *Store) Tell(ctx context.Context, who Caller, events func(Account) []storage.Event) error {
-	return s.change(ctx, who, func(a *Account, _ storage.Reader, c *storage.Change) error {
-		c.Events = append(c.Events, events(*a)...)
+var errNoRef = errors.New("account: a takedown needs a reference, such as its time")
+
+// AnnounceStatus tells the network the hosting status of an account again.
+func (s *Store) AnnounceStatus(ctx context.Context, who Caller) error {
+	_, err := s.Update(ctx, who, func(a *Account, step *repo.Step) error {
+		step.Events = append(step.Events, s.statusEvent(*a))
 		return nil
 	})
+	return err
+}
+
+// AnnounceIdentity tells the network that an account's DID document or handle may have changed.
+func (s *Store) AnnounceIdentity(ctx context.Context, who Caller) error {
+	_, err := s.Update(ctx, who, func(a *Account, step *repo.Step) error {
+		step.Events = append(step.Events, s.host.IdentityEvent(a.DID, a.Handle))
+		return nil
+	})
+	return err
 }
 
 // SetRecordTakedown takes a record down, or back up.
@@ -60,13 +78,13 @@ func (s *Store) SetBlobTakedown(ctx context.Context, did syntax.DID, blob cid.Ci
 }
 
 func (s *Store) setTakedown(ctx context.Context, did syntax.DID, key string, t Takedown) error {
-	_, err := s.Update(ctx, Trusted(did), func(a *Account, c *storage.Change) error {
+	_, err := s.Update(ctx, Trusted(did), func(a *Account, step *repo.Step) error {
 		if !t.Applied {
-			c.KV = append(c.KV, storage.KVWrite{Key: key})
+			step.Remove(key)
 			return nil
 		}
 		a.Moderated = true
-		c.KV = append(c.KV, storage.KVWrite{Key: key, Value: []byte(t.Ref)})
+		step.Set(key, []byte(t.Ref), time.Time{})
 		return nil
 	})
 	return err
@@ -91,10 +109,7 @@ func (s *Store) takedown(ctx context.Context, did syntax.DID, key string) (t Tak
 		t = Takedown{Applied: err == nil, Ref: string(ref)}
 		return err
 	})
-	if errors.Is(err, storage.ErrNotFound) {
-		err = ErrNotFound
-	}
-	return t, err
+	return t, notFound(err)
 }
 
 // HiddenRecords returns which of the paths are those of records that are taken down.
@@ -111,7 +126,7 @@ func (s *Store) HiddenRecords(ctx context.Context, did syntax.DID, paths []strin
 		}
 		return nil
 	})
-	return hidden, err
+	return hidden, notFound(err)
 }
 
 // HiddenBlob reports whether a blob is taken down.

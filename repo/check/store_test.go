@@ -47,9 +47,9 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { db.Close() })
 	w := &world{t: t, db: db, Store: db.Store(), Blobs: file + ".blobs"}
 	w.accounts = w.open(1)
-	w.host = repo.NewHost(repo.Config{Store: w.Store, Signer: w.accounts.Signer})
+	w.host = w.accounts.Host()
 	for n := range 2 {
-		if w.victim, err = (seed.Seed{Records: 250, Blobs: 2}).Account(t.Context(), w.accounts, w.host, n); err != nil {
+		if w.victim, err = (seed.Seed{Records: 250, Blobs: 2}).Account(t.Context(), w.accounts, n); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -63,7 +63,7 @@ func (w *world) open(key byte) *account.Store {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return account.New(w.Store, box)
+	return account.Open(repo.Config{Store: w.Store}, box)
 }
 
 // checker is that of another process: it knows no keys yet.
@@ -325,7 +325,7 @@ func TestMissingBlob(t *testing.T) {
 func TestMissingBlobOfADeactivatedAccount(t *testing.T) {
 	w := newWorld(t)
 	w.oneBlob(func(file string) { os.Remove(file) })
-	_, err := w.accounts.Update(t.Context(), account.Trusted(w.victim.DID), func(a *account.Account, _ *storage.Change) error {
+	_, err := w.accounts.Update(t.Context(), account.Trusted(w.victim.DID), func(a *account.Account, _ *repo.Step) error {
 		a.DeactivatedAt = time.Now()
 		return nil
 	})
@@ -400,13 +400,13 @@ func TestCheckWhileWriting(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		for n := 10; ctx.Err() == nil; n++ {
-			a, err := seed.Seed{Records: 2, Blobs: 1}.Account(context.Background(), w.accounts, w.host, n)
+			a, err := seed.Seed{Records: 2, Blobs: 1}.Account(context.Background(), w.accounts, n)
 			if err == nil {
 				cbor, _ := w.record("more")
 				_, err = w.host.Apply(context.Background(), w.victim.DID, repo.Batch{Writes: []repo.Write{{Action: repo.Create, Collection: seed.Collection, RKey: w.host.NextRecordKey(), Record: cbor}}})
 			}
 			if err == nil && n%2 == 0 {
-				err = w.accounts.Delete(context.Background(), w.host, a.DID)
+				err = w.accounts.Delete(context.Background(), account.Trusted(a.DID))
 			}
 			if err != nil {
 				done <- err

@@ -88,15 +88,15 @@ func open(t *testing.T, path string, opt options) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{dir: d, accounts: account.New(d.Store, ring)}
-	w.host = repo.NewHost(repo.Config{Store: d.Store, Signer: w.accounts.Signer})
+	w := &world{dir: d, accounts: account.Open(repo.Config{Store: d.Store}, ring)}
+	w.host = w.accounts.Host()
 	return w
 }
 
 func (w *world) seed(t *testing.T, from, to int, s seed.Seed) {
 	t.Helper()
 	for n := from; n < to; n++ {
-		a, err := s.Account(t.Context(), w.accounts, w.host, n)
+		a, err := s.Account(t.Context(), w.accounts, n)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +115,7 @@ func verifyWith(report **check.Report, opt check.Options) func(context.Context, 
 		if err != nil {
 			return err
 		}
-		accts := account.New(copied, ring)
+		accts := account.Open(repo.Config{Store: copied}, ring)
 		if err := accts.Repair(ctx); err != nil { // the copy may be of a moment in the midst of a deletion
 			return err
 		}
@@ -250,7 +250,7 @@ func TestSecondBackupCopiesOnlyNewBlobs(t *testing.T) {
 	w.seed(t, 2, 3, seed.Seed{Blobs: 1})
 	acct, err := w.accounts.ByDID(t.Context(), w.dids[0])
 	if err == nil {
-		err = w.accounts.Delete(t.Context(), w.host, acct.DID)
+		err = w.accounts.Delete(t.Context(), account.Trusted(acct.DID))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -555,9 +555,9 @@ func TestBackupWhileWriting(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		for n := 100; ctx.Err() == nil; n++ {
-			a, err := seed.Seed{Records: 3, Blobs: 3}.Account(context.Background(), w.accounts, w.host, n)
+			a, err := seed.Seed{Records: 3, Blobs: 3}.Account(context.Background(), w.accounts, n)
 			if err == nil && n%2 == 0 {
-				err = w.accounts.Delete(context.Background(), w.host, a.DID)
+				err = w.accounts.Delete(context.Background(), account.Trusted(a.DID))
 			}
 			if err != nil {
 				done <- err

@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/internal/sqlitevfs/faultvfs"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/backup"
@@ -130,7 +131,7 @@ func TestLostBlobsStayInTheBackup(t *testing.T) {
 					err = os.MkdirAll(filepath.Join(w.Blobs, "tmp"), 0o700)
 				}
 				if err == nil {
-					err = w.accounts.Delete(t.Context(), w.host, acct.DID)
+					err = w.accounts.Delete(t.Context(), account.Trusted(acct.DID))
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -383,7 +384,7 @@ func TestGenerations(t *testing.T) {
 		if day == 1 { // what only the first generation has
 			acct, err := w.accounts.ByDID(t.Context(), old)
 			if err == nil {
-				err = w.accounts.Delete(t.Context(), w.host, acct.DID)
+				err = w.accounts.Delete(t.Context(), account.Trusted(acct.DID))
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -666,7 +667,7 @@ func TestGenerationThatCannotBeRead(t *testing.T) {
 			}
 			acct, err := w.accounts.ByDID(t.Context(), w.dids[0])
 			if err == nil {
-				err = w.accounts.Delete(t.Context(), w.host, acct.DID)
+				err = w.accounts.Delete(t.Context(), account.Trusted(acct.DID))
 			}
 			if err != nil {
 				t.Fatal(err)

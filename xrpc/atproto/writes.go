@@ -36,11 +36,11 @@ func (s *Service) createRecord(ctx context.Context, r *xrpc.Request, in api.Repo
 	if in.RKey == "" {
 		in.RKey = s.Host.NextRecordKey()
 	}
-	rec, err := s.prepare(ctx, in.Collection, in.RKey, in.Record, in.Validate)
+	rec, err := s.prepare(ctx, in.Collection, in.RKey, r.Input().Member("record"), in.Record, in.Validate)
 	if err != nil {
 		return out, err
 	}
-	write := repo.Write{Action: repo.Create, Collection: in.Collection, RKey: in.RKey, Record: rec.cbor}
+	write := repo.Write{Action: repo.Create, Collection: in.Collection, RKey: in.RKey, Encoded: rec.record}
 	batch := s.batch(r, unvalidated(in.Validate), write)
 	if batch.SwapCommit, err = parseCID(in.SwapCommit); err != nil {
 		return out, err
@@ -65,11 +65,11 @@ func (s *Service) putRecord(ctx context.Context, r *xrpc.Request, in api.RepoPut
 	if err := r.Demand(auth.Write(auth.Create, string(in.Collection)), auth.Write(auth.Update, string(in.Collection))); err != nil {
 		return out, err
 	}
-	rec, err := s.prepare(ctx, in.Collection, in.RKey, in.Record, in.Validate)
+	rec, err := s.prepare(ctx, in.Collection, in.RKey, r.Input().Member("record"), in.Record, in.Validate)
 	if err != nil {
 		return out, err
 	}
-	write := repo.Write{Action: repo.Put, Collection: in.Collection, RKey: in.RKey, Record: rec.cbor}
+	write := repo.Write{Action: repo.Put, Collection: in.Collection, RKey: in.RKey, Encoded: rec.record}
 	if write.Swap, err = parseSwap(in.SwapRecord); err != nil {
 		return out, err
 	}
@@ -196,17 +196,22 @@ func (s *Service) applyWrites(ctx context.Context, r *xrpc.Request, in api.RepoA
 		}
 	}
 	statuses := make([]string, len(writes))
+	inputs := r.Input().Member("writes").Items()
 	for i, w := range writes {
 		if w.action == repo.Create && w.rkey == "" {
 			w.rkey = s.Host.NextRecordKey()
 		}
 		write := repo.Write{Action: w.action, Collection: w.collection, RKey: w.rkey}
 		if w.action != repo.Delete {
-			rec, err := s.prepare(ctx, w.collection, w.rkey, w.value, in.Validate)
+			var parsed *data.Encoded
+			if len(inputs) == len(writes) {
+				parsed = inputs[i].Member("value")
+			}
+			rec, err := s.prepare(ctx, w.collection, w.rkey, parsed, w.value, in.Validate)
 			if err != nil {
 				return out, err
 			}
-			write.Record, statuses[i] = rec.cbor, rec.status
+			write.Encoded, statuses[i] = rec.record, rec.status
 		}
 		batch.Writes = append(batch.Writes, write)
 	}

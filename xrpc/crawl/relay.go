@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 // relay is one that is asked.
@@ -57,7 +58,9 @@ func (r *relay) run(ctx context.Context) {
 // one is; nil: none is planned.
 func (r *relay) ask(ctx context.Context) <-chan time.Time {
 	if reason, ok := r.take(); ok {
-		err := r.within(ctx, func(ctx context.Context) error { return RequestCrawl(ctx, &r.client, r.n.Hostname) })
+		err := r.within(ctx, func(ctx context.Context) error {
+			return api.SyncRequestCrawl(ctx, &r.client, api.SyncRequestCrawlInput{Hostname: r.n.Hostname})
+		})
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -94,32 +97,6 @@ func (r *relay) within(ctx context.Context, f func(context.Context) error) error
 	return f(ctx)
 }
 
-// RequestCrawl asks a relay to read a host. An error with which the relay answered is an
-// *xrpc.Error.
-func RequestCrawl(ctx context.Context, relay *xrpc.Client, hostname string) error {
-	return relay.Procedure(ctx, "com.atproto.sync.requestCrawl", map[string]string{"hostname": hostname}, nil)
-}
-
-// HostStatus is what a relay knows of a host.
-type HostStatus struct {
-	Hostname string `json:"hostname"`
-	// Seq is about the last event that the relay has seen; nil: it does not say; negative: none.
-	Seq *int64 `json:"seq"`
-	// Status is "active", "idle", "offline", "throttled" or "banned"; empty: it does not say.
-	Status string `json:"status"`
-	// AccountCount is how many accounts of the host the relay knows.
-	AccountCount int64 `json:"accountCount"`
-}
-
-// GetHostStatus asks a relay what it knows of a host. If it does not know it, the error is
-// an *xrpc.Error named HostNotFound.
-func GetHostStatus(ctx context.Context, relay *xrpc.Client, hostname string) (s HostStatus, err error) {
-	err = relay.Query(ctx, "com.atproto.sync.getHostStatus", struct {
-		Hostname string `json:"hostname"`
-	}{hostname}, &s)
-	return s, err
-}
-
 // Problem is what is wrong with what a relay knows.
 type Problem string
 
@@ -144,8 +121,10 @@ const (
 type Check struct {
 	Relay string // its address
 	// Err: there is no answer. Not all relays know the question (MethodNotImplemented).
-	Err    error
-	Status HostStatus
+	Err error
+	// Status is what the relay says. Its Seq is that of about the last event that the relay has seen;
+	// negative: none.
+	Status api.SyncGetHostStatusOutput
 	// Newest is the greatest number that this host has assigned.
 	Newest  int64
 	Problem Problem
@@ -155,7 +134,7 @@ type Check struct {
 func (r *relay) check(ctx context.Context) {
 	c := Check{Relay: r.client.Host}
 	c.Err = r.within(ctx, func(ctx context.Context) (err error) {
-		if c.Status, err = GetHostStatus(ctx, &r.client, r.n.Hostname); errors.Is(err, &xrpc.Error{Name: "HostNotFound"}) {
+		if c.Status, err = api.SyncGetHostStatus(ctx, &r.client, api.SyncGetHostStatusParams{Hostname: r.n.Hostname}); errors.Is(err, &xrpc.Error{Name: api.ErrorHostNotFound}) {
 			c.Problem, err = Unknown, nil
 		}
 		if err == nil {
@@ -182,7 +161,7 @@ func (r *relay) check(ctx context.Context) {
 }
 
 // problem judges an answer. Seen is the newest event at the check before, newest is that of now.
-func problem(s HostStatus, seen, newest int64) Problem {
+func problem(s api.SyncGetHostStatusOutput, seen, newest int64) Problem {
 	switch {
 	case s.Seq != nil && *s.Seq > newest:
 		return Ahead

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -25,7 +24,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/timecheck"
 )
 
-// Config says what a Server is made of. URL, Store, MasterKeys and RotationKeys are required.
+// Config says what a Server is made of. URL, Store and Secrets are required.
 type Config struct {
 	// URL is the public address, "https://pds.example.com". Plain HTTP is for Development.
 	URL string
@@ -34,21 +33,11 @@ type Config struct {
 	// Store keeps everything. Its four parts may come from several backends.
 	Store storage.Store
 
-	// MasterKeys seal the accounts' signing keys, each of 32 bytes: the first one what is sealed
-	// from now on, the others what was sealed before.
-	MasterKeys [][]byte
-	// SessionKey signs session tokens: at least 16 random bytes. Nil: it is derived from the last of
-	// MasterKeys.
-	SessionKey []byte
-	// RotationKeys sign the accounts' did:plc: the first one is that of new accounts, the others
-	// those of older ones.
-	RotationKeys []crypto.Signer
+	// Secrets are the keys: see [ReadSecrets].
+	Secrets Secrets
 	// RecoveryKey is a did:key that gets authority over new DIDs before the rotation key. Empty:
 	// none does.
 	RecoveryKey string
-	// AdminPassword is that of the user "admin" (HTTP basic authentication). Empty: there is no
-	// administrator.
-	AdminPassword string
 
 	// Policy says who may have an account, and under which handles. Its Domains are by default the
 	// URL's host.
@@ -97,11 +86,12 @@ type Config struct {
 	// Decoders decode request bodies of further content codings: see [xrpc.Server.Decoders].
 	Decoders map[string]func(io.Reader) (io.Reader, error)
 
-	// Rates bounds how often clients may call methods and guess passwords. Nil: not at all.
+	// Rates bounds how often clients may call methods and guess passwords. Nil: as on the official
+	// server, but with Development not at all. See package rate, and [NoRates].
 	Rates Rates
-	// ClientAddress, if not nil, wraps everything: the place to believe the X-Forwarded-For of a
-	// proxy in front.
-	ClientAddress func(http.Handler) http.Handler
+	// Proxies are the networks of the proxies in front, whose X-Forwarded-For is believed. None:
+	// nobody's is.
+	Proxies limit.Proxies
 
 	// Probe, if not nil, writes wherever requests write beside the store, to find out whether that
 	// is possible: see [ProbeDir].
@@ -136,6 +126,15 @@ type Rates interface {
 	// Writes is asked before a request writes several records: see [atproto.Service].
 	Writes(r *xrpc.Request, creates, updates, deletes int) error
 }
+
+// NoRates lets all clients call as often as they like.
+type NoRates struct{}
+
+func (NoRates) Admit(http.ResponseWriter, *xrpc.Request) error           { return nil }
+func (NoRates) Limit(http.ResponseWriter, *xrpc.Request) error           { return nil }
+func (NoRates) Writes(*xrpc.Request, int, int, int) error                { return nil }
+func (NoRates) Password(*xrpc.Request, string) (func(right bool), error) { return func(bool) {}, nil }
+func (NoRates) Admin(*xrpc.Request, bool) error                          { return nil }
 
 // Service is a server that the operator trusts: its address and its DID.
 type Service struct {
@@ -190,10 +189,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("pds: Config.URL is %q: plain HTTP is for Config.Development only", c.URL)
 	case c.Store.Repos == nil || c.Store.Events == nil || c.Store.Blobs == nil || c.Store.KV == nil:
 		return fmt.Errorf("pds: Config.Store lacks a part: it has Repos, Events, Blobs and KV")
-	case len(c.MasterKeys) == 0:
-		return fmt.Errorf("pds: Config.MasterKeys is empty: give 32 random bytes, always the same, since the accounts' keys are sealed with them")
-	case len(c.RotationKeys) == 0:
-		return fmt.Errorf("pds: Config.RotationKeys is empty: give a key that stays the same, since only with it the DIDs of accounts can be changed")
+	case len(c.Secrets.MasterKeys) == 0:
+		return fmt.Errorf("pds: Config.Secrets.MasterKeys is empty: use ReadSecrets, or give 32 random bytes, always the same, since the accounts' keys are sealed with them")
+	case len(c.Secrets.RotationKeys) == 0:
+		return fmt.Errorf("pds: Config.Secrets.RotationKeys is empty: use ReadSecrets, or give a key that stays the same, since only with it the DIDs of accounts can be changed")
 	}
 	return nil
 }
@@ -222,6 +221,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Catalog == nil {
 		c.Catalog = lexicon.Builtin()
+	}
+	if c.Rates == nil && c.Development {
+		c.Rates = NoRates{}
 	}
 	if c.Backfill == 0 {
 		c.Backfill = 72 * time.Hour

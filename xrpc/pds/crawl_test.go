@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/crawl"
 )
 
@@ -18,7 +19,7 @@ func TestRelaysAreWatched(t *testing.T) {
 	s := &Server{log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	s.cfg.Hooks.RelayAsked = func(r crawl.Request) { asked = append(asked, r.Relay) }
 	s.cfg.Hooks.RelayChecked = func(c crawl.Check) { checked = append(checked, c.Relay) }
-	seq := func(n int64) crawl.HostStatus { return crawl.HostStatus{Seq: &n} }
+	seq := func(n int64) api.SyncGetHostStatusOutput { return api.SyncGetHostStatusOutput{Seq: &n} }
 	s.askedRelay(crawl.Request{Relay: "a", Reason: crawl.Start})
 	s.askedRelay(crawl.Request{Relay: "b", Reason: crawl.Written, Err: errors.New("refused")})
 	s.checkedRelay(crawl.Check{Relay: "a", Status: seq(5e6), Newest: 6e6})

@@ -2,14 +2,13 @@
 // repositories, blobs, event stream, identity, forwarding to an AppView, moderation, over any
 // backend of package storage.
 //
-//	store, err := sqlite.Open(ctx, "pds.sqlite", sqlite.Config{})
-//	blobs, err := blobfs.Open("blobs", blobfs.Config{})
+//	db, err := sqlite.Open(ctx, "pds.sqlite", sqlite.Config{})
+//	secrets, err := pds.ReadSecrets("pds.secrets") // made at the first start
 //	server, err := pds.New(pds.Config{
-//		URL:          "https://pds.example.com",
-//		Store:        storage.Store{…},
-//		MasterKeys:   [][]byte{key},                // 32 random bytes, always the same
-//		RotationKeys: []crypto.Signer{rotationKey}, // signs the accounts' did:plc
-//		AppView:      pds.Bluesky,
+//		URL:     "https://pds.example.com",
+//		Store:   db.Store(),
+//		Secrets: secrets,
+//		AppView: pds.Bluesky,
 //	})
 //	go server.Run(ctx)
 //	err = http.ListenAndServe(":2583", server)

@@ -100,7 +100,7 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass) error {
 		if err != nil {
 			return err
 		}
-		if n == sweepAccounts {
+		if n == s.sweep {
 			return s.setSweepPosition(ctx, last)
 		}
 		n, last = n+1, info.DID

@@ -2,8 +2,6 @@ package pds
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -16,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
@@ -23,7 +22,9 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
+	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/proxy"
+	"github.com/pdskit/pdskit/xrpc/proxy/appview"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
 	"github.com/pdskit/pdskit/xrpc/session"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -39,6 +40,8 @@ type Server struct {
 	// Accounts are the accounts, and Host their repositories.
 	Accounts *account.Store
 	Host     *repo.Host
+	// Credentials are what the accounts' owners show to be let in.
+	Credentials *credential.Store
 	// Sessions has the authenticators for further methods.
 	Sessions *session.Sessions
 	// Service serves the accounts.
@@ -55,9 +58,8 @@ type Server struct {
 	prober  *prober
 	relays  relays
 	handler http.Handler
+	sweep   int                   // how many accounts maintenance looks through at a time
 	counted atomic.Pointer[count] // nil: not known yet
-	// appViewHTTP asks the AppView for what read-after-write needs.
-	appViewHTTP *http.Client
 }
 
 // New returns the server of a configuration. It finishes the changes of accounts that a crash
@@ -68,13 +70,19 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	s := &Server{cfg: cfg, log: cfg.Logger, Mux: http.NewServeMux()}
-	box, err := sealed.New(cfg.MasterKeys...)
+	s := &Server{cfg: cfg, log: cfg.Logger, Mux: http.NewServeMux(), sweep: sweepAccounts}
+	box, err := sealed.New(cfg.Secrets.MasterKeys...)
 	if err != nil {
-		return nil, fmt.Errorf("pds: Config.MasterKeys: %w", err)
+		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)
 	}
-	s.Accounts = account.New(cfg.Store, box)
-	s.Accounts.SetClock(cfg.Now)
+	s.Accounts = account.Open(repo.Config{
+		Store: cfg.Store, Now: cfg.Now, CheckClock: s.checkClock, Hold: limit.Hold,
+		TempDir: cfg.Temp, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
+		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return cfg.BlobQuota, nil },
+		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
+	}, box)
+	s.Host = s.Accounts.Host()
+	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), Now: cfg.Now})
 	if err := s.Accounts.Repair(context.Background()); err != nil {
 		return nil, err
 	}
@@ -83,12 +91,6 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.openClock()
 	s.openHealth()
-	s.Host = repo.NewHost(repo.Config{
-		Store: cfg.Store, Signer: s.Accounts.Signer, Now: cfg.Now, CheckClock: s.checkClock, Hold: limit.Hold,
-		TempDir: cfg.Temp, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
-		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return cfg.BlobQuota, nil },
-		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
-	})
 	s.Outbox = &stream.Outbox{Events: cfg.Store.Events}
 	s.openCrawler()
 	if err := s.openAccounts(); err != nil {
@@ -111,27 +113,29 @@ func linkIndex() repo.Index {
 // openAccounts makes ready what serves the accounts.
 func (s *Server) openAccounts() error {
 	cfg := &s.cfg
-	key := cfg.SessionKey
-	if key == nil {
-		var err error
-		if key, err = hkdf.Key(sha256.New, cfg.MasterKeys[len(cfg.MasterKeys)-1], nil, "pdskit session tokens", 32); err != nil {
-			return err
-		}
+	key, err := cfg.Secrets.sessionKey()
+	if err != nil {
+		return err
 	}
-	var guesses session.Guesses
-	if cfg.Rates != nil {
-		guesses = cfg.Rates
+	if cfg.Rates == nil {
+		cfg.Rates = rate.New(rate.Config{Now: cfg.Now, Moving: s.Moving})
 	}
 	s.Sessions = session.New(session.Config{
-		Accounts: s.Accounts, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
-		AdminPassword: cfg.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: guesses, Now: cfg.Now, Logger: s.log,
+		Credentials: s.Credentials, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
+		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: cfg.Rates, Now: cfg.Now, Logger: s.log,
 	})
-	appView, _ := s.defaultService("app.bsky.actor.getPreferences")
 	s.Service = server.New(server.Config{
-		Sessions: s.Sessions, Host: s.Host, Directory: cfg.Directory, RotationKeys: cfg.RotationKeys, RecoveryKey: cfg.RecoveryKey,
-		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay, AppView: appView.Ref(),
+		Sessions: s.Sessions, Directory: cfg.Directory, RotationKeys: cfg.Secrets.RotationKeys, RecoveryKey: cfg.RecoveryKey,
+		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay,
 	})
 	return nil
+}
+
+// Moving reports whether an account is on its way here, or away, so that it may upload all its
+// blobs: see [rate.Config].
+func (s *Server) Moving(ctx context.Context, did string) bool {
+	a, err := s.Accounts.ByDID(ctx, syntax.DID(did))
+	return err == nil && a.Status() == account.Deactivated
 }
 
 // openMethods registers the methods.
@@ -152,19 +156,30 @@ func (s *Server) openMethods() {
 			Handler: xrpc.RawProcedure(refuseImport),
 		})
 	}
-	if cfg.Rates != nil {
-		m.Admit, m.Limit, repos.CountWrites = cfg.Rates.Admit, cfg.Rates.Limit, cfg.Rates.Writes
-	}
-	s.openProxy()
-	if cfg.AppView.URL != "" {
-		repos.Elsewhere = s.recordElsewhere
-	}
+	m.Admit, m.Limit, repos.CountWrites = cfg.Rates.Admit, cfg.Rates.Limit, cfg.Rates.Writes
+	view := s.appView()
+	repos.Elsewhere = view.Elsewhere()
 	repos.Mount(m)
 	m.Handle(s.Sessions.Routes()...)
 	m.Handle(s.Service.Routes()...)
-	m.Handle(s.forwarded()...)
-	m.Fallback, m.Divert = s.Proxy.Route(), s.divert
-	s.Methods = m
+	view.Mount(m)
+	s.Methods, s.Proxy = m, view.Proxy()
+}
+
+// appView is what the AppView and the moderation services do for the server.
+func (s *Server) appView() *appview.Service {
+	to := func(x Service) proxy.Service { return proxy.Service{DID: x.DID, URL: x.URL} }
+	cfg := &s.cfg
+	return appview.New(appview.Config{
+		Sessions: s.Sessions, Host: s.Host, AppView: to(cfg.AppView.Service), Moderation: to(cfg.Moderation), Reports: to(cfg.Reports),
+		CDN: cfg.AppView.CDN, MaxAnswer: cfg.AppView.MaxResponse, HeaderTimeout: cfg.AppView.HeaderTimeout, BodyTimeout: cfg.AppView.BodyTimeout,
+		Development: cfg.Development, HTTP: cfg.HTTP, Proxy: cfg.Proxy, Schemas: cfg.Catalog,
+	})
+}
+
+// refuseImport stands in for importRepo where imports are turned off.
+func refuseImport(w http.ResponseWriter, r *xrpc.Request) error {
+	return xrpc.InvalidRequest("Service is not accepting repo imports")
 }
 
 // openPages registers the pages that every server has.
@@ -184,11 +199,7 @@ func (s *Server) openPages() {
 func (s *Server) bounded(next http.Handler) http.Handler {
 	s.relays.hosts = s.cfg.Relays
 	limits := &limit.Limiter{Class: limit.NewMethods().Class, Privileged: s.relays.contains, Refused: s.refused}
-	next = limits.Handler(next)
-	if s.cfg.ClientAddress != nil {
-		next = s.cfg.ClientAddress(next)
-	}
-	return next
+	return s.cfg.Proxies.Handler(limits.Handler(next))
 }
 
 // ServeHTTP serves everything: methods, pages, health.

@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
@@ -17,8 +17,8 @@ func (s *Sessions) createAppPassword(ctx context.Context, r *xrpc.Request, in ap
 	if in.Name == "" || len(in.Name) > maxAppPasswordName {
 		return out, xrpc.InvalidRequest("The name must have 1 to %d bytes", maxAppPasswordName)
 	}
-	password, p, err := s.accounts.CreateAppPassword(ctx, By(r), in.Name, in.Privileged != nil && *in.Privileged)
-	if errors.Is(err, account.ErrDuplicateName) {
+	password, p, err := s.credentials.CreateAppPassword(ctx, s.By(r), in.Name, in.Privileged != nil && *in.Privileged)
+	if errors.Is(err, credential.ErrDuplicateName) {
 		return out, &xrpc.Error{Status: 400, Name: "DuplicateName", Message: "could not create app-specific password: there is one of that name"}
 	} else if err != nil {
 		return out, err
@@ -29,7 +29,7 @@ func (s *Sessions) createAppPassword(ctx context.Context, r *xrpc.Request, in ap
 }
 
 func (s *Sessions) listAppPasswords(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.ServerListAppPasswordsOutput, err error) {
-	list, err := s.accounts.AppPasswords(ctx, Caller(r))
+	list, err := s.credentials.AppPasswords(ctx, r.Principal.DID)
 	for _, p := range list {
 		out.Passwords = append(out.Passwords, api.ServerListAppPasswordsAppPassword{
 			Name: p.Name, CreatedAt: syntax.NewDatetime(p.Created), Privileged: new(p.Privileged),
@@ -39,5 +39,5 @@ func (s *Sessions) listAppPasswords(ctx context.Context, r *xrpc.Request, _ stru
 }
 
 func (s *Sessions) revokeAppPassword(ctx context.Context, r *xrpc.Request, in api.ServerRevokeAppPasswordInput) (out xrpc.None, err error) {
-	return out, s.accounts.RevokeAppPassword(ctx, By(r), in.Name)
+	return out, s.credentials.RevokeAppPassword(ctx, s.By(r), in.Name)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -22,15 +23,16 @@ func badToken(name, message string) error {
 }
 
 var (
+	errWrongPassword   = &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
 	errAuthMissing     = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required"}
 	errTakenDown       = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AccountTakedown", Message: "Account has been taken down"}
 	errAccountNotFound = &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
 	errTokenRevoked    = badToken(api.ErrorExpiredToken, "Token has been revoked")
 )
 
-// Answer is what a client is told of an error of package account. Others are returned as they
-// are. Anything may have become of the account or the session while a method ran, so all methods
-// end here, unless they have something better to say.
+// Answer returns what a client is told of an error of the packages account and credential, which is
+// an *xrpc.Error. Others are returned as they are. An account or a session may change while a method
+// runs, so all methods end here, unless they have something better to say.
 func Answer(err error) error {
 	switch {
 	case err == nil:
@@ -41,15 +43,17 @@ func Answer(err error) error {
 		return errTakenDown
 	case errors.Is(err, account.ErrNotFound), errors.Is(err, repo.ErrRepoNotFound):
 		return errAccountNotFound
-	case errors.Is(err, account.ErrMailToken):
+	case errors.Is(err, credential.ErrWrongPassword):
+		return errWrongPassword
+	case errors.Is(err, credential.ErrMailToken):
 		return badToken(api.ErrorInvalidToken, "Token is invalid")
-	case errors.Is(err, account.ErrMailTokenOld):
+	case errors.Is(err, credential.ErrMailTokenExpired):
 		return badToken(api.ErrorExpiredToken, "Token is expired")
-	case errors.Is(err, account.ErrTokenRequired):
+	case errors.Is(err, credential.ErrMailTokenRequired):
 		return badToken(api.ErrorTokenRequired, "confirmation token required")
-	case errors.Is(err, account.ErrOtherEmail):
+	case errors.Is(err, credential.ErrOtherEmail):
 		return badToken(api.ErrorInvalidEmail, "invalid email")
-	case errors.Is(err, account.ErrNoEmail):
+	case errors.Is(err, credential.ErrNoEmail):
 		return xrpc.InvalidRequest("account does not have an email address")
 	case errors.Is(err, account.ErrEmailTaken):
 		return xrpc.InvalidRequest("This email address is already in use, please use a different email.")
@@ -70,6 +74,12 @@ func bearer(r *xrpc.Request) (string, error) {
 		return "", badToken(api.ErrorInvalidToken, "Unexpected authorization type")
 	}
 	return strings.TrimSpace(token), nil
+}
+
+// otherScheme reports whether a request has credentials that are not of this package.
+func otherScheme(r *xrpc.Request) bool {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return scheme != "" && !strings.EqualFold(scheme, "bearer") && !strings.EqualFold(scheme, "basic")
 }
 
 // TakenDown is what a method does with the sessions of accounts that are taken down.
@@ -97,20 +107,23 @@ var permissions = map[string]struct {
 	credential  auth.Credential
 	permissions auth.Permissions
 }{
-	ScopeAccess:      {auth.PasswordSession, auth.Everything()},
-	ScopeAppPassword: {auth.AppSession, auth.AppPassword(false)},
-	ScopePrivileged:  {auth.AppSession, auth.AppPassword(true)},
-	ScopeTakendown:   {auth.PasswordSession, takenDownSession()},
+	scopeAccess:      {auth.PasswordSession, auth.Everything()},
+	scopeAppPassword: {auth.AppSession, auth.AppPassword(false)},
+	scopePrivileged:  {auth.AppSession, auth.AppPassword(true)},
+	scopeTakendown:   {auth.PasswordSession, takenDownSession()},
 }
 
 // User demands an access token of a session that goes on. Whatever the method changes must be
 // changed on the word of the principal, so that it is looked at in the transaction too.
 func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
-	scopes := []string{ScopeAccess, ScopeAppPassword, ScopePrivileged}
+	scopes := []string{scopeAccess, scopeAppPassword, scopePrivileged}
 	if down != RefuseTakenDown {
-		scopes = append(scopes, ScopeTakendown)
+		scopes = append(scopes, scopeTakendown)
 	}
 	return func(r *xrpc.Request) (p auth.Principal, err error) {
+		if s.cfg.Other != nil && otherScheme(r) {
+			return s.cfg.Other(r, down)
+		}
 		token, err := bearer(r)
 		if err != nil {
 			return p, err
@@ -124,7 +137,7 @@ func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
 			Role: auth.User, Credential: kind.credential, DID: syntax.DID(c.Subject), Session: c.Session, Permissions: kind.permissions,
 			Credentials: c.Credentials, TakenDown: down != RefuseTakenDown,
 		}
-		acct, checks, err := s.accounts.Admit(r.Context(), callerOf(p))
+		acct, checks, err := s.accounts.Admit(r.Context(), s.callerOf(p))
 		switch {
 		case err == nil:
 			p.Active = acct.Status() == account.Active
@@ -140,24 +153,21 @@ func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
 }
 
 // callerOf is a principal as package account knows it.
-func callerOf(p auth.Principal) account.Caller {
-	return account.Caller{DID: p.DID, Credentials: p.Credentials, Session: p.Session, TakenDown: p.TakenDown}
+func (s *Sessions) callerOf(p auth.Principal) account.Caller {
+	return s.credentials.Caller(credential.Token{DID: p.DID, Credentials: p.Credentials, Session: p.Session, TakenDown: p.TakenDown})
 }
 
 // By is the caller on whose word a method changes an account.
-func By(r *xrpc.Request) account.Caller { return callerOf(r.Principal) }
+func (s *Sessions) By(r *xrpc.Request) account.Caller { return s.callerOf(r.Principal) }
 
 // Guard looks at a principal in the transaction of a change of its repository.
 func (s *Sessions) Guard(p auth.Principal) repo.Guard {
-	check := s.accounts.Guard(callerOf(p))
+	check := s.accounts.Guard(s.callerOf(p))
 	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {
 		checks, err := check(ctx, r)
 		return checks, Answer(err)
 	}
 }
-
-// Caller is the account that makes a request.
-func Caller(r *xrpc.Request) syntax.DID { return r.Principal.DID }
 
 // Optional accepts an access token, the administrator's password, or nothing.
 func (s *Sessions) Optional() xrpc.Authenticator {
@@ -199,7 +209,7 @@ func (s *Sessions) refresh(expired bool) xrpc.Authenticator {
 		if err != nil {
 			return p, err
 		}
-		c, err := s.verify(token, expired, ScopeRefresh)
+		c, err := s.verify(token, expired, scopeRefresh)
 		if err != nil {
 			return p, err
 		}

@@ -4,7 +4,7 @@
 // A host mounts the methods, and gives the authenticators to the methods of others:
 //
 //	sessions := session.New(session.Config{
-//		Accounts: accounts, Key: key,
+//		Credentials: credentials, Key: key,
 //		ServiceDID: "did:web:pds.example.com", URL: "https://pds.example.com",
 //	})
 //	srv := &xrpc.Server{Catalog: lexicon.Builtin()}
@@ -19,7 +19,7 @@
 // Tokens are JSON Web Tokens, signed with HMAC-SHA256 (RFC 7519). An access token is good for two
 // hours, and only while its session and the account's credentials are what they were: each use is
 // checked with the account, and whatever the request changes is checked in the same transaction
-// (see [repo.Guard]). A refresh token is good for one exchange. See [account.Store.RotateSession].
+// (see [repo.Guard]). A refresh token is good for one exchange. See [credential.Store.RotateSession].
 //
 // # Other credentials
 //
@@ -39,15 +39,18 @@ import (
 	"github.com/pdskit/pdskit/internal/memo"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
-// Config configures Sessions. Accounts, Key, ServiceDID and URL are required.
+// Config configures Sessions. Credentials, Key, ServiceDID and URL are required.
 type Config struct {
-	Accounts *account.Store
+	// Credentials are those that clients show, with the accounts that they are of.
+	Credentials *credential.Store
 	// Key signs the tokens. Whoever has it can log in as anybody: it has at least 16 random bytes.
 	Key []byte
 	// ServiceDID is the DID of this server, "did:web:pds.example.com". It is the audience of all
@@ -63,7 +66,13 @@ type Config struct {
 	AdminPassword string
 	// Moderator is the DID of the service that moderates the accounts. Empty: none does.
 	Moderator syntax.DID
-	// Guesses bounds how often passwords may be guessed. Nil: there is no bound.
+	// Other, if not nil, authenticates requests with credentials of another kind, as OAuth tokens are:
+	// those whose Authorization header has another scheme than Bearer and Basic. It does as it is told
+	// with accounts that are taken down. Nil: they are refused.
+	Other func(r *xrpc.Request, down TakenDown) (auth.Principal, error)
+	// Guesses bounds how often passwords may be guessed. Nil: the limits of the official server, per
+	// account and network: see package rate. Behind a proxy, package limit (Proxies) says which network a
+	// request is from. Unlimited{}: there is no bound.
 	Guesses Guesses
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -87,12 +96,13 @@ type Guesses interface {
 
 // Sessions serves the sessions of a server's accounts. It is safe for concurrent use.
 type Sessions struct {
-	cfg      Config
-	accounts *account.Store
-	resolver Resolver
-	now      func() time.Time
-	log      *slog.Logger
-	verified *memo.Texts[*claims] // tokens
+	cfg         Config
+	accounts    *account.Store
+	credentials *credential.Store
+	resolver    Resolver
+	now         func() time.Time
+	log         *slog.Logger
+	verified    *memo.Texts[*claims] // tokens
 	// services, uploaders and moderators verify service tokens of others: see openServiceAuth.
 	services, uploaders, moderators *serviceauth.Verifier
 }
@@ -103,8 +113,8 @@ const minKey = 16
 // New returns the sessions of a configuration. It panics if something that is required is missing.
 func New(cfg Config) *Sessions {
 	switch {
-	case cfg.Accounts == nil:
-		panic("session: Config.Accounts is missing: give the account.Store whose accounts log in")
+	case cfg.Credentials == nil:
+		panic("session: Config.Credentials is missing: give the credential.Store of the accounts that log in")
 	case len(cfg.Key) < minKey:
 		panic("session: Config.Key is too short: give at least 16 random bytes, always the same, since all sessions end with the key")
 	case cfg.ServiceDID == "":
@@ -116,7 +126,7 @@ func New(cfg Config) *Sessions {
 		cfg.Resolver = &identity.Resolver{Now: cfg.Now}
 	}
 	if cfg.Guesses == nil {
-		cfg.Guesses = unbounded{}
+		cfg.Guesses = rate.New(rate.Config{Now: cfg.Now})
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -125,7 +135,7 @@ func New(cfg Config) *Sessions {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Sessions{
-		cfg: cfg, accounts: cfg.Accounts, resolver: cfg.Resolver, now: cfg.Now, log: cfg.Logger,
+		cfg: cfg, accounts: cfg.Credentials.Accounts(), credentials: cfg.Credentials, resolver: cfg.Resolver, now: cfg.Now, log: cfg.Logger,
 		verified: memo.NewTexts[*claims](maxVerified, maxVerifiedBytes),
 	}
 	s.openServiceAuth()
@@ -155,8 +165,13 @@ func (s *Sessions) Routes() []xrpc.Route {
 	}
 }
 
-// unbounded is no bound.
-type unbounded struct{}
+// Unlimited lets passwords be guessed without any bound.
+type Unlimited struct{}
 
-func (unbounded) Password(*xrpc.Request, string) (func(bool), error) { return func(bool) {}, nil }
-func (unbounded) Admin(*xrpc.Request, bool) error                    { return nil }
+// Password implements [Guesses].
+func (Unlimited) Password(*xrpc.Request, string) (done func(right bool), err error) {
+	return func(bool) {}, nil
+}
+
+// Admin implements [Guesses].
+func (Unlimited) Admin(*xrpc.Request, bool) error { return nil }

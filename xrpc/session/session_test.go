@@ -1,31 +1,46 @@
 package session_test
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/testpds"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 func TestMisuse(t *testing.T) {
-	good := session.Config{Accounts: account.New(memory.New(memory.Config{}), nil), Key: key, ServiceDID: "did:web:localhost", URL: "http://localhost"}
+	box, err := sealed.New(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := session.Config{Credentials: credential.New(credential.Config{Accounts: account.Open(repo.Config{Store: memory.New(memory.Config{})}, box)}), Key: testpds.Key, ServiceDID: "did:web:localhost", URL: "http://localhost"}
 	for want, change := range map[string]func(*session.Config){
-		"":                  func(*session.Config) {},
-		"Config.Accounts":   func(c *session.Config) { c.Accounts = nil },
-		"Config.Key":        func(c *session.Config) { c.Key = []byte("short") },
-		"Config.ServiceDID": func(c *session.Config) { c.ServiceDID = "" },
-		"Config.URL":        func(c *session.Config) { c.URL = "" },
+		"":                   func(*session.Config) {},
+		"Config.Credentials": func(c *session.Config) { c.Credentials = nil },
+		"Config.Key":         func(c *session.Config) { c.Key = []byte("short") },
+		"Config.ServiceDID":  func(c *session.Config) { c.ServiceDID = "" },
+		"Config.URL":         func(c *session.Config) { c.URL = "" },
 	} {
 		cfg := good
 		change(&cfg)
@@ -41,23 +56,23 @@ func TestMisuse(t *testing.T) {
 }
 
 func TestLogin(t *testing.T) {
-	b := newBench(t, nil)
-	alice := b.register("alice")
+	b := testpds.New(t, nil)
+	alice := b.Register("alice")
 	for _, name := range []string{"alice.test", "ALICE.test", "alice@example.com", "Alice@Example.com", string(alice.DID)} {
-		s, a := b.login(name, "password of alice")
-		if a.status != http.StatusOK || s.DID != alice.DID || s.Handle != "alice.test" || s.Active == nil || !*s.Active || s.DIDDoc == nil {
-			t.Errorf("%s: %d %s", name, a.status, a.body)
+		s, a := b.Login(name, "password of alice")
+		if a.Status != http.StatusOK || s.DID != alice.DID || s.Handle != "alice.test" || s.Active == nil || !*s.Active || s.DIDDoc == nil {
+			t.Errorf("%s: %d %s", name, a.Status, a.Body)
 		}
-		if a := b.whoami(s.AccessJWT); a.status != http.StatusOK || !strings.Contains(a.body, `"email":"alice@example.com"`) {
-			t.Errorf("%s: %d %s", name, a.status, a.body)
+		if a := b.WhoAmI(s.AccessJWT); a.Status != http.StatusOK || !strings.Contains(a.Body, `"email":"alice@example.com"`) {
+			t.Errorf("%s: %d %s", name, a.Status, a.Body)
 		}
 	}
 	for _, c := range []struct{ name, password string }{
 		{"alice.test", "password of bob"}, {"alice.test", ""}, {"bob.test", "password of alice"}, {"", "password of alice"},
 		{"alice.test", strings.Repeat("x", 4*session.MaxPassword+1)},
 	} {
-		if _, a := b.login(c.name, c.password); a.status != http.StatusUnauthorized {
-			t.Errorf("%.20s, %.20s: %d %s", c.name, c.password, a.status, a.body)
+		if _, a := b.Login(c.name, c.password); a.Status != http.StatusUnauthorized {
+			t.Errorf("%.20s, %.20s: %d %s", c.name, c.password, a.Status, a.Body)
 		}
 	}
 }
@@ -65,13 +80,13 @@ func TestLogin(t *testing.T) {
 // A client follows the address in the DID document, so a document that names another server is not
 // shown.
 func TestDocumentOfAnotherServer(t *testing.T) {
-	b := newBench(t, func(c *session.Config) { c.URL = "https://pds.example.com" })
-	alice := b.register("alice") // its document names pds.example.com
-	if s, _ := b.login("alice.test", "password of alice"); s.DIDDoc == nil {
+	b := testpds.New(t, func(c *session.Config) { c.URL = "https://pds.example.com" })
+	alice := b.Register("alice") // its document names pds.example.com
+	if s, _ := b.Login("alice.test", "password of alice"); s.DIDDoc == nil {
 		t.Error("its own")
 	}
 	elsewhere := session.New(session.Config{
-		Accounts: b.accounts, Key: key, ServiceDID: "did:web:localhost", URL: "https://other.example.com", Resolver: b.resolver, Now: b.Now,
+		Credentials: b.Credentials, Key: testpds.Key, ServiceDID: "did:web:localhost", URL: "https://other.example.com", Resolver: b.Resolver, Now: b.Now,
 	})
 	if doc := elsewhere.Document(t.Context(), alice.DID); doc != nil {
 		t.Errorf("%s", doc)
@@ -82,125 +97,125 @@ func TestDocumentOfAnotherServer(t *testing.T) {
 }
 
 func TestSessionOfAnAccountThatWasTakenDown(t *testing.T) {
-	b := newBench(t, nil)
-	alice := b.register("alice")
-	b.takedown(alice.DID, true)
-	if a := b.whoami(alice.AccessJWT); a.status != 401 || a.name != "AccountTakedown" {
-		t.Errorf("the session before: %d %s", a.status, a.body)
+	b := testpds.New(t, nil)
+	alice := b.Register("alice")
+	b.TakeDown(alice.DID, true)
+	if a := b.WhoAmI(alice.AccessJWT); a.Status != 401 || a.Name != "AccountTakedown" {
+		t.Errorf("the session before: %d %s", a.Status, a.Body)
 	}
-	if _, a := b.login("alice.test", "password of alice"); a.status != 401 || a.name != "AccountTakedown" {
-		t.Errorf("a login: %d %s", a.status, a.body)
+	if _, a := b.Login("alice.test", "password of alice"); a.Status != 401 || a.Name != "AccountTakedown" {
+		t.Errorf("a login: %d %s", a.Status, a.Body)
 	}
-	s, a := b.login("alice.test", "password of alice", "allowTakendown")
-	if a.status != http.StatusOK || s.Status != "takendown" || *s.Active {
-		t.Fatalf("a login that allows for it: %d %s", a.status, a.body)
+	s, a := b.Login("alice.test", "password of alice", "allowTakendown")
+	if a.Status != http.StatusOK || s.Status != "takendown" || *s.Active {
+		t.Fatalf("a login that allows for it: %d %s", a.Status, a.Body)
 	}
-	if a := b.whoami(s.AccessJWT); a.name != "InvalidToken" {
-		t.Errorf("what its token is not for: %d %s", a.status, a.body)
+	if a := b.WhoAmI(s.AccessJWT); a.Name != "InvalidToken" {
+		t.Errorf("what its token is not for: %d %s", a.Status, a.Body)
 	}
-	if a := b.send("POST", "com.atproto.server.deactivateAccount", "Bearer "+s.AccessJWT, map[string]any{}, nil); a.status != http.StatusOK {
-		t.Errorf("what its token is for: %d %s", a.status, a.body)
+	if a := b.Send("POST", "com.atproto.server.deactivateAccount", "Bearer "+s.AccessJWT, map[string]any{}, nil); a.Status != http.StatusOK {
+		t.Errorf("what its token is for: %d %s", a.Status, a.Body)
 	}
 }
 
 func TestRefresh(t *testing.T) {
-	b := newBench(t, nil)
-	first := b.register("alice")
-	second, a := b.refresh(first.RefreshJWT)
-	if a.status != http.StatusOK {
-		t.Fatal(a.body)
+	b := testpds.New(t, nil)
+	first := b.Register("alice")
+	second, a := b.Refresh(first.RefreshJWT)
+	if a.Status != http.StatusOK {
+		t.Fatal(a.Body)
 	}
-	b.pass(time.Minute) // the answer was lost: the client asks again
-	again, a := b.refresh(first.RefreshJWT)
-	if a.status != http.StatusOK || b.whoami(again.AccessJWT).status != http.StatusOK {
-		t.Fatalf("once more: %s", a.body)
+	b.Pass(time.Minute) // the answer was lost: the client asks again
+	again, a := b.Refresh(first.RefreshJWT)
+	if a.Status != http.StatusOK || b.WhoAmI(again.AccessJWT).Status != http.StatusOK {
+		t.Fatalf("once more: %s", a.Body)
 	}
-	if _, a := b.refresh(second.AccessJWT); a.name != "InvalidToken" {
-		t.Errorf("an access token: %d %s", a.status, a.body)
+	if _, a := b.Refresh(second.AccessJWT); a.Name != "InvalidToken" {
+		t.Errorf("an access token: %d %s", a.Status, a.Body)
 	}
-	if a := b.whoami(second.RefreshJWT); a.name != "InvalidToken" {
-		t.Errorf("a refresh token as an access token: %d %s", a.status, a.body)
+	if a := b.WhoAmI(second.RefreshJWT); a.Name != "InvalidToken" {
+		t.Errorf("a refresh token as an access token: %d %s", a.Status, a.Body)
 	}
-	b.pass(3 * time.Hour)
-	if _, a := b.refresh(first.RefreshJWT); a.name != "ExpiredToken" {
-		t.Errorf("a token that was used long ago: %d %s", a.status, a.body)
+	b.Pass(3 * time.Hour)
+	if _, a := b.Refresh(first.RefreshJWT); a.Name != "ExpiredToken" {
+		t.Errorf("a token that was used long ago: %d %s", a.Status, a.Body)
 	}
-	if _, a := b.refresh(second.RefreshJWT); a.name != "ExpiredToken" {
-		t.Errorf("the session goes on though its token is in two hands: %d %s", a.status, a.body)
+	if _, a := b.Refresh(second.RefreshJWT); a.Name != "ExpiredToken" {
+		t.Errorf("the session goes on though its token is in two hands: %d %s", a.Status, a.Body)
 	}
 }
 
 func TestLogout(t *testing.T) {
-	b := newBench(t, nil)
-	alice := b.register("alice")
-	logout := func(token string) reply {
-		return b.send("POST", "com.atproto.server.deleteSession", "Bearer "+token, nil, nil)
+	b := testpds.New(t, nil)
+	alice := b.Register("alice")
+	logout := func(token string) testpds.Reply {
+		return b.Send("POST", "com.atproto.server.deleteSession", "Bearer "+token, nil, nil)
 	}
-	if a := logout(alice.AccessJWT); a.name != "InvalidToken" {
-		t.Errorf("with the access token: %d %s", a.status, a.body)
+	if a := logout(alice.AccessJWT); a.Name != "InvalidToken" {
+		t.Errorf("with the access token: %d %s", a.Status, a.Body)
 	}
 	for range 2 {
-		if a := logout(alice.RefreshJWT); a.status != http.StatusOK {
-			t.Errorf("%d %s", a.status, a.body)
+		if a := logout(alice.RefreshJWT); a.Status != http.StatusOK {
+			t.Errorf("%d %s", a.Status, a.Body)
 		}
 	}
-	if a := b.whoami(alice.AccessJWT); a.name != "ExpiredToken" {
-		t.Errorf("the access token after it: %d %s", a.status, a.body)
+	if a := b.WhoAmI(alice.AccessJWT); a.Name != "ExpiredToken" {
+		t.Errorf("the access token after it: %d %s", a.Status, a.Body)
 	}
-	if _, a := b.refresh(alice.RefreshJWT); a.name != "ExpiredToken" {
-		t.Errorf("the refresh token after it: %d %s", a.status, a.body)
+	if _, a := b.Refresh(alice.RefreshJWT); a.Name != "ExpiredToken" {
+		t.Errorf("the refresh token after it: %d %s", a.Status, a.Body)
 	}
 	// A token that has expired ends its session all the same.
-	s, _ := b.login("alice.test", "password of alice")
-	b.pass(account.RefreshLife + time.Hour)
-	if a := logout(s.RefreshJWT); a.status != http.StatusOK {
-		t.Errorf("%d %s", a.status, a.body)
+	s, _ := b.Login("alice.test", "password of alice")
+	b.Pass(credential.RefreshLife + time.Hour)
+	if a := logout(s.RefreshJWT); a.Status != http.StatusOK {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }
 
 func TestAppPasswords(t *testing.T) {
-	b := newBench(t, nil)
-	alice := b.register("alice")
+	b := testpds.New(t, nil)
+	alice := b.Register("alice")
 	bearer := "Bearer " + alice.AccessJWT
 	var phone, tablet struct{ Name, Password string }
-	b.must("POST", "com.atproto.server.createAppPassword", alice.AccessJWT, map[string]any{"name": "phone"}, &phone)
-	b.must("POST", "com.atproto.server.createAppPassword", alice.AccessJWT, map[string]any{"name": "tablet", "privileged": true}, &tablet)
-	if a := b.send("POST", "com.atproto.server.createAppPassword", bearer, map[string]any{"name": "phone"}, nil); a.name != "DuplicateName" {
-		t.Errorf("one more of the name: %d %s", a.status, a.body)
+	b.Must("POST", "com.atproto.server.createAppPassword", alice.AccessJWT, map[string]any{"name": "phone"}, &phone)
+	b.Must("POST", "com.atproto.server.createAppPassword", alice.AccessJWT, map[string]any{"name": "tablet", "privileged": true}, &tablet)
+	if a := b.Send("POST", "com.atproto.server.createAppPassword", bearer, map[string]any{"name": "phone"}, nil); a.Name != "DuplicateName" {
+		t.Errorf("one more of the name: %d %s", a.Status, a.Body)
 	}
 	for _, name := range []string{"", strings.Repeat("x", 129)} {
-		if a := b.send("POST", "com.atproto.server.createAppPassword", bearer, map[string]any{"name": name}, nil); a.status != 400 {
-			t.Errorf("a name of %d bytes: %d", len(name), a.status)
+		if a := b.Send("POST", "com.atproto.server.createAppPassword", bearer, map[string]any{"name": name}, nil); a.Status != 400 {
+			t.Errorf("a name of %d bytes: %d", len(name), a.Status)
 		}
 	}
-	app, a := b.login("alice.test", phone.Password)
-	if a.status != http.StatusOK {
-		t.Fatal(a.body)
+	app, a := b.Login("alice.test", phone.Password)
+	if a.Status != http.StatusOK {
+		t.Fatal(a.Body)
 	}
 	for method, in := range map[string]any{
 		"com.atproto.server.createAppPassword": map[string]any{"name": "more"}, "com.atproto.server.revokeAppPassword": map[string]any{"name": "tablet"},
 		"com.atproto.server.deactivateAccount": map[string]any{},
 	} {
-		if a := b.send("POST", method, "Bearer "+app.AccessJWT, in, nil); a.status != 400 || a.name != "InvalidToken" {
-			t.Errorf("%s by an app: %d %s", method, a.status, a.body)
+		if a := b.Send("POST", method, "Bearer "+app.AccessJWT, in, nil); a.Status != 400 || a.Name != "InvalidToken" {
+			t.Errorf("%s by an app: %d %s", method, a.Status, a.Body)
 		}
 	}
 	// What the app refreshes is an app's still.
-	next, _ := b.refresh(app.RefreshJWT)
-	if a := b.send("POST", "com.atproto.server.revokeAppPassword", "Bearer "+next.AccessJWT, map[string]any{"name": "tablet"}, nil); a.name != "InvalidToken" {
-		t.Errorf("by a refreshed app: %d %s", a.status, a.body)
+	next, _ := b.Refresh(app.RefreshJWT)
+	if a := b.Send("POST", "com.atproto.server.revokeAppPassword", "Bearer "+next.AccessJWT, map[string]any{"name": "tablet"}, nil); a.Name != "InvalidToken" {
+		t.Errorf("by a refreshed app: %d %s", a.Status, a.Body)
 	}
 	var list struct{ Passwords []map[string]any }
-	b.must("GET", "com.atproto.server.listAppPasswords", app.AccessJWT, nil, &list)
+	b.Must("GET", "com.atproto.server.listAppPasswords", app.AccessJWT, nil, &list)
 	if len(list.Passwords) != 2 || list.Passwords[0]["name"] != "phone" || list.Passwords[1]["privileged"] != true || list.Passwords[0]["password"] != nil {
 		t.Errorf("%v", list)
 	}
-	b.must("POST", "com.atproto.server.revokeAppPassword", alice.AccessJWT, map[string]any{"name": "phone"}, nil)
-	if a := b.whoami(next.AccessJWT); a.name != "ExpiredToken" {
-		t.Errorf("its session: %d %s", a.status, a.body)
+	b.Must("POST", "com.atproto.server.revokeAppPassword", alice.AccessJWT, map[string]any{"name": "phone"}, nil)
+	if a := b.WhoAmI(next.AccessJWT); a.Name != "ExpiredToken" {
+		t.Errorf("its session: %d %s", a.Status, a.Body)
 	}
-	if _, a := b.login("alice.test", phone.Password); a.status != 401 {
-		t.Errorf("a login: %d %s", a.status, a.body)
+	if _, a := b.Login("alice.test", phone.Password); a.Status != 401 {
+		t.Errorf("a login: %d %s", a.Status, a.Body)
 	}
 }
 
@@ -215,8 +230,8 @@ func sign(header, claims string, key []byte) string {
 
 // Tokens have the form that those in the field have.
 func TestFormOfTokens(t *testing.T) {
-	b := newBench(t, nil)
-	alice := b.register("alice")
+	b := testpds.New(t, nil)
+	alice := b.Register("alice")
 	for token, want := range map[string]string{
 		alice.AccessJWT: `{"alg":"HS256","typ":"at+jwt"} {"aud":"did:web:localhost","cred":0,"exp":1768485600,"iat":1768478400,"scope":"com.atproto.access","sid":"*","sub":"` + string(alice.DID) + `"}`,
 		alice.RefreshJWT: `{"alg":"HS256","typ":"refresh+jwt"} {"aud":"did:web:localhost","cred":0,"exp":1776254400,"iat":1768478400,"jti":"*","scope":"com.atproto.refresh","sid":"*","sub":"` +
@@ -248,79 +263,79 @@ func TestFormOfTokens(t *testing.T) {
 		}
 	}
 	// One from before sessions had names.
-	old := sign(`{"typ":"at+jwt","alg":"HS256"}`, fmt.Sprintf(`{"scope":"com.atproto.access","aud":"did:web:localhost","sub":%q,"iat":1768478400,"exp":1768485600}`, alice.DID), key)
-	if a := b.whoami(old); a.status != http.StatusOK {
-		t.Errorf("an old one: %d %s", a.status, a.body)
+	old := sign(`{"typ":"at+jwt","alg":"HS256"}`, fmt.Sprintf(`{"scope":"com.atproto.access","aud":"did:web:localhost","sub":%q,"iat":1768478400,"exp":1768485600}`, alice.DID), testpds.Key)
+	if a := b.WhoAmI(old); a.Status != http.StatusOK {
+		t.Errorf("an old one: %d %s", a.Status, a.Body)
 	}
 }
 
 func TestForgedTokens(t *testing.T) {
-	b := newBench(t, nil)
-	alice := b.register("alice")
+	b := testpds.New(t, nil)
+	alice := b.Register("alice")
 	const header = `{"alg":"HS256","typ":"at+jwt"}`
 	claims := func(more string) string {
 		return fmt.Sprintf(`{"scope":"com.atproto.access","aud":"did:web:localhost","sub":%q,"iat":1768478400,"exp":1768485600%s}`, alice.DID, more)
 	}
-	if a := b.whoami(sign(header, claims(""), key)); a.status != http.StatusOK {
-		t.Fatalf("the form itself: %s", a.body)
+	if a := b.WhoAmI(sign(header, claims(""), testpds.Key)); a.Status != http.StatusOK {
+		t.Fatalf("the form itself: %s", a.Body)
 	}
-	none := sign(`{"alg":"none"}`, claims(""), key)
+	none := sign(`{"alg":"none"}`, claims(""), testpds.Key)
 	for what, c := range map[string]struct{ token, name string }{
 		"another key":          {sign(header, claims(""), []byte("another key for tests")), "InvalidToken"},
 		"no key":               {sign(header, claims(""), nil), "InvalidToken"},
 		"no signature":         {none[:strings.LastIndex(none, ".")+1], "InvalidToken"},
 		"algorithm none":       {none, "InvalidToken"},
-		"another algorithm":    {sign(`{"alg":"HS512","typ":"at+jwt"}`, claims(""), key), "InvalidToken"},
-		"algorithm twice":      {sign(`{"alg":"HS256","alg":"HS256"}`, claims(""), key), "InvalidToken"},
-		"subject twice":        {sign(header, claims(`,"sub":"did:web:other.example.com"`), key), "InvalidToken"},
-		"scope twice":          {sign(header, claims(`,"scope":"com.atproto.refresh"`), key), "InvalidToken"},
-		"scope in capitals":    {sign(header, strings.Replace(claims(""), `"scope"`, `"Scope"`, 1), key), "InvalidToken"},
-		"another audience":     {sign(header, strings.Replace(claims(""), "web:localhost", "web:pds.example.com", 1), key), "InvalidToken"},
-		"no audience":          {sign(header, strings.Replace(claims(""), `"aud":"did:web:localhost",`, "", 1), key), "InvalidToken"},
-		"no expiry":            {sign(header, strings.Replace(claims(""), `,"exp":1768485600`, "", 1), key), "InvalidToken"},
-		"expired":              {sign(header, strings.Replace(claims(""), "1768485600", "1768478399", 1), key), "ExpiredToken"},
-		"from the future":      {sign(header, strings.Replace(claims(""), "1768478400", "1768478500", 1), key), "ExpiredToken"},
-		"expired, and foreign": {sign(header, strings.NewReplacer("1768485600", "1768478399", "localhost", "x.example.com").Replace(claims("")), key), "InvalidToken"},
-		"no DID":               {sign(header, strings.Replace(claims(""), string(alice.DID), "alice", 1), key), "InvalidToken"},
-		"another scope":        {sign(header, strings.Replace(claims(""), "com.atproto.access", "com.atproto.all", 1), key), "InvalidToken"},
-		"other credentials":    {sign(header, claims(`,"cred":7`), key), "ExpiredToken"},
-		"another session":      {sign(header, claims(`,"sid":"x"`), key), "ExpiredToken"},
-		"nobody":               {sign(header, strings.Replace(claims(""), string(alice.DID), "did:web:nobody.example.com", 1), key), "AccountNotFound"},
+		"another algorithm":    {sign(`{"alg":"HS512","typ":"at+jwt"}`, claims(""), testpds.Key), "InvalidToken"},
+		"algorithm twice":      {sign(`{"alg":"HS256","alg":"HS256"}`, claims(""), testpds.Key), "InvalidToken"},
+		"subject twice":        {sign(header, claims(`,"sub":"did:web:other.example.com"`), testpds.Key), "InvalidToken"},
+		"scope twice":          {sign(header, claims(`,"scope":"com.atproto.refresh"`), testpds.Key), "InvalidToken"},
+		"scope in capitals":    {sign(header, strings.Replace(claims(""), `"scope"`, `"Scope"`, 1), testpds.Key), "InvalidToken"},
+		"another audience":     {sign(header, strings.Replace(claims(""), "web:localhost", "web:pds.example.com", 1), testpds.Key), "InvalidToken"},
+		"no audience":          {sign(header, strings.Replace(claims(""), `"aud":"did:web:localhost",`, "", 1), testpds.Key), "InvalidToken"},
+		"no expiry":            {sign(header, strings.Replace(claims(""), `,"exp":1768485600`, "", 1), testpds.Key), "InvalidToken"},
+		"expired":              {sign(header, strings.Replace(claims(""), "1768485600", "1768478399", 1), testpds.Key), "ExpiredToken"},
+		"from the future":      {sign(header, strings.Replace(claims(""), "1768478400", "1768478500", 1), testpds.Key), "ExpiredToken"},
+		"expired, and foreign": {sign(header, strings.NewReplacer("1768485600", "1768478399", "localhost", "x.example.com").Replace(claims("")), testpds.Key), "InvalidToken"},
+		"no DID":               {sign(header, strings.Replace(claims(""), string(alice.DID), "alice", 1), testpds.Key), "InvalidToken"},
+		"another scope":        {sign(header, strings.Replace(claims(""), "com.atproto.access", "com.atproto.all", 1), testpds.Key), "InvalidToken"},
+		"other credentials":    {sign(header, claims(`,"cred":7`), testpds.Key), "ExpiredToken"},
+		"another session":      {sign(header, claims(`,"sid":"x"`), testpds.Key), "ExpiredToken"},
+		"nobody":               {sign(header, strings.Replace(claims(""), string(alice.DID), "did:web:nobody.example.com", 1), testpds.Key), "AccountNotFound"},
 		"no token":             {"x", "InvalidToken"},
 		"empty":                {"", "InvalidToken"},
 		"of four parts":        {alice.AccessJWT + ".x", "InvalidToken"},
 		"very long":            {strings.Repeat("x", 1<<15), "InvalidToken"},
 	} {
 		for range 2 { // what was seen before is not believed more
-			if a := b.whoami(c.token); a.name != c.name {
-				t.Errorf("%s: %d %s", what, a.status, a.body)
+			if a := b.WhoAmI(c.token); a.Name != c.name {
+				t.Errorf("%s: %d %s", what, a.Status, a.Body)
 			}
 		}
 	}
-	if a := b.send("GET", "com.atproto.server.getSession", "", nil, nil); a.status != 401 || a.name != "AuthMissing" {
-		t.Errorf("without credentials: %d %s", a.status, a.body)
+	if a := b.Send("GET", "com.atproto.server.getSession", "", nil, nil); a.Status != 401 || a.Name != "AuthMissing" {
+		t.Errorf("without credentials: %d %s", a.Status, a.Body)
 	}
-	if a := b.send("GET", "com.atproto.server.getSession", "DPoP "+alice.AccessJWT, nil, nil); a.name != "InvalidToken" {
-		t.Errorf("of another scheme: %d %s", a.status, a.body)
+	if a := b.Send("GET", "com.atproto.server.getSession", "DPoP "+alice.AccessJWT, nil, nil); a.Name != "InvalidToken" {
+		t.Errorf("of another scheme: %d %s", a.Status, a.Body)
 	}
 	refresh := strings.Replace(claims(""), "com.atproto.access", "com.atproto.refresh", 1)
-	if _, a := b.refresh(sign(header, refresh, key)); a.name != "InvalidToken" {
-		t.Errorf("a refresh token without an ID: %d %s", a.status, a.body)
+	if _, a := b.Refresh(sign(header, refresh, testpds.Key)); a.Name != "InvalidToken" {
+		t.Errorf("a refresh token without an ID: %d %s", a.Status, a.Body)
 	}
 }
 
 func TestServiceAuth(t *testing.T) {
-	b := newBench(t, nil)
-	alice := b.register("alice")
+	b := testpds.New(t, nil)
+	alice := b.Register("alice")
 	var app struct{ Password string }
-	b.must("POST", "com.atproto.server.createAppPassword", alice.AccessJWT, map[string]any{"name": "phone"}, &app)
-	phone, _ := b.login("alice.test", app.Password)
-	b.must("POST", "com.atproto.server.createAppPassword", alice.AccessJWT, map[string]any{"name": "privileged", "privileged": true}, &app)
-	privileged, _ := b.login("alice.test", app.Password)
+	b.Must("POST", "com.atproto.server.createAppPassword", alice.AccessJWT, map[string]any{"name": "phone"}, &app)
+	phone, _ := b.Login("alice.test", app.Password)
+	b.Must("POST", "com.atproto.server.createAppPassword", alice.AccessJWT, map[string]any{"name": "privileged", "privileged": true}, &app)
+	privileged, _ := b.Login("alice.test", app.Password)
 	now := b.Now().Unix()
 	for _, c := range []struct {
 		query string
-		by    tokens
+		by    testpds.Tokens
 		want  string
 	}{
 		{"aud=did:web:example.com", alice, ""},
@@ -340,16 +355,16 @@ func TestServiceAuth(t *testing.T) {
 		{"aud=did:web:example.com&lxm=app.bsky.feed.getTimeline", phone, ""},
 	} {
 		var out struct{ Token string }
-		a := b.send("GET", "com.atproto.server.getServiceAuth?"+c.query, "Bearer "+c.by.AccessJWT, nil, &out)
-		if ok := a.status == http.StatusOK; ok != (c.want == "") || c.want != "*" && a.name != c.want {
-			t.Errorf("%s: %d %s", c.query, a.status, a.body)
+		a := b.Send("GET", "com.atproto.server.getServiceAuth?"+c.query, "Bearer "+c.by.AccessJWT, nil, &out)
+		if ok := a.Status == http.StatusOK; ok != (c.want == "") || c.want != "*" && a.Name != c.want {
+			t.Errorf("%s: %d %s", c.query, a.Status, a.Body)
 		}
-		if a.status != http.StatusOK {
+		if a.Status != http.StatusOK {
 			continue
 		}
 		v := &serviceauth.Verifier{
 			Audience: []string{"did:web:example.com", "did:web:example.com#svc"}, Now: b.Now,
-			Keys: &serviceauth.DocumentKeys{Resolver: b.resolver, Now: b.Now},
+			Keys: &serviceauth.DocumentKeys{Resolver: b.Resolver, Now: b.Now},
 		}
 		method := "com.example.get"
 		if _, lxm, ok := strings.Cut(c.query, "lxm="); ok {
@@ -387,37 +402,221 @@ func (g *guesses) Admin(_ *xrpc.Request, right bool) error {
 
 func TestGuessesAreCounted(t *testing.T) {
 	g := &guesses{}
-	b := newBench(t, func(c *session.Config) { c.Guesses = g })
-	alice := b.register("alice")
-	b.login("alice.test", "wrong")
-	b.login("alice@example.com", "password of alice")
-	b.login("Nobody.test ", "wrong")
-	b.send("POST", "com.atproto.server.deleteAccount", "", map[string]any{"did": alice.DID, "password": "wrong", "token": "x"}, nil)
+	b := testpds.New(t, func(c *session.Config) { c.Guesses = g })
+	alice := b.Register("alice")
+	b.Login("alice.test", "wrong")
+	b.Login("alice@example.com", "password of alice")
+	b.Login("Nobody.test ", "wrong")
+	b.Send("POST", "com.atproto.server.deleteAccount", "", map[string]any{"did": alice.DID, "password": "wrong", "token": "x"}, nil)
 	did := string(alice.DID)
 	if got, want := fmt.Sprint(g.tries), fmt.Sprint([]string{did, did, "unknown nobody.test", did}); got != want || g.rights != 1 {
 		t.Errorf("%s, %d right", got, g.rights)
 	}
-	b.send("GET", "com.atproto.admin.getInviteCodes", admin("wrong"), nil, nil)
-	b.send("GET", "com.atproto.admin.getInviteCodes", admin("hunter2"), nil, nil)
-	b.send("GET", "com.atproto.admin.getInviteCodes", "", nil, nil)
+	b.Send("GET", "com.atproto.admin.getInviteCodes", testpds.Admin("wrong"), nil, nil)
+	b.Send("GET", "com.atproto.admin.getInviteCodes", testpds.Admin("hunter2"), nil, nil)
+	b.Send("GET", "com.atproto.admin.getInviteCodes", "", nil, nil)
 	if g.admins != 1 {
 		t.Errorf("%d guesses of the administrator's password", g.admins)
 	}
 	g.fail = &xrpc.Error{Status: http.StatusTooManyRequests, Name: "Enough"}
-	if _, a := b.login("alice.test", "password of alice"); a.name != "Enough" {
-		t.Errorf("too many guesses: %d %s", a.status, a.body)
+	if _, a := b.Login("alice.test", "password of alice"); a.Name != "Enough" {
+		t.Errorf("too many guesses: %d %s", a.Status, a.Body)
 	}
-	if a := b.send("GET", "com.atproto.admin.getInviteCodes", admin("hunter2"), nil, nil); a.name != "Enough" {
-		t.Errorf("too many guesses of the administrator's: %d %s", a.status, a.body)
+	if a := b.Send("GET", "com.atproto.admin.getInviteCodes", testpds.Admin("hunter2"), nil, nil); a.Name != "Enough" {
+		t.Errorf("too many guesses of the administrator's: %d %s", a.Status, a.Body)
 	}
 }
 
 // Without a password, nobody is administrator: not even who gives none.
 func TestNoAdministrator(t *testing.T) {
-	b := newBench(t, func(c *session.Config) { c.AdminPassword = "" })
+	b := testpds.New(t, func(c *session.Config) { c.AdminPassword = "" })
 	for _, password := range []string{"", "hunter2"} {
-		if a := b.send("GET", "com.atproto.admin.getInviteCodes", admin(password), nil, nil); a.status != http.StatusUnauthorized {
-			t.Errorf("%q: %d %s", password, a.status, a.body)
+		if a := b.Send("GET", "com.atproto.admin.getInviteCodes", testpds.Admin(password), nil, nil); a.Status != http.StatusUnauthorized {
+			t.Errorf("%q: %d %s", password, a.Status, a.Body)
+		}
+	}
+}
+
+// moderated resolves the document of a moderation service besides all others.
+type moderated struct {
+	*identity.Resolver
+	doc   *identity.Document
+	asked []syntax.DID
+}
+
+func (m *moderated) ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error) {
+	m.asked = append(m.asked, did)
+	if did == m.doc.ID {
+		return m.doc, nil
+	}
+	return m.Resolver.ResolveDID(ctx, did)
+}
+
+// The moderation service looks at accounts and takes them down, but does not change them.
+func TestModerator(t *testing.T) {
+	const mod = "did:web:mod.example.com"
+	signer, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolver := &moderated{doc: &identity.Document{
+		ID: mod, VerificationMethods: []identity.VerificationMethod{identity.NewVerificationMethod(mod, "atproto_label", signer.PublicKey())},
+	}}
+	b := testpds.New(t, func(c *session.Config) {
+		resolver.Resolver = c.Resolver.(*identity.Resolver)
+		c.Moderator, c.Resolver = mod, resolver
+	})
+	alice := b.Register("alice")
+	token := func(issuer, audience, method string) string {
+		text, err := serviceauth.Sign(t.Context(), signer, serviceauth.Token{Issuer: issuer, Audience: audience, Method: method, Issued: b.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "Bearer " + text
+	}
+	const own, info = "did:web:localhost", "com.atproto.admin.getAccountInfo"
+	once := token(mod+"#atproto_labeler", own, info)
+	for _, c := range []struct {
+		what, verb, method, token string
+		in                        any
+		ok                        bool
+	}{
+		{"as a labeler", "GET", info + "?did=" + string(alice.DID), once, nil, true},
+		{"twice", "GET", info + "?did=" + string(alice.DID), once, nil, false},
+		{"at its DID", "GET", info + "?did=" + string(alice.DID), token(mod+"#atproto_labeler", own+"#atproto_pds", info), nil, true},
+		{"for another method", "GET", info + "?did=" + string(alice.DID), token(mod+"#atproto_labeler", own, "com.atproto.admin.sendEmail"), nil, false},
+		{"for another server", "GET", info + "?did=" + string(alice.DID), token(mod+"#atproto_labeler", "did:web:pds.example.com", info), nil, false},
+		{"as somebody else", "GET", info + "?did=" + string(alice.DID), token("did:web:other.example.com", own, info), nil, false},
+		{"to delete", "POST", "com.atproto.admin.deleteAccount", token(mod+"#atproto_labeler", own, "com.atproto.admin.deleteAccount"), map[string]any{"did": alice.DID}, false},
+	} {
+		if a := b.Send(c.verb, c.method, c.token, c.in, nil); (a.Status == http.StatusOK) != c.ok {
+			t.Errorf("%s: %d %s", c.what, a.Status, a.Body)
+		}
+	}
+	if slices.Contains(resolver.asked, "did:web:other.example.com") {
+		t.Error("the document of a stranger was fetched")
+	}
+}
+
+// A service that prepares blobs of an account uploads them with the account's token.
+func TestUploader(t *testing.T) {
+	b := testpds.New(t, nil)
+	alice := b.Register("alice")
+	b.Pass(time.Second) // tokens tell seconds
+	signer, err := b.Accounts.Signer(t.Context(), alice.DID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upload := func(issuer, method string) error {
+		text, err := serviceauth.Sign(t.Context(), signer, serviceauth.Token{Issuer: issuer, Audience: "did:web:localhost", Method: method, Issued: b.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &xrpc.Client{Host: b.URL, Authorize: xrpc.Bearer(text)}
+		return c.Upload(t.Context(), "com.atproto.repo.uploadBlob", "text/plain", strings.NewReader("x"), nil)
+	}
+	const method = "com.atproto.repo.uploadBlob"
+	if err := upload(string(alice.DID), method); err != nil {
+		t.Error(err)
+	}
+	for what, err := range map[string]error{
+		"of another method":  upload(string(alice.DID), "com.atproto.repo.createRecord"),
+		"of a service of it": upload(string(alice.DID)+"#x", method),
+		"of a stranger":      upload("did:web:other.example.com", method),
+	} {
+		if err == nil {
+			t.Errorf("a token %s", what)
+		}
+	}
+	b.TakeDown(alice.DID, true)
+	if err := upload(string(alice.DID), method); !errors.Is(err, &xrpc.Error{Name: "AccountTakedown"}) {
+		t.Error(err)
+	}
+	// Tokens from before, by their seconds, are no good once the account is back.
+	b.TakeDown(alice.DID, false)
+	b.Pass(-time.Second)
+	if err := upload(string(alice.DID), method); !errors.Is(err, &xrpc.Error{Name: "ExpiredToken"}) {
+		t.Error(err)
+	}
+}
+
+// A host puts a method of its own in the place of one, and does something before another.
+func TestMethodsAreReplacedAndWrapped(t *testing.T) {
+	b := testpds.New(t, nil)
+	b.Register("alice")
+	var logins []string
+	b.Methods.With("com.atproto.server.createSession", func(rt xrpc.Route) xrpc.Route {
+		rt.Handler = rt.Handler.Wrap(func(w http.ResponseWriter, r *xrpc.Request, next func(http.ResponseWriter, *xrpc.Request) error) error {
+			err := next(w, r)
+			logins = append(logins, fmt.Sprint(err == nil))
+			return err
+		})
+		return rt
+	})
+	b.Methods.Replace(xrpc.Route{
+		NSID: "com.atproto.server.createAppPassword", Auth: b.Sessions.User(session.RefuseTakenDown), Needs: []auth.Permission{auth.ManageCredentials},
+		Handler: session.Procedure(func(context.Context, *xrpc.Request, xrpc.None) (out xrpc.None, err error) {
+			return out, account.ErrTokenRevoked // an error of package account, for session.Answer
+		}),
+	})
+	alice, a := b.Login("alice.test", "password of alice")
+	if a.Status != http.StatusOK {
+		t.Fatal(a.Body)
+	}
+	b.Login("alice.test", "wrong")
+	if fmt.Sprint(logins) != "[true false]" {
+		t.Errorf("%v", logins)
+	}
+	if a := b.Send("POST", "com.atproto.server.createAppPassword", "Bearer "+alice.AccessJWT, nil, nil); a.Name != "ExpiredToken" {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	if a := b.Send("POST", "com.atproto.server.createAppPassword", "", nil, nil); a.Name != "AuthMissing" {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+}
+
+// Credentials of another kind are for somebody else, who is told what the method does with accounts
+// that are taken down. Those of this package stay here.
+func TestOtherCredentials(t *testing.T) {
+	var did syntax.DID
+	var asked []string
+	b := testpds.New(t, func(c *session.Config) {
+		c.Other = func(r *xrpc.Request, down session.TakenDown) (auth.Principal, error) {
+			asked = append(asked, fmt.Sprint(r.Header.Get("Authorization"), " ", down))
+			return auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: did, Permissions: auth.Everything()}, nil
+		}
+	})
+	alice := b.Register("alice")
+	did = alice.DID
+	for header, status := range map[string]int{"DPoP x": 200, "": 401, "Bearer x": 400, "basic x": 400, "Bearer " + alice.AccessJWT: 200} {
+		if a := b.Send("GET", "com.atproto.server.getSession", header, nil, nil); a.Status != status {
+			t.Errorf("%s: %d %s", header, a.Status, a.Body)
+		}
+	}
+	if a := b.Send("POST", "com.atproto.server.requestAccountDelete", "DPoP y", nil, nil); a.Status != http.StatusNotImplemented { // there is no mail
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	if want := []string{fmt.Sprint("DPoP x ", session.RefuseTakenDown), fmt.Sprint("DPoP y ", session.AcceptTakenDown)}; !slices.Equal(asked, want) {
+		t.Errorf("%v", asked)
+	}
+}
+
+// A host that says nothing of guesses has bounds.
+func TestGuessesAreBounded(t *testing.T) {
+	for _, limited := range []bool{true, false} {
+		b := testpds.New(t, func(c *session.Config) {
+			if !limited {
+				c.Guesses = session.Unlimited{}
+			}
+		})
+		b.Register("alice")
+		for range 30 {
+			if _, a := b.Login("alice.test", "wrong"); a.Status != http.StatusUnauthorized {
+				t.Fatal(a.Body)
+			}
+		}
+		if _, a := b.Login("alice.test", "wrong"); (a.Status == http.StatusTooManyRequests) != limited {
+			t.Errorf("%d %s", a.Status, a.Body)
 		}
 	}
 }

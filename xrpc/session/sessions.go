@@ -10,6 +10,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
@@ -31,7 +32,7 @@ func (s *Sessions) session(ctx context.Context, a account.Account) api.ServerGet
 }
 
 // started describes a session that begins, with its tokens.
-func (s *Sessions) started(ctx context.Context, a account.Account, x account.Session) (out api.ServerCreateSessionOutput, err error) {
+func (s *Sessions) started(ctx context.Context, a account.Account, x credential.Session) (out api.ServerCreateSessionOutput, err error) {
 	access, refresh, err := s.Tokens(a, x)
 	if err != nil {
 		return out, err
@@ -62,17 +63,18 @@ func (s *Sessions) Document(ctx context.Context, did syntax.DID) data.Raw {
 	return text
 }
 
-// CheckPassword checks the password that somebody gives for an account, by whatever name and method. All
-// that take a password come here, so that guesses are counted together: by account and network.
-// What is known of nobody is counted too, and takes as long.
-func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (account.Proof, error) {
+// CheckPassword checks a password of an account, which is named by DID, handle or e-mail address; if
+// apps is set, app passwords are good too. All methods that take a password call it, so that guesses
+// are counted together. A name that nobody has is counted too, and takes as long. A password that is
+// not good is [credential.ErrWrongPassword]. See [Answer].
+func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (credential.Proof, error) {
 	if len(password) > maxLoginPassword {
-		return account.Proof{}, errLongPassword
+		return credential.Proof{}, errLongPassword
 	}
 	ctx := r.Context()
 	a, err := s.accounts.Find(ctx, identifier)
 	if err != nil && !errors.Is(err, account.ErrNotFound) {
-		return account.Proof{}, err
+		return credential.Proof{}, err
 	}
 	name := string(a.DID)
 	if name == "" {
@@ -80,9 +82,9 @@ func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, a
 	}
 	done, err := s.cfg.Guesses.Password(r, name)
 	if err != nil {
-		return account.Proof{}, err
+		return credential.Proof{}, err
 	}
-	proof, err := s.accounts.CheckPassword(ctx, a, password, apps)
+	proof, err := s.credentials.CheckPassword(ctx, a, password, apps)
 	done(err == nil)
 	return proof, err
 }
@@ -92,25 +94,17 @@ func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, a
 func (s *Sessions) createSession(ctx context.Context, r *xrpc.Request, in api.ServerCreateSessionInput) (out api.ServerCreateSessionOutput, err error) {
 	proof, err := s.CheckPassword(r, in.Identifier, in.Password, true)
 	if err != nil {
-		return out, LoginError(err)
+		return out, err
 	}
-	a, x, err := s.accounts.StartSession(ctx, proof, in.AllowTakendown != nil && *in.AllowTakendown)
+	a, x, err := s.credentials.StartSession(ctx, proof, in.AllowTakendown != nil && *in.AllowTakendown)
 	if err != nil {
-		return out, LoginError(err)
+		return out, err
 	}
 	return s.started(ctx, a, x)
 }
 
-// LoginError is the answer for a password that is not good.
-func LoginError(err error) error {
-	if errors.Is(err, account.ErrWrongPassword) {
-		return &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
-	}
-	return err
-}
-
 func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.ServerGetSessionOutput, err error) {
-	a, err := s.account(r, Caller(r))
+	a, err := s.account(r, r.Principal.DID)
 	if err != nil {
 		return out, err
 	}
@@ -122,7 +116,7 @@ func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) 
 }
 
 func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out api.ServerRefreshSessionOutput, err error) {
-	a, next, err := s.accounts.RotateSession(ctx, r.Principal.DID, r.Principal.Token)
+	a, next, err := s.credentials.RotateSession(ctx, r.Principal.DID, r.Principal.Token)
 	if errors.Is(err, account.ErrNotFound) {
 		return out, xrpc.InvalidRequest("Could not find user info for account: %s", r.Principal.DID)
 	} else if err != nil {
@@ -133,7 +127,7 @@ func (s *Sessions) refreshSession(ctx context.Context, r *xrpc.Request, _ xrpc.N
 }
 
 func (s *Sessions) deleteSession(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.accounts.EndSession(ctx, r.Principal.DID, r.Principal.Token)
+	return out, s.credentials.EndSession(ctx, r.Principal.DID, r.Principal.Token)
 }
 
 var errLongPassword = &xrpc.Error{Status: http.StatusUnauthorized, Message: "Password too long. Consider resetting your password."}

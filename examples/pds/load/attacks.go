@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
@@ -194,16 +195,12 @@ func (t *target) getBlocks(ctx context.Context) {
 		return
 	}
 	defer resp.Body.Close()
-	var page struct {
-		Records []struct {
-			CID string `json:"cid"`
-		} `json:"records"`
-	}
+	var page api.RepoListRecordsOutput
 	text, err := io.ReadAll(resp.Body)
 	if err != nil || data.UnmarshalJSON(text, &page) != nil || len(page.Records) == 0 {
 		return
 	}
-	path := "/xrpc/com.atproto.sync.getBlocks?did=" + url.QueryEscape(string(t.dids[mallory])) + strings.Repeat("&cids="+page.Records[0].CID, 900)
+	path := "/xrpc/com.atproto.sync.getBlocks?did=" + url.QueryEscape(string(t.dids[mallory])) + strings.Repeat("&cids="+string(page.Records[0].CID), 900)
 	t.call(ctx, 32, 8, path)
 }
 

@@ -23,8 +23,10 @@ import (
 	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 // password is that of all accounts.
@@ -49,9 +51,8 @@ func fill(ctx context.Context, dir string, n int, of func(n int) seed.Seed) (err
 	if err != nil {
 		return err
 	}
-	store := account.New(d.Store, box)
-	host := repo.NewHost(repo.Config{Store: d.Store, Signer: store.Signer})
-	hash, err := account.HashPassword(ctx, password)
+	accounts := account.Open(repo.Config{Store: d.Store}, box)
+	hash, err := credential.New(credential.Config{Accounts: accounts}).HashPassword(ctx, password)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func fill(ctx context.Context, dir string, n int, of func(n int) seed.Seed) (err
 				}
 				s := of(i)
 				s.Password = hash
-				if _, err := s.Account(ctx, store, host, i); err != nil {
+				if _, err := s.Account(ctx, accounts, i); err != nil {
 					mu.Lock()
 					first = err
 					mu.Unlock()
@@ -192,18 +193,16 @@ func (p *process) profile(dir, name string, d time.Duration) <-chan error {
 }
 
 // session is an account that is logged in.
-type session struct {
-	DID       string `json:"did"`
-	AccessJWT string `json:"accessJwt"`
-}
+type session = api.ServerCreateSessionOutput
 
 // login logs in as the accounts 0 to n-1.
 func (p *process) login(ctx context.Context, n int) ([]session, error) {
 	list := make([]session, n)
 	cl := &xrpc.Client{Host: p.url}
 	for i := range list {
-		in := map[string]string{"identifier": fmt.Sprintf("user%d.test", i), "password": password}
-		if err := cl.Procedure(ctx, "com.atproto.server.createSession", in, &list[i]); err != nil {
+		in := api.ServerCreateSessionInput{Identifier: fmt.Sprintf("user%d.test", i), Password: password}
+		var err error
+		if list[i], err = api.ServerCreateSession(ctx, cl, in); err != nil {
 			return nil, err
 		}
 	}

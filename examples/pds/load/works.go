@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,7 +13,9 @@ import (
 
 	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
 	"github.com/pdskit/pdskit/internal/seed"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 // bench is what the works share.
@@ -100,14 +101,9 @@ func (b *bench) read(ctx context.Context) (_ []result, err error) {
 	// Requests for any of the records, in turns.
 	var gets, lists [][]byte
 	for i := range b.clients {
-		handle := fmt.Sprintf("user%d.test", i)
-		var page struct {
-			Records []struct {
-				URI string `json:"uri"`
-			} `json:"records"`
-		}
-		params := url.Values{"repo": {handle}, "collection": {seed.Collection}, "limit": {"100"}}
-		if err := (&xrpc.Client{Host: p.url}).Query(ctx, "com.atproto.repo.listRecords", params, &page); err != nil {
+		repo := syntax.AtIdentifier(fmt.Sprintf("user%d.test", i))
+		page, err := api.RepoListRecords(ctx, &xrpc.Client{Host: p.url}, api.RepoListRecordsParams{Repo: repo, Collection: seed.Collection, Limit: 100})
+		if err != nil {
 			return nil, err
 		}
 		for _, rec := range page.Records {
@@ -149,7 +145,7 @@ func (b *bench) repo(ctx context.Context) (_ []result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	get := request("GET", "/xrpc/com.atproto.sync.getRepo?did="+sessions[0].DID, "", "")
+	get := request("GET", "/xrpc/com.atproto.sync.getRepo?did="+string(sessions[0].DID), "", "")
 	one := func(int, int) []byte { return get }
 	single, err := b.hammer(ctx, p, "getRepo", 1, one)
 	if err != nil {
@@ -221,20 +217,16 @@ func (b *bench) rest(ctx context.Context) (_ []result, err error) {
 	b.say("rest: using each account once")
 	cl := &xrpc.Client{Host: p.url}
 	for i := range b.accounts {
-		var page struct {
-			Records []struct {
-				URI string `json:"uri"`
-			} `json:"records"`
-		}
-		params := url.Values{"repo": {fmt.Sprintf("user%d.test", i)}, "collection": {seed.Collection}}
-		if err := cl.Query(ctx, "com.atproto.repo.listRecords", params, &page); err != nil {
+		repo := syntax.AtIdentifier(fmt.Sprintf("user%d.test", i))
+		page, err := api.RepoListRecords(ctx, cl, api.RepoListRecordsParams{Repo: repo, Collection: seed.Collection})
+		if err != nil {
 			return nil, err
 		}
 		did, _, err := splitURI(page.Records[0].URI)
 		if err != nil {
 			return nil, err
 		}
-		resp, err := cl.Get(ctx, "com.atproto.sync.getRepo", url.Values{"did": {did}})
+		resp, err := cl.Get(ctx, api.SyncGetRepoNSID, api.SyncGetRepoParams{DID: syntax.DID(did)})
 		if err != nil {
 			return nil, err
 		}
@@ -276,8 +268,8 @@ func (b *bench) coldStart(ctx context.Context) ([]result, error) {
 }
 
 // splitURI returns the DID and the record key of an AT-URI.
-func splitURI(uri string) (did, rkey string, err error) {
-	parts := strings.Split(strings.TrimPrefix(uri, "at://"), "/")
+func splitURI(uri syntax.ATURI) (did, rkey string, err error) {
+	parts := strings.Split(strings.TrimPrefix(string(uri), "at://"), "/")
 	if len(parts) != 3 {
 		return "", "", fmt.Errorf("%q is not the URI of a record", uri)
 	}

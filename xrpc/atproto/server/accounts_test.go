@@ -25,7 +25,6 @@ func TestMisuse(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"":                    func(*Config) {},
 		"Config.Sessions":     func(c *Config) { c.Sessions = nil },
-		"Config.Host":         func(c *Config) { c.Host = nil },
 		"Config.Directory":    func(c *Config) { c.Directory = nil },
 		"Config.RotationKeys": func(c *Config) { c.RotationKeys = nil },
 		"no address": func(c *Config) {
@@ -539,6 +538,21 @@ func TestPLCOperations(t *testing.T) {
 	doc, err := b.plc.Data(t.Context(), alice.DID)
 	if err != nil || doc.RotationKeys[0] != key.PublicKey().DIDKey() {
 		t.Errorf("%v, %v", doc, err)
+	}
+}
+
+// A host has its own rules for the handles under its domains.
+func TestRulesForHandles(t *testing.T) {
+	b := newBench(t, func(_ *session.Config, c *Config) {
+		c.Policy.MinLabel, c.Policy.MaxLabel = 1, 25
+		c.Policy.Reserved = func(label string) bool { return label == "me" || ReservedLabel(label) && label != "news" }
+	})
+	for name, want := range map[string]string{
+		"x": "", strings.Repeat("x", 25): "", "news": "", "me": "HandleNotAvailable", "admin": "HandleNotAvailable", strings.Repeat("x", 26): "InvalidHandle",
+	} {
+		if a := b.send("POST", createAccount, "", "", newAccount(name), nil); a.name != want {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
 	}
 }
 

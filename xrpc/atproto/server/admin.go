@@ -16,41 +16,34 @@ import (
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// accountInvites finds the invites that have to do with an account.
-type accountInvites struct {
-	own map[string][]account.Invite
-	by  map[syntax.DID]account.Invite
-}
-
-func newAccountInvites(all []account.Invite) accountInvites {
-	x := accountInvites{make(map[string][]account.Invite), make(map[syntax.DID]account.Invite)}
-	for _, inv := range all {
-		x.own[inv.Account] = append(x.own[inv.Account], inv)
-		for did := range inv.Uses {
-			x.by[did] = inv
-		}
-	}
-	return x
-}
-
-// view describes an account. size is about how many bytes that takes beyond those of an account
-// without invites.
-func (x accountInvites) view(a account.Account) (v api.AdminAccountView, size int) {
+// viewAccount describes an account, with the invites that have to do with it. size is about how
+// many bytes that takes beyond those of an account without invites.
+func (s *Service) viewAccount(ctx context.Context, a account.Account) (v api.AdminAccountView, size int, err error) {
 	v = api.AdminAccountView{
 		DID: a.DID, Handle: a.Handle, Email: a.Email, IndexedAt: syntax.NewDatetime(a.Created),
 		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt),
 		Invites: []api.ServerInviteCode{}, InvitesDisabled: new(a.InvitesDisabled),
 	}
-	for _, inv := range x.own[string(a.DID)] {
+	own, err := s.accounts.InvitesOf(ctx, string(a.DID))
+	if err != nil {
+		return v, 0, err
+	}
+	for _, inv := range own {
 		v.Invites = append(v.Invites, viewInvite(inv))
 		size += inviteSize(inv)
 	}
-	if inv, used := x.by[a.DID]; used {
-		by := viewInvite(inv)
-		v.InvitedBy = &by
-		size += inviteSize(inv)
+	if a.Invite == "" {
+		return v, size, nil
 	}
-	return v, size
+	inv, err := s.accounts.Invite(ctx, a.Invite)
+	if errors.Is(err, account.ErrNoInvite) {
+		return v, size, nil
+	} else if err != nil {
+		return v, 0, err
+	}
+	by := viewInvite(inv)
+	v.InvitedBy = &by
+	return v, size + inviteSize(inv), nil
 }
 
 // datetime is empty for the zero time.
@@ -72,19 +65,14 @@ func (s *Service) getAccountInfo(ctx context.Context, r *xrpc.Request, p api.Adm
 	} else if err != nil {
 		return out, err
 	}
-	invites, err := s.accounts.Invites(ctx)
-	out, _ = newAccountInvites(invites).view(a)
+	out, _, err = s.viewAccount(ctx, a)
 	return out, err
 }
 
 // getAccountInfos describes each of the accounts once. An account takes as much as its invites
 // have uses, so there is a bound on bytes beside that on accounts.
 func (s *Service) getAccountInfos(ctx context.Context, r *xrpc.Request, p api.AdminGetAccountInfosParams) (out api.AdminGetAccountInfosOutput, err error) {
-	invites, err := s.accounts.Invites(ctx)
-	if err != nil {
-		return out, err
-	}
-	index, size := newAccountInvites(invites), 0
+	size := 0
 	seen := make(map[syntax.DID]bool)
 	for _, did := range p.DIDs {
 		if seen[did] {
@@ -97,7 +85,10 @@ func (s *Service) getAccountInfos(ctx context.Context, r *xrpc.Request, p api.Ad
 		} else if err != nil {
 			return out, err
 		}
-		info, n := index.view(a)
+		info, n, err := s.viewAccount(ctx, a)
+		if err != nil {
+			return api.AdminGetAccountInfosOutput{}, err
+		}
 		if size += n; size > maxInviteBytes && len(out.Infos) > 0 {
 			return api.AdminGetAccountInfosOutput{}, xrpc.InvalidRequest("These accounts' invites are too many for one answer; ask for fewer accounts")
 		}
@@ -287,12 +278,10 @@ func (s *Service) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in a
 // is told again how things are.
 func (s *Service) updateAccountStatus(ctx context.Context, did syntax.DID, in api.AdminUpdateSubjectStatusInput) error {
 	if in.Takedown == nil && in.Deactivated == nil {
-		return s.accounts.Tell(ctx, account.Trusted(did), func(a account.Account) []storage.Event {
-			return []storage.Event{s.accountEvent(a)}
-		})
+		return s.accounts.AnnounceStatus(ctx, account.Trusted(did))
 	}
 	if in.Takedown != nil {
-		if err := s.takedown(ctx, did, s.withRef(in.Takedown)); err != nil {
+		if err := s.accounts.TakeDown(ctx, did, s.withRef(in.Takedown)); err != nil {
 			return err
 		}
 	}
@@ -300,9 +289,9 @@ func (s *Service) updateAccountStatus(ctx context.Context, did syntax.DID, in ap
 	case in.Deactivated == nil:
 		return nil
 	case in.Deactivated.Applied:
-		return s.deactivate(ctx, account.Trusted(did), time.Time{})
+		return s.accounts.Deactivate(ctx, account.Trusted(did), time.Time{})
 	}
-	return s.activate(ctx, account.Trusted(did))
+	return s.accounts.Activate(ctx, account.Trusted(did))
 }
 
 // withRef is a takedown with a reference, also if the moderator has given none.
@@ -348,7 +337,7 @@ func (s *Service) sendEmail(ctx context.Context, r *xrpc.Request, in api.AdminSe
 
 // adminDeleteAccount deletes an account; one that is not there is no error.
 func (s *Service) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in api.AdminDeleteAccountInput) (out xrpc.None, err error) {
-	err = s.accounts.Delete(ctx, s.host, in.DID, s.goneEvent(in.DID))
+	err = s.accounts.Delete(ctx, account.Trusted(in.DID))
 	if errors.Is(err, account.ErrNotFound) {
 		err = nil
 	}
@@ -365,7 +354,7 @@ func (s *Service) updateAccountEmail(ctx context.Context, r *xrpc.Request, in ap
 	if !validEmail(in.Email) {
 		return out, errBadEmail
 	}
-	err = s.accounts.ChangeEmail(ctx, account.Trusted(a.DID), in.Email, "")
+	err = s.credentials.ChangeEmail(ctx, account.Trusted(a.DID), in.Email, "")
 	if errors.Is(err, account.ErrNotFound) { // deleted meanwhile
 		err = xrpc.InvalidRequest("Account does not exist: %s", in.Account)
 	}
@@ -395,7 +384,7 @@ func (s *Service) updateAccountPassword(ctx context.Context, r *xrpc.Request, in
 	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {
 		return out, xrpc.InvalidRequest("Invalid password length.")
 	}
-	_, err = s.accounts.SetPassword(ctx, account.Trusted(in.DID), in.Password)
+	_, err = s.credentials.SetPassword(ctx, account.Trusted(in.DID), in.Password)
 	if errors.Is(err, account.ErrNotFound) {
 		err = xrpc.InvalidRequest("Account does not exist: %s", in.DID)
 	}

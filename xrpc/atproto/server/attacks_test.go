@@ -16,6 +16,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc/session"
@@ -92,11 +93,10 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 		st := b.store
 		st.KV, st.Repos = kv, filling{st.Repos, kv, early}
 		common := b.sessions.Config()
-		common.Accounts = account.New(st, box)
-		common.Accounts.SetClock(b.clock.Now)
+		accounts := account.Open(repo.Config{Store: st, TempDir: t.TempDir(), Now: b.clock.Now}, box)
+		common.Credentials = credential.New(credential.Config{Accounts: accounts, Now: b.clock.Now})
 		cfg := b.cfg
 		cfg.Sessions = session.New(common)
-		cfg.Host = repo.NewHost(repo.Config{Store: st, Signer: common.Accounts.Signer, TempDir: t.TempDir(), Now: b.clock.Now})
 		s := New(cfg)
 		key, err := crypto.GenerateKey(crypto.K256)
 		if err != nil {
@@ -107,13 +107,14 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 		if err == nil {
 			a.DID, err = op.DID()
 		}
+		var reserved *account.Reservation
 		if err == nil {
-			err = s.accounts.Reserve(ctx, a)
+			reserved, err = s.accounts.Reserve(ctx, a)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		x, err := s.registerAccount(ctx, a, key, op)
+		x, err := s.registerAccount(ctx, a, reserved, key, op)
 		_, doc := b.plc.Data(ctx, a.DID)
 		if early {
 			if !errors.Is(err, errFull) || doc == nil {
@@ -124,7 +125,7 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 		if err != nil || doc != nil {
 			t.Fatalf("the account is there: %v; its document: %v", err, doc)
 		}
-		if _, err := s.accounts.Authenticate(ctx, account.Caller{DID: a.DID, Session: x.Name()}); err != nil {
+		if _, err := s.accounts.Authenticate(ctx, s.credentials.Caller(credential.Token{DID: a.DID, Session: x.Name()})); err != nil {
 			t.Errorf("its session: %v", err)
 		}
 		kv.full.Store(false)
@@ -134,7 +135,7 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 		if problems, err := s.accounts.Check(ctx); err != nil || len(problems) > 0 {
 			t.Errorf("after a start: %v %v", problems, err)
 		}
-		if err := b.accounts.Delete(ctx, b.host, a.DID); err != nil {
+		if err := b.accounts.Delete(ctx, account.Trusted(a.DID)); err != nil {
 			t.Fatal(err)
 		}
 	}

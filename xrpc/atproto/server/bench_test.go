@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
@@ -121,15 +122,13 @@ func newBenchAt(t *testing.T, plcURL string, clock *clock, change func(s *sessio
 	b.methods = &xrpc.Server{Catalog: lexicon.Builtin()}
 	front := httptest.NewServer(b.methods)
 	t.Cleanup(front.Close)
-	accounts := account.New(b.store, box)
-	accounts.SetClock(clock.Now)
+	accounts := account.Open(repo.Config{Store: b.store, TempDir: t.TempDir(), Now: clock.Now}, box)
 	cfg := Config{
-		Host:      repo.NewHost(repo.Config{Store: b.store, Signer: accounts.Signer, TempDir: t.TempDir(), Now: clock.Now}),
 		Directory: plc, RotationKeys: []crypto.Signer{rotation}, Mailer: b.mail, ResetDelay: -1,
 		Policy: Policy{Domains: []string{".test"}},
 	}
 	common := session.Config{
-		Accounts: accounts, Key: []byte("a key for tests only"), ServiceDID: "did:web:localhost", URL: front.URL,
+		Credentials: credential.New(credential.Config{Accounts: accounts, Now: clock.Now}), Key: []byte("a key for tests only"), ServiceDID: "did:web:localhost", URL: front.URL,
 		Resolver: &identity.Resolver{PLC: plc, Development: true, Now: clock.Now}, AdminPassword: "hunter2", Now: clock.Now,
 	}
 	if change != nil {
@@ -247,7 +246,7 @@ func (b *bench) refresh(t tokens) reply {
 // resetToken asks for a token to reset a password, and makes the job that sends it happen.
 func (b *bench) resetToken(did syntax.DID) string {
 	b.t.Helper()
-	token, _, err := b.accounts.NewMailToken(b.t.Context(), account.Trusted(did), account.ResetPassword)
+	token, _, err := b.credentials.NewMailToken(b.t.Context(), account.Trusted(did), credential.ForPasswordReset)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -256,7 +255,7 @@ func (b *bench) resetToken(did syntax.DID) string {
 
 func (b *bench) takedown(did syntax.DID, applied bool) {
 	b.t.Helper()
-	if err := b.Service.takedown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}); err != nil {
+	if err := b.accounts.TakeDown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}); err != nil {
 		b.t.Fatal(err)
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -58,17 +60,18 @@ func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in api.Ser
 	if a.DID, err = op.DID(); err != nil {
 		return out, err
 	}
-	if a.Password, err = account.HashPassword(ctx, in.Password); err != nil {
+	if a.Password, err = s.credentials.HashPassword(ctx, in.Password); err != nil {
 		return out, err
 	}
-	if err := s.reserve(ctx, a); err != nil {
+	reserved, err := s.reserve(ctx, a)
+	if err != nil {
 		return out, err
 	}
 	// From here on, the step is finished or taken back even if the client hangs up.
 	ctx = context.WithoutCancel(ctx)
-	x, err := s.registerAccount(ctx, a, key, op)
+	x, err := s.registerAccount(ctx, a, reserved, key, op)
 	if err != nil {
-		if undo := s.accounts.Release(ctx, a); undo != nil {
+		if undo := reserved.Release(ctx); undo != nil {
 			s.log.Error("names of a failed account", "did", a.DID, "err", undo)
 		}
 		return out, err
@@ -79,32 +82,29 @@ func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in api.Ser
 }
 
 // reserve holds the names of a new account.
-func (s *Service) reserve(ctx context.Context, a account.Account) error {
-	switch err := s.accounts.Reserve(ctx, a); {
+func (s *Service) reserve(ctx context.Context, a account.Account) (*account.Reservation, error) {
+	reserved, err := s.accounts.Reserve(ctx, a)
+	switch {
 	case errors.Is(err, account.ErrHandleTaken):
-		return xrpc.InvalidRequest("Handle already taken: %s", a.Handle)
+		return nil, xrpc.InvalidRequest("Handle already taken: %s", a.Handle)
 	case errors.Is(err, account.ErrEmailTaken):
-		return xrpc.InvalidRequest("Email already taken: %s", a.Email)
+		return nil, xrpc.InvalidRequest("Email already taken: %s", a.Email)
 	case errors.Is(err, account.ErrInvite):
-		return errInvite
-	default:
-		return err
+		return nil, errInvite
 	}
+	return reserved, err
 }
 
 // registerAccount registers the DID and makes the account. A DID whose account
-// cannot be made is tombstoned. An account that is there, whatever failed after that, is made: its
-// names are reserved, and confirmed at the next start at the latest.
-func (s *Service) registerAccount(ctx context.Context, a account.Account, key *crypto.PrivateKey, op *identity.PLCOperation) (x account.Session, err error) {
+// cannot be made is tombstoned. An account that is there, whatever failed after that, is made.
+func (s *Service) registerAccount(ctx context.Context, a account.Account, reserved *account.Reservation, key *crypto.PrivateKey, op *identity.PLCOperation) (x credential.Session, err error) {
 	if err := s.submit(ctx, a.DID, op); err != nil {
 		s.log.Error("register a DID", "did", a.DID, "err", err)
 		return x, err
 	}
-	batch := repo.Batch{Sync: true, Events: []storage.Event{s.identityEvent(a), s.accountEvent(a)}}
-	x, session, err := s.accounts.NewSession(a, nil)
+	x, first, err := s.credentials.NewSession(a, nil)
 	if err == nil {
-		batch.KV = append(batch.KV, session)
-		_, err = s.accounts.Create(ctx, s.host, a, key, batch)
+		_, err = reserved.Create(ctx, key, repo.Batch{KV: []storage.KVWrite{first}})
 	}
 	if err == nil {
 		return x, nil
@@ -113,8 +113,7 @@ func (s *Service) registerAccount(ctx context.Context, a account.Account, key *c
 	case errors.Is(there, account.ErrNotFound):
 		s.tombstone(ctx, a.DID, op)
 	case there == nil:
-		s.log.Error("an account was made, but its names are not confirmed: restart the server", "did", a.DID, "err", err)
-		return x, nil
+		return x, nil // the answer of the store was lost
 	default:
 		s.log.Error("it is not known whether an account was made", "did", a.DID, "err", there)
 	}
@@ -235,7 +234,7 @@ func (s *Service) checkHandle(ctx context.Context, did syntax.DID, h syntax.Hand
 }
 
 // checkNewHandle checks a handle that a new account asks for. It must be under
-// one of the server's domains, one label of 3 to 18 characters.
+// one of the server's domains, with one label in front of it.
 func (s *Service) checkNewHandle(h syntax.Handle) (syntax.Handle, error) {
 	handle := h.Normalize()
 	bad := func(name, message string) error { return &xrpc.Error{Status: 400, Name: name, Message: message} }
@@ -250,11 +249,11 @@ func (s *Service) checkNewHandle(h syntax.Handle) (syntax.Handle, error) {
 		return "", bad(api.ErrorUnsupportedDomain, "Not a supported handle domain")
 	case strings.Contains(label, "."):
 		return "", bad(api.ErrorInvalidHandle, "Invalid characters in handle")
-	case len(label) < 3:
+	case len(label) < cmp.Or(s.cfg.Policy.MinLabel, 3):
 		return "", bad(api.ErrorInvalidHandle, "Handle too short")
-	case len(label) > 18:
+	case len(label) > cmp.Or(s.cfg.Policy.MaxLabel, 18):
 		return "", bad(api.ErrorInvalidHandle, "Handle too long")
-	case reservedHandles[label]:
+	case s.cfg.Policy.reserved(label):
 		return "", bad(api.ErrorHandleNotAvailable, "Reserved handle")
 	}
 	return handle, nil
@@ -269,21 +268,3 @@ func (s *Service) serviceLabel(h syntax.Handle) (label string, ok bool) {
 	}
 	return "", false
 }
-
-// reservedHandles are labels that strangers should not have under a server's
-// domain: names of mail boxes, hosts and offices that people trust (RFC 2142
-// and common usage).
-var reservedHandles = func() map[string]bool {
-	m := make(map[string]bool)
-	for name := range strings.FieldsSeq(`
-		abuse account accounts admin administrator api app apps atproto auth autoconfig autodiscover billing blog
-		bluesky bsky cdn contact dashboard dev did directory dns docs donate email feed feeds ftp help host
-		hostmaster imap info invite jobs legal localhost login logout lists mail mailer mod moderation moderator
-		mods news noc null official oauth ops owner password payments pds plc pop pop3 postmaster press privacy
-		register relay root sales secure security service settings shop signin signup smtp spam ssl staff
-		status store support sysadmin system team terms test tos trust undefined user users verified webmaster
-		well-known wpad www xrpc`) {
-		m[name] = true
-	}
-	return m
-}()

@@ -82,14 +82,14 @@ func TestOldAccessTokens(t *testing.T) {
 			b.post("com.atproto.server.resetPassword", "", map[string]string{"token": b.resetToken(did), "password": "another"}, nil)
 		},
 		"change": func(did syntax.DID) {
-			if _, err := b.accounts.SetPassword(t.Context(), account.Trusted(did), "another"); err != nil {
+			if _, err := b.credentials.SetPassword(t.Context(), account.Trusted(did), "another"); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"takedown": func(did syntax.DID) { b.takedown(did, true) },
 		"pardon":   func(did syntax.DID) { b.takedown(did, true); b.takedown(did, false) },
 		"sleep": func(did syntax.DID) {
-			if err := b.deactivate(t.Context(), account.Trusted(did), time.Time{}); err != nil {
+			if err := b.accounts.Deactivate(t.Context(), account.Trusted(did), time.Time{}); err != nil {
 				t.Fatal(err)
 			}
 		},

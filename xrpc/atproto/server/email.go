@@ -9,17 +9,18 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // mailToken sends the caller a token. The text has its place, and the handle's.
-func (s *Service) mailToken(ctx context.Context, who account.Caller, p account.Purpose, subject, text string) error {
+func (s *Service) mailToken(ctx context.Context, who account.Caller, p credential.Purpose, subject, text string) error {
 	if s.cfg.Mailer == nil {
 		return errNoMail
 	}
-	token, a, err := s.accounts.NewMailToken(ctx, who, p)
+	token, a, err := s.credentials.NewMailToken(ctx, who, p)
 	if err != nil {
 		return err
 	}
@@ -44,16 +45,16 @@ func (s *Service) send(ctx context.Context, m Mail) error {
 var errNoMail = &xrpc.Error{Status: http.StatusNotImplemented, Message: "This server sends no mail"}
 
 func (s *Service) requestEmailConfirmation(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.mailToken(ctx, session.By(r), account.ConfirmEmail, "Confirm your e-mail address",
+	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForEmailConfirmation, "Confirm your e-mail address",
 		"To confirm this address for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
 }
 
 func (s *Service) confirmEmail(ctx context.Context, r *xrpc.Request, in api.ServerConfirmEmailInput) (out xrpc.None, err error) {
-	return out, s.accounts.Confirm(ctx, session.By(r), in.Email, in.Token)
+	return out, s.credentials.ConfirmEmail(ctx, s.sessions.By(r), in.Email, in.Token)
 }
 
 func (s *Service) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out api.ServerRequestEmailUpdateOutput, err error) {
-	a, err := s.accounts.ByDID(ctx, session.Caller(r))
+	a, err := s.accounts.ByDID(ctx, r.Principal.DID)
 	if err != nil {
 		return out, err
 	}
@@ -61,7 +62,7 @@ func (s *Service) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrp
 	if !out.TokenRequired {
 		return out, nil
 	}
-	return out, s.mailToken(ctx, session.By(r), account.UpdateEmail, "Change your e-mail address",
+	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForEmailChange, "Change your e-mail address",
 		"To change the e-mail address of your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
 }
 
@@ -69,7 +70,7 @@ func (s *Service) updateEmail(ctx context.Context, r *xrpc.Request, in api.Serve
 	if !validEmail(in.Email) {
 		return out, errBadEmail
 	}
-	return out, s.accounts.ChangeEmail(ctx, session.By(r), in.Email, in.Token)
+	return out, s.credentials.ChangeEmail(ctx, s.sessions.By(r), in.Email, in.Token)
 }
 
 var errBadEmail = xrpc.InvalidRequest("This email address is not supported, please use a different email.")
@@ -105,7 +106,7 @@ var errBusy = &xrpc.Error{Status: http.StatusServiceUnavailable, Message: "Too m
 func (s *Service) mailReset(ctx context.Context, email string) {
 	a, err := s.accounts.Find(ctx, email)
 	if err == nil {
-		err = s.mailToken(ctx, account.Trusted(a.DID), account.ResetPassword, "Reset your password",
+		err = s.mailToken(ctx, account.Trusted(a.DID), credential.ForPasswordReset, "Reset your password",
 			"To set another password for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, do nothing.\n")
 	}
 	if err != nil && !errors.Is(err, account.ErrNotFound) {
@@ -117,5 +118,5 @@ func (s *Service) resetPassword(ctx context.Context, r *xrpc.Request, in api.Ser
 	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {
 		return out, xrpc.InvalidRequest("Invalid password length.")
 	}
-	return out, s.accounts.SetPasswordByToken(ctx, in.Token, in.Password)
+	return out, s.credentials.ResetPassword(ctx, in.Token, in.Password)
 }

@@ -11,20 +11,19 @@ import (
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 func (s *Service) updateHandle(ctx context.Context, r *xrpc.Request, in api.IdentityUpdateHandleInput) (out xrpc.None, err error) {
-	did := session.Caller(r)
+	did := r.Principal.DID
 	handle, err := s.checkHandle(ctx, did, in.Handle)
 	if err != nil {
 		return out, err
 	}
-	return out, s.changeHandle(ctx, session.By(r), handle)
+	return out, s.changeHandle(ctx, s.sessions.By(r), handle)
 }
 
 // checkForeignHandle checks a handle that is not under one of the server's
@@ -44,8 +43,7 @@ func (s *Service) checkForeignHandle(ctx context.Context, did syntax.DID, handle
 // eyes of the network, which is told even if nothing changes.
 func (s *Service) changeHandle(ctx context.Context, who account.Caller, handle syntax.Handle) error {
 	did := who.DID
-	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) },
-		s.identityEvent(account.Account{DID: did, Handle: handle}))
+	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) })
 	s.resolver.Purge(syntax.AtIdentifier(did))
 	if errors.Is(err, account.ErrHandleTaken) {
 		return xrpc.InvalidRequest("Handle already taken: %s", handle)
@@ -67,62 +65,22 @@ func (s *Service) setDocumentHandle(ctx context.Context, did syntax.DID, handle 
 		}
 		return nil
 	}
-	op, key, err := s.nextOperation(ctx, did)
-	if err != nil {
-		return err
-	}
-	had := slices.Clone(op.AlsoKnownAs)
-	op.SetHandle(handle)
-	if slices.Equal(had, op.AlsoKnownAs) {
+	_, err := identity.Rotate(ctx, s.plc, did, func(op *identity.PLCOperation) error {
+		op.SetHandle(handle)
 		return nil
-	}
-	if key == nil {
-		return errNotOurs
-	}
-	if err := op.Sign(ctx, key); err != nil {
-		return directoryError(err)
-	}
-	return s.submit(ctx, did, op)
+	}, s.cfg.RotationKeys...)
+	s.resolver.Purge(syntax.AtIdentifier(did))
+	return directoryError(err)
 }
 
 var errNotOurs = xrpc.InvalidRequest("The rotation keys of the DID do not include the server's: it cannot sign for it")
 
-// nextOperation returns an unsigned operation that follows the last one of a DID, with the same
-// state, and the key of the server that may sign it; nil if it has none.
-func (s *Service) nextOperation(ctx context.Context, did syntax.DID) (*identity.PLCOperation, crypto.Signer, error) {
-	if did.Method() != "plc" {
-		return nil, nil, errNoPLC
-	}
-	last, err := s.plc.Last(ctx, did)
-	if err != nil {
-		return nil, nil, directoryError(err)
-	}
-	op, err := last.Next()
-	if err != nil {
-		return nil, nil, directoryError(err)
-	}
-	key, ours := s.rotationKey(op.RotationKeys)
-	if !ours {
-		key = nil
-	}
-	return op, key, nil
-}
-
 var errNoPLC = xrpc.InvalidRequest("The account's DID is not a did:plc: there are no operations to sign")
 
-// submit sends an operation to the directory. One that got no answer may have been accepted: then
-// the directory is asked.
+// submit sends an operation to the directory.
 func (s *Service) submit(ctx context.Context, did syntax.DID, op *identity.PLCOperation) error {
-	err := s.plc.Submit(ctx, did, op)
+	err := identity.SubmitPLC(ctx, s.plc, did, op)
 	s.resolver.Purge(syntax.AtIdentifier(did))
-	if errors.Is(err, identity.ErrUnavailable) {
-		sent, _ := op.CID()
-		if last, lastErr := s.plc.Last(ctx, did); lastErr == nil {
-			if have, _ := last.CID(); have != "" && have == sent {
-				return nil
-			}
-		}
-	}
 	return directoryError(err)
 }
 
@@ -138,7 +96,7 @@ func (s *Service) rotationKey(of []string) (crypto.Signer, bool) {
 }
 
 func (s *Service) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.IdentityGetRecommendedDIDCredentialsOutput, err error) {
-	a, err := s.accounts.ByDID(ctx, session.Caller(r))
+	a, err := s.accounts.ByDID(ctx, r.Principal.DID)
 	if err != nil {
 		return out, err
 	}
@@ -161,67 +119,66 @@ func (s *Service) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Requ
 }
 
 func (s *Service) requestPlcOperationSignature(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	if session.Caller(r).Method() != "plc" {
+	if r.Principal.DID.Method() != "plc" {
 		return out, errNoPLC
 	}
-	return out, s.mailToken(ctx, session.By(r), account.PLCOperation, "Change of your identity requested",
+	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForPLCOperation, "Change of your identity requested",
 		"Somebody, probably you, wants to change the identity (DID) of your account %[2]s, as when you move it to another server. To allow it, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
 // signPlcOperation signs an operation that the directory will accept. Only then is the token spent.
 func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in api.IdentitySignPLCOperationInput) (out api.IdentitySignPLCOperationOutput, err error) {
-	did := session.Caller(r)
+	did := r.Principal.DID
 	switch {
 	case did.Method() != "plc":
 		return out, errNoPLC
 	case in.Token == "":
 		return out, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}
-	if err := s.accounts.CheckMailToken(ctx, session.By(r), account.PLCOperation, in.Token); err != nil {
+	if err := s.credentials.CheckMailToken(ctx, s.sessions.By(r), credential.ForPLCOperation, in.Token); err != nil {
 		return out, err
 	}
-	op, key, err := s.nextOperation(ctx, did)
-	if err != nil {
-		return out, err
-	}
-	if key == nil {
-		return out, errNotOurs
-	}
-	if in.RotationKeys != nil {
-		op.RotationKeys = in.RotationKeys
-	}
-	if in.AlsoKnownAs != nil {
-		op.AlsoKnownAs = in.AlsoKnownAs
-	}
+	var methods map[string]string
 	if in.VerificationMethods != nil {
-		op.VerificationMethods = nil
-		if err := in.VerificationMethods.Into(&op.VerificationMethods); err != nil {
+		if err := in.VerificationMethods.Into(&methods); err != nil {
 			return out, xrpc.InvalidRequest("Invalid verificationMethods: %v", err)
 		}
 	}
+	var services map[string]identity.PLCService
 	if in.Services != nil {
-		op.Services = nil
-		if err := in.Services.Into(&op.Services); err != nil {
+		if err := in.Services.Into(&services); err != nil {
 			return out, xrpc.InvalidRequest("Invalid services: %v", err)
 		}
 	}
-	if err := op.Validate(); err != nil {
-		return out, directoryError(err)
-	}
-	if err := op.Sign(ctx, key); err != nil {
+	op, err := identity.SignRotation(ctx, s.plc, did, func(op *identity.PLCOperation) error {
+		if in.RotationKeys != nil {
+			op.RotationKeys = in.RotationKeys
+		}
+		if in.AlsoKnownAs != nil {
+			op.AlsoKnownAs = in.AlsoKnownAs
+		}
+		if in.VerificationMethods != nil {
+			op.VerificationMethods = methods
+		}
+		if in.Services != nil {
+			op.Services = services
+		}
+		return nil
+	}, s.cfg.RotationKeys...)
+	if err != nil {
 		return out, directoryError(err)
 	}
 	if out.Operation, err = json.Marshal(op); err != nil {
 		return out, err
 	}
-	if err := s.accounts.UseMailToken(ctx, session.By(r), account.PLCOperation, in.Token); err != nil {
+	if err := s.credentials.UseMailToken(ctx, s.sessions.By(r), credential.ForPLCOperation, in.Token); err != nil {
 		return api.IdentitySignPLCOperationOutput{}, err
 	}
 	return out, nil
 }
 
 func (s *Service) submitPlcOperation(ctx context.Context, r *xrpc.Request, in api.IdentitySubmitPLCOperationInput) (out xrpc.None, err error) {
-	a, err := s.accounts.ByDID(ctx, session.Caller(r))
+	a, err := s.accounts.ByDID(ctx, r.Principal.DID)
 	if err != nil {
 		return out, err
 	}
@@ -257,12 +214,10 @@ func (s *Service) submitPlcOperation(ctx context.Context, r *xrpc.Request, in ap
 		return out, err
 	}
 	// The directory has it: the network is told whatever has become of the session.
-	return out, s.accounts.Tell(context.WithoutCancel(ctx), account.Trusted(a.DID), func(a account.Account) []storage.Event {
-		return []storage.Event{s.identityEvent(a)}
-	})
+	return out, s.accounts.AnnounceIdentity(context.WithoutCancel(ctx), account.Trusted(a.DID))
 }
 
 func (s *Service) reserveSigningKey(ctx context.Context, r *xrpc.Request, in api.ServerReserveSigningKeyInput) (out api.ServerReserveSigningKeyOutput, err error) {
-	out.SigningKey, err = s.accounts.ReserveKey(ctx, in.DID)
+	out.SigningKey, err = s.accounts.Keys().Reserve(ctx, in.DID)
 	return out, err
 }

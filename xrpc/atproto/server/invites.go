@@ -10,11 +10,10 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // adminOwner owns the codes that belong to no account.
@@ -100,7 +99,7 @@ func (s *Service) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p 
 	if orTrue(p.CreateAvailable) && s.cfg.Policy.InviteRequired {
 		earning = account.Earning{Interval: s.cfg.Policy.InviteInterval, Epoch: s.cfg.Policy.InviteEpoch}
 	}
-	list, err := s.accounts.AccountInvites(ctx, s.hostname, session.By(r), earning)
+	list, err := s.accounts.AccountInvites(ctx, s.hostname, s.sessions.By(r), earning)
 	for _, inv := range list {
 		if !inv.Disabled && (orTrue(p.IncludeUsed) || len(inv.Uses) < inv.Available) {
 			out.Codes = append(out.Codes, viewInvite(inv))
@@ -176,7 +175,7 @@ func (s *Service) enableAccountInvites(ctx context.Context, r *xrpc.Request, in 
 
 // setInvites takes from an account the right to invite, or gives it back.
 func (s *Service) setInvites(ctx context.Context, did syntax.DID, disabled bool) error {
-	_, err := s.accounts.Update(ctx, account.Trusted(did), func(a *account.Account, _ *storage.Change) error {
+	_, err := s.accounts.Update(ctx, account.Trusted(did), func(a *account.Account, _ *repo.Step) error {
 		a.InvitesDisabled = disabled
 		return nil
 	})

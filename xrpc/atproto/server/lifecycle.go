@@ -7,56 +7,23 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// identityEvent says that an account's identity may have changed.
-func (s *Service) identityEvent(a account.Account) storage.Event {
-	return s.host.IdentityEvent(a.DID, a.Handle)
-}
-
-// accountEvent tells an account's hosting status.
-func (s *Service) accountEvent(a account.Account) storage.Event {
-	return s.host.AccountEvent(a.DID, string(a.Status()))
-}
-
-// goneEvent is the last event of an account.
-func (s *Service) goneEvent(did syntax.DID) storage.Event {
-	return s.host.AccountEvent(did, commit.Deleted)
-}
-
 func (s *Service) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	did := session.Caller(r)
+	did := r.Principal.DID
 	// Whoever changed the document need not have told us.
 	s.resolver.Purge(syntax.AtIdentifier(did))
 	if err := s.checkDocument(ctx, did); err != nil {
 		return out, err
 	}
-	return out, s.activate(ctx, session.By(r))
-}
-
-// activate makes an account active and tells the network: account, identity, and
-// where the repository stands.
-func (s *Service) activate(ctx context.Context, who account.Caller) error {
-	_, err := s.accounts.Update(ctx, who, func(a *account.Account, c *storage.Change) error {
-		// Of the head that the step is on: if it moves, the step is run again.
-		head, err := s.host.SyncEvent(ctx, who.DID)
-		if err != nil {
-			return err
-		}
-		a.DeactivatedAt, a.DeleteAfter = time.Time{}, time.Time{}
-		c.Events = append(c.Events, s.accountEvent(*a), s.identityEvent(*a), head)
-		return nil
-	})
-	return err
+	return out, s.accounts.Activate(ctx, s.sessions.By(r))
 }
 
 func (s *Service) deactivateAccount(ctx context.Context, r *xrpc.Request, in api.ServerDeactivateAccountInput) (out xrpc.None, err error) {
@@ -64,18 +31,11 @@ func (s *Service) deactivateAccount(ctx context.Context, r *xrpc.Request, in api
 	if in.DeleteAfter != "" {
 		after = in.DeleteAfter.Time()
 	}
-	return out, s.deactivate(ctx, session.By(r), after)
-}
-
-// deactivate makes an account inactive, which ends its sessions but for that of the caller.
-func (s *Service) deactivate(ctx context.Context, who account.Caller, deleteAfter time.Time) error {
-	return s.accounts.Deactivate(ctx, who, deleteAfter, func(a account.Account) []storage.Event {
-		return []storage.Event{s.accountEvent(a)}
-	})
+	return out, s.accounts.Deactivate(ctx, s.sessions.By(r), after)
 }
 
 func (s *Service) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.ServerCheckAccountStatusOutput, err error) {
-	did := session.Caller(r)
+	did := r.Principal.DID
 	a, err := s.accounts.ByDID(ctx, did)
 	if err != nil {
 		return out, err
@@ -136,14 +96,17 @@ func directoryError(err error) error {
 			return &xrpc.Error{Status: http.StatusBadGateway, Message: "The PLC directory gave an answer that makes no sense"}
 		}
 	}
-	if errors.Is(err, identity.ErrUnavailable) {
+	switch {
+	case errors.Is(err, identity.ErrUnavailable):
 		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The PLC directory could not be reached"}
+	case errors.Is(err, identity.ErrRotationKey):
+		return errNotOurs
 	}
 	return atproto.IdentityError(err)
 }
 
 func (s *Service) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.mailToken(ctx, session.By(r), account.DeleteAccount, "Account deletion requested",
+	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForDeletion, "Account deletion requested",
 		"To delete your account %[2]s for good, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
@@ -152,22 +115,15 @@ func (s *Service) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ x
 func (s *Service) deleteAccount(ctx context.Context, r *xrpc.Request, in api.ServerDeleteAccountInput) (out xrpc.None, err error) {
 	proof, err := s.sessions.CheckPassword(r, string(in.DID), in.Password, false)
 	if err == nil {
-		err = s.accounts.DeleteByToken(ctx, s.host, proof, in.Token, s.goneEvent(in.DID))
+		err = s.credentials.DeleteAccount(ctx, proof, in.Token)
 	}
-	if errors.Is(err, account.ErrWrongPassword) {
+	if errors.Is(err, credential.ErrWrongPassword) {
 		if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, account.ErrNotFound) {
 			return out, xrpc.InvalidRequest("account not found")
 		}
 		return out, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid did or password"}
 	}
 	return out, err
-}
-
-// takedown takes an account down, which ends its sessions, or back up.
-func (s *Service) takedown(ctx context.Context, did syntax.DID, t account.Takedown) error {
-	return s.accounts.TakeDown(ctx, did, t, func(a account.Account) []storage.Event {
-		return []storage.Event{s.accountEvent(a)}
-	})
 }
 
 // subject of the messages, with the server's name.

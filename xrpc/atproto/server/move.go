@@ -12,11 +12,11 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // createAgain answers a request to create the account of a DID whose owner proves to be
@@ -55,9 +55,9 @@ func (s *Service) createAgain(ctx context.Context, r *xrpc.Request, in api.Serve
 
 // renew gives an account that returns the password and names that it asks for. Each change is made
 // only if the account is still what createAgain found: deactivated, under the same credentials.
-func (s *Service) renew(ctx context.Context, a account.Account, in api.ServerCreateAccountInput) (account.Proof, error) {
+func (s *Service) renew(ctx context.Context, a account.Account, in api.ServerCreateAccountInput) (credential.Proof, error) {
 	who := account.Returning(a)
-	fail := func(err error) (account.Proof, error) { return account.Proof{}, err }
+	fail := func(err error) (credential.Proof, error) { return credential.Proof{}, err }
 	if err := checkNewPassword(in.Password); err != nil {
 		return fail(err)
 	}
@@ -67,7 +67,7 @@ func (s *Service) renew(ctx context.Context, a account.Account, in api.ServerCre
 			return fail(err)
 		}
 		// Nothing to register: the document is still another server's to change.
-		err = s.accounts.ChangeHandle(ctx, who, handle, func(context.Context, syntax.Handle) error { return nil })
+		err = s.accounts.ChangeHandle(ctx, who, handle, nil)
 		if errors.Is(err, account.ErrHandleTaken) {
 			return fail(xrpc.InvalidRequest("Handle already taken: %s", handle))
 		} else if err != nil {
@@ -78,16 +78,16 @@ func (s *Service) renew(ctx context.Context, a account.Account, in api.ServerCre
 		if !validEmail(in.Email) {
 			return fail(errEmail)
 		}
-		err := s.accounts.ChangeEmail(ctx, who, in.Email, "")
+		err := s.credentials.ChangeEmail(ctx, who, in.Email, "")
 		if errors.Is(err, account.ErrEmailTaken) {
 			return fail(xrpc.InvalidRequest("Email already taken: %s", in.Email))
 		} else if err != nil {
 			return fail(err)
 		}
 	}
-	proof, err := s.accounts.CheckPassword(ctx, a, in.Password, false)
-	if errors.Is(err, account.ErrWrongPassword) {
-		proof.Account, err = s.accounts.SetPassword(ctx, who, in.Password)
+	proof, err := s.credentials.CheckPassword(ctx, a, in.Password, false)
+	if errors.Is(err, credential.ErrWrongPassword) {
+		proof.Account, err = s.credentials.SetPassword(ctx, who, in.Password)
 	}
 	return proof, err
 }
@@ -114,40 +114,41 @@ func (s *Service) ownsDocument(ctx context.Context, did syntax.DID) (bool, error
 // repository, and nobody is told.
 func (s *Service) createMovedAccount(ctx context.Context, a account.Account, in api.ServerCreateAccountInput) (out api.ServerCreateAccountOutput, err error) {
 	a.DID = in.DID
-	key, err := s.accounts.ReservedKey(ctx, a.DID)
+	key, err := s.accounts.Keys().Reserved(ctx, a.DID)
 	if err == nil && key == nil {
 		key, err = crypto.GenerateKey(crypto.K256)
 	}
 	if err != nil {
 		return out, err
 	}
-	if a.Password, err = account.HashPassword(ctx, in.Password); err != nil {
+	if a.Password, err = s.credentials.HashPassword(ctx, in.Password); err != nil {
 		return out, err
 	}
-	if err := s.reserve(ctx, a); err != nil {
-		return out, err
-	}
-	ctx = context.WithoutCancel(ctx)
 	a.DeactivatedAt = s.now().UTC().Truncate(time.Millisecond)
 	// The DID may have had an account here. Tokens of that are no good for this one.
 	a.Credentials = a.DeactivatedAt.UnixMilli()
-	if _, err := s.accounts.Create(ctx, s.host, a, key, repo.Batch{Silent: true}); err != nil {
+	reserved, err := s.reserve(ctx, a)
+	if err != nil {
+		return out, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if _, err := reserved.Create(ctx, key, repo.Batch{}); err != nil {
 		if errors.Is(err, repo.ErrRepoExists) { // another request was faster
 			err = xrpc.InvalidRequest("Account already exists: %s", a.DID)
 		}
-		return out, errors.Join(err, s.accounts.Release(ctx, a))
+		return out, errors.Join(err, reserved.Release(ctx))
 	}
-	if err := s.accounts.ReleaseKey(ctx, a.DID); err != nil {
+	if err := s.accounts.Keys().Release(ctx, a.DID); err != nil {
 		s.log.Error("forget a reserved key", "did", a.DID, "err", err)
 	}
-	return s.movedSession(ctx, account.Proof{Account: a})
+	return s.movedSession(ctx, credential.Proof{Account: a})
 }
 
 // movedSession opens a session of an account that moves here.
-func (s *Service) movedSession(ctx context.Context, proof account.Proof) (out api.ServerCreateAccountOutput, err error) {
-	a, x, err := s.accounts.StartSession(ctx, proof, false)
+func (s *Service) movedSession(ctx context.Context, proof credential.Proof) (out api.ServerCreateAccountOutput, err error) {
+	a, x, err := s.credentials.StartSession(ctx, proof, false)
 	if err != nil {
-		return out, session.LoginError(err)
+		return out, err
 	}
 	out = api.ServerCreateAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.sessions.Document(ctx, a.DID)}
 	out.AccessJWT, out.RefreshJWT, err = s.sessions.Tokens(a, x)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,12 +101,27 @@ func TestAccountMoves(t *testing.T) {
 	}
 }
 
-// did:web documents, by their DIDs.
-type documents map[string]string
+// documents are those of did:web, by their DIDs.
+type documents struct {
+	mu   sync.Mutex
+	text map[string]string
+}
 
-func (d documents) RoundTrip(r *http.Request) (*http.Response, error) {
-	text, ok := d["did:web:"+r.URL.Host]
-	if !ok || r.URL.Path != "/.well-known/did.json" {
+// set changes a document; an empty text removes it.
+func (d *documents) set(did, text string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.text == nil {
+		d.text = make(map[string]string)
+	}
+	d.text[did] = text
+}
+
+func (d *documents) RoundTrip(r *http.Request) (*http.Response, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	text := d.text["did:web:"+r.URL.Host]
+	if text == "" || r.URL.Path != "/.well-known/did.json" {
 		return nil, errors.New("nobody is reached")
 	}
 	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(text)), Request: r}, nil
@@ -113,7 +129,7 @@ func (d documents) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // An account whose DID is a did:web has no operations; its document is its owner's.
 func TestAccountOfADIDWeb(t *testing.T) {
-	docs := documents{}
+	docs := &documents{}
 	old := newBench(t, nil)
 	b := newBenchAt(t, old.plcURL, old.clock, func(s *session.Config, c *Config) {
 		r := s.Resolver.(*identity.Resolver)
@@ -128,7 +144,7 @@ func TestAccountOfADIDWeb(t *testing.T) {
 		return `{"id":"` + did + `","alsoKnownAs":["at://` + handle + `"],"verificationMethod":[{"id":"` + did + `#atproto","type":"Multikey","controller":"` + did +
 			`","publicKeyMultibase":"` + strings.TrimPrefix(key, "did:key:") + `"}],"service":[{"id":"#atproto_pds","type":"AtprotoPersonalDataServer","serviceEndpoint":"` + endpoint + `"}]}`
 	}
-	docs[did] = document(signer.PublicKey().DIDKey(), "https://old.example.com", "web.example.com")
+	docs.set(did, document(signer.PublicKey().DIDKey(), "https://old.example.com", "web.example.com"))
 	token := func() string {
 		text, err := serviceauth.Sign(t.Context(), signer, serviceauth.Token{Issuer: did, Audience: "did:web:localhost", Method: createAccount, Issued: b.clock.Now()})
 		if err != nil {
@@ -153,17 +169,17 @@ func TestAccountOfADIDWeb(t *testing.T) {
 		t.Errorf("%+v", should)
 	}
 	b.fails(400, "InvalidRequest", "POST", "com.atproto.server.activateAccount", moved.AccessJWT, nil)
-	docs[did] = document(should.VerificationMethods["atproto"], b.url, "web.example.com")
+	docs.set(did, document(should.VerificationMethods["atproto"], b.url, "web.example.com"))
 	b.must("POST", "com.atproto.server.activateAccount", moved.AccessJWT, nil, nil)
 	// A handle that the document does not name is not taken.
 	b.fails(400, "InvalidRequest", "POST", "com.atproto.identity.updateHandle", moved.AccessJWT, map[string]any{"handle": "webby.test"})
-	docs[did] = document(should.VerificationMethods["atproto"], b.url, "webby.test")
+	docs.set(did, document(should.VerificationMethods["atproto"], b.url, "webby.test"))
 	b.must("POST", "com.atproto.identity.updateHandle", moved.AccessJWT, map[string]any{"handle": "webby.test"}, nil)
 	// The key before is not known any more.
 	if keys, err := b.ImportKeys(t.Context(), did); err != nil || keys != nil {
 		t.Errorf("%v, %v", keys, err)
 	}
-	delete(docs, did)
+	docs.set(did, "")
 	if _, err := b.ImportKeys(t.Context(), did); err == nil {
 		t.Error("keys without a document")
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -13,6 +14,12 @@ type Policy struct {
 	// Domains are those under which accounts have handles, ".pds.example.com". An account may also
 	// have a handle of its own, which must resolve to its DID.
 	Domains []string
+	// MinLabel and MaxLabel are the lengths in characters of what a handle has in front of a domain.
+	// 0: 3 and 18, as clients expect.
+	MinLabel, MaxLabel int
+	// Reserved, if not nil, reports whether nobody may choose a label, in lower case. Nil:
+	// [ReservedLabel]. The administrator may give any.
+	Reserved func(label string) bool
 	// InviteRequired says that a new account needs an invite code.
 	InviteRequired bool
 	// InviteInterval is the time in which an account earns an invite code for others. 0: it earns
@@ -24,10 +31,9 @@ type Policy struct {
 	// order. Its error is the answer: an *xrpc.Error says why, any other is answered with status
 	// 500. It may be called again for the same account.
 	Admit func(ctx context.Context, r *xrpc.Request, n NewAccount) error
-	// Links are those of describeServer.
-	PrivacyPolicy, TermsOfService string
-	// ContactEmail is that of describeServer.
-	ContactEmail string
+	// PrivacyPolicy and TermsOfService are addresses of pages, and ContactEmail is the operator's
+	// address, for describeServer. Empty ones are left out.
+	PrivacyPolicy, TermsOfService, ContactEmail string
 }
 
 // NewAccount is what somebody asks for.
@@ -39,3 +45,31 @@ type NewAccount struct {
 	Email  string
 	Invite string // code; empty unless one is required
 }
+
+// reserved reports whether nobody may choose a label.
+func (p *Policy) reserved(label string) bool {
+	if p.Reserved != nil {
+		return p.Reserved(label)
+	}
+	return ReservedLabel(label)
+}
+
+// ReservedLabel reports whether a label, in lower case, is one that strangers should not have under
+// a server's domain: a name of a mail box, a host or an office that people trust (RFC 2142 and common
+// usage).
+func ReservedLabel(label string) bool { return reservedLabels[label] }
+
+var reservedLabels = func() map[string]bool {
+	m := make(map[string]bool)
+	for name := range strings.FieldsSeq(`
+		abuse account accounts admin administrator api app apps atproto auth autoconfig autodiscover billing blog
+		bluesky bsky cdn contact dashboard dev did directory dns docs donate email feed feeds ftp help host
+		hostmaster imap info invite jobs legal localhost login logout lists mail mailer mod moderation moderator
+		mods news noc null official oauth ops owner password payments pds plc pop pop3 postmaster press privacy
+		register relay root sales secure security service settings shop signin signup smtp spam ssl staff
+		status store support sysadmin system team terms test tos trust undefined user users verified webmaster
+		well-known wpad www xrpc`) {
+		m[name] = true
+	}
+	return m
+}()

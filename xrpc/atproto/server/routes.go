@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -9,17 +10,22 @@ import (
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// Routes are the methods of com.atproto.server but those of package session, the methods of
-// com.atproto.identity that change something, com.atproto.admin, com.atproto.temp, and the
-// preferences.
+// Routes are all methods of the service: those of Accounts, Identity, Admin and Moderation.
 func (s *Service) Routes() []xrpc.Route {
-	route := func(nsid string, who xrpc.Authenticator, h xrpc.Handler, needs ...auth.Permission) xrpc.Route {
-		return xrpc.Route{NSID: nsid, Auth: who, Handler: h, Needs: needs}
-	}
-	user, evenTakenDown := s.sessions.User(session.RefuseTakenDown), s.sessions.User(session.AcceptTakenDown)
-	moderator, admin := s.sessions.Moderator(), s.sessions.Admin
-	getPreferences := auth.Call(api.ActorGetPreferencesNSID, s.cfg.AppView)
-	list := []xrpc.Route{
+	return slices.Concat(s.Accounts(), s.Identity(), s.Admin(), s.Moderation())
+}
+
+// route is one method. Whose sessions it takes is said by who: any, or also that of an account that
+// was taken down.
+func route(nsid string, who xrpc.Authenticator, h xrpc.Handler, needs ...auth.Permission) xrpc.Route {
+	return xrpc.Route{NSID: nsid, Auth: who, Handler: h, Needs: needs}
+}
+
+// Accounts are the methods by which people make accounts and look after them: com.atproto.server, but
+// for the methods of package session, and com.atproto.temp.checkSignupQueue.
+func (s *Service) Accounts() []xrpc.Route {
+	user, evenTakenDown, admin := s.sessions.User(session.RefuseTakenDown), s.sessions.User(session.AcceptTakenDown), s.sessions.Admin
+	return []xrpc.Route{
 		route(api.ServerDescribeServerNSID, nil, query(s.describeServer)),
 		route(api.ServerCreateAccountNSID, s.sessions.OptionalService(), procedure(s.createAccount)),
 		route(api.ServerActivateAccountNSID, user, procedure(s.activateAccount), auth.ManageLifecycle),
@@ -37,34 +43,49 @@ func (s *Service) Routes() []xrpc.Route {
 		route(api.ServerGetAccountInviteCodesNSID, user, query(s.getAccountInviteCodes), auth.ReadInvites),
 		route(api.ServerCreateInviteCodeNSID, admin, procedure(s.createInviteCode), auth.Administer),
 		route(api.ServerCreateInviteCodesNSID, admin, procedure(s.createInviteCodes), auth.Administer),
+		route(api.TempCheckSignupQueueNSID, user, query(s.checkSignupQueue), auth.ReadQueue),
+	}
+}
 
+// Identity are the methods of com.atproto.identity that change something: handles, and the documents
+// of accounts whose DID is a did:plc.
+func (s *Service) Identity() []xrpc.Route {
+	user, evenTakenDown := s.sessions.User(session.RefuseTakenDown), s.sessions.User(session.AcceptTakenDown)
+	return []xrpc.Route{
 		route(api.IdentityUpdateHandleNSID, user, procedure(s.updateHandle), auth.ManageHandle),
 		route(api.IdentityGetRecommendedDIDCredentialsNSID, user, query(s.getRecommendedDidCredentials)),
 		route(api.IdentityRequestPLCOperationSignatureNSID, evenTakenDown, procedure(s.requestPlcOperationSignature), auth.ManageIdentity),
 		route(api.IdentitySignPLCOperationNSID, evenTakenDown, procedure(s.signPlcOperation), auth.ManageIdentity),
 		route(api.IdentitySubmitPLCOperationNSID, user, procedure(s.submitPlcOperation), auth.SubmitIdentity),
+	}
+}
 
+// Admin are the methods of com.atproto.admin by which the operator changes accounts and invites, and
+// by which moderators look at them.
+func (s *Service) Admin() []xrpc.Route {
+	moderator, admin := s.sessions.Moderator(), s.sessions.Admin
+	return []xrpc.Route{
 		route(api.AdminGetAccountInfoNSID, moderator, query(s.getAccountInfo), auth.Moderate),
 		route(api.AdminGetAccountInfosNSID, moderator, query(s.getAccountInfos), auth.Moderate),
 		route(api.AdminGetInviteCodesNSID, moderator, query(s.getInviteCodes), auth.Moderate),
 		route(api.AdminDisableInviteCodesNSID, moderator, procedure(s.disableInviteCodes), auth.Moderate),
 		route(api.AdminDisableAccountInvitesNSID, moderator, procedure(s.disableAccountInvites), auth.Moderate),
 		route(api.AdminEnableAccountInvitesNSID, moderator, procedure(s.enableAccountInvites), auth.Moderate),
-		route(api.AdminGetSubjectStatusNSID, moderator, query(s.getSubjectStatus), auth.Moderate),
-		route(api.AdminUpdateSubjectStatusNSID, moderator, procedure(s.updateSubjectStatus), auth.Moderate),
 		route(api.AdminSendEmailNSID, moderator, procedure(s.sendEmail), auth.Moderate),
 		route(api.AdminDeleteAccountNSID, admin, procedure(s.adminDeleteAccount), auth.Administer),
 		route(api.AdminUpdateAccountEmailNSID, admin, procedure(s.updateAccountEmail), auth.Administer),
 		route(api.AdminUpdateAccountHandleNSID, admin, procedure(s.updateAccountHandle), auth.Administer),
 		route(api.AdminUpdateAccountPasswordNSID, admin, procedure(s.updateAccountPassword), auth.Administer),
-
-		route(api.TempCheckSignupQueueNSID, user, query(s.checkSignupQueue), auth.ReadQueue),
-		route(api.ActorGetPreferencesNSID, s.sessions.UserOrModerator(session.AcceptTakenDown, getPreferences), query(s.getPreferences), getPreferences),
-		route(api.ActorPutPreferencesNSID, user, procedure(s.putPreferences),
-			auth.Call(api.ActorPutPreferencesNSID, s.cfg.AppView)),
 	}
-	list[len(list)-1].PlainJSON = true
-	return list
+}
+
+// Moderation are the methods by which moderators take down accounts, records and blobs.
+func (s *Service) Moderation() []xrpc.Route {
+	moderator := s.sessions.Moderator()
+	return []xrpc.Route{
+		route(api.AdminGetSubjectStatusNSID, moderator, query(s.getSubjectStatus), auth.Moderate),
+		route(api.AdminUpdateSubjectStatusNSID, moderator, procedure(s.updateSubjectStatus), auth.Moderate),
+	}
 }
 
 // query and procedure are those of package session.

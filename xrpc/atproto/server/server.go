@@ -1,13 +1,13 @@
 // Package server serves the accounts of a host over HTTP: how they are made, moved, changed and
-// deleted (com.atproto.server), the changes of their identities (com.atproto.identity), what the
-// operator and the moderator do to them (com.atproto.admin), and their preferences.
+// deleted (com.atproto.server), the changes of their identities (com.atproto.identity), and what the operator
+// and the moderator do to them (com.atproto.admin).
 //
 // It stands beside package atproto, which serves the repositories, and package session, which serves
 // the logins:
 //
-//	sessions := session.New(session.Config{Accounts: accounts, Key: key, ServiceDID: did, URL: url})
+//	sessions := session.New(session.Config{Credentials: credentials, Key: key, ServiceDID: did, URL: url})
 //	svc := server.New(server.Config{
-//		Sessions: sessions, Host: host,
+//		Sessions: sessions,
 //		Directory: &identity.PLCClient{}, RotationKeys: []crypto.Signer{rotation},
 //		Mailer: mailer,
 //		Policy: server.Policy{Domains: []string{".pds.example.com"}},
@@ -34,16 +34,15 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// Config configures a Service. Sessions, Host, Directory and RotationKeys are required.
+// Config configures a Service. Sessions, Directory and RotationKeys are required.
 type Config struct {
 	// Sessions are the sessions of the accounts. Accounts, address, resolver, clock and logger are
 	// those of its configuration.
 	Sessions *session.Sessions
-	// Host holds the accounts' repositories.
-	Host *repo.Host
 	// Directory is the did:plc directory. &identity.PLCClient{} is the public one.
 	Directory Directory
 	// RotationKeys sign operations of accounts' did:plc. The first one is that of new DIDs. While
@@ -58,9 +57,6 @@ type Config struct {
 	// Policy says who may have an account. Its zero value lets everybody have one, but without
 	// Domains there are no handles for new ones.
 	Policy Policy
-	// AppView is the service whose preferences are kept here, as "did:web:api.example.com#bsky_appview".
-	// It is what a permission to read or write them names. Empty: only permissions for all services do.
-	AppView string
 	// CheckClock, if not nil, refuses new accounts while the clock is not trusted, before a DID is
 	// registered for nothing. It should be the same as [repo.Config.CheckClock].
 	CheckClock func(ctx context.Context) error
@@ -95,6 +91,7 @@ type Service struct {
 	cfg         Config
 	sessions    *session.Sessions
 	accounts    *account.Store
+	credentials *credential.Store
 	host        *repo.Host
 	plc         Directory
 	resolver    Resolver
@@ -113,8 +110,6 @@ func New(cfg Config) *Service {
 	switch {
 	case cfg.Sessions == nil:
 		panic("server: Config.Sessions is missing: make it with session.New")
-	case cfg.Host == nil:
-		panic("server: Config.Host is missing: make it with repo.NewHost over the store of the accounts")
 	case cfg.Directory == nil:
 		panic("server: Config.Directory is missing: &identity.PLCClient{} is the public did:plc directory")
 	case len(cfg.RotationKeys) == 0:
@@ -129,8 +124,9 @@ func New(cfg Config) *Service {
 	if err != nil || address.Hostname() == "" {
 		panic("server: the URL of the sessions is no address: " + common.URL)
 	}
+	accounts := common.Credentials.Accounts()
 	s := &Service{
-		cfg: cfg, sessions: cfg.Sessions, accounts: common.Accounts, host: cfg.Host, plc: cfg.Directory, resolver: resolver,
+		cfg: cfg, sessions: cfg.Sessions, accounts: accounts, credentials: common.Credentials, host: accounts.Host(), plc: cfg.Directory, resolver: resolver,
 		rotation: cfg.RotationKeys[0], url: common.URL, hostname: address.Hostname(), did: common.ServiceDID,
 		now: common.Now, log: common.Logger, post: newPostbox(), resetAnswer: cfg.ResetDelay,
 	}

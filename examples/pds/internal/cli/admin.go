@@ -14,9 +14,10 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
-	"github.com/pdskit/pdskit/examples/pds/internal/migrate"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 // values are those of the flags.
@@ -33,7 +34,7 @@ type values struct {
 	acceptMissing bool
 	blobsFrom     string
 	keep          backup.Keep
-	migrate       migrate.Command
+	migrate       migrateCommand
 }
 
 func adminFlags(c *call) {
@@ -108,14 +109,14 @@ func explain(err error) error {
 }
 
 // subject finds the DID of an account here.
-func subject(ctx context.Context, cl *xrpc.Client, id string) (did string, err error) {
-	if did = id; !strings.HasPrefix(id, "did:") {
-		if did, err = resolve(ctx, cl, strings.ToLower(strings.TrimPrefix(id, "@"))); err != nil {
+func subject(ctx context.Context, cl *xrpc.Client, id string) (did syntax.DID, err error) {
+	if did = syntax.DID(id); !strings.HasPrefix(id, "did:") {
+		if did, err = resolve(ctx, cl, syntax.Handle(strings.ToLower(strings.TrimPrefix(id, "@")))); err != nil {
 			return "", err
 		}
 	}
 	// A handle may be one of elsewhere, and a DID anybody's.
-	err = cl.Query(ctx, "com.atproto.admin.getAccountInfo", url.Values{"did": {did}}, nil)
+	err = cl.Query(ctx, api.AdminGetAccountInfoNSID, api.AdminGetAccountInfoParams{DID: did}, nil)
 	if errors.Is(err, &xrpc.Error{Name: "NotFound"}) {
 		return "", fmt.Errorf("there is no account %s here", id)
 	}
@@ -124,11 +125,8 @@ func subject(ctx context.Context, cl *xrpc.Client, id string) (did string, err e
 
 // resolve finds the DID of a handle. That of an account that is not active does not resolve, so it
 // is looked for among all.
-func resolve(ctx context.Context, cl *xrpc.Client, handle string) (string, error) {
-	var out struct {
-		DID string `json:"did"`
-	}
-	err := cl.Query(ctx, "com.atproto.identity.resolveHandle", url.Values{"handle": {handle}}, &out)
+func resolve(ctx context.Context, cl *xrpc.Client, handle syntax.Handle) (syntax.DID, error) {
+	out, err := api.IdentityResolveHandle(ctx, cl, api.IdentityResolveHandleParams{Handle: handle})
 	if err == nil || !errors.Is(err, &xrpc.Error{Status: http.StatusBadRequest}) {
 		return out.DID, explain(err)
 	}
@@ -146,7 +144,7 @@ func resolve(ctx context.Context, cl *xrpc.Client, handle string) (string, error
 }
 
 // target returns the client and the DID of the account that the first argument names.
-func (c *call) target(ctx context.Context) (*xrpc.Client, string, error) {
+func (c *call) target(ctx context.Context) (*xrpc.Client, syntax.DID, error) {
 	cl, err := c.admin()
 	if err != nil {
 		return nil, "", err
@@ -170,30 +168,24 @@ func (c *call) password() (password string, generated bool, err error) {
 	return password, false, nil
 }
 
-// accountView is what the server tells administrators of an account.
+// accountView is what is shown of an account.
 type accountView struct {
-	DID              string `json:"did"`
-	Handle           string `json:"handle"`
-	Email            string `json:"email,omitempty"`
-	IndexedAt        string `json:"indexedAt"`
-	EmailConfirmedAt string `json:"emailConfirmedAt,omitempty"`
-	DeactivatedAt    string `json:"deactivatedAt,omitempty"`
-	Status           string `json:"status"`
-	Rev              string `json:"rev,omitempty"`
+	DID              syntax.DID      `json:"did"`
+	Handle           syntax.Handle   `json:"handle"`
+	Email            string          `json:"email,omitempty"`
+	IndexedAt        syntax.Datetime `json:"indexedAt"`
+	EmailConfirmedAt syntax.Datetime `json:"emailConfirmedAt,omitempty"`
+	DeactivatedAt    syntax.Datetime `json:"deactivatedAt,omitempty"`
+	Status           string          `json:"status"`
+	Rev              syntax.TID      `json:"rev,omitempty"`
 }
 
-type listedRepo struct {
-	DID    string `json:"did"`
-	Rev    string `json:"rev"`
-	Active bool   `json:"active"`
-	Status string `json:"status"`
-}
-
-func (r listedRepo) status() string {
-	if r.Active || r.Status == "" {
+// repoStatus is the status of an account: "active" if there is none.
+func repoStatus(active bool, status string) string {
+	if active || status == "" {
 		return "active"
 	}
-	return r.Status
+	return status
 }
 
 // infosAtOnce is how many accounts are asked for in one call.
@@ -219,7 +211,7 @@ func accountList(ctx context.Context, c *call) error {
 	}
 	var rows [][]string
 	for _, a := range list {
-		rows = append(rows, []string{a.Handle, a.DID, a.Email, a.Status, a.IndexedAt})
+		rows = append(rows, []string{string(a.Handle), string(a.DID), a.Email, a.Status, string(a.IndexedAt)})
 	}
 	return c.table("HANDLE DID EMAIL STATUS CREATED", rows)
 }
@@ -227,16 +219,9 @@ func accountList(ctx context.Context, c *call) error {
 // accountPages yields all accounts, a page at a time.
 func accountPages(ctx context.Context, cl *xrpc.Client) iter.Seq2[[]accountView, error] {
 	return func(yield func([]accountView, error) bool) {
-		for cursor := ""; ; {
-			params := url.Values{"limit": {fmt.Sprint(infosAtOnce)}}
-			if cursor != "" {
-				params.Set("cursor", cursor)
-			}
-			var page struct {
-				Cursor string       `json:"cursor"`
-				Repos  []listedRepo `json:"repos"`
-			}
-			if err := cl.Query(ctx, "com.atproto.sync.listRepos", params, &page); err != nil {
+		for params := (api.SyncListReposParams{Limit: infosAtOnce}); ; {
+			page, err := api.SyncListRepos(ctx, cl, params)
+			if err != nil {
 				yield(nil, err)
 				return
 			}
@@ -244,33 +229,35 @@ func accountPages(ctx context.Context, cl *xrpc.Client) iter.Seq2[[]accountView,
 			if !yield(infos, err) || err != nil {
 				return
 			}
-			if cursor = page.Cursor; cursor == "" || len(page.Repos) == 0 {
+			if params.Cursor = page.Cursor; page.Cursor == "" || len(page.Repos) == 0 {
 				return
 			}
 		}
 	}
 }
 
-func accountInfos(ctx context.Context, cl *xrpc.Client, repos []listedRepo) ([]accountView, error) {
+func accountInfos(ctx context.Context, cl *xrpc.Client, repos []api.SyncListReposRepo) (list []accountView, err error) {
 	if len(repos) == 0 {
 		return nil, nil
 	}
-	params := url.Values{}
-	of := make(map[string]listedRepo)
+	var params api.AdminGetAccountInfosParams
+	of := make(map[syntax.DID]api.SyncListReposRepo)
 	for _, r := range repos {
-		params.Add("dids", r.DID)
+		params.DIDs = append(params.DIDs, r.DID)
 		of[r.DID] = r
 	}
-	var out struct {
-		Infos []accountView `json:"infos"`
-	}
-	if err := cl.Query(ctx, "com.atproto.admin.getAccountInfos", params, &out); err != nil {
+	out, err := api.AdminGetAccountInfos(ctx, cl, params)
+	if err != nil {
 		return nil, err
 	}
-	for i, a := range out.Infos {
-		out.Infos[i].Status, out.Infos[i].Rev = of[a.DID].status(), of[a.DID].Rev
+	for _, a := range out.Infos {
+		r := of[a.DID]
+		list = append(list, accountView{
+			DID: a.DID, Handle: a.Handle, Email: a.Email, IndexedAt: a.IndexedAt, EmailConfirmedAt: a.EmailConfirmedAt, DeactivatedAt: a.DeactivatedAt,
+			Status: repoStatus(r.Active != nil && *r.Active, r.Status), Rev: r.Rev,
+		})
 	}
-	return out.Infos, nil
+	return list, nil
 }
 
 func accountInfo(ctx context.Context, c *call) error {
@@ -278,11 +265,11 @@ func accountInfo(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	var status listedRepo
-	if err := cl.Query(ctx, "com.atproto.sync.getRepoStatus", url.Values{"did": {did}}, &status); err != nil {
+	status, err := api.SyncGetRepoStatus(ctx, cl, api.SyncGetRepoStatusParams{DID: did})
+	if err != nil {
 		return explain(err)
 	}
-	infos, err := accountInfos(ctx, cl, []listedRepo{status})
+	infos, err := accountInfos(ctx, cl, []api.SyncListReposRepo{{DID: status.DID, Rev: status.Rev, Active: &status.Active, Status: status.Status}})
 	if err != nil {
 		return explain(err)
 	}
@@ -294,8 +281,8 @@ func accountInfo(ctx context.Context, c *call) error {
 		return c.writeJSON(a)
 	}
 	for _, row := range [][2]string{
-		{"handle", a.Handle}, {"DID", a.DID}, {"e-mail", a.Email}, {"confirmed", a.EmailConfirmedAt},
-		{"created", a.IndexedAt}, {"status", a.Status}, {"deactivated", a.DeactivatedAt}, {"revision", a.Rev},
+		{"handle", string(a.Handle)}, {"DID", string(a.DID)}, {"e-mail", a.Email}, {"confirmed", string(a.EmailConfirmedAt)},
+		{"created", string(a.IndexedAt)}, {"status", a.Status}, {"deactivated", string(a.DeactivatedAt)}, {"revision", string(a.Rev)},
 	} {
 		if row[1] != "" {
 			fmt.Fprintf(c.Stdout, "%-12s%s\n", row[0], row[1])
@@ -316,32 +303,25 @@ func accountCreate(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	in := map[string]any{"email": c.args[0], "handle": c.args[1], "password": password}
-	var server struct {
-		InviteRequired bool `json:"inviteCodeRequired"`
-	}
-	if err := cl.Query(ctx, "com.atproto.server.describeServer", nil, &server); err != nil {
+	in := api.ServerCreateAccountInput{Email: c.args[0], Handle: syntax.Handle(c.args[1]), Password: password}
+	server, err := api.ServerDescribeServer(ctx, cl)
+	if err != nil {
 		return explain(err)
 	}
-	if server.InviteRequired {
-		var invite struct {
-			Code string `json:"code"`
-		}
-		if err := cl.Procedure(ctx, "com.atproto.server.createInviteCode", map[string]any{"useCount": 1}, &invite); err != nil {
+	if server.InviteCodeRequired != nil && *server.InviteCodeRequired {
+		invite, err := api.ServerCreateInviteCode(ctx, cl, api.ServerCreateInviteCodeInput{UseCount: 1})
+		if err != nil {
 			return explain(err)
 		}
-		in["inviteCode"] = invite.Code
-	}
-	var out struct {
-		DID    string `json:"did"`
-		Handle string `json:"handle"`
+		in.InviteCode = invite.Code
 	}
 	// Not as the administrator: the account is nobody's yet.
 	anyone := &xrpc.Client{Host: cl.Host, HTTP: cl.HTTP}
-	if err := anyone.Procedure(ctx, "com.atproto.server.createAccount", in, &out); err != nil {
+	out, err := api.ServerCreateAccount(ctx, anyone, in)
+	if err != nil {
 		return explain(err)
 	}
-	result := map[string]string{"did": out.DID, "handle": out.Handle}
+	result := map[string]string{"did": string(out.DID), "handle": string(out.Handle)}
 	text := "Made the account %s (%s)."
 	if generated {
 		result["password"] = password
@@ -358,17 +338,14 @@ func (c *call) takedown(ctx context.Context, applied bool) error {
 	if err != nil {
 		return err
 	}
-	takedown := map[string]any{"applied": applied}
+	in := api.AdminUpdateSubjectStatusInput{Takedown: &api.AdminStatusAttr{Applied: applied}}
+	in.Subject.RepoRef = &api.AdminRepoRef{DID: did}
 	text := "The account %s is up again."
 	if applied {
-		takedown["ref"] = fmt.Sprint(time.Now().Unix())
+		in.Takedown.Ref = fmt.Sprint(time.Now().Unix())
 		text = "The account %s is taken down."
 	}
-	err = cl.Procedure(ctx, "com.atproto.admin.updateSubjectStatus", map[string]any{
-		"subject":  map[string]any{"$type": "com.atproto.admin.defs#repoRef", "did": did},
-		"takedown": takedown,
-	}, nil)
-	if err != nil {
+	if _, err := api.AdminUpdateSubjectStatus(ctx, cl, in); err != nil {
 		return explain(err)
 	}
 	return c.result(map[string]any{"did": did, "takedown": applied}, text, did)
@@ -383,10 +360,10 @@ func accountResetPassword(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := cl.Procedure(ctx, "com.atproto.admin.updateAccountPassword", map[string]any{"did": did, "password": password}, nil); err != nil {
+	if err := api.AdminUpdateAccountPassword(ctx, cl, api.AdminUpdateAccountPasswordInput{DID: did, Password: password}); err != nil {
 		return explain(err)
 	}
-	result := map[string]string{"did": did}
+	result := map[string]string{"did": string(did)}
 	text := "The account %s has another password."
 	if generated {
 		result["password"] = password
@@ -400,10 +377,10 @@ func accountUpdateEmail(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := cl.Procedure(ctx, "com.atproto.admin.updateAccountEmail", map[string]any{"account": did, "email": c.args[1]}, nil); err != nil {
+	if err := api.AdminUpdateAccountEmail(ctx, cl, api.AdminUpdateAccountEmailInput{Account: syntax.AtIdentifier(did), Email: c.args[1]}); err != nil {
 		return explain(err)
 	}
-	return c.result(map[string]string{"did": did, "email": c.args[1]}, "The account %s has the e-mail address %s.", did, c.args[1])
+	return c.result(map[string]string{"did": string(did), "email": c.args[1]}, "The account %s has the e-mail address %s.", did, c.args[1])
 }
 
 func accountUpdateHandle(ctx context.Context, c *call) error {
@@ -411,10 +388,10 @@ func accountUpdateHandle(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := cl.Procedure(ctx, "com.atproto.admin.updateAccountHandle", map[string]any{"did": did, "handle": c.args[1]}, nil); err != nil {
+	if err := api.AdminUpdateAccountHandle(ctx, cl, api.AdminUpdateAccountHandleInput{DID: did, Handle: syntax.Handle(c.args[1])}); err != nil {
 		return explain(err)
 	}
-	return c.result(map[string]string{"did": did, "handle": c.args[1]}, "The account %s has the handle %s.", did, c.args[1])
+	return c.result(map[string]string{"did": string(did), "handle": c.args[1]}, "The account %s has the handle %s.", did, c.args[1])
 }
 
 func accountDelete(ctx context.Context, c *call) error {
@@ -425,14 +402,14 @@ func accountDelete(ctx context.Context, c *call) error {
 	if !c.values.yes {
 		fmt.Fprintf(c.Stderr, "Delete %s with all its records and blobs? This cannot be undone. Type its DID: ", did)
 		line, _ := bufio.NewReader(c.In).ReadString('\n')
-		if strings.TrimSpace(line) != did {
+		if strings.TrimSpace(line) != string(did) {
 			return errors.New("nothing was deleted")
 		}
 	}
-	if err := cl.Procedure(ctx, "com.atproto.admin.deleteAccount", map[string]any{"did": did}, nil); err != nil {
+	if err := api.AdminDeleteAccount(ctx, cl, api.AdminDeleteAccountInput{DID: did}); err != nil {
 		return explain(err)
 	}
-	return c.result(map[string]string{"did": did}, "The account %s is deleted.", did)
+	return c.result(map[string]string{"did": string(did)}, "The account %s is deleted.", did)
 }
 
 func inviteCreate(ctx context.Context, c *call) error {
@@ -443,16 +420,11 @@ func inviteCreate(ctx context.Context, c *call) error {
 	if c.values.uses < 1 || c.values.codes < 1 {
 		return fmt.Errorf("%w: -uses and -codes must be at least 1", errUsage)
 	}
-	var out struct {
-		Codes []struct {
-			Codes []string `json:"codes"`
-		} `json:"codes"`
-	}
-	in := map[string]any{"codeCount": c.values.codes, "useCount": c.values.uses}
+	in := api.ServerCreateInviteCodesInput{CodeCount: int64(c.values.codes), UseCount: int64(c.values.uses)}
 	if c.values.account != "" {
-		in["forAccounts"] = []string{c.values.account}
+		in.ForAccounts = []syntax.DID{syntax.DID(c.values.account)}
 	}
-	err = cl.Procedure(ctx, "com.atproto.server.createInviteCodes", in, &out)
+	out, err := api.ServerCreateInviteCodes(ctx, cl, in)
 	if err != nil {
 		return explain(err)
 	}
@@ -463,40 +435,19 @@ func inviteCreate(ctx context.Context, c *call) error {
 	return c.result(codes, "%s", strings.Join(codes, "\n"))
 }
 
-// invite is an invite code as the server tells of it.
-type invite struct {
-	Code       string `json:"code"`
-	Available  int    `json:"available"`
-	Disabled   bool   `json:"disabled"`
-	ForAccount string `json:"forAccount"`
-	CreatedBy  string `json:"createdBy"`
-	CreatedAt  string `json:"createdAt"`
-	Uses       []struct {
-		UsedBy string `json:"usedBy"`
-		UsedAt string `json:"usedAt"`
-	} `json:"uses"`
-}
-
 func inviteList(ctx context.Context, c *call) error {
 	cl, err := c.admin()
 	if err != nil {
 		return err
 	}
-	list := []invite{}
-	for cursor := ""; ; {
-		params := url.Values{"limit": {"500"}}
-		if cursor != "" {
-			params.Set("cursor", cursor)
-		}
-		var page struct {
-			Cursor string   `json:"cursor"`
-			Codes  []invite `json:"codes"`
-		}
-		if err := cl.Query(ctx, "com.atproto.admin.getInviteCodes", params, &page); err != nil {
+	list := []api.ServerInviteCode{}
+	for params := (api.AdminGetInviteCodesParams{Limit: 500}); ; {
+		page, err := api.AdminGetInviteCodes(ctx, cl, params)
+		if err != nil {
 			return explain(err)
 		}
 		list = append(list, page.Codes...)
-		if cursor = page.Cursor; cursor == "" || len(page.Codes) == 0 {
+		if params.Cursor = page.Cursor; page.Cursor == "" || len(page.Codes) == 0 {
 			break
 		}
 	}
@@ -509,10 +460,10 @@ func inviteList(ctx context.Context, c *call) error {
 		switch {
 		case inv.Disabled:
 			state = "disabled"
-		case len(inv.Uses) >= inv.Available:
+		case int64(len(inv.Uses)) >= inv.Available:
 			state = "used up"
 		}
-		rows = append(rows, []string{inv.Code, fmt.Sprintf("%d/%d", len(inv.Uses), inv.Available), state, inv.ForAccount, inv.CreatedAt})
+		rows = append(rows, []string{inv.Code, fmt.Sprintf("%d/%d", len(inv.Uses), inv.Available), state, inv.ForAccount, string(inv.CreatedAt)})
 	}
 	return c.table("CODE USED STATE FOR CREATED", rows)
 }
@@ -522,7 +473,7 @@ func inviteDisable(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := cl.Procedure(ctx, "com.atproto.admin.disableInviteCodes", map[string]any{"codes": c.args}, nil); err != nil {
+	if err := api.AdminDisableInviteCodes(ctx, cl, api.AdminDisableInviteCodesInput{Codes: c.args}); err != nil {
 		return explain(err)
 	}
 	return c.result(map[string]any{"disabled": c.args}, "Disabled %s.", strings.Join(c.args, ", "))

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/xrpc"
-	"github.com/pdskit/pdskit/xrpc/crawl"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 const crawlHelp = `
@@ -24,9 +24,9 @@ func crawlFlags(c *call) {
 
 // relayAnswer is what came of a question to a relay.
 type relayAnswer struct {
-	Relay  string            `json:"relay"`
-	Status *crawl.HostStatus `json:"status,omitempty"`
-	Error  string            `json:"error,omitempty"`
+	Relay  string                       `json:"relay"`
+	Status *api.SyncGetHostStatusOutput `json:"status,omitempty"`
+	Error  string                       `json:"error,omitempty"`
 }
 
 func requestCrawl(ctx context.Context, c *call) error {
@@ -69,12 +69,15 @@ func (c *call) askRelay(ctx context.Context, relay, hostname string) (a relayAns
 	cl := &xrpc.Client{Host: relay, HTTP: &http.Client{Timeout: 30 * time.Second}}
 	var text string
 	if c.values.status {
-		s, err := crawl.GetHostStatus(ctx, cl, hostname)
+		s, err := api.SyncGetHostStatus(ctx, cl, api.SyncGetHostStatusParams{Hostname: hostname})
 		if err != nil {
 			return a, err
 		}
 		a.Status = &s
-		text = fmt.Sprintf("%s: status %s, %d accounts", relay, s.Status, s.AccountCount)
+		text = fmt.Sprintf("%s: status %s", relay, s.Status)
+		if s.AccountCount != nil {
+			text += fmt.Sprintf(", %d accounts", *s.AccountCount)
+		}
 		if s.Seq != nil {
 			text += fmt.Sprintf(", newest event %d", *s.Seq)
 			if *s.Seq > 0 {
@@ -82,7 +85,7 @@ func (c *call) askRelay(ctx context.Context, relay, hostname string) (a relayAns
 			}
 		}
 	} else {
-		if err := crawl.RequestCrawl(ctx, cl, hostname); err != nil {
+		if err := api.SyncRequestCrawl(ctx, cl, api.SyncRequestCrawlInput{Hostname: hostname}); err != nil {
 			return a, err
 		}
 		text = fmt.Sprintf("%s has been asked to read %s.", relay, hostname)

@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
@@ -140,7 +141,7 @@ func inStock(store storage.Store, keys [][]byte) (stock, error) {
 	if err != nil {
 		return stock{}, err
 	}
-	accounts := account.New(store, box)
+	accounts := account.Open(repo.Config{Store: store}, box)
 	return stock{accounts.Checker(), accounts}, nil
 }
 
@@ -495,7 +496,7 @@ func rotateKeys(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	shown := c.progress("accounts")
-	n, err := account.New(d.Store, box).Reseal(ctx, shown.at)
+	n, err := account.Open(repo.Config{Store: d.Store}, box).Reseal(ctx, shown.at)
 	shown.done()
 	if err != nil {
 		return fmt.Errorf("%w (nothing is lost: run rotate-keys again)", err)

@@ -156,43 +156,23 @@ func (r *plcRotation) rotate(ctx context.Context, did syntax.DID) (state keyStat
 	return state, err
 }
 
-func (r *plcRotation) once(ctx context.Context, did syntax.DID) (keyState, error) {
-	last, err := r.plc.Last(ctx, did)
-	if err != nil {
-		return 0, err
+func (r *plcRotation) once(ctx context.Context, did syntax.DID) (state keyState, err error) {
+	var from []*crypto.PublicKey
+	var signers []crypto.Signer
+	for _, key := range r.from {
+		from, signers = append(from, key.PublicKey()), append(signers, key)
 	}
-	op, err := last.Next()
-	if err != nil {
-		return 0, err
-	}
-	keys, signer := r.replaced(op.RotationKeys)
-	if signer == nil {
-		if slices.Contains(keys, r.to.PublicKey().DIDKey()) {
-			return keyThere, nil
+	to := r.to.PublicKey()
+	_, err = identity.Rotate(ctx, r.plc, did, func(op *identity.PLCOperation) error {
+		switch {
+		case op.ReplaceRotationKeys(to, from...):
+			state = keyChanged
+		case slices.Contains(op.RotationKeys, to.DIDKey()):
+			state = keyThere
+		default:
+			state = keyAbsent
 		}
-		return keyAbsent, nil
-	}
-	op.RotationKeys = keys
-	if err := op.Sign(ctx, signer); err != nil {
-		return 0, err
-	}
-	return keyChanged, r.plc.Submit(ctx, did, op)
-}
-
-// replaced returns rotation keys with the new one in the place of the first of the old ones, and
-// the old one.
-func (r *plcRotation) replaced(keys []string) (out []string, signer *crypto.PrivateKey) {
-	to := r.to.PublicKey().DIDKey()
-	for _, k := range keys {
-		if i := slices.IndexFunc(r.from, func(old *crypto.PrivateKey) bool { return old.PublicKey().DIDKey() == k }); i >= 0 {
-			if signer == nil {
-				signer = r.from[i]
-			}
-			k = to
-		}
-		if k != to || !slices.Contains(out, to) {
-			out = append(out, k)
-		}
-	}
-	return out, signer
+		return nil
+	}, signers...)
+	return state, err
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/crawl"
 )
 
@@ -67,7 +68,7 @@ func TestRelaysAreWatched(t *testing.T) {
 	var m meters
 	hooks := m.hooks()
 	m.relays()
-	seq := func(n int64) crawl.HostStatus { return crawl.HostStatus{Seq: &n} }
+	seq := func(n int64) api.SyncGetHostStatusOutput { return api.SyncGetHostStatusOutput{Seq: &n} }
 	hooks.RelayAsked(crawl.Request{Relay: "a", Reason: crawl.Start})
 	hooks.RelayAsked(crawl.Request{Relay: "b", Reason: crawl.Written, Err: errors.New("refused")})
 	hooks.RelayChecked(crawl.Check{Relay: "a", Status: seq(5e6), Newest: 6e6})

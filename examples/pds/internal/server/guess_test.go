@@ -14,7 +14,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc/pds"
 )
 
@@ -166,7 +166,7 @@ func (b *bench) refresh(t tokens) reply {
 // resetToken asks for a token to reset a password, and makes the job that sends it happen.
 func (b *bench) resetToken(did syntax.DID) string {
 	b.t.Helper()
-	token, _, err := b.pds.Accounts.NewMailToken(b.t.Context(), account.Trusted(did), account.ResetPassword)
+	token, _, err := b.pds.Credentials.NewMailToken(b.t.Context(), account.Trusted(did), credential.ForPasswordReset)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func (b *bench) resetToken(did syntax.DID) string {
 
 func (b *bench) takedown(did syntax.DID, applied bool) {
 	b.t.Helper()
-	if err := b.pds.Accounts.TakeDown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}, func(account.Account) []storage.Event { return nil }); err != nil {
+	if err := b.pds.Accounts.TakeDown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}); err != nil {
 		b.t.Fatal(err)
 	}
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/pds"
@@ -272,14 +271,14 @@ func TestWhoMayCallWhat(t *testing.T) {
 	alice, carol := b.register("alice"), b.register("carol")
 	// The methods that make app passwords do nothing here.
 	session := func(privileged bool) string {
-		secret, _, err := b.pds.Accounts.CreateAppPassword(t.Context(), account.Trusted(alice.DID), fmt.Sprint(privileged), privileged)
+		secret, _, err := b.pds.Credentials.CreateAppPassword(t.Context(), account.Trusted(alice.DID), fmt.Sprint(privileged), privileged)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return b.open("alice.test", secret, false).AccessJWT
 	}
 	appToken, privateToken := session(false), session(true)
-	err := b.pds.Accounts.TakeDown(t.Context(), carol.DID, account.Takedown{Applied: true, Ref: "x"}, func(account.Account) []storage.Event { return nil })
+	err := b.pds.Accounts.TakeDown(t.Context(), carol.DID, account.Takedown{Applied: true, Ref: "x"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,8 +22,6 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
-	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/limit"
@@ -183,7 +181,8 @@ func (s *Server) config() (pds.Config, error) {
 	}
 	c := pds.Config{
 		URL: s.url, ServiceDID: cfg.ServiceDID, Store: s.data.Store, Version: Version, Development: cfg.DevMode, Now: cfg.Now, Logger: s.log, Hooks: s.meters.hooks(),
-		MasterKeys: s.secrets.MasterKeys, SessionKey: s.secrets.JWTSecret, RotationKeys: rotation, RecoveryKey: cfg.RecoveryKey, AdminPassword: s.secrets.AdminPassword,
+		Secrets:     pds.Secrets{MasterKeys: s.secrets.MasterKeys, SessionKey: s.secrets.JWTSecret, RotationKeys: rotation, AdminPassword: s.secrets.AdminPassword},
+		RecoveryKey: cfg.RecoveryKey,
 		Policy: server.Policy{
 			Domains: cfg.HandleDomains, InviteRequired: cfg.InviteRequired, InviteInterval: cfg.InviteInterval, InviteEpoch: cfg.InviteEpoch,
 			PrivacyPolicy: cfg.PrivacyPolicy, TermsOfService: cfg.TermsOfService, ContactEmail: cfg.ContactEmail,
@@ -197,7 +196,7 @@ func (s *Server) config() (pds.Config, error) {
 		Relays: cfg.Crawlers, TimeServers: TimeServers(cfg.PLC, cfg.Crawlers), SignAnyway: !cfg.ClockCheck,
 		BlobLimit: cfg.BlobLimit, BlobQuota: cfg.BlobQuota, ImportLimit: cfg.ImportLimit, Sniff: blobtype.Sniff,
 		TreeCache: cfg.TreeCache, SpoolBytes: cfg.SpoolLimit, Temp: filepath.Join(cfg.DataDirectory, datadir.Temp), Backfill: cfg.Backfill,
-		ClientAddress: limit.Proxies(cfg.Limits.TrustedProxies).Handler, Probe: s.probe,
+		Proxies: cfg.Limits.TrustedProxies, Probe: s.probe,
 		Decoders: map[string]func(io.Reader) (io.Reader, error){
 			"br": func(r io.Reader) (io.Reader, error) { return brotli.NewReader(r), nil },
 		},
@@ -205,8 +204,9 @@ func (s *Server) config() (pds.Config, error) {
 	if !cfg.AcceptImports {
 		c.ImportLimit = -1
 	}
+	c.Rates = pds.NoRates{}
 	if cfg.Limits.Enabled {
-		c.Rates = rate.New(rate.Config{BypassKey: cfg.Limits.BypassKey, Bypass: cfg.Limits.Bypass, Now: cfg.Now, Moving: s.moving})
+		c.Rates = rate.New(rate.Config{BypassKey: cfg.Limits.BypassKey, Bypass: cfg.Limits.Bypass, Now: cfg.Now, Moving: func(ctx context.Context, did string) bool { return s.pds.Moving(ctx, did) }})
 	}
 	return c, nil
 }
@@ -224,12 +224,6 @@ func TimeServers(plc string, relays []string) (list []string) {
 		list = append(list, strings.TrimSuffix(relay, "/")+"/xrpc/_health")
 	}
 	return list
-}
-
-// moving reports whether an account is on its way here, or away.
-func (s *Server) moving(ctx context.Context, did string) bool {
-	a, err := s.pds.Accounts.ByDID(ctx, syntax.DID(did))
-	return err == nil && a.Status() == account.Deactivated
 }
 
 // probe writes a file beside the database and one beside the blobs.

@@ -1,0 +1,108 @@
+package credential
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// A Token is what a token of a session says, once its signature has been verified.
+type Token struct {
+	DID syntax.DID
+	// Credentials is the value of the account's counter when the token was made.
+	Credentials int64
+	// Session is the name of the token's session. Tokens from before tokens had it have none: they
+	// are good as long as the counter stays.
+	Session string
+	// TakenDown accepts an account that was taken down.
+	TakenDown bool
+}
+
+// Caller returns the caller who has a token. It is good as long as the session lasts, and was made
+// under the present credentials.
+func (s *Store) Caller(t Token) account.Caller {
+	return account.NewCaller(t.DID, t.Session, func(ctx context.Context, r storage.KVReader, a account.Account) ([]storage.KVCheck, error) {
+		good := t.Credentials == a.Credentials
+		var checks []storage.KVCheck
+		if t.Session != "" {
+			// The session says under which value it is now: it may have been kept by a change that
+			// ended the others.
+			x, text, err := s.term(ctx, r, t.Session)
+			switch {
+			case errors.Is(err, storage.ErrNotFound):
+				good = false
+			case err != nil:
+				return nil, err
+			default:
+				good = x.credentials == a.Credentials && s.now().Before(x.expires)
+				checks = []storage.KVCheck{{Key: sessionPrefix + t.Session, Value: text}}
+			}
+		}
+		switch {
+		case !good:
+			return nil, a.Ended(t.Credentials)
+		case a.TakedownRef != "" && !t.TakenDown:
+			return nil, account.ErrTakenDown
+		}
+		return checks, nil
+	})
+}
+
+// raised carries over what is kept when a counter is raised, and deletes the other sessions and
+// app passwords.
+func raised(ctx context.Context, a account.Account, step *repo.Step, keep account.Kept) error {
+	for x, err := range documents[chain](ctx, step, sessionPrefix) {
+		if err != nil {
+			return err
+		}
+		write := storage.KVWrite{Key: x.key}
+		if keep.Session != "" && x.key == sessionPrefix+keep.Session && x.value.Credentials == a.Credentials-1 {
+			x.value.Credentials = a.Credentials
+			if write, err = x.value.write(keep.Session); err != nil {
+				return err
+			}
+		}
+		step.KV = append(step.KV, write)
+	}
+	for p, err := range documents[AppPassword](ctx, step, appPasswordPrefix) {
+		if err != nil {
+			return err
+		}
+		write := storage.KVWrite{Key: p.key}
+		if keep.AppPasswords && p.value.Credentials == a.Credentials-1 {
+			p.value.Credentials = a.Credentials
+			if write.Value, err = json.Marshal(p.value); err != nil {
+				return err
+			}
+		}
+		step.KV = append(step.KV, write)
+	}
+	return nil
+}
+
+// document is a stored JSON document.
+type document[T any] struct {
+	key   string
+	value T
+}
+
+// documents yields the JSON documents whose keys have a prefix.
+func documents[T any](ctx context.Context, r storage.KVReader, prefix string) iter.Seq2[document[T], error] {
+	return func(yield func(document[T], error) bool) {
+		for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
+			doc := document[T]{key: pair.Key}
+			if err == nil {
+				err = json.Unmarshal(pair.Value, &doc.value)
+			}
+			if !yield(doc, err) || err != nil {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,114 @@
+// Package credential knows what somebody shows to be let in to an account: its password, the
+// passwords of its apps, sessions, and tokens that were sent by mail. It is the place for whatever
+// else proves who somebody is. Package account, on which it is built, knows who there is. It knows
+// no HTTP and makes no tokens of its own for requests: whoever does signs a session's name and the
+// value of the account's counter, and has a [Token] looked at for each request.
+//
+//	credentials := credential.New(credential.Config{Accounts: accounts})
+//	proof, err := credentials.CheckPassword(ctx, a, password, true)
+//	a, session, err := credentials.StartSession(ctx, proof, false)
+//	…
+//	who := credentials.Caller(credential.Token{DID: a.DID, Session: session.Name(), Credentials: session.Credentials})
+//	a, err = accounts.Authenticate(ctx, who)
+//
+// All of it is void as soon as the account's counter is raised: see package account. What a check
+// of a password has shown is a [Proof], which is only good as long as the counter stays: a login that
+// has shown the old password while it is reset gets nothing.
+//
+// Passwords are hashed with argon2id. Hashing takes a processor and 19 MiB for some 25 ms, and it is
+// what strangers ask for, so it is bounded: see Config.Enter.
+package credential
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/memo"
+	"github.com/pdskit/pdskit/repo/account"
+)
+
+// Errors that callers branch on, with errors.Is, beside those of package account.
+var (
+	// ErrWrongPassword: there is no such account, or its password is another one.
+	ErrWrongPassword = errors.New("credential: invalid identifier or password")
+	// ErrDuplicateName: there is an app password of the name.
+	ErrDuplicateName = errors.New("credential: duplicate app password name")
+	// ErrMailToken: a token that was sent by mail is not the account's, or was used.
+	ErrMailToken = errors.New("credential: token is invalid")
+	// ErrMailTokenExpired: such a token is too old.
+	ErrMailTokenExpired = errors.New("credential: token is expired")
+	// ErrMailTokenRequired: what is to be done needs such a token.
+	ErrMailTokenRequired = errors.New("credential: a token is required")
+	// ErrOtherEmail: the account has another e-mail address.
+	ErrOtherEmail = errors.New("credential: the account has another e-mail address")
+	// ErrNoEmail: the account has no e-mail address.
+	ErrNoEmail = errors.New("credential: the account has no e-mail address")
+)
+
+// Config configures a Store. Accounts is required.
+type Config struct {
+	// Accounts are those whose credentials they are.
+	Accounts *account.Store
+	// Enter is called before a password is hashed, and leave when that is done. It waits for a
+	// place, or returns an error if there is none. Nil means that half the processors, but no more
+	// than four, hash at a time, and that the others wait until their contexts end. A host that
+	// serves strangers sets it, so that one client does not make all others wait: see
+	// xrpc/limit.Gate.
+	Enter func(ctx context.Context) (leave func(), err error)
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Store keeps the credentials of accounts. It is safe for concurrent use.
+type Store struct {
+	accounts *account.Store
+	enter    func(context.Context) (func(), error)
+	now      func() time.Time
+	// terms has those of sessions by the JSON that they are stored as: to parse that takes longer
+	// than to read it.
+	terms *memo.Texts[term]
+}
+
+// How much is remembered, at some 400 bytes a session.
+const (
+	maxTerms     = 5000
+	maxTermBytes = 4 << 10 // of the JSON
+)
+
+// New returns the credentials of accounts, and sees to it that they are void when an account's
+// counter is raised. It panics if Accounts is missing. Call it before the accounts are used.
+func New(cfg Config) *Store {
+	if cfg.Accounts == nil {
+		panic("credential: Config.Accounts is missing: make an account.Store first")
+	}
+	s := &Store{accounts: cfg.Accounts, enter: cfg.Enter, now: cfg.Now, terms: memo.NewTexts[term](maxTerms, maxTermBytes)}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.enter == nil {
+		s.enter = places(max(1, min(4, runtime.NumCPU()/2)))
+	}
+	cfg.Accounts.OnRaise(raised)
+	return s
+}
+
+// places is an Enter for n holders.
+func places(n int) func(context.Context) (func(), error) {
+	held := make(chan struct{}, n)
+	return func(ctx context.Context) (func(), error) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		select {
+		case held <- struct{}{}:
+			return func() { <-held }, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Accounts returns the accounts that the Store was made with.
+func (s *Store) Accounts() *account.Store { return s.accounts }

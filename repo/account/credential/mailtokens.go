@@ -1,0 +1,214 @@
+package credential
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Purpose is what a token that is sent by mail is good for.
+type Purpose string
+
+// The purposes.
+const (
+	ForEmailConfirmation Purpose = "confirm_email"
+	ForEmailChange       Purpose = "update_email"
+	ForPasswordReset     Purpose = "reset_password"
+	ForDeletion          Purpose = "delete_account"
+	ForPLCOperation      Purpose = "plc_operation"
+)
+
+var purposes = []Purpose{ForEmailConfirmation, ForEmailChange, ForPasswordReset, ForDeletion, ForPLCOperation}
+
+const (
+	// mailTokenLife is how long such a token is good.
+	mailTokenLife = 15 * time.Minute
+	// mailTokenKept is how long it is kept, to tell an expired token from a wrong one.
+	mailTokenKept = 24 * time.Hour
+)
+
+const (
+	mailTokenPrefix = "mailtoken/" // of the account's namespace
+	resetPrefix     = "reset/"     // of the global one: a token to reset a password names its account
+)
+
+// mailToken is a token as it is stored. It is good for one purpose, for as long as the account
+// has the address that it was sent to and the password that it had then.
+type mailToken struct {
+	Token   string    `json:"token"`
+	Email   string    `json:"email,omitempty"` // in lower case; empty: made before this was kept
+	Created time.Time `json:"created"`
+}
+
+// newMailToken makes the text of a token.
+func newMailToken() string {
+	r := rand.Text()
+	return r[:5] + "-" + r[5:10]
+}
+
+// NewMailToken makes a token for a purpose; an earlier one is void. It is to be sent to the
+// address of the account that is returned, which is the only one that it is good for, and lasts 15
+// minutes. The error is ErrNoEmail if the account has none.
+func (s *Store) NewMailToken(ctx context.Context, who account.Caller, p Purpose) (token string, a account.Account, err error) {
+	token = newMailToken()
+	if p == ForPasswordReset {
+		// Whoever resets a password has only the token, so it leads to the account.
+		err := s.accounts.Host().Store().KV.Write(ctx, func(tx storage.KVTx) error {
+			return tx.Set(ctx, resetPrefix+token, []byte(who.DID), s.now().Add(mailTokenKept))
+		})
+		if err != nil {
+			return "", a, err
+		}
+	}
+	a, err = s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+		if a.Email == "" {
+			return ErrNoEmail
+		}
+		doc, err := json.Marshal(mailToken{Token: token, Email: strings.ToLower(a.Email), Created: s.now().UTC()})
+		step.Set(mailTokenPrefix+string(p), doc, s.now().Add(mailTokenKept))
+		return err
+	})
+	return token, a, err
+}
+
+// spellMailToken returns a token as NewMailToken spells it. People type and paste tokens: without
+// the hyphen or with another dash, in lower case, with white space around or inside.
+func spellMailToken(s string) string {
+	const half = 5
+	if len(s) > 100 { // nobody types that
+		return ""
+	}
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || unicode.In(r, unicode.Pd, unicode.Cf) || r == '\u2212' { // a minus
+			return -1
+		}
+		return unicode.ToUpper(r)
+	}, s)
+	if len(s) <= half {
+		return s
+	}
+	return s[:half] + "-" + s[half:]
+}
+
+// useMailToken checks a token for an account and adds its end to a step.
+func (s *Store) useMailToken(ctx context.Context, r storage.KVReader, a account.Account, p Purpose, token string, step *repo.Step) error {
+	key := mailTokenPrefix + string(p)
+	doc, err := r.Get(ctx, key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return ErrMailToken
+	} else if err != nil {
+		return err
+	}
+	var t mailToken
+	if err := json.Unmarshal(doc, &t); err != nil {
+		return err
+	}
+	if subtle.ConstantTimeCompare([]byte(t.Token), []byte(spellMailToken(token))) != 1 {
+		return ErrMailToken
+	}
+	if t.Email != "" && t.Email != strings.ToLower(a.Email) {
+		return ErrMailToken
+	}
+	// One from the future was made by a clock that was ahead, and would live for longer.
+	if age := s.now().Sub(t.Created); age > mailTokenLife || age < -time.Minute {
+		return ErrMailTokenExpired
+	}
+	step.Expect(key, doc)
+	step.Remove(key)
+	return nil
+}
+
+// mailCheck says whether a token may be used for an account, which it looks at by r, and adds its
+// end to a step.
+type mailCheck func(a account.Account, r storage.KVReader, step *repo.Step) error
+
+// CheckMailToken checks a token, which stays good. Errors are ErrMailToken and ErrMailTokenExpired.
+func (s *Store) CheckMailToken(ctx context.Context, who account.Caller, p Purpose, token string) error {
+	return s.accounts.View(ctx, who, func(a account.Account, r storage.KVReader) error {
+		return s.useMailToken(ctx, r, a, p, token, &repo.Step{})
+	})
+}
+
+// UseMailToken checks a token and makes it void. Errors are ErrMailToken and ErrMailTokenExpired.
+func (s *Store) UseMailToken(ctx context.Context, who account.Caller, p Purpose, token string) error {
+	_, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+		return s.useMailToken(ctx, step, *a, p, token, step)
+	})
+	return err
+}
+
+// ConfirmEmail notes that an account's e-mail address is its own, by a token that was sent there. If
+// the address is not the given one, the error is ErrOtherEmail.
+func (s *Store) ConfirmEmail(ctx context.Context, who account.Caller, email, token string) error {
+	_, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+		if !strings.EqualFold(a.Email, email) {
+			return ErrOtherEmail
+		}
+		a.EmailConfirmedAt = s.now().UTC().Truncate(time.Millisecond)
+		return s.useMailToken(ctx, step, *a, ForEmailConfirmation, token, step)
+	})
+	return err
+}
+
+// ChangeEmail gives an account another e-mail address, which is not confirmed. If the one that it
+// has is confirmed, a caller who does not stand above the account's sessions must have a token that
+// was sent there for that purpose; without one the error is ErrMailTokenRequired. All tokens that
+// were sent by mail become void.
+func (s *Store) ChangeEmail(ctx context.Context, who account.Caller, email, token string) error {
+	may := func(a account.Account, r storage.KVReader, step *repo.Step) error {
+		switch {
+		case who.Above(), a.EmailConfirmedAt.IsZero():
+			return nil
+		case token == "":
+			return ErrMailTokenRequired
+		}
+		return s.useMailToken(ctx, r, a, ForEmailChange, token, step)
+	}
+	// Whether an address is taken is not for everybody to know.
+	err := s.accounts.View(ctx, who, func(a account.Account, r storage.KVReader) error { return may(a, r, &repo.Step{}) })
+	if err != nil {
+		return err
+	}
+	return s.accounts.ChangeEmail(ctx, who, email, func(a *account.Account, step *repo.Step) error {
+		if err := may(*a, step, step); err != nil {
+			return err
+		}
+		voidMailTokens(step)
+		return nil
+	})
+}
+
+// DeleteAccount deletes an account on the word of somebody who has its password, as it still is,
+// and a token that was sent by mail for it. Otherwise the error is ErrWrongPassword, ErrMailToken
+// or ErrMailTokenExpired.
+func (s *Store) DeleteAccount(ctx context.Context, p Proof, token string) error {
+	if p.App != nil {
+		return ErrWrongPassword
+	}
+	err := s.accounts.DeleteIf(ctx, account.Trusted(p.Account.DID), func(a account.Account, r storage.KVReader) error {
+		if a.Credentials != p.Account.Credentials {
+			return ErrWrongPassword
+		}
+		return s.useMailToken(ctx, r, a, ForDeletion, token, &repo.Step{})
+	})
+	if errors.Is(err, account.ErrNotFound) {
+		err = ErrWrongPassword
+	}
+	return err
+}
+
+// voidMailTokens adds to a step that no token that was sent by mail is good any longer.
+func voidMailTokens(step *repo.Step) {
+	for _, p := range purposes {
+		step.Remove(mailTokenPrefix + string(p))
+	}
+}

@@ -1,0 +1,177 @@
+package credential
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/crypto/argon2"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Parameters of new password hashes: argon2id, two passes over 19 MiB, about
+// 25 ms. They stand in every hash, so they can be raised at any time.
+const (
+	argonTime    = 2
+	argonMemory  = 19 << 10 // KiB
+	argonThreads = 1
+	argonKeyLen  = 32
+	argonSaltLen = 16
+)
+
+// argon hashes a password when there is a place for it.
+func (s *Store) argon(ctx context.Context, password string, salt []byte, time, memory uint32, threads uint8, keyLen uint32) ([]byte, error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return argon2.IDKey([]byte(password), salt, time, memory, threads, keyLen), nil
+}
+
+// HashPassword returns the hash of a password in PHC string format, for Account.Password. It fails
+// with the error of Config.Enter if there is no place.
+func (s *Store) HashPassword(ctx context.Context, password string) (string, error) {
+	salt := make([]byte, argonSaltLen)
+	rand.Read(salt)
+	key, err := s.argon(ctx, password, salt, argonTime, argonMemory, argonThreads, argonKeyLen)
+	if err != nil {
+		return "", err
+	}
+	b64 := base64.RawStdEncoding.EncodeToString
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads, b64(salt), b64(key)), nil
+}
+
+// noPassword is the hash of no password, which takes as long to compare with.
+var noPassword = fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads,
+	base64.RawStdEncoding.EncodeToString(make([]byte, argonSaltLen)), base64.RawStdEncoding.EncodeToString(make([]byte, argonKeyLen)))
+
+// errBadHash says that a stored hash is not one.
+var errBadHash = errors.New("credential: malformed password hash")
+
+// checkPassword reports whether a password is that of a hash.
+func (s *Store) checkPassword(ctx context.Context, hash, password string) (bool, error) {
+	parts := strings.Split(hash, "$")
+	if len(parts) != 6 || parts[1] != "argon2id" {
+		return false, errBadHash
+	}
+	var time, memory uint32
+	var threads uint8
+	if _, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &memory, &time, &threads); err != nil {
+		return false, errBadHash
+	}
+	salt, err1 := base64.RawStdEncoding.DecodeString(parts[4])
+	key, err2 := base64.RawStdEncoding.DecodeString(parts[5])
+	if err1 != nil || err2 != nil {
+		return false, errBadHash
+	}
+	got, err := s.argon(ctx, password, salt, time, memory, threads, uint32(len(key)))
+	if err != nil {
+		return false, err
+	}
+	return subtle.ConstantTimeCompare(got, key) == 1, nil
+}
+
+// Proof is what somebody has shown to log in as an account: the account's password, or that of
+// one of its apps.
+type Proof struct {
+	Account account.Account // as it was when the password was checked
+	App     *AppPassword    // nil: it was the account's own
+}
+
+// CheckPassword checks that a password is that of an account or, if apps is set, of one of its
+// apps, with ErrWrongPassword if not. The zero Account stands for one that does not exist: no
+// password is that of it, and it takes as long to find that out.
+func (s *Store) CheckPassword(ctx context.Context, a account.Account, password string, apps bool) (Proof, error) {
+	if apps {
+		if app, err := s.appPassword(ctx, a, password); err != nil {
+			return Proof{}, err
+		} else if app != nil {
+			return Proof{Account: a, App: app}, nil
+		}
+	}
+	if a.DID == "" {
+		if _, err := s.argon(ctx, password, make([]byte, argonSaltLen), argonTime, argonMemory, argonThreads, argonKeyLen); err != nil {
+			return Proof{}, err
+		}
+		return Proof{}, ErrWrongPassword
+	}
+	if a.Password == "" { // it has none: nobody can know it
+		a.Password = noPassword
+	}
+	switch ok, err := s.checkPassword(ctx, a.Password, password); {
+	case err != nil:
+		return Proof{}, err
+	case !ok:
+		return Proof{}, ErrWrongPassword
+	}
+	return Proof{Account: a}, nil
+}
+
+// SetPassword changes an account's password. That ends all its sessions, and makes app passwords
+// and tokens that were sent by mail void. It returns the account as it is then.
+func (s *Store) SetPassword(ctx context.Context, who account.Caller, password string) (account.Account, error) {
+	hash, err := s.HashPassword(ctx, password)
+	if err != nil {
+		return account.Account{}, err
+	}
+	return s.setPassword(ctx, who, hash, func(account.Account, storage.KVReader, *repo.Step) error { return nil })
+}
+
+// setPassword sets a password's hash in a step that check allows.
+func (s *Store) setPassword(ctx context.Context, who account.Caller, hash string, check mailCheck) (account.Account, error) {
+	return s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+		if err := check(*a, step, step); err != nil {
+			return err
+		}
+		a.Password = hash
+		voidMailTokens(step)
+		return s.accounts.Raise(ctx, a, step, account.Kept{})
+	})
+}
+
+// ResetPassword changes the password of the account that a token to reset it was sent to, and ends
+// all its sessions. Errors are ErrMailToken and ErrMailTokenExpired.
+func (s *Store) ResetPassword(ctx context.Context, token, password string) error {
+	token = spellMailToken(token)
+	var did syntax.DID
+	kv := s.accounts.Host().Store().KV
+	err := kv.Read(ctx, func(r storage.KVReader) error {
+		v, err := r.Get(ctx, resetPrefix+token)
+		did = syntax.DID(v)
+		return err
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		return ErrMailToken
+	} else if err != nil {
+		return err
+	}
+	check := func(a account.Account, r storage.KVReader, step *repo.Step) error {
+		return s.useMailToken(ctx, r, a, ForPasswordReset, token, step)
+	}
+	// Before anything is hashed for it.
+	err = s.accounts.View(ctx, account.Trusted(did), func(a account.Account, r storage.KVReader) error { return check(a, r, &repo.Step{}) })
+	if err == nil {
+		var hash string
+		if hash, err = s.HashPassword(ctx, password); err != nil {
+			return err
+		}
+		_, err = s.setPassword(ctx, account.Trusted(did), hash, check)
+	}
+	if errors.Is(err, account.ErrNotFound) {
+		return ErrMailToken
+	} else if err != nil {
+		return err
+	}
+	// The token is void already, so what stays of it does no harm, and expires.
+	_ = kv.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, resetPrefix+token) })
+	return nil
+}

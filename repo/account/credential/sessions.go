@@ -1,0 +1,256 @@
+package credential
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// RefreshLife is how long a refresh token may be used.
+const RefreshLife = 90 * 24 * time.Hour
+
+// refreshGrace is how long a refresh token that was used may be used again, for a
+// client that lost the answer. It then gets the same successor.
+const refreshGrace = 2 * time.Hour
+
+// maxUsed bounds how many used tokens of a session are remembered for their grace.
+const maxUsed = 200
+
+// Session is a session of an account: a chain of refresh tokens, of which the last is good.
+type Session struct {
+	// ID is that of a refresh token: the name of the session, a dot, and the token's own part.
+	ID          string `json:"-"`
+	AppPassword string `json:"appPassword,omitempty"` // name of the app password it began with
+	Privileged  bool   `json:"privileged,omitempty"`  // of that app password
+	// Credentials is the value of the account's counter that it was made under.
+	Credentials int64 `json:"credentials,omitempty"`
+}
+
+// Name is the part of the ID that stays the same for as long as the session lasts.
+func (x Session) Name() string {
+	name, _, _ := strings.Cut(x.ID, ".")
+	return name
+}
+
+// chain is a session as it is stored, by its name.
+type chain struct {
+	Session
+	AppHash string      `json:"appHash,omitempty"` // of that app password, since another may get its name
+	Current string      `json:"current"`           // own part of the token that is good
+	Used    []usedToken `json:"used,omitempty"`    // those before it that are in their grace, in their order
+	Expires time.Time   `json:"expires"`
+}
+
+type usedToken struct {
+	ID    string    `json:"id"`
+	Until time.Time `json:"until"`
+}
+
+const sessionPrefix = "session/"
+
+// write is a KVWrite of a session.
+func (x chain) write(name string) (storage.KVWrite, error) {
+	doc, err := json.Marshal(x)
+	return storage.KVWrite{Key: sessionPrefix + name, Value: doc, Expires: x.Expires}, err
+}
+
+// NewSession prepares a session of an account: its refresh token, and what to write in the
+// account's namespace, in the step that makes the account. app is the app password it begins with,
+// or nil. For an account that is there, see StartSession.
+func (s *Store) NewSession(a account.Account, app *AppPassword) (x Session, write storage.KVWrite, err error) {
+	x.Credentials = a.Credentials
+	c := chain{Expires: s.now().Add(RefreshLife)}
+	if app != nil {
+		x.AppPassword, x.Privileged, c.AppHash = app.Name, app.Privileged, app.Hash
+	}
+	name := rand.Text()
+	c.Session, c.Current = x, rand.Text()
+	x.ID = name + "." + c.Current
+	write, err = c.write(name)
+	return x, write, err
+}
+
+// readSession returns a session by its name, and the text that it is stored as.
+func readSession(ctx context.Context, r storage.KVReader, name string) (x chain, doc []byte, err error) {
+	if doc, err = r.Get(ctx, sessionPrefix+name); err == nil {
+		err = json.Unmarshal(doc, &x)
+	}
+	return x, doc, err
+}
+
+// term is until when a session is good: a moment, and another value of the account's counter.
+type term struct {
+	credentials int64
+	expires     time.Time
+}
+
+// term returns that of a session by its name, and the text that the session is stored as.
+func (s *Store) term(ctx context.Context, r storage.KVReader, name string) (x term, doc []byte, err error) {
+	if doc, err = r.Get(ctx, sessionPrefix+name); err != nil {
+		return x, nil, err
+	}
+	x, err = s.terms.Of(doc, func(doc []byte) (term, error) {
+		var c chain
+		err := json.Unmarshal(doc, &c)
+		return term{c.Credentials, c.Expires}, err
+	})
+	return x, doc, err
+}
+
+// StartSession opens a session for somebody who has logged in. If the account's password, or the
+// app password, is not what it was then, the error is ErrWrongPassword. If the account was taken
+// down it is account.ErrTakenDown, unless that is accepted; app passwords open no session of such an
+// account. The account returned is that of the moment at which the session began.
+func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a account.Account, x Session, err error) {
+	a, err = s.accounts.Update(ctx, account.Trusted(p.Account.DID), func(now *account.Account, step *repo.Step) error {
+		if now.Credentials != p.Account.Credentials {
+			return ErrWrongPassword
+		}
+		if p.App != nil {
+			check, err := sameApp(ctx, step, *now, p.App.Name, p.App.Hash)
+			if errors.Is(err, storage.ErrNotFound) {
+				return ErrWrongPassword
+			} else if err != nil {
+				return err
+			}
+			step.Checks = append(step.Checks, check)
+		}
+		if now.TakedownRef != "" && (!takenDown || p.App != nil) {
+			return account.ErrTakenDown
+		}
+		var write storage.KVWrite
+		var err error
+		x, write, err = s.NewSession(*now, p.App)
+		step.KV = append(step.KV, write)
+		return err
+	})
+	if errors.Is(err, account.ErrNotFound) {
+		err = ErrWrongPassword
+	}
+	return a, x, err
+}
+
+// RotateSession exchanges a refresh token for its successor. A token that was
+// used before gives the same successor for two hours. After that it has been in the hands
+// of two: nobody knows who of them is the owner, so the session ends, with all its tokens. The
+// error is then account.ErrTokenRevoked, as for a token that is not known, or whose app password is
+// not there any more, or that was made under other credentials. It is account.ErrTakenDown for an
+// account that was taken down. The account returned is that of the moment of the exchange.
+func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (a account.Account, next Session, err error) {
+	name, own, _ := strings.Cut(id, ".")
+	revoked := false
+	a, err = s.accounts.Update(ctx, account.Trusted(did), func(a *account.Account, step *repo.Step) error {
+		revoked = false
+		if a.TakedownRef != "" {
+			return account.ErrTakenDown
+		}
+		x, doc, err := readSession(ctx, step, name)
+		if errors.Is(err, storage.ErrNotFound) {
+			return account.ErrTokenRevoked
+		} else if err != nil {
+			return err
+		}
+		step.Expect(sessionPrefix+name, doc)
+		end := func() error {
+			revoked = true
+			step.Remove(sessionPrefix + name)
+			return nil
+		}
+		if !s.now().Before(x.Expires) || x.Credentials != a.Credentials {
+			return end()
+		}
+		if x.AppPassword != "" {
+			check, err := sameApp(ctx, step, *a, x.AppPassword, x.AppHash)
+			if errors.Is(err, storage.ErrNotFound) {
+				return end()
+			} else if err != nil {
+				return err
+			}
+			step.Checks = append(step.Checks, check)
+		}
+		x.Used = slices.DeleteFunc(x.Used, func(u usedToken) bool { return !s.now().Before(u.Until) })
+		successor, fresh := x.successor(own)
+		next = x.Session
+		switch {
+		case fresh:
+			x.Used = append(x.Used, usedToken{own, s.now().Add(refreshGrace)})
+			x.Used = x.Used[max(0, len(x.Used)-maxUsed):]
+			x.Current, x.Expires = rand.Text(), s.now().Add(RefreshLife)
+			next.ID = name + "." + x.Current
+			write, err := x.write(name)
+			step.KV = append(step.KV, write)
+			return err
+		case successor != "":
+			next.ID = name + "." + successor
+			return nil
+		}
+		return end()
+	})
+	if err == nil && revoked {
+		err = account.ErrTokenRevoked
+	}
+	if err != nil {
+		next = Session{}
+	}
+	return a, next, err
+}
+
+// successor finds the token that one was exchanged for; empty if it is none of the session's that
+// may be used. The current one is fresh: it has no successor yet.
+func (x *chain) successor(own string) (next string, fresh bool) {
+	if own == x.Current {
+		return "", true
+	}
+	i := slices.IndexFunc(x.Used, func(u usedToken) bool { return u.ID == own })
+	switch {
+	case i < 0:
+		return "", false
+	case i == len(x.Used)-1:
+		return x.Current, false
+	}
+	return x.Used[i+1].ID, false
+}
+
+// EndSession revokes a session, given any of its refresh tokens. One that is not known is no error.
+func (s *Store) EndSession(ctx context.Context, did syntax.DID, id string) error {
+	name, _, _ := strings.Cut(id, ".")
+	_, err := s.accounts.Update(ctx, account.Trusted(did), func(_ *account.Account, step *repo.Step) error {
+		step.Remove(sessionPrefix + name)
+		return nil
+	})
+	if errors.Is(err, account.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// EndSessions signs an account out everywhere: all sessions end, but for that of the caller. App
+// passwords stay.
+func (s *Store) EndSessions(ctx context.Context, who account.Caller) error {
+	_, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+		return s.accounts.Raise(ctx, a, step, account.Kept{AppPasswords: true, Session: who.Session})
+	})
+	return err
+}
+
+// endSessions adds to a step the end of the sessions that began with an app password.
+func endSessions(ctx context.Context, step *repo.Step, name string) error {
+	for x, err := range documents[chain](ctx, step, sessionPrefix) {
+		if err != nil {
+			return err
+		}
+		if x.value.AppPassword == name {
+			step.Remove(x.key)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,295 @@
+package account
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// layout says which of the keys in the host's namespace there are, and how many accounts.
+type layout struct {
+	Version int `json:"version"`
+	Count   int `json:"count"`
+	// Phase and After are how far the change from an earlier version has come: the last DID that
+	// was seen to, or the last key.
+	Phase string `json:"phase,omitempty"`
+	After string `json:"after,omitempty"`
+}
+
+const (
+	layoutKey = "accounts"
+	// layoutVersion is the present one. Version 0 had names that were reserved with an expiry, no
+	// notes of operations, no "deleteafter/" and no count.
+	layoutVersion = 1
+)
+
+func readLayout(ctx context.Context, r storage.KVReader) (l layout, err error) {
+	doc, err := r.Get(ctx, layoutKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return l, nil
+	} else if err != nil {
+		return l, err
+	}
+	return l, json.Unmarshal(doc, &l)
+}
+
+func putLayout(ctx context.Context, tx storage.KVTx, l layout) error {
+	return putJSON(ctx, tx, layoutKey, l)
+}
+
+func putNote(ctx context.Context, tx storage.KVTx, key string, n note) error {
+	return putJSON(ctx, tx, key, n)
+}
+
+func putJSON(ctx context.Context, tx storage.KVTx, key string, v any) error {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.Set(ctx, key, doc, time.Time{})
+}
+
+// document is a stored JSON document.
+type document[T any] struct {
+	key   string
+	value T
+}
+
+// documents yields the JSON documents whose keys have a prefix.
+func documents[T any](ctx context.Context, r storage.KVReader, prefix string) iter.Seq2[document[T], error] {
+	return func(yield func(document[T], error) bool) {
+		for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
+			doc := document[T]{key: pair.Key}
+			if err == nil {
+				err = json.Unmarshal(pair.Value, &doc.value)
+			}
+			if !yield(doc, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Count returns how many accounts there are. An operation that has not ended may not be counted
+// yet. It reads one key.
+func (s *Store) Count(ctx context.Context) (n int, err error) {
+	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
+		l, err := readLayout(ctx, r)
+		n = l.Count
+		return err
+	})
+	return n, err
+}
+
+// addCount counts accounts that were made or, with a negative number, deleted.
+func addCount(ctx context.Context, tx storage.KVTx, n int) error {
+	if n == 0 {
+		return nil
+	}
+	l, err := readLayout(ctx, tx)
+	if err != nil {
+		return err
+	}
+	l.Count += n
+	return putLayout(ctx, tx, l)
+}
+
+// Repair finishes the operations that processes which have died have left, so that names are held
+// for nobody who does not have them. It costs as much as is pending. Call it at start, before the
+// Store is used, and then from time to time, such as once a minute; it may run at the same time as
+// everything else.
+//
+// The first call on a store that an earlier version has written gives all accounts the keys that
+// this version finds them by. That reads all accounts, in transactions of bounded size, and goes
+// on where it was interrupted.
+func (s *Store) Repair(ctx context.Context) error {
+	if err := s.indexInvites(ctx); err != nil {
+		return err
+	}
+	if err := s.migrate(ctx); err != nil {
+		return err
+	}
+	type left struct {
+		did syntax.DID
+		id  string
+	}
+	var list []left
+	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
+		list = nil
+		for doc, err := range documents[note](ctx, r, pendingPrefix) {
+			if err != nil {
+				return err
+			}
+			if s.abandoned(doc.key, doc.value) {
+				did, id, _ := cutLast(strings.TrimPrefix(doc.key, pendingPrefix))
+				list = append(list, left{syntax.DID(did), id})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range list {
+		if err := (&operation{Store: s, did: l.did, id: l.id}).finish(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cutLast cuts a text at its last slash.
+func cutLast(s string) (before, after string, ok bool) {
+	i := strings.LastIndexByte(s, '/')
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+1:], true
+}
+
+// migratePage is how many accounts, or keys, one transaction of migrate sees to.
+const migratePage = 200
+
+// Phases of migrate.
+const (
+	phaseAccounts = ""      // each account gets its keys, and is counted
+	phaseKeys     = "keys/" // keys that accounts have given up, or whose account is gone, go; with their prefix
+)
+
+// migrate brings the keys of an earlier version up to date. No other version may write meanwhile.
+// It costs nothing once it has found that there is nothing to do.
+func (s *Store) migrate(ctx context.Context) error {
+	for !s.migrated.Load() {
+		var l layout
+		err := s.store.KV.Read(ctx, func(r storage.KVReader) (err error) {
+			l, err = readLayout(ctx, r)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if l.Version >= layoutVersion {
+			s.migrated.Store(true)
+			break
+		}
+		if l.Phase == phaseAccounts {
+			err = s.migrateAccounts(ctx, l)
+		} else {
+			err = s.migrateKeys(ctx, l)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// migrateStep writes a page, and how far that brings the migration, if it is still where it was.
+func (s *Store) migrateStep(ctx context.Context, from, to layout, fn func(storage.KVTx) error) error {
+	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+		now, err := readLayout(ctx, tx)
+		if err != nil || now != from {
+			return err // another process was faster
+		}
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return putLayout(ctx, tx, to)
+	})
+}
+
+func (s *Store) migrateAccounts(ctx context.Context, l layout) error {
+	var page []Account
+	for a, err := range s.after(ctx, syntax.DID(l.After)) {
+		if err != nil {
+			return err
+		}
+		if page = append(page, a); len(page) == migratePage {
+			break
+		}
+	}
+	next := l
+	next.Count += len(page)
+	if len(page) < migratePage {
+		next.Phase, next.After = phaseKeys+indexPrefixes[0], ""
+	} else {
+		next.After = string(page[len(page)-1].DID)
+	}
+	return s.migrateStep(ctx, l, next, func(tx storage.KVTx) error {
+		for _, a := range page {
+			for _, key := range a.indexKeys() {
+				if owner, err := tx.Get(ctx, key); err != nil && !errors.Is(err, storage.ErrNotFound) {
+					return err
+				} else if err == nil && string(owner) != string(a.DID) {
+					continue // Check says so
+				}
+				if err := tx.Set(ctx, key, []byte(a.DID), time.Time{}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func (s *Store) migrateKeys(ctx context.Context, l layout) error {
+	prefix := strings.TrimPrefix(l.Phase, phaseKeys)
+	rng := storage.Prefix(prefix)
+	if l.After != "" {
+		rng.From = l.After + "\x00"
+	}
+	var page []storage.KVPair
+	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
+		page = nil
+		for pair, err := range r.Keys(ctx, rng) {
+			if err != nil {
+				return err
+			}
+			if page = append(page, pair); len(page) == migratePage {
+				break
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var drop []string
+	for _, pair := range page {
+		a, err := s.ByDID(ctx, syntax.DID(pair.Value))
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		if !slices.Contains(a.indexKeys(), pair.Key) {
+			drop = append(drop, pair.Key)
+		}
+	}
+	next := l
+	switch {
+	case len(page) == migratePage:
+		next.After = page[len(page)-1].Key
+	case prefix == indexPrefixes[len(indexPrefixes)-1]:
+		next = layout{Version: layoutVersion, Count: l.Count}
+	default:
+		for i, p := range indexPrefixes[:len(indexPrefixes)-1] {
+			if p == prefix {
+				next.Phase, next.After = phaseKeys+indexPrefixes[i+1], ""
+			}
+		}
+	}
+	return s.migrateStep(ctx, l, next, func(tx storage.KVTx) error {
+		for _, key := range drop {
+			if err := tx.Delete(ctx, key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

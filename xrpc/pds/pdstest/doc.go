@@ -1,0 +1,17 @@
+// Package pdstest is an AT Protocol network in the process of a test: a did:plc directory, any
+// number of PDSes, a relay that verifies all that they say, and a mailbox.
+//
+//	func TestNotes(t *testing.T) {
+//		net := pdstest.New(t)
+//		pds := net.PDS()
+//		alice := pds.Account("alice")
+//		note := alice.Create("com.example.note", map[string]any{"text": "hello"})
+//		…
+//		net.Clock.Advance(time.Hour)
+//	}
+//
+// Nothing leaves the process: servers are reached by name over pipes, with the client of
+// [Network.Client], so a test needs no ports and works inside a bubble of testing/synctest too.
+// When the test ends, everything is shut down, and what the servers published must have verified:
+// if not, the test fails.
+package pdstest

@@ -1,0 +1,93 @@
+package pds
+
+import (
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/durablefile"
+	"github.com/pdskit/pdskit/lexicon/data"
+)
+
+// Secrets are what a server must keep to itself, and must not lose. MasterKeys and RotationKeys are
+// required. [ReadSecrets] keeps them in a file.
+type Secrets struct {
+	// MasterKeys seal the accounts' signing keys, each of 32 bytes: the first one what is sealed
+	// from now on, the others what was sealed before.
+	MasterKeys [][]byte
+	// SessionKey signs session tokens: at least 16 random bytes. Nil: it is derived from the last of
+	// MasterKeys.
+	SessionKey []byte
+	// RotationKeys sign the accounts' did:plc: the first one is that of new accounts, the others
+	// those of older ones.
+	RotationKeys []crypto.Signer
+	// AdminPassword is that of the user "admin" (HTTP basic authentication). Empty: there is no
+	// administrator.
+	AdminPassword string
+}
+
+// secretsFile is the form of secrets in a file. Keys are in hexadecimal.
+type secretsFile struct {
+	MasterKey     string `json:"masterKey"`
+	RotationKey   string `json:"rotationKey"` // K-256
+	AdminPassword string `json:"adminPassword"`
+}
+
+// ReadSecrets reads secrets from a file. If there is no such file, it makes one with new secrets,
+// which only its owner may read. Whoever has the file has all accounts, and without it none of them
+// can be used: it belongs into backups, apart from those of the store.
+func ReadSecrets(path string) (Secrets, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = newSecrets()
+		if err == nil {
+			err = durablefile.Write(path, text)
+		}
+	}
+	if err != nil {
+		return Secrets{}, fmt.Errorf("pds: secrets: %w", err)
+	}
+	var file secretsFile
+	if err := data.UnmarshalJSON(text, &file); err != nil {
+		return Secrets{}, fmt.Errorf("pds: secrets in %s: %w", path, err)
+	}
+	master, err := hex.DecodeString(file.MasterKey)
+	if err != nil || len(master) != 32 {
+		return Secrets{}, fmt.Errorf("pds: secrets in %s: masterKey is not 32 bytes in hexadecimal", path)
+	}
+	raw, err := hex.DecodeString(file.RotationKey)
+	if err != nil {
+		return Secrets{}, fmt.Errorf("pds: secrets in %s: rotationKey is not in hexadecimal", path)
+	}
+	rotation, err := crypto.ParsePrivateKey(crypto.K256, raw)
+	if err != nil {
+		return Secrets{}, fmt.Errorf("pds: secrets in %s: rotationKey: %w", path, err)
+	}
+	return Secrets{MasterKeys: [][]byte{master}, RotationKeys: []crypto.Signer{rotation}, AdminPassword: file.AdminPassword}, nil
+}
+
+func newSecrets() ([]byte, error) {
+	rotation, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		return nil, err
+	}
+	master := make([]byte, 32)
+	rand.Read(master)
+	text, err := json.MarshalIndent(secretsFile{hex.EncodeToString(master), hex.EncodeToString(rotation.Bytes()), rand.Text()}, "", "\t")
+	return append(text, '\n'), err
+}
+
+// sessionKey is SessionKey or what takes its place.
+func (s *Secrets) sessionKey() ([]byte, error) {
+	if s.SessionKey != nil {
+		return s.SessionKey, nil
+	}
+	return hkdf.Key(sha256.New, s.MasterKeys[len(s.MasterKeys)-1], nil, "pdskit session tokens", 32)
+}
