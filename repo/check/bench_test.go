@@ -24,10 +24,9 @@ func BenchmarkRun(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	accounts := account.New(db.Store(), box)
-	host := repo.NewHost(repo.Config{Store: db.Store(), Signer: accounts.Signer})
+	accounts := account.Open(repo.Config{Store: db.Store()}, box)
 	for n, s := range []seed.Seed{{Records: 20_000, Blobs: 500}, {Records: 100, Blobs: 1}, {Records: 100, Blobs: 1}} {
-		if _, err := s.Account(b.Context(), accounts, host, n); err != nil {
+		if _, err := s.Account(b.Context(), accounts, n); err != nil {
 			b.Fatal(err)
 		}
 	}
