@@ -79,3 +79,69 @@ func TestObjects(t *testing.T) {
 		}
 	}
 }
+
+// TestRaw: JSON stays as it came, and stands for a value in CBOR.
+func TestRaw(t *testing.T) {
+	type record struct {
+		Any  data.Raw `json:"any,omitzero"`
+		Need data.Raw `json:"need"`
+	}
+	const text = `{"any":{"n":1,"deep":[{"$bytes":"aGk"}],"$type":"a.b.c"},"need":null}`
+	var fromJSON, fromCBOR record
+	if err := data.UnmarshalJSON([]byte(text), &fromJSON); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := data.MarshalJSON(fromJSON); err != nil || string(out) != text {
+		t.Errorf("%s, %v", out, err)
+	}
+	want, err := data.AppendCBOR(nil, []byte(text), data.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := data.Marshal(fromJSON); err != nil || string(got) != string(want) {
+		t.Errorf("%x, want %x, %v", got, want, err)
+	}
+	if err := data.Unmarshal(want, &fromCBOR); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := data.Marshal(fromCBOR); err != nil || string(got) != string(want) {
+		t.Errorf("%x, want %x, %v", got, want, err)
+	}
+	if out, err := data.MarshalJSON(record{}); err != nil || string(out) != `{"need":null}` {
+		t.Errorf("%s, %v", out, err)
+	}
+	if got, err := data.Marshal(record{Any: data.Raw(`{"a":1.5}`)}); err == nil {
+		t.Errorf("a fraction becomes %x", got)
+	}
+	var typed struct {
+		N int64 `json:"n"`
+	}
+	if err := fromJSON.Any.Into(&typed); err != nil || typed.N != 1 {
+		t.Errorf("%+v, %v", typed, err)
+	}
+	for raw, want := range map[string]string{string(fromCBOR.Any): "a.b.c", `{"$Type":"a"}`: "", `{"$type":1}`: "", `[]`: "", ``: "", `{`: ""} {
+		if got := data.Raw(raw).Type(); got != want {
+			t.Errorf("%s is of type %q", raw, got)
+		}
+	}
+}
+
+// TestNilLists: a list that is nil is empty, in both encodings.
+func TestNilLists(t *testing.T) {
+	v := struct {
+		List []string       `json:"list"`
+		Map  map[string]int `json:"map"`
+		Left []string       `json:"left,omitzero"`
+	}{}
+	const want = `{"list":[],"map":{}}`
+	if got, err := data.MarshalJSON(v); err != nil || string(got) != want {
+		t.Errorf("%s, %v", got, err)
+	}
+	enc, err := data.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := data.AppendJSON(nil, enc); err != nil || string(got) != `{"map":{},"list":[]}` {
+		t.Errorf("%s, %v", got, err)
+	}
+}

@@ -172,6 +172,57 @@ func TestOddNamesCompile(t *testing.T) {
 	compile(t, files, "build")
 }
 
+// The fields of a union are named by as much of a variant's name as it takes to tell it from others.
+func TestVariantNames(t *testing.T) {
+	var c lexicon.Catalog
+	for _, text := range []string{
+		`{"lexicon":1,"id":"com.example.a.defs","defs":{"view":{"type":"object"},"other":{"type":"object"},"main":{"type":"object","properties":{
+			"of":{"type":"union","refs":["#view","com.example.b.defs#view","#other","com.example.did","com.example.b.did"]}}}}}`,
+		`{"lexicon":1,"id":"com.example.b.defs","defs":{"view":{"type":"object"}}}`,
+		`{"lexicon":1,"id":"com.example.did","defs":{"main":{"type":"object"}}}`,
+		`{"lexicon":1,"id":"com.example.b.did","defs":{"main":{"type":"object"}}}`,
+	} {
+		doc, err := lexicon.ParseSchema([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Add(doc)
+	}
+	files, err := gen.Generate(&c, gen.Config{Package: "api", Schemas: []string{"com.example.a.defs"}, Trim: []string{"com.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compile(t, files, "build")
+	for _, field := range []string{"ADefsView ", "BDefsView ", "DefsOther ", "ExampleDID ", "BDID ", "Other "} {
+		if !strings.Contains(string(files["com.example.a.go"]), "\t"+field) {
+			t.Errorf("there is no field %s:\n%s", field, files["com.example.a.go"])
+		}
+	}
+	if files["com.example.b.go"] == nil {
+		t.Error("a definition that is referred to is missing")
+	}
+}
+
+// What is raw is kept as it is, and brings no types of its own along.
+func TestRaw(t *testing.T) {
+	cfg := gen.Config{Package: "api", Schemas: []string{"app.bsky.actor.putPreferences"}, Trim: []string{"app.bsky"}, Raw: []string{"app.bsky.actor.defs#preferences"}}
+	files, err := gen.Generate(lexicon.Builtin(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != 1 || !strings.Contains(string(files["app.bsky.actor.go"]), "Preferences []data.Raw `json:\"preferences\"`") {
+		t.Errorf("%d files\n%s", len(files), files["app.bsky.actor.go"])
+	}
+	cfg.Raw = []string{"app.bsky.actor.defs#nothing"}
+	if _, err := gen.Generate(lexicon.Builtin(), cfg); err == nil || !strings.Contains(err.Error(), "there is no definition") {
+		t.Error(err)
+	}
+	cfg.Raw = []string{"app.bsky.actor.defs#savedFeedsPref"}
+	if _, err := gen.Generate(lexicon.Builtin(), cfg); err == nil || !strings.Contains(err.Error(), "cannot be raw") {
+		t.Error(err)
+	}
+}
+
 func ExampleGenerate() {
 	var catalog lexicon.Catalog
 	doc, err := lexicon.ParseSchema([]byte(`{"lexicon":1,"id":"com.example.note","defs":{"place":{"type":"object",

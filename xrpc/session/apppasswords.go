@@ -29,7 +29,7 @@ func (s *Sessions) createAppPassword(ctx context.Context, r *xrpc.Request, in ap
 }
 
 func (s *Sessions) listAppPasswords(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.ServerListAppPasswordsOutput, err error) {
-	list, err := s.credentials.AppPasswords(ctx, Caller(r))
+	list, err := s.credentials.AppPasswords(ctx, r.Principal.DID)
 	for _, p := range list {
 		out.Passwords = append(out.Passwords, api.ServerListAppPasswordsAppPassword{
 			Name: p.Name, CreatedAt: syntax.NewDatetime(p.Created), Privileged: new(p.Privileged),

@@ -23,15 +23,16 @@ func badToken(name, message string) error {
 }
 
 var (
+	errWrongPassword   = &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
 	errAuthMissing     = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AuthMissing", Message: "Authentication Required"}
 	errTakenDown       = &xrpc.Error{Status: http.StatusUnauthorized, Name: "AccountTakedown", Message: "Account has been taken down"}
 	errAccountNotFound = &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
 	errTokenRevoked    = badToken(api.ErrorExpiredToken, "Token has been revoked")
 )
 
-// Answer is what a client is told of an error of package account. Others are returned as they
-// are. Anything may have become of the account or the session while a method ran, so all methods
-// end here, unless they have something better to say.
+// Answer returns what a client is told of an error of the packages account and credential, which is
+// an *xrpc.Error. Others are returned as they are. An account or a session may change while a method
+// runs, so all methods end here, unless they have something better to say.
 func Answer(err error) error {
 	switch {
 	case err == nil:
@@ -42,6 +43,8 @@ func Answer(err error) error {
 		return errTakenDown
 	case errors.Is(err, account.ErrNotFound), errors.Is(err, repo.ErrRepoNotFound):
 		return errAccountNotFound
+	case errors.Is(err, credential.ErrWrongPassword):
+		return errWrongPassword
 	case errors.Is(err, credential.ErrMailToken):
 		return badToken(api.ErrorInvalidToken, "Token is invalid")
 	case errors.Is(err, credential.ErrMailTokenExpired):
@@ -104,18 +107,18 @@ var permissions = map[string]struct {
 	credential  auth.Credential
 	permissions auth.Permissions
 }{
-	ScopeAccess:      {auth.PasswordSession, auth.Everything()},
-	ScopeAppPassword: {auth.AppSession, auth.AppPassword(false)},
-	ScopePrivileged:  {auth.AppSession, auth.AppPassword(true)},
-	ScopeTakendown:   {auth.PasswordSession, takenDownSession()},
+	scopeAccess:      {auth.PasswordSession, auth.Everything()},
+	scopeAppPassword: {auth.AppSession, auth.AppPassword(false)},
+	scopePrivileged:  {auth.AppSession, auth.AppPassword(true)},
+	scopeTakendown:   {auth.PasswordSession, takenDownSession()},
 }
 
 // User demands an access token of a session that goes on. Whatever the method changes must be
 // changed on the word of the principal, so that it is looked at in the transaction too.
 func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
-	scopes := []string{ScopeAccess, ScopeAppPassword, ScopePrivileged}
+	scopes := []string{scopeAccess, scopeAppPassword, scopePrivileged}
 	if down != RefuseTakenDown {
-		scopes = append(scopes, ScopeTakendown)
+		scopes = append(scopes, scopeTakendown)
 	}
 	return func(r *xrpc.Request) (p auth.Principal, err error) {
 		if s.cfg.Other != nil && otherScheme(r) {
@@ -166,9 +169,6 @@ func (s *Sessions) Guard(p auth.Principal) repo.Guard {
 	}
 }
 
-// Caller is the account that makes a request.
-func Caller(r *xrpc.Request) syntax.DID { return r.Principal.DID }
-
 // Optional accepts an access token, the administrator's password, or nothing.
 func (s *Sessions) Optional() xrpc.Authenticator {
 	user := s.User(ReadTakenDown)
@@ -209,7 +209,7 @@ func (s *Sessions) refresh(expired bool) xrpc.Authenticator {
 		if err != nil {
 			return p, err
 		}
-		c, err := s.verify(token, expired, ScopeRefresh)
+		c, err := s.verify(token, expired, scopeRefresh)
 		if err != nil {
 			return p, err
 		}

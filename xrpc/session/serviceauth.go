@@ -34,7 +34,7 @@ func (s *Sessions) getServiceAuth(ctx context.Context, r *xrpc.Request, p api.Se
 	if proxy.Protected(p.Lxm) {
 		return out, xrpc.InvalidRequest("cannot request a service auth token for the following protected method: %s", p.Lxm)
 	}
-	t := serviceauth.Token{Issuer: string(Caller(r)), Audience: p.Aud, Method: string(p.Lxm), Issued: s.now()}
+	t := serviceauth.Token{Issuer: string(r.Principal.DID), Audience: p.Aud, Method: string(p.Lxm), Issued: s.now()}
 	if p.Exp != nil && *p.Exp != 0 {
 		t.Expires = time.Unix(*p.Exp, 0)
 		switch life := t.Expires.Sub(s.now()); {
@@ -46,7 +46,7 @@ func (s *Sessions) getServiceAuth(ctx context.Context, r *xrpc.Request, p api.Se
 			return out, badToken(api.ErrorBadExpiration, "cannot request a method-less token with an expiration more than a minute in the future")
 		}
 	}
-	signer, err := s.accounts.Signer(ctx, Caller(r))
+	signer, err := s.accounts.Signer(ctx, r.Principal.DID)
 	if err != nil {
 		return out, err
 	}

@@ -63,9 +63,10 @@ func (s *Sessions) Document(ctx context.Context, did syntax.DID) data.Raw {
 	return text
 }
 
-// CheckPassword checks the password that somebody gives for an account, by whatever name and method. All
-// that take a password come here, so that guesses are counted together: by account and network.
-// What is known of nobody is counted too, and takes as long.
+// CheckPassword checks a password of an account, which is named by DID, handle or e-mail address; if
+// apps is set, app passwords are good too. All methods that take a password call it, so that guesses
+// are counted together. A name that nobody has is counted too, and takes as long. A password that is
+// not good is [credential.ErrWrongPassword]. See [Answer].
 func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (credential.Proof, error) {
 	if len(password) > maxLoginPassword {
 		return credential.Proof{}, errLongPassword
@@ -93,25 +94,17 @@ func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, a
 func (s *Sessions) createSession(ctx context.Context, r *xrpc.Request, in api.ServerCreateSessionInput) (out api.ServerCreateSessionOutput, err error) {
 	proof, err := s.CheckPassword(r, in.Identifier, in.Password, true)
 	if err != nil {
-		return out, LoginError(err)
+		return out, err
 	}
 	a, x, err := s.credentials.StartSession(ctx, proof, in.AllowTakendown != nil && *in.AllowTakendown)
 	if err != nil {
-		return out, LoginError(err)
+		return out, err
 	}
 	return s.started(ctx, a, x)
 }
 
-// LoginError is the answer for a password that is not good.
-func LoginError(err error) error {
-	if errors.Is(err, credential.ErrWrongPassword) {
-		return &xrpc.Error{Status: http.StatusUnauthorized, Message: "Invalid identifier or password"}
-	}
-	return err
-}
-
 func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.ServerGetSessionOutput, err error) {
-	a, err := s.account(r, Caller(r))
+	a, err := s.account(r, r.Principal.DID)
 	if err != nil {
 		return out, err
 	}

@@ -17,11 +17,11 @@ import (
 
 // Scopes of session tokens.
 const (
-	ScopeAccess      = "com.atproto.access"
-	ScopeAppPassword = "com.atproto.appPass"
-	ScopePrivileged  = "com.atproto.appPassPrivileged"
-	ScopeTakendown   = "com.atproto.takendown"
-	ScopeRefresh     = "com.atproto.refresh"
+	scopeAccess      = "com.atproto.access"
+	scopeAppPassword = "com.atproto.appPass"
+	scopePrivileged  = "com.atproto.appPassPrivileged"
+	scopeTakendown   = "com.atproto.takendown"
+	scopeRefresh     = "com.atproto.refresh"
 )
 
 // accessLife is how long an access token is good.
@@ -59,14 +59,14 @@ func (s *Sessions) key(t *jwt.Token) (any, error) {
 // Tokens makes the two tokens of a session of an account, as it was when the session began or went
 // on.
 func (s *Sessions) Tokens(a account.Account, x credential.Session) (access, refresh string, err error) {
-	scope := ScopeAccess
+	scope := scopeAccess
 	switch {
 	case a.Status() == account.TakenDown:
-		scope = ScopeTakendown
+		scope = scopeTakendown
 	case x.Privileged:
-		scope = ScopePrivileged
+		scope = scopePrivileged
 	case x.AppPassword != "":
-		scope = ScopeAppPassword
+		scope = scopeAppPassword
 	}
 	now := s.now()
 	sign := func(typ, scope, id string, life time.Duration) (string, error) {
@@ -82,7 +82,7 @@ func (s *Sessions) Tokens(a account.Account, x credential.Session) (access, refr
 		return t.SignedString(s.cfg.Key)
 	}
 	access, err1 := sign("at+jwt", scope, "", accessLife)
-	refresh, err2 := sign("refresh+jwt", ScopeRefresh, x.ID, credential.RefreshLife)
+	refresh, err2 := sign("refresh+jwt", scopeRefresh, x.ID, credential.RefreshLife)
 	return access, refresh, errors.Join(err1, err2)
 }
 
@@ -113,7 +113,7 @@ func (s *Sessions) verify(token string, expired bool, scopes ...string) (*claims
 		return nil, badToken(api.ErrorExpiredToken, "Token has expired")
 	case err != nil && !late:
 		return nil, badToken(api.ErrorInvalidToken, "Token could not be verified")
-	case c.Scope != ScopeRefresh && c.IssuedAt != nil && c.IssuedAt.After(s.now().Add(maxSkew)) && !expired:
+	case c.Scope != scopeRefresh && c.IssuedAt != nil && c.IssuedAt.After(s.now().Add(maxSkew)) && !expired:
 		// Made by a clock that was ahead, it would live for longer. The refresh token gets another
 		// one.
 		return nil, badToken(api.ErrorExpiredToken, "Token is from the future")

@@ -46,6 +46,7 @@ type Watch struct {
 	Checked func(Result)
 
 	once  sync.Once
+	begun sync.Once     // the first check
 	start time.Time     // its monotonic reading is that of the first use
 	first chan struct{} // closed after the first check
 	wake  chan struct{} // has an element when a check is wanted
@@ -111,7 +112,10 @@ func (w *Watch) now() time.Time {
 func (w *Watch) Run(ctx context.Context) error {
 	w.init()
 	for {
-		res := w.CheckNow(ctx)
+		res, made := w.begin(ctx)
+		if !made {
+			res = w.CheckNow(ctx)
+		}
 		wait := or(w.Interval, 10*time.Minute)
 		if res.Err != nil {
 			wait = or(w.Soon, 30*time.Second)
@@ -130,8 +134,9 @@ func (w *Watch) Run(ctx context.Context) error {
 }
 
 // Check returns nil if the clock is trusted. It is for repo.Config.CheckClock. It answers from
-// memory, except that it waits for the first check, for no longer than Timeout after the first use
-// of the Watch, and makes another one if the clock has jumped since the last.
+// memory, except that it waits for the first check, which it makes if Run has not yet, for no longer
+// than Timeout after the first use of the Watch, and makes another one if the clock has jumped since
+// the last.
 func (w *Watch) Check(ctx context.Context) error {
 	w.init()
 	w.mu.Lock()
@@ -140,6 +145,7 @@ func (w *Watch) Check(ctx context.Context) error {
 	select {
 	case <-w.first:
 	default:
+		go w.begin(context.WithoutCancel(ctx)) // Run may not have been called yet
 		timer := time.NewTimer(or(w.Timeout, 5*time.Second) - time.Since(w.start))
 		defer timer.Stop()
 		select {
@@ -163,6 +169,12 @@ func (w *Watch) Check(ctx context.Context) error {
 		return nil
 	}
 	return w.Last().Err
+}
+
+// begin makes the first check, or waits for it while somebody else makes it.
+func (w *Watch) begin(ctx context.Context) (res Result, made bool) {
+	w.begun.Do(func() { res, made = w.CheckNow(ctx), true })
+	return res, made
 }
 
 // checkJump is CheckNow, unless another caller has made the check meanwhile.

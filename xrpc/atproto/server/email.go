@@ -54,7 +54,7 @@ func (s *Service) confirmEmail(ctx context.Context, r *xrpc.Request, in api.Serv
 }
 
 func (s *Service) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out api.ServerRequestEmailUpdateOutput, err error) {
-	a, err := s.accounts.ByDID(ctx, session.Caller(r))
+	a, err := s.accounts.ByDID(ctx, r.Principal.DID)
 	if err != nil {
 		return out, err
 	}

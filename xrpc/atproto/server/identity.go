@@ -15,11 +15,10 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 func (s *Service) updateHandle(ctx context.Context, r *xrpc.Request, in api.IdentityUpdateHandleInput) (out xrpc.None, err error) {
-	did := session.Caller(r)
+	did := r.Principal.DID
 	handle, err := s.checkHandle(ctx, did, in.Handle)
 	if err != nil {
 		return out, err
@@ -97,7 +96,7 @@ func (s *Service) rotationKey(of []string) (crypto.Signer, bool) {
 }
 
 func (s *Service) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.IdentityGetRecommendedDIDCredentialsOutput, err error) {
-	a, err := s.accounts.ByDID(ctx, session.Caller(r))
+	a, err := s.accounts.ByDID(ctx, r.Principal.DID)
 	if err != nil {
 		return out, err
 	}
@@ -120,7 +119,7 @@ func (s *Service) getRecommendedDidCredentials(ctx context.Context, r *xrpc.Requ
 }
 
 func (s *Service) requestPlcOperationSignature(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	if session.Caller(r).Method() != "plc" {
+	if r.Principal.DID.Method() != "plc" {
 		return out, errNoPLC
 	}
 	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForPLCOperation, "Change of your identity requested",
@@ -129,7 +128,7 @@ func (s *Service) requestPlcOperationSignature(ctx context.Context, r *xrpc.Requ
 
 // signPlcOperation signs an operation that the directory will accept. Only then is the token spent.
 func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in api.IdentitySignPLCOperationInput) (out api.IdentitySignPLCOperationOutput, err error) {
-	did := session.Caller(r)
+	did := r.Principal.DID
 	switch {
 	case did.Method() != "plc":
 		return out, errNoPLC
@@ -179,7 +178,7 @@ func (s *Service) signPlcOperation(ctx context.Context, r *xrpc.Request, in api.
 }
 
 func (s *Service) submitPlcOperation(ctx context.Context, r *xrpc.Request, in api.IdentitySubmitPLCOperationInput) (out xrpc.None, err error) {
-	a, err := s.accounts.ByDID(ctx, session.Caller(r))
+	a, err := s.accounts.ByDID(ctx, r.Principal.DID)
 	if err != nil {
 		return out, err
 	}

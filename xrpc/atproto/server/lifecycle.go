@@ -14,11 +14,10 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 func (s *Service) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	did := session.Caller(r)
+	did := r.Principal.DID
 	// Whoever changed the document need not have told us.
 	s.resolver.Purge(syntax.AtIdentifier(did))
 	if err := s.checkDocument(ctx, did); err != nil {
@@ -36,7 +35,7 @@ func (s *Service) deactivateAccount(ctx context.Context, r *xrpc.Request, in api
 }
 
 func (s *Service) checkAccountStatus(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.ServerCheckAccountStatusOutput, err error) {
-	did := session.Caller(r)
+	did := r.Principal.DID
 	a, err := s.accounts.ByDID(ctx, did)
 	if err != nil {
 		return out, err

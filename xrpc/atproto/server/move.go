@@ -17,7 +17,6 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // createAgain answers a request to create the account of a DID whose owner proves to be
@@ -149,7 +148,7 @@ func (s *Service) createMovedAccount(ctx context.Context, a account.Account, in 
 func (s *Service) movedSession(ctx context.Context, proof credential.Proof) (out api.ServerCreateAccountOutput, err error) {
 	a, x, err := s.credentials.StartSession(ctx, proof, false)
 	if err != nil {
-		return out, session.LoginError(err)
+		return out, err
 	}
 	out = api.ServerCreateAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.sessions.Document(ctx, a.DID)}
 	out.AccessJWT, out.RefreshJWT, err = s.sessions.Tokens(a, x)

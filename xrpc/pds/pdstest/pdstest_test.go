@@ -151,6 +151,9 @@ func TestFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := net.Relay.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := identity.Rotate(t.Context(), net.PLC(), alice.DID, func(op *identity.PLCOperation) error {
 		op.SetSigningKey(other.PublicKey())
 		return nil

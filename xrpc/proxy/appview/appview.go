@@ -23,8 +23,6 @@ package appview
 import (
 	"context"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +34,6 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
-	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
@@ -153,22 +150,12 @@ func (s *Service) forwarding(common session.Config) *proxy.Proxy {
 	merger := &readafter.Merger{
 		Repos:   s.cfg.Host,
 		Handle:  s.handleOf,
-		AppView: queries{s},
+		AppView: &readafter.Queries{Service: s.cfg.AppView, Signer: s.accounts.Signer, HTTP: s.http, Now: s.now},
 		Now:     s.now,
 		Images:  readafter.Images{CDN: s.cfg.CDN, Host: common.URL},
 		MaxBody: s.cfg.MaxAnswer,
 	}
-	edited := readafter.Methods()
-	p.Request = func(r *xrpc.Request, out *http.Request) {
-		if slices.Contains(edited, string(r.NSID)) {
-			out.Header.Set("Accept-Encoding", readafter.Accept(r.Header.Get("Accept-Encoding")))
-		}
-	}
-	p.Response = func(r *xrpc.Request, caller syntax.DID, res *http.Response) {
-		if caller != "" && slices.Contains(edited, string(r.NSID)) {
-			merger.Modify(r.Request, string(r.NSID), caller, res)
-		}
-	}
+	merger.Attach(p)
 	return p
 }
 
@@ -188,20 +175,4 @@ func (s *Service) defaultService(method syntax.NSID) (proxy.Service, bool) {
 func (s *Service) handleOf(ctx context.Context, did syntax.DID) (syntax.Handle, error) {
 	a, err := s.accounts.ByDID(ctx, did)
 	return a.Handle, err
-}
-
-// queries asks the AppView in the name of an account.
-type queries struct{ *Service }
-
-func (v queries) Query(ctx context.Context, did syntax.DID, method string, params url.Values, out any) error {
-	signer, err := v.accounts.Signer(ctx, did)
-	if err != nil {
-		return err
-	}
-	token, err := serviceauth.Sign(ctx, signer, serviceauth.Token{Issuer: string(did), Audience: string(v.cfg.AppView.DID), Method: method, Issued: v.now()})
-	if err != nil {
-		return err
-	}
-	c := &xrpc.Client{Host: v.cfg.AppView.URL, HTTP: v.http, Authorize: xrpc.Bearer(token), Retries: -1}
-	return c.Query(ctx, method, params, out)
 }

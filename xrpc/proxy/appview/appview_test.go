@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,6 +66,10 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch method {
 	case "app.bsky.actor.getProfile":
 		fmt.Fprintf(w, `{"did":%q,"handle":"alice.test","displayName":"Old"}`, r.URL.Query().Get("actor"))
+	case "app.bsky.feed.getAuthorFeed":
+		fmt.Fprint(w, `{"feed":[]}`)
+	case "app.bsky.feed.getPosts":
+		fmt.Fprint(w, `{"posts":[]}`)
 	case "com.atproto.repo.getRecord":
 		switch rkey := r.URL.Query().Get("rkey"); {
 		case rkey == "gone":
@@ -182,6 +187,57 @@ func TestReadAfterWrite(t *testing.T) {
 	u.mu.Unlock()
 	if got := profile(); got != "Old" {
 		t.Errorf("once the AppView has it: %q", got)
+	}
+}
+
+// What a new post quotes is asked of the AppView, in the name of its author.
+func TestQuotesOfNewPosts(t *testing.T) {
+	b, u := newBench(t)
+	alice := b.Register("alice")
+	post := func(record map[string]any) (rev string) {
+		record["$type"], record["createdAt"] = "app.bsky.feed.post", "2026-01-15T12:00:00Z"
+		var out struct{ Commit struct{ Rev string } }
+		b.Must("POST", "com.atproto.repo.createRecord", alice.AccessJWT, map[string]any{"repo": alice.DID, "collection": "app.bsky.feed.post", "record": record}, &out)
+		return out.Commit.Rev
+	}
+	rev := post(map[string]any{"text": "first"})
+	u.mu.Lock()
+	u.rev = rev
+	u.mu.Unlock()
+	post(map[string]any{"text": "second", "embed": map[string]any{"$type": "app.bsky.embed.record", "record": map[string]any{
+		"uri": "at://did:web:bob.example.com/app.bsky.feed.post/3jzfcijpj2z2a", "cid": "bafyreigrey4aogz7sq5bxfaiwlcieaivxscvgs5ivgqczecmhddmhxoyvi"}}})
+	u.take()
+	a := b.Send("GET", "app.bsky.feed.getAuthorFeed?actor="+string(alice.DID), "Bearer "+alice.AccessJWT, nil, nil)
+	if a.Status != http.StatusOK || !strings.Contains(a.Body, "second") || strings.Contains(a.Body, "first") {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	calls := u.take()
+	if want := "app.bsky.feed.getPosts for " + appViewDID + " app.bsky.feed.getPosts"; !slices.Contains(calls, want) {
+		t.Errorf("%q", calls)
+	}
+}
+
+// A record of a repository that is elsewhere is asked of the AppView, for nobody.
+func TestRecordsElsewhere(t *testing.T) {
+	b, u := newBench(t)
+	none := appview.New(appview.Config{Sessions: b.Sessions, Host: b.Host})
+	if none.Elsewhere() != nil {
+		t.Error("somebody is asked though there is no AppView")
+	}
+	view := appview.New(appview.Config{Sessions: b.Sessions, Host: b.Host, AppView: proxy.Service{DID: appViewDID, URL: u.URL}})
+	srv := &xrpc.Server{}
+	srv.Handle(xrpc.Route{NSID: "com.atproto.repo.getRecord", Handler: xrpc.RawQuery(func(w http.ResponseWriter, r *xrpc.Request, _ struct{}) error {
+		return view.Elsewhere()(w, r)
+	})})
+	front := httptest.NewServer(srv)
+	defer front.Close()
+	res, err := http.Get(front.URL + "/xrpc/com.atproto.repo.getRecord?repo=did:web:x.example.com&collection=y&rkey=z")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if diff := cmp.Diff([]string{"com.atproto.repo.getRecord"}, u.take()); diff != "" || res.StatusCode != http.StatusOK {
+		t.Errorf("%d %s", res.StatusCode, diff)
 	}
 }
 

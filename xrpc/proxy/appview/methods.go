@@ -110,7 +110,7 @@ func (s *Service) relay(to func(r *xrpc.Request, body any) (proxy.Service, error
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 		r.Header.Del("Content-Encoding")
 		r.Header.Set("Content-Type", "application/json")
-		return s.proxy.Forward(w, r, proxy.Call{To: service, As: session.Caller(r)})
+		return s.proxy.Forward(w, r, proxy.Call{To: service, As: r.Principal.DID})
 	})
 }
 
@@ -156,7 +156,7 @@ func (s *Service) getFeed(w http.ResponseWriter, r *xrpc.Request, p getFeedParam
 	if err := r.Demand(auth.Call(string(r.NSID), to.Ref()), auth.Call(getFeedSkeleton, string(generator)+"#bsky_fg")); err != nil {
 		return err
 	}
-	return s.proxy.Forward(w, r, proxy.Call{To: to, As: session.Caller(r), Audience: string(generator), Method: getFeedSkeleton})
+	return s.proxy.Forward(w, r, proxy.Call{To: to, As: r.Principal.DID, Audience: string(generator), Method: getFeedSkeleton})
 }
 
 // generator asks the AppView for the service of a custom feed.

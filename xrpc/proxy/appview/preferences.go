@@ -13,7 +13,6 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/auth"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // Preferences with rules of their own.
@@ -29,7 +28,7 @@ func inBluesky(p account.Preference) bool { return strings.HasPrefix(p.Type(), "
 // app passwords; what age they declare is computed. The moderation service asks for those of an
 // account by a parameter that no schema has.
 func (s *Service) getPreferences(ctx context.Context, r *xrpc.Request, _ struct{}) (out api.ActorGetPreferencesOutput, err error) {
-	did, full := session.Caller(r), r.Principal.May(auth.ReadPersonal)
+	did, full := r.Principal.DID, r.Principal.May(auth.ReadPersonal)
 	if r.Principal.Role == auth.Administrator {
 		if did, err = syntax.ParseDID(r.URL.Query().Get("did")); err != nil {
 			return out, xrpc.InvalidRequest("Invalid or missing did parameter")

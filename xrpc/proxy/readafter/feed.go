@@ -46,7 +46,7 @@ type feedView struct {
 
 // feed edits an answer with posts in a member "feed": authors are brought up
 // to date, and those of the given posts put in that belong on the page.
-func (v *viewer) feed(body []byte, posts []*Post, query url.Values) ([]byte, error) {
+func (v *viewer) feed(body []byte, posts []*post, query url.Values) ([]byte, error) {
 	e := v.newEditor(body)
 	var items []feedItem
 	end := 0
@@ -102,7 +102,7 @@ func (e *editor) item(i int) feedItem {
 // newest first. On a page that continues another, nothing is newer than its
 // first item; on one that is continued, nothing older than its last. A pinned post stays
 // on top.
-func place(items []feedItem, posts []*Post, continues, continued bool) map[int][]*Post {
+func place(items []feedItem, posts []*post, continues, continued bool) map[int][]*post {
 	there := make(map[string]bool)
 	pinned := 0
 	for i, it := range items {
@@ -118,7 +118,7 @@ func place(items []feedItem, posts []*Post, continues, continued bool) map[int][
 	if len(timed) == 0 && (continues || continued) {
 		return nil
 	}
-	at := make(map[int][]*Post)
+	at := make(map[int][]*post)
 	for _, p := range slices.Backward(posts) {
 		if there[p.URI] || continues && !p.Time.Before(timed[0].time()) ||
 			continued && !p.Time.After(timed[len(timed)-1].time()) {
@@ -134,7 +134,7 @@ func place(items []feedItem, posts []*Post, continues, continued bool) map[int][
 }
 
 // own selects the posts for a feed of an author, by the parameters of getAuthorFeed.
-func (l *Local) own(query url.Values) (posts []*Post) {
+func (l *local) own(query url.Values) (posts []*post) {
 	actor := query.Get("actor")
 	if actor != string(l.DID) && syntax.Handle(actor).Normalize() != l.Handle.Normalize() {
 		return nil
@@ -163,7 +163,7 @@ func (l *Local) own(query url.Values) (posts []*Post) {
 }
 
 // has reports whether a post has media of a kind.
-func (p *Post) has(kind string) bool {
+func (p *post) has(kind string) bool {
 	e := p.Fields.Embed
 	if e.Type() == "app.bsky.embed.recordWithMedia" {
 		m, _ := e["media"].(map[string]any)

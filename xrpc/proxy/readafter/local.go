@@ -26,74 +26,74 @@ const (
 	maxKeys    = 1000      // to find a record that the AppView knows
 )
 
-// Local is what an account has that an AppView has not seen.
-type Local struct {
+// local is what an account has that an AppView has not seen.
+type local struct {
 	DID    syntax.DID
 	Handle syntax.Handle
-	// Profile is the account's profile, changed or not; nil if there is none.
-	Profile *Profile
+	// profile is the account's profile, changed or not; nil if there is none.
+	Profile *profile
 	// ProfileChanged is when it was changed since; zero: it was not.
 	ProfileChanged time.Time
 	// Posts are those written since, oldest first.
-	Posts []*Post
+	Posts []*post
 }
 
-// Profile is what views show of a profile record.
-type Profile struct {
+// profile is what views show of a profile record.
+type profile struct {
 	DisplayName string     `json:"displayName"`
 	Description string     `json:"description"`
 	Pronouns    string     `json:"pronouns"`
 	Website     string     `json:"website"`
 	Avatar      *data.Blob `json:"avatar"`
 	Banner      *data.Blob `json:"banner"`
-	PinnedPost  *Ref       `json:"pinnedPost"`
+	PinnedPost  *ref       `json:"pinnedPost"`
 }
 
-// Ref is a strong reference to a record.
-type Ref struct {
+// ref is a strong reference to a record.
+type ref struct {
 	URI string `json:"uri"`
 	CID string `json:"cid"`
 }
 
-// Post is a post with what is needed to show it.
-type Post struct {
+// post is a post with what is needed to show it.
+type post struct {
 	URI, CID string
 	Time     time.Time
 	JSON     json.RawMessage // the record
-	Fields   PostFields
+	Fields   postFields
 }
 
-// PostFields are the fields of a post record that decide where and how it is shown.
-type PostFields struct {
+// postFields are the fields of a post record that decide where and how it is shown.
+type postFields struct {
 	Reply *struct {
-		Root   Ref `json:"root"`
-		Parent Ref `json:"parent"`
+		Root   ref `json:"root"`
+		Parent ref `json:"parent"`
 	} `json:"reply"`
 	Embed data.Object `json:"embed"`
 }
 
 // parent is the URI of the post that a post replies to, or "".
-func (p *Post) parent() string {
+func (p *post) parent() string {
 	if p.Fields.Reply == nil {
 		return ""
 	}
 	return p.Fields.Reply.Parent.URI
 }
 
-// Load reads what an account has written after a revision: its profile, and those
+// load reads what an account has written after a revision: its profile, and those
 // posts that are among the newest by record key, which, since clients make keys from
 // the clock, are those that are new. So it costs the same in a repository of any
 // size. It returns nil if there is nothing, or if the AppView knows no record that is
 // here: then it has not seen that the account has moved, and how far it is behind means nothing.
-func Load(ctx context.Context, r storage.Reader, did syntax.DID, rev syntax.TID) (*Local, error) {
-	l := &Local{DID: did}
+func load(ctx context.Context, r storage.Reader, did syntax.DID, rev syntax.TID) (*local, error) {
+	l := &local{DID: did}
 	seen := false // a record that the AppView knows
 	switch rec, err := r.Record(ctx, profilePath); {
 	case errors.Is(err, storage.ErrNotFound):
 	case err != nil:
 		return nil, err
 	default:
-		var p Profile
+		var p profile
 		if len(rec.Data) <= maxProfile && data.Unmarshal(rec.Data, &p) == nil {
 			l.Profile = &p
 			if rec.Rev > rev {
@@ -129,7 +129,7 @@ func Load(ctx context.Context, r storage.Reader, did syntax.DID, rev syntax.TID)
 			return nil, err
 		}
 	}
-	slices.SortFunc(l.Posts, func(a, b *Post) int {
+	slices.SortFunc(l.Posts, func(a, b *post) int {
 		if c := a.Time.Compare(b.Time); c != 0 {
 			return c
 		}
@@ -157,8 +157,8 @@ func knows(ctx context.Context, r storage.Reader, rev syntax.TID) (bool, error) 
 
 // newPost reads a record. One that is no post, which is possible without validation, is never shown
 // by an AppView, nor here.
-func newPost(did syntax.DID, rec storage.Record) (*Post, bool) {
-	p := &Post{URI: "at://" + string(did) + "/" + rec.Path, CID: rec.CID.String(), Time: rec.Rev.Time()}
+func newPost(did syntax.DID, rec storage.Record) (*post, bool) {
+	p := &post{URI: "at://" + string(did) + "/" + rec.Path, CID: rec.CID.String(), Time: rec.Rev.Time()}
 	if err := data.Unmarshal(rec.Data, &p.Fields); err != nil {
 		return nil, false
 	}
@@ -168,7 +168,7 @@ func newPost(did syntax.DID, rec storage.Record) (*Post, bool) {
 }
 
 // lag is how long ago the oldest change was made.
-func (l *Local) lag(now time.Time) time.Duration {
+func (l *local) lag(now time.Time) time.Duration {
 	oldest := l.ProfileChanged
 	if len(l.Posts) > 0 && (oldest.IsZero() || l.Posts[0].Time.Before(oldest)) {
 		oldest = l.Posts[0].Time

@@ -74,10 +74,10 @@ func (a *account) post(rkey, text string, more map[string]any) string {
 	return a.put("app.bsky.feed.post/"+rkey, record)
 }
 
-func (a *account) load(rev syntax.TID) (l *Local) {
+func (a *account) load(rev syntax.TID) (l *local) {
 	a.t.Helper()
 	err := a.host.View(a.t.Context(), alice, func(r storage.Reader) (err error) {
-		l, err = Load(a.t.Context(), r, alice, rev)
+		l, err = load(a.t.Context(), r, alice, rev)
 		return err
 	})
 	if err != nil {
@@ -160,7 +160,7 @@ func TestLoadOfLargeRecords(t *testing.T) {
 	for i := range 10 {
 		a.post(fmt.Sprintf("3zaaaaaaaaa2%c", 'a'+i), huge, nil)
 	}
-	size := func(l *Local) (n int) {
+	size := func(l *local) (n int) {
 		for _, p := range l.Posts {
 			n += len(p.JSON)
 		}

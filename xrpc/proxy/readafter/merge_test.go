@@ -19,7 +19,7 @@ var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 func at(minutes int) string { return string(datetime(noon.Add(time.Duration(minutes) * time.Minute))) }
 
 // localPost is a post of alice's, so many minutes after noon.
-func localPost(rkey string, minutes int, more map[string]any) *Post {
+func localPost(rkey string, minutes int, more map[string]any) *post {
 	record := map[string]any{"$type": "app.bsky.feed.post", "text": rkey, "createdAt": at(minutes)}
 	for k, v := range more {
 		record[k] = v
@@ -28,7 +28,7 @@ func localPost(rkey string, minutes int, more map[string]any) *Post {
 	if err != nil {
 		panic(err)
 	}
-	p := &Post{URI: postURI(alice, rkey), CID: someCID, Time: noon.Add(time.Duration(minutes) * time.Minute)}
+	p := &post{URI: postURI(alice, rkey), CID: someCID, Time: noon.Add(time.Duration(minutes) * time.Minute)}
 	if err := data.Unmarshal(cbor, &p.Fields); err != nil {
 		panic(err)
 	}
@@ -60,9 +60,9 @@ func feedBody(cursor string, items ...string) string {
 	return s + `, "newField":{"a":[]} }`
 }
 
-func testViewer(posts ...*Post) *viewer {
+func testViewer(posts ...*post) *viewer {
 	return &viewer{
-		Local:  &Local{DID: alice, Handle: "alice.test", Posts: posts},
+		local:  &local{DID: alice, Handle: "alice.test", Posts: posts},
 		images: Images{CDN: "https://cdn.test/%s/plain/%s/%s@jpeg", Host: "https://pds.test"},
 	}
 }
@@ -87,35 +87,35 @@ func TestFeed(t *testing.T) {
 	video := localPost("video", 5, map[string]any{"embed": map[string]any{"$type": "app.bsky.embed.video"}})
 	image := localPost("image", 6, map[string]any{"embed": map[string]any{"$type": "app.bsky.embed.recordWithMedia",
 		"media": map[string]any{"$type": "app.bsky.embed.images"}}})
-	kinds := []*Post{new1, reply, thread, video, image}
+	kinds := []*post{new1, reply, thread, video, image}
 	const timeline, author, likes = "app.bsky.feed.getTimeline", "app.bsky.feed.getAuthorFeed", "app.bsky.feed.getActorLikes"
 	tests := []struct {
 		name, method, query, body string
-		posts                     []*Post
+		posts                     []*post
 		want                      string
 	}{
-		{"newest first", timeline, "", feedBody("c", item(bob, "b0", 0), item(bob, "b-9", -9)), []*Post{new1, new2}, "new2 new1 b0 b-9"},
-		{"in between", timeline, "", feedBody("c", item(bob, "b9", 9), item(bob, "b0", 0)), []*Post{new1, new2}, "b9 new2 new1 b0"},
-		{"older than the page", timeline, "", feedBody("c", item(bob, "b9", 9), item(bob, "b8", 8)), []*Post{new1, new2}, "b9 b8"},
-		{"older than the last page", timeline, "", feedBody("", item(bob, "b9", 9), item(bob, "b8", 8)), []*Post{new1, new2}, "b9 b8 new2 new1"},
-		{"an empty feed", timeline, "", feedBody(""), []*Post{new1, new2}, "new2 new1"},
-		{"an empty page", timeline, "", feedBody("c"), []*Post{new1}, ""},
-		{"an empty last page", timeline, "cursor=x", feedBody(""), []*Post{new1}, ""},
-		{"a further page has none that is newer", timeline, "cursor=x", feedBody("c", item(bob, "b0", 0), item(bob, "b-9", -9)), []*Post{new1}, "b0 b-9"},
-		{"a further page has what lies within", timeline, "cursor=x", feedBody("", item(bob, "b9", 9), item(bob, "b0", 0)), []*Post{new1}, "b9 new1 b0"},
-		{"one that is there already", timeline, "", feedBody("c", item(alice, "new1", 1), item(bob, "b0", 0)), []*Post{new1, new2}, "new2 new1 b0"},
-		{"a repost counts by its own time", timeline, "", feedBody("c", item(bob, "b9", 9), repost("old", -9999, 0)), []*Post{new1}, "b9 new1 old"},
-		{"a pinned post stays on top", author, "actor=" + alice, feedBody("c", pin, item(alice, "a0", 0)), []*Post{new1}, "pinned new1 a0"},
-		{"only a pinned post", author, "actor=" + alice, feedBody("", pin), []*Post{new1}, "pinned new1"},
-		{"an author's feed by handle", author, "actor=ALICE.test", feedBody(""), []*Post{new1}, "new1"},
-		{"somebody else's feed", author, "actor=" + bob, feedBody("", item(bob, "b0", 0)), []*Post{new1}, "b0"},
+		{"newest first", timeline, "", feedBody("c", item(bob, "b0", 0), item(bob, "b-9", -9)), []*post{new1, new2}, "new2 new1 b0 b-9"},
+		{"in between", timeline, "", feedBody("c", item(bob, "b9", 9), item(bob, "b0", 0)), []*post{new1, new2}, "b9 new2 new1 b0"},
+		{"older than the page", timeline, "", feedBody("c", item(bob, "b9", 9), item(bob, "b8", 8)), []*post{new1, new2}, "b9 b8"},
+		{"older than the last page", timeline, "", feedBody("", item(bob, "b9", 9), item(bob, "b8", 8)), []*post{new1, new2}, "b9 b8 new2 new1"},
+		{"an empty feed", timeline, "", feedBody(""), []*post{new1, new2}, "new2 new1"},
+		{"an empty page", timeline, "", feedBody("c"), []*post{new1}, ""},
+		{"an empty last page", timeline, "cursor=x", feedBody(""), []*post{new1}, ""},
+		{"a further page has none that is newer", timeline, "cursor=x", feedBody("c", item(bob, "b0", 0), item(bob, "b-9", -9)), []*post{new1}, "b0 b-9"},
+		{"a further page has what lies within", timeline, "cursor=x", feedBody("", item(bob, "b9", 9), item(bob, "b0", 0)), []*post{new1}, "b9 new1 b0"},
+		{"one that is there already", timeline, "", feedBody("c", item(alice, "new1", 1), item(bob, "b0", 0)), []*post{new1, new2}, "new2 new1 b0"},
+		{"a repost counts by its own time", timeline, "", feedBody("c", item(bob, "b9", 9), repost("old", -9999, 0)), []*post{new1}, "b9 new1 old"},
+		{"a pinned post stays on top", author, "actor=" + alice, feedBody("c", pin, item(alice, "a0", 0)), []*post{new1}, "pinned new1 a0"},
+		{"only a pinned post", author, "actor=" + alice, feedBody("", pin), []*post{new1}, "pinned new1"},
+		{"an author's feed by handle", author, "actor=ALICE.test", feedBody(""), []*post{new1}, "new1"},
+		{"somebody else's feed", author, "actor=" + bob, feedBody("", item(bob, "b0", 0)), []*post{new1}, "b0"},
 		{"filter: all", author, "filter=posts_with_replies&actor=" + alice, feedBody(""), kinds, "image video thread reply new1"},
 		{"filter: no replies", author, "filter=posts_no_replies&actor=" + alice, feedBody(""), kinds, "image video new1"},
 		{"filter: threads", author, "filter=posts_and_author_threads&actor=" + alice, feedBody(""), kinds, "image video thread new1"},
 		{"filter: media", author, "filter=posts_with_media&actor=" + alice, feedBody(""), kinds, "image video"},
 		{"filter: video", author, "filter=posts_with_video&actor=" + alice, feedBody(""), kinds, "video"},
 		{"filter: one of the future", author, "filter=posts_by_mood&actor=" + alice, feedBody(""), kinds, ""},
-		{"likes have no posts of one's own", likes, "", feedBody("", item(bob, "b0", 0)), []*Post{new1}, "b0"},
+		{"likes have no posts of one's own", likes, "", feedBody("", item(bob, "b0", 0)), []*post{new1}, "b0"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -161,27 +161,27 @@ func TestFeed(t *testing.T) {
 }
 
 func TestProfile(t *testing.T) {
-	avatar, ref := blob(t)
+	avatar, picture := blob(t)
 	const old = `"handle":"alice.test","displayName":"Old","description":"old","website":"https://old.test","avatar":"https://other.test/old","banner":"https://other.test/banner","pinnedPost":{"uri":"at://x","cid":"y"},"followersCount":7,"viewer":{"blockedBy":false,"later":1e999}`
 	image := func(preset string) string {
-		return "https://cdn.test/" + preset + "/plain/" + alice + "/" + ref.String() + "@jpeg"
+		return "https://cdn.test/" + preset + "/plain/" + alice + "/" + picture.String() + "@jpeg"
 	}
 	tests := []struct {
 		name, method, body, want string
-		profile                  Profile
+		profile                  profile
 		unchanged                bool
 	}{
 		{"all is taken away", "getProfile", `{"did":"` + alice + `",` + old + `}`,
-			`{"did":"` + alice + `","handle":"alice.test","followersCount":7,"viewer":{"blockedBy":false,"later":1e999}}`, Profile{}, false},
+			`{"did":"` + alice + `","handle":"alice.test","followersCount":7,"viewer":{"blockedBy":false,"later":1e999}}`, profile{}, false},
 		{"all is set", "getProfile", ` {"did":"` + alice + `","handle":"alice.test"} `,
 			`{"avatar":"` + image("avatar") + `","banner":"` + image("banner") + `","description":"<d>","did":"` + alice + `","displayName":"n","handle":"alice.test","pinnedPost":{"uri":"at://p","cid":"c"},"pronouns":"p","website":"w"}`,
-			Profile{"n", "<d>", "p", "w", avatar, avatar, &Ref{"at://p", "c"}}, false},
-		{"the same image keeps its address", "getProfile", `{"did":"` + alice + `","avatar":"https://near.test/` + ref.String() + `@webp"}`,
-			`{"did":"` + alice + `","avatar":"https://near.test/` + ref.String() + `@webp","displayName":"n"}`, Profile{DisplayName: "n", Avatar: avatar}, false},
-		{"somebody else's", "getProfile", `{"did":"` + bob + `",` + old + `}`, `{"did":"` + bob + `",` + old + `}`, Profile{}, false},
+			profile{"n", "<d>", "p", "w", avatar, avatar, &ref{"at://p", "c"}}, false},
+		{"the same image keeps its address", "getProfile", `{"did":"` + alice + `","avatar":"https://near.test/` + picture.String() + `@webp"}`,
+			`{"did":"` + alice + `","avatar":"https://near.test/` + picture.String() + `@webp","displayName":"n"}`, profile{DisplayName: "n", Avatar: avatar}, false},
+		{"somebody else's", "getProfile", `{"did":"` + bob + `",` + old + `}`, `{"did":"` + bob + `",` + old + `}`, profile{}, false},
 		{"one's own among others", "getProfiles", `{"profiles":[{"did":"` + bob + `","displayName":"Bob"} , {"did":"` + alice + `"}],"more":1}`,
-			`{"profiles":[{"did":"` + bob + `","displayName":"Bob"},{"did":"` + alice + `","displayName":"n"}],"more":1}`, Profile{DisplayName: "n"}, false},
-		{"not changed since", "getProfile", `{"did":"` + alice + `",` + old + `}`, `{"did":"` + alice + `",` + old + `}`, Profile{}, true},
+			`{"profiles":[{"did":"` + bob + `","displayName":"Bob"},{"did":"` + alice + `","displayName":"n"}],"more":1}`, profile{DisplayName: "n"}, false},
+		{"not changed since", "getProfile", `{"did":"` + alice + `",` + old + `}`, `{"did":"` + alice + `",` + old + `}`, profile{}, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -218,7 +218,7 @@ func TestAuthors(t *testing.T) {
 	thread := `{"thread":{"$type":"app.bsky.feed.defs#threadViewPost","post":` + upstreamPost(bob, "b", -1) + `,"replies":[{"$type":"app.bsky.feed.defs#threadViewPost","post":` + upstreamPost(alice, "a", 0) + `}]}}`
 	for method, body := range map[string]string{"getTimeline": feed, "getActorLikes": feed, "getAuthorFeed": feed, "getPostThread": thread} {
 		v := testViewer()
-		v.Profile, v.ProfileChanged = &Profile{DisplayName: "New Name", Description: "not in small views"}, noon
+		v.Profile, v.ProfileChanged = &profile{DisplayName: "New Name", Description: "not in small views"}, noon
 		out, err := v.merge("app.bsky.feed."+method, url.Values{"actor": {alice}}, []byte(body))
 		if err != nil {
 			t.Fatal(err)
@@ -269,22 +269,22 @@ func TestThread(t *testing.T) {
 	deep := localPost("deep", 4, replyTo(b, c))
 	tests := []struct {
 		name, query, thread string
-		posts               []*Post
+		posts               []*post
 		want                string
 	}{
-		{"no replies yet", "", node(b), []*Post{r1, r2}, "b(r2 r1)"},
-		{"an empty list", "", node(b, []string{}...), []*Post{r1}, "b(r1)"},
-		{"an empty list, two", "", `{"$type":"app.bsky.feed.defs#threadViewPost","post":{"uri":"` + b + `"},"replies":[]}`, []*Post{r1, r2}, "b(r2 r1)"},
-		{"before the others", "", node(b, node(c)), []*Post{r1, r2}, "b(r2 r1 c)"},
-		{"further down", "", node(b, node(c)), []*Post{deep}, "b(c(deep))"},
-		{"replies to local replies", "", node(b, node(c)), []*Post{r1, r2, r3}, "b(r2 r1(r3) c)"},
-		{"one that is there", "", node(b, node(r1URI)), []*Post{r1, r3}, "b(r1(r3))"},
-		{"under a blocked post", "", node(b, blocked), []*Post{deep}, "b(-)"},
-		{"beyond the depth", "depth=1", node(b, node(c)), []*Post{deep, r1, r3}, "b(r1 c)"},
-		{"no depth", "depth=0", node(b), []*Post{r1}, "b"},
-		{"a depth that is none", "depth=x", node(b), []*Post{r1, r3}, "b(r1(r3))"},
-		{"elsewhere", "", node(c), []*Post{r1}, "c"},
-		{"a thread that is blocked", "", blocked, []*Post{deep}, "-"},
+		{"no replies yet", "", node(b), []*post{r1, r2}, "b(r2 r1)"},
+		{"an empty list", "", node(b, []string{}...), []*post{r1}, "b(r1)"},
+		{"an empty list, two", "", `{"$type":"app.bsky.feed.defs#threadViewPost","post":{"uri":"` + b + `"},"replies":[]}`, []*post{r1, r2}, "b(r2 r1)"},
+		{"before the others", "", node(b, node(c)), []*post{r1, r2}, "b(r2 r1 c)"},
+		{"further down", "", node(b, node(c)), []*post{deep}, "b(c(deep))"},
+		{"replies to local replies", "", node(b, node(c)), []*post{r1, r2, r3}, "b(r2 r1(r3) c)"},
+		{"one that is there", "", node(b, node(r1URI)), []*post{r1, r3}, "b(r1(r3))"},
+		{"under a blocked post", "", node(b, blocked), []*post{deep}, "b(-)"},
+		{"beyond the depth", "depth=1", node(b, node(c)), []*post{deep, r1, r3}, "b(r1 c)"},
+		{"no depth", "depth=0", node(b), []*post{r1}, "b"},
+		{"a depth that is none", "depth=x", node(b), []*post{r1, r3}, "b(r1(r3))"},
+		{"elsewhere", "", node(c), []*post{r1}, "c"},
+		{"a thread that is blocked", "", blocked, []*post{deep}, "-"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -316,7 +316,7 @@ func TestLocalThread(t *testing.T) {
 	self := localPost("self", 1, replyTo(root, postURI(alice, "self")))
 	tests := []struct {
 		name, query string
-		post        *Post
+		post        *post
 		want        string
 		asked       string
 	}{
@@ -348,7 +348,7 @@ func TestLocalThread(t *testing.T) {
 
 func TestUnexpectedAnswers(t *testing.T) {
 	v := testViewer(localPost("new", 1, replyTo(postURI(bob, "b"), postURI(bob, "b"))))
-	v.Profile, v.ProfileChanged = &Profile{}, noon
+	v.Profile, v.ProfileChanged = &profile{}, noon
 	for _, method := range Methods() {
 		for _, body := range []string{
 			``, ` `, `{`, `[]`, `null`, `"feed"`, `5`, `{"feed":[}`, `{}x`, "\x00", `{"feed":5,"profiles":5,"thread":5}`,
@@ -379,7 +379,7 @@ func FuzzMerge(f *testing.F) {
 	}
 	quote := map[string]any{"embed": map[string]any{"$type": "app.bsky.embed.record", "record": map[string]any{"uri": "at://x", "cid": someCID}}}
 	v := testViewer(localPost("r1", -3, replyTo(b, b)), localPost("r2", 2, replyTo(b, r1URI)), localPost("r3", 3, quote))
-	v.Profile, v.ProfileChanged = &Profile{DisplayName: "n"}, noon
+	v.Profile, v.ProfileChanged = &profile{DisplayName: "n"}, noon
 	methods := Methods()
 	f.Fuzz(func(t *testing.T, method byte, query string, body []byte) {
 		q, _ := url.ParseQuery(query)

@@ -139,22 +139,22 @@ func (m *Merger) Modify(req *http.Request, method string, did syntax.DID, res *h
 
 // viewer reads what is newer than a revision; nil: nothing.
 func (m *Merger) viewer(ctx context.Context, did syntax.DID, rev syntax.TID) (v *viewer, err error) {
-	var local *Local
+	var l *local
 	err = m.Repos.View(ctx, did, func(r storage.Reader) (err error) {
 		if r.Head().Rev > rev {
-			local, err = Load(ctx, r, did, rev)
+			l, err = load(ctx, r, did, rev)
 		}
 		return err
 	})
-	if err != nil || local == nil {
+	if err != nil || l == nil {
 		return nil, err
 	}
-	if local.Handle, err = m.Handle(ctx, did); err != nil {
+	if l.Handle, err = m.Handle(ctx, did); err != nil {
 		return nil, err
 	}
-	v = &viewer{Local: local, images: m.Images}
+	v = &viewer{local: l, images: m.Images}
 	if m.AppView != nil {
-		v.quotes = sync.OnceValue(func() map[string]json.RawMessage { return quotes(ctx, m.AppView, local) })
+		v.quotes = sync.OnceValue(func() map[string]json.RawMessage { return quotes(ctx, m.AppView, l) })
 	}
 	return v, nil
 }

@@ -296,7 +296,7 @@ func TestEmbeds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := localPost("p", 2, map[string]any{"embed": tt.embed})
 			v := testViewer(other, p)
-			v.quotes = func() map[string]json.RawMessage { return quotes(t.Context(), app, v.Local) }
+			v.quotes = func() map[string]json.RawMessage { return quotes(t.Context(), app, v.local) }
 			out, err := json.Marshal(v.post(p))
 			if err != nil {
 				t.Fatal(err)
@@ -315,7 +315,7 @@ func TestEmbeds(t *testing.T) {
 
 // TestQuotesAreBounded: however much is quoted, few requests are made.
 func TestQuotesAreBounded(t *testing.T) {
-	l := &Local{DID: alice}
+	l := &local{DID: alice}
 	for i := range 60 {
 		for _, collection := range []string{"app.bsky.graph.list", "app.bsky.feed.post"} {
 			l.Posts = append(l.Posts, localPost(fmt.Sprint(collection, i), i, map[string]any{"embed": map[string]any{"$type": "app.bsky.embed.record",

@@ -26,7 +26,7 @@ const (
 
 // quotes asks an AppView for views of what local posts quote. What it does not
 // answer in time is left out.
-func quotes(ctx context.Context, app AppView, l *Local) map[string]json.RawMessage {
+func quotes(ctx context.Context, app AppView, l *local) map[string]json.RawMessage {
 	uris := make(map[string][]string) // by collection
 	for i := range l.Posts {
 		uri := l.quoted(l.Posts[len(l.Posts)-1-i])

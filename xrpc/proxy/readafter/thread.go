@@ -111,12 +111,12 @@ func (e *editor) node(i, level int, nodes *[]threadNode) (end int) {
 type weaver struct {
 	*viewer
 	depth    int                // the deepest level of replies
-	children map[string][]*Post // by URI of the parent, oldest first
+	children map[string][]*post // by URI of the parent, oldest first
 }
 
 // weave returns a weaver of the local posts but those that are there already.
 func (v *viewer) weave(there map[string]bool, depth int) *weaver {
-	w := &weaver{v, depth, make(map[string][]*Post)}
+	w := &weaver{v, depth, make(map[string][]*post)}
 	for _, p := range v.Posts {
 		if parent := p.parent(); parent != "" && !there[p.URI] {
 			w.children[parent] = append(w.children[parent], p)
@@ -139,12 +139,12 @@ func (w *weaver) under(uri string, level int) (views []*threadView) {
 }
 
 // view returns a local post with local replies.
-func (w *weaver) view(p *Post, level int) *threadView {
+func (w *weaver) view(p *post, level int) *threadView {
 	return &threadView{Type: threadViewType, Post: w.post(p), Replies: w.under(p.URI, level+1)}
 }
 
 // find returns a local post, or nil.
-func (l *Local) find(uri string) *Post {
+func (l *local) find(uri string) *post {
 	for _, p := range l.Posts {
 		if p.URI == uri {
 			return p
@@ -156,7 +156,7 @@ func (l *Local) find(uri string) *Post {
 // localThread makes the answer of getPostThread for a local post. For the first of its ancestors
 // that is not local, parents is asked: for the thread that the AppView has of that post and at most
 // height ancestors of its own, or nil.
-func (v *viewer) localThread(p *Post, query url.Values, parents func(uri string, height int) any) any {
+func (v *viewer) localThread(p *post, query url.Values, parents func(uri string, height int) any) any {
 	seen := map[string]bool{p.URI: true}
 	thread := v.weave(seen, bound(query, "depth", defaultDepth)).view(p, 0)
 	node := thread

@@ -57,7 +57,7 @@ type postView struct {
 
 // viewer makes views of what is local.
 type viewer struct {
-	*Local
+	*local
 	images Images
 	quotes func() map[string]json.RawMessage // views of quoted records by URI; nil: none
 }
@@ -77,7 +77,7 @@ func (v *viewer) image(preset string, b *data.Blob) string {
 	return v.images.URL(preset, v.DID, b.Ref)
 }
 
-func (v *viewer) post(p *Post) postView {
+func (v *viewer) post(p *post) postView {
 	return postView{
 		URI: p.URI, CID: p.CID, Author: v.author(), Record: p.JSON,
 		Embed: v.embed(p.Fields.Embed), IndexedAt: datetime(p.Time),
@@ -112,7 +112,7 @@ type (
 		} `json:"external"`
 	}
 	recordEmbed struct {
-		Record Ref `json:"record"`
+		Record ref `json:"record"`
 	}
 	recordWithMediaEmbed struct {
 		Record recordEmbed `json:"record"`
@@ -251,7 +251,7 @@ func (v *viewer) quote(uri string) any {
 }
 
 // quoted is the URI of the record that a post quotes and that is not a local post, or "".
-func (l *Local) quoted(p *Post) (uri string) {
+func (l *local) quoted(p *post) (uri string) {
 	switch e := p.Fields.Embed; e.Type() {
 	case "app.bsky.embed.record":
 		var in recordEmbed
