@@ -134,8 +134,8 @@ func (c *PLCClient) AuditLog(ctx context.Context, did syntax.DID) (list []PLCLog
 	return list, err
 }
 
-// Last returns the last valid operation of a did:plc: the one that the next
-// operation follows (see PLCOperation.Next). It may be a tombstone. Its errors are those of Resolve.
+// Last returns the last valid operation of a did:plc: the one that the next operation follows (see
+// PLCOperation.Next). It may be a tombstone. Its errors are those of Resolve.
 func (c *PLCClient) Last(ctx context.Context, did syntax.DID) (*PLCOperation, error) {
 	if c.Verify {
 		log, err := c.validLog(ctx, did)
@@ -151,8 +151,8 @@ func (c *PLCClient) Last(ctx context.Context, did syntax.DID) (*PLCOperation, er
 	return op, nil
 }
 
-// Submit sends a signed operation to the directory. If the error is ErrUnavailable, the operation may
-// have been accepted nevertheless: [SubmitPLC] finds out.
+// Submit sends a signed operation to the directory. If the error is ErrUnavailable, the operation
+// may have been accepted nevertheless: [SubmitPLC] finds out.
 func (c *PLCClient) Submit(ctx context.Context, did syntax.DID, op *PLCOperation) error {
 	if op == nil {
 		return fmt.Errorf("%w: none", ErrOperation)

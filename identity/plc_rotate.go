@@ -27,9 +27,9 @@ type PLCDirectory interface {
 var _ PLCDirectory = (*PLCClient)(nil)
 
 // SubmitPLC sends a signed operation to a directory. It may be sent again: an operation that is the
-// DID's last one already is a success. So is one whose answer was lost, if the directory can be asked
-// and has it. If it cannot, the error is [ErrUnavailable], and the operation may have been accepted
-// nevertheless. A refusal is [ErrOperation].
+// DID's last one already is a success. So is one whose answer was lost, if the directory can be
+// asked and has it. If it cannot, the error is [ErrUnavailable], and the operation may have been
+// accepted nevertheless. A refusal is [ErrOperation].
 func SubmitPLC(ctx context.Context, plc PLCDirectory, did syntax.DID, op *PLCOperation) error {
 	err := plc.Submit(ctx, did, op)
 	if op == nil || !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrOperation) {
@@ -95,8 +95,8 @@ func Rotate(ctx context.Context, plc PLCDirectory, did syntax.DID, change func(o
 	}
 }
 
-// SignRotation returns the operation that [Rotate] would send, signed, for somebody else to send. It
-// is signed also if it changes nothing. Errors are those of Rotate.
+// SignRotation returns the operation that [Rotate] would send, signed, for somebody else to send.
+// It is signed also if it changes nothing. Errors are those of Rotate.
 func SignRotation(ctx context.Context, plc PLCDirectory, did syntax.DID, change func(op *PLCOperation) error, keys ...crypto.Signer) (*PLCOperation, error) {
 	last, err := plc.Last(ctx, did)
 	if err != nil {

@@ -290,7 +290,7 @@ func TestRotateRace(t *testing.T) {
 
 // A directory that is to be checked cannot make Rotate sign on top of an operation that it forged.
 func TestRotateOfAForgedLog(t *testing.T) {
-	c, did, genesis, rotation := directory(t)
+	_, did, genesis, rotation := directory(t)
 	forged, err := genesis.Next()
 	if err != nil {
 		t.Fatal(err)
@@ -321,7 +321,7 @@ func TestRotateOfAForgedLog(t *testing.T) {
 		w.Write(b)
 	}))
 	defer liar.Close()
-	c = &identity.PLCClient{URL: liar.URL, Verify: true}
+	c := &identity.PLCClient{URL: liar.URL, Verify: true}
 	if _, err := identity.SignRotation(ctx, c, did, moveTo("https://new.example.com"), rotation); !errors.Is(err, identity.ErrSignature) {
 		t.Errorf("a forged log: %v", err)
 	}

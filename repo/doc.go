@@ -26,6 +26,8 @@
 // So nothing but records, the signed commit and blob references is stored, and
 // an export is the tree in memory plus one sequential scan.
 //
+// An index outside the store, in the same process, reads the event log by package follow.
+//
 // A host may keep indexes of an account's records in its key-value namespace: see Index. They are
 // derived from what a batch changes, in the same transaction, whatever the way of the write.
 //

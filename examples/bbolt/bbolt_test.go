@@ -37,8 +37,8 @@ func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend, 40) }
 
 func BenchmarkStore(b *testing.B) { storagetest.Benchmark(b, backend) }
 
-// A file that is full is an error of that name. The step is not done, what is there can be read, and
-// writes succeed once there is room again.
+// A file that is full is an error of that name. The step is not done, what is there can be read,
+// and writes succeed once there is room again.
 func TestFull(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	db, err := open(ctx, dir, 1<<20)

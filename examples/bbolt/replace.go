@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"iter"
 	"slices"
 
@@ -86,11 +87,13 @@ func (s *DB) setStaging(set uint64, staging bool) {
 // sweepRows bounds a transaction that deletes what nothing refers to.
 const sweepRows = 5000
 
+// errNothing makes a transaction that has nothing to do end without a commit.
+var errNothing = errors.New("nothing to sweep")
+
 // sweep deletes the sets that belong to no repository and that no Replace is filling.
 func (s *DB) sweep(ctx context.Context) error {
-	for more := true; more; {
+	for {
 		err := s.write(ctx, func(tx *bolt.Tx) error {
-			more = false
 			for key := range scan(tx.Bucket(deadBucket), storage.Range{}) {
 				s.mu.Lock()
 				busy := s.staging[parseNumber(key)]
@@ -98,7 +101,6 @@ func (s *DB) sweep(ctx context.Context) error {
 				if busy {
 					continue
 				}
-				more = true
 				n := 0
 				for _, bucket := range [][]byte{recordsBucket, cidsBucket, refsBucket} {
 					deleted, err := deleteSome(tx.Bucket(bucket), storage.Prefix(string(key)), sweepRows-n)
@@ -111,13 +113,15 @@ func (s *DB) sweep(ctx context.Context) error {
 				}
 				return tx.Bucket(deadBucket).Delete(bytes.Clone(key)) // it is empty
 			}
-			return nil
+			return errNothing
 		})
+		if errors.Is(err, errNothing) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // deleteSome deletes rows of a range, at most so many.

@@ -15,8 +15,8 @@ import (
 // repos implements storage.Repos.
 type repos struct{ *DB }
 
-// repoRow is the row of a repository. Its records are a set: Replace makes a new one beside the old.
-// Records of the set that have no revision of their own have that of the set.
+// repoRow is the row of a repository. Its records are a set: Replace makes a new one beside the
+// old. Records of the set that have no revision of their own have that of the set.
 type repoRow struct {
 	set    uint64
 	setRev syntax.TID

@@ -21,8 +21,8 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// The buckets. A key that has several parts begins with those of a fixed length, or ends a part with
-// a zero byte.
+// The buckets. A key that has several parts begins with those of a fixed length, or ends a part
+// with a zero byte.
 var (
 	reposBucket   = []byte("repos")   // DID → set, revision of the set, head, commit block
 	recordsBucket = []byte("records") // set, path → CID, revision, CIDs of blobs, data
@@ -51,7 +51,8 @@ type DB struct {
 
 // maxSize is what the file may grow to. The whole of it is mapped when the store is opened: bbolt
 // would else wait for all readers when the file outgrows its map, and a view that writes would wait
-// for itself. On Windows, a file has the size of its map from the start, so that it gets a smaller one.
+// for itself. On Windows, a file has the size of its map from the start, so that it gets a smaller
+// one.
 const maxSize, maxSizeWindows int64 = 64 << 30, 1 << 30
 
 // Open opens the store that is kept in a directory, which is made if there is none. It waits while
@@ -163,9 +164,9 @@ func full(err error) error {
 // row is a row of a bucket. Its bytes are the reader's.
 type row struct{ key, value []byte }
 
-// rows yields the rows of a range of keys. with calls its function with the bucket. Rows are read by
-// pages, and no cursor is open while the loop runs: it may change the bucket, and if with opens a
-// transaction each time, a slow loop holds none.
+// rows yields the rows of a range of keys. with calls its function with the bucket. Rows are read
+// by pages, and no cursor is open while the loop runs: it may change the bucket, and if with opens
+// a transaction each time, a slow loop holds none.
 func rows(ctx context.Context, with func(func(*bolt.Bucket) error) error, r storage.Range) iter.Seq2[row, error] {
 	const pageRows, pageBytes = 256, 256 << 10
 	return func(yield func(row, error) bool) {

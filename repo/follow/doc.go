@@ -8,10 +8,10 @@
 //
 // # An index that is fed exactly once
 //
-// The index stores two things beside its rows, in the same transaction: its position in the log, and
-// for each account the revision that its rows have. Both come with each [Step]. So a process that
-// dies between an event and the commit gets the same step again, and one that dies after the commit
-// gets the next one.
+// The index stores two things beside its rows, in the same transaction: its position in the log,
+// and for each account the revision that its rows have. Both come with each [Step]. So a process
+// that dies between an event and the commit gets the same step again, and one that dies after the
+// commit gets the next one.
 //
 //	for step, err := range feed.Steps(ctx) {
 //		begin a transaction

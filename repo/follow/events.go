@@ -87,8 +87,8 @@ const (
 // [*PositionError], storage.ErrCorrupt for an event that cannot be read, or an error of the store.
 //
 // Numbers have gaps. The events of an account that was deleted are gone, except for those that say
-// so. Memory is bounded to some 2 MiB and one event, and the log is not held while the caller works:
-// the loop may write to the store.
+// so. Memory is bounded to some 2 MiB and one event, and the log is not held while the caller
+// works: the loop may write to the store.
 func Events(ctx context.Context, log storage.Events, after int64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		for at := after; ; {

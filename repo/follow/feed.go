@@ -26,8 +26,8 @@ type Feed struct {
 	// It sees what earlier steps have stored. Required.
 	Revision func(ctx context.Context, did syntax.DID) (syntax.TID, error)
 	// Status returns the status of an account in a snapshot of its repository: empty if it is
-	// active, else why it is not. Nil: a Reset says nothing of the status, which is then known only
-	// after the next #account event.
+	// active, else why it is not. With package account, it is that of Store.AccountIn. Nil: a Reset
+	// says nothing of the status, which is then known only after the next #account event.
 	Status func(ctx context.Context, r storage.Reader) (string, error)
 	// Collections are those whose records the steps have. Nil: all.
 	Collections []syntax.NSID
@@ -43,22 +43,22 @@ type Step struct {
 	Rev syntax.TID
 	// Reset says that the rows of the account are to be deleted before Ops are carried out.
 	Reset bool
-	// Ops are the changes of records. Those of a Reset are a Create for each record, in the order of
-	// paths, read from a snapshot while the loop takes them. Ops may be ranged over more than once,
-	// but not after the loop has gone on to the next step.
+	// Ops are the changes of records. Those of a Reset are a Create for each record, in the order
+	// of paths, read from a snapshot while the loop takes them. Ops may be ranged over more than
+	// once, but not after the loop has gone on to the next step.
 	Ops iter.Seq2[Op, error]
-	// Account is the status of the account, if the step says something of it: what an #account event
-	// says or, in a Reset, what Feed.Status says. Else it is nil.
+	// Account is the status of the account, if the step says something of it: what an #account
+	// event says or, in a Reset, what Feed.Status says. Else it is nil.
 	Account *commit.Account
-	// Event is what the step comes from. Its Seq is 0 in a step that comes from none, since the feed
-	// began without a position.
+	// Event is what the step comes from. Its Seq is 0 in a step that comes from none, since the
+	// feed began without a position.
 	Event Event
 }
 
-// Steps yields the steps that bring the index up to date, and waits for more until the context ends.
-// A step counts as done when the loop asks for the next one: a loop that fails to store it must
-// break. Several steps may share a transaction if Revision is asked in it. Only one loop at a time
-// may feed an index.
+// Steps yields the steps that bring the index up to date, and waits for more until the context
+// ends. A step counts as done when the loop asks for the next one: a loop that fails to store it
+// must break. Several steps may share a transaction if Revision is asked in it. Only one loop at a
+// time may feed an index.
 //
 // There is a step for each event, also if it changes nothing but the position. Errors are those of
 // [Events], of the feed's functions, and one that matches [ErrPosition] for a position that no feed

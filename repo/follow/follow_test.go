@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -165,7 +166,8 @@ func (d drained) Wait(ctx context.Context, seq int64) error {
 	return errIdle
 }
 
-// index is what a caller keeps: rows, revisions, statuses and the position, changed in transactions.
+// index is what a caller keeps: rows, revisions, statuses and the position, changed in
+// transactions.
 type index struct {
 	t        *testing.T
 	position string
@@ -568,6 +570,51 @@ func TestTrimWhileFollowing(t *testing.T) {
 	})
 }
 
+// counting counts the events that are read from a log.
+type counting struct {
+	storage.Events
+	n *int
+}
+
+func (c counting) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {
+	return func(yield func(storage.Event, error) bool) {
+		for ev, err := range c.Events.Since(ctx, seq) {
+			*c.n++
+			if !yield(ev, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestReadAhead: little is read ahead of the caller, be events many or large.
+func TestReadAhead(t *testing.T) {
+	w := newWorld(t, memory.New(memory.Config{}))
+	_, err := w.host.Create(ctx, did(1), repo.Batch{})
+	w.ok(err)
+	large := strings.Repeat("x", 300_000)
+	for i := range 20 {
+		w.apply(did(1), repo.Batch{Writes: []repo.Write{w.put(notes, fmt.Sprint(i), large)}})
+	}
+	for range 1000 {
+		w.apply(did(1), repo.Batch{Events: []storage.Event{w.host.IdentityEvent(did(1), "")}, KV: []storage.KVWrite{{Key: "x", Value: []byte("x")}}})
+	}
+	read, taken, most := 0, 0, 0
+	for _, err := range follow.Events(ctx, counting{drained{w.store.Events}, &read}, 0) {
+		if errors.Is(err, errIdle) {
+			break
+		}
+		w.ok(err)
+		if taken++; taken <= 20 && read-taken > 5 {
+			t.Fatalf("%d large events are read ahead", read-taken)
+		}
+		most = max(most, read-taken)
+	}
+	if taken != 1021 || most > 130 {
+		t.Errorf("%d events, at most %d read ahead", taken, most)
+	}
+}
+
 // A log as another program may have written it.
 type fixed struct {
 	storage.Events
@@ -632,7 +679,8 @@ func TestHostileLog(t *testing.T) {
 	}
 }
 
-// TestLoopMayUseTheStore: what the loop does with the store, while a snapshot is read, does not block.
+// TestLoopMayUseTheStore: what the loop does with the store, while a snapshot is read, does not
+// block.
 func TestLoopMayUseTheStore(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		w := newWorld(t, store)
@@ -696,7 +744,8 @@ func TestNotTwice(t *testing.T) {
 	})
 }
 
-// TestRewind: an account that was written by a clock that was ahead goes back, and the index with it.
+// TestRewind: an account that was written by a clock that was ahead goes back, and the index with
+// it.
 func TestRewind(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		w := newWorld(t, store)

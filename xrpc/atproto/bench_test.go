@@ -22,6 +22,16 @@ import (
 // BenchmarkCreateRecord is what createRecord takes from the request's bytes to the commit in a store
 // in memory, without the network and the disk: Post is an ordinary post, Like a record of an index of
 // subjects, Long a post with embedded records and facets, Put an update of a profile.
+//
+// Last table (2 cores of a virtual machine with other work beside it, least time and median memory of
+// five runs of `go test -run '^$' -bench CreateRecord -benchtime 6000x ./xrpc/atproto`, against the
+// commit before a record was decoded once):
+//
+//	        before                          after
+//	Post    160 µs  34.7 kB  266 allocs     132 µs  31.5 kB  249 allocs
+//	Like    224 µs  42.6 kB  345 allocs     157 µs  36.1 kB  307 allocs
+//	Long    207 µs  57.6 kB  349 allocs     173 µs  43.7 kB  289 allocs
+//	Put     137 µs  23.4 kB  231 allocs     115 µs  19.5 kB  216 allocs
 func BenchmarkCreateRecord(b *testing.B) {
 	const post = `{"$type":"app.bsky.feed.post","text":"Post number %d, of about the length that people write on an ordinary day.","langs":["en"],"createdAt":"2026-01-02T03:04:05.678Z"}`
 	const long = `{"$type":"app.bsky.feed.post","text":"Post number %d, which answers another one, quotes a third, and names two people and a page in its text.","langs":["en","fr"],` +

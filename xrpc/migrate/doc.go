@@ -21,8 +21,8 @@
 // A move takes minutes or hours, and what it changes lasts. So it can be interrupted anywhere, and
 // goes on when Run is called again with the same State. Each step either can be repeated without
 // harm, or first asks the servers whether it was taken. The state file records the steps that are
-// finished, for speed and for what cannot be asked (the old server, the signed operation). It has no
-// password and no session, so these are asked for again.
+// finished, for speed and for what cannot be asked (the old server, the signed operation). It has
+// no password and no session, so these are asked for again.
 //
 // The order of the steps is that of [Steps]. Nothing is deleted at the old server: it stays the
 // account's home until everything has arrived and was checked. What is written there meanwhile is
@@ -30,17 +30,17 @@
 //
 // # End
 //
-// Run returns nil when the account is active at the new server and not at the old one. One more call
-// does nothing. The state file may be deleted then; the exported repository beside it is worth
+// Run returns nil when the account is active at the new server and not at the old one. One more
+// call does nothing. The state file may be deleted then; the exported repository beside it is worth
 // keeping for a while.
 //
 // # Errors
 //
 // An [*Error] says in which step the move stopped and what to do about it, in words for a person.
-// What callers branch on is below it: [ErrInput], [ErrAppPassword], [ErrMissingBlobs], [ErrDiffers],
-// [ErrState], and the errors of the servers, which are *xrpc.Error.
+// What callers branch on is below it: [ErrInput], [ErrAppPassword], [ErrMissingBlobs],
+// [ErrDiffers], [ErrState], and the errors of the servers, which are *xrpc.Error.
 //
-// Neither server is trusted. Bytes are compared with their CIDs, what the old server signs with what
-// it was asked to sign, and what the new server has with what it was sent. Answers are bounded in
-// size and time.
+// Neither server is trusted. Bytes are compared with their CIDs, what the old server signs with
+// what it was asked to sign, and what the new server has with what it was sent. Answers are bounded
+// in size and time.
 package migrate

@@ -78,8 +78,8 @@ type Options struct {
 	// MaxRepo and MaxBlob bound the bytes of the exported repository and of one blob. 0: 4 GiB and
 	// 1 GiB.
 	MaxRepo, MaxBlob int64
-	// HTTP makes all requests. Nil: a client that uses the proxy of the environment. In any case each
-	// transfer must keep a pace: some 8 KiB a second.
+	// HTTP makes all requests. Nil: a client that uses the proxy of the environment. In any case
+	// each transfer must keep a pace: some 8 KiB a second.
 	HTTP *http.Client
 	// Ask asks the user. Nil: what would be asked for is an error.
 	Ask func(ctx context.Context, q Question) (string, error)

@@ -12,8 +12,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 )
 
-// TestNetwork moves an account between servers that are reached by a client of the caller's, while a
-// relay follows both. The account gets the same name under the new server's domain.
+// TestNetwork moves an account between servers that are reached by a client of the caller's, while
+// a relay follows both. The account gets the same name under the new server's domain.
 func TestNetwork(t *testing.T) {
 	net := pdstest.New(t)
 	from, to := net.PDS(), net.PDS()
