@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// HostedAt reports whether the document names the server with the given address ("https://pds.example.com")
-// as that of the account. The same address has more than one spelling: in another case, or with the port
-// that it has anyway.
+// HostedAt reports whether the document names the server with the given address
+// ("https://pds.example.com") as that of the account. The same address has more than one spelling:
+// in another case, or with the port that it has anyway.
 func (d *Document) HostedAt(address string) bool {
 	endpoint, ok := d.PDS()
 	return ok && origin(endpoint) == origin(address)

@@ -31,8 +31,8 @@ var (
 )
 
 // Answer returns what a client is told of an error of the packages account and credential, which is
-// an *xrpc.Error. Others are returned as they are. An account or a session may change while a method
-// runs, so all methods end here, unless they have something better to say.
+// an *xrpc.Error. Others are returned as they are. An account or a session may change while a
+// method runs, so all methods end here, unless they have something better to say.
 func Answer(err error) error {
 	switch {
 	case err == nil:

@@ -19,7 +19,8 @@
 // Tokens are JSON Web Tokens, signed with HMAC-SHA256 (RFC 7519). An access token is good for two
 // hours, and only while its session and the account's credentials are what they were: each use is
 // checked with the account, and whatever the request changes is checked in the same transaction
-// (see [repo.Guard]). A refresh token is good for one exchange. See [credential.Store.RotateSession].
+// (see [repo.Guard]). A refresh token is good for one exchange. See
+// [credential.Store.RotateSession].
 //
 // # Other credentials
 //
@@ -56,8 +57,8 @@ type Config struct {
 	// ServiceDID is the DID of this server, "did:web:pds.example.com". It is the audience of all
 	// tokens.
 	ServiceDID syntax.DID
-	// URL is the public address of this server, "https://pds.example.com". Answers have an account's
-	// DID document only if it names this address.
+	// URL is the public address of this server, "https://pds.example.com". Answers have an
+	// account's DID document only if it names this address.
 	URL string
 	// Resolver resolves the DID documents of accounts, and the keys of those who sign service
 	// tokens. Nil: a new identity.Resolver.
@@ -66,13 +67,13 @@ type Config struct {
 	AdminPassword string
 	// Moderator is the DID of the service that moderates the accounts. Empty: none does.
 	Moderator syntax.DID
-	// Other, if not nil, authenticates requests with credentials of another kind, as OAuth tokens are:
-	// those whose Authorization header has another scheme than Bearer and Basic. It does as it is told
-	// with accounts that are taken down. Nil: they are refused.
+	// Other, if not nil, authenticates requests with credentials of another kind, as OAuth tokens
+	// are: those whose Authorization header has another scheme than Bearer and Basic. It does as it
+	// is told with accounts that are taken down. Nil: they are refused.
 	Other func(r *xrpc.Request, down TakenDown) (auth.Principal, error)
-	// Guesses bounds how often passwords may be guessed. Nil: the limits of the official server, per
-	// account and network: see package rate. Behind a proxy, package limit (Proxies) says which network a
-	// request is from. Unlimited{}: there is no bound.
+	// Guesses bounds how often passwords may be guessed. Nil: the limits of the official server,
+	// per account and network: see package rate. Behind a proxy, package limit (Proxies) says which
+	// network a request is from. Unlimited{}: there is no bound.
 	Guesses Guesses
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time

@@ -63,10 +63,10 @@ func (s *Sessions) Document(ctx context.Context, did syntax.DID) data.Raw {
 	return text
 }
 
-// CheckPassword checks a password of an account, which is named by DID, handle or e-mail address; if
-// apps is set, app passwords are good too. All methods that take a password call it, so that guesses
-// are counted together. A name that nobody has is counted too, and takes as long. A password that is
-// not good is [credential.ErrWrongPassword]. See [Answer].
+// CheckPassword checks a password of an account, which is named by DID, handle or e-mail address;
+// if apps is set, app passwords are good too. All methods that take a password call it, so that
+// guesses are counted together. A name that nobody has is counted too, and takes as long. A
+// password that is not good is [credential.ErrWrongPassword]. See [Answer].
 func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (credential.Proof, error) {
 	if len(password) > maxLoginPassword {
 		return credential.Proof{}, errLongPassword

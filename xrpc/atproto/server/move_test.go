@@ -52,7 +52,8 @@ func TestAccountMoves(t *testing.T) {
 	if key, err := b.accounts.Signer(t.Context(), alice.DID); err != nil || key.PublicKey().DIDKey() != reserved.SigningKey {
 		t.Errorf("it has another key than the reserved one: %v", err)
 	}
-	// It was interrupted: the owner, who knows nothing of the session, begins again, with other names.
+	// It was interrupted: the owner, who knows nothing of the session, begins again, with other
+	// names.
 	again := newAccount("alice", "did", string(alice.DID), "handle", "alice2.new.test", "password", "another", "email", "alice2@example.com")
 	b.clock.pass(time.Second)
 	b.must("POST", createAccount, token(), again, &moved)

@@ -14,8 +14,8 @@ type Policy struct {
 	// Domains are those under which accounts have handles, ".pds.example.com". An account may also
 	// have a handle of its own, which must resolve to its DID.
 	Domains []string
-	// MinLabel and MaxLabel are the lengths in characters of what a handle has in front of a domain.
-	// 0: 3 and 18, as clients expect.
+	// MinLabel and MaxLabel are the lengths in characters of what a handle has in front of a
+	// domain. 0: 3 and 18, as clients expect.
 	MinLabel, MaxLabel int
 	// Reserved, if not nil, reports whether nobody may choose a label, in lower case. Nil:
 	// [ReservedLabel]. The administrator may give any.
@@ -55,8 +55,8 @@ func (p *Policy) reserved(label string) bool {
 }
 
 // ReservedLabel reports whether a label, in lower case, is one that strangers should not have under
-// a server's domain: a name of a mail box, a host or an office that people trust (RFC 2142 and common
-// usage).
+// a server's domain: a name of a mail box, a host or an office that people trust (RFC 2142 and
+// common usage).
 func ReservedLabel(label string) bool { return reservedLabels[label] }
 
 var reservedLabels = func() map[string]bool {

@@ -21,8 +21,8 @@ func route(nsid string, who xrpc.Authenticator, h xrpc.Handler, needs ...auth.Pe
 	return xrpc.Route{NSID: nsid, Auth: who, Handler: h, Needs: needs}
 }
 
-// Accounts are the methods by which people make accounts and look after them: com.atproto.server, but
-// for the methods of package session, and com.atproto.temp.checkSignupQueue.
+// Accounts are the methods by which people make accounts and look after them: com.atproto.server,
+// but for the methods of package session, and com.atproto.temp.checkSignupQueue.
 func (s *Service) Accounts() []xrpc.Route {
 	user, evenTakenDown, admin := s.sessions.User(session.RefuseTakenDown), s.sessions.User(session.AcceptTakenDown), s.sessions.Admin
 	return []xrpc.Route{
@@ -47,8 +47,8 @@ func (s *Service) Accounts() []xrpc.Route {
 	}
 }
 
-// Identity are the methods of com.atproto.identity that change something: handles, and the documents
-// of accounts whose DID is a did:plc.
+// Identity are the methods of com.atproto.identity that change something: handles, and the
+// documents of accounts whose DID is a did:plc.
 func (s *Service) Identity() []xrpc.Route {
 	user, evenTakenDown := s.sessions.User(session.RefuseTakenDown), s.sessions.User(session.AcceptTakenDown)
 	return []xrpc.Route{
@@ -60,8 +60,8 @@ func (s *Service) Identity() []xrpc.Route {
 	}
 }
 
-// Admin are the methods of com.atproto.admin by which the operator changes accounts and invites, and
-// by which moderators look at them.
+// Admin are the methods of com.atproto.admin by which the operator changes accounts and invites,
+// and by which moderators look at them.
 func (s *Service) Admin() []xrpc.Route {
 	moderator, admin := s.sessions.Moderator(), s.sessions.Admin
 	return []xrpc.Route{

@@ -1,9 +1,9 @@
 // Package server serves the accounts of a host over HTTP: how they are made, moved, changed and
-// deleted (com.atproto.server), the changes of their identities (com.atproto.identity), and what the operator
-// and the moderator do to them (com.atproto.admin).
+// deleted (com.atproto.server), the changes of their identities (com.atproto.identity), and what
+// the operator and the moderator do to them (com.atproto.admin).
 //
-// It stands beside package atproto, which serves the repositories, and package session, which serves
-// the logins:
+// It stands beside package atproto, which serves the repositories, and package session, which
+// serves the logins:
 //
 //	sessions := session.New(session.Config{Credentials: credentials, Key: key, ServiceDID: did, URL: url})
 //	svc := server.New(server.Config{
@@ -60,9 +60,9 @@ type Config struct {
 	// CheckClock, if not nil, refuses new accounts while the clock is not trusted, before a DID is
 	// registered for nothing. It should be the same as [repo.Config.CheckClock].
 	CheckClock func(ctx context.Context) error
-	// ResetDelay is how long requestPasswordReset takes, whether there is such an account or not. It
-	// should be long enough for the mail to be on its way in most cases, so that what a client says
-	// of it is true. 0: 500 ms; negative: no time.
+	// ResetDelay is how long requestPasswordReset takes, whether there is such an account or not.
+	// It should be long enough for the mail to be on its way in most cases, so that what a client
+	// says of it is true. 0: 500 ms; negative: no time.
 	ResetDelay time.Duration
 }
 
