@@ -196,7 +196,7 @@ func (c *copying) verify(ctx context.Context, file string) (err error) {
 	}
 	copied, done, err := c.src.Database.OpenCopy(ctx, opened, c.w.folder())
 	if err != nil {
-		return err
+		return fmt.Errorf("the copy is not good: %w", err)
 	}
 	_, c.m.Newest, err = copied.Events.Bounds(ctx)
 	if err == nil {

@@ -138,6 +138,46 @@ func TestPathTraversal(t *testing.T) {
 	}
 }
 
+// go test -run '^$' -bench Quota ./storage/blobfs
+//
+// What a quota costs: in an account with 10,000 blobs, the first look and every further upload.
+func BenchmarkQuota(b *testing.B) {
+	dir := b.TempDir()
+	s, err := Open(dir, Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.syncFile = func(*os.File) error { return nil }
+	for i := range 10_000 {
+		info, err := s.Stage(ctx, alice, "text/plain", strings.NewReader(fmt.Sprint("blob ", i)), storage.BlobLimits{})
+		if err == nil {
+			err = s.Promote(ctx, alice, info.CID)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("FirstLook", func(b *testing.B) {
+		for b.Loop() {
+			clear(s.groups[groupOf(s.account(alice).hash)].used)
+			if _, err := s.Usage(ctx, alice); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	for name, quota := range map[string]int64{"Stage/none": 0, "Stage/quota": 1 << 40} {
+		b.Run(name, func(b *testing.B) {
+			n := 0
+			for b.Loop() {
+				n++
+				if _, err := s.Stage(ctx, alice, "text/plain", strings.NewReader(fmt.Sprint(name, n)), storage.BlobLimits{Quota: quota}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // What lies in the folder counts: a store that was opened just now, and one that another process
 // writes to meanwhile, agree.
 func TestUsage(t *testing.T) {

@@ -47,6 +47,8 @@ func (r *reader) Commit(ctx context.Context) (block []byte, err error) {
 const (
 	recordColumns = "SELECT path, cid, rev, data FROM record "
 	keyColumns    = "SELECT path, cid, rev FROM record "
+	// Left to itself, SQLite looks through all records of the set.
+	recordByCID = recordColumns + "INDEXED BY record_cid WHERE repo = ? AND cid = ? LIMIT 1"
 )
 
 func (r *reader) record(s *sqlite3.Stmt) (rec storage.Record, err error) {
@@ -93,7 +95,7 @@ func (r *reader) Record(ctx context.Context, path string) (storage.Record, error
 }
 
 func (r *reader) RecordByCID(ctx context.Context, c cid.Cid) (storage.Record, error) {
-	return r.one(ctx, c, recordColumns+"WHERE repo = ? AND cid = ? LIMIT 1", r.row.set, c)
+	return r.one(ctx, c, recordByCID, r.row.set, c)
 }
 
 func (r *reader) Records(ctx context.Context, rng storage.Range) iter.Seq2[storage.Record, error] {

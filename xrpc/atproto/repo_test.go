@@ -329,6 +329,10 @@ func TestUploadBlob(t *testing.T) {
 	up(alice, "what?ever;;", png).want(t, 400, "InvalidRequest")
 	up(alice, "image/png", make([]byte, 10_001)).want(t, 413, "PayloadTooLarge")
 	up(alice, "image/png", make([]byte, 10_000)).want(t, 200, "")
+	w.quota = 10_500
+	up(alice, "image/png", make([]byte, 9_999)).want(t, 413, "BlobQuotaExceeded").says(t, "no more room")
+	up(alice, "image/png", make([]byte, 10_000)).want(t, 200, "") // which is there
+	w.quota = 0
 	w.scopes = new(string)
 	up(alice, "image/png", png).want(t, 403, "ScopeMissingError").says(t, "blob:image/png")
 	w.scopes = nil

@@ -118,6 +118,7 @@ type world struct {
 	accounts   accounts
 	hiddenBlob cid.Cid
 	scopes     *string // of the caller; nil: may do everything
+	quota      int64   // of blobs; 0: none
 	guard      repo.Guard
 }
 
@@ -132,7 +133,8 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, key: key, accounts: accounts{}}
 	store := memory.New(memory.Config{})
 	w.host = repo.NewHost(repo.Config{Store: store, Signer: func(context.Context, syntax.DID) (crypto.Signer, error) { return key, nil }, TempDir: t.TempDir(),
-		Indexes: []repo.Index{repo.SubjectIndex("follow", map[syntax.NSID]string{"app.bsky.graph.follow": "subject"})}})
+		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return w.quota, nil },
+		Indexes:   []repo.Index{repo.SubjectIndex("follow", map[syntax.NSID]string{"app.bsky.graph.follow": "subject"})}})
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i, a := range []atproto.Account{
 		{DID: alice, Handle: "alice.test"}, {DID: bob, Handle: "bob.test"}, {DID: dora, Handle: "dora.test", Status: atproto.Deactivated},
@@ -214,6 +216,7 @@ var general = []string{"InvalidRequest", "AuthMissing", "AuthenticationRequired"
 // knows all the same.
 var undeclared = map[string][]string{
 	"com.atproto.repo.createRecord":        {"BlobNotFound", "InvalidMimeType", "InvalidSize"},
+	"com.atproto.repo.uploadBlob":          {"BlobQuotaExceeded"},
 	"com.atproto.repo.describeRepo":        {"RepoNotFound", "RepoTakendown", "RepoSuspended", "RepoDeactivated"},
 	"com.atproto.sync.getCheckout":         {"RepoNotFound", "RepoTakendown", "RepoSuspended", "RepoDeactivated"},
 	"com.atproto.sync.getHead":             {"RepoTakendown", "RepoSuspended", "RepoDeactivated"},
