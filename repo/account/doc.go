@@ -55,6 +55,7 @@
 //	session/NAME       account/credential  a session; expires
 //	apppassword/NAME   account/credential  an app password, hashed
 //	mailtoken/PURPOSE  account/credential  a token that was sent by mail; expires
+//	oauth/…            xrpc/oauth          sessions of apps, codes, and what was granted: see provider
 //	index/…            repo                rows of repo.Config.Indexes and their stamp
 //	link/…             repo                rows of indexes of earlier versions; deleted when found
 //	durable/…          storage/durable     the account's alarm and what was delivered to the log
@@ -73,6 +74,7 @@
 //	reservedkey/KEY      account             a signing key for an account that will come; expires
 //	reservedfor/DID      account             its did:key, by the account's DID; expires
 //	reset/TOKEN          account/credential  the DID that a token to reset a password is for; expires
+//	oauth/…              xrpc/oauth          authorization requests, and proofs that were used; expire
 //	lost-blob/DID/CID    repo/check          a blob that was accepted as lost
 //	durable/alarms/…     storage/durable     alarms by time
 //

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pdskit/pdskit/crypto"
-	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/internal/testpds"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -437,42 +435,14 @@ func TestNoAdministrator(t *testing.T) {
 	}
 }
 
-// moderated resolves the document of a moderation service besides all others.
-type moderated struct {
-	*identity.Resolver
-	doc   *identity.Document
-	asked []syntax.DID
-}
-
-func (m *moderated) ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error) {
-	m.asked = append(m.asked, did)
-	if did == m.doc.ID {
-		return m.doc, nil
-	}
-	return m.Resolver.ResolveDID(ctx, did)
-}
-
 // The moderation service looks at accounts and takes them down, but does not change them.
 func TestModerator(t *testing.T) {
-	const mod = "did:web:mod.example.com"
-	signer, err := crypto.GenerateKey(crypto.K256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resolver := &moderated{doc: &identity.Document{
-		ID: mod, VerificationMethods: []identity.VerificationMethod{identity.NewVerificationMethod(mod, "atproto_label", signer.PublicKey())},
-	}}
-	b := testpds.New(t, func(c *session.Config) {
-		resolver.Resolver = c.Resolver.(*identity.Resolver)
-		c.Moderator, c.Resolver = mod, resolver
-	})
+	m := testpds.NewModerator(t)
+	b := testpds.New(t, m.Configure)
 	alice := b.Register("alice")
+	mod := string(m.DID)
 	token := func(issuer, audience, method string) string {
-		text, err := serviceauth.Sign(t.Context(), signer, serviceauth.Token{Issuer: issuer, Audience: audience, Method: method, Issued: b.Now()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return "Bearer " + text
+		return m.Token(t, serviceauth.Token{Issuer: issuer, Audience: audience, Method: method, Issued: b.Now()})
 	}
 	const own, info = "did:web:localhost", "com.atproto.admin.getAccountInfo"
 	once := token(mod+"#atproto_labeler", own, info)
@@ -493,7 +463,7 @@ func TestModerator(t *testing.T) {
 			t.Errorf("%s: %d %s", c.what, a.Status, a.Body)
 		}
 	}
-	if slices.Contains(resolver.asked, "did:web:other.example.com") {
+	if m.Asked("did:web:other.example.com") {
 		t.Error("the document of a stranger was fetched")
 	}
 }
@@ -617,6 +587,29 @@ func TestGuessesAreBounded(t *testing.T) {
 		}
 		if _, a := b.Login("alice.test", "wrong"); (a.Status == http.StatusTooManyRequests) != limited {
 			t.Errorf("%d %s", a.Status, a.Body)
+		}
+	}
+}
+
+// Where credentials are optional, bad ones are refused, and good ones show more.
+func TestOptionalCredentials(t *testing.T) {
+	b := testpds.New(t, nil)
+	alice, bob := b.Register("alice"), b.Register("bob")
+	get := func(header string) int {
+		return b.Send("GET", "com.atproto.sync.getLatestCommit?did="+string(alice.DID), header, nil, nil).Status
+	}
+	for _, down := range []bool{false, true} {
+		if down {
+			b.TakeDown(alice.DID, true)
+		}
+		public := map[bool]int{false: 200, true: 400}[down]
+		for header, want := range map[string]int{
+			"": public, "Bearer x": 400, testpds.Admin("wrong"): 401, testpds.Admin("hunter2"): 200,
+			"Bearer " + alice.AccessJWT: 200, "Bearer " + bob.AccessJWT: public, "Bearer " + alice.RefreshJWT: 400,
+		} {
+			if got := get(header); got != want {
+				t.Errorf("taken down: %v, with %q: %d, want %d", down, header, got, want)
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -258,8 +259,19 @@ func TestInvites(t *testing.T) {
 	if n := mine(""); n != 3 {
 		t.Errorf("%d codes with one that was earned", n)
 	}
-	b.must("POST", createAccount, "", newAccount("bob", "inviteCode", many.Codes[0].Codes[0]), nil)
+	var bob tokens
+	b.must("POST", createAccount, "", newAccount("bob", "inviteCode", many.Codes[0].Codes[0]), &bob)
 	// The operator's views.
+	var info struct {
+		InvitedBy struct{ Code, ForAccount string }
+		Invites   []any
+	}
+	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+string(bob.DID), nil, &info); a.status != 200 || info.InvitedBy.ForAccount != string(alice.DID) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+string(alice.DID), nil, &info); a.status != 200 || len(info.Invites) != 3 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
 	var all codes
 	if a := b.admin("GET", "com.atproto.admin.getInviteCodes?sort=usage&limit=2", nil, &all); a.status != 200 || len(all.Codes) != 2 || len(all.Codes[0].Uses) != 1 {
 		t.Errorf("%d %s", a.status, a.body)
@@ -556,6 +568,50 @@ func TestRulesForHandles(t *testing.T) {
 	}
 }
 
+// Of many who want the same handle, address or invite code at once, one has it, and nothing is left of
+// the others.
+func TestAccountsAtOnce(t *testing.T) {
+	b := newBench(t, func(_ *session.Config, c *Config) { c.Policy.InviteRequired = true })
+	code := func(uses int) string {
+		var out struct{ Code string }
+		if a := b.admin("POST", "com.atproto.server.createInviteCode", map[string]any{"useCount": uses}, &out); a.status != 200 {
+			t.Fatal(a.body)
+		}
+		return out.Code
+	}
+	many, once := code(100), code(1)
+	for what, in := range map[string]func(i int) map[string]any{
+		"handle": func(i int) map[string]any {
+			return newAccount("handle", "email", fmt.Sprintf("h%d@example.com", i), "inviteCode", many)
+		},
+		"address": func(i int) map[string]any {
+			return newAccount(fmt.Sprintf("address%d", i), "email", "one@example.com", "inviteCode", many)
+		},
+		"code": func(i int) map[string]any { return newAccount(fmt.Sprintf("code%d", i), "inviteCode", once) },
+	} {
+		var all sync.WaitGroup
+		var made atomic.Int32
+		for i := range 8 {
+			all.Go(func() {
+				switch a := b.send("POST", createAccount, "", "", in(i), nil); a.status {
+				case 200:
+					made.Add(1)
+				case 400:
+				default:
+					t.Errorf("%s: %d %s", what, a.status, a.body)
+				}
+			})
+		}
+		all.Wait()
+		if n := made.Load(); n != 1 {
+			t.Errorf("%d accounts have one %s", n, what)
+		}
+	}
+	if problems, err := b.accounts.Check(t.Context()); err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+}
+
 func TestDescribeServer(t *testing.T) {
 	b := newBench(t, func(_ *session.Config, c *Config) {
 		c.Policy.PrivacyPolicy, c.Policy.ContactEmail = "https://example.com/privacy", "help@example.com"
@@ -568,5 +624,10 @@ func TestDescribeServer(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	alice := b.register("alice")
+	var queue struct{ Activated bool }
+	if b.must("GET", "com.atproto.temp.checkSignupQueue", alice.AccessJWT, nil, &queue); !queue.Activated {
+		t.Error("there is a queue")
 	}
 }

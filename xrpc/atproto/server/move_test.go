@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/session"
@@ -22,8 +24,13 @@ import (
 // An account moves from one server to another, is interrupted, and goes on.
 func TestAccountMoves(t *testing.T) {
 	old := newBench(t, nil)
+	var admitted []syntax.DID
 	b := newBenchAt(t, old.plcURL, old.clock, func(s *session.Config, c *Config) {
 		s.ServiceDID, c.Policy.Domains = "did:web:new.example.com", []string{".new.test"}
+		c.Policy.Admit = func(_ context.Context, _ *xrpc.Request, n NewAccount) error {
+			admitted = append(admitted, n.DID)
+			return nil
+		}
 	})
 	alice := old.register("alice")
 	token := func() string {
@@ -62,6 +69,9 @@ func TestAccountMoves(t *testing.T) {
 	}
 	if _, a := b.login("alice2.new.test", "another"); a.status != 200 {
 		t.Error(a.body)
+	}
+	if !slices.Equal(admitted, []syntax.DID{alice.DID}) { // not for an account that is here
+		t.Errorf("%v", admitted)
 	}
 	for what, c := range map[string][]string{
 		"a bad password": {"password", ""}, "a bad handle": {"handle", "x.new.test"}, "a bad address": {"email", "x"},

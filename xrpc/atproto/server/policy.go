@@ -29,7 +29,8 @@ type Policy struct {
 	InviteEpoch time.Time
 	// Admit, if not nil, decides about a new account, when all else about it is found to be in
 	// order. Its error is the answer: an *xrpc.Error says why, any other is answered with status
-	// 500. It may be called again for the same account.
+	// 500. It may be called again for the same account, if something fails after it, but not for
+	// one that is here already and whose owner returns.
 	Admit func(ctx context.Context, r *xrpc.Request, n NewAccount) error
 	// PrivacyPolicy and TermsOfService are addresses of pages, and ContactEmail is the operator's
 	// address, for describeServer. Empty ones are left out.

@@ -16,6 +16,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/appview"
+	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
 
 func TestMisuse(t *testing.T) {
@@ -321,5 +322,24 @@ func TestPreferences(t *testing.T) {
 	b.Must("POST", put, phone.AccessJWT, prefs(tags), nil) // leaves alone what the app does not see
 	if diff := cmp.Diff([]string{"actor.defs#personalDetailsPref", "actor.defs#interestsPref", age}, seen(alice.AccessJWT)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The moderation service sees all preferences of an account.
+func TestPreferencesForModerators(t *testing.T) {
+	m := testpds.NewModerator(t)
+	b := testpds.New(t, m.Configure)
+	appview.New(appview.Config{Sessions: b.Sessions, Host: b.Host, AppView: proxy.Service{DID: appViewDID}}).Mount(b.Methods)
+	alice := b.Register("alice")
+	b.Must("POST", "app.bsky.actor.putPreferences", alice.AccessJWT, map[string]any{"preferences": []any{
+		map[string]any{"$type": "app.bsky.actor.defs#personalDetailsPref", "birthDate": "2010-06-01T00:00:00.000Z"},
+	}}, nil)
+	const method = "app.bsky.actor.getPreferences"
+	for query, status := range map[string]int{"?did=" + string(alice.DID): 200, "": 400, "?did=alice": 400, "?did=did:web:nobody.example.com": 403} {
+		token := m.Token(t, serviceauth.Token{Issuer: string(m.DID) + "#atproto_labeler", Audience: "did:web:localhost", Method: method, Issued: b.Now()})
+		a := b.Send("GET", method+query, token, nil, nil)
+		if a.Status != status || status == 200 && !strings.Contains(a.Body, "birthDate") {
+			t.Errorf("%s: %d %s", query, a.Status, a.Body)
+		}
 	}
 }

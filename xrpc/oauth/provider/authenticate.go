@@ -1,0 +1,133 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
+)
+
+// Authenticate is an xrpc.Authenticator for requests with the header "Authorization: DPoP …". It
+// verifies the token, the proof, and that the session goes on, with the account. What a method then
+// changes must be changed with [Provider.Guard] or on the word of [Provider.Caller], so that the
+// session is looked at in the transaction too.
+//
+// Every answer gets a new nonce. An account that is taken down or deleted has no sessions.
+func (p *Provider) Authenticate(r *xrpc.Request) (auth.Principal, error) {
+	h := r.AnswerHeader()
+	nonce := p.calls.Nonce()
+	h.Set("DPoP-Nonce", nonce)
+	h.Set("Cache-Control", "private")
+	h.Add("Vary", "Authorization, DPoP")
+	h.Add("Access-Control-Expose-Headers", "DPoP-Nonce, WWW-Authenticate")
+	principal, err := p.admit(r)
+	if err == nil {
+		return principal, nil
+	}
+	switch {
+	case errors.Is(err, account.ErrNotFound), errors.Is(err, account.ErrTokenRevoked), errors.Is(err, account.ErrTakenDown):
+		err = fail(codeInvalidToken, "The session has ended")
+	}
+	e, told := asError(err)
+	if !told || e.Code == codeServerError {
+		return auth.Principal{}, err
+	}
+	out := &xrpc.Error{Status: http.StatusUnauthorized, Name: e.Code, Message: e.Description, Header: http.Header{"Dpop-Nonce": {nonce}}}
+	if e.Status != 0 {
+		out.Status = e.Status
+	}
+	if out.Status == http.StatusUnauthorized {
+		out.Header.Set("WWW-Authenticate", challenge(e.Code, e.Description))
+	}
+	return auth.Principal{}, out
+}
+
+func (p *Provider) admit(r *xrpc.Request) (auth.Principal, error) {
+	values := r.Header.Values("Authorization")
+	malformed := func(message string) error {
+		return &Error{Code: "InvalidToken", Description: message, Status: http.StatusBadRequest}
+	}
+	if len(values) != 1 {
+		return auth.Principal{}, malformed("There must be one Authorization header")
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "DPoP") {
+		return auth.Principal{}, malformed("The token must be shown with the scheme DPoP")
+	}
+	if token == "" || strings.Contains(token, " ") {
+		return auth.Principal{}, malformed("The Authorization header is malformed")
+	}
+	c, good := p.parseAccess(token)
+	if !good {
+		return auth.Principal{}, fail(codeInvalidToken, "The token is not one of this server")
+	}
+	text, err := dpop.Header(r.Header)
+	if err != nil {
+		return auth.Principal{}, err
+	}
+	proof, err := p.calls.Verify(r.Context(), text, dpop.Target{Method: r.Method, URL: p.cfg.Issuer + r.URL.EscapedPath(), Token: token})
+	switch {
+	case err != nil:
+		return auth.Principal{}, err
+	case proof.Thumbprint != c.Confirm.Thumbprint:
+		return auth.Principal{}, fail(codeInvalidProof, "The token is bound to another key")
+	case c.expired(p.now()):
+		return auth.Principal{}, fail(codeInvalidToken, "The token has expired")
+	}
+	out := auth.Principal{
+		Role: auth.User, Credential: auth.OAuthSession, DID: c.Subject, Session: c.Session, Token: c.ID, Client: c.Client, Credentials: c.Credentials,
+	}
+	var found *session
+	a, checks, err := p.accounts.Admit(r.Context(), p.caller(out, &found))
+	if err != nil {
+		return auth.Principal{}, err
+	}
+	if found.JKT != proof.Thumbprint || found.Client != c.Client {
+		return auth.Principal{}, fail(codeInvalidToken, "The token is not one of its session")
+	}
+	out.Permissions = found.permissions
+	out.Active = a.Status() == account.Active
+	out.Basis = make([]auth.Value, len(checks))
+	for i, c := range checks {
+		out.Basis[i] = auth.Value{Key: c.Key, Value: c.Value}
+	}
+	return out, nil
+}
+
+// Caller is a principal of Authenticate as package account knows it: it is good as long as the
+// session goes on, has the token, and the account's credentials are what they were.
+func (p *Provider) Caller(of auth.Principal) account.Caller { return p.caller(of, nil) }
+
+func (p *Provider) caller(of auth.Principal, found **session) account.Caller {
+	return account.NewCaller(of.DID, of.Session, func(ctx context.Context, r storage.KVReader, a account.Account) ([]storage.KVCheck, error) {
+		x, doc, err := p.session(ctx, r, of.Session)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil, a.Ended(of.Credentials)
+		} else if err != nil {
+			return nil, err
+		}
+		now := p.now()
+		switch {
+		case of.Credentials != a.Credentials || x.Credentials != a.Credentials:
+			return nil, a.Ended(of.Credentials)
+		case !x.accepts(of.Token, now) || !now.Before(x.ends()):
+			return nil, account.ErrTokenRevoked
+		case a.TakedownRef != "":
+			return nil, account.ErrTakenDown
+		}
+		if found != nil {
+			*found = x
+		}
+		return []storage.KVCheck{{Key: sessionPrefix + of.Session, Value: doc}}, nil
+	})
+}
+
+// Guard looks at a principal in the transaction of a change of its repository.
+func (p *Provider) Guard(of auth.Principal) repo.Guard { return p.accounts.Guard(p.Caller(of)) }

@@ -1,0 +1,349 @@
+package provider
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/identity/safehttp"
+	"github.com/pdskit/pdskit/internal/loadcache"
+	"github.com/pdskit/pdskit/internal/memo"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
+)
+
+// Config configures a Provider. Accounts, Issuer, ServiceDID, Secret, Logins and Pages are required.
+type Config struct {
+	// Accounts are those that apps are let into.
+	Accounts *account.Store
+	// Issuer is the origin of this server as clients know it, "https://pds.example.com".
+	Issuer string
+	// ServiceDID is the DID of this server, the audience of access tokens.
+	ServiceDID syntax.DID
+	// Secret has at least 32 random bytes. All nodes of a server have the same. With another one,
+	// access tokens and authorizations that are under way are void; sessions go on, since clients
+	// renew their tokens.
+	Secret []byte
+	// Logins says who is signed in in a browser, and Pages shows people what they are asked.
+	Logins Logins
+	Pages  Pages
+
+	// Trusted are the client_ids of apps that the operator vouches for: their names are shown, and
+	// they have the lifetimes of confidential clients.
+	Trusted []string
+	// Sets resolves the permission sets that "include:" scopes name. Nil: there are none, and such
+	// scopes are dropped as unknown ones are.
+	Sets Sets
+	// HTTP fetches what clients publish. It must follow no redirects, refuse addresses that are not
+	// public, and bound time and size. Nil: a client of package safehttp.
+	HTTP *http.Client
+	// Replays remembers the proofs and assertions that were used at the endpoints of this package, and
+	// CallReplays the proofs of methods. Nil: they are kept in the KV of the accounts' store, which is
+	// one write each; CallReplays nil: as Replays. A host that is one process gives CallReplays a
+	// &dpop.Memory{}.
+	Replays, CallReplays dpop.Replays
+	// Limit, if not nil, bounds how often endpoints are used. It is called for each request with the
+	// name of the endpoint ("par", "token", "revoke", "authorize") and an empty client, and then again
+	// once the client_id is known. Its error is answered, so it is a *limit.Error or an *Error.
+	Limit func(r *http.Request, endpoint, client string) error
+	// MaxPending bounds how many authorization requests this process accepts within the five minutes
+	// that they are good for. 0: 20,000.
+	MaxPending int
+	// Documentation is the address of a page for developers, for the metadata. It may be empty.
+	Documentation string
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+	// Logger gets failures that nobody is told. Nil: silent.
+	Logger *slog.Logger
+}
+
+// Sets resolves permission sets. It must be safe for concurrent use, and keep what it has found.
+type Sets interface {
+	// Expand returns the scopes that a permission set grants, for an "include:" scope: see
+	// auth.Scope.Include. An error means that the set is not there, or cannot be had at the moment.
+	Expand(ctx context.Context, include auth.Scope) ([]auth.Scope, error)
+}
+
+// Provider is an OAuth authorization server for the accounts of a host, and verifies the tokens it
+// has given out. Make one with New. It is safe for concurrent use, and several processes may have
+// Providers over the same store.
+type Provider struct {
+	cfg       Config
+	kv        storage.KV
+	accounts  *account.Store
+	http      *http.Client
+	now       func() time.Time
+	log       *slog.Logger
+	secrets   derived
+	proofs    *dpop.Verifier // at the endpoints of this package
+	calls     *dpop.Verifier // at methods
+	documents *loadcache.Cache[string, *document]
+	sessions  *memo.Texts[*session] // by the JSON that they are stored as
+	pending   pending
+}
+
+// derived are the keys that are made of Config.Secret, one for each purpose.
+type derived struct{ access, code, refresh, form []byte }
+
+// minSecret is the length in bytes of the shortest secret.
+const minSecret = 32
+
+// New returns the provider of a configuration, and sees to it that sessions end when an account's
+// credentials change. It panics if something that is required is missing. Call it before the
+// accounts are used.
+func New(cfg Config) *Provider {
+	u, err := url.Parse(cfg.Issuer)
+	switch {
+	case cfg.Accounts == nil:
+		panic("provider: Config.Accounts is missing: give the account.Store of the host")
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || cfg.Issuer != u.Scheme+"://"+u.Host:
+		panic("provider: Config.Issuer must be the origin of this server, without a path or a slash at the end, as https://pds.example.com")
+	case cfg.ServiceDID == "":
+		panic("provider: Config.ServiceDID is missing: give the DID of this server, as did:web:pds.example.com")
+	case len(cfg.Secret) < minSecret:
+		panic("provider: Config.Secret is too short: give at least 32 random bytes, the same for all nodes and always")
+	case cfg.Logins == nil:
+		panic("provider: Config.Logins is missing: it says who is signed in in a browser")
+	case cfg.Pages == nil:
+		panic("provider: Config.Pages is missing: it shows people what they are asked")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.HTTP == nil {
+		cfg.HTTP = safehttp.NewClient(safehttp.Config{Timeout: fetchTimeout, MaxBody: maxDocument, MaxRedirects: -1})
+	}
+	if cfg.Limit == nil {
+		cfg.Limit = func(*http.Request, string, string) error { return nil }
+	}
+	if cfg.MaxPending == 0 {
+		cfg.MaxPending = 20_000
+	}
+	kv := cfg.Accounts.Host().Store().KV
+	if cfg.Replays == nil {
+		cfg.Replays = &dpop.Stored{KV: kv, Prefix: proofPrefix}
+	}
+	if cfg.CallReplays == nil {
+		cfg.CallReplays = cfg.Replays
+	}
+	nonces := dpop.NewNonces(derive(cfg.Secret, "dpop nonces"), cfg.Now)
+	p := &Provider{
+		cfg: cfg, kv: kv, accounts: cfg.Accounts, http: safehttp.WithoutRedirects(cfg.HTTP), now: cfg.Now, log: cfg.Logger,
+		secrets: derived{
+			access: derive(cfg.Secret, "access tokens"), code: derive(cfg.Secret, "authorization codes"),
+			refresh: derive(cfg.Secret, "refresh tokens"), form: derive(cfg.Secret, "forms"),
+		},
+		proofs:   &dpop.Verifier{Nonces: nonces, Replays: cfg.Replays, Now: cfg.Now},
+		calls:    &dpop.Verifier{Nonces: nonces, Replays: cfg.CallReplays, Now: cfg.Now},
+		sessions: memo.NewTexts[*session](maxParsed, maxParsedBytes),
+		pending:  pending{max: cfg.MaxPending},
+	}
+	p.documents = p.newDocuments()
+	cfg.Accounts.OnRaise(raised)
+	return p
+}
+
+// How many parsed sessions are remembered, of up to how many bytes: at some 4 KiB each.
+const (
+	maxParsed      = 5000
+	maxParsedBytes = 16 << 10
+)
+
+func derive(secret []byte, purpose string) []byte {
+	key, err := hkdf.Key(sha256.New, secret, nil, "pdskit oauth: "+purpose, sha256.Size)
+	if err != nil {
+		panic("provider: " + err.Error()) // cannot be: the length is that of one block
+	}
+	return key
+}
+
+// mac is a MAC over parts, in base64url.
+func mac(key []byte, parts ...string) string {
+	h := hmac.New(sha256.New, key)
+	for _, part := range parts {
+		io.WriteString(h, part)
+		h.Write([]byte{0})
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// hash is what is stored of a secret.
+func hash(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// The addresses.
+const (
+	pathResource   = "/.well-known/oauth-protected-resource"
+	pathServer     = "/.well-known/oauth-authorization-server"
+	pathKeys       = "/oauth/jwks"
+	pathPAR        = "/oauth/par"
+	pathAuthorize  = "/oauth/authorize"
+	pathToken      = "/oauth/token"
+	pathRevocation = "/oauth/revoke"
+)
+
+// Handler serves both documents below /.well-known, and everything below /oauth. A host gives it
+// those paths.
+func (p *Provider) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for path, h := range p.handlers() {
+		mux.Handle(path, h)
+	}
+	return mux
+}
+
+// Mount adds all addresses to a mux.
+func (p *Provider) Mount(mux *http.ServeMux) {
+	for path, h := range p.handlers() {
+		mux.Handle(path, h)
+	}
+}
+
+func (p *Provider) handlers() map[string]http.Handler {
+	return map[string]http.Handler{
+		pathResource:   p.document(p.resourceMetadata()),
+		pathServer:     p.document(p.serverMetadata()),
+		pathKeys:       p.document(map[string]any{"keys": []any{}}),
+		pathPAR:        p.endpoint("par", http.StatusCreated, p.par),
+		pathToken:      p.endpoint("token", http.StatusOK, p.token),
+		pathRevocation: p.endpoint("revoke", http.StatusOK, p.revoke),
+		pathAuthorize:  http.HandlerFunc(p.authorize),
+	}
+}
+
+// document serves a document that is public and seldom changes.
+func (p *Provider) document(v any) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		allowOrigins(h)
+		switch r.Method {
+		case http.MethodGet, http.MethodHead:
+			h.Set("Cache-Control", "public, max-age=300")
+			p.writeJSON(w, http.StatusOK, v)
+		case http.MethodOptions:
+			w.WriteHeader(http.StatusOK)
+		default:
+			h.Set("Allow", "GET, HEAD, OPTIONS")
+			w.WriteHeader(http.StatusMethodNotAllowed)
+		}
+	})
+}
+
+// resourceMetadata is the document of RFC 9728.
+func (p *Provider) resourceMetadata() map[string]any {
+	m := map[string]any{
+		"resource": p.cfg.Issuer, "authorization_servers": []string{p.cfg.Issuer},
+		"scopes_supported": []string{}, "bearer_methods_supported": []string{"header"},
+		"dpop_signing_alg_values_supported": dpop.Algorithms(), "dpop_bound_access_tokens_required": true,
+	}
+	if p.cfg.Documentation != "" {
+		m["resource_documentation"] = p.cfg.Documentation
+	}
+	return m
+}
+
+// serverMetadata is the document of RFC 8414.
+func (p *Provider) serverMetadata() map[string]any {
+	at := func(path string) string { return p.cfg.Issuer + path }
+	m := map[string]any{
+		"issuer":                                                p.cfg.Issuer,
+		"authorization_endpoint":                                at(pathAuthorize),
+		"token_endpoint":                                        at(pathToken),
+		"revocation_endpoint":                                   at(pathRevocation),
+		"pushed_authorization_request_endpoint":                 at(pathPAR),
+		"jwks_uri":                                              at(pathKeys),
+		"scopes_supported":                                      []string{auth.Atproto, auth.TransitionEmail, auth.TransitionGeneric, auth.TransitionChat},
+		"subject_types_supported":                               []string{"public"},
+		"response_types_supported":                              []string{"code"},
+		"response_modes_supported":                              []string{modeQuery, modeFragment, modeForm},
+		"grant_types_supported":                                 []string{grantCode, grantRefresh},
+		"code_challenge_methods_supported":                      []string{"S256"},
+		"prompt_values_supported":                               prompts,
+		"token_endpoint_auth_methods_supported":                 []string{authNone, authPrivateKey},
+		"token_endpoint_auth_signing_alg_values_supported":      dpop.Algorithms(),
+		"revocation_endpoint_auth_methods_supported":            []string{authNone, authPrivateKey},
+		"revocation_endpoint_auth_signing_alg_values_supported": dpop.Algorithms(),
+		"dpop_signing_alg_values_supported":                     dpop.Algorithms(),
+		"authorization_response_iss_parameter_supported":        true,
+		"request_parameter_supported":                           false,
+		"request_uri_parameter_supported":                       true,
+		"require_request_uri_registration":                      true,
+		"require_pushed_authorization_requests":                 true,
+		"client_id_metadata_document_supported":                 true,
+		"protected_resources":                                   []string{p.cfg.Issuer},
+	}
+	if p.cfg.Documentation != "" {
+		m["service_documentation"] = p.cfg.Documentation
+	}
+	return m
+}
+
+// Keys in the host's namespace.
+const (
+	requestPrefix = "oauth/request/" // HASH of the request's name: a request; expires
+	proofPrefix   = "oauth/proof/"   // digest: a proof or assertion that was used; expires
+)
+
+// Keys in an account's namespace.
+const (
+	sessionPrefix   = "oauth/session/"   // NAME: a session; expires
+	codePrefix      = "oauth/code/"      // HASH: a code; expires
+	challengePrefix = "oauth/challenge/" // HASH: a code challenge that was used; expires
+	grantPrefix     = "oauth/grant/"     // HASH of the client_id: what was granted
+)
+
+// version is that of everything that is stored. Documents of a version that is not known are
+// refused.
+const version = 1
+
+func parseDID(s string) (syntax.DID, bool) {
+	text, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return "", false
+	}
+	did, err := syntax.ParseDID(string(text))
+	return did, err == nil
+}
+
+// secretText is a code or a refresh token: a prefix, the name of what it is for, a secret, and
+// the account that it is stored with, so that it is found in one read.
+type secretText struct {
+	did          syntax.DID
+	name, secret string
+}
+
+func (s secretText) String(prefix string) string {
+	return prefix + s.name + "." + s.secret + "." + base64.RawURLEncoding.EncodeToString([]byte(s.did))
+}
+
+// maxSecretText is the length in bytes of the longest one.
+const maxSecretText = 4 << 10
+
+func parseSecret(prefix, text string) (s secretText, ok bool) {
+	rest, ok := strings.CutPrefix(text, prefix)
+	if !ok || len(text) > maxSecretText {
+		return s, false
+	}
+	parts := strings.Split(rest, ".")
+	if len(parts) != 3 || parts[0] == "" || parts[1] == "" || strings.Contains(parts[0], "/") {
+		return s, false
+	}
+	did, ok := parseDID(parts[2])
+	return secretText{did, parts[0], parts[1]}, ok
+}

@@ -1,0 +1,310 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/auth"
+)
+
+// Lifetimes.
+const (
+	accessLife = 15 * time.Minute
+	// grace is how long what was replaced by a refresh is still good: the access token, and the refresh
+	// token for a client that did not get the answer.
+	grace = time.Minute
+	// challengeKept is how long a code challenge must not come again.
+	challengeKept = 24 * time.Hour
+)
+
+// lifetimes of a session: without use, and in all.
+func (c *client) lifetimes() (idle, total time.Duration) {
+	const day = 24 * time.Hour
+	if c.Confidential || c.Trusted && !c.Loopback {
+		return 90 * day, 730 * day
+	}
+	return 14 * day, 14 * day
+}
+
+// session is a session as it is stored.
+type session struct {
+	Version     int        `json:"v"`
+	Client      string     `json:"client"`
+	Auth        clientAuth `json:"auth"`
+	JKT         string     `json:"jkt"`
+	Scope       string     `json:"scope"`    // as granted
+	Expanded    string     `json:"expanded"` // with permission sets replaced, as of the last refresh
+	Credentials int64      `json:"credentials"`
+	Created     time.Time  `json:"created"`
+	Renewed     time.Time  `json:"renewed"`
+	Idle        time.Time  `json:"idle"`    // until when it must be renewed
+	Expires     time.Time  `json:"expires"` // whatever happens
+	// Refresh is the hash of the refresh token's secret; empty: there is none.
+	Refresh string `json:"refresh,omitempty"`
+	// Used are the refresh tokens before it that are in their grace, in their order.
+	Used []usedToken `json:"used,omitempty"`
+	// Token is the access token, and Old those before it that are in their grace.
+	Token accessToken   `json:"token"`
+	Old   []accessToken `json:"old,omitempty"`
+
+	permissions auth.Permissions // of Expanded
+}
+
+// usedToken is a refresh token that has a successor: the MAC of its secret and the salt.
+type usedToken struct {
+	Hash  string    `json:"hash"`
+	Salt  string    `json:"salt"`
+	Until time.Time `json:"until"`
+}
+
+type accessToken struct {
+	ID      string `json:"id"`
+	Issued  int64  `json:"iat"`
+	Expires int64  `json:"exp"` // of an old one: the end of its grace
+}
+
+// maxUsed bounds how many tokens are in their grace.
+const maxUsed = 20
+
+func parseSession(doc []byte) (*session, error) {
+	x := &session{}
+	if err := exactjson.UnmarshalPlain(doc, x); err != nil {
+		return nil, err
+	}
+	if x.Version != version {
+		return nil, errors.New("provider: a stored session has another version")
+	}
+	x.permissions, _ = auth.ParseScopes(x.Expanded)
+	return x, nil
+}
+
+// session returns a session, which must not be changed, and the text it is stored as.
+func (p *Provider) session(ctx context.Context, r storage.KVReader, name string) (*session, []byte, error) {
+	doc, err := r.Get(ctx, sessionPrefix+name)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := p.sessions.Of(doc, parseSession)
+	return x, doc, err
+}
+
+// ends is when a session is over if it is not renewed.
+func (x *session) ends() time.Time {
+	if x.Refresh == "" {
+		return time.Unix(x.Token.Expires, 0)
+	}
+	if x.Idle.Before(x.Expires) {
+		return x.Idle
+	}
+	return x.Expires
+}
+
+// write adds a session to a step.
+func (x *session) write(step *repo.Step, name string) error {
+	doc, err := json.Marshal(x)
+	if err != nil {
+		return err
+	}
+	step.Set(sessionPrefix+name, doc, x.ends())
+	return nil
+}
+
+// accepts reports whether an access token is the session's, or was until a moment ago.
+func (x *session) accepts(id string, now time.Time) bool {
+	if id == x.Token.ID {
+		return true
+	}
+	return slices.ContainsFunc(x.Old, func(t accessToken) bool { return t.ID == id && now.Unix() < t.Expires })
+}
+
+// raised ends all sessions, codes and grants of an account whose credentials change. What it does not
+// see is void all the same, since it carries another value of the counter.
+func raised(ctx context.Context, _ account.Account, step *repo.Step, _ account.Kept) error {
+	for _, prefix := range []string{sessionPrefix, codePrefix, grantPrefix} {
+		rng := storage.Prefix(prefix)
+		rng.KeysOnly = true
+		for pair, err := range step.Keys(ctx, rng) {
+			if err != nil {
+				return err
+			}
+			step.Remove(pair.Key)
+		}
+	}
+	return nil
+}
+
+// Session is a session of an app, as its account is shown it.
+type Session struct {
+	// Name names the session within the account.
+	Name string
+	// Client is the client_id.
+	Client string
+	// Permissions is what the app may do, permission sets included.
+	Permissions auth.Permissions
+	// Created is when it began, Renewed when the app renewed it last, which apps do at least every
+	// quarter of an hour while they are used, and Ends when it ends if the app does not renew it.
+	Created, Renewed, Ends time.Time
+}
+
+// Sessions returns the sessions of an account, the last renewed first. The error is
+// account.ErrNotFound if there is no such account.
+func (p *Provider) Sessions(ctx context.Context, did syntax.DID) (list []Session, err error) {
+	err = p.accounts.View(ctx, account.Trusted(did), func(a account.Account, r storage.KVReader) error {
+		list = nil
+		for pair, err := range r.Keys(ctx, storage.Prefix(sessionPrefix)) {
+			if err != nil {
+				return err
+			}
+			x, err := parseSession(pair.Value)
+			if err != nil {
+				return err
+			}
+			if x.Credentials != a.Credentials || !p.now().Before(x.ends()) {
+				continue
+			}
+			list = append(list, Session{
+				Name: strings.TrimPrefix(pair.Key, sessionPrefix), Client: x.Client, Permissions: x.permissions,
+				Created: x.Created, Renewed: x.Renewed, Ends: x.ends(),
+			})
+		}
+		return nil
+	})
+	slices.SortFunc(list, func(a, b Session) int { return b.Renewed.Compare(a.Renewed) })
+	return list, err
+}
+
+// EndSession ends a session on the word of a caller of its account. One that is not there is no
+// error.
+func (p *Provider) EndSession(ctx context.Context, who account.Caller, name string) error {
+	_, err := p.accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
+		step.Remove(sessionPrefix + name)
+		return nil
+	})
+	return err
+}
+
+// EndClient ends all sessions of an app, on the word of a caller of the account, and forgets what was
+// granted to it.
+func (p *Provider) EndClient(ctx context.Context, who account.Caller, clientID string) error {
+	_, err := p.accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
+		step.Remove(grantPrefix + hash(clientID))
+		return p.endWhere(ctx, step, func(x *session) bool { return x.Client == clientID })
+	})
+	return err
+}
+
+// endWhere adds the end of sessions to a step.
+func (p *Provider) endWhere(ctx context.Context, step *repo.Step, which func(*session) bool) error {
+	for pair, err := range step.Keys(ctx, storage.Prefix(sessionPrefix)) {
+		if err != nil {
+			return err
+		}
+		x, err := parseSession(pair.Value)
+		if err != nil {
+			return err
+		}
+		if which(x) {
+			step.Remove(pair.Key)
+		}
+	}
+	return nil
+}
+
+// maxSessions bounds the sessions of one account: beyond it, those that were renewed the longest ago
+// end.
+const maxSessions = 500
+
+// makeRoom adds to a step the end of old sessions, so that there is room for a new one.
+func (p *Provider) makeRoom(ctx context.Context, step *repo.Step) error {
+	type old struct {
+		key     string
+		renewed time.Time
+	}
+	var list []old
+	for pair, err := range step.Keys(ctx, storage.Prefix(sessionPrefix)) {
+		if err != nil {
+			return err
+		}
+		x, err := p.sessions.Of(pair.Value, parseSession)
+		if err != nil {
+			return err
+		}
+		list = append(list, old{pair.Key, x.Renewed})
+	}
+	if len(list) < maxSessions {
+		return nil
+	}
+	slices.SortFunc(list, func(a, b old) int { return a.renewed.Compare(b.renewed) })
+	for _, o := range list[:len(list)-maxSessions+1] {
+		step.Remove(o.key)
+	}
+	return nil
+}
+
+// grant is what an account has granted to an app, as it is stored.
+type grant struct {
+	Version     int       `json:"v"`
+	Client      string    `json:"client"`
+	Scope       string    `json:"scope"`
+	Credentials int64     `json:"credentials"`
+	At          time.Time `json:"at"`
+}
+
+// granted returns what an account has granted to a client before.
+func (p *Provider) granted(ctx context.Context, a account.Account, clientID string) (known auth.Permissions, ok bool, err error) {
+	err = p.accounts.View(ctx, account.Trusted(a.DID), func(a account.Account, r storage.KVReader) error {
+		g, err := readGrant(ctx, r, clientID)
+		if err == nil && g != nil && g.Credentials == a.Credentials {
+			known, _ = auth.ParseScopes(g.Scope)
+			ok = true
+		}
+		return err
+	})
+	return known, ok, err
+}
+
+func readGrant(ctx context.Context, r storage.KVReader, clientID string) (*grant, error) {
+	doc, err := r.Get(ctx, grantPrefix+hash(clientID))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	g := &grant{}
+	if err := exactjson.UnmarshalPlain(doc, g); err != nil {
+		return nil, err
+	}
+	if g.Version != version || g.Client != clientID {
+		return nil, nil
+	}
+	return g, nil
+}
+
+// remember adds to a step what an account has granted. What was asked for and not granted is
+// forgotten; what was granted before and not asked for this time stays.
+func remember(ctx context.Context, step *repo.Step, a account.Account, clientID string, asked, granted auth.Permissions, now time.Time) error {
+	before, err := readGrant(ctx, step, clientID)
+	if err != nil {
+		return err
+	}
+	all := granted
+	if before != nil && before.Credentials == a.Credentials {
+		kept, _ := auth.ParseScopes(before.Scope)
+		all = all.With(kept.Select(func(s auth.Scope) bool { return !asked.Has(s.String()) }))
+	}
+	doc, err := json.Marshal(grant{version, clientID, all.String(), a.Credentials, now})
+	if err != nil {
+		return err
+	}
+	step.Set(grantPrefix+hash(clientID), doc, time.Time{})
+	return nil
+}
