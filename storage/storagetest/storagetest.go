@@ -12,6 +12,8 @@
 //		}})
 //	}
 //
+// The page README.md beside this file builds a backend, step by step.
+//
 // and tests of what is special to it. A backend that has only some of the four
 // stores runs RunRepos, RunKV or RunBlobs.
 //
