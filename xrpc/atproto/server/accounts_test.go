@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -518,26 +519,35 @@ func TestPLCOperations(t *testing.T) {
 	var signed struct{ Operation map[string]any }
 	b.must("POST", sign, alice.AccessJWT, ask, &signed) // the token was not spent on what failed
 	b.fails(400, "InvalidToken", "POST", sign, alice.AccessJWT, ask)
-	// An operation that would leave the account without this server is not passed on.
-	for what, change := range map[string]func(op map[string]any){
-		"no operation": func(op map[string]any) { clear(op) },
-		"a tombstone":  func(op map[string]any) { op["type"] = "plc_tombstone" },
-		"another server": func(op map[string]any) {
-			op["services"] = map[string]any{"atproto_pds": map[string]any{"type": "AtprotoPersonalDataServer", "endpoint": "https://other.example.com"}}
+	// An operation that would leave the account without this server is not passed on, though the
+	// directory would take it.
+	text, err := json.Marshal(signed.Operation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(op *identity.PLCOperation){
+		"another server": func(op *identity.PLCOperation) { op.SetPDS("https://other.example.com") },
+		"no server":      func(op *identity.PLCOperation) { op.Services = nil },
+		"another service": func(op *identity.PLCOperation) {
+			op.Services = map[string]identity.PLCService{identity.PDSID: {Type: "Other", Endpoint: b.url}}
 		},
-		"no server": func(op map[string]any) { op["services"] = map[string]any{} },
-		"another key": func(op map[string]any) {
-			op["verificationMethods"] = map[string]any{"atproto": key.PublicKey().DIDKey()}
-		},
-		"another handle":   func(op map[string]any) { op["alsoKnownAs"] = []string{"at://bob.test"} },
-		"without our key":  func(op map[string]any) { op["rotationKeys"] = []string{key.PublicKey().DIDKey()} },
-		"of another shape": func(op map[string]any) { op["type"] = 7 },
+		"another key":     func(op *identity.PLCOperation) { op.SetSigningKey(key.PublicKey()) },
+		"another handle":  func(op *identity.PLCOperation) { op.SetHandle("bob.test") },
+		"without our key": func(op *identity.PLCOperation) { op.RotationKeys = []string{key.PublicKey().DIDKey()} },
 	} {
-		op := make(map[string]any)
-		for name, value := range signed.Operation {
-			op[name] = value
+		op, err := identity.ParsePLCOperation(text)
+		if err != nil {
+			t.Fatal(err)
 		}
 		change(op)
+		if err := op.Sign(t.Context(), b.rotation); err != nil {
+			t.Fatal(err)
+		}
+		if a := b.send("POST", submit, "Bearer "+alice.AccessJWT, "", map[string]any{"operation": op}, nil); a.status != 400 {
+			t.Errorf("%s: %d %s", what, a.status, a.body)
+		}
+	}
+	for what, op := range map[string]map[string]any{"no operation": {}, "a tombstone": {"type": "plc_tombstone", "prev": signed.Operation["prev"]}, "of another shape": {"type": 7}} {
 		if a := b.send("POST", submit, "Bearer "+alice.AccessJWT, "", map[string]any{"operation": op}, nil); a.status != 400 {
 			t.Errorf("%s: %d %s", what, a.status, a.body)
 		}
