@@ -114,7 +114,8 @@ func carryOut(ctx context.Context, tx *sql.Tx, step *follow.Step) {
 		check(err)
 		must(tx.ExecContext(ctx, "DELETE FROM bookmarks WHERE did = ? AND rkey = ?", step.DID, op.RKey))
 		if value, err := op.Value(); err == nil { // there is none in a delete
-			must(tx.ExecContext(ctx, "INSERT INTO bookmarks VALUES (?, ?, ?)", step.DID, op.RKey, value["tag"]))
+			tag, _ := value["tag"].(string)
+			must(tx.ExecContext(ctx, "INSERT INTO bookmarks VALUES (?, ?, ?)", step.DID, op.RKey, tag))
 		}
 	}
 	must(tx.ExecContext(ctx, "INSERT OR REPLACE INTO progress VALUES ('', ?), (?, ?)", step.Position, step.DID, step.Rev))

@@ -29,7 +29,7 @@ type tree struct {
 	Raw      json.RawMessage `json:"raw"`
 	Children []*tree         `json:"children,omitempty"`
 	Skipped  []string        `json:"-"`
-	Named    []string        `json:"-,"`
+	Plain    []string
 }
 
 func TestMarshalHasNoNullLists(t *testing.T) {
@@ -48,7 +48,7 @@ func TestMarshalHasNoNullLists(t *testing.T) {
 	}
 	const empty = `"bytes":null,"names":[]`
 	want := `{"map":{"a":{"names":[]}},"pointer":{` + empty + `},"mids":[{"zero":[{"names":[]}],` + empty + `}],"array":[{"names":[]}],"any":null,"raw":null,` +
-		`"children":[null,{"map":{},"pointer":null,"mids":[],"array":[{"names":[]}],"any":null,"raw":null,"-":[]}],"-":[]}`
+		`"children":[null,{"map":{},"pointer":null,"mids":[],"array":[{"names":[]}],"any":null,"raw":null,"Plain":[]}],"Plain":[]}`
 	if string(got) != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
@@ -64,7 +64,7 @@ func TestMarshalHasNoNullLists(t *testing.T) {
 
 // TestMarshalIsMarshal: a value without nil lists is written as encoding/json writes it.
 func TestMarshalIsMarshal(t *testing.T) {
-	in := tree{Map: map[string]leaf{}, Mids: []mid{}, Array: [1]leaf{{[]string{"<&>"}}}, Named: []string{}, Any: 1.5, Raw: json.RawMessage(`{"a": 1}`)}
+	in := tree{Map: map[string]leaf{}, Mids: []mid{}, Array: [1]leaf{{[]string{"<&>"}}}, Plain: []string{}, Any: 1.5, Raw: json.RawMessage(`{"a": 1}`)}
 	want, err := json.Marshal(in)
 	if err != nil {
 		t.Fatal(err)
@@ -80,12 +80,12 @@ func TestMarshalIsMarshal(t *testing.T) {
 
 // TestMarshalOfCycles: what contains itself is an error, not the end of the program.
 func TestMarshalOfCycles(t *testing.T) {
-	x := &tree{Map: map[string]leaf{}, Mids: []mid{}, Array: [1]leaf{{[]string{}}}, Named: []string{}}
+	x := &tree{Map: map[string]leaf{}, Mids: []mid{}, Array: [1]leaf{{[]string{}}}, Plain: []string{}}
 	x.Children = []*tree{x}
 	if _, err := Marshal(x); err == nil {
 		t.Error("no error")
 	}
-	x.Named = nil
+	x.Plain = nil
 	if _, err := Marshal(x); err == nil {
 		t.Error("no error")
 	}

@@ -112,14 +112,6 @@ func (e *Error) under(elem string) *Error {
 
 func (e *Error) underIndex(i int) *Error { return e.under(strconv.Itoa(i)) }
 
-// orNil turns the result of a walk into an error.
-func (e *Error) orNil() error {
-	if e == nil {
-		return nil
-	}
-	return e
-}
-
 // CID returns the CID of a record's DAG-CBOR.
 func CID(cbor []byte) cid.Cid { return dag.Sum(dag.CBOR, cbor) }
 

@@ -71,11 +71,11 @@ func (e *Encoded) Member(name string) *Encoded {
 		return nil
 	}
 	r := icbor.NewReader(e.cbor)
-	n, err := r.Map()
+	n, _ := r.Map()
 	for range n {
-		key, keyErr := r.TextBytes()
+		key, err := r.TextBytes()
 		at := r.Pos()
-		if err = r.Skip(); err != nil || keyErr != nil {
+		if err != nil || r.Skip() != nil {
 			break
 		}
 		if string(key) == name {

@@ -28,7 +28,6 @@ type method struct {
 	params        string // a type, or ""
 	in, out       string // types, or ""
 	rawIn, rawOut bool   // not JSON
-	errors        []lexicon.MethodError
 }
 
 // method declares what all methods have.

@@ -249,6 +249,7 @@ func TestDamage(t *testing.T) {
 		}, "its bytes are others"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // what looks wrong about accounts is looked at again after pauses
 			w := newWorld(t)
 			c.damage(w)
 			r := w.run(check.Options{})

@@ -41,7 +41,8 @@ type Step struct {
 	// step, which is to be stored for it. It is empty if there is nothing of the account.
 	DID syntax.DID
 	Rev syntax.TID
-	// Reset says that the rows of the account are to be deleted before Ops are carried out.
+	// Reset says that the rows of the account are to be deleted before Ops are carried out. A
+	// snapshot of the repository is open until the loop goes on.
 	Reset bool
 	// Ops are the changes of records. Those of a Reset are a Create for each record, in the order
 	// of paths, read from a snapshot while the loop takes them. Ops may be ranged over more than

@@ -13,7 +13,8 @@
 //	}
 //
 // and tests of what is special to it. A backend that has only some of the four
-// stores runs RunRepos, RunKV or RunBlobs.
+// stores runs RunRepos, RunKV or RunBlobs. The page README.md beside this file
+// builds a backend, step by step.
 //
 // # What is checked
 //

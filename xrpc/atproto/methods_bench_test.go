@@ -2,7 +2,6 @@ package atproto_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -72,7 +71,7 @@ func call(b *testing.B, srv http.Handler, method, body string) {
 	}
 	w := dropped{header: make(http.Header)}
 	if srv.ServeHTTP(&w, r); w.status != http.StatusOK {
-		b.Fatal(fmt.Sprintf("%s: status %d", method, w.status))
+		b.Fatalf("%s: status %d", method, w.status)
 	}
 }
 

@@ -590,3 +590,26 @@ func TestGuessesAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// Where credentials are optional, bad ones are refused, and good ones show more.
+func TestOptionalCredentials(t *testing.T) {
+	b := testpds.New(t, nil)
+	alice, bob := b.Register("alice"), b.Register("bob")
+	get := func(header string) int {
+		return b.Send("GET", "com.atproto.sync.getLatestCommit?did="+string(alice.DID), header, nil, nil).Status
+	}
+	for _, down := range []bool{false, true} {
+		if down {
+			b.TakeDown(alice.DID, true)
+		}
+		public := map[bool]int{false: 200, true: 400}[down]
+		for header, want := range map[string]int{
+			"": public, "Bearer x": 400, testpds.Admin("wrong"): 401, testpds.Admin("hunter2"): 200,
+			"Bearer " + alice.AccessJWT: 200, "Bearer " + bob.AccessJWT: public, "Bearer " + alice.RefreshJWT: 400,
+		} {
+			if got := get(header); got != want {
+				t.Errorf("taken down: %v, with %q: %d, want %d", down, header, got, want)
+			}
+		}
+	}
+}

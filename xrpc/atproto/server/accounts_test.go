@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -258,8 +260,19 @@ func TestInvites(t *testing.T) {
 	if n := mine(""); n != 3 {
 		t.Errorf("%d codes with one that was earned", n)
 	}
-	b.must("POST", createAccount, "", newAccount("bob", "inviteCode", many.Codes[0].Codes[0]), nil)
+	var bob tokens
+	b.must("POST", createAccount, "", newAccount("bob", "inviteCode", many.Codes[0].Codes[0]), &bob)
 	// The operator's views.
+	var info struct {
+		InvitedBy struct{ Code, ForAccount string }
+		Invites   []any
+	}
+	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+string(bob.DID), nil, &info); a.status != 200 || info.InvitedBy.ForAccount != string(alice.DID) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+string(alice.DID), nil, &info); a.status != 200 || len(info.Invites) != 3 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
 	var all codes
 	if a := b.admin("GET", "com.atproto.admin.getInviteCodes?sort=usage&limit=2", nil, &all); a.status != 200 || len(all.Codes) != 2 || len(all.Codes[0].Uses) != 1 {
 		t.Errorf("%d %s", a.status, a.body)
@@ -506,26 +519,35 @@ func TestPLCOperations(t *testing.T) {
 	var signed struct{ Operation map[string]any }
 	b.must("POST", sign, alice.AccessJWT, ask, &signed) // the token was not spent on what failed
 	b.fails(400, "InvalidToken", "POST", sign, alice.AccessJWT, ask)
-	// An operation that would leave the account without this server is not passed on.
-	for what, change := range map[string]func(op map[string]any){
-		"no operation": func(op map[string]any) { clear(op) },
-		"a tombstone":  func(op map[string]any) { op["type"] = "plc_tombstone" },
-		"another server": func(op map[string]any) {
-			op["services"] = map[string]any{"atproto_pds": map[string]any{"type": "AtprotoPersonalDataServer", "endpoint": "https://other.example.com"}}
+	// An operation that would leave the account without this server is not passed on, though the
+	// directory would take it.
+	text, err := json.Marshal(signed.Operation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(op *identity.PLCOperation){
+		"another server": func(op *identity.PLCOperation) { op.SetPDS("https://other.example.com") },
+		"no server":      func(op *identity.PLCOperation) { op.Services = nil },
+		"another service": func(op *identity.PLCOperation) {
+			op.Services = map[string]identity.PLCService{identity.PDSID: {Type: "Other", Endpoint: b.url}}
 		},
-		"no server": func(op map[string]any) { op["services"] = map[string]any{} },
-		"another key": func(op map[string]any) {
-			op["verificationMethods"] = map[string]any{"atproto": key.PublicKey().DIDKey()}
-		},
-		"another handle":   func(op map[string]any) { op["alsoKnownAs"] = []string{"at://bob.test"} },
-		"without our key":  func(op map[string]any) { op["rotationKeys"] = []string{key.PublicKey().DIDKey()} },
-		"of another shape": func(op map[string]any) { op["type"] = 7 },
+		"another key":     func(op *identity.PLCOperation) { op.SetSigningKey(key.PublicKey()) },
+		"another handle":  func(op *identity.PLCOperation) { op.SetHandle("bob.test") },
+		"without our key": func(op *identity.PLCOperation) { op.RotationKeys = []string{key.PublicKey().DIDKey()} },
 	} {
-		op := make(map[string]any)
-		for name, value := range signed.Operation {
-			op[name] = value
+		op, err := identity.ParsePLCOperation(text)
+		if err != nil {
+			t.Fatal(err)
 		}
 		change(op)
+		if err := op.Sign(t.Context(), b.rotation); err != nil {
+			t.Fatal(err)
+		}
+		if a := b.send("POST", submit, "Bearer "+alice.AccessJWT, "", map[string]any{"operation": op}, nil); a.status != 400 {
+			t.Errorf("%s: %d %s", what, a.status, a.body)
+		}
+	}
+	for what, op := range map[string]map[string]any{"no operation": {}, "a tombstone": {"type": "plc_tombstone", "prev": signed.Operation["prev"]}, "of another shape": {"type": 7}} {
 		if a := b.send("POST", submit, "Bearer "+alice.AccessJWT, "", map[string]any{"operation": op}, nil); a.status != 400 {
 			t.Errorf("%s: %d %s", what, a.status, a.body)
 		}
@@ -556,6 +578,50 @@ func TestRulesForHandles(t *testing.T) {
 	}
 }
 
+// Of many who want the same handle, address or invite code at once, one has it, and nothing is left of
+// the others.
+func TestAccountsAtOnce(t *testing.T) {
+	b := newBench(t, func(_ *session.Config, c *Config) { c.Policy.InviteRequired = true })
+	code := func(uses int) string {
+		var out struct{ Code string }
+		if a := b.admin("POST", "com.atproto.server.createInviteCode", map[string]any{"useCount": uses}, &out); a.status != 200 {
+			t.Fatal(a.body)
+		}
+		return out.Code
+	}
+	many, once := code(100), code(1)
+	for what, in := range map[string]func(i int) map[string]any{
+		"handle": func(i int) map[string]any {
+			return newAccount("handle", "email", fmt.Sprintf("h%d@example.com", i), "inviteCode", many)
+		},
+		"address": func(i int) map[string]any {
+			return newAccount(fmt.Sprintf("address%d", i), "email", "one@example.com", "inviteCode", many)
+		},
+		"code": func(i int) map[string]any { return newAccount(fmt.Sprintf("code%d", i), "inviteCode", once) },
+	} {
+		var all sync.WaitGroup
+		var made atomic.Int32
+		for i := range 8 {
+			all.Go(func() {
+				switch a := b.send("POST", createAccount, "", "", in(i), nil); a.status {
+				case 200:
+					made.Add(1)
+				case 400:
+				default:
+					t.Errorf("%s: %d %s", what, a.status, a.body)
+				}
+			})
+		}
+		all.Wait()
+		if n := made.Load(); n != 1 {
+			t.Errorf("%d accounts have one %s", n, what)
+		}
+	}
+	if problems, err := b.accounts.Check(t.Context()); err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+}
+
 func TestDescribeServer(t *testing.T) {
 	b := newBench(t, func(_ *session.Config, c *Config) {
 		c.Policy.PrivacyPolicy, c.Policy.ContactEmail = "https://example.com/privacy", "help@example.com"
@@ -568,5 +634,10 @@ func TestDescribeServer(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	alice := b.register("alice")
+	var queue struct{ Activated bool }
+	if b.must("GET", "com.atproto.temp.checkSignupQueue", alice.AccessJWT, nil, &queue); !queue.Activated {
+		t.Error("there is a queue")
 	}
 }

@@ -102,12 +102,18 @@ func TestAccountMoves(t *testing.T) {
 	if kinds, _ := b.events(alice.DID, 0); !slices.Equal(kinds, []string{"#identity", "#account", "#identity", "#sync"}) {
 		t.Errorf("%v", kinds)
 	}
-	// With the account's own key, anybody with a session could have a token signed.
+	// With the account's own key, anybody with a session could have a token signed, and so give it
+	// another password while it is deactivated.
+	b.must("POST", "com.atproto.server.deactivateAccount", moved.AccessJWT, map[string]any{}, nil)
 	var own struct{ Token string }
 	q := url.Values{"aud": {"did:web:new.example.com"}, "lxm": {createAccount}}
 	b.must("GET", "com.atproto.server.getServiceAuth?"+q.Encode(), moved.AccessJWT, nil, &own)
 	b.resolver.Purge(syntax.AtIdentifier(alice.DID))
-	if a := b.send("POST", createAccount, "Bearer "+own.Token, "", again, nil); a.status != 400 {
+	again["password"] = "the thief's"
+	if a := b.send("POST", createAccount, "Bearer "+own.Token, "", again, nil); a.status != 400 || !strings.Contains(a.body, "already exists") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if _, a := b.login("alice2.new.test", "the thief's"); a.status != 401 {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 }
