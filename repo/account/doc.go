@@ -77,6 +77,8 @@
 //	oauth/…              xrpc/oauth          authorization requests, and proofs that were used; expire
 //	lost-blob/DID/CID    repo/check          a blob that was accepted as lost
 //	durable/alarms/…     storage/durable     alarms by time
+//	maintenance/sweep    xrpc/pds            how far the deletion of unused blobs has come
+//	probe                xrpc/pds            the time at which the store was last found writable
 //
 // Hosts may keep keys of their own in both, below prefixes that are not in the tables.
 package account

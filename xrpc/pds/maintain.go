@@ -14,6 +14,8 @@ import (
 const (
 	// maintenance is how often the store is tidied.
 	maintenance = time.Hour
+	// repairs is how often changes of accounts that were interrupted are finished.
+	repairs = time.Minute
 	// sweepAccounts is how many accounts are looked through at a time, so that the work is bounded
 	// however many there are.
 	sweepAccounts = 10_000
@@ -47,6 +49,23 @@ func (s *Server) maintain(ctx context.Context) {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// repair finishes changes of accounts that could not be finished, or whose process has died, until
+// the context ends. It costs as much as is pending.
+func (s *Server) repair(ctx context.Context) {
+	tick := time.NewTicker(repairs)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := s.Accounts.Repair(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("changes of accounts that were interrupted", "err", err)
 		}
 	}
 }

@@ -223,12 +223,14 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 }
 
 // Run does what a server does beside serving requests, until the context ends: it watches the clock,
-// asks relays to read the server, and every hour deletes what is no longer used. Then it ends all
-// subscriptions, and returns nil. A server should run once, while it serves.
+// asks relays to read the server, every minute finishes changes of accounts that were interrupted, and
+// every hour deletes what is no longer used. Then it ends all subscriptions, and returns nil. A
+// server should run once, while it serves.
 func (s *Server) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	all.Go(func() { s.clock.watch.Run(ctx) })
 	all.Go(func() { s.maintain(ctx) })
+	all.Go(func() { s.repair(ctx) })
 	all.Go(func() { s.crawl(ctx) })
 	all.Go(func() { s.relays.run(ctx) })
 	<-ctx.Done()
