@@ -18,9 +18,9 @@
 //	pds.sqlite.blobs/              blobs, as in a blobfs store
 //	backup.lock                    held while a backup is made
 //
-// A generation never changes. It is made under another name, verified (every page and the structure
-// of the database, every repository, every blob), and renamed when it is complete: so whenever a
-// backup is interrupted, the older generations are as they were.
+// A generation never changes. It is made under another name, verified (the database by its engine,
+// what is in it by Backup.Verify, every blob), and renamed when it is complete: so whenever a backup
+// is interrupted, the older generations are as they were.
 //
 // Blobs, whose files never change, are copied before and after the copy of the database: so the
 // backup has every blob that its database refers to, even those that are deleted meanwhile. A blob

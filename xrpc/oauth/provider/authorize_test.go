@@ -1,0 +1,496 @@
+package provider
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+)
+
+const browser = "one browser"
+
+// page demands an error page that goes nowhere.
+func (r reply) page(t testing.TB, name string, status int) {
+	t.Helper()
+	if r.status != status || r.header.Get("Location") != "" || r.header.Get("X-Error") == "" {
+		t.Errorf("%s: %d %v %s", name, r.status, r.header, r.text)
+	}
+}
+
+// asks demands a prompt.
+func (r reply) asks(t testing.TB, name string, what Ask) {
+	t.Helper()
+	if r.status != 200 || r.header.Get("X-Ask") != string(what) {
+		t.Errorf("%s: %d %v %s", name, r.status, r.header, r.text)
+	}
+}
+
+func TestMatrix74to77Navigation(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	w.signIn(browser, alice)
+	path := a.push(nil)
+	open := func(header ...string) reply {
+		r := httptest.NewRequest("GET", issuer+path, nil)
+		r.AddCookie(&http.Cookie{Name: "device", Value: browser})
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		return w.do(r)
+	}
+	open().asks(t, "74", AskConsent)
+	w.submit(browser, w.consentForm(alice, nil), "Origin", "").page(t, "74: without an Origin", 400)
+	open("Sec-Fetch-Dest", "iframe", "Sec-Fetch-Mode", "navigate").page(t, "75 iframe", 400)
+	open("Sec-Fetch-Dest", "empty", "Sec-Fetch-Mode", "cors").page(t, "75 cors", 400)
+	out := open()
+	if h := out.header; !strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") || !strings.Contains(h.Get("Content-Security-Policy"), "base-uri 'none'") ||
+		h.Get("X-Frame-Options") != "DENY" || h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("76: %v", h)
+	}
+	plain := a.request(nil).Encode()
+	w.browse(browser, pathAuthorize+"?"+plain).page(t, "77", 400)
+	w.browse(browser, path+"&redirect_uri="+url.QueryEscape(redirect)).page(t, "77: both", 400)
+	w.browse(browser, path+"&client_id=x").page(t, "58: twice", 400)
+	w.browse(browser, pathAuthorize).page(t, "nothing", 400)
+	for _, method := range []string{"PUT", "DELETE", "OPTIONS"} {
+		r := httptest.NewRequest(method, issuer+path, nil)
+		w.do(r).page(t, method, 405)
+	}
+}
+
+func TestMatrix78NoOpenRedirect(t *testing.T) {
+	w := newWorld(t)
+	w.public()
+	evil := url.QueryEscape("https://evil.example/cb")
+	for _, query := range []string{
+		"client_id=https%3A%2F%2Funknown.example.net%2Fc.json&redirect_uri=" + evil,
+		"client_id=" + url.QueryEscape(clientID) + "&redirect_uri=" + evil + "&response_type=code",
+		"redirect_uri=" + evil,
+		"client_id=" + url.QueryEscape(clientID) + "&request_uri=" + evil,
+		"client_id=" + url.QueryEscape(clientID) + "&request_uri=" + url.QueryEscape(requestURIPrefix+"unknown"),
+		"client_id=" + url.QueryEscape(clientID) + "&request_uri=" + url.QueryEscape(requestURIPrefix+"unknown") + "&redirect_uri=" + evil,
+		"client_id=" + url.QueryEscape(clientID) + "&request=x&redirect_uri=" + evil,
+	} {
+		w.browse(browser, pathAuthorize+"?"+query).page(t, query, 400)
+	}
+}
+
+func TestMatrix79to82Foreign(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	w.signIn(browser, alice)
+	path := a.push(nil)
+	w.browse(browser, strings.Replace(path, url.QueryEscape(clientID), url.QueryEscape(confidentialID), 1)).page(t, "79", 400)
+	w.browse("another browser", strings.Replace(path, "app.example.net", "x.example.net", 1)).page(t, "79", 400)
+	w.browse(browser, path).asks(t, "79: it survives", AskConsent)
+	form := w.consentForm(alice, nil)
+	w.signIn("another browser", alice)
+	w.browse("another browser", path).page(t, "80", 403)
+	w.submit("another browser", form).page(t, "80: its form", 400)
+	w.browse(browser, path).asks(t, "80: it survives", AskConsent)
+
+	// Each look at the page gives five minutes more, up to an hour.
+	for range 11 {
+		w.wait(4 * time.Minute)
+		w.browse(browser, path).asks(t, "81", AskConsent)
+	}
+	w.wait(requestLife)
+	q := w.browse(browser, path).back(t)
+	if q.Get("error") != codeAccessDenied || q.Get("state") != "the state" || q.Get("iss") != issuer {
+		t.Errorf("81: %v", q)
+	}
+	if q := w.submit(browser, form).back(t); q.Get("error") != codeAccessDenied {
+		t.Errorf("81: the form: %v", q)
+	}
+	w.wait(2 * requestKept)
+	w.browse(browser, path).page(t, "81: much later", 400)
+
+	path = a.push(nil)
+	w.browse(browser, path)
+	for range 14 {
+		w.wait(4*time.Minute + 50*time.Second)
+		w.browse(browser, path)
+	}
+	if q := w.browse(browser, path).back(t); q.Get("error") != codeAccessDenied {
+		t.Errorf("81: after an hour: %v", q)
+	}
+
+	path = a.push(nil)
+	w.browse(browser, path).asks(t, "82", AskConsent)
+	if q := w.consent(browser, alice, nil).back(t); q.Get("code") == "" {
+		t.Errorf("82: %v", q)
+	}
+	w.browse(browser, path).page(t, "82", 400)
+}
+
+func TestMatrix83Prompts(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	none := "a browser where nobody is signed in"
+	w.signIn(browser, alice)
+	w.browse(none, a.push(nil)).asks(t, "nobody", AskSignIn)
+	w.browse(browser, a.push(nil)).asks(t, "one", AskConsent)
+	w.browse(browser, a.push(map[string]string{"prompt": "consent"})).asks(t, "consent", AskConsent)
+	w.browse(browser, a.push(map[string]string{"prompt": "create"})).asks(t, "create", AskSignUp)
+	w.browse(browser, a.push(map[string]string{"prompt": "select_account"})).asks(t, "select_account", AskAccount)
+	if q := w.browse(none, a.push(map[string]string{"prompt": "select_account"})).back(t); q.Get("error") != codeSelectAccount {
+		t.Errorf("select_account without accounts: %v", q)
+	}
+	w.wait(time.Second)
+	path := a.push(map[string]string{"prompt": "login"})
+	w.browse(browser, path).asks(t, "login", AskSignIn)
+	w.wait(time.Second)
+	w.signIn(browser, alice)
+	w.browse(browser, path).asks(t, "login, after the sign-in", AskConsent)
+	if q := w.consent(browser, alice, nil).back(t); q.Get("code") == "" {
+		t.Errorf("login: %v", q)
+	}
+	w.wait(signInLife)
+	w.browse(browser, a.push(nil)).asks(t, "a week later", AskSignIn)
+	// After a choice, the page goes on where it was told.
+	w.signIn(browser, alice)
+	w.signIn(browser, bob)
+	path = a.push(nil)
+	w.browse(browser, path).asks(t, "85", AskAccount)
+	if len(w.pages.last.Accounts) != 2 || w.pages.last.Return != path {
+		t.Errorf("85: %+v", w.pages.last)
+	}
+	w.browse(browser, w.pages.last.Return+"&account="+string(bob)).asks(t, "85: the choice", AskConsent)
+	if w.pages.last.Account != bob {
+		t.Errorf("85: %s", w.pages.last.Account)
+	}
+	w.browse(browser, path+"&account=did:plc:cccccccccccccccccccccccc").asks(t, "85: one that is not there", AskAccount)
+}
+
+// 84: prompt=login is not only a page.
+func TestMatrix84LoginIsEnforced(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	w.signIn(browser, alice)
+	w.wait(time.Second)
+	w.browse(browser, a.push(map[string]string{"prompt": "login"})).asks(t, "84", AskSignIn)
+	w.consent(browser, alice, nil).page(t, "84", 401)
+}
+
+// 86: nor is login_hint.
+func TestMatrix86HintIsEnforced(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	w.signIn(browser, alice)
+	for _, hint := range []string{string(bob), "bob.test", "nobody.test"} {
+		w.browse(browser, a.push(map[string]string{"login_hint": hint})).asks(t, "86", AskSignIn)
+		w.consent(browser, alice, nil).page(t, "86", 403)
+	}
+	w.signIn(browser, bob)
+	w.browse(browser, a.push(map[string]string{"login_hint": "BOB.test"})).asks(t, "86", AskConsent)
+	if w.pages.last.Account != bob || len(w.pages.last.Accounts) != 1 {
+		t.Errorf("86: %+v", w.pages.last)
+	}
+}
+
+func TestMatrix87to88Silent(t *testing.T) {
+	w := newWorld(t)
+	hint := map[string]string{"login_hint": string(alice)}
+	none := map[string]string{"login_hint": string(alice), "prompt": "none"}
+	a := w.confidential()
+	w.signIn(browser, alice)
+	if q := w.browse(browser, a.push(none)).back(t); q.Get("error") != codeConsentRequired || q.Get("state") != "the state" {
+		t.Errorf("87: before consent: %v", q)
+	}
+	a.login()
+	for _, change := range []map[string]string{hint, none} {
+		q := w.browse(browser, a.push(change)).back(t)
+		if q.Get("code") == "" || q.Get("iss") != issuer {
+			t.Errorf("87: %v", q)
+		}
+		a.exchange(q.Get("code"), nil).tokens(t)
+	}
+	a.scope = "atproto repo:com.example.note account:email"
+	w.browse(browser, a.push(hint)).asks(t, "87: a new scope", AskConsent)
+	if len(w.pages.last.Known) != 2 {
+		t.Errorf("87: known are %v", w.pages.last.Known)
+	}
+	if q := w.browse(browser, a.push(none)).back(t); q.Get("error") != codeConsentRequired {
+		t.Errorf("87: a new scope: %v", q)
+	}
+	a.scope = "atproto"
+	if q := w.browse(browser, a.push(map[string]string{"prompt": "none"})).back(t); q.Get("error") != codeLoginRequired {
+		t.Errorf("87: none without a hint: %v", q)
+	}
+	if q := w.browse("another browser", a.push(none)).back(t); q.Get("error") != codeLoginRequired {
+		t.Errorf("87: nobody is signed in: %v", q)
+	}
+	w.browse(browser, a.push(map[string]string{"login_hint": string(alice), "prompt": "consent"})).asks(t, "87: prompt consent", AskConsent)
+	w.wait(signInLife)
+	if q := w.browse(browser, a.push(none)).back(t); q.Get("error") != codeLoginRequired {
+		t.Errorf("87: an old sign-in: %v", q)
+	}
+	w.signIn(browser, alice)
+
+	p := w.public()
+	p.login()
+	w.browse(browser, p.push(hint)).asks(t, "88", AskConsent)
+	if len(w.pages.last.Known) != 0 {
+		t.Error("88: something is known of a public client")
+	}
+	// What was granted is forgotten with the credentials.
+	w.signIn(browser, alice)
+	w.raise()
+	w.signIn(browser, alice)
+	if q := w.browse(browser, a.push(none)).back(t); q.Get("error") != codeConsentRequired {
+		t.Errorf("after a new password: %v", q)
+	}
+}
+
+// A client that the operator trusts has its name shown, and is silent.
+func TestTrustedClient(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Trusted = []string{clientID} })
+	a := w.public()
+	a.login()
+	w.signIn(browser, alice)
+	if q := w.browse(browser, a.push(map[string]string{"login_hint": string(alice)})).back(t); q.Get("code") == "" {
+		t.Errorf("%v", q)
+	}
+	w.browse(browser, a.push(nil)).asks(t, "no hint", AskConsent)
+	if c := w.pages.last.Client; c.Name != "The App" || c.String() != "The App" || !c.Trusted {
+		t.Errorf("%+v", c)
+	}
+	other := w.confidential()
+	w.browse(browser, other.push(nil))
+	if c := w.pages.last.Client; c.Name != "" || c.String() != "web.example.org/client.json" || c.Trusted || !c.Confidential {
+		t.Errorf("%+v", c)
+	}
+}
+
+// raise changes the credentials of alice, as a new password does.
+func (w *world) raise() {
+	ctx := context.Background()
+	_, err := w.accounts.Update(ctx, account.Trusted(alice), func(a *account.Account, step *repo.Step) error {
+		return w.accounts.Raise(ctx, a, step, account.Kept{})
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// 89, for the page that this package writes by itself. 90 to 92: what comes back to the client.
+func TestMatrix89to92Answers(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	w.signIn(browser, alice)
+	state := `"><script>alert(1)</script> &=+%#?/äöü 💡 ` + strings.Repeat("x", 2000)
+	for _, mode := range []string{"", "query", "fragment", "form_post"} {
+		w.browse(browser, a.push(map[string]string{"state": state, "response_mode": mode}))
+		out := w.consent(browser, alice, nil)
+		var q url.Values
+		switch mode {
+		case "form_post":
+			if out.status != 200 || strings.Contains(out.text, "<script>alert") || !strings.Contains(out.text, `action="`+redirect+`"`) ||
+				!strings.Contains(out.text, "<button>") || !strings.Contains(out.header.Get("Content-Security-Policy"), "script-src 'sha256-") {
+				t.Errorf("89, 92: %d %v %s", out.status, out.header, out.text)
+			}
+			q = hiddenFields(out.text)
+		default:
+			q = out.back(t)
+			if at := out.header.Get("Location"); strings.HasPrefix(at, redirect+"#") != (mode == "fragment") {
+				t.Errorf("92: %s: %s", mode, at)
+			}
+		}
+		if q.Get("state") != state || q.Get("iss") != issuer || q.Get("code") == "" {
+			t.Errorf("90, 91: %s: %v", mode, q)
+		}
+		a.exchange(q.Get("code"), nil).tokens(t)
+	}
+	w.browse(browser, a.push(map[string]string{"response_mode": "fragment"}))
+	if q := w.consent(browser, alice, url.Values{"decision": {"deny"}}).back(t); q.Get("error") != codeAccessDenied || q.Get("iss") != issuer || q.Get("state") != "the state" {
+		t.Errorf("91, 93: %v", q)
+	}
+}
+
+// hiddenFields reads the form of a page.
+func hiddenFields(text string) url.Values {
+	q := make(url.Values)
+	unescape := strings.NewReplacer("&#34;", `"`, "&lt;", "<", "&gt;", ">", "&#43;", "+", "&amp;", "&", "&#39;", "'")
+	for _, part := range strings.Split(text, `<input type="hidden" name="`)[1:] {
+		name, rest, _ := strings.Cut(part, `" value="`)
+		value, _, _ := strings.Cut(rest, `">`)
+		q.Set(name, unescape.Replace(value))
+	}
+	return q
+}
+
+func TestMatrix93Deny(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	path := a.push(nil)
+	w.browse(browser, path).asks(t, "93", AskSignIn) // also by somebody who is not signed in
+	form := w.consentForm("", url.Values{"decision": {"deny"}})
+	for range 2 {
+		if q := w.submit(browser, form).back(t); q.Get("error") != codeAccessDenied || q.Get("state") != "the state" || q.Get("iss") != issuer || q.Get("code") != "" {
+			t.Errorf("%v", q)
+		}
+	}
+	w.signIn(browser, alice)
+	w.consent(browser, alice, nil).page(t, "allowed after it was denied", 400)
+}
+
+func TestMatrix95Forgery(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	w.signIn(browser, alice)
+	w.browse(browser, a.push(nil)).asks(t, "95", AskConsent)
+	form := w.consentForm(alice, nil)
+	w.submit(browser, form, "Origin", "https://evil.example").page(t, "95: another origin", 400)
+	w.submit(browser, form, "Origin", "null").page(t, "95: origin null", 400)
+	w.submit(browser, form, "Sec-Fetch-Site", "cross-site").page(t, "95: cross-site", 400)
+	w.submit(browser, form, "Sec-Fetch-Site", "same-site").page(t, "95: same-site", 400)
+	w.submit(browser, form, "Sec-Fetch-Mode", "cors").page(t, "95: a script", 400)
+	w.submit(browser, form, "Content-Type", "application/json").page(t, "95: JSON", 415)
+	w.submit(browser, form, "Content-Type", "text/plain").page(t, "95: text", 415)
+	w.submit(browser, w.consentForm(alice, url.Values{"form": nil})).page(t, "95: no token", 400)
+	w.submit(browser, w.consentForm(alice, url.Values{"form": {"x"}})).page(t, "95: a wrong token", 400)
+	w.submit(browser, w.consentForm(alice, url.Values{"request": {"x"}})).page(t, "95: another request", 400)
+	w.submit(browser, w.consentForm(alice, url.Values{"decision": nil})).page(t, "95: no decision", 400)
+	w.submit(browser, w.consentForm(alice, url.Values{"did": {string(alice), string(bob)}})).page(t, "95: twice", 400)
+	w.submit("another browser", form).page(t, "95: another browser", 400)
+	if q := w.submit(browser, form, "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document").back(t); q.Get("code") == "" {
+		t.Errorf("95: the right form: %v", q)
+	}
+}
+
+func TestMatrix96Tampering(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	w.signIn(browser, alice)
+	w.browse(browser, a.push(nil))
+	q := w.consent(browser, alice, url.Values{"scope": {"atproto", "repo:com.example.note", "transition:generic", "repo:*"}}).back(t)
+	if out := a.exchange(q.Get("code"), nil); out.str("scope") != "atproto repo:com.example.note" {
+		t.Errorf("96: added: %s", out.text)
+	}
+	w.browse(browser, a.push(nil))
+	if q := w.consent(browser, alice, url.Values{"scope": {"repo:com.example.note"}}).back(t); q.Get("error") != codeAccessDenied {
+		t.Errorf("96: without atproto: %v", q)
+	}
+}
+
+// 97: what was not granted is asked again, and is not in the token.
+func TestMatrix97PartialGrant(t *testing.T) {
+	w := newWorld(t)
+	a := w.confidential()
+	hint := map[string]string{"login_hint": string(alice)}
+	a.scope = "atproto repo:com.example.note account:email"
+	w.signIn(browser, alice)
+	w.browse(browser, a.push(hint))
+	q := w.consent(browser, alice, url.Values{"scope": {"atproto", "repo:com.example.note"}}).back(t)
+	out := a.exchange(q.Get("code"), nil)
+	if out.str("scope") != "atproto repo:com.example.note" {
+		t.Errorf("%s", out.text)
+	}
+	if who := a.call(out.str("access_token")); who.str("scope") != "atproto repo:com.example.note" {
+		t.Errorf("%s", who.text)
+	}
+	w.browse(browser, a.push(hint)).asks(t, "97", AskConsent)
+	a.scope = "atproto repo:com.example.note"
+	if q := w.browse(browser, a.push(hint)).back(t); q.Get("code") == "" {
+		t.Errorf("97: what was granted: %v", q)
+	}
+	// A refusal takes back what was granted before; what was not asked for stays.
+	a.scope = "atproto repo:com.example.note"
+	w.browse(browser, a.push(map[string]string{"prompt": "consent"}))
+	w.consent(browser, alice, url.Values{"scope": {"atproto"}}).back(t)
+	w.browse(browser, a.push(hint)).asks(t, "97: taken back", AskConsent)
+	a.scope = "atproto"
+	if q := w.browse(browser, a.push(hint)).back(t); q.Get("code") == "" {
+		t.Errorf("97: atproto alone: %v", q)
+	}
+}
+
+func TestMatrix98to99SignIns(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	w.signIn(browser, bob)
+	w.browse(browser, a.push(nil)).asks(t, "98", AskConsent)
+	w.consent(browser, alice, nil).page(t, "98: not signed in here", 401)
+	w.consent(browser, "did:plc:cccccccccccccccccccccccc", nil).page(t, "98: nobody", 401)
+
+	path := a.push(nil)
+	w.browse("private", path).asks(t, "99", AskSignIn)
+	id := w.pages.last.Request
+	w.signInAs("private", SignedIn{DID: alice, At: w.now(), Request: "another"})
+	w.browse("private", path).asks(t, "99: of another request", AskSignIn)
+	w.consent("private", alice, nil).page(t, "99: of another request", 401)
+	w.signInAs("private", SignedIn{DID: alice, At: w.now().Add(-16 * time.Minute), Request: id})
+	w.browse("private", path).asks(t, "99: 16 minutes old", AskSignIn)
+	w.consent("private", alice, nil).page(t, "99: 16 minutes old", 401)
+	w.signInAs("private", SignedIn{DID: alice, At: w.now(), Request: id, Credentials: 7})
+	w.consent("private", alice, nil).page(t, "99: of other credentials", 401)
+	w.signInAs("private", SignedIn{DID: alice, At: w.now(), Request: id})
+	w.browse("private", path).asks(t, "99", AskConsent)
+	if q := w.consent("private", alice, nil).back(t); q.Get("code") == "" {
+		t.Errorf("99: %v", q)
+	}
+	w.browse("private", a.push(nil)).asks(t, "99: the next request", AskSignIn)
+}
+
+// 100: a form that is sent twice, also at the same time, gives one code.
+func TestMatrix100DoubleSubmit(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	w.signIn(browser, alice)
+	w.browse(browser, a.push(nil))
+	form := w.consentForm(alice, nil)
+	var wg sync.WaitGroup
+	codes := make(chan string, 8)
+	for range 8 {
+		wg.Go(func() { codes <- w.submit(browser, form).back(t).Get("code") })
+	}
+	wg.Wait()
+	close(codes)
+	first := <-codes
+	for code := range codes {
+		if code != first || code == "" {
+			t.Errorf("%q and %q", first, code)
+		}
+	}
+	form.Set("scope", "atproto")
+	w.submit(browser, form).page(t, "another decision", 400)
+	form = w.consentForm(alice, nil)
+	tok := a.exchange(first, nil).tokens(t)
+	w.submit(browser, form).page(t, "after the code was used", 400)
+	a.alive(tok.access, true)
+}
+
+// An account that is not active lets no app in.
+func TestConsentOfInactiveAccounts(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	w.signIn(browser, alice)
+	w.browse(browser, a.push(nil))
+	form := w.consentForm(alice, nil)
+	w.deactivate()
+	w.submit(browser, form).page(t, "the sign-in is of before", 401)
+	w.signIn(browser, alice)
+	if q := w.submit(browser, form).back(t); q.Get("error") != codeAccessDenied {
+		t.Errorf("deactivated: %v", q)
+	}
+}
+
+func (w *world) deactivate() {
+	if err := w.accounts.Deactivate(context.Background(), account.Trusted(alice), time.Time{}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) takeDown(did syntax.DID) {
+	if err := w.accounts.TakeDown(context.Background(), did, account.Takedown{Applied: true, Ref: "x"}); err != nil {
+		w.t.Fatal(err)
+	}
+}

@@ -1,0 +1,166 @@
+package provider
+
+import (
+	"errors"
+	"net/url"
+	"sync"
+	"testing"
+
+	"github.com/pdskit/pdskit/storage/storagetest"
+)
+
+var errCrashed = errors.New("the process has died")
+
+// crash is a store that dies at a call: before it, or after it took effect. Calls after that fail.
+type crash struct {
+	mu    sync.Mutex
+	left  int // calls until then; negative: never
+	after bool
+	died  bool
+}
+
+func (c *crash) faults() storagetest.Faults {
+	return storagetest.Faults{
+		Before: func(string) error {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if !c.died && c.left == 0 && !c.after {
+				c.died = true
+			}
+			if c.died {
+				return errCrashed
+			}
+			return nil
+		},
+		After: func(string) error {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.died {
+				return errCrashed
+			}
+			if c.left == 0 && c.after {
+				c.died = true
+				return errCrashed
+			}
+			if c.left > 0 {
+				c.left--
+			}
+			return nil
+		},
+	}
+}
+
+// crashes runs something once for each call of the store, at which the process dies, and then after a
+// restart. It ends when something needs no more calls.
+func crashes(t *testing.T, prepare func(*world) (run func(), check func(name string, died bool))) {
+	for _, after := range []bool{false, true} {
+		for n := 0; ; n++ {
+			if n > 200 {
+				t.Fatal("it never ends")
+			}
+			w := newWorld(t)
+			run, check := prepare(w)
+			c := &crash{left: n, after: after}
+			w.open(c.faults().Wrap(w.store))
+			run()
+			w.open(w.store)
+			name := "before call"
+			if after {
+				name = "after call"
+			}
+			check(name, c.died)
+			if !c.died {
+				if n < 4 {
+					t.Errorf("only %d calls", n)
+				}
+				break
+			}
+		}
+	}
+}
+
+// Whatever call of a refresh the process dies at: the client asks again, and goes on.
+func TestCrashInRefresh(t *testing.T) {
+	crashes(t, func(w *world) (func(), func(string, bool)) {
+		a := w.public()
+		tok := a.login()
+		var out reply
+		return func() { out = a.refresh(tok.refresh) }, func(name string, died bool) {
+			if died == (out.status == 200) {
+				t.Errorf("%s: %d %s", name, out.status, out.text)
+			}
+			next := a.refresh(tok.refresh).tokens(t)
+			a.alive(next.access, true)
+			again := a.refresh(tok.refresh).tokens(t)
+			if next != again || !died && out.tokens(t) != next {
+				t.Errorf("%s: %v, then %v", name, next, again)
+			}
+			a.refresh(next.refresh).tokens(t)
+			if n := len(w.sessions()); n != 1 {
+				t.Errorf("%s: %d sessions", name, n)
+			}
+		}
+	})
+}
+
+// Whatever call of an exchange the process dies at: there is one session, or the code is still good.
+func TestCrashInExchange(t *testing.T) {
+	crashes(t, func(w *world) (func(), func(string, bool)) {
+		a := w.public()
+		code := a.code(nil)
+		var out reply
+		return func() { out = a.exchange(code, nil) }, func(name string, died bool) {
+			if died == (out.status == 200) {
+				t.Errorf("%s: %d %s", name, out.status, out.text)
+			}
+			switch n := len(w.sessions()); n {
+			case 0:
+				tok := a.exchange(code, nil).tokens(t)
+				a.alive(tok.access, true)
+				a.refresh(tok.refresh).tokens(t)
+			case 1: // a code is good once, also if nobody got the answer
+				if out := a.exchange(code, nil); !out.is(400, codeInvalidGrant) {
+					t.Errorf("%s: the code is good twice: %d %s", name, out.status, out.text)
+				}
+			default:
+				t.Errorf("%s: %d sessions", name, n)
+			}
+			if n := len(w.sessions()); n > 1 {
+				t.Errorf("%s: %d sessions", name, n)
+			}
+		}
+	})
+}
+
+// Whatever call of the consent the process dies at: the form can be sent again.
+func TestCrashInConsent(t *testing.T) {
+	crashes(t, func(w *world) (func(), func(string, bool)) {
+		a := w.public()
+		w.signIn(browser, alice)
+		w.browse(browser, a.push(nil)).asks(t, "the page", AskConsent)
+		form := w.consentForm(alice, nil)
+		var out reply
+		return func() { out = w.submit(browser, form) }, func(name string, died bool) {
+			again := w.submit(browser, form).back(t)
+			if !died && again.Get("code") != out.back(t).Get("code") {
+				t.Errorf("%s: another code", name)
+			}
+			tok := a.exchange(again.Get("code"), nil).tokens(t)
+			a.alive(tok.access, true)
+		}
+	})
+}
+
+// Whatever call of a revocation the process dies at: asking again ends the session.
+func TestCrashInRevocation(t *testing.T) {
+	crashes(t, func(w *world) (func(), func(string, bool)) {
+		a := w.public()
+		tok := a.login()
+		return func() { a.send(pathRevocation, url.Values{"client_id": {a.id}, "token": {tok.refresh}}) }, func(name string, _ bool) {
+			if out := a.revoke(tok.refresh); out.status != 200 {
+				t.Errorf("%s: %d %s", name, out.status, out.text)
+			}
+			a.alive(tok.access, false)
+		}
+	})
+}
