@@ -95,14 +95,14 @@ const (
 	ReadTakenDown
 )
 
-// takenDownSession is what a session of an account that is taken down may do, by whatever password
-// it was opened.
+// takenDownSession are the permissions of every session of an account that is taken down: to
+// appeal, to move away, and to delete the account.
 func takenDownSession() auth.Permissions {
 	calls, _ := auth.ParseScopes("rpc?lxm=com.atproto.server.createAccount&lxm=com.atproto.moderation.createReport&lxm=app.bsky.actor.getPreferences&aud=*")
 	return calls.With(auth.Only(auth.ManageLifecycle, auth.ManageIdentity, auth.ReadPersonal, auth.ReadEmail))
 }
 
-// permissions are those of the sessions that access tokens of these scopes are for.
+// permissions says what the session of an access token may do, by the scope in the token.
 var permissions = map[string]struct {
 	credential  auth.Credential
 	permissions auth.Permissions
@@ -113,8 +113,9 @@ var permissions = map[string]struct {
 	scopeTakendown:   {auth.PasswordSession, takenDownSession()},
 }
 
-// User demands an access token of a session that goes on. Whatever the method changes must be
-// changed on the word of the principal, so that it is looked at in the transaction too.
+// User demands the access token of a session that has not ended. down says what becomes of the
+// session of an account that is taken down. A method that changes an account gives its
+// [Sessions.By] along, so that the session is checked again in the transaction.
 func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
 	scopes := []string{scopeAccess, scopeAppPassword, scopePrivileged}
 	if down != RefuseTakenDown {
@@ -157,10 +158,12 @@ func (s *Sessions) callerOf(p auth.Principal) account.Caller {
 	return s.credentials.Caller(credential.Token{DID: p.DID, Credentials: p.Credentials, Session: p.Session, TakenDown: p.TakenDown})
 }
 
-// By is the caller on whose word a method changes an account.
+// By is the caller of a request, for the methods of the packages account and credential that change
+// an account: they check it in their transaction.
 func (s *Sessions) By(r *xrpc.Request) account.Caller { return s.callerOf(r.Principal) }
 
-// Guard looks at a principal in the transaction of a change of its repository.
+// Guard returns what checks a principal in the transaction that changes its repository. It is for
+// atproto.Auth.
 func (s *Sessions) Guard(p auth.Principal) repo.Guard {
 	check := s.accounts.Guard(s.callerOf(p))
 	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {

@@ -80,8 +80,8 @@ func (s *Sessions) Moderator() xrpc.Authenticator {
 	}
 }
 
-// UserOrModerator demands an access token, or one of the moderation service, which gets a
-// permission of users.
+// UserOrModerator demands an access token, or a token of the moderation service, to which it also
+// gives the permission that users need.
 func (s *Sessions) UserOrModerator(down TakenDown, also auth.Permission) xrpc.Authenticator {
 	user, moderator := s.User(down), s.Moderator()
 	return func(r *xrpc.Request) (auth.Principal, error) {
@@ -94,8 +94,8 @@ func (s *Sessions) UserOrModerator(down TakenDown, also auth.Permission) xrpc.Au
 	}
 }
 
-// Uploader demands an access token, or the service token of an account of this server, which
-// a service that prepares its blobs (of video) brings.
+// Uploader demands an access token, or a service token that is signed with the key of an account of
+// this server. A service that prepares videos uploads them with such a token.
 func (s *Sessions) Uploader() xrpc.Authenticator {
 	user := s.User(RefuseTakenDown)
 	upload, _ := auth.ParseScopes("blob:*/*")
@@ -131,7 +131,7 @@ func (s *Sessions) Uploader() xrpc.Authenticator {
 	}
 }
 
-// OptionalService accepts the service token of an account elsewhere, or nothing.
+// OptionalService accepts a service token of an account of another server, or no credentials.
 func (s *Sessions) OptionalService() xrpc.Authenticator {
 	demand := s.services.Authenticator(func(r *xrpc.Request, t serviceauth.Token) (auth.Principal, error) {
 		if t.Issuer != string(t.DID()) {

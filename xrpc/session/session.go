@@ -67,13 +67,13 @@ type Config struct {
 	AdminPassword string
 	// Moderator is the DID of the service that moderates the accounts. Empty: none does.
 	Moderator syntax.DID
-	// Other, if not nil, authenticates requests with credentials of another kind, as OAuth tokens
-	// are: those whose Authorization header has another scheme than Bearer and Basic. It does as it
-	// is told with accounts that are taken down. Nil: they are refused.
+	// Other, if not nil, authenticates requests with credentials of another kind, such as OAuth
+	// tokens: those whose Authorization header has another scheme than Bearer and Basic. down says
+	// what to do with accounts that are taken down. Nil: such requests are refused.
 	Other func(r *xrpc.Request, down TakenDown) (auth.Principal, error)
-	// Guesses bounds how often passwords may be guessed. Nil: the limits of the official server,
-	// per account and network: see package rate. Behind a proxy, package limit (Proxies) says which
-	// network a request is from. Unlimited{}: there is no bound.
+	// Guesses bounds how often passwords may be guessed. Nil: the limits of the official server, by
+	// account and network; see package rate. Behind a proxy, requests need the addresses of clients,
+	// as from limit.Proxies. Unlimited{}: there is no bound.
 	Guesses Guesses
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -87,11 +87,11 @@ type Resolver = serviceauth.Resolver
 // Guesses counts passwords that are tried. It must be safe for concurrent use. Its errors are
 // answered, so they should be of type *xrpc.Error.
 type Guesses interface {
-	// Password is called before a password of an account is looked at, and done when it was. The
-	// account is a DID, or what it was called by if there is no such account.
+	// Password is called before a password is checked, and done after it. The account is a DID, or
+	// the name that was given if no account has it.
 	Password(r *xrpc.Request, account string) (done func(right bool), err error)
-	// Admin is called when the administrator's password was looked at. Its error is the answer also
-	// if the password was right.
+	// Admin is called after the administrator's password was checked. Its error is answered even if
+	// the password is right.
 	Admin(r *xrpc.Request, right bool) error
 }
 

@@ -44,9 +44,10 @@ func (s *Sessions) started(ctx context.Context, a account.Account, x credential.
 	}, nil
 }
 
-// Document is the JSON of an account's DID document, for the owner of a session; nil if it cannot
-// be had now, or if it names another server. Clients send all further requests to the server that
-// it names. While an account moves that is one that does not know the session.
+// Document returns an account's DID document as JSON, for the owner of a session. It returns nil if
+// the document cannot be resolved now, or if it names another server: clients send all further
+// requests to the server that the document names, and while an account moves, that server does not
+// know the session.
 func (s *Sessions) Document(ctx context.Context, did syntax.DID) data.Raw {
 	doc, err := s.resolver.ResolveDID(ctx, did)
 	if err != nil {

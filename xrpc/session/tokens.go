@@ -56,8 +56,8 @@ func (s *Sessions) key(t *jwt.Token) (any, error) {
 	return s.cfg.Key, data.UnmarshalJSON(text, &struct{}{})
 }
 
-// Tokens makes the two tokens of a session of an account, as it was when the session began or went
-// on.
+// Tokens returns the access token and the refresh token of a session. The account is as it was when
+// the session was opened or refreshed.
 func (s *Sessions) Tokens(a account.Account, x credential.Session) (access, refresh string, err error) {
 	scope := scopeAccess
 	switch {

@@ -22,10 +22,11 @@ import (
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// createAccount makes a new account with a new did:plc, or one for a DID whose owner proves to be
-// it. Its order lets nothing be torn: names are reserved, the DID is registered, and then one
-// atomic step makes repository, account, session and events. What fails before that step is taken
-// back.
+// createAccount makes an account with a new did:plc, or one for a DID that exists, whose owner
+// proves it by a service token.
+//
+// Names are reserved first. Then the DID is registered. Then one transaction makes the repository,
+// the account, its first session and the events. What was done before a failure is undone.
 func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in api.ServerCreateAccountInput) (out api.ServerCreateAccountOutput, err error) {
 	if s.cfg.CheckClock != nil { // before a DID is registered for nothing
 		if err := s.cfg.CheckClock(ctx); err != nil {
@@ -67,7 +68,7 @@ func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in api.Ser
 	if err != nil {
 		return out, err
 	}
-	// From here on, the step is finished or taken back even if the client hangs up.
+	// From here on, all is finished or undone, even if the client hangs up.
 	ctx = context.WithoutCancel(ctx)
 	x, err := s.registerAccount(ctx, a, reserved, key, op)
 	if err != nil {
@@ -95,8 +96,9 @@ func (s *Service) reserve(ctx context.Context, a account.Account) (*account.Rese
 	return reserved, err
 }
 
-// registerAccount registers the DID and makes the account. A DID whose account
-// cannot be made is tombstoned. An account that is there, whatever failed after that, is made.
+// registerAccount registers the DID and makes the account. If the account cannot be made, the DID
+// is tombstoned. If the account is there in spite of an error, it is made: the answer of the store
+// was lost.
 func (s *Service) registerAccount(ctx context.Context, a account.Account, reserved *account.Reservation, key *crypto.PrivateKey, op *identity.PLCOperation) (x credential.Session, err error) {
 	if err := s.submit(ctx, a.DID, op); err != nil {
 		s.log.Error("register a DID", "did", a.DID, "err", err)

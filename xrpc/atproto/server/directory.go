@@ -65,8 +65,8 @@ func (s *Service) Document(ctx context.Context, did syntax.DID) ([]byte, syntax.
 	return text, handle, err
 }
 
-// ResolveHandle asks the network, but not about the server's own domains, where
-// it knows all there is.
+// ResolveHandle resolves a handle over the network. Under the server's own domains there are no
+// handles but those of accounts here, so it returns [atproto.ErrNoAccount] for them.
 func (s *Service) ResolveHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
 	if _, own := s.serviceLabel(h); own {
 		return "", atproto.ErrNoAccount

@@ -15,7 +15,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// mailToken sends the caller a token. The text has its place, and the handle's.
+// mailToken sends the caller a token. In text, %[1]s stands for the token and %[2]s for the handle.
 func (s *Service) mailToken(ctx context.Context, who account.Caller, p credential.Purpose, subject, text string) error {
 	if s.cfg.Mailer == nil {
 		return errNoMail
@@ -75,8 +75,8 @@ func (s *Service) updateEmail(ctx context.Context, r *xrpc.Request, in api.Serve
 
 var errBadEmail = xrpc.InvalidRequest("This email address is not supported, please use a different email.")
 
-// requestPasswordReset answers alike whether there is such an account or not, and after the same
-// time: who the account is, the token and the mail are seen to besides.
+// requestPasswordReset has the same answer after the same time whether there is such an account or
+// not: the account is looked up and the message is sent in the background.
 func (s *Service) requestPasswordReset(ctx context.Context, r *xrpc.Request, in api.ServerRequestPasswordResetInput) (out xrpc.None, err error) {
 	if !strings.Contains(in.Email, "@") {
 		return out, nil
@@ -94,8 +94,7 @@ func (s *Service) requestPasswordReset(ctx context.Context, r *xrpc.Request, in 
 	return out, nil
 }
 
-// resetAnswer is how long requestPasswordReset takes: long enough for the mail to be on its way
-// in most cases, so that what a client says of it is true.
+// resetAnswer is the default of Config.ResetDelay.
 const resetAnswer = 500 * time.Millisecond
 
 var errBusy = &xrpc.Error{Status: http.StatusServiceUnavailable, Message: "Too many messages are waiting to be sent, please try again later",

@@ -39,8 +39,8 @@ func (s *Service) checkForeignHandle(ctx context.Context, did syntax.DID, handle
 	return handle, nil
 }
 
-// changeHandle gives an account a handle: in the DID document, here, and in the
-// eyes of the network, which is told even if nothing changes.
+// changeHandle changes an account's handle in its DID document and here, and adds an event, even if
+// nothing changes.
 func (s *Service) changeHandle(ctx context.Context, who account.Caller, handle syntax.Handle) error {
 	did := who.DID
 	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) })
@@ -51,8 +51,8 @@ func (s *Service) changeHandle(ctx context.Context, who account.Caller, handle s
 	return err
 }
 
-// setDocumentHandle sees to it that an account's DID document names a handle: it puts it into a
-// did:plc. The document of a did:web is its owner's to change, and must name the handle already.
+// setDocumentHandle makes an account's DID document name a handle. It changes that of a did:plc.
+// Only the owner can change that of a did:web, so it must name the handle already.
 func (s *Service) setDocumentHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) error {
 	if did.Method() != "plc" {
 		s.resolver.Purge(syntax.AtIdentifier(did))
@@ -84,8 +84,8 @@ func (s *Service) submit(ctx context.Context, did syntax.DID, op *identity.PLCOp
 	return directoryError(err)
 }
 
-// rotationKey returns the server's key among the rotation keys of a DID, and whether there is one:
-// another than that of new DIDs while keys are exchanged.
+// rotationKey returns the one of Config.RotationKeys that is among the rotation keys of a DID, and
+// whether there is one.
 func (s *Service) rotationKey(of []string) (crypto.Signer, bool) {
 	for _, key := range s.cfg.RotationKeys {
 		if slices.Contains(of, key.PublicKey().DIDKey()) {

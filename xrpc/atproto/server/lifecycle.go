@@ -88,8 +88,8 @@ func (s *Service) checkDocument(ctx context.Context, did syntax.DID) error {
 	return nil
 }
 
-// directoryError is the answer when the PLC directory refuses, cannot be reached, or answers what
-// it must not.
+// directoryError is the answer if the PLC directory refuses, cannot be reached, or answers
+// nonsense.
 func directoryError(err error) error {
 	for _, rubbish := range []error{identity.ErrDocument, identity.ErrMismatch, identity.ErrTooLarge, identity.ErrLog} {
 		if errors.Is(err, rubbish) {
@@ -110,8 +110,8 @@ func (s *Service) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ x
 		"To delete your account %[2]s for good, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
 }
 
-// deleteAccount deletes the account of somebody who has its password and the token that was mailed
-// for it. DIDs are public, so it may say that there is no such account.
+// deleteAccount deletes an account. It needs the account's password and a token that was sent by
+// mail for it. DIDs are public, so the answer may say that there is no such account.
 func (s *Service) deleteAccount(ctx context.Context, r *xrpc.Request, in api.ServerDeleteAccountInput) (out xrpc.None, err error) {
 	proof, err := s.sessions.CheckPassword(r, string(in.DID), in.Password, false)
 	if err == nil {

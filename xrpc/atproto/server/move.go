@@ -19,13 +19,13 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// createAgain answers a request to create the account of a DID whose owner proves to be
-// it, if the account is here already: one whose move here was interrupted, or that once
-// left and returns. It is given the password and names of the request, and a session.
+// createAgain answers createAccount for an account that is here already and whose owner comes with
+// a service token: its move here was interrupted, or it left once and returns. The account gets the
+// password and the names of the request, and a session.
 //
-// The account must be deactivated, and its DID document must still name the key of
-// another server, since only then is the token the word of somebody who stands above
-// this account's sessions: with our own key, any of them can have one signed.
+// The account must be deactivated, and its DID document must name the key of another server. A
+// token that is signed with the key here proves nothing: any session of the account can have one
+// signed.
 func (s *Service) createAgain(ctx context.Context, r *xrpc.Request, in api.ServerCreateAccountInput) (out api.ServerCreateAccountOutput, again bool, err error) {
 	if p := r.Principal; p.Role != auth.Service || p.DID != in.DID {
 		return out, false, &xrpc.Error{Status: http.StatusUnauthorized, Message: "Missing auth to create account with did: " + string(in.DID)}
@@ -109,9 +109,8 @@ func (s *Service) ownsDocument(ctx context.Context, did syntax.DID) (bool, error
 	return named.DIDKey() == key.PublicKey().DIDKey(), nil
 }
 
-// createMovedAccount makes an account for a DID that exists, and whose owner
-// proved to be it by a service token. It starts deactivated and with an empty
-// repository, and nobody is told.
+// createMovedAccount makes an account for a DID that exists. It is deactivated, its repository is
+// empty, and there are no events about it.
 func (s *Service) createMovedAccount(ctx context.Context, a account.Account, in api.ServerCreateAccountInput) (out api.ServerCreateAccountOutput, err error) {
 	a.DID = in.DID
 	key, err := s.accounts.Keys().Reserved(ctx, a.DID)
@@ -155,11 +154,12 @@ func (s *Service) movedSession(ctx context.Context, proof credential.Proof) (out
 	return out, err
 }
 
-// ImportKeys are the keys of which one must have signed a repository that is imported:
-// the account's own here, and those that its DID document has, or had, since there are
-// servers that hand out what was signed where the account was before. Of a did:web that names the
-// key here already, the key before is not known: then the answer is none, and the repository is
-// taken unverified, since the caller may write to it anyway.
+// ImportKeys returns the keys of which one must have signed a repository that is imported: the key
+// of the account here, and those that its DID document has or had, since servers may hand out what
+// was signed at a server before them. It is for atproto.Service.
+//
+// The document of a did:web may name the key here already. Then the key before is not known, and
+// there are no keys: the repository is not verified, and its owner may write to it anyway.
 func (s *Service) ImportKeys(ctx context.Context, did syntax.DID) ([]*crypto.PublicKey, error) {
 	signer, err := s.accounts.Signer(ctx, did)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// postbox does what is not to be waited for by those who asked for it: whoever could see how long
-// it takes, or whether it succeeds, would learn whom the server knows. It is bounded.
+// postbox runs jobs in the background, a bounded number of them. The time that a job takes, and
+// whether it succeeds, would tell a stranger whom the server knows.
 type postbox struct {
 	ctx     context.Context // of the jobs
 	stop    context.CancelFunc
