@@ -118,7 +118,7 @@ func (p *Provider) open(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	case next.silent != "":
-		return p.allow(ctx, w, c, id, device.ID, next.login, q.scopes())
+		return p.allow(w, r, c, id, device.ID, next.login, q.scopes(), nil)
 	}
 	p.cfg.Pages.Prompt(w, r, next.prompt)
 	return nil
@@ -363,7 +363,7 @@ func (p *Provider) decide(w http.ResponseWriter, r *http.Request) error {
 	if !granted.Has(auth.Atproto) {
 		return p.end(ctx, w, id, device.ID, q, fail(codeAccessDenied, "The scope atproto was not granted"))
 	}
-	return p.allow(ctx, w, c, id, device.ID, all[i], granted)
+	return p.allow(w, r, c, id, device.ID, all[i], granted, p.cfg.Allowed)
 }
 
 // sameOrigin checks that a form was sent by a page of this server.
@@ -406,7 +406,9 @@ func (p *Provider) end(ctx context.Context, w http.ResponseWriter, id, device st
 // The request is settled first, and then the code stored with the account. Both can be repeated: the
 // code follows from the request. So a form that is sent twice, or again after a crash, gives the same
 // code.
-func (p *Provider) allow(ctx context.Context, w http.ResponseWriter, c client, id, device string, l login, granted auth.Permissions) error {
+func (p *Provider) allow(w http.ResponseWriter, r *http.Request, c client, id, device string, l login, granted auth.Permissions,
+	tell func(*http.Request, syntax.DID, Client, auth.Permissions)) error {
+	ctx := r.Context()
 	q, err := p.settle(ctx, id, device, decision{DID: l.DID, Scope: granted.String()})
 	if err != nil {
 		return err
@@ -418,6 +420,9 @@ func (p *Provider) allow(ctx context.Context, w http.ResponseWriter, c client, i
 		return p.answer(w, q, e, "")
 	case err != nil:
 		return err
+	}
+	if tell != nil {
+		tell(r, l.DID, c.Client, granted)
 	}
 	return p.answer(w, q, nil, code)
 }

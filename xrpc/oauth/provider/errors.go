@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 )
@@ -82,7 +83,7 @@ func asError(err error) (e *Error, ok bool) {
 		return &Error{Code: codeInvalidRequest, Description: "The body is too long", Status: http.StatusRequestEntityTooLarge}, true
 	case errors.As(err, &busy):
 		return &Error{Code: codeUnavailable, Description: busy.Message(), Status: busy.Status(), Retry: busy.RetryAfter}, true
-	case errors.As(err, &passing) && passing.Unavailable():
+	case errors.Is(err, storage.ErrConflict), errors.As(err, &passing) && passing.Unavailable():
 		return &Error{Code: codeUnavailable, Description: "The server cannot do this at the moment", Status: http.StatusServiceUnavailable, Retry: 30 * time.Second}, false
 	}
 	return &Error{Code: codeServerError, Description: "Internal Server Error", Status: http.StatusInternalServerError}, false

@@ -58,6 +58,9 @@ type Config struct {
 	// name of the endpoint ("par", "token", "revoke", "authorize") and an empty client, and then again
 	// once the client_id is known. Its error is answered, so it is a *limit.Error or an *Error.
 	Limit func(r *http.Request, endpoint, client string) error
+	// Allowed, if not nil, is called when somebody has let an app in by the form of the consent, before
+	// the answer. It is a place to tell the owner by mail. A form that is sent twice calls it twice.
+	Allowed func(r *http.Request, did syntax.DID, c Client, granted auth.Permissions)
 	// MaxPending bounds how many authorization requests this process accepts within the five minutes
 	// that they are good for. 0: 20,000.
 	MaxPending int
