@@ -35,6 +35,9 @@ type Account struct {
 	// Moderated is set once a record or blob of the account was taken down, so that
 	// others need not look for takedowns.
 	Moderated bool `json:"moderated,omitempty"`
+	// UserHandle is the random name by which authenticators know the account; empty: none. See
+	// Store.UserHandle.
+	UserHandle string `json:"userHandle,omitempty"`
 	// Made names the operation that made the account. A DID can have several accounts, one after
 	// another; this tells them apart.
 	Made string `json:"made,omitempty"`
@@ -83,7 +86,7 @@ const (
 )
 
 // indexPrefixes begin the keys that indexKeys returns.
-var indexPrefixes = []string{handlePrefix, emailPrefix, createdPrefix, deleteAfterPrefix}
+var indexPrefixes = []string{handlePrefix, emailPrefix, userHandlePrefix, createdPrefix, deleteAfterPrefix}
 
 func handleKey(h syntax.Handle) string { return handlePrefix + string(h) }
 
@@ -106,6 +109,9 @@ func (a Account) indexKeys() []string {
 	}
 	if a.Email != "" {
 		keys = append(keys, emailKey(a.Email))
+	}
+	if a.UserHandle != "" {
+		keys = append(keys, userHandlePrefix+a.UserHandle)
 	}
 	if !a.DeactivatedAt.IsZero() && !a.DeleteAfter.IsZero() {
 		keys = append(keys, timeKey(deleteAfterPrefix, a.DeleteAfter, a.DID))

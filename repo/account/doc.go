@@ -55,6 +55,10 @@
 //	session/NAME       account/credential  a session; expires
 //	apppassword/NAME   account/credential  an app password, hashed
 //	mailtoken/PURPOSE  account/credential  a token that was sent by mail; expires
+//	factor/list        account/credential  second factors and passkeys, in JSON
+//	factor/totp        account/credential  the secret of the authenticator app, sealed
+//	factor/enrolment   account/credential  such a secret that is not confirmed yet, sealed; expires
+//	factor/guesses     account/credential  how many wrong codes were tried; expires
 //	oauth/…            xrpc/oauth          sessions of apps, codes, and what was granted: see provider
 //	index/…            repo                rows of repo.Config.Indexes and their stamp
 //	link/…             repo                rows of indexes of earlier versions; deleted when found
@@ -64,6 +68,7 @@
 //
 //	handle/HANDLE        account             the DID that has the handle
 //	email/ADDRESS        account             the DID that has the address, in lower case
+//	userhandle/HANDLE    account             the DID that authenticators know by that name
 //	created/TIME/DID     account             accounts in the order of their creation
 //	deleteafter/TIME/DID account             deactivated accounts that wish to be deleted at a time
 //	pending/DID/ID       account             an operation on names that has not ended

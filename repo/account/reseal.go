@@ -33,11 +33,11 @@ func (s *Store) Reseal(ctx context.Context, progress func(accounts int)) (sealed
 	return sealed + reserved, err
 }
 
-// resealKeys seals an account's signing keys anew, and returns how many.
+// resealKeys seals an account's secrets anew, and returns how many.
 func (s *Store) resealKeys(ctx context.Context, did syntax.DID) (sealed int, err error) {
 	_, err = s.host.Step(ctx, did, func(step *repo.Step) error {
 		sealed = 0
-		for _, key := range []string{signingKey, nextKey} {
+		for _, key := range sealedKeys {
 			old, err := step.Get(ctx, key)
 			if errors.Is(err, storage.ErrNotFound) || err == nil && !s.keys.box.Stale(old) {
 				continue

@@ -15,6 +15,25 @@
 // of a password has shown is a [Proof], which is only good as long as the counter stays: a login that
 // has shown the old password while it is reset gets nothing.
 //
+// # Second factors
+//
+// An account may ask for a second factor besides its password: codes of an authenticator app, codes
+// sent by mail, and recovery codes for whoever has lost those. [Store.StartSession] begins no
+// session by the password alone then; [Store.CheckFactor] completes the proof:
+//
+//	proof, err := credentials.CheckPassword(ctx, a, password, true)
+//	a, session, err := credentials.StartSession(ctx, proof, false) // ErrFactorRequired
+//	proof, err = credentials.CheckFactor(ctx, proof, code)
+//	a, session, err = credentials.StartSession(ctx, proof, false)
+//
+// A code is good for once, whoever else shows it at the same moment, and a factor that is removed
+// lets nobody in who is just being let in by it. App passwords need no second factor, and are good
+// for nothing that changes one. A passkey stands for password and factor together; this package
+// keeps passkeys, but does not verify their signatures.
+//
+// To add or remove a factor does not raise the account's counter: it ends no session. Factors
+// outlast what raises it, so a new password does not open an account to whoever reads its mail.
+//
 // Passwords are hashed with argon2id. Hashing takes a processor and 19 MiB for some 25 ms, and it is
 // what strangers ask for, so it is bounded: see Config.Enter.
 package credential
@@ -57,6 +76,10 @@ type Config struct {
 	// serves strangers sets it, so that one client does not make all others wait: see
 	// xrpc/limit.Gate.
 	Enter func(ctx context.Context) (leave func(), err error)
+	// FactorChanged, if not nil, is called after a factor of an account was added or removed, and
+	// after what else its owner should hear of, in the goroutine that did it. A process that dies
+	// at that moment does not call it.
+	FactorChanged func(context.Context, FactorChange)
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
@@ -66,6 +89,7 @@ type Store struct {
 	accounts *account.Store
 	enter    func(context.Context) (func(), error)
 	now      func() time.Time
+	told     func(context.Context, FactorChange)
 	// terms has those of sessions by the JSON that they are stored as: to parse that takes longer
 	// than to read it.
 	terms *memo.Texts[term]
@@ -83,7 +107,7 @@ func New(cfg Config) *Store {
 	if cfg.Accounts == nil {
 		panic("credential: Config.Accounts is missing: make an account.Store first")
 	}
-	s := &Store{accounts: cfg.Accounts, enter: cfg.Enter, now: cfg.Now, terms: memo.NewTexts[term](maxTerms, maxTermBytes)}
+	s := &Store{accounts: cfg.Accounts, enter: cfg.Enter, now: cfg.Now, told: cfg.FactorChanged, terms: memo.NewTexts[term](maxTerms, maxTermBytes)}
 	if s.now == nil {
 		s.now = time.Now
 	}

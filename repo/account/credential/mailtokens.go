@@ -25,9 +25,11 @@ const (
 	ForPasswordReset     Purpose = "reset_password"
 	ForDeletion          Purpose = "delete_account"
 	ForPLCOperation      Purpose = "plc_operation"
+	// ForSignIn is a second factor: see Store.NewFactorCode.
+	ForSignIn Purpose = "sign_in"
 )
 
-var purposes = []Purpose{ForEmailConfirmation, ForEmailChange, ForPasswordReset, ForDeletion, ForPLCOperation}
+var purposes = []Purpose{ForEmailConfirmation, ForEmailChange, ForPasswordReset, ForDeletion, ForPLCOperation, ForSignIn}
 
 const (
 	// mailTokenLife is how long such a token is good.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 
@@ -80,11 +81,16 @@ func (s *Store) checkPassword(ctx context.Context, hash, password string) (bool,
 	return subtle.ConstantTimeCompare(got, key) == 1, nil
 }
 
-// Proof is what somebody has shown to log in as an account: the account's password, or that of
-// one of its apps.
+// Proof is what somebody has shown to log in as an account: the account's password, with or without
+// a second factor, that of one of its apps, or a passkey.
 type Proof struct {
 	Account account.Account // as it was when the password was checked
 	App     *AppPassword    // nil: it was the account's own
+	// Shown is the factor that was shown too, or the passkey alone. The zero Shown is none: see
+	// Store.CheckFactor.
+	Shown Shown
+	// At is when it was shown, the last of it.
+	At time.Time
 }
 
 // CheckPassword checks that a password is that of an account or, if apps is set, of one of its
@@ -95,7 +101,7 @@ func (s *Store) CheckPassword(ctx context.Context, a account.Account, password s
 		if app, err := s.appPassword(ctx, a, password); err != nil {
 			return Proof{}, err
 		} else if app != nil {
-			return Proof{Account: a, App: app}, nil
+			return Proof{Account: a, App: app, At: s.now()}, nil
 		}
 	}
 	if a.DID == "" {
@@ -113,7 +119,7 @@ func (s *Store) CheckPassword(ctx context.Context, a account.Account, password s
 	case !ok:
 		return Proof{}, ErrWrongPassword
 	}
-	return Proof{Account: a}, nil
+	return Proof{Account: a, At: s.now()}, nil
 }
 
 // SetPassword changes an account's password. That ends all its sessions, and makes app passwords

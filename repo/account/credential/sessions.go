@@ -107,28 +107,21 @@ func (s *Store) term(ctx context.Context, r storage.KVReader, name string) (x te
 }
 
 // StartSession opens a session for somebody who has logged in. If the account's password, or the
-// app password, is not what it was then, the error is ErrWrongPassword. If the account was taken
+// app password, is not what it was then, the error is ErrWrongPassword; if a second factor is missing,
+// ErrFactorRequired, and if it is not there any more, ErrWrongFactor. If the account was taken
 // down it is account.ErrTakenDown, unless that is accepted; app passwords open no session of such an
 // account. The account returned is that of the moment at which the session began.
 func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a account.Account, x Session, err error) {
 	a, err = s.accounts.Update(ctx, account.Trusted(p.Account.DID), func(now *account.Account, step *repo.Step) error {
-		if now.Credentials != p.Account.Credentials {
-			return ErrWrongPassword
+		checks, err := s.ProofChecks(ctx, step, *now, p)
+		if err != nil {
+			return err
 		}
-		if p.App != nil {
-			check, err := sameApp(ctx, step, *now, p.App.Name, p.App.Hash)
-			if errors.Is(err, storage.ErrNotFound) {
-				return ErrWrongPassword
-			} else if err != nil {
-				return err
-			}
-			step.Checks = append(step.Checks, check)
-		}
+		step.Checks = append(step.Checks, checks...)
 		if now.TakedownRef != "" && (!takenDown || p.App != nil) {
 			return account.ErrTakenDown
 		}
 		var write storage.KVWrite
-		var err error
 		x, write, err = s.NewSession(*now, p.App)
 		step.KV = append(step.KV, write)
 		return err

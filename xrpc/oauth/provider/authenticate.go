@@ -22,8 +22,7 @@ import (
 // Every answer gets a new nonce. An account that is taken down or deleted has no sessions.
 func (p *Provider) Authenticate(r *xrpc.Request) (auth.Principal, error) {
 	h := r.AnswerHeader()
-	nonce := p.calls.Nonce()
-	h.Set("DPoP-Nonce", nonce)
+	h.Set("DPoP-Nonce", p.calls.Nonce())
 	h.Set("Cache-Control", "private")
 	h.Add("Vary", "Authorization, DPoP")
 	h.Add("Access-Control-Expose-Headers", "DPoP-Nonce, WWW-Authenticate")
@@ -31,22 +30,31 @@ func (p *Provider) Authenticate(r *xrpc.Request) (auth.Principal, error) {
 	if err == nil {
 		return principal, nil
 	}
+	return auth.Principal{}, Answer(err)
+}
+
+// Answer is what a client that has shown an access token is told of an error of package account, or
+// of this one. Others are returned as they are.
+func Answer(err error) error {
+	var known *Error
 	switch {
-	case errors.Is(err, account.ErrNotFound), errors.Is(err, account.ErrTokenRevoked), errors.Is(err, account.ErrTakenDown):
+	case err == nil:
+		return nil
+	case errors.Is(err, account.ErrNotFound), errors.Is(err, account.ErrTokenRevoked), errors.Is(err, account.ErrTakenDown), errors.Is(err, repo.ErrRepoNotFound):
 		err = fail(codeInvalidToken, "The session has ended")
+	case errors.As(err, &known), errors.Is(err, dpop.ErrInvalid), errors.Is(err, dpop.ErrNonce):
+	default:
+		return err
 	}
-	e, told := asError(err)
-	if !told || e.Code == codeServerError {
-		return auth.Principal{}, err
-	}
-	out := &xrpc.Error{Status: http.StatusUnauthorized, Name: e.Code, Message: e.Description, Header: http.Header{"Dpop-Nonce": {nonce}}}
+	e, _ := asError(err)
+	out := &xrpc.Error{Status: http.StatusUnauthorized, Name: e.Code, Message: e.Description}
 	if e.Status != 0 {
 		out.Status = e.Status
 	}
 	if out.Status == http.StatusUnauthorized {
-		out.Header.Set("WWW-Authenticate", challenge(e.Code, e.Description))
+		out.Header = http.Header{"Www-Authenticate": {challenge(e.Code, e.Description)}}
 	}
-	return auth.Principal{}, out
+	return out
 }
 
 func (p *Provider) admit(r *xrpc.Request) (auth.Principal, error) {
@@ -129,5 +137,12 @@ func (p *Provider) caller(of auth.Principal, found **session) account.Caller {
 	})
 }
 
-// Guard looks at a principal in the transaction of a change of its repository.
-func (p *Provider) Guard(of auth.Principal) repo.Guard { return p.accounts.Guard(p.Caller(of)) }
+// Guard looks at a principal in the transaction of a change of its repository. Its errors are those of
+// Answer.
+func (p *Provider) Guard(of auth.Principal) repo.Guard {
+	check := p.accounts.Guard(p.Caller(of))
+	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {
+		checks, err := check(ctx, r)
+		return checks, Answer(err)
+	}
+}

@@ -27,7 +27,6 @@ const (
 	codeLoginRequired    = "login_required"
 	codeSelectAccount    = "account_selection_required"
 	codeServerError      = "server_error"
-	codeSlowDown         = "slow_down"
 	codeUnavailable      = "temporarily_unavailable"
 	codeUnauthorized     = "unauthorized_client"
 	codeUnsupportedGrant = "unsupported_grant_type"
@@ -82,7 +81,7 @@ func asError(err error) (e *Error, ok bool) {
 	case errors.As(err, &over):
 		return &Error{Code: codeInvalidRequest, Description: "The body is too long", Status: http.StatusRequestEntityTooLarge}, true
 	case errors.As(err, &busy):
-		return &Error{Code: codeSlowDown, Description: busy.Message(), Status: busy.Status(), Retry: busy.RetryAfter}, true
+		return &Error{Code: codeUnavailable, Description: busy.Message(), Status: busy.Status(), Retry: busy.RetryAfter}, true
 	case errors.As(err, &passing) && passing.Unavailable():
 		return &Error{Code: codeUnavailable, Description: "The server cannot do this at the moment", Status: http.StatusServiceUnavailable, Retry: 30 * time.Second}, false
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 )
 
@@ -90,6 +91,7 @@ type Provider struct {
 	calls     *dpop.Verifier // at methods
 	documents *loadcache.Cache[string, *document]
 	sessions  *memo.Texts[*session] // by the JSON that they are stored as
+	fetching  limit.Gate            // of documents
 	pending   pending
 }
 
@@ -153,6 +155,7 @@ func New(cfg Config) *Provider {
 		pending:  pending{max: cfg.MaxPending},
 	}
 	p.documents = p.newDocuments()
+	p.fetching = limit.Gate{Name: "client metadata", Total: 64, PerNetwork: 16, Reserved: 16, Queue: 512, QueuePerNetwork: 64, Wait: fetchTimeout / 2}
 	cfg.Accounts.OnRaise(raised)
 	return p
 }

@@ -64,7 +64,7 @@ type request struct {
 	Locales   string     `json:"locales,omitempty"`
 	Created   time.Time  `json:"created"`
 	Expires   time.Time  `json:"expires"`
-	Device    string     `json:"device,omitempty"` // hash of the browser's name, once it was opened
+	Device    string     `json:"device,omitempty"` // hash of the name of the browser that has it
 	Decision  *decision  `json:"decision,omitempty"`
 }
 

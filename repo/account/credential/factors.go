@@ -1,0 +1,355 @@
+package credential
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Errors of second factors and passkeys.
+var (
+	// ErrFactorRequired: the account asks for a second factor besides its password.
+	ErrFactorRequired = errors.New("credential: a second factor is required")
+	// ErrWrongFactor: a code is wrong, or was used, or a factor is not there any more.
+	ErrWrongFactor = errors.New("credential: wrong or used code")
+	// ErrTooManyCodes: too many wrong codes were tried. Recovery codes and codes sent by mail are
+	// still taken.
+	ErrTooManyCodes = errors.New("credential: too many wrong codes were tried, wait before the next one")
+	// ErrNoFactor: the account has no such factor, or none that is begun.
+	ErrNoFactor = errors.New("credential: no such factor")
+	// ErrLastFactor: it is the only thing by which the owner can log in.
+	ErrLastFactor = errors.New("credential: the account has no password, and this is its last passkey")
+	// ErrEmailNotConfirmed: codes are only sent to an address that is confirmed.
+	ErrEmailNotConfirmed = errors.New("credential: the account's e-mail address is not confirmed")
+	// ErrFactorName: a factor's name is too long, or not text.
+	ErrFactorName = errors.New("credential: the name of a factor must be text of at most 64 characters")
+	// ErrTooManyPasskeys: the account has MaxPasskeys of them.
+	ErrTooManyPasskeys = errors.New("credential: too many passkeys")
+	// ErrDuplicatePasskey: the account has that passkey.
+	ErrDuplicatePasskey = errors.New("credential: the passkey is registered already")
+)
+
+// FactorKind is a kind of what an account's owner shows besides, or instead of, the password.
+type FactorKind string
+
+// The kinds.
+const (
+	// AuthenticatorApp is an app that shows codes which change with the time (RFC 6238).
+	AuthenticatorApp FactorKind = "totp"
+	// EmailCodes are codes that are sent to the account's address.
+	EmailCodes FactorKind = "email"
+	// RecoveryCodes are codes on paper, each good for once, for whoever has lost the rest.
+	RecoveryCodes FactorKind = "recovery"
+	// PasskeyKind is a passkey. It stands for the password and a second factor together.
+	PasskeyKind FactorKind = "passkey"
+)
+
+// Factor describes a factor of an account to its owner.
+type Factor struct {
+	ID       string     `json:"id"` // random, never used again
+	Kind     FactorKind `json:"kind,omitempty"`
+	Name     string     `json:"name,omitempty"` // as the owner calls it
+	Created  time.Time  `json:"created"`
+	LastUsed time.Time  `json:"lastUsed,omitzero"`
+	// Left is how many recovery codes have not been used.
+	Left int `json:"-"`
+}
+
+// Reset is the trace of an administrator who has removed all factors of an account.
+type Reset struct {
+	At      time.Time    `json:"at"`
+	By      string       `json:"by"`
+	Removed []FactorKind `json:"removed"` // sorted; one for each factor
+}
+
+// FactorSet is what an account has in factors.
+type FactorSet struct {
+	// Factors are all factors, passkeys included, in the order of their creation.
+	Factors []Factor
+	// Resets are the last resets by administrators, the oldest first.
+	Resets []Reset
+	// Required: whoever logs in with the account's password must show a second factor.
+	Required bool
+	// Email: codes are sent by mail to whoever has shown the password. See Store.NewFactorCode.
+	Email bool
+}
+
+// factors is what is stored of an account's factors, at factorsKey: one document, so that each
+// change is compared with all that was looked at.
+type factors struct {
+	App      *appFactor      `json:"totp,omitempty"`
+	Email    *Factor         `json:"email,omitempty"`
+	Recovery *recoveryFactor `json:"recovery,omitempty"`
+	Passkeys []Passkey       `json:"passkeys,omitempty"`
+	Resets   []Reset         `json:"resets,omitempty"`
+}
+
+const (
+	factorsKey = "factor/list"
+	secretKey  = account.FactorSecretKey
+	enrolKey   = account.FactorEnrolmentKey
+	guessesKey = "factor/guesses"
+	maxResets  = 20
+)
+
+// readFactors reads an account's factors and the text that they are stored as; nil if it has none.
+func readFactors(ctx context.Context, r storage.KVReader) (f factors, doc []byte, err error) {
+	doc, err = r.Get(ctx, factorsKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return f, nil, nil
+	} else if err != nil {
+		return f, nil, err
+	}
+	return f, doc, json.Unmarshal(doc, &f)
+}
+
+// required reports whether the password alone lets nobody in. Passkeys alone do not ask for more:
+// who has one need not type the password.
+func (f *factors) required() bool { return f.App != nil || f.Email != nil }
+
+// all are the descriptions of the factors, which may be changed.
+func (f *factors) all() (list []*Factor) {
+	if f.App != nil {
+		list = append(list, &f.App.Factor)
+	}
+	if f.Email != nil {
+		list = append(list, f.Email)
+	}
+	if f.Recovery != nil {
+		list = append(list, &f.Recovery.Factor)
+	}
+	for i := range f.Passkeys {
+		list = append(list, &f.Passkeys[i].Factor)
+	}
+	return list
+}
+
+// describe is a factor as its owner sees it.
+func (f *factors) describe(x *Factor) Factor {
+	out := *x
+	switch {
+	case f.App != nil && x == &f.App.Factor:
+		out.Kind = AuthenticatorApp
+	case x == f.Email:
+		out.Kind = EmailCodes
+	case f.Recovery != nil && x == &f.Recovery.Factor:
+		out.Kind, out.Left = RecoveryCodes, len(f.Recovery.Hashes)
+	default:
+		out.Kind = PasskeyKind
+	}
+	return out
+}
+
+// find returns the factor of an ID, or nil.
+func (f *factors) find(id string) *Factor {
+	for _, x := range f.all() {
+		if x.ID == id {
+			return x
+		}
+	}
+	return nil
+}
+
+// drop removes a factor, and the recovery codes with the last one that they stand for.
+func (f *factors) drop(id string) {
+	switch {
+	case f.App != nil && f.App.ID == id:
+		f.App = nil
+	case f.Email != nil && f.Email.ID == id:
+		f.Email = nil
+	case f.Recovery != nil && f.Recovery.ID == id:
+		f.Recovery = nil
+	}
+	f.Passkeys = slices.DeleteFunc(f.Passkeys, func(p Passkey) bool { return p.ID == id })
+	if !f.required() {
+		f.Recovery = nil
+	}
+}
+
+// Factors returns what an account has in factors.
+func (s *Store) Factors(ctx context.Context, who account.Caller) (set FactorSet, err error) {
+	err = s.accounts.View(ctx, who, func(_ account.Account, r storage.KVReader) error {
+		f, _, err := readFactors(ctx, r)
+		set = FactorSet{Resets: f.Resets, Required: f.required(), Email: f.Email != nil}
+		for _, x := range f.all() {
+			set.Factors = append(set.Factors, f.describe(x))
+		}
+		slices.SortStableFunc(set.Factors, func(a, b Factor) int { return a.Created.Compare(b.Created) })
+		return err
+	})
+	return set, err
+}
+
+// FactorEvent is what has happened to a factor.
+type FactorEvent string
+
+// The events.
+const (
+	FactorAdded   FactorEvent = "added"
+	FactorRemoved FactorEvent = "removed"
+	// FactorReset: an administrator has removed all factors.
+	FactorReset FactorEvent = "reset"
+	// RecoveryUsed: somebody has used a recovery code. Factor.Left says how many are left.
+	RecoveryUsed FactorEvent = "recovery-used"
+	// CounterBack: a passkey has shown a lower counter than before, so there may be a copy of it.
+	CounterBack FactorEvent = "counter-back"
+)
+
+// FactorChange tells of an event that the owner of an account should hear of.
+type FactorChange struct {
+	Event   FactorEvent
+	Account account.Account
+	Factor  Factor // of a reset: the zero Factor
+	Reset   Reset  // of a reset
+	At      time.Time
+}
+
+// changeFactors changes an account's factors. fn changes them, and returns what the owner should
+// hear of, or nil.
+func (s *Store) changeFactors(ctx context.Context, who account.Caller, fn func(a account.Account, f *factors, step *repo.Step) (*FactorChange, error)) error {
+	var told *FactorChange
+	a, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+		f, doc, err := readFactors(ctx, step)
+		if err != nil {
+			return err
+		}
+		if told, err = fn(*a, &f, step); err != nil {
+			return err
+		}
+		step.Expect(factorsKey, doc)
+		if f.App == nil {
+			step.Remove(secretKey)
+			step.Remove(guessesKey)
+		}
+		now, err := json.Marshal(f)
+		if string(now) == "{}" {
+			step.Remove(factorsKey)
+		} else {
+			step.Set(factorsKey, now, time.Time{})
+		}
+		return err
+	})
+	if err == nil && told != nil && s.told != nil {
+		told.Account, told.At = a, s.present()
+		s.told(ctx, *told)
+	}
+	return err
+}
+
+func (s *Store) present() time.Time { return s.now().UTC().Truncate(time.Millisecond) }
+
+// newFactor describes a factor that begins now.
+func (s *Store) newFactor(name, otherwise string) (f Factor, err error) {
+	name, err = factorName(name, otherwise)
+	return Factor{ID: rand.Text(), Name: name, Created: s.present()}, err
+}
+
+// maxFactorName is the length in characters of the longest name.
+const maxFactorName = 64
+
+func factorName(name, otherwise string) (string, error) {
+	name = strings.TrimSpace(name)
+	if name == "" {
+		name = otherwise
+	}
+	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxFactorName || strings.ContainsFunc(name, unicode.IsControl) {
+		return "", ErrFactorName
+	}
+	return name, nil
+}
+
+// RenameFactor gives a factor another name. Errors are ErrNoFactor and ErrFactorName.
+func (s *Store) RenameFactor(ctx context.Context, who account.Caller, id, name string) error {
+	return s.changeFactors(ctx, who, func(_ account.Account, f *factors, _ *repo.Step) (*FactorChange, error) {
+		x := f.find(id)
+		if x == nil {
+			return nil, ErrNoFactor
+		}
+		name, err := factorName(name, x.Name)
+		x.Name = name
+		return nil, err
+	})
+}
+
+// RemoveFactor removes a factor. Nobody who is being let in by it at that moment gets in. When no
+// app and no codes by mail are left, the recovery codes go too. Errors are ErrNoFactor and
+// ErrLastFactor.
+func (s *Store) RemoveFactor(ctx context.Context, who account.Caller, id string) error {
+	return s.changeFactors(ctx, who, func(a account.Account, f *factors, _ *repo.Step) (*FactorChange, error) {
+		x := f.find(id)
+		if x == nil {
+			return nil, ErrNoFactor
+		}
+		gone := f.describe(x)
+		if gone.Kind == PasskeyKind && len(f.Passkeys) == 1 && a.Password == "" && !who.Above() {
+			return nil, ErrLastFactor
+		}
+		f.drop(id)
+		return &FactorChange{Event: FactorRemoved, Factor: gone}, nil
+	})
+}
+
+// ResetFactors removes all factors of an account, whose owner has lost them: an administrator's
+// act, which is kept with the account. by names the administrator. Sessions go on; the password
+// stays what lets the owner in.
+func (s *Store) ResetFactors(ctx context.Context, did syntax.DID, by string) (reset Reset, err error) {
+	err = s.changeFactors(ctx, account.Trusted(did), func(_ account.Account, f *factors, step *repo.Step) (*FactorChange, error) {
+		reset = Reset{At: s.present(), By: by, Removed: []FactorKind{}}
+		for _, x := range f.all() {
+			reset.Removed = append(reset.Removed, f.describe(x).Kind)
+		}
+		slices.Sort(reset.Removed)
+		*f = factors{Resets: append(f.Resets, reset)}
+		f.Resets = f.Resets[max(0, len(f.Resets)-maxResets):]
+		step.Remove(enrolKey)
+		step.Remove(mailTokenPrefix + string(ForSignIn))
+		return &FactorChange{Event: FactorReset, Reset: reset}, nil
+	})
+	return reset, err
+}
+
+// Shown is the factor by which a Proof was completed.
+type Shown struct {
+	Kind FactorKind
+	ID   string
+}
+
+// ProofChecks looks in a transaction at what somebody has shown to log in: it must be good under
+// the account's present credentials, the factor must still be there, and none may be missing. It
+// returns what a step that relies on that must find as it is. Errors are ErrWrongPassword,
+// ErrFactorRequired and ErrWrongFactor. It says nothing of takedowns.
+func (s *Store) ProofChecks(ctx context.Context, r storage.KVReader, now account.Account, p Proof) ([]storage.KVCheck, error) {
+	if now.DID != p.Account.DID || now.Credentials != p.Account.Credentials {
+		return nil, ErrWrongPassword
+	}
+	if p.App != nil {
+		check, err := sameApp(ctx, r, now, p.App.Name, p.App.Hash)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil, ErrWrongPassword
+		}
+		return []storage.KVCheck{check}, err
+	}
+	f, doc, err := readFactors(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	checks := []storage.KVCheck{{Key: factorsKey, Value: doc}}
+	switch {
+	case p.Shown.ID == "" && f.required():
+		return nil, ErrFactorRequired
+	case p.Shown.ID != "" && f.find(p.Shown.ID) == nil:
+		return nil, ErrWrongFactor
+	}
+	return checks, nil
+}
