@@ -163,6 +163,9 @@ func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
 
 // callerOf is a principal as package account knows it.
 func (s *Sessions) callerOf(p auth.Principal) account.Caller {
+	if p.Credential == auth.OAuthSession && s.cfg.OtherCaller != nil {
+		return s.cfg.OtherCaller(p)
+	}
 	return s.credentials.Caller(credential.Token{DID: p.DID, Credentials: p.Credentials, Session: p.Session, TakenDown: p.TakenDown})
 }
 
