@@ -198,7 +198,7 @@ func (p *Passkeys) take(ctx context.Context, purpose, text, binding string) (c c
 		} else if err != nil {
 			return err
 		}
-		if err := json.Unmarshal(doc, &c); err != nil {
+		if err := exactjson.UnmarshalPlain(doc, &c); err != nil {
 			return err
 		}
 		if c.Purpose != purpose || subtle.ConstantTimeCompare([]byte(c.Binding), []byte(hashed(binding))) != 1 {
