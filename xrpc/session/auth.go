@@ -45,6 +45,14 @@ func Answer(err error) error {
 		return errAccountNotFound
 	case errors.Is(err, credential.ErrWrongPassword):
 		return errWrongPassword
+	case errors.Is(err, credential.ErrFactorRequired):
+		return errFactorRequired
+	case errors.Is(err, credential.ErrWrongFactor):
+		return badToken(api.ErrorInvalidToken, "Token is invalid")
+	case errors.Is(err, credential.ErrTooManyCodes):
+		return errTooManyCodes
+	case errors.Is(err, credential.ErrEmailNotConfirmed):
+		return xrpc.InvalidRequest("Confirm your e-mail address before codes are sent to it")
 	case errors.Is(err, credential.ErrMailToken):
 		return badToken(api.ErrorInvalidToken, "Token is invalid")
 	case errors.Is(err, credential.ErrMailTokenExpired):
@@ -155,6 +163,9 @@ func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
 
 // callerOf is a principal as package account knows it.
 func (s *Sessions) callerOf(p auth.Principal) account.Caller {
+	if p.Credential == auth.OAuthSession && s.cfg.OtherCaller != nil {
+		return s.cfg.OtherCaller(p)
+	}
 	return s.credentials.Caller(credential.Token{DID: p.DID, Credentials: p.Credentials, Session: p.Session, TakenDown: p.TakenDown})
 }
 

@@ -22,6 +22,12 @@
 // (see [repo.Guard]). A refresh token is good for one exchange. See
 // [credential.Store.RotateSession].
 //
+// # Second factors
+//
+// Where an account asks for a second factor, createSession answers AuthFactorTokenRequired to its
+// password, and takes a code with it then: of the authenticator app, a recovery code, or one sent
+// by mail. A wrong code counts as a wrong password. App passwords need none.
+//
 // # Other credentials
 //
 // The package also verifies what else an account's server is shown: the administrator's password
@@ -33,6 +39,7 @@
 package session
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -71,10 +78,18 @@ type Config struct {
 	// tokens: those whose Authorization header has another scheme than Bearer and Basic. down says
 	// what to do with accounts that are taken down. Nil: such requests are refused.
 	Other func(r *xrpc.Request, down TakenDown) (auth.Principal, error)
+	// OtherCaller, if not nil, is how package account knows the principals of Other that have an OAuth
+	// session: their sessions are looked at where that says, in the transactions of By and Guard. Nil:
+	// only the account's counter is looked at, or the session of this package that the principal names.
+	OtherCaller func(p auth.Principal) account.Caller
 	// Guesses bounds how often passwords may be guessed. Nil: the limits of the official server, by
 	// account and network; see package rate. Behind a proxy, requests need the addresses of clients,
 	// as from limit.Proxies. Unlimited{}: there is no bound.
 	Guesses Guesses
+	// SendCode, if not nil, sends a code to the address of an account whose second factor are codes
+	// sent by mail: see [credential.Store.NewFactorCode]. Its error is answered. Nil: nobody gets one,
+	// so those accounts need another factor, or an app password, to log in.
+	SendCode func(ctx context.Context, a account.Account, code string) error
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 	// Logger gets failures that a client is not told. Nil: silent.
@@ -143,9 +158,13 @@ func New(cfg Config) *Sessions {
 	return s
 }
 
-// Config returns the configuration, with the defaults filled in. Services beside the sessions take
-// from it what they have in common.
-func (s *Sessions) Config() Config { return s.cfg }
+// Config returns the configuration without its secrets, which are Key and AdminPassword, and with the
+// defaults filled in. Services beside the sessions take from it what they have in common.
+func (s *Sessions) Config() Config {
+	cfg := s.cfg
+	cfg.Key, cfg.AdminPassword = nil, ""
+	return cfg
+}
 
 // Routes are the methods: com.atproto.server.createSession, getSession, refreshSession,
 // deleteSession, createAppPassword, listAppPasswords, revokeAppPassword and getServiceAuth.

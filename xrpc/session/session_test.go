@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
@@ -568,6 +569,33 @@ func TestOtherCredentials(t *testing.T) {
 	}
 	if want := []string{fmt.Sprint("DPoP x ", session.RefuseTakenDown), fmt.Sprint("DPoP y ", session.AcceptTakenDown)}; !slices.Equal(asked, want) {
 		t.Errorf("%v", asked)
+	}
+}
+
+// Changes on the word of an OAuth session are checked as that kind of credential demands.
+func TestOtherCaller(t *testing.T) {
+	var did syntax.DID
+	ended := false
+	gone := &xrpc.Error{Status: http.StatusUnauthorized, Name: "invalid_token", Message: "The session has ended"}
+	b := testpds.New(t, func(c *session.Config) {
+		c.Other = func(*xrpc.Request, session.TakenDown) (auth.Principal, error) {
+			return auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: did, Session: "x", Permissions: auth.Everything()}, nil
+		}
+		c.OtherCaller = func(p auth.Principal) account.Caller {
+			return account.NewCaller(p.DID, p.Session, func(context.Context, storage.KVReader, account.Account) ([]storage.KVCheck, error) {
+				if ended {
+					return nil, gone
+				}
+				return nil, nil
+			})
+		}
+	})
+	did = b.Register("alice").DID
+	for _, want := range []int{http.StatusOK, http.StatusUnauthorized} {
+		if a := b.Send("POST", "com.atproto.server.deactivateAccount", "DPoP x", map[string]any{}, nil); a.Status != want || want != http.StatusOK && a.Name != "invalid_token" {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+		ended = true
 	}
 }
 

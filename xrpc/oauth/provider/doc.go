@@ -11,7 +11,14 @@
 //	})
 //	oauth.Mount(mux)
 //
-// Methods of package xrpc take its tokens by [Provider.Authenticate].
+// Methods of package xrpc take its tokens by [Provider.Authenticate]. Beside password sessions, it is
+// the other kind of credentials of package xrpc/session:
+//
+//	sessions := session.New(session.Config{
+//		…
+//		Other: func(r *xrpc.Request, _ session.TakenDown) (auth.Principal, error) { return oauth.Authenticate(r) },
+//		OtherCaller: oauth.Caller,
+//	})
 //
 // # The way of a request
 //
