@@ -113,8 +113,10 @@ func (p *Provider) open(w http.ResponseWriter, r *http.Request) error {
 	next, err := p.next(ctx, c, q, id, device, syntax.DID(in["account"]))
 	var e *Error
 	switch {
-	case errors.As(err, &e):
+	case errors.As(err, &e) && person:
 		return p.end(ctx, w, id, device.ID, q, e)
+	case e != nil:
+		return p.answer(w, q, e, "")
 	case err != nil:
 		return err
 	case next.silent != "":

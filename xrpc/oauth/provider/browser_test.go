@@ -136,7 +136,15 @@ func TestMatrix74PreviewsDoNotBind(t *testing.T) {
 			w.do(r).asks(t, "a preview", AskSignIn)
 		}
 	}
+	c := w.confidential()
+	silent := c.push(map[string]string{"prompt": "none", "login_hint": string(alice)})
+	if q := w.do(httptest.NewRequest("GET", issuer+silent, nil)).back(t); q.Get("error") != codeLoginRequired {
+		t.Errorf("%v", q)
+	}
 	w.signIn(browser, alice)
+	if q := w.browse(browser, silent).back(t); q.Get("error") != codeConsentRequired {
+		t.Errorf("the preview has ended the request: %v", q)
+	}
 	w.browse(browser, path).asks(t, "the person", AskConsent)
 	w.signIn("another browser", alice)
 	w.browse("another browser", path).page(t, "80", 403)

@@ -39,9 +39,9 @@ var prompts = []string{promptNone, promptLogin, promptConsent, promptSelect, pro
 
 // How long a request is good.
 const (
-	requestLife = 5 * time.Minute // from the last time that its page was looked at
-	requestMost = time.Hour       // in all
-	requestKept = time.Hour       // beyond its life, to tell the client that it is over
+	requestLife = 5 * time.Minute  // from the last time that its page was looked at
+	requestMost = time.Hour        // in all
+	requestKept = 10 * time.Minute // beyond its life, to tell the client that it is over
 	codeLife    = 5 * time.Minute
 )
 
@@ -104,7 +104,7 @@ var (
 
 // Limits on parameters, in bytes.
 const (
-	maxState   = 8 << 10
+	maxState   = 4 << 10
 	maxLocales = 256
 	maxHint    = 2048
 )
