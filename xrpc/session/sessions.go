@@ -111,7 +111,7 @@ func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) 
 	}
 	out = s.session(ctx, a)
 	if !r.Principal.May(auth.ReadEmail) {
-		out.Email, out.EmailConfirmed = "", new(false)
+		out.Email, out.EmailConfirmed, out.EmailAuthFactor = "", nil, nil
 	}
 	return out, nil
 }
