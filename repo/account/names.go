@@ -18,7 +18,8 @@ import (
 // When the handle is reserved, and before it is changed, register (if not nil) is called to put it
 // into the DID document. If the change is then refused, register is called once more, with the
 // handle that the account has. It may be called several times, and when it returns for the last
-// time the document has the account's handle, whatever others do at the same moment.
+// time the document has the account's handle, whatever others do at the same moment. It must not
+// change the account's names itself: such changes take turns.
 //
 // Errors are ErrHandleTaken, those of register, and those of Authenticate.
 func (s *Store) ChangeHandle(ctx context.Context, who Caller, handle syntax.Handle, register func(context.Context, syntax.Handle) error) error {

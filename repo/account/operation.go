@@ -304,6 +304,11 @@ func (s *Store) settleIn(ctx context.Context, tx storage.KVTx, a Account, did sy
 	}
 	for k, o := range others {
 		o.Others++
+		if o.Deletes != nil {
+			// The deletion compares nothing with the account. It may come after this change without
+			// having seen it.
+			o.Keys = union(o.Keys, n.Keys)
+		}
 		if err := putNote(ctx, tx, k, o); err != nil {
 			return err
 		}

@@ -154,9 +154,13 @@ func New(cfg Config) *Sessions {
 	return s
 }
 
-// Config returns the configuration, with the defaults filled in. Services beside the sessions take
-// from it what they have in common.
-func (s *Sessions) Config() Config { return s.cfg }
+// Config returns the configuration without its secrets, which are Key and AdminPassword, and with the
+// defaults filled in. Services beside the sessions take from it what they have in common.
+func (s *Sessions) Config() Config {
+	cfg := s.cfg
+	cfg.Key, cfg.AdminPassword = nil, ""
+	return cfg
+}
 
 // Routes are the methods: com.atproto.server.createSession, getSession, refreshSession,
 // deleteSession, createAppPassword, listAppPasswords, revokeAppPassword and getServiceAuth.

@@ -187,14 +187,21 @@ func (h *history) raise(p *person, apps bool, kept *session) {
 	}
 }
 
+// over is the error for a token that is not good any more, which was made under a value of the
+// counter.
+func (p *person) over(made int64) error {
+	if p.down && p.downCounter == p.counter && made == p.counter-1 {
+		return account.ErrTakenDown
+	}
+	return account.ErrTokenRevoked
+}
+
 // good is the error with which the caller of a session is let in.
 func (x *session) good() error {
 	p := x.person
 	switch {
-	case x.ended && p.down && p.downCounter == p.counter && x.made == p.counter-1:
-		return account.ErrTakenDown
 	case x.ended:
-		return account.ErrTokenRevoked
+		return p.over(x.made)
 	case p.down:
 		return account.ErrTakenDown
 	}
@@ -665,8 +672,8 @@ func (h *history) compare() {
 		switch now := h.people[x.person.did]; {
 		case now == nil:
 			want = account.ErrNotFound
-		case now != x.person:
-			want = account.ErrTokenRevoked
+		case now != x.person: // another account of the DID
+			want = now.over(x.made)
 		}
 		if _, err := h.accounts.Authenticate(h.ctx, x.caller); !errors.Is(err, want) {
 			wrong("session %s of %s: %v, want %v", x.name, x.person.did, err, want)

@@ -31,11 +31,13 @@ func TestMisuse(t *testing.T) {
 		"Config.RotationKeys": func(c *Config) { c.RotationKeys = nil },
 		"no address": func(c *Config) {
 			common := b.sessions.Config()
+			common.Key = []byte("a key for tests only")
 			common.URL = "pds.example.com"
 			c.Sessions = session.New(common)
 		},
 		"no ResolveHandle": func(c *Config) {
 			common := b.sessions.Config()
+			common.Key = []byte("a key for tests only")
 			common.Resolver = struct{ session.Resolver }{common.Resolver}
 			c.Sessions = session.New(common)
 		},

@@ -93,6 +93,7 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 		st := b.store
 		st.KV, st.Repos = kv, filling{st.Repos, kv, early}
 		common := b.sessions.Config()
+		common.Key = []byte("a key for tests only")
 		accounts := account.Open(repo.Config{Store: st, TempDir: t.TempDir(), Now: b.clock.Now}, box)
 		common.Credentials = credential.New(credential.Config{Accounts: accounts, Now: b.clock.Now})
 		cfg := b.cfg

@@ -22,8 +22,7 @@ import (
 // Every answer gets a new nonce. An account that is taken down or deleted has no sessions.
 func (p *Provider) Authenticate(r *xrpc.Request) (auth.Principal, error) {
 	h := r.AnswerHeader()
-	nonce := p.calls.Nonce()
-	h.Set("DPoP-Nonce", nonce)
+	h.Set("DPoP-Nonce", p.calls.Nonce())
 	h.Set("Cache-Control", "private")
 	h.Add("Vary", "Authorization, DPoP")
 	h.Add("Access-Control-Expose-Headers", "DPoP-Nonce, WWW-Authenticate")
@@ -31,22 +30,28 @@ func (p *Provider) Authenticate(r *xrpc.Request) (auth.Principal, error) {
 	if err == nil {
 		return principal, nil
 	}
-	switch {
-	case errors.Is(err, account.ErrNotFound), errors.Is(err, account.ErrTokenRevoked), errors.Is(err, account.ErrTakenDown):
-		err = fail(codeInvalidToken, "The session has ended")
+	return auth.Principal{}, answerCall(err)
+}
+
+// errEnded says that the session of an access token has ended.
+var errEnded = answerCall(fail(codeInvalidToken, "The session has ended"))
+
+// answerCall is what a client that has shown an access token is told of an error of this package or
+// of package dpop. Others are returned as they are.
+func answerCall(err error) error {
+	var known *Error
+	if !errors.As(err, &known) && !errors.Is(err, dpop.ErrInvalid) && !errors.Is(err, dpop.ErrNonce) {
+		return err
 	}
-	e, told := asError(err)
-	if !told || e.Code == codeServerError {
-		return auth.Principal{}, err
-	}
-	out := &xrpc.Error{Status: http.StatusUnauthorized, Name: e.Code, Message: e.Description, Header: http.Header{"Dpop-Nonce": {nonce}}}
+	e, _ := asError(err)
+	out := &xrpc.Error{Status: http.StatusUnauthorized, Name: e.Code, Message: e.Description}
 	if e.Status != 0 {
 		out.Status = e.Status
 	}
 	if out.Status == http.StatusUnauthorized {
-		out.Header.Set("WWW-Authenticate", challenge(e.Code, e.Description))
+		out.Header = http.Header{"Www-Authenticate": {challenge(e.Code, e.Description)}}
 	}
-	return auth.Principal{}, out
+	return out
 }
 
 func (p *Provider) admit(r *xrpc.Request) (auth.Principal, error) {
@@ -86,7 +91,9 @@ func (p *Provider) admit(r *xrpc.Request) (auth.Principal, error) {
 	}
 	var found *session
 	a, checks, err := p.accounts.Admit(r.Context(), p.caller(out, &found))
-	if err != nil {
+	if errors.Is(err, account.ErrNotFound) {
+		return auth.Principal{}, errEnded
+	} else if err != nil {
 		return auth.Principal{}, err
 	}
 	if found.JKT != proof.Thumbprint || found.Client != c.Client {
@@ -102,25 +109,19 @@ func (p *Provider) admit(r *xrpc.Request) (auth.Principal, error) {
 }
 
 // Caller is a principal of Authenticate as package account knows it: it is good as long as the
-// session goes on, has the token, and the account's credentials are what they were.
+// session goes on, has the token, and the account's credentials are what they were. If not, the error
+// is an *xrpc.Error of status 401, invalid_token.
 func (p *Provider) Caller(of auth.Principal) account.Caller { return p.caller(of, nil) }
 
 func (p *Provider) caller(of auth.Principal, found **session) account.Caller {
 	return account.NewCaller(of.DID, of.Session, func(ctx context.Context, r storage.KVReader, a account.Account) ([]storage.KVCheck, error) {
 		x, doc, err := p.session(ctx, r, of.Session)
-		if errors.Is(err, storage.ErrNotFound) {
-			return nil, a.Ended(of.Credentials)
-		} else if err != nil {
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return nil, err
 		}
 		now := p.now()
-		switch {
-		case of.Credentials != a.Credentials || x.Credentials != a.Credentials:
-			return nil, a.Ended(of.Credentials)
-		case !x.accepts(of.Token, now) || !now.Before(x.ends()):
-			return nil, account.ErrTokenRevoked
-		case a.TakedownRef != "":
-			return nil, account.ErrTakenDown
+		if err != nil || of.Credentials != a.Credentials || x.Credentials != a.Credentials || !x.accepts(of.Token, now) || !now.Before(x.ends()) || a.TakedownRef != "" {
+			return nil, errEnded
 		}
 		if found != nil {
 			*found = x
@@ -129,5 +130,5 @@ func (p *Provider) caller(of auth.Principal, found **session) account.Caller {
 	})
 }
 
-// Guard looks at a principal in the transaction of a change of its repository.
+// Guard looks at a principal in the transaction of a change of its repository. See Caller.
 func (p *Provider) Guard(of auth.Principal) repo.Guard { return p.accounts.Guard(p.Caller(of)) }

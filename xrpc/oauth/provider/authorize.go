@@ -81,12 +81,25 @@ func (p *Provider) open(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// A program that looks at links to show what is behind them must not take the request away from
+	// the person's browser.
+	person := r.Method == http.MethodGet && r.Header.Get("Sec-Purpose") == "" && (r.Header.Get("Sec-Fetch-Mode") != "" || len(device.Accounts) > 0)
 	now := p.now()
 	q, err := p.change(ctx, id, func(q *request) error {
 		if q.Client != in["client_id"] {
 			return fail(codeInvalidRequest, "This request is one of another app")
 		}
-		return q.continued(device.ID, now)
+		if err := q.of(device.ID, now); err != nil {
+			return err
+		}
+		if person {
+			q.Device = hash(device.ID)
+			q.Expires = now.Add(requestLife)
+			if most := q.Created.Add(requestMost); q.Expires.After(most) {
+				q.Expires = most
+			}
+		}
+		return nil
 	})
 	if errors.Is(err, errOver) {
 		return p.answer(w, q, &Error{Code: codeAccessDenied, Description: "The request has expired"}, "")
@@ -100,12 +113,14 @@ func (p *Provider) open(w http.ResponseWriter, r *http.Request) error {
 	next, err := p.next(ctx, c, q, id, device, syntax.DID(in["account"]))
 	var e *Error
 	switch {
-	case errors.As(err, &e):
-		return p.end(ctx, w, id, q, e)
+	case errors.As(err, &e) && person:
+		return p.end(ctx, w, id, device.ID, q, e)
+	case e != nil:
+		return p.answer(w, q, e, "")
 	case err != nil:
 		return err
 	case next.silent != "":
-		return p.allow(ctx, w, c, id, next.login, q.scopes())
+		return p.allow(w, r, c, id, device.ID, next.login, q.scopes(), nil)
 	}
 	p.cfg.Pages.Prompt(w, r, next.prompt)
 	return nil
@@ -114,21 +129,15 @@ func (p *Provider) open(w http.ResponseWriter, r *http.Request) error {
 // errOver says that the time of a request is over.
 var errOver = errors.New("provider: the request has expired")
 
-// continued notes that a request is looked at by a browser: the first one that does has it for good.
-func (q *request) continued(device string, now time.Time) error {
-	name := hash(device)
+// of checks that a request is still open, and is not one of another browser than the device.
+func (q *request) of(device string, now time.Time) error {
 	switch {
-	case q.Device != "" && q.Device != name:
+	case q.Device != "" && q.Device != hash(device):
 		return &Error{Code: codeAccessDenied, Description: "This request was opened in another browser", Status: http.StatusForbidden}
 	case q.Decision != nil:
 		return fail(codeInvalidRequest, "This request was answered already: please go back to the app")
 	case !now.Before(q.Expires):
 		return errOver
-	}
-	q.Device = name
-	q.Expires = now.Add(requestLife)
-	if most := q.Created.Add(requestMost); q.Expires.After(most) {
-		q.Expires = most
 	}
 	return nil
 }
@@ -323,7 +332,7 @@ func (p *Provider) decide(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if q.Device != hash(device.ID) {
+	if q.Device != "" && q.Device != hash(device.ID) {
 		return &Error{Code: codeAccessDenied, Description: "This request was opened in another browser", Status: http.StatusForbidden}
 	}
 	if q.Decision == nil && !p.now().Before(q.Expires) {
@@ -331,7 +340,7 @@ func (p *Provider) decide(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch form.Get("decision") {
 	case "deny":
-		return p.end(ctx, w, id, q, fail(codeAccessDenied, "The request was denied"))
+		return p.end(ctx, w, id, device.ID, q, fail(codeAccessDenied, "The request was denied"))
 	case "allow":
 	default:
 		return fail(codeInvalidRequest, "The form has no decision")
@@ -354,9 +363,9 @@ func (p *Provider) decide(w http.ResponseWriter, r *http.Request) error {
 	ticked, _ := auth.ParseScopes(strings.Join(form["scope"], " "))
 	granted := q.scopes().Select(func(s auth.Scope) bool { return ticked.Has(s.String()) })
 	if !granted.Has(auth.Atproto) {
-		return p.end(ctx, w, id, q, fail(codeAccessDenied, "The scope atproto was not granted"))
+		return p.end(ctx, w, id, device.ID, q, fail(codeAccessDenied, "The scope atproto was not granted"))
 	}
-	return p.allow(ctx, w, c, id, all[i], granted)
+	return p.allow(w, r, c, id, device.ID, all[i], granted, p.cfg.Allowed)
 }
 
 // sameOrigin checks that a form was sent by a page of this server.
@@ -370,9 +379,14 @@ func (p *Provider) sameOrigin(r *http.Request) error {
 	return navigated(r)
 }
 
-// settle notes what becomes of a request. The same decision once more is no error.
-func (p *Provider) settle(ctx context.Context, id string, d decision) (*request, error) {
+// settle notes what becomes of a request in a browser. The same decision once more is no error.
+func (p *Provider) settle(ctx context.Context, id, device string, d decision) (*request, error) {
 	return p.change(ctx, id, func(q *request) error {
+		if name := hash(device); q.Device == "" {
+			q.Device = name
+		} else if q.Device != name {
+			return &Error{Code: codeAccessDenied, Description: "This request was opened in another browser", Status: http.StatusForbidden}
+		}
 		if q.Decision != nil && *q.Decision != d {
 			return fail(codeInvalidRequest, "This request was answered already: please go back to the app")
 		}
@@ -382,8 +396,8 @@ func (p *Provider) settle(ctx context.Context, id string, d decision) (*request,
 }
 
 // end ends a request with an error, which the client is told.
-func (p *Provider) end(ctx context.Context, w http.ResponseWriter, id string, q *request, e *Error) error {
-	if _, err := p.settle(ctx, id, decision{}); err != nil {
+func (p *Provider) end(ctx context.Context, w http.ResponseWriter, id, device string, q *request, e *Error) error {
+	if _, err := p.settle(ctx, id, device, decision{}); err != nil {
 		return err
 	}
 	return p.answer(w, q, e, "")
@@ -394,8 +408,10 @@ func (p *Provider) end(ctx context.Context, w http.ResponseWriter, id string, q 
 // The request is settled first, and then the code stored with the account. Both can be repeated: the
 // code follows from the request. So a form that is sent twice, or again after a crash, gives the same
 // code.
-func (p *Provider) allow(ctx context.Context, w http.ResponseWriter, c client, id string, l login, granted auth.Permissions) error {
-	q, err := p.settle(ctx, id, decision{DID: l.DID, Scope: granted.String()})
+func (p *Provider) allow(w http.ResponseWriter, r *http.Request, c client, id, device string, l login, granted auth.Permissions,
+	tell func(*http.Request, syntax.DID, Client, auth.Permissions)) error {
+	ctx := r.Context()
+	q, err := p.settle(ctx, id, device, decision{DID: l.DID, Scope: granted.String()})
 	if err != nil {
 		return err
 	}
@@ -406,6 +422,9 @@ func (p *Provider) allow(ctx context.Context, w http.ResponseWriter, c client, i
 		return p.answer(w, q, e, "")
 	case err != nil:
 		return err
+	}
+	if tell != nil {
+		tell(r, l.DID, c.Client, granted)
 	}
 	return p.answer(w, q, nil, code)
 }

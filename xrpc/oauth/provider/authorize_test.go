@@ -13,6 +13,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 const browser = "one browser"
@@ -325,6 +326,23 @@ func hiddenFields(text string) url.Values {
 		q.Set(name, unescape.Replace(value))
 	}
 	return q
+}
+
+// The host hears of each app that somebody lets in, and not of silent ones.
+func TestAllowed(t *testing.T) {
+	var told []string
+	w := newWorld(t, func(c *Config) {
+		c.Allowed = func(_ *http.Request, did syntax.DID, c Client, granted auth.Permissions) {
+			told = append(told, string(did)+" "+c.ID+" "+granted.String())
+		}
+	})
+	a := w.confidential()
+	a.login()
+	w.signIn(browser, alice)
+	w.browse(browser, a.push(map[string]string{"login_hint": string(alice)})).back(t)
+	if len(told) != 1 || told[0] != string(alice)+" "+confidentialID+" atproto repo:com.example.note" {
+		t.Errorf("%q", told)
+	}
 }
 
 func TestMatrix93Deny(t *testing.T) {

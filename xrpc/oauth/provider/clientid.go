@@ -67,8 +67,8 @@ func discoverable(id string) error {
 			return bad("its path must be canonical")
 		}
 	}
-	if canonical := (&url.URL{Path: u.Path}).EscapedPath(); canonical != path {
-		return bad("its path must be canonical")
+	if canonical := (&url.URL{Path: u.Path}).EscapedPath(); canonical != path || u.String() != id {
+		return bad("it must be canonical, without needless escapes or characters that need one")
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/internal/loadcache"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // Client is an app as people are shown it.
@@ -62,8 +63,9 @@ const (
 	documentRetry = 30 * time.Second
 	fetchTimeout  = 10 * time.Second
 	maxDocument   = 512 << 10
-	// maxDocuments bounds the memory of documents, in bytes of their text.
-	maxDocuments = 32 << 20
+	// maxDocuments bounds the memory of documents, in KiB of their text. What could not be fetched
+	// counts as one.
+	maxDocuments = 32 << 10
 )
 
 type document struct {
@@ -75,7 +77,7 @@ type document struct {
 func (p *Provider) newDocuments() *loadcache.Cache[string, *document] {
 	return loadcache.New(loadcache.Config[string, *document]{
 		TTL: documentLife, Stale: documentStale, Negative: documentRetry, Timeout: fetchTimeout, Max: maxDocuments, Now: p.now,
-		Cost:  func(d *document) int { return d.size + 1000 },
+		Cost:  func(d *document) int { return 1 + d.size/1024 },
 		Final: func(err error) bool { return errors.Is(err, errDocument) },
 		GaveUp: func(string, error) error {
 			return fail(codeInvalidMetadata, "The client metadata takes too long to fetch")
@@ -104,7 +106,7 @@ func (p *Provider) client(ctx context.Context, id string) (client, error) {
 	if err := discoverable(id); err != nil {
 		return client{}, err
 	}
-	d, err := p.documents.Get(ctx, id, func(ctx context.Context, _ *document, _ bool) (*document, error) {
+	d, err := p.get(ctx, id, func(ctx context.Context) (*document, error) {
 		text, err := p.fetch(ctx, id, true)
 		if err != nil {
 			return nil, err
@@ -135,7 +137,7 @@ func (p *Provider) keys(ctx context.Context, c client) (*keySet, error) {
 	if c.JWKS != nil {
 		return c.JWKS, nil
 	}
-	d, err := p.documents.Get(ctx, "jwks "+c.JWKSURI, func(ctx context.Context, _ *document, _ bool) (*document, error) {
+	d, err := p.get(ctx, "jwks "+c.JWKSURI, func(ctx context.Context) (*document, error) {
 		text, err := p.fetch(ctx, c.JWKSURI, false)
 		if err != nil {
 			return nil, err
@@ -152,8 +154,23 @@ func (p *Provider) keys(ctx context.Context, c client) (*keySet, error) {
 	return d.keys, nil
 }
 
+// get returns a document from the cache, or loads it.
+func (p *Provider) get(ctx context.Context, key string, load func(context.Context) (*document, error)) (*document, error) {
+	d, err := p.documents.Get(ctx, key, func(ctx context.Context, _ *document, _ bool) (*document, error) { return load(ctx) })
+	var busy *limit.Error
+	if errors.As(err, &busy) {
+		p.documents.Purge(key) // that says nothing about the document
+	}
+	return d, err
+}
+
 // fetch fetches a document. strict demands its media type.
 func (p *Provider) fetch(ctx context.Context, url string, strict bool) ([]byte, error) {
+	leave, err := p.fetching.Enter(ctx, limit.ClientOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	bad := func(format string, args ...any) error {
 		return fail(codeInvalidMetadata, "Cannot fetch "+url+": "+format, args...)
 	}

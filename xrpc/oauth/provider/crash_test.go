@@ -103,6 +103,54 @@ func TestCrashInRefresh(t *testing.T) {
 	})
 }
 
+// Two nodes over one store: of what comes to both at the same time, one decides.
+func TestTwoNodes(t *testing.T) {
+	one := newWorld(t)
+	two := &world{t: t, clock: one.clock, logins: one.logins, pages: one.pages, docs: one.docs, store: one.store}
+	two.open(one.store)
+	a := one.public()
+	b := &app{world: two, id: a.id, redirect: a.redirect, scope: a.scope, key: a.key}
+	tok := a.login()
+	both := func(send func(*app) reply) (list []reply) {
+		var wg sync.WaitGroup
+		answers := make(chan reply, 8)
+		for i := range 8 {
+			wg.Go(func() { answers <- send([]*app{a, b}[i%2]) })
+		}
+		wg.Wait()
+		close(answers)
+		for out := range answers {
+			list = append(list, out)
+		}
+		return list
+	}
+	for range 10 {
+		list := both(func(x *app) reply { return x.refresh(tok.refresh) })
+		next := list[0].tokens(t)
+		for _, out := range list {
+			if out.tokens(t) != next {
+				t.Errorf("%s and %s", list[0].text, out.text)
+			}
+		}
+		a.alive(next.access, true)
+		b.alive(next.access, true)
+		tok = next
+	}
+	code := a.code(nil)
+	b.verifier = a.verifier
+	good := 0
+	for _, out := range both(func(x *app) reply { return x.exchange(code, nil) }) {
+		if out.status == 200 {
+			good++
+		}
+	}
+	if good != 1 {
+		t.Errorf("%d exchanges of one code", good)
+	}
+	b.revoke(tok.refresh)
+	a.alive(tok.access, false)
+}
+
 // Whatever call of an exchange the process dies at: there is one session, or the code is still good.
 func TestCrashInExchange(t *testing.T) {
 	crashes(t, func(w *world) (func(), func(string, bool)) {

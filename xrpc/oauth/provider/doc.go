@@ -11,7 +11,13 @@
 //	})
 //	oauth.Mount(mux)
 //
-// Methods of package xrpc take its tokens by [Provider.Authenticate].
+// Methods of package xrpc take its tokens by [Provider.Authenticate]. Beside password sessions, it is
+// the other kind of credentials of package xrpc/session:
+//
+//	sessions := session.New(session.Config{
+//		…
+//		OAuth: oauth,
+//	})
 //
 // # The way of a request
 //

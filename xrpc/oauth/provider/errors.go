@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 )
@@ -27,7 +28,6 @@ const (
 	codeLoginRequired    = "login_required"
 	codeSelectAccount    = "account_selection_required"
 	codeServerError      = "server_error"
-	codeSlowDown         = "slow_down"
 	codeUnavailable      = "temporarily_unavailable"
 	codeUnauthorized     = "unauthorized_client"
 	codeUnsupportedGrant = "unsupported_grant_type"
@@ -82,8 +82,8 @@ func asError(err error) (e *Error, ok bool) {
 	case errors.As(err, &over):
 		return &Error{Code: codeInvalidRequest, Description: "The body is too long", Status: http.StatusRequestEntityTooLarge}, true
 	case errors.As(err, &busy):
-		return &Error{Code: codeSlowDown, Description: busy.Message(), Status: busy.Status(), Retry: busy.RetryAfter}, true
-	case errors.As(err, &passing) && passing.Unavailable():
+		return &Error{Code: codeUnavailable, Description: busy.Message(), Status: busy.Status(), Retry: busy.RetryAfter}, true
+	case errors.Is(err, storage.ErrConflict), errors.As(err, &passing) && passing.Unavailable():
 		return &Error{Code: codeUnavailable, Description: "The server cannot do this at the moment", Status: http.StatusServiceUnavailable, Retry: 30 * time.Second}, false
 	}
 	return &Error{Code: codeServerError, Description: "Internal Server Error", Status: http.StatusInternalServerError}, false

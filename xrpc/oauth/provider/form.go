@@ -19,7 +19,7 @@ const maxBody = 64 << 10
 // params are the parameters of a request. Each has one value.
 type params map[string]string
 
-// readParams reads the parameters in the body of a request: a form, or a JSON object of strings. A
+// readParams reads the parameters in the body of a request: a form, or a JSON object of scalars. A
 // parameter that comes twice is refused (RFC 6749, 3.1).
 func readParams(w http.ResponseWriter, r *http.Request) (params, error) {
 	unsupported := func(format string, args ...any) error {
@@ -78,12 +78,20 @@ func jsonParams(body []byte) (params, error) {
 	}
 	p := make(params, len(members))
 	for name, text := range members {
-		var s *string
-		if err := exactjson.Unmarshal(text, &s); err != nil {
+		var s string
+		switch text[0] {
+		case '"':
+			if err := exactjson.Unmarshal(text, &s); err != nil {
+				return nil, fail(codeInvalidRequest, "The parameter %s is malformed", short(name))
+			}
+		case '{', '[':
 			return nil, fail(codeInvalidRequest, "The parameter %s is not a string", short(name))
+		case 'n': // null
+		default: // a number or a truth value, as its text
+			s = string(text)
 		}
-		if s != nil && *s != "" {
-			p[name] = *s
+		if s != "" {
+			p[name] = s
 		}
 	}
 	return p, nil
@@ -139,7 +147,7 @@ func (p *Provider) endpoint(name string, status int, serve func(r *http.Request,
 		}
 		h.Set("Cache-Control", "no-store")
 		h.Set("Pragma", "no-cache")
-		h.Set("DPoP-Nonce", p.proofs.Nonce())
+		h.Set("DPoP-Nonce", p.calls.Nonce()) // clients keep one nonce for an origin
 		out, err := func() (any, error) {
 			if !acceptsJSON(r) {
 				return nil, &Error{Code: codeInvalidRequest, Description: "Answers are application/json", Status: http.StatusNotAcceptable}

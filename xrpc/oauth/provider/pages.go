@@ -65,7 +65,8 @@ const (
 	AskSignIn Ask = "signin"
 	// AskAccount asks which of several accounts to use.
 	AskAccount Ask = "account"
-	// AskConsent asks what the app may do with the account Prompt.Account.
+	// AskConsent asks what the app may do with the account Prompt.Account. If that is deactivated, it
+	// must be activated first: until then, consent ends the request with access_denied.
 	AskConsent Ask = "consent"
 )
 

@@ -134,8 +134,10 @@ func TestMatrix48to62Parameters(t *testing.T) {
 	if out := w.raw(pathPAR, "application/json", `{"state":"a","state":"b"}`, proof()...); !out.is(400, codeInvalidRequest) {
 		t.Errorf("58 JSON: %d %s", out.status, out.text)
 	}
-	if out := w.raw(pathPAR, "application/json", `{"state":1}`, proof()...); !out.is(400, codeInvalidRequest) {
-		t.Errorf("JSON numbers: %d %s", out.status, out.text)
+	for _, text := range []string{`{"state":{}}`, `{"state":["a"]}`, `[]`, `"a"`, `null x`, ``} {
+		if out := w.raw(pathPAR, "application/json", text, proof()...); !out.is(400, codeInvalidRequest) {
+			t.Errorf("JSON: %s: %d %s", text, out.status, out.text)
+		}
 	}
 	object := make(map[string]string)
 	in := a.request(nil)
@@ -143,6 +145,7 @@ func TestMatrix48to62Parameters(t *testing.T) {
 		object[name] = in.Get(name)
 	}
 	text, _ := json.Marshal(object)
+	text = append([]byte(`{"max_age":60,"x":true,"y":null,`), text[1:]...)
 	if out := w.raw(pathPAR, "application/json; charset=UTF-8", string(text), proof()...); out.status != 201 {
 		t.Errorf("JSON: %d %s", out.status, out.text)
 	}
@@ -268,6 +271,24 @@ func TestMatrix63to71Assertions(t *testing.T) {
 	a.key = own
 	if out := a.par(nil); !out.is(400, codeInvalidRequest) {
 		t.Errorf("70: %d %s", out.status, out.text)
+	}
+}
+
+// A client that is asked for a nonce repeats the request as it was, with the same assertion.
+func TestAssertionSurvivesNonce(t *testing.T) {
+	w := newWorld(t)
+	a := w.confidential()
+	in := a.request(map[string]string{"client_assertion_type": assertionType, "client_assertion": a.assertion()}).Encode()
+	out := w.raw(pathPAR, formType, in, "DPoP", a.proof("POST", issuer+pathPAR, "", ""))
+	if !out.is(400, codeUseNonce) {
+		t.Fatalf("%d %s", out.status, out.text)
+	}
+	nonce := out.header.Get("DPoP-Nonce")
+	if out := w.raw(pathPAR, formType, in, "DPoP", a.proof("POST", issuer+pathPAR, "", nonce)); out.status != 201 {
+		t.Errorf("%d %s", out.status, out.text)
+	}
+	if out := w.raw(pathPAR, formType, in, "DPoP", a.proof("POST", issuer+pathPAR, "", nonce)); !out.is(400, codeInvalidClient) {
+		t.Errorf("a third time: %d %s", out.status, out.text)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 )
 
@@ -57,6 +58,9 @@ type Config struct {
 	// name of the endpoint ("par", "token", "revoke", "authorize") and an empty client, and then again
 	// once the client_id is known. Its error is answered, so it is a *limit.Error or an *Error.
 	Limit func(r *http.Request, endpoint, client string) error
+	// Allowed, if not nil, is called when somebody has let an app in by the form of the consent, before
+	// the answer. It is a place to tell the owner by mail. A form that is sent twice calls it twice.
+	Allowed func(r *http.Request, did syntax.DID, c Client, granted auth.Permissions)
 	// MaxPending bounds how many authorization requests this process accepts within the five minutes
 	// that they are good for. 0: 20,000.
 	MaxPending int
@@ -90,6 +94,7 @@ type Provider struct {
 	calls     *dpop.Verifier // at methods
 	documents *loadcache.Cache[string, *document]
 	sessions  *memo.Texts[*session] // by the JSON that they are stored as
+	fetching  limit.Gate            // of documents
 	pending   pending
 }
 
@@ -153,6 +158,7 @@ func New(cfg Config) *Provider {
 		pending:  pending{max: cfg.MaxPending},
 	}
 	p.documents = p.newDocuments()
+	p.fetching = limit.Gate{Name: "client metadata", Total: 64, PerNetwork: 16, Reserved: 16, Queue: 512, QueuePerNetwork: 64, Wait: fetchTimeout / 2}
 	cfg.Accounts.OnRaise(raised)
 	return p
 }

@@ -39,9 +39,9 @@ var prompts = []string{promptNone, promptLogin, promptConsent, promptSelect, pro
 
 // How long a request is good.
 const (
-	requestLife = 5 * time.Minute // from the last time that its page was looked at
-	requestMost = time.Hour       // in all
-	requestKept = time.Hour       // beyond its life, to tell the client that it is over
+	requestLife = 5 * time.Minute  // from the last time that its page was looked at
+	requestMost = time.Hour        // in all
+	requestKept = 10 * time.Minute // beyond its life, to tell the client that it is over
 	codeLife    = 5 * time.Minute
 )
 
@@ -64,7 +64,7 @@ type request struct {
 	Locales   string     `json:"locales,omitempty"`
 	Created   time.Time  `json:"created"`
 	Expires   time.Time  `json:"expires"`
-	Device    string     `json:"device,omitempty"` // hash of the browser's name, once it was opened
+	Device    string     `json:"device,omitempty"` // hash of the name of the browser that has it
 	Decision  *decision  `json:"decision,omitempty"`
 }
 
@@ -104,7 +104,7 @@ var (
 
 // Limits on parameters, in bytes.
 const (
-	maxState   = 8 << 10
+	maxState   = 4 << 10
 	maxLocales = 256
 	maxHint    = 2048
 )

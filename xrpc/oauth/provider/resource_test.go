@@ -12,7 +12,6 @@ import (
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/auth"
@@ -243,19 +242,19 @@ func TestGuard(t *testing.T) {
 		t.Error("in its grace:", err)
 	}
 	w.wait(2 * grace)
-	if err := guard(p); !errors.Is(err, account.ErrTokenRevoked) {
+	if err := guard(p); !errors.Is(err, &xrpc.Error{Status: 401, Name: codeInvalidToken}) {
 		t.Error("after its grace:", err)
 	}
 	tok = next
 	p = principal()
 	a.revoke(tok.refresh)
-	if err := guard(p); !errors.Is(err, account.ErrTokenRevoked) {
+	if err := guard(p); !errors.Is(err, &xrpc.Error{Status: 401, Name: codeInvalidToken}) {
 		t.Error("revoked:", err)
 	}
 	tok = a.login()
 	p = principal()
 	w.takeDown(alice)
-	if err := guard(p); !errors.Is(err, account.ErrTakenDown) {
+	if err := guard(p); !errors.Is(err, &xrpc.Error{Status: 401, Name: codeInvalidToken}) {
 		t.Error("taken down:", err)
 	}
 	for _, p := range []auth.Principal{{DID: alice}, {DID: alice, Session: "x"}, {DID: bob, Session: p.Session, Token: p.Token}} {

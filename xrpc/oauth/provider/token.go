@@ -193,6 +193,10 @@ func (p *Provider) exchange(ctx context.Context, c client, as clientAuth, jkt st
 	challenge := hash(verifier) // PKCE S256 is the same function
 	name, secret := rand.Text(), rand.Text()+rand.Text()
 	now := p.now()
+	sets, err := p.lookUp(ctx, code.did, key)
+	if err != nil {
+		return nil, err
+	}
 	var x *session
 	err = p.update(ctx, code.did, func(a *account.Account, step *repo.Step) (*verdict, error) {
 		doc, err := step.Get(ctx, key)
@@ -245,14 +249,14 @@ func (p *Provider) exchange(ctx context.Context, c client, as clientAuth, jkt st
 		case q.Credentials != a.Credentials || a.Status() != account.Active:
 			return wrong("The account does not let the app in any more")
 		}
-		granted, _ := auth.ParseScopes(q.Scope)
-		expanded, err := p.expand(ctx, granted)
-		if err != nil {
-			return nil, err
+		if sets.scope != q.Scope {
+			return nil, storage.ErrConflict
+		} else if sets.err != nil {
+			return nil, sets.err
 		}
 		idle, total := c.lifetimes()
 		x = &session{
-			Version: version, Client: c.id, Auth: as, JKT: jkt, Scope: q.Scope, Expanded: expanded.String(), Credentials: a.Credentials,
+			Version: version, Client: c.id, Auth: as, JKT: jkt, Scope: q.Scope, Expanded: sets.expanded, Credentials: a.Credentials,
 			Created: now, Renewed: now, Idle: now.Add(idle), Expires: now.Add(total),
 		}
 		if slices.Contains(c.GrantTypes, grantRefresh) {
@@ -273,6 +277,45 @@ func (p *Provider) exchange(ctx context.Context, c client, as clientAuth, jkt st
 		return nil, err
 	}
 	return p.answerFor(code.did, name, secret, x)
+}
+
+// expansion is a scope with its permission sets replaced.
+type expansion struct {
+	scope, expanded string
+	err             error // a set could not be resolved
+}
+
+// setTimeout bounds how long a client waits for permission sets.
+const setTimeout = 5 * time.Second
+
+// lookUp resolves the permission sets of what is stored at a key of an account: before the step that
+// needs them, since nothing is to wait for the network there.
+func (p *Provider) lookUp(ctx context.Context, did syntax.DID, key string) (out expansion, err error) {
+	err = p.accounts.View(ctx, account.Trusted(did), func(_ account.Account, r storage.KVReader) error {
+		doc, err := r.Get(ctx, key)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil // the step says so
+		} else if err != nil {
+			return err
+		}
+		var stored struct {
+			Scope string `json:"scope"`
+		}
+		err = exactjson.UnmarshalPlain(doc, &stored)
+		out.scope = stored.Scope
+		return err
+	})
+	if errors.Is(err, account.ErrNotFound) {
+		return out, nil
+	} else if err != nil {
+		return out, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, setTimeout)
+	defer cancel()
+	granted, _ := auth.ParseScopes(out.scope)
+	expanded, failed := p.expand(ctx, granted)
+	out.expanded, out.err = expanded.String(), failed
+	return out, nil
 }
 
 // refresh exchanges a refresh token for its successor. It is good once, and for a minute more gives
@@ -296,6 +339,10 @@ func (p *Provider) refresh(ctx context.Context, c client, as clientAuth, jkt str
 	key := sessionPrefix + token.name
 	salt := rand.Text()
 	now := p.now()
+	sets, err := p.lookUp(ctx, token.did, key)
+	if err != nil {
+		return nil, err
+	}
 	var x *session
 	var secret string
 	err = p.update(ctx, token.did, func(a *account.Account, step *repo.Step) (*verdict, error) {
@@ -330,7 +377,7 @@ func (p *Provider) refresh(ctx context.Context, c client, as clientAuth, jkt str
 		own := hash(token.secret)
 		if own == x.Refresh {
 			secret = p.successor(token.name, token.secret, salt)
-			return nil, p.renew(ctx, x, c, as, step, token.name, own, salt, secret, now)
+			return nil, x.renew(c, as, sets, step, token.name, own, salt, secret, now)
 		}
 		if secret, ok = p.follow(x, token, own, now); !ok {
 			return end("The refresh token was used before, so the session has ended")
@@ -370,10 +417,9 @@ func (p *Provider) follow(x *session, token secretText, own string, now time.Tim
 }
 
 // renew gives a session new tokens, and adds it to a step.
-func (p *Provider) renew(ctx context.Context, x *session, c client, as clientAuth, step *repo.Step, name, own, salt, secret string, now time.Time) error {
-	granted, _ := auth.ParseScopes(x.Scope)
-	if expanded, err := p.expand(ctx, granted); err == nil {
-		x.Expanded = expanded.String()
+func (x *session) renew(c client, as clientAuth, sets expansion, step *repo.Step, name, own, salt, secret string, now time.Time) error {
+	if sets.err == nil && sets.scope == x.Scope {
+		x.Expanded = sets.expanded
 	} // else what the sets were stays
 	until := now.Add(grace)
 	x.Used = slices.DeleteFunc(slices.Clone(x.Used), func(u usedToken) bool { return !now.Before(u.Until) })

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 func TestMatrix104Exchange(t *testing.T) {
@@ -347,6 +348,28 @@ func TestMatrix121SetChanges(t *testing.T) {
 	sets.set("") // cannot be resolved
 	if out = a.refresh(out.str("refresh_token")); out.str("scope") != "atproto repo:com.example.other" {
 		t.Errorf("%s", out.text)
+	}
+}
+
+// busySets changes the account while it resolves a set, as anything may at the same time.
+type busySets struct{ w *world }
+
+func (s *busySets) Expand(ctx context.Context, include auth.Scope) ([]auth.Scope, error) {
+	if err := s.w.p.EndSession(ctx, account.Trusted(alice), "unknown"); err != nil {
+		return nil, err
+	}
+	return testSets{}.Expand(ctx, include)
+}
+
+// No account waits for the network: sets are resolved before the step that needs them.
+func TestSetsAreResolvedOutsideOfSteps(t *testing.T) {
+	sets := &busySets{}
+	w := newWorld(t, func(c *Config) { c.Sets = sets })
+	sets.w = w
+	a := w.public()
+	a.scope = "atproto include:com.example.auth"
+	if out := a.refresh(a.login().refresh); out.str("scope") != "atproto repo:com.example.note" {
+		t.Errorf("%d %s", out.status, out.text)
 	}
 }
 

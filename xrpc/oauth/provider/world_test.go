@@ -249,6 +249,7 @@ func (w *world) get(path string) reply {
 type app struct {
 	*world
 	id, redirect, scope string
+	owner               syntax.DID         // who lets it in; empty: alice
 	key                 *crypto.PrivateKey // for DPoP
 	authKey             *crypto.PrivateKey // nil: a public client
 	kid                 string
@@ -466,13 +467,16 @@ func (r reply) back(t testing.TB) url.Values {
 // code goes through a flow up to the code.
 func (a *app) code(change map[string]string) string {
 	a.t.Helper()
-	device := "the browser of " + a.id
-	a.signIn(device, alice)
+	device, owner := "the browser of "+a.id, a.owner
+	if owner == "" {
+		owner = alice
+	}
+	a.signIn(device, owner)
 	path := a.push(change)
 	if out := a.browse(device, path); out.header.Get("X-Ask") != "consent" {
 		a.t.Fatalf("%d %v %s", out.status, out.header, out.text)
 	}
-	q := a.consent(device, alice, nil).back(a.t)
+	q := a.consent(device, owner, nil).back(a.t)
 	if q.Get("code") == "" || q.Get("iss") != issuer {
 		a.t.Fatal(q)
 	}
