@@ -80,6 +80,7 @@
 //	reservedfor/DID      account             its did:key, by the account's DID; expires
 //	reset/TOKEN          account/credential  the DID that a token to reset a password is for; expires
 //	oauth/…              xrpc/oauth          authorization requests, and proofs that were used; expire
+//	passkey/HASH         xrpc/passkey        a challenge that was given out; expires
 //	lost-blob/DID/CID    repo/check          a blob that was accepted as lost
 //	durable/alarms/…     storage/durable     alarms by time
 //	maintenance/sweep    xrpc/pds            how far the deletion of unused blobs has come

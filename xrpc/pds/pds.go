@@ -85,7 +85,7 @@ func New(cfg Config) (*Server, error) {
 		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
 	}, box)
 	s.Host = s.Accounts.Host()
-	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), Now: cfg.Now})
+	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), FactorChanged: s.factorChanged, Now: cfg.Now})
 	if err := s.Accounts.Repair(context.Background()); err != nil {
 		return nil, err
 	}
@@ -129,13 +129,23 @@ func (s *Server) openAccounts() error {
 	s.Sessions = session.New(session.Config{
 		OAuth:       s.oauthSessions(),
 		Credentials: s.Credentials, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
-		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: cfg.Rates, Now: cfg.Now, Logger: s.log,
+		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: cfg.Rates, SendCode: s.sendCode, Now: cfg.Now, Logger: s.log,
 	})
 	s.Service = server.New(server.Config{
 		Sessions: s.Sessions, Directory: cfg.Directory, RotationKeys: cfg.Secrets.RotationKeys, RecoveryKey: cfg.RecoveryKey,
 		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay,
 	})
 	return nil
+}
+
+// factorChanged tells the owner of an account of it by mail.
+func (s *Server) factorChanged(ctx context.Context, c credential.FactorChange) {
+	s.Service.FactorChanged(ctx, c)
+}
+
+// sendCode sends a code that is a second factor.
+func (s *Server) sendCode(ctx context.Context, a account.Account, code string) error {
+	return s.Service.SendCode(ctx, a, code)
 }
 
 // Moving reports whether an account is on its way here, or away, so that it may upload all its

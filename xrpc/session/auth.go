@@ -45,6 +45,14 @@ func Answer(err error) error {
 		return errAccountNotFound
 	case errors.Is(err, credential.ErrWrongPassword):
 		return errWrongPassword
+	case errors.Is(err, credential.ErrFactorRequired):
+		return errFactorRequired
+	case errors.Is(err, credential.ErrWrongFactor):
+		return badToken(api.ErrorInvalidToken, "Token is invalid")
+	case errors.Is(err, credential.ErrTooManyCodes):
+		return errTooManyCodes
+	case errors.Is(err, credential.ErrEmailNotConfirmed):
+		return xrpc.InvalidRequest("Confirm your e-mail address before codes are sent to it")
 	case errors.Is(err, credential.ErrMailToken):
 		return badToken(api.ErrorInvalidToken, "Token is invalid")
 	case errors.Is(err, credential.ErrMailTokenExpired):

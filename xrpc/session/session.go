@@ -22,6 +22,12 @@
 // (see [repo.Guard]). A refresh token is good for one exchange. See
 // [credential.Store.RotateSession].
 //
+// # Second factors
+//
+// Where an account asks for a second factor, createSession answers AuthFactorTokenRequired to its
+// password, and takes a code with it then: of the authenticator app, a recovery code, or one sent
+// by mail. A wrong code counts as a wrong password. App passwords need none.
+//
 // # Other credentials
 //
 // The package also verifies what else an account's server is shown: the administrator's password
@@ -33,6 +39,7 @@
 package session
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -73,6 +80,10 @@ type Config struct {
 	// account and network; see package rate. Behind a proxy, requests need the addresses of clients,
 	// as from limit.Proxies. Unlimited{}: there is no bound.
 	Guesses Guesses
+	// SendCode, if not nil, sends a code to the address of an account whose second factor are codes
+	// sent by mail: see [credential.Store.NewFactorCode]. Its error is answered. Nil: nobody gets one,
+	// so those accounts need another factor, or an app password, to log in.
+	SendCode func(ctx context.Context, a account.Account, code string) error
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 	// Logger gets failures that a client is not told. Nil: silent.

@@ -24,11 +24,15 @@ const MaxPassword = 256
 const maxLoginPassword = MaxPassword * utf8.UTFMax
 
 // session describes an account to its owner.
-func (s *Sessions) session(ctx context.Context, a account.Account) api.ServerGetSessionOutput {
+func (s *Sessions) session(ctx context.Context, a account.Account) (out api.ServerGetSessionOutput, err error) {
+	factors, err := s.credentials.Factors(ctx, account.Trusted(a.DID))
+	if err != nil {
+		return out, err
+	}
 	return api.ServerGetSessionOutput{
 		Handle: a.Handle, DID: a.DID, DIDDoc: s.Document(ctx, a.DID), Email: a.Email, EmailConfirmed: new(!a.EmailConfirmedAt.IsZero()),
-		EmailAuthFactor: new(false), Active: new(a.Status() == account.Active), Status: string(a.Status()),
-	}
+		EmailAuthFactor: new(factors.Email), Active: new(a.Status() == account.Active), Status: string(a.Status()),
+	}, nil
 }
 
 // started describes a session that begins, with its tokens.
@@ -37,7 +41,10 @@ func (s *Sessions) started(ctx context.Context, a account.Account, x credential.
 	if err != nil {
 		return out, err
 	}
-	of := s.session(ctx, a)
+	of, err := s.session(ctx, a)
+	if err != nil {
+		return out, err
+	}
 	return api.ServerCreateSessionOutput{
 		AccessJWT: access, RefreshJWT: refresh, Handle: of.Handle, DID: of.DID, DIDDoc: of.DIDDoc,
 		Email: of.Email, EmailConfirmed: of.EmailConfirmed, EmailAuthFactor: of.EmailAuthFactor, Active: of.Active, Status: of.Status,
@@ -69,6 +76,11 @@ func (s *Sessions) Document(ctx context.Context, did syntax.DID) data.Raw {
 // guesses are counted together. A name that nobody has is counted too, and takes as long. A
 // password that is not good is [credential.ErrWrongPassword]. See [Answer].
 func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (credential.Proof, error) {
+	return s.check(r, identifier, password, apps, func(p credential.Proof) (credential.Proof, error) { return p, nil })
+}
+
+// check is CheckPassword that has a proof completed before it counts as right.
+func (s *Sessions) check(r *xrpc.Request, identifier, password string, apps bool, complete func(credential.Proof) (credential.Proof, error)) (credential.Proof, error) {
 	if len(password) > maxLoginPassword {
 		return credential.Proof{}, errLongPassword
 	}
@@ -86,14 +98,22 @@ func (s *Sessions) CheckPassword(r *xrpc.Request, identifier, password string, a
 		return credential.Proof{}, err
 	}
 	proof, err := s.credentials.CheckPassword(ctx, a, password, apps)
+	if err == nil {
+		proof, err = complete(proof)
+	}
 	done(err == nil)
 	return proof, err
 }
 
-// createSession logs in with the account's password or that of an app. The password is still that
-// of the account when the session begins.
+// createSession logs in with the account's password, and a second factor if the account asks for
+// one, or with that of an app. All of it is still good when the session begins.
 func (s *Sessions) createSession(ctx context.Context, r *xrpc.Request, in api.ServerCreateSessionInput) (out api.ServerCreateSessionOutput, err error) {
-	proof, err := s.CheckPassword(r, in.Identifier, in.Password, true)
+	proof, err := s.check(r, in.Identifier, in.Password, true, func(p credential.Proof) (credential.Proof, error) {
+		return s.factor(ctx, p, in.AuthFactorToken)
+	})
+	if err == nil {
+		err = s.askFactor(ctx, proof)
+	}
 	if err != nil {
 		return out, err
 	}
@@ -109,7 +129,9 @@ func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) 
 	if err != nil {
 		return out, err
 	}
-	out = s.session(ctx, a)
+	if out, err = s.session(ctx, a); err != nil {
+		return out, err
+	}
 	if !r.Principal.May(auth.ReadEmail) {
 		out.Email, out.EmailConfirmed, out.EmailAuthFactor = "", nil, nil
 	}

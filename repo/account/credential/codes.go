@@ -115,6 +115,28 @@ func (s *Store) EnableEmailCodes(ctx context.Context, who account.Caller) error 
 	})
 }
 
+// DisableEmailCodes ends that. A caller who does not stand above the account's sessions must have a
+// token that was sent to the address for its change (ForEmailChange). If they are none, nothing
+// changes. Errors are ErrMailTokenRequired, ErrMailToken and ErrMailTokenExpired.
+func (s *Store) DisableEmailCodes(ctx context.Context, who account.Caller, token string) error {
+	return s.changeFactors(ctx, who, func(a account.Account, f *factors, step *repo.Step) (*FactorChange, error) {
+		switch {
+		case f.Email == nil:
+			return nil, nil
+		case who.Above():
+		case token == "":
+			return nil, ErrMailTokenRequired
+		default:
+			if err := s.useMailToken(ctx, step, a, ForEmailChange, token, step); err != nil {
+				return nil, err
+			}
+		}
+		gone := f.describe(f.Email)
+		f.drop(gone.ID)
+		return &FactorChange{Event: FactorRemoved, Factor: gone}, nil
+	})
+}
+
 // factorCodePause is how soon after a code another one is sent.
 const factorCodePause = time.Minute
 

@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/storage/sealed"
 )
 
 // vault is a town whose clock the test moves, and in which owners hear of their factors.
@@ -844,4 +847,32 @@ func FuzzReadCode(f *testing.F) {
 			t.Errorf("%q: %d characters of %s", s, len(code), kind)
 		}
 	})
+}
+
+// The secret is sealed anew with the signing keys when the master key changes.
+func TestAppSecretIsSealedAnew(t *testing.T) {
+	store := memory.New(memory.Config{})
+	clock := time.Now()
+	with := func(keys ...[]byte) *vault {
+		box, err := sealed.New(keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := New(Config{Accounts: account.Open(repo.Config{Store: store, TempDir: t.TempDir()}, box), Now: func() time.Time { return clock }})
+		return &vault{town: &town{Store: s, t: t}, clock: clock}
+	}
+	older, newer := make([]byte, 32), bytes.Repeat([]byte{1}, 32)
+	v := with(older)
+	v.create(owner, "alice.test", "alice@example.com")
+	secret := v.app()
+	if _, err := v.BeginApp(t.Context(), account.Trusted(owner), "PDS"); err != nil {
+		t.Fatal(err)
+	}
+	n, err := with(newer, older).accounts.Reseal(t.Context(), nil)
+	if err != nil || n != 3 {
+		t.Fatalf("%d secrets were sealed anew, %v", n, err)
+	}
+	v = with(newer)
+	_, err = v.check(v.code(secret, 0))
+	v.ok(err)
 }

@@ -70,7 +70,34 @@ func (s *Service) updateEmail(ctx context.Context, r *xrpc.Request, in api.Serve
 	if !validEmail(in.Email) {
 		return out, errBadEmail
 	}
-	return out, s.credentials.ChangeEmail(ctx, s.sessions.By(r), in.Email, in.Token)
+	if in.EmailAuthFactor == nil {
+		return out, s.credentials.ChangeEmail(ctx, s.sessions.By(r), in.Email, in.Token)
+	}
+	return out, s.setEmailFactor(ctx, r, in)
+}
+
+// setEmailFactor is updateEmail that says whether codes sent by mail are a second factor. The
+// address stays: another one is not confirmed, so codes cannot be sent there at once.
+func (s *Service) setEmailFactor(ctx context.Context, r *xrpc.Request, in api.ServerUpdateEmailInput) error {
+	who := s.sessions.By(r)
+	a, err := s.accounts.Authenticate(ctx, who)
+	if err != nil {
+		return err
+	}
+	factors, err := s.credentials.Factors(ctx, who)
+	if err != nil {
+		return err
+	}
+	switch on := *in.EmailAuthFactor; {
+	case !strings.EqualFold(a.Email, in.Email):
+		if on != factors.Email {
+			return xrpc.InvalidRequest("Change the address first, confirm it, and then change whether codes are sent there")
+		}
+		return s.credentials.ChangeEmail(ctx, who, in.Email, in.Token)
+	case on:
+		return s.credentials.EnableEmailCodes(ctx, who)
+	}
+	return s.credentials.DisableEmailCodes(ctx, who, in.Token)
 }
 
 var errBadEmail = xrpc.InvalidRequest("This email address is not supported, please use a different email.")

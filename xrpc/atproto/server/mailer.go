@@ -15,13 +15,17 @@ type Mailer interface {
 // MailKind is what a message is for.
 type MailKind string
 
-// The kinds of messages. All but Plain have a token.
+// The kinds of messages. All but FactorChanged and Plain have a token.
 const (
 	ConfirmEmail  MailKind = "confirm_email"
 	UpdateEmail   MailKind = "update_email"
 	ResetPassword MailKind = "reset_password"
 	DeleteAccount MailKind = "delete_account"
 	PLCOperation  MailKind = "plc_operation"
+	// SignIn has the code that is a second factor.
+	SignIn MailKind = "sign_in"
+	// FactorChanged tells of a second factor or passkey that was added, removed or used.
+	FactorChanged MailKind = "factor_changed"
 	// Plain is a message that the operator or a moderator wrote.
 	Plain MailKind = "plain"
 )

@@ -1,0 +1,56 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
+)
+
+// SendCode sends a code that is a second factor: it is for [session.Config].
+func (s *Service) SendCode(ctx context.Context, a account.Account, code string) error {
+	return s.send(ctx, Mail{
+		Kind: SignIn, To: a.Email, DID: a.DID, Handle: a.Handle, Token: code, Subject: s.subject("Your sign-in code"),
+		Text: fmt.Sprintf("To sign in to your account %s, enter this code:\n\n    %s\n\n"+
+			"It is good for 15 minutes. Somebody has just entered your password. If that was not you, change it.\n", a.Handle, code),
+	})
+}
+
+// FactorChanged tells the owner of an account by mail what has happened to a second factor or passkey,
+// besides whatever goes on: it is for [credential.Config]. Without a Mailer, and to accounts without
+// an address, it sends nothing.
+func (s *Service) FactorChanged(_ context.Context, c credential.FactorChange) {
+	text := factorTexts[c.Event]
+	if s.cfg.Mailer == nil || c.Account.Email == "" || text == "" {
+		return
+	}
+	what := factorNames[c.Factor.Kind]
+	if c.Factor.Name != "" && c.Factor.Kind != credential.RecoveryCodes && c.Factor.Kind != credential.EmailCodes {
+		what += fmt.Sprintf(" (%q)", c.Factor.Name)
+	}
+	m := Mail{
+		Kind: FactorChanged, To: c.Account.Email, DID: c.Account.DID, Handle: c.Account.Handle, Subject: s.subject("The security of your account has changed"),
+		Text: fmt.Sprintf("Your account %s, on %s:\n\n    %s\n\nIf that was not you, change your password, and ask the administrator of the server for help.\n",
+			c.Account.Handle, c.At.Format("2 January 2006 at 15:04 UTC"), strings.NewReplacer("{what}", what, "{left}", fmt.Sprint(c.Factor.Left)).Replace(text)),
+	}
+	if !s.post.do(func(ctx context.Context) { _ = s.send(ctx, m) }) { // which logs the failure
+		s.log.Error("no room for a message", "kind", m.Kind, "did", m.DID)
+	}
+}
+
+var factorTexts = map[credential.FactorEvent]string{
+	credential.FactorAdded:   "was added: {what}",
+	credential.FactorRemoved: "was removed: {what}",
+	credential.FactorReset:   "an administrator has removed all second factors and passkeys",
+	credential.RecoveryUsed:  "a recovery code was used to sign in; {left} are left",
+	credential.CounterBack:   "was used to sign in, but may have been copied: {what}",
+}
+
+var factorNames = map[credential.FactorKind]string{
+	credential.AuthenticatorApp: "authenticator app",
+	credential.EmailCodes:       "codes sent by e-mail",
+	credential.RecoveryCodes:    "a set of recovery codes",
+	credential.PasskeyKind:      "passkey",
+}
