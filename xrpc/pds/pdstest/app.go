@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
@@ -347,13 +348,13 @@ func (a *App) post(ctx context.Context, key *crypto.PrivateKey, server, path str
 			Error       string `json:"error"`
 			Description string `json:"error_description"`
 		}
-		if err := json.Unmarshal(text, &told); err != nil {
+		if err := exactjson.Unmarshal(text, &told); err != nil {
 			return fmt.Errorf("pdstest: %s: status %d: %.200s", path, res.StatusCode, text)
 		}
 		e.Code, e.Description = told.Error, told.Description
 		return e
 	}
-	return json.Unmarshal(text, out)
+	return exactjson.Unmarshal(text, out)
 }
 
 // assertion is what a confidential client shows (RFC 7523).
