@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -61,8 +60,7 @@ type Server struct {
 	prober  *prober
 	relays  relays
 	handler http.Handler
-	sweep   int                   // how many accounts maintenance looks through at a time
-	counted atomic.Pointer[count] // nil: not known yet
+	sweep   int // how many accounts maintenance looks through at a time
 }
 
 // New returns the server of a configuration. It finishes the changes of accounts that a crash
@@ -78,6 +76,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)
 	}
+	s.openClock()
 	s.Accounts = account.Open(repo.Config{
 		Store: cfg.Store, Now: cfg.Now, CheckClock: s.checkClock, Hold: limit.Hold,
 		TempDir: cfg.Temp, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
@@ -92,7 +91,6 @@ func New(cfg Config) (*Server, error) {
 	if err := s.Accounts.Checker().BlobsThere(context.Background()); err != nil {
 		return nil, err
 	}
-	s.openClock()
 	s.openHealth()
 	s.Outbox = &stream.Outbox{Events: cfg.Store.Events}
 	s.openCrawler()
