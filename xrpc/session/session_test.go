@@ -35,11 +35,13 @@ func TestMisuse(t *testing.T) {
 	}
 	good := session.Config{Credentials: credential.New(credential.Config{Accounts: account.Open(repo.Config{Store: memory.New(memory.Config{})}, box)}), Key: testpds.Key, ServiceDID: "did:web:localhost", URL: "http://localhost"}
 	for want, change := range map[string]func(*session.Config){
-		"":                   func(*session.Config) {},
-		"Config.Credentials": func(c *session.Config) { c.Credentials = nil },
-		"Config.Key":         func(c *session.Config) { c.Key = []byte("short") },
-		"Config.ServiceDID":  func(c *session.Config) { c.ServiceDID = "" },
-		"Config.URL":         func(c *session.Config) { c.URL = "" },
+		"":                    func(*session.Config) {},
+		"Config.Credentials":  func(c *session.Config) { c.Credentials = nil },
+		"Config.Key":          func(c *session.Config) { c.Key = []byte("short") },
+		"Config.ServiceDID":   func(c *session.Config) { c.ServiceDID = "" },
+		"Config.URL":          func(c *session.Config) { c.URL = "" },
+		"invalid did \"pds\"": func(c *session.Config) { c.ServiceDID = "pds" },
+		"Config.Moderator":    func(c *session.Config) { c.Moderator = "mod" },
 	} {
 		cfg := good
 		change(&cfg)
@@ -514,7 +516,6 @@ func TestUploader(t *testing.T) {
 // A host puts a method of its own in the place of one, and does something before another.
 func TestMethodsAreReplacedAndWrapped(t *testing.T) {
 	b := testpds.New(t, nil)
-	b.Register("alice")
 	var logins []string
 	b.Methods.With("com.atproto.server.createSession", func(rt xrpc.Route) xrpc.Route {
 		rt.Handler = rt.Handler.Wrap(func(w http.ResponseWriter, r *xrpc.Request, next func(http.ResponseWriter, *xrpc.Request) error) error {
@@ -530,6 +531,7 @@ func TestMethodsAreReplacedAndWrapped(t *testing.T) {
 			return out, account.ErrTokenRevoked // an error of package account, for session.Answer
 		}),
 	})
+	b.Register("alice")
 	alice, a := b.Login("alice.test", "password of alice")
 	if a.Status != http.StatusOK {
 		t.Fatal(a.Body)
@@ -546,15 +548,20 @@ func TestMethodsAreReplacedAndWrapped(t *testing.T) {
 	}
 }
 
-// Credentials of another kind are for somebody else, who is told what the method does with accounts
-// that are taken down. Those of this package stay here.
-func TestOtherCredentials(t *testing.T) {
+// OAuth sessions are known by somebody else, who is asked once more when something is changed. Other
+// credentials stay here.
+func TestOAuth(t *testing.T) {
 	var did syntax.DID
 	var asked []string
+	var ended error
+	permissions := auth.Everything()
 	b := testpds.New(t, func(c *session.Config) {
-		c.Other = func(r *xrpc.Request, down session.TakenDown) (auth.Principal, error) {
-			asked = append(asked, fmt.Sprint(r.Header.Get("Authorization"), " ", down))
-			return auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: did, Permissions: auth.Everything()}, nil
+		c.OAuth = others{
+			authenticate: func(r *xrpc.Request) (auth.Principal, error) {
+				asked = append(asked, r.Header.Get("Authorization"))
+				return auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: did, Permissions: permissions}, nil
+			},
+			admit: func(context.Context, storage.KVReader, account.Account) ([]storage.KVCheck, error) { return nil, ended },
 		}
 	})
 	alice := b.Register("alice")
@@ -567,36 +574,36 @@ func TestOtherCredentials(t *testing.T) {
 	if a := b.Send("POST", "com.atproto.server.requestAccountDelete", "DPoP y", nil, nil); a.Status != http.StatusNotImplemented { // there is no mail
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
-	if want := []string{fmt.Sprint("DPoP x ", session.RefuseTakenDown), fmt.Sprint("DPoP y ", session.AcceptTakenDown)}; !slices.Equal(asked, want) {
+	if want := []string{"DPoP x", "DPoP y"}; !slices.Equal(asked, want) {
 		t.Errorf("%v", asked)
+	}
+	// What they are not permitted to see is left out.
+	permissions, _ = auth.ParseScopes("atproto")
+	if a := b.Send("GET", "com.atproto.server.getSession", "DPoP x", nil, nil); a.Status != 200 || strings.Contains(strings.ToLower(a.Body), "email") {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	// A session that ends while a method runs changes nothing.
+	permissions, ended = auth.Everything(), account.ErrTokenRevoked
+	for method, in := range map[string]any{
+		"com.atproto.server.deactivateAccount": map[string]any{},
+		"com.atproto.server.createAppPassword": map[string]any{"name": "x"},
+	} {
+		if a := b.Send("POST", method, "DPoP x", in, nil); a.Status != 400 || !strings.Contains(a.Body, "ExpiredToken") {
+			t.Errorf("%s: %d %s", method, a.Status, a.Body)
+		}
 	}
 }
 
-// Changes on the word of an OAuth session are checked as that kind of credential demands.
-func TestOtherCaller(t *testing.T) {
-	var did syntax.DID
-	ended := false
-	gone := &xrpc.Error{Status: http.StatusUnauthorized, Name: "invalid_token", Message: "The session has ended"}
-	b := testpds.New(t, func(c *session.Config) {
-		c.Other = func(*xrpc.Request, session.TakenDown) (auth.Principal, error) {
-			return auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: did, Session: "x", Permissions: auth.Everything()}, nil
-		}
-		c.OtherCaller = func(p auth.Principal) account.Caller {
-			return account.NewCaller(p.DID, p.Session, func(context.Context, storage.KVReader, account.Account) ([]storage.KVCheck, error) {
-				if ended {
-					return nil, gone
-				}
-				return nil, nil
-			})
-		}
-	})
-	did = b.Register("alice").DID
-	for _, want := range []int{http.StatusOK, http.StatusUnauthorized} {
-		if a := b.Send("POST", "com.atproto.server.deactivateAccount", "DPoP x", map[string]any{}, nil); a.Status != want || want != http.StatusOK && a.Name != "invalid_token" {
-			t.Errorf("%d %s", a.Status, a.Body)
-		}
-		ended = true
-	}
+// others knows OAuth sessions as a test says.
+type others struct {
+	authenticate xrpc.Authenticator
+	admit        account.Admission
+}
+
+func (o others) Authenticate(r *xrpc.Request) (auth.Principal, error) { return o.authenticate(r) }
+
+func (o others) Caller(p auth.Principal) account.Caller {
+	return account.NewCaller(p.DID, p.Session, o.admit)
 }
 
 // A host that says nothing of guesses has bounds.

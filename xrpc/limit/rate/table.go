@@ -3,6 +3,8 @@ package rate
 import (
 	"fmt"
 	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
 // Table is what is allowed. A list of windows that is empty sets no limit; all of them hold if there
@@ -26,6 +28,9 @@ type Table struct {
 	Wrong []Window
 	// Known is for how long a network is left out of Wrong after a right password.
 	Known time.Duration
+	// Endpoints are the limits of what is served beside the methods, by name and network, and
+	// Clients those of an OAuth client at an endpoint, from all networks together.
+	Endpoints, Clients map[string][]Window
 }
 
 // Rule is the limit of a method.
@@ -90,6 +95,17 @@ func Official() *Table {
 		Tries:  []Window{{30, 5 * time.Minute}, {300, day}},
 		Wrong:  []Window{{300, time.Hour}, {3000, day}},
 		Known:  30 * day,
+
+		// The official server has no limits there. A client that is a server of its own comes from one
+		// address for all the people who use it, and renews its tokens every quarter of an hour.
+		Endpoints: map[string][]Window{
+			"par":       {{600, 5 * time.Minute}},
+			"authorize": {{600, 5 * time.Minute}},
+			"token":     {{3000, 5 * time.Minute}},
+			"revoke":    {{600, 5 * time.Minute}},
+		},
+		// So many requests of one app that are under way leave room for others.
+		Clients: map[string][]Window{"par": {{5000, 5 * time.Minute}}},
 	}
 }
 
@@ -100,7 +116,20 @@ func (t *Table) Validate() error {
 			return err
 		}
 	}
+	for what, table := range map[string]map[string][]Window{"Endpoints": t.Endpoints, "Clients": t.Clients} {
+		for name, windows := range table {
+			if err := validate(what+"["+name+"]", windows); err != nil {
+				return err
+			}
+		}
+	}
 	for name, rule := range t.Methods {
+		if _, err := syntax.ParseNSID(name); err != nil {
+			return fmt.Errorf("rate: Table.Methods: %w", err)
+		}
+		if rule.By != Network && rule.By != Account {
+			return fmt.Errorf("rate: Table.Methods[%s]: By is %d: it is Network or Account", name, rule.By)
+		}
 		if err := validate("Methods["+name+"]", rule.Windows); err != nil {
 			return err
 		}
@@ -111,6 +140,9 @@ func (t *Table) Validate() error {
 	}
 	if t.Costs.Create < 0 || t.Costs.Update < 0 || t.Costs.Delete < 0 {
 		return fmt.Errorf("rate: Table.Costs: negative points: %+v", t.Costs)
+	}
+	if t.Known < 0 {
+		return fmt.Errorf("rate: Table.Known is %s: it is how long a network is left out", t.Known)
 	}
 	return nil
 }
