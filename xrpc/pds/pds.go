@@ -22,6 +22,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
+	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/appview"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
@@ -43,6 +44,8 @@ type Server struct {
 	Credentials *credential.Store
 	// Sessions has the authenticators for further methods.
 	Sessions *session.Sessions
+	// OAuth lets apps in. Nil: it is off.
+	OAuth *provider.Provider
 	// Service serves the accounts.
 	Service *server.Service
 	// Outbox serves the event stream.
@@ -94,6 +97,9 @@ func New(cfg Config) (*Server, error) {
 	if err := s.openAccounts(); err != nil {
 		return nil, err
 	}
+	if err := s.openOAuth(); err != nil {
+		return nil, err
+	}
 	s.openMethods()
 	s.openPages()
 	s.handler = s.bounded(http.HandlerFunc(s.route))
@@ -119,6 +125,7 @@ func (s *Server) openAccounts() error {
 		cfg.Rates = rate.New(rate.Config{Now: cfg.Now, Moving: s.Moving})
 	}
 	s.Sessions = session.New(session.Config{
+		OAuth:       s.oauthSessions(),
 		Credentials: s.Credentials, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
 		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: cfg.Rates, SendCode: s.sendCode, Now: cfg.Now, Logger: s.log,
 	})
@@ -193,6 +200,9 @@ func refuseImport(w http.ResponseWriter, r *xrpc.Request) error {
 // openPages registers the pages that every server has.
 func (s *Server) openPages() {
 	s.Mux.Handle("/.well-known/", s.Service.WellKnown())
+	if s.OAuth != nil {
+		s.OAuth.Mount(s.Mux)
+	}
 	s.Mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /\n")
 	})
@@ -213,13 +223,13 @@ func (s *Server) bounded(next http.Handler) http.Handler {
 // ServeHTTP serves everything: methods, pages, health.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// route answers all requests with the method OPTIONS, and passes others on. Methods do not go
+// route answers requests with the method OPTIONS, but for those of OAuth, and passes others on. Methods do not go
 // through the mux, which would answer paths with two slashes by a redirection that web pages cannot
 // follow.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	name, isMethod := strings.CutPrefix(r.URL.Path, "/xrpc/")
 	switch {
-	case r.Method == http.MethodOptions:
+	case r.Method == http.MethodOptions && !s.mountsOAuth(r.URL.Path):
 		xrpc.CORS(w, r)
 	case isMethod && strings.TrimSuffix(name, "/") == "_health":
 		s.health(w, r)
