@@ -141,9 +141,6 @@ func (h *Host) Create(ctx context.Context, did syntax.DID, b Batch) (Result, err
 			return Result{}, ErrRepoExists
 		}
 	}
-	if err == nil {
-		h.created.Add(1)
-	}
 	return res, err
 }
 

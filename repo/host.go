@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -95,8 +94,6 @@ type Host struct {
 
 	indexes indexSet
 	imports importQueue
-
-	created, deleted atomic.Int64 // repositories, by this host
 }
 
 // keyLead is how far record keys may run ahead of the clock. Many keys made at once get there, or a

@@ -75,6 +75,3 @@ func (h *Host) CacheStats() CacheStats {
 
 // SpoolBytes returns how many bytes of exports and imports are in temporary files.
 func (h *Host) SpoolBytes() int64 { return h.spool.Used() }
-
-// Turnover returns how many repositories this host has created and deleted since it was made.
-func (h *Host) Turnover() (created, deleted int64) { return h.created.Load(), h.deleted.Load() }

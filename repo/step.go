@@ -194,9 +194,6 @@ func (h *Host) delete(ctx context.Context, did syntax.DID, events []storage.Even
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
-	if err == nil {
-		h.deleted.Add(1)
-	}
 	if blobErr := h.store.Blobs.DeleteAll(ctx, did); blobErr != nil {
 		return blobErr
 	}

@@ -33,7 +33,9 @@ type Methods struct {
 	Other Class
 	// Stream is for subscriptions. It has no bounds: stream.Outbox has its own.
 	Stream Class
-	// Page is for everything outside /xrpc/.
+	// OAuth is for what apps ask of the authorization server, and for its pages: below /oauth/.
+	OAuth Class
+	// Page is for everything else outside /xrpc/.
 	Page Class
 
 	byName map[string]*Class
@@ -58,6 +60,7 @@ func NewMethods() *Methods {
 	set(&m.Upload, "upload", 256, 64, 0, 0)
 	set(&m.Import, "import", 64, 8, 0, 0)
 	set(&m.Other, "other", 256, 64, 32<<20, 8<<20)
+	set(&m.OAuth, "oauth", 128, 32, 16<<20, 4<<20)
 	set(&m.Page, "page", 128, 32, 4<<20, 1<<20)
 	m.Export.Pace, m.Download.Pace = 8<<10, 8<<10
 	m.Stream.Stall = -1
@@ -86,7 +89,10 @@ func (m *Methods) Set(nsid string, c *Class) { m.byName[nsid] = c }
 // Class is for Limiter.Class. Health checks (/xrpc/_health) and preflight requests have no class.
 func (m *Methods) Class(r *http.Request) *Class {
 	nsid, found := strings.CutPrefix(r.URL.Path, "/xrpc/")
-	if !found {
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/oauth/"):
+		return &m.OAuth
+	case !found:
 		return &m.Page
 	}
 	nsid = strings.TrimSuffix(nsid, "/") // as xrpc.Server does
@@ -105,5 +111,5 @@ func (m *Methods) Class(r *http.Request) *Class {
 
 // All lists the classes, for metrics.
 func (m *Methods) All() []*Class {
-	return []*Class{&m.Read, &m.List, &m.Write, &m.Export, &m.Tree, &m.Download, &m.Upload, &m.Import, &m.Other, &m.Stream, &m.Page}
+	return []*Class{&m.Read, &m.List, &m.Write, &m.Export, &m.Tree, &m.Download, &m.Upload, &m.Import, &m.Other, &m.Stream, &m.OAuth, &m.Page}
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
+	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
+	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/session"
 	"github.com/pdskit/pdskit/xrpc/timecheck"
@@ -59,6 +61,9 @@ type Config struct {
 	Moderation, Reports Service
 	// Proxy, if not nil, may change what forwards methods, when the rest has been set.
 	Proxy func(p *proxy.Proxy)
+
+	// OAuth says how apps are let in.
+	OAuth OAuth
 
 	// Relays are asked to read this server when it starts and has news: URLs.
 	Relays []string
@@ -125,6 +130,8 @@ type Rates interface {
 	Limit(w http.ResponseWriter, r *xrpc.Request) error
 	// Writes is asked before a request writes several records: see [atproto.Service].
 	Writes(r *xrpc.Request, creates, updates, deletes int) error
+	// Endpoint is asked before a request for an endpoint of OAuth: see [provider.Config.Limit].
+	Endpoint(r *http.Request, name, client string) error
 }
 
 // NoRates lets all clients call as often as they like.
@@ -133,8 +140,23 @@ type NoRates struct{}
 func (NoRates) Admit(http.ResponseWriter, *xrpc.Request) error           { return nil }
 func (NoRates) Limit(http.ResponseWriter, *xrpc.Request) error           { return nil }
 func (NoRates) Writes(*xrpc.Request, int, int, int) error                { return nil }
+func (NoRates) Endpoint(*http.Request, string, string) error             { return nil }
 func (NoRates) Password(*xrpc.Request, string) (func(right bool), error) { return func(bool) {}, nil }
 func (NoRates) Admin(*xrpc.Request, bool) error                          { return nil }
+
+// OAuth says how apps are let in by OAuth (see package provider). The zero value lets all apps ask.
+type OAuth struct {
+	// Off: there is no OAuth, and apps need passwords.
+	Off bool
+	// Trusted are the client_ids of apps that the operator vouches for: see [provider.Config].
+	Trusted []string
+	// Pages makes the pages on which people sign in and consent. It is called when the rest of the
+	// server is there.
+	Pages func(s *Server) (provider.Logins, provider.Pages)
+	// Replays remembers the proofs of calls. Nil: the memory of the process, which is right for a
+	// server of one process.
+	Replays dpop.Replays
+}
 
 // Service is a server that the operator trusts: its address and its DID.
 type Service struct {

@@ -72,8 +72,7 @@ func (s *Server) repair(ctx context.Context) {
 
 // pass counts what is found while all accounts are looked through, in as many rounds as it takes.
 type pass struct {
-	whole    bool  // it began with the first account
-	born     int64 // accounts created less those deleted, when it began
+	whole    bool // it began with the first account
 	accounts int
 	ahead    int
 	first    syntax.DID // that is ahead
@@ -112,7 +111,7 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass) error {
 		return err
 	}
 	if after == "" {
-		*p = pass{whole: true, born: s.born()}
+		*p = pass{whole: true}
 	}
 	n, last := 0, syntax.DID("")
 	for info, err := range store.Repos.List(ctx, after) {
@@ -145,31 +144,9 @@ func (s *Server) swept(p *pass) {
 		s.log.Error("the revisions of accounts lie in the future: the network ignores what they write",
 			"accounts", p.ahead, "first", p.first, "until", p.until.UTC().Format(time.RFC3339))
 	}
-	s.counted.Store(&count{int64(p.accounts), p.born})
 	if s.cfg.Hooks.Maintained != nil {
 		s.cfg.Hooks.Maintained(Maintenance{Accounts: p.accounts, Ahead: p.ahead})
 	}
-}
-
-// count is how many accounts there were at a time.
-type count struct {
-	accounts, born int64
-}
-
-// born is how many more accounts were created than deleted.
-func (s *Server) born() int64 {
-	created, deleted := s.Host.Turnover()
-	return created - deleted
-}
-
-// CountAccounts returns how many accounts there are, as of the last maintenance and what this server
-// has done since. It does not look at the store. It is not known before the first maintenance.
-func (s *Server) CountAccounts() (n int, known bool) {
-	c := s.counted.Load()
-	if c == nil {
-		return 0, false
-	}
-	return int(c.accounts + s.born() - c.born), true
 }
 
 func (s *Server) sweepPosition(ctx context.Context) (after syntax.DID, err error) {

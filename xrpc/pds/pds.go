@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -23,6 +22,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
+	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/appview"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
@@ -44,6 +44,8 @@ type Server struct {
 	Credentials *credential.Store
 	// Sessions has the authenticators for further methods.
 	Sessions *session.Sessions
+	// OAuth lets apps in. Nil: it is off.
+	OAuth *provider.Provider
 	// Service serves the accounts.
 	Service *server.Service
 	// Outbox serves the event stream.
@@ -58,8 +60,7 @@ type Server struct {
 	prober  *prober
 	relays  relays
 	handler http.Handler
-	sweep   int                   // how many accounts maintenance looks through at a time
-	counted atomic.Pointer[count] // nil: not known yet
+	sweep   int // how many accounts maintenance looks through at a time
 }
 
 // New returns the server of a configuration. It finishes the changes of accounts that a crash
@@ -75,6 +76,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)
 	}
+	s.openClock()
 	s.Accounts = account.Open(repo.Config{
 		Store: cfg.Store, Now: cfg.Now, CheckClock: s.checkClock, Hold: limit.Hold,
 		TempDir: cfg.Temp, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
@@ -89,11 +91,13 @@ func New(cfg Config) (*Server, error) {
 	if err := s.Accounts.Checker().BlobsThere(context.Background()); err != nil {
 		return nil, err
 	}
-	s.openClock()
 	s.openHealth()
 	s.Outbox = &stream.Outbox{Events: cfg.Store.Events}
 	s.openCrawler()
 	if err := s.openAccounts(); err != nil {
+		return nil, err
+	}
+	if err := s.openOAuth(); err != nil {
 		return nil, err
 	}
 	s.openMethods()
@@ -121,6 +125,7 @@ func (s *Server) openAccounts() error {
 		cfg.Rates = rate.New(rate.Config{Now: cfg.Now, Moving: s.Moving})
 	}
 	s.Sessions = session.New(session.Config{
+		OAuth:       s.oauthSessions(),
 		Credentials: s.Credentials, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
 		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: cfg.Rates, SendCode: s.sendCode, Now: cfg.Now, Logger: s.log,
 	})
@@ -195,6 +200,9 @@ func refuseImport(w http.ResponseWriter, r *xrpc.Request) error {
 // openPages registers the pages that every server has.
 func (s *Server) openPages() {
 	s.Mux.Handle("/.well-known/", s.Service.WellKnown())
+	if s.OAuth != nil {
+		s.OAuth.Mount(s.Mux)
+	}
 	s.Mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /\n")
 	})
@@ -215,13 +223,13 @@ func (s *Server) bounded(next http.Handler) http.Handler {
 // ServeHTTP serves everything: methods, pages, health.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// route answers all requests with the method OPTIONS, and passes others on. Methods do not go
+// route answers requests with the method OPTIONS, but for those of OAuth, and passes others on. Methods do not go
 // through the mux, which would answer paths with two slashes by a redirection that web pages cannot
 // follow.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	name, isMethod := strings.CutPrefix(r.URL.Path, "/xrpc/")
 	switch {
-	case r.Method == http.MethodOptions:
+	case r.Method == http.MethodOptions && !s.mountsOAuth(r.URL.Path):
 		xrpc.CORS(w, r)
 	case isMethod && strings.TrimSuffix(name, "/") == "_health":
 		s.health(w, r)

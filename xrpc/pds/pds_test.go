@@ -135,15 +135,12 @@ func TestMaintenanceGoesOn(t *testing.T) {
 			t.Fatalf("%d reports, want %d", len(found), reports)
 		}
 	}
-	if _, known := s.CountAccounts(); known {
-		t.Error("nobody has counted")
-	}
 	p := new(pass)
 	round(s, p, 0)
 	round(s, p, 0)
 	round(s, p, 1) // the fifth account
-	if n, known := s.CountAccounts(); found[0] != (Maintenance{Accounts: 5}) || n != 5 || !known {
-		t.Errorf("%+v, %d accounts", found[0], n)
+	if found[0] != (Maintenance{Accounts: 5}) {
+		t.Errorf("%+v", found[0])
 	}
 	register(t, s, "frank")
 	if err := s.Host.Delete(t.Context(), dids[0]); err != nil {
@@ -151,9 +148,6 @@ func TestMaintenanceGoesOn(t *testing.T) {
 	}
 	if err := s.Host.Delete(t.Context(), dids[1]); err != nil {
 		t.Fatal(err)
-	}
-	if n, _ := s.CountAccounts(); n != 4 {
-		t.Errorf("%d accounts after one was made and two were deleted", n)
 	}
 	round(s, p, 1)
 	s = open() // in the midst of a pass

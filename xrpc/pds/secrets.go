@@ -91,3 +91,8 @@ func (s *Secrets) sessionKey() ([]byte, error) {
 	}
 	return hkdf.Key(sha256.New, s.MasterKeys[len(s.MasterKeys)-1], nil, "pdskit session tokens", 32)
 }
+
+// oauthSecret is what the keys of OAuth are derived from.
+func (s *Secrets) oauthSecret() ([]byte, error) {
+	return hkdf.Key(sha256.New, s.MasterKeys[len(s.MasterKeys)-1], nil, "pdskit oauth", 32)
+}

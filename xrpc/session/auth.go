@@ -130,8 +130,8 @@ func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
 		scopes = append(scopes, scopeTakendown)
 	}
 	return func(r *xrpc.Request) (p auth.Principal, err error) {
-		if s.cfg.Other != nil && otherScheme(r) {
-			return s.cfg.Other(r, down)
+		if s.cfg.OAuth != nil && otherScheme(r) {
+			return s.cfg.OAuth.Authenticate(r)
 		}
 		token, err := bearer(r)
 		if err != nil {
@@ -163,8 +163,8 @@ func (s *Sessions) User(down TakenDown) xrpc.Authenticator {
 
 // callerOf is a principal as package account knows it.
 func (s *Sessions) callerOf(p auth.Principal) account.Caller {
-	if p.Credential == auth.OAuthSession && s.cfg.OtherCaller != nil {
-		return s.cfg.OtherCaller(p)
+	if p.Credential == auth.OAuthSession && s.cfg.OAuth != nil {
+		return s.cfg.OAuth.Caller(p)
 	}
 	return s.credentials.Caller(credential.Token{DID: p.DID, Credentials: p.Credentials, Session: p.Session, TakenDown: p.TakenDown})
 }

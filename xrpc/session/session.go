@@ -74,14 +74,8 @@ type Config struct {
 	AdminPassword string
 	// Moderator is the DID of the service that moderates the accounts. Empty: none does.
 	Moderator syntax.DID
-	// Other, if not nil, authenticates requests with credentials of another kind, such as OAuth
-	// tokens: those whose Authorization header has another scheme than Bearer and Basic. down says
-	// what to do with accounts that are taken down. Nil: such requests are refused.
-	Other func(r *xrpc.Request, down TakenDown) (auth.Principal, error)
-	// OtherCaller, if not nil, is how package account knows the principals of Other that have an OAuth
-	// session: their sessions are looked at where that says, in the transactions of By and Guard. Nil:
-	// only the account's counter is looked at, or the session of this package that the principal names.
-	OtherCaller func(p auth.Principal) account.Caller
+	// OAuth, if not nil, knows the OAuth sessions of the accounts. Nil: their tokens are refused.
+	OAuth OAuth
 	// Guesses bounds how often passwords may be guessed. Nil: the limits of the official server, by
 	// account and network; see package rate. Behind a proxy, requests need the addresses of clients,
 	// as from limit.Proxies. Unlimited{}: there is no bound.
@@ -94,6 +88,19 @@ type Config struct {
 	Now func() time.Time
 	// Logger gets failures that a client is not told. Nil: silent.
 	Logger *slog.Logger
+}
+
+// OAuth knows the OAuth sessions of accounts; *provider.Provider of package xrpc/oauth/provider does.
+// Wherever a session of this package is good, so is one of those, with the permissions of its
+// Principal. It must be safe for concurrent use.
+type OAuth interface {
+	// Authenticate is called for requests whose Authorization header has another scheme than Bearer
+	// and Basic. Its Principal has the credential auth.OAuthSession. It refuses accounts that are
+	// taken down.
+	Authenticate(r *xrpc.Request) (auth.Principal, error)
+	// Caller is a Principal of Authenticate as package account knows it: it is good as long as the
+	// session goes on.
+	Caller(p auth.Principal) account.Caller
 }
 
 // Resolver is what this package needs of an [identity.Resolver].

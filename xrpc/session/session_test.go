@@ -546,15 +546,20 @@ func TestMethodsAreReplacedAndWrapped(t *testing.T) {
 	}
 }
 
-// Credentials of another kind are for somebody else, who is told what the method does with accounts
-// that are taken down. Those of this package stay here.
-func TestOtherCredentials(t *testing.T) {
+// OAuth sessions are known by somebody else, who is asked once more when something is changed. Other
+// credentials stay here.
+func TestOAuth(t *testing.T) {
 	var did syntax.DID
 	var asked []string
+	var ended error
+	permissions := auth.Everything()
 	b := testpds.New(t, func(c *session.Config) {
-		c.Other = func(r *xrpc.Request, down session.TakenDown) (auth.Principal, error) {
-			asked = append(asked, fmt.Sprint(r.Header.Get("Authorization"), " ", down))
-			return auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: did, Permissions: auth.Everything()}, nil
+		c.OAuth = others{
+			authenticate: func(r *xrpc.Request) (auth.Principal, error) {
+				asked = append(asked, r.Header.Get("Authorization"))
+				return auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: did, Permissions: permissions}, nil
+			},
+			admit: func(context.Context, storage.KVReader, account.Account) ([]storage.KVCheck, error) { return nil, ended },
 		}
 	})
 	alice := b.Register("alice")
@@ -567,36 +572,36 @@ func TestOtherCredentials(t *testing.T) {
 	if a := b.Send("POST", "com.atproto.server.requestAccountDelete", "DPoP y", nil, nil); a.Status != http.StatusNotImplemented { // there is no mail
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
-	if want := []string{fmt.Sprint("DPoP x ", session.RefuseTakenDown), fmt.Sprint("DPoP y ", session.AcceptTakenDown)}; !slices.Equal(asked, want) {
+	if want := []string{"DPoP x", "DPoP y"}; !slices.Equal(asked, want) {
 		t.Errorf("%v", asked)
+	}
+	// What they are not permitted to see is left out.
+	permissions, _ = auth.ParseScopes("atproto")
+	if a := b.Send("GET", "com.atproto.server.getSession", "DPoP x", nil, nil); a.Status != 200 || strings.Contains(strings.ToLower(a.Body), "email") {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	// A session that ends while a method runs changes nothing.
+	permissions, ended = auth.Everything(), account.ErrTokenRevoked
+	for method, in := range map[string]any{
+		"com.atproto.server.deactivateAccount": map[string]any{},
+		"com.atproto.server.createAppPassword": map[string]any{"name": "x"},
+	} {
+		if a := b.Send("POST", method, "DPoP x", in, nil); a.Status != 400 || !strings.Contains(a.Body, "ExpiredToken") {
+			t.Errorf("%s: %d %s", method, a.Status, a.Body)
+		}
 	}
 }
 
-// Changes on the word of an OAuth session are checked as that kind of credential demands.
-func TestOtherCaller(t *testing.T) {
-	var did syntax.DID
-	ended := false
-	gone := &xrpc.Error{Status: http.StatusUnauthorized, Name: "invalid_token", Message: "The session has ended"}
-	b := testpds.New(t, func(c *session.Config) {
-		c.Other = func(*xrpc.Request, session.TakenDown) (auth.Principal, error) {
-			return auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: did, Session: "x", Permissions: auth.Everything()}, nil
-		}
-		c.OtherCaller = func(p auth.Principal) account.Caller {
-			return account.NewCaller(p.DID, p.Session, func(context.Context, storage.KVReader, account.Account) ([]storage.KVCheck, error) {
-				if ended {
-					return nil, gone
-				}
-				return nil, nil
-			})
-		}
-	})
-	did = b.Register("alice").DID
-	for _, want := range []int{http.StatusOK, http.StatusUnauthorized} {
-		if a := b.Send("POST", "com.atproto.server.deactivateAccount", "DPoP x", map[string]any{}, nil); a.Status != want || want != http.StatusOK && a.Name != "invalid_token" {
-			t.Errorf("%d %s", a.Status, a.Body)
-		}
-		ended = true
-	}
+// others knows OAuth sessions as a test says.
+type others struct {
+	authenticate xrpc.Authenticator
+	admit        account.Admission
+}
+
+func (o others) Authenticate(r *xrpc.Request) (auth.Principal, error) { return o.authenticate(r) }
+
+func (o others) Caller(p auth.Principal) account.Caller {
+	return account.NewCaller(p.DID, p.Session, o.admit)
 }
 
 // A host that says nothing of guesses has bounds.

@@ -133,7 +133,7 @@ func (s *Sessions) getSession(ctx context.Context, r *xrpc.Request, _ struct{}) 
 		return out, err
 	}
 	if !r.Principal.May(auth.ReadEmail) {
-		out.Email, out.EmailConfirmed = "", new(false)
+		out.Email, out.EmailConfirmed, out.EmailAuthFactor = "", nil, nil
 	}
 	return out, nil
 }

@@ -48,6 +48,7 @@ type Limiter struct {
 	// tries counts passwords by account and network, wrong those that were not right by account,
 	// and right has the networks of each account from which one was.
 	tries, wrong, right *bucket
+	endpoints, clients  map[string]*bucket
 }
 
 // use is how a method uses a bucket.
@@ -89,6 +90,14 @@ func New(cfg Config) *Limiter {
 		l.methods[name] = use{bucketOf(rule.Windows), rule.By, 1}
 		l.apart[name] = rule.Apart
 	}
+	bucketsOf := func(table map[string][]Window) map[string]*bucket {
+		m := make(map[string]*bucket)
+		for name, windows := range table {
+			m[name] = bucketOf(windows)
+		}
+		return m
+	}
+	l.endpoints, l.clients = bucketsOf(t.Endpoints), bucketsOf(t.Clients)
 	for name, points := range map[string]int{createRecord: t.Costs.Create, putRecord: t.Costs.Update, deleteRecord: t.Costs.Delete} {
 		l.methods[name] = use{l.writes, Account, points}
 	}
@@ -129,6 +138,26 @@ func (l *Limiter) Writes(r *xrpc.Request, creates, updates, deletes int) error {
 	}
 	points := creates*l.costs.Create + updates*l.costs.Update + deletes*l.costs.Delete
 	return l.take(r.AnswerHeader(), l.writes, points, account(r))
+}
+
+// Endpoint counts a request for what is served beside the methods, such as the token endpoint of
+// OAuth: by its network if client is empty, else by the OAuth client. The error is a *limit.Error.
+func (l *Limiter) Endpoint(r *http.Request, name, client string) error {
+	if l == nil || l.bypasses(r) {
+		return nil
+	}
+	b, key := l.endpoints[name], address(r)
+	if client != "" {
+		b, key = l.clients[name], client
+	}
+	if b == nil {
+		return nil
+	}
+	now := l.cfg.Now()
+	if st := b.take(l.hash([]string{key}), 1, now); !st.ok {
+		return &limit.Error{What: name, Own: true, RetryAfter: st.reset.Sub(now)}
+	}
+	return nil
 }
 
 // account is the account of this host that makes a request; empty if it is none.

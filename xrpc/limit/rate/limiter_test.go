@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // clock is a clock that tests set.
@@ -402,5 +404,54 @@ func BenchmarkAdmit(b *testing.B) {
 		if err := l.Admit(w, r); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Endpoints beside the methods are limited by network, and by client from all networks together.
+func TestEndpoints(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	table := Official()
+	table.Endpoints = map[string][]Window{"par": {{2, time.Minute}}}
+	table.Clients = map[string][]Window{"par": {{3, time.Minute}}}
+	l := New(Config{Table: table, Now: func() time.Time { return now }})
+	call := func(from, name, client string) error {
+		r := httptest.NewRequest("POST", "/oauth/"+name, nil)
+		r.RemoteAddr = from + ":1"
+		return l.Endpoint(r, name, client)
+	}
+	for i, c := range []struct {
+		from, name, client string
+		ok                 bool
+	}{
+		{"192.0.2.1", "par", "", true},
+		{"192.0.2.1", "par", "", true},
+		{"192.0.2.1", "par", "", false},
+		{"192.0.2.2", "par", "", true},
+		{"192.0.2.1", "token", "", true}, // has no limit
+		{"192.0.2.1", "par", "https://app.example.com", true},
+		{"192.0.2.2", "par", "https://app.example.com", true},
+		{"192.0.2.3", "par", "https://app.example.com", true},
+		{"192.0.2.4", "par", "https://app.example.com", false},
+		{"192.0.2.4", "par", "https://another.example.com", true},
+	} {
+		err := call(c.from, c.name, c.client)
+		if (err == nil) != c.ok {
+			t.Errorf("%d: %v", i, err)
+		}
+		var busy *limit.Error
+		if err != nil && (!errors.As(err, &busy) || busy.Status() != 429 || busy.RetryAfter != time.Minute) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	now = now.Add(time.Minute)
+	if err := call("192.0.2.1", "par", ""); err != nil {
+		t.Error(err)
+	}
+	table.Clients["par"] = []Window{{0, 0}}
+	if err := table.Validate(); err == nil || !strings.Contains(err.Error(), "Clients[par]") {
+		t.Error(err)
+	}
+	if err := (*Limiter)(nil).Endpoint(nil, "par", ""); err != nil {
+		t.Error(err)
 	}
 }

@@ -26,6 +26,9 @@ type Table struct {
 	Wrong []Window
 	// Known is for how long a network is left out of Wrong after a right password.
 	Known time.Duration
+	// Endpoints are the limits of what is served beside the methods, by name and network, and
+	// Clients those of an OAuth client at an endpoint, from all networks together.
+	Endpoints, Clients map[string][]Window
 }
 
 // Rule is the limit of a method.
@@ -90,6 +93,17 @@ func Official() *Table {
 		Tries:  []Window{{30, 5 * time.Minute}, {300, day}},
 		Wrong:  []Window{{300, time.Hour}, {3000, day}},
 		Known:  30 * day,
+
+		// The official server has no limits there. A client that is a server of its own comes from one
+		// address for all the people who use it, and renews its tokens every quarter of an hour.
+		Endpoints: map[string][]Window{
+			"par":       {{600, 5 * time.Minute}},
+			"authorize": {{600, 5 * time.Minute}},
+			"token":     {{3000, 5 * time.Minute}},
+			"revoke":    {{600, 5 * time.Minute}},
+		},
+		// So many requests of one app that are under way leave room for others.
+		Clients: map[string][]Window{"par": {{5000, 5 * time.Minute}}},
 	}
 }
 
@@ -98,6 +112,13 @@ func (t *Table) Validate() error {
 	for name, windows := range map[string][]Window{"All": t.All, "Writes": t.Writes, "Moving": t.Moving, "Tries": t.Tries, "Wrong": t.Wrong} {
 		if err := validate(name, windows); err != nil {
 			return err
+		}
+	}
+	for what, table := range map[string]map[string][]Window{"Endpoints": t.Endpoints, "Clients": t.Clients} {
+		for name, windows := range table {
+			if err := validate(what+"["+name+"]", windows); err != nil {
+				return err
+			}
 		}
 	}
 	for name, rule := range t.Methods {

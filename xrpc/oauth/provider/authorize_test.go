@@ -271,6 +271,25 @@ func TestTrustedClient(t *testing.T) {
 	}
 }
 
+// What an account is shown of the apps that it has let in.
+func TestDescribe(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Trusted, c.Locales = []string{clientID}, []string{"en", "de"} })
+	w.public()
+	if c, err := w.p.Describe(t.Context(), clientID); err != nil || c.Name != "The App" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err := w.p.Describe(t.Context(), "http://localhost"); err != nil || !c.Loopback || c.String() != "An application on your device" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	_, err := w.p.Describe(t.Context(), "https://app.example.net/a%2Fb")
+	if err == nil || !strings.Contains(err.Error(), "a%2Fb: the answer has status 404") {
+		t.Errorf("%v", err)
+	}
+	if out := w.get(pathServer); !strings.Contains(out.text, `"ui_locales_supported":["en","de"]`) {
+		t.Error(out.text)
+	}
+}
+
 // raise changes the credentials of alice, as a new password does.
 func (w *world) raise() {
 	ctx := context.Background()

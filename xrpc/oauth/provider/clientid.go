@@ -3,6 +3,7 @@ package provider
 import (
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -31,6 +32,9 @@ func isIP(host string) bool {
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	return last != "" && strings.Trim(last, "0123456789") == "" || strings.HasPrefix(strings.ToLower(last), "0x")
 }
+
+// needlessEscape finds the escape of a letter, a digit, or one of the characters -._~ (RFC 3986, 2.3).
+var needlessEscape = regexp.MustCompile(`(?i)%(4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae]|3[0-9]|2[de])`)
 
 // discoverable checks a client_id that is the address of a document.
 func discoverable(id string) error {
@@ -67,7 +71,7 @@ func discoverable(id string) error {
 			return bad("its path must be canonical")
 		}
 	}
-	if canonical := (&url.URL{Path: u.Path}).EscapedPath(); canonical != path || u.String() != id {
+	if u.String() != id || needlessEscape.MatchString(path) {
 		return bad("it must be canonical, without needless escapes or characters that need one")
 	}
 	return nil

@@ -41,7 +41,7 @@ type client struct {
 	id string
 }
 
-func (p *Provider) describe(m *metadata) client {
+func (p *Provider) newClient(m *metadata) client {
 	c := client{metadata: m, id: m.ID, Client: Client{
 		ID: m.ID, URI: m.URI, Terms: m.Terms, Policy: m.Policy,
 		Trusted: slices.Contains(p.cfg.Trusted, m.ID), Confidential: m.AuthMethod == authPrivateKey,
@@ -101,7 +101,7 @@ func (p *Provider) client(ctx context.Context, id string) (client, error) {
 		if err != nil {
 			return client{}, err
 		}
-		return p.describe(m), nil
+		return p.newClient(m), nil
 	}
 	if err := discoverable(id); err != nil {
 		return client{}, err
@@ -120,7 +120,14 @@ func (p *Provider) client(ctx context.Context, id string) (client, error) {
 	if err != nil {
 		return client{}, err
 	}
-	return p.describe(d.metadata), nil
+	return p.newClient(d.metadata), nil
+}
+
+// Describe returns an app by its client_id, as people are shown it. It fetches the app's metadata,
+// unless that was fetched lately.
+func (p *Provider) Describe(ctx context.Context, clientID string) (Client, error) {
+	c, err := p.client(ctx, clientID)
+	return c.Client, err
 }
 
 // final marks an error of a document that was fetched.
@@ -172,7 +179,7 @@ func (p *Provider) fetch(ctx context.Context, url string, strict bool) ([]byte, 
 	}
 	defer leave()
 	bad := func(format string, args ...any) error {
-		return fail(codeInvalidMetadata, "Cannot fetch "+url+": "+format, args...)
+		return fail(codeInvalidMetadata, "Cannot fetch %s: %s", url, fmt.Sprintf(format, args...))
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

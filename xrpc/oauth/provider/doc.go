@@ -16,8 +16,7 @@
 //
 //	sessions := session.New(session.Config{
 //		…
-//		Other: func(r *xrpc.Request, _ session.TakenDown) (auth.Principal, error) { return oauth.Authenticate(r) },
-//		OtherCaller: oauth.Caller,
+//		OAuth: oauth,
 //	})
 //
 // # The way of a request

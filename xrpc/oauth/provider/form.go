@@ -159,7 +159,7 @@ func (p *Provider) endpoint(name string, status int, serve func(r *http.Request,
 			if err != nil {
 				return nil, err
 			}
-			if id := in["client_id"]; id != "" {
+			if id := in["client_id"]; id != "" && len(id) <= maxClientID {
 				if err := p.cfg.Limit(r, name, id); err != nil {
 					return nil, err
 				}

@@ -11,8 +11,6 @@ import (
 	"github.com/pdskit/pdskit/internal/nettest"
 	"github.com/pdskit/pdskit/internal/testpds"
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/xrpc"
-	"github.com/pdskit/pdskit/xrpc/auth"
 	passwords "github.com/pdskit/pdskit/xrpc/session"
 )
 
@@ -33,8 +31,7 @@ func newPDS(t *testing.T) *pds {
 			Accounts: w.accounts, Issuer: issuer, ServiceDID: c.ServiceDID, Secret: testSecret, Logins: w.logins, Pages: w.pages, Now: w.now,
 			HTTP: &http.Client{Transport: nettest.RoundTrip(w.fetch)},
 		})
-		c.Other = func(r *xrpc.Request, _ passwords.TakenDown) (auth.Principal, error) { return w.p.Authenticate(r) }
-		c.OtherCaller = w.p.Caller
+		c.OAuth = w.p
 	})
 	mux := http.NewServeMux()
 	w.p.Mount(mux)

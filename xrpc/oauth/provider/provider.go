@@ -64,6 +64,8 @@ type Config struct {
 	// MaxPending bounds how many authorization requests this process accepts within the five minutes
 	// that they are good for. 0: 20,000.
 	MaxPending int
+	// Locales are the languages that Pages speaks (BCP 47), for the metadata. It may be empty.
+	Locales []string
 	// Documentation is the address of a page for developers, for the metadata. It may be empty.
 	Documentation string
 	// Now is the clock. Nil: time.Now.
@@ -296,6 +298,9 @@ func (p *Provider) serverMetadata() map[string]any {
 	}
 	if p.cfg.Documentation != "" {
 		m["service_documentation"] = p.cfg.Documentation
+	}
+	if len(p.cfg.Locales) > 0 {
+		m["ui_locales_supported"] = p.cfg.Locales
 	}
 	return m
 }

@@ -75,13 +75,17 @@ type accessToken struct {
 // maxUsed bounds how many tokens are in their grace.
 const maxUsed = 20
 
+// errVersion says that a session was stored by a version of this package that is not known, such as a
+// later one.
+var errVersion = errors.New("provider: a stored session has another version")
+
 func parseSession(doc []byte) (*session, error) {
 	x := &session{}
 	if err := exactjson.UnmarshalPlain(doc, x); err != nil {
 		return nil, err
 	}
 	if x.Version != version {
-		return nil, errors.New("provider: a stored session has another version")
+		return nil, errVersion
 	}
 	x.permissions, _ = auth.ParseScopes(x.Expanded)
 	return x, nil
@@ -165,7 +169,9 @@ func (p *Provider) Sessions(ctx context.Context, did syntax.DID) (list []Session
 				return err
 			}
 			x, err := parseSession(pair.Value)
-			if err != nil {
+			if errors.Is(err, errVersion) {
+				continue
+			} else if err != nil {
 				return err
 			}
 			if x.Credentials != a.Credentials || !p.now().Before(x.ends()) {
@@ -209,7 +215,9 @@ func (p *Provider) endWhere(ctx context.Context, step *repo.Step, which func(*se
 			return err
 		}
 		x, err := parseSession(pair.Value)
-		if err != nil {
+		if errors.Is(err, errVersion) {
+			continue
+		} else if err != nil {
 			return err
 		}
 		if which(x) {
@@ -235,7 +243,9 @@ func (p *Provider) makeRoom(ctx context.Context, step *repo.Step) error {
 			return err
 		}
 		x, err := p.sessions.Of(pair.Value, parseSession)
-		if err != nil {
+		if errors.Is(err, errVersion) {
+			continue
+		} else if err != nil {
 			return err
 		}
 		list = append(list, old{pair.Key, x.Renewed})

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
@@ -490,6 +491,28 @@ func TestSessionsOfAnAccount(t *testing.T) {
 	if err := w.p.EndSession(ctx, account.Trusted(alice), "unknown"); err != nil {
 		t.Error(err)
 	}
+}
+
+// A session that a later version has stored is left alone, and keeps nobody out.
+func TestSessionsOfAnotherVersion(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	_, err := w.accounts.Host().Step(t.Context(), alice, func(step *repo.Step) error {
+		step.Set(sessionPrefix+"later", []byte(`{"v":2}`), time.Time{})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok := a.login()
+	a.alive(tok.access, true)
+	if n := len(w.sessions()); n != 1 {
+		t.Errorf("%d sessions", n)
+	}
+	if err := w.p.EndClient(t.Context(), account.Trusted(alice), a.id); err != nil {
+		t.Error(err)
+	}
+	a.alive(tok.access, false)
 }
 
 // 103: an account ends no session of another one.

@@ -10,6 +10,12 @@
 //		net.Clock.Advance(time.Hour)
 //	}
 //
+// An app that is let in by OAuth, with a browser that signs in and consents, takes three lines:
+//
+//	app := net.App("atproto repo:com.example.note").Login(alice)
+//	_, err := api.RepoCreateRecord(ctx, app, …)
+//	err = app.Renew(ctx)
+//
 // Nothing leaves the process: servers are reached by name over pipes, with the client of
 // [Network.Client], so a test needs no ports and works inside a bubble of testing/synctest too.
 // When the test ends, everything is shut down, and what the servers published must have verified:

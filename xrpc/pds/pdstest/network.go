@@ -31,6 +31,8 @@ type Network struct {
 	mu    sync.Mutex
 	sites map[string]*site // by name
 	all   []*PDS
+	apps  int
+	txt   map[string][]string // records of DNS
 }
 
 // directoryName is the host of the directory.
@@ -123,13 +125,29 @@ func (n *Network) PLC() *identity.PLCClient {
 
 // Resolver returns a resolver of the network's identities.
 func (n *Network) Resolver() *identity.Resolver {
-	return &identity.Resolver{PLC: n.PLC(), HTTP: n.Client(), DNS: noDNS{}, Development: true, Now: n.Clock.Now}
+	return &identity.Resolver{PLC: n.PLC(), HTTP: n.Client(), DNS: dns{n}, Development: true, Now: n.Clock.Now}
 }
 
-// noDNS has no records.
-type noDNS struct{}
+// TXT adds a record to the network's DNS, such as the one that says who publishes the schemas of a
+// domain.
+func (n *Network) TXT(name, text string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.txt == nil {
+		n.txt = make(map[string][]string)
+	}
+	n.txt[name] = append(n.txt[name], text)
+}
 
-func (noDNS) LookupTXT(_ context.Context, name string) ([]string, error) {
+// dns is the DNS of a network.
+type dns struct{ net *Network }
+
+func (d dns) LookupTXT(_ context.Context, name string) ([]string, error) {
+	d.net.mu.Lock()
+	defer d.net.mu.Unlock()
+	if list := d.net.txt[strings.TrimSuffix(name, ".")]; len(list) > 0 {
+		return append([]string(nil), list...), nil
+	}
 	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
 

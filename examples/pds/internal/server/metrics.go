@@ -151,8 +151,10 @@ func (s *Server) registerMetrics() {
 	m.Gauge("pds_event_newest_sequence", "Number of the newest event: the time in microseconds, or a little more.", bounds(true))
 	m.Gauge("pds_event_oldest_sequence", "Number of the oldest event that can be replayed.", bounds(false))
 	m.Gauge("pds_accounts", "Repositories on this server.", func() (float64, bool) {
-		n, known := s.pds.CountAccounts()
-		return float64(n), known
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		n, err := s.pds.Accounts.Count(ctx)
+		return float64(n), err == nil
 	})
 	m.Gauge("pds_tree_cache_trees", "Trees of repositories in memory.", always(func() float64 { return float64(host.CacheStats().Trees) }))
 	m.Gauge("pds_tree_cache_bytes", "Their estimated size.", always(func() float64 { return float64(host.CacheStats().Bytes) }))

@@ -1,0 +1,80 @@
+package pds
+
+import (
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/resolve"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
+	"github.com/pdskit/pdskit/xrpc/oauth/provider"
+	"github.com/pdskit/pdskit/xrpc/records"
+	"github.com/pdskit/pdskit/xrpc/session"
+)
+
+// hasOAuth reports whether apps are let in.
+func (s *Server) hasOAuth() bool { return !s.cfg.OAuth.Off && s.cfg.OAuth.Pages != nil }
+
+// oauthSessions are the sessions of apps, for those who ask for a session. Nil: there are none.
+func (s *Server) oauthSessions() session.OAuth {
+	if !s.hasOAuth() {
+		return nil
+	}
+	return apps{s}
+}
+
+// apps are the sessions of a provider that is made later: its pages need what asks for sessions.
+type apps struct{ s *Server }
+
+func (a apps) Authenticate(r *xrpc.Request) (auth.Principal, error) { return a.s.OAuth.Authenticate(r) }
+
+func (a apps) Caller(p auth.Principal) account.Caller { return a.s.OAuth.Caller(p) }
+
+// openOAuth makes ready what lets apps in.
+func (s *Server) openOAuth() error {
+	if !s.hasOAuth() {
+		return nil
+	}
+	cfg := &s.cfg
+	secret, err := cfg.Secrets.oauthSecret()
+	if err != nil {
+		return err
+	}
+	if cfg.OAuth.Replays == nil {
+		cfg.OAuth.Replays = &dpop.Memory{}
+	}
+	logins, pages := cfg.OAuth.Pages(s)
+	s.OAuth = provider.New(provider.Config{
+		Accounts: s.Accounts, Issuer: cfg.URL, ServiceDID: cfg.ServiceDID, Secret: secret, Logins: logins, Pages: pages,
+		Trusted: cfg.OAuth.Trusted, Sets: provider.Published{Schemas: s.permissionSets()}, HTTP: cfg.HTTP,
+		CallReplays: cfg.OAuth.Replays, Limit: cfg.Rates.Endpoint, Now: cfg.Now, Logger: s.log,
+	})
+	return nil
+}
+
+// How long permission sets are believed: fresh, beyond that while they cannot be had, and that one
+// cannot be had.
+const (
+	setTTL      = time.Hour
+	setStale    = 24 * time.Hour
+	setNegative = 30 * time.Second
+)
+
+// permissionSets resolves the permission sets that apps ask for.
+func (s *Server) permissionSets() *resolve.Resolver {
+	cfg := &s.cfg
+	r := &resolve.Resolver{
+		Records: &records.Reader{DIDs: cfg.Resolver, HTTP: cfg.HTTP}, TTL: setTTL, StaleFor: setStale, NegativeTTL: setNegative, Now: cfg.Now,
+	}
+	if cfg.Resolver.DNS != nil {
+		r.DNS = cfg.Resolver.DNS
+	}
+	return r
+}
+
+// mountsOAuth reports whether a path is one of OAuth, which says itself what other origins may do.
+func (s *Server) mountsOAuth(path string) bool {
+	return s.OAuth != nil && (strings.HasPrefix(path, "/oauth/") || strings.HasPrefix(path, "/.well-known/oauth-"))
+}

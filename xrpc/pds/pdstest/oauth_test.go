@@ -1,0 +1,420 @@
+package pdstest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/resolve"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
+	"github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/auth"
+	"github.com/pdskit/pdskit/xrpc/oauth/provider"
+	"github.com/pdskit/pdskit/xrpc/pds"
+	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
+)
+
+const noteScope = "atproto repo:com.example.note"
+
+// create makes a record by an app.
+func create(t *testing.T, s *pdstest.AppSession, collection syntax.NSID, text string) error {
+	t.Helper()
+	_, err := api.RepoCreateRecord(t.Context(), s, api.RepoCreateRecordInput{Repo: syntax.AtIdentifier(s.Tokens().DID), Collection: collection,
+		Record: data.Raw(fmt.Sprintf(`{"$type":%q,"text":%q}`, collection, text))})
+	return err
+}
+
+// records are the texts of an account's notes.
+func records(t *testing.T, a *pdstest.Account, collection syntax.NSID) (texts []string) {
+	t.Helper()
+	var out struct {
+		Records []struct{ Value struct{ Text string } }
+	}
+	if err := a.Query(t.Context(), "com.atproto.repo.listRecords", url.Values{"repo": {string(a.DID)}, "collection": {string(collection)}}, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range out.Records {
+		texts = append(texts, r.Value.Text)
+	}
+	slices.Sort(texts)
+	return texts
+}
+
+// ended demands that a session has ended: neither of its tokens is good.
+func ended(t *testing.T, s *pdstest.AppSession, after string) {
+	t.Helper()
+	if err := s.Query(t.Context(), "com.atproto.server.getSession", nil, nil); !errors.Is(err, &xrpc.Error{Name: "invalid_token"}) {
+		t.Errorf("a call after %s: %v", after, err)
+	}
+	if err := s.Copy().Renew(t.Context()); !errors.Is(err, &provider.Error{Code: "invalid_grant"}) {
+		t.Errorf("a refresh after %s: %v", after, err)
+	}
+}
+
+func TestApp(t *testing.T) {
+	net := pdstest.New(t)
+	alice := net.PDS(withPages).Account("alice")
+	app := net.App(noteScope).Login(alice)
+	if err := create(t, app, "com.example.note", "by an app"); err != nil {
+		t.Fatal(err)
+	}
+	if err := create(t, app, "com.example.other", "by an app"); !errors.Is(err, &xrpc.Error{Name: "ScopeMissingError"}) {
+		t.Errorf("a record that was not granted: %v", err)
+	}
+	if got := records(t, alice, "com.example.note"); len(got) != 1 || len(records(t, alice, "com.example.other")) != 0 {
+		t.Errorf("%q", got)
+	}
+	if err := app.Revoke(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, app, "revocation")
+}
+
+// A session is like one of a password, within what was granted (checks 157, 158, 160, 161).
+func TestAppScopes(t *testing.T) {
+	net := pdstest.New(t)
+	var called []string
+	net.Handle("view.example.org", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		called = append(called, strings.TrimPrefix(r.URL.Path, "/xrpc/"))
+		if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") || r.Header.Get("DPoP") != "" {
+			t.Errorf("the service gets %v", r.Header)
+		}
+		w.Header().Set("DPoP-Nonce", "one of another server")
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{}`)
+	}))
+	one := net.PDS(withPages, func(c *pds.Config) {
+		c.AppView.Service = pds.Service{URL: "https://view.example.org", DID: "did:web:view.example.org"}
+	})
+	alice, bob := one.Account("alice"), one.Account("bob")
+	client := net.App(noteScope + " repo:com.example.two?action=create account:email blob:image/* rpc:com.example.search?aud=did:web:view.example.org%23bsky_appview")
+	app := client.Login(alice)
+	ctx := t.Context()
+
+	session, err := api.ServerGetSession(ctx, app)
+	if err != nil || session.DID != alice.DID || session.Email != alice.Email || session.Active == nil || !*session.Active {
+		t.Errorf("%+v, %v", session, err)
+	}
+	// The address was not ticked.
+	less, err := client.LoginWith(ctx, net.Browser(), alice, func(scope string) bool { return scope != "account:email" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text map[string]any
+	if err := less.Query(ctx, "com.atproto.server.getSession", nil, &text); err != nil {
+		t.Fatal(err)
+	}
+	for name := range text {
+		if strings.Contains(name, "mail") {
+			t.Errorf("without account:email: %v", text)
+		}
+	}
+
+	missing := &xrpc.Error{Status: 403, Name: "ScopeMissingError"}
+	writes := func(collection string) error {
+		return app.Procedure(ctx, "com.atproto.repo.applyWrites", map[string]any{"repo": alice.DID, "writes": []any{
+			map[string]any{"$type": "com.atproto.repo.applyWrites#create", "collection": "com.example.note", "rkey": "a", "value": map[string]any{"text": "a"}},
+			map[string]any{"$type": "com.atproto.repo.applyWrites#create", "collection": collection, "rkey": "a", "value": map[string]any{"text": "a"}},
+		}}, nil)
+	}
+	if err := writes("com.example.three"); !errors.Is(err, missing) {
+		t.Errorf("writes of which one is not granted: %v", err)
+	}
+	if got := records(t, alice, "com.example.note"); len(got) != 0 {
+		t.Errorf("a part was written: %q", got)
+	}
+	if err := writes("com.example.two"); err != nil {
+		t.Error(err)
+	}
+	if err := app.Procedure(ctx, "com.atproto.repo.deleteRecord", map[string]any{"repo": alice.DID, "collection": "com.example.two", "rkey": "a"}, nil); !errors.Is(err, missing) {
+		t.Errorf("an action that was not granted: %v", err)
+	}
+	if err := app.Procedure(ctx, "com.atproto.repo.createRecord", map[string]any{"repo": bob.DID, "collection": "com.example.note", "record": map[string]any{}}, nil); err == nil {
+		t.Error("a record of another account")
+	}
+	for kind, want := range map[string]error{"image/png": nil, "text/plain": missing} {
+		if err := app.Upload(ctx, "com.atproto.repo.uploadBlob", kind, strings.NewReader("a blob"), nil); !errors.Is(err, want) {
+			t.Errorf("a blob of type %s: %v", kind, err)
+		}
+	}
+	for method, in := range map[string]map[string]any{
+		"com.atproto.server.createAppPassword":              {"name": "x"},
+		"com.atproto.server.deactivateAccount":              {},
+		"com.atproto.server.requestAccountDelete":           nil,
+		"com.atproto.identity.updateHandle":                 {"handle": "other.pds1.test"},
+		"com.atproto.identity.requestPlcOperationSignature": nil,
+		"com.atproto.server.requestEmailConfirmation":       nil,
+		"com.atproto.server.updateEmail":                    {"email": "x@example.com"},
+	} {
+		var body any
+		if in != nil {
+			body = in
+		}
+		if err := app.Procedure(ctx, method, body, nil); !errors.Is(err, &xrpc.Error{Name: "ScopeMissingError"}) {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
+
+	// Calls that are passed on.
+	if err := app.Query(ctx, "com.example.search", nil, nil); err != nil {
+		t.Error(err)
+	}
+	if err := app.Query(ctx, "com.example.find", nil, nil); !errors.Is(err, missing) {
+		t.Errorf("a method that was not granted: %v", err)
+	}
+	other := app.Copy()
+	other.Authorize = func(r *http.Request) error {
+		r.Header.Set("Atproto-Proxy", "did:web:view.example.org#other")
+		return nil
+	}
+	if err := other.Query(ctx, "com.example.search", nil, nil); err == nil {
+		t.Error("a service that was not granted")
+	}
+	if !slices.Equal(called, []string{"com.example.search"}) {
+		t.Errorf("%q were passed on", called)
+	}
+	// The nonce of another server is not passed on: the next call needs no second try.
+	res, err := app.Get(ctx, "com.example.search", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if n := res.Header.Get("DPoP-Nonce"); n == "" || strings.Contains(n, "another") {
+		t.Errorf("nonce %q", n)
+	}
+	if e := res.Header.Get("Access-Control-Expose-Headers"); !strings.Contains(e, "DPoP-Nonce") || res.Header.Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("a page of another origin sees %q", e)
+	}
+
+	// A token of getServiceAuth is bound to what was granted (check 159).
+	for params, want := range map[string]int{
+		"aud=did:web:view.example.org%23bsky_appview&lxm=com.example.search":                   200,
+		"aud=did:web:view.example.org%23bsky_appview":                                          403,
+		"aud=did:web:view.example.org%23bsky_appview&lxm=com.atproto.server.createAppPassword": 403,
+		"aud=did:web:other.example.org%23x&lxm=com.example.search":                             403,
+	} {
+		q, _ := url.ParseQuery(params)
+		err := app.Query(ctx, "com.atproto.server.getServiceAuth", q, nil)
+		var e *xrpc.Error
+		if errors.As(err, &e) && e.Status != want || err == nil && want != 200 {
+			t.Errorf("getServiceAuth %s: %v", params, err)
+		}
+	}
+}
+
+// Of two refreshes at once, both get the same tokens; a session outlives a restart, and its nonces
+// change with the clock (checks 116, 117, 137).
+func TestAppSessions(t *testing.T) {
+	for _, kind := range []string{"public", "confidential"} {
+		t.Run(kind, func(t *testing.T) {
+			net := pdstest.New(t)
+			one := net.PDS(withPages)
+			alice := one.Account("alice")
+			app := net.App(noteScope, func(doc map[string]any) {
+				if kind == "confidential" {
+					doc["token_endpoint_auth_method"] = "private_key_jwt"
+				}
+			}).Login(alice)
+			first, second := app.Copy(), app.Copy()
+			var both sync.WaitGroup
+			for _, s := range []*pdstest.AppSession{first, second} {
+				both.Go(func() {
+					if err := s.Renew(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			both.Wait()
+			if first.Tokens().Refresh != second.Tokens().Refresh {
+				t.Error("two refreshes at once give two successors")
+			}
+			one.Restart()
+			for range 3 {
+				for _, s := range []*pdstest.AppSession{first, second} {
+					if err := create(t, s, "com.example.note", "after a restart"); err != nil {
+						t.Error(err)
+					}
+				}
+				net.Clock.Advance(4 * time.Minute)
+			}
+			if err := first.Renew(t.Context()); err != nil {
+				t.Error(err)
+			}
+			net.Clock.Advance(16 * time.Minute)
+			if err := create(t, first, "com.example.note", "too late"); !errors.Is(err, &xrpc.Error{Status: 401, Name: "invalid_token"}) {
+				t.Errorf("an access token after 16 minutes: %v", err)
+			}
+			// The token before it is in two hands.
+			if err := second.Renew(t.Context()); !errors.Is(err, &provider.Error{Code: "invalid_grant"}) {
+				t.Errorf("a token that was exchanged long ago: %v", err)
+			}
+			ended(t, first, "the second use of a refresh token")
+		})
+	}
+}
+
+// What ends the sessions of an account ends those of apps (checks 112, 122).
+func TestAppSessionsEnd(t *testing.T) {
+	for what, end := range map[string]func(t *testing.T, net *pdstest.Network, p *pdstest.PDS, a *pdstest.Account) error{
+		"a reset of the password": func(t *testing.T, net *pdstest.Network, p *pdstest.PDS, a *pdstest.Account) error {
+			if err := api.ServerRequestPasswordReset(t.Context(), p.Client(), api.ServerRequestPasswordResetInput{Email: a.Email}); err != nil {
+				return err
+			}
+			mail, err := net.Mail.Take(t.Context(), a.Email, server.ResetPassword)
+			if err != nil {
+				return err
+			}
+			return api.ServerResetPassword(t.Context(), p.Client(), api.ServerResetPasswordInput{Token: mail.Token, Password: "another password"})
+		},
+		"a change of the password": func(t *testing.T, net *pdstest.Network, p *pdstest.PDS, a *pdstest.Account) error {
+			return p.Admin().Procedure(t.Context(), "com.atproto.admin.updateAccountPassword", map[string]any{"did": a.DID, "password": "another password"}, nil)
+		},
+		"takedown": func(t *testing.T, net *pdstest.Network, p *pdstest.PDS, a *pdstest.Account) error {
+			return p.Admin().Procedure(t.Context(), "com.atproto.admin.updateSubjectStatus", map[string]any{
+				"subject": map[string]any{"$type": "com.atproto.admin.defs#repoRef", "did": a.DID}, "takedown": map[string]any{"applied": true, "ref": "x"}}, nil)
+		},
+		"deactivation": func(t *testing.T, net *pdstest.Network, p *pdstest.PDS, a *pdstest.Account) error {
+			return a.Procedure(t.Context(), "com.atproto.server.deactivateAccount", map[string]any{}, nil)
+		},
+		"deletion": func(t *testing.T, net *pdstest.Network, p *pdstest.PDS, a *pdstest.Account) error {
+			return p.Admin().Procedure(t.Context(), "com.atproto.admin.deleteAccount", map[string]any{"did": a.DID}, nil)
+		},
+		"signing out everywhere": func(t *testing.T, net *pdstest.Network, p *pdstest.PDS, a *pdstest.Account) error {
+			return p.Server().Credentials.EndSessions(t.Context(), account.Trusted(a.DID))
+		},
+		"the end of the app's sessions": func(t *testing.T, net *pdstest.Network, p *pdstest.PDS, a *pdstest.Account) error {
+			list, err := p.Server().OAuth.Sessions(t.Context(), a.DID)
+			if err != nil || len(list) != 1 {
+				return fmt.Errorf("%d sessions, %w", len(list), err)
+			}
+			return p.Server().OAuth.EndClient(t.Context(), account.Trusted(a.DID), list[0].Client)
+		},
+		"the end of the session": func(t *testing.T, net *pdstest.Network, p *pdstest.PDS, a *pdstest.Account) error {
+			list, err := p.Server().OAuth.Sessions(t.Context(), a.DID)
+			if err != nil || len(list) != 1 {
+				return fmt.Errorf("%d sessions, %w", len(list), err)
+			}
+			return p.Server().OAuth.EndSession(t.Context(), account.Trusted(a.DID), list[0].Name)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			net := pdstest.New(t)
+			one := net.PDS(withPages)
+			alice, bob := one.Account("alice"), one.Account("bob")
+			app := net.App(noteScope)
+			hers, his := app.Login(alice), app.Login(bob)
+			late, err := app.Push(t.Context(), one, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			back, err := net.Browser().Consent(late.URL, alice, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := end(t, net, one, alice); err != nil {
+				t.Fatal(err)
+			}
+			ended(t, hers, what)
+			if s, err := late.Finish(t.Context(), back.URL); !strings.HasPrefix(what, "the end of") && !errors.Is(err, &provider.Error{Code: "invalid_grant"}) {
+				t.Errorf("a code from before %s: %v, %v", what, s, err)
+			}
+			if err := create(t, his, "com.example.note", "of another account"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A session that ends while a write is under way writes nothing. One that is renewed goes on.
+func TestAppSessionChangesDuringWrite(t *testing.T) {
+	for what, change := range map[string]func(*pdstest.AppSession, context.Context) error{
+		"revoked": (*pdstest.AppSession).Revoke, "renewed": (*pdstest.AppSession).Renew,
+	} {
+		t.Run(what, func(t *testing.T) {
+			net := pdstest.New(t)
+			under, changed := make(chan struct{}), make(chan struct{})
+			one := net.PDS(withPages)
+			one.Server().Methods.With("com.atproto.repo.createRecord", func(rt xrpc.Route) xrpc.Route {
+				rt.Handler = rt.Handler.Wrap(func(w http.ResponseWriter, r *xrpc.Request, next func(http.ResponseWriter, *xrpc.Request) error) error {
+					if r.Principal.Credential == auth.OAuthSession {
+						close(under) // it has been authenticated
+						<-changed
+					}
+					return next(w, r)
+				})
+				return rt
+			})
+			alice := one.Account("alice")
+			app := net.App(noteScope).Login(alice)
+			result := make(chan error, 1)
+			go func() { result <- create(t, app, "com.example.note", "late") }()
+			<-under
+			if err := change(app.Copy(), t.Context()); err != nil {
+				t.Error(err)
+			}
+			close(changed)
+			err, good := <-result, what == "renewed"
+			if (err == nil) != good || len(records(t, alice, "com.example.note")) == 1 != good {
+				t.Errorf("answered %v, written %q", err, records(t, alice, "com.example.note"))
+			}
+		})
+	}
+}
+
+// Permission sets are read from the network, and grant what is theirs alone (checks 52, 121).
+func TestPermissionSets(t *testing.T) {
+	net := pdstest.New(t)
+	one := net.PDS(withPages)
+	alice, publisher := one.Account("alice"), net.PDS().Account("publisher")
+	publish := func(permissions string) {
+		key, record, err := resolve.Record([]byte(`{"lexicon":1,"id":"org.example.auth","defs":{"main":{"type":"permission-set","title":"Notes","permissions":[` + permissions + `]}}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		publisher.Put(resolve.Collection, key, record)
+	}
+	publish(`{"type":"permission","resource":"repo","collection":["org.example.note"]},
+		{"type":"permission","resource":"repo","collection":["com.example.note"]},
+		{"type":"permission","resource":"identity","attr":"*"}`)
+	net.TXT(resolve.TXTName("org.example.auth"), resolve.TXTValue(publisher.DID))
+	client := net.App("atproto include:org.example.auth")
+	app := client.Login(alice)
+	if got, want := app.Tokens().Scope, "atproto repo:org.example.note"; got != want {
+		t.Errorf("granted %q, want %q", got, want)
+	}
+	if err := create(t, app, "org.example.note", "x"); err != nil {
+		t.Error(err)
+	}
+	for _, collection := range []syntax.NSID{"com.example.note", "org.example.other"} {
+		if err := create(t, app, collection, "x"); !errors.Is(err, &xrpc.Error{Name: "ScopeMissingError"}) {
+			t.Errorf("%s: %v", collection, err)
+		}
+	}
+	// What the set becomes holds from the next refresh on, once the set is old.
+	publish(`{"type":"permission","resource":"repo","collection":["org.example.other"]}`)
+	net.Clock.Advance(61 * time.Minute)
+	if err := app.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := create(t, app, "org.example.other", "x"); err != nil {
+		t.Error(err)
+	}
+	if err := create(t, app, "org.example.note", "x"); !errors.Is(err, &xrpc.Error{Name: "ScopeMissingError"}) {
+		t.Errorf("what the set does not grant any more: %v", err)
+	}
+	_, err := net.App("atproto include:org.example.nothing").Push(t.Context(), one, nil)
+	if !errors.Is(err, &provider.Error{Code: "invalid_scope"}) {
+		t.Errorf("a set that is not there: %v", err)
+	}
+}
