@@ -10,8 +10,8 @@ import (
 )
 
 // Handle registers methods. It panics if there is one of a name already (see Replace), if a name is
-// no NSID, if a handler is missing, and if a route needs permissions that nobody can have, since it
-// has no Authenticator.
+// no NSID, if a handler is missing, if a route needs permissions that nobody can have, since it has no
+// Authenticator, and once a request has come.
 func (s *Server) Handle(routes ...Route) {
 	for _, rt := range routes {
 		if s.routes[rt.NSID] != nil {
@@ -61,6 +61,9 @@ func (s *Server) registered(nsid string) *Route {
 
 // set registers a route.
 func (s *Server) set(rt Route) {
+	if s.serving.Load() {
+		panic("xrpc: the route for " + rt.NSID + " comes after the first request: register, replace and change routes before the server serves")
+	}
 	if _, err := syntax.ParseNSID(rt.NSID); err != nil {
 		panic(fmt.Sprintf("xrpc: Route.NSID must be the NSID of a method: %v", err))
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon"
@@ -82,7 +83,8 @@ type Server struct {
 	// Logger gets panics and internal errors. Nil: silent.
 	Logger *slog.Logger
 
-	routes map[string]*Route
+	routes  map[string]*Route
+	serving atomic.Bool // a request has come: no route may be registered any more
 }
 
 // StatusClientGone is what Server.Observe is told of a client that went away. It is no
@@ -102,6 +104,9 @@ const prefix = "/xrpc/"
 func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	if CORS(w, hr) {
 		return
+	}
+	if !s.serving.Load() {
+		s.serving.Store(true)
 	}
 	start := time.Now()
 	name := strings.TrimSuffix(strings.TrimPrefix(hr.URL.Path, prefix), "/")

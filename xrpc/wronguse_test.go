@@ -1,7 +1,9 @@
 package xrpc_test
 
 import (
+	"context"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/pdskit/pdskit/xrpc"
@@ -34,6 +36,29 @@ func TestRoutesWithoutAFunction(t *testing.T) {
 				}
 			}()
 			new(xrpc.Server).Handle(xrpc.Route{NSID: "com.example.method", Handler: h})
+		}()
+	}
+}
+
+// Routes are registered before the first request: a map that changes under requests would end the
+// process.
+func TestRoutesAfterTheFirstRequest(t *testing.T) {
+	rt := xrpc.Route{NSID: "com.example.method", Handler: xrpc.Query(func(context.Context, *xrpc.Request, struct{}) (xrpc.None, error) { return xrpc.None{}, nil })}
+	for name, change := range map[string]func(*xrpc.Server){
+		"Handle":  func(s *xrpc.Server) { other := rt; other.NSID = "com.example.other"; s.Handle(other) },
+		"Replace": func(s *xrpc.Server) { s.Replace(rt) },
+		"With":    func(s *xrpc.Server) { s.With(rt.NSID, func(rt xrpc.Route) xrpc.Route { return rt }) },
+	} {
+		s := new(xrpc.Server)
+		s.Handle(rt)
+		s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/xrpc/com.example.method", nil))
+		func() {
+			defer func() {
+				if text, _ := recover().(string); !strings.Contains(text, "after the first request") {
+					t.Errorf("%s: %q", name, text)
+				}
+			}()
+			change(s)
 		}()
 	}
 }

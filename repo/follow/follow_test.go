@@ -841,4 +841,12 @@ func TestErrorsOfTheCaller(t *testing.T) {
 			feed.Steps(ctx)
 		}()
 	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no log does not panic")
+			}
+		}()
+		follow.Events(ctx, nil, 0)
+	}()
 }

@@ -1,15 +1,20 @@
 package pds
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -43,7 +48,7 @@ type Config struct {
 	RecoveryKey string
 
 	// Policy says who may have an account, and under which handles. Its Domains are by default the
-	// URL's host.
+	// URL's host, or ".test" if that is localhost.
 	Policy server.Policy
 	// Mailer sends mail to accounts. Nil: methods that need it answer with status 501.
 	Mailer server.Mailer
@@ -162,7 +167,8 @@ type OAuth struct {
 	Replays dpop.Replays
 }
 
-// Service is a server that the operator trusts: its address and its DID.
+// Service is a server that the operator trusts: its address and its DID. Where the address is empty,
+// it is looked up in the DID document.
 type Service struct {
 	URL string
 	DID syntax.DID
@@ -207,32 +213,133 @@ type Hooks struct {
 
 // Validate returns an error that says what is missing or wrong.
 func (c *Config) Validate() error {
-	u, err := url.Parse(c.URL)
+	if err := checkURL(c.URL); err != nil {
+		return fmt.Errorf("pds: Config.URL is the public address of the server, as https://pds.example.com, not %q: %w", c.URL, err)
+	}
 	switch {
-	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" || strings.Trim(u.Path, "/") != "":
-		return fmt.Errorf("pds: Config.URL is the public address of the server, as https://pds.example.com, not %q", c.URL)
-	case u.Scheme == "http" && !c.Development:
+	case c.URL != strings.ToLower(c.URL):
+		return fmt.Errorf("pds: Config.URL is %q: it must be in lower case, since DID documents are compared with it", c.URL)
+	case strings.HasPrefix(c.URL, "http:") && !c.Development:
 		return fmt.Errorf("pds: Config.URL is %q: plain HTTP is for Config.Development only", c.URL)
 	case c.Store.Repos == nil || c.Store.Events == nil || c.Store.Blobs == nil || c.Store.KV == nil:
-		return fmt.Errorf("pds: Config.Store lacks a part: it has Repos, Events, Blobs and KV")
-	case len(c.Secrets.MasterKeys) == 0:
-		return fmt.Errorf("pds: Config.Secrets.MasterKeys is empty: use ReadSecrets, or give 32 random bytes, always the same, since the accounts' keys are sealed with them")
-	case len(c.Secrets.RotationKeys) == 0:
-		return fmt.Errorf("pds: Config.Secrets.RotationKeys is empty: use ReadSecrets, or give a key that stays the same, since only with it the DIDs of accounts can be changed")
+		return errors.New("pds: Config.Store lacks a part: it has Repos, Events, Blobs and KV")
+	case c.BlobLimit < 0 || c.BlobQuota < 0 || c.Backfill < 0:
+		return errors.New("pds: Config.BlobLimit, BlobQuota and Backfill must not be negative")
+	}
+	if _, err := syntax.ParseDID(string(c.serviceDID())); err != nil {
+		return fmt.Errorf("pds: Config.ServiceDID, which is by default the did:web of the URL's host: %w", err)
+	}
+	if _, err := crypto.ParseDIDKey(c.RecoveryKey); err != nil && c.RecoveryKey != "" {
+		return fmt.Errorf("pds: Config.RecoveryKey is not a did:key: %w", err)
+	}
+	policy := c.policy()
+	if err := policy.Validate(); err != nil {
+		return fmt.Errorf("pds: Config.Policy: %w", err)
+	}
+	for _, part := range []struct {
+		name string
+		Service
+	}{{"AppView", c.AppView.Service}, {"Moderation", c.Moderation}, {"Reports", c.Reports}} {
+		if err := part.check(); err != nil {
+			return fmt.Errorf("pds: Config.%s: %w", part.name, err)
+		}
+	}
+	for name, list := range map[string][]string{"Relays": c.Relays, "TimeServers": c.TimeServers} {
+		for _, address := range list {
+			if u, err := url.Parse(address); err != nil || u.Hostname() == "" {
+				return fmt.Errorf("pds: Config.%s has %q: give addresses, as https://relay.example.net", name, address)
+			}
+		}
+	}
+	if cdn := c.AppView.CDN; cdn != "" && strings.Count(cdn, "%s") != 3 {
+		return fmt.Errorf("pds: Config.AppView.CDN is %q: it needs %%s three times, for preset, DID and CID", cdn)
+	}
+	for name, decode := range c.Decoders {
+		if decode == nil {
+			return fmt.Errorf("pds: Config.Decoders has no function for %q", name)
+		}
+	}
+	return c.Secrets.check()
+}
+
+// check returns what is missing or wrong.
+func (s *Secrets) check() error {
+	switch {
+	case len(s.MasterKeys) == 0:
+		return errors.New("pds: Config.Secrets.MasterKeys is empty: use ReadSecrets, or give 32 random bytes, always the same, since the accounts' keys are sealed with them")
+	case s.SessionKey != nil && len(s.SessionKey) < minSessionKey:
+		return fmt.Errorf("pds: Config.Secrets.SessionKey is too short: give at least %d random bytes, or nil", minSessionKey)
+	case len(s.RotationKeys) == 0:
+		return errors.New("pds: Config.Secrets.RotationKeys is empty: use ReadSecrets, or give a key that stays the same, since only with it the DIDs of accounts can be changed")
+	case slices.Contains(s.RotationKeys, nil):
+		return errors.New("pds: Config.Secrets.RotationKeys has a nil key")
 	}
 	return nil
 }
 
+// minSessionKey is how many bytes a session key has at least.
+const minSessionKey = 16
+
+// checkURL returns what is wrong with the address of a server.
+func checkURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil {
+		return err
+	}
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), "443"), 10, 16)
+	switch {
+	case u.Scheme != "https" && u.Scheme != "http":
+		return errors.New("it begins with https:// or http://")
+	case u.Hostname() == "" || err != nil || port == 0:
+		return errors.New("it has a host, and maybe a port")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil:
+		return errors.New("nothing comes after the host and before it")
+	}
+	return nil
+}
+
+// check returns what is wrong with a service. Its address may be missing: then its DID document has
+// it.
+func (s Service) check() error {
+	if s == (Service{}) {
+		return nil
+	}
+	if _, err := syntax.ParseDID(string(s.DID)); err != nil {
+		return err
+	}
+	if s.URL == "" {
+		return nil
+	}
+	if err := checkURL(s.URL); err != nil {
+		return fmt.Errorf("%q is no address of a service: %w", s.URL, err)
+	}
+	return nil
+}
+
+// serviceDID is the server's own DID.
+func (c *Config) serviceDID() syntax.DID {
+	u, _ := url.Parse(c.URL)
+	return cmp.Or(c.ServiceDID, syntax.DID("did:web:"+strings.ReplaceAll(u.Host, ":", "%3A")))
+}
+
+// policy is the policy with its domains.
+func (c *Config) policy() server.Policy {
+	p := c.Policy
+	if len(p.Domains) > 0 {
+		return p
+	}
+	p.Domains = []string{".test"}
+	if u, _ := url.Parse(c.URL); u.Hostname() != "localhost" {
+		p.Domains = []string{"." + u.Hostname()}
+	}
+	return p
+}
+
 // withDefaults returns the configuration with what the zero value means.
 func (c Config) withDefaults() Config {
-	u, _ := url.Parse(c.URL)
 	c.URL = strings.TrimSuffix(c.URL, "/")
-	if c.ServiceDID == "" {
-		c.ServiceDID = syntax.DID("did:web:" + strings.ReplaceAll(u.Host, ":", "%3A"))
-	}
-	if len(c.Policy.Domains) == 0 {
-		c.Policy.Domains = []string{"." + u.Hostname()}
-	}
+	c.ServiceDID = c.serviceDID()
+	c.Policy = c.policy()
 	if c.Now == nil {
 		c.Now = time.Now
 	}

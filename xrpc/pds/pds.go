@@ -30,7 +30,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// Server is a Personal Data Server. It is safe for concurrent use; its fields must not be changed
+// Server is a Personal Data Server. Make one with New. It is safe for concurrent use; its fields must not be changed
 // once it serves, nor methods and pages be added then.
 type Server struct {
 	// Methods are the XRPC methods, which can be replaced and wrapped.
@@ -221,7 +221,17 @@ func (s *Server) bounded(next http.Handler) http.Handler {
 }
 
 // ServeHTTP serves everything: methods, pages, health.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.made()
+	s.handler.ServeHTTP(w, r)
+}
+
+// made panics if the server is not one of New.
+func (s *Server) made() {
+	if s.handler == nil {
+		panic("pds: a Server is made by New: its zero value serves nothing")
+	}
+}
 
 // route answers requests with the method OPTIONS, but for those of OAuth, and passes others on. Methods do not go
 // through the mux, which would answer paths with two slashes by a redirection that web pages cannot
@@ -245,6 +255,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 // every hour deletes what is no longer used. Then it ends all subscriptions, and returns nil. A
 // server should run once, while it serves.
 func (s *Server) Run(ctx context.Context) error {
+	s.made()
 	var all sync.WaitGroup
 	all.Go(func() { s.clock.watch.Run(ctx) })
 	all.Go(func() { s.maintain(ctx) })

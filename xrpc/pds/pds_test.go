@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -47,12 +48,45 @@ func TestValidate(t *testing.T) {
 		"MasterKeys is empty":       func(c *Config) { c.Secrets.MasterKeys = nil },
 		"Config.Secrets.MasterKeys": func(c *Config) { c.Secrets.MasterKeys = [][]byte{{1}} },
 		"RotationKeys is empty":     func(c *Config) { c.Secrets.RotationKeys = nil },
+		"RotationKeys has a nil":    func(c *Config) { c.Secrets.RotationKeys = []crypto.Signer{nil} },
+		"SessionKey is too short":   func(c *Config) { c.Secrets.SessionKey = []byte("short") },
+		"?q\": nothing comes after": func(c *Config) { c.URL = "https://a.b?q" },
+		"u:p@a.b":                   func(c *Config) { c.URL = "https://u:p@a.b" },
+		"maybe a port":              func(c *Config) { c.URL = "https://a.b:99999" },
+		"in lower case, since":      func(c *Config) { c.URL = "https://A.b" },
+		"Config.ServiceDID, which":  func(c *Config) { c.URL = "https://[::1]" },
+		"invalid did \"pds\"":       func(c *Config) { c.ServiceDID = "pds" },
+		"Config.RecoveryKey":        func(c *Config) { c.RecoveryKey = "did:key:z" },
+		"begins with a dot":         func(c *Config) { c.Policy.Domains = []string{"a.test"} },
+		"labels of 3 to 2":          func(c *Config) { c.Policy.MaxLabel = 2 },
+		"Config.AppView: invalid":   func(c *Config) { c.AppView.URL = "https://a.b" },
+		"Config.Moderation: \"a\"":  func(c *Config) { c.Moderation = Service{URL: "a", DID: "did:web:a.b"} },
+		"%s three times":            func(c *Config) { c.AppView = Bluesky; c.AppView.CDN = "https://a.b/%s" },
+		"Config.Relays":             func(c *Config) { c.Relays = []string{"a.b"} },
+		"Config.TimeServers":        func(c *Config) { c.TimeServers = []string{""} },
+		"must not be negative":      func(c *Config) { c.BlobQuota = -1 },
+		"no function for \"br\"":    func(c *Config) { c.Decoders = map[string]func(io.Reader) (io.Reader, error){"br": nil} },
 	} {
 		cfg := goodConfig(t)
 		change(&cfg)
 		_, err := New(cfg)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+// A server without domains of its own has handles that may exist.
+func TestDefaultDomains(t *testing.T) {
+	for url, want := range map[string]string{"http://localhost:2583": ".test", "https://pds.example.com/": ".pds.example.com"} {
+		cfg := goodConfig(t)
+		cfg.URL = url
+		s, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.cfg.Policy.Domains; len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %q", url, got)
 		}
 	}
 }

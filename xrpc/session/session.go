@@ -40,6 +40,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -144,6 +145,12 @@ func New(cfg Config) *Sessions {
 		panic("session: Config.ServiceDID is missing: give the DID of this server, as did:web:pds.example.com")
 	case cfg.URL == "":
 		panic("session: Config.URL is missing: give the public address of this server, as https://pds.example.com")
+	}
+	if _, err := syntax.ParseDID(string(cfg.ServiceDID)); err != nil {
+		panic(fmt.Sprintf("session: Config.ServiceDID: %v", err))
+	}
+	if _, err := syntax.ParseDID(string(cfg.Moderator)); err != nil && cfg.Moderator != "" {
+		panic(fmt.Sprintf("session: Config.Moderator: %v", err))
 	}
 	if cfg.Resolver == nil {
 		cfg.Resolver = &identity.Resolver{Now: cfg.Now}

@@ -35,11 +35,13 @@ func TestMisuse(t *testing.T) {
 	}
 	good := session.Config{Credentials: credential.New(credential.Config{Accounts: account.Open(repo.Config{Store: memory.New(memory.Config{})}, box)}), Key: testpds.Key, ServiceDID: "did:web:localhost", URL: "http://localhost"}
 	for want, change := range map[string]func(*session.Config){
-		"":                   func(*session.Config) {},
-		"Config.Credentials": func(c *session.Config) { c.Credentials = nil },
-		"Config.Key":         func(c *session.Config) { c.Key = []byte("short") },
-		"Config.ServiceDID":  func(c *session.Config) { c.ServiceDID = "" },
-		"Config.URL":         func(c *session.Config) { c.URL = "" },
+		"":                    func(*session.Config) {},
+		"Config.Credentials":  func(c *session.Config) { c.Credentials = nil },
+		"Config.Key":          func(c *session.Config) { c.Key = []byte("short") },
+		"Config.ServiceDID":   func(c *session.Config) { c.ServiceDID = "" },
+		"Config.URL":          func(c *session.Config) { c.URL = "" },
+		"invalid did \"pds\"": func(c *session.Config) { c.ServiceDID = "pds" },
+		"Config.Moderator":    func(c *session.Config) { c.Moderator = "mod" },
 	} {
 		cfg := good
 		change(&cfg)
@@ -514,7 +516,6 @@ func TestUploader(t *testing.T) {
 // A host puts a method of its own in the place of one, and does something before another.
 func TestMethodsAreReplacedAndWrapped(t *testing.T) {
 	b := testpds.New(t, nil)
-	b.Register("alice")
 	var logins []string
 	b.Methods.With("com.atproto.server.createSession", func(rt xrpc.Route) xrpc.Route {
 		rt.Handler = rt.Handler.Wrap(func(w http.ResponseWriter, r *xrpc.Request, next func(http.ResponseWriter, *xrpc.Request) error) error {
@@ -530,6 +531,7 @@ func TestMethodsAreReplacedAndWrapped(t *testing.T) {
 			return out, account.ErrTokenRevoked // an error of package account, for session.Answer
 		}),
 	})
+	b.Register("alice")
 	alice, a := b.Login("alice.test", "password of alice")
 	if a.Status != http.StatusOK {
 		t.Fatal(a.Body)

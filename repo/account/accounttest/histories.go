@@ -132,16 +132,6 @@ func some[T any](h *history, list []T) (v T, ok bool) {
 	return list[h.rng.IntN(len(list))], true
 }
 
-// present are the people, in an order that is the same each time.
-func (h *history) present() (list []*person) {
-	for _, did := range everybody {
-		if p := h.people[did]; p != nil {
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
 func (h *history) byHandle(handle syntax.Handle) *person {
 	for _, p := range h.people {
 		if p.handle == handle {

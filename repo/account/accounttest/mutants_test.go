@@ -78,7 +78,7 @@ func (w *world) rows(did syntax.DID, prefix string) (list []storage.KVWrite) {
 			if err != nil {
 				return err
 			}
-			list = append(list, storage.KVWrite{Key: pair.Key, Value: pair.Value, Expires: pair.Expires})
+			list = append(list, storage.KVWrite(pair))
 		}
 		return nil
 	})

@@ -19,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
@@ -29,6 +30,10 @@ func TestMisuse(t *testing.T) {
 		"Config.Sessions":     func(c *Config) { c.Sessions = nil },
 		"Config.Directory":    func(c *Config) { c.Directory = nil },
 		"Config.RotationKeys": func(c *Config) { c.RotationKeys = nil },
+		"nil key":             func(c *Config) { c.RotationKeys = []crypto.Signer{nil} },
+		"Config.RecoveryKey":  func(c *Config) { c.RecoveryKey = "did:key:z" },
+		"begins with a dot":   func(c *Config) { c.Policy.Domains = []string{".Upper.test"} },
+		"labels of 9 to 4":    func(c *Config) { c.Policy.MinLabel, c.Policy.MaxLabel = 9, 4 },
 		"no address": func(c *Config) {
 			common := b.sessions.Config()
 			common.Key = []byte("a key for tests only")
@@ -118,6 +123,45 @@ func TestPolicyThatRefuses(t *testing.T) {
 	}
 	if kinds, _ := b.events(alice.DID, 0); !slices.Equal(kinds, []string{"#identity", "#account", "#commit", "#sync"}) {
 		t.Errorf("%v", kinds)
+	}
+}
+
+// The operator's program makes accounts where strangers get none, and can log in to them.
+func TestAccountsOfTheOperator(t *testing.T) {
+	b := newBench(t, func(_ *session.Config, c *Config) {
+		c.Policy.InviteRequired = true
+		c.Policy.Admit = func(context.Context, *xrpc.Request, NewAccount) error { return errors.New("nobody") }
+	})
+	in := api.ServerCreateAccountInput{Handle: "Me.test", Email: "me@example.com", Password: "a long password"}
+	a, err := b.CreateAccount(t.Context(), in)
+	if err != nil || a.Handle != "me.test" {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if x, reply := b.login("me.test", in.Password); x.DID != a.DID {
+		t.Error(reply.body)
+	}
+	if kinds, _ := b.events(a.DID, 0); !slices.Equal(kinds, []string{"#identity", "#account", "#commit", "#sync"}) {
+		t.Errorf("%v", kinds)
+	}
+	reserved := in
+	reserved.Handle, reserved.Email = "admin.test", "admin@example.com"
+	if _, err := b.CreateAccount(t.Context(), reserved); err != nil {
+		t.Error(err)
+	}
+	for want, change := range map[string]func(*api.ServerCreateAccountInput){
+		"Handle already taken":   func(in *api.ServerCreateAccountInput) { in.Email = "other@example.com" },
+		"Email already taken":    func(in *api.ServerCreateAccountInput) { in.Handle = "other.test" },
+		"Not a supported handle": func(in *api.ServerCreateAccountInput) { in.Handle = "me.example.org" },
+		"valid handle":           func(in *api.ServerCreateAccountInput) { in.Handle = ".test" },
+		"Password is required":   func(in *api.ServerCreateAccountInput) { in.Password = "" },
+		"by its owner":           func(in *api.ServerCreateAccountInput) { in.DID = "did:web:me.example.org" },
+	} {
+		other := in
+		change(&other)
+		var refused *xrpc.Error
+		if _, err := b.CreateAccount(t.Context(), other); !errors.As(err, &refused) || !strings.Contains(refused.Message, want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }
 

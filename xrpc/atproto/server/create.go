@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -38,18 +37,18 @@ func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in api.Ser
 			return out, err
 		}
 	}
-	a, err := s.checkNewAccount(ctx, &in)
+	a, err := s.checkNewAccount(ctx, &in, false)
 	if err != nil {
 		return out, err
 	}
+	a.DID = in.DID
+	if err := s.admit(ctx, r, a); err != nil {
+		return out, err
+	}
 	if in.DID != "" {
-		a.DID = in.DID
-		if err := s.admit(ctx, r, a); err != nil {
-			return out, err
-		}
 		return s.createMovedAccount(ctx, a, in)
 	}
-	a, x, err := s.newIdentity(ctx, r, a, in, true)
+	a, x, err := s.createNewAccount(ctx, a, in, true)
 	if err != nil {
 		return out, reserveError(a, err)
 	}
@@ -66,12 +65,33 @@ func (s *Service) admit(ctx context.Context, r *xrpc.Request, a account.Account)
 	return s.cfg.Policy.Admit(ctx, r, NewAccount{DID: a.DID, Handle: a.Handle, Email: a.Email, Invite: a.Invite})
 }
 
-// newIdentity makes an account with a new did:plc, and its first session if one is to be opened.
-// Names that are taken are errors of package account.
-func (s *Service) newIdentity(ctx context.Context, r *xrpc.Request, a account.Account, in api.ServerCreateAccountInput, open bool) (_ account.Account, x credential.Session, err error) {
-	if err := s.admit(ctx, r, a); err != nil {
-		return a, x, err
+// CreateAccount makes an account with a new did:plc on the operator's word, as for the one user of a
+// server, or from another register of users. It does what createAccount does, but needs no invite
+// code, does not ask Policy.Admit, and gives handles that are reserved, short or long too. Handle, Email, Password and
+// RecoveryKey of the input count; a DID is refused, since only its owner can bring it here. Errors
+// are those that createAccount answers with.
+func (s *Service) CreateAccount(ctx context.Context, in api.ServerCreateAccountInput) (account.Account, error) {
+	if in.DID != "" {
+		return account.Account{}, xrpc.InvalidRequest("an account whose DID exists is made by its owner, with createAccount")
 	}
+	if s.cfg.CheckClock != nil {
+		if err := s.cfg.CheckClock(ctx); err != nil {
+			return account.Account{}, err
+		}
+	}
+	a, err := s.checkNewAccount(ctx, &in, true)
+	if err == nil {
+		a, _, err = s.createNewAccount(ctx, a, in, true)
+	}
+	if err != nil {
+		return account.Account{}, session.Answer(reserveError(a, err))
+	}
+	return a, nil
+}
+
+// createNewAccount makes an account with a new did:plc, and its first session if open is set. Names
+// that are taken are errors of package account.
+func (s *Service) createNewAccount(ctx context.Context, a account.Account, in api.ServerCreateAccountInput, open bool) (_ account.Account, x credential.Session, err error) {
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
 		return a, x, err
@@ -187,26 +207,33 @@ var errEmail = xrpc.InvalidRequest("This email address is not supported, please 
 var errInvite = &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorInvalidInviteCode, Message: "Provided invite code not available"}
 
 // checkNewAccount checks what a new account is to be, and whether its names are
-// free. What it finds free may be taken by the time it is reserved.
-func (s *Service) checkNewAccount(ctx context.Context, in *api.ServerCreateAccountInput) (a account.Account, err error) {
+// free. What it finds free may be taken by the time it is reserved. The operator needs no invite code
+// and may give reserved handles.
+func (s *Service) checkNewAccount(ctx context.Context, in *api.ServerCreateAccountInput, operator bool) (a account.Account, err error) {
+	invite := s.cfg.Policy.InviteRequired && !operator
 	switch {
 	case len(in.PLCOp) > 0:
 		return a, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
 	case checkNewPassword(in.Password) != nil:
 		return a, checkNewPassword(in.Password)
-	case s.cfg.Policy.InviteRequired && in.InviteCode == "":
+	case invite && in.InviteCode == "":
 		return a, &xrpc.Error{Status: 400, Name: api.ErrorInvalidInviteCode, Message: "No invite code provided"}
 	case in.Email == "":
 		return a, xrpc.InvalidRequest("Email is required")
 	case !validEmail(in.Email):
 		return a, errEmail
 	}
-	handle, err := s.checkHandle(ctx, in.DID, in.Handle)
+	var handle syntax.Handle
+	if operator {
+		handle, err = s.checkNewHandle(in.Handle, true)
+	} else {
+		handle, err = s.checkHandle(ctx, in.DID, in.Handle)
+	}
 	if err != nil {
 		return a, err
 	}
 	a = account.Account{Handle: handle, Email: in.Email, Created: s.now().UTC().Truncate(time.Millisecond)}
-	if s.cfg.Policy.InviteRequired {
+	if invite {
 		a.Invite = in.InviteCode
 		if err := s.accounts.CheckInvite(ctx, in.InviteCode); errors.Is(err, account.ErrInvite) {
 			return a, errInvite
@@ -254,14 +281,15 @@ func validEmail(s string) bool {
 func (s *Service) checkHandle(ctx context.Context, did syntax.DID, h syntax.Handle) (syntax.Handle, error) {
 	h = h.Normalize()
 	if _, own := s.serviceLabel(h); own || did == "" {
-		return s.checkNewHandle(h)
+		return s.checkNewHandle(h, false)
 	}
 	return s.checkForeignHandle(ctx, did, h)
 }
 
 // checkNewHandle checks a handle that a new account asks for. It must be under
-// one of the server's domains, with one label in front of it.
-func (s *Service) checkNewHandle(h syntax.Handle) (syntax.Handle, error) {
+// one of the server's domains, with one label in front of it. The operator may give
+// reserved ones, and those of any length.
+func (s *Service) checkNewHandle(h syntax.Handle, operator bool) (syntax.Handle, error) {
 	handle := h.Normalize()
 	bad := func(name, message string) error { return &xrpc.Error{Status: 400, Name: name, Message: message} }
 	if _, err := syntax.ParseHandle(string(handle)); err != nil {
@@ -275,11 +303,11 @@ func (s *Service) checkNewHandle(h syntax.Handle) (syntax.Handle, error) {
 		return "", bad(api.ErrorUnsupportedDomain, "Not a supported handle domain")
 	case strings.Contains(label, "."):
 		return "", bad(api.ErrorInvalidHandle, "Invalid characters in handle")
-	case len(label) < cmp.Or(s.cfg.Policy.MinLabel, 3):
+	case !operator && len(label) < s.cfg.Policy.minLabel():
 		return "", bad(api.ErrorInvalidHandle, "Handle too short")
-	case len(label) > cmp.Or(s.cfg.Policy.MaxLabel, 18):
+	case !operator && len(label) > s.cfg.Policy.maxLabel():
 		return "", bad(api.ErrorInvalidHandle, "Handle too long")
-	case s.cfg.Policy.reserved(label):
+	case !operator && s.cfg.Policy.reserved(label):
 		return "", bad(api.ErrorHandleNotAvailable, "Reserved handle")
 	}
 	return handle, nil

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -11,8 +13,9 @@ import (
 
 // Policy says who may have an account here, and under which handles.
 type Policy struct {
-	// Domains are those under which accounts have handles, ".pds.example.com". An account may also
-	// have a handle of its own, which must resolve to its DID.
+	// Domains are those under which accounts have handles. Each begins with a dot and is in lower
+	// case, as ".pds.example.com". An account may also have a handle of its own, which must resolve
+	// to its DID.
 	Domains []string
 	// MinLabel and MaxLabel are the lengths in characters of what a handle has in front of a
 	// domain. 0: 3 and 18, as clients expect.
@@ -46,6 +49,24 @@ type NewAccount struct {
 	Email  string
 	Invite string // code; empty unless one is required
 }
+
+// Validate returns an error that says what is wrong. A Policy without Domains is valid.
+func (p *Policy) Validate() error {
+	for _, domain := range p.Domains {
+		name, dot := strings.CutPrefix(domain, ".")
+		if _, err := syntax.ParseHandle("a." + name); err != nil || !dot || name != strings.ToLower(name) {
+			return fmt.Errorf("server: Policy.Domains has %q: a domain begins with a dot and is in lower case, as .pds.example.com", domain)
+		}
+	}
+	if p.MinLabel < 0 || p.MaxLabel < 0 || p.minLabel() > p.maxLabel() {
+		return fmt.Errorf("server: Policy allows labels of %d to %d characters, so there are none", p.minLabel(), p.maxLabel())
+	}
+	return nil
+}
+
+// minLabel and maxLabel are the lengths that a label may have.
+func (p *Policy) minLabel() int { return cmp.Or(p.MinLabel, 3) }
+func (p *Policy) maxLabel() int { return cmp.Or(p.MaxLabel, 18) }
 
 // reserved reports whether nobody may choose a label.
 func (p *Policy) reserved(label string) bool {

@@ -25,8 +25,10 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
@@ -114,6 +116,15 @@ func New(cfg Config) *Service {
 		panic("server: Config.Directory is missing: &identity.PLCClient{} is the public did:plc directory")
 	case len(cfg.RotationKeys) == 0:
 		panic("server: Config.RotationKeys is empty: give a key that stays the same, since only with it the DIDs of accounts can be changed")
+	}
+	if slices.Contains(cfg.RotationKeys, nil) {
+		panic("server: Config.RotationKeys has a nil key")
+	}
+	if _, err := crypto.ParseDIDKey(cfg.RecoveryKey); err != nil && cfg.RecoveryKey != "" {
+		panic(fmt.Sprintf("server: Config.RecoveryKey is not a did:key: %v", err))
+	}
+	if err := cfg.Policy.Validate(); err != nil {
+		panic(err.Error())
 	}
 	common := cfg.Sessions.Config()
 	resolver, ok := common.Resolver.(Resolver)

@@ -48,18 +48,21 @@ func (s *Service) SignUp(ctx context.Context, r *xrpc.Request, in SignUp) (accou
 		return account.Account{}, err
 	}
 	create := api.ServerCreateAccountInput{Handle: in.Handle, Email: in.Email, Password: in.Password, InviteCode: in.Invite}
-	a, err := s.checkNewAccount(ctx, &create)
+	a, err := s.checkNewAccount(ctx, &create, false)
 	if err != nil {
 		return a, err
 	}
-	a, _, err = s.newIdentity(ctx, r, a, create, false)
+	if err := s.admit(ctx, r, a); err != nil {
+		return a, err
+	}
+	a, _, err = s.createNewAccount(ctx, a, create, false)
 	return a, err
 }
 
 // CheckHandle returns an error if a new account cannot have a handle: [account.ErrHandleTaken], or an
 // *xrpc.Error. It may be taken by the time that the account is made.
 func (s *Service) CheckHandle(ctx context.Context, h syntax.Handle) error {
-	handle, err := s.checkNewHandle(h)
+	handle, err := s.checkNewHandle(h, false)
 	if err != nil {
 		return err
 	}

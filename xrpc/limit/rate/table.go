@@ -3,6 +3,8 @@ package rate
 import (
 	"fmt"
 	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
 // Table is what is allowed. A list of windows that is empty sets no limit; all of them hold if there
@@ -130,6 +132,12 @@ func (t *Table) Validate() error {
 		}
 	}
 	for name, rule := range t.Methods {
+		if _, err := syntax.ParseNSID(name); err != nil {
+			return fmt.Errorf("rate: Table.Methods: %w", err)
+		}
+		if rule.By != Network && rule.By != Account {
+			return fmt.Errorf("rate: Table.Methods[%s]: By is %d: it is Network or Account", name, rule.By)
+		}
 		if err := validate("Methods["+name+"]", rule.Windows); err != nil {
 			return err
 		}
@@ -140,6 +148,9 @@ func (t *Table) Validate() error {
 	}
 	if t.Costs.Create < 0 || t.Costs.Update < 0 || t.Costs.Delete < 0 {
 		return fmt.Errorf("rate: Table.Costs: negative points: %+v", t.Costs)
+	}
+	if t.Known < 0 {
+		return fmt.Errorf("rate: Table.Known is %s: it is how long a network is left out", t.Known)
 	}
 	return nil
 }

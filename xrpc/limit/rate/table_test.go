@@ -67,6 +67,9 @@ func TestWrongTablesPanic(t *testing.T) {
 		"Table.Tries: a window":       {Tries: []Window{{1, 0}}},
 		"their limit in Table.Writes": {Methods: map[string]Rule{createRecord: {}}},
 		"negative points":             {Costs: Costs{Delete: -1}},
+		"invalid nsid \"x\"":          {Methods: map[string]Rule{"x": {}}},
+		"Network or Account":          {Methods: map[string]Rule{"a.b.c": {By: 2}}},
+		"Table.Known":                 {Known: -1},
 	} {
 		func() {
 			defer func() {

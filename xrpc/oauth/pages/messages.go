@@ -19,7 +19,7 @@ type language struct {
 }
 
 // languages are those that there are; the first one is that of browsers that want none of them.
-var languages = readLanguages("en")
+var languages = readLanguages("en", "de", "fr", "es", "ja", "pt")
 
 func readLanguages(tags ...string) (list []language) {
 	for _, tag := range tags {

@@ -25,7 +25,6 @@ func (p *Provider) Authenticate(r *xrpc.Request) (auth.Principal, error) {
 	h.Set("DPoP-Nonce", p.calls.Nonce())
 	h.Set("Cache-Control", "private")
 	h.Add("Vary", "Authorization, DPoP")
-	h.Add("Access-Control-Expose-Headers", "DPoP-Nonce, WWW-Authenticate")
 	principal, err := p.admit(r)
 	if err == nil {
 		return principal, nil

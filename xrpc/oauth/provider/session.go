@@ -59,7 +59,8 @@ type session struct {
 	permissions auth.Permissions // of Expanded
 }
 
-// usedToken is a refresh token that has a successor: the MAC of its secret and the salt.
+// usedToken is a refresh token that has a successor: the hash of its secret, and the salt that the
+// successor was made with.
 type usedToken struct {
 	Hash  string    `json:"hash"`
 	Salt  string    `json:"salt"`

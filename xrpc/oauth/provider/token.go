@@ -267,7 +267,7 @@ func (p *Provider) exchange(ctx context.Context, c client, as clientAuth, jkt st
 			return nil, err
 		}
 		step.Expect(used, nil)
-		step.Set(used, []byte{}, now.Add(challengeKept))
+		step.Set(used, []byte("1"), now.Add(challengeKept))
 		if err := use(name); err != nil {
 			return nil, err
 		}

@@ -64,6 +64,12 @@ type Queries struct {
 
 // Query implements [AppView]. It is not tried again.
 func (q *Queries) Query(ctx context.Context, did syntax.DID, method string, params url.Values, out any) error {
+	switch {
+	case q.Signer == nil:
+		panic("readafter: Queries.Signer is missing: a function that returns the key of an account")
+	case q.Service.URL == "":
+		panic("readafter: Queries.Service has no URL: give the address of the AppView")
+	}
 	signer, err := q.Signer(ctx, did)
 	if err != nil {
 		return err

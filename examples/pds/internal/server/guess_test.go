@@ -13,41 +13,20 @@ import (
 
 	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc/pds"
 )
 
-// mailbox keeps messages. If there is a gate, a message waits for it.
+// mailbox keeps messages.
 type mailbox struct {
 	mu   sync.Mutex
 	sent []mail.Message
-	gate chan struct{}
-	fail error
 }
 
-// set makes it wait for a gate, or fail.
-func (m *mailbox) set(gate chan struct{}, fail error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.gate, m.fail = gate, fail
-}
-
-func (m *mailbox) Send(ctx context.Context, msg mail.Message) error {
-	m.mu.Lock()
-	gate := m.gate
-	m.mu.Unlock()
-	if gate != nil {
-		select {
-		case <-gate:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+func (m *mailbox) Send(_ context.Context, msg mail.Message) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sent = append(m.sent, msg)
-	return m.fail
+	return nil
 }
 
 // bench is a server in this process, whose mail stays here.
@@ -152,32 +131,9 @@ func (b *bench) register(name string) (t tokens) {
 	return t
 }
 
-func (b *bench) login(identifier, password string) (t tokens, a reply) {
-	b.t.Helper()
-	a = b.send("POST", "com.atproto.server.createSession", "", "", map[string]string{"identifier": identifier, "password": password}, &t)
-	return t, a
-}
-
 func (b *bench) refresh(t tokens) reply {
 	b.t.Helper()
 	return b.send("POST", "com.atproto.server.refreshSession", "Bearer "+t.RefreshJWT, "", nil, nil)
-}
-
-// resetToken asks for a token to reset a password, and makes the job that sends it happen.
-func (b *bench) resetToken(did syntax.DID) string {
-	b.t.Helper()
-	token, _, err := b.pds.Credentials.NewMailToken(b.t.Context(), account.Trusted(did), credential.ForPasswordReset)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return token
-}
-
-func (b *bench) takedown(did syntax.DID, applied bool) {
-	b.t.Helper()
-	if err := b.pds.Accounts.TakeDown(b.t.Context(), did, account.Takedown{Applied: applied, Ref: "x"}); err != nil {
-		b.t.Fatal(err)
-	}
 }
 
 // Guesses of an account's password are counted together, whatever it is called by and whatever
