@@ -36,7 +36,7 @@ func (b *sandbox) admin() *user {
 
 var tokenPattern = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
 
-// token is the one in the last mail to an address.
+// token is the one in the last mail to an address that has one.
 func (b *sandbox) token(t *testing.T, to string) string {
 	t.Helper()
 	f, err := os.Open(b.mail)
@@ -46,8 +46,8 @@ func (b *sandbox) token(t *testing.T, to string) string {
 	defer f.Close()
 	token := ""
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if strings.Contains(lines.Text(), to) {
-			token = tokenPattern.FindString(lines.Text())
+		if found := tokenPattern.FindString(lines.Text()); found != "" && strings.Contains(lines.Text(), to) {
+			token = found
 		}
 	}
 	if token == "" {

@@ -63,7 +63,7 @@ type Factor struct {
 	Created  time.Time  `json:"created"`
 	LastUsed time.Time  `json:"lastUsed,omitzero"`
 	// Left is how many recovery codes have not been used.
-	Left int `json:"-"`
+	Left int `json:"left,omitempty"`
 }
 
 // Reset is the trace of an administrator who has removed all factors of an account.
@@ -76,13 +76,13 @@ type Reset struct {
 // FactorSet is what an account has in factors.
 type FactorSet struct {
 	// Factors are all factors, passkeys included, in the order of their creation.
-	Factors []Factor
+	Factors []Factor `json:"factors"`
 	// Resets are the last resets by administrators, the oldest first.
-	Resets []Reset
+	Resets []Reset `json:"resets"`
 	// Required: whoever logs in with the account's password must show a second factor.
-	Required bool
+	Required bool `json:"required"`
 	// Email: codes are sent by mail to whoever has shown the password. See Store.NewFactorCode.
-	Email bool
+	Email bool `json:"email"`
 }
 
 // factors is what is stored of an account's factors, at factorsKey: one document, so that each

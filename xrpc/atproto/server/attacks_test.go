@@ -115,7 +115,7 @@ func TestAccountWhoseNamesAreNotConfirmed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x, err := s.registerAccount(ctx, a, reserved, key, op)
+		x, err := s.registerAccount(ctx, a, reserved, key, op, true)
 		_, doc := b.plc.Data(ctx, a.DID)
 		if early {
 			if !errors.Is(err, errFull) || doc == nil {

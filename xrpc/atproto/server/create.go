@@ -41,21 +41,28 @@ func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in api.Ser
 	if err != nil {
 		return out, err
 	}
-	if admit := s.cfg.Policy.Admit; admit != nil {
-		if err := admit(ctx, r, NewAccount{DID: in.DID, Handle: a.Handle, Email: a.Email, Invite: a.Invite}); err != nil {
-			return out, err
-		}
+	a.DID = in.DID
+	if err := s.admit(ctx, r, a); err != nil {
+		return out, err
 	}
 	if in.DID != "" {
 		return s.createMovedAccount(ctx, a, in)
 	}
-	a, x, err := s.createNewAccount(ctx, a, in)
+	a, x, err := s.createNewAccount(ctx, a, in, true)
 	if err != nil {
-		return out, err
+		return out, reserveError(a, err)
 	}
 	out = api.ServerCreateAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.sessions.Document(ctx, a.DID)}
 	out.AccessJWT, out.RefreshJWT, err = s.sessions.Tokens(a, x)
 	return out, err
+}
+
+// admit asks the policy about a new account, when all else about it is in order.
+func (s *Service) admit(ctx context.Context, r *xrpc.Request, a account.Account) error {
+	if s.cfg.Policy.Admit == nil {
+		return nil
+	}
+	return s.cfg.Policy.Admit(ctx, r, NewAccount{DID: a.DID, Handle: a.Handle, Email: a.Email, Invite: a.Invite})
 }
 
 // CreateAccount makes an account with a new did:plc on the operator's word, as for the one user of a
@@ -74,16 +81,17 @@ func (s *Service) CreateAccount(ctx context.Context, in api.ServerCreateAccountI
 	}
 	a, err := s.checkNewAccount(ctx, &in, true)
 	if err == nil {
-		a, _, err = s.createNewAccount(ctx, a, in)
+		a, _, err = s.createNewAccount(ctx, a, in, true)
 	}
 	if err != nil {
-		return account.Account{}, session.Answer(err)
+		return account.Account{}, session.Answer(reserveError(a, err))
 	}
 	return a, nil
 }
 
-// createNewAccount makes an account with a new did:plc, and its first session.
-func (s *Service) createNewAccount(ctx context.Context, a account.Account, in api.ServerCreateAccountInput) (_ account.Account, x credential.Session, err error) {
+// createNewAccount makes an account with a new did:plc, and its first session if open is set. Names
+// that are taken are errors of package account.
+func (s *Service) createNewAccount(ctx context.Context, a account.Account, in api.ServerCreateAccountInput, open bool) (_ account.Account, x credential.Session, err error) {
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
 		return a, x, err
@@ -98,13 +106,13 @@ func (s *Service) createNewAccount(ctx context.Context, a account.Account, in ap
 	if a.Password, err = s.credentials.HashPassword(ctx, in.Password); err != nil {
 		return a, x, err
 	}
-	reserved, err := s.reserve(ctx, a)
+	reserved, err := s.accounts.Reserve(ctx, a)
 	if err != nil {
 		return a, x, err
 	}
-	// From here on, the step is finished or taken back even if the client hangs up.
+	// From here on, all is finished or undone, even if the client hangs up.
 	ctx = context.WithoutCancel(ctx)
-	x, err = s.registerAccount(ctx, a, reserved, key, op)
+	x, err = s.registerAccount(ctx, a, reserved, key, op, open)
 	if err != nil {
 		if undo := reserved.Release(ctx); undo != nil {
 			s.log.Error("names of a failed account", "did", a.DID, "err", undo)
@@ -113,31 +121,36 @@ func (s *Service) createNewAccount(ctx context.Context, a account.Account, in ap
 	return a, x, err
 }
 
-// reserve holds the names of a new account.
-func (s *Service) reserve(ctx context.Context, a account.Account) (*account.Reservation, error) {
-	reserved, err := s.accounts.Reserve(ctx, a)
+// reserveError is what a client is told whose account cannot have its names.
+func reserveError(a account.Account, err error) error {
 	switch {
 	case errors.Is(err, account.ErrHandleTaken):
-		return nil, xrpc.InvalidRequest("Handle already taken: %s", a.Handle)
+		return xrpc.InvalidRequest("Handle already taken: %s", a.Handle)
 	case errors.Is(err, account.ErrEmailTaken):
-		return nil, xrpc.InvalidRequest("Email already taken: %s", a.Email)
+		return xrpc.InvalidRequest("Email already taken: %s", a.Email)
 	case errors.Is(err, account.ErrInvite):
-		return nil, errInvite
+		return errInvite
 	}
-	return reserved, err
+	return err
 }
 
 // registerAccount registers the DID and makes the account. If the account cannot be made, the DID
 // is tombstoned. If the account is there in spite of an error, it is made: the answer of the store
 // was lost.
-func (s *Service) registerAccount(ctx context.Context, a account.Account, reserved *account.Reservation, key *crypto.PrivateKey, op *identity.PLCOperation) (x credential.Session, err error) {
+func (s *Service) registerAccount(ctx context.Context, a account.Account, reserved *account.Reservation, key *crypto.PrivateKey, op *identity.PLCOperation, open bool) (x credential.Session, err error) {
 	if err := s.submit(ctx, a.DID, op); err != nil {
 		s.log.Error("register a DID", "did", a.DID, "err", err)
 		return x, err
 	}
-	x, first, err := s.credentials.NewSession(a, nil)
+	var batch repo.Batch
+	if open {
+		var first storage.KVWrite
+		if x, first, err = s.credentials.NewSession(a, nil); err == nil {
+			batch.KV = []storage.KVWrite{first}
+		}
+	}
 	if err == nil {
-		_, err = reserved.Create(ctx, key, repo.Batch{KV: []storage.KVWrite{first}})
+		_, err = reserved.Create(ctx, key, batch)
 	}
 	if err == nil {
 		return x, nil

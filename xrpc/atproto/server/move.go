@@ -126,9 +126,9 @@ func (s *Service) createMovedAccount(ctx context.Context, a account.Account, in 
 	a.DeactivatedAt = s.now().UTC().Truncate(time.Millisecond)
 	// The DID may have had an account here. Tokens of that are no good for this one.
 	a.Credentials = a.DeactivatedAt.UnixMilli()
-	reserved, err := s.reserve(ctx, a)
+	reserved, err := s.accounts.Reserve(ctx, a)
 	if err != nil {
-		return out, err
+		return out, reserveError(a, err)
 	}
 	ctx = context.WithoutCancel(ctx)
 	if _, err := reserved.Create(ctx, key, repo.Batch{}); err != nil {

@@ -77,6 +77,8 @@ func commands() []command {
 		{name: "account reset-password", args: "ACCOUNT", short: "Give an account another password.", min: 1, max: 1, flags: passwordFlags, run: accountResetPassword},
 		{name: "account update-email", args: "ACCOUNT EMAIL", short: "Give an account another e-mail address.", min: 2, max: 2, flags: adminFlags, run: accountUpdateEmail},
 		{name: "account update-handle", args: "ACCOUNT HANDLE", short: "Give an account another handle.", min: 2, max: 2, flags: adminFlags, run: accountUpdateHandle},
+		{name: "account factors", args: "ACCOUNT", short: "Show an account's second factors and passkeys, in JSON.", min: 1, max: 1, run: accountFactors(false)},
+		{name: "account reset-factors", args: "ACCOUNT", short: "Remove all of them, for an owner who has lost them. It is noted with the account.", min: 1, max: 1, run: accountFactors(true)},
 		{name: "account delete", args: "ACCOUNT", short: "Delete an account with all that it has. This cannot be undone.", min: 1, max: 1, flags: deleteFlags, run: accountDelete},
 		{name: "invite create", short: "Make invite codes.", flags: inviteFlags, run: inviteCreate},
 		{name: "invite list", short: "List the invite codes.", flags: adminFlags, run: inviteList},

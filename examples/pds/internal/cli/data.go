@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/backup"
@@ -469,6 +471,28 @@ func (c *call) showReport(r *check.Report) error {
 		fmt.Fprintln(c.Stdout, "Nothing is damaged. The blobs that are not there were accepted as lost, or their accounts are not active.")
 	}
 	return nil
+}
+
+// accountFactors shows or resets factors. It opens the data directory, so that it works where the
+// server cannot be reached; the owner is told by no mail.
+func accountFactors(reset bool) func(context.Context, *call) error {
+	return func(ctx context.Context, c *call) (err error) {
+		s, list, d, err := c.openAccounts(ctx, false)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, d.Close()) }()
+		store := credential.New(credential.Config{Accounts: s.Accounts})
+		if reset {
+			r, err := store.ResetFactors(ctx, list[0].DID, cmp.Or(os.Getenv("SUDO_USER"), os.Getenv("USER"), "operator"))
+			if err != nil {
+				return err
+			}
+			return c.result(r, "Removed %d factors of %s. The password alone lets the owner in now.", len(r.Removed), list[0].DID)
+		}
+		set, err := store.Factors(ctx, account.Trusted(list[0].DID))
+		return errors.Join(err, c.writeJSON(set))
+	}
 }
 
 func rotateKeys(ctx context.Context, c *call) (err error) {

@@ -1,0 +1,241 @@
+package pages
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// maxPassword is the length in bytes of the longest password that is looked at.
+const maxPassword = 1024
+
+// signedOut is the error for somebody whose sign-in has ended.
+func signedOut(err error) error {
+	if errors.Is(err, account.ErrTokenRevoked) || errors.Is(err, account.ErrNotFound) {
+		return &shownError{status: http.StatusUnauthorized, key: "error.signedOut"}
+	}
+	return err
+}
+
+func (p *Pages) signInView(c *call) *view {
+	v := p.view(c, "signin", "signin.title")
+	v.Remember = !v.Request
+	return v
+}
+
+// showSignIn shows the form to sign in.
+func (p *Pages) showSignIn(c *call) error { return p.show(c, p.signInView(c)) }
+
+// signIn checks a password. If the account has second factors, a code is asked for next.
+func (p *Pages) signIn(c *call) error {
+	who, password := strings.TrimSpace(c.form.Get("identifier")), c.form.Get("password")
+	if c.flow.Fixed {
+		who = c.flow.Who
+	}
+	v := p.signInView(c)
+	v.Remember = c.form.Get("remember") != ""
+	if !v.Fixed {
+		v.Who = short(who, 256)
+	}
+	if who == "" {
+		v.problem("identifier", "signin.noIdentifier")
+	}
+	if password == "" {
+		v.problem("password", "signin.noPassword")
+	}
+	if len(v.Problems) > 0 {
+		return p.show(c, v)
+	}
+	proof, err := p.checkPassword(c, who, password)
+	if errors.Is(err, credential.ErrWrongPassword) {
+		v.Status = http.StatusUnauthorized
+		v.problem("password", "signin.wrong")
+		return p.show(c, v)
+	} else if err != nil {
+		return err
+	}
+	return p.passed(c, proof, v.Remember)
+}
+
+// checkPassword checks a password. Names that are too long for anybody count as those of nobody.
+func (p *Pages) checkPassword(c *call, who, password string) (credential.Proof, error) {
+	who = p.identifier(who)
+	if len(who) > 2048 || len(password) > maxPassword {
+		return credential.Proof{}, credential.ErrWrongPassword
+	}
+	proof, err := p.cfg.Passwords.CheckPassword(&xrpc.Request{Request: c.r}, who, password, false)
+	if err == nil && proof.App != nil { // whoever checks passwords was not asked for that
+		return credential.Proof{}, credential.ErrWrongPassword
+	}
+	return proof, err
+}
+
+// identifier is what somebody means who writes "@alice.example.com", or, where there is one domain,
+// "alice".
+func (p *Pages) identifier(who string) string {
+	who = strings.TrimPrefix(who, "@")
+	if p.cfg.Service != nil && !strings.ContainsAny(who, ".@:") {
+		if domains := p.cfg.Service.Policy().Domains; len(domains) > 0 {
+			return who + domains[0]
+		}
+	}
+	return who
+}
+
+// passed signs somebody in whose password was right, or asks for the second factor.
+func (p *Pages) passed(c *call, proof credential.Proof, remember bool) error {
+	err := p.enter(c, proof, remember)
+	switch {
+	case err == nil:
+		return p.goOn(c, proof.Account.DID)
+	case errors.Is(err, credential.ErrFactorRequired):
+		v, err := p.factorView(c, proof, remember)
+		if err != nil {
+			return err
+		}
+		return p.show(c, v)
+	case errors.Is(err, credential.ErrWrongPassword), errors.Is(err, account.ErrNotFound): // changed meanwhile
+		v := p.signInView(c)
+		v.Status = http.StatusUnauthorized
+		v.problem("password", "signin.wrong")
+		return p.show(c, v)
+	}
+	return err
+}
+
+// shownProof is what somebody has shown who is being asked for a code: it goes along in the form,
+// under a MAC for the browser.
+type shownProof struct {
+	DID         syntax.DID `json:"did"`
+	Credentials int64      `json:"credentials"`
+	At          int64      `json:"at"` // in seconds
+	Remember    bool       `json:"remember"`
+	Flow        string     `json:"flow"`
+}
+
+// proofLife is how long a password is remembered that was right, until the code is entered.
+const proofLife = 10 * time.Minute
+
+// factorView asks for a code. If the account has nothing else, one is sent by mail.
+func (p *Pages) factorView(c *call, proof credential.Proof, remember bool) (*view, error) {
+	a := proof.Account
+	set, err := p.credentials.Factors(c.ctx(), account.Trusted(a.DID))
+	if err != nil {
+		return nil, err
+	}
+	v := p.view(c, "factor", "factor.title")
+	for _, f := range set.Factors {
+		v.Factor.App = v.Factor.App || f.Kind == credential.AuthenticatorApp
+	}
+	v.Account = a
+	v.Factor.Email = set.Email && p.cfg.SendCode != nil
+	v.Factor.Proof = seal(p.keys.proof, c.device.Name, shownProof{
+		DID: a.DID, Credentials: a.Credentials, At: proof.At.Unix(), Remember: remember, Flow: hash(v.Flow),
+	})
+	if v.Factor.Email && !v.Factor.App {
+		return v, p.mailCode(c, v, proof)
+	}
+	return v, nil
+}
+
+// mailCode sends a code by mail.
+func (p *Pages) mailCode(c *call, v *view, proof credential.Proof) error {
+	code, a, err := p.credentials.NewFactorCode(c.ctx(), proof)
+	if err != nil {
+		return err
+	}
+	if code != "" { // empty: the last one is on its way
+		if err := p.cfg.SendCode(c.ctx(), a, code); err != nil {
+			// Void it, so that the next try sends another one.
+			_ = p.credentials.UseMailToken(c.ctx(), account.Trusted(a.DID), credential.ForSignIn, code)
+			p.log.ErrorContext(c.ctx(), "mail a code to sign in", "did", a.DID, "err", err)
+			return errBusy
+		}
+	}
+	v.Factor.Mailed = true
+	return nil
+}
+
+// factor checks a code.
+func (p *Pages) factor(c *call) error {
+	var s shownProof
+	if !unseal(p.keys.proof, c.device.Name, c.form.Get("proof"), &s) || s.Flow != hash(c.form.Get("flow")) {
+		return errForm
+	}
+	if p.now().Sub(time.Unix(s.At, 0)) > proofLife {
+		return errExpired
+	}
+	a, err := p.accounts.ByDID(c.ctx(), s.DID)
+	switch {
+	case errors.Is(err, account.ErrNotFound) || err == nil && a.Credentials != s.Credentials:
+		return signedOut(account.ErrTokenRevoked)
+	case err != nil:
+		return err
+	}
+	proof := credential.Proof{Account: a, At: time.Unix(s.At, 0)}
+	again := func() (*view, error) { return p.factorViewAgain(c, proof, s) }
+	if c.form.Get("action") == "mail" {
+		v, err := again()
+		if err == nil && v.Factor.Email {
+			err = p.mailCode(c, v, proof)
+		}
+		if err != nil {
+			return err
+		}
+		return p.show(c, v)
+	}
+	code := strings.TrimSpace(c.form.Get("code"))
+	full, err := credential.Proof{}, credential.ErrWrongFactor
+	if code != "" && len(code) <= 64 {
+		full, err = p.credentials.CheckFactor(c.ctx(), proof, code)
+	}
+	switch {
+	case errors.Is(err, credential.ErrWrongFactor), errors.Is(err, credential.ErrTooManyCodes):
+		v, again := again()
+		if again != nil {
+			return again
+		}
+		v.Status = http.StatusUnauthorized
+		key := "factor.wrong"
+		if errors.Is(err, credential.ErrTooManyCodes) {
+			v.Status, key = http.StatusTooManyRequests, "factor.tooMany"
+		}
+		v.problem("code", key)
+		return p.show(c, v)
+	case errors.Is(err, credential.ErrWrongPassword):
+		return signedOut(account.ErrTokenRevoked)
+	case err != nil:
+		return err
+	}
+	return p.passed(c, full, s.Remember)
+}
+
+// factorViewAgain is factorView without another mail.
+func (p *Pages) factorViewAgain(c *call, proof credential.Proof, s shownProof) (*view, error) {
+	set, err := p.credentials.Factors(c.ctx(), account.Trusted(proof.Account.DID))
+	if err != nil {
+		return nil, err
+	}
+	v := p.view(c, "factor", "factor.title")
+	for _, f := range set.Factors {
+		v.Factor.App = v.Factor.App || f.Kind == credential.AuthenticatorApp
+	}
+	v.Account = proof.Account
+	v.Factor.Email = set.Email && p.cfg.SendCode != nil
+	v.Factor.Proof = seal(p.keys.proof, c.device.Name, s)
+	return v, nil
+}
+
+// signOut signs an account out in this browser.
+func (p *Pages) signOut(c *call) error {
+	if err := p.leave(c.ctx(), c.device, syntax.DID(c.form.Get("did"))); err != nil {
+		return err
+	}
+	return p.goOn(c, "")
+}
