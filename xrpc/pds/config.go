@@ -25,6 +25,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
+	"github.com/pdskit/pdskit/xrpc/oauth/pages"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/session"
@@ -135,7 +136,8 @@ type Rates interface {
 	Limit(w http.ResponseWriter, r *xrpc.Request) error
 	// Writes is asked before a request writes several records: see [atproto.Service].
 	Writes(r *xrpc.Request, creates, updates, deletes int) error
-	// Endpoint is asked before a request for an endpoint of OAuth: see [provider.Config.Limit].
+	// Endpoint is asked before a request for an endpoint of OAuth or a form of its pages: see the
+	// Limit of [provider.Config] and [pages.Config]. client is empty, or an OAuth client.
 	Endpoint(r *http.Request, name, client string) error
 }
 
@@ -155,8 +157,10 @@ type OAuth struct {
 	Off bool
 	// Trusted are the client_ids of apps that the operator vouches for: see [provider.Config].
 	Trusted []string
-	// Pages makes the pages on which people sign in and consent. It is called when the rest of the
-	// server is there.
+	// Brand is how the pages look on which people sign in and consent.
+	Brand pages.Brand
+	// Pages, if not nil, makes other pages than those of package pages. It is called when the rest of
+	// the server is there, so that it can use it and add to its Mux.
 	Pages func(s *Server) (provider.Logins, provider.Pages)
 	// Replays remembers the proofs of calls. Nil: the memory of the process, which is right for a
 	// server of one process.

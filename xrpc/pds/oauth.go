@@ -1,6 +1,8 @@
 package pds
 
 import (
+	"context"
+	"net/http"
 	"strings"
 	"time"
 
@@ -9,13 +11,14 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
+	"github.com/pdskit/pdskit/xrpc/oauth/pages"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/records"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // hasOAuth reports whether apps are let in.
-func (s *Server) hasOAuth() bool { return !s.cfg.OAuth.Off && s.cfg.OAuth.Pages != nil }
+func (s *Server) hasOAuth() bool { return !s.cfg.OAuth.Off }
 
 // oauthSessions are the sessions of apps, for those who ask for a session. Nil: there are none.
 func (s *Server) oauthSessions() session.OAuth {
@@ -45,13 +48,40 @@ func (s *Server) openOAuth() error {
 	if cfg.OAuth.Replays == nil {
 		cfg.OAuth.Replays = &dpop.Memory{}
 	}
-	logins, pages := cfg.OAuth.Pages(s)
+	sets := provider.Published{Schemas: s.permissionSets()}
+	logins, shown := s.pages(secret, sets)
 	s.OAuth = provider.New(provider.Config{
-		Accounts: s.Accounts, Issuer: cfg.URL, ServiceDID: cfg.ServiceDID, Secret: secret, Logins: logins, Pages: pages,
-		Trusted: cfg.OAuth.Trusted, Sets: provider.Published{Schemas: s.permissionSets()}, HTTP: cfg.HTTP,
+		Accounts: s.Accounts, Issuer: cfg.URL, ServiceDID: cfg.ServiceDID, Secret: secret, Logins: logins, Pages: shown,
+		Trusted: cfg.OAuth.Trusted, Sets: sets, HTTP: cfg.HTTP,
 		CallReplays: cfg.OAuth.Replays, Limit: cfg.Rates.Endpoint, Now: cfg.Now, Logger: s.log,
 	})
 	return nil
+}
+
+// pages are those on which people sign in and consent, and who is signed in.
+func (s *Server) pages(secret []byte, sets provider.Sets) (provider.Logins, provider.Pages) {
+	cfg := &s.cfg
+	if cfg.OAuth.Pages != nil {
+		return cfg.OAuth.Pages(s)
+	}
+	brand := cfg.OAuth.Brand
+	for to, from := range map[*string]string{&brand.Terms: cfg.Policy.TermsOfService, &brand.Privacy: cfg.Policy.PrivacyPolicy} {
+		if *to == "" {
+			*to = from
+		}
+	}
+	web := pages.New(pages.Config{
+		Credentials: s.Credentials, Passwords: s.Sessions, Service: s.Service, Sets: sets, Issuer: cfg.URL, Secret: secret, Brand: brand,
+		SendCode: s.Service.SendCode, NewDevice: s.newDevice, Now: cfg.Now, Logger: s.log,
+		Limit: func(r *http.Request, action string) error { return cfg.Rates.Endpoint(r, action, "") },
+	})
+	web.Mount(s.Mux)
+	return web, web
+}
+
+// newDevice tells the owner of an account by mail that somebody has signed in with a new browser.
+func (s *Server) newDevice(ctx context.Context, a account.Account, in pages.SignIn) {
+	s.Service.SignedIn(ctx, a, in.At, in.Agent, in.Address)
 }
 
 // How long permission sets are believed: fresh, beyond that while they cannot be had, and that one

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
+	"unicode"
 
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
@@ -40,6 +42,48 @@ func (s *Service) FactorChanged(ctx context.Context, c credential.FactorChange) 
 		Text: fmt.Sprintf("Your account %s, on %s%s:\n\n    %s\n\nIf that was not you, change your password, and ask the administrator of the server for help.\n",
 			c.Account.Handle, c.At.UTC().Format("2 January 2006 at 15:04 UTC"), from, strings.NewReplacer("{what}", what, "{left}", fmt.Sprint(c.Factor.Left)).Replace(text)),
 	}
+	s.tell(m)
+}
+
+// SignedIn tells the owner of an account by mail that somebody has signed in with a browser that is
+// new, and what that says of itself and where it was, besides whatever goes on. Without a Mailer, and
+// to accounts without an address, it sends nothing.
+func (s *Service) SignedIn(_ context.Context, a account.Account, at time.Time, agent, address string) {
+	if s.cfg.Mailer == nil || a.Email == "" {
+		return
+	}
+	var where strings.Builder
+	for _, part := range [][2]string{{"browser", agent}, {"address", address}} {
+		if text := oneLine(part[1]); text != "" {
+			fmt.Fprintf(&where, "    %s: %s\n", part[0], text)
+		}
+	}
+	s.tell(Mail{
+		Kind: NewSignIn, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: s.subject("A new sign-in to your account"),
+		Text: fmt.Sprintf("Somebody has signed in to your account %s in a browser that is new to it, on %s:\n\n%s\n"+
+			"If that was not you, change your password: that ends all sessions.\n", a.Handle, at.UTC().Format("2 January 2006 at 15:04 UTC"), where.String()),
+	})
+}
+
+// maxLine is the length in characters of the longest text of a stranger in a message.
+const maxLine = 200
+
+// oneLine is a text of a stranger, for one line of a message: it can begin no other.
+func oneLine(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	if list := []rune(text); len(list) > maxLine {
+		text = string(list[:maxLine]) + "…"
+	}
+	return strings.TrimSpace(text)
+}
+
+// tell sends a message besides whatever goes on.
+func (s *Service) tell(m Mail) {
 	if !s.post.do(func(ctx context.Context) { _ = s.send(ctx, m) }) { // which logs the failure
 		s.log.Error("no room for a message", "kind", m.Kind, "did", m.DID)
 	}

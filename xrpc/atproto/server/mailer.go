@@ -15,7 +15,7 @@ type Mailer interface {
 // MailKind is what a message is for.
 type MailKind string
 
-// The kinds of messages. All but FactorChanged and Plain have a token.
+// The kinds of messages. All but FactorChanged, NewSignIn and Plain have a token.
 const (
 	ConfirmEmail  MailKind = "confirm_email"
 	UpdateEmail   MailKind = "update_email"
@@ -26,6 +26,8 @@ const (
 	SignIn MailKind = "sign_in"
 	// FactorChanged tells of a second factor or passkey that was added, removed or used.
 	FactorChanged MailKind = "factor_changed"
+	// NewSignIn tells of a sign-in with a browser that is new to the account.
+	NewSignIn MailKind = "new_sign_in"
 	// Plain is a message that the operator or a moderator wrote.
 	Plain MailKind = "plain"
 )

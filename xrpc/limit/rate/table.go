@@ -103,6 +103,14 @@ func Official() *Table {
 			"authorize": {{600, 5 * time.Minute}},
 			"token":     {{3000, 5 * time.Minute}},
 			"revoke":    {{600, 5 * time.Minute}},
+
+			// The forms of the pages. Passwords have Tries and Wrong besides.
+			"sign-in":          {{300, 5 * time.Minute}},
+			"factor":           {{100, 5 * time.Minute}},
+			"sign-up":          {{100, 5 * time.Minute}},
+			"handle":           {{300, 5 * time.Minute}},
+			"password-request": {{15, time.Hour}, {50, day}},
+			"password-reset":   {{50, 5 * time.Minute}},
 		},
 		// So many requests of one app that are under way leave room for others.
 		Clients: map[string][]Window{"par": {{5000, 5 * time.Minute}}},

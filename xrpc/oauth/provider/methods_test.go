@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/pdskit/pdskit/internal/nettest"
@@ -179,4 +180,31 @@ func TestMethodsOfEndedSessions(t *testing.T) {
 			t.Errorf("%s: %d %s", method, status, text)
 		}
 	}
+}
+
+// An app that renews its tokens while it writes loses no write: the token before is good for a minute,
+// and what a write rests on is looked at again.
+func TestWritesDuringRefresh(t *testing.T) {
+	x := newPDS(t)
+	a := x.public()
+	a.owner = x.owner
+	tok := a.login()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 10 {
+				in := map[string]any{"repo": x.owner, "collection": "com.example.note", "record": map[string]any{"$type": "com.example.note"}}
+				if status, _, text := x.send(a, tok.access, "POST", "com.atproto.repo.createRecord", in); status != 200 {
+					t.Errorf("%d %s", status, text)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		next := tok
+		for range 10 {
+			next = a.refresh(next.refresh).tokens(t)
+		}
+	})
+	wg.Wait()
 }

@@ -64,7 +64,7 @@ func ended(t *testing.T, s *pdstest.AppSession, after string) {
 
 func TestApp(t *testing.T) {
 	net := pdstest.New(t)
-	alice := net.PDS(withPages).Account("alice")
+	alice := net.PDS().Account("alice")
 	app := net.App(noteScope).Login(alice)
 	if err := create(t, app, "com.example.note", "by an app"); err != nil {
 		t.Fatal(err)
@@ -81,6 +81,23 @@ func TestApp(t *testing.T) {
 	ended(t, app, "revocation")
 }
 
+// A host may have pages of its own, and none at all.
+func TestOwnPages(t *testing.T) {
+	net := pdstest.New(t)
+	alice := net.PDS(withPages).Account("alice")
+	app := net.App(noteScope)
+	if err := create(t, app.Login(alice), "com.example.note", "by an app"); err != nil {
+		t.Error(err)
+	}
+	off := net.PDS(func(c *pds.Config) { c.OAuth.Off = true })
+	if _, err := app.Push(t.Context(), off, nil); err == nil {
+		t.Error("OAuth is off, and a request is taken")
+	}
+	if off.Server().OAuth != nil {
+		t.Error("OAuth is off, and there")
+	}
+}
+
 // A session is like one of a password, within what was granted (checks 157, 158, 160, 161).
 func TestAppScopes(t *testing.T) {
 	net := pdstest.New(t)
@@ -94,7 +111,7 @@ func TestAppScopes(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprint(w, `{}`)
 	}))
-	one := net.PDS(withPages, func(c *pds.Config) {
+	one := net.PDS(func(c *pds.Config) {
 		c.AppView.Service = pds.Service{URL: "https://view.example.org", DID: "did:web:view.example.org"}
 	})
 	alice, bob := one.Account("alice"), one.Account("bob")
@@ -219,7 +236,7 @@ func TestAppSessions(t *testing.T) {
 	for _, kind := range []string{"public", "confidential"} {
 		t.Run(kind, func(t *testing.T) {
 			net := pdstest.New(t)
-			one := net.PDS(withPages)
+			one := net.PDS()
 			alice := one.Account("alice")
 			app := net.App(noteScope, func(doc map[string]any) {
 				if kind == "confidential" {
@@ -310,7 +327,7 @@ func TestAppSessionsEnd(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			net := pdstest.New(t)
-			one := net.PDS(withPages)
+			one := net.PDS()
 			alice, bob := one.Account("alice"), one.Account("bob")
 			app := net.App(noteScope)
 			hers, his := app.Login(alice), app.Login(bob)
@@ -344,7 +361,7 @@ func TestAppSessionChangesDuringWrite(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			net := pdstest.New(t)
 			under, changed := make(chan struct{}), make(chan struct{})
-			one := net.PDS(withPages)
+			one := net.PDS()
 			one.Server().Methods.With("com.atproto.repo.createRecord", func(rt xrpc.Route) xrpc.Route {
 				rt.Handler = rt.Handler.Wrap(func(w http.ResponseWriter, r *xrpc.Request, next func(http.ResponseWriter, *xrpc.Request) error) error {
 					if r.Principal.Credential == auth.OAuthSession {
@@ -375,7 +392,7 @@ func TestAppSessionChangesDuringWrite(t *testing.T) {
 // Permission sets are read from the network, and grant what is theirs alone (checks 52, 121).
 func TestPermissionSets(t *testing.T) {
 	net := pdstest.New(t)
-	one := net.PDS(withPages)
+	one := net.PDS()
 	alice, publisher := one.Account("alice"), net.PDS().Account("publisher")
 	publish := func(permissions string) {
 		key, record, err := resolve.Record([]byte(`{"lexicon":1,"id":"org.example.auth","defs":{"main":{"type":"permission-set","title":"Notes","permissions":[` + permissions + `]}}}`))

@@ -123,6 +123,10 @@ type Config struct {
 	ServiceName                                        string
 	Home, Logo, Support, PrivacyPolicy, TermsOfService string
 	ContactEmail                                       string
+	// Colour is that of buttons, "#1d4ed8". PDS_PRIMARY_COLOR, default that of package pages.
+	Colour string
+	// TrustedApps are the client_ids of apps that the operator vouches for. PDS_OAUTH_TRUSTED_CLIENTS.
+	TrustedApps []string
 
 	// Warnings are about variables that are probably not meant as they are.
 	Warnings []string
@@ -247,6 +251,8 @@ func (r *reader) load() *Config {
 		PrivacyPolicy:  r.url("PDS_PRIVACY_POLICY_URL"),
 		TermsOfService: r.url("PDS_TERMS_OF_SERVICE_URL"),
 		ContactEmail:   r.text("PDS_CONTACT_EMAIL_ADDRESS", ""),
+		Colour:         r.colour("PDS_PRIMARY_COLOR"),
+		TrustedApps:    r.list("PDS_OAUTH_TRUSTED_CLIENTS"),
 	}
 	local := c.Hostname == "localhost"
 	if _, err := syntax.ParseHandle(c.Hostname); err != nil && !local {

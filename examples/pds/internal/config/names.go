@@ -29,11 +29,10 @@ func without() map[string]string {
 		"requests that were passed on are not repeated":    `PDS_PROXY_MAX_RETRIES`,
 		"bounds are built in":                              `PDS_FETCH_MAX_RESPONSE_SIZE`,
 		"schemas are looked up by their own names":         `PDS_LEXICON_AUTHORITY_DID`,
-		"there are no pages for sign-up":                   `PDS_HCAPTCHA_SITE_KEY PDS_HCAPTCHA_SECRET_KEY PDS_HCAPTCHA_TOKEN_SALT`,
-		"there are no pages to decorate": `
-			PDS_PRIMARY_COLOR PDS_ERROR_COLOR PDS_WARNING_COLOR PDS_INFO_COLOR PDS_SUCCESS_COLOR
-			PDS_BACKGROUND_LIGHT_URL PDS_BACKGROUND_DARK_URL`,
-		"there is no OAuth": `PDS_OAUTH_TRUSTED_CLIENTS PDS_DPOP_SECRET`,
+		"sign-up asks for no captcha":                      `PDS_HCAPTCHA_SITE_KEY PDS_HCAPTCHA_SECRET_KEY PDS_HCAPTCHA_TOKEN_SALT`,
+		"pages have one colour of their own, PDS_PRIMARY_COLOR": `
+			PDS_ERROR_COLOR PDS_WARNING_COLOR PDS_INFO_COLOR PDS_SUCCESS_COLOR PDS_BACKGROUND_LIGHT_URL PDS_BACKGROUND_DARK_URL`,
+		"it is derived from the master key": `PDS_DPOP_SECRET`,
 	} {
 		for name := range strings.FieldsSeq(names) {
 			m[name] = why

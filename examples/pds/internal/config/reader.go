@@ -115,6 +115,16 @@ func (r *reader) checkURL(name, v string) {
 	}
 }
 
+// colour is one that pages can compute with.
+func (r *reader) colour(name string) string {
+	v := r.get(name)
+	if _, err := strconv.ParseUint(strings.TrimPrefix(v, "#"), 16, 32); v != "" && (err != nil || len(v) != 7 || v[0] != '#') {
+		r.warn("%s has no effect: it must be as #1d4ed8, not %q", name, v)
+		return ""
+	}
+	return v
+}
+
 // list reads what stands between commas.
 func (r *reader) list(name string) (items []string) {
 	for item := range strings.SplitSeq(r.get(name), ",") {

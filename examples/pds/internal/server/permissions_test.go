@@ -431,7 +431,8 @@ func TestScopesOfMethods(t *testing.T) {
 	b := n.start(t, func(s *pds.Server, methods *xrpc.Server) {
 		routes = routesOf(methods)
 		client := func(r *xrpc.Request) (auth.Principal, error) {
-			p := auth.Principal{Role: auth.User, Credential: auth.OAuthSession, DID: alice.DID}
+			// As OAuth would find it, but that no session is there to be looked at when something changes.
+			p := auth.Principal{Role: auth.User, Credential: auth.ServiceToken, DID: alice.DID}
 			p.Permissions, _ = auth.ParseScopes(r.Header.Get("Authorization"))
 			a, err := s.Accounts.ByDID(r.Context(), alice.DID)
 			p.Credentials = a.Credentials
