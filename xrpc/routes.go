@@ -30,7 +30,9 @@ func (s *Server) Routes() []Route {
 	return list
 }
 
-// Replace puts routes in the place of those of the same names. It panics if there is none of a
+// Replace puts routes in the place of those of the same names. Nothing of the old ones is kept: the
+// new ones bring their own Auth and Needs, and without Auth anybody may call them. To change a part
+// of a route, use With. It panics if there is none of a
 // name, and where Handle panics.
 func (s *Server) Replace(routes ...Route) {
 	for _, rt := range routes {

@@ -104,6 +104,9 @@ type Config struct {
 	// nobody's is.
 	Proxies limit.Proxies
 
+	// Setup, if not nil, is called at the end of New: a place to add, replace and wrap methods and
+	// pages where another package calls New, as pdstest does.
+	Setup func(s *Server)
 	// Probe, if not nil, writes wherever requests write beside the store, to find out whether that
 	// is possible: see [ProbeDir].
 	Probe func(ctx context.Context) error

@@ -46,8 +46,10 @@ type Server struct {
 	Sessions *session.Sessions
 	// OAuth lets apps in. Nil: it is off.
 	OAuth *provider.Provider
-	// Service serves the accounts.
+	// Service serves the accounts, and Repos their repositories. Repos.Write is for further methods
+	// that write records of their callers.
 	Service *server.Service
+	Repos   *atproto.Service
 	// Outbox serves the event stream.
 	Outbox *stream.Outbox
 	// Proxy passes on the methods that the server does not have.
@@ -103,6 +105,9 @@ func New(cfg Config) (*Server, error) {
 	s.openMethods()
 	s.openPages()
 	s.handler = s.bounded(http.HandlerFunc(s.route))
+	if cfg.Setup != nil {
+		cfg.Setup(s)
+	}
 	return s, nil
 }
 
@@ -178,7 +183,7 @@ func (s *Server) openMethods() {
 	m.Handle(s.Sessions.Routes()...)
 	m.Handle(s.Service.Routes()...)
 	view.Mount(m)
-	s.Methods, s.Proxy = m, view.Proxy()
+	s.Methods, s.Repos, s.Proxy = m, repos, view.Proxy()
 }
 
 // appView is what the AppView and the moderation services do for the server.

@@ -174,7 +174,9 @@ func (s *Sessions) callerOf(p auth.Principal) account.Caller {
 func (s *Sessions) By(r *xrpc.Request) account.Caller { return s.callerOf(r.Principal) }
 
 // Guard returns what checks a principal in the transaction that changes its repository. It is for
-// atproto.Auth.
+// atproto.Auth. It does not look at the account's status: an account that is deactivated keeps its
+// sessions, but must not write records. A host's own method that writes records calls
+// atproto.Service.Write, which looks at both.
 func (s *Sessions) Guard(p auth.Principal) repo.Guard {
 	check := s.accounts.Guard(s.callerOf(p))
 	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {

@@ -33,6 +33,9 @@ type PDS struct {
 
 // PDS starts a server. Its store is in memory; change may set another one, or anything else in
 // its configuration. Accounts have handles below its name.
+//
+// Methods and pages are added in Setup of the configuration: the relay of the network reads the
+// server as soon as it is there.
 func (n *Network) PDS(change ...func(*pds.Config)) *PDS {
 	n.t.Helper()
 	n.mu.Lock()
@@ -84,7 +87,7 @@ func (p *PDS) Server() *pds.Server { return p.serves.Load() }
 // Store is what the server keeps everything in.
 func (p *PDS) Store() storage.Store { return p.config.Store }
 
-// Restart ends the server and starts another one over the same store.
+// Restart ends the server and starts another one of the same configuration, over the same store.
 func (p *PDS) Restart() {
 	p.net.t.Helper()
 	p.stop()

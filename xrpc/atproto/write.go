@@ -1,0 +1,51 @@
+package atproto
+
+import (
+	"context"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/auth"
+)
+
+// Write changes records of the caller of a request, in one commit: it is for methods of a host's own.
+// It does what the methods of this package do. The caller must have the permissions, which
+// Route.Needs has to declare, and room in CountWrites. The account must be active and the session go
+// on, in the transaction of the change too. Records are not validated by schemas. Errors are those
+// that a client is to be answered with.
+func (s *Service) Write(ctx context.Context, r *xrpc.Request, writes ...repo.Write) (repo.Result, error) {
+	var demanded []auth.Permission
+	var creates, updates, deletes int
+	for _, w := range writes {
+		collection := string(w.Collection)
+		switch w.Action {
+		case repo.Create:
+			demanded = append(demanded, auth.Write(auth.Create, collection))
+			creates++
+		case repo.Update:
+			demanded = append(demanded, auth.Write(auth.Update, collection))
+			updates++
+		case repo.Put:
+			demanded = append(demanded, auth.Write(auth.Create, collection), auth.Write(auth.Update, collection))
+			updates++
+		case repo.Delete:
+			demanded = append(demanded, auth.Write(auth.Delete, collection))
+			deletes++
+		}
+	}
+	if err := r.Demand(demanded...); err != nil {
+		return repo.Result{}, err
+	}
+	did, err := s.writer(ctx, r, syntax.AtIdentifier(r.Principal.DID))
+	if err != nil {
+		return repo.Result{}, err
+	}
+	if s.CountWrites != nil {
+		if err := s.CountWrites(r, creates, updates, deletes); err != nil {
+			return repo.Result{}, err
+		}
+	}
+	res, err := s.Host.Apply(ctx, did, s.batch(r, false, writes...))
+	return res, writeError(err)
+}
