@@ -30,6 +30,9 @@ type village struct {
 	session credential.Session // alice's
 	who     account.Caller     // by that session
 	tokens  map[credential.Purpose]string
+	// Of alice's factors, once she has them: the secret of her app, and recovery codes.
+	secret   string
+	recovery []string
 }
 
 var purposes = []credential.Purpose{
@@ -111,7 +114,7 @@ func operations() []operation {
 	newcomer := func(v *village) account.Account {
 		return account.Account{DID: carol, Handle: "carol.test", Email: "carol@example.com", Invite: v.invite, Created: v.clock.now()}
 	}
-	return []operation{
+	return append(factorOperations(ctx), []operation{
 		{name: "create", run: func(v *village) error { return v.create(newcomer(v)) }},
 		{name: "create a deactivated account", run: func(v *village) error {
 			a := newcomer(v)
@@ -243,7 +246,7 @@ func operations() []operation {
 			}
 			return v.credentials.DeleteAccount(ctx, credential.Proof{Account: a}, v.tokens[credential.ForDeletion])
 		}},
-	}
+	}...)
 }
 
 var errDied = errors.New("accounttest: the process has died")

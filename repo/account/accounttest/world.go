@@ -213,13 +213,18 @@ func (w *world) plain(pair storage.KVPair) string {
 		if a.Password != "" {
 			a.Password = "hash"
 		}
+		if a.UserHandle != "" {
+			a.UserHandle = "handle"
+		}
 		text, err := json.Marshal(a)
 		w.ok(err)
 		return "account " + string(text)
 	case "key", "reservedfor":
 		return pair.Key
-	case "reservedkey":
+	case "reservedkey", "userhandle":
 		return kind
+	case "factor":
+		return w.plainFactor(pair)
 	case "session":
 		var x struct {
 			AppPassword string

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // SendCode sends a code that is a second factor: it is for [session.Config].
@@ -21,9 +22,9 @@ func (s *Service) SendCode(ctx context.Context, a account.Account, code string) 
 }
 
 // FactorChanged tells the owner of an account by mail what has happened to a second factor or passkey,
-// besides whatever goes on: it is for [credential.Config]. Without a Mailer, and to accounts without
+// and the network address that did it, besides whatever goes on: it is for [credential.Config]. Without a Mailer, and to accounts without
 // an address, it sends nothing.
-func (s *Service) FactorChanged(_ context.Context, c credential.FactorChange) {
+func (s *Service) FactorChanged(ctx context.Context, c credential.FactorChange) {
 	text := factorTexts[c.Event]
 	if s.cfg.Mailer == nil || c.Account.Email == "" || text == "" {
 		return
@@ -32,10 +33,14 @@ func (s *Service) FactorChanged(_ context.Context, c credential.FactorChange) {
 	if c.Factor.Name != "" && c.Factor.Kind != credential.RecoveryCodes && c.Factor.Kind != credential.EmailCodes {
 		what += fmt.Sprintf(" (%q)", c.Factor.Name)
 	}
+	from := ""
+	if network := limit.ClientOf(ctx).Network; network.IsValid() {
+		from = ", from the network address " + network.Addr().String()
+	}
 	m := Mail{
 		Kind: FactorChanged, To: c.Account.Email, DID: c.Account.DID, Handle: c.Account.Handle, Subject: s.subject("The security of your account has changed"),
-		Text: fmt.Sprintf("Your account %s, on %s:\n\n    %s\n\nIf that was not you, change your password, and ask the administrator of the server for help.\n",
-			c.Account.Handle, c.At.Format("2 January 2006 at 15:04 UTC"), strings.NewReplacer("{what}", what, "{left}", fmt.Sprint(c.Factor.Left)).Replace(text)),
+		Text: fmt.Sprintf("Your account %s, on %s%s:\n\n    %s\n\nIf that was not you, change your password, and ask the administrator of the server for help.\n",
+			c.Account.Handle, c.At.UTC().Format("2 January 2006 at 15:04 UTC"), from, strings.NewReplacer("{what}", what, "{left}", fmt.Sprint(c.Factor.Left)).Replace(text)),
 	}
 	s.tell(m)
 }
