@@ -264,6 +264,31 @@ func (s *AppSession) RoundTrip(r *http.Request) (*http.Response, error) {
 	})
 }
 
+// Prove adds the token to a request, and a proof with the last nonce that the server has told. It is
+// for requests that the Client does not make. A proof is good for one request.
+func (s *AppSession) Prove(r *http.Request) error {
+	return s.app.sign(r, s.key, s.Tokens().Access)
+}
+
+// sign adds a proof to a request, and the token if there is one.
+func (a *App) sign(r *http.Request, key *crypto.PrivateKey, token string) error {
+	origin := originOf(r)
+	a.mu.Lock()
+	nonce := a.nonces[origin]
+	a.mu.Unlock()
+	proof, err := dpop.Sign(r.Context(), key, dpop.Target{Method: r.Method, URL: origin + r.URL.EscapedPath(), Token: token}, nonce, a.net.Clock.Now())
+	if err != nil {
+		return err
+	}
+	r.Header.Set("DPoP", proof)
+	if token != "" {
+		r.Header.Set("Authorization", "DPoP "+token)
+	}
+	return nil
+}
+
+func originOf(r *http.Request) string { return r.URL.Scheme + "://" + r.URL.Host }
+
 // prove sends a request with a proof, and once more with the nonce that the server asks for.
 func (a *App) prove(r *http.Request, key *crypto.PrivateKey, token string, send func(*http.Request) (res *http.Response, again bool, err error)) (*http.Response, error) {
 	var body []byte
@@ -275,22 +300,13 @@ func (a *App) prove(r *http.Request, key *crypto.PrivateKey, token string, send 
 			return nil, err
 		}
 	}
-	origin := r.URL.Scheme + "://" + r.URL.Host
 	for try := 0; ; try++ {
-		a.mu.Lock()
-		nonce := a.nonces[origin]
-		a.mu.Unlock()
-		proof, err := dpop.Sign(r.Context(), key, dpop.Target{Method: r.Method, URL: origin + r.URL.EscapedPath(), Token: token}, nonce, a.net.Clock.Now())
-		if err != nil {
-			return nil, err
-		}
 		once := r.Clone(r.Context())
 		if r.Body != nil {
 			once.Body = io.NopCloser(bytes.NewReader(body))
 		}
-		once.Header.Set("DPoP", proof)
-		if token != "" {
-			once.Header.Set("Authorization", "DPoP "+token)
+		if err := a.sign(once, key, token); err != nil {
+			return nil, err
 		}
 		res, again, err := send(once)
 		if err != nil {
@@ -298,7 +314,7 @@ func (a *App) prove(r *http.Request, key *crypto.PrivateKey, token string, send 
 		}
 		if next := res.Header.Get("DPoP-Nonce"); next != "" {
 			a.mu.Lock()
-			a.nonces[origin] = next
+			a.nonces[originOf(r)] = next
 			a.mu.Unlock()
 		}
 		if !again || try > 0 {

@@ -209,7 +209,7 @@ func (p *Page) read() {
 }
 
 // Consent opens the address at which an app asks to be let in, signs in as an account if the page
-// asks for that, and grants the scopes for which grant says true; nil: all. It returns the page that
+// asks for that, to be remembered by the browser, and grants the scopes for which grant says true; nil: all. It returns the page that
 // comes then: at the app's address, or that of an error.
 func (b *Browser) Consent(address string, as *Account, grant func(scope string) bool) (*Page, error) {
 	p, err := b.Open(address)
@@ -248,6 +248,11 @@ func (b *Browser) proceed(p *Page, as *Account, grant func(scope string) bool) (
 			continue
 		}
 		in := url.Values{password: {as.Password}}
+		for _, x := range f.Fields {
+			if x.Name == "remember" && x.Type == "checkbox" {
+				in.Set(x.Name, x.Value)
+			}
+		}
 		if name, readOnly := f.filledBy("username"); name != "" && !readOnly {
 			in.Set(name, string(as.Handle))
 		}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -522,4 +523,57 @@ func grants(t *testing.T, scope, other string) bool {
 		}
 	}
 	return a.String() == all.String()
+}
+
+// TestScopesInREADME holds the README's table of scopes against what the routes declare.
+func TestScopesInREADME(t *testing.T) {
+	var want []string
+	newNetwork(t).start(t, func(_ *pds.Server, methods *xrpc.Server) {
+		for _, rt := range methods.Routes() {
+			if text := scopesText(t, rt.Needs); text != "" {
+				want = append(want, fmt.Sprintf("| `%s` | %s |", rt.NSID, text))
+			}
+		}
+		want = append(want, fmt.Sprintf("| all that are passed on | %s |", scopesText(t, methods.Fallback.Needs)))
+	})
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Scopes\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	_, rows, _ := strings.Cut(section, "|---|---|\n")
+	rows, _, _ = strings.Cut(rows, "\n\n")
+	if rows = strings.TrimSpace(rows); rows != strings.Join(want, "\n") {
+		t.Errorf("the table of the README should be:\n%s", strings.Join(want, "\n"))
+	}
+}
+
+// scopesText are the smallest scopes that grant what a route needs of an account. What only the input
+// tells stands in capitals. It is empty for methods that need nothing, or an administrator.
+func scopesText(t *testing.T, needs []auth.Permission) string {
+	t.Helper()
+	examples := strings.NewReplacer("com.example.input", "NSID", "did:web:input.example.com%23id", "SERVICE", "input/input", "TYPE",
+		strings.ReplaceAll(testAppView, "#", "%23"), "APPVIEW")
+	var list []string
+	for _, need := range needs {
+		if need.Resource == "host" {
+			return ""
+		}
+		if need.Action == auth.FromInput {
+			need.Action = "com.example.input"
+		}
+		if need.Target == auth.FromInput {
+			need.Target = map[string]string{"repo": "com.example.input", "rpc": "did:web:input.example.com#id", "blob": "input/input"}[need.Resource]
+		}
+		scope := need.Scope()
+		if scope == "" {
+			return "no app"
+		}
+		if granted, _ := auth.ParseScopes(scope); !granted.Allow(need) {
+			t.Errorf("%s does not grant %s", scope, need)
+		}
+		list = append(list, "`"+examples.Replace(scope)+"`")
+	}
+	return strings.Join(list, " ")
 }
