@@ -355,6 +355,17 @@ func TestAppSessionsEnd(t *testing.T) {
 	}
 }
 
+// rates are no limits, that tell of requests when their callers are known.
+type rates struct {
+	pds.NoRates
+	authenticated func(r *xrpc.Request)
+}
+
+func (x rates) Limit(_ http.ResponseWriter, r *xrpc.Request) error {
+	x.authenticated(r)
+	return nil
+}
+
 // A session that ends while a write is under way writes nothing. One that is renewed goes on.
 func TestAppSessionChangesDuringWrite(t *testing.T) {
 	for what, change := range map[string]func(*pdstest.AppSession, context.Context) error{
@@ -363,16 +374,13 @@ func TestAppSessionChangesDuringWrite(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			net := pdstest.New(t)
 			under, changed := make(chan struct{}), make(chan struct{})
-			one := net.PDS()
-			one.Server().Methods.With("com.atproto.repo.createRecord", func(rt xrpc.Route) xrpc.Route {
-				rt.Handler = rt.Handler.Wrap(func(w http.ResponseWriter, r *xrpc.Request, next func(http.ResponseWriter, *xrpc.Request) error) error {
-					if r.Principal.Credential == auth.OAuthSession {
-						close(under) // it has been authenticated
+			one := net.PDS(func(c *pds.Config) {
+				c.Rates = rates{authenticated: func(r *xrpc.Request) {
+					if r.NSID == "com.atproto.repo.createRecord" && r.Principal.Credential == auth.OAuthSession {
+						close(under)
 						<-changed
 					}
-					return next(w, r)
-				})
-				return rt
+				}}
 			})
 			alice := one.Account("alice")
 			app := net.App(noteScope).Login(alice)
