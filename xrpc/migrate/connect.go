@@ -25,8 +25,14 @@ type serverInfo struct {
 
 // newMover checks the options and opens the state.
 func newMover(opt Options) (*mover, error) {
-	if opt.Account == "" || opt.NewHost == "" || opt.State == "" {
-		return nil, &Error{Err: fmt.Errorf("%w: account, new server or state file", ErrInput)}
+	for _, need := range []struct{ value, field, what string }{
+		{opt.Account, "Account", "which account moves?"},
+		{opt.NewHost, "NewHost", "to which server does it move?"},
+		{opt.State, "State", "in which file is the state of the move kept?"},
+	} {
+		if need.value == "" {
+			return nil, &Error{Err: fmt.Errorf("%w: %s", ErrInput, need.what), Next: "Give it, then run the move again.", Field: need.field}
+		}
 	}
 	opt.Account = strings.TrimPrefix(opt.Account, "@")
 	var err error

@@ -537,3 +537,18 @@ func TestWebDID(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// What is missing is named, with the field that it belongs to.
+func TestOptionsThatAreMissing(t *testing.T) {
+	all := Options{Account: "alice.example.com", NewHost: "https://pds.example.net", State: filepath.Join(t.TempDir(), "state")}
+	for field, change := range map[string]func(*Options){
+		"Account": func(o *Options) { o.Account = "" }, "NewHost": func(o *Options) { o.NewHost = "" }, "State": func(o *Options) { o.State = "" },
+	} {
+		opt := all
+		change(&opt)
+		var stopped *Error
+		if err := Run(t.Context(), opt); !errors.Is(err, ErrInput) || !errors.As(err, &stopped) || stopped.Field != field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}

@@ -31,6 +31,10 @@
 //	server.Methods.With("com.atproto.repo.uploadBlob", func(rt xrpc.Route) xrpc.Route { … })
 //	server.Mux.HandleFunc("GET /about", …)
 //
+// A method of one's own that writes records of its caller calls Server.Repos.Write, which checks
+// permissions, session and account as createRecord does. A program makes accounts with
+// Server.Service.CreateAccount, as that of the one user of a server.
+//
 // A server that needs no accounts of this kind mounts the packages below on its own: xrpc/atproto
 // serves repositories over a directory of any accounts, xrpc/session the logins,
 // xrpc/atproto/server the accounts. This package only puts them together.

@@ -129,9 +129,9 @@ func (s *Server) probe(ctx context.Context) error {
 	})
 }
 
-// ProbeDir writes a file of some size to a directory and removes it. It is for [Config.Probe]:
-// a database may have room in its files while the disk has none. A file that a process that was
-// killed has left is written over.
+// ProbeDir writes the file "probe" to a directory and removes it. It is for [Config.Probe]: a
+// database may have room in its files while the disk has none. The directory must not have another
+// file of that name: it is overwritten.
 func ProbeDir(dir string) error {
 	f, err := os.OpenFile(filepath.Join(dir, "probe"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {

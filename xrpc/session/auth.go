@@ -94,6 +94,7 @@ func otherScheme(r *xrpc.Request) bool {
 type TakenDown int
 
 const (
+	// RefuseTakenDown accepts none: it is for most methods.
 	RefuseTakenDown TakenDown = iota
 	// AcceptTakenDown accepts those that were opened since: they are for an appeal, and for moving
 	// and deleting the account.

@@ -194,7 +194,7 @@ func (p *Pages) Mount(mux *http.ServeMux) {
 	mux.HandleFunc(pathSignUp, p.serve("sign-up", p.showSignUp, p.signUp))
 	mux.HandleFunc(pathForgot, p.serve("password-request", p.showForgot, p.forgot))
 	mux.HandleFunc(pathReset, p.serve("password-reset", p.showReset, p.reset))
-	mux.HandleFunc(pathSignOut, p.serve("", nil, p.signOut))
+	mux.HandleFunc(pathSignOut, p.serve("", p.showSignOut, p.signOut))
 	mux.HandleFunc(pathActivate, p.serve("", nil, p.activate))
 	mux.HandleFunc("GET "+p.look.stylePath, p.look.serveStyle)
 }
@@ -402,7 +402,7 @@ func (p *Pages) goOn(c *call, did syntax.DID) error {
 
 // headers sets the headers of a page. images is a further source of pictures.
 func (p *Pages) headers(h http.Header, images string) {
-	img := strings.TrimSpace("'self' " + p.look.logoOrigin + " " + images)
+	img := strings.Join(strings.Fields("'self' "+p.look.logoOrigin+" "+images), " ")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src "+img+"; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")

@@ -232,6 +232,19 @@ func (p *Pages) factorViewAgain(c *call, proof credential.Proof, s shownProof) (
 	return v, nil
 }
 
+// showSignOut shows who is signed in in this browser.
+func (p *Pages) showSignOut(c *call) error {
+	v := p.view(c, "signout", "signout.title")
+	list, err := p.signedIn(c.ctx(), c.device)
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		v.Choices = append(v.Choices, choice{Account: x.account})
+	}
+	return p.show(c, v)
+}
+
 // signOut signs an account out in this browser.
 func (p *Pages) signOut(c *call) error {
 	if err := p.leave(c.ctx(), c.device, syntax.DID(c.form.Get("did"))); err != nil {

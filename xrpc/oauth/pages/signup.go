@@ -77,6 +77,11 @@ func (p *Pages) signUp(c *call) error {
 		}
 		return p.show(c, v)
 	}
+	if len(v.Problems) == 0 { // so that all that is wrong is said at once
+		if err := p.cfg.Service.CheckHandle(c.ctx(), handle); err != nil && !p.signUpProblem(v, err) {
+			return err
+		}
+	}
 	password := c.form.Get("password")
 	if addr, err := mail.ParseAddress(v.Email); err != nil || addr.Address != v.Email || len(v.Email) > 254 {
 		v.problem("email", "signup.email.invalid")

@@ -16,7 +16,7 @@ var templateFiles embed.FS
 var templates = func() map[string]*template.Template {
 	layout := template.Must(template.ParseFS(templateFiles, "templates/layout.html", "templates/parts.html"))
 	all := make(map[string]*template.Template)
-	for _, name := range []string{"error", "signin", "factor", "account", "signup", "consent", "activate", "forgot", "reset", "done"} {
+	for _, name := range []string{"error", "signin", "factor", "account", "signout", "signup", "consent", "activate", "forgot", "reset", "done"} {
 		all[name] = template.Must(template.Must(layout.Clone()).ParseFS(templateFiles, "templates/"+name+".html"))
 	}
 	return all

@@ -1,0 +1,505 @@
+package pages_test
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc/limit/rate"
+	"github.com/pdskit/pdskit/xrpc/oauth/pages"
+	"github.com/pdskit/pdskit/xrpc/oauth/provider"
+	"github.com/pdskit/pdskit/xrpc/pds"
+)
+
+// signInForm opens a request and returns the form to sign in, filled in right.
+func (b *tab) signInForm(t *testing.T) url.Values {
+	t.Helper()
+	path, _ := b.push(nil)
+	b.get(path)
+	in := b.last.fields(t, "/oauth/sign-in")
+	in.Set("identifier", string(b.alice.Handle))
+	in.Set("password", b.alice.Password)
+	in.Set("remember", "yes")
+	return in
+}
+
+// Check 95: nothing is done on the word of another site.
+func TestForgedForms(t *testing.T) {
+	w := newWorld(t)
+	other := w.tab().signInForm(t)
+	for name, x := range map[string]struct {
+		change func(in url.Values)
+		header []string
+	}{
+		"no token":                  {func(in url.Values) { in.Del("token") }, nil},
+		"wrong token":               {func(in url.Values) { in.Set("token", "x") }, nil},
+		"token of another browser":  {func(in url.Values) { in.Set("token", other.Get("token")) }, nil},
+		"form of another browser":   {func(in url.Values) { in.Set("token", other.Get("token")); in.Set("flow", other.Get("flow")) }, nil},
+		"flow of another browser":   {func(in url.Values) { in.Set("flow", other.Get("flow")) }, nil},
+		"no flow":                   {func(in url.Values) { in.Del("flow") }, nil},
+		"changed flow":              {func(in url.Values) { in.Set("flow", "x"+in.Get("flow")) }, nil},
+		"no Origin":                 {nil, []string{"Origin", ""}},
+		"Origin null":               {nil, []string{"Origin", "null"}},
+		"foreign Origin":            {nil, []string{"Origin", "https://evil.example.net"}},
+		"Origin of a subdomain":     {nil, []string{"Origin", "https://alice." + w.pds.Name}},
+		"Origin without encryption": {nil, []string{"Origin", "http://" + w.pds.Name}},
+		"sent by another site":      {nil, []string{"Sec-Fetch-Site", "cross-site"}},
+		"sent by a subdomain":       {nil, []string{"Sec-Fetch-Site", "same-site"}},
+		"sent by a script":          {nil, []string{"Sec-Fetch-Mode", "cors"}},
+		"into a frame":              {nil, []string{"Sec-Fetch-Dest", "iframe"}},
+		"as text":                   {nil, []string{"Content-Type", "text/plain"}},
+		"as JSON":                   {nil, []string{"Content-Type", "application/json"}},
+		"a field twice":             {func(in url.Values) { in.Add("identifier", "bob") }, nil},
+	} {
+		b := w.tab()
+		in := b.signInForm(t)
+		if x.change != nil {
+			x.change(in)
+		}
+		if p := b.post("/oauth/sign-in", in, x.header...); p.status < 400 || p.status >= 500 || b.signedIn(w.alice) {
+			t.Errorf("%s: %d", name, p.status)
+		}
+	}
+	b := w.tab()
+	in := b.signInForm(t)
+	for _, path := range []string{"/oauth/sign-up", "/oauth/password", "/oauth/sign-out", "/oauth/activate", "/oauth/password/reset"} {
+		if p := b.post(path, in); p.status != 403 {
+			t.Errorf("the token of the sign-in at %s: %d", path, p.status)
+		}
+	}
+	if p := b.post("/oauth/sign-in", in); p.status != 303 || !b.signedIn(w.alice) {
+		t.Errorf("the right form: %d %s", p.status, p.text)
+	}
+}
+
+func TestOversizedForms(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	in := b.signInForm(t)
+	in.Set("more", strings.Repeat("x", 64<<10))
+	if p := b.post("/oauth/sign-in", in); p.status != http.StatusRequestEntityTooLarge {
+		t.Errorf("%d", p.status)
+	}
+	in.Del("more")
+	in.Set("password", strings.Repeat("x", 60<<10))
+	if p := b.post("/oauth/sign-in", in); p.status != 401 {
+		t.Errorf("a long password: %d", p.status)
+	}
+	in.Set("password", "x")
+	in.Set("identifier", strings.Repeat("x", 20<<10))
+	if p := b.post("/oauth/sign-in", in); p.status != 401 || len(p.text) > 20_000 {
+		t.Errorf("a long name: %d, %d bytes", p.status, len(p.text))
+	}
+	if p := b.postBody("/oauth/sign-in", strings.NewReader("%zz=1")); p.status != 400 {
+		t.Errorf("malformed: %d", p.status)
+	}
+}
+
+// Checks 75 and 76: pages are not framed, fetched or kept.
+func TestPagesAreNotFramed(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	path, _ := w.push(nil)
+	for _, at := range []string{path, "/oauth/sign-in", "/oauth/sign-up", "/oauth/password", "/oauth/password/reset", "/oauth/sign-out"} {
+		h := b.get(at).header
+		csp := h.Get("Content-Security-Policy")
+		for _, want := range []string{"default-src 'none'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
+			if !strings.Contains(csp, want) {
+				t.Errorf("%s: no %q in %q", at, want, csp)
+			}
+		}
+		if strings.Contains(csp, "script-src") || strings.Contains(csp, "unsafe") {
+			t.Errorf("%s: %q", at, csp)
+		}
+		for name, want := range map[string]string{
+			"X-Frame-Options": "DENY", "Cache-Control": "no-store", "Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff",
+			"Cross-Origin-Opener-Policy": "same-origin",
+		} {
+			if h.Get(name) != want {
+				t.Errorf("%s: %s: %q", at, name, h.Get(name))
+			}
+		}
+		if b.last.status != 200 {
+			t.Errorf("%s: %d", at, b.last.status)
+		}
+		for _, bad := range [][]string{{"Sec-Fetch-Dest", "iframe"}, {"Sec-Fetch-Mode", "cors"}} {
+			if p := b.get(at, bad...); p.status != 400 {
+				t.Errorf("%s %v: %d", at, bad, p.status)
+			}
+		}
+	}
+}
+
+// Check 162.
+func TestAppPasswordsOpenNoPages(t *testing.T) {
+	w := newWorld(t)
+	password, _, err := w.credentials().CreateAppPassword(t.Context(), account.Trusted(w.alice.DID), "app", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.alice.Login(password); err != nil {
+		t.Fatal("the app password is not one: ", err)
+	}
+	b := w.tab()
+	in := b.signInForm(t)
+	in.Set("password", password)
+	if p := b.post("/oauth/sign-in", in); p.status != 401 || b.signedIn(w.alice) {
+		t.Errorf("%d", p.status)
+	}
+}
+
+// Check 170, but for the time: an unknown account looks like a wrong password.
+func TestUnknownAccountsLookAlike(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	in := b.signInForm(t)
+	text := func(who string) string {
+		in.Set("identifier", who)
+		in.Set("password", "wrong")
+		p := b.post("/oauth/sign-in", in)
+		if p.status != 401 {
+			t.Errorf("%s: %d", who, p.status)
+		}
+		return strings.ReplaceAll(p.text, who, "WHO")
+	}
+	if text("alice."+w.pds.Name) != text("nobody."+w.pds.Name) || text("alice@example.com") != text("nobody@example.com") {
+		t.Error("the page tells who has an account")
+	}
+}
+
+// Guesses are counted by what the host counts them with.
+func TestGuessesAreCounted(t *testing.T) {
+	w := newWorld(t, func(_ *pages.Config, c *pds.Config) { c.Rates = rate.New(rate.Config{Now: c.Now}) })
+	b := w.tab()
+	in := b.signInForm(t)
+	in.Set("password", "wrong")
+	for i := range 60 {
+		if p := b.post("/oauth/sign-in", in); p.status == http.StatusTooManyRequests {
+			in.Set("password", w.alice.Password)
+			if p := b.post("/oauth/sign-in", in); p.status != http.StatusTooManyRequests || b.signedIn(w.alice) {
+				t.Errorf("the right password after %d wrong ones: %d", i, p.status)
+			}
+			return
+		}
+	}
+	t.Error("guesses are not counted")
+}
+
+// Check 101: a cookie that somebody has planted is worth nothing after the sign-in.
+func TestCookieFixation(t *testing.T) {
+	w := newWorld(t)
+	victim := w.tab()
+	in := victim.signInForm(t)
+	attacker := victim.copy()
+	if p := victim.post("/oauth/sign-in", in); p.status != 303 {
+		t.Fatalf("%d %s", p.status, p.text)
+	}
+	if attacker.cookies["__Host-device"] == victim.cookies["__Host-device"] {
+		t.Fatal("the cookie stays the same")
+	}
+	if attacker.signedIn(w.alice) || !victim.signedIn(w.alice) {
+		t.Error("the cookie from before the sign-in knows the account")
+	}
+	// The attacker signs in as somebody else with it, and gets nothing of Alice's.
+	if p := attacker.get(victim.last.header.Get("Location")); strings.Contains(p.text, string(w.alice.DID)) {
+		t.Error("the earlier cookie gets at the consent of the account")
+	}
+	attacker.get("/oauth/sign-in")
+	attacker.signIn(w.bob, true)
+	if attacker.signedIn(w.alice) || !attacker.signedIn(w.bob) {
+		t.Error("a sign-in with the earlier cookie gets at the account")
+	}
+}
+
+// Check 102: an earlier secret that comes back much later ends what the browser has.
+func TestStolenEarlierCookie(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	in := b.signInForm(t)
+	thief := b.copy()
+	b.post("/oauth/sign-in", in)
+	w.Clock.Advance(9 * minute)
+	if thief.signedIn(w.alice) || !b.signedIn(w.alice) {
+		t.Fatal("within ten minutes an earlier secret must do nothing")
+	}
+	w.Clock.Advance(2 * minute)
+	if thief.signedIn(w.alice) {
+		t.Error("an earlier secret shows accounts")
+	}
+	if b.signedIn(w.alice) {
+		t.Error("the browser's sign-ins go on")
+	}
+	who := account.Trusted(w.alice.DID)
+	if list, err := w.web.SignIns(t.Context(), who); err != nil || len(list) != 0 {
+		t.Errorf("%+v %v", list, err)
+	}
+}
+
+// A form that is sent twice at once signs in all the same.
+func TestFormSentTwice(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	in := b.signInForm(t)
+	again := b.copy()
+	b.post("/oauth/sign-in", in)
+	if again.post("/oauth/sign-in", in); again.follow().title() != "Let this app in?" {
+		t.Errorf("%d %s", again.last.status, again.last.text)
+	}
+	if !again.signedIn(w.alice) {
+		t.Error("nobody is signed in")
+	}
+}
+
+func TestMadeUpCookies(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	in := b.signInForm(t)
+	b.post("/oauth/sign-in", in)
+	good := b.cookies["__Host-device"]
+	name, secret, _ := strings.Cut(good, ".")
+	for _, v := range []string{"", ".", name, name + ".", name + "." + secret + "x", "." + secret, "x." + secret, strings.Repeat("x", 5000), name + ".." + secret} {
+		c := b.copy()
+		c.cookies["__Host-device"] = v
+		if c.get("/oauth/sign-out"); strings.Contains(c.last.text, string(w.alice.DID)) || c.last.status != 200 {
+			t.Errorf("%.40q: %d", v, c.last.status)
+		}
+		if c.cookies["__Host-device"] == v {
+			t.Errorf("%.40q stays", v)
+		}
+	}
+	if !b.signedIn(w.alice) {
+		t.Error("made up cookies end the sign-in")
+	}
+}
+
+func TestCookieAttributes(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	in := b.signInForm(t)
+	check := func(remembered bool) {
+		t.Helper()
+		line := b.last.header.Get("Set-Cookie")
+		for _, want := range []string{"__Host-device=", "Path=/", "HttpOnly", "Secure", "SameSite=Lax"} {
+			if !strings.Contains(line, want) {
+				t.Errorf("no %s in %q", want, line)
+			}
+		}
+		if strings.Contains(line, "Domain") || strings.Contains(line, "Max-Age=7776000") != remembered {
+			t.Errorf("%q", line)
+		}
+	}
+	check(false)
+	b.post("/oauth/sign-in", in)
+	check(true)
+}
+
+// Check 99: a sign-in that is not remembered is good for one request, and for 15 minutes.
+func TestSignInForOneRequest(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	path, _ := w.push(nil)
+	b.get(path)
+	b.signIn(w.alice, false)
+	b.expect(200, "Let this app in?")
+	other, _ := w.push(nil)
+	b.get(other)
+	b.expect(200, "Sign in")
+	b.get(path)
+	b.expect(200, "Let this app in?")
+	if _, _, err := w.web.Caller(nil, b.request("/account"), w.alice.DID); err == nil {
+		t.Error("the account pages are open")
+	}
+	for range 4 { // so that the request lives on
+		w.Clock.Advance(4 * minute)
+		b.get(path)
+	}
+	b.expect(200, "Sign in")
+}
+
+func (b *tab) request(path string) *http.Request {
+	r, _ := http.NewRequest("GET", b.origin()+path, nil)
+	for name, v := range b.cookies {
+		r.AddCookie(&http.Cookie{Name: name, Value: v})
+	}
+	return r
+}
+
+// Check 103: an account ends its own sign-ins, and nobody else's.
+func TestSignInsAreListedAndEnded(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.tab(), w.tab()
+	a.post("/oauth/sign-in", a.signInForm(t))
+	b.post("/oauth/sign-in", b.signInForm(t))
+	who, here, err := w.web.Caller(nil, a.request("/account"), w.alice.DID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.web.Caller(nil, a.request("/account"), w.bob.DID); err == nil {
+		t.Error("an account that is not signed in is the caller")
+	}
+	list, err := w.web.SignIns(t.Context(), who)
+	if err != nil || len(list) != 2 || !list[0].Remembered || list[0].Address != "192.0.2.7" {
+		t.Fatalf("%+v %v", list, err)
+	}
+	for _, x := range list {
+		if x.ID == here.ID {
+			continue
+		}
+		if err := w.web.EndSignIn(t.Context(), account.Trusted(w.bob.DID), x.ID); err != nil || !b.signedIn(w.alice) {
+			t.Errorf("by another account: %v", err)
+		}
+		if err := w.web.EndSignIn(t.Context(), who, x.ID); err != nil || b.signedIn(w.alice) || !a.signedIn(w.alice) {
+			t.Errorf("by its own: %v", err)
+		}
+	}
+	if err := w.web.EndSignIn(t.Context(), who, here.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.web.EndSignIn(t.Context(), who, here.ID); err == nil {
+		t.Error("a sign-in that has ended is still a caller")
+	}
+}
+
+// Check 86: an app that asks for one account gets no other.
+func TestHintCannotBeChanged(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	path, _ := w.push(url.Values{"login_hint": {string(w.bob.Handle)}})
+	b.get(path)
+	if !strings.Contains(b.last.text, "readonly") {
+		t.Error("the field can be changed")
+	}
+	b.signIn(w.alice, true)
+	b.expect(401, "Sign in")
+	if b.signedIn(w.alice) || b.signedIn(w.bob) {
+		t.Error("somebody is signed in")
+	}
+}
+
+// Nothing that a page is given leads to another site.
+func TestOpenRedirects(t *testing.T) {
+	w := newWorld(t)
+	for _, to := range []string{
+		"https://evil.example.net/", "//evil.example.net/", "/\\evil.example.net", "/account\\..\\x", "javascript:alert(1)", "/account/../oauth", "https:/evil.example.net",
+		"/account\r\nX: y", "http://user@evil.example.net/account", "\\\\evil.example.net/account", "/%2f/evil.example.net", "/account//evil.example.net/%2e%2e/",
+	} {
+		b := w.tab()
+		b.get("/oauth/sign-in?return=" + url.QueryEscape(to))
+		in := b.last.fields(t, "/oauth/sign-in")
+		in.Set("identifier", string(w.alice.Handle))
+		in.Set("password", w.alice.Password)
+		p := b.post("/oauth/sign-in", in)
+		if at := p.header.Get("Location"); p.status != 303 || !strings.HasPrefix(at, "/account") || strings.Contains(at, "\\") {
+			t.Errorf("%q leads to %d %q", to, p.status, at)
+		}
+	}
+	b := w.tab()
+	b.get("/oauth/sign-in?return=/account/devices")
+	b.signIn(w.alice, true)
+	if b.last.path != "/account/devices" {
+		t.Errorf("at %s", b.last.path)
+	}
+}
+
+// Check 89: nothing that strangers write is HTML.
+func TestStrangersWriteNoHTML(t *testing.T) {
+	const evil = `"><script>alert(1)</script>`
+	w := newWorld(t)
+	b := w.tab()
+	// The provider's prompt, with everything that can be a stranger's.
+	r := b.request("/oauth/authorize")
+	show := func(q provider.Prompt) {
+		t.Helper()
+		rec := newRecorder()
+		w.web.Prompt(rec, r, q)
+		text := rec.Body.String()
+		if strings.Contains(text, "<script") || regexp.MustCompile(`href="(javascript|data):`).MatchString(text) {
+			t.Errorf("%s: %s", q.Ask, text)
+		}
+		if csp := rec.Header().Get("Content-Security-Policy"); strings.Contains(csp, "script") || strings.Contains(csp, "*") {
+			t.Errorf("%q", csp)
+		}
+	}
+	a := account.Account{DID: w.alice.DID, Handle: evil}
+	for _, ask := range []provider.Ask{provider.AskSignIn, provider.AskSignUp, provider.AskAccount, provider.AskConsent} {
+		show(provider.Prompt{
+			Ask: ask, Request: evil, Form: evil, Action: "/oauth/authorize", Return: "/oauth/authorize?client_id=" + url.QueryEscape(evil), Hint: evil, Account: w.alice.DID,
+			Accounts: []provider.Choice{{Account: a}}, Locales: evil, Expires: w.Clock.Now().Add(minute),
+			Client: provider.Client{
+				ID: "https://app.example.net/" + evil, Name: evil, Logo: "https://x; script-src *" + evil, URI: "javascript:alert(1)", Terms: "data:text/html," + evil,
+				Policy: "https://app.example.net/" + evil, Trusted: true,
+			},
+		})
+	}
+	rec := newRecorder()
+	w.web.Error(rec, r, 400, &provider.Error{Code: evil, Description: evil})
+	if strings.Contains(rec.Body.String(), "<script") {
+		t.Error(rec.Body.String())
+	}
+	for _, field := range []string{"identifier", "flow", "token"} {
+		in := b.signInForm(t)
+		in.Set(field, evil)
+		if p := b.post("/oauth/sign-in", in); strings.Contains(p.text, "<script") {
+			t.Errorf("%s: %s", field, p.text)
+		}
+	}
+	b.get("/oauth/sign-up?invite=" + url.QueryEscape(evil))
+	b.submit("/oauth/sign-up", url.Values{"label": {evil}, "email": {evil}, "domain": {evil}, "password": {evil}})
+	if strings.Contains(b.last.text, "<script") {
+		t.Error(b.last.text)
+	}
+}
+
+// A name that only a trusted app may show.
+func TestTrustedAppHasItsName(t *testing.T) {
+	w := newWorld(t, func(_ *pages.Config, c *pds.Config) {
+		c.OAuth.Trusted = []string{"https://app1.example.net/oauth-client-metadata.json"}
+	})
+	w.app.Change(func(d map[string]any) { d["logo_uri"] = "https://cdn.example.net/logo.png" })
+	b := w.tab()
+	path, _ := w.push(nil)
+	b.get(path)
+	b.signIn(w.alice, true)
+	if !strings.Contains(b.last.text, "App app1.example.net") || !strings.Contains(b.last.header.Get("Content-Security-Policy"), "img-src 'self' https://cdn.example.net;") {
+		t.Errorf("%s %v", b.last.text, b.last.header)
+	}
+}
+
+// A limit of the host's is asked for each form.
+func TestLimit(t *testing.T) {
+	var asked []string
+	w := newWorld(t, func(c *pages.Config, _ *pds.Config) {
+		c.Limit = func(_ *http.Request, action string) error {
+			asked = append(asked, action)
+			return &provider.Error{Code: "slow_down", Description: "too much", Status: 429}
+		}
+	})
+	b := w.tab()
+	if p := b.post("/oauth/sign-in", b.signInForm(t)); p.status != 429 || len(asked) != 1 || asked[0] != "sign-in" {
+		t.Errorf("%d %q", p.status, asked)
+	}
+}
+
+// What is stored has no secret in the clear.
+func TestSecretsAreStoredHashed(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	b.post("/oauth/sign-in", b.signInForm(t))
+	name, secret, _ := strings.Cut(b.cookies["__Host-device"], ".")
+	n := 0
+	for key, v := range w.everything(context.Background()) {
+		if strings.Contains(key, "oauth/device/") {
+			n++
+		}
+		if strings.Contains(key+v, name) || strings.Contains(key+v, secret) {
+			t.Errorf("%s has the cookie: %s", key, v)
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d keys", n)
+	}
+}
