@@ -338,12 +338,10 @@ func (c *call) takedown(ctx context.Context, applied bool) error {
 	if err != nil {
 		return err
 	}
-	in := api.AdminUpdateSubjectStatusInput{Takedown: &api.AdminStatusAttr{Applied: applied}}
+	in, text := api.AdminUpdateSubjectStatusInput{Takedown: &api.AdminStatusAttr{Applied: applied}}, "The account %s is up again."
 	in.Subject.RepoRef = &api.AdminRepoRef{DID: did}
-	text := "The account %s is up again."
 	if applied {
-		in.Takedown.Ref = fmt.Sprint(time.Now().Unix())
-		text = "The account %s is taken down."
+		in.Takedown.Ref, text = fmt.Sprint(time.Now().Unix()), "The account %s is taken down."
 	}
 	if _, err := api.AdminUpdateSubjectStatus(ctx, cl, in); err != nil {
 		return explain(err)
@@ -363,11 +361,9 @@ func accountResetPassword(ctx context.Context, c *call) error {
 	if err := api.AdminUpdateAccountPassword(ctx, cl, api.AdminUpdateAccountPasswordInput{DID: did, Password: password}); err != nil {
 		return explain(err)
 	}
-	result := map[string]string{"did": string(did)}
-	text := "The account %s has another password."
+	result, text := map[string]string{"did": string(did)}, "The account %s has another password."
 	if generated {
-		result["password"] = password
-		text = "The account %s has another password, shown only now: " + password
+		result["password"], text = password, "The account %s has another password, shown only now: "+password
 	}
 	return c.result(result, text, did)
 }

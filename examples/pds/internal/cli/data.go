@@ -473,25 +473,19 @@ func (c *call) showReport(r *check.Report) error {
 	return nil
 }
 
-// accountFactors shows or resets factors. It opens the data directory, so that it works where the
-// server cannot be reached; the owner is told by no mail.
+// accountFactors shows or resets factors in the data directory. The owner is told by no mail.
 func accountFactors(reset bool) func(context.Context, *call) error {
-	return func(ctx context.Context, c *call) (err error) {
+	return func(ctx context.Context, c *call) error {
 		s, list, d, err := c.openAccounts(ctx, false)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, d.Close()) }()
 		store := credential.New(credential.Config{Accounts: s.Accounts})
 		if reset {
-			r, err := store.ResetFactors(ctx, list[0].DID, cmp.Or(os.Getenv("SUDO_USER"), os.Getenv("USER"), "operator"))
-			if err != nil {
-				return err
-			}
-			return c.result(r, "Removed %d factors of %s. The password alone lets the owner in now.", len(r.Removed), list[0].DID)
+			_, err = store.ResetFactors(ctx, list[0].DID, cmp.Or(os.Getenv("SUDO_USER"), os.Getenv("USER"), "operator"))
 		}
-		set, err := store.Factors(ctx, account.Trusted(list[0].DID))
-		return errors.Join(err, c.writeJSON(set))
+		set, failed := store.Factors(ctx, account.Trusted(list[0].DID))
+		return errors.Join(err, failed, c.writeJSON(set), d.Close())
 	}
 }
 
@@ -502,11 +496,9 @@ func rotateKeys(ctx context.Context, c *call) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	// A rotation that was interrupted is finished with its own key.
-	rotating, err := cfg.Rotating()
-	if err != nil {
+	if rotating, err := cfg.Rotating(); err != nil {
 		return err
-	}
-	if !rotating {
+	} else if !rotating {
 		if err := cfg.AddMasterKey(); err != nil {
 			return err
 		}
