@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/pdskit/pdskit/repo/account"
@@ -501,5 +502,91 @@ func TestSecretsAreStoredHashed(t *testing.T) {
 	}
 	if n != 2 {
 		t.Errorf("%d keys", n)
+	}
+}
+
+// Many sign-ins at once, in one browser and in several, leave the browser that answered last signed
+// in, and nobody else.
+func TestSignInsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	one := w.tab()
+	form := one.signInForm(t)
+	var all sync.WaitGroup
+	tabs := make([]*tab, 6)
+	for i := range tabs {
+		b, in := one.copy(), form
+		if i%2 == 1 {
+			b = w.tab()
+			in = b.signInForm(t)
+		}
+		tabs[i] = b
+		all.Go(func() {
+			if p := b.post("/oauth/sign-in", in); p.status != 303 {
+				t.Errorf("%d %s", p.status, p.text)
+			}
+		})
+	}
+	all.Wait()
+	n := 0
+	for i, b := range tabs {
+		switch in := b.signedIn(w.alice); {
+		case i%2 == 1 && !in:
+			t.Error("a browser of its own is not signed in")
+		case i%2 == 0 && in:
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d copies of one browser are signed in", n)
+	}
+}
+
+// TestMisuse checks that a wrong configuration says what to do.
+func TestMisuse(t *testing.T) {
+	w := newWorld(t)
+	s := w.pds.Server()
+	for want, change := range map[string]func(*pages.Config){
+		"Config.Credentials": func(c *pages.Config) { c.Credentials = nil },
+		"Config.Passwords":   func(c *pages.Config) { c.Passwords = nil },
+		"Config.Issuer":      func(c *pages.Config) { c.Issuer = "https://pds.example.com/" },
+		"Config.Secret":      func(c *pages.Config) { c.Secret = []byte("short") },
+		"Brand.Accent":       func(c *pages.Config) { c.Brand.Accent = "red" },
+	} {
+		cfg := pages.Config{Credentials: s.Credentials, Passwords: s.Sessions, Issuer: w.origin(), Secret: secret}
+		change(&cfg)
+		func() {
+			defer func() {
+				if text, _ := recover().(string); !strings.Contains(text, want) {
+					t.Errorf("%s: %q", want, text)
+				}
+			}()
+			pages.New(cfg)
+		}()
+	}
+}
+
+// In development, over plain HTTP, cookies have a plain name.
+func TestDevelopment(t *testing.T) {
+	w := newWorld(t)
+	s := w.pds.Server()
+	web := pages.New(pages.Config{Credentials: s.Credentials, Passwords: s.Sessions, Issuer: "http://localhost:2583", Secret: secret})
+	mux := http.NewServeMux()
+	web.Mount(mux)
+	rec := newRecorder()
+	mux.ServeHTTP(rec, w.tab().request("/oauth/sign-in"))
+	c, err := http.ParseSetCookie(rec.Header().Get("Set-Cookie"))
+	if err != nil || c.Name != "device" || c.Secure || !c.HttpOnly || rec.Header().Get("Strict-Transport-Security") != "" {
+		t.Errorf("%+v %v", c, err)
+	}
+	// Without a Service there is neither sign-up nor reset.
+	for _, path := range []string{"/oauth/sign-up", "/oauth/password", "/oauth/password/reset"} {
+		rec := newRecorder()
+		mux.ServeHTTP(rec, w.tab().request(path))
+		if rec.Code != 404 {
+			t.Errorf("%s: %d", path, rec.Code)
+		}
+	}
+	if strings.Contains(rec.Body.String(), "/oauth/sign-up") {
+		t.Error("a sign-up is offered that is not there")
 	}
 }
