@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/pdskit/pdskit/identity/plctest"
-	"github.com/pdskit/pdskit/storage/blobfs"
 	"github.com/pdskit/pdskit/storage/sqlite"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
@@ -29,14 +28,12 @@ func members(_ context.Context, _ *xrpc.Request, n server.NewAccount) error {
 // AppView what it does not have itself.
 func open(ctx context.Context, url, dir string, view pds.AppView) *pds.Server {
 	db := must(sqlite.Open(ctx, filepath.Join(dir, "club.sqlite"), sqlite.Config{}))
-	store := db.Store()
-	store.Blobs = must(blobfs.Open(filepath.Join(dir, "blobs"), blobfs.Config{}))
 	// A did:plc directory for development. A server with a public address leaves it out.
 	directory := must(plctest.New(plctest.Config{File: filepath.Join(dir, "plc.jsonl")})).Client()
 	club := must(pds.New(pds.Config{
 		URL:         url,
 		Development: true,
-		Store:       store,
+		Store:       db.Store(),
 		Secrets:     must(pds.ReadSecrets(filepath.Join(dir, "secrets.json"))),
 		Directory:   directory,
 		Policy:      server.Policy{Domains: []string{".club.test"}, Admit: members},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/data"
@@ -17,8 +18,7 @@ func main() {
 	ctx, did := context.Background(), syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
 	key := must(crypto.GenerateKey(crypto.K256))
 	signer := func(context.Context, syntax.DID) (crypto.Signer, error) { return key, nil }
-
-	db := must(sqlite.Open(ctx, "quickstart.sqlite", sqlite.Config{}))
+	db := must(sqlite.Open(ctx, must(os.MkdirTemp("", ""))+"/quickstart.sqlite", sqlite.Config{}))
 	defer db.Close()
 	host := repo.NewHost(repo.Config{Store: db.Store(), Signer: signer})
 	must(host.Create(ctx, did, repo.Batch{}))
