@@ -17,13 +17,19 @@ import (
 )
 
 func (s *Service) activateAccount(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	did := r.Principal.DID
+	return out, s.Activate(ctx, s.sessions.By(r))
+}
+
+// Activate makes an account active again, on the word of its owner. If the account's DID document
+// does not name this server, as when the account lives elsewhere by now, the error is an
+// *xrpc.Error.
+func (s *Service) Activate(ctx context.Context, who account.Caller) error {
 	// Whoever changed the document need not have told us.
-	s.resolver.Purge(syntax.AtIdentifier(did))
-	if err := s.checkDocument(ctx, did); err != nil {
-		return out, err
+	s.resolver.Purge(syntax.AtIdentifier(who.DID))
+	if err := s.checkDocument(ctx, who.DID); err != nil {
+		return err
 	}
-	return out, s.accounts.Activate(ctx, s.sessions.By(r))
+	return s.accounts.Activate(ctx, who)
 }
 
 func (s *Service) deactivateAccount(ctx context.Context, r *xrpc.Request, in api.ServerDeactivateAccountInput) (out xrpc.None, err error) {

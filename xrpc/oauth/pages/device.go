@@ -347,14 +347,17 @@ func (p *Pages) enter(c *call, proof credential.Proof, remember bool) error {
 	}
 	next := browser{Name: c.device.Name, secret: rand.Text()}
 	keep := false
+	var dropped []syntax.DID
 	err = p.writeDevice(ctx, c.device, func(d *deviceRecord) {
 		others := slices.DeleteFunc(slices.Clone(d.Accounts), func(other syntax.DID) bool { return other == did })
 		if c.device.stale || d.Secret != "" && !equal(d.Secret, hash(c.device.secret)) {
 			// Whoever has an earlier secret does not get at the accounts of who has the present one.
-			others, d.Remember = nil, false
+			others, dropped, d.Remember = nil, others, false
+		} else {
+			n := min(len(others), maxAccounts-1)
+			others, dropped = others[:n], others[n:]
 		}
 		d.Accounts = append([]syntax.DID{did}, others...)
-		d.Accounts = d.Accounts[:min(len(d.Accounts), maxAccounts)]
 		d.Replaced = append([]replaced{{hash(c.device.secret), now}}, d.Replaced...)
 		if d.Secret != "" && d.Secret != hash(c.device.secret) {
 			d.Replaced = append([]replaced{{d.Secret, now}}, d.Replaced...)
@@ -368,6 +371,11 @@ func (p *Pages) enter(c *call, proof credential.Proof, remember bool) error {
 		return err
 	}
 	p.setCookie(c.w, next, keep)
+	for _, other := range dropped {
+		if err := p.EndSignIn(ctx, account.Trusted(other), id); err != nil && !errors.Is(err, account.ErrNotFound) {
+			p.log.ErrorContext(ctx, "end a sign-in", "did", other, "err", err) // it expires
+		}
+	}
 	if isNew && p.cfg.NewDevice != nil {
 		p.cfg.NewDevice(ctx, a, x.shown(id))
 	}

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
@@ -23,7 +24,7 @@ func TestAppIsLetIn(t *testing.T) {
 	if got := s.Tokens(); got.DID != w.alice.DID || got.Scope != "account:email atproto blob:image/* repo:com.example.note" {
 		t.Errorf("%+v", got)
 	}
-	if len(w.new) != 1 || w.new[0].Remembered {
+	if len(w.new) != 1 || w.new[0].Agent == "" {
 		t.Errorf("browsers told of: %+v", w.new)
 	}
 }
@@ -347,4 +348,72 @@ func TestDeactivatedAndTakenDown(t *testing.T) {
 	if c.signedIn(w.bob) {
 		t.Error("an account that is taken down is signed in")
 	}
+}
+
+// An account that lives elsewhere by now is not made active here.
+func TestMovedAccountStaysDeactivated(t *testing.T) {
+	w := newWorld(t)
+	if err := w.pds.Server().Accounts.Deactivate(t.Context(), account.Trusted(w.alice.DID), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	// A document that does not name the account's key any more stands for one of another server.
+	if err := w.pds.Server().Accounts.RotateKey(t.Context(), account.Trusted(w.alice.DID), nil); err != nil {
+		t.Fatal(err)
+	}
+	b := w.tab()
+	path, _ := w.push(nil)
+	b.get(path)
+	b.signIn(w.alice, false)
+	b.expect(200, "Your account is deactivated")
+	b.submit("/oauth/activate", nil)
+	b.expect(400, "This did not work")
+	if a, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil || a.Status() != account.Deactivated {
+		t.Errorf("%v %v", a.Status(), err)
+	}
+}
+
+// Check 81: whoever takes too long is sent back to the app, and does not lose what was entered.
+func TestRequestExpires(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	path, _ := w.push(nil)
+	b.get(path)
+	w.Clock.Advance(6 * minute)
+	b.signIn(w.alice, true)
+	if back := b.back(); back.Get("error") != "access_denied" {
+		t.Errorf("%v", back)
+	}
+	if !b.signedIn(w.alice) {
+		t.Error("nobody is signed in")
+	}
+}
+
+func TestHintIsShownAsHandle(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	path, _ := w.push(url.Values{"login_hint": {string(w.alice.DID)}})
+	b.get(path)
+	if in := b.last.fields(t, "/oauth/sign-in"); in.Get("identifier") != string(w.alice.Handle) {
+		t.Errorf("%v", in)
+	}
+	b.submit("/oauth/sign-in", url.Values{"identifier": {"bob"}, "password": {w.alice.Password}})
+	b.expect(200, "Let this app in?")
+}
+
+// Languages follow the browser, or the app.
+func TestLanguages(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	b.lang = "de-AT, en;q=0.5"
+	path, _ := w.push(nil)
+	b.get(path)
+	b.expect(200, "Anmelden")
+	if b.last.header.Get("Content-Language") != "de" || !strings.Contains(b.last.text, `<html lang="de">`) {
+		t.Errorf("%v", b.last.header)
+	}
+	path, _ = w.push(url.Values{"ui_locales": {"ja en"}})
+	b.get(path)
+	b.expect(200, "サインイン")
+	b.submit("/oauth/sign-in", url.Values{"identifier": {"alice"}, "password": {"wrong"}})
+	b.expect(401, "サインイン")
 }

@@ -33,8 +33,8 @@ type Config struct {
 	Credentials *credential.Store
 	// Passwords checks passwords, and counts guesses: session.Sessions is one.
 	Passwords Passwords
-	// Service makes accounts and mails codes to reset passwords: server.Service is one. Nil: the pages
-	// offer neither.
+	// Service makes accounts, activates them, and mails codes to reset passwords: server.Service is
+	// one. Nil: the pages offer nothing of that.
 	Service Service
 	// SendCode mails a code by which somebody signs in who has shown the password. Nil: codes by mail
 	// are not sent; those of authenticator apps and recovery codes are taken.
@@ -71,8 +71,8 @@ type Passwords interface {
 	CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (credential.Proof, error)
 }
 
-// Service makes accounts, and helps those who have forgotten their password. It must be safe for
-// concurrent use.
+// Service makes accounts, activates them, and helps those who have forgotten their password. It must
+// be safe for concurrent use.
 type Service interface {
 	// Policy says who may have an account. Without Domains there is no sign-up.
 	Policy() server.Policy
@@ -87,6 +87,9 @@ type Service interface {
 	// ResetPassword sets a password by such a code. Errors are credential.ErrMailToken and
 	// credential.ErrMailTokenExpired, or an *xrpc.Error about the password.
 	ResetPassword(ctx context.Context, token, password string) error
+	// Activate makes an account active again that its owner had deactivated. If it lives elsewhere by
+	// now, the error is an *xrpc.Error.
+	Activate(ctx context.Context, who account.Caller) error
 	// SendsMail reports whether codes can be sent at all.
 	SendsMail() bool
 }
@@ -334,8 +337,6 @@ type flow struct {
 	Fixed bool   `json:"fixed,omitempty"`
 	// Locales are the languages that the app has asked for.
 	Locales string `json:"locales,omitempty"`
-	// Until is when the request is over, in seconds since 1970.
-	Until int64 `json:"until,omitempty"`
 }
 
 // sealFlow writes a flow for one browser.
@@ -348,9 +349,6 @@ func (p *Pages) openFlow(device, text string) (f flow, err error) {
 	}
 	if !unseal(p.keys.flow, device, text, &f) {
 		return flow{}, errForm
-	}
-	if f.Until != 0 && p.now().Unix() >= f.Until {
-		return flow{}, errExpired
 	}
 	return f, nil
 }

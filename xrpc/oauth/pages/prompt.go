@@ -65,22 +65,22 @@ func (p *Pages) Prompt(w http.ResponseWriter, r *http.Request, q provider.Prompt
 		return
 	}
 	c.device = b
-	c.flow = flow{Return: q.Return, Request: q.Request, App: who.Name, Who: q.Hint, Fixed: q.Hint != "", Locales: short(q.Locales, 200), Until: q.Expires.Unix()}
+	c.flow = flow{Return: q.Return, Request: q.Request, App: who.Name, Who: q.Hint, Fixed: q.Hint != "", Locales: short(q.Locales, 200)}
 	var v *view
 	switch ask := q.Ask; {
 	case ask == provider.AskConsent:
 		v, err = p.promptConsent(c, q)
 	case ask == provider.AskAccount:
 		v = p.promptAccount(c, q)
-	case ask == provider.AskSignUp && p.signUpOffered():
+	case ask == provider.AskSignUp && p.signUpOffered() && !c.flow.Fixed:
 		v = p.signUpView(c)
 	default:
 		if q.Account != "" {
 			c.flow.Who = string(q.Account)
-			for _, x := range q.Accounts {
-				if x.Account.DID == q.Account {
-					c.flow.Who = string(x.Account.Handle)
-				}
+		}
+		if strings.HasPrefix(c.flow.Who, "did:") { // people know handles
+			if a, err := p.accounts.ByDID(r.Context(), syntax.DID(c.flow.Who)); err == nil && a.Handle != "" {
+				c.flow.Who = string(a.Handle)
 			}
 		}
 		v = p.signInView(c)
@@ -122,7 +122,7 @@ func (p *Pages) promptConsent(c *call, q provider.Prompt) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.Status() == account.Deactivated {
+	if a.Status() == account.Deactivated && p.cfg.Service != nil {
 		c.flow.Who = string(a.DID)
 		v := p.view(c, "activate", "activate.title")
 		v.Account = a
@@ -137,10 +137,13 @@ func (p *Pages) promptConsent(c *call, q provider.Prompt) (*view, error) {
 // activate makes an account active again, on the word of its owner, who has just signed in.
 func (p *Pages) activate(c *call) error {
 	did := syntax.DID(c.flow.Who)
+	if p.cfg.Service == nil {
+		return errNone
+	}
 	if c.flow.Request == "" || did == "" || c.device.stale {
 		return errForm
 	}
-	if err := p.accounts.Activate(c.ctx(), p.caller(c.device, did, c.flow.Request)); err != nil {
+	if err := p.cfg.Service.Activate(c.ctx(), p.caller(c.device, did, c.flow.Request)); err != nil {
 		return signedOut(err)
 	}
 	return p.goOn(c, did)

@@ -1,0 +1,81 @@
+package pages
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/pdskit/pdskit/xrpc/auth"
+)
+
+// Whatever somebody writes as the page to return to, it is one of the account's, or none.
+func FuzzOwnPath(f *testing.F) {
+	for _, s := range []string{"/account", "/account/devices", "//evil.example", "/\\evil", "/account/../x", "https://evil.example", "/account?x=1#y", "/account/%2e%2e/x", "/account/\u2028"} {
+		f.Add(s)
+	}
+	base, _ := url.Parse("https://pds.example.com/oauth/sign-in")
+	f.Fuzz(func(t *testing.T, s string) {
+		out := ownPath(s)
+		if out == "" {
+			return
+		}
+		u, err := base.Parse(out)
+		if err != nil || u.Scheme != "https" || u.Host != base.Host || u.Path != "/account" && !strings.HasPrefix(u.Path, "/account/") {
+			t.Errorf("%q: %q leads to %v %v", s, out, u, err)
+		}
+		if strings.ContainsAny(out, "\\\r\n\t\"<> ") {
+			t.Errorf("%q: %q", s, out)
+		}
+	})
+}
+
+// Every scope that can be granted is described, and says what it cannot do.
+func FuzzDescribe(f *testing.F) {
+	for _, s := range []string{
+		"transition:generic", "transition:chat.bsky", "transition:email", "account:email?action=manage", "account:repo?action=manage", "account:status", "identity:*",
+		"identity:handle", "repo:*", "repo?collection=a.b.c&collection=a.b.d&action=create", "blob:*/*", "blob?accept=image/*&accept=video/mp4", "rpc:*?aud=did:web:a.example%23s",
+		"rpc:a.b.c?aud=*", "include:a.b.c.auth?aud=did:web:a.example%23s",
+	} {
+		f.Add(s)
+	}
+	p := &Pages{}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := auth.ParseScope(text)
+		if err != nil || s.String() == auth.Atproto {
+			return
+		}
+		l := p.describe(nil, languages[0], s)
+		if l.Text == "" || strings.Contains(l.Text, "{") && !strings.Contains(text, "{") {
+			t.Errorf("%q: %+v", text, l)
+		}
+		if strings.HasSuffix(l.Text, ":") && len(l.Details) == 0 && !strings.HasPrefix(text, "include") {
+			t.Errorf("%q: nothing after %q", text, l.Text)
+		}
+		cannot(languages[0], []auth.Scope{s})
+	})
+}
+
+func FuzzChooseLanguage(f *testing.F) {
+	f.Add("en de", "fr;q=0.5, de")
+	f.Fuzz(func(t *testing.T, locales, accept string) {
+		if l := chooseLanguage(locales, accept); l.Tag == "" {
+			t.Errorf("no language for %q %q", locales, accept)
+		}
+	})
+}
+
+// Nobody but the server makes what it takes for its own.
+func FuzzUnseal(f *testing.F) {
+	key := derive([]byte("a secret"), "test")
+	good := seal(key, "device", flow{Return: "/x", Request: "y"})
+	f.Add(good, "device")
+	f.Add("", "")
+	f.Add(".", "device")
+	f.Add("bnVsbA.", "device")
+	f.Fuzz(func(t *testing.T, text, device string) {
+		var x flow
+		if unseal(key, device, text, &x) && (text != good || device != "device") {
+			t.Errorf("%q is taken for %q", text, device)
+		}
+	})
+}
