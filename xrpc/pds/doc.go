@@ -21,6 +21,14 @@
 // subscriptions. So the order at the end is: the context of Run; the listener
 // (http.Server.Shutdown); Close, which sends the mail that is waiting; the store.
 //
+// # Apps
+//
+// Apps are let in by OAuth, on pages in the colours of Config.OAuth (see packages provider and pages).
+// An app's session is good wherever one of a password is, with the permissions that its scopes grant:
+// for methods, for what is written, and for calls that are passed on. It ends with what ends the
+// account's other sessions, and a write that is under way then writes nothing. The provider's keys are
+// derived from the last of Secrets.MasterKeys. Package pdstest has apps for tests of hosts.
+//
 // # Other parts
 //
 // Every part can be another one. Config names the parts that a server is made of, and the zero

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -638,5 +639,59 @@ func TestNewBrowserIsTold(t *testing.T) {
 		if m.Kind == server.NewSignIn {
 			t.Error("told of a browser that is not new")
 		}
+	}
+}
+
+// roundTrip is an http.RoundTripper.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// While a permission set cannot be had, it is believed for a day more, and by sessions that there are
+// for as long as they last.
+func TestPermissionSetsThatCannotBeHad(t *testing.T) {
+	net := pdstest.New(t)
+	publisher := net.PDS().Account("publisher")
+	var down atomic.Bool
+	var asked atomic.Int64
+	one := net.PDS(func(c *pds.Config) {
+		next := c.HTTP.Transport
+		c.HTTP = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "com.atproto.sync.getRecord") {
+				asked.Add(1)
+				if down.Load() {
+					return nil, errors.New("the network is down")
+				}
+			}
+			return next.RoundTrip(r)
+		})}
+	})
+	key, record, err := resolve.Record([]byte(`{"lexicon":1,"id":"org.example.auth","defs":{"main":{"type":"permission-set","permissions":[
+		{"type":"permission","resource":"repo","collection":["org.example.note"]}]}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	publisher.Put(resolve.Collection, key, record)
+	net.TXT(resolve.TXTName("org.example.auth"), resolve.TXTValue(publisher.DID))
+	alice, app := one.Account("alice"), net.App("atproto include:org.example.auth")
+	old := app.Login(alice)
+	if _, err := app.LoginWith(t.Context(), net.Browser(), alice, nil); err != nil || asked.Load() != 1 {
+		t.Errorf("%v; asked %d times within an hour", err, asked.Load())
+	}
+	down.Store(true)
+	net.Clock.Advance(2 * time.Hour)
+	app.Login(alice)
+	if asked.Load() < 2 {
+		t.Error("not asked again after an hour")
+	}
+	net.Clock.Advance(24 * time.Hour)
+	if _, err := app.Push(t.Context(), one, nil); !errors.Is(err, &provider.Error{Code: "invalid_scope"}) {
+		t.Errorf("after a day: %v", err)
+	}
+	if err := old.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := create(t, old, "org.example.note", "still"); err != nil {
+		t.Error(err)
 	}
 }
