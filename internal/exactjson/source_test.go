@@ -46,6 +46,7 @@ var allowed = map[string]string{
 	"internal/testpds/":               "for tests alone, which read what the server itself has answered",
 	"lexicon/data/plain.go":           "after the names were checked, and into no struct",
 	"repo/account/":                   "documents that the package itself has stored",
+	"internal/storedjson/":            "documents that the program itself has stored",
 	"xrpc/session/tokens.go":          "session tokens: their claims decode themselves, and the header is checked",
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/storedjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -60,11 +61,11 @@ func (s *Store) indexInvites(ctx context.Context) error {
 			return err
 		}
 		keys = []string{invitesIndexed} // the last one
-		for inv, err := range documents[Invite](ctx, r, invitePrefix) {
+		for inv, err := range storedjson.Documents[Invite](ctx, r, invitePrefix) {
 			if err != nil {
 				return err
 			}
-			keys = append(keys, inviteOf(inv.value))
+			keys = append(keys, inviteOf(inv.Value))
 		}
 		return nil
 	})
@@ -201,11 +202,11 @@ func (s *Store) InvitesOf(ctx context.Context, account string) (list []Invite, e
 func (s *Store) Invites(ctx context.Context) (list []Invite, err error) {
 	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		list = nil
-		for inv, err := range documents[Invite](ctx, r, invitePrefix) {
+		for inv, err := range storedjson.Documents[Invite](ctx, r, invitePrefix) {
 			if err != nil {
 				return err
 			}
-			list = append(list, inv.value)
+			list = append(list, inv.Value)
 		}
 		return nil
 	})

@@ -4,11 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"iter"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/storedjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -54,27 +54,6 @@ func putJSON(ctx context.Context, tx storage.KVTx, key string, v any) error {
 		return err
 	}
 	return tx.Set(ctx, key, doc, time.Time{})
-}
-
-// document is a stored JSON document.
-type document[T any] struct {
-	key   string
-	value T
-}
-
-// documents yields the JSON documents whose keys have a prefix.
-func documents[T any](ctx context.Context, r storage.KVReader, prefix string) iter.Seq2[document[T], error] {
-	return func(yield func(document[T], error) bool) {
-		for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
-			doc := document[T]{key: pair.Key}
-			if err == nil {
-				err = json.Unmarshal(pair.Value, &doc.value)
-			}
-			if !yield(doc, err) || err != nil {
-				return
-			}
-		}
-	}
 }
 
 // Count returns how many accounts there are. An operation that has not ended may not be counted
@@ -123,12 +102,12 @@ func (s *Store) Repair(ctx context.Context) error {
 	var list []left
 	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		list = nil
-		for doc, err := range documents[note](ctx, r, pendingPrefix) {
+		for doc, err := range storedjson.Documents[note](ctx, r, pendingPrefix) {
 			if err != nil {
 				return err
 			}
-			if s.abandoned(doc.key, doc.value) {
-				did, id, _ := cutLast(strings.TrimPrefix(doc.key, pendingPrefix))
+			if s.abandoned(doc.Key, doc.Value) {
+				did, id, _ := cutLast(strings.TrimPrefix(doc.Key, pendingPrefix))
 				list = append(list, left{syntax.DID(did), id})
 			}
 		}

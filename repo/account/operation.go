@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/storedjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
@@ -173,14 +174,14 @@ func (op *operation) renew(ctx context.Context) error {
 // notes returns the operations of an account that have not ended, by their keys.
 func notes(ctx context.Context, r storage.KVReader, did syntax.DID) (map[string]note, error) {
 	var m map[string]note
-	for doc, err := range documents[note](ctx, r, pendingOf(did)) {
+	for doc, err := range storedjson.Documents[note](ctx, r, pendingOf(did)) {
 		if err != nil {
 			return nil, err
 		}
 		if m == nil {
 			m = make(map[string]note)
 		}
-		m[doc.key] = doc.value
+		m[doc.Key] = doc.Value
 	}
 	return m, nil
 }

@@ -238,9 +238,9 @@ func (s *Server) made() {
 	}
 }
 
-// route answers requests with the method OPTIONS, but for those of OAuth, and passes others on. Methods do not go
-// through the mux, which would answer paths with two slashes by a redirection that web pages cannot
-// follow.
+// route answers requests with the method OPTIONS, but for those of OAuth, and passes others on.
+// Methods do not go through the mux, which would answer paths with two slashes by a redirection that
+// web pages cannot follow.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	name, isMethod := strings.CutPrefix(r.URL.Path, "/xrpc/")
 	switch {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/storedjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -67,11 +68,11 @@ func (s *Store) CreateAppPassword(ctx context.Context, who account.Caller, name 
 func (s *Store) AppPasswords(ctx context.Context, did syntax.DID) (list []AppPassword, err error) {
 	err = s.accounts.View(ctx, account.Trusted(did), func(_ account.Account, r storage.KVReader) error {
 		list = nil
-		for p, err := range documents[AppPassword](ctx, r, appPasswordPrefix) {
+		for p, err := range storedjson.Documents[AppPassword](ctx, r, appPasswordPrefix) {
 			if err != nil {
 				return err
 			}
-			list = append(list, p.value)
+			list = append(list, p.Value)
 		}
 		return nil
 	})

@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"iter"
 
+	"github.com/pdskit/pdskit/internal/storedjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -57,52 +57,31 @@ func (s *Store) Caller(t Token) account.Caller {
 // raised carries over what is kept when a counter is raised, and deletes the other sessions and
 // app passwords.
 func raised(ctx context.Context, a account.Account, step *repo.Step, keep account.Kept) error {
-	for x, err := range documents[chain](ctx, step, sessionPrefix) {
+	for x, err := range storedjson.Documents[chain](ctx, step, sessionPrefix) {
 		if err != nil {
 			return err
 		}
-		write := storage.KVWrite{Key: x.key}
-		if keep.Session != "" && x.key == sessionPrefix+keep.Session && x.value.Credentials == a.Credentials-1 {
-			x.value.Credentials = a.Credentials
-			if write, err = x.value.write(keep.Session); err != nil {
+		write := storage.KVWrite{Key: x.Key}
+		if keep.Session != "" && x.Key == sessionPrefix+keep.Session && x.Value.Credentials == a.Credentials-1 {
+			x.Value.Credentials = a.Credentials
+			if write, err = x.Value.write(keep.Session); err != nil {
 				return err
 			}
 		}
 		step.KV = append(step.KV, write)
 	}
-	for p, err := range documents[AppPassword](ctx, step, appPasswordPrefix) {
+	for p, err := range storedjson.Documents[AppPassword](ctx, step, appPasswordPrefix) {
 		if err != nil {
 			return err
 		}
-		write := storage.KVWrite{Key: p.key}
-		if keep.AppPasswords && p.value.Credentials == a.Credentials-1 {
-			p.value.Credentials = a.Credentials
-			if write.Value, err = json.Marshal(p.value); err != nil {
+		write := storage.KVWrite{Key: p.Key}
+		if keep.AppPasswords && p.Value.Credentials == a.Credentials-1 {
+			p.Value.Credentials = a.Credentials
+			if write.Value, err = json.Marshal(p.Value); err != nil {
 				return err
 			}
 		}
 		step.KV = append(step.KV, write)
 	}
 	return nil
-}
-
-// document is a stored JSON document.
-type document[T any] struct {
-	key   string
-	value T
-}
-
-// documents yields the JSON documents whose keys have a prefix.
-func documents[T any](ctx context.Context, r storage.KVReader, prefix string) iter.Seq2[document[T], error] {
-	return func(yield func(document[T], error) bool) {
-		for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
-			doc := document[T]{key: pair.Key}
-			if err == nil {
-				err = json.Unmarshal(pair.Value, &doc.value)
-			}
-			if !yield(doc, err) || err != nil {
-				return
-			}
-		}
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/storedjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -237,12 +238,12 @@ func (s *Store) EndSessions(ctx context.Context, who account.Caller) error {
 
 // endSessions adds to a step the end of the sessions that began with an app password.
 func endSessions(ctx context.Context, step *repo.Step, name string) error {
-	for x, err := range documents[chain](ctx, step, sessionPrefix) {
+	for x, err := range storedjson.Documents[chain](ctx, step, sessionPrefix) {
 		if err != nil {
 			return err
 		}
-		if x.value.AppPassword == name {
-			step.Remove(x.key)
+		if x.Value.AppPassword == name {
+			step.Remove(x.Key)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -165,21 +166,15 @@ type Session struct {
 func (p *Provider) Sessions(ctx context.Context, did syntax.DID) (list []Session, err error) {
 	err = p.accounts.View(ctx, account.Trusted(did), func(a account.Account, r storage.KVReader) error {
 		list = nil
-		for pair, err := range r.Keys(ctx, storage.Prefix(sessionPrefix)) {
+		for x, err := range p.stored(ctx, r) {
 			if err != nil {
-				return err
-			}
-			x, err := parseSession(pair.Value)
-			if errors.Is(err, errVersion) {
-				continue
-			} else if err != nil {
 				return err
 			}
 			if x.Credentials != a.Credentials || !p.now().Before(x.ends()) {
 				continue
 			}
 			list = append(list, Session{
-				Name: strings.TrimPrefix(pair.Key, sessionPrefix), Client: x.Client, Permissions: x.permissions,
+				Name: strings.TrimPrefix(x.key, sessionPrefix), Client: x.Client, Permissions: x.permissions,
 				Created: x.Created, Renewed: x.Renewed, Ends: x.ends(),
 			})
 		}
@@ -211,21 +206,39 @@ func (p *Provider) EndClient(ctx context.Context, who account.Caller, clientID s
 
 // endWhere adds the end of sessions to a step.
 func (p *Provider) endWhere(ctx context.Context, step *repo.Step, which func(*session) bool) error {
-	for pair, err := range step.Keys(ctx, storage.Prefix(sessionPrefix)) {
+	for x, err := range p.stored(ctx, step) {
 		if err != nil {
 			return err
 		}
-		x, err := parseSession(pair.Value)
-		if errors.Is(err, errVersion) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		if which(x) {
-			step.Remove(pair.Key)
+		if which(x.session) {
+			step.Remove(x.key)
 		}
 	}
 	return nil
+}
+
+// storedSession is a session under its key.
+type storedSession struct {
+	key string
+	*session
+}
+
+// stored yields the sessions of an account. Those of a later version of this package are left out.
+func (p *Provider) stored(ctx context.Context, r storage.KVReader) iter.Seq2[storedSession, error] {
+	return func(yield func(storedSession, error) bool) {
+		for pair, err := range r.Keys(ctx, storage.Prefix(sessionPrefix)) {
+			var x *session
+			if err == nil {
+				x, err = p.sessions.Of(pair.Value, parseSession)
+			}
+			if errors.Is(err, errVersion) {
+				continue
+			}
+			if !yield(storedSession{pair.Key, x}, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // maxSessions bounds the sessions of one account: beyond it, those that were renewed the longest ago
@@ -234,29 +247,19 @@ const maxSessions = 500
 
 // makeRoom adds to a step the end of old sessions, so that there is room for a new one.
 func (p *Provider) makeRoom(ctx context.Context, step *repo.Step) error {
-	type old struct {
-		key     string
-		renewed time.Time
-	}
-	var list []old
-	for pair, err := range step.Keys(ctx, storage.Prefix(sessionPrefix)) {
+	var list []storedSession
+	for x, err := range p.stored(ctx, step) {
 		if err != nil {
 			return err
 		}
-		x, err := p.sessions.Of(pair.Value, parseSession)
-		if errors.Is(err, errVersion) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		list = append(list, old{pair.Key, x.Renewed})
+		list = append(list, x)
 	}
 	if len(list) < maxSessions {
 		return nil
 	}
-	slices.SortFunc(list, func(a, b old) int { return a.renewed.Compare(b.renewed) })
-	for _, o := range list[:len(list)-maxSessions+1] {
-		step.Remove(o.key)
+	slices.SortFunc(list, func(a, b storedSession) int { return a.Renewed.Compare(b.Renewed) })
+	for _, x := range list[:len(list)-maxSessions+1] {
+		step.Remove(x.key)
 	}
 	return nil
 }
