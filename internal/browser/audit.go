@@ -20,17 +20,19 @@ func (tab *Tab) Axe() []string {
 	}
 	tab.Eval(string(source)+";void 0", nil)
 	var found []struct {
-		ID, Impact, Help string
-		Nodes            []struct {
-			HTML           string
-			FailureSummary string
-		}
+		ID     string `json:"id"`
+		Impact string `json:"impact"`
+		Help   string `json:"help"`
+		Nodes  []struct {
+			HTML    string `json:"html"`
+			Summary string `json:"failureSummary"`
+		} `json:"nodes"`
 	}
 	tab.Eval(`axe.run(document, { resultTypes: ['violations'] }).then(r => r.violations)`, &found)
 	var list []string
 	for _, f := range found {
 		for _, n := range f.Nodes {
-			list = append(list, fmt.Sprintf("%s (%s): %s: %.300s: %s", f.ID, f.Impact, f.Help, n.HTML, n.FailureSummary))
+			list = append(list, fmt.Sprintf("%s (%s): %s: %.300s: %s", f.ID, f.Impact, f.Help, n.HTML, n.Summary))
 		}
 	}
 	return list

@@ -35,7 +35,10 @@ func (tab *Tab) wait(kind, name, then string, out any, values ...any) {
 	tab.until(fmt.Sprintf("%s %q", kind, name), js(`const el = find(a, b); if (!el) return null; `+then, append([]any{kind, name}, values...)...), out)
 }
 
-type position struct{ X, Y float64 }
+type position struct {
+	X float64 `json:"x"`
+	Y float64 `json:"y"`
+}
 
 // Click clicks a button, a link or a box. It does not wait for what follows: [Tab.Submit] does.
 func (tab *Tab) Click(name string) {

@@ -18,6 +18,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
+	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
 // patience is how long a method waits for what it needs.
@@ -211,7 +212,7 @@ func (tab *Tab) Eval(expression string, out any) {
 			continue
 		}
 		if err == nil && out != nil {
-			err = json.Unmarshal(text, out)
+			err = exactjson.Unmarshal(text, out)
 		}
 		if err != nil {
 			tab.fatalf("%.200s: %v", expression, err)
@@ -267,7 +268,7 @@ func (tab *Tab) until(what, expression string, out any) {
 		case err != nil:
 		case string(text) != "null" && string(text) != "false" && string(text) != "0" && string(text) != `""`:
 			if out != nil {
-				if err := json.Unmarshal(text, out); err != nil {
+				if err := exactjson.Unmarshal(text, out); err != nil {
 					tab.fatalf("%s: %v", what, err)
 				}
 			}
@@ -286,7 +287,7 @@ func (tab *Tab) fatalf(format string, args ...any) {
 	message := "browser: " + fmt.Sprintf(format, args...)
 	if text, err := tab.eval(`location.href + "\n" + document.documentElement.innerText`); err == nil {
 		var shown string
-		json.Unmarshal(text, &shown)
+		exactjson.Unmarshal(text, &shown)
 		message += fmt.Sprintf("\nat %.3000s", shown)
 	}
 	tab.mu.Lock()
