@@ -26,8 +26,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/mail"
-	"github.com/pdskit/pdskit/xrpc/oauth/pages"
 	"github.com/pdskit/pdskit/xrpc/pds"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 // Version is what /xrpc/_health tells.
@@ -193,9 +193,8 @@ func (s *Server) config() (pds.Config, error) {
 			Service: pds.Service(cfg.Proxy.AppView), CDN: cfg.Proxy.CDN,
 			HeaderTimeout: cfg.Proxy.HeadersTimeout, BodyTimeout: cfg.Proxy.BodyTimeout, MaxResponse: cfg.Proxy.MaxResponse,
 		},
-		OAuth: pds.OAuth{Trusted: cfg.TrustedApps, Brand: pages.Brand{
-			Name: cfg.ServiceName, Logo: cfg.Logo, Accent: cfg.Colour, Home: cfg.Home, Support: cfg.Support,
-		}},
+		OAuth:      pds.OAuth{Trusted: cfg.TrustedApps},
+		Brand:      site.Brand{Name: cfg.ServiceName, Logo: cfg.Logo, Accent: cfg.Colour, Home: cfg.Home, Support: cfg.Support},
 		Moderation: pds.Service(cfg.Proxy.Moderation), Reports: pds.Service(cfg.Proxy.Reports),
 		Relays: cfg.Crawlers, TimeServers: TimeServers(cfg.PLC, cfg.Crawlers), SignAnyway: !cfg.ClockCheck,
 		BlobLimit: cfg.BlobLimit, BlobQuota: cfg.BlobQuota, ImportLimit: cfg.ImportLimit, Sniff: blobtype.Sniff,

@@ -1,4 +1,4 @@
-package pages
+package site
 
 import (
 	_ "embed"
@@ -12,7 +12,7 @@ import (
 
 // Brand is whose pages they are, and how they look. The zero value works.
 type Brand struct {
-	// Name is the name of the service. Empty: the host of the issuer.
+	// Name is the name of the service. Empty: the host of the site.
 	Name string
 	// Logo is the address of a picture, or a path of this server.
 	Logo string
@@ -43,7 +43,7 @@ func newLook(b Brand) look {
 		web := err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
 		own := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
 		if !web && !own && !(name == "Support" && err == nil && u.Scheme == "mailto") {
-			panic("pages: Brand." + name + " must be an address that begins with https://, or a path: " + s)
+			panic("site: Brand." + name + " must be an address that begins with https://, or a path: " + s)
 		}
 	}
 	accent := b.Accent
@@ -52,14 +52,14 @@ func newLook(b Brand) look {
 	}
 	rgb, ok := parseColour(accent)
 	if !ok {
-		panic("pages: Brand.Accent must be a colour as #1d4ed8: " + accent)
+		panic("site: Brand.Accent must be a colour as #1d4ed8: " + accent)
 	}
 	text := "#ffffff"
 	if contrast(rgb, [3]float64{1, 1, 1}) < contrast(rgb, [3]float64{}) {
 		text = "#000000"
 	}
-	l := look{style: styleSheet + fmt.Sprintf("\n:root{--accent:%s;--on-accent:%s}\n", accent, text), logoOrigin: origin(b.Logo)}
-	l.stylePath = pathStyle + hash(l.style)[:16] + ".css"
+	l := look{style: styleSheet + fmt.Sprintf("\n:root{--accent:%s;--on-accent:%s}\n", accent, text), logoOrigin: OriginOf(b.Logo)}
+	l.stylePath = "/site/" + Hash(l.style)[:16] + ".css"
 	return l
 }
 
