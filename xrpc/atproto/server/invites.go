@@ -111,37 +111,30 @@ func (s *Service) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p 
 // getInviteCodes lists all codes, the newest or the most used first. The cursor is what a code is
 // sorted by, and the code. A page of codes with many uses has fewer than the limit.
 func (s *Service) getInviteCodes(ctx context.Context, r *xrpc.Request, p api.AdminGetInviteCodesParams) (out api.AdminGetInviteCodesOutput, err error) {
-	rank := func(inv account.Invite) int64 { return inv.Created.UnixMilli() }
+	order := account.InvitesByTime
 	if p.Sort == "usage" {
-		rank = func(inv account.Invite) int64 { return int64(len(inv.Uses)) }
+		order = account.InvitesByUse
 	} else if p.Sort != "recent" && p.Sort != "" {
 		return out, xrpc.InvalidRequest("unknown sort method: %s", p.Sort)
 	}
-	less := func(a, b account.Invite) int {
-		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.Code, a.Code))
+	at, code, ok := strings.Cut(p.Cursor, "::")
+	rank, err := strconv.ParseInt(at, 10, 64)
+	if p.Cursor != "" && (!ok || err != nil || code == "") {
+		return out, xrpc.InvalidRequest("Malformed cursor")
 	}
-	list, err := s.accounts.Invites(ctx)
-	if err != nil {
-		return out, err
-	}
-	slices.SortFunc(list, less)
-	if p.Cursor != "" {
-		at, code, ok := strings.Cut(p.Cursor, "::")
-		n, err := strconv.ParseInt(at, 10, 64)
-		if !ok || err != nil {
-			return out, xrpc.InvalidRequest("Malformed cursor")
+	size, most := 0, int(cmp.Or(p.Limit, 100))
+	for inv, err := range s.accounts.InvitesAfter(ctx, order, rank, code) {
+		if err != nil {
+			return api.AdminGetInviteCodesOutput{}, err
 		}
-		list = slices.DeleteFunc(list, func(inv account.Invite) bool {
-			return cmp.Or(cmp.Compare(n, rank(inv)), cmp.Compare(code, inv.Code)) <= 0
-		})
-	}
-	size := 0
-	for _, inv := range list[:min(len(list), int(cmp.Or(p.Limit, 100)))] {
 		if size += inviteSize(inv); size > maxInviteBytes && len(out.Codes) > 0 {
 			break
 		}
 		out.Codes = append(out.Codes, viewInvite(inv))
-		out.Cursor = strconv.FormatInt(rank(inv), 10) + "::" + inv.Code
+		out.Cursor = strconv.FormatInt(order.Rank(inv), 10) + "::" + inv.Code
+		if len(out.Codes) == most {
+			break
+		}
 	}
 	return out, nil
 }
