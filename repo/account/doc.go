@@ -84,6 +84,7 @@
 //	reset/TOKEN          account/credential  the DID that a token to reset a password is for; expires
 //	oauth/…              xrpc/oauth          authorization requests, used proofs, and browsers; expire
 //	passkey/HASH         xrpc/passkey        a challenge that was given out; expires
+//	audit/…              xrpc/audit          what administrators have done
 //	lost-blob/DID/CID    repo/check          a blob that was accepted as lost
 //	durable/alarms/…     storage/durable     alarms by time
 //	maintenance/sweep    xrpc/pds            how far the deletion of unused blobs has come

@@ -35,15 +35,13 @@ func (s *Service) createInviteCode(ctx context.Context, r *xrpc.Request, in api.
 	if in.UseCount < 1 {
 		return out, xrpc.InvalidRequest("useCount must be at least 1")
 	}
-	if in.ForAccount == "" {
-		in.ForAccount = adminOwner
+	many := api.ServerCreateInviteCodesInput{CodeCount: 1, UseCount: in.UseCount}
+	if in.ForAccount != "" {
+		many.ForAccounts = []syntax.DID{in.ForAccount}
 	}
-	if err := s.checkOwner(ctx, in.ForAccount); err != nil {
-		return out, err
-	}
-	codes, err := s.accounts.CreateInvites(ctx, s.hostname, string(in.ForAccount), adminOwner, 1, int(in.UseCount))
+	codes, err := s.administrator(r).CreateInvites(ctx, many)
 	if err == nil {
-		out.Code = codes[0]
+		out.Code = codes.Codes[0].Codes[0]
 	}
 	return out, err
 }
@@ -51,7 +49,12 @@ func (s *Service) createInviteCode(ctx context.Context, r *xrpc.Request, in api.
 // maxInvites is how many codes one call may make.
 const maxInvites = 1000
 
-func (s *Service) createInviteCodes(ctx context.Context, r *xrpc.Request, in api.ServerCreateInviteCodesInput) (out api.ServerCreateInviteCodesOutput, err error) {
+func (s *Service) createInviteCodes(ctx context.Context, r *xrpc.Request, in api.ServerCreateInviteCodesInput) (api.ServerCreateInviteCodesOutput, error) {
+	return s.administrator(r).CreateInvites(ctx, in)
+}
+
+// makeInvites makes codes for accounts, or for nobody.
+func (s *Service) makeInvites(ctx context.Context, in api.ServerCreateInviteCodesInput) (out api.ServerCreateInviteCodesOutput, err error) {
 	if len(in.ForAccounts) == 0 {
 		in.ForAccounts = []syntax.DID{adminOwner}
 	}
@@ -140,30 +143,35 @@ func (s *Service) getInviteCodes(ctx context.Context, r *xrpc.Request, p api.Adm
 }
 
 func (s *Service) disableInviteCodes(ctx context.Context, r *xrpc.Request, in api.AdminDisableInviteCodesInput) (out xrpc.None, err error) {
+	return out, s.administrator(r).DisableInvites(ctx, in)
+}
+
+// voidInvites disables codes, and all codes of accounts.
+func (s *Service) voidInvites(ctx context.Context, in api.AdminDisableInviteCodesInput) error {
 	if slices.Contains(in.Accounts, adminOwner) {
-		return out, xrpc.InvalidRequest("cannot disable admin invite codes")
+		return xrpc.InvalidRequest("cannot disable admin invite codes")
 	}
 	var known []string // accounts that are here, with codes or without
 	for _, did := range in.Accounts {
 		if _, err := s.accounts.ByDID(ctx, syntax.DID(did)); err == nil {
 			known = append(known, did)
 		} else if !errors.Is(err, account.ErrNotFound) {
-			return out, err
+			return err
 		}
 	}
-	err = s.accounts.DisableInvites(ctx, in.Codes, in.Accounts, known)
+	err := s.accounts.DisableInvites(ctx, in.Codes, in.Accounts, known)
 	if errors.Is(err, account.ErrNoInvite) {
 		err = notFound("No such invite code or account" + strings.TrimPrefix(err.Error(), account.ErrNoInvite.Error()))
 	}
-	return out, err
+	return err
 }
 
 func (s *Service) disableAccountInvites(ctx context.Context, r *xrpc.Request, in api.AdminDisableAccountInvitesInput) (out xrpc.None, err error) {
-	return out, s.setInvites(ctx, in.Account, true)
+	return out, s.administrator(r).SetInvites(ctx, in.Account, true)
 }
 
 func (s *Service) enableAccountInvites(ctx context.Context, r *xrpc.Request, in api.AdminEnableAccountInvitesInput) (out xrpc.None, err error) {
-	return out, s.setInvites(ctx, in.Account, false)
+	return out, s.administrator(r).SetInvites(ctx, in.Account, false)
 }
 
 // setInvites takes from an account the right to invite, or gives it back.
