@@ -59,7 +59,7 @@
 //	factor/totp        account/credential  the secret of the authenticator app, sealed
 //	factor/enrolment   account/credential  such a secret that is not confirmed yet, sealed; expires
 //	factor/guesses     account/credential  how many wrong codes were tried; expires
-//	oauth/…            xrpc/oauth          sessions of apps, codes, grants, sign-ins of browsers: see provider, pages
+//	oauth/…            xrpc/oauth, site    sessions of apps, codes, grants, sign-ins of browsers: see provider, site
 //	index/…            repo                rows of repo.Config.Indexes and their stamp
 //	link/…             repo                rows of indexes of earlier versions; deleted when found
 //	durable/…          storage/durable     the account's alarm and what was delivered to the log
@@ -82,7 +82,7 @@
 //	reservedkey/KEY      account             a signing key for an account that will come; expires
 //	reservedfor/DID      account             its did:key, by the account's DID; expires
 //	reset/TOKEN          account/credential  the DID that a token to reset a password is for; expires
-//	oauth/…              xrpc/oauth          authorization requests, used proofs, and browsers; expire
+//	oauth/…              xrpc/oauth, site    authorization requests, used proofs, and browsers; expire
 //	passkey/HASH         xrpc/passkey        a challenge that was given out; expires
 //	audit/…              xrpc/audit          what administrators have done
 //	lost-blob/DID/CID    repo/check          a blob that was accepted as lost

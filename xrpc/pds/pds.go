@@ -29,6 +29,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
 	"github.com/pdskit/pdskit/xrpc/recent"
 	"github.com/pdskit/pdskit/xrpc/session"
+	"github.com/pdskit/pdskit/xrpc/site"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
@@ -46,6 +47,8 @@ type Server struct {
 	Credentials *credential.Store
 	// Sessions has the authenticators for further methods.
 	Sessions *session.Sessions
+	// Site is what the server's pages have in common, for further ones.
+	Site *site.Site
 	// OAuth lets apps in. Nil: it is off.
 	OAuth *provider.Provider
 	// Service serves the accounts, and Repos their repositories. Repos.Write is for further methods
@@ -104,6 +107,9 @@ func New(cfg Config) (*Server, error) {
 	s.Outbox = &stream.Outbox{Events: cfg.Store.Events}
 	s.openCrawler()
 	if err := s.openAccounts(); err != nil {
+		return nil, err
+	}
+	if err := s.openSite(); err != nil {
 		return nil, err
 	}
 	if err := s.openOAuth(); err != nil {

@@ -17,7 +17,8 @@ type Mailer interface {
 // MailKind is what a message is for.
 type MailKind string
 
-// The kinds of messages. All but FactorChanged, NewSignIn and Plain have a token.
+// The kinds of messages. All but FactorChanged, NewSignIn, NewApp and Plain have a
+// token.
 const (
 	ConfirmEmail  MailKind = "confirm_email"
 	UpdateEmail   MailKind = "update_email"
@@ -30,6 +31,8 @@ const (
 	FactorChanged MailKind = "factor_changed"
 	// NewSignIn tells of a sign-in with a browser that is new to the account.
 	NewSignIn MailKind = "new_sign_in"
+	// NewApp tells of an app that was given permissions it did not have.
+	NewApp MailKind = "new_app"
 	// Plain is a message that the operator or a moderator wrote.
 	Plain MailKind = "plain"
 )
