@@ -84,7 +84,7 @@ type Config struct {
 	// made.
 	Changed func(context.Context, Change)
 	// From, if not nil, says where the request of a context comes from, in words by which an account's
-	// owner may recognise it, such as a network address: see SessionInfo.
+	// owner may recognise it, such as a network address: see OpenSession.
 	From func(context.Context) string
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
@@ -91,4 +92,8 @@ func create(ctx context.Context, s *client.Session, text string) error {
 	return s.Client().Procedure(ctx, "com.atproto.repo.createRecord", map[string]any{
 		"repo": s.DID(), "collection": "com.example.note", "record": map[string]any{"$type": "com.example.note", "text": text},
 	}, nil)
+}
+
+func contextFor(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
 }
