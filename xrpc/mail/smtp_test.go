@@ -196,7 +196,7 @@ func (s *smtpServer) client(t *testing.T, user string) *smtpSender {
 	if s.implicit {
 		scheme = "smtps"
 	}
-	sender, err := New(scheme+"://"+user+s.listener.Addr().String(), "Der Bär <pds@example.test>", nil, "")
+	sender, err := New(Config{URL: scheme + "://" + user + s.listener.Addr().String(), From: "Der Bär <pds@example.test>"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestNoServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	s, err := New("smtp://"+l.Addr().String(), "a@b.test", nil, "")
+	s, err := New(Config{URL: "smtp://" + l.Addr().String(), From: "a@b.test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +360,7 @@ func TestSilentServerEndsWithTheContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s, err := New("smtp://"+l.Addr().String(), "a@b.test", nil, "")
+	s, err := New(Config{URL: "smtp://" + l.Addr().String(), From: "a@b.test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 
 func TestFileSink(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mail.jsonl")
-	s, err := New("smtp://ignored.test", "", nil, path)
+	s, err := New(Config{URL: "smtp://ignored.test", File: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestFileSink(t *testing.T) {
 
 func TestLogSink(t *testing.T) {
 	var out bytes.Buffer
-	s, err := New("", "", slog.New(slog.NewTextHandler(&out, nil)), "")
+	s, err := New(Config{Log: slog.New(slog.NewTextHandler(&out, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestLogSink(t *testing.T) {
 			t.Errorf("%q is not in the log: %s", part, &out)
 		}
 	}
-	silent, _ := New("", "", nil, "")
+	silent, _ := New(Config{})
 	if err := silent.Send(t.Context(), Message{To: "a@b.test"}); err != nil {
 		t.Error(err)
 	}
@@ -73,7 +73,7 @@ func TestNewRefuses(t *testing.T) {
 		"no sender":      {"smtp://mail.test", ""},
 		"sender newline": {"smtp://mail.test", "a@b.test\r\nBcc: c@d.test"},
 	} {
-		_, err := New(c.url, c.from, nil, "")
+		_, err := New(Config{URL: c.url, From: c.from})
 		if err == nil {
 			t.Errorf("%s: no error", name)
 		} else if strings.Contains(err.Error(), "pa%ss") {
@@ -89,10 +89,10 @@ var hostileAddresses = []string{
 }
 
 func TestHostileAddressesAreRefused(t *testing.T) {
-	logs, _ := New("", "", nil, "")
-	files, _ := New("", "", nil, filepath.Join(t.TempDir(), "f"))
-	smtps, _ := New("smtp://127.0.0.1:1", "a@b.test", nil, "")
-	program, _ := New("smtp:///?sendmail=true", "a@b.test", nil, "")
+	logs, _ := New(Config{})
+	files, _ := New(Config{File: filepath.Join(t.TempDir(), "f")})
+	smtps, _ := New(Config{URL: "smtp://127.0.0.1:1", From: "a@b.test"})
+	program, _ := New(Config{URL: "smtp:///?sendmail=true", From: "a@b.test"})
 	for _, to := range hostileAddresses {
 		for _, s := range []Sender{logs, files, smtps, program} {
 			if err := s.Send(t.Context(), Message{To: to}); !errors.Is(err, ErrAddress) {
@@ -109,7 +109,7 @@ func TestSendmail(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
-	s, err := New("smtp:///?sendmail=true", "PDS <pds@b.test>", nil, "")
+	s, err := New(Config{URL: "smtp:///?sendmail=true", From: "PDS <pds@b.test>"})
 	if err != nil {
 		t.Fatal(err)
 	}

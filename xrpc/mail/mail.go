@@ -1,9 +1,12 @@
-// Package mail sends the server's messages to its users.
+// Package mail sends plain text messages to one recipient each.
 //
-// A Sender is one of three things: an SMTP server (or the machine's own sendmail), a
-// log, for development, where a person reads the token in the terminal, or a file of
-// JSON lines, which tests read. All of them refuse what could add a header or a
-// second recipient, so a caller may pass on what a user typed.
+//	sender, err := mail.New(mail.Config{URL: "smtps://user:password@smtp.example.com", From: "The Host <pds@example.com>"})
+//	err = sender.Send(ctx, mail.Message{To: address, Subject: "Your code", Text: "…"})
+//
+// A Sender is one of three things: an SMTP server (or the machine's own sendmail), a log, for
+// development, where a person reads the token in the terminal, or a file of JSON lines, which tests
+// read. All of them refuse what could add a header or a second recipient, so a caller may pass on what
+// a user typed. There is no queue: whoever sends tries again.
 package mail
 
 import (
@@ -35,21 +38,31 @@ type Sender interface {
 // ErrAddress: a recipient is not a bare e-mail address.
 var ErrAddress = errors.New("mail: not an e-mail address")
 
-// New returns the sender for a configuration. If sinkFile is set, messages are
-// appended to that file as JSON lines; else if smtpURL is set, they go to that
-// server; else they are logged. A nil log drops them.
-//
-// The URL is smtp://user:password@host:port (port 587 unless given; TLS by STARTTLS where the
-// server offers it, and always before a password is sent to another machine), smtps://… (port 465,
-// TLS from the start), or smtp:///?sendmail=true for the program sendmail. from is the sender's
-// address, with or without a name.
-func New(smtpURL, from string, log *slog.Logger, sinkFile string) (Sender, error) {
+// Config says how messages are sent. The zero value drops them.
+type Config struct {
+	// URL is the server: smtp://user:password@host:port (port 587 unless given; TLS by STARTTLS where
+	// the server offers it, and always before a password is sent to another machine), smtps://… (port
+	// 465, TLS from the start), or smtp:///?sendmail=true for the program sendmail. Empty: messages go
+	// to Log.
+	URL string
+	// From is the sender's address, with or without a name. A URL needs one.
+	From string
+	// Log gets the messages of a server that has no URL. Nil: they are dropped.
+	Log *slog.Logger
+	// File, if not empty, is a file to which messages are appended as JSON lines, whatever the URL is.
+	File string
+}
+
+// New returns the sender of a configuration. The error says what is wrong with URL or From, and does
+// not show a password.
+func New(cfg Config) (Sender, error) {
 	switch {
-	case sinkFile != "":
-		return &file{path: sinkFile}, nil
-	case smtpURL != "":
-		return newSMTP(smtpURL, from)
+	case cfg.File != "":
+		return &file{path: cfg.File}, nil
+	case cfg.URL != "":
+		return newSMTP(cfg.URL, cfg.From)
 	}
+	log := cfg.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}

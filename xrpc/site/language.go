@@ -1,39 +1,18 @@
-package pages
+package site
 
 import (
-	"embed"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-//go:embed messages/*.txt
-var messageFiles embed.FS
-
-// language is a language of the pages.
-type language struct {
+// Language is a language of a set.
+type Language struct {
 	// Tag is the language as HTML names it, Name as its speakers do.
 	Tag, Name string
 	messages  map[string]string
-}
-
-// languages are those that there are; the first one is that of browsers that want none of them.
-var languages = readLanguages("en", "de", "fr", "es", "ja", "pt")
-
-func readLanguages(tags ...string) (list []language) {
-	for _, tag := range tags {
-		text, err := messageFiles.ReadFile("messages/" + tag + ".txt")
-		if err != nil {
-			panic(err) // cannot be: it is embedded
-		}
-		messages, err := parseMessages(string(text))
-		if err != nil {
-			panic("pages: messages/" + tag + ".txt: " + err.Error())
-		}
-		list = append(list, language{Tag: tag, Name: messages["language"], messages: messages})
-	}
-	return list
 }
 
 // parseMessages reads a file of messages: lines "key = text". Lines that begin with # are comments.
@@ -55,8 +34,9 @@ func parseMessages(text string) (map[string]string, error) {
 	return out, nil
 }
 
-// message returns a message. The arguments are the names and values of its placeholders: "{name}".
-func (l language) message(key string, args ...any) string {
+// Message returns the message of a key, or the key if there is none. The arguments are the names and
+// values of its placeholders: "{name}".
+func (l Language) Message(key string, args ...any) string {
 	text, ok := l.messages[key]
 	if !ok {
 		return key
@@ -68,11 +48,17 @@ func (l language) message(key string, args ...any) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
-// chooseLanguage chooses by what an app has asked for (ui_locales), and then by what the browser
-// accepts.
-func chooseLanguage(locales, accept string) language {
-	for tag := range strings.FieldsSeq(short(locales, 400)) {
-		if l, ok := findLanguage(tag); ok {
+// Has reports whether there is a message of a key.
+func (l Language) Has(key string) bool { _, ok := l.messages[key]; return ok }
+
+// Keys are the keys of all messages, sorted.
+func (l Language) Keys() []string { return slices.Sorted(maps.Keys(l.messages)) }
+
+// Language chooses a language: by locales, the tags of languages that somebody has asked for,
+// separated by spaces, and then by what the browser accepts (Accept-Language).
+func (s *Set) Language(locales, accept string) Language {
+	for tag := range strings.FieldsSeq(Short(locales, 400)) {
+		if l, ok := s.find(tag); ok {
 			return l
 		}
 	}
@@ -81,7 +67,7 @@ func chooseLanguage(locales, accept string) language {
 		q   float64
 	}
 	var wishes []wish
-	for part := range strings.SplitSeq(short(accept, 400), ",") {
+	for part := range strings.SplitSeq(Short(accept, 400), ",") {
 		tag, params, _ := strings.Cut(strings.TrimSpace(part), ";")
 		q := 1.0
 		if v, ok := strings.CutPrefix(strings.TrimSpace(params), "q="); ok {
@@ -101,18 +87,18 @@ func chooseLanguage(locales, accept string) language {
 		return 0
 	})
 	for _, x := range wishes {
-		if l, ok := findLanguage(x.tag); ok {
+		if l, ok := s.find(x.tag); ok {
 			return l
 		}
 	}
-	return languages[0]
+	return s.languages[0]
 }
 
-func findLanguage(tag string) (language, bool) {
+func (s *Set) find(tag string) (Language, bool) {
 	primary, _, _ := strings.Cut(strings.ToLower(tag), "-")
-	i := slices.IndexFunc(languages, func(l language) bool { return l.Tag == primary })
+	i := slices.IndexFunc(s.languages, func(l Language) bool { return l.Tag == primary })
 	if i < 0 {
-		return language{}, false
+		return Language{}, false
 	}
-	return languages[i], true
+	return s.languages[i], true
 }
