@@ -8,9 +8,9 @@ import (
 	"github.com/pdskit/pdskit/internal/browser"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
-	"github.com/pdskit/pdskit/xrpc/oauth/pages"
 	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 // Every page on which apps are let in, as axe-core and somebody with a narrow window see it, light and
@@ -18,7 +18,7 @@ import (
 func TestBrowserPages(t *testing.T) {
 	net := pdstest.New(t)
 	server1 := net.PDS(func(c *pds.Config) {
-		c.OAuth.Brand = pages.Brand{Name: "Example", Terms: "https://pds1.test/terms", Privacy: "https://pds1.test/privacy", Support: "mailto:help@example.com"}
+		c.Brand = site.Brand{Name: "Example", Terms: "https://pds1.test/terms", Privacy: "https://pds1.test/privacy", Support: "mailto:help@example.com"}
 	})
 	alice, bob := server1.Account("alice"), server1.Account("bob")
 	code, _ := codes(t, net, server1, alice)
