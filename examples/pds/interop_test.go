@@ -11,36 +11,17 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// officialPackages are what testdata/official.cjs needs.
-var officialPackages = []string{
-	"@atproto/api@^0.19", "@atproto/crypto@^0.4", "@atproto/identity@^0.4", "@atproto/repo@^0.9", "@atproto/sync@^0.1",
-	"@atproto/xrpc-server@^0.10", "@did-plc/lib@^0.0.4",
-}
+	"github.com/pdskit/pdskit/internal/testenv"
+)
 
 // TestOfficialPackages: the official client writes, reads and moves an account here; the official
 // firehose consumer verifies every event, and the official repository code every export and proof;
 // a repository that it made and signed is imported; service tokens are verified both ways.
 func TestOfficialPackages(t *testing.T) {
-	dir := os.Getenv("PDSKIT_NPM")
-	if dir == "" && os.Getenv("PDSKIT_INTEROP") != "1" {
-		t.Skipf("set PDSKIT_INTEROP=1 to install the official packages into a temporary folder (needs Node.js 20, npm and the network), "+
-			"or PDSKIT_NPM to a folder in which they are: npm install %s", strings.Join(officialPackages, " "))
-	}
+	modules := testenv.NodeModules(t, "@atproto/api", "@atproto/crypto", "@atproto/identity", "@atproto/repo", "@atproto/sync", "@atproto/xrpc-server", "@did-plc/lib")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	if dir == "" {
-		dir = t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "package.json"), []byte(`{"private":true}`), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		install := exec.CommandContext(ctx, "npm", append([]string{"install", "--ignore-scripts", "--no-audit", "--no-fund"}, officialPackages...)...)
-		install.Dir = dir
-		if out, err := install.CombinedOutput(); err != nil {
-			t.Fatalf("npm install: %v\n%s", err, out)
-		}
-	}
 	p := start(t, t.TempDir())
 	directory := ""
 	for _, line := range p.out {
@@ -53,7 +34,7 @@ func TestOfficialPackages(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(ctx, "node", script, p.url, directory)
-	cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(dir, "node_modules"))
+	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -14,16 +14,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
 // The official client (npm package @did-plc/lib) against this directory, and this
 // module's validation of what it wrote.
 func TestOfficialClient(t *testing.T) {
-	dir := os.Getenv("PDSKIT_NPM")
-	if dir == "" {
-		t.Skip(`set PDSKIT_NPM to a folder in which "npm install @did-plc/lib @atproto/crypto" was run (needs Node.js)`)
-	}
+	modules := testenv.NodeModules(t, "@did-plc/lib", "@atproto/crypto")
 	script, err := filepath.Abs("testdata/official_client.js")
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +31,7 @@ func TestOfficialClient(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", script, srv.URL)
-	cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(dir, "node_modules"))
+	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

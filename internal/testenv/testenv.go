@@ -4,6 +4,7 @@ package testenv
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 )
@@ -28,6 +29,30 @@ func Shared(t testing.TB, path string) string {
 		Missing(t, "reference data %q: put the protocol fixtures in a folder named shared beside the module, or name it in PDSKIT_SHARED", path)
 	}
 	return full
+}
+
+// NodeModules returns the folder node_modules in which packages of npm are. They are in .ci/node of the
+// module once "npm install" was run there, or in the folder that PDSKIT_NPM names. Where one is missing, or
+// Node.js itself, the test is skipped, or fails if the environment says CI=true.
+func NodeModules(t testing.TB, packages ...string) string {
+	t.Helper()
+	dir := os.Getenv("PDSKIT_NPM")
+	if dir == "" {
+		mod, err := moduleRoot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.Join(mod, ".ci", "node")
+	}
+	for _, name := range packages {
+		if _, err := os.Stat(filepath.Join(dir, "node_modules", filepath.FromSlash(name), "package.json")); err != nil {
+			Missing(t, `the npm package %s: run "npm install" in the folder .ci/node, or name a folder where it was run in PDSKIT_NPM`, name)
+		}
+	}
+	if _, err := exec.LookPath("node"); err != nil {
+		Missing(t, "Node.js: the command node is not in PATH")
+	}
+	return filepath.Join(dir, "node_modules")
 }
 
 // Missing skips the test with a message that says what it needs, or fails it

@@ -25,10 +25,10 @@ import (
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
-	"github.com/pdskit/pdskit/xrpc/oauth/pages"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/session"
+	"github.com/pdskit/pdskit/xrpc/site"
 	"github.com/pdskit/pdskit/xrpc/timecheck"
 )
 
@@ -117,6 +117,9 @@ type Config struct {
 	// HTTP makes all requests to other servers. Nil: a client that reaches public addresses only, by
 	// HTTPS only, unless the operator has named them.
 	HTTP *http.Client
+	// Brand is how the pages look that people see, and whose they are. Where it has no Terms and
+	// Privacy, they are those of Policy.
+	Brand site.Brand
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 	// Logger gets what an operator should know. Nil: silent.
@@ -139,8 +142,8 @@ type Rates interface {
 	Limit(w http.ResponseWriter, r *xrpc.Request) error
 	// Writes is asked before a request writes several records: see [atproto.Service].
 	Writes(r *xrpc.Request, creates, updates, deletes int) error
-	// Endpoint is asked before a request for an endpoint of OAuth or a form of its pages: see the
-	// Limit of [provider.Config] and [pages.Config]. client is empty, or an OAuth client.
+	// Endpoint is asked before a request for an endpoint of OAuth or a form of a page: see the
+	// Limit of [provider.Config] and [site.Config]. client is empty, or an OAuth client.
 	Endpoint(r *http.Request, name, client string) error
 }
 
@@ -160,8 +163,6 @@ type OAuth struct {
 	Off bool
 	// Trusted are the client_ids of apps that the operator vouches for: see [provider.Config].
 	Trusted []string
-	// Brand is how the pages look on which people sign in and consent.
-	Brand pages.Brand
 	// Pages, if not nil, makes other pages than those of package pages. It is called when the rest of
 	// the server is there, so that it can use it and add to its Mux.
 	Pages func(s *Server) (provider.Logins, provider.Pages)
@@ -234,6 +235,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := crypto.ParseDIDKey(c.RecoveryKey); err != nil && c.RecoveryKey != "" {
 		return fmt.Errorf("pds: Config.RecoveryKey is not a did:key: %w", err)
+	}
+	if err := c.Brand.Validate(); err != nil {
+		return fmt.Errorf("pds: Config.Brand: %w", err)
 	}
 	policy := c.policy()
 	if err := policy.Validate(); err != nil {

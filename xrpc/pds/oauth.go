@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/records"
 	"github.com/pdskit/pdskit/xrpc/session"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 // hasOAuth reports whether apps are let in.
@@ -35,6 +36,27 @@ func (a apps) Authenticate(r *xrpc.Request) (auth.Principal, error) { return a.s
 
 func (a apps) Caller(p auth.Principal) account.Caller { return a.s.OAuth.Caller(p) }
 
+// openSite makes ready what pages have in common.
+func (s *Server) openSite() error {
+	cfg := &s.cfg
+	secret, err := cfg.Secrets.oauthSecret()
+	if err != nil {
+		return err
+	}
+	brand := cfg.Brand
+	for to, from := range map[*string]string{&brand.Terms: cfg.Policy.TermsOfService, &brand.Privacy: cfg.Policy.PrivacyPolicy} {
+		if *to == "" {
+			*to = from
+		}
+	}
+	s.Site = site.New(site.Config{
+		Credentials: s.Credentials, Origin: cfg.URL, Secret: secret, Brand: brand, NewDevice: s.newDevice, Now: cfg.Now, Logger: s.log,
+		Limit: func(r *http.Request, action string) error { return cfg.Rates.Endpoint(r, action, "") },
+	})
+	s.Site.Mount(s.Mux)
+	return nil
+}
+
 // openOAuth makes ready what lets apps in.
 func (s *Server) openOAuth() error {
 	if !s.hasOAuth() {
@@ -49,7 +71,7 @@ func (s *Server) openOAuth() error {
 		cfg.OAuth.Replays = &dpop.Memory{}
 	}
 	sets := provider.Published{Schemas: s.permissionSets()}
-	logins, shown := s.pages(secret, sets)
+	logins, shown := s.pages(sets)
 	s.OAuth = provider.New(provider.Config{
 		Accounts: s.Accounts, Issuer: cfg.URL, ServiceDID: cfg.ServiceDID, Secret: secret, Logins: logins, Pages: shown,
 		Trusted: cfg.OAuth.Trusted, Sets: sets, HTTP: cfg.HTTP,
@@ -59,28 +81,18 @@ func (s *Server) openOAuth() error {
 }
 
 // pages are those on which people sign in and consent, and who is signed in.
-func (s *Server) pages(secret []byte, sets provider.Sets) (provider.Logins, provider.Pages) {
+func (s *Server) pages(sets provider.Sets) (provider.Logins, provider.Pages) {
 	cfg := &s.cfg
 	if cfg.OAuth.Pages != nil {
 		return cfg.OAuth.Pages(s)
 	}
-	brand := cfg.OAuth.Brand
-	for to, from := range map[*string]string{&brand.Terms: cfg.Policy.TermsOfService, &brand.Privacy: cfg.Policy.PrivacyPolicy} {
-		if *to == "" {
-			*to = from
-		}
-	}
-	web := pages.New(pages.Config{
-		Credentials: s.Credentials, Passwords: s.Sessions, Service: s.Service, Sets: sets, Issuer: cfg.URL, Secret: secret, Brand: brand,
-		SendCode: s.Service.SendCode, NewDevice: s.newDevice, Now: cfg.Now, Logger: s.log,
-		Limit: func(r *http.Request, action string) error { return cfg.Rates.Endpoint(r, action, "") },
-	})
+	web := pages.New(pages.Config{Site: s.Site, Passwords: s.Sessions, Service: s.Service, Sets: sets, SendCode: s.Service.SendCode})
 	web.Mount(s.Mux)
 	return web, web
 }
 
 // newDevice tells the owner of an account by mail that somebody has signed in with a new browser.
-func (s *Server) newDevice(ctx context.Context, a account.Account, in pages.SignIn) {
+func (s *Server) newDevice(ctx context.Context, a account.Account, in site.SignIn) {
 	s.Service.SignedIn(ctx, a, in.At, in.Agent, in.Address)
 }
 

@@ -40,7 +40,7 @@ func (s *Service) FactorChanged(ctx context.Context, c credential.FactorChange) 
 	m := Mail{
 		Kind: FactorChanged, To: c.Account.Email, DID: c.Account.DID, Handle: c.Account.Handle, Subject: s.subject("The security of your account has changed"),
 		Text: fmt.Sprintf("Your account %s, on %s%s:\n\n    %s\n\nIf that was not you, change your password, and ask the administrator of the server for help.\n",
-			c.Account.Handle, c.At.UTC().Format("2 January 2006 at 15:04 UTC"), from, strings.NewReplacer("{what}", what, "{left}", fmt.Sprint(c.Factor.Left)).Replace(text)),
+			c.Account.Handle, c.At.UTC().Format(mailTime), from, strings.NewReplacer("{what}", what, "{left}", fmt.Sprint(c.Factor.Left)).Replace(text)),
 	}
 	s.tell(m)
 }
@@ -52,17 +52,62 @@ func (s *Service) SignedIn(_ context.Context, a account.Account, at time.Time, a
 	if s.cfg.Mailer == nil || a.Email == "" {
 		return
 	}
-	var where strings.Builder
-	for _, part := range [][2]string{{"browser", agent}, {"address", address}} {
-		if text := oneLine(part[1]); text != "" {
-			fmt.Fprintf(&where, "    %s: %s\n", part[0], text)
-		}
-	}
 	s.tell(Mail{
 		Kind: NewSignIn, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: s.subject("A new sign-in to your account"),
 		Text: fmt.Sprintf("Somebody has signed in to your account %s in a browser that is new to it, on %s:\n\n%s\n"+
-			"If that was not you, change your password: that ends all sessions.\n", a.Handle, at.UTC().Format("2 January 2006 at 15:04 UTC"), where.String()),
+			"If that was not you, change your password: that ends all sessions.\n", a.Handle, at.UTC().Format(mailTime), where(agent, address)),
 	})
+}
+
+// AllowedApp is an app that was given permissions.
+type AllowedApp struct {
+	// Name is what people are shown of it, and ID its client_id.
+	Name, ID string
+	// May are its new permissions, in words.
+	May []string
+	At  time.Time
+	// Agent is what the browser said of itself in which it was allowed, and Address where it was.
+	Agent, Address string
+}
+
+// AppAllowed tells the owner of an account by mail that somebody has given an app permissions that it
+// did not have, besides whatever goes on. Without a Mailer, and to accounts without an address, it
+// sends nothing.
+func (s *Service) AppAllowed(_ context.Context, a account.Account, app AllowedApp) {
+	if s.cfg.Mailer == nil || a.Email == "" {
+		return
+	}
+	var may strings.Builder
+	for i, text := range app.May {
+		if i == maxPermissions {
+			fmt.Fprintf(&may, "    - and %d more\n", len(app.May)-i)
+			break
+		}
+		fmt.Fprintf(&may, "    - %s\n", oneLine(text))
+	}
+	s.tell(Mail{
+		Kind: NewApp, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: s.subject("An app has new permissions for your account"),
+		Text: fmt.Sprintf("Somebody has given an app permissions for your account %s, on %s:\n\n    app: %s\n    its address: %s\n%s\nWhat it may do now:\n\n%s\n"+
+			"If that was not you, change your password: that ends all sessions, those of apps too.\n",
+			a.Handle, app.At.UTC().Format(mailTime), oneLine(app.Name), oneLine(app.ID), where(app.Agent, app.Address), may.String()),
+	})
+}
+
+// maxPermissions is how many permissions a message lists.
+const maxPermissions = 30
+
+// mailTime is how messages say when something was.
+const mailTime = "2 January 2006 at 15:04 UTC"
+
+// where is what is known of a browser, in lines of a message.
+func where(agent, address string) string {
+	var b strings.Builder
+	for _, part := range [][2]string{{"browser", agent}, {"address", address}} {
+		if text := oneLine(part[1]); text != "" {
+			fmt.Fprintf(&b, "    %s: %s\n", part[0], text)
+		}
+	}
+	return b.String()
 }
 
 // maxLine is the length in characters of the longest text of a stranger in a message.

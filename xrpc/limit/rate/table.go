@@ -104,8 +104,11 @@ func Official() *Table {
 			"token":     {{3000, 5 * time.Minute}},
 			"revoke":    {{600, 5 * time.Minute}},
 
-			// The forms of the pages. Passwords have Tries and Wrong besides.
+			// The forms of the pages: those that do what a method does have its limit. Passwords have
+			// Tries and Wrong besides, and codes have a limit per account. A page to sign in asks for a
+			// challenge for passkeys by itself. Whoever signs up asks for several handles.
 			"sign-in":          {{300, 5 * time.Minute}},
+			"passkey":          {{600, 5 * time.Minute}},
 			"factor":           {{100, 5 * time.Minute}},
 			"sign-up":          {{100, 5 * time.Minute}},
 			"handle":           {{300, 5 * time.Minute}},

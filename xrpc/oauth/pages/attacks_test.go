@@ -9,11 +9,14 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/oauth/pages"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/pds"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 // signInForm opens a request and returns the form to sign in, filled in right.
@@ -235,7 +238,7 @@ func TestStolenEarlierCookie(t *testing.T) {
 		t.Error("the browser's sign-ins go on")
 	}
 	who := account.Trusted(w.alice.DID)
-	if list, err := w.web.SignIns(t.Context(), who); err != nil || len(list) != 0 {
+	if list, err := w.site.SignIns(t.Context(), who); err != nil || len(list) != 0 {
 		t.Errorf("%+v %v", list, err)
 	}
 }
@@ -311,7 +314,7 @@ func TestSignInForOneRequest(t *testing.T) {
 	b.expect(200, "Sign in")
 	b.get(path)
 	b.expect(200, "Let this app in?")
-	if _, _, err := w.web.Caller(nil, b.request("/account"), w.alice.DID); err == nil {
+	if _, _, err := b.caller(w.alice.DID); err == nil {
 		t.Error("the account pages are open")
 	}
 	for range 4 { // so that the request lives on
@@ -329,20 +332,30 @@ func (b *tab) request(path string) *http.Request {
 	return r
 }
 
+// caller is who a browser acts as on pages of the account.
+func (b *tab) caller(did syntax.DID) (account.Caller, site.SignIn, error) {
+	x, err := b.site.Browser(nil, b.request("/account"))
+	if err != nil {
+		return account.Caller{}, site.SignIn{}, err
+	}
+	_, in, err := b.site.SignIn(b.t.Context(), x, did)
+	return b.site.Caller(x, did, site.As{}), in, err
+}
+
 // Check 103: an account ends its own sign-ins, and nobody else's.
 func TestSignInsAreListedAndEnded(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.tab(), w.tab()
 	a.post("/oauth/sign-in", a.signInForm(t))
 	b.post("/oauth/sign-in", b.signInForm(t))
-	who, here, err := w.web.Caller(nil, a.request("/account"), w.alice.DID)
+	who, here, err := a.caller(w.alice.DID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := w.web.Caller(nil, a.request("/account"), w.bob.DID); err == nil {
+	if _, _, err := a.caller(w.bob.DID); err == nil {
 		t.Error("an account that is not signed in is the caller")
 	}
-	list, err := w.web.SignIns(t.Context(), who)
+	list, err := w.site.SignIns(t.Context(), who)
 	if err != nil || len(list) != 2 || !list[0].Remembered || list[0].Address != "192.0.2.7" {
 		t.Fatalf("%+v %v", list, err)
 	}
@@ -350,17 +363,17 @@ func TestSignInsAreListedAndEnded(t *testing.T) {
 		if x.ID == here.ID {
 			continue
 		}
-		if err := w.web.EndSignIn(t.Context(), account.Trusted(w.bob.DID), x.ID); err != nil || !b.signedIn(w.alice) {
+		if err := w.site.EndSignIn(t.Context(), account.Trusted(w.bob.DID), x.ID); err != nil || !b.signedIn(w.alice) {
 			t.Errorf("by another account: %v", err)
 		}
-		if err := w.web.EndSignIn(t.Context(), who, x.ID); err != nil || b.signedIn(w.alice) || !a.signedIn(w.alice) {
+		if err := w.site.EndSignIn(t.Context(), who, x.ID); err != nil || b.signedIn(w.alice) || !a.signedIn(w.alice) {
 			t.Errorf("by its own: %v", err)
 		}
 	}
-	if err := w.web.EndSignIn(t.Context(), who, here.ID); err != nil {
+	if err := w.site.EndSignIn(t.Context(), who, here.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.web.EndSignIn(t.Context(), who, here.ID); err == nil {
+	if err := w.site.EndSignIn(t.Context(), who, here.ID); err == nil {
 		t.Error("a sign-in that has ended is still a caller")
 	}
 }
@@ -470,14 +483,30 @@ func TestTrustedAppHasItsName(t *testing.T) {
 	}
 }
 
+// forms bounds how often forms of pages are sent.
+type forms func(action string) error
+
+func (f forms) Endpoint(_ *http.Request, name, client string) error {
+	switch name {
+	case "par", "authorize", "token", "revoke":
+		return nil
+	}
+	return f(name)
+}
+func (forms) Admit(http.ResponseWriter, *xrpc.Request) error           { return nil }
+func (forms) Limit(http.ResponseWriter, *xrpc.Request) error           { return nil }
+func (forms) Writes(*xrpc.Request, int, int, int) error                { return nil }
+func (forms) Password(*xrpc.Request, string) (func(right bool), error) { return func(bool) {}, nil }
+func (forms) Admin(*xrpc.Request, bool) error                          { return nil }
+
 // A limit of the host's is asked for each form.
 func TestLimit(t *testing.T) {
 	var asked []string
-	w := newWorld(t, func(c *pages.Config, _ *pds.Config) {
-		c.Limit = func(_ *http.Request, action string) error {
+	w := newWorld(t, func(_ *pages.Config, c *pds.Config) {
+		c.Rates = forms(func(action string) error {
 			asked = append(asked, action)
-			return &provider.Error{Code: "slow_down", Description: "too much", Status: 429}
-		}
+			return &xrpc.Error{Status: 429, Message: "too much"}
+		})
 	})
 	b := w.tab()
 	if p := b.post("/oauth/sign-in", b.signInForm(t)); p.status != 429 || len(asked) != 1 || asked[0] != "sign-in" {
@@ -544,15 +573,11 @@ func TestSignInsAtOnce(t *testing.T) {
 // TestMisuse checks that a wrong configuration says what to do.
 func TestMisuse(t *testing.T) {
 	w := newWorld(t)
-	s := w.pds.Server()
 	for want, change := range map[string]func(*pages.Config){
-		"Config.Credentials": func(c *pages.Config) { c.Credentials = nil },
-		"Config.Passwords":   func(c *pages.Config) { c.Passwords = nil },
-		"Config.Issuer":      func(c *pages.Config) { c.Issuer = "https://pds.example.com/" },
-		"Config.Secret":      func(c *pages.Config) { c.Secret = []byte("short") },
-		"Brand.Accent":       func(c *pages.Config) { c.Brand.Accent = "red" },
+		"Config.Site":      func(c *pages.Config) { c.Site = nil },
+		"Config.Passwords": func(c *pages.Config) { c.Passwords = nil },
 	} {
-		cfg := pages.Config{Credentials: s.Credentials, Passwords: s.Sessions, Issuer: w.origin(), Secret: secret}
+		cfg := pages.Config{Site: w.site, Passwords: w.pds.Server().Sessions}
 		change(&cfg)
 		func() {
 			defer func() {
@@ -569,7 +594,9 @@ func TestMisuse(t *testing.T) {
 func TestDevelopment(t *testing.T) {
 	w := newWorld(t)
 	s := w.pds.Server()
-	web := pages.New(pages.Config{Credentials: s.Credentials, Passwords: s.Sessions, Issuer: "http://localhost:2583", Secret: secret})
+	web := pages.New(pages.Config{
+		Site: site.New(site.Config{Credentials: s.Credentials, Origin: "http://localhost:2583", Secret: secret}), Passwords: s.Sessions,
+	})
 	mux := http.NewServeMux()
 	web.Mount(mux)
 	rec := newRecorder()

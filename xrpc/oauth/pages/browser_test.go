@@ -1,21 +1,15 @@
 package pages_test
 
 import (
-	"context"
-	"fmt"
-	"net/http/httptest"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
+	"github.com/pdskit/pdskit/xrpc/site/sitetest"
 )
 
 // everyPage returns all pages by name, as a person would see them.
@@ -89,95 +83,24 @@ func everyPage(t *testing.T, lang string) (w *world, all map[string]page) {
 	return w, all
 }
 
-var (
-	inputTag = regexp.MustCompile(`<(?:input|select)\b[^>]*>`)
-	anyTag   = regexp.MustCompile(`<(/?)([a-z0-9]+)\b[^>]*?(/?)>`)
-)
-
 // Every page, in every language, has what a screen reader needs, no script, and tags that match.
 func TestPagesAreAccessible(t *testing.T) {
 	for _, lang := range []string{"en", "de", "fr", "es", "ja", "pt"} {
 		_, all := everyPage(t, lang)
 		for name, p := range all {
-			bad := func(format string, args ...any) {
-				t.Errorf("%s %s: %s", lang, name, fmt.Sprintf(format, args...))
-			}
-			for want, n := range map[string]int{"<h1>": 1, "<main ": 1, "<title>": 1, `<html lang="` + lang + `">`: 1, "<script": 0, " style=": 0, " onclick": 0, "ZgotmplZ": 0, "{": 0} {
-				if got := strings.Count(p.text, want); got != n {
-					bad("%d times %s, want %d", got, want, n)
-				}
-			}
-			ids := make(map[string]bool)
-			for _, m := range regexp.MustCompile(` id="([^"]*)"`).FindAllStringSubmatch(p.text, -1) {
-				if ids[m[1]] {
-					bad("the id %s is there twice", m[1])
-				}
-				ids[m[1]] = true
-			}
-			for _, m := range regexp.MustCompile(`(?:for|aria-describedby)="([^"]*)"`).FindAllStringSubmatch(p.text, -1) {
-				for id := range strings.FieldsSeq(m[1]) {
-					if !ids[id] {
-						bad("nothing has the id %s", id)
-					}
-				}
-			}
-			for _, m := range regexp.MustCompile(`href="#([^"]*)"`).FindAllStringSubmatch(p.text, -1) {
-				if !ids[m[1]] {
-					bad("a link to nothing: %s", m[1])
-				}
-			}
-			for _, tag := range inputTag.FindAllString(p.text, -1) {
-				id := regexp.MustCompile(` id="([^"]*)"`).FindStringSubmatch(tag)
-				if !strings.Contains(tag, `type="hidden"`) && !strings.Contains(tag, "aria-label=") && (id == nil || !strings.Contains(p.text, `<label`) || !strings.Contains(p.text, `for="`+id[1]+`"`)) {
-					bad("no label for %s", tag)
-				}
-			}
-			var open []string
-			for _, m := range anyTag.FindAllStringSubmatch(p.text, -1) {
-				switch {
-				case strings.Contains(" meta link input img br ", " "+m[2]+" "):
-				case m[1] == "":
-					open = append(open, m[2])
-				case len(open) == 0 || open[len(open)-1] != m[2]:
-					bad("</%s> closes %v", m[2], open)
-				default:
-					open = open[:len(open)-1]
-				}
-			}
-			if len(open) > 0 {
-				bad("open: %v", open)
-			}
+			sitetest.Accessible(t, lang+" "+name, lang, p.text)
 		}
 	}
 }
 
-// TestScreenshots writes pictures of all pages, in both schemes, for a phone and a desk, to the folder
-// that PDSKIT_SCREENSHOTS names. It needs a Chromium.
+// TestScreenshots writes pictures of all pages: see [sitetest.Wanted].
 func TestScreenshots(t *testing.T) {
-	folder := os.Getenv("PDSKIT_SCREENSHOTS")
-	chromium, err := exec.LookPath("chromium")
-	if folder == "" || err != nil {
-		t.Skip("PDSKIT_SCREENSHOTS names no folder, or there is no Chromium")
+	lang := sitetest.Wanted(t)
+	w, all := everyPage(t, lang)
+	shots := sitetest.Shots{Language: lang, Pages: make(map[string]string)}
+	for name, p := range all {
+		shots.Pages[name] = p.text
 	}
-	w, all := everyPage(t, os.Getenv("PDSKIT_SCREENSHOTS_LANGUAGE"))
-	style := w.tab().get(regexp.MustCompile(`href="(/oauth/style/[^"]*)"`).FindStringSubmatch(all["signin"].text)[1])
-	srv := httptest.NewServer(serveStored(all, style))
-	defer srv.Close()
-	for name := range all {
-		for _, scheme := range []string{"light", "dark"} {
-			for _, size := range []string{"320,900", "1000,900"} {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-				file := filepath.Join(folder, name+"-"+scheme+"-"+strings.Split(size, ",")[0]+".png")
-				args := []string{"--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1", "--window-size=" + size, "--screenshot=" + file}
-				if scheme == "dark" {
-					args = append(args, "--blink-settings=preferredColorScheme=0")
-				}
-				out, err := exec.CommandContext(ctx, chromium, append(args, srv.URL+"/"+name)...).CombinedOutput()
-				cancel()
-				if err != nil {
-					t.Fatalf("%v: %s", err, out)
-				}
-			}
-		}
-	}
+	shots.Style = w.tab().get(regexp.MustCompile(`href="(/site/[^"]*)"`).FindStringSubmatch(all["signin"].text)[1]).text
+	shots.Take(t)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 // consent is what the page of the consent shows.
@@ -42,7 +43,7 @@ func (p *Pages) describeConsent(c *call, v *view, q provider.Prompt) consent {
 			continue
 		}
 		l := p.describe(c, v.Lang, s)
-		l.ID, l.Scope = "scope-"+hash(text)[:12], text
+		l.ID, l.Scope = "scope-"+site.Hash(text)[:12], text
 		l.New = out.Known && !slices.ContainsFunc(q.Known, s.Equal)
 		l.Checked = !l.Danger || out.Known && !l.New
 		out.Lines = append(out.Lines, l)
@@ -88,10 +89,10 @@ func values(in url.Values, name string) []string {
 }
 
 // describe puts a scope into words.
-func (p *Pages) describe(c *call, lang language, s auth.Scope) line {
+func (p *Pages) describe(c *call, lang site.Language, s auth.Scope) line {
 	text := s.String()
 	resource, in := splitScope(text)
-	t := lang.message
+	t := lang.Message
 	manage := slices.Contains(in["action"], "manage")
 	switch resource {
 	case "transition":
@@ -183,7 +184,7 @@ func serviceName(aud string) string {
 }
 
 // cannot is what an app cannot do that has scopes, beginning with what people care for.
-func cannot(lang language, scopes []auth.Scope) (list []string) {
+func cannot(lang site.Language, scopes []auth.Scope) (list []string) {
 	may := func(want auth.Permission) bool {
 		return slices.ContainsFunc(scopes, func(s auth.Scope) bool { return s.Allows(want) })
 	}
@@ -206,7 +207,7 @@ func cannot(lang language, scopes []auth.Scope) (list []string) {
 		{"cannot.identity", may(auth.ManageHandle) || may(auth.ManageIdentity)},
 	} {
 		if !x.may {
-			list = append(list, lang.message(x.key))
+			list = append(list, lang.Message(x.key))
 		}
 	}
 	return list

@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/pages"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/session"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 func Example() {
@@ -29,14 +30,16 @@ func Example() {
 		Credentials: credentials, Key: secret, ServiceDID: "did:web:pds.example.com", URL: "https://pds.example.com",
 	})
 
-	web := pages.New(pages.Config{
-		Credentials: credentials, Passwords: sessions, Issuer: "https://pds.example.com", Secret: secret,
-		Brand: pages.Brand{Name: "Example", Accent: "#0b6130", Terms: "https://example.com/terms"},
+	look := site.New(site.Config{
+		Credentials: credentials, Origin: "https://pds.example.com", Secret: secret,
+		Brand: site.Brand{Name: "Example", Accent: "#0b6130", Terms: "https://example.com/terms"},
 	})
+	web := pages.New(pages.Config{Site: look, Passwords: sessions})
 	oauth := provider.New(provider.Config{
 		Accounts: accounts, Issuer: "https://pds.example.com", ServiceDID: "did:web:pds.example.com", Secret: secret, Logins: web, Pages: web,
 	})
 	mux := http.NewServeMux()
+	look.Mount(mux)
 	web.Mount(mux)
 	oauth.Mount(mux)
 

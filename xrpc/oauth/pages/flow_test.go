@@ -24,8 +24,8 @@ func TestAppIsLetIn(t *testing.T) {
 	if got := s.Tokens(); got.DID != w.alice.DID || got.Scope != "account:email atproto blob:image/* repo:com.example.note" {
 		t.Errorf("%+v", got)
 	}
-	if len(w.new) != 1 || w.new[0].Agent == "" {
-		t.Errorf("browsers told of: %+v", w.new)
+	if mail, err := w.Mail.Take(t.Context(), "alice@example.com", server.NewSignIn); err != nil || !strings.Contains(mail.Text, "browser: ") {
+		t.Errorf("%v %+v", err, mail)
 	}
 }
 

@@ -44,38 +44,13 @@ func FuzzDescribe(f *testing.F) {
 		if err != nil || s.String() == auth.Atproto {
 			return
 		}
-		l := p.describe(nil, languages[0], s)
+		l := p.describe(nil, set.Languages()[0], s)
 		if l.Text == "" || strings.Contains(l.Text, "{") && !strings.Contains(text, "{") {
 			t.Errorf("%q: %+v", text, l)
 		}
 		if strings.HasSuffix(l.Text, ":") && len(l.Details) == 0 && !strings.HasPrefix(text, "include") {
 			t.Errorf("%q: nothing after %q", text, l.Text)
 		}
-		cannot(languages[0], []auth.Scope{s})
-	})
-}
-
-func FuzzChooseLanguage(f *testing.F) {
-	f.Add("en de", "fr;q=0.5, de")
-	f.Fuzz(func(t *testing.T, locales, accept string) {
-		if l := chooseLanguage(locales, accept); l.Tag == "" {
-			t.Errorf("no language for %q %q", locales, accept)
-		}
-	})
-}
-
-// Nobody but the server makes what it takes for its own.
-func FuzzUnseal(f *testing.F) {
-	key := derive([]byte("a secret"), "test")
-	good := seal(key, "device", flow{Return: "/x", Request: "y"})
-	f.Add(good, "device")
-	f.Add("", "")
-	f.Add(".", "device")
-	f.Add("bnVsbA.", "device")
-	f.Fuzz(func(t *testing.T, text, device string) {
-		var x flow
-		if unseal(key, device, text, &x) && (text != good || device != "device") {
-			t.Errorf("%q is taken for %q", text, device)
-		}
+		cannot(set.Languages()[0], []auth.Scope{s})
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 // app is who asks, as people are shown it.
@@ -22,7 +23,7 @@ type app struct {
 }
 
 func describeApp(c provider.Client) app {
-	a := app{ID: c.ID, Trusted: c.Trusted, Loopback: c.Loopback, URI: webLink(c.URI), Terms: webLink(c.Terms), Policy: webLink(c.Policy)}
+	a := app{ID: c.ID, Trusted: c.Trusted, Loopback: c.Loopback, URI: site.WebLink(c.URI), Terms: site.WebLink(c.Terms), Policy: site.WebLink(c.Policy)}
 	if c.Loopback {
 		return a
 	}
@@ -31,41 +32,38 @@ func describeApp(c provider.Client) app {
 	}
 	a.Name = a.Host
 	if c.Trusted && c.Name != "" {
-		a.Name, a.Logo = short(c.Name, 100), webLink(c.Logo)
+		a.Name, a.Logo = site.Short(c.Name, 100), site.WebLink(c.Logo)
 	}
 	return a
 }
 
-// webLink returns an address that a page may link to, or nothing.
-func webLink(s string) string {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return ""
+// Device returns the browser of a request: see [provider.Logins].
+func (p *Pages) Device(w http.ResponseWriter, r *http.Request) (d provider.Device, err error) {
+	b, err := p.site.Browser(w, r)
+	if err != nil {
+		return d, err
 	}
-	return u.String()
-}
-
-// origin is the origin of an https address, for a Content-Security-Policy; empty if it has none.
-func origin(s string) string {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(strings.ToLower(u.Host), "abcdefghijklmnopqrstuvwxyz0123456789.-:") != "" {
-		return ""
+	d.ID = b.Name
+	list, err := p.site.SignedIn(r.Context(), b)
+	if err != nil {
+		return d, err
 	}
-	return "https://" + strings.ToLower(u.Host)
+	for _, x := range list {
+		d.Accounts = append(d.Accounts, provider.SignedIn{DID: x.Account.DID, At: x.At, Credentials: x.Credentials, Request: x.Request})
+	}
+	return d, nil
 }
 
 // Prompt shows what a request needs next: see [provider.Pages].
 func (p *Pages) Prompt(w http.ResponseWriter, r *http.Request, q provider.Prompt) {
 	who := describeApp(q.Client)
-	p.headers(w.Header(), origin(who.Logo))
-	c := &call{w: w, r: r, lang: chooseLanguage(q.Locales, r.Header.Get("Accept-Language"))}
-	b, err := p.promptBrowser(c)
+	c := &call{Call: p.site.Begin(set, w, r, site.OriginOf(who.Logo))}
+	err := c.Know()
 	if err != nil {
-		p.fail(c, err)
+		c.Fail(err)
 		return
 	}
-	c.device = b
-	c.flow = flow{Return: q.Return, Request: q.Request, App: who.Name, Who: q.Hint, Fixed: q.Hint != "", Locales: short(q.Locales, 200)}
+	p.setFlow(c, flow{Return: q.Return, Request: q.Request, App: who.Name, Who: q.Hint, Fixed: q.Hint != "", Locales: site.Short(q.Locales, 200)})
 	var v *view
 	switch ask := q.Ask; {
 	case ask == provider.AskConsent:
@@ -86,23 +84,11 @@ func (p *Pages) Prompt(w http.ResponseWriter, r *http.Request, q provider.Prompt
 		v = p.signInView(c)
 	}
 	if err != nil {
-		p.fail(c, err)
+		c.Fail(err)
 		return
 	}
 	v.App = who
 	p.show(c, v)
-}
-
-// promptBrowser is the browser of a request whose cookie the provider has looked at already. If it
-// had none, the new one is in the answer.
-func (p *Pages) promptBrowser(c *call) (browser, error) {
-	for _, line := range c.w.Header()["Set-Cookie"] {
-		if x, err := http.ParseSetCookie(line); err == nil && x.Name == p.cookieName() {
-			name, secret, _ := strings.Cut(x.Value, ".")
-			return browser{Name: name, secret: secret}, nil
-		}
-	}
-	return p.browser(c.w, c.r)
 }
 
 // promptAccount asks which account to use.
@@ -138,13 +124,13 @@ func (p *Pages) promptConsent(c *call, q provider.Prompt) (*view, error) {
 func (p *Pages) activate(c *call) error {
 	did := syntax.DID(c.flow.Who)
 	if p.cfg.Service == nil {
-		return errNone
+		return site.ErrNotOffered
 	}
-	if c.flow.Request == "" || did == "" || c.device.stale {
-		return errForm
+	if c.flow.Request == "" || did == "" {
+		return site.ErrForm
 	}
-	if err := p.cfg.Service.Activate(c.ctx(), p.caller(c.device, did, c.flow.Request)); err != nil {
-		return signedOut(err)
+	if err := p.cfg.Service.Activate(c.ctx(), p.site.Caller(c.Browser, did, site.As{Request: c.flow.Request})); err != nil {
+		return err
 	}
 	return p.goOn(c, did)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc/session"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 func (p *Pages) resetOffered() bool { return p.cfg.Service != nil && p.cfg.Service.SendsMail() }
@@ -14,7 +15,7 @@ func (p *Pages) resetOffered() bool { return p.cfg.Service != nil && p.cfg.Servi
 // showForgot shows the form by which a code is asked for.
 func (p *Pages) showForgot(c *call) error {
 	if !p.resetOffered() {
-		return errNone
+		return site.ErrNotOffered
 	}
 	return p.show(c, p.view(c, "forgot", "forgot.title"))
 }
@@ -22,13 +23,13 @@ func (p *Pages) showForgot(c *call) error {
 // forgot sends a code. What it shows is the same whether there is such an account or not.
 func (p *Pages) forgot(c *call) error {
 	if !p.resetOffered() {
-		return errNone
+		return site.ErrNotOffered
 	}
-	email := strings.TrimSpace(c.form.Get("email"))
+	email := strings.TrimSpace(c.Form.Get("email"))
 	if !strings.Contains(email, "@") || len(email) > 254 {
 		v := p.view(c, "forgot", "forgot.title")
-		v.Email = short(email, 256)
-		v.problem("email", "signup.email.invalid")
+		v.Email = site.Short(email, 256)
+		v.Add("email", "signup.email.invalid")
 		return p.show(c, v)
 	}
 	if err := p.cfg.Service.RequestPasswordReset(c.ctx(), email); err != nil {
@@ -42,7 +43,7 @@ func (p *Pages) forgot(c *call) error {
 // showReset shows the form in which a code is entered.
 func (p *Pages) showReset(c *call) error {
 	if !p.resetOffered() {
-		return errNone
+		return site.ErrNotOffered
 	}
 	return p.show(c, p.view(c, "reset", "reset.title"))
 }
@@ -50,19 +51,19 @@ func (p *Pages) showReset(c *call) error {
 // reset sets another password, by a code. It signs nobody in.
 func (p *Pages) reset(c *call) error {
 	if !p.resetOffered() {
-		return errNone
+		return site.ErrNotOffered
 	}
-	code, password := strings.TrimSpace(c.form.Get("code")), c.form.Get("password")
+	code, password := strings.TrimSpace(c.Form.Get("code")), c.Form.Get("password")
 	v := p.view(c, "reset", "reset.title")
-	v.Code6 = short(code, 64)
+	v.Code6 = site.Short(code, 64)
 	if code == "" {
-		v.problem("code", "reset.noCode")
+		v.Add("code", "reset.noCode")
 	}
 	switch n := utf8.RuneCountInString(password); {
 	case n < minPassword:
-		v.problem("password", "password.short", "min", minPassword)
+		v.Add("password", "password.short", "min", minPassword)
 	case n > session.MaxPassword:
-		v.problem("password", "password.long", "max", session.MaxPassword)
+		v.Add("password", "password.long", "max", session.MaxPassword)
 	}
 	if len(v.Problems) > 0 {
 		return p.show(c, v)
@@ -70,9 +71,9 @@ func (p *Pages) reset(c *call) error {
 	err := p.cfg.Service.ResetPassword(c.ctx(), code, password)
 	switch {
 	case errors.Is(err, credential.ErrMailToken):
-		v.problem("code", "reset.wrongCode")
+		v.Add("code", "reset.wrongCode")
 	case errors.Is(err, credential.ErrMailTokenExpired):
-		v.problem("code", "reset.oldCode")
+		v.Add("code", "reset.oldCode")
 	case err != nil:
 		return err
 	}

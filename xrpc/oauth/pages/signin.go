@@ -10,18 +10,11 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 // maxPassword is the length in bytes of the longest password that is looked at.
 const maxPassword = 1024
-
-// signedOut is the error for somebody whose sign-in has ended.
-func signedOut(err error) error {
-	if errors.Is(err, account.ErrTokenRevoked) || errors.Is(err, account.ErrNotFound) {
-		return &shownError{status: http.StatusUnauthorized, key: "error.signedOut"}
-	}
-	return err
-}
 
 func (p *Pages) signInView(c *call) *view {
 	v := p.view(c, "signin", "signin.title")
@@ -34,20 +27,20 @@ func (p *Pages) showSignIn(c *call) error { return p.show(c, p.signInView(c)) }
 
 // signIn checks a password. If the account has second factors, a code is asked for next.
 func (p *Pages) signIn(c *call) error {
-	who, password := strings.TrimSpace(c.form.Get("identifier")), c.form.Get("password")
+	who, password := strings.TrimSpace(c.Form.Get("identifier")), c.Form.Get("password")
 	if c.flow.Fixed {
 		who = c.flow.Who
 	}
 	v := p.signInView(c)
-	v.Remember = c.form.Get("remember") != ""
+	v.Remember = c.Form.Get("remember") != ""
 	if !v.Fixed {
-		v.Who = short(who, 256)
+		v.Who = site.Short(who, 256)
 	}
 	if who == "" {
-		v.problem("identifier", "signin.noIdentifier")
+		v.Add("identifier", "signin.noIdentifier")
 	}
 	if password == "" {
-		v.problem("password", "signin.noPassword")
+		v.Add("password", "signin.noPassword")
 	}
 	if len(v.Problems) > 0 {
 		return p.show(c, v)
@@ -55,7 +48,7 @@ func (p *Pages) signIn(c *call) error {
 	proof, err := p.checkPassword(c, who, password)
 	if errors.Is(err, credential.ErrWrongPassword) {
 		v.Status = http.StatusUnauthorized
-		v.problem("password", "signin.wrong")
+		v.Add("password", "signin.wrong")
 		return p.show(c, v)
 	} else if err != nil {
 		return err
@@ -69,7 +62,7 @@ func (p *Pages) checkPassword(c *call, who, password string) (credential.Proof, 
 	if len(who) > 2048 || len(password) > maxPassword {
 		return credential.Proof{}, credential.ErrWrongPassword
 	}
-	proof, err := p.cfg.Passwords.CheckPassword(&xrpc.Request{Request: c.r}, who, password, false)
+	proof, err := p.cfg.Passwords.CheckPassword(&xrpc.Request{Request: c.R}, who, password, false)
 	if err == nil && proof.App != nil { // whoever checks passwords was not asked for that
 		return credential.Proof{}, credential.ErrWrongPassword
 	}
@@ -90,7 +83,7 @@ func (p *Pages) identifier(who string) string {
 
 // passed signs somebody in whose password was right, or asks for the second factor.
 func (p *Pages) passed(c *call, proof credential.Proof, remember bool) error {
-	err := p.enter(c, proof, remember)
+	err := p.site.Enter(c.Call, proof, site.Stay{Remember: remember, Request: c.flow.Request})
 	switch {
 	case err == nil:
 		return p.goOn(c, proof.Account.DID)
@@ -103,7 +96,7 @@ func (p *Pages) passed(c *call, proof credential.Proof, remember bool) error {
 	case errors.Is(err, credential.ErrWrongPassword), errors.Is(err, account.ErrNotFound): // changed meanwhile
 		v := p.signInView(c)
 		v.Status = http.StatusUnauthorized
-		v.problem("password", "signin.wrong")
+		v.Add("password", "signin.wrong")
 		return p.show(c, v)
 	}
 	return err
@@ -135,8 +128,8 @@ func (p *Pages) factorView(c *call, proof credential.Proof, remember bool) (*vie
 	}
 	v.Account = a
 	v.Factor.Email = set.Email && p.cfg.SendCode != nil
-	v.Factor.Proof = seal(p.keys.proof, c.device.Name, shownProof{
-		DID: a.DID, Credentials: a.Credentials, At: proof.At.Unix(), Remember: remember, Flow: hash(v.Flow),
+	v.Factor.Proof = p.proofs.Seal(c.Browser, shownProof{
+		DID: a.DID, Credentials: a.Credentials, At: proof.At.Unix(), Remember: remember, Flow: site.Hash(v.Flow),
 	})
 	if v.Factor.Email && !v.Factor.App {
 		return v, p.mailCode(c, v, proof)
@@ -155,7 +148,7 @@ func (p *Pages) mailCode(c *call, v *view, proof credential.Proof) error {
 			// Void it, so that the next try sends another one.
 			_ = p.credentials.UseMailToken(c.ctx(), account.Trusted(a.DID), credential.ForSignIn, code)
 			p.log.ErrorContext(c.ctx(), "mail a code to sign in", "did", a.DID, "err", err)
-			return errBusy
+			return site.ErrBusy
 		}
 	}
 	v.Factor.Mailed = true
@@ -165,22 +158,22 @@ func (p *Pages) mailCode(c *call, v *view, proof credential.Proof) error {
 // factor checks a code.
 func (p *Pages) factor(c *call) error {
 	var s shownProof
-	if !unseal(p.keys.proof, c.device.Name, c.form.Get("proof"), &s) || s.Flow != hash(c.form.Get("flow")) {
-		return errForm
+	if !p.proofs.Open(c.Browser, c.Form.Get("proof"), &s) || s.Flow != site.Hash(c.Form.Get("flow")) {
+		return site.ErrForm
 	}
 	if p.now().Sub(time.Unix(s.At, 0)) > proofLife {
-		return errExpired
+		return site.ErrExpired
 	}
 	a, err := p.accounts.ByDID(c.ctx(), s.DID)
 	switch {
 	case errors.Is(err, account.ErrNotFound) || err == nil && a.Credentials != s.Credentials:
-		return signedOut(account.ErrTokenRevoked)
+		return site.ErrSignedOut
 	case err != nil:
 		return err
 	}
 	proof := credential.Proof{Account: a, At: time.Unix(s.At, 0)}
 	again := func() (*view, error) { return p.factorViewAgain(c, proof, s) }
-	if c.form.Get("action") == "mail" {
+	if c.Form.Get("action") == "mail" {
 		v, err := again()
 		if err == nil && v.Factor.Email {
 			err = p.mailCode(c, v, proof)
@@ -190,7 +183,7 @@ func (p *Pages) factor(c *call) error {
 		}
 		return p.show(c, v)
 	}
-	code := strings.TrimSpace(c.form.Get("code"))
+	code := strings.TrimSpace(c.Form.Get("code"))
 	full, err := credential.Proof{}, credential.ErrWrongFactor
 	if code != "" && len(code) <= 64 {
 		full, err = p.credentials.CheckFactor(c.ctx(), proof, code)
@@ -206,10 +199,10 @@ func (p *Pages) factor(c *call) error {
 		if errors.Is(err, credential.ErrTooManyCodes) {
 			v.Status, key = http.StatusTooManyRequests, "factor.tooMany"
 		}
-		v.problem("code", key)
+		v.Add("code", key)
 		return p.show(c, v)
 	case errors.Is(err, credential.ErrWrongPassword):
-		return signedOut(account.ErrTokenRevoked)
+		return site.ErrSignedOut
 	case err != nil:
 		return err
 	}
@@ -228,26 +221,26 @@ func (p *Pages) factorViewAgain(c *call, proof credential.Proof, s shownProof) (
 	}
 	v.Account = proof.Account
 	v.Factor.Email = set.Email && p.cfg.SendCode != nil
-	v.Factor.Proof = seal(p.keys.proof, c.device.Name, s)
+	v.Factor.Proof = p.proofs.Seal(c.Browser, s)
 	return v, nil
 }
 
 // showSignOut shows who is signed in in this browser.
 func (p *Pages) showSignOut(c *call) error {
 	v := p.view(c, "signout", "signout.title")
-	list, err := p.signedIn(c.ctx(), c.device)
+	list, err := p.site.SignedIn(c.ctx(), c.Browser)
 	if err != nil {
 		return err
 	}
 	for _, x := range list {
-		v.Choices = append(v.Choices, choice{Account: x.account})
+		v.Choices = append(v.Choices, choice{Account: x.Account})
 	}
 	return p.show(c, v)
 }
 
 // signOut signs an account out in this browser.
 func (p *Pages) signOut(c *call) error {
-	if err := p.leave(c.ctx(), c.device, syntax.DID(c.form.Get("did"))); err != nil {
+	if err := p.site.Leave(c.ctx(), c.Browser, syntax.DID(c.Form.Get("did"))); err != nil {
 		return err
 	}
 	return p.goOn(c, "")

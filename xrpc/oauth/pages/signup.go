@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/session"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 // minPassword is the length in characters of the shortest password that the pages accept.
@@ -37,38 +38,43 @@ func (p *Pages) signUpView(c *call) *view {
 // showSignUp shows the form to make an account.
 func (p *Pages) showSignUp(c *call) error {
 	if !p.signUpOffered() || c.flow.Fixed {
-		return errNone
+		return site.ErrNotOffered
 	}
 	v := p.signUpView(c)
-	v.Invite = short(c.r.URL.Query().Get("invite"), 100)
+	v.Invite = site.Short(c.R.URL.Query().Get("invite"), 100)
 	return p.show(c, v)
 }
 
 // signUp makes an account, or says whether a handle is free.
 func (p *Pages) signUp(c *call) error {
 	if !p.signUpOffered() || c.flow.Fixed {
-		return errNone
+		return site.ErrNotOffered
+	}
+	check := c.Form.Get("action") == "check"
+	action := "sign-up"
+	if check {
+		action = "handle"
+	}
+	if err := p.site.Limit(c.R, action); err != nil {
+		return err
 	}
 	v := p.signUpView(c)
-	v.Label = strings.ToLower(strings.TrimPrefix(strings.TrimSpace(c.form.Get("label")), "@"))
-	v.Email, v.Invite = strings.TrimSpace(c.form.Get("email")), strings.TrimSpace(c.form.Get("invite"))
-	v.Remember = c.form.Get("remember") != ""
-	if d := c.form.Get("domain"); slices.Contains(v.SignUp.Domains, d) {
+	v.Label = strings.ToLower(strings.TrimPrefix(strings.TrimSpace(c.Form.Get("label")), "@"))
+	v.Email, v.Invite = strings.TrimSpace(c.Form.Get("email")), strings.TrimSpace(c.Form.Get("invite"))
+	v.Remember = c.Form.Get("remember") != ""
+	if d := c.Form.Get("domain"); slices.Contains(v.SignUp.Domains, d) {
 		v.Domain = d
 	}
 	v.Label = strings.TrimSuffix(v.Label, v.Domain)
 	handle := syntax.Handle(v.Label + v.Domain)
 	if n := len(v.Label); n < v.SignUp.Min || n > v.SignUp.Max || strings.Contains(v.Label, ".") {
-		v.problem("label", "signup.handleRules", "min", v.SignUp.Min, "max", v.SignUp.Max)
+		v.Add("label", "signup.handleRules", "min", v.SignUp.Min, "max", v.SignUp.Max)
 	} else if _, err := syntax.ParseHandle(string(handle)); err != nil {
-		v.problem("label", "signup.handleRules", "min", v.SignUp.Min, "max", v.SignUp.Max)
+		v.Add("label", "signup.handleRules", "min", v.SignUp.Min, "max", v.SignUp.Max)
 	}
-	v.Label, v.Email, v.Invite = short(v.Label, 100), short(v.Email, 256), short(v.Invite, 100)
-	if c.form.Get("action") == "check" {
+	v.Label, v.Email, v.Invite = site.Short(v.Label, 100), site.Short(v.Email, 256), site.Short(v.Invite, 100)
+	if check {
 		if len(v.Problems) == 0 {
-			if err := p.cfg.Limit(c.r, "handle"); err != nil {
-				return err
-			}
 			if err := p.cfg.Service.CheckHandle(c.ctx(), handle); err == nil {
 				v.SignUp.Available = string(handle)
 			} else if !p.signUpProblem(v, err) {
@@ -82,23 +88,23 @@ func (p *Pages) signUp(c *call) error {
 			return err
 		}
 	}
-	password := c.form.Get("password")
+	password := c.Form.Get("password")
 	if addr, err := mail.ParseAddress(v.Email); err != nil || addr.Address != v.Email || len(v.Email) > 254 {
-		v.problem("email", "signup.email.invalid")
+		v.Add("email", "signup.email.invalid")
 	}
 	switch n := utf8.RuneCountInString(password); {
 	case n < minPassword:
-		v.problem("password", "password.short", "min", minPassword)
+		v.Add("password", "password.short", "min", minPassword)
 	case n > session.MaxPassword:
-		v.problem("password", "password.long", "max", session.MaxPassword)
+		v.Add("password", "password.long", "max", session.MaxPassword)
 	}
 	if v.SignUp.Invite && v.Invite == "" {
-		v.problem("invite", "signup.invite.missing")
+		v.Add("invite", "signup.invite.missing")
 	}
 	if len(v.Problems) > 0 {
 		return p.show(c, v)
 	}
-	a, err := p.cfg.Service.SignUp(c.ctx(), &xrpc.Request{Request: c.r}, server.SignUp{
+	a, err := p.cfg.Service.SignUp(c.ctx(), &xrpc.Request{Request: c.R}, server.SignUp{
 		Handle: handle, Email: v.Email, Password: password, Invite: v.Invite,
 	})
 	if err != nil {
@@ -115,15 +121,15 @@ func (p *Pages) signUpProblem(v *view, err error) bool {
 	name := func(n string) bool { return errors.Is(err, &xrpc.Error{Name: n}) }
 	switch {
 	case errors.Is(err, account.ErrHandleTaken), name(api.ErrorHandleNotAvailable):
-		v.problem("label", "signup.handle.taken", "handle", v.Label+v.Domain)
+		v.Add("label", "signup.handle.taken", "handle", v.Label+v.Domain)
 	case name(api.ErrorInvalidHandle), name(api.ErrorUnsupportedDomain):
-		v.problem("label", "signup.handleRules", "min", v.SignUp.Min, "max", v.SignUp.Max)
+		v.Add("label", "signup.handleRules", "min", v.SignUp.Min, "max", v.SignUp.Max)
 	case errors.Is(err, account.ErrEmailTaken):
-		v.problem("email", "signup.email.taken")
+		v.Add("email", "signup.email.taken")
 	case errors.Is(err, server.ErrEmail):
-		v.problem("email", "signup.email.invalid")
+		v.Add("email", "signup.email.invalid")
 	case errors.Is(err, account.ErrInvite), name(api.ErrorInvalidInviteCode):
-		v.problem("invite", "signup.invite.wrong")
+		v.Add("invite", "signup.invite.wrong")
 	default:
 		return false
 	}

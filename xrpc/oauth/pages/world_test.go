@@ -21,6 +21,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 // world is a PDS with pages, and an account of Alice and of Bob.
@@ -28,13 +29,13 @@ type world struct {
 	*pdstest.Network
 	t          *testing.T
 	pds        *pdstest.PDS
+	site       *site.Site
 	web        *pages.Pages
 	alice, bob *pdstest.Account
 	app        *pdstest.App
 
 	mu    sync.Mutex
-	codes []string       // that were mailed to sign in
-	new   []pages.SignIn // browsers that were told of
+	codes []string // that were mailed to sign in
 }
 
 var secret = []byte("a secret of at least thirty-two bytes")
@@ -48,14 +49,10 @@ func newWorld(t *testing.T, change ...func(*pages.Config, *pds.Config)) *world {
 			fn(&try, c)
 		}
 		invites = c.Policy.InviteRequired
+		c.Brand.Name = "The Host"
 		c.OAuth.Pages = func(s *pds.Server) (provider.Logins, provider.Pages) {
 			cfg := pages.Config{
-				Credentials: s.Credentials, Passwords: s.Sessions, Service: s.Service, Issuer: c.URL, Secret: secret, Now: c.Now,
-				Brand: pages.Brand{Name: "The Host"}, NewDevice: func(_ context.Context, _ account.Account, x pages.SignIn) {
-					w.mu.Lock()
-					defer w.mu.Unlock()
-					w.new = append(w.new, x)
-				},
+				Site: s.Site, Passwords: s.Sessions, Service: s.Service,
 				SendCode: func(_ context.Context, _ account.Account, code string) error {
 					w.mu.Lock()
 					defer w.mu.Unlock()
@@ -66,7 +63,7 @@ func newWorld(t *testing.T, change ...func(*pages.Config, *pds.Config)) *world {
 			for _, fn := range change {
 				fn(&cfg, c)
 			}
-			w.web = pages.New(cfg)
+			w.site, w.web = s.Site, pages.New(cfg)
 			w.web.Mount(s.Mux)
 			return w.web, w.web
 		}
@@ -253,7 +250,10 @@ func (b *tab) signedIn(a *pdstest.Account) bool {
 	return strings.Contains(b.copy().get("/oauth/sign-out").text, string(a.DID))
 }
 
-const minute = time.Minute
+const (
+	minute = time.Minute
+	second = time.Second
+)
 
 func newRecorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
 
@@ -277,16 +277,4 @@ func (w *world) everything(ctx context.Context) map[string]string {
 		w.t.Fatal(err)
 	}
 	return out
-}
-
-// serveStored serves pages that were made before, with their style sheet.
-func serveStored(all map[string]page, style page) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, ok := all[strings.TrimPrefix(r.URL.Path, "/")]
-		if !ok {
-			p = style
-		}
-		w.Header().Set("Content-Type", p.header.Get("Content-Type"))
-		io.WriteString(w, p.text)
-	})
 }

@@ -93,11 +93,7 @@ func (p *Provider) open(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if person {
-			q.Device = hash(device.ID)
-			q.Expires = now.Add(requestLife)
-			if most := q.Created.Add(requestMost); q.Expires.After(most) {
-				q.Expires = most
-			}
+			q.extend(device.ID, now)
 		}
 		return nil
 	})
@@ -409,13 +405,13 @@ func (p *Provider) end(ctx context.Context, w http.ResponseWriter, id, device st
 // code follows from the request. So a form that is sent twice, or again after a crash, gives the same
 // code.
 func (p *Provider) allow(w http.ResponseWriter, r *http.Request, c client, id, device string, l login, granted auth.Permissions,
-	tell func(*http.Request, syntax.DID, Client, auth.Permissions)) error {
+	tell func(*http.Request, account.Account, Allowance)) error {
 	ctx := r.Context()
 	q, err := p.settle(ctx, id, device, decision{DID: l.DID, Scope: granted.String()})
 	if err != nil {
 		return err
 	}
-	code, err := p.storeCode(ctx, c, id, q, l, granted)
+	code, news, err := p.storeCode(ctx, c, id, q, l, granted)
 	var e *Error
 	switch {
 	case errors.As(err, &e) && e.Code == codeAccessDenied:
@@ -423,8 +419,8 @@ func (p *Provider) allow(w http.ResponseWriter, r *http.Request, c client, id, d
 	case err != nil:
 		return err
 	}
-	if tell != nil {
-		tell(r, l.DID, c.Client, granted)
+	if tell != nil && len(news) > 0 {
+		tell(r, l.account, Allowance{Client: c.Client, Granted: granted, New: news, At: p.now()})
 	}
 	return p.answer(w, q, nil, code)
 }

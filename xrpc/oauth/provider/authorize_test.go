@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -10,10 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
 const browser = "one browser"
@@ -347,21 +348,63 @@ func hiddenFields(text string) url.Values {
 	return q
 }
 
-// The host hears of each app that somebody lets in, and not of silent ones.
+// The host hears of what somebody grants to an app that the app did not have: not of renewals, nor of
+// silent sign-ins, nor of forms that are sent twice.
 func TestAllowed(t *testing.T) {
 	var told []string
 	w := newWorld(t, func(c *Config) {
-		c.Allowed = func(_ *http.Request, did syntax.DID, c Client, granted auth.Permissions) {
-			told = append(told, string(did)+" "+c.ID+" "+granted.String())
+		c.Allowed = func(_ *http.Request, a account.Account, x Allowance) {
+			told = append(told, fmt.Sprint(a.Handle, " ", x.Client.ID, " ", x.Granted, " ", x.New))
 		}
 	})
+	expect := func(what string, want ...string) {
+		t.Helper()
+		if diff := cmp.Diff(want, told); diff != "" {
+			t.Errorf("%s: %s", what, diff)
+		}
+		told = nil
+	}
+	w.signIn(browser, alice)
 	a := w.confidential()
 	a.login()
-	w.signIn(browser, alice)
+	expect("the first time", "alice.test "+confidentialID+" atproto repo:com.example.note [atproto repo:com.example.note]")
+	a.login()
+	expect("again")
 	w.browse(browser, a.push(map[string]string{"login_hint": string(alice)})).back(t)
-	if len(told) != 1 || told[0] != string(alice)+" "+confidentialID+" atproto repo:com.example.note" {
-		t.Errorf("%q", told)
+	expect("in silence")
+
+	b := w.public()
+	path := b.push(nil)
+	w.browse(browser, path)
+	form := w.consentForm(alice, nil)
+	w.submit(browser, form).back(t)
+	w.submit(browser, form).back(t)
+	expect("a form that is sent twice", "alice.test "+clientID+" atproto repo:com.example.note [atproto repo:com.example.note]")
+	b.login()
+	expect("a public client again")
+	w.browse(browser, b.push(nil)).asks(t, "and it is asked all the same", AskConsent)
+	if known := w.pages.last.Known; known != nil {
+		t.Errorf("a public client is known: %v", known)
 	}
+	b.scope = "atproto repo:com.example.note account:email"
+	b.login()
+	expect("more", "alice.test "+clientID+" account:email atproto repo:com.example.note [account:email]")
+	b.scope = "atproto"
+	b.login()
+	expect("less")
+	if err := w.p.EndClient(t.Context(), account.Trusted(alice), b.id); err != nil {
+		t.Fatal(err)
+	}
+	b.login()
+	expect("after it was thrown out", "alice.test "+clientID+" atproto [atproto]")
+
+	local := w.public()
+	local.id = "http://localhost/?redirect_uri=" + url.QueryEscape("http://127.0.0.1/cb")
+	local.redirect, local.scope = "http://127.0.0.1/cb", "atproto"
+	local.login()
+	local.login()
+	one := "alice.test " + local.id + " atproto [atproto]"
+	expect("some program here, each time", one, one)
 }
 
 func TestMatrix93Deny(t *testing.T) {

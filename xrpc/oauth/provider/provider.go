@@ -58,9 +58,12 @@ type Config struct {
 	// name of the endpoint ("par", "token", "revoke", "authorize") and an empty client, and then again
 	// once the client_id is known. Its error is answered, so it is a *limit.Error or an *Error.
 	Limit func(r *http.Request, endpoint, client string) error
-	// Allowed, if not nil, is called when somebody has let an app in by the form of the consent, before
-	// the answer. It is a place to tell the owner by mail. A form that is sent twice calls it twice.
-	Allowed func(r *http.Request, did syntax.DID, c Client, granted auth.Permissions)
+	// Allowed, if not nil, is called when somebody has granted an app what it did not have before, in
+	// the goroutine that serves the form of the consent, before the answer. It is a place to tell the
+	// owner by mail. It is not called when an app is let in anew with what it was granted before, but
+	// each time for a program on the user's own device, since nobody knows which one that is. A crash
+	// before the answer may leave the call out.
+	Allowed func(r *http.Request, a account.Account, x Allowance)
 	// MaxPending bounds how many authorization requests this process accepts within the five minutes
 	// that they are good for. 0: 20,000.
 	MaxPending int
@@ -72,6 +75,16 @@ type Config struct {
 	Now func() time.Time
 	// Logger gets failures that nobody is told. Nil: silent.
 	Logger *slog.Logger
+}
+
+// Allowance is what somebody has granted to an app.
+type Allowance struct {
+	Client Client
+	// Granted is all that was granted now, and New what of it the account had not granted to the app
+	// before.
+	Granted auth.Permissions
+	New     []auth.Scope
+	At      time.Time
 }
 
 // Sets resolves permission sets. It must be safe for concurrent use, and keep what it has found.

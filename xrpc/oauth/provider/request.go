@@ -320,8 +320,12 @@ func getRequest(ctx context.Context, r storage.KVReader, id string) (*request, e
 }
 
 // change changes a request in a transaction. fn may be called more than once.
-func (p *Provider) change(ctx context.Context, id string, fn func(*request) error) (q *request, err error) {
-	err = p.kv.Write(ctx, func(tx storage.KVTx) error {
+func (p *Provider) change(ctx context.Context, id string, fn func(*request) error) (*request, error) {
+	return changeRequest(ctx, p.kv, id, fn)
+}
+
+func changeRequest(ctx context.Context, kv storage.KV, id string, fn func(*request) error) (q *request, err error) {
+	err = kv.Write(ctx, func(tx storage.KVTx) error {
 		if q, err = getRequest(ctx, tx, id); err != nil {
 			return err
 		}
@@ -331,4 +335,47 @@ func (p *Provider) change(ctx context.Context, id string, fn func(*request) erro
 		return putRequest(ctx, tx, id, q)
 	})
 	return q, err
+}
+
+// extend gives a request to a browser, and more time.
+func (q *request) extend(device string, now time.Time) {
+	q.Device = hash(device)
+	q.Expires = now.Add(requestLife)
+	if most := q.Created.Add(requestMost); q.Expires.After(most) {
+		q.Expires = most
+	}
+}
+
+// Requests are the authorization requests of a store. Pages of several steps keep a request open with
+// it, while somebody chooses a handle or fetches a phone. It needs no Provider, and is safe for
+// concurrent use by several processes.
+type Requests struct {
+	// KV is that of the accounts' store.
+	KV storage.KV
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// Extend gives a request (Prompt.Request) five minutes from now on, up to an hour in all, since
+// somebody has asked for a page of it, or sent a form, in a browser (Device.ID). A request that is
+// over, answered, or opened in another browser stays as it is, which is no error: the person is told
+// where the request goes on.
+func (x Requests) Extend(ctx context.Context, device, id string) error {
+	now := time.Now
+	if x.Now != nil {
+		now = x.Now
+	}
+	at := now()
+	_, err := changeRequest(ctx, x.KV, id, func(q *request) error {
+		if err := q.of(device, at); err != nil {
+			return err
+		}
+		q.extend(device, at)
+		return nil
+	})
+	var e *Error
+	if errors.Is(err, errOver) || errors.As(err, &e) {
+		return nil
+	}
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/sqlite"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
@@ -117,7 +119,37 @@ func TestMatrix126to136Calls(t *testing.T) {
 
 // 137: another process over the same store knows the nonces, the proofs and the sessions.
 func TestMatrix137Restart(t *testing.T) {
-	w := newWorld(t)
+	t.Run("memory", func(t *testing.T) {
+		w := newWorld(t)
+		testRestart(t, w, func() {})
+	})
+	t.Run("sqlite", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "pds.sqlite")
+		var db *sqlite.DB
+		open := func(now func() time.Time) storage.Store {
+			var err error
+			if db, err = sqlite.Open(t.Context(), file, sqlite.Config{Now: now}); err != nil {
+				t.Fatal(err)
+			}
+			return db.Store()
+		}
+		w := newWorldOn(t, open)
+		testRestart(t, w, func() {
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			w.store = open(w.now)
+		})
+		db.Close()
+	})
+}
+
+// testRestart is what survives that the store is closed and opened again: everything.
+func testRestart(t *testing.T, w *world, reopen func()) {
+	restart := func(change ...func(*Config)) {
+		reopen()
+		w.open(w.store, change...)
+	}
 	a := w.public()
 	tok := a.login()
 	nonce := w.p.calls.Nonce()
@@ -125,8 +157,20 @@ func TestMatrix137Restart(t *testing.T) {
 	if out := a.callWith("DPoP "+tok.access, used); out.status != 200 {
 		t.Fatalf("%d %s", out.status, out.text)
 	}
+	c := w.confidential()
+	spent := c.request(nil)
+	spent.Set("client_assertion_type", assertionType)
+	spent.Set("client_assertion", c.assertion())
+	if out := c.send(pathPAR, spent); out.status != 201 {
+		t.Fatalf("%d %s", out.status, out.text)
+	}
 	before := a.push(nil)
-	w.open(w.store)
+	code := w.public()
+	unused := code.code(nil)
+	restart()
+	if out := c.send(pathPAR, spent); !out.is(400, codeInvalidClient) {
+		t.Errorf("the assertion: %d %s", out.status, out.text)
+	}
 	if out := a.callWith("DPoP "+tok.access, used); !out.is(401, codeInvalidProof) {
 		t.Errorf("the proof: %d %s", out.status, out.text)
 	}
@@ -136,15 +180,22 @@ func TestMatrix137Restart(t *testing.T) {
 	w.signIn(browser, alice)
 	w.browse(browser, before).asks(t, "the request", AskConsent)
 	a.refresh(tok.refresh).tokens(t)
+	code.exchange(unused, nil).tokens(t)
+	if out := code.exchange(unused, nil); !out.is(400, codeInvalidGrant) {
+		t.Errorf("the code once more: %d %s", out.status, out.text)
+	}
+	if n := len(w.sessions()); n != 1 {
+		t.Errorf("%d sessions", n)
+	}
 	// With a memory of its own, a process asks for a new nonce.
-	w.open(w.store, func(c *Config) { c.CallReplays = &dpop.Memory{} })
+	restart(func(c *Config) { c.CallReplays = &dpop.Memory{} })
 	w.wait(time.Millisecond)
 	fresh := a.proof("GET", issuer+whoPath, tok.access, w.p.calls.Nonce())
 	if out := a.callWith("DPoP "+tok.access, fresh); out.status != 200 {
 		t.Errorf("memory: %d %s", out.status, out.text)
 	}
 	w.wait(time.Second)
-	w.open(w.store, func(c *Config) { c.CallReplays = &dpop.Memory{} })
+	restart(func(c *Config) { c.CallReplays = &dpop.Memory{} })
 	if out := a.callWith("DPoP "+tok.access, fresh); !out.is(401, codeUseNonce) {
 		t.Errorf("memory, after a restart: %d %s", out.status, out.text)
 	}
@@ -152,7 +203,7 @@ func TestMatrix137Restart(t *testing.T) {
 	// With another secret, access tokens are void, and sessions go on.
 	tok = a.refresh(tok.refresh).tokens(t)
 	w.wait(2 * grace)
-	w.open(w.store, func(c *Config) { c.Secret = []byte(strings.Repeat("another ", 5)) })
+	restart(func(c *Config) { c.Secret = []byte(strings.Repeat("another ", 5)) })
 	a.alive(tok.access, false)
 	a.alive(a.refresh(tok.refresh).tokens(t).access, true)
 }

@@ -4,13 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/internal/exactjson"
-	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
@@ -99,9 +96,12 @@ func (p *Provider) session(ctx context.Context, r storage.KVReader, name string)
 	if err != nil {
 		return nil, nil, err
 	}
-	x, err := p.sessions.Of(doc, parseSession)
+	x, err := p.parse(doc)
 	return x, doc, err
 }
+
+// parse is parseSession that remembers.
+func (p *Provider) parse(doc []byte) (*session, error) { return p.sessions.Of(doc, parseSession) }
 
 // ends is when a session is over if it is not renewed.
 func (x *session) ends() time.Time {
@@ -148,99 +148,6 @@ func raised(ctx context.Context, _ account.Account, step *repo.Step, _ account.K
 	return nil
 }
 
-// Session is a session of an app, as its account is shown it.
-type Session struct {
-	// Name names the session within the account.
-	Name string
-	// Client is the client_id.
-	Client string
-	// Permissions is what the app may do, permission sets included.
-	Permissions auth.Permissions
-	// Created is when it began, Renewed when the app renewed it last, which apps do at least every
-	// quarter of an hour while they are used, and Ends when it ends if the app does not renew it.
-	Created, Renewed, Ends time.Time
-}
-
-// Sessions returns the sessions of an account, the last renewed first. The error is
-// account.ErrNotFound if there is no such account.
-func (p *Provider) Sessions(ctx context.Context, did syntax.DID) (list []Session, err error) {
-	err = p.accounts.View(ctx, account.Trusted(did), func(a account.Account, r storage.KVReader) error {
-		list = nil
-		for x, err := range p.stored(ctx, r) {
-			if err != nil {
-				return err
-			}
-			if x.Credentials != a.Credentials || !p.now().Before(x.ends()) {
-				continue
-			}
-			list = append(list, Session{
-				Name: strings.TrimPrefix(x.key, sessionPrefix), Client: x.Client, Permissions: x.permissions,
-				Created: x.Created, Renewed: x.Renewed, Ends: x.ends(),
-			})
-		}
-		return nil
-	})
-	slices.SortFunc(list, func(a, b Session) int { return b.Renewed.Compare(a.Renewed) })
-	return list, err
-}
-
-// EndSession ends a session on the word of a caller of its account. One that is not there is no
-// error.
-func (p *Provider) EndSession(ctx context.Context, who account.Caller, name string) error {
-	_, err := p.accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
-		step.Remove(sessionPrefix + name)
-		return nil
-	})
-	return err
-}
-
-// EndClient ends all sessions of an app, on the word of a caller of the account, and forgets what was
-// granted to it.
-func (p *Provider) EndClient(ctx context.Context, who account.Caller, clientID string) error {
-	_, err := p.accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
-		step.Remove(grantPrefix + hash(clientID))
-		return p.endWhere(ctx, step, func(x *session) bool { return x.Client == clientID })
-	})
-	return err
-}
-
-// endWhere adds the end of sessions to a step.
-func (p *Provider) endWhere(ctx context.Context, step *repo.Step, which func(*session) bool) error {
-	for x, err := range p.stored(ctx, step) {
-		if err != nil {
-			return err
-		}
-		if which(x.session) {
-			step.Remove(x.key)
-		}
-	}
-	return nil
-}
-
-// storedSession is a session under its key.
-type storedSession struct {
-	key string
-	*session
-}
-
-// stored yields the sessions of an account. Those of a later version of this package are left out.
-func (p *Provider) stored(ctx context.Context, r storage.KVReader) iter.Seq2[storedSession, error] {
-	return func(yield func(storedSession, error) bool) {
-		for pair, err := range r.Keys(ctx, storage.Prefix(sessionPrefix)) {
-			var x *session
-			if err == nil {
-				x, err = p.sessions.Of(pair.Value, parseSession)
-			}
-			if errors.Is(err, errVersion) {
-				continue
-			}
-			if !yield(storedSession{pair.Key, x}, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
 // maxSessions bounds the sessions of one account: beyond it, those that were renewed the longest ago
 // end.
 const maxSessions = 500
@@ -248,7 +155,7 @@ const maxSessions = 500
 // makeRoom adds to a step the end of old sessions, so that there is room for a new one.
 func (p *Provider) makeRoom(ctx context.Context, step *repo.Step) error {
 	var list []storedSession
-	for x, err := range p.stored(ctx, step) {
+	for x, err := range stored(ctx, step, p.parse) {
 		if err != nil {
 			return err
 		}
@@ -264,7 +171,8 @@ func (p *Provider) makeRoom(ctx context.Context, step *repo.Step) error {
 	return nil
 }
 
-// grant is what an account has granted to an app, as it is stored.
+// grant is what an account has granted to an app, as it is stored. Of apps that anybody can pretend to
+// be, it only says whether the account has granted something before.
 type grant struct {
 	Version     int       `json:"v"`
 	Client      string    `json:"client"`
@@ -303,22 +211,27 @@ func readGrant(ctx context.Context, r storage.KVReader, clientID string) (*grant
 	return g, nil
 }
 
-// remember adds to a step what an account has granted. What was asked for and not granted is
-// forgotten; what was granted before and not asked for this time stays.
-func remember(ctx context.Context, step *repo.Step, a account.Account, clientID string, asked, granted auth.Permissions, now time.Time) error {
+// remember adds to a step what an account has granted, and returns what of it is new. What was asked
+// for and not granted is forgotten; what was granted before and not asked for this time stays.
+func remember(ctx context.Context, step *repo.Step, a account.Account, clientID string, asked, granted auth.Permissions, now time.Time) (news []auth.Scope, err error) {
 	before, err := readGrant(ctx, step, clientID)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	all := granted
+	all, known := granted, auth.Permissions{}
 	if before != nil && before.Credentials == a.Credentials {
-		kept, _ := auth.ParseScopes(before.Scope)
-		all = all.With(kept.Select(func(s auth.Scope) bool { return !asked.Has(s.String()) }))
+		known, _ = auth.ParseScopes(before.Scope)
+		all = all.With(known.Select(func(s auth.Scope) bool { return !asked.Has(s.String()) }))
+	}
+	for _, s := range granted.Scopes() {
+		if !known.Has(s.String()) {
+			news = append(news, s)
+		}
 	}
 	doc, err := json.Marshal(grant{version, clientID, all.String(), a.Credentials, now})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	step.Set(grantPrefix+hash(clientID), doc, time.Time{})
-	return nil
+	return news, nil
 }

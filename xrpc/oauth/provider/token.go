@@ -42,12 +42,14 @@ type codeRecord struct {
 }
 
 // storeCode stores a code with an account, and what was granted. For one request there is one code.
-func (p *Provider) storeCode(ctx context.Context, c client, id string, q *request, l login, granted auth.Permissions) (string, error) {
+// news is what the app had not been granted before; nil if it was all granted, or the code was there.
+func (p *Provider) storeCode(ctx context.Context, c client, id string, q *request, l login, granted auth.Permissions) (text string, news []auth.Scope, err error) {
 	secret := mac(p.secrets.code, id, string(l.DID))
 	key := codePrefix + hash(secret)
 	now := p.now()
 	denied := func(why string) error { return fail(codeAccessDenied, "%s", why) }
-	_, err := p.accounts.Update(ctx, account.Trusted(l.DID), func(a *account.Account, step *repo.Step) error {
+	_, err = p.accounts.Update(ctx, account.Trusted(l.DID), func(a *account.Account, step *repo.Step) error {
+		news = nil
 		switch {
 		case a.Credentials != l.Credentials:
 			return denied("The sign-in has ended")
@@ -77,15 +79,41 @@ func (p *Provider) storeCode(ctx context.Context, c client, id string, q *reques
 		}
 		step.Expect(key, nil)
 		step.Set(key, doc, x.Expires)
-		if c.remembers() {
-			return remember(ctx, step, *a, q.Client, q.scopes(), granted, now)
+		if c.Loopback { // nobody knows which program it is, so all is new each time
+			news = granted.Scopes()
+			return nil
 		}
-		return nil
+		news, err = remember(ctx, step, *a, q.Client, q.scopes(), granted, now)
+		return err
 	})
 	if errors.Is(err, account.ErrNotFound) {
 		err = denied("The account is gone")
 	}
-	return secretText{l.DID, "c", secret}.String(codeText), err
+	return secretText{l.DID, "c", secret}.String(codeText), news, err
+}
+
+// endCodes adds to a step that codes of an app are void. They stay as used ones, so that no form that
+// is sent once more brings them back.
+func endCodes(ctx context.Context, step *repo.Step, clientID string) error {
+	for pair, err := range step.Keys(ctx, storage.Prefix(codePrefix)) {
+		if err != nil {
+			return err
+		}
+		var x codeRecord
+		if err := exactjson.UnmarshalPlain(pair.Value, &x); err != nil {
+			return err
+		}
+		if x.Client != clientID || x.Used {
+			continue
+		}
+		x.Used = true
+		doc, err := json.Marshal(x)
+		if err != nil {
+			return err
+		}
+		step.Set(pair.Key, doc, x.Expires)
+	}
+	return nil
 }
 
 // token serves the token endpoint.

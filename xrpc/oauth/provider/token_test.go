@@ -493,6 +493,29 @@ func TestSessionsOfAnAccount(t *testing.T) {
 	}
 }
 
+// An app that is thrown out while it has a code that it has not exchanged stays out.
+func TestEndClientVoidsCodes(t *testing.T) {
+	w := newWorld(t)
+	a, c := w.public(), w.confidential()
+	w.signIn(browser, alice)
+	w.browse(browser, a.push(nil))
+	form := w.consentForm(alice, nil)
+	code := w.submit(browser, form).back(t).Get("code")
+	w.browse(browser, c.push(nil))
+	other := w.consent(browser, alice, nil).back(t).Get("code")
+	if err := (Apps{Accounts: w.accounts, Now: w.now}).EndClient(t.Context(), account.Trusted(alice), a.id); err != nil {
+		t.Fatal(err)
+	}
+	if out := a.exchange(code, nil); !out.is(400, codeInvalidGrant) {
+		t.Errorf("%d %s", out.status, out.text)
+	}
+	w.submit(browser, form).page(t, "the form once more", 400)
+	if n := len(w.sessions()); n != 0 {
+		t.Errorf("%d sessions", n)
+	}
+	c.exchange(other, nil).tokens(t)
+}
+
 // A session that a later version has stored is left alone, and keeps nobody out.
 func TestSessionsOfAnotherVersion(t *testing.T) {
 	w := newWorld(t)

@@ -70,23 +70,32 @@ func (w *world) wait(d time.Duration) {
 var testSecret = []byte("a secret of at least thirty-two bytes")
 
 func newWorld(t testing.TB, change ...func(*Config)) *world {
+	return newWorldOn(t, func(now func() time.Time) storage.Store { return memory.New(memory.Config{Now: now}) }, change...)
+}
+
+// newWorldOn is newWorld on a store.
+func newWorldOn(t testing.TB, open func(now func() time.Time) storage.Store, change ...func(*Config)) *world {
 	w := &world{
 		t: t, clock: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), logins: &testLogins{signedIn: make(map[string][]SignedIn)},
 		pages: &testPages{}, docs: make(map[string]func(*http.Request) (*http.Response, error)),
 	}
-	w.store = memory.New(memory.Config{Now: w.now})
+	w.store = open(w.now)
 	w.open(w.store, change...)
+	w.makeAccounts()
+	return w
+}
+
+func (w *world) makeAccounts() {
 	for did, handle := range map[syntax.DID]syntax.Handle{alice: "alice.test", bob: "bob.test"} {
 		key, err := crypto.GenerateKey(crypto.K256)
 		if err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 		a := account.Account{DID: did, Handle: handle, Email: string(handle) + "@example.com", Created: w.now()}
 		if _, err := w.accounts.Create(context.Background(), a, key, repo.Batch{}); err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 	}
-	return w
 }
 
 // open starts the provider, or starts it again, over a store.
@@ -207,6 +216,8 @@ func (p *testPages) Prompt(w http.ResponseWriter, _ *http.Request, q Prompt) {
 	p.last = q
 	p.mu.Unlock()
 	w.Header().Set("X-Ask", string(q.Ask))
+	w.Header().Set("X-Request", q.Request) // for a browser in another process
+	w.Header().Set("X-Form", q.Form)
 	io.WriteString(w, "<p>"+string(q.Ask))
 }
 

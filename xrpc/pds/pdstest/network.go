@@ -98,11 +98,20 @@ func (n *Network) Client() *http.Client { return n.ClientFrom("192.0.2.1") }
 
 // ClientFrom is Client with an address of its own, which servers see.
 func (n *Network) ClientFrom(addr string) *http.Client {
+	dial := n.DialFrom(addr)
+	t := &http.Transport{DialContext: dial, DialTLSContext: dial, Proxy: nil}
+	n.t.Cleanup(t.CloseIdleConnections)
+	return &http.Client{Transport: t}
+}
+
+// DialFrom returns a function that connects to the sites of the network from an address, which servers
+// see. They speak HTTP without TLS at the other end.
+func (n *Network) DialFrom(addr string) func(ctx context.Context, network, hostport string) (net.Conn, error) {
 	from := &net.TCPAddr{IP: net.ParseIP(addr), Port: 40000}
 	if from.IP == nil {
 		panic("pdstest: no IP address: " + addr)
 	}
-	dial := func(ctx context.Context, _, hostport string) (net.Conn, error) {
+	return func(ctx context.Context, _, hostport string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(hostport)
 		if err != nil {
 			return nil, err
@@ -113,9 +122,6 @@ func (n *Network) ClientFrom(addr string) *http.Client {
 		}
 		return s.dial(ctx, from)
 	}
-	t := &http.Transport{DialContext: dial, DialTLSContext: dial, Proxy: nil}
-	n.t.Cleanup(t.CloseIdleConnections)
-	return &http.Client{Transport: t}
 }
 
 // PLC returns a client of the directory.

@@ -148,12 +148,13 @@ func (s *Service) getFeed(w http.ResponseWriter, r *xrpc.Request, p getFeedParam
 	if err != nil {
 		return err
 	}
-	generator, err := s.generator(r.Context(), string(uri))
-	if err != nil {
+	// Apps name the AppView in both, as the official server wants it, and as permission sets do that
+	// inherit an audience: they cannot know the generators of all feeds.
+	if err := r.Demand(auth.Call(string(r.NSID), to.Ref()), auth.Call(getFeedSkeleton, to.Ref())); err != nil {
 		return err
 	}
-	// Checked once the generator is known, as its name stands in the second of them.
-	if err := r.Demand(auth.Call(string(r.NSID), to.Ref()), auth.Call(getFeedSkeleton, string(generator)+"#bsky_fg")); err != nil {
+	generator, err := s.generator(r.Context(), string(uri))
+	if err != nil {
 		return err
 	}
 	return s.proxy.Forward(w, r, proxy.Call{To: to, As: r.Principal.DID, Audience: string(generator), Method: getFeedSkeleton})

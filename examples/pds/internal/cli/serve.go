@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
-	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/mail"
 )
 
 // grace is how long requests may go on after an interrupt.
@@ -165,7 +165,7 @@ func mailTest(ctx context.Context, c *call) error {
 	if cfg.Mail.SMTP == "" && cfg.Mail.Sink == "" {
 		return fmt.Errorf("%w: PDS_EMAIL_SMTP_URL is not set: mail goes to the log", errConfig)
 	}
-	sender, err := mail.New(cfg.Mail.SMTP, cfg.Mail.From, nil, cfg.Mail.Sink)
+	sender, err := mail.New(mail.Config{URL: cfg.Mail.SMTP, From: cfg.Mail.From, File: cfg.Mail.Sink})
 	if err != nil {
 		return err
 	}

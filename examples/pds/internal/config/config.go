@@ -123,7 +123,7 @@ type Config struct {
 	ServiceName                                        string
 	Home, Logo, Support, PrivacyPolicy, TermsOfService string
 	ContactEmail                                       string
-	// Colour is that of buttons, "#1d4ed8". PDS_PRIMARY_COLOR, default that of package pages.
+	// Colour is that of buttons, "#1d4ed8". PDS_PRIMARY_COLOR, default that of package site.
 	Colour string
 	// TrustedApps are the client_ids of apps that the operator vouches for. PDS_OAUTH_TRUSTED_CLIENTS.
 	TrustedApps []string

@@ -11,8 +11,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc/mail"
 	"github.com/pdskit/pdskit/xrpc/pds"
 )
 

@@ -72,7 +72,7 @@ var table = []method{
 	{"app.bsky.actor.getPreferences", "pavdm", "rpc:app.bsky.actor.getPreferences " + testAppView, []string{"rpc:app.bsky.actor.getPreferences?aud=did:web:view.example.com%23bsky_appview"}},
 	{"app.bsky.actor.putPreferences", users, "rpc:app.bsky.actor.putPreferences " + testAppView, []string{"rpc:app.bsky.actor.putPreferences?aud=did:web:view.example.com%23bsky_appview"}},
 	{"app.bsky.feed.getFeed", users, "rpc:app.bsky.feed.getFeedSkeleton {input}, rpc:app.bsky.feed.getFeed {input}",
-		[]string{"rpc:app.bsky.feed.getFeed?aud=did:web:view.example.com%23bsky_appview", "rpc:app.bsky.feed.getFeedSkeleton?aud=did:web:cats.example.com%23bsky_fg"}},
+		[]string{"rpc:app.bsky.feed.getFeed?aud=did:web:view.example.com%23bsky_appview", "rpc:app.bsky.feed.getFeedSkeleton?aud=did:web:view.example.com%23bsky_appview"}},
 	{"app.bsky.notification.registerPush", users, "rpc:app.bsky.notification.registerPush {input}", []string{"rpc:app.bsky.notification.registerPush?aud=did:web:push.example.com%23bsky_notif"}},
 	{"app.bsky.notification.unregisterPush", users, "rpc:app.bsky.notification.unregisterPush {input}", []string{"rpc:app.bsky.notification.unregisterPush?aud=did:web:push.example.com%23bsky_notif"}},
 	{"com.atproto.admin.deleteAccount", "A", "host:administer", nil},

@@ -19,15 +19,15 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
-	"github.com/pdskit/pdskit/examples/pds/internal/mail"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
-	"github.com/pdskit/pdskit/xrpc/oauth/pages"
+	"github.com/pdskit/pdskit/xrpc/mail"
 	"github.com/pdskit/pdskit/xrpc/pds"
+	"github.com/pdskit/pdskit/xrpc/site"
 )
 
 // Version is what /xrpc/_health tells.
@@ -193,9 +193,8 @@ func (s *Server) config() (pds.Config, error) {
 			Service: pds.Service(cfg.Proxy.AppView), CDN: cfg.Proxy.CDN,
 			HeaderTimeout: cfg.Proxy.HeadersTimeout, BodyTimeout: cfg.Proxy.BodyTimeout, MaxResponse: cfg.Proxy.MaxResponse,
 		},
-		OAuth: pds.OAuth{Trusted: cfg.TrustedApps, Brand: pages.Brand{
-			Name: cfg.ServiceName, Logo: cfg.Logo, Accent: cfg.Colour, Home: cfg.Home, Support: cfg.Support,
-		}},
+		OAuth:      pds.OAuth{Trusted: cfg.TrustedApps},
+		Brand:      site.Brand{Name: cfg.ServiceName, Logo: cfg.Logo, Accent: cfg.Colour, Home: cfg.Home, Support: cfg.Support},
 		Moderation: pds.Service(cfg.Proxy.Moderation), Reports: pds.Service(cfg.Proxy.Reports),
 		Relays: cfg.Crawlers, TimeServers: TimeServers(cfg.PLC, cfg.Crawlers), SignAnyway: !cfg.ClockCheck,
 		BlobLimit: cfg.BlobLimit, BlobQuota: cfg.BlobQuota, ImportLimit: cfg.ImportLimit, Sniff: blobtype.Sniff,
@@ -239,12 +238,12 @@ func (s *Server) probe(context.Context) error {
 type mailer struct{ usual, moderation mail.Sender }
 
 func openMail(cfg config.Mail, log *slog.Logger) (m mailer, err error) {
-	if m.usual, err = mail.New(cfg.SMTP, cfg.From, log, cfg.Sink); err != nil {
+	if m.usual, err = mail.New(mail.Config{URL: cfg.SMTP, From: cfg.From, Log: log, File: cfg.Sink}); err != nil {
 		return m, err
 	}
 	m.moderation = m.usual
 	if cfg.ModerationSMTP != cfg.SMTP || cfg.ModerationFrom != cfg.From {
-		m.moderation, err = mail.New(cfg.ModerationSMTP, cfg.ModerationFrom, log, cfg.Sink)
+		m.moderation, err = mail.New(mail.Config{URL: cfg.ModerationSMTP, From: cfg.ModerationFrom, Log: log, File: cfg.Sink})
 	}
 	return m, err
 }

@@ -1,0 +1,54 @@
+package browser
+
+import (
+	"github.com/chromedp/cdproto/webauthn"
+)
+
+// Authenticator is a platform authenticator that the browser simulates: it keeps passkeys and says yes
+// to everything, as a person who touches the sensor.
+type Authenticator struct {
+	tab *Tab
+	id  webauthn.AuthenticatorID
+}
+
+// Authenticator plugs an authenticator into the tab.
+func (tab *Tab) Authenticator() *Authenticator {
+	tab.t.Helper()
+	do(tab, webauthn.Enable, webauthn.EnableParams{})
+	out := do(tab, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
+		Protocol: webauthn.AuthenticatorProtocolCtap2, Ctap2version: webauthn.Ctap2versionCtap21, Transport: webauthn.AuthenticatorTransportInternal,
+		HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
+		DefaultBackupEligibility: true, DefaultBackupState: true,
+	}})
+	return &Authenticator{tab, out.AuthenticatorID}
+}
+
+// Verify sets whether it succeeds in verifying the person, by a finger or a PIN.
+func (a *Authenticator) Verify(ok bool) {
+	a.tab.t.Helper()
+	do(a.tab, webauthn.SetUserVerified, webauthn.SetUserVerifiedParams{AuthenticatorID: a.id, IsUserVerified: ok})
+}
+
+// Answer sets whether the person touches the sensor when asked. If not, the page waits.
+func (a *Authenticator) Answer(on bool) {
+	a.tab.t.Helper()
+	do(a.tab, webauthn.SetAutomaticPresenceSimulation, webauthn.SetAutomaticPresenceSimulationParams{AuthenticatorID: a.id, Enabled: on})
+}
+
+// Credentials returns the passkeys.
+func (a *Authenticator) Credentials() []*webauthn.Credential {
+	a.tab.t.Helper()
+	return do(a.tab, webauthn.GetCredentials, webauthn.GetCredentialsParams{AuthenticatorID: a.id}).Credentials
+}
+
+// Add puts a passkey in, as one that was copied from another authenticator.
+func (a *Authenticator) Add(c *webauthn.Credential) {
+	a.tab.t.Helper()
+	do(a.tab, webauthn.AddCredential, webauthn.AddCredentialParams{AuthenticatorID: a.id, Credential: c})
+}
+
+// Clear removes all passkeys.
+func (a *Authenticator) Clear() {
+	a.tab.t.Helper()
+	do(a.tab, webauthn.ClearCredentials, webauthn.ClearCredentialsParams{AuthenticatorID: a.id})
+}

@@ -1,0 +1,120 @@
+// Package mail sends plain text messages to one recipient each.
+//
+//	sender, err := mail.New(mail.Config{URL: "smtps://user:password@smtp.example.com", From: "The Host <pds@example.com>"})
+//	err = sender.Send(ctx, mail.Message{To: address, Subject: "Your code", Text: "…"})
+//
+// A Sender is one of three things: an SMTP server (or the machine's own sendmail), a log, for
+// development, where a person reads the token in the terminal, or a file of JSON lines, which tests
+// read. All of them refuse what could add a header or a second recipient, so a caller may pass on what
+// a user typed. There is no queue: whoever sends tries again.
+package mail
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/mail"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Message is a plain text message to one recipient.
+type Message struct {
+	To      string `json:"to"` // an e-mail address without a name
+	Subject string `json:"subject"`
+	Text    string `json:"text"`
+}
+
+// Sender sends messages. Send returns once the message was accepted, not once it
+// has arrived. It is safe for concurrent use.
+type Sender interface {
+	Send(ctx context.Context, m Message) error
+}
+
+// ErrAddress: a recipient is not a bare e-mail address.
+var ErrAddress = errors.New("mail: not an e-mail address")
+
+// Config says how messages are sent. The zero value drops them.
+type Config struct {
+	// URL is the server: smtp://user:password@host:port (port 587 unless given; TLS by STARTTLS where
+	// the server offers it, and always before a password is sent to another machine), smtps://… (port
+	// 465, TLS from the start), or smtp:///?sendmail=true for the program sendmail. Empty: messages go
+	// to Log.
+	URL string
+	// From is the sender's address, with or without a name. A URL needs one.
+	From string
+	// Log gets the messages of a server that has no URL. Nil: they are dropped.
+	Log *slog.Logger
+	// File, if not empty, is a file to which messages are appended as JSON lines, whatever the URL is.
+	File string
+}
+
+// New returns the sender of a configuration. The error says what is wrong with URL or From, and does
+// not show a password.
+func New(cfg Config) (Sender, error) {
+	switch {
+	case cfg.File != "":
+		return &file{path: cfg.File}, nil
+	case cfg.URL != "":
+		return newSMTP(cfg.URL, cfg.From)
+	}
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return logger{log}, nil
+}
+
+// check refuses a message whose recipient is not exactly one bare address.
+func check(m Message) error {
+	addr, err := mail.ParseAddress(m.To)
+	if err != nil || addr.Address != m.To || strings.ContainsAny(m.To, "\r\n\x00<> ") || len(m.To) > 254 {
+		return fmt.Errorf("%w: %.260q", ErrAddress, m.To)
+	}
+	return nil
+}
+
+// logger writes messages to a log.
+type logger struct{ log *slog.Logger }
+
+func (l logger) Send(ctx context.Context, m Message) error {
+	if err := check(m); err != nil {
+		return err
+	}
+	l.log.InfoContext(ctx, "mail is not configured: this message was not sent", "to", m.To, "subject", m.Subject, "text", m.Text)
+	return nil
+}
+
+// file appends messages to a file.
+type file struct {
+	path string
+	mu   sync.Mutex
+}
+
+// line is the form of a message in the file.
+type line struct {
+	Time time.Time `json:"time"`
+	Message
+}
+
+func (f *file) Send(_ context.Context, m Message) error {
+	if err := check(m); err != nil {
+		return err
+	}
+	text, err := json.Marshal(line{time.Now().UTC(), m})
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out, err := os.OpenFile(f.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("mail: %w", err)
+	}
+	_, err = out.Write(append(text, '\n'))
+	return errors.Join(err, out.Close())
+}

@@ -1,0 +1,154 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// Session is a session of the client with an account. It renews its access token when that is due. It
+// is safe for concurrent use; there may be several for one SessionID, in this process and in others.
+type Session struct {
+	c    *Client
+	id   SessionID
+	last atomic.Pointer[held]
+}
+
+func (c *Client) session(id SessionID, h *held) *Session {
+	s := &Session{c: c, id: id}
+	s.last.Store(h)
+	return s
+}
+
+// Info is what is known of a session.
+type Info struct {
+	ID  SessionID
+	DID syntax.DID
+	// Handle is the account's handle when the session began, for people; empty if it had no valid
+	// one.
+	Handle syntax.Handle
+	// PDS is the origin of the server that hosts the account, and Issuer the authorization server.
+	PDS, Issuer string
+	// Scope is what was granted, which may be less than what was asked for.
+	Scope string
+	// Created is when the session began, and Renewed when it got its access token, which is good
+	// until Expires; zero: the server does not say.
+	Created, Renewed, Expires time.Time
+	// Uncertain: an attempt to renew the session had no answer, so that it may have ended.
+	Uncertain bool
+}
+
+// Resume returns a session that is stored. It asks no server. The error is ErrSessionEnded if there is
+// none, or ErrTemporary, or one of Config.Seal.
+func (c *Client) Resume(ctx context.Context, id SessionID) (*Session, error) {
+	h, err := c.load(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return c.session(id, h), nil
+}
+
+// Sessions yields the sessions of an account, for pages that list them, and for jobs; those of all
+// accounts if did is empty. It ends with the first error.
+func (c *Client) Sessions(ctx context.Context, did syntax.DID) iter.Seq2[*Session, error] {
+	return func(yield func(*Session, error) bool) {
+		for id, err := range c.cfg.Sessions.List(ctx, did) {
+			if err != nil {
+				yield(nil, fmt.Errorf("%w: listing sessions: %w", ErrTemporary, err))
+				return
+			}
+			s, err := c.Resume(ctx, id)
+			if errors.Is(err, ErrSessionEnded) {
+				continue // meanwhile
+			}
+			if !yield(s, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// ID is the name of the session, for Client.Resume. Keep it where the browser's user cannot change
+// it, such as in a signed cookie: it opens the session.
+func (s *Session) ID() SessionID { return s.id }
+
+// DID is the account.
+func (s *Session) DID() syntax.DID { return s.id.DID() }
+
+// Info is what is known of the session without asking anybody.
+func (s *Session) Info() Info { return s.last.Load().info(s.id) }
+
+func (h *held) info(id SessionID) Info {
+	return Info{
+		ID: id, DID: h.DID, Handle: h.Handle, PDS: h.PDS, Issuer: h.Issuer, Scope: h.Scope, Created: h.Created, Renewed: h.Renewed,
+		Expires: h.Expires, Uncertain: h.Unsure,
+	}
+}
+
+// callTimeout bounds a call of Session.HTTPClient, with the reading of its answer.
+const callTimeout = time.Minute
+
+// HTTPClient returns a client for requests to the account's PDS, with the session's token and a proof.
+// A call with its answer may take a minute: for longer ones, make a client of the Session, which is an
+// http.RoundTripper. Redirects are not followed. See RoundTrip.
+func (s *Session) HTTPClient() *http.Client {
+	return &http.Client{
+		Transport: s, Timeout: callTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Client returns a client of XRPC methods that calls the account's PDS. It must be made anew if the
+// account moves to another PDS.
+func (s *Session) Client() *xrpc.Client {
+	return &xrpc.Client{
+		Host: s.Info().PDS, HTTP: s.HTTPClient(),
+		// A session that has ended is found before the request, which would be tried again.
+		Authorize: func(r *http.Request) error {
+			_, err := s.current(r.Context())
+			return err
+		},
+	}
+}
+
+// current returns the session with an access token that is good for some time.
+func (s *Session) current(ctx context.Context) (*held, error) {
+	h := s.last.Load()
+	now := s.c.now()
+	if !h.stale(now) {
+		return h, nil
+	}
+	newer, err := s.renew(ctx, h, whenStale)
+	if err != nil && errors.Is(err, ErrTemporary) && !h.expired(now) {
+		return h, nil // it is good for some seconds yet
+	}
+	return newer, err
+}
+
+// renew replaces the access token that h has.
+func (s *Session) renew(ctx context.Context, h *held, why cause) (*held, error) {
+	newer, err := s.c.renew(ctx, s.id, h.Access, why)
+	if err != nil {
+		return nil, err
+	}
+	s.last.Store(newer)
+	return newer, nil
+}
+
+// Refresh renews the session now. Sessions do so by themselves when it is due. The error is
+// ErrSessionEnded if it is over, or ErrTemporary, ErrServer, ErrKey, or an *Error of the server.
+func (s *Session) Refresh(ctx context.Context) error {
+	_, err := s.renew(ctx, s.last.Load(), whenAsked)
+	return err
+}
+
+// Revoke ends the session: here, and at the server. If the server cannot be told, the session is gone
+// here all the same, and the error is what Refresh would return.
+func (s *Session) Revoke(ctx context.Context) error { return s.c.revoke(ctx, s.id) }

@@ -1,0 +1,63 @@
+package client
+
+import (
+	"crypto/rand"
+	"net/http"
+	"net/url"
+)
+
+// Cookies by which the browser that comes back is known to be the one that began. The second one is for
+// clients whose (first) redirect URI is by plain HTTP, on a developer's machine.
+const (
+	browserCookie      = "__Host-oauth-login"
+	localBrowserCookie = "oauth-login"
+)
+
+// cookieName is the name of the client's cookie.
+func (c *Client) cookieName() (name string, secure bool) {
+	if u, err := url.Parse(c.cfg.Metadata.RedirectURIs[0]); err == nil && u.Scheme == "http" {
+		return localBrowserCookie, false
+	}
+	return browserCookie, true
+}
+
+// StartHTTP is Start for a web app: it sends the browser to the authorization server. A cookie ties
+// the login to the browser: Login.Browser is set. If there is an error, nothing has been answered.
+//
+// The handler must be one of a form that is sent by POST from the app's own pages. It must have the
+// host name of the redirect URI, since cookies are per host: in development that is
+// http://127.0.0.1, not http://localhost.
+func (c *Client) StartHTTP(w http.ResponseWriter, r *http.Request, l Login) error {
+	name, secure := c.cookieName()
+	secret := rand.Text()
+	if old, err := r.Cookie(name); err == nil && len(old.Value) == len(secret) {
+		secret = old.Value // of another tab
+	}
+	l.Browser = secret
+	to, err := c.Start(r.Context(), l)
+	if err != nil {
+		return err
+	}
+	http.SetCookie(w, &http.Cookie{
+		Name: name, Value: secret, Path: "/", MaxAge: int(c.cfg.LoginLife.Seconds()), Secure: secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	})
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	http.Redirect(w, r, to.String(), http.StatusSeeOther)
+	return nil
+}
+
+// FinishHTTP is Finish for a web app, in the handler of the redirect URI, for a login that StartHTTP has
+// begun. The caller answers: best by a redirect, so that the code does not stay in the address bar.
+func (c *Client) FinishHTTP(w http.ResponseWriter, r *http.Request) (*Session, []byte, error) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	secret := ""
+	name, _ := c.cookieName()
+	if k, err := r.Cookie(name); err == nil {
+		secret = k.Value
+	}
+	return c.Finish(r.Context(), r.URL.Query(), secret)
+}

@@ -1,0 +1,138 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/auth"
+)
+
+// Session is a session of an app, as its account is shown it.
+type Session struct {
+	// Name names the session within the account. Nothing can be done with it but to end the session.
+	Name string
+	// Client is the client_id.
+	Client string
+	// Granted is what the account has granted, and Permissions what the app may do by that: with
+	// permission sets replaced by what is in them, as of the last renewal.
+	Granted, Permissions auth.Permissions
+	// Created is when the session began. Renewed is when the app renewed it last: that is when it was
+	// last used, to a quarter of an hour, since apps renew sessions while they use them. Ends is when
+	// it ends if the app does not renew it.
+	Created, Renewed, Ends time.Time
+}
+
+// Apps are the sessions of apps with the accounts of a store: what owners are shown and may end. It
+// needs no Provider, so that a command line can use it while servers run over the same store. It is
+// safe for concurrent use.
+type Apps struct {
+	Accounts *account.Store
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// Sessions returns the sessions of an account on the word of a caller, the last renewed first. The
+// error is account.ErrNotFound if there is no such account.
+func (x Apps) Sessions(ctx context.Context, who account.Caller) (list []Session, err error) {
+	now := time.Now()
+	if x.Now != nil {
+		now = x.Now()
+	}
+	err = x.Accounts.View(ctx, who, func(a account.Account, r storage.KVReader) error {
+		list = nil
+		for s, err := range stored(ctx, r, parseSession) {
+			if err != nil {
+				return err
+			}
+			if s.Credentials != a.Credentials || !now.Before(s.ends()) {
+				continue
+			}
+			granted, _ := auth.ParseScopes(s.Scope)
+			list = append(list, Session{
+				Name: strings.TrimPrefix(s.key, sessionPrefix), Client: s.Client, Granted: granted, Permissions: s.permissions,
+				Created: s.Created, Renewed: s.Renewed, Ends: s.ends(),
+			})
+		}
+		return nil
+	})
+	slices.SortFunc(list, func(a, b Session) int { return b.Renewed.Compare(a.Renewed) })
+	return list, err
+}
+
+// EndSession ends a session on the word of a caller of its account. One that is not there is no
+// error.
+func (x Apps) EndSession(ctx context.Context, who account.Caller, name string) error {
+	_, err := x.Accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
+		step.Remove(sessionPrefix + name)
+		return nil
+	})
+	return err
+}
+
+// EndClient ends all sessions of an app, on the word of a caller of the account, and forgets what was
+// granted to it. Codes that the app has not exchanged yet are void too.
+func (x Apps) EndClient(ctx context.Context, who account.Caller, clientID string) error {
+	_, err := x.Accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
+		step.Remove(grantPrefix + hash(clientID))
+		for s, err := range stored(ctx, step, parseSession) {
+			if err != nil {
+				return err
+			}
+			if s.Client == clientID {
+				step.Remove(s.key)
+			}
+		}
+		return endCodes(ctx, step, clientID)
+	})
+	return err
+}
+
+// Apps are the sessions that the provider has given out.
+func (p *Provider) Apps() Apps { return Apps{Accounts: p.accounts, Now: p.now} }
+
+// Sessions returns the sessions of an account: see [Apps.Sessions].
+func (p *Provider) Sessions(ctx context.Context, did syntax.DID) ([]Session, error) {
+	return p.Apps().Sessions(ctx, account.Trusted(did))
+}
+
+// EndSession ends a session: see [Apps.EndSession].
+func (p *Provider) EndSession(ctx context.Context, who account.Caller, name string) error {
+	return p.Apps().EndSession(ctx, who, name)
+}
+
+// EndClient ends all sessions of an app: see [Apps.EndClient].
+func (p *Provider) EndClient(ctx context.Context, who account.Caller, clientID string) error {
+	return p.Apps().EndClient(ctx, who, clientID)
+}
+
+// storedSession is a session under its key.
+type storedSession struct {
+	key string
+	*session
+}
+
+// stored yields the sessions of an account. Those of a later version of this package are left out.
+func stored(ctx context.Context, r storage.KVReader, parse func([]byte) (*session, error)) iter.Seq2[storedSession, error] {
+	return func(yield func(storedSession, error) bool) {
+		for pair, err := range r.Keys(ctx, storage.Prefix(sessionPrefix)) {
+			var x *session
+			if err == nil {
+				x, err = parse(pair.Value)
+			}
+			if errors.Is(err, errVersion) {
+				continue
+			}
+			if !yield(storedSession{pair.Key, x}, err) || err != nil {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package site
+
+import (
+	"cmp"
+	_ "embed"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Brand is whose pages they are, and how they look. The zero value works.
+type Brand struct {
+	// Name is the name of the service. Empty: the host of the site.
+	Name string
+	// Logo is the address of a picture, or a path of this server.
+	Logo string
+	// Accent is the colour of what is to be pressed, "#1d4ed8". The colour of text on it follows.
+	Accent string
+	// Home, Terms, Privacy and Support are addresses of pages, and Support may be a mailto:. Empty
+	// ones are left out.
+	Home, Terms, Privacy, Support string
+}
+
+//go:embed style.css
+var styleSheet string
+
+// look is what follows of a brand.
+type look struct {
+	style, stylePath string
+	logoOrigin       string // empty: our own
+}
+
+const defaultAccent = "#1d4ed8"
+
+// Validate returns an error that says what is wrong.
+func (b Brand) Validate() error {
+	for name, s := range map[string]string{"Home": b.Home, "Terms": b.Terms, "Privacy": b.Privacy, "Support": b.Support, "Logo": b.Logo} {
+		if s == "" {
+			continue
+		}
+		u, err := url.Parse(s)
+		web := err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
+		own := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
+		if !web && !own && !(name == "Support" && err == nil && u.Scheme == "mailto") {
+			return fmt.Errorf("site: Brand.%s must be an address that begins with https://, or a path: %q", name, s)
+		}
+	}
+	if _, ok := parseColour(b.Accent); !ok && b.Accent != "" {
+		return fmt.Errorf("site: Brand.Accent must be a colour as #1d4ed8: %q", b.Accent)
+	}
+	return nil
+}
+
+// newLook returns the look of a brand that was validated.
+func newLook(b Brand) look {
+	accent := cmp.Or(b.Accent, defaultAccent)
+	rgb, _ := parseColour(accent)
+	text := "#ffffff"
+	if contrast(rgb, [3]float64{1, 1, 1}) < contrast(rgb, [3]float64{}) {
+		text = "#000000"
+	}
+	l := look{style: styleSheet + fmt.Sprintf("\n:root{--accent:%s;--on-accent:%s}\n", accent, text), logoOrigin: OriginOf(b.Logo)}
+	l.stylePath = "/site/" + Hash(l.style)[:16] + ".css"
+	return l
+}
+
+// parseColour reads a colour. Its parts are between 0 and 1.
+func parseColour(s string) (rgb [3]float64, ok bool) {
+	if len(s) != 7 || s[0] != '#' {
+		return rgb, false
+	}
+	for i := range rgb {
+		n, err := strconv.ParseUint(s[1+2*i:3+2*i], 16, 8)
+		if err != nil {
+			return rgb, false
+		}
+		rgb[i] = float64(n) / 255
+	}
+	return rgb, true
+}
+
+// contrast is the contrast ratio of two colours (WCAG 2, 1.4.3).
+func contrast(a, b [3]float64) float64 {
+	light := func(c [3]float64) float64 {
+		for i, x := range c {
+			if x <= 0.04045 {
+				c[i] = x / 12.92
+			} else {
+				c[i] = math.Pow((x+0.055)/1.055, 2.4)
+			}
+		}
+		return 0.2126*c[0] + 0.7152*c[1] + 0.0722*c[2]
+	}
+	x, y := light(a), light(b)
+	return (max(x, y) + 0.05) / (min(x, y) + 0.05)
+}
+
+// serveStyle serves the style sheet. Its name changes with its text.
+func (l look) serveStyle(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "text/css; charset=utf-8")
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	w.Write([]byte(l.style))
+}

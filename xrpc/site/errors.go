@@ -1,0 +1,111 @@
+package site
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/limit"
+)
+
+// Error is an error that a person is shown: a message of the set, or, for what need not be
+// translated, a text in English.
+type Error struct {
+	Status int
+	// Key is that of a message; Text is in English. One of them is set.
+	Key, Text string
+	// Code is a short name of it for those who write programs. It may be empty.
+	Code   string
+	Header http.Header
+}
+
+func (e *Error) Error() string { return "site: " + e.Key + e.Text }
+
+// Refuse returns an error with a text in English.
+func Refuse(status int, text string) error { return &Error{Status: status, Text: text} }
+
+// Errors that are shown with messages that all sets have.
+var (
+	// ErrForeign: another site has sent the form.
+	ErrForeign = &Error{Status: http.StatusForbidden, Key: "error.foreign"}
+	// ErrForm: the form was not made for this browser, or what is in it was changed.
+	ErrForm = &Error{Status: http.StatusForbidden, Key: "error.form"}
+	// ErrExpired: it took somebody too long.
+	ErrExpired = &Error{Status: http.StatusBadRequest, Key: "error.expired"}
+	// ErrBusy: it may work in a moment.
+	ErrBusy = &Error{Status: http.StatusServiceUnavailable, Key: "error.busy"}
+	// ErrTakenDown: the account was taken down.
+	ErrTakenDown = &Error{Status: http.StatusForbidden, Key: "error.takendown"}
+	// ErrNotOffered: the server does not do that.
+	ErrNotOffered = &Error{Status: http.StatusNotFound, Key: "error.notOffered"}
+	// ErrSignedOut: the sign-in has ended.
+	ErrSignedOut = &Error{Status: http.StatusUnauthorized, Key: "error.signedOut"}
+	// ErrTooMany: it was tried too often.
+	ErrTooMany = &Error{Status: http.StatusTooManyRequests, Key: "error.tooMany"}
+
+	errServer = &Error{Status: http.StatusInternalServerError, Key: "error.server"}
+)
+
+// Shown is what a person is shown of an error: an *Error, or what stands for errors of packages
+// account, credential, xrpc and limit. told is false if something of the server's own failed, which
+// belongs into the log.
+func Shown(err error) (e *Error, told bool) {
+	var busy *limit.Error
+	var method *xrpc.Error
+	var passing interface{ Unavailable() bool }
+	switch {
+	case errors.As(err, &e):
+		return e, true
+	case errors.Is(err, account.ErrTakenDown):
+		return ErrTakenDown, true
+	case errors.As(err, &busy):
+		return &Error{Status: busy.Status(), Key: "error.busy", Header: busy.Header()}, true
+	case errors.As(err, &method) && method.Status == http.StatusTooManyRequests:
+		return &Error{Status: method.Status, Key: "error.tooMany", Header: method.Header}, true
+	case errors.As(err, &method) && !method.Remote:
+		status := method.Status
+		if status == 0 {
+			status = http.StatusBadRequest
+		}
+		return &Error{Status: status, Text: method.Message, Header: method.Header}, status < http.StatusInternalServerError
+	case errors.Is(err, credential.ErrTooManyCodes):
+		return ErrTooMany, true
+	case errors.Is(err, account.ErrTokenRevoked), errors.Is(err, account.ErrNotFound):
+		return ErrSignedOut, true
+	case errors.As(err, &passing) && passing.Unavailable():
+		return ErrBusy, false
+	}
+	return errServer, false
+}
+
+// errorPage is the page of an error.
+type errorPage struct {
+	Page
+	Message, Detail, Code string
+}
+
+// Fail answers with the page of an error: see [Shown].
+func (c *Call) Fail(err error) {
+	e, told := Shown(err)
+	if !told {
+		c.site.log.ErrorContext(c.Context(), "pages", "path", c.R.URL.Path, "err", err)
+	}
+	c.ShowError(e)
+}
+
+// ShowError answers with the page of an error.
+func (c *Call) ShowError(e *Error) {
+	for name, v := range e.Header {
+		c.W.Header()[http.CanonicalHeaderKey(name)] = v
+	}
+	v := &errorPage{Page: c.Page("error.title"), Detail: e.Text, Code: e.Code}
+	v.Status = e.Status
+	key := e.Key
+	if key == "" {
+		key = "error.general"
+	}
+	v.Message = v.T(key)
+	c.Show("error", v)
+}

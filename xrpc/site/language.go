@@ -1,0 +1,104 @@
+package site
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Language is a language of a set.
+type Language struct {
+	// Tag is the language as HTML names it, Name as its speakers do.
+	Tag, Name string
+	messages  map[string]string
+}
+
+// parseMessages reads a file of messages: lines "key = text". Lines that begin with # are comments.
+func parseMessages(text string) (map[string]string, error) {
+	out := make(map[string]string)
+	for i, line := range strings.Split(text, "\n") {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		key, message, ok := strings.Cut(line, " = ")
+		if !ok {
+			return nil, fmt.Errorf("line %d has no \" = \"", i+1)
+		}
+		if _, twice := out[key]; twice {
+			return nil, fmt.Errorf("line %d: %s is there twice", i+1, key)
+		}
+		out[key] = message
+	}
+	return out, nil
+}
+
+// Message returns the message of a key, or the key if there is none. The arguments are the names and
+// values of its placeholders: "{name}".
+func (l Language) Message(key string, args ...any) string {
+	text, ok := l.messages[key]
+	if !ok {
+		return key
+	}
+	pairs := make([]string, 0, len(args))
+	for i := 0; i+1 < len(args); i += 2 {
+		pairs = append(pairs, "{"+fmt.Sprint(args[i])+"}", fmt.Sprint(args[i+1]))
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+// Has reports whether there is a message of a key.
+func (l Language) Has(key string) bool { _, ok := l.messages[key]; return ok }
+
+// Keys are the keys of all messages, sorted.
+func (l Language) Keys() []string { return slices.Sorted(maps.Keys(l.messages)) }
+
+// Language chooses a language: by locales, the tags of languages that somebody has asked for,
+// separated by spaces, and then by what the browser accepts (Accept-Language).
+func (s *Set) Language(locales, accept string) Language {
+	for tag := range strings.FieldsSeq(Short(locales, 400)) {
+		if l, ok := s.find(tag); ok {
+			return l
+		}
+	}
+	type wish struct {
+		tag string
+		q   float64
+	}
+	var wishes []wish
+	for part := range strings.SplitSeq(Short(accept, 400), ",") {
+		tag, params, _ := strings.Cut(strings.TrimSpace(part), ";")
+		q := 1.0
+		if v, ok := strings.CutPrefix(strings.TrimSpace(params), "q="); ok {
+			q, _ = strconv.ParseFloat(v, 64)
+		}
+		if q > 0 {
+			wishes = append(wishes, wish{strings.TrimSpace(tag), q})
+		}
+	}
+	slices.SortStableFunc(wishes, func(a, b wish) int {
+		switch {
+		case a.q > b.q:
+			return -1
+		case a.q < b.q:
+			return 1
+		}
+		return 0
+	})
+	for _, x := range wishes {
+		if l, ok := s.find(x.tag); ok {
+			return l
+		}
+	}
+	return s.languages[0]
+}
+
+func (s *Set) find(tag string) (Language, bool) {
+	primary, _, _ := strings.Cut(strings.ToLower(tag), "-")
+	i := slices.IndexFunc(s.languages, func(l Language) bool { return l.Tag == primary })
+	if i < 0 {
+		return Language{}, false
+	}
+	return s.languages[i], true
+}

@@ -1,0 +1,287 @@
+package site
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// signInRecord is what is stored of a sign-in, with the account.
+type signInRecord struct {
+	Version     int       `json:"version"`
+	At          time.Time `json:"at"`
+	Credentials int64     `json:"credentials,omitempty"`
+	// Request is the one that the sign-in is good for; empty: it is good for all.
+	Request string `json:"request,omitempty"`
+	// Remember says that the browser remembers the account.
+	Remember bool      `json:"remember,omitempty"`
+	Agent    string    `json:"agent,omitempty"`
+	Address  string    `json:"address,omitempty"`
+	Since    time.Time `json:"since"`
+	Expires  time.Time `json:"expires"`
+}
+
+// SignIn is a sign-in of an account in a browser, as the account's owner is shown it.
+type SignIn struct {
+	// ID names the browser to the account. Nothing can be done with it but to end the sign-in.
+	ID string
+	// Since is when the account was first signed in there, and At when its owner last proved to be it.
+	Since, At time.Time
+	// Agent is what the browser said of itself, and Address where it was, both at that time. Either
+	// may be empty.
+	Agent, Address string
+	// Remembered: the browser remembers the account.
+	Remembered bool
+	// Seen is when the browser last asked for a page here, for whichever of its accounts, to ten
+	// minutes. Only a list has it.
+	Seen time.Time
+}
+
+// SignedIn is an account that is signed in in a browser.
+type SignedIn struct {
+	Account account.Account
+	SignIn
+	// Credentials is the value of the account's counter that it was signed in under. If that is not
+	// the account's, the sign-in is not good any more.
+	Credentials int64
+	// Request is the request of an app that the sign-in is good for; empty: it is good for all.
+	Request string
+}
+
+// SignedIn are the accounts that are signed in in a browser.
+func (s *Site) SignedIn(ctx context.Context, b Browser) (list []SignedIn, err error) {
+	if b.known == nil || b.stale {
+		return nil, nil
+	}
+	for _, did := range b.known.Accounts {
+		var x signInRecord
+		var a account.Account
+		err := s.accounts.View(ctx, account.Trusted(did), func(found account.Account, r storage.KVReader) (err error) {
+			a = found
+			x, _, err = readSignIn(ctx, r, Hash(b.Name))
+			return err
+		})
+		if errors.Is(err, account.ErrNotFound) { // as View says of what is not stored, too
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		if !s.now().Before(x.Expires) {
+			continue
+		}
+		list = append(list, SignedIn{a, x.shown(Hash(b.Name)), x.Credentials, x.Request})
+	}
+	return list, nil
+}
+
+func readSignIn(ctx context.Context, r storage.KVReader, id string) (x signInRecord, doc []byte, err error) {
+	if doc, err = r.Get(ctx, devicePrefix+id); err != nil {
+		return x, nil, err
+	}
+	if err := exactjson.UnmarshalPlain(doc, &x); err != nil {
+		return x, nil, err
+	}
+	if x.Version != version {
+		return x, nil, errors.New("site: a sign-in of an unknown version is stored")
+	}
+	return x, doc, nil
+}
+
+// Stay says for how long an account is signed in.
+type Stay struct {
+	// Remember: the browser remembers the account for 90 days.
+	Remember bool
+	// Request is the request of an app in which the account signs in. If it is not to be remembered,
+	// the sign-in is good for that request, for 15 minutes; without one, for a day.
+	Request string
+}
+
+// Enter signs an account in in a browser, by what its owner has shown: first with the account, in a
+// transaction that checks the proof once more, and then with the browser, which gets another secret.
+// If the second does not happen, nobody is signed in.
+func (s *Site) Enter(c *Call, proof credential.Proof, stay Stay) error {
+	ctx, did := c.Context(), proof.Account.DID
+	now := s.now().UTC().Truncate(time.Millisecond)
+	id := Hash(c.Browser.Name)
+	x := signInRecord{
+		Version: version, At: now, Since: now, Credentials: proof.Account.Credentials, Remember: stay.Remember,
+		Agent: Short(c.R.UserAgent(), 256), Address: address(c.R), Expires: now.Add(rememberedLife),
+	}
+	switch {
+	case stay.Remember:
+	case stay.Request != "":
+		x.Request, x.Expires = stay.Request, now.Add(onceLife)
+	default:
+		x.Expires = now.Add(sessionLife)
+	}
+	isNew := true
+	a, err := s.accounts.Update(ctx, account.Trusted(did), func(a *account.Account, step *repo.Step) error {
+		if a.Status() == account.TakenDown {
+			return account.ErrTakenDown
+		}
+		checks, err := s.credentials.ProofChecks(ctx, step, *a, proof)
+		if err != nil {
+			return err
+		}
+		step.Checks = append(step.Checks, checks...)
+		old, _, err := readSignIn(ctx, step, id)
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		if isNew = err != nil; !isNew {
+			x.Since = old.Since
+		}
+		doc, err := json.Marshal(x)
+		if err != nil {
+			return err
+		}
+		step.Set(devicePrefix+id, doc, x.Expires)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	next := Browser{Name: c.Browser.Name, secret: rand.Text()}
+	keep := false
+	var dropped []syntax.DID
+	err = s.writeDevice(ctx, c.Browser, func(d *deviceRecord) {
+		others := slices.DeleteFunc(slices.Clone(d.Accounts), func(other syntax.DID) bool { return other == did })
+		if c.Browser.stale || d.Secret != "" && !equal(d.Secret, Hash(c.Browser.secret)) {
+			// Whoever has an earlier secret does not get at the accounts of who has the present one.
+			others, dropped, d.Remember = nil, others, false
+		} else {
+			n := min(len(others), maxAccounts-1)
+			others, dropped = others[:n], others[n:]
+		}
+		d.Accounts = append([]syntax.DID{did}, others...)
+		d.Replaced = append([]replaced{{Hash(c.Browser.secret), now}}, d.Replaced...)
+		if d.Secret != "" && d.Secret != Hash(c.Browser.secret) {
+			d.Replaced = append([]replaced{{d.Secret, now}}, d.Replaced...)
+		}
+		d.Replaced = d.Replaced[:min(len(d.Replaced), maxReplaced)]
+		d.Secret, d.Changed = Hash(next.secret), now
+		d.Remember = d.Remember || stay.Remember
+		keep = d.Remember
+	})
+	if err != nil {
+		return err
+	}
+	s.setCookie(c.W, next, keep)
+	for _, other := range dropped {
+		if err := s.EndSignIn(ctx, account.Trusted(other), id); err != nil && !errors.Is(err, account.ErrNotFound) {
+			s.log.ErrorContext(ctx, "end a sign-in", "did", other, "err", err) // it expires
+		}
+	}
+	if isNew && s.cfg.NewDevice != nil {
+		s.cfg.NewDevice(ctx, a, x.shown(id))
+	}
+	return nil
+}
+
+func (x signInRecord) shown(id string) SignIn {
+	return SignIn{ID: id, Since: x.Since, At: x.At, Agent: x.Agent, Address: x.Address, Remembered: x.Remember}
+}
+
+// Leave signs an account out in a browser.
+func (s *Site) Leave(ctx context.Context, b Browser, did syntax.DID) error {
+	if b.known == nil || b.stale || !slices.Contains(b.known.Accounts, did) {
+		return nil
+	}
+	if err := s.EndSignIn(ctx, account.Trusted(did), Hash(b.Name)); err != nil && !errors.Is(err, account.ErrNotFound) {
+		return err
+	}
+	return s.writeDevice(ctx, b, func(d *deviceRecord) {
+		d.Accounts = slices.DeleteFunc(d.Accounts, func(other syntax.DID) bool { return other == did })
+	})
+}
+
+// SignIns are the browsers in which accounts are signed in, without a Site: for a command line that
+// runs beside servers over the same store. It is safe for concurrent use.
+type SignIns struct {
+	Accounts *account.Store
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// List returns the browsers in which an account is signed in, on the word of a caller, the latest
+// sign-in first.
+func (x SignIns) List(ctx context.Context, who account.Caller) (list []SignIn, err error) {
+	now := time.Now()
+	if x.Now != nil {
+		now = x.Now()
+	}
+	err = x.Accounts.View(ctx, who, func(a account.Account, r storage.KVReader) error {
+		list = nil
+		for pair, err := range r.Keys(ctx, storage.Prefix(devicePrefix)) {
+			if err != nil {
+				return err
+			}
+			var in signInRecord
+			if err := exactjson.UnmarshalPlain(pair.Value, &in); err != nil {
+				return err
+			}
+			if in.Credentials == a.Credentials && now.Before(in.Expires) {
+				list = append(list, in.shown(strings.TrimPrefix(pair.Key, devicePrefix)))
+			}
+		}
+		return nil
+	})
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	slices.SortFunc(list, func(a, b SignIn) int { return b.At.Compare(a.At) })
+	return list, x.Accounts.Host().Store().KV.Read(ctx, func(r storage.KVReader) error {
+		for i := range list {
+			d, err := readDevice(ctx, r, list[i].ID)
+			if err != nil {
+				return err
+			}
+			list[i].Seen = list[i].At
+			if d != nil && d.Seen.After(list[i].At) {
+				list[i].Seen = d.Seen
+			}
+		}
+		return nil
+	})
+}
+
+// End signs an account out in a browser: see [SignIn]. One that is not known is no error.
+func (x SignIns) End(ctx context.Context, who account.Caller, id string) error {
+	_, err := x.Accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
+		step.Remove(devicePrefix + id)
+		return nil
+	})
+	return err
+}
+
+// SignIns returns the browsers in which an account is signed in: see [SignIns.List].
+func (s *Site) SignIns(ctx context.Context, who account.Caller) ([]SignIn, error) {
+	return SignIns{s.accounts, s.now}.List(ctx, who)
+}
+
+// EndSignIn signs an account out in a browser: see [SignIns.End].
+func (s *Site) EndSignIn(ctx context.Context, who account.Caller, id string) error {
+	return SignIns{s.accounts, s.now}.End(ctx, who, id)
+}
+
+// address is that of who sends a request, without the port.
+func address(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return host
+}
