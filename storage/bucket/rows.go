@@ -12,6 +12,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -87,7 +88,7 @@ func micros(n int64) string { return fmt.Sprintf("%020d", max(n, 0)) }
 
 func parseRow(b []byte, key string) (*row, error) {
 	x := new(row)
-	if err := json.Unmarshal(b, x); err != nil {
+	if err := exactjson.Unmarshal(b, x); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", storage.ErrCorrupt, key, err)
 	}
 	if !isName(x.Object) || x.Size < 0 {
