@@ -138,7 +138,7 @@ func (c *Client) renewLocked(ctx context.Context, id SessionID, seen string, why
 	if t.Refresh == "" {
 		t.Refresh = h.Refresh // it stays good (RFC 6749, 6)
 	}
-	if err = t.check(s.Issuer); err == nil && t.Subject != h.DID {
+	if err = t.check(s.Issuer); err == nil && syntax.DID(t.Subject) != h.DID {
 		err = fmt.Errorf("%w: %s renews a session of %s with tokens of %s", ErrMismatch, s.Issuer, h.DID, t.Subject)
 	}
 	if err != nil {
