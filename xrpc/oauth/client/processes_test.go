@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -107,16 +106,9 @@ func TestMatrix175TwoProcesses(t *testing.T) {
 			if kind == "files" && !filelock.Works {
 				t.Skip("no locks here")
 			}
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, port, _ := net.SplitHostPort(listener.Addr().String())
-			s := newRogue("http://localhost:"+port, "did:web:localhost%3A"+port, time.Now)
-			s.life = 400 * time.Millisecond
-			server := &http.Server{Handler: s}
-			go server.Serve(listener)
-			defer server.Close()
+			s, stopServer := localServer()
+			defer stopServer()
+			s.do(func() { s.life = 400 * time.Millisecond })
 
 			dir := t.TempDir()
 			c, stop, err := processClient(t.Context(), kind, dir, nil)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -58,6 +59,16 @@ func newRogue(origin, did string, now func() time.Time) *rogue {
 	return s
 }
 
+// localServer is a server at a port of this machine.
+func localServer() (s *rogue, stop func()) {
+	var handler http.Handler
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
+	s = newRogue("http://localhost:"+port, "did:web:localhost%3A"+port, time.Now)
+	handler = s
+	return s, server.Close
+}
+
 // rogueAt puts a rogue at a site of the network.
 func rogueAt(net *pdstest.Network, site string) *rogue {
 	s := newRogue("https://"+site, "did:web:"+site, net.Clock.Now)
@@ -95,9 +106,12 @@ func (s *rogue) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerJSON(w, 200, s.resource)
 	case path == "/.well-known/oauth-authorization-server":
 		answerJSON(w, 200, s.meta)
-	case s.wantsNonce(w, r):
+	case path != "/authorize" && s.wantsNonce(w, r):
 	case path == "/par":
 		answerJSON(w, 201, map[string]any{"request_uri": "urn:x:1", "expires_in": 60})
+	case path == "/authorize": // it lets everybody in who has pushed a request
+		asked := s.forms["/par"][len(s.forms["/par"])-1]
+		http.Redirect(w, r, asked.Get("redirect_uri")+"?"+url.Values{"state": {asked.Get("state")}, "iss": {s.origin}, "code": {"code1"}}.Encode(), http.StatusSeeOther)
 	case path == "/token":
 		s.token(w, r)
 	case path == "/revoke":
