@@ -18,6 +18,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/audit"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
@@ -26,6 +27,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/appview"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
+	"github.com/pdskit/pdskit/xrpc/recent"
 	"github.com/pdskit/pdskit/xrpc/session"
 	"github.com/pdskit/pdskit/xrpc/site"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -57,6 +59,10 @@ type Server struct {
 	Outbox *stream.Outbox
 	// Proxy passes on the methods that the server does not have.
 	Proxy *proxy.Proxy
+	// Audit is the trail of what administrators and moderators do.
+	Audit *audit.Log
+	// Errors are the last warnings and errors that were logged.
+	Errors *recent.Errors
 
 	cfg     Config
 	log     *slog.Logger
@@ -76,7 +82,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	s := &Server{cfg: cfg, log: cfg.Logger, Mux: http.NewServeMux(), sweep: sweepAccounts}
+	s := &Server{cfg: cfg, Mux: http.NewServeMux(), sweep: sweepAccounts}
+	s.openTrail()
 	box, err := sealed.New(cfg.Secrets.MasterKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)
@@ -142,7 +149,7 @@ func (s *Server) openAccounts() error {
 	})
 	s.Service = server.New(server.Config{
 		Sessions: s.Sessions, Directory: cfg.Directory, RotationKeys: cfg.Secrets.RotationKeys, RecoveryKey: cfg.RecoveryKey,
-		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay,
+		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay, Audit: s.Audit,
 	})
 	return nil
 }

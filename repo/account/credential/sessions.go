@@ -48,6 +48,7 @@ type chain struct {
 	AppHash string      `json:"appHash,omitempty"` // of that app password, since another may get its name
 	Current string      `json:"current"`           // own part of the token that is good
 	Used    []usedToken `json:"used,omitempty"`    // those before it that are in their grace, in their order
+	Created time.Time   `json:"created,omitzero"`  // zero: before this was kept
 	Expires time.Time   `json:"expires"`
 }
 
@@ -69,7 +70,8 @@ func (x chain) write(name string) (storage.KVWrite, error) {
 // or nil. For an account that is there, see StartSession.
 func (s *Store) NewSession(a account.Account, app *AppPassword) (x Session, write storage.KVWrite, err error) {
 	x.Credentials = a.Credentials
-	c := chain{Expires: s.now().Add(RefreshLife)}
+	now := s.now()
+	c := chain{Created: now.UTC(), Expires: now.Add(RefreshLife)}
 	if app != nil {
 		x.AppPassword, x.Privileged, c.AppHash = app.Name, app.Privileged, app.Hash
 	}
@@ -224,6 +226,52 @@ func (s *Store) EndSession(ctx context.Context, did syntax.DID, id string) error
 	if errors.Is(err, account.ErrNotFound) {
 		return nil
 	}
+	return err
+}
+
+// OpenSession is a session that goes on, as its account is shown it.
+type OpenSession struct {
+	// Name names the session within the account. Nothing can be done with it but to end the session.
+	Name string
+	// AppPassword is the name of the app password it began with; empty: the account's password.
+	AppPassword string
+	// Created is when it began; zero for those of versions that did not note it. Renewed is when its
+	// tokens were renewed last: that is when it was last used, to a few hours, since clients renew
+	// tokens while they use them. Ends is when it ends if it is not renewed.
+	Created, Renewed, Ends time.Time
+}
+
+// Sessions returns the sessions of an account that go on, on the word of a caller, the last renewed
+// first.
+func (s *Store) Sessions(ctx context.Context, who account.Caller) (list []OpenSession, err error) {
+	err = s.accounts.View(ctx, who, func(a account.Account, r storage.KVReader) error {
+		list = nil
+		for x, err := range storedjson.Documents[chain](ctx, r, sessionPrefix) {
+			if err != nil {
+				return err
+			}
+			c := x.Value
+			if c.Credentials != a.Credentials || !s.now().Before(c.Expires) {
+				continue
+			}
+			list = append(list, OpenSession{
+				Name: strings.TrimPrefix(x.Key, sessionPrefix), AppPassword: c.AppPassword,
+				Created: c.Created, Renewed: c.Expires.Add(-RefreshLife), Ends: c.Expires,
+			})
+		}
+		return nil
+	})
+	slices.SortFunc(list, func(a, b OpenSession) int { return b.Renewed.Compare(a.Renewed) })
+	return list, err
+}
+
+// EndOpenSession ends a session by its name (OpenSession.Name) on the word of a caller. One that is
+// not known is no error.
+func (s *Store) EndOpenSession(ctx context.Context, who account.Caller, name string) error {
+	_, err := s.accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
+		step.Remove(sessionPrefix + name)
+		return nil
+	})
 	return err
 }
 

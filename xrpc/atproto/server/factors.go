@@ -77,6 +77,9 @@ func (s *Service) AppAllowed(_ context.Context, a account.Account, app AllowedAp
 	if s.cfg.Mailer == nil || a.Email == "" {
 		return
 	}
+	if len(app.May) == 0 {
+		app.May = []string{"Know who you are"}
+	}
 	var may strings.Builder
 	for i, text := range app.May {
 		if i == maxPermissions {
