@@ -96,7 +96,7 @@ func New(cfg Config) (*Server, error) {
 		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
 	}, box)
 	s.Host = s.Accounts.Host()
-	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), FactorChanged: s.factorChanged, Now: cfg.Now})
+	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), FactorChanged: s.factorChanged, Changed: s.changed, From: from, Now: cfg.Now})
 	if err := s.Accounts.Repair(context.Background()); err != nil {
 		return nil, err
 	}
@@ -157,6 +157,21 @@ func (s *Server) openAccounts() error {
 // factorChanged tells the owner of an account of it by mail.
 func (s *Server) factorChanged(ctx context.Context, c credential.FactorChange) {
 	s.Service.FactorChanged(ctx, c)
+}
+
+// changed tells the owner of an account of it by mail.
+func (s *Server) changed(ctx context.Context, c credential.Change) { s.Service.Changed(ctx, c) }
+
+// from is the network that a request comes from.
+func from(ctx context.Context) string {
+	network := limit.ClientOf(ctx).Network
+	if !network.IsValid() {
+		return ""
+	}
+	if network.IsSingleIP() {
+		return network.Addr().String()
+	}
+	return network.String()
 }
 
 // sendCode sends a code that is a second factor.
