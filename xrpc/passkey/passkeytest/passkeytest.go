@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
+	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
 // Flags of authenticator data.
@@ -85,12 +86,15 @@ func (a *Authenticator) data(rpID string, flags byte) []byte {
 // Create answers creation options (navigator.credentials.create), in JSON.
 func (a *Authenticator) Create(options []byte) []byte {
 	a.T.Helper()
-	var o struct {
-		Challenge string
-		RP        struct{ ID string }
-		User      struct{ ID string }
+	type named struct {
+		ID string `json:"id"`
 	}
-	a.ok(json.Unmarshal(options, &o))
+	var o struct {
+		Challenge string `json:"challenge"`
+		RP        named  `json:"rp"`
+		User      named  `json:"user"`
+	}
+	a.ok(exactjson.UnmarshalPlain(options, &o))
 	handle, err := b64.DecodeString(o.User.ID)
 	a.ok(err)
 	a.Handle = handle
@@ -112,8 +116,11 @@ func (a *Authenticator) Create(options []byte) []byte {
 // Get answers request options (navigator.credentials.get), in JSON.
 func (a *Authenticator) Get(options []byte) []byte {
 	a.T.Helper()
-	var o struct{ Challenge, RPID string }
-	a.ok(json.Unmarshal(options, &o))
+	var o struct {
+		Challenge string `json:"challenge"`
+		RPID      string `json:"rpId"`
+	}
+	a.ok(exactjson.UnmarshalPlain(options, &o))
 	said, data := a.clientData("webauthn.get", o.Challenge), a.data(o.RPID, a.Flags)
 	hash := sha256.Sum256(said)
 	digest := sha256.Sum256(append(append([]byte{}, data...), hash[:]...))
