@@ -203,7 +203,7 @@ func address(did syntax.DID, rkey syntax.RecordKey) string {
 func (t *tx) put(did syntax.DID, rev syntax.TID, uri string, op Op) (changed bool, err error) {
 	return t.changes(`INSERT INTO status (uri, did, cid, rev, status, createdAt, indexedAt, sortedAt)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, min(?6, ?7))
-		ON CONFLICT (uri) DO UPDATE SET cid = ?3, rev = ?4, status = ?5, createdAt = ?6, sortedAt = min(?6, indexedAt)
+		ON CONFLICT (uri) DO UPDATE SET cid = ?3, rev = ?4, status = ?5, createdAt = ?6, sortedAt = min(?6, ?7)
 		WHERE ?4 >= rev AND cid <> ?3`,
 		uri, string(did), op.CID, string(rev), op.Status.Text, op.Status.Created.UnixMilli(), t.now)
 }

@@ -59,7 +59,7 @@ CREATE TABLE status (
 	status    TEXT NOT NULL,
 	createdAt INTEGER NOT NULL,        -- what the record says (Unix ms)
 	indexedAt INTEGER NOT NULL,        -- when it was seen first
-	sortedAt  INTEGER NOT NULL,        -- the earlier of both: nobody stays on top with a date to come
+	sortedAt  INTEGER NOT NULL,        -- createdAt, or when it was seen if that is earlier: nobody stays on top
 	current   INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX status_of ON status (did, sortedAt, uri);

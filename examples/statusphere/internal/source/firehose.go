@@ -71,6 +71,11 @@ func (f *firehose) follow(ctx context.Context) error {
 	}}
 	if found && seq >= 0 {
 		c.Cursor = &seq
+	} else if listed = false; found {
+		// It was followed, but said nothing. What it would have said since then is in the list.
+		if err := f.Index.SetListed(ctx, f.host, false); err != nil {
+			return err
+		}
 	}
 	if !listed {
 		// What is written while the list is made comes over the stream, which is connected by then.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strconv"
 	"strings"
@@ -20,7 +21,8 @@ import (
 
 // Limits of a Jetstream connection.
 const (
-	maxMessage   = 1 << 20 // bytes
+	maxMessage   = 64 << 10 // bytes; a status has some hundred
+	maxSkipped   = 64 << 20 // bytes of a message that is skipped
 	idleTimeout  = time.Minute
 	firstDelay   = 250 * time.Millisecond
 	greatDelay   = 30 * time.Second
@@ -72,6 +74,7 @@ func (j *jetstream) follow(ctx context.Context) (got bool, err error) {
 	}
 	q := u.Query()
 	q.Set("wantedCollections", string(status.Collection))
+	q.Set("maxMessageSizeBytes", strconv.Itoa(maxMessage))
 	q.Set("cursor", strconv.FormatInt(seq, 10))
 	u.RawQuery = q.Encode()
 
@@ -82,22 +85,39 @@ func (j *jetstream) follow(ctx context.Context) (got bool, err error) {
 		return false, err
 	}
 	defer conn.CloseNow()
-	conn.SetReadLimit(maxMessage)
+	conn.SetReadLimit(maxSkipped)
 	j.begin()
 	go keepAlive(ctx, cancel, conn)
 	for {
-		typ, text, err := conn.Read(ctx)
+		text, err := read(ctx, conn)
 		if err != nil {
 			return got, err
 		}
-		got = true
-		if typ != websocket.MessageText {
-			continue // compression was not asked for
+		if got = true; text == nil {
+			continue
 		}
 		if err := j.message(ctx, text); err != nil {
 			return got, err
 		}
 	}
+}
+
+// read reads a message. It is nil if it is none of the protocol's: one that is too long would come
+// again after each new connection, so it must not end this one.
+func read(ctx context.Context, conn *websocket.Conn) ([]byte, error) {
+	typ, r, err := conn.Reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(r, maxMessage+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxMessage || typ != websocket.MessageText {
+		_, err = io.Copy(io.Discard, r)
+		return nil, err
+	}
+	return text, nil
 }
 
 // keepAlive ends a connection whose peer does not answer any more.

@@ -48,7 +48,7 @@ func (f *firehose) listAccounts(ctx context.Context) error {
 		return out.Cursor, len(revs), errors.Join(err, f.Index.Listed(ctx, revs))
 	})
 	var told *xrpc.Error
-	if !errors.As(err, &told) || told.Status != 404 && told.Status != 501 && told.Name != "MethodNotImplemented" {
+	if !errors.As(err, &told) || told.Status == 429 || told.Status >= 500 && told.Status != 501 {
 		return err
 	}
 	return pages(func(cursor string) (string, int, error) {

@@ -22,7 +22,8 @@ import (
 // before that, they are read from the index. So there is no queue for each page that could grow. A
 // page that takes nothing for a while is cut off, and comes back.
 type live struct {
-	index *index.Index
+	index   *index.Index
+	timeout time.Duration // for a page to take what it is sent
 
 	mu     sync.Mutex
 	window []event // ascending
@@ -46,11 +47,13 @@ const (
 	windowBytes  = 256 << 10
 	readChanges  = 200              // at a time
 	liveBeat     = 20 * time.Second // a quiet connection shows that it lives
-	liveTimeout  = 10 * time.Second // for a page to take what it is sent
+	liveTimeout  = 10 * time.Second
 	livePause    = 100 * time.Millisecond
 )
 
-func newLive(x *index.Index) *live { return &live{index: x, news: make(chan struct{}), before: -1} }
+func newLive(x *index.Index) *live {
+	return &live{index: x, timeout: liveTimeout, news: make(chan struct{}), before: -1}
+}
 
 // run reads changes as they come.
 func (l *live) run(ctx context.Context, log *slog.Logger) {
@@ -240,7 +243,7 @@ func (s *Server) serveLive(w http.ResponseWriter, r *http.Request) {
 // serve sends events until the page is closed, is too slow, or has to be read again.
 func (l *live) serve(ctx context.Context, rc *http.ResponseController, w http.ResponseWriter, after int64) {
 	send := func(texts ...[]byte) bool {
-		if rc.SetWriteDeadline(time.Now().Add(liveTimeout)) != nil {
+		if rc.SetWriteDeadline(time.Now().Add(l.timeout)) != nil {
 			return false
 		}
 		for _, text := range texts {
@@ -250,6 +253,7 @@ func (l *live) serve(ctx context.Context, rc *http.ResponseController, w http.Re
 		}
 		return rc.Flush() == nil
 	}
+	_ = rc.SetReadDeadline(time.Time{}) // nothing more is read; it lasts as long as the page is open
 	// The index says whether the position is one that it knows.
 	if _, ok, err := l.index.Changes(ctx, after, 1); err != nil {
 		return

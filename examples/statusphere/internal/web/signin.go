@@ -37,6 +37,7 @@ func (s *Server) signIn(c *call) error {
 
 // explain says why a login could not begin.
 func explain(account string, err error) *refusal {
+	var answered *client.Error
 	switch {
 	case account == "" || errors.Is(err, client.ErrInput):
 		return &refusal{http.StatusUnprocessableEntity, "Type your handle, such as alice.example.com."}
@@ -44,6 +45,8 @@ func explain(account string, err error) *refusal {
 		return &refusal{http.StatusUnprocessableEntity, "There is no account with that handle. Is it spelled right?"}
 	case errors.Is(err, client.ErrMismatch), errors.Is(err, identity.ErrMismatch):
 		return &refusal{http.StatusUnprocessableEntity, "That handle does not belong to the account that it points at."}
+	case errors.As(err, &answered) && !errors.Is(err, client.ErrTemporary):
+		return &refusal{http.StatusBadGateway, "The server of that account does not let this app in."}
 	case errors.Is(err, client.ErrServer):
 		return &refusal{http.StatusBadGateway, "The server of that account cannot be used to sign in here."}
 	}
