@@ -33,7 +33,7 @@ type Account struct {
 	// TakedownCredentials is the value that the takedown raised Credentials to.
 	TakedownCredentials int64 `json:"takedownCredentials,omitempty"`
 	// Moderated is set once a record or blob of the account was taken down, so that
-	// others need not look for takedowns.
+	// others need not look for takedowns. See Store.Moderated.
 	Moderated bool `json:"moderated,omitempty"`
 	// UserHandle is the random name by which authenticators know the account; empty: none. See
 	// Store.UserHandle.
@@ -83,10 +83,11 @@ const (
 	emailPrefix       = "email/"
 	createdPrefix     = "created/"
 	deleteAfterPrefix = "deleteafter/"
+	moderatedPrefix   = "moderated/"
 )
 
 // indexPrefixes begin the keys that indexKeys returns.
-var indexPrefixes = []string{handlePrefix, emailPrefix, userHandlePrefix, createdPrefix, deleteAfterPrefix}
+var indexPrefixes = []string{handlePrefix, emailPrefix, userHandlePrefix, createdPrefix, deleteAfterPrefix, moderatedPrefix}
 
 func handleKey(h syntax.Handle) string { return handlePrefix + string(h) }
 
@@ -115,6 +116,9 @@ func (a Account) indexKeys() []string {
 	}
 	if !a.DeactivatedAt.IsZero() && !a.DeleteAfter.IsZero() {
 		keys = append(keys, timeKey(deleteAfterPrefix, a.DeleteAfter, a.DID))
+	}
+	if a.Moderated || a.TakedownRef != "" {
+		keys = append(keys, moderatedPrefix+string(a.DID))
 	}
 	return keys
 }

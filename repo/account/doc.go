@@ -71,16 +71,20 @@
 //	userhandle/HANDLE    account             the DID that authenticators know by that name
 //	created/TIME/DID     account             accounts in the order of their creation
 //	deleteafter/TIME/DID account             deactivated accounts that wish to be deleted at a time
+//	moderated/DID        account             an account that is, or has something that was, taken down
 //	pending/DID/ID       account             an operation on names that has not ended
 //	accounts             account             how many accounts there are, and the layout's version
 //	invite/CODE          account             an invite code with its uses
 //	invitesof/DID/CODE   account             the codes that belong to an account, or to "admin"
-//	invitesindexed       account             that all codes have such an entry
+//	invitesat/TIME/CODE  account             all codes by the time at which they were made
+//	invitesused/N/CODE   account             all codes by the number of their uses
+//	invitesindexed       account             that all codes have such entries
 //	reservedkey/KEY      account             a signing key for an account that will come; expires
 //	reservedfor/DID      account             its did:key, by the account's DID; expires
 //	reset/TOKEN          account/credential  the DID that a token to reset a password is for; expires
 //	oauth/…              xrpc/oauth, site    authorization requests, used proofs, and browsers; expire
 //	passkey/HASH         xrpc/passkey        a challenge that was given out; expires
+//	audit/…              xrpc/audit          what administrators have done
 //	lost-blob/DID/CID    repo/check          a blob that was accepted as lost
 //	durable/alarms/…     storage/durable     alarms by time
 //	maintenance/sweep    xrpc/pds            how far the deletion of unused blobs has come

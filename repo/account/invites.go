@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/pdskit/pdskit/internal/storedjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -30,12 +30,89 @@ const (
 	// invitesOfPrefix begins the keys that say whose codes there are, so that nobody has to look at
 	// all of them to find an account's: invitesof/ACCOUNT/CODE.
 	invitesOfPrefix = "invitesof/"
-	// invitesIndexed is the key that is there once all codes have such keys. Earlier versions made
-	// none.
-	invitesIndexed = "invitesindexed"
+	// invitesAtPrefix and invitesUsedPrefix begin the keys that list all codes by the time at which
+	// they were made and by how often they were used: invitesat/MILLISECONDS/CODE,
+	// invitesused/USES/CODE.
+	invitesAtPrefix   = "invitesat/"
+	invitesUsedPrefix = "invitesused/"
+	// invitesIndexed is the key that is there once all codes have such keys, and with which value.
+	// Earlier versions made none, or only those of the first kind ("1").
+	invitesIndexed    = "invitesindexed"
+	invitesIndexedNow = "2"
 )
 
-func inviteOf(inv Invite) string { return invitesOfPrefix + inv.Account + "/" + inv.Code }
+// inviteKeys are the keys by which a code is listed.
+func inviteKeys(inv Invite) []string {
+	return []string{
+		invitesOfPrefix + inv.Account + "/" + inv.Code,
+		InvitesByTime.key(InvitesByTime.Rank(inv), inv.Code),
+		InvitesByUse.key(InvitesByUse.Rank(inv), inv.Code),
+	}
+}
+
+// InviteOrder is an order of invite codes.
+type InviteOrder int
+
+// The orders: the newest first, and the most used first.
+const (
+	InvitesByTime InviteOrder = iota
+	InvitesByUse
+)
+
+// Rank is what a code is sorted by: the time in milliseconds, or the number of uses.
+func (o InviteOrder) Rank(inv Invite) int64 {
+	if o == InvitesByUse {
+		return int64(len(inv.Uses))
+	}
+	return inv.Created.UnixMilli()
+}
+
+func (o InviteOrder) prefix() string {
+	if o == InvitesByUse {
+		return invitesUsedPrefix
+	}
+	return invitesAtPrefix
+}
+
+// maxRank is the greatest rank that a key has room for.
+const maxRank = 999_999_999_999_999
+
+func (o InviteOrder) key(rank int64, code string) string {
+	return fmt.Sprintf("%s%015d/%s", o.prefix(), min(max(rank, 0), maxRank), code)
+}
+
+// InvitesAfter yields the codes that come after a rank and a code, in an order in which codes of the
+// same rank are sorted too, from the greatest. With an empty code it begins with the first one. It
+// costs as much as is taken, and sees one snapshot.
+func (s *Store) InvitesAfter(ctx context.Context, o InviteOrder, rank int64, code string) iter.Seq2[Invite, error] {
+	return func(yield func(Invite, error) bool) {
+		rng := storage.Prefix(o.prefix())
+		rng.Reverse, rng.KeysOnly = true, true
+		if code != "" {
+			rng.To = o.key(rank, code)
+		}
+		stopped := false
+		err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
+			for pair, err := range r.Keys(ctx, rng) {
+				if err != nil {
+					return err
+				}
+				_, code, _ := strings.Cut(strings.TrimPrefix(pair.Key, o.prefix()), "/")
+				inv, err := getInvite(ctx, r, code)
+				if err != nil {
+					return err
+				}
+				if stopped = !yield(inv, nil); stopped {
+					return nil
+				}
+			}
+			return nil
+		})
+		if err != nil && !stopped {
+			yield(Invite{}, err)
+		}
+	}
+}
 
 // invitesOf lists the codes of an account.
 func invitesOf(ctx context.Context, r storage.KVReader, account string) (list []Invite, err error) {
@@ -53,40 +130,53 @@ func invitesOf(ctx context.Context, r storage.KVReader, account string) (list []
 	return list, nil
 }
 
-// indexInvites makes the keys that codes of earlier versions lack.
+// indexInvites makes the keys that codes of earlier versions lack. It reads and writes a bounded
+// number of codes at a time, and may be interrupted.
 func (s *Store) indexInvites(ctx context.Context) error {
-	var keys []string
+	var done bool
 	err := s.store.KV.Read(ctx, func(r storage.KVReader) error {
-		if _, err := r.Get(ctx, invitesIndexed); !errors.Is(err, storage.ErrNotFound) {
-			return err
+		v, err := r.Get(ctx, invitesIndexed)
+		done = err == nil && string(v) == invitesIndexedNow
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil
 		}
-		keys = []string{invitesIndexed} // the last one
-		for inv, err := range storedjson.Documents[Invite](ctx, r, invitePrefix) {
-			if err != nil {
-				return err
-			}
-			keys = append(keys, inviteOf(inv.Value))
-		}
-		return nil
-	})
-	if err != nil || len(keys) == 0 {
 		return err
-	}
-	slices.Reverse(keys)
-	for some := range slices.Chunk(keys, 500) {
-		err := s.store.KV.Write(ctx, func(tx storage.KVTx) error {
-			for _, key := range some {
-				if err := tx.Set(ctx, key, []byte("1"), time.Time{}); err != nil {
+	})
+	rng := storage.Prefix(invitePrefix)
+	for err == nil && !done {
+		last := ""
+		err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
+			n := 0
+			var page []Invite
+			for pair, err := range tx.Keys(ctx, rng) {
+				if err != nil {
 					return err
 				}
+				var inv Invite
+				if err := json.Unmarshal(pair.Value, &inv); err != nil {
+					return err
+				}
+				inv.Code = strings.TrimPrefix(pair.Key, invitePrefix)
+				page, last = append(page, inv), pair.Key
+				if n++; n == migratePage {
+					break
+				}
+			}
+			for _, inv := range page {
+				for _, key := range inviteKeys(inv) {
+					if err := tx.Set(ctx, key, []byte("1"), time.Time{}); err != nil {
+						return err
+					}
+				}
+			}
+			if done = n < migratePage; done {
+				return tx.Set(ctx, invitesIndexed, []byte(invitesIndexedNow), time.Time{})
 			}
 			return nil
 		})
-		if err != nil {
-			return err
-		}
+		rng.From = last + "\x00"
 	}
-	return nil
+	return err
 }
 
 // CreateInvites makes n codes of the given number of uses, with the host's name
@@ -165,13 +255,31 @@ func getInvite(ctx context.Context, r storage.KVReader, code string) (inv Invite
 	return inv, err
 }
 
+// putInvite writes a code, with the keys by which it is listed.
 func putInvite(ctx context.Context, tx storage.KVTx, inv Invite) error {
 	doc, err := json.Marshal(inv)
 	if err != nil {
 		return err
 	}
-	if err := tx.Set(ctx, inviteOf(inv), []byte("1"), time.Time{}); err != nil {
+	old, err := getInvite(ctx, tx, inv.Code)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
+	}
+	keys := inviteKeys(inv)
+	if err == nil {
+		for _, key := range inviteKeys(old) {
+			if slices.Contains(keys, key) {
+				continue
+			}
+			if err := tx.Delete(ctx, key); err != nil {
+				return err
+			}
+		}
+	}
+	for _, key := range keys {
+		if err := tx.Set(ctx, key, []byte("1"), time.Time{}); err != nil {
+			return err
+		}
 	}
 	return tx.Set(ctx, invitePrefix+inv.Code, doc, time.Time{})
 }
@@ -194,21 +302,6 @@ func (s *Store) InvitesOf(ctx context.Context, account string) (list []Invite, e
 	err = s.store.KV.Read(ctx, func(r storage.KVReader) (err error) {
 		list, err = invitesOf(ctx, r, account)
 		return err
-	})
-	return list, err
-}
-
-// Invites lists all invite codes.
-func (s *Store) Invites(ctx context.Context) (list []Invite, err error) {
-	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
-		list = nil
-		for inv, err := range storedjson.Documents[Invite](ctx, r, invitePrefix) {
-			if err != nil {
-				return err
-			}
-			list = append(list, inv.Value)
-		}
-		return nil
 	})
 	return list, err
 }

@@ -26,8 +26,8 @@ type layout struct {
 const (
 	layoutKey = "accounts"
 	// layoutVersion is the present one. Version 0 had names that were reserved with an expiry, no
-	// notes of operations, no "deleteafter/" and no count.
-	layoutVersion = 1
+	// notes of operations, no "deleteafter/" and no count. Version 1 had no "moderated/".
+	layoutVersion = 2
 )
 
 func readLayout(ctx context.Context, r storage.KVReader) (l layout, err error) {
@@ -195,6 +195,9 @@ func (s *Store) migrateAccounts(ctx context.Context, l layout) error {
 		}
 	}
 	next := l
+	if l.After == "" {
+		next.Count = 0 // version 1 had one
+	}
 	next.Count += len(page)
 	if len(page) < migratePage {
 		next.Phase, next.After = phaseKeys+indexPrefixes[0], ""

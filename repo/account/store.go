@@ -217,6 +217,12 @@ func (s *Store) DeletionsDue(ctx context.Context, limit int) (due []Account, err
 // page returns the accounts that up to limit keys of a range name, and the last of those keys;
 // empty if there is none.
 func (s *Store) page(ctx context.Context, rng storage.Range, limit int) (list []Account, last string, err error) {
+	list, last, _, err = s.pageOf(ctx, rng, limit)
+	return list, last, err
+}
+
+// pageOf is page that also returns how many keys there were.
+func (s *Store) pageOf(ctx context.Context, rng storage.Range, limit int) (list []Account, last string, n int, err error) {
 	var dids []syntax.DID
 	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		dids = nil
@@ -232,7 +238,7 @@ func (s *Store) page(ctx context.Context, rng storage.Range, limit int) (list []
 		return nil
 	})
 	if err != nil {
-		return nil, "", err
+		return nil, "", 0, err
 	}
 	list = make([]Account, 0, len(dids))
 	for _, did := range dids {
@@ -240,11 +246,11 @@ func (s *Store) page(ctx context.Context, rng storage.Range, limit int) (list []
 		if errors.Is(err, ErrNotFound) {
 			continue
 		} else if err != nil {
-			return nil, "", err
+			return nil, "", 0, err
 		}
 		list = append(list, a)
 	}
-	return list, last, nil
+	return list, last, len(dids), nil
 }
 
 // Open makes the keys, the host and the accounts of a store at once: the Signer of the host's

@@ -40,14 +40,14 @@ func TestParsedAccountsAreBounded(t *testing.T) {
 	s, _ := newStore(t)
 	for _, n := range []int{10, maxParsedBytes, 1 << 20} {
 		if _, err := s.Update(t.Context(), Trusted(owner), func(a *Account, _ *repo.Step) error {
-			a.TakedownRef = strings.Repeat("x", n)
+			a.Password = strings.Repeat("x", n)
 			return nil
 		}); err != nil {
 			t.Fatal(err)
 		}
 		a, err := s.ByDID(t.Context(), owner)
-		if err != nil || len(a.TakedownRef) != n {
-			t.Fatal(len(a.TakedownRef), err)
+		if err != nil || len(a.Password) != n {
+			t.Fatal(len(a.Password), err)
 		}
 		doc, err := json.Marshal(a)
 		if err != nil {

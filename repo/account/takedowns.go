@@ -29,22 +29,29 @@ func (s *Store) TakeDown(ctx context.Context, did syntax.DID, t Takedown) error 
 	if t.Applied && t.Ref == "" {
 		return errNoRef
 	}
-	_, err := s.Update(ctx, Trusted(did), func(a *Account, step *repo.Step) error {
-		was := a.TakedownRef != ""
-		a.TakedownRef = ""
-		if t.Applied {
-			a.TakedownRef = t.Ref
-		}
-		if t.Applied && !was {
-			if err := s.Raise(ctx, a, step, Kept{AppPasswords: true}); err != nil {
-				return err
+	var was bool
+	return s.reindex(ctx, Trusted(did), indexed{
+		first: func(a *Account, _ *repo.Step) error {
+			was = a.TakedownRef != ""
+			return nil
+		},
+		next: func(a *Account) {
+			a.TakedownRef = ""
+			if t.Applied {
+				a.TakedownRef = t.Ref
 			}
-			a.TakedownCredentials = a.Credentials
-		}
-		step.Events = append(step.Events, s.statusEvent(*a))
-		return nil
+		},
+		also: func(a *Account, step *repo.Step) error {
+			if t.Applied && !was {
+				if err := s.Raise(ctx, a, step, Kept{AppPasswords: true}); err != nil {
+					return err
+				}
+				a.TakedownCredentials = a.Credentials
+			}
+			step.Events = append(step.Events, s.statusEvent(*a))
+			return nil
+		},
 	})
-	return err
 }
 
 var errNoRef = errors.New("account: a takedown needs a reference, such as its time")
@@ -78,16 +85,17 @@ func (s *Store) SetBlobTakedown(ctx context.Context, did syntax.DID, blob cid.Ci
 }
 
 func (s *Store) setTakedown(ctx context.Context, did syntax.DID, key string, t Takedown) error {
-	_, err := s.Update(ctx, Trusted(did), func(a *Account, step *repo.Step) error {
-		if !t.Applied {
-			step.Remove(key)
+	return s.reindex(ctx, Trusted(did), indexed{
+		next: func(a *Account) { a.Moderated = a.Moderated || t.Applied },
+		also: func(_ *Account, step *repo.Step) error {
+			if t.Applied {
+				step.Set(key, []byte(t.Ref), time.Time{})
+			} else {
+				step.Remove(key)
+			}
 			return nil
-		}
-		a.Moderated = true
-		step.Set(key, []byte(t.Ref), time.Time{})
-		return nil
+		},
 	})
-	return err
 }
 
 // RecordTakedown returns the state of a record.

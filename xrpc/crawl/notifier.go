@@ -50,7 +50,8 @@ type Notifier struct {
 	// Timeout bounds each request. 0: 30 seconds.
 	Timeout time.Duration
 	// Asked, if not nil, is told of each request, and Checked of each look at what a
-	// relay knows. They are called from one goroutine for each relay, which waits for them.
+	// relay knows. They are called from one goroutine for each relay, which waits for them, and by
+	// Ask and Look.
 	Asked   func(Request)
 	Checked func(Check)
 
@@ -67,6 +68,7 @@ const (
 	Written   Reason = "written"   // there are new events
 	Unwatched Reason = "unwatched" // there are new events, or the last subscriber has left, and nobody is subscribed
 	Checked   Reason = "checked"   // the relay has said that it does not follow the host
+	Ordered   Reason = "ordered"   // the operator wants it: see Notifier.Ask
 )
 
 // Request is a request to crawl that was made.

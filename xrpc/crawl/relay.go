@@ -15,11 +15,16 @@ type relay struct {
 	n       *Notifier
 	client  xrpc.Client
 	timeout time.Duration
-	seen    int64         // the newest event at the last check, or at the start
 	wake    chan struct{} // has an element when the plan has changed
 
 	mu   sync.Mutex
 	plan schedule
+	seen int64 // the newest event at the last planned look, or at the start
+	// The last request and the last look, and when they ended.
+	asked              Request
+	checked            Check
+	askedAt, checkedAt time.Time
+	ordered            time.Time // the last look that was
 }
 
 // change changes the plan.
@@ -58,15 +63,8 @@ func (r *relay) run(ctx context.Context) {
 // one is; nil: none is planned.
 func (r *relay) ask(ctx context.Context) <-chan time.Time {
 	if reason, ok := r.take(); ok {
-		err := r.within(ctx, func(ctx context.Context) error {
-			return api.SyncRequestCrawl(ctx, &r.client, api.SyncRequestCrawlInput{Hostname: r.n.Hostname})
-		})
-		if ctx.Err() != nil {
+		if _, ended := r.request(ctx, reason); ended {
 			return nil
-		}
-		retry := r.done(reason, err)
-		if r.n.Asked != nil {
-			r.n.Asked(Request{Relay: r.client.Host, Reason: reason, Err: err, Retry: retry})
 		}
 	}
 	r.mu.Lock()
@@ -75,6 +73,25 @@ func (r *relay) ask(ctx context.Context) <-chan time.Time {
 		return nil
 	}
 	return time.After(time.Until(r.plan.due))
+}
+
+// request makes a request that take, or order, has allowed. ended: the context has, and nothing is
+// known.
+func (r *relay) request(ctx context.Context, reason Reason) (req Request, ended bool) {
+	err := r.within(ctx, func(ctx context.Context) error {
+		return api.SyncRequestCrawl(ctx, &r.client, api.SyncRequestCrawlInput{Hostname: r.n.Hostname})
+	})
+	if ctx.Err() != nil {
+		return req, true
+	}
+	req = Request{Relay: r.client.Host, Reason: reason, Err: err, Retry: r.done(reason, err)}
+	r.mu.Lock()
+	r.asked, r.askedAt = req, time.Now()
+	r.mu.Unlock()
+	if r.n.Asked != nil {
+		r.n.Asked(req)
+	}
+	return req, false
 }
 
 func (r *relay) take() (Reason, bool) {
@@ -131,8 +148,15 @@ type Check struct {
 }
 
 // check looks at what the relay knows, and plans a request if that may help.
-func (r *relay) check(ctx context.Context) {
+func (r *relay) check(ctx context.Context) { r.look(ctx, true) }
+
+// look is check; unless the turn is a planned one, it plans nothing, and the next planned one judges
+// by what the one before it has found.
+func (r *relay) look(ctx context.Context, planned bool) Check {
 	c := Check{Relay: r.client.Host}
+	r.mu.Lock()
+	seen := r.seen
+	r.mu.Unlock()
 	c.Err = r.within(ctx, func(ctx context.Context) (err error) {
 		if c.Status, err = api.SyncGetHostStatus(ctx, &r.client, api.SyncGetHostStatusParams{Hostname: r.n.Hostname}); errors.Is(err, &xrpc.Error{Name: api.ErrorHostNotFound}) {
 			c.Problem, err = Unknown, nil
@@ -143,13 +167,19 @@ func (r *relay) check(ctx context.Context) {
 		return err
 	})
 	if ctx.Err() != nil {
-		return
+		c.Err = ctx.Err()
+		return c
 	}
-	if c.Err == nil {
-		if c.Problem == None {
-			c.Problem = problem(c.Status, r.seen, c.Newest)
-		}
+	if c.Err == nil && c.Problem == None {
+		c.Problem = problem(c.Status, seen, c.Newest)
+	}
+	r.mu.Lock()
+	r.checked, r.checkedAt = c, time.Now()
+	if c.Err == nil && planned {
 		r.seen = c.Newest
+	}
+	r.mu.Unlock()
+	if c.Err == nil && planned {
 		switch c.Problem {
 		case Unknown, Behind, Idle, Offline:
 			r.change(func(s *schedule, now time.Time) { s.want(Checked, now) })
@@ -158,6 +188,7 @@ func (r *relay) check(ctx context.Context) {
 	if r.n.Checked != nil {
 		r.n.Checked(c)
 	}
+	return c
 }
 
 // problem judges an answer. Seen is the newest event at the check before, newest is that of now.

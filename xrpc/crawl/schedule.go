@@ -80,6 +80,12 @@ func (s *schedule) take(now time.Time, watched bool) (Reason, bool) {
 	return reason, true
 }
 
+// order takes a request that nobody has planned. One that was planned is made by it.
+func (s *schedule) order(now time.Time) {
+	s.reason, s.last = "", now
+	s.telling, s.untold = s.telling || s.untold, false // one may be under way
+}
+
 // done notes how a request went. It returns when it is tried again; zero: it is not.
 func (s *schedule) done(reason Reason, now time.Time, err error) (retry time.Time) {
 	if err == nil {

@@ -236,6 +236,9 @@ func (c *Config) Validate() error {
 	if _, err := crypto.ParseDIDKey(c.RecoveryKey); err != nil && c.RecoveryKey != "" {
 		return fmt.Errorf("pds: Config.RecoveryKey is not a did:key: %w", err)
 	}
+	if err := c.Brand.Validate(); err != nil {
+		return fmt.Errorf("pds: Config.Brand: %w", err)
+	}
 	policy := c.policy()
 	if err := policy.Validate(); err != nil {
 		return fmt.Errorf("pds: Config.Policy: %w", err)

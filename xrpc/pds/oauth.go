@@ -9,6 +9,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/resolve"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 	"github.com/pdskit/pdskit/xrpc/oauth/pages"
@@ -74,7 +75,7 @@ func (s *Server) openOAuth() error {
 	logins, shown := s.pages(sets)
 	s.OAuth = provider.New(provider.Config{
 		Accounts: s.Accounts, Issuer: cfg.URL, ServiceDID: cfg.ServiceDID, Secret: secret, Logins: logins, Pages: shown,
-		Trusted: cfg.OAuth.Trusted, Sets: sets, HTTP: cfg.HTTP,
+		Trusted: cfg.OAuth.Trusted, Sets: sets, HTTP: cfg.HTTP, Allowed: s.appAllowed(pages.Words{Sets: sets}),
 		CallReplays: cfg.OAuth.Replays, Limit: cfg.Rates.Endpoint, Now: cfg.Now, Logger: s.log,
 	})
 	return nil
@@ -94,6 +95,17 @@ func (s *Server) pages(sets provider.Sets) (provider.Logins, provider.Pages) {
 // newDevice tells the owner of an account by mail that somebody has signed in with a new browser.
 func (s *Server) newDevice(ctx context.Context, a account.Account, in site.SignIn) {
 	s.Service.SignedIn(ctx, a, in.At, in.Agent, in.Address)
+}
+
+// appAllowed tells the owner of an account by mail of an app that has new permissions.
+func (s *Server) appAllowed(words pages.Words) func(*http.Request, account.Account, provider.Allowance) {
+	return func(r *http.Request, a account.Account, x provider.Allowance) {
+		app := server.AllowedApp{Name: pages.AppName(x.Client), ID: x.Client.ID, At: x.At, Agent: r.UserAgent(), Address: site.Address(r)}
+		for _, p := range words.Of(r.Context(), x.New) {
+			app.May = append(app.May, p.String())
+		}
+		s.Service.AppAllowed(r.Context(), a, app)
+	}
 }
 
 // How long permission sets are believed: fresh, beyond that while they cannot be had, and that one

@@ -18,6 +18,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/audit"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
@@ -26,6 +27,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/appview"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
+	"github.com/pdskit/pdskit/xrpc/recent"
 	"github.com/pdskit/pdskit/xrpc/session"
 	"github.com/pdskit/pdskit/xrpc/site"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -57,6 +59,10 @@ type Server struct {
 	Outbox *stream.Outbox
 	// Proxy passes on the methods that the server does not have.
 	Proxy *proxy.Proxy
+	// Audit is the trail of what administrators and moderators do.
+	Audit *audit.Log
+	// Errors are the last warnings and errors that were logged.
+	Errors *recent.Errors
 
 	cfg     Config
 	log     *slog.Logger
@@ -76,7 +82,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	s := &Server{cfg: cfg, log: cfg.Logger, Mux: http.NewServeMux(), sweep: sweepAccounts}
+	s := &Server{cfg: cfg, Mux: http.NewServeMux(), sweep: sweepAccounts}
+	s.openTrail()
 	box, err := sealed.New(cfg.Secrets.MasterKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)
@@ -89,7 +96,7 @@ func New(cfg Config) (*Server, error) {
 		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
 	}, box)
 	s.Host = s.Accounts.Host()
-	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), FactorChanged: s.factorChanged, Now: cfg.Now})
+	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), FactorChanged: s.factorChanged, Changed: s.changed, From: from, Now: cfg.Now})
 	if err := s.Accounts.Repair(context.Background()); err != nil {
 		return nil, err
 	}
@@ -142,7 +149,7 @@ func (s *Server) openAccounts() error {
 	})
 	s.Service = server.New(server.Config{
 		Sessions: s.Sessions, Directory: cfg.Directory, RotationKeys: cfg.Secrets.RotationKeys, RecoveryKey: cfg.RecoveryKey,
-		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay,
+		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay, Audit: s.Audit,
 	})
 	return nil
 }
@@ -150,6 +157,21 @@ func (s *Server) openAccounts() error {
 // factorChanged tells the owner of an account of it by mail.
 func (s *Server) factorChanged(ctx context.Context, c credential.FactorChange) {
 	s.Service.FactorChanged(ctx, c)
+}
+
+// changed tells the owner of an account of it by mail.
+func (s *Server) changed(ctx context.Context, c credential.Change) { s.Service.Changed(ctx, c) }
+
+// from is the network that a request comes from.
+func from(ctx context.Context) string {
+	network := limit.ClientOf(ctx).Network
+	if !network.IsValid() {
+		return ""
+	}
+	if network.IsSingleIP() {
+		return network.Addr().String()
+	}
+	return network.String()
 }
 
 // sendCode sends a code that is a second factor.

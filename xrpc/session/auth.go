@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -203,10 +204,10 @@ func (s *Sessions) Optional() xrpc.Authenticator {
 // Admin demands the administrator's password. Wrong ones are counted, by whatever method.
 func (s *Sessions) Admin(r *xrpc.Request) (auth.Principal, error) {
 	user, password, ok := r.BasicAuth()
-	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(s.cfg.AdminPassword))
-	right := ok && s.cfg.AdminPassword != "" && user == "admin" && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	right := false
 	if ok {
-		if err := s.cfg.Guesses.Admin(r, right); err != nil {
+		var err error
+		if right, err = s.CheckAdmin(r, user, password); err != nil {
 			return auth.Principal{}, err
 		}
 	}
@@ -218,6 +219,29 @@ func (s *Sessions) Admin(r *xrpc.Request) (auth.Principal, error) {
 		Role: auth.Administrator, Credential: auth.AdminCredentials, Permissions: auth.Only(auth.Administer, auth.Moderate),
 	}, nil
 }
+
+// CheckAdmin reports whether somebody has the administrator's password, and counts the guess with those
+// of Admin. Its error, of Config.Guesses, is to be answered whether the password is right or not. It
+// takes as long whatever is wrong. It is for pages on which the administrator signs in.
+func (s *Sessions) CheckAdmin(r *xrpc.Request, user, password string) (right bool, err error) {
+	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(s.cfg.AdminPassword))
+	right = subtle.ConstantTimeCompare(got[:], want[:]) == 1 && s.cfg.AdminPassword != "" && user == "admin"
+	if err := s.cfg.Guesses.Admin(r, right); err != nil {
+		return false, err
+	}
+	return right, nil
+}
+
+// AdminMark stands for the administrator's password at present, without telling it: it is another one
+// once the password changes. Sessions that began with the password carry it.
+func (s *Sessions) AdminMark() []byte {
+	h := hmac.New(sha256.New, s.cfg.Key)
+	h.Write([]byte("administrator\x00" + s.cfg.AdminPassword))
+	return h.Sum(nil)
+}
+
+// HasAdmin reports whether there is an administrator.
+func (s *Sessions) HasAdmin() bool { return s.cfg.AdminPassword != "" }
 
 // refresh demands a refresh token, which may have expired where that does no harm.
 func (s *Sessions) refresh(expired bool) xrpc.Authenticator {

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"math"
@@ -34,7 +35,8 @@ type look struct {
 
 const defaultAccent = "#1d4ed8"
 
-func newLook(b Brand) look {
+// Validate returns an error that says what is wrong.
+func (b Brand) Validate() error {
 	for name, s := range map[string]string{"Home": b.Home, "Terms": b.Terms, "Privacy": b.Privacy, "Support": b.Support, "Logo": b.Logo} {
 		if s == "" {
 			continue
@@ -43,17 +45,19 @@ func newLook(b Brand) look {
 		web := err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
 		own := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
 		if !web && !own && !(name == "Support" && err == nil && u.Scheme == "mailto") {
-			panic("site: Brand." + name + " must be an address that begins with https://, or a path: " + s)
+			return fmt.Errorf("site: Brand.%s must be an address that begins with https://, or a path: %q", name, s)
 		}
 	}
-	accent := b.Accent
-	if accent == "" {
-		accent = defaultAccent
+	if _, ok := parseColour(b.Accent); !ok && b.Accent != "" {
+		return fmt.Errorf("site: Brand.Accent must be a colour as #1d4ed8: %q", b.Accent)
 	}
-	rgb, ok := parseColour(accent)
-	if !ok {
-		panic("site: Brand.Accent must be a colour as #1d4ed8: " + accent)
-	}
+	return nil
+}
+
+// newLook returns the look of a brand that was validated.
+func newLook(b Brand) look {
+	accent := cmp.Or(b.Accent, defaultAccent)
+	rgb, _ := parseColour(accent)
 	text := "#ffffff"
 	if contrast(rgb, [3]float64{1, 1, 1}) < contrast(rgb, [3]float64{}) {
 		text = "#000000"

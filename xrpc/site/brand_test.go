@@ -36,14 +36,17 @@ func TestContrast(t *testing.T) {
 }
 
 func TestBrandMisuse(t *testing.T) {
-	for _, b := range []Brand{{Accent: "red"}, {Accent: "#12345"}, {Accent: "#12345g"}, {Logo: "javascript:x"}, {Terms: "example.com"}, {Home: "mailto:x@example.com"}} {
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Errorf("%+v is taken", b)
-				}
-			}()
-			newLook(b)
-		}()
+	for _, b := range []Brand{
+		{Accent: "red"}, {Accent: "#12345"}, {Accent: "#12345g"}, {Accent: "#+12345"}, {Accent: "#fff}a{b"}, {Logo: "javascript:x"}, {Terms: "example.com"},
+		{Home: "mailto:x@example.com"}, {Privacy: "//example.com/x"}, {Support: "data:text/html,x"},
+	} {
+		if err := b.Validate(); err == nil {
+			t.Errorf("%+v is taken", b)
+		}
+	}
+	for _, b := range []Brand{{}, {Accent: "#1D4ed8"}, {Logo: "/logo.svg", Support: "mailto:help@example.com", Terms: "https://example.com/terms"}} {
+		if err := b.Validate(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -33,8 +33,10 @@ const (
 	// replacedLife is how long an earlier secret does no harm, for answers that were lost and for
 	// forms that are sent twice.
 	replacedLife = 10 * time.Minute
-	maxReplaced  = 8
-	maxAccounts  = 16
+	// seenEvery is how exactly it is noted when a browser was last seen: each note is a write.
+	seenEvery   = 10 * time.Minute
+	maxReplaced = 8
+	maxAccounts = 16
 )
 
 // Browser is a browser, as its cookie names it.
@@ -56,16 +58,15 @@ type deviceRecord struct {
 	Accounts []syntax.DID `json:"accounts,omitempty"`
 	// Remember says that the cookie outlasts the browser's session.
 	Remember bool `json:"remember,omitempty"`
-	// Changed is when the secret last changed.
+	// Changed is when the secret last changed, and Seen when the browser last asked for a page.
 	Changed time.Time `json:"changed"`
+	Seen    time.Time `json:"seen,omitzero"`
 }
 
 type replaced struct {
 	Secret string    `json:"secret"`
 	At     time.Time `json:"at"`
 }
-
-func deviceKey(name string) string { return devicePrefix + Hash(name) }
 
 // cookieName is that of the cookie. The prefix sees to it that no other host can set it.
 func (s *Site) cookieName() string {
@@ -111,7 +112,7 @@ func (s *Site) Browser(w http.ResponseWriter, r *http.Request) (Browser, error) 
 	}
 	b := Browser{Name: name, secret: secret}
 	err = s.kv.Read(ctx, func(r storage.KVReader) error {
-		b.known, err = readDevice(ctx, r, name)
+		b.known, err = readDevice(ctx, r, Hash(name))
 		return err
 	})
 	first := equal(secret, s.anonymous(name))
@@ -123,6 +124,7 @@ func (s *Site) Browser(w http.ResponseWriter, r *http.Request) (Browser, error) 
 	case b.known == nil:
 		return s.newBrowser(w), nil
 	case equal(Hash(secret), b.known.Secret):
+		s.saw(ctx, b)
 		return b, nil
 	}
 	at, was := b.known.replacedAt(secret, first)
@@ -163,8 +165,9 @@ func (d *deviceRecord) replacedAt(secret string, first bool) (time.Time, bool) {
 	return time.Time{}, first // long ago
 }
 
-func readDevice(ctx context.Context, r storage.KVReader, name string) (*deviceRecord, error) {
-	doc, err := r.Get(ctx, deviceKey(name))
+// readDevice returns what is stored of a browser, by the hash of its name; nil: nothing.
+func readDevice(ctx context.Context, r storage.KVReader, id string) (*deviceRecord, error) {
+	doc, err := r.Get(ctx, devicePrefix+id)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil
 	} else if err != nil {
@@ -183,7 +186,7 @@ func readDevice(ctx context.Context, r storage.KVReader, name string) (*deviceRe
 // writeDevice changes what is stored of a browser, unless another request has replaced its secret.
 func (s *Site) writeDevice(ctx context.Context, b Browser, change func(*deviceRecord)) error {
 	return s.kv.Write(ctx, func(tx storage.KVTx) error {
-		d, err := readDevice(ctx, tx, b.Name)
+		d, err := readDevice(ctx, tx, Hash(b.Name))
 		if err != nil {
 			return err
 		}
@@ -191,21 +194,46 @@ func (s *Site) writeDevice(ctx context.Context, b Browser, change func(*deviceRe
 			d = &deviceRecord{Version: version}
 		}
 		change(d)
-		doc, err := json.Marshal(d)
-		if err != nil {
+		d.Seen = s.now().UTC().Truncate(time.Second)
+		return s.putDevice(ctx, tx, b, d)
+	})
+}
+
+func (s *Site) putDevice(ctx context.Context, tx storage.KVTx, b Browser, d *deviceRecord) error {
+	doc, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	life := sessionLife
+	if d.Remember {
+		life = rememberedLife
+	}
+	return tx.Set(ctx, devicePrefix+Hash(b.Name), doc, s.now().Add(life))
+}
+
+// saw notes that a browser was seen, if the last note is old. What it notes is for people: nothing
+// depends on it.
+func (s *Site) saw(ctx context.Context, b Browser) {
+	now := s.now()
+	if now.Sub(b.known.Seen) < seenEvery {
+		return
+	}
+	err := s.kv.Write(ctx, func(tx storage.KVTx) error {
+		d, err := readDevice(ctx, tx, Hash(b.Name))
+		if err != nil || d == nil || now.Sub(d.Seen) < seenEvery {
 			return err
 		}
-		life := sessionLife
-		if d.Remember {
-			life = rememberedLife
-		}
-		return tx.Set(ctx, deviceKey(b.Name), doc, s.now().Add(life))
+		d.Seen = now.UTC().Truncate(time.Second)
+		return s.putDevice(ctx, tx, b, d)
 	})
+	if err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "note when a browser was seen", "err", err)
+	}
 }
 
 // endDevice signs all accounts of a browser out.
 func (s *Site) endDevice(ctx context.Context, b Browser) error {
-	err := s.kv.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, deviceKey(b.Name)) })
+	err := s.kv.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, devicePrefix+Hash(b.Name)) })
 	if err != nil || b.known == nil {
 		return err
 	}

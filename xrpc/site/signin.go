@@ -45,6 +45,9 @@ type SignIn struct {
 	Agent, Address string
 	// Remembered: the browser remembers the account.
 	Remembered bool
+	// Seen is when the browser last asked for a page here, for whichever of its accounts, to ten
+	// minutes. Only a list has it.
+	Seen time.Time
 }
 
 // SignedIn is an account that is signed in in a browser.
@@ -115,7 +118,7 @@ func (s *Site) Enter(c *Call, proof credential.Proof, stay Stay) error {
 	id := Hash(c.Browser.Name)
 	x := signInRecord{
 		Version: version, At: now, Since: now, Credentials: proof.Account.Credentials, Remember: stay.Remember,
-		Agent: Short(c.R.UserAgent(), 256), Address: address(c.R), Expires: now.Add(rememberedLife),
+		Agent: Short(c.R.UserAgent(), 256), Address: Address(c.R), Expires: now.Add(rememberedLife),
 	}
 	switch {
 	case stay.Remember:
@@ -205,39 +208,77 @@ func (s *Site) Leave(ctx context.Context, b Browser, did syntax.DID) error {
 	})
 }
 
-// SignIns returns the browsers in which an account is signed in, the latest first.
-func (s *Site) SignIns(ctx context.Context, who account.Caller) (list []SignIn, err error) {
-	err = s.accounts.View(ctx, who, func(a account.Account, r storage.KVReader) error {
+// SignIns are the browsers in which accounts are signed in, without a Site: for a command line that
+// runs beside servers over the same store. It is safe for concurrent use.
+type SignIns struct {
+	Accounts *account.Store
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// List returns the browsers in which an account is signed in, on the word of a caller, the latest
+// sign-in first.
+func (x SignIns) List(ctx context.Context, who account.Caller) (list []SignIn, err error) {
+	now := time.Now()
+	if x.Now != nil {
+		now = x.Now()
+	}
+	err = x.Accounts.View(ctx, who, func(a account.Account, r storage.KVReader) error {
 		list = nil
 		for pair, err := range r.Keys(ctx, storage.Prefix(devicePrefix)) {
 			if err != nil {
 				return err
 			}
-			var x signInRecord
-			if err := exactjson.UnmarshalPlain(pair.Value, &x); err != nil {
+			var in signInRecord
+			if err := exactjson.UnmarshalPlain(pair.Value, &in); err != nil {
 				return err
 			}
-			if x.Credentials == a.Credentials && s.now().Before(x.Expires) {
-				list = append(list, x.shown(strings.TrimPrefix(pair.Key, devicePrefix)))
+			if in.Credentials == a.Credentials && now.Before(in.Expires) {
+				list = append(list, in.shown(strings.TrimPrefix(pair.Key, devicePrefix)))
 			}
 		}
 		return nil
 	})
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
 	slices.SortFunc(list, func(a, b SignIn) int { return b.At.Compare(a.At) })
-	return list, err
+	return list, x.Accounts.Host().Store().KV.Read(ctx, func(r storage.KVReader) error {
+		for i := range list {
+			d, err := readDevice(ctx, r, list[i].ID)
+			if err != nil {
+				return err
+			}
+			list[i].Seen = list[i].At
+			if d != nil && d.Seen.After(list[i].At) {
+				list[i].Seen = d.Seen
+			}
+		}
+		return nil
+	})
 }
 
-// EndSignIn signs an account out in a browser: see [SignIn]. One that is not known is no error.
-func (s *Site) EndSignIn(ctx context.Context, who account.Caller, id string) error {
-	_, err := s.accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
+// End signs an account out in a browser: see [SignIn]. One that is not known is no error.
+func (x SignIns) End(ctx context.Context, who account.Caller, id string) error {
+	_, err := x.Accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
 		step.Remove(devicePrefix + id)
 		return nil
 	})
 	return err
 }
 
-// address is that of who sends a request, without the port.
-func address(r *http.Request) string {
+// SignIns returns the browsers in which an account is signed in: see [SignIns.List].
+func (s *Site) SignIns(ctx context.Context, who account.Caller) ([]SignIn, error) {
+	return SignIns{s.accounts, s.now}.List(ctx, who)
+}
+
+// EndSignIn signs an account out in a browser: see [SignIns.End].
+func (s *Site) EndSignIn(ctx context.Context, who account.Caller, id string) error {
+	return SignIns{s.accounts, s.now}.End(ctx, who, id)
+}
+
+// Address is the network address of who sends a request, without the port. It may be empty.
+func Address(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return ""

@@ -53,8 +53,8 @@ type Site struct {
 const minSecret = 32
 
 // New returns the site of a configuration, and sees to it that sign-ins end when an account's
-// credentials change. It panics if something that is required is missing. Call it once, before the
-// accounts are used.
+// credentials change. It panics if something that is required is missing, or the Brand is wrong
+// (see [Brand.Validate]). Call it once, before the accounts are used.
 func New(cfg Config) *Site {
 	u, err := url.Parse(cfg.Origin)
 	switch {
@@ -64,6 +64,9 @@ func New(cfg Config) *Site {
 		panic("site: Config.Origin must be the origin of this server, without a path or a slash at the end, as https://pds.example.com")
 	case len(cfg.Secret) < minSecret:
 		panic("site: Config.Secret is too short: give at least 32 random bytes, the same for all nodes and always")
+	}
+	if err := cfg.Brand.Validate(); err != nil {
+		panic(err.Error())
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

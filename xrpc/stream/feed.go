@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pdskit/pdskit/storage"
@@ -143,6 +144,16 @@ type subscriber struct {
 	// idle, if not nil, is called when tick ticks and there is nothing to send.
 	idle func()
 	tick <-chan time.Time
+	// seen, if not nil, is set to the position of the subscriber.
+	seen *atomic.Int64
+}
+
+// at notes the position of a subscriber.
+func (s *subscriber) at(seq int64) int64 {
+	if s.seen != nil {
+		s.seen.Store(seq)
+	}
+	return seq
 }
 
 // deliver sends some of the items that fetch finds. It returns the number of the last one; 0 if
@@ -201,6 +212,7 @@ func (f *feed) serve(ctx context.Context, s subscriber) error {
 			}
 		}
 	}
+	s.at(at)
 	live := false
 	for {
 		v, err := g.win.look(at)
@@ -215,7 +227,7 @@ func (f *feed) serve(ctx context.Context, s subscriber) error {
 			}
 			// All that there is up to start has been seen; there may be no event
 			// with just that number.
-			at = max(at, v.start)
+			at = s.at(max(at, v.start))
 			continue
 		}
 		live = true
@@ -224,7 +236,7 @@ func (f *feed) serve(ctx context.Context, s subscriber) error {
 			if err != nil {
 				return err
 			}
-			at = max(at, last)
+			at = s.at(max(at, last))
 			continue
 		}
 		select {
@@ -255,7 +267,7 @@ func (f *feed) backfill(ctx context.Context, win *window, at int64, s *subscribe
 		if err != nil {
 			return at, err
 		}
-		if at = max(at, last); at == newest {
+		if at = s.at(max(at, last)); at == newest {
 			break
 		}
 	}

@@ -103,7 +103,8 @@ func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return nil
 	}
-	cs.serve(w, r, v.Compress, update, func(ctx context.Context, c *conn) error {
+	p := &present{feed: &v.feed, Subscription: Subscription{JSON: true, Cursor: cursor}}
+	cs.serve(w, r, v.Compress, p, update, func(ctx context.Context, c *conn) error {
 		if q.Get("requireHello") == "true" {
 			select {
 			case <-hello:
@@ -119,6 +120,7 @@ func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			room:    c.room,
 			idle:    c.ping,
 			tick:    c.tick.C,
+			seen:    &p.seq,
 		})
 	})
 }

@@ -164,7 +164,8 @@ func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "InvalidRequest", err.Error())
 		return
 	}
-	o.conns.serve(w, r, false, nil, func(ctx context.Context, c *conn) error {
+	p := &present{feed: &o.frames, Subscription: Subscription{Cursor: cursor}}
+	o.conns.serve(w, r, false, p, nil, func(ctx context.Context, c *conn) error {
 		err := o.frames.serve(ctx, subscriber{
 			cursor:   cursor,
 			outdated: func() error { return c.send(websocket.MessageBinary, outdated()) },
@@ -173,6 +174,7 @@ func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			room:     c.room,
 			idle:     c.ping,
 			tick:     c.tick.C,
+			seen:     &p.seq,
 		})
 		if told := (*Error)(nil); errors.As(err, &told) {
 			c.send(websocket.MessageBinary, told.Encode())

@@ -54,6 +54,7 @@ type conns struct {
 	updates       *limit.Gate // of messages that are read
 	filters       limit.Budget
 	ping, timeout time.Duration
+	register      register
 
 	mu     sync.Mutex
 	open   map[*wire]struct{}
@@ -130,9 +131,9 @@ func (cs *conns) close() {
 	cs.wait.Wait()
 }
 
-// serve accepts a WebSocket connection and runs a subscription over it. heed, if
+// serve accepts a WebSocket connection and runs a subscription over it, which is listed as p. heed, if
 // not nil, is given the text messages of the peer; its errors end the connection.
-func (cs *conns) serve(w http.ResponseWriter, r *http.Request, compress bool, heed func([]byte) error, run func(ctx context.Context, c *conn) error) {
+func (cs *conns) serve(w http.ResponseWriter, r *http.Request, compress bool, p *present, heed func([]byte) error, run func(ctx context.Context, c *conn) error) {
 	client := limit.From(r)
 	leave, err := cs.enter(r.Context(), client)
 	if err != nil {
@@ -147,6 +148,9 @@ func (cs *conns) serve(w http.ResponseWriter, r *http.Request, compress bool, he
 	}
 	defer ws.CloseNow()
 	cs.add(out)
+	p.wire = out
+	cs.register.add(r, p)
+	defer cs.register.remove(p)
 	c := &conn{ws: ws, wire: out, tick: time.NewTicker(cs.ping), timeout: cs.ping, client: client, all: cs}
 	defer c.tick.Stop()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))

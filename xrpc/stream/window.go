@@ -12,6 +12,7 @@ type item struct {
 	seq      int64
 	did      syntax.DID
 	messages []message
+	end      int64 // bytes of its window's items up to it; the window sets it when it is added
 }
 
 // message is what goes over the wire at a time.
@@ -38,6 +39,7 @@ type window struct {
 	first   int     // index in the ring
 	n       int
 	size    int
+	total   int64         // bytes of all items that were ever added
 	err     error         // why the pump stopped
 	changed chan struct{} // closed and replaced with every change
 }
@@ -64,6 +66,8 @@ func (w *window) add(items []*item, limit int) {
 		*w.at(w.n) = it
 		w.n++
 		w.size += it.size()
+		w.total += int64(it.size())
+		it.end = w.total
 		for w.size > limit && w.n > 1 {
 			old := w.at(0)
 			w.start = (*old).seq

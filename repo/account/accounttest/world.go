@@ -249,6 +249,9 @@ func (w *world) plain(pair storage.KVPair) string {
 	case "invitesof":
 		owner, _, _ := strings.Cut(rest, "/")
 		return kind + " " + owner
+	case "invitesat", "invitesused":
+		rank, _, _ := strings.Cut(rest, "/")
+		return kind + " " + rank
 	}
 	return pair.Key + " " + string(pair.Value)
 }

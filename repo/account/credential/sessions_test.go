@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
@@ -170,5 +172,57 @@ func TestMailTokensFromTheFuture(t *testing.T) {
 		if err := s.CheckMailToken(t.Context(), account.Trusted(owner), ForDeletion, token); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.back, err, tt.want)
 		}
+	}
+}
+
+// What the owner of an account is shown of its sessions, and ends.
+func TestOpenSessions(t *testing.T) {
+	s, now := newStore(t)
+	ctx, who := t.Context(), account.Trusted(owner)
+	start := *now
+	_, app, err := s.CreateAppPassword(ctx, who, "phone", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := login(t, s, nil)
+	*now = now.Add(time.Hour)
+	second := login(t, s, &app)
+	*now = now.Add(time.Hour)
+	first, err = rotate(t, s, first.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.Sessions(ctx, who)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%+v %v", list, err)
+	}
+	a, b := list[0], list[1]
+	if a.Name != first.Name() || a.AppPassword != "" || !a.Created.Equal(start) || !a.Renewed.Equal(*now) || !a.Ends.Equal(now.Add(RefreshLife)) {
+		t.Errorf("%+v", a)
+	}
+	if b.Name != second.Name() || b.AppPassword != "phone" || !b.Created.Equal(b.Renewed) {
+		t.Errorf("%+v", b)
+	}
+	// A caller whose sign-in has ended sees and ends nothing.
+	gone := account.NewCaller(owner, "", func(context.Context, storage.KVReader, account.Account) ([]storage.KVCheck, error) {
+		return nil, account.ErrTokenRevoked
+	})
+	if _, err := s.Sessions(ctx, gone); !errors.Is(err, account.ErrTokenRevoked) {
+		t.Error(err)
+	}
+	if err := s.EndOpenSession(ctx, gone, a.Name); !errors.Is(err, account.ErrTokenRevoked) {
+		t.Error(err)
+	}
+	for _, name := range []string{b.Name, b.Name, "unknown"} {
+		if err := s.EndOpenSession(ctx, who, name); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := rotate(t, s, second.ID); !errors.Is(err, account.ErrTokenRevoked) {
+		t.Errorf("the ended session: %v", err)
+	}
+	*now = now.Add(RefreshLife)
+	if list, err := s.Sessions(ctx, who); err != nil || len(list) != 0 {
+		t.Errorf("%+v %v", list, err)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
-	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // viewAccount describes an account, with the invites that have to do with it. size is about how
@@ -167,6 +166,7 @@ func (x subject) blob() (cid.Cid, error) {
 	return c, nil
 }
 
+// getSubjectStatus says whether something is taken down.
 func (s *Service) getSubjectStatus(ctx context.Context, r *xrpc.Request, p api.AdminGetSubjectStatusParams) (out api.AdminGetSubjectStatusOutput, err error) {
 	var t account.Takedown
 	var subj subject
@@ -249,8 +249,12 @@ func (s *Service) takedownOf(ctx context.Context, subj *subject) (t account.Take
 	return t, err
 }
 
-// updateSubjectStatus takes something down, or back up. There must be such a thing.
-func (s *Service) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in api.AdminUpdateSubjectStatusInput) (out api.AdminUpdateSubjectStatusOutput, err error) {
+func (s *Service) updateSubjectStatus(ctx context.Context, r *xrpc.Request, in api.AdminUpdateSubjectStatusInput) (api.AdminUpdateSubjectStatusOutput, error) {
+	return s.administrator(r).UpdateSubjectStatus(ctx, in)
+}
+
+// setSubjectStatus takes something down, or back up. There must be such a thing.
+func (s *Service) setSubjectStatus(ctx context.Context, in api.AdminUpdateSubjectStatusInput) (out api.AdminUpdateSubjectStatusOutput, err error) {
 	subj := subjectOf(in.Subject)
 	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {
 		return out, xrpc.InvalidRequest("Cannot activate and takedown an account at the same time")
@@ -320,73 +324,23 @@ func (s *Service) takedownPart(ctx context.Context, subj subject, t account.Take
 }
 
 func (s *Service) sendEmail(ctx context.Context, r *xrpc.Request, in api.AdminSendEmailInput) (out api.AdminSendEmailOutput, err error) {
-	a, err := s.accounts.ByDID(ctx, in.RecipientDID)
-	switch {
-	case errors.Is(err, account.ErrNotFound):
-		return out, xrpc.InvalidRequest("Recipient not found")
-	case err != nil:
-		return out, err
-	case a.Email == "":
-		return out, xrpc.InvalidRequest("account does not have an email address")
-	}
-	if in.Subject == "" {
-		in.Subject = "Message via your PDS"
-	}
-	return api.AdminSendEmailOutput{Sent: true}, s.send(ctx, Mail{Kind: Plain, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: in.Subject, Text: in.Content})
+	err = s.administrator(r).SendEmail(ctx, in)
+	out.Sent = err == nil
+	return out, err
 }
 
-// adminDeleteAccount deletes an account; one that is not there is no error.
 func (s *Service) adminDeleteAccount(ctx context.Context, r *xrpc.Request, in api.AdminDeleteAccountInput) (out xrpc.None, err error) {
-	err = s.accounts.Delete(ctx, account.Trusted(in.DID))
-	if errors.Is(err, account.ErrNotFound) {
-		err = nil
-	}
-	return out, err
+	return out, s.administrator(r).DeleteAccount(ctx, in.DID)
 }
 
 func (s *Service) updateAccountEmail(ctx context.Context, r *xrpc.Request, in api.AdminUpdateAccountEmailInput) (out xrpc.None, err error) {
-	a, err := s.accounts.Account(ctx, in.Account)
-	if errors.Is(err, account.ErrNotFound) {
-		return out, xrpc.InvalidRequest("Account does not exist: %s", in.Account)
-	} else if err != nil {
-		return out, err
-	}
-	if !validEmail(in.Email) {
-		return out, errBadEmail
-	}
-	err = s.credentials.ChangeEmail(ctx, account.Trusted(a.DID), in.Email, "")
-	if errors.Is(err, account.ErrNotFound) { // deleted meanwhile
-		err = xrpc.InvalidRequest("Account does not exist: %s", in.Account)
-	}
-	return out, err
+	return out, s.administrator(r).UpdateEmail(ctx, in.Account, in.Email)
 }
 
-// updateAccountHandle is updateHandle without the rules for handles under the server's domains.
 func (s *Service) updateAccountHandle(ctx context.Context, r *xrpc.Request, in api.AdminUpdateAccountHandleInput) (out xrpc.None, err error) {
-	if _, err := s.accounts.ByDID(ctx, in.DID); errors.Is(err, account.ErrNotFound) {
-		return out, errAccountNotFound
-	} else if err != nil {
-		return out, err
-	}
-	handle := in.Handle.Normalize()
-	if _, err := syntax.ParseHandle(string(handle)); err != nil {
-		return out, &xrpc.Error{Status: 400, Name: api.ErrorInvalidHandle, Message: "Input/handle must be a valid handle"}
-	}
-	if _, own := s.serviceLabel(handle); !own {
-		if handle, err = s.checkForeignHandle(ctx, in.DID, handle); err != nil {
-			return out, err
-		}
-	}
-	return out, s.changeHandle(ctx, account.Trusted(in.DID), handle)
+	return out, s.administrator(r).UpdateHandle(ctx, in.DID, in.Handle)
 }
 
 func (s *Service) updateAccountPassword(ctx context.Context, r *xrpc.Request, in api.AdminUpdateAccountPasswordInput) (out xrpc.None, err error) {
-	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {
-		return out, xrpc.InvalidRequest("Invalid password length.")
-	}
-	_, err = s.credentials.SetPassword(ctx, account.Trusted(in.DID), in.Password)
-	if errors.Is(err, account.ErrNotFound) {
-		err = xrpc.InvalidRequest("Account does not exist: %s", in.DID)
-	}
-	return out, err
+	return out, s.administrator(r).UpdatePassword(ctx, in.DID, in.Password)
 }

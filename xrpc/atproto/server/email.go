@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc"
@@ -32,12 +33,24 @@ func (s *Service) mailToken(ctx context.Context, who account.Caller, p credentia
 
 // send sends a message; a failure is the mail server's, not the caller's.
 func (s *Service) send(ctx context.Context, m Mail) error {
+	err := s.sendTold(ctx, m)
+	var failed *MailError
+	if errors.As(err, &failed) {
+		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The message could not be sent, please try again later"}
+	}
+	return err
+}
+
+// sendTold is send for callers who are told why it failed.
+func (s *Service) sendTold(ctx context.Context, m Mail) error {
 	if s.cfg.Mailer == nil {
 		return errNoMail
 	}
-	if err := s.cfg.Mailer.Send(ctx, m); err != nil {
+	err := s.cfg.Mailer.Send(ctx, m)
+	s.mailed(err)
+	if err != nil {
 		s.log.Error("send mail", "kind", m.Kind, "did", m.DID, "err", err)
-		return &xrpc.Error{Status: http.StatusBadGateway, Message: "The message could not be sent, please try again later"}
+		return &MailError{err}
 	}
 	return nil
 }
@@ -45,8 +58,7 @@ func (s *Service) send(ctx context.Context, m Mail) error {
 var errNoMail = &xrpc.Error{Status: http.StatusNotImplemented, Message: "This server sends no mail"}
 
 func (s *Service) requestEmailConfirmation(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForEmailConfirmation, "Confirm your e-mail address",
-		"To confirm this address for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
+	return out, s.RequestEmailConfirmation(ctx, s.sessions.By(r))
 }
 
 func (s *Service) confirmEmail(ctx context.Context, r *xrpc.Request, in api.ServerConfirmEmailInput) (out xrpc.None, err error) {
@@ -54,16 +66,8 @@ func (s *Service) confirmEmail(ctx context.Context, r *xrpc.Request, in api.Serv
 }
 
 func (s *Service) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out api.ServerRequestEmailUpdateOutput, err error) {
-	a, err := s.accounts.ByDID(ctx, r.Principal.DID)
-	if err != nil {
-		return out, err
-	}
-	out.TokenRequired = !a.EmailConfirmedAt.IsZero()
-	if !out.TokenRequired {
-		return out, nil
-	}
-	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForEmailChange, "Change your e-mail address",
-		"To change the e-mail address of your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
+	out.TokenRequired, err = s.RequestEmailChange(ctx, s.sessions.By(r))
+	return out, err
 }
 
 func (s *Service) updateEmail(ctx context.Context, r *xrpc.Request, in api.ServerUpdateEmailInput) (out xrpc.None, err error) {
@@ -132,12 +136,17 @@ var errBusy = &xrpc.Error{Status: http.StatusServiceUnavailable, Message: "Too m
 func (s *Service) mailReset(ctx context.Context, email string) {
 	a, err := s.accounts.Find(ctx, email)
 	if err == nil {
-		err = s.mailToken(ctx, account.Trusted(a.DID), credential.ForPasswordReset, "Reset your password",
-			"To set another password for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, do nothing.\n")
+		err = s.mailResetTo(ctx, a.DID)
 	}
 	if err != nil && !errors.Is(err, account.ErrNotFound) {
 		s.log.Error("mail to reset a password", "err", err)
 	}
+}
+
+// mailResetTo sends an account a token to reset its password.
+func (s *Service) mailResetTo(ctx context.Context, did syntax.DID) error {
+	return s.mailToken(ctx, account.Trusted(did), credential.ForPasswordReset, "Reset your password",
+		"To set another password for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, do nothing.\n")
 }
 
 func (s *Service) resetPassword(ctx context.Context, r *xrpc.Request, in api.ServerResetPasswordInput) (out xrpc.None, err error) {

@@ -35,15 +35,13 @@ func (s *Service) createInviteCode(ctx context.Context, r *xrpc.Request, in api.
 	if in.UseCount < 1 {
 		return out, xrpc.InvalidRequest("useCount must be at least 1")
 	}
-	if in.ForAccount == "" {
-		in.ForAccount = adminOwner
+	many := api.ServerCreateInviteCodesInput{CodeCount: 1, UseCount: in.UseCount}
+	if in.ForAccount != "" {
+		many.ForAccounts = []syntax.DID{in.ForAccount}
 	}
-	if err := s.checkOwner(ctx, in.ForAccount); err != nil {
-		return out, err
-	}
-	codes, err := s.accounts.CreateInvites(ctx, s.hostname, string(in.ForAccount), adminOwner, 1, int(in.UseCount))
+	codes, err := s.administrator(r).CreateInvites(ctx, many)
 	if err == nil {
-		out.Code = codes[0]
+		out.Code = codes.Codes[0].Codes[0]
 	}
 	return out, err
 }
@@ -51,7 +49,12 @@ func (s *Service) createInviteCode(ctx context.Context, r *xrpc.Request, in api.
 // maxInvites is how many codes one call may make.
 const maxInvites = 1000
 
-func (s *Service) createInviteCodes(ctx context.Context, r *xrpc.Request, in api.ServerCreateInviteCodesInput) (out api.ServerCreateInviteCodesOutput, err error) {
+func (s *Service) createInviteCodes(ctx context.Context, r *xrpc.Request, in api.ServerCreateInviteCodesInput) (api.ServerCreateInviteCodesOutput, error) {
+	return s.administrator(r).CreateInvites(ctx, in)
+}
+
+// makeInvites makes codes for accounts, or for nobody.
+func (s *Service) makeInvites(ctx context.Context, in api.ServerCreateInviteCodesInput) (out api.ServerCreateInviteCodesOutput, err error) {
 	if len(in.ForAccounts) == 0 {
 		in.ForAccounts = []syntax.DID{adminOwner}
 	}
@@ -111,66 +114,64 @@ func (s *Service) getAccountInviteCodes(ctx context.Context, r *xrpc.Request, p 
 // getInviteCodes lists all codes, the newest or the most used first. The cursor is what a code is
 // sorted by, and the code. A page of codes with many uses has fewer than the limit.
 func (s *Service) getInviteCodes(ctx context.Context, r *xrpc.Request, p api.AdminGetInviteCodesParams) (out api.AdminGetInviteCodesOutput, err error) {
-	rank := func(inv account.Invite) int64 { return inv.Created.UnixMilli() }
+	order := account.InvitesByTime
 	if p.Sort == "usage" {
-		rank = func(inv account.Invite) int64 { return int64(len(inv.Uses)) }
+		order = account.InvitesByUse
 	} else if p.Sort != "recent" && p.Sort != "" {
 		return out, xrpc.InvalidRequest("unknown sort method: %s", p.Sort)
 	}
-	less := func(a, b account.Invite) int {
-		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.Code, a.Code))
+	at, code, ok := strings.Cut(p.Cursor, "::")
+	rank, err := strconv.ParseInt(at, 10, 64)
+	if p.Cursor != "" && (!ok || err != nil || code == "") {
+		return out, xrpc.InvalidRequest("Malformed cursor")
 	}
-	list, err := s.accounts.Invites(ctx)
-	if err != nil {
-		return out, err
-	}
-	slices.SortFunc(list, less)
-	if p.Cursor != "" {
-		at, code, ok := strings.Cut(p.Cursor, "::")
-		n, err := strconv.ParseInt(at, 10, 64)
-		if !ok || err != nil {
-			return out, xrpc.InvalidRequest("Malformed cursor")
+	size, most := 0, int(cmp.Or(p.Limit, 100))
+	for inv, err := range s.accounts.InvitesAfter(ctx, order, rank, code) {
+		if err != nil {
+			return api.AdminGetInviteCodesOutput{}, err
 		}
-		list = slices.DeleteFunc(list, func(inv account.Invite) bool {
-			return cmp.Or(cmp.Compare(n, rank(inv)), cmp.Compare(code, inv.Code)) <= 0
-		})
-	}
-	size := 0
-	for _, inv := range list[:min(len(list), int(cmp.Or(p.Limit, 100)))] {
 		if size += inviteSize(inv); size > maxInviteBytes && len(out.Codes) > 0 {
 			break
 		}
 		out.Codes = append(out.Codes, viewInvite(inv))
-		out.Cursor = strconv.FormatInt(rank(inv), 10) + "::" + inv.Code
+		out.Cursor = strconv.FormatInt(order.Rank(inv), 10) + "::" + inv.Code
+		if len(out.Codes) == most {
+			break
+		}
 	}
 	return out, nil
 }
 
 func (s *Service) disableInviteCodes(ctx context.Context, r *xrpc.Request, in api.AdminDisableInviteCodesInput) (out xrpc.None, err error) {
+	return out, s.administrator(r).DisableInvites(ctx, in)
+}
+
+// voidInvites disables codes, and all codes of accounts.
+func (s *Service) voidInvites(ctx context.Context, in api.AdminDisableInviteCodesInput) error {
 	if slices.Contains(in.Accounts, adminOwner) {
-		return out, xrpc.InvalidRequest("cannot disable admin invite codes")
+		return xrpc.InvalidRequest("cannot disable admin invite codes")
 	}
 	var known []string // accounts that are here, with codes or without
 	for _, did := range in.Accounts {
 		if _, err := s.accounts.ByDID(ctx, syntax.DID(did)); err == nil {
 			known = append(known, did)
 		} else if !errors.Is(err, account.ErrNotFound) {
-			return out, err
+			return err
 		}
 	}
-	err = s.accounts.DisableInvites(ctx, in.Codes, in.Accounts, known)
+	err := s.accounts.DisableInvites(ctx, in.Codes, in.Accounts, known)
 	if errors.Is(err, account.ErrNoInvite) {
 		err = notFound("No such invite code or account" + strings.TrimPrefix(err.Error(), account.ErrNoInvite.Error()))
 	}
-	return out, err
+	return err
 }
 
 func (s *Service) disableAccountInvites(ctx context.Context, r *xrpc.Request, in api.AdminDisableAccountInvitesInput) (out xrpc.None, err error) {
-	return out, s.setInvites(ctx, in.Account, true)
+	return out, s.administrator(r).SetInvites(ctx, in.Account, true)
 }
 
 func (s *Service) enableAccountInvites(ctx context.Context, r *xrpc.Request, in api.AdminEnableAccountInvitesInput) (out xrpc.None, err error) {
-	return out, s.setInvites(ctx, in.Account, false)
+	return out, s.administrator(r).SetInvites(ctx, in.Account, false)
 }
 
 // setInvites takes from an account the right to invite, or gives it back.

@@ -3,9 +3,10 @@ package server
 import (
 	"encoding/json"
 	"fmt"
-	"github.com/pdskit/pdskit/storage/sealed"
 	"testing"
 	"time"
+
+	"github.com/pdskit/pdskit/storage/sealed"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -42,7 +43,11 @@ func manyUses(t *testing.T, codes, uses int) *Service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Service{accounts: account.Open(repo.Config{Store: store, TempDir: t.TempDir()}, box)}
+	accounts := account.Open(repo.Config{Store: store, TempDir: t.TempDir()}, box)
+	if err := accounts.Repair(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return &Service{accounts: accounts}
 }
 
 // A page of codes with many uses is short, and the cursor leads through all codes.
@@ -84,9 +89,12 @@ func TestInviteCodesWithManyUses(t *testing.T) {
 // Accounts that all came by one code would each show all its uses.
 func TestAccountsThatOneCodeInvited(t *testing.T) {
 	s := manyUses(t, 1, 2000)
-	list, err := s.accounts.Invites(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	var list []account.Invite
+	for inv, err := range s.accounts.InvitesAfter(t.Context(), account.InvitesByTime, 0, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, inv)
 	}
 	total, n := 0, 0
 	for did := range list[0].Uses {

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"sync"
+	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
@@ -29,6 +31,11 @@ const (
 	FactorChanged MailKind = "factor_changed"
 	// NewSignIn tells of a sign-in with a browser that is new to the account.
 	NewSignIn MailKind = "new_sign_in"
+	// PasswordChanged, EmailChanged and AppPasswordMade tell of a password or an address that was
+	// changed, and an app password that was made. EmailChanged goes to the address before.
+	PasswordChanged MailKind = "password_changed"
+	EmailChanged    MailKind = "email_changed"
+	AppPasswordMade MailKind = "app_password_made"
 	// NewApp tells of an app that was given permissions it did not have.
 	NewApp MailKind = "new_app"
 	// Plain is a message that the operator or a moderator wrote.
@@ -47,4 +54,53 @@ type Mail struct {
 	Token string
 	// Subject and Text are plain text: in English, but for that of a Plain message.
 	Subject, Text string
+}
+
+// MailError: a [Mailer] has failed.
+type MailError struct{ Err error }
+
+func (e *MailError) Error() string { return "the message could not be sent: " + e.Err.Error() }
+
+func (e *MailError) Unwrap() error { return e.Err }
+
+// MailStats is how mail fares, since the service was made.
+type MailStats struct {
+	// On reports whether there is a Mailer.
+	On bool
+	// Waiting is how many messages, and jobs that may send one, wait or are under way in the
+	// background.
+	Waiting      int
+	Sent, Failed int
+	// LastSent and LastFailed are when that was last; zero: never.
+	LastSent, LastFailed time.Time
+}
+
+// mailCount counts messages.
+type mailCount struct {
+	mu sync.Mutex
+	MailStats
+}
+
+// mailed counts a message.
+func (s *Service) mailed(err error) {
+	c := &s.mailCount
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.Failed, c.LastFailed = c.Failed+1, s.now()
+	} else {
+		c.Sent, c.LastSent = c.Sent+1, s.now()
+	}
+}
+
+// MailStats returns how mail fares.
+func (s *Service) MailStats() MailStats {
+	s.mailCount.mu.Lock()
+	st := s.mailCount.MailStats
+	s.mailCount.mu.Unlock()
+	st.On = s.cfg.Mailer != nil
+	s.post.mu.Lock()
+	st.Waiting = s.post.jobs
+	s.post.mu.Unlock()
+	return st
 }

@@ -37,6 +37,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/xrpc/audit"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
@@ -66,6 +67,9 @@ type Config struct {
 	// It should be long enough for the mail to be on its way in most cases, so that what a client
 	// says of it is true. 0: 500 ms; negative: no time.
 	ResetDelay time.Duration
+	// Audit, if not nil, keeps what administrators and moderators do. What cannot be written there is
+	// not done.
+	Audit *audit.Log
 }
 
 // Directory is a did:plc directory, as [identity.PLCClient] is one. It must be safe for concurrent
@@ -104,6 +108,7 @@ type Service struct {
 	now         func() time.Time
 	log         *slog.Logger
 	post        *postbox
+	mailCount   mailCount
 	resetAnswer time.Duration
 }
 

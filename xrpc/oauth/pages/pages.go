@@ -74,6 +74,7 @@ type Pages struct {
 	accounts    *account.Store
 	now         func() time.Time
 	log         *slog.Logger
+	requests    provider.Requests
 	flows       site.Sealer
 	proofs      site.Sealer
 }
@@ -94,7 +95,8 @@ func New(cfg Config) *Pages {
 	s := cfg.Site
 	return &Pages{
 		cfg: cfg, site: s, credentials: s.Credentials(), accounts: s.Credentials().Accounts(), now: s.Now, log: s.Logger(),
-		flows: s.Sealer("flows"), proofs: s.Sealer("proofs"),
+		requests: provider.Requests{KV: s.Credentials().Accounts().Host().Store().KV, Now: s.Now},
+		flows:    s.Sealer("flows"), proofs: s.Sealer("proofs"),
 	}
 }
 
@@ -117,7 +119,7 @@ const (
 func (p *Pages) Mount(mux *http.ServeMux) {
 	mux.HandleFunc(pathSignIn, p.serve("sign-in", p.showSignIn, p.signIn))
 	mux.HandleFunc(pathFactor, p.serve("factor", nil, p.factor))
-	mux.HandleFunc(pathSignUp, p.serve("sign-up", p.showSignUp, p.signUp))
+	mux.HandleFunc(pathSignUp, p.serve("", p.showSignUp, p.signUp))
 	mux.HandleFunc(pathForgot, p.serve("password-request", p.showForgot, p.forgot))
 	mux.HandleFunc(pathReset, p.serve("password-reset", p.showReset, p.reset))
 	mux.HandleFunc(pathSignOut, p.serve("", p.showSignOut, p.signOut))
@@ -178,13 +180,17 @@ func (p *Pages) setFlow(c *call, f flow) {
 	c.Lang = set.Language(f.Locales, c.R.Header.Get("Accept-Language"))
 }
 
-// openFlow reads what a request is about. An empty text is an empty flow.
+// openFlow reads what a request is about, and gives somebody who is at it more time. An empty text is
+// an empty flow.
 func (p *Pages) openFlow(c *call) error {
 	var f flow
 	if c.Flow != "" && !p.flows.Open(c.Browser, c.Flow, &f) {
 		return site.ErrForm
 	}
 	p.setFlow(c, f)
+	if f.Request != "" && c.R.Method != http.MethodHead {
+		return p.requests.Extend(c.ctx(), c.Browser.Name, f.Request)
+	}
 	return nil
 }
 

@@ -50,6 +50,14 @@ func (p *Pages) signUp(c *call) error {
 	if !p.signUpOffered() || c.flow.Fixed {
 		return site.ErrNotOffered
 	}
+	check := c.Form.Get("action") == "check"
+	action := "sign-up"
+	if check {
+		action = "handle"
+	}
+	if err := p.site.Limit(c.R, action); err != nil {
+		return err
+	}
 	v := p.signUpView(c)
 	v.Label = strings.ToLower(strings.TrimPrefix(strings.TrimSpace(c.Form.Get("label")), "@"))
 	v.Email, v.Invite = strings.TrimSpace(c.Form.Get("email")), strings.TrimSpace(c.Form.Get("invite"))
@@ -65,11 +73,8 @@ func (p *Pages) signUp(c *call) error {
 		v.Add("label", "signup.handleRules", "min", v.SignUp.Min, "max", v.SignUp.Max)
 	}
 	v.Label, v.Email, v.Invite = site.Short(v.Label, 100), site.Short(v.Email, 256), site.Short(v.Invite, 100)
-	if c.Form.Get("action") == "check" {
+	if check {
 		if len(v.Problems) == 0 {
-			if err := p.site.Limit(c.R, "handle"); err != nil {
-				return err
-			}
 			if err := p.cfg.Service.CheckHandle(c.ctx(), handle); err == nil {
 				v.SignUp.Available = string(handle)
 			} else if !p.signUpProblem(v, err) {

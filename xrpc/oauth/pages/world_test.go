@@ -250,7 +250,10 @@ func (b *tab) signedIn(a *pdstest.Account) bool {
 	return strings.Contains(b.copy().get("/oauth/sign-out").text, string(a.DID))
 }
 
-const minute = time.Minute
+const (
+	minute = time.Minute
+	second = time.Second
+)
 
 func newRecorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
 

@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 
+	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/resolve"
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
@@ -12,6 +13,8 @@ import (
 type Published struct {
 	Schemas *resolve.Resolver
 }
+
+var _ SetWords = Published{}
 
 // Expand implements [Sets]. A set grants nothing but records and methods of its own group of NSIDs:
 // the entries that say more are left out as a whole. Errors are those of [resolve.Resolver].
@@ -30,4 +33,23 @@ func (p Published) Expand(ctx context.Context, include auth.Scope) ([]auth.Scope
 		}
 	}
 	return scopes, nil
+}
+
+// SetWords is implemented by Sets that know what permission sets say of themselves.
+type SetWords interface {
+	// Words returns the title and the description of a permission set, for an "include:" scope, in
+	// the first of the languages (BCP 47, the best first) that it has them in. Both are a stranger's
+	// words, and may be empty.
+	Words(ctx context.Context, include auth.Scope, languages []string) (title, detail lexicon.Words, err error)
+}
+
+// Words implements [SetWords].
+func (p Published) Words(ctx context.Context, include auth.Scope, languages []string) (title, detail lexicon.Words, err error) {
+	id, _, _ := include.Include()
+	set, err := p.Schemas.PermissionSet(ctx, id)
+	if err != nil {
+		return title, detail, err
+	}
+	title, detail = set.Words(languages)
+	return title, detail, nil
 }

@@ -1,0 +1,29 @@
+package credential
+
+import (
+	"context"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Counts returns how many sessions and how many app passwords an account has. Those that are void, as
+// after a change of the password, are counted until they are deleted.
+func (s *Store) Counts(ctx context.Context, did syntax.DID) (sessions, apps int, err error) {
+	err = s.accounts.View(ctx, account.Trusted(did), func(_ account.Account, r storage.KVReader) error {
+		sessions, apps = 0, 0
+		for prefix, n := range map[string]*int{sessionPrefix: &sessions, appPasswordPrefix: &apps} {
+			rng := storage.Prefix(prefix)
+			rng.KeysOnly = true
+			for _, err := range r.Keys(ctx, rng) {
+				if err != nil {
+					return err
+				}
+				*n++
+			}
+		}
+		return nil
+	})
+	return sessions, apps, err
+}

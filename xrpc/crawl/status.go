@@ -1,0 +1,102 @@
+package crawl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// RelayStatus is what a Notifier knows of a relay.
+type RelayStatus struct {
+	Relay string // its address
+	// Request is the last request, and AskedAt when it was answered; zero: there was none.
+	Request Request
+	AskedAt time.Time
+	// Check is the last look at what the relay knows, and CheckedAt when it ended; zero: there was
+	// none.
+	Check     Check
+	CheckedAt time.Time
+	// Planned is when the next request is made, as far as there is one to come.
+	Planned time.Time
+}
+
+// Status returns what is known of each relay, in the order of Relays. It is empty while the Notifier
+// does not run.
+func (n *Notifier) Status() (list []RelayStatus) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.relays {
+		r.mu.Lock()
+		s := RelayStatus{Relay: r.client.Host, Request: r.asked, AskedAt: r.askedAt, Check: r.checked, CheckedAt: r.checkedAt}
+		if r.plan.reason != "" {
+			s.Planned = r.plan.due
+		}
+		r.mu.Unlock()
+		list = append(list, s)
+	}
+	return list
+}
+
+// Errors of Ask and Look.
+var (
+	// ErrNoRelay: the Notifier has no such relay, or does not run.
+	ErrNoRelay = errors.New("crawl: no such relay is asked")
+	// ErrTooSoon: the relay was asked within the last moments, or wants to be left alone for longer.
+	ErrTooSoon = errors.New("crawl: too soon")
+)
+
+// leastOrder is the least time between requests, or looks, that an operator orders.
+const leastOrder = 10 * time.Second
+
+// Ask asks a relay at once to read the host, whatever is planned. The relay is named by its address
+// in Status. The request, and its failure, count for the plan as any other.
+func (n *Notifier) Ask(ctx context.Context, relay string) (Request, error) {
+	r, err := n.relay(relay)
+	if err != nil {
+		return Request{}, err
+	}
+	r.mu.Lock()
+	now := time.Now()
+	wait := later(r.plan.last.Add(leastOrder), r.plan.notBefore)
+	if now.Before(wait) {
+		r.mu.Unlock()
+		return Request{}, fmt.Errorf("%w: the relay can be asked again at %s", ErrTooSoon, wait.UTC().Format(time.RFC3339))
+	}
+	r.plan.order(now)
+	r.mu.Unlock()
+	req, ended := r.request(ctx, Ordered)
+	if ended {
+		return req, ctx.Err()
+	}
+	r.change(func(*schedule, time.Time) {}) // what is planned may have changed
+	return req, nil
+}
+
+// Look looks at once at what a relay knows of the host. It plans nothing.
+func (n *Notifier) Look(ctx context.Context, relay string) (Check, error) {
+	r, err := n.relay(relay)
+	if err != nil {
+		return Check{}, err
+	}
+	r.mu.Lock()
+	now := time.Now()
+	if now.Before(r.ordered.Add(leastOrder)) {
+		r.mu.Unlock()
+		return Check{}, ErrTooSoon
+	}
+	r.ordered = now
+	r.mu.Unlock()
+	return r.look(ctx, false), ctx.Err()
+}
+
+func (n *Notifier) relay(address string) (*relay, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.relays {
+		if r.client.Host == address {
+			return r, nil
+		}
+	}
+	return nil, ErrNoRelay
+}
