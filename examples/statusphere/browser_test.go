@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 
@@ -19,15 +17,10 @@ type person struct {
 
 func (w *world) person(t *testing.T, o browser.Options) *person {
 	t.Helper()
-	o.Dial = w.dial
+	o.Dial = w.net.DialFrom("192.0.2.5")
 	p := &person{chromium.Tab(t, o), w}
 	p.Goto(w.set.url + "/")
 	return p
-}
-
-// dial connects to the sites of the network.
-func (w *world) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return w.net.Dial(ctx, network, address)
 }
 
 // signIn signs in as people do.
@@ -46,7 +39,7 @@ func (p *person) signIn(a *pdstest.Account) {
 
 func TestInABrowser(t *testing.T) {
 	if browser.Find() == "" {
-		chromium.Tab(t, browser.Options{}) // skips
+		chromium.Tab(t, browser.Options{}) // skips the test, before it has done much
 	}
 	w := newWorld(t)
 	alice, bob := w.pds.Account("alice"), w.pds.Account("bob")
@@ -54,13 +47,13 @@ func TestInABrowser(t *testing.T) {
 		a.Put("app.bsky.actor.profile", "self", map[string]any{"$type": "app.bsky.actor.profile", "displayName": name})
 	}
 	one := w.person(t, browser.Options{})
-	one.Audit("statusphere-signed-out")
+	one.Screenshot("statusphere-signed-out")
 	one.signIn(alice)
 	two := w.person(t, browser.Options{NoScript: true}) // everything but the live list works without scripts
 	two.signIn(bob)
 
 	one.Submit("coffee")
-	one.WaitFor("Remove")
+	one.WaitFor(".remove")
 	two.Reload()
 	if list := two.TextOf("#list"); !strings.Contains(list, "Alice") || !strings.Contains(list, "☕") {
 		t.Errorf("bob sees %q", list)
@@ -75,14 +68,16 @@ func TestInABrowser(t *testing.T) {
 	// It came to the other page by itself, with its author's name, and goes by itself.
 	one.WaitFor("Bob of the Hills")
 	one.WaitFor("🦔")
-	two.Submit("Remove this status")
+	two.Submit("Remove 🦔")
 	waitGone(t, one, "🦔")
 	one.WaitFor("🧑‍💻")
 	w.say(alice, "🚀") // by another app
-	one.WaitFor("🚀")
-	if orb := one.TextOf("#orb"); orb != "🚀" {
-		t.Errorf("alice's status is %q", orb)
-	}
+	eventually(t, func() error {
+		if orb := one.TextOf("#orb"); orb != "🚀" {
+			return fmt.Errorf("alice's status is %q", orb)
+		}
+		return nil
+	})
 
 	// A hostile name is text.
 	bob.Put("app.bsky.actor.profile", "self", map[string]any{"$type": "app.bsky.actor.profile", "displayName": "<img src=x onerror=alert(1)>"})
@@ -94,9 +89,13 @@ func TestInABrowser(t *testing.T) {
 		a.Put("app.bsky.actor.profile", "self", map[string]any{"$type": "app.bsky.actor.profile", "displayName": []string{"Noor", "Émile Dubois", "さくら", "Juan", "Wanjiru", "Li Wei"}[i%6]})
 		w.say(a, text)
 	}
-	one.WaitFor("🙂")
 	one.WaitFor("さくら")
-	one.Audit("statusphere")
+	one.WaitFor("Li Wei")
+	one.Resize(1280, 900)
+	one.Screenshot("statusphere")
+	one.SetDark(true)
+	one.Screenshot("statusphere")
+	one.SetDark(false)
 	one.Resize(390, 844)
 	one.Screenshot("statusphere-phone")
 	one.SetDark(true)
@@ -108,6 +107,26 @@ func TestInABrowser(t *testing.T) {
 	if !one.Has("Sign in") {
 		t.Error("alice is not signed out")
 	}
+}
+
+// TestAudit looks at the pages with axe-core, light and dark, and on a narrow screen.
+func TestAudit(t *testing.T) {
+	if browser.Find() == "" {
+		chromium.Tab(t, browser.Options{})
+	}
+	w := newWorld(t, func(s *settings) { s.logins = []string{"alice.pds1.test"} })
+	alice := w.pds.Account("alice")
+	p := w.person(t, browser.Options{})
+	p.Audit("statusphere-signed-out")
+	p.Fill("Your handle", "nobody."+w.pds.Name)
+	p.Submit("Sign in")
+	p.WaitFor("There is no account with that handle.")
+	p.Audit("statusphere-refused")
+	p.signIn(alice)
+	p.Submit("sunny")
+	p.WaitFor(".remove")
+	p.Click("Account: " + string(alice.Handle))
+	p.Audit("statusphere-signed-in")
 }
 
 // waitGone waits until a page does not show a text any more.

@@ -133,7 +133,7 @@ func (t *tx) show(did syntax.DID) error {
 func (t *tx) announce(did syntax.DID) error {
 	t.changed = true
 	return t.exec(`INSERT INTO change (kind, did, uri) SELECT ?, did, uri FROM status WHERE did = ?
-		ORDER BY sortedAt DESC, uri DESC LIMIT ?`, string(Shown), string(did), MostRecent)
+		ORDER BY sortedAt DESC, rkey DESC LIMIT ?`, string(Shown), string(did), MostRecent)
 }
 
 // Moved moves the position past events that say nothing to the index.
@@ -201,11 +201,11 @@ func address(did syntax.DID, rkey syntax.RecordKey) string {
 
 // put adds or replaces a row, unless the one that is there is the same or newer.
 func (t *tx) put(did syntax.DID, rev syntax.TID, uri string, op Op) (changed bool, err error) {
-	return t.changes(`INSERT INTO status (uri, did, cid, rev, status, createdAt, indexedAt, sortedAt)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, min(?6, ?7))
+	return t.changes(`INSERT INTO status (uri, did, cid, rev, status, createdAt, indexedAt, sortedAt, rkey)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, min(?6, ?7), ?8)
 		ON CONFLICT (uri) DO UPDATE SET cid = ?3, rev = ?4, status = ?5, createdAt = ?6, sortedAt = min(?6, ?7)
 		WHERE ?4 >= rev AND cid <> ?3`,
-		uri, string(did), op.CID, string(rev), op.Status.Text, op.Status.Created.UnixMilli(), t.now)
+		uri, string(did), op.CID, string(rev), op.Status.Text, op.Status.Created.UnixMilli(), t.now, string(op.RKey))
 }
 
 // remove deletes a row, unless that is newer.
@@ -219,7 +219,7 @@ func (t *tx) remove(did syntax.DID, rev syntax.TID, uri string) error {
 
 // setCurrent marks the newest status of an account.
 func (t *tx) setCurrent(did syntax.DID) error {
-	const newest = "(SELECT uri FROM status WHERE did = ?1 ORDER BY sortedAt DESC, uri DESC LIMIT 1)"
+	const newest = "(SELECT uri FROM status WHERE did = ?1 ORDER BY sortedAt DESC, rkey DESC LIMIT 1)"
 	if err := t.exec("UPDATE status SET current = 0 WHERE did = ?1 AND current AND uri <> "+newest, string(did)); err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ CREATE INDEX account_lookup ON account (lookup);
 CREATE TABLE status (
 	uri       TEXT PRIMARY KEY,
 	did       TEXT NOT NULL REFERENCES account (did),
+	rkey      TEXT NOT NULL,           -- a TID: it orders what is of the same millisecond
 	cid       TEXT NOT NULL,
 	rev       TEXT NOT NULL,           -- of the commit that the row is from
 	status    TEXT NOT NULL,
@@ -62,8 +63,8 @@ CREATE TABLE status (
 	sortedAt  INTEGER NOT NULL,        -- createdAt, or when it was seen if that is earlier: nobody stays on top
 	current   INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX status_of ON status (did, sortedAt, uri);
-CREATE INDEX status_time ON status (sortedAt, uri);
+CREATE INDEX status_of ON status (did, sortedAt, rkey);
+CREATE INDEX status_time ON status (sortedAt, rkey);
 CREATE UNIQUE INDEX status_current ON status (did) WHERE current; -- an account has one at most
 CREATE INDEX status_top ON status (status, did) WHERE current;
 

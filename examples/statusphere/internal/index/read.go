@@ -48,7 +48,7 @@ func (x *Index) Page(ctx context.Context, did syntax.DID) (p Page, err error) {
 	if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM change").Scan(&p.Last); err != nil {
 		return p, err
 	}
-	if p.Recent, err = posts(ctx, tx, "ORDER BY sortedAt DESC, uri DESC LIMIT ?", MostRecent); err != nil {
+	if p.Recent, err = posts(ctx, tx, "ORDER BY sortedAt DESC, rkey DESC LIMIT ?", MostRecent); err != nil {
 		return p, err
 	}
 	if p.Top, p.People, err = top(ctx, tx); err != nil {

@@ -20,6 +20,7 @@
 	};
 	setInterval(refresh, 30000);
 
+	const key = (uri) => uri.slice(uri.lastIndexOf("/") + 1); // the record key, which orders what is of the same time
 	const find = (uri) => [...list.children].find((li) => li.dataset.uri === uri);
 	const of = (did) => [...list.children].filter((li) => li.dataset.did === did);
 	const name = (li, m) => {
@@ -56,10 +57,11 @@
 			if (me && m.did === me) {
 				const form = document.importNode($("remove").content, true);
 				form.querySelector("[name=uri]").value = m.uri;
+				form.querySelector("button").setAttribute("aria-label", `Remove ${m.status}`);
 				li.append(form);
 			}
 			old?.remove();
-			const next = [...list.children].find((x) => Number(x.dataset.at) < at || Number(x.dataset.at) === at && x.dataset.uri < m.uri);
+			const next = [...list.children].find((x) => Number(x.dataset.at) < at || Number(x.dataset.at) === at && key(x.dataset.uri) < key(m.uri));
 			list.insertBefore(li, next || null);
 			if (!old) {
 				li.classList.add("new");
