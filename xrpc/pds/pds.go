@@ -25,6 +25,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/operator"
+	"github.com/pdskit/pdskit/xrpc/passkey"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/appview"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
@@ -50,6 +51,8 @@ type Server struct {
 	Sessions *session.Sessions
 	// Site is what the server's pages have in common, for further ones.
 	Site *site.Site
+	// Passkeys registers and verifies passkeys. Nil: the server's address has no host name, or no https.
+	Passkeys *passkey.Passkeys
 	// OAuth lets apps in. Nil: it is off.
 	OAuth *provider.Provider
 	// Service serves the accounts, and Repos their repositories. Repos.Write is for further methods
@@ -99,7 +102,7 @@ func New(cfg Config) (*Server, error) {
 		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
 	}, box)
 	s.Host = s.Accounts.Host()
-	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), FactorChanged: s.factorChanged, Now: cfg.Now})
+	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), FactorChanged: s.factorChanged, Changed: s.changed, From: from, Now: cfg.Now})
 	if err := s.Accounts.Repair(context.Background()); err != nil {
 		return nil, err
 	}
@@ -161,6 +164,21 @@ func (s *Server) openAccounts() error {
 // factorChanged tells the owner of an account of it by mail.
 func (s *Server) factorChanged(ctx context.Context, c credential.FactorChange) {
 	s.Service.FactorChanged(ctx, c)
+}
+
+// changed tells the owner of an account of it by mail.
+func (s *Server) changed(ctx context.Context, c credential.Change) { s.Service.Changed(ctx, c) }
+
+// from is the network that a request comes from.
+func from(ctx context.Context) string {
+	network := limit.ClientOf(ctx).Network
+	if !network.IsValid() {
+		return ""
+	}
+	if network.IsSingleIP() {
+		return network.Addr().String()
+	}
+	return network.String()
 }
 
 // sendCode sends a code that is a second factor.

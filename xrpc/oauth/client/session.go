@@ -19,6 +19,7 @@ type Session struct {
 	c    *Client
 	id   SessionID
 	last atomic.Pointer[held]
+	over atomic.Pointer[EndedError]
 }
 
 func (c *Client) session(id SessionID, h *held) *Session {
@@ -120,6 +121,9 @@ func (s *Session) Client() *xrpc.Client {
 
 // current returns the session with an access token that is good for some time.
 func (s *Session) current(ctx context.Context) (*held, error) {
+	if e := s.over.Load(); e != nil {
+		return nil, e
+	}
 	h := s.last.Load()
 	now := s.c.now()
 	if !h.stale(now) {
@@ -134,15 +138,23 @@ func (s *Session) current(ctx context.Context) (*held, error) {
 
 // renew replaces the access token that h has.
 func (s *Session) renew(ctx context.Context, h *held, why cause) (*held, error) {
+	if e := s.over.Load(); e != nil {
+		return nil, e
+	}
 	newer, err := s.c.renew(ctx, s.id, h.Access, why)
 	if err != nil {
+		var e *EndedError
+		if errors.As(err, &e) {
+			s.over.Store(e)
+		}
 		return nil, err
 	}
 	s.last.Store(newer)
 	return newer, nil
 }
 
-// Refresh renews the session now. Sessions do so by themselves when it is due. The error is
+// Refresh renews the session now, unless another process has done so since this one has last looked.
+// Sessions do so by themselves when it is due. The error is
 // ErrSessionEnded if it is over, or ErrTemporary, ErrServer, ErrKey, or an *Error of the server.
 func (s *Session) Refresh(ctx context.Context) error {
 	_, err := s.renew(ctx, s.last.Load(), whenAsked)

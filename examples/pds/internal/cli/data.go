@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -482,7 +481,7 @@ func accountFactors(reset bool) func(context.Context, *call) error {
 		}
 		store := credential.New(credential.Config{Accounts: s.Accounts})
 		if reset {
-			_, err = store.ResetFactors(ctx, list[0].DID, cmp.Or(os.Getenv("SUDO_USER"), os.Getenv("USER"), "operator"))
+			_, err = store.ResetFactors(ctx, list[0].DID, operator())
 		}
 		set, failed := store.Factors(ctx, account.Trusted(list[0].DID))
 		return errors.Join(err, failed, c.writeJSON(set), d.Close())

@@ -1,0 +1,107 @@
+//go:build unix
+
+package postgres_test
+
+import (
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pdskit/pdskit/internal/pgtest"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/blobfs"
+	"github.com/pdskit/pdskit/storage/postgres"
+	"github.com/pdskit/pdskit/storage/storagetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// backend keeps a store in a schema of its own for each directory, whose name is in a file there:
+// so a copy of the directory is what another process of the same host has. Blobs lie in the directory.
+func backend(cfg postgres.Config) storagetest.Backend {
+	return storagetest.Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
+		tb.Helper()
+		db, blobs := open(tb, pgtest.URL(tb), dir, cfg), openBlobs(tb, dir)
+		s := db.Store()
+		s.Blobs = blobs
+		return s, db.Close
+	}}
+}
+
+func openBlobs(tb testing.TB, dir string) storage.Blobs {
+	tb.Helper()
+	blobs, err := blobfs.Open(filepath.Join(dir, "blobs"), blobfs.Config{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return blobs
+}
+
+func open(tb testing.TB, url, dir string, cfg postgres.Config) *postgres.DB {
+	tb.Helper()
+	cfg.Schema = schema(tb, url, dir)
+	db, err := postgres.Open(tb.Context(), url, cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return db
+}
+
+// schema names the schema of a directory, and drops it when the test ends that has made it.
+func schema(tb testing.TB, url, dir string) string {
+	tb.Helper()
+	file := filepath.Join(dir, "schema")
+	if name, err := os.ReadFile(file); err == nil {
+		return string(name)
+	} else if !os.IsNotExist(err) {
+		tb.Fatal(err)
+	}
+	h := fnv.New64a()
+	fmt.Fprint(h, dir, os.Getpid(), time.Now().UnixNano())
+	name := fmt.Sprintf("test_%x", h.Sum64())
+	if err := os.WriteFile(file, []byte(name), fs.FileMode(0o600)); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { exec(tb, url, "DROP SCHEMA IF EXISTS "+name+" CASCADE") })
+	return name
+}
+
+// exec runs statements by a connection of its own.
+func exec(tb testing.TB, url, sql string) {
+	tb.Helper()
+	ctx := tb.Context()
+	if ctx.Err() != nil { // in a cleanup
+		ctx = testContext
+	}
+	c, err := pgx.Connect(ctx, url)
+	if err != nil {
+		tb.Logf("%s: %v", sql, err)
+		return
+	}
+	defer c.Close(ctx)
+	if _, err := c.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+		tb.Errorf("%s: %v", sql, err)
+	}
+}
+
+func TestConformance(t *testing.T) {
+	storagetest.Run(t, backend(postgres.Config{Wait: 3 * time.Second}))
+}
+
+// PDSKIT_CRASHES=200 go test -run TestCrash ./storage/postgres
+func TestCrash(t *testing.T) {
+	pgtest.URL(t) // before other processes need it
+	storagetest.RunCrash(t, backend(postgres.Config{}), 20)
+}
+
+func TestProcesses(t *testing.T) {
+	pgtest.URL(t)
+	storagetest.RunProcesses(t, backend(postgres.Config{}), 100)
+}
+
+func BenchmarkStore(b *testing.B) { storagetest.Benchmark(b, backend(postgres.Config{})) }

@@ -1,0 +1,273 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Config has what a database can be told. The zero value works.
+type Config struct {
+	// Schema is where the tables are: a schema of the database, which is created if need be. Hosts
+	// that share it are nodes of one host. Empty: "pdskit".
+	Schema string
+	// Replica is the connection string of a standby that answers queries, for [DB.Lagging]. Empty: there is none.
+	Replica string
+	// Readers bounds the connections for Views and for reading keys and events; what comes beyond
+	// waits. A function passed to View or Read that itself calls View or Read needs two. There are at
+	// most eleven more for other purposes. 0: 16.
+	Readers int
+	// Wait bounds how long a call waits for a free connection, for a server that does not answer, and
+	// for the outcome of what it was doing when the connection broke. Then the error is
+	// storage.ErrBusy, or ErrUnknown. 0: 10 seconds.
+	Wait time.Duration
+	// Timeout bounds each statement of a transaction that writes, how long it waits for a lock, and
+	// how long it may stand still. So a node that is paused or cut off holds up the others for no
+	// longer. Statements that read have five times as long. 0: 2 seconds.
+	Timeout time.Duration
+	// Idle bounds how long the function of a View or Read may do something else than to read. Then
+	// the server ends its snapshot, and it cannot read on. 0: one minute.
+	Idle time.Duration
+	// Poll is how often the log is looked at for events of other nodes, behind notifications. 0: one
+	// second.
+	Poll time.Duration
+	// Partition is how much time, in sequence numbers, each new partition of the event log spans.
+	// Trim deletes whole partitions. 0: 6 hours.
+	Partition time.Duration
+	// Relaxed gives up durability of the last moments before a crash of the server (not of this
+	// process) for speed: synchronous_commit=off.
+	Relaxed bool
+	// Behind, if not nil, is called, from a goroutine of the store, when the newest event of the
+	// database turns out to be older than one that this process has served: the server has
+	// lost what it had acknowledged, as after a failover to a standby that lagged. Numbers go on
+	// beyond those that were served all the same.
+	Behind func(newest, served int64)
+	// Now is the clock, for sequence numbers and expiry. Nil: time.Now.
+	Now func() time.Time
+}
+
+func (c *Config) setDefaults() {
+	positive(&c.Readers, 16)
+	positive(&c.Wait, 10*time.Second)
+	positive(&c.Timeout, 2*time.Second)
+	positive(&c.Idle, time.Minute)
+	positive(&c.Poll, time.Second)
+	positive(&c.Partition, 6*time.Hour)
+	if c.Schema == "" {
+		c.Schema = "pdskit"
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+}
+
+func positive[T int | time.Duration](v *T, otherwise T) {
+	if *v <= 0 {
+		*v = otherwise
+	}
+}
+
+// DB is an open database. Its methods may be called concurrently.
+type DB struct {
+	cfg  Config
+	node [16]byte // names this process in the table ticket
+
+	reads, looks *pool // of Views and pages; of look-ups that call nobody else's functions
+	lanes, bulk  *pool // of steps and transactions; of what is done in pieces
+	replica      *pool // nil: none
+
+	writer  writer
+	kvTurn  chan struct{} // full while a KV.Write runs
+	kvLane  lane
+	numbers numbers
+	parts   parts
+
+	mu      sync.Mutex
+	closed  bool
+	dropped []int64       // sets of failed calls of Replace; guarded by mu
+	changed chan struct{} // closed and replaced when newest grows; guarded by mu
+	newest  atomic.Int64  // newest sequence number seen
+	behind  atomic.Int64  // the newest of the database when that was last reported as too old
+
+	notify chan struct{} // has room for one: full when other nodes are to be told
+	stop   context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// Open connects to a server, PostgreSQL 14 or later, and makes the schema or brings it up to date.
+// A schema that a newer version of this package has made gives a *VersionError.
+//
+// The URL is a connection string as in libpq: postgres://user:password@host/database?sslmode=verify-full,
+// or keywords and values. With several hosts and target_session_attrs=read-write, connections
+// go to the one that is the primary. Poolers must work per session.
+func Open(ctx context.Context, url string, cfg Config) (*DB, error) {
+	cfg.setDefaults()
+	db := &DB{cfg: cfg, kvTurn: make(chan struct{}, 1), changed: make(chan struct{}), notify: make(chan struct{}, 1)}
+	if _, err := rand.Read(db.node[:]); err != nil {
+		return nil, err
+	}
+	server, err := db.setUp(ctx, url)
+	if err != nil {
+		return nil, fail(ctx, err)
+	}
+	if err := db.newPools(url, server); err != nil {
+		db.closePools()
+		return nil, err
+	}
+	db.writer.init(db)
+	db.kvLane = lane{db: db, id: laneKV}
+	if err := db.start(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// server is what is known of the server.
+type server struct {
+	version int // as in server_version_num
+	commit  string
+}
+
+// setUp looks at the server and brings the schema up to date.
+func (db *DB) setUp(ctx context.Context, url string) (s server, err error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return s, err
+	}
+	cfg.RuntimeParams["search_path"] = pgIdentifier(db.cfg.Schema)
+	cfg.RuntimeParams["application_name"] = "pdskit"
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = db.cfg.Wait
+	}
+	c, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return s, err
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	err = c.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('synchronous_commit')").Scan(&s.version, &s.commit)
+	if err != nil {
+		return s, err
+	}
+	if s.version < 140000 {
+		return s, fmt.Errorf("postgres: the server has version %d; 14 is the oldest that will do", s.version/10000)
+	}
+	return s, db.migrate(ctx, c, versions[:])
+}
+
+// newPools makes the pools.
+func (db *DB) newPools(url string, s server) (err error) {
+	t := db.cfg.Timeout
+	read := settings(db.cfg.Schema)
+	read["default_transaction_read_only"] = "on"
+	read["statement_timeout"] = milliseconds(5 * t)
+	read["idle_in_transaction_session_timeout"] = milliseconds(db.cfg.Idle)
+	write := settings(db.cfg.Schema)
+	write["statement_timeout"] = milliseconds(t)
+	write["lock_timeout"] = milliseconds(t)
+	write["idle_in_transaction_session_timeout"] = milliseconds(t)
+	switch {
+	case db.cfg.Relaxed:
+		write["synchronous_commit"] = "off"
+	case s.commit == "off":
+		write["synchronous_commit"] = "on"
+	}
+	bulk := make(map[string]string)
+	for key, value := range write {
+		bulk[key] = value
+	}
+	bulk["statement_timeout"] = milliseconds(5 * t)
+	for _, p := range []struct {
+		to     **pool
+		url    string
+		size   int
+		params map[string]string
+	}{
+		{&db.reads, url, db.cfg.Readers, read}, {&db.looks, url, 4, read},
+		{&db.lanes, url, 3, write}, {&db.bulk, url, 4, bulk},
+		{&db.replica, db.cfg.Replica, db.cfg.Readers, read},
+	} {
+		if p.url == "" {
+			continue
+		}
+		if *p.to, err = db.newPool(p.url, p.size, p.params); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start reads what a process must know, and starts what it does by itself.
+func (db *DB) start(ctx context.Context) error {
+	_, newest, err := db.bounds(ctx, db.looks)
+	if err != nil {
+		return err
+	}
+	db.newest.Store(newest)
+	if err := db.parts.ensure(ctx, db, storage.NextSeq(newest, db.cfg.Now())); err != nil {
+		return err
+	}
+	if err := errors.Join(db.writer.lane.register(ctx), db.kvLane.register(ctx)); err != nil {
+		return err
+	}
+	background, cancel := context.WithCancel(context.Background())
+	db.stop = cancel
+	db.work.Go(func() { db.listen(background) })
+	db.work.Go(func() { db.tell(background) })
+	return nil
+}
+
+// Store returns the stores of the database. Blobs is nil: the bytes of blobs are kept elsewhere.
+func (db *DB) Store() storage.Store {
+	return storage.Store{Repos: repos{db, db.reads}, Events: events{db, db.reads, db.looks}, KV: kv{db}}
+}
+
+// Close waits for steps that are under way, and closes the connections. Methods called later fail.
+// Views that still run keep their connection until their function returns.
+func (db *DB) Close() error {
+	db.mu.Lock()
+	if db.closed {
+		db.mu.Unlock()
+		return nil
+	}
+	db.closed = true
+	close(db.changed) // those who wait look at closed
+	db.mu.Unlock()
+	db.writer.close()
+	if db.stop != nil {
+		db.stop()
+	}
+	db.work.Wait()
+	db.closePools()
+	return nil
+}
+
+func (db *DB) closePools() {
+	done := make(chan struct{})
+	go func() { // waits for connections that are in use
+		for _, p := range []*pool{db.reads, db.looks, db.lanes, db.bulk, db.replica} {
+			if p != nil {
+				p.Close()
+			}
+		}
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(db.cfg.Timeout):
+	}
+}
+
+func (db *DB) isClosed() bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.closed
+}
+
+func pgIdentifier(name string) string { return pgx.Identifier{name}.Sanitize() }
