@@ -133,7 +133,7 @@ func New(cfg Config) (*Client, error) {
 	default:
 		c.calls = safehttp.NewClient(safehttp.Config{AllowPrivate: d.Development, AllowHTTP: d.Development, MaxBody: -1}).Transport
 	}
-	c.cfg, c.disc, c.now, c.http = cfg, d, d.Now, d.http
+	c.cfg, c.disc, c.now, c.http = cfg, d, d.now, d.http
 	return c, nil
 }
 

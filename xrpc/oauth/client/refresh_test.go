@@ -321,7 +321,6 @@ func TestBodies(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	// One that can is sent once more for the nonce, and once more with another token.
-	s.do(func() { s.over["/nothing"] = nil })
 	got = nil
 	if err := upload(bytes.NewReader([]byte("bytes"))); err != nil || !slices.Equal(got, []string{"bytes", "bytes"}) {
 		t.Errorf("%q, %v", got, err)
@@ -340,6 +339,16 @@ func TestBodies(t *testing.T) {
 	}
 	if err := s.sessionGood(x); err != nil {
 		t.Error(err)
+	}
+	// Before a body that can be sent once, the nonce and the token are made sure of.
+	s.do(func() { s.nonce = "another" })
+	net.Clock.Advance(2 * time.Hour)
+	if err := upload(reader{strings.NewReader("stream")}); err != nil {
+		t.Errorf("a stream after two hours: %v", err)
+	}
+	before := s.count("/xrpc/com.atproto.server.getSession")
+	if err := upload(reader{strings.NewReader("stream")}); err != nil || s.count("/xrpc/com.atproto.server.getSession") != before {
+		t.Errorf("a stream at once: %v", err)
 	}
 }
 

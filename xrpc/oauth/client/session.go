@@ -57,7 +57,7 @@ func (c *Client) Resume(ctx context.Context, id SessionID) (*Session, error) {
 }
 
 // Sessions yields the sessions of an account, for pages that list them, and for jobs; those of all
-// accounts if did is empty. It ends with the first error.
+// accounts if did is empty. One that cannot be read is an error, and the others follow.
 func (c *Client) Sessions(ctx context.Context, did syntax.DID) iter.Seq2[*Session, error] {
 	return func(yield func(*Session, error) bool) {
 		for id, err := range c.cfg.Sessions.List(ctx, did) {
@@ -69,7 +69,7 @@ func (c *Client) Sessions(ctx context.Context, did syntax.DID) iter.Seq2[*Sessio
 			if errors.Is(err, ErrSessionEnded) {
 				continue // meanwhile
 			}
-			if !yield(s, err) || err != nil {
+			if !yield(s, err) {
 				return
 			}
 		}
