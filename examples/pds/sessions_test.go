@@ -9,13 +9,16 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/storage/sqlite"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/audit"
 	oauth "github.com/pdskit/pdskit/xrpc/oauth/client"
 )
 
@@ -131,7 +134,7 @@ func TestSessionCommands(t *testing.T) {
 	o.fails(1, "nothing was ended", "oauth", "revoke", "bob.test", apps[0].ID)
 	o.fails(2, "wrong usage", "oauth", "revoke")
 	stdout, stderr, code := o.run("oauth", "revoke", "alice.test", apps[1].ID)
-	if code != 0 || stdout != "Ended 1 sessions of alice.test.\n" || !strings.Contains(stderr, `session ended`) || !strings.Contains(stderr, apps[1].ID) || !strings.Contains(stderr, "by=") {
+	if code != 0 || stdout != "Ended 1 sessions of alice.test.\n" || !strings.Contains(stderr, `sessions ended`) || !strings.Contains(stderr, apps[1].ID) || !strings.Contains(stderr, "by=") {
 		t.Errorf("%d %s %s", code, stdout, stderr)
 	}
 	if err := call(one); err == nil {
@@ -173,6 +176,22 @@ func TestSessionCommands(t *testing.T) {
 	}
 	if err := alice.Query(t.Context(), "com.atproto.server.getSession", nil, nil); !errors.Is(err, &xrpc.Error{Name: "ExpiredToken"}) && !errors.Is(err, &xrpc.Error{Name: "InvalidToken"}) {
 		t.Errorf("the session goes on: %v", err)
+	}
+	// What was done is in the trail that administrators see.
+	p.interrupt()
+	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "pds.sqlite"), sqlite.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	trail, err := (&audit.Log{KV: db.Store().KV}).List(t.Context(), 0, 10)
+	if err != nil || len(trail) != 4 {
+		t.Fatalf("%+v %v", trail, err)
+	}
+	for i, want := range []string{"pds account sessions end", "pds account sessions end", "pds oauth revoke", "pds oauth revoke"} {
+		if e := trail[i]; e.Action != want || e.Subject != string(alice.DID) || e.Outcome != audit.Done || e.Through != "command line" || !strings.Contains(trail[3].Detail, apps[1].ID) {
+			t.Errorf("%+v", e)
+		}
 	}
 	var r checkReport
 	if o.ok(&r, "check"); r.Found != 0 {

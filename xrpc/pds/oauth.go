@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 	"github.com/pdskit/pdskit/xrpc/oauth/pages"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
+	"github.com/pdskit/pdskit/xrpc/passkey"
 	"github.com/pdskit/pdskit/xrpc/records"
 	"github.com/pdskit/pdskit/xrpc/session"
 	"github.com/pdskit/pdskit/xrpc/site"
@@ -55,6 +56,9 @@ func (s *Server) openSite() error {
 		Limit: func(r *http.Request, action string) error { return cfg.Rates.Endpoint(r, action, "") },
 	})
 	s.Site.Mount(s.Mux)
+	if passkey.Possible(cfg.URL) {
+		s.Passkeys = passkey.New(passkey.Config{Credentials: s.Credentials, URL: cfg.URL, Name: s.Site.Brand().Name, Now: cfg.Now})
+	}
 	return nil
 }
 
@@ -87,9 +91,19 @@ func (s *Server) pages(sets provider.Sets) (provider.Logins, provider.Pages) {
 	if cfg.OAuth.Pages != nil {
 		return cfg.OAuth.Pages(s)
 	}
-	web := pages.New(pages.Config{Site: s.Site, Passwords: s.Sessions, Service: s.Service, Sets: sets, SendCode: s.Service.SendCode})
+	web := pages.New(pages.Config{
+		Site: s.Site, Passwords: s.Sessions, Service: s.Service, Sets: sets, SendCode: s.Service.SendCode, Passkeys: signInByPasskeys(s.Passkeys),
+	})
 	web.Mount(s.Mux)
 	return web, web
+}
+
+// signInByPasskeys is nil if there are no passkeys.
+func signInByPasskeys(p *passkey.Passkeys) pages.Passkeys {
+	if p == nil {
+		return nil
+	}
+	return p
 }
 
 // newDevice tells the owner of an account by mail that somebody has signed in with a new browser.

@@ -24,6 +24,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
+	"github.com/pdskit/pdskit/xrpc/passkey"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/appview"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
@@ -49,6 +50,8 @@ type Server struct {
 	Sessions *session.Sessions
 	// Site is what the server's pages have in common, for further ones.
 	Site *site.Site
+	// Passkeys registers and verifies passkeys. Nil: the server's address has no host name, or no https.
+	Passkeys *passkey.Passkeys
 	// OAuth lets apps in. Nil: it is off.
 	OAuth *provider.Provider
 	// Service serves the accounts, and Repos their repositories. Repos.Write is for further methods

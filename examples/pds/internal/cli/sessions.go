@@ -12,6 +12,7 @@ import (
 
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/xrpc/audit"
 	"github.com/pdskit/pdskit/xrpc/oauth/pages"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/site"
@@ -101,10 +102,7 @@ func sessions(of entries, end bool) func(context.Context, *call) error {
 			return err
 		}
 		if end {
-			if len(names) == 0 && of.all != nil {
-				err = of.all(ctx, s, who)
-			}
-			return errors.Join(err, c.endSessions(ctx, a, list, names))
+			return c.endSessions(ctx, s, a, of, list, names)
 		}
 		if c.json {
 			return c.writeJSON(append([]sessionView{}, list...))
@@ -124,8 +122,8 @@ func sessions(of entries, end bool) func(context.Context, *call) error {
 	}
 }
 
-// endSessions ends those of a list that are named, and says so in the log.
-func (c *call) endSessions(ctx context.Context, a account.Account, list []sessionView, names []string) error {
+// endSessions ends those of a list that are named, which the audit trail and the log tell.
+func (c *call) endSessions(ctx context.Context, s stock, a account.Account, of entries, list []sessionView, names []string) error {
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -136,20 +134,39 @@ func (c *call) endSessions(ctx context.Context, a account.Account, list []sessio
 		}
 	}
 	ended := []string{}
+	var ends []func(context.Context) error
 	for _, v := range list {
-		end := v.end
 		switch {
 		case v.whole != nil && slices.Contains(names, v.Name):
-			end = v.whole
-		case len(names) > 0 && !slices.Contains(names, v.ID):
+			ends = append(ends, v.whole)
+		case len(names) == 0 || slices.Contains(names, v.ID):
+			ends = append(ends, v.end)
+		default:
 			continue
 		}
-		if err := end(ctx); err != nil {
-			return err
-		}
 		ended = append(ended, v.ID)
-		logger(c.Stderr, cfg.Log).Info("session ended", "did", a.DID, "kind", v.Kind, "id", v.ID, "name", v.Name, "by", operator())
 	}
+	if len(names) == 0 && of.all != nil {
+		ends = append(ends, func(ctx context.Context) error { return of.all(ctx, s, account.Trusted(a.DID)) })
+	}
+	trail := &audit.Log{KV: s.Accounts.Host().Store().KV}
+	done, err := trail.Begin(ctx, audit.Entry{
+		Actor: audit.Actor{By: "administrator", Through: "command line"}, Action: "pds " + c.Name(), Subject: string(a.DID),
+		Detail: operator() + ": " + strings.Join(ended, " "),
+	})
+	if err != nil {
+		return err
+	}
+	for _, end := range ends {
+		if err = end(ctx); err != nil {
+			break
+		}
+	}
+	done(err)
+	if err != nil {
+		return err
+	}
+	logger(c.Stderr, cfg.Log).Info("sessions ended", "did", a.DID, "ids", ended, "by", operator())
 	return c.result(map[string]any{"did": a.DID, "ended": ended}, "Ended %d sessions of %s.", len(ended), a.Handle)
 }
 
