@@ -35,6 +35,15 @@ func NewBrowser(t http.RoundTripper) *Browser {
 	}}
 }
 
+// Cookies returns the cookies that the browser sends to an address.
+func (b *Browser) Cookies(address string) []*http.Cookie {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil
+	}
+	return b.http.Jar.Cookies(u)
+}
+
 // Page is what a browser shows.
 type Page struct {
 	// URL is where it is, after all redirects.
