@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
 )
 
@@ -18,12 +19,11 @@ const loginTimeout = 20 * time.Second
 // signIn begins a login. The browser goes on to the account's own server, by a page of ours: the
 // content security policy forbids a form to lead elsewhere, also by a redirect.
 func (s *Server) signIn(c *call) error {
-	select {
-	case s.logins <- struct{}{}:
-		defer func() { <-s.logins }()
-	default:
+	leave, err := s.logins.Enter(c.ctx(), limit.From(c.r))
+	if err != nil {
 		return &refusal{http.StatusServiceUnavailable, "Too many people sign in at this moment. Try again."}
 	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(c.ctx(), loginTimeout)
 	defer cancel()
 	account := strings.TrimSpace(c.form.Get("account"))
