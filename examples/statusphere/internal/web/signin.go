@@ -27,7 +27,9 @@ func (s *Server) signIn(c *call) error {
 	ctx, cancel := context.WithTimeout(c.ctx(), loginTimeout)
 	defer cancel()
 	account := strings.TrimSpace(c.form.Get("account"))
-	to, err := s.cfg.OAuth.Start(ctx, client.Login{Account: account, Browser: c.who.Browser, Locales: []string{"en"}})
+	to, err := s.cfg.OAuth.Start(ctx, client.Login{
+		Account: account, Browser: c.who.Browser, RedirectURI: s.cfg.URL + CallbackPath, Locales: []string{"en"},
+	})
 	if err != nil {
 		s.cfg.Log.Info("a login could not begin", "account", account, "error", err)
 		return explain(account, err)
