@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/resolve"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
@@ -18,6 +19,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/records"
 	"github.com/pdskit/pdskit/xrpc/session"
 	"github.com/pdskit/pdskit/xrpc/site"
+	"github.com/pdskit/pdskit/xrpc/site/owner"
 )
 
 // hasOAuth reports whether apps are let in.
@@ -37,6 +39,10 @@ type apps struct{ s *Server }
 func (a apps) Authenticate(r *xrpc.Request) (auth.Principal, error) { return a.s.OAuth.Authenticate(r) }
 
 func (a apps) Caller(p auth.Principal) account.Caller { return a.s.OAuth.Caller(p) }
+
+func (a apps) CountSessions(ctx context.Context, did syntax.DID) (int, error) {
+	return a.s.OAuth.CountSessions(ctx, did)
+}
 
 // openSite makes ready what pages have in common.
 func (s *Server) openSite() error {
@@ -85,7 +91,8 @@ func (s *Server) openOAuth() error {
 	return nil
 }
 
-// pages are those on which people sign in and consent, and who is signed in.
+// pages are those on which people sign in and consent, and who is signed in. The account pages come
+// with them, since people sign in there for both.
 func (s *Server) pages(sets provider.Sets) (provider.Logins, provider.Pages) {
 	cfg := &s.cfg
 	if cfg.OAuth.Pages != nil {
@@ -95,6 +102,9 @@ func (s *Server) pages(sets provider.Sets) (provider.Logins, provider.Pages) {
 		Site: s.Site, Passwords: s.Sessions, Service: s.Service, Sets: sets, SendCode: s.Service.SendCode, Passkeys: signInByPasskeys(s.Passkeys),
 	})
 	web.Mount(s.Mux)
+	if !cfg.OAuth.NoAccountPages {
+		owner.New(owner.Config{Site: s.Site, Service: s.Service, OAuth: provider.Apps{Accounts: s.Accounts, Now: cfg.Now}, Sets: sets}).Mount(s.Mux)
+	}
 	return web, web
 }
 
