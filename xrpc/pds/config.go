@@ -166,6 +166,9 @@ type OAuth struct {
 	// Pages, if not nil, makes other pages than those of package pages. It is called when the rest of
 	// the server is there, so that it can use it and add to its Mux.
 	Pages func(s *Server) (provider.Logins, provider.Pages)
+	// NoAccountPages: there are no pages below /account (see package owner). There are none with Pages
+	// either.
+	NoAccountPages bool
 	// Replays remembers the proofs of calls. Nil: the memory of the process, which is right for a
 	// server of one process.
 	Replays dpop.Replays

@@ -18,6 +18,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/records"
 	"github.com/pdskit/pdskit/xrpc/session"
 	"github.com/pdskit/pdskit/xrpc/site"
+	"github.com/pdskit/pdskit/xrpc/site/owner"
 )
 
 // hasOAuth reports whether apps are let in.
@@ -85,7 +86,8 @@ func (s *Server) openOAuth() error {
 	return nil
 }
 
-// pages are those on which people sign in and consent, and who is signed in.
+// pages are those on which people sign in and consent, and who is signed in. The account pages come
+// with them, since people sign in there for both.
 func (s *Server) pages(sets provider.Sets) (provider.Logins, provider.Pages) {
 	cfg := &s.cfg
 	if cfg.OAuth.Pages != nil {
@@ -95,6 +97,9 @@ func (s *Server) pages(sets provider.Sets) (provider.Logins, provider.Pages) {
 		Site: s.Site, Passwords: s.Sessions, Service: s.Service, Sets: sets, SendCode: s.Service.SendCode, Passkeys: signInByPasskeys(s.Passkeys),
 	})
 	web.Mount(s.Mux)
+	if !cfg.OAuth.NoAccountPages {
+		owner.New(owner.Config{Site: s.Site, Service: s.Service, OAuth: provider.Apps{Accounts: s.Accounts, Now: cfg.Now}, Sets: sets}).Mount(s.Mux)
+	}
 	return web, web
 }
 
