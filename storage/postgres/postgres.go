@@ -28,9 +28,9 @@ type Config struct {
 	// for the outcome of what it was doing when the connection broke. Then the error is
 	// storage.ErrBusy, or ErrUnknown. 0: 10 seconds.
 	Wait time.Duration
-	// Timeout bounds each statement of a transaction that writes, how long it waits for a lock, and
-	// how long it may stand still. So a node that is paused or cut off holds up the others for no
-	// longer. Statements that read have five times as long. 0: 2 seconds.
+	// Timeout bounds how long a transaction that writes waits for a lock, and how long it may stand
+	// still; each of its statements has twice as long, and one that reads five times. So a node that
+	// is paused or cut off holds up the others for some Timeouts at most. 0: 2 seconds.
 	Timeout time.Duration
 	// Idle bounds how long the function of a View or Read may do something else than to read. Then
 	// the server ends its snapshot, and it cannot read on. 0: one minute.
@@ -169,7 +169,7 @@ func (db *DB) newPools(url string, s server) (err error) {
 	read["statement_timeout"] = milliseconds(5 * t)
 	read["idle_in_transaction_session_timeout"] = milliseconds(db.cfg.Idle)
 	write := settings(db.cfg.Schema)
-	write["statement_timeout"] = milliseconds(t)
+	write["statement_timeout"] = milliseconds(2 * t)
 	write["lock_timeout"] = milliseconds(t)
 	write["idle_in_transaction_session_timeout"] = milliseconds(t)
 	switch {
