@@ -23,17 +23,11 @@ func TestOfficialPackages(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	p := start(t, t.TempDir())
-	directory := ""
-	for _, line := range p.out {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "PLC"); ok {
-			directory = urlPattern.FindString(rest)
-		}
-	}
 	script, err := filepath.Abs("testdata/official.cjs")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(ctx, "node", script, p.url, directory)
+	cmd := exec.CommandContext(ctx, "node", script, p.url, p.directory())
 	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

@@ -41,6 +41,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	calls := recordCalls()
 	code := m.Run()
+	chromium.Close()
 	if code == 0 && wholeRun() {
 		code = calls.report()
 	}

@@ -12,6 +12,7 @@ import (
 // Document is a stored document.
 type Document[T any] struct {
 	Key   string
+	Text  []byte // as it is stored
 	Value T
 }
 
@@ -20,7 +21,7 @@ type Document[T any] struct {
 func Documents[T any](ctx context.Context, r storage.KVReader, prefix string) iter.Seq2[Document[T], error] {
 	return func(yield func(Document[T], error) bool) {
 		for pair, err := range r.Keys(ctx, storage.Prefix(prefix)) {
-			doc := Document[T]{Key: pair.Key}
+			doc := Document[T]{Key: pair.Key, Text: pair.Value}
 			if err == nil {
 				err = json.Unmarshal(pair.Value, &doc.Value)
 			}

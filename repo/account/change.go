@@ -172,6 +172,8 @@ type Kept struct {
 	// AppPasswords: app passwords, and other grants that a new password makes void but nothing else
 	// does, go on.
 	AppPasswords bool
+	// Apps: sessions that apps have go on, whether they began by OAuth or with an app password.
+	Apps bool
 	// Session is the name of a session that goes on; empty: none.
 	Session string
 }

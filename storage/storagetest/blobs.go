@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +22,7 @@ import (
 
 // blobChecks are the laws of Blobs.
 func blobChecks() []check {
-	return []check{
+	list := []check{
 		{name: "Blobs/Stage", law: stageBlob},
 		{name: "Blobs/Limit", law: blobLimit},
 		{name: "Blobs/BrokenUpload", law: brokenUpload},
@@ -30,6 +32,7 @@ func blobChecks() []check {
 		{name: "Blobs/SetMIME", law: setMIME},
 		{name: "Blobs/Promote", law: promoteBlob},
 		{name: "Blobs/Open", law: openBlob},
+		{name: "Blobs/Ranges", law: readRanges},
 		{name: "Blobs/Delete", law: deleteBlobs},
 		{name: "Blobs/List", law: listBlobs},
 		{name: "Blobs/Collect", law: collectBlobs},
@@ -40,6 +43,10 @@ func blobChecks() []check {
 		{name: "Blobs/Kill", law: killBlobs, needs: persistence},
 		{name: "Blobs/Shared", law: sharedBlobs, needs: sharing},
 	}
+	for seed := range uint64(4) {
+		list = append(list, check{name: fmt.Sprint("Blobs/History/", seed), law: func(e *env) { blobHistory(e, seed) }})
+	}
+	return list
 }
 
 const (
@@ -374,6 +381,52 @@ func openBlob(e *env) {
 	}
 }
 
+// readRanges: readers of one blob have their own positions, and Seek is that of io.Seeker.
+func readRanges(e *env) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	content := make([]byte, 700_000)
+	for i := range content {
+		content[i] = byte(rng.Uint32())
+	}
+	info := e.promoted(alice, string(content))
+	type pair struct {
+		got  io.ReadSeekCloser
+		want *bytes.Reader
+	}
+	var readers []pair
+	for range 3 {
+		r, _, err := e.Blobs.Open(e.ctx, alice, info.CID)
+		e.ok(err, "Open")
+		readers = append(readers, pair{r, bytes.NewReader(content)})
+	}
+	for range 150 {
+		r := readers[rng.IntN(len(readers))]
+		whence := rng.IntN(3)
+		offset := rng.Int64N(900_000) - 100_000
+		if whence == io.SeekEnd {
+			offset = -offset
+		} else if whence == io.SeekCurrent {
+			offset /= 4
+		}
+		at, err := r.got.Seek(offset, whence)
+		want, wantErr := r.want.Seek(offset, whence)
+		e.same(at, want, "Seek(%d, %d)", offset, whence)
+		e.same(err != nil, wantErr != nil, "Seek(%d, %d) fails", offset, whence)
+		b := make([]byte, rng.IntN(50_000))
+		n, err := io.ReadFull(r.got, b)
+		wantBytes := make([]byte, len(b))
+		m, wantErr := io.ReadFull(r.want, wantBytes)
+		e.same(n, m, "bytes read from %d", want)
+		e.same(err, wantErr, "error of a read from %d", want)
+		if !bytes.Equal(b, wantBytes) {
+			e.Fatalf("bytes from %d are other ones", want)
+		}
+	}
+	for _, r := range readers {
+		e.ok(r.got.Close(), "Close")
+	}
+}
+
 func deleteBlobs(e *env) {
 	staged, promoted := e.stage(alice, "staged"), e.promoted(alice, "promoted")
 	e.promoted(alice, "stays")
@@ -483,6 +536,7 @@ func raceForBlobs(e *env) {
 			case <-done:
 				return
 			default:
+				runtime.Gosched() // some platforms have one thread and no preemption
 				if _, err := handles[0].Blobs.Collect(e.ctx, time.Now().Add(time.Hour)); err != nil {
 					e.Errorf("Collect: %v", err)
 					return

@@ -69,6 +69,25 @@ func randomHistory(e *env, seed uint64) {
 	e.ok(CheckStore(e.ctx, e.Store, Options{Key: keyOf}), "check of the whole store")
 }
 
+// blobHistory is a history of calls of Blobs alone.
+func blobHistory(e *env, seed uint64) {
+	h := &history{env: e, model: memory.New(memory.Config{}), rng: rand.New(rand.NewPCG(seed, 43)), accounts: []*account{{did: alice}, {did: bob}}}
+	calls := []func(){h.stage, h.stage, h.stage, h.setMIME, h.promote, h.promote, h.deleteBlob, h.collect, h.queryBlobs}
+	for i := range 250 {
+		calls[h.rng.IntN(len(calls))]()
+		if seed%2 == 1 && h.rng.IntN(4) == 0 {
+			e.reopen()
+			h.trace = append(h.trace, "reopen")
+		}
+		for range 3 {
+			h.queryBlobs()
+		}
+		if e.Failed() {
+			e.Fatalf("history %d, step %d; the last calls were:\n%s", seed, i, strings.Join(h.trace[max(0, len(h.trace)-12):], "\n"))
+		}
+	}
+}
+
 func (h *history) compareAll() {
 	h.Helper()
 	want, err := dump(h.ctx, h.model)

@@ -872,6 +872,16 @@ type noSeek struct{ io.ReadCloser }
 
 func (noSeek) Seek(int64, int) (int64, error) { return 0, errors.New("no seek") }
 
+// fromStart takes an offset from where the reader is for one from the start.
+type fromStart struct{ io.ReadSeekCloser }
+
+func (r fromStart) Seek(offset int64, whence int) (int64, error) {
+	if whence == io.SeekCurrent {
+		whence = io.SeekStart
+	}
+	return r.ReadSeekCloser.Seek(offset, whence)
+}
+
 func emptyUnless(err error, fn func() (storage.BlobInfo, error)) (storage.BlobInfo, error) {
 	if err != nil {
 		return storage.BlobInfo{}, err
@@ -889,7 +899,7 @@ func blobMutants() []mutant {
 				}
 				return info, err
 			}}
-		}, "Blobs/Stage", "History/"),
+		}, "Blobs/Stage", "History/", "Blobs/History/"),
 		onBlobs("cuts blobs to the limit", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 				if limits.Size > 0 {
@@ -897,7 +907,7 @@ func blobMutants() []mutant {
 				}
 				return b.Stage(ctx, did, mime, r, limits)
 			}}
-		}, "Blobs/Limit", "History/"),
+		}, "Blobs/Limit", "History/", "Blobs/History/"),
 		onBlobs("takes an error for the end of an upload", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 				return b.Stage(ctx, did, mime, readerFunc(func(p []byte) (int, error) {
@@ -908,7 +918,7 @@ func blobMutants() []mutant {
 					return n, err
 				}), limits)
 			}}
-		}, "Blobs/BrokenUpload", "History/"),
+		}, "Blobs/BrokenUpload", "History/", "Blobs/History/"),
 		onBlobs("counts a blob each time it is staged", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 				used, err := b.Usage(ctx, did)
@@ -923,7 +933,7 @@ func blobMutants() []mutant {
 					return b.Stage(ctx, did, mime, bytes.NewReader(data), limits)
 				})
 			}}
-		}, "Blobs/Quota", "History/"),
+		}, "Blobs/Quota", "History/", "Blobs/History/"),
 		onBlobs("counts what is promoted only", func(b storage.Blobs) hookBlobs {
 			usage := func(ctx context.Context, did syntax.DID) (used int64, err error) {
 				for info, err := range b.List(ctx, did, cid.Undef) {
@@ -942,7 +952,7 @@ func blobMutants() []mutant {
 				limits.Quota = 0
 				return emptyUnless(err, func() (storage.BlobInfo, error) { return b.Stage(ctx, did, mime, r, limits) })
 			}}
-		}, "Blobs/Quota", "History/"),
+		}, "Blobs/Quota", "History/", "Blobs/History/"),
 		onBlobs("gives no room back", func(b storage.Blobs) hookBlobs {
 			var mu sync.Mutex
 			ever := map[syntax.DID]map[cid.Cid]int64{}
@@ -966,7 +976,7 @@ func blobMutants() []mutant {
 				ever[did][info.CID] = info.Size
 				return info, nil
 			}}
-		}, "Blobs/Quota", "History/"),
+		}, "Blobs/Quota", "History/", "Blobs/History/"),
 		onBlobs("looks at the quota before it keeps the blob", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 				used, err := b.Usage(ctx, did)
@@ -1008,7 +1018,7 @@ func blobMutants() []mutant {
 				}
 				return b.SetMIME(ctx, did, c, mime)
 			}}
-		}, "Blobs/SetMIME", "History/"),
+		}, "Blobs/SetMIME", "History/", "Blobs/History/"),
 		onBlobs("promotes what gets another type", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{setMIME: func(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {
 				if err := b.SetMIME(ctx, did, c, mime); err != nil {
@@ -1016,7 +1026,7 @@ func blobMutants() []mutant {
 				}
 				return b.Promote(ctx, did, c)
 			}}
-		}, "Blobs/SetMIME", "History/"),
+		}, "Blobs/SetMIME", "History/", "Blobs/History/"),
 		onBlobs("promotes what is not there", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{promote: func(ctx context.Context, did syntax.DID, c cid.Cid) error {
 				if err := b.Promote(ctx, did, c); !errors.Is(err, storage.ErrNotFound) {
@@ -1024,7 +1034,13 @@ func blobMutants() []mutant {
 				}
 				return nil
 			}}
-		}, "Blobs/Promote", "History/"),
+		}, "Blobs/Promote", "History/", "Blobs/History/"),
+		onBlobs("seeks from the start", func(b storage.Blobs) hookBlobs {
+			return hookBlobs{open: func(ctx context.Context, did syntax.DID, c cid.Cid) (io.ReadSeekCloser, storage.BlobInfo, error) {
+				r, info, err := b.Open(ctx, did, c)
+				return fromStart{r}, info, err
+			}}
+		}, "Blobs/Ranges"),
 		onBlobs("cannot seek", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{open: func(ctx context.Context, did syntax.DID, c cid.Cid) (io.ReadSeekCloser, storage.BlobInfo, error) {
 				r, info, err := b.Open(ctx, did, c)
@@ -1038,7 +1054,7 @@ func blobMutants() []mutant {
 				}
 				return b.Delete(ctx, did, c)
 			}}
-		}, "Blobs/Delete", "History/"),
+		}, "Blobs/Delete", "History/", "Blobs/History/"),
 		onBlobs("lists the blob after which to list", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{list: func(ctx context.Context, did syntax.DID, after cid.Cid) iter.Seq2[storage.BlobInfo, error] {
 				return func(yield func(storage.BlobInfo, error) bool) {
@@ -1049,12 +1065,12 @@ func blobMutants() []mutant {
 					}
 				}
 			}}
-		}, "Blobs/List", "History/"),
+		}, "Blobs/List", "History/", "Blobs/History/"),
 		onBlobs("collects everything that is staged", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{collect: func(ctx context.Context, _ time.Time) (int, error) {
 				return b.Collect(ctx, time.Now().AddDate(1, 0, 0))
 			}}
-		}, "Blobs/Collect", "History/"),
+		}, "Blobs/Collect", "History/", "Blobs/History/"),
 		onBlobs("collects what was promoted in the meantime", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{stage: func(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 				info, err := b.Stage(ctx, did, mime, r, limits)

@@ -92,6 +92,8 @@ func (m *Methods) Class(r *http.Request) *Class {
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/oauth/"):
 		return &m.OAuth
+	case strings.HasPrefix(r.URL.Path, "/account/") && strings.HasSuffix(r.URL.Path, ".car"):
+		return &m.Export
 	case !found:
 		return &m.Page
 	}

@@ -1,6 +1,7 @@
 package passkey_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/passkey"
+	"github.com/pdskit/pdskit/xrpc/passkey/passkeytest"
 )
 
 // What authenticators send is read without a panic, and nothing but a signature of the passkey is
@@ -27,12 +29,12 @@ func FuzzAnswers(f *testing.F) {
 			b.ok(err)
 			return text
 		}
-		encode := b64.EncodeToString
-		_, err := b.finish(put(a.get(b.begin()), map[string]any{"authenticatorData": encode(data), "signature": encode(signature)}))
+		encode := base64.RawURLEncoding.EncodeToString
+		_, err := b.finish(put(a.Get(b.begin()), map[string]any{"authenticatorData": encode(data), "signature": encode(signature)}))
 		b.is("login", err, passkey.ErrRefused)
 		options, err := b.BeginRegistration(t.Context(), account.Trusted(bob), device)
 		b.ok(err)
-		_, err = b.FinishRegistration(t.Context(), account.Trusted(bob), device, "", put(newAuthenticator(t).create(options), map[string]any{"attestationObject": encode(object)}))
+		_, err = b.FinishRegistration(t.Context(), account.Trusted(bob), device, "", put(passkeytest.New(t, origin).Create(options), map[string]any{"attestationObject": encode(object)}))
 		if err != nil && !errors.Is(err, passkey.ErrRefused) {
 			t.Errorf("registration: %v", err)
 		}

@@ -53,14 +53,20 @@ import (
 )
 
 // Errors that callers branch on, with errors.Is, beside those of packages account and credential.
+// Those who do not link this package know them as credential.ErrWrongFactor and credential.ErrChallenge.
 var (
 	// ErrRefused: what the authenticator has answered is malformed, not signed by a passkey of an
 	// account, or for another server. It wraps what is wrong, which is for logs, not for the client.
-	ErrRefused = errors.New("passkey: refused")
-	// ErrChallenge: the answer is to a challenge that is not known, was used, is too old, or was
-	// given to another device or for something else. The client should begin again.
-	ErrChallenge = errors.New("passkey: the challenge is not good any more")
+	ErrRefused error = refusal{}
+	// ErrChallenge: see there.
+	ErrChallenge = credential.ErrChallenge
 )
+
+// refusal is the type of ErrRefused.
+type refusal struct{}
+
+func (refusal) Error() string        { return "passkey: refused" }
+func (refusal) Is(target error) bool { return target == credential.ErrWrongFactor }
 
 // challengeLife is how long a challenge is good.
 const challengeLife = 5 * time.Minute

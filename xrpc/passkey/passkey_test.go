@@ -2,6 +2,7 @@ package passkey_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc/passkey"
+	"github.com/pdskit/pdskit/xrpc/passkey/passkeytest"
 )
 
 const (
@@ -74,11 +76,11 @@ func (b *bench) is(what string, err, want error) {
 }
 
 // register registers a passkey of an account.
-func (b *bench) register(did syntax.DID, a *authenticator) (credential.Passkey, error) {
+func (b *bench) register(did syntax.DID, a *passkeytest.Authenticator) (credential.Passkey, error) {
 	b.t.Helper()
 	options, err := b.BeginRegistration(b.t.Context(), account.Trusted(did), device)
 	b.ok(err)
-	return b.FinishRegistration(b.t.Context(), account.Trusted(did), device, "key", a.create(options))
+	return b.FinishRegistration(b.t.Context(), account.Trusted(did), device, "key", a.Create(options))
 }
 
 // begin begins a login.
@@ -94,19 +96,19 @@ func (b *bench) finish(response []byte) (credential.Proof, error) {
 }
 
 // registered is a server with a passkey of alice.
-func registered(t *testing.T) (*bench, *authenticator) {
+func registered(t *testing.T) (*bench, *passkeytest.Authenticator) {
 	t.Helper()
-	b, a := newBench(t), newAuthenticator(t)
+	b, a := newBench(t), passkeytest.New(t, origin)
 	_, err := b.register(alice, a)
 	b.ok(err)
 	return b, a
 }
 
 func TestPasskey(t *testing.T) {
-	b, a := newBench(t), newAuthenticator(t)
+	b, a := newBench(t), passkeytest.New(t, origin)
 	ctx := t.Context()
-	a.flags |= eligible
-	a.counter = 3
+	a.Flags |= passkeytest.Eligible
+	a.Counter = 3
 	options, err := b.BeginRegistration(ctx, account.Trusted(alice), device)
 	b.ok(err)
 	var o struct {
@@ -122,14 +124,14 @@ func TestPasskey(t *testing.T) {
 		o.AuthenticatorSelection.UserVerification != "required" || o.Timeout != 300_000 || len(o.ExcludeCredentials) != 0 {
 		t.Errorf("%s", options)
 	}
-	for _, secret := range []string{string(alice), b64.EncodeToString([]byte(alice)), "alice@"} {
+	for _, secret := range []string{string(alice), base64.RawURLEncoding.EncodeToString([]byte(alice)), "alice@"} {
 		if strings.Contains(string(options), secret) {
 			t.Errorf("the authenticator is told %s", secret)
 		}
 	}
-	added, err := b.FinishRegistration(ctx, account.Trusted(alice), device, "my phone", a.create(options))
+	added, err := b.FinishRegistration(ctx, account.Trusted(alice), device, "my phone", a.Create(options))
 	b.ok(err)
-	if added.Name != "my phone" || added.Counter != 3 || !added.BackupEligible || added.BackedUp || !bytes.Equal(added.CredentialID, a.id) {
+	if added.Name != "my phone" || added.Counter != 3 || !added.BackupEligible || added.BackedUp || !bytes.Equal(added.CredentialID, a.ID) {
 		t.Errorf("%+v", added)
 	}
 	if diff := cmp.Diff([]string{"internal", "hybrid"}, added.Transports); diff != "" {
@@ -139,13 +141,13 @@ func TestPasskey(t *testing.T) {
 	options, err = b.BeginRegistration(ctx, account.Trusted(alice), device)
 	b.ok(err)
 	b.ok(json.Unmarshal(options, &o))
-	if len(o.ExcludeCredentials) != 1 || o.ExcludeCredentials[0].ID != b64.EncodeToString(a.id) {
+	if len(o.ExcludeCredentials) != 1 || o.ExcludeCredentials[0].ID != base64.RawURLEncoding.EncodeToString(a.ID) {
 		t.Errorf("%s", options)
 	}
 
 	b.now = b.now.Add(time.Hour)
-	a.counter, a.flags = 4, a.flags|backedUp
-	proof, err := b.finish(a.get(b.begin()))
+	a.Counter, a.Flags = 4, a.Flags|passkeytest.BackedUp
+	proof, err := b.finish(a.Get(b.begin()))
 	b.ok(err)
 	if proof.Account.DID != alice || proof.Shown != (credential.Shown{Kind: credential.PasskeyKind, ID: added.ID}) || !proof.At.Equal(b.now) {
 		t.Errorf("%+v", proof)
@@ -173,39 +175,41 @@ func TestPasskey(t *testing.T) {
 // 166: an answer to another challenge, to another server, from another place, or of nobody.
 func TestCheck166Login(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(a *authenticator)
+		change func(a *passkeytest.Authenticator)
 		want   error
 	}{
-		"foreign origin":           {func(a *authenticator) { a.origin = "https://evil.example.com" }, passkey.ErrRefused},
-		"origin of a port":         {func(a *authenticator) { a.origin = origin + ":8443" }, passkey.ErrRefused},
-		"origin in upper case":     {func(a *authenticator) { a.origin = "HTTPS://PDS.EXAMPLE.COM" }, passkey.ErrRefused},
-		"origin without TLS":       {func(a *authenticator) { a.origin = "http://pds.example.com" }, passkey.ErrRefused},
-		"subdomain":                {func(a *authenticator) { a.origin = "https://alice.pds.example.com" }, passkey.ErrRefused},
-		"foreign RP ID":            {func(a *authenticator) { a.rpID = "evil.example.com" }, passkey.ErrRefused},
-		"parent as RP ID":          {func(a *authenticator) { a.rpID = "example.com" }, passkey.ErrRefused},
-		"user not verified":        {func(a *authenticator) { a.flags = present }, passkey.ErrRefused},
-		"user not present":         {func(a *authenticator) { a.flags = verified }, passkey.ErrRefused},
-		"backed up, not eligible":  {func(a *authenticator) { a.flags |= backedUp }, passkey.ErrRefused},
-		"became eligible":          {func(a *authenticator) { a.flags |= eligible }, passkey.ErrRefused},
-		"key of another":           {func(a *authenticator) { a.key = newAuthenticator(a.t).key }, passkey.ErrRefused},
-		"credential that is none":  {func(a *authenticator) { a.id = []byte("another") }, passkey.ErrRefused},
-		"user handle of nobody":    {func(a *authenticator) { a.handle = []byte("nobody") }, passkey.ErrRefused},
-		"DID as user handle":       {func(a *authenticator) { a.handle = []byte(alice) }, passkey.ErrRefused},
-		"no user handle":           {func(a *authenticator) { a.handle = nil }, passkey.ErrRefused},
-		"type of a registration":   {func(a *authenticator) { a.said = set("type", "webauthn.create") }, passkey.ErrRefused},
-		"frame of another origin":  {func(a *authenticator) { a.said = set("crossOrigin", true) }, passkey.ErrRefused},
-		"top origin":               {func(a *authenticator) { a.said = set("topOrigin", origin) }, passkey.ErrRefused},
-		"challenge of nobody":      {func(a *authenticator) { a.said = set("challenge", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA") }, passkey.ErrChallenge},
-		"no challenge":             {func(a *authenticator) { a.said = set("challenge", "") }, passkey.ErrChallenge},
-		"challenge in other case":  {func(a *authenticator) { a.said = rename("challenge", "Challenge") }, passkey.ErrChallenge},
-		"origin under other name":  {func(a *authenticator) { a.said = rename("origin", "Origin") }, passkey.ErrRefused},
-		"token binding is ignored": {func(a *authenticator) { a.said = set("other_keys_can_be_added_here", "x") }, nil},
+		"foreign origin":          {func(a *passkeytest.Authenticator) { a.Origin = "https://evil.example.com" }, passkey.ErrRefused},
+		"origin of a port":        {func(a *passkeytest.Authenticator) { a.Origin = origin + ":8443" }, passkey.ErrRefused},
+		"origin in upper case":    {func(a *passkeytest.Authenticator) { a.Origin = "HTTPS://PDS.EXAMPLE.COM" }, passkey.ErrRefused},
+		"origin without TLS":      {func(a *passkeytest.Authenticator) { a.Origin = "http://pds.example.com" }, passkey.ErrRefused},
+		"subdomain":               {func(a *passkeytest.Authenticator) { a.Origin = "https://alice.pds.example.com" }, passkey.ErrRefused},
+		"foreign RP ID":           {func(a *passkeytest.Authenticator) { a.RPID = "evil.example.com" }, passkey.ErrRefused},
+		"parent as RP ID":         {func(a *passkeytest.Authenticator) { a.RPID = "example.com" }, passkey.ErrRefused},
+		"user not verified":       {func(a *passkeytest.Authenticator) { a.Flags = passkeytest.Present }, passkey.ErrRefused},
+		"user not present":        {func(a *passkeytest.Authenticator) { a.Flags = passkeytest.Verified }, passkey.ErrRefused},
+		"backed up, not eligible": {func(a *passkeytest.Authenticator) { a.Flags |= passkeytest.BackedUp }, passkey.ErrRefused},
+		"became eligible":         {func(a *passkeytest.Authenticator) { a.Flags |= passkeytest.Eligible }, passkey.ErrRefused},
+		"key of another":          {func(a *passkeytest.Authenticator) { a.Key = passkeytest.New(a.T, origin).Key }, passkey.ErrRefused},
+		"credential that is none": {func(a *passkeytest.Authenticator) { a.ID = []byte("another") }, passkey.ErrRefused},
+		"user handle of nobody":   {func(a *passkeytest.Authenticator) { a.Handle = []byte("nobody") }, passkey.ErrRefused},
+		"DID as user handle":      {func(a *passkeytest.Authenticator) { a.Handle = []byte(alice) }, passkey.ErrRefused},
+		"no user handle":          {func(a *passkeytest.Authenticator) { a.Handle = nil }, passkey.ErrRefused},
+		"type of a registration":  {func(a *passkeytest.Authenticator) { a.Said = set("type", "webauthn.create") }, passkey.ErrRefused},
+		"frame of another origin": {func(a *passkeytest.Authenticator) { a.Said = set("crossOrigin", true) }, passkey.ErrRefused},
+		"top origin":              {func(a *passkeytest.Authenticator) { a.Said = set("topOrigin", origin) }, passkey.ErrRefused},
+		"challenge of nobody": {func(a *passkeytest.Authenticator) {
+			a.Said = set("challenge", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+		}, passkey.ErrChallenge},
+		"no challenge":             {func(a *passkeytest.Authenticator) { a.Said = set("challenge", "") }, passkey.ErrChallenge},
+		"challenge in other case":  {func(a *passkeytest.Authenticator) { a.Said = rename("challenge", "Challenge") }, passkey.ErrChallenge},
+		"origin under other name":  {func(a *passkeytest.Authenticator) { a.Said = rename("origin", "Origin") }, passkey.ErrRefused},
+		"token binding is ignored": {func(a *passkeytest.Authenticator) { a.Said = set("other_keys_can_be_added_here", "x") }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, a := registered(t)
 			options := b.begin()
 			c.change(a)
-			_, err := b.finish(a.get(options))
+			_, err := b.finish(a.Get(options))
 			b.is(name, err, c.want)
 		})
 	}
@@ -222,21 +226,21 @@ func rename(from, to string) func(map[string]any) {
 // 166: the same for registrations.
 func TestCheck166Registration(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(a *authenticator)
+		change func(a *passkeytest.Authenticator)
 		want   error
 	}{
-		"foreign origin":    {func(a *authenticator) { a.origin = "https://evil.example.com" }, passkey.ErrRefused},
-		"foreign RP ID":     {func(a *authenticator) { a.rpID = "evil.example.com" }, passkey.ErrRefused},
-		"user not verified": {func(a *authenticator) { a.flags = present }, passkey.ErrRefused},
-		"user not present":  {func(a *authenticator) { a.flags = verified }, passkey.ErrRefused},
-		"type of a login":   {func(a *authenticator) { a.said = set("type", "webauthn.get") }, passkey.ErrRefused},
-		"frame":             {func(a *authenticator) { a.said = set("crossOrigin", true) }, passkey.ErrRefused},
-		"other challenge":   {func(a *authenticator) { a.said = set("challenge", "AAAA") }, passkey.ErrChallenge},
-		"no ID":             {func(a *authenticator) { a.id = nil }, passkey.ErrRefused},
-		"long ID":           {func(a *authenticator) { a.id = make([]byte, 2000) }, passkey.ErrRefused},
+		"foreign origin":    {func(a *passkeytest.Authenticator) { a.Origin = "https://evil.example.com" }, passkey.ErrRefused},
+		"foreign RP ID":     {func(a *passkeytest.Authenticator) { a.RPID = "evil.example.com" }, passkey.ErrRefused},
+		"user not verified": {func(a *passkeytest.Authenticator) { a.Flags = passkeytest.Present }, passkey.ErrRefused},
+		"user not present":  {func(a *passkeytest.Authenticator) { a.Flags = passkeytest.Verified }, passkey.ErrRefused},
+		"type of a login":   {func(a *passkeytest.Authenticator) { a.Said = set("type", "webauthn.get") }, passkey.ErrRefused},
+		"frame":             {func(a *passkeytest.Authenticator) { a.Said = set("crossOrigin", true) }, passkey.ErrRefused},
+		"other challenge":   {func(a *passkeytest.Authenticator) { a.Said = set("challenge", "AAAA") }, passkey.ErrChallenge},
+		"no ID":             {func(a *passkeytest.Authenticator) { a.ID = nil }, passkey.ErrRefused},
+		"long ID":           {func(a *passkeytest.Authenticator) { a.ID = make([]byte, 2000) }, passkey.ErrRefused},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, a := newBench(t), newAuthenticator(t)
+			b, a := newBench(t), passkeytest.New(t, origin)
 			c.change(a)
 			_, err := b.register(alice, a)
 			b.is(name, err, c.want)
@@ -254,25 +258,25 @@ func TestCheck166Challenge(t *testing.T) {
 	b, a := registered(t)
 	ctx := t.Context()
 	options := b.begin()
-	answer := a.get(options)
+	answer := a.Get(options)
 	_, err := b.FinishLogin(ctx, "another device", answer)
 	b.is("another device", err, passkey.ErrChallenge)
 	_, err = b.finish(answer) // which the other has not spoilt
 	b.ok(err)
 	_, err = b.finish(answer)
 	b.is("a replay", err, passkey.ErrChallenge)
-	_, err = b.finish(a.get(options))
+	_, err = b.finish(a.Get(options))
 	b.is("another answer to the challenge", err, passkey.ErrChallenge)
 
 	// An answer that is refused has used its challenge too.
 	options = b.begin()
-	good := a.get(options)
-	_, err = b.finish(newAuthenticatorFor(a).get(options))
+	good := a.Get(options)
+	_, err = b.finish(newAuthenticatorFor(a).Get(options))
 	b.is("another key", err, passkey.ErrRefused)
 	_, err = b.finish(good)
 	b.is("the right key after that", err, passkey.ErrChallenge)
 
-	answer = a.get(b.begin())
+	answer = a.Get(b.begin())
 	b.now = b.now.Add(5 * time.Minute)
 	_, err = b.finish(answer)
 	b.is("too late", err, passkey.ErrChallenge)
@@ -280,19 +284,19 @@ func TestCheck166Challenge(t *testing.T) {
 	// That of a registration is none of a login, and the other way round.
 	creation, err := b.BeginRegistration(ctx, account.Trusted(alice), device)
 	b.ok(err)
-	_, err = b.finish(a.get(withRP(t, creation)))
+	_, err = b.finish(a.Get(withRP(t, creation)))
 	b.is("challenge of a registration", err, passkey.ErrChallenge)
-	other := newAuthenticator(t)
-	other.said = set("challenge", challengeOf(t, b.begin()))
-	_, err = b.FinishRegistration(ctx, account.Trusted(alice), device, "", other.create(creation))
+	other := passkeytest.New(t, origin)
+	other.Said = set("challenge", challengeOf(t, b.begin()))
+	_, err = b.FinishRegistration(ctx, account.Trusted(alice), device, "", other.Create(creation))
 	b.is("challenge of a login", err, passkey.ErrChallenge)
 
 	// That of one account registers nothing for another.
-	_, err = b.FinishRegistration(ctx, account.Trusted(bob), device, "", newAuthenticator(t).create(creation))
+	_, err = b.FinishRegistration(ctx, account.Trusted(bob), device, "", passkeytest.New(t, origin).Create(creation))
 	b.is("challenge of another account", err, passkey.ErrChallenge)
 
 	// Several are open at once, on one device.
-	one, two := a.get(b.begin()), a.get(b.begin())
+	one, two := a.Get(b.begin()), a.Get(b.begin())
 	_, err = b.finish(two)
 	b.ok(err)
 	_, err = b.finish(one)
@@ -300,9 +304,9 @@ func TestCheck166Challenge(t *testing.T) {
 }
 
 // newAuthenticatorFor is another one that has the ID of a's passkey and says that it is its owner.
-func newAuthenticatorFor(a *authenticator) *authenticator {
-	other := newAuthenticator(a.t)
-	other.id, other.handle = a.id, a.handle
+func newAuthenticatorFor(a *passkeytest.Authenticator) *passkeytest.Authenticator {
+	other := passkeytest.New(a.T, origin)
+	other.ID, other.Handle = a.ID, a.Handle
 	return other
 }
 
@@ -323,7 +327,7 @@ func withRP(t *testing.T, creation []byte) []byte {
 // 166: of those who show one answer at once, one gets in.
 func TestCheck166ReplayAtOnce(t *testing.T) {
 	b, a := registered(t)
-	answer := a.get(b.begin())
+	answer := a.Get(b.begin())
 	var all sync.WaitGroup
 	errs := make(chan error, 8)
 	for range cap(errs) {
@@ -350,15 +354,15 @@ func TestCheck166ReplayAtOnce(t *testing.T) {
 // 166: a passkey of bob with the user handle of alice, and one that both have registered.
 func TestCheck166OtherAccount(t *testing.T) {
 	b, a := registered(t)
-	other := newAuthenticator(t)
+	other := passkeytest.New(t, origin)
 	_, err := b.register(bob, other)
 	b.ok(err)
-	bobs := other.handle
-	other.handle = a.handle
-	_, err = b.finish(other.get(b.begin()))
+	bobs := other.Handle
+	other.Handle = a.Handle
+	_, err = b.finish(other.Get(b.begin()))
 	b.is("bob's passkey as alice", err, passkey.ErrRefused)
-	other.handle = bobs
-	proof, err := b.finish(other.get(b.begin()))
+	other.Handle = bobs
+	proof, err := b.finish(other.Get(b.begin()))
 	b.ok(err)
 	if proof.Account.DID != bob {
 		t.Errorf("bob is %s", proof.Account.DID)
@@ -367,8 +371,8 @@ func TestCheck166OtherAccount(t *testing.T) {
 	thief := newAuthenticatorFor(a)
 	_, err = b.register(bob, thief)
 	b.ok(err)
-	thief.handle = a.handle
-	_, err = b.finish(thief.get(b.begin()))
+	thief.Handle = a.Handle
+	_, err = b.finish(thief.Get(b.begin()))
 	b.is("alice's ID with bob's key", err, passkey.ErrRefused)
 	// A key is registered for an account once.
 	_, err = b.register(alice, a)
@@ -381,18 +385,18 @@ func TestCheck167Status(t *testing.T) {
 	b, a := registered(t)
 	ctx := t.Context()
 	b.ok(b.accounts.Deactivate(ctx, account.Trusted(alice), time.Time{}))
-	proof, err := b.finish(a.get(b.begin()))
+	proof, err := b.finish(a.Get(b.begin()))
 	b.ok(err)
 	if proof.Account.Status() != account.Deactivated {
 		t.Errorf("%+v", proof.Account)
 	}
 	b.ok(b.accounts.TakeDown(ctx, alice, account.Takedown{Applied: true, Ref: "x"}))
-	_, err = b.finish(a.get(b.begin()))
+	_, err = b.finish(a.Get(b.begin()))
 	b.is("taken down", err, account.ErrTakenDown)
 	_, _, err = b.credentials.StartSession(ctx, proof, true)
 	b.is("what was proved before", err, credential.ErrWrongPassword)
 	b.ok(b.accounts.Delete(ctx, account.Trusted(alice)))
-	_, err = b.finish(a.get(b.begin()))
+	_, err = b.finish(a.Get(b.begin()))
 	b.is("deleted", err, passkey.ErrRefused)
 }
 
@@ -402,7 +406,7 @@ func TestRemovedPasskey(t *testing.T) {
 	ctx, who := t.Context(), account.Trusted(alice)
 	set, err := b.credentials.Factors(ctx, who)
 	b.ok(err)
-	answer := a.get(b.begin())
+	answer := a.Get(b.begin())
 	b.ok(b.credentials.RemoveFactor(ctx, who, set.Factors[0].ID))
 	_, err = b.finish(answer)
 	b.is("removed", err, passkey.ErrRefused)
@@ -410,11 +414,11 @@ func TestRemovedPasskey(t *testing.T) {
 	options, err := b.BeginRegistration(ctx, who, device)
 	b.ok(err)
 	b.ok(b.credentials.EndSessions(ctx, who))
-	_, err = b.FinishRegistration(ctx, who, device, "", a.create(options))
+	_, err = b.FinishRegistration(ctx, who, device, "", a.Create(options))
 	b.is("signed out everywhere meanwhile", err, account.ErrTokenRevoked)
 
 	for range credential.MaxPasskeys {
-		_, err := b.register(alice, newAuthenticator(t))
+		_, err := b.register(alice, passkeytest.New(t, origin))
 		b.ok(err)
 	}
 	_, err = b.BeginRegistration(ctx, who, device)
@@ -428,8 +432,8 @@ func TestCounterGoesBack(t *testing.T) {
 		counter uint32
 		back    int
 	}{{1, 0}, {7, 0}, {7, 1}, {2, 2}, {8, 2}} {
-		a.counter = c.counter
-		_, err := b.finish(a.get(b.begin()))
+		a.Counter = c.counter
+		_, err := b.finish(a.Get(b.begin()))
 		b.ok(err)
 		_, list, err := b.credentials.Passkeys(t.Context(), account.Trusted(alice))
 		b.ok(err)
@@ -447,7 +451,7 @@ func TestOtherProcess(t *testing.T) {
 	b.ok(err)
 	accounts := account.Open(repo.Config{Store: b.store, TempDir: t.TempDir(), Now: clock}, box)
 	other := passkey.New(passkey.Config{Credentials: credential.New(credential.Config{Accounts: accounts, Now: clock}), URL: origin, Now: clock})
-	answer := a.get(b.begin())
+	answer := a.Get(b.begin())
 	_, err = other.FinishLogin(t.Context(), device, answer)
 	b.ok(err)
 	_, err = b.finish(answer)

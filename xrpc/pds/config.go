@@ -70,6 +70,8 @@ type Config struct {
 
 	// OAuth says how apps are let in.
 	OAuth OAuth
+	// Operator says what the administrator's pages show.
+	Operator Operator
 
 	// Relays are asked to read this server when it starts and has news: URLs.
 	Relays []string
@@ -166,6 +168,9 @@ type OAuth struct {
 	// Pages, if not nil, makes other pages than those of package pages. It is called when the rest of
 	// the server is there, so that it can use it and add to its Mux.
 	Pages func(s *Server) (provider.Logins, provider.Pages)
+	// NoAccountPages: there are no pages below /account (see package owner). There are none with Pages
+	// either.
+	NoAccountPages bool
 	// Replays remembers the proofs of calls. Nil: the memory of the process, which is right for a
 	// server of one process.
 	Replays dpop.Replays

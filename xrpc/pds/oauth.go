@@ -7,15 +7,19 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/resolve"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 	"github.com/pdskit/pdskit/xrpc/oauth/pages"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
+	"github.com/pdskit/pdskit/xrpc/passkey"
 	"github.com/pdskit/pdskit/xrpc/records"
 	"github.com/pdskit/pdskit/xrpc/session"
 	"github.com/pdskit/pdskit/xrpc/site"
+	"github.com/pdskit/pdskit/xrpc/site/owner"
 )
 
 // hasOAuth reports whether apps are let in.
@@ -36,6 +40,10 @@ func (a apps) Authenticate(r *xrpc.Request) (auth.Principal, error) { return a.s
 
 func (a apps) Caller(p auth.Principal) account.Caller { return a.s.OAuth.Caller(p) }
 
+func (a apps) CountSessions(ctx context.Context, did syntax.DID) (int, error) {
+	return a.s.OAuth.CountSessions(ctx, did)
+}
+
 // openSite makes ready what pages have in common.
 func (s *Server) openSite() error {
 	cfg := &s.cfg
@@ -54,6 +62,9 @@ func (s *Server) openSite() error {
 		Limit: func(r *http.Request, action string) error { return cfg.Rates.Endpoint(r, action, "") },
 	})
 	s.Site.Mount(s.Mux)
+	if passkey.Possible(cfg.URL) {
+		s.Passkeys = passkey.New(passkey.Config{Credentials: s.Credentials, URL: cfg.URL, Name: s.Site.Brand().Name, Now: cfg.Now})
+	}
 	return nil
 }
 
@@ -74,26 +85,51 @@ func (s *Server) openOAuth() error {
 	logins, shown := s.pages(sets)
 	s.OAuth = provider.New(provider.Config{
 		Accounts: s.Accounts, Issuer: cfg.URL, ServiceDID: cfg.ServiceDID, Secret: secret, Logins: logins, Pages: shown,
-		Trusted: cfg.OAuth.Trusted, Sets: sets, HTTP: cfg.HTTP,
+		Trusted: cfg.OAuth.Trusted, Sets: sets, HTTP: cfg.HTTP, Allowed: s.appAllowed(pages.Words{Sets: sets}),
 		CallReplays: cfg.OAuth.Replays, Limit: cfg.Rates.Endpoint, Now: cfg.Now, Logger: s.log,
 	})
 	return nil
 }
 
-// pages are those on which people sign in and consent, and who is signed in.
+// pages are those on which people sign in and consent, and who is signed in. The account pages come
+// with them, since people sign in there for both.
 func (s *Server) pages(sets provider.Sets) (provider.Logins, provider.Pages) {
 	cfg := &s.cfg
 	if cfg.OAuth.Pages != nil {
 		return cfg.OAuth.Pages(s)
 	}
-	web := pages.New(pages.Config{Site: s.Site, Passwords: s.Sessions, Service: s.Service, Sets: sets, SendCode: s.Service.SendCode})
+	web := pages.New(pages.Config{
+		Site: s.Site, Passwords: s.Sessions, Service: s.Service, Sets: sets, SendCode: s.Service.SendCode, Passkeys: signInByPasskeys(s.Passkeys),
+	})
 	web.Mount(s.Mux)
+	if !cfg.OAuth.NoAccountPages {
+		owner.New(owner.Config{Site: s.Site, Service: s.Service, OAuth: provider.Apps{Accounts: s.Accounts, Now: cfg.Now}, Sets: sets}).Mount(s.Mux)
+	}
 	return web, web
+}
+
+// signInByPasskeys is nil if there are no passkeys.
+func signInByPasskeys(p *passkey.Passkeys) pages.Passkeys {
+	if p == nil {
+		return nil
+	}
+	return p
 }
 
 // newDevice tells the owner of an account by mail that somebody has signed in with a new browser.
 func (s *Server) newDevice(ctx context.Context, a account.Account, in site.SignIn) {
 	s.Service.SignedIn(ctx, a, in.At, in.Agent, in.Address)
+}
+
+// appAllowed tells the owner of an account by mail of an app that has new permissions.
+func (s *Server) appAllowed(words pages.Words) func(*http.Request, account.Account, provider.Allowance) {
+	return func(r *http.Request, a account.Account, x provider.Allowance) {
+		app := server.AllowedApp{Name: pages.AppName(x.Client), ID: x.Client.ID, At: x.At, Agent: r.UserAgent(), Address: site.Address(r)}
+		for _, p := range words.Of(r.Context(), x.New) {
+			app.May = append(app.May, p.String())
+		}
+		s.Service.AppAllowed(r.Context(), a, app)
+	}
 }
 
 // How long permission sets are believed: fresh, beyond that while they cannot be had, and that one

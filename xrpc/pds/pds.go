@@ -24,6 +24,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
+	"github.com/pdskit/pdskit/xrpc/operator"
+	"github.com/pdskit/pdskit/xrpc/passkey"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/appview"
 	"github.com/pdskit/pdskit/xrpc/proxy/readafter"
@@ -49,6 +51,8 @@ type Server struct {
 	Sessions *session.Sessions
 	// Site is what the server's pages have in common, for further ones.
 	Site *site.Site
+	// Passkeys registers and verifies passkeys. Nil: the server's address has no host name, or no https.
+	Passkeys *passkey.Passkeys
 	// OAuth lets apps in. Nil: it is off.
 	OAuth *provider.Provider
 	// Service serves the accounts, and Repos their repositories. Repos.Write is for further methods
@@ -72,6 +76,8 @@ type Server struct {
 	relays  relays
 	handler http.Handler
 	sweep   int // how many accounts maintenance looks through at a time
+	found   found
+	started time.Time
 }
 
 // New returns the server of a configuration. It finishes the changes of accounts that a crash
@@ -82,7 +88,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	s := &Server{cfg: cfg, Mux: http.NewServeMux(), sweep: sweepAccounts}
+	s := &Server{cfg: cfg, Mux: http.NewServeMux(), sweep: sweepAccounts, started: cfg.Now()}
 	s.openTrail()
 	box, err := sealed.New(cfg.Secrets.MasterKeys...)
 	if err != nil {
@@ -96,7 +102,7 @@ func New(cfg Config) (*Server, error) {
 		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
 	}, box)
 	s.Host = s.Accounts.Host()
-	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), FactorChanged: s.factorChanged, Now: cfg.Now})
+	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), FactorChanged: s.factorChanged, Changed: s.changed, From: from, Now: cfg.Now})
 	if err := s.Accounts.Repair(context.Background()); err != nil {
 		return nil, err
 	}
@@ -117,6 +123,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.openMethods()
 	s.openPages()
+	s.openOperator()
 	s.handler = s.bounded(http.HandlerFunc(s.route))
 	if cfg.Setup != nil {
 		cfg.Setup(s)
@@ -157,6 +164,21 @@ func (s *Server) openAccounts() error {
 // factorChanged tells the owner of an account of it by mail.
 func (s *Server) factorChanged(ctx context.Context, c credential.FactorChange) {
 	s.Service.FactorChanged(ctx, c)
+}
+
+// changed tells the owner of an account of it by mail.
+func (s *Server) changed(ctx context.Context, c credential.Change) { s.Service.Changed(ctx, c) }
+
+// from is the network that a request comes from.
+func from(ctx context.Context) string {
+	network := limit.ClientOf(ctx).Network
+	if !network.IsValid() {
+		return ""
+	}
+	if network.IsSingleIP() {
+		return network.Addr().String()
+	}
+	return network.String()
 }
 
 // sendCode sends a code that is a second factor.
@@ -251,13 +273,14 @@ func (s *Server) made() {
 	}
 }
 
-// route answers requests with the method OPTIONS, but for those of OAuth, and passes others on.
+// route answers requests with the method OPTIONS, but for those of OAuth and of the administrator's
+// pages, and passes others on.
 // Methods do not go through the mux, which would answer paths with two slashes by a redirection that
 // web pages cannot follow.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	name, isMethod := strings.CutPrefix(r.URL.Path, "/xrpc/")
 	switch {
-	case r.Method == http.MethodOptions && !s.mountsOAuth(r.URL.Path):
+	case r.Method == http.MethodOptions && !s.mountsOAuth(r.URL.Path) && !strings.HasPrefix(r.URL.Path, operator.Root):
 		xrpc.CORS(w, r)
 	case isMethod && strings.TrimSuffix(name, "/") == "_health":
 		s.health(w, r)

@@ -57,6 +57,8 @@ func TestValidate(t *testing.T) {
 		"Config.ServiceDID, which":  func(c *Config) { c.URL = "https://[::1]" },
 		"invalid did \"pds\"":       func(c *Config) { c.ServiceDID = "pds" },
 		"Config.RecoveryKey":        func(c *Config) { c.RecoveryKey = "did:key:z" },
+		"Brand.Accent must be":      func(c *Config) { c.Brand.Accent = "blue" },
+		"Brand.Logo must be":        func(c *Config) { c.Brand.Logo = "javascript:x" },
 		"begins with a dot":         func(c *Config) { c.Policy.Domains = []string{"a.test"} },
 		"labels of 3 to 2":          func(c *Config) { c.Policy.MaxLabel = 2 },
 		"Config.AppView: invalid":   func(c *Config) { c.AppView.URL = "https://a.b" },

@@ -18,6 +18,9 @@ type Handler struct {
 	// one of this site from this browser; nil: there is none. The error of either is shown: see
 	// [Call.Fail].
 	Get, Post func(*Call) error
+	// Fetch answers the script of a page in JSON, instead of Post: to a form that was checked like
+	// those of people. The script gets the text of an error as the member "message".
+	Fetch func(*Call) (any, error)
 }
 
 // Call is a request for a page, and its answer.
@@ -61,7 +64,11 @@ func (c *Call) Know() (err error) {
 func (s *Site) Serve(set *Set, h Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c := s.Begin(set, w, r, "")
-		if err := c.try(h); err != nil {
+		err := c.try(h)
+		switch {
+		case err != nil && h.Fetch != nil:
+			c.failScript(err)
+		case err != nil:
 			c.Fail(err)
 		}
 	}
@@ -71,11 +78,11 @@ func (c *Call) try(h Handler) error {
 	isGet := c.R.Method == http.MethodGet || c.R.Method == http.MethodHead
 	switch {
 	case isGet && h.Get != nil:
-	case c.R.Method == http.MethodPost && h.Post != nil:
+	case c.R.Method == http.MethodPost && (h.Post != nil || h.Fetch != nil):
 	default:
 		allow := "POST"
 		switch {
-		case h.Post == nil:
+		case h.Post == nil && h.Fetch == nil:
 			allow = "GET, HEAD"
 		case h.Get != nil:
 			allow = "GET, HEAD, POST"
@@ -83,7 +90,11 @@ func (c *Call) try(h Handler) error {
 		c.W.Header().Set("Allow", allow)
 		return Refuse(http.StatusMethodNotAllowed, "The method is not allowed here")
 	}
-	if err := navigated(c.R); err != nil {
+	allowed := navigated
+	if h.Fetch != nil {
+		allowed = fetched
+	}
+	if err := allowed(c.R); err != nil {
 		return err
 	}
 	if isGet {
@@ -99,6 +110,9 @@ func (c *Call) try(h Handler) error {
 		if err := c.site.cfg.Limit(c.R, h.Action); err != nil {
 			return err
 		}
+	}
+	if h.Fetch != nil {
+		return c.answerScript(h.Fetch)
 	}
 	return h.Post(c)
 }

@@ -95,6 +95,7 @@ func raised(ctx context.Context, a account.Account, step *repo.Step, keep accoun
 		if err != nil {
 			return err
 		}
+		step.Expect(pair.Key, pair.Value)
 		step.Set(pair.Key, doc, x.Expires)
 	}
 	return nil

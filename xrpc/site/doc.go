@@ -24,8 +24,9 @@
 //	<label for="name">{{.T "hello.name"}}</label><input type="text" id="name" name="name">
 //	{{template "wrong" (.Wrong "name")}}<button class="main">{{.T "hello.do"}}</button></form>{{end}}
 //
-// and its messages in messages/en.txt and the other five languages. Pages are made on the server, work
-// without scripts, and may have none: see the Content-Security-Policy that they are sent with.
+// and its messages in messages/en.txt and the other five languages. Pages are made on the server and work
+// without scripts. They may run none but the one for passkeys, where a page has it: see the
+// Content-Security-Policy that they are sent with, and [PasskeyScript].
 //
 // # Browsers
 //

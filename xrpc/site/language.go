@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -54,14 +55,22 @@ func (l Language) Has(key string) bool { _, ok := l.messages[key]; return ok }
 // Keys are the keys of all messages, sorted.
 func (l Language) Keys() []string { return slices.Sorted(maps.Keys(l.messages)) }
 
-// Language chooses a language: by locales, the tags of languages that somebody has asked for,
-// separated by spaces, and then by what the browser accepts (Accept-Language).
+// Language chooses a language: the first of those that somebody wishes (see [Wishes]) that there is,
+// else English.
 func (s *Set) Language(locales, accept string) Language {
-	for tag := range strings.FieldsSeq(Short(locales, 400)) {
-		if l, ok := s.find(tag); ok {
-			return l
+	for _, tag := range Wishes(locales, accept) {
+		primary, _, _ := strings.Cut(strings.ToLower(tag), "-")
+		if i := slices.IndexFunc(s.languages, func(l Language) bool { return l.Tag == primary }); i >= 0 {
+			return s.languages[i]
 		}
 	}
+	return s.languages[0]
+}
+
+// Wishes are the languages that somebody wishes, the best first: locales, which are tags of languages
+// (BCP 47) separated by spaces, and then what the browser accepts (Accept-Language).
+func Wishes(locales, accept string) (tags []string) {
+	tags = strings.Fields(Short(locales, 400))
 	type wish struct {
 		tag string
 		q   float64
@@ -73,32 +82,13 @@ func (s *Set) Language(locales, accept string) Language {
 		if v, ok := strings.CutPrefix(strings.TrimSpace(params), "q="); ok {
 			q, _ = strconv.ParseFloat(v, 64)
 		}
-		if q > 0 {
-			wishes = append(wishes, wish{strings.TrimSpace(tag), q})
+		if tag = strings.TrimSpace(tag); q > 0 && tag != "" && tag != "*" {
+			wishes = append(wishes, wish{tag, q})
 		}
 	}
-	slices.SortStableFunc(wishes, func(a, b wish) int {
-		switch {
-		case a.q > b.q:
-			return -1
-		case a.q < b.q:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(wishes, func(a, b wish) int { return cmp.Compare(b.q, a.q) })
 	for _, x := range wishes {
-		if l, ok := s.find(x.tag); ok {
-			return l
-		}
+		tags = append(tags, x.tag)
 	}
-	return s.languages[0]
-}
-
-func (s *Set) find(tag string) (Language, bool) {
-	primary, _, _ := strings.Cut(strings.ToLower(tag), "-")
-	i := slices.IndexFunc(s.languages, func(l Language) bool { return l.Tag == primary })
-	if i < 0 {
-		return Language{}, false
-	}
-	return s.languages[i], true
+	return tags
 }

@@ -19,6 +19,9 @@ type Page struct {
 	Brand    Brand
 	// Style is the path of the style sheet.
 	Style string
+	// Script is the path of the one script that the page may run: see [PasskeyScript]. Empty: it may
+	// run none.
+	Script string
 	// Flow is that of the call: see [Call].
 	Flow string
 
@@ -87,6 +90,9 @@ func (c *Call) Show(name string, v View) error {
 	}
 	p := v.page()
 	h := c.W.Header()
+	if p.Script != "" {
+		c.site.allowScript(h, p.Script)
+	}
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Language", p.Lang.Tag)
 	status := p.Status

@@ -51,11 +51,6 @@ func readSet(files fs.FS) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := fs.Stat(files, "templates/parts.html"); err == nil {
-		if layout, err = layout.ParseFS(files, "templates/parts.html"); err != nil {
-			return nil, err
-		}
-	}
 	add := func(files fs.FS, path string) error {
 		t, err := layout.Clone()
 		if err == nil {
@@ -65,8 +60,14 @@ func readSet(files fs.FS) (*Set, error) {
 		set.templates[name] = t
 		return err
 	}
+	// The page of an error comes without the parts, which may show what it has not.
 	if err := add(sharedFiles, "templates/error.html"); err != nil {
 		return nil, err
+	}
+	if _, err := fs.Stat(files, "templates/parts.html"); err == nil {
+		if layout, err = layout.ParseFS(files, "templates/parts.html"); err != nil {
+			return nil, err
+		}
 	}
 	names, err := fs.Glob(files, "templates/*.html")
 	if err != nil {

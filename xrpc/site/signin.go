@@ -118,7 +118,7 @@ func (s *Site) Enter(c *Call, proof credential.Proof, stay Stay) error {
 	id := Hash(c.Browser.Name)
 	x := signInRecord{
 		Version: version, At: now, Since: now, Credentials: proof.Account.Credentials, Remember: stay.Remember,
-		Agent: Short(c.R.UserAgent(), 256), Address: address(c.R), Expires: now.Add(rememberedLife),
+		Agent: Short(c.R.UserAgent(), 256), Address: Address(c.R), Expires: now.Add(rememberedLife),
 	}
 	switch {
 	case stay.Remember:
@@ -277,8 +277,8 @@ func (s *Site) EndSignIn(ctx context.Context, who account.Caller, id string) err
 	return SignIns{s.accounts, s.now}.End(ctx, who, id)
 }
 
-// address is that of who sends a request, without the port.
-func address(r *http.Request) string {
+// Address is the network address of who sends a request, without the port. It may be empty.
+func Address(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return ""

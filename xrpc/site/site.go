@@ -87,9 +87,10 @@ func New(cfg Config) *Site {
 	return s
 }
 
-// Mount adds the style sheet to a mux.
+// Mount adds the style sheet and the script for passkeys to a mux.
 func (s *Site) Mount(mux *http.ServeMux) {
-	mux.HandleFunc("GET "+s.look.stylePath, s.look.serveStyle)
+	mux.HandleFunc("GET "+s.look.stylePath, serveFile("text/css", s.look.style))
+	mux.HandleFunc("GET "+passkeyPath, serveFile("text/javascript", passkeyScript))
 }
 
 // Credentials are those of the configuration.

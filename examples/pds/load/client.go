@@ -201,18 +201,22 @@ func hammer(ctx context.Context, base string, clients int, duration time.Duratio
 					return
 				}
 				f.times = append(f.times, time.Since(before))
-				f.calls++
 				f.bytes += size
 			}
 		})
 	}
 	done.Wait()
-	sum := figures{took: time.Since(start)}
+	return total(all, time.Since(start)), errors.Join(errs...)
+}
+
+// total is what several clients have seen together.
+func total(all []figures, took time.Duration) figures {
+	sum := figures{took: took}
 	for _, f := range all {
-		sum.calls += f.calls
+		sum.calls += len(f.times)
 		sum.bytes += f.bytes
 		sum.times = append(sum.times, f.times...)
 	}
 	slices.Sort(sum.times)
-	return sum, errors.Join(errs...)
+	return sum
 }

@@ -107,7 +107,7 @@ func main() {
 	flag.StringVar(&opt.pds, "pds", "", "the `program` to measure (default: build the one of this module)")
 	flag.StringVar(&opt.dir, "dir", "", "put data below this `directory`, on the disk that is to be measured (default: the system's for temporary files)")
 	flag.BoolVar(&opt.json, "json", false, "write JSON")
-	flag.StringVar(&opt.only, "only", "", "measure only these, separated by commas: write, read, repo, rest, start")
+	flag.StringVar(&opt.only, "only", "", "measure only these, separated by commas: write, read, repo, oauth, rest, start")
 	flag.StringVar(&opt.profiles, "profiles", "", "write profiles of the server to this `directory`")
 	flag.DurationVar(&opt.duration, "time", 10*time.Second, "how long to call each method")
 	flag.IntVar(&opt.clients, "clients", 32, "how many clients call at once")
@@ -149,7 +149,7 @@ func run(ctx context.Context, opt options, out, notes io.Writer) error {
 		}
 	}
 	b := &bench{options: opt, dir: dir, notes: notes}
-	all := []work{{"write", b.write}, {"read", b.read}, {"repo", b.repo}, {"rest", b.rest}, {"start", b.coldStart}}
+	all := []work{{"write", b.write}, {"read", b.read}, {"repo", b.repo}, {"oauth", b.oauth}, {"rest", b.rest}, {"start", b.coldStart}}
 	title := "work"
 	if opt.hostile {
 		title = "attack"

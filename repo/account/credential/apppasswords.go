@@ -44,7 +44,7 @@ func hashAppPassword(did syntax.DID, password string) string {
 func (s *Store) CreateAppPassword(ctx context.Context, who account.Caller, name string, privileged bool) (password string, p AppPassword, err error) {
 	text := strings.ToLower(rand.Text())
 	password = strings.Join([]string{text[:4], text[4:8], text[8:12], text[12:16]}, "-")
-	_, err = s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+	a, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		key := appPasswordPrefix + name
 		switch _, err := step.Get(ctx, key); {
 		case err == nil:
@@ -61,6 +61,9 @@ func (s *Store) CreateAppPassword(ctx context.Context, who account.Caller, name 
 		step.Set(key, doc, time.Time{})
 		return err
 	})
+	if err == nil {
+		s.changed(ctx, Change{Event: AppPasswordMade, Account: a, AppPassword: name})
+	}
 	return password, p, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"github.com/pdskit/pdskit/internal/storedjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -62,9 +63,11 @@ func raised(ctx context.Context, a account.Account, step *repo.Step, keep accoun
 			return err
 		}
 		write := storage.KVWrite{Key: x.Key}
-		if keep.Session != "" && x.Key == sessionPrefix+keep.Session && x.Value.Credentials == a.Credentials-1 {
+		kept := keep.Session != "" && x.Key == sessionPrefix+keep.Session || keep.Apps && x.Value.AppPassword != ""
+		if kept && x.Value.Credentials == a.Credentials-1 {
+			step.Expect(x.Key, x.Text)
 			x.Value.Credentials = a.Credentials
-			if write, err = x.Value.write(keep.Session); err != nil {
+			if write, err = x.Value.write(strings.TrimPrefix(x.Key, sessionPrefix)); err != nil {
 				return err
 			}
 		}

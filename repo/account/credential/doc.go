@@ -80,6 +80,12 @@ type Config struct {
 	// after what else its owner should hear of, in the goroutine that did it. A process that dies
 	// at that moment does not call it.
 	FactorChanged func(context.Context, FactorChange)
+	// Changed is the same for a password or an address that was changed, and an app password that was
+	// made.
+	Changed func(context.Context, Change)
+	// From, if not nil, says where the request of a context comes from, in words by which an account's
+	// owner may recognise it, such as a network address: see OpenSession.
+	From func(context.Context) string
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
@@ -90,6 +96,8 @@ type Store struct {
 	enter    func(context.Context) (func(), error)
 	now      func() time.Time
 	told     func(context.Context, FactorChange)
+	tell     func(context.Context, Change)
+	from     func(context.Context) string
 	// terms has those of sessions by the JSON that they are stored as: to parse that takes longer
 	// than to read it.
 	terms *memo.Texts[term]
@@ -107,7 +115,7 @@ func New(cfg Config) *Store {
 	if cfg.Accounts == nil {
 		panic("credential: Config.Accounts is missing: make an account.Store first")
 	}
-	s := &Store{accounts: cfg.Accounts, enter: cfg.Enter, now: cfg.Now, told: cfg.FactorChanged, terms: memo.NewTexts[term](maxTerms, maxTermBytes)}
+	s := &Store{accounts: cfg.Accounts, enter: cfg.Enter, now: cfg.Now, told: cfg.FactorChanged, tell: cfg.Changed, from: cfg.From, terms: memo.NewTexts[term](maxTerms, maxTermBytes)}
 	if s.now == nil {
 		s.now = time.Now
 	}

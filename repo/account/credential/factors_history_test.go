@@ -9,9 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
-	"github.com/pdskit/pdskit/storage"
 )
 
 // model is what an account's factors must be, kept in the simplest way.
@@ -213,7 +211,7 @@ func history(t *testing.T, r *rand.Rand, length int) {
 			}
 		case 16:
 			if r.IntN(4) == 0 {
-				_, err := s.setPassword(ctx, who, passwordHash(), func(account.Account, storage.KVReader, *repo.Step) error { return nil })
+				_, err := s.setPassword(ctx, who, passwordHash(), account.Kept{}, nil)
 				agree("another password", err, true)
 				m.counter++
 				m.mailed = ""

@@ -176,17 +176,28 @@ func (s *Store) ChangeEmail(ctx context.Context, who account.Caller, email, toke
 		return s.useMailToken(ctx, r, a, ForEmailChange, token, step)
 	}
 	// Whether an address is taken is not for everybody to know.
-	err := s.accounts.View(ctx, who, func(a account.Account, r storage.KVReader) error { return may(a, r, &repo.Step{}) })
+	var was string
+	err := s.accounts.View(ctx, who, func(a account.Account, r storage.KVReader) error {
+		was = a.Email
+		return may(a, r, &repo.Step{})
+	})
 	if err != nil {
 		return err
 	}
-	return s.accounts.ChangeEmail(ctx, who, email, func(a *account.Account, step *repo.Step) error {
-		if err := may(*a, step, step); err != nil {
+	var a account.Account
+	err = s.accounts.ChangeEmail(ctx, who, email, func(now *account.Account, step *repo.Step) error {
+		if err := may(*now, step, step); err != nil {
 			return err
 		}
+		a = *now
 		voidMailTokens(step)
 		return nil
 	})
+	if err == nil && was != email {
+		a.Email = email
+		s.changed(ctx, Change{Event: EmailChanged, Account: a, Email: was})
+	}
+	return err
 }
 
 // DeleteAccount deletes an account on the word of somebody who has its password, as it still is,
@@ -206,6 +217,14 @@ func (s *Store) DeleteAccount(ctx context.Context, p Proof, token string) error 
 		err = ErrWrongPassword
 	}
 	return err
+}
+
+// CloseAccount deletes an account on the word of a caller, who must have a token that was sent by mail
+// for it. Errors are ErrMailToken and ErrMailTokenExpired.
+func (s *Store) CloseAccount(ctx context.Context, who account.Caller, token string) error {
+	return s.accounts.DeleteIf(ctx, who, func(a account.Account, r storage.KVReader) error {
+		return s.useMailToken(ctx, r, a, ForDeletion, token, &repo.Step{})
+	})
 }
 
 // voidMailTokens adds to a step that no token that was sent by mail is good any longer.

@@ -129,19 +129,36 @@ func (s *Store) SetPassword(ctx context.Context, who account.Caller, password st
 	if err != nil {
 		return account.Account{}, err
 	}
-	return s.setPassword(ctx, who, hash, func(account.Account, storage.KVReader, *repo.Step) error { return nil })
+	return s.setPassword(ctx, who, hash, account.Kept{}, nil)
 }
 
-// setPassword sets a password's hash in a step that check allows.
-func (s *Store) setPassword(ctx context.Context, who account.Caller, hash string, check mailCheck) (account.Account, error) {
-	return s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
-		if err := check(*a, step, step); err != nil {
-			return err
+// ChangePassword is SetPassword after which something goes on: the session of the caller, and what
+// else is kept.
+func (s *Store) ChangePassword(ctx context.Context, who account.Caller, password string, keep account.Kept) (account.Account, error) {
+	hash, err := s.HashPassword(ctx, password)
+	if err != nil {
+		return account.Account{}, err
+	}
+	keep.Session = who.Session
+	return s.setPassword(ctx, who, hash, keep, nil)
+}
+
+// setPassword sets a password's hash in a step that check allows; nil: any.
+func (s *Store) setPassword(ctx context.Context, who account.Caller, hash string, keep account.Kept, check mailCheck) (account.Account, error) {
+	a, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+		if check != nil {
+			if err := check(*a, step, step); err != nil {
+				return err
+			}
 		}
 		a.Password = hash
 		voidMailTokens(step)
-		return s.accounts.Raise(ctx, a, step, account.Kept{})
+		return s.accounts.Raise(ctx, a, step, keep)
 	})
+	if err == nil {
+		s.changed(ctx, Change{Event: PasswordChanged, Account: a})
+	}
+	return a, err
 }
 
 // ResetPassword changes the password of the account that a token to reset it was sent to, and ends
@@ -170,7 +187,7 @@ func (s *Store) ResetPassword(ctx context.Context, token, password string) error
 		if hash, err = s.HashPassword(ctx, password); err != nil {
 			return err
 		}
-		_, err = s.setPassword(ctx, account.Trusted(did), hash, check)
+		_, err = s.setPassword(ctx, account.Trusted(did), hash, account.Kept{}, check)
 	}
 	if errors.Is(err, account.ErrNotFound) {
 		return ErrMailToken

@@ -50,6 +50,7 @@ type chain struct {
 	Used    []usedToken `json:"used,omitempty"`    // those before it that are in their grace, in their order
 	Created time.Time   `json:"created,omitzero"`  // zero: before this was kept
 	Expires time.Time   `json:"expires"`
+	From    string      `json:"from,omitempty"` // where it was last renewed: Config.From
 }
 
 type usedToken struct {
@@ -69,9 +70,13 @@ func (x chain) write(name string) (storage.KVWrite, error) {
 // account's namespace, in the step that makes the account. app is the app password it begins with,
 // or nil. For an account that is there, see StartSession.
 func (s *Store) NewSession(a account.Account, app *AppPassword) (x Session, write storage.KVWrite, err error) {
+	return s.newSession(a, app, "")
+}
+
+func (s *Store) newSession(a account.Account, app *AppPassword, from string) (x Session, write storage.KVWrite, err error) {
 	x.Credentials = a.Credentials
 	now := s.now()
-	c := chain{Created: now.UTC(), Expires: now.Add(RefreshLife)}
+	c := chain{Created: now.UTC(), Expires: now.Add(RefreshLife), From: from}
 	if app != nil {
 		x.AppPassword, x.Privileged, c.AppHash = app.Name, app.Privileged, app.Hash
 	}
@@ -125,7 +130,7 @@ func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a ac
 			return account.ErrTakenDown
 		}
 		var write storage.KVWrite
-		x, write, err = s.NewSession(*now, p.App)
+		x, write, err = s.newSession(*now, p.App, s.origin(ctx))
 		step.KV = append(step.KV, write)
 		return err
 	})
@@ -180,7 +185,7 @@ func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (a
 		case fresh:
 			x.Used = append(x.Used, usedToken{own, s.now().Add(refreshGrace)})
 			x.Used = x.Used[max(0, len(x.Used)-maxUsed):]
-			x.Current, x.Expires = rand.Text(), s.now().Add(RefreshLife)
+			x.Current, x.Expires, x.From = rand.Text(), s.now().Add(RefreshLife), s.origin(ctx)
 			next.ID = name + "." + x.Current
 			write, err := x.write(name)
 			step.KV = append(step.KV, write)
@@ -239,6 +244,20 @@ type OpenSession struct {
 	// tokens were renewed last: that is when it was last used, to a few hours, since clients renew
 	// tokens while they use them. Ends is when it ends if it is not renewed.
 	Created, Renewed, Ends time.Time
+	// From is Config.From of who renewed it last. It may be empty.
+	From string
+}
+
+// maxFrom is the length in bytes of the longest Config.From that is kept.
+const maxFrom = 128
+
+// origin is where the request of a context comes from.
+func (s *Store) origin(ctx context.Context) string {
+	if s.from == nil {
+		return ""
+	}
+	text := s.from(ctx)
+	return strings.ToValidUTF8(text[:min(len(text), maxFrom)], "")
 }
 
 // Sessions returns the sessions of an account that go on, on the word of a caller, the last renewed
@@ -256,7 +275,7 @@ func (s *Store) Sessions(ctx context.Context, who account.Caller) (list []OpenSe
 			}
 			list = append(list, OpenSession{
 				Name: strings.TrimPrefix(x.Key, sessionPrefix), AppPassword: c.AppPassword,
-				Created: c.Created, Renewed: c.Expires.Add(-RefreshLife), Ends: c.Expires,
+				Created: c.Created, Renewed: c.Expires.Add(-RefreshLife), Ends: c.Expires, From: c.From,
 			})
 		}
 		return nil
@@ -280,6 +299,15 @@ func (s *Store) EndOpenSession(ctx context.Context, who account.Caller, name str
 func (s *Store) EndSessions(ctx context.Context, who account.Caller) error {
 	_, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		return s.accounts.Raise(ctx, a, step, account.Kept{AppPasswords: true, Session: who.Session})
+	})
+	return err
+}
+
+// EndOtherSessions is EndSessions that leaves apps alone: those let in by OAuth, and those with
+// passwords of their own.
+func (s *Store) EndOtherSessions(ctx context.Context, who account.Caller) error {
+	_, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+		return s.accounts.Raise(ctx, a, step, account.Kept{AppPasswords: true, Apps: true, Session: who.Session})
 	})
 	return err
 }

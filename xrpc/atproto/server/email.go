@@ -58,8 +58,7 @@ func (s *Service) sendTold(ctx context.Context, m Mail) error {
 var errNoMail = &xrpc.Error{Status: http.StatusNotImplemented, Message: "This server sends no mail"}
 
 func (s *Service) requestEmailConfirmation(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForEmailConfirmation, "Confirm your e-mail address",
-		"To confirm this address for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
+	return out, s.RequestEmailConfirmation(ctx, s.sessions.By(r))
 }
 
 func (s *Service) confirmEmail(ctx context.Context, r *xrpc.Request, in api.ServerConfirmEmailInput) (out xrpc.None, err error) {
@@ -67,16 +66,8 @@ func (s *Service) confirmEmail(ctx context.Context, r *xrpc.Request, in api.Serv
 }
 
 func (s *Service) requestEmailUpdate(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out api.ServerRequestEmailUpdateOutput, err error) {
-	a, err := s.accounts.ByDID(ctx, r.Principal.DID)
-	if err != nil {
-		return out, err
-	}
-	out.TokenRequired = !a.EmailConfirmedAt.IsZero()
-	if !out.TokenRequired {
-		return out, nil
-	}
-	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForEmailChange, "Change your e-mail address",
-		"To change the e-mail address of your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
+	out.TokenRequired, err = s.RequestEmailChange(ctx, s.sessions.By(r))
+	return out, err
 }
 
 func (s *Service) updateEmail(ctx context.Context, r *xrpc.Request, in api.ServerUpdateEmailInput) (out xrpc.None, err error) {

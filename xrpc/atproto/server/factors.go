@@ -33,14 +33,10 @@ func (s *Service) FactorChanged(ctx context.Context, c credential.FactorChange) 
 	if c.Factor.Name != "" && c.Factor.Kind != credential.RecoveryCodes && c.Factor.Kind != credential.EmailCodes {
 		what += fmt.Sprintf(" (%q)", c.Factor.Name)
 	}
-	from := ""
-	if network := limit.ClientOf(ctx).Network; network.IsValid() {
-		from = ", from the network address " + network.Addr().String()
-	}
 	m := Mail{
 		Kind: FactorChanged, To: c.Account.Email, DID: c.Account.DID, Handle: c.Account.Handle, Subject: s.subject("The security of your account has changed"),
 		Text: fmt.Sprintf("Your account %s, on %s%s:\n\n    %s\n\nIf that was not you, change your password, and ask the administrator of the server for help.\n",
-			c.Account.Handle, c.At.UTC().Format(mailTime), from, strings.NewReplacer("{what}", what, "{left}", fmt.Sprint(c.Factor.Left)).Replace(text)),
+			c.Account.Handle, c.At.UTC().Format(mailTime), fromAddress(ctx), strings.NewReplacer("{what}", what, "{left}", fmt.Sprint(c.Factor.Left)).Replace(text)),
 	}
 	s.tell(m)
 }
@@ -77,6 +73,9 @@ func (s *Service) AppAllowed(_ context.Context, a account.Account, app AllowedAp
 	if s.cfg.Mailer == nil || a.Email == "" {
 		return
 	}
+	if len(app.May) == 0 {
+		app.May = []string{"Know who you are"}
+	}
 	var may strings.Builder
 	for i, text := range app.May {
 		if i == maxPermissions {
@@ -91,6 +90,15 @@ func (s *Service) AppAllowed(_ context.Context, a account.Account, app AllowedAp
 			"If that was not you, change your password: that ends all sessions, those of apps too.\n",
 			a.Handle, app.At.UTC().Format(mailTime), oneLine(app.Name), oneLine(app.ID), where(app.Agent, app.Address), may.String()),
 	})
+}
+
+// fromAddress says from which network address a change comes, for a message; empty if that is not
+// known.
+func fromAddress(ctx context.Context) string {
+	if network := limit.ClientOf(ctx).Network; network.IsValid() {
+		return ", from the network address " + network.Addr().String()
+	}
+	return ""
 }
 
 // maxPermissions is how many permissions a message lists.

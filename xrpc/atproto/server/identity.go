@@ -39,15 +39,21 @@ func (s *Service) checkForeignHandle(ctx context.Context, did syntax.DID, handle
 	return handle, nil
 }
 
-// changeHandle changes an account's handle in its DID document and here, and adds an event, even if
-// nothing changes.
+// changeHandle is moveHandle for methods.
 func (s *Service) changeHandle(ctx context.Context, who account.Caller, handle syntax.Handle) error {
-	did := who.DID
-	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) })
-	s.resolver.Purge(syntax.AtIdentifier(did))
+	err := s.moveHandle(ctx, who, handle)
 	if errors.Is(err, account.ErrHandleTaken) {
 		return xrpc.InvalidRequest("Handle already taken: %s", handle)
 	}
+	return err
+}
+
+// moveHandle changes an account's handle in its DID document and here, and adds an event, even if
+// nothing changes.
+func (s *Service) moveHandle(ctx context.Context, who account.Caller, handle syntax.Handle) error {
+	did := who.DID
+	err := s.accounts.ChangeHandle(ctx, who, handle, func(ctx context.Context, h syntax.Handle) error { return s.setDocumentHandle(ctx, did, h) })
+	s.resolver.Purge(syntax.AtIdentifier(did))
 	return err
 }
 

@@ -3,9 +3,10 @@ package server
 import (
 	"encoding/json"
 	"fmt"
-	"github.com/pdskit/pdskit/storage/sealed"
 	"testing"
 	"time"
+
+	"github.com/pdskit/pdskit/storage/sealed"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"

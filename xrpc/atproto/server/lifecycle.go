@@ -112,8 +112,7 @@ func directoryError(err error) error {
 }
 
 func (s *Service) requestAccountDelete(ctx context.Context, r *xrpc.Request, _ xrpc.None) (out xrpc.None, err error) {
-	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForDeletion, "Account deletion requested",
-		"To delete your account %[2]s for good, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
+	return out, s.RequestDeletion(ctx, s.sessions.By(r))
 }
 
 // deleteAccount deletes an account. It needs the account's password and a token that was sent by

@@ -31,6 +31,11 @@ const (
 	FactorChanged MailKind = "factor_changed"
 	// NewSignIn tells of a sign-in with a browser that is new to the account.
 	NewSignIn MailKind = "new_sign_in"
+	// PasswordChanged, EmailChanged and AppPasswordMade tell of a password or an address that was
+	// changed, and an app password that was made. EmailChanged goes to the address before.
+	PasswordChanged MailKind = "password_changed"
+	EmailChanged    MailKind = "email_changed"
+	AppPasswordMade MailKind = "app_password_made"
 	// NewApp tells of an app that was given permissions it did not have.
 	NewApp MailKind = "new_app"
 	// Plain is a message that the operator or a moderator wrote.

@@ -22,6 +22,10 @@ func TestFormsOfThePages(t *testing.T) {
 		{"handle", 300, 3600, 86400},
 		{"password-request", 15, 15, 50},
 		{"password-reset", 50, 600, 14400},
+		{"account", 300, 3600, 86400},
+		{"mail", 30, 30, 100},
+		{"account-data", 100, 1200, 28800},
+		{"export", 30, 30, 200},
 	} {
 		now := time.Unix(1_700_000_000, 0).Truncate(24 * time.Hour)
 		l := New(Config{Now: func() time.Time { return now }})

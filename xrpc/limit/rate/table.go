@@ -114,6 +114,11 @@ func Official() *Table {
 			"handle":           {{300, 5 * time.Minute}},
 			"password-request": {{15, time.Hour}, {50, day}},
 			"password-reset":   {{50, 5 * time.Minute}},
+			// The account pages: all forms, and besides those that send mail, and pages that read much.
+			"account":      {{300, 5 * time.Minute}},
+			"mail":         {{30, time.Hour}, {100, day}},
+			"account-data": {{100, 5 * time.Minute}},
+			"export":       {{30, time.Hour}, {200, day}},
 		},
 		// So many requests of one app that are under way leave room for others.
 		Clients: map[string][]Window{"par": {{5000, 5 * time.Minute}}},

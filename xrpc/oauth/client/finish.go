@@ -92,12 +92,12 @@ func (c *Client) takeState(ctx context.Context, query url.Values, browser string
 
 // tokens are the answer of the token endpoint.
 type tokens struct {
-	Access  string     `json:"access_token"`
-	Type    string     `json:"token_type"`
-	Refresh string     `json:"refresh_token"`
-	Scope   string     `json:"scope"`
-	Subject syntax.DID `json:"sub"`
-	Life    *float64   `json:"expires_in"`
+	Access  string   `json:"access_token"`
+	Type    string   `json:"token_type"`
+	Refresh string   `json:"refresh_token"`
+	Scope   string   `json:"scope"`
+	Subject string   `json:"sub"` // a DID, once it is checked
+	Life    *float64 `json:"expires_in"`
 }
 
 const (
@@ -111,7 +111,7 @@ func (t *tokens) check(issuer string) error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: answer of %s: %w", ErrServer, issuer, fmt.Errorf(format, args...))
 	}
-	_, err := syntax.ParseDID(string(t.Subject))
+	_, err := syntax.ParseDID(t.Subject)
 	switch {
 	case !wellFormed(t.Access, maxToken):
 		return bad("no access_token")
@@ -152,12 +152,12 @@ func (c *Client) exchange(ctx context.Context, st *loginState, code string) (*Se
 	err = c.post(ctx, s, s.Token, key, st.Auth, url.Values{
 		"grant_type": {grantCode}, "code": {code}, "redirect_uri": {st.Redirect}, "code_verifier": {st.Verifier},
 	}, &t)
-	if err != nil {
-		return nil, err
+	var out *Session
+	if err == nil {
+		out, err = c.begin(ctx, st, &t, sent)
 	}
-	out, err := c.begin(ctx, st, &t, sent)
 	if err != nil {
-		// Nobody has the tokens: they must not stay good.
+		// Nobody has the tokens, if there are any: they must not stay good.
 		c.revokeTokens(context.WithoutCancel(ctx), s, key, st.Auth, t.Refresh, t.Access)
 		return nil, err
 	}
@@ -169,18 +169,19 @@ func (c *Client) begin(ctx context.Context, st *loginState, t *tokens, sent time
 	if err := t.check(st.Issuer); err != nil {
 		return nil, err
 	}
-	if st.DID != "" && t.Subject != st.DID {
-		return nil, fmt.Errorf("%w: the login is for %s, and %s lets %s in", ErrMismatch, st.DID, st.Issuer, t.Subject)
+	did := syntax.DID(t.Subject)
+	if st.DID != "" && did != st.DID {
+		return nil, fmt.Errorf("%w: the login is for %s, and %s lets %s in", ErrMismatch, st.DID, st.Issuer, did)
 	}
-	found, err := c.disc.Account(ctx, syntax.AtIdentifier(t.Subject))
+	found, err := c.disc.Account(ctx, syntax.AtIdentifier(did))
 	if err != nil {
 		return nil, err
 	}
 	if found.Server.Issuer != st.Issuer {
-		return nil, fmt.Errorf("%w: %s says that it lets %s in, for whom %s speaks", ErrMismatch, st.Issuer, t.Subject, found.Server.Issuer)
+		return nil, fmt.Errorf("%w: %s says that it lets %s in, for whom %s speaks", ErrMismatch, st.Issuer, did, found.Server.Issuer)
 	}
 	r := record{
-		Version: version, DID: t.Subject, Handle: found.Handle, Issuer: st.Issuer, PDS: found.PDS, Auth: st.Auth, Key: st.Key,
+		Version: version, DID: did, Handle: found.Handle, Issuer: st.Issuer, PDS: found.PDS, Auth: st.Auth, Key: st.Key,
 		Access: t.Access, Refresh: t.Refresh, Scope: t.Scope, Created: sent.UTC(), Renewed: sent.UTC(), Expires: t.expires(sent),
 	}
 	id := newSessionID(r.DID)

@@ -36,6 +36,7 @@ type record struct {
 	Renewed time.Time     `json:"renewed"`          // when Access was given out
 	Expires time.Time     `json:"expires,omitzero"` // of Access; zero: not known
 	Unsure  bool          `json:"unsure,omitempty"` // Refresh was used, and no answer came
+	Times   int           `json:"n"`                // how often it was renewed
 }
 
 // loginState is a login that is under way, as it is stored.
@@ -59,8 +60,16 @@ type held struct {
 	raw   []byte
 	key   crypto.Signer
 	early time.Duration // before Expires it is renewed
-	// before is what the store has in the place of raw, if it could not be stored.
+	// before is what the store has in the place of raw, if it is not stored yet.
 	before []byte
+}
+
+// stored is what the store has.
+func (h *held) stored() []byte {
+	if h.before != nil {
+		return h.before
+	}
+	return h.raw
 }
 
 func newHeld(r record, raw []byte) (*held, error) {

@@ -117,7 +117,7 @@ func (c *Client) renewLocked(ctx context.Context, id SessionID, seen string, why
 		return nil, fmt.Errorf("%w: it gave no refresh token", ErrServer)
 	}
 	s, pds, err := c.stillAt(ctx, h)
-	if errors.Is(err, ErrMismatch) {
+	if errors.Is(err, errMoved) {
 		return nil, c.leave(ctx, id, h, s, EndedMoved, err)
 	}
 	if err != nil {
@@ -138,7 +138,7 @@ func (c *Client) renewLocked(ctx context.Context, id SessionID, seen string, why
 	if t.Refresh == "" {
 		t.Refresh = h.Refresh // it stays good (RFC 6749, 6)
 	}
-	if err = t.check(s.Issuer); err == nil && t.Subject != h.DID {
+	if err = t.check(s.Issuer); err == nil && syntax.DID(t.Subject) != h.DID {
 		err = fmt.Errorf("%w: %s renews a session of %s with tokens of %s", ErrMismatch, s.Issuer, h.DID, t.Subject)
 	}
 	if err != nil {
@@ -147,6 +147,7 @@ func (c *Client) renewLocked(ctx context.Context, id SessionID, seen string, why
 	}
 	r := h.record
 	r.PDS, r.Access, r.Refresh, r.Scope, r.Renewed, r.Expires, r.Unsure = pds, t.Access, t.Refresh, t.Scope, sent.UTC(), t.expires(sent), false
+	r.Times++
 	raw, err := c.seal(sessionPlace+string(id), r)
 	if err != nil {
 		return nil, err
@@ -155,7 +156,7 @@ func (c *Client) renewLocked(ctx context.Context, id SessionID, seen string, why
 	if err != nil {
 		return nil, err
 	}
-	next.before = h.raw
+	next.before = h.stored()
 	next, err = c.save(ctx, id, next)
 	if err == nil {
 		c.updated(next.info(id))
@@ -163,8 +164,12 @@ func (c *Client) renewLocked(ctx context.Context, id SessionID, seen string, why
 	return next, err
 }
 
+// errMoved: another server speaks for an account, or none does any more.
+var errMoved = fmt.Errorf("%w: the account has moved", ErrMismatch)
+
 // stillAt returns the authorization server of a session and the account's PDS, if the server speaks
-// for the account; else ErrMismatch. Before that is said, the account is resolved anew.
+// for the account; else errMoved. Before that is said, the account is resolved anew. Servers that
+// contradict each other are another error: that may be mended.
 func (c *Client) stillAt(ctx context.Context, h *held) (*Server, string, error) {
 	s, err := c.disc.Server(ctx, h.Issuer)
 	if err != nil {
@@ -176,13 +181,11 @@ func (c *Client) stillAt(ctx context.Context, h *held) (*Server, string, error) 
 	}
 	switch {
 	case errors.Is(err, identity.ErrTombstoned):
-		return s, "", fmt.Errorf("%w: %w", ErrMismatch, err)
-	case errors.Is(err, ErrMismatch):
-		return s, "", fmt.Errorf("%w: %w", ErrServer, err) // of two servers: it may be mended
+		return s, "", fmt.Errorf("%w: %w", errMoved, err)
 	case err != nil:
 		return s, "", err
 	case found.Server.Issuer != h.Issuer:
-		return s, "", fmt.Errorf("%w: %s speaks for %s now, and not %s", ErrMismatch, found.Server.Issuer, h.DID, h.Issuer)
+		return s, "", fmt.Errorf("%w: %s speaks for %s now, and not %s", errMoved, found.Server.Issuer, h.DID, h.Issuer)
 	}
 	return s, found.PDS, nil
 }
@@ -216,9 +219,14 @@ func (c *Client) refused(ctx context.Context, id SessionID, h *held, why error) 
 func (c *Client) end(ctx context.Context, id SessionID, h *held, reason EndReason, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTime)
 	defer cancel()
-	if err := c.cfg.Sessions.Delete(ctx, id, h.raw); err != nil {
+	old := h.stored()
+	if reason == EndedRevoked {
+		old = nil // whatever has become of it
+	}
+	if err := c.cfg.Sessions.Delete(ctx, id, old); err != nil {
 		return fmt.Errorf("%w: deleting a session that has ended: %w", ErrTemporary, err)
 	}
+	c.forget(id)
 	if c.cfg.OnEnd != nil {
 		c.cfg.OnEnd(h.info(id), reason)
 	}
@@ -245,12 +253,14 @@ func (c *Client) markUnsure(ctx context.Context, id SessionID, h *held) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTime)
 	defer cancel()
-	c.cfg.Sessions.CompareAndSwap(ctx, id, h.raw, raw)
+	c.cfg.Sessions.CompareAndSwap(ctx, id, h.stored(), raw)
 }
 
 // save stores a renewed session in the place of what was there before. If the store fails, the
 // session is kept in memory and stored later: the tokens of before may be of no use.
-func (c *Client) save(ctx context.Context, id SessionID, h *held) (*held, error) {
+func (c *Client) save(ctx context.Context, id SessionID, unsaved *held) (*held, error) {
+	mine := *unsaved // it is shared
+	h := &mine
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTime)
 	defer cancel()
 	for try := range storeTries {
@@ -270,6 +280,7 @@ func (c *Client) save(ctx context.Context, id SessionID, h *held) (*held, error)
 		}
 		if err == nil {
 			c.forget(id)
+			h.before = nil
 			return h, nil
 		}
 	}
@@ -299,15 +310,16 @@ func (c *Client) overtaken(ctx context.Context, id SessionID, h *held) (*held, e
 	if err != nil {
 		return nil, err
 	}
-	if bytes.Equal(raw, h.raw) {
-		return h, nil // it was stored, and the answer was lost
+	if bytes.Equal(raw, h.raw) { // it was stored, and the answer was lost
+		h.before = nil
+		return h, nil
 	}
 	now, err := c.unsealSession(id, raw)
 	if err != nil {
 		return nil, err
 	}
-	if now.Renewed.Before(h.Renewed) && now.Unsure {
-		h.before = raw // only a mark has changed
+	if now.Times < h.Times { // a mark has changed, or it was not renewed as often
+		h.before = raw
 		return nil, nil
 	}
 	return now, nil
@@ -344,7 +356,6 @@ func (c *Client) revoke(ctx context.Context, id SessionID) error {
 		if err == nil {
 			err = c.revokeTokens(ctx, s, h.key, h.Auth, h.Refresh, h.Access)
 		}
-		c.forget(id)
 		if gone := c.end(ctx, id, h, EndedRevoked, nil); !errors.Is(gone, ErrSessionEnded) {
 			return nil, gone
 		}

@@ -2,8 +2,11 @@ package client_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,4 +99,16 @@ func create(ctx context.Context, s *client.Session, text string) error {
 
 func contextFor(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(t.Context(), d)
+}
+
+// claimsOf are the claims of a JWT, which is not verified.
+func claimsOf(jwt string) map[string]any {
+	parts := strings.Split(jwt, ".")
+	if len(parts) != 3 {
+		return nil
+	}
+	var claims map[string]any
+	text, _ := base64.RawURLEncoding.DecodeString(parts[1])
+	json.Unmarshal(text, &claims)
+	return claims
 }

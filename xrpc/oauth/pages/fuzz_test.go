@@ -38,13 +38,12 @@ func FuzzDescribe(f *testing.F) {
 	} {
 		f.Add(s)
 	}
-	p := &Pages{}
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := auth.ParseScope(text)
 		if err != nil || s.String() == auth.Atproto {
 			return
 		}
-		l := p.describe(nil, set.Languages()[0], s)
+		l := Words{}.of(t.Context(), set.Languages()[0], s)
 		if l.Text == "" || strings.Contains(l.Text, "{") && !strings.Contains(text, "{") {
 			t.Errorf("%q: %+v", text, l)
 		}

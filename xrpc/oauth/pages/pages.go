@@ -19,8 +19,8 @@ import (
 
 // Config configures Pages. Site and Passwords are required.
 type Config struct {
-	// Site is the site that the pages belong to. Its Limit is asked about "sign-in", "factor",
-	// "sign-up", "handle", "password-request" and "password-reset".
+	// Site is the site that the pages belong to. Its Limit is asked about "sign-in", "passkey" (a
+	// challenge), "factor", "sign-up", "handle", "password-request" and "password-reset".
 	Site *site.Site
 	// Passwords checks passwords, and counts guesses: session.Sessions is one.
 	Passwords Passwords
@@ -30,6 +30,9 @@ type Config struct {
 	// SendCode mails a code by which somebody signs in who has shown the password. Nil: codes by mail
 	// are not sent; those of authenticator apps and recovery codes are taken.
 	SendCode func(ctx context.Context, a account.Account, code string) error
+	// Passkeys signs people in by passkeys, too: passkey.Passkeys does. Nil: there are none, and the
+	// pages have no script.
+	Passkeys Passkeys
 	// Sets resolves the permission sets that apps ask for, to show what is in them: that of the
 	// provider. Nil: their names are shown.
 	Sets provider.Sets
@@ -109,6 +112,8 @@ const (
 	pathReset    = "/oauth/password/reset"
 	pathSignOut  = "/oauth/sign-out"
 	pathActivate = "/oauth/activate"
+	pathPasskey  = "/oauth/passkey"
+	pathOptions  = "/oauth/passkey/options"
 
 	pathAuthorize = "/oauth/authorize" // of the provider
 	pathAccount   = "/account"
@@ -124,6 +129,16 @@ func (p *Pages) Mount(mux *http.ServeMux) {
 	mux.HandleFunc(pathReset, p.serve("password-reset", p.showReset, p.reset))
 	mux.HandleFunc(pathSignOut, p.serve("", p.showSignOut, p.signOut))
 	mux.HandleFunc(pathActivate, p.serve("", nil, p.activate))
+	if p.cfg.Passkeys != nil {
+		mux.HandleFunc(pathPasskey, p.serve("sign-in", nil, p.passkey))
+		mux.HandleFunc(pathOptions, p.site.Serve(set, site.Handler{Action: "passkey", Fetch: func(c *site.Call) (any, error) {
+			x := &call{Call: c}
+			if err := p.openFlow(x); err != nil {
+				return nil, err
+			}
+			return p.passkeyOptions(x)
+		}}))
+	}
 }
 
 // call is a request for a page.

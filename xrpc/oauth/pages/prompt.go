@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strings"
@@ -52,6 +53,12 @@ func (p *Pages) Device(w http.ResponseWriter, r *http.Request) (d provider.Devic
 		d.Accounts = append(d.Accounts, provider.SignedIn{DID: x.Account.DID, At: x.At, Credentials: x.Credentials, Request: x.Request})
 	}
 	return d, nil
+}
+
+// AppName is what people are shown of an app, in English where it has no name of its own: the name of
+// a trusted client, else the host of its client_id.
+func AppName(c provider.Client) string {
+	return cmp.Or(describeApp(c).Name, set.Languages()[0].Message("app.device"))
 }
 
 // Prompt shows what a request needs next: see [provider.Pages].

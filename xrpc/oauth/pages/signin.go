@@ -19,6 +19,9 @@ const maxPassword = 1024
 func (p *Pages) signInView(c *call) *view {
 	v := p.view(c, "signin", "signin.title")
 	v.Remember = !v.Request
+	if p.cfg.Passkeys != nil {
+		v.Passkeys, v.Script = true, site.PasskeyScript()
+	}
 	return v
 }
 

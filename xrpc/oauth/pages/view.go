@@ -25,6 +25,9 @@ type view struct {
 	Who, Handle, Label, Domain, Email, Invite, Code6 string
 	Fixed, Remember                                  bool
 
+	// Passkeys: the page asks for passkeys too.
+	Passkeys bool
+
 	Offers struct{ SignUp, Reset bool }
 
 	Choices []choice

@@ -95,6 +95,15 @@ func (x Apps) EndClient(ctx context.Context, who account.Caller, clientID string
 	return err
 }
 
+// EndAll ends all sessions of all apps, on the word of a caller of the account, with codes and all that
+// was granted.
+func (x Apps) EndAll(ctx context.Context, who account.Caller) error {
+	_, err := x.Accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+		return raised(ctx, *a, step, account.Kept{})
+	})
+	return err
+}
+
 // Apps are the sessions that the provider has given out.
 func (p *Provider) Apps() Apps { return Apps{Accounts: p.accounts, Now: p.now} }
 

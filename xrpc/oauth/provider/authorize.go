@@ -168,12 +168,25 @@ func (p *Provider) logins(ctx context.Context, d Device, id string, q *request) 
 			life = signInOneTime
 		}
 		fresh := s.Credentials == a.Credentials && now.Sub(s.At) < life && a.Status() != account.TakenDown
-		if q.Prompt == promptLogin && s.At.Before(q.Created) {
+		if since, wanted := q.signInSince(); wanted && s.At.Before(since) {
 			fresh = false
 		}
 		list = append(list, login{s, a, fresh})
 	}
 	return list, nil
+}
+
+// signInSince is since when somebody must have signed in, if the client has asked for that: by prompt or
+// by max_age, whose time is the request's, so that it does not end while somebody reads (OpenID Connect,
+// 3.1.2.1).
+func (q *request) signInSince() (since time.Time, wanted bool) {
+	switch {
+	case q.Prompt == promptLogin:
+		return q.Created, true
+	case q.MaxAge != nil:
+		return q.Created.Add(-time.Duration(*q.MaxAge) * time.Second), true
+	}
+	return since, false
 }
 
 // hinted reports whether an account is the one that a request asks for.

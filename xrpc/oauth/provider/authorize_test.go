@@ -182,6 +182,41 @@ func TestMatrix84LoginIsEnforced(t *testing.T) {
 	w.consent(browser, alice, nil).page(t, "84", 401)
 }
 
+// 84: so is max_age, at the consent too.
+func TestMaxAgeIsEnforced(t *testing.T) {
+	w := newWorld(t)
+	a := w.confidential()
+	a.login()
+	w.signIn(browser, alice)
+	w.wait(10 * time.Minute)
+	hint := func(age string) map[string]string {
+		return map[string]string{"login_hint": string(alice), "max_age": age}
+	}
+	w.browse(browser, a.push(hint("600"))).back(t)
+	w.browse(browser, a.push(hint("2147483647"))).back(t)
+	for _, age := range []string{"599", "0"} {
+		path := a.push(hint(age))
+		w.browse(browser, path).asks(t, age, AskSignIn)
+		w.consent(browser, alice, nil).page(t, age+": consent with the old sign-in", 401)
+		w.signIn(browser, alice)
+		w.browse(browser, path).back(t)
+		w.wait(10 * time.Minute)
+	}
+	// Whoever reads for long need not sign in again.
+	path := a.push(map[string]string{"max_age": "60", "prompt": "consent"})
+	w.signIn(browser, alice)
+	w.wait(4 * time.Minute)
+	w.browse(browser, path).asks(t, "later", AskConsent)
+	if q := w.browse(browser, a.push(map[string]string{"prompt": "none", "login_hint": string(alice), "max_age": "60"})).back(t); q.Get("error") != codeLoginRequired {
+		t.Errorf("%v", q)
+	}
+	for _, age := range []string{"-1", "x", "1.5", "99999999999999999999", " 1"} {
+		if out := a.par(hint(age)); !out.is(400, codeInvalidRequest) {
+			t.Errorf("%q: %d %s", age, out.status, out.text)
+		}
+	}
+}
+
 // 86: nor is login_hint.
 func TestMatrix86HintIsEnforced(t *testing.T) {
 	w := newWorld(t)

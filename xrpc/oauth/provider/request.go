@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -61,6 +62,7 @@ type request struct {
 	Scope     string     `json:"scope"` // those that are known, in normal form
 	Hint      string     `json:"hint,omitempty"`
 	Prompt    string     `json:"prompt,omitempty"`
+	MaxAge    *int64     `json:"maxAge,omitempty"` // of the sign-in, in seconds
 	Locales   string     `json:"locales,omitempty"`
 	Created   time.Time  `json:"created"`
 	Expires   time.Time  `json:"expires"`
@@ -223,6 +225,13 @@ func (p *Provider) validate(ctx context.Context, c client, in params) (q *reques
 		return bad("prompt none is only for confidential clients")
 	case len(q.Locales) > maxLocales:
 		return bad("ui_locales is longer than %d bytes", maxLocales)
+	}
+	if text := in["max_age"]; text != "" {
+		age, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return bad("max_age must be a number of seconds")
+		}
+		q.MaxAge = new(int64(age))
 	}
 	if q.Hint, err = loginHint(in["login_hint"]); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/internal/exactjson"
@@ -132,20 +133,50 @@ func (x *session) accepts(id string, now time.Time) bool {
 	return slices.ContainsFunc(x.Old, func(t accessToken) bool { return t.ID == id && now.Unix() < t.Expires })
 }
 
-// raised ends all sessions, codes and grants of an account whose credentials change. What it does not
-// see is void all the same, since it carries another value of the counter.
-func raised(ctx context.Context, _ account.Account, step *repo.Step, _ account.Kept) error {
+// raised ends all sessions, codes and grants of an account whose credentials change, or carries over
+// sessions and grants that are kept. What it does not see is void all the same, since it carries
+// another value of the counter.
+func raised(ctx context.Context, a account.Account, step *repo.Step, keep account.Kept) error {
 	for _, prefix := range []string{sessionPrefix, codePrefix, grantPrefix} {
-		rng := storage.Prefix(prefix)
-		rng.KeysOnly = true
-		for pair, err := range step.Keys(ctx, rng) {
+		for pair, err := range step.Keys(ctx, storage.Prefix(prefix)) {
 			if err != nil {
 				return err
 			}
-			step.Remove(pair.Key)
+			if keep.Apps && carryOver(step, prefix, pair, a.Credentials) {
+				step.Expect(pair.Key, pair.Value)
+			} else {
+				step.Remove(pair.Key)
+			}
 		}
 	}
 	return nil
+}
+
+// carryOver adds to a step that a session or grant is good under the next value of the counter, if it
+// was under the one before.
+func carryOver(step *repo.Step, prefix string, pair storage.KVPair, credentials int64) bool {
+	switch prefix {
+	case sessionPrefix:
+		x, err := parseSession(pair.Value)
+		if err != nil || x.Credentials != credentials-1 {
+			return false
+		}
+		x.Credentials = credentials
+		return x.write(step, strings.TrimPrefix(pair.Key, sessionPrefix)) == nil
+	case grantPrefix:
+		var g grant
+		if exactjson.UnmarshalPlain(pair.Value, &g) != nil || g.Version != version || g.Credentials != credentials-1 {
+			return false
+		}
+		g.Credentials = credentials
+		doc, err := json.Marshal(g)
+		if err != nil {
+			return false
+		}
+		step.Set(pair.Key, doc, pair.Expires)
+		return true
+	}
+	return false
 }
 
 // maxSessions bounds the sessions of one account: beyond it, those that were renewed the longest ago

@@ -35,8 +35,9 @@ type App struct {
 	// Scope is what the app asks for, and declares.
 	Scope string
 
-	net  *Network
+	net  *Network // nil: it is in none
 	http *http.Client
+	now  func() time.Time
 	key  *crypto.PrivateKey // authenticates the client; nil: it is public
 
 	mu       sync.Mutex
@@ -55,7 +56,7 @@ func (n *Network) App(scope string, change ...func(document map[string]any)) *Ap
 	n.mu.Unlock()
 	a := &App{
 		ID: "https://" + site + "/oauth-client-metadata.json", Redirect: "https://" + site + "/callback", Scope: scope,
-		net: n, http: n.ClientFrom("192.0.2.4"), nonces: make(map[string]string),
+		net: n, http: n.ClientFrom("192.0.2.4"), now: n.Clock.Now, nonces: make(map[string]string),
 	}
 	a.document = map[string]any{
 		"client_id": a.ID, "client_name": "App " + site, "client_uri": "https://" + site, "application_type": "web", "redirect_uris": []string{a.Redirect},
@@ -66,7 +67,11 @@ func (n *Network) App(scope string, change ...func(document map[string]any)) *Ap
 		f(a.document)
 	}
 	if a.document["token_endpoint_auth_method"] == "private_key_jwt" {
-		a.key = n.newKey()
+		key, err := crypto.GenerateKey(crypto.P256)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		a.key = key
 		k := a.key.PublicKey().JWK()
 		k.KeyID, k.Use = "key", "sig"
 		a.document["jwks"], a.document["token_endpoint_auth_signing_alg"] = map[string]any{"keys": []any{k}}, "ES256"
@@ -75,13 +80,15 @@ func (n *Network) App(scope string, change ...func(document map[string]any)) *Ap
 	return a
 }
 
-func (n *Network) newKey() *crypto.PrivateKey {
-	n.t.Helper()
-	key, err := crypto.GenerateKey(crypto.P256)
-	if err != nil {
-		n.t.Fatal(err)
+// LoopbackApp returns an app on a person's device, to which browsers are sent back at redirect, an address
+// of 127.0.0.1. It is in no Network: it reaches servers by c, and asks them by [App.PushTo].
+func LoopbackApp(c *http.Client, scope, redirect string) *App {
+	id := "http://localhost/?" + url.Values{"redirect_uri": {redirect}, "scope": {scope}}.Encode()
+	a := &App{ID: id, Redirect: redirect, Scope: scope, http: c, now: time.Now, nonces: make(map[string]string)}
+	if c.Transport == nil {
+		a.http = &http.Client{Transport: http.DefaultTransport}
 	}
-	return key
+	return a
 }
 
 // ServeHTTP serves the app's site: its metadata, and a page that browsers come back to.
@@ -117,7 +124,8 @@ type AppLogin struct {
 	URL string
 
 	app      *App
-	pds      *PDS
+	server   string
+	client   func() *xrpc.Client
 	key      *crypto.PrivateKey
 	verifier string
 	state    string
@@ -126,7 +134,20 @@ type AppLogin struct {
 // Push pushes an authorization request to a PDS. change has parameters in the place of those that the
 // app would send; empty ones are left out. The error is a *provider.Error if the server refuses.
 func (a *App) Push(ctx context.Context, p *PDS, change url.Values) (*AppLogin, error) {
-	l := &AppLogin{app: a, pds: p, key: a.net.newKey(), verifier: rand.Text() + rand.Text(), state: rand.Text()}
+	return a.push(ctx, p.config.URL, p.Client, change)
+}
+
+// PushTo is Push to a server at a URL.
+func (a *App) PushTo(ctx context.Context, server string, change url.Values) (*AppLogin, error) {
+	return a.push(ctx, server, func() *xrpc.Client { return &xrpc.Client{Host: server} }, change)
+}
+
+func (a *App) push(ctx context.Context, server string, client func() *xrpc.Client, change url.Values) (*AppLogin, error) {
+	key, err := crypto.GenerateKey(crypto.P256)
+	if err != nil {
+		return nil, err
+	}
+	l := &AppLogin{app: a, server: server, client: client, key: key, verifier: rand.Text() + rand.Text(), state: rand.Text()}
 	sum := sha256.Sum256([]byte(l.verifier))
 	in := url.Values{
 		"response_type": {"code"}, "redirect_uri": {a.Redirect}, "scope": {a.Scope}, "state": {l.state},
@@ -137,10 +158,10 @@ func (a *App) Push(ctx context.Context, p *PDS, change url.Values) (*AppLogin, e
 	var out struct {
 		URI string `json:"request_uri"`
 	}
-	if err := a.post(ctx, l.key, p.config.URL, "/oauth/par", in, &out); err != nil {
+	if err := a.post(ctx, l.key, server, "/oauth/par", in, &out); err != nil {
 		return nil, err
 	}
-	l.URL = p.config.URL + "/oauth/authorize?" + url.Values{"client_id": {a.ID}, "request_uri": {out.URI}}.Encode()
+	l.URL = server + "/oauth/authorize?" + url.Values{"client_id": {a.ID}, "request_uri": {out.URI}}.Encode()
 	return l, nil
 }
 
@@ -151,13 +172,13 @@ func (l *AppLogin) Finish(ctx context.Context, back *url.URL) (*AppSession, erro
 	switch {
 	case !strings.HasPrefix(back.String(), l.app.Redirect):
 		return nil, fmt.Errorf("pdstest: the browser is at %s, not back in the app", back)
-	case q.Get("iss") != l.pds.config.URL || q.Get("state") != l.state:
+	case q.Get("iss") != l.server || q.Get("state") != l.state:
 		return nil, fmt.Errorf("pdstest: the answer is not one to this request: %s", back)
 	case q.Get("error") != "":
 		return nil, &provider.Error{Code: q.Get("error"), Description: q.Get("error_description")}
 	}
 	s := &AppSession{app: l.app, key: l.key}
-	s.Client = l.pds.Client()
+	s.Client = l.client()
 	s.HTTP = &http.Client{Transport: s}
 	return s, s.tokens(ctx, url.Values{
 		"grant_type": {"authorization_code"}, "code": {q.Get("code")}, "redirect_uri": {l.app.Redirect}, "code_verifier": {l.verifier},
@@ -276,7 +297,7 @@ func (a *App) sign(r *http.Request, key *crypto.PrivateKey, token string) error 
 	a.mu.Lock()
 	nonce := a.nonces[origin]
 	a.mu.Unlock()
-	proof, err := dpop.Sign(r.Context(), key, dpop.Target{Method: r.Method, URL: origin + r.URL.EscapedPath(), Token: token}, nonce, a.net.Clock.Now())
+	proof, err := dpop.Sign(r.Context(), key, dpop.Target{Method: r.Method, URL: origin + r.URL.EscapedPath(), Token: token}, nonce, a.now())
 	if err != nil {
 		return err
 	}
@@ -375,7 +396,7 @@ func (a *App) post(ctx context.Context, key *crypto.PrivateKey, server, path str
 
 // assertion is what a confidential client shows (RFC 7523).
 func (a *App) assertion(ctx context.Context, server string) (string, error) {
-	now := a.net.Clock.Now()
+	now := a.now()
 	head := map[string]any{"alg": "ES256", "typ": "JWT", "kid": "key"}
 	claims := map[string]any{"iss": a.ID, "sub": a.ID, "aud": server, "jti": rand.Text(), "iat": now.Unix(), "exp": now.Add(time.Minute).Unix()}
 	var parts []string

@@ -21,14 +21,27 @@ type Browser struct {
 // Browser returns a browser that reaches the sites of the network.
 func (n *Network) Browser() *Browser {
 	n.t.Helper()
+	return NewBrowser(n.ClientFrom("192.0.2.3").Transport)
+}
+
+// NewBrowser returns a browser that reaches sites by a transport.
+func NewBrowser(t http.RoundTripper) *Browser {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
-		n.t.Fatal(err)
+		panic(err) // it fails for none of its options
 	}
-	c := n.ClientFrom("192.0.2.3")
-	c.Jar = jar
-	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Browser{http: c}
+	return &Browser{http: &http.Client{
+		Transport: t, Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Cookies returns the cookies that the browser sends to an address.
+func (b *Browser) Cookies(address string) []*http.Cookie {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil
+	}
+	return b.http.Jar.Cookies(u)
 }
 
 // Page is what a browser shows.

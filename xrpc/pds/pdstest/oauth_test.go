@@ -642,6 +642,50 @@ func TestNewBrowserIsTold(t *testing.T) {
 	}
 }
 
+// The owner of an account is told of an app that has new permissions: in words, with time and place,
+// and not again when the app is let in with the same.
+func TestNewPermissionsAreTold(t *testing.T) {
+	net := pdstest.New(t)
+	one := net.PDS()
+	alice := one.Account("alice")
+	app, browser := net.App(noteScope+" account:email"), net.Browser()
+	login := func(scope string) {
+		t.Helper()
+		granted := strings.Fields(scope)
+		if _, err := app.LoginWith(t.Context(), browser, alice, func(s string) bool { return slices.Contains(granted, s) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := func() string {
+		t.Helper()
+		mail, err := net.Mail.Take(t.Context(), alice.Email, server.NewApp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mail.Text
+	}
+	login(noteScope)
+	text := told()
+	for _, want := range []string{
+		string(alice.Handle), "app: app1.example.net", app.ID, "address: 192.0.2.3", net.Clock.Now().UTC().Format("2 January 2006"), "- Change your public data of these kinds: com.example.note", "change your password",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %s", want, text)
+		}
+	}
+	login(noteScope)
+	login(noteScope + " account:email")
+	if text := told(); !strings.Contains(text, "- See your e-mail address") || strings.Contains(text, "com.example.note") {
+		t.Error(text)
+	}
+	one.Restart() // which sends all mail first
+	for _, m := range net.Mail.To(alice.Email) {
+		if m.Kind == server.NewApp {
+			t.Errorf("told of what is not new: %s", m.Text)
+		}
+	}
+}
+
 // roundTrip is an http.RoundTripper.
 type roundTrip func(*http.Request) (*http.Response, error)
 

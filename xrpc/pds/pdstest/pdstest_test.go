@@ -88,6 +88,9 @@ func TestMail(t *testing.T) {
 	if _, err := alice.Login("another password"); err != nil {
 		t.Error(err)
 	}
+	if _, err := net.Mail.Take(t.Context(), alice.Email, server.PasswordChanged); err != nil {
+		t.Error(err)
+	}
 	if list := net.Mail.To("ALICE@example.com"); len(list) != 0 {
 		t.Errorf("%d messages are left", len(list))
 	}

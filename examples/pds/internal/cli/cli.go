@@ -44,7 +44,7 @@ type IO struct {
 	Stdout, Stderr io.Writer
 }
 
-// command is one command. Its name may be two words.
+// command is one command. Its name may be several words.
 type command struct {
 	name, args, short string
 	long              string
@@ -79,7 +79,11 @@ func commands() []command {
 		{name: "account update-handle", args: "ACCOUNT HANDLE", short: "Give an account another handle.", min: 2, max: 2, flags: adminFlags, run: accountUpdateHandle},
 		{name: "account factors", args: "ACCOUNT", short: "Show an account's second factors and passkeys, in JSON.", min: 1, max: 1, run: accountFactors(false)},
 		{name: "account reset-factors", args: "ACCOUNT", short: "Remove all of them, for an owner who has lost them. It is noted with the account.", min: 1, max: 1, run: accountFactors(true)},
+		{name: "account sessions list", args: "ACCOUNT", short: "List the browsers in which an account is signed in, and its sessions by passwords.", min: 1, max: 1, run: sessions(entries{list: listSessions}, false)},
+		{name: "account sessions end", args: "ACCOUNT [ID...]", short: "End some of them, or all. It is noted in the audit trail.", min: 1, max: -1, run: sessions(entries{list: listSessions}, true)},
 		{name: "account delete", args: "ACCOUNT", short: "Delete an account with all that it has. This cannot be undone.", min: 1, max: 1, flags: deleteFlags, run: accountDelete},
+		{name: "oauth list", args: "ACCOUNT", short: "List the apps that an account has let in, with what they may do.", min: 1, max: 1, run: sessions(entries{listApps, endApps}, false)},
+		{name: "oauth revoke", args: "ACCOUNT [ID|CLIENT-ID...]", short: "End sessions of apps, or all. It is noted in the audit trail.", min: 1, max: -1, run: sessions(entries{listApps, endApps}, true)},
 		{name: "invite create", short: "Make invite codes.", flags: inviteFlags, run: inviteCreate},
 		{name: "invite list", short: "List the invite codes.", flags: adminFlags, run: inviteList},
 		{name: "invite disable", args: "CODE...", short: "Make invite codes useless.", min: 1, max: -1, flags: adminFlags, run: inviteDisable},

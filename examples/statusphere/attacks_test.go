@@ -1,0 +1,163 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// request sends a form to the app as a browser would, except for what change does to it.
+func (w *world) request(cookie string, path string, form url.Values, change func(*http.Request)) *http.Response {
+	r := httptest.NewRequest("POST", w.set.url+path, strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Origin", w.set.url)
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	if cookie != "" {
+		r.Header.Set("Cookie", cookie)
+	}
+	if change != nil {
+		change(r)
+	}
+	rec := httptest.NewRecorder()
+	w.app.web.ServeHTTP(rec, r)
+	return rec.Result()
+}
+
+// cookieOf is the cookie of a browser that has signed in.
+func (u *user) cookieOf() string {
+	u.w.t.Helper()
+	text := ""
+	for _, k := range u.Cookies(u.w.set.url) {
+		if k.Name == "__Host-statusphere" {
+			text = k.Name + "=" + k.Value
+		}
+	}
+	if text == "" {
+		u.w.t.Fatal("there is no cookie")
+	}
+	return text
+}
+
+func TestForeignForms(t *testing.T) {
+	w := newWorld(t)
+	u, other := w.visit(), w.visit()
+	u.signIn(w.pds.Account("alice"))
+	own, foreignForm := u.form("/status"), other.form("/sign-in")
+	form, foreign := own.Values(), foreignForm.Values()
+	form.Set("status", "👍")
+	cookie := u.cookieOf()
+	body := func(text string) func(*http.Request) {
+		return func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(text)) }
+	}
+	name, value, _ := strings.Cut(cookie, "=")
+	for attack, c := range map[string]struct {
+		cookie string
+		form   url.Values
+		change func(*http.Request)
+	}{
+		"another origin":        {cookie, form, func(r *http.Request) { r.Header.Set("Origin", "https://evil.example.net") }},
+		"no origin":             {cookie, form, func(r *http.Request) { r.Header.Del("Origin") }},
+		"the null origin":       {cookie, form, func(r *http.Request) { r.Header.Set("Origin", "null") }},
+		"another port":          {cookie, form, func(r *http.Request) { r.Header.Set("Origin", w.set.url+":444") }},
+		"the origin over HTTP":  {cookie, form, func(r *http.Request) { r.Header.Set("Origin", "http://"+site) }},
+		"a site above":          {cookie, form, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }},
+		"no token":              {cookie, url.Values{"status": {"👍"}}, nil},
+		"a token cut short":     {cookie, url.Values{"status": {"👍"}, "token": {form.Get("token")[:20]}}, nil},
+		"another one's token":   {cookie, url.Values{"status": {"👍"}, "token": foreign["token"]}, nil},
+		"two tokens":            {cookie, url.Values{"status": {"👍"}, "token": {form.Get("token"), form.Get("token")}}, nil},
+		"no cookie":             {"", form, nil},
+		"a cookie without MAC":  {name + "=" + strings.SplitN(value, ".", 2)[0], form, nil},
+		"a cookie with another": {name + "=x" + value, form, nil},
+		"two cookies":           {cookie + "; " + other.cookieOf(), form, nil},
+		"the cookie of HTTP":    {"statusphere=" + value, form, nil},
+		"another host":          {cookie, form, func(r *http.Request) { r.Host = "evil.example.net" }},
+		"JSON":                  {cookie, form, func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }},
+		"plain text":            {cookie, form, func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }},
+		"a long form":           {cookie, form, body(form.Encode() + "&x=" + strings.Repeat("x", 1<<20))},
+		"a broken form":         {cookie, form, body("%zz")},
+		"a query":               {cookie, nil, func(r *http.Request) { r.URL.RawQuery = form.Encode() }},
+		"two emoji":             {cookie, url.Values{"status": {"👍👍"}, "token": form["token"]}, nil},
+		"HTML":                  {cookie, url.Values{"status": {"<b>"}, "token": form["token"]}, nil},
+		"nothing":               {cookie, url.Values{"token": form["token"]}, nil},
+	} {
+		res := w.request(c.cookie, "/status", c.form, c.change)
+		if res.StatusCode < 400 || res.StatusCode >= 500 {
+			t.Errorf("%s: status %d", attack, res.StatusCode)
+		}
+	}
+	if got := w.shown(); len(got) > 0 {
+		t.Errorf("something was written: %q", got)
+	}
+	// And the form as it is.
+	if res := w.request(cookie, "/status", form, nil); res.StatusCode != http.StatusSeeOther {
+		t.Errorf("the form itself: status %d", res.StatusCode)
+	}
+	w.wait("alice 👍")
+}
+
+func TestCookies(t *testing.T) {
+	w := newWorld(t)
+	res := get(w, "/", "")
+	k := res.Cookies()
+	if len(k) != 1 || k[0].Name != "__Host-statusphere" || !k[0].Secure || !k[0].HttpOnly || k[0].SameSite != http.SameSiteLaxMode || k[0].Path != "/" || k[0].Domain != "" {
+		t.Errorf("the cookie is %v", k)
+	}
+	if again := get(w, "/", k[0].Name+"="+k[0].Value); len(again.Cookies()) != 0 {
+		t.Error("a cookie that is there is set again")
+	}
+	for name, want := range map[string]string{
+		"Content-Security-Policy": "form-action 'self'", "Referrer-Policy": "same-origin", "X-Frame-Options": "DENY",
+		"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Strict-Transport-Security": "max-age=",
+	} {
+		if !strings.Contains(res.Header.Get(name), want) {
+			t.Errorf("%s: %q", name, res.Header.Get(name))
+		}
+	}
+	// An old one is none.
+	w.net.Clock.Advance(31 * 24 * time.Hour)
+	if again := get(w, "/", k[0].Name+"="+k[0].Value); len(again.Cookies()) != 1 {
+		t.Error("a cookie lasts for ever")
+	}
+	// Another key makes other cookies.
+	u := w.visit()
+	cookie := u.cookieOf()
+	w.stop()
+	w.set.secret = []byte(strings.Repeat("another!", 4))
+	w.start()
+	if again := get(w, "/", cookie); len(again.Cookies()) != 1 {
+		t.Error("the cookie of another key is taken")
+	}
+}
+
+// get asks for a page.
+func get(w *world, path, cookie string) *http.Response {
+	r := httptest.NewRequest("GET", w.set.url+path, nil)
+	if cookie != "" {
+		r.Header.Set("Cookie", cookie)
+	}
+	rec := httptest.NewRecorder()
+	w.app.web.ServeHTTP(rec, r)
+	return rec.Result()
+}
+
+func TestAddresses(t *testing.T) {
+	w := newWorld(t)
+	for path, status := range map[string]int{
+		"/": 200, "/nothing": 404, "/static/nothing.css": 404, "/static/..%2f..%2fweb.go": 404, "/sign-in": 404, "/status": 404,
+		"/oauth-client-metadata.json": 200, "/live": 400, "/live?after=-1": 400, "/live?after=x": 400,
+	} {
+		if res := get(w, path, ""); res.StatusCode != status && !(status == 404 && res.StatusCode == 405) {
+			t.Errorf("%s: status %d", path, res.StatusCode)
+		}
+	}
+	r := httptest.NewRequest("GET", "https://rebound.example.net/", nil)
+	rec := httptest.NewRecorder()
+	w.app.web.ServeHTTP(rec, r)
+	if rec.Code != http.StatusFound || rec.Header().Get("Location") != w.set.url+"/" {
+		t.Errorf("another host name: %d, %q", rec.Code, rec.Header().Get("Location"))
+	}
+}

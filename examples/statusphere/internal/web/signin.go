@@ -1,0 +1,126 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/xrpc/oauth/client"
+)
+
+// loginTimeout bounds the time to find out where somebody signs in.
+const loginTimeout = 20 * time.Second
+
+// signIn begins a login. The browser goes on to the account's own server, by a page of ours: the
+// content security policy forbids a form to lead elsewhere, also by a redirect.
+func (s *Server) signIn(c *call) error {
+	select {
+	case s.logins <- struct{}{}:
+		defer func() { <-s.logins }()
+	default:
+		return &refusal{http.StatusServiceUnavailable, "Too many people sign in at this moment. Try again."}
+	}
+	ctx, cancel := context.WithTimeout(c.ctx(), loginTimeout)
+	defer cancel()
+	account := strings.TrimSpace(c.form.Get("account"))
+	to, err := s.cfg.OAuth.Start(ctx, client.Login{Account: account, Browser: c.who.Browser, Locales: []string{"en"}})
+	if err != nil {
+		s.cfg.Log.Info("a login could not begin", "account", account, "error", err)
+		return explain(account, err)
+	}
+	return s.render(c, http.StatusOK, "leave", leaveView{URL: to.String(), Host: to.Host})
+}
+
+// explain says why a login could not begin.
+func explain(account string, err error) *refusal {
+	var answered *client.Error
+	switch {
+	case account == "" || errors.Is(err, client.ErrInput):
+		return &refusal{http.StatusUnprocessableEntity, "Type your handle, such as alice.example.com."}
+	case errors.Is(err, identity.ErrNotFound), errors.Is(err, identity.ErrTombstoned):
+		return &refusal{http.StatusUnprocessableEntity, "There is no account with that handle. Is it spelled right?"}
+	case errors.Is(err, client.ErrMismatch), errors.Is(err, identity.ErrMismatch):
+		return &refusal{http.StatusUnprocessableEntity, "That handle does not belong to the account that it points at."}
+	case errors.As(err, &answered) && !errors.Is(err, client.ErrTemporary):
+		return &refusal{http.StatusBadGateway, "The server of that account does not let this app in."}
+	case errors.Is(err, client.ErrServer):
+		return &refusal{http.StatusBadGateway, "The server of that account cannot be used to sign in here."}
+	}
+	return &refusal{http.StatusBadGateway, "The server of that account does not answer. Try again in a moment."}
+}
+
+// finish ends a login, when the browser comes back.
+func (s *Server) finish(c *call) error {
+	c.w.Header().Set("Cache-Control", "no-store")
+	session, _, err := s.cfg.OAuth.Finish(c.ctx(), c.r.URL.Query(), c.who.Browser)
+	if err != nil {
+		var told *client.CallbackError
+		switch {
+		case errors.As(err, &told) && told.Code == "access_denied":
+			return s.toHome(c) // they changed their mind
+		case errors.Is(err, client.ErrState):
+			return &refusal{http.StatusBadRequest, "That sign-in was too long ago, or began in another browser. Please try again."}
+		}
+		s.cfg.Log.Warn("a login failed", "error", err)
+		return &refusal{http.StatusBadGateway, "Your server did not let you in. Please try again."}
+	}
+	if err := s.cfg.Index.Add(c.ctx(), session.DID()); err != nil {
+		return err
+	}
+	v, old := c.who.with(session.ID())
+	for _, id := range old {
+		s.revoke(c.ctx(), id)
+	}
+	// The browser gets another name, so that whoever knew the one before has nothing of it.
+	fresh := newVisitor(s.cfg.Now())
+	v.Browser, v.Since = fresh.Browser, fresh.Since
+	s.setVisitor(c.w, v)
+	return s.toHome(c)
+}
+
+// signOut ends the session of an account: here and at its server.
+func (s *Server) signOut(c *call) error {
+	id := c.who.session()
+	if id == "" {
+		return s.toHome(c)
+	}
+	s.revoke(c.ctx(), id)
+	v := c.who.without(id)
+	fresh := newVisitor(s.cfg.Now())
+	v.Browser, v.Since = fresh.Browser, fresh.Since
+	s.setVisitor(c.w, v)
+	return s.toHome(c)
+}
+
+// revoke ends a session. If its server does not answer, it ends here all the same.
+func (s *Server) revoke(ctx context.Context, id client.SessionID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)
+	defer cancel()
+	session, err := s.cfg.OAuth.Resume(ctx, id)
+	if err == nil {
+		err = session.Revoke(ctx)
+	}
+	if err != nil && !errors.Is(err, client.ErrSessionEnded) {
+		s.cfg.Log.Warn("a server could not be told that a session has ended", "did", id.DID(), "error", err)
+	}
+}
+
+// switchTo uses another account of the browser.
+func (s *Server) switchTo(c *call) error {
+	i := slices.IndexFunc(c.who.Sessions, func(id client.SessionID) bool { return string(id.DID()) == c.form.Get("did") })
+	if i < 0 {
+		return &refusal{http.StatusForbidden, "That account is not signed in."}
+	}
+	v, _ := c.who.with(c.who.Sessions[i])
+	s.setVisitor(c.w, v)
+	return s.toHome(c)
+}
+
+// leaveView is the page that leads to another server.
+type leaveView struct {
+	URL, Host string
+}
