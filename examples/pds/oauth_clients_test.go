@@ -195,7 +195,7 @@ func TestOfficialOAuthClient(t *testing.T) {
 	write(two, "refreshed")
 
 	p.kill()
-	p = start(t, dir, p.port(), "PDS_DID_PLC_URL="+plc)
+	start(t, dir, p.port(), "PDS_DID_PLC_URL="+plc)
 	write(one, "after the crash")
 	both()
 	write(two, "after the crash and a refresh")
