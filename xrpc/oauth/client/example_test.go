@@ -159,3 +159,18 @@ func ExampleClient_Resume() {
 	// done
 	// ask the account to log in again: refused
 }
+
+// Who hosts an account, and who speaks for it.
+func ExampleDiscovery() {
+	server, stop := localServer()
+	defer stop()
+
+	d := client.Discovery{Development: true} // on the web: the zero value
+	found, err := d.Find(context.Background(), server.did)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(found.DID == "" || found.PDS == "", found.Server.Issuer == server.origin)
+	// Output:
+	// false true
+}
