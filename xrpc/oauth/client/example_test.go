@@ -112,8 +112,8 @@ func ExampleClient_LoginLocal() {
 	// Logged in: true
 }
 
-// A job that works for all accounts that have let the app in, in the background. Sessions renew their
-// tokens by themselves. Some end meanwhile: their accounts have to log in again.
+// A job that works for all accounts that have let the app in, in the background. Sessions renew
+// their tokens by themselves. Some end meanwhile: their accounts have to log in again.
 func ExampleClient_Resume() {
 	server, stop := localServer()
 	defer stop()

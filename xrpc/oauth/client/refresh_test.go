@@ -422,8 +422,8 @@ func TestConcurrentRefresh(t *testing.T) {
 	e.want(t)
 }
 
-// Processes that do not share their locks, as after a lease that was too short: whoever loses the race
-// takes what the winner has stored.
+// Processes that do not share their locks, as after a lease that was too short: whoever loses the
+// race takes what the winner has stored.
 func TestWithoutLocks(t *testing.T) {
 	net := pdstest.New(t)
 	s := rogueAt(net, "pds.example.net")
