@@ -34,6 +34,14 @@ func everyPage(t *testing.T, lang string) (w *world, all map[string]page) {
 	save("signup-free")
 	b.submit("/oauth/sign-up", url.Values{"label": {"alice"}, "email": {"x"}, "password": {"y"}})
 	save("signup-wrong")
+	c := w.tab()
+	c.lang = lang
+	c.get("/oauth/sign-up")
+	c.submit("/oauth/sign-up", url.Values{"label": {"frank"}, "email": {"frank@example.com"}, "password": {"a good password"}})
+	all["confirm"] = c.last
+	c.get("/oauth/sign-in?return=" + "/account/" + string(w.alice.DID))
+	c.signIn(w.alice, true)
+	all["signin-again"] = c.get("/oauth/sign-in?return=" + "/account/" + string(w.alice.DID))
 	b.get(start.link(t, "/oauth/password"))
 	save("forgot")
 	b.submit("/oauth/password", url.Values{"email": {"alice@example.com"}})
