@@ -2,7 +2,6 @@ package pages_test
 
 import (
 	"net/url"
-	"regexp"
 	"testing"
 	"time"
 
@@ -99,16 +98,4 @@ func TestPagesAreAccessible(t *testing.T) {
 			sitetest.Accessible(t, lang+" "+name, lang, p.text)
 		}
 	}
-}
-
-// TestScreenshots writes pictures of all pages: see [sitetest.Wanted].
-func TestScreenshots(t *testing.T) {
-	lang := sitetest.Wanted(t)
-	w, all := everyPage(t, lang)
-	shots := sitetest.Shots{Language: lang, Pages: make(map[string]string)}
-	for name, p := range all {
-		shots.Pages[name] = p.text
-	}
-	shots.Style = w.tab().get(regexp.MustCompile(`href="(/site/[^"]*)"`).FindStringSubmatch(all["signin"].text)[1]).text
-	shots.Take(t)
 }
