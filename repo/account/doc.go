@@ -85,6 +85,7 @@
 //	oauth/…              xrpc/oauth, site    authorization requests, used proofs, and browsers; expire
 //	passkey/HASH         xrpc/passkey        a challenge that was given out; expires
 //	audit/…              xrpc/audit          what administrators have done
+//	operator/…           xrpc/operator       sessions of the administrator, which expire, and notes of backups
 //	lost-blob/DID/CID    repo/check          a blob that was accepted as lost
 //	durable/alarms/…     storage/durable     alarms by time
 //	maintenance/sweep    xrpc/pds            how far the deletion of unused blobs has come

@@ -38,6 +38,9 @@ type Manifest struct {
 	Host    string `json:"host"`
 	Newest  int64  `json:"newestEvent"`
 	Blobs   int    `json:"blobs"` // promoted and staged
+	// BlobsElsewhere says where the blobs are, if that is not in the backup. Nobody has looked
+	// whether they are there.
+	BlobsElsewhere string `json:"blobsElsewhere,omitempty"`
 	// Missing is how many blobs records refer to that are not in the backup: because the server has
 	// lost them or never had them, or because they were deleted, with their accounts or records,
 	// while the backup was made.
@@ -155,7 +158,7 @@ func (b Backup) run(ctx context.Context, src Source, w writer) (*Manifest, error
 		now = b.Now
 	}
 	c := &copying{Backup: b, names: b.Layout.names(), src: src, w: w, seen: make(map[nameKey]bool)}
-	c.m = &Manifest{Format: 1, Created: now().UTC().Truncate(time.Second), Version: b.Version, Host: b.Host, Files: make(map[string]File)}
+	c.m = &Manifest{Format: 1, Created: now().UTC().Truncate(time.Second), Version: b.Version, Host: b.Host, BlobsElsewhere: src.Elsewhere, Files: make(map[string]File)}
 	if err := c.blobs(ctx); err != nil {
 		return nil, err
 	}
@@ -199,7 +202,7 @@ func (c *copying) verify(ctx context.Context, file string) (err error) {
 		return fmt.Errorf("the copy is not good: %w", err)
 	}
 	_, c.m.Newest, err = copied.Events.Bounds(ctx)
-	if err == nil {
+	if err == nil && c.src.Elsewhere == "" {
 		err = c.references(ctx, copied)
 	}
 	if err == nil && c.Verify != nil {

@@ -44,6 +44,9 @@ func (e *sourceError) Unwrap() error { return e.err }
 
 // blobs goes through the server's blobs and copies those that the backup does not have.
 func (c *copying) blobs(ctx context.Context) error {
+	if c.src.Elsewhere != "" {
+		return nil
+	}
 	for _, part := range []string{"blobs", "staged"} {
 		err := filepath.WalkDir(filepath.Join(c.src.Blobs, part), func(file string, e fs.DirEntry, err error) error {
 			switch {

@@ -166,7 +166,7 @@ func (n names) checkDest(src Source, dest string) error {
 	}
 	for _, part := range []string{"", n.blobs, n.blobs + "/blobs", n.blobs + "/staged", generationsName} {
 		for _, own := range []string{src.Dir, src.Blobs, filepath.Join(src.Blobs, "blobs"), filepath.Join(src.Blobs, "staged")} {
-			if same(filepath.Join(dest, part), own) {
+			if (src.Blobs != "" || own == src.Dir) && same(filepath.Join(dest, part), own) {
 				return fmt.Errorf("%w: %s", ErrItself, dest)
 			}
 		}

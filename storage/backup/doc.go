@@ -28,6 +28,8 @@
 // generation that is kept refers to it: never because the server no longer has its file, since then
 // the backup may be all that is left of it.
 //
+// Blobs in an object store are not copied ([Source].Elsewhere): the backup says where they are.
+//
 // A tar file has one generation with its blobs, and no list. An unpacked one is a directory that
 // can be restored, and so is a backup of an earlier version, which had one generation beside its
 // blobs; a backup into that directory adds a generation and drops or keeps the old one like any

@@ -114,3 +114,29 @@ func TestAnotherEngine(t *testing.T) {
 		}
 	}
 }
+
+// Blobs that are in a bucket are not in the backup, which says where they are; that none is there is no
+// loss.
+func TestBlobsElsewhere(t *testing.T) {
+	ctx := context.Background()
+	root := t.TempDir()
+	g := gobs{memory.New(memory.Config{})}
+	src := backup.Source{Database: g, Store: g.Store, Elsewhere: "the bucket b", Dir: t.TempDir()}
+	b := backup.Backup{Layout: backup.Layout{Database: "db.gob"}}
+	dest, tar := filepath.Join(root, "backup"), filepath.Join(root, "backup.tar")
+	for range 2 {
+		m, err := b.ToDir(ctx, src, dest)
+		if err != nil || m.BlobsElsewhere != "the bucket b" || m.Blobs+m.Missing+m.Lost != 0 {
+			t.Fatalf("%+v, %v", m, err)
+		}
+	}
+	if _, _, err := b.ToTarFile(ctx, src, tar); err != nil {
+		t.Fatal(err)
+	}
+	for i, from := range []string{dest, tar} {
+		m, err := backup.Restore{Layout: b.Layout}.From(ctx, from, nil, filepath.Join(root, fmt.Sprint("restored", i)))
+		if err != nil || m.BlobsElsewhere != "the bucket b" {
+			t.Errorf("%s: %+v, %v", from, m, err)
+		}
+	}
+}

@@ -24,12 +24,17 @@ type Database interface {
 	VerifyCopy(ctx context.Context, file string) error
 }
 
-// Source is what is backed up. The Database, its Store and the folder of blobs are needed.
+// Source is what is backed up. The Database, its Store and the folder of blobs, or where else they
+// are, are needed.
 type Source struct {
 	Database Database
 	Store    storage.Store
 	// Blobs is the folder of the store of blobs, of package blobfs.
 	Blobs string
+	// Elsewhere says, in place of Blobs, where the blobs are if not in a folder, such as
+	// "bucket pds-blobs". The backup then has none, and says where they are: see
+	// Manifest.BlobsElsewhere. They must be kept by other means, for as long as the backup is.
+	Elsewhere string
 	// Dir is the directory that the server keeps everything in. Tar files need room for a copy of
 	// the database there. Empty: the present directory.
 	Dir string
@@ -45,7 +50,7 @@ func (s Source) validate() {
 		panic("backup: Source.Database is missing: it copies the database, as *sqlite.DB does")
 	case s.Store.Repos == nil:
 		panic("backup: Source.Store.Repos is missing: it says which blobs there should be")
-	case s.Blobs == "":
+	case s.Blobs == "" && s.Elsewhere == "":
 		panic("backup: Source.Blobs is missing: the folder of the blobs, as it was given to blobfs.Open")
 	}
 }

@@ -334,10 +334,12 @@ func TestBucketDoesNotAnswer(t *testing.T) {
 	_, err = s.Stage(w.ctx, alice, "", strings.NewReader("c"), storage.BlobLimits{})
 	w.fails(err, down)
 	w.fails(s.Probe(w.ctx), down)
+	w.fails(s.Ping(w.ctx), down)
 	if used, _ := s.Usage(w.ctx, alice); used != 0 || w.objects.Len() != 452 {
 		t.Errorf("%d bytes used, %d objects", used, w.objects.Len())
 	}
 	broken = nil
+	w.ok(s.Ping(w.ctx))
 	_, err = s.Collect(w.ctx, time.Time{})
 	if w.ok(err); w.objects.Len() != 0 {
 		t.Errorf("%d objects are left", w.objects.Len())

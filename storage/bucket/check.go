@@ -163,6 +163,16 @@ func (s *Store) checkPage(ctx context.Context, rep *Report, rows []objectRow, fr
 	return nil
 }
 
+// Ping makes the bucket answer one small request.
+func (s *Store) Ping(ctx context.Context) error {
+	for _, err := range s.bucket.List(ctx, s.dir+"-", "") { // no object is called like that
+		if err != nil {
+			return fail("ping", err)
+		}
+	}
+	return nil
+}
+
 // Probe asks the bucket for a few objects of its listing. It returns an error if the bucket does not
 // answer, and ErrNoObjects if there are blobs and none of these objects is theirs: call it when a
 // server starts.

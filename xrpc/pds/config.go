@@ -70,6 +70,8 @@ type Config struct {
 
 	// OAuth says how apps are let in.
 	OAuth OAuth
+	// Operator says what the administrator's pages show.
+	Operator Operator
 
 	// Relays are asked to read this server when it starts and has news: URLs.
 	Relays []string

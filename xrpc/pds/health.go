@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pdskit/pdskit/internal/diskfull"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -162,14 +161,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	if xrpc.CORS(w, r) {
 		return
 	}
-	message := ""
-	if _, _, err := s.cfg.Store.Events.Bounds(r.Context()); err != nil {
-		message = "The database cannot be read"
-	} else if err := s.Writable(r.Context()); errors.Is(err, storage.ErrFull) || diskfull.Is(err) {
-		message = "The disk is full: nothing can be written"
-	} else if err != nil {
-		message = "The store cannot be written"
-	}
+	message := s.problem(r.Context())
 	if message != "" {
 		xrpc.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"version": s.cfg.Version, "error": "Service Unavailable", "message": message})
 		return

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -77,6 +79,14 @@ type pass struct {
 	ahead    int
 	first    syntax.DID // that is ahead
 	until    time.Time  // when the last of them is accepted
+	statuses account.Statuses
+}
+
+// found is what the last pass has found that was whole.
+type found struct {
+	mu       sync.Mutex
+	statuses account.Statuses // nil: there was none
+	at       time.Time
 }
 
 func (p *pass) look(info storage.RepoInfo, now time.Time) {
@@ -111,7 +121,7 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass) error {
 		return err
 	}
 	if after == "" {
-		*p = pass{whole: true}
+		*p = pass{whole: true, statuses: account.Statuses{}}
 	}
 	n, last := 0, syntax.DID("")
 	for info, err := range store.Repos.List(ctx, after) {
@@ -123,6 +133,9 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass) error {
 		}
 		n, last = n+1, info.DID
 		p.look(info, now)
+		if p.whole {
+			s.statusOf(ctx, info.DID, p)
+		}
 		if _, err := s.Host.SweepBlobs(ctx, info.DID, now.Add(-unusedBlobs)); err != nil {
 			return err
 		}
@@ -144,6 +157,9 @@ func (s *Server) swept(p *pass) {
 		s.log.Error("the revisions of accounts lie in the future: the network ignores what they write",
 			"accounts", p.ahead, "first", p.first, "until", p.until.UTC().Format(time.RFC3339))
 	}
+	s.found.mu.Lock()
+	s.found.statuses, s.found.at = p.statuses, s.cfg.Now()
+	s.found.mu.Unlock()
 	if s.cfg.Hooks.Maintained != nil {
 		s.cfg.Hooks.Maintained(Maintenance{Accounts: p.accounts, Ahead: p.ahead})
 	}

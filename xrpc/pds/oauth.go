@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/resolve"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
@@ -38,6 +39,10 @@ type apps struct{ s *Server }
 func (a apps) Authenticate(r *xrpc.Request) (auth.Principal, error) { return a.s.OAuth.Authenticate(r) }
 
 func (a apps) Caller(p auth.Principal) account.Caller { return a.s.OAuth.Caller(p) }
+
+func (a apps) CountSessions(ctx context.Context, did syntax.DID) (int, error) {
+	return a.s.OAuth.CountSessions(ctx, did)
+}
 
 // openSite makes ready what pages have in common.
 func (s *Server) openSite() error {

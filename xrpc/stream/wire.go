@@ -112,10 +112,13 @@ func (w *wire) renew() {
 	}
 }
 
-// hurry leaves the connection a second to end.
+// hurry leaves the connection a second to end. To call it again does not prolong that.
 func (w *wire) hurry() {
 	w.timing.Lock()
 	defer w.timing.Unlock()
+	if w.final {
+		return
+	}
 	w.final = true
 	w.Conn.SetDeadline(time.Now().Add(time.Second))
 }

@@ -46,7 +46,9 @@ type Config struct {
 
 	// LoginLife is how long a login may take. 0: one hour.
 	LoginLife time.Duration
-	// OnUpdate, if not nil, is told when a session began or was renewed, after it was stored.
+	// OnUpdate, if not nil, is told when a session began or was renewed, after it was stored. While
+	// it and OnEnd are called, the session is locked: they must neither renew nor revoke it, and they
+	// keep its other users waiting.
 	OnUpdate func(Info)
 	// OnEnd, if not nil, is told when this client finds or makes a session ended, after it was
 	// deleted.
@@ -133,7 +135,7 @@ func New(cfg Config) (*Client, error) {
 	default:
 		c.calls = safehttp.NewClient(safehttp.Config{AllowPrivate: d.Development, AllowHTTP: d.Development, MaxBody: -1}).Transport
 	}
-	c.cfg, c.disc, c.now, c.http = cfg, d, d.Now, d.http
+	c.cfg, c.disc, c.now, c.http = cfg, d, d.now, d.http
 	return c, nil
 }
 

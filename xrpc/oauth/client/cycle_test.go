@@ -1,16 +1,22 @@
 package client_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 )
 
 // A whole life of a session with a server of package provider, as a public and as a confidential client.
 func TestCycle(t *testing.T) {
+	box, err := sealed.New(bytes.Repeat([]byte{1}, sealed.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, keys := range map[string][]client.Key{"public": nil, "confidential": {{Signer: newKey(t)}}} {
 		t.Run(name, func(t *testing.T) {
 			net := pdstest.New(t)
@@ -18,6 +24,9 @@ func TestCycle(t *testing.T) {
 			var updates, ends int
 			a := newApp(t, net, "app.example.net", func(c *client.Config) {
 				c.Keys = keys
+				if keys != nil {
+					c.Seal = box
+				}
 				c.OnUpdate = func(client.Info) { updates++ }
 				c.OnEnd = func(_ client.Info, why client.EndReason) {
 					if ends++; why != client.EndedRevoked {
@@ -55,6 +64,10 @@ func TestCycle(t *testing.T) {
 			}
 			if err := create(ctx, other, "four"); err != nil { // the server refuses its token
 				t.Fatal(err)
+			}
+			raw, err := a.cfg.Sessions.Get(ctx, s.ID())
+			if err != nil || bytes.Contains(raw, []byte("access")) == (keys != nil) {
+				t.Errorf("stored: %.100q, %v", raw, err)
 			}
 			if updates != 3 {
 				t.Errorf("%d updates", updates)

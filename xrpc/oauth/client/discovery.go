@@ -37,6 +37,7 @@ type Discovery struct {
 	Now func() time.Time
 
 	once      sync.Once
+	now       func() time.Time
 	resolver  *identity.Resolver
 	http      *http.Client // follows no redirects
 	resources *loadcache.Cache[string, string]
@@ -60,12 +61,12 @@ type Found struct {
 const metadataLife = time.Minute
 
 func (d *Discovery) init() {
-	if d.Now == nil {
-		d.Now = time.Now
+	if d.now = d.Now; d.now == nil {
+		d.now = time.Now
 	}
 	d.resolver = d.Resolver
 	if d.resolver == nil {
-		d.resolver = &identity.Resolver{Development: d.Development, TTL: 5 * time.Minute, StaleFor: 55 * time.Minute, Now: d.Now}
+		d.resolver = &identity.Resolver{Development: d.Development, TTL: 5 * time.Minute, StaleFor: 55 * time.Minute, Now: d.now}
 	}
 	c := d.HTTP
 	if c == nil {
@@ -74,8 +75,8 @@ func (d *Discovery) init() {
 		})
 	}
 	d.http = still(c)
-	d.resources = loadcache.New(cacheConfig[string](d.Now))
-	d.servers = loadcache.New(cacheConfig[*Server](d.Now))
+	d.resources = loadcache.New(cacheConfig[string](d.now))
+	d.servers = loadcache.New(cacheConfig[*Server](d.now))
 }
 
 func cacheConfig[V any](now func() time.Time) loadcache.Config[string, V] {

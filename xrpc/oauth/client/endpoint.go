@@ -60,8 +60,8 @@ func (c *Client) authenticate(ctx context.Context, s *Server, a clientAuth, form
 
 // post sends a form to an endpoint of an authorization server, with a proof, and decodes its answer
 // into out (nil: ignored). If the server asks for a nonce, the request is sent once more. An error
-// that the server answers with is an *Error. Others of which ErrTemporary is true leave open whether
-// the server has done what it was asked for; so does errAnswer.
+// that the server answers with is an *Error. An *answerError leaves open whether the server has done
+// what it was asked for.
 func (c *Client) post(ctx context.Context, s *Server, endpoint string, key crypto.Signer, a clientAuth, form url.Values, out any) error {
 	u, err := parseAddress(endpoint, c.disc.Development)
 	if err != nil {
@@ -74,7 +74,8 @@ func (c *Client) post(ctx context.Context, s *Server, endpoint string, key crypt
 		if err := c.authenticate(ctx, s, a, form); err != nil {
 			return err
 		}
-		proof, err := dpop.Sign(ctx, key, dpop.Target{Method: http.MethodPost, URL: endpoint}, c.nonces.get(origin), c.now())
+		last, _ := c.nonces.get(origin)
+		proof, err := dpop.Sign(ctx, key, dpop.Target{Method: http.MethodPost, URL: endpoint}, last, c.now())
 		if err != nil {
 			return err
 		}
@@ -88,7 +89,7 @@ func (c *Client) post(ctx context.Context, s *Server, endpoint string, key crypt
 		resp, text, err := exchange(c.http, r)
 		next := ""
 		if resp != nil {
-			next = c.nonces.keep(origin, resp.Header)
+			next = c.nonces.keep(origin, resp.Header, c.now())
 		}
 		if err != nil {
 			return &answerError{endpoint, err}

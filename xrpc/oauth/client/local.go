@@ -36,7 +36,7 @@ func (c *Client) LoginLocal(ctx context.Context, l Login, show func(address stri
 		return nil, fmt.Errorf("oauth client: %w", err)
 	}
 	u.Host = listener.Addr().String()
-	l.RedirectURI = u.String()
+	l.RedirectURI, l.Browser = u.String(), "" // whoever comes back has the state, which is secret
 	w := &waiter{c: c, host: u.Host, path: u.EscapedPath(), done: make(chan struct{})}
 	server := &http.Server{Handler: w, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
 	go server.Serve(listener)

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"net/http"
 	"sync"
+	"time"
 )
 
 const (
@@ -18,22 +19,27 @@ type nonces struct {
 	recent list.List
 }
 
-type nonce struct{ origin, value string }
+type nonce struct {
+	origin, value string
+	at            time.Time
+}
 
-func (n *nonces) get(origin string) string {
+// get returns the last nonce of an origin and when it came; empty: there is none.
+func (n *nonces) get(origin string) (value string, at time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	e := n.all[origin]
 	if e == nil {
-		return ""
+		return "", at
 	}
 	n.recent.MoveToFront(e)
-	return e.Value.(*nonce).value
+	x := e.Value.(*nonce)
+	return x.value, x.at
 }
 
 // keep remembers the nonce of an answer, and returns it. It is empty if the answer has none that is
 // well-formed.
-func (n *nonces) keep(origin string, h http.Header) string {
+func (n *nonces) keep(origin string, h http.Header, now time.Time) string {
 	values := h.Values("DPoP-Nonce")
 	if len(values) != 1 || !wellFormed(values[0], maxNonce) {
 		return ""
@@ -41,14 +47,14 @@ func (n *nonces) keep(origin string, h http.Header) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if e := n.all[origin]; e != nil {
-		e.Value.(*nonce).value = values[0]
+		*e.Value.(*nonce) = nonce{origin, values[0], now}
 		n.recent.MoveToFront(e)
 		return values[0]
 	}
 	if n.all == nil {
 		n.all = make(map[string]*list.Element)
 	}
-	n.all[origin] = n.recent.PushFront(&nonce{origin, values[0]})
+	n.all[origin] = n.recent.PushFront(&nonce{origin, values[0], now})
 	for n.recent.Len() > maxNonces {
 		last := n.recent.Back()
 		delete(n.all, n.recent.Remove(last).(*nonce).origin)

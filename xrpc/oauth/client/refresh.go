@@ -117,7 +117,7 @@ func (c *Client) renewLocked(ctx context.Context, id SessionID, seen string, why
 		return nil, fmt.Errorf("%w: it gave no refresh token", ErrServer)
 	}
 	s, pds, err := c.stillAt(ctx, h)
-	if errors.Is(err, ErrMismatch) {
+	if errors.Is(err, errMoved) {
 		return nil, c.leave(ctx, id, h, s, EndedMoved, err)
 	}
 	if err != nil {
@@ -164,8 +164,12 @@ func (c *Client) renewLocked(ctx context.Context, id SessionID, seen string, why
 	return next, err
 }
 
+// errMoved: another server speaks for an account, or none does any more.
+var errMoved = fmt.Errorf("%w: the account has moved", ErrMismatch)
+
 // stillAt returns the authorization server of a session and the account's PDS, if the server speaks
-// for the account; else ErrMismatch. Before that is said, the account is resolved anew.
+// for the account; else errMoved. Before that is said, the account is resolved anew. Servers that
+// contradict each other are another error: that may be mended.
 func (c *Client) stillAt(ctx context.Context, h *held) (*Server, string, error) {
 	s, err := c.disc.Server(ctx, h.Issuer)
 	if err != nil {
@@ -177,13 +181,11 @@ func (c *Client) stillAt(ctx context.Context, h *held) (*Server, string, error) 
 	}
 	switch {
 	case errors.Is(err, identity.ErrTombstoned):
-		return s, "", fmt.Errorf("%w: %w", ErrMismatch, err)
-	case errors.Is(err, ErrMismatch):
-		return s, "", fmt.Errorf("%w: %w", ErrServer, err) // of two servers: it may be mended
+		return s, "", fmt.Errorf("%w: %w", errMoved, err)
 	case err != nil:
 		return s, "", err
 	case found.Server.Issuer != h.Issuer:
-		return s, "", fmt.Errorf("%w: %s speaks for %s now, and not %s", ErrMismatch, found.Server.Issuer, h.DID, h.Issuer)
+		return s, "", fmt.Errorf("%w: %s speaks for %s now, and not %s", errMoved, found.Server.Issuer, h.DID, h.Issuer)
 	}
 	return s, found.PDS, nil
 }

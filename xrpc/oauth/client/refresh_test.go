@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -124,6 +125,11 @@ func TestServerDown(t *testing.T) {
 		if s.count("/token") == before {
 			t.Error("it was not tried")
 		}
+		if before = s.count("/token"); !refused {
+			if err := call(t, x); err != nil || s.count("/token") != before {
+				t.Errorf("it was tried again at once: %v", err)
+			}
+		}
 		net.Clock.Advance(time.Minute)
 		if err := call(t, x); err == nil || errors.Is(err, client.ErrSessionEnded) || !refused && !errors.Is(err, client.ErrTemporary) {
 			t.Errorf("with a token that has expired: %v", err)
@@ -243,8 +249,29 @@ func TestMoved(t *testing.T) {
 	if s.count("/token") != 1 || s.count("/revoke") != 1 {
 		t.Error("the old server was asked to renew the session, or not told that it ended")
 	}
-	// Nothing can be found out: that ends nothing.
+	// Servers that contradict each other end nothing: that may be mended.
 	x = other.login(t, a)
+	for _, change := range []func(){
+		func() { other.meta["issuer"] = s.origin }, func() { other.resource["resource"] = s.origin },
+		func() { other.meta["protected_resources"] = []string{s.origin} },
+	} {
+		var meta, resource map[string]any
+		other.do(func() {
+			meta, resource = maps.Clone(other.meta), maps.Clone(other.resource)
+			change()
+		})
+		net.Clock.Advance(time.Hour)
+		if err := call(t, x); err == nil || errors.Is(err, client.ErrSessionEnded) {
+			t.Errorf("%v", err)
+		}
+		other.do(func() { other.meta, other.resource = meta, resource })
+		net.Clock.Advance(time.Minute)
+		if err := call(t, x); err != nil {
+			t.Errorf("%v", err)
+		}
+	}
+	e.want(t)
+	// Nothing can be found out: that ends nothing.
 	other.do(func() {
 		other.over["/.well-known/did.json"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }
 	})
@@ -321,7 +348,6 @@ func TestBodies(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	// One that can is sent once more for the nonce, and once more with another token.
-	s.do(func() { s.over["/nothing"] = nil })
 	got = nil
 	if err := upload(bytes.NewReader([]byte("bytes"))); err != nil || !slices.Equal(got, []string{"bytes", "bytes"}) {
 		t.Errorf("%q, %v", got, err)
@@ -340,6 +366,16 @@ func TestBodies(t *testing.T) {
 	}
 	if err := s.sessionGood(x); err != nil {
 		t.Error(err)
+	}
+	// Before a body that can be sent once, the nonce and the token are made sure of.
+	s.do(func() { s.nonce = "another" })
+	net.Clock.Advance(2 * time.Hour)
+	if err := upload(reader{strings.NewReader("stream")}); err != nil {
+		t.Errorf("a stream after two hours: %v", err)
+	}
+	before := s.count("/xrpc/com.atproto.server.getSession")
+	if err := upload(reader{strings.NewReader("stream")}); err != nil || s.count("/xrpc/com.atproto.server.getSession") != before {
+		t.Errorf("a stream at once: %v", err)
 	}
 }
 

@@ -20,6 +20,7 @@ type Session struct {
 	id   SessionID
 	last atomic.Pointer[held]
 	over atomic.Pointer[EndedError]
+	wait atomic.Int64 // until when it is not tried to renew a token that is good yet: Unix, in nanoseconds
 }
 
 func (c *Client) session(id SessionID, h *held) *Session {
@@ -57,7 +58,7 @@ func (c *Client) Resume(ctx context.Context, id SessionID) (*Session, error) {
 }
 
 // Sessions yields the sessions of an account, for pages that list them, and for jobs; those of all
-// accounts if did is empty. It ends with the first error.
+// accounts if did is empty. One that cannot be read is an error, and the others follow.
 func (c *Client) Sessions(ctx context.Context, did syntax.DID) iter.Seq2[*Session, error] {
 	return func(yield func(*Session, error) bool) {
 		for id, err := range c.cfg.Sessions.List(ctx, did) {
@@ -69,7 +70,7 @@ func (c *Client) Sessions(ctx context.Context, did syntax.DID) iter.Seq2[*Sessio
 			if errors.Is(err, ErrSessionEnded) {
 				continue // meanwhile
 			}
-			if !yield(s, err) || err != nil {
+			if !yield(s, err) {
 				return
 			}
 		}
@@ -126,15 +127,19 @@ func (s *Session) current(ctx context.Context) (*held, error) {
 	}
 	h := s.last.Load()
 	now := s.c.now()
-	if !h.stale(now) {
+	if !h.stale(now) || !h.expired(now) && now.UnixNano() < s.wait.Load() {
 		return h, nil
 	}
 	newer, err := s.renew(ctx, h, whenStale)
-	if err != nil && errors.Is(err, ErrTemporary) && !h.expired(now) {
+	if err != nil && errors.Is(err, ErrTemporary) && ctx.Err() == nil && !h.expired(now) {
+		s.wait.Store(now.Add(renewPause).UnixNano())
 		return h, nil // it is good for some seconds yet
 	}
 	return newer, err
 }
+
+// renewPause is the time between attempts to renew a token that is good for some seconds yet.
+const renewPause = 3 * time.Second
 
 // renew replaces the access token that h has.
 func (s *Session) renew(ctx context.Context, h *held, why cause) (*held, error) {

@@ -1,10 +1,12 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"regexp"
+	"time"
 
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 )
@@ -15,11 +17,15 @@ import (
 //
 // If the server asks for a nonce, the request is sent once more; if it does not accept the token,
 // the session is renewed and the request sent once more. A body can be sent again only with
-// Request.GetBody, which http.NewRequest sets for buffers; else the caller gets the answer of
-// status 401. A body that is not sent in one piece, such as that of an upload, is safest after
-// another call, by which the nonce is known.
+// Request.GetBody, which http.NewRequest sets for buffers. Of another body, such as a file, the server
+// is asked for a nonce in advance, unless the last one is new; if it does not accept the request all
+// the same, the caller gets its answer, of status 401.
 func (s *Session) RoundTrip(r *http.Request) (*http.Response, error) {
+	again := r.Body == nil || r.Body == http.NoBody || r.GetBody != nil
 	h, err := s.current(r.Context())
+	if err == nil && !again {
+		h, err = s.prepare(r.Context(), h)
+	}
 	if err == nil {
 		if origin := originOf(r.URL); origin != h.PDS {
 			err = fmt.Errorf("%w: %s, and the account's is %s", ErrOrigin, origin, h.PDS)
@@ -29,7 +35,6 @@ func (s *Session) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody(r)
 		return nil, err
 	}
-	again := r.Body == nil || r.Body == http.NoBody || r.GetBody != nil
 	body := r.Body
 	asked, refused := false, false
 	for {
@@ -64,12 +69,34 @@ func (s *Session) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
+// nonceLife is for how long a nonce is good surely: servers may change it each minute, and accept the
+// one before.
+const nonceLife = time.Minute
+
+// prepare makes a call that costs little, by which the nonce and the token are known to be good.
+func (s *Session) prepare(ctx context.Context, h *held) (*held, error) {
+	if nonce, at := s.c.nonces.get(h.PDS); nonce != "" && s.c.now().Sub(at) < nonceLife {
+		return h, nil
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, h.PDS+"/xrpc/com.atproto.server.getSession", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	drop(resp)
+	return s.current(ctx)
+}
+
 // send sends a request once.
 func (s *Session) send(r *http.Request, body io.ReadCloser, h *held) (*http.Response, error) {
 	c := s.c
 	once := r.Clone(r.Context())
 	once.Body = body
-	proof, err := dpop.Sign(r.Context(), h.key, dpop.Target{Method: method(r), URL: h.PDS + r.URL.EscapedPath(), Token: h.Access}, c.nonces.get(h.PDS), c.now())
+	last, _ := c.nonces.get(h.PDS)
+	proof, err := dpop.Sign(r.Context(), h.key, dpop.Target{Method: method(r), URL: h.PDS + r.URL.EscapedPath(), Token: h.Access}, last, c.now())
 	if err != nil {
 		if body != nil {
 			body.Close()
@@ -80,7 +107,7 @@ func (s *Session) send(r *http.Request, body io.ReadCloser, h *held) (*http.Resp
 	once.Header.Set("DPoP", proof)
 	resp, err := c.calls.RoundTrip(once)
 	if err == nil {
-		c.nonces.keep(h.PDS, resp.Header)
+		c.nonces.keep(h.PDS, resp.Header, c.now())
 	}
 	return resp, err
 }

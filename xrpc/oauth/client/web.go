@@ -26,7 +26,8 @@ func (c *Client) cookieName() (name string, secure bool) {
 //
 // The handler must be one of a form that is sent by POST from the app's own pages. It must have the
 // host name of the redirect URI, since cookies are per host: in development that is
-// http://127.0.0.1, not http://localhost.
+// http://127.0.0.1, not http://localhost. Each call makes requests to servers that the caller names, so
+// it is a call to limit: see package limit.
 func (c *Client) StartHTTP(w http.ResponseWriter, r *http.Request, l Login) error {
 	name, secure := c.cookieName()
 	secret := rand.Text()

@@ -117,7 +117,7 @@ func (c *call) open(ctx context.Context, alone bool) (*config.Config, *config.Se
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	d, err := datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Blobs: cfg.BlobDirectory, Alone: alone, Existing: true})
+	d, err := datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Blobs: cfg.BlobDirectory, S3: cfg.S3, KeepDeleted: cfg.KeepDeleted, Alone: alone, Existing: true})
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -149,7 +149,7 @@ func inStock(store storage.Store, keys [][]byte) (stock, error) {
 // inDir is inStock for a data directory, whose database is checked too.
 func inDir(d *datadir.Dir, keys [][]byte) (stock, error) {
 	s, err := inStock(d.Store, keys)
-	s.Database = d.DB.Check
+	s.Database = d.Check
 	return s, err
 }
 
@@ -206,7 +206,11 @@ func runBackup(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	if !c.values.asTar || c.args[0] != "-" { // standard output is the backup's
-		err = c.result(m, "Backed up %s, with %d blobs, to %s. It has the server's keys in it: keep it safe.", bytes64(m.Bytes), m.Blobs, absolute(at))
+		blobs := fmt.Sprintf("with %d blobs", m.Blobs)
+		if m.BlobsElsewhere != "" {
+			blobs = fmt.Sprintf("without the blobs, which are in %s (deleted ones for %s)", m.BlobsElsewhere, cfg.KeepDeleted)
+		}
+		err = c.result(m, "Backed up %s, %s, to %s. It has the server's keys in it: keep it safe.", bytes64(m.Bytes), blobs, absolute(at))
 	}
 	if err = errors.Join(err, c.lostBlobs(m)); at != c.args[0] {
 		err = fmt.Errorf("%w\nThe older %s was not replaced: it may have what is lost", err, absolute(c.args[0]))
@@ -299,8 +303,15 @@ func restore(ctx context.Context, c *call) error {
 	var report *check.Report
 	var resynced resynced
 	r := backup.Restore{Layout: datadir.Layout, Blobs: cfg.BlobDirectory, Incomplete: c.values.acceptMissing, Progress: shown.at}
-	r.Verify = datadir.Verify(func(ctx context.Context, d *datadir.Dir, m *backup.Manifest) error {
+	opt := check.Options{Progress: checked.at, AcceptMissing: c.values.acceptMissing}
+	if cfg.S3.Bucket != "" {
+		opt.Blobs = check.FindBlobs // the whole bucket is not read, only listed
+	}
+	r.Verify = datadir.Verify(datadir.Options{S3: cfg.S3, KeepDeleted: cfg.KeepDeleted}, func(ctx context.Context, d *datadir.Dir, m *backup.Manifest) error {
 		shown.done()
+		if m.BlobsElsewhere != "" && cfg.S3.Bucket == "" {
+			return fmt.Errorf("the backup has no blobs: they are in %s; set PDS_BLOBSTORE_S3_BUCKET and what belongs to it", m.BlobsElsewhere)
+		}
 		// The keys are those of the backup itself.
 		restored := *cfg
 		restored.DataDirectory = d.Path
@@ -324,8 +335,8 @@ func restore(ctx context.Context, c *call) error {
 			}
 		}
 		if c.values.fast {
-			err = d.DB.Check(ctx)
-		} else if report, err = s.Run(ctx, check.Options{Progress: checked.at, AcceptMissing: c.values.acceptMissing}); err == nil {
+			err = d.Check(ctx)
+		} else if report, err = s.Run(ctx, opt); err == nil {
 			if n := report.MissingBlobs - m.Missing; n > 0 && !c.values.acceptMissing {
 				report.Add(check.FromOutside, "", "the backup has lost %d blobs (-accept-missing-blobs restores the rest)", n)
 			}

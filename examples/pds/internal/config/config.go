@@ -16,6 +16,7 @@ import (
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage/s3"
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
@@ -40,6 +41,13 @@ type Config struct {
 	// BlobDirectory holds the blobs. PDS_BLOBSTORE_DISK_LOCATION; default ("") the
 	// folder pds.sqlite.blobs in the data directory.
 	BlobDirectory string
+	// S3 is the bucket that has the blobs instead. PDS_BLOBSTORE_S3_BUCKET, _REGION, _ENDPOINT,
+	// _FORCE_PATH_STYLE, _ACCESS_KEY_ID, _SECRET_ACCESS_KEY, _UPLOAD_TIMEOUT_MS, _REQUEST_TIMEOUT_MS.
+	// Zero: blobs are on disk.
+	S3 s3.Config
+	// KeepDeleted is for how long the bucket keeps blobs that were deleted, so that a backup from
+	// before can be restored. PDS_BLOBSTORE_S3_KEEP_DELETED_MS, default 7 days.
+	KeepDeleted time.Duration
 	// HandleDomains are the domains, with a leading dot, under which accounts get
 	// handles. PDS_SERVICE_HANDLE_DOMAINS, default .test on localhost, else .HOSTNAME.
 	HandleDomains []string
@@ -222,6 +230,8 @@ func (r *reader) load() *Config {
 		Bind:            r.text("PDS_BIND_ADDRESS", ""),
 		DataDirectory:   r.text("PDS_DATA_DIRECTORY", "pds-data"),
 		BlobDirectory:   r.text("PDS_BLOBSTORE_DISK_LOCATION", ""),
+		S3:              r.s3(),
+		KeepDeleted:     r.millis("PDS_BLOBSTORE_S3_KEEP_DELETED_MS", 7*24*time.Hour),
 		AdminPassword:   r.text("PDS_ADMIN_PASSWORD", ""),
 		JWTSecret:       r.text("PDS_JWT_SECRET", ""),
 		PLCRotationKeys: r.keys("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"),
@@ -299,6 +309,30 @@ func (r *reader) load() *Config {
 }
 
 // mail reads what is about mail.
+// s3 is the bucket of the blobs, if one is named.
+func (r *reader) s3() s3.Config {
+	const p = "PDS_BLOBSTORE_S3_"
+	c := s3.Config{
+		Bucket: r.text(p+"BUCKET", ""), Region: r.text(p+"REGION", ""), Endpoint: r.text(p+"ENDPOINT", ""),
+		ForcePathStyle: r.boolean(p+"FORCE_PATH_STYLE", false),
+		AccessKeyID:    r.text(p+"ACCESS_KEY_ID", ""), SecretAccessKey: r.text(p+"SECRET_ACCESS_KEY", ""),
+		UploadTimeout: r.millis(p+"UPLOAD_TIMEOUT_MS", 5*time.Minute), StallTimeout: r.millis(p+"REQUEST_TIMEOUT_MS", 15*time.Second),
+	}
+	switch {
+	case c.Bucket == "" && (c.Endpoint != "" || c.AccessKeyID != ""):
+		r.wrong(p+"BUCKET", "is not set, but other variables of it are")
+	case c.Bucket == "":
+		return s3.Config{}
+	case r.set("PDS_BLOBSTORE_DISK_LOCATION"):
+		r.wrong(p+"BUCKET", "and PDS_BLOBSTORE_DISK_LOCATION are both set: blobs are in a bucket or on disk")
+	default:
+		if _, err := s3.New(c); err != nil {
+			r.wrong(p+"BUCKET", "%v", err)
+		}
+	}
+	return c
+}
+
 func (r *reader) mail(dev bool) Mail {
 	m := Mail{
 		SMTP: r.smtp("PDS_EMAIL_SMTP_URL"),

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pdskit/pdskit/storage/s3"
 )
 
 func load(t *testing.T, env ...string) *Config {
@@ -132,13 +134,29 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	}
 }
 
+func TestS3(t *testing.T) {
+	if c := load(t); c.S3 != (s3.Config{}) || c.KeepDeleted != 7*24*time.Hour {
+		t.Errorf("%+v", c.S3)
+	}
+	c := load(t, "PDS_BLOBSTORE_S3_BUCKET=b", "PDS_BLOBSTORE_S3_REGION=auto", "PDS_BLOBSTORE_S3_ENDPOINT=https://s3.example.com", "PDS_BLOBSTORE_S3_FORCE_PATH_STYLE=true",
+		"PDS_BLOBSTORE_S3_ACCESS_KEY_ID=id", "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY=topsecret", "PDS_BLOBSTORE_S3_UPLOAD_TIMEOUT_MS=20000",
+		"PDS_BLOBSTORE_S3_REQUEST_TIMEOUT_MS=3000", "PDS_BLOBSTORE_S3_KEEP_DELETED_MS=0")
+	want := s3.Config{
+		Bucket: "b", Region: "auto", Endpoint: "https://s3.example.com", ForcePathStyle: true, AccessKeyID: "id", SecretAccessKey: "topsecret",
+		UploadTimeout: 20 * time.Second, StallTimeout: 3 * time.Second,
+	}
+	if c.S3 != want || c.KeepDeleted != 0 {
+		t.Errorf("%+v, deleted blobs for %s", c.S3, c.KeepDeleted)
+	}
+}
+
 func TestWarnings(t *testing.T) {
-	c := load(t, "PDS_HOSTNAME=pds.example.com", "PDS_HOSTNAMES=x", "PDS_SOMETHING_ELSE_ALTOGETHER=1", "PDS_BLOBSTORE_S3_BUCKET=b",
+	c := load(t, "PDS_HOSTNAME=pds.example.com", "PDS_HOSTNAMES=x", "PDS_SOMETHING_ELSE_ALTOGETHER=1", "PDS_MAX_SUBSCRIPTION_BUFFER=1",
 		"PDS_EMPTY=", "OTHER=1", "PDS_ENV_FILE=f")
 	want := []string{
 		"PDS_EMAIL_SMTP_URL is not set: mail is written to the log and sent to nobody",
-		"PDS_BLOBSTORE_S3_BUCKET has no effect: blobs are kept on disk",
 		"PDS_HOSTNAMES is not known: did you mean PDS_HOSTNAME?",
+		"PDS_MAX_SUBSCRIPTION_BUFFER has no effect: subscribers share one window and have no buffers",
 		"PDS_SOMETHING_ELSE_ALTOGETHER is not known",
 	}
 	if d := cmp.Diff(want, c.Warnings); d != "" {

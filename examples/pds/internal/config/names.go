@@ -13,11 +13,7 @@ func without() map[string]string {
 		"everything is in one database in PDS_DATA_DIRECTORY": `
 			PDS_ACCOUNT_DB_LOCATION PDS_SEQUENCER_DB_LOCATION PDS_DID_CACHE_DB_LOCATION
 			PDS_ACTOR_STORE_DIRECTORY PDS_ACTOR_STORE_CACHE_SIZE PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT`,
-		"uploads are written beside the blobs": `PDS_BLOBSTORE_DISK_TMP_LOCATION`,
-		"blobs are kept on disk": `
-			PDS_BLOBSTORE_S3_BUCKET PDS_BLOBSTORE_S3_REGION PDS_BLOBSTORE_S3_ENDPOINT PDS_BLOBSTORE_S3_FORCE_PATH_STYLE
-			PDS_BLOBSTORE_S3_ACCESS_KEY_ID PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY PDS_BLOBSTORE_S3_UPLOAD_TIMEOUT_MS
-			PDS_BLOBSTORE_S3_REQUEST_TIMEOUT_MS`,
+		"uploads are written beside the blobs":             `PDS_BLOBSTORE_DISK_TMP_LOCATION`,
 		"subscribers share one window and have no buffers": `PDS_MAX_SUBSCRIPTION_BUFFER`,
 		"rate limits are counted in memory":                `PDS_REDIS_SCRATCH_ADDRESS PDS_REDIS_SCRATCH_PASSWORD`,
 		"sessions always come with the DID document":       `PDS_ENABLE_DID_DOC_WITH_SESSION`,

@@ -24,7 +24,10 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/storage/blobfs"
+	"github.com/pdskit/pdskit/storage/bucket"
+	"github.com/pdskit/pdskit/storage/s3"
 	"github.com/pdskit/pdskit/storage/sqlite"
+	"github.com/pdskit/pdskit/xrpc/pds"
 )
 
 // Names of files.
@@ -51,13 +54,20 @@ type Dir struct {
 	Blobs string // directory of the blobs
 	DB    *sqlite.DB
 	Store storage.Store
-	lock  *os.File
+	// Bucket has the blobs instead of the directory, if it is not nil.
+	Bucket *bucket.Store
+	where  string // of the blobs, in a bucket
+	lock   *os.File
 }
 
 // Options are how a directory is opened. The zero value works.
 type Options struct {
 	// Blobs is the directory of the blobs. Empty: in the data directory.
 	Blobs string
+	// S3 is the bucket that has the blobs instead, if it is not zero, and KeepDeleted for how long
+	// it keeps those that were deleted.
+	S3          s3.Config
+	KeepDeleted time.Duration
 	// Now is the clock of the stores. Nil: time.Now.
 	Now func() time.Time
 	// Alone keeps other processes out: opening fails with ErrInUse if there are any.
@@ -101,6 +111,10 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	if d.Blobs == "" {
 		d.Blobs = filepath.Join(path, Blobs)
 	}
+	if opt.S3.Bucket != "" {
+		err := d.openBucket(ctx, opt)
+		return d, err
+	}
 	if opt.Blobs != "" {
 		if d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{Now: opt.Now}); err != nil {
 			return nil, err
@@ -109,10 +123,60 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	return d, nil
 }
 
+// openBucket opens the bucket that has the blobs. It must be the right one; one that does not answer
+// now may do so later.
+func (d *Dir) openBucket(ctx context.Context, opt Options) error {
+	objects, err := s3.New(opt.S3)
+	if err != nil {
+		return err
+	}
+	d.where = "the S3 bucket " + opt.S3.Bucket
+	d.Bucket, err = bucket.Open(ctx, bucket.Config{KV: d.Store.KV, Bucket: objects, KeepDeleted: opt.KeepDeleted, Now: opt.Now})
+	if err != nil {
+		return err
+	}
+	d.Store.Blobs = d.Bucket
+	err = d.Bucket.Probe(ctx)
+	if e := (*s3.Error)(nil); errors.As(err, &e) && e.Unavailable() {
+		return nil
+	}
+	return err
+}
+
+// Check checks the database, and whether the bucket has what it should.
+func (d *Dir) Check(ctx context.Context) error {
+	if err := d.DB.Check(ctx); err != nil || d.Bucket == nil {
+		return err
+	}
+	first := ""
+	r, err := d.Bucket.Check(ctx, func(l bucket.Lost) error {
+		if first == "" {
+			first = fmt.Sprintf("%s of %s, object %s", l.CID, l.DID, l.Object)
+		}
+		return nil
+	})
+	if err == nil && r.Lost > 0 {
+		err = fmt.Errorf("%w: %d blobs are not in %s as they should be, the first one %s", storage.ErrCorrupt, r.Lost, d.where, first)
+	}
+	return err
+}
+
+// Probe looks whether blobs can be stored.
+func (d *Dir) Probe(ctx context.Context) error {
+	if d.Bucket != nil {
+		return d.Bucket.Ping(ctx)
+	}
+	return pds.ProbeDir(d.Blobs)
+}
+
 // Explain adds to check.ErrNoBlobs what may be the cause, and what can be done.
 func (d *Dir) Explain(err error) error {
 	if !errors.Is(err, check.ErrNoBlobs) {
 		return err
+	}
+	if d.Bucket != nil {
+		return fmt.Errorf("%w: they are to be in %s, and the database knows none there. \"pds check -blobs-from DIR\" puts them there: "+
+			"DIR is the data directory if they are still in it, or a backup", err, d.where)
 	}
 	folder := d.Blobs
 	if abs, err := filepath.Abs(folder); err == nil {
@@ -139,7 +203,7 @@ var Layout = backup.Layout{Database: Database, Blobs: Blobs, Others: []string{Se
 
 // Source is the directory as what is backed up.
 func (d *Dir) Source() backup.Source {
-	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Dir: d.Path, Own: []string{lockName, ACME}}
+	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Elsewhere: d.where, Dir: d.Path, Own: []string{lockName, ACME}}
 }
 
 // Files returns a backup.Backup.Files: the secrets, and the did:plc directory of a development
@@ -160,10 +224,12 @@ func (d *Dir) Files(secrets []byte) func(context.Context) (map[string][]byte, er
 // wholeLines leaves out a line at the end that is being written.
 func wholeLines(text []byte) []byte { return text[:bytes.LastIndexByte(text, '\n')+1] }
 
-// Verify returns a backup.Restore.Verify, which calls fn with the directory that was restored.
-func Verify(fn func(context.Context, *Dir, *backup.Manifest) error) func(context.Context, string, *backup.Manifest) error {
+// Verify returns a backup.Restore.Verify, which calls fn with the directory that was restored. Its
+// blobs are in the bucket of the options, if there is one.
+func Verify(opt Options, fn func(context.Context, *Dir, *backup.Manifest) error) func(context.Context, string, *backup.Manifest) error {
 	return func(ctx context.Context, path string, m *backup.Manifest) error {
-		d, err := Open(ctx, path, Options{Existing: true})
+		opt.Existing = true
+		d, err := Open(ctx, path, opt)
 		if err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change cha
 			s.Shutdown(ctx)
 		}
 	}()
-	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Blobs: cfg.BlobDirectory, Now: cfg.Now}); err != nil {
+	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Blobs: cfg.BlobDirectory, S3: cfg.S3, KeepDeleted: cfg.KeepDeleted, Now: cfg.Now}); err != nil {
 		return nil, err
 	}
 	if err := s.openSecrets(ctx); err != nil {
@@ -229,9 +229,9 @@ func TimeServers(plc string, relays []string) (list []string) {
 	return list
 }
 
-// probe writes a file beside the database and one beside the blobs.
-func (s *Server) probe(context.Context) error {
-	return errors.Join(pds.ProbeDir(s.cfg.DataDirectory), pds.ProbeDir(s.data.Blobs))
+// probe writes a file beside the database and one beside the blobs, or asks their bucket.
+func (s *Server) probe(ctx context.Context) error {
+	return errors.Join(pds.ProbeDir(s.cfg.DataDirectory), s.data.Probe(ctx))
 }
 
 // mailer sends the messages of accounts. Those of moderators have a sender of their own.

@@ -1,0 +1,500 @@
+package operator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/crawl"
+	"github.com/pdskit/pdskit/xrpc/limit/rate"
+	"github.com/pdskit/pdskit/xrpc/operator"
+	"github.com/pdskit/pdskit/xrpc/pds"
+	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
+	"github.com/pdskit/pdskit/xrpc/stream"
+)
+
+// everyPath are the addresses that show something.
+var everyPath = []string{
+	"/admin", "/admin/", "/admin/accounts", "/admin/account?did=did:web:x.example.com", "/admin/taken-down", "/admin/subject", "/admin/invites", "/admin/invites/new",
+	"/admin/stream", "/admin/backups", "/admin/mail", "/admin/errors", "/admin/trail", "/admin/sign-out", "/admin/act/delete?of=did:web:x.example.com",
+}
+
+func TestNobodyGetsInWithoutSigningIn(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	for _, cookie := range []string{"", "x", strings.Repeat("A", 26), strings.Repeat("A", 5000), "../../x", "\"quoted\""} {
+		for _, path := range everyPath {
+			b.cookies = map[string]string{"__Host-operator": cookie}
+			p := b.get(path)
+			if p.status != 303 || p.header.Get("Location") != "/admin/sign-in" || strings.Contains(p.text, string(w.alice.DID)) {
+				t.Errorf("%s: %d %s", path, p.status, p.text)
+			}
+			if p := b.post(strings.SplitN(path, "?", 2)[0], url.Values{"of": {string(w.alice.DID)}}); p.status != 403 && p.status != 405 {
+				t.Errorf("post %s: %d", path, p.status)
+			}
+		}
+	}
+	// An account's owner is no administrator, nor is the password in a header.
+	r := httptest.NewRequest("GET", w.origin()+"/admin/accounts", nil)
+	r.SetBasicAuth("admin", pdstest.AdminPassword)
+	if p := w.tab().send(r); p.status != 303 {
+		t.Errorf("by basic authentication: %d", p.status)
+	}
+	if _, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNoPagesWithoutAPasswordOrWhenOff(t *testing.T) {
+	for name, change := range map[string]func(*pds.Config){
+		"no password": func(c *pds.Config) { c.Secrets.AdminPassword = "" },
+		"off":         func(c *pds.Config) { c.Operator.Off = true },
+	} {
+		n := pdstest.New(t)
+		p := n.PDS(change)
+		w := &world{Network: n, t: t, pds: p}
+		for _, path := range append(everyPath, "/admin/sign-in") {
+			if got := w.tab().get(path); got.status != 404 {
+				t.Errorf("%s: %s: %d", name, path, got.status)
+			}
+		}
+	}
+}
+
+func TestForgedForms(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab().signIn()
+	did := string(w.alice.DID)
+	path := "/admin/act/delete"
+	b.get(path + "?of=" + url.QueryEscape(did))
+	good := b.last.fields(t, path)
+	good.Set("value", string(w.alice.Handle))
+	without := func(name string) url.Values {
+		in := maps.Clone(good)
+		delete(in, name)
+		return in
+	}
+	with := func(name, value string) url.Values {
+		in := maps.Clone(good)
+		in[name] = []string{value}
+		return in
+	}
+	other := w.tab().signIn()
+	other.get(path + "?of=" + url.QueryEscape(did))
+	foreign := other.last.fields(t, path)
+	b.get("/admin/act/takedown?of=" + url.QueryEscape(did))
+	takedown := b.last.fields(t, "/admin/act/takedown")
+	takedown.Set("value", string(w.alice.Handle))
+	foreign.Set("value", string(w.alice.Handle))
+	for name, try := range map[string]struct {
+		in     url.Values
+		header []string
+		status int
+	}{
+		"another origin":         {good, []string{"Origin", "https://evil.example"}, 403},
+		"a null origin":          {good, []string{"Origin", "null"}, 403},
+		"no origin":              {good, []string{"Origin", ""}, 403},
+		"another site":           {good, []string{"Sec-Fetch-Site", "same-site"}, 403},
+		"a script":               {good, []string{"Sec-Fetch-Mode", "cors"}, 400},
+		"a frame":                {good, []string{"Sec-Fetch-Dest", "iframe"}, 400},
+		"no token":               {without("token"), nil, 403},
+		"another token":          {with("token", strings.Repeat("A", 43)), nil, 403},
+		"no session's mark":      {without("flow"), nil, 403},
+		"another session's form": {foreign, nil, 403},
+		"another act's token":    {takedown, nil, 403},
+		"text":                   {good, []string{"Content-Type", "text/plain"}, 415},
+		"JSON":                   {good, []string{"Content-Type", "application/json"}, 415},
+		"compressed":             {good, []string{"Content-Encoding", "gzip"}, 415},
+		"a field twice":          {url.Values{"of": {did, did}, "token": good["token"], "flow": good["flow"]}, nil, 400},
+	} {
+		if p := b.post(path, try.in, try.header...); p.status != try.status {
+			t.Errorf("%s: %d, want %d", name, p.status, try.status)
+		}
+		if _, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil {
+			t.Fatalf("%s: the account is gone", name)
+		}
+	}
+	// What is done needs a POST.
+	b.get(path + "?" + good.Encode())
+	for _, method := range []string{"PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"} {
+		r := httptest.NewRequest(method, w.origin()+path+"?"+good.Encode(), strings.NewReader(good.Encode()))
+		r.Header.Set("Origin", "https://evil.example")
+		p := b.send(r)
+		if p.status < 400 && method != "HEAD" || p.header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: %d %v", method, p.status, p.header)
+		}
+	}
+	if _, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil {
+		t.Fatal("the account is gone")
+	}
+	if p := b.post(path, good); p.status != 303 {
+		t.Errorf("the good one: %d %s", p.status, p.text)
+	}
+}
+
+func TestPagesAreNotFramedCachedOrRead(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab().signIn()
+	for _, path := range append(everyPath, "/admin/sign-in", "/admin/nothing?<script>") {
+		p := b.get(path)
+		if p.status == 404 && strings.HasPrefix(path, "/admin/nothing") {
+			continue
+		}
+		h := p.header
+		for name, want := range map[string]string{
+			"X-Frame-Options": "DENY", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Cross-Origin-Opener-Policy": "same-origin",
+			"Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "same-origin", "Access-Control-Allow-Origin": "",
+		} {
+			if h.Get(name) != want {
+				t.Errorf("%s: %s is %q", path, name, h.Get(name))
+			}
+		}
+		if csp := h.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors 'none'") || !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "script-src") {
+			t.Errorf("%s: %s", path, csp)
+		}
+	}
+	if p := b.get("/admin/accounts", "Sec-Fetch-Dest", "iframe"); p.status != 400 {
+		t.Errorf("in a frame: %d", p.status)
+	}
+	if p := b.get("/admin/accounts", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "image"); p.status != 400 {
+		t.Errorf("as a picture: %d", p.status)
+	}
+}
+
+func TestCookieIsOurOwn(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	b.get("/admin/sign-in")
+	b.post("/admin/sign-in", url.Values{"password": {pdstest.AdminPassword}, "token": b.last.fields(t, "/admin/sign-in")["token"]})
+	var found bool
+	for _, line := range b.last.header["Set-Cookie"] {
+		if strings.HasPrefix(line, "__Host-operator=") {
+			found = true
+			for _, want := range []string{"Path=/", "HttpOnly", "Secure", "SameSite=Strict"} {
+				if !strings.Contains(line, want) {
+					t.Errorf("no %s in %s", want, line)
+				}
+			}
+			if strings.Contains(line, "Domain") || strings.Contains(line, "Max-Age") {
+				t.Error(line)
+			}
+		}
+	}
+	if !found {
+		t.Fatal(b.last.header)
+	}
+	// The store has neither the secret nor the password, in no form that lets in.
+	token := b.cookies["__Host-operator"]
+	err := w.pds.Store().KV.Read(t.Context(), func(r storage.KVReader) error {
+		for pair, err := range r.Keys(t.Context(), storage.Range{}) {
+			if err != nil {
+				return err
+			}
+			if text := pair.Key + string(pair.Value); strings.Contains(text, token) || strings.Contains(text, pdstest.AdminPassword) {
+				t.Errorf("%s has a secret", pair.Key)
+			}
+			if name, ok := strings.CutPrefix(pair.Key, "operator/session/"); ok && len(name) == 26 {
+				t.Errorf("%s", pair.Key)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A cookie that somebody has planted is not the one that the administrator signs in with.
+func TestSessionFixation(t *testing.T) {
+	w := newWorld(t)
+	evil := w.tab().signIn()
+	planted := evil.cookies["__Host-operator"]
+	b := w.tab()
+	b.cookies["__Host-operator"] = planted
+	b.get("/admin/sign-out")
+	b.submit("/admin/sign-out", nil)
+	b.cookies["__Host-operator"] = strings.Repeat("A", 26)
+	b.signIn()
+	if now := b.cookies["__Host-operator"]; now == planted || now == strings.Repeat("A", 26) {
+		t.Error("the session has a secret that somebody else knows")
+	}
+	evil.cookies["__Host-operator"] = strings.Repeat("A", 26)
+	if p := evil.get("/admin"); p.status != 303 {
+		t.Errorf("%d", p.status)
+	}
+	// Another sign-in ends the session before it.
+	before := b.copy()
+	b.get("/admin/sign-in")
+	b.follow()
+	if b.last.path != "/admin" {
+		t.Error(b.last.path)
+	}
+	before.get("/admin")
+	before.expect(200, "Overview")
+}
+
+func TestSessionsEnd(t *testing.T) {
+	w := newWorld(t)
+	out := func(b *tab, why string) {
+		t.Helper()
+		if p := b.get("/admin/accounts"); p.status != 303 {
+			t.Errorf("%s: %d", why, p.status)
+		}
+	}
+	b := w.tab().signIn()
+	form := b.get("/admin/act/takedown?of="+url.QueryEscape(string(w.alice.DID))).fields(t, "/admin/act/takedown")
+	w.Clock.Advance(59 * time.Minute)
+	b.get("/admin")
+	b.expect(200, "Overview")
+	w.Clock.Advance(61 * time.Minute)
+	out(b, "after an hour")
+	if p := b.post("/admin/act/takedown", form); p.status != 401 {
+		t.Errorf("a stale form: %d", p.status)
+	}
+	b = w.tab().signIn()
+	for range 24 {
+		w.Clock.Advance(29 * time.Minute)
+		b.get("/admin")
+		b.expect(200, "Overview")
+	}
+	w.Clock.Advance(25 * time.Minute)
+	out(b, "after twelve hours of use")
+	b = w.tab().signIn()
+	copied := b.copy()
+	b.get("/admin/sign-out")
+	b.submit("/admin/sign-out", nil)
+	out(copied, "after signing out")
+	one, two := w.tab().signIn(), w.tab().signIn()
+	one.get("/admin/sign-out")
+	one.submit("/admin/sign-out", url.Values{"all": {"yes"}})
+	out(two, "after signing out everywhere")
+	if a, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil || a.Status() != account.Active {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// The nodes of a store know each other's sessions, and a new password ends them on all.
+func TestNewPasswordEndsSessions(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab().signIn()
+	node := func(password string) *world {
+		other := &world{Network: w.Network, t: t, alice: w.alice}
+		other.pds = w.PDS(func(c *pds.Config) {
+			c.URL, c.Store, c.Secrets.AdminPassword = w.origin(), w.pds.Store(), password
+		})
+		return other
+	}
+	same, changed := node(pdstest.AdminPassword), node("another password")
+	try := func(at *world) int {
+		x := &tab{world: &world{Network: w.Network, t: t, pds: at.pds}, cookies: maps.Clone(b.cookies), from: b.from}
+		x.world.pds.Name = at.pds.Name
+		r := httptest.NewRequest("GET", w.origin()+"/admin/accounts", nil)
+		return x.send(r).status
+	}
+	if got := try(same); got != 200 {
+		t.Errorf("on another node: %d", got)
+	}
+	if got := try(changed); got != 303 {
+		t.Errorf("with another password: %d", got)
+	}
+	if got := try(w); got != 200 {
+		t.Errorf("where it began: %d", got)
+	}
+}
+
+func TestGuessing(t *testing.T) {
+	w := newWorld(t, func(c *pds.Config) { c.Rates = rate.New(rate.Config{Now: c.Now}) })
+	b := w.tab()
+	tries := 0
+	for ; tries < 1000; tries++ {
+		b.get("/admin/sign-in")
+		p := b.submit("/admin/sign-in", url.Values{"password": {fmt.Sprint("guess", tries)}})
+		if p.status == 429 {
+			break
+		}
+		if p.status != 401 {
+			t.Fatalf("%d %s", p.status, p.text)
+		}
+	}
+	if tries > 100 {
+		t.Errorf("%d tries", tries)
+	}
+	// Not even the right one, and not by a method either: they are counted together.
+	b.get("/admin/sign-in")
+	if p := b.submit("/admin/sign-in", url.Values{"password": {pdstest.AdminPassword}}); p.status != 429 {
+		t.Errorf("%d", p.status)
+	}
+	r := httptest.NewRequest("GET", w.origin()+"/xrpc/com.atproto.admin.getInviteCodes", nil)
+	r.SetBasicAuth("admin", pdstest.AdminPassword)
+	if p := b.send(r); p.status != 429 {
+		t.Errorf("by a method: %d", p.status)
+	}
+	// Who is elsewhere gets in.
+	other := w.tab()
+	other.from = "198.51.100.9:1"
+	other.signIn()
+	list, err := w.pds.Server().Audit.List(t.Context(), 0, 100)
+	if err != nil || len(list) != 1 {
+		t.Errorf("guesses fill the trail: %d entries, %v", len(list), err)
+	}
+}
+
+const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>{{.}}`
+
+// hostile are relays and subscribers that say of themselves what is to be a script.
+type hostile struct{}
+
+func (hostile) Subscriptions() []stream.Subscription {
+	return []stream.Subscription{{ID: 1, Address: evil, Agent: evil + strings.Repeat("x", 10_000)}}
+}
+func (hostile) End(int64) bool { return false }
+
+func (hostile) Status() []crawl.RelayStatus {
+	return []crawl.RelayStatus{{
+		Relay: "https://relay.example.net/" + evil, AskedAt: time.Now(), CheckedAt: time.Now(),
+		Request: crawl.Request{Err: errors.New(evil)}, Check: crawl.Check{Problem: crawl.Problem(evil)},
+	}, {Relay: "https://other.example.net", CheckedAt: time.Now(), Check: crawl.Check{Err: errors.New(strings.Repeat(evil, 1000))}}}
+}
+func (hostile) Ask(context.Context, string) (crawl.Request, error) {
+	return crawl.Request{}, crawl.ErrNoRelay
+}
+func (hostile) Look(context.Context, string) (crawl.Check, error) {
+	return crawl.Check{}, crawl.ErrTooSoon
+}
+
+func TestScriptsOfOthers(t *testing.T) {
+	w := newWorld(t, func(c *pds.Config) {
+		c.Operator.BackupHelp, c.Version = evil, evil
+		c.Operator.Change = func(o *operator.Config) { o.Relays, o.Subscribers = hostile{}, hostile{} }
+		c.Operator.Sizes = func(context.Context) []operator.Size { return []operator.Size{{Name: evil, Bytes: -1}} }
+	})
+	ctx := t.Context()
+	// The store may have what no method lets in.
+	_, err := w.pds.Server().Accounts.Update(ctx, account.Trusted(w.alice.DID), func(a *account.Account, _ *repo.Step) error {
+		a.Invite = evil
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.pds.Server().Accounts.TakeDown(ctx, w.alice.DID, account.Takedown{Applied: true, Ref: evil}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.pds.Server().Accounts.SetRecordTakedown(ctx, w.alice.DID, "com.example.note/"+evil, account.Takedown{Applied: true, Ref: evil}); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(w.pds.Server().Errors.Handler(slog.DiscardHandler))
+	log.Error(evil, "err", evil, "method", evil, "relay", evil)
+	if err := (operator.Backups{KV: w.pds.Store().KV}).Note(ctx, operator.Backup{Path: evil, Problem: evil}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.pds.Server().Accounts.CreateInvites(ctx, evil, evil, evil, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	b := w.tab().signIn()
+	b.act("ask-relay", "https://relay.example.net/"+evil, "")
+	paths := append(everyPath, "/admin/relays", "/admin/account?did="+string(w.alice.DID), "/admin/accounts?q="+url.QueryEscape(evil), "/admin/subject?of="+url.QueryEscape(evil),
+		"/admin?done="+url.QueryEscape(evil), "/admin/accounts?cursor="+url.QueryEscape(evil), "/admin/act/delete?of="+url.QueryEscape(evil), "/admin/act/ask-relay?of="+url.QueryEscape("https://x/"+evil))
+	shown := 0
+	for _, path := range paths {
+		p := b.get(path)
+		if strings.Contains(p.text, "<script") || strings.Contains(p.text, "<img") {
+			t.Errorf("%s has a script of somebody else's:\n%s", path, p.text)
+		}
+		shown += strings.Count(p.text, "&lt;script&gt;")
+	}
+	if shown < 8 {
+		t.Errorf("it was shown %d times: no attack", shown)
+	}
+}
+
+func TestGiantNamesAndPages(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab().signIn()
+	long := strings.Repeat("x", 60_000)
+	for _, path := range []string{
+		"/admin/accounts?q=" + long, "/admin/accounts?cursor=" + long, "/admin/account?did=did:web:" + long, "/admin/taken-down?cursor=" + long, "/admin/trail?cursor=" + long[:3000],
+		"/admin/trail?cursor=-1", "/admin/trail?cursor=99999999999999999999", "/admin/trail?cursor=0", "/admin/invites?cursor=" + long, "/admin/invites?cursor=x", "/admin/invites?cursor=1::",
+		"/admin/account", "/admin/account?did=alice", "/admin/account?did=did:web:a&did=did:web:b", "/admin/account?did=%ff", "/admin/account?did=%00", "/admin/accounts?q=%zz",
+		"/admin/act/delete", "/admin/act/delete?of=x", "/admin/act/nothing?of=x", "/admin/act/?of=x", "/admin/act/end-subscriber?of=x", "/admin/act/end-subscriber?of=99999999999999999999",
+		"/admin/act/test-mail?of=x", "/admin/act/takedown-part?of=did:web:a", "/admin/act/takedown-part?of=did:web:a%20" + long[:300], "/admin/act/disable-code?of=a/b", "/admin/act/disable-code",
+		"/admin/act/ask-relay?of=x", // no relays here
+	} {
+		p := b.get(path)
+		if p.status < 400 || p.status >= 500 {
+			t.Errorf("%.80s: %d", path, p.status)
+		}
+		if len(p.text) > 20_000 {
+			t.Errorf("%.80s: %d bytes", path, len(p.text))
+		}
+	}
+	form := b.get("/admin/act/takedown?of="+url.QueryEscape(string(w.alice.DID))).fields(t, "/admin/act/takedown")
+	for _, value := range []string{strings.Repeat("x", 301), "a\r\nb", "a\u202eb", "\x00"} {
+		form.Set("value", value)
+		if p := b.post("/admin/act/takedown", form); p.status != 422 {
+			t.Errorf("%.20q: %d", value, p.status)
+		}
+	}
+	form.Set("value", strings.Repeat("x", 70_000))
+	if p := b.post("/admin/act/takedown", form); p.status != 413 {
+		t.Errorf("a giant form: %d", p.status)
+	}
+	if a, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil || a.Status() != account.Active {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// What is done to what does not exist is refused, and said so.
+func TestActsUponNothing(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab().signIn()
+	for _, name := range []string{"takedown", "restore", "deactivate", "activate", "delete", "handle", "email", "reset-mail", "reset-factors", "end-sessions", "invites-off", "invites-on"} {
+		if p := b.get("/admin/act/" + name + "?of=did:web:nobody.example.com"); p.status != 404 {
+			t.Errorf("%s: %d", name, p.status)
+		}
+		// An account that goes between the form and the act.
+		b.get("/admin/act/" + name + "?of=" + url.QueryEscape(string(w.bob.DID)))
+		in := b.last.fields(t, "/admin/act/"+name)
+		in.Set("of", "did:web:nobody.example.com")
+		if p := b.post("/admin/act/"+name, in); p.status != 404 {
+			t.Errorf("%s: %d %s", name, p.status, p.text)
+		}
+	}
+}
+
+// What cannot be written to the trail is not done.
+type failing struct{ storage.KV }
+
+func (failing) Write(context.Context, func(storage.KVTx) error) error { return storage.ErrFull }
+
+func TestNoSignInWithoutTrail(t *testing.T) {
+	w := newWorld(t)
+	w.pds.Server().Audit.KV = failing{w.pds.Store().KV}
+	b := w.tab()
+	b.get("/admin/sign-in")
+	b.submit("/admin/sign-in", url.Values{"password": {pdstest.AdminPassword}})
+	if b.last.status != 503 || b.cookies["__Host-operator"] != "" {
+		t.Errorf("%d %v", b.last.status, b.cookies)
+	}
+}
+
+func TestRelayOfTheOperator(t *testing.T) {
+	w := newWorld(t, func(c *pds.Config) { c.Operator.Change = func(o *operator.Config) { o.Relays = hostile{} } })
+	b := w.tab().signIn()
+	b.act("look-relay", "https://other.example.net", "")
+	b.expect(422, "Ask what it knows")
+	b.has("too soon")
+	b.act("ask-relay", "https://nowhere.example.net", "")
+	b.expect(422, "Ask to crawl now")
+	b.has("no such relay")
+}

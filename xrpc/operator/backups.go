@@ -1,0 +1,99 @@
+package operator
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Backup is a backup that was made, or tried.
+type Backup struct {
+	At time.Time `json:"at"`
+	// Path is where it is, as the operator named it.
+	Path  string `json:"path"`
+	Bytes int64  `json:"bytes"`
+	Blobs int64  `json:"blobs,omitempty"`
+	// Problem is what was wrong; empty: nothing. Good says that the backup can be restored all the
+	// same.
+	Problem string `json:"problem,omitempty"`
+	Good    bool   `json:"good"`
+}
+
+// Backups keeps notes of backups in a store, for whatever makes them, such as a command that runs
+// beside the server. KV is required. It is safe for concurrent use.
+type Backups struct{ KV storage.KV }
+
+const (
+	backupPrefix = "operator/backup/"
+	// keptBackups is how many notes are kept, and maxBackup how long one may be in bytes.
+	keptBackups = 30
+	maxBackup   = 4 << 10
+	maxPath     = 500
+)
+
+// Note adds a note, and deletes the oldest that are too many.
+func (b Backups) Note(ctx context.Context, x Backup) error {
+	x.At = x.At.UTC()
+	x.Path, x.Problem = short(x.Path, maxPath), short(x.Problem, maxPath)
+	doc, err := json.Marshal(x)
+	if err != nil {
+		return err
+	}
+	return b.KV.Write(ctx, func(tx storage.KVTx) error {
+		if err := tx.Set(ctx, fmt.Sprintf("%s%015d", backupPrefix, max(x.At.UnixMilli(), 0)), doc, time.Time{}); err != nil {
+			return err
+		}
+		rng := storage.Prefix(backupPrefix)
+		rng.Reverse, rng.KeysOnly = true, true
+		var old []string
+		n := 0
+		for pair, err := range tx.Keys(ctx, rng) {
+			if err != nil {
+				return err
+			}
+			if n++; n > keptBackups {
+				old = append(old, pair.Key)
+			}
+		}
+		for _, key := range old {
+			if err := tx.Delete(ctx, key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// List returns the last backups, the latest first.
+func (b Backups) List(ctx context.Context) (list []Backup, err error) {
+	rng := storage.Prefix(backupPrefix)
+	rng.Reverse = true
+	err = b.KV.Read(ctx, func(r storage.KVReader) error {
+		list = nil
+		for pair, err := range r.Keys(ctx, rng) {
+			if err != nil {
+				return err
+			}
+			x, err := decodeBackup(pair.Value)
+			if err != nil {
+				return fmt.Errorf("operator: %s: %w", pair.Key, err)
+			}
+			if list = append(list, x); len(list) == keptBackups {
+				break
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+func decodeBackup(doc []byte) (x Backup, err error) {
+	if len(doc) > maxBackup {
+		return x, fmt.Errorf("a note of %d bytes", len(doc))
+	}
+	return x, exactjson.UnmarshalPlain(doc, &x)
+}

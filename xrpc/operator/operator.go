@@ -1,0 +1,278 @@
+package operator
+
+import (
+	"context"
+	"embed"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
+	"github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/audit"
+	"github.com/pdskit/pdskit/xrpc/crawl"
+	"github.com/pdskit/pdskit/xrpc/recent"
+	"github.com/pdskit/pdskit/xrpc/site"
+	"github.com/pdskit/pdskit/xrpc/stream"
+)
+
+// Config says what the pages show, and who is let in. Site, KV, Passwords and Admin are required;
+// what else is nil has no page.
+type Config struct {
+	Site *site.Site
+	// KV keeps the sessions. All nodes have the same.
+	KV        storage.KV
+	Passwords Passwords
+	// Admin returns what somebody who has signed in may do with the accounts.
+	Admin func(who audit.Actor) Admin
+
+	// Overview says how the server is. Nil: the page says nothing but the host's name.
+	Overview func(ctx context.Context) Overview
+	// Events is the event log, and Subscribers are those who read it.
+	Events      Events
+	Subscribers Subscribers
+	// Relays are those that are asked to read the server.
+	Relays Relays
+	// Backups returns the last backups, the latest first; BackupHelp is the command that makes one,
+	// for the page to show.
+	Backups    func(ctx context.Context) ([]Backup, error)
+	BackupHelp string
+	// Mail is how mail fares.
+	Mail func() server.MailStats
+	// Errors are the last errors, the latest first.
+	Errors func() []recent.Entry
+	// Audit is the trail of what administrators do.
+	Audit *audit.Log
+}
+
+// Passwords checks the administrator's password. *session.Sessions is one. It must be safe for
+// concurrent use.
+type Passwords interface {
+	// CheckAdmin reports whether the password is right, and counts the guess. Its error is shown.
+	CheckAdmin(r *xrpc.Request, user, password string) (right bool, err error)
+	// AdminMark stands for the present password. Sessions that began under another one have ended.
+	AdminMark() []byte
+}
+
+// Admin is what an administrator does with accounts. *server.Administration is one, and says more
+// about each method. It must be safe for concurrent use.
+type Admin interface {
+	Search(ctx context.Context, q account.Search) (list []account.Account, next string, err error)
+	Standing(ctx context.Context, did syntax.DID) (server.Standing, error)
+	Takedowns(ctx context.Context, did syntax.DID, cursor string, limit int) (list []account.TakenDownPart, next string, err error)
+	SubjectStatus(ctx context.Context, p api.AdminGetSubjectStatusParams) (api.AdminGetSubjectStatusOutput, error)
+	UpdateSubjectStatus(ctx context.Context, in api.AdminUpdateSubjectStatusInput) (api.AdminUpdateSubjectStatusOutput, error)
+	DeleteAccount(ctx context.Context, did syntax.DID) error
+	UpdateEmail(ctx context.Context, id syntax.AtIdentifier, email string) error
+	UpdateHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) error
+	SendPasswordReset(ctx context.Context, did syntax.DID) error
+	ResetFactors(ctx context.Context, did syntax.DID) error
+	EndSessions(ctx context.Context, did syntax.DID) error
+	SetInvites(ctx context.Context, did syntax.DID, disabled bool) error
+	Invites(ctx context.Context, p api.AdminGetInviteCodesParams) (api.AdminGetInviteCodesOutput, error)
+	CreateInvites(ctx context.Context, in api.ServerCreateInviteCodesInput) (api.ServerCreateInviteCodesOutput, error)
+	DisableInvites(ctx context.Context, in api.AdminDisableInviteCodesInput) error
+	SendTestMail(ctx context.Context, to string) error
+}
+
+var _ Admin = (*server.Administration)(nil)
+
+// Events is an event log; storage.Events is one.
+type Events interface {
+	Bounds(ctx context.Context) (oldest, newest int64, err error)
+}
+
+// Subscribers are those who read the event stream; *stream.Outbox is one.
+type Subscribers interface {
+	Subscriptions() []stream.Subscription
+	End(id int64) bool
+}
+
+// Relays are asked to read the server; *crawl.Notifier is one.
+type Relays interface {
+	Status() []crawl.RelayStatus
+	Ask(ctx context.Context, relay string) (crawl.Request, error)
+	Look(ctx context.Context, relay string) (crawl.Check, error)
+}
+
+// Overview is how a server is. Zero fields are left out.
+type Overview struct {
+	Version, Host string
+	DID           syntax.DID
+	// Problem is why the server does not work, as _health tells; empty: it works.
+	Problem string
+	// Clock is what was found of the clock; nil: nothing yet.
+	Clock *Clock
+	// Accounts is how many there are; negative: that is not known. Statuses has how many of each
+	// status were found at a time, when all accounts were last looked through; nil: not yet.
+	Accounts  int
+	Statuses  account.Statuses
+	CountedAt time.Time
+	// Sizes are sizes of files or databases.
+	Sizes []Size
+	// Memory is how many bytes the process has from the system, and Started when it began.
+	Memory  uint64
+	Started time.Time
+}
+
+// Clock is what was found of a server's clock.
+type Clock struct {
+	// Problem is why it is not trusted; empty: it is.
+	Problem string
+	Time    time.Time // of the check
+	// Offset is how far it is ahead of the others, by the median, of how many.
+	Offset time.Duration
+	Of     int
+}
+
+// Size is the size of something.
+type Size struct {
+	Name  string // shown as it is
+	Bytes int64
+}
+
+//go:embed templates/*.html messages/*.txt
+var files embed.FS
+
+// set are the templates and messages of the pages.
+var set = site.NewSet(files)
+
+// Pages are the pages. Make them with New. They are safe for concurrent use, and several processes
+// may have them over the same store.
+type Pages struct {
+	cfg  Config
+	site *site.Site
+	now  func() time.Time
+}
+
+// New returns the pages of a configuration. It panics if something that is required is missing.
+func New(cfg Config) *Pages {
+	switch {
+	case cfg.Site == nil:
+		panic("operator: Config.Site is missing: give the site.Site of the host")
+	case cfg.KV == nil:
+		panic("operator: Config.KV is missing: sessions are kept there")
+	case cfg.Passwords == nil:
+		panic("operator: Config.Passwords is missing: give the session.Sessions of the host, which count guesses")
+	case cfg.Admin == nil:
+		panic("operator: Config.Admin is missing: server.Service has an Administration")
+	}
+	return &Pages{cfg: cfg, site: cfg.Site, now: cfg.Site.Now}
+}
+
+// Root is the path that all addresses of the pages begin with.
+const Root = "/admin"
+
+// The addresses.
+const (
+	pathSignIn   = Root + "/sign-in"
+	pathSignOut  = Root + "/sign-out"
+	pathAccounts = Root + "/accounts"
+	pathAccount  = Root + "/account"
+	pathTaken    = Root + "/taken-down"
+	pathSubject  = Root + "/subject"
+	pathInvites  = Root + "/invites"
+	pathNew      = Root + "/invites/new"
+	pathStream   = Root + "/stream"
+	pathRelays   = Root + "/relays"
+	pathBackups  = Root + "/backups"
+	pathMail     = Root + "/mail"
+	pathErrors   = Root + "/errors"
+	pathTrail    = Root + "/trail"
+	pathAct      = Root + "/act/"
+)
+
+// Mount adds all addresses to a mux. They are /admin and below it.
+func (p *Pages) Mount(mux *http.ServeMux) {
+	handle := func(path string, get, post func(*call) error) { mux.HandleFunc(path, p.serve(get, post)) }
+	mux.HandleFunc(pathSignIn, p.site.Serve(set, site.Handler{Get: p.showSignIn, Post: p.signIn}))
+	handle(pathSignOut, p.showSignOut, p.signOut)
+	handle(Root, p.showOverview, nil)
+	handle(Root+"/{$}", p.showOverview, nil)
+	handle(pathAccounts, p.showAccounts, nil)
+	handle(pathAccount, p.showAccount, nil)
+	handle(pathTaken, p.showTaken, nil)
+	handle(pathSubject, p.showSubject, nil)
+	handle(pathInvites, p.showInvites, nil)
+	handle(pathNew, p.showNewInvites, p.newInvites)
+	handle(pathAct+"{act}", p.showAct, p.act)
+	if p.cfg.Subscribers != nil {
+		handle(pathStream, p.showStream, nil)
+	}
+	if p.cfg.Relays != nil {
+		handle(pathRelays, p.showRelays, nil)
+	}
+	if p.cfg.Backups != nil {
+		handle(pathBackups, p.showBackups, nil)
+	}
+	if p.cfg.Mail != nil {
+		handle(pathMail, p.showMail, nil)
+	}
+	if p.cfg.Errors != nil {
+		handle(pathErrors, p.showErrors, nil)
+	}
+	if p.cfg.Audit != nil {
+		handle(pathTrail, p.showTrail, nil)
+	}
+}
+
+// call is a request of somebody who has signed in.
+type call struct {
+	*site.Call
+	who   audit.Actor
+	admin Admin
+	token string // of the session
+}
+
+// serve serves an address to who has signed in.
+func (p *Pages) serve(get, post func(*call) error) http.HandlerFunc {
+	in := func(fn func(*call) error) func(*site.Call) error {
+		if fn == nil {
+			return nil
+		}
+		return func(c *site.Call) error {
+			token, err := p.session(c)
+			switch {
+			case err != nil:
+				return err
+			case token == "" && c.R.Method == http.MethodPost:
+				return site.ErrSignedOut
+			case token == "":
+				return c.Redirect(pathSignIn)
+			case c.R.Method == http.MethodPost && c.Flow != flowOf(token):
+				return site.ErrForm // shown in another session
+			}
+			c.Flow = flowOf(token)
+			who := audit.Actor{By: "administrator", Through: "pages", Address: address(c.R)}
+			return fn(&call{Call: c, who: who, admin: p.cfg.Admin(who), token: token})
+		}
+	}
+	return p.site.Serve(set, site.Handler{Get: in(get), Post: in(post)})
+}
+
+// address is that of who sends a request, without the port.
+func address(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// written does something that is no method, and writes it to the trail.
+func (p *Pages) written(c *call, action, subject string, do func() error) error {
+	if p.cfg.Audit == nil {
+		return do()
+	}
+	end, err := p.cfg.Audit.Begin(c.Context(), audit.Entry{Actor: c.who, Action: action, Subject: subject})
+	if err != nil {
+		return err
+	}
+	err = do()
+	end(err)
+	return err
+}
