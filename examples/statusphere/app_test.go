@@ -217,6 +217,9 @@ func TestHostileRecords(t *testing.T) {
 	w.say(w.pds.Account("alice"), "👍")
 	w.wait("alice 👍", "mallory <")
 	u := w.visit()
+	if strings.Contains(u.page.Body, "ZgotmplZ") {
+		t.Errorf("the template does not take a value where it is: %s", u.page.Body)
+	}
 	if strings.Contains(u.page.Body, "<script>alert") || strings.Contains(u.page.Body, "onerror") || !slices.Equal(u.list(), []string{"👍", "&lt;"}) {
 		t.Errorf("the page has %q: %s", u.list(), u.page.Body)
 	}

@@ -68,6 +68,8 @@ func TestInABrowser(t *testing.T) {
 	// It came to the other page by itself, with its author's name, and goes by itself.
 	one.WaitFor("Bob of the Hills")
 	one.WaitFor("🦔")
+	one.Reload() // also what was there when the page was loaded
+	one.WaitFor("Live")
 	two.Submit("Remove 🦔")
 	waitGone(t, one, "🦔")
 	one.WaitFor("🧑‍💻")

@@ -26,12 +26,11 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/statusphere/internal/dev"
+	"github.com/pdskit/pdskit/examples/statusphere/internal/source"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
-
-	"github.com/pdskit/pdskit/examples/statusphere/internal/source"
 )
 
 func main() {
@@ -178,7 +177,11 @@ func serve(ctx context.Context, l net.Listener, s settings) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.close()) }()
-	srv := &http.Server{Handler: a.web, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
+	var handler http.Handler = a.web
+	if !s.loopback { // a proxy in front, in a private network, says whose request it is
+		handler = limit.PrivateNetworks().Handler(a.web)
+	}
+	srv := &http.Server{Handler: handler, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
 	limit.Harden(srv)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

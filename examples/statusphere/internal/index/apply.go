@@ -88,9 +88,16 @@ func (x *Index) Account(ctx context.Context, at Position, did syntax.DID, active
 	return x.event(ctx, at, func(t *tx) error { return t.setActive(did, active, why) })
 }
 
-// Gone hides an account whose own PDS does not show it. An event that it is active ends that.
+// Gone hides an account whose own PDS does not show it. That ends with an event that it is active, or
+// when its repository can be read again: it stays in the queue.
 func (x *Index) Gone(ctx context.Context, did syntax.DID) error {
-	return x.update(ctx, func(t *tx) error { return t.setActive(did, false, "") })
+	return x.update(ctx, func(t *tx) error {
+		hidden, err := t.changes("UPDATE account SET active = 0 WHERE did = ? AND active", string(did))
+		if err != nil || !hidden {
+			return err
+		}
+		return t.change(Hidden, did, "")
+	})
 }
 
 func (t *tx) setActive(did syntax.DID, active bool, why string) error {
@@ -115,12 +122,12 @@ func (t *tx) setActive(did syntax.DID, active bool, why string) error {
 		}
 		return t.exec("DELETE FROM account WHERE did = ?", string(did))
 	}
-	return t.exec("UPDATE account SET active = 0 WHERE did = ?", string(did))
+	return t.exec("UPDATE account SET active = 0, fetch = NULL WHERE did = ?", string(did))
 }
 
 // show makes an account active again. What it has written meanwhile was not announced.
 func (t *tx) show(did syntax.DID) error {
-	if err := t.exec("UPDATE account SET active = 1, lookup = 0 WHERE did = ?", string(did)); err != nil {
+	if err := t.exec("UPDATE account SET active = 1, lookup = 0, fails = 0 WHERE did = ?", string(did)); err != nil {
 		return err
 	}
 	if err := t.announce(did); err != nil {

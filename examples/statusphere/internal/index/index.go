@@ -43,7 +43,8 @@ CREATE TABLE account (
 	rev     TEXT NOT NULL DEFAULT '',  -- of the last commit that was applied
 	data    TEXT NOT NULL DEFAULT '',  -- its root, a CID; empty: not verified
 	fetch   INTEGER,                   -- when to read the whole repository (Unix ms); NULL: no need to
-	fetched INTEGER NOT NULL DEFAULT 0,-- when that was last tried
+	asked   INTEGER NOT NULL DEFAULT 0,-- whether there was a reason for that since it was last begun
+	fetched INTEGER NOT NULL DEFAULT 0,-- when it was last begun
 	fails   INTEGER NOT NULL DEFAULT 0,
 	lookup  INTEGER NOT NULL DEFAULT 0,-- when to look up handle and name (Unix ms)
 	lookups INTEGER NOT NULL DEFAULT 0 -- failures of that in a row

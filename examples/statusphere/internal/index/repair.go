@@ -55,10 +55,11 @@ func (x *Index) Listed(ctx context.Context, revs map[syntax.DID]syntax.TID) erro
 	})
 }
 
-// fetch puts an account into the queue. It is read no more often than the pause allows, which
+// fetch puts an account into the queue, unless an event has said that it is not active. It is read no
+// more often than the pause allows, which
 // doubles up to six hours with each failure.
 func (t *tx) fetch(did syntax.DID) error {
-	return t.exec("UPDATE account SET fetch = max(?2, fetched + min(?3 << min(fails, 20), ?4)) WHERE did = ?1",
+	return t.exec("UPDATE account SET asked = 1, fetch = max(?2, fetched + min(?3 << min(fails, 20), ?4)) WHERE did = ?1 AND (active OR fetch IS NOT NULL)",
 		string(did), t.now, t.pause, (6 * time.Hour).Milliseconds())
 }
 
@@ -70,13 +71,16 @@ func (x *Index) ToFetch(ctx context.Context, most int) (list []syntax.DID, err e
 		if err := t.exec("UPDATE account SET fetched = ?2, fails = fails + 1 WHERE did = ?1", string(did), t.now); err != nil {
 			return err
 		}
-		return t.fetch(did)
+		if err := t.fetch(did); err != nil {
+			return err
+		}
+		return t.exec("UPDATE account SET asked = 0 WHERE did = ?", string(did))
 	})
 }
 
 // take returns accounts whose time in a column has come.
 func (x *Index) take(ctx context.Context, most int, column string, each func(*tx, syntax.DID) error) ([]syntax.DID, error) {
-	query := "SELECT did FROM account WHERE active AND " + column + " <= ? ORDER BY " + column + " LIMIT ?"
+	query := "SELECT did FROM account WHERE " + column + " <= ? ORDER BY " + column + " LIMIT ?"
 	now := x.now().UnixMilli()
 	list, err := dids(ctx, x, query, now, most)
 	if err != nil || len(list) == 0 {
@@ -113,7 +117,8 @@ func dids(ctx context.Context, x *Index, query string, args ...any) (list []synt
 var ErrOlder = errors.New("index: the repository is older than its last commit")
 
 // Replace puts what a whole repository holds in the place of the rows of its account. Rows of later
-// commits stay. What was in the queue is done, unless the error is [ErrOlder].
+// commits stay. The account leaves the
+// queue, unless the error is [ErrOlder], or there was another reason to read it meanwhile.
 func (x *Index) Replace(ctx context.Context, c Commit) error {
 	older := false
 	err := x.update(ctx, func(t *tx) error {
@@ -125,7 +130,13 @@ func (x *Index) Replace(ctx context.Context, c Commit) error {
 		if err != nil {
 			return err
 		}
-		if changed {
+		// Its own PDS had hidden it (see Gone), and shows it again. After an event that it is not active
+		// it would not be in the queue.
+		back, err := t.changes("UPDATE account SET active = 1 WHERE did = ? AND NOT active AND fetch IS NOT NULL", string(c.DID))
+		if err != nil {
+			return err
+		}
+		if changed || back {
 			if err := t.announce(c.DID); err != nil {
 				return err
 			}
@@ -138,7 +149,9 @@ func (x *Index) Replace(ctx context.Context, c Commit) error {
 		if older = c.Rev < a.rev; older {
 			return nil // it stays in the queue
 		}
-		return t.exec("UPDATE account SET rev = ?2, data = ?3, fetch = NULL, fails = 0 WHERE did = ?1", string(c.DID), string(c.Rev), c.Data)
+		// What was asked for while the repository was read may be about what came after.
+		const done = "UPDATE account SET rev = ?2, data = ?3, fetch = CASE WHEN asked THEN fetched + ?4 END, fails = 0 WHERE did = ?1"
+		return t.exec(done, string(c.DID), string(c.Rev), c.Data, t.pause)
 	})
 	if err == nil && older {
 		err = ErrOlder
@@ -210,6 +223,6 @@ func (x *Index) Restart(ctx context.Context, source string) error {
 		if err := t.exec("INSERT INTO cursor (source, seq) VALUES (?1, -1) ON CONFLICT DO UPDATE SET seq = -1, listed = 0", source); err != nil {
 			return err
 		}
-		return t.exec("UPDATE account SET fetch = ?1 WHERE data <> ''", t.now)
+		return t.exec("UPDATE account SET fetch = ?1, asked = 1 WHERE data <> '' AND (active OR fetch IS NOT NULL)", t.now)
 	})
 }

@@ -47,11 +47,11 @@ func (n *Network) Firehose(ctx context.Context, host string) {
 		n.log().Error("the stream ended", "source", f.host, "error", err)
 		if told := (*stream.Error)(nil); errors.As(err, &told) && told.Name == stream.ErrFutureCursor.Name || errors.Is(err, stream.ErrSequence) {
 			// Its numbers are not those of before: it was restored, or is another server.
-			if err := n.Index.Restart(ctx, f.host); err != nil {
+			if err = n.Index.Restart(ctx, f.host); err != nil {
 				n.log().Error("the position could not be reset", "error", err)
 			}
 		}
-		sleep(ctx, 5*time.Second)
+		sleep(ctx, time.Second)
 	}
 	cancel()
 	listing.Wait()
@@ -113,9 +113,12 @@ func (f *firehose) handle(ctx context.Context, frame stream.Frame) error {
 	switch {
 	case errors.Is(err, commit.ErrUnknownKind):
 		return f.pass(ctx, at)
+	case err == nil && frame.Seq <= 0:
+		err = errors.New("it has no number")
+		fallthrough
 	case err != nil:
-		f.log().Warn("a malformed event was skipped", "seq", frame.Seq, "error", err)
-		return f.pass(ctx, at)
+		f.log().Warn("a malformed event was skipped", "source", f.host, "seq", frame.Seq, "error", err)
+		return nil
 	}
 	known, err := f.Index.State(ctx, m.About())
 	if err != nil {

@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/statusphere/internal/index"
 	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // live keeps open pages up to date, with server-sent events. The id of an event is the number of a
@@ -32,7 +34,6 @@ type live struct {
 	top    []byte  // the newest event about all statuses together
 	tops   int     // counts these
 	news   chan struct{}
-	pages  int
 	ended  bool
 }
 
@@ -195,23 +196,6 @@ func (l *live) next(after int64, tops int) (texts [][]byte, last int64, nowTops 
 	return texts, last, l.tops, false, l.news
 }
 
-// enter counts a page in, if there is room for it.
-func (l *live) enter(most int) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.pages >= most || l.ended {
-		return false
-	}
-	l.pages++
-	return true
-}
-
-func (l *live) leave() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pages--
-}
-
 // serveLive sends events to one page.
 func (s *Server) serveLive(w http.ResponseWriter, r *http.Request) {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
@@ -227,12 +211,12 @@ func (s *Server) serveLive(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "after is the number of an event", http.StatusBadRequest)
 		return
 	}
-	if !s.live.enter(s.cfg.MaxLive) {
-		w.Header().Set("Retry-After", "30")
-		http.Error(w, "too many pages are open", http.StatusServiceUnavailable)
+	leave, err := s.pages.Enter(r.Context(), limit.From(r))
+	if err != nil {
+		refuse(w, r, err)
 		return
 	}
-	defer s.live.leave()
+	defer leave()
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
@@ -311,6 +295,15 @@ func (l *live) past(ctx context.Context, after int64) (texts [][]byte, last int6
 		texts, last = append(texts, e.text), e.id
 	}
 	return texts, last, true
+}
+
+// refuse answers a request for which there is no place.
+func refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var full *limit.Error
+	if !errors.As(err, &full) {
+		full = new(limit.Error) // its client has gone
+	}
+	limit.WriteError(w, r, full)
 }
 
 // message is the data of an event.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/examples/statusphere/internal/index"
 	"github.com/pdskit/pdskit/examples/statusphere/internal/status"
 	"github.com/pdskit/pdskit/lexicon/data"
@@ -64,9 +65,10 @@ func (s *Server) remove(c *call) error {
 	})
 }
 
-// revision is that of a write. Servers that do not tell it have made it a moment ago.
+// revision is that of a write. Of servers that do not tell it, or tell one of the future, which would
+// keep the row from ever being changed, it is now.
 func revision(m *api.RepoCommitMeta, now time.Time) syntax.TID {
-	if m == nil {
+	if m == nil || commit.Ahead(m.Rev, now, 0) > 0 {
 		return syntax.NewTID(now, 0)
 	}
 	return m.Rev

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
 )
 
@@ -18,16 +19,17 @@ const loginTimeout = 20 * time.Second
 // signIn begins a login. The browser goes on to the account's own server, by a page of ours: the
 // content security policy forbids a form to lead elsewhere, also by a redirect.
 func (s *Server) signIn(c *call) error {
-	select {
-	case s.logins <- struct{}{}:
-		defer func() { <-s.logins }()
-	default:
+	leave, err := s.logins.Enter(c.ctx(), limit.From(c.r))
+	if err != nil {
 		return &refusal{http.StatusServiceUnavailable, "Too many people sign in at this moment. Try again."}
 	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(c.ctx(), loginTimeout)
 	defer cancel()
 	account := strings.TrimSpace(c.form.Get("account"))
-	to, err := s.cfg.OAuth.Start(ctx, client.Login{Account: account, Browser: c.who.Browser, Locales: []string{"en"}})
+	to, err := s.cfg.OAuth.Start(ctx, client.Login{
+		Account: account, Browser: c.who.Browser, RedirectURI: s.cfg.URL + CallbackPath, Locales: []string{"en"},
+	})
 	if err != nil {
 		s.cfg.Log.Info("a login could not begin", "account", account, "error", err)
 		return explain(account, err)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/statusphere/internal/index"
 	"github.com/pdskit/pdskit/examples/statusphere/internal/status"
+	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
 )
 
@@ -36,7 +37,8 @@ type Config struct {
 	Logins []string
 	// Unverified says, on the page, where statuses come from that nobody has verified. Empty: all are.
 	Unverified string
-	// MaxLive bounds the pages that are kept up to date at a time. 0: 1000.
+	// MaxLive bounds the pages that are kept up to date at a time. 0: 1000. A network may have 20: an
+	// IPv4 address or an IPv6 /64, as package limit knows it.
 	MaxLive int
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -62,7 +64,8 @@ type Server struct {
 	keys   struct{ cookie, form []byte }
 	look   *look
 	live   *live
-	logins chan struct{} // has an element for each login that is being started
+	pages  *limit.Gate // pages that are kept up to date
+	logins *limit.Gate // logins that are being started, which makes requests to servers of anyone's choice
 	mux    *http.ServeMux
 }
 
@@ -84,7 +87,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxLive == 0 {
 		cfg.MaxLive = 1000
 	}
-	s := &Server{cfg: cfg, host: u.Host, secure: u.Scheme == "https", live: newLive(cfg.Index), logins: make(chan struct{}, 16), mux: http.NewServeMux()}
+	s := &Server{cfg: cfg, host: u.Host, secure: u.Scheme == "https", live: newLive(cfg.Index), mux: http.NewServeMux()}
+	s.pages = &limit.Gate{Name: "open pages", Total: cfg.MaxLive, PerNetwork: 20, Reserved: cfg.MaxLive / 8}
+	s.logins = &limit.Gate{Name: "logins", Total: 32, PerNetwork: 4, Reserved: 8, Queue: 256, QueuePerNetwork: 8, Wait: 5 * time.Second}
 	if s.keys.cookie, err = hkdf.Key(sha256.New, cfg.Secret, nil, "statusphere cookie", 32); err != nil {
 		return nil, err
 	}

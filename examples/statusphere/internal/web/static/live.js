@@ -21,7 +21,7 @@
 	setInterval(refresh, 30000);
 
 	const key = (uri) => uri.slice(uri.lastIndexOf("/") + 1); // the record key, which orders what is of the same time
-	const find = (uri) => [...list.children].find((li) => li.dataset.uri === uri);
+	const find = (uri) => [...list.children].find((li) => li.dataset.record === uri);
 	const of = (did) => [...list.children].filter((li) => li.dataset.did === did);
 	const name = (li, m) => {
 		li.querySelector(".name").textContent = m.name;
@@ -46,7 +46,7 @@
 		status(m) {
 			const at = Date.parse(m.at), old = find(m.uri);
 			const li = document.importNode($("post").content, true).querySelector("li");
-			li.dataset.uri = m.uri;
+			li.dataset.record = m.uri;
 			li.dataset.did = m.did;
 			li.dataset.at = at;
 			li.querySelector(".emoji").textContent = m.status;
@@ -61,7 +61,7 @@
 				li.append(form);
 			}
 			old?.remove();
-			const next = [...list.children].find((x) => Number(x.dataset.at) < at || Number(x.dataset.at) === at && key(x.dataset.uri) < key(m.uri));
+			const next = [...list.children].find((x) => Number(x.dataset.at) < at || Number(x.dataset.at) === at && key(x.dataset.record) < key(m.uri));
 			list.insertBefore(li, next || null);
 			if (!old) {
 				li.classList.add("new");
