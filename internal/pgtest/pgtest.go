@@ -132,6 +132,22 @@ func version(file string) int {
 }
 
 func start(args ...string) (s *Server, err error) {
+	if s, err = newServer(args); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if err := s.program("initdb", "-D", s.data(), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync"); err != nil {
+		return nil, err
+	}
+	return s, s.begin()
+}
+
+// newServer makes the folder of a server.
+func newServer(args []string) (s *Server, err error) {
 	s = &Server{args: args}
 	if s.bin, err = bin(); err != nil {
 		return nil, err
@@ -156,25 +172,48 @@ func start(args ...string) (s *Server, err error) {
 			return nil, err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	initdb := exec.CommandContext(ctx, filepath.Join(s.bin, "initdb"), "-D", s.data(), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync")
-	s.prepare(initdb)
-	unlock := parent()
-	out, err := initdb.CombinedOutput()
-	unlock()
-	if err != nil {
-		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	return s, nil
+}
+
+// StartStandby starts a server that follows another one and answers queries.
+func StartStandby(tb testing.TB, primary *Server) *Server {
+	tb.Helper()
+	s, err := newServer(nil)
+	missing(tb, err)
+	tb.Cleanup(s.Close)
+	err = s.program("pg_basebackup", "-h", primary.dir, "-p", strconv.Itoa(primary.port), "-U", "postgres", "-D", s.data(), "-R", "-X", "stream", "--checkpoint=fast", "--no-sync")
+	if err == nil {
+		err = s.begin()
 	}
+	missing(tb, err)
+	return s
+}
+
+// begin finds a free port and starts the server.
+func (s *Server) begin() error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.port = l.Addr().(*net.TCPAddr).Port
 	if err := l.Close(); err != nil {
-		return nil, err
+		return err
 	}
-	return s, s.run()
+	return s.run()
+}
+
+// program runs one of PostgreSQL's programs to its end.
+func (s *Server) program(name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, name), args...)
+	s.prepare(cmd)
+	unlock := parent()
+	defer unlock()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	return nil
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }

@@ -84,8 +84,10 @@ func exec(tb testing.TB, url, sql string) {
 		return
 	}
 	defer c.Close(ctx)
-	if _, err := c.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
-		tb.Errorf("%s: %v", sql, err)
+	for _, sql := range []string{"SET lock_timeout = '10s'", sql} {
+		if _, err := c.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			tb.Errorf("%s: %v", sql, err)
+		}
 	}
 }
 
@@ -104,4 +106,28 @@ func TestProcesses(t *testing.T) {
 	storagetest.RunProcesses(t, backend(postgres.Config{}), 100)
 }
 
-func BenchmarkStore(b *testing.B) { storagetest.Benchmark(b, backend(postgres.Config{})) }
+// The server of the benchmark flushes what is committed, unless PDSKIT_POSTGRES names one.
+func BenchmarkStore(b *testing.B) {
+	url := os.Getenv(pgtest.Env)
+	if url == "" {
+		url = pgtest.Start(b).URL()
+	}
+	storagetest.Benchmark(b, storagetest.Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
+		db := open(tb, url, dir, postgres.Config{})
+		return db.Store(), db.Close
+	}})
+}
+
+// query returns the only value of a query.
+func query(tb testing.TB, url, sql string) (value string) {
+	tb.Helper()
+	c, err := pgx.Connect(testContext, url)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer c.Close(testContext)
+	if err := c.QueryRow(testContext, sql).Scan(&value); err != nil {
+		tb.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}

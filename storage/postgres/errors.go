@@ -51,6 +51,12 @@ func passing(err error) bool {
 	}
 }
 
+// blocked reports whether another transaction may have been in the way for too long.
+func blocked(err error) bool {
+	c := code(err)
+	return c == codeLockTimeout || c == codeCanceled
+}
+
 // meant reports whether an error has a meaning in the contract, or is our own.
 func meant(err error) bool {
 	for _, e := range []error{storage.ErrNotFound, storage.ErrExists, storage.ErrConflict, storage.ErrCorrupt, storage.ErrBusy, storage.ErrFull, errClosed} {

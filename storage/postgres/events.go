@@ -39,7 +39,7 @@ func (r row) event() (storage.Event, error) {
 func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {
 	return func(yield func(storage.Event, error) bool) {
 		from, last := seq, int64(-1) // last is the newest event at the call
-		d.pages(ctx, yield, func(b *batch, rows int) (string, []any) {
+		d.pages(ctx, firstPage, yield, func(b *batch, rows int) (string, []any) {
 			if last < 0 { // the statements see what is committed one after another
 				b.each(func(r row) error {
 					last = r.int(0)
@@ -60,7 +60,7 @@ func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, e
 func (d events) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[storage.Event, error] {
 	return func(yield func(storage.Event, error) bool) {
 		before := int64(math.MaxInt64)
-		d.pages(ctx, yield, func(_ *batch, rows int) (string, []any) {
+		d.pages(ctx, 4, yield, func(_ *batch, rows int) (string, []any) {
 			return bounded(eventColumns, "payload", " FROM event WHERE did = $1 AND seq < $3 AND "+visible, "seq DESC", "$2"), []any{[]byte(did), rows, before}
 		}, func(e storage.Event) (more bool) {
 			before = e.Seq
@@ -69,11 +69,11 @@ func (d events) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[storage
 	}
 }
 
-// pages yields events a page at a time, each of a snapshot of its own. query returns the query
-// of the next page, and may queue others before it. after gets the last event of each page, and
+// pages yields events a page at a time, each of a snapshot of its own. first is how many the
+// first has at most. query returns the query of the next page, and may queue others before it. after gets the last event of each page, and
 // reports whether there may be more; a page without events is the last one.
-func (d events) pages(ctx context.Context, yield func(storage.Event, error) bool, query func(b *batch, rows int) (string, []any), after func(storage.Event) (more bool)) {
-	p := page{rows: firstPage / 8}
+func (d events) pages(ctx context.Context, first int, yield func(storage.Event, error) bool, query func(b *batch, rows int) (string, []any), after func(storage.Event) (more bool)) {
+	p := page{rows: first}
 	for {
 		var list []storage.Event
 		err := d.from.retry(ctx, func(c *conn) error {
@@ -103,7 +103,7 @@ func (d events) pages(ctx context.Context, yield func(storage.Event, error) bool
 		if len(list) == 0 || !after(list[len(list)-1]) {
 			return
 		}
-		p.grow()
+		p.grow(len(list))
 	}
 }
 

@@ -114,7 +114,7 @@ func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 		if time.Since(begin) > d.cfg.Wait {
 			return busy(err)
 		}
-		if code(err) == codeLockTimeout {
+		if blocked(err) {
 			d.evict(ctx)
 		}
 		pause := time.Duration(rand.Int64N(int64(min(attempt, 50)) * int64(2*time.Millisecond)))

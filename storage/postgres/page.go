@@ -22,8 +22,15 @@ type page struct {
 	rows int
 }
 
-// grow lets the next page be larger: most loops end early or go on for long.
-func (p *page) grow() { p.rows = min(4*p.rows, lastPage) }
+// grow lets the next page be larger, since most loops end early or go on for long, unless this one
+// ended by its length after rows: the server looks at what it leaves out, too.
+func (p *page) grow(rows int) {
+	if rows < p.rows {
+		p.rows = rows + rows/8 + 1
+	} else {
+		p.rows = min(4*p.rows, lastPage)
+	}
+}
 
 // read yields rows turned into values. next returns the query of the next page, which
 // has page.rows rows at most, and after gets the last value of each.
@@ -61,7 +68,7 @@ func read[T any](ctx context.Context, c *conn, next func(*page) (sql string, arg
 				return
 			}
 			after(list[len(list)-1])
-			p.grow()
+			p.grow(len(list))
 		}
 	}
 }

@@ -28,9 +28,9 @@ type Config struct {
 	// for the outcome of what it was doing when the connection broke. Then the error is
 	// storage.ErrBusy, or ErrUnknown. 0: 10 seconds.
 	Wait time.Duration
-	// Timeout bounds each statement of a transaction that writes, how long it waits for a lock, and
-	// how long it may stand still. So a node that is paused or cut off holds up the others for no
-	// longer. Statements that read have five times as long. 0: 2 seconds.
+	// Timeout bounds how long a transaction that writes waits for a lock, and how long it may stand
+	// still; each of its statements has twice as long, and one that reads five times. So a node that
+	// is paused or cut off holds up the others for some Timeouts at most. 0: 2 seconds.
 	Timeout time.Duration
 	// Idle bounds how long the function of a View or Read may do something else than to read. Then
 	// the server ends its snapshot, and it cannot read on. 0: one minute.
@@ -158,7 +158,38 @@ func (db *DB) setUp(ctx context.Context, url string) (s server, err error) {
 	if s.version < 140000 {
 		return s, fmt.Errorf("postgres: the server has version %d; 14 is the oldest that will do", s.version/10000)
 	}
-	return s, db.migrate(ctx, c, versions[:])
+	if err := db.migrate(ctx, c, versions[:]); err != nil {
+		return s, err
+	}
+	return s, db.enter(ctx, c)
+}
+
+// enter reads what a process must know, and adds its tickets.
+func (db *DB) enter(ctx context.Context, c *pgx.Conn) error {
+	var b batch
+	var last, first, after int64
+	b.Queue("INSERT INTO ticket (node, lane, last, seq, seen) SELECT $1, l, 0, 0, now() FROM unnest($2::bigint[]) l ON CONFLICT DO NOTHING", db.node[:], []int64{laneSteps, laneKV})
+	b.each(func(r row) error {
+		last = r.int(0)
+		return nil
+	}, "SELECT last FROM log")
+	b.each(func(r row) error { // the partitions with the greatest numbers
+		if after == 0 {
+			after = r.int(1)
+		}
+		if r.int(1) >= first || first == 0 {
+			first = r.int(0)
+		}
+		return nil
+	}, "SELECT first, after FROM part ORDER BY first DESC LIMIT 2")
+	if err := c.SendBatch(ctx, &b.Batch).Close(); err != nil {
+		return err
+	}
+	db.newest.Store(last)
+	if seq := db.floor(last); first <= seq && seq < after {
+		db.parts.after = after
+	}
+	return nil
 }
 
 // newPools makes the pools.
@@ -169,7 +200,7 @@ func (db *DB) newPools(url string, s server) (err error) {
 	read["statement_timeout"] = milliseconds(5 * t)
 	read["idle_in_transaction_session_timeout"] = milliseconds(db.cfg.Idle)
 	write := settings(db.cfg.Schema)
-	write["statement_timeout"] = milliseconds(t)
+	write["statement_timeout"] = milliseconds(2 * t)
 	write["lock_timeout"] = milliseconds(t)
 	write["idle_in_transaction_session_timeout"] = milliseconds(t)
 	switch {
@@ -203,18 +234,12 @@ func (db *DB) newPools(url string, s server) (err error) {
 	return nil
 }
 
-// start reads what a process must know, and starts what it does by itself.
+// start makes the first partition, and starts what a process does by itself.
 func (db *DB) start(ctx context.Context) error {
-	_, newest, err := db.bounds(ctx, db.looks)
-	if err != nil {
-		return err
-	}
-	db.newest.Store(newest)
-	if err := db.parts.ensure(ctx, db, storage.NextSeq(newest, db.cfg.Now())); err != nil {
-		return err
-	}
-	if err := errors.Join(db.writer.lane.register(ctx), db.kvLane.register(ctx)); err != nil {
-		return err
+	if db.parts.after == 0 {
+		if err := db.parts.ensure(ctx, db, db.floor(db.newest.Load())); err != nil {
+			return err
+		}
 	}
 	background, cancel := context.WithCancel(context.Background())
 	db.stop = cancel

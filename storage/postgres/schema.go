@@ -194,7 +194,9 @@ func schemaVersion(ctx context.Context, q interface {
 }, schema string) (have int, err error) {
 	table := pgx.Identifier{schema, "version"}.Sanitize()
 	var found bool
-	if err := q.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", table).Scan(&found); err != nil || !found {
+	// Not to_regclass, which may remember that there was none before the lock was there.
+	err = q.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE n.nspname = $1 AND t.relname = 'version')", schema).Scan(&found)
+	if err != nil || !found {
 		return 0, err
 	}
 	err = q.QueryRow(ctx, "SELECT version FROM "+table).Scan(&have)

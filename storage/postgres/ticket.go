@@ -73,11 +73,9 @@ func (l *lane) outcome(number int64) (committed bool, seq int64, err error) {
 				c.end()
 				return last == number, seq, nil
 			}
-			if code(err) == codeLockTimeout {
-				c.end()
+			c.end()
+			if blocked(err) {
 				l.db.evict(ctx)
-			} else {
-				c.end()
 			}
 		}
 		if ctx.Err() != nil || err != nil && !passing(err) && !errors.Is(err, context.DeadlineExceeded) {

@@ -183,7 +183,7 @@ func (w *writer) carryOut(group []*step) {
 		case errors.Is(err, ErrUnknown), errors.Is(err, errClosed), errors.Is(err, storage.ErrBusy):
 		case passing(err) || w.mend(err, attempt):
 			if time.Since(begin) < w.db.cfg.Wait {
-				if code(err) == codeLockTimeout {
+				if blocked(err) {
 					w.db.evict(context.Background())
 				}
 				time.Sleep(min(time.Duration(attempt)*5*time.Millisecond, 200*time.Millisecond))

@@ -87,7 +87,9 @@ func TestErrors(t *testing.T) {
 		{"over quota", code(403, "QuotaExceeded"), 1, storage.ErrFull, false},
 		{"no XML", text(500, "<html>oops"), 2, nil, true},
 		{"nothing", text(502, ""), 2, nil, true},
-		{"somewhere else", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/stolen", 307) }, 0, nil, false},
+		{"somewhere else", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/stolen", http.StatusTemporaryRedirect)
+		}, 0, nil, false},
 	} {
 		b, n := fake(t, c.answer)
 		for method, call := range map[string]func() error{

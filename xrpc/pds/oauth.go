@@ -98,22 +98,20 @@ func (s *Server) pages(sets provider.Sets) (provider.Logins, provider.Pages) {
 	if cfg.OAuth.Pages != nil {
 		return cfg.OAuth.Pages(s)
 	}
-	web := pages.New(pages.Config{
-		Site: s.Site, Passwords: s.Sessions, Service: s.Service, Sets: sets, SendCode: s.Service.SendCode, Passkeys: signInByPasskeys(s.Passkeys),
-	})
+	own := pages.Config{Site: s.Site, Passwords: s.Sessions, Service: s.Service, Sets: sets, SendCode: s.Service.SendCode}
+	if s.Passkeys != nil {
+		own.Passkeys = s.Passkeys
+	}
+	web := pages.New(own)
 	web.Mount(s.Mux)
 	if !cfg.OAuth.NoAccountPages {
-		owner.New(owner.Config{Site: s.Site, Service: s.Service, OAuth: provider.Apps{Accounts: s.Accounts, Now: cfg.Now}, Sets: sets}).Mount(s.Mux)
+		cfg := owner.Config{Site: s.Site, Service: s.Service, OAuth: provider.Apps{Accounts: s.Accounts, Now: cfg.Now}, Sets: sets}
+		if s.Passkeys != nil {
+			cfg.Passkeys = s.Passkeys
+		}
+		owner.New(cfg).Mount(s.Mux)
 	}
 	return web, web
-}
-
-// signInByPasskeys is nil if there are no passkeys.
-func signInByPasskeys(p *passkey.Passkeys) pages.Passkeys {
-	if p == nil {
-		return nil
-	}
-	return p
 }
 
 // newDevice tells the owner of an account by mail that somebody has signed in with a new browser.

@@ -30,7 +30,7 @@
     if (form.elements.flow) fields.set("flow", form.elements.flow.value);
     const answer = await fetch(form.dataset.options, { method: "POST", body: fields, headers: { Accept: "application/json" } });
     const o = await answer.json();
-    if (!answer.ok) throw new Error(o.message);
+    if (!answer.ok) throw Object.assign(new Error(o.message), { name: "Told" });
     o.challenge = bytes(o.challenge);
     if (o.user) o.user.id = bytes(o.user.id);
     for (const list of [o.allowCredentials, o.excludeCredentials]) {
@@ -71,7 +71,7 @@
       send(await (creates ? navigator.credentials.create({ publicKey }) : navigator.credentials.get({ publicKey })));
     } catch (e) {
       const messages = { NotAllowedError: "cancelled", AbortError: "cancelled", InvalidStateError: "duplicate" };
-      show(form.dataset[messages[e.name]] || form.dataset.failed);
+      show((e.name === "Told" && e.message) || form.dataset[messages[e.name]] || form.dataset.failed);
       button.disabled = false;
     }
   }

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -32,10 +33,11 @@ type PasskeyForm struct {
 	Cancelled, Failed, Duplicate string
 }
 
-// PasskeyForm returns what a form for passkeys needs.
+// PasskeyForm returns what a form for passkeys needs. options is a path as the server reads it, without
+// escapes.
 func (p *Page) PasskeyForm(ceremony, options string) PasskeyForm {
 	return PasskeyForm{
-		Ceremony: ceremony, Options: options, Token: p.token(options),
+		Ceremony: ceremony, Options: (&url.URL{Path: options}).EscapedPath(), Token: p.token(options),
 		Cancelled: p.T("passkey.cancelled"), Failed: p.T("passkey.failed"), Duplicate: p.T("passkey.duplicate"),
 	}
 }

@@ -62,8 +62,8 @@ type Key struct {
 	Signer crypto.Signer
 }
 
-// Client lets accounts log in, and keeps their sessions. Make one with New. It is safe for concurrent
-// use, and several processes may have Clients over the same stores.
+// Client lets accounts log in, and keeps their sessions. Make one with New. It is safe for
+// concurrent use, and several processes may have Clients over the same stores.
 type Client struct {
 	cfg   Config
 	disc  *Discovery

@@ -87,9 +87,9 @@ func (n faultyNet) RoundTrip(r *http.Request) (res *http.Response, err error) {
 	return res, err
 }
 
-// TestMatrix176CrashDuringRefresh lets each call of a renewal fail, or the process with it: before the
-// call has an effect, and after. Afterwards the session goes on or has ended cleanly; with a server
-// that repeats its answer for some time, it goes on.
+// TestMatrix176CrashDuringRefresh lets each call of a renewal fail, or the process with it: before
+// the call has an effect, and after. Afterwards the session goes on or has ended cleanly; with a
+// server that repeats its answer for some time, it goes on.
 func TestMatrix176CrashDuringRefresh(t *testing.T) {
 	for _, server := range []string{"strict", "provider"} {
 		for _, crash := range []bool{false, true} {
@@ -174,8 +174,8 @@ func TestMatrix176CrashDuringRefresh(t *testing.T) {
 	}
 }
 
-// A disk that is full for a while: the session goes on in the process that has renewed it, however often,
-// and is stored as soon as that is possible.
+// A disk that is full for a while: the session goes on in the process that has renewed it, however
+// often, and is stored as soon as that is possible.
 func TestStoreFails(t *testing.T) {
 	net := pdstest.New(t)
 	s := rogueAt(net, "pds.example.net")

@@ -11,7 +11,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 )
 
-// A whole life of a session with a server of package provider, as a public and as a confidential client.
+// A whole life of a session with a server of package provider, as a public and as a confidential
+// client.
 func TestCycle(t *testing.T) {
 	box, err := sealed.New(bytes.Repeat([]byte{1}, sealed.KeySize))
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 )
 
 // Discovery finds out which authorization server speaks for an account: from the handle or DID to
-// the DID document, to the PDS, to its metadata, to the metadata of the authorization server. It checks
-// that each side names the other one. Its zero value is ready to use. It is safe for concurrent use;
-// its fields must not be changed after the first use.
+// the DID document, to the PDS, to its metadata, to the metadata of the authorization server. It
+// checks that each side names the other one. Its zero value is ready to use. It is safe for
+// concurrent use; its fields must not be changed after the first use.
 //
 // Specification: OAuth, Identity Authentication and Server Metadata.
 type Discovery struct {
@@ -86,9 +86,9 @@ func cacheConfig[V any](now func() time.Time) loadcache.Config[string, V] {
 	}
 }
 
-// Find finds the authorization server for what somebody typed: a handle (with or without "@"), a DID,
-// or the https:// address of a PDS or an authorization server. Errors are ErrInput, ErrTemporary,
-// ErrServer, ErrMismatch, and those of package identity.
+// Find finds the authorization server for what somebody typed: a handle (with or without "@"), a
+// DID, or the https:// address of a PDS or an authorization server. Errors are ErrInput,
+// ErrTemporary, ErrServer, ErrMismatch, and those of package identity.
 func (d *Discovery) Find(ctx context.Context, input string) (*Found, error) {
 	d.once.Do(d.init)
 	input = clean(input)
@@ -117,9 +117,9 @@ func clean(input string) string {
 	return input
 }
 
-// Account finds the authorization server of an account, by what is true now: what is remembered of the
-// account does not count. A handle must be that of the account that it points at, else the error
-// is ErrMismatch. Errors are those of Find.
+// Account finds the authorization server of an account, by what is true now: what is remembered of
+// the account does not count. A handle must be that of the account that it points at, else the
+// error is ErrMismatch. Errors are those of Find.
 func (d *Discovery) Account(ctx context.Context, id syntax.AtIdentifier) (*Found, error) {
 	d.once.Do(d.init)
 	did, isDID := id.DID()
@@ -241,8 +241,8 @@ func parseResource(text []byte, pds string, development bool) (issuer string, er
 	return issuer, nil
 }
 
-// Server returns an authorization server by its issuer, which is its origin. Metadata are remembered
-// for a minute. Errors are ErrTemporary, ErrServer and ErrMismatch.
+// Server returns an authorization server by its issuer, which is its origin. Metadata are
+// remembered for a minute. Errors are ErrTemporary, ErrServer and ErrMismatch.
 func (d *Discovery) Server(ctx context.Context, issuer string) (*Server, error) {
 	d.once.Do(d.init)
 	return d.servers.Get(ctx, issuer, func(ctx context.Context, _ *Server, _ bool) (*Server, error) {

@@ -1,5 +1,5 @@
-// Package client lets accounts of the AT Protocol log in to an app by OAuth, and calls their PDSes on
-// their behalf. It is for services and command-line programs.
+// Package client lets accounts of the AT Protocol log in to an app by OAuth, and calls their PDSes
+// on their behalf. It is for services and command-line programs.
 //
 // An app is a [Client]. Servers know it by the address of its metadata:
 //
@@ -33,12 +33,12 @@
 //
 // # What is checked
 //
-// Anybody may run a PDS, and any PDS may say anything. So a login is believed only if all sides agree:
-// the handle points at the DID and the DID's document claims the handle; the document names the PDS, the
-// PDS names its authorization server, and that one does not deny it; the callback comes from the server
-// that the login began at; and the account that the server says it lets in is, looked up anew, one
-// that it speaks for. [Discovery] is the part that finds the servers of an account. It can be used
-// alone.
+// Anybody may run a PDS, and any PDS may say anything. So a login is believed only if all sides
+// agree: the handle points at the DID and the DID's document claims the handle; the document names
+// the PDS, the PDS names its authorization server, and that one does not deny it; the callback
+// comes from the server that the login began at; and the account that the server says it lets in
+// is, looked up anew, one that it speaks for. [Discovery] is the part that finds the servers of an
+// account. It can be used alone.
 //
 // Requests go to public addresses only, follow no redirects, and are bounded in time and size. A
 // token goes to the PDS of its account, and nowhere else.
@@ -46,8 +46,8 @@
 // # How sessions go on
 //
 // An access token is good for some minutes. It is renewed before it expires, and when a PDS refuses
-// it. A refresh token is good once: whoever uses one twice loses the session. So a renewal is done by
-// one process at a time (see [Locker]), which reads the session anew when it has the lock, and
+// it. A refresh token is good once: whoever uses one twice loses the session. So a renewal is done
+// by one process at a time (see [Locker]), which reads the session anew when it has the lock, and
 // stores the new tokens before it gives it back. It goes on when the request is cancelled that
 // needed it. If the network fails and it is not known whether the server has renewed the session,
 // the old tokens are kept, and the next attempt shows: either the server renews it (again), or the
@@ -57,11 +57,16 @@
 // An error tells what to do: with [ErrSessionEnded] the account has to log in again; with
 // [ErrTemporary] the same call may succeed later.
 //
+// A session ends when it is revoked, or when it is found to have ended. Those that nobody uses any
+// more stay in the store: now and then, go over [Client.Sessions] and revoke those whose [Info]
+// says that they were not renewed for long.
+//
 // # What is stored
 //
 // [SessionStore] and [StateStore] are small interfaces: [Memory] is for tests and small programs,
-// [Stored] for any storage.KV; package clienttest tests others, such as one in SQL. What is stored are
-// secrets: [Config.Seal] encrypts them.
+// [Stored] for any storage.KV, [Files] for command-line programs; package clienttest tests others,
+// such as one in SQL. What is stored are secrets: [Config.Seal] encrypts them.
 //
-// Specifications: OAuth page of atproto.com; RFC 6749, 7523, 7636, 8252, 8414, 9126, 9207, 9449, 9728.
+// Specifications: OAuth page of atproto.com; RFC 6749, 7523, 7636, 8252, 8414, 9126, 9207, 9449,
+// 9728.
 package client

@@ -60,8 +60,8 @@ func (c *Client) authenticate(ctx context.Context, s *Server, a clientAuth, form
 
 // post sends a form to an endpoint of an authorization server, with a proof, and decodes its answer
 // into out (nil: ignored). If the server asks for a nonce, the request is sent once more. An error
-// that the server answers with is an *Error. An *answerError leaves open whether the server has done
-// what it was asked for.
+// that the server answers with is an *Error. An *answerError leaves open whether the server has
+// done what it was asked for.
 func (c *Client) post(ctx context.Context, s *Server, endpoint string, key crypto.Signer, a clientAuth, form url.Values, out any) error {
 	u, err := parseAddress(endpoint, c.disc.Development)
 	if err != nil {
@@ -94,10 +94,10 @@ func (c *Client) post(ctx context.Context, s *Server, endpoint string, key crypt
 		if err != nil {
 			return &answerError{endpoint, err}
 		}
+		if out == nil && resp.StatusCode < 300 {
+			return nil
+		}
 		if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusCreated {
-			if out == nil {
-				return nil
-			}
 			if err := exactjson.UnmarshalPlain(text, out); err != nil {
 				return &answerError{endpoint, fmt.Errorf("%w: %w", ErrServer, err)}
 			}

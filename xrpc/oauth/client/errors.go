@@ -38,8 +38,8 @@ var (
 	ErrConflict = storage.ErrConflict
 )
 
-// Error is an error that an authorization server answered with (RFC 6749, 5.2). With errors.Is it is
-// ErrTemporary if the server is busy or broken. Two are the same if their codes are:
+// Error is an error that an authorization server answered with (RFC 6749, 5.2). With errors.Is it
+// is ErrTemporary if the server is busy or broken. Two are the same if their codes are:
 // errors.Is(err, &Error{Code: "invalid_grant"}).
 type Error struct {
 	Server      string // the issuer

@@ -112,8 +112,8 @@ func ExampleClient_LoginLocal() {
 	// Logged in: true
 }
 
-// A job that works for all accounts that have let the app in, in the background. Sessions renew their
-// tokens by themselves. Some end meanwhile: their accounts have to log in again.
+// A job that works for all accounts that have let the app in, in the background. Sessions renew
+// their tokens by themselves. Some end meanwhile: their accounts have to log in again.
 func ExampleClient_Resume() {
 	server, stop := localServer()
 	defer stop()
@@ -158,4 +158,19 @@ func ExampleClient_Resume() {
 	// Output:
 	// done
 	// ask the account to log in again: refused
+}
+
+// Who hosts an account, and who speaks for it.
+func ExampleDiscovery() {
+	server, stop := localServer()
+	defer stop()
+
+	d := client.Discovery{Development: true} // on the web: the zero value
+	found, err := d.Find(context.Background(), server.did)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(found.DID == "" || found.PDS == "", found.Server.Issuer == server.origin)
+	// Output:
+	// false true
 }

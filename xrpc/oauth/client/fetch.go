@@ -93,8 +93,8 @@ func still(c *http.Client) *http.Client {
 	return &out
 }
 
-// parseOrigin reads the address of a server, which has nothing but scheme, host and port. The result
-// is in the form that origins are compared in.
+// parseOrigin reads the address of a server, which has nothing but scheme, host and port. The
+// result is in the form that origins are compared in.
 func parseOrigin(s string, development bool) (string, error) {
 	u, err := parseAddress(s, development)
 	if err != nil {

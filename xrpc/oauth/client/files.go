@@ -24,8 +24,9 @@ import (
 )
 
 // Files is a SessionStore, a StateStore and a Locker in a directory, for command-line programs that
-// run now and then, or several times at once. Each session and login is a file with mode 0600. Dir is
-// required; it is made, with mode 0700. It is safe for concurrent use, by all processes on one machine.
+// run now and then, or several times at once. Each session and login is a file with mode 0600. Dir
+// is required; it is made, with mode 0700. It is safe for concurrent use, by all processes on one
+// machine.
 //
 // A lock ends with its holder, however that ends. Where the system cannot lock files (not on Unix),
 // all this holds within one process that has one Files for the directory.

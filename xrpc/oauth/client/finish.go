@@ -24,8 +24,8 @@ type signer = crypto.Signer
 // AppState of the Login.
 //
 // A callback is good once. Errors are *CallbackError: with ErrState if no such login is under way,
-// with a Code if the person, or the server, has refused, and with ErrTemporary, ErrServer, ErrMismatch,
-// or an *Error in it. In each case the person may begin again.
+// with a Code if the person, or the server, has refused, and with ErrTemporary, ErrServer,
+// ErrMismatch, or an *Error in it. In each case the person may begin again.
 func (c *Client) Finish(ctx context.Context, query url.Values, browser string) (*Session, []byte, error) {
 	st, err := c.takeState(ctx, query, browser)
 	var app []byte
@@ -202,7 +202,8 @@ func (c *Client) begin(ctx context.Context, st *loginState, t *tokens, sent time
 	return s, nil
 }
 
-// revokeTokens tells a server that tokens are not needed: the refresh token, or else the access token.
+// revokeTokens tells a server that tokens are not needed: the refresh token, or else the access
+// token.
 func (c *Client) revokeTokens(ctx context.Context, s *Server, key signer, a clientAuth, refresh, access string) error {
 	token, hint := refresh, "refresh_token"
 	if token == "" {

@@ -74,7 +74,8 @@ func FuzzResource(f *testing.F) {
 	})
 }
 
-// FuzzTokens reads answers of a token endpoint: what is accepted can be stored, and sent in a header.
+// FuzzTokens reads answers of a token endpoint: what is accepted can be stored, and sent in a
+// header.
 func FuzzTokens(f *testing.F) {
 	f.Add([]byte(`{"access_token":"a","token_type":"DPoP","refresh_token":"r","scope":"atproto","sub":"did:web:example.com","expires_in":900}`))
 	f.Add([]byte(`{"access_token":"a","token_type":"dpop","scope":"x atproto","sub":"did:web:example.com","expires_in":1e308}`))

@@ -98,7 +98,8 @@ func TestMatrix172CallbackTwice(t *testing.T) {
 	}
 }
 
-// Any server can say that it lets in any account. It is not believed, and its tokens are given back.
+// Any server can say that it lets in any account. It is not believed, and its tokens are given
+// back.
 func TestMatrix173SubjectOfAnotherServer(t *testing.T) {
 	net := pdstest.New(t)
 	alice := net.PDS().Account("alice")
@@ -201,8 +202,8 @@ func TestMatrix174ScopeWithoutAtproto(t *testing.T) {
 	}
 }
 
-// No redirect is followed, of whatever status and wherever to: not with metadata, which another server
-// could then give itself out by, and not with secrets.
+// No redirect is followed, of whatever status and wherever to: not with metadata, which another
+// server could then give itself out by, and not with secrets.
 func TestMatrix177Redirects(t *testing.T) {
 	net := pdstest.New(t)
 	other := rogueAt(net, "other.example.net")

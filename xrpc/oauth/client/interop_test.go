@@ -73,8 +73,8 @@ func officialPDS(t *testing.T, modules, directory string) string {
 	return ""
 }
 
-// officialConsent is the browser of somebody who signs in at the official PDS and consents. It returns
-// the query that the app gets.
+// officialConsent is the browser of somebody who signs in at the official PDS and consents. It
+// returns the query that the app gets.
 func officialConsent(t *testing.T, page *url.URL, handle, password, did string) url.Values {
 	t.Helper()
 	jar, _ := cookiejar.New(nil)
@@ -136,8 +136,9 @@ func officialConsent(t *testing.T, page *url.URL, handle, password, did string) 
 	return back.Query()
 }
 
-// TestOfficialPDS logs in at the official PDS: the npm package @atproto/pds, which needs Node.js 22. It
-// runs with PDSKIT_INTEROP=1, and PDSKIT_NPM naming a folder where the package was installed.
+// TestOfficialPDS logs in at the official PDS: the npm package @atproto/pds, which needs Node.js
+// 22. It runs with PDSKIT_INTEROP=1, and PDSKIT_NPM naming a folder where the package was
+// installed.
 func TestOfficialPDS(t *testing.T) {
 	if os.Getenv("PDSKIT_INTEROP") == "" || os.Getenv("PDSKIT_NPM") == "" {
 		t.Skip("runs with PDSKIT_INTEROP=1, and PDSKIT_NPM naming a folder where @atproto/pds was installed")

@@ -100,7 +100,8 @@ func (m *Metadata) check(confidential bool) error {
 	return nil
 }
 
-// redirects reports whether a redirect URI is one of the client. At 127.0.0.1, it may have any port.
+// redirects reports whether a redirect URI is one of the client. At 127.0.0.1, it may have any
+// port.
 func (m *Metadata) redirects(uri string) bool {
 	return slices.ContainsFunc(m.RedirectURIs, func(known string) bool {
 		if known == uri {

@@ -62,8 +62,8 @@ func (n *nonces) keep(origin string, h http.Header, now time.Time) string {
 	return values[0]
 }
 
-// wellFormed reports whether a text is one of visible ASCII characters, at least one and at most max.
-// Tokens and nonces are such texts.
+// wellFormed reports whether a text is one of visible ASCII characters, at least one and at most
+// max. Tokens and nonces are such texts.
 func wellFormed(s string, max int) bool {
 	if s == "" || len(s) > max {
 		return false

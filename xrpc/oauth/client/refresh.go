@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -310,10 +309,6 @@ func (c *Client) overtaken(ctx context.Context, id SessionID, h *held) (*held, e
 	if err != nil {
 		return nil, err
 	}
-	if bytes.Equal(raw, h.raw) { // it was stored, and the answer was lost
-		h.before = nil
-		return h, nil
-	}
 	now, err := c.unsealSession(id, raw)
 	if err != nil {
 		return nil, err
@@ -322,7 +317,7 @@ func (c *Client) overtaken(ctx context.Context, id SessionID, h *held) (*held, e
 		h.before = raw
 		return nil, nil
 	}
-	return now, nil
+	return now, nil // it may be h itself: it was stored, and the store's answer was lost
 }
 
 // revoke ends a session here and at the server.

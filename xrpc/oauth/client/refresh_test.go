@@ -369,9 +369,9 @@ func TestBodies(t *testing.T) {
 	}
 	// Before a body that can be sent once, the nonce and the token are made sure of.
 	s.do(func() { s.nonce = "another" })
-	net.Clock.Advance(2 * time.Hour)
+	net.Clock.Advance(90 * time.Second) // the token is good yet
 	if err := upload(reader{strings.NewReader("stream")}); err != nil {
-		t.Errorf("a stream after two hours: %v", err)
+		t.Errorf("a stream after a pause: %v", err)
 	}
 	before := s.count("/xrpc/com.atproto.server.getSession")
 	if err := upload(reader{strings.NewReader("stream")}); err != nil || s.count("/xrpc/com.atproto.server.getSession") != before {
@@ -418,6 +418,130 @@ func TestConcurrentRefresh(t *testing.T) {
 		if n := s.count("/token") - before; n != 1 || s.reused != 0 {
 			t.Fatalf("round %d: %d requests, %d used a token twice", round, n, s.reused)
 		}
+	}
+	e.want(t)
+}
+
+// Processes that do not share their locks, as after a lease that was too short: whoever loses the
+// race takes what the winner has stored.
+func TestWithoutLocks(t *testing.T) {
+	net := pdstest.New(t)
+	s := rogueAt(net, "pds.example.net")
+	var e ends
+	store := &client.Memory{Now: net.Clock.Now}
+	a := newApp(t, net, "app.example.net", func(c *client.Config) { c.OnEnd, c.Sessions = e.add, store })
+	other := func() *client.Session {
+		t.Helper()
+		a.cfg.Locks = &client.Memory{}
+		a.cfg.Discovery = &client.Discovery{Resolver: net.Resolver(), HTTP: net.Client(), Development: true, Now: net.Clock.Now}
+		for x, err := range a.another().Sessions(t.Context(), "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			return x
+		}
+		return nil
+	}
+	x := s.login(t, a)
+
+	// While x renews the session, another process does, and is the first.
+	y := other()
+	once := sync.OnceFunc(func() {
+		s.do(func() { delete(s.over, "/token") })
+		if err := y.Refresh(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	s.do(func() {
+		s.over["/token"] = func(w http.ResponseWriter, r *http.Request) {
+			once()
+			answerJSON(w, 400, map[string]any{"error": "invalid_grant"})
+		}
+	})
+	if err := x.Refresh(t.Context()); err != nil {
+		t.Errorf("the loser: %v", err)
+	}
+	if err := errors.Join(call(t, x), call(t, y)); err != nil {
+		t.Error(err)
+	}
+
+	// While x renews it, another process tries, gets no answer, and says so in the store.
+	y = other()
+	s.do(func() {
+		s.over["/token"] = func(w http.ResponseWriter, r *http.Request) {
+			s.do(func() {
+				s.over["/token"] = func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+			})
+			if err := y.Refresh(t.Context()); !errors.Is(err, client.ErrTemporary) {
+				t.Error(err)
+			}
+			if z := other(); !z.Info().Uncertain {
+				t.Error("it is not marked as uncertain")
+			}
+			s.do(func() {
+				delete(s.over, "/token")
+				s.token(w, r)
+			})
+		}
+	})
+	if err := x.Refresh(t.Context()); err != nil {
+		t.Error(err)
+	}
+	z := other()
+	if err := errors.Join(call(t, x), call(t, y), call(t, z)); err != nil || z.Info().Uncertain {
+		t.Errorf("%v %+v", err, z.Info())
+	}
+
+	// While x renews it, somebody revokes it: nobody keeps the new tokens.
+	y = other()
+	s.do(func() {
+		s.over["/token"] = func(w http.ResponseWriter, r *http.Request) {
+			s.do(func() { delete(s.over, "/token") })
+			if err := y.Revoke(t.Context()); err != nil {
+				t.Error(err)
+			}
+			s.do(func() {
+				s.ended = false
+				s.token(w, r)
+			})
+		}
+	})
+	if err := x.Refresh(t.Context()); !errors.Is(err, client.ErrSessionEnded) || !s.ended {
+		t.Errorf("%v; ended at the server: %v", err, s.ended)
+	}
+	e.want(t, client.EndedRevoked)
+}
+
+// What a process remembers of an account is older than its session with the new server.
+func TestStaleIdentity(t *testing.T) {
+	net := pdstest.New(t)
+	s, other := rogueAt(net, "pds.example.net"), rogueAt(net, "other.example.net")
+	var e ends
+	store := &client.Memory{Now: net.Clock.Now}
+	a := newApp(t, net, "app.example.net", func(c *client.Config) { c.OnEnd, c.Sessions = e.add, store })
+	x := s.login(t, a) // this process knows where the account is
+	if err := x.Revoke(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.want(t, client.EndedRevoked)
+	s.do(func() {
+		s.over["/.well-known/did.json"] = func(w http.ResponseWriter, _ *http.Request) {
+			answerJSON(w, 200, map[string]any{"id": s.did, "service": []any{map[string]any{
+				"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": other.origin}}})
+		}
+	})
+	other.do(func() { other.did = s.did })
+	old := a.Client
+	a.cfg.Discovery = &client.Discovery{Resolver: net.Resolver(), HTTP: net.Client(), Development: true, Now: net.Clock.Now}
+	a.Client = a.another()
+	x = other.login(t, a)
+	net.Clock.Advance(15 * time.Minute) // and the first process has not heard of the move
+	y, err := old.Resume(t.Context(), x.ID())
+	if err == nil {
+		err = call(t, y)
+	}
+	if err != nil {
+		t.Error(err)
 	}
 	e.want(t)
 }

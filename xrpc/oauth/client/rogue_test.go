@@ -16,8 +16,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 )
 
-// rogue is a server that does what a test wants: at first it is an authorization server, a PDS, and the
-// site of the one account that it hosts, a did:web, all of which behave. It is as strict as
+// rogue is a server that does what a test wants: at first it is an authorization server, a PDS, and
+// the site of the one account that it hosts, a did:web, all of which behave. It is as strict as
 // servers may be: a refresh token that is used twice ends the session.
 type rogue struct {
 	origin string

@@ -13,8 +13,9 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// Session is a session of the client with an account. It renews its access token when that is due. It
-// is safe for concurrent use; there may be several for one SessionID, in this process and in others.
+// Session is a session of the client with an account. It renews its access token when that is due.
+// It is safe for concurrent use; there may be several for one SessionID, in this process and in
+// others.
 type Session struct {
 	c    *Client
 	id   SessionID
@@ -43,12 +44,13 @@ type Info struct {
 	// Created is when the session began, and Renewed when it got its access token, which is good
 	// until Expires; zero: the server does not say.
 	Created, Renewed, Expires time.Time
-	// Uncertain: an attempt to renew the session had no answer, so that it may have ended.
+	// Uncertain: when the session was read from the store, an attempt to renew it had had no answer,
+	// so that it may have ended.
 	Uncertain bool
 }
 
-// Resume returns a session that is stored. It asks no server. The error is ErrSessionEnded if there is
-// none, or ErrTemporary, or one of Config.Seal.
+// Resume returns a session that is stored. It asks no server. The error is ErrSessionEnded if there
+// is none, or ErrTemporary, or one of Config.Seal.
 func (c *Client) Resume(ctx context.Context, id SessionID) (*Session, error) {
 	h, err := c.load(ctx, id)
 	if err != nil {
@@ -97,9 +99,9 @@ func (h *held) info(id SessionID) Info {
 // callTimeout bounds a call of Session.HTTPClient, with the reading of its answer.
 const callTimeout = time.Minute
 
-// HTTPClient returns a client for requests to the account's PDS, with the session's token and a proof.
-// A call with its answer may take a minute: for longer ones, make a client of the Session, which is an
-// http.RoundTripper. Redirects are not followed. See RoundTrip.
+// HTTPClient returns a client for requests to the account's PDS, with the session's token and a
+// proof. A call with its answer may take a minute: for longer ones, make a client of the Session,
+// which is an http.RoundTripper. Redirects are not followed. See RoundTrip.
 func (s *Session) HTTPClient() *http.Client {
 	return &http.Client{
 		Transport: s, Timeout: callTimeout,
@@ -154,18 +156,25 @@ func (s *Session) renew(ctx context.Context, h *held, why cause) (*held, error) 
 		}
 		return nil, err
 	}
-	s.last.Store(newer)
-	return newer, nil
+	for {
+		last := s.last.Load()
+		if last.Times > newer.Times {
+			return last, nil // another call was faster, and twice
+		}
+		if s.last.CompareAndSwap(last, newer) {
+			return newer, nil
+		}
+	}
 }
 
-// Refresh renews the session now, unless another process has done so since this one has last looked.
-// Sessions do so by themselves when it is due. The error is
-// ErrSessionEnded if it is over, or ErrTemporary, ErrServer, ErrKey, or an *Error of the server.
+// Refresh renews the session now, unless another process has done so since this one has last
+// looked. Sessions do so by themselves when it is due. The error is ErrSessionEnded if it is over,
+// or ErrTemporary, ErrServer, ErrKey, or an *Error of the server.
 func (s *Session) Refresh(ctx context.Context) error {
 	_, err := s.renew(ctx, s.last.Load(), whenAsked)
 	return err
 }
 
-// Revoke ends the session: here, and at the server. If the server cannot be told, the session is gone
-// here all the same, and the error is what Refresh would return.
+// Revoke ends the session: here, and at the server. If the server cannot be told, the session is
+// gone here all the same, and the error is what Refresh would return.
 func (s *Session) Revoke(ctx context.Context) error { return s.c.revoke(ctx, s.id) }

@@ -46,8 +46,8 @@ func hash(secret string) string {
 // returns the address to send the browser to. The person is asked there, and the browser comes back
 // to the redirect URI: see Finish.
 //
-// Errors are ErrInput, ErrTemporary, ErrServer, ErrMismatch, an *Error of the server, and those of package
-// identity, such as identity.ErrNotFound.
+// Errors are ErrInput, ErrTemporary, ErrServer, ErrMismatch, an *Error of the server, and those of
+// package identity, such as identity.ErrNotFound.
 func (c *Client) Start(ctx context.Context, l Login) (*url.URL, error) {
 	if l.Scope == "" {
 		l.Scope = c.cfg.Metadata.Scope

@@ -11,8 +11,8 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// SessionID names a session: the account's DID, a slash, and a random part that cannot be guessed. An
-// account may have several sessions.
+// SessionID names a session: the account's DID, a slash, and a random part that cannot be guessed.
+// An account may have several sessions.
 type SessionID string
 
 func newSessionID(did syntax.DID) SessionID { return SessionID(string(did) + "/" + rand.Text()) }
@@ -32,8 +32,8 @@ func (id SessionID) DID() syntax.DID {
 	return syntax.DID(did)
 }
 
-// SessionStore keeps sessions. Values are secrets, of less than 64 KiB; Config.Seal encrypts them. It
-// must be safe for concurrent use. What a method has written is durable when it returns nil. The
+// SessionStore keeps sessions. Values are secrets, of less than 64 KiB; Config.Seal encrypts them.
+// It must be safe for concurrent use. What a method has written is durable when it returns nil. The
 // tests of package clienttest say what is demanded.
 type SessionStore interface {
 	// Get returns the value of a session, or ErrNotFound.

@@ -16,10 +16,11 @@ import (
 )
 
 // Stored is a SessionStore, a StateStore and a Locker in a storage.KV, for all processes that share
-// it. KV is required. It is safe for concurrent use. Values are stored as they are: see Config.Seal.
+// it. KV is required. It is safe for concurrent use. Values are stored as they are: see
+// Config.Seal.
 //
-// A lock is a lease: one that is not given back, since its holder has crashed, ends with its ttl. The
-// clocks of the processes must not differ by more than some seconds.
+// A lock is a lease: one that is not given back, since its holder has crashed, ends with its ttl.
+// The clocks of the processes must not differ by more than some seconds.
 type Stored struct {
 	KV storage.KV
 	// Prefix begins all keys; default "oauth-client/".

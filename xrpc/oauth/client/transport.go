@@ -11,15 +11,15 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 )
 
-// RoundTrip implements http.RoundTripper: it sends a request to the account's PDS, with the session's
-// token and a proof. A request to anywhere else is not sent: the error is ErrOrigin. Errors of the
-// session are those of Refresh.
+// RoundTrip implements http.RoundTripper: it sends a request to the account's PDS, with the
+// session's token and a proof. A request to anywhere else is not sent: the error is ErrOrigin.
+// Errors of the session are those of Refresh.
 //
 // If the server asks for a nonce, the request is sent once more; if it does not accept the token,
 // the session is renewed and the request sent once more. A body can be sent again only with
-// Request.GetBody, which http.NewRequest sets for buffers. Of another body, such as a file, the server
-// is asked for a nonce in advance, unless the last one is new; if it does not accept the request all
-// the same, the caller gets its answer, of status 401.
+// Request.GetBody, which http.NewRequest sets for buffers. Of another body, such as a file, the
+// server is asked for a nonce in advance, unless the last one is new; if it does not accept the
+// request all the same, the caller gets its answer, of status 401.
 func (s *Session) RoundTrip(r *http.Request) (*http.Response, error) {
 	again := r.Body == nil || r.Body == http.NoBody || r.GetBody != nil
 	h, err := s.current(r.Context())
@@ -69,8 +69,8 @@ func (s *Session) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// nonceLife is for how long a nonce is good surely: servers may change it each minute, and accept the
-// one before.
+// nonceLife is for how long a nonce is good surely: servers may change it each minute, and accept
+// the one before.
 const nonceLife = time.Minute
 
 // prepare makes a call that costs little, by which the nonce and the token are known to be good.

@@ -6,8 +6,8 @@ import (
 	"net/url"
 )
 
-// Cookies by which the browser that comes back is known to be the one that began. The second one is for
-// clients whose (first) redirect URI is by plain HTTP, on a developer's machine.
+// Cookies by which the browser that comes back is known to be the one that began. The second one is
+// for clients whose (first) redirect URI is by plain HTTP, on a developer's machine.
 const (
 	browserCookie      = "__Host-oauth-login"
 	localBrowserCookie = "oauth-login"
@@ -26,8 +26,8 @@ func (c *Client) cookieName() (name string, secure bool) {
 //
 // The handler must be one of a form that is sent by POST from the app's own pages. It must have the
 // host name of the redirect URI, since cookies are per host: in development that is
-// http://127.0.0.1, not http://localhost. Each call makes requests to servers that the caller names, so
-// it is a call to limit: see package limit.
+// http://127.0.0.1, not http://localhost. Each call makes requests to servers that the caller
+// names, so it is a call to limit: see package limit.
 func (c *Client) StartHTTP(w http.ResponseWriter, r *http.Request, l Login) error {
 	name, secure := c.cookieName()
 	secret := rand.Text()
@@ -49,8 +49,9 @@ func (c *Client) StartHTTP(w http.ResponseWriter, r *http.Request, l Login) erro
 	return nil
 }
 
-// FinishHTTP is Finish for a web app, in the handler of the redirect URI, for a login that StartHTTP has
-// begun. The caller answers: best by a redirect, so that the code does not stay in the address bar.
+// FinishHTTP is Finish for a web app, in the handler of the redirect URI, for a login that
+// StartHTTP has begun. The caller answers: best by a redirect, so that the code does not stay in
+// the address bar.
 func (c *Client) FinishHTTP(w http.ResponseWriter, r *http.Request) (*Session, []byte, error) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")

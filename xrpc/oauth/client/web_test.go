@@ -141,6 +141,13 @@ func TestLoginParameters(t *testing.T) {
 	net.Clock.Advance(2 * time.Hour)
 	_, _, err = a.Finish(ctx, back, "")
 	failed(t, err, client.ErrState)
+	// As well if the store keeps it.
+	lax := newApp(t, net, "lax.example.net", func(c *client.Config) { c.States = &client.Memory{} })
+	back = s.start(t, lax, s.did)
+	net.Clock.Advance(2 * time.Hour)
+	lax.cfg.States.(*client.Memory).Now = func() time.Time { return time.Now().Add(-time.Hour) }
+	_, _, err = lax.Finish(ctx, back, "")
+	failed(t, err, client.ErrState)
 	// A server that refuses the request is quoted.
 	s.do(func() {
 		s.over["/par"] = func(w http.ResponseWriter, _ *http.Request) {

@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
@@ -51,5 +53,24 @@ func FuzzDescribe(f *testing.F) {
 			t.Errorf("%q: nothing after %q", text, l.Text)
 		}
 		cannot(set.Languages()[0], []auth.Scope{s})
+	})
+}
+
+// A stranger's text stays in its line, and turns nothing around.
+func FuzzTame(f *testing.F) {
+	f.Add("Calendar", 100)
+	f.Add("\u202egnp.exe\u2066\n\x00 \xff\ufffd a\u200db", 5)
+	f.Add("नम\u200dस्ते   \u2028 x", 3)
+	f.Fuzz(func(t *testing.T, text string, n int) {
+		n = 1 + n&0xff
+		got := tame(text, n)
+		if utf8.RuneCountInString(got) > n || !utf8.ValidString(got) || tame(got, n) != got {
+			t.Errorf("%q of %q, then %q", got, text, tame(got, n))
+		}
+		if i := strings.IndexFunc(got, func(r rune) bool {
+			return unicode.IsControl(r) || r != ' ' && unicode.IsSpace(r) || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0x200e || r == 0x200f
+		}); i >= 0 {
+			t.Errorf("%q", got)
+		}
 	})
 }

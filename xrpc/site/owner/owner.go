@@ -20,7 +20,7 @@ import (
 // Config configures Pages. Site and Service are required.
 type Config struct {
 	// Site is the site that the pages belong to. Its Limit is asked about "account" for each form, and
-	// besides about "handle" and "mail" for those that cost more, and about the pages "account-data"
+	// besides about "handle", "mail" and "passkey" for those that cost more, and about the pages "account-data"
 	// and "export".
 	Site *site.Site
 	// Service changes accounts: server.Service is one.
@@ -28,6 +28,8 @@ type Config struct {
 	// OAuth are the sessions of apps: [provider.Apps] is one. Nil: there are none, and no page of
 	// them.
 	OAuth OAuth
+	// Passkeys registers passkeys: passkey.Passkeys does. Nil: there is no page of them.
+	Passkeys Passkeys
 	// Sets resolves permission sets, to say what is in them: that of the provider. Nil: their names
 	// are shown.
 	Sets provider.Sets
@@ -99,6 +101,8 @@ type page struct {
 	// fresh: the page is only shown, and its form only taken, from somebody who has just signed in.
 	fresh     bool
 	get, post func(*call) error
+	// fetch answers the script of a page.
+	fetch func(*call) (any, error)
 }
 
 func (p *Pages) pages() []page {
@@ -122,6 +126,10 @@ func (p *Pages) pages() []page {
 	}
 	if p.cfg.OAuth != nil {
 		list = append(list, page{name: "apps", get: p.apps, post: p.endApp})
+	}
+	if p.cfg.Passkeys != nil {
+		list = append(list, page{name: passkeysPage, fresh: true, get: p.passkeys, post: p.changePasskeys},
+			page{name: passkeyOptionsPage, fresh: true, fetch: p.passkeyOptions})
 	}
 	return list
 }
@@ -204,14 +212,24 @@ func (p *Pages) handler(x page) site.Handler {
 	if x.get != nil {
 		h.Get = func(c *site.Call) error { return run(c, x.get) }
 	}
+	if x.fetch != nil {
+		h.Fetch = func(c *site.Call) (out any, err error) {
+			err = run(c, func(y *call) error { out, err = x.fetch(y); return err })
+			return out, err
+		}
+	}
 	if x.post != nil {
 		h.Post = func(c *site.Call) error { return run(c, x.post) }
 	}
 	return h
 }
 
-// askSignIn leads to the page to sign in, and from there back to a page of an account.
+// askSignIn leads to the page to sign in, and from there back to a page of an account. A script is told
+// that its page must be opened anew.
 func (p *Pages) askSignIn(c *site.Call, did syntax.DID, x page) error {
+	if x.fetch != nil {
+		return site.ErrSignedOut
+	}
 	if x.get == nil {
 		x.name = ""
 	}

@@ -24,12 +24,15 @@ type view struct {
 	// Nav are the pages; Here is the one that is shown.
 	Nav  []navItem
 	Mail bool // the server sends mail
+	// Passkeys: there is a page of passkeys.
+	Passkeys bool
 
 	// Of the choice of an account.
 	Choices        []choice
 	SignIn, Return string
 
 	Factors factorsView
+	Full    bool // there can be no more passkeys
 	Status  server.Status
 	Missing []string // blobs
 	// Elsewhere: the account lives at another server, or is on its way here.
@@ -85,7 +88,7 @@ const minPassword = 8
 
 // view begins a page.
 func (p *Pages) view(c *call, title string) *view {
-	v := &view{Page: c.Page(title), Account: c.account, Mail: p.service.SendsMail(), MinPassword: minPassword, MaxPassword: session.MaxPassword}
+	v := &view{Page: c.Page(title), Account: c.account, Mail: p.service.SendsMail(), Passkeys: p.cfg.Passkeys != nil, MinPassword: minPassword, MaxPassword: session.MaxPassword}
 	var note string
 	if p.notes.Open(c.Browser, c.R.URL.Query().Get("done"), &note) && c.Lang.Has(note) {
 		v.Done = v.T(note)

@@ -2,6 +2,7 @@ package owner_test
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -112,4 +113,17 @@ func (b *tab) setApp(a *pdstest.Account) (secret string) {
 	}
 	b.Submit(at(a, "authenticator"), url.Values{"code": {code}, "name": {"phone"}})
 	return secret
+}
+
+// actions notes what the pages ask the limits of the host about.
+type actions struct {
+	pds.NoRates
+	list *[]string
+}
+
+func (a actions) Endpoint(_ *http.Request, name, client string) error {
+	if client == "" {
+		*a.list = append(*a.list, name)
+	}
+	return nil
 }

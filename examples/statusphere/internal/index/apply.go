@@ -96,6 +96,9 @@ func (x *Index) Gone(ctx context.Context, did syntax.DID) error {
 		if err != nil || !hidden {
 			return err
 		}
+		if err := t.count(did); err != nil {
+			return err
+		}
 		return t.change(Hidden, did, "")
 	})
 }
@@ -116,18 +119,27 @@ func (t *tx) setActive(did syntax.DID, active bool, why string) error {
 			return err
 		}
 	}
+	if err := t.exec("UPDATE account SET active = 0, fetch = NULL WHERE did = ?", string(did)); err != nil {
+		return err
+	}
+	if err := t.count(did); err != nil {
+		return err
+	}
 	if why == "deleted" {
 		if err := t.exec("DELETE FROM status WHERE did = ?", string(did)); err != nil {
 			return err
 		}
 		return t.exec("DELETE FROM account WHERE did = ?", string(did))
 	}
-	return t.exec("UPDATE account SET active = 0, fetch = NULL WHERE did = ?", string(did))
+	return nil
 }
 
 // show makes an account active again. What it has written meanwhile was not announced.
 func (t *tx) show(did syntax.DID) error {
 	if err := t.exec("UPDATE account SET active = 1, lookup = 0, fails = 0 WHERE did = ?", string(did)); err != nil {
+		return err
+	}
+	if err := t.count(did); err != nil {
 		return err
 	}
 	if err := t.announce(did); err != nil {
@@ -230,7 +242,37 @@ func (t *tx) setCurrent(did syntax.DID) error {
 	if err := t.exec("UPDATE status SET current = 0 WHERE did = ?1 AND current AND uri <> "+newest, string(did)); err != nil {
 		return err
 	}
-	return t.exec("UPDATE status SET current = 1 WHERE NOT current AND uri = "+newest, string(did))
+	if err := t.exec("UPDATE status SET current = 1 WHERE NOT current AND uri = "+newest, string(did)); err != nil {
+		return err
+	}
+	return t.count(did)
+}
+
+// count brings the tally up to date with an account: it counts what is current of an active one.
+func (t *tx) count(did syntax.DID) error {
+	var was, is string
+	const query = `SELECT account.current, coalesce(status, '') FROM account
+		LEFT JOIN status ON status.did = account.did AND status.current AND active WHERE account.did = ?`
+	if found, err := one(t.QueryRowContext(t.ctx, query, string(did)), &was, &is); err != nil || !found || was == is {
+		return err
+	}
+	for _, add := range []struct {
+		text string
+		n    int
+	}{{was, -1}, {is, 1}} {
+		if add.text == "" {
+			continue
+		}
+		for _, text := range []string{add.text, ""} { // of this status, and of all
+			if err := t.exec("INSERT INTO tally VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET n = n + ?2, at = ?3", text, add.n, t.now); err != nil {
+				return err
+			}
+		}
+	}
+	if err := t.exec("DELETE FROM tally WHERE n = 0 AND status = ?", was); err != nil {
+		return err
+	}
+	return t.exec("UPDATE account SET current = ? WHERE did = ?", is, string(did))
 }
 
 // rename sets handle and name of an account.

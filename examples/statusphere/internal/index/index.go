@@ -40,6 +40,7 @@ CREATE TABLE account (
 	name    TEXT NOT NULL DEFAULT '',  -- from the profile; empty: none
 	pds     TEXT NOT NULL DEFAULT '',  -- where the repository was last
 	active  INTEGER NOT NULL DEFAULT 1,
+	current TEXT NOT NULL DEFAULT '',  -- what is counted of it in the tally; empty: nothing
 	rev     TEXT NOT NULL DEFAULT '',  -- of the last commit that was applied
 	data    TEXT NOT NULL DEFAULT '',  -- its root, a CID; empty: not verified
 	fetch   INTEGER,                   -- when to read the whole repository (Unix ms); NULL: no need to
@@ -67,7 +68,13 @@ CREATE TABLE status (
 CREATE INDEX status_of ON status (did, sortedAt, rkey);
 CREATE INDEX status_time ON status (sortedAt, rkey);
 CREATE UNIQUE INDEX status_current ON status (did) WHERE current; -- an account has one at most
-CREATE INDEX status_top ON status (status, did) WHERE current;
+
+CREATE TABLE tally (                   -- how many active accounts have a status now
+	status TEXT PRIMARY KEY,           -- empty: all
+	n      INTEGER NOT NULL,
+	at     INTEGER NOT NULL            -- when it changed (Unix ms)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tally_top ON tally (n, at);
 
 CREATE TABLE change (
 	id   INTEGER PRIMARY KEY AUTOINCREMENT,

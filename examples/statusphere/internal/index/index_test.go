@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -260,5 +262,56 @@ func TestReopened(t *testing.T) {
 	x.Close()
 	if _, err = Open(t.Context(), file); err == nil {
 		t.Error("a file of another version is opened")
+	}
+}
+
+// TestTally: whatever happens, the tally is what counting gives.
+func TestTally(t *testing.T) {
+	b := newBench(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	who := []syntax.DID{alice, bob, "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"}
+	texts := []string{"a", "b", "c", "", ""}
+	for rev := 1; rev < 400; rev++ {
+		b.at = b.at.Add(time.Second)
+		did := who[r.IntN(len(who))]
+		ops := []Op{set(r.IntN(4), texts[r.IntN(len(texts))]), set(r.IntN(4), texts[r.IntN(len(texts))])}
+		switch r.IntN(8) {
+		case 0:
+			b.must(b.Account(b.ctx, b.pos(), did, false, []string{"takendown", "deleted"}[r.IntN(2)]))
+		case 1:
+			b.must(b.Account(b.ctx, b.pos(), did, true, ""))
+		case 2:
+			b.must(b.Gone(b.ctx, did))
+		case 3:
+			b.must(b.Fetch(b.ctx, b.pos(), did))
+			b.must(b.Replace(b.ctx, Commit{DID: did, Rev: tid(rev), Data: "d", Ops: ops}))
+		case 4:
+			b.must(b.Wrote(b.ctx, did, tid(rev), ops[0]))
+		default:
+			b.commit(did, rev, ops...)
+		}
+		var want []Top
+		rows, err := b.SQL.QueryContext(b.ctx, "SELECT status, count(*) FROM status JOIN account USING (did) WHERE active AND status.current GROUP BY status ORDER BY status")
+		b.must(err)
+		var people int64
+		for rows.Next() {
+			var x Top
+			b.must(rows.Scan(&x.Text, &x.Count))
+			want = append(want, x)
+			people += x.Count
+		}
+		rows.Close()
+		got, n, err := b.Top(b.ctx)
+		b.must(err)
+		slices.SortFunc(got, func(a, b Top) int { return strings.Compare(a.Text, b.Text) })
+		if !slices.Equal(got, want) || n != people {
+			t.Fatalf("after %d changes the tally is %v of %d; counting gives %v of %d", rev, got, n, want, people)
+		}
+		var wrong int
+		b.must(b.SQL.QueryRowContext(b.ctx, `SELECT count(*) FROM account WHERE (SELECT count(*) FROM status WHERE status.did = account.did AND current)
+			<> EXISTS (SELECT 1 FROM status WHERE status.did = account.did)`).Scan(&wrong))
+		if wrong != 0 {
+			t.Fatalf("after %d changes, %d accounts have statuses and none that is current, or several", rev, wrong)
+		}
 	}
 }

@@ -83,17 +83,19 @@ func posts(ctx context.Context, q querier, rest string, args ...any) (list []Pos
 	return list, rows.Err()
 }
 
-// top counts the current statuses.
+// top reads the tally.
 func top(ctx context.Context, q querier) (list []Top, people int64, err error) {
-	rows, err := q.QueryContext(ctx, `SELECT status, count(*) AS n, sum(count(*)) OVER () FROM status CROSS JOIN account
-		ON account.did = status.did AND active WHERE current GROUP BY status ORDER BY n DESC, max(sortedAt) DESC LIMIT ?`, MostTop)
+	if _, err := one(q.QueryRowContext(ctx, "SELECT n FROM tally WHERE status = ''"), &people); err != nil {
+		return nil, 0, err
+	}
+	rows, err := q.QueryContext(ctx, "SELECT status, n FROM tally WHERE status <> '' ORDER BY n DESC, at DESC LIMIT ?", MostTop)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var t Top
-		if err := rows.Scan(&t.Text, &t.Count, &people); err != nil {
+		if err := rows.Scan(&t.Text, &t.Count); err != nil {
 			return nil, 0, err
 		}
 		list = append(list, t)
@@ -167,5 +169,5 @@ func (x *Index) Changes(ctx context.Context, after int64, most int) (list []Chan
 	return list, true, nil
 }
 
-// Top counts the current statuses, and the accounts that have one.
+// Top returns the most frequent current statuses, and how many accounts have one.
 func (x *Index) Top(ctx context.Context) ([]Top, int64, error) { return top(ctx, x.SQL) }

@@ -136,6 +136,11 @@ func (x *Index) Replace(ctx context.Context, c Commit) error {
 		if err != nil {
 			return err
 		}
+		if back {
+			if err := t.count(c.DID); err != nil {
+				return err
+			}
+		}
 		if changed || back {
 			if err := t.announce(c.DID); err != nil {
 				return err

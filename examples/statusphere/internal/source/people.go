@@ -16,8 +16,8 @@ import (
 
 // Where the profile is.
 const (
-	profileCollection syntax.NSID = "app.bsky.actor.profile"
-	profileKey                    = "self"
+	profileCollection syntax.NSID      = "app.bsky.actor.profile"
+	profileKey        syntax.RecordKey = "self"
 )
 
 // lookUp finds out what an account is called now.

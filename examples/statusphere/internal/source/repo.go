@@ -74,7 +74,7 @@ func (n *Network) readRepo(ctx context.Context, host string, did syntax.DID, key
 		if err != nil {
 			return c, fmt.Errorf("the repository at %s: %w", host, err)
 		}
-		if strings.HasPrefix(record.Path, string(status.Collection)+"/") || record.Path == string(profileCollection)+"/"+profileKey {
+		if strings.HasPrefix(record.Path, string(status.Collection)+"/") || record.Path == string(profileCollection)+"/"+string(profileKey) {
 			n.op(&c, commit.Op{Action: commit.Create, Path: record.Path, CID: record.CID}, record.Data)
 		}
 		if most := index.MaxStatuses; len(c.Ops) > 2*most { // paths are in the order of time

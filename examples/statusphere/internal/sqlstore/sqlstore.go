@@ -25,12 +25,12 @@ const Schema = `
 	CREATE INDEX IF NOT EXISTS oauth_login_expires ON oauth_login (expires);
 	CREATE TABLE IF NOT EXISTS oauth_lock (name TEXT PRIMARY KEY, owner TEXT NOT NULL, expires INTEGER NOT NULL) STRICT;`
 
-// Store is a client.SessionStore, a client.StateStore and a client.Locker in the tables of Schema. It
-// is safe for concurrent use, by several processes too. A lock is a lease: it ends with its ttl if its
-// holder has crashed.
+// Store is a client.SessionStore, a client.StateStore and a client.Locker in the tables of Schema.
+// It is safe for concurrent use, by several processes too. A lock is a lease: it ends with its ttl
+// if its holder has crashed.
 //
-// In SQLite, set a busy timeout, so that processes wait for each other, and leave "synchronous" at FULL:
-// tokens that a power failure takes back end sessions.
+// In SQLite, set a busy timeout, so that processes wait for each other, and leave "synchronous" at
+// FULL: tokens that a power failure takes back end sessions.
 type Store struct {
 	DB *sql.DB
 }

@@ -1,6 +1,6 @@
 // Package clienttest tests the stores that package client keeps sessions in: what
-// [client.SessionStore], [client.StateStore] and [client.Locker] demand. Write a test of your own store
-// with it:
+// [client.SessionStore], [client.StateStore] and [client.Locker] demand. Write a test of your own
+// store with it:
 //
 //	func TestStore(t *testing.T) {
 //		clienttest.Sessions(t, func(t *testing.T) (one, other client.SessionStore) {

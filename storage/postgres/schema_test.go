@@ -1,0 +1,98 @@
+//go:build unix
+
+package postgres_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/pgtest"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/postgres"
+)
+
+// Nodes that start at the same time make one schema.
+func TestOpenAtOnce(t *testing.T) {
+	url := pgtest.URL(t)
+	name := schema(t, url, t.TempDir())
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			db, err := postgres.Open(testContext, url, postgres.Config{Schema: name})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			err = db.Store().KV.Write(testContext, func(tx storage.KVTx) error { return tx.Set(testContext, "k", nil, time.Time{}) })
+			if err := errors.Join(err, db.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestNewerSchemaIsRefused(t *testing.T) {
+	url, dir := pgtest.URL(t), t.TempDir()
+	if err := open(t, url, dir, postgres.Config{}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := schema(t, url, dir)
+	exec(t, url, "UPDATE "+name+".version SET version = version + 1")
+	_, err := postgres.Open(testContext, url, postgres.Config{Schema: name})
+	if v := (*postgres.VersionError)(nil); !errors.As(err, &v) || v.Have != v.Known+1 {
+		t.Errorf("a newer schema: %v", err)
+	}
+	exec(t, url, "DELETE FROM "+name+".version")
+	if _, err := postgres.Open(testContext, url, postgres.Config{Schema: name}); err == nil || !strings.Contains(err.Error(), "empty") {
+		t.Errorf("a schema without a version: %v", err)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	url := pgtest.URL(t)
+	for what, bad := range map[string]string{
+		"a database that is not there": strings.Replace(url, "/postgres?", "/missing?", 1),
+		"no connection string":         "postgres://%zz",
+		"nobody listens":               "postgres://127.0.0.1:1/postgres?connect_timeout=1",
+	} {
+		begin := time.Now()
+		if db, err := postgres.Open(testContext, bad, postgres.Config{Wait: time.Second}); err == nil {
+			t.Errorf("%s: opened", what)
+			db.Close()
+		}
+		if took := time.Since(begin); took > 20*time.Second {
+			t.Errorf("%s: noticed after %v", what, took)
+		}
+	}
+}
+
+// Methods of a closed database fail, and say why.
+func TestClosed(t *testing.T) {
+	db := open(t, pgtest.URL(t), t.TempDir(), postgres.Config{})
+	s := db.Store()
+	waiting := make(chan error)
+	go func() { waiting <- s.Events.Wait(testContext, 0) }()
+	time.Sleep(10 * time.Millisecond)
+	for range 2 {
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, headErr := s.Repos.Head(testContext, didOf(0))
+	_, applyErr := s.Repos.Apply(testContext, didOf(0), &storage.Change{})
+	for what, err := range map[string]error{
+		"Wait": <-waiting, "Head": headErr, "Apply": applyErr,
+		"KV.Read":  s.KV.Read(testContext, func(storage.KVReader) error { return nil }),
+		"KV.Write": s.KV.Write(testContext, func(storage.KVTx) error { return nil }),
+		"View":     s.Repos.View(testContext, didOf(0), func(storage.Reader) error { return nil }),
+		"Trim":     s.Events.Trim(testContext, time.Now()),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "closed") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

@@ -1,0 +1,299 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Consumer is who does jobs. Handle is required.
+type Consumer struct {
+	// Handle does a job. When it returns nil, the job is done. Its context ends when the lease is
+	// lost, after Timeout, or some time after that of Consume. A panic is an error.
+	Handle func(ctx context.Context, job *Job) error
+	// Concurrency is how many jobs are done at the same time. 0: 8.
+	Concurrency int
+	// Timeout is how long a job may take. 0: five minutes.
+	Timeout time.Duration
+	// Drain is how long jobs that are being done may go on when the context of Consume has ended.
+	// 0: 10 seconds.
+	Drain time.Duration
+	// Failed, if not nil, is called with errors of the store. Consume goes on after them.
+	Failed func(error)
+}
+
+// errPanic is in the error of a handler that has panicked.
+var errPanic = errors.New("queue: the handler has panicked")
+
+// Consume does jobs until the context ends, and then waits for those that are being done, for
+// Consumer.Drain at most. It returns nil. It leases up to 100 jobs at a time and notes many
+// results in one transaction, so that short jobs cost few transactions; it extends the leases of
+// jobs that take longer.
+func (q *Queue) Consume(ctx context.Context, c Consumer) error {
+	if c.Handle == nil {
+		return errors.New("queue: Consumer.Handle is missing")
+	}
+	if c.Concurrency <= 0 {
+		c.Concurrency = 8
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = 5 * time.Minute
+	}
+	if c.Drain <= 0 {
+		c.Drain = 10 * time.Second
+	}
+	// The work outlives the context by the time to drain.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	r := &run{
+		q: q, c: c, ctx: work, stop: ctx.Done(), held: make(map[*Job]context.CancelCauseFunc),
+		todo: make(chan *Job, maxReceive+c.Concurrency), results: make(chan Result, maxReceive), room: make(chan struct{}, 1),
+	}
+	r.took.Store(int64(short))
+	var workers, others sync.WaitGroup
+	for range c.Concurrency {
+		workers.Go(r.work)
+	}
+	others.Go(r.finish)
+	beat, stopBeat := context.WithCancel(work)
+	others.Go(func() { r.extend(beat) })
+	r.fetch(ctx)
+
+	close(r.todo)
+	drained := time.AfterFunc(c.Drain, cancel)
+	workers.Wait()
+	drained.Stop()
+	close(r.results)
+	stopBeat()
+	others.Wait()
+	return nil
+}
+
+// run is a Consume under way.
+//
+//	fetch ──todo──▶ work (several) ──results──▶ finish
+//	                 extend, for all that are held
+type run struct {
+	q       *Queue
+	c       Consumer
+	ctx     context.Context // of the handlers
+	stop    <-chan struct{} // closed when no more jobs are to be begun
+	todo    chan *Job
+	results chan Result
+	room    chan struct{} // has a value when a job has ended
+	took    atomic.Int64  // nanoseconds that jobs take, about
+
+	mu sync.Mutex
+	// held are the jobs that are leased and not finished; the function cancels their work.
+	held map[*Job]context.CancelCauseFunc
+}
+
+func (r *run) failed(err error) {
+	if r.c.Failed != nil && err != nil && r.ctx.Err() == nil {
+		r.c.Failed(err)
+	}
+}
+
+// holding returns how many jobs are held.
+func (r *run) holding() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.held)
+}
+
+// short is how long the work may last that is leased in advance. A longer one is left to others.
+const short = 50 * time.Millisecond
+
+// plan returns how many jobs to hold at most, and how many to lease at least. Of short ones, few at a
+// time would cost many transactions.
+func (r *run) plan() (most, least int) {
+	ahead := int64(r.c.Concurrency) * int64(short) / max(r.took.Load(), int64(10*time.Microsecond))
+	most = r.c.Concurrency + int(min(ahead, maxReceive))
+	if ahead < int64(r.c.Concurrency) {
+		return most, 1
+	}
+	return most, min(most/2, maxReceive)
+}
+
+// fetch leases jobs until the context ends: as many as are done at a time, and of short ones some more,
+// whose leases are extended while they wait.
+func (r *run) fetch(ctx context.Context) {
+	for ctx.Err() == nil {
+		woken := r.q.woken()
+		most, least := r.plan()
+		free := most - r.holding()
+		if free < least {
+			select {
+			case <-r.room:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		jobs, next, err := r.q.receive(ctx, free)
+		if err != nil && ctx.Err() == nil {
+			r.failed(err)
+			next = r.q.cfg.Now().Add(r.q.cfg.Poll)
+		}
+		if len(jobs) > 0 {
+			r.mu.Lock()
+			for _, j := range jobs {
+				r.held[j] = nil
+			}
+			r.mu.Unlock()
+			for _, j := range jobs {
+				r.todo <- j // there is room for all that are held
+			}
+			continue
+		}
+		wait := r.q.cfg.Poll
+		if !next.IsZero() {
+			wait = min(wait, max(next.Sub(r.q.cfg.Now()), time.Millisecond))
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-woken:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// work does jobs.
+func (r *run) work() {
+	for job := range r.todo {
+		select {
+		case <-r.stop: // not begun: somebody else does it when the lease ends, or at once
+			r.results <- Result{job, errNotBegun}
+			continue
+		default:
+		}
+		ctx, cancel := context.WithCancelCause(r.ctx)
+		r.mu.Lock()
+		_, ours := r.held[job]
+		if ours {
+			r.held[job] = cancel
+		}
+		r.mu.Unlock()
+		if !ours { // its lease was lost while it waited
+			cancel(nil)
+			continue
+		}
+		timed, done := context.WithTimeout(ctx, r.c.Timeout)
+		start := time.Now()
+		err := r.handle(timed, job)
+		took := r.took.Load()
+		r.took.Store(took + (int64(time.Since(start))-took)/8) // about
+		if err == nil && context.Cause(ctx) == ErrLeaseLost {
+			err = ErrLeaseLost // Finish finds it out too
+		}
+		done()
+		cancel(nil)
+		r.results <- Result{job, err}
+	}
+}
+
+// errNotBegun is the result of a job that was leased and not begun.
+var errNotBegun = errors.New("queue: the consumer was stopped")
+
+func (r *run) handle(ctx context.Context, job *Job) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %v\n%s", errPanic, v, debug.Stack())
+		}
+	}()
+	return r.c.Handle(ctx, job)
+}
+
+// finishTries is how often results are noted that could not be.
+const finishTries = 5
+
+// finish notes results, all that there are at a time.
+func (r *run) finish() {
+	for first := range r.results {
+		list := []Result{first}
+	more:
+		for len(list) < maxReceive {
+			select {
+			case next, ok := <-r.results:
+				if !ok {
+					break more
+				}
+				list = append(list, next)
+			default:
+				break more
+			}
+		}
+		// Results are noted also when the context of the work has ended.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), r.q.cfg.Lease)
+		for try := range finishTries {
+			_, err := r.q.Finish(ctx, list...)
+			if err == nil {
+				break
+			}
+			r.failed(err) // after the last one, the jobs are done again when their leases end
+			if try < finishTries-1 {
+				time.Sleep(time.Duration(10<<(2*try)) * time.Millisecond)
+			}
+		}
+		cancel()
+		r.mu.Lock()
+		for _, res := range list {
+			delete(r.held, res.Job)
+		}
+		r.mu.Unlock()
+		r.makeRoom()
+	}
+}
+
+// makeRoom tells fetch that fewer jobs are held.
+func (r *run) makeRoom() {
+	select {
+	case r.room <- struct{}{}:
+	default:
+	}
+}
+
+// extend extends the leases of all jobs that are held, three times in the time of a lease.
+func (r *run) extend(ctx context.Context) {
+	tick := time.NewTicker(max(r.q.cfg.Lease/3, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		r.mu.Lock()
+		var jobs []*Job
+		for j := range r.held {
+			jobs = append(jobs, j)
+		}
+		r.mu.Unlock()
+		if len(jobs) == 0 {
+			continue
+		}
+		lost, err := r.q.extendAll(ctx, jobs)
+		if err != nil {
+			r.failed(err)
+			continue
+		}
+		r.mu.Lock()
+		for _, j := range lost {
+			cancel, there := r.held[j]
+			if !there {
+				continue // finished meanwhile
+			}
+			delete(r.held, j)
+			if cancel != nil {
+				cancel(ErrLeaseLost)
+			}
+		}
+		r.mu.Unlock()
+		r.makeRoom()
+	}
+}

@@ -1,0 +1,316 @@
+package queue
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Job is a job that is leased to the caller.
+type Job struct {
+	ID       string
+	Key      string // of the Message
+	Body     []byte
+	Attempt  int       // 1: the first one
+	Enqueued time.Time // when it was sent
+	// Until is when the lease ends.
+	Until time.Time
+	// LastError is the text of the error of the attempt before.
+	LastError string
+
+	token string
+}
+
+// maxReceive bounds how many jobs one transaction leases.
+const maxReceive = 100
+
+// Receive leases up to n jobs, at most 100, that are due, and returns at once. Each is to be given
+// back by Finish. It returns none while the queue is paused.
+func (q *Queue) Receive(ctx context.Context, n int) ([]*Job, error) {
+	jobs, _, err := q.receive(ctx, n)
+	return jobs, err
+}
+
+// receive also returns when the next job can be leased, if it has found none.
+func (q *Queue) receive(ctx context.Context, n int) (jobs []*Job, next time.Time, err error) {
+	// A look first, so that polling writes nothing.
+	ids, next, err := q.due(ctx, 1)
+	if err != nil || len(ids) == 0 {
+		return nil, next, q.fail("receive", err)
+	}
+	var events []Event
+	err = q.cfg.KV.Write(ctx, func(kv storage.KVTx) error {
+		jobs, events = nil, nil
+		t := &tx{kv, ctx, q}
+		now := q.cfg.Now()
+		ids, err := q.dueIn(ctx, t, now, min(n, maxReceive))
+		if err != nil {
+			return err
+		}
+		for _, d := range ids {
+			job, e, err := t.lease(d.id, d.due, now)
+			if err != nil {
+				return err
+			}
+			if e.Kind != "" {
+				events = append(events, e)
+			}
+			if job != nil {
+				jobs = append(jobs, job)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, time.Time{}, q.fail("receive", err)
+	}
+	for _, e := range events {
+		q.observe(e)
+	}
+	return jobs, time.Time{}, nil
+}
+
+func (q *Queue) fail(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("queue %s: %s: %w", q.cfg.Name, what, err)
+}
+
+// dueJob is an entry under r.
+type dueJob struct {
+	id  string
+	due string
+}
+
+// due looks for jobs that are due, in a snapshot. If there are none, next is when the first one is.
+func (q *Queue) due(ctx context.Context, n int) (list []dueJob, next time.Time, err error) {
+	err = q.cfg.KV.Read(ctx, func(r storage.KVReader) error {
+		next = time.Time{}
+		if list, err = q.dueIn(ctx, r, q.cfg.Now(), n); err != nil || len(list) > 0 {
+			return err
+		}
+		all := storage.Prefix(q.prefix + "r/")
+		all.KeysOnly = true
+		for pair, err := range r.Keys(ctx, all) {
+			if err != nil {
+				return err
+			}
+			next = parseMicros(pair.Key[len(all.From):])
+			break
+		}
+		return nil
+	})
+	return list, next, err
+}
+
+func (q *Queue) dueIn(ctx context.Context, r storage.KVReader, now time.Time, n int) (list []dueJob, err error) {
+	if _, err := r.Get(ctx, q.prefix+"p"); err == nil || !errors.Is(err, storage.ErrNotFound) {
+		return nil, err
+	}
+	if n <= 0 {
+		return nil, nil
+	}
+	start := q.prefix + "r/"
+	for pair, err := range r.Keys(ctx, storage.Range{From: start, To: start + micros(now.UnixMicro()+1), KeysOnly: true}) {
+		if err != nil {
+			return nil, err
+		}
+		due, id, _ := strings.Cut(pair.Key[len(start):], "/")
+		if list = append(list, dueJob{id, due}); len(list) == n {
+			break
+		}
+	}
+	return list, nil
+}
+
+// lease leases a job, or makes it dead if it has been tried too often.
+func (t *tx) lease(id, due string, now time.Time) (*Job, Event, error) {
+	q := t.q
+	j, err := q.getRow(t.ctx, t, id)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && (j.Dead || micros(j.Due) != due) {
+		return nil, Event{}, t.del("r/" + due + "/" + id) // it leads nowhere, which should not be
+	} else if err != nil {
+		return nil, Event{}, err
+	}
+	if j.Attempt >= q.cfg.Attempts { // its consumers died
+		if j.Error == "" {
+			j.Error = "the lease ended"
+		}
+		return nil, Event{Kind: Died, ID: id, Attempt: j.Attempt, Waited: now.Sub(time.UnixMicro(j.Enqueued))}, t.die(id, j, now)
+	}
+	body, err := q.body(t.ctx, t, id, j)
+	if err != nil {
+		return nil, Event{}, err
+	}
+	e := Event{Kind: Leased, ID: id, Attempt: j.Attempt + 1, Waited: now.Sub(time.UnixMicro(j.Due))}
+	j.Attempt++
+	j.Token = rand.Text()
+	if err := t.move(id, j, now.Add(q.cfg.Lease).UnixMicro()); err != nil {
+		return nil, Event{}, err
+	}
+	key, err := hex.DecodeString(j.Key)
+	if err != nil {
+		return nil, Event{}, fmt.Errorf("%w: the key of job %s", storage.ErrCorrupt, id)
+	}
+	return &Job{
+		ID: id, Key: string(key), Body: body, Attempt: j.Attempt, Enqueued: time.UnixMicro(j.Enqueued).UTC(),
+		Until: time.UnixMicro(j.Due).UTC(), LastError: j.Error, token: j.Token,
+	}, e, nil
+}
+
+// leased returns the row of a job if the caller's lease holds.
+func (t *tx) leased(job *Job) (*row, error) {
+	j, err := t.q.getRow(t.ctx, t, job.ID)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && (j.Dead || j.Token != job.token) {
+		return nil, ErrLeaseLost
+	}
+	return j, err
+}
+
+// Extend makes the leases of jobs last Config.Lease from now on, in one transaction, and sets their
+// Until. It returns those whose lease was lost, whose Until it leaves. A lease that has ended is not
+// lost before another consumer has the job.
+func (q *Queue) Extend(ctx context.Context, jobs ...*Job) (lost []*Job, err error) {
+	lost, until, err := q.extend(ctx, jobs)
+	if err != nil {
+		return nil, err
+	}
+	for _, job := range jobs {
+		if !slices.Contains(lost, job) {
+			job.Until = until
+		}
+	}
+	return lost, nil
+}
+
+// extendAll is Extend for jobs that handlers have: it does not change them.
+func (q *Queue) extendAll(ctx context.Context, jobs []*Job) (lost []*Job, err error) {
+	lost, _, err = q.extend(ctx, jobs)
+	return lost, err
+}
+
+func (q *Queue) extend(ctx context.Context, jobs []*Job) (lost []*Job, until time.Time, err error) {
+	err = q.cfg.KV.Write(ctx, func(kv storage.KVTx) error {
+		lost = nil
+		t := &tx{kv, ctx, q}
+		until = time.UnixMicro(q.cfg.Now().Add(q.cfg.Lease).UnixMicro()).UTC()
+		for _, job := range jobs {
+			j, err := t.leased(job)
+			if err == nil {
+				err = t.move(job.ID, j, until.UnixMicro())
+			} else if errors.Is(err, ErrLeaseLost) {
+				lost, err = append(lost, job), nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return lost, until, q.fail("extend", err)
+}
+
+// Result is how an attempt at a job ended.
+type Result struct {
+	Job *Job
+	// Err is why it failed; nil: it is done. See [Dead] and [After].
+	Err error
+}
+
+// Finish notes results in one transaction. The errors are those of the results, nil where one was
+// noted, [ErrLeaseLost] where the job is another consumer's or gone. If err is not nil, it is not
+// known whether they were noted: call Finish again, or the jobs are done again.
+func (q *Queue) Finish(ctx context.Context, results ...Result) (errs []error, err error) {
+	var events []Event
+	err = q.cfg.KV.Write(ctx, func(kv storage.KVTx) error {
+		errs, events = make([]error, len(results)), nil
+		t := &tx{kv, ctx, q}
+		now := q.cfg.Now()
+		for i, r := range results {
+			e, err := t.finish(r, now)
+			if errors.Is(err, ErrLeaseLost) {
+				errs[i] = err
+			} else if err != nil {
+				return err
+			}
+			events = append(events, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, q.fail("finish", err)
+	}
+	q.Wake() // the next ones of their keys
+	for _, e := range events {
+		q.observe(e)
+	}
+	return errs, nil
+}
+
+// maxError bounds the text of an error that is kept.
+const maxError = 1000
+
+func (t *tx) finish(r Result, now time.Time) (Event, error) {
+	e := Event{Kind: Done, ID: r.Job.ID, Attempt: r.Job.Attempt, Waited: now.Sub(r.Job.Enqueued), Err: r.Err}
+	j, err := t.leased(r.Job)
+	switch {
+	case errors.Is(err, ErrLeaseLost):
+		e.Kind = Lost
+		return e, err
+	case err != nil:
+		return e, err
+	case r.Err == nil:
+		if err := t.leave(r.Job.ID, j); err != nil {
+			return e, err
+		}
+		return e, t.remove(r.Job.ID, j)
+	}
+	if r.Err == errNotBegun {
+		e.Kind = Retried
+		j.Token = ""
+		j.Attempt--
+		return e, t.move(r.Job.ID, j, now.UnixMicro())
+	}
+	text := r.Err.Error()
+	j.Error = strings.ToValidUTF8(text[:min(len(text), maxError)], "")
+	var dead *deadError
+	if errors.As(r.Err, &dead) || j.Attempt >= t.q.cfg.Attempts {
+		e.Kind = Died
+		return e, t.die(r.Job.ID, j, now)
+	}
+	e.Kind = Retried
+	delay := t.q.cfg.Backoff(j.Attempt)
+	var after *afterError
+	if errors.As(r.Err, &after) {
+		delay = after.delay
+	}
+	j.Token = ""
+	return e, t.move(r.Job.ID, j, now.Add(max(delay, 0)).UnixMicro())
+}
+
+// Dead wraps the error of a job that is not to be tried again.
+func Dead(err error) error { return &deadError{err} }
+
+type deadError struct{ err error }
+
+func (e *deadError) Error() string { return e.err.Error() }
+func (e *deadError) Unwrap() error { return e.err }
+
+// After wraps the error of a job that is to be tried again after a time, instead of the back-off.
+func After(err error, delay time.Duration) error { return &afterError{err, delay} }
+
+type afterError struct {
+	err   error
+	delay time.Duration
+}
+
+func (e *afterError) Error() string { return e.err.Error() }
+func (e *afterError) Unwrap() error { return e.err }

@@ -1,0 +1,222 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Outbox brings jobs to a queue that were written in the atomic changes of repositories: they exist
+// if, and only if, the change does.
+//
+//	write, err := outbox.Write(queue.Message{Body: body})
+//	change.KV = append(change.KV, write) // or that of a commit, of package repo
+//	seq, err := store.Repos.Apply(ctx, did, change)
+//	err = outbox.Forward(ctx, did) // now; else Run does it
+//
+// Write puts the job into the key-value pairs of the account. Forward moves it to the queue: it sends
+// it, and then deletes the pair. After a crash between the two it is sent again, with the same ID,
+// which the queue does not take twice within Config.Remember.
+//
+// Run follows the log, whose every event names an account that may have jobs, and remembers how far it
+// has come. So a change with jobs must have an event, as commits have, or be followed by Forward.
+type Outbox struct {
+	// Store is what Queue.KV belongs to.
+	Store storage.Store
+	Queue *Queue
+}
+
+// message is what is stored in an account's pairs.
+type message struct {
+	Body  []byte `json:"body,omitempty"`
+	Key   string `json:"key,omitempty"`
+	Delay int64  `json:"delay,omitempty"` // milliseconds
+}
+
+func (o Outbox) prefix() string { return "outbox/" + o.Queue.cfg.Name + "/" }
+
+// cursor is the key of how far Run has come.
+func (o Outbox) cursor() string { return o.Queue.prefix + "cursor" }
+
+// Write returns what is to be written with an account's change. A message without an ID gets one.
+// Its Key is the queue's, so that jobs of different accounts may share one.
+func (o Outbox) Write(m Message) (storage.KVWrite, error) {
+	if err := o.Queue.check(&m); err != nil {
+		return storage.KVWrite{}, err
+	}
+	if m.ID == "" {
+		m.ID = o.Queue.newID(o.Queue.cfg.Now())
+	}
+	b, err := json.Marshal(message{m.Body, m.Key, m.Delay.Milliseconds()})
+	return storage.KVWrite{Key: o.prefix() + m.ID, Value: b}, err
+}
+
+// forwardPage is how many jobs are moved at a time, and forwardTries how often a repository that is
+// changed meanwhile is tried again.
+const (
+	forwardPage  = 100
+	forwardTries = 20
+)
+
+// Forward moves the jobs of an account to the queue, in the order of their IDs: those without an ID
+// of their own in the order of Write. An account that does not exist has none.
+func (o Outbox) Forward(ctx context.Context, did syntax.DID) error {
+	for {
+		n, err := o.forward(ctx, did)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("queue %s: jobs of %s: %w", o.Queue.cfg.Name, did, err)
+		}
+		if n < forwardPage {
+			return nil
+		}
+	}
+}
+
+// forward moves up to forwardPage jobs.
+func (o Outbox) forward(ctx context.Context, did syntax.DID) (n int, err error) {
+	var messages []Message
+	var change storage.Change
+	read := func(r storage.Reader) error {
+		messages, change = nil, storage.Change{Prev: r.Head(), Head: r.Head()}
+		for pair, err := range r.Keys(ctx, storage.Prefix(o.prefix())) {
+			if err != nil {
+				return err
+			}
+			var m message
+			if err := exactjson.Unmarshal(pair.Value, &m); err != nil {
+				return fmt.Errorf("%w: key %s: %w", storage.ErrCorrupt, pair.Key, err)
+			}
+			messages = append(messages, Message{
+				Body: m.Body, Key: m.Key, Delay: time.Duration(m.Delay) * time.Millisecond,
+				ID: strings.TrimPrefix(pair.Key, o.prefix()),
+			})
+			change.Checks = append(change.Checks, storage.KVCheck{Key: pair.Key, Value: pair.Value})
+			change.KV = append(change.KV, storage.KVWrite{Key: pair.Key})
+			if len(messages) == forwardPage {
+				break
+			}
+		}
+		return nil
+	}
+	for range forwardTries {
+		if err := o.Store.Repos.View(ctx, did, read); err != nil {
+			return 0, err
+		}
+		if len(messages) == 0 {
+			return 0, nil
+		}
+		if _, err := o.Queue.Send(ctx, messages...); err != nil {
+			return 0, err
+		}
+		// Another commit may have come, or another Forward.
+		if _, err = o.Store.Repos.Apply(ctx, did, &change); !errors.Is(err, storage.ErrConflict) {
+			return len(messages), err
+		}
+	}
+	return 0, err
+}
+
+// Run forwards jobs until the context ends, and returns its error, or one of the store: call it again
+// then. The first time, and when the log no longer has what it has not seen, it looks at all accounts.
+func (o Outbox) Run(ctx context.Context) error {
+	seq, err := o.position(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		oldest, newest, err := o.Store.Events.Bounds(ctx)
+		if err != nil {
+			return err
+		}
+		if seq < oldest-1 || seq == 0 {
+			if err := o.all(ctx); err != nil {
+				return err
+			}
+			if err := o.setPosition(ctx, newest); err != nil {
+				return err
+			}
+			seq = newest
+		}
+		if seq, err = o.follow(ctx, seq); err != nil {
+			return err
+		}
+		if err := o.Store.Events.Wait(ctx, seq); err != nil {
+			return err
+		}
+	}
+}
+
+// followPage is after how many events the position is stored.
+const followPage = 500
+
+// follow forwards the jobs of accounts with events after seq, and returns the last of those.
+func (o Outbox) follow(ctx context.Context, seq int64) (int64, error) {
+	for {
+		dids, n, last := map[syntax.DID]bool{}, 0, seq
+		for e, err := range o.Store.Events.Since(ctx, seq) {
+			if err != nil {
+				return seq, err
+			}
+			dids[e.DID], last = true, e.Seq
+			if n++; n == followPage {
+				break
+			}
+		}
+		if n == 0 {
+			return seq, nil
+		}
+		for did := range dids {
+			if err := o.Forward(ctx, did); err != nil {
+				return seq, err
+			}
+		}
+		if err := o.setPosition(ctx, last); err != nil {
+			return seq, err
+		}
+		seq = last
+	}
+}
+
+// all forwards the jobs of all accounts.
+func (o Outbox) all(ctx context.Context) error {
+	for info, err := range o.Store.Repos.List(ctx, "") {
+		if err != nil {
+			return err
+		}
+		if err := o.Forward(ctx, info.DID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o Outbox) position(ctx context.Context) (seq int64, err error) {
+	err = o.Store.KV.Read(ctx, func(r storage.KVReader) error {
+		b, err := r.Get(ctx, o.cursor())
+		if errors.Is(err, storage.ErrNotFound) {
+			seq = 0
+			return nil
+		} else if err != nil {
+			return err
+		}
+		seq, err = strconv.ParseInt(string(b), 10, 64)
+		return err
+	})
+	return seq, err
+}
+
+func (o Outbox) setPosition(ctx context.Context, seq int64) error {
+	return o.Store.KV.Write(ctx, func(tx storage.KVTx) error {
+		return tx.Set(ctx, o.cursor(), strconv.AppendInt(nil, seq, 10), time.Time{})
+	})
+}

@@ -1,0 +1,321 @@
+package queue
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	mathrand "math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/storage"
+)
+
+// The conditions that callers branch on.
+var (
+	// ErrLeaseLost: the lease has ended and another consumer may have the job, or the job is gone.
+	// Nothing was changed.
+	ErrLeaseLost = errors.New("queue: the lease of the job was lost")
+	// ErrTooLarge: a message is longer than Config.MaxBody, or its key or ID too long.
+	ErrTooLarge = errors.New("queue: the message is too large")
+)
+
+// Config configures a queue. KV and Name are required.
+type Config struct {
+	KV storage.KV
+	// Name of the queue: 1 to 64 ASCII letters, digits and "-_.".
+	Name string
+	// Lease is how long a job is leased. 0: 30 seconds.
+	Lease time.Duration
+	// Attempts is how often a job is tried before it is dead. 0: 5.
+	Attempts int
+	// Backoff returns how long a job waits after its n-th attempt failed, the first one being 1. Nil:
+	// a second, twice as long after each attempt, at most an hour, and half of that at random.
+	Backoff func(n int) time.Duration
+	// MaxBody is how many bytes a message may have. 0: 1 MiB.
+	MaxBody int
+	// Remember is for how long an ID that a sender has chosen is not taken again. 0: 24 hours.
+	Remember time.Duration
+	// Poll is how often consumers look for jobs of other processes. 0: a second.
+	Poll time.Duration
+	// Observe, if not nil, is called after what happens to jobs, for metrics. It must not block.
+	Observe func(Event)
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// EventKind says what happened to a job.
+type EventKind string
+
+// The kinds of events.
+const (
+	Sent    EventKind = "sent"
+	Leased  EventKind = "leased"
+	Done    EventKind = "done"
+	Retried EventKind = "retried" // it failed and will be tried again
+	Died    EventKind = "dead"
+	Lost    EventKind = "lost" // its consumer's lease ended before it could note the result
+)
+
+// Event is what happened to a job.
+type Event struct {
+	Kind    EventKind
+	Queue   string
+	ID      string
+	Attempt int
+	// Waited is how long the job was due when it was leased, or has existed when it ended.
+	Waited time.Duration
+	Err    error // of the attempt
+}
+
+// Queue is a queue of jobs. Its methods may be called concurrently.
+type Queue struct {
+	cfg    Config
+	prefix string
+
+	mu   sync.Mutex
+	last int64         // microseconds in the ID of the last job
+	wake chan struct{} // closed when there is something new
+}
+
+const (
+	maxName = 64
+	maxID   = 128
+	maxKey  = 512
+	// inline is up to how many bytes a body is in the row of its job, which is written at each
+	// lease.
+	inline = 2048
+)
+
+// New returns a queue. Queues with the same KV and name are the same.
+func New(cfg Config) (*Queue, error) {
+	if cfg.KV == nil {
+		return nil, errors.New("queue: Config.KV is missing")
+	}
+	if len(cfg.Name) == 0 || len(cfg.Name) > maxName || strings.ContainsFunc(cfg.Name, notInName) {
+		return nil, fmt.Errorf("queue: Config.Name %.100q: 1 to %d ASCII letters, digits and \"-_.\"", cfg.Name, maxName)
+	}
+	if cfg.Lease < 0 || cfg.Attempts < 0 || cfg.MaxBody < 0 || cfg.Remember < 0 || cfg.Poll < 0 {
+		return nil, errors.New("queue: a negative value in Config")
+	}
+	if cfg.Lease == 0 {
+		cfg.Lease = 30 * time.Second
+	}
+	if cfg.Attempts == 0 {
+		cfg.Attempts = 5
+	}
+	if cfg.Backoff == nil {
+		cfg.Backoff = defaultBackoff
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = 1 << 20
+	}
+	if cfg.Remember == 0 {
+		cfg.Remember = 24 * time.Hour
+	}
+	if cfg.Poll == 0 {
+		cfg.Poll = time.Second
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Queue{cfg: cfg, prefix: "queue/" + cfg.Name + "/", wake: make(chan struct{})}, nil
+}
+
+func notInName(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
+}
+
+func defaultBackoff(n int) time.Duration {
+	d := min(time.Duration(float64(time.Second)*math.Pow(2, float64(min(n, 20)-1))), time.Hour)
+	return d/2 + mathrand.N(d/2+1)
+}
+
+// Message is a job to be sent.
+type Message struct {
+	Body []byte
+	// Key puts the job behind all others with the same key: see "Order" in the package comment. At
+	// most 512 bytes. Empty: no order.
+	Key string
+	// ID names the job. A message with the ID of another one that was sent within Config.Remember is
+	// not sent again, so that a sender can repeat what may have failed. At most 128 bytes of ASCII
+	// letters, digits and "-_.:". Empty: a new one.
+	ID string
+	// Delay is how long the job is not due.
+	Delay time.Duration
+}
+
+func (q *Queue) check(m *Message) error {
+	switch {
+	case len(m.Body) > q.cfg.MaxBody:
+		return fmt.Errorf("%w: a body of %d bytes, of at most %d", ErrTooLarge, len(m.Body), q.cfg.MaxBody)
+	case len(m.Key) > maxKey:
+		return fmt.Errorf("%w: a key of %d bytes, of at most %d", ErrTooLarge, len(m.Key), maxKey)
+	case len(m.ID) > maxID:
+		return fmt.Errorf("%w: an ID of %d bytes, of at most %d", ErrTooLarge, len(m.ID), maxID)
+	case strings.ContainsFunc(m.ID, func(r rune) bool { return r != ':' && notInName(r) }):
+		return fmt.Errorf("queue: an ID with other characters than letters, digits and \"-_.:\": %q", m.ID)
+	case m.Delay < 0:
+		return errors.New("queue: a negative delay")
+	}
+	return nil
+}
+
+// newID returns an ID that sorts after those before it.
+func (q *Queue) newID(now time.Time) string {
+	q.mu.Lock()
+	q.last = max(q.last+1, now.UnixMicro())
+	n := q.last
+	q.mu.Unlock()
+	return fmt.Sprintf("%014x-%s", n, strings.ToLower(rand.Text()[:16]))
+}
+
+// Send sends jobs in one transaction and returns their IDs. When it returns nil, they are durable.
+func (q *Queue) Send(ctx context.Context, messages ...Message) (ids []string, err error) {
+	var sent []string
+	err = q.cfg.KV.Write(ctx, func(tx storage.KVTx) error {
+		ids, sent, err = q.send(ctx, tx, messages)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("queue %s: send: %w", q.cfg.Name, err)
+	}
+	q.Wake()
+	for _, id := range sent {
+		q.observe(Event{Kind: Sent, ID: id})
+	}
+	return ids, nil
+}
+
+// SendTx sends jobs in a transaction of the caller's, on the KV of the queue. Call Wake when it has
+// committed, so that consumers of this process need not wait for their next look.
+func (q *Queue) SendTx(ctx context.Context, tx storage.KVTx, messages ...Message) (ids []string, err error) {
+	if ids, _, err = q.send(ctx, tx, messages); err != nil {
+		return nil, fmt.Errorf("queue %s: send: %w", q.cfg.Name, err)
+	}
+	return ids, nil
+}
+
+// send returns the IDs of all messages, and of those that were not there yet.
+func (q *Queue) send(ctx context.Context, kv storage.KVTx, messages []Message) (ids, sent []string, err error) {
+	t := &tx{kv, ctx, q}
+	now := q.cfg.Now()
+	for i := range messages {
+		m := &messages[i]
+		if err := q.check(m); err != nil {
+			return nil, nil, err
+		}
+		id := m.ID
+		if id == "" {
+			id = q.newID(now)
+		} else {
+			known, err := t.has("i/" + id)
+			if err == nil && !known {
+				known, err = t.has("m/" + id)
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+			if known {
+				ids = append(ids, id)
+				continue
+			}
+			if err := t.Set(ctx, q.prefix+"i/"+id, one, now.Add(q.cfg.Remember)); err != nil {
+				return nil, nil, err
+			}
+		}
+		j := &row{Key: hex.EncodeToString([]byte(m.Key)), Enqueued: now.UnixMicro(), Due: now.Add(m.Delay).UnixMicro()}
+		if err := t.add(id, j, m.Body); err != nil {
+			return nil, nil, err
+		}
+		ids, sent = append(ids, id), append(sent, id)
+	}
+	return ids, sent, nil
+}
+
+// Wake lets consumers of this process look for jobs now.
+func (q *Queue) Wake() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	close(q.wake)
+	q.wake = make(chan struct{})
+}
+
+// woken returns a channel that is closed by the next Wake.
+func (q *Queue) woken() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.wake
+}
+
+func (q *Queue) observe(e Event) {
+	if q.cfg.Observe != nil {
+		e.Queue = q.cfg.Name
+		q.cfg.Observe(e)
+	}
+}
+
+// Pause keeps jobs from being leased, in all processes, until Resume. Those that are leased go on.
+func (q *Queue) Pause(ctx context.Context) error {
+	return q.cfg.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Set(ctx, q.prefix+"p", one, time.Time{}) })
+}
+
+// Resume ends a pause.
+func (q *Queue) Resume(ctx context.Context) error {
+	err := q.cfg.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, q.prefix+"p") })
+	q.Wake()
+	return err
+}
+
+// Stats counts jobs.
+type Stats struct {
+	Due    int // can be leased now
+	Later  int // are leased, delayed or wait for a back-off
+	Behind int // wait for another one with their key
+	Dead   int
+	Paused bool
+	Oldest time.Time // since when the first one is due; zero: none is
+}
+
+// Stats counts the jobs. It reads a row for each.
+func (q *Queue) Stats(ctx context.Context) (st Stats, err error) {
+	now := micros(q.cfg.Now().UnixMicro())
+	err = q.cfg.KV.Read(ctx, func(r storage.KVReader) error {
+		st = Stats{}
+		if _, err := r.Get(ctx, q.prefix+"p"); err == nil {
+			st.Paused = true
+		} else if !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		count := func(part string, fn func(rest string)) error {
+			all := storage.Prefix(q.prefix + part)
+			all.KeysOnly = true
+			for pair, err := range r.Keys(ctx, all) {
+				if err != nil {
+					return err
+				}
+				fn(pair.Key[len(all.From):])
+			}
+			return nil
+		}
+		err := count("r/", func(rest string) {
+			if rest[:min(20, len(rest))] > now {
+				st.Later++
+				return
+			}
+			if st.Due++; st.Due == 1 {
+				st.Oldest = parseMicros(rest)
+			}
+		})
+		jobs := 0
+		return errors.Join(err,
+			count("m/", func(string) { jobs++ }),
+			count("d/", func(string) { st.Dead++ }),
+			func() error { st.Behind = jobs - st.Due - st.Later - st.Dead; return nil }())
+	})
+	return st, err
+}

@@ -1,0 +1,195 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// one is the value of rows whose key says everything.
+var one = []byte("1")
+
+// row is what is stored of a job.
+type row struct {
+	Key      string `json:"key,omitempty"` // in hexadecimal
+	Number   int64  `json:"number,omitempty"`
+	Body     []byte `json:"body,omitempty"`
+	Long     bool   `json:"long,omitempty"` // the body has a row of its own
+	Enqueued int64  `json:"enqueued"`       // microseconds
+	// Due is when it can be leased; if it is leased, when the lease ends. For a dead one, when it
+	// died.
+	Due     int64  `json:"due"`
+	Attempt int    `json:"attempt,omitempty"` // how many have begun
+	Token   string `json:"token,omitempty"`   // of the lease
+	Dead    bool   `json:"dead,omitempty"`
+	Error   string `json:"error,omitempty"` // of the last attempt
+}
+
+// micros formats a time so that it sorts.
+func micros(n int64) string { return fmt.Sprintf("%020d", max(n, 0)) }
+
+// parseMicros is the reverse of micros, for the beginning of a text.
+func parseMicros(s string) time.Time {
+	n, _ := strconv.ParseInt(s[:min(20, len(s))], 10, 64)
+	return time.UnixMicro(n).UTC()
+}
+
+// tx is a transaction on the rows of a queue. Its keys have no prefix.
+type tx struct {
+	storage.KVTx
+	ctx context.Context
+	q   *Queue
+}
+
+func (t *tx) has(key string) (bool, error) {
+	_, err := t.Get(t.ctx, t.q.prefix+key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (t *tx) set(key string, value []byte) error {
+	return t.Set(t.ctx, t.q.prefix+key, value, time.Time{})
+}
+
+func (t *tx) del(key string) error { return t.Delete(t.ctx, t.q.prefix+key) }
+
+// getRow returns a job, or ErrNotFound.
+func (q *Queue) getRow(ctx context.Context, r storage.KVReader, id string) (*row, error) {
+	b, err := r.Get(ctx, q.prefix+"m/"+id)
+	if err != nil {
+		return nil, err
+	}
+	j := new(row)
+	if err := exactjson.Unmarshal(b, j); err != nil {
+		return nil, fmt.Errorf("%w: %sm/%s: %w", storage.ErrCorrupt, q.prefix, id, err)
+	}
+	return j, nil
+}
+
+// body returns the body of a job.
+func (q *Queue) body(ctx context.Context, r storage.KVReader, id string, j *row) ([]byte, error) {
+	if !j.Long {
+		return j.Body, nil
+	}
+	return r.Get(ctx, q.prefix+"b/"+id)
+}
+
+// put stores a job.
+func (t *tx) put(id string, j *row) error {
+	b, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	return t.set("m/"+id, b)
+}
+
+func readyKey(id string, j *row) string { return "r/" + micros(j.Due) + "/" + id }
+func deadKey(id string, j *row) string  { return "d/" + micros(j.Due) + "/" + id }
+
+func (j *row) laneKey() string { return "k/" + j.Key + "/" + micros(j.Number) }
+
+// add stores a new job, or one that was dead.
+func (t *tx) add(id string, j *row, body []byte) error {
+	if j.Long = len(body) > inline; j.Long {
+		if err := t.set("b/"+id, body); err != nil {
+			return err
+		}
+	} else {
+		j.Body = body
+	}
+	first := true
+	if j.Key != "" {
+		lane := storage.Prefix(t.q.prefix + "k/" + j.Key + "/")
+		lane.Reverse, lane.KeysOnly = true, true
+		for pair, err := range t.Keys(t.ctx, lane) {
+			if err != nil {
+				return err
+			}
+			first = false
+			n, err := strconv.ParseInt(strings.TrimPrefix(pair.Key, lane.From), 10, 64)
+			if err != nil {
+				return fmt.Errorf("%w: key %s", storage.ErrCorrupt, pair.Key)
+			}
+			j.Number = n + 1
+			break
+		}
+		if err := t.set(j.laneKey(), []byte(id)); err != nil {
+			return err
+		}
+	}
+	if first {
+		if err := t.set(readyKey(id, j), one); err != nil {
+			return err
+		}
+	}
+	return t.put(id, j)
+}
+
+// move changes when a job that is the first of its key can be leased, and stores it.
+func (t *tx) move(id string, j *row, due int64) error {
+	if err := t.del(readyKey(id, j)); err != nil {
+		return err
+	}
+	j.Due = due
+	if err := t.set(readyKey(id, j), one); err != nil {
+		return err
+	}
+	return t.put(id, j)
+}
+
+// leave takes a job out of those that wait, and lets the next one of its key come.
+func (t *tx) leave(id string, j *row) error {
+	if err := t.del(readyKey(id, j)); err != nil || j.Key == "" {
+		return err
+	}
+	if err := t.del(j.laneKey()); err != nil {
+		return err
+	}
+	next := ""
+	for pair, err := range t.Keys(t.ctx, storage.Prefix(t.q.prefix+"k/"+j.Key+"/")) {
+		if err != nil {
+			return err
+		}
+		next = string(pair.Value)
+		break
+	}
+	if next == "" {
+		return nil
+	}
+	n, err := t.q.getRow(t.ctx, t, next)
+	if err != nil {
+		return err
+	}
+	return t.set(readyKey(next, n), one)
+}
+
+// remove removes a job that has left.
+func (t *tx) remove(id string, j *row) error {
+	if j.Long {
+		if err := t.del("b/" + id); err != nil {
+			return err
+		}
+	}
+	return t.del("m/" + id)
+}
+
+// die makes a job dead.
+func (t *tx) die(id string, j *row, now time.Time) error {
+	if err := t.leave(id, j); err != nil {
+		return err
+	}
+	j.Dead, j.Token, j.Due = true, "", now.UnixMicro()
+	if err := t.set(deadKey(id, j), one); err != nil {
+		return err
+	}
+	return t.put(id, j)
+}
