@@ -39,8 +39,8 @@ var forms = map[string]url.Values{
 // sensitive are those of them that need a sign-in of the last five minutes.
 var sensitive = []string{"app-passwords/new", "password", "authenticator", "recovery-codes", "email-codes", "email/change", "handle", "close"}
 
-// stored is all that is stored with an account.
-func (w *world) stored() map[string]string {
+// everything is all that is stored with an account.
+func (w *world) everything() map[string]string {
 	w.t.Helper()
 	out := make(map[string]string)
 	err := w.pds.Store().Repos.View(w.t.Context(), w.alice.DID, func(r storage.Reader) error {
@@ -106,7 +106,7 @@ func TestForgedForms(t *testing.T) {
 	w := newWorld(t)
 	b, other, bob := w.signedIn(w.alice), w.signedIn(w.alice), w.signedIn(w.bob)
 	good, ofBob := b.prepare(w.alice), bob.prepare(w.bob)
-	before := w.stored()
+	before := w.everything()
 	for name, in := range forms {
 		path := at(w.alice, name)
 		in = maps.Clone(in)
@@ -144,7 +144,7 @@ func TestForgedForms(t *testing.T) {
 				t.Errorf("%s, %s: %d", name, attack, p.Status)
 			}
 		}
-		if now := w.stored(); !maps.Equal(before, now) {
+		if now := w.everything(); !maps.Equal(before, now) {
 			t.Errorf("%s: something has changed", name)
 		}
 	}
@@ -157,7 +157,7 @@ func TestStaleSignIn(t *testing.T) {
 	b := w.signedIn(w.alice)
 	tokens := b.prepare(w.alice)
 	w.Clock.Advance(5*time.Minute + time.Second)
-	before := w.stored()
+	before := w.everything()
 	for _, name := range sensitive {
 		if p := b.Get(at(w.alice, name)); p.Title() != "Confirm that it is you" {
 			t.Errorf("%s is shown: %d %s", name, p.Status, p.Title())
@@ -168,7 +168,7 @@ func TestStaleSignIn(t *testing.T) {
 			t.Errorf("%s is done: %d %s", name, p.Status, p.Header.Get("Location"))
 		}
 	}
-	if now := w.stored(); !maps.Equal(before, now) {
+	if now := w.everything(); !maps.Equal(before, now) {
 		t.Error("something has changed")
 	}
 	for _, name := range []string{"", "devices", "apps", "app-passwords", "security", "email", "data"} {
@@ -221,7 +221,7 @@ func TestOtherAccounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := w.stored()
+	before := w.everything()
 	for _, name := range []string{
 		"", "devices", "apps", "app-passwords", "app-passwords/new", "security", "password", "authenticator", "recovery-codes", "email-codes", "email", "email/change", "handle", "data", "data/repository.car", "close",
 	} {
@@ -252,7 +252,7 @@ func TestOtherAccounts(t *testing.T) {
 	}
 	try("apps", url.Values{"client": {"https://app1.example.net/oauth-client-metadata.json"}})
 	try("app-passwords", url.Values{"name": {"phone"}})
-	if now := w.stored(); !maps.Equal(before, now) {
+	if now := w.everything(); !maps.Equal(before, now) {
 		t.Error("something of the other account has changed")
 	}
 	if err := app.Renew(ctx); err != nil {
@@ -277,7 +277,7 @@ func TestEndedSignIn(t *testing.T) {
 		tokens := b.prepare(w.alice)
 		b.Get(at(w.alice, ""))
 		end(b)
-		before := w.stored()
+		before := w.everything()
 		for name, in := range forms {
 			in = maps.Clone(in)
 			in.Set("token", tokens[name])
@@ -285,7 +285,7 @@ func TestEndedSignIn(t *testing.T) {
 				t.Errorf("%s: %d %s", name, p.Status, p.Header.Get("Location"))
 			}
 		}
-		if now := w.stored(); !maps.Equal(before, now) {
+		if now := w.everything(); !maps.Equal(before, now) {
 			t.Error("something has changed")
 		}
 	}
