@@ -246,7 +246,7 @@ func TestOtherAccounts(t *testing.T) {
 	for _, x := range signIns {
 		try("devices", url.Values{"action": {"browser"}, "id": {x.ID}})
 	}
-	for _, id := range []string{session[0].Name, "../account", "", "/", string(w.alice.DID)} {
+	for _, id := range []string{session[0].Name, "../account", "", "/", string(w.alice.DID), strings.Repeat("x", 60<<10)} {
 		try("devices", url.Values{"action": {"session"}, "id": {id}})
 		try("devices", url.Values{"action": {"browser"}, "id": {id}})
 	}
