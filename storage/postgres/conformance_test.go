@@ -106,11 +106,26 @@ func TestProcesses(t *testing.T) {
 	storagetest.RunProcesses(t, backend(postgres.Config{}), 100)
 }
 
-// The server of the benchmark flushes what is committed, unless PDSKIT_POSTGRES names one.
+// The server of the benchmark flushes what is committed, unless PDSKIT_POSTGRES names one. Exchange is
+// what one exchange with the server costs, and Flush one commit: the rest is to be compared with that.
 func BenchmarkStore(b *testing.B) {
 	url := os.Getenv(pgtest.Env)
 	if url == "" {
 		url = pgtest.Start(b).URL()
+	}
+	c, err := pgx.Connect(testContext, url)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close(testContext)
+	for name, sql := range map[string]string{"Exchange": "SELECT 1", "Flush": "SELECT pg_logical_emit_message(true, '', 'x')::text"} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				if _, err := c.Exec(testContext, sql); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 	storagetest.Benchmark(b, storagetest.Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
 		db := open(tb, url, dir, postgres.Config{})
