@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -486,6 +487,35 @@ func TestNoSignInWithoutTrail(t *testing.T) {
 	if b.last.status != 503 || b.cookies["__Host-operator"] != "" {
 		t.Errorf("%d %v", b.last.status, b.cookies)
 	}
+}
+
+// Who has signed in sees the pages although nothing can be written.
+func TestPagesOnAFullDisk(t *testing.T) {
+	kv := &failingLater{}
+	w := newWorld(t, func(c *pds.Config) {
+		c.Operator.Change = func(o *operator.Config) { kv.KV = o.KV; o.KV = kv }
+	})
+	b := w.tab().signIn()
+	kv.full.Store(true)
+	w.Clock.Advance(5 * time.Minute)
+	b.get("/admin/accounts")
+	b.expect(200, "Accounts")
+	w.Clock.Advance(time.Hour)
+	b.get("/admin/accounts")
+	b.expect(303, "")
+}
+
+// failingLater is a store that cannot be written once it is full.
+type failingLater struct {
+	storage.KV
+	full atomic.Bool
+}
+
+func (f *failingLater) Write(ctx context.Context, fn func(storage.KVTx) error) error {
+	if f.full.Load() {
+		return storage.ErrFull
+	}
+	return f.KV.Write(ctx, fn)
 }
 
 func TestRelayOfTheOperator(t *testing.T) {

@@ -24,7 +24,7 @@ func TestAdministratorLooksAfterAccounts(t *testing.T) {
 	b.get("/admin/accounts?q=bob@")
 	b.has(string(w.bob.DID))
 	b.get("/admin/account?did=" + string(w.alice.DID))
-	b.has(string(w.alice.Handle), "active", "Take down", "1 sessions")
+	b.has(string(w.alice.Handle), "active", "Take down", "sessions: 1")
 	b.act("takedown", string(w.alice.DID), "case <7>")
 	b.has("Done: Take down", "taken down", "case <7>", "Lift the takedown")
 	if _, err := w.alice.Login(w.alice.Password); err == nil {
@@ -52,7 +52,7 @@ func TestAdministratorLooksAfterAccounts(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	b.act("end-sessions", string(w.alice.DID), "")
-	b.has("0 sessions")
+	b.has("sessions: 0")
 	b.act("invites-off", string(w.alice.DID), "")
 	b.has("may not invite others", "Allow to invite")
 	b.act("invites-on", string(w.alice.DID), "")
@@ -68,7 +68,7 @@ func TestAdministratorLooksAfterAccounts(t *testing.T) {
 	b.get("/admin/account?did=" + string(w.bob.DID))
 	b.expect(404, "")
 	b.get("/admin/trail")
-	b.has("com.atproto.admin.deleteAccount", "com.atproto.admin.updateSubjectStatus", "takedown case <7>", "192.0.2.7", "sign-in", "End all sessions")
+	b.has("deleteAccount", "com.atproto.admin.updateSubjectStatus", "takedown case <7>", "192.0.2.7", "sign-in", "End all sessions")
 	b.hasNot("new@example.com")
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
@@ -31,7 +32,19 @@ type code struct {
 }
 
 // codeUse is a use of a code.
-type codeUse struct{ Account, Path, At string }
+type codeUse struct {
+	Account, Path string
+	At            time.Time
+}
+
+// Made is when the code was made.
+func (x code) Made() time.Time { return timeOf(x.CreatedAt) }
+
+// timeOf is a time of a method; zero if it is none.
+func timeOf(s syntax.Datetime) time.Time {
+	t, _ := time.Parse(time.RFC3339, string(s))
+	return t
+}
 
 // shownUses is how many uses of a code are listed.
 const shownUses = 10
@@ -60,7 +73,7 @@ func (p *Pages) showInvites(c *call) error {
 	for _, x := range out.Codes {
 		shown := code{ServerInviteCode: x, Disable: actLink("disable-code", x.Code), Owner: accountLink(x.ForAccount)}
 		for _, use := range x.Uses[max(0, len(x.Uses)-shownUses):] {
-			shown.Used = append(shown.Used, codeUse{string(use.UsedBy), accountLink(string(use.UsedBy)), string(use.UsedAt)})
+			shown.Used = append(shown.Used, codeUse{string(use.UsedBy), accountLink(string(use.UsedBy)), timeOf(use.UsedAt)})
 		}
 		v.Codes = append(v.Codes, shown)
 	}

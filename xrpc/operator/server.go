@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
@@ -134,12 +135,21 @@ func (p *Pages) showTrail(c *call) error {
 	return c.Show("trail", v)
 }
 
-// ActText names an action of the trail.
+// ActText names an action of the trail: as the act of a page is called, or the last part of the name
+// of a method.
 func (v *trailView) ActText(name string) string {
 	if key := "act." + name; acts[name] != nil && v.Lang.Has(key) {
 		return v.T(key)
 	}
-	return name
+	return name[strings.LastIndexByte(name, '.')+1:]
+}
+
+// Method is the name of an action that is a method; else empty.
+func (v *trailView) Method(name string) string {
+	if strings.Contains(name, ".") {
+		return name
+	}
+	return ""
 }
 
 // OutcomeText names an outcome.

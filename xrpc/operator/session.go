@@ -104,7 +104,7 @@ func (p *Pages) session(c *site.Call) (token string, err error) {
 	if p.now().Sub(x.Seen) < seenEvery {
 		return token, nil
 	}
-	return token, p.cfg.KV.Write(ctx, func(tx storage.KVTx) error {
+	err = p.cfg.KV.Write(ctx, func(tx storage.KVTx) error {
 		x, err := read(tx.Get(ctx, sessionKey(token)))
 		if err != nil || !p.good(x) {
 			return err // it has ended meanwhile: this request is the last one
@@ -112,6 +112,11 @@ func (p *Pages) session(c *site.Call) (token string, err error) {
 		x.Seen = p.now().UTC()
 		return put(ctx, tx, token, x)
 	})
+	if err != nil && ctx.Err() == nil {
+		// The disk may be full. That is when the pages are needed.
+		p.site.Logger().ErrorContext(ctx, "note that the administrator's session is used", "err", err)
+	}
+	return token, nil
 }
 
 func (p *Pages) readSession(ctx context.Context, token string) (x sessionRecord, err error) {

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -21,6 +23,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/storage/sealed"
+	adminpages "github.com/pdskit/pdskit/xrpc/operator"
 )
 
 const backupHelp = `
@@ -205,6 +208,7 @@ func runBackup(ctx context.Context, c *call) (err error) {
 	}
 	m, at, err := c.writeBackup(ctx, b, d)
 	checked.done()
+	defer func() { c.noteBackup(ctx, d, m, at, err) }()
 	if err != nil {
 		return err
 	}
@@ -219,6 +223,24 @@ func runBackup(ctx context.Context, c *call) (err error) {
 		err = fmt.Errorf("%w\nThe older %s was not replaced: it may have what is lost", err, absolute(c.args[0]))
 	}
 	return err
+}
+
+// noteBackup notes a backup in the store, for the administrator's pages. If that fails, the backup is
+// worth as much.
+func (c *call) noteBackup(ctx context.Context, d *datadir.Dir, m *backup.Manifest, at string, failed error) {
+	x := adminpages.Backup{At: time.Now(), Path: at, Good: m != nil}
+	if at != "-" {
+		x.Path = absolute(cmp.Or(at, c.args[0]))
+	}
+	if m != nil {
+		x.At, x.Bytes, x.Blobs = m.Created, m.Bytes, int64(m.Blobs)
+	}
+	if failed != nil {
+		x.Problem, _, _ = strings.Cut(failed.Error(), "\n")
+	}
+	if err := (adminpages.Backups{KV: d.Store.KV}).Note(context.WithoutCancel(ctx), x); err != nil {
+		fmt.Fprintf(c.Stderr, "warning: the backup could not be noted for the administrator's pages: %v\n", err)
+	}
 }
 
 // lostBlobs is an error about blobs that the server has lost; nil if there are none.

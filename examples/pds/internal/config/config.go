@@ -128,6 +128,9 @@ type Config struct {
 	// "127.0.0.1:9090". PDS_METRICS_ADDRESS, default none.
 	Metrics string
 
+	// AdminPages are the administrator's pages at /admin. PDS_ADMIN_PAGES, default true.
+	AdminPages bool
+
 	// What describeServer and the pages say: PDS_SERVICE_NAME, PDS_HOME_URL, PDS_LOGO_URL,
 	// PDS_SUPPORT_URL, PDS_PRIVACY_POLICY_URL, PDS_TERMS_OF_SERVICE_URL,
 	// PDS_CONTACT_EMAIL_ADDRESS.
@@ -258,6 +261,7 @@ func (r *reader) load() *Config {
 		ClockCheck:    r.boolean("PDS_CLOCK_CHECK", true),
 		Metrics:       r.address("PDS_METRICS_ADDRESS"),
 
+		AdminPages:     r.boolean("PDS_ADMIN_PAGES", true),
 		ServiceName:    r.text("PDS_SERVICE_NAME", ""),
 		Home:           r.url("PDS_HOME_URL"),
 		Logo:           r.url("PDS_LOGO_URL"),

@@ -5,13 +5,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/crawl"
@@ -160,13 +157,9 @@ func (s *Server) registerMetrics() {
 	m.Gauge("pds_tree_cache_bytes", "Their estimated size.", always(func() float64 { return float64(host.CacheStats().Bytes) }))
 	m.Total("pds_tree_cache_hits_total", "Uses of a tree that was in memory.", always(func() float64 { return float64(host.CacheStats().Hits) }))
 	m.Total("pds_tree_cache_misses_total", "Uses of a tree that was not.", always(func() float64 { return float64(host.CacheStats().Misses) }))
-	m.Gauge("pds_database_bytes", "Size of the database with its journal; without blobs.", func() (total float64, ok bool) {
-		for _, suffix := range []string{"", "-wal"} {
-			if info, err := os.Stat(filepath.Join(s.cfg.DataDirectory, datadir.Database+suffix)); err == nil {
-				total, ok = total+float64(info.Size()), true
-			}
-		}
-		return total, ok
+	m.Gauge("pds_database_bytes", "Size of the database with its journal; without blobs.", func() (float64, bool) {
+		n := s.databaseBytes()
+		return float64(n), n > 0
 	})
 	m.Gauge("pds_store_writable", "Whether the store can be written: 1, or 0 as when the disk is full.", func() (float64, bool) {
 		if s.pds.Writable(context.Background()) != nil {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/mail"
+	adminpages "github.com/pdskit/pdskit/xrpc/operator"
 	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/site"
 )
@@ -196,7 +198,8 @@ func (s *Server) config() (pds.Config, error) {
 		OAuth:      pds.OAuth{Trusted: cfg.TrustedApps},
 		Brand:      site.Brand{Name: cfg.ServiceName, Logo: cfg.Logo, Accent: cfg.Colour, Home: cfg.Home, Support: cfg.Support},
 		Moderation: pds.Service(cfg.Proxy.Moderation), Reports: pds.Service(cfg.Proxy.Reports),
-		Relays: cfg.Crawlers, TimeServers: TimeServers(cfg.PLC, cfg.Crawlers), SignAnyway: !cfg.ClockCheck,
+		Operator: pds.Operator{Off: !cfg.AdminPages, Sizes: s.sizes, BackupHelp: "pds backup DIRECTORY"},
+		Relays:   cfg.Crawlers, TimeServers: TimeServers(cfg.PLC, cfg.Crawlers), SignAnyway: !cfg.ClockCheck,
 		BlobLimit: cfg.BlobLimit, BlobQuota: cfg.BlobQuota, ImportLimit: cfg.ImportLimit, Sniff: blobtype.Sniff,
 		TreeCache: cfg.TreeCache, SpoolBytes: cfg.SpoolLimit, Temp: filepath.Join(cfg.DataDirectory, datadir.Temp), Backfill: cfg.Backfill,
 		Proxies: cfg.Limits.TrustedProxies, Probe: s.probe,
@@ -227,6 +230,25 @@ func TimeServers(plc string, relays []string) (list []string) {
 		list = append(list, strings.TrimSuffix(relay, "/")+"/xrpc/_health")
 	}
 	return list
+}
+
+// sizes are what the administrator is shown of the disk.
+func (s *Server) sizes(context.Context) []adminpages.Size {
+	list := []adminpages.Size{{Name: datadir.Database, Bytes: s.databaseBytes()}}
+	if n, ok := datadir.Free(s.cfg.DataDirectory); ok {
+		list = append(list, adminpages.Size{Name: s.cfg.DataDirectory + ": free", Bytes: n})
+	}
+	return list
+}
+
+// databaseBytes is the size of the database with its journal.
+func (s *Server) databaseBytes() (total int64) {
+	for _, suffix := range []string{"", "-wal"} {
+		if info, err := os.Stat(filepath.Join(s.cfg.DataDirectory, datadir.Database+suffix)); err == nil {
+			total += info.Size()
+		}
+	}
+	return total
 }
 
 // probe writes a file beside the database and one beside the blobs, or asks their bucket.
