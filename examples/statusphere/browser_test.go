@@ -92,7 +92,7 @@ func TestInABrowser(t *testing.T) {
 		w.say(a, text)
 	}
 	one.WaitFor("さくら")
-	one.WaitFor("Li Wei")
+	one.WaitFor("@person11")
 	one.Resize(1280, 900)
 	one.Screenshot("statusphere")
 	one.SetDark(true)

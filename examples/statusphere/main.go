@@ -45,7 +45,7 @@ func main() {
 // options are what the command line says.
 type options struct {
 	listen, data, pds, relay, jetstream, publicURL, key, plc string
-	local                                                    bool
+	local, verbose                                           bool
 }
 
 func parse(args []string, errs io.Writer) (o options, err error) {
@@ -60,6 +60,7 @@ func parse(args []string, errs io.Writer) (o options, err error) {
 	f.StringVar(&o.key, "client-key", "", "a `file` with the key of a confidential client; made if there is none")
 	f.StringVar(&o.plc, "plc", "", "the `URL` of another did:plc directory than the public one")
 	f.BoolVar(&o.local, "local", false, "allow servers on this machine and plain HTTP, for development")
+	f.BoolVar(&o.verbose, "verbose", false, "also log what anybody in the network can cause")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -108,7 +109,11 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	level := slog.LevelWarn
+	if o.verbose {
+		level = slog.LevelInfo
+	}
+	log := slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: level}))
 	if err := os.MkdirAll(o.data, 0o700); err != nil {
 		return err
 	}
@@ -152,7 +157,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 // clients sets what makes requests.
 func (s *settings) clients(o *options) {
 	s.strangers = safehttp.NewClient(safehttp.Config{AllowPrivate: s.development, AllowHTTP: s.development})
-	s.downloads = safehttp.NewClient(safehttp.Config{AllowPrivate: s.development, AllowHTTP: s.development, Timeout: 5 * time.Minute, MaxBody: source.MaxRepo})
+	s.downloads = safehttp.NewClient(safehttp.Config{AllowPrivate: s.development, AllowHTTP: s.development, Timeout: 2 * time.Minute, MaxBody: source.MaxRepo})
 	s.operator = &http.Client{}
 	plc := &identity.PLCClient{URL: o.plc}
 	s.resolver = &identity.Resolver{PLC: plc, Development: s.development}

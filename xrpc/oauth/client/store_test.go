@@ -1,7 +1,11 @@
 package client_test
 
 import (
+	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,5 +101,37 @@ func TestMemoryBound(t *testing.T) {
 	}
 	if n == 0 || n > 10 {
 		t.Errorf("%d logins are kept", n)
+	}
+}
+
+// A file that is locked may be one that its holder has just removed: that lock is worth nothing.
+func TestFilesLock(t *testing.T) {
+	if !filelock.Works {
+		t.Skip("no locks here")
+	}
+	dir := t.TempDir()
+	var inside atomic.Int64
+	var wg sync.WaitGroup
+	for range 4 {
+		f := &client.Files{Dir: dir}
+		wg.Go(func() {
+			for range 400 {
+				unlock, err := f.Lock(t.Context(), "a", time.Minute)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := inside.Add(1); n != 1 {
+					t.Errorf("%d have the lock", n)
+				}
+				runtime.Gosched()
+				inside.Add(-1)
+				unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("%v, %v", left, err)
 	}
 }

@@ -130,7 +130,7 @@ func TestBrowserConsent(t *testing.T) {
 		t.Error(err)
 	}
 
-	l = p.begin(app, pds, url.Values{"state": {"ü&="}, "response_mode": {"fragment"}, "login_hint": {string(alice.Handle)}})
+	p.begin(app, pds, url.Values{"state": {"ü&="}, "response_mode": {"fragment"}, "login_hint": {string(alice.Handle)}})
 	p.Fill("Password", alice.Password)
 	p.Submit("Sign in")
 	p.Submit("Deny")

@@ -171,7 +171,7 @@ func (f *firehose) commit(ctx context.Context, at index.Position, known index.St
 		return err
 	default:
 		// It is wrong, or its key could not be had. The repository itself says what is right.
-		f.log().Warn("a commit does not verify: the repository is read instead", "did", e.Repo, "error", err)
+		f.log().Info("a commit does not verify: the repository is read instead", "did", e.Repo, "error", err)
 		return f.done(f.Index.Fetch(ctx, at, e.Repo))
 	}
 	c := index.Commit{DID: e.Repo, Rev: next.Rev, Data: next.Data.String(), Gap: gap}

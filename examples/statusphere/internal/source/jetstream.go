@@ -175,14 +175,14 @@ func (j *jetstream) message(ctx context.Context, text []byte) error {
 		err = fmt.Errorf("%w: its time is in the future", errMessage) // would skip what comes until then
 	}
 	if err != nil {
-		j.log().Warn("a message was skipped", "source", j.address, "error", err)
+		j.log().Info("a message was skipped", "source", j.address, "error", err)
 		return nil
 	}
 	at := index.Position{Source: j.address, Seq: e.Time, Shared: true}
 	if e.Kind == "commit" && e.Commit != nil && e.Commit.Collection == string(status.Collection) {
 		op, err := j.operation(&e)
 		if err != nil {
-			j.log().Warn("a message was skipped", "source", j.address, "did", e.DID, "error", err)
+			j.log().Info("a message was skipped", "source", j.address, "did", e.DID, "error", err)
 			return j.pass(ctx, at)
 		}
 		return j.done(j.Index.Commit(ctx, at, index.Commit{DID: e.DID, Rev: e.Commit.Rev, Ops: []index.Op{op}}))
@@ -203,7 +203,9 @@ func (j *jetstream) message(ctx context.Context, text []byte) error {
 // operation reads what a message says of a record. A record that is no valid status takes the place
 // of one that was.
 func (n *Network) operation(e *event) (op index.Op, err error) {
-	op.RKey = e.Commit.RKey
+	if op.RKey = e.Commit.RKey; op.RKey == "" || e.Commit.Rev == "" {
+		return op, fmt.Errorf("%w: no record key or revision", errMessage)
+	}
 	switch e.Commit.Operation {
 	case "create", "update":
 		s, b, err := n.Type.JSON(op.RKey, e.Commit.Record)
@@ -218,9 +220,6 @@ func (n *Network) operation(e *event) (op index.Op, err error) {
 	case "delete":
 	default:
 		return op, fmt.Errorf("%w: operation %.20q", errMessage, e.Commit.Operation)
-	}
-	if op.RKey == "" || e.Commit.Rev == "" {
-		return op, fmt.Errorf("%w: no record key or revision", errMessage)
 	}
 	return op, nil
 }

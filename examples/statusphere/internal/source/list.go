@@ -39,7 +39,7 @@ func (f *firehose) listWhenAsked(ctx context.Context) {
 // know its accounts, so all of them are read.
 func (f *firehose) listAccounts(ctx context.Context) error {
 	c := &xrpc.Client{Host: f.host, HTTP: f.Operator}
-	err := pages(func(cursor string) (string, int, error) {
+	err := pages(ctx, func(ctx context.Context, cursor string) (string, int, error) {
 		out, err := api.SyncListReposByCollection(ctx, c, api.SyncListReposByCollectionParams{Collection: status.Collection, Limit: 500, Cursor: cursor})
 		revs := make(map[syntax.DID]syntax.TID)
 		for _, r := range out.Repos {
@@ -51,7 +51,7 @@ func (f *firehose) listAccounts(ctx context.Context) error {
 	if !errors.As(err, &told) || told.Status == 429 || told.Status >= 500 && told.Status != 501 {
 		return err
 	}
-	return pages(func(cursor string) (string, int, error) {
+	return pages(ctx, func(ctx context.Context, cursor string) (string, int, error) {
 		out, err := api.SyncListRepos(ctx, c, api.SyncListReposParams{Limit: 500, Cursor: cursor})
 		revs := make(map[syntax.DID]syntax.TID)
 		for _, r := range out.Repos {
@@ -63,10 +63,15 @@ func (f *firehose) listAccounts(ctx context.Context) error {
 	})
 }
 
+// pageTimeout bounds the time for one page of a list.
+const pageTimeout = time.Minute
+
 // pages reads page after page, until one is empty or has no cursor.
-func pages(read func(cursor string) (next string, n int, err error)) error {
+func pages(ctx context.Context, read func(ctx context.Context, cursor string) (next string, n int, err error)) error {
 	for cursor := ""; ; {
-		next, n, err := read(cursor)
+		limited, done := context.WithTimeout(ctx, pageTimeout)
+		next, n, err := read(limited, cursor)
+		done()
 		if err != nil || next == "" || n == 0 || next == cursor {
 			return err
 		}

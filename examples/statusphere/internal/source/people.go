@@ -78,18 +78,24 @@ const maxName = 64
 func clean(name string) string {
 	var b strings.Builder
 	length, marks := 0, 0
-	for _, r := range strings.Join(strings.Fields(strings.ToValidUTF8(name, "")), " ") {
-		marks++
-		if !unicode.In(r, unicode.Mn, unicode.Me) {
-			marks = 0
-		}
-		if unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Bidi_Control, r) || marks > 3 {
+	for _, r := range strings.ToValidUTF8(name, "") {
+		switch {
+		case unicode.IsSpace(r):
+			r = ' '
+		case unicode.Is(unicode.Cc, r), unicode.Is(unicode.Bidi_Control, r):
 			continue
 		}
-		if length++; length > maxName {
+		if marks++; !unicode.In(r, unicode.Mn, unicode.Me) {
+			marks = 0
+		}
+		if marks > 3 {
+			continue
+		}
+		if length++; length > 4*maxName { // a bound for the work, with room for spaces
 			break
 		}
 		b.WriteRune(r)
 	}
-	return strings.TrimSpace(b.String())
+	text := []rune(strings.Join(strings.Fields(b.String()), " "))
+	return strings.TrimSpace(string(text[:min(len(text), maxName)]))
 }

@@ -36,7 +36,8 @@ type Network struct {
 	Operator *http.Client
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
-	// Log gets what an operator should know. Nil: silent.
+	// Log gets what an operator should know. What anybody in the network can cause is at the level
+	// Info. Nil: silent.
 	Log *slog.Logger
 }
 
@@ -66,38 +67,48 @@ func (n *Network) key(ctx context.Context, did syntax.DID, refresh bool) (*crypt
 	return doc.SigningKey()
 }
 
-// repairWorkers is how many repositories, and how many names, are read at a time.
-const repairWorkers = 4
+// How many repositories are read, and how many names are looked up, at a time.
+const (
+	fetchWorkers  = 8
+	lookUpWorkers = 8
+)
 
 // Repair reads the repositories that have to be read, and looks up handles and names, until the
 // context ends.
 func (n *Network) Repair(ctx context.Context) {
 	var running sync.WaitGroup
-	running.Go(func() { n.work(ctx, n.Index.ToFetch, n.fetch, "a repository could not be read") })
-	running.Go(func() { n.work(ctx, n.Index.ToLookUp, n.lookUp, "an account could not be looked up") })
+	running.Go(func() { n.work(ctx, fetchWorkers, n.Index.ToFetch, n.fetch, "a repository could not be read") })
+	running.Go(func() { n.work(ctx, lookUpWorkers, n.Index.ToLookUp, n.lookUp, "an account could not be looked up") })
 	running.Wait()
 }
 
-// work takes accounts from a queue, some at a time.
-func (n *Network) work(ctx context.Context, take func(context.Context, int) ([]syntax.DID, error), do func(context.Context, syntax.DID) error, failed string) {
+// work takes accounts from a queue, some at a time. One whose server is slow holds up no other.
+func (n *Network) work(ctx context.Context, workers int, take func(context.Context, int) ([]syntax.DID, error), do func(context.Context, syntax.DID) error, failed string) {
 	const every = 200 * time.Millisecond
+	var running sync.WaitGroup
+	defer running.Wait()
+	places := make(chan struct{}, workers)
 	for ctx.Err() == nil {
-		list, err := take(ctx, repairWorkers)
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		list, err := take(ctx, 1)
 		if err != nil && ctx.Err() == nil {
 			n.log().Error("the index could not be read", "error", err)
 		}
-		var running sync.WaitGroup
-		for _, did := range list {
-			running.Go(func() {
-				if err := do(ctx, did); err != nil && ctx.Err() == nil {
-					n.log().Warn(failed, "did", did, "error", err)
-				}
-			})
-		}
-		running.Wait()
 		if len(list) == 0 {
+			<-places
 			sleep(ctx, every)
+			continue
 		}
+		running.Go(func() {
+			defer func() { <-places }()
+			if err := do(ctx, list[0]); err != nil && ctx.Err() == nil {
+				n.log().Info(failed, "did", list[0], "error", err)
+			}
+		})
 	}
 }
 

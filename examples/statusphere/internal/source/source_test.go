@@ -38,6 +38,7 @@ func FuzzMessage(f *testing.F) {
 		`"collection":"xyz.statusphere.status","rkey":"3l3qo2vuowo2b","record":{"$type":"xyz.statusphere.status","status":"👍","createdAt":"2024-09-09T19:46:02.102Z"}}}`))
 	f.Add([]byte(`{"did":"did:plc:ewvi7nxzyoun6zhxrhs64oiz","time_us":1,"kind":"commit","commit":{"rev":"3l3qo2vutsw2b","operation":"delete","collection":"xyz.statusphere.status","rkey":"3l3qo2vuowo2b"}}`))
 	f.Add([]byte(`{"did":"did:plc:ewvi7nxzyoun6zhxrhs64oiz","time_us":1,"kind":"account","account":{"active":false,"did":"did:plc:ewvi7nxzyoun6zhxrhs64oiz"}}`))
+	f.Add([]byte(`{"did":"did:a:0","time_us":1,"commit":{"operation":"create"}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := parse(b)
 		if err != nil || e.Commit == nil {
@@ -53,6 +54,7 @@ func FuzzMessage(f *testing.F) {
 
 func FuzzClean(f *testing.F) {
 	f.Add("Alice \u202e")
+	f.Add("0 \x00 0")
 	f.Fuzz(func(t *testing.T, s string) {
 		if got := clean(s); utf8.RuneCountInString(got) > maxName || !utf8.ValidString(got) || clean(got) != got {
 			t.Errorf("%q becomes %q, then %q", s, got, clean(got))

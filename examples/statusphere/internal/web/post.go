@@ -112,9 +112,9 @@ func (s *Server) write(c *call, do func(ctx context.Context, did syntax.DID, pds
 		s.setVisitor(c.w, c.who)
 		return &refusal{http.StatusForbidden, "Your sign-in has ended. Please sign in again."}
 	case errors.As(err, &told):
-		s.cfg.Log.Warn("a server refused to write", "did", id.DID(), "error", err)
+		s.cfg.Log.Info("a server refused to write", "did", id.DID(), "error", err)
 		return &refusal{http.StatusBadGateway, "Your server did not accept this."}
 	}
-	s.cfg.Log.Warn("a server could not be asked to write", "did", id.DID(), "error", err)
+	s.cfg.Log.Info("a server could not be asked to write", "did", id.DID(), "error", err)
 	return &refusal{http.StatusBadGateway, "Your server does not answer. Look whether it is there before you try again."}
 }

@@ -67,7 +67,7 @@ func (s *Server) finish(c *call) error {
 		case errors.Is(err, client.ErrState):
 			return &refusal{http.StatusBadRequest, "That sign-in was too long ago, or began in another browser. Please try again."}
 		}
-		s.cfg.Log.Warn("a login failed", "error", err)
+		s.cfg.Log.Info("a login failed", "error", err)
 		return &refusal{http.StatusBadGateway, "Your server did not let you in. Please try again."}
 	}
 	if err := s.cfg.Index.Add(c.ctx(), session.DID()); err != nil {
@@ -107,7 +107,7 @@ func (s *Server) revoke(ctx context.Context, id client.SessionID) {
 		err = session.Revoke(ctx)
 	}
 	if err != nil && !errors.Is(err, client.ErrSessionEnded) {
-		s.cfg.Log.Warn("a server could not be told that a session has ended", "did", id.DID(), "error", err)
+		s.cfg.Log.Info("a server could not be told that a session has ended", "did", id.DID(), "error", err)
 	}
 }
 

@@ -56,6 +56,10 @@ func States(t *testing.T, open func(t *testing.T) (one, other client.StateStore)
 			t.Fatal(err)
 		}
 		missing(t, other, "late0")
+		if err := one.Put(ctx, "last", []byte("x"), time.Now().Add(-time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		missing(t, one, "last")
 		missing(t, one, "late2")
 		if v, err := other.Take(ctx, "soon"); string(v) != "x" || err != nil {
 			t.Errorf("Take: %q, %v", v, err)
