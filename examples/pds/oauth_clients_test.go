@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
@@ -21,6 +22,7 @@ import (
 	"github.com/pdskit/pdskit/internal/browser"
 	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/internal/testenv"
+	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 )
 
 // chromium is the browser of the tests in which people let apps in.
@@ -54,11 +56,11 @@ type node struct {
 }
 
 // startNode starts one. Several that have the same folder are one app.
-func startNode(t *testing.T, p *process, plc, redirect, folder string) *node {
+func startNode(t *testing.T, server, plc, redirect, folder string, site ...string) *node {
 	t.Helper()
 	modules := testenv.NodeModules(t, "@atproto/api", "@atproto/oauth-client-node")
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	cmd := exec.CommandContext(ctx, "node", "testdata/oauth_node.cjs", p.url, plc, redirect, folder)
+	cmd := exec.CommandContext(ctx, "node", append([]string{"testdata/oauth_node.cjs", server, plc, redirect, folder}, site...)...)
 	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -125,7 +127,7 @@ func TestOfficialOAuthClient(t *testing.T) {
 	p := start(t, dir, "PDS_DID_PLC_URL="+plc)
 	alice := p.register("alice")
 	redirect := app(t, nil)
-	one, two := startNode(t, p, plc, redirect, folder), startNode(t, p, plc, redirect, folder)
+	one, two := startNode(t, p.url, plc, redirect, folder), startNode(t, p.url, plc, redirect, folder)
 	person := chromium.Tab(t, browser.Options{})
 	// decide goes through the pages and returns what the app gets.
 	decide := func(handle, button string) string {
@@ -195,7 +197,7 @@ func TestOfficialOAuthClient(t *testing.T) {
 	write(two, "refreshed")
 
 	p.kill()
-	p = start(t, dir, p.port(), "PDS_DID_PLC_URL="+plc)
+	start(t, dir, p.port(), "PDS_DID_PLC_URL="+plc)
 	write(one, "after the crash")
 	both()
 	write(two, "after the crash and a refresh")
@@ -214,6 +216,83 @@ func TestOfficialOAuthClient(t *testing.T) {
 	}
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
 		t.Errorf("the other process keeps a session that has ended: %v", err)
+	}
+}
+
+// TestOfficialConfidentialClient: the same client as a site that authenticates itself by a key. It is let in
+// again without a question by an account that has let it in before, and outlasts a restart of the server.
+func TestOfficialConfidentialClient(t *testing.T) {
+	net := pdstest.New(t)
+	pds := net.PDS()
+	alice := pds.Account("alice")
+	const site = "https://app.example.net"
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = "https", r.In.Header.Get("X-Site")
+			r.Out.Host = r.Out.URL.Host
+			r.Out.Header.Del("X-Site")
+		},
+		Transport: net.Client().Transport,
+	})
+	defer proxy.Close()
+	n := startNode(t, "https://"+pds.Name, "https://plc.test", site+"/callback", t.TempDir(), site, proxy.URL)
+	var documents struct {
+		Metadata json.RawMessage `json:"metadata"`
+		JWKS     json.RawMessage `json:"jwks"`
+	}
+	n.must(&documents, "documents", nil)
+	mux := http.NewServeMux()
+	for path, text := range map[string]json.RawMessage{"/oauth-client-metadata.json": documents.Metadata, "/jwks.json": documents.JWKS} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Write(text)
+		})
+	}
+	mux.HandleFunc("/callback", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "You are back in the app.") })
+	net.Handle("app.example.net", mux)
+
+	person := chromium.Tab(t, browser.Options{Dial: net.DialFrom("192.0.2.3")})
+	var address string
+	var got struct {
+		DID   string `json:"did"`
+		Scope string `json:"scope"`
+	}
+	back := func() {
+		t.Helper()
+		person.WaitFor("You are back in the app.")
+		u, err := url.Parse(person.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.must(&got, "callback", u.RawQuery)
+		if got.DID != string(alice.DID) {
+			t.Errorf("%+v", got)
+		}
+	}
+	n.must(&address, "authorize", "alice.pds1.test")
+	person.Goto(address)
+	person.Fill("Password", alice.Password)
+	person.Check("Keep me signed in on this device", true)
+	person.Submit("Sign in")
+	person.WaitFor("app.example.net")
+	person.Submit("Allow")
+	back()
+	var written, minutes int
+	n.must(&written, "write", map[string]any{"did": got.DID, "text": "first"})
+	n.must(&minutes, "refresh", got.DID)
+	if written != 1 || minutes < 10 {
+		t.Errorf("%d records, %d minutes", written, minutes)
+	}
+
+	n.must(&address, "authorize", "alice.pds1.test")
+	person.Goto(address) // without a question
+	back()
+	pds.Restart()
+	n.must(&minutes, "refresh", got.DID)
+	n.must(&written, "write", map[string]any{"did": got.DID, "text": "second"})
+	n.must(nil, "revoke", got.DID)
+	if apps, err := pds.Server().OAuth.Sessions(t.Context(), alice.DID); err != nil || len(apps) != 0 {
+		t.Errorf("after the end: %+v, %v", apps, err)
 	}
 }
 
