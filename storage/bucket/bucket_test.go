@@ -60,6 +60,30 @@ func TestSuspendedUpload(t *testing.T) {
 	}
 }
 
+// A clock that was ten years ahead when blobs were collected, and is right again, or is behind.
+func TestClockAhead(t *testing.T) {
+	w := newWorld(t)
+	s := w.open()
+	w.promoted(s, alice, "before")
+	right := w.clock
+	w.clock = right.Add(10 * 365 * 24 * time.Hour)
+	_, err := s.Collect(w.ctx, right)
+	w.ok(err)
+	for _, now := range []time.Time{right, right.Add(-time.Hour), time.UnixMicro(0)} {
+		w.clock = now
+		content := fmt.Sprint("at ", now)
+		info := w.promoted(s, alice, content)
+		_, err = s.Collect(w.ctx, w.clock)
+		w.ok(err)
+		if got := w.read(s, alice, info.CID); got != content {
+			t.Errorf("%q, not %q", got, content)
+		}
+	}
+	if rep := w.check(s); rep.Blobs != 4 {
+		t.Errorf("%+v", rep)
+	}
+}
+
 // Collectors whose age of orphans is nothing run beside uploads: uploads may fail, but none that
 // succeeded is lost.
 func TestCollectorsBesideUploads(t *testing.T) {

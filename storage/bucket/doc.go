@@ -22,8 +22,8 @@
 // A process that was suspended between upload and transaction might write a row for an object that
 // was deleted as an orphan in the meantime. To prevent that, Collect first stores the time before
 // which it deletes orphans, and the transaction of an upload that began before that time fails with
-// [ErrExpired]. This needs no agreement between clocks: a node whose clock is far behind cannot
-// upload, but loses nothing.
+// [ErrExpired]. An upload never begins before that time, whatever the clock says. So no clock that is
+// wrong loses anything: one that was far ahead only delays the deletion of orphans.
 //
 // # Sharing
 //

@@ -24,7 +24,7 @@ const (
 	// maxMIME bounds the length of a media type.
 	maxMIME = 1024
 	// discardTime bounds how long an object is waited for that is deleted after a failure.
-	discardTime = 10 * time.Second
+	discardTime = 3 * time.Second
 )
 
 // Stage implements storage.Blobs. The blob goes to the bucket while it arrives; of a long one, Stage
@@ -49,7 +49,10 @@ func (s *Store) stage(ctx context.Context, did syntax.DID, mime string, r io.Rea
 	if err := ctx.Err(); err != nil {
 		return info, err
 	}
-	name, began := s.newName()
+	name, began, err := s.newName(ctx)
+	if err != nil {
+		return info, err
+	}
 	in := &intake{ctx: ctx, r: r, hash: sha256.New(), most: limits.Size}
 	if in.most <= 0 {
 		in.most = math.MaxInt64

@@ -114,10 +114,15 @@ func storeID(ctx context.Context, kv storage.KV) (id string, err error) {
 	return id, err
 }
 
-// newName returns the name of a new object, without s.dir, and its time.
-func (s *Store) newName() (name string, micros int64) {
-	micros = s.now().UnixMicro()
-	return nameAt(micros) + "-" + strings.ToLower(rand.Text()), micros
+// newName returns the name of a new object, without s.dir, and its time. That is never before the
+// cutoff, whatever the clock says.
+func (s *Store) newName(ctx context.Context) (name string, micros int64, err error) {
+	err = s.kv.Read(ctx, func(r storage.KVReader) error {
+		cutoff, err := number(ctx, r, keyCutoff)
+		micros = max(s.now().UnixMicro(), cutoff)
+		return err
+	})
+	return nameAt(micros) + "-" + strings.ToLower(rand.Text()), micros, err
 }
 
 // nameAt is how the names of objects of a time begin.

@@ -22,7 +22,8 @@ type Consumer struct {
 	// Drain is how long jobs that are being done may go on when the context of Consume has ended.
 	// 0: 10 seconds.
 	Drain time.Duration
-	// Failed, if not nil, is called with errors of the store. Consume goes on after them.
+	// Failed, if not nil, is called with errors of the store, perhaps several at a time. Consume goes
+	// on after them.
 	Failed func(error)
 }
 
@@ -167,8 +168,8 @@ func (r *run) fetch(ctx context.Context) {
 func (r *run) work() {
 	for job := range r.todo {
 		select {
-		case <-r.stop: // not begun: somebody else does it when the lease ends, or at once
-			r.results <- Result{job, errNotBegun}
+		case <-r.stop:
+			r.results <- Result{job, errStopped}
 			continue
 		default:
 		}
@@ -188,8 +189,11 @@ func (r *run) work() {
 		err := r.handle(timed, job)
 		took := r.took.Load()
 		r.took.Store(took + (int64(time.Since(start))-took)/8) // about
-		if err == nil && context.Cause(ctx) == ErrLeaseLost {
+		switch {
+		case err == nil && context.Cause(ctx) == ErrLeaseLost:
 			err = ErrLeaseLost // Finish finds it out too
+		case err != nil && r.ctx.Err() != nil:
+			err = errStopped
 		}
 		done()
 		cancel(nil)
@@ -197,8 +201,9 @@ func (r *run) work() {
 	}
 }
 
-// errNotBegun is the result of a job that was leased and not begun.
-var errNotBegun = errors.New("queue: the consumer was stopped")
+// errStopped is the result of a job that was not begun, or was cut off, because the consumer was stopped:
+// somebody else can do it at once, and the attempt does not count.
+var errStopped = errors.New("queue: the consumer was stopped")
 
 func (r *run) handle(ctx context.Context, job *Job) (err error) {
 	defer func() {

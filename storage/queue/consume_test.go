@@ -211,10 +211,13 @@ func TestDrain(t *testing.T) {
 	}
 	cancel()
 	w.ok(<-done)
-	st, err := q.Stats(w.ctx)
-	if w.ok(err); st.Due+st.Later != 1 {
-		t.Errorf("%+v", st)
+	jobs, err = q.Receive(w.ctx, 10)
+	w.ok(err)
+	if len(jobs) != 1 || jobs[0].Attempt != 1 {
+		t.Fatalf("%d jobs were given back", len(jobs))
 	}
+	w.finish(q, jobs[0], nil)
+	w.empty()
 }
 
 func TestTimeout(t *testing.T) {

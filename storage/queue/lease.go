@@ -273,7 +273,7 @@ func (t *tx) finish(r Result, now time.Time) (Event, error) {
 		}
 		return e, t.remove(r.Job.ID, j)
 	}
-	if r.Err == errNotBegun {
+	if r.Err == errStopped {
 		e.Kind = Retried
 		j.Token = ""
 		j.Attempt--

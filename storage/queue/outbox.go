@@ -47,7 +47,8 @@ func (o Outbox) prefix() string { return "outbox/" + o.Queue.cfg.Name + "/" }
 func (o Outbox) cursor() string { return o.Queue.prefix + "cursor" }
 
 // Write returns what is to be written with an account's change. A message without an ID gets one.
-// Its Key is the queue's, so that jobs of different accounts may share one.
+// Its Key is the queue's, so that jobs of different accounts may share one. Its Delay counts from when
+// it is forwarded.
 func (o Outbox) Write(m Message) (storage.KVWrite, error) {
 	if err := o.Queue.check(&m); err != nil {
 		return storage.KVWrite{}, err

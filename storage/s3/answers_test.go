@@ -2,6 +2,7 @@ package s3_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -268,5 +269,41 @@ func TestAbortIsNotThere(t *testing.T) {
 	b, _ = fake(t, code(403, "AccessDenied"))
 	if _, err := b.Abort(context.Background(), "p", time.Now()); err == nil {
 		t.Error("no error")
+	}
+}
+
+// How the addresses of objects are made of the configuration.
+func TestAddresses(t *testing.T) {
+	for want, c := range map[string]s3.Config{
+		"https://pds-blobs.s3.us-east-1.amazonaws.com/a/b":       {},
+		"https://pds-blobs.s3.eu-west-1.amazonaws.com/a/b":       {Region: "eu-west-1"},
+		"https://s3.eu-west-1.amazonaws.com/pds-blobs/a/b":       {Region: "eu-west-1", ForcePathStyle: true},
+		"https://pds-blobs.account.r2.cloudflarestorage.com/a/b": {Region: "auto", Endpoint: "https://account.r2.cloudflarestorage.com/"},
+		"https://account.r2.cloudflarestorage.com/pds-blobs/a/b": {Region: "auto", Endpoint: "https://account.r2.cloudflarestorage.com", ForcePathStyle: true},
+		"http://127.0.0.1:9000/pds-blobs/a/b":                    {Endpoint: "http://127.0.0.1:9000", ForcePathStyle: true},
+	} {
+		c.Bucket, c.AccessKeyID, c.SecretAccessKey = "pds-blobs", "id", "topsecret"
+		url, err := open(t, c).URL(context.Background(), "a/b", "image/png", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, query, _ := strings.Cut(url, "?"); got != want || strings.Contains(query, "topsecret") || !strings.Contains(query, "X-Amz-Expires=60") {
+			t.Errorf("%s, not %s", url, want)
+		}
+	}
+}
+
+// A store with a certificate of a private authority.
+func TestTLS(t *testing.T) {
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	t.Cleanup(srv.Close)
+	c := s3.Config{Bucket: "b", Endpoint: srv.URL, ForcePathStyle: true, AccessKeyID: "a", SecretAccessKey: "s", Attempts: 1}
+	ctx := context.Background()
+	if err := open(t, c).Put(ctx, "name", strings.NewReader("x"), 1); err == nil {
+		t.Error("an unknown authority is trusted")
+	}
+	c.TLS = &tls.Config{RootCAs: srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	if err := open(t, c).Put(ctx, "name", strings.NewReader("x"), 1); err != nil {
+		t.Error(err)
 	}
 }

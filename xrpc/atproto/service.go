@@ -127,6 +127,10 @@ type Service struct {
 	Auth     Auth
 	// Takedowns is asked about moderated accounts. Nil: nothing is taken down.
 	Takedowns Takedowns
+	// BlobURL, if not nil, returns an address from which anybody can fetch a blob for a short time, and
+	// getBlob redirects there: see the URL method of bucket.Store for what such answers lack. It is
+	// asked only when the caller may see the blob. An empty address: getBlob sends the bytes.
+	BlobURL func(ctx context.Context, did syntax.DID, blob cid.Cid) (string, error)
 	// CountWrites, if not nil, is asked before applyWrites writes anything: the place for rate limits
 	// by write. The other methods write one record each, so Server.Limit can count them.
 	CountWrites func(r *xrpc.Request, creates, updates, deletes int) error

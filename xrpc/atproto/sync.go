@@ -149,6 +149,17 @@ func (s *Service) getBlob(w http.ResponseWriter, r *xrpc.Request, p api.SyncGetB
 		return err
 	}
 	defer blob.Close()
+	if s.BlobURL != nil {
+		url, err := s.BlobURL(r.Context(), acct.DID, c)
+		if err != nil {
+			return err
+		}
+		if url != "" {
+			w.Header().Set("Cache-Control", "no-store") // the address is good for a short time
+			http.Redirect(w, r.Request, url, http.StatusFound)
+			return nil
+		}
+	}
 	// Nothing that a user uploaded may run, or be rendered, in the host's origin.
 	h := w.Header()
 	h.Set("Content-Type", info.MIME)

@@ -194,6 +194,23 @@ func TestBlobs(t *testing.T) {
 	get("", dora, ref).want(t, 400, "RepoDeactivated")
 	get("", tom, ref).want(t, 400, "RepoTakendown")
 
+	// An object store may serve it, to whom may see it.
+	where := "https://s3.example.com/signed"
+	w.svc.BlobURL = func(_ context.Context, did syntax.DID, c cid.Cid) (string, error) {
+		if string(did) != alice || c.String() != ref {
+			t.Errorf("asked for %s of %s", c, did)
+		}
+		return where, nil
+	}
+	if a := get("", alice, ref).want(t, 302, ""); a.header.Get("Location") != where || a.header.Get("Cache-Control") != "no-store" || bytes.Contains(a.body, page) {
+		t.Errorf("%v %s", a.header, a.body)
+	}
+	get("", alice, refOf(unused)).want(t, 400, "InvalidRequest")
+	get("", tom, ref).want(t, 400, "RepoTakendown")
+	where = ""
+	get("", alice, ref).want(t, 200, "")
+	w.svc.BlobURL = nil
+
 	put("b", []byte("b"))
 	put("c", []byte("c"))
 	list := func(in ...string) (cids []string, cursor string) {

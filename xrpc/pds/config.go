@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon"
@@ -84,6 +85,8 @@ type Config struct {
 	// BlobLimit bounds a blob, BlobQuota all blobs of an account, ImportLimit an imported
 	// repository: in bytes. 0: 5 MiB; no quota; 1 GiB. A negative ImportLimit refuses imports.
 	BlobLimit, BlobQuota, ImportLimit int64
+	// BlobURL, if not nil, lets getBlob redirect to where the blobs are: see [atproto.Service].
+	BlobURL func(ctx context.Context, did syntax.DID, blob cid.Cid) (string, error)
 	// Sniff recognises the type of a blob: see blobtype.Sniff. Nil: the declared type is believed.
 	Sniff func(head []byte) (mime string, guess bool)
 	// Indexes are kept for every account, besides that of likes and follows: see [repo.Index].

@@ -198,7 +198,7 @@ func (s *Server) openMethods() {
 	cfg := &s.cfg
 	m := &xrpc.Server{Catalog: cfg.Catalog, Logger: s.log, Compress: true, Decoders: cfg.Decoders, Observe: s.observe, Trace: cfg.Hooks.Trace}
 	repos := &atproto.Service{
-		Host: s.Host, Accounts: s.Service, Takedowns: s.Accounts,
+		Host: s.Host, Accounts: s.Service, Takedowns: s.Accounts, BlobURL: cfg.BlobURL,
 		Auth: atproto.Auth{
 			User: s.Sessions.User(session.RefuseTakenDown), Optional: s.Sessions.Optional(), Upload: s.Sessions.Uploader(), Guard: s.Sessions.Guard,
 		},
