@@ -160,7 +160,7 @@ func (c *call) ctx() context.Context { return c.R.Context() }
 func (p *Pages) serve(action string, get, post func(*call) error) http.HandlerFunc {
 	h := site.Handler{Action: action, Post: func(c *site.Call) error {
 		x := &call{Call: c}
-		if err := p.openFlow(x); err != nil {
+		if err := p.enterFlow(x); err != nil {
 			return err
 		}
 		return post(x)
@@ -170,7 +170,7 @@ func (p *Pages) serve(action string, get, post func(*call) error) http.HandlerFu
 			q := c.R.URL.Query()
 			c.Flow = q.Get("flow")
 			x := &call{Call: c}
-			if err := p.openFlow(x); err != nil {
+			if err := p.enterFlow(x); err != nil {
 				return err
 			}
 			if c.Flow == "" {
@@ -209,18 +209,23 @@ func (p *Pages) setFlow(c *call, f flow) {
 	c.Lang = set.Language(f.Locales, c.R.Header.Get("Accept-Language"))
 }
 
-// openFlow reads what a request is about, and gives somebody who is at it more time. An empty text is
-// an empty flow.
+// openFlow reads what a request is about. An empty text is an empty flow.
 func (p *Pages) openFlow(c *call) error {
 	var f flow
 	if c.Flow != "" && !p.flows.Open(c.Browser, c.Flow, &f) {
 		return site.ErrForm
 	}
 	p.setFlow(c, f)
-	if f.Request != "" && c.R.Method != http.MethodHead {
-		return p.requests.Extend(c.ctx(), c.Browser.Name, f.Request)
-	}
 	return nil
+}
+
+// enterFlow is openFlow that gives somebody who is at the request more time: a person, who has asked for
+// a page or sent a form, and not a script that waits for one.
+func (p *Pages) enterFlow(c *call) error {
+	if err := p.openFlow(c); err != nil || c.flow.Request == "" || c.R.Method == http.MethodHead {
+		return err
+	}
+	return p.requests.Extend(c.ctx(), c.Browser.Name, c.flow.Request)
 }
 
 // setOwner sees to it that who is led to a page of an account signs in as that account.
