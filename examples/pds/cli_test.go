@@ -30,7 +30,8 @@ type operator struct {
 }
 
 func newOperator(t *testing.T, dir string, env ...string) *operator {
-	return &operator{t: t, env: append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PDS_DATA_DIRECTORY=" + dir}, env...)}
+	own := append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PDS_DATA_DIRECTORY=" + dir}, database(dir)...)
+	return &operator{t: t, env: append(own, env...)}
 }
 
 // run runs a command and returns what it says and its exit code.

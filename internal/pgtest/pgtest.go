@@ -140,7 +140,7 @@ func start(args ...string) (s *Server, err error) {
 			s.Close()
 		}
 	}()
-	if err := s.program("initdb", "-D", s.data(), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync"); err != nil {
+	if err := s.initdb(); err != nil {
 		return nil, err
 	}
 	return s, s.begin()
@@ -187,6 +187,10 @@ func StartStandby(tb testing.TB, primary *Server) *Server {
 	}
 	missing(tb, err)
 	return s
+}
+
+func (s *Server) initdb() error {
+	return s.program("initdb", "-D", s.data(), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync")
 }
 
 // begin finds a free port and starts the server.

@@ -97,8 +97,25 @@ func TestConformance(t *testing.T) {
 
 // PDSKIT_CRASHES=200 go test -run TestCrash ./storage/postgres
 func TestCrash(t *testing.T) {
-	pgtest.URL(t) // before other processes need it
-	storagetest.RunCrash(t, backend(postgres.Config{}), 20)
+	url := pgtest.URL(t) // before other processes need it
+	b := backend(postgres.Config{})
+	open := b.Open
+	b.Open = func(tb testing.TB, dir string) (storage.Store, func() error) {
+		atRest(tb, url)
+		return open(tb, dir)
+	}
+	storagetest.RunCrash(t, b, 20)
+}
+
+// atRest waits until the server has noticed the end of a process that was killed, and has carried out
+// what that had sent: it may be a commit.
+func atRest(tb testing.TB, url string) {
+	tb.Helper()
+	for begin := time.Now(); time.Since(begin) < 10*time.Second; time.Sleep(2 * time.Millisecond) {
+		if query(tb, url, "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pdskit'") == "0" {
+			return
+		}
+	}
 }
 
 func TestProcesses(t *testing.T) {
@@ -106,11 +123,26 @@ func TestProcesses(t *testing.T) {
 	storagetest.RunProcesses(t, backend(postgres.Config{}), 100)
 }
 
-// The server of the benchmark flushes what is committed, unless PDSKIT_POSTGRES names one.
+// The server of the benchmark flushes what is committed, unless PDSKIT_POSTGRES names one. Exchange is
+// what one exchange with the server costs, and Flush one commit: the rest is to be compared with that.
 func BenchmarkStore(b *testing.B) {
 	url := os.Getenv(pgtest.Env)
 	if url == "" {
 		url = pgtest.Start(b).URL()
+	}
+	c, err := pgx.Connect(testContext, url)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close(testContext)
+	for name, sql := range map[string]string{"Exchange": "SELECT 1", "Flush": "SELECT pg_logical_emit_message(true, '', 'x')::text"} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				if _, err := c.Exec(testContext, sql); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 	storagetest.Benchmark(b, storagetest.Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
 		db := open(tb, url, dir, postgres.Config{})

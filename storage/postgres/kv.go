@@ -54,9 +54,18 @@ func (s space) queueGet(b *batch, key string, now time.Time, value *[]byte) (fou
 
 // keys yields the pairs of a range that have not expired.
 func (s space) keys(ctx context.Context, c *conn, rng storage.Range, now time.Time) iter.Seq2[storage.KVPair, error] {
+	return s.keysAfter(ctx, c, rng, now, func() error { return nil })
+}
+
+// keysAfter is keys with a function that is called before each page is read.
+func (s space) keysAfter(ctx context.Context, c *conn, rng storage.Range, now time.Time, before func() error) iter.Seq2[storage.KVPair, error] {
 	q := &ranged{table: s.table, key: "key", space: s.column, id: s.id, columns: "expires", data: "value", Range: rng}
 	q.where, q.args = "(expires IS NULL OR expires > $1)", []any{now.UnixMicro()}
-	return read(ctx, c, q.next, func(r row) (storage.KVPair, error) {
+	next := func(p *page) (string, []any, error) {
+		sql, args := q.next(p)
+		return sql, args, before()
+	}
+	return readAfter(ctx, c, next, func(r row) (storage.KVPair, error) {
 		p := storage.KVPair{Key: r.string(0), Expires: r.time(1)}
 		if len(r) > 2 {
 			p.Value = r.bytes(2)
@@ -109,7 +118,7 @@ func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 	for attempt := 1; ; attempt++ {
 		again, err := d.try(ctx, fn)
 		if !again {
-			return fail(ctx, err)
+			return err
 		}
 		if time.Since(begin) > d.cfg.Wait {
 			return busy(err)
@@ -130,7 +139,7 @@ func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 func (d kv) try(ctx context.Context, fn func(storage.KVTx) error) (again bool, err error) {
 	c, err := d.lanes.take(ctx)
 	if err != nil {
-		return false, err
+		return false, fail(ctx, err)
 	}
 	held := true
 	defer func() { // also if fn panics
@@ -140,11 +149,11 @@ func (d kv) try(ctx context.Context, fn func(storage.KVTx) error) (again bool, e
 	}()
 	tx := &kvTx{lane: &d.kvLane, c: c, now: d.cfg.Now()}
 	tx.pending.Queue("BEGIN ISOLATION LEVEL SERIALIZABLE")
-	if err := fn(tx); err != nil {
+	if err := fn(tx); err != nil { // its own, if the transaction is well
 		return tx.err != nil && passing(tx.err) && ctx.Err() == nil, err
 	}
 	if tx.err != nil {
-		return passing(tx.err) && ctx.Err() == nil, tx.err
+		return passing(tx.err) && ctx.Err() == nil, fail(ctx, tx.err)
 	}
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -153,7 +162,7 @@ func (d kv) try(ctx context.Context, fn func(storage.KVTx) error) (again bool, e
 		return false, nil
 	}
 	if err := tx.begin(ctx); err != nil { // before what may not be done twice is sent
-		return passing(err) && ctx.Err() == nil, err
+		return passing(err) && ctx.Err() == nil, fail(ctx, err)
 	}
 	number := d.kvLane.next()
 	if tx.writes {
@@ -165,7 +174,7 @@ func (d kv) try(ctx context.Context, fn func(storage.KVTx) error) (again bool, e
 	case err == nil:
 		return false, nil
 	case refused(err) || !tx.writes:
-		return passing(err), err
+		return passing(err), fail(ctx, err)
 	}
 	c.drop()
 	held = false
@@ -246,19 +255,22 @@ func (k *kvTx) Keys(ctx context.Context, rng storage.Range) iter.Seq2[storage.KV
 	return func(yield func(storage.KVPair, error) bool) {
 		err := ctx.Err()
 		if err == nil {
-			if err = k.flush(ctx, nil); err == nil {
-				for p, e := range hostKeys.keys(ctx, k.c, rng, k.now) {
-					if e != nil {
-						k.err = e
-					}
-					if !yield(p, e) || e != nil {
-						return
-					}
-				}
+			err = k.flush(ctx, nil)
+		}
+		if err != nil {
+			yield(storage.KVPair{}, err)
+			return
+		}
+		// What the loop writes is sent before the next page is read.
+		next := func() error { return k.flush(ctx, nil) }
+		for p, e := range hostKeys.keysAfter(ctx, k.c, rng, k.now, next) {
+			if e != nil && ctx.Err() == nil {
+				k.err = e
+			}
+			if !yield(p, e) || e != nil {
 				return
 			}
 		}
-		yield(storage.KVPair{}, err)
 	}
 }
 

@@ -35,11 +35,23 @@ func (p *page) grow(rows int) {
 // read yields rows turned into values. next returns the query of the next page, which
 // has page.rows rows at most, and after gets the last value of each.
 func read[T any](ctx context.Context, c *conn, next func(*page) (sql string, args []any), value func(row) (T, error), after func(T)) iter.Seq2[T, error] {
+	return readAfter(ctx, c, func(p *page) (string, []any, error) {
+		sql, args := next(p)
+		return sql, args, nil
+	}, value, after)
+}
+
+// readAfter is read with a next that may fail.
+func readAfter[T any](ctx context.Context, c *conn, next func(*page) (sql string, args []any, err error), value func(row) (T, error), after func(T)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		p := &page{rows: firstPage}
 		var none T
 		for {
-			sql, args := next(p)
+			sql, args, err := next(p)
+			if err != nil {
+				yield(none, err)
+				return
+			}
 			var list []T
 			size := 0 // of the column that may be long, which is the last one
 			var b batch

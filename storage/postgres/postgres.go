@@ -16,7 +16,8 @@ import (
 // Config has what a database can be told. The zero value works.
 type Config struct {
 	// Schema is where the tables are: a schema of the database, which is created if need be. Hosts
-	// that share it are nodes of one host. Empty: "pdskit".
+	// that share it are nodes of one host. Empty: the search_path of the connection string, which
+	// then has one name, or "pdskit".
 	Schema string
 	// Replica is the connection string of a standby that answers queries, for [DB.Lagging]. Empty: there is none.
 	Replica string
@@ -60,9 +61,6 @@ func (c *Config) setDefaults() {
 	positive(&c.Idle, time.Minute)
 	positive(&c.Poll, time.Second)
 	positive(&c.Partition, 6*time.Hour)
-	if c.Schema == "" {
-		c.Schema = "pdskit"
-	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -140,6 +138,11 @@ func (db *DB) setUp(ctx context.Context, url string) (s server, err error) {
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
 		return s, err
+	}
+	if db.cfg.Schema == "" {
+		if db.cfg.Schema = cfg.RuntimeParams["search_path"]; db.cfg.Schema == "" {
+			db.cfg.Schema = "pdskit"
+		}
 	}
 	cfg.RuntimeParams["search_path"] = pgIdentifier(db.cfg.Schema)
 	cfg.RuntimeParams["application_name"] = "pdskit"

@@ -23,7 +23,7 @@ func (p *pool) view(ctx context.Context, queue func(b *batch), check func() erro
 		return err
 	}
 	defer func() { go held.end() }()
-	return fail(ctx, fn(held))
+	return fn(held)
 }
 
 // hold takes a connection and begins a snapshot.

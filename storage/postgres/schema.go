@@ -41,7 +41,7 @@ CREATE TABLE event (
 ) PARTITION BY RANGE (seq);
 ALTER TABLE event ALTER payload SET STORAGE EXTERNAL;
 CREATE INDEX event_did ON event (did, seq);
-CREATE INDEX event_time ON event USING brin (time) WITH (pages_per_range = 32);
+CREATE INDEX event_time ON event USING brin (time) WITH (pages_per_range = 32, autosummarize = on);
 
 -- The partitions of event, which are named event_first.
 CREATE TABLE part (

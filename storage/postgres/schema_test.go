@@ -96,3 +96,32 @@ func TestClosed(t *testing.T) {
 		}
 	}
 }
+
+// The connection string asks for TLS, and whom to trust.
+func TestTLS(t *testing.T) {
+	server, url := pgtest.StartTLS(t)
+	db, err := postgres.Open(testContext, url, postgres.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Store().KV.Write(testContext, func(tx storage.KVTx) error { return tx.Set(testContext, "k", nil, time.Time{}) })
+	if err != nil {
+		t.Error(err)
+	}
+	// Every connection of the pools is encrypted.
+	if n := query(t, server.URL(), "SELECT count(*)::text FROM pg_stat_activity a LEFT JOIN pg_stat_ssl s USING (pid) WHERE a.application_name = 'pdskit' AND NOT coalesce(s.ssl, false)"); n != "0" {
+		t.Errorf("%s connections are not encrypted", n)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	for what, bad := range map[string]string{
+		"another name":      strings.Replace(url, "@127.0.0.1:", "@localhost:", 1),
+		"another authority": url[:strings.Index(url, "&sslrootcert=")],
+	} {
+		if db, err := postgres.Open(testContext, bad, postgres.Config{Wait: time.Second}); err == nil {
+			t.Errorf("%s: the certificate was accepted", what)
+			db.Close()
+		}
+	}
+}

@@ -19,6 +19,9 @@ func (d events) Trim(ctx context.Context, t time.Time) error {
 	if err := d.trimBegin(ctx, t); err != nil {
 		return err
 	}
+	if err := d.dropParts(ctx); err != nil {
+		return err
+	}
 	if err := d.trimRest(ctx, t); err != nil {
 		return err
 	}
@@ -29,9 +32,6 @@ func (d events) Trim(ctx context.Context, t time.Time) error {
 		}
 	}
 	if err := d.pieces(ctx, "DELETE FROM ticket WHERE seen < now() - interval '1 day' AND node <> $1", d.node[:]); err != nil {
-		return err
-	}
-	if err := d.dropParts(ctx); err != nil {
 		return err
 	}
 	return d.sweep(ctx)
@@ -51,27 +51,51 @@ func (db *DB) pieces(ctx context.Context, sql string, args ...any) error {
 	return nil
 }
 
-// trimBegin hides the events before the first one that stays.
+// trimBegin hides the events before the first one that stays, a partition at a time.
 func (d events) trimBegin(ctx context.Context, t time.Time) error {
-	return d.bulk.retry(ctx, func(c *conn) error {
-		inner, cancel := c.pool.context(ctx)
-		defer cancel()
-		return pgx.BeginFunc(inner, c.Conn, func(tx pgx.Tx) error {
-			var hidden, last int64
-			if err := tx.QueryRow(inner, "SELECT hidden FROM trimmed FOR UPDATE").Scan(&hidden); err != nil {
+	for more := true; more; {
+		err := d.bulk.retry(ctx, func(c *conn) error {
+			inner, cancel := c.pool.context(ctx)
+			defer cancel()
+			return pgx.BeginFunc(inner, c.Conn, func(tx pgx.Tx) (err error) {
+				more, err = hide(inner, tx, t)
 				return err
-			}
-			// The first that stays, or what follows the newest.
-			err := tx.QueryRow(inner, "SELECT coalesce((SELECT seq FROM event WHERE seq > $1 AND time >= $2 ORDER BY seq LIMIT 1), (SELECT last + 1 FROM log)) - 1", hidden, t.UnixMilli()).Scan(&last)
-			if err != nil || last <= hidden {
-				return err
-			}
-			_, err = tx.Exec(inner, `UPDATE trimmed SET hidden = $1, newest = coalesce((SELECT seq FROM event
-				WHERE seq > $2 AND seq <= $1 AND time < $3 AND NOT EXISTS (SELECT 1 FROM gone WHERE gone.did = event.did AND gone.seq >= event.seq) ORDER BY seq DESC LIMIT 1), newest)`,
-				last, hidden, t.UnixMilli())
-			return err
+			})
 		})
-	})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hide hides the events before the first one that stays, of one partition, and reports whether none
+// of them stays and there is another partition.
+func hide(ctx context.Context, tx pgx.Tx, t time.Time) (more bool, err error) {
+	var hidden, last, end int64
+	if err := tx.QueryRow(ctx, "SELECT hidden FROM trimmed FOR UPDATE").Scan(&hidden); err != nil {
+		return false, err
+	}
+	// All events up to last are visible to the statements that follow.
+	err = tx.QueryRow(ctx, "SELECT last, least(last + 1, (SELECT min(after) FROM part WHERE after > $1)) FROM log", hidden+1).Scan(&last, &end)
+	if err != nil {
+		return false, err
+	}
+	var first *int64
+	err = tx.QueryRow(ctx, "SELECT (SELECT seq FROM event WHERE seq > $1 AND seq < $2 AND time >= $3 ORDER BY seq LIMIT 1)", hidden, end, t.UnixMilli()).Scan(&first)
+	if err != nil {
+		return false, err
+	}
+	to := end - 1
+	if first != nil {
+		to = *first - 1
+	}
+	if to <= hidden {
+		return false, nil
+	}
+	_, err = tx.Exec(ctx, `UPDATE trimmed SET hidden = $1, newest = coalesce((SELECT seq FROM event
+		WHERE seq > $2 AND seq <= $1 AND NOT EXISTS (SELECT 1 FROM gone WHERE gone.did = event.did AND gone.seq >= event.seq) ORDER BY seq DESC LIMIT 1), newest)`, to, hidden)
+	return first == nil && to < last, err
 }
 
 // trimRest deletes events that are older than others before them.

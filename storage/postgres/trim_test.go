@@ -196,3 +196,53 @@ func TestLargeRows(t *testing.T) {
 		t.Errorf("%d MB of memory for pages", (most-base)>>20)
 	}
 }
+
+// A transaction sees what it has written in the middle of a loop over keys, on later pages.
+func TestKeysWhileWriting(t *testing.T) {
+	db := open(t, pgtest.URL(t), t.TempDir(), postgres.Config{})
+	defer db.Close()
+	const keys = 300
+	write := func(fn func(tx storage.KVTx) error) {
+		t.Helper()
+		if err := db.Store().KV.Write(testContext, fn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(func(tx storage.KVTx) error {
+		for i := range keys {
+			if err := tx.Set(testContext, fmt.Sprintf("%04d", i), []byte("old"), time.Time{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	seen := 0
+	write(func(tx storage.KVTx) error {
+		seen = 0
+		for p, err := range tx.Keys(testContext, storage.Range{}) {
+			if err == nil && seen == 0 { // of a later page
+				err = tx.Delete(testContext, fmt.Sprintf("%04d", keys-1))
+			}
+			if err == nil {
+				err = tx.Delete(testContext, p.Key)
+			}
+			if err != nil {
+				return err
+			}
+			seen++
+		}
+		return nil
+	})
+	if seen != keys-1 {
+		t.Errorf("%d keys in the loop, want %d", seen, keys-1)
+	}
+	err := db.Store().KV.Read(testContext, func(r storage.KVReader) error {
+		for p := range r.Keys(testContext, storage.Range{}) {
+			t.Errorf("key %q is left", p.Key)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -160,6 +160,10 @@ func operations() []operation {
 			_, err := v.credentials.SetPassword(ctx, v.who, "another")
 			return err
 		}},
+		{name: "change the password, and keep apps", session: true, run: func(v *village) error {
+			_, err := v.credentials.ChangePassword(ctx, v.who, "another", account.Kept{AppPasswords: true, Apps: true})
+			return err
+		}},
 		{name: "reset the password", run: func(v *village) error {
 			return v.credentials.ResetPassword(ctx, v.tokens[credential.ForPasswordReset], "another")
 		}},
@@ -192,6 +196,7 @@ func operations() []operation {
 		}},
 		{name: "log out", run: func(v *village) error { return v.credentials.EndSession(ctx, alice, v.session.ID) }},
 		{name: "log out everywhere", session: true, run: func(v *village) error { return v.credentials.EndSessions(ctx, v.who) }},
+		{name: "log out all others", session: true, run: func(v *village) error { return v.credentials.EndOtherSessions(ctx, v.who) }},
 		{name: "make invites", run: func(v *village) error {
 			_, err := v.accounts.CreateInvites(ctx, hostname, string(bob), "admin", 3, 2)
 			return err
@@ -238,6 +243,9 @@ func operations() []operation {
 		{name: "delete", run: func(v *village) error { return v.accounts.Delete(ctx, account.Trusted(alice)) }},
 		{name: "delete a deactivated account", prepare: deactivate, run: func(v *village) error {
 			return v.accounts.Delete(ctx, account.Trusted(alice))
+		}},
+		{name: "close the account", run: func(v *village) error {
+			return v.credentials.CloseAccount(ctx, v.who, v.tokens[credential.ForDeletion])
 		}},
 		{name: "delete by a token", run: func(v *village) error {
 			a, err := v.accounts.ByDID(ctx, alice)

@@ -419,6 +419,38 @@ func TestOpenRedirects(t *testing.T) {
 	}
 }
 
+// Whoever is led to a page of an account signs in as that account, and proves once more to be it in
+// a browser that knows it; the browser goes on to remember it.
+func TestSignInForPageOfAccount(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	page := "/oauth/sign-in?return=/account/" + string(w.alice.DID) + "/data"
+	b.get(page)
+	b.expect(200, "Sign in")
+	b.signIn(w.bob, true)
+	b.expect(401, "Sign in")
+	led := func() {
+		t.Helper()
+		if want := "/account/" + string(w.alice.DID) + "/data"; b.last.path != want { // there are no such pages in this test
+			t.Errorf("at %s: %s", b.last.path, b.last.text)
+		}
+	}
+	b.signIn(w.alice, true)
+	led()
+	b.get(page)
+	b.expect(200, "Confirm that it is you")
+	b.submit("/oauth/sign-in", url.Values{"password": {w.alice.Password}})
+	led()
+	if _, in, err := b.caller(w.alice.DID); err != nil || !in.Remembered {
+		t.Errorf("%+v %v", in, err)
+	}
+	for _, name := range []string{"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "x", "%zz", "", "-"} {
+		if b.get("/oauth/sign-in?return=" + url.QueryEscape("/account/"+name)); b.last.status != 200 || strings.Contains(b.last.text, "readonly") {
+			t.Errorf("%q: %d", name, b.last.status)
+		}
+	}
+}
+
 // Check 89: nothing that strangers write is HTML.
 func TestStrangersWriteNoHTML(t *testing.T) {
 	const evil = `"><script>alert(1)</script>`

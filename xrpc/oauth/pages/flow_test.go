@@ -106,6 +106,35 @@ func TestSignUpInFlow(t *testing.T) {
 		}
 	}
 	b.submit("/oauth/sign-up", form)
+	b.expect(200, "Confirm your e-mail address")
+	asked := b.last
+	b.submit("/oauth/confirm-email", url.Values{"code": {""}})
+	b.expect(422, "Confirm your e-mail address")
+	b.submit("/oauth/confirm-email", url.Values{"code": {"AAAAA-AAAAA"}})
+	b.expect(422, "Confirm your e-mail address")
+	// Not in another browser, nor for another account.
+	other := w.tab()
+	other.get("/oauth/sign-in")
+	in := asked.fields(t, "/oauth/confirm-email")
+	if p := other.post("/oauth/confirm-email", in); p.status != 403 {
+		t.Errorf("in another browser: %d", p.status)
+	}
+	in.Set("account", "x"+in.Get("account"))
+	if p := b.copy().post("/oauth/confirm-email", in); p.status != 403 {
+		t.Errorf("another account: %d", p.status)
+	}
+	b.last = asked
+	b.submit("/oauth/confirm-email", url.Values{"action": {"again"}})
+	mail, err := w.Mail.Take(t.Context(), "carol@example.com", server.ConfirmEmail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.submit("/oauth/confirm-email", url.Values{"code": {mail.Token}})
+	b.expect(422, "Confirm your e-mail address") // there is a later one
+	if mail, err = w.Mail.Take(t.Context(), "carol@example.com", server.ConfirmEmail); err != nil {
+		t.Fatal(err)
+	}
+	b.submit("/oauth/confirm-email", url.Values{"code": {mail.Token}})
 	b.expect(200, "Let this app in?")
 	b.submit("/oauth/authorize", url.Values{"decision": {"allow"}})
 	to, _ := url.Parse(b.last.header.Get("Location"))
@@ -114,7 +143,7 @@ func TestSignUpInFlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, err := w.pds.Server().Accounts.ByDID(t.Context(), s.Tokens().DID)
-	if err != nil || string(a.Handle) != "carol."+w.pds.Name || a.Email != "carol@example.com" {
+	if err != nil || string(a.Handle) != "carol."+w.pds.Name || a.Email != "carol@example.com" || a.EmailConfirmedAt.IsZero() {
 		t.Errorf("%+v %v", a, err)
 	}
 }
@@ -139,7 +168,9 @@ func TestSignUpNeedsInvite(t *testing.T) {
 		}
 	}
 	form.Set("invite", codes[0])
-	if p := b.post("/oauth/sign-up", merge(b.last.fields(t, "/oauth/sign-up"), form)); p.status != 303 || p.header.Get("Location") != "/account" {
+	b.submit("/oauth/sign-up", form)
+	b.expect(200, "Confirm your e-mail address")
+	if p := b.post("/oauth/confirm-email", merge(b.last.fields(t, "/oauth/confirm-email"), url.Values{"action": {"skip"}})); p.status != 303 || p.header.Get("Location") != "/account" {
 		t.Errorf("%d %s", p.status, p.text)
 	}
 	form.Set("label", "dave")

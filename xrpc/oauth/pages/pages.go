@@ -1,7 +1,9 @@
 package pages
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -65,6 +67,8 @@ type Service interface {
 	// Activate makes an account active again that its owner had deactivated. If it lives elsewhere by
 	// now, the error is an *xrpc.Error.
 	Activate(ctx context.Context, who account.Caller) error
+	// RequestEmailConfirmation mails a code by which the owner of a new account confirms its address.
+	RequestEmailConfirmation(ctx context.Context, who account.Caller) error
 	// SendsMail reports whether codes can be sent at all.
 	SendsMail() bool
 }
@@ -80,6 +84,7 @@ type Pages struct {
 	requests    provider.Requests
 	flows       site.Sealer
 	proofs      site.Sealer
+	confirms    site.Sealer
 }
 
 var (
@@ -99,7 +104,7 @@ func New(cfg Config) *Pages {
 	return &Pages{
 		cfg: cfg, site: s, credentials: s.Credentials(), accounts: s.Credentials().Accounts(), now: s.Now, log: s.Logger(),
 		requests: provider.Requests{KV: s.Credentials().Accounts().Host().Store().KV, Now: s.Now},
-		flows:    s.Sealer("flows"), proofs: s.Sealer("proofs"),
+		flows:    s.Sealer("flows"), proofs: s.Sealer("proofs"), confirms: s.Sealer("confirmations"),
 	}
 }
 
@@ -112,6 +117,7 @@ const (
 	pathReset    = "/oauth/password/reset"
 	pathSignOut  = "/oauth/sign-out"
 	pathActivate = "/oauth/activate"
+	pathConfirm  = "/oauth/confirm-email"
 	pathPasskey  = "/oauth/passkey"
 	pathOptions  = "/oauth/passkey/options"
 
@@ -128,6 +134,7 @@ func (p *Pages) Mount(mux *http.ServeMux) {
 	mux.HandleFunc(pathForgot, p.serve("password-request", p.showForgot, p.forgot))
 	mux.HandleFunc(pathReset, p.serve("password-reset", p.showReset, p.reset))
 	mux.HandleFunc(pathSignOut, p.serve("", p.showSignOut, p.signOut))
+	mux.HandleFunc(pathConfirm, p.serve("factor", nil, p.confirmEmail))
 	mux.HandleFunc(pathActivate, p.serve("", nil, p.activate))
 	if p.cfg.Passkeys != nil {
 		mux.HandleFunc(pathPasskey, p.serve("sign-in", nil, p.passkey))
@@ -153,7 +160,7 @@ func (c *call) ctx() context.Context { return c.R.Context() }
 func (p *Pages) serve(action string, get, post func(*call) error) http.HandlerFunc {
 	h := site.Handler{Action: action, Post: func(c *site.Call) error {
 		x := &call{Call: c}
-		if err := p.openFlow(x); err != nil {
+		if err := p.enterFlow(x); err != nil {
 			return err
 		}
 		return post(x)
@@ -163,11 +170,14 @@ func (p *Pages) serve(action string, get, post func(*call) error) http.HandlerFu
 			q := c.R.URL.Query()
 			c.Flow = q.Get("flow")
 			x := &call{Call: c}
-			if err := p.openFlow(x); err != nil {
+			if err := p.enterFlow(x); err != nil {
 				return err
 			}
 			if c.Flow == "" {
 				x.flow.Return = ownPath(q.Get("return"))
+				if err := p.setOwner(x); err != nil {
+					return err
+				}
 			}
 			return get(x)
 		}
@@ -185,6 +195,10 @@ type flow struct {
 	// Who is the account that is to sign in, as far as it is known. Fixed: no other may.
 	Who   string `json:"who,omitempty"`
 	Fixed bool   `json:"fixed,omitempty"`
+	// Again: the account is signed in, but its owner is to prove once more to be it. Keep: the browser
+	// remembers the account, and goes on to.
+	Again bool `json:"again,omitempty"`
+	Keep  bool `json:"keep,omitempty"`
 	// Locales are the languages that the app has asked for.
 	Locales string `json:"locales,omitempty"`
 }
@@ -195,17 +209,50 @@ func (p *Pages) setFlow(c *call, f flow) {
 	c.Lang = set.Language(f.Locales, c.R.Header.Get("Accept-Language"))
 }
 
-// openFlow reads what a request is about, and gives somebody who is at it more time. An empty text is
-// an empty flow.
+// openFlow reads what a request is about. An empty text is an empty flow.
 func (p *Pages) openFlow(c *call) error {
 	var f flow
 	if c.Flow != "" && !p.flows.Open(c.Browser, c.Flow, &f) {
 		return site.ErrForm
 	}
 	p.setFlow(c, f)
-	if f.Request != "" && c.R.Method != http.MethodHead {
-		return p.requests.Extend(c.ctx(), c.Browser.Name, f.Request)
+	return nil
+}
+
+// enterFlow is openFlow that gives somebody who is at the request more time: a person, who has asked for
+// a page or sent a form, and not a script that waits for one.
+func (p *Pages) enterFlow(c *call) error {
+	if err := p.openFlow(c); err != nil || c.flow.Request == "" || c.R.Method == http.MethodHead {
+		return err
 	}
+	return p.requests.Extend(c.ctx(), c.Browser.Name, c.flow.Request)
+}
+
+// setOwner sees to it that who is led to a page of an account signs in as that account.
+func (p *Pages) setOwner(c *call) error {
+	name, ok := strings.CutPrefix(c.flow.Return, pathAccount+"/")
+	if !ok {
+		return nil
+	}
+	name, _, _ = strings.Cut(name, "/")
+	name, err := url.PathUnescape(name)
+	if err != nil {
+		return nil
+	}
+	did, err := syntax.ParseDID(name)
+	if err != nil {
+		return nil
+	}
+	a, err := p.accounts.ByDID(c.ctx(), did)
+	if errors.Is(err, account.ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	c.flow.Who, c.flow.Fixed = cmp.Or(string(a.Handle), string(did)), true
+	_, in, err := p.site.SignIn(c.ctx(), c.Browser, did)
+	c.flow.Again = err == nil
+	c.flow.Keep = err == nil && in.Remembered
 	return nil
 }
 

@@ -55,7 +55,7 @@ func (p *Pages) passkey(c *call) error {
 	if a := proof.Account; c.flow.Fixed && c.flow.Who != string(a.DID) && !strings.EqualFold(c.flow.Who, string(a.Handle)) {
 		return wrong("signin.passkey.other")
 	}
-	err = p.site.Enter(c.Call, proof, site.Stay{Remember: v.Remember, Request: c.flow.Request})
+	err = p.site.Enter(c.Call, proof, site.Stay{Remember: v.Remember || c.flow.Keep, Request: c.flow.Request})
 	switch {
 	case err == nil:
 		return p.goOn(c, proof.Account.DID)

@@ -313,9 +313,7 @@ func TestMatrix166Challenges(t *testing.T) {
 	// One that is older than five minutes.
 	b = open()
 	options = b.options(nil).text
-	w.Clock.Advance(4 * minute)
-	b.options(nil) // the page is in use
-	w.Clock.Advance(minute)
+	w.Clock.Advance(5 * minute)
 	b.assert(alice, options, nil)
 	refused(b, "an old challenge", late)
 
@@ -489,6 +487,26 @@ func TestMatrix168ConsentNeedsWholeProof(t *testing.T) {
 	}
 	if b.signedIn(w.alice) {
 		t.Error("signed in")
+	}
+}
+
+// 81: a page that somebody has left alone ends, although its script waits for a passkey.
+func TestMatrix81ScriptsExtendNothing(t *testing.T) {
+	w, alice, _ := newPasskeyWorld(t)
+	b := w.tab()
+	path, _ := w.push(nil)
+	b.get(path)
+	w.Clock.Advance(4 * minute)
+	if o := b.options(nil); o.status != 200 {
+		t.Fatalf("%d %s", o.status, o.text)
+	}
+	w.Clock.Advance(2 * minute)
+	b.byPasskey(alice, true)
+	if back := b.back(); back.Get("error") != "access_denied" {
+		t.Errorf("%v", back)
+	}
+	if !b.signedIn(w.alice) {
+		t.Error("the sign-in is lost")
 	}
 }
 

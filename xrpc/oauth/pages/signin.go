@@ -18,6 +18,9 @@ const maxPassword = 1024
 
 func (p *Pages) signInView(c *call) *view {
 	v := p.view(c, "signin", "signin.title")
+	if v.Again = c.flow.Again; v.Again {
+		v.Title = v.T("factor.title")
+	}
 	v.Remember = !v.Request
 	if p.cfg.Passkeys != nil {
 		v.Passkeys, v.Script = true, site.PasskeyScript()
@@ -35,7 +38,7 @@ func (p *Pages) signIn(c *call) error {
 		who = c.flow.Who
 	}
 	v := p.signInView(c)
-	v.Remember = c.Form.Get("remember") != ""
+	v.Remember = c.Form.Get("remember") != "" || c.flow.Keep
 	if !v.Fixed {
 		v.Who = site.Short(who, 256)
 	}

@@ -113,7 +113,18 @@ func (p *Pages) signUp(c *call) error {
 		}
 		return err
 	}
-	return p.passed(c, credential.Proof{Account: a, At: p.now()}, v.Remember)
+	proof := credential.Proof{Account: a, At: p.now()}
+	if !p.cfg.Service.SendsMail() {
+		return p.passed(c, proof, v.Remember)
+	}
+	if err := p.site.Enter(c.Call, proof, site.Stay{Remember: v.Remember, Request: c.flow.Request}); err != nil {
+		return err
+	}
+	if err := p.cfg.Service.RequestEmailConfirmation(c.ctx(), account.Trusted(a.DID)); err != nil {
+		p.log.ErrorContext(c.ctx(), "mail to confirm an address", "did", a.DID, "err", err)
+		return p.goOn(c, a.DID) // it can be done later
+	}
+	return p.show(c, p.confirmView(c, a))
 }
 
 // signUpProblem adds what an error of Service says of a field.
@@ -134,4 +145,57 @@ func (p *Pages) signUpProblem(v *view, err error) bool {
 		return false
 	}
 	return true
+}
+
+// confirmView asks for the code that was sent to the address of a new account.
+func (p *Pages) confirmView(c *call, a account.Account) *view {
+	v := p.view(c, "confirm", "confirm.title")
+	v.Account, v.Confirm = a, p.confirms.Seal(c.Browser, string(a.DID))
+	return v
+}
+
+// confirmEmail takes that code, sends another one, or goes on without: the account's own page asks
+// for it too.
+func (p *Pages) confirmEmail(c *call) error {
+	var did syntax.DID
+	if p.cfg.Service == nil || !p.cfg.Service.SendsMail() {
+		return site.ErrNotOffered
+	}
+	if !p.confirms.Open(c.Browser, c.Form.Get("account"), &did) {
+		return site.ErrForm
+	}
+	if c.Form.Get("action") == "skip" {
+		return p.goOn(c, did)
+	}
+	who := p.site.Caller(c.Browser, did, site.As{Request: c.flow.Request})
+	a, err := p.accounts.Authenticate(c.ctx(), who)
+	if err != nil {
+		return err
+	}
+	v := p.confirmView(c, a)
+	code := strings.TrimSpace(c.Form.Get("code"))
+	switch {
+	case c.Form.Get("action") == "again":
+		if err := p.site.Limit(c.R, "mail"); err != nil {
+			return err
+		}
+		if err := p.cfg.Service.RequestEmailConfirmation(c.ctx(), who); err != nil {
+			return err
+		}
+		return p.show(c, v)
+	case code == "":
+		v.Add("code", "reset.noCode")
+		return p.show(c, v)
+	}
+	switch err := p.credentials.ConfirmEmail(c.ctx(), who, a.Email, code); {
+	case errors.Is(err, credential.ErrMailToken), errors.Is(err, credential.ErrOtherEmail):
+		v.Add("code", "reset.wrongCode")
+	case errors.Is(err, credential.ErrMailTokenExpired):
+		v.Add("code", "reset.oldCode")
+	case err != nil:
+		return err
+	default:
+		return p.goOn(c, did)
+	}
+	return p.show(c, v)
 }

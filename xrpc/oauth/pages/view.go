@@ -23,7 +23,7 @@ type view struct {
 
 	// What was entered, or is known already.
 	Who, Handle, Label, Domain, Email, Invite, Code6 string
-	Fixed, Remember                                  bool
+	Fixed, Again, Remember                           bool
 
 	// Passkeys: the page asks for passkeys too.
 	Passkeys bool
@@ -43,6 +43,8 @@ type view struct {
 		Proof              string
 		App, Email, Mailed bool
 	}
+
+	Confirm string // whose address is to be confirmed: sealed
 
 	Consent consent
 	Account account.Account

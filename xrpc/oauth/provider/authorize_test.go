@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -440,6 +441,33 @@ func TestAllowed(t *testing.T) {
 	local.login()
 	one := "alice.test " + local.id + " atproto [atproto]"
 	expect("some program here, each time", one, one)
+}
+
+// What was granted to a client that anybody could pretend to be is not granted again in silence when
+// the client has a key of its own.
+func TestPublicGrantsCoverNothing(t *testing.T) {
+	w := newWorld(t)
+	c := w.confidential()
+	key := c.authKey
+	w.publishJSON(c.id, clientDocument(c.id, map[string]any{"redirect_uris": []string{c.redirect}}))
+	c.authKey = nil
+	c.login()
+	c.authKey = key
+	c.publishKeys(map[string]*crypto.PrivateKey{c.kid: key})
+	w.wait(documentLife)
+	w.signIn(browser, alice)
+	silent := map[string]string{"prompt": "none", "login_hint": string(alice)}
+	if q := w.browse(browser, c.push(silent)).back(t); q.Get("error") != codeConsentRequired {
+		t.Errorf("%v", q)
+	}
+	w.browse(browser, c.push(nil)).asks(t, "the consent", AskConsent)
+	if known := w.pages.last.Known; known != nil {
+		t.Errorf("known: %v", known)
+	}
+	w.consent(browser, alice, nil).back(t)
+	if q := w.browse(browser, c.push(silent)).back(t); q.Get("code") == "" {
+		t.Errorf("%v", q)
+	}
 }
 
 func TestMatrix93Deny(t *testing.T) {

@@ -30,7 +30,12 @@
 // As long as a request_uri is not known, or does not belong to the client_id, there is no redirect:
 // the person sees an error. Parameters that were not pushed are refused. A client's silent sign-in
 // (prompt=none) needs a client that nobody else can pretend to be, and covers what was granted, not
-// what was asked for.
+// what was asked for. prompt=login, max_age and login_hint hold at the consent too, not on pages only.
+//
+// A request is good for five minutes, and for five more from each page that its browser asks for, up to
+// an hour in all. Pages of several steps keep it open by [Requests].
+//
+// What an account has let in is listed and ended by [Apps], which needs no Provider.
 //
 // # Tokens
 //

@@ -202,21 +202,23 @@ func (p *Provider) makeRoom(ctx context.Context, step *repo.Step) error {
 	return nil
 }
 
-// grant is what an account has granted to an app, as it is stored. Of apps that anybody can pretend to
-// be, it only says whether the account has granted something before.
+// grant is what an account has granted to an app, as it is stored.
 type grant struct {
 	Version     int       `json:"v"`
 	Client      string    `json:"client"`
 	Scope       string    `json:"scope"`
 	Credentials int64     `json:"credentials"`
 	At          time.Time `json:"at"`
+	// Public: it was granted to what anybody can pretend to be. So it only says whether the account has
+	// granted something before, and nothing is granted again by it.
+	Public bool `json:"public,omitempty"`
 }
 
 // granted returns what an account has granted to a client before.
 func (p *Provider) granted(ctx context.Context, a account.Account, clientID string) (known auth.Permissions, ok bool, err error) {
 	err = p.accounts.View(ctx, account.Trusted(a.DID), func(a account.Account, r storage.KVReader) error {
 		g, err := readGrant(ctx, r, clientID)
-		if err == nil && g != nil && g.Credentials == a.Credentials {
+		if err == nil && g != nil && g.Credentials == a.Credentials && !g.Public {
 			known, _ = auth.ParseScopes(g.Scope)
 			ok = true
 		}
@@ -244,14 +246,17 @@ func readGrant(ctx context.Context, r storage.KVReader, clientID string) (*grant
 
 // remember adds to a step what an account has granted, and returns what of it is new. What was asked
 // for and not granted is forgotten; what was granted before and not asked for this time stays.
-func remember(ctx context.Context, step *repo.Step, a account.Account, clientID string, asked, granted auth.Permissions, now time.Time) (news []auth.Scope, err error) {
-	before, err := readGrant(ctx, step, clientID)
+func remember(ctx context.Context, step *repo.Step, a account.Account, c client, asked, granted auth.Permissions, now time.Time) (news []auth.Scope, err error) {
+	public := !c.remembers()
+	before, err := readGrant(ctx, step, c.id)
 	if err != nil {
 		return nil, err
 	}
 	all, known := granted, auth.Permissions{}
 	if before != nil && before.Credentials == a.Credentials {
 		known, _ = auth.ParseScopes(before.Scope)
+	}
+	if before != nil && before.Credentials == a.Credentials && before.Public == public {
 		all = all.With(known.Select(func(s auth.Scope) bool { return !asked.Has(s.String()) }))
 	}
 	for _, s := range granted.Scopes() {
@@ -259,10 +264,10 @@ func remember(ctx context.Context, step *repo.Step, a account.Account, clientID 
 			news = append(news, s)
 		}
 	}
-	doc, err := json.Marshal(grant{version, clientID, all.String(), a.Credentials, now})
+	doc, err := json.Marshal(grant{version, c.id, all.String(), a.Credentials, now, public})
 	if err != nil {
 		return nil, err
 	}
-	step.Set(grantPrefix+hash(clientID), doc, time.Time{})
+	step.Set(grantPrefix+hash(c.id), doc, time.Time{})
 	return news, nil
 }

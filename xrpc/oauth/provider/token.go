@@ -83,7 +83,7 @@ func (p *Provider) storeCode(ctx context.Context, c client, id string, q *reques
 			news = granted.Scopes()
 			return nil
 		}
-		news, err = remember(ctx, step, *a, q.Client, q.scopes(), granted, now)
+		news, err = remember(ctx, step, *a, c, q.scopes(), granted, now)
 		return err
 	})
 	if errors.Is(err, account.ErrNotFound) {

@@ -33,6 +33,13 @@ func TestBrowserSignUp(t *testing.T) {
 	p.Fill("E-mail address", "carol@example.com")
 	p.Fill("Password", "a password that is long")
 	p.Submit("Create the account")
+	p.WaitFor("Confirm your e-mail address")
+	mail, err := net.Mail.Take(t.Context(), "carol@example.com", server.ConfirmEmail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Fill("Code", mail.Token)
+	p.Submit("Confirm")
 	p.WaitFor("It asks for access to your account @carol.pds1.test")
 	p.Submit("Allow")
 	s := p.letIn(l)

@@ -21,7 +21,7 @@ func (p *Pages) appPasswords(c *call) (err error) {
 
 // revokeAppPassword deletes one, with its sessions.
 func (p *Pages) revokeAppPassword(c *call) error {
-	if err := p.credentials.RevokeAppPassword(c.Context(), c.who, c.Form.Get("name")); err != nil {
+	if err := p.credentials.RevokeAppPassword(c.Context(), c.who, c.named("name")); err != nil {
 		return err
 	}
 	return p.to(c, "app-passwords", "done.apppassword")

@@ -45,7 +45,7 @@ func (p *Pages) devices(c *call) error {
 
 // endDevice ends a sign-in of a browser, a session, all others, or all.
 func (p *Pages) endDevice(c *call) error {
-	switch id := c.Form.Get("id"); c.Form.Get("action") {
+	switch id := c.named("id"); c.Form.Get("action") {
 	case "browser":
 		if id == c.in.ID {
 			return p.signOut(c)
@@ -115,7 +115,7 @@ func hostOf(clientID string) string {
 
 // endApp ends all that the account has granted to an app.
 func (p *Pages) endApp(c *call) error {
-	if err := p.cfg.OAuth.EndClient(c.Context(), c.who, c.Form.Get("client")); err != nil {
+	if err := p.cfg.OAuth.EndClient(c.Context(), c.who, c.named("client")); err != nil {
 		return err
 	}
 	return p.to(c, "apps", "done.app")

@@ -10,10 +10,13 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/pds"
 )
 
 // Nobody is signed in: the pages lead to the sign-in, and from there to where somebody wanted to go.
@@ -341,6 +344,30 @@ func TestData(t *testing.T) {
 	}
 	if c := w.tab(); c.Get(at(w.alice, "data/repository.car")).Path != "/oauth/sign-in" {
 		t.Error("anybody gets it here")
+	}
+}
+
+// An account whose identity names another server is told so.
+func TestMovedAway(t *testing.T) {
+	var keys []crypto.Signer
+	w := newWorld(t, func(c *pds.Config) { keys = c.Secrets.RotationKeys })
+	b := w.signedIn(w.alice)
+	_, err := identity.Rotate(t.Context(), w.PLC(), w.alice.DID, func(op *identity.PLCOperation) error {
+		op.Services[identity.PDSID] = identity.PLCService{Type: identity.PDSType, Endpoint: "https://other.example.net"}
+		return nil
+	}, keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Get(at(w.alice, "data"))
+	b.Expect(200, "Your data", "Your identity names another server: https://other.example.net.", "service endpoint does not match")
+	if err := w.pds.Server().Accounts.Deactivate(t.Context(), account.Trusted(w.alice.DID), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	b.signIn(w.alice, "close")
+	b.Submit(at(w.alice, "close"), url.Values{"action": {"activate"}})
+	if b.Last.Status != 400 || b.Last.Title() != "This did not work" {
+		t.Errorf("it is active here: %d %s", b.Last.Status, b.Last.Text)
 	}
 }
 

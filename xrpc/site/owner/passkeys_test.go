@@ -191,13 +191,13 @@ func TestPasskeysNeedFreshSignIn(t *testing.T) {
 	b.Expect(200, "Passkeys")
 	w.Clock.Advance(2 * time.Second)
 	b.Get(at(w.alice, "passkeys"))
-	b.Expect(200, "Sign in")
+	b.Expect(200, "Confirm that it is you")
 	b.Last = page
 	if o := b.options(nil); o.Status != 401 || !strings.HasPrefix(o.Text, `{"message":`) || o.Header.Get("Location") != "" {
 		t.Errorf("%d %s", o.Status, o.Text)
 	}
 	b.send(answer, url.Values{"name": {"thief"}})
-	b.Expect(200, "Sign in")
+	b.Expect(200, "Confirm that it is you")
 	for _, action := range []string{"remove", "rename"} {
 		b.Post(at(w.alice, "passkeys"), url.Values{"token": {form.Get("token")}, "action": {action}, "id": {w.id(w.alice, "phone")}, "name": {"thief"}})
 		if to := b.Last.Header.Get("Location"); !strings.HasPrefix(to, "/oauth/sign-in?") {

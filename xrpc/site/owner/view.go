@@ -147,6 +147,17 @@ func (v *view) Bytes(n int64) string {
 	return fmt.Sprintf("%.2f GB", float64(n)/1e9)
 }
 
+// maxName is the length in bytes of the longest name of something that a form may ask for.
+const maxName = 2048
+
+// named is the name in a field of a form. One that is too long for anything is that of nothing.
+func (c *call) named(field string) string {
+	if name := c.Form.Get(field); len(name) <= maxName {
+		return name
+	}
+	return ""
+}
+
 // agentName is the name of a browser and its system, by what it says of itself.
 func agentName(agent string) string {
 	first := func(list ...[2]string) string {

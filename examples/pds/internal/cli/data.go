@@ -120,7 +120,7 @@ func (c *call) open(ctx context.Context, alone bool) (*config.Config, *config.Se
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	d, err := datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Blobs: cfg.BlobDirectory, S3: cfg.S3, KeepDeleted: cfg.KeepDeleted, Alone: alone, Existing: true})
+	d, err := datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Database: cfg.DatabaseURL, Blobs: cfg.BlobDirectory, S3: cfg.S3, KeepDeleted: cfg.KeepDeleted, Alone: alone, Existing: true})
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -182,6 +182,9 @@ func runBackup(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
+	if d.DB == nil {
+		return datadir.ErrServer
+	}
 	file, err := secrets.File()
 	if err != nil {
 		return err
@@ -318,6 +321,9 @@ func restore(ctx context.Context, c *call) error {
 	cfg, err := c.config()
 	if err != nil {
 		return err
+	}
+	if cfg.DatabaseURL != "" {
+		return datadir.ErrServer
 	}
 	shown := c.progress("files")
 	checked := c.progress("accounts checked")

@@ -38,6 +38,9 @@ type Config struct {
 	ServiceDID syntax.DID
 	// DataDirectory holds all data. PDS_DATA_DIRECTORY, default ./pds-data.
 	DataDirectory string
+	// DatabaseURL is the connection string of the PostgreSQL database that has accounts, repositories
+	// and events instead of a file in the data directory. PDS_DATABASE_URL; empty: SQLite.
+	DatabaseURL string
 	// BlobDirectory holds the blobs. PDS_BLOBSTORE_DISK_LOCATION; default ("") the
 	// folder pds.sqlite.blobs in the data directory.
 	BlobDirectory string
@@ -232,6 +235,7 @@ func (r *reader) load() *Config {
 		Hostname:        strings.ToLower(r.text("PDS_HOSTNAME", "localhost")),
 		Bind:            r.text("PDS_BIND_ADDRESS", ""),
 		DataDirectory:   r.text("PDS_DATA_DIRECTORY", "pds-data"),
+		DatabaseURL:     r.text("PDS_DATABASE_URL", ""),
 		BlobDirectory:   r.text("PDS_BLOBSTORE_DISK_LOCATION", ""),
 		S3:              r.s3(),
 		KeepDeleted:     r.millis("PDS_BLOBSTORE_S3_KEEP_DELETED_MS", 7*24*time.Hour),

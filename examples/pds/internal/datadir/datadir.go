@@ -1,6 +1,7 @@
 // Package datadir is the directory in which a server keeps everything, and what of it a backup has.
 //
-//	pds.sqlite         accounts, repositories, events (with -wal and -shm while it is open)
+//	pds.sqlite         accounts, repositories, events (with -wal and -shm while it is open),
+//	                   unless they are in PostgreSQL
 //	pds.sqlite.blobs/  blobs, unless they are configured to lie elsewhere
 //	secrets.json       keys, and the passwords that were generated
 //	plc.jsonl          the did:plc directory of a development server
@@ -25,6 +26,7 @@ import (
 	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/storage/blobfs"
 	"github.com/pdskit/pdskit/storage/bucket"
+	"github.com/pdskit/pdskit/storage/postgres"
 	"github.com/pdskit/pdskit/storage/s3"
 	"github.com/pdskit/pdskit/storage/sqlite"
 	"github.com/pdskit/pdskit/xrpc/pds"
@@ -44,6 +46,9 @@ const (
 // ErrInUse: another process uses the directory.
 var ErrInUse = errors.New("datadir: the data directory is in use (is the server running?)")
 
+// ErrServer: backups and restoring are for the database in the directory.
+var ErrServer = errors.New("datadir: PDS_DATABASE_URL is set: back up and restore the database with PostgreSQL's own tools, such as pg_dump, and the data directory with it")
+
 // ErrOwner: the database is another user's. What the administrator of the machine would write
 // there, that user could not.
 var ErrOwner = errors.New("datadir: the database belongs to another user: run this as that user")
@@ -51,19 +56,23 @@ var ErrOwner = errors.New("datadir: the database belongs to another user: run th
 // Dir is an open data directory.
 type Dir struct {
 	Path  string
-	Blobs string // directory of the blobs
-	DB    *sqlite.DB
+	Blobs string     // directory of the blobs
+	DB    *sqlite.DB // nil: the database is another one
 	Store storage.Store
 	// Bucket has the blobs instead of the directory, if it is not nil.
 	Bucket *bucket.Store
 	where  string // of the blobs, in a bucket
 	lock   *os.File
+	server *postgres.DB // the other database
 }
 
 // Options are how a directory is opened. The zero value works.
 type Options struct {
 	// Blobs is the directory of the blobs. Empty: in the data directory.
 	Blobs string
+	// Database is the connection string of the PostgreSQL database that is used instead of a file.
+	// Empty: none is.
+	Database string
 	// S3 is the bucket that has the blobs instead, if it is not zero, and KeepDeleted for how long
 	// it keeps those that were deleted.
 	S3          s3.Config
@@ -85,6 +94,9 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 		}
 	}()
 	file := filepath.Join(path, Database)
+	if opt.Database != "" {
+		file = path
+	}
 	if opt.Existing {
 		if _, err := os.Stat(file); err != nil {
 			return nil, fmt.Errorf("no server's data in %s: %w", path, err)
@@ -104,12 +116,20 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	} else if err != nil {
 		return nil, err
 	}
-	if d.DB, err = sqlite.Open(ctx, file, sqlite.Config{Now: opt.Now}); err != nil {
-		return nil, err
-	}
-	d.Store = d.DB.Store()
 	if d.Blobs == "" {
 		d.Blobs = filepath.Join(path, Blobs)
+	}
+	if opt.Database != "" {
+		if d.server, err = postgres.Open(ctx, opt.Database, postgres.Config{Now: opt.Now}); err != nil {
+			return nil, err
+		}
+		d.Store = d.server.Store()
+		opt.Blobs = d.Blobs
+	} else {
+		if d.DB, err = sqlite.Open(ctx, file, sqlite.Config{Now: opt.Now}); err != nil {
+			return nil, err
+		}
+		d.Store = d.DB.Store()
 	}
 	if opt.S3.Bucket != "" {
 		err := d.openBucket(ctx, opt)
@@ -145,8 +165,13 @@ func (d *Dir) openBucket(ctx context.Context, opt Options) error {
 
 // Check checks the database, and whether the bucket has what it should.
 func (d *Dir) Check(ctx context.Context) error {
-	if err := d.DB.Check(ctx); err != nil || d.Bucket == nil {
-		return err
+	if d.DB != nil {
+		if err := d.DB.Check(ctx); err != nil {
+			return err
+		}
+	}
+	if d.Bucket == nil {
+		return nil
 	}
 	first := ""
 	r, err := d.Bucket.Check(ctx, func(l bucket.Lost) error {
@@ -191,6 +216,9 @@ func (d *Dir) Close() error {
 	var errs []error
 	if d.DB != nil {
 		errs = append(errs, d.DB.Close())
+	}
+	if d.server != nil {
+		errs = append(errs, d.server.Close())
 	}
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())
