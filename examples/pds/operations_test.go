@@ -87,8 +87,11 @@ func TestGuideCommands(t *testing.T) {
 			continue
 		}
 		name := words[:1]
-		if strings.Contains(list, "    "+words[0]+" ") && len(words) > 1 && strings.Contains(list, "    "+words[0]+" "+words[1]+" ") {
-			name = words[:2]
+		for n := min(3, len(words)); n > 1; n-- { // the longest name that there is
+			if strings.Contains(list, "    "+strings.Join(words[:n], " ")+" ") {
+				name = words[:n]
+				break
+			}
 		}
 		about, code := run(append([]string{"help"}, name...)...)
 		if code != 0 || !strings.HasPrefix(about, "Usage: pds "+strings.Join(name, " ")+" ") {

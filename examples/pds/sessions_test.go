@@ -134,7 +134,7 @@ func TestSessionCommands(t *testing.T) {
 	o.fails(1, "nothing was ended", "oauth", "revoke", "bob.test", apps[0].ID)
 	o.fails(2, "wrong usage", "oauth", "revoke")
 	stdout, stderr, code := o.run("oauth", "revoke", "alice.test", apps[1].ID)
-	if code != 0 || stdout != "Ended 1 sessions of alice.test.\n" || !strings.Contains(stderr, `sessions ended`) || !strings.Contains(stderr, apps[1].ID) || !strings.Contains(stderr, "by=") {
+	if code != 0 || stdout != "Ended 1 sessions of alice.test.\n" {
 		t.Errorf("%d %s %s", code, stdout, stderr)
 	}
 	if err := call(one); err == nil {

@@ -7,7 +7,7 @@
 //	func TestMain(m *testing.M) { chromium.Main(m) }
 //
 //	func TestSignIn(t *testing.T) {
-//		alice := chromium.Tab(t, browser.Options{Dial: network.Dial})
+//		alice := chromium.Tab(t, browser.Options{Dial: network.DialFrom("192.0.2.3")})
 //		alice.Goto("https://pds1.test/account")
 //		alice.Fill("Handle or e-mail address", "alice.pds1.test")
 //		alice.Fill("Password", "secret")

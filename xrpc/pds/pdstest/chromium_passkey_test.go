@@ -109,3 +109,51 @@ func TestBrowserPasskeys(t *testing.T) {
 	plain.signIn(bob, false)
 	plain.WaitFor("Let this app in?")
 }
+
+// The owner of an account adds a passkey on its page, signs in with it, renames and removes it.
+func TestBrowserPasskeyPage(t *testing.T) {
+	net := pdstest.New(t)
+	pds := net.PDS()
+	alice := pds.Account("alice")
+	app := net.App(noteScope)
+	p := newPerson(t, net, browser.Options{})
+	authenticator := p.Authenticator()
+	p.openAccount(alice)
+	p.Submit("Sign-in and security")
+	p.Submit("Passkeys")
+	p.WaitFor("You have none.")
+	p.Audit("account-passkeys-none")
+	p.Fill("Name", "laptop")
+	p.Submit("Add a passkey")
+	p.WaitFor("The passkey is added.")
+	p.Audit("account-passkeys")
+	if n := len(authenticator.Credentials()); n != 1 {
+		t.Fatalf("the authenticator has %d passkeys", n)
+	}
+	p.Fill("Name", "the same again")
+	p.Click("Add a passkey")
+	p.WaitFor("There is a passkey of your account on this device already.")
+
+	p.ForgetCookies()
+	l := p.begin(app, pds, nil) // the browser offers the passkey, and the person takes it
+	p.WaitFor("It asks for access to your account @alice.pds1.test")
+	p.Submit("Allow")
+	p.letIn(l)
+
+	p.ForgetCookies()
+	authenticator.Answer(false)
+	p.Goto("https://pds1.test/account")
+	p.Click("Sign in with a passkey")
+	authenticator.Answer(true)
+	p.WaitFor("@alice.pds1.test")
+	p.Submit("Sign-in and security")
+	p.Submit("Passkeys")
+	p.Submit("Remove: laptop")
+	p.WaitFor("You have none.")
+	p.ForgetCookies()
+	authenticator.Answer(false)
+	p.begin(app, pds, nil)
+	p.Click("Sign in with a passkey")
+	authenticator.Answer(true)
+	p.WaitFor("This passkey was not accepted.")
+}

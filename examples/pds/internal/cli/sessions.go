@@ -122,12 +122,8 @@ func sessions(of entries, end bool) func(context.Context, *call) error {
 	}
 }
 
-// endSessions ends those of a list that are named, which the audit trail and the log tell.
+// endSessions ends those of a list that are named, which the audit trail tells.
 func (c *call) endSessions(ctx context.Context, s stock, a account.Account, of entries, list []sessionView, names []string) error {
-	cfg, err := c.config()
-	if err != nil {
-		return err
-	}
 	for _, name := range names {
 		if !slices.ContainsFunc(list, func(v sessionView) bool { return v.ID == name || v.whole != nil && v.Name == name }) {
 			return fmt.Errorf("%s has nothing of the name %q: nothing was ended", a.Handle, name)
@@ -166,7 +162,6 @@ func (c *call) endSessions(ctx context.Context, s stock, a account.Account, of e
 	if err != nil {
 		return err
 	}
-	logger(c.Stderr, cfg.Log).Info("sessions ended", "did", a.DID, "ids", ended, "by", operator())
 	return c.result(map[string]any{"did": a.DID, "ended": ended}, "Ended %d sessions of %s.", len(ended), a.Handle)
 }
 

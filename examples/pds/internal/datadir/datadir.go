@@ -1,7 +1,6 @@
 // Package datadir is the directory in which a server keeps everything, and what of it a backup has.
 //
-//	pds.sqlite         accounts, repositories, events (with -wal and -shm while it is open),
-//	                   unless they are in PostgreSQL
+//	pds.sqlite         accounts, repositories, events (with -wal, -shm), unless in PostgreSQL
 //	pds.sqlite.blobs/  blobs, unless they are configured to lie elsewhere
 //	secrets.json       keys, and the passwords that were generated
 //	plc.jsonl          the did:plc directory of a development server
@@ -70,8 +69,7 @@ type Dir struct {
 type Options struct {
 	// Blobs is the directory of the blobs. Empty: in the data directory.
 	Blobs string
-	// Database is the connection string of the PostgreSQL database that is used instead of a file.
-	// Empty: none is.
+	// Database is the connection string of a PostgreSQL database to use instead of the file, if any.
 	Database string
 	// S3 is the bucket that has the blobs instead, if it is not zero, and KeepDeleted for how long
 	// it keeps those that were deleted.
@@ -123,12 +121,10 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 		if d.server, err = postgres.Open(ctx, opt.Database, postgres.Config{Now: opt.Now}); err != nil {
 			return nil, err
 		}
-		d.Store = d.server.Store()
-		opt.Blobs = d.Blobs
+		d.Store, opt.Blobs = d.server.Store(), d.Blobs
+	} else if d.DB, err = sqlite.Open(ctx, file, sqlite.Config{Now: opt.Now}); err != nil {
+		return nil, err
 	} else {
-		if d.DB, err = sqlite.Open(ctx, file, sqlite.Config{Now: opt.Now}); err != nil {
-			return nil, err
-		}
 		d.Store = d.DB.Store()
 	}
 	if opt.S3.Bucket != "" {
@@ -165,13 +161,12 @@ func (d *Dir) openBucket(ctx context.Context, opt Options) error {
 
 // Check checks the database, and whether the bucket has what it should.
 func (d *Dir) Check(ctx context.Context) error {
+	var err error
 	if d.DB != nil {
-		if err := d.DB.Check(ctx); err != nil {
-			return err
-		}
+		err = d.DB.Check(ctx)
 	}
-	if d.Bucket == nil {
-		return nil
+	if err != nil || d.Bucket == nil {
+		return err
 	}
 	first := ""
 	r, err := d.Bucket.Check(ctx, func(l bucket.Lost) error {
