@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
@@ -61,11 +62,52 @@ func newMailToken() string {
 // address of the account that is returned, which is the only one that it is good for, and lasts 15
 // minutes. The error is ErrNoEmail if the account has none.
 func (s *Store) NewMailToken(ctx context.Context, who account.Caller, p Purpose) (token string, a account.Account, err error) {
-	token = newMailToken()
+	return s.newMailToken(ctx, who, p, 0)
+}
+
+// resetPause is how soon after a token to reset a password a stranger has another one sent.
+const resetPause = time.Minute
+
+// NewResetToken is NewMailToken for those who have forgotten their password: for strangers, who know no
+// more than an address. If the last token is not a minute old, it stays, and the one returned is empty:
+// nobody floods the owner with mail, or voids each token before it is entered.
+func (s *Store) NewResetToken(ctx context.Context, did syntax.DID) (token string, a account.Account, err error) {
+	who, recent := account.Trusted(did), false
+	err = s.accounts.View(ctx, who, func(now account.Account, r storage.KVReader) (err error) {
+		a = now
+		recent, err = s.isRecent(ctx, r, a, ForPasswordReset, resetPause)
+		return err
+	})
+	if err != nil || recent {
+		return "", a, err
+	}
+	return s.newMailToken(ctx, who, ForPasswordReset, resetPause)
+}
+
+// isRecent reports whether the last token for a purpose is younger than the pause after it, and was sent
+// to the address that the account has.
+func (s *Store) isRecent(ctx context.Context, r storage.KVReader, a account.Account, p Purpose, pause time.Duration) (bool, error) {
+	doc, err := r.Get(ctx, mailTokenPrefix+string(p))
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	var t mailToken
+	if err := json.Unmarshal(doc, &t); err != nil {
+		return false, err
+	}
+	age := s.now().Sub(t.Created)
+	return age >= 0 && age < pause && t.Email == strings.ToLower(a.Email), nil
+}
+
+// newMailToken is NewMailToken that makes none in the pause after the last one: the token is empty then.
+func (s *Store) newMailToken(ctx context.Context, who account.Caller, p Purpose, pause time.Duration) (token string, a account.Account, err error) {
+	fresh := newMailToken()
 	if p == ForPasswordReset {
 		// Whoever resets a password has only the token, so it leads to the account.
 		err := s.accounts.Host().Store().KV.Write(ctx, func(tx storage.KVTx) error {
-			return tx.Set(ctx, resetPrefix+token, []byte(who.DID), s.now().Add(mailTokenKept))
+			return tx.Set(ctx, resetPrefix+fresh, []byte(who.DID), s.now().Add(mailTokenKept))
 		})
 		if err != nil {
 			return "", a, err
@@ -75,7 +117,12 @@ func (s *Store) NewMailToken(ctx context.Context, who account.Caller, p Purpose)
 		if a.Email == "" {
 			return ErrNoEmail
 		}
-		doc, err := json.Marshal(mailToken{Token: token, Email: strings.ToLower(a.Email), Created: s.now().UTC()})
+		token = ""
+		if recent, err := s.isRecent(ctx, step, *a, p, pause); err != nil || recent {
+			return err
+		}
+		token = fresh
+		doc, err := json.Marshal(mailToken{Token: fresh, Email: strings.ToLower(a.Email), Created: s.now().UTC()})
 		step.Set(mailTokenPrefix+string(p), doc, s.now().Add(mailTokenKept))
 		return err
 	})

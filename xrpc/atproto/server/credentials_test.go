@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,7 +14,11 @@ import (
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/audit"
+	"github.com/pdskit/pdskit/xrpc/session"
 )
 
 // Twenty logins with the old password that are under way when it is reset have nothing afterwards:
@@ -199,6 +204,91 @@ func TestServiceTokenAfterReset(t *testing.T) {
 	}
 }
 
+// Whoever knows an address asks for codes without end: the owner gets one a minute, and the one that
+// came is good.
+func TestStrangersAskForResetCodes(t *testing.T) {
+	b := newBench(t, nil)
+	alice := b.register("alice")
+	sent := func() (n int) {
+		b.mail.mu.Lock()
+		defer b.mail.mu.Unlock()
+		for _, m := range b.mail.sent {
+			if m.Kind == ResetPassword {
+				n++
+			}
+		}
+		return n
+	}
+	var token string
+	for i := range 3 {
+		for range 12 {
+			b.must("POST", "com.atproto.server.requestPasswordReset", "", map[string]any{"email": "Alice@example.com"}, nil)
+		}
+		b.drain()
+		if n := sent(); n != i+1 {
+			t.Fatalf("after %d minutes: %d messages", i, n)
+		}
+		token = b.mail.last().Token
+		b.clock.pass(time.Minute - time.Second)
+		b.must("POST", "com.atproto.server.requestPasswordReset", "", map[string]any{"email": "alice@example.com"}, nil)
+		b.drain()
+		b.clock.pass(time.Second)
+	}
+	left := 0
+	err := b.store.KV.Read(t.Context(), func(r storage.KVReader) error {
+		for _, err := range r.Keys(t.Context(), storage.Prefix("reset/")) {
+			if err != nil {
+				return err
+			}
+			left++
+		}
+		return nil
+	})
+	if err != nil || left > 12 { // of those who ask at once, some may leave a key
+		t.Errorf("%d keys are stored: %v", left, err)
+	}
+	// The administrator is no stranger.
+	who := audit.Actor{By: "administrator"}
+	for range 2 {
+		if err := b.Administration(who).SendPasswordReset(t.Context(), alice.DID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := sent(); n != 5 {
+		t.Errorf("%d messages", n)
+	}
+	if err := b.ResetPassword(t.Context(), token, "another password"); !errors.Is(err, credential.ErrMailToken) {
+		t.Errorf("a code that was replaced: %v", err)
+	}
+	if err := b.ResetPassword(t.Context(), b.mail.last().Token, "another password"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who may not have an account is not told who has one.
+func TestSignUpTellsNobodyWithoutInvite(t *testing.T) {
+	b := newBench(t, func(_ *session.Config, c *Config) { c.Policy.InviteRequired = true })
+	codes, err := b.accounts.CreateInvites(t.Context(), "test", "admin", "admin", 2, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := SignUp{Handle: "alice.test", Email: "alice@example.com", Password: "a good password", Invite: codes[0]}
+	if _, err := b.SignUp(t.Context(), nil, in); err != nil {
+		t.Fatal(err)
+	}
+	in.Handle = "mallory.test"
+	for _, code := range []string{"", "test-abcde-fghij", codes[0]} {
+		in.Invite = code
+		if _, err := b.SignUp(t.Context(), nil, in); !errors.Is(err, account.ErrInvite) {
+			t.Errorf("with the invite code %q: %v", code, err)
+		}
+	}
+	in.Invite = codes[1]
+	if _, err := b.SignUp(t.Context(), nil, in); !errors.Is(err, account.ErrEmailTaken) {
+		t.Errorf("with an invite code: %v", err)
+	}
+}
+
 // requestPasswordReset answers alike for an address that is known and one that is not: in status,
 // text and header, and without waiting for the mail, however that fares.
 func TestPasswordResetTellsNothing(t *testing.T) {
@@ -222,7 +312,7 @@ func TestPasswordResetTellsNothing(t *testing.T) {
 	b.mail.set(gate, nil)
 	same("a mail server that does not answer") // neither does it hold up the answer
 	for range postWaiting + 2*postWorkers {
-		ask("alice@example.com")
+		b.Service.post.do(func(context.Context) { <-gate }) // those of other accounts
 	}
 	if a := ask("nobody@example.com"); a.status != 503 || a.header.Get("Retry-After") == "" {
 		t.Errorf("too many messages: %d %s", a.status, a.body)
@@ -231,6 +321,7 @@ func TestPasswordResetTellsNothing(t *testing.T) {
 	close(gate)
 	b.drain()
 	b.mail.set(nil, errors.New("no such mailbox"))
+	b.clock.pass(time.Minute)
 	same("a mail server that refuses")
 	b.drain()
 	b.mail.mu.Lock()

@@ -25,6 +25,11 @@ func (s *Service) mailToken(ctx context.Context, who account.Caller, p credentia
 	if err != nil {
 		return err
 	}
+	return s.sendToken(ctx, a, p, token, subject, text)
+}
+
+// sendToken sends a token to the address of an account: see mailToken.
+func (s *Service) sendToken(ctx context.Context, a account.Account, p credential.Purpose, token, subject, text string) error {
 	return s.send(ctx, Mail{
 		Kind: MailKind(p), To: a.Email, DID: a.DID, Handle: a.Handle, Token: token,
 		Subject: s.subject(subject), Text: fmt.Sprintf(text, token, a.Handle),
@@ -132,11 +137,16 @@ var errBusy = &xrpc.Error{Status: http.StatusServiceUnavailable, Message: "Too m
 	Header: http.Header{"Retry-After": {"60"}}}
 
 // mailReset sends a token to reset the password of the account that has an address, if there is
-// one.
+// one. If it has got one within the last minute, that is the one to enter: see
+// [credential.Store.NewResetToken].
 func (s *Service) mailReset(ctx context.Context, email string) {
 	a, err := s.accounts.Find(ctx, email)
+	token := ""
 	if err == nil {
-		err = s.mailResetTo(ctx, a.DID)
+		token, a, err = s.credentials.NewResetToken(ctx, a.DID)
+	}
+	if err == nil && token != "" {
+		err = s.sendToken(ctx, a, credential.ForPasswordReset, token, resetSubject, resetText)
 	}
 	if err != nil && !errors.Is(err, account.ErrNotFound) {
 		s.log.Error("mail to reset a password", "err", err)
@@ -145,9 +155,13 @@ func (s *Service) mailReset(ctx context.Context, email string) {
 
 // mailResetTo sends an account a token to reset its password.
 func (s *Service) mailResetTo(ctx context.Context, did syntax.DID) error {
-	return s.mailToken(ctx, account.Trusted(did), credential.ForPasswordReset, "Reset your password",
-		"To set another password for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, do nothing.\n")
+	return s.mailToken(ctx, account.Trusted(did), credential.ForPasswordReset, resetSubject, resetText)
 }
+
+const (
+	resetSubject = "Reset your password"
+	resetText    = "To set another password for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, do nothing.\n"
+)
 
 func (s *Service) resetPassword(ctx context.Context, r *xrpc.Request, in api.ServerResetPasswordInput) (out xrpc.None, err error) {
 	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {

@@ -41,6 +41,12 @@ func (s *Service) SignUp(ctx context.Context, r *xrpc.Request, in SignUp) (accou
 	if err := s.CheckHandle(ctx, in.Handle); err != nil {
 		return account.Account{}, err
 	}
+	// Whether an address is taken is not for those to know who may not have an account.
+	if s.cfg.Policy.InviteRequired {
+		if err := s.accounts.CheckInvite(ctx, in.Invite); err != nil {
+			return account.Account{}, err
+		}
+	}
 	switch _, err := s.accounts.Find(ctx, in.Email); {
 	case err == nil:
 		return account.Account{}, account.ErrEmailTaken

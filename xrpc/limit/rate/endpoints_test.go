@@ -24,6 +24,8 @@ func TestFormsOfThePages(t *testing.T) {
 		{"password-reset", 50, 600, 14400},
 		{"account", 300, 3600, 86400},
 		{"mail", 30, 30, 100},
+		{"email-change", 15, 15, 50},
+		{"handle-change", 10, 50, 50},
 		{"account-data", 100, 1200, 28800},
 		{"export", 30, 30, 200},
 	} {

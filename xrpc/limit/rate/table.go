@@ -115,10 +115,14 @@ func Official() *Table {
 			"password-request": {{15, time.Hour}, {50, day}},
 			"password-reset":   {{50, 5 * time.Minute}},
 			// The account pages: all forms, and besides those that send mail, and pages that read much.
-			"account":      {{300, 5 * time.Minute}},
-			"mail":         {{30, time.Hour}, {100, day}},
-			"account-data": {{100, 5 * time.Minute}},
-			"export":       {{30, time.Hour}, {200, day}},
+			"account": {{300, 5 * time.Minute}},
+			"mail":    {{30, time.Hour}, {100, day}},
+			// As updateEmail, which says whether an address is taken, and updateHandle, which writes to the
+			// did:plc directory.
+			"email-change":  {{15, time.Hour}, {50, day}},
+			"handle-change": {{10, 5 * time.Minute}, {50, day}},
+			"account-data":  {{100, 5 * time.Minute}},
+			"export":        {{30, time.Hour}, {200, day}},
 		},
 		// So many requests of one app that are under way leave room for others.
 		Clients: map[string][]Window{"par": {{5000, 5 * time.Minute}}},

@@ -42,6 +42,7 @@ var prompts = []string{promptNone, promptLogin, promptConsent, promptSelect, pro
 const (
 	requestLife = 5 * time.Minute  // from the last time that its page was looked at
 	requestMost = time.Hour        // in all
+	extendEvery = 10 * time.Second // more time than that is noted: each note is a write
 	requestKept = 10 * time.Minute // beyond its life, to tell the client that it is over
 	codeLife    = 5 * time.Minute
 )
@@ -365,23 +366,38 @@ type Requests struct {
 	Now func() time.Time
 }
 
-// Extend gives a request (Prompt.Request) five minutes from now on, up to an hour in all, since
-// somebody has asked for a page of it, or sent a form, in a browser (Device.ID). A request that is
-// over, answered, or opened in another browser stays as it is, which is no error: the person is told
-// where the request goes on.
+// Extend gives a request (Prompt.Request) five minutes from now on, to ten seconds, up to an hour in
+// all, since somebody has asked for a page of it, or sent a form, in a browser (Device.ID). A request
+// that is over, answered, or opened in another browser stays as it is, which is no error: the person
+// is told where the request goes on.
 func (x Requests) Extend(ctx context.Context, device, id string) error {
 	now := time.Now
 	if x.Now != nil {
 		now = x.Now
 	}
-	at := now()
-	_, err := changeRequest(ctx, x.KV, id, func(q *request) error {
+	at, needed := now(), false
+	err := x.KV.Read(ctx, func(r storage.KVReader) error {
+		q, err := getRequest(ctx, r, id)
+		if err != nil {
+			return err
+		}
 		if err := q.of(device, at); err != nil {
 			return err
 		}
+		was := *q
 		q.extend(device, at)
+		needed = q.Device != was.Device || q.Expires.Sub(was.Expires) >= extendEvery
 		return nil
 	})
+	if needed {
+		_, err = changeRequest(ctx, x.KV, id, func(q *request) error {
+			if err := q.of(device, at); err != nil {
+				return err
+			}
+			q.extend(device, at)
+			return nil
+		})
+	}
 	var e *Error
 	if errors.Is(err, errOver) || errors.As(err, &e) {
 		return nil

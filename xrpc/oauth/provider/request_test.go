@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
 // requestName is the name of a request, by the path that its page is at.
@@ -82,6 +84,37 @@ func TestMatrix81Extend(t *testing.T) {
 	w.browse(browser, strings.Replace(path, requestName(t, path), "unknown", 1)).page(t, "unknown", 400)
 }
 
+// Whoever has a request open reloads its pages without end: that reads, and writes once in a while.
+func TestReloadedPagesWriteLittle(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	w.signIn(browser, alice)
+	path := a.push(nil)
+	id := requestName(t, path)
+	w.browse(browser, path)
+	writes := 0
+	kv := storagetest.Faults{Before: func(method string) error {
+		if strings.Contains(method, "Write") {
+			writes++
+		}
+		return nil
+	}}.Wrap(w.store).KV
+	for range 60 {
+		w.wait(time.Second)
+		for range 10 {
+			if err := (Requests{KV: kv, Now: w.now}).Extend(t.Context(), browser, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := (Requests{KV: kv, Now: w.now}).Extend(t.Context(), "another browser", id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if writes != 6 {
+		t.Errorf("%d writes in a minute", writes)
+	}
+}
+
 // Of the last moment of a request and the consent, one comes first: it is either extended and then
 // answered, or answered and stays so.
 func TestExtendWhileItIsAnswered(t *testing.T) {
@@ -109,7 +142,7 @@ func TestExtendWhileItIsAnswered(t *testing.T) {
 
 // Whatever call of an extension the process dies at, the request is there.
 func TestCrashInExtend(t *testing.T) {
-	for n := range 4 {
+	for n := range 6 {
 		for _, after := range []bool{false, true} {
 			w := newWorld(t)
 			a := w.public()

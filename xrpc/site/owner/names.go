@@ -60,11 +60,14 @@ func (p *Pages) changeEmail(c *call) error {
 	email := strings.TrimSpace(c.Form.Get("email"))
 	v.Email = site.Short(email, 256)
 	if c.Form.Get("action") == "send" {
-		if err := p.mail(c, func() error { _, err := p.service.RequestEmailChange(c.Context(), c.who); return err }); err != nil {
+		if err := p.mail(c, func() error { return p.sendChange(c) }); err != nil {
 			return err
 		}
 		v.Sent = true
 		return c.Show("newemail", v)
+	}
+	if err := p.site.Limit(c.R, "email-change"); err != nil {
+		return err
 	}
 	err := p.service.ChangeEmail(c.Context(), c.who, email, strings.TrimSpace(c.Form.Get("code")))
 	switch {
@@ -79,6 +82,16 @@ func (p *Pages) changeEmail(c *call) error {
 		return p.to(c, "email", "done.email")
 	}
 	return c.Show("newemail", v)
+}
+
+// sendChange sends the code that a change of the address needs, or of what it is used for. None goes to
+// an address that is not confirmed.
+func (p *Pages) sendChange(c *call) error {
+	sent, err := p.service.RequestEmailChange(c.Context(), c.who)
+	if err == nil && !sent {
+		return &site.Error{Status: http.StatusConflict, Key: "emailcodes.needsEmail"}
+	}
+	return err
 }
 
 func (p *Pages) handleView(c *call) *view {
@@ -136,6 +149,9 @@ func (p *Pages) changeHandle(c *call) error {
 	case "own-check":
 		p.lookUp(c, v, handle)
 		return c.Show("handle", v)
+	}
+	if err := p.site.Limit(c.R, "handle-change"); err != nil {
+		return err
 	}
 	err := p.service.ChangeHandle(c.Context(), c.who, handle)
 	if handleProblem(v, field, handle, err) {

@@ -20,8 +20,8 @@ import (
 // Config configures Pages. Site and Service are required.
 type Config struct {
 	// Site is the site that the pages belong to. Its Limit is asked about "account" for each form, and
-	// besides about "handle", "mail" and "passkey" for those that cost more, and about the pages "account-data"
-	// and "export".
+	// besides about "handle", "handle-change", "email-change", "mail" and "passkey" for those that cost more
+	// or tell more, and about the pages "account-data" and "export".
 	Site *site.Site
 	// Service changes accounts: server.Service is one.
 	Service Service

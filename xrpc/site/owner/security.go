@@ -202,7 +202,7 @@ func (p *Pages) changeEmailCodes(c *call) error {
 	}
 	v.Sent = true
 	if c.Form.Get("action") == "send" {
-		if err := p.mail(c, func() error { _, err := p.service.RequestEmailChange(c.Context(), c.who); return err }); err != nil {
+		if err := p.mail(c, func() error { return p.sendChange(c) }); err != nil {
 			return err
 		}
 		return c.Show("emailcodes", v)
