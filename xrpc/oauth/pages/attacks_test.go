@@ -2,6 +2,7 @@ package pages_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -375,6 +376,33 @@ func TestSignInsAreListedAndEnded(t *testing.T) {
 	}
 	if err := w.site.EndSignIn(t.Context(), who, here.ID); err == nil {
 		t.Error("a sign-in that has ended is still a caller")
+	}
+}
+
+// What lets an app in acts by the sign-in of the browser, as long as that lasts: not on the account's
+// word alone.
+func TestEndedSignInLetsNoAppIn(t *testing.T) {
+	w := newWorld(t)
+	b := w.tab()
+	b.post("/oauth/sign-in", b.signInForm(t))
+	d, err := w.web.Device(nil, b.request("/oauth/authorize"))
+	if err != nil || len(d.Accounts) != 1 {
+		t.Fatalf("%+v %v", d, err)
+	}
+	who := d.Accounts[0].Caller
+	accounts := w.pds.Server().Accounts
+	if a, err := accounts.Authenticate(t.Context(), who); err != nil || a.DID != w.alice.DID {
+		t.Errorf("%+v %v", a, err)
+	}
+	_, here, err := b.caller(w.alice.DID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.site.EndSignIn(t.Context(), account.Trusted(w.alice.DID), here.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := accounts.Authenticate(t.Context(), who); !errors.Is(err, account.ErrTokenRevoked) {
+		t.Errorf("after its end: %v", err)
 	}
 }
 
