@@ -140,20 +140,30 @@ func TestGuideMetrics(t *testing.T) {
 	}
 }
 
-// Links within the guide lead somewhere.
+// Links of the guide lead somewhere.
 func TestGuideLinks(t *testing.T) {
-	guide := readFile(t, "operations.md")
-	anchors := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(guide, -1) {
-		anchors["#"+strings.ReplaceAll(strings.ToLower(m[1]), " ", "-")] = true
+	anchors := func(file string) map[string]bool {
+		all := map[string]bool{}
+		for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(readFile(t, file), -1) {
+			words := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+			all[strings.ReplaceAll(words, " ", "-")] = true
+		}
+		return all
 	}
-	for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(guide, -1) {
-		if strings.HasPrefix(m[1], "#") {
-			if !anchors[m[1]] {
-				t.Errorf("no heading for %s", m[1])
+	for _, guide := range []string{"operations.md", "README.md"} {
+		for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(readFile(t, guide), -1) {
+			file, anchor, within := strings.Cut(m[1], "#")
+			if strings.Contains(file, "://") {
+				continue
 			}
-		} else if _, err := os.Stat(m[1]); err != nil {
-			t.Error(err)
+			if file == "" {
+				file = guide
+			}
+			if _, err := os.Stat(file); err != nil {
+				t.Errorf("%s: %v", guide, err)
+			} else if within && !anchors(file)[anchor] {
+				t.Errorf("%s: no heading for %s", guide, m[1])
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -199,13 +200,17 @@ func TestLiveIsBounded(t *testing.T) {
 	srv.Start()
 	t.Cleanup(srv.Close)
 
-	// It asks, and never reads.
+	// It asks, and reads no more than that it is let in.
 	c, err := net.Dial("tcp", srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
 	fmt.Fprintf(c, "GET /live?after=0 HTTP/1.1\r\nHost: %s\r\n\r\n", site)
+	status := make([]byte, len("HTTP/1.1 200"))
+	if _, err := io.ReadFull(c, status); err != nil || string(status) != "HTTP/1.1 200" {
+		t.Fatalf("%q, %v", status, err)
+	}
 	p := w.open("0", false)
 	eventually(t, func() error {
 		res := get(w, "/live?after=0", "")

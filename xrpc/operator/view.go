@@ -78,7 +78,7 @@ func (v *view) Time(t time.Time) string {
 func (v *view) Machine(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // Age is for how long something has been, in its two greatest units.
-func (v *view) Age(t time.Time) string { return span(v.p.now().Sub(t)) }
+func (v *view) Age(t time.Time) string { return span(v.p.now().Sub(t).Truncate(time.Second)) }
 
 // Span is a length of time.
 func (v *view) Span(d time.Duration) string { return span(d) }
@@ -88,7 +88,7 @@ func span(d time.Duration) string {
 		return "-" + span(-d)
 	}
 	switch {
-	case d < time.Second:
+	case 0 < d && d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
 	case d < time.Minute:
 		return fmt.Sprintf("%d s", int(d.Seconds()))

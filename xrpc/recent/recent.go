@@ -44,8 +44,8 @@ type Errors struct {
 	Bytes int
 	// Level is what is kept at least. The zero value keeps warnings and errors.
 	Level slog.Leveler
-	// Hosts are names that may be in texts, with those under them: of relays, of the did:plc
-	// directory, of the server itself.
+	// Hosts are names that may be in texts: of relays, of the did:plc directory, of the server itself.
+	// Names under them may not, since handles are.
 	Hosts []string
 
 	mu    sync.Mutex

@@ -50,7 +50,10 @@ func (p *Pages) Device(w http.ResponseWriter, r *http.Request) (d provider.Devic
 		return d, err
 	}
 	for _, x := range list {
-		d.Accounts = append(d.Accounts, provider.SignedIn{DID: x.Account.DID, At: x.At, Credentials: x.Credentials, Request: x.Request})
+		d.Accounts = append(d.Accounts, provider.SignedIn{
+			DID: x.Account.DID, At: x.At, Credentials: x.Credentials, Request: x.Request,
+			Caller: p.site.Caller(b, x.Account.DID, site.As{Request: x.Request}),
+		})
 	}
 	return d, nil
 }

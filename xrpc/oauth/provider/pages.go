@@ -32,6 +32,10 @@ type SignedIn struct {
 	At time.Time
 	// Credentials is the value of the account's counter at that time: see account.Account.
 	Credentials int64
+	// Caller acts by the sign-in. It is looked at in the transaction that lets an app in, so that a
+	// sign-in that is ended meanwhile, as on another device, lets none in. The zero Caller: only
+	// Credentials are compared there.
+	Caller account.Caller
 	// Request, if not empty, is the one request (Prompt.Request) that the sign-in is good for, for 15
 	// minutes, since the browser is not to remember it.
 	Request string

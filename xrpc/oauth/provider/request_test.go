@@ -1,12 +1,15 @@
 package provider
 
 import (
+	"context"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
@@ -157,6 +160,30 @@ func TestCrashInExtend(t *testing.T) {
 			}
 			w.browse(browser, path).asks(t, "after the crash", AskConsent)
 			w.consent(browser, alice, nil).back(t)
+		}
+	}
+}
+
+// A sign-in that its owner ends on another device, while the form of its consent is under way, lets no
+// app in.
+func TestSignInEndsDuringConsent(t *testing.T) {
+	w := newWorld(t)
+	a := w.public()
+	var ended error
+	a0, err := w.accounts.ByDID(t.Context(), alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := SignedIn{DID: alice, At: w.now(), Credentials: a0.Credentials}
+	in.Caller = account.NewCaller(alice, "", func(context.Context, storage.KVReader, account.Account) ([]storage.KVCheck, error) {
+		return nil, ended
+	})
+	w.signInAs(browser, in)
+	for _, ended = range []error{account.ErrTokenRevoked, account.ErrTakenDown, nil} {
+		w.browse(browser, a.push(nil))
+		q := w.consent(browser, alice, nil).back(t)
+		if let := q.Get("code") != ""; let != (ended == nil) || !let && q.Get("error") != codeAccessDenied {
+			t.Errorf("%v: %v", ended, q)
 		}
 	}
 }

@@ -48,7 +48,11 @@ func (p *Provider) storeCode(ctx context.Context, c client, id string, q *reques
 	key := codePrefix + hash(secret)
 	now := p.now()
 	denied := func(why string) error { return fail(codeAccessDenied, "%s", why) }
-	_, err = p.accounts.Update(ctx, account.Trusted(l.DID), func(a *account.Account, step *repo.Step) error {
+	who := l.Caller
+	if who.DID != l.DID {
+		who = account.Trusted(l.DID)
+	}
+	_, err = p.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		news = nil
 		switch {
 		case a.Credentials != l.Credentials:
@@ -86,8 +90,11 @@ func (p *Provider) storeCode(ctx context.Context, c client, id string, q *reques
 		news, err = remember(ctx, step, *a, c, q.scopes(), granted, now)
 		return err
 	})
-	if errors.Is(err, account.ErrNotFound) {
+	switch {
+	case errors.Is(err, account.ErrNotFound):
 		err = denied("The account is gone")
+	case errors.Is(err, account.ErrTokenRevoked), errors.Is(err, account.ErrTakenDown):
+		err = denied("The sign-in has ended")
 	}
 	return secretText{l.DID, "c", secret}.String(codeText), news, err
 }

@@ -18,7 +18,7 @@ func TestBrowserAddsPasskeys(t *testing.T) {
 	authenticator := p.Authenticator()
 	authenticator.Answer(false)
 	p.Goto(page)
-	p.signIn(alice, true)
+	p.showPassword(alice, true)
 	p.WaitFor("You have none.")
 	authenticator.Answer(true)
 	p.Fill("Name", "laptop")

@@ -48,6 +48,12 @@ func (p *person) begin(app *pdstest.App, pds *pdstest.PDS, change url.Values) *p
 func (p *person) signIn(a *pdstest.Account, remember bool) {
 	p.t.Helper()
 	p.Fill("Handle or e-mail address", string(a.Handle))
+	p.showPassword(a, remember)
+}
+
+// showPassword signs in for a page of an account, which says already who is to sign in.
+func (p *person) showPassword(a *pdstest.Account, remember bool) {
+	p.t.Helper()
 	p.Fill("Password", a.Password)
 	p.Check("Keep me signed in on this device", remember)
 	p.Submit("Sign in")
