@@ -158,7 +158,7 @@ func TestAddFS(t *testing.T) {
 	}
 }
 
-func TestPermissionSetGrants(t *testing.T) {
+func TestMatrix153_154PermissionSetGrants(t *testing.T) {
 	const set = `{"lexicon":1,"id":"com.example.app.authFull","defs":{"main":{"type":"permission-set","title":"Full","title:lang":{"de":"Voll"},"permissions":[%]}}}`
 	one := func(p string) *lexicon.PermissionSet {
 		doc, err := lexicon.ParseSchema([]byte(strings.Replace(set, "%", p, 1)))

@@ -8,7 +8,7 @@ import (
 )
 
 // 169: codes sent by mail as a second factor, and an operator who resets it while the server runs.
-func TestCheck169EmailFactor(t *testing.T) {
+func TestMatrix169EmailFactor(t *testing.T) {
 	dir, mail := t.TempDir(), filepath.Join(t.TempDir(), "mail.jsonl")
 	b := &sandbox{start(t, dir, "PDS_EMAIL_SINK_FILE="+mail), mail}
 	o := newOperator(t, dir, b.port())

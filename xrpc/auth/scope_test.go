@@ -135,6 +135,54 @@ func TestWorkedExamples(t *testing.T) {
 	}
 }
 
+// TestMatrix140to156Examples: what becomes of a scope in the list that a client asks for, and what it
+// says to a request. That an unknown scope is dropped and the rest holds is asked in each of them.
+func TestMatrix140to156Examples(t *testing.T) {
+	const svc = "did:web:api.example.com#svc"
+	for _, c := range []struct {
+		name, scope string
+		normal      string // "": it is invalid, and dropped
+		want        Permission
+		ok          bool
+	}{
+		{"140 put needs both", "repo:com.example.a?action=create", "repo:com.example.a?action=create", Write(Update, "com.example.a"), false},
+		{"140 create", "repo:com.example.a?action=create", "repo:com.example.a?action=create", Write(Create, "com.example.a"), true},
+		{"141 delete anything", "repo:*?action=delete", "repo:*?action=delete", Write(Delete, "com.example.z"), true},
+		{"142 a wildcard covers the others", "repo?collection=com.example.a&collection=*", "repo:*", Write(Create, "com.example.z"), true},
+		{"143 a collection of each kind", "repo:com.example.a?collection=com.example.b", "", Write(Create, "com.example.a"), false},
+		{"144 any method of anybody", "rpc:*?aud=*", "", Call("com.example.x", svc), false},
+		{"145 no fragment", "rpc:com.example.x?aud=did:web:api.example.com", "", Call("com.example.x", "did:web:api.example.com"), false},
+		{"146 a bare fragment", "rpc:com.example.x?aud=" + svc, "rpc:com.example.x?aud=did:web:api.example.com%23svc", Call("com.example.x", svc), true},
+		{"146 an escaped fragment", "rpc:com.example.x?aud=did:web:api.example.com%23svc", "rpc:com.example.x?aud=did:web:api.example.com%23svc", Call("com.example.x", svc), true},
+		{"147 any method of the service", "rpc:*?aud=" + svc, "rpc:*?aud=did:web:api.example.com%23svc", Call("*", svc), true},
+		{"147 the bare DID", "rpc:*?aud=" + svc, "rpc:*?aud=did:web:api.example.com%23svc", Call("*", "did:web:api.example.com"), false},
+		{"148 upper case", "blob:image/png", "blob:image/png", Upload("image/PNG"), true},
+		{"149 chat", "transition:generic", "transition:generic", Call("chat.bsky.convo.listConvos", svc), false},
+		{"149 handle", "transition:generic", "transition:generic", ManageHandle, false},
+		{"149 import", "transition:generic", "transition:generic", ManageRepo, false},
+		{"150 timeline", "transition:chat.bsky", "transition:chat.bsky", Call("app.bsky.feed.getTimeline", svc), false},
+		{"151 manage covers read", "account:email?action=manage", "account:email?action=manage", ReadEmail, true},
+		{"152 read is not manage", "account:email", "account:email", ManageEmail, false},
+		{"153 a set is not what it contains", "include:com.example.cal.auth", "include:com.example.cal.auth", Call("com.example.cal.get", svc), false},
+		{"154 a set writes nothing by itself", "include:com.example.cal.auth", "include:com.example.cal.auth", Write(Create, "com.example.cal.event"), false},
+		{"155 an action of the identity", "identity:*?action=manage", "", ManageIdentity, false},
+		{"156 an unknown action", "repo:com.example.a?action=read", "", Write(Create, "com.example.a"), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, ignored := ParseScopes("repo:com.example.rest " + c.scope)
+			if c.normal == "" && !slices.Equal(ignored, []string{c.scope}) || c.normal != "" && (len(ignored) > 0 || !p.Has(c.normal)) {
+				t.Errorf("%s, ignored %q", p, ignored)
+			}
+			if p.Allow(c.want) != c.ok {
+				t.Errorf("%s: %v", c.want, !c.ok)
+			}
+			if !p.Allow(Write(Create, "com.example.rest")) {
+				t.Error("the rest is gone")
+			}
+		})
+	}
+}
+
 // TestScopeOfPermission: each permission that scopes can grant is granted by the scope that a
 // client is told it lacks, and by no less.
 func TestScopeOfPermission(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
-	"regexp"
 	"testing"
 	"time"
 
@@ -43,9 +42,9 @@ func (network) Ask(context.Context, string) (crawl.Request, error) { return craw
 func (network) Look(context.Context, string) (crawl.Check, error)  { return crawl.Check{}, nil }
 
 // everyPage returns all pages by name, as a person would see them.
-func everyPage(t *testing.T, lang string) (w *world, all map[string]page) {
+func everyPage(t *testing.T, lang string) (all map[string]page) {
 	var problem string
-	w = newWorld(t, func(c *pds.Config) {
+	w := newWorld(t, func(c *pds.Config) {
 		c.Operator.BackupHelp = "pds backup /backups"
 		c.Operator.Sizes = func(context.Context) []operator.Size {
 			return []operator.Size{{Name: "pds.sqlite", Bytes: 123_456_789}}
@@ -134,27 +133,15 @@ func everyPage(t *testing.T, lang string) (w *world, all map[string]page) {
 	save("error")
 	b.get("/admin/account?did=did:web:nobody.example.com")
 	save("error-account")
-	return w, all
+	return all
 }
 
 // Every page, in every language, has what a screen reader needs, no script, and tags that match.
 func TestPagesAreAccessible(t *testing.T) {
 	for _, lang := range []string{"en", "de", "fr", "es", "ja", "pt"} {
-		_, all := everyPage(t, lang)
+		all := everyPage(t, lang)
 		for name, p := range all {
 			sitetest.Accessible(t, lang+" "+name, lang, p.text)
 		}
 	}
-}
-
-// TestScreenshots writes pictures of all pages: see [sitetest.Wanted].
-func TestScreenshots(t *testing.T) {
-	lang := sitetest.Wanted(t)
-	w, all := everyPage(t, lang)
-	shots := sitetest.Shots{Language: lang, Pages: make(map[string]string)}
-	for name, p := range all {
-		shots.Pages[name] = p.text
-	}
-	shots.Style = w.tab().get(regexp.MustCompile(`href="(/site/[^"]*)"`).FindStringSubmatch(all["signin"].text)[1]).text
-	shots.Take(t)
 }

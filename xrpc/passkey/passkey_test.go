@@ -173,7 +173,7 @@ func TestPasskey(t *testing.T) {
 }
 
 // 166: an answer to another challenge, to another server, from another place, or of nobody.
-func TestCheck166Login(t *testing.T) {
+func TestMatrix166Login(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(a *passkeytest.Authenticator)
 		want   error
@@ -224,7 +224,7 @@ func rename(from, to string) func(map[string]any) {
 }
 
 // 166: the same for registrations.
-func TestCheck166Registration(t *testing.T) {
+func TestMatrix166Registration(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(a *passkeytest.Authenticator)
 		want   error
@@ -254,7 +254,7 @@ func TestCheck166Registration(t *testing.T) {
 }
 
 // 166: a challenge is good for once, for its purpose, its device and five minutes.
-func TestCheck166Challenge(t *testing.T) {
+func TestMatrix166Challenge(t *testing.T) {
 	b, a := registered(t)
 	ctx := t.Context()
 	options := b.begin()
@@ -325,7 +325,7 @@ func withRP(t *testing.T, creation []byte) []byte {
 }
 
 // 166: of those who show one answer at once, one gets in.
-func TestCheck166ReplayAtOnce(t *testing.T) {
+func TestMatrix166ReplayAtOnce(t *testing.T) {
 	b, a := registered(t)
 	answer := a.Get(b.begin())
 	var all sync.WaitGroup
@@ -352,7 +352,7 @@ func TestCheck166ReplayAtOnce(t *testing.T) {
 }
 
 // 166: a passkey of bob with the user handle of alice, and one that both have registered.
-func TestCheck166OtherAccount(t *testing.T) {
+func TestMatrix166OtherAccount(t *testing.T) {
 	b, a := registered(t)
 	other := passkeytest.New(t, origin)
 	_, err := b.register(bob, other)
@@ -381,7 +381,7 @@ func TestCheck166OtherAccount(t *testing.T) {
 
 // 167: whose account it is says the passkey, also if it is deactivated; one that is taken down lets
 // nobody in.
-func TestCheck167Status(t *testing.T) {
+func TestMatrix167Status(t *testing.T) {
 	b, a := registered(t)
 	ctx := t.Context()
 	b.ok(b.accounts.Deactivate(ctx, account.Trusted(alice), time.Time{}))

@@ -62,7 +62,7 @@ func loginWith(b *testpds.Bench, password, code string) testpds.Reply {
 }
 
 // 169, and that codes are counted as passwords are.
-func TestCheck169SecondFactor(t *testing.T) {
+func TestMatrix169SecondFactor(t *testing.T) {
 	var guesses counted
 	b := testpds.New(t, func(c *session.Config) { c.Guesses = &guesses })
 	alice := b.Register("alice")
@@ -114,7 +114,7 @@ func TestCheck169SecondFactor(t *testing.T) {
 }
 
 // 163: after wrong codes the right one is refused too.
-func TestCheck163Locked(t *testing.T) {
+func TestMatrix163Locked(t *testing.T) {
 	b := testpds.New(t, func(c *session.Config) { c.Guesses = session.Unlimited{} })
 	alice := b.Register("alice")
 	secret := enrol(t, b, alice)
@@ -134,7 +134,7 @@ func TestCheck163Locked(t *testing.T) {
 
 // 170: whoever does not have the password does not learn whether there is a second factor, or an
 // account.
-func TestCheck170SameAnswer(t *testing.T) {
+func TestMatrix170SameAnswer(t *testing.T) {
 	b := testpds.New(t, nil)
 	enrol(t, b, b.Register("alice"))
 	b.Register("bob")

@@ -236,7 +236,7 @@ func TestEnrolmentEnds(t *testing.T) {
 }
 
 // 168: the password alone begins no session where a second factor is asked for.
-func TestCheck168PasswordOnly(t *testing.T) {
+func TestMatrix168PasswordOnly(t *testing.T) {
 	v := newVault(t)
 	before := v.prove(password) // logged in before there was a factor
 	secret := v.app()
@@ -249,7 +249,7 @@ func TestCheck168PasswordOnly(t *testing.T) {
 
 // 168: neither does one that was accepted before the factor was added, in the same moment, by another
 // process.
-func TestCheck168FactorAddedWhileLoggingIn(t *testing.T) {
+func TestMatrix168FactorAddedWhileLoggingIn(t *testing.T) {
 	v := newVault(t)
 	ctx, who := t.Context(), account.Trusted(owner)
 	e, err := v.BeginApp(ctx, who, "PDS")
@@ -263,7 +263,7 @@ func TestCheck168FactorAddedWhileLoggingIn(t *testing.T) {
 }
 
 // 163: after wrong codes none is looked at, the right one neither, until the window is over.
-func TestCheck163WrongCodes(t *testing.T) {
+func TestMatrix163WrongCodes(t *testing.T) {
 	v := newVault(t)
 	secret := v.app()
 	codes, err := v.NewRecoveryCodes(t.Context(), account.Trusted(owner))
@@ -307,7 +307,7 @@ func TestCheck163WrongCodes(t *testing.T) {
 }
 
 // 163: guesses at once, by several processes, are counted one by one.
-func TestCheck163GuessesAtOnce(t *testing.T) {
+func TestMatrix163GuessesAtOnce(t *testing.T) {
 	v := newVault(t)
 	secret := v.app()
 	wrong, p := v.wrongCode(secret), Proof{Account: v.account()}
@@ -342,7 +342,7 @@ func TestCheck163GuessesAtOnce(t *testing.T) {
 }
 
 // 163: no guess of another process is lost between the look at the count and the count.
-func TestCheck163FasterGuesses(t *testing.T) {
+func TestMatrix163FasterGuesses(t *testing.T) {
 	v := newVault(t)
 	secret := v.app()
 	p := Proof{Account: v.account()}
@@ -367,7 +367,7 @@ func TestCheck163FasterGuesses(t *testing.T) {
 
 // 164: a code is good for once; those of periods before it are not good any more, and those too far
 // off never.
-func TestCheck164ReplayedCode(t *testing.T) {
+func TestMatrix164ReplayedCode(t *testing.T) {
 	v := newVault(t)
 	secret := v.app()
 	use := func(periods int, want error) {
@@ -391,7 +391,7 @@ func TestCheck164ReplayedCode(t *testing.T) {
 }
 
 // 164: of those who use a code at once, one gets in.
-func TestCheck164CodeUsedTwiceAtOnce(t *testing.T) {
+func TestMatrix164CodeUsedTwiceAtOnce(t *testing.T) {
 	v := newVault(t)
 	code := v.code(v.app(), 0)
 	v.atOnce(code)
@@ -427,7 +427,7 @@ func (v *vault) atOnce(code string) {
 }
 
 // 164: the code was looked at, but another process is faster.
-func TestCheck164FasterReplay(t *testing.T) {
+func TestMatrix164FasterReplay(t *testing.T) {
 	v := newVault(t)
 	code := v.code(v.app(), 0)
 	v.hook.before(func() {
@@ -439,7 +439,7 @@ func TestCheck164FasterReplay(t *testing.T) {
 }
 
 // 165: a recovery code is good for once, also if it is used by many at once.
-func TestCheck165RecoveryCodes(t *testing.T) {
+func TestMatrix165RecoveryCodes(t *testing.T) {
 	v := newVault(t)
 	ctx, who := t.Context(), account.Trusted(owner)
 	_, err := v.NewRecoveryCodes(ctx, who)
@@ -599,7 +599,7 @@ func TestEmailCodes(t *testing.T) {
 }
 
 // 162: an app password needs no second factor, and completes nothing.
-func TestCheck162AppPassword(t *testing.T) {
+func TestMatrix162AppPassword(t *testing.T) {
 	v := newVault(t)
 	ctx := t.Context()
 	text, _, err := v.CreateAppPassword(ctx, account.Trusted(owner), "phone", false)
@@ -617,7 +617,7 @@ func TestCheck162AppPassword(t *testing.T) {
 }
 
 // 122: a new password, by whatever way, does not open an account that asks for a second factor.
-func TestCheck122FactorsOutlastNewPassword(t *testing.T) {
+func TestMatrix122FactorsOutlastNewPassword(t *testing.T) {
 	v := newVault(t)
 	ctx, who := t.Context(), account.Trusted(owner)
 	secret := v.app()

@@ -32,8 +32,8 @@ func (b *tab) signInForm(t *testing.T) url.Values {
 	return in
 }
 
-// Check 95: nothing is done on the word of another site.
-func TestForgedForms(t *testing.T) {
+// 95: nothing is done on the word of another site.
+func TestMatrix95ForgedForms(t *testing.T) {
 	w := newWorld(t)
 	other := w.tab().signInForm(t)
 	for name, x := range map[string]struct {
@@ -139,8 +139,8 @@ func TestPagesAreNotFramed(t *testing.T) {
 	}
 }
 
-// Check 162.
-func TestAppPasswordsOpenNoPages(t *testing.T) {
+// 162: a password of an app does not sign in to pages.
+func TestMatrix162AppPasswordsOpenNoPages(t *testing.T) {
 	w := newWorld(t)
 	password, _, err := w.credentials().CreateAppPassword(t.Context(), account.Trusted(w.alice.DID), "app", true)
 	if err != nil {
@@ -157,8 +157,8 @@ func TestAppPasswordsOpenNoPages(t *testing.T) {
 	}
 }
 
-// Check 170, but for the time: an unknown account looks like a wrong password.
-func TestUnknownAccountsLookAlike(t *testing.T) {
+// 170, but for the time: an unknown account looks like a wrong password.
+func TestMatrix170UnknownAccountsLookAlike(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	in := b.signInForm(t)
@@ -194,8 +194,8 @@ func TestGuessesAreCounted(t *testing.T) {
 	t.Error("guesses are not counted")
 }
 
-// Check 101: a cookie that somebody has planted is worth nothing after the sign-in.
-func TestCookieFixation(t *testing.T) {
+// 101: a cookie that somebody has planted is worth nothing after the sign-in.
+func TestMatrix101CookieFixation(t *testing.T) {
 	w := newWorld(t)
 	victim := w.tab()
 	in := victim.signInForm(t)
@@ -220,8 +220,8 @@ func TestCookieFixation(t *testing.T) {
 	}
 }
 
-// Check 102: an earlier secret that comes back much later ends what the browser has.
-func TestStolenEarlierCookie(t *testing.T) {
+// 102: an earlier secret that comes back much later ends what the browser has.
+func TestMatrix102StolenEarlierCookie(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	in := b.signInForm(t)
@@ -302,8 +302,8 @@ func TestCookieAttributes(t *testing.T) {
 	check(true)
 }
 
-// Check 99: a sign-in that is not remembered is good for one request, and for 15 minutes.
-func TestSignInForOneRequest(t *testing.T) {
+// 99: a sign-in that is not remembered is good for one request, and for 15 minutes.
+func TestMatrix99SignInForOneRequest(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, _ := w.push(nil)
@@ -343,8 +343,8 @@ func (b *tab) caller(did syntax.DID) (account.Caller, site.SignIn, error) {
 	return b.site.Caller(x, did, site.As{}), in, err
 }
 
-// Check 103: an account ends its own sign-ins, and nobody else's.
-func TestSignInsAreListedAndEnded(t *testing.T) {
+// 103: an account ends its own sign-ins, and nobody else's.
+func TestMatrix103SignInsAreListedAndEnded(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.tab(), w.tab()
 	a.post("/oauth/sign-in", a.signInForm(t))
@@ -406,8 +406,8 @@ func TestEndedSignInLetsNoAppIn(t *testing.T) {
 	}
 }
 
-// Check 86: an app that asks for one account gets no other.
-func TestHintCannotBeChanged(t *testing.T) {
+// 86: an app that asks for one account gets no other.
+func TestMatrix86HintCannotBeChanged(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, _ := w.push(url.Values{"login_hint": {string(w.bob.Handle)}})
@@ -479,8 +479,8 @@ func TestSignInForPageOfAccount(t *testing.T) {
 	}
 }
 
-// Check 89: nothing that strangers write is HTML.
-func TestStrangersWriteNoHTML(t *testing.T) {
+// 89: nothing that strangers write is HTML.
+func TestMatrix89StrangersWriteNoHTML(t *testing.T) {
 	const evil = `"><script>alert(1)</script>`
 	w := newWorld(t)
 	b := w.tab()

@@ -29,8 +29,8 @@ func TestAppIsLetIn(t *testing.T) {
 	}
 }
 
-// Check 85: two accounts in one browser, and a choice between them.
-func TestTwoAccounts(t *testing.T) {
+// 85: two accounts in one browser, and a choice between them.
+func TestMatrix85TwoAccounts(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, _ := w.push(nil)
@@ -69,8 +69,8 @@ func TestTwoAccounts(t *testing.T) {
 	}
 }
 
-// Check 83: prompt=create shows the sign-up.
-func TestSignUpInFlow(t *testing.T) {
+// 83: prompt=create shows the sign-up.
+func TestMatrix83SignUpInFlow(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, login := w.push(url.Values{"prompt": {"create"}})
@@ -188,8 +188,8 @@ func merge(a, b url.Values) url.Values {
 	return a
 }
 
-// Check 93, and the permissions that a person takes away.
-func TestPartialConsentAndDeny(t *testing.T) {
+// 93, and the permissions that a person takes away.
+func TestMatrix93PartialConsentAndDeny(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, login := w.push(nil)
@@ -224,8 +224,8 @@ func TestPartialConsentAndDeny(t *testing.T) {
 	}
 }
 
-// Check 122, of browsers: a password that is reset ends all sign-ins.
-func TestForgottenPassword(t *testing.T) {
+// 122, of browsers: a password that is reset ends all sign-ins.
+func TestMatrix122ForgottenPassword(t *testing.T) {
 	w := newWorld(t)
 	other := w.tab()
 	path, _ := w.push(nil)
@@ -351,8 +351,8 @@ func TestCodesByMail(t *testing.T) {
 	b.expect(200, "Let this app in?")
 }
 
-// Check 167: a deactivated account is asked to come back, and one that is taken down is refused.
-func TestDeactivatedAndTakenDown(t *testing.T) {
+// 167: a deactivated account is asked to come back, and one that is taken down is refused.
+func TestMatrix167DeactivatedAndTakenDown(t *testing.T) {
 	w := newWorld(t)
 	accounts := w.pds.Server().Accounts
 	if err := accounts.Deactivate(t.Context(), account.Trusted(w.alice.DID), w.Clock.Now().AddDate(0, 1, 0)); err != nil {
@@ -403,8 +403,8 @@ func TestMovedAccountStaysDeactivated(t *testing.T) {
 	}
 }
 
-// Check 81: whoever takes too long is sent back to the app, and does not lose what was entered.
-func TestRequestExpires(t *testing.T) {
+// 81: whoever takes too long is sent back to the app, and does not lose what was entered.
+func TestMatrix81RequestExpires(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, _ := w.push(nil)

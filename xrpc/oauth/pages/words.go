@@ -137,22 +137,23 @@ func (w Words) describe(ctx context.Context, lang site.Language, s auth.Scope) P
 		}
 		return Permission{Text: t("may.identity"), Danger: true}
 	case "repo":
-		l := Permission{Text: t("may.records")}
-		if list := values(in, "collection"); slices.Contains(list, "*") {
-			l.Text = t("may.records.all")
-		} else {
-			l.Details = list
-		}
-		if list := in["action"]; len(list) > 0 {
-			words := make([]string, 0, len(list))
-			for _, a := range []string{auth.Create, auth.Update, auth.Delete} {
-				if slices.Contains(list, a) {
-					words = append(words, t("action."+a))
-				}
+		kinds, actions := values(in, "collection"), in["action"]
+		words := make([]string, 0, len(actions))
+		for _, a := range []string{auth.Create, auth.Update, auth.Delete} {
+			if slices.Contains(actions, a) {
+				words = append(words, t("action."+a))
 			}
-			l.Details = append(l.Details, t("may.records.only", "actions", strings.Join(words, ", ")))
 		}
-		return l
+		only := strings.Join(words, ", ")
+		switch all := slices.Contains(kinds, "*"); {
+		case all && only != "":
+			return Permission{Text: t("may.records.all.only", "actions", only)}
+		case all:
+			return Permission{Text: t("may.records.all")}
+		case only != "":
+			return Permission{Text: t("may.records.only", "actions", only), Details: kinds}
+		}
+		return Permission{Text: t("may.records"), Details: kinds}
 	case "blob":
 		if list := values(in, "accept"); !slices.Contains(list, "*/*") {
 			return Permission{Text: t("may.files.some"), Details: list}

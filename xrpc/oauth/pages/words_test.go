@@ -57,7 +57,7 @@ func TestWords(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"See your e-mail address", "Change your handle",
-		"“Calendar” – Do what the permission set com.example.cal.auth contains: Change your public data of these kinds: com.example.cal.event, Only: add",
+		"“Calendar” – Do what the permission set com.example.cal.auth contains: Change your public data of these kinds (only: add): com.example.cal.event",
 		"Do what the permission set com.example.gone contains:",
 		"Change your public data of these kinds: com.example.note",
 	}, of()); diff != "" {

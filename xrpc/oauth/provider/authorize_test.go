@@ -36,7 +36,7 @@ func (r reply) asks(t testing.TB, name string, what Ask) {
 	}
 }
 
-func TestMatrix74to77Navigation(t *testing.T) {
+func TestMatrix74_75_76_77Navigation(t *testing.T) {
 	w := newWorld(t)
 	a := w.public()
 	w.signIn(browser, alice)
@@ -86,7 +86,7 @@ func TestMatrix78NoOpenRedirect(t *testing.T) {
 	}
 }
 
-func TestMatrix79to82Foreign(t *testing.T) {
+func TestMatrix79_80_81_82Foreign(t *testing.T) {
 	w := newWorld(t)
 	a := w.public()
 	w.signIn(browser, alice)
@@ -234,7 +234,7 @@ func TestMatrix86HintIsEnforced(t *testing.T) {
 	}
 }
 
-func TestMatrix87to88Silent(t *testing.T) {
+func TestMatrix87_88Silent(t *testing.T) {
 	w := newWorld(t)
 	hint := map[string]string{"login_hint": string(alice)}
 	none := map[string]string{"login_hint": string(alice), "prompt": "none"}
@@ -339,7 +339,7 @@ func (w *world) raise() {
 }
 
 // 89, for the page that this package writes by itself. 90 to 92: what comes back to the client.
-func TestMatrix89to92Answers(t *testing.T) {
+func TestMatrix89_90_91_92Answers(t *testing.T) {
 	w := newWorld(t)
 	a := w.public()
 	w.signIn(browser, alice)
@@ -556,7 +556,7 @@ func TestMatrix97PartialGrant(t *testing.T) {
 	}
 }
 
-func TestMatrix98to99SignIns(t *testing.T) {
+func TestMatrix98_99SignIns(t *testing.T) {
 	w := newWorld(t)
 	a := w.public()
 	w.signIn(browser, bob)

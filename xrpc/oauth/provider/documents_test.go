@@ -16,7 +16,7 @@ import (
 	"github.com/pdskit/pdskit/internal/nettest"
 )
 
-func TestMatrix1to6Discovery(t *testing.T) {
+func TestMatrix1_2_3_4_5_6Discovery(t *testing.T) {
 	w := newWorld(t)
 	out := w.get(pathResource)
 	servers, _ := out.json["authorization_servers"].([]any)
@@ -156,19 +156,21 @@ func TestMatrix8to33Documents(t *testing.T) {
 		{name: "a type of its own", doc: change{"application_type": "toaster"}, want: codeInvalidMetadata},
 		{name: "mTLS", doc: change{"tls_client_certificate_bound_access_tokens": true}, want: codeInvalidMetadata},
 	} {
-		w := newWorld(t)
-		a := w.public()
-		if x.id != "" {
-			a.id = x.id
-		}
-		w.publishJSON(a.id, clientDocument(a.id, x.doc))
-		if x.answer != nil {
-			w.publish(a.id, x.answer)
-		}
-		out := a.par(nil)
-		if x.want == "" && out.status != 201 || x.want != "" && !out.is(400, x.want) {
-			t.Errorf("%s: %d %s", x.name, out.status, out.text)
-		}
+		t.Run(x.name, func(t *testing.T) {
+			w := newWorld(t)
+			a := w.public()
+			if x.id != "" {
+				a.id = x.id
+			}
+			w.publishJSON(a.id, clientDocument(a.id, x.doc))
+			if x.answer != nil {
+				w.publish(a.id, x.answer)
+			}
+			out := a.par(nil)
+			if x.want == "" && out.status != 201 || x.want != "" && !out.is(400, x.want) {
+				t.Errorf("%d %s", out.status, out.text)
+			}
+		})
 	}
 }
 
@@ -190,7 +192,7 @@ func TestMatrix11DocumentHangs(t *testing.T) {
 
 // 12, 13: the client that fetches documents dials no address that is not public. It is the address that
 // is dialled that counts, so it does not matter what the name resolved to a moment before.
-func TestMatrix12to13Addresses(t *testing.T) {
+func TestMatrix12_13Addresses(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "100.64.0.1", "0.0.0.0"} {
 		var refused error
 		w := newWorld(t, func(c *Config) {
@@ -299,11 +301,13 @@ func TestMatrix37to43Loopback(t *testing.T) {
 		{"43 scope without atproto", "http://localhost?scope=repo%3A*", "http://127.0.0.1/", "atproto", codeInvalidMetadata},
 		{"43 fragment", "http://localhost#x", "http://127.0.0.1/", "atproto", codeInvalidMetadata},
 	} {
-		a := &app{world: w, id: x.id, redirect: x.redirect, scope: x.scope, key: newKey(t)}
-		out := a.par(nil)
-		if x.want == "" && out.status != 201 || x.want != "" && !out.is(400, x.want) {
-			t.Errorf("%s: %d %s", x.name, out.status, out.text)
-		}
+		t.Run(x.name, func(t *testing.T) {
+			a := &app{world: w, id: x.id, redirect: x.redirect, scope: x.scope, key: newKey(t)}
+			out := a.par(nil)
+			if x.want == "" && out.status != 201 || x.want != "" && !out.is(400, x.want) {
+				t.Errorf("%d %s", out.status, out.text)
+			}
+		})
 	}
 	if w.fetches.Load() != 0 {
 		t.Error("something was fetched")

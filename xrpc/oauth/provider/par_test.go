@@ -29,7 +29,7 @@ func (w *world) raw(path, kind, body string, header ...string) reply {
 
 const formType = "application/x-www-form-urlencoded"
 
-func TestMatrix45to47ProofAtPAR(t *testing.T) {
+func TestMatrix45_46_47ProofAtPAR(t *testing.T) {
 	w := newWorld(t)
 	a := w.public()
 	if out := w.raw(pathPAR, formType, a.request(nil).Encode()); !out.is(400, codeInvalidProof) {
@@ -110,30 +110,37 @@ func TestMatrix48to62Parameters(t *testing.T) {
 		{"no client", map[string]string{"client_id": ""}, codeInvalidClient},
 		{"unknown parameters", map[string]string{"display": "popup", "max_age": "1", "x": "y"}, ""},
 	} {
-		out := a.par(x.change)
-		if x.want == "" && out.status != 201 || x.want != "" && !out.is(400, x.want) {
-			t.Errorf("%s: %d %s", x.name, out.status, out.text)
-		}
-		if expires, _ := out.json["expires_in"].(float64); x.want == "" && (expires <= 0 || expires > 300) {
-			t.Errorf("62: %v", out.json["expires_in"])
-		}
+		t.Run(x.name, func(t *testing.T) {
+			out := a.par(x.change)
+			if x.want == "" && out.status != 201 || x.want != "" && !out.is(400, x.want) {
+				t.Errorf("%d %s", out.status, out.text)
+			}
+		})
 	}
+	t.Run("62 expires_in", func(t *testing.T) {
+		out := a.par(nil)
+		if expires, _ := out.json["expires_in"].(float64); out.status != 201 || expires <= 0 || expires > 300 {
+			t.Errorf("%d %s", out.status, out.text)
+		}
+	})
 	proof := func() []string {
 		return []string{"DPoP", a.proof("POST", issuer+pathPAR, "", w.p.proofs.Nonce())}
 	}
 	body := a.request(nil).Encode()
-	if out := w.raw(pathPAR, formType, body+"&state=other", proof()...); !out.is(400, codeInvalidRequest) {
-		t.Errorf("58: %d %s", out.status, out.text)
-	}
-	if out := w.raw(pathPAR, formType, body+"&%zz", proof()...); !out.is(400, codeInvalidRequest) {
-		t.Errorf("58 malformed: %d %s", out.status, out.text)
-	}
-	if out := w.raw(pathPAR, formType, body+"&state=%ff", proof()...); !out.is(400, codeInvalidRequest) {
-		t.Errorf("58 not UTF-8: %d %s", out.status, out.text)
-	}
-	if out := w.raw(pathPAR, "application/json", `{"state":"a","state":"b"}`, proof()...); !out.is(400, codeInvalidRequest) {
-		t.Errorf("58 JSON: %d %s", out.status, out.text)
-	}
+	t.Run("58 twice or malformed", func(t *testing.T) {
+		if out := w.raw(pathPAR, formType, body+"&state=other", proof()...); !out.is(400, codeInvalidRequest) {
+			t.Errorf("58: %d %s", out.status, out.text)
+		}
+		if out := w.raw(pathPAR, formType, body+"&%zz", proof()...); !out.is(400, codeInvalidRequest) {
+			t.Errorf("58 malformed: %d %s", out.status, out.text)
+		}
+		if out := w.raw(pathPAR, formType, body+"&state=%ff", proof()...); !out.is(400, codeInvalidRequest) {
+			t.Errorf("58 not UTF-8: %d %s", out.status, out.text)
+		}
+		if out := w.raw(pathPAR, "application/json", `{"state":"a","state":"b"}`, proof()...); !out.is(400, codeInvalidRequest) {
+			t.Errorf("58 JSON: %d %s", out.status, out.text)
+		}
+	})
 	for _, text := range []string{`{"state":{}}`, `{"state":["a"]}`, `[]`, `"a"`, `null x`, ``} {
 		if out := w.raw(pathPAR, "application/json", text, proof()...); !out.is(400, codeInvalidRequest) {
 			t.Errorf("JSON: %s: %d %s", text, out.status, out.text)
@@ -149,22 +156,26 @@ func TestMatrix48to62Parameters(t *testing.T) {
 	if out := w.raw(pathPAR, "application/json; charset=UTF-8", string(text), proof()...); out.status != 201 {
 		t.Errorf("JSON: %d %s", out.status, out.text)
 	}
-	for _, kind := range []string{"text/plain", "", "multipart/form-data; boundary=x", "application/json; charset=latin1"} {
-		if out := w.raw(pathPAR, kind, body, proof()...); out.status != 415 {
-			t.Errorf("60 %q: %d %s", kind, out.status, out.text)
+	t.Run("60 media types", func(t *testing.T) {
+		for _, kind := range []string{"text/plain", "", "multipart/form-data; boundary=x", "application/json; charset=latin1"} {
+			if out := w.raw(pathPAR, kind, body, proof()...); out.status != 415 {
+				t.Errorf("60 %q: %d %s", kind, out.status, out.text)
+			}
 		}
-	}
-	if out := w.raw(pathPAR, formType, body+"&x="+strings.Repeat("x", maxBody), proof()...); out.status != 413 {
-		t.Errorf("61: %d %s", out.status, out.text)
-	}
-	// A body in another coding is refused without a look at it, however long it is.
-	var bomb bytes.Buffer
-	z := gzip.NewWriter(&bomb)
-	z.Write(make([]byte, 1<<20))
-	z.Close()
-	if out := w.raw(pathPAR, formType, bomb.String(), append(proof(), "Content-Encoding", "gzip")...); out.status != 415 {
-		t.Errorf("61 gzip: %d %s", out.status, out.text)
-	}
+	})
+	t.Run("61 size and coding", func(t *testing.T) {
+		if out := w.raw(pathPAR, formType, body+"&x="+strings.Repeat("x", maxBody), proof()...); out.status != 413 {
+			t.Errorf("61: %d %s", out.status, out.text)
+		}
+		// A body in another coding is refused without a look at it, however long it is.
+		var bomb bytes.Buffer
+		z := gzip.NewWriter(&bomb)
+		z.Write(make([]byte, 1<<20))
+		z.Close()
+		if out := w.raw(pathPAR, formType, bomb.String(), append(proof(), "Content-Encoding", "gzip")...); out.status != 415 {
+			t.Errorf("61 gzip: %d %s", out.status, out.text)
+		}
+	})
 	if out := w.raw(pathPAR, formType, body, append(proof(), "Accept", "text/html")...); out.status != 406 {
 		t.Errorf("Accept: %d %s", out.status, out.text)
 	}
@@ -226,13 +237,15 @@ func TestMatrix63to71Assertions(t *testing.T) {
 		{"nbf", map[string]any{"nbf": now + 100}, nil, codeInvalidClient},
 		{"cnf", map[string]any{"cnf": map[string]any{"jkt": "x"}}, nil, codeInvalidClient},
 	} {
-		a := w.confidential()
-		w.p.documents.Purge(a.id)
-		a.changeAssertion, a.changeHead = x.claims, x.head
-		out := a.par(nil)
-		if x.want == "" && out.status != 201 || x.want != "" && !out.is(400, x.want) {
-			t.Errorf("%s: %d %s", x.name, out.status, out.text)
-		}
+		t.Run(x.name, func(t *testing.T) {
+			a := w.confidential()
+			w.p.documents.Purge(a.id)
+			a.changeAssertion, a.changeHead = x.claims, x.head
+			out := a.par(nil)
+			if x.want == "" && out.status != 201 || x.want != "" && !out.is(400, x.want) {
+				t.Errorf("%d %s", out.status, out.text)
+			}
+		})
 	}
 	a := w.confidential()
 	w.p.documents.Purge(a.id)
@@ -260,18 +273,19 @@ func TestMatrix63to71Assertions(t *testing.T) {
 	if out := w.do(r); !out.is(400, codeInvalidClient) {
 		t.Errorf("68: %d %s", out.status, out.text)
 	}
-	// 69
 	own := a.authKey
-	a.authKey = newKey(t)
-	if out := a.par(nil); !out.is(400, codeInvalidClient) {
-		t.Errorf("69: %d %s", out.status, out.text)
-	}
-	// 70
-	a.authKey = own
-	a.key = own
-	if out := a.par(nil); !out.is(400, codeInvalidRequest) {
-		t.Errorf("70: %d %s", out.status, out.text)
-	}
+	t.Run("69 key of another", func(t *testing.T) {
+		a.authKey = newKey(t)
+		if out := a.par(nil); !out.is(400, codeInvalidClient) {
+			t.Errorf("%d %s", out.status, out.text)
+		}
+	})
+	t.Run("70 the key of the proof", func(t *testing.T) {
+		a.authKey, a.key = own, own
+		if out := a.par(nil); !out.is(400, codeInvalidRequest) {
+			t.Errorf("%d %s", out.status, out.text)
+		}
+	})
 }
 
 // A client that is asked for a nonce repeats the request as it was, with the same assertion.
@@ -292,7 +306,7 @@ func TestAssertionSurvivesNonce(t *testing.T) {
 	}
 }
 
-func TestMatrix72to73OtherAuthentication(t *testing.T) {
+func TestMatrix72_73OtherAuthentication(t *testing.T) {
 	w := newWorld(t)
 	a := w.confidential()
 	tok := a.login()

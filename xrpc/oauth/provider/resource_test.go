@@ -95,10 +95,12 @@ func TestMatrix126to136Calls(t *testing.T) {
 		{"136 three parts", "DPoP " + tok.access + " x", []string{good()}, 400, "InvalidToken"},
 		{"136 no token", "DPoP ", []string{good()}, 400, "InvalidToken"},
 	} {
-		out := a.callWith(x.authorization, x.proofs...)
-		if out.status != x.status || out.str("error") != x.code || x.status == 401 && (!strings.HasPrefix(out.header.Get("WWW-Authenticate"), "DPoP algs=\"ES256 ES256K\", error=\""+x.code+"\"") || out.header.Get("DPoP-Nonce") == "") {
-			t.Errorf("%s: %d %v %s", x.name, out.status, out.header, out.text)
-		}
+		t.Run(x.name, func(t *testing.T) {
+			out := a.callWith(x.authorization, x.proofs...)
+			if out.status != x.status || out.str("error") != x.code || x.status == 401 && (!strings.HasPrefix(out.header.Get("WWW-Authenticate"), "DPoP algs=\"ES256 ES256K\", error=\""+x.code+"\"") || out.header.Get("DPoP-Nonce") == "") {
+				t.Errorf("%d %v %s", out.status, out.header, out.text)
+			}
+		})
 	}
 	r := httptest.NewRequest("GET", address, nil)
 	r.Header.Add("Authorization", "DPoP "+tok.access)

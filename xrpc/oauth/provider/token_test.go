@@ -109,14 +109,16 @@ func TestMatrix107to111WrongExchanges(t *testing.T) {
 		{"111 none", map[string]string{"grant_type": ""}, codeInvalidRequest, false},
 		{"111 no client", map[string]string{"client_id": ""}, codeInvalidClient, false},
 	} {
-		a := w.public()
-		code := a.code(nil)
-		if out := a.exchange(code, x.change); !out.is(400, x.want) {
-			t.Errorf("%s: %d %s", x.name, out.status, out.text)
-		}
-		if out := a.exchange(code, nil); (out.status == 200) == x.gone {
-			t.Errorf("%s: then: %d %s", x.name, out.status, out.text)
-		}
+		t.Run(x.name, func(t *testing.T) {
+			a := w.public()
+			code := a.code(nil)
+			if out := a.exchange(code, x.change); !out.is(400, x.want) {
+				t.Errorf("%d %s", out.status, out.text)
+			}
+			if out := a.exchange(code, nil); (out.status == 200) == x.gone {
+				t.Errorf("then: %d %s", out.status, out.text)
+			}
+		})
 	}
 	for name, thief := range map[string]func(owner *app) *app{
 		"client": func(owner *app) *app { c := w.confidential(); c.verifier = owner.verifier; return c },
@@ -198,7 +200,7 @@ func TestMatrix113NoRefreshGrant(t *testing.T) {
 	}
 }
 
-func TestMatrix114to115Rotation(t *testing.T) {
+func TestMatrix114_115Rotation(t *testing.T) {
 	w := newWorld(t)
 	a := w.public()
 	one := a.login()
@@ -248,7 +250,7 @@ func TestMatrix116ParallelRefresh(t *testing.T) {
 	}
 }
 
-func TestMatrix117to119Retry(t *testing.T) {
+func TestMatrix117_118_119Retry(t *testing.T) {
 	w := newWorld(t)
 	a := w.public()
 	one := a.login()
@@ -406,7 +408,7 @@ func (a *app) revoke(token string) reply {
 	return a.send(pathRevocation, url.Values{"client_id": {a.id}, "token": {token}})
 }
 
-func TestMatrix123to125Revocation(t *testing.T) {
+func TestMatrix123_124_125Revocation(t *testing.T) {
 	w := newWorld(t)
 	a := w.public()
 	for name, which := range map[string]func(tokens) string{

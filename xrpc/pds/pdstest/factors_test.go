@@ -28,7 +28,7 @@ func is(t *testing.T, what string, err error, name string) {
 }
 
 // 169, over a whole server: an account with an authenticator app, which outlasts a restart.
-func TestCheck169AuthenticatorApp(t *testing.T) {
+func TestMatrix169AuthenticatorApp(t *testing.T) {
 	net := pdstest.New(t)
 	pds := net.PDS()
 	alice := pds.Account("alice")

@@ -102,7 +102,7 @@ func TestOwnPages(t *testing.T) {
 }
 
 // A session is like one of a password, within what was granted (checks 157, 158, 160, 161).
-func TestAppScopes(t *testing.T) {
+func TestMatrix157_158_159_160_161AppScopes(t *testing.T) {
 	net := pdstest.New(t)
 	var called []string
 	net.Handle("view.example.org", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -285,7 +285,7 @@ func TestAppSessions(t *testing.T) {
 }
 
 // What ends the sessions of an account ends those of apps (checks 112, 122).
-func TestAppSessionsEnd(t *testing.T) {
+func TestMatrix112_122AppSessionsEnd(t *testing.T) {
 	for what, end := range map[string]func(t *testing.T, net *pdstest.Network, p *pdstest.PDS, a *pdstest.Account) error{
 		"a reset of the password": func(t *testing.T, net *pdstest.Network, p *pdstest.PDS, a *pdstest.Account) error {
 			if err := api.ServerRequestPasswordReset(t.Context(), p.Client(), api.ServerRequestPasswordResetInput{Email: a.Email}); err != nil {
@@ -480,7 +480,7 @@ func answer(t *testing.T, net *pdstest.Network, r *http.Request) (res *http.Resp
 
 // What an app finds at the addresses of OAuth, and from which origins (checks 1 to 6). Off, there is
 // nothing.
-func TestOAuthAddresses(t *testing.T) {
+func TestMatrix1_2_3_4_5_6Addresses(t *testing.T) {
 	net := pdstest.New(t)
 	net.PDS()
 	net.PDS(func(c *pds.Config) { c.OAuth.Off = true })
@@ -519,7 +519,7 @@ func TestOAuthAddresses(t *testing.T) {
 }
 
 // What a method answers to tokens and proofs that are not good (checks 126, 127, 135 to 138).
-func TestAppProofs(t *testing.T) {
+func TestMatrix126_127_135_136_137_138AppProofs(t *testing.T) {
 	net := pdstest.New(t)
 	one := net.PDS()
 	alice := one.Account("alice")

@@ -101,8 +101,8 @@ func (b *tab) token(path string) string {
 	return in.Get("token")
 }
 
-// Check 95: nothing is done on the word of another site.
-func TestForgedForms(t *testing.T) {
+// 95: nothing is done on the word of another site.
+func TestMatrix95ForgedForms(t *testing.T) {
 	w := newWorld(t)
 	b, other, bob := w.signedIn(w.alice), w.signedIn(w.alice), w.signedIn(w.bob)
 	good, ofBob := b.prepare(w.alice), bob.prepare(w.bob)
@@ -205,8 +205,8 @@ func newWorldSignedIn(t *testing.T) (*world, *tab) {
 	return w, w.signedIn(w.alice)
 }
 
-// Check 103: nobody gets at another account, or at what belongs to it, by its DID or by names.
-func TestOtherAccounts(t *testing.T) {
+// 103: nobody gets at another account, or at what belongs to it, by its DID or by names.
+func TestMatrix103OtherAccounts(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.signedIn(w.alice), w.signedIn(w.bob)
 	ctx := t.Context()

@@ -113,6 +113,41 @@ func TestDevices(t *testing.T) {
 	}
 }
 
+// Whoever hears the buttons and does not see what stands beside them can tell them apart.
+func TestButtonsOfDevicesDiffer(t *testing.T) {
+	w := newWorld(t)
+	w.signedIn(w.alice)
+	w.Clock.Advance(time.Minute)
+	if _, err := w.alice.Login(w.alice.Password); err != nil {
+		t.Fatal(err)
+	}
+	b := w.signedIn(w.alice)
+	b.Get(at(w.alice, "devices"))
+	labels := regexp.MustCompile(`<button aria-label="([^"]*)">Sign out<`).FindAllStringSubmatch(b.Last.Text, -1)
+	seen := make(map[string]bool)
+	for _, l := range labels {
+		if seen[l[1]] || !strings.HasPrefix(l[1], "Sign out: ") || !strings.Contains(l[1], ", signed in since ") {
+			t.Errorf("%q", l[1])
+		}
+		seen[l[1]] = true
+	}
+	if len(labels) < 4 || strings.Count(b.Last.Text, ">Sign out<") != len(labels) {
+		t.Errorf("%q", labels)
+	}
+}
+
+// The address of a page names the account: who is asked to sign in need not.
+func TestSignInNamesTheAccount(t *testing.T) {
+	w := newWorld(t)
+	for _, path := range []string{at(w.alice, ""), at(w.alice, "devices"), strings.Replace(at(w.alice, "devices"), ":", "%3A", -1)} {
+		b := w.tab()
+		b.Get(path)
+		if b.Last.Path != "/oauth/sign-in" || b.Last.Fields("/oauth/sign-in").Get("identifier") != string(w.alice.Handle) {
+			t.Errorf("%s: at %s: %v", path, b.Last.Path, b.Last.Fields("/oauth/sign-in"))
+		}
+	}
+}
+
 func TestEndOneBrowser(t *testing.T) {
 	w := newWorld(t)
 	here, other := w.signedIn(w.alice), w.signedIn(w.alice)
@@ -138,7 +173,7 @@ func TestConnectedApps(t *testing.T) {
 	app := x.Login(w.alice)
 	b := w.signedIn(w.alice)
 	b.Get(at(w.alice, "apps"))
-	b.Expect(200, "Connected apps", "app1.example.net", "com.example.note", "Only: add", "Know who you are")
+	b.Expect(200, "Connected apps", "app1.example.net", "Change your public data of these kinds (only: add): com.example.note", "Know who you are")
 	b.Submit(at(w.alice, "apps"), nil)
 	b.Expect(200, "Connected apps", "The app has no access any more.", "No app is connected.")
 	if app.Renew(t.Context()) == nil {
