@@ -99,6 +99,48 @@ func TestForeignForms(t *testing.T) {
 	w.wait("alice 👍")
 }
 
+// A form of another site comes without the cookie (SameSite). The answer must not set another one,
+// which would sign its user out.
+func TestForeignFormsSignNobodyOut(t *testing.T) {
+	w := newWorld(t)
+	for _, path := range []string{"/sign-in", "/sign-out", "/status", "/", "/nothing", "/oauth/callback"} {
+		res := w.request("", path, url.Values{"x": {"y"}}, func(r *http.Request) {
+			r.Header.Set("Origin", "https://evil.example.net")
+			r.Header.Set("Sec-Fetch-Site", "cross-site")
+		})
+		if res.StatusCode < 400 || len(res.Cookies()) > 0 {
+			t.Errorf("%s: status %d, cookies %v", path, res.StatusCode, res.Cookies())
+		}
+	}
+}
+
+// Whoever signs in again and again, and forgets the cookies, leaves sessions that nobody can use.
+func TestUnusedSessionsAreRevoked(t *testing.T) {
+	w := newWorld(t)
+	alice := w.pds.Account("alice")
+	u := w.visit()
+	u.signIn(alice)
+	sessions := func() (n int) {
+		for _, err := range w.app.mustOAuth(t).Sessions(t.Context(), "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		return n
+	}
+	w.net.Clock.Advance(59 * 24 * time.Hour)
+	w.app.web.RevokeUnused(t.Context())
+	if n := sessions(); n != 1 {
+		t.Errorf("%d sessions", n)
+	}
+	w.net.Clock.Advance(2 * 24 * time.Hour)
+	w.app.web.RevokeUnused(t.Context())
+	if n := sessions(); n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
+}
+
 func TestCookies(t *testing.T) {
 	w := newWorld(t)
 	res := get(w, "/", "")

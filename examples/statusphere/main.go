@@ -59,7 +59,7 @@ func parse(args []string, errs io.Writer) (o options, err error) {
 	f.StringVar(&o.publicURL, "public-url", "", "the `URL` of the app on the web, as https://status.example.com")
 	f.StringVar(&o.key, "client-key", "", "a `file` with the key of a confidential client; made if there is none")
 	f.StringVar(&o.plc, "plc", "", "the `URL` of another did:plc directory than the public one")
-	f.BoolVar(&o.local, "local", false, "allow servers on this machine and plain HTTP, for development")
+	f.BoolVar(&o.local, "local", false, "allow plain HTTP in these flags and, without -public-url, servers on this machine: for development")
 	f.BoolVar(&o.verbose, "verbose", false, "also log what anybody in the network can cause")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -103,6 +103,10 @@ func (o *options) check(rest int) error {
 // own reports whether the app has a PDS of its own.
 func (o *options) own() bool { return o.relay == "" && o.jetstream == "" }
 
+// strangersHere reports whether servers that users name may be on this machine and in private networks.
+// On the web, anybody could make requests there.
+func (o *options) strangersHere() bool { return o.publicURL == "" && (o.local || o.own()) }
+
 // run serves until the context ends.
 func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	o, err := parse(args, errs)
@@ -117,7 +121,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	if err := os.MkdirAll(o.data, 0o700); err != nil {
 		return err
 	}
-	s := settings{dir: o.data, url: strings.TrimSuffix(o.publicURL, "/"), firehose: o.relay, jetstream: o.jetstream, log: log, development: o.local || o.own()}
+	s := settings{dir: o.data, url: strings.TrimSuffix(o.publicURL, "/"), firehose: o.relay, jetstream: o.jetstream, log: log, development: o.strangersHere()}
 	if s.secret, err = readSecret(filepath.Join(o.data, "secret")); err != nil {
 		return err
 	}

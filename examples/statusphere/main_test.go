@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -67,6 +68,33 @@ func TestFlags(t *testing.T) {
 	} {
 		if _, err := parse(strings.Fields(args), io.Discard); err != nil {
 			t.Errorf("%s: %v", args, err)
+		}
+	}
+}
+
+// With -local on the web, anybody could have requests sent into the operator's network.
+func TestLocalIsNotForTheWeb(t *testing.T) {
+	for args, here := range map[string]bool{
+		"": true, "-relay http://127.0.0.1:1 -local": true, "-relay https://a.example.com": false,
+		"-relay http://10.0.0.1:1 -local -public-url https://a.example.com": false,
+	} {
+		if o, err := parse(strings.Fields(args), io.Discard); err != nil || o.strangersHere() != here {
+			t.Errorf("%s: %v, %v", args, o.strangersHere(), err)
+		}
+	}
+}
+
+// The PDS of this process cannot start.
+func TestPortIsTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, address := range []string{l.Addr().String(), "localhost:0", "localhost", ""} {
+		err := run(t.Context(), []string{"-data", t.TempDir(), "-listen", "127.0.0.1:0", "-pds", address}, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "PDS") {
+			t.Errorf("%s: %v", address, err)
 		}
 	}
 }

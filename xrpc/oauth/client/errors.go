@@ -21,6 +21,8 @@ var (
 	// ErrMismatch: two sides do not agree: a handle and a DID, an account and the server that
 	// speaks for it, or the server that was asked and the one that answered.
 	ErrMismatch = errors.New("oauth client: mismatch")
+	// ErrForm: a request that is to begin a login is not a form of the app's own pages.
+	ErrForm = errors.New("oauth client: the login was not begun by a form of the app")
 	// ErrState: a callback belongs to no login that is under way in that browser: it is too late,
 	// or was used before, or somebody else began it.
 	ErrState = errors.New("oauth client: no such login is under way")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
@@ -122,11 +123,11 @@ func (c *Client) seal(place string, v any) ([]byte, error) {
 func (c *Client) unseal(place string, raw []byte, to any) (err error) {
 	if c.cfg.Seal != nil {
 		if raw, err = c.cfg.Seal.Open(place, raw); err != nil {
-			return fmt.Errorf("oauth client: %s: %w", place, err)
+			return fmt.Errorf("%s: %w", withoutSecret(place), err)
 		}
 	}
 	if err := exactjson.UnmarshalPlain(raw, to); err != nil {
-		return fmt.Errorf("oauth client: %s: %w", place, err)
+		return fmt.Errorf("%s: %w", withoutSecret(place), err)
 	}
 	return nil
 }
@@ -137,13 +138,19 @@ const (
 	statePlace   = "oauth client login "
 )
 
+// withoutSecret is a place as errors name it: the random part of a session's ID is not for logs.
+func withoutSecret(place string) string {
+	place, _, _ = strings.Cut(place, "/")
+	return place
+}
+
 func (c *Client) unsealSession(id SessionID, raw []byte) (*held, error) {
 	var r record
 	if err := c.unseal(sessionPlace+string(id), raw, &r); err != nil {
 		return nil, err
 	}
 	if r.Version != version || r.DID != id.DID() {
-		return nil, fmt.Errorf("oauth client: the stored session %s is of version %d and of %s", id, r.Version, r.DID)
+		return nil, fmt.Errorf("oauth client: the stored session %s is of version %d and of %s", withoutSecret(string(id)), r.Version, r.DID)
 	}
 	return newHeld(r, raw)
 }

@@ -20,9 +20,11 @@ const (
 	whenAsked
 )
 
-// flight is a renewal that is under way in this process.
+// flight is a renewal, or the end of a session, that is under way in this process.
 type flight struct {
 	done chan struct{} // closed when held and err are set
+	ends bool          // it revokes the session: held stays nil, and err is for its caller alone
+	gone bool          // the session was revoked, or was gone before
 	held *held
 	err  error
 }
@@ -52,6 +54,9 @@ func (c *Client) renew(ctx context.Context, id SessionID, seen string, why cause
 		c.mu.Unlock()
 		select {
 		case <-f.done:
+			if f.ends {
+				continue // the next one finds out whether the session is still there
+			}
 			if mine || f.err != nil || f.held.Access != seen {
 				return f.held, f.err
 			}
@@ -121,6 +126,10 @@ func (c *Client) renewLocked(ctx context.Context, id SessionID, seen string, why
 	}
 	if err != nil {
 		return nil, err
+	}
+	// That may have taken long, and this machine may have slept, so that the lock has ended.
+	if again, err := c.load(ctx, id); err != nil || again.Access != seen {
+		return again, err
 	}
 	sent := c.now()
 	var t tokens
@@ -320,9 +329,9 @@ func (c *Client) overtaken(ctx context.Context, id SessionID, h *held) (*held, e
 	return now, nil // it may be h itself: it was stored, and the store's answer was lost
 }
 
-// revoke ends a session here and at the server.
-func (c *Client) revoke(ctx context.Context, id SessionID) error {
-	f := &flight{done: make(chan struct{})}
+// revoke ends a session here and at the server. gone says that it has ended here, whatever the error.
+func (c *Client) revoke(ctx context.Context, id SessionID) (gone bool, err error) {
+	f := &flight{done: make(chan struct{}), ends: true}
 	for {
 		c.mu.Lock()
 		other := c.flights[id]
@@ -336,12 +345,13 @@ func (c *Client) revoke(ctx context.Context, id SessionID) error {
 		select {
 		case <-other.done:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ErrTemporary, ctx.Err())
+			return false, fmt.Errorf("%w: %w", ErrTemporary, ctx.Err())
 		}
 	}
 	go c.fly(context.WithoutCancel(ctx), id, f, func(ctx context.Context) (*held, error) {
 		h, err := c.load(ctx, id)
 		if errors.Is(err, ErrSessionEnded) {
+			f.gone = true
 			return nil, nil
 		}
 		if err != nil {
@@ -354,13 +364,14 @@ func (c *Client) revoke(ctx context.Context, id SessionID) error {
 		if gone := c.end(ctx, id, h, EndedRevoked, nil); !errors.Is(gone, ErrSessionEnded) {
 			return nil, gone
 		}
+		f.gone = true
 		return nil, err
 	})
 	select {
 	case <-f.done:
-		return f.err
+		return f.gone, f.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrTemporary, ctx.Err())
+		return false, fmt.Errorf("%w: %w", ErrTemporary, ctx.Err())
 	}
 }
 

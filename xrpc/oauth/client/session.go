@@ -177,4 +177,10 @@ func (s *Session) Refresh(ctx context.Context) error {
 
 // Revoke ends the session: here, and at the server. If the server cannot be told, the session is
 // gone here all the same, and the error is what Refresh would return.
-func (s *Session) Revoke(ctx context.Context) error { return s.c.revoke(ctx, s.id) }
+func (s *Session) Revoke(ctx context.Context) error {
+	gone, err := s.c.revoke(ctx, s.id)
+	if gone {
+		s.over.Store(&EndedError{ID: s.id, Reason: EndedRevoked})
+	}
+	return err
+}

@@ -95,6 +95,7 @@ func (s *Session) send(r *http.Request, body io.ReadCloser, h *held) (*http.Resp
 	c := s.c
 	once := r.Clone(r.Context())
 	once.Body = body
+	once.Host = "" // that of the URL: behind a proxy, another name would be another server
 	last, _ := c.nonces.get(h.PDS)
 	proof, err := dpop.Sign(r.Context(), h.key, dpop.Target{Method: method(r), URL: h.PDS + r.URL.EscapedPath(), Token: h.Access}, last, c.now())
 	if err != nil {

@@ -24,11 +24,21 @@ func (c *Client) cookieName() (name string, secure bool) {
 // StartHTTP is Start for a web app: it sends the browser to the authorization server. A cookie ties
 // the login to the browser: Login.Browser is set. If there is an error, nothing has been answered.
 //
-// The handler must be one of a form that is sent by POST from the app's own pages. It must have the
+// The handler must be one of a form that is sent by POST from the app's own pages; of what browsers
+// send from elsewhere, the error is ErrForm: else any site could log people in to an account of its
+// own (RFC 6819, 4.4.1.8). It must have the
 // host name of the redirect URI, since cookies are per host: in development that is
 // http://127.0.0.1, not http://localhost. Each call makes requests to servers that the caller
 // names, so it is a call to limit: see package limit.
+//
+// Chromium applies a page's "form-action" (Content Security Policy) to redirects too. So with
+// form-action 'self' in the policy of the form's page, this redirect is blocked. Leave form-action
+// out there; or use Start, with Login.Browser from a cookie of the app, and answer with a page that
+// has the address as a link.
 func (c *Client) StartHTTP(w http.ResponseWriter, r *http.Request, l Login) error {
+	if r.Method != http.MethodPost || http.NewCrossOriginProtection().Check(r) != nil {
+		return ErrForm
+	}
 	name, secure := c.cookieName()
 	secret := rand.Text()
 	if old, err := r.Cookie(name); err == nil && len(old.Value) == len(secret) {

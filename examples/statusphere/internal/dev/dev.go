@@ -53,18 +53,21 @@ type Network struct {
 // address must stay the same, since the accounts' DID documents have it. The passwords are made of
 // the secret, so they stay the same too.
 func Start(ctx context.Context, address, dir string, secret []byte, log *slog.Logger) (n *Network, err error) {
-	n = &Network{URL: "http://" + address, stop: func() {}}
-	defer func() {
-		if err != nil {
-			n.Close(ctx)
-		}
-	}()
+	if _, port, err := net.SplitHostPort(address); err != nil || port == "0" {
+		return nil, fmt.Errorf("the address of the PDS is a host and a port that stays the same, such as localhost:2583, and not %q", address)
+	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("the PDS needs its port: %w", err)
+		return nil, fmt.Errorf("the PDS needs its port (-pds chooses another one): %w", err)
 	}
+	n = &Network{URL: "http://" + address, stop: func() {}}
+	defer func(started *Network) {
+		if err != nil {
+			started.Close(ctx)
+			l.Close()
+		}
+	}(n)
 	if err := n.open(ctx, dir, log); err != nil {
-		l.Close()
 		return nil, err
 	}
 	n.http = &http.Server{Handler: n.pds, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}

@@ -36,7 +36,9 @@ func (s *Server) page(do func(*call) error) http.HandlerFunc {
 		var ok bool
 		if c.who, ok = s.visitor(r); !ok {
 			c.who = newVisitor(s.cfg.Now())
-			s.setVisitor(w, c.who)
+			if r.Method == http.MethodGet { // see readForm
+				s.setVisitor(w, c.who)
+			}
 		}
 		s.answer(c, do(c))
 	}
@@ -68,13 +70,17 @@ func (s *Server) readForm(c *call) error {
 	who, ok := s.visitor(r)
 	if c.who = who; !ok {
 		c.who = newVisitor(s.cfg.Now())
-		s.setVisitor(c.w, c.who)
 	}
+	// Browsers send no cookie along with a form of another site. If the answer set a new one, any site
+	// could sign people out.
 	if r.Header.Get("Origin") != s.cfg.URL {
 		return errForeign
 	}
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
 		return errForeign
+	}
+	if !ok {
+		s.setVisitor(c.w, c.who)
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
 		return &refusal{http.StatusUnsupportedMediaType, "This is no form."}

@@ -71,6 +71,7 @@ func (s *Server) finish(c *call) error {
 		return &refusal{http.StatusBadGateway, "Your server did not let you in. Please try again."}
 	}
 	if err := s.cfg.Index.Add(c.ctx(), session.DID()); err != nil {
+		s.revoke(c.ctx(), session.ID()) // nobody would have it
 		return err
 	}
 	v, old := c.who.with(session.ID())
@@ -108,6 +109,36 @@ func (s *Server) revoke(ctx context.Context, id client.SessionID) {
 	}
 	if err != nil && !errors.Is(err, client.ErrSessionEnded) {
 		s.cfg.Log.Info("a server could not be told that a session has ended", "did", id.DID(), "error", err)
+	}
+}
+
+// sweepEach is the time between two looks for sessions that nobody can use any more.
+const sweepEach = 6 * time.Hour
+
+// sweep revokes sessions until the context ends.
+func (s *Server) sweep(ctx context.Context) {
+	for ctx.Err() == nil {
+		s.RevokeUnused(ctx)
+		select {
+		case <-time.After(sweepEach):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// RevokeUnused revokes the sessions that were not used for so long that no browser is likely to have
+// their cookie: without that, each login of a browser that forgets its cookies would stay for ever.
+// [Server.Run] does so now and then.
+func (s *Server) RevokeUnused(ctx context.Context) {
+	for session, err := range s.cfg.OAuth.Sessions(ctx, "") {
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			s.cfg.Log.Warn("a stored session cannot be read", "error", err)
+		} else if s.cfg.Now().Sub(session.Info().Renewed) > 2*cookieLife {
+			s.revoke(ctx, session.ID())
+		}
 	}
 }
 

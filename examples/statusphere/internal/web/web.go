@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/pdskit/pdskit/examples/statusphere/internal/index"
@@ -120,8 +121,14 @@ func (s *Server) routes() {
 	}))
 }
 
-// Run tells open pages what is new, until the context ends; then it ends them.
-func (s *Server) Run(ctx context.Context) { s.live.run(ctx, s.cfg.Log) }
+// Run tells open pages what is new, until the context ends; then it ends them. It also revokes
+// sessions that nobody uses any more.
+func (s *Server) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { s.sweep(ctx) })
+	s.live.run(ctx, s.cfg.Log)
+}
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
