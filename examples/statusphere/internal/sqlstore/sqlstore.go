@@ -33,6 +33,9 @@ const Schema = `
 // FULL: tokens that a power failure takes back end sessions.
 type Store struct {
 	DB *sql.DB
+	// MaxLogins bounds how many logins are kept that are under way, which anybody can begin; the
+	// oldest leave first. 0: 10,000.
+	MaxLogins int
 }
 
 // changed runs a statement and reports whether it has changed a row.
@@ -130,12 +133,20 @@ func (s *Store) ids(ctx context.Context, did syntax.DID, after string) (ids []cl
 	return ids, rows.Err()
 }
 
-// Put implements client.StateStore. It removes logins that have expired.
+// Put implements client.StateStore. It removes logins that have expired, and those that are too many.
 func (s *Store) Put(ctx context.Context, key string, value []byte, expires time.Time) error {
 	if _, err := s.changed(ctx, "DELETE FROM oauth_login WHERE expires <= ?", time.Now().UnixMilli()); err != nil {
 		return err
 	}
 	_, err := s.changed(ctx, "INSERT INTO oauth_login (name, value, expires) VALUES (?, ?, ?)", key, value, expires.UnixMilli())
+	if err != nil {
+		return err
+	}
+	most := s.MaxLogins
+	if most <= 0 {
+		most = 10_000
+	}
+	_, err = s.changed(ctx, "DELETE FROM oauth_login WHERE expires <= (SELECT expires FROM oauth_login ORDER BY expires DESC LIMIT 1 OFFSET ?)", most)
 	return err
 }
 

@@ -2,8 +2,11 @@ package sqlstore_test
 
 import (
 	"database/sql"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
 
 	_ "github.com/ncruces/go-sqlite3/driver"
 	"github.com/pdskit/pdskit/examples/statusphere/internal/sqlstore"
@@ -33,4 +36,21 @@ func TestStore(t *testing.T) {
 	clienttest.Sessions(t, func(t *testing.T) (one, other client.SessionStore) { return open(t) })
 	clienttest.States(t, func(t *testing.T) (one, other client.StateStore) { return open(t) })
 	clienttest.Locks(t, func(t *testing.T) (one, other client.Locker) { return open(t) })
+}
+
+// Strangers begin logins and never come back.
+func TestLoginsOfStrangers(t *testing.T) {
+	s, _ := open(t)
+	s.MaxLogins = 5
+	now := time.Now()
+	for i := range 20 {
+		if err := s.Put(t.Context(), fmt.Sprint(i), []byte{1}, now.Add(time.Hour+time.Duration(i)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 20 {
+		if _, err := s.Take(t.Context(), fmt.Sprint(i)); (err == nil) != (i >= 15) || err != nil && !errors.Is(err, client.ErrNotFound) {
+			t.Errorf("login %d: %v", i, err)
+		}
+	}
 }
