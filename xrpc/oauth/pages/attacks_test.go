@@ -24,8 +24,8 @@ import (
 func (b *tab) signInForm(t *testing.T) url.Values {
 	t.Helper()
 	path, _ := b.push(nil)
-	b.get(path)
-	in := b.last.fields(t, "/oauth/sign-in")
+	b.Open(path)
+	in := b.Last.Fields("/oauth/sign-in")
 	in.Set("identifier", string(b.alice.Handle))
 	in.Set("password", b.alice.Password)
 	in.Set("remember", "yes")
@@ -65,19 +65,19 @@ func TestMatrix95ForgedForms(t *testing.T) {
 		if x.change != nil {
 			x.change(in)
 		}
-		if p := b.post("/oauth/sign-in", in, x.header...); p.status < 400 || p.status >= 500 || b.signedIn(w.alice) {
-			t.Errorf("%s: %d", name, p.status)
+		if p := b.Post("/oauth/sign-in", in, x.header...); p.Status < 400 || p.Status >= 500 || b.signedIn(w.alice) {
+			t.Errorf("%s: %d", name, p.Status)
 		}
 	}
 	b := w.tab()
 	in := b.signInForm(t)
 	for _, path := range []string{"/oauth/sign-up", "/oauth/password", "/oauth/sign-out", "/oauth/activate", "/oauth/password/reset"} {
-		if p := b.post(path, in); p.status != 403 {
-			t.Errorf("the token of the sign-in at %s: %d", path, p.status)
+		if p := b.Post(path, in); p.Status != 403 {
+			t.Errorf("the token of the sign-in at %s: %d", path, p.Status)
 		}
 	}
-	if p := b.post("/oauth/sign-in", in); p.status != 303 || !b.signedIn(w.alice) {
-		t.Errorf("the right form: %d %s", p.status, p.text)
+	if p := b.Post("/oauth/sign-in", in); p.Status != 303 || !b.signedIn(w.alice) {
+		t.Errorf("the right form: %d %s", p.Status, p.Text)
 	}
 }
 
@@ -86,21 +86,21 @@ func TestOversizedForms(t *testing.T) {
 	b := w.tab()
 	in := b.signInForm(t)
 	in.Set("more", strings.Repeat("x", 64<<10))
-	if p := b.post("/oauth/sign-in", in); p.status != http.StatusRequestEntityTooLarge {
-		t.Errorf("%d", p.status)
+	if p := b.Post("/oauth/sign-in", in); p.Status != http.StatusRequestEntityTooLarge {
+		t.Errorf("%d", p.Status)
 	}
 	in.Del("more")
 	in.Set("password", strings.Repeat("x", 60<<10))
-	if p := b.post("/oauth/sign-in", in); p.status != 401 {
-		t.Errorf("a long password: %d", p.status)
+	if p := b.Post("/oauth/sign-in", in); p.Status != 401 {
+		t.Errorf("a long password: %d", p.Status)
 	}
 	in.Set("password", "x")
 	in.Set("identifier", strings.Repeat("x", 20<<10))
-	if p := b.post("/oauth/sign-in", in); p.status != 401 || len(p.text) > 20_000 {
-		t.Errorf("a long name: %d, %d bytes", p.status, len(p.text))
+	if p := b.Post("/oauth/sign-in", in); p.Status != 401 || len(p.Text) > 20_000 {
+		t.Errorf("a long name: %d, %d bytes", p.Status, len(p.Text))
 	}
-	if p := b.postBody("/oauth/sign-in", strings.NewReader("%zz=1")); p.status != 400 {
-		t.Errorf("malformed: %d", p.status)
+	if p := b.PostBody("/oauth/sign-in", strings.NewReader("%zz=1")); p.Status != 400 {
+		t.Errorf("malformed: %d", p.Status)
 	}
 }
 
@@ -110,7 +110,7 @@ func TestPagesAreNotFramed(t *testing.T) {
 	b := w.tab()
 	path, _ := w.push(nil)
 	for _, at := range []string{path, "/oauth/sign-in", "/oauth/sign-up", "/oauth/password", "/oauth/password/reset", "/oauth/sign-out"} {
-		h := b.get(at).header
+		h := b.Open(at).Header
 		csp := h.Get("Content-Security-Policy")
 		for _, want := range []string{"default-src 'none'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
 			if !strings.Contains(csp, want) {
@@ -128,12 +128,12 @@ func TestPagesAreNotFramed(t *testing.T) {
 				t.Errorf("%s: %s: %q", at, name, h.Get(name))
 			}
 		}
-		if b.last.status != 200 {
-			t.Errorf("%s: %d", at, b.last.status)
+		if b.Last.Status != 200 {
+			t.Errorf("%s: %d", at, b.Last.Status)
 		}
 		for _, bad := range [][]string{{"Sec-Fetch-Dest", "iframe"}, {"Sec-Fetch-Mode", "cors"}} {
-			if p := b.get(at, bad...); p.status != 400 {
-				t.Errorf("%s %v: %d", at, bad, p.status)
+			if p := b.Open(at, bad...); p.Status != 400 {
+				t.Errorf("%s %v: %d", at, bad, p.Status)
 			}
 		}
 	}
@@ -152,8 +152,8 @@ func TestMatrix162AppPasswordsOpenNoPages(t *testing.T) {
 	b := w.tab()
 	in := b.signInForm(t)
 	in.Set("password", password)
-	if p := b.post("/oauth/sign-in", in); p.status != 401 || b.signedIn(w.alice) {
-		t.Errorf("%d", p.status)
+	if p := b.Post("/oauth/sign-in", in); p.Status != 401 || b.signedIn(w.alice) {
+		t.Errorf("%d", p.Status)
 	}
 }
 
@@ -165,11 +165,11 @@ func TestMatrix170UnknownAccountsLookAlike(t *testing.T) {
 	text := func(who string) string {
 		in.Set("identifier", who)
 		in.Set("password", "wrong")
-		p := b.post("/oauth/sign-in", in)
-		if p.status != 401 {
-			t.Errorf("%s: %d", who, p.status)
+		p := b.Post("/oauth/sign-in", in)
+		if p.Status != 401 {
+			t.Errorf("%s: %d", who, p.Status)
 		}
-		return strings.ReplaceAll(p.text, who, "WHO")
+		return strings.ReplaceAll(p.Text, who, "WHO")
 	}
 	if text("alice."+w.pds.Name) != text("nobody."+w.pds.Name) || text("alice@example.com") != text("nobody@example.com") {
 		t.Error("the page tells who has an account")
@@ -183,10 +183,10 @@ func TestGuessesAreCounted(t *testing.T) {
 	in := b.signInForm(t)
 	in.Set("password", "wrong")
 	for i := range 60 {
-		if p := b.post("/oauth/sign-in", in); p.status == http.StatusTooManyRequests {
+		if p := b.Post("/oauth/sign-in", in); p.Status == http.StatusTooManyRequests {
 			in.Set("password", w.alice.Password)
-			if p := b.post("/oauth/sign-in", in); p.status != http.StatusTooManyRequests || b.signedIn(w.alice) {
-				t.Errorf("the right password after %d wrong ones: %d", i, p.status)
+			if p := b.Post("/oauth/sign-in", in); p.Status != http.StatusTooManyRequests || b.signedIn(w.alice) {
+				t.Errorf("the right password after %d wrong ones: %d", i, p.Status)
 			}
 			return
 		}
@@ -200,20 +200,20 @@ func TestMatrix101CookieFixation(t *testing.T) {
 	victim := w.tab()
 	in := victim.signInForm(t)
 	attacker := victim.copy()
-	if p := victim.post("/oauth/sign-in", in); p.status != 303 {
-		t.Fatalf("%d %s", p.status, p.text)
+	if p := victim.Post("/oauth/sign-in", in); p.Status != 303 {
+		t.Fatalf("%d %s", p.Status, p.Text)
 	}
-	if attacker.cookies["__Host-device"] == victim.cookies["__Host-device"] {
+	if attacker.Cookies["__Host-device"] == victim.Cookies["__Host-device"] {
 		t.Fatal("the cookie stays the same")
 	}
 	if attacker.signedIn(w.alice) || !victim.signedIn(w.alice) {
 		t.Error("the cookie from before the sign-in knows the account")
 	}
 	// The attacker signs in as somebody else with it, and gets nothing of Alice's.
-	if p := attacker.get(victim.last.header.Get("Location")); strings.Contains(p.text, string(w.alice.DID)) {
+	if p := attacker.Open(victim.Last.Header.Get("Location")); strings.Contains(p.Text, string(w.alice.DID)) {
 		t.Error("the earlier cookie gets at the consent of the account")
 	}
-	attacker.get("/oauth/sign-in")
+	attacker.Open("/oauth/sign-in")
 	attacker.signIn(w.bob, true)
 	if attacker.signedIn(w.alice) || !attacker.signedIn(w.bob) {
 		t.Error("a sign-in with the earlier cookie gets at the account")
@@ -226,7 +226,7 @@ func TestMatrix102StolenEarlierCookie(t *testing.T) {
 	b := w.tab()
 	in := b.signInForm(t)
 	thief := b.copy()
-	b.post("/oauth/sign-in", in)
+	b.Post("/oauth/sign-in", in)
 	w.Clock.Advance(9 * minute)
 	if thief.signedIn(w.alice) || !b.signedIn(w.alice) {
 		t.Fatal("within ten minutes an earlier secret must do nothing")
@@ -250,9 +250,9 @@ func TestFormSentTwice(t *testing.T) {
 	b := w.tab()
 	in := b.signInForm(t)
 	again := b.copy()
-	b.post("/oauth/sign-in", in)
-	if again.post("/oauth/sign-in", in); again.follow().title() != "Let this app in?" {
-		t.Errorf("%d %s", again.last.status, again.last.text)
+	b.Post("/oauth/sign-in", in)
+	if again.Post("/oauth/sign-in", in); again.Follow().Title() != "Let this app in?" {
+		t.Errorf("%d %s", again.Last.Status, again.Last.Text)
 	}
 	if !again.signedIn(w.alice) {
 		t.Error("nobody is signed in")
@@ -263,16 +263,16 @@ func TestMadeUpCookies(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	in := b.signInForm(t)
-	b.post("/oauth/sign-in", in)
-	good := b.cookies["__Host-device"]
+	b.Post("/oauth/sign-in", in)
+	good := b.Cookies["__Host-device"]
 	name, secret, _ := strings.Cut(good, ".")
 	for _, v := range []string{"", ".", name, name + ".", name + "." + secret + "x", "." + secret, "x." + secret, strings.Repeat("x", 5000), name + ".." + secret} {
 		c := b.copy()
-		c.cookies["__Host-device"] = v
-		if c.get("/oauth/sign-out"); strings.Contains(c.last.text, string(w.alice.DID)) || c.last.status != 200 {
-			t.Errorf("%.40q: %d", v, c.last.status)
+		c.Cookies["__Host-device"] = v
+		if c.Open("/oauth/sign-out"); strings.Contains(c.Last.Text, string(w.alice.DID)) || c.Last.Status != 200 {
+			t.Errorf("%.40q: %d", v, c.Last.Status)
 		}
-		if c.cookies["__Host-device"] == v {
+		if c.Cookies["__Host-device"] == v {
 			t.Errorf("%.40q stays", v)
 		}
 	}
@@ -287,7 +287,7 @@ func TestCookieAttributes(t *testing.T) {
 	in := b.signInForm(t)
 	check := func(remembered bool) {
 		t.Helper()
-		line := b.last.header.Get("Set-Cookie")
+		line := b.Last.Header.Get("Set-Cookie")
 		for _, want := range []string{"__Host-device=", "Path=/", "HttpOnly", "Secure", "SameSite=Lax"} {
 			if !strings.Contains(line, want) {
 				t.Errorf("no %s in %q", want, line)
@@ -298,7 +298,7 @@ func TestCookieAttributes(t *testing.T) {
 		}
 	}
 	check(false)
-	b.post("/oauth/sign-in", in)
+	b.Post("/oauth/sign-in", in)
 	check(true)
 }
 
@@ -307,27 +307,27 @@ func TestMatrix99SignInForOneRequest(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	b.signIn(w.alice, false)
-	b.expect(200, "Let this app in?")
+	b.Expect(200, "Let this app in?")
 	other, _ := w.push(nil)
-	b.get(other)
-	b.expect(200, "Sign in")
-	b.get(path)
-	b.expect(200, "Let this app in?")
+	b.Open(other)
+	b.Expect(200, "Sign in")
+	b.Open(path)
+	b.Expect(200, "Let this app in?")
 	if _, _, err := b.caller(w.alice.DID); err == nil {
 		t.Error("the account pages are open")
 	}
 	for range 4 { // so that the request lives on
 		w.Clock.Advance(4 * minute)
-		b.get(path)
+		b.Open(path)
 	}
-	b.expect(200, "Sign in")
+	b.Expect(200, "Sign in")
 }
 
 func (b *tab) request(path string) *http.Request {
 	r, _ := http.NewRequest("GET", b.origin()+path, nil)
-	for name, v := range b.cookies {
+	for name, v := range b.Cookies {
 		r.AddCookie(&http.Cookie{Name: name, Value: v})
 	}
 	return r
@@ -347,8 +347,8 @@ func (b *tab) caller(did syntax.DID) (account.Caller, site.SignIn, error) {
 func TestMatrix103SignInsAreListedAndEnded(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.tab(), w.tab()
-	a.post("/oauth/sign-in", a.signInForm(t))
-	b.post("/oauth/sign-in", b.signInForm(t))
+	a.Post("/oauth/sign-in", a.signInForm(t))
+	b.Post("/oauth/sign-in", b.signInForm(t))
 	who, here, err := a.caller(w.alice.DID)
 	if err != nil {
 		t.Fatal(err)
@@ -384,7 +384,7 @@ func TestMatrix103SignInsAreListedAndEnded(t *testing.T) {
 func TestEndedSignInLetsNoAppIn(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
-	b.post("/oauth/sign-in", b.signInForm(t))
+	b.Post("/oauth/sign-in", b.signInForm(t))
 	d, err := w.web.Device(nil, b.request("/oauth/authorize"))
 	if err != nil || len(d.Accounts) != 1 {
 		t.Fatalf("%+v %v", d, err)
@@ -411,12 +411,12 @@ func TestMatrix86HintCannotBeChanged(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, _ := w.push(url.Values{"login_hint": {string(w.bob.Handle)}})
-	b.get(path)
-	if !strings.Contains(b.last.text, "readonly") {
+	b.Open(path)
+	if !strings.Contains(b.Last.Text, "readonly") {
 		t.Error("the field can be changed")
 	}
 	b.signIn(w.alice, true)
-	b.expect(401, "Sign in")
+	b.Expect(401, "Sign in")
 	if b.signedIn(w.alice) || b.signedIn(w.bob) {
 		t.Error("somebody is signed in")
 	}
@@ -430,20 +430,20 @@ func TestOpenRedirects(t *testing.T) {
 		"/account\r\nX: y", "http://user@evil.example.net/account", "\\\\evil.example.net/account", "/%2f/evil.example.net", "/account//evil.example.net/%2e%2e/",
 	} {
 		b := w.tab()
-		b.get("/oauth/sign-in?return=" + url.QueryEscape(to))
-		in := b.last.fields(t, "/oauth/sign-in")
+		b.Open("/oauth/sign-in?return=" + url.QueryEscape(to))
+		in := b.Last.Fields("/oauth/sign-in")
 		in.Set("identifier", string(w.alice.Handle))
 		in.Set("password", w.alice.Password)
-		p := b.post("/oauth/sign-in", in)
-		if at := p.header.Get("Location"); p.status != 303 || !strings.HasPrefix(at, "/account") || strings.Contains(at, "\\") {
-			t.Errorf("%q leads to %d %q", to, p.status, at)
+		p := b.Post("/oauth/sign-in", in)
+		if at := p.Header.Get("Location"); p.Status != 303 || !strings.HasPrefix(at, "/account") || strings.Contains(at, "\\") {
+			t.Errorf("%q leads to %d %q", to, p.Status, at)
 		}
 	}
 	b := w.tab()
-	b.get("/oauth/sign-in?return=/account/devices")
+	b.Open("/oauth/sign-in?return=/account/devices")
 	b.signIn(w.alice, true)
-	if b.last.path != "/account/devices" {
-		t.Errorf("at %s", b.last.path)
+	if b.Last.Path != "/account/devices" {
+		t.Errorf("at %s", b.Last.Path)
 	}
 }
 
@@ -453,28 +453,28 @@ func TestSignInForPageOfAccount(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	page := "/oauth/sign-in?return=/account/" + string(w.alice.DID) + "/data"
-	b.get(page)
-	b.expect(200, "Sign in")
+	b.Open(page)
+	b.Expect(200, "Sign in")
 	b.signIn(w.bob, true)
-	b.expect(401, "Sign in")
+	b.Expect(401, "Sign in")
 	led := func() {
 		t.Helper()
-		if want := "/account/" + string(w.alice.DID) + "/data"; b.last.path != want { // there are no such pages in this test
-			t.Errorf("at %s: %s", b.last.path, b.last.text)
+		if want := "/account/" + string(w.alice.DID) + "/data"; b.Last.Path != want { // there are no such pages in this test
+			t.Errorf("at %s: %s", b.Last.Path, b.Last.Text)
 		}
 	}
 	b.signIn(w.alice, true)
 	led()
-	b.get(page)
-	b.expect(200, "Confirm that it is you")
-	b.submit("/oauth/sign-in", url.Values{"password": {w.alice.Password}})
+	b.Open(page)
+	b.Expect(200, "Confirm that it is you")
+	b.Submit("/oauth/sign-in", url.Values{"password": {w.alice.Password}})
 	led()
 	if _, in, err := b.caller(w.alice.DID); err != nil || !in.Remembered {
 		t.Errorf("%+v %v", in, err)
 	}
 	for _, name := range []string{"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "x", "%zz", "", "-"} {
-		if b.get("/oauth/sign-in?return=" + url.QueryEscape("/account/"+name)); b.last.status != 200 || strings.Contains(b.last.text, "readonly") {
-			t.Errorf("%q: %d", name, b.last.status)
+		if b.Open("/oauth/sign-in?return=" + url.QueryEscape("/account/"+name)); b.Last.Status != 200 || strings.Contains(b.Last.Text, "readonly") {
+			t.Errorf("%q: %d", name, b.Last.Status)
 		}
 	}
 }
@@ -517,14 +517,14 @@ func TestMatrix89StrangersWriteNoHTML(t *testing.T) {
 	for _, field := range []string{"identifier", "flow", "token"} {
 		in := b.signInForm(t)
 		in.Set(field, evil)
-		if p := b.post("/oauth/sign-in", in); strings.Contains(p.text, "<script") {
-			t.Errorf("%s: %s", field, p.text)
+		if p := b.Post("/oauth/sign-in", in); strings.Contains(p.Text, "<script") {
+			t.Errorf("%s: %s", field, p.Text)
 		}
 	}
-	b.get("/oauth/sign-up?invite=" + url.QueryEscape(evil))
-	b.submit("/oauth/sign-up", url.Values{"label": {evil}, "email": {evil}, "domain": {evil}, "password": {evil}})
-	if strings.Contains(b.last.text, "<script") {
-		t.Error(b.last.text)
+	b.Open("/oauth/sign-up?invite=" + url.QueryEscape(evil))
+	b.Submit("/oauth/sign-up", url.Values{"label": {evil}, "email": {evil}, "domain": {evil}, "password": {evil}})
+	if strings.Contains(b.Last.Text, "<script") {
+		t.Error(b.Last.Text)
 	}
 }
 
@@ -536,10 +536,10 @@ func TestTrustedAppHasItsName(t *testing.T) {
 	w.app.Change(func(d map[string]any) { d["logo_uri"] = "https://cdn.example.net/logo.png" })
 	b := w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	b.signIn(w.alice, true)
-	if !strings.Contains(b.last.text, "App app1.example.net") || !strings.Contains(b.last.header.Get("Content-Security-Policy"), "img-src 'self' https://cdn.example.net;") {
-		t.Errorf("%s %v", b.last.text, b.last.header)
+	if !strings.Contains(b.Last.Text, "App app1.example.net") || !strings.Contains(b.Last.Header.Get("Content-Security-Policy"), "img-src 'self' https://cdn.example.net;") {
+		t.Errorf("%s %v", b.Last.Text, b.Last.Header)
 	}
 }
 
@@ -569,8 +569,8 @@ func TestLimit(t *testing.T) {
 		})
 	})
 	b := w.tab()
-	if p := b.post("/oauth/sign-in", b.signInForm(t)); p.status != 429 || len(asked) != 1 || asked[0] != "sign-in" {
-		t.Errorf("%d %q", p.status, asked)
+	if p := b.Post("/oauth/sign-in", b.signInForm(t)); p.Status != 429 || len(asked) != 1 || asked[0] != "sign-in" {
+		t.Errorf("%d %q", p.Status, asked)
 	}
 }
 
@@ -578,8 +578,8 @@ func TestLimit(t *testing.T) {
 func TestSecretsAreStoredHashed(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
-	b.post("/oauth/sign-in", b.signInForm(t))
-	name, secret, _ := strings.Cut(b.cookies["__Host-device"], ".")
+	b.Post("/oauth/sign-in", b.signInForm(t))
+	name, secret, _ := strings.Cut(b.Cookies["__Host-device"], ".")
 	n := 0
 	for key, v := range w.everything(context.Background()) {
 		if strings.Contains(key, "oauth/device/") {
@@ -610,8 +610,8 @@ func TestSignInsAtOnce(t *testing.T) {
 		}
 		tabs[i] = b
 		all.Go(func() {
-			if p := b.post("/oauth/sign-in", in); p.status != 303 {
-				t.Errorf("%d %s", p.status, p.text)
+			if p := b.Post("/oauth/sign-in", in); p.Status != 303 {
+				t.Errorf("%d %s", p.Status, p.Text)
 			}
 		})
 	}

@@ -20,51 +20,53 @@ func everyPage(t *testing.T, lang string) (w *world, all map[string]page) {
 	})
 	all = make(map[string]page)
 	b := w.tab()
-	b.lang = lang
-	save := func(name string) page { all[name] = b.last; return b.last }
+	b.Language = lang
+	save := func(name string) page { all[name] = b.Last; return b.Last }
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	start := save("signin")
-	b.submit("/oauth/sign-in", url.Values{"identifier": {"alice"}, "password": {"wrong"}})
+	b.Submit("/oauth/sign-in", url.Values{"identifier": {"alice"}, "password": {"wrong"}})
 	save("signin-wrong")
-	b.get(start.link(t, "/oauth/sign-up"))
+	b.Last = start
+	b.Click("/oauth/sign-up")
 	save("signup")
-	b.submit("/oauth/sign-up", url.Values{"label": {"carol"}, "action": {"check"}})
+	b.Submit("/oauth/sign-up", url.Values{"label": {"carol"}, "action": {"check"}})
 	save("signup-free")
-	b.submit("/oauth/sign-up", url.Values{"label": {"alice"}, "email": {"x"}, "password": {"y"}})
+	b.Submit("/oauth/sign-up", url.Values{"label": {"alice"}, "email": {"x"}, "password": {"y"}})
 	save("signup-wrong")
 	c := w.tab()
-	c.lang = lang
-	c.get("/oauth/sign-up")
-	c.submit("/oauth/sign-up", url.Values{"label": {"frank"}, "email": {"frank@example.com"}, "password": {"a good password"}})
-	all["confirm"] = c.last
-	c.get("/oauth/sign-in?return=" + "/account/" + string(w.alice.DID))
+	c.Language = lang
+	c.Open("/oauth/sign-up")
+	c.Submit("/oauth/sign-up", url.Values{"label": {"frank"}, "email": {"frank@example.com"}, "password": {"a good password"}})
+	all["confirm"] = c.Last
+	c.Open("/oauth/sign-in?return=" + "/account/" + string(w.alice.DID))
 	c.signIn(w.alice, true)
-	all["signin-again"] = c.get("/oauth/sign-in?return=" + "/account/" + string(w.alice.DID))
-	b.get(start.link(t, "/oauth/password"))
+	all["signin-again"] = c.Open("/oauth/sign-in?return=" + "/account/" + string(w.alice.DID))
+	b.Last = start
+	b.Click("/oauth/password")
 	save("forgot")
-	b.submit("/oauth/password", url.Values{"email": {"alice@example.com"}})
+	b.Submit("/oauth/password", url.Values{"email": {"alice@example.com"}})
 	save("reset")
-	b.get(path)
+	b.Open(path)
 	b.signIn(w.alice, true)
 	save("consent")
-	b.get(b.last.link(t, "/oauth/sign-in"))
+	b.Click("/oauth/sign-in")
 	b.signIn(w.bob, true)
 	path, _ = w.push(nil)
-	b.get(path)
+	b.Open(path)
 	save("accounts")
-	b.get(b.last.link(t, "/oauth/sign-out"))
+	b.Click("/oauth/sign-out")
 	save("signout")
-	b.post("/oauth/sign-in", url.Values{})
+	b.Post("/oauth/sign-in", url.Values{})
 	save("error-form")
-	b.get("/oauth/authorize?client_id=x")
+	b.Open("/oauth/authorize?client_id=x")
 	save("error-oauth")
 	mail, a, err := w.credentials().NewMailToken(t.Context(), account.Trusted(w.bob.DID), credential.ForPasswordReset)
 	if err != nil {
 		t.Fatal(a, err)
 	}
-	b.get("/oauth/password/reset")
-	b.submit("/oauth/password/reset", url.Values{"code": {mail}, "password": {"another password"}})
+	b.Open("/oauth/password/reset")
+	b.Submit("/oauth/password/reset", url.Values{"code": {mail}, "password": {"another password"}})
 	save("done")
 	who := account.Trusted(w.alice.DID)
 	e, err := w.credentials().BeginApp(t.Context(), who, "test")
@@ -76,8 +78,8 @@ func everyPage(t *testing.T, lang string) (w *world, all map[string]page) {
 		t.Fatal(err)
 	}
 	path, _ = w.push(url.Values{"prompt": {"login"}, "login_hint": {string(w.alice.DID)}})
-	b.get(path)
-	b.submit("/oauth/sign-in", url.Values{"password": {w.alice.Password}})
+	b.Open(path)
+	b.Submit("/oauth/sign-in", url.Values{"password": {w.alice.Password}})
 	save("factor")
 	if err := w.pds.Server().Accounts.Deactivate(t.Context(), account.Trusted(w.bob.DID), time.Time{}); err != nil {
 		t.Fatal(err)
@@ -86,7 +88,7 @@ func everyPage(t *testing.T, lang string) (w *world, all map[string]page) {
 	r := b.request("/oauth/authorize")
 	r.Header.Set("Accept-Language", lang)
 	w.web.Prompt(rec, r, provider.Prompt{Ask: provider.AskConsent, Account: w.bob.DID, Request: "x", Expires: w.Clock.Now().Add(minute)})
-	all["activate"] = page{"activate", rec.Code, rec.Header(), rec.Body.String()}
+	all["activate"] = page{Path: "activate", Status: rec.Code, Header: rec.Header(), Text: rec.Body.String()}
 	return w, all
 }
 
@@ -95,7 +97,7 @@ func TestPagesAreAccessible(t *testing.T) {
 	for _, lang := range []string{"en", "de", "fr", "es", "ja", "pt"} {
 		_, all := everyPage(t, lang)
 		for name, p := range all {
-			sitetest.Accessible(t, lang+" "+name, lang, p.text)
+			sitetest.Accessible(t, lang+" "+name, lang, p.Text)
 		}
 	}
 }

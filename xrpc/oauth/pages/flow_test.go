@@ -34,36 +34,36 @@ func TestMatrix85TwoAccounts(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
-	b.expect(200, "Sign in")
+	b.Open(path)
+	b.Expect(200, "Sign in")
 	b.signIn(w.alice, true)
-	b.expect(200, "Let this app in?")
-	b.get(b.last.link(t, "/oauth/sign-in"))
+	b.Expect(200, "Let this app in?")
+	b.Click("/oauth/sign-in")
 	b.signIn(w.bob, true)
-	b.expect(200, "Let this app in?")
-	if in := b.last.fields(t, "/oauth/authorize"); in.Get("did") != string(w.bob.DID) {
+	b.Expect(200, "Let this app in?")
+	if in := b.Last.Fields("/oauth/authorize"); in.Get("did") != string(w.bob.DID) {
 		t.Errorf("consent of %s", in.Get("did"))
 	}
 	path, login := w.push(nil)
-	b.get(path)
-	b.expect(200, "Choose an account")
+	b.Open(path)
+	b.Expect(200, "Choose an account")
 	for _, a := range []string{"@alice." + w.pds.Name, "@bob." + w.pds.Name} {
-		if !strings.Contains(b.last.text, a) {
+		if !strings.Contains(b.Last.Text, a) {
 			t.Errorf("%s is not offered", a)
 		}
 	}
-	b.get(path + "&account=" + url.QueryEscape(string(w.alice.DID)))
-	b.submit("/oauth/authorize", url.Values{"decision": {"allow"}})
-	to, _ := url.Parse(b.last.header.Get("Location"))
+	b.Open(path + "&account=" + url.QueryEscape(string(w.alice.DID)))
+	b.Submit("/oauth/authorize", url.Values{"decision": {"allow"}})
+	to, _ := url.Parse(b.Last.Header.Get("Location"))
 	s, err := login.Finish(t.Context(), to)
 	if err != nil || s.Tokens().DID != w.alice.DID {
 		t.Errorf("%+v %v", s, err)
 	}
 	// One of them signs out.
-	b.get("/oauth/sign-out")
-	in := b.last.fields(t, "/oauth/sign-out")
+	b.Open("/oauth/sign-out")
+	in := b.Last.Fields("/oauth/sign-out")
 	in.Set("did", string(w.alice.DID))
-	b.post("/oauth/sign-out", in)
+	b.Post("/oauth/sign-out", in)
 	if b.signedIn(w.alice) || !b.signedIn(w.bob) {
 		t.Error("the wrong account is signed out")
 	}
@@ -74,12 +74,12 @@ func TestMatrix83SignUpInFlow(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, login := w.push(url.Values{"prompt": {"create"}})
-	b.get(path)
-	b.expect(200, "Create an account")
+	b.Open(path)
+	b.Expect(200, "Create an account")
 	form := url.Values{"label": {"Carol"}, "email": {"carol@example.com"}, "password": {"a good password"}}
 	check := func(label string) string {
-		b.submit("/oauth/sign-up", url.Values{"label": {label}, "action": {"check"}})
-		return b.last.text
+		b.Submit("/oauth/sign-up", url.Values{"label": {label}, "action": {"check"}})
+		return b.Last.Text
 	}
 	for label, want := range map[string]string{
 		"carol": "@carol." + w.pds.Name + " is free", "alice": "@alice." + w.pds.Name + " is not available", "admin": "@admin." + w.pds.Name + " is not available",
@@ -100,44 +100,44 @@ func TestMatrix83SignUpInFlow(t *testing.T) {
 				in[name] = v
 			}
 		}
-		b.submit("/oauth/sign-up", in)
-		if b.last.status != http.StatusUnprocessableEntity || !strings.Contains(b.last.text, x.want) {
-			t.Errorf("%s: %d %s", field, b.last.status, b.last.text)
+		b.Submit("/oauth/sign-up", in)
+		if b.Last.Status != http.StatusUnprocessableEntity || !strings.Contains(b.Last.Text, x.want) {
+			t.Errorf("%s: %d %s", field, b.Last.Status, b.Last.Text)
 		}
 	}
-	b.submit("/oauth/sign-up", form)
-	b.expect(200, "Confirm your e-mail address")
-	asked := b.last
-	b.submit("/oauth/confirm-email", url.Values{"code": {""}})
-	b.expect(422, "Confirm your e-mail address")
-	b.submit("/oauth/confirm-email", url.Values{"code": {"AAAAA-AAAAA"}})
-	b.expect(422, "Confirm your e-mail address")
+	b.Submit("/oauth/sign-up", form)
+	b.Expect(200, "Confirm your e-mail address")
+	asked := b.Last
+	b.Submit("/oauth/confirm-email", url.Values{"code": {""}})
+	b.Expect(422, "Confirm your e-mail address")
+	b.Submit("/oauth/confirm-email", url.Values{"code": {"AAAAA-AAAAA"}})
+	b.Expect(422, "Confirm your e-mail address")
 	// Not in another browser, nor for another account.
 	other := w.tab()
-	other.get("/oauth/sign-in")
-	in := asked.fields(t, "/oauth/confirm-email")
-	if p := other.post("/oauth/confirm-email", in); p.status != 403 {
-		t.Errorf("in another browser: %d", p.status)
+	other.Open("/oauth/sign-in")
+	in := asked.Fields("/oauth/confirm-email")
+	if p := other.Post("/oauth/confirm-email", in); p.Status != 403 {
+		t.Errorf("in another browser: %d", p.Status)
 	}
 	in.Set("account", "x"+in.Get("account"))
-	if p := b.copy().post("/oauth/confirm-email", in); p.status != 403 {
-		t.Errorf("another account: %d", p.status)
+	if p := b.copy().Post("/oauth/confirm-email", in); p.Status != 403 {
+		t.Errorf("another account: %d", p.Status)
 	}
-	b.last = asked
-	b.submit("/oauth/confirm-email", url.Values{"action": {"again"}})
+	b.Last = asked
+	b.Submit("/oauth/confirm-email", url.Values{"action": {"again"}})
 	mail, err := w.Mail.Take(t.Context(), "carol@example.com", server.ConfirmEmail)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.submit("/oauth/confirm-email", url.Values{"code": {mail.Token}})
-	b.expect(422, "Confirm your e-mail address") // there is a later one
+	b.Submit("/oauth/confirm-email", url.Values{"code": {mail.Token}})
+	b.Expect(422, "Confirm your e-mail address") // there is a later one
 	if mail, err = w.Mail.Take(t.Context(), "carol@example.com", server.ConfirmEmail); err != nil {
 		t.Fatal(err)
 	}
-	b.submit("/oauth/confirm-email", url.Values{"code": {mail.Token}})
-	b.expect(200, "Let this app in?")
-	b.submit("/oauth/authorize", url.Values{"decision": {"allow"}})
-	to, _ := url.Parse(b.last.header.Get("Location"))
+	b.Submit("/oauth/confirm-email", url.Values{"code": {mail.Token}})
+	b.Expect(200, "Let this app in?")
+	b.Submit("/oauth/authorize", url.Values{"decision": {"allow"}})
+	to, _ := url.Parse(b.Last.Header.Get("Location"))
 	s, err := login.Finish(t.Context(), to)
 	if err != nil {
 		t.Fatal(err)
@@ -156,28 +156,28 @@ func TestSignUpNeedsInvite(t *testing.T) {
 	}
 	form := url.Values{"label": {"carol"}, "email": {"carol@example.com"}, "password": {"a good password"}}
 	b := w.tab()
-	b.get("/oauth/sign-up?invite=" + url.QueryEscape(codes[0]))
-	b.expect(200, "Create an account")
-	if in := b.last.fields(t, "/oauth/sign-up"); in.Get("invite") != codes[0] {
+	b.Open("/oauth/sign-up?invite=" + url.QueryEscape(codes[0]))
+	b.Expect(200, "Create an account")
+	if in := b.Last.Fields("/oauth/sign-up"); in.Get("invite") != codes[0] {
 		t.Errorf("the code of the link is not filled in: %v", in)
 	}
 	for _, code := range []string{"", "wrong"} {
 		form.Set("invite", code)
-		if b.submit("/oauth/sign-up", form); b.last.status != 422 || !strings.Contains(b.last.text, "nvite code") {
-			t.Errorf("%q: %d", code, b.last.status)
+		if b.Submit("/oauth/sign-up", form); b.Last.Status != 422 || !strings.Contains(b.Last.Text, "nvite code") {
+			t.Errorf("%q: %d", code, b.Last.Status)
 		}
 	}
 	form.Set("invite", codes[0])
-	b.submit("/oauth/sign-up", form)
-	b.expect(200, "Confirm your e-mail address")
-	if p := b.post("/oauth/confirm-email", merge(b.last.fields(t, "/oauth/confirm-email"), url.Values{"action": {"skip"}})); p.status != 303 || p.header.Get("Location") != "/account" {
-		t.Errorf("%d %s", p.status, p.text)
+	b.Submit("/oauth/sign-up", form)
+	b.Expect(200, "Confirm your e-mail address")
+	if p := b.Post("/oauth/confirm-email", merge(b.Last.Fields("/oauth/confirm-email"), url.Values{"action": {"skip"}})); p.Status != 303 || p.Header.Get("Location") != "/account" {
+		t.Errorf("%d %s", p.Status, p.Text)
 	}
 	form.Set("label", "dave")
 	form.Set("email", "dave@example.com")
-	b.get("/oauth/sign-up")
-	if b.submit("/oauth/sign-up", form); b.last.status != 422 || !strings.Contains(b.last.text, "used already") {
-		t.Errorf("a code is good twice: %d", b.last.status)
+	b.Open("/oauth/sign-up")
+	if b.Submit("/oauth/sign-up", form); b.Last.Status != 422 || !strings.Contains(b.Last.Text, "used already") {
+		t.Errorf("a code is good twice: %d", b.Last.Status)
 	}
 }
 
@@ -193,32 +193,32 @@ func TestMatrix93PartialConsentAndDeny(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, login := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	b.signIn(w.alice, true)
 	for _, want := range []string{
 		"See your e-mail address", "Change your public data of these kinds:", "com.example.note", "Upload files of these kinds:", "image/*",
 		"see or change your password", "read your direct messages", "app1.example.net", "alice." + w.pds.Name,
 	} {
-		if !strings.Contains(b.last.text, want) {
+		if !strings.Contains(b.Last.Text, want) {
 			t.Errorf("the consent does not say %q", want)
 		}
 	}
-	if strings.Contains(b.last.text, "App app1") {
+	if strings.Contains(b.Last.Text, "App app1") {
 		t.Error("the name of an app that nobody vouches for is shown")
 	}
-	in := b.last.fields(t, "/oauth/authorize")
+	in := b.Last.Fields("/oauth/authorize")
 	if len(in["scope"]) != 4 {
 		t.Errorf("scopes %q", in["scope"])
 	}
-	b.submit("/oauth/authorize", url.Values{"scope": {"atproto", "repo:com.example.note"}, "decision": {"allow"}})
-	to, _ := url.Parse(b.last.header.Get("Location"))
+	b.Submit("/oauth/authorize", url.Values{"scope": {"atproto", "repo:com.example.note"}, "decision": {"allow"}})
+	to, _ := url.Parse(b.Last.Header.Get("Location"))
 	s, err := login.Finish(t.Context(), to)
 	if err != nil || s.Tokens().Scope != "atproto repo:com.example.note" {
 		t.Errorf("%+v %v", s, err)
 	}
 	path, _ = w.push(nil)
-	b.get(path)
-	b.submit("/oauth/authorize", url.Values{"decision": {"deny"}})
+	b.Open(path)
+	b.Submit("/oauth/authorize", url.Values{"decision": {"deny"}})
 	if back := b.back(); back.Get("error") != "access_denied" || back.Get("state") == "" || back.Get("iss") != w.origin() {
 		t.Errorf("%v", back)
 	}
@@ -229,22 +229,22 @@ func TestMatrix122ForgottenPassword(t *testing.T) {
 	w := newWorld(t)
 	other := w.tab()
 	path, _ := w.push(nil)
-	other.get(path)
+	other.Open(path)
 	other.signIn(w.alice, true)
 	if !other.signedIn(w.alice) {
 		t.Fatal("nobody is signed in")
 	}
 	b := w.tab()
 	path, _ = w.push(nil)
-	b.get(path)
-	b.get(b.last.link(t, "/oauth/password"))
-	b.expect(200, "Forgot your password?")
-	b.submit("/oauth/password", url.Values{"email": {"nobody@example.com"}})
-	unknown := strings.ReplaceAll(b.last.text, "nobody@example.com", "X")
-	b.get(b.last.link(t, "/oauth/password"))
-	b.submit("/oauth/password", url.Values{"email": {w.alice.Email}})
+	b.Open(path)
+	b.Click("/oauth/password")
+	b.Expect(200, "Forgot your password?")
+	b.Submit("/oauth/password", url.Values{"email": {"nobody@example.com"}})
+	unknown := strings.ReplaceAll(b.Last.Text, "nobody@example.com", "X")
+	b.Click("/oauth/password")
+	b.Submit("/oauth/password", url.Values{"email": {w.alice.Email}})
 	// Check 170, of resets: the answer is the same for an address that nobody has.
-	if known := strings.ReplaceAll(b.last.text, w.alice.Email, "X"); known != unknown {
+	if known := strings.ReplaceAll(b.Last.Text, w.alice.Email, "X"); known != unknown {
 		t.Errorf("the page tells who has an account:\n%s\n%s", known, unknown)
 	}
 	mail, err := w.Mail.Take(t.Context(), w.alice.Email, server.ResetPassword)
@@ -252,22 +252,22 @@ func TestMatrix122ForgottenPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	form := url.Values{"code": {"WRONG-CODE0"}, "password": {"another password"}}
-	b.submit("/oauth/password/reset", form)
-	if b.last.status != 422 || !strings.Contains(b.last.text, "The code is wrong") {
-		t.Errorf("%d %s", b.last.status, b.last.text)
+	b.Submit("/oauth/password/reset", form)
+	if b.Last.Status != 422 || !strings.Contains(b.Last.Text, "The code is wrong") {
+		t.Errorf("%d %s", b.Last.Status, b.Last.Text)
 	}
 	form.Set("code", mail.Token)
-	b.submit("/oauth/password/reset", form)
-	b.expect(200, "Your password is changed")
+	b.Submit("/oauth/password/reset", form)
+	b.Expect(200, "Your password is changed")
 	if other.signedIn(w.alice) {
 		t.Error("a sign-in outlasts the reset of the password")
 	}
-	b.get(b.last.link(t, "/oauth/sign-in"))
+	b.Click("/oauth/sign-in")
 	b.signIn(w.alice, true)
-	b.expect(401, "Sign in")
+	b.Expect(401, "Sign in")
 	w.alice.Password = "another password"
 	b.signIn(w.alice, true)
-	b.expect(200, "Let this app in?")
+	b.Expect(200, "Let this app in?")
 }
 
 // Checks 164 and 168: the password alone does not sign in, and a code is good for once.
@@ -292,37 +292,37 @@ func TestSecondFactor(t *testing.T) {
 	w.Clock.Advance(minute)
 	b := w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	b.signIn(w.alice, true)
-	b.expect(200, "Confirm that it is you")
+	b.Expect(200, "Confirm that it is you")
 	if b.signedIn(w.alice) {
 		t.Fatal("the password alone signs in")
 	}
 	thief := w.tab()
-	thief.get(path)
-	stolen := b.last.fields(t, "/oauth/factor")
+	thief.Open(path)
+	stolen := b.Last.Fields("/oauth/factor")
 	stolen.Set("code", code())
-	if p := thief.post("/oauth/factor", stolen); p.status != 403 {
-		t.Errorf("the form in another browser: %d", p.status)
+	if p := thief.Post("/oauth/factor", stolen); p.Status != 403 {
+		t.Errorf("the form in another browser: %d", p.Status)
 	}
-	b.submit("/oauth/factor", url.Values{"code": {"000000"}})
-	b.expect(401, "Confirm that it is you")
+	b.Submit("/oauth/factor", url.Values{"code": {"000000"}})
+	b.Expect(401, "Confirm that it is you")
 	now := code()
-	form := b.last.fields(t, "/oauth/factor")
+	form := b.Last.Fields("/oauth/factor")
 	form.Set("code", now)
-	b.submit("/oauth/factor", url.Values{"code": {now}})
-	b.expect(200, "Let this app in?")
+	b.Submit("/oauth/factor", url.Values{"code": {now}})
+	b.Expect(200, "Let this app in?")
 	c := w.tab()
 	path, _ = w.push(nil)
-	c.get(path)
+	c.Open(path)
 	c.signIn(w.alice, true)
-	c.submit("/oauth/factor", url.Values{"code": {now}})
-	c.expect(401, "Confirm that it is you")
+	c.Submit("/oauth/factor", url.Values{"code": {now}})
+	c.Expect(401, "Confirm that it is you")
 	// After ten minutes the password has to be shown again.
 	w.Clock.Advance(11 * minute)
-	c.submit("/oauth/factor", url.Values{"code": {code()}})
-	if c.last.status != 400 || c.signedIn(w.alice) {
-		t.Errorf("%d %s", c.last.status, c.last.text)
+	c.Submit("/oauth/factor", url.Values{"code": {code()}})
+	if c.Last.Status != 400 || c.signedIn(w.alice) {
+		t.Errorf("%d %s", c.Last.Status, c.Last.Text)
 	}
 }
 
@@ -341,14 +341,14 @@ func TestCodesByMail(t *testing.T) {
 	}
 	b := w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	b.signIn(w.alice, true)
-	b.expect(200, "Confirm that it is you")
+	b.Expect(200, "Confirm that it is you")
 	if len(w.codes) != 1 {
 		t.Fatalf("%q", w.codes)
 	}
-	b.submit("/oauth/factor", url.Values{"code": {w.codes[0]}})
-	b.expect(200, "Let this app in?")
+	b.Submit("/oauth/factor", url.Values{"code": {w.codes[0]}})
+	b.Expect(200, "Let this app in?")
 }
 
 // 167: a deactivated account is asked to come back, and one that is taken down is refused.
@@ -360,11 +360,11 @@ func TestMatrix167DeactivatedAndTakenDown(t *testing.T) {
 	}
 	b := w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	b.signIn(w.alice, false)
-	b.expect(200, "Your account is deactivated")
-	b.submit("/oauth/activate", nil)
-	b.expect(200, "Let this app in?")
+	b.Expect(200, "Your account is deactivated")
+	b.Submit("/oauth/activate", nil)
+	b.Expect(200, "Let this app in?")
 	if a, err := accounts.ByDID(t.Context(), w.alice.DID); err != nil || a.Status() != account.Active {
 		t.Errorf("%v %v", a.Status(), err)
 	}
@@ -373,9 +373,9 @@ func TestMatrix167DeactivatedAndTakenDown(t *testing.T) {
 	}
 	c := w.tab()
 	path, _ = w.push(nil)
-	c.get(path)
+	c.Open(path)
 	c.signIn(w.bob, true)
-	c.expect(403, "This did not work")
+	c.Expect(403, "This did not work")
 	if c.signedIn(w.bob) {
 		t.Error("an account that is taken down is signed in")
 	}
@@ -393,11 +393,11 @@ func TestMovedAccountStaysDeactivated(t *testing.T) {
 	}
 	b := w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	b.signIn(w.alice, false)
-	b.expect(200, "Your account is deactivated")
-	b.submit("/oauth/activate", nil)
-	b.expect(400, "This did not work")
+	b.Expect(200, "Your account is deactivated")
+	b.Submit("/oauth/activate", nil)
+	b.Expect(400, "This did not work")
 	if a, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil || a.Status() != account.Deactivated {
 		t.Errorf("%v %v", a.Status(), err)
 	}
@@ -408,7 +408,7 @@ func TestMatrix81RequestExpires(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	w.Clock.Advance(6 * minute)
 	b.signIn(w.alice, true)
 	if back := b.back(); back.Get("error") != "access_denied" {
@@ -423,28 +423,28 @@ func TestHintIsShownAsHandle(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, _ := w.push(url.Values{"login_hint": {string(w.alice.DID)}})
-	b.get(path)
-	if in := b.last.fields(t, "/oauth/sign-in"); in.Get("identifier") != string(w.alice.Handle) {
+	b.Open(path)
+	if in := b.Last.Fields("/oauth/sign-in"); in.Get("identifier") != string(w.alice.Handle) {
 		t.Errorf("%v", in)
 	}
-	b.submit("/oauth/sign-in", url.Values{"identifier": {"bob"}, "password": {w.alice.Password}})
-	b.expect(200, "Let this app in?")
+	b.Submit("/oauth/sign-in", url.Values{"identifier": {"bob"}, "password": {w.alice.Password}})
+	b.Expect(200, "Let this app in?")
 }
 
 // Languages follow the browser, or the app.
 func TestLanguages(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
-	b.lang = "de-AT, en;q=0.5"
+	b.Language = "de-AT, en;q=0.5"
 	path, _ := w.push(nil)
-	b.get(path)
-	b.expect(200, "Anmelden")
-	if b.last.header.Get("Content-Language") != "de" || !strings.Contains(b.last.text, `<html lang="de">`) {
-		t.Errorf("%v", b.last.header)
+	b.Open(path)
+	b.Expect(200, "Anmelden")
+	if b.Last.Header.Get("Content-Language") != "de" || !strings.Contains(b.Last.Text, `<html lang="de">`) {
+		t.Errorf("%v", b.Last.Header)
 	}
 	path, _ = w.push(url.Values{"ui_locales": {"ja en"}})
-	b.get(path)
-	b.expect(200, "サインイン")
-	b.submit("/oauth/sign-in", url.Values{"identifier": {"alice"}, "password": {"wrong"}})
-	b.expect(401, "サインイン")
+	b.Open(path)
+	b.Expect(200, "サインイン")
+	b.Submit("/oauth/sign-in", url.Values{"identifier": {"alice"}, "password": {"wrong"}})
+	b.Expect(401, "サインイン")
 }

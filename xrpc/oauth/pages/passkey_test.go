@@ -46,12 +46,12 @@ func newPasskeyWorld(t *testing.T, change ...func(*pages.Config, *pds.Config)) (
 	return w, register(w.alice), register(w.bob)
 }
 
-// data are the data attributes of the form for passkeys.
-func (p page) data(t *testing.T) map[string]string {
+// passkeyData are the data attributes of the form for passkeys.
+func passkeyData(t *testing.T, p page) map[string]string {
 	t.Helper()
-	tag := regexp.MustCompile(`<form [^>]*id="passkey"[^>]*>`).FindString(p.text)
+	tag := regexp.MustCompile(`<form [^>]*id="passkey"[^>]*>`).FindString(p.Text)
 	if tag == "" || !strings.Contains(tag, " hidden ") {
-		t.Fatalf("no form for passkeys that is hidden without scripts: %d %s", p.status, p.text)
+		t.Fatalf("no form for passkeys that is hidden without scripts: %d %s", p.Status, p.Text)
 	}
 	out := map[string]string{}
 	for _, m := range regexp.MustCompile(`data-([a-z]+)="([^"]*)"`).FindAllStringSubmatch(tag, -1) {
@@ -61,20 +61,20 @@ func (p page) data(t *testing.T) map[string]string {
 }
 
 // passkeyForm are the fields of the form for passkeys.
-func (p page) passkeyForm(t *testing.T) url.Values {
+func passkeyForm(t *testing.T, p page) url.Values {
 	t.Helper()
-	p.data(t)
-	_, rest, _ := strings.Cut(p.text, `action="/oauth/passkey"`)
+	passkeyData(t, p)
+	_, rest, _ := strings.Cut(p.Text, `action="/oauth/passkey"`)
 	_, rest, _ = strings.Cut(rest, ">")
-	p.text = `action="/oauth/passkey">` + rest
-	return p.fields(t, "/oauth/passkey")
+	p.Text = `action="/oauth/passkey">` + rest
+	return p.Fields("/oauth/passkey")
 }
 
 // options asks for options as the script of the last page does.
 func (b *tab) options(change url.Values, header ...string) page {
 	b.t.Helper()
-	shown := b.last
-	data, form := shown.data(b.t), shown.passkeyForm(b.t)
+	shown := b.Last
+	data, form := passkeyData(b.t, shown), passkeyForm(b.t, shown)
 	in := url.Values{"token": {data["token"]}}
 	if form.Has("flow") {
 		in.Set("flow", form.Get("flow"))
@@ -82,35 +82,35 @@ func (b *tab) options(change url.Values, header ...string) page {
 	for name, v := range change {
 		in[name] = v
 	}
-	out := b.post(data["options"], in, append([]string{"Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"}, header...)...)
-	b.last = shown
+	out := b.Post(data["options"], in, append([]string{"Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"}, header...)...)
+	b.Last = shown
 	return out
 }
 
 // assert answers options as the script does, and follows.
 func (b *tab) assert(a *passkeytest.Authenticator, options string, change url.Values) page {
 	b.t.Helper()
-	in := b.last.passkeyForm(b.t)
+	in := passkeyForm(b.t, b.Last)
 	in.Set("response", string(a.Get([]byte(options))))
 	for name, v := range change {
 		in[name] = v
 	}
-	b.post("/oauth/passkey", in)
-	return b.follow()
+	b.Post("/oauth/passkey", in)
+	return b.Follow()
 }
 
 // byPasskey signs in by a passkey.
 func (b *tab) byPasskey(a *passkeytest.Authenticator, remember bool) page {
 	b.t.Helper()
 	options := b.options(nil)
-	if options.status != 200 || options.header.Get("Content-Type") != "application/json" {
-		b.t.Fatalf("%d %s", options.status, options.text)
+	if options.Status != 200 || options.Header.Get("Content-Type") != "application/json" {
+		b.t.Fatalf("%d %s", options.Status, options.Text)
 	}
 	change := url.Values{}
 	if remember {
 		change.Set("remember", "yes")
 	}
-	return b.assert(a, options.text, change)
+	return b.assert(a, options.Text, change)
 }
 
 // An app is let in by a passkey: it stands for the password and the second factor that the account
@@ -131,16 +131,16 @@ func TestPasskeyLetsIn(t *testing.T) {
 	}
 	b := w.tab()
 	path, login := w.push(nil)
-	b.get(path)
-	b.expect(200, "Sign in")
-	cookie := b.cookies["__Host-device"]
+	b.Open(path)
+	b.Expect(200, "Sign in")
+	cookie := b.Cookies["__Host-device"]
 	b.byPasskey(alice, false)
-	b.expect(200, "Let this app in?")
-	if b.cookies["__Host-device"] == cookie {
+	b.Expect(200, "Let this app in?")
+	if b.Cookies["__Host-device"] == cookie {
 		t.Error("101: the cookie did not change")
 	}
-	b.submit("/oauth/authorize", url.Values{"decision": {"allow"}})
-	to, _ := url.Parse(b.last.header.Get("Location"))
+	b.Submit("/oauth/authorize", url.Values{"decision": {"allow"}})
+	to, _ := url.Parse(b.Last.Header.Get("Location"))
 	s, err := login.Finish(t.Context(), to)
 	if err != nil || s.Tokens().DID != w.alice.DID {
 		t.Fatalf("%v %v", s, err)
@@ -150,24 +150,24 @@ func TestPasskeyLetsIn(t *testing.T) {
 	}
 	// It was not to be remembered, so it is good for that request only.
 	path, _ = w.push(nil)
-	b.get(path)
-	b.expect(200, "Sign in")
+	b.Open(path)
+	b.Expect(200, "Sign in")
 	b.byPasskey(alice, true)
-	b.expect(200, "Let this app in?")
+	b.Expect(200, "Let this app in?")
 	path, _ = w.push(nil)
-	b.get(path)
-	b.expect(200, "Let this app in?")
+	b.Open(path)
+	b.Expect(200, "Let this app in?")
 	set, err := w.credentials().Factors(t.Context(), who)
 	if err != nil || !slices.ContainsFunc(set.Factors, func(f credential.Factor) bool { return f.Kind == credential.PasskeyKind && !f.LastUsed.IsZero() }) {
 		t.Errorf("%+v %v", set, err)
 	}
 	// And without an app, for the account's own pages.
 	c := w.tab()
-	c.get("/oauth/sign-in?return=/account/passkeys")
-	in := c.last.passkeyForm(t)
-	in.Set("response", string(alice.Get([]byte(c.options(nil).text))))
-	if c.post("/oauth/passkey", in); c.last.header.Get("Location") != "/account/passkeys" || !c.signedIn(w.alice) {
-		t.Errorf("%d %v %s", c.last.status, c.last.header, c.last.text)
+	c.Open("/oauth/sign-in?return=/account/passkeys")
+	in := passkeyForm(t, c.Last)
+	in.Set("response", string(alice.Get([]byte(c.options(nil).Text))))
+	if c.Post("/oauth/passkey", in); c.Last.Header.Get("Location") != "/account/passkeys" || !c.signedIn(w.alice) {
+		t.Errorf("%d %v %s", c.Last.Status, c.Last.Header, c.Last.Text)
 	}
 }
 
@@ -177,45 +177,45 @@ func TestOneScript(t *testing.T) {
 	w, alice, _ := newPasskeyWorld(t)
 	b := w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	src := site.PasskeyScript()
-	if n := strings.Count(b.last.text, "<script"); n != 1 || !strings.Contains(b.last.text, `<script src="`+src+`" defer></script>`) || !strings.Contains(b.last.text, `autocomplete="username webauthn"`) {
-		t.Errorf("%d scripts in %s", n, b.last.text)
+	if n := strings.Count(b.Last.Text, "<script"); n != 1 || !strings.Contains(b.Last.Text, `<script src="`+src+`" defer></script>`) || !strings.Contains(b.Last.Text, `autocomplete="username webauthn"`) {
+		t.Errorf("%d scripts in %s", n, b.Last.Text)
 	}
-	csp := b.last.header.Get("Content-Security-Policy")
+	csp := b.Last.Header.Get("Content-Security-Policy")
 	if want := "default-src 'none'; script-src " + w.origin() + src + "; connect-src 'self'; style-src 'self';"; !strings.HasPrefix(csp, want) || strings.Contains(csp, "unsafe") || strings.Contains(csp, "*") {
 		t.Errorf("%q", csp)
 	}
 	for _, where := range []string{"/oauth/sign-up?flow=", "/oauth/password?flow="} {
 		c := b.copy()
-		c.get(where + url.QueryEscape(b.last.passkeyForm(t).Get("flow")))
-		if c.last.status != 200 || strings.Contains(c.last.text, "<script") || strings.Contains(c.last.header.Get("Content-Security-Policy"), "script-src") {
-			t.Errorf("%s: %d %q", where, c.last.status, c.last.header.Get("Content-Security-Policy"))
+		c.Open(where + url.QueryEscape(passkeyForm(t, b.Last).Get("flow")))
+		if c.Last.Status != 200 || strings.Contains(c.Last.Text, "<script") || strings.Contains(c.Last.Header.Get("Content-Security-Policy"), "script-src") {
+			t.Errorf("%s: %d %q", where, c.Last.Status, c.Last.Header.Get("Content-Security-Policy"))
 		}
 	}
 	b.byPasskey(alice, false)
-	b.expect(200, "Let this app in?")
-	if csp := b.last.header.Get("Content-Security-Policy"); strings.Contains(csp, "script-src") || strings.Contains(csp, "connect-src") || strings.Contains(b.last.text, "<script") {
+	b.Expect(200, "Let this app in?")
+	if csp := b.Last.Header.Get("Content-Security-Policy"); strings.Contains(csp, "script-src") || strings.Contains(csp, "connect-src") || strings.Contains(b.Last.Text, "<script") {
 		t.Errorf("the consent may run scripts: %q", csp)
 	}
-	b.get(src)
-	h := b.last.header
-	if b.last.status != 200 || h.Get("Content-Type") != "text/javascript; charset=utf-8" || !strings.Contains(h.Get("Cache-Control"), "immutable") || h.Get("X-Content-Type-Options") != "nosniff" {
-		t.Errorf("%d %v", b.last.status, h)
+	b.Open(src)
+	h := b.Last.Header
+	if b.Last.Status != 200 || h.Get("Content-Type") != "text/javascript; charset=utf-8" || !strings.Contains(h.Get("Cache-Control"), "immutable") || h.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%d %v", b.Last.Status, h)
 	}
-	if text := b.last.text; strings.Contains(text, "innerHTML") || strings.Contains(text, "eval(") || len(text) > 8<<10 {
+	if text := b.Last.Text; strings.Contains(text, "innerHTML") || strings.Contains(text, "eval(") || len(text) > 8<<10 {
 		t.Errorf("%d bytes of script", len(text))
 	}
 	plain := newWorld(t)
 	c := plain.tab()
 	path, _ = plain.push(nil)
-	c.get(path)
-	if strings.Contains(c.last.text, "<script") || strings.Contains(c.last.text, "passkey") || strings.Contains(c.last.text, "webauthn") {
-		t.Errorf("without passkeys: %s", c.last.text)
+	c.Open(path)
+	if strings.Contains(c.Last.Text, "<script") || strings.Contains(c.Last.Text, "passkey") || strings.Contains(c.Last.Text, "webauthn") {
+		t.Errorf("without passkeys: %s", c.Last.Text)
 	}
 	for _, path := range []string{"/oauth/passkey", "/oauth/passkey/options"} {
-		if p := c.post(path, url.Values{}); p.status != 404 {
-			t.Errorf("%s without passkeys: %d", path, p.status)
+		if p := c.Post(path, url.Values{}); p.Status != 404 {
+			t.Errorf("%s without passkeys: %d", path, p.Status)
 		}
 	}
 }
@@ -250,15 +250,15 @@ func TestMatrix166Assertions(t *testing.T) {
 			w, alice, _ := newPasskeyWorld(t)
 			b := w.tab()
 			path, _ := w.push(nil)
-			b.get(path)
+			b.Open(path)
 			change(alice)
 			b.byPasskey(alice, true)
-			b.expect(401, "Sign in")
+			b.Expect(401, "Sign in")
 			if b.signedIn(w.alice) {
 				t.Fatal("signed in")
 			}
 			b.signIn(w.alice, true) // the form goes on to work
-			b.expect(200, "Let this app in?")
+			b.Expect(200, "Let this app in?")
 		})
 	}
 }
@@ -269,57 +269,58 @@ func TestMatrix166Challenges(t *testing.T) {
 		t.Helper()
 		b := w.tab()
 		path, _ := w.push(nil)
-		b.get(path)
+		b.Open(path)
 		return b
 	}
 	refused := func(b *tab, what, message string) {
 		t.Helper()
-		if b.last.status != 401 || b.last.title() != "Sign in" || !strings.Contains(b.last.text, message) || b.signedIn(w.alice) {
-			t.Errorf("%s: %d %s", what, b.last.status, b.last.text)
+		if b.Last.Status != 401 || b.Last.Title() != "Sign in" || !strings.Contains(b.Last.Text, message) || b.signedIn(w.alice) {
+			t.Errorf("%s: %d %s", what, b.Last.Status, b.Last.Text)
 		}
 	}
 	const late, wrong = "This took too long", "was not accepted"
 
 	victim, thief := open(), open()
-	stolen := victim.options(nil).text
+	stolen := victim.options(nil).Text
 	thief.assert(alice, stolen, nil)
 	refused(thief, "a challenge of another browser", late)
 	victim.assert(alice, stolen, nil)
-	victim.expect(200, "Let this app in?")
+	victim.Expect(200, "Let this app in?")
 
 	// An answer that was seen on its way is good for once.
 	b := open()
-	options := b.options(nil).text
-	in := b.last.passkeyForm(t)
+	options := b.options(nil).Text
+	in := passkeyForm(t, b.Last)
 	in.Set("response", string(alice.Get([]byte(options))))
-	page := b.last
-	b.post("/oauth/passkey", in)
-	if b.follow(); b.last.title() != "Let this app in?" {
-		t.Fatalf("%d %s", b.last.status, b.last.text)
+	page := b.Last
+	b.Post("/oauth/passkey", in)
+	if b.Follow(); b.Last.Title() != "Let this app in?" {
+		t.Fatalf("%d %s", b.Last.Status, b.Last.Text)
 	}
-	again := &tab{world: w, cookies: map[string]string{"__Host-device": b.cookies["__Host-device"]}, last: page}
-	if again.post("/oauth/passkey", in); again.last.status != 401 || !strings.Contains(again.last.text, late) {
-		t.Errorf("an answer twice: %d %s", again.last.status, again.last.text)
+	again := w.tab()
+	again.Cookies, again.Last = map[string]string{"__Host-device": b.Cookies["__Host-device"]}, page
+	if again.Post("/oauth/passkey", in); again.Last.Status != 401 || !strings.Contains(again.Last.Text, late) {
+		t.Errorf("an answer twice: %d %s", again.Last.Status, again.Last.Text)
 	}
 
 	// One of another request in the same browser.
 	b = open()
-	options = b.options(nil).text
+	options = b.options(nil).Text
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	b.assert(alice, options, nil)
 	refused(b, "a challenge of another request", late)
 
 	// One that is older than five minutes.
 	b = open()
-	options = b.options(nil).text
+	options = b.options(nil).Text
 	w.Clock.Advance(5 * minute)
 	b.assert(alice, options, nil)
 	refused(b, "an old challenge", late)
 
 	// A passkey that was removed while it was used.
 	b = open()
-	options = b.options(nil).text
+	options = b.options(nil).Text
 	who := account.Trusted(w.alice.DID)
 	set, err := w.credentials().Factors(t.Context(), who)
 	if err == nil {
@@ -336,26 +337,26 @@ func TestMatrix166Challenges(t *testing.T) {
 func TestPasskeyMalformedAnswers(t *testing.T) {
 	w, alice, _ := newPasskeyWorld(t)
 	b := w.tab()
-	b.get("/oauth/sign-in")
-	form, options := b.last.passkeyForm(t), b.options(nil).text
+	b.Open("/oauth/sign-in")
+	form, options := passkeyForm(t, b.Last), b.options(nil).Text
 	good := string(alice.Get([]byte(options)))
 	for i, text := range []string{
 		"", "{", "null", "[]", `{"id":1}`, `{}`, strings.Repeat("[", 10_000), strings.Repeat("x", 63<<10),
 		strings.Replace(good, `"id"`, `"ID"`, 1), strings.Replace(good, `"rawId"`, `"rawId":"","rawId"`, 1), strings.Replace(good, `"response"`, `"Response"`, 1), good + good,
 	} {
 		form.Set("response", text)
-		if p := b.post("/oauth/passkey", form); p.status != 401 || b.signedIn(w.alice) {
-			t.Errorf("%d: %.100q: %d", i, text, p.status)
+		if p := b.Post("/oauth/passkey", form); p.Status != 401 || b.signedIn(w.alice) {
+			t.Errorf("%d: %.100q: %d", i, text, p.Status)
 		}
 	}
 	form.Set("response", strings.Repeat("x", 65<<10))
-	if p := b.post("/oauth/passkey", form); p.status != 413 {
-		t.Errorf("a long one: %d", p.status)
+	if p := b.Post("/oauth/passkey", form); p.Status != 413 {
+		t.Errorf("a long one: %d", p.Status)
 	}
-	b.get("/oauth/sign-in")
-	form.Set("response", string(alice.Get([]byte(b.options(nil).text)))) // some of those above have used their challenge up
-	if p := b.post("/oauth/passkey", form); p.status != http.StatusSeeOther {
-		t.Errorf("the good one: %d %s", p.status, p.text)
+	b.Open("/oauth/sign-in")
+	form.Set("response", string(alice.Get([]byte(b.options(nil).Text)))) // some of those above have used their challenge up
+	if p := b.Post("/oauth/passkey", form); p.Status != http.StatusSeeOther {
+		t.Errorf("the good one: %d %s", p.Status, p.Text)
 	}
 }
 
@@ -364,8 +365,8 @@ func TestPasskeyMalformedAnswers(t *testing.T) {
 func TestPasskeyForgery(t *testing.T) {
 	w, alice, _ := newPasskeyWorld(t)
 	b := w.tab()
-	b.get("/oauth/sign-in")
-	token := b.last.passkeyForm(t).Get("token")
+	b.Open("/oauth/sign-in")
+	token := passkeyForm(t, b.Last).Get("token")
 	for name, x := range map[string]struct {
 		change url.Values
 		header []string
@@ -385,24 +386,24 @@ func TestPasskeyForgery(t *testing.T) {
 	} {
 		p := b.options(x.change, x.header...)
 		var told struct{ Message string }
-		if err := json.Unmarshal([]byte(p.text), &told); p.status != x.status || err != nil || (told.Message == "") != (x.status == 200) || p.header.Get("Access-Control-Allow-Origin") != "" {
-			t.Errorf("%s: %d %s %v", name, p.status, p.text, err)
+		if err := json.Unmarshal([]byte(p.Text), &told); p.Status != x.status || err != nil || (told.Message == "") != (x.status == 200) || p.Header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: %d %s %v", name, p.Status, p.Text, err)
 		}
 	}
-	if p := b.copy().get("/oauth/passkey/options"); p.status != 405 {
-		t.Errorf("GET: %d", p.status)
+	if p := b.copy().Open("/oauth/passkey/options"); p.Status != 405 {
+		t.Errorf("GET: %d", p.Status)
 	}
 	// An attacker who has a passkey of his own account, and gets somebody to send his answer.
 	thief := w.tab()
-	thief.get("/oauth/sign-in")
-	in := thief.last.passkeyForm(t)
-	in.Set("response", string(alice.Get([]byte(thief.options(nil).text))))
-	if p := b.copy().post("/oauth/passkey", in); p.status != 403 {
-		t.Errorf("a form of another browser: %d", p.status)
+	thief.Open("/oauth/sign-in")
+	in := passkeyForm(t, thief.Last)
+	in.Set("response", string(alice.Get([]byte(thief.options(nil).Text))))
+	if p := b.copy().Post("/oauth/passkey", in); p.Status != 403 {
+		t.Errorf("a form of another browser: %d", p.Status)
 	}
 	for _, header := range [][]string{{"Origin", "https://evil.example.net"}, {"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Mode", "cors"}} {
-		if p := thief.copy().post("/oauth/passkey", in, header...); p.status == http.StatusSeeOther {
-			t.Errorf("%v: %d", header, p.status)
+		if p := thief.copy().Post("/oauth/passkey", in, header...); p.Status == http.StatusSeeOther {
+			t.Errorf("%v: %d", header, p.Status)
 		}
 	}
 }
@@ -413,18 +414,18 @@ func TestPasskeyOfAnotherAccount(t *testing.T) {
 	for _, hint := range []string{string(w.alice.DID), string(w.alice.Handle)} {
 		b := w.tab()
 		path, _ := w.push(url.Values{"login_hint": {hint}})
-		b.get(path)
+		b.Open(path)
 		b.byPasskey(bob, true)
-		if b.last.status != 401 || !strings.Contains(b.last.text, "one of another account") || b.signedIn(w.bob) || b.signedIn(w.alice) {
-			t.Errorf("%s: %d %s", hint, b.last.status, b.last.text)
+		if b.Last.Status != 401 || !strings.Contains(b.Last.Text, "one of another account") || b.signedIn(w.bob) || b.signedIn(w.alice) {
+			t.Errorf("%s: %d %s", hint, b.Last.Status, b.Last.Text)
 		}
 		// Bob's handle for Alice's key is no way either.
 		thief := *bob
 		thief.Handle = alice.Handle
 		b.byPasskey(&thief, true)
-		b.expect(401, "Sign in")
+		b.Expect(401, "Sign in")
 		b.byPasskey(alice, true)
-		b.expect(200, "Let this app in?")
+		b.Expect(200, "Let this app in?")
 	}
 }
 
@@ -437,13 +438,13 @@ func TestMatrix167PasskeysOfInactiveAccounts(t *testing.T) {
 	}
 	b := w.tab()
 	path, login := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	b.byPasskey(alice, false)
-	b.expect(200, "Your account is deactivated")
-	b.submit("/oauth/activate", nil)
-	b.expect(200, "Let this app in?")
-	b.submit("/oauth/authorize", url.Values{"decision": {"allow"}})
-	to, _ := url.Parse(b.last.header.Get("Location"))
+	b.Expect(200, "Your account is deactivated")
+	b.Submit("/oauth/activate", nil)
+	b.Expect(200, "Let this app in?")
+	b.Submit("/oauth/authorize", url.Values{"decision": {"allow"}})
+	to, _ := url.Parse(b.Last.Header.Get("Location"))
 	if _, err := login.Finish(t.Context(), to); err != nil {
 		t.Error(err)
 	}
@@ -452,10 +453,10 @@ func TestMatrix167PasskeysOfInactiveAccounts(t *testing.T) {
 	}
 	path, _ = w.push(nil)
 	c := w.tab()
-	c.get(path)
+	c.Open(path)
 	c.byPasskey(bob, true)
-	if c.last.status != 403 || !strings.Contains(c.last.text, "has been taken down") || c.signedIn(w.bob) {
-		t.Errorf("%d %s", c.last.status, c.last.text)
+	if c.Last.Status != 403 || !strings.Contains(c.Last.Text, "has been taken down") || c.signedIn(w.bob) {
+		t.Errorf("%d %s", c.Last.Status, c.Last.Text)
 	}
 }
 
@@ -476,13 +477,13 @@ func TestMatrix168ConsentNeedsWholeProof(t *testing.T) {
 	}
 	b := w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	b.options(nil)
 	b.signIn(w.alice, true)
-	b.expect(200, "Confirm that it is you")
-	b.get(path + "&account=" + url.QueryEscape(string(w.alice.DID)))
-	b.expect(200, "Sign in")
-	if strings.Contains(b.last.text, `action="/oauth/authorize"`) {
+	b.Expect(200, "Confirm that it is you")
+	b.Open(path + "&account=" + url.QueryEscape(string(w.alice.DID)))
+	b.Expect(200, "Sign in")
+	if strings.Contains(b.Last.Text, `action="/oauth/authorize"`) {
 		t.Error("the consent is there")
 	}
 	if b.signedIn(w.alice) {
@@ -495,10 +496,10 @@ func TestMatrix81ScriptsExtendNothing(t *testing.T) {
 	w, alice, _ := newPasskeyWorld(t)
 	b := w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	w.Clock.Advance(4 * minute)
-	if o := b.options(nil); o.status != 200 {
-		t.Fatalf("%d %s", o.status, o.text)
+	if o := b.options(nil); o.Status != 200 {
+		t.Fatalf("%d %s", o.Status, o.Text)
 	}
 	w.Clock.Advance(2 * minute)
 	b.byPasskey(alice, true)
@@ -517,7 +518,7 @@ func TestPasskeyLimits(t *testing.T) {
 		c.Rates = forms(func(action string) error { asked = append(asked, action); return nil })
 	})
 	b := w.tab()
-	b.get("/oauth/sign-in")
+	b.Open("/oauth/sign-in")
 	asked = nil
 	b.byPasskey(alice, true)
 	if fmt.Sprint(asked) != "[passkey sign-in]" {

@@ -19,27 +19,27 @@ func TestSlowPeopleGetIn(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	path, login := w.push(nil)
-	b.get(path)
-	b.expect(200, "Sign in")
+	b.Open(path)
+	b.Expect(200, "Sign in")
 	wait := func() { w.Clock.Advance(4*minute + 50*second) }
 	wait()
-	b.get(b.last.link(t, "/oauth/sign-up"))
+	b.Click("/oauth/sign-up")
 	for i := range 4 {
 		wait()
-		b.submit("/oauth/sign-up", url.Values{"label": {fmt.Sprint("carol", i)}, "action": {"check"}})
-		b.expect(200, "Create an account")
+		b.Submit("/oauth/sign-up", url.Values{"label": {fmt.Sprint("carol", i)}, "action": {"check"}})
+		b.Expect(200, "Create an account")
 	}
 	wait()
-	b.submit("/oauth/sign-up", url.Values{"label": {"carol"}, "email": {"carol@example.com"}, "password": {"short"}})
-	b.expect(http.StatusUnprocessableEntity, "Create an account")
+	b.Submit("/oauth/sign-up", url.Values{"label": {"carol"}, "email": {"carol@example.com"}, "password": {"short"}})
+	b.Expect(http.StatusUnprocessableEntity, "Create an account")
 	wait()
-	b.submit("/oauth/sign-up", url.Values{"label": {"carol"}, "email": {"carol@example.com"}, "password": {"a good password"}})
-	b.expect(200, "Confirm your e-mail address")
-	b.submit("/oauth/confirm-email", url.Values{"action": {"skip"}})
-	b.expect(200, "Let this app in?")
+	b.Submit("/oauth/sign-up", url.Values{"label": {"carol"}, "email": {"carol@example.com"}, "password": {"a good password"}})
+	b.Expect(200, "Confirm your e-mail address")
+	b.Submit("/oauth/confirm-email", url.Values{"action": {"skip"}})
+	b.Expect(200, "Let this app in?")
 	wait()
-	b.submit("/oauth/authorize", url.Values{"decision": {"allow"}})
-	to, _ := url.Parse(b.last.header.Get("Location"))
+	b.Submit("/oauth/authorize", url.Values{"decision": {"allow"}})
+	to, _ := url.Parse(b.Last.Header.Get("Location"))
 	if s, err := login.Finish(t.Context(), to); err != nil {
 		t.Fatal(err)
 	} else if a, err := w.pds.Server().Accounts.ByDID(t.Context(), s.Tokens().DID); err != nil || string(a.Handle) != "carol."+w.pds.Name {
@@ -64,16 +64,16 @@ func TestSlowPeopleGetIn(t *testing.T) {
 	}
 	b = w.tab()
 	path, _ = w.push(nil)
-	b.get(path)
+	b.Open(path)
 	wait()
 	b.signIn(w.alice, true)
-	b.expect(200, "Confirm that it is you")
+	b.Expect(200, "Confirm that it is you")
 	wait()
-	b.submit("/oauth/factor", url.Values{"code": {"000000"}})
-	b.expect(401, "Confirm that it is you")
+	b.Submit("/oauth/factor", url.Values{"code": {"000000"}})
+	b.Expect(401, "Confirm that it is you")
 	wait()
-	b.submit("/oauth/factor", url.Values{"code": {code()}})
-	b.expect(200, "Let this app in?")
+	b.Submit("/oauth/factor", url.Values{"code": {code()}})
+	b.Expect(200, "Let this app in?")
 }
 
 // But not for ever, and not for another browser.
@@ -81,10 +81,10 @@ func TestRequestsEndAfterAnHour(t *testing.T) {
 	w := newWorld(t)
 	b, thief := w.tab(), w.tab()
 	path, _ := w.push(nil)
-	b.get(path)
+	b.Open(path)
 	for range 14 {
 		w.Clock.Advance(4*minute + 50*second)
-		b.submit("/oauth/sign-in", url.Values{"identifier": {"alice"}, "password": {"wrong"}})
+		b.Submit("/oauth/sign-in", url.Values{"identifier": {"alice"}, "password": {"wrong"}})
 	}
 	b.signIn(w.alice, true)
 	if back := b.back(); back.Get("error") != "access_denied" {
@@ -93,12 +93,12 @@ func TestRequestsEndAfterAnHour(t *testing.T) {
 
 	path, _ = w.push(nil)
 	b = w.tab()
-	b.get(path)
-	form := b.last.fields(t, "/oauth/sign-in")
+	b.Open(path)
+	form := b.Last.Fields("/oauth/sign-in")
 	w.Clock.Advance(4*minute + 50*second)
-	thief.get("/oauth/sign-in?flow=" + url.QueryEscape(form.Get("flow")))
-	if thief.last.status != 403 {
-		t.Errorf("the flow in another browser: %d", thief.last.status)
+	thief.Open("/oauth/sign-in?flow=" + url.QueryEscape(form.Get("flow")))
+	if thief.Last.Status != 403 {
+		t.Errorf("the flow in another browser: %d", thief.Last.Status)
 	}
 	w.Clock.Advance(minute)
 	b.signIn(w.alice, true)
@@ -115,9 +115,9 @@ func TestHandleChecksAreLimitedApart(t *testing.T) {
 		c.Rates = forms(func(action string) error { asked = append(asked, action); return nil })
 	})
 	b := w.tab()
-	b.get("/oauth/sign-up")
-	b.submit("/oauth/sign-up", url.Values{"label": {"carol"}, "action": {"check"}})
-	b.submit("/oauth/sign-up", url.Values{"label": {"carol"}, "email": {"carol@example.com"}, "password": {"a good password"}})
+	b.Open("/oauth/sign-up")
+	b.Submit("/oauth/sign-up", url.Values{"label": {"carol"}, "action": {"check"}})
+	b.Submit("/oauth/sign-up", url.Values{"label": {"carol"}, "email": {"carol@example.com"}, "password": {"a good password"}})
 	if fmt.Sprint(asked) != "[handle sign-up]" {
 		t.Errorf("%q", asked)
 	}
@@ -127,9 +127,9 @@ func TestHandleChecksAreLimitedApart(t *testing.T) {
 func TestSeen(t *testing.T) {
 	w := newWorld(t)
 	b, other := w.tab(), w.tab()
-	b.get("/oauth/sign-in")
+	b.Open("/oauth/sign-in")
 	b.signIn(w.alice, true)
-	other.get("/oauth/sign-in")
+	other.Open("/oauth/sign-in")
 	other.signIn(w.alice, true)
 	at := w.Clock.Now()
 	list := func() []site.SignIn {
@@ -144,12 +144,12 @@ func TestSeen(t *testing.T) {
 	stored := func() string { return fmt.Sprint(w.everything(t.Context())) }
 	before := stored()
 	w.Clock.Advance(9 * minute)
-	b.get("/oauth/sign-out")
+	b.Open("/oauth/sign-out")
 	if stored() != before {
 		t.Error("each page is a write")
 	}
 	w.Clock.Advance(2 * minute)
-	b.get("/oauth/sign-out")
+	b.Open("/oauth/sign-out")
 	n := 0
 	for i, x := range list() {
 		if was := first[i]; x.ID != was.ID || !x.At.Equal(was.At) || !x.Since.Equal(was.Since) {
@@ -166,11 +166,11 @@ func TestSeen(t *testing.T) {
 	}
 	// A planted cookie, or an old secret, is not somebody who was seen.
 	thief := b.copy()
-	b.get("/oauth/sign-in")
+	b.Open("/oauth/sign-in")
 	b.signIn(w.alice, true)
 	seen := stored()
 	w.Clock.Advance(9 * minute)
-	thief.get("/oauth/sign-out")
+	thief.Open("/oauth/sign-out")
 	if stored() != seen {
 		t.Error("an old secret has changed something")
 	}

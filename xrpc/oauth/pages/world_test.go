@@ -2,13 +2,9 @@ package pages_test
 
 import (
 	"context"
-	"html"
-	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +18,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 	"github.com/pdskit/pdskit/xrpc/site"
+	"github.com/pdskit/pdskit/xrpc/site/sitetest"
 )
 
 // world is a PDS with pages, and an account of Alice and of Bob.
@@ -89,133 +86,20 @@ func (w *world) push(change url.Values) (path string, login *pdstest.AppLogin) {
 	return strings.TrimPrefix(l.URL, w.origin()), l
 }
 
-// tab is a browser of which a test sees everything.
+// tab is a browser at the pages of the world.
 type tab struct {
+	*sitetest.Tab
 	*world
-	cookies map[string]string
-	lang    string
-	last    page
 }
 
-// page is an answer.
-type page struct {
-	path   string
-	status int
-	header http.Header
-	text   string
-}
+type page = sitetest.Answer
 
-func (w *world) tab() *tab { return &tab{world: w, cookies: make(map[string]string)} }
+func (w *world) tab() *tab {
+	return &tab{&sitetest.Tab{T: w.t, Server: w.pds.Server(), Origin: w.origin()}, w}
+}
 
 // copy is another browser with the same cookies.
-func (b *tab) copy() *tab { return &tab{world: b.world, cookies: maps.Clone(b.cookies), last: b.last} }
-
-func (b *tab) send(r *http.Request) page {
-	for name, v := range b.cookies {
-		r.AddCookie(&http.Cookie{Name: name, Value: v})
-	}
-	r.RemoteAddr = "192.0.2.7:1234"
-	r.Header.Set("Accept-Language", b.lang)
-	rec := httptest.NewRecorder()
-	b.pds.Server().ServeHTTP(rec, r)
-	for _, c := range rec.Result().Cookies() {
-		b.cookies[c.Name] = c.Value
-	}
-	b.last = page{r.URL.Path, rec.Code, rec.Header(), rec.Body.String()}
-	return b.last
-}
-
-func set(h http.Header, header []string) {
-	for i := 0; i < len(header); i += 2 {
-		h.Set(header[i], header[i+1])
-		if header[i+1] == "" {
-			h.Del(header[i])
-		}
-	}
-}
-
-func (b *tab) get(path string, header ...string) page {
-	r := httptest.NewRequest("GET", b.origin()+path, nil)
-	r.Header.Set("Sec-Fetch-Mode", "navigate")
-	r.Header.Set("Sec-Fetch-Dest", "document")
-	r.Header.Set("Sec-Fetch-Site", "cross-site")
-	set(r.Header, header)
-	return b.send(r)
-}
-
-func (b *tab) post(path string, in url.Values, header ...string) page {
-	return b.postBody(path, strings.NewReader(in.Encode()), header...)
-}
-
-func (b *tab) postBody(path string, body io.Reader, header ...string) page {
-	r := httptest.NewRequest("POST", b.origin()+path, body)
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Origin", b.origin())
-	r.Header.Set("Sec-Fetch-Mode", "navigate")
-	r.Header.Set("Sec-Fetch-Dest", "document")
-	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	set(r.Header, header)
-	return b.send(r)
-}
-
-// follow follows redirects within the server.
-func (b *tab) follow() page {
-	for b.last.status == http.StatusSeeOther && strings.HasPrefix(b.last.header.Get("Location"), "/") {
-		b.get(b.last.header.Get("Location"), "Sec-Fetch-Site", "same-origin")
-	}
-	return b.last
-}
-
-var inputs = regexp.MustCompile(`<input ([^>]*)>`)
-var attrs = regexp.MustCompile(`([a-z-]+)(?:="([^"]*)")?`)
-
-// fields are those of the form that is sent to a path, as they are when nobody changes them.
-func (p page) fields(t *testing.T, action string) url.Values {
-	t.Helper()
-	_, form, ok := strings.Cut(p.text, `action="`+action+`">`)
-	if !ok {
-		t.Fatalf("%d %s: no form for %s in %s", p.status, p.path, action, p.text)
-	}
-	form, _, _ = strings.Cut(form, "</form>")
-	out := url.Values{}
-	for _, m := range inputs.FindAllStringSubmatch(form, -1) {
-		a := map[string]string{}
-		for _, x := range attrs.FindAllStringSubmatch(m[1], -1) {
-			a[x[1]] = html.UnescapeString(x[2])
-		}
-		if _, checked := a["checked"]; a["type"] == "checkbox" && !checked {
-			continue
-		}
-		out.Add(a["name"], a["value"])
-	}
-	return out
-}
-
-// link is the address of a link to a path.
-func (p page) link(t *testing.T, path string) string {
-	t.Helper()
-	m := regexp.MustCompile(`href="(` + regexp.QuoteMeta(path) + `\?[^"]*)"`).FindStringSubmatch(p.text)
-	if m == nil {
-		t.Fatalf("no link to %s in %s", path, p.text)
-	}
-	return html.UnescapeString(m[1])
-}
-
-func (p page) title() string {
-	_, rest, _ := strings.Cut(p.text, "<h1>")
-	title, _, _ := strings.Cut(rest, "</h1>")
-	return html.UnescapeString(title)
-}
-
-// submit sends the form of the last page, with changes; a nil value leaves a field out.
-func (b *tab) submit(action string, change url.Values, header ...string) page {
-	b.t.Helper()
-	in := b.last.fields(b.t, action)
-	maps.Copy(in, change)
-	maps.DeleteFunc(in, func(_ string, v []string) bool { return v == nil })
-	b.post(action, in, header...)
-	return b.follow()
-}
+func (b *tab) copy() *tab { return &tab{b.Tab.Copy(), b.world} }
 
 // signIn sends the form to sign in.
 func (b *tab) signIn(a *pdstest.Account, remember bool) page {
@@ -224,22 +108,15 @@ func (b *tab) signIn(a *pdstest.Account, remember bool) page {
 	if !remember {
 		in["remember"] = nil
 	}
-	return b.submit("/oauth/sign-in", in)
-}
-
-func (b *tab) expect(status int, title string) {
-	b.t.Helper()
-	if b.last.status != status || b.last.title() != title {
-		b.t.Fatalf("%s: %d %q, want %d %q\n%s\n%v", b.last.path, b.last.status, b.last.title(), status, title, b.last.text, b.last.header)
-	}
+	return b.Submit("/oauth/sign-in", in)
 }
 
 // back is what the app is told.
 func (b *tab) back() url.Values {
 	b.t.Helper()
-	u, err := url.Parse(b.last.header.Get("Location"))
-	if err != nil || b.last.status != http.StatusSeeOther || u.Host == "" {
-		b.t.Fatalf("no way back to the app: %d %s", b.last.status, b.last.text)
+	u, err := url.Parse(b.Last.Header.Get("Location"))
+	if err != nil || b.Last.Status != http.StatusSeeOther || u.Host == "" {
+		b.t.Fatalf("no way back to the app: %d %s", b.Last.Status, b.Last.Text)
 	}
 	return u.Query()
 }
@@ -247,7 +124,7 @@ func (b *tab) back() url.Values {
 // signedIn reports whether a browser has the account signed in, as the page to sign out shows it.
 func (b *tab) signedIn(a *pdstest.Account) bool {
 	b.t.Helper()
-	return strings.Contains(b.copy().get("/oauth/sign-out").text, string(a.DID))
+	return strings.Contains(b.copy().Open("/oauth/sign-out").Text, string(a.DID))
 }
 
 const (

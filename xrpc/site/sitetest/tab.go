@@ -2,6 +2,7 @@ package sitetest
 
 import (
 	"html"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -72,24 +73,45 @@ func set(r *http.Request, header []string) {
 	}
 }
 
-// Get follows a link from another site, and redirects within this one. header are names and values
-// of further fields; an empty value takes one away.
+// Get is Open, and follows redirects within the site.
 func (b *Tab) Get(path string, header ...string) Answer {
 	b.T.Helper()
+	b.Open(path, header...)
+	return b.Follow()
+}
+
+// Open follows a link from another site, and no redirect. header are names and values of further
+// fields; an empty value takes one away.
+func (b *Tab) Open(path string, header ...string) Answer {
 	r := httptest.NewRequest("GET", b.Origin+path, nil)
 	set(r, append([]string{"Sec-Fetch-Site", "cross-site"}, header...))
-	b.Send(r)
-	return b.follow()
+	return b.Send(r)
+}
+
+// Click follows the first link of the page to a path with a query, and no redirect.
+func (b *Tab) Click(path string) Answer {
+	b.T.Helper()
+	m := regexp.MustCompile(`href="(` + regexp.QuoteMeta(path) + `\?[^"]*)"`).FindStringSubmatch(b.Last.Text)
+	if m == nil {
+		b.T.Fatalf("%d %s: no link to %s in %s", b.Last.Status, b.Last.Path, path, b.Last.Text)
+	}
+	return b.Open(html.UnescapeString(m[1]))
 }
 
 // Post sends a form as a page of the site does, and follows no redirect.
 func (b *Tab) Post(path string, in url.Values, header ...string) Answer {
-	r := httptest.NewRequest("POST", b.Origin+path, strings.NewReader(in.Encode()))
+	return b.PostBody(path, strings.NewReader(in.Encode()), header...)
+}
+
+// PostBody is Post with any body.
+func (b *Tab) PostBody(path string, body io.Reader, header ...string) Answer {
+	r := httptest.NewRequest("POST", b.Origin+path, body)
 	set(r, append([]string{"Content-Type", "application/x-www-form-urlencoded", "Origin", b.Origin, "Sec-Fetch-Site", "same-origin"}, header...))
 	return b.Send(r)
 }
 
-func (b *Tab) follow() Answer {
+// Follow follows redirects within the site.
+func (b *Tab) Follow() Answer {
 	b.T.Helper()
 	for range 10 {
 		to := b.Last.Header.Get("Location")
@@ -148,7 +170,7 @@ func (b *Tab) Submit(action string, change url.Values, header ...string) Answer 
 	maps.Copy(in, change)
 	maps.DeleteFunc(in, func(_ string, v []string) bool { return v == nil })
 	b.Post(action, in, header...)
-	return b.follow()
+	return b.Follow()
 }
 
 // Expect ends the test if the last page is another one.
