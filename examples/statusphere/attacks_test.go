@@ -1,11 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -138,6 +141,65 @@ func TestUnusedSessionsAreRevoked(t *testing.T) {
 	w.app.web.RevokeUnused(t.Context())
 	if n := sessions(); n != 0 {
 		t.Errorf("%d sessions are left", n)
+	}
+}
+
+// blocker holds writes back until it is released, as a server does that never answers.
+type blocker struct {
+	http.RoundTripper
+	release       chan struct{}
+	waiting, most atomic.Int64
+}
+
+func (b *blocker) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.URL.Path, "/com.atproto.repo.createRecord") {
+		if n := b.waiting.Add(1); n > b.most.Load() {
+			b.most.Store(n)
+		}
+		<-b.release
+		b.waiting.Add(-1)
+	}
+	return b.RoundTripper.RoundTrip(r)
+}
+
+// Somebody whose own server never answers presses the button many times: others have places left.
+func TestServerThatNeverAnswers(t *testing.T) {
+	b := &blocker{release: make(chan struct{})}
+	w := newWorld(t, func(s *settings) {
+		c := *s.strangers
+		b.RoundTripper = c.Transport
+		c.Transport = b
+		s.strangers = &c
+	})
+	u := w.visit()
+	u.signIn(w.pds.Account("alice"))
+	own := u.form("/status")
+	form, cookie := own.Values(), u.cookieOf()
+	form.Set("status", "👍")
+	var all sync.WaitGroup
+	var refused, done atomic.Int64
+	for range 20 {
+		all.Go(func() {
+			switch res := w.request(cookie, "/status", form, nil); res.StatusCode {
+			case http.StatusServiceUnavailable:
+				refused.Add(1)
+			case http.StatusSeeOther:
+				done.Add(1)
+			default:
+				t.Errorf("status %d", res.StatusCode)
+			}
+		})
+	}
+	eventually(t, func() error {
+		if b.waiting.Load() != 8 || refused.Load() != 8 {
+			return fmt.Errorf("%d wait, %d are refused", b.waiting.Load(), refused.Load())
+		}
+		return nil
+	})
+	close(b.release)
+	all.Wait()
+	if b.most.Load() > 8 || done.Load()+refused.Load() != 20 {
+		t.Errorf("%d at a time, %d done, %d refused", b.most.Load(), done.Load(), refused.Load())
 	}
 }
 

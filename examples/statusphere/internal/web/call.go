@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"unicode/utf8"
+
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // call is a request for a page.
@@ -53,6 +55,19 @@ func (s *Server) form(do func(*call) error) http.HandlerFunc {
 			err = do(c)
 		}
 		s.answer(c, err)
+	}
+}
+
+// gated bounds how many requests wait for servers at a time: those are of anyone's choice, and may take
+// as long as they like.
+func (s *Server) gated(do func(*call) error) func(*call) error {
+	return func(c *call) error {
+		leave, err := s.asks.Enter(c.ctx(), limit.From(c.r))
+		if err != nil {
+			return &refusal{http.StatusServiceUnavailable, "There are too many requests at this moment. Try again."}
+		}
+		defer leave()
+		return do(c)
 	}
 }
 

@@ -67,6 +67,7 @@ type Server struct {
 	live   *live
 	pages  *limit.Gate // pages that are kept up to date
 	logins *limit.Gate // logins that are being started, which makes requests to servers of anyone's choice
+	asks   *limit.Gate // other requests that make the app wait for such a server
 	mux    *http.ServeMux
 }
 
@@ -91,6 +92,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, host: u.Host, secure: u.Scheme == "https", live: newLive(cfg.Index), mux: http.NewServeMux()}
 	s.pages = &limit.Gate{Name: "open pages", Total: cfg.MaxLive, PerNetwork: 20, Reserved: cfg.MaxLive / 8}
 	s.logins = &limit.Gate{Name: "logins", Total: 32, PerNetwork: 4, Reserved: 8, Queue: 256, QueuePerNetwork: 8, Wait: 5 * time.Second}
+	s.asks = &limit.Gate{Name: "requests to servers", Total: 128, PerNetwork: 8, Reserved: 16, Queue: 256, QueuePerNetwork: 4, Wait: 5 * time.Second}
 	if s.keys.cookie, err = hkdf.Key(sha256.New, cfg.Secret, nil, "statusphere cookie", 32); err != nil {
 		return nil, err
 	}
@@ -106,12 +108,12 @@ func New(cfg Config) (*Server, error) {
 
 func (s *Server) routes() {
 	s.mux.HandleFunc("GET /{$}", s.page(s.home))
-	s.mux.HandleFunc("GET "+CallbackPath, s.page(s.finish))
+	s.mux.HandleFunc("GET "+CallbackPath, s.page(s.gated(s.finish)))
 	s.mux.HandleFunc("POST /sign-in", s.form(s.signIn))
-	s.mux.HandleFunc("POST /sign-out", s.form(s.signOut))
+	s.mux.HandleFunc("POST /sign-out", s.form(s.gated(s.signOut)))
 	s.mux.HandleFunc("POST /switch", s.form(s.switchTo))
-	s.mux.HandleFunc("POST /status", s.form(s.post))
-	s.mux.HandleFunc("POST /remove", s.form(s.remove))
+	s.mux.HandleFunc("POST /status", s.form(s.gated(s.post)))
+	s.mux.HandleFunc("POST /remove", s.form(s.gated(s.remove)))
 	s.mux.HandleFunc("GET /live", s.serveLive)
 	s.mux.HandleFunc("GET /static/{name}", s.look.serveStatic)
 	s.mux.Handle("GET "+MetadataPath, s.cfg.OAuth.MetadataHandler())
