@@ -165,7 +165,7 @@ func TestBrowserConsent(t *testing.T) {
 }
 
 // The whole way, on a device of the person's own, without JavaScript: check 94.
-func TestMatrix94BrowserWithoutScripts(t *testing.T) {
+func TestBrowserMatrix94WithoutScripts(t *testing.T) {
 	net := pdstest.New(t)
 	pds := net.PDS()
 	alice := pds.Account("alice")
@@ -268,7 +268,7 @@ func TestBrowserKeyboard(t *testing.T) {
 
 // Checks 101 and 102: a cookie that somebody has planted is worth nothing after the sign-in; an old one
 // that comes back ends what the browser has.
-func TestMatrix101_102BrowserCookies(t *testing.T) {
+func TestBrowserMatrix101_102Cookies(t *testing.T) {
 	net := pdstest.New(t)
 	pds := net.PDS()
 	alice := pds.Account("alice")
