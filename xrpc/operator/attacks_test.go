@@ -35,21 +35,21 @@ func TestNobodyGetsInWithoutSigningIn(t *testing.T) {
 	b := w.tab()
 	for _, cookie := range []string{"", "x", strings.Repeat("A", 26), strings.Repeat("A", 5000), "../../x", "\"quoted\""} {
 		for _, path := range everyPath {
-			b.cookies = map[string]string{"__Host-operator": cookie}
+			b.Cookies = map[string]string{"__Host-operator": cookie}
 			p := b.get(path)
-			if p.status != 303 || p.header.Get("Location") != "/admin/sign-in" || strings.Contains(p.text, string(w.alice.DID)) {
-				t.Errorf("%s: %d %s", path, p.status, p.text)
+			if p.Status != 303 || p.Header.Get("Location") != "/admin/sign-in" || strings.Contains(p.Text, string(w.alice.DID)) {
+				t.Errorf("%s: %d %s", path, p.Status, p.Text)
 			}
-			if p := b.post(strings.SplitN(path, "?", 2)[0], url.Values{"of": {string(w.alice.DID)}}); p.status != 403 && p.status != 405 {
-				t.Errorf("post %s: %d", path, p.status)
+			if p := b.Post(strings.SplitN(path, "?", 2)[0], url.Values{"of": {string(w.alice.DID)}}); p.Status != 403 && p.Status != 405 {
+				t.Errorf("post %s: %d", path, p.Status)
 			}
 		}
 	}
 	// An account's owner is no administrator, nor is the password in a header.
 	r := httptest.NewRequest("GET", w.origin()+"/admin/accounts", nil)
 	r.SetBasicAuth("admin", pdstest.AdminPassword)
-	if p := w.tab().send(r); p.status != 303 {
-		t.Errorf("by basic authentication: %d", p.status)
+	if p := w.tab().Send(r); p.Status != 303 {
+		t.Errorf("by basic authentication: %d", p.Status)
 	}
 	if _, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil {
 		t.Error(err)
@@ -65,8 +65,8 @@ func TestNoPagesWithoutAPasswordOrWhenOff(t *testing.T) {
 		p := n.PDS(change)
 		w := &world{Network: n, t: t, pds: p}
 		for _, path := range append(everyPath, "/admin/sign-in") {
-			if got := w.tab().get(path); got.status != 404 {
-				t.Errorf("%s: %s: %d", name, path, got.status)
+			if got := w.tab().get(path); got.Status != 404 {
+				t.Errorf("%s: %s: %d", name, path, got.Status)
 			}
 		}
 	}
@@ -78,7 +78,7 @@ func TestForgedForms(t *testing.T) {
 	did := string(w.alice.DID)
 	path := "/admin/act/delete"
 	b.get(path + "?of=" + url.QueryEscape(did))
-	good := b.last.fields(t, path)
+	good := b.Last.Fields(path)
 	good.Set("value", string(w.alice.Handle))
 	without := func(name string) url.Values {
 		in := maps.Clone(good)
@@ -92,9 +92,9 @@ func TestForgedForms(t *testing.T) {
 	}
 	other := w.tab().signIn()
 	other.get(path + "?of=" + url.QueryEscape(did))
-	foreign := other.last.fields(t, path)
+	foreign := other.Last.Fields(path)
 	b.get("/admin/act/takedown?of=" + url.QueryEscape(did))
-	takedown := b.last.fields(t, "/admin/act/takedown")
+	takedown := b.Last.Fields("/admin/act/takedown")
 	takedown.Set("value", string(w.alice.Handle))
 	foreign.Set("value", string(w.alice.Handle))
 	for name, try := range map[string]struct {
@@ -118,8 +118,8 @@ func TestForgedForms(t *testing.T) {
 		"compressed":             {good, []string{"Content-Encoding", "gzip"}, 415},
 		"a field twice":          {url.Values{"of": {did, did}, "token": good["token"], "flow": good["flow"]}, nil, 400},
 	} {
-		if p := b.post(path, try.in, try.header...); p.status != try.status {
-			t.Errorf("%s: %d, want %d", name, p.status, try.status)
+		if p := b.Post(path, try.in, try.header...); p.Status != try.status {
+			t.Errorf("%s: %d, want %d", name, p.Status, try.status)
 		}
 		if _, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil {
 			t.Fatalf("%s: the account is gone", name)
@@ -130,16 +130,16 @@ func TestForgedForms(t *testing.T) {
 	for _, method := range []string{"PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"} {
 		r := httptest.NewRequest(method, w.origin()+path+"?"+good.Encode(), strings.NewReader(good.Encode()))
 		r.Header.Set("Origin", "https://evil.example")
-		p := b.send(r)
-		if p.status < 400 && method != "HEAD" || p.header.Get("Access-Control-Allow-Origin") != "" {
-			t.Errorf("%s: %d %v", method, p.status, p.header)
+		p := b.Send(r)
+		if p.Status < 400 && method != "HEAD" || p.Header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: %d %v", method, p.Status, p.Header)
 		}
 	}
 	if _, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil {
 		t.Fatal("the account is gone")
 	}
-	if p := b.post(path, good); p.status != 303 {
-		t.Errorf("the good one: %d %s", p.status, p.text)
+	if p := b.Post(path, good); p.Status != 303 {
+		t.Errorf("the good one: %d %s", p.Status, p.Text)
 	}
 }
 
@@ -148,10 +148,10 @@ func TestPagesAreNotFramedCachedOrRead(t *testing.T) {
 	b := w.tab().signIn()
 	for _, path := range append(everyPath, "/admin/sign-in", "/admin/nothing?<script>") {
 		p := b.get(path)
-		if p.status == 404 && strings.HasPrefix(path, "/admin/nothing") {
+		if p.Status == 404 && strings.HasPrefix(path, "/admin/nothing") {
 			continue
 		}
-		h := p.header
+		h := p.Header
 		for name, want := range map[string]string{
 			"X-Frame-Options": "DENY", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Cross-Origin-Opener-Policy": "same-origin",
 			"Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "same-origin", "Access-Control-Allow-Origin": "",
@@ -164,11 +164,11 @@ func TestPagesAreNotFramedCachedOrRead(t *testing.T) {
 			t.Errorf("%s: %s", path, csp)
 		}
 	}
-	if p := b.get("/admin/accounts", "Sec-Fetch-Dest", "iframe"); p.status != 400 {
-		t.Errorf("in a frame: %d", p.status)
+	if p := b.get("/admin/accounts", "Sec-Fetch-Dest", "iframe"); p.Status != 400 {
+		t.Errorf("in a frame: %d", p.Status)
 	}
-	if p := b.get("/admin/accounts", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "image"); p.status != 400 {
-		t.Errorf("as a picture: %d", p.status)
+	if p := b.get("/admin/accounts", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "image"); p.Status != 400 {
+		t.Errorf("as a picture: %d", p.Status)
 	}
 }
 
@@ -176,9 +176,9 @@ func TestCookieIsOurOwn(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab()
 	b.get("/admin/sign-in")
-	b.post("/admin/sign-in", url.Values{"password": {pdstest.AdminPassword}, "token": b.last.fields(t, "/admin/sign-in")["token"]})
+	b.Post("/admin/sign-in", url.Values{"password": {pdstest.AdminPassword}, "token": b.Last.Fields("/admin/sign-in")["token"]})
 	var found bool
-	for _, line := range b.last.header["Set-Cookie"] {
+	for _, line := range b.Last.Header["Set-Cookie"] {
 		if strings.HasPrefix(line, "__Host-operator=") {
 			found = true
 			for _, want := range []string{"Path=/", "HttpOnly", "Secure", "SameSite=Strict"} {
@@ -192,10 +192,10 @@ func TestCookieIsOurOwn(t *testing.T) {
 		}
 	}
 	if !found {
-		t.Fatal(b.last.header)
+		t.Fatal(b.Last.Header)
 	}
 	// The store has neither the secret nor the password, in no form that lets in.
-	token := b.cookies["__Host-operator"]
+	token := b.Cookies["__Host-operator"]
 	err := w.pds.Store().KV.Read(t.Context(), func(r storage.KVReader) error {
 		for pair, err := range r.Keys(t.Context(), storage.Range{}) {
 			if err != nil {
@@ -219,65 +219,65 @@ func TestCookieIsOurOwn(t *testing.T) {
 func TestSessionFixation(t *testing.T) {
 	w := newWorld(t)
 	evil := w.tab().signIn()
-	planted := evil.cookies["__Host-operator"]
+	planted := evil.Cookies["__Host-operator"]
 	b := w.tab()
-	b.cookies["__Host-operator"] = planted
+	b.Cookies["__Host-operator"] = planted
 	b.get("/admin/sign-out")
-	b.submit("/admin/sign-out", nil)
-	b.cookies["__Host-operator"] = strings.Repeat("A", 26)
+	b.Submit("/admin/sign-out", nil)
+	b.Cookies["__Host-operator"] = strings.Repeat("A", 26)
 	b.signIn()
-	if now := b.cookies["__Host-operator"]; now == planted || now == strings.Repeat("A", 26) {
+	if now := b.Cookies["__Host-operator"]; now == planted || now == strings.Repeat("A", 26) {
 		t.Error("the session has a secret that somebody else knows")
 	}
-	evil.cookies["__Host-operator"] = strings.Repeat("A", 26)
-	if p := evil.get("/admin"); p.status != 303 {
-		t.Errorf("%d", p.status)
+	evil.Cookies["__Host-operator"] = strings.Repeat("A", 26)
+	if p := evil.get("/admin"); p.Status != 303 {
+		t.Errorf("%d", p.Status)
 	}
 	// Another sign-in ends the session before it.
 	before := b.copy()
 	b.get("/admin/sign-in")
-	b.follow()
-	if b.last.path != "/admin" {
-		t.Error(b.last.path)
+	b.Follow()
+	if b.Last.Path != "/admin" {
+		t.Error(b.Last.Path)
 	}
 	before.get("/admin")
-	before.expect(200, "Overview")
+	before.Expect(200, "Overview")
 }
 
 func TestSessionsEnd(t *testing.T) {
 	w := newWorld(t)
 	out := func(b *tab, why string) {
 		t.Helper()
-		if p := b.get("/admin/accounts"); p.status != 303 {
-			t.Errorf("%s: %d", why, p.status)
+		if p := b.get("/admin/accounts"); p.Status != 303 {
+			t.Errorf("%s: %d", why, p.Status)
 		}
 	}
 	b := w.tab().signIn()
-	form := b.get("/admin/act/takedown?of="+url.QueryEscape(string(w.alice.DID))).fields(t, "/admin/act/takedown")
+	form := b.get("/admin/act/takedown?of=" + url.QueryEscape(string(w.alice.DID))).Fields("/admin/act/takedown")
 	w.Clock.Advance(59 * time.Minute)
 	b.get("/admin")
-	b.expect(200, "Overview")
+	b.Expect(200, "Overview")
 	w.Clock.Advance(61 * time.Minute)
 	out(b, "after an hour")
-	if p := b.post("/admin/act/takedown", form); p.status != 401 {
-		t.Errorf("a stale form: %d", p.status)
+	if p := b.Post("/admin/act/takedown", form); p.Status != 401 {
+		t.Errorf("a stale form: %d", p.Status)
 	}
 	b = w.tab().signIn()
 	for range 24 {
 		w.Clock.Advance(29 * time.Minute)
 		b.get("/admin")
-		b.expect(200, "Overview")
+		b.Expect(200, "Overview")
 	}
 	w.Clock.Advance(25 * time.Minute)
 	out(b, "after twelve hours of use")
 	b = w.tab().signIn()
 	copied := b.copy()
 	b.get("/admin/sign-out")
-	b.submit("/admin/sign-out", nil)
+	b.Submit("/admin/sign-out", nil)
 	out(copied, "after signing out")
 	one, two := w.tab().signIn(), w.tab().signIn()
 	one.get("/admin/sign-out")
-	one.submit("/admin/sign-out", url.Values{"all": {"yes"}})
+	one.Submit("/admin/sign-out", url.Values{"all": {"yes"}})
 	out(two, "after signing out everywhere")
 	if a, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil || a.Status() != account.Active {
 		t.Errorf("%+v, %v", a, err)
@@ -297,10 +297,10 @@ func TestNewPasswordEndsSessions(t *testing.T) {
 	}
 	same, changed := node(pdstest.AdminPassword), node("another password")
 	try := func(at *world) int {
-		x := &tab{world: &world{Network: w.Network, t: t, pds: at.pds}, cookies: maps.Clone(b.cookies), from: b.from}
-		x.world.pds.Name = at.pds.Name
+		x := at.tab()
+		x.Cookies = maps.Clone(b.Cookies)
 		r := httptest.NewRequest("GET", w.origin()+"/admin/accounts", nil)
-		return x.send(r).status
+		return x.Send(r).Status
 	}
 	if got := try(same); got != 200 {
 		t.Errorf("on another node: %d", got)
@@ -319,12 +319,12 @@ func TestGuessing(t *testing.T) {
 	tries := 0
 	for ; tries < 1000; tries++ {
 		b.get("/admin/sign-in")
-		p := b.submit("/admin/sign-in", url.Values{"password": {fmt.Sprint("guess", tries)}})
-		if p.status == 429 {
+		p := b.Submit("/admin/sign-in", url.Values{"password": {fmt.Sprint("guess", tries)}})
+		if p.Status == 429 {
 			break
 		}
-		if p.status != 401 {
-			t.Fatalf("%d %s", p.status, p.text)
+		if p.Status != 401 {
+			t.Fatalf("%d %s", p.Status, p.Text)
 		}
 	}
 	if tries > 100 {
@@ -332,17 +332,17 @@ func TestGuessing(t *testing.T) {
 	}
 	// Not even the right one, and not by a method either: they are counted together.
 	b.get("/admin/sign-in")
-	if p := b.submit("/admin/sign-in", url.Values{"password": {pdstest.AdminPassword}}); p.status != 429 {
-		t.Errorf("%d", p.status)
+	if p := b.Submit("/admin/sign-in", url.Values{"password": {pdstest.AdminPassword}}); p.Status != 429 {
+		t.Errorf("%d", p.Status)
 	}
 	r := httptest.NewRequest("GET", w.origin()+"/xrpc/com.atproto.admin.getInviteCodes", nil)
 	r.SetBasicAuth("admin", pdstest.AdminPassword)
-	if p := b.send(r); p.status != 429 {
-		t.Errorf("by a method: %d", p.status)
+	if p := b.Send(r); p.Status != 429 {
+		t.Errorf("by a method: %d", p.Status)
 	}
 	// Who is elsewhere gets in.
 	other := w.tab()
-	other.from = "198.51.100.9:1"
+	other.From = "198.51.100.9:1"
 	other.signIn()
 	list, err := w.pds.Server().Audit.List(t.Context(), 0, 100)
 	if err != nil || len(list) != 1 {
@@ -409,10 +409,10 @@ func TestScriptsOfOthers(t *testing.T) {
 	shown := 0
 	for _, path := range paths {
 		p := b.get(path)
-		if strings.Contains(p.text, "<script") || strings.Contains(p.text, "<img") {
-			t.Errorf("%s has a script of somebody else's:\n%s", path, p.text)
+		if strings.Contains(p.Text, "<script") || strings.Contains(p.Text, "<img") {
+			t.Errorf("%s has a script of somebody else's:\n%s", path, p.Text)
 		}
-		shown += strings.Count(p.text, "&lt;script&gt;")
+		shown += strings.Count(p.Text, "&lt;script&gt;")
 	}
 	if shown < 8 {
 		t.Errorf("it was shown %d times: no attack", shown)
@@ -432,23 +432,23 @@ func TestGiantNamesAndPages(t *testing.T) {
 		"/admin/act/ask-relay?of=x", // no relays here
 	} {
 		p := b.get(path)
-		if p.status < 400 || p.status >= 500 {
-			t.Errorf("%.80s: %d", path, p.status)
+		if p.Status < 400 || p.Status >= 500 {
+			t.Errorf("%.80s: %d", path, p.Status)
 		}
-		if len(p.text) > 20_000 {
-			t.Errorf("%.80s: %d bytes", path, len(p.text))
+		if len(p.Text) > 20_000 {
+			t.Errorf("%.80s: %d bytes", path, len(p.Text))
 		}
 	}
-	form := b.get("/admin/act/takedown?of="+url.QueryEscape(string(w.alice.DID))).fields(t, "/admin/act/takedown")
+	form := b.get("/admin/act/takedown?of=" + url.QueryEscape(string(w.alice.DID))).Fields("/admin/act/takedown")
 	for _, value := range []string{strings.Repeat("x", 301), "a\r\nb", "a\u202eb", "\x00"} {
 		form.Set("value", value)
-		if p := b.post("/admin/act/takedown", form); p.status != 422 {
-			t.Errorf("%.20q: %d", value, p.status)
+		if p := b.Post("/admin/act/takedown", form); p.Status != 422 {
+			t.Errorf("%.20q: %d", value, p.Status)
 		}
 	}
 	form.Set("value", strings.Repeat("x", 70_000))
-	if p := b.post("/admin/act/takedown", form); p.status != 413 {
-		t.Errorf("a giant form: %d", p.status)
+	if p := b.Post("/admin/act/takedown", form); p.Status != 413 {
+		t.Errorf("a giant form: %d", p.Status)
 	}
 	if a, err := w.pds.Server().Accounts.ByDID(t.Context(), w.alice.DID); err != nil || a.Status() != account.Active {
 		t.Errorf("%+v, %v", a, err)
@@ -460,15 +460,15 @@ func TestActsUponNothing(t *testing.T) {
 	w := newWorld(t)
 	b := w.tab().signIn()
 	for _, name := range []string{"takedown", "restore", "deactivate", "activate", "delete", "handle", "email", "reset-mail", "reset-factors", "end-sessions", "invites-off", "invites-on"} {
-		if p := b.get("/admin/act/" + name + "?of=did:web:nobody.example.com"); p.status != 404 {
-			t.Errorf("%s: %d", name, p.status)
+		if p := b.get("/admin/act/" + name + "?of=did:web:nobody.example.com"); p.Status != 404 {
+			t.Errorf("%s: %d", name, p.Status)
 		}
 		// An account that goes between the form and the act.
 		b.get("/admin/act/" + name + "?of=" + url.QueryEscape(string(w.bob.DID)))
-		in := b.last.fields(t, "/admin/act/"+name)
+		in := b.Last.Fields("/admin/act/" + name)
 		in.Set("of", "did:web:nobody.example.com")
-		if p := b.post("/admin/act/"+name, in); p.status != 404 {
-			t.Errorf("%s: %d %s", name, p.status, p.text)
+		if p := b.Post("/admin/act/"+name, in); p.Status != 404 {
+			t.Errorf("%s: %d %s", name, p.Status, p.Text)
 		}
 	}
 }
@@ -483,9 +483,9 @@ func TestNoSignInWithoutTrail(t *testing.T) {
 	w.pds.Server().Audit.KV = failing{w.pds.Store().KV}
 	b := w.tab()
 	b.get("/admin/sign-in")
-	b.submit("/admin/sign-in", url.Values{"password": {pdstest.AdminPassword}})
-	if b.last.status != 503 || b.cookies["__Host-operator"] != "" {
-		t.Errorf("%d %v", b.last.status, b.cookies)
+	b.Submit("/admin/sign-in", url.Values{"password": {pdstest.AdminPassword}})
+	if b.Last.Status != 503 || b.Cookies["__Host-operator"] != "" {
+		t.Errorf("%d %v", b.Last.Status, b.Cookies)
 	}
 }
 
@@ -499,10 +499,10 @@ func TestPagesOnAFullDisk(t *testing.T) {
 	kv.full.Store(true)
 	w.Clock.Advance(5 * time.Minute)
 	b.get("/admin/accounts")
-	b.expect(200, "Accounts")
+	b.Expect(200, "Accounts")
 	w.Clock.Advance(time.Hour)
 	b.get("/admin/accounts")
-	b.expect(303, "")
+	b.Expect(303, "")
 }
 
 // failingLater is a store that cannot be written once it is full.
@@ -522,9 +522,9 @@ func TestRelayOfTheOperator(t *testing.T) {
 	w := newWorld(t, func(c *pds.Config) { c.Operator.Change = func(o *operator.Config) { o.Relays = hostile{} } })
 	b := w.tab().signIn()
 	b.act("look-relay", "https://other.example.net", "")
-	b.expect(422, "Ask what it knows")
+	b.Expect(422, "Ask what it knows")
 	b.has("too soon")
 	b.act("ask-relay", "https://nowhere.example.net", "")
-	b.expect(422, "Ask to crawl now")
+	b.Expect(422, "Ask to crawl now")
 	b.has("no such relay")
 }

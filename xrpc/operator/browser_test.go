@@ -66,20 +66,20 @@ func everyPage(t *testing.T, lang string) (all map[string]page) {
 	})
 	all = make(map[string]page)
 	b := w.tab()
-	b.lang = lang
-	save := func(name string) { all[name] = b.last }
+	b.Language = lang
+	save := func(name string) { all[name] = b.Last }
 	see := func(name, path string) {
 		t.Helper()
-		if b.get(path); b.last.status != 200 && b.last.status != 422 {
-			t.Fatalf("%s: %d %s", path, b.last.status, b.last.text)
+		if b.get(path); b.Last.Status != 200 && b.Last.Status != 422 {
+			t.Fatalf("%s: %d %s", path, b.Last.Status, b.Last.Text)
 		}
 		save(name)
 	}
 	b.get("/admin/sign-in")
 	save("signin")
-	b.submit("/admin/sign-in", url.Values{"password": {"wrong"}})
+	b.Submit("/admin/sign-in", url.Values{"password": {"wrong"}})
 	save("signin-wrong")
-	b.submit("/admin/sign-in", url.Values{"password": {"the administrator's password"}})
+	b.Submit("/admin/sign-in", url.Values{"password": {"the administrator's password"}})
 	uri := string(w.alice.Create("com.example.note", map[string]any{"text": "hello"}).URI)
 	did := url.QueryEscape(string(w.alice.DID))
 	b.act("takedown-part", uri, "case 12")
@@ -89,7 +89,7 @@ func everyPage(t *testing.T, lang string) (all map[string]page) {
 	see("account", "/admin/account?did="+did)
 	see("account-down", "/admin/account?did="+url.QueryEscape(string(w.bob.DID)))
 	see("act-delete", "/admin/act/delete?of="+did)
-	b.submit("/admin/act/delete", url.Values{"value": {"x"}})
+	b.Submit("/admin/act/delete", url.Values{"value": {"x"}})
 	save("act-wrong")
 	see("act-takedown", "/admin/act/takedown?of="+did)
 	see("act-email", "/admin/act/email?of="+did)
@@ -99,10 +99,10 @@ func everyPage(t *testing.T, lang string) (all map[string]page) {
 	see("subject-wrong", "/admin/subject?of=x")
 	see("invites-none", "/admin/invites")
 	see("new", "/admin/invites/new")
-	b.submit("/admin/invites/new", url.Values{"count": {"0"}})
+	b.Submit("/admin/invites/new", url.Values{"count": {"0"}})
 	save("new-wrong")
 	see("new", "/admin/invites/new")
-	b.submit("/admin/invites/new", url.Values{"count": {"30"}, "uses": {"3"}, "for": {string(w.alice.DID)}})
+	b.Submit("/admin/invites/new", url.Values{"count": {"30"}, "uses": {"3"}, "for": {string(w.alice.DID)}})
 	save("new-made")
 	see("invites", "/admin/invites")
 	see("stream", "/admin/stream")
@@ -129,7 +129,7 @@ func everyPage(t *testing.T, lang string) (all map[string]page) {
 	problem = "The disk is full: nothing can be written"
 	see("overview-broken", "/admin")
 	see("signout", "/admin/sign-out")
-	b.post("/admin/sign-out", url.Values{})
+	b.Post("/admin/sign-out", url.Values{})
 	save("error")
 	b.get("/admin/account?did=did:web:nobody.example.com")
 	save("error-account")
@@ -141,7 +141,7 @@ func TestPagesAreAccessible(t *testing.T) {
 	for _, lang := range []string{"en", "de", "fr", "es", "ja", "pt"} {
 		all := everyPage(t, lang)
 		for name, p := range all {
-			sitetest.Accessible(t, lang+" "+name, lang, p.text)
+			sitetest.Accessible(t, lang+" "+name, lang, p.Text)
 		}
 	}
 }

@@ -43,7 +43,7 @@ func TestAdministratorLooksAfterAccounts(t *testing.T) {
 	b.act("email", string(w.alice.DID), "new@example.com")
 	b.has("new@example.com")
 	b.act("email", string(w.alice.DID), "bob@example.com")
-	b.expect(422, "Change the e-mail address")
+	b.Expect(422, "Change the e-mail address")
 	b.has("already in use")
 	b.act("handle", string(w.alice.DID), "@admin."+w.pds.Name)
 	b.has("admin." + w.pds.Name)
@@ -58,15 +58,15 @@ func TestAdministratorLooksAfterAccounts(t *testing.T) {
 	b.act("invites-on", string(w.alice.DID), "")
 	b.hasNot("may not invite others")
 	b.act("delete", string(w.bob.DID), string(w.bob.DID)) // its handle is asked for
-	b.expect(422, "Delete the account")
+	b.Expect(422, "Delete the account")
 	b.act("delete", string(w.bob.DID), string(w.bob.Handle))
-	b.expect(200, "Accounts")
+	b.Expect(200, "Accounts")
 	b.has("Done: Delete the account")
 	if _, err := w.pds.Server().Accounts.ByDID(t.Context(), w.bob.DID); err == nil {
 		t.Error("it is still there")
 	}
 	b.get("/admin/account?did=" + string(w.bob.DID))
-	b.expect(404, "")
+	b.Expect(404, "")
 	b.get("/admin/trail")
 	b.has("deleteAccount", "com.atproto.admin.updateSubjectStatus", "takedown case <7>", "192.0.2.7", "sign-in", "End all sessions")
 	b.hasNot("new@example.com")
@@ -104,10 +104,10 @@ func TestRecordsAndBlobsAreTakenDown(t *testing.T) {
 	b.has("visible")
 	for _, of := range []string{uri + "x", string(w.alice.DID) + " bafkreiciqbhlghztjqn2picusww5pxwwp7m7srqz2b7vk32z4vrk2lpzv4", "at://did:web:nobody.example.com/com.example.note/1"} {
 		b.get("/admin/subject?of=" + url.QueryEscape(of))
-		b.expect(422, "Record or file")
+		b.Expect(422, "Record or file")
 		b.get("/admin/act/takedown-part?of=" + url.QueryEscape(of))
-		b.submit("/admin/act/takedown-part", nil)
-		b.expect(422, "Take this down")
+		b.Submit("/admin/act/takedown-part", nil)
+		b.Expect(422, "Take this down")
 		b.has("The server refused")
 	}
 }
@@ -118,33 +118,33 @@ func TestInviteCodes(t *testing.T) {
 	b.get("/admin/invites")
 	b.has("There is nothing here.")
 	b.get("/admin/invites/new")
-	b.submit("/admin/invites/new", url.Values{"count": {"30"}, "uses": {"2"}})
+	b.Submit("/admin/invites/new", url.Values{"count": {"30"}, "uses": {"2"}})
 	b.has("These codes were made:")
-	if n := strings.Count(b.last.text, "<code>"); n != 30 {
+	if n := strings.Count(b.Last.Text, "<code>"); n != 30 {
 		t.Errorf("%d codes", n)
 	}
 	b.get("/admin/invites/new")
-	b.submit("/admin/invites/new", url.Values{"count": {"1"}, "uses": {"5"}, "for": {string(w.alice.DID)}})
+	b.Submit("/admin/invites/new", url.Values{"count": {"1"}, "uses": {"5"}, "for": {string(w.alice.DID)}})
 	b.get("/admin/invites")
 	b.has("5 of 5 left", "2 of 2 left", "Next page")
-	code := strings.Split(strings.Split(b.last.text, "<strong><code>")[1], "</code>")[0]
+	code := strings.Split(strings.Split(b.Last.Text, "<strong><code>")[1], "</code>")[0]
 	b.act("disable-code", code, "")
 	b.has("Done: Disable the code", "disabled")
 	for _, wrong := range []url.Values{{"count": {"0"}}, {"count": {"101"}}, {"uses": {"-1"}}, {"uses": {"x"}}, {"for": {"alice"}}, {"for": {"did:web:nobody.example.com"}}, {"count": {"99999999999999999999"}}} {
 		b.get("/admin/invites/new")
-		b.submit("/admin/invites/new", wrong)
-		b.expect(422, "Make invite codes")
+		b.Submit("/admin/invites/new", wrong)
+		b.Expect(422, "Make invite codes")
 	}
 	b.act("disable-code", "nocode", "")
-	b.expect(422, "Disable the code")
+	b.Expect(422, "Disable the code")
 	// All pages together have each code once.
 	seen := map[string]bool{}
 	for at := "/admin/invites?sort=usage"; at != ""; {
 		b.get(at)
-		for _, part := range strings.Split(b.last.text, "<strong><code>")[1:] {
+		for _, part := range strings.Split(b.Last.Text, "<strong><code>")[1:] {
 			seen[strings.Split(part, "</code>")[0]] = true
 		}
-		_, rest, ok := strings.Cut(b.last.text, `<p class="more"><a class="button" href="`)
+		_, rest, ok := strings.Cut(b.Last.Text, `<p class="more"><a class="button" href="`)
 		if at = ""; ok {
 			at = strings.ReplaceAll(strings.Split(rest, `"`)[0], "&amp;", "&")
 		}
@@ -162,14 +162,14 @@ func TestServerPages(t *testing.T) {
 	b.act("end-subscriber", "1", "")
 	b.has("Done: End the connection")
 	b.get("/admin/act/end-subscriber?of=1")
-	for b.last.status == 200 { // within a second or two
-		b.submit("/admin/act/end-subscriber", nil)
-		if b.last.title() != "This did not work" {
+	for b.Last.Status == 200 { // within a second or two
+		b.Submit("/admin/act/end-subscriber", nil)
+		if b.Last.Title() != "This did not work" {
 			time.Sleep(50 * time.Millisecond)
 			b.get("/admin/act/end-subscriber?of=1")
 		}
 	}
-	b.expect(404, "This did not work")
+	b.Expect(404, "This did not work")
 	b.get("/admin/backups")
 	b.has("No backup is known.", "pds backup DIRECTORY")
 	notes := operator.Backups{KV: w.pds.Store().KV}
@@ -189,9 +189,9 @@ func TestServerPages(t *testing.T) {
 	}
 	w.Mail.Fail(&xrpc.Error{Status: 500, Message: "550 <script>no</script>"})
 	b.act("test-mail", "", "op@example.net")
-	b.expect(422, "Send a test message")
+	b.Expect(422, "Send a test message")
 	b.has("550 <script>no</script>")
-	if strings.Contains(b.last.text, "<script") {
+	if strings.Contains(b.Last.Text, "<script") {
 		t.Error("the mail server has written a script")
 	}
 	w.Mail.Fail(nil)
@@ -199,11 +199,11 @@ func TestServerPages(t *testing.T) {
 	b.has("send mail")
 	b.hasNot("op@example.net")
 	b.get("/admin/sign-out")
-	b.submit("/admin/sign-out", nil)
-	b.expect(200, "Administration")
+	b.Submit("/admin/sign-out", nil)
+	b.Expect(200, "Administration")
 	b.get("/admin/accounts")
-	b.follow()
-	b.expect(200, "Administration")
+	b.Follow()
+	b.Expect(200, "Administration")
 }
 
 func TestBackupNotesAreBounded(t *testing.T) {

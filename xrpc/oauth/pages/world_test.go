@@ -95,7 +95,7 @@ type tab struct {
 type page = sitetest.Answer
 
 func (w *world) tab() *tab {
-	return &tab{&sitetest.Tab{T: w.t, Server: w.pds.Server(), Origin: w.origin()}, w}
+	return &tab{&sitetest.Tab{T: w.t, Server: w.pds.Server(), Origin: w.origin(), Cookies: make(map[string]string)}, w}
 }
 
 // copy is another browser with the same cookies.
