@@ -64,11 +64,13 @@ func (x *Index) Commit(ctx context.Context, at Position, c Commit) error {
 	})
 }
 
-// Wrote puts in what a user of this app has just written, before the stream says it.
+// Wrote puts in what a user of this app has just written, before the stream says it. The account is
+// one that was added; if it was deleted meanwhile, so that it is gone, nothing happens.
 func (x *Index) Wrote(ctx context.Context, did syntax.DID, rev syntax.TID, op Op) error {
 	return x.update(ctx, func(t *tx) error {
-		a, err := t.account(did)
-		if err != nil || rev <= a.rev {
+		var last syntax.TID
+		found, err := one(t.QueryRowContext(ctx, "SELECT rev FROM account WHERE did = ?", string(did)), &last)
+		if err != nil || !found || rev <= last {
 			return err // the stream was faster
 		}
 		return t.apply(did, rev, []Op{op})

@@ -137,6 +137,7 @@ func TestSharedPositions(t *testing.T) {
 // TestWriteThrough: what a user has written is there at once, whichever comes first.
 func TestWriteThrough(t *testing.T) {
 	b := newBench(t)
+	b.must(b.Add(b.ctx, alice))
 	b.must(b.Wrote(b.ctx, alice, tid(1), set(1, "a")))
 	b.want("a")
 	b.commit(alice, 1, set(1, "a"))
