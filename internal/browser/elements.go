@@ -125,14 +125,6 @@ func (tab *Tab) TextOf(selector string) string {
 	return text[0]
 }
 
-// Attribute returns an attribute of the first element that a CSS selector finds.
-func (tab *Tab) Attribute(selector, name string) string {
-	tab.t.Helper()
-	var text []string
-	tab.until(fmt.Sprintf("an element %q", selector), js(`const el = document.querySelector(a); return el && [el.getAttribute(b) || '']`, selector, name), &text)
-	return text[0]
-}
-
 // WaitFor waits until the page shows a text. A text that begins with one of "#", "." and "[" is a CSS
 // selector, of an element that can be seen.
 func (tab *Tab) WaitFor(text string) {

@@ -43,7 +43,7 @@ var decoders = map[string][]string{
 var allowed = map[string]string{
 	"internal/exactjson/exactjson.go": "after the names were checked",
 	"internal/exactjson/scan.go":      "a single string",
-	"internal/testpds/":               "for tests alone, which read what the server itself has answered",
+	"internal/testxrpc/":              "for tests alone, which read what the server itself has answered",
 	"lexicon/data/plain.go":           "after the names were checked, and into no struct",
 	"repo/account/":                   "documents that the package itself has stored",
 	"internal/storedjson/":            "documents that the program itself has stored",

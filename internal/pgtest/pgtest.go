@@ -270,9 +270,6 @@ func (s *Server) URL() string {
 	return fmt.Sprintf("postgres://postgres@/postgres?host=%s&port=%d&sslmode=disable", s.dir, s.port)
 }
 
-// Addr is the address that the server listens on, for a proxy.
-func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
-
 // Signal sends a signal to all processes of the server, its own first.
 func (s *Server) Signal(sig syscall.Signal) {
 	pids := append([]int{s.cmd.Process.Pid}, children(s.cmd.Process.Pid)...)

@@ -3,10 +3,7 @@
 package testpds
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -121,55 +119,10 @@ type Tokens struct {
 	DIDDoc     any        `json:"didDoc"`
 }
 
-// Reply is an answer.
-type Reply struct {
-	Status  int
-	Name    string // of the error
-	Message string
-	Body    string
-}
-
 // Send calls a method with an Authorization header. The body is JSON of in, if that is not nil.
-func (b *Bench) Send(verb, method, authorization string, in, out any) (a Reply) {
+func (b *Bench) Send(verb, method, authorization string, in, out any) testxrpc.Reply {
 	b.t.Helper()
-	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		body = bytes.NewReader(text)
-	}
-	r, err := http.NewRequest(verb, b.URL+"/xrpc/"+method, body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if in != nil {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	if authorization != "" {
-		r.Header.Set("Authorization", authorization)
-	}
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	a = Reply{Status: res.StatusCode, Body: string(text)}
-	if a.Status != http.StatusOK {
-		var e struct{ Error, Message string }
-		json.Unmarshal(text, &e) // leaves e empty where that is no error of XRPC
-		a.Name, a.Message = e.Error, e.Message
-	} else if out != nil {
-		if err := json.Unmarshal(text, out); err != nil {
-			b.t.Fatal(err)
-		}
-	}
-	return a
+	return testxrpc.Call(b.t, b.URL, verb, method, http.Header{"Authorization": {authorization}}, in, out)
 }
 
 // Must is send of what must succeed.
@@ -192,7 +145,7 @@ func (b *Bench) Register(name string) (t Tokens) {
 }
 
 // Login opens a session. more are flags of the input that are true.
-func (b *Bench) Login(identifier, password string, more ...string) (t Tokens, a Reply) {
+func (b *Bench) Login(identifier, password string, more ...string) (t Tokens, a testxrpc.Reply) {
 	b.t.Helper()
 	in := map[string]any{"identifier": identifier, "password": password}
 	for _, name := range more {
@@ -203,13 +156,13 @@ func (b *Bench) Login(identifier, password string, more ...string) (t Tokens, a 
 }
 
 // WhoAmI calls getSession.
-func (b *Bench) WhoAmI(token string) Reply {
+func (b *Bench) WhoAmI(token string) testxrpc.Reply {
 	b.t.Helper()
 	return b.Send("GET", "com.atproto.server.getSession", "Bearer "+token, nil, nil)
 }
 
 // Refresh exchanges a refresh token.
-func (b *Bench) Refresh(token string) (t Tokens, a Reply) {
+func (b *Bench) Refresh(token string) (t Tokens, a testxrpc.Reply) {
 	b.t.Helper()
 	a = b.Send("POST", "com.atproto.server.refreshSession", "Bearer "+token, nil, &t)
 	return t, a

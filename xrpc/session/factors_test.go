@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pdskit/pdskit/internal/testpds"
+	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
@@ -57,7 +58,7 @@ func code(t *testing.T, b *testpds.Bench, secret string, periods int) string {
 }
 
 // loginWith logs in with a code.
-func loginWith(b *testpds.Bench, password, code string) testpds.Reply {
+func loginWith(b *testpds.Bench, password, code string) testxrpc.Reply {
 	return b.Send("POST", "com.atproto.server.createSession", "", map[string]any{"identifier": "alice.test", "password": password, "authFactorToken": code}, nil)
 }
 

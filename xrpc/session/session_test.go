@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/testpds"
+	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -149,7 +150,7 @@ func TestRefresh(t *testing.T) {
 func TestLogout(t *testing.T) {
 	b := testpds.New(t, nil)
 	alice := b.Register("alice")
-	logout := func(token string) testpds.Reply {
+	logout := func(token string) testxrpc.Reply {
 		return b.Send("POST", "com.atproto.server.deleteSession", "Bearer "+token, nil, nil)
 	}
 	if a := logout(alice.AccessJWT); a.Name != "InvalidToken" {

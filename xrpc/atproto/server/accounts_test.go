@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -138,7 +139,7 @@ func TestAccountsOfTheOperator(t *testing.T) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	if x, reply := b.login("me.test", in.Password); x.DID != a.DID {
-		t.Error(reply.body)
+		t.Error(reply.Body)
 	}
 	if kinds, _ := b.events(a.DID, 0); !slices.Equal(kinds, []string{"#identity", "#account", "#commit", "#sync"}) {
 		t.Errorf("%v", kinds)
@@ -218,8 +219,8 @@ func TestDirectoryThatFails(t *testing.T) {
 	b.fails(502, "UpstreamFailure", "POST", createAccount, "", newAccount("alice"))
 	dir.fail, dir.silent = nil, true
 	alice := b.register("alice")
-	if _, a := b.login("alice.test", "password of alice"); a.status != http.StatusOK {
-		t.Error(a.body)
+	if _, a := b.login("alice.test", "password of alice"); a.Status != http.StatusOK {
+		t.Error(a.Body)
 	}
 	dir.fail = identity.ErrUnavailable
 	b.fails(502, "UpstreamFailure", "POST", "com.atproto.identity.updateHandle", alice.AccessJWT, map[string]any{"handle": "alice2.test"})
@@ -254,8 +255,8 @@ func TestInvites(t *testing.T) {
 	b.fails(400, "InvalidInviteCode", "POST", createAccount, "", newAccount("alice", "inviteCode", "127-0-0-1-abcde-fghij"))
 	b.fails(401, "AuthMissing", "POST", "com.atproto.server.createInviteCode", "", map[string]any{"useCount": 1})
 	var one struct{ Code string }
-	if a := b.admin("POST", "com.atproto.server.createInviteCode", map[string]any{"useCount": 1}, &one); a.status != http.StatusOK {
-		t.Fatal(a.body)
+	if a := b.admin("POST", "com.atproto.server.createInviteCode", map[string]any{"useCount": 1}, &one); a.Status != http.StatusOK {
+		t.Fatal(a.Body)
 	}
 	var alice tokens
 	b.must("POST", createAccount, "", newAccount("alice", "inviteCode", one.Code), &alice)
@@ -271,8 +272,8 @@ func TestInvites(t *testing.T) {
 		"too many": {"createInviteCodes", map[string]any{"codeCount": 1001, "useCount": 1}},
 		"nobody's": {"createInviteCodes", map[string]any{"codeCount": 1, "useCount": 1, "forAccounts": []string{"did:web:nobody.example.com"}}},
 	} {
-		if a := b.admin("POST", "com.atproto.server."+c.method, c.in, nil); a.status != 400 {
-			t.Errorf("%s: %d %s", what, a.status, a.body)
+		if a := b.admin("POST", "com.atproto.server."+c.method, c.in, nil); a.Status != 400 {
+			t.Errorf("%s: %d %s", what, a.Status, a.Body)
 		}
 	}
 	var many struct {
@@ -281,8 +282,8 @@ func TestInvites(t *testing.T) {
 			Codes   []string
 		}
 	}
-	if a := b.admin("POST", "com.atproto.server.createInviteCodes", map[string]any{"codeCount": 2, "useCount": 3, "forAccounts": []any{alice.DID}}, &many); a.status != 200 || len(many.Codes[0].Codes) != 2 {
-		t.Fatal(a.body)
+	if a := b.admin("POST", "com.atproto.server.createInviteCodes", map[string]any{"codeCount": 2, "useCount": 3, "forAccounts": []any{alice.DID}}, &many); a.Status != 200 || len(many.Codes[0].Codes) != 2 {
+		t.Fatal(a.Body)
 	}
 	type codes struct {
 		Codes []struct {
@@ -313,45 +314,45 @@ func TestInvites(t *testing.T) {
 		InvitedBy struct{ Code, ForAccount string }
 		Invites   []any
 	}
-	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+string(bob.DID), nil, &info); a.status != 200 || info.InvitedBy.ForAccount != string(alice.DID) {
-		t.Errorf("%d %s", a.status, a.body)
+	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+string(bob.DID), nil, &info); a.Status != 200 || info.InvitedBy.ForAccount != string(alice.DID) {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
-	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+string(alice.DID), nil, &info); a.status != 200 || len(info.Invites) != 3 {
-		t.Errorf("%d %s", a.status, a.body)
+	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+string(alice.DID), nil, &info); a.Status != 200 || len(info.Invites) != 3 {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	var all codes
-	if a := b.admin("GET", "com.atproto.admin.getInviteCodes?sort=usage&limit=2", nil, &all); a.status != 200 || len(all.Codes) != 2 || len(all.Codes[0].Uses) != 1 {
-		t.Errorf("%d %s", a.status, a.body)
+	if a := b.admin("GET", "com.atproto.admin.getInviteCodes?sort=usage&limit=2", nil, &all); a.Status != 200 || len(all.Codes) != 2 || len(all.Codes[0].Uses) != 1 {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	for _, query := range []string{"sort=usage&cursor=x", "sort=age"} {
-		if a := b.admin("GET", "com.atproto.admin.getInviteCodes?"+query, nil, nil); a.status != 400 {
-			t.Errorf("%s: %d %s", query, a.status, a.body)
+		if a := b.admin("GET", "com.atproto.admin.getInviteCodes?"+query, nil, nil); a.Status != 400 {
+			t.Errorf("%s: %d %s", query, a.Status, a.Body)
 		}
 	}
 	// They are disabled.
 	for what, in := range map[string]any{
 		"an unknown code": map[string]any{"codes": []string{"x"}}, "the administrator's": map[string]any{"accounts": []string{"admin"}},
 	} {
-		if a := b.admin("POST", "com.atproto.admin.disableInviteCodes", in, nil); a.status != 400 {
-			t.Errorf("%s: %d %s", what, a.status, a.body)
+		if a := b.admin("POST", "com.atproto.admin.disableInviteCodes", in, nil); a.Status != 400 {
+			t.Errorf("%s: %d %s", what, a.Status, a.Body)
 		}
 	}
-	if a := b.admin("POST", "com.atproto.admin.disableInviteCodes", map[string]any{"accounts": []any{alice.DID}}, nil); a.status != 200 {
-		t.Error(a.body)
+	if a := b.admin("POST", "com.atproto.admin.disableInviteCodes", map[string]any{"accounts": []any{alice.DID}}, nil); a.Status != 200 {
+		t.Error(a.Body)
 	}
 	if n := mine("?createAvailable=false"); n != 0 {
 		t.Errorf("%d codes after all were disabled", n)
 	}
 	b.fails(400, "InvalidInviteCode", "POST", createAccount, "", newAccount("carla", "inviteCode", many.Codes[0].Codes[1]))
 	for method, disabled := range map[string]bool{"disableAccountInvites": true, "enableAccountInvites": false} {
-		if a := b.admin("POST", "com.atproto.admin."+method, map[string]any{"account": alice.DID}, nil); a.status != 200 {
-			t.Error(a.body)
+		if a := b.admin("POST", "com.atproto.admin."+method, map[string]any{"account": alice.DID}, nil); a.Status != 200 {
+			t.Error(a.Body)
 		}
 		if a, err := b.accounts.ByDID(t.Context(), alice.DID); err != nil || a.InvitesDisabled != disabled {
 			t.Errorf("%s: %+v %v", method, a, err)
 		}
-		if a := b.admin("POST", "com.atproto.admin."+method, map[string]any{"account": "did:web:nobody.example.com"}, nil); a.status != 400 {
-			t.Errorf("%s of nobody: %d %s", method, a.status, a.body)
+		if a := b.admin("POST", "com.atproto.admin."+method, map[string]any{"account": "did:web:nobody.example.com"}, nil); a.Status != 400 {
+			t.Errorf("%s of nobody: %d %s", method, a.Status, a.Body)
 		}
 	}
 }
@@ -404,8 +405,8 @@ func TestMailerThatFails(t *testing.T) {
 	} {
 		b.fails(502, "UpstreamFailure", "POST", method, alice.AccessJWT, nil)
 	}
-	if a := b.admin("POST", "com.atproto.admin.sendEmail", map[string]any{"recipientDid": alice.DID, "content": "x", "senderDid": alice.DID}, nil); a.status != 502 {
-		t.Errorf("%d %s", a.status, a.body)
+	if a := b.admin("POST", "com.atproto.admin.sendEmail", map[string]any{"recipientDid": alice.DID, "content": "x", "senderDid": alice.DID}, nil); a.Status != 502 {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	b.must("POST", "com.atproto.server.requestPasswordReset", "", map[string]any{"email": "alice@example.com"}, nil)
 	b.drain()
@@ -423,8 +424,8 @@ func TestNoMailer(t *testing.T) {
 		b.fails(501, "MethodNotImplemented", "POST", method, alice.AccessJWT, nil)
 	}
 	b.fails(501, "MethodNotImplemented", "POST", "com.atproto.server.requestPasswordReset", "", map[string]any{"email": "alice@example.com"})
-	if a := b.admin("POST", "com.atproto.admin.sendEmail", map[string]any{"recipientDid": alice.DID, "content": "x", "senderDid": alice.DID}, nil); a.status != 501 {
-		t.Errorf("%d %s", a.status, a.body)
+	if a := b.admin("POST", "com.atproto.admin.sendEmail", map[string]any{"recipientDid": alice.DID, "content": "x", "senderDid": alice.DID}, nil); a.Status != 501 {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }
 
@@ -528,16 +529,16 @@ func TestHandleIsChanged(t *testing.T) {
 		t.Errorf("%v", kinds)
 	}
 	// The administrator may give short and reserved ones, but none of others.
-	change := func(h string) reply {
+	change := func(h string) testxrpc.Reply {
 		return b.admin("POST", "com.atproto.admin.updateAccountHandle", map[string]any{"did": alice.DID, "handle": h}, nil)
 	}
 	for h, status := range map[string]int{"root.test": 200, "x.test": 200, "bob.test": 400, "bob.example.com": 400} {
-		if a := change(h); a.status != status {
-			t.Errorf("%s: %d %s", h, a.status, a.body)
+		if a := change(h); a.Status != status {
+			t.Errorf("%s: %d %s", h, a.Status, a.Body)
 		}
 	}
-	if a := b.admin("POST", "com.atproto.admin.updateAccountHandle", map[string]any{"did": "did:web:nobody.example.com", "handle": "nobody.test"}, nil); a.name != "AccountNotFound" {
-		t.Errorf("%d %s", a.status, a.body)
+	if a := b.admin("POST", "com.atproto.admin.updateAccountHandle", map[string]any{"did": "did:web:nobody.example.com", "handle": "nobody.test"}, nil); a.Name != "AccountNotFound" {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }
 
@@ -589,13 +590,13 @@ func TestPLCOperations(t *testing.T) {
 		if err := op.Sign(t.Context(), b.rotation); err != nil {
 			t.Fatal(err)
 		}
-		if a := b.send("POST", submit, "Bearer "+alice.AccessJWT, "", map[string]any{"operation": op}, nil); a.status != 400 {
-			t.Errorf("%s: %d %s", what, a.status, a.body)
+		if a := b.send("POST", submit, "Bearer "+alice.AccessJWT, "", map[string]any{"operation": op}, nil); a.Status != 400 {
+			t.Errorf("%s: %d %s", what, a.Status, a.Body)
 		}
 	}
 	for what, op := range map[string]map[string]any{"no operation": {}, "a tombstone": {"type": "plc_tombstone", "prev": signed.Operation["prev"]}, "of another shape": {"type": 7}} {
-		if a := b.send("POST", submit, "Bearer "+alice.AccessJWT, "", map[string]any{"operation": op}, nil); a.status != 400 {
-			t.Errorf("%s: %d %s", what, a.status, a.body)
+		if a := b.send("POST", submit, "Bearer "+alice.AccessJWT, "", map[string]any{"operation": op}, nil); a.Status != 400 {
+			t.Errorf("%s: %d %s", what, a.Status, a.Body)
 		}
 	}
 	_, seq := b.events(alice.DID, 0)
@@ -618,8 +619,8 @@ func TestRulesForHandles(t *testing.T) {
 	for name, want := range map[string]string{
 		"x": "", strings.Repeat("x", 25): "", "news": "", "me": "HandleNotAvailable", "admin": "HandleNotAvailable", strings.Repeat("x", 26): "InvalidHandle",
 	} {
-		if a := b.send("POST", createAccount, "", "", newAccount(name), nil); a.name != want {
-			t.Errorf("%s: %d %s", name, a.status, a.body)
+		if a := b.send("POST", createAccount, "", "", newAccount(name), nil); a.Name != want {
+			t.Errorf("%s: %d %s", name, a.Status, a.Body)
 		}
 	}
 }
@@ -630,8 +631,8 @@ func TestAccountsAtOnce(t *testing.T) {
 	b := newBench(t, func(_ *session.Config, c *Config) { c.Policy.InviteRequired = true })
 	code := func(uses int) string {
 		var out struct{ Code string }
-		if a := b.admin("POST", "com.atproto.server.createInviteCode", map[string]any{"useCount": uses}, &out); a.status != 200 {
-			t.Fatal(a.body)
+		if a := b.admin("POST", "com.atproto.server.createInviteCode", map[string]any{"useCount": uses}, &out); a.Status != 200 {
+			t.Fatal(a.Body)
 		}
 		return out.Code
 	}
@@ -649,12 +650,12 @@ func TestAccountsAtOnce(t *testing.T) {
 		var made atomic.Int32
 		for i := range 8 {
 			all.Go(func() {
-				switch a := b.send("POST", createAccount, "", "", in(i), nil); a.status {
+				switch a := b.send("POST", createAccount, "", "", in(i), nil); a.Status {
 				case 200:
 					made.Add(1)
 				case 400:
 				default:
-					t.Errorf("%s: %d %s", what, a.status, a.body)
+					t.Errorf("%s: %d %s", what, a.Status, a.Body)
 				}
 			})
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -42,11 +43,11 @@ func TestSubjectsAreTakenDown(t *testing.T) {
 		Takedown    map[string]any
 		Deactivated map[string]any
 	}
-	get := func(query string) (out status, a reply) {
+	get := func(query string) (out status, a testxrpc.Reply) {
 		a = b.admin("GET", "com.atproto.admin.getSubjectStatus?"+query, nil, &out)
 		return out, a
 	}
-	update := func(subject map[string]any, more map[string]any) reply {
+	update := func(subject map[string]any, more map[string]any) testxrpc.Reply {
 		in := map[string]any{"subject": subject}
 		for name, value := range more {
 			in[name] = value
@@ -69,21 +70,21 @@ func TestSubjectsAreTakenDown(t *testing.T) {
 	} {
 		for _, change := range []map[string]any{down, up} {
 			applied := change["takedown"].(map[string]any)["applied"].(bool)
-			if a := update(c.subject, change); a.status != http.StatusOK {
-				t.Fatalf("%v: %d %s", c.subject, a.status, a.body)
+			if a := update(c.subject, change); a.Status != http.StatusOK {
+				t.Fatalf("%v: %d %s", c.subject, a.Status, a.Body)
 			}
 			got, a := get(c.query)
-			if a.status != 200 || got.Takedown["applied"] != applied || applied && got.Takedown["ref"] != "case 7" {
-				t.Errorf("%s: %d %s", c.query, a.status, a.body)
+			if a.Status != 200 || got.Takedown["applied"] != applied || applied && got.Takedown["ref"] != "case 7" {
+				t.Errorf("%s: %d %s", c.query, a.Status, a.Body)
 			}
-			if a := b.send("GET", c.seen, "", "", nil, nil); (a.status == 200) == applied {
-				t.Errorf("%v, %v: %d %s", c.subject, applied, a.status, a.body)
+			if a := b.send("GET", c.seen, "", "", nil, nil); (a.Status == 200) == applied {
+				t.Errorf("%v, %v: %d %s", c.subject, applied, a.Status, a.Body)
 			}
 		}
 	}
 	// A moderator who gives no reference gets one.
-	if a := update(file, map[string]any{"takedown": map[string]any{"applied": true}}); a.status != 200 {
-		t.Error(a.body)
+	if a := update(file, map[string]any{"takedown": map[string]any{"applied": true}}); a.Status != 200 {
+		t.Error(a.Body)
 	}
 	if got, _ := get("did=" + string(alice.DID) + "&blob=" + blob); got.Takedown["ref"] != "2026-01-15T12:00:00Z" {
 		t.Errorf("%v", got)
@@ -91,15 +92,15 @@ func TestSubjectsAreTakenDown(t *testing.T) {
 	// The moderator puts accounts to sleep, and says once more how they are.
 	_, seq := b.events(alice.DID, 0)
 	for _, applied := range []bool{true, false} {
-		if a := update(whole, map[string]any{"deactivated": map[string]any{"applied": applied}}); a.status != 200 {
-			t.Error(a.body)
+		if a := update(whole, map[string]any{"deactivated": map[string]any{"applied": applied}}); a.Status != 200 {
+			t.Error(a.Body)
 		}
 		if got, _ := get("did=" + string(alice.DID)); got.Deactivated["applied"] != applied {
 			t.Errorf("%v", got)
 		}
 	}
-	if a := update(whole, nil); a.status != 200 {
-		t.Error(a.body)
+	if a := update(whole, nil); a.Status != 200 {
+		t.Error(a.Body)
 	}
 	if kinds, _ := b.events(alice.DID, seq); !slices.Equal(kinds, []string{"#account", "#account", "#identity", "#sync", "#account"}) {
 		t.Errorf("%v", kinds)
@@ -112,8 +113,8 @@ func TestSubjectsAreTakenDown(t *testing.T) {
 		"uri=" + url.QueryEscape(uri+"2"):             "NotFound", "uri=" + url.QueryEscape("at://alice.test/com.example.note/one"): "InvalidRequest",
 		"uri=" + url.QueryEscape("at://"+string(alice.DID)): "InvalidRequest",
 	} {
-		if _, a := get(query); a.status != 400 || a.name != name {
-			t.Errorf("%s: %d %s", query, a.status, a.body)
+		if _, a := get(query); a.Status != 400 || a.Name != name {
+			t.Errorf("%s: %d %s", query, a.Status, a.Body)
 		}
 	}
 	both := map[string]any{"takedown": map[string]any{"applied": true}, "deactivated": map[string]any{"applied": false}}
@@ -129,13 +130,13 @@ func TestSubjectsAreTakenDown(t *testing.T) {
 		"down and awake":     {whole, both, "InvalidRequest"},
 		"a record of a name": {map[string]any{"$type": record["$type"], "uri": "at://alice.test/com.example.note/one", "cid": blob}, down, "InvalidRequest"},
 	} {
-		if a := update(c.subject, c.more); a.status != 400 || a.name != c.name {
-			t.Errorf("%s: %d %s", what, a.status, a.body)
+		if a := update(c.subject, c.more); a.Status != 400 || a.Name != c.name {
+			t.Errorf("%s: %d %s", what, a.Status, a.Body)
 		}
 	}
 	for _, token := range []string{"", alice.AccessJWT} {
-		if a := b.send("POST", "com.atproto.admin.updateSubjectStatus", "Bearer "+token, "", map[string]any{"subject": whole}, nil); a.status != 401 && a.status != 400 {
-			t.Errorf("by somebody else: %d %s", a.status, a.body)
+		if a := b.send("POST", "com.atproto.admin.updateSubjectStatus", "Bearer "+token, "", map[string]any{"subject": whole}, nil); a.Status != 401 && a.Status != 400 {
+			t.Errorf("by somebody else: %d %s", a.Status, a.Body)
 		}
 	}
 }
@@ -148,19 +149,19 @@ func TestAdministratorChangesAccounts(t *testing.T) {
 		DID, Handle, Email string
 	}
 	var one info
-	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+string(alice.DID), nil, &one); a.status != 200 {
-		t.Error(a.body)
+	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+string(alice.DID), nil, &one); a.Status != 200 {
+		t.Error(a.Body)
 	}
 	if want := (info{string(alice.DID), "alice.test", "alice@example.com"}); one != want {
 		t.Errorf("%+v", one)
 	}
-	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+nobody, nil, nil); a.name != "NotFound" {
-		t.Errorf("%d %s", a.status, a.body)
+	if a := b.admin("GET", "com.atproto.admin.getAccountInfo?did="+nobody, nil, nil); a.Name != "NotFound" {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	var several struct{ Infos []info }
 	query := url.Values{"dids": {string(alice.DID), nobody, string(bob.DID), string(alice.DID)}}
-	if a := b.admin("GET", "com.atproto.admin.getAccountInfos?"+query.Encode(), nil, &several); a.status != 200 || len(several.Infos) != 2 {
-		t.Errorf("%d %s", a.status, a.body)
+	if a := b.admin("GET", "com.atproto.admin.getAccountInfos?"+query.Encode(), nil, &several); a.Status != 200 || len(several.Infos) != 2 {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	for _, c := range []struct {
 		method string
@@ -181,19 +182,19 @@ func TestAdministratorChangesAccounts(t *testing.T) {
 		{"deleteAccount", map[string]any{"did": bob.DID}, 200},
 		{"deleteAccount", map[string]any{"did": bob.DID}, 200},
 	} {
-		if a := b.admin("POST", "com.atproto.admin."+c.method, c.in, nil); a.status != c.status {
-			t.Errorf("%s %v: %d %s", c.method, c.in, a.status, a.body)
+		if a := b.admin("POST", "com.atproto.admin."+c.method, c.in, nil); a.Status != c.status {
+			t.Errorf("%s %v: %d %s", c.method, c.in, a.Status, a.Body)
 		}
-		if a := b.send("POST", "com.atproto.admin."+c.method, "", "", c.in, nil); a.status != 401 {
-			t.Errorf("%s by nobody: %d %s", c.method, a.status, a.body)
+		if a := b.send("POST", "com.atproto.admin."+c.method, "", "", c.in, nil); a.Status != 401 {
+			t.Errorf("%s by nobody: %d %s", c.method, a.Status, a.Body)
 		}
 	}
 	want := Mail{Kind: Plain, To: "new@example.com", DID: alice.DID, Handle: "alice.test", Subject: "Message via your PDS", Text: "Hello"}
 	if diff := cmp.Diff(want, b.mail.last()); diff != "" {
 		t.Error(diff)
 	}
-	if _, a := b.login("new@example.com", "another"); a.status != 200 {
-		t.Error(a.body)
+	if _, a := b.login("new@example.com", "another"); a.Status != 200 {
+		t.Error(a.Body)
 	}
 	b.fails(400, "ExpiredToken", "GET", "com.atproto.server.getSession", alice.AccessJWT, nil)
 	b.fails(403, "AccountNotFound", "GET", "com.atproto.server.getSession", bob.AccessJWT, nil)

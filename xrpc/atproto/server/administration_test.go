@@ -88,8 +88,8 @@ func TestWhatCannotBeWrittenDownIsNotDone(t *testing.T) {
 	alice := b.register("alice")
 	trail.KV = full{trail.KV}
 	a := b.admin("POST", "com.atproto.admin.deleteAccount", map[string]any{"did": alice.DID}, nil)
-	if a.status != 503 {
-		t.Errorf("%d %s", a.status, a.body)
+	if a.Status != 503 {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	if _, err := b.accounts.ByDID(t.Context(), alice.DID); err != nil {
 		t.Errorf("it is gone: %v", err)

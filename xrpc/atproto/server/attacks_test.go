@@ -33,17 +33,17 @@ func TestLongPasswordsLogIn(t *testing.T) {
 		"longer": {strings.Repeat("x", 257), 400}, "keys": {strings.Repeat("\U0001f511", 257), 400},
 	} {
 		a := b.send("POST", "com.atproto.server.createAccount", "", "", map[string]string{"handle": name + ".test", "email": name + "@example.com", "password": c.password}, nil)
-		if a.status != c.status {
-			t.Errorf("%s: %d %s", name, a.status, a.body)
+		if a.Status != c.status {
+			t.Errorf("%s: %d %s", name, a.Status, a.Body)
 		}
 		if c.status != http.StatusOK {
 			continue
 		}
-		if _, a := b.login(name+".test", c.password); a.status != http.StatusOK {
-			t.Errorf("%s: login: %d %s", name, a.status, a.body)
+		if _, a := b.login(name+".test", c.password); a.Status != http.StatusOK {
+			t.Errorf("%s: login: %d %s", name, a.Status, a.Body)
 		}
-		if _, a := b.login(name+".test", c.password+"x"); a.status != http.StatusUnauthorized {
-			t.Errorf("%s: login with more: %d %s", name, a.status, a.body)
+		if _, a := b.login(name+".test", c.password+"x"); a.Status != http.StatusUnauthorized {
+			t.Errorf("%s: login with more: %d %s", name, a.Status, a.Body)
 		}
 	}
 }
@@ -156,8 +156,8 @@ func TestServiceUploadUnderWay(t *testing.T) {
 		u := b.register(what)
 		var auth struct{ Token string }
 		q := url.Values{"aud": {"did:web:localhost"}, "lxm": {"com.atproto.repo.uploadBlob"}, "exp": {fmt.Sprint(b.clock.Now().Add(30 * time.Minute).Unix())}}
-		if a := b.send("GET", "com.atproto.server.getServiceAuth?"+q.Encode(), "Bearer "+u.AccessJWT, "", nil, &auth); a.status != http.StatusOK {
-			t.Fatal(a.body)
+		if a := b.send("GET", "com.atproto.server.getServiceAuth?"+q.Encode(), "Bearer "+u.AccessJWT, "", nil, &auth); a.Status != http.StatusOK {
+			t.Fatal(a.Body)
 		}
 		// The body waits until the server has looked at the token.
 		in, out := io.Pipe()

@@ -1,10 +1,7 @@
 package server
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -163,62 +161,17 @@ type tokens struct {
 	RefreshJWT string     `json:"refreshJwt"`
 }
 
-// reply is an answer.
-type reply struct {
-	status int
-	name   string // of the error
-	body   string
-	header http.Header
-}
-
 // send calls a method with an Authorization header. The body is JSON of in, if that is not nil.
-func (b *bench) send(verb, method, authorization, _ string, in, out any) (a reply) {
+func (b *bench) send(verb, method, authorization, _ string, in, out any) testxrpc.Reply {
 	b.t.Helper()
-	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		body = bytes.NewReader(text)
-	}
-	r, err := http.NewRequest(verb, b.url+"/xrpc/"+method, body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if in != nil {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	if authorization != "" {
-		r.Header.Set("Authorization", authorization)
-	}
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	a = reply{status: res.StatusCode, body: string(text), header: res.Header}
-	if a.status != http.StatusOK {
-		var e struct{ Error string }
-		json.Unmarshal(text, &e)
-		a.name = e.Error
-	} else if out != nil {
-		if err := json.Unmarshal(text, out); err != nil {
-			b.t.Fatal(err)
-		}
-	}
-	return a
+	return testxrpc.Call(b.t, b.url, verb, method, http.Header{"Authorization": {authorization}}, in, out)
 }
 
 // post is send of a procedure that must succeed.
 func (b *bench) post(method, token string, in, out any) {
 	b.t.Helper()
-	if a := b.send("POST", method, "Bearer "+token, "", in, out); a.status != http.StatusOK {
-		b.t.Fatalf("%s: %d %s", method, a.status, a.body)
+	if a := b.send("POST", method, "Bearer "+token, "", in, out); a.Status != http.StatusOK {
+		b.t.Fatalf("%s: %d %s", method, a.Status, a.Body)
 	}
 }
 
@@ -226,19 +179,19 @@ func (b *bench) register(name string) (t tokens) {
 	b.t.Helper()
 	a := b.send("POST", "com.atproto.server.createAccount", "", "", map[string]string{
 		"handle": name + ".test", "email": name + "@example.com", "password": "password of " + name}, &t)
-	if a.status != http.StatusOK {
-		b.t.Fatal(a.body)
+	if a.Status != http.StatusOK {
+		b.t.Fatal(a.Body)
 	}
 	return t
 }
 
-func (b *bench) login(identifier, password string) (t tokens, a reply) {
+func (b *bench) login(identifier, password string) (t tokens, a testxrpc.Reply) {
 	b.t.Helper()
 	a = b.send("POST", "com.atproto.server.createSession", "", "", map[string]string{"identifier": identifier, "password": password}, &t)
 	return t, a
 }
 
-func (b *bench) refresh(t tokens) reply {
+func (b *bench) refresh(t tokens) testxrpc.Reply {
 	b.t.Helper()
 	return b.send("POST", "com.atproto.server.refreshSession", "Bearer "+t.RefreshJWT, "", nil, nil)
 }
@@ -266,8 +219,8 @@ func (b *bench) must(verb, method, token string, in, out any) {
 	if token != "" {
 		token = "Bearer " + token
 	}
-	if a := b.send(verb, method, token, "", in, out); a.status != http.StatusOK {
-		b.t.Fatalf("%s: %d %s", method, a.status, a.body)
+	if a := b.send(verb, method, token, "", in, out); a.Status != http.StatusOK {
+		b.t.Fatalf("%s: %d %s", method, a.Status, a.Body)
 	}
 }
 
@@ -277,13 +230,13 @@ func (b *bench) fails(status int, name, verb, method, token string, in any) {
 	if token != "" && !strings.HasPrefix(token, "Basic ") {
 		token = "Bearer " + token
 	}
-	if a := b.send(verb, method, token, "", in, nil); a.status != status || a.name != name {
-		b.t.Errorf("%s: %d %s, want %d %s", method, a.status, a.body, status, name)
+	if a := b.send(verb, method, token, "", in, nil); a.Status != status || a.Name != name {
+		b.t.Errorf("%s: %d %s, want %d %s", method, a.Status, a.Body, status, name)
 	}
 }
 
 // admin is send by the administrator.
-func (b *bench) admin(verb, method string, in, out any) reply {
+func (b *bench) admin(verb, method string, in, out any) testxrpc.Reply {
 	b.t.Helper()
 	return b.send(verb, method, administrator, "", in, out)
 }

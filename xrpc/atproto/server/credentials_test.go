@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
@@ -34,12 +35,12 @@ func TestLoginsUnderWayAtReset(t *testing.T) {
 		wg.Go(func() {
 			begun <- struct{}{}
 			s, a := b.login([]string{"alice.test", "alice@example.com", string(alice.DID)}[i%3], "password of alice")
-			switch a.status {
+			switch a.Status {
 			case http.StatusOK:
 				got <- s
 			case http.StatusUnauthorized:
 			default:
-				t.Errorf("%d %s", a.status, a.body)
+				t.Errorf("%d %s", a.Status, a.Body)
 			}
 		})
 	}
@@ -50,15 +51,15 @@ func TestLoginsUnderWayAtReset(t *testing.T) {
 	wg.Wait()
 	close(got)
 	for s := range got {
-		if a := b.refresh(s); a.status != 400 || a.name != "ExpiredToken" {
-			t.Errorf("its refresh token: %d %s", a.status, a.body)
+		if a := b.refresh(s); a.Status != 400 || a.Name != "ExpiredToken" {
+			t.Errorf("its refresh token: %d %s", a.Status, a.Body)
 		}
-		if a := b.send("GET", "com.atproto.server.getSession", "Bearer "+s.AccessJWT, "", nil, nil); a.name != "ExpiredToken" {
-			t.Errorf("its access token: %d %s", a.status, a.body)
+		if a := b.send("GET", "com.atproto.server.getSession", "Bearer "+s.AccessJWT, "", nil, nil); a.Name != "ExpiredToken" {
+			t.Errorf("its access token: %d %s", a.Status, a.Body)
 		}
 	}
-	if _, a := b.login("alice.test", "another"); a.status != http.StatusOK {
-		t.Errorf("the new password: %s", a.body)
+	if _, a := b.login("alice.test", "another"); a.Status != http.StatusOK {
+		t.Errorf("the new password: %s", a.Body)
 	}
 }
 
@@ -80,7 +81,7 @@ func inputs(did syntax.DID) map[string]any {
 func TestOldAccessTokens(t *testing.T) {
 	b := newBench(t, nil)
 	anonymous := func(method, verb string, in any) bool {
-		return b.send(verb, method, "", "", in, nil).name == "AuthMissing"
+		return b.send(verb, method, "", "", in, nil).Name == "AuthMissing"
 	}
 	for what, change := range map[string]func(did syntax.DID){
 		"reset": func(did syntax.DID) {
@@ -103,8 +104,8 @@ func TestOldAccessTokens(t *testing.T) {
 		var app struct{ Password string }
 		b.post("com.atproto.server.createAppPassword", u.AccessJWT, map[string]any{"name": "phone"}, &app)
 		phone, a := b.login(what+".test", app.Password)
-		if a.status != http.StatusOK {
-			t.Fatal(a.body)
+		if a.Status != http.StatusOK {
+			t.Fatal(a.Body)
 		}
 		change(u.DID)
 		want, status := "ExpiredToken", 400
@@ -136,8 +137,8 @@ func TestOldAccessTokens(t *testing.T) {
 			tried++
 			for _, token := range []string{u.AccessJWT, phone.AccessJWT} {
 				a := b.send(verb, path, "Bearer "+token, "", in[method], nil)
-				if scoped := token == phone.AccessJWT && a.name == "InvalidToken"; !scoped && (a.status != status || a.name != want) {
-					t.Errorf("%s after a %s: %d %s", method, what, a.status, a.body)
+				if scoped := token == phone.AccessJWT && a.Name == "InvalidToken"; !scoped && (a.Status != status || a.Name != want) {
+					t.Errorf("%s after a %s: %d %s", method, what, a.Status, a.Body)
 				}
 			}
 		}
@@ -145,7 +146,7 @@ func TestOldAccessTokens(t *testing.T) {
 			t.Errorf("only %d methods were tried", tried)
 		}
 		for _, s := range []tokens{u, phone} {
-			if a := b.refresh(s); a.status == http.StatusOK {
+			if a := b.refresh(s); a.Status == http.StatusOK {
 				t.Errorf("a refresh after a %s", what)
 			}
 		}
@@ -159,23 +160,23 @@ func TestAppPasswordAfterTakedown(t *testing.T) {
 	var app struct{ Password string }
 	b.post("com.atproto.server.createAppPassword", alice.AccessJWT, map[string]any{"name": "phone", "privileged": true}, &app)
 	b.takedown(alice.DID, true)
-	login := func(password string) (s tokens, a reply) {
+	login := func(password string) (s tokens, a testxrpc.Reply) {
 		a = b.send("POST", "com.atproto.server.createSession", "", "", map[string]any{"identifier": "alice.test", "password": password, "allowTakendown": true}, &s)
 		return s, a
 	}
-	if _, a := login(app.Password); a.status != 401 || a.name != "AccountTakedown" {
-		t.Errorf("the app password: %d %s", a.status, a.body)
+	if _, a := login(app.Password); a.Status != 401 || a.Name != "AccountTakedown" {
+		t.Errorf("the app password: %d %s", a.Status, a.Body)
 	}
 	down, a := login("password of alice")
-	if a.status != http.StatusOK {
-		t.Fatal(a.body)
+	if a.Status != http.StatusOK {
+		t.Fatal(a.Body)
 	}
 	b.takedown(alice.DID, false)
-	if _, a := b.login("alice.test", app.Password); a.status != http.StatusOK {
-		t.Errorf("the app password of an account that is back: %s", a.body)
+	if _, a := b.login("alice.test", app.Password); a.Status != http.StatusOK {
+		t.Errorf("the app password of an account that is back: %s", a.Body)
 	}
 	b.takedown(alice.DID, true)
-	if a := b.send("POST", "com.atproto.identity.requestPlcOperationSignature", "Bearer "+down.AccessJWT, "", nil, nil); a.status == http.StatusOK {
+	if a := b.send("POST", "com.atproto.identity.requestPlcOperationSignature", "Bearer "+down.AccessJWT, "", nil, nil); a.Status == http.StatusOK {
 		t.Error("a session of the first takedown outlasts the second")
 	}
 }
@@ -187,8 +188,8 @@ func TestServiceTokenAfterReset(t *testing.T) {
 	alice := b.register("alice")
 	var auth struct{ Token string }
 	q := url.Values{"aud": {"did:web:localhost"}, "lxm": {"com.atproto.repo.uploadBlob"}, "exp": {fmt.Sprint(b.clock.Now().Add(30 * time.Minute).Unix())}}
-	if a := b.send("GET", "com.atproto.server.getServiceAuth?"+q.Encode(), "Bearer "+alice.AccessJWT, "", nil, &auth); a.status != http.StatusOK {
-		t.Fatal(a.body)
+	if a := b.send("GET", "com.atproto.server.getServiceAuth?"+q.Encode(), "Bearer "+alice.AccessJWT, "", nil, &auth); a.Status != http.StatusOK {
+		t.Fatal(a.Body)
 	}
 	upload := func() error {
 		c := &xrpc.Client{Host: b.url, Authorize: xrpc.Bearer(auth.Token)}
@@ -294,13 +295,13 @@ func TestSignUpTellsNobodyWithoutInvite(t *testing.T) {
 func TestPasswordResetTellsNothing(t *testing.T) {
 	b := newBench(t, nil)
 	b.register("alice")
-	ask := func(email string) reply {
+	ask := func(email string) testxrpc.Reply {
 		return b.send("POST", "com.atproto.server.requestPasswordReset", "", "", map[string]string{"email": email}, nil)
 	}
 	same := func(when string) {
 		t.Helper()
 		known, unknown := ask("Alice@Example.com"), ask("nobody@example.com")
-		for _, h := range []http.Header{known.header, unknown.header} {
+		for _, h := range []http.Header{known.Header, unknown.Header} {
 			h.Del("X-Request-Id")
 			h.Del("Date")
 		}
@@ -314,8 +315,8 @@ func TestPasswordResetTellsNothing(t *testing.T) {
 	for range postWaiting + 2*postWorkers {
 		b.Service.post.do(func(context.Context) { <-gate }) // those of other accounts
 	}
-	if a := ask("nobody@example.com"); a.status != 503 || a.header.Get("Retry-After") == "" {
-		t.Errorf("too many messages: %d %s", a.status, a.body)
+	if a := ask("nobody@example.com"); a.Status != 503 || a.Header.Get("Retry-After") == "" {
+		t.Errorf("too many messages: %d %s", a.Status, a.Body)
 	}
 	same("too many messages")
 	close(gate)
@@ -347,7 +348,7 @@ func TestRenamesAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 12 {
 		wg.Go(func() {
-			var a reply
+			var a testxrpc.Reply
 			switch i % 3 {
 			case 0:
 				a = b.send("POST", "com.atproto.identity.updateHandle", "Bearer "+alice.AccessJWT, "", map[string]string{"handle": fmt.Sprintf("alice%d.test", i)}, nil)
@@ -356,8 +357,8 @@ func TestRenamesAtOnce(t *testing.T) {
 			default:
 				a = b.send("POST", "com.atproto.server.updateEmail", "Bearer "+alice.AccessJWT, "", map[string]string{"email": fmt.Sprintf("alice%d@example.com", i)}, nil)
 			}
-			if a.status != http.StatusOK {
-				t.Errorf("%d: %d %s", i, a.status, a.body)
+			if a.Status != http.StatusOK {
+				t.Errorf("%d: %d %s", i, a.Status, a.Body)
 			}
 		})
 	}

@@ -67,8 +67,8 @@ func TestAccountMoves(t *testing.T) {
 	if a, err := b.accounts.ByDID(t.Context(), alice.DID); err != nil || a.Handle != "alice2.new.test" || a.Email != "alice2@example.com" {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if _, a := b.login("alice2.new.test", "another"); a.status != 200 {
-		t.Error(a.body)
+	if _, a := b.login("alice2.new.test", "another"); a.Status != 200 {
+		t.Error(a.Body)
 	}
 	if !slices.Equal(admitted, []syntax.DID{alice.DID}) { // not for an account that is here
 		t.Errorf("%v", admitted)
@@ -77,8 +77,8 @@ func TestAccountMoves(t *testing.T) {
 		"a bad password": {"password", ""}, "a bad handle": {"handle", "x.new.test"}, "a bad address": {"email", "x"},
 	} {
 		bad := newAccount("alice", append([]string{"did", string(alice.DID), "handle", "alice2.new.test"}, c...)...)
-		if a := b.send("POST", createAccount, "Bearer "+token(), "", bad, nil); a.status != 400 {
-			t.Errorf("%s: %d %s", what, a.status, a.body)
+		if a := b.send("POST", createAccount, "Bearer "+token(), "", bad, nil); a.Status != 400 {
+			t.Errorf("%s: %d %s", what, a.Status, a.Body)
 		}
 	}
 	// An import may be signed with the old key or the new one.
@@ -110,11 +110,11 @@ func TestAccountMoves(t *testing.T) {
 	b.must("GET", "com.atproto.server.getServiceAuth?"+q.Encode(), moved.AccessJWT, nil, &own)
 	b.resolver.Purge(syntax.AtIdentifier(alice.DID))
 	again["password"] = "the thief's"
-	if a := b.send("POST", createAccount, "Bearer "+own.Token, "", again, nil); a.status != 400 || !strings.Contains(a.body, "already exists") {
-		t.Errorf("%d %s", a.status, a.body)
+	if a := b.send("POST", createAccount, "Bearer "+own.Token, "", again, nil); a.Status != 400 || !strings.Contains(a.Body, "already exists") {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
-	if _, a := b.login("alice2.new.test", "the thief's"); a.status != 401 {
-		t.Errorf("%d %s", a.status, a.body)
+	if _, a := b.login("alice2.new.test", "the thief's"); a.Status != 401 {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }
 

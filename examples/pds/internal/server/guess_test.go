@@ -1,16 +1,14 @@
 package server
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"sync"
 	"testing"
 
+	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/mail"
 	"github.com/pdskit/pdskit/xrpc/pds"
@@ -59,65 +57,17 @@ type tokens struct {
 	RefreshJWT string     `json:"refreshJwt"`
 }
 
-// reply is an answer.
-type reply struct {
-	status int
-	name   string // of the error
-	body   string
-	header http.Header
-}
-
 // send calls a method with an Authorization header. The body is JSON of in, if that is not nil.
-func (b *bench) send(verb, method, authorization, from string, in, out any) (a reply) {
+func (b *bench) send(verb, method, authorization, from string, in, out any) testxrpc.Reply {
 	b.t.Helper()
-	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		body = bytes.NewReader(text)
-	}
-	r, err := http.NewRequest(verb, b.URL()+"/xrpc/"+method, body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if in != nil {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	if authorization != "" {
-		r.Header.Set("Authorization", authorization)
-	}
-	if from != "" {
-		r.Header.Set("X-Forwarded-For", from)
-	}
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	a = reply{status: res.StatusCode, body: string(text), header: res.Header}
-	if a.status != http.StatusOK {
-		var e struct{ Error string }
-		json.Unmarshal(text, &e)
-		a.name = e.Error
-	} else if out != nil {
-		if err := json.Unmarshal(text, out); err != nil {
-			b.t.Fatal(err)
-		}
-	}
-	return a
+	return testxrpc.Call(b.t, b.URL(), verb, method, http.Header{"Authorization": {authorization}, "X-Forwarded-For": {from}}, in, out)
 }
 
 // post is send of a procedure that must succeed.
 func (b *bench) post(method, token string, in, out any) {
 	b.t.Helper()
-	if a := b.send("POST", method, "Bearer "+token, "", in, out); a.status != http.StatusOK {
-		b.t.Fatalf("%s: %d %s", method, a.status, a.body)
+	if a := b.send("POST", method, "Bearer "+token, "", in, out); a.Status != http.StatusOK {
+		b.t.Fatalf("%s: %d %s", method, a.Status, a.Body)
 	}
 }
 
@@ -125,13 +75,13 @@ func (b *bench) register(name string) (t tokens) {
 	b.t.Helper()
 	a := b.send("POST", "com.atproto.server.createAccount", "", "", map[string]string{
 		"handle": name + ".test", "email": name + "@example.com", "password": "password of " + name}, &t)
-	if a.status != http.StatusOK {
-		b.t.Fatal(a.body)
+	if a.Status != http.StatusOK {
+		b.t.Fatal(a.Body)
 	}
 	return t
 }
 
-func (b *bench) refresh(t tokens) reply {
+func (b *bench) refresh(t tokens) testxrpc.Reply {
 	b.t.Helper()
 	return b.send("POST", "com.atproto.server.refreshSession", "Bearer "+t.RefreshJWT, "", nil, nil)
 }
@@ -145,39 +95,39 @@ func TestGuessing(t *testing.T) {
 	var app struct{ Password string }
 	b.post("com.atproto.server.createAppPassword", alice.AccessJWT, map[string]any{"name": "phone"}, &app)
 	const stranger, home = "198.51.100.7", "203.0.113.9"
-	login := func(from, identifier, password string) reply {
+	login := func(from, identifier, password string) testxrpc.Reply {
 		return b.send("POST", "com.atproto.server.createSession", "", from, map[string]string{"identifier": identifier, "password": password}, nil)
 	}
-	remove := func(from, password string) reply {
+	remove := func(from, password string) testxrpc.Reply {
 		return b.send("POST", "com.atproto.server.deleteAccount", "", from, map[string]any{"did": alice.DID, "password": password, "token": "AAAAA-AAAAA"}, nil)
 	}
 	names := []string{"alice.test", "ALICE.test", "Alice.Test", string(alice.DID), "alice@example.com", "Alice@EXAMPLE.com"}
 	for i := range 30 {
-		var a reply
+		var a testxrpc.Reply
 		if i%5 == 4 {
 			a = remove(stranger, fmt.Sprint("guess ", i))
 		} else {
 			a = login(stranger, names[i%len(names)], []string{fmt.Sprint("guess ", i), "aaaa-bbbb-cccc-dddd"}[i%2])
 		}
-		if a.status != http.StatusUnauthorized {
-			t.Fatalf("guess %d: %d %s", i, a.status, a.body)
+		if a.Status != http.StatusUnauthorized {
+			t.Fatalf("guess %d: %d %s", i, a.Status, a.Body)
 		}
 	}
 	for _, name := range names {
 		for _, password := range []string{"wrong", "password of alice", app.Password} {
-			if a := login(stranger, name, password); a.status != http.StatusTooManyRequests {
-				t.Errorf("%s after 30 guesses: %d", name, a.status)
+			if a := login(stranger, name, password); a.Status != http.StatusTooManyRequests {
+				t.Errorf("%s after 30 guesses: %d", name, a.Status)
 			}
 		}
 	}
-	if a := remove(stranger, "password of alice"); a.status != http.StatusTooManyRequests {
-		t.Errorf("deleteAccount after 30 guesses: %d", a.status)
+	if a := remove(stranger, "password of alice"); a.Status != http.StatusTooManyRequests {
+		t.Errorf("deleteAccount after 30 guesses: %d", a.Status)
 	}
-	if a := login(home, "alice.test", "password of alice"); a.status != http.StatusOK {
-		t.Errorf("the owner: %d %s", a.status, a.body)
+	if a := login(home, "alice.test", "password of alice"); a.Status != http.StatusOK {
+		t.Errorf("the owner: %d %s", a.Status, a.Body)
 	}
-	if a := b.refresh(alice); a.status != http.StatusOK {
-		t.Errorf("the owner's session: %d %s", a.status, a.body)
+	if a := b.refresh(alice); a.Status != http.StatusOK {
+		t.Errorf("the owner's session: %d %s", a.Status, a.Body)
 	}
 	// Nobody is somebody too.
 	for i := range 31 {
@@ -185,8 +135,8 @@ func TestGuessing(t *testing.T) {
 		if i == 30 {
 			want = http.StatusTooManyRequests
 		}
-		if a.status != want {
-			t.Fatalf("guess %d of nobody: %d %s", i, a.status, a.body)
+		if a.Status != want {
+			t.Fatalf("guess %d of nobody: %d %s", i, a.Status, a.Body)
 		}
 	}
 }
@@ -204,20 +154,20 @@ func TestGuessingTheAdministrator(t *testing.T) {
 	}
 	const stranger, home = "198.51.100.7", "203.0.113.9"
 	for i := range 30 {
-		if a := b.send("GET", methods[i%len(methods)], basic(fmt.Sprint(i)), stranger, nil, nil); a.status != 401 {
-			t.Fatalf("guess %d: %d %s", i, a.status, a.body)
+		if a := b.send("GET", methods[i%len(methods)], basic(fmt.Sprint(i)), stranger, nil, nil); a.Status != 401 {
+			t.Fatalf("guess %d: %d %s", i, a.Status, a.Body)
 		}
 	}
 	for _, method := range methods {
 		for _, password := range []string{"x", "hunter2"} {
-			if a := b.send("GET", method, basic(password), stranger, nil, nil); a.status != http.StatusTooManyRequests {
-				t.Errorf("%s after 30 guesses: %d", method, a.status)
+			if a := b.send("GET", method, basic(password), stranger, nil, nil); a.Status != http.StatusTooManyRequests {
+				t.Errorf("%s after 30 guesses: %d", method, a.Status)
 			}
 		}
 	}
 	for range 40 {
-		if a := b.send("GET", methods[0], basic("hunter2"), home, nil, nil); a.status != http.StatusOK {
-			t.Fatalf("the administrator: %d %s", a.status, a.body)
+		if a := b.send("GET", methods[0], basic("hunter2"), home, nil, nil); a.Status != http.StatusOK {
+			t.Fatalf("the administrator: %d %s", a.Status, a.Body)
 		}
 	}
 }
@@ -233,13 +183,13 @@ func TestGuessingTheAdministratorAsTheMachineItself(t *testing.T) {
 	for i := range 301 {
 		from := fmt.Sprintf(forms[i%len(forms)], 1+i/20)
 		a := b.send("GET", "com.atproto.admin.getInviteCodes", guess, from, nil, nil)
-		if want := map[bool]int{false: 401, true: 429}[i == 300]; a.status != want {
-			t.Fatalf("guess %d, from %s: %d %s", i, from, a.status, a.body)
+		if want := map[bool]int{false: 401, true: 429}[i == 300]; a.Status != want {
+			t.Fatalf("guess %d, from %s: %d %s", i, from, a.Status, a.Body)
 		}
 	}
 	// The administrator, on the machine, without a proxy.
 	r.SetBasicAuth("admin", "hunter2")
-	if a := b.send("GET", "com.atproto.admin.getInviteCodes", r.Header.Get("Authorization"), "", nil, nil); a.status != http.StatusOK {
-		t.Errorf("the administrator: %d %s", a.status, a.body)
+	if a := b.send("GET", "com.atproto.admin.getInviteCodes", r.Header.Get("Authorization"), "", nil, nil); a.Status != http.StatusOK {
+		t.Errorf("the administrator: %d %s", a.Status, a.Body)
 	}
 }

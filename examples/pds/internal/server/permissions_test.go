@@ -16,6 +16,7 @@ import (
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -323,15 +324,15 @@ func TestWhoMayCallWhat(t *testing.T) {
 	}
 	for _, m := range table {
 		verb := "GET"
-		if b.try(verb, m.nsid, "").status == http.StatusMethodNotAllowed {
+		if b.try(verb, m.nsid, "").Status == http.StatusMethodNotAllowed {
 			verb = "POST"
 		}
 		var got []rune
 		for _, who := range callers {
 			a := b.try(verb, m.nsid, credentials(who, m.nsid))
-			refused := a.status == 401 || a.status == 403 || a.name == "InvalidToken" || a.name == "ExpiredToken"
-			if through := a.header.Get("Reached") == "yes" || a.name == "InvalidRequest"; through == refused {
-				t.Errorf("%s by %c: status %d %s", m.nsid, who, a.status, a.body)
+			refused := a.Status == 401 || a.Status == 403 || a.Name == "InvalidToken" || a.Name == "ExpiredToken"
+			if through := a.Header.Get("Reached") == "yes" || a.Name == "InvalidRequest"; through == refused {
+				t.Errorf("%s by %c: status %d %s", m.nsid, who, a.Status, a.Body)
 			}
 			if !refused {
 				got = append(got, who)
@@ -357,19 +358,19 @@ func (b *bench) open(identifier, password string, takenDown bool) (t tokens) {
 	b.t.Helper()
 	a := b.send("POST", "com.atproto.server.createSession", "", "", map[string]any{
 		"identifier": identifier, "password": password, "allowTakendown": takenDown}, &t)
-	if a.status != http.StatusOK {
-		b.t.Fatal(a.body)
+	if a.Status != http.StatusOK {
+		b.t.Fatal(a.Body)
 	}
 	return t
 }
 
 // try calls a method without an input. Those that are passed on are for a service that is not there.
-func (b *bench) try(verb, method, authorization string) reply {
+func (b *bench) try(verb, method, authorization string) testxrpc.Reply {
 	return b.input(verb, method, authorization, "", "")
 }
 
 // input calls a method with parameters, or with a body if it is a procedure.
-func (b *bench) input(verb, method, authorization, contentType, in string) (a reply) {
+func (b *bench) input(verb, method, authorization, contentType, in string) (a testxrpc.Reply) {
 	b.t.Helper()
 	address := b.URL() + "/xrpc/" + method
 	var body io.Reader
@@ -402,7 +403,7 @@ func (b *bench) input(verb, method, authorization, contentType, in string) (a re
 	}
 	var e struct{ Error string }
 	json.Unmarshal(text, &e)
-	return reply{status: res.StatusCode, name: e.Error, body: string(text), header: res.Header}
+	return testxrpc.Reply{Status: res.StatusCode, Name: e.Error, Body: string(text), Header: res.Header}
 }
 
 // inputs are inputs of the methods whose permissions depend on them: parameters, or a body with its
@@ -478,29 +479,29 @@ func TestScopesOfMethods(t *testing.T) {
 			continue
 		}
 		verb := "GET"
-		if b.try(verb, m.nsid, "atproto").status == http.StatusMethodNotAllowed || inputs[m.nsid][0] != "" {
+		if b.try(verb, m.nsid, "atproto").Status == http.StatusMethodNotAllowed || inputs[m.nsid][0] != "" {
 			verb = "POST"
 		}
-		call := func(scopes []string) reply {
+		call := func(scopes []string) testxrpc.Reply {
 			in := inputs[m.nsid]
 			return b.input(verb, m.nsid, strings.Join(scopes, " "), in[0], strings.ReplaceAll(in[1], "DID", string(alice.DID)))
 		}
 		host := strings.HasPrefix(m.needs, "host:")
 		if slices.Equal(m.scopes, []string{never}) || host {
-			if a := call(append([]string{"transition:generic", "transition:chat.bsky"}, others...)); a.status != 403 && a.name != "InvalidToken" {
-				t.Errorf("%s: an OAuth client comes through: %d %s", m.nsid, a.status, a.body)
+			if a := call(append([]string{"transition:generic", "transition:chat.bsky"}, others...)); a.Status != 403 && a.Name != "InvalidToken" {
+				t.Errorf("%s: an OAuth client comes through: %d %s", m.nsid, a.Status, a.Body)
 			}
 			continue
 		}
-		if a := call(append([]string{"atproto"}, m.scopes...)); a.status == 401 || a.status == 403 || a.status == 500 {
-			t.Errorf("%s with %v: %d %s", m.nsid, m.scopes, a.status, a.body)
+		if a := call(append([]string{"atproto"}, m.scopes...)); a.Status == 401 || a.Status == 403 || a.Status == 500 {
+			t.Errorf("%s with %v: %d %s", m.nsid, m.scopes, a.Status, a.Body)
 		}
 		for _, missing := range m.scopes {
 			// Neither the other scopes of the method, nor those of other methods, stand in for it.
 			less := slices.DeleteFunc(slices.Clone(others), func(s string) bool { return grants(t, s, missing) })
 			a := call(less)
-			if a.status != 403 || a.name != "ScopeMissingError" || !strings.Contains(a.body, strings.ReplaceAll(missing, "&", `\u0026`)) {
-				t.Errorf("%s without %s: %d %s", m.nsid, missing, a.status, a.body)
+			if a.Status != 403 || a.Name != "ScopeMissingError" || !strings.Contains(a.Body, strings.ReplaceAll(missing, "&", `\u0026`)) {
+				t.Errorf("%s without %s: %d %s", m.nsid, missing, a.Status, a.Body)
 			}
 		}
 	}
