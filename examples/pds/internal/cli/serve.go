@@ -69,6 +69,10 @@ func banner(out io.Writer, cfg *config.Config, srv *server.Server) {
 	}
 	fmt.Fprintf(out, "  PLC         %s\n", plc)
 	fmt.Fprintf(out, "  handles     *%s\n", strings.Join(cfg.HandleDomains, ", *"))
+	fmt.Fprintf(out, "  pages       %s/account\n", srv.URL())
+	if cfg.AdminPages {
+		fmt.Fprintf(out, "              %s/admin for the administrator\n", srv.URL())
+	}
 	if file := filepath.Join(data, "secrets.json"); srv.Secrets().NewPassword && cfg.DevMode {
 		fmt.Fprintf(out, "  admin       password %s (shown only now; kept in %s)\n", srv.Secrets().AdminPassword, file)
 	} else if srv.Secrets().NewPassword { // what a service prints is kept for all to read
