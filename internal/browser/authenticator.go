@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/webauthn"
 )
 
@@ -29,10 +30,13 @@ func (a *Authenticator) Verify(ok bool) {
 	do(a.tab, webauthn.SetUserVerified, webauthn.SetUserVerifiedParams{AuthenticatorID: a.id, IsUserVerified: ok})
 }
 
-// Answer sets whether the person touches the sensor when asked. If not, the page waits.
-func (a *Authenticator) Answer(on bool) {
+// NoOffers makes the browser one that does not offer passkeys in the fields of pages that it opens from
+// now on. Where it offers them, the authenticator takes the offer at once.
+func (a *Authenticator) NoOffers() {
 	a.tab.t.Helper()
-	do(a.tab, webauthn.SetAutomaticPresenceSimulation, webauthn.SetAutomaticPresenceSimulationParams{AuthenticatorID: a.id, Enabled: on})
+	do(a.tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
+		Source: "PublicKeyCredential.isConditionalMediationAvailable = async () => false",
+	})
 }
 
 // Credentials returns the passkeys.

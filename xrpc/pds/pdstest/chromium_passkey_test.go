@@ -62,13 +62,11 @@ func TestBrowserPasskeys(t *testing.T) {
 		t.Errorf("let in by %s", s.Tokens().DID)
 	}
 
-	// askFor opens the page and presses the button; the person does not take the offer before.
+	authenticator.NoOffers()
 	askFor := func(change url.Values) *pdstest.AppLogin {
 		t.Helper()
-		authenticator.Answer(false)
 		l := p.begin(app, pds, change)
 		p.Click("Sign in with a passkey")
-		authenticator.Answer(true)
 		return l
 	}
 	l = askFor(nil)
@@ -82,9 +80,8 @@ func TestBrowserPasskeys(t *testing.T) {
 		t.Error("the hint was not kept")
 	}
 
-	authenticator.Verify(false) // a wrong finger, on the browser's offer too
-	l = p.begin(app, pds, nil)
-	p.Click("Sign in with a passkey")
+	authenticator.Verify(false) // a wrong finger
+	l = askFor(nil)
 	p.WaitFor("The passkey was not used. Try again.")
 	authenticator.Verify(true)
 	p.Click("Sign in with a passkey")
@@ -122,6 +119,13 @@ func TestBrowserPasskeyPage(t *testing.T) {
 	p.WaitFor("You have none.")
 	p.Audit("account-passkeys-none")
 	p.Fill("Name", "laptop")
+	authenticator.Verify(false)
+	p.Click("Add a passkey")
+	p.WaitFor("The passkey was not used.")
+	if n := len(authenticator.Credentials()); n != 0 {
+		t.Errorf("%d passkeys without a finger", n)
+	}
+	authenticator.Verify(true)
 	p.Submit("Add a passkey")
 	p.WaitFor("The passkey is added.")
 	p.Audit("account-passkeys")
@@ -139,19 +143,16 @@ func TestBrowserPasskeyPage(t *testing.T) {
 	p.letIn(l)
 
 	p.ForgetCookies()
-	authenticator.Answer(false)
+	authenticator.NoOffers()
 	p.Goto("https://pds1.test/account")
 	p.Click("Sign in with a passkey")
-	authenticator.Answer(true)
 	p.WaitFor("@alice.pds1.test")
 	p.Submit("Sign-in and security")
 	p.Submit("Passkeys")
 	p.Submit("Remove: laptop")
 	p.WaitFor("You have none.")
 	p.ForgetCookies()
-	authenticator.Answer(false)
 	p.begin(app, pds, nil)
 	p.Click("Sign in with a passkey")
-	authenticator.Answer(true)
 	p.WaitFor("This passkey was not accepted.")
 }
