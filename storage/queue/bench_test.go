@@ -44,13 +44,11 @@ const (
 //
 //	PDSKIT_WAITING=1000000 go test -run '^$' -bench . -benchtime 20000x ./storage/queue
 //
-// Two cores with a load of 13, so that most of the time is spent waiting for others; a job costs some
-// 75 µs of processor in all:
+// Two cores, a quiet machine:
 //
-//	sqlite/waiting=0          4624 jobs/s (6858 at a quieter moment)
-//	sqlite/waiting=10000      2836 jobs/s
-//	sqlite/waiting=1000000    4878 jobs/s
-//	SendOne                   1.3 ms
+//	sqlite/waiting=0          12620 jobs/s
+//	sqlite/waiting=10000      12202 jobs/s
+//	sqlite/waiting=1000000    13877 jobs/s
 func BenchmarkQueue(b *testing.B) {
 	waiting := []int{0, 10_000}
 	if n, err := strconv.Atoi(os.Getenv("PDSKIT_WAITING")); err == nil {

@@ -32,12 +32,11 @@
 //
 // A flow is the pushed request, the page, its form, and the exchange of the code: four requests and two
 // proofs. The clients make keys and sign proofs, and so take more processor time than the server does.
-// The rates are of a machine that had much other work, on which a signature took 160 µs; the server's own
-// processor time says more:
+// A K-256 signature took 50 µs:
 //
-//	| apps let in: request, page, consent, code | ≥ 100/s, ≤ 10 ms of the server's processors | 202/s, p50 146.0 ms, p99 331.8 ms; 2700 µs of the server's processors each |
-//	| getSession with a bearer token            | ≥ 4,000/s                                   | 5,343/s, p50 4.0 ms, p99 39.5 ms; 128 µs of the server's processors each |
-//	| getSession with DPoP                      | ≤ 0.5 ms more of the server's processors    | 1,557/s, p50 17.1 ms, p99 84.9 ms; 419 µs of the server's processors each (291 µs more) |
+//	| apps let in: request, page, consent, code | ≥ 100/s, ≤ 10 ms of the server's processors | 415/s, p50 76.7 ms, p99 119.6 ms; 3147 µs of the server's processors each |
+//	| getSession with a bearer token            | ≥ 4,000/s                                   | 10,555/s, p50 2.4 ms, p99 13.4 ms; 145 µs of the server's processors each |
+//	| getSession with DPoP                      | ≤ 0.5 ms more of the server's processors    | 4,121/s, p50 7.0 ms, p99 28.0 ms; 351 µs of the server's processors each (206 µs more) |
 //
 // # Attacks
 //
