@@ -131,7 +131,7 @@ func (b *lateBucket) Put(ctx context.Context, name string, body io.Reader, size 
 		return err
 	}
 	err = b.Bucket.Put(ctx, name, bytes.NewReader(content), size)
-	if errors.Is(err, errKilled) {
+	if errors.Is(err, storagetest.ErrDied) {
 		if m, ok := ctx.Value(objectsKey{}).(*buckettest.Memory); ok {
 			b.late = func() { _ = m.Put(context.Background(), name, bytes.NewReader(content), -1) }
 		}
@@ -169,35 +169,14 @@ func TestKill(t *testing.T) {
 }
 
 // killAt kills at a call, and reports whether there was one.
-func killAt(t *testing.T, at int, after bool, keep time.Duration) (killed bool) {
+func killAt(t *testing.T, at int, after bool, keep time.Duration) bool {
 	w := newWorld(t)
 	w.keep = keep
-	n := 0
-	count := func(bool) func(string) error {
-		return func(string) error {
-			if killed {
-				return errKilled
-			}
-			if n++; n == at {
-				killed = true
-				return errKilled
-			}
-			return nil
-		}
-	}
-	dead := func(string) error {
-		if killed {
-			return errKilled
-		}
-		return nil
-	}
-	before, behind := count(false), dead
-	if after {
-		before, behind = dead, count(true)
-	}
+	d := &storagetest.Death{At: at, After: after}
+	faults := d.Faults()
 	cfg := w.config()
-	cfg.KV = storagetest.Faults{Before: before, After: behind}.Wrap(storage.Store{KV: w.kv}).KV
-	late := &lateBucket{Bucket: buckettest.Faults{Before: before, After: behind}.Wrap(w.objects)}
+	cfg.KV = faults.Wrap(storage.Store{KV: w.kv}).KV
+	late := &lateBucket{Bucket: buckettest.Faults{Before: faults.Before, After: faults.After}.Wrap(w.objects)}
 	cfg.Bucket = late
 	ctx := context.WithValue(w.ctx, objectsKey{}, w.objects)
 	st, want := state{}, state{}
@@ -207,7 +186,7 @@ func killAt(t *testing.T, at int, after bool, keep time.Duration) (killed bool) 
 			want = clone(st)
 			step.next(want)
 			err = step.do(ctx, s, w)
-			if killed {
+			if d.Died() {
 				break
 			}
 			if err != nil {
@@ -227,11 +206,11 @@ func killAt(t *testing.T, at int, after bool, keep time.Duration) (killed bool) 
 	}
 	w.check(s)
 	w.clean(s)
-	if killed && err == nil {
+	if d.Died() && err == nil {
 		// The step succeeded: only deletion of objects was cut off.
 		w.ok(w.isState(s, want))
 	}
-	return killed
+	return d.Died()
 }
 
 // TestHistory makes random calls of which some fail, in one process, and compares with a model.

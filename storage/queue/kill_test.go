@@ -154,29 +154,9 @@ func TestKill(t *testing.T) {
 					w.store = c.open(t)
 				}
 				l := newLedger(w)
-				n, killed := 0, false
-				count := func(string) error {
-					if killed {
-						return errKilled
-					}
-					if n++; n == at {
-						killed = true
-						return errKilled
-					}
-					return nil
-				}
-				dead := func(string) error {
-					if killed {
-						return errKilled
-					}
-					return nil
-				}
-				faults := storagetest.Faults{Before: count, After: dead}
-				if after {
-					faults = storagetest.Faults{Before: dead, After: count}
-				}
+				d := &storagetest.Death{At: at, After: after}
 				cfg := l.config()
-				cfg.KV = faults.Wrap(w.store).KV
+				cfg.KV = d.Faults().Wrap(w.store).KV
 				l.script(l.openAs(cfg))
 				q := l.open()
 				l.ok(q.Resume(l.ctx))
@@ -185,7 +165,7 @@ func TestKill(t *testing.T) {
 				if t.Failed() {
 					t.Fatalf("%s, killed at call %d, after it: %v", name, at, after)
 				}
-				if !killed {
+				if !d.Died() {
 					calls = at
 					break
 				}

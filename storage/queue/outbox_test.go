@@ -174,28 +174,8 @@ func TestOutboxKill(t *testing.T) {
 			w := newWorld(t)
 			w.repository(alice)
 			w.repository(bob)
-			n, killed := 0, false
-			count := func(string) error {
-				if killed {
-					return errKilled
-				}
-				if n++; n == at {
-					killed = true
-					return errKilled
-				}
-				return nil
-			}
-			dead := func(string) error {
-				if killed {
-					return errKilled
-				}
-				return nil
-			}
-			faults := storagetest.Faults{Before: count, After: dead}
-			if after {
-				faults = storagetest.Faults{Before: dead, After: count}
-			}
-			store := faults.Wrap(w.store)
+			d := &storagetest.Death{At: at, After: after}
+			store := d.Faults().Wrap(w.store)
 			cfg := w.config()
 			cfg.KV = store.KV
 			o := queue.Outbox{Store: store, Queue: w.openAs(cfg)}
@@ -257,7 +237,7 @@ func TestOutboxKill(t *testing.T) {
 			if t.Failed() {
 				t.Fatalf("killed at call %d, after it: %v", at, after)
 			}
-			if !killed {
+			if !d.Died() {
 				if at < 30 {
 					t.Errorf("only %d calls", at)
 				}

@@ -257,41 +257,6 @@ func operations() []operation {
 	}...)
 }
 
-var errDied = errors.New("accounttest: the process has died")
-
-// death ends a process at a call of its store.
-type death struct {
-	at     int // the call; 0: none
-	after  bool
-	before int // calls so far
-	done   int // that have ended
-	dead   bool
-}
-
-func (d *death) faults() storagetest.Faults {
-	return storagetest.Faults{
-		Before: func(string) error {
-			if d.before++; !d.after && d.before == d.at {
-				d.dead = true
-			}
-			return d.err()
-		},
-		After: func(string) error {
-			if d.done++; d.after && d.done == d.at {
-				d.dead = true
-			}
-			return d.err()
-		},
-	}
-}
-
-func (d *death) err() error {
-	if d.dead {
-		return errDied
-	}
-	return nil
-}
-
 // longDead is how long after its death a process is known to be dead.
 const longDead = 11 * time.Minute
 
@@ -326,10 +291,10 @@ func crash(tb testing.TB, open Open, op operation) {
 	for _, after := range []bool{false, true} {
 		for at := 1; ; at++ {
 			v := start()
-			d := &death{at: at, after: after}
-			process := newWorld(tb, d.faults().Wrap(v.store), v.clock)
+			d := &storagetest.Death{At: at, After: after}
+			process := newWorld(tb, d.Faults().Wrap(v.store), v.clock)
 			err := op.run(v.reopened(process))
-			if !d.dead {
+			if !d.Died() {
 				break // it makes fewer calls
 			}
 			when := fmt.Sprintf("died after call %d", at)
@@ -337,7 +302,7 @@ func crash(tb testing.TB, open Open, op operation) {
 				when = fmt.Sprintf("died before call %d", at)
 			}
 			// An error that says that it did not succeed, or none: the answer may be on its way.
-			if err != nil && !errors.Is(err, errDied) && (op.fails == nil || !errors.Is(err, op.fails)) {
+			if err != nil && !errors.Is(err, storagetest.ErrDied) && (op.fails == nil || !errors.Is(err, op.fails)) {
 				tb.Errorf("%s: %v", when, err)
 			}
 			next := v.reopened(v.again())

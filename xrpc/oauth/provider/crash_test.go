@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"errors"
 	"net/url"
 	"sync"
 	"testing"
@@ -9,69 +8,28 @@ import (
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
-var errCrashed = errors.New("the process has died")
-
-// crash is a store that dies at a call: before it, or after it took effect. Calls after that fail.
-type crash struct {
-	mu    sync.Mutex
-	left  int // calls until then; negative: never
-	after bool
-	died  bool
-}
-
-func (c *crash) faults() storagetest.Faults {
-	return storagetest.Faults{
-		Before: func(string) error {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if !c.died && c.left == 0 && !c.after {
-				c.died = true
-			}
-			if c.died {
-				return errCrashed
-			}
-			return nil
-		},
-		After: func(string) error {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if c.died {
-				return errCrashed
-			}
-			if c.left == 0 && c.after {
-				c.died = true
-				return errCrashed
-			}
-			if c.left > 0 {
-				c.left--
-			}
-			return nil
-		},
-	}
-}
-
 // crashes runs something once for each call of the store, at which the process dies, and then after a
 // restart. It ends when something needs no more calls.
 func crashes(t *testing.T, prepare func(*world) (run func(), check func(name string, died bool))) {
 	for _, after := range []bool{false, true} {
-		for n := 0; ; n++ {
+		for n := 1; ; n++ {
 			if n > 200 {
 				t.Fatal("it never ends")
 			}
 			w := newWorld(t)
 			run, check := prepare(w)
-			c := &crash{left: n, after: after}
-			w.open(c.faults().Wrap(w.store))
+			d := &storagetest.Death{At: n, After: after}
+			w.open(d.Faults().Wrap(w.store))
 			run()
 			w.open(w.store)
 			name := "before call"
 			if after {
 				name = "after call"
 			}
-			check(name, c.died)
-			if !c.died {
-				if n < 4 {
-					t.Errorf("only %d calls", n)
+			check(name, d.Died())
+			if !d.Died() {
+				if n <= 4 {
+					t.Errorf("only %d calls", n-1)
 				}
 				break
 			}

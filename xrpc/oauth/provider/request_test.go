@@ -145,7 +145,7 @@ func TestExtendWhileItIsAnswered(t *testing.T) {
 
 // Whatever call of an extension the process dies at, the request is there.
 func TestCrashInExtend(t *testing.T) {
-	for n := range 6 {
+	for n := 1; n <= 6; n++ {
 		for _, after := range []bool{false, true} {
 			w := newWorld(t)
 			a := w.public()
@@ -153,10 +153,10 @@ func TestCrashInExtend(t *testing.T) {
 			path := a.push(nil)
 			w.browse(browser, path)
 			w.wait(requestLife - time.Second)
-			c := &crash{left: n, after: after}
-			err := Requests{KV: c.faults().Wrap(w.store).KV, Now: w.now}.Extend(t.Context(), browser, requestName(t, path))
-			if c.died != (err != nil) {
-				t.Errorf("call %d: died %v: %v", n, c.died, err)
+			d := &storagetest.Death{At: n, After: after}
+			err := Requests{KV: d.Faults().Wrap(w.store).KV, Now: w.now}.Extend(t.Context(), browser, requestName(t, path))
+			if d.Died() != (err != nil) {
+				t.Errorf("call %d: died %v: %v", n, d.Died(), err)
 			}
 			w.browse(browser, path).asks(t, "after the crash", AskConsent)
 			w.consent(browser, alice, nil).back(t)
