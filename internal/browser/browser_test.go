@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/pdskit/pdskit/internal/browser"
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 var chromium browser.Chromium
@@ -220,7 +221,7 @@ func TestClose(t *testing.T) {
 	processes := func() (list []string) {
 		out, err := exec.Command("ps", "-eo", "ppid,args").Output()
 		if err != nil {
-			t.Skip(err)
+			testenv.Missing(t, "ps: %v", err)
 		}
 		for l := range strings.Lines(string(out)) {
 			if strings.HasPrefix(strings.TrimSpace(l), fmt.Sprint(os.Getpid())+" ") && strings.Contains(l, "--user-data-dir=") {
