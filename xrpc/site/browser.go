@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
@@ -87,7 +88,7 @@ func (s *Site) setCookie(w http.ResponseWriter, b Browser, remember bool) {
 }
 
 // anonymous is the secret of a browser in which nobody has signed in, so that it need not be stored.
-func (s *Site) anonymous(name string) string { return mac(s.keys.device, "anonymous", name) }
+func (s *Site) anonymous(name string) string { return digest.MAC(s.keys.device, "anonymous", name) }
 
 func (s *Site) newBrowser(w http.ResponseWriter) Browser {
 	b := Browser{Name: rand.Text()}

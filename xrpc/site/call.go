@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"unicode/utf8"
+
+	"github.com/pdskit/pdskit/internal/digest"
 )
 
 // Handler serves an address.
@@ -170,7 +172,7 @@ func parseForm(body string) (url.Values, error) {
 
 // token is that of a form: for one browser, one path and one flow.
 func (s *Site) token(b Browser, path, flow string) string {
-	return mac(s.keys.form, b.Name, path, flow)
+	return digest.MAC(s.keys.form, b.Name, path, flow)
 }
 
 // navigated checks that a browser asks for a page as such. Old browsers do not say.

@@ -1,41 +1,20 @@
 package site
 
 import (
-	"crypto/hkdf"
 	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"io"
 	"strings"
 
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/internal/exactjson"
 )
-
-func derive(secret []byte, purpose string) []byte {
-	key, err := hkdf.Key(sha256.New, secret, nil, "pdskit pages: "+purpose, sha256.Size)
-	if err != nil {
-		panic("site: " + err.Error()) // cannot be: the length is that of one block
-	}
-	return key
-}
-
-// mac is a MAC over parts, in base64url.
-func mac(key []byte, parts ...string) string {
-	h := hmac.New(sha256.New, key)
-	for _, part := range parts {
-		io.WriteString(h, part)
-		h.Write([]byte{0})
-	}
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
-}
 
 func equal(a, b string) bool { return hmac.Equal([]byte(a), []byte(b)) }
 
 // Hash is what is stored, or named, of a secret: its SHA-256 in base64url.
 func Hash(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	return digest.Hash(secret)
 }
 
 // Sealer writes values into forms and links, under a MAC for one purpose and one browser. They can
@@ -43,7 +22,9 @@ func Hash(secret string) string {
 type Sealer struct{ key []byte }
 
 // Sealer returns that of a purpose.
-func (s *Site) Sealer(purpose string) Sealer { return Sealer{derive(s.cfg.Secret, purpose)} }
+func (s *Site) Sealer(purpose string) Sealer {
+	return Sealer{digest.Derive(s.cfg.Secret, "pdskit pages: "+purpose)}
+}
 
 // Seal writes a value. It panics if the value has no JSON.
 func (x Sealer) Seal(b Browser, v any) string { return seal(x.key, b.Name, v) }
@@ -57,12 +38,12 @@ func seal(key []byte, device string, v any) string {
 		panic("site: " + err.Error())
 	}
 	body := base64.RawURLEncoding.EncodeToString(text)
-	return body + "." + mac(key, device, body)
+	return body + "." + digest.MAC(key, device, body)
 }
 
 func unseal(key []byte, device, text string, v any) bool {
 	body, sum, _ := strings.Cut(text, ".")
-	if !equal(sum, mac(key, device, body)) {
+	if !equal(sum, digest.MAC(key, device, body)) {
 		return false
 	}
 	doc, err := base64.RawURLEncoding.DecodeString(body)

@@ -2,11 +2,13 @@ package site
 
 import (
 	"testing"
+
+	"github.com/pdskit/pdskit/internal/digest"
 )
 
 // Nobody but the server makes what it takes for its own.
 func FuzzUnseal(f *testing.F) {
-	key := derive([]byte("a secret"), "test")
+	key := digest.Derive([]byte("a secret"), "test")
 	good := seal(key, "device", pair{"x", 1})
 	f.Add(good, "device")
 	f.Add("", "")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
@@ -82,7 +83,7 @@ func New(cfg Config) *Site {
 	}
 	s := &Site{cfg: cfg, credentials: cfg.Credentials, accounts: cfg.Credentials.Accounts(), now: cfg.Now, log: cfg.Logger, look: newLook(cfg.Brand)}
 	s.kv = s.accounts.Host().Store().KV
-	s.keys.device, s.keys.form = derive(cfg.Secret, "browsers"), derive(cfg.Secret, "forms")
+	s.keys.device, s.keys.form = digest.Derive(cfg.Secret, "pdskit pages: browsers"), digest.Derive(cfg.Secret, "pdskit pages: forms")
 	s.accounts.OnRaise(raised)
 	return s
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
@@ -67,7 +68,7 @@ func (c *Client) takeState(ctx context.Context, query url.Values, browser string
 	if !wellFormed(id, maxDescription) {
 		return nil, fmt.Errorf("%w: the callback has no state", ErrState)
 	}
-	name := hash(id)
+	name := digest.Hash(id)
 	raw, err := c.cfg.States.Take(ctx, name)
 	if errors.Is(err, ErrNotFound) {
 		return nil, ErrState
@@ -84,7 +85,7 @@ func (c *Client) takeState(ctx context.Context, query url.Values, browser string
 		return nil, fmt.Errorf("%w: stored in version %d", ErrState, st.Version)
 	case !c.now().Before(st.Expires):
 		return nil, fmt.Errorf("%w: it took too long", ErrState)
-	case st.Browser != "" && subtle.ConstantTimeCompare([]byte(st.Browser), []byte(hash(browser))) != 1:
+	case st.Browser != "" && subtle.ConstantTimeCompare([]byte(st.Browser), []byte(digest.Hash(browser))) != 1:
 		return nil, fmt.Errorf("%w: another browser began it (or the same one, at another host name)", ErrState)
 	}
 	return &st, nil

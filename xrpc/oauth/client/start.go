@@ -3,11 +3,11 @@ package client
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/pdskit/pdskit/internal/digest"
 )
 
 // Login is what a login begins with.
@@ -35,12 +35,6 @@ type Login struct {
 
 // maxAppState is in bytes.
 const maxAppState = 16 << 10
-
-// hash is what is stored of a secret.
-func hash(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
 
 // Start begins a login: it finds the account's authorization server, and pushes a request there. It
 // returns the address to send the browser to. The person is asked there, and the browser comes back
@@ -83,10 +77,10 @@ func (c *Client) Start(ctx context.Context, l Login) (*url.URL, error) {
 		Verifier: rand.Text() + rand.Text(), Redirect: l.RedirectURI, AppState: l.AppState, Expires: c.now().Add(c.cfg.LoginLife),
 	}
 	if l.Browser != "" {
-		st.Browser = hash(l.Browser)
+		st.Browser = digest.Hash(l.Browser)
 	}
 	// The login is stored before anybody can come back.
-	name := hash(id)
+	name := digest.Hash(id)
 	raw, err := c.seal(statePlace+name, st)
 	if err != nil {
 		return nil, err
@@ -96,7 +90,7 @@ func (c *Client) Start(ctx context.Context, l Login) (*url.URL, error) {
 	}
 	form := url.Values{
 		"response_type": {"code"}, "redirect_uri": {l.RedirectURI}, "scope": {l.Scope}, "state": {id},
-		"code_challenge": {hash(st.Verifier)}, "code_challenge_method": {methodS256},
+		"code_challenge": {digest.Hash(st.Verifier)}, "code_challenge_method": {methodS256},
 	}
 	if found.DID != "" {
 		form.Set("login_hint", clean(l.Account))

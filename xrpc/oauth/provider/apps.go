@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -81,7 +82,7 @@ func (x Apps) EndSession(ctx context.Context, who account.Caller, name string) e
 // granted to it. Codes that the app has not exchanged yet are void too.
 func (x Apps) EndClient(ctx context.Context, who account.Caller, clientID string) error {
 	_, err := x.Accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
-		step.Remove(grantPrefix + hash(clientID))
+		step.Remove(grantPrefix + digest.Hash(clientID))
 		for s, err := range stored(ctx, step, parseSession) {
 			if err != nil {
 				return err

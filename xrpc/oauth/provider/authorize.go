@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/auth"
@@ -128,7 +129,7 @@ var errOver = errors.New("provider: the request has expired")
 // of checks that a request is still open, and is not one of another browser than the device.
 func (q *request) of(device string, now time.Time) error {
 	switch {
-	case q.Device != "" && q.Device != hash(device):
+	case q.Device != "" && q.Device != digest.Hash(device):
 		return &Error{Code: codeAccessDenied, Description: "This request was opened in another browser", Status: http.StatusForbidden}
 	case q.Decision != nil:
 		return fail(codeInvalidRequest, "This request was answered already: please go back to the app")
@@ -341,7 +342,7 @@ func (p *Provider) decide(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if q.Device != "" && q.Device != hash(device.ID) {
+	if q.Device != "" && q.Device != digest.Hash(device.ID) {
 		return &Error{Code: codeAccessDenied, Description: "This request was opened in another browser", Status: http.StatusForbidden}
 	}
 	if q.Decision == nil && !p.now().Before(q.Expires) {
@@ -391,7 +392,7 @@ func (p *Provider) sameOrigin(r *http.Request) error {
 // settle notes what becomes of a request in a browser. The same decision once more is no error.
 func (p *Provider) settle(ctx context.Context, id, device string, d decision) (*request, error) {
 	return p.change(ctx, id, func(q *request) error {
-		if name := hash(device); q.Device == "" {
+		if name := digest.Hash(device); q.Device == "" {
 			q.Device = name
 		} else if q.Device != name {
 			return &Error{Code: codeAccessDenied, Description: "This request was opened in another browser", Status: http.StatusForbidden}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/auth"
@@ -113,7 +114,7 @@ type Choice struct {
 }
 
 // form is the token of a form.
-func (p *Provider) form(device, id string) string { return mac(p.secrets.form, device, id) }
+func (p *Provider) form(device, id string) string { return digest.MAC(p.secrets.form, device, id) }
 
 func (p *Provider) checkForm(token, device, id string) bool {
 	return hmac.Equal([]byte(token), []byte(p.form(device, id)))

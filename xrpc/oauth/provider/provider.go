@@ -2,11 +2,7 @@ package provider
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -14,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/identity/safehttp"
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/internal/loadcache"
 	"github.com/pdskit/pdskit/internal/memo"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -160,12 +157,12 @@ func New(cfg Config) *Provider {
 	if cfg.CallReplays == nil {
 		cfg.CallReplays = cfg.Replays
 	}
-	nonces := dpop.NewNonces(derive(cfg.Secret, "dpop nonces"), cfg.Now)
+	nonces := dpop.NewNonces(digest.Derive(cfg.Secret, "pdskit oauth: dpop nonces"), cfg.Now)
 	p := &Provider{
 		cfg: cfg, kv: kv, accounts: cfg.Accounts, http: safehttp.WithoutRedirects(cfg.HTTP), now: cfg.Now, log: cfg.Logger,
 		secrets: derived{
-			access: derive(cfg.Secret, "access tokens"), code: derive(cfg.Secret, "authorization codes"),
-			refresh: derive(cfg.Secret, "refresh tokens"), form: derive(cfg.Secret, "forms"),
+			access: digest.Derive(cfg.Secret, "pdskit oauth: access tokens"), code: digest.Derive(cfg.Secret, "pdskit oauth: authorization codes"),
+			refresh: digest.Derive(cfg.Secret, "pdskit oauth: refresh tokens"), form: digest.Derive(cfg.Secret, "pdskit oauth: forms"),
 		},
 		proofs:   &dpop.Verifier{Nonces: nonces, Replays: cfg.Replays, Now: cfg.Now},
 		calls:    &dpop.Verifier{Nonces: nonces, Replays: cfg.CallReplays, Now: cfg.Now},
@@ -183,30 +180,6 @@ const (
 	maxParsed      = 5000
 	maxParsedBytes = 16 << 10
 )
-
-func derive(secret []byte, purpose string) []byte {
-	key, err := hkdf.Key(sha256.New, secret, nil, "pdskit oauth: "+purpose, sha256.Size)
-	if err != nil {
-		panic("provider: " + err.Error()) // cannot be: the length is that of one block
-	}
-	return key
-}
-
-// mac is a MAC over parts, in base64url.
-func mac(key []byte, parts ...string) string {
-	h := hmac.New(sha256.New, key)
-	for _, part := range parts {
-		io.WriteString(h, part)
-		h.Write([]byte{0})
-	}
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
-}
-
-// hash is what is stored of a secret.
-func hash(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
 
 // The addresses.
 const (

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
@@ -309,11 +310,11 @@ func putRequest(ctx context.Context, tx storage.KVTx, id string, q *request) err
 	if err != nil {
 		return err
 	}
-	return tx.Set(ctx, requestPrefix+hash(id), doc, q.Expires.Add(requestKept))
+	return tx.Set(ctx, requestPrefix+digest.Hash(id), doc, q.Expires.Add(requestKept))
 }
 
 func getRequest(ctx context.Context, r storage.KVReader, id string) (*request, error) {
-	doc, err := r.Get(ctx, requestPrefix+hash(id))
+	doc, err := r.Get(ctx, requestPrefix+digest.Hash(id))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, fail(codeInvalidRequest, "This request is not known. It may be over: please start again from the app")
 	} else if err != nil {
@@ -349,7 +350,7 @@ func changeRequest(ctx context.Context, kv storage.KV, id string, fn func(*reque
 
 // extend gives a request to a browser, and more time.
 func (q *request) extend(device string, now time.Time) {
-	q.Device = hash(device)
+	q.Device = digest.Hash(device)
 	q.Expires = now.Add(requestLife)
 	if most := q.Created.Add(requestMost); q.Expires.After(most) {
 		q.Expires = most

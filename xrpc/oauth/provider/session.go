@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -228,7 +229,7 @@ func (p *Provider) granted(ctx context.Context, a account.Account, clientID stri
 }
 
 func readGrant(ctx context.Context, r storage.KVReader, clientID string) (*grant, error) {
-	doc, err := r.Get(ctx, grantPrefix+hash(clientID))
+	doc, err := r.Get(ctx, grantPrefix+digest.Hash(clientID))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil
 	} else if err != nil {
@@ -268,6 +269,6 @@ func remember(ctx context.Context, step *repo.Step, a account.Account, c client,
 	if err != nil {
 		return nil, err
 	}
-	step.Set(grantPrefix+hash(c.id), doc, time.Time{})
+	step.Set(grantPrefix+digest.Hash(c.id), doc, time.Time{})
 	return news, nil
 }

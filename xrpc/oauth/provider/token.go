@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -44,8 +45,8 @@ type codeRecord struct {
 // storeCode stores a code with an account, and what was granted. For one request there is one code.
 // news is what the app had not been granted before; nil if it was all granted, or the code was there.
 func (p *Provider) storeCode(ctx context.Context, c client, id string, q *request, l login, granted auth.Permissions) (text string, news []auth.Scope, err error) {
-	secret := mac(p.secrets.code, id, string(l.DID))
-	key := codePrefix + hash(secret)
+	secret := digest.MAC(p.secrets.code, id, string(l.DID))
+	key := codePrefix + digest.Hash(secret)
 	now := p.now()
 	denied := func(why string) error { return fail(codeAccessDenied, "%s", why) }
 	who := l.Caller
@@ -224,8 +225,8 @@ func (p *Provider) exchange(ctx context.Context, c client, as clientAuth, jkt st
 	if !ok {
 		return nil, fail(codeInvalidGrant, "The code is not known")
 	}
-	key := codePrefix + hash(code.secret)
-	challenge := hash(verifier) // PKCE S256 is the same function
+	key := codePrefix + digest.Hash(code.secret)
+	challenge := digest.Hash(verifier) // PKCE S256 is the same function
 	name, secret := rand.Text(), rand.Text()+rand.Text()
 	now := p.now()
 	sets, err := p.lookUp(ctx, code.did, key)
@@ -261,7 +262,7 @@ func (p *Provider) exchange(ctx context.Context, c client, as clientAuth, jkt st
 		wrong := func(format string, args ...any) (*verdict, error) {
 			return &verdict{fail(codeInvalidGrant, format, args...)}, use("")
 		}
-		used := challengePrefix + hash(challenge)
+		used := challengePrefix + digest.Hash(challenge)
 		_, err = step.Get(ctx, used)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return nil, err
@@ -295,7 +296,7 @@ func (p *Provider) exchange(ctx context.Context, c client, as clientAuth, jkt st
 			Created: now, Renewed: now, Idle: now.Add(idle), Expires: now.Add(total),
 		}
 		if slices.Contains(c.GrantTypes, grantRefresh) {
-			x.Refresh = hash(secret)
+			x.Refresh = digest.Hash(secret)
 		}
 		x.newToken(now)
 		if err := p.makeRoom(ctx, step); err != nil {
@@ -409,7 +410,7 @@ func (p *Provider) refresh(ctx context.Context, c client, as clientAuth, jkt str
 		case x.Refresh == "" || !now.Before(x.ends()):
 			return end("The session has expired")
 		}
-		own := hash(token.secret)
+		own := digest.Hash(token.secret)
 		if own == x.Refresh {
 			secret = p.successor(token.name, token.secret, salt)
 			return nil, x.renew(c, as, sets, step, token.name, own, salt, secret, now)
@@ -435,7 +436,7 @@ func (as clientAuth) allows(now clientAuth) bool {
 }
 
 func (p *Provider) successor(name, secret, salt string) string {
-	return mac(p.secrets.refresh, name, secret, salt)
+	return digest.MAC(p.secrets.refresh, name, secret, salt)
 }
 
 // follow returns the secret that has come of one that was used, if it is still in its grace.
@@ -448,7 +449,7 @@ func (p *Provider) follow(x *session, token secretText, own string, now time.Tim
 	for _, u := range x.Used[i:] {
 		secret = p.successor(token.name, secret, u.Salt)
 	}
-	return secret, hash(secret) == x.Refresh // not so if Config.Secret is another one
+	return secret, digest.Hash(secret) == x.Refresh // not so if Config.Secret is another one
 }
 
 // renew gives a session new tokens, and adds it to a step.
@@ -464,7 +465,7 @@ func (x *session) renew(c client, as clientAuth, sets expansion, step *repo.Step
 	x.Old = append(x.Old, accessToken{x.Token.ID, x.Token.Issued, min(until.Unix(), x.Token.Expires)})
 	x.Old = x.Old[max(0, len(x.Old)-maxUsed):]
 	idle, _ := c.lifetimes()
-	x.Auth, x.Refresh, x.Renewed, x.Idle = as, hash(secret), now, now.Add(idle)
+	x.Auth, x.Refresh, x.Renewed, x.Idle = as, digest.Hash(secret), now, now.Add(idle)
 	x.newToken(now)
 	return x.write(step, name)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/auth"
@@ -154,7 +155,7 @@ func TestMatrix109ChallengeTwice(t *testing.T) {
 	a := w.public()
 	a.login()
 	verifier := a.verifier
-	code := a.code(map[string]string{"code_challenge": hash(verifier)})
+	code := a.code(map[string]string{"code_challenge": digest.Hash(verifier)})
 	if out := a.exchange(code, map[string]string{"code_verifier": verifier}); !out.is(400, codeInvalidGrant) {
 		t.Errorf("%d %s", out.status, out.text)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/internal/nettest"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -388,7 +389,7 @@ func (a *app) request(change map[string]string) url.Values {
 	a.verifier = rand.Text() + rand.Text()
 	in := url.Values{
 		"client_id": {a.id}, "response_type": {"code"}, "redirect_uri": {a.redirect}, "scope": {a.scope}, "state": {"the state"},
-		"code_challenge": {hash(a.verifier)}, "code_challenge_method": {"S256"},
+		"code_challenge": {digest.Hash(a.verifier)}, "code_challenge_method": {"S256"},
 	}
 	for name, v := range change {
 		in.Set(name, v)
