@@ -1,3 +1,5 @@
+//go:build js
+
 package cloudflare
 
 import (
@@ -191,11 +193,11 @@ func (ex *exchange) fail(status int) {
 const statusUpgraded = http.StatusSwitchingProtocols
 
 // upgrade makes the exchange a WebSocket.
-func (ex *exchange) upgrade(id, position int64) error {
+func (ex *exchange) upgrade(id int64, note string) error {
 	if ex.sent || ex.status != 0 {
 		return errors.New("cloudflare: the answer has begun")
 	}
-	_, err := try(func() js.Value { return ex.answer.Call("upgrade", float64(id), float64(position)) })
+	_, err := try(func() js.Value { return ex.answer.Call("upgrade", float64(id), note) })
 	if err == nil {
 		ex.sent, ex.status = true, statusUpgraded
 	}

@@ -1,3 +1,5 @@
+//go:build js
+
 package cloudflare
 
 import (
@@ -17,10 +19,14 @@ import (
 // Host is the Durable Object in which the program runs.
 type Host struct {
 	object js.Value // what the shim gives us; see its host
-	io     js.Value // bytes whose number both sides know
-	room   int      // length of io
 
 	transact, grow, waitFor js.Value
+
+	// turn is held while bytes cross, and by objects while they use what they have collected; never
+	// while others' functions run.
+	turn sync.Mutex
+	io   js.Value // bytes whose number both sides know
+	room int      // length of io
 
 	mu      sync.Mutex
 	waiting map[int]chan<- settled
@@ -28,6 +34,7 @@ type Host struct {
 	wakes   []func(context.Context) (time.Time, error)
 	sockets *Sockets
 	alarmAt time.Time // as it was set last
+	answer  Call
 }
 
 // settled is how a promise ended.
@@ -125,7 +132,7 @@ func fail(thrown js.Error) error {
 	return err
 }
 
-// put copies bytes to io.
+// put copies bytes to io. The caller holds turn.
 func (h *Host) put(b []byte) {
 	if len(b) > h.room {
 		h.io = h.grow.Invoke(len(b))
@@ -134,7 +141,7 @@ func (h *Host) put(b []byte) {
 	js.CopyBytesToJS(h.io, b)
 }
 
-// take returns the first n bytes of io.
+// take returns the first n bytes of io. The caller holds turn.
 func (h *Host) take(n int) []byte {
 	if n > h.room {
 		h.io = h.object.Get("io")
@@ -203,11 +210,10 @@ func (h *Host) wake(ctx context.Context) {
 func (h *Host) Serve(handler http.Handler) {
 	x := &exchanges{host: h, handler: handler, open: make(map[int]*exchange)}
 	functions := map[string]any{
-		"fetch":   js.FuncOf(x.fetch),
-		"gone":    js.FuncOf(x.gone),
-		"call":    js.FuncOf(h.call),
-		"message": js.FuncOf(h.message),
-		"closed":  js.FuncOf(h.closed),
+		"fetch":  js.FuncOf(x.fetch),
+		"gone":   js.FuncOf(x.gone),
+		"call":   js.FuncOf(h.call),
+		"closed": js.FuncOf(h.closed),
 		"alarm": js.FuncOf(func(_ js.Value, args []js.Value) any {
 			done := args[0]
 			go func() {

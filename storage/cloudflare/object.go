@@ -1,7 +1,9 @@
+//go:build js
+
 package cloudflare
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -20,13 +22,13 @@ const (
 	writeBytes = 256 << 10
 )
 
-// Object is a table of the Durable Object's SQLite as a durable.Object. Nothing waits for anything
-// but the database, which answers at once, so its calls need no lock: goroutines take turns.
+// Object is a table of the Durable Object's SQLite as a durable.Object.
 type Object struct {
 	host *Host
 
 	get, scan, write js.Value
 
+	// Guarded by host.turn.
 	within  bool   // a transaction runs
 	writes  []byte // of the transaction, not carried out yet
 	scratch []byte
@@ -54,6 +56,8 @@ func notInTable(r rune) bool {
 
 // Get implements durable.Object.
 func (o *Object) Get(key string) ([]byte, error) {
+	o.host.turn.Lock()
+	defer o.host.turn.Unlock()
 	if err := o.flush(); err != nil {
 		return nil, err
 	}
@@ -105,6 +109,8 @@ func (o *Object) Scan(s durable.Scan, fn func(key string, value []byte) bool) er
 
 // page reads some pairs, and reports whether there are more.
 func (o *Object) page(s durable.Scan, rows int) (page []byte, more bool, err error) {
+	o.host.turn.Lock()
+	defer o.host.turn.Unlock()
 	if err := o.flush(); err != nil {
 		return nil, false, err
 	}
@@ -128,12 +134,16 @@ func (o *Object) Set(key string, value []byte) error {
 	if len(key) > durable.MaxKey || len(value) > durable.MaxValue {
 		return fmt.Errorf("%w: %d and %d bytes", durable.ErrTooLarge, len(key), len(value))
 	}
+	o.host.turn.Lock()
+	defer o.host.turn.Unlock()
 	o.writes = appendOp(o.writes, opSet, key, value)
 	return o.flushLarge()
 }
 
 // Delete implements durable.Object.
 func (o *Object) Delete(from, to string) error {
+	o.host.turn.Lock()
+	defer o.host.turn.Unlock()
 	o.writes = appendOp(o.writes, opDelete, from, to)
 	return o.flushLarge()
 }
@@ -145,7 +155,7 @@ func (o *Object) flushLarge() error {
 	return o.flush()
 }
 
-// flush carries out the writes that were collected.
+// flush carries out the writes that were collected. The caller has the turn.
 func (o *Object) flush() error {
 	if len(o.writes) == 0 {
 		return nil
@@ -162,10 +172,9 @@ func (o *Object) flush() error {
 // Transact implements durable.Object. What it returns nil for is durable before anybody outside can
 // know: the platform holds back all that leaves the object until then (the output gate).
 func (o *Object) Transact(fn func() error) (err error) {
-	if o.within {
-		return fmt.Errorf("cloudflare: a transaction in a transaction")
+	if err := o.begin(); err != nil {
+		return err
 	}
-	o.within = true
 	var (
 		failed   error
 		panicked any
@@ -183,7 +192,9 @@ func (o *Object) Transact(fn func() error) (err error) {
 			}()
 			failed = fn()
 			if failed == nil {
+				o.host.turn.Lock()
 				failed = o.flush()
+				o.host.turn.Unlock()
 			}
 			returned = true
 		}()
@@ -192,7 +203,9 @@ func (o *Object) Transact(fn func() error) (err error) {
 	})
 	defer body.Release()
 	_, err = try(func() js.Value { return o.host.transact.Invoke(body) })
+	o.host.turn.Lock()
 	o.within, o.writes = false, o.writes[:0]
+	o.host.turn.Unlock()
 	switch {
 	case panicked != nil:
 		panic(panicked)
@@ -204,8 +217,17 @@ func (o *Object) Transact(fn func() error) (err error) {
 	return err
 }
 
+var errNested = errors.New("cloudflare: a transaction in a transaction")
+
+func (o *Object) begin() error {
+	o.host.turn.Lock()
+	defer o.host.turn.Unlock()
+	if o.within {
+		return errNested
+	}
+	o.within = true
+	return nil
+}
+
 // Close implements durable.Object. It does nothing: tables are there as long as the object is.
 func (o *Object) Close() error { return nil }
-
-// Drop deletes the table.
-func (o *Object) Drop(context.Context) error { return o.Delete("", "") }

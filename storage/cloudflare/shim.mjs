@@ -25,17 +25,22 @@ export const program = (wasm) => class extends DurableObject {
 	constructor(ctx, env) {
 		super(ctx, env);
 		ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong")); // wakes nobody
-		const abort = (reason) => ctx.abort(`the Go program has ended: ${reason}`);
 		const go = new Go();
-		go.exit = abort; // as after a panic. The next request starts a new program.
-		go.argv = this.argv ?? ["worker"];
+		const ended = (reason) => this.ended(reason);
+		go.exit = ended;
+		go.argv = this.argv;
 		this.#go = new Promise((ready) => {
 			globalThis.pdskitHost = host(ctx, env, ready, () => this.#open());
 			// Runs main until it waits for the first time.
-			go.run(new WebAssembly.Instance(wasm, go.importObject)).then(() => abort("main has returned"), abort);
+			go.run(new WebAssembly.Instance(wasm, go.importObject)).catch(ended);
 			delete globalThis.pdskitHost;
 		});
 	}
+
+	get argv() { return ["worker"]; }
+
+	// The program has ended, as after a panic. The next request starts a new one.
+	ended(reason) { this.ctx.abort(`the Go program has ended: ${reason}`); }
 
 	async fetch(request) {
 		const go = await this.#go;
@@ -188,7 +193,7 @@ function table({ sql }, h, name) {
 		scan(fromLength, toLength, reverse, rows, cut, most) {
 			const args = [h.io.slice(0, fromLength)];
 			if (toLength > 0) args.push(h.io.slice(fromLength, fromLength + toLength));
-			const value = cut < 0 ? "x''" : cut > 0 ? `substr(v, 1, ${cut})` : "v";
+			const value = cut < 0 ? "x''" : cut > 0 ? `coalesce(substr(v, 1, ${cut}), x'')` : "v";
 			let n = 0, count = 0;
 			for (const [k, v] of sql.exec(scan(value, toLength > 0 ? "AND k < ?" : "", reverse ? "DESC" : ""), ...args, rows + 1).raw()) {
 				if (count++ === rows || n > most) return -n;

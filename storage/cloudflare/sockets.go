@@ -1,3 +1,5 @@
+//go:build js
+
 package cloudflare
 
 import (
@@ -10,29 +12,9 @@ import (
 	"syscall/js"
 	"time"
 
-	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
-
-// SocketsConfig configures Sockets. Events is required.
-type SocketsConfig struct {
-	// Events is the log.
-	Events storage.Events
-	// Max bounds the number of sockets. 0: 128.
-	Max int
-	// MaxPerNetwork bounds how many are of one network: an IPv4 address or an IPv6 /64. 0: 16.
-	MaxPerNetwork int
-	// Rate is how many bytes a second a socket is sent, once it was sent a quarter of that at once.
-	// 0: 1 MiB.
-	Rate int
-	// Unread bounds what may be queued for a socket, in bytes: see Sockets. 0: 8 MiB.
-	Unread int64
-	// TotalUnread bounds the sum over all sockets. 0: 32 MiB.
-	TotalUnread int64
-	// Failed, if not nil, is told when the log cannot be read, whereupon all sockets are closed.
-	Failed func(error)
-}
 
 // Sockets serves an event log to subscribers over hibernating WebSockets, in the place of a
 // stream.Outbox. It is an http.Handler for com.atproto.sync.subscribeRepos, with the same parameter,
@@ -64,20 +46,7 @@ func (h *Host) NewSockets(cfg SocketsConfig) *Sockets {
 	if cfg.Events == nil {
 		panic("cloudflare: SocketsConfig.Events is missing")
 	}
-	for _, d := range []struct {
-		value *int
-		def   int
-	}{{&cfg.Max, 128}, {&cfg.MaxPerNetwork, 16}, {&cfg.Rate, 1 << 20}} {
-		if *d.value <= 0 {
-			*d.value = d.def
-		}
-	}
-	if cfg.Unread <= 0 {
-		cfg.Unread = 8 << 20
-	}
-	if cfg.TotalUnread <= 0 {
-		cfg.TotalUnread = 32 << 20
-	}
+	cfg.defaults()
 	s := &Sockets{
 		host: h, cfg: cfg, all: subscribers{cfg: cfg, byID: make(map[int64]*subscriber)},
 		load: h.object.Get("load"), push: h.object.Get("push"), closeSocket: h.object.Get("close"),
@@ -126,7 +95,7 @@ func (s *Sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusInternalServerError, "InternalServerError", "the event log cannot be read")
 		return
 	}
-	sub := &subscriber{position: newest, since: time.Now(), network: limit.From(r).Network.String()}
+	sub := &subscriber{position: newest, since: time.Now(), network: networkOf(r)}
 	if cursor >= 0 {
 		sub.position = cursor
 	}
@@ -241,8 +210,7 @@ func (s *Sockets) step() (newest int64, delay time.Duration, err error) {
 			return 0, 0, err
 		}
 		if page.bytes > 0 {
-			s.host.put(page.packed)
-			s.load.Invoke(len(page.packed))
+			s.loadFrames(page.packed)
 		}
 		for _, sub := range g.members {
 			sub.sent(now, page, s.cfg.Rate)
@@ -260,11 +228,17 @@ func (s *Sockets) step() (newest int64, delay time.Duration, err error) {
 	return s.all.newest(), delay, nil
 }
 
+// loadFrames passes on frames that are pushed next.
+func (s *Sockets) loadFrames(packed []byte) {
+	s.host.turn.Lock()
+	defer s.host.turn.Unlock()
+	s.host.put(packed)
+	s.load.Invoke(len(packed))
+}
+
 // end closes a socket with an error frame.
 func (s *Sockets) end(sub *subscriber, reason *stream.Error) {
-	b := appendFrame(nil, reason.Encode())
-	s.host.put(b)
-	s.load.Invoke(len(b))
+	s.loadFrames(appendFrame(nil, reason.Encode()))
 	s.push.Invoke(float64(sub.id), sub.note())
 	s.close(sub.id, websocketPolicyViolation, reason.Name)
 }
@@ -272,4 +246,12 @@ func (s *Sockets) end(sub *subscriber, reason *stream.Error) {
 func (s *Sockets) close(id int64, code int, reason string) {
 	s.all.remove(id)
 	s.closeSocket.Invoke(float64(id), code, reason)
+}
+
+// networkOf names the network of a request's client.
+func networkOf(r *http.Request) string {
+	if n := limit.From(r).Network; n.IsValid() {
+		return n.String()
+	}
+	return "unknown"
 }

@@ -14,6 +14,40 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
+// SocketsConfig configures Sockets. Events is required.
+type SocketsConfig struct {
+	// Events is the log.
+	Events storage.Events
+	// Max bounds the number of sockets. 0: 128.
+	Max int
+	// MaxPerNetwork bounds how many are of one network: an IPv4 address or an IPv6 /64. 0: 16.
+	MaxPerNetwork int
+	// Rate is how many bytes a second a socket is sent, once it was sent a quarter of that at once.
+	// 0: 1 MiB.
+	Rate int
+	// Unread bounds what may be queued for a socket, in bytes: see Sockets. 0: 8 MiB.
+	Unread int64
+	// TotalUnread bounds the sum over all sockets. 0: 32 MiB.
+	TotalUnread int64
+	// Failed, if not nil, is told when the log cannot be read, whereupon all sockets are closed.
+	Failed func(error)
+}
+
+// defaults replaces zero values.
+func (c *SocketsConfig) defaults() {
+	orDefault(&c.Max, 128)
+	orDefault(&c.MaxPerNetwork, 16)
+	orDefault(&c.Rate, 1<<20)
+	orDefault(&c.Unread, 8<<20)
+	orDefault(&c.TotalUnread, 32<<20)
+}
+
+func orDefault[T int | int64](v *T, def T) {
+	if *v <= 0 {
+		*v = def
+	}
+}
+
 // subscriber is a socket, as it is accounted for.
 type subscriber struct {
 	id       int64
