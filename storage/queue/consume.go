@@ -68,7 +68,7 @@ func Consume(ctx context.Context, from Source, c Consumer) error {
 	defer cancel()
 	r := &run{
 		from: from, c: c, ctx: work, stop: ctx.Done(), held: make(map[*Job]context.CancelCauseFunc),
-		todo: make(chan *Job, maxReceive+c.Concurrency), results: make(chan Result, maxReceive), room: make(chan struct{}, 1),
+		begun: make(chan struct{}), todo: make(chan *Job, maxReceive+c.Concurrency), results: make(chan Result, maxReceive), room: make(chan struct{}, 1),
 	}
 	r.took.Store(int64(short))
 	var workers, others sync.WaitGroup
@@ -99,6 +99,7 @@ type run struct {
 	c       Consumer
 	ctx     context.Context // of the handlers
 	stop    <-chan struct{} // closed when no more jobs are to be begun
+	begun   chan struct{}   // closed when there were jobs
 	todo    chan *Job
 	results chan Result
 	room    chan struct{} // has a value when a job has ended
@@ -146,6 +147,7 @@ const (
 // fetch leases jobs until the context ends: as many as are done at a time, and of short ones some more,
 // whose leases are extended while they wait.
 func (r *run) fetch(ctx context.Context) {
+	begin := sync.OnceFunc(func() { close(r.begun) })
 	for ctx.Err() == nil {
 		most, least := r.plan()
 		free := most - r.holding()
@@ -162,6 +164,9 @@ func (r *run) fetch(ctx context.Context) {
 			r.held[j] = nil
 		}
 		r.mu.Unlock()
+		if len(jobs) > 0 {
+			begin()
+		}
 		for _, j := range jobs {
 			r.todo <- j // there is room for all that are held
 		}
@@ -276,6 +281,11 @@ func (r *run) makeRoom() {
 
 // extend extends the leases of all jobs that are held, three times in the time of a lease.
 func (r *run) extend(ctx context.Context) {
+	select {
+	case <-r.begun: // before, the time of a lease may not be known
+	case <-ctx.Done():
+		return
+	}
 	for {
 		select {
 		case <-time.After(max(r.from.LeaseTime()/3, time.Millisecond)):
