@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/internal/pgtest"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/storage/durable/files"
 	"github.com/pdskit/pdskit/storage/postgres"
 	"github.com/pdskit/pdskit/storage/sqlite"
 )
@@ -59,7 +60,7 @@ func openPostgres(tb testing.TB, now func() time.Time) storage.Store {
 }
 
 func openDurable(tb testing.TB, now func() time.Time) storage.Store {
-	db, err := durable.Open(context.Background(), tb.TempDir(), durable.Config{Now: now})
+	db, err := files.Open(context.Background(), tb.TempDir(), durable.Config{Now: now})
 	if err != nil {
 		tb.Fatal(err)
 	}
