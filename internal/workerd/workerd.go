@@ -5,13 +5,13 @@ package workerd
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -137,6 +137,9 @@ func (c Config) capnp() string {
 	return b.String()
 }
 
+// listening is what workerd reports of a socket.
+var listening = regexp.MustCompile(`"event":"listen".*"port":([0-9]+)`)
+
 // Restart runs the server again over the same objects, on another port.
 func (s *Server) Restart(tb testing.TB) {
 	tb.Helper()
@@ -156,12 +159,8 @@ func (s *Server) Restart(tb testing.TB) {
 		close(done)
 	}(s.cmd, s.done)
 	for lines := bufio.NewScanner(control); lines.Scan(); {
-		var e struct {
-			Event string `json:"event"`
-			Port  int    `json:"port"`
-		}
-		if json.Unmarshal(lines.Bytes(), &e) == nil && e.Event == "listen" {
-			s.URL = fmt.Sprintf("http://127.0.0.1:%d", e.Port)
+		if m := listening.FindStringSubmatch(lines.Text()); m != nil {
+			s.URL = "http://127.0.0.1:" + m[1]
 			return
 		}
 	}
