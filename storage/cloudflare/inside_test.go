@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/pdskit/pdskit/storage/bucket"
+	"github.com/pdskit/pdskit/storage/bucket/buckettest"
 	"github.com/pdskit/pdskit/storage/durable"
 	"github.com/pdskit/pdskit/storage/durable/durabletest"
 )
@@ -32,5 +34,19 @@ func TestObject(t *testing.T) {
 			tables[name] = fmt.Sprintf("object%d", len(tables))
 		}
 		return object(tb, tables[name])
+	})
+}
+
+func TestBucket(t *testing.T) {
+	if hereErr != nil {
+		t.Skip(hereErr)
+	}
+	buckettest.Run(t, func(tb testing.TB) bucket.Bucket {
+		b, err := here.Bucket("BLOBS")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		b.(*r2).page = 7
+		return b
 	})
 }
