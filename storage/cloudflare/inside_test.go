@@ -3,13 +3,17 @@
 package cloudflare
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/bucket"
 	"github.com/pdskit/pdskit/storage/bucket/buckettest"
 	"github.com/pdskit/pdskit/storage/durable"
 	"github.com/pdskit/pdskit/storage/durable/durabletest"
+	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
 // These tests run inside a Durable Object: see TestInside. In Node.js there is none.
@@ -35,6 +39,35 @@ func TestObject(t *testing.T) {
 		}
 		return object(tb, tables[name])
 	})
+}
+
+// solos are the stores of a directory each: tables of the object.
+func solos(t *testing.T) storagetest.Backend {
+	tables := map[string]string{}
+	return storagetest.Backend{
+		Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
+			if tables[dir] == "" {
+				tables[dir] = fmt.Sprintf("solo%d", len(tables))
+			}
+			s, err := durable.OpenSolo(context.Background(), func(context.Context) (durable.Object, error) {
+				return object(tb, tables[dir]), nil
+			}, durable.SoloConfig{Blobs: memory.New(memory.Config{}).Blobs})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return s.Store(), s.Close
+		},
+		Exclusive: true,
+	}
+}
+
+// The whole contract of package storage, but for blobs, which are of package bucket.
+func TestStore(t *testing.T) {
+	if hereErr != nil {
+		t.Skip(hereErr)
+	}
+	storagetest.RunRepos(t, solos(t))
+	t.Run("KV", func(t *testing.T) { storagetest.RunKV(t, solos(t)) })
 }
 
 func TestBucket(t *testing.T) {

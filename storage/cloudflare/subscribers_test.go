@@ -58,7 +58,7 @@ func TestGroups(t *testing.T) {
 		}
 		got += ";"
 	}
-	if want := "5false 1;7false 2 4;9true 6;9false 5;"; got != want || delay != 0 {
+	if want := "5 false 1;7 false 2 4;9 false 5;9 true 6;"; got != want || delay != 0 {
 		t.Errorf("%s after %v, want %s", got, delay, want)
 	}
 }

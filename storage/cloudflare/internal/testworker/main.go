@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/pdskit/pdskit/storage/cloudflare"
@@ -16,5 +17,6 @@ func main() {
 	}
 	mux := http.NewServeMux()
 	requests(mux)
-	host.Serve(mux)
+	w := newWorld(context.Background(), host, mux)
+	host.Serve(w.faults.handler(mux))
 }
