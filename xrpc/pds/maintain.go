@@ -131,6 +131,9 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass) error {
 		if n == s.sweep {
 			return s.setSweepPosition(ctx, last)
 		}
+		if info.Head == (storage.Head{}) {
+			continue
+		}
 		n, last = n+1, info.DID
 		p.look(info, now)
 		if p.whole {
