@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -97,7 +98,7 @@ func (l *Lease) read(ctx context.Context, r storage.KVReader) (x row, err error)
 		return x, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(text, &x)
+		err = exactjson.UnmarshalPlain(text, &x)
 	}
 	if err == nil && (x.Version != version || x.Token < 0 || x.Term < 0 || x.Term > maxTerm.Milliseconds()) {
 		err = fmt.Errorf("%w: row of version %d", storage.ErrCorrupt, x.Version)

@@ -5,23 +5,23 @@ package lease_test
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/pgtest"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/lease"
-	"github.com/pdskit/pdskit/storage/sqlite"
+	"github.com/pdskit/pdskit/storage/postgres"
 )
 
-const processFile, processName = "PDSKIT_TEST_LEASE_FILE", "PDSKIT_TEST_LEASE_NAME"
+const processSchema, processName = "PDSKIT_TEST_LEASE_SCHEMA", "PDSKIT_TEST_LEASE_NAME"
 
 // holder is a process that wants the lease.
 type holder struct {
@@ -29,14 +29,14 @@ type holder struct {
 	lines chan string
 }
 
-func startHolder(t *testing.T, file, name string) *holder {
+func startHolder(t *testing.T, schema, name string) *holder {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &holder{exec.Command(exe, "-test.run=^TestProcesses$"), make(chan string, 1000)}
-	h.Env = append(os.Environ(), processFile+"="+file, processName+"="+name)
+	h.Env = append(os.Environ(), processSchema+"="+schema, processName+"="+name)
 	h.Stderr = os.Stderr
 	out, err := h.StdoutPipe()
 	if err != nil {
@@ -79,52 +79,20 @@ func (h *holder) says(t *testing.T, want string) string {
 	}
 }
 
-// pausable is a KV in a file that nothing is locked in while the process is stopped.
-type pausable struct {
-	file string
-	mu   sync.Mutex
-	db   *sqlite.DB
-}
-
-func (k *pausable) open(t *testing.T) {
-	db, err := sqlite.Open(t.Context(), k.file, sqlite.Config{})
+// open opens the database of a test, whose sessions end soon when a process stands still.
+func open(t *testing.T, schema string) storage.KV {
+	t.Helper()
+	db, err := postgres.Open(t.Context(), pgtest.URL(t), postgres.Config{Schema: schema, Timeout: 500 * time.Millisecond, Readers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.db = db
+	t.Cleanup(func() { db.Close() })
+	return db.Store().KV
 }
 
-func (k *pausable) Read(ctx context.Context, fn func(storage.KVReader) error) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.db.Store().KV.Read(ctx, fn)
-}
-
-func (k *pausable) Write(ctx context.Context, fn func(storage.KVTx) error) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.db.Store().KV.Write(ctx, fn)
-}
-
-// stop stops the process until it is told to go on.
-func (k *pausable) stop(t *testing.T) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := k.db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Println("stops")
-	if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	k.open(t)
-}
-
-// hold writes under the lease, as fast as it can, until the process is killed. The one with the name
-// "two" stops itself after a while.
-func hold(t *testing.T, file, name string) {
-	kv := &pausable{file: file}
-	kv.open(t)
+// hold writes under the lease, as fast as it can, until the process is killed.
+func hold(t *testing.T, schema, name string) {
+	kv := open(t, schema)
 	l, err := lease.New(lease.Config{KV: kv, Name: "work", Holder: name, Term: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
@@ -142,40 +110,37 @@ func hold(t *testing.T, file, name string) {
 				fmt.Println("lost", h.Token())
 				return nil
 			} else if err != nil {
-				t.Fatal(err)
+				continue // the session has ended meanwhile
 			}
 			if n%20 == 0 {
 				fmt.Println("wrote", h.Token())
-			}
-			if n == 40 && name == "two" {
-				kv.stop(t)
 			}
 		}
 	})
 }
 
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
 // Three processes share a database: one is killed, one is stopped for longer than its lease and
 // then goes on writing where it was.
 func TestProcesses(t *testing.T) {
-	if file := os.Getenv(processFile); file != "" {
-		hold(t, file, os.Getenv(processName))
+	if schema := os.Getenv(processSchema); schema != "" {
+		hold(t, schema, os.Getenv(processName))
 		return
 	}
-	file := filepath.Join(t.TempDir(), "lease.sqlite")
-	db, err := sqlite.Open(t.Context(), file, sqlite.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	one := startHolder(t, file, "one")
+	schema := "lease_" + strings.ToLower(rand.Text())
+	kv := open(t, schema)
+	one := startHolder(t, schema, "one")
 	one.says(t, "wrote 1")
-	two := startHolder(t, file, "two")
+	two := startHolder(t, schema, "two")
 	if err := one.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	two.says(t, "wrote 2")
-	two.says(t, "stops")
-	three := startHolder(t, file, "three")
+	if err := two.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	three := startHolder(t, schema, "three")
 	three.says(t, "wrote 3")
 	if err := two.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
@@ -183,7 +148,7 @@ func TestProcesses(t *testing.T) {
 	two.says(t, "lost 2")
 	three.says(t, "wrote 3")
 	var text string
-	err = db.Store().KV.Read(t.Context(), func(r storage.KVReader) error {
+	err := kv.Read(t.Context(), func(r storage.KVReader) error {
 		v, err := r.Get(t.Context(), "work")
 		text = string(v)
 		return err
