@@ -76,6 +76,9 @@ type Config struct {
 
 	// Relays are asked to read this server when it starts and has news: URLs.
 	Relays []string
+	// Subscribers returns how many read the event stream, where another part than Server.Outbox serves
+	// it, as in Setup. Nil: those of Server.Outbox.
+	Subscribers func() int
 	// TimeServers are URLs of servers whose clocks are right, and whose Date headers the own clock
 	// is compared with. None: the clock is compared with the event log only, and watched for jumps.
 	TimeServers []string

@@ -20,11 +20,14 @@ func (s *Server) openCrawler() {
 		return
 	}
 	s.crawler = &crawl.Notifier{
-		Hostname: s.hostname(), Relays: s.cfg.Relays, Events: s.cfg.Store.Events, Subscribers: s.Outbox.Subscribers,
+		Hostname: s.hostname(), Relays: s.cfg.Relays, Events: s.cfg.Store.Events, Subscribers: s.Outbox.Subscribers, Now: s.cfg.Now,
 		HTTP:  &http.Client{Timeout: 30 * time.Second, Transport: s.cfg.operatorTransport()}, // to addresses that the operator has named
 		Asked: s.askedRelay, Checked: s.checkedRelay,
 	}
 	s.Outbox.Empty = s.crawler.Left
+	if s.cfg.Subscribers != nil {
+		s.crawler.Subscribers = s.cfg.Subscribers
+	}
 }
 
 // crawl asks relays until the context ends.

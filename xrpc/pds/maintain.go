@@ -77,6 +77,7 @@ type pass struct {
 	whole    bool // it began with the first account
 	accounts int
 	ahead    int
+	deleted  int        // blobs
 	first    syntax.DID // that is ahead
 	until    time.Time  // when the last of them is accepted
 	statuses account.Statuses
@@ -113,16 +114,18 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass) error {
 	if err := store.Events.Trim(ctx, now.Add(-s.cfg.Backfill)); err != nil {
 		return err
 	}
-	if _, err := store.Blobs.Collect(ctx, now.Add(-unusedBlobs)); err != nil {
-		return err
-	}
 	after, err := s.sweepPosition(ctx)
 	if err != nil {
 		return err
 	}
 	if after == "" {
-		*p = pass{whole: true, statuses: account.Statuses{}}
+		*p = pass{whole: true, deleted: p.deleted, statuses: account.Statuses{}}
 	}
+	collected, err := store.Blobs.Collect(ctx, now.Add(-unusedBlobs))
+	if err != nil {
+		return err
+	}
+	p.deleted += collected
 	n, last := 0, syntax.DID("")
 	for info, err := range store.Repos.List(ctx, after) {
 		if err != nil {
@@ -136,9 +139,11 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass) error {
 		if p.whole {
 			s.statusOf(ctx, info.DID, p)
 		}
-		if _, err := s.Host.SweepBlobs(ctx, info.DID, now.Add(-unusedBlobs)); err != nil {
+		swept, err := s.Host.SweepBlobs(ctx, info.DID, now.Add(-unusedBlobs))
+		if err != nil {
 			return err
 		}
+		p.deleted += swept
 	}
 	if err := s.setSweepPosition(ctx, ""); err != nil {
 		return err

@@ -78,6 +78,7 @@ type Server struct {
 	sweep   int // how many accounts maintenance looks through at a time
 	found   found
 	started time.Time
+	rest    rest
 }
 
 // New returns the server of a configuration. It finishes the changes of accounts that a crash
@@ -294,7 +295,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 // Run does what a server does beside serving requests, until the context ends: it watches the clock,
 // asks relays to read the server, every minute finishes changes of accounts that were interrupted, and
 // every hour deletes what is no longer used. Then it ends all subscriptions, and returns nil. A
-// server should run once, while it serves.
+// server should run once, while it serves. One that rests between requests calls Maintain instead.
 func (s *Server) Run(ctx context.Context) error {
 	s.made()
 	var all sync.WaitGroup
@@ -331,6 +332,9 @@ func (s *Server) hostname() string {
 func (s *Server) observe(r *xrpc.Request, status int, took time.Duration) {
 	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented {
 		s.prober.doubt()
+	}
+	if r.NSID == "com.atproto.repo.uploadBlob" && status == http.StatusOK {
+		s.rest.uploaded.Store(true)
 	}
 	s.logRequest(r, status, took)
 	if s.cfg.Hooks.Request != nil {

@@ -1,10 +1,11 @@
-package durable
+package files
 
 import (
 	"testing"
 
 	"github.com/pdskit/pdskit/internal/sqlitevfs/faultvfs"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/durable"
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
@@ -15,8 +16,8 @@ func TestDiskFaults(t *testing.T) {
 	var fault func() error
 	storagetest.RunDiskFaults(t, storagetest.Backend{
 		Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
-			db := openDB(tb, dir, Config{MaxOpen: 1})
-			db.cfg.Objects.(*Files).fault = func() error {
+			db := openDB(tb, dir, durable.Config{MaxOpen: 1})
+			db.objects.fault = func() error {
 				if fault == nil {
 					return nil
 				}

@@ -1,4 +1,4 @@
-package durable
+package files
 
 import (
 	"encoding/binary"
@@ -13,7 +13,7 @@ import (
 // used.
 const placeSize = 2 + 2048
 
-func (f *Files) readMarks() error {
+func (f *Objects) readMarks() error {
 	b, err := io.ReadAll(f.marks)
 	if err != nil {
 		return err
@@ -31,8 +31,8 @@ func (f *Files) readMarks() error {
 	return nil
 }
 
-// Mark implements Marker.
-func (f *Files) Mark(did syntax.DID) error {
+// Mark implements durable.Marker.
+func (f *Objects) Mark(did syntax.DID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, ok := f.marked[did]; ok || len(did) > placeSize-2 {
@@ -58,8 +58,8 @@ func (f *Files) Mark(did syntax.DID) error {
 	return nil
 }
 
-// Unmark implements Marker.
-func (f *Files) Unmark(did syntax.DID) error {
+// Unmark implements durable.Marker.
+func (f *Objects) Unmark(did syntax.DID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	place, ok := f.marked[did]
@@ -78,8 +78,8 @@ func (f *Files) Unmark(did syntax.DID) error {
 	return nil
 }
 
-// Marked implements Marker.
-func (f *Files) Marked() (list []syntax.DID) {
+// Marked implements durable.Marker.
+func (f *Objects) Marked() (list []syntax.DID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for did := range f.marked {

@@ -1,4 +1,4 @@
-package durable_test
+package files_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/storage/durable/files"
 )
 
 func Example() {
@@ -22,7 +23,7 @@ func Example() {
 	}
 	defer os.RemoveAll(dir)
 
-	db, err := durable.Open(ctx, dir, durable.Config{
+	db, err := files.Open(ctx, dir, durable.Config{
 		MaxOpen: 64,
 		Alarm: func(ctx context.Context, did syntax.DID) error {
 			fmt.Println("alarm of", did)

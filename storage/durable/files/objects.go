@@ -1,4 +1,4 @@
-package durable
+package files
 
 import (
 	"context"
@@ -16,9 +16,10 @@ import (
 	"github.com/pdskit/pdskit/internal/sqlitevfs"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/durable"
 )
 
-// Files is a directory with one SQLite file per account:
+// Objects is a directory with one SQLite file per account:
 //
 //	HA/HASH.sqlite      HASH is the SHA-256 of the DID in hexadecimal
 //	HA/HASH.sqlite-wal  the last steps
@@ -30,7 +31,7 @@ import (
 // flush; copy both, or neither. Pages of the database have checksums. Damage to
 // the -wal file takes away the steps after it, which is noticed if one of them had
 // events.
-type Files struct {
+type Objects struct {
 	dir  string
 	lock *sqlite3.Conn
 
@@ -42,11 +43,13 @@ type Files struct {
 	free   []int              // places
 	places int
 
-	fault func() error // for tests: asked before a call that changes a file; nil: there are no faults
+	// For tests; nil: nothing.
+	fault  func() error // asked before a call that changes a file
+	opened func(*sqlObject)
 }
 
 // ask returns the error that a test wants the next call to the system to have.
-func (f *Files) ask() error {
+func (f *Objects) ask() error {
 	if f.fault == nil {
 		return nil
 	}
@@ -54,19 +57,19 @@ func (f *Files) ask() error {
 }
 
 var _ interface {
-	Objects
-	Marker
-} = (*Files)(nil)
+	durable.Objects
+	durable.Marker
+} = (*Objects)(nil)
 
-// ErrInUse is returned by OpenFiles when another process has the directory open.
-var ErrInUse = errors.New("durable: directory is in use by another process")
+// ErrInUse is returned by OpenObjects when another process has the directory open.
+var ErrInUse = errors.New("files: directory is in use by another process")
 
-// OpenFiles opens a directory of objects, which is made if there is none.
-func OpenFiles(dir string) (*Files, error) {
+// OpenObjects opens a directory of objects, which is made if there is none.
+func OpenObjects(dir string) (*Objects, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f := &Files{dir: dir, marked: make(map[syntax.DID]int)}
+	f := &Objects{dir: dir, marked: make(map[syntax.DID]int)}
 	var err error
 	if f.lock, err = sqlite3.Open(sqlitevfs.URI(filepath.Join(dir, "lock"))); err != nil {
 		return nil, err
@@ -91,7 +94,7 @@ func OpenFiles(dir string) (*Files, error) {
 }
 
 // makeFolder makes one of the folders that files are spread over, to last.
-func (f *Files) makeFolder(path string) error {
+func (f *Objects) makeFolder(path string) error {
 	if err := f.ask(); err != nil {
 		return err
 	}
@@ -111,7 +114,7 @@ func removeNew(dir string) error {
 }
 
 // Close lets go of the directory. All objects must be closed.
-func (f *Files) Close() error {
+func (f *Objects) Close() error {
 	var errs []error
 	for _, c := range f.idle {
 		errs = append(errs, c.close())
@@ -122,14 +125,14 @@ func (f *Files) Close() error {
 	return errors.Join(append(errs, f.lock.Close())...)
 }
 
-func (f *Files) path(did syntax.DID) string {
+func (f *Objects) path(did syntax.DID) string {
 	h := sha256.Sum256([]byte(did))
 	name := hex.EncodeToString(h[:])
 	return filepath.Join(f.dir, name[:2], name+".sqlite")
 }
 
-// Open implements Objects.
-func (f *Files) Open(_ context.Context, did syntax.DID, create bool) (_ Object, err error) {
+// Open implements durable.Objects.
+func (f *Objects) Open(_ context.Context, did syntax.DID, create bool) (_ durable.Object, err error) {
 	defer func() { err = sqlError(err) }()
 	path := f.path(did)
 	switch _, err := os.Stat(path); {
@@ -144,18 +147,21 @@ func (f *Files) Open(_ context.Context, did syntax.DID, create bool) (_ Object, 
 	}
 	c, err := f.take()
 	if err != nil {
-		return nil, fmt.Errorf("durable: object of %s: %w", did, err)
+		return nil, fmt.Errorf("files: object of %s: %w", did, err)
 	}
-	o := &sqlObject{files: f, conn: c}
+	o := &sqlObject{objects: f, conn: c}
 	if err := o.attach(path); err != nil {
-		return nil, errors.Join(fmt.Errorf("durable: object of %s: %w", did, err), c.close())
+		return nil, errors.Join(fmt.Errorf("files: object of %s: %w", did, err), c.close())
+	}
+	if f.opened != nil {
+		f.opened(o)
 	}
 	return o, nil
 }
 
 // create makes an empty object: a copy of one that SQLite made, which takes one
 // flush instead of several.
-func (f *Files) create(path string) error {
+func (f *Objects) create(path string) error {
 	empty, err := f.emptyObject()
 	if err != nil {
 		return err
@@ -193,7 +199,7 @@ func (f *Files) create(path string) error {
 }
 
 // emptyObject returns the bytes of an empty object's file.
-func (f *Files) emptyObject() ([]byte, error) {
+func (f *Objects) emptyObject() ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.empty != nil {
@@ -221,7 +227,7 @@ func (f *Files) emptyObject() ([]byte, error) {
 }
 
 // take returns an idle connection or a new one.
-func (f *Files) take() (*connection, error) {
+func (f *Objects) take() (*connection, error) {
 	f.mu.Lock()
 	if n := len(f.idle); n > 0 {
 		c := f.idle[n-1]
@@ -237,7 +243,7 @@ func (f *Files) take() (*connection, error) {
 const maxIdle = 64
 
 // put keeps a connection for the next object.
-func (f *Files) put(c *connection) error {
+func (f *Objects) put(c *connection) error {
 	f.mu.Lock()
 	if len(f.idle) < maxIdle {
 		f.idle = append(f.idle, c)
@@ -250,8 +256,8 @@ func (f *Files) put(c *connection) error {
 	return nil
 }
 
-// Remove implements Objects.
-func (f *Files) Remove(did syntax.DID) (err error) {
+// Remove implements durable.Objects.
+func (f *Objects) Remove(did syntax.DID) (err error) {
 	defer func() { err = sqlError(err) }()
 	path := f.path(did)
 	// Without its database, a -wal file would be taken for that of the next one.

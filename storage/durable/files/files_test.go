@@ -1,6 +1,7 @@
-package durable
+package files
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,9 +13,15 @@ import (
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/storage/durable/internal/changes"
 )
 
-func openDB(t testing.TB, dir string, cfg Config) *DB {
+var ctx = context.Background()
+
+const alice, bob = changes.Alice, changes.Bob
+
+func openDB(t testing.TB, dir string, cfg durable.Config) *DB {
 	t.Helper()
 	db, err := Open(ctx, dir, cfg)
 	if err != nil {
@@ -45,24 +52,24 @@ func objectFiles(t testing.TB, dir string) (list []string) {
 
 func TestDirectoryInUse(t *testing.T) {
 	dir := t.TempDir()
-	db := openDB(t, dir, Config{})
-	if _, err := Open(ctx, dir, Config{}); !errors.Is(err, ErrInUse) {
+	db := openDB(t, dir, durable.Config{})
+	if _, err := Open(ctx, dir, durable.Config{}); !errors.Is(err, ErrInUse) {
 		t.Errorf("second Open: %v", err)
 	}
-	apply(t, db, alice, 1)
+	changes.Apply(t, db.Store(), alice, 1)
 	closeDB(t, db)
-	db = openDB(t, dir, Config{})
-	wantHead(t, db, alice, 1)
+	db = openDB(t, dir, durable.Config{})
+	changes.WantHead(t, db.Store(), alice, 1)
 	closeDB(t, db)
 }
 
 func TestPathTraversal(t *testing.T) {
 	outer := t.TempDir()
-	db := openDB(t, filepath.Join(outer, "data"), Config{})
+	db := openDB(t, filepath.Join(outer, "data"), durable.Config{})
 	dids := []syntax.DID{"..", "../../x", "did:web:a/b", "did:web:a\x00b", syntax.DID("did:web:" + strings.Repeat("a", 2000)), "did:web:con", `did:web:..\x`}
 	for _, did := range dids {
-		apply(t, db, did, 1)
-		wantHead(t, db, did, 1)
+		changes.Apply(t, db.Store(), did, 1)
+		changes.WantHead(t, db.Store(), did, 1)
 	}
 	closeDB(t, db)
 	if list, err := os.ReadDir(outer); err != nil || len(list) != 1 {
@@ -82,8 +89,8 @@ func TestPathTraversal(t *testing.T) {
 // Nothing is left of a deleted account, nor of what a dead process had begun.
 func TestNoFilesAreLeft(t *testing.T) {
 	dir := t.TempDir()
-	db := openDB(t, dir, Config{})
-	apply(t, db, alice, 1)
+	db := openDB(t, dir, durable.Config{})
+	changes.Apply(t, db.Store(), alice, 1)
 	if n := len(objectFiles(t, dir)); n == 0 {
 		t.Error("the object has no file")
 	}
@@ -93,13 +100,13 @@ func TestNoFilesAreLeft(t *testing.T) {
 	if list := objectFiles(t, dir); len(list) != 0 {
 		t.Errorf("files of a deleted account: %v", list)
 	}
-	apply(t, db, alice, 1)
-	wantHead(t, db, alice, 1)
+	changes.Apply(t, db.Store(), alice, 1)
+	changes.WantHead(t, db.Store(), alice, 1)
 	closeDB(t, db)
 	if err := os.WriteFile(filepath.Join(dir, "objects", "new-123"), []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	db = openDB(t, dir, Config{})
+	db = openDB(t, dir, durable.Config{})
 	if left, _ := filepath.Glob(filepath.Join(dir, "objects", "new-*")); len(left) != 0 {
 		t.Errorf("left by a dead process: %v", left)
 	}
@@ -108,11 +115,11 @@ func TestNoFilesAreLeft(t *testing.T) {
 
 // Accounts that are not in use are files and nothing else.
 func TestIdleAccountsTakeNoMemory(t *testing.T) {
-	db := openDB(t, t.TempDir(), Config{MaxOpen: 2})
+	db := openDB(t, t.TempDir(), durable.Config{MaxOpen: 2})
 	made := 0
 	heap := func(accounts int) uint64 {
 		for ; made < accounts; made++ {
-			apply(t, db, syntax.DID(fmt.Sprintf("did:web:account%d.example", made)), 1)
+			changes.Apply(t, db.Store(), syntax.DID(fmt.Sprintf("did:web:account%d.example", made)), 1)
 		}
 		var m runtime.MemStats
 		for range 3 {
@@ -137,10 +144,10 @@ func TestIdleAccountsTakeNoMemory(t *testing.T) {
 // A -wal file without its database is of an object that is gone.
 func TestStaleWAL(t *testing.T) {
 	dir := t.TempDir()
-	db := openDB(t, dir, Config{})
-	apply(t, db, alice, 1)
+	db := openDB(t, dir, durable.Config{})
+	changes.Apply(t, db.Store(), alice, 1)
 	closeDB(t, db)
-	files, err := OpenFiles(filepath.Join(dir, "objects"))
+	files, err := OpenObjects(filepath.Join(dir, "objects"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +162,7 @@ func TestStaleWAL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, err := o.Get(keyState); !errors.Is(err, storage.ErrNotFound) {
+	if v, err := o.Get("\x00s"); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("a new object has a state: %x, %v", v, err)
 	}
 	if err := errors.Join(o.Close(), files.Close()); err != nil {
@@ -174,28 +181,28 @@ func TestBrokenFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			db := openDB(t, dir, Config{})
-			apply(t, db, alice, 1)
-			apply(t, db, bob, 1)
+			db := openDB(t, dir, durable.Config{})
+			changes.Apply(t, db.Store(), alice, 1)
+			changes.Apply(t, db.Store(), bob, 1)
 			for n := 2; n < 40; n++ { // until the -wal file was moved to the database
-				apply(t, db, alice, n)
+				changes.Apply(t, db.Store(), alice, n)
 			}
-			path := db.cfg.Objects.(*Files).path(alice)
+			path := db.objects.path(alice)
 			closeDB(t, db)
 			if err := errors.Join(os.Remove(path+"-wal"), spoil(path)); err != nil {
 				t.Fatal(err)
 			}
-			db = openDB(t, dir, Config{})
+			db = openDB(t, dir, durable.Config{})
 			for range 2 {
 				if _, err := db.Store().Repos.Head(ctx, alice); !errors.Is(err, storage.ErrCorrupt) {
 					t.Errorf("Head: %v", err)
 				}
-				if _, err := db.Store().Repos.Apply(ctx, alice, change(alice, 2)); !errors.Is(err, storage.ErrCorrupt) {
+				if _, err := db.Store().Repos.Apply(ctx, alice, changes.Nth(alice, 2)); !errors.Is(err, storage.ErrCorrupt) {
 					t.Errorf("Apply: %v", err)
 				}
 			}
-			wantHead(t, db, bob, 1)
-			apply(t, db, bob, 2)
+			changes.WantHead(t, db.Store(), bob, 1)
+			changes.Apply(t, db.Store(), bob, 2)
 			closeDB(t, db)
 		})
 	}
@@ -204,23 +211,20 @@ func TestBrokenFile(t *testing.T) {
 // When there is no more room, steps fail and leave everything as it was; they go
 // on when there is.
 func TestFull(t *testing.T) {
-	db := openDB(t, t.TempDir(), Config{})
-	apply(t, db, alice, 1)
+	db := openDB(t, t.TempDir(), durable.Config{})
+	var object *sqlObject // of alice
+	db.objects.opened = func(o *sqlObject) { object = o }
+	changes.Apply(t, db.Store(), alice, 1)
 	limit := func(pages int) {
 		t.Helper()
-		o, err := db.acquire(ctx, alice, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.release(o)
-		if err := o.store.(*sqlObject).conn.Exec(fmt.Sprintf("PRAGMA object.max_page_count=%d", pages)); err != nil {
+		if err := object.conn.Exec(fmt.Sprintf("PRAGMA object.max_page_count=%d", pages)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	limit(8)
 	n := 2
 	for ; ; n++ {
-		c := change(alice, n)
+		c := changes.Nth(alice, n)
 		c.KV = []storage.KVWrite{{Key: fmt.Sprint(n), Value: make([]byte, 5000)}}
 		if _, err := db.Store().Repos.Apply(ctx, alice, c); err != nil {
 			break
@@ -229,26 +233,26 @@ func TestFull(t *testing.T) {
 			t.Fatal("the disk is never full")
 		}
 	}
-	wantHead(t, db, alice, n-1)
-	wantEvents(t, db.Store(), alice, n-1)
+	changes.WantHead(t, db.Store(), alice, n-1)
+	changes.WantEvents(t, db.Store(), alice, n-1)
 	limit(1 << 20)
-	apply(t, db, alice, n)
-	wantHead(t, db, alice, n)
-	wantEvents(t, db.Store(), alice, n)
+	changes.Apply(t, db.Store(), alice, n)
+	changes.WantHead(t, db.Store(), alice, n)
+	changes.WantEvents(t, db.Store(), alice, n)
 	closeDB(t, db)
 }
 
 func TestMarks(t *testing.T) {
 	dir := t.TempDir()
-	open := func() *Files {
+	open := func() *Objects {
 		t.Helper()
-		f, err := OpenFiles(dir)
+		f, err := OpenObjects(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return f
 	}
-	check := func(f *Files, want ...syntax.DID) {
+	check := func(f *Objects, want ...syntax.DID) {
 		t.Helper()
 		got := f.Marked()
 		slices.Sort(got)

@@ -1,17 +1,18 @@
-package durable_test
+package files_test
 
 import (
 	"testing"
 
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/storage/durable/files"
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
 func backend(cfg durable.Config) storagetest.Backend {
 	return storagetest.Backend{
 		Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
-			db, err := durable.Open(tb.Context(), dir, cfg)
+			db, err := files.Open(tb.Context(), dir, cfg)
 			if err != nil {
 				tb.Fatal(err)
 			}

@@ -1,4 +1,4 @@
-package durable_test
+package files_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/storage/durable/files"
 )
 
 // BenchmarkHibernation writes to random accounts of 10,000 (or as many as the environment
@@ -24,8 +25,8 @@ import (
 // opens an object and closes another. MiB-before is the heap when all accounts have been made,
 // with 64 objects open and the others idle; MiB-after that after the writes.
 //
-//	go test -run '^$' -bench Hibernation -benchtime 20000x ./storage/durable
-//	PDSKIT_ACCOUNTS=100000 go test -run '^$' -bench Hibernation -benchtime 20000x ./storage/durable
+//	go test -run '^$' -bench Hibernation -benchtime 20000x ./storage/durable/files
+//	PDSKIT_ACCOUNTS=100000 go test -run '^$' -bench Hibernation -benchtime 20000x ./storage/durable/files
 func BenchmarkHibernation(b *testing.B) {
 	const open = 64
 	accounts := 10_000
@@ -36,7 +37,7 @@ func BenchmarkHibernation(b *testing.B) {
 		}
 	}
 	ctx := context.Background()
-	db, err := durable.Open(ctx, b.TempDir(), durable.Config{MaxOpen: open})
+	db, err := files.Open(ctx, b.TempDir(), durable.Config{MaxOpen: open})
 	if err != nil {
 		b.Fatal(err)
 	}

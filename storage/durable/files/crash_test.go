@@ -1,4 +1,4 @@
-package durable_test
+package files_test
 
 import (
 	"testing"
@@ -7,7 +7,7 @@ import (
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
-// PDSKIT_CRASHES=200 go test -run TestCrash ./storage/sqlite ./storage/durable
+// PDSKIT_CRASHES=200 go test -run TestCrash ./storage/sqlite ./storage/durable/files
 func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend(durable.Config{MaxOpen: 2}), 40) }
 
 func TestDamage(t *testing.T) { storagetest.RunDamage(t, backend(durable.Config{}), 60) }

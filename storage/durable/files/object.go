@@ -1,4 +1,4 @@
-package durable
+package files
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"github.com/ncruces/go-sqlite3"
 	"github.com/pdskit/pdskit/internal/sqlitevfs"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/durable"
 )
 
 // walPages is how many pages of 4 KiB the log of an object has, before what it
@@ -44,7 +45,7 @@ func connect() (*connection, error) {
 }
 
 // stmt prepares a statement, or finds it prepared, and binds its parameters:
-// strings and byte slices.
+// strings, byte slices and numbers.
 func (c *connection) stmt(sql string, args ...any) (*sqlite3.Stmt, error) {
 	s := c.stmts[sql]
 	if s == nil {
@@ -61,6 +62,8 @@ func (c *connection) stmt(sql string, args ...any) (*sqlite3.Stmt, error) {
 			err = s.BindText(i+1, v)
 		case []byte:
 			err = s.BindBlob(i+1, v)
+		case int:
+			err = s.BindInt(i+1, v)
 		}
 		if err != nil {
 			return nil, err
@@ -87,9 +90,9 @@ func (c *connection) close() error {
 
 // sqlObject is an object in a SQLite file of its own, which it has for itself.
 type sqlObject struct {
-	files *Files
-	mu    sync.Mutex
-	conn  *connection
+	objects *Objects
+	mu      sync.Mutex
+	conn    *connection
 }
 
 // attach opens the file.
@@ -101,7 +104,7 @@ func (o *sqlObject) attach(path string) error {
 		return sqlError(err)
 	}
 	// SQLite looks at the file when it is first used.
-	_, err := o.Get(keyState)
+	_, err := o.Get("\x00s")
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return nil
@@ -121,7 +124,7 @@ func (o *sqlObject) Close() error {
 	if err := o.conn.exec("DETACH object"); err != nil {
 		return errors.Join(sqlError(err), o.conn.close())
 	}
-	return o.files.put(o.conn)
+	return o.objects.put(o.conn)
 }
 
 // each calls fn with the rows of a statement until it returns false.
@@ -152,21 +155,33 @@ func (o *sqlObject) Get(key string) (value []byte, err error) {
 	return value, err
 }
 
-func (o *sqlObject) Scan(from, to string, reverse bool, fn func(key string, value []byte) bool) error {
-	sql := "SELECT key, value FROM kv WHERE key >= ?"
-	args := []any{from}
-	if to != "" {
+func (o *sqlObject) Scan(scan durable.Scan, fn func(key string, value []byte) bool) error {
+	sql, args := "SELECT key, value FROM kv WHERE key >= ?", []any{scan.From}
+	switch {
+	case scan.MaxValue == durable.KeysOnly:
+		sql = "SELECT key, x'' FROM kv WHERE key >= ?"
+	case scan.MaxValue > 0:
+		sql, args = "SELECT key, substr(value, 1, ?) FROM kv WHERE key >= ?", []any{scan.MaxValue, scan.From}
+	}
+	if scan.To != "" {
 		sql += " AND key < ?"
-		args = append(args, to)
+		args = append(args, scan.To)
 	}
 	sql += " ORDER BY key"
-	if reverse {
+	if scan.Reverse {
 		sql += " DESC"
+	}
+	if scan.Rows > 0 {
+		sql += " LIMIT ?"
+		args = append(args, scan.Rows)
 	}
 	return o.each(sql, func(s *sqlite3.Stmt) bool { return fn(s.ColumnText(0), s.ColumnRawBlob(1)) }, args...)
 }
 
 func (o *sqlObject) Set(key string, value []byte) error {
+	if len(key) > durable.MaxKey || len(value) > durable.MaxValue {
+		return fmt.Errorf("%w: %d and %d bytes", durable.ErrTooLarge, len(key), len(value))
+	}
 	if value == nil {
 		value = []byte{}
 	}
@@ -196,7 +211,7 @@ func (o *sqlObject) Transact(fn func() error) (err error) {
 		return err
 	}
 	if o.conn.GetAutocommit() {
-		return errors.New("durable: the transaction was rolled back")
+		return errors.New("files: the transaction was rolled back")
 	}
 	if err := o.each("COMMIT", nil); err != nil {
 		return err
