@@ -77,7 +77,7 @@ func orDefault[T int | time.Duration](v, def T) T {
 
 // frameItem encodes an event as a frame.
 func frameItem(e storage.Event) (*item, error) {
-	b, err := encodeEvent(e)
+	b, err := EncodeEvent(e)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (o *Outbox) Subscribe(ctx context.Context, cursor *int64) iter.Seq2[[]byte,
 		err := o.frames.serve(ctx, subscriber{
 			cursor: cursor,
 			outdated: func() error {
-				if !yield(outdated(), nil) {
+				if !yield(OutdatedFrame(), nil) {
 					return errGone
 				}
 				return nil
@@ -151,7 +151,7 @@ func (o *Outbox) Subscribe(ctx context.Context, cursor *int64) iter.Seq2[[]byte,
 var errGone = errors.New("gone")
 
 // outdated is the frame for a subscriber that comes too late.
-func outdated() []byte {
+func OutdatedFrame() []byte {
 	return infoFrame(OutdatedCursor, "Requested cursor exceeded limit. Possibly missing events").Encode()
 }
 
@@ -168,7 +168,7 @@ func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.conns.serve(w, r, false, p, nil, func(ctx context.Context, c *conn) error {
 		err := o.frames.serve(ctx, subscriber{
 			cursor:   cursor,
-			outdated: func() error { return c.send(websocket.MessageBinary, outdated()) },
+			outdated: func() error { return c.send(websocket.MessageBinary, OutdatedFrame()) },
 			put:      func(batch []*item) (int, error) { return c.put(websocket.MessageBinary, batch, nil) },
 			flush:    c.uncork,
 			room:     c.room,
