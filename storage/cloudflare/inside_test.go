@@ -41,33 +41,39 @@ func TestObject(t *testing.T) {
 	})
 }
 
-// solos are the stores of a directory each: tables of the object.
-func solos(t *testing.T) storagetest.Backend {
-	tables := map[string]string{}
-	return storagetest.Backend{
-		Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
-			if tables[dir] == "" {
-				tables[dir] = fmt.Sprintf("solo%d", len(tables))
-			}
-			s, err := durable.OpenSolo(context.Background(), func(context.Context) (durable.Object, error) {
-				return object(tb, tables[dir]), nil
-			}, durable.SoloConfig{Blobs: memory.New(memory.Config{}).Blobs})
-			if err != nil {
-				tb.Fatal(err)
-			}
-			return s.Store(), s.Close
-		},
-		Exclusive: true,
-	}
-}
-
-// The whole contract of package storage, but for blobs, which are of package bucket.
+// The whole contract of package storage, of a Solo in a table, with its blobs in memory.
 func TestStore(t *testing.T) {
 	if hereErr != nil {
 		t.Skip(hereErr)
 	}
-	storagetest.RunRepos(t, solos(t))
-	t.Run("KV", func(t *testing.T) { storagetest.RunKV(t, solos(t)) })
+	type kept struct {
+		table  string
+		bucket *buckettest.Memory
+		rows   storage.KV
+	}
+	dirs := map[string]kept{}
+	storagetest.Run(t, storagetest.Backend{
+		Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
+			k, ok := dirs[dir]
+			if !ok {
+				k = kept{fmt.Sprintf("store%d", len(dirs)), new(buckettest.Memory), memory.New(memory.Config{}).KV}
+				dirs[dir] = k
+			}
+			ctx := context.Background()
+			s, err := durable.OpenSolo(ctx, func(context.Context) (durable.Object, error) {
+				return object(tb, k.table), nil
+			}, durable.SoloConfig{})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			all := s.Store()
+			if all.Blobs, err = bucket.Open(ctx, bucket.Config{KV: k.rows, Bucket: k.bucket}); err != nil {
+				tb.Fatal(err)
+			}
+			return all, s.Close
+		},
+		Exclusive: true,
+	})
 }
 
 func TestBucket(t *testing.T) {

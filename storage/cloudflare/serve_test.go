@@ -20,7 +20,7 @@ import (
 )
 
 // startWorker runs objects with the program testworker.
-func startWorker(tb testing.TB) *workerd.Server {
+func startWorker(tb testing.TB, text map[string]string) *workerd.Server {
 	tb.Helper()
 	workerd.Program(tb) // skips the test before anything is built
 	return workerd.Start(tb, workerd.Config{
@@ -29,6 +29,7 @@ func startWorker(tb testing.TB) *workerd.Server {
 			"wasm_exec.js": workerd.Exec(tb), "main.wasm": workerd.Build(tb, "./internal/testworker", false),
 		},
 		Classes: []string{"Account"},
+		Text:    text,
 	})
 }
 
@@ -73,7 +74,8 @@ func eventually(tb testing.TB, what string, is func() bool) {
 }
 
 func TestRequests(t *testing.T) {
-	s := startWorker(t)
+	t.Parallel()
+	s := startWorker(t, nil)
 	host := strings.TrimPrefix(s.URL, "http://")
 	for path, want := range map[string]string{
 		"/test/head?q=%20x": "GET " + host + " /test/head?q=%20x 127.0.0.1:0 tls=false length=0\nX-Test: [\"one, two\"]\n",
@@ -104,7 +106,8 @@ func TestRequests(t *testing.T) {
 
 // Bodies of all sizes arrive as they were sent, with and without their length.
 func TestBodies(t *testing.T) {
-	s := startWorker(t)
+	t.Parallel()
+	s := startWorker(t, nil)
 	src := rand.NewChaCha8([32]byte{1})
 	for _, n := range []int{0, 1, 65_535, 65_536, 65_537, 1<<20 - 1, 1 << 20, 5 << 20} {
 		b := make([]byte, n)
@@ -123,7 +126,8 @@ func TestBodies(t *testing.T) {
 
 // Large bodies go up and down in flat memory.
 func TestLargeBodies(t *testing.T) {
-	s := startWorker(t)
+	t.Parallel()
+	s := startWorker(t, nil)
 	const n = 30 << 20
 	if _, got := do(t, s, "POST", "/test/sum", io.LimitReader(zeros{}, n)); got != fmt.Sprintf("%d %x <nil>", n, sumOfZeros(n)) {
 		t.Error(got)
@@ -161,7 +165,8 @@ func sumOfZeros(n int64) []byte {
 
 // A client that stops reading stops the handler, and one that leaves ends its context.
 func TestClientGone(t *testing.T) {
-	s := startWorker(t)
+	t.Parallel()
+	s := startWorker(t, nil)
 	get(t, s, "/test/canceled")
 	for i, path := range []string{"/test/trickle"} {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -188,7 +193,8 @@ func TestClientGone(t *testing.T) {
 }
 
 func TestPanics(t *testing.T) {
-	s := startWorker(t)
+	t.Parallel()
+	s := startWorker(t, nil)
 	get(t, s, "/test/head?object=other")
 	if r, _ := do(t, s, "GET", "/test/panic", nil); r.StatusCode != 500 {
 		t.Errorf("panic in a handler: %s", r.Status)

@@ -48,17 +48,27 @@ func runInside(t *testing.T, cfg workerd.Config, query url.Values, args ...strin
 	return string(b)
 }
 
-// The laws of objects hold over the SQLite of a Durable Object.
+// The laws of objects and of stores hold over the SQLite of a Durable Object.
 func TestInside(t *testing.T) {
-	t.Log(runInside(t, workerd.Config{}, url.Values{}, "-test.v", "-test.run", "^TestObject$"))
+	t.Log(runInside(t, workerd.Config{}, url.Values{}, long("^(TestObject|TestStore)$", "/Replace/(Buffers|Unseen)$")...))
+}
+
+// long are arguments that run tests inside, with PDSKIT_LONG=1 those too that take long.
+func long(run, skip string) []string {
+	args := []string{"-test.v", "-test.run", run}
+	if os.Getenv("PDSKIT_LONG") == "" {
+		args = append(args, "-test.skip", skip)
+	}
+	return args
+}
+
+// They hold while clocks stand still, as on Cloudflare, where they move only with what comes from outside.
+func TestInsideFrozen(t *testing.T) {
+	t.Log(runInside(t, workerd.Config{}, url.Values{"frozen": {"1"}}, long("^(TestObject|TestStore)$", "/(Replace|Kill|Large)")...))
 }
 
 // The laws of buckets hold over R2. The two that put the most take 40 seconds in miniflare, and run
 // with PDSKIT_LONG=1.
 func TestInsideBucket(t *testing.T) {
-	args := []string{"-test.v", "-test.run", "^TestBucket$"}
-	if os.Getenv("PDSKIT_LONG") == "" {
-		args = append(args, "-test.skip", "/(Put|Pages)$")
-	}
-	t.Log(runInside(t, workerd.Config{Buckets: []string{"BLOBS"}}, url.Values{}, args...))
+	t.Log(runInside(t, workerd.Config{Buckets: []string{"BLOBS"}}, url.Values{}, long("^TestBucket$", "/(Put|Pages)$")...))
 }

@@ -66,7 +66,6 @@ func newWorld(ctx context.Context, host *cloudflare.Host, mux *http.ServeMux) *w
 		o, err := host.Object("kv")
 		return faulty{o, w.faults}, err
 	}, durable.SoloConfig{
-		Blobs:    memory.New(memory.Config{}).Blobs,
 		Schedule: func(at time.Time) error { host.SetAlarm(at); return nil },
 		Alarms: durable.Alarms{Call: func(_ context.Context, did syntax.DID) error {
 			w.alarms = append(w.alarms, string(did))
@@ -75,11 +74,12 @@ func newWorld(ctx context.Context, host *cloudflare.Host, mux *http.ServeMux) *w
 	}))
 	host.OnAlarm(w.solo.FireAlarms)
 	store := w.solo.Store()
+	store.Blobs = memory.New(memory.Config{}).Blobs
 	if b, err := host.Bucket("BLOBS"); err == nil {
 		store.Blobs = must(bucket.Open(ctx, bucket.Config{KV: store.KV, Bucket: b}))
 	}
 	w.repos = repo.NewHost(repo.Config{
-		Store: store, WaitForReaders: true,
+		Store:  store,
 		Signer: func(context.Context, syntax.DID) (crypto.Signer, error) { return w.key, nil },
 	})
 	w.sockets = host.NewSockets(cloudflare.SocketsConfig{
