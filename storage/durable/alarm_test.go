@@ -27,7 +27,7 @@ type alarmTest struct {
 
 func newAlarmTest(t *testing.T) *alarmTest {
 	a := &alarmTest{T: t, now: time.UnixMicro(1_000_000_000), steps: map[syntax.DID]int{}}
-	a.cfg = Config{Shared: memory.New(memory.Config{}), Objects: newMemObjects(), Now: func() time.Time { return a.now }, MaxOpen: 1}
+	a.cfg = Config{Shared: memory.New(memory.Config{}), Objects: new(Memory), Now: func() time.Time { return a.now }, MaxOpen: 1}
 	a.cfg.Alarm = func(_ context.Context, did syntax.DID) error {
 		a.called = append(a.called, did)
 		if a.during != nil {
@@ -41,7 +41,7 @@ func newAlarmTest(t *testing.T) *alarmTest {
 
 // reopen is a crash and a new start.
 func (a *alarmTest) reopen() {
-	a.cfg.Objects.(*memObjects).kill()
+	a.cfg.Objects.(*Memory).Kill()
 	a.db = newDB(a, a.cfg)
 }
 
@@ -178,13 +178,13 @@ func TestAlarmRetry(t *testing.T) {
 func TestAlarmAtLeastOnce(t *testing.T) {
 	a := newAlarmTest(t)
 	a.set(alice, a.now.Add(time.Hour))
-	objects := a.cfg.Objects.(*memObjects)
+	objects := a.cfg.Objects.(*Memory)
 	a.during = func(syntax.DID) error {
-		objects.fault = func(string) error { return errFault }
+		objects.Fault = func(string) error { return errFault }
 		return nil
 	}
 	a.fires(time.Hour, 2*time.Second, alice)
-	a.during, objects.fault = nil, nil
+	a.during, objects.Fault = nil, nil
 	a.reopen()
 	a.fires(0, 0, alice)
 	a.fires(time.Hour, 0)
@@ -250,7 +250,7 @@ func TestAlarmOfAClockThatGoesBack(t *testing.T) {
 }
 
 func TestConfigsThatLackSomething(t *testing.T) {
-	good := Config{Shared: memory.New(memory.Config{}), Objects: newMemObjects()}
+	good := Config{Shared: memory.New(memory.Config{}), Objects: new(Memory)}
 	for name, change := range map[string]func(*Config){
 		"Objects":  func(c *Config) { c.Objects = nil },
 		"Repos":    func(c *Config) { c.Shared.Repos = nil },

@@ -95,7 +95,7 @@ func (db *DB) start(ctx context.Context, o *object, create bool) (*object, error
 	}
 	db.mu.Lock()
 	if err == nil {
-		o.store = store
+		o.store = values{Object: store}
 		db.stats.Opened++
 	} else {
 		o.openErr = err

@@ -11,51 +11,6 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Objects opens the stores of objects. It is safe for concurrent use; no object is
-// open twice at a time.
-type Objects interface {
-	// Open opens the store of an account. If there is none it is made, or, without
-	// create, the error is storage.ErrNotFound.
-	Open(ctx context.Context, did syntax.DID, create bool) (Object, error)
-	// Remove deletes the store of an account, which is not open.
-	Remove(did syntax.DID) error
-}
-
-// Object is the store of one account: values under keys in byte order. Its
-// calls are short. It is safe for concurrent use, but Set and Delete are called only
-// from within Transact, and there is one Transact at a time; while it runs, Get and
-// Scan, wherever they are called, see what it has written so far.
-type Object interface {
-	// Get returns a value, which is the caller's, or storage.ErrNotFound.
-	Get(key string) ([]byte, error)
-	// Scan calls fn with the pairs of a range (from inclusive, to exclusive; an
-	// empty to is no bound) in key order or backwards, until fn returns
-	// false. The value is good until fn returns. fn does not call the object.
-	Scan(from, to string, reverse bool, fn func(key string, value []byte) bool) error
-	// Set stores a value, which it copies.
-	Set(key string, value []byte) error
-	// Delete removes a range of keys, in which there may be none.
-	Delete(from, to string) error
-	// Transact calls fn, and makes what it has set and deleted durable, all or
-	// nothing, if it returns nil; else it undoes that and returns fn's error.
-	Transact(fn func() error) error
-	// Close closes the store.
-	Close() error
-}
-
-// Marker is implemented by Objects that remember which objects are in the middle
-// of a step, should the process be killed. Then New completes their steps.
-// Without, that happens when they are used the next time.
-type Marker interface {
-	// Mark notes an account, if it is not noted yet. The note need not survive a power
-	// failure.
-	Mark(did syntax.DID) error
-	// Unmark takes the note back, if there is one.
-	Unmark(did syntax.DID) error
-	// Marked returns the accounts that are marked, also by an earlier process.
-	Marked() []syntax.DID
-}
-
 // Config configures a DB. Shared and Objects are required.
 type Config struct {
 	// Shared has what is not in objects. Its Repos is used as the directory of
@@ -97,7 +52,6 @@ type DB struct {
 	cfg    Config
 	marker Marker
 	alarms alarms
-	opened []func() error // closes what Open opened
 
 	mu      sync.Mutex
 	open    map[syntax.DID]*object
@@ -180,7 +134,7 @@ func (db *DB) Stats() Stats {
 }
 
 // Close waits for calls that run, views included, and closes all objects. It
-// leaves Config.Shared open, but closes all that Open has opened.
+// leaves Config.Shared open.
 func (db *DB) Close() error {
 	db.mu.Lock()
 	again := db.closed
@@ -195,9 +149,6 @@ func (db *DB) Close() error {
 		db.idle.remove(o)
 		delete(db.open, o.did)
 		errs = append(errs, db.shut(o))
-	}
-	for _, closeIt := range db.opened {
-		errs = append(errs, closeIt())
 	}
 	return errors.Join(errs...)
 }

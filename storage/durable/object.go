@@ -35,7 +35,7 @@ type object struct {
 
 	// mu lets calls of the store take turns: reads of views come between the calls of a step.
 	mu    sync.Mutex
-	store Object
+	store values
 	views map[*snapshot]struct{}
 }
 
@@ -53,7 +53,7 @@ func (o *object) isEmpty() bool {
 func (o *object) get(key string) ([]byte, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.store.Get(key)
+	return o.store.get(key)
 }
 
 // set writes a value. For the sake of views it reads the old one first, if there are any.
@@ -61,27 +61,27 @@ func (o *object) set(key string, value []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.views) > 0 {
-		old, err := o.store.Get(key)
+		old, err := o.store.get(key)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
 		o.keep(key, old, err == nil)
 	}
-	return o.store.Set(key, value)
+	return o.store.set(key, value)
 }
 
 // setHidden is set for a key that no view can read.
 func (o *object) setHidden(key string, value []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.store.Set(key, value)
+	return o.store.set(key, value)
 }
 
 // deleteHidden is delete for keys that no view can read.
 func (o *object) deleteHidden(from, to string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.store.Delete(from, to)
+	return o.store.delete(from, to)
 }
 
 // delete removes a range of keys.
@@ -89,15 +89,15 @@ func (o *object) delete(from, to string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.views) > 0 {
-		err := o.store.Scan(from, to, false, func(key string, value []byte) bool {
-			o.keep(key, append([]byte{}, value...), true)
-			return true
-		})
+		list, _, err := o.store.pairs(Scan{From: from, To: to}, 0, nil)
 		if err != nil {
 			return err
 		}
+		for _, p := range list {
+			o.keep(p.key, p.value, true)
+		}
 	}
-	return o.store.Delete(from, to)
+	return o.store.delete(from, to)
 }
 
 // deleteKey removes one key.
@@ -140,12 +140,12 @@ func (db *DB) reopen(ctx context.Context, o *object) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	_ = o.store.Close() // the next to open it says whether it can be used
-	o.store = closedObject{}
+	o.store = values{Object: closedObject{}}
 	store, err := db.cfg.Objects.Open(ctx, o.did, false)
 	if err != nil {
 		return fmt.Errorf("durable: open the object of %s again: %w", o.did, err)
 	}
-	o.store, o.doubt = store, false
+	o.store, o.doubt = values{Object: store}, false
 	return nil
 }
 
@@ -155,7 +155,7 @@ var errNotReopened = errors.New("durable: object could not be opened again")
 type closedObject struct{}
 
 func (closedObject) Get(string) ([]byte, error) { return nil, errNotReopened }
-func (closedObject) Scan(string, string, bool, func(string, []byte) bool) error {
+func (closedObject) Scan(Scan, func(string, []byte) bool) error {
 	return errNotReopened
 }
 func (closedObject) Set(string, []byte) error    { return errNotReopened }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"iter"
-	"math"
 	"strings"
 	"time"
 
@@ -111,7 +110,7 @@ func within(prefix string, r storage.Range) (from, to string) {
 func (r reader) Records(ctx context.Context, rng storage.Range) iter.Seq2[storage.Record, error] {
 	prefix := r.in(prefixRecord)
 	from, to := within(prefix, rng)
-	most := math.MaxInt
+	most := 0
 	if rng.KeysOnly {
 		most = rowHead
 	}
@@ -124,7 +123,7 @@ func (r reader) Records(ctx context.Context, rng storage.Range) iter.Seq2[storag
 func (r reader) RecordsSince(ctx context.Context, rev syntax.TID) iter.Seq2[storage.Record, error] {
 	prefix := r.in(prefixRecord)
 	from, to := within(prefix, storage.Range{})
-	return items(ctx, r.snapshot, from, to, false, math.MaxInt, func(key string, value []byte) (storage.Record, bool, error) {
+	return items(ctx, r.snapshot, from, to, false, 0, func(key string, value []byte) (storage.Record, bool, error) {
 		rec, err := r.record(key[len(prefix):], value, false)
 		return rec, rec.Rev <= rev, err
 	})
@@ -136,7 +135,7 @@ func (r reader) BlobRefs(ctx context.Context, after cid.Cid, since syntax.TID) i
 	if after.Defined() {
 		from += after.KeyString() + "\xff" // paths are ASCII
 	}
-	return items(ctx, r.snapshot, from, to, false, math.MaxInt, func(key string, value []byte) (ref storage.BlobRef, skip bool, err error) {
+	return items(ctx, r.snapshot, from, to, false, 0, func(key string, value []byte) (ref storage.BlobRef, skip bool, err error) {
 		key = strings.TrimPrefix(key, prefix)
 		if len(key) < dag.CIDLen {
 			return ref, false, corrupt("reference", errRow)
@@ -180,7 +179,11 @@ func expired(expires, now time.Time) bool { return !expires.IsZero() && !now.Bef
 
 func (r reader) Keys(ctx context.Context, rng storage.Range) iter.Seq2[storage.KVPair, error] {
 	from, to := within(prefixKV, rng)
-	return items(ctx, r.snapshot, from, to, rng.Reverse, math.MaxInt, func(key string, value []byte) (p storage.KVPair, skip bool, err error) {
+	most := 0
+	if rng.KeysOnly {
+		most = pairHead
+	}
+	return items(ctx, r.snapshot, from, to, rng.Reverse, most, func(key string, value []byte) (p storage.KVPair, skip bool, err error) {
 		p.Key = key[len(prefixKV):]
 		if p.Value, p.Expires, err = decodePair(value); err != nil {
 			return p, false, err

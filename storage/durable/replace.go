@@ -200,12 +200,12 @@ func (o *object) exchange(set uint64, base syntax.TID) error {
 	return nil
 }
 
-// looseSets reads which sets are loose.
+// looseSets reads which sets are loose, and whether values have pieces.
 func (o *object) looseSets() (list []uint64, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var malformed error
-	err = o.store.Scan(keyLoose, keyOutbox, false, func(key string, _ []byte) bool {
+	err = o.store.Scan(Scan{From: keyLoose, To: keyPiece, MaxValue: KeysOnly}, func(key string, _ []byte) bool {
 		set, err := strconv.ParseUint(key[len(keyLoose):], 16, 64)
 		if err != nil || setName(set) != key[len(keyLoose):] {
 			malformed = corrupt("set", errRow)
@@ -214,7 +214,10 @@ func (o *object) looseSets() (list []uint64, err error) {
 		list = append(list, set)
 		return true
 	})
-	return list, errors.Join(err, malformed)
+	if err = errors.Join(err, malformed); err == nil {
+		o.store.pieces, err = o.store.any(keyPiece)
+	}
+	return list, err
 }
 
 // sweepable returns a set that can be deleted; nil if there is none. The caller has the turn, so
@@ -245,11 +248,11 @@ func (o *object) sweepSome() (did bool, err error) {
 		prefix := in(*set, kind)
 		last, n, size := "", 0, 0
 		o.mu.Lock()
-		err := o.store.Scan(prefix, end(prefix), false, func(key string, value []byte) bool {
+		err := o.store.Scan(Scan{From: prefix, To: end(prefix), Rows: batchRecords}, func(key string, value []byte) bool {
 			last = key
 			n++
 			size += len(key) + len(value)
-			return n < batchRecords && size < batchBytes
+			return size < batchBytes
 		})
 		o.mu.Unlock()
 		if err != nil {

@@ -244,9 +244,9 @@ func (o *object) writeKeys(list []storage.KVWrite, now time.Time) error {
 	}
 	var due []string
 	o.mu.Lock()
-	err := o.store.Scan(prefixExpiry, expiryKey("", now), false, func(key string, _ []byte) bool {
+	err := o.store.Scan(Scan{From: prefixExpiry, To: expiryKey("", now), Rows: sweepKeys, MaxValue: KeysOnly}, func(key string, _ []byte) bool {
 		due = append(due, key)
-		return len(due) < sweepKeys
+		return true
 	})
 	o.mu.Unlock()
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 // An object's keys.
 //
 //	\x00lSET     a set of records that is not, or no longer, the repository's → nothing
+//	\x00mKEY N   piece of a long value (see values)
 //	\x00o        outbox
 //	\x00s        state
 //	b/CID PATH   reference to a blob → revision
@@ -31,6 +32,8 @@ import (
 // r.SET/, and likewise b/ and c/. SET has 16 hexadecimal digits. The repository's set is state.set.
 const (
 	keyLoose     = "\x00l"
+	keyPiece     = "\x00m"
+	keyPieceEnd  = "\x00n"
 	keyOutbox    = "\x00o"
 	keyState     = "\x00s"
 	prefixBlob   = "b/"
@@ -244,9 +247,12 @@ func castCID[T string | []byte](b T) (cid.Cid, error) {
 	return dag.CID(codec, &digest), nil
 }
 
+// pairHead is how many bytes of an account's key have the expiry.
+const pairHead = 8
+
 // encodePair is the value of an account's key.
 func encodePair(value []byte, expires time.Time) []byte {
-	b := make([]byte, 8, 8+len(value))
+	b := make([]byte, pairHead, pairHead+len(value))
 	if !expires.IsZero() {
 		us := expires.UnixMicro()
 		if us == 0 {
@@ -258,13 +264,13 @@ func encodePair(value []byte, expires time.Time) []byte {
 }
 
 func decodePair(b []byte) (value []byte, expires time.Time, err error) {
-	if len(b) < 8 {
+	if len(b) < pairHead {
 		return nil, time.Time{}, corrupt("key", errRow)
 	}
 	if us := binary.BigEndian.Uint64(b); us != 0 {
 		expires = time.UnixMicro(int64(us)).UTC()
 	}
-	return b[8:], expires, nil
+	return b[pairHead:], expires, nil
 }
 
 // expiryKey is the key that makes an account's key found when it has expired.

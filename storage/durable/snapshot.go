@@ -53,13 +53,7 @@ func (v *snapshot) get(ctx context.Context, key string) ([]byte, error) {
 		}
 		return old.value, nil
 	}
-	return v.o.store.Get(key)
-}
-
-// pair is a key with its value.
-type pair struct {
-	key   string
-	value []byte
+	return v.o.store.get(key)
 }
 
 // Bounds of what is read at a time, while other calls of the object wait.
@@ -69,8 +63,7 @@ const (
 	pageBytes = 1 << 20
 )
 
-// scan calls fn with the pairs of a range until it returns false. Values are cut to the
-// first most bytes.
+// scan calls fn with the pairs of a range until it returns false. most is as Scan.MaxValue.
 func (v *snapshot) scan(ctx context.Context, from, to string, reverse bool, most int, fn func(key string, value []byte) bool) error {
 	for size := firstPage; ; size = min(2*size, maxPage) {
 		if err := ctx.Err(); err != nil {
@@ -104,25 +97,12 @@ func (v *snapshot) scan(ctx context.Context, from, to string, reverse bool, most
 func (v *snapshot) page(from, to string, reverse bool, most, size int) (page []pair, more string, err error) {
 	v.o.mu.Lock()
 	defer v.o.mu.Unlock()
-	n, read := 0, 0
-	err = v.o.store.Scan(from, to, reverse, func(key string, value []byte) bool {
-		if n == size || read > pageBytes {
-			return false
-		}
-		n++
-		more = key
-		if _, changed := v.old.Get(key); !changed {
-			value = value[:min(len(value), most)]
-			page = append(page, pair{key, append([]byte{}, value...)})
-			read += len(value)
-		}
-		return true
+	page, more, err = v.o.store.pairs(Scan{From: from, To: to, Reverse: reverse, Rows: size, MaxValue: most}, pageBytes, func(key string) bool {
+		_, changed := v.old.Get(key)
+		return changed
 	})
 	if err != nil {
 		return nil, "", fmt.Errorf("durable: object of %s: %w", v.o.did, err)
-	}
-	if n < size && read <= pageBytes {
-		more = ""
 	}
 	if v.old.Len() > 0 {
 		page = v.merge(page, from, to, reverse, more)
@@ -156,7 +136,7 @@ func (v *snapshot) merge(page []pair, from, to string, reverse bool, more string
 
 // first reports whether there is a key in a range.
 func (v *snapshot) first(ctx context.Context, from, to string) (key string, found bool, err error) {
-	err = v.scan(ctx, from, to, false, 0, func(k string, _ []byte) bool {
+	err = v.scan(ctx, from, to, false, KeysOnly, func(k string, _ []byte) bool {
 		key, found = k, true
 		return false
 	})

@@ -12,25 +12,17 @@ import (
 
 	"golang.org/x/crypto/argon2"
 
-	"github.com/pdskit/pdskit/internal/platform"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Parameters of new password hashes: argon2id, two passes over 19 MiB, about 25 ms; on WebAssembly,
-// whose memory never shrinks, five passes over 7 MiB, which is as hard to guess. They stand in every
-// hash, so they can be raised at any time.
+// More parameters of new password hashes. They stand in every hash, so they can be raised at any time.
 const (
 	argonThreads = 1
 	argonKeyLen  = 32
 	argonSaltLen = 16
-)
-
-var (
-	argonTime   = uint32(platform.Default(2, 5))
-	argonMemory = uint32(platform.Default(19<<10, 7<<10)) // KiB
 )
 
 // argon hashes a password when there is a place for it.
