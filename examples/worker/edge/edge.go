@@ -35,18 +35,15 @@ const (
 // Platform is what a server runs on. Store and Alarm are required.
 type Platform struct {
 	Store storage.Store
-	// Alarm sets when Server.Alarm is to be called, in the place of what was set before. It must last
-	// when the process ends.
+	// Alarm sets when Server.Wake is to be called, unless it is called before. That must last when the
+	// process ends.
 	Alarm func(at time.Time) error
-	// Set is what the alarm was set to when the process started; zero: there is none.
-	Set time.Time
 	// HTTP makes the requests to strangers' hosts. Nil: that of pds.Config.
 	HTTP *http.Client
 	// Subscribe, if not nil, serves com.atproto.sync.subscribeRepos, and Subscribers returns how many
-	// read it. Written is called when events may have been written.
+	// read it. Call Server.Left when the last one has left.
 	Subscribe   http.Handler
 	Subscribers func() int
-	Written     func(ctx context.Context) error
 	// Change, if not nil, changes the configuration of the server last.
 	Change func(c *pds.Config)
 	// Now is the clock. Nil: time.Now.
@@ -62,15 +59,15 @@ type Server struct {
 	log      *slog.Logger
 	now      func() time.Time
 
-	mu      sync.Mutex
-	alarm   time.Time // when it goes off; zero: it is not set
-	newest  int64     // event that was published
-	failure time.Duration
+	mu    sync.Mutex
+	alarm time.Time     // when it goes off at the latest; zero: that is not known
+	wait  time.Duration // after the last failure of maintenance
+	retry time.Time     // when it is tried again
 }
 
 // New returns the server of a host name, which Config.Serves knows.
 func New(cfg Config, host string, p Platform) (*Server, error) {
-	s := &Server{platform: p, log: p.Logger, now: p.Now, alarm: p.Set}
+	s := &Server{platform: p, log: p.Logger, now: p.Now}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -89,11 +86,11 @@ func New(cfg Config, host string, p Platform) (*Server, error) {
 
 // config is that of the whole PDS.
 func (s *Server) config(cfg Config, host string) (pds.Config, error) {
-	directory := &identity.PLCClient{URL: cfg.PLC}
+	directory := &identity.PLCClient{URL: cfg.PLC, HTTP: s.platform.HTTP}
 	c := pds.Config{
 		URL: "https://" + host, Store: s.platform.Store, Secrets: cfg.Secrets, RecoveryKey: cfg.RecoveryKey, Version: Version,
 		Directory: directory, HTTP: s.platform.HTTP, Now: s.now, Logger: s.log, Development: cfg.Development,
-		Resolver: &identity.Resolver{PLC: directory, HTTP: s.platform.HTTP, DNS: &identity.DNSOverHTTPS{URL: cfg.DNS}, Development: cfg.Development, Now: s.now},
+		Resolver: &identity.Resolver{PLC: directory, HTTP: s.platform.HTTP, DNS: &identity.DNSOverHTTPS{URL: cfg.DNS, HTTP: s.platform.HTTP}, Development: cfg.Development, Now: s.now},
 		Policy:   server.Policy{Domains: cfg.domains(host), InviteRequired: cfg.InviteRequired},
 		AppView:  cfg.AppView, Reports: cfg.Reports, Relays: cfg.Relays, Subscribers: s.platform.Subscribers,
 		BlobLimit: cfg.BlobLimit, BlobQuota: cfg.BlobQuota, ImportLimit: importLimit, Sniff: blobtype.Sniff, TreeCache: treeCache,
@@ -146,86 +143,75 @@ func (m mailer) Send(ctx context.Context, msg server.Mail) error {
 // setup is called at the end of pds.New.
 func (s *Server) setup(p *pds.Server) {
 	if s.platform.Subscribe != nil {
-		p.Methods.Replace(xrpc.Route{NSID: "com.atproto.sync.subscribeRepos", Handler: xrpc.Query(
-			s.platform.Subscribe.ServeHTTP(w, r.Request)
-			return nil
-		}})
+		p.Methods.Replace(xrpc.Route{NSID: "com.atproto.sync.subscribeRepos", Handler: xrpc.Subscription(s.platform.Subscribe)})
 	}
 }
 
-// ServeHTTP serves everything. When the answer has been written, subscribers get what the request has
-// written, and the alarm is set to when there is something to do.
+// ServeHTTP serves everything. Then it sets the alarm to when there is something to do.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.Server.ServeHTTP(w, r)
-	ctx := context.WithoutCancel(r.Context())
-	if err := s.after(ctx); err != nil {
-		s.log.Error("after a request", "err", err)
-	}
-}
-
-// Alarm does what is due. Call it when the alarm goes off.
-func (s *Server) Alarm(ctx context.Context) {
-	s.mu.Lock()
-	s.alarm = time.Time{}
-	s.mu.Unlock()
-	if err := s.Maintain(ctx); err != nil {
-		s.log.Error("maintenance", "err", err)
-		s.mu.Lock()
-		s.failure = min(max(2*s.failure, retryFirst), retryLast)
-		s.mu.Unlock()
-	} else {
-		s.mu.Lock()
-		s.failure = 0
-		s.mu.Unlock()
-	}
-	if err := s.after(ctx); err != nil {
-		s.log.Error("after an alarm", "err", err)
-	}
+	s.plan(context.WithoutCancel(r.Context()))
 }
 
 // Left tells that the last subscriber has left.
 func (s *Server) Left(ctx context.Context) {
-	err := s.Server.Left(ctx)
-	if err == nil {
-		err = s.after(ctx)
+	if err := s.Server.Left(ctx); err != nil {
+		s.log.Error("the last subscriber has left", "err", err)
 	}
-	if err != nil {
-		s.log.Error("after the last subscriber", "err", err)
-	}
+	s.plan(ctx)
 }
 
-// after publishes new events, and sets the alarm.
-func (s *Server) after(ctx context.Context) error {
-	_, newest, err := s.platform.Store.Events.Bounds(ctx)
+// plan sets the alarm, if it is not set to go off in time.
+func (s *Server) plan(ctx context.Context) {
+	due, err := s.next(ctx)
 	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	written := newest > s.newest
-	s.newest = max(s.newest, newest)
-	s.mu.Unlock()
-	if written && s.platform.Written != nil {
-		if err := s.platform.Written(ctx); err != nil {
-			s.log.Error("subscribers", "err", err)
-		}
-	}
-	due, err := s.Due(ctx)
-	if err != nil || due.IsZero() {
-		return err
+		s.log.Error("when there is something to do", "err", err)
+		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failure > 0 {
-		if earliest := s.now().Add(s.failure); due.Before(earliest) {
-			due = earliest
-		}
-	}
-	if !s.alarm.IsZero() && !due.Before(s.alarm) {
-		return nil
+	if due.IsZero() || !s.alarm.IsZero() && !due.Before(s.alarm) {
+		return
 	}
 	if err := s.platform.Alarm(due); err != nil {
-		return err
+		s.log.Error("the alarm cannot be set", "err", err)
+		return
 	}
 	s.alarm = due
-	return nil
+}
+
+// next returns when there is something to do, by which time it is to be tried after a failure.
+func (s *Server) next(ctx context.Context) (time.Time, error) {
+	due, err := s.Due(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && !due.IsZero() && due.Before(s.retry) {
+		due = s.retry
+	}
+	return due, err
+}
+
+// Wake does what is due, and returns when it is to be called next; zero: not before something else sets
+// the alarm. Call it when the alarm goes off. It logs its errors.
+func (s *Server) Wake(ctx context.Context) time.Time {
+	due, err := s.next(ctx)
+	if err == nil && !due.IsZero() && !due.After(s.now()) {
+		err = s.Maintain(ctx)
+	}
+	s.mu.Lock()
+	if err != nil {
+		s.log.Error("maintenance", "err", err)
+		s.wait = min(max(2*s.wait, retryFirst), retryLast)
+		s.retry = s.now().Add(s.wait)
+	} else {
+		s.wait, s.retry = 0, time.Time{}
+	}
+	s.mu.Unlock()
+	if due, err = s.next(ctx); err != nil {
+		due = s.now().Add(retryFirst)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alarm = due
+	return due
 }
