@@ -23,7 +23,7 @@ import (
 )
 
 // variables are those of a Worker with a server for one account and one for many.
-func variables(t *testing.T) map[string]string {
+func variables(t testing.TB) map[string]string {
 	t.Helper()
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
