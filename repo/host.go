@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,11 @@ type Config struct {
 	// Signer returns the signing key of an account. It is called for every
 	// commit, so it should answer from memory most of the time. A host that only
 	// reads may return an error.
+	// One that is a [StoredSigner] is held against the store in the transaction of each commit.
 	Signer func(ctx context.Context, did syntax.DID) (crypto.Signer, error)
+	// Stale, if not nil, is told when a StoredSigner, or something else that was read for a commit, may
+	// no longer be what is stored: another process may have changed it.
+	Stale func(did syntax.DID)
 	// CacheBytes bounds the memory of cached trees, about 110 bytes a record.
 	// 0 means 128 MiB. Of the trees that are larger than the whole bound, the
 	// last one is kept while it is used, and for a minute after that.
@@ -78,6 +83,7 @@ func (c Config) Validate() error {
 type Host struct {
 	store      storage.Store
 	signer     func(context.Context, syntax.DID) (crypto.Signer, error)
+	stale      func(syntax.DID) // nil: nobody is told
 	now        func() time.Time
 	checkClock func(context.Context) error
 	temp       string
@@ -107,7 +113,7 @@ func NewHost(cfg Config) *Host {
 		panic(err)
 	}
 	h := &Host{
-		store: cfg.Store, signer: cfg.Signer, now: cfg.Now, checkClock: cfg.CheckClock, temp: cfg.TempDir, hold: cfg.Hold, quota: cfg.BlobQuota,
+		store: cfg.Store, signer: cfg.Signer, stale: cfg.Stale, now: cfg.Now, checkClock: cfg.CheckClock, temp: cfg.TempDir, hold: cfg.Hold, quota: cfg.BlobQuota,
 		clock: rand.UintN(1024), indexes: newIndexSet(cfg.Indexes),
 	}
 	h.spool = &spool.Dir{Path: cfg.TempDir, Limit: max(cfg.SpoolBytes, 0)}
@@ -188,27 +194,62 @@ func (h *Host) load(ctx context.Context, did syntax.DID) (st state, err error) {
 	return st, err
 }
 
-// Signer returns the signing key of an account.
+// StoredSigner is a key that lies in the account's namespace, and is kept in memory besides. So a
+// process that has not heard that another one has changed the key signs nothing with the old one.
+type StoredSigner interface {
+	crypto.Signer
+	// Stored is where the key lies, and as what.
+	Stored() storage.KVCheck
+}
+
+// Signer returns the signing key of an account. If it is a [StoredSigner], it is the one that is
+// stored.
 func (h *Host) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error) {
-	return h.signer(ctx, did)
+	for {
+		signer, err := h.signer(ctx, did)
+		stored, ok := signer.(StoredSigner)
+		if err != nil || !ok || h.stale == nil {
+			return signer, err
+		}
+		var same bool
+		want := stored.Stored()
+		err = h.store.Repos.View(ctx, did, func(r storage.Reader) error {
+			v, err := r.Get(ctx, want.Key)
+			same = err == nil && bytes.Equal(v, want.Value)
+			return err
+		})
+		if err == nil && same {
+			return signer, nil
+		}
+		h.stale(did)
+		if err != nil {
+			return nil, notFound(err, ErrRepoNotFound)
+		}
+	}
+}
+
+// keyCheck is what a commit with the host's own key, not with one that was given, rests on.
+func keyCheck(signer crypto.Signer) []storage.KVCheck {
+	if s, ok := signer.(StoredSigner); ok {
+		return []storage.KVCheck{s.Stored()}
+	}
+	return nil
 }
 
 // sign makes the next commit over the tree of a root, with a revision that follows prev. If signer
-// is nil, it is that of the host.
-func (h *Host) sign(ctx context.Context, did syntax.DID, signer crypto.Signer, prev syntax.TID, root cid.Cid) (commit.Commit, storage.Head, []byte, error) {
-	fail := func(format string, err error) (commit.Commit, storage.Head, []byte, error) {
-		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf(format, did, err)
-	}
+// is nil, it is that of the host, which the checks hold against the store.
+func (h *Host) sign(ctx context.Context, did syntax.DID, signer crypto.Signer, prev syntax.TID, root cid.Cid) (s signed, err error) {
+	fail := func(format string, err error) (signed, error) { return signed{}, fmt.Errorf(format, did, err) }
 	if h.checkClock != nil {
 		if err := h.checkClock(ctx); err != nil {
-			return commit.Commit{}, storage.Head{}, nil, fmt.Errorf("%w: %w", ErrClock, err)
+			return signed{}, fmt.Errorf("%w: %w", ErrClock, err)
 		}
 	}
-	var err error
 	if signer == nil {
 		if signer, err = h.signer(ctx, did); err == nil && signer == nil {
 			err = errors.New("the host has none")
 		}
+		s.checks = keyCheck(signer)
 	}
 	if err != nil {
 		return fail("repo: signing key of %s: %w", err)
@@ -221,7 +262,16 @@ func (h *Host) sign(ctx context.Context, did syntax.DID, signer crypto.Signer, p
 	if err != nil {
 		return fail("repo: sign a commit of %s: %w", err)
 	}
-	return c, storage.Head{Commit: block.CID, Data: c.Data, Rev: c.Rev}, block.Data, nil
+	s.rev, s.head, s.block = c.Rev, storage.Head{Commit: block.CID, Data: c.Data, Rev: c.Rev}, block.Data
+	return s, nil
+}
+
+// signed is a new commit.
+type signed struct {
+	rev    syntax.TID
+	head   storage.Head
+	block  []byte
+	checks []storage.KVCheck
 }
 
 // notFound turns storage.ErrNotFound into a more telling error.

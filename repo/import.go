@@ -366,19 +366,22 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in
 		if err != nil {
 			return nil, err
 		}
-		_, head, block, err := h.sign(ctx, did, nil, last, root)
+		s, err := h.sign(ctx, did, nil, last, root)
 		if err != nil {
 			return nil, err
 		}
-		res.Head = head
-		change := &storage.Change{Prev: prev, Head: head, Commit: block, Events: in.Events, Checks: checks, KV: in.KV}
+		res.Head = s.head
+		change := &storage.Change{Prev: prev, Head: s.head, Commit: s.block, Events: in.Events, Checks: append(slices.Clip(checks), s.checks...), KV: in.KV}
 		if in.Sync {
-			change.Events = append(change.Events[:len(change.Events):len(change.Events)], h.syncEvent(did, head, block))
+			change.Events = append(change.Events[:len(change.Events):len(change.Events)], h.syncEvent(did, s.head, s.block))
 		}
 		return change, nil
 	}
 	res.Seq, err = h.store.Repos.Replace(ctx, did, h.imported(ctx, did, rd.Records(), &b), final)
 	if err != nil {
+		if errors.Is(err, storage.ErrConflict) && h.stale != nil {
+			h.stale(did)
+		}
 		return Result{}, err
 	}
 	return res, nil

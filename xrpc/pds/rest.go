@@ -160,7 +160,7 @@ func (s *Server) tidyAtRest(ctx context.Context, now time.Time, before restState
 	uploaded := s.rest.uploaded.Swap(false)
 	p := &pass{}
 	for more := true; more; {
-		if err := s.tidy(ctx, now, p); err != nil {
+		if err := s.tidy(ctx, now, p, term{kv: s.cfg.Store.KV}); err != nil {
 			s.rest.uploaded.Store(uploaded)
 			return before, err
 		}
