@@ -99,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 	s.openClock()
 	s.Accounts = account.Open(repo.Config{
 		Store: cfg.Store, Now: cfg.Now, CheckClock: s.checkClock, Hold: limit.Hold,
-		TempDir: cfg.Temp, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
+		TempDir: cfg.Temp, Temp: cfg.TempFiles, WaitForReaders: cfg.WaitForReaders, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
 		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return cfg.BlobQuota, nil },
 		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
 	}, box)
