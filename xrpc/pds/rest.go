@@ -31,7 +31,7 @@ type rest struct {
 	mu     sync.Mutex
 	read   bool
 	state  restState
-	kept   []byte // state as it is stored
+	kept   []byte        // state as it is stored
 	rounds *crawl.Rounds // nil: no relays are asked
 }
 
