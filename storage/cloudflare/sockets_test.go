@@ -178,9 +178,7 @@ func TestSlowReaders(t *testing.T) {
 	}
 	// Both bounds are passed: all together have too much, and each in the end.
 	eventually(t, "all are closed but one", func() bool {
-		n := strings.TrimSpace(get(t, s, "/test/sockets"))
-		t.Log(n)
-		return n == "1"
+		return strings.TrimSpace(get(t, s, "/test/sockets")) == "1"
 	})
 	same(t, "createRecord", createRecord(t, s), 200)
 	got, err := take(t, live, 1)

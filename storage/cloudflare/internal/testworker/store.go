@@ -4,8 +4,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"runtime"
 	"strconv"
@@ -185,6 +185,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
+// recordOf is a record of its own.
 func recordOf(size int) ([]byte, error) {
-	return data.Encode(map[string]any{"$type": "com.example.note", "text": strings.Repeat("x", size), "at": fmt.Sprint(time.Now().UnixNano())})
+	return data.Encode(map[string]any{"$type": "com.example.note", "text": strings.Repeat(rand.Text(), size/26+1)})
 }
