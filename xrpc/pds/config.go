@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon"
@@ -96,8 +97,11 @@ type Config struct {
 	Indexes []repo.Index
 	// TreeCache and SpoolBytes bound memory for trees and temporary files: see [repo.Config].
 	TreeCache, SpoolBytes int64
-	// Temp is the folder for temporary files. Empty: the system's.
-	Temp string
+	// Temp is the folder for temporary files. Empty: the system's. TempFiles, if not nil, takes its
+	// place, and WaitForReaders does without for exports: see [repo.Config].
+	Temp           string
+	TempFiles      car.Temp
+	WaitForReaders bool
 	// ResetDelay is how long requestPasswordReset takes: see [server.Config].
 	ResetDelay time.Duration
 	// Backfill is for how long events can be replayed. 0: 72 hours.
@@ -106,7 +110,8 @@ type Config struct {
 	Decoders map[string]func(io.Reader) (io.Reader, error)
 
 	// Rates bounds how often clients may call methods and guess passwords. Nil: as on the official
-	// server, but with Development not at all. See package rate, and [NoRates].
+	// server, but with Development not at all. See package rate, and [NoRates]. If it has a method
+	// Run(context.Context), as *rate.Limiter does, Server.Run calls it.
 	Rates Rates
 	// Proxies are the networks of the proxies in front, whose X-Forwarded-For is believed. None:
 	// nobody's is.

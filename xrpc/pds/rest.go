@@ -1,6 +1,7 @@
 package pds
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,7 @@ type rest struct {
 	mu     sync.Mutex
 	read   bool
 	state  restState
+	kept   []byte        // state as it is stored
 	rounds *crawl.Rounds // nil: no relays are asked
 }
 
@@ -57,6 +59,7 @@ func (s *Server) openRest(ctx context.Context) error {
 		if err == nil && exactjson.Unmarshal(text, &r.state) != nil {
 			r.state = restState{} // of another version: all is looked at again
 		}
+		r.kept = text
 		return err
 	})
 	if err != nil {
@@ -76,10 +79,14 @@ func (s *Server) keepRest(ctx context.Context) error {
 		r.state.Crawl = r.rounds.State()
 	}
 	text, err := json.Marshal(r.state)
-	if err != nil {
+	if err != nil || bytes.Equal(text, r.kept) {
 		return err
 	}
-	return s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Set(ctx, restKey, text, time.Time{}) })
+	if err := s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Set(ctx, restKey, text, time.Time{}) }); err != nil {
+		return err
+	}
+	r.kept = text
+	return nil
 }
 
 // Due returns when Maintain is to be called; zero: not until something has been written. It is for
