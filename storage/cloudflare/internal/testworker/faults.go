@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/pdskit/pdskit/storage/cloudflare"
+	"github.com/pdskit/pdskit/storage/cloudflare/internal/testpds"
 	"github.com/pdskit/pdskit/storage/durable"
 )
 
@@ -25,7 +26,7 @@ type faults struct {
 func (f *faults) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		when, n, _ := strings.Cut(r.Header.Get("X-Test-Abort"), " ")
-		f.before, f.left = when == "before", number(n)
+		f.before, f.left = when == "before", testpds.Number(n)
 		next.ServeHTTP(w, r)
 		f.left = 0
 	})
