@@ -166,3 +166,27 @@ func (q *Queue) Drop(ctx context.Context, id string) error {
 	q.Wake()
 	return nil
 }
+
+// Rewrite puts another body in the place of a job's, whatever the state of the job. A consumer that has it
+// keeps what it has. A job that is not there gives storage.ErrNotFound.
+func (q *Queue) Rewrite(ctx context.Context, id string, body []byte) error {
+	if err := q.check(&Message{Body: body}); err != nil {
+		return err
+	}
+	return q.fail("rewrite", q.cfg.KV.Write(ctx, func(kv storage.KVTx) error {
+		t := &tx{kv, ctx, q}
+		j, err := q.getRow(ctx, t, id)
+		if err != nil {
+			return err
+		}
+		if j.Long {
+			if err := t.del("b/" + id); err != nil {
+				return err
+			}
+		}
+		if err := t.setBody(id, j, body); err != nil {
+			return err
+		}
+		return t.put(id, j)
+	}))
+}

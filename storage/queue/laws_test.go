@@ -261,6 +261,10 @@ func lawEntries(w *world) {
 	w.receive(q)
 	w.ok(q.Hurry(w.ctx, ids[1]))
 	w.ok(q.Hurry(w.ctx, ids[4]))
+	w.fails(q.Rewrite(w.ctx, "none", nil), storage.ErrNotFound)
+	for _, text := range []string{strings.Repeat("long", 1000), "a1"} {
+		w.ok(q.Rewrite(w.ctx, ids[1], []byte(text)))
+	}
 	again := w.wait(time.Millisecond).receive(q, "a1", "dead")
 	w.ok(q.Drop(w.ctx, ids[1]))
 	errs, err := q.Finish(w.ctx, queue.Result{Job: again[0]})

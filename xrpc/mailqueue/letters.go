@@ -91,3 +91,28 @@ func (q *Queue) Drop(ctx context.Context, id string) error {
 	}
 	return q.queue.Drop(ctx, id)
 }
+
+// Reseal seals all messages anew that are sealed with another key than the first one of the Box, and
+// returns how many. It is for when the keys are exchanged, while no server runs on the store.
+func (q *Queue) Reseal(ctx context.Context) (n int, err error) {
+	if err := q.outbox.Recover(ctx, 0); err != nil {
+		return 0, err
+	}
+	for e, err := range q.queue.Entries(ctx) {
+		if err != nil {
+			return n, err
+		}
+		if !q.cfg.Box.Stale(e.Body) {
+			continue
+		}
+		again, err := q.cfg.Box.Reseal(place(e.ID), e.Body)
+		if err != nil {
+			continue // no key opens it: Run gives it up
+		}
+		if err := q.queue.Rewrite(ctx, e.ID, again); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
