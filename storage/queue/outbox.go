@@ -82,8 +82,27 @@ func (o Outbox) Announce(ctx context.Context, did syntax.DID) (done func(context
 // notes is the prefix of what Announce has noted.
 func (o Outbox) notes() string { return o.Queue.prefix + "o/" }
 
+// Announced returns when the first change was announced whose end is not known; zero: there is none. It
+// is for a process that rests until there is something for Recover.
+func (o Outbox) Announced(ctx context.Context) (at time.Time, err error) {
+	err = o.Store.KV.Read(ctx, func(r storage.KVReader) error {
+		at = time.Time{}
+		all := storage.Prefix(o.notes())
+		all.KeysOnly = true
+		for pair, err := range r.Keys(ctx, all) {
+			if err != nil {
+				return err
+			}
+			at = parseMicros(pair.Key[len(all.From):])
+			break
+		}
+		return nil
+	})
+	return at, o.Queue.fail("announced", err)
+}
+
 // noteKept is how long a change may be under way after it was announced.
-const noteKept = time.Hour
+const noteKept = 5 * time.Minute
 
 // Recover moves the jobs of changes that were announced some time ago, and whose end is not known. It
 // costs as much as those. Call it at the start, and every minute.

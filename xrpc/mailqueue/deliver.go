@@ -111,6 +111,37 @@ func (q *Queue) tidy(ctx context.Context) {
 	}
 }
 
+// Due returns when Turn is to be called; zero: not until there is another message. It costs little.
+func (q *Queue) Due(ctx context.Context) (time.Time, error) {
+	next, err := q.queue.Next(ctx)
+	if err != nil {
+		return next, err
+	}
+	announced, err := q.outbox.Announced(ctx)
+	if !announced.IsZero() {
+		if at := announced.Add(recoverAfter); next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return next, err
+}
+
+// Turn does once what Run does all the time: it sends what is due. It is for a process that rests between
+// requests.
+func (q *Queue) Turn(ctx context.Context) error {
+	err := q.outbox.Recover(ctx, recoverAfter)
+	for err == nil && q.cfg.Mailer != nil {
+		var n int
+		if n, err = q.sendSome(ctx); n == 0 {
+			break
+		}
+	}
+	if err == nil {
+		_, err = q.queue.Purge(ctx, q.now().Add(-deadLife))
+	}
+	return err
+}
+
 // kick sends what is due, where Run does not: a server without Run sends its mail too, but what fails
 // then waits for the next message.
 func (q *Queue) kick() {

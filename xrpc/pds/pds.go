@@ -80,8 +80,8 @@ type Server struct {
 	relays  relays
 	handler http.Handler
 	sweep   int // how many accounts maintenance looks through at a time
-	found   found
 	started time.Time
+	node    node
 	rest    rest
 }
 
@@ -95,6 +95,7 @@ func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
 	s := &Server{cfg: cfg, Mux: http.NewServeMux(), sweep: sweepAccounts, started: cfg.Now()}
 	s.openTrail()
+	s.openNode()
 	box, err := sealed.New(cfg.Secrets.MasterKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)
@@ -102,7 +103,7 @@ func New(cfg Config) (*Server, error) {
 	s.openClock()
 	s.Accounts = account.Open(repo.Config{
 		Store: cfg.Store, Now: cfg.Now, CheckClock: s.checkClock, Hold: limit.Hold,
-		TempDir: cfg.Temp, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
+		TempDir: cfg.Temp, Temp: cfg.TempFiles, WaitForReaders: cfg.WaitForReaders, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
 		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return cfg.BlobQuota, nil },
 		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
 	}, box)
@@ -160,7 +161,7 @@ func (s *Server) openAccounts() error {
 	s.Sessions = session.New(session.Config{
 		OAuth:       s.oauthSessions(),
 		Credentials: s.Credentials, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
-		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: cfg.Rates, SendCode: s.sendCode, Now: cfg.Now, Logger: s.log,
+		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: cfg.Rates, Shared: cfg.Node.Shared, SendCode: s.sendCode, Now: cfg.Now, Logger: s.log,
 	})
 	s.Service = server.New(server.Config{
 		Sessions: s.Sessions, Directory: cfg.Directory, RotationKeys: cfg.Secrets.RotationKeys, RecoveryKey: cfg.RecoveryKey,
@@ -295,29 +296,39 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 }
 
 // Run does what a server does beside serving requests, until the context ends: it watches the clock,
-// asks relays to read the server, sends mail, every minute finishes changes of accounts that were
-// interrupted, and every hour deletes what is no longer used. Then it ends all subscriptions, and returns nil. A
-// server should run once, while it serves. One that rests between requests calls Maintain instead.
+// sends mail, asks relays to read the server, every minute finishes changes of accounts that were
+// interrupted, and every hour deletes what is no longer used. Of several nodes, one does the latter three
+// at a time, and none that drains. Then it ends all subscriptions, and returns nil. A server should run
+// once, while it serves. One that rests between requests calls Maintain instead.
 func (s *Server) Run(ctx context.Context) error {
 	s.made()
 	var all sync.WaitGroup
 	all.Go(func() { s.clock.watch.Run(ctx) })
-	all.Go(func() { s.maintain(ctx) })
-	all.Go(func() { s.repair(ctx) })
-	all.Go(func() { s.crawl(ctx) })
+	all.Go(func() { s.beat(ctx) })
+	s.node.led.Go(func() {
+		s.lead(ctx, leaseMaintenance, func(ctx context.Context, t term) {
+			var both sync.WaitGroup
+			both.Go(func() { s.maintain(ctx, t) })
+			both.Go(func() { s.repair(ctx) })
+			both.Wait()
+		})
+	})
+	if s.crawler != nil {
+		s.node.led.Go(func() { s.lead(ctx, leaseCrawl, s.crawl) })
+	}
 	all.Go(func() { s.relays.run(ctx) })
 	if s.Mail != nil {
 		all.Go(func() { s.Mail.Run(ctx) })
 	}
 	<-ctx.Done()
 	err := s.Outbox.Close()
+	s.node.led.Wait()
 	all.Wait()
 	return err
 }
 
 // Close sends the mail that is due, until the context ends; what is left is sent by the next server of
-// the store. It comes after the last request. The
-// store is the caller's to close, after that.
+// the store. It comes after the last request. The store is the caller's to close, after that.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.Outbox.Close() // Run may never have been called
 	s.Service.Close(ctx)
