@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"syscall/js"
+
+	"github.com/pdskit/pdskit/storage/durable"
 )
 
 // Call answers a call of another object: bytes in, bytes out. See Host.OnCall.
@@ -83,4 +85,15 @@ func toJS(b []byte) js.Value {
 	v := js.Global().Get("Uint8Array").New(len(b))
 	js.CopyBytesToJS(v, b)
 	return v
+}
+
+// Directory returns the directory in another object, for durable.Config: that object answers with
+// AnswerDirectory. The platform sends a call only when all that this object has written before is
+// durable, so the directory never knows of a change that the account might lose.
+func (h *Host) Directory(binding, name string) (durable.Directory, error) {
+	s, err := h.Stub(binding, name)
+	if err != nil {
+		return nil, err
+	}
+	return directory{s.Call}, nil
 }
