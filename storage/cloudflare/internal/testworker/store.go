@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -20,28 +21,22 @@ import (
 
 // world is a PDS of one account, as far as tests need it.
 type world struct {
-	solo    *durable.Solo
 	repos   *repo.Host
 	sockets *cloudflare.Sockets
 	faults  *faults
 	alarms  []string
 }
 
-// newWorld opens the store of the object.
+// newWorld opens the store of the object: a Solo, or, of an object whose name begins with "account", the
+// account of a host whose directory is in the object "directory".
 func newWorld(ctx context.Context, host *cloudflare.Host, mux *http.ServeMux) *world {
 	w := &world{faults: &faults{host: host}}
-	w.solo = must(durable.OpenSolo(ctx, func(context.Context) (durable.Object, error) {
-		o, err := host.Object("kv")
-		return faulty{o, w.faults}, err
-	}, durable.SoloConfig{
-		Schedule: func(at time.Time) error { host.SetAlarm(at); return nil },
-		Alarms: durable.Alarms{Call: func(_ context.Context, did syntax.DID) error {
-			w.alarms = append(w.alarms, string(did))
-			return nil
-		}},
-	}))
-	host.OnAlarm(w.solo.FireAlarms)
-	store := w.solo.Store()
+	var store storage.Store
+	if strings.HasPrefix(host.Value("ctx").Get("id").Get("name").String(), "account") {
+		store = w.account(ctx, host)
+	} else {
+		store = w.openSolo(ctx, host)
+	}
 	store.Blobs = memory.New(memory.Config{}).Blobs
 	if b, err := host.Bucket("BLOBS"); err == nil {
 		store.Blobs = must(bucket.Open(ctx, bucket.Config{KV: store.KV, Bucket: b}))
@@ -55,6 +50,33 @@ func newWorld(ctx context.Context, host *cloudflare.Host, mux *http.ServeMux) *w
 	mux.Handle("/xrpc/com.atproto.sync.subscribeRepos", w.sockets)
 	w.routes(mux, store)
 	return w
+}
+
+// account opens the store of one account of many.
+func (w *world) account(ctx context.Context, host *cloudflare.Host) storage.Store {
+	shared := memory.New(memory.Config{}) // but for the directory, nothing is asked of it
+	db := must(durable.New(ctx, durable.Config{
+		Shared: shared, Objects: faultyObjects{must(host.Objects("kv")), w.faults},
+		Directory: faultyDirectory{must(host.Directory("ACCOUNT", "directory")), w.faults},
+	}))
+	return db.Store()
+}
+
+// openSolo opens a store of its own, which is the directory of others too.
+func (w *world) openSolo(ctx context.Context, host *cloudflare.Host) storage.Store {
+	solo := must(durable.OpenSolo(ctx, func(context.Context) (durable.Object, error) {
+		o, err := host.Object("kv")
+		return faulty{o, w.faults}, err
+	}, durable.SoloConfig{
+		Schedule: func(at time.Time) error { host.SetAlarm(at); return nil },
+		Alarms: durable.Alarms{Call: func(_ context.Context, did syntax.DID) error {
+			w.alarms = append(w.alarms, string(did))
+			return nil
+		}},
+	}))
+	host.OnAlarm(solo.FireAlarms)
+	host.OnCall(cloudflare.AnswerDirectory(durable.NewDirectory(solo.Store())))
+	return solo.Store()
 }
 
 // routes are what a test asks of the store besides.
