@@ -24,8 +24,8 @@ func ofAccount(did syntax.DID) (from, to string) { return string(did) + "\x00", 
 // append adds events to the log and returns the number of the last.
 func (s *state) append(clock func() time.Time, list []storage.Event) int64 {
 	for _, e := range list {
-		s.newest = storage.NextSeq(s.newest, clock())
-		e.Seq = s.newest
+		s.newest = storage.NextSeq(s.newest, clock()) + e.Numbers() - 1
+		e.Seq, e.Weight = s.newest, int(e.Numbers())
 		e.Time = e.Time.Truncate(time.Millisecond).UTC()
 		e.Payload = bytes.Clone(e.Payload)
 		from, _ := ofAccount(e.DID)

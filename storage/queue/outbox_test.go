@@ -62,8 +62,7 @@ func (w *world) outboxEmpty() {
 	}
 }
 
-func TestOutbox(t *testing.T) {
-	w := newWorld(t)
+func lawOutbox(w *world) {
 	w.repository(alice)
 	w.repository(bob)
 	q := w.open()
@@ -78,7 +77,7 @@ func TestOutbox(t *testing.T) {
 	w.finish(q, w.receive(q, "b")[0], nil)
 	w.finish(q, w.wait(time.Minute).receive(q, "later")[0], nil)
 	if _, err := o.Write(queue.Message{ID: "a/b"}); err == nil {
-		t.Error("a wrong ID was taken")
+		w.Error("a wrong ID was taken")
 	}
 	// A change that fails has no jobs.
 	head, err := w.store.Repos.Head(w.ctx, alice)
@@ -100,11 +99,11 @@ func TestOutbox(t *testing.T) {
 		jobs, err := q.Receive(w.ctx, 100)
 		w.ok(err)
 		if len(jobs) == 0 {
-			t.Fatalf("%d jobs of 250", n)
+			w.Fatalf("%d jobs of 250", n)
 		}
 		for _, j := range jobs {
 			if string(j.Body) != fmt.Sprint(n) {
-				t.Fatalf("job %s, not %d", j.Body, n)
+				w.Fatalf("job %s, not %d", j.Body, n)
 			}
 			n++
 			w.finish(q, j, nil)
@@ -245,4 +244,36 @@ func TestOutboxKill(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A change without an event is announced. Its jobs are moved at its end, or, where the process died, by
+// Recover, even if the change comes later than that; the note does not stay for good.
+func lawAnnounce(w *world) {
+	w.repository(alice)
+	w.repository(bob)
+	q := w.open()
+	o := queue.Outbox{Store: w.store, Queue: q}
+	done, err := o.Announce(w.ctx, alice)
+	w.ok(err)
+	w.ok(commit(w.ctx, o, alice, body("a")))
+	w.receive(q)
+	w.ok(done(w.ctx))
+	w.finish(q, w.receive(q, "a")[0], nil)
+	w.empty()
+
+	_, err = o.Announce(w.ctx, alice) // and dies
+	w.ok(err)
+	w.ok(commit(w.ctx, o, alice, body("b")))
+	w.ok(o.Recover(w.ctx, time.Minute))
+	w.receive(q) // it is under way, for all that is known
+	w.wait(2 * time.Minute)
+	w.ok(o.Recover(w.ctx, time.Minute))
+	w.finish(q, w.receive(q, "b")[0], nil)
+	w.ok(commit(w.ctx, o, alice, body("late")))
+	w.ok(o.Recover(w.ctx, time.Minute))
+	w.finish(q, w.receive(q, "late")[0], nil)
+	w.wait(2 * time.Hour)
+	w.ok(o.Recover(w.ctx, time.Minute))
+	w.outboxEmpty()
+	w.empty()
 }

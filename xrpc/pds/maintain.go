@@ -156,6 +156,9 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass, t term) error
 		if n == s.sweep {
 			return s.setSweepPosition(ctx, last, t)
 		}
+		if info.Head == (storage.Head{}) {
+			continue
+		}
 		n, last = n+1, info.DID
 		p.look(info, now)
 		if p.whole {
