@@ -26,15 +26,20 @@ func (s *state) append(clock func() time.Time, list []storage.Event) int64 {
 	for _, e := range list {
 		s.newest = storage.NextSeq(s.newest, clock())
 		e.Seq = s.newest
-		e.Time = e.Time.Truncate(time.Millisecond).UTC()
-		e.Payload = bytes.Clone(e.Payload)
-		from, _ := ofAccount(e.DID)
-		s.log, s.byDID = s.log.Set(seqKey(e.Seq), e), s.byDID.Set(from+seqKey(e.Seq), e)
+		s.put(e)
 	}
 	if len(list) == 0 {
 		return 0
 	}
 	return s.newest
+}
+
+// put puts an event that has its number into the log.
+func (s *state) put(e storage.Event) {
+	e.Time = e.Time.Truncate(time.Millisecond).UTC()
+	e.Payload = bytes.Clone(e.Payload)
+	from, _ := ofAccount(e.DID)
+	s.log, s.byDID = s.log.Set(seqKey(e.Seq), e), s.byDID.Set(from+seqKey(e.Seq), e)
 }
 
 func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {

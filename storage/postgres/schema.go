@@ -143,6 +143,7 @@ const (
 	lockMigrate = iota + 1
 	lockPartitions
 	lockTrim
+	lockMove
 )
 
 // lockKey is the key of an advisory lock, which is of a schema alone.
@@ -188,14 +189,15 @@ func (db *DB) migrate(ctx context.Context, c *pgx.Conn, versions []string) error
 	})
 }
 
-// schemaVersion reads the version of the schema, 0 if there is none.
-func schemaVersion(ctx context.Context, q interface {
+// querier is a connection or a transaction.
+type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}, schema string) (have int, err error) {
+}
+
+// schemaVersion reads the version of the schema, 0 if there is none.
+func schemaVersion(ctx context.Context, q querier, schema string) (have int, err error) {
 	table := pgx.Identifier{schema, "version"}.Sanitize()
-	var found bool
-	// Not to_regclass, which may remember that there was none before the lock was there.
-	err = q.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE n.nspname = $1 AND t.relname = 'version')", schema).Scan(&found)
+	found, err := hasTable(ctx, q, schema, "version")
 	if err != nil || !found {
 		return 0, err
 	}
@@ -204,4 +206,11 @@ func schemaVersion(ctx context.Context, q interface {
 		err = fmt.Errorf("postgres: the table %s, with the schema's version, is empty", table)
 	}
 	return have, err
+}
+
+// hasTable reports whether there is a table. It does not use to_regclass, which may remember that
+// there was none before a lock was there.
+func hasTable(ctx context.Context, q querier, schema, table string) (found bool, err error) {
+	err = q.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE n.nspname = $1 AND t.relname = $2)", schema, table).Scan(&found)
+	return found, err
 }

@@ -27,7 +27,11 @@ type Faults struct {
 // Wrap returns the store with faults.
 func (f Faults) Wrap(s storage.Store) storage.Store {
 	if s.Repos != nil {
-		s.Repos = faultyRepos{f, s.Repos}
+		m, movable := s.Repos.(storage.Movable)
+		l, loads := s.Repos.(storage.Loader)
+		if s.Repos = (faultyRepos{f, s.Repos}); movable && loads {
+			s.Repos = faultyMovable{s.Repos.(faultyRepos), m, l}
+		}
 	}
 	if s.Events != nil {
 		s.Events = faultyEvents{f, s.Events}

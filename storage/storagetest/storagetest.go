@@ -66,7 +66,7 @@ type Backend struct {
 
 // Run checks all of a backend.
 func Run(t *testing.T, b Backend) {
-	run(t, b, slices.Concat(repoChecks(), eventChecks(), kvChecks(), blobChecks(), historyChecks()))
+	run(t, b, slices.Concat(repoChecks(), eventChecks(), kvChecks(), blobChecks(), historyChecks(), moveChecks()))
 }
 
 // RunRepos checks Repos and Events; the other parts of the store are not used.
