@@ -29,14 +29,15 @@ func (moved) Public() string {
 //
 //	          Watch              Shut
 //	in use ─────────▶ watched ─────────▶ shut      all of them durable, and for
-//	   ▲                 │                 │       every process that has the store open
+//	   ▲                 │  ▲              │       every process that has the store open
+//	   │                 │  └─── Watch ────┤
 //	   └─────────────────┴─── Unwatch ─────┘
 //
 // Changes take turns with these methods as with each other: a write is either noted, or its
 // transaction has ended when Watch returns; it fails with ErrMoved, or has ended when Shut returns.
 type Movable interface {
 	// Watch begins to note which accounts and keys change. The text is kept with that. If the store is
-	// watched or shut, only the text changes, and what was noted stays.
+	// watched, only the text changes; if it is shut, it takes writes again. What was noted stays.
 	Watch(ctx context.Context, note string) error
 	// Shut makes the store refuse writes with ErrMoved, those of this interface and of Moving
 	// excepted. It must be watched. If it is shut, only the text changes.

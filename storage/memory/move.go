@@ -33,7 +33,7 @@ func (s *state) note(kind storage.ChangedKind, name string) {
 // Watch implements storage.Movable.
 func (d repos) Watch(ctx context.Context, note string) error {
 	return d.writeShut(ctx, func(s *state) error {
-		s.watch.State, s.watch.Note = max(s.watch.State, storage.Watching), note
+		s.watch = storage.Watch{State: storage.Watching, Note: note}
 		return nil
 	})
 }

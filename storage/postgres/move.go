@@ -139,9 +139,9 @@ func setMove(ctx context.Context, tx pgx.Tx, state storage.WatchState, note stri
 
 // Watch implements storage.Movable.
 func (d repos) Watch(ctx context.Context, note string) error {
-	return d.rewatch(ctx, func(ctx context.Context, tx pgx.Tx, state storage.WatchState) error {
-		if state != storage.Unwatched {
-			return setMove(ctx, tx, state, note)
+	return d.rewatch(ctx, func(ctx context.Context, tx pgx.Tx, _ storage.WatchState) error {
+		if err := triggers(ctx, tx, "shut_", false); err != nil {
+			return err
 		}
 		if err := triggers(ctx, tx, "move_", true); err != nil {
 			return err

@@ -111,4 +111,3 @@ func (c *conn) event(e *storage.Event) error {
 	return c.exec("INSERT OR REPLACE INTO event (seq, did, kind, time, payload) VALUES (?, ?, ?, ?, ?)",
 		e.Seq, e.DID, e.Kind, e.Time.UnixMilli(), nonNil(e.Payload))
 }
-

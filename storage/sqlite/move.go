@@ -51,15 +51,16 @@ CREATE TABLE moved (
 		return b.String()
 	}()
 
-	shutSQL, unwatchSQL = func() (shut, unwatch string) {
+	shutSQL, openSQL, unwatchSQL = func() (shut, open, unwatch string) {
 		var b strings.Builder
 		for _, table := range []string{"repo", "record", "blob_ref", "event", "kv", "loose", "gone"} {
 			for _, event := range []string{"INSERT", "UPDATE", "DELETE"} {
 				fmt.Fprintf(&b, "CREATE TRIGGER IF NOT EXISTS shut_%[1]s_%[2]s BEFORE %[2]s ON %[1]s WHEN (SELECT pass FROM move) = 0 BEGIN SELECT RAISE(ABORT, 'the store has been moved'); END;\n", table, event)
-				unwatch += fmt.Sprintf("DROP TRIGGER IF EXISTS shut_%[1]s_%[2]s;\nDROP TRIGGER IF EXISTS move_%[1]s_%[2]s;\n", table, event)
+				open += fmt.Sprintf("DROP TRIGGER IF EXISTS shut_%s_%s;\n", table, event)
+				unwatch += fmt.Sprintf("DROP TRIGGER IF EXISTS move_%s_%s;\n", table, event)
 			}
 		}
-		return b.String(), unwatch + "DROP TABLE moved;\nDROP TABLE move;\n"
+		return b.String(), open, open + unwatch + "DROP TABLE moved;\nDROP TABLE move;\n"
 	}()
 )
 
@@ -91,7 +92,10 @@ func (d repos) rewatch(ctx context.Context, fn func(*conn, storage.Watch) error)
 func (d repos) Watch(ctx context.Context, note string) error {
 	return d.rewatch(ctx, func(c *conn, w storage.Watch) error {
 		if w.State != storage.Unwatched {
-			return c.exec("UPDATE move SET note = ?", note)
+			if err := c.Exec(openSQL); err != nil {
+				return err
+			}
+			return c.exec("UPDATE move SET state = ?, note = ?", int(storage.Watching), note)
 		}
 		if err := c.Exec(watchSQL); err != nil {
 			return err
