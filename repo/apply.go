@@ -190,7 +190,10 @@ func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, erro
 			return res, err
 		}
 		now, loadErr := h.load(ctx, did)
-		if loadErr != nil || now.head == st.head && now.indexed == st.indexed && b.Guard == nil {
+		if h.stale != nil {
+			h.stale(did)
+		}
+		if loadErr != nil || now.head == st.head && now.indexed == st.indexed && b.Guard == nil && (h.stale == nil || try > 0) {
 			return res, err // the state is what we took it for: a KV check failed
 		}
 		b.Assumed = nil
@@ -403,14 +406,16 @@ func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edi
 	if err != nil {
 		return state{}, err
 	}
-	c, head, block, err := h.sign(ctx, did, b.Signer, st.head.Rev, delta.Tree.Root())
+	s, err := h.sign(ctx, did, b.Signer, st.head.Rev, delta.Tree.Root())
 	if err != nil {
 		return state{}, err
 	}
+	head, block := s.head, s.block
 	change.Head, change.Commit = head, block
+	change.Checks = append(slices.Clip(change.Checks), s.checks...)
 	next := state{head: head, tree: delta.Tree, size: st.size}
 
-	ev := commit.Event{Repo: did, Commit: head.Commit, Rev: c.Rev, Since: st.head.Rev, PrevData: st.head.Data, Time: h.now()}
+	ev := commit.Event{Repo: did, Commit: head.Commit, Rev: s.rev, Since: st.head.Rev, PrevData: st.head.Data, Time: h.now()}
 	var records []car.Block
 	for i, e := range edits {
 		op := commit.Op{Action: commit.Update, Path: e.path, CID: e.cid, Prev: e.prev}

@@ -9,9 +9,14 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// EventOf returns a message as an event for the log.
+// EventOf returns a message as an event for the log. A commit takes a sequence number for each of
+// its operations, so that views that show each by itself can number them: see storage.Event.First.
 func EventOf(m commit.Message) storage.Event {
-	return storage.Event{DID: m.About(), Kind: m.Kind(), Time: m.At(), Payload: m.Payload()}
+	ev := storage.Event{DID: m.About(), Kind: m.Kind(), Time: m.At(), Payload: m.Payload()}
+	if c, ok := m.(*commit.Event); ok {
+		ev.Weight = min(max(1, len(c.Ops)), storage.MaxWeight)
+	}
+	return ev
 }
 
 // IdentityEvent returns an #identity event of the present time: the account's DID document or

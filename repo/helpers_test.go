@@ -18,6 +18,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/storage/durable/files"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sqlite"
 )
@@ -77,7 +78,7 @@ func stores(t *testing.T, fn func(t *testing.T, store storage.Store)) {
 func allStores(t *testing.T, fn func(t *testing.T, store storage.Store)) {
 	stores(t, fn)
 	t.Run("durable", func(t *testing.T) {
-		db, err := durable.Open(ctx, t.TempDir(), durable.Config{})
+		db, err := files.Open(ctx, t.TempDir(), durable.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,10 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/platform"
 	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
@@ -22,19 +25,34 @@ type Config struct {
 	// Signer returns the signing key of an account. It is called for every
 	// commit, so it should answer from memory most of the time. A host that only
 	// reads may return an error.
+	// One that is a [StoredSigner] is held against the store in the transaction of each commit.
 	Signer func(ctx context.Context, did syntax.DID) (crypto.Signer, error)
+	// Stale, if not nil, is told when a StoredSigner, or something else that was read for a commit, may
+	// no longer be what is stored: another process may have changed it.
+	Stale func(did syntax.DID)
 	// CacheBytes bounds the memory of cached trees, about 110 bytes a record.
-	// 0 means 128 MiB. Of the trees that are larger than the whole bound, the
+	// 0 means 128 MiB, on WebAssembly 8 MiB. Of the trees that are larger than the whole bound, the
 	// last one is kept while it is used, and for a minute after that.
 	CacheBytes int64
 	// TempDir is the folder where exports to slow readers and imports are spooled. It should not be
 	// used for anything else: spool files of a process that was killed are removed. Empty means the
-	// system's default.
+	// system's default; on WebAssembly, where there may be no files, that exports wait for their
+	// readers, and imports are in memory.
 	TempDir string
+	// Temp, if not nil, takes the place of TempDir, where there are no files but other room: see
+	// [car.TempFile], which says what it must do, and about files of a process that was killed. A
+	// file that cannot be made or written is treated as if there were no room.
+	Temp car.Temp
+	// WaitForReaders makes exports wait for readers that are slow, where they would be spooled. They
+	// hold their snapshots for as long as the reader takes half a MiB in half a minute. It suits a
+	// store whose snapshots hold up nobody and cost little, such as storage/durable. Without files
+	// (see TempDir) it is so in any case.
+	WaitForReaders bool
 	// SpoolBytes bounds the bytes of all spool files together, with the files that an import needs
-	// to find the blocks of its file. An export for which there is no room goes on at the pace of
-	// its reader, for half a minute, and then fails with ErrBusy, as an import does at once. 0
-	// means 2 GiB; negative: no bound.
+	// to find the blocks of its file; one file can have half of them. An export for which there is
+	// no room goes on at the pace of its reader, for half a minute, and then fails with ErrBusy, as
+	// an import does at once. 0 means 2 GiB, or 32 MiB where files are in memory; negative: no
+	// bound.
 	SpoolBytes int64
 	// Hold, if not nil, is asked before n more bytes of an export are spooled, and told with a
 	// negative number when they are gone. An error means that there is no room. It is a place for a
@@ -78,10 +96,11 @@ func (c Config) Validate() error {
 type Host struct {
 	store      storage.Store
 	signer     func(context.Context, syntax.DID) (crypto.Signer, error)
+	stale      func(syntax.DID) // nil: nobody is told
 	now        func() time.Time
 	checkClock func(context.Context) error
-	temp       string
 	spool      *spool.Dir
+	wait       bool // exports wait for readers
 	hold       func(context.Context, int64) error
 	quota      func(context.Context, syntax.DID) (int64, error)
 	locks      keyedLocks // of writers
@@ -107,13 +126,11 @@ func NewHost(cfg Config) *Host {
 		panic(err)
 	}
 	h := &Host{
-		store: cfg.Store, signer: cfg.Signer, now: cfg.Now, checkClock: cfg.CheckClock, temp: cfg.TempDir, hold: cfg.Hold, quota: cfg.BlobQuota,
+		store: cfg.Store, signer: cfg.Signer, stale: cfg.Stale, now: cfg.Now, checkClock: cfg.CheckClock, hold: cfg.Hold, quota: cfg.BlobQuota,
 		clock: rand.UintN(1024), indexes: newIndexSet(cfg.Indexes),
 	}
-	h.spool = &spool.Dir{Path: cfg.TempDir, Limit: max(cfg.SpoolBytes, 0)}
-	if cfg.SpoolBytes == 0 {
-		h.spool.Limit = 2 << 30
-	}
+	h.spool = spoolOf(&cfg)
+	h.wait = cfg.WaitForReaders || h.spool.Memory()
 	_ = h.spool.Clean() // what stays costs only its room
 	h.builds.init()
 	h.scans = make(chan struct{}, maxScans())
@@ -123,7 +140,7 @@ func NewHost(cfg Config) *Host {
 	h.keys.Now, h.keys.MaxLead = h.now, keyLead
 	h.cache.limit = cfg.CacheBytes
 	if h.cache.limit == 0 {
-		h.cache.limit = 128 << 20
+		h.cache.limit = platform.Default[int64](128<<20, 8<<20)
 	}
 	if cfg.Imports <= 0 {
 		cfg.Imports = 2
@@ -188,27 +205,62 @@ func (h *Host) load(ctx context.Context, did syntax.DID) (st state, err error) {
 	return st, err
 }
 
-// Signer returns the signing key of an account.
+// StoredSigner is a key that lies in the account's namespace, and is kept in memory besides. So a
+// process that has not heard that another one has changed the key signs nothing with the old one.
+type StoredSigner interface {
+	crypto.Signer
+	// Stored is where the key lies, and as what.
+	Stored() storage.KVCheck
+}
+
+// Signer returns the signing key of an account. If it is a [StoredSigner], it is the one that is
+// stored.
 func (h *Host) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error) {
-	return h.signer(ctx, did)
+	for {
+		signer, err := h.signer(ctx, did)
+		stored, ok := signer.(StoredSigner)
+		if err != nil || !ok || h.stale == nil {
+			return signer, err
+		}
+		var same bool
+		want := stored.Stored()
+		err = h.store.Repos.View(ctx, did, func(r storage.Reader) error {
+			v, err := r.Get(ctx, want.Key)
+			same = err == nil && bytes.Equal(v, want.Value)
+			return err
+		})
+		if err == nil && same {
+			return signer, nil
+		}
+		h.stale(did)
+		if err != nil {
+			return nil, notFound(err, ErrRepoNotFound)
+		}
+	}
+}
+
+// keyCheck is what a commit with the host's own key, not with one that was given, rests on.
+func keyCheck(signer crypto.Signer) []storage.KVCheck {
+	if s, ok := signer.(StoredSigner); ok {
+		return []storage.KVCheck{s.Stored()}
+	}
+	return nil
 }
 
 // sign makes the next commit over the tree of a root, with a revision that follows prev. If signer
-// is nil, it is that of the host.
-func (h *Host) sign(ctx context.Context, did syntax.DID, signer crypto.Signer, prev syntax.TID, root cid.Cid) (commit.Commit, storage.Head, []byte, error) {
-	fail := func(format string, err error) (commit.Commit, storage.Head, []byte, error) {
-		return commit.Commit{}, storage.Head{}, nil, fmt.Errorf(format, did, err)
-	}
+// is nil, it is that of the host, which the checks hold against the store.
+func (h *Host) sign(ctx context.Context, did syntax.DID, signer crypto.Signer, prev syntax.TID, root cid.Cid) (s signed, err error) {
+	fail := func(format string, err error) (signed, error) { return signed{}, fmt.Errorf(format, did, err) }
 	if h.checkClock != nil {
 		if err := h.checkClock(ctx); err != nil {
-			return commit.Commit{}, storage.Head{}, nil, fmt.Errorf("%w: %w", ErrClock, err)
+			return signed{}, fmt.Errorf("%w: %w", ErrClock, err)
 		}
 	}
-	var err error
 	if signer == nil {
 		if signer, err = h.signer(ctx, did); err == nil && signer == nil {
 			err = errors.New("the host has none")
 		}
+		s.checks = keyCheck(signer)
 	}
 	if err != nil {
 		return fail("repo: signing key of %s: %w", err)
@@ -221,7 +273,16 @@ func (h *Host) sign(ctx context.Context, did syntax.DID, signer crypto.Signer, p
 	if err != nil {
 		return fail("repo: sign a commit of %s: %w", err)
 	}
-	return c, storage.Head{Commit: block.CID, Data: c.Data, Rev: c.Rev}, block.Data, nil
+	s.rev, s.head, s.block = c.Rev, storage.Head{Commit: block.CID, Data: c.Data, Rev: c.Rev}, block.Data
+	return s, nil
+}
+
+// signed is a new commit.
+type signed struct {
+	rev    syntax.TID
+	head   storage.Head
+	block  []byte
+	checks []storage.KVCheck
 }
 
 // notFound turns storage.ErrNotFound into a more telling error.

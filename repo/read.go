@@ -125,5 +125,14 @@ func Collections(ctx context.Context, r storage.Reader) iter.Seq2[syntax.NSID, e
 
 // Repos yields all repositories of the host in DID order.
 func (h *Host) Repos(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
-	return h.store.Repos.List(ctx, after)
+	return func(yield func(storage.RepoInfo, error) bool) {
+		for info, err := range h.store.Repos.List(ctx, after) {
+			if err == nil && info.Head == (storage.Head{}) {
+				continue // an account without a head
+			}
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
 }

@@ -99,8 +99,8 @@ type Changed struct {
 // All methods may be called again to the same effect, and are durable when they return. They keep
 // what they write in memory; keep that to a few megabytes.
 type Loader interface {
-	// Load writes parts of a repository, and makes it if there is none. One whose head was not
-	// written yet has the zero Head, and Reader.Commit returns no bytes.
+	// Load writes parts of a repository, and makes it if there is none. Until its head is written it
+	// is an account without a head: see Change.
 	Load(ctx context.Context, did syntax.DID, l *Load) error
 	// Unload removes a repository with its records, references and keys, and leaves its events. It is
 	// no error if there is none.

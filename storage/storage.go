@@ -54,7 +54,7 @@ type Store struct {
 }
 
 // Head identifies one state of a repository. Heads are comparable with ==; the
-// zero Head means "no repository".
+// zero Head means "no repository", or an account that has none yet: see Change.
 type Head struct {
 	Commit cid.Cid    // CID of the signed commit block
 	Data   cid.Cid    // root of the tree
@@ -105,17 +105,32 @@ type Event struct {
 	Kind    string    // frame type: "#commit", "#sync", "#identity", "#account"
 	Time    time.Time // when the host made the event (millisecond precision is kept)
 	Payload []byte    // DAG-CBOR map of the message, without "seq"
+	// Weight is how many consecutive sequence numbers the event takes, of which Seq is the last: so
+	// a view that shows each operation of a commit by itself has a number for each, and a reader
+	// who has seen only some of them, and goes on after that number, gets the whole event again.
+	// 0 means 1; the greatest is MaxWeight. Events that are read have at least 1.
+	Weight int
 }
 
 // Change is one atomic step of one repository: everything in it takes effect, or
 // nothing does.
+//
+// # Accounts without a head
+//
+// With neither Prev nor Head, a change is about an account that has no repository: a relay hears
+// of accounts before their first commit. It has key-value writes, events, or both, and may have
+// checks. The account is there from then on, until Repos.Delete: Repos.List yields it, with the zero
+// Head; Repos.View shows its keys, with the zero Head, no records, and ErrNotFound for the commit;
+// Repos.Head gives ErrNotFound, as it has none. A change with a zero Prev and a Head gives it a
+// repository, and leaves its keys as they are. A host of repositories makes no such changes, and
+// has no such accounts.
 type Change struct {
-	// Prev must equal the stored head, else ErrConflict. Zero creates the
+	// Prev must equal the stored head, else ErrConflict. Zero, with a Head, creates the
 	// repository (ErrExists if there is one). If there is no repository and Prev is
-	// not zero, or neither Prev nor Head is set, the error is ErrNotFound.
+	// not zero, the error is ErrNotFound, or ErrConflict if there is an account without a head.
 	Prev Head
 	// Head is the new head. Equal to Prev, the step changes no record: it carries
-	// only key-value writes and events.
+	// only key-value writes and events. A head cannot be taken away but by Repos.Delete (ErrInvalid).
 	Head Head
 	// Commit is the signed commit block of Head, needed where Head differs from Prev.
 	Commit []byte
@@ -131,12 +146,13 @@ type Change struct {
 
 // Repos holds the repositories. See the package comment for the laws that all
 // methods keep. All methods but those that create a repository return ErrNotFound if there is none.
+// For accounts without a head see Change.
 type Repos interface {
 	// Head returns the head of a repository, or ErrNotFound.
 	Head(ctx context.Context, did syntax.DID) (Head, error)
 
 	// Apply carries out one step and returns the sequence number of its last
-	// event (0 if it has none). When it returns nil, the step is durable and
+	// event (0 if it has none). A change that contradicts itself gives ErrInvalid. When it returns nil, the step is durable and
 	// visible; when it returns an error, nothing of it is, save where the error
 	// is the context's or an I/O error at the moment of commit: then the caller
 	// must re-read the head to know (and again if the process ends before another
@@ -146,7 +162,7 @@ type Repos interface {
 	// Replace is Apply for a whole new set of records, given as a stream in
 	// strictly increasing path order: what is not in the stream is removed.
 	// When the stream has ended, final is called once for the rest of the step;
-	// the Records of its Change must be empty. The bytes of a record are read before the
+	// its Change must have a Head and no Records (else ErrInvalid). The bytes of a record are read before the
 	// next one is asked for.
 	//
 	// Nobody sees any of the new records before the step, and all of them after it. Until then a
@@ -171,20 +187,20 @@ type Repos interface {
 	// fails with ErrBusy rather than let nested calls wait for each other for good.
 	View(ctx context.Context, did syntax.DID, fn func(Reader) error) error
 
-	// Delete removes a repository with its records, blob references and
+	// Delete removes a repository, or an account without a head, with its records, blob references and
 	// key-value namespace, makes its earlier events unreadable, and appends
 	// events, all in one step. Blobs' bytes are deleted separately.
 	Delete(ctx context.Context, did syntax.DID, events []Event) (seq int64, err error)
 
-	// List yields all repositories with a DID greater than after, in DID order.
-	// It need not be one snapshot.
+	// List yields all repositories with a DID greater than after, in DID order, and among
+	// them accounts without a head. It need not be one snapshot.
 	List(ctx context.Context, after syntax.DID) iter.Seq2[RepoInfo, error]
 }
 
 // RepoInfo is an entry of Repos.List.
 type RepoInfo struct {
 	DID  syntax.DID
-	Head Head
+	Head Head // zero: an account without a head
 }
 
 // Range selects records (or keys) by path.
@@ -197,9 +213,9 @@ type Range struct {
 
 // Reader reads one snapshot of one repository.
 type Reader interface {
-	// Head returns the head of the snapshot.
+	// Head returns the head of the snapshot, zero for an account without one.
 	Head() Head
-	// Commit returns the signed commit block of the head.
+	// Commit returns the signed commit block of the head, or ErrNotFound if there is none.
 	Commit(ctx context.Context) ([]byte, error)
 	// Record returns the record at path, or ErrNotFound.
 	Record(ctx context.Context, path string) (Record, error)
@@ -236,7 +252,7 @@ type Events interface {
 	// ascending order, up to the newest one that was visible at the call. A
 	// reader that has seen n never sees a number ≤ n appear later.
 	Since(ctx context.Context, seq int64) iter.Seq2[Event, error]
-	// Bounds returns what the log spans: oldest is the number after that of the
+	// Bounds returns what the log spans: oldest is the number after the last one of the
 	// newest event that Trim deleted (1 if it deleted none), so that a reader who
 	// has seen oldest-1 misses nothing; newest is the greatest number ever assigned
 	// (0 if none was).
@@ -247,14 +263,6 @@ type Events interface {
 	// Trim deletes the events made before t. It changes oldest in Bounds, never
 	// newest.
 	Trim(ctx context.Context, t time.Time) error
-}
-
-// AccountEvents is an ability that Events may have: it finds the events of one account among those
-// of all others. Test for it by type assertion.
-type AccountEvents interface {
-	// OfAccount yields the events of an account that are visible at the call, the newest first. It
-	// costs as much as the events that are taken, however long the log is.
-	OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[Event, error]
 }
 
 // BlobInfo describes a stored blob.

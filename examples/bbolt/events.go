@@ -29,10 +29,10 @@ func (s *DB) appendEvents(tx *bolt.Tx, list []storage.Event) (int64, error) {
 	}
 	seq := newest(tx)
 	for _, ev := range list {
-		seq = storage.NextSeq(seq, s.now())
+		seq = storage.NextSeq(seq, s.now()) + ev.Numbers() - 1
 		key := number(uint64(seq))
 		at := number(uint64(ev.Time.UnixMilli()))
-		if err := tx.Bucket(eventsBucket).Put(key, pack(at, []byte(ev.DID), []byte(ev.Kind), ev.Payload)); err != nil {
+		if err := tx.Bucket(eventsBucket).Put(key, pack(at, []byte(ev.DID), []byte(ev.Kind), ev.Payload, number(uint64(ev.Numbers())))); err != nil {
 			return 0, err
 		}
 		if err := tx.Bucket(byDIDBucket).Put(ofAccount(ev.DID, key), nil); err != nil {
@@ -46,11 +46,12 @@ func (s *DB) appendEvents(tx *bolt.Tx, list []storage.Event) (int64, error) {
 func ofAccount(did syntax.DID, key []byte) []byte { return append([]byte(string(did)+"\x00"), key...) }
 
 func parseEvent(key, value []byte) (storage.Event, error) {
-	var at, did, kind, payload []byte
-	err := unpack(value, &at, &did, &kind, &payload)
+	var at, did, kind, payload, weight []byte
+	err := unpack(value, &at, &did, &kind, &payload, &weight)
 	return storage.Event{
 		Seq: int64(parseNumber(key)), DID: syntax.DID(did), Kind: string(kind),
 		Time: time.UnixMilli(int64(parseNumber(at))).UTC(), Payload: payload,
+		Weight: int(parseNumber(weight)),
 	}, err
 }
 

@@ -75,6 +75,9 @@ func (r *reader) rows(ctx context.Context, bucket []byte, rng storage.Range) ite
 func (r *reader) Head() storage.Head { return r.repo.head }
 
 func (r *reader) Commit(ctx context.Context) ([]byte, error) {
+	if r.repo.head == (storage.Head{}) {
+		return nil, fmt.Errorf("%w: the account has no commit", storage.ErrNotFound)
+	}
 	return bytes.Clone(r.repo.commit), ctx.Err()
 }
 

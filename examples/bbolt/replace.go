@@ -62,13 +62,14 @@ func (s repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 		return 0, err
 	}
 	c, err := final()
+	if err == nil {
+		err = c.ValidateReplacement()
+	}
 	if err != nil {
 		return 0, err
 	}
-	with := *c
-	with.Records = nil
 	err = s.write(ctx, func(tx *bolt.Tx) error {
-		seq, err = s.apply(tx, did, &with, set)
+		seq, err = s.apply(tx, did, c, set)
 		return err
 	})
 	return seq, err

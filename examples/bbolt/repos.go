@@ -41,6 +41,9 @@ func parseRepo(b []byte) (r repoRow, err error) {
 	}
 	r = repoRow{set: parseNumber(set), setRev: syntax.TID(setRev), commit: bytes.Clone(block)}
 	r.head.Rev = syntax.TID(rev)
+	if len(commit) == 0 && len(data) == 0 {
+		return r, nil // an account without a head
+	}
 	if r.head.Commit, err = cid.Cast(commit); err == nil {
 		r.head.Data, err = cid.Cast(data)
 	}
@@ -61,8 +64,8 @@ func missing(did syntax.DID) error {
 
 func (s repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
 	err = s.read(ctx, func(tx *bolt.Tx) error {
-		r, ok, err := getRepo(tx, did)
-		if err == nil && !ok {
+		r, _, err := getRepo(tx, did)
+		if err == nil && r.head == (storage.Head{}) {
 			err = missing(did)
 		}
 		head = r.head
@@ -72,6 +75,9 @@ func (s repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err
 }
 
 func (s repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
+	if err := c.Validate(); err != nil {
+		return 0, err
+	}
 	err = s.write(ctx, func(tx *bolt.Tx) error {
 		seq, err = s.apply(tx, did, c, 0)
 		return err
@@ -82,14 +88,14 @@ func (s repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (se
 // apply carries out a change. set, if not 0, takes the place of the repository's records.
 func (s *DB) apply(tx *bolt.Tx, did syntax.DID, c *storage.Change, set uint64) (int64, error) {
 	r, ok, err := getRepo(tx, did)
-	switch {
+	switch none := (storage.Head{}); {
 	case err != nil:
 		return 0, err
-	case ok && c.Prev == storage.Head{}:
+	case r.head != none && c.Prev == none:
 		return 0, fmt.Errorf("%w: repository %s", storage.ErrExists, did)
-	case !ok && (c.Prev != storage.Head{} || c.Head == storage.Head{}):
+	case !ok && c.Prev != none:
 		return 0, missing(did)
-	case ok && r.head != c.Prev:
+	case r.head != c.Prev:
 		return 0, fmt.Errorf("%w: head is %s", storage.ErrConflict, r.head.Rev)
 	}
 	keys := account(tx, did, s.now())
@@ -198,6 +204,9 @@ func (s repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader)
 }
 
 func (s repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event) (seq int64, err error) {
+	if err := storage.ValidateEvents(list); err != nil {
+		return 0, err
+	}
 	err = s.write(ctx, func(tx *bolt.Tx) error {
 		r, ok, err := getRepo(tx, did)
 		if err == nil && !ok {

@@ -128,7 +128,7 @@ func TestArrows(t *testing.T) {
 // TestHeartIsLight checks that the heart pulls in neither HTTP, WebSockets nor a
 // database, by whatever way.
 func TestHeartIsLight(t *testing.T) {
-	for _, pkg := range []string{"mst", "car", "commit", "crypto", "lexicon", "lexicon/resolve", "lexicon/data", "lexicon/syntax", "storage", "storage/memory", "repo", "xrpc/atproto/api"} {
+	for _, pkg := range []string{"mst", "car", "commit", "crypto", "lexicon", "lexicon/resolve", "lexicon/data", "lexicon/syntax", "storage", "storage/memory", "storage/durable", "repo", "xrpc/atproto/api"} {
 		for _, dep := range list(t, "-deps", "./"+pkg) {
 			for _, heavy := range []string{"net/http", "database/sql", "github.com/coder/websocket", "github.com/ncruces/go-sqlite3", "github.com/ipld/go-car/v2"} {
 				if dep == heavy {

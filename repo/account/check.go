@@ -86,7 +86,7 @@ func (s *Store) checkAll(ctx context.Context) (problems []check.Problem, doubtfu
 		return err
 	}
 	for info, err := range s.store.Repos.List(ctx, "") {
-		if err == nil {
+		if err == nil && info.Head != (storage.Head{}) {
 			err = look(doubt{did: info.DID})
 		}
 		if err != nil {
@@ -188,11 +188,13 @@ func (s *Store) checkKey(ctx context.Context, key string) ([]check.Problem, erro
 // not ended excuse a difference.
 func (s *Store) checkCount(ctx context.Context) ([]check.Problem, error) {
 	n := 0
-	for _, err := range s.store.Repos.List(ctx, "") {
+	for info, err := range s.store.Repos.List(ctx, "") {
 		if err != nil {
 			return nil, err
 		}
-		n++
+		if info.Head != (storage.Head{}) {
+			n++
+		}
 	}
 	var l layout
 	pending := false

@@ -65,9 +65,10 @@ func (r *Reservation) Create(ctx context.Context, key *crypto.PrivateKey, batch 
 	if err := r.op.renew(ctx); err != nil {
 		return repo.Result{}, err
 	}
+	stored := s.keys.seal(a.DID, signingKey, key)
 	batch.Signer = key
 	batch.KV = append(slices.Clip(batch.KV),
-		storage.KVWrite{Key: accountKey, Value: doc}, storage.KVWrite{Key: signingKey, Value: s.keys.seal(a.DID, signingKey, key)})
+		storage.KVWrite{Key: accountKey, Value: doc}, storage.KVWrite{Key: signingKey, Value: stored})
 	if a.Status() == Active {
 		batch.Events = append([]storage.Event{s.host.IdentityEvent(a.DID, a.Handle), s.statusEvent(a)}, batch.Events...)
 		batch.Sync = true
@@ -78,7 +79,7 @@ func (r *Reservation) Create(ctx context.Context, key *crypto.PrivateKey, batch 
 	if err != nil {
 		return res, err
 	}
-	s.keys.put(a.DID, key)
+	s.keys.put(a.DID, key, stored)
 	_ = r.op.finish(ctx) // if it fails, Repair does it: the account has its names
 	return res, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,14 +29,15 @@ type KeysConfig struct {
 // safe for concurrent use.
 //
 // Opened keys are kept in memory, since to unseal one for every commit would cost more than to sign
-// with it. So another process that changes the key of an account which this one serves must tell it
-// to Forget.
+// with it. A key that another process has changed since signs nothing: keys are StoredSigners, so
+// the store compares the key in the transaction of each commit, and the host that has failed with
+// it calls Forget.
 type Keys struct {
 	store storage.Store
 	box   *sealed.Box
 	now   func() time.Time
 
-	open  *memo.Map[syntax.DID, *crypto.PrivateKey]
+	open  *memo.Map[syntax.DID, *openKey]
 	mu    sync.Mutex
 	moves int // how often a key was put or forgotten
 }
@@ -51,11 +53,21 @@ func NewKeys(cfg KeysConfig) *Keys {
 	case cfg.Box == nil:
 		panic("account: KeysConfig.Box is missing: signing keys are only stored sealed; see sealed.New")
 	}
-	k := &Keys{store: cfg.Store, box: cfg.Box, now: cfg.Now, open: memo.New[syntax.DID, *crypto.PrivateKey](maxKeys)}
+	k := &Keys{store: cfg.Store, box: cfg.Box, now: cfg.Now, open: memo.New[syntax.DID, *openKey](maxKeys)}
 	if k.now == nil {
 		k.now = time.Now
 	}
 	return k
+}
+
+// openKey is a key in memory, and how it is stored: a repo.StoredSigner.
+type openKey struct {
+	*crypto.PrivateKey
+	sealed []byte
+}
+
+func (k *openKey) Stored() storage.KVCheck {
+	return storage.KVCheck{Key: signingKey, Value: k.sealed}
 }
 
 // place is what a sealed key is bound to.
@@ -92,10 +104,11 @@ func (k *Keys) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error
 	if err != nil {
 		return nil, notFound(err)
 	}
-	key, err := k.unseal(did, signingKey, secret)
+	private, err := k.unseal(did, signingKey, secret)
 	if err != nil {
 		return nil, err
 	}
+	key := &openKey{private, slices.Clone(secret)}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if moves == k.moves { // else it may be another one by now
@@ -104,12 +117,12 @@ func (k *Keys) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error
 	return key, nil
 }
 
-// put keeps a key that is stored now.
-func (k *Keys) put(did syntax.DID, key *crypto.PrivateKey) {
+// put keeps a key that is stored now, sealed like this.
+func (k *Keys) put(did syntax.DID, key *crypto.PrivateKey, sealed []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.moves++
-	k.open.Put(did, key)
+	k.open.Put(did, &openKey{key, sealed})
 }
 
 // Forget drops what is in memory of an account's key. It is read again when it is needed.
@@ -120,9 +133,10 @@ func (k *Keys) Forget(did syntax.DID) {
 	k.open.Drop(did)
 }
 
-// Signer is that of the keys.
+// Signer returns the signing key that an account has in the store, or ErrNotFound.
 func (s *Store) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error) {
-	return s.keys.Signer(ctx, did)
+	key, err := s.host.Signer(ctx, did)
+	return key, notFound(err)
 }
 
 // Reserved keys are made before the account that they are for comes here, so that

@@ -20,6 +20,9 @@ func (s *Store) Reseal(ctx context.Context, progress func(accounts int)) (sealed
 		if err != nil {
 			return sealed, err
 		}
+		if info.Head == (storage.Head{}) {
+			continue
+		}
 		some, err := s.resealKeys(ctx, info.DID)
 		if err != nil {
 			return sealed, fmt.Errorf("%s: %w", info.DID, err)

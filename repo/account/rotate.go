@@ -58,15 +58,16 @@ func (s *Store) RotateKey(ctx context.Context, who Caller, register func(context
 	if err != nil {
 		return err
 	}
+	stored := s.keys.seal(a.DID, signingKey, next)
 	in := repo.Resign{
 		Signer: next, Silent: a.Status() != Active,
 		Checks: []storage.KVCheck{{Key: nextKey, Value: sealed}},
-		KV:     []storage.KVWrite{{Key: signingKey, Value: s.keys.seal(a.DID, signingKey, next)}, {Key: nextKey}},
+		KV:     []storage.KVWrite{{Key: signingKey, Value: stored}, {Key: nextKey}},
 	}
 	if !in.Silent {
 		in.Events = []storage.Event{s.host.IdentityEvent(a.DID, a.Handle)}
 	}
-	s.keys.put(a.DID, next) // what comes before the new signature may have it already
+	s.keys.put(a.DID, next, stored) // what comes before the new signature may have it already
 	if _, err := s.host.Resign(ctx, a.DID, in); err != nil {
 		s.keys.Forget(a.DID)
 		return notFound(err)

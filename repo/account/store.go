@@ -21,7 +21,8 @@ import (
 type Config struct {
 	// Host has the accounts' repositories. Its store needs Repos, Events and KV.
 	Host *repo.Host
-	// Keys are those that the host signs with: the Signer of its configuration is theirs.
+	// Keys are those that the host signs with: the Signer of its configuration is theirs, and Stale
+	// their Forget.
 	Keys *Keys
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
@@ -258,6 +259,6 @@ func (s *Store) pageOf(ctx context.Context, rng storage.Range, limit int) (list 
 // [Store.Keys] for the parts. It panics as [NewKeys], [repo.NewHost] and [New] do.
 func Open(host repo.Config, box *sealed.Box) *Store {
 	keys := NewKeys(KeysConfig{Store: host.Store, Box: box, Now: host.Now})
-	host.Signer = keys.Signer
+	host.Signer, host.Stale = keys.Signer, keys.Forget
 	return New(Config{Host: repo.NewHost(host), Keys: keys, Now: host.Now})
 }

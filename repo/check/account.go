@@ -38,6 +38,7 @@ func (x *run) account(ctx context.Context, info storage.RepoInfo) error {
 		// What is wrong only because the account was deleted, or written, meanwhile is not wrong.
 		now, headErr := x.Store.Repos.Head(ctx, info.DID)
 		gone := errors.Is(headErr, storage.ErrNotFound) && x.opt.Accounts == nil && !x.opt.Strict
+		gone = gone && (head != storage.Head{} || errors.Is(err, storage.ErrNotFound)) // else it has none
 		if gone || headErr == nil && now != head && head != (storage.Head{}) && try < maxMoves {
 			*x.Report, x.accepted = before, accepted
 			if gone {
@@ -64,7 +65,9 @@ func (x *run) account(ctx context.Context, info storage.RepoInfo) error {
 // compare compares what the store says of a head in several places, at rest.
 func (x *run) compare(ctx context.Context, info storage.RepoInfo, head storage.Head) {
 	did := info.DID
-	if now, err := x.Store.Repos.Head(ctx, did); err != nil {
+	if now, err := x.Store.Repos.Head(ctx, did); errors.Is(err, storage.ErrNotFound) && head == (storage.Head{}) {
+		// An account without a head.
+	} else if err != nil {
 		x.Add(BadRepo, did, "%v", err)
 	} else if now != head {
 		x.Add(BadRepo, did, "Head and View differ")
@@ -107,6 +110,9 @@ func (a *account) hash(r storage.BlobRef) uint64 {
 // repository checks what is in a snapshot. Its error says that it cannot be read.
 func (x *run) repository(ctx context.Context, did syntax.DID, r storage.Reader) error {
 	a := &account{run: x, did: did, r: r, seed: maphash.MakeSeed()}
+	if r.Head() == (storage.Head{}) {
+		return a.withoutHead(ctx)
+	}
 	if err := a.commit(ctx); err != nil {
 		return err
 	}
@@ -118,6 +124,25 @@ func (x *run) repository(ctx context.Context, did syntax.DID, r storage.Reader) 
 	}
 	if x.opt.Strict && x.opt.Blobs != NoBlobs {
 		return a.unused(ctx)
+	}
+	return nil
+}
+
+// withoutHead checks that there is nothing of a repository in an account that has no head.
+func (a *account) withoutHead(ctx context.Context) error {
+	for rec, err := range a.r.Records(ctx, storage.Range{KeysOnly: true}) {
+		if err != nil {
+			return err
+		}
+		a.wrong(BadRecord, "there is the record %s, but no head", rec.Path)
+		break
+	}
+	for ref, err := range a.r.BlobRefs(ctx, cid.Undef, "") {
+		if err != nil {
+			return err
+		}
+		a.wrong(BadReference, "the index of blobs has %s, but there is no head", ref.Blob)
+		break
 	}
 	return nil
 }

@@ -18,8 +18,8 @@ func (x *run) events(ctx context.Context) error {
 			return fmt.Errorf("event after %d: %w", last, err)
 		}
 		x.Events++
-		if ev.Seq <= last {
-			x.Add(BadLog, ev.DID, "event %d comes after %d", ev.Seq, last)
+		if ev.First() <= last {
+			x.Add(BadLog, ev.DID, "event %d, with numbers from %d on, comes after %d", ev.Seq, ev.First(), last)
 		}
 		last = ev.Seq
 		if err := x.event(ctx, ev); err != nil {

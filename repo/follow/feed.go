@@ -156,6 +156,9 @@ func (f Feed) fill(ctx context.Context, at position, yield func(*Step) bool) err
 			if err != nil {
 				return err
 			}
+			if info.Head == (storage.Head{}) {
+				continue
+			}
 			if page = append(page, info.DID); len(page) == pageAccounts {
 				break
 			}

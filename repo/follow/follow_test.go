@@ -25,6 +25,7 @@ import (
 	"github.com/pdskit/pdskit/repo/follow"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/storage/durable/files"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sqlite"
 )
@@ -45,7 +46,7 @@ func stores(t *testing.T, fn func(t *testing.T, store storage.Store)) {
 		fn(t, db.Store())
 	})
 	t.Run("durable", func(t *testing.T) {
-		db, err := durable.Open(ctx, t.TempDir(), durable.Config{MaxOpen: 2})
+		db, err := files.Open(ctx, t.TempDir(), durable.Config{MaxOpen: 2})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,7 @@ type alarmTest struct {
 	cfg    Config
 	db     *DB
 	now    time.Time
+	mu     sync.Mutex
 	called []syntax.DID
 	during func(syntax.DID) error // in the handler
 	steps  map[syntax.DID]int
@@ -27,9 +28,11 @@ type alarmTest struct {
 
 func newAlarmTest(t *testing.T) *alarmTest {
 	a := &alarmTest{T: t, now: time.UnixMicro(1_000_000_000), steps: map[syntax.DID]int{}}
-	a.cfg = Config{Shared: memory.New(memory.Config{}), Objects: newMemObjects(), Now: func() time.Time { return a.now }, MaxOpen: 1}
-	a.cfg.Alarm = func(_ context.Context, did syntax.DID) error {
+	a.cfg = Config{Shared: memory.New(memory.Config{}), Objects: new(Memory), Now: func() time.Time { return a.now }, MaxOpen: 1}
+	a.cfg.Alarms.Call = func(_ context.Context, did syntax.DID) error {
+		a.mu.Lock()
 		a.called = append(a.called, did)
+		a.mu.Unlock()
 		if a.during != nil {
 			return a.during(did)
 		}
@@ -41,7 +44,7 @@ func newAlarmTest(t *testing.T) *alarmTest {
 
 // reopen is a crash and a new start.
 func (a *alarmTest) reopen() {
-	a.cfg.Objects.(*memObjects).kill()
+	a.cfg.Objects.(*Memory).Kill()
 	a.db = newDB(a, a.cfg)
 }
 
@@ -61,6 +64,7 @@ func (a *alarmTest) fires(after, next time.Duration, want ...syntax.DID) {
 	if err != nil {
 		a.Fatal(err)
 	}
+	slices.Sort(a.called)
 	if !slices.Equal(a.called, want) {
 		a.Errorf("called %v, want %v", a.called, want)
 	}
@@ -178,13 +182,13 @@ func TestAlarmRetry(t *testing.T) {
 func TestAlarmAtLeastOnce(t *testing.T) {
 	a := newAlarmTest(t)
 	a.set(alice, a.now.Add(time.Hour))
-	objects := a.cfg.Objects.(*memObjects)
+	objects := a.cfg.Objects.(*Memory)
 	a.during = func(syntax.DID) error {
-		objects.fault = func(string) error { return errFault }
+		objects.Fault = func(string) error { return errFault }
 		return nil
 	}
 	a.fires(time.Hour, 2*time.Second, alice)
-	a.during, objects.fault = nil, nil
+	a.during, objects.Fault = nil, nil
 	a.reopen()
 	a.fires(0, 0, alice)
 	a.fires(time.Hour, 0)
@@ -206,12 +210,12 @@ func TestInvalidAlarm(t *testing.T) {
 func TestRun(t *testing.T) {
 	var mu sync.Mutex
 	called := make(chan syntax.DID, 10)
-	db := newDB(t, Config{Alarm: func(_ context.Context, did syntax.DID) error {
+	db := newDB(t, Config{Alarms: Alarms{Call: func(_ context.Context, did syntax.DID) error {
 		mu.Lock()
 		defer mu.Unlock()
 		called <- did
 		return nil
-	}})
+	}}})
 	running, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- db.Run(running) }()
@@ -250,7 +254,7 @@ func TestAlarmOfAClockThatGoesBack(t *testing.T) {
 }
 
 func TestConfigsThatLackSomething(t *testing.T) {
-	good := Config{Shared: memory.New(memory.Config{}), Objects: newMemObjects()}
+	good := Config{Shared: memory.New(memory.Config{}), Objects: new(Memory)}
 	for name, change := range map[string]func(*Config){
 		"Objects":  func(c *Config) { c.Objects = nil },
 		"Repos":    func(c *Config) { c.Shared.Repos = nil },

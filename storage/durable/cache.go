@@ -95,7 +95,7 @@ func (db *DB) start(ctx context.Context, o *object, create bool) (*object, error
 	}
 	db.mu.Lock()
 	if err == nil {
-		o.store = store
+		o.store = values{Object: store}
 		db.stats.Opened++
 	} else {
 		o.openErr = err
@@ -174,12 +174,10 @@ func (db *DB) shut(o *object) error {
 }
 
 // enter waits for an object's turn, in which nobody else writes to it or begins a
-// view, and completes its last step. The caller leaves it.
+// view, and completes its last change. The caller leaves it.
 func (db *DB) enter(ctx context.Context, o *object) error {
-	select {
-	case o.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := o.enter(ctx); err != nil {
+		return err
 	}
 	if err := db.settle(ctx, o); err != nil {
 		o.leave()
@@ -188,11 +186,8 @@ func (db *DB) enter(ctx context.Context, o *object) error {
 	return nil
 }
 
-// leave ends a turn.
-func (o *object) leave() { <-o.turn }
-
-// use calls fn with an account's object, in its turn.
-func (db *DB) use(ctx context.Context, did syntax.DID, create bool, fn func(*object) error) error {
+// with calls fn with an account's object, in its turn.
+func (db *DB) with(ctx context.Context, did syntax.DID, create bool, fn func(*object) error) error {
 	o, err := db.acquire(ctx, did, create)
 	if err != nil {
 		return err
@@ -203,4 +198,17 @@ func (db *DB) use(ctx context.Context, did syntax.DID, create bool, fn func(*obj
 	}
 	defer o.leave()
 	return fn(o)
+}
+
+// use implements host.
+func (db *DB) use(ctx context.Context, did syntax.DID, create bool, fn func(*account) error) error {
+	return db.with(ctx, did, create, func(o *object) error { return fn(&o.account) })
+}
+
+// mark implements host.
+func (db *DB) mark(did syntax.DID) error {
+	if db.marker == nil {
+		return nil
+	}
+	return db.marker.Mark(did)
 }

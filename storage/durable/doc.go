@@ -24,8 +24,8 @@
 // # Objects
 //
 // An Object is an ordered map of keys to values with transactions; six methods that the
-// SQL of a Cloudflare Durable Object can serve as well as Files does with one SQLite file
-// per account. It need not offer snapshots: while a View is open, the DB keeps what
+// SQL of a Cloudflare Durable Object can serve as well as package files does with one SQLite file
+// per account, or [Memory] does for tests. It need not offer snapshots: while a View is open, the DB keeps what
 // steps overwrite, so that views do not hold up writers.
 //
 // Idle objects are closed when more than Config.MaxOpen are open (hibernation).

@@ -11,66 +11,22 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Objects opens the stores of objects. It is safe for concurrent use; no object is
-// open twice at a time.
-type Objects interface {
-	// Open opens the store of an account. If there is none it is made, or, without
-	// create, the error is storage.ErrNotFound.
-	Open(ctx context.Context, did syntax.DID, create bool) (Object, error)
-	// Remove deletes the store of an account, which is not open.
-	Remove(did syntax.DID) error
-}
-
-// Object is the store of one account: values under keys in byte order. Its
-// calls are short. It is safe for concurrent use, but Set and Delete are called only
-// from within Transact, and there is one Transact at a time; while it runs, Get and
-// Scan, wherever they are called, see what it has written so far.
-type Object interface {
-	// Get returns a value, which is the caller's, or storage.ErrNotFound.
-	Get(key string) ([]byte, error)
-	// Scan calls fn with the pairs of a range (from inclusive, to exclusive; an
-	// empty to is no bound) in key order or backwards, until fn returns
-	// false. The value is good until fn returns. fn does not call the object.
-	Scan(from, to string, reverse bool, fn func(key string, value []byte) bool) error
-	// Set stores a value, which it copies.
-	Set(key string, value []byte) error
-	// Delete removes a range of keys, in which there may be none.
-	Delete(from, to string) error
-	// Transact calls fn, and makes what it has set and deleted durable, all or
-	// nothing, if it returns nil; else it undoes that and returns fn's error.
-	Transact(fn func() error) error
-	// Close closes the store.
-	Close() error
-}
-
-// Marker is implemented by Objects that remember which objects are in the middle
-// of a step, should the process be killed. Then New completes their steps.
-// Without, that happens when they are used the next time.
-type Marker interface {
-	// Mark notes an account, if it is not noted yet. The note need not survive a power
-	// failure.
-	Mark(did syntax.DID) error
-	// Unmark takes the note back, if there is one.
-	Unmark(did syntax.DID) error
-	// Marked returns the accounts that are marked, also by an earlier process.
-	Marked() []syntax.DID
-}
-
-// Config configures a DB. Shared and Objects are required.
+// Config configures a DB. Objects is required, and Shared or Directory.
 type Config struct {
 	// Shared has what is not in objects. Its Repos is used as the directory of
-	// accounts: it holds heads without records, and must not be written by
-	// anybody else. Keys that begin with "durable/" are reserved.
+	// accounts, as NewDirectory says, if Directory is nil.
 	Shared storage.Store
+	// Directory, if not nil, is used in place of Shared.Repos and Shared.KV: so it may be far away.
+	// Then parts of Shared may be missing, and are missing in DB.Store; Shared.Repos, if it is there,
+	// lists the accounts.
+	Directory Directory
 	// Objects are the stores of the accounts.
 	Objects Objects
 	// MaxOpen bounds how many objects stay open. More are open only while
-	// they are all in use. 0: 256.
+	// they are all in use. 0: 256, and in a browser or a Worker (GOOS=js) 16.
 	MaxOpen int
-	// Alarm is called when an account's alarm is due. If it returns nil, the
-	// alarm is deleted, unless it was set again meanwhile; if not, it is called
-	// again later. A crash may repeat a call. Nil: alarms do nothing.
-	Alarm func(ctx context.Context, did syntax.DID) error
+	// Alarms says what is called when an account's alarm is due.
+	Alarms Alarms
 	// Now is the clock, for alarms and the expiry of keys. Nil: time.Now.
 	Now func() time.Time
 }
@@ -80,6 +36,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Objects == nil:
 		return errors.New("durable: Config.Objects is missing")
+	case c.Directory != nil:
+		return nil
 	case c.Shared.Repos == nil:
 		return errors.New("durable: Config.Shared.Repos is missing")
 	case c.Shared.Events == nil:
@@ -94,10 +52,10 @@ func (c Config) Validate() error {
 
 // DB implements the contract of package storage over objects.
 type DB struct {
-	cfg    Config
-	marker Marker
-	alarms alarms
-	opened []func() error // closes what Open opened
+	cfg       Config
+	directory Directory
+	marker    Marker
+	alarms    caller
 
 	mu      sync.Mutex
 	open    map[syntax.DID]*object
@@ -126,13 +84,18 @@ func New(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	if cfg.MaxOpen <= 0 {
-		cfg.MaxOpen = 256
+		cfg.MaxOpen = defaultMaxOpen
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	db := &DB{cfg: cfg, open: make(map[syntax.DID]*object)}
+	db := &DB{cfg: cfg, directory: cfg.Directory, open: make(map[syntax.DID]*object)}
 	db.idle.init()
+	db.alarms = caller{Alarms: cfg.Alarms, now: cfg.Now, repos: repos{db}, index: noIndex, forget: forgetNothing}
+	if db.directory == nil {
+		d := directory{cfg.Shared}
+		db.directory, db.alarms.index, db.alarms.forget = d, d.alarms, d.forget
+	}
 	db.alarms.init()
 	if db.marker, _ = cfg.Objects.(Marker); db.marker != nil {
 		for _, did := range db.marker.Marked() {
@@ -150,7 +113,7 @@ func New(ctx context.Context, cfg Config) (*DB, error) {
 func (db *DB) recover(ctx context.Context, did syntax.DID) error {
 	o, err := db.acquire(ctx, did, false)
 	if err == nil {
-		err = db.sweep(ctx, o)
+		err = sweep(ctx, db, did)
 		db.release(o)
 	}
 	switch {
@@ -180,7 +143,7 @@ func (db *DB) Stats() Stats {
 }
 
 // Close waits for calls that run, views included, and closes all objects. It
-// leaves Config.Shared open, but closes all that Open has opened.
+// leaves Config.Shared open.
 func (db *DB) Close() error {
 	db.mu.Lock()
 	again := db.closed
@@ -195,9 +158,6 @@ func (db *DB) Close() error {
 		db.idle.remove(o)
 		delete(db.open, o.did)
 		errs = append(errs, db.shut(o))
-	}
-	for _, closeIt := range db.opened {
-		errs = append(errs, closeIt())
 	}
 	return errors.Join(errs...)
 }

@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/durable/internal/changes"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
@@ -25,7 +25,7 @@ var (
 	errFault = errors.New("fault")
 )
 
-const alice, bob = syntax.DID("did:web:alice.example"), syntax.DID("did:web:bob.example")
+const alice, bob = changes.Alice, changes.Bob
 
 func newDB(t testing.TB, cfg Config) *DB {
 	t.Helper()
@@ -33,7 +33,7 @@ func newDB(t testing.TB, cfg Config) *DB {
 		cfg.Shared = memory.New(memory.Config{})
 	}
 	if cfg.Objects == nil {
-		cfg.Objects = newMemObjects()
+		cfg.Objects = new(Memory)
 	}
 	db, err := New(ctx, cfg)
 	if err != nil {
@@ -42,68 +42,26 @@ func newDB(t testing.TB, cfg Config) *DB {
 	return db
 }
 
-func head(n int) storage.Head {
-	b := fmt.Append(nil, n)
-	return storage.Head{Commit: dag.Sum(dag.CBOR, b), Data: dag.Sum(dag.CBOR, append(b, 'd')), Rev: syntax.NewTID(time.UnixMicro(int64(n)), 0)}
-}
-
-// change is the nth step of an account: one record, one event.
-func change(did syntax.DID, n int, kv ...storage.KVWrite) *storage.Change {
-	data := fmt.Append(nil, "record ", n)
-	c := &storage.Change{
-		Head: head(n), Commit: fmt.Append(nil, n), KV: kv,
-		Records: []storage.RecordChange{{Path: "com.example.note/a", CID: dag.Sum(dag.CBOR, data), Data: data}},
-		Events:  []storage.Event{{DID: did, Kind: commit.KindCommit, Time: time.UnixMilli(int64(n)), Payload: fmt.Append(nil, did, n)}},
-	}
-	if n > 1 {
-		c.Prev = head(n - 1)
-	}
-	return c
-}
+var (
+	head       = changes.Head
+	change     = changes.Nth
+	events     = changes.Events
+	wantEvents = changes.WantEvents
+)
 
 func apply(t testing.TB, db *DB, did syntax.DID, n int, kv ...storage.KVWrite) {
 	t.Helper()
-	if _, err := db.Store().Repos.Apply(ctx, did, change(did, n, kv...)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// events are the payloads of an account's events in the log.
-func events(t testing.TB, s storage.Store, did syntax.DID) (list []string) {
-	t.Helper()
-	for ev, err := range s.Events.Since(ctx, 0) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if ev.DID == did {
-			list = append(list, string(ev.Payload))
-		}
-	}
-	return list
-}
-
-// wantEvents are those of the first n steps.
-func wantEvents(t testing.TB, s storage.Store, did syntax.DID, n int) {
-	t.Helper()
-	var want []string
-	for i := range n {
-		want = append(want, fmt.Sprint(did, i+1))
-	}
-	if got := events(t, s, did); !slices.Equal(got, want) {
-		t.Errorf("events %q, want %q", got, want)
-	}
+	changes.Apply(t, db.Store(), did, n, kv...)
 }
 
 func wantHead(t testing.TB, db *DB, did syntax.DID, n int) {
 	t.Helper()
-	if h, err := db.Store().Repos.Head(ctx, did); err != nil || h != head(n) {
-		t.Errorf("head %v, %v; want that of step %d", h.Rev, err, n)
-	}
+	changes.WantHead(t, db.Store(), did, n)
 }
 
 // Idle objects are closed, those used last are kept.
 func TestHibernation(t *testing.T) {
-	objects := newMemObjects()
+	objects := new(Memory)
 	db := newDB(t, Config{Objects: objects, MaxOpen: 3})
 	for i := range 10 {
 		apply(t, db, syntax.DID(fmt.Sprint("did:web:", i)), 1)
@@ -154,7 +112,7 @@ func TestHibernation(t *testing.T) {
 
 // Objects that hold nothing are removed.
 func TestEmptyObjectsAreRemoved(t *testing.T) {
-	objects := newMemObjects()
+	objects := new(Memory)
 	db := newDB(t, Config{Objects: objects})
 	s := db.Store()
 	bad := change(alice, 1)
@@ -255,13 +213,13 @@ func TestDeliveredOnce(t *testing.T) {
 				if after {
 					f = storagetest.Faults{After: fault}
 				}
-				cfg := Config{Shared: f.Wrap(memory.New(memory.Config{})), Objects: newMemObjects()}
+				cfg := Config{Shared: f.Wrap(memory.New(memory.Config{})), Objects: new(Memory)}
 				db := newDB(t, cfg)
 				again := func() {
 					t.Helper()
 					broken = false
 					if restart {
-						cfg.Objects.(*memObjects).kill()
+						cfg.Objects.(*Memory).Kill()
 						db = newDB(t, cfg)
 						if !after && db.Stats().Recovered != 1 {
 							t.Errorf("recovered %d steps", db.Stats().Recovered)
@@ -304,7 +262,7 @@ func TestDeliveredOnce(t *testing.T) {
 				if got := events(t, db.Store(), alice); !slices.Equal(got, []string{"gone", fmt.Sprint(alice, 1)}) {
 					t.Errorf("events of the new repository: %q", got)
 				}
-				if marks := cfg.Objects.(*memObjects).Marked(); len(marks) != 0 {
+				if marks := cfg.Objects.(*Memory).Marked(); len(marks) != 0 {
 					t.Errorf("marks are left: %v", marks)
 				}
 			})
@@ -323,7 +281,7 @@ func TestRandomFaults(t *testing.T) {
 			}
 			return nil
 		}
-		objects, shared := newMemObjects(), memory.New(memory.Config{})
+		objects, shared := new(Memory), memory.New(memory.Config{})
 		faulty := Config{Shared: storagetest.Faults{Before: fault, After: fault}.Wrap(shared), Objects: objects, MaxOpen: 1}
 		open := func(cfg Config) *DB {
 			for {
@@ -336,7 +294,7 @@ func TestRandomFaults(t *testing.T) {
 				}
 			}
 		}
-		objects.fault = fault
+		objects.Fault = fault
 		db := open(faulty)
 		steps := map[syntax.DID]int{}
 		failed := 0
@@ -348,7 +306,7 @@ func TestRandomFaults(t *testing.T) {
 				t.Fatalf("seed %d: step %d of %s: %v", seed, n, did, err)
 			}
 			if rng.IntN(20) == 0 { // the process ends
-				objects.kill()
+				objects.Kill()
 				db = open(faulty)
 			}
 			if err == nil {
@@ -370,8 +328,8 @@ func TestRandomFaults(t *testing.T) {
 		if failed < 20 {
 			t.Errorf("only %d steps failed", failed)
 		}
-		objects.fault = nil
-		objects.kill()
+		objects.Fault = nil
+		objects.Kill()
 		db = newDB(t, Config{Shared: shared, Objects: objects})
 		for did, n := range steps {
 			wantHead(t, db, did, n)
@@ -392,7 +350,7 @@ func TestRandomFaults(t *testing.T) {
 
 // An object that was restored from an old copy must not go on from there.
 func TestObjectOlderThanLog(t *testing.T) {
-	objects := newMemObjects()
+	objects := new(Memory)
 	cfg := Config{Objects: objects, Shared: memory.New(memory.Config{})}
 	db := newDB(t, cfg)
 	apply(t, db, alice, 1)
@@ -419,7 +377,7 @@ func TestObjectOlderThanLog(t *testing.T) {
 // A broken object that was in the middle of a step does not keep the others from
 // being used.
 func TestBrokenObjectThatWasMarked(t *testing.T) {
-	objects := newMemObjects()
+	objects := new(Memory)
 	cfg := Config{Objects: objects, Shared: memory.New(memory.Config{})}
 	db := newDB(t, cfg)
 	apply(t, db, alice, 1)
@@ -550,7 +508,7 @@ func TestManyViews(t *testing.T) {
 }
 
 func TestExpiredKeysAreDeleted(t *testing.T) {
-	objects := newMemObjects()
+	objects := new(Memory)
 	now := time.Now()
 	db := newDB(t, Config{Objects: objects, Now: func() time.Time { return now }})
 	var kv []storage.KVWrite

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"iter"
-	"math"
 	"strings"
 	"time"
 
@@ -32,7 +31,10 @@ func (r reader) Commit(ctx context.Context) ([]byte, error) {
 }
 
 // in is a prefix of records, CIDs or blobs in the repository's set.
-func (r reader) in(prefix string) string { return in(r.state.set, prefix) }
+func (r reader) in(prefix string) string { return r.prefix + in(r.state.set, prefix) }
+
+// keys is the prefix of the account's keys.
+func (r reader) keys() string { return r.prefix + in(r.state.keys, prefixKV) }
 
 // rev gives an empty revision its meaning.
 func (r reader) rev(rev syntax.TID) syntax.TID {
@@ -111,7 +113,7 @@ func within(prefix string, r storage.Range) (from, to string) {
 func (r reader) Records(ctx context.Context, rng storage.Range) iter.Seq2[storage.Record, error] {
 	prefix := r.in(prefixRecord)
 	from, to := within(prefix, rng)
-	most := math.MaxInt
+	most := 0
 	if rng.KeysOnly {
 		most = rowHead
 	}
@@ -124,7 +126,7 @@ func (r reader) Records(ctx context.Context, rng storage.Range) iter.Seq2[storag
 func (r reader) RecordsSince(ctx context.Context, rev syntax.TID) iter.Seq2[storage.Record, error] {
 	prefix := r.in(prefixRecord)
 	from, to := within(prefix, storage.Range{})
-	return items(ctx, r.snapshot, from, to, false, math.MaxInt, func(key string, value []byte) (storage.Record, bool, error) {
+	return items(ctx, r.snapshot, from, to, false, 0, func(key string, value []byte) (storage.Record, bool, error) {
 		rec, err := r.record(key[len(prefix):], value, false)
 		return rec, rec.Rev <= rev, err
 	})
@@ -136,7 +138,7 @@ func (r reader) BlobRefs(ctx context.Context, after cid.Cid, since syntax.TID) i
 	if after.Defined() {
 		from += after.KeyString() + "\xff" // paths are ASCII
 	}
-	return items(ctx, r.snapshot, from, to, false, math.MaxInt, func(key string, value []byte) (ref storage.BlobRef, skip bool, err error) {
+	return items(ctx, r.snapshot, from, to, false, 0, func(key string, value []byte) (ref storage.BlobRef, skip bool, err error) {
 		key = strings.TrimPrefix(key, prefix)
 		if len(key) < dag.CIDLen {
 			return ref, false, corrupt("reference", errRow)
@@ -162,7 +164,7 @@ func (r reader) HasBlobRef(ctx context.Context, blob cid.Cid) (bool, error) {
 }
 
 func (r reader) Get(ctx context.Context, key string) ([]byte, error) {
-	b, err := r.get(ctx, prefixKV+key)
+	b, err := r.get(ctx, r.keys()+key)
 	if err != nil {
 		return nil, notFound(err, "key %q", key)
 	}
@@ -179,9 +181,14 @@ func (r reader) Get(ctx context.Context, key string) ([]byte, error) {
 func expired(expires, now time.Time) bool { return !expires.IsZero() && !now.Before(expires) }
 
 func (r reader) Keys(ctx context.Context, rng storage.Range) iter.Seq2[storage.KVPair, error] {
-	from, to := within(prefixKV, rng)
-	return items(ctx, r.snapshot, from, to, rng.Reverse, math.MaxInt, func(key string, value []byte) (p storage.KVPair, skip bool, err error) {
-		p.Key = key[len(prefixKV):]
+	prefix := r.keys()
+	from, to := within(prefix, rng)
+	most := 0
+	if rng.KeysOnly {
+		most = pairHead
+	}
+	return items(ctx, r.snapshot, from, to, rng.Reverse, most, func(key string, value []byte) (p storage.KVPair, skip bool, err error) {
+		p.Key = key[len(prefix):]
 		if p.Value, p.Expires, err = decodePair(value); err != nil {
 			return p, false, err
 		}

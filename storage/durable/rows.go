@@ -13,9 +13,10 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// An object's keys.
+// The keys of an object of one account.
 //
-//	\x00lSET     a set of records that is not, or no longer, the repository's → nothing
+//	\x00lSET     a set that is not, or no longer, the account's → nothing
+//	\x00mKEY N   piece of a long value (see values)
 //	\x00o        outbox
 //	\x00s        state
 //	b/CID PATH   reference to a blob → revision
@@ -27,10 +28,14 @@ import (
 // CIDs are binary and 36 bytes long. An empty revision stands for state.base,
 // so that Replace can write records before it knows theirs.
 //
-// Records and what refers to them are in sets. Those above are of set 0; in another one, r/ is
-// r.SET/, and likewise b/ and c/. SET has 16 hexadecimal digits. The repository's set is state.set.
+// Records and what refers to them, and the account's keys, are in sets. Those above are of set 0; in
+// another one, r/ is r.SET/, and likewise the others. SET has 16 hexadecimal digits. The account's
+// records are in the set state.set, its keys in state.keys. So all records, or all that an account
+// has, are exchanged or taken away by one small transaction, and what is left is deleted in pieces.
 const (
 	keyLoose     = "\x00l"
+	keyPiece     = "\x00m"
+	keyPieceEnd  = "\x00n"
 	keyOutbox    = "\x00o"
 	keyState     = "\x00s"
 	prefixBlob   = "b/"
@@ -67,13 +72,14 @@ type state struct {
 	base   syntax.TID
 	outbox uint64 // number of the last outbox
 	set    uint64 // of the records
-
-	loose []uint64 // sets that are not the repository's; in rows of their own
+	keys   uint64 // set of the keys
 }
 
 func (s *state) encode() []byte {
 	n := 7
-	if s.set != 0 {
+	if s.keys != 0 {
+		n = 9
+	} else if s.set != 0 {
 		n = 8
 	}
 	b := cbor.AppendArray(nil, n)
@@ -84,8 +90,11 @@ func (s *state) encode() []byte {
 	b = cbor.AppendBytes(b, s.block)
 	b = cbor.AppendText(b, string(s.base))
 	b = cbor.AppendUint(b, s.outbox)
-	if s.set != 0 {
+	if n > 7 {
 		b = cbor.AppendUint(b, s.set)
+	}
+	if n > 8 {
+		b = cbor.AppendUint(b, s.keys)
 	}
 	return b
 }
@@ -93,7 +102,7 @@ func (s *state) encode() []byte {
 func decodeState(b []byte) (s state, err error) {
 	r := cbor.NewReader(b)
 	n, _ := r.Array()
-	if n != 7 && n != 8 {
+	if n < 7 || n > 9 {
 		return s, corrupt("state", errors.Join(errRow, r.Err()))
 	}
 	did, _ := r.Text()
@@ -103,10 +112,14 @@ func decodeState(b []byte) (s state, err error) {
 	s.block, _ = r.Bytes()
 	base, _ := r.Text()
 	s.outbox, _ = r.Uint()
-	if n == 8 {
-		if s.set, _ = r.Uint(); s.set == 0 {
-			return state{}, corrupt("state", errors.Join(errRow, r.Err()))
-		}
+	if n > 7 {
+		s.set, _ = r.Uint()
+	}
+	if n > 8 {
+		s.keys, _ = r.Uint()
+	}
+	if n == 8 && s.set == 0 || n == 9 && s.keys == 0 {
+		return state{}, corrupt("state", errors.Join(errRow, r.Err()))
 	}
 	s.did, s.head.Rev, s.base = syntax.DID(did), syntax.TID(rev), syntax.TID(base)
 	if err := r.Done(); err != nil {
@@ -244,9 +257,12 @@ func castCID[T string | []byte](b T) (cid.Cid, error) {
 	return dag.CID(codec, &digest), nil
 }
 
+// pairHead is how many bytes of an account's key have the expiry.
+const pairHead = 8
+
 // encodePair is the value of an account's key.
 func encodePair(value []byte, expires time.Time) []byte {
-	b := make([]byte, 8, 8+len(value))
+	b := make([]byte, pairHead, pairHead+len(value))
 	if !expires.IsZero() {
 		us := expires.UnixMicro()
 		if us == 0 {
@@ -258,18 +274,18 @@ func encodePair(value []byte, expires time.Time) []byte {
 }
 
 func decodePair(b []byte) (value []byte, expires time.Time, err error) {
-	if len(b) < 8 {
+	if len(b) < pairHead {
 		return nil, time.Time{}, corrupt("key", errRow)
 	}
 	if us := binary.BigEndian.Uint64(b); us != 0 {
 		expires = time.UnixMicro(int64(us)).UTC()
 	}
-	return b[8:], expires, nil
+	return b[pairHead:], expires, nil
 }
 
-// expiryKey is the key that makes an account's key found when it has expired.
+// expiryKey is how a key is found, behind prefixExpiry, when it has expired.
 func expiryKey(key string, expires time.Time) string {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], uint64(max(0, expires.UnixMicro())))
-	return prefixExpiry + string(b[:]) + key
+	return string(b[:]) + key
 }

@@ -24,7 +24,7 @@ func ofAccount(did syntax.DID) (from, to string) { return string(did) + "\x00", 
 // append adds events to the log and returns the number of the last.
 func (s *state) append(clock func() time.Time, list []storage.Event) int64 {
 	for _, e := range list {
-		s.newest = storage.NextSeq(s.newest, clock())
+		s.newest = storage.NextSeq(s.newest, clock()) + e.Numbers() - 1
 		e.Seq = s.newest
 		s.put(e)
 	}
@@ -37,7 +37,7 @@ func (s *state) append(clock func() time.Time, list []storage.Event) int64 {
 // put puts an event that has its number into the log.
 func (s *state) put(e storage.Event) {
 	e.Time = e.Time.Truncate(time.Millisecond).UTC()
-	e.Payload = bytes.Clone(e.Payload)
+	e.Payload, e.Weight = bytes.Clone(e.Payload), int(e.Numbers())
 	from, _ := ofAccount(e.DID)
 	s.log, s.byDID = s.log.Set(seqKey(e.Seq), e), s.byDID.Set(from+seqKey(e.Seq), e)
 }

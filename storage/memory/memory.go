@@ -125,14 +125,19 @@ func (d repos) get(did syntax.DID) (*repoState, error) {
 	if st, ok := now.repos.Get(string(did)); ok {
 		return st, nil
 	}
-	return nil, fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
+	return nil, missing(did)
 }
+
+func missing(did syntax.DID) error { return fmt.Errorf("%w: repository %s", storage.ErrNotFound, did) }
 
 func (d repos) Head(ctx context.Context, did syntax.DID) (storage.Head, error) {
 	if err := ctx.Err(); err != nil {
 		return storage.Head{}, err
 	}
 	st, err := d.get(did)
+	if err == nil && st.head == (storage.Head{}) {
+		err = missing(did)
+	}
 	if err != nil {
 		return storage.Head{}, err
 	}
@@ -140,6 +145,9 @@ func (d repos) Head(ctx context.Context, did syntax.DID) (storage.Head, error) {
 }
 
 func (d repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
+	if err := c.Validate(); err != nil {
+		return 0, err
+	}
 	err = d.write(ctx, func(s *state) error {
 		seq, err = s.apply(d.now, did, c, nil)
 		return err
@@ -151,17 +159,17 @@ func (d repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (se
 // others.
 func (s *state) apply(clock func() time.Time, did syntax.DID, c *storage.Change, replaced *repoState) (int64, error) {
 	old, ok := s.repos.Get(string(did))
-	switch {
-	case ok && c.Prev == storage.Head{}:
-		return 0, fmt.Errorf("%w: repository %s", storage.ErrExists, did)
-	case !ok && (c.Prev != storage.Head{} || c.Head == storage.Head{}):
-		return 0, fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
-	case ok && old.head != c.Prev:
-		return 0, fmt.Errorf("%w: head is %s", storage.ErrConflict, old.head.Rev)
-	}
 	next := repoState{}
 	if ok {
 		next = *old
+	}
+	switch none := (storage.Head{}); {
+	case next.head != none && c.Prev == none:
+		return 0, fmt.Errorf("%w: repository %s", storage.ErrExists, did)
+	case !ok && c.Prev != none:
+		return 0, missing(did)
+	case next.head != c.Prev:
+		return 0, fmt.Errorf("%w: head is %s", storage.ErrConflict, next.head.Rev)
 	}
 	now := clock()
 	for _, check := range c.Checks {
@@ -225,6 +233,9 @@ func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 		all = append(all, r)
 	}
 	c, err := final()
+	if err == nil {
+		err = c.ValidateReplacement()
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -233,10 +244,8 @@ func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 	for i := range all {
 		replaced.change(&all[i], c.Head.Rev)
 	}
-	with := *c
-	with.Records = nil
 	err = d.write(ctx, func(s *state) error {
-		seq, err = s.apply(d.now, did, &with, &replaced)
+		seq, err = s.apply(d.now, did, c, &replaced)
 		return err
 	})
 	return seq, err
@@ -254,9 +263,12 @@ func (d repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader)
 }
 
 func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event) (seq int64, err error) {
+	if err := storage.ValidateEvents(list); err != nil {
+		return 0, err
+	}
 	err = d.write(ctx, func(s *state) error {
 		if _, ok := s.repos.Get(string(did)); !ok {
-			return fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
+			return missing(did)
 		}
 		s.repos = s.repos.Delete(string(did))
 		s.note(storage.ChangedAccount, string(did))

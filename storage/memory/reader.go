@@ -50,7 +50,15 @@ type reader struct {
 
 func (r reader) Head() storage.Head { return r.head }
 
-func (r reader) Commit(ctx context.Context) ([]byte, error) { return bytes.Clone(r.commit), ctx.Err() }
+func (r reader) Commit(ctx context.Context) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if r.head == (storage.Head{}) {
+		return nil, fmt.Errorf("%w: the account has no commit", storage.ErrNotFound)
+	}
+	return bytes.Clone(r.commit), nil
+}
 
 func (r reader) Record(ctx context.Context, path string) (storage.Record, error) {
 	if err := ctx.Err(); err != nil {

@@ -24,7 +24,7 @@ var (
 // deleted since.
 const visible = "seq > (SELECT hidden FROM trimmed) AND NOT EXISTS (SELECT 1 FROM gone WHERE gone.did = event.did AND gone.seq >= event.seq)"
 
-const eventColumns = "seq, did, kind, time"
+const eventColumns = "seq, did, kind, time, weight"
 
 func (r row) event() (storage.Event, error) {
 	return storage.Event{
@@ -32,7 +32,8 @@ func (r row) event() (storage.Event, error) {
 		DID:     syntax.DID(r.string(1)),
 		Kind:    r.string(2),
 		Time:    time.UnixMilli(r.int(3)).UTC(),
-		Payload: r.bytes(4),
+		Weight:  int(r.int(4)),
+		Payload: r.bytes(5),
 	}, nil
 }
 

@@ -129,16 +129,16 @@ func (st *step) check(s *state, now int64) error {
 	row, found := s.repos[st.did]
 	if st.kind == remove {
 		if !found {
-			return fmt.Errorf("%w: repository %s", storage.ErrNotFound, st.did)
+			return missing(st.did)
 		}
 		return nil
 	}
 	switch c, none := st.change, (storage.Head{}); {
-	case found && c.Prev == none:
+	case row.head != none && c.Prev == none:
 		return fmt.Errorf("%w: repository %s", storage.ErrExists, st.did)
-	case !found && (c.Prev != none || c.Head == none):
-		return fmt.Errorf("%w: repository %s", storage.ErrNotFound, st.did)
-	case found && row.head != c.Prev:
+	case !found && c.Prev != none:
+		return missing(st.did)
+	case row.head != c.Prev:
 		return fmt.Errorf("%w: head is %s", storage.ErrConflict, row.head.Rev)
 	}
 	for _, check := range st.change.Checks {
@@ -234,8 +234,17 @@ type writes struct {
 	}
 	events struct {
 		dids, kinds, payloads [][]byte
-		times                 []int64
+		times, weights        []int64
+		upTo                  []int64 // how many numbers this event and those before it take
 	}
+}
+
+// numbers is how many sequence numbers the events take.
+func (o *writes) numbers() int64 {
+	if n := len(o.events.upTo); n > 0 {
+		return o.events.upTo[n-1]
+	}
+	return 0
 }
 
 // add adds what a step writes.
@@ -270,7 +279,8 @@ func (o *writes) add(ctx context.Context, db *DB, st *step, repo repoRow, found 
 	for i := range c.Events {
 		e, ev := &o.events, &c.Events[i]
 		e.dids, e.kinds, e.payloads = append(e.dids, []byte(ev.DID)), append(e.kinds, []byte(ev.Kind)), append(e.payloads, nonNil(ev.Payload))
-		e.times = append(e.times, ev.Time.UnixMilli())
+		e.times, e.weights = append(e.times, ev.Time.UnixMilli()), append(e.weights, ev.Numbers())
+		e.upTo = append(e.upTo, o.numbers()+ev.Numbers())
 	}
 	return nil
 }
@@ -406,10 +416,10 @@ func (o *writes) queue(b *batch, w *writer, number int64, last *int64) {
 			*last = r.int(0)
 			return nil
 		}, `WITH s AS (UPDATE log SET last = greatest(last, $1::bigint - 1) + $2::bigint RETURNING last),
-			e AS (INSERT INTO event (seq, did, kind, payload, time) SELECT s.last - $2::bigint + u.n, u.d, u.k, u.p, u.t
-				FROM s, unnest($3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[]) WITH ORDINALITY u (d, k, p, t, n))
+			e AS (INSERT INTO event (seq, did, kind, payload, time, weight) SELECT s.last - $2::bigint + u.n, u.d, u.k, u.p, u.t, u.w
+				FROM s, unnest($3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[], $10::bigint[], $11::bigint[]) u (d, k, p, t, w, n))
 			UPDATE ticket SET last = $9, seq = s.last, seen = now() FROM s WHERE node = $7 AND lane = $8 RETURNING s.last`,
-			o.floor, int64(len(e.dids)), e.dids, e.kinds, e.payloads, e.times, w.db.node[:], w.lane.id, number)
+			o.floor, o.numbers(), e.dids, e.kinds, e.payloads, e.times, w.db.node[:], w.lane.id, number, e.weights, e.upTo)
 	} else {
 		w.lane.punch(b, number)
 	}
@@ -419,7 +429,7 @@ func (o *writes) queue(b *batch, w *writer, number int64, last *int64) {
 func (o *writes) done(group []*step, last int64) {
 	for i, st := range group {
 		if st.err == nil && o.last[i] > 0 {
-			st.seq = last - int64(len(o.events.dids)-o.last[i])
+			st.seq = last - o.numbers() + o.events.upTo[o.last[i]-1]
 		}
 	}
 }

@@ -99,7 +99,7 @@ func (d repos) Unload(ctx context.Context, did syntax.DID) error {
 func (d repos) LoadEvents(ctx context.Context, l *storage.LoadEvents) error {
 	seqs, after := append([]int64(nil), l.Drop...), int64(0)
 	var e struct {
-		seqs, times           []int64
+		seqs, times, weights  []int64
 		dids, kinds, payloads [][]byte
 	}
 	newest := l.Newest
@@ -112,7 +112,7 @@ func (d repos) LoadEvents(ctx context.Context, l *storage.LoadEvents) error {
 			}
 		}
 		seqs, newest = append(seqs, ev.Seq), max(newest, ev.Seq)
-		e.seqs, e.times = append(e.seqs, ev.Seq), append(e.times, ev.Time.UnixMilli())
+		e.seqs, e.times, e.weights = append(e.seqs, ev.Seq), append(e.times, ev.Time.UnixMilli()), append(e.weights, ev.Numbers())
 		e.dids, e.kinds, e.payloads = append(e.dids, []byte(ev.DID)), append(e.kinds, []byte(ev.Kind)), append(e.payloads, nonNil(ev.Payload))
 	}
 	err := d.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -121,7 +121,7 @@ func (d repos) LoadEvents(ctx context.Context, l *storage.LoadEvents) error {
 			b.Queue("DELETE FROM event WHERE seq = ANY($1)", seqs)
 		}
 		if len(e.seqs) > 0 {
-			b.Queue("INSERT INTO event (seq, did, kind, payload, time) SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bigint[])", e.seqs, e.dids, e.kinds, e.payloads, e.times)
+			b.Queue("INSERT INTO event (seq, did, kind, payload, time, weight) SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[])", e.seqs, e.dids, e.kinds, e.payloads, e.times, e.weights)
 		}
 		b.Queue("UPDATE trimmed SET newest = greatest(newest, $1)", l.Oldest-1)
 		b.Queue("UPDATE log SET last = greatest(last, $1)", newest)

@@ -16,9 +16,10 @@ type parts struct {
 	busy  bool
 }
 
-// ensure makes the partition for a number and the one after it, unless they are there.
-func (p *parts) ensure(ctx context.Context, db *DB, seq int64) error {
-	after, err := db.makeParts(ctx, seq)
+// ensure makes the partitions for some numbers from seq on, and the one after them, unless they are
+// there.
+func (p *parts) ensure(ctx context.Context, db *DB, seq, numbers int64) error {
+	after, err := db.makeParts(ctx, seq, numbers)
 	if err != nil {
 		return err
 	}
@@ -39,15 +40,16 @@ func (p *parts) ahead(db *DB, seq int64) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), db.cfg.Wait)
 		defer cancel()
-		_ = p.ensure(ctx, db, seq) // a step that finds no partition makes it
+		_ = p.ensure(ctx, db, seq, 1) // a step that finds no partition makes it
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.busy = false
 	}()
 }
 
-// makeParts makes the partition for seq and the one after it, and returns the number after both.
-func (db *DB) makeParts(ctx context.Context, seq int64) (after int64, err error) {
+// makeParts makes the partitions for some numbers from seq on and the one after them, and returns the
+// number after all.
+func (db *DB) makeParts(ctx context.Context, seq, numbers int64) (after int64, err error) {
 	width := db.cfg.Partition.Microseconds()
 	err = db.bulk.retry(ctx, func(c *conn) error {
 		inner, cancel := c.pool.context(ctx)
@@ -56,12 +58,14 @@ func (db *DB) makeParts(ctx context.Context, seq int64) (after int64, err error)
 			if _, err := tx.Exec(inner, "SELECT pg_advisory_xact_lock($1)", db.lockKey(lockPartitions)); err != nil {
 				return err
 			}
-			for at, n := seq, 0; n < 2; n++ {
+			for at, more := seq, 1; more >= 0; {
 				var err error
 				if at, err = makePart(inner, tx, at, width); err != nil {
 					return err
 				}
-				after = at
+				if after = at; after-seq >= numbers {
+					more--
+				}
 			}
 			return nil
 		})

@@ -240,7 +240,7 @@ func (db *DB) newPools(url string, s server) (err error) {
 // start makes the first partition, and starts what a process does by itself.
 func (db *DB) start(ctx context.Context) error {
 	if db.parts.after == 0 {
-		if err := db.parts.ensure(ctx, db, db.floor(db.newest.Load())); err != nil {
+		if err := db.parts.ensure(ctx, db, db.floor(db.newest.Load()), 1); err != nil {
 			return err
 		}
 	}

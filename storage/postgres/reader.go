@@ -100,6 +100,9 @@ func (c *conn) one(ctx context.Context, fn func(row) error, sql string, args ...
 }
 
 func (r *reader) Commit(ctx context.Context) (block []byte, err error) {
+	if r.row.head == (storage.Head{}) {
+		return nil, fmt.Errorf("%w: the account has no commit", storage.ErrNotFound)
+	}
 	found, err := r.c.one(ctx, func(row row) error {
 		block = row.bytes(0)
 		return nil

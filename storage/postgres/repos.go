@@ -37,7 +37,7 @@ func (d repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err
 		if err := c.send(ctx, &b); err != nil {
 			return err
 		}
-		if !found {
+		if !found || head == (storage.Head{}) {
 			return missing(did)
 		}
 		return nil
@@ -46,10 +46,16 @@ func (d repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err
 }
 
 func (d repos) Apply(ctx context.Context, did syntax.DID, change *storage.Change) (seq int64, err error) {
+	if err := change.Validate(); err != nil {
+		return 0, err
+	}
 	return d.writer.do(&step{ctx: ctx, kind: apply, did: did, change: change})
 }
 
 func (d repos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
+	if err := storage.ValidateEvents(events); err != nil {
+		return 0, err
+	}
 	seq, err := d.writer.do(&step{ctx: ctx, kind: remove, did: did, change: &storage.Change{Events: events}})
 	if err == nil {
 		_ = d.sweep(ctx) // the next sweep does what is left

@@ -125,6 +125,10 @@ CREATE TABLE ticket (
 	seen timestamptz NOT NULL,
 	PRIMARY KEY (node, lane)
 ) WITH (fillfactor = 50);
+`, `
+-- How many numbers the event takes; seq is the last of them.
+ALTER TABLE event ADD COLUMN weight bigint NOT NULL DEFAULT 1;
+-- From this version on, the row of an account without a head has empty values for it.
 `}
 
 // VersionError: a newer version of this package made the schema, or migrated it. It was not

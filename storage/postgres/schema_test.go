@@ -4,6 +4,7 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -83,7 +84,7 @@ func TestClosed(t *testing.T) {
 		}
 	}
 	_, headErr := s.Repos.Head(testContext, didOf(0))
-	_, applyErr := s.Repos.Apply(testContext, didOf(0), &storage.Change{})
+	_, applyErr := s.Repos.Apply(testContext, didOf(0), &storage.Change{KV: []storage.KVWrite{{Key: "k", Value: []byte("v")}}})
 	for what, err := range map[string]error{
 		"Wait": <-waiting, "Head": headErr, "Apply": applyErr,
 		"KV.Read":  s.KV.Read(testContext, func(storage.KVReader) error { return nil }),
@@ -123,5 +124,54 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: the certificate was accepted", what)
 			db.Close()
 		}
+	}
+}
+
+// A schema from before events had weights keeps its events, in all partitions, and goes on.
+func TestSchemaWithoutWeightsIsMigrated(t *testing.T) {
+	url, dir := pgtest.URL(t), t.TempDir()
+	db := open(t, url, dir, postgres.Config{})
+	before := storage.Change{Events: []storage.Event{{DID: didOf(1), Kind: "#identity"}, {DID: didOf(1), Kind: "#account"}}}
+	first, err := db.Store().Repos.Apply(testContext, didOf(1), &before)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	name := schema(t, url, dir)
+	exec(t, url, "ALTER TABLE "+name+".event DROP COLUMN weight")
+	exec(t, url, "UPDATE "+name+".version SET version = 1")
+	s := open(t, url, dir, postgres.Config{}).Store()
+	before.Events = []storage.Event{{DID: didOf(1), Kind: "#sync", Weight: 9}}
+	last, err := s.Repos.Apply(testContext, didOf(1), &before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, ev := range replay(t, s) {
+		got = append(got, fmt.Sprint(ev.Kind, ev.Seq, ev.Weight))
+	}
+	if want := fmt.Sprint([]string{fmt.Sprint("#identity", first-1, 1), fmt.Sprint("#account", first, 1), fmt.Sprint("#sync", last, 9)}); fmt.Sprint(got) != want {
+		t.Errorf("events %v, want %v", got, want)
+	}
+}
+
+// Events that take more numbers than a partition has, or than two have, find their partitions.
+func TestWeightsBeyondAPartition(t *testing.T) {
+	db := open(t, pgtest.URL(t), t.TempDir(), postgres.Config{Partition: 200 * time.Millisecond})
+	s := db.Store()
+	var c storage.Change
+	for range 500 {
+		c.Events = append(c.Events, storage.Event{DID: didOf(1), Kind: "#identity", Weight: storage.MaxWeight})
+	}
+	last := int64(0)
+	for range 3 {
+		if _, err := s.Repos.Apply(testContext, didOf(1), &c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, ev := range replay(t, s) {
+		if ev.First() <= last || ev.Weight != storage.MaxWeight {
+			t.Errorf("event %d of weight %d comes after %d", ev.Seq, ev.Weight, last)
+		}
+		last = ev.Seq
 	}
 }

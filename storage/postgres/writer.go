@@ -64,6 +64,8 @@ type writer struct {
 	running bool
 	closed  bool
 	idle    sync.Cond // that running is false
+
+	numbers int64 // that the group of the last attempt takes; of the goroutine that works
 }
 
 func (w *writer) init(db *DB) {
@@ -210,7 +212,7 @@ func (w *writer) mend(err error, attempt int) bool {
 		ctx, cancel := context.WithTimeout(context.Background(), w.db.cfg.Wait)
 		defer cancel()
 		_, newest, err := w.db.bounds(ctx, w.db.looks)
-		return err == nil && w.db.parts.ensure(ctx, w.db, w.db.floor(newest)) == nil && attempt < 5
+		return err == nil && w.db.parts.ensure(ctx, w.db, w.db.floor(newest), w.numbers+time.Second.Microseconds()) == nil && attempt < 5
 	case codeUnique: // another node has made the repository meanwhile
 		return attempt < 5
 	}
@@ -239,6 +241,7 @@ func (w *writer) try(group []*step) error {
 		c.end()
 		return err
 	}
+	w.numbers = writes.numbers()
 	var b batch
 	var last int64
 	writes.queue(&b, w, number, &last)

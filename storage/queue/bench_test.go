@@ -9,17 +9,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/queue"
 )
 
 // benchQueue is a queue with some jobs that wait for good.
 func benchQueue(b *testing.B, where string, waiting int) (*world, *queue.Queue) {
 	w := newWorld(b)
-	if where == "sqlite" {
-		w.store = sqliteStore(b)
-	} else {
-		w.store = memory.New(memory.Config{})
+	for _, backend := range backends {
+		if backend.name == where && backend.open != nil {
+			w.store = backend.open(b, time.Now)
+		}
 	}
 	q, err := queue.New(queue.Config{KV: w.store.KV, Name: "test"})
 	w.ok(err)
@@ -54,9 +53,19 @@ func BenchmarkQueue(b *testing.B) {
 	if n, err := strconv.Atoi(os.Getenv("PDSKIT_WAITING")); err == nil {
 		waiting = append(waiting, n)
 	}
-	for _, n := range waiting {
-		b.Run(fmt.Sprintf("sqlite/waiting=%d", n), func(b *testing.B) {
-			w, q := benchQueue(b, "sqlite", n)
+	type setting struct {
+		where   string
+		waiting int
+	}
+	var settings []setting
+	for _, where := range []string{"memory", "sqlite", "postgres"} {
+		for _, n := range waiting {
+			settings = append(settings, setting{where, n})
+		}
+	}
+	for _, s := range settings {
+		b.Run(fmt.Sprintf("%s/waiting=%d", s.where, s.waiting), func(b *testing.B) {
+			w, q := benchQueue(b, s.where, s.waiting)
 			var done atomic.Int64
 			all := make(chan struct{})
 			b.ResetTimer()
@@ -89,8 +98,12 @@ func BenchmarkQueue(b *testing.B) {
 
 // BenchmarkSendOne is a Send of one job, which waits for a flush of its own.
 func BenchmarkSendOne(b *testing.B) {
-	w, q := benchQueue(b, "sqlite", 0)
-	for b.Loop() {
-		w.send(q, queue.Message{Body: make([]byte, benchBody)})
+	for _, where := range []string{"sqlite", "postgres"} {
+		b.Run(where, func(b *testing.B) {
+			w, q := benchQueue(b, where, 0)
+			for b.Loop() {
+				w.send(q, queue.Message{Body: make([]byte, benchBody)})
+			}
+		})
 	}
 }

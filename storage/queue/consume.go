@@ -30,11 +30,27 @@ type Consumer struct {
 // errPanic is in the error of a handler that has panicked.
 var errPanic = errors.New("queue: the handler has panicked")
 
+// Source is where jobs come from: a [Queue], or a client of one.
+type Source interface {
+	// Take leases up to n jobs. It waits for the first one, but no longer than some time, and then
+	// returns none.
+	Take(ctx context.Context, n int, wait time.Duration) ([]*Job, error)
+	// Extend makes leases last LeaseTime from now on, and returns those that were lost.
+	Extend(ctx context.Context, jobs ...*Job) (lost []*Job, err error)
+	// Finish notes results: see [Queue.Finish].
+	Finish(ctx context.Context, results ...Result) (errs []error, err error)
+	// LeaseTime is how long a lease lasts, as far as is known.
+	LeaseTime() time.Duration
+}
+
+// Consume is the function of that name with the queue as the source.
+func (q *Queue) Consume(ctx context.Context, c Consumer) error { return Consume(ctx, q, c) }
+
 // Consume does jobs until the context ends, and then waits for those that are being done, for
 // Consumer.Drain at most. It returns nil. It leases up to 100 jobs at a time and notes many
 // results in one transaction, so that short jobs cost few transactions; it extends the leases of
 // jobs that take longer.
-func (q *Queue) Consume(ctx context.Context, c Consumer) error {
+func Consume(ctx context.Context, from Source, c Consumer) error {
 	if c.Handle == nil {
 		return errors.New("queue: Consumer.Handle is missing")
 	}
@@ -51,8 +67,8 @@ func (q *Queue) Consume(ctx context.Context, c Consumer) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	r := &run{
-		q: q, c: c, ctx: work, stop: ctx.Done(), held: make(map[*Job]context.CancelCauseFunc),
-		todo: make(chan *Job, maxReceive+c.Concurrency), results: make(chan Result, maxReceive), room: make(chan struct{}, 1),
+		from: from, c: c, ctx: work, stop: ctx.Done(), held: make(map[*Job]context.CancelCauseFunc),
+		begun: make(chan struct{}), todo: make(chan *Job, maxReceive+c.Concurrency), results: make(chan Result, maxReceive), room: make(chan struct{}, 1),
 	}
 	r.took.Store(int64(short))
 	var workers, others sync.WaitGroup
@@ -79,10 +95,11 @@ func (q *Queue) Consume(ctx context.Context, c Consumer) error {
 //	fetch ──todo──▶ work (several) ──results──▶ finish
 //	                 extend, for all that are held
 type run struct {
-	q       *Queue
+	from    Source
 	c       Consumer
 	ctx     context.Context // of the handlers
 	stop    <-chan struct{} // closed when no more jobs are to be begun
+	begun   chan struct{}   // closed when there were jobs
 	todo    chan *Job
 	results chan Result
 	room    chan struct{} // has a value when a job has ended
@@ -120,11 +137,18 @@ func (r *run) plan() (most, least int) {
 	return most, min(most/2, maxReceive)
 }
 
+const (
+	// takeWait is how long one Take waits, and takeAgain how long there is none after an error, if a
+	// tenth of a lease is not shorter.
+	takeWait  = 20 * time.Second
+	takeAgain = time.Second
+)
+
 // fetch leases jobs until the context ends: as many as are done at a time, and of short ones some more,
 // whose leases are extended while they wait.
 func (r *run) fetch(ctx context.Context) {
+	begin := sync.OnceFunc(func() { close(r.begun) })
 	for ctx.Err() == nil {
-		woken := r.q.woken()
 		most, least := r.plan()
 		free := most - r.holding()
 		if free < least {
@@ -134,33 +158,25 @@ func (r *run) fetch(ctx context.Context) {
 			}
 			continue
 		}
-		jobs, next, err := r.q.receive(ctx, free)
+		jobs, err := r.from.Take(ctx, free, takeWait)
+		r.mu.Lock()
+		for _, j := range jobs {
+			r.held[j] = nil
+		}
+		r.mu.Unlock()
+		if len(jobs) > 0 {
+			begin()
+		}
+		for _, j := range jobs {
+			r.todo <- j // there is room for all that are held
+		}
 		if err != nil && ctx.Err() == nil {
 			r.failed(err)
-			next = r.q.cfg.Now().Add(r.q.cfg.Poll)
-		}
-		if len(jobs) > 0 {
-			r.mu.Lock()
-			for _, j := range jobs {
-				r.held[j] = nil
+			select {
+			case <-time.After(min(takeAgain, r.from.LeaseTime()/10)):
+			case <-ctx.Done():
 			}
-			r.mu.Unlock()
-			for _, j := range jobs {
-				r.todo <- j // there is room for all that are held
-			}
-			continue
 		}
-		wait := r.q.cfg.Poll
-		if !next.IsZero() {
-			wait = min(wait, max(next.Sub(r.q.cfg.Now()), time.Millisecond))
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-woken:
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		timer.Stop()
 	}
 }
 
@@ -169,7 +185,7 @@ func (r *run) work() {
 	for job := range r.todo {
 		select {
 		case <-r.stop:
-			r.results <- Result{job, errStopped}
+			r.results <- Result{job, ErrReleased}
 			continue
 		default:
 		}
@@ -193,17 +209,13 @@ func (r *run) work() {
 		case err == nil && context.Cause(ctx) == ErrLeaseLost:
 			err = ErrLeaseLost // Finish finds it out too
 		case err != nil && r.ctx.Err() != nil:
-			err = errStopped
+			err = ErrReleased
 		}
 		done()
 		cancel(nil)
 		r.results <- Result{job, err}
 	}
 }
-
-// errStopped is the result of a job that was not begun, or was cut off, because the consumer was stopped:
-// somebody else can do it at once, and the attempt does not count.
-var errStopped = errors.New("queue: the consumer was stopped")
 
 func (r *run) handle(ctx context.Context, job *Job) (err error) {
 	defer func() {
@@ -214,8 +226,12 @@ func (r *run) handle(ctx context.Context, job *Job) (err error) {
 	return r.c.Handle(ctx, job)
 }
 
-// finishTries is how often results are noted that could not be.
-const finishTries = 5
+const (
+	// finishTries is how often results are noted that could not be, and finishTime how long that may
+	// take, if a lease is not longer.
+	finishTries = 5
+	finishTime  = 5 * time.Second
+)
 
 // finish notes results, all that there are at a time.
 func (r *run) finish() {
@@ -234,9 +250,9 @@ func (r *run) finish() {
 			}
 		}
 		// Results are noted also when the context of the work has ended.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), r.q.cfg.Lease)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), max(r.from.LeaseTime(), finishTime))
 		for try := range finishTries {
-			_, err := r.q.Finish(ctx, list...)
+			_, err := r.from.Finish(ctx, list...)
 			if err == nil {
 				break
 			}
@@ -265,30 +281,38 @@ func (r *run) makeRoom() {
 
 // extend extends the leases of all jobs that are held, three times in the time of a lease.
 func (r *run) extend(ctx context.Context) {
-	tick := time.NewTicker(max(r.q.cfg.Lease/3, time.Millisecond))
-	defer tick.Stop()
+	select {
+	case <-r.begun: // before, the time of a lease may not be known
+	case <-ctx.Done():
+		return
+	}
 	for {
 		select {
-		case <-tick.C:
+		case <-time.After(max(r.from.LeaseTime()/3, time.Millisecond)):
 		case <-ctx.Done():
 			return
 		}
+		// Handlers have the jobs: what is extended are copies.
+		held := map[*Job]*Job{}
+		var leases []*Job
 		r.mu.Lock()
-		var jobs []*Job
 		for j := range r.held {
-			jobs = append(jobs, j)
+			lease := &Job{ID: j.ID, Lease: j.Lease}
+			held[lease] = j
+			leases = append(leases, lease)
 		}
 		r.mu.Unlock()
-		if len(jobs) == 0 {
+		if len(leases) == 0 {
 			continue
 		}
-		lost, err := r.q.extendAll(ctx, jobs)
+		lost, err := r.from.Extend(ctx, leases...)
 		if err != nil {
 			r.failed(err)
 			continue
 		}
 		r.mu.Lock()
-		for _, j := range lost {
+		for _, lease := range lost {
+			j := held[lease]
 			cancel, there := r.held[j]
 			if !there {
 				continue // finished meanwhile

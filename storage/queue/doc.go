@@ -19,7 +19,8 @@
 // Jobs are done about in the order in which they are due. Those with the same Message.Key are done one
 // after the other, in the order in which they were sent, and the next one is not begun before the
 // one before it is done or dead. A job with a key that waits for its back-off makes the later
-// ones of its key wait.
+// ones of its key wait. Config.PerKey lets several of a key be done at a time, and Config.Limit
+// bounds how many jobs are, of all keys, in all processes.
 //
 // # Jobs that belong to a commit
 //
@@ -29,7 +30,8 @@
 // # Several processes
 //
 // All state is in the store: any number of processes may send and consume. Within a process, Send
-// wakes consumers at once; they see what other processes send within Config.Poll.
+// wakes consumers at once; they see what other processes send within Config.Poll. A process without
+// the store takes jobs over HTTP: package xrpc/jobs serves a queue, and its client is a [Source].
 //
 // # Rows
 //
@@ -41,6 +43,7 @@
 //	k/KEY/N       the jobs with a key, numbered; only the first one has a row under r
 //	d/µs/ID       dead jobs, by the time of their death
 //	i/ID          IDs that senders have chosen, until they expire
+//	l/µs/ID       leases, by their end, where there is a Config.Limit
 //	p             is there while the queue is paused
 //	cursor        up to where in the log an Outbox has forwarded jobs
 //

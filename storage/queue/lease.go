@@ -24,19 +24,57 @@ type Job struct {
 	Until time.Time
 	// LastError is the text of the error of the attempt before.
 	LastError string
-
-	token string
+	// Lease names the lease. Whoever knows it and ID can extend it and finish the job.
+	Lease string
 }
 
-// maxReceive bounds how many jobs one transaction leases.
-const maxReceive = 100
+const (
+	// maxReceive bounds how many jobs one transaction leases, and maxBytes about how many bytes their
+	// bodies have together.
+	maxReceive = 100
+	maxBytes   = 4 << 20
+)
 
-// Receive leases up to n jobs, at most 100, that are due, and returns at once. Each is to be given
-// back by Finish. It returns none while the queue is paused.
+// Receive leases up to n jobs that are due, and returns at once: at most 100, and no more after those
+// whose bodies have 4 MiB together. Each is to be given back by Finish. It returns none while the queue
+// is paused.
 func (q *Queue) Receive(ctx context.Context, n int) ([]*Job, error) {
 	jobs, _, err := q.receive(ctx, n)
 	return jobs, err
 }
+
+// Take is Receive that waits until there is a job, but no longer than some time: then it returns none.
+// It holds nothing of the store while it waits.
+func (q *Queue) Take(ctx context.Context, n int, wait time.Duration) ([]*Job, error) {
+	end := time.NewTimer(wait)
+	defer end.Stop()
+	for {
+		woken := q.woken()
+		jobs, next, err := q.receive(ctx, n)
+		if err != nil || len(jobs) > 0 || n <= 0 {
+			return jobs, err
+		}
+		pause := q.cfg.Poll
+		if !next.IsZero() {
+			pause = min(pause, max(next.Sub(q.cfg.Now()), time.Millisecond))
+		}
+		look := time.NewTimer(pause)
+		select {
+		case <-woken:
+		case <-look.C:
+		case <-end.C:
+			look.Stop()
+			return nil, nil
+		case <-ctx.Done():
+			look.Stop()
+			return nil, ctx.Err()
+		}
+		look.Stop()
+	}
+}
+
+// LeaseTime is how long a lease lasts: Config.Lease.
+func (q *Queue) LeaseTime() time.Duration { return q.cfg.Lease }
 
 // receive also returns when the next job can be leased, if it has found none.
 func (q *Queue) receive(ctx context.Context, n int) (jobs []*Job, next time.Time, err error) {
@@ -54,7 +92,11 @@ func (q *Queue) receive(ctx context.Context, n int) (jobs []*Job, next time.Time
 		if err != nil {
 			return err
 		}
+		bytes := 0
 		for _, d := range ids {
+			if bytes >= maxBytes {
+				break
+			}
 			job, e, err := t.lease(d.id, d.due, now)
 			if err != nil {
 				return err
@@ -64,6 +106,7 @@ func (q *Queue) receive(ctx context.Context, n int) (jobs []*Job, next time.Time
 			}
 			if job != nil {
 				jobs = append(jobs, job)
+				bytes += len(job.Body)
 			}
 		}
 		return nil
@@ -90,7 +133,8 @@ type dueJob struct {
 	due string
 }
 
-// due looks for jobs that are due, in a snapshot. If there are none, next is when the first one is.
+// due looks for jobs that can be leased, in a snapshot. If there are none, next is when the first one is
+// due; zero: that is not known, since the queue is paused, has as many leases as it may have, or none.
 func (q *Queue) due(ctx context.Context, n int) (list []dueJob, next time.Time, err error) {
 	err = q.cfg.KV.Read(ctx, func(r storage.KVReader) error {
 		next = time.Time{}
@@ -103,7 +147,9 @@ func (q *Queue) due(ctx context.Context, n int) (list []dueJob, next time.Time, 
 			if err != nil {
 				return err
 			}
-			next = parseMicros(pair.Key[len(all.From):])
+			if first := parseMicros(pair.Key[len(all.From):]); first.After(q.cfg.Now()) {
+				next = first
+			}
 			break
 		}
 		return nil
@@ -115,8 +161,8 @@ func (q *Queue) dueIn(ctx context.Context, r storage.KVReader, now time.Time, n 
 	if _, err := r.Get(ctx, q.prefix+"p"); err == nil || !errors.Is(err, storage.ErrNotFound) {
 		return nil, err
 	}
-	if n <= 0 {
-		return nil, nil
+	if n, err = q.free(ctx, r, now, n); err != nil || n <= 0 {
+		return nil, err
 	}
 	start := q.prefix + "r/"
 	for pair, err := range r.Keys(ctx, storage.Range{From: start, To: start + micros(now.UnixMicro()+1), KeysOnly: true}) {
@@ -162,14 +208,14 @@ func (t *tx) lease(id, due string, now time.Time) (*Job, Event, error) {
 	}
 	return &Job{
 		ID: id, Key: string(key), Body: body, Attempt: j.Attempt, Enqueued: time.UnixMicro(j.Enqueued).UTC(),
-		Until: time.UnixMicro(j.Due).UTC(), LastError: j.Error, token: j.Token,
+		Until: time.UnixMicro(j.Due).UTC(), LastError: j.Error, Lease: j.Token,
 	}, e, nil
 }
 
 // leased returns the row of a job if the caller's lease holds.
 func (t *tx) leased(job *Job) (*row, error) {
 	j, err := t.q.getRow(t.ctx, t, job.ID)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && (j.Dead || j.Token != job.token) {
+	if errors.Is(err, storage.ErrNotFound) || err == nil && (j.Dead || job.Lease == "" || j.Token != job.Lease) {
 		return nil, ErrLeaseLost
 	}
 	return j, err
@@ -189,12 +235,6 @@ func (q *Queue) Extend(ctx context.Context, jobs ...*Job) (lost []*Job, err erro
 		}
 	}
 	return lost, nil
-}
-
-// extendAll is Extend for jobs that handlers have: it does not change them.
-func (q *Queue) extendAll(ctx context.Context, jobs []*Job) (lost []*Job, err error) {
-	lost, _, err = q.extend(ctx, jobs)
-	return lost, err
 }
 
 func (q *Queue) extend(ctx context.Context, jobs []*Job) (lost []*Job, until time.Time, err error) {
@@ -221,7 +261,7 @@ func (q *Queue) extend(ctx context.Context, jobs []*Job) (lost []*Job, until tim
 // Result is how an attempt at a job ended.
 type Result struct {
 	Job *Job
-	// Err is why it failed; nil: it is done. See [Dead] and [After].
+	// Err is why it failed; nil: it is done. See [Dead], [After] and [ErrReleased].
 	Err error
 }
 
@@ -267,13 +307,15 @@ func (t *tx) finish(r Result, now time.Time) (Event, error) {
 		return e, err
 	case err != nil:
 		return e, err
-	case r.Err == nil:
+	}
+	e.Attempt, e.Waited = j.Attempt, now.Sub(time.UnixMicro(j.Enqueued))
+	if r.Err == nil {
 		if err := t.leave(r.Job.ID, j); err != nil {
 			return e, err
 		}
 		return e, t.remove(r.Job.ID, j)
 	}
-	if r.Err == errStopped {
+	if r.Err == ErrReleased {
 		e.Kind = Retried
 		j.Token = ""
 		j.Attempt--
@@ -281,20 +323,23 @@ func (t *tx) finish(r Result, now time.Time) (Event, error) {
 	}
 	text := r.Err.Error()
 	j.Error = strings.ToValidUTF8(text[:min(len(text), maxError)], "")
-	var dead *deadError
-	if errors.As(r.Err, &dead) || j.Attempt >= t.q.cfg.Attempts {
+	dead, after, set := Outcome(r.Err)
+	if dead || j.Attempt >= t.q.cfg.Attempts {
 		e.Kind = Died
 		return e, t.die(r.Job.ID, j, now)
 	}
 	e.Kind = Retried
 	delay := t.q.cfg.Backoff(j.Attempt)
-	var after *afterError
-	if errors.As(r.Err, &after) {
-		delay = after.delay
+	if set {
+		delay = after
 	}
 	j.Token = ""
 	return e, t.move(r.Job.ID, j, now.Add(max(delay, 0)).UnixMicro())
 }
+
+// ErrReleased is the result of a job that was not begun, or was cut off: it can be leased again at once,
+// and the attempt does not count. It is not to be wrapped.
+var ErrReleased = errors.New("queue: the job was given back")
 
 // Dead wraps the error of a job that is not to be tried again.
 func Dead(err error) error { return &deadError{err} }
@@ -306,6 +351,17 @@ func (e *deadError) Unwrap() error { return e.err }
 
 // After wraps the error of a job that is to be tried again after a time, instead of the back-off.
 func After(err error, delay time.Duration) error { return &afterError{err, delay} }
+
+// Outcome returns what an error says about a job: whether it is to be dead, and when it is to be tried
+// again, if not after the back-off.
+func Outcome(err error) (dead bool, after time.Duration, set bool) {
+	var d *deadError
+	var a *afterError
+	if errors.As(err, &a) {
+		after, set = a.delay, true
+	}
+	return errors.As(err, &d), after, set
+}
 
 type afterError struct {
 	err   error

@@ -62,8 +62,7 @@ func (w *world) outboxEmpty() {
 	}
 }
 
-func TestOutbox(t *testing.T) {
-	w := newWorld(t)
+func lawOutbox(w *world) {
 	w.repository(alice)
 	w.repository(bob)
 	q := w.open()
@@ -78,7 +77,7 @@ func TestOutbox(t *testing.T) {
 	w.finish(q, w.receive(q, "b")[0], nil)
 	w.finish(q, w.wait(time.Minute).receive(q, "later")[0], nil)
 	if _, err := o.Write(queue.Message{ID: "a/b"}); err == nil {
-		t.Error("a wrong ID was taken")
+		w.Error("a wrong ID was taken")
 	}
 	// A change that fails has no jobs.
 	head, err := w.store.Repos.Head(w.ctx, alice)
@@ -100,11 +99,11 @@ func TestOutbox(t *testing.T) {
 		jobs, err := q.Receive(w.ctx, 100)
 		w.ok(err)
 		if len(jobs) == 0 {
-			t.Fatalf("%d jobs of 250", n)
+			w.Fatalf("%d jobs of 250", n)
 		}
 		for _, j := range jobs {
 			if string(j.Body) != fmt.Sprint(n) {
-				t.Fatalf("job %s, not %d", j.Body, n)
+				w.Fatalf("job %s, not %d", j.Body, n)
 			}
 			n++
 			w.finish(q, j, nil)

@@ -22,6 +22,10 @@ var (
 	ErrLeaseLost = errors.New("queue: the lease of the job was lost")
 	// ErrTooLarge: a message is longer than Config.MaxBody, or its key or ID too long.
 	ErrTooLarge = errors.New("queue: the message is too large")
+	// ErrMessage: the ID of a message has other characters than it may have, or its delay is negative.
+	ErrMessage = errors.New("queue: not a message")
+	// ErrNoRoom: the queue has as many jobs as Config.Room allows. Nothing was sent.
+	ErrNoRoom = errors.New("queue: too many jobs are waiting")
 )
 
 // Config configures a queue. KV and Name are required.
@@ -36,6 +40,17 @@ type Config struct {
 	// Backoff returns how long a job waits after its n-th attempt failed, the first one being 1. Nil:
 	// a second, twice as long after each attempt, at most an hour, and half of that at random.
 	Backoff func(n int) time.Duration
+	// Limit bounds how many jobs are leased at the same time, by all processes together. It must be
+	// the same in all of them. 0: no bound.
+	Limit int
+	// PerKey bounds how many jobs of one Message.Key are leased at the same time, by all processes
+	// together. It must be the same in all of them. With 1 they are done one after the other; with
+	// more, they are begun in their order. 0: 1.
+	PerKey int
+	// Room is about how many jobs there may be, dead ones too: Send fails with ErrNoRoom when there
+	// are more. They are counted every few seconds, and what this process sends meanwhile is added.
+	// 0: no bound.
+	Room int
 	// MaxBody is how many bytes a message may have. 0: 1 MiB.
 	MaxBody int
 	// Remember is for how long an ID that a sender has chosen is not taken again. 0: 24 hours.
@@ -80,6 +95,7 @@ type Queue struct {
 	mu   sync.Mutex
 	last int64         // microseconds in the ID of the last job
 	wake chan struct{} // closed when there is something new
+	room room
 }
 
 const (
@@ -99,7 +115,7 @@ func New(cfg Config) (*Queue, error) {
 	if len(cfg.Name) == 0 || len(cfg.Name) > maxName || strings.ContainsFunc(cfg.Name, notInName) {
 		return nil, fmt.Errorf("queue: Config.Name %.100q: 1 to %d ASCII letters, digits and \"-_.\"", cfg.Name, maxName)
 	}
-	if cfg.Lease < 0 || cfg.Attempts < 0 || cfg.MaxBody < 0 || cfg.Remember < 0 || cfg.Poll < 0 {
+	if cfg.Lease < 0 || cfg.Attempts < 0 || cfg.Limit < 0 || cfg.PerKey < 0 || cfg.Room < 0 || cfg.MaxBody < 0 || cfg.Remember < 0 || cfg.Poll < 0 {
 		return nil, errors.New("queue: a negative value in Config")
 	}
 	if cfg.Lease == 0 {
@@ -107,6 +123,9 @@ func New(cfg Config) (*Queue, error) {
 	}
 	if cfg.Attempts == 0 {
 		cfg.Attempts = 5
+	}
+	if cfg.PerKey == 0 {
+		cfg.PerKey = 1
 	}
 	if cfg.Backoff == nil {
 		cfg.Backoff = defaultBackoff
@@ -125,6 +144,9 @@ func New(cfg Config) (*Queue, error) {
 	}
 	return &Queue{cfg: cfg, prefix: "queue/" + cfg.Name + "/", wake: make(chan struct{})}, nil
 }
+
+// Name is that of the configuration.
+func (q *Queue) Name() string { return q.cfg.Name }
 
 func notInName(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
@@ -158,9 +180,9 @@ func (q *Queue) check(m *Message) error {
 	case len(m.ID) > maxID:
 		return fmt.Errorf("%w: an ID of %d bytes, of at most %d", ErrTooLarge, len(m.ID), maxID)
 	case strings.ContainsFunc(m.ID, func(r rune) bool { return r != ':' && notInName(r) }):
-		return fmt.Errorf("queue: an ID with other characters than letters, digits and \"-_.:\": %q", m.ID)
+		return fmt.Errorf("%w: an ID has letters, digits and \"-_.:\" only: %q", ErrMessage, m.ID)
 	case m.Delay < 0:
-		return errors.New("queue: a negative delay")
+		return fmt.Errorf("%w: a negative delay", ErrMessage)
 	}
 	return nil
 }
@@ -176,6 +198,9 @@ func (q *Queue) newID(now time.Time) string {
 
 // Send sends jobs in one transaction and returns their IDs. When it returns nil, they are durable.
 func (q *Queue) Send(ctx context.Context, messages ...Message) (ids []string, err error) {
+	if err := q.checkRoom(ctx, len(messages)); err != nil {
+		return nil, err
+	}
 	var sent []string
 	err = q.cfg.KV.Write(ctx, func(tx storage.KVTx) error {
 		ids, sent, err = q.send(ctx, tx, messages)
@@ -257,65 +282,4 @@ func (q *Queue) observe(e Event) {
 		e.Queue = q.cfg.Name
 		q.cfg.Observe(e)
 	}
-}
-
-// Pause keeps jobs from being leased, in all processes, until Resume. Those that are leased go on.
-func (q *Queue) Pause(ctx context.Context) error {
-	return q.cfg.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Set(ctx, q.prefix+"p", one, time.Time{}) })
-}
-
-// Resume ends a pause.
-func (q *Queue) Resume(ctx context.Context) error {
-	err := q.cfg.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, q.prefix+"p") })
-	q.Wake()
-	return err
-}
-
-// Stats counts jobs.
-type Stats struct {
-	Due    int // can be leased now
-	Later  int // are leased, delayed or wait for a back-off
-	Behind int // wait for another one with their key
-	Dead   int
-	Paused bool
-	Oldest time.Time // since when the first one is due; zero: none is
-}
-
-// Stats counts the jobs. It reads a row for each.
-func (q *Queue) Stats(ctx context.Context) (st Stats, err error) {
-	now := micros(q.cfg.Now().UnixMicro())
-	err = q.cfg.KV.Read(ctx, func(r storage.KVReader) error {
-		st = Stats{}
-		if _, err := r.Get(ctx, q.prefix+"p"); err == nil {
-			st.Paused = true
-		} else if !errors.Is(err, storage.ErrNotFound) {
-			return err
-		}
-		count := func(part string, fn func(rest string)) error {
-			all := storage.Prefix(q.prefix + part)
-			all.KeysOnly = true
-			for pair, err := range r.Keys(ctx, all) {
-				if err != nil {
-					return err
-				}
-				fn(pair.Key[len(all.From):])
-			}
-			return nil
-		}
-		err := count("r/", func(rest string) {
-			if rest[:min(20, len(rest))] > now {
-				st.Later++
-				return
-			}
-			if st.Due++; st.Due == 1 {
-				st.Oldest = parseMicros(rest)
-			}
-		})
-		jobs := 0
-		return errors.Join(err,
-			count("m/", func(string) { jobs++ }),
-			count("d/", func(string) { st.Dead++ }),
-			func() error { st.Behind = jobs - st.Due - st.Later - st.Dead; return nil }())
-	})
-	return st, err
 }

@@ -22,12 +22,17 @@ type world struct {
 }
 
 func newWorld(tb testing.TB) *world {
-	return &world{TB: tb, store: memory.New(memory.Config{}), clock: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), ctx: context.Background()}
+	w := &world{TB: tb, clock: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), ctx: context.Background()}
+	w.store = memory.New(memory.Config{Now: w.now})
+	return w
 }
+
+// now is the clock of the store and the queues.
+func (w *world) now() time.Time { return w.clock }
 
 func (w *world) config() queue.Config {
 	return queue.Config{
-		KV: w.store.KV, Name: "test", Lease: 10 * time.Second, Attempts: 3, Now: func() time.Time { return w.clock },
+		KV: w.store.KV, Name: "test", Lease: 10 * time.Second, Attempts: 3, Now: w.now,
 		Backoff: func(n int) time.Duration { return time.Duration(n) * time.Minute },
 	}
 }
@@ -69,7 +74,13 @@ func (w *world) wait(d time.Duration) *world { w.clock = w.clock.Add(d); return 
 // receive leases jobs whose bodies must be these.
 func (w *world) receive(q *queue.Queue, want ...string) (jobs []*queue.Job) {
 	w.Helper()
-	jobs, err := q.Receive(w.ctx, 100)
+	return w.receiveN(q, 100, want...)
+}
+
+// receiveN is receive for n jobs at most.
+func (w *world) receiveN(q *queue.Queue, n int, want ...string) (jobs []*queue.Job) {
+	w.Helper()
+	jobs, err := q.Receive(w.ctx, n)
 	w.ok(err)
 	var got []string
 	for _, j := range jobs {
@@ -118,18 +129,17 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-func TestJobs(t *testing.T) {
-	w := newWorld(t)
+func lawJobs(w *world) {
 	q := w.open()
 	w.receive(q)
 	long := strings.Repeat("long", 100_000)
 	ids := w.send(q, body("a"), body(long), body(""))
 	if len(ids) != 3 || ids[0] >= ids[1] || ids[1] >= ids[2] {
-		t.Errorf("IDs %q", ids)
+		w.Errorf("IDs %q", ids)
 	}
 	jobs := w.receive(q, "a", long, "")
 	if j := jobs[0]; j.ID != ids[0] || j.Attempt != 1 || !j.Enqueued.Equal(w.clock) || !j.Until.Equal(w.clock.Add(10*time.Second)) || j.LastError != "" {
-		t.Errorf("%+v", j)
+		w.Errorf("%+v", j)
 	}
 	w.receive(q)
 	for _, j := range jobs {
@@ -142,14 +152,13 @@ func TestJobs(t *testing.T) {
 	w.empty()
 }
 
-func TestRetries(t *testing.T) {
-	w := newWorld(t)
+func lawRetries(w *world) {
 	q := w.open()
 	w.send(q, body("a"))
 	for n := 1; n <= 3; n++ {
 		j := w.receive(q, "a")[0]
 		if j.Attempt != n || n > 1 && j.LastError != "work failed" {
-			t.Errorf("%+v", j)
+			w.Errorf("%+v", j)
 		}
 		w.finish(q, j, errWork)
 		w.wait(time.Duration(n)*time.Minute - time.Second).receive(q)
@@ -162,14 +171,14 @@ func TestRetries(t *testing.T) {
 		dead = append(dead, d)
 	}
 	if len(dead) != 1 || string(dead[0].Body) != "a" || dead[0].Attempts != 3 || dead[0].Error != "work failed" {
-		t.Fatalf("dead: %+v", dead)
+		w.Fatalf("dead: %+v", dead)
 	}
 	w.ok(q.Requeue(w.ctx, dead[0].ID))
 	w.fails(q.Requeue(w.ctx, dead[0].ID), storage.ErrNotFound)
 	w.fails(q.Requeue(w.ctx, "none"), storage.ErrNotFound)
 	j := w.receive(q, "a")[0]
 	if j.Attempt != 1 || j.LastError != "work failed" {
-		t.Errorf("%+v", j)
+		w.Errorf("%+v", j)
 	}
 	w.finish(q, j, queue.After(errWork, 3*time.Hour))
 	w.wait(2 * time.Hour).receive(q)
@@ -185,49 +194,47 @@ func TestRetries(t *testing.T) {
 		}
 	}
 	if n != 251 {
-		t.Errorf("%d dead jobs", n)
+		w.Errorf("%d dead jobs", n)
 	}
 	if n, err := q.Purge(w.ctx, w.clock); err != nil || n != 0 {
-		t.Errorf("%d, %v", n, err)
+		w.Errorf("%d, %v", n, err)
 	}
 	if n, err := q.Purge(w.ctx, w.clock.Add(time.Second)); err != nil || n != 250 {
-		t.Errorf("%d, %v", n, err)
+		w.Errorf("%d, %v", n, err)
 	}
 	w.finish(q, w.receive(q, "b")[0], nil)
 	w.empty()
 }
 
-func TestDelays(t *testing.T) {
-	w := newWorld(t)
+func lawDelays(w *world) {
 	q := w.open()
 	w.send(q, queue.Message{Body: []byte("later"), Delay: time.Hour}, body("now"), queue.Message{Body: []byte("soon"), Delay: time.Minute})
 	w.finish(q, w.receive(q, "now")[0], nil)
 	w.finish(q, w.wait(time.Minute).receive(q, "soon")[0], nil)
 	st, err := q.Stats(w.ctx)
 	if err != nil || st != (queue.Stats{Later: 1}) {
-		t.Errorf("%+v, %v", st, err)
+		w.Errorf("%+v, %v", st, err)
 	}
 	w.finish(q, w.wait(time.Hour).receive(q, "later")[0], nil)
 	w.empty()
 }
 
-func TestLeases(t *testing.T) {
-	w := newWorld(t)
+func lawLeases(w *world) {
 	q, other := w.open(), w.open()
 	w.send(q, body("a"), body("b"))
 	jobs := w.receive(q, "a", "b")
 	w.wait(6 * time.Second)
 	lost, err := q.Extend(w.ctx, jobs[0])
 	if w.ok(err); len(lost) > 0 || !jobs[0].Until.Equal(w.clock.Add(10*time.Second)) {
-		t.Errorf("lost %v, until %s", lost, jobs[0].Until)
+		w.Errorf("lost %v, until %s", lost, jobs[0].Until)
 	}
 	again := w.wait(6*time.Second).receive(other, "b") // its lease has ended
 	if again[0].Attempt != 2 {
-		t.Errorf("%+v", again[0])
+		w.Errorf("%+v", again[0])
 	}
 	lost, err = q.Extend(w.ctx, jobs...)
 	if w.ok(err); len(lost) != 1 || lost[0] != jobs[1] {
-		t.Errorf("lost %v", lost)
+		w.Errorf("lost %v", lost)
 	}
 	for _, result := range []error{nil, errWork} {
 		errs, err := q.Finish(w.ctx, queue.Result{Job: jobs[1], Err: result})
@@ -242,8 +249,7 @@ func TestLeases(t *testing.T) {
 }
 
 // A job that kills its consumers does so three times.
-func TestPoison(t *testing.T) {
-	w := newWorld(t)
+func lawPoison(w *world) {
 	q := w.open()
 	w.send(q, keyed("poison", "k"), keyed("next", "k"))
 	for range 3 {
@@ -254,27 +260,26 @@ func TestPoison(t *testing.T) {
 	w.finish(q, w.receive(q, "next")[0], nil)
 	for d, err := range q.DeadJobs(w.ctx) {
 		if w.ok(err); d.Error != "the lease ended" || d.Attempts != 3 {
-			t.Errorf("%+v", d)
+			w.Errorf("%+v", d)
 		}
 	}
 	n, err := q.Purge(w.ctx, w.clock.Add(time.Hour))
 	if w.ok(err); n != 1 {
-		t.Errorf("%d purged", n)
+		w.Errorf("%d purged", n)
 	}
 	w.empty()
 }
 
-func TestOrderPerKey(t *testing.T) {
-	w := newWorld(t)
+func lawOrderPerKey(w *world) {
 	q := w.open()
 	w.send(q, keyed("a1", "a"), keyed("b1", "b/\x00"), body("x"), keyed("a2", "a"), keyed("b2", "b/\x00"), queue.Message{Body: []byte("a3"), Key: "a", Delay: time.Hour})
 	w.send(q, keyed("a4", "a"))
 	if st, _ := q.Stats(w.ctx); st.Due != 3 || st.Behind != 4 || !st.Oldest.Equal(w.clock) {
-		t.Errorf("%+v", st)
+		w.Errorf("%+v", st)
 	}
 	jobs := w.receive(q, "a1", "b1", "x")
 	if jobs[1].Key != "b/\x00" {
-		t.Errorf("key %q", jobs[1].Key)
+		w.Errorf("key %q", jobs[1].Key)
 	}
 	w.finish(q, jobs[0], errWork) // the others of its key wait with it
 	w.finish(q, jobs[1], queue.Dead(errWork))
@@ -291,13 +296,11 @@ func TestOrderPerKey(t *testing.T) {
 	w.empty()
 }
 
-func TestIDs(t *testing.T) {
-	w := newWorld(t)
-	w.store = memory.New(memory.Config{Now: func() time.Time { return w.clock }})
+func lawIDs(w *world) {
 	q := w.open()
 	named := queue.Message{Body: []byte("a"), ID: "did:web:a:1"}
 	if ids := w.send(q, named, named); ids[0] != named.ID || ids[1] != named.ID {
-		t.Errorf("%q", ids)
+		w.Errorf("%q", ids)
 	}
 	w.send(q, named)
 	j := w.receive(q, "a")[0]
@@ -314,15 +317,14 @@ func TestIDs(t *testing.T) {
 		{ID: "a/b"}, {ID: strings.Repeat("x", 129)}, {Key: strings.Repeat("x", 513)}, {Body: make([]byte, 1<<20+1)}, {Delay: -1}, {ID: "ä"},
 	} {
 		if _, err := q.Send(w.ctx, body("good"), m); err == nil {
-			t.Errorf("sent %.100v", m)
+			w.Errorf("sent %.100v", m)
 		}
 	}
 	w.receive(q) // none of them, nor the good ones
 	w.empty()
 }
 
-func TestPause(t *testing.T) {
-	w := newWorld(t)
+func lawPause(w *world) {
 	q, other := w.open(), w.open()
 	w.send(q, body("a"), body("b"))
 	j, err := q.Receive(w.ctx, 1)
@@ -331,7 +333,7 @@ func TestPause(t *testing.T) {
 	w.receive(q)
 	w.finish(q, j[0], nil)
 	if st, err := q.Stats(w.ctx); err != nil || !st.Paused || st.Due != 1 {
-		t.Errorf("%+v, %v", st, err)
+		w.Errorf("%+v, %v", st, err)
 	}
 	w.ok(other.Resume(w.ctx))
 	w.finish(q, w.receive(q, "b")[0], nil)
@@ -340,8 +342,7 @@ func TestPause(t *testing.T) {
 
 // Two queues in one KV have nothing to do with each other; a transaction of the caller's sends jobs, or
 // not.
-func TestSendTx(t *testing.T) {
-	w := newWorld(t)
+func lawSendTx(w *world) {
 	q := w.open()
 	cfg := w.config()
 	cfg.Name = "tes"
@@ -368,14 +369,13 @@ func TestSendTx(t *testing.T) {
 	w.empty()
 }
 
-func TestObserve(t *testing.T) {
-	w := newWorld(t)
+func lawObserve(w *world) {
 	var seen []string
 	cfg := w.config()
 	cfg.Observe = func(e queue.Event) {
 		seen = append(seen, fmt.Sprintf("%s %d %s", e.Kind, e.Attempt, e.Waited))
 		if e.Queue != "test" || e.ID == "" {
-			t.Errorf("%+v", e)
+			w.Errorf("%+v", e)
 		}
 	}
 	q := w.openAs(cfg)
@@ -387,6 +387,6 @@ func TestObserve(t *testing.T) {
 	w.finish(q, w.wait(time.Minute).receive(q, "a")[0], nil)
 	want := "sent 0 0s, leased 1 1s, retried 1 1s, lost 1 1s, leased 2 0s, done 2 1m1s"
 	if got := strings.Join(seen, ", "); got != want {
-		t.Errorf("%s, not %s", got, want)
+		w.Errorf("%s, not %s", got, want)
 	}
 }

@@ -28,6 +28,7 @@ type row struct {
 	Due     int64  `json:"due"`
 	Attempt int    `json:"attempt,omitempty"` // how many have begun
 	Token   string `json:"token,omitempty"`   // of the lease
+	Counted bool   `json:"counted,omitempty"` // the lease has a row under l
 	Dead    bool   `json:"dead,omitempty"`
 	Error   string `json:"error,omitempty"` // of the last attempt
 }
@@ -106,27 +107,11 @@ func (t *tx) add(id string, j *row, body []byte) error {
 	} else {
 		j.Body = body
 	}
-	first := true
-	if j.Key != "" {
-		lane := storage.Prefix(t.q.prefix + "k/" + j.Key + "/")
-		lane.Reverse, lane.KeysOnly = true, true
-		for pair, err := range t.Keys(t.ctx, lane) {
-			if err != nil {
-				return err
-			}
-			first = false
-			n, err := strconv.ParseInt(strings.TrimPrefix(pair.Key, lane.From), 10, 64)
-			if err != nil {
-				return fmt.Errorf("%w: key %s", storage.ErrCorrupt, pair.Key)
-			}
-			j.Number = n + 1
-			break
-		}
-		if err := t.set(j.laneKey(), []byte(id)); err != nil {
-			return err
-		}
+	before, err := t.enterLane(id, j)
+	if err != nil {
+		return err
 	}
-	if first {
+	if before < t.q.cfg.PerKey {
 		if err := t.set(readyKey(id, j), one); err != nil {
 			return err
 		}
@@ -134,42 +119,111 @@ func (t *tx) add(id string, j *row, body []byte) error {
 	return t.put(id, j)
 }
 
-// move changes when a job that is the first of its key can be leased, and stores it.
+// enterLane puts a job behind those of its key, and returns how many of them there are, up to PerKey.
+func (t *tx) enterLane(id string, j *row) (before int, err error) {
+	if j.Key == "" {
+		return 0, nil
+	}
+	lane := storage.Prefix(t.q.prefix + "k/" + j.Key + "/")
+	lane.Reverse, lane.KeysOnly = true, true
+	for pair, err := range t.Keys(t.ctx, lane) {
+		if err != nil {
+			return 0, err
+		}
+		if before++; before == 1 {
+			n, err := strconv.ParseInt(strings.TrimPrefix(pair.Key, lane.From), 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("%w: key %s", storage.ErrCorrupt, pair.Key)
+			}
+			j.Number = n + 1
+		}
+		if before == t.q.cfg.PerKey {
+			break
+		}
+	}
+	return before, t.set(j.laneKey(), []byte(id))
+}
+
+// move changes when a job that is one of the first of its key can be leased, and stores it.
 func (t *tx) move(id string, j *row, due int64) error {
 	if err := t.del(readyKey(id, j)); err != nil {
 		return err
 	}
+	if err := t.uncount(id, j); err != nil {
+		return err
+	}
 	j.Due = due
+	if j.Counted = t.q.cfg.Limit > 0 && j.Token != ""; j.Counted {
+		if err := t.set(leaseKey(id, j), one); err != nil {
+			return err
+		}
+	}
 	if err := t.set(readyKey(id, j), one); err != nil {
 		return err
 	}
 	return t.put(id, j)
 }
 
-// leave takes a job out of those that wait, and lets the next one of its key come.
+// leaseKey is the key of a lease that is counted.
+func leaseKey(id string, j *row) string { return "l/" + micros(j.Due) + "/" + id }
+
+// uncount takes the lease of a job out of those that are counted.
+func (t *tx) uncount(id string, j *row) error {
+	if !j.Counted {
+		return nil
+	}
+	j.Counted = false
+	return t.del(leaseKey(id, j))
+}
+
+// free returns how many jobs can be leased beside those that are, up to n.
+func (q *Queue) free(ctx context.Context, r storage.KVReader, now time.Time, n int) (int, error) {
+	if q.cfg.Limit == 0 {
+		return n, nil
+	}
+	free, start := q.cfg.Limit, q.prefix+"l/"
+	held := storage.Range{From: start + micros(now.UnixMicro()+1), To: storage.Prefix(start).To, KeysOnly: true}
+	for _, err := range r.Keys(ctx, held) {
+		if err != nil {
+			return 0, err
+		}
+		if free--; free <= 0 {
+			return 0, nil
+		}
+	}
+	return min(free, n), nil
+}
+
+// leave takes a job out of those that wait, and lets the next ones of its key come.
 func (t *tx) leave(id string, j *row) error {
-	if err := t.del(readyKey(id, j)); err != nil || j.Key == "" {
+	if err := t.del(readyKey(id, j)); err != nil {
+		return err
+	}
+	if err := t.uncount(id, j); err != nil || j.Key == "" {
 		return err
 	}
 	if err := t.del(j.laneKey()); err != nil {
 		return err
 	}
-	next := ""
+	var next []string
 	for pair, err := range t.Keys(t.ctx, storage.Prefix(t.q.prefix+"k/"+j.Key+"/")) {
 		if err != nil {
 			return err
 		}
-		next = string(pair.Value)
-		break
+		if next = append(next, string(pair.Value)); len(next) == t.q.cfg.PerKey {
+			break
+		}
 	}
-	if next == "" {
-		return nil
+	for _, id := range next { // all but the last one have come, unless PerKey was smaller before
+		n, err := t.q.getRow(t.ctx, t, id)
+		if err != nil {
+			return err
+		}
+		if err := t.set(readyKey(id, n), one); err != nil {
+			return err
+		}
 	}
-	n, err := t.q.getRow(t.ctx, t, next)
-	if err != nil {
-		return err
-	}
-	return t.set(readyKey(next, n), one)
+	return nil
 }
 
 // remove removes a job that has left.

@@ -17,7 +17,7 @@ var backend = storagetest.Backend{Open: func(tb testing.TB, dir string) (storage
 	return db.Store(), db.Close
 }}
 
-// PDSKIT_CRASHES=200 go test -run TestCrash ./storage/sqlite ./storage/durable
+// PDSKIT_CRASHES=200 go test -run TestCrash ./storage/sqlite ./storage/durable/files
 func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend, 40) }
 
 func TestProcesses(t *testing.T) { storagetest.RunProcesses(t, backend, 100) }

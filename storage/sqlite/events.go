@@ -69,7 +69,7 @@ func (d events) pages(ctx context.Context, yield func(storage.Event, error) bool
 				return err
 			}
 			size := 0
-			for s := range c.query(&err, "SELECT seq, did, kind, time, payload FROM event WHERE "+sql, args...) {
+			for s := range c.query(&err, "SELECT seq, did, kind, time, payload, weight FROM event WHERE "+sql, args...) {
 				e := columnEvent(s)
 				page = append(page, e)
 				if size += len(e.Payload); size > pageBytes {
@@ -100,6 +100,7 @@ func columnEvent(s *sqlite3.Stmt) storage.Event {
 		Kind:    s.ColumnText(2),
 		Time:    time.UnixMilli(s.ColumnInt64(3)).UTC(),
 		Payload: s.ColumnBlob(4, nil),
+		Weight:  s.ColumnInt(5),
 	}
 }
 

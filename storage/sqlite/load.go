@@ -108,6 +108,6 @@ func (d repos) LoadEvents(ctx context.Context, l *storage.LoadEvents) error {
 
 // event writes an event under its number.
 func (c *conn) event(e *storage.Event) error {
-	return c.exec("INSERT OR REPLACE INTO event (seq, did, kind, time, payload) VALUES (?, ?, ?, ?, ?)",
-		e.Seq, e.DID, e.Kind, e.Time.UnixMilli(), nonNil(e.Payload))
+	return c.exec("INSERT OR REPLACE INTO event (seq, did, kind, time, payload, weight) VALUES (?, ?, ?, ?, ?, ?)",
+		e.Seq, e.DID, e.Kind, e.Time.UnixMilli(), nonNil(e.Payload), e.Numbers())
 }

@@ -33,6 +33,9 @@ func (r *reader) Commit(ctx context.Context) (block []byte, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if r.row.head == (storage.Head{}) {
+		return nil, fmt.Errorf("%w: the account has no commit", storage.ErrNotFound)
+	}
 	found, err := r.c.row(func(s *sqlite3.Stmt) error {
 		block = s.ColumnBlob(0, nil)
 		return nil

@@ -62,6 +62,9 @@ func (d repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 		return 0, err
 	}
 	change, err := final()
+	if err == nil {
+		err = change.ValidateReplacement()
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -44,10 +44,12 @@ func (c *conn) withRepo(did syntax.DID, fn func(repoRow) error) error {
 		return fn(row)
 	}, "SELECT id, commit_cid, data_cid, rev, base, iif(records = 0, id, records) FROM repo WHERE did = ?", did)
 	if err == nil && !found {
-		err = fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
+		err = missing(did)
 	}
 	return err
 }
+
+func missing(did syntax.DID) error { return fmt.Errorf("%w: repository %s", storage.ErrNotFound, did) }
 
 // columnHead reads a head from three columns.
 func columnHead(s *sqlite3.Stmt, col int) (h storage.Head, err error) {
@@ -62,13 +64,18 @@ func columnHead(s *sqlite3.Stmt, col int) (h storage.Head, err error) {
 func (d repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
 	err = d.lookUp(ctx, func(c *conn) error {
 		row, err := c.repo(did)
-		head = row.head
+		if head = row.head; err == nil && head == (storage.Head{}) {
+			err = missing(did)
+		}
 		return err
 	})
 	return head, err
 }
 
 func (d repos) Apply(ctx context.Context, did syntax.DID, change *storage.Change) (seq int64, err error) {
+	if err := change.Validate(); err != nil {
+		return 0, err
+	}
 	return d.write(ctx, false, func(c *conn) (int64, error) {
 		row, err := c.open(did, change, d.cfg.Now())
 		if err != nil {
@@ -134,8 +141,8 @@ func (c *conn) check(id int64, head storage.Head, did syntax.DID, change *storag
 	switch none := (storage.Head{}); {
 	case head != none && change.Prev == none:
 		return fmt.Errorf("%w: repository %s", storage.ErrExists, did)
-	case head == none && (change.Prev != none || change.Head == none):
-		return fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
+	case id == 0 && change.Prev != none:
+		return missing(did)
 	case head != change.Prev:
 		return fmt.Errorf("%w: head is %s", storage.ErrConflict, head.Rev)
 	}
@@ -217,9 +224,9 @@ func (c *conn) append(list []storage.Event, now time.Time) (seq int64, err error
 		return 0, err
 	}
 	for _, e := range list {
-		newest = storage.NextSeq(newest, now)
-		if err := c.exec("INSERT INTO event (seq, did, kind, time, payload) VALUES (?, ?, ?, ?, ?)",
-			newest, e.DID, e.Kind, e.Time.UnixMilli(), nonNil(e.Payload)); err != nil {
+		newest = storage.NextSeq(newest, now) + e.Numbers() - 1
+		if err := c.exec("INSERT INTO event (seq, did, kind, time, payload, weight) VALUES (?, ?, ?, ?, ?, ?)",
+			newest, e.DID, e.Kind, e.Time.UnixMilli(), nonNil(e.Payload), e.Numbers()); err != nil {
 			return 0, err
 		}
 	}
@@ -227,6 +234,9 @@ func (c *conn) append(list []storage.Event, now time.Time) (seq int64, err error
 }
 
 func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event) (int64, error) {
+	if err := storage.ValidateEvents(list); err != nil {
+		return 0, err
+	}
 	seq, err := d.write(ctx, true, func(c *conn) (int64, error) {
 		row, err := c.repo(did)
 		if err != nil {

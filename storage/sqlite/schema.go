@@ -88,6 +88,10 @@ CREATE TABLE gone (
 	did TEXT PRIMARY KEY,
 	seq INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+`, `
+-- How many numbers the event takes; seq is the last of them.
+ALTER TABLE event ADD COLUMN weight INTEGER NOT NULL DEFAULT 1;
+-- From this version on, the row of an account without a head has empty values for it.
 `}
 
 // ErrForeign: the file is a database, but not one of this package.

@@ -149,3 +149,44 @@ func TestFilesThatAreRefused(t *testing.T) {
 		})
 	}
 }
+
+// A file from before events had weights keeps its events and repositories, and goes on.
+func TestFileWithoutWeightsIsMigrated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "old.sqlite")
+	if err := create(path); err != nil {
+		t.Fatal(err)
+	}
+	c := raw(t, path)
+	if err := migrate(ctx, c, versions[:3]); err != nil {
+		t.Fatal(err)
+	}
+	h := headN(1)
+	err := errors.Join(
+		c.exec("INSERT INTO repo (did, commit_cid, data_cid, rev, block) VALUES (?, ?, ?, ?, ?)", replaced, h.Commit, h.Data, h.Rev, []byte("commit")),
+		c.exec("INSERT INTO event (seq, did, kind, time, payload) VALUES (41, ?, '#identity', 1000, x'a0'), (42, ?, '#identity', 1000, x'a0')", replaced, replaced))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := openReplace(t, path, nil)
+	s := db.Store()
+	if head, err := s.Repos.Head(ctx, replaced); err != nil || head != h {
+		t.Errorf("head %v, %v", head, err)
+	}
+	seq, err := s.Repos.Apply(ctx, replaced, &storage.Change{Prev: h, Head: h, Events: []storage.Event{{DID: replaced, Kind: "#account", Weight: 9}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Repos.Apply(ctx, "did:web:other.example", &storage.Change{KV: []storage.KVWrite{{Key: "k", Value: []byte("v")}}}); err != nil {
+		t.Error(err)
+	}
+	var got []string
+	for e, err := range s.Events.Since(ctx, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(e.Seq, " ", e.Weight))
+	}
+	if want := []string{"41 1", "42 1", fmt.Sprint(seq, " 9")}; !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
+}

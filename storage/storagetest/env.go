@@ -205,7 +205,7 @@ func dump(ctx context.Context, s storage.Store) (lines []string, err error) {
 			if err != nil {
 				return nil, fmt.Errorf("Since: %w", err)
 			}
-			add("event %s %s %s %x", ev.DID, ev.Kind, ev.Time.UTC().Format(time.RFC3339Nano), ev.Payload)
+			add("event %s %s %s of %d: %x", ev.DID, ev.Kind, ev.Time.UTC().Format(time.RFC3339Nano), ev.Numbers(), ev.Payload)
 		}
 	}
 	if s.KV != nil {
@@ -244,7 +244,7 @@ func blobString(b storage.BlobInfo) string { return fmt.Sprintf("%s %d %s", b.CI
 
 func dumpRepo(ctx context.Context, r storage.Reader, add func(string, ...any)) error {
 	block, err := r.Commit(ctx)
-	if err != nil {
+	if err != nil && !(errors.Is(err, storage.ErrNotFound) && r.Head() == storage.Head{}) {
 		return err
 	}
 	add("  head %s", headString(r.Head()))

@@ -12,7 +12,7 @@ import (
 
 // eventChecks are the laws of the event log.
 func eventChecks() []check {
-	return []check{
+	return append([]check{
 		{name: "Events/Empty", law: emptyLog},
 		{name: "Events/Content", law: eventContent},
 		{name: "Events/Numbers", law: eventNumbers},
@@ -26,7 +26,7 @@ func eventChecks() []check {
 		{name: "Events/VisiblePrefix", law: visiblePrefix},
 		{name: "Events/CancelInside", law: cancelSince},
 		{name: "Events/NumbersAfterReopen", law: numbersAfterReopen, needs: persistence},
-	}
+	}, weightChecks()...)
 }
 
 func (e *env) bounds(oldest, newest int64, when string) {

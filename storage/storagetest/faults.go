@@ -37,7 +37,10 @@ func (f Faults) Wrap(s storage.Store) storage.Store {
 		s.Events = faultyEvents{f, s.Events}
 	}
 	if s.Blobs != nil {
-		s.Blobs = faultyBlobs{f, s.Blobs}
+		staged, ok := s.Blobs.(storage.StagedBlobs)
+		if s.Blobs = (faultyBlobs{f, s.Blobs}); ok {
+			s.Blobs = faultyStaged{s.Blobs.(faultyBlobs), staged}
+		}
 	}
 	if s.KV != nil {
 		s.KV = faultyKV{f, s.KV}

@@ -56,3 +56,13 @@ func (x faultyMovable) Unload(ctx context.Context, did syntax.DID) error {
 func (x faultyMovable) LoadEvents(ctx context.Context, l *storage.LoadEvents) error {
 	return x.f.call("Loader.LoadEvents", func() error { return x.l.LoadEvents(ctx, l) })
 }
+
+// faultyStaged is faultyBlobs that lists staged ones.
+type faultyStaged struct {
+	faultyBlobs
+	s storage.StagedBlobs
+}
+
+func (x faultyStaged) Staged(ctx context.Context, did syntax.DID) iter.Seq2[storage.BlobInfo, error] {
+	return faulty(x.f, "Blobs.Staged", x.s.Staged(ctx, did))
+}

@@ -98,7 +98,7 @@ func (h *history) compareAll() {
 // class names the kind of an error.
 func class(err error) string {
 	for name, target := range map[string]error{
-		"not found": storage.ErrNotFound, "exists": storage.ErrExists, "conflict": storage.ErrConflict, "too large": storage.ErrTooLarge, "over quota": storage.ErrQuota, "broken": errBroken,
+		"not found": storage.ErrNotFound, "exists": storage.ErrExists, "conflict": storage.ErrConflict, "invalid": storage.ErrInvalid, "too large": storage.ErrTooLarge, "over quota": storage.ErrQuota, "broken": errBroken,
 	} {
 		if errors.Is(err, target) {
 			return name
@@ -221,20 +221,34 @@ func (h *history) applyEdits() {
 	a := pick(h, h.accounts)
 	s := a.change(h.edits(a)...)
 	s.KV, s.Checks = h.kv(), h.checks()
-	for range h.rng.IntN(3) {
-		s.Events = append(s.Events, a.event())
-	}
+	s.Events = append(s.Events, h.events(a, h.rng.IntN(3))...)
 	h.applyStep("Apply edits", a, s)
 }
 
 func (h *history) applyAside() {
 	a := pick(h, h.accounts)
+	if h.lacks(headless) && a.head == (storage.Head{}) {
+		return
+	}
 	s := a.aside(h.kv()...)
 	s.Checks = h.checks()
-	for range h.rng.IntN(2) {
-		s.Events = append(s.Events, a.event())
-	}
+	s.Events = h.events(a, h.rng.IntN(2))
 	h.applyStep("Apply aside", a, s)
+}
+
+// lacks reports whether the backend does not have a part of the contract.
+func (h *history) lacks(part ability) bool { return h.backend.abilities()&part == 0 }
+
+// events are some events, a few of which take several numbers, and few take one that cannot be.
+func (h *history) events(a *account, n int) (list []storage.Event) {
+	for range n {
+		ev := a.event()
+		if !h.lacks(weights) && h.rng.IntN(3) == 0 {
+			ev.Weight = pick(h, []int{1, 2, 7, storage.MaxWeight, storage.MaxWeight + 1})
+		}
+		list = append(list, ev)
+	}
+	return list
 }
 
 // applyWrong applies a step from a head that is not the present one.
@@ -252,7 +266,7 @@ func (h *history) applyWrong() {
 	case 2:
 		s.Prev = storage.Head{}
 	}
-	if s.Prev == a.head {
+	if s.Prev == a.head || s.Head == (storage.Head{}) && h.lacks(headless) {
 		return
 	}
 	h.both("Apply from a wrong head", func(st storage.Store) (string, error) {
@@ -571,7 +585,7 @@ func (h *history) queryEvents() {
 			if err != nil {
 				return "", err
 			}
-			out += fmt.Sprintf("\n%s %s %d %x", ev.DID, ev.Kind, ev.Time.UnixMilli(), ev.Payload)
+			out += fmt.Sprintf("\n%s %s %d %d %x", ev.DID, ev.Kind, ev.Time.UnixMilli(), ev.Numbers(), ev.Payload)
 		}
 		return out, nil
 	})

@@ -565,9 +565,14 @@ func loadAgain(e *env) {
 	e.load(e.Store, l)
 	e.sameStores(to, e.Store, "loaded once more")
 	e.ok(l.Load(e.ctx, "did:web:part.example", &storage.Load{KV: []storage.KVWrite{{Key: "k", Value: []byte("v")}}}), "Load of a part")
-	head, err := to.Repos.Head(e.ctx, "did:web:part.example")
-	e.ok(err, "Head")
-	e.same(head, storage.Head{}, "head of a part")
+	_, err = to.Repos.Head(e.ctx, "did:web:part.example")
+	e.fails(err, storage.ErrNotFound, "Head of a part")
+	e.ok(to.Repos.View(e.ctx, "did:web:part.example", func(r storage.Reader) error {
+		e.same(r.Head(), storage.Head{}, "head of a part")
+		v, err := r.Get(e.ctx, "k")
+		e.same(string(v), "v", "key of a part")
+		return err
+	}), "View of a part")
 }
 
 // loadNumbers: a log with gaps, trimmed and far from the present keeps its numbers, and the next one
@@ -579,9 +584,9 @@ func loadNumbers(e *env) {
 	now := time.Now().UnixMicro()
 	numbers := []int64{7, 1_000_000, now - 100*24*3600*1e6, now - 7200*1e6, now, now + 3600*1e6}
 	var log []storage.Event
-	for _, n := range numbers {
+	for i, n := range numbers {
 		ev := a.event()
-		ev.Seq = n
+		ev.Seq, ev.Weight = n, 1+i
 		log = append(log, ev)
 	}
 	step := a.change(notes(1)...)

@@ -62,11 +62,27 @@ type Backend struct {
 	Exclusive bool
 	// Buffers says that Replace keeps all records in memory, as a store in memory does anyway.
 	Buffers bool
+	// Lacks are the parts of the contract that the backend does not have.
+	Lacks Feature
 }
+
+// Feature is a part of the contract that a backend may have later than the rest.
+type Feature uint8
+
+const (
+	// Weights: events that take several sequence numbers.
+	Weights Feature = 1 << iota
+	// Headless: accounts without a head. See storage.Change.
+	Headless
+)
 
 // Run checks all of a backend.
 func Run(t *testing.T, b Backend) {
-	run(t, b, slices.Concat(repoChecks(), eventChecks(), kvChecks(), blobChecks(), historyChecks(), moveChecks()))
+	run(t, b, slices.Concat(allChecks(), moveChecks()))
+}
+
+func allChecks() []check {
+	return slices.Concat(repoChecks(), eventChecks(), kvChecks(), blobChecks(), historyChecks())
 }
 
 // RunRepos checks Repos and Events; the other parts of the store are not used.
@@ -92,6 +108,8 @@ const (
 	persistence ability = 1 << iota
 	sharing
 	streaming
+	weights
+	headless
 )
 
 func (b Backend) abilities() (a ability) {
@@ -104,6 +122,12 @@ func (b Backend) abilities() (a ability) {
 	if !b.Buffers {
 		a |= streaming
 	}
+	if b.Lacks&Weights == 0 {
+		a |= weights
+	}
+	if b.Lacks&Headless == 0 {
+		a |= headless
+	}
 	return a
 }
 
@@ -114,6 +138,8 @@ func run(t *testing.T, b Backend, checks []check) {
 				t.Skip("the backend is volatile")
 			} else if missing&streaming != 0 {
 				t.Skip("the backend keeps records in memory")
+			} else if missing&(weights|headless) != 0 {
+				t.Skip("the backend does not have this part of the contract yet")
 			} else if missing != 0 {
 				t.Skip("the backend is exclusive")
 			}

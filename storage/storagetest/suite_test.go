@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,10 +43,6 @@ func keptMemory(wrap func(s storage.Store, opened int) storage.Store) Backend {
 		opened++
 		return s, func() error { return nil }
 	}}
-}
-
-func allChecks() []check {
-	return slices.Concat(repoChecks(), eventChecks(), kvChecks(), blobChecks(), historyChecks())
 }
 
 func TestMemoryPasses(t *testing.T) { Run(t, keptMemory(nil)) }

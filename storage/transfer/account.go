@@ -27,9 +27,10 @@ func (m *Mover) account(ctx context.Context, did syntax.DID) error {
 		m.unverified[did] = true
 	}
 	m.mu.Unlock()
-	_, err := m.cfg.From.Repos.Head(ctx, did)
-	switch {
-	case errors.Is(err, storage.ErrNotFound):
+	switch there, err := m.isThere(ctx, did); {
+	case err != nil:
+		return err
+	case !there:
 		if m.to != nil {
 			if err := m.to.Unload(ctx, did); err != nil {
 				return err
@@ -40,8 +41,6 @@ func (m *Mover) account(ctx context.Context, did syntax.DID) error {
 				return err
 			}
 		}
-	case err != nil:
-		return err
 	default:
 		if m.to != nil {
 			if err := m.repository(ctx, did); errors.Is(err, storage.ErrNotFound) {
@@ -60,12 +59,23 @@ func (m *Mover) account(ctx context.Context, did syntax.DID) error {
 	return nil
 }
 
+// isThere reports whether the source has an account, be it without a head.
+func (m *Mover) isThere(ctx context.Context, did syntax.DID) (bool, error) {
+	err := m.cfg.From.Repos.View(ctx, did, func(storage.Reader) error { return nil })
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // copying is an account that is being copied, in pieces.
 type copying struct {
-	m    *Mover
-	did  syntax.DID
-	head storage.Head // of the first piece
-	same bool         // all pieces had it
+	m     *Mover
+	did   syntax.DID
+	began bool
+	head  storage.Head // of the first piece
+	same  bool         // all pieces had it
+	fresh bool         // the target had no such account
 	// What comes next: records from path on, then references after blob, then keys from key on.
 	stage int
 	path  string
@@ -77,7 +87,20 @@ type copying struct {
 	size  int64
 }
 
+// errHeadless: the account has had a head, was deleted, and has none now.
+var errHeadless = errors.New("transfer: the account has no head any more")
+
 func (m *Mover) repository(ctx context.Context, did syntax.DID) error {
+	err := m.copyRepo(ctx, did)
+	if errors.Is(err, errHeadless) {
+		if err = m.to.Unload(ctx, did); err == nil {
+			err = m.copyRepo(ctx, did)
+		}
+	}
+	return err
+}
+
+func (m *Mover) copyRepo(ctx context.Context, did syntax.DID) error {
 	c := &copying{m: m, did: did, same: true}
 	for done := false; !done; {
 		err := m.views(ctx, did, func(r, t storage.Reader) (err error) {
@@ -112,11 +135,14 @@ func (m *Mover) views(ctx context.Context, did syntax.DID, fn func(r, t storage.
 // piece finds the next differences, and reports whether these are the last ones.
 func (c *copying) piece(ctx context.Context, r, t storage.Reader) (done bool, err error) {
 	head := r.Head()
-	if c.head == (storage.Head{}) {
-		c.head = head
-		if t != nil && t.Head() == head {
+	if !c.began {
+		c.began, c.head, c.fresh = true, head, t == nil
+		if t != nil && t.Head() == head && head != (storage.Head{}) {
 			c.stage = 2 // so all its records are there
 		}
+	}
+	if head == (storage.Head{}) && t != nil && t.Head() != head {
+		return false, errHeadless
 	}
 	c.same = c.same && head == c.head
 	for _, stage := range []func(context.Context, storage.Reader, storage.Reader) (bool, error){c.records, c.references, c.keys}[c.stage:] {
@@ -126,7 +152,7 @@ func (c *copying) piece(ctx context.Context, r, t storage.Reader) (done bool, er
 		}
 		c.stage++
 	}
-	if c.same && (t == nil || t.Head() != head) {
+	if c.same && head != (storage.Head{}) && (t == nil || t.Head() != head) {
 		c.load.Head = head
 		c.load.Commit, err = r.Commit(ctx)
 	}
@@ -139,9 +165,10 @@ func (c *copying) write(ctx context.Context) error {
 	c.load = storage.Load{}
 	items, size := c.items, c.size
 	c.items, c.size = 0, 0
-	if items == 0 && l.Head == (storage.Head{}) {
+	if items == 0 && l.Head == (storage.Head{}) && !c.fresh {
 		return nil
 	}
+	c.fresh = false
 	if err := c.m.pace(ctx, size); err != nil {
 		return err
 	}

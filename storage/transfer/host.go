@@ -135,6 +135,9 @@ type guarded struct {
 // Stage tells of the blob when its bytes are stored: who is told of a store that is not shut knows
 // that the move has not listed the blobs yet.
 func (g guarded) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
+	if err := g.m.Touch(ctx, did); err != nil { // at once, and not after the upload
+		return storage.BlobInfo{}, err
+	}
 	info, err := g.Blobs.Stage(ctx, did, mime, r, limits)
 	if err == nil {
 		err = g.m.Touch(ctx, did)
@@ -152,6 +155,14 @@ func (g guarded) change(ctx context.Context, did syntax.DID, fn func() error) er
 		return err
 	}
 	return errors.Join(fn(), g.m.Touch(ctx, did))
+}
+
+// Promote is followed by a change of the account, which is noted, or refused.
+func (g guarded) Promote(ctx context.Context, did syntax.DID, c cid.Cid) error {
+	if err := g.m.Touch(ctx, did); err != nil {
+		return err
+	}
+	return g.Blobs.Promote(ctx, did, c)
 }
 
 func (g guarded) SetMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {

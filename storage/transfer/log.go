@@ -162,7 +162,7 @@ func (m *Mover) eventIsGone(ctx context.Context, seq int64) (bool, error) {
 }
 
 func sameEvent(a, b storage.Event) bool {
-	return a.DID == b.DID && a.Kind == b.Kind && a.Time.UnixMilli() == b.Time.UnixMilli() && bytes.Equal(a.Payload, b.Payload)
+	return a.DID == b.DID && a.Kind == b.Kind && a.Numbers() == b.Numbers() && a.Time.UnixMilli() == b.Time.UnixMilli() && bytes.Equal(a.Payload, b.Payload)
 }
 
 // hostKeys are keys of the host that were noted.

@@ -159,7 +159,7 @@ func (m *Mover) verifyRest(ctx context.Context) error {
 	var found problems
 	list := slices.Collect(maps.Keys(m.unverified))
 	err := m.each(ctx, list, func(ctx context.Context, did syntax.DID) error {
-		why, err := m.verify(ctx, did)
+		why, err := m.verifyShut(ctx, did)
 		if err == nil && why != "" {
 			m.mu.Lock()
 			found.add(fmt.Sprintf("%s: %s", did, why))
@@ -201,6 +201,23 @@ func (m *Mover) verifyRest(ctx context.Context) error {
 		found.add(fmt.Sprintf("the log is from %d to %d, that of the source from %d to %d", o, n, oldest, newest))
 	}
 	return found.err()
+}
+
+// verifyShut verifies an account while the source is shut. Blobs are no part of the transaction
+// that is refused, so some may come all the same. Nobody was told that they are there.
+func (m *Mover) verifyShut(ctx context.Context, did syntax.DID) (why string, err error) {
+	for range tries {
+		if why, err = m.verify(ctx, did); why == "" || err != nil || m.cfg.SameBlobs {
+			return why, err
+		}
+		if there, err := m.isThere(ctx, did); err != nil || !there {
+			return why, err
+		}
+		if err := m.blobs(ctx, did); err != nil {
+			return "", err
+		}
+	}
+	return m.verify(ctx, did)
 }
 
 // verifyHeads compares the lists of all accounts.
@@ -274,11 +291,10 @@ func (m *Mover) expiredAt(ctx context.Context, t storage.KVReader, key string) b
 
 // verify compares an account of the target with the source, and says what is wrong.
 func (m *Mover) verify(ctx context.Context, did syntax.DID) (why string, err error) {
-	err = m.cfg.From.Repos.View(ctx, did, func(storage.Reader) error { return nil })
-	if errors.Is(err, storage.ErrNotFound) {
-		return m.verifyGone(ctx, did)
-	} else if err != nil {
+	if there, err := m.isThere(ctx, did); err != nil {
 		return "", err
+	} else if !there {
+		return m.verifyGone(ctx, did)
 	}
 	if m.to != nil {
 		err = m.views(ctx, did, func(r, t storage.Reader) (err error) {
@@ -307,13 +323,12 @@ func (m *Mover) verifyGone(ctx context.Context, did syntax.DID) (string, error) 
 	if m.to == nil {
 		return "", nil
 	}
-	switch _, err := m.cfg.To.Repos.Head(ctx, did); {
-	case errors.Is(err, storage.ErrNotFound):
-		return "", nil
-	case err != nil:
-		return "", err
+	why := "the source has no such account"
+	err := m.cfg.To.Repos.View(ctx, did, func(storage.Reader) error { return nil })
+	if errors.Is(err, storage.ErrNotFound) {
+		why, err = "", nil
 	}
-	return "the source has no such account", nil
+	return why, err
 }
 
 // wrong ends a comparison.
@@ -337,22 +352,15 @@ func (m *Mover) compareRepo(ctx context.Context, did syntax.DID, r, t storage.Re
 	if t.Head() != head {
 		return differs("its head is %s, that of the source %s", t.Head().Rev, head.Rev)
 	}
-	block, err := t.Commit(ctx)
-	if err != nil {
-		return err
-	}
-	if !dag.Matches(head.Commit, block) {
-		return differs("its commit is not what the head says")
-	}
-	if obj, err := commit.Parse(block); err != nil {
-		return differs("its commit: %v", err)
-	} else if obj.DID != did || obj.Data != head.Data || obj.Rev != head.Rev {
-		return differs("its commit is that of %s, %s, tree %s", obj.DID, obj.Rev, obj.Data)
+	if head != (storage.Head{}) {
+		if err := verifyCommit(ctx, did, t); err != nil {
+			return err
+		}
 	}
 	if err := verifyRecords(ctx, r, t); err != nil {
 		return err
 	}
-	err = pairs(r.BlobRefs(ctx, cid.Undef, ""), t.BlobRefs(ctx, cid.Undef, ""), func(a, b storage.BlobRef) error {
+	err := pairs(r.BlobRefs(ctx, cid.Undef, ""), t.BlobRefs(ctx, cid.Undef, ""), func(a, b storage.BlobRef) error {
 		if a != b {
 			return differs("a reference of %s to blob %s is not what it is at the source", a.Path, a.Blob)
 		}
@@ -374,6 +382,24 @@ func (m *Mover) compareRepo(ctx context.Context, did syntax.DID, r, t storage.Re
 		err = differs("its key %q is not what it is at the source", bad)
 	}
 	return err
+}
+
+// verifyCommit looks whether the commit of a repository is the one that its head says.
+func verifyCommit(ctx context.Context, did syntax.DID, t storage.Reader) error {
+	head := t.Head()
+	block, err := t.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	if !dag.Matches(head.Commit, block) {
+		return differs("its commit is not what the head says")
+	}
+	if obj, err := commit.Parse(block); err != nil {
+		return differs("its commit: %v", err)
+	} else if obj.DID != did || obj.Data != head.Data || obj.Rev != head.Rev {
+		return differs("its commit is that of %s, %s, tree %s", obj.DID, obj.Rev, obj.Data)
+	}
+	return nil
 }
 
 // verifyRecords computes the root of the tree from the target's records, and compares them with
@@ -409,7 +435,7 @@ func verifyRecords(ctx context.Context, r, t storage.Reader) error {
 		return err
 	case source.ok:
 		return differs("record %s is not there", source.value.Path)
-	case root != r.Head().Data:
+	case root != r.Head().Data && r.Head() != (storage.Head{}):
 		return differs("its records make tree %s, the commit has %s", root, r.Head().Data)
 	}
 	return nil

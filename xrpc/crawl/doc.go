@@ -19,4 +19,6 @@
 // The writes of a while are told once: the first at once, the others when the interval is over, so
 // that a host that falls silent has told of its last write. Requests that fail are
 // tried again after growing waits, a limited number of times.
+//
+// A host that does not run all the time, such as a Durable Object, uses [Rounds] in the place of Run.
 package crawl

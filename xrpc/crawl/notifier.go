@@ -49,6 +49,8 @@ type Notifier struct {
 	CheckInterval time.Duration
 	// Timeout bounds each request. 0: 30 seconds.
 	Timeout time.Duration
+	// Now is the clock by which requests are planned. Nil: time.Now.
+	Now func() time.Time
 	// Asked, if not nil, is told of each request, and Checked of each look at what a
 	// relay knows. They are called from one goroutine for each relay, which waits for them, and by
 	// Ask and Look.
@@ -56,7 +58,7 @@ type Notifier struct {
 	Checked func(Check)
 
 	mu     sync.Mutex
-	relays []*relay // while it runs
+	relays []*relay // while it runs, or has Rounds
 }
 
 // Reason is why a relay is asked.
@@ -148,6 +150,13 @@ func (n *Notifier) setRelays(relays []*relay) {
 
 // watched reports whether anybody is subscribed.
 func (n *Notifier) watched() bool { return n.Subscribers == nil || n.Subscribers() > 0 }
+
+func (n *Notifier) now() time.Time {
+	if n.Now != nil {
+		return n.Now()
+	}
+	return time.Now()
+}
 
 func (n *Notifier) newRelay(address string, newest int64) *relay {
 	if !strings.Contains(address, "://") {

@@ -30,7 +30,7 @@ type relay struct {
 // change changes the plan.
 func (r *relay) change(f func(s *schedule, now time.Time)) {
 	r.mu.Lock()
-	f(&r.plan, time.Now())
+	f(&r.plan, r.n.now())
 	r.mu.Unlock()
 	select {
 	case r.wake <- struct{}{}:
@@ -72,7 +72,7 @@ func (r *relay) ask(ctx context.Context) <-chan time.Time {
 	if r.plan.reason == "" {
 		return nil
 	}
-	return time.After(time.Until(r.plan.due))
+	return time.After(r.plan.due.Sub(r.n.now()))
 }
 
 // request makes a request that take, or order, has allowed. ended: the context has, and nothing is
@@ -86,7 +86,7 @@ func (r *relay) request(ctx context.Context, reason Reason) (req Request, ended 
 	}
 	req = Request{Relay: r.client.Host, Reason: reason, Err: err, Retry: r.done(reason, err)}
 	r.mu.Lock()
-	r.asked, r.askedAt = req, time.Now()
+	r.asked, r.askedAt = req, r.n.now()
 	r.mu.Unlock()
 	if r.n.Asked != nil {
 		r.n.Asked(req)
@@ -98,13 +98,13 @@ func (r *relay) take() (Reason, bool) {
 	watched := r.n.watched()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.plan.take(time.Now(), watched)
+	return r.plan.take(r.n.now(), watched)
 }
 
 func (r *relay) done(reason Reason, err error) (retry time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.plan.done(reason, time.Now(), err)
+	return r.plan.done(reason, r.n.now(), err)
 }
 
 // within runs a request within its time.
@@ -174,7 +174,7 @@ func (r *relay) look(ctx context.Context, planned bool) Check {
 		c.Problem = problem(c.Status, seen, c.Newest)
 	}
 	r.mu.Lock()
-	r.checked, r.checkedAt = c, time.Now()
+	r.checked, r.checkedAt = c, r.n.now()
 	if c.Err == nil && planned {
 		r.seen = c.Newest
 	}

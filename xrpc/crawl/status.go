@@ -57,7 +57,7 @@ func (n *Notifier) Ask(ctx context.Context, relay string) (Request, error) {
 		return Request{}, err
 	}
 	r.mu.Lock()
-	now := time.Now()
+	now := r.n.now()
 	wait := later(r.plan.last.Add(leastOrder), r.plan.notBefore)
 	if now.Before(wait) {
 		r.mu.Unlock()
@@ -80,7 +80,7 @@ func (n *Notifier) Look(ctx context.Context, relay string) (Check, error) {
 		return Check{}, err
 	}
 	r.mu.Lock()
-	now := time.Now()
+	now := r.n.now()
 	if now.Before(r.ordered.Add(leastOrder)) {
 		r.mu.Unlock()
 		return Check{}, ErrTooSoon

@@ -3,7 +3,7 @@
 //	sender, err := mail.New(mail.Config{URL: "smtps://user:password@smtp.example.com", From: "The Host <pds@example.com>"})
 //	err = sender.Send(ctx, mail.Message{To: address, Subject: "Your code", Text: "…"})
 //
-// A Sender is one of three things: an SMTP server (or the machine's own sendmail), a log, for
+// A Sender is one of four things: a [Hook], an SMTP server (or the machine's own sendmail), a log, for
 // development, where a person reads the token in the terminal, or a file of JSON lines, which tests
 // read. All of them refuse what could add a header or a second recipient, so a caller may pass on what
 // a user typed. There is no queue: whoever sends tries again.

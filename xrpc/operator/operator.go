@@ -117,6 +117,19 @@ type Overview struct {
 	// Memory is how many bytes the process has from the system, and Started when it began.
 	Memory  uint64
 	Started time.Time
+	// Node is the name of this server among the Nodes that share its store; empty: it is alone.
+	Node  string
+	Nodes []Node
+}
+
+// Node is one of the servers that share a store.
+type Node struct {
+	ID, Version string
+	Started     time.Time
+	Seen        time.Time // when it was last heard of
+	Draining    bool      // it is about to end
+	Leads       []string  // what it does for all
+	Subscribers int       // of the event stream
 }
 
 // Clock is what was found of a server's clock.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon"
@@ -76,6 +77,9 @@ type Config struct {
 
 	// Relays are asked to read this server when it starts and has news: URLs.
 	Relays []string
+	// Subscribers returns how many read the event stream, where another part than Server.Outbox serves
+	// it, as in Setup. Nil: those of Server.Outbox.
+	Subscribers func() int
 	// TimeServers are URLs of servers whose clocks are right, and whose Date headers the own clock
 	// is compared with. None: the clock is compared with the event log only, and watched for jumps.
 	TimeServers []string
@@ -93,8 +97,11 @@ type Config struct {
 	Indexes []repo.Index
 	// TreeCache and SpoolBytes bound memory for trees and temporary files: see [repo.Config].
 	TreeCache, SpoolBytes int64
-	// Temp is the folder for temporary files. Empty: the system's.
-	Temp string
+	// Temp is the folder for temporary files. Empty: the system's. TempFiles, if not nil, takes its
+	// place, and WaitForReaders does without for exports: see [repo.Config].
+	Temp           string
+	TempFiles      car.Temp
+	WaitForReaders bool
 	// ResetDelay is how long requestPasswordReset takes: see [server.Config].
 	ResetDelay time.Duration
 	// Backfill is for how long events can be replayed. 0: 72 hours.
@@ -108,6 +115,9 @@ type Config struct {
 	// Proxies are the networks of the proxies in front, whose X-Forwarded-For is believed. None:
 	// nobody's is.
 	Proxies limit.Proxies
+
+	// Node says which one this is of several servers over one store.
+	Node Node
 
 	// Setup, if not nil, is called at the end of New: a place to add, replace and wrap methods and
 	// pages where another package calls New, as pdstest does.
@@ -174,8 +184,8 @@ type OAuth struct {
 	// NoAccountPages: there are no pages below /account (see package owner). There are none with Pages
 	// either.
 	NoAccountPages bool
-	// Replays remembers the proofs of calls. Nil: the memory of the process, which is right for a
-	// server of one process.
+	// Replays remembers the proofs of calls. Nil: the memory of the process; with Node.Shared the
+	// store, which is one write for each call.
 	Replays dpop.Replays
 }
 
@@ -221,6 +231,9 @@ type Hooks struct {
 	RelayChecked func(crawl.Check)
 	// Maintained is told what was found when all accounts have been looked through.
 	Maintained func(Maintenance)
+	// Leads is told when this node, of those that share a store, begins or ceases to do what one of
+	// them does: "crawl", "maintenance".
+	Leads func(lease string, held bool)
 }
 
 // Validate returns an error that says what is missing or wrong.
@@ -237,6 +250,12 @@ func (c *Config) Validate() error {
 		return errors.New("pds: Config.Store lacks a part: it has Repos, Events, Blobs and KV")
 	case c.BlobLimit < 0 || c.BlobQuota < 0 || c.Backfill < 0:
 		return errors.New("pds: Config.BlobLimit, BlobQuota and Backfill must not be negative")
+	}
+	if err := c.Node.check(); err != nil {
+		return err
+	}
+	if l := c.Node.Lease; l != 0 && (l < time.Second || l > time.Hour) {
+		return fmt.Errorf("pds: Config.Node.Lease is %s: from a second to an hour", l)
 	}
 	if _, err := syntax.ParseDID(string(c.serviceDID())); err != nil {
 		return fmt.Errorf("pds: Config.ServiceDID, which is by default the did:web of the URL's host: %w", err)
@@ -357,6 +376,9 @@ func (c Config) withDefaults() Config {
 	c.Policy = c.policy()
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Node.ID == "" {
+		c.Node.ID = NodeID()
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

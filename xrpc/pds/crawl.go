@@ -20,20 +20,17 @@ func (s *Server) openCrawler() {
 		return
 	}
 	s.crawler = &crawl.Notifier{
-		Hostname: s.hostname(), Relays: s.cfg.Relays, Events: s.cfg.Store.Events, Subscribers: s.Outbox.Subscribers,
+		Hostname: s.hostname(), Relays: s.cfg.Relays, Events: s.cfg.Store.Events, Subscribers: s.subscribers, Now: s.cfg.Now,
 		HTTP:  &http.Client{Timeout: 30 * time.Second, Transport: s.cfg.operatorTransport()}, // to addresses that the operator has named
 		Asked: s.askedRelay, Checked: s.checkedRelay,
 	}
-	s.Outbox.Empty = s.crawler.Left
+	s.Outbox.Empty = s.subscribersLeft
 }
 
-// crawl asks relays until the context ends.
-func (s *Server) crawl(ctx context.Context) {
-	if s.crawler == nil {
-		return
-	}
+// crawl asks relays until the context ends, or the log fails. It writes nothing.
+func (s *Server) crawl(ctx context.Context, _ term) {
 	if err := s.crawler.Run(ctx); err != nil && ctx.Err() == nil {
-		s.log.Error("relays are not asked to read this server any more", "err", err)
+		s.log.Error("relays are not asked to read this server for now", "err", err)
 	}
 }
 

@@ -21,6 +21,9 @@
 // subscriptions. So the order at the end is: the context of Run; the listener
 // (http.Server.Shutdown); Close, which sends the mail that is waiting; the store.
 //
+// A process that does not run between requests, as one in a Durable Object, calls [Server.Due] and
+// [Server.Maintain] in the place of Run.
+//
 // # Apps
 //
 // Apps are let in by OAuth, on pages in the colours of Config.OAuth (see packages provider and pages).

@@ -156,15 +156,21 @@ func (s *Server) openHealth() {
 func (s *Server) Writable(ctx context.Context) error { return s.prober.writable(ctx) }
 
 // health answers whether the server works: whether its database can be read, and whether the
-// store can be written.
+// store can be written; and that it does not drain.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	if xrpc.CORS(w, r) {
 		return
 	}
-	message := s.problem(r.Context())
-	if message != "" {
-		xrpc.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"version": s.cfg.Version, "error": "Service Unavailable", "message": message})
-		return
+	status, answer := http.StatusOK, map[string]string{"version": s.cfg.Version}
+	if s.cfg.Node.Shared {
+		answer["node"] = s.cfg.Node.ID
 	}
-	xrpc.WriteJSON(w, http.StatusOK, map[string]string{"version": s.cfg.Version})
+	message := "The server is shutting down"
+	if !s.Draining() {
+		message = s.problem(r.Context())
+	}
+	if message != "" {
+		status, answer["error"], answer["message"] = http.StatusServiceUnavailable, "Service Unavailable", message
+	}
+	xrpc.WriteJSON(w, status, answer)
 }

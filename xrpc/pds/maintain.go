@@ -2,12 +2,13 @@ package pds
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
@@ -26,6 +27,8 @@ const (
 	unusedBlobs = 24 * time.Hour
 	// sweepKey holds, in the host's namespace, the account after which the next sweep begins.
 	sweepKey = "maintenance/sweep"
+	// foundKey holds what was found when all accounts were looked through.
+	foundKey = "maintenance/found"
 )
 
 // Maintenance is what was found when all accounts had been looked through, which is every hour, or
@@ -39,12 +42,12 @@ type Maintenance struct {
 }
 
 // maintain tidies the store from time to time until the context ends.
-func (s *Server) maintain(ctx context.Context) {
+func (s *Server) maintain(ctx context.Context, t term) {
 	tick := time.NewTicker(maintenance)
 	defer tick.Stop()
 	pass := &pass{}
 	for {
-		if err := s.tidy(ctx, s.cfg.Now(), pass); err != nil && ctx.Err() == nil {
+		if err := s.tidy(ctx, s.cfg.Now(), pass, t); err != nil && ctx.Err() == nil {
 			s.log.Error("maintenance", "err", err)
 		}
 		select {
@@ -77,16 +80,35 @@ type pass struct {
 	whole    bool // it began with the first account
 	accounts int
 	ahead    int
+	deleted  int        // blobs
 	first    syntax.DID // that is ahead
 	until    time.Time  // when the last of them is accepted
 	statuses account.Statuses
 }
 
-// found is what the last pass has found that was whole.
+// found is what the last pass has found that was whole, as it is stored for all nodes.
 type found struct {
-	mu       sync.Mutex
-	statuses account.Statuses // nil: there was none
-	at       time.Time
+	Version  int              `json:"version"`
+	Statuses account.Statuses `json:"statuses"` // nil: there was none
+	At       time.Time        `json:"at"`
+}
+
+// foundVersion is that of what is stored. What has another version is not shown.
+const foundVersion = 1
+
+// lastFound reads it.
+func (s *Server) lastFound(ctx context.Context) (f found) {
+	err := s.cfg.Store.KV.Read(ctx, func(r storage.KVReader) error {
+		text, err := r.Get(ctx, foundKey)
+		if err == nil {
+			err = exactjson.UnmarshalPlain(text, &f)
+		}
+		return err
+	})
+	if err != nil || f.Version != foundVersion {
+		return found{}
+	}
+	return f
 }
 
 func (p *pass) look(info storage.RepoInfo, now time.Time) {
@@ -104,8 +126,9 @@ func (p *pass) look(info storage.RepoInfo, now time.Time) {
 
 // tidy deletes what is too old: events, uploads that nothing refers to, blobs whose records are
 // gone. It does nothing while the clock is not trusted: by a clock that is ahead, all of it is too
-// old.
-func (s *Server) tidy(ctx context.Context, now time.Time, p *pass) error {
+// old. What it deletes on the word of an earlier time is too old at a later time as well, so a node that
+// was paused in the midst of it does no harm when it goes on.
+func (s *Server) tidy(ctx context.Context, now time.Time, p *pass, t term) error {
 	if err := s.checkClock(ctx); err != nil {
 		return fmt.Errorf("nothing is deleted: %w", err)
 	}
@@ -113,56 +136,64 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass) error {
 	if err := store.Events.Trim(ctx, now.Add(-s.cfg.Backfill)); err != nil {
 		return err
 	}
-	if _, err := store.Blobs.Collect(ctx, now.Add(-unusedBlobs)); err != nil {
-		return err
-	}
 	after, err := s.sweepPosition(ctx)
 	if err != nil {
 		return err
 	}
 	if after == "" {
-		*p = pass{whole: true, statuses: account.Statuses{}}
+		*p = pass{whole: true, deleted: p.deleted, statuses: account.Statuses{}}
 	}
+	collected, err := store.Blobs.Collect(ctx, now.Add(-unusedBlobs))
+	if err != nil {
+		return err
+	}
+	p.deleted += collected
 	n, last := 0, syntax.DID("")
 	for info, err := range store.Repos.List(ctx, after) {
 		if err != nil {
 			return err
 		}
 		if n == s.sweep {
-			return s.setSweepPosition(ctx, last)
+			return s.setSweepPosition(ctx, last, t)
+		}
+		if info.Head == (storage.Head{}) {
+			continue
 		}
 		n, last = n+1, info.DID
 		p.look(info, now)
 		if p.whole {
 			s.statusOf(ctx, info.DID, p)
 		}
-		if _, err := s.Host.SweepBlobs(ctx, info.DID, now.Add(-unusedBlobs)); err != nil {
+		swept, err := s.Host.SweepBlobs(ctx, info.DID, now.Add(-unusedBlobs))
+		if err != nil {
 			return err
 		}
+		p.deleted += swept
 	}
-	if err := s.setSweepPosition(ctx, ""); err != nil {
+	if err := s.setSweepPosition(ctx, "", t); err != nil {
 		return err
 	}
-	s.swept(p)
-	return nil
+	return s.swept(ctx, p, t)
 }
 
 // swept reports what was found in all accounts. After a restart in the midst of them it reports
 // nothing, but goes on with the first accounts in the next round.
-func (s *Server) swept(p *pass) {
+func (s *Server) swept(ctx context.Context, p *pass, t term) error {
 	if !p.whole {
-		return
+		return nil
 	}
 	if p.ahead > 0 {
 		s.log.Error("the revisions of accounts lie in the future: the network ignores what they write",
 			"accounts", p.ahead, "first", p.first, "until", p.until.UTC().Format(time.RFC3339))
 	}
-	s.found.mu.Lock()
-	s.found.statuses, s.found.at = p.statuses, s.cfg.Now()
-	s.found.mu.Unlock()
 	if s.cfg.Hooks.Maintained != nil {
 		s.cfg.Hooks.Maintained(Maintenance{Accounts: p.accounts, Ahead: p.ahead})
 	}
+	text, err := json.Marshal(found{foundVersion, p.statuses, s.cfg.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	return t.write(ctx, func(tx storage.KVTx) error { return tx.Set(ctx, foundKey, text, time.Time{}) })
 }
 
 func (s *Server) sweepPosition(ctx context.Context) (after syntax.DID, err error) {
@@ -177,12 +208,12 @@ func (s *Server) sweepPosition(ctx context.Context) (after syntax.DID, err error
 	return after, err
 }
 
-func (s *Server) setSweepPosition(ctx context.Context, did syntax.DID) error {
+func (s *Server) setSweepPosition(ctx context.Context, did syntax.DID, t term) error {
 	before, err := s.sweepPosition(ctx)
 	if err != nil || before == did {
 		return err
 	}
-	return s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error {
+	return t.write(ctx, func(tx storage.KVTx) error {
 		if did == "" {
 			return tx.Delete(ctx, sweepKey)
 		}

@@ -78,7 +78,7 @@ func (s *Server) openOAuth() error {
 	if err != nil {
 		return err
 	}
-	if cfg.OAuth.Replays == nil {
+	if cfg.OAuth.Replays == nil && !cfg.Node.Shared { // the provider's own are stored
 		cfg.OAuth.Replays = &dpop.Memory{}
 	}
 	sets := provider.Published{Schemas: s.permissionSets()}

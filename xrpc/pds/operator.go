@@ -74,9 +74,14 @@ func (s *Server) overview(ctx context.Context) (o operator.Overview) {
 		o.Clock = clockOf(r)
 	}
 	s.clock.mu.Unlock()
-	s.found.mu.Lock()
-	o.Statuses, o.CountedAt = s.found.statuses, s.found.at
-	s.found.mu.Unlock()
+	last := s.lastFound(ctx)
+	o.Statuses, o.CountedAt = last.Statuses, last.At
+	if list, err := s.Nodes(ctx); err == nil && cfg.Node.Shared {
+		o.Node = cfg.Node.ID
+		for _, n := range list {
+			o.Nodes = append(o.Nodes, operator.Node(n))
+		}
+	}
 	return o
 }
 

@@ -76,8 +76,9 @@ type Server struct {
 	relays  relays
 	handler http.Handler
 	sweep   int // how many accounts maintenance looks through at a time
-	found   found
 	started time.Time
+	node    node
+	rest    rest
 }
 
 // New returns the server of a configuration. It finishes the changes of accounts that a crash
@@ -90,6 +91,7 @@ func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
 	s := &Server{cfg: cfg, Mux: http.NewServeMux(), sweep: sweepAccounts, started: cfg.Now()}
 	s.openTrail()
+	s.openNode()
 	box, err := sealed.New(cfg.Secrets.MasterKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)
@@ -97,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 	s.openClock()
 	s.Accounts = account.Open(repo.Config{
 		Store: cfg.Store, Now: cfg.Now, CheckClock: s.checkClock, Hold: limit.Hold,
-		TempDir: cfg.Temp, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
+		TempDir: cfg.Temp, Temp: cfg.TempFiles, WaitForReaders: cfg.WaitForReaders, CacheBytes: cfg.TreeCache, SpoolBytes: cfg.SpoolBytes,
 		BlobQuota: func(context.Context, syntax.DID) (int64, error) { return cfg.BlobQuota, nil },
 		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
 	}, box)
@@ -152,7 +154,7 @@ func (s *Server) openAccounts() error {
 	s.Sessions = session.New(session.Config{
 		OAuth:       s.oauthSessions(),
 		Credentials: s.Credentials, Key: key, ServiceDID: cfg.ServiceDID, URL: cfg.URL, Resolver: cfg.Resolver,
-		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: cfg.Rates, SendCode: s.sendCode, Now: cfg.Now, Logger: s.log,
+		AdminPassword: cfg.Secrets.AdminPassword, Moderator: cfg.Moderation.DID, Guesses: cfg.Rates, Shared: cfg.Node.Shared, SendCode: s.sendCode, Now: cfg.Now, Logger: s.log,
 	})
 	s.Service = server.New(server.Config{
 		Sessions: s.Sessions, Directory: cfg.Directory, RotationKeys: cfg.Secrets.RotationKeys, RecoveryKey: cfg.RecoveryKey,
@@ -293,18 +295,29 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 
 // Run does what a server does beside serving requests, until the context ends: it watches the clock,
 // asks relays to read the server, every minute finishes changes of accounts that were interrupted, and
-// every hour deletes what is no longer used. Then it ends all subscriptions, and returns nil. A
-// server should run once, while it serves.
+// every hour deletes what is no longer used. Of several nodes, one does the latter three at a time, and
+// none that drains. Then it ends all subscriptions, and returns nil. A server should run once, while
+// it serves. One that rests between requests calls Maintain instead.
 func (s *Server) Run(ctx context.Context) error {
 	s.made()
 	var all sync.WaitGroup
 	all.Go(func() { s.clock.watch.Run(ctx) })
-	all.Go(func() { s.maintain(ctx) })
-	all.Go(func() { s.repair(ctx) })
-	all.Go(func() { s.crawl(ctx) })
+	all.Go(func() { s.beat(ctx) })
+	s.node.led.Go(func() {
+		s.lead(ctx, leaseMaintenance, func(ctx context.Context, t term) {
+			var both sync.WaitGroup
+			both.Go(func() { s.maintain(ctx, t) })
+			both.Go(func() { s.repair(ctx) })
+			both.Wait()
+		})
+	})
+	if s.crawler != nil {
+		s.node.led.Go(func() { s.lead(ctx, leaseCrawl, s.crawl) })
+	}
 	all.Go(func() { s.relays.run(ctx) })
 	<-ctx.Done()
 	err := s.Outbox.Close()
+	s.node.led.Wait()
 	all.Wait()
 	return err
 }
@@ -331,6 +344,9 @@ func (s *Server) hostname() string {
 func (s *Server) observe(r *xrpc.Request, status int, took time.Duration) {
 	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented {
 		s.prober.doubt()
+	}
+	if r.NSID == "com.atproto.repo.uploadBlob" && status == http.StatusOK {
+		s.rest.uploaded.Store(true)
 	}
 	s.logRequest(r, status, took)
 	if s.cfg.Hooks.Request != nil {

@@ -164,7 +164,7 @@ func TestMaintenanceGoesOn(t *testing.T) {
 	dids := register(t, s, "alice", "bob", "carol", "dave", "eve")
 	round := func(s *Server, p *pass, reports int) {
 		t.Helper()
-		if err := s.tidy(t.Context(), time.Now(), p); err != nil {
+		if err := s.tidy(t.Context(), time.Now(), p, term{kv: s.cfg.Store.KV}); err != nil {
 			t.Fatal(err)
 		}
 		if len(found) != reports {
@@ -202,7 +202,7 @@ func TestMaintenanceGoesOn(t *testing.T) {
 	later := time.Now().Add(-time.Hour) // by a clock that was ahead until then
 	p = new(pass)
 	for range 2 {
-		if err := s.tidy(t.Context(), later, p); err != nil {
+		if err := s.tidy(t.Context(), later, p, term{kv: s.cfg.Store.KV}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,12 +1,16 @@
 package serviceauth
 
 import (
+	"context"
 	"crypto/sha256"
+	"encoding/base64"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -21,6 +25,10 @@ type Replays struct {
 	// Max bounds how many are remembered, at some 150 bytes each, however long their IDs and
 	// issuers are. 0: 100,000.
 	Max int
+	// KV, if not nil, remembers them too, where all nodes see them, in keys that begin with Prefix. A token
+	// that is not known here is then one write more, and is refused if that fails.
+	KV     storage.KV
+	Prefix string
 
 	mu      sync.Mutex
 	minutes map[int64]map[use]bool // by the minute in which they expire
@@ -51,7 +59,27 @@ func useOf(issuer syntax.DID, id string, signed []byte) use {
 }
 
 // use notes the use of a token.
-func (x *Replays) use(u use, expires, now time.Time) error {
+func (x *Replays) use(ctx context.Context, u use, expires, now time.Time) error {
+	if err := x.useHere(u, expires, now); err != nil || x.KV == nil {
+		return err
+	}
+	key := x.Prefix + base64.RawURLEncoding.EncodeToString(append(u.issuer[:], u.id[:]...))
+	return x.KV.Write(ctx, func(tx storage.KVTx) error {
+		switch _, err := tx.Get(ctx, key); {
+		case err == nil:
+			return errReplayed()
+		case !errors.Is(err, storage.ErrNotFound):
+			return err
+		}
+		// The store's clock may be ahead.
+		return tx.Set(ctx, key, []byte{1}, expires.Add(time.Minute))
+	})
+}
+
+func errReplayed() error { return fail("JwtReplayed", "jwt was used before") }
+
+// useHere notes it in memory.
+func (x *Replays) useHere(u use, expires, now time.Time) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	most := x.Max
@@ -67,7 +95,7 @@ func (x *Replays) use(u use, expires, now time.Time) error {
 		case minute < minuteOf(now):
 			x.forget(minute)
 		case uses[u]:
-			return fail("JwtReplayed", "jwt was used before")
+			return errReplayed()
 		}
 	}
 	if x.issuers[u.issuer] >= max(most/10, 1) {

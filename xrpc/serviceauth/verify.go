@@ -119,7 +119,7 @@ func (v *Verifier) Verify(ctx context.Context, token, method string) (Token, err
 		return Token{}, err
 	}
 	if v.Replays != nil {
-		if err := v.Replays.use(useOf(p.DID(), p.ID, p.signed), p.Expires.Add(grace), t); err != nil {
+		if err := v.Replays.use(ctx, useOf(p.DID(), p.ID, p.signed), p.Expires.Add(grace), t); err != nil {
 			return Token{}, err
 		}
 	}

@@ -21,13 +21,21 @@ var errUntrusted = &xrpc.Error{Status: http.StatusUnauthorized, Name: "Untrusted
 func (s *Sessions) openServiceAuth() {
 	audience := []string{string(s.cfg.ServiceDID), string(s.cfg.ServiceDID) + "#" + identity.PDSID}
 	keys := &serviceauth.DocumentKeys{Resolver: s.resolver, Now: s.now}
-	s.services = &serviceauth.Verifier{Audience: audience, Keys: keys, Replays: &serviceauth.Replays{}, Now: s.now}
+	s.services = &serviceauth.Verifier{Audience: audience, Keys: keys, Replays: s.replays("services"), Now: s.now}
 	// A service that fails to upload tries again with the token it has. No harm is done by that.
 	s.uploaders = &serviceauth.Verifier{Audience: audience, Keys: keys, Now: s.now}
 	s.moderators = &serviceauth.Verifier{
-		Audience: audience, Keys: keys, Replays: &serviceauth.Replays{}, Now: s.now,
+		Audience: audience, Keys: keys, Replays: s.replays("moderators"), Now: s.now,
 		KeyIDs: []string{identity.SigningKeyID, "atproto_label"},
 	}
+}
+
+// replays remembers the tokens that were used by a kind of callers.
+func (s *Sessions) replays(kind string) *serviceauth.Replays {
+	if !s.cfg.Shared {
+		return &serviceauth.Replays{}
+	}
+	return &serviceauth.Replays{KV: s.accounts.Host().Store().KV, Prefix: "servicetoken/" + kind + "/"}
 }
 
 // peek reads the issuer and the method of a service token that is not verified yet, to

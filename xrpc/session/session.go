@@ -81,6 +81,8 @@ type Config struct {
 	// account and network; see package rate. Behind a proxy, requests need the addresses of clients,
 	// as from limit.Proxies. Unlimited{}: there is no bound.
 	Guesses Guesses
+	// Shared remembers the service tokens that were used in the store, for several nodes.
+	Shared bool
 	// SendCode, if not nil, sends a code to the address of an account whose second factor are codes
 	// sent by mail: see [credential.Store.NewFactorCode]. Its error is answered. Nil: nobody gets one,
 	// so those accounts need another factor, or an app password, to log in.

@@ -194,9 +194,10 @@ func eachKey(b []byte, fn func(key string, r *cbor.Reader) error) error {
 	return err
 }
 
-// encodeEvent makes an event's frame: a header, and the event's payload with
-// "seq" in its place among the keys.
-func encodeEvent(e storage.Event) ([]byte, error) {
+// EncodeEvent returns the frame of an event, as an [Outbox] sends it: a header, and the event's
+// payload with "seq" in its place among the keys. It is for servers that send frames without an
+// Outbox. An event whose payload is not a canonical map without "seq" gives storage.ErrCorrupt.
+func EncodeEvent(e storage.Event) ([]byte, error) {
 	r := cbor.NewReader(e.Payload)
 	n, err := r.Map()
 	start, at := r.Pos(), len(e.Payload)

@@ -115,7 +115,7 @@ func TestEncodeEvent(t *testing.T) {
 		"more":                 {join(object(), object()), nil},
 		"empty":                {nil, nil},
 	} {
-		got, err := encodeEvent(storage.Event{Seq: 7, Kind: "#x", Payload: tc.payload})
+		got, err := EncodeEvent(storage.Event{Seq: 7, Kind: "#x", Payload: tc.payload})
 		if tc.want == nil {
 			if !errors.Is(err, storage.ErrCorrupt) {
 				t.Errorf("%s: got the error %v", what, err)
@@ -168,7 +168,7 @@ func FuzzEncodeEvent(f *testing.F) {
 		if cbor.Scan(payload, cbor.Limits{}) != nil || seq < 1 {
 			return
 		}
-		b, err := encodeEvent(storage.Event{Seq: seq, Kind: "#x", Payload: payload})
+		b, err := EncodeEvent(storage.Event{Seq: seq, Kind: "#x", Payload: payload})
 		if err != nil {
 			if !errors.Is(err, storage.ErrCorrupt) {
 				t.Fatal(err)

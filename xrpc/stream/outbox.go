@@ -10,6 +10,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/pdskit/pdskit/internal/platform"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
@@ -20,7 +21,8 @@ type Outbox struct {
 	// Events is the log. The first use of an Outbox without it panics.
 	Events storage.Events
 	// Window is how many bytes of the newest frames are kept in memory while
-	// anybody is subscribed. It is how far a live subscriber may lag. 0: 32 MiB.
+	// anybody is subscribed. It is how far a live subscriber may lag. 0: 32 MiB,
+	// on WebAssembly 2 MiB.
 	Window int
 	// MaxSubscribers bounds how many there are over HTTP at a time. 0: 5,000. An eighth of them is
 	// kept for networks that have no other subscription, and one in 32 for privileged clients: see
@@ -48,6 +50,9 @@ type Outbox struct {
 	closed bool
 }
 
+// defaultWindow is the default of Window.
+var defaultWindow = platform.Default(32<<20, 2<<20)
+
 // ErrClosed: the outbox was closed.
 var ErrClosed = errors.New("stream: outbox is closed")
 
@@ -56,7 +61,7 @@ func (o *Outbox) init() {
 		panic("stream: Outbox.Events is missing")
 	}
 	o.once.Do(func() {
-		o.frames = feed{events: o.Events, limit: orDefault(o.Window, 32<<20), encode: frameItem, empty: o.Empty}
+		o.frames = feed{events: o.Events, limit: orDefault(o.Window, defaultWindow), encode: frameItem, empty: o.Empty}
 		o.conns = conns{
 			gate:    subscriberGate(orDefault(o.MaxSubscribers, 5000), orDefault(o.MaxPerNetwork, 100)),
 			large:   largeGate(),
@@ -77,7 +82,7 @@ func orDefault[T int | time.Duration](v, def T) T {
 
 // frameItem encodes an event as a frame.
 func frameItem(e storage.Event) (*item, error) {
-	b, err := encodeEvent(e)
+	b, err := EncodeEvent(e)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +132,7 @@ func (o *Outbox) Subscribe(ctx context.Context, cursor *int64) iter.Seq2[[]byte,
 		err := o.frames.serve(ctx, subscriber{
 			cursor: cursor,
 			outdated: func() error {
-				if !yield(outdated(), nil) {
+				if !yield(OutdatedFrame(), nil) {
 					return errGone
 				}
 				return nil
@@ -151,7 +156,7 @@ func (o *Outbox) Subscribe(ctx context.Context, cursor *int64) iter.Seq2[[]byte,
 var errGone = errors.New("gone")
 
 // outdated is the frame for a subscriber that comes too late.
-func outdated() []byte {
+func OutdatedFrame() []byte {
 	return infoFrame(OutdatedCursor, "Requested cursor exceeded limit. Possibly missing events").Encode()
 }
 
@@ -168,7 +173,7 @@ func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.conns.serve(w, r, false, p, nil, func(ctx context.Context, c *conn) error {
 		err := o.frames.serve(ctx, subscriber{
 			cursor:   cursor,
-			outdated: func() error { return c.send(websocket.MessageBinary, outdated()) },
+			outdated: func() error { return c.send(websocket.MessageBinary, OutdatedFrame()) },
 			put:      func(batch []*item) (int, error) { return c.put(websocket.MessageBinary, batch, nil) },
 			flush:    c.uncork,
 			room:     c.room,

@@ -1,8 +1,10 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -361,5 +363,46 @@ func TestEmpty(t *testing.T) {
 	d()
 	if len(told) != 2 {
 		t.Error("told of the closing")
+	}
+}
+
+// A server without an Outbox sends the same frames, from the log alone.
+func TestFramesWithoutAnOutbox(t *testing.T) {
+	log := newLog(20) // numbers 2 to 40
+	log.trimTo(10)
+	for _, cursor := range []int64{0, 8, 9, 10, 11, 40} {
+		oldest, newest, err := log.Bounds(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want [][]byte
+		if cursor+1 < oldest {
+			want = append(want, OutdatedFrame())
+		}
+		for e, err := range log.Since(t.Context(), cursor) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			frame, err := EncodeEvent(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, frame)
+		}
+		var got [][]byte
+		if cursor < newest {
+			for b, err := range (&Outbox{Events: log}).Subscribe(t.Context(), &cursor) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got = append(got, b); len(got) == len(want) {
+					break
+				}
+			}
+		}
+		check(t, fmt.Sprint("the frames after ", cursor), got, want)
+	}
+	if f, err := Decode(OutdatedFrame()); err != nil || f.Kind != "#info" || !bytes.Contains(f.Payload, []byte(OutdatedCursor)) {
+		t.Error(f, err)
 	}
 }

@@ -18,11 +18,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Parameters of new password hashes: argon2id, two passes over 19 MiB, about
-// 25 ms. They stand in every hash, so they can be raised at any time.
+// More parameters of new password hashes. They stand in every hash, so they can be raised at any time.
 const (
-	argonTime    = 2
-	argonMemory  = 19 << 10 // KiB
 	argonThreads = 1
 	argonKeyLen  = 32
 	argonSaltLen = 16

@@ -1,0 +1,59 @@
+package workerd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+)
+
+// Exec returns the module wasm_exec.js of the Go release that runs the test.
+func Exec(tb testing.TB) []byte {
+	tb.Helper()
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	must(tb, err)
+	b, err := os.ReadFile(filepath.Join(string(root[:len(root)-1]), "lib", "wasm", "wasm_exec.js"))
+	must(tb, err)
+	return b
+}
+
+var builds struct {
+	sync.Mutex
+	done map[string][]byte
+}
+
+// Build builds a command, or with test the test program of a package, for GOOS=js, and returns its
+// WebAssembly. A process builds each only once.
+func Build(tb testing.TB, pkg string, test bool) []byte {
+	tb.Helper()
+	builds.Lock()
+	defer builds.Unlock()
+	key := pkg
+	args := []string{"build"}
+	if test {
+		key += " test"
+		args = []string{"test", "-c"}
+	}
+	if b := builds.done[key]; b != nil {
+		return b
+	}
+	dir, err := os.MkdirTemp("", "pdskit-wasm-")
+	must(tb, err)
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, "main.wasm")
+	cmd := exec.Command("go", append(args, "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)...)
+	cmd.Env = append(os.Environ(), "GOOS=js", "GOARCH=wasm")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		tb.Fatalf("%s for js: %v\n%s", pkg, err, text)
+	}
+	b, err := os.ReadFile(out)
+	must(tb, err)
+	if builds.done == nil {
+		builds.done = make(map[string][]byte)
+	}
+	builds.done[key] = b
+	runtime.GC()
+	return b
+}

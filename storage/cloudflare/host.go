@@ -1,0 +1,229 @@
+//go:build js
+
+package cloudflare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall/js"
+	"time"
+
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/durable"
+)
+
+// Host is the Durable Object in which the program runs.
+type Host struct {
+	object js.Value // what the shim gives us; see its host
+
+	transact, grow, waitFor js.Value
+
+	// turn is held while bytes cross, and by objects while they use what they have collected; never
+	// while others' functions run.
+	turn sync.Mutex
+	io   js.Value // bytes whose number both sides know
+	room int      // length of io
+
+	mu      sync.Mutex
+	waiting map[int]chan<- settled
+	lastID  int
+	wakes   []func(context.Context) (time.Time, error)
+	sockets *Sockets
+	alarmAt time.Time // as it was set last
+	answer  Call
+}
+
+// settled is how a promise ended.
+type settled struct {
+	value js.Value
+	ok    bool
+}
+
+// ErrNoObject is returned by Here if the program was not started by the shim.
+var ErrNoObject = errors.New("cloudflare: not in a Durable Object")
+
+// Here returns the object in which the program runs. It must be called before main waits for
+// anything, once.
+func Here() (*Host, error) {
+	o := js.Global().Get("pdskitHost")
+	if !o.Truthy() {
+		return nil, ErrNoObject
+	}
+	h := &Host{
+		object: o, io: o.Get("io"), waiting: make(map[int]chan<- settled),
+		transact: o.Get("transact"), grow: o.Get("grow"), waitFor: o.Get("wait"),
+	}
+	h.room = h.io.Length()
+	o.Call("onSettled", js.FuncOf(func(_ js.Value, args []js.Value) any {
+		id := args[0].Int()
+		h.mu.Lock()
+		c := h.waiting[id]
+		delete(h.waiting, id)
+		h.mu.Unlock()
+		c <- settled{args[2], args[1].Bool()}
+		return nil
+	}))
+	return h, nil
+}
+
+// Env returns a variable or a secret of the Worker, or "" if there is none.
+func (h *Host) Env(name string) string {
+	if v := h.object.Get("env").Get(name); v.Type() == js.TypeString {
+		return v.String()
+	}
+	return ""
+}
+
+// Value returns the object's ctx ("ctx"), its bindings ("env"), for what this package does not do.
+func (h *Host) Value(name string) js.Value { return h.object.Get(name) }
+
+// Wait waits until a promise is settled, and returns its value, or the reason as an error. If the
+// context ends before, it returns the context's error. It must not be called within a transaction of
+// the object: the promise cannot be settled before that returns, and the program would exit.
+func (h *Host) Wait(ctx context.Context, promise js.Value) (js.Value, error) {
+	c := make(chan settled, 1)
+	h.mu.Lock()
+	h.lastID++
+	id := h.lastID
+	h.waiting[id] = c
+	h.mu.Unlock()
+	h.waitFor.Invoke(promise, id)
+	select {
+	case s := <-c:
+		if !s.ok {
+			return js.Undefined(), fail(js.Error{Value: s.value})
+		}
+		return s.value, nil
+	case <-ctx.Done():
+		return js.Undefined(), ctx.Err()
+	}
+}
+
+// try calls JavaScript, and returns as an error what it throws.
+func try(call func() js.Value) (v js.Value, err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case js.Error:
+			err = fail(r)
+		default:
+			panic(r)
+		}
+	}()
+	return call(), nil
+}
+
+// fail gives what was thrown the meaning that the contract of package storage has for it.
+func fail(thrown js.Error) error {
+	text := thrown.Value.Call("toString").String()
+	err := fmt.Errorf("cloudflare: %s", text)
+	switch {
+	case strings.Contains(text, "SQLITE_FULL"), strings.Contains(text, "exceeded its storage"):
+		return fmt.Errorf("%w: %w", storage.ErrFull, err)
+	case strings.Contains(text, "SQLITE_CORRUPT"), strings.Contains(text, "SQLITE_NOTADB"):
+		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+	case strings.Contains(text, "SQLITE_TOOBIG"):
+		return fmt.Errorf("%w: %w", durable.ErrTooLarge, err)
+	}
+	return err
+}
+
+// put copies bytes to io. The caller holds turn.
+func (h *Host) put(b []byte) {
+	if len(b) > h.room {
+		h.io = h.grow.Invoke(len(b))
+		h.room = h.io.Length()
+	}
+	js.CopyBytesToJS(h.io, b)
+}
+
+// take returns the first n bytes of io. The caller holds turn.
+func (h *Host) take(n int) []byte {
+	if n > h.room {
+		h.io = h.object.Get("io")
+		h.room = h.io.Length()
+	}
+	b := make([]byte, n)
+	js.CopyBytesToGo(b, h.io)
+	return b
+}
+
+// OnAlarm makes a function be called when the object's alarm goes off, and when Serve begins. It
+// does what is due and returns when it wants to be called next, or the zero time, as
+// durable.Solo.FireAlarms does. After an error it is called again a minute later.
+func (h *Host) OnAlarm(fn func(context.Context) (next time.Time, err error)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wakes = append(h.wakes, fn)
+}
+
+// alarmRetry is when functions that failed are called again.
+const alarmRetry = time.Minute
+
+// SetAlarm makes the functions of OnAlarm be called at t, unless they are to be called before that.
+// It may be called within a transaction of the object.
+func (h *Host) SetAlarm(t time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.alarmAt.IsZero() || t.Before(h.alarmAt) {
+		h.setAlarm(t)
+	}
+}
+
+// setAlarm replaces the alarm; the zero time takes it back. The caller holds mu.
+func (h *Host) setAlarm(t time.Time) {
+	h.alarmAt = t
+	ms := int64(-1)
+	if !t.IsZero() {
+		ms = max(0, (t.UnixMicro()+999)/1000)
+	}
+	h.object.Call("setAlarm", float64(ms))
+}
+
+// wake calls the functions of OnAlarm.
+func (h *Host) wake(ctx context.Context) {
+	h.mu.Lock()
+	wakes := h.wakes
+	h.alarmAt = time.Time{}
+	h.mu.Unlock()
+	var next time.Time
+	for _, fn := range wakes {
+		at, err := fn(ctx)
+		if err != nil {
+			at = time.Now().Add(alarmRetry)
+		}
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	if !next.IsZero() {
+		h.SetAlarm(next)
+	}
+}
+
+// Serve lets the object answer requests with a handler. It does not return: when main does, or the
+// program ends in another way, the object is aborted, and the next request starts a new one.
+func (h *Host) Serve(handler http.Handler) {
+	x := &exchanges{host: h, handler: handler, open: make(map[int]*exchange)}
+	functions := map[string]any{
+		"fetch":  js.FuncOf(x.fetch),
+		"gone":   js.FuncOf(x.gone),
+		"call":   js.FuncOf(h.call),
+		"closed": js.FuncOf(h.closed),
+		"alarm": js.FuncOf(func(_ js.Value, args []js.Value) any {
+			done := args[0]
+			go func() {
+				h.wake(context.Background())
+				done.Invoke()
+			}()
+			return nil
+		}),
+	}
+	h.wake(context.Background())
+	h.object.Call("ready", js.ValueOf(functions))
+	select {}
+}

@@ -1,0 +1,86 @@
+//go:build js
+
+package cloudflare
+
+import (
+	"context"
+	"fmt"
+	"syscall/js"
+)
+
+// Call answers a call of another object: bytes in, bytes out. See Host.OnCall.
+type Call func(ctx context.Context, method string, body []byte) ([]byte, error)
+
+// OnCall sets what answers the calls that other objects make of this one through Host.Stub. Nobody
+// else can make any: they are no HTTP requests. It must be called before Serve.
+func (h *Host) OnCall(fn Call) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answer = fn
+}
+
+// call is called with a method, bytes, and functions for success and failure.
+func (h *Host) call(_ js.Value, args []js.Value) any {
+	h.mu.Lock()
+	answer := h.answer
+	h.mu.Unlock()
+	method, resolve, reject := args[0].String(), args[2], args[3]
+	body := make([]byte, args[1].Length())
+	js.CopyBytesToGo(body, args[1])
+	go func() {
+		out, err := []byte(nil), fmt.Errorf("cloudflare: no method %.100q", method)
+		defer func() {
+			if r := recover(); r != nil {
+				fmt.Printf("cloudflare: panic in the call %s: %v\n", method, r)
+				reject.Invoke("panic")
+			}
+		}()
+		if answer != nil {
+			out, err = answer(context.Background(), method, body)
+		}
+		if err != nil {
+			reject.Invoke(err.Error())
+			return
+		}
+		resolve.Invoke(toJS(out))
+	}()
+	return nil
+}
+
+// Stub is another Durable Object.
+type Stub struct {
+	host *Host
+	stub js.Value
+}
+
+// Stub returns the object of a name, of the class that is bound to a namespace.
+func (h *Host) Stub(binding, name string) (*Stub, error) {
+	ns := h.object.Get("env").Get(binding)
+	if !ns.Truthy() {
+		return nil, fmt.Errorf("cloudflare: no namespace is bound to %.100q", binding)
+	}
+	stub, err := try(func() js.Value { return ns.Call("get", ns.Call("idFromName", name)) })
+	if err != nil {
+		return nil, err
+	}
+	return &Stub{h, stub}, nil
+}
+
+// Call calls the other object. It must not be called within a transaction of this object. After an
+// error that the other object did not return itself, it is unknown whether the call had an effect.
+func (s *Stub) Call(ctx context.Context, method string, body []byte) ([]byte, error) {
+	v, err := s.host.invoke(ctx, s.stub, "call", method, toJS(body))
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, v.Length())
+	js.CopyBytesToGo(b, v)
+	return b, nil
+}
+
+// toJS copies bytes to JavaScript.
+func toJS(b []byte) js.Value {
+	v := js.Global().Get("Uint8Array").New(len(b))
+	js.CopyBytesToJS(v, b)
+	return v
+}

@@ -1,0 +1,33 @@
+package files_test
+
+import (
+	"testing"
+
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/storage/durable/files"
+	"github.com/pdskit/pdskit/storage/storagetest"
+)
+
+func backend(cfg durable.Config) storagetest.Backend {
+	return storagetest.Backend{
+		Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
+			db, err := files.Open(tb.Context(), dir, cfg)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return db.Store(), db.Close
+		},
+		Exclusive: true,
+		Lacks:     storagetest.Weights | storagetest.Headless,
+	}
+}
+
+func TestConformance(t *testing.T) { storagetest.Run(t, backend(durable.Config{})) }
+
+// With room for one object, all others are closed and opened again all the time.
+func TestConformanceHibernating(t *testing.T) {
+	storagetest.RunRepos(t, backend(durable.Config{MaxOpen: 1}))
+}
+
+func BenchmarkStore(b *testing.B) { storagetest.Benchmark(b, backend(durable.Config{})) }

@@ -1,0 +1,294 @@
+package pds
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// Node says which of several servers over one store this is. The zero value is that of a server that
+// is alone.
+type Node struct {
+	// ID names the server among the others, in logs, in _health and in the list of nodes: 1 to 64
+	// ASCII letters, digits and "-_.". Each process has one of its own. Empty: see [NodeID].
+	ID string
+	// Shared says that other servers use the store at the same time, with the same Secrets, URL and
+	// Policy. Proofs and service tokens that were used are then remembered in the store; if Rates
+	// is nil, so are the limits that must hold for all nodes together; and relays are asked, and the
+	// store is tidied, by one node at a time.
+	Shared bool
+	// Lease is for how long a node leads that does not answer: see package lease. 0: 15 seconds.
+	Lease time.Duration
+}
+
+// NodeID returns a name for this process: that of the machine, and something random.
+func NodeID() string {
+	host, _ := os.Hostname()
+	host = strings.Map(func(r rune) rune {
+		if notInNodeID(r) {
+			return '-'
+		}
+		return r
+	}, host)
+	return strings.TrimPrefix(host[:min(len(host), 50)]+"-"+strings.ToLower(rand.Text()[:6]), "-")
+}
+
+func notInNodeID(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.')
+}
+
+func (n Node) check() error {
+	if len(n.ID) > 64 || strings.ContainsFunc(n.ID, notInNodeID) {
+		return fmt.Errorf("pds: Config.Node.ID is %.100q: 1 to 64 ASCII letters, digits and \"-_.\"", n.ID)
+	}
+	return nil
+}
+
+// NodeStatus is what is known of one of the servers that share a store. All of them write it every
+// five seconds.
+type NodeStatus struct {
+	ID      string
+	Version string
+	Started time.Time
+	// Seen is when it last wrote this, by its own clock. A node that has died stays in the list for a
+	// day; one that was shut down is left out.
+	Seen time.Time
+	// Draining: it is about to end.
+	Draining bool
+	// Leads are the leases that it holds.
+	Leads []string
+	// Subscribers is how many read the event stream from it.
+	Subscribers int
+}
+
+// Alive reports whether a node has been seen lately. Clocks that differ by less than half a minute
+// change nothing.
+func (n NodeStatus) Alive(now time.Time) bool { return now.Sub(n.Seen) < nodeGone }
+
+const (
+	nodePrefix = "node/"
+	nodeBeat   = 5 * time.Second
+	nodeGone   = 45 * time.Second
+	nodeKept   = 24 * time.Hour
+	// nodeVersion is that of what is stored. Nodes of other versions are not listed.
+	nodeVersion = 1
+	// maxNodes bounds how many are listed.
+	maxNodes = 1000
+)
+
+// nodeRow is what is stored of a node.
+type nodeRow struct {
+	Version     int       `json:"version"`
+	Instance    string    `json:"instance"` // of the process
+	Program     string    `json:"program"`
+	Started     time.Time `json:"started"`
+	Seen        time.Time `json:"seen"`
+	Draining    bool      `json:"draining"`
+	Leads       []string  `json:"leads"`
+	Subscribers int       `json:"subscribers"`
+}
+
+// node is this server as one of several.
+type node struct {
+	instance string
+	draining atomic.Bool
+	drain    context.Context // ends with Drain
+	end      context.CancelFunc
+	led      sync.WaitGroup // jobs of leases
+	beat     chan struct{}  // has room for one: full when the row is to be written at once
+
+	mu     sync.Mutex
+	leads  map[string]bool
+	others int // subscribers of the others, as of the last look
+}
+
+func (s *Server) openNode() {
+	n := &s.node
+	n.instance, n.beat, n.leads = rand.Text(), make(chan struct{}, 1), make(map[string]bool)
+	n.drain, n.end = context.WithCancel(context.Background())
+	if s.cfg.Node.Shared {
+		s.log = s.log.With("node", s.cfg.Node.ID)
+		s.cfg.Logger = s.log
+	}
+}
+
+// Node is the name of this server among those that share its store.
+func (s *Server) Node() string { return s.cfg.Node.ID }
+
+// Draining reports whether Drain was called.
+func (s *Server) Draining() bool { return s.node.draining.Load() }
+
+// Drain prepares the end of a server, which goes on to serve everything: _health answers with status
+// 503 from now on, so that load balancers send new requests to other nodes; and what this node
+// leads is given back, so that others take it over at once. It returns when that is done, or when
+// the context ends. Then a server that is one of several waits for as long as load balancers take
+// to notice, and ends as any other: see the package comment.
+func (s *Server) Drain(ctx context.Context) {
+	s.made()
+	if !s.node.draining.Swap(true) {
+		s.log.Info("the server is draining: it asks for no more requests")
+	}
+	s.node.end()
+	s.node.beatNow()
+	done := make(chan struct{})
+	go func() {
+		s.node.led.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+func (n *node) beatNow() {
+	select {
+	case n.beat <- struct{}{}:
+	default:
+	}
+}
+
+// beat writes what others know of this node until the context ends, and looks at them.
+func (s *Server) beat(ctx context.Context) {
+	if !s.cfg.Node.Shared {
+		return
+	}
+	tick := time.NewTicker(nodeBeat)
+	defer tick.Stop()
+	for failed := false; ; {
+		err := errors.Join(s.writeNode(ctx), s.countOthers(ctx))
+		if err != nil && ctx.Err() == nil && !failed {
+			s.log.Warn("other nodes do not hear of this one", "err", err)
+		}
+		failed = err != nil
+		select {
+		case <-tick.C:
+		case <-s.node.beat:
+		case <-ctx.Done():
+			s.forgetNode(ctx)
+			return
+		}
+	}
+}
+
+func (s *Server) nodeKey() string { return nodePrefix + s.cfg.Node.ID }
+
+func (s *Server) writeNode(ctx context.Context) error {
+	row := nodeRow{
+		Version: nodeVersion, Instance: s.node.instance, Program: s.cfg.Version, Started: s.started.UTC(), Seen: s.cfg.Now().UTC(),
+		Draining: s.Draining(), Leads: s.node.leading(), Subscribers: s.ownSubscribers(),
+	}
+	text, err := json.Marshal(row)
+	if err != nil {
+		return err
+	}
+	var other nodeRow
+	err = s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error {
+		other = nodeRow{}
+		old, err := tx.Get(ctx, s.nodeKey())
+		if err == nil {
+			err = exactjson.UnmarshalPlain(old, &other)
+		}
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		return tx.Set(ctx, s.nodeKey(), text, row.Seen.Add(nodeKept))
+	})
+	if err == nil && other.Instance != "" && other.Instance != row.Instance && !other.Draining && row.Seen.Sub(other.Seen) < nodeBeat+nodeBeat/2 {
+		s.log.Error("another process has the ID of this node, or had it seconds ago: each needs one of its own")
+	}
+	return err
+}
+
+// forgetNode takes this node off the list.
+func (s *Server) forgetNode(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	err := s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, s.nodeKey()) })
+	if err != nil {
+		s.log.Warn("this node stays in the list of nodes", "err", err)
+	}
+}
+
+// Nodes returns the servers that share the store, in the order of their names: this one alone if
+// Node.Shared is not set, and no more than a thousand.
+func (s *Server) Nodes(ctx context.Context) (list []NodeStatus, err error) {
+	if !s.cfg.Node.Shared {
+		return []NodeStatus{{
+			ID: s.cfg.Node.ID, Version: s.cfg.Version, Started: s.started, Seen: s.cfg.Now(), Draining: s.Draining(), Subscribers: s.ownSubscribers(),
+		}}, nil
+	}
+	err = s.cfg.Store.KV.Read(ctx, func(r storage.KVReader) error {
+		list = nil
+		for pair, err := range r.Keys(ctx, storage.Prefix(nodePrefix)) {
+			if err != nil || len(list) == maxNodes {
+				return err
+			}
+			var row nodeRow
+			if exactjson.UnmarshalPlain(pair.Value, &row) != nil || row.Version != nodeVersion {
+				continue
+			}
+			list = append(list, NodeStatus{
+				ID: pair.Key[len(nodePrefix):], Version: row.Program, Started: row.Started, Seen: row.Seen,
+				Draining: row.Draining, Leads: row.Leads, Subscribers: row.Subscribers,
+			})
+		}
+		return nil
+	})
+	return list, err
+}
+
+// countOthers notes how many read the event stream from other nodes.
+func (s *Server) countOthers(ctx context.Context) error {
+	list, err := s.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	n, now := 0, s.cfg.Now()
+	for _, x := range list {
+		if x.ID != s.cfg.Node.ID && x.Alive(now) {
+			n += x.Subscribers
+		}
+	}
+	s.node.mu.Lock()
+	before := s.node.others
+	s.node.others = n
+	s.node.mu.Unlock()
+	if before > 0 && n == 0 {
+		s.subscribersLeft()
+	}
+	return nil
+}
+
+// subscribers is how many read the event stream, from all nodes. Those of others were counted
+// some seconds ago.
+func (s *Server) subscribers() int {
+	s.node.mu.Lock()
+	defer s.node.mu.Unlock()
+	return s.node.others + s.ownSubscribers()
+}
+
+// ownSubscribers is how many read it from this node.
+func (s *Server) ownSubscribers() int {
+	if s.cfg.Subscribers != nil {
+		return s.cfg.Subscribers()
+	}
+	return s.Outbox.Subscribers()
+}
+
+// subscribersLeft is told when the last one of some node has left.
+func (s *Server) subscribersLeft() {
+	if s.crawler != nil && s.subscribers() == 0 {
+		s.crawler.Left()
+	}
+}

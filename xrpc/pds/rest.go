@@ -1,0 +1,188 @@
+package pds
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/crawl"
+)
+
+const (
+	// restTidy is how often the store of a server that rests is tidied while there is anything to
+	// tidy: uploads that were not used within unusedBlobs are gone at the next time.
+	restTidy = unusedBlobs + time.Hour
+	// restKey holds, in the host's namespace, what a server that rests remembers.
+	restKey = "maintenance/rest"
+)
+
+// rest is what a server that rests between requests does in the place of Run.
+type rest struct {
+	round    sync.Mutex  // held by the call of Maintain that is under way
+	uploaded atomic.Bool // since the store was tidied
+
+	mu     sync.Mutex
+	read   bool
+	state  restState
+	rounds *crawl.Rounds // nil: no relays are asked
+}
+
+// restState is the form of what is remembered.
+type restState struct {
+	// Tidied is when the store was tidied, and Seq the newest event then.
+	Tidied time.Time `json:"tidied,omitzero"`
+	Seq    int64     `json:"seq,omitzero"`
+	// Again: there may be something to tidy although nothing is written.
+	Again bool            `json:"again,omitzero"`
+	Crawl json.RawMessage `json:"crawl,omitempty"` // of crawl.Rounds
+}
+
+// openRest reads what is remembered, once. The caller holds rest.mu.
+func (s *Server) openRest(ctx context.Context) error {
+	r := &s.rest
+	if r.read {
+		return nil
+	}
+	err := s.cfg.Store.KV.Read(ctx, func(kv storage.KVReader) error {
+		text, err := kv.Get(ctx, restKey)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil
+		}
+		if err == nil && exactjson.Unmarshal(text, &r.state) != nil {
+			r.state = restState{} // of another version: all is looked at again
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if s.crawler != nil {
+		r.rounds = s.crawler.Rounds(r.state.Crawl)
+	}
+	r.read = true
+	return nil
+}
+
+// keepRest stores what is to be remembered. The caller holds rest.mu.
+func (s *Server) keepRest(ctx context.Context) error {
+	r := &s.rest
+	if r.rounds != nil {
+		r.state.Crawl = r.rounds.State()
+	}
+	text, err := json.Marshal(r.state)
+	if err != nil {
+		return err
+	}
+	return s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Set(ctx, restKey, text, time.Time{}) })
+}
+
+// Due returns when Maintain is to be called; zero: not until something has been written. It is for
+// servers that rest, as Maintain is, and costs little: call it after each request, and set the
+// alarm of the process to what it returns if that is sooner than what the alarm is set to.
+func (s *Server) Due(ctx context.Context) (time.Time, error) {
+	s.made()
+	_, newest, err := s.cfg.Store.Events.Bounds(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	r := &s.rest
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := s.openRest(ctx); err != nil {
+		return time.Time{}, err
+	}
+	var at time.Time
+	if r.state.Again || newest > r.state.Seq || r.uploaded.Load() {
+		at = r.state.Tidied.Add(restTidy)
+	}
+	if r.rounds != nil {
+		if due := r.rounds.Due(newest); !due.IsZero() && (at.IsZero() || due.Before(at)) {
+			at = due
+		}
+	}
+	if now := s.cfg.Now(); !at.IsZero() && at.Before(now) {
+		at = now
+	}
+	return at, nil
+}
+
+// Maintain does once what is due of what Run does all the time: it finishes changes of accounts that
+// were interrupted, asks relays to read the server, and deletes what is no longer used. It is for
+// servers that rest, such as one in a Durable Object: there is nothing that runs or waits
+// between requests, and an alarm calls Maintain when [Server.Due] says so. A server that nothing
+// is written to needs no more calls after some days. After an error, call it again in a minute at the
+// earliest. Run must not be called then.
+func (s *Server) Maintain(ctx context.Context) error {
+	s.made()
+	r := &s.rest
+	r.round.Lock()
+	defer r.round.Unlock()
+	if err := s.Accounts.Repair(ctx); err != nil {
+		return fmt.Errorf("pds: changes of accounts that were interrupted: %w", err)
+	}
+	r.mu.Lock()
+	err := s.openRest(ctx)
+	rounds, state := r.rounds, r.state
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	var crawled, tidied error
+	if rounds != nil {
+		crawled = rounds.Turn(ctx)
+	}
+	if now := s.cfg.Now(); now.Sub(state.Tidied) >= restTidy {
+		state, tidied = s.tidyAtRest(ctx, now, state)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if tidied == nil {
+		r.state = state
+	}
+	return errors.Join(crawled, tidied, s.keepRest(ctx))
+}
+
+// tidyAtRest tidies the store, and decides whether it has to be done again.
+func (s *Server) tidyAtRest(ctx context.Context, now time.Time, before restState) (restState, error) {
+	uploaded := s.rest.uploaded.Swap(false)
+	p := &pass{}
+	for more := true; more; {
+		if err := s.tidy(ctx, now, p, term{kv: s.cfg.Store.KV}); err != nil {
+			s.rest.uploaded.Store(uploaded)
+			return before, err
+		}
+		after, err := s.sweepPosition(ctx)
+		if err != nil {
+			return before, err
+		}
+		more = after != ""
+	}
+	oldest, newest, err := s.cfg.Store.Events.Bounds(ctx)
+	if err != nil {
+		return before, err
+	}
+	// After a long rest, an upload may be what has led to this call, and its process may be gone.
+	rested := now.Sub(before.Tidied) > restTidy+time.Hour
+	again := rested || uploaded || p.deleted > 0 || newest > before.Seq || newest >= oldest
+	return restState{Tidied: now, Seq: newest, Again: again, Crawl: before.Crawl}, nil
+}
+
+// Left tells that the last subscriber of the event stream has left, where another part than
+// Server.Outbox serves it. It is for servers that rest: see [Server.Maintain].
+func (s *Server) Left(ctx context.Context) error {
+	s.made()
+	r := &s.rest
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := s.openRest(ctx); err != nil || r.rounds == nil {
+		return err
+	}
+	r.rounds.Left()
+	return s.keepRest(ctx)
+}
