@@ -307,3 +307,23 @@ func same(tb testing.TB, got, want storage.Store, rows ...string) {
 		}
 	}
 }
+
+// brokenBlob is a store with a blob that has other bytes.
+type brokenBlob struct {
+	storage.Blobs
+	did syntax.DID
+	ref storage.BlobRef
+}
+
+func (b brokenBlob) Open(ctx context.Context, did syntax.DID, c cid.Cid) (io.ReadSeekCloser, storage.BlobInfo, error) {
+	r, info, err := b.Blobs.Open(ctx, did, c)
+	if err == nil && did == b.did && c == b.ref.Blob {
+		r.Close()
+		return otherBytes{strings.NewReader("other")}, info, nil
+	}
+	return r, info, err
+}
+
+type otherBytes struct{ *strings.Reader }
+
+func (otherBytes) Close() error { return nil }
