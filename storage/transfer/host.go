@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -32,12 +33,18 @@ var (
 // A server that is started with other blobs, after only they were moved, opens the store for writes
 // again: so no process with the old configuration may run any more.
 func Enter(ctx context.Context, s storage.Store, blobs string) error {
-	if s.KV == nil {
-		return nil
-	}
+	return enter(ctx, s, blobs, true)
+}
+
+// Look is Enter for what only looks at a store, such as a check: it takes nothing.
+func Look(ctx context.Context, s storage.Store, blobs string) error {
+	return enter(ctx, s, blobs, false)
+}
+
+func enter(ctx context.Context, s storage.Store, blobs string, take bool) error {
 	m, ok := s.Repos.(storage.Movable)
 	if ok {
-		if err := enterSource(ctx, s, m, blobs); err != nil {
+		if err := enterSource(ctx, s, m, blobs, take); err != nil {
 			return err
 		}
 	}
@@ -50,6 +57,9 @@ func Enter(ctx context.Context, s storage.Store, blobs string) error {
 		case loading, givenUp:
 			return ErrNotReady
 		case ready:
+			if !take {
+				break
+			}
 			next := k
 			next.State = taken
 			err := setMark(ctx, s.KV, k, next, storage.KVWrite{Key: keyBlobs, Value: blobsValue(k.Blobs)})
@@ -79,7 +89,7 @@ func blobsValue(place string) []byte {
 }
 
 // enterSource is Enter for a store that may be the source of a move.
-func enterSource(ctx context.Context, s storage.Store, m storage.Movable, blobs string) error {
+func enterSource(ctx context.Context, s storage.Store, m storage.Movable, blobs string, take bool) error {
 	w, err := m.Watched(ctx)
 	if err != nil || w.State != storage.Shut {
 		return err
@@ -92,6 +102,9 @@ func enterSource(ctx context.Context, s storage.Store, m storage.Movable, blobs 
 		return fmt.Errorf("%w, to %s: go on with it, or abort it", ErrFinishing, n.Name)
 	case !n.OnlyBlobs || n.Blobs != blobs:
 		return fmt.Errorf("%w, to %s: %s", ErrLeft, n.Name, n.Hint)
+	}
+	if !take {
+		return nil
 	}
 	k, err := readMark(ctx, s.KV)
 	if err != nil {
@@ -175,6 +188,14 @@ func (g guarded) Delete(ctx context.Context, did syntax.DID, c cid.Cid) error {
 
 func (g guarded) DeleteAll(ctx context.Context, did syntax.DID) error {
 	return g.change(ctx, did, func() error { return g.Blobs.DeleteAll(ctx, did) })
+}
+
+// Collect does nothing for a store that is shut: its blobs may be the target's too.
+func (g guarded) Collect(ctx context.Context, t time.Time) (int, error) {
+	if w, err := g.m.Watched(ctx); err != nil || w.State == storage.Shut {
+		return 0, errors.Join(err, storage.ErrMoved)
+	}
+	return g.Blobs.Collect(ctx, t)
 }
 
 // Staged implements storage.StagedBlobs, if the store below does.

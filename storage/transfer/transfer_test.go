@@ -72,7 +72,7 @@ func TestMoveUnderLoad(t *testing.T) {
 }
 
 // pause makes the load one that every backend can follow.
-func pause() { time.Sleep(3 * time.Millisecond) }
+func pause() { time.Sleep(8 * time.Millisecond) }
 
 // moveUnderLoad moves a store, goes on at the target, and leaves the world there.
 func moveUnderLoad(t *testing.T, w *world, from, to storage.Store, cfg transfer.Config) {
