@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -22,9 +21,12 @@ func (db *DB) transact(ctx context.Context, fn func(context.Context, pgx.Tx) err
 
 // Load implements storage.Loader.
 func (d repos) Load(ctx context.Context, did syntax.DID, l *storage.Load) error {
+	if err := d.makeRepo(ctx, did); err != nil {
+		return err
+	}
 	return d.transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		id, set, err := d.loaded(ctx, tx, did)
-		if err != nil {
+		var id, set int64
+		if err := tx.QueryRow(ctx, "SELECT id, records FROM repo WHERE did = $1 FOR UPDATE", []byte(did)).Scan(&id, &set); err != nil {
 			return err
 		}
 		var w writes
@@ -42,21 +44,25 @@ func (d repos) Load(ctx context.Context, did syntax.DID, l *storage.Load) error 
 	})
 }
 
-// loaded locks the row of a repository that is loaded, and makes it if there is none.
-func (d repos) loaded(ctx context.Context, tx pgx.Tx, did syntax.DID) (id, set int64, err error) {
-	const find = "SELECT id, records FROM repo WHERE did = $1 FOR UPDATE"
-	err = tx.QueryRow(ctx, find, []byte(did)).Scan(&id, &set)
-	if !errors.Is(err, pgx.ErrNoRows) {
-		return id, set, err
+// makeRepo makes the row of a repository that is loaded, if there is none. The number for it is
+// taken before a connection is: it may need one itself.
+func (d repos) makeRepo(ctx context.Context, did syntax.DID) error {
+	found := false
+	err := d.looks.retry(ctx, func(c *conn) (err error) {
+		found, err = c.one(ctx, func(row) error { return nil }, "SELECT id FROM repo WHERE did = $1", []byte(did))
+		return err
+	})
+	if err != nil || found {
+		return err
 	}
-	if id, err = d.numbers.next(ctx, d.DB); err != nil {
-		return 0, 0, err
+	id, err := d.numbers.next(ctx, d.DB)
+	if err != nil {
+		return err
 	}
-	if _, err := tx.Exec(ctx, "INSERT INTO repo (id, did, commit_cid, data_cid, rev, block, base, records) VALUES ($1, $2, '', '', '', '', '', $1) ON CONFLICT (did) DO NOTHING", id, []byte(did)); err != nil {
-		return 0, 0, err
-	}
-	err = tx.QueryRow(ctx, find, []byte(did)).Scan(&id, &set)
-	return id, set, err
+	return d.bulk.retry(ctx, func(c *conn) error {
+		_, err := c.exec(ctx, "INSERT INTO repo (id, did, commit_cid, data_cid, rev, block, base, records) VALUES ($1, $2, '', '', '', '', '', $1) ON CONFLICT (did) DO NOTHING", id, []byte(did))
+		return err
+	})
 }
 
 // load adds parts of a repository.

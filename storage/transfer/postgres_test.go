@@ -1,7 +1,8 @@
 package transfer_test
 
 import (
-	"os"
+	"crypto/rand"
+	"strings"
 	"testing"
 
 	"github.com/pdskit/pdskit/internal/pgtest"
@@ -11,10 +12,8 @@ import (
 	"github.com/pdskit/pdskit/storage/transfer"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
-
 func inPostgres(tb testing.TB) storage.Store {
-	db, err := postgres.Open(tb.Context(), pgtest.URL(tb), postgres.Config{Relaxed: true})
+	db, err := postgres.Open(tb.Context(), pgtest.URL(tb), postgres.Config{Relaxed: true, Schema: "transfer_" + strings.ToLower(rand.Text())})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -34,4 +33,13 @@ func TestMoveToPostgresAndBack(t *testing.T) {
 	moveUnderLoad(t, w, from, to, transfer.Config{From: from, To: to, Name: "PostgreSQL", Hint: "set PDS_DATABASE_URL"})
 	back := inSQLite(t)
 	moveUnderLoad(t, w, to, back, transfer.Config{From: to, To: back, Name: "SQLite", Hint: "unset PDS_DATABASE_URL"})
+}
+
+// More accounts than a process takes numbers for at a time, by more workers than there are connections.
+func TestManyWorkersToPostgres(t *testing.T) {
+	from, to := inMemory(t), inPostgres(t)
+	w := newWorld(t, from, 1)
+	w.live(t.Context(), 200, 0)
+	finish(t, transfer.Config{From: from, To: to, Workers: 16})
+	same(t, to, from)
 }
