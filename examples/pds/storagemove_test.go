@@ -102,7 +102,9 @@ type moving struct {
 	clients []*client
 }
 
-func (m *moving) env(more []string) []string { return append(m.base[:len(m.base):len(m.base)], more...) }
+func (m *moving) env(more []string) []string {
+	return append(m.base[:len(m.base):len(m.base)], more...)
+}
 
 // hop moves the server under load, and starts it with other variables.
 func (m *moving) hop(round int, was, is []string, to ...string) {
