@@ -40,7 +40,12 @@ func TestMigrateStorage(t *testing.T) {
 	m := &moving{t: t, dir: t.TempDir(), base: []string{"PDS_DID_PLC_URL=" + plc.URL}}
 	m.p = start(t, m.dir, m.base...)
 	m.base = append(m.base, m.p.port())
+	o := newOperator(t, m.dir, m.base...)
+	m.p.register("taken")
+	o.fails(0, "", "account", "takedown", "taken.test")
+	// The follower is one of active accounts. Numbers begin at the time.
 	m.f = newFollower(t, m.p)
+	m.f.cursor = time.Now().UnixMicro()
 	m.f.plc = &identity.PLCClient{URL: plc.URL, Verify: true}
 	for i := range 3 {
 		m.clients = append(m.clients, newClient(m.p.register(fmt.Sprint("client", i)), uint64(i)))
@@ -49,9 +54,6 @@ func TestMigrateStorage(t *testing.T) {
 	app := m.p.letIn(t, plc.URL, alice, "atproto repo:com.example.note")
 	var secret struct{ Password string }
 	alice.call(t, "com.atproto.server.createAppPassword", map[string]any{"name": "phone"}, &secret)
-	m.p.register("taken")
-	o := newOperator(t, m.dir, m.base...)
-	o.fails(0, "", "account", "takedown", "taken.test")
 	stays := func() {
 		t.Helper()
 		if err := app.Client().Procedure(t.Context(), "com.atproto.repo.createRecord", map[string]any{"repo": alice.DID, "collection": note, "record": map[string]any{"$type": note}}, nil); err != nil {
@@ -146,12 +148,7 @@ func (m *moving) hop(round int, was, is []string, to ...string) {
 		c.session(t, m.p)
 	}
 	m.f.replayed = nil
-	revs := map[syntax.DID]syntax.TID{}
-	for _, c := range m.clients {
-		c.mark(t)
-		revs[c.DID] = latest(t, c.user)
-	}
-	m.f.until(m.p, revs)
+	m.catchUp()
 	for i, s := range seen {
 		if i >= len(m.f.replayed) || m.f.replayed[i] != s {
 			t.Fatalf("event %d of %d after %d differs between before and after the move", i, len(seen), from)
@@ -160,9 +157,23 @@ func (m *moving) hop(round int, was, is []string, to ...string) {
 	for _, c := range m.clients {
 		c.settle(t, round, m.f.repos[c.DID])
 		c.checkBlobs(t)
+	}
+	m.catchUp()
+	for _, c := range m.clients {
 		m.f.compareExport(c.user)
 	}
 	t.Logf("%d calls were answered while the server moved, %d events were seen", answered.Load(), len(seen))
+}
+
+// catchUp lets the follower see all that the clients have written.
+func (m *moving) catchUp() {
+	m.t.Helper()
+	revs := map[syntax.DID]syntax.TID{}
+	for _, c := range m.clients {
+		c.mark(m.t)
+		revs[c.DID] = latest(m.t, c.user)
+	}
+	m.f.until(m.p, revs)
 }
 
 // untilMoved makes calls until the server refuses them because it has moved.
