@@ -138,6 +138,7 @@ func TestAlarmThatDoesNotEnd(t *testing.T) {
 		setAlarms(t, db.Store(), 3, time.Now())
 		start := time.Now()
 		next, err := db.FireAlarms(t.Context())
+		synctest.Wait() // the contexts of both have ended
 		if took := time.Since(start); err != nil || took != 10*time.Second {
 			t.Errorf("the host waited for %v, %v", took, err)
 		}
