@@ -1,0 +1,136 @@
+//go:build js
+
+package main
+
+import (
+	"context"
+	"net/http"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/bucket"
+	"github.com/pdskit/pdskit/storage/cloudflare"
+	"github.com/pdskit/pdskit/storage/cloudflare/internal/testpds"
+	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/storage/memory"
+)
+
+// world is a PDS of one account, as far as tests need it.
+type world struct {
+	repos   *repo.Host
+	sockets *cloudflare.Sockets
+	faults  *faults
+	alarms  []string
+}
+
+// newWorld opens the store of the object: a Solo, or, of an object whose name begins with "account", the
+// account of a host whose directory is in the object "directory".
+func newWorld(ctx context.Context, host *cloudflare.Host, mux *http.ServeMux) *world {
+	w := &world{faults: &faults{host: host}}
+	var store storage.Store
+	if strings.HasPrefix(host.Value("ctx").Get("id").Get("name").String(), "account") {
+		store = w.account(ctx, host)
+	} else {
+		store = w.openSolo(ctx, host)
+	}
+	store.Blobs = memory.New(memory.Config{}).Blobs
+	if b, err := host.Bucket("BLOBS"); err == nil {
+		store.Blobs = must(bucket.Open(ctx, bucket.Config{KV: store.KV, Bucket: b}))
+	}
+	w.repos = testpds.New(mux, repo.Config{Store: store, Temp: must(host.Temp("temp")), WaitForReaders: true})
+	setting := func(name string) int { return testpds.Number(host.Env(name)) }
+	w.sockets = host.NewSockets(cloudflare.SocketsConfig{
+		Events: store.Events, Max: setting("SOCKETS"), MaxPerNetwork: setting("SOCKETS"), Rate: setting("RATE"),
+		Unread: int64(setting("UNREAD")), TotalUnread: int64(setting("TOTAL")),
+	})
+	mux.Handle("/xrpc/com.atproto.sync.subscribeRepos", w.sockets)
+	w.routes(mux, store)
+	return w
+}
+
+// account opens the store of one account of many.
+func (w *world) account(ctx context.Context, host *cloudflare.Host) storage.Store {
+	shared := memory.New(memory.Config{}) // but for the directory, nothing is asked of it
+	db := must(durable.New(ctx, durable.Config{
+		Shared: shared, Objects: faultyObjects{must(host.Objects("kv")), w.faults},
+		Directory: faultyDirectory{must(host.Directory("ACCOUNT", "directory")), w.faults},
+	}))
+	return db.Store()
+}
+
+// openSolo opens a store of its own, which is the directory of others too.
+func (w *world) openSolo(ctx context.Context, host *cloudflare.Host) storage.Store {
+	solo := must(durable.OpenSolo(ctx, func(context.Context) (durable.Object, error) {
+		o, err := host.Object("kv")
+		return faulty{o, w.faults}, err
+	}, durable.SoloConfig{
+		Schedule: func(at time.Time) error { host.SetAlarm(at); return nil },
+		Alarms: durable.Alarms{Call: func(_ context.Context, did syntax.DID) error {
+			w.alarms = append(w.alarms, string(did))
+			return nil
+		}},
+	}))
+	host.OnAlarm(solo.FireAlarms)
+	host.OnCall(cloudflare.AnswerDirectory(durable.NewDirectory(solo.Store())))
+	return solo.Store()
+}
+
+// routes are what a test asks of the store besides.
+func (w *world) routes(mux *http.ServeMux, store storage.Store) {
+	testpds.Handle(mux, "events", func(r *http.Request) (any, error) {
+		var list []int64
+		for e, err := range store.Events.Since(r.Context(), 0) {
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, e.Seq)
+		}
+		return list, nil
+	})
+	testpds.Handle(mux, "sockets", func(*http.Request) (any, error) { return w.sockets.Len(), nil })
+	testpds.Handle(mux, "trim", func(r *http.Request) (any, error) {
+		return nil, store.Events.Trim(r.Context(), time.Now().Add(time.Hour))
+	})
+	// An alarm, in so many milliseconds.
+	testpds.Handle(mux, "alarm", func(r *http.Request) (any, error) {
+		at := time.Now().Add(time.Duration(testpds.Number(r.FormValue("ms"))) * time.Millisecond)
+		head, err := store.Repos.Head(r.Context(), testpds.Alice)
+		if err != nil {
+			return nil, err
+		}
+		return store.Repos.Apply(r.Context(), testpds.Alice, &storage.Change{Prev: head, Head: head, KV: []storage.KVWrite{durable.SetAlarm(at)}})
+	})
+	testpds.Handle(mux, "alarms", func(*http.Request) (any, error) { return w.alarms, nil })
+	// A change that is announced to all, and whose transaction has been carried out, but which is not
+	// durable yet when the object is aborted.
+	testpds.Handle(mux, "gate", func(r *http.Request) (any, error) {
+		note, err := testpds.Note(w.repos, 10)
+		if err == nil {
+			_, err = w.repos.Apply(r.Context(), testpds.Alice, repo.Batch{Writes: []repo.Write{note}})
+		}
+		if err == nil {
+			for range 100 { // until the frame is sent, as far as the object can send it
+				runtime.Gosched()
+			}
+			w.faults.abort()
+		}
+		return nil, err
+	})
+	// A value that takes several rows.
+	testpds.Handle(mux, "row", func(r *http.Request) (any, error) {
+		return nil, store.KV.Write(r.Context(), func(tx storage.KVTx) error {
+			return tx.Set(r.Context(), "test/row", make([]byte, testpds.Number(r.FormValue("n"))), time.Time{})
+		})
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
