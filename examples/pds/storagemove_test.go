@@ -179,6 +179,7 @@ func (m *moving) catchUp() {
 // untilMoved makes calls until the server refuses them because it has moved.
 func (c *client) untilMoved(t *testing.T, answered *atomic.Int64) {
 	for !t.Failed() {
+		time.Sleep(10 * time.Millisecond) // a load that two slow cores bear beside the move
 		err := c.step()
 		var e *xrpc.Error
 		switch {
