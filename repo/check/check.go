@@ -241,7 +241,7 @@ func (x *run) run(ctx context.Context) error {
 		}
 	}
 	if whole {
-		if err := x.engines(ctx); err != nil {
+		if err := x.engine(ctx, storage.Store{Repos: x.Store.Repos}, BadDatabase); err != nil {
 			return err
 		}
 	}
@@ -268,6 +268,11 @@ func (x *run) run(ctx context.Context) error {
 	if !whole {
 		return nil
 	}
+	if x.opt.Blobs != NoBlobs { // what was damaged may have been put back
+		if err := x.engine(ctx, storage.Store{Blobs: x.Store.Blobs}, BadBlob); err != nil {
+			return err
+		}
+	}
 	for did := range x.last {
 		x.Add(BadLog, did, "there are commits in the log, but no repository")
 	}
@@ -277,17 +282,13 @@ func (x *run) run(ctx context.Context) error {
 	return x.corrupt(x.Others(ctx, func(did syntax.DID, what string) { x.Add(BadAccount, did, "%s", what) }), BadAccount)
 }
 
-// engines asks the parts of the store that can check themselves. Blobs are read later, if at all.
-func (x *run) engines(ctx context.Context) error {
-	s := x.Store
-	if x.opt.Blobs == NoBlobs {
-		s.Blobs = nil
-	}
+// engine asks a part of the store to check itself, if it can. The bytes of blobs are read elsewhere.
+func (x *run) engine(ctx context.Context, s storage.Store, kind Kind) error {
 	for p, err := range storage.Check(ctx, s, storage.CheckOptions{SkipBytes: true}) {
 		if err != nil {
 			return err
 		}
-		x.Add(BadDatabase, p.DID, "%s", p.What)
+		x.Add(kind, p.DID, "%s", p.What)
 	}
 	return nil
 }

@@ -33,6 +33,5 @@ func TestConformanceInMemory(t *testing.T) {
 			return db.Store(), db.Close
 		},
 		Exclusive: true, Buffers: true,
-		Lacks: storagetest.Weights | storagetest.Headless,
 	})
 }

@@ -43,11 +43,14 @@ func newObject(did syntax.DID) *object {
 	return &object{did: did, gone: make(chan struct{}), ready: make(chan struct{}), turn: make(chan struct{}, 1), views: make(map[*snapshot]struct{})}
 }
 
-// isEmpty reports whether the object is known to have no repository, and nothing
+// isEmpty reports whether the object is known to have no account, and nothing
 // to deliver.
 func (o *object) isEmpty() bool {
-	return o.known && !o.pending && o.state.head == (storage.Head{})
+	return o.known && !o.pending && !o.there()
 }
+
+// there reports whether there is an account, with a head or without.
+func (o *object) there() bool { return o.state.head != storage.Head{} || o.state.alone }
 
 // get reads a value as it is now.
 func (o *object) get(key string) ([]byte, error) {
@@ -240,7 +243,7 @@ func (db *DB) load(ctx context.Context, o *object) error {
 		return fmt.Errorf("%w: step %d of %s is in the log, but its object is at %d", storage.ErrCorrupt, o.mark, o.did, o.state.outbox)
 	}
 	o.pending = o.state.outbox > o.mark
-	if missing && o.state.head == (storage.Head{}) {
+	if missing && !o.there() {
 		o.pending = false // deleted here and there
 	}
 	o.known = true
@@ -251,7 +254,7 @@ func (db *DB) load(ctx context.Context, o *object) error {
 // It runs to its end even if the context is canceled.
 func (db *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, err error) {
 	ctx = context.WithoutCancel(ctx)
-	if o.state.head == (storage.Head{}) {
+	if !o.there() {
 		seq, err = db.cfg.Shared.Repos.Delete(ctx, o.did, box.events)
 	} else {
 		c := storage.Change{
@@ -261,7 +264,7 @@ func (db *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, er
 		}
 		seq, err = db.cfg.Shared.Repos.Apply(ctx, o.did, &c)
 	}
-	if errors.Is(err, storage.ErrNotFound) && o.state.head == (storage.Head{}) {
+	if errors.Is(err, storage.ErrNotFound) && !o.there() {
 		err = nil // it was made and deleted before anybody was told
 	}
 	if err != nil {
@@ -269,7 +272,7 @@ func (db *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, er
 		return 0, fmt.Errorf("durable: deliver the events of %s: %w", o.did, err)
 	}
 	o.listed, o.mark, o.pending = o.state.head, o.state.outbox, false
-	if o.state.head == (storage.Head{}) {
+	if !o.there() {
 		o.mark = 0
 	}
 	db.unmark(o.did)

@@ -3,6 +3,7 @@ package durable
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"iter"
 	"strings"
 	"time"
@@ -26,6 +27,9 @@ func (r reader) Head() storage.Head { return r.state.head }
 func (r reader) Commit(ctx context.Context) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if r.state.head == (storage.Head{}) {
+		return nil, fmt.Errorf("%w: the account has no commit", storage.ErrNotFound)
 	}
 	return bytes.Clone(r.state.block), nil
 }

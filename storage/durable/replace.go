@@ -59,6 +59,9 @@ func (db repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[s
 		return 0, err
 	}
 	c, err := final()
+	if err == nil {
+		err = c.ValidateReplacement()
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -70,6 +73,7 @@ func (db repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[s
 		if set == 0 {
 			set = o.nextSet()
 		}
+		o.state.alone = false
 		return c, o.exchange(set, c.Head.Rev)
 	})
 }

@@ -20,8 +20,10 @@ var _ storage.Repos = repos{}
 
 func (db repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
 	err = db.use(ctx, did, false, func(o *object) error {
-		head = o.state.head
-		return o.exists()
+		if head = o.state.head; head == (storage.Head{}) {
+			return o.missing()
+		}
+		return nil
 	})
 	return head, err
 }
@@ -45,12 +47,16 @@ func (db repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader
 	return fn(reader{v, db.cfg.Now()})
 }
 
-// exists returns storage.ErrNotFound if the object has no repository.
+// exists returns storage.ErrNotFound if the object has no account.
 func (o *object) exists() error {
-	if o.state.head == (storage.Head{}) {
-		return fmt.Errorf("%w: repository %s", storage.ErrNotFound, o.did)
+	if !o.there() {
+		return o.missing()
 	}
 	return nil
+}
+
+func (o *object) missing() error {
+	return fmt.Errorf("%w: repository %s", storage.ErrNotFound, o.did)
 }
 
 func (db repos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
@@ -58,10 +64,14 @@ func (db repos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.Re
 }
 
 func (db repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
-	return db.step(ctx, did, c.Prev == (storage.Head{}) && c.Head != (storage.Head{}), func(o *object) (*storage.Change, error) {
+	if err := c.Validate(); err != nil {
+		return 0, err
+	}
+	return db.step(ctx, did, c.Prev == (storage.Head{}), func(o *object) (*storage.Change, error) {
 		if err := db.check(o, c); err != nil {
 			return nil, err
 		}
+		o.state.alone = c.Head == storage.Head{}
 		for i := range c.Records {
 			if err := ctx.Err(); err != nil {
 				return nil, err
@@ -75,10 +85,14 @@ func (db repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (s
 }
 
 func (db repos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
+	if err := storage.ValidateEvents(events); err != nil {
+		return 0, err
+	}
 	return db.step(ctx, did, false, func(o *object) (*storage.Change, error) {
 		if err := o.exists(); err != nil {
 			return nil, err
 		}
+		o.state.alone = false
 		for _, prefix := range []string{prefixKV, prefixExpiry} {
 			if err := o.delete(prefix, end(prefix)); err != nil {
 				return nil, err
@@ -96,6 +110,7 @@ func (db *DB) step(ctx context.Context, did syntax.DID, create bool, write func(
 	err = db.use(ctx, did, create, func(o *object) error {
 		var c *storage.Change
 		told := false
+		alone := o.state.alone
 		err := o.transact(func() (err error) {
 			if c, err = write(o); err != nil {
 				return err
@@ -106,7 +121,7 @@ func (db *DB) step(ctx context.Context, did syntax.DID, create bool, write func(
 			if err := db.announceAlarm(ctx, did, c.KV); err != nil {
 				return err
 			}
-			if told, err = o.finish(c); err != nil {
+			if told, err = o.finish(c, alone); err != nil {
 				return err
 			}
 			if _, err := o.sweepSome(); err != nil {
@@ -137,8 +152,8 @@ func (db *DB) check(o *object, c *storage.Change) error {
 	switch none := (storage.Head{}); {
 	case o.state.head != none && c.Prev == none:
 		return fmt.Errorf("%w: repository %s", storage.ErrExists, o.did)
-	case o.state.head == none && (c.Prev != none || c.Head == none):
-		return fmt.Errorf("%w: repository %s", storage.ErrNotFound, o.did)
+	case !o.there() && c.Prev != none:
+		return o.missing()
 	case o.state.head != c.Prev:
 		return fmt.Errorf("%w: head is %s", storage.ErrConflict, o.state.head.Rev)
 	}
@@ -165,9 +180,9 @@ func (db *DB) check(o *object, c *storage.Change) error {
 }
 
 // finish writes the state and, if there is something to tell the shared store,
-// the outbox.
-func (o *object) finish(c *storage.Change) (told bool, err error) {
-	told = len(c.Events) > 0 || c.Head != c.Prev
+// the outbox. alone is what the state was before the step.
+func (o *object) finish(c *storage.Change, alone bool) (told bool, err error) {
+	told = len(c.Events) > 0 || c.Head != c.Prev || o.state.alone != alone
 	if !told {
 		return false, nil
 	}

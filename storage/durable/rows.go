@@ -70,6 +70,7 @@ type state struct {
 	base   syntax.TID
 	outbox uint64 // number of the last outbox
 	set    uint64 // of the records
+	alone  bool   // there is an account without a head
 
 	loose []uint64 // sets that are not the repository's; in rows of their own
 }
@@ -79,6 +80,9 @@ func (s *state) encode() []byte {
 	if s.set != 0 {
 		n = 8
 	}
+	if s.alone {
+		n = 9
+	}
 	b := cbor.AppendArray(nil, n)
 	b = cbor.AppendText(b, string(s.did))
 	b = cbor.AppendBytes(b, s.head.Commit.Bytes())
@@ -87,8 +91,11 @@ func (s *state) encode() []byte {
 	b = cbor.AppendBytes(b, s.block)
 	b = cbor.AppendText(b, string(s.base))
 	b = cbor.AppendUint(b, s.outbox)
-	if s.set != 0 {
+	if n >= 8 {
 		b = cbor.AppendUint(b, s.set)
+	}
+	if n == 9 {
+		b = cbor.AppendUint(b, 1)
 	}
 	return b
 }
@@ -96,7 +103,7 @@ func (s *state) encode() []byte {
 func decodeState(b []byte) (s state, err error) {
 	r := cbor.NewReader(b)
 	n, _ := r.Array()
-	if n != 7 && n != 8 {
+	if n < 7 || n > 9 {
 		return s, corrupt("state", errors.Join(errRow, r.Err()))
 	}
 	did, _ := r.Text()
@@ -108,6 +115,13 @@ func decodeState(b []byte) (s state, err error) {
 	s.outbox, _ = r.Uint()
 	if n == 8 {
 		if s.set, _ = r.Uint(); s.set == 0 {
+			return state{}, corrupt("state", errors.Join(errRow, r.Err()))
+		}
+	}
+	if n == 9 {
+		s.set, _ = r.Uint()
+		one, _ := r.Uint()
+		if s.alone = true; one != 1 || s.head != (storage.Head{}) || rev != "" {
 			return state{}, corrupt("state", errors.Join(errRow, r.Err()))
 		}
 	}
@@ -136,11 +150,18 @@ type outbox struct{ events []storage.Event }
 func (o outbox) encode() []byte {
 	b := cbor.AppendArray(nil, len(o.events))
 	for _, e := range o.events {
-		b = cbor.AppendArray(b, 4)
+		n := 4
+		if e.Weight > 1 {
+			n = 5
+		}
+		b = cbor.AppendArray(b, n)
 		b = cbor.AppendText(b, string(e.DID))
 		b = cbor.AppendText(b, e.Kind)
 		b = cbor.AppendInt(b, e.Time.UnixMilli())
 		b = cbor.AppendBytes(b, e.Payload)
+		if n == 5 {
+			b = cbor.AppendUint(b, uint64(e.Weight))
+		}
 	}
 	return b
 }
@@ -149,14 +170,21 @@ func decodeOutbox(b []byte) (o outbox, err error) {
 	r := cbor.NewReader(b)
 	n, _ := r.Array()
 	for range n {
-		if n, _ := r.Array(); n != 4 {
+		n, _ := r.Array()
+		if n != 4 && n != 5 {
 			return outbox{}, corrupt("outbox", errors.Join(errRow, r.Err()))
 		}
 		did, _ := r.Text()
 		kind, _ := r.Text()
 		ms, _ := r.Int()
 		payload, _ := r.Bytes()
-		o.events = append(o.events, storage.Event{DID: syntax.DID(did), Kind: kind, Time: time.UnixMilli(ms).UTC(), Payload: payload})
+		weight := uint64(0)
+		if n == 5 {
+			if weight, _ = r.Uint(); weight < 2 || weight > storage.MaxWeight {
+				return outbox{}, corrupt("outbox", errors.Join(errRow, r.Err()))
+			}
+		}
+		o.events = append(o.events, storage.Event{DID: syntax.DID(did), Kind: kind, Time: time.UnixMilli(ms).UTC(), Payload: payload, Weight: int(weight)})
 	}
 	if err := r.Done(); err != nil {
 		return outbox{}, corrupt("outbox", err)
