@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/dag"
@@ -20,25 +19,24 @@ var errChanged = errors.New("car: the file has changed")
 // Index finds blocks by CID, whatever order they came in. Its memory is bounded, whatever their
 // number: what does not fit is in temporary files. It is for one goroutine.
 type Index struct {
-	dir   string
 	limit int64
 
 	table  table
 	memory []byte
-	file   *os.File
+	file   TempFile
 	w      *bufio.Writer
 	size   int64 // of the file
 	dirty  bool  // the writer holds bytes that the file does not have
 }
 
 // NewIndex returns an index that holds up to memory bytes of blocks (0: 16 MiB), besides some 10 MB
-// that say where blocks are, and puts more into temporary files in dir (empty: the system's). The
-// caller closes it.
-func NewIndex(dir string, memory int64) *Index {
+// that say where blocks are, and puts more into temporary files (nil: TempDir("")). The caller closes
+// it.
+func NewIndex(temp Temp, memory int64) *Index {
 	if memory == 0 {
 		memory = 16 << 20
 	}
-	return &Index{dir: dir, limit: memory, table: newTable(dir, nil)}
+	return &Index{limit: memory, table: newTable(temp, nil)}
 }
 
 // Add adds a block. Another one with the same CID may be kept twice, and either be found.
@@ -59,11 +57,11 @@ func (x *Index) Add(b Block) error {
 		return x.table.add(k, p)
 	}
 	if x.file == nil {
-		f, err := temporary(x.dir)
+		f, err := x.table.file(0)
 		if err != nil {
 			return err
 		}
-		x.file, x.w = f, bufio.NewWriterSize(f, 256<<10)
+		x.file, x.w = f, sequential(f)
 	}
 	if _, err := x.w.Write(b.Data); err != nil {
 		return fmt.Errorf("car: index: %w", err)
@@ -126,7 +124,7 @@ func (x *Index) Close() error {
 	x.memory = nil
 	err := x.table.close()
 	if x.file != nil {
-		err = errors.Join(err, discard(x.file))
+		err = errors.Join(err, x.file.Close())
 		x.file = nil
 	}
 	return err
@@ -144,8 +142,8 @@ type FileIndex struct {
 // IndexOptions are how IndexFile works. The zero value works.
 type IndexOptions struct {
 	Limits Limits
-	// TempDir is where temporary files are. Empty: the system's.
-	TempDir string
+	// Temp opens temporary files. Nil: TempDir("").
+	Temp Temp
 	// Hold, if not nil, is asked before n more bytes are put into temporary files, and told with a
 	// negative number when they are gone. Its error ends the work.
 	Hold func(n int64) error
@@ -168,7 +166,7 @@ func IndexFile(r io.ReadSeeker, opt IndexOptions) (_ *FileIndex, err error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &FileIndex{r: r, table: newTable(opt.TempDir, opt.Hold), roots: cr.Roots()}
+	x := &FileIndex{r: r, table: newTable(opt.Temp, opt.Hold), roots: cr.Roots()}
 	defer func() {
 		if err != nil {
 			_ = x.Close()

@@ -17,7 +17,7 @@ func TestIndex(t *testing.T) {
 	for name, memory := range map[string]int64{"in memory": 0, "in a file": 1, "in both": 20_000} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			x := car.NewIndex(dir, memory)
+			x := car.NewIndex(car.TempDir(dir), memory)
 			blocks := append(someBlocks(200, 400, 7), block(dag.CBOR, ""), block(dag.Raw, ""), block(dag.Raw, "same bytes"), block(dag.CBOR, "same bytes"))
 			for i, b := range blocks {
 				if _, err := x.Block(b.CID); err == nil {
@@ -71,7 +71,7 @@ func TestIndex(t *testing.T) {
 }
 
 func TestIndexWithoutRoom(t *testing.T) {
-	x := car.NewIndex(filepath.Join(t.TempDir(), "no such folder"), 10)
+	x := car.NewIndex(car.TempDir(filepath.Join(t.TempDir(), "no such folder")), 10)
 	defer x.Close()
 	if err := x.Add(block(dag.CBOR, "more than ten bytes")); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
@@ -93,7 +93,7 @@ func TestFileIndex(t *testing.T) {
 				if _, err := r.Seek(5, io.SeekStart); err != nil {
 					t.Fatal(err)
 				}
-				return car.IndexFile(r, car.IndexOptions{TempDir: dir, Fault: fault})
+				return car.IndexFile(r, car.IndexOptions{Temp: car.TempDir(dir), Fault: fault})
 			}
 			faults := 0
 			x, err := open(func(err error) bool {

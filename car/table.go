@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"sort"
 
@@ -22,7 +21,7 @@ import (
 // A look-up asks fresh and then each run, which takes one read of a page. After settle there is one
 // run. Of each page, the first eight bytes of its first key are in memory.
 type table struct {
-	dir   string
+	temp  Temp
 	hold  func(n int64) error // see IndexOptions
 	most  int                 // entries in memory
 	fresh map[key]place
@@ -58,18 +57,21 @@ const (
 
 // run is a sorted file of entries.
 type run struct {
-	file  *os.File
+	file  TempFile
 	level int
 	n     int64
 	held  int64    // bytes that hold was asked for
 	first []uint64 // how the first key of each page begins
 }
 
-func newTable(dir string, hold func(n int64) error) table {
+func newTable(temp Temp, hold func(n int64) error) table {
+	if temp == nil {
+		temp = TempDir("")
+	}
 	if hold == nil {
 		hold = func(int64) error { return nil }
 	}
-	return table{dir: dir, hold: hold, most: tableEntries, fresh: make(map[key]place)}
+	return table{temp: temp, hold: hold, most: tableEntries, fresh: make(map[key]place)}
 }
 
 // add adds an entry. If there is one of the key already, either may be found later.
@@ -139,27 +141,27 @@ func (t *table) close() error {
 	return failed
 }
 
-// temporary makes a file that is gone when it is closed.
-func temporary(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, "pdskit-car-*")
+// file opens a temporary file.
+func (t *table) file(most int64) (TempFile, error) {
+	f, err := t.temp(most)
 	if err != nil {
 		return nil, fmt.Errorf("car: index: %w", err)
 	}
-	_ = os.Remove(f.Name()) // at once where the system allows it, else in discard
 	return f, nil
 }
 
-// discard closes a temporary file.
-func discard(f *os.File) error {
-	err := f.Close()
-	_ = os.Remove(f.Name())
-	return err
+// sequential writes to a file from its start.
+func sequential(f TempFile) *bufio.Writer {
+	return bufio.NewWriterSize(io.NewOffsetWriter(f, 0), writeSize)
 }
+
+// writeSize is how many bytes are written to a temporary file at a time.
+const writeSize = 256 << 10
 
 // drop removes the file of a run.
 func (t *table) drop(r *run) error {
 	_ = t.hold(-r.held)
-	return discard(r.file)
+	return r.file.Close()
 }
 
 // write writes a run from at most so many entries in ascending order. Of equal keys it takes the
@@ -169,18 +171,18 @@ func (t *table) write(level int, most int64, next func() (key, place, bool, erro
 	if err := t.hold(held); err != nil {
 		return nil, fmt.Errorf("car: index: %w", err)
 	}
-	f, err := temporary(t.dir)
+	f, err := t.file(held)
 	if err != nil {
 		_ = t.hold(-held)
 		return nil, err
 	}
 	r = &run{file: f, level: level, held: held}
-	defer func() {
+	defer func(made *run) {
 		if err != nil {
-			_ = t.drop(r)
+			_ = t.drop(made)
 		}
-	}()
-	w := bufio.NewWriterSize(f, 256<<10)
+	}(r)
+	w := sequential(f)
 	var last key
 	buf := make([]byte, 0, entryLen)
 	for {

@@ -2,11 +2,14 @@ package car
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"testing"
 
 	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/internal/tempfile/temptest"
 )
 
 // TestTable: entries are found in memory, in runs of all levels, and after they were merged; also
@@ -15,7 +18,7 @@ func TestTable(t *testing.T) {
 	for name, sameStart := range map[string]bool{"random keys": false, "keys that begin alike": true} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			tb := newTable(dir, nil)
+			tb := newTable(TempDir(dir), nil)
 			tb.most = 50
 			rng := rand.New(rand.NewPCG(7, 7))
 			const n = 50 * fanIn * (fanIn + 2)
@@ -71,5 +74,58 @@ func TestTable(t *testing.T) {
 				t.Errorf("files left behind: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// Whichever call fails, the table says so or has all entries, counts its bytes right, and leaves no
+// file.
+func TestTableOverFailingFiles(t *testing.T) {
+	run := func(temps *temptest.Temps) (err error) {
+		held := int64(0)
+		tb := newTable(func(most int64) (TempFile, error) {
+			f, err := temps.Open(most)
+			if err != nil {
+				return nil, err
+			}
+			return f, nil
+		}, func(n int64) error { held += n; return nil })
+		tb.most = 40
+		defer func() {
+			err = errors.Join(err, tb.close())
+			if held != 0 {
+				t.Errorf("call %d failed: %d bytes are held after the end", temps.FailAt, held)
+			}
+		}()
+		at := func(i int) (k key) {
+			binary.BigEndian.PutUint64(k.digest[:], uint64(i)*0x9e3779b97f4a7c15)
+			return k
+		}
+		const n = 40 * (2*fanIn + 3)
+		for i := range n {
+			if err := tb.add(at(i), place{int64(i), 0}); err != nil {
+				return err
+			}
+		}
+		if err := tb.settle(); err != nil {
+			return err
+		}
+		for i := 0; i < n; i += 20 {
+			if p, ok, err := tb.get(at(i)); err != nil || !ok || p.off != int64(i) {
+				return errors.Join(err, fmt.Errorf("entry %d: %v", i, p))
+			}
+		}
+		return nil
+	}
+	good := new(temptest.Temps)
+	if err := run(good); err != nil {
+		t.Fatal(err)
+	}
+	good.Check(t)
+	for i := 1; i <= good.Calls(); i++ {
+		bad := &temptest.Temps{FailAt: i}
+		if err := run(bad); err != nil && !errors.Is(err, temptest.ErrFault) {
+			t.Fatalf("call %d: %v", i, err)
+		}
+		bad.Check(t)
 	}
 }

@@ -47,10 +47,10 @@ type RepoOptions struct {
 	// are linked to again; or, if the reader can seek, the file is read a second time when one is
 	// not where it is wanted, and only the places of blocks are kept.
 	Stream bool
-	// TempDir and Memory are for the index of a reader that cannot seek, and TempDir for that of
-	// one that can: see car.NewIndex and car.IndexFile.
-	TempDir string
-	Memory  int64
+	// Temp and Memory are for the index of a reader that cannot seek, and Temp for that of one that
+	// can: see car.NewIndex and car.IndexFile.
+	Temp   car.Temp
+	Memory int64
 	// Hold is for the temporary files of a reader that can seek: see car.IndexOptions.
 	Hold func(n int64) error
 }
@@ -157,7 +157,7 @@ func (x *RepoReader) Close() error {
 // keep puts a block that is not wanted yet into the index.
 func (x *RepoReader) keep(b car.Block) error {
 	if x.index == nil {
-		x.index = car.NewIndex(x.opt.TempDir, x.opt.Memory)
+		x.index = car.NewIndex(x.opt.Temp, x.opt.Memory)
 	}
 	return x.index.Add(b)
 }
@@ -323,7 +323,7 @@ func (x *RepoReader) indexAll() error {
 	if x.opt.Fault != nil {
 		fault = func(err error) bool { return x.goOn(faultError{fmt.Errorf("%w: %w", ErrRepo, err)}) }
 	}
-	whole, err := car.IndexFile(x.seeker, car.IndexOptions{Limits: x.opt.CAR, TempDir: x.opt.TempDir, Hold: x.opt.Hold, Fault: fault})
+	whole, err := car.IndexFile(x.seeker, car.IndexOptions{Limits: x.opt.CAR, Temp: x.opt.Temp, Hold: x.opt.Hold, Fault: fault})
 	if err != nil {
 		return err
 	}

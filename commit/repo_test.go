@@ -88,7 +88,7 @@ func TestReadRepo(t *testing.T) {
 		want[p] = b.Data
 	}
 	dir := t.TempDir()
-	base := commit.RepoOptions{DID: a.did, Key: a.key.PublicKey(), TempDir: dir}
+	base := commit.RepoOptions{DID: a.did, Key: a.key.PublicKey(), Temp: car.TempDir(dir)}
 	for name, blocks := range shuffled(a, a.blocks(t)) {
 		file := car.Append(nil, []cid.Cid{a.block.CID}, blocks...)
 		path := filepath.Join(t.TempDir(), "repo.car")
@@ -231,7 +231,8 @@ func TestReadRepoRefuses(t *testing.T) {
 		"a broken block behind it all": {append(a.export(t), 0xff, 0xff), commit.RepoOptions{}, nil},
 		"a foreign block that is bad":  {append(a.export(t), car.AppendBlocks(nil, car.Block{CID: root[0], Data: []byte("x")})...), commit.RepoOptions{}, car.ErrHash},
 	} {
-		c.opt.TempDir = t.TempDir()
+		dir := t.TempDir()
+		c.opt.Temp = car.TempDir(dir)
 		for _, memory := range []int64{0, 1} {
 			c.opt.Memory = memory
 			for source, r := range map[string]io.Reader{"stream": once{bytes.NewReader(c.file)}, "memory": bytes.NewReader(c.file)} {
@@ -240,7 +241,7 @@ func TestReadRepoRefuses(t *testing.T) {
 				}
 			}
 		}
-		if left, _ := os.ReadDir(c.opt.TempDir); len(left) > 0 {
+		if left, _ := os.ReadDir(dir); len(left) > 0 {
 			t.Errorf("%s: files left behind: %v", name, left)
 		}
 	}
@@ -327,7 +328,7 @@ func FuzzReadRepo(f *testing.F) {
 			copy(file[at:], patch)
 		}
 		for _, r := range []io.Reader{bytes.NewReader(file), once{bytes.NewReader(file)}} {
-			x, err := commit.ReadRepo(r, commit.RepoOptions{Memory: 500, TempDir: t.TempDir()})
+			x, err := commit.ReadRepo(r, commit.RepoOptions{Memory: 500, Temp: car.TempDir(t.TempDir())})
 			if err != nil {
 				if !errors.Is(err, commit.ErrRepo) {
 					t.Fatal(err)
@@ -433,7 +434,7 @@ func TestFaultsOfARepository(t *testing.T) {
 	file := car.Append(nil, []cid.Cid{a.block.CID}, faulty...)
 	var faults []string
 	opt := commit.RepoOptions{
-		TempDir: t.TempDir(),
+		Temp: car.TempDir(t.TempDir()),
 		Fault: func(err error) bool {
 			if !errors.Is(err, commit.ErrRepo) {
 				t.Error(err)
@@ -548,7 +549,7 @@ func TestTinyBlocks(t *testing.T) {
 		if stream {
 			r = once{m}
 		}
-		got, err := readRepo(r, commit.RepoOptions{TempDir: t.TempDir(), Memory: 1 << 20})
+		got, err := readRepo(r, commit.RepoOptions{Temp: car.TempDir(t.TempDir()), Memory: 1 << 20})
 		if err != nil || len(got) != 100 {
 			t.Fatalf("%s: %d records, %v", name, len(got), err)
 		}

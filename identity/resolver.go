@@ -11,6 +11,7 @@ import (
 
 	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/internal/loadcache"
+	"github.com/pdskit/pdskit/internal/platform"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -69,7 +70,7 @@ type Resolver struct {
 	// Timeout limits one resolution; default 5 seconds.
 	Timeout time.Duration
 	// MaxEntries bounds the cache of documents and that of handles, each; default
-	// 10,000. A document of more than 4 KiB counts as several entries.
+	// 10,000, on WebAssembly 1,000. A document of more than 4 KiB counts as several entries.
 	MaxEntries int
 	// Now is the clock; default time.Now.
 	Now func() time.Time
@@ -118,7 +119,7 @@ func cacheConfig[K comparable, V any](r *Resolver) loadcache.Config[K, V] {
 		c.Timeout = 5 * time.Second
 	}
 	if c.Max <= 0 {
-		c.Max = 10_000
+		c.Max = platform.Default(10_000, 1_000)
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/platform"
 	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
@@ -29,17 +31,28 @@ type Config struct {
 	// no longer be what is stored: another process may have changed it.
 	Stale func(did syntax.DID)
 	// CacheBytes bounds the memory of cached trees, about 110 bytes a record.
-	// 0 means 128 MiB. Of the trees that are larger than the whole bound, the
+	// 0 means 128 MiB, on WebAssembly 8 MiB. Of the trees that are larger than the whole bound, the
 	// last one is kept while it is used, and for a minute after that.
 	CacheBytes int64
 	// TempDir is the folder where exports to slow readers and imports are spooled. It should not be
 	// used for anything else: spool files of a process that was killed are removed. Empty means the
-	// system's default.
+	// system's default; on WebAssembly, where there may be no files, that exports wait for their
+	// readers, and imports are in memory.
 	TempDir string
+	// Temp, if not nil, takes the place of TempDir, where there are no files but other room: see
+	// [car.TempFile], which says what it must do, and about files of a process that was killed. A
+	// file that cannot be made or written is treated as if there were no room.
+	Temp car.Temp
+	// WaitForReaders makes exports wait for readers that are slow, where they would be spooled. They
+	// hold their snapshots for as long as the reader takes half a MiB in half a minute. It suits a
+	// store whose snapshots hold up nobody and cost little, such as storage/durable. Without files
+	// (see TempDir) it is so in any case.
+	WaitForReaders bool
 	// SpoolBytes bounds the bytes of all spool files together, with the files that an import needs
-	// to find the blocks of its file. An export for which there is no room goes on at the pace of
-	// its reader, for half a minute, and then fails with ErrBusy, as an import does at once. 0
-	// means 2 GiB; negative: no bound.
+	// to find the blocks of its file; one file can have half of them. An export for which there is
+	// no room goes on at the pace of its reader, for half a minute, and then fails with ErrBusy, as
+	// an import does at once. 0 means 2 GiB, or 32 MiB where files are in memory; negative: no
+	// bound.
 	SpoolBytes int64
 	// Hold, if not nil, is asked before n more bytes of an export are spooled, and told with a
 	// negative number when they are gone. An error means that there is no room. It is a place for a
@@ -86,8 +99,8 @@ type Host struct {
 	stale      func(syntax.DID) // nil: nobody is told
 	now        func() time.Time
 	checkClock func(context.Context) error
-	temp       string
 	spool      *spool.Dir
+	wait       bool // exports wait for readers
 	hold       func(context.Context, int64) error
 	quota      func(context.Context, syntax.DID) (int64, error)
 	locks      keyedLocks // of writers
@@ -113,13 +126,11 @@ func NewHost(cfg Config) *Host {
 		panic(err)
 	}
 	h := &Host{
-		store: cfg.Store, signer: cfg.Signer, stale: cfg.Stale, now: cfg.Now, checkClock: cfg.CheckClock, temp: cfg.TempDir, hold: cfg.Hold, quota: cfg.BlobQuota,
+		store: cfg.Store, signer: cfg.Signer, stale: cfg.Stale, now: cfg.Now, checkClock: cfg.CheckClock, hold: cfg.Hold, quota: cfg.BlobQuota,
 		clock: rand.UintN(1024), indexes: newIndexSet(cfg.Indexes),
 	}
-	h.spool = &spool.Dir{Path: cfg.TempDir, Limit: max(cfg.SpoolBytes, 0)}
-	if cfg.SpoolBytes == 0 {
-		h.spool.Limit = 2 << 30
-	}
+	h.spool = spoolOf(&cfg)
+	h.wait = cfg.WaitForReaders || h.spool.Memory()
 	_ = h.spool.Clean() // what stays costs only its room
 	h.builds.init()
 	h.scans = make(chan struct{}, maxScans())
@@ -129,7 +140,7 @@ func NewHost(cfg Config) *Host {
 	h.keys.Now, h.keys.MaxLead = h.now, keyLead
 	h.cache.limit = cfg.CacheBytes
 	if h.cache.limit == 0 {
-		h.cache.limit = 128 << 20
+		h.cache.limit = platform.Default[int64](128<<20, 8<<20)
 	}
 	if cfg.Imports <= 0 {
 		cfg.Imports = 2

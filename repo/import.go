@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -151,7 +149,7 @@ type Import struct {
 // Records from before the rules of the data model are kept byte for byte, if they are maps in
 // well-formed CBOR: see data.RecordRefs. Result.Legacy counts them.
 //
-// The file is spooled to disk first, so that a slow upload holds up nobody. It is read twice: all
+// The file is spooled first (Config.Temp), so that a slow upload holds up nobody. It is read twice: all
 // of it is verified before anything is written. Nobody sees the new records before all of
 // them are there, and other accounts are written to meanwhile; writes to this account wait.
 // Memory does not grow with the file. Records may refer to
@@ -176,7 +174,7 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 		return Result{}, err
 	}
 	defer done()
-	file, err := h.spool.Create()
+	file, err := h.spool.Create(in.Limits.CAR.TotalBytes)
 	if err != nil {
 		return Result{}, roomError(err)
 	}
@@ -185,7 +183,7 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 	if limit == 0 {
 		limit = 16 << 30
 	}
-	size, err := io.Copy(file, io.LimitReader(r, limit+1))
+	size, err := file.ReadFrom(io.LimitReader(r, limit+1))
 	if err != nil {
 		return Result{}, roomError(err)
 	} else if size > limit {
@@ -199,7 +197,7 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 	}
 	defer leave()
 	v := verification{h: h, ctx: ctx, in: &in}
-	if err := v.run(file.File, did); err != nil {
+	if err := v.run(file.Reader(), did); err != nil {
 		return Result{}, roomError(err)
 	}
 	unlock, err := h.locks.lock(ctx, did)
@@ -209,7 +207,7 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 	defer unlock()
 	h.cache.drop(did)
 	for try := 0; ; try++ {
-		res, err := h.importFile(ctx, did, file.File, &in)
+		res, err := h.importFile(ctx, did, file.Reader(), &in)
 		if err == nil {
 			res.Legacy = v.legacy
 		}
@@ -238,12 +236,9 @@ type verification struct {
 }
 
 // run verifies a file.
-func (v *verification) run(file *os.File, did syntax.DID) error {
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
+func (v *verification) run(file io.ReadSeeker, did syntax.DID) error {
 	rd, err := commit.ReadRepo(file, commit.RepoOptions{
-		CAR: v.in.Limits.CAR, Records: v.in.Limits.Expanded, TempDir: v.h.temp, Hold: v.h.spool.Hold(), CheckRecord: v.check, Fault: v.fault,
+		CAR: v.in.Limits.CAR, Records: v.in.Limits.Expanded, Temp: v.h.temp, Hold: v.h.spool.Hold(), CheckRecord: v.check, Fault: v.fault,
 	})
 	if err == nil {
 		defer rd.Close()
@@ -262,7 +257,7 @@ func (v *verification) run(file *os.File, did syntax.DID) error {
 		return v.ctx.Err()
 	case v.fatal != nil:
 		v.faults.add(v.fatal)
-	case errors.As(err, new(*fs.PathError)), errors.Is(err, spool.ErrFull): // of our own files
+	case errors.As(err, new(*spool.FileError)), errors.Is(err, spool.ErrFull): // of our own files
 		return err
 	case err != nil:
 		v.faults.add(err)
@@ -325,16 +320,13 @@ func (v *verification) count(rec *commit.RepoRecord) error {
 }
 
 // importFile is one attempt to store a file that was verified.
-func (h *Host) importFile(ctx context.Context, did syntax.DID, file *os.File, in *Import) (Result, error) {
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return Result{}, err
-	}
+func (h *Host) importFile(ctx context.Context, did syntax.DID, file io.ReadSeeker, in *Import) (Result, error) {
 	prev, err := h.store.Repos.Head(ctx, did)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return Result{}, err
 	}
 	rd, err := commit.ReadRepo(file, commit.RepoOptions{
-		DID: did, CAR: in.Limits.CAR, Records: in.Limits.Expanded, TempDir: h.temp, Hold: h.spool.Hold(),
+		DID: did, CAR: in.Limits.CAR, Records: in.Limits.Expanded, Temp: h.temp, Hold: h.spool.Hold(),
 		CheckRecord: func(string, []byte) error { return nil }, // it was checked
 	})
 	if err != nil {

@@ -2,10 +2,12 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"io"
 	"runtime"
 	"time"
 
+	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/internal/spool"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
@@ -31,22 +33,74 @@ func (h *Host) warm(ctx context.Context, did syntax.DID, since syntax.TID) (stat
 func maxScans() int { return max(4, runtime.GOMAXPROCS(0)) }
 
 // patience is how long an export for which there is no room in the spool holds its snapshot for a
-// slow reader.
+// slow reader; one that waits for its reader in any case (Config.WaitForReaders), each time that the
+// reader has to take readAhead.
 const patience = 30 * time.Second
 
-// spooled runs produce with a writer that does not wait for w.
-func (h *Host) spooled(ctx context.Context, w io.Writer, produce func(io.Writer) error) error {
-	opt := spool.Options{Dir: h.spool, Memory: readAhead, Patience: patience}
-	if h.hold != nil {
-		opt.Hold = func(n int64) error { return h.hold(ctx, n) }
+// memorySpool is the default of Config.SpoolBytes where files are in memory.
+const memorySpool = 32 << 20
+
+// spoolOf returns where a host has its temporary files.
+func spoolOf(cfg *Config) *spool.Dir {
+	d := &spool.Dir{Path: cfg.TempDir, Limit: max(cfg.SpoolBytes, 0)}
+	if cfg.Temp != nil {
+		d.Make = func(most int64) (spool.Storage, error) {
+			f, err := cfg.Temp(most)
+			if err == nil && f == nil {
+				err = errors.New("repo: Config.Temp returned no file")
+			}
+			return f, err
+		}
 	}
-	err := spool.Copy(w, opt, func(w io.Writer) error {
+	switch {
+	case cfg.SpoolBytes != 0:
+	case d.Memory():
+		d.Limit = memorySpool
+	default:
+		d.Limit = 2 << 30
+	}
+	return d
+}
+
+// temp opens a temporary file of which the caller counts the bytes.
+func (h *Host) temp(most int64) (car.TempFile, error) {
+	f, err := h.spool.Open(most)
+	return f, err
+}
+
+// spooled runs produce with a writer that does not wait for w, unless it has to.
+func (h *Host) spooled(ctx context.Context, w io.Writer, produce func(io.Writer) error) error {
+	inside := false
+	enter := func() error {
 		select {
 		case h.scans <- struct{}{}:
+			inside = true
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		defer func() { <-h.scans }()
+	}
+	leave := func() {
+		if inside {
+			inside = false
+			<-h.scans
+		}
+	}
+	opt := spool.Options{Dir: h.spool, Memory: readAhead, Patience: patience, Wait: h.wait}
+	if h.hold != nil {
+		opt.Hold = func(n int64) error { return h.hold(ctx, n) }
+	}
+	if h.wait {
+		opt.Park = func() func() error {
+			leave()
+			return enter
+		}
+	}
+	err := spool.Copy(w, opt, func(w io.Writer) error {
+		if err := enter(); err != nil {
+			return err
+		}
+		defer leave()
 		return produce(w)
 	})
 	return roomError(err)

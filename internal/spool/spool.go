@@ -3,14 +3,13 @@
 // memory up to a limit, and beyond it in a temporary file. So a database
 // snapshot can be closed when it has been read, however slow the download is.
 //
-// Files are bounded together: see Dir. Where there is no room, the writer does wait for the reader,
-// for a bounded time.
+// Files are bounded together: see Dir. Where there is no room, or a file cannot be made or written,
+// the writer does wait for the reader, for a bounded time. What it wrote is never lost then.
 package spool
 
 import (
 	"errors"
 	"io"
-	"os"
 	"sync"
 	"time"
 )
@@ -30,12 +29,12 @@ type Pipe struct {
 	room   sync.Cond // signalled when the reader has taken all that is in the file
 	chunks [][]byte  // older than everything in the file
 	held   int       // bytes in chunks
-	file   *os.File
+	file   Storage
 	size   int64 // bytes written to the file
 	off    int64 // bytes read from the file
 	err    error // set by CloseWrite; io.EOF for a normal end
 	gone   bool  // set by CloseRead
-	late   bool  // the writer has waited for as long as it may
+	broken error // of the file, to which nothing is written any more
 }
 
 // Options are how bytes are spooled.
@@ -49,6 +48,12 @@ type Options struct {
 	Hold func(n int64) error
 	// Patience is how long a writer for which there is no room waits for the reader, in all.
 	Patience time.Duration
+	// Wait makes the writer wait instead of using files, for Patience each time that there are more
+	// than Memory bytes, so that a reader may take as long as it goes on reading.
+	Wait bool
+	// Park, if not nil, is called by a writer that begins to wait for the reader, and what it returns
+	// before the writer goes on, so that it holds nothing meanwhile that others need.
+	Park func() (unpark func() error)
 }
 
 // New returns a pipe.
@@ -90,45 +95,77 @@ func (p *Pipe) writeMemory(b []byte) (int, error) {
 }
 
 func (p *Pipe) writeFile(b []byte) (int, error) {
-	if !p.take(int64(len(b))) {
+	if p.opt.Wait || p.broken != nil || !p.take(int64(len(b))) {
 		return p.handOver(b)
 	}
+	var n int
+	var err error
 	if p.file == nil {
-		f, err := p.opt.Dir.create()
-		if err != nil {
-			p.give(int64(len(b)))
-			return 0, err
-		}
-		p.file = f
+		p.file, err = p.opt.Dir.Open(0)
 	}
-	n, err := p.file.WriteAt(b, p.size)
-	p.give(int64(len(b) - n))
+	if err == nil {
+		n, err = p.file.WriteAt(b, p.size)
+	}
+	if err != nil { // what the file has before p.size is still good
+		p.broken = err
+		p.give(int64(len(b)))
+		return p.handOver(b)
+	}
 	p.size += int64(n)
 	p.ready.Signal()
-	return n, err
+	return n, nil
 }
 
-// handOver waits until the reader has taken everything, and then gives it b in memory.
-func (p *Pipe) handOver(b []byte) (int, error) {
-	begin := time.Now()
-	timer := time.AfterFunc(p.opt.Patience, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.late = true
-		p.room.Signal()
-	})
-	for !p.late && !p.gone && (p.size > p.off || p.held > 0) {
-		p.room.Wait()
+// full reports whether n more bytes have to wait for the reader.
+func (p *Pipe) full(n int) bool {
+	if p.opt.Wait && p.held+n <= p.opt.Memory {
+		return false
 	}
-	timer.Stop()
-	p.opt.Patience -= time.Since(begin)
+	return p.size > p.off || p.held > 0
+}
+
+// handOver waits until the reader has taken everything, or enough if there are no files, and then
+// gives it b in memory.
+func (p *Pipe) handOver(b []byte) (n int, err error) {
+	if p.full(len(b)) {
+		if p.opt.Park != nil {
+			unpark := p.opt.Park()
+			defer func() {
+				p.mu.Unlock() // the reader goes on meanwhile
+				defer p.mu.Lock()
+				if failed := unpark(); err == nil {
+					err = failed
+				}
+			}()
+		}
+		p.await(len(b))
+	}
 	switch {
 	case p.gone:
 		return 0, ErrReaderGone
-	case p.late:
-		return 0, ErrFull
+	case p.full(len(b)):
+		return 0, errors.Join(ErrFull, p.broken)
 	}
 	return p.writeMemory(b)
+}
+
+// await waits until there is room for n more bytes, the reader has gone, or the writer has waited
+// for too long.
+func (p *Pipe) await(n int) {
+	begin, late := time.Now(), false
+	timer := time.AfterFunc(p.opt.Patience, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		late = true
+		p.room.Signal()
+	})
+	defer timer.Stop()
+	for !late && !p.gone && p.full(n) {
+		p.room.Wait()
+	}
+	if !p.opt.Wait {
+		p.opt.Patience -= time.Since(begin)
+	}
 }
 
 // take makes room for n more bytes in the file, and reports whether there is any.
@@ -184,16 +221,21 @@ func (p *Pipe) Read(b []byte) (int, error) {
 			} else {
 				p.chunks[0] = p.chunks[0][n:]
 			}
-			if p.held == 0 && p.size == p.off {
+			if p.size == p.off && (p.held == 0 || p.opt.Wait) {
 				p.room.Signal()
 			}
 			return n, nil
 		case p.size > p.off:
-			n := int(min(int64(len(b)), p.size-p.off))
-			n, err := p.file.ReadAt(b[:n], p.off)
+			b = b[:min(int64(len(b)), p.size-p.off)]
+			n, err := p.file.ReadAt(b, p.off)
+			if n == len(b) {
+				err = nil // the end of the file is none of the stream
+			}
 			p.off += int64(n)
 			if p.off == p.size { // back to memory; the file is used again from its start
-				err = errors.Join(err, p.file.Truncate(0))
+				if p.broken == nil {
+					p.broken = p.file.Truncate(0)
+				}
 				p.give(p.size)
 				p.size, p.off = 0, 0
 				p.room.Signal()
@@ -214,7 +256,7 @@ func (p *Pipe) CloseRead() {
 	p.chunks, p.held = nil, 0
 	p.room.Signal()
 	if p.file != nil {
-		remove(p.file)
+		_ = p.file.Close()
 		p.give(p.size)
 		p.file, p.size, p.off = nil, 0, 0
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/tempfile"
 )
 
 // writeRandom writes n random bytes in pieces of random length and returns their digest.
@@ -201,11 +203,11 @@ func TestReaderThatGoesAwayEndsTheWait(t *testing.T) {
 
 func TestFileCountsAndIsRemoved(t *testing.T) {
 	d := &Dir{Path: filepath.Join(t.TempDir(), "spool"), Limit: 1000}
-	f, err := d.Create()
+	f, err := d.Create(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := f.Stat(); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := f.s.(file).s.(tempfile.File).Stat(); err != nil || info.Mode().Perm() != 0o600 {
 		t.Error(info.Mode(), err)
 	}
 	if n, err := io.Copy(f, bytes.NewReader(make([]byte, 400))); n != 400 || err != nil {

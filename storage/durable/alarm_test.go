@@ -20,6 +20,7 @@ type alarmTest struct {
 	cfg    Config
 	db     *DB
 	now    time.Time
+	mu     sync.Mutex
 	called []syntax.DID
 	during func(syntax.DID) error // in the handler
 	steps  map[syntax.DID]int
@@ -28,8 +29,10 @@ type alarmTest struct {
 func newAlarmTest(t *testing.T) *alarmTest {
 	a := &alarmTest{T: t, now: time.UnixMicro(1_000_000_000), steps: map[syntax.DID]int{}}
 	a.cfg = Config{Shared: memory.New(memory.Config{}), Objects: new(Memory), Now: func() time.Time { return a.now }, MaxOpen: 1}
-	a.cfg.Alarm = func(_ context.Context, did syntax.DID) error {
+	a.cfg.Alarms.Call = func(_ context.Context, did syntax.DID) error {
+		a.mu.Lock()
 		a.called = append(a.called, did)
+		a.mu.Unlock()
 		if a.during != nil {
 			return a.during(did)
 		}
@@ -61,6 +64,7 @@ func (a *alarmTest) fires(after, next time.Duration, want ...syntax.DID) {
 	if err != nil {
 		a.Fatal(err)
 	}
+	slices.Sort(a.called)
 	if !slices.Equal(a.called, want) {
 		a.Errorf("called %v, want %v", a.called, want)
 	}
@@ -206,12 +210,12 @@ func TestInvalidAlarm(t *testing.T) {
 func TestRun(t *testing.T) {
 	var mu sync.Mutex
 	called := make(chan syntax.DID, 10)
-	db := newDB(t, Config{Alarm: func(_ context.Context, did syntax.DID) error {
+	db := newDB(t, Config{Alarms: Alarms{Call: func(_ context.Context, did syntax.DID) error {
 		mu.Lock()
 		defer mu.Unlock()
 		called <- did
 		return nil
-	}})
+	}}})
 	running, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- db.Run(running) }()

@@ -53,7 +53,7 @@ func (db *DB) acquire(ctx context.Context, did syntax.DID, create bool) (*object
 			db.hibernate(shut)
 			return db.start(ctx, o, create)
 		}
-		if o.closing {
+		if o.is(closing) {
 			gone := o.gone
 			db.mu.Unlock()
 			select {
@@ -96,9 +96,11 @@ func (db *DB) start(ctx context.Context, o *object, create bool) (*object, error
 	db.mu.Lock()
 	if err == nil {
 		o.store = values{Object: store}
+		o.to(unknown)
 		db.stats.Opened++
 	} else {
 		o.openErr = err
+		o.to(gone)
 		delete(db.open, o.did)
 	}
 	close(o.ready)
@@ -145,7 +147,8 @@ func (db *DB) surplus() (shut []*object) {
 // retire takes an idle object out of use. The caller holds db.mu.
 func (db *DB) retire(o *object) *object {
 	db.idle.remove(o)
-	o.closing = true
+	o.empty = o.isEmpty()
+	o.to(closing)
 	db.closing++
 	return o
 }
@@ -159,6 +162,7 @@ func (db *DB) hibernate(list []*object) {
 		db.mu.Lock()
 		delete(db.open, o.did)
 		db.closing--
+		o.to(gone)
 		close(o.gone)
 		db.mu.Unlock()
 	}
@@ -167,19 +171,17 @@ func (db *DB) hibernate(list []*object) {
 // shut closes the store of an object that nobody uses.
 func (db *DB) shut(o *object) error {
 	err := o.store.Close()
-	if err == nil && o.isEmpty() {
+	if err == nil && o.empty {
 		err = db.cfg.Objects.Remove(o.did)
 	}
 	return err
 }
 
 // enter waits for an object's turn, in which nobody else writes to it or begins a
-// view, and completes its last step. The caller leaves it.
+// view, and completes its last change. The caller leaves it.
 func (db *DB) enter(ctx context.Context, o *object) error {
-	select {
-	case o.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := o.enter(ctx); err != nil {
+		return err
 	}
 	if err := db.settle(ctx, o); err != nil {
 		o.leave()
@@ -188,11 +190,8 @@ func (db *DB) enter(ctx context.Context, o *object) error {
 	return nil
 }
 
-// leave ends a turn.
-func (o *object) leave() { <-o.turn }
-
-// use calls fn with an account's object, in its turn.
-func (db *DB) use(ctx context.Context, did syntax.DID, create bool, fn func(*object) error) error {
+// with calls fn with an account's object, in its turn.
+func (db *DB) with(ctx context.Context, did syntax.DID, create bool, fn func(*object) error) error {
 	o, err := db.acquire(ctx, did, create)
 	if err != nil {
 		return err
@@ -203,4 +202,17 @@ func (db *DB) use(ctx context.Context, did syntax.DID, create bool, fn func(*obj
 	}
 	defer o.leave()
 	return fn(o)
+}
+
+// use implements host.
+func (db *DB) use(ctx context.Context, did syntax.DID, create bool, fn func(*account) error) error {
+	return db.with(ctx, did, create, func(o *object) error { return fn(&o.account) })
+}
+
+// mark implements host.
+func (db *DB) mark(did syntax.DID) error {
+	if db.marker == nil {
+		return nil
+	}
+	return db.marker.Mark(did)
 }

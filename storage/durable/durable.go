@@ -11,21 +11,22 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Config configures a DB. Shared and Objects are required.
+// Config configures a DB. Objects is required, and Shared or Directory.
 type Config struct {
 	// Shared has what is not in objects. Its Repos is used as the directory of
-	// accounts: it holds heads without records, and must not be written by
-	// anybody else. Keys that begin with "durable/" are reserved.
+	// accounts, as NewDirectory says, if Directory is nil.
 	Shared storage.Store
+	// Directory, if not nil, is used in place of Shared.Repos and Shared.KV: so it may be far away.
+	// Then parts of Shared may be missing, and are missing in DB.Store; Shared.Repos, if it is there,
+	// lists the accounts.
+	Directory Directory
 	// Objects are the stores of the accounts.
 	Objects Objects
 	// MaxOpen bounds how many objects stay open. More are open only while
-	// they are all in use. 0: 256.
+	// they are all in use. 0: 256, and in a browser or a Worker (GOOS=js) 16.
 	MaxOpen int
-	// Alarm is called when an account's alarm is due. If it returns nil, the
-	// alarm is deleted, unless it was set again meanwhile; if not, it is called
-	// again later. A crash may repeat a call. Nil: alarms do nothing.
-	Alarm func(ctx context.Context, did syntax.DID) error
+	// Alarms says what is called when an account's alarm is due.
+	Alarms Alarms
 	// Now is the clock, for alarms and the expiry of keys. Nil: time.Now.
 	Now func() time.Time
 }
@@ -35,6 +36,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Objects == nil:
 		return errors.New("durable: Config.Objects is missing")
+	case c.Directory != nil:
+		return nil
 	case c.Shared.Repos == nil:
 		return errors.New("durable: Config.Shared.Repos is missing")
 	case c.Shared.Events == nil:
@@ -49,9 +52,10 @@ func (c Config) Validate() error {
 
 // DB implements the contract of package storage over objects.
 type DB struct {
-	cfg    Config
-	marker Marker
-	alarms alarms
+	cfg       Config
+	directory Directory
+	marker    Marker
+	alarms    caller
 
 	mu      sync.Mutex
 	open    map[syntax.DID]*object
@@ -80,13 +84,18 @@ func New(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	if cfg.MaxOpen <= 0 {
-		cfg.MaxOpen = 256
+		cfg.MaxOpen = defaultMaxOpen
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	db := &DB{cfg: cfg, open: make(map[syntax.DID]*object)}
+	db := &DB{cfg: cfg, directory: cfg.Directory, open: make(map[syntax.DID]*object)}
 	db.idle.init()
+	db.alarms = caller{Alarms: cfg.Alarms, now: cfg.Now, repos: repos{db}, index: noIndex, forget: forgetNothing}
+	if db.directory == nil {
+		d := directory{cfg.Shared}
+		db.directory, db.alarms.index, db.alarms.forget = d, d.alarms, d.forget
+	}
 	db.alarms.init()
 	if db.marker, _ = cfg.Objects.(Marker); db.marker != nil {
 		for _, did := range db.marker.Marked() {
@@ -104,7 +113,7 @@ func New(ctx context.Context, cfg Config) (*DB, error) {
 func (db *DB) recover(ctx context.Context, did syntax.DID) error {
 	o, err := db.acquire(ctx, did, false)
 	if err == nil {
-		err = db.sweep(ctx, o)
+		err = sweep(ctx, db, did)
 		db.release(o)
 	}
 	switch {
@@ -146,9 +155,9 @@ func (db *DB) Close() error {
 	db.users.Wait()
 	var errs []error
 	for o := db.idle.first(); o != nil; o = db.idle.first() {
-		db.idle.remove(o)
+		errs = append(errs, db.shut(db.retire(o)))
 		delete(db.open, o.did)
-		errs = append(errs, db.shut(o))
+		o.to(gone)
 	}
 	return errors.Join(errs...)
 }

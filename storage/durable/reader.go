@@ -3,7 +3,6 @@ package durable
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"iter"
 	"strings"
 	"time"
@@ -29,13 +28,16 @@ func (r reader) Commit(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	if r.state.head == (storage.Head{}) {
-		return nil, fmt.Errorf("%w: the account has no commit", storage.ErrNotFound)
+		return nil, notFound(storage.ErrNotFound, "commit of %s", r.did)
 	}
 	return bytes.Clone(r.state.block), nil
 }
 
 // in is a prefix of records, CIDs or blobs in the repository's set.
-func (r reader) in(prefix string) string { return in(r.state.set, prefix) }
+func (r reader) in(prefix string) string { return r.prefix + in(r.state.set, prefix) }
+
+// keys is the prefix of the account's keys.
+func (r reader) keys() string { return r.prefix + in(r.state.keys, prefixKV) }
 
 // rev gives an empty revision its meaning.
 func (r reader) rev(rev syntax.TID) syntax.TID {
@@ -165,7 +167,7 @@ func (r reader) HasBlobRef(ctx context.Context, blob cid.Cid) (bool, error) {
 }
 
 func (r reader) Get(ctx context.Context, key string) ([]byte, error) {
-	b, err := r.get(ctx, prefixKV+key)
+	b, err := r.get(ctx, r.keys()+key)
 	if err != nil {
 		return nil, notFound(err, "key %q", key)
 	}
@@ -182,13 +184,14 @@ func (r reader) Get(ctx context.Context, key string) ([]byte, error) {
 func expired(expires, now time.Time) bool { return !expires.IsZero() && !now.Before(expires) }
 
 func (r reader) Keys(ctx context.Context, rng storage.Range) iter.Seq2[storage.KVPair, error] {
-	from, to := within(prefixKV, rng)
+	prefix := r.keys()
+	from, to := within(prefix, rng)
 	most := 0
 	if rng.KeysOnly {
 		most = pairHead
 	}
 	return items(ctx, r.snapshot, from, to, rng.Reverse, most, func(key string, value []byte) (p storage.KVPair, skip bool, err error) {
-		p.Key = key[len(prefixKV):]
+		p.Key = key[len(prefix):]
 		if p.Value, p.Expires, err = decodePair(value); err != nil {
 			return p, false, err
 		}

@@ -11,7 +11,7 @@ import (
 // keysOf counts the keys of alice's object.
 func keysOf(t *testing.T, db *DB) (n int) {
 	t.Helper()
-	err := db.use(ctx, alice, false, func(o *object) error {
+	err := db.with(ctx, alice, false, func(o *object) error {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		return o.store.Scan(Scan{}, func(string, []byte) bool { n++; return true })

@@ -13,9 +13,9 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// An object's keys.
+// The keys of an object of one account.
 //
-//	\x00lSET     a set of records that is not, or no longer, the repository's → nothing
+//	\x00lSET     a set that is not, or no longer, the account's → nothing
 //	\x00mKEY N   piece of a long value (see values)
 //	\x00o        outbox
 //	\x00s        state
@@ -28,8 +28,10 @@ import (
 // CIDs are binary and 36 bytes long. An empty revision stands for state.base,
 // so that Replace can write records before it knows theirs.
 //
-// Records and what refers to them are in sets. Those above are of set 0; in another one, r/ is
-// r.SET/, and likewise b/ and c/. SET has 16 hexadecimal digits. The repository's set is state.set.
+// Records and what refers to them, and the account's keys, are in sets. Those above are of set 0; in
+// another one, r/ is r.SET/, and likewise the others. SET has 16 hexadecimal digits. The account's
+// records are in the set state.set, its keys in state.keys. So all records, or all that an account
+// has, are exchanged or taken away by one small transaction, and what is left is deleted in pieces.
 const (
 	keyLoose     = "\x00l"
 	keyPiece     = "\x00m"
@@ -70,18 +72,23 @@ type state struct {
 	base   syntax.TID
 	outbox uint64 // number of the last outbox
 	set    uint64 // of the records
-	alone  bool   // there is an account without a head
+	keys   uint64 // set of the keys
 
-	loose []uint64 // sets that are not the repository's; in rows of their own
+	headless bool // the account is there, without a head
 }
+
+// there reports whether there is an account.
+func (s *state) there() bool { return s.head != (storage.Head{}) || s.headless }
 
 func (s *state) encode() []byte {
 	n := 7
-	if s.set != 0 {
-		n = 8
-	}
-	if s.alone {
+	switch {
+	case s.headless:
+		n = 10
+	case s.keys != 0:
 		n = 9
+	case s.set != 0:
+		n = 8
 	}
 	b := cbor.AppendArray(nil, n)
 	b = cbor.AppendText(b, string(s.did))
@@ -91,10 +98,13 @@ func (s *state) encode() []byte {
 	b = cbor.AppendBytes(b, s.block)
 	b = cbor.AppendText(b, string(s.base))
 	b = cbor.AppendUint(b, s.outbox)
-	if n >= 8 {
+	if n > 7 {
 		b = cbor.AppendUint(b, s.set)
 	}
-	if n == 9 {
+	if n > 8 {
+		b = cbor.AppendUint(b, s.keys)
+	}
+	if n > 9 {
 		b = cbor.AppendUint(b, 1)
 	}
 	return b
@@ -103,7 +113,7 @@ func (s *state) encode() []byte {
 func decodeState(b []byte) (s state, err error) {
 	r := cbor.NewReader(b)
 	n, _ := r.Array()
-	if n < 7 || n > 9 {
+	if n < 7 || n > 10 {
 		return s, corrupt("state", errors.Join(errRow, r.Err()))
 	}
 	did, _ := r.Text()
@@ -113,17 +123,19 @@ func decodeState(b []byte) (s state, err error) {
 	s.block, _ = r.Bytes()
 	base, _ := r.Text()
 	s.outbox, _ = r.Uint()
-	if n == 8 {
-		if s.set, _ = r.Uint(); s.set == 0 {
-			return state{}, corrupt("state", errors.Join(errRow, r.Err()))
-		}
-	}
-	if n == 9 {
+	if n > 7 {
 		s.set, _ = r.Uint()
-		one, _ := r.Uint()
-		if s.alone = true; one != 1 || s.head != (storage.Head{}) || rev != "" {
-			return state{}, corrupt("state", errors.Join(errRow, r.Err()))
-		}
+	}
+	if n > 8 {
+		s.keys, _ = r.Uint()
+	}
+	flag := uint64(1)
+	if n > 9 {
+		flag, _ = r.Uint()
+		s.headless = true
+	}
+	if n == 8 && s.set == 0 || n == 9 && s.keys == 0 || flag != 1 || s.headless && s.head.Commit.Defined() {
+		return state{}, corrupt("state", errors.Join(errRow, r.Err()))
 	}
 	s.did, s.head.Rev, s.base = syntax.DID(did), syntax.TID(rev), syntax.TID(base)
 	if err := r.Done(); err != nil {
@@ -301,9 +313,9 @@ func decodePair(b []byte) (value []byte, expires time.Time, err error) {
 	return b[pairHead:], expires, nil
 }
 
-// expiryKey is the key that makes an account's key found when it has expired.
+// expiryKey is how a key is found, behind prefixExpiry, when it has expired.
 func expiryKey(key string, expires time.Time) string {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], uint64(max(0, expires.UnixMicro())))
-	return prefixExpiry + string(b[:]) + key
+	return string(b[:]) + key
 }

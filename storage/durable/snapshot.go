@@ -7,15 +7,19 @@ import (
 	"strings"
 
 	"github.com/pdskit/pdskit/internal/pmap"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
 
-// snapshot is an object as it was when a view began: as it is now, but for what
+// snapshot is the rows of an account as they were when a view began: as they are now, but for what
 // was overwritten since.
 type snapshot struct {
-	o     *object
-	state state
-	old   pmap.Map[oldValue] // guarded by o.mu
+	c      *core
+	did    syntax.DID
+	prefix string // of the account's rows
+	scope  string // prefix of what it reads
+	state  state
+	old    pmap.Map[oldValue] // guarded by c.mu
 }
 
 // oldValue is what a key had.
@@ -24,20 +28,33 @@ type oldValue struct {
 	there bool
 }
 
-// begin makes a snapshot of an object, between its steps. The caller has the turn.
-func (o *object) begin() *snapshot {
-	v := &snapshot{o: o, state: o.state}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.views[v] = struct{}{}
+// begin makes a snapshot of an account, between its changes. The caller has the turn.
+func (a *account) begin() *snapshot {
+	v := a.snapshot()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.views[v] = struct{}{}
 	return v
 }
 
+// snapshot is an account as it is now. What is written later shows in it, unless it is among the
+// views of the core, as begin sees to.
+func (a *account) snapshot() *snapshot {
+	v := &snapshot{c: a.core, did: a.did, prefix: a.where.prefix, scope: a.where.prefix, state: a.state}
+	if a.where == (places{}) {
+		v.scope = prefixKV // the host's
+	}
+	return v
+}
+
+// reads reports whether a key is one of those that the snapshot reads.
+func (v *snapshot) reads(key string) bool { return strings.HasPrefix(key, v.scope) }
+
 // end lets go of a snapshot.
 func (v *snapshot) end() {
-	v.o.mu.Lock()
-	defer v.o.mu.Unlock()
-	delete(v.o.views, v)
+	v.c.mu.Lock()
+	defer v.c.mu.Unlock()
+	delete(v.c.views, v)
 }
 
 // get reads a key, or returns storage.ErrNotFound.
@@ -45,15 +62,15 @@ func (v *snapshot) get(ctx context.Context, key string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	v.o.mu.Lock()
-	defer v.o.mu.Unlock()
+	v.c.mu.Lock()
+	defer v.c.mu.Unlock()
 	if old, ok := v.old.Get(key); ok {
 		if !old.there {
 			return nil, storage.ErrNotFound
 		}
 		return old.value, nil
 	}
-	return v.o.store.get(key)
+	return v.c.store.get(key)
 }
 
 // Bounds of what is read at a time, while other calls of the object wait.
@@ -95,14 +112,14 @@ func (v *snapshot) scan(ctx context.Context, from, to string, reverse bool, most
 // page reads the next pairs of a range. more is the last key that was looked at, or
 // empty at the end of the range.
 func (v *snapshot) page(from, to string, reverse bool, most, size int) (page []pair, more string, err error) {
-	v.o.mu.Lock()
-	defer v.o.mu.Unlock()
-	page, more, err = v.o.store.pairs(Scan{From: from, To: to, Reverse: reverse, Rows: size, MaxValue: most}, pageBytes, func(key string) bool {
+	v.c.mu.Lock()
+	defer v.c.mu.Unlock()
+	page, more, err = v.c.store.pairs(Scan{From: from, To: to, Reverse: reverse, Rows: size, MaxValue: most}, pageBytes, func(key string) bool {
 		_, changed := v.old.Get(key)
 		return changed
 	})
 	if err != nil {
-		return nil, "", fmt.Errorf("durable: object of %s: %w", v.o.did, err)
+		return nil, "", fmt.Errorf("durable: object of %s: %w", v.did, err)
 	}
 	if v.old.Len() > 0 {
 		page = v.merge(page, from, to, reverse, more)

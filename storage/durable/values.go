@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/pdskit/pdskit/storage"
 )
@@ -27,10 +26,9 @@ type values struct {
 }
 
 // pieceKey is what the keys of all pieces of a value begin with. They are in the order of the
-// values' keys, and those of two keys have no common beginning: a zero byte of the key is followed
-// by 0xff, and its end is marked by a zero and a one.
+// values' keys, and those of two keys have no common beginning.
 func pieceKey(key string) string {
-	return keyPiece + strings.ReplaceAll(key, "\x00", "\x00\xff") + "\x00\x01"
+	return keyPiece + ordered(key)
 }
 
 // get reads a whole value, or returns storage.ErrNotFound.

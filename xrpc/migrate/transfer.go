@@ -106,7 +106,7 @@ func (m *mover) verifyFile(ctx context.Context, path string) (r exported, err er
 	}
 	defer f.Close()
 	rd, err := commit.ReadRepo(f, commit.RepoOptions{
-		DID: m.st.DID, TempDir: filepath.Dir(path), CAR: car.Limits{TotalBytes: m.MaxRepo},
+		DID: m.st.DID, Temp: car.TempDir(filepath.Dir(path)), CAR: car.Limits{TotalBytes: m.MaxRepo},
 		// Records from before the data model go along.
 		CheckRecord: func(_ string, record []byte) error {
 			refs, _, err := data.RecordRefs(record)

@@ -15,12 +15,14 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/queue"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/crawl"
@@ -53,6 +55,9 @@ type Config struct {
 	Policy server.Policy
 	// Mailer sends mail to accounts. Nil: methods that need it answer with status 501.
 	Mailer server.Mailer
+	// Outbox keeps mail until the Mailer has taken it, so that what the server sends survives it. Nil,
+	// with a Mailer: one in the Store (see package mailqueue), which Run and Close send from.
+	Outbox server.Outbox
 	// Directory is the did:plc directory. Nil: the public one.
 	Directory Directory
 	// Resolver resolves identities. Nil: one over Directory.
@@ -96,8 +101,11 @@ type Config struct {
 	Indexes []repo.Index
 	// TreeCache and SpoolBytes bound memory for trees and temporary files: see [repo.Config].
 	TreeCache, SpoolBytes int64
-	// Temp is the folder for temporary files. Empty: the system's.
-	Temp string
+	// Temp is the folder for temporary files. Empty: the system's. TempFiles, if not nil, takes its
+	// place, and WaitForReaders does without for exports: see [repo.Config].
+	Temp           string
+	TempFiles      car.Temp
+	WaitForReaders bool
 	// ResetDelay is how long requestPasswordReset takes: see [server.Config].
 	ResetDelay time.Duration
 	// Backfill is for how long events can be replayed. 0: 72 hours.
@@ -106,7 +114,8 @@ type Config struct {
 	Decoders map[string]func(io.Reader) (io.Reader, error)
 
 	// Rates bounds how often clients may call methods and guess passwords. Nil: as on the official
-	// server, but with Development not at all. See package rate, and [NoRates].
+	// server, but with Development not at all. See package rate, and [NoRates]. If it has a method
+	// Run(context.Context), as *rate.Limiter does, Server.Run calls it.
 	Rates Rates
 	// Proxies are the networks of the proxies in front, whose X-Forwarded-For is believed. None:
 	// nobody's is.
@@ -225,6 +234,8 @@ type Hooks struct {
 	// relay knows of it.
 	RelayAsked   func(crawl.Request)
 	RelayChecked func(crawl.Check)
+	// Mail is told what happens to messages in the server's own outbox.
+	Mail func(queue.Event)
 	// Maintained is told what was found when all accounts have been looked through.
 	Maintained func(Maintenance)
 	// Leads is told when this node, of those that share a store, begins or ceases to do what one of

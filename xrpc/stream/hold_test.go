@@ -53,7 +53,7 @@ func TestStalledBackfillsShareMemory(t *testing.T) {
 		}
 		used := heap() - before
 		t.Logf("events of %d bytes: %d KiB for each subscriber", size, used/subscribers>>10)
-		if used > pagesBytes+40<<20+subscribers*150<<10 {
+		if used > int64(pagesBytes)+40<<20+subscribers*150<<10 {
 			t.Errorf("events of %d bytes: %d MiB", size, used>>20)
 		}
 		o.Close()

@@ -29,7 +29,7 @@ type JSONView struct {
 	// Outbox has the log and the settings of connections. It is required. Its Close ends those of
 	// the view too, and they count towards its MaxSubscribers.
 	Outbox *Outbox
-	// Window is the Outbox's, for the messages of the view. 0: 32 MiB.
+	// Window is the Outbox's, for the messages of the view. 0: 32 MiB, on WebAssembly 2 MiB.
 	Window int
 	// Compress allows subscribers to ask for compression (permessage-deflate). Messages are
 	// compressed for each subscriber by itself, which costs far more than to send them.
@@ -44,7 +44,7 @@ func (v *JSONView) init() {
 		panic("stream: JSONView.Outbox is missing")
 	}
 	v.once.Do(func() {
-		v.feed = feed{events: v.Outbox.Events, limit: orDefault(v.Window, 32<<20), encode: jsonItem}
+		v.feed = feed{events: v.Outbox.Events, limit: orDefault(v.Window, defaultWindow), encode: jsonItem}
 		v.Outbox.attach(&v.feed)
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/pdskit/pdskit/internal/platform"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
@@ -20,7 +21,8 @@ type Outbox struct {
 	// Events is the log. The first use of an Outbox without it panics.
 	Events storage.Events
 	// Window is how many bytes of the newest frames are kept in memory while
-	// anybody is subscribed. It is how far a live subscriber may lag. 0: 32 MiB.
+	// anybody is subscribed. It is how far a live subscriber may lag. 0: 32 MiB,
+	// on WebAssembly 2 MiB.
 	Window int
 	// MaxSubscribers bounds how many there are over HTTP at a time. 0: 5,000. An eighth of them is
 	// kept for networks that have no other subscription, and one in 32 for privileged clients: see
@@ -48,6 +50,9 @@ type Outbox struct {
 	closed bool
 }
 
+// defaultWindow is the default of Window.
+var defaultWindow = platform.Default(32<<20, 2<<20)
+
 // ErrClosed: the outbox was closed.
 var ErrClosed = errors.New("stream: outbox is closed")
 
@@ -56,7 +61,7 @@ func (o *Outbox) init() {
 		panic("stream: Outbox.Events is missing")
 	}
 	o.once.Do(func() {
-		o.frames = feed{events: o.Events, limit: orDefault(o.Window, 32<<20), encode: frameItem, empty: o.Empty}
+		o.frames = feed{events: o.Events, limit: orDefault(o.Window, defaultWindow), encode: frameItem, empty: o.Empty}
 		o.conns = conns{
 			gate:    subscriberGate(orDefault(o.MaxSubscribers, 5000), orDefault(o.MaxPerNetwork, 100)),
 			large:   largeGate(),

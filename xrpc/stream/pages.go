@@ -4,20 +4,24 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/platform"
 )
 
 const (
 	// A page is about so many bytes, and at most so many events.
 	pageBytes = 256 << 10
 	pageItems = 512
-	// pagesBytes bounds the pages that are kept, and pagesAge for how long.
-	pagesBytes = 16 << 20
-	pagesAge   = 30 * time.Second
+	// pagesAge bounds for how long pages are kept.
+	pagesAge = 30 * time.Second
 	// pageReads bounds how many pages are read from the log at the same time.
 	pageReads = 2
 	// pageTimeout bounds the time for it.
 	pageTimeout = time.Minute
 )
+
+// pagesBytes bounds the pages that are kept.
+var pagesBytes = platform.Default(16<<20, 1<<20)
 
 // pages shares what subscribers read of the log's past. Those that are at about the same position
 // read the same page, and one that waits for its peer holds none: when it goes on, it reads the

@@ -25,10 +25,10 @@ func Example() {
 
 	db, err := files.Open(ctx, dir, durable.Config{
 		MaxOpen: 64,
-		Alarm: func(ctx context.Context, did syntax.DID) error {
+		Alarms: durable.Alarms{Call: func(ctx context.Context, did syntax.DID) error {
 			fmt.Println("alarm of", did)
 			return nil
-		},
+		}},
 	})
 	if err != nil {
 		panic(err)

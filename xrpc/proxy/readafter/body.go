@@ -8,13 +8,17 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+
+	"github.com/pdskit/pdskit/internal/platform"
 )
 
 const (
-	defaultMaxBody  = 10 << 20
-	defaultMaxTotal = 64 << 20
-	firstPart       = 32 << 10 // that is read at once
+	defaultMaxBody = 10 << 20
+	firstPart      = 32 << 10 // that is read at once
 )
+
+// defaultMaxTotal is the default of MaxTotal.
+var defaultMaxTotal = platform.Default[int64](64<<20, 16<<20)
 
 var errTooLarge = errors.New("readafter: answer too large")
 

@@ -18,13 +18,14 @@ import (
 	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
+	"github.com/pdskit/pdskit/xrpc/migrate/cmdline"
 )
 
 // values are those of the flags.
 type values struct {
 	url           string
 	passwordStdin bool
-	yes           bool
+	yes, all      bool
 	uses, codes   int
 	account       string
 	asTar, fast   bool
@@ -34,7 +35,7 @@ type values struct {
 	acceptMissing bool
 	blobsFrom     string
 	keep          backup.Keep
-	migrate       migrateCommand
+	migrate       cmdline.Command
 }
 
 func adminFlags(c *call) {

@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/xrpc/migrate/cmdline"
 )
 
 // Exit codes.
@@ -87,15 +88,19 @@ func commands() []command {
 		{name: "invite create", short: "Make invite codes.", flags: inviteFlags, run: inviteCreate},
 		{name: "invite list", short: "List the invite codes.", flags: adminFlags, run: inviteList},
 		{name: "invite disable", args: "CODE...", short: "Make invite codes useless.", min: 1, max: -1, flags: adminFlags, run: inviteDisable},
+		{name: "nodes", short: "List the servers that share the database: versions, when they were last seen, what they lead.", run: nodes},
 		{name: "health", short: "Ask the running server whether it is well.", flags: adminFlags, run: health},
 		{name: "mail-test", args: "ADDRESS", short: "Send a message, to see whether mail works.", min: 1, max: 1, run: mailTest},
+		{name: "mail list", short: "List the mail that waits or was given up.", long: mailHelp, run: mailList},
+		{name: "mail retry", args: "[ID...]", short: "Try mail again at once. It is noted in the audit trail.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("To be tried again", retryMail)},
+		{name: "mail drop", args: "[ID...]", short: "Delete mail that waits or was given up. It is noted in the audit trail.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("Deleted", dropMail)},
 		{name: "backup", args: "DIRECTORY", short: "Back up everything, while the server runs.", long: backupHelp, min: 1, max: 1, flags: backupFlags, run: runBackup},
 		{name: "restore", args: "BACKUP", short: "Restore a backup into an empty data directory.", long: restoreHelp, min: 1, max: 1, flags: restoreFlags, run: restore},
 		{name: "check", args: "[ACCOUNT...]", short: "Read everything and report what is wrong, while the server runs.", long: checkHelp, max: -1, flags: checkFlags, run: runCheck},
 		{name: "resync", args: "[ACCOUNT...]", short: "Tell the network anew where repositories stand.", long: resyncHelp, max: -1, flags: resyncFlags, run: resync},
 		{name: "rotate-keys", short: "Exchange the master key that seals the accounts' signing keys.", long: rotateHelp, run: rotateKeys},
 		{name: "rotate-plc-key", short: "Exchange the key that changes the accounts' DIDs.", long: plcKeyHelp, run: rotatePLCKey},
-		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account to another server, from any server.", long: migrateHelp, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
+		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account to another server, from any server.", long: cmdline.Help, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
 		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server, or what they know of it.", long: crawlHelp, max: -1, flags: crawlFlags, run: requestCrawl},
 		{name: "version", short: "Show the version.", run: version},
 	}

@@ -1,0 +1,46 @@
+package car
+
+import (
+	"io"
+
+	"github.com/pdskit/pdskit/internal/tempfile"
+)
+
+// TempFile is a temporary file, on disk or wherever a platform has room that is not memory.
+//
+// One file is used by one call at a time, different ones by several at once. Bytes are written once,
+// from the start to the end, mostly 256 KiB at a time, and may be read in between and in any order.
+// Truncate has the size 0 only; then writing begins anew. Nothing is read that was not written. So
+// an implementation may keep the end of a file in memory until it is long enough to be stored.
+//
+// What was not closed when a process ended is of no use to anybody: an implementation removes it when
+// it starts. Close removes the file, and is called once for every file that was opened, whatever
+// failed before.
+//
+// An error that matches syscall.ENOSPC means that there is no room: callers that can will do without.
+type TempFile interface {
+	io.ReaderAt
+	io.WriterAt
+	Truncate(size int64) error
+	Close() error
+}
+
+// Temp opens a temporary file. It is told how many bytes will be written to it at most; 0: that is
+// not known. It is called by several goroutines at once.
+type Temp func(most int64) (TempFile, error)
+
+// TempDir returns a Temp of files in a folder (empty: the system's for temporary files). They have
+// mode 0600 and, where the system allows it, no name, so that a crash leaves none. On WebAssembly,
+// where there may be no files, those of an empty path are in memory, of 16 MiB at most.
+func TempDir(path string) Temp {
+	return func(int64) (TempFile, error) {
+		if tempfile.Absent && path == "" {
+			return tempfile.NewMemory(tempfile.MemoryLimit), nil
+		}
+		f, err := tempfile.Create(path, "pdskit-car-*")
+		if err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
+}

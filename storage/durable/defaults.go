@@ -1,0 +1,5 @@
+//go:build !js
+
+package durable
+
+const defaultMaxOpen = 256

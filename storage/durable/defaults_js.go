@@ -1,0 +1,3 @@
+package durable
+
+const defaultMaxOpen = 16
