@@ -18,7 +18,7 @@ func (d repos) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 	now, at := d.now(), db{}
 	at.state, _ = d.read()
 	at.now = func() time.Time { return now }
-	view := storage.Store{Repos: repos{&at}, Events: events{&at}, KV: kv{&at}}
+	view := storage.Store{Repos: repos{&at}, Events: events{&at}, KV: kv{db: &at}}
 	return storage.NewSnapshot(view, d.life, func() error {
 		at.mu.Lock()
 		defer at.mu.Unlock()

@@ -43,7 +43,7 @@ func (d repos) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 	cfg.Now = func() time.Time { return now }
 	pinned.pin = name
 	at := &DB{cfg: cfg, reads: &pinned, looks: &pinned}
-	view := storage.Store{Repos: repos{at, at.reads}, Events: events{at, at.reads, at.looks}, KV: kv{at}}
+	view := storage.Store{Repos: repos{at, at.reads}, Events: events{at, at.reads, at.looks}, KV: kv{DB: at}}
 	var s storage.Snapshot
 	d.mu.Lock()
 	defer d.mu.Unlock()

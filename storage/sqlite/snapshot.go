@@ -34,7 +34,7 @@ func (d repos) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 	now, cfg := d.cfg.Now(), d.cfg
 	cfg.Now = func() time.Time { return now }
 	at := &DB{path: d.path, cfg: cfg, pins: p}
-	view := storage.Store{Repos: repos{at}, Events: events{at}, KV: kv{at}}
+	view := storage.Store{Repos: repos{at}, Events: events{at}, KV: kv{DB: at}}
 	return storage.NewSnapshot(view, cfg.SnapshotTime, func() error {
 		p.end()
 		return nil
