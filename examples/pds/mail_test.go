@@ -23,7 +23,7 @@ func TestMailOutlivesTheServer(t *testing.T) {
 	}
 	p.kill()
 
-	o := newOperator(t, dir, append(database(dir), env)...)
+	o := newOperator(t, dir, env)
 	var list []mailqueue.Letter
 	o.ok(&list, "mail", "list")
 	if len(list) != 2 || list[0].State == queue.Buried || list[0].Kind != "confirm_email" || tokenPattern.MatchString(list[0].Subject+list[0].Error) {
