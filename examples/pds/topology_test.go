@@ -115,7 +115,7 @@ func (x *topology) balance(caddy string) {
 		x.t.Fatal(err)
 	}
 	cmd := exec.Command(caddy, "run", "--config", file, "--adapter", "caddyfile")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, fmt.Sprintf("PDS_NODES=127.0.0.1:%s 127.0.0.1:%s", x.ports[0], x.ports[1])}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, fmt.Sprintf("BALANCER_NODES=127.0.0.1:%s 127.0.0.1:%s", x.ports[0], x.ports[1])}
 	if err := cmd.Start(); err != nil {
 		x.t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestTopology(t *testing.T) {
 		t.Fatal("no caddy: install the package of that name")
 	}
 	check := exec.Command(caddy, "validate", "--config", nodesDir+"Caddyfile", "--adapter", "caddyfile")
-	check.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PDS_SITES=pds.example.com, *.pds.example.com", "PDS_NODES=pds1:2583 pds2:2583", "PDS_ASK=http://pds1:2583/tls-check"}
+	check.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "BALANCER_SITES=pds.example.com, *.pds.example.com", "BALANCER_NODES=pds1:2583 pds2:2583", "BALANCER_ASK=http://pds1:2583/tls-check"}
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -23,7 +23,9 @@ func StartArchived(tb testing.TB) Archive {
 	missing(tb, err)
 	tb.Cleanup(s.Close)
 	a := Archive{s}
-	err = a.own(os.Mkdir(a.segments(), 0o700), a.segments())
+	if err = os.Mkdir(a.segments(), 0o700); err == nil {
+		err = s.Own(a.segments())
+	}
 	if err == nil {
 		s.args = []string{"-c", "wal_level=replica", "-c", "archive_mode=on", "-c", "archive_timeout=1s",
 			"-c", fmt.Sprintf("archive_command=test ! -f %[1]s/%%f && cp %%p %[1]s/%%f.new && mv %[1]s/%%f.new %[1]s/%%f", a.segments())}
@@ -38,12 +40,12 @@ func StartArchived(tb testing.TB) Archive {
 func (a Archive) segments() string { return filepath.Join(a.dir, "segments") }
 func (a Archive) base() string     { return filepath.Join(a.dir, "base") }
 
-// own gives a file to the user of the server.
-func (a Archive) own(err error, path string) error {
-	if err == nil && a.who != nil {
-		err = os.Chown(path, int(a.who.Uid), int(a.who.Gid))
+// Own gives a file to the user that the server runs as.
+func (s *Server) Own(path string) error {
+	if s.who == nil {
+		return nil
 	}
-	return err
+	return os.Chown(path, int(s.who.Uid), int(s.who.Gid))
 }
 
 // Backup takes the base backup.
@@ -73,7 +75,9 @@ func (a Archive) Restore(tb testing.TB, to time.Time) *Server {
 	out, err := copied.CombinedOutput()
 	if err == nil {
 		signal := filepath.Join(s.data(), "recovery.signal")
-		err = a.own(os.WriteFile(signal, nil, 0o600), signal)
+		if err = os.WriteFile(signal, nil, 0o600); err == nil {
+			err = s.Own(signal)
+		}
 	}
 	if err == nil {
 		err = s.begin()
