@@ -245,7 +245,7 @@ func (s *Sockets) end(sub *subscriber, reason *stream.Error) {
 
 func (s *Sockets) close(id int64, code int, reason string) {
 	s.all.remove(id)
-	s.closeSocket.Invoke(float64(id), code, reason)
+	_, _ = try(func() js.Value { return s.closeSocket.Invoke(float64(id), code, reason) }) // it may be gone
 }
 
 // networkOf names the network of a request's client.

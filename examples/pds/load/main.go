@@ -103,6 +103,7 @@ type options struct {
 	downloads    int // at once
 
 	hostile bool
+	nodes   int // several servers on one database; 0: one
 }
 
 // result is a row of the table.
@@ -129,7 +130,15 @@ func main() {
 	flag.IntVar(&opt.records, "records", 100_000, "how many records the large repository has")
 	flag.IntVar(&opt.downloads, "downloads", 20, "how many clients download it at once")
 	flag.BoolVar(&opt.hostile, "hostile", false, "attack the server instead; -only takes the names of attacks")
+	flag.IntVar(&opt.nodes, "nodes", 0, "run so many servers on one PostgreSQL instead, for -time, while they are killed, drained and paused, and check what they have done")
 	flag.Parse()
+	if opt.nodes > 0 {
+		if err := nodes(ctx, opt, os.Stdout, os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, "load:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, opt, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)

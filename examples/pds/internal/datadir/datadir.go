@@ -71,6 +71,8 @@ type Options struct {
 	Blobs string
 	// Database is the connection string of a PostgreSQL database to use instead of the file, if any.
 	Database string
+	// Node is the name of this process among those that use the database.
+	Node string
 	// S3 is the bucket that has the blobs instead, if it is not zero, and KeepDeleted for how long
 	// it keeps those that were deleted.
 	S3          s3.Config
@@ -118,7 +120,7 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 		d.Blobs = filepath.Join(path, Blobs)
 	}
 	if opt.Database != "" {
-		if d.server, err = postgres.Open(ctx, opt.Database, postgres.Config{Now: opt.Now}); err != nil {
+		if d.server, err = postgres.Open(ctx, opt.Database, postgres.Config{Name: opt.Node, Now: opt.Now}); err != nil {
 			return nil, err
 		}
 		d.Store, opt.Blobs = d.server.Store(), d.Blobs
