@@ -67,6 +67,13 @@
 //	| listRecords?limit=100 of large records, 64 at a time, from 8 addresses | 172 MiB, p99 45 ms, relay 15 of 15                      | reached |
 //	| getBlocks with one CID 900 times, 32 at a time, from 8 addresses       | 74 MiB, 4 MiB of spools, p99 30 ms, relay 15 of 15      | reached |
 //	| service tokens with IDs of 40 KB                                       | 67 MiB, p99 46 ms, relay 15 of 15                       | reached |
+//
+// # Several nodes
+//
+//	go run ./examples/pds/load -nodes 3 -time 2m
+//
+// runs three servers on one PostgreSQL and one bucket instead, while they are killed, drained and
+// paused, and checks what has become of it. See README.md.
 package main
 
 import (
