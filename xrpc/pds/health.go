@@ -33,7 +33,7 @@ const (
 type prober struct {
 	// write is what a probe does; a thorough one writes more than what there is always room for.
 	write func(ctx context.Context, thorough bool) error
-	now   func() time.Time                // nil: time.Now
+	now   func() time.Time // nil: time.Now
 	// changed, if not nil, is told when the store can no longer be written, or can be again (nil).
 	changed func(err error)
 
