@@ -40,6 +40,7 @@ const (
 	lockPartitions
 	lockTrim
 	lockNode // held by each node, shared, with the version that it knows
+	lockMove
 )
 
 // lockKey is the key of an advisory lock, which is of a schema alone.
@@ -114,9 +115,7 @@ func (db *DB) upToDate(ctx context.Context, q querier, known int) (bool, error) 
 // know to use it.
 func schemaVersion(ctx context.Context, q querier, schema string) (have, oldest int, err error) {
 	table := pgx.Identifier{schema, "version"}.Sanitize()
-	var found bool
-	// Not to_regclass, which may remember that there was none before the lock was there.
-	err = q.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE n.nspname = $1 AND t.relname = 'version')", schema).Scan(&found)
+	found, err := hasTable(ctx, q, schema, "version")
 	if err != nil || !found {
 		return 0, 0, err
 	}
@@ -126,6 +125,13 @@ func schemaVersion(ctx context.Context, q querier, schema string) (have, oldest 
 		err = fmt.Errorf("postgres: the table %s, with the schema's version, is empty", table)
 	}
 	return have, oldest, err
+}
+
+// hasTable reports whether there is a table. It does not use to_regclass, which may remember that
+// there was none before a lock was there.
+func hasTable(ctx context.Context, q querier, schema, table string) (found bool, err error) {
+	err = q.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE n.nspname = $1 AND t.relname = $2)", schema, table).Scan(&found)
+	return found, err
 }
 
 // nodeKey is the first half of the lock that nodes hold. The second half is the version that they know.

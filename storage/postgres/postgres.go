@@ -261,7 +261,7 @@ func (db *DB) start(ctx context.Context) error {
 
 // Store returns the stores of the database. Blobs is nil: the bytes of blobs are kept elsewhere.
 func (db *DB) Store() storage.Store {
-	return storage.Store{Repos: repos{db, db.reads}, Events: events{db, db.reads, db.looks}, KV: kv{db}}
+	return storage.Store{Repos: repos{db, db.reads}, Events: events{db, db.reads, db.looks}, KV: kv{DB: db}}
 }
 
 // Close waits for steps that are under way, and closes the connections. Methods called later fail.

@@ -36,6 +36,7 @@ type values struct {
 	blobsFrom     string
 	keep          backup.Keep
 	migrate       cmdline.Command
+	storage       storageMove
 }
 
 func adminFlags(c *call) {
