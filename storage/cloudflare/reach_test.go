@@ -30,7 +30,8 @@ import (
 )
 
 // TestReach measures how far an object carries, beside the same server over storage/sqlite, and prints a
-// table. It runs alone and takes minutes:
+// table. It runs alone and takes minutes. PDSKIT_REACH=50000
+// has repositories of that size only.
 //
 //	PDSKIT_REACH=1 go test -v -count=1 -timeout 20m -run '^TestReach$' ./storage/cloudflare
 func TestReach(t *testing.T) {
@@ -78,7 +79,11 @@ func TestReach(t *testing.T) {
 	in, out := object.load(t, 1, 200, list), native.load(t, 1, 200, list)
 	ratio("listRecords, processor", "ms", in.cpu, out.cpu)
 
-	for _, n := range []int{10_000, 50_000, 100_000} {
+	sizes := []int{10_000, 50_000, 100_000}
+	if n, err := strconv.Atoi(os.Getenv("PDSKIT_REACH")); err == nil && n != 1 {
+		sizes = []int{n}
+	}
+	for _, n := range sizes {
 		file := export(t, n)
 		for _, m := range []*measured{object, native} {
 			m.took = m.time(t, func() {
@@ -86,12 +91,14 @@ func TestReach(t *testing.T) {
 			})
 		}
 		ratio(fmt.Sprintf("importRepo of %d records, %s", n, megabytes(len(file))), "s", object.took, native.took)
+		ratio("  processor", "s", object.cpu, native.cpu)
 		row("  linear memory after", megabytes(memoryOf(t, s, "big")), "")
 		path := "/xrpc/com.atproto.sync.getRepo?object=big&did=" + string(testpds.Alice)
 		for _, m := range []*measured{object, native} {
 			m.took = m.time(t, func() { m.get(t, path) })
 		}
 		ratio(fmt.Sprintf("getRepo of %d records", n), "s", object.took, native.took)
+		ratio("  processor", "s", object.cpu, native.cpu)
 		row("  linear memory after", megabytes(memoryOf(t, s, "big")), "")
 		s.Restart(t)
 		object.URL, object.pid = s.URL, s.PID()
@@ -146,18 +153,20 @@ func median(list []time.Duration) time.Duration {
 	return list[len(list)/2]
 }
 
+// memoryOf is the linear memory of an object's program.
 func memoryOf(tb testing.TB, s *workerd.Server, object string) (linear int) {
 	tb.Helper()
-	_, err := fmt.Sscan(get(tb, s, "/test/memory?object="+object), &linear)
+	_, err := fmt.Sscan(get(tb, s, "/test/linear?object="+object), &linear)
 	must(tb, err)
 	return linear
 }
 
 // measured is a server.
 type measured struct {
-	URL  string
-	pid  int
-	took float64 // seconds
+	URL string
+	pid int
+	// Of what was measured last, in seconds.
+	took, cpu float64
 }
 
 // client keeps connections for all that a measurement has.
@@ -196,8 +205,10 @@ func (m *measured) post(tb testing.TB, path, kind string, body io.Reader) []byte
 
 // time is how many seconds something takes.
 func (m *measured) time(tb testing.TB, fn func()) float64 {
-	begin := time.Now()
+	tb.Helper()
+	before, begin := cpuTime(tb, m.pid), time.Now()
 	fn()
+	m.cpu = (cpuTime(tb, m.pid) - before).Seconds()
 	return time.Since(begin).Seconds()
 }
 
