@@ -110,7 +110,8 @@ type Config struct {
 	Decoders map[string]func(io.Reader) (io.Reader, error)
 
 	// Rates bounds how often clients may call methods and guess passwords. Nil: as on the official
-	// server, but with Development not at all. See package rate, and [NoRates].
+	// server, but with Development not at all. See package rate, and [NoRates]. If it has a method
+	// Run(context.Context), as *rate.Limiter does, Server.Run calls it.
 	Rates Rates
 	// Proxies are the networks of the proxies in front, whose X-Forwarded-For is believed. None:
 	// nobody's is.

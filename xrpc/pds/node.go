@@ -2,7 +2,10 @@ package pds
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,6 +72,8 @@ type NodeStatus struct {
 	Leads []string
 	// Subscribers is how many read the event stream from it.
 	Subscribers int
+
+	keys string
 }
 
 // Alive reports whether a node has been seen lately. Clocks that differ by less than half a minute
@@ -96,12 +101,15 @@ type nodeRow struct {
 	Draining    bool      `json:"draining"`
 	Leads       []string  `json:"leads"`
 	Subscribers int       `json:"subscribers"`
+	// Keys stands for the secrets and names that all nodes have in common.
+	Keys string `json:"keys"`
 }
 
 // node is this server as one of several.
 type node struct {
 	instance string
 	draining atomic.Bool
+	keys     string
 	drain    context.Context // ends with Drain
 	end      context.CancelFunc
 	led      sync.WaitGroup // jobs of leases
@@ -109,17 +117,30 @@ type node struct {
 
 	mu     sync.Mutex
 	leads  map[string]bool
-	others int // subscribers of the others, as of the last look
+	others int    // subscribers of the others, as of the last look
+	odd    string // a node that has other keys
 }
 
-func (s *Server) openNode() {
+func (s *Server) openNode() error {
 	n := &s.node
+	session, err := s.cfg.Secrets.sessionKey()
+	if err != nil {
+		return err
+	}
+	oauth, err := s.cfg.Secrets.oauthSecret()
+	if err != nil {
+		return err
+	}
+	mac := hmac.New(sha256.New, session)
+	fmt.Fprintf(mac, "%x %q %q", oauth, s.cfg.URL, s.cfg.ServiceDID)
+	n.keys = hex.EncodeToString(mac.Sum(nil))
 	n.instance, n.beat, n.leads = rand.Text(), make(chan struct{}, 1), make(map[string]bool)
 	n.drain, n.end = context.WithCancel(context.Background())
 	if s.cfg.Node.Shared {
 		s.log = s.log.With("node", s.cfg.Node.ID)
 		s.cfg.Logger = s.log
 	}
+	return nil
 }
 
 // Node is the name of this server among those that share its store.
@@ -186,7 +207,7 @@ func (s *Server) nodeKey() string { return nodePrefix + s.cfg.Node.ID }
 func (s *Server) writeNode(ctx context.Context) error {
 	row := nodeRow{
 		Version: nodeVersion, Instance: s.node.instance, Program: s.cfg.Version, Started: s.started.UTC(), Seen: s.cfg.Now().UTC(),
-		Draining: s.Draining(), Leads: s.node.leading(), Subscribers: s.ownSubscribers(),
+		Draining: s.Draining(), Leads: s.node.leading(), Subscribers: s.ownSubscribers(), Keys: s.node.keys,
 	}
 	text, err := json.Marshal(row)
 	if err != nil {
@@ -220,15 +241,21 @@ func (s *Server) forgetNode(ctx context.Context) {
 	}
 }
 
-// Nodes returns the servers that share the store, in the order of their names: this one alone if
-// Node.Shared is not set, and no more than a thousand.
-func (s *Server) Nodes(ctx context.Context) (list []NodeStatus, err error) {
+// Nodes returns the servers that share the store: this one alone if Node.Shared is not set. See
+// [ListNodes].
+func (s *Server) Nodes(ctx context.Context) ([]NodeStatus, error) {
 	if !s.cfg.Node.Shared {
 		return []NodeStatus{{
 			ID: s.cfg.Node.ID, Version: s.cfg.Version, Started: s.started, Seen: s.cfg.Now(), Draining: s.Draining(), Subscribers: s.ownSubscribers(),
 		}}, nil
 	}
-	err = s.cfg.Store.KV.Read(ctx, func(r storage.KVReader) error {
+	return ListNodes(ctx, s.cfg.Store.KV)
+}
+
+// ListNodes returns the servers that share a store, in the order of their names, and no more than a
+// thousand. It is for programs beside them.
+func ListNodes(ctx context.Context, kv storage.KV) (list []NodeStatus, err error) {
+	err = kv.Read(ctx, func(r storage.KVReader) error {
 		list = nil
 		for pair, err := range r.Keys(ctx, storage.Prefix(nodePrefix)) {
 			if err != nil || len(list) == maxNodes {
@@ -240,7 +267,7 @@ func (s *Server) Nodes(ctx context.Context) (list []NodeStatus, err error) {
 			}
 			list = append(list, NodeStatus{
 				ID: pair.Key[len(nodePrefix):], Version: row.Program, Started: row.Started, Seen: row.Seen,
-				Draining: row.Draining, Leads: row.Leads, Subscribers: row.Subscribers,
+				Draining: row.Draining, Leads: row.Leads, Subscribers: row.Subscribers, keys: row.Keys,
 			})
 		}
 		return nil
@@ -254,13 +281,20 @@ func (s *Server) countOthers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n, now := 0, s.cfg.Now()
+	n, now, odd := 0, s.cfg.Now(), ""
 	for _, x := range list {
 		if x.ID != s.cfg.Node.ID && x.Alive(now) {
 			n += x.Subscribers
+			if x.keys != s.node.keys {
+				odd = x.ID
+			}
 		}
 	}
+	if odd != "" && odd != s.node.odd {
+		s.log.Error("another node has other secrets, or another URL: sessions of one are none on the other, and accounts of one cannot sign on the other", "other", odd)
+	}
 	s.node.mu.Lock()
+	s.node.odd = odd
 	before := s.node.others
 	s.node.others = n
 	s.node.mu.Unlock()

@@ -79,7 +79,9 @@ func (s *Server) overview(ctx context.Context) (o operator.Overview) {
 	if list, err := s.Nodes(ctx); err == nil && cfg.Node.Shared {
 		o.Node = cfg.Node.ID
 		for _, n := range list {
-			o.Nodes = append(o.Nodes, operator.Node(n))
+			o.Nodes = append(o.Nodes, operator.Node{
+				ID: n.ID, Version: n.Version, Started: n.Started, Seen: n.Seen, Draining: n.Draining, Leads: n.Leads, Subscribers: n.Subscribers,
+			})
 		}
 	}
 	return o

@@ -22,7 +22,6 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
-	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/operator"
 	"github.com/pdskit/pdskit/xrpc/passkey"
@@ -91,7 +90,9 @@ func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
 	s := &Server{cfg: cfg, Mux: http.NewServeMux(), sweep: sweepAccounts, started: cfg.Now()}
 	s.openTrail()
-	s.openNode()
+	if err := s.openNode(); err != nil {
+		return nil, err
+	}
 	box, err := sealed.New(cfg.Secrets.MasterKeys...)
 	if err != nil {
 		return nil, fmt.Errorf("pds: Config.Secrets.MasterKeys: %w", err)
@@ -148,8 +149,8 @@ func (s *Server) openAccounts() error {
 	if err != nil {
 		return err
 	}
-	if cfg.Rates == nil {
-		cfg.Rates = rate.New(rate.Config{Now: cfg.Now, Moving: s.Moving})
+	if err := s.openRates(); err != nil {
+		return err
 	}
 	s.Sessions = session.New(session.Config{
 		OAuth:       s.oauthSessions(),
@@ -303,6 +304,9 @@ func (s *Server) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	all.Go(func() { s.clock.watch.Run(ctx) })
 	all.Go(func() { s.beat(ctx) })
+	if r, ok := s.cfg.Rates.(interface{ Run(context.Context) }); ok {
+		all.Go(func() { r.Run(ctx) })
+	}
 	s.node.led.Go(func() {
 		s.lead(ctx, leaseMaintenance, func(ctx context.Context, t term) {
 			var both sync.WaitGroup

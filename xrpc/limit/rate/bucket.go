@@ -27,10 +27,13 @@ const maxWindows = 2
 type bucket struct {
 	windows []Window
 	max     int // keys
+	name    string
+	sharing sharing
 
-	mu    sync.Mutex
-	keys  map[uint64]usage
-	sweep time.Time // not before
+	mu      sync.Mutex
+	keys    map[uint64]usage
+	sweep   time.Time // not before
+	pending map[uint64]pending
 }
 
 // usage is what a key has used. The zero value has used nothing.
@@ -54,7 +57,15 @@ func (b *bucket) take(key uint64, n int, now time.Time) status {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	u, known := b.keys[key]
+	st, u := b.apply(b.keys[key], n, now)
+	if st.ok {
+		b.putLocked(key, u, now)
+	}
+	return st
+}
+
+// apply takes n points from what a key has used, or none.
+func (b *bucket) apply(u usage, n int, now time.Time) (status, usage) {
 	var tight status
 	for i, w := range b.windows {
 		if w.over(u[i].ends, now) {
@@ -69,19 +80,34 @@ func (b *bucket) take(key uint64, n int, now time.Time) status {
 		}
 	}
 	if !tight.ok {
-		return tight
+		return tight, u
 	}
 	for i := range b.windows {
 		u[i].used += n
 	}
-	if !known && len(b.keys) >= b.max {
+	return tight, u
+}
+
+func (b *bucket) get(key uint64) usage {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.keys[key]
+}
+
+func (b *bucket) put(key uint64, u usage, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.putLocked(key, u, now)
+}
+
+func (b *bucket) putLocked(key uint64, u usage, now time.Time) {
+	if _, known := b.keys[key]; !known && len(b.keys) >= b.max {
 		b.makeRoom(now)
 	}
 	if b.keys == nil {
 		b.keys = make(map[uint64]usage)
 	}
 	b.keys[key] = u
-	return tight
 }
 
 // has reports whether n points are left in all windows.

@@ -27,6 +27,8 @@ type Config struct {
 	// Moving, if not nil, reports whether an account is moving to this server. It may then
 	// upload as many blobs as it has: see Table.Moving.
 	Moving func(ctx context.Context, account string) bool
+	// Shared, if not nil, is where several nodes count together. [Limiter.Run] is then to be called.
+	Shared *Shared
 	// MaxKeys bounds the keys of each limit, at some 100 bytes a key. 0: 65,536.
 	MaxKeys int
 	// Now is the clock. Nil: time.Now.
@@ -49,6 +51,8 @@ type Limiter struct {
 	// and right has the networks of each account from which one was.
 	tries, wrong, right *bucket
 	endpoints, clients  map[string]*bucket
+	// exchanges are the buckets whose counters are exchanged with other nodes.
+	exchanges []*bucket
 }
 
 // use is how a method uses a bucket.
@@ -73,31 +77,40 @@ func New(cfg Config) *Limiter {
 	if cfg.MaxKeys <= 0 {
 		cfg.MaxKeys = 1 << 16
 	}
-	bucketOf := func(windows []Window) *bucket {
+	if s := cfg.Shared; s != nil && (s.KV == nil || len(s.Secret) < 16) {
+		panic("rate: Config.Shared needs a KV, and a Secret of 16 bytes at least")
+	}
+	l := &Limiter{cfg: cfg, seed: maphash.MakeSeed(), costs: t.Costs, methods: make(map[string]use), apart: make(map[string]bool)}
+	bucketOf := func(name string, by By, windows []Window) *bucket {
 		if len(windows) == 0 {
 			return nil
 		}
-		return &bucket{windows: slices.Clone(windows), max: cfg.MaxKeys}
+		b := &bucket{name: name, windows: slices.Clone(windows), max: cfg.MaxKeys}
+		if cfg.Shared != nil {
+			b.sharing = sharingOf(windows, by == Account)
+		}
+		if b.sharing == exchanged {
+			l.exchanges = append(l.exchanges, b)
+		}
+		return b
 	}
-	l := &Limiter{
-		cfg: cfg, seed: maphash.MakeSeed(), costs: t.Costs, methods: make(map[string]use), apart: make(map[string]bool),
-		all: bucketOf(t.All), moving: bucketOf(t.Moving), writes: bucketOf(t.Writes), tries: bucketOf(t.Tries), wrong: bucketOf(t.Wrong),
-	}
+	l.all, l.moving, l.writes = bucketOf("all", Network, t.All), bucketOf("moving", Account, t.Moving), bucketOf("writes", Account, t.Writes)
+	l.tries, l.wrong = bucketOf("tries", Network, t.Tries), bucketOf("wrong", Account, t.Wrong)
 	if t.Known > 0 {
-		l.right = bucketOf([]Window{{1, t.Known}})
+		l.right = bucketOf("right", Network, []Window{{1, t.Known}})
 	}
 	for name, rule := range t.Methods {
-		l.methods[name] = use{bucketOf(rule.Windows), rule.By, 1}
+		l.methods[name] = use{bucketOf("method/"+name, rule.By, rule.Windows), rule.By, 1}
 		l.apart[name] = rule.Apart
 	}
-	bucketsOf := func(table map[string][]Window) map[string]*bucket {
+	bucketsOf := func(kind string, table map[string][]Window) map[string]*bucket {
 		m := make(map[string]*bucket)
 		for name, windows := range table {
-			m[name] = bucketOf(windows)
+			m[name] = bucketOf(kind+name, Network, windows)
 		}
 		return m
 	}
-	l.endpoints, l.clients = bucketsOf(t.Endpoints), bucketsOf(t.Clients)
+	l.endpoints, l.clients = bucketsOf("endpoint/", t.Endpoints), bucketsOf("client/", t.Clients)
 	for name, points := range map[string]int{createRecord: t.Costs.Create, putRecord: t.Costs.Update, deleteRecord: t.Costs.Delete} {
 		l.methods[name] = use{l.writes, Account, points}
 	}
@@ -109,7 +122,7 @@ func (l *Limiter) Admit(w http.ResponseWriter, r *xrpc.Request) error {
 	if l == nil || l.apart[string(r.NSID)] || l.bypasses(r.Request) {
 		return nil
 	}
-	return l.take(w.Header(), l.all, 1, address(r.Request))
+	return l.take(r.Context(), w.Header(), l.all, 1, address(r.Request))
 }
 
 // Limit counts a request in its method's bucket.
@@ -125,9 +138,9 @@ func (l *Limiter) Limit(w http.ResponseWriter, r *xrpc.Request) error {
 		if r.NSID == uploadBlob && l.cfg.Moving != nil && l.cfg.Moving(r.Context(), account) {
 			u.bucket = l.moving
 		}
-		return l.take(w.Header(), u.bucket, u.points, account)
+		return l.take(r.Context(), w.Header(), u.bucket, u.points, account)
 	}
-	return l.take(w.Header(), u.bucket, u.points, address(r.Request))
+	return l.take(r.Context(), w.Header(), u.bucket, u.points, address(r.Request))
 }
 
 // Writes counts what a request of several writes is about to write, all or nothing. It is for
@@ -137,7 +150,7 @@ func (l *Limiter) Writes(r *xrpc.Request, creates, updates, deletes int) error {
 		return nil
 	}
 	points := creates*l.costs.Create + updates*l.costs.Update + deletes*l.costs.Delete
-	return l.take(r.AnswerHeader(), l.writes, points, account(r))
+	return l.take(r.Context(), r.AnswerHeader(), l.writes, points, account(r))
 }
 
 // Endpoint counts a request for what is served beside the methods, such as the token endpoint of
@@ -154,7 +167,11 @@ func (l *Limiter) Endpoint(r *http.Request, name, client string) error {
 		return nil
 	}
 	now := l.cfg.Now()
-	if st := b.take(l.hash([]string{key}), 1, now); !st.ok {
+	st, err := l.use(r.Context(), b, 1, l.hash(b, key), now)
+	switch {
+	case err != nil:
+		return &limit.Error{What: name, RetryAfter: time.Second}
+	case !st.ok:
 		return &limit.Error{What: name, Own: true, RetryAfter: st.reset.Sub(now)}
 	}
 	return nil
@@ -174,26 +191,38 @@ func (l *Limiter) Password(r *xrpc.Request, account string) (done func(right boo
 	if l == nil || l.bypasses(r.Request) {
 		return func(bool) {}, nil
 	}
-	here := []string{address(r.Request), account}
-	if err := l.take(r.AnswerHeader(), l.tries, 1, here...); err != nil {
+	ctx, here := r.Context(), []string{address(r.Request), account}
+	if err := l.take(ctx, r.AnswerHeader(), l.tries, 1, here...); err != nil {
 		return nil, err
 	}
-	known := !l.right.has(l.hash(here), 1, l.cfg.Now())
+	known, err := l.known(ctx, here)
+	if err != nil {
+		return nil, err
+	}
 	if !known {
-		if err := l.take(nil, l.wrong, 1, account); err != nil {
+		if err := l.take(ctx, nil, l.wrong, 1, account); err != nil {
 			return nil, err
 		}
 	}
 	return func(right bool) {
-		if !right {
+		if !right || known {
 			return
 		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime)
+		defer cancel()
 		now := l.cfg.Now()
-		if !known {
-			l.wrong.give(l.hash([]string{account}), 1, now)
-		}
-		l.right.take(l.hash(here), 1, now)
+		l.back(ctx, l.wrong, 1, l.hash(l.wrong, account), now)
+		_, _ = l.use(ctx, l.right, 1, l.hash(l.right, here...), now)
 	}, nil
+}
+
+// noteTime bounds how long it takes to note that a password was right.
+const noteTime = 5 * time.Second
+
+// known reports whether a password of an account was right at a network.
+func (l *Limiter) known(ctx context.Context, here []string) (bool, error) {
+	fresh, err := l.left(ctx, l.right, 1, l.hash(l.right, here...), l.cfg.Now())
+	return !fresh, err
 }
 
 // administrator is who an administrator logs in as; no DID is like it.
@@ -210,37 +239,51 @@ func (l *Limiter) Admin(r *xrpc.Request, right bool) error {
 	if right {
 		points = 0
 	}
-	now := l.cfg.Now()
+	ctx, now := r.Context(), l.cfg.Now()
 	here := []string{address(r.Request), administrator}
-	if !l.tries.has(l.hash(here), 1, now) {
+	left, err := l.left(ctx, l.tries, 1, l.hash(l.tries, here...), now)
+	if err != nil {
+		return err
+	}
+	if !left {
 		points = 1 // refused, however it is
 	}
-	if err := l.take(nil, l.tries, points, here...); err != nil {
+	if err := l.take(ctx, nil, l.tries, points, here...); err != nil {
+		return err
+	}
+	known, err := l.known(ctx, here)
+	if err != nil {
 		return err
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if local := err == nil && from.Port() != 0 && from.Addr().Unmap().IsLoopback(); local || !l.right.has(l.hash(here), 1, now) {
+	if local := err == nil && from.Port() != 0 && from.Addr().Unmap().IsLoopback(); local || known {
 		return nil
 	}
-	if !l.wrong.has(l.hash([]string{administrator}), 1, now) {
+	if left, err = l.left(ctx, l.wrong, 1, l.hash(l.wrong, administrator), now); err != nil {
+		return err
+	}
+	if !left {
 		points = 1
 	}
-	if err := l.take(nil, l.wrong, points, administrator); err != nil {
+	if err := l.take(ctx, nil, l.wrong, points, administrator); err != nil {
 		return err
 	}
 	if right {
-		l.right.take(l.hash(here), 1, now)
+		_, err = l.use(ctx, l.right, 1, l.hash(l.right, here...), now)
 	}
-	return nil
+	return err
 }
 
 // take takes points from a bucket and says so in the header of the answer, which may be nil.
-func (l *Limiter) take(h http.Header, b *bucket, points int, key ...string) error {
+func (l *Limiter) take(ctx context.Context, h http.Header, b *bucket, points int, key ...string) error {
 	if b == nil {
 		return nil
 	}
 	now := l.cfg.Now()
-	st := b.take(l.hash(key), points, now)
+	st, err := l.use(ctx, b, points, l.hash(b, key...), now)
+	if err != nil {
+		return err
+	}
 	if st.ok {
 		// Of several buckets, the client is told about the one with least left.
 		if before := h.Get("Ratelimit-Remaining"); before != "" {
@@ -270,7 +313,10 @@ func (s status) describe(h http.Header) {
 }
 
 // hash makes a key of bounded size.
-func (l *Limiter) hash(parts []string) uint64 {
+func (l *Limiter) hash(b *bucket, parts ...string) uint64 {
+	if b != nil && b.sharing != own {
+		return l.sharedHash(parts)
+	}
 	if len(parts) == 1 {
 		return maphash.String(l.seed, parts[0])
 	}

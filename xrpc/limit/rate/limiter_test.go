@@ -279,7 +279,7 @@ func TestApplyWritesCountsEachWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := func() int {
-		return l.writes.take(l.hash([]string{"did:plc:a"}), 0, l.cfg.Now()).left
+		return l.writes.take(l.hash(nil, "did:plc:a"), 0, l.cfg.Now()).left
 	}
 	if got := left(); got != 5000-6 || r.AnswerHeader().Get("RateLimit-Remaining") != strconv.Itoa(got) {
 		t.Errorf("%d points left, the answer says %s", got, r.AnswerHeader().Get("RateLimit-Remaining"))

@@ -88,6 +88,7 @@ func commands() []command {
 		{name: "invite create", short: "Make invite codes.", flags: inviteFlags, run: inviteCreate},
 		{name: "invite list", short: "List the invite codes.", flags: adminFlags, run: inviteList},
 		{name: "invite disable", args: "CODE...", short: "Make invite codes useless.", min: 1, max: -1, flags: adminFlags, run: inviteDisable},
+		{name: "nodes", short: "List the servers that share the database: versions, when they were last seen, what they lead.", run: nodes},
 		{name: "health", short: "Ask the running server whether it is well.", flags: adminFlags, run: health},
 		{name: "mail-test", args: "ADDRESS", short: "Send a message, to see whether mail works.", min: 1, max: 1, run: mailTest},
 		{name: "backup", args: "DIRECTORY", short: "Back up everything, while the server runs.", long: backupHelp, min: 1, max: 1, flags: backupFlags, run: runBackup},

@@ -17,9 +17,6 @@ import (
 	"github.com/pdskit/pdskit/xrpc/mail"
 )
 
-// grace is how long requests may go on after an interrupt.
-const grace = 5 * time.Second
-
 // logger returns the log of a configuration.
 func logger(w io.Writer, l config.Log) *slog.Logger {
 	opt := &slog.HandlerOptions{Level: l.Level}
@@ -49,7 +46,8 @@ func serve(ctx context.Context, c *call) error {
 	banner(c.Stdout, cfg, srv)
 	<-ctx.Done()
 	fmt.Fprintln(c.Stdout, "Shutting down.")
-	end, cancel := context.WithTimeout(context.Background(), grace)
+	srv.Drain(context.Background())
+	end, cancel := context.WithTimeout(context.Background(), cfg.DrainTimeout)
 	defer cancel()
 	return srv.Shutdown(end)
 }

@@ -41,6 +41,15 @@ type Config struct {
 	// DatabaseURL is the connection string of the PostgreSQL database that has accounts, repositories
 	// and events instead of a file in the data directory. PDS_DATABASE_URL; empty: SQLite.
 	DatabaseURL string
+	// NodeID names this process among those that share the database, PDS_NODE_ID; default: the name of
+	// the machine, and something random. NodeLease is for how long one leads that does not answer,
+	// PDS_NODE_LEASE_MS, default 15 seconds.
+	NodeID    string
+	NodeLease time.Duration
+	// DrainDelay is how long the server goes on after a signal to end, with status 503 as its health,
+	// until load balancers have noticed; DrainTimeout bounds how long requests may take then. In
+	// milliseconds: PDS_SHUTDOWN_DELAY_MS, default 0; PDS_SHUTDOWN_TIMEOUT_MS, default 5 seconds.
+	DrainDelay, DrainTimeout time.Duration
 	// BlobDirectory holds the blobs. PDS_BLOBSTORE_DISK_LOCATION; default ("") the
 	// folder pds.sqlite.blobs in the data directory.
 	BlobDirectory string
@@ -236,6 +245,10 @@ func (r *reader) load() *Config {
 		Bind:            r.text("PDS_BIND_ADDRESS", ""),
 		DataDirectory:   r.text("PDS_DATA_DIRECTORY", "pds-data"),
 		DatabaseURL:     r.text("PDS_DATABASE_URL", ""),
+		NodeID:          r.text("PDS_NODE_ID", ""),
+		NodeLease:       r.millis("PDS_NODE_LEASE_MS", 15*time.Second),
+		DrainDelay:      r.millis("PDS_SHUTDOWN_DELAY_MS", 0),
+		DrainTimeout:    r.millis("PDS_SHUTDOWN_TIMEOUT_MS", 5*time.Second),
 		BlobDirectory:   r.text("PDS_BLOBSTORE_DISK_LOCATION", ""),
 		S3:              r.s3(),
 		KeepDeleted:     r.millis("PDS_BLOBSTORE_S3_KEEP_DELETED_MS", 7*24*time.Hour),

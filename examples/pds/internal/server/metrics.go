@@ -29,6 +29,7 @@ type meters struct {
 	following metrics.Level
 	lag       metrics.Level
 
+	leads    metrics.Level
 	offset   metrics.Level
 	unsigned metrics.Counter
 
@@ -46,7 +47,15 @@ func (m *meters) hooks() pds.Hooks {
 	m.refusals = r.Counter("pds_refused_total", "Requests for which there was no room, by class. Status 429: their network held too much; 503: all together did.", "class", "status")
 	m.offset = r.Level("pds_clock_offset_seconds", "How far the clock is ahead of a server's; negative: behind.", "server")
 	m.unsigned = r.Counter("pds_clock_refusals_total", "Signatures that were refused because the clock is not trusted.")
+	m.leads = r.Level("pds_node_leads", "Whether this node holds a lease of those that share the database.", "lease")
 	return pds.Hooks{
+		Leads: func(lease string, held bool) {
+			n := 0.
+			if held {
+				n = 1
+			}
+			m.leads.Set(n, lease)
+		},
 		Request:      m.request,
 		Refused:      func(_ *http.Request, e *limit.Error) { m.refusals.Add(1, e.What, strconv.Itoa(e.Status())) },
 		Clock:        m.checkedClock,
@@ -167,6 +176,13 @@ func (s *Server) registerMetrics() {
 		}
 		return 1, true
 	})
+	m.Level("pds_node_info", "The name of this node and its version.", "node", "version").Set(1, s.pds.Node(), Version)
+	m.Gauge("pds_node_draining", "Whether the server is about to end.", always(func() float64 {
+		if s.pds.Draining() {
+			return 1
+		}
+		return 0
+	}))
 	if len(s.cfg.Crawlers) > 0 {
 		s.meters.relays()
 	}

@@ -202,7 +202,7 @@ func (s *Server) config() (pds.Config, error) {
 		Relays:   cfg.Crawlers, TimeServers: TimeServers(cfg.PLC, cfg.Crawlers), SignAnyway: !cfg.ClockCheck,
 		BlobLimit: cfg.BlobLimit, BlobQuota: cfg.BlobQuota, ImportLimit: cfg.ImportLimit, Sniff: blobtype.Sniff,
 		TreeCache: cfg.TreeCache, SpoolBytes: cfg.SpoolLimit, Temp: filepath.Join(cfg.DataDirectory, datadir.Temp), Backfill: cfg.Backfill,
-		Proxies: cfg.Limits.TrustedProxies, Probe: s.probe,
+		Proxies: cfg.Limits.TrustedProxies, Probe: s.probe, Node: pds.Node{ID: cfg.NodeID, Shared: cfg.DatabaseURL != "", Lease: cfg.NodeLease},
 		Decoders: map[string]func(io.Reader) (io.Reader, error){
 			"br": func(r io.Reader) (io.Reader, error) { return brotli.NewReader(r), nil },
 		},
@@ -212,7 +212,13 @@ func (s *Server) config() (pds.Config, error) {
 	}
 	c.Rates = pds.NoRates{}
 	if cfg.Limits.Enabled {
-		c.Rates = rate.New(rate.Config{BypassKey: cfg.Limits.BypassKey, Bypass: cfg.Limits.Bypass, Now: cfg.Now, Moving: func(ctx context.Context, did string) bool { return s.pds.Moving(ctx, did) }})
+		limits := rate.Config{BypassKey: cfg.Limits.BypassKey, Bypass: cfg.Limits.Bypass, Now: cfg.Now, Moving: func(ctx context.Context, did string) bool { return s.pds.Moving(ctx, did) }}
+		if c.Node.Shared {
+			if limits.Shared, err = pds.SharedLimits(c.Store.KV, c.Secrets, s.log); err != nil {
+				return c, err
+			}
+		}
+		c.Rates = rate.New(limits)
 	}
 	return c, nil
 }
@@ -289,6 +295,20 @@ func (s *Server) Secrets() *config.Secrets { return s.secrets }
 
 // Routes are the names of the XRPC methods that the server has itself.
 func (s *Server) Routes() map[string]bool { return s.meters.methods }
+
+// Drain prepares the end: the health says so from now on, what this node leads is given back, and
+// connections are not kept. It returns when load balancers have had the time to notice, or the
+// context ends.
+func (s *Server) Drain(ctx context.Context) {
+	s.http.SetKeepAlivesEnabled(false)
+	limited, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
+	defer cancel()
+	s.pds.Drain(limited)
+	select {
+	case <-time.After(s.cfg.DrainDelay):
+	case <-ctx.Done():
+	}
+}
 
 // Shutdown ends subscriptions, lets requests end until the context does, and
 // closes the store.
