@@ -3,6 +3,11 @@ package lexicon
 import (
 	"embed"
 	"io/fs"
+	"maps"
+	"strings"
+	"sync"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
 //go:embed builtin
@@ -13,13 +18,40 @@ var builtin embed.FS
 // com.germnetwork.declaration), the two methods for preferences, and all that these refer to. A
 // host adds its own to it.
 //
-// It reads some 130 documents, which takes milliseconds: call it once.
-func Builtin() *Catalog {
-	c := new(Catalog)
-	if err := c.AddFS(BuiltinFS()); err != nil {
-		panic(err) // the documents are in the binary, and a test reads them
+// A document is parsed when it is first asked for, alone or by another one that refers to it; the
+// some 130 together take milliseconds. All catalogs that Builtin returned share what was parsed.
+func Builtin() *Catalog { return &Catalog{docs: maps.Clone(builtinDocs())} }
+
+// builtinDocs returns the documents of Builtin. It must not be changed.
+var builtinDocs = sync.OnceValue(listBuiltin)
+
+func listBuiltin() map[syntax.NSID]*held {
+	docs := make(map[syntax.NSID]*held)
+	err := fs.WalkDir(builtin, "builtin", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		id := strings.TrimSuffix(strings.TrimPrefix(name, "builtin/"), ".json")
+		docs[syntax.NSID(strings.ReplaceAll(id, "/", "."))] = &held{read: func() *Document { return readBuiltin(name) }}
+		return nil
+	})
+	if err != nil {
+		panic(err) // the files are in the binary
 	}
-	return c
+	return docs
+}
+
+// readBuiltin parses a document of the binary.
+func readBuiltin(name string) *Document {
+	b, err := builtin.ReadFile(name)
+	if err != nil {
+		panic(err)
+	}
+	doc, err := ParseSchema(b)
+	if err != nil {
+		panic(err) // a test reads them all
+	}
+	return doc
 }
 
 // BuiltinFS returns the files of Builtin, such as "com/atproto/repo/createRecord.json".

@@ -7,12 +7,84 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 )
+
+// TestBuiltinIsWhatItsFilesAre: a document that is parsed when it is asked for is the one that is
+// parsed at once, under the name of its file, and there are no others.
+func TestBuiltinIsWhatItsFilesAre(t *testing.T) {
+	var eager lexicon.Catalog
+	if err := eager.AddFS(lexicon.BuiltinFS()); err != nil {
+		t.Fatal(err)
+	}
+	lazy := lexicon.Builtin()
+	n := 0
+	for want := range eager.Documents() {
+		if got, ok := lazy.Lookup(want.ID); !ok || !cmp.Equal(got, want) {
+			t.Errorf("%s differs", want.ID)
+		}
+		n++
+	}
+	for doc := range lazy.Documents() {
+		if n--; doc == nil {
+			t.Error("a document is nil")
+		}
+	}
+	if n != 0 {
+		t.Errorf("%d documents too few", n)
+	}
+	for _, id := range []syntax.NSID{"", "com.atproto", "com/atproto.server.createSession", "com.atproto.repo.createRecord.json", "builtin.com.atproto.repo.createRecord"} {
+		if doc, ok := lazy.Lookup(id); ok || doc != nil {
+			t.Errorf("there is a document %q", id)
+		}
+	}
+}
+
+// What is added to one catalog is not in another, and takes the place of what was there.
+func TestBuiltinCatalogsAreApart(t *testing.T) {
+	doc, err := lexicon.ParseSchema([]byte(`{"lexicon":1,"id":"app.bsky.feed.post","defs":{"main":{"type":"token"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := lexicon.Builtin()
+	changed.Add(doc)
+	if got, _ := changed.Lookup(doc.ID); got != doc {
+		t.Error("the document was not replaced")
+	}
+	if got, _ := lexicon.Builtin().Lookup(doc.ID); got == doc {
+		t.Error("the document of another catalog was replaced")
+	}
+}
+
+// Many ask for the same documents at once, of one catalog and of several.
+func TestBuiltinAtOnce(t *testing.T) {
+	post := parse(t, typicalPost)
+	shared := lexicon.Builtin()
+	var wg sync.WaitGroup
+	for i := range 16 {
+		c := shared
+		if i%2 == 0 {
+			c = lexicon.Builtin()
+		}
+		wg.Go(func() {
+			if err := c.ValidateRecord("app.bsky.feed.post", "3jzfcijpj2z2a", post); err != nil {
+				t.Error(err)
+			}
+			if _, err := c.Method("com.atproto.repo.listRecords"); err != nil {
+				t.Error(err)
+			}
+			for range c.Documents() {
+			}
+		})
+	}
+	wg.Wait()
+}
 
 func TestBuiltinResolves(t *testing.T) {
 	c := lexicon.Builtin()

@@ -18,11 +18,32 @@ import (
 // validation sees a document as it was when the validation began.
 type Catalog struct {
 	mu   sync.RWMutex
-	docs map[syntax.NSID]*Document
+	docs map[syntax.NSID]*held
 	// What was compiled: main definitions by NSID, and definitions by full name. Add
 	// empties both, as a new document may be what others refer to.
 	roots map[syntax.NSID]*root
 	nodes map[string]node
+}
+
+// held is a document of a catalog, which may be parsed when it is first asked for. It is shared by
+// catalogs and safe for concurrent use.
+type held struct {
+	once sync.Once
+	read func() *Document // nil: it was parsed
+	doc  *Document
+}
+
+// get returns the document; of nil, nil.
+func (h *held) get() *Document {
+	if h == nil {
+		return nil
+	}
+	h.once.Do(func() {
+		if h.read != nil {
+			h.doc, h.read = h.read(), nil
+		}
+	})
+	return h.doc
 }
 
 // Add adds documents. One with the NSID of another takes its place.
@@ -30,10 +51,10 @@ func (c *Catalog) Add(docs ...*Document) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.docs == nil {
-		c.docs = make(map[syntax.NSID]*Document)
+		c.docs = make(map[syntax.NSID]*held)
 	}
 	for _, doc := range docs {
-		c.docs[doc.ID] = doc
+		c.docs[doc.ID] = &held{doc: doc}
 	}
 	c.roots, c.nodes = nil, nil
 }
@@ -67,9 +88,9 @@ func (c *Catalog) AddFS(fsys fs.FS) error {
 // Lookup returns a document.
 func (c *Catalog) Lookup(id syntax.NSID) (*Document, bool) {
 	c.mu.RLock()
-	defer c.mu.RUnlock()
-	doc, ok := c.docs[id]
-	return doc, ok
+	h, ok := c.docs[id]
+	c.mu.RUnlock()
+	return h.get(), ok
 }
 
 // Definition returns a definition by its full name: "com.example.defs#view", or
@@ -83,7 +104,7 @@ func (c *Catalog) Definition(name string) (Type, bool) {
 
 func (c *Catalog) definition(name string) Type {
 	id, def := splitName(name)
-	if doc := c.docs[id]; doc != nil {
+	if doc := c.docs[id].get(); doc != nil {
 		return doc.Defs[def]
 	}
 	return nil
@@ -92,8 +113,12 @@ func (c *Catalog) definition(name string) Type {
 // Documents yields all documents by NSID, ascending.
 func (c *Catalog) Documents() iter.Seq[*Document] {
 	c.mu.RLock()
-	docs := slices.Collect(maps.Values(c.docs))
+	all := slices.Collect(maps.Values(c.docs))
 	c.mu.RUnlock()
+	docs := make([]*Document, len(all))
+	for i, h := range all {
+		docs[i] = h.get()
+	}
 	slices.SortFunc(docs, func(a, b *Document) int { return cmp.Compare(a.ID, b.ID) })
 	return slices.Values(docs)
 }
@@ -103,14 +128,14 @@ func sortedNames(doc *Document) []string { return slices.Sorted(maps.Keys(doc.De
 // root returns the compiled main definition of a document, or nil.
 func (c *Catalog) root(id syntax.NSID) *root {
 	c.mu.RLock()
-	r, doc := c.roots[id], c.docs[id]
+	r, h := c.roots[id], c.docs[id]
 	c.mu.RUnlock()
-	if r != nil || doc == nil {
+	if r != nil || h == nil {
 		return r // and what is missing is not remembered: anyone can ask for names without end
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r = c.compileRoot(c.docs[id])
+	r = c.compileRoot(c.docs[id].get())
 	if c.roots == nil {
 		c.roots = make(map[syntax.NSID]*root)
 	}

@@ -1,16 +1,19 @@
 package main_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/pdskit/pdskit/commit"
@@ -36,24 +39,40 @@ func (b *sandbox) admin() *user {
 
 var tokenPattern = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
 
-// token is the one in the last mail to an address that has one.
-func (b *sandbox) token(t *testing.T, to string) string {
+// newMail is the last line of the file of mail that has an address and a text. It waits until there is one
+// that no call has seen: mail is sent besides the answer.
+func (b *sandbox) newMail(t *testing.T, to string, has *regexp.Regexp) string {
 	t.Helper()
-	f, err := os.Open(b.mail)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	token := ""
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if found := tokenPattern.FindString(lines.Text()); found != "" && strings.Contains(lines.Text(), to) {
-			token = found
+	key := b.mail + " " + to + " " + has.String()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		text, err := os.ReadFile(b.mail)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		n, last := 0, ""
+		for line := range strings.Lines(string(text)) {
+			if strings.HasSuffix(line, "\n") && strings.Contains(line, to) && has.MatchString(line) {
+				n, last = n+1, line
+			}
+		}
+		before, _ := seenMail.Load(key)
+		if seen, _ := before.(int); n > seen {
+			seenMail.Store(key, n)
+			return last
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no new mail to %s", to)
 		}
 	}
-	if token == "" {
-		t.Fatalf("no mail to %s with a token", to)
-	}
-	return token
+}
+
+// seenMail is how many messages newMail has seen.
+var seenMail sync.Map
+
+// token is the one in the last mail to an address that has one, which was not asked for before.
+func (b *sandbox) token(t *testing.T, to string) string {
+	t.Helper()
+	return tokenPattern.FindString(b.newMail(t, to, tokenPattern))
 }
 
 func (p *process) login(t *testing.T, identifier, password string) (*user, error) {

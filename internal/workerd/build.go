@@ -1,10 +1,11 @@
+//go:build unix
+
 package workerd
 
 import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 )
@@ -54,6 +55,5 @@ func Build(tb testing.TB, pkg string, test bool) []byte {
 		builds.done = make(map[string][]byte)
 	}
 	builds.done[key] = b
-	runtime.GC()
 	return b
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package workerd runs workerd, the runtime of Cloudflare Workers, for tests: the npm package of that
 // name, as internal/testenv finds it. It listens on the loopback interface only.
 package workerd
@@ -5,6 +7,8 @@ package workerd
 import (
 	"bufio"
 	"bytes"
+	_ "embed"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -16,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +41,9 @@ type Config struct {
 	Text map[string]string
 	// Private lets the Worker's fetch reach private addresses too, those of this machine included.
 	Private bool
+	// Buckets are bindings of R2 buckets. With any, the Worker runs in miniflare, which starts later and
+	// adds some milliseconds to every request.
+	Buckets []string
 	// Dir is where objects are kept. Empty: a folder that is deleted when the test ends.
 	Dir string
 }
@@ -44,16 +52,17 @@ type Config struct {
 const CompatibilityDate = "2026-04-01"
 
 // flags are what else is asked for: Node's fs, for tests that need temporary files.
-var flags = []string{"nodejs_compat", "enable_nodejs_fs_module", "enable_request_signal"}
+var flags = []string{"nodejs_compat", "enable_nodejs_fs_module", "enable_request_signal", "request_signal_passthrough"}
 
 // Server is a running workerd.
 type Server struct {
 	URL string // without a slash at the end
 
-	bin, dir string
-	cmd      *exec.Cmd
-	done     chan struct{}
-	log      buffer
+	args []string // of the command
+	dir  string
+	cmd  *exec.Cmd
+	done chan struct{}
+	log  buffer
 }
 
 // Program returns the path of the program workerd. Where it is missing the test is skipped, or fails
@@ -67,7 +76,7 @@ func Program(tb testing.TB) string {
 // Start runs a Worker until the test ends.
 func Start(tb testing.TB, cfg Config) *Server {
 	tb.Helper()
-	s := &Server{bin: Program(tb), dir: tb.TempDir()}
+	s := &Server{args: []string{Program(tb), "serve", "config.capnp", "--experimental", "--control-fd=3"}, dir: tb.TempDir()}
 	if cfg.Main == "" {
 		cfg.Main = "worker.mjs"
 	}
@@ -78,7 +87,13 @@ func Start(tb testing.TB, cfg Config) *Server {
 	for name, content := range cfg.Modules {
 		must(tb, os.WriteFile(filepath.Join(s.dir, name), content, 0o600))
 	}
-	must(tb, os.WriteFile(filepath.Join(s.dir, "config.capnp"), []byte(cfg.capnp()), 0o600))
+	if len(cfg.Buckets) > 0 {
+		s.args = []string{"node", "miniflare.mjs", "config.json"}
+		must(tb, os.WriteFile(filepath.Join(s.dir, "miniflare.mjs"), []byte(miniflare), 0o600))
+		must(tb, os.WriteFile(filepath.Join(s.dir, "config.json"), cfg.json(tb, s.dir), 0o600))
+	} else {
+		must(tb, os.WriteFile(filepath.Join(s.dir, "config.capnp"), []byte(cfg.capnp()), 0o600))
+	}
 	tb.Cleanup(s.Kill)
 	s.Restart(tb)
 	return s
@@ -111,16 +126,7 @@ func (c Config) capnp() string {
 	p(`  compatibilityDate = %q,`, CompatibilityDate)
 	p(`  compatibilityFlags = ["%s"],`, strings.Join(flags, `", "`))
 	p(`  modules = [`)
-	names := slices.SortedFunc(maps.Keys(c.Modules), func(a, b string) int {
-		if (a == c.Main) != (b == c.Main) { // the first one is the main module
-			if a == c.Main {
-				return -1
-			}
-			return 1
-		}
-		return strings.Compare(a, b)
-	})
-	for _, name := range names {
+	for _, name := range c.names() {
 		kind := "esModule"
 		if strings.HasSuffix(name, ".wasm") {
 			kind = "wasm"
@@ -146,6 +152,43 @@ func (c Config) capnp() string {
 	return b.String()
 }
 
+// names are the names of the modules, the main one first.
+func (c Config) names() []string {
+	names := []string{c.Main}
+	for _, name := range slices.Sorted(maps.Keys(c.Modules)) {
+		if name != c.Main {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+//go:embed miniflare.mjs
+var miniflare string
+
+// json is the configuration for miniflare.mjs.
+func (c Config) json(tb testing.TB, root string) []byte {
+	type module struct {
+		Type string `json:"type"`
+		Path string `json:"path"`
+	}
+	var modules []module
+	for _, name := range c.names() {
+		kind := "ESModule"
+		if strings.HasSuffix(name, ".wasm") {
+			kind = "CompiledWasm"
+		}
+		modules = append(modules, module{kind, filepath.Join(root, name)})
+	}
+	npm := testenv.NodeModules(tb, "miniflare")
+	b, err := json.Marshal(map[string]any{
+		"require": npm + string(filepath.Separator), "root": root, "modules": modules, "date": CompatibilityDate, "flags": flags,
+		"text": c.Text, "classes": c.Classes, "dir": c.Dir, "buckets": c.Buckets,
+	})
+	must(tb, err)
+	return b
+}
+
 // listening is what workerd reports of a socket.
 var listening = regexp.MustCompile(`"event":"listen".*"port":([0-9]+)`)
 
@@ -156,9 +199,13 @@ func (s *Server) Restart(tb testing.TB) {
 	control, events, err := os.Pipe()
 	must(tb, err)
 	defer control.Close()
-	s.cmd = exec.Command(s.bin, "serve", "config.capnp", "--experimental", "--control-fd=3")
+	s.cmd = exec.Command(s.args[0], s.args[1:]...)
 	s.cmd.Dir = s.dir
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with the processes that it starts
 	s.cmd.Stdout, s.cmd.Stderr, s.cmd.ExtraFiles = &s.log, &s.log, []*os.File{events}
+	if s.args[0] == "node" {
+		s.cmd.Stdout = events
+	}
 	err = s.cmd.Start()
 	events.Close()
 	must(tb, err)
@@ -182,7 +229,7 @@ func (s *Server) Kill() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
 	}
-	_ = s.cmd.Process.Kill()
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 	<-s.done
 	s.cmd = nil
 }

@@ -24,6 +24,7 @@ const copyBytes = 64 << 10
 type r2 struct {
 	host   *Host
 	bucket js.Value
+	page   int // objects of a listing that come at once; 0: as many as R2 gives
 }
 
 // Bucket returns the R2 bucket of a binding. A body of up to 5 MiB is one object put at once; a longer
@@ -34,7 +35,7 @@ func (h *Host) Bucket(binding string) (bucket.Bucket, error) {
 	if !b.Truthy() || b.Get("createMultipartUpload").Type() != js.TypeFunction {
 		return nil, fmt.Errorf("cloudflare: no R2 bucket is bound to %.100q", binding)
 	}
-	return &r2{h, b}, nil
+	return &r2{host: h, bucket: b}, nil
 }
 
 // invoke calls a method of a JavaScript object that returns a promise.
@@ -183,6 +184,9 @@ func (b *r2) List(ctx context.Context, prefix, after string) iter.Seq2[bucket.Ob
 		options := map[string]any{"prefix": prefix}
 		if after != "" {
 			options["startAfter"] = after
+		}
+		if b.page > 0 {
+			options["limit"] = b.page
 		}
 		for {
 			answer, err := b.host.invoke(ctx, b.bucket, "list", options)

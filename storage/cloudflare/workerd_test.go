@@ -1,4 +1,4 @@
-//go:build !js
+//go:build unix
 
 package cloudflare_test
 
@@ -23,17 +23,15 @@ func module(tb testing.TB, name string) []byte {
 }
 
 // runInside runs tests of this package inside a Durable Object, and returns what they print.
-func runInside(t *testing.T, query url.Values, args ...string) string {
+func runInside(t *testing.T, cfg workerd.Config, query url.Values, args ...string) string {
 	t.Helper()
 	workerd.Program(t) // skips the test before anything is built
-	s := workerd.Start(t, workerd.Config{
-		Main: "tests.mjs",
-		Modules: map[string][]byte{
-			"tests.mjs": module(t, "tests.mjs"), "go_fs.mjs": module(t, "go_fs.mjs"), "shim.mjs": []byte(cloudflare.Shim),
-			"wasm_exec.js": workerd.Exec(t), "main.wasm": workerd.Build(t, ".", true),
-		},
-		Classes: []string{"Tests"},
-	})
+	cfg.Main, cfg.Classes = "tests.mjs", []string{"Tests"}
+	cfg.Modules = map[string][]byte{
+		"tests.mjs": module(t, "tests.mjs"), "go_fs.mjs": module(t, "go_fs.mjs"), "shim.mjs": []byte(cloudflare.Shim),
+		"wasm_exec.js": workerd.Exec(t), "main.wasm": workerd.Build(t, ".", true),
+	}
+	s := workerd.Start(t, cfg)
 	query["arg"] = args
 	r, err := workerd.Client.Get(s.URL + "/?" + query.Encode())
 	if err != nil {
@@ -50,7 +48,27 @@ func runInside(t *testing.T, query url.Values, args ...string) string {
 	return string(b)
 }
 
-// The laws of objects hold over the SQLite of a Durable Object.
+// The laws of objects and of stores hold over the SQLite of a Durable Object.
 func TestInside(t *testing.T) {
-	t.Log(runInside(t, url.Values{}, "-test.v", "-test.run", "^TestObject$"))
+	t.Log(runInside(t, workerd.Config{}, url.Values{}, long("^(TestObject|TestStore|TestTemp)$", "/Replace/(Buffers|Unseen)$")...))
+}
+
+// long are arguments that run tests inside, with PDSKIT_LONG=1 those too that take long.
+func long(run, skip string) []string {
+	args := []string{"-test.v", "-test.run", run}
+	if os.Getenv("PDSKIT_LONG") == "" {
+		args = append(args, "-test.skip", skip)
+	}
+	return args
+}
+
+// They hold while clocks stand still, as on Cloudflare, where they move only with what comes from outside.
+func TestInsideFrozen(t *testing.T) {
+	t.Log(runInside(t, workerd.Config{}, url.Values{"frozen": {"1"}}, long("^(TestObject|TestStore)$", "/(Replace|Kill|Large)")...))
+}
+
+// The laws of buckets hold over R2. The two that put the most take 40 seconds in miniflare, and run
+// with PDSKIT_LONG=1.
+func TestInsideBucket(t *testing.T) {
+	t.Log(runInside(t, workerd.Config{Buckets: []string{"BLOBS"}}, url.Values{}, long("^TestBucket$", "/(Put|Pages)$")...))
 }

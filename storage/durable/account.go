@@ -35,12 +35,20 @@ var alone = places{state: keyState, loose: keyLoose}
 // in is a prefix of the account's rows in a set.
 func (a *account) in(set uint64, prefix string) string { return a.where.prefix + in(set, prefix) }
 
-// exists returns storage.ErrNotFound if there is no repository.
+// exists returns storage.ErrNotFound if there is no account.
 func (a *account) exists() error {
-	if a.state.head == (storage.Head{}) {
+	if !a.state.there() {
 		return notThere(a.did)
 	}
 	return nil
+}
+
+// head returns the head, or storage.ErrNotFound.
+func (a *account) head() (storage.Head, error) {
+	if a.state.head == (storage.Head{}) {
+		return storage.Head{}, notThere(a.did)
+	}
+	return a.state.head, nil
 }
 
 func notThere(did syntax.DID) error {
@@ -52,7 +60,7 @@ func (a *account) check(c *storage.Change, now time.Time) error {
 	switch none := (storage.Head{}); {
 	case a.state.head != none && c.Prev == none:
 		return fmt.Errorf("%w: repository %s", storage.ErrExists, a.did)
-	case a.state.head == none && (c.Prev != none || c.Head == none):
+	case !a.state.there() && c.Prev != none:
 		return notThere(a.did)
 	case a.state.head != c.Prev:
 		return fmt.Errorf("%w: head is %s", storage.ErrConflict, a.state.head.Rev)
@@ -91,11 +99,22 @@ func (a *account) writeRecords(c *storage.Change) error {
 	return nil
 }
 
+// isNews reports whether a change is to be seen from outside: by events, by a new head, or because
+// there is an account, or none any more.
+func (a *account) isNews(c *storage.Change) bool {
+	return len(c.Events) > 0 || c.Head != c.Prev || !a.state.there()
+}
+
 // writeHead writes the state with the head of a change.
 func (a *account) writeHead(c *storage.Change) error {
 	if c.Head != c.Prev {
 		a.state.head, a.state.block = c.Head, bytes.Clone(c.Commit)
 	}
+	a.state.headless = a.state.head == storage.Head{}
+	return a.writeState()
+}
+
+func (a *account) writeState() error {
 	a.state.did = a.did
 	return a.setHidden(a.where.state, a.state.encode()) // views have a copy
 }
@@ -254,7 +273,8 @@ func (a *account) forgetAlarm(value []byte) error {
 	return a.deleteHidden(key, key+"\x00")
 }
 
-// clear takes all that the account has away: its sets become loose.
+// clear takes all that the account has away: its sets become loose. The caller writes the state, or
+// deletes it.
 func (a *account) clear() error {
 	if a.where.alarms {
 		b, err := a.get(a.in(a.state.keys, prefixKV) + AlarmKey)
@@ -278,5 +298,6 @@ func (a *account) clear() error {
 		}
 	}
 	a.state.keys = next
+	a.state.head, a.state.block, a.state.headless = storage.Head{}, nil, false
 	return nil
 }

@@ -53,7 +53,7 @@ func (db *DB) acquire(ctx context.Context, did syntax.DID, create bool) (*object
 			db.hibernate(shut)
 			return db.start(ctx, o, create)
 		}
-		if o.closing {
+		if o.is(closing) {
 			gone := o.gone
 			db.mu.Unlock()
 			select {
@@ -96,9 +96,11 @@ func (db *DB) start(ctx context.Context, o *object, create bool) (*object, error
 	db.mu.Lock()
 	if err == nil {
 		o.store = values{Object: store}
+		o.to(unknown)
 		db.stats.Opened++
 	} else {
 		o.openErr = err
+		o.to(gone)
 		delete(db.open, o.did)
 	}
 	close(o.ready)
@@ -145,7 +147,8 @@ func (db *DB) surplus() (shut []*object) {
 // retire takes an idle object out of use. The caller holds db.mu.
 func (db *DB) retire(o *object) *object {
 	db.idle.remove(o)
-	o.closing = true
+	o.empty = o.isEmpty()
+	o.to(closing)
 	db.closing++
 	return o
 }
@@ -159,6 +162,7 @@ func (db *DB) hibernate(list []*object) {
 		db.mu.Lock()
 		delete(db.open, o.did)
 		db.closing--
+		o.to(gone)
 		close(o.gone)
 		db.mu.Unlock()
 	}
@@ -167,7 +171,7 @@ func (db *DB) hibernate(list []*object) {
 // shut closes the store of an object that nobody uses.
 func (db *DB) shut(o *object) error {
 	err := o.store.Close()
-	if err == nil && o.isEmpty() {
+	if err == nil && o.empty {
 		err = db.cfg.Objects.Remove(o.did)
 	}
 	return err

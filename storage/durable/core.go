@@ -12,9 +12,7 @@ import (
 type core struct {
 	// turn has room for one: full while somebody writes, or begins a view.
 	turn chan struct{}
-	// doubt says that a commit has failed: only opening the store anew tells what is stored. It
-	// belongs to who has the turn.
-	doubt bool
+	phases
 
 	// mu lets calls of the store take turns: reads of views come between the calls of a
 	// transaction. It is held for single calls, and never while a function of the caller runs.
@@ -120,7 +118,7 @@ func (c *core) pairs(s Scan, enough int) (list []pair, more string, err error) {
 }
 
 // transact runs fn in a transaction. If that fails, the account is as it was. fn waits for nothing
-// but the object. The caller has the turn.
+// but the object. The caller has the turn, and the object is settled.
 func (c *core) transact(a *account, fn func() error) (err error) {
 	state, loose := a.state, a.loose
 	var failed error
@@ -132,7 +130,9 @@ func (c *core) transact(a *account, fn func() error) (err error) {
 		a.state, a.loose = state, loose
 		// If it was not fn that failed, it may have been committed all the same, also if it
 		// does not show: as when all was written, but not flushed.
-		c.doubt = c.doubt || !done || failed == nil
+		if !done || failed == nil {
+			c.to(doubtful)
+		}
 	}()
 	err = c.store.Transact(func() error {
 		failed = fn()
@@ -153,7 +153,8 @@ func (c *core) reopen(open func() (Object, error)) error {
 	if err != nil {
 		return err
 	}
-	c.store, c.doubt = values{Object: store}, false
+	c.store = values{Object: store}
+	c.to(unknown)
 	return nil
 }
 

@@ -155,9 +155,9 @@ func (db *DB) Close() error {
 	db.users.Wait()
 	var errs []error
 	for o := db.idle.first(); o != nil; o = db.idle.first() {
-		db.idle.remove(o)
+		errs = append(errs, db.shut(db.retire(o)))
 		delete(db.open, o.did)
-		errs = append(errs, db.shut(o))
+		o.to(gone)
 	}
 	return errors.Join(errs...)
 }

@@ -15,17 +15,16 @@ type object struct {
 
 	// Guarded by DB.mu.
 	users      int
-	closing    bool
+	empty      bool          // it was empty when it was taken out of use
 	prev, next *object       // in the list of idle objects
 	gone       chan struct{} // closed when the object is closed
 	openErr    error         // set before ready is closed
 	ready      chan struct{} // closed when store is there, or is not to be
 
-	// What follows belongs to who has the turn.
-	known   bool         // whether the rest, and account.state, is what is stored
-	pending bool         // the outbox has not been delivered
-	listed  storage.Head // the head in the directory
-	mark    uint64       // number of the last outbox that was delivered; 0: none
+	// What follows belongs to who has the turn, and is known, as account.state is, while the object
+	// is settled or owing.
+	listed storage.Head // the head in the directory
+	mark   uint64       // number of the last outbox that was delivered; 0: none
 }
 
 func newObject(did syntax.DID) *object {
@@ -35,30 +34,29 @@ func newObject(did syntax.DID) *object {
 	}
 }
 
-// isEmpty reports whether the object is known to have no repository, and nothing
+// isEmpty reports whether the object is known to have no account, and nothing
 // to deliver.
 func (o *object) isEmpty() bool {
-	return o.known && !o.doubt && !o.pending && o.state.head == (storage.Head{})
+	return o.is(settled) && !o.state.there()
 }
 
 // settle brings what is known of an object up to date and delivers its outbox.
 // The caller has the turn.
 func (db *DB) settle(ctx context.Context, o *object) error {
-	if o.known && !o.pending && !o.doubt {
+	if o.is(settled) {
 		return nil
 	}
-	if o.doubt {
-		o.known = false
+	if o.is(doubtful) {
 		if err := o.reopen(func() (Object, error) { return db.cfg.Objects.Open(ctx, o.did, false) }); err != nil {
 			return fmt.Errorf("durable: open the object of %s again: %w", o.did, err)
 		}
 	}
-	if !o.known {
+	if o.is(unknown) {
 		if err := db.load(ctx, o); err != nil {
 			return err
 		}
 	}
-	if !o.pending {
+	if o.is(settled) {
 		db.unmark(o.did)
 		return nil
 	}
@@ -107,11 +105,11 @@ func (db *DB) load(ctx context.Context, o *object) error {
 	if o.mark > o.state.outbox {
 		return fmt.Errorf("%w: step %d of %s is in the log, but its object is at %d", storage.ErrCorrupt, o.mark, o.did, o.state.outbox)
 	}
-	o.pending = o.state.outbox > o.mark
-	if missing && o.state.head == (storage.Head{}) {
-		o.pending = false // deleted here and there
+	if owes := o.state.outbox > o.mark; owes && !(missing && !o.state.there()) {
+		o.to(owing)
+	} else {
+		o.to(settled) // also if it was deleted here and there
 	}
-	o.known = true
 	return nil
 }
 
@@ -119,7 +117,8 @@ func (db *DB) load(ctx context.Context, o *object) error {
 // It runs to its end even if the context is canceled.
 func (db *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, err error) {
 	ctx = context.WithoutCancel(ctx)
-	if o.state.head == (storage.Head{}) {
+	gone := !o.state.there()
+	if gone {
 		seq, err = db.directory.Remove(ctx, o.did, box.events)
 	} else {
 		c := storage.Change{
@@ -129,15 +128,16 @@ func (db *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, er
 		}
 		seq, err = db.directory.Deliver(ctx, o.did, &c)
 	}
-	if errors.Is(err, storage.ErrNotFound) && o.state.head == (storage.Head{}) {
+	if errors.Is(err, storage.ErrNotFound) && gone {
 		err = nil // it was made and deleted before anybody was told
 	}
 	if err != nil {
-		o.known = false // it may have been carried out all the same
+		o.to(unknown) // it may have been carried out all the same
 		return 0, fmt.Errorf("durable: deliver the events of %s: %w", o.did, err)
 	}
-	o.listed, o.mark, o.pending = o.state.head, o.state.outbox, false
-	if o.state.head == (storage.Head{}) {
+	o.to(settled)
+	o.listed, o.mark = o.state.head, o.state.outbox
+	if gone {
 		o.mark = 0
 	}
 	db.unmark(o.did)

@@ -27,6 +27,9 @@ func (r reader) Commit(ctx context.Context) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if r.state.head == (storage.Head{}) {
+		return nil, notFound(storage.ErrNotFound, "commit of %s", r.did)
+	}
 	return bytes.Clone(r.state.block), nil
 }
 

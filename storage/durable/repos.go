@@ -16,8 +16,8 @@ var _ storage.Repos = repos{}
 
 func (db repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
 	err = db.use(ctx, did, false, func(a *account) error {
-		head = a.state.head
-		return a.exists()
+		head, err = a.head()
+		return err
 	})
 	return head, err
 }
@@ -53,8 +53,10 @@ func (db repos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.Re
 }
 
 func (db repos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
-	create := c.Prev == (storage.Head{}) && c.Head != (storage.Head{})
-	return db.step(ctx, did, create, func(a *account) (*storage.Change, error) {
+	if err := c.Validate(); err != nil {
+		return 0, err
+	}
+	return db.step(ctx, did, c.Prev == (storage.Head{}), false, func(a *account) (*storage.Change, error) {
 		return c, a.check(c, db.cfg.Now())
 	}, func(a *account) error { return a.writeRecords(c) })
 }
@@ -83,29 +85,35 @@ func (db repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[s
 		return 0, err
 	}
 	c, err := final()
+	if err == nil {
+		err = c.ValidateReplacement()
+	}
 	if err != nil {
 		return 0, err
 	}
-	return db.step(ctx, did, true, func(a *account) (*storage.Change, error) {
+	return db.step(ctx, did, true, false, func(a *account) (*storage.Change, error) {
 		return c, a.check(c, db.cfg.Now())
 	}, func(a *account) error { return s.exchange(a, c.Head.Rev) })
 }
 
 func (db repos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
-	return db.step(ctx, did, false, func(a *account) (*storage.Change, error) {
+	if err := storage.ValidateEvents(events); err != nil {
+		return 0, err
+	}
+	return db.step(ctx, did, false, true, func(a *account) (*storage.Change, error) {
 		return &storage.Change{Prev: a.state.head, Events: events}, a.exists()
 	}, (*account).clear)
 }
 
-// step carries out a change. check says what it is, or that it cannot be made; write writes the
-// records.
-func (db *DB) step(ctx context.Context, did syntax.DID, create bool, check func(*account) (*storage.Change, error), write func(*account) error) (seq int64, err error) {
+// step carries out a change, which may make the account, or after which it is gone. check says what
+// it is, or that it cannot be made; write writes the records.
+func (db *DB) step(ctx context.Context, did syntax.DID, create, gone bool, check func(*account) (*storage.Change, error), write func(*account) error) (seq int64, err error) {
 	err = db.with(ctx, did, create, func(o *object) error {
 		c, err := check(&o.account)
 		if err != nil {
 			return err
 		}
-		told := len(c.Events) > 0 || c.Head != c.Prev // whether the directory is told of it
+		told := gone || o.isNews(c) // whether the directory is told of it
 		if err := db.announce(ctx, did, c, told); err != nil {
 			return err
 		}
@@ -118,7 +126,7 @@ func (db *DB) step(ctx context.Context, did syntax.DID, create bool, check func(
 				return err
 			}
 			if told {
-				if err := o.writeOutbox(c); err != nil {
+				if err := o.writeOutbox(c, gone); err != nil {
 					return err
 				}
 			}
@@ -131,7 +139,7 @@ func (db *DB) step(ctx context.Context, did syntax.DID, create bool, check func(
 		if err != nil || !told {
 			return err
 		}
-		o.pending = true
+		o.to(owing)
 		seq, err = db.deliver(ctx, o, outbox{c.Events})
 		return err
 	})
@@ -162,9 +170,13 @@ func (db *DB) announce(ctx context.Context, did syntax.DID, c *storage.Change, t
 }
 
 // writeOutbox writes the head, and what the directory has to be told.
-func (o *object) writeOutbox(c *storage.Change) error {
+func (o *object) writeOutbox(c *storage.Change, gone bool) error {
 	o.state.outbox++
-	if err := o.writeHead(c); err != nil {
+	write := func() error { return o.writeHead(c) }
+	if gone {
+		write = o.writeState
+	}
+	if err := write(); err != nil {
 		return err
 	}
 	return o.setHidden(keyOutbox, outbox{c.Events}.encode())

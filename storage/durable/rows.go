@@ -73,13 +73,21 @@ type state struct {
 	outbox uint64 // number of the last outbox
 	set    uint64 // of the records
 	keys   uint64 // set of the keys
+
+	headless bool // the account is there, without a head
 }
+
+// there reports whether there is an account.
+func (s *state) there() bool { return s.head != (storage.Head{}) || s.headless }
 
 func (s *state) encode() []byte {
 	n := 7
-	if s.keys != 0 {
+	switch {
+	case s.headless:
+		n = 10
+	case s.keys != 0:
 		n = 9
-	} else if s.set != 0 {
+	case s.set != 0:
 		n = 8
 	}
 	b := cbor.AppendArray(nil, n)
@@ -96,13 +104,16 @@ func (s *state) encode() []byte {
 	if n > 8 {
 		b = cbor.AppendUint(b, s.keys)
 	}
+	if n > 9 {
+		b = cbor.AppendUint(b, 1)
+	}
 	return b
 }
 
 func decodeState(b []byte) (s state, err error) {
 	r := cbor.NewReader(b)
 	n, _ := r.Array()
-	if n < 7 || n > 9 {
+	if n < 7 || n > 10 {
 		return s, corrupt("state", errors.Join(errRow, r.Err()))
 	}
 	did, _ := r.Text()
@@ -118,7 +129,12 @@ func decodeState(b []byte) (s state, err error) {
 	if n > 8 {
 		s.keys, _ = r.Uint()
 	}
-	if n == 8 && s.set == 0 || n == 9 && s.keys == 0 {
+	flag := uint64(1)
+	if n > 9 {
+		flag, _ = r.Uint()
+		s.headless = true
+	}
+	if n == 8 && s.set == 0 || n == 9 && s.keys == 0 || flag != 1 || s.headless && s.head.Commit.Defined() {
 		return state{}, corrupt("state", errors.Join(errRow, r.Err()))
 	}
 	s.did, s.head.Rev, s.base = syntax.DID(did), syntax.TID(rev), syntax.TID(base)
@@ -146,11 +162,18 @@ type outbox struct{ events []storage.Event }
 func (o outbox) encode() []byte {
 	b := cbor.AppendArray(nil, len(o.events))
 	for _, e := range o.events {
-		b = cbor.AppendArray(b, 4)
+		n := 4
+		if e.Weight > 1 {
+			n = 5
+		}
+		b = cbor.AppendArray(b, n)
 		b = cbor.AppendText(b, string(e.DID))
 		b = cbor.AppendText(b, e.Kind)
 		b = cbor.AppendInt(b, e.Time.UnixMilli())
 		b = cbor.AppendBytes(b, e.Payload)
+		if n == 5 {
+			b = cbor.AppendUint(b, uint64(e.Weight))
+		}
 	}
 	return b
 }
@@ -159,14 +182,21 @@ func decodeOutbox(b []byte) (o outbox, err error) {
 	r := cbor.NewReader(b)
 	n, _ := r.Array()
 	for range n {
-		if n, _ := r.Array(); n != 4 {
+		n, _ := r.Array()
+		if n != 4 && n != 5 {
 			return outbox{}, corrupt("outbox", errors.Join(errRow, r.Err()))
 		}
 		did, _ := r.Text()
 		kind, _ := r.Text()
 		ms, _ := r.Int()
 		payload, _ := r.Bytes()
-		o.events = append(o.events, storage.Event{DID: syntax.DID(did), Kind: kind, Time: time.UnixMilli(ms).UTC(), Payload: payload})
+		weight := uint64(0)
+		if n == 5 {
+			if weight, _ = r.Uint(); weight < 2 || weight > storage.MaxWeight {
+				return outbox{}, corrupt("outbox", errors.Join(errRow, r.Err()))
+			}
+		}
+		o.events = append(o.events, storage.Event{DID: syntax.DID(did), Kind: kind, Time: time.UnixMilli(ms).UTC(), Payload: payload, Weight: int(weight)})
 	}
 	if err := r.Done(); err != nil {
 		return outbox{}, corrupt("outbox", err)

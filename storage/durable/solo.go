@@ -70,6 +70,7 @@ func OpenSolo(ctx context.Context, open func(context.Context) (Object, error), c
 		return nil, err
 	}
 	s.store = values{Object: store}
+	s.to(unknown)
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -95,6 +96,8 @@ func (s *Solo) Close() error {
 	}
 	s.pos.Unlock()
 	<-s.idle
+	s.to(closing)
+	defer s.to(gone)
 	return s.store.Close()
 }
 
@@ -167,6 +170,7 @@ func (s *Solo) load() error {
 	s.dead = dead
 	s.logMu.Unlock()
 	s.publish(log)
+	s.to(settled)
 	return nil
 }
 
@@ -180,12 +184,13 @@ func (s *Solo) turnOf(ctx context.Context, fn func() error) error {
 		return err
 	}
 	defer s.leave()
-	if s.doubt {
+	if s.is(doubtful) {
 		if err := s.reopen(func() (Object, error) { return s.open(ctx) }); err != nil {
 			return fmt.Errorf("durable: open the object again: %w", err)
 		}
+	}
+	if s.is(unknown) {
 		if err := s.load(); err != nil {
-			s.doubt = true
 			return err
 		}
 	}

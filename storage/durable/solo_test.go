@@ -9,6 +9,7 @@ import (
 	"github.com/pdskit/pdskit/storage/bucket"
 	"github.com/pdskit/pdskit/storage/bucket/buckettest"
 	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/storage/durable/durabletest"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
@@ -16,8 +17,17 @@ import (
 // soloIn opens a Solo in an object in memory.
 func soloIn(tb testing.TB, m *durable.Memory, cfg durable.SoloConfig) *durable.Solo {
 	tb.Helper()
+	w := &durabletest.Watch{TB: tb}
+	if cfg.Now == nil {
+		cfg.Now = w.Now
+	}
 	s, err := durable.OpenSolo(tb.Context(), func(ctx context.Context) (durable.Object, error) {
-		return m.Open(ctx, "solo", true)
+		w.Outside("open")
+		o, err := m.Open(ctx, "solo", true)
+		if err != nil {
+			return nil, err
+		}
+		return w.Object(o), nil
 	}, cfg)
 	if err != nil {
 		tb.Fatal(err)

@@ -67,7 +67,7 @@ func (s *Solo) publish(log logRow) {
 func (s *Solo) append(log *logRow, list []storage.Event, now time.Time) (seq int64, err error) {
 	for i := range list {
 		e := &list[i]
-		seq = storage.NextSeq(log.newest, now)
+		seq = storage.NextSeq(log.newest, now) + e.Numbers() - 1
 		if err := s.setHidden(eventKey(seq), encodeEvent(e)); err != nil {
 			return 0, err
 		}

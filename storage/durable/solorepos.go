@@ -14,8 +14,8 @@ var _ storage.Repos = soloRepos{}
 
 func (s soloRepos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
 	err = s.use(ctx, did, false, func(a *account) error {
-		head = a.state.head
-		return a.exists()
+		head, err = a.head()
+		return err
 	})
 	return head, err
 }
@@ -78,7 +78,10 @@ func (s soloRepos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage
 }
 
 func (s soloRepos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (int64, error) {
-	return s.step(ctx, did, func(a *account) (*storage.Change, error) {
+	if err := c.Validate(); err != nil {
+		return 0, err
+	}
+	return s.step(ctx, did, false, func(a *account) (*storage.Change, error) {
 		return c, a.check(c, s.cfg.Now())
 	}, func(a *account) error { return a.writeRecords(c) })
 }
@@ -104,20 +107,26 @@ func (s soloRepos) Replace(ctx context.Context, did syntax.DID, records iter.Seq
 		return 0, err
 	}
 	c, err := final()
+	if err == nil {
+		err = c.ValidateReplacement()
+	}
 	if err != nil {
 		return 0, err
 	}
-	return s.step(ctx, did, func(a *account) (*storage.Change, error) {
+	return s.step(ctx, did, false, func(a *account) (*storage.Change, error) {
 		return c, a.check(c, s.cfg.Now())
 	}, func(a *account) error { return staged.exchange(a, c.Head.Rev) })
 }
 
 func (s soloRepos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (seq int64, err error) {
+	if err := storage.ValidateEvents(events); err != nil {
+		return 0, err
+	}
 	if err := s.acquire(); err != nil {
 		return 0, err
 	}
 	defer s.release()
-	seq, err = s.step(ctx, did, func(a *account) (*storage.Change, error) {
+	seq, err = s.step(ctx, did, true, func(a *account) (*storage.Change, error) {
 		return &storage.Change{Prev: a.state.head, Events: events}, a.exists()
 	}, func(a *account) error {
 		if err := a.clear(); err != nil {
@@ -132,9 +141,9 @@ func (s soloRepos) Delete(ctx context.Context, did syntax.DID, events []storage.
 	return seq, nil
 }
 
-// step carries out a change, by one transaction. check says what it is, or that it cannot be made;
+// step carries out a change, by one transaction; if gone, the account is not there after it. check says what it is, or that it cannot be made;
 // write writes the records.
-func (s *Solo) step(ctx context.Context, did syntax.DID, check func(*account) (*storage.Change, error), write func(*account) error) (seq int64, err error) {
+func (s *Solo) step(ctx context.Context, did syntax.DID, gone bool, check func(*account) (*storage.Change, error), write func(*account) error) (seq int64, err error) {
 	err = s.use(ctx, did, true, func(a *account) error {
 		c, err := check(a)
 		if err != nil {
@@ -147,7 +156,7 @@ func (s *Solo) step(ctx context.Context, did syntax.DID, check func(*account) (*
 			return err
 		}
 		now, log := s.cfg.Now(), s.position()
-		gone := c.Prev != storage.Head{} && c.Head == storage.Head{}
+		news := a.isNews(c)
 		err = s.transact(a, func() error {
 			if err := write(a); err != nil {
 				return err
@@ -160,7 +169,7 @@ func (s *Solo) step(ctx context.Context, did syntax.DID, check func(*account) (*
 				if err := s.deleteHidden(a.where.state, a.where.state+"\x00"); err != nil {
 					return err
 				}
-			case c.Head != c.Prev:
+			case news:
 				if err := a.writeHead(c); err != nil {
 					return err
 				}

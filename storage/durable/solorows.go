@@ -91,8 +91,8 @@ func parseAlarmKey(key string) (a alarm, err error) {
 	return alarm{us, syntax.DID(key[8:])}, nil
 }
 
-// encodeEvent is the row of an event: its time, its account and kind with their lengths before them,
-// and the payload.
+// encodeEvent is the row of an event: its time, its account, kind with their lengths before them, its
+// weight, and the payload.
 func encodeEvent(e *storage.Event) []byte {
 	b := make([]byte, 8, 8+4+len(e.DID)+len(e.Kind)+len(e.Payload))
 	binary.BigEndian.PutUint64(b, uint64(e.Time.UnixMilli()))
@@ -100,6 +100,7 @@ func encodeEvent(e *storage.Event) []byte {
 	b = append(b, e.DID...)
 	b = binary.AppendUvarint(b, uint64(len(e.Kind)))
 	b = append(b, e.Kind...)
+	b = binary.AppendUvarint(b, uint64(e.Numbers()))
 	return append(b, e.Payload...)
 }
 
@@ -116,7 +117,12 @@ func decodeEvent(seq int64, b []byte, headOnly bool) (e storage.Event, err error
 	did, b, ok := cutShort(b[8:])
 	e.DID = syntax.DID(did)
 	if ok && !headOnly {
-		e.Kind, e.Payload, ok = cutShort(b)
+		if e.Kind, b, ok = cutShort(b); ok {
+			var weight uint64
+			weight, e.Payload, ok = cutNumber(b)
+			e.Weight = int(weight)
+			ok = ok && weight > 0 && weight <= storage.MaxWeight
+		}
 	}
 	if !ok {
 		return storage.Event{}, corrupt("event", errRow)
@@ -126,12 +132,20 @@ func decodeEvent(seq int64, b []byte, headOnly bool) (e storage.Event, err error
 
 // cutShort reads a string with its length before it.
 func cutShort(b []byte) (s string, rest []byte, ok bool) {
-	n, size := binary.Uvarint(b)
-	if size <= 0 || n > uint64(len(b)-size) || size != len(binary.AppendUvarint(nil, n)) {
+	n, b, ok := cutNumber(b)
+	if !ok || n > uint64(len(b)) {
 		return "", nil, false
 	}
-	b = b[size:]
 	return string(b[:n]), b[n:], true
+}
+
+// cutNumber reads a number.
+func cutNumber(b []byte) (n uint64, rest []byte, ok bool) {
+	n, size := binary.Uvarint(b)
+	if size <= 0 || size != len(binary.AppendUvarint(nil, n)) {
+		return 0, nil, false
+	}
+	return n, b[size:], true
 }
 
 // logRow is what is known of the log besides its events.

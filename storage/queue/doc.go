@@ -45,6 +45,7 @@
 //	i/ID          IDs that senders have chosen, until they expire
 //	l/µs/ID       leases, by their end, where there is a Config.Limit
 //	p             is there while the queue is paused
+//	o/µs/DID/RANDOM  a change with jobs that was announced: see Outbox
 //	cursor        up to where in the log an Outbox has forwarded jobs
 //
 // A transaction of a lease or an end of a job touches some five rows, however many jobs wait.

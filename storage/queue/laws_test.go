@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/queue"
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
@@ -28,6 +29,8 @@ var laws = map[string]func(*world){
 	"SendTx":        lawSendTx,
 	"Observe":       lawObserve,
 	"Outbox":        lawOutbox,
+	"Announce":      lawAnnounce,
+	"Entries":       lawEntries,
 	"Limit":         lawLimit,
 	"PerKey":        lawPerKey,
 	"Room":          lawRoom,
@@ -230,5 +233,47 @@ func lawReleased(w *world) {
 	}
 	j := w.receive(q, "a")[0]
 	w.finish(q, &queue.Job{ID: j.ID, Lease: j.Lease}, nil)
+	w.empty()
+}
+
+// An operator sees all jobs, makes one due at once, and drops one, whatever its state.
+func lawEntries(w *world) {
+	q := w.open()
+	ids := w.send(q, body("leased"), keyed("a1", "a"), keyed("a2", "a"), queue.Message{Body: []byte("later"), Delay: time.Hour}, body("dead"))
+	jobs := w.receive(q, "leased", "a1", "dead")
+	w.finish(q, jobs[1], errWork)
+	w.finish(q, jobs[2], queue.Dead(errWork))
+	var got []string
+	for e, err := range q.Entries(w.ctx) {
+		w.ok(err)
+		got = append(got, fmt.Sprintf("%s %s %d %s %s", e.Body, e.State, e.Attempts, e.Key, e.Error))
+		if e.ID != ids[len(got)-1] || !e.Enqueued.Equal(w.clock) || e.Due.Before(w.clock) {
+			w.Errorf("%+v", e)
+		}
+	}
+	want := []string{"leased leased 1  ", "a1 waiting 1 a work failed", "a2 waiting 0 a ", "later waiting 0  ", "dead dead 1  work failed"}
+	if !slices.Equal(got, want) {
+		w.Errorf("%q", got)
+	}
+	w.fails(q.Hurry(w.ctx, ids[0]), storage.ErrNotFound)
+	w.fails(q.Hurry(w.ctx, "none"), storage.ErrNotFound)
+	w.ok(q.Hurry(w.ctx, ids[2])) // not before the first one of its key
+	w.receive(q)
+	w.ok(q.Hurry(w.ctx, ids[1]))
+	w.ok(q.Hurry(w.ctx, ids[4]))
+	w.fails(q.Rewrite(w.ctx, "none", nil), storage.ErrNotFound)
+	for _, text := range []string{strings.Repeat("long", 1000), "a1"} {
+		w.ok(q.Rewrite(w.ctx, ids[1], []byte(text)))
+	}
+	again := w.wait(time.Millisecond).receive(q, "a1", "dead")
+	w.ok(q.Drop(w.ctx, ids[1]))
+	errs, err := q.Finish(w.ctx, queue.Result{Job: again[0]})
+	w.ok(err)
+	w.fails(errs[0], queue.ErrLeaseLost)
+	w.finish(q, w.receive(q, "a2")[0], queue.Dead(errWork))
+	for _, id := range append(ids, "none") {
+		w.ok(q.Drop(w.ctx, id))
+	}
+	w.wait(2 * time.Hour).receive(q)
 	w.empty()
 }

@@ -73,6 +73,16 @@ func (q *Queue) Take(ctx context.Context, n int, wait time.Duration) ([]*Job, er
 	}
 }
 
+// Next returns when the next job can be leased: now or before if there is one; zero if there is none, or
+// the queue is paused, or has as many leases as it may have.
+func (q *Queue) Next(ctx context.Context) (time.Time, error) {
+	list, next, err := q.due(ctx, 1)
+	if err == nil && len(list) > 0 {
+		return parseMicros(list[0].due), nil
+	}
+	return next, q.fail("next", err)
+}
+
 // LeaseTime is how long a lease lasts: Config.Lease.
 func (q *Queue) LeaseTime() time.Duration { return q.cfg.Lease }
 

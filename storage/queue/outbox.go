@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ import (
 // which the queue does not take twice within Config.Remember.
 //
 // Run follows the log, whose every event names an account that may have jobs, and remembers how far it
-// has come. So a change with jobs must have an event, as commits have, or be followed by Forward.
+// has come. A change that has no event is announced: see Announce.
 type Outbox struct {
 	// Store is what Queue.KV belongs to.
 	Store storage.Store
@@ -58,6 +59,89 @@ func (o Outbox) Write(m Message) (storage.KVWrite, error) {
 	}
 	b, err := json.Marshal(message{m.Body, m.Key, m.Delay.Milliseconds()})
 	return storage.KVWrite{Key: o.prefix() + m.ID, Value: b}, err
+}
+
+// Announce notes that an account is about to be changed, perhaps with jobs. It is for changes without
+// an event, which Run does not see. done comes after the change: it moves the jobs, if there are any, and
+// deletes the note. Where the process dies before it, or done fails, Recover moves the jobs.
+func (o Outbox) Announce(ctx context.Context, did syntax.DID) (done func(context.Context) error, err error) {
+	key := o.notes() + micros(o.Queue.cfg.Now().UnixMicro()) + "/" + string(did) + "/" + rand.Text()
+	kv := o.Store.KV
+	err = kv.Write(ctx, func(tx storage.KVTx) error { return tx.Set(ctx, key, one, time.Time{}) })
+	if err != nil {
+		return nil, o.Queue.fail("announce", err)
+	}
+	return func(ctx context.Context) error {
+		if err := o.Forward(ctx, did); err != nil {
+			return err
+		}
+		return o.Queue.fail("announce", kv.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, key) }))
+	}, nil
+}
+
+// notes is the prefix of what Announce has noted.
+func (o Outbox) notes() string { return o.Queue.prefix + "o/" }
+
+// Announced returns when the first change was announced whose end is not known; zero: there is none. It
+// is for a process that rests until there is something for Recover.
+func (o Outbox) Announced(ctx context.Context) (at time.Time, err error) {
+	err = o.Store.KV.Read(ctx, func(r storage.KVReader) error {
+		at = time.Time{}
+		all := storage.Prefix(o.notes())
+		all.KeysOnly = true
+		for pair, err := range r.Keys(ctx, all) {
+			if err != nil {
+				return err
+			}
+			at = parseMicros(pair.Key[len(all.From):])
+			break
+		}
+		return nil
+	})
+	return at, o.Queue.fail("announced", err)
+}
+
+// noteKept is how long a change may be under way after it was announced.
+const noteKept = 5 * time.Minute
+
+// Recover moves the jobs of changes that were announced some time ago, and whose end is not known. It
+// costs as much as those. Call it at the start, and every minute.
+func (o Outbox) Recover(ctx context.Context, ago time.Duration) error {
+	now := o.Queue.cfg.Now()
+	type note struct {
+		key string
+		did syntax.DID
+	}
+	var list []note
+	err := o.Store.KV.Read(ctx, func(r storage.KVReader) error {
+		list = nil
+		for pair, err := range r.Keys(ctx, storage.Range{From: o.notes(), To: o.notes() + micros(now.Add(-ago).UnixMicro()), KeysOnly: true}) {
+			if err != nil {
+				return err
+			}
+			_, rest, _ := strings.Cut(pair.Key[len(o.notes()):], "/")
+			did, _, _ := strings.Cut(rest, "/")
+			list = append(list, note{pair.Key, syntax.DID(did)})
+		}
+		return nil
+	})
+	if err != nil {
+		return o.Queue.fail("recover", err)
+	}
+	old := o.notes() + micros(now.Add(-noteKept).UnixMicro())
+	for _, n := range list {
+		if err := o.Forward(ctx, n.did); err != nil {
+			return err
+		}
+		if n.key >= old {
+			continue // the change may still come
+		}
+		err := o.Store.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, n.key) })
+		if err != nil {
+			return o.Queue.fail("recover", err)
+		}
+	}
+	return nil
 }
 
 // forwardPage is how many jobs are moved at a time, and forwardTries how often a repository that is

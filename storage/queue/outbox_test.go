@@ -245,3 +245,35 @@ func TestOutboxKill(t *testing.T) {
 		}
 	}
 }
+
+// A change without an event is announced. Its jobs are moved at its end, or, where the process died, by
+// Recover, even if the change comes later than that; the note does not stay for good.
+func lawAnnounce(w *world) {
+	w.repository(alice)
+	w.repository(bob)
+	q := w.open()
+	o := queue.Outbox{Store: w.store, Queue: q}
+	done, err := o.Announce(w.ctx, alice)
+	w.ok(err)
+	w.ok(commit(w.ctx, o, alice, body("a")))
+	w.receive(q)
+	w.ok(done(w.ctx))
+	w.finish(q, w.receive(q, "a")[0], nil)
+	w.empty()
+
+	_, err = o.Announce(w.ctx, alice) // and dies
+	w.ok(err)
+	w.ok(commit(w.ctx, o, alice, body("b")))
+	w.ok(o.Recover(w.ctx, time.Minute))
+	w.receive(q) // it is under way, for all that is known
+	w.wait(2 * time.Minute)
+	w.ok(o.Recover(w.ctx, time.Minute))
+	w.finish(q, w.receive(q, "b")[0], nil)
+	w.ok(commit(w.ctx, o, alice, body("late")))
+	w.ok(o.Recover(w.ctx, time.Minute))
+	w.finish(q, w.receive(q, "late")[0], nil)
+	w.wait(2 * time.Hour)
+	w.ok(o.Recover(w.ctx, time.Minute))
+	w.outboxEmpty()
+	w.empty()
+}

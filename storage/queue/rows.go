@@ -100,12 +100,8 @@ func (j *row) laneKey() string { return "k/" + j.Key + "/" + micros(j.Number) }
 
 // add stores a new job, or one that was dead.
 func (t *tx) add(id string, j *row, body []byte) error {
-	if j.Long = len(body) > inline; j.Long {
-		if err := t.set("b/"+id, body); err != nil {
-			return err
-		}
-	} else {
-		j.Body = body
+	if err := t.setBody(id, j, body); err != nil {
+		return err
 	}
 	before, err := t.enterLane(id, j)
 	if err != nil {
@@ -117,6 +113,16 @@ func (t *tx) add(id string, j *row, body []byte) error {
 		}
 	}
 	return t.put(id, j)
+}
+
+// setBody gives a job its body, in its row if it is short. The row is not stored yet.
+func (t *tx) setBody(id string, j *row, body []byte) error {
+	if j.Long = len(body) > inline; j.Long {
+		j.Body = nil
+		return t.set("b/"+id, body)
+	}
+	j.Body = body
+	return nil
 }
 
 // enterLane puts a job behind those of its key, and returns how many of them there are, up to PerKey.

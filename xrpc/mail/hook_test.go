@@ -33,7 +33,7 @@ func TestHook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Send(t.Context(), Message{"a@b.test", "Hello", "Zeile\nzwei ü"}); err != nil {
+	if err := h.Send(t.Context(), Message{"", "a@b.test", "Hello", "Zeile\nzwei ü"}); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{"from": "PDS <pds@b.test>", "to": "a@b.test", "subject": "Hello", "text": "Zeile\nzwei ü"}

@@ -6,7 +6,7 @@
 // A Sender is one of four things: a [Hook], an SMTP server (or the machine's own sendmail), a log, for
 // development, where a person reads the token in the terminal, or a file of JSON lines, which tests
 // read. All of them refuse what could add a header or a second recipient, so a caller may pass on what
-// a user typed. There is no queue: whoever sends tries again.
+// a user typed. There is no queue: whoever sends tries again. Package mailqueue does.
 package mail
 
 import (
@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/mail"
+	"net/textproto"
 	"os"
 	"strings"
 	"sync"
@@ -24,6 +25,9 @@ import (
 
 // Message is a plain text message to one recipient.
 type Message struct {
+	// ID names the message where it may be sent twice: its Message-ID is made of it. At most 128 ASCII
+	// letters, digits and "-_.". Empty: each time another one.
+	ID      string `json:"id,omitempty"`
 	To      string `json:"to"` // an e-mail address without a name
 	Subject string `json:"subject"`
 	Text    string `json:"text"`
@@ -69,8 +73,31 @@ func New(cfg Config) (Sender, error) {
 	return logger{log}, nil
 }
 
-// check refuses a message whose recipient is not exactly one bare address.
+// Permanent reports whether an error of Send says that the message will never be taken: its recipient is
+// no address, or the mail server has refused it for good. Refusals that an operator can mend, as of a
+// password, are not of that kind.
+func Permanent(err error) bool {
+	var reply *textproto.Error
+	if errors.As(err, &reply) {
+		switch reply.Code {
+		case 550, 551, 552, 553, 556: // RFC 5321, 4.2.3, and RFC 7504
+			return true
+		}
+		return false
+	}
+	return errors.Is(err, ErrAddress)
+}
+
+// maxID is how long the ID of a message may be.
+const maxID = 128
+
+// check refuses a message whose recipient is not exactly one bare address, and an ID that is none.
 func check(m Message) error {
+	if len(m.ID) > maxID || strings.ContainsFunc(m.ID, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
+	}) {
+		return fmt.Errorf("mail: not the ID of a message: %.130q", m.ID)
+	}
 	addr, err := mail.ParseAddress(m.To)
 	if err != nil || addr.Address != m.To || strings.ContainsAny(m.To, "\r\n\x00<> ") || len(m.To) > 254 {
 		return fmt.Errorf("%w: %.260q", ErrAddress, m.To)

@@ -19,7 +19,7 @@ func TestFileSink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Message{{"a@b.test", "One", "Zeile\nzwei ü"}, {"c@d.test", "Two", ""}}
+	want := []Message{{"one", "a@b.test", "One", "Zeile\nzwei ü"}, {"", "c@d.test", "Two", ""}}
 	for _, m := range want {
 		if err := s.Send(t.Context(), m); err != nil {
 			t.Fatal(err)
@@ -51,7 +51,7 @@ func TestLogSink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Send(t.Context(), Message{"a@b.test", "Hello", "token ABCDE-FGHIJ"}); err != nil {
+	if err := s.Send(t.Context(), Message{"", "a@b.test", "Hello", "token ABCDE-FGHIJ"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, part := range []string{"a@b.test", "Hello", "ABCDE-FGHIJ"} {
@@ -113,7 +113,7 @@ func TestSendmail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Send(t.Context(), Message{"a@b.test", "Hi", "text"}); err != nil {
+	if err := s.Send(t.Context(), Message{"", "a@b.test", "Hi", "text"}); err != nil {
 		t.Fatal(err)
 	}
 	args, _ := os.ReadFile(filepath.Join(dir, "args"))

@@ -2,6 +2,7 @@ package mail
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -246,7 +247,7 @@ func compose(from mail.Address, m Message, now time.Time) ([]byte, error) {
 		{"To", (&mail.Address{Address: m.To}).String()},
 		{"Subject", mime.QEncoding.Encode("utf-8", subject)},
 		{"Date", now.Format(time.RFC1123Z)},
-		{"Message-ID", "<" + strings.ToLower(rand.Text()) + "@" + helloName(from.Address) + ">"},
+		{"Message-ID", "<" + cmp.Or(m.ID, strings.ToLower(rand.Text())) + "@" + helloName(from.Address) + ">"},
 		{"Auto-Submitted", "auto-generated"},
 		{"MIME-Version", "1.0"},
 		{"Content-Type", "text/plain; charset=utf-8"},

@@ -55,17 +55,12 @@ type host struct {
 	mail *mailbox
 }
 
-// mailbox keeps the last token that was mailed.
-type mailbox struct {
-	mu    sync.Mutex
-	token string
-}
+// mailbox keeps the tokens that were mailed and not read.
+type mailbox struct{ tokens chan string }
 
 func (m *mailbox) Send(_ context.Context, msg server.Mail) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if msg.Token != "" {
-		m.token = msg.Token
+		m.tokens <- msg.Token
 	}
 	return nil
 }
@@ -79,7 +74,7 @@ func (w *world) start(change ...func(*pds.Config)) *host {
 	var serves http.Handler
 	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { serves.ServeHTTP(rw, r) }))
 	w.t.Cleanup(srv.Close)
-	h := &host{w.t, strings.Replace(srv.URL, "127.0.0.1", "localhost", 1), new(mailbox)}
+	h := &host{w.t, strings.Replace(srv.URL, "127.0.0.1", "localhost", 1), &mailbox{make(chan string, 100)}}
 	cfg := pds.Config{
 		URL: h.url, Store: memory.New(memory.Config{}), Directory: w.plc, Mailer: h.mail, Development: true, ResetDelay: -1,
 		Policy:  server.Policy{Domains: []string{".test"}},
@@ -104,11 +99,15 @@ func (w *world) start(change ...func(*pds.Config)) *host {
 	return h
 }
 
-// token is the last one that was mailed.
+// token is the next one that was mailed. It waits for it: mail is sent besides the answer.
 func (h *host) token() string {
-	h.mail.mu.Lock()
-	defer h.mail.mu.Unlock()
-	return h.mail.token
+	select {
+	case token := <-h.mail.tokens:
+		return token
+	case <-time.After(20 * time.Second):
+		h.t.Error("no token was mailed")
+		return ""
+	}
 }
 
 func (h *host) call(auth, nsid string, in, out any) {
@@ -419,10 +418,11 @@ func TestErrors(t *testing.T) {
 	opt.hook = nil
 	asked := 0
 	opt.Ask = func(_ context.Context, q Question) (string, error) {
+		token := a.token()
 		if asked++; asked == 1 {
 			return "AAAAA-BBBBB", nil
 		}
-		return a.token(), nil
+		return token, nil
 	}
 	if err := runMove(t, w, a, b, opt); err != nil {
 		t.Fatal(err)

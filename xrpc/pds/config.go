@@ -22,6 +22,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/queue"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/crawl"
@@ -54,6 +55,9 @@ type Config struct {
 	Policy server.Policy
 	// Mailer sends mail to accounts. Nil: methods that need it answer with status 501.
 	Mailer server.Mailer
+	// Outbox keeps mail until the Mailer has taken it, so that what the server sends survives it. Nil,
+	// with a Mailer: one in the Store (see package mailqueue), which Run and Close send from.
+	Outbox server.Outbox
 	// Directory is the did:plc directory. Nil: the public one.
 	Directory Directory
 	// Resolver resolves identities. Nil: one over Directory.
@@ -230,6 +234,8 @@ type Hooks struct {
 	// relay knows of it.
 	RelayAsked   func(crawl.Request)
 	RelayChecked func(crawl.Check)
+	// Mail is told what happens to messages in the server's own outbox.
+	Mail func(queue.Event)
 	// Maintained is told what was found when all accounts have been looked through.
 	Maintained func(Maintenance)
 	// Leads is told when this node, of those that share a store, begins or ceases to do what one of

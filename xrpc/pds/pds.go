@@ -22,6 +22,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
+	"github.com/pdskit/pdskit/xrpc/mailqueue"
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 	"github.com/pdskit/pdskit/xrpc/operator"
 	"github.com/pdskit/pdskit/xrpc/passkey"
@@ -60,6 +61,8 @@ type Server struct {
 	Repos   *atproto.Service
 	// Outbox serves the event stream.
 	Outbox *stream.Outbox
+	// Mail keeps messages until the Mailer has taken them. Nil: there is no Mailer, or another Outbox.
+	Mail *mailqueue.Queue
 	// Proxy passes on the methods that the server does not have.
 	Proxy *proxy.Proxy
 	// Audit is the trail of what administrators and moderators do.
@@ -67,6 +70,7 @@ type Server struct {
 	// Errors are the last warnings and errors that were logged.
 	Errors *recent.Errors
 
+	notices credential.Notices // of the Service
 	cfg     Config
 	log     *slog.Logger
 	clock   clock
@@ -105,7 +109,10 @@ func New(cfg Config) (*Server, error) {
 		Indexes:   append([]repo.Index{linkIndex()}, cfg.Indexes...),
 	}, box)
 	s.Host = s.Accounts.Host()
-	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), FactorChanged: s.factorChanged, Changed: s.changed, From: from, Now: cfg.Now})
+	if err := s.openMail(box); err != nil {
+		return nil, err
+	}
+	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), Notices: s.mailNotices(), From: from, Now: cfg.Now})
 	if err := s.Accounts.Repair(context.Background()); err != nil {
 		return nil, err
 	}
@@ -159,18 +166,13 @@ func (s *Server) openAccounts() error {
 	})
 	s.Service = server.New(server.Config{
 		Sessions: s.Sessions, Directory: cfg.Directory, RotationKeys: cfg.Secrets.RotationKeys, RecoveryKey: cfg.RecoveryKey,
-		Mailer: cfg.Mailer, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay, Audit: s.Audit,
+		Mailer: cfg.Mailer, Outbox: cfg.Outbox, CheckClock: s.checkClock, Policy: cfg.Policy, ResetDelay: cfg.ResetDelay, Audit: s.Audit,
 	})
+	if cfg.Mailer != nil {
+		s.notices = s.Service.Notices()
+	}
 	return nil
 }
-
-// factorChanged tells the owner of an account of it by mail.
-func (s *Server) factorChanged(ctx context.Context, c credential.FactorChange) {
-	s.Service.FactorChanged(ctx, c)
-}
-
-// changed tells the owner of an account of it by mail.
-func (s *Server) changed(ctx context.Context, c credential.Change) { s.Service.Changed(ctx, c) }
 
 // from is the network that a request comes from.
 func from(ctx context.Context) string {
@@ -295,10 +297,10 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 }
 
 // Run does what a server does beside serving requests, until the context ends: it watches the clock,
-// asks relays to read the server, every minute finishes changes of accounts that were interrupted, and
-// every hour deletes what is no longer used. Of several nodes, one does the latter three at a time, and
-// none that drains. Then it ends all subscriptions, and returns nil. A server should run once, while
-// it serves. One that rests between requests calls Maintain instead.
+// sends mail, asks relays to read the server, every minute finishes changes of accounts that were
+// interrupted, and every hour deletes what is no longer used. Of several nodes, one does the latter three
+// at a time, and none that drains. Then it ends all subscriptions, and returns nil. A server should run
+// once, while it serves. One that rests between requests calls Maintain instead.
 func (s *Server) Run(ctx context.Context) error {
 	s.made()
 	var all sync.WaitGroup
@@ -319,6 +321,9 @@ func (s *Server) Run(ctx context.Context) error {
 		s.node.led.Go(func() { s.lead(ctx, leaseCrawl, s.crawl) })
 	}
 	all.Go(func() { s.relays.run(ctx) })
+	if s.Mail != nil {
+		all.Go(func() { s.Mail.Run(ctx) })
+	}
 	<-ctx.Done()
 	err := s.Outbox.Close()
 	s.node.led.Wait()
@@ -326,11 +331,14 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// Close sends the mail that is waiting, until the context ends. It comes after the last request. The
-// store is the caller's to close, after that.
+// Close sends the mail that is due, until the context ends; what is left is sent by the next server of
+// the store. It comes after the last request. The store is the caller's to close, after that.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.Outbox.Close() // Run may never have been called
 	s.Service.Close(ctx)
+	if s.Mail != nil {
+		s.Mail.Close(ctx)
+	}
 	s.prober.wait(ctx)
 	return err
 }

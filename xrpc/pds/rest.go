@@ -113,6 +113,15 @@ func (s *Server) Due(ctx context.Context) (time.Time, error) {
 			at = due
 		}
 	}
+	if s.Mail != nil {
+		due, err := s.Mail.Due(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if !due.IsZero() && (at.IsZero() || due.Before(at)) {
+			at = due
+		}
+	}
 	if now := s.cfg.Now(); !at.IsZero() && at.Before(now) {
 		at = now
 	}
@@ -120,7 +129,7 @@ func (s *Server) Due(ctx context.Context) (time.Time, error) {
 }
 
 // Maintain does once what is due of what Run does all the time: it finishes changes of accounts that
-// were interrupted, asks relays to read the server, and deletes what is no longer used. It is for
+// were interrupted, sends mail, asks relays to read the server, and deletes what is no longer used. It is for
 // servers that rest, such as one in a Durable Object: there is nothing that runs or waits
 // between requests, and an alarm calls Maintain when [Server.Due] says so. A server that nothing
 // is written to needs no more calls after some days. After an error, call it again in a minute at the
@@ -140,7 +149,10 @@ func (s *Server) Maintain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var crawled, tidied error
+	var mailed, crawled, tidied error
+	if s.Mail != nil {
+		mailed = s.Mail.Turn(ctx)
+	}
 	if rounds != nil {
 		crawled = rounds.Turn(ctx)
 	}
@@ -152,7 +164,7 @@ func (s *Server) Maintain(ctx context.Context) error {
 	if tidied == nil {
 		r.state = state
 	}
-	return errors.Join(crawled, tidied, s.keepRest(ctx))
+	return errors.Join(mailed, crawled, tidied, s.keepRest(ctx))
 }
 
 // tidyAtRest tidies the store, and decides whether it has to be done again.

@@ -1,7 +1,9 @@
 package pds
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/xrpc/atproto/server"
 )
 
 // rester is a server that is woken by its alarm and by requests only, and whose process is new each
@@ -216,4 +219,50 @@ func login(t *testing.T, s *Server, handle string) string {
 		t.Fatalf("login: %d %s", w.Code, w.Body)
 	}
 	return out.AccessJWT
+}
+
+// mailServer is a Mailer that fails at first.
+type mailServer struct {
+	down bool
+	sent []server.Mail
+}
+
+func (m *mailServer) Send(_ context.Context, msg server.Mail) error {
+	if m.down {
+		return errors.New("down")
+	}
+	m.sent = append(m.sent, msg)
+	return nil
+}
+
+// Mail that the mail server did not take is sent by the alarm, and after it there is no alarm for mail.
+func TestMailAtRest(t *testing.T) {
+	r := newRester(t)
+	m := &mailServer{down: true}
+	r.cfg.Mailer = m
+	r.wake(func(s *Server) {
+		if err := s.Mail.Send(t.Context(), server.Mail{Kind: server.Plain, To: "a@b.test", Subject: "news"}); err != nil {
+			t.Fatal(err)
+		}
+		s.Mail.Close(t.Context())
+		due, err := s.Mail.Due(t.Context())
+		if wait := due.Sub(r.now); err != nil || wait <= 0 || wait > 6*time.Second {
+			t.Fatalf("due after %s, %v", wait, err)
+		}
+		if all, err := s.Due(t.Context()); err != nil || all.After(due) {
+			t.Errorf("the alarm comes at %s, %v", all, err)
+		}
+		m.down, r.now = false, due.Add(time.Second)
+	})
+	r.wake(func(s *Server) {
+		if err := s.Mail.Turn(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if due, err := s.Mail.Due(t.Context()); err != nil || !due.IsZero() {
+			t.Errorf("due at %s, %v", due, err)
+		}
+	})
+	if len(m.sent) != 1 || m.sent[0].Subject != "news" {
+		t.Errorf("%+v", m.sent)
+	}
 }

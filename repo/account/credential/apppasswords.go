@@ -44,6 +44,11 @@ func hashAppPassword(did syntax.DID, password string) string {
 func (s *Store) CreateAppPassword(ctx context.Context, who account.Caller, name string, privileged bool) (password string, p AppPassword, err error) {
 	text := strings.ToLower(rand.Text())
 	password = strings.Join([]string{text[:4], text[4:8], text[8:12], text[12:16]}, "-")
+	end, err := s.announce(ctx, who.DID)
+	if err != nil {
+		return "", p, err
+	}
+	defer end()
 	a, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		key := appPasswordPrefix + name
 		switch _, err := step.Get(ctx, key); {
@@ -57,9 +62,12 @@ func (s *Store) CreateAppPassword(ctx context.Context, who account.Caller, name 
 			Hash: hashAppPassword(a.DID, password), Credentials: a.Credentials,
 		}
 		doc, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
 		step.Expect(key, nil)
 		step.Set(key, doc, time.Time{})
-		return err
+		return s.note(ctx, step, Notice{Change: &Change{Event: AppPasswordMade, Account: *a, AppPassword: name}})
 	})
 	if err == nil {
 		s.changed(ctx, Change{Event: AppPasswordMade, Account: a, AppPassword: name})

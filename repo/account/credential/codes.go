@@ -146,6 +146,11 @@ const factorCodePause = time.Minute
 // returned is empty: whoever has the password does not flood the owner with mail. Errors are
 // ErrNoFactor, ErrNoEmail and ErrWrongPassword.
 func (s *Store) NewFactorCode(ctx context.Context, p Proof) (code string, a account.Account, err error) {
+	end, err := s.announce(ctx, p.Account.DID)
+	if err != nil {
+		return "", a, err
+	}
+	defer end()
 	fresh := newMailToken()
 	a, err = s.accounts.Update(ctx, account.Trusted(p.Account.DID), func(a *account.Account, step *repo.Step) error {
 		code = ""
@@ -178,8 +183,11 @@ func (s *Store) NewFactorCode(ctx context.Context, p Proof) (code string, a acco
 		}
 		code = fresh
 		text, err := json.Marshal(mailToken{Token: fresh, Email: strings.ToLower(a.Email), Created: s.now().UTC()})
+		if err != nil {
+			return err
+		}
 		step.Set(key, text, s.now().Add(mailTokenKept))
-		return err
+		return s.note(ctx, step, Notice{Token: &TokenNotice{*a, ForSignIn, fresh}})
 	})
 	if errors.Is(err, account.ErrNotFound) {
 		err = ErrWrongPassword

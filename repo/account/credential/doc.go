@@ -84,6 +84,10 @@ type Config struct {
 	// Changed is the same for a password or an address that was changed, and an app password that was
 	// made.
 	Changed func(context.Context, Change)
+	// Notices, if not nil, brings these and the tokens that are sent by mail to the owners, in the atomic
+	// changes that cause them: in the place of FactorChanged and Changed, and of whoever gets a token
+	// from NewMailToken, NewResetToken or NewFactorCode.
+	Notices Notices
 	// From, if not nil, says where the request of a context comes from, in words by which an account's
 	// owner may recognise it, such as a network address: see OpenSession.
 	From func(context.Context) string
@@ -99,6 +103,7 @@ type Store struct {
 	told     func(context.Context, FactorChange)
 	tell     func(context.Context, Change)
 	from     func(context.Context) string
+	notices  Notices // nil: none
 	// terms has those of sessions by the JSON that they are stored as: to parse that takes longer
 	// than to read it.
 	terms *memo.Texts[term]
@@ -116,7 +121,7 @@ func New(cfg Config) *Store {
 	if cfg.Accounts == nil {
 		panic("credential: Config.Accounts is missing: make an account.Store first")
 	}
-	s := &Store{accounts: cfg.Accounts, enter: cfg.Enter, now: cfg.Now, told: cfg.FactorChanged, tell: cfg.Changed, from: cfg.From, terms: memo.NewTexts[term](maxTerms, maxTermBytes)}
+	s := &Store{accounts: cfg.Accounts, enter: cfg.Enter, now: cfg.Now, told: cfg.FactorChanged, tell: cfg.Changed, from: cfg.From, notices: cfg.Notices, terms: memo.NewTexts[term](maxTerms, maxTermBytes)}
 	if s.now == nil {
 		s.now = time.Now
 	}

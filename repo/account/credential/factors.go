@@ -222,13 +222,23 @@ type FactorChange struct {
 // hear of, or nil.
 func (s *Store) changeFactors(ctx context.Context, who account.Caller, fn func(a account.Account, f *factors, step *repo.Step) (*FactorChange, error)) error {
 	var told *FactorChange
-	a, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
+	announced := s.notices == nil
+	change := func(a *account.Account, step *repo.Step) error {
 		f, doc, err := readFactors(ctx, step)
 		if err != nil {
 			return err
 		}
 		if told, err = fn(*a, &f, step); err != nil {
 			return err
+		}
+		if told != nil {
+			if !announced {
+				return errNotAnnounced
+			}
+			told.Account = *a
+			if err := s.note(ctx, step, Notice{Factor: told}); err != nil {
+				return err
+			}
 		}
 		step.Expect(factorsKey, doc)
 		if f.App == nil {
@@ -242,13 +252,26 @@ func (s *Store) changeFactors(ctx context.Context, who account.Caller, fn func(a
 			step.Set(factorsKey, now, time.Time{})
 		}
 		return err
-	})
+	}
+	a, err := s.accounts.Update(ctx, who, change)
+	if errors.Is(err, errNotAnnounced) { // most changes are uses, of which nobody is told
+		end, failed := s.announce(ctx, who.DID)
+		if failed != nil {
+			return failed
+		}
+		defer end()
+		announced = true
+		a, err = s.accounts.Update(ctx, who, change)
+	}
 	if err == nil && told != nil && s.told != nil {
 		told.Account, told.At = a, s.present()
 		s.told(ctx, *told)
 	}
 	return err
 }
+
+// errNotAnnounced: a change has a notice, which was not announced. Nothing was changed.
+var errNotAnnounced = errors.New("credential: the change was not announced")
 
 func (s *Store) present() time.Time { return s.now().UTC().Truncate(time.Millisecond) }
 

@@ -113,6 +113,11 @@ func (s *Store) newMailToken(ctx context.Context, who account.Caller, p Purpose,
 			return "", a, err
 		}
 	}
+	end, err := s.announce(ctx, who.DID)
+	if err != nil {
+		return "", a, err
+	}
+	defer end()
 	a, err = s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		if a.Email == "" {
 			return ErrNoEmail
@@ -123,8 +128,11 @@ func (s *Store) newMailToken(ctx context.Context, who account.Caller, p Purpose,
 		}
 		token = fresh
 		doc, err := json.Marshal(mailToken{Token: fresh, Email: strings.ToLower(a.Email), Created: s.now().UTC()})
+		if err != nil {
+			return err
+		}
 		step.Set(mailTokenPrefix+string(p), doc, s.now().Add(mailTokenKept))
-		return err
+		return s.note(ctx, step, Notice{Token: &TokenNotice{*a, p, fresh}})
 	})
 	return token, a, err
 }
@@ -231,6 +239,11 @@ func (s *Store) ChangeEmail(ctx context.Context, who account.Caller, email, toke
 	if err != nil {
 		return err
 	}
+	end, err := s.announce(ctx, who.DID)
+	if err != nil {
+		return err
+	}
+	defer end()
 	var a account.Account
 	err = s.accounts.ChangeEmail(ctx, who, email, func(now *account.Account, step *repo.Step) error {
 		if err := may(*now, step, step); err != nil {
@@ -238,10 +251,13 @@ func (s *Store) ChangeEmail(ctx context.Context, who account.Caller, email, toke
 		}
 		a = *now
 		voidMailTokens(step)
-		return nil
+		if was == email {
+			return nil
+		}
+		a.Email = email
+		return s.note(ctx, step, Notice{Change: &Change{Event: EmailChanged, Account: a, Email: was}})
 	})
 	if err == nil && was != email {
-		a.Email = email
 		s.changed(ctx, Change{Event: EmailChanged, Account: a, Email: was})
 	}
 	return err

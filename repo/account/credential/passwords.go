@@ -142,6 +142,11 @@ func (s *Store) ChangePassword(ctx context.Context, who account.Caller, password
 
 // setPassword sets a password's hash in a step that check allows; nil: any.
 func (s *Store) setPassword(ctx context.Context, who account.Caller, hash string, keep account.Kept, check mailCheck) (account.Account, error) {
+	end, err := s.announce(ctx, who.DID)
+	if err != nil {
+		return account.Account{}, err
+	}
+	defer end()
 	a, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		if check != nil {
 			if err := check(*a, step, step); err != nil {
@@ -150,7 +155,10 @@ func (s *Store) setPassword(ctx context.Context, who account.Caller, hash string
 		}
 		a.Password = hash
 		voidMailTokens(step)
-		return s.accounts.Raise(ctx, a, step, keep)
+		if err := s.accounts.Raise(ctx, a, step, keep); err != nil {
+			return err
+		}
+		return s.note(ctx, step, Notice{Change: &Change{Event: PasswordChanged, Account: *a}})
 	})
 	if err == nil {
 		s.changed(ctx, Change{Event: PasswordChanged, Account: a})

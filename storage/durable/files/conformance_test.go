@@ -19,7 +19,6 @@ func backend(cfg durable.Config) storagetest.Backend {
 			return db.Store(), db.Close
 		},
 		Exclusive: true,
-		Lacks:     storagetest.Weights | storagetest.Headless,
 	}
 }
 

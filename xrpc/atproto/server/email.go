@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -16,28 +15,42 @@ import (
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
-// mailToken sends the caller a token. In text, %[1]s stands for the token and %[2]s for the handle.
-func (s *Service) mailToken(ctx context.Context, who account.Caller, p credential.Purpose, subject, text string) error {
+// mailToken sends the caller a token.
+func (s *Service) mailToken(ctx context.Context, who account.Caller, p credential.Purpose) error {
 	if s.cfg.Mailer == nil {
 		return errNoMail
+	}
+	if s.cfg.Outbox != nil {
+		if err := s.cfg.Outbox.HasRoom(ctx, 1); err != nil {
+			return s.noRoom(err)
+		}
 	}
 	token, a, err := s.credentials.NewMailToken(ctx, who, p)
 	if err != nil {
 		return err
 	}
-	return s.sendToken(ctx, a, p, token, subject, text)
+	return s.sendToken(ctx, a, p, token)
 }
 
-// sendToken sends a token to the address of an account: see mailToken.
-func (s *Service) sendToken(ctx context.Context, a account.Account, p credential.Purpose, token, subject, text string) error {
-	return s.send(ctx, Mail{
-		Kind: MailKind(p), To: a.Email, DID: a.DID, Handle: a.Handle, Token: token,
-		Subject: s.subject(subject), Text: fmt.Sprintf(text, token, a.Handle),
-	})
+// noRoom is what is answered where an Outbox has no room.
+func (s *Service) noRoom(err error) error {
+	s.log.Error("no room for a message", "err", err)
+	return errBusy
 }
 
-// send sends a message; a failure is the mail server's, not the caller's.
+// sendToken sends a token to the address of an account, unless it was written with it.
+func (s *Service) sendToken(ctx context.Context, a account.Account, p credential.Purpose, token string) error {
+	if s.notices {
+		return nil
+	}
+	return s.send(ctx, s.tokenMail(a, p, token))
+}
+
+// send sends a message, or keeps it; a failure is the mail server's, not the caller's.
 func (s *Service) send(ctx context.Context, m Mail) error {
+	if s.cfg.Mailer != nil && s.cfg.Outbox != nil {
+		return s.cfg.Outbox.Send(ctx, m)
+	}
 	err := s.sendTold(ctx, m)
 	var failed *MailError
 	if errors.As(err, &failed) {
@@ -46,7 +59,7 @@ func (s *Service) send(ctx context.Context, m Mail) error {
 	return err
 }
 
-// sendTold is send for callers who are told why it failed.
+// sendTold sends a message at once, for callers who are told why it failed.
 func (s *Service) sendTold(ctx context.Context, m Mail) error {
 	if s.cfg.Mailer == nil {
 		return errNoMail
@@ -120,6 +133,11 @@ func (s *Service) requestPasswordReset(ctx context.Context, r *xrpc.Request, in 
 	if s.cfg.Mailer == nil {
 		return out, errNoMail
 	}
+	if s.cfg.Outbox != nil { // whoever it is: that tells nothing of accounts
+		if err := s.cfg.Outbox.HasRoom(ctx, 0); err != nil {
+			return out, s.noRoom(err)
+		}
+	}
 	if !s.post.do(func(ctx context.Context) { s.mailReset(ctx, in.Email) }) {
 		return out, errBusy
 	}
@@ -142,11 +160,14 @@ var errBusy = &xrpc.Error{Status: http.StatusServiceUnavailable, Message: "Too m
 func (s *Service) mailReset(ctx context.Context, email string) {
 	a, err := s.accounts.Find(ctx, email)
 	token := ""
+	if err == nil && s.cfg.Outbox != nil {
+		err = s.cfg.Outbox.HasRoom(ctx, 1)
+	}
 	if err == nil {
 		token, a, err = s.credentials.NewResetToken(ctx, a.DID)
 	}
 	if err == nil && token != "" {
-		err = s.sendToken(ctx, a, credential.ForPasswordReset, token, resetSubject, resetText)
+		err = s.sendToken(ctx, a, credential.ForPasswordReset, token)
 	}
 	if err != nil && !errors.Is(err, account.ErrNotFound) {
 		s.log.Error("mail to reset a password", "err", err)
@@ -155,13 +176,8 @@ func (s *Service) mailReset(ctx context.Context, email string) {
 
 // mailResetTo sends an account a token to reset its password.
 func (s *Service) mailResetTo(ctx context.Context, did syntax.DID) error {
-	return s.mailToken(ctx, account.Trusted(did), credential.ForPasswordReset, resetSubject, resetText)
+	return s.mailToken(ctx, account.Trusted(did), credential.ForPasswordReset)
 }
-
-const (
-	resetSubject = "Reset your password"
-	resetText    = "To set another password for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, do nothing.\n"
-)
 
 func (s *Service) resetPassword(ctx context.Context, r *xrpc.Request, in api.ServerResetPasswordInput) (out xrpc.None, err error) {
 	if n := len([]rune(in.Password)); n == 0 || n > session.MaxPassword {

@@ -12,43 +12,20 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// SendCode sends a code that is a second factor: it is for [session.Config].
+// SendCode sends a code that is a second factor: it is for [session.Config]. With Notices, the code is
+// on its way already.
 func (s *Service) SendCode(ctx context.Context, a account.Account, code string) error {
-	return s.send(ctx, Mail{
-		Kind: SignIn, To: a.Email, DID: a.DID, Handle: a.Handle, Token: code, Subject: s.subject("Your sign-in code"),
-		Text: fmt.Sprintf("To sign in to your account %s, enter this code:\n\n    %s\n\n"+
-			"It is good for 15 minutes. Somebody has just entered your password. If that was not you, change it.\n", a.Handle, code),
-	})
-}
-
-// FactorChanged tells the owner of an account by mail what has happened to a second factor or passkey,
-// and the network address that did it, besides whatever goes on: it is for [credential.Config]. Without a Mailer, and to accounts without
-// an address, it sends nothing.
-func (s *Service) FactorChanged(ctx context.Context, c credential.FactorChange) {
-	text := factorTexts[c.Event]
-	if s.cfg.Mailer == nil || c.Account.Email == "" || text == "" {
-		return
-	}
-	what := factorNames[c.Factor.Kind]
-	if c.Factor.Name != "" && c.Factor.Kind != credential.RecoveryCodes && c.Factor.Kind != credential.EmailCodes {
-		what += fmt.Sprintf(" (%q)", c.Factor.Name)
-	}
-	m := Mail{
-		Kind: FactorChanged, To: c.Account.Email, DID: c.Account.DID, Handle: c.Account.Handle, Subject: s.subject("The security of your account has changed"),
-		Text: fmt.Sprintf("Your account %s, on %s%s:\n\n    %s\n\nIf that was not you, change your password, and ask the administrator of the server for help.\n",
-			c.Account.Handle, c.At.UTC().Format(mailTime), fromAddress(ctx), strings.NewReplacer("{what}", what, "{left}", fmt.Sprint(c.Factor.Left)).Replace(text)),
-	}
-	s.tell(m)
+	return s.sendToken(ctx, a, credential.ForSignIn, code)
 }
 
 // SignedIn tells the owner of an account by mail that somebody has signed in with a browser that is
 // new, and what that says of itself and where it was, besides whatever goes on. Without a Mailer, and
 // to accounts without an address, it sends nothing.
-func (s *Service) SignedIn(_ context.Context, a account.Account, at time.Time, agent, address string) {
+func (s *Service) SignedIn(ctx context.Context, a account.Account, at time.Time, agent, address string) {
 	if s.cfg.Mailer == nil || a.Email == "" {
 		return
 	}
-	s.tell(Mail{
+	s.tell(ctx, Mail{
 		Kind: NewSignIn, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: s.subject("A new sign-in to your account"),
 		Text: fmt.Sprintf("Somebody has signed in to your account %s in a browser that is new to it, on %s:\n\n%s\n"+
 			"If that was not you, change your password: that ends all sessions.\n", a.Handle, at.UTC().Format(mailTime), where(agent, address)),
@@ -69,7 +46,7 @@ type AllowedApp struct {
 // AppAllowed tells the owner of an account by mail that somebody has given an app permissions that it
 // did not have, besides whatever goes on. Without a Mailer, and to accounts without an address, it
 // sends nothing.
-func (s *Service) AppAllowed(_ context.Context, a account.Account, app AllowedApp) {
+func (s *Service) AppAllowed(ctx context.Context, a account.Account, app AllowedApp) {
 	if s.cfg.Mailer == nil || a.Email == "" {
 		return
 	}
@@ -84,7 +61,7 @@ func (s *Service) AppAllowed(_ context.Context, a account.Account, app AllowedAp
 		}
 		fmt.Fprintf(&may, "    - %s\n", oneLine(text))
 	}
-	s.tell(Mail{
+	s.tell(ctx, Mail{
 		Kind: NewApp, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: s.subject("An app has new permissions for your account"),
 		Text: fmt.Sprintf("Somebody has given an app permissions for your account %s, on %s:\n\n    app: %s\n    its address: %s\n%s\nWhat it may do now:\n\n%s\n"+
 			"If that was not you, change your password: that ends all sessions, those of apps too.\n",
@@ -133,26 +110,4 @@ func oneLine(text string) string {
 		text = string(list[:maxLine]) + "…"
 	}
 	return strings.TrimSpace(text)
-}
-
-// tell sends a message besides whatever goes on.
-func (s *Service) tell(m Mail) {
-	if !s.post.do(func(ctx context.Context) { _ = s.send(ctx, m) }) { // which logs the failure
-		s.log.Error("no room for a message", "kind", m.Kind, "did", m.DID)
-	}
-}
-
-var factorTexts = map[credential.FactorEvent]string{
-	credential.FactorAdded:   "was added: {what}",
-	credential.FactorRemoved: "was removed: {what}",
-	credential.FactorReset:   "an administrator has removed all second factors and passkeys",
-	credential.RecoveryUsed:  "a recovery code was used to sign in; {left} are left",
-	credential.CounterBack:   "was used to sign in, but may have been copied: {what}",
-}
-
-var factorNames = map[credential.FactorKind]string{
-	credential.AuthenticatorApp: "authenticator app",
-	credential.EmailCodes:       "codes sent by e-mail",
-	credential.RecoveryCodes:    "a set of recovery codes",
-	credential.PasskeyKind:      "passkey",
 }

@@ -128,8 +128,7 @@ func (s *Service) requestPlcOperationSignature(ctx context.Context, r *xrpc.Requ
 	if r.Principal.DID.Method() != "plc" {
 		return out, errNoPLC
 	}
-	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForPLCOperation, "Change of your identity requested",
-		"Somebody, probably you, wants to change the identity (DID) of your account %[2]s, as when you move it to another server. To allow it, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
+	return out, s.mailToken(ctx, s.sessions.By(r), credential.ForPLCOperation)
 }
 
 // signPlcOperation signs an operation that the directory will accept. Only then is the token spent.

@@ -6,12 +6,27 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 )
 
 // Mailer sends messages to the owners of accounts. Send returns once the message was accepted, not
 // once it has arrived. It must be safe for concurrent use.
 type Mailer interface {
 	Send(ctx context.Context, m Mail) error
+}
+
+// Outbox is a Mailer that keeps messages until they are sent: Send returns once a message is durable.
+// It can also keep them in the atomic changes of accounts that cause them. Package mailqueue has one.
+type Outbox interface {
+	Mailer
+	// HasRoom returns nil if a stranger may have a message sent, which is counted if there is one.
+	// When it returns an error, too many wait.
+	HasRoom(ctx context.Context, messages int) error
+	// Announce and Write are those of [credential.Notices], with a message in the place of a notice.
+	Announce(ctx context.Context, did syntax.DID) (end func(), err error)
+	Write(step *repo.Step, m Mail) error
+	// Stats is how the messages fare that are kept.
+	Stats(ctx context.Context) (MailStats, error)
 }
 
 // MailKind is what a message is for.
@@ -45,6 +60,8 @@ const (
 // Mail is a message to the owner of an account. Subject and Text are ready to be sent. A Mailer may
 // also make its own from the other fields.
 type Mail struct {
+	// ID names the message, if it may be sent more than once: it is the same then. Empty: it is not.
+	ID   string
 	Kind MailKind
 	// To is a bare e-mail address, as the account's owner gave it.
 	To     string
@@ -69,10 +86,15 @@ type MailStats struct {
 	On bool
 	// Waiting is how many messages, and jobs that may send one, wait or are under way in the
 	// background.
-	Waiting      int
+	Waiting int
+	// Sent and Failed count what this process has tried. One that failed may be tried again.
 	Sent, Failed int
 	// LastSent and LastFailed are when that was last; zero: never.
 	LastSent, LastFailed time.Time
+	// Dead is how many messages an [Outbox] has given up, and Oldest since when the first one waits
+	// that could be sent; zero: none does.
+	Dead   int
+	Oldest time.Time
 }
 
 // mailCount counts messages.
@@ -93,14 +115,33 @@ func (s *Service) mailed(err error) {
 	}
 }
 
+// statsTimeout bounds how long it takes to count what an Outbox keeps.
+const statsTimeout = 5 * time.Second
+
 // MailStats returns how mail fares.
-func (s *Service) MailStats() MailStats {
+func (s *Service) MailStats() (st MailStats) {
 	s.mailCount.mu.Lock()
-	st := s.mailCount.MailStats
+	st = s.mailCount.MailStats
 	s.mailCount.mu.Unlock()
+	if s.cfg.Outbox != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)
+		defer cancel()
+		kept, err := s.cfg.Outbox.Stats(ctx)
+		if err != nil {
+			s.log.Error("count mail", "err", err)
+		}
+		st.Waiting, st.Dead, st.Oldest = kept.Waiting, kept.Dead, kept.Oldest
+		st.Sent, st.Failed = st.Sent+kept.Sent, st.Failed+kept.Failed
+		if kept.LastSent.After(st.LastSent) {
+			st.LastSent = kept.LastSent
+		}
+		if kept.LastFailed.After(st.LastFailed) {
+			st.LastFailed = kept.LastFailed
+		}
+	}
 	st.On = s.cfg.Mailer != nil
 	s.post.mu.Lock()
-	st.Waiting = s.post.jobs
+	st.Waiting += s.post.jobs
 	s.post.mu.Unlock()
 	return st
 }

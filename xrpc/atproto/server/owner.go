@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -19,8 +18,7 @@ import (
 // [credential.Store.ConfirmEmail]. Errors are credential.ErrNoEmail, or an *xrpc.Error if there is no
 // mail.
 func (s *Service) RequestEmailConfirmation(ctx context.Context, who account.Caller) error {
-	return s.mailToken(ctx, who, credential.ForEmailConfirmation, "Confirm your e-mail address",
-		"To confirm this address for your account %[2]s, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
+	return s.mailToken(ctx, who, credential.ForEmailConfirmation)
 }
 
 // RequestEmailChange mails a code to the address of an account, if that is confirmed, by which it may
@@ -30,8 +28,7 @@ func (s *Service) RequestEmailChange(ctx context.Context, who account.Caller) (n
 	if err != nil || a.EmailConfirmedAt.IsZero() {
 		return false, err
 	}
-	return true, s.mailToken(ctx, who, credential.ForEmailChange, "Change your e-mail address",
-		"To change the e-mail address of your account %[2]s, or what it is used for, enter this code:\n\n    %[1]s\n\nIt is good for 15 minutes.\n")
+	return true, s.mailToken(ctx, who, credential.ForEmailChange)
 }
 
 // ChangeEmail is that of [credential.Store], for an address that the server takes: else the error is
@@ -46,8 +43,7 @@ func (s *Service) ChangeEmail(ctx context.Context, who account.Caller, email, to
 // RequestDeletion mails a code by which the account can be deleted: see
 // [credential.Store.CloseAccount].
 func (s *Service) RequestDeletion(ctx context.Context, who account.Caller) error {
-	return s.mailToken(ctx, who, credential.ForDeletion, "Account deletion requested",
-		"To delete your account %[2]s for good, enter this token:\n\n    %[1]s\n\nIt is good for 15 minutes. If you did not ask for it, change your password.\n")
+	return s.mailToken(ctx, who, credential.ForDeletion)
 }
 
 // ChangeHandle gives an account another handle: one under the server's domains that is free, or one
@@ -103,26 +99,4 @@ func (s *Service) Status(ctx context.Context, did syntax.DID) (st Status, err er
 		st.Endpoint, _ = doc.PDS()
 	}
 	return st, nil
-}
-
-// Changed tells the owner of an account by mail that a password or an address was changed, or an app
-// password was made: it is for [credential.Config]. What tells of another address goes to the one
-// before. Without a Mailer, and to accounts without an address, it sends nothing.
-func (s *Service) Changed(ctx context.Context, c credential.Change) {
-	to, kind, subject, what := c.Account.Email, PasswordChanged, "Your password has changed", "its password was changed"
-	switch c.Event {
-	case credential.EmailChanged:
-		to, kind, subject = c.Email, EmailChanged, "Your e-mail address has changed"
-		what = "its e-mail address was changed to " + oneLine(c.Account.Email) + ". No more messages about it come here"
-	case credential.AppPasswordMade:
-		kind, subject, what = AppPasswordMade, "An app password was made", fmt.Sprintf("an app password was made, with the name %q", oneLine(c.AppPassword))
-	}
-	if s.cfg.Mailer == nil || to == "" {
-		return
-	}
-	s.tell(Mail{
-		Kind: kind, To: to, DID: c.Account.DID, Handle: c.Account.Handle, Subject: s.subject(subject),
-		Text: fmt.Sprintf("Your account %s, on %s%s:\n\n    %s.\n\nIf that was not you, reset your password at once, and ask the administrator of the server for help.\n",
-			c.Account.Handle, c.At.UTC().Format(mailTime), fromAddress(ctx), what),
-	})
 }

@@ -57,6 +57,10 @@ type Config struct {
 	// Mailer sends messages to the accounts' owners. Nil: methods that need one answer with status
 	// 501.
 	Mailer Mailer
+	// Outbox, if not nil, keeps messages until the Mailer has taken them, so that what is sent survives
+	// the process. Without it, they are sent at once, or besides the answer. If the accounts' credentials
+	// have the service's Notices, messages are kept in the atomic changes that cause them.
+	Outbox Outbox
 	// Policy says who may have an account. Its zero value lets everybody have one, but without
 	// Domains there are no handles for new ones.
 	Policy Policy
@@ -110,6 +114,7 @@ type Service struct {
 	post        *postbox
 	mailCount   mailCount
 	resetAnswer time.Duration
+	notices     bool // tokens and changes are written to the Outbox: see Notices
 }
 
 // New returns the service of a configuration. It panics if something that is required is missing.

@@ -25,7 +25,7 @@ import (
 type values struct {
 	url           string
 	passwordStdin bool
-	yes           bool
+	yes, all      bool
 	uses, codes   int
 	account       string
 	asTar, fast   bool

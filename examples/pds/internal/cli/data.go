@@ -23,6 +23,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/storage/sealed"
+	"github.com/pdskit/pdskit/xrpc/mailqueue"
 	adminpages "github.com/pdskit/pdskit/xrpc/operator"
 )
 
@@ -554,6 +555,13 @@ func rotateKeys(ctx context.Context, c *call) (err error) {
 	shown.done()
 	if err != nil {
 		return fmt.Errorf("%w (nothing is lost: run rotate-keys again)", err)
+	}
+	mail, err := mailqueue.New(mailqueue.Config{Store: d.Store, Box: box})
+	if err == nil {
+		_, err = mail.Reseal(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("mail that waits: %w (nothing is lost: run rotate-keys again)", err)
 	}
 	if err := cfg.DropMasterKeys(); err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/xrpc"
-	"github.com/pdskit/pdskit/xrpc/mail"
 )
 
 // logger returns the log of a configuration.
@@ -157,29 +155,6 @@ func showConfig(_ context.Context, c *call) error {
 		fmt.Fprintf(c.Stdout, "warning: %s\n", w)
 	}
 	return nil
-}
-
-func mailTest(ctx context.Context, c *call) error {
-	cfg, err := c.config()
-	if err != nil {
-		return err
-	}
-	if cfg.Mail.SMTP == "" && cfg.Mail.Sink == "" {
-		return fmt.Errorf("%w: PDS_EMAIL_SMTP_URL is not set: mail goes to the log", errConfig)
-	}
-	sender, err := mail.New(mail.Config{URL: cfg.Mail.SMTP, From: cfg.Mail.From, File: cfg.Mail.Sink})
-	if err != nil {
-		return err
-	}
-	host, _ := os.Hostname()
-	err = sender.Send(ctx, mail.Message{To: c.args[0], Subject: "Test of " + cfg.Hostname, Text: "If you read this, mail of the PDS " + cfg.Hostname + " works. It was sent by the command mail-test on " + host + ".\n"})
-	if err != nil {
-		return err
-	}
-	if cfg.Mail.Sink != "" {
-		return c.result(map[string]string{"writtenTo": cfg.Mail.Sink}, "A message to %s was written to %s. With PDS_EMAIL_SINK_FILE, mail is sent to nobody.", c.args[0], cfg.Mail.Sink)
-	}
-	return c.result(map[string]string{"sentTo": c.args[0]}, "The mail server has accepted a message to %s.", c.args[0])
 }
 
 // health asks for /xrpc/_health. It needs no password.

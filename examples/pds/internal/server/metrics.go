@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
+	"github.com/pdskit/pdskit/storage/queue"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/crawl"
 	"github.com/pdskit/pdskit/xrpc/limit"
@@ -24,6 +25,8 @@ type meters struct {
 	requests  metrics.Counter
 	durations metrics.Histogram
 	refusals  metrics.Counter
+
+	mail metrics.Counter
 
 	asked     metrics.Counter
 	following metrics.Level
@@ -47,8 +50,10 @@ func (m *meters) hooks() pds.Hooks {
 	m.refusals = r.Counter("pds_refused_total", "Requests for which there was no room, by class. Status 429: their network held too much; 503: all together did.", "class", "status")
 	m.offset = r.Level("pds_clock_offset_seconds", "How far the clock is ahead of a server's; negative: behind.", "server")
 	m.unsigned = r.Counter("pds_clock_refusals_total", "Signatures that were refused because the clock is not trusted.")
+	m.mail = r.Counter("pds_mail_total", "What has happened to mail on this node: sent (kept to be sent), done, retried, dead, lost (another node has it).", "event")
 	m.leads = r.Level("pds_node_leads", "Whether this node holds a lease of those that share the database.", "lease")
 	return pds.Hooks{
+		Mail: func(e queue.Event) { m.mail.Add(1, string(e.Kind)) },
 		Leads: func(lease string, held bool) {
 			n := 0.
 			if held {
@@ -176,6 +181,8 @@ func (s *Server) registerMetrics() {
 		}
 		return 1, true
 	})
+	m.Gauge("pds_mail_waiting", "Messages that wait, or that are being sent, on all nodes.", always(func() float64 { return float64(s.pds.Service.MailStats().Waiting) }))
+	m.Gauge("pds_mail_dead", "Messages that were given up: see pds mail list.", always(func() float64 { return float64(s.pds.Service.MailStats().Dead) }))
 	m.Level("pds_node_info", "The name of this node and its version.", "node", "version").Set(1, s.pds.Node(), Version)
 	m.Gauge("pds_node_draining", "Whether the server is about to end.", always(func() float64 {
 		if s.pds.Draining() {

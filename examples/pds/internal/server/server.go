@@ -281,7 +281,7 @@ func (m mailer) Send(ctx context.Context, msg server.Mail) error {
 	if msg.Kind == server.Plain {
 		by = m.moderation
 	}
-	return by.Send(ctx, mail.Message{To: msg.To, Subject: msg.Subject, Text: msg.Text})
+	return by.Send(ctx, mail.Message{ID: msg.ID, To: msg.To, Subject: msg.Subject, Text: msg.Text})
 }
 
 // URL is the server's public address.

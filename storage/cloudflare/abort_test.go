@@ -1,0 +1,134 @@
+//go:build unix
+
+package cloudflare_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// The object ends before and after every call of its store in turn. What is stored is whole each time,
+// an answer is only given for what is stored, and subscribers see exactly that.
+func TestAborts(t *testing.T) {
+	t.Parallel()
+	s := startWorker(t, nil)
+	get(t, s, "/test/create")
+	var seen []int64
+	answered := 0
+	for _, when := range []string{"before", "after"} {
+		for n, done := 1, false; !done; n++ {
+			if n > 100 {
+				t.Fatal("createRecord makes more than 100 calls")
+			}
+			c := subscribe(t, s, lastOf(seen))
+			status := createRecord(t, s, "X-Test-Abort", fmt.Sprint(when, " ", n))
+			if done = status == 200; done {
+				answered++
+			} else if status != 500 {
+				t.Errorf("%s call %d: status %d", when, n, status)
+			}
+			all := logged(t, s)
+			if strings.TrimSpace(get(t, s, "/test/check")) != `"ok"` {
+				t.Fatalf("%s call %d: the store is not whole", when, n)
+			}
+			if done {
+				got, err := take(t, c, len(after(all, lastOf(seen))))
+				same(t, "frames", got, after(all, lastOf(seen)))
+				if err != nil {
+					t.Error(err)
+				}
+				seen = append(seen, got...)
+			} else {
+				// Its sockets end with the object. Frames that came before are of the log.
+				for {
+					f, err := next(t, c)
+					if err != nil {
+						if errors.Is(err, context.DeadlineExceeded) {
+							t.Fatal("the socket of an object that has ended stays open")
+						}
+						break
+					}
+					if seen = append(seen, f.Seq); !contains(all, f.Seq) {
+						t.Errorf("%s call %d: frame %d is not in the log", when, n, f.Seq)
+					}
+				}
+			}
+			_ = c.CloseNow()
+		}
+	}
+	if all := logged(t, s); len(all) < answered {
+		t.Errorf("%d answers and %d events", answered, len(all))
+	}
+}
+
+func lastOf(seqs []int64) int64 {
+	if len(seqs) == 0 {
+		return 0
+	}
+	return seqs[len(seqs)-1]
+}
+
+func after(all []int64, seq int64) (list []int64) {
+	for _, n := range all {
+		if n > seq {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+func contains(all []int64, seq int64) bool {
+	for _, n := range all {
+		if n == seq {
+			return true
+		}
+	}
+	return false
+}
+
+// A change that the object has made, and told its subscribers of, but which was not durable yet when it
+// ended: neither an answer nor a frame leaves it unless it is stored.
+func TestOutputGate(t *testing.T) {
+	t.Parallel()
+	s := startWorker(t, nil)
+	get(t, s, "/test/create")
+	for range 5 {
+		before := logged(t, s)
+		c := subscribe(t, s, lastOf(before))
+		if r, _ := do(t, s, "GET", "/test/gate", nil); r.StatusCode != 500 {
+			t.Errorf("an answer of an object that has ended: %s", r.Status)
+		}
+		var frames []int64
+		for {
+			f, err := next(t, c)
+			if err != nil {
+				if errors.Is(err, context.DeadlineExceeded) {
+					t.Error("the socket of an object that has ended stays open")
+				}
+				break
+			}
+			frames = append(frames, f.Seq)
+		}
+		if stored := after(logged(t, s), lastOf(before)); len(frames) > len(stored) {
+			t.Errorf("frames %v of events that are not stored: %v", frames, stored)
+		}
+		get(t, s, "/test/check")
+	}
+}
+
+// Rows that Cloudflare would refuse are never written, though workerd takes them.
+func TestLargeRows(t *testing.T) {
+	t.Parallel()
+	s := startWorker(t, nil)
+	get(t, s, "/test/create")
+	for _, n := range []int{1_899_000, 2_000_000, 5_000_000} {
+		get(t, s, fmt.Sprint("/test/row?n=", n))
+	}
+	get(t, s, "/test/fill?n=190&size=10000") // one event of two megabytes
+	for _, path := range []string{"/test/check", "/test/events"} {
+		get(t, s, path)
+	}
+}

@@ -1,0 +1,22 @@
+//go:build js
+
+// Command testworker is the Go program in the Durable Objects of tests of package cloudflare.
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/pdskit/pdskit/storage/cloudflare"
+)
+
+func main() {
+	host, err := cloudflare.Here()
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	requests(mux)
+	w := newWorld(context.Background(), host, mux)
+	host.Serve(w.faults.handler(mux))
+}

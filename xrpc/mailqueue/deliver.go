@@ -1,0 +1,221 @@
+package mailqueue
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/storage/queue"
+	"github.com/pdskit/pdskit/xrpc/mail"
+)
+
+// errOld: a message was not sent in time.
+var errOld = errors.New("it could not be sent in time")
+
+// deliver sends a message. Its error says whether it is tried again.
+func (q *Queue) deliver(ctx context.Context, job *queue.Job) error {
+	l, err := q.open(job.ID, job.Body)
+	if err != nil {
+		q.log.ErrorContext(ctx, "mail is given up", "id", job.ID, "err", err)
+		return queue.Dead(err)
+	}
+	attrs := []any{"id", job.ID, "kind", l.Mail.Kind, "did", l.Mail.DID, "try", job.Attempt}
+	if !q.now().Before(l.Expires) {
+		if job.LastError != "" {
+			err = errors.New(errOld.Error() + ": " + job.LastError)
+		} else {
+			err = errOld
+		}
+		q.log.ErrorContext(ctx, "mail is given up", append(attrs, "err", err)...)
+		return queue.Dead(err)
+	}
+	if q.cfg.Void != nil && l.Mail.Token != "" {
+		void, err := q.cfg.Void(ctx, l.Mail)
+		if err != nil {
+			return err
+		}
+		if void {
+			q.log.DebugContext(ctx, "mail with a token that is void", attrs...)
+			return nil
+		}
+	}
+	if q.cfg.Mailer == nil {
+		return errors.New("mailqueue: there is no Mailer")
+	}
+	err = q.cfg.Mailer.Send(ctx, l.Mail)
+	q.count(err)
+	switch {
+	case err == nil:
+		return nil
+	case mail.Permanent(err):
+		q.log.ErrorContext(ctx, "mail is given up", append(attrs, "err", err)...)
+		return queue.Dead(err)
+	}
+	q.log.WarnContext(ctx, "mail could not be sent and is tried again", append(attrs, "err", err)...)
+	return err
+}
+
+// count counts a try.
+func (q *Queue) count(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err != nil {
+		q.counts.Failed, q.counts.LastFailed = q.counts.Failed+1, q.now()
+	} else {
+		q.counts.Sent, q.counts.LastSent = q.counts.Sent+1, q.now()
+	}
+	q.until = time.Time{}
+}
+
+// workers is how many messages one process sends at a time.
+const workers = 4
+
+// Run sends messages until the context ends, and returns nil. Messages that are under way then may go on
+// for some seconds. It also finds those of changes whose process has died, and deletes those that have
+// been dead for a week. A process should run one.
+func (q *Queue) Run(ctx context.Context) error {
+	q.mu.Lock()
+	q.running = true
+	q.mu.Unlock()
+	var all sync.WaitGroup
+	all.Go(func() { q.tidy(ctx) })
+	err := q.queue.Consume(ctx, queue.Consumer{
+		Handle: q.deliver, Concurrency: workers, Timeout: sendTimeout,
+		Failed: func(err error) { q.log.ErrorContext(ctx, "mail", "err", err) },
+	})
+	all.Wait()
+	q.mu.Lock()
+	q.running = false
+	q.mu.Unlock()
+	return err
+}
+
+// tidy moves the messages of changes whose process has died, and deletes old dead ones, until the context
+// ends.
+func (q *Queue) tidy(ctx context.Context) {
+	tick := time.NewTicker(recoverEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		err := q.outbox.Recover(ctx, recoverAfter)
+		if err == nil {
+			_, err = q.queue.Purge(ctx, q.now().Add(-deadLife))
+		}
+		if err != nil && ctx.Err() == nil {
+			q.log.ErrorContext(ctx, "mail", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Due returns when Turn is to be called; zero: not until there is another message. It costs little.
+func (q *Queue) Due(ctx context.Context) (time.Time, error) {
+	next, err := q.queue.Next(ctx)
+	if err != nil {
+		return next, err
+	}
+	announced, err := q.outbox.Announced(ctx)
+	if !announced.IsZero() {
+		if at := announced.Add(recoverAfter); next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return next, err
+}
+
+// Turn does once what Run does all the time: it sends what is due. It is for a process that rests between
+// requests.
+func (q *Queue) Turn(ctx context.Context) error {
+	err := q.outbox.Recover(ctx, recoverAfter)
+	for err == nil && q.cfg.Mailer != nil {
+		var n int
+		if n, err = q.sendSome(ctx); n == 0 {
+			break
+		}
+	}
+	if err == nil {
+		_, err = q.queue.Purge(ctx, q.now().Add(-deadLife))
+	}
+	return err
+}
+
+// kick sends what is due, where Run does not: a server without Run sends its mail too, but what fails
+// then waits for the next message.
+func (q *Queue) kick() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.running || q.closed || q.cfg.Mailer == nil:
+	case q.busy:
+		q.again = true
+	default:
+		q.busy = true
+		q.sending.Go(func() { q.sendDue(q.work) })
+	}
+}
+
+// sendDue sends what is due, until nothing is.
+func (q *Queue) sendDue(ctx context.Context) {
+	for {
+		n, err := q.sendSome(ctx)
+		if err != nil {
+			q.log.ErrorContext(ctx, "mail", "err", err)
+		}
+		q.mu.Lock()
+		if n == 0 && !q.again || err != nil || ctx.Err() != nil {
+			q.busy = false
+			q.mu.Unlock()
+			return
+		}
+		q.again = false
+		q.mu.Unlock()
+	}
+}
+
+// sendSome sends some messages that are due, and returns how many.
+func (q *Queue) sendSome(ctx context.Context) (int, error) {
+	jobs, err := q.queue.Receive(ctx, workers)
+	results := make([]queue.Result, len(jobs))
+	var all sync.WaitGroup
+	for i, job := range jobs {
+		all.Go(func() {
+			try, cancel := context.WithTimeout(ctx, sendTimeout)
+			defer cancel()
+			results[i] = queue.Result{Job: job, Err: q.deliver(try, job)}
+			if ctx.Err() != nil && results[i].Err != nil {
+				results[i].Err = queue.ErrReleased
+			}
+		})
+	}
+	all.Wait()
+	if err != nil || len(jobs) == 0 {
+		return 0, err
+	}
+	_, err = q.queue.Finish(context.WithoutCancel(ctx), results...)
+	return len(jobs), err
+}
+
+// Close sends the messages that are due, until the context ends. It comes after Run, before the store is
+// closed. What is left is sent by whoever opens the store next.
+func (q *Queue) Close(ctx context.Context) {
+	q.mu.Lock()
+	first := !q.closed
+	q.closed = true
+	q.mu.Unlock()
+	ended := make(chan struct{})
+	go func() { q.sending.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+	q.stop()
+	<-ended
+	for first && q.cfg.Mailer != nil && ctx.Err() == nil {
+		if n, err := q.sendSome(ctx); n == 0 || err != nil {
+			return
+		}
+	}
+}

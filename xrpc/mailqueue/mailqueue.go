@@ -1,0 +1,267 @@
+// Package mailqueue keeps messages to accounts until a mail server has taken them. It is a
+// server.Outbox, over the store that is there anyway:
+//
+//	mail, err := mailqueue.New(mailqueue.Config{Store: store, Box: box, Mailer: sender})
+//	service := server.New(server.Config{Mailer: sender, Outbox: mail, …})
+//	go mail.Run(ctx)
+//
+// Package pds does that by itself.
+//
+// # What is promised
+//
+// A message that belongs to a change of an account, such as a token, is written in the change's own
+// transaction: see Announce. Others are kept when Send returns. From then on a message is sent at least
+// once, whatever dies: by one of the processes that share the store, and by no two in normal operation. A
+// crash between the mail server's answer and its note sends a message twice, with the same Message-ID.
+//
+// While the mail server fails, a message is tried again, after five seconds first, later after half an
+// hour. It is given up (dead) when the server refuses the recipient for good, and when it is too old: after
+// 15 minutes if it has a token, which is void then, after two days if it has none. Dead messages are kept
+// for a week: an operator looks at them, sends them again, or drops them. A token that is void for another
+// reason, as after a second one was asked for, is not sent.
+//
+// # What is stored
+//
+// Messages are sealed with the keys of the Box, each to its own ID, in the host's namespace below
+// "queue/mail/", and until they are there, in the account's below "outbox/mail/". So neither a backup nor
+// whoever reads the database sees a token or an address. A message that waits while the last key of the
+// Box that opens it is taken away becomes dead.
+//
+// # Bounds
+//
+// Config.Room bounds how many messages are kept for strangers' requests. What is kept of one message is a
+// few kilobytes.
+package mailqueue
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/queue"
+	"github.com/pdskit/pdskit/storage/sealed"
+	"github.com/pdskit/pdskit/xrpc/atproto/server"
+)
+
+// Name is that of the queue.
+const Name = "mail"
+
+// Config configures a Queue. Store, Box and Mailer are required. Where nothing is sent, as for an
+// operator's command, Mailer may be nil.
+type Config struct {
+	// Store has the accounts, and the queue in its KV.
+	Store storage.Store
+	// Box seals messages.
+	Box *sealed.Box
+	// Mailer sends them. It should pass on the ID of a message, so that what is sent twice can be
+	// recognised.
+	Mailer server.Mailer
+	// Void, if not nil, reports that a message with a token need not be sent, since the token is no
+	// longer good.
+	Void func(ctx context.Context, m server.Mail) (bool, error)
+	// Deliveries bounds how many messages are sent at the same time, by all processes together. It must
+	// be the same in all of them. 0: 4.
+	Deliveries int
+	// Room is about how many messages there may be, dead ones too, before strangers' requests are
+	// refused. 0: 10,000.
+	Room int
+	// Observe, if not nil, is called after what happens to messages: see [queue.Config].
+	Observe func(queue.Event)
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+	// Logger gets what an operator should know. Nil: silent.
+	Logger *slog.Logger
+}
+
+// The times of messages.
+const (
+	tokenLife  = 15 * time.Minute   // as of a token: see credential
+	noticeLife = 48 * time.Hour     // of one without a token
+	deadLife   = 7 * 24 * time.Hour // of one that was given up
+	// sendTimeout bounds one try, and lease is how long another process leaves a message alone that
+	// this one is sending.
+	sendTimeout = time.Minute
+	lease       = 90 * time.Second
+	// recoverEvery is how often messages of changes are looked for whose process has died, and
+	// recoverAfter how long a change may take.
+	recoverEvery = 30 * time.Second
+	recoverAfter = 20 * time.Second
+)
+
+// Queue keeps messages. It is safe for concurrent use.
+type Queue struct {
+	cfg    Config
+	queue  *queue.Queue
+	outbox queue.Outbox
+	log    *slog.Logger
+	now    func() time.Time
+	work   context.Context // of what was started without Run
+	stop   context.CancelFunc
+
+	mu      sync.Mutex
+	running bool // Run is
+	closed  bool
+	sending sync.WaitGroup // what was started without Run
+	busy    bool           // it is under way
+	again   bool           // there was more meanwhile
+	counts  server.MailStats
+	stats   queue.Stats // as they were counted
+	until   time.Time   // when they are to be counted again
+}
+
+var _ server.Outbox = (*Queue)(nil)
+
+// New returns the queue of a store. It starts nothing.
+func New(cfg Config) (*Queue, error) {
+	if cfg.Box == nil || cfg.Store.Repos == nil || cfg.Store.KV == nil {
+		return nil, errors.New("mailqueue: Config.Store and Config.Box are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	q := &Queue{cfg: cfg, log: cfg.Logger, now: cfg.Now}
+	q.work, q.stop = context.WithCancel(context.Background())
+	var err error
+	q.queue, err = queue.New(queue.Config{
+		KV: cfg.Store.KV, Name: Name, Lease: lease, Attempts: maxTries, Backoff: backoff, MaxBody: maxMessage,
+		Limit: cmp.Or(cfg.Deliveries, 4), Room: cmp.Or(cfg.Room, 10_000), Observe: cfg.Observe, Now: cfg.Now,
+	})
+	q.outbox = queue.Outbox{Store: cfg.Store, Queue: q.queue}
+	return q, err
+}
+
+const (
+	// maxTries is never reached: a message becomes too old before.
+	maxTries   = 10_000
+	maxMessage = 256 << 10
+)
+
+// backoff is how long a message waits that has failed n times.
+func backoff(n int) time.Duration {
+	d := min(5*time.Second<<min(n-1, 10), 30*time.Minute)
+	return d - mathrand.N(d/4)
+}
+
+// letter is a message as it is kept.
+type letter struct {
+	Mail    server.Mail `json:"mail"`
+	Expires time.Time   `json:"expires"`
+}
+
+// seal makes the job of a message.
+func (q *Queue) seal(m server.Mail) (queue.Message, error) {
+	now := q.now()
+	life := noticeLife
+	if m.Token != "" {
+		life = tokenLife
+	}
+	if m.ID == "" {
+		m.ID = fmt.Sprintf("%011x-%s", now.UnixMilli(), strings.ToLower(rand.Text()))
+	}
+	text, err := json.Marshal(letter{m, now.Add(life).UTC()})
+	if err != nil {
+		return queue.Message{}, err
+	}
+	return queue.Message{ID: m.ID, Body: q.cfg.Box.Seal(place(m.ID), text)}, nil
+}
+
+// place is what a message is sealed to.
+func place(id string) string { return "mail/" + id }
+
+func (q *Queue) open(id string, body []byte) (l letter, err error) {
+	text, err := q.cfg.Box.Open(place(id), body)
+	if err != nil {
+		return l, fmt.Errorf("the message cannot be opened: %w", err)
+	}
+	return l, exactjson.Unmarshal(text, &l)
+}
+
+// HasRoom returns queue.ErrNoRoom if there are as many messages as Config.Room allows.
+func (q *Queue) HasRoom(ctx context.Context, messages int) error {
+	return q.queue.HasRoom(ctx, messages)
+}
+
+// Send keeps a message.
+func (q *Queue) Send(ctx context.Context, m server.Mail) error {
+	job, err := q.seal(m)
+	if err != nil {
+		return err
+	}
+	err = q.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error {
+		_, err := q.queue.SendTx(ctx, tx, job)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	q.queue.Wake()
+	q.kick()
+	return nil
+}
+
+// Announce is called before a change of an account that may write a message: see
+// [credential.Notices]. After the change, end brings what was written to the queue.
+func (q *Queue) Announce(ctx context.Context, did syntax.DID) (end func(), err error) {
+	done, err := q.outbox.Announce(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
+		defer cancel()
+		if err := done(ctx); err != nil { // Run will find it
+			q.log.ErrorContext(ctx, "mail of a change", "did", did, "err", err)
+		}
+		q.kick()
+	}, nil
+}
+
+// Write adds a message to a change that was announced.
+func (q *Queue) Write(step *repo.Step, m server.Mail) error {
+	job, err := q.seal(m)
+	if err != nil {
+		return err
+	}
+	write, err := q.outbox.Write(job)
+	step.KV = append(step.KV, write)
+	return err
+}
+
+// statsGood is for how long counted messages count.
+const statsGood = 5 * time.Second
+
+// Stats is how messages fare. They are counted every few seconds at most.
+func (q *Queue) Stats(ctx context.Context) (server.MailStats, error) {
+	q.mu.Lock()
+	fresh := time.Now().Before(q.until)
+	q.mu.Unlock()
+	if !fresh {
+		st, err := q.queue.Stats(ctx)
+		if err != nil {
+			return server.MailStats{}, err
+		}
+		q.mu.Lock()
+		q.stats, q.until = st, time.Now().Add(statsGood)
+		q.mu.Unlock()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := q.counts
+	out.Waiting, out.Dead, out.Oldest = q.stats.Due+q.stats.Later+q.stats.Behind, q.stats.Dead, q.stats.Oldest
+	return out, nil
+}
