@@ -39,6 +39,10 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	temp, err := host.Temp("temp")
+	if err != nil {
+		return err
+	}
 	log := slog.New(slog.NewTextHandler(os.Stdout, nil))
 	var server *edge.Server
 	sockets := host.NewSockets(cloudflare.SocketsConfig{
@@ -47,7 +51,7 @@ func run(ctx context.Context) error {
 		Empty:  func() { server.Left(ctx) },
 	})
 	server, err = edge.New(cfg, host.Value("ctx").Get("id").Get("name").String(), edge.Platform{
-		Store: store, Alarm: func(at time.Time) error { host.SetAlarm(at); return nil },
+		Store: store, Temp: temp, Alarm: func(at time.Time) error { host.SetAlarm(at); return nil },
 		Subscribe: sockets, Subscribers: sockets.Len, Logger: log,
 	})
 	if err != nil {
