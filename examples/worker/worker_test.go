@@ -22,6 +22,7 @@ import (
 
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/examples/worker/edge"
 	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/internal/workerd"
 	"github.com/pdskit/pdskit/lexicon/data"
@@ -60,7 +61,8 @@ func deploy(t *testing.T, hosts ...string) *edgeWorld {
 	}))
 	t.Cleanup(mail.Close)
 	modules := map[string][]byte{"wasm_exec.js": workerd.Exec(t), "shim.mjs": []byte(cloudflare.Shim), "main.wasm": workerd.Build(t, ".", false)}
-	for _, name := range []string{"worker.mjs", "testdata/test.mjs", "testdata/bucket.mjs"} {
+	modules["worker.mjs"] = []byte(edge.Module)
+	for _, name := range []string{"testdata/test.mjs", "testdata/bucket.mjs"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

@@ -67,7 +67,7 @@ type call struct {
 
 // commands are all there are, in the order of the help.
 func commands() []command {
-	return []command{
+	return append([]command{
 		{name: "serve", short: "Run the server. This is what pds does without a command.", run: serve},
 		{name: "config", short: "Check the configuration and show what it comes to, without secrets.", run: showConfig},
 		{name: "account list", short: "List the accounts.", flags: adminFlags, run: accountList},
@@ -103,7 +103,7 @@ func commands() []command {
 		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account to another server, from any server.", long: cmdline.Help, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
 		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server, or what they know of it.", long: crawlHelp, max: -1, flags: crawlFlags, run: requestCrawl},
 		{name: "version", short: "Show the version.", run: version},
-	}
+	}, workerCommands()...)
 }
 
 // Run runs a command and returns the exit code.
