@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/nettest"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -325,6 +326,7 @@ func TestResolveWeb(t *testing.T) {
 }
 
 func TestResolveWebInDevelopment(t *testing.T) {
+	testenv.NotOnJS(t, "requests need the fetch function, which does not reach a server of the test")
 	var did syntax.DID
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, `{"id":%q}`, did) }))
 	defer srv.Close()
@@ -345,6 +347,7 @@ func TestResolveWebInDevelopment(t *testing.T) {
 // A zero Resolver reaches public addresses only: what a stranger names does not
 // lead it into its own network.
 func TestResolverIsGuarded(t *testing.T) {
+	testenv.NotOnJS(t, "names are resolved by the fetch function")
 	r := &Resolver{DNS: fakeDNS{}, Timeout: time.Minute}
 	old := net.DefaultResolver // the client's
 	net.DefaultResolver = nettest.NameServer(t, "127.0.0.1")

@@ -135,7 +135,7 @@ func (h *Host) Create(ctx context.Context, did syntax.DID, b Batch) (Result, err
 	}
 	defer unlock()
 	b.Assumed = nil
-	res, err := h.apply(ctx, did, state{tree: mst.Empty()}, &b)
+	res, _, err := h.apply(ctx, did, state{tree: mst.Empty()}, &b)
 	if errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrConflict) {
 		if _, headErr := h.store.Repos.Head(ctx, did); headErr == nil {
 			return Result{}, ErrRepoExists
@@ -167,7 +167,8 @@ func checkAside(events []storage.Event, kv []storage.KVWrite) error {
 // Apply carries out a batch of writes. It returns after the commit is durable.
 //
 // If another process wins a race for the repository, Apply reads again and
-// retries, so swaps are always checked against the state they are applied to. It
+// retries, so swaps are always checked against the state they are applied to. So it does with a
+// batch that fails, or changes nothing, on what is in memory, if that is no longer what is stored. It
 // also retries when what the batch's guard has read is no longer so.
 // Errors are those of this package, those of the guard, and storage.ErrConflict, for
 // a KV check that does not hold.
@@ -185,8 +186,25 @@ func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, erro
 		if err != nil {
 			return Result{}, err
 		}
-		res, err := h.apply(ctx, did, st, &b)
-		if err == nil || !errors.Is(err, storage.ErrConflict) || try == maxRetries {
+		res, asked, err := h.apply(ctx, did, st, &b)
+		conflict := errors.Is(err, storage.ErrConflict)
+		if !asked && !conflict {
+			// The store has not said anything of the state yet.
+			now, headErr := h.store.Repos.Head(ctx, did)
+			if now == st.head || headErr != nil && err != nil {
+				return res, err
+			}
+			h.cache.drop(did)
+			if headErr != nil {
+				return Result{}, notFound(headErr, ErrRepoNotFound)
+			}
+			if try == maxRetries {
+				return Result{}, storage.ErrConflict
+			}
+			b.Assumed = nil
+			continue
+		}
+		if !conflict || try == maxRetries {
 			return res, err
 		}
 		now, loadErr := h.load(ctx, did)
@@ -200,51 +218,52 @@ func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, erro
 	}
 }
 
-// apply carries out a batch on a state. On any error it forgets what it knows
-// of the repository, so that the next batch starts from the store.
-func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (res Result, err error) {
+// apply carries out a batch on a state. asked says whether the store has compared the state with what
+// is stored. On any error apply forgets what it knows of the repository, so that the next batch
+// starts from the store.
+func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (res Result, asked bool, err error) {
 	defer func() {
 		if err != nil {
 			h.cache.drop(did)
 		}
 	}()
-	guarded, asked := b.Assumed, false
+	guarded, looked := b.Assumed, false
 	guard := func() (err error) {
-		if b.Guard == nil || asked || st.head == (storage.Head{}) {
+		if b.Guard == nil || looked || st.head == (storage.Head{}) {
 			return nil
 		}
-		asked = true
+		looked = true
 		guarded, err = h.ask(ctx, did, b.Guard)
 		return err
 	}
 	if len(guarded) == 0 {
 		if err := guard(); err != nil {
-			return Result{}, err
+			return Result{}, false, err
 		}
 	}
 	if b.SwapCommit.Defined() && b.SwapCommit != st.head.Commit {
-		return Result{}, &SwapError{Current: st.head.Commit}
+		return Result{}, false, &SwapError{Current: st.head.Commit}
 	}
 	edits, results, err := plan(st.tree, b.Writes)
 	if err != nil {
-		return Result{}, err
+		return Result{}, false, err
 	}
 	res = Result{Head: st.head, Records: results}
 	change := storage.Change{Prev: st.head, Head: st.head, Events: b.Events, Checks: append(slices.Clip(b.Checks), guarded...), KV: b.KV}
 	next := st
 	if len(edits) > 0 || b.resign || st.head == (storage.Head{}) {
 		if next, err = h.commitIndexed(ctx, did, st, edits, b, &change, &res); err != nil {
-			return Result{}, err
+			return Result{}, false, err
 		}
 		res.Head, res.Changed = next.head, true
 	} else if len(b.Events)+len(b.KV)+len(b.Checks) == 0 {
-		return res, guard()
+		return res, false, guard()
 	}
 	if res.Seq, err = h.store.Repos.Apply(ctx, did, &change); err != nil {
-		return Result{}, notFound(err, ErrRepoNotFound)
+		return Result{}, true, notFound(err, ErrRepoNotFound)
 	}
 	h.cache.put(did, next)
-	return res, nil
+	return res, true, nil
 }
 
 // commitIndexed is commit with the indexes of the state, if they are kept.

@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
 	"github.com/pdskit/pdskit/repo"
@@ -205,6 +206,7 @@ func TestNothingIsSignedByAClockInDoubt(t *testing.T) {
 // TestNumbersOfAClockThatJumps: sequence numbers never go back, and follow the time again when it
 // has caught up.
 func TestNumbersOfAClockThatJumps(t *testing.T) {
+	testenv.NotOnJS(t, "SQLite has no files")
 	clock := &testClock{t: noon}
 	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "test.sqlite"), sqlite.Config{Now: clock.now})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage/sqlite"
@@ -21,6 +22,7 @@ import (
 // TestKill kills a process that writes, five times over, each time at another moment. What it
 // said was written is there when the file is opened again, and all of it agrees.
 func TestKill(t *testing.T) {
+	testenv.NotOnJS(t, "programs cannot be started")
 	if path := os.Getenv("PDSKIT_TEST_KILL"); path != "" {
 		writeForEver(path)
 		return

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -61,6 +62,7 @@ func (k *keys) signer(_ context.Context, did syntax.DID) (crypto.Signer, error) 
 func stores(t *testing.T, fn func(t *testing.T, store storage.Store)) {
 	t.Run("memory", func(t *testing.T) { fn(t, memory.New(memory.Config{})) })
 	t.Run("sqlite", func(t *testing.T) {
+		testenv.NotOnJS(t, "SQLite has no files")
 		db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "test.sqlite"), sqlite.Config{})
 		if err != nil {
 			t.Fatal(err)
@@ -78,6 +80,7 @@ func stores(t *testing.T, fn func(t *testing.T, store storage.Store)) {
 func allStores(t *testing.T, fn func(t *testing.T, store storage.Store)) {
 	stores(t, fn)
 	t.Run("durable", func(t *testing.T) {
+		testenv.NotOnJS(t, "SQLite has no files")
 		db, err := files.Open(ctx, t.TempDir(), durable.Config{})
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
@@ -218,6 +219,7 @@ func (w stuck) Write([]byte) (int, error) {
 // A hundred downloads that nobody reads take a bounded part of the disk, hold few snapshots, and
 // leave room for another one.
 func TestUnreadExportsAreBounded(t *testing.T) {
+	testenv.NotOnJS(t, "SQLite has no files")
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.sqlite"), sqlite.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -285,6 +287,7 @@ func TestUnreadExportsAreBounded(t *testing.T) {
 
 // Heads and the bounds of the log do not wait for those who hold snapshots for long.
 func TestLookUpsWhileAllSnapshotsAreHeld(t *testing.T) {
+	testenv.NotOnJS(t, "SQLite has no files")
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.sqlite"), sqlite.Config{Readers: 2})
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -174,15 +175,16 @@ func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Impor
 		return Result{}, err
 	}
 	defer done()
-	file, err := h.spool.Create(in.Limits.CAR.TotalBytes)
-	if err != nil {
-		return Result{}, roomError(err)
-	}
-	defer file.Close()
 	limit := in.Limits.CAR.TotalBytes
 	if limit == 0 {
 		limit = 16 << 30
 	}
+	limit = min(limit, math.MaxInt64-1)
+	file, err := h.spool.Create(limit + 1) // one more shows that there are too many
+	if err != nil {
+		return Result{}, roomError(err)
+	}
+	defer file.Close()
 	size, err := file.ReadFrom(io.LimitReader(r, limit+1))
 	if err != nil {
 		return Result{}, roomError(err)

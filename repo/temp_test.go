@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -77,6 +78,15 @@ func TestImportOverFailingFiles(t *testing.T) {
 			}
 		}
 	}
+	long := new(temptest.Temps) // a file longer than allowed is not longer than was said
+	h := repo.NewHost(repo.Config{Store: memoryStore(), Signer: k.signer, Temp: temp(long)})
+	for limit, want := range map[int64]error{100: repo.ErrInvalidImport, math.MaxInt64: nil} {
+		_, err := h.Import(t.Context(), alice, bytes.NewReader(content), repo.Import{Unverified: true, Limits: repo.ImportLimits{CAR: car.Limits{TotalBytes: limit}}})
+		if !errors.Is(err, want) {
+			t.Errorf("at most %d bytes: %v", limit, err)
+		}
+	}
+	long.Check(t)
 	full := &temptest.Temps{FailAt: 2, Err: syscall.ENOSPC}
 	if err := run(full, content); !errors.Is(err, repo.ErrBusy) {
 		t.Errorf("no room: %v", err)

@@ -315,6 +315,14 @@ type Blobs interface {
 	Collect(ctx context.Context, t time.Time) (deleted int, err error)
 }
 
+// StagedBlobs is an ability that Blobs may have: it lists blobs that are not promoted. Test for it by
+// type assertion.
+type StagedBlobs interface {
+	// Staged yields an account's staged blobs, in no particular order. Blobs that come or go meanwhile
+	// may or may not show.
+	Staged(ctx context.Context, did syntax.DID) iter.Seq2[BlobInfo, error]
+}
+
 // KV is an ordered key-value store for everything that belongs to no single
 // repository: reserved names, invites, sessions' indexes. Keys are non-empty
 // strings in byte order; by convention "namespace/…".

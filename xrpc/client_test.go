@@ -108,7 +108,7 @@ func TestClientTriesAgain(t *testing.T) {
 func TestClientGivesUp(t *testing.T) {
 	s := &script{steps: []http.HandlerFunc{status(503, "Retry-After", "20")}}
 	c := &xrpc.Client{Host: serve(t, s)}
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := c.Query(ctx, "com.example.m", nil, nil); !errors.Is(err, &xrpc.Error{Status: 503}) {
 		t.Error(err)

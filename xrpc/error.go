@@ -96,7 +96,8 @@ type envelope struct {
 
 // WriteError answers with an error. One that is neither an *Error nor a *limit.Error is answered
 // with status 500 and without its text, which may contain internals; with status 503 if it has a
-// method Unavailable() bool that says so, as the error of a store whose disk is full.
+// method Unavailable() bool that says so, as the error of a store whose disk is full, and then with
+// the text of its method Public() string, if it has one.
 func WriteError(w http.ResponseWriter, err error) {
 	e := asError(err)
 	h := w.Header()
@@ -132,7 +133,12 @@ func asError(err error) *Error {
 		return &Error{Status: full.Status(), Message: full.Message(), Header: full.Header()}
 	}
 	if unavailable(err) {
-		return &Error{Status: http.StatusServiceUnavailable, Message: "The server cannot do this at the moment", Header: http.Header{"Retry-After": {"30"}}}
+		message := "The server cannot do this at the moment"
+		var p interface{ Public() string }
+		if errors.As(err, &p) {
+			message = p.Public()
+		}
+		return &Error{Status: http.StatusServiceUnavailable, Message: message, Header: http.Header{"Retry-After": {"30"}}}
 	}
 	return &Error{Status: http.StatusInternalServerError, Message: "Internal Server Error"}
 }

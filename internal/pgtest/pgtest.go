@@ -81,6 +81,9 @@ func Start(tb testing.TB) *Server {
 	return s
 }
 
+// New starts a server for a program, which flushes what is committed. The caller closes it.
+func New() (*Server, error) { return start() }
+
 // errMissing: PostgreSQL is not installed.
 var errMissing = errors.New("no PostgreSQL: initdb and postgres are neither in /usr/lib/postgresql/*/bin nor in PATH; install the package postgresql, or set " + Env + " to the connection string of a server")
 

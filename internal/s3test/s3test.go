@@ -4,6 +4,7 @@ package s3test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -37,27 +38,38 @@ type Server struct {
 // fails if CI is set.
 func Start(tb testing.TB) *Server {
 	tb.Helper()
+	s, err := New(tb.TempDir())
+	switch {
+	case err == nil:
+	case errors.Is(err, errMissing) && os.Getenv("CI") == "":
+		tb.Skip(err)
+	default:
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.Kill)
+	return s
+}
+
+// errMissing: the program is not installed.
+var errMissing = errors.New("no S3 server: set PDSKIT_VERSITYGW to the program versitygw (" + Install + ")")
+
+// New runs a server with its files in a directory, for a program, which kills it at its end.
+func New(dir string) (*Server, error) {
 	bin := os.Getenv("PDSKIT_VERSITYGW")
 	if bin == "" {
 		bin, _ = exec.LookPath("versitygw")
 	}
 	if bin == "" {
-		const text = "no S3 server: set PDSKIT_VERSITYGW to the program versitygw (" + Install + ")"
-		if os.Getenv("CI") != "" {
-			tb.Fatal(text)
-		}
-		tb.Skip(text)
+		return nil, errMissing
 	}
-	s := &Server{dir: tb.TempDir(), bin: bin}
+	s := &Server{dir: dir, bin: bin}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
 	s.Addr = l.Addr().String()
 	l.Close()
-	tb.Cleanup(s.Kill)
-	s.Restart(tb)
-	return s
+	return s, s.run()
 }
 
 // Endpoint is the server's address.
@@ -66,6 +78,12 @@ func (s *Server) Endpoint() string { return "http://" + s.Addr }
 // Restart runs the server again on the same address and data.
 func (s *Server) Restart(tb testing.TB) {
 	tb.Helper()
+	if err := s.run(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func (s *Server) run() error {
 	s.Kill()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,16 +91,17 @@ func (s *Server) Restart(tb testing.TB) {
 	s.cmd = exec.Command(s.bin, "--access", AccessKeyID, "--secret", SecretAccessKey, "--port", s.Addr, "--quiet", "--keep-alive", "posix", s.dir)
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
 	if err := s.cmd.Start(); err != nil {
-		tb.Fatal(err)
+		s.cmd = nil
+		return err
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		conn, err := net.Dial("tcp", s.Addr)
 		if err == nil {
 			conn.Close()
-			return
+			return nil
 		}
 		if time.Now().After(deadline) {
-			tb.Fatalf("versitygw does not answer: %v\n%s", err, s.out.String())
+			return fmt.Errorf("versitygw does not answer: %w\n%s", err, s.out.String())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -108,12 +127,18 @@ var buckets struct {
 // Bucket makes a bucket and returns its name.
 func (s *Server) Bucket(tb testing.TB) string {
 	tb.Helper()
+	name, err := s.NewBucket()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return name
+}
+
+// NewBucket is Bucket for a program.
+func (s *Server) NewBucket() (string, error) {
 	buckets.Lock()
 	buckets.n++
 	name := fmt.Sprintf("bucket-%d", buckets.n)
 	buckets.Unlock()
-	if err := os.Mkdir(filepath.Join(s.dir, name), 0o700); err != nil {
-		tb.Fatal(err)
-	}
-	return name
+	return name, os.Mkdir(filepath.Join(s.dir, name), 0o700)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 )
 
@@ -36,6 +37,7 @@ func Shared(t testing.TB, path string) string {
 // Node.js itself, the test is skipped, or fails if the environment says CI=true.
 func NodeModules(t testing.TB, packages ...string) string {
 	t.Helper()
+	NotOnJS(t, "programs cannot be started")
 	dir := os.Getenv("PDSKIT_NPM")
 	if dir == "" {
 		mod, err := moduleRoot()
@@ -53,6 +55,14 @@ func NodeModules(t testing.TB, packages ...string) string {
 		Missing(t, "Node.js: the command node is not in PATH")
 	}
 	return filepath.Join(dir, "node_modules")
+}
+
+// NotOnJS skips the test on GOOS=js, for a reason such as "there are no pipes".
+func NotOnJS(t testing.TB, reason string) {
+	t.Helper()
+	if runtime.GOOS == "js" {
+		t.Skipf("on js %s", reason)
+	}
 }
 
 // Missing skips the test with a message that says what it needs, or fails it

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/repo/account/accounttest"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
@@ -19,6 +20,7 @@ func TestLaws(t *testing.T) {
 
 // Over a database, what happens at once is only ordered by its transactions.
 func TestLawsOverSQLite(t *testing.T) {
+	testenv.NotOnJS(t, "SQLite has no files")
 	open := func(tb testing.TB, now func() time.Time) storage.Store {
 		db, err := sqlite.Open(tb.Context(), filepath.Join(tb.TempDir(), "test.sqlite"), sqlite.Config{Now: now})
 		if err != nil {

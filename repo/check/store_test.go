@@ -16,6 +16,7 @@ import (
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/internal/seed"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -39,6 +40,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	testenv.NotOnJS(t, "SQLite has no files")
 	file := filepath.Join(t.TempDir(), "db")
 	db, err := sqlite.Open(t.Context(), file, sqlite.Config{})
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -38,6 +39,7 @@ var ctx = context.Background()
 func stores(t *testing.T, fn func(t *testing.T, store storage.Store)) {
 	t.Run("memory", func(t *testing.T) { fn(t, memory.New(memory.Config{})) })
 	t.Run("sqlite", func(t *testing.T) {
+		testenv.NotOnJS(t, "SQLite has no files")
 		db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "test.sqlite"), sqlite.Config{Relaxed: true})
 		if err != nil {
 			t.Fatal(err)

@@ -81,7 +81,10 @@ type Store struct {
 	syncFile func(*os.File) error
 }
 
-var _ storage.Blobs = (*Store)(nil)
+var (
+	_ storage.Blobs       = (*Store)(nil)
+	_ storage.StagedBlobs = (*Store)(nil)
+)
 
 // Open opens the store in a directory, which is created if it does not exist,
 // and removes what crashed processes have left under tmp.

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/dag"
@@ -25,6 +26,37 @@ const pageSize = 16 << 10
 func (s *Store) List(ctx context.Context, did syntax.DID, after cid.Cid) iter.Seq2[storage.BlobInfo, error] {
 	return func(yield func(storage.BlobInfo, error) bool) {
 		if err := s.list(ctx, s.account(did).dir, after.Bytes(), pageSize, yield); err != nil {
+			yield(storage.BlobInfo{}, err)
+		}
+	}
+}
+
+// Staged implements storage.StagedBlobs. It reads the folder of all staged blobs.
+func (s *Store) Staged(ctx context.Context, did syntax.DID) iter.Seq2[storage.BlobInfo, error] {
+	return func(yield func(storage.BlobInfo, error) bool) {
+		a := s.account(did)
+		var found []cid.Cid
+		err := eachName(filepath.Dir(a.staged), func(name string) error {
+			if blob, ok := strings.CutPrefix(name, filepath.Base(a.staged)); ok {
+				if digest, ok := parseName(blob); ok {
+					found = append(found, dag.CID(dag.Raw, &digest))
+				}
+			}
+			return ctx.Err()
+		})
+		for i := 0; i < len(found) && err == nil; i++ {
+			info, promoted, statErr := s.Stat(ctx, did, found[i])
+			if errors.Is(statErr, storage.ErrNotFound) || promoted {
+				continue
+			}
+			if err = statErr; err == nil && !yield(info, nil) {
+				return
+			}
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
 			yield(storage.BlobInfo{}, err)
 		}
 	}

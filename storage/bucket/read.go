@@ -103,13 +103,22 @@ var rawPrefix = dag.CID(dag.Raw, new(dag.Digest)).KeyString()[:4]
 // of the bucket. Blobs that come or go meanwhile may or may not show.
 func (s *Store) List(ctx context.Context, did syntax.DID, after cid.Cid) iter.Seq2[storage.BlobInfo, error] {
 	return func(yield func(storage.BlobInfo, error) bool) {
-		if err := s.list(ctx, did, after, yield); err != nil {
+		if err := s.list(ctx, did, true, after, yield); err != nil {
 			yield(storage.BlobInfo{}, fail("list blobs", err))
 		}
 	}
 }
 
-func (s *Store) list(ctx context.Context, did syntax.DID, after cid.Cid, yield func(storage.BlobInfo, error) bool) error {
+// Staged implements storage.StagedBlobs. It reads the rows of all blobs of the account.
+func (s *Store) Staged(ctx context.Context, did syntax.DID) iter.Seq2[storage.BlobInfo, error] {
+	return func(yield func(storage.BlobInfo, error) bool) {
+		if err := s.list(ctx, did, false, cid.Undef, yield); err != nil {
+			yield(storage.BlobInfo{}, fail("list staged blobs", err))
+		}
+	}
+}
+
+func (s *Store) list(ctx context.Context, did syntax.DID, promoted bool, after cid.Cid, yield func(storage.BlobInfo, error) bool) error {
 	all := storage.Prefix(blobPrefix + string(did) + "/")
 	switch digest, ok := strings.CutPrefix(after.KeyString(), rawPrefix); {
 	case ok:
@@ -135,7 +144,7 @@ func (s *Store) list(ctx context.Context, did syntax.DID, after cid.Cid, yield f
 					return err
 				}
 				all.From = pair.Key + "\x00"
-				if x.Promoted {
+				if x.Promoted == promoted {
 					page = append(page, x.info(c))
 				}
 				if n++; n == listPage {

@@ -17,6 +17,9 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
+// Keys begins the keys of all rows in the host's key-value store.
+const Keys = "blobs/"
+
 // Keys, and the beginnings of keys. See the package comment.
 const (
 	keyID     = "blobs/id"

@@ -51,7 +51,10 @@ type Store struct {
 	now          func() time.Time
 }
 
-var _ storage.Blobs = (*Store)(nil)
+var (
+	_ storage.Blobs       = (*Store)(nil)
+	_ storage.StagedBlobs = (*Store)(nil)
+)
 
 // Open opens a store. It makes no request of the bucket.
 func Open(ctx context.Context, cfg Config) (*Store, error) {

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package cloudflare_test
 
@@ -61,6 +61,37 @@ func TestAborts(t *testing.T) {
 	}
 	if all := logged(t, s); len(all) < answered {
 		t.Errorf("%d answers and %d events", answered, len(all))
+	}
+}
+
+// The same with an account in one object and the directory with the log in another: before and after every
+// call of the store and of the directory. Each record is in the log exactly once.
+func TestDirectoryAborts(t *testing.T) {
+	t.Parallel()
+	s := startWorker(t, nil)
+	get(t, s, "/test/create?object=account")
+	answered, failed := 0, 0
+	for _, when := range []string{"before", "after"} {
+		for n, done := 1, false; !done; n++ {
+			if n > 100 {
+				t.Fatal("createRecord makes more than 100 calls")
+			}
+			status := createRecordAt(t, s, "?object=account", "X-Test-Abort", fmt.Sprint(when, " ", n))
+			if done = status == 200; done {
+				answered++
+			} else if failed++; status != 500 {
+				t.Errorf("%s call %d: status %d", when, n, status)
+			}
+			records := strings.Count(get(t, s, "/xrpc/com.atproto.repo.listRecords?object=account&limit=100&collection=com.example.note&repo=did:plc:ewvi7nxzyoun6zhxrhs64oiz"), `"uri"`)
+			events := loggedAt(t, s, "?object=directory")
+			// The first commit is an event too.
+			if records+1 != len(events) || records < answered || records > answered+failed {
+				t.Fatalf("%s call %d: %d records and %d events, after %d answers and %d failures", when, n, records, len(events), answered, failed)
+			}
+		}
+	}
+	if failed < 10 {
+		t.Errorf("only %d calls failed", failed)
 	}
 }
 

@@ -4,6 +4,7 @@ package cloudflare
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -116,17 +117,22 @@ func (ex *exchange) head() string {
 	if _, ok := ex.header["Content-Type"]; !ok && len(ex.held) > 0 && ex.header.Get("Content-Encoding") == "" {
 		ex.header.Set("Content-Type", http.DetectContentType(ex.held))
 	}
-	var b strings.Builder
-	b.WriteString(strconv.Itoa(ex.status))
+	headers := make([][2]string, 0, len(ex.header))
 	for name, values := range ex.header {
 		for _, v := range values {
-			b.WriteByte('\n')
-			b.WriteString(name)
-			b.WriteString(": ")
-			b.WriteString(oneLine.Replace(v))
+			headers = append(headers, [2]string{name, oneLine.Replace(v)})
 		}
 	}
-	return b.String()
+	return answerHead(ex.status, headers)
+}
+
+// answerHead is what the shim makes an answer of.
+func answerHead(status int, headers [][2]string) string {
+	b, _ := json.Marshal(struct {
+		Status  int         `json:"status"`
+		Headers [][2]string `json:"headers"`
+	}{status, headers})
+	return string(b)
 }
 
 var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
@@ -186,7 +192,7 @@ func (ex *exchange) abort() {
 // fail answers with a status alone.
 func (ex *exchange) fail(status int) {
 	ex.sent = true
-	ex.answer.Call("send", strconv.Itoa(status), js.Null())
+	ex.answer.Call("send", answerHead(status, [][2]string{}), js.Null())
 }
 
 // statusUpgraded is the status of an exchange that has become a WebSocket.

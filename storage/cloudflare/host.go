@@ -28,12 +28,14 @@ type Host struct {
 	io   js.Value // bytes whose number both sides know
 	room int      // length of io
 
+	waking sync.Mutex // held while functions of OnAlarm are called
+
 	mu      sync.Mutex
 	waiting map[int]chan<- settled
 	lastID  int
 	wakes   []func(context.Context) (time.Time, error)
 	sockets *Sockets
-	alarmAt time.Time // as it was set last
+	alarmAt time.Time // when the platform calls; zero: it does not
 	answer  Call
 }
 
@@ -174,21 +176,18 @@ func (h *Host) SetAlarm(t time.Time) {
 	}
 }
 
-// setAlarm replaces the alarm; the zero time takes it back. The caller holds mu.
+// setAlarm replaces the alarm. The caller holds mu.
 func (h *Host) setAlarm(t time.Time) {
 	h.alarmAt = t
-	ms := int64(-1)
-	if !t.IsZero() {
-		ms = max(0, (t.UnixMicro()+999)/1000)
-	}
-	h.object.Call("setAlarm", float64(ms))
+	h.object.Call("setAlarm", float64(max(0, (t.UnixMicro()+999)/1000)))
 }
 
 // wake calls the functions of OnAlarm.
 func (h *Host) wake(ctx context.Context) {
+	h.waking.Lock()
+	defer h.waking.Unlock()
 	h.mu.Lock()
 	wakes := h.wakes
-	h.alarmAt = time.Time{}
 	h.mu.Unlock()
 	var next time.Time
 	for _, fn := range wakes {
@@ -205,6 +204,36 @@ func (h *Host) wake(ctx context.Context) {
 	}
 }
 
+// loadAlarm learns when the platform calls, as an earlier program has set it.
+func (h *Host) loadAlarm(ctx context.Context) {
+	v, err := h.invoke(ctx, h.object.Get("ctx").Get("storage"), "getAlarm")
+	if err != nil || v.Type() != js.TypeNumber {
+		return
+	}
+	at := time.UnixMilli(int64(v.Float()))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.alarmAt.IsZero():
+		h.alarmAt = at
+	case at.Before(h.alarmAt): // which was set over it
+		h.setAlarm(at)
+	}
+}
+
+// alarm is called by the platform, once for an alarm that was set.
+func (h *Host) alarm(_ js.Value, args []js.Value) any {
+	done := args[0]
+	h.mu.Lock()
+	h.alarmAt = time.Time{}
+	h.mu.Unlock()
+	go func() {
+		h.wake(context.Background())
+		done.Invoke()
+	}()
+	return nil
+}
+
 // Serve lets the object answer requests with a handler. It does not return: when main does, or the
 // program ends in another way, the object is aborted, and the next request starts a new one.
 func (h *Host) Serve(handler http.Handler) {
@@ -214,16 +243,10 @@ func (h *Host) Serve(handler http.Handler) {
 		"gone":   js.FuncOf(x.gone),
 		"call":   js.FuncOf(h.call),
 		"closed": js.FuncOf(h.closed),
-		"alarm": js.FuncOf(func(_ js.Value, args []js.Value) any {
-			done := args[0]
-			go func() {
-				h.wake(context.Background())
-				done.Invoke()
-			}()
-			return nil
-		}),
+		"alarm":  js.FuncOf(h.alarm),
 	}
-	h.wake(context.Background())
+	h.loadAlarm(context.Background())
+	go h.wake(context.Background())
 	h.object.Call("ready", js.ValueOf(functions))
 	select {}
 }

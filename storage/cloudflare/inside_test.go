@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/storage"
@@ -169,5 +170,20 @@ func TestTemp(t *testing.T) {
 	}
 	if n := rows(); n != 0 {
 		t.Errorf("%d rows are left", n)
+	}
+}
+
+// The clocks of TestInsideFrozen do stand still.
+func TestClockStandsStill(t *testing.T) {
+	start, n := time.Now(), 0
+	for i := range 30_000_000 {
+		n += i & 1
+	}
+	if now := time.Now(); !now.Equal(start) || now.Sub(start) != 0 || n == 0 {
+		t.Errorf("%v have passed", now.Sub(start))
+	}
+	time.Sleep(2 * time.Millisecond)
+	if !time.Now().After(start) {
+		t.Error("nothing has passed after a timer")
 	}
 }

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package cloudflare_test
 
@@ -22,15 +22,18 @@ import (
 // startWorker runs objects with the program testworker.
 func startWorker(tb testing.TB, text map[string]string) *workerd.Server {
 	tb.Helper()
+	return startWorkerConfig(tb, workerd.Config{Text: text})
+}
+
+func startWorkerConfig(tb testing.TB, cfg workerd.Config) *workerd.Server {
+	tb.Helper()
 	workerd.Program(tb) // skips the test before anything is built
-	return workerd.Start(tb, workerd.Config{
-		Modules: map[string][]byte{
-			"worker.mjs": module(tb, "worker.mjs"), "shim.mjs": []byte(cloudflare.Shim),
-			"wasm_exec.js": workerd.Exec(tb), "main.wasm": workerd.Build(tb, "./internal/testworker", false),
-		},
-		Classes: []string{"Account"},
-		Text:    text,
-	})
+	cfg.Modules = map[string][]byte{
+		"worker.mjs": module(tb, "worker.mjs"), "shim.mjs": []byte(cloudflare.Shim),
+		"wasm_exec.js": workerd.Exec(tb), "main.wasm": workerd.Build(tb, "./internal/testworker", false),
+	}
+	cfg.Classes = []string{"Account"}
+	return workerd.Start(tb, cfg)
 }
 
 // do makes a request, and returns the answer and its body.
@@ -140,17 +143,9 @@ func TestLargeBodies(t *testing.T) {
 	if got, err := io.Copy(io.Discard, r.Body); got != n || err != nil || r.ContentLength != n {
 		t.Errorf("%d of %d bytes: %v", got, r.ContentLength, err)
 	}
-	if m := memory(t, s); m > 24<<20 {
+	if m := memoryOf(t, s, "one"); m > 24<<20 {
 		t.Errorf("%d bytes of linear memory", m)
 	}
-}
-
-func memory(tb testing.TB, s *workerd.Server) (linear int) {
-	tb.Helper()
-	if _, err := fmt.Sscan(get(tb, s, "/test/memory"), &linear); err != nil {
-		tb.Fatal(err)
-	}
-	return linear
 }
 
 type zeros struct{}
@@ -187,7 +182,7 @@ func TestClientGone(t *testing.T) {
 		cancel()
 		eventually(t, path+" ends", func() bool { return get(t, s, "/test/canceled") == fmt.Sprint(i+1, " 0") })
 	}
-	if m := memory(t, s); m > 20<<20 {
+	if m := memoryOf(t, s, "one"); m > 20<<20 {
 		t.Errorf("%d bytes of linear memory", m)
 	}
 }

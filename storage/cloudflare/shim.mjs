@@ -1,17 +1,15 @@
 // The JavaScript side of package storage/cloudflare: it runs a Go program, built for GOOS=js, in each
 // Durable Object. The Worker's main module says
-//
-//   import "./wasm_exec.js"; // of the Go release that built the program: $(go env GOROOT)/lib/wasm
+//   import "./wasm_exec.js"; // of the Go release that built it: $(go env GOROOT)/lib/wasm/wasm_exec.js
 //   import { program } from "./shim.mjs";
 //   import wasm from "./main.wasm";
 //   export class Account extends program(wasm) {}
+// and its fetch handler passes requests on to objects of that class. The program starts with the object,
+// not in the global scope, where clocks stand at zero, and every object has one of its own.
 //
-// and its fetch handler passes requests on to objects of that class. The program is started with the
-// object, not in the global scope, where clocks stand at zero. Every object has one of its own.
-//
-// Calls from Go cost about a microsecond, those from JavaScript into Go some twenty, and properties of
-// requests are dear to read from Go. So requests, answers, rows and frames cross in one piece each.
-// Numbers in packed bytes are little-endian.
+// Calls from Go cost about a microsecond, those into Go some twenty, and the properties of a request are
+// dear to read from Go. So requests, answers, rows and frames cross in one piece each. Numbers in packed
+// bytes are little-endian.
 import { DurableObject } from "cloudflare:workers";
 
 const SMALL = 1 << 20; // bodies of requests below are passed on as bytes, not as streams
@@ -26,19 +24,17 @@ export const program = (wasm) => class extends DurableObject {
 		super(ctx, env);
 		ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong")); // wakes nobody
 		const go = new Go();
-		const ended = (reason) => this.ended(reason);
-		go.exit = ended;
+		go.exit = (reason) => this.ended(reason);
 		go.argv = this.argv;
 		this.#go = new Promise((ready) => {
 			globalThis.pdskitHost = host(ctx, env, ready, () => this.#open());
 			// Runs main until it waits for the first time.
-			go.run(new WebAssembly.Instance(wasm, go.importObject)).catch(ended);
+			go.run(new WebAssembly.Instance(wasm, go.importObject)).catch(go.exit);
 			delete globalThis.pdskitHost;
 		});
 	}
 
 	get argv() { return ["worker"]; }
-
 	// The program has ended, as after a panic. The next request starts a new one.
 	ended(reason) { this.ctx.abort(`the Go program has ended: ${reason}`); }
 
@@ -47,11 +43,10 @@ export const program = (wasm) => class extends DurableObject {
 		const { method, url, headers, body, signal } = request;
 		const lines = [method, url, headers.get("cf-connecting-ip") ?? ""];
 		for (const [name, value] of headers) lines.push(`${name}: ${value}`);
-		const length = headers.get("content-length");
-		let input = null;
-		if (body !== null) input = length !== null && +length < SMALL ? new Uint8Array(await request.arrayBuffer()) : reading(body);
+		const small = body !== null && +(headers.get("content-length") ?? SMALL) < SMALL;
+		const input = small ? new Uint8Array(await request.arrayBuffer()) : body && reading(body);
 		const { promise, resolve } = Promise.withResolvers();
-		const id = go.fetch(lines.join("\n"), input, body === null ? 0 : input instanceof Uint8Array ? 1 : 2, {
+		const id = go.fetch(lines.join("\n"), input, body === null ? 0 : small ? 1 : 2, {
 			// The whole answer.
 			send: (head, bytes) => resolve(response(head, bytes)),
 			// An answer whose body follows, through the writer that is returned.
@@ -76,38 +71,27 @@ export const program = (wasm) => class extends DurableObject {
 	// Calls Go from another object: bytes in, bytes out. See Host.Stub.
 	async call(method, bytes) {
 		const go = await this.#go;
-		return new Promise((resolve, reject) => go.call(method, bytes, resolve, (message) => reject(new Error(message))));
+		return new Promise((resolve, reject) => go.call(method, bytes, resolve, (text) => reject(new Error(text))));
 	}
 
-	async alarm() {
-		const go = await this.#go;
-		return new Promise((resolve) => go.alarm(resolve));
-	}
+	async alarm() { return new Promise((await this.#go).alarm); }
 
 	webSocketMessage() {} // subscribers have nothing to say
 
 	async webSocketClose(socket, code) {
-		const go = await this.#go;
 		const [id] = socket.deserializeAttachment();
 		this.#open().delete(id);
-		go.closed(id);
-		try {
-			socket.close(code === 1005 || code === 1006 ? 1000 : code);
-		} catch {} // it is closed already
+		try { socket.close(code === 1005 || code === 1006 ? 1000 : code); } catch {} // it is closed already
+		(await this.#go).closed(id);
 	}
 
-	webSocketError(socket) {
-		return this.webSocketClose(socket, 1011);
-	}
+	webSocketError(socket) { return this.webSocketClose(socket, 1011); }
 
 	// Sockets by their number, those of an earlier program of the object included.
 	#open() {
 		if (!this.#sockets) {
-			this.#sockets = new Map();
-			for (const s of this.ctx.getWebSockets()) {
-				const [id] = s.deserializeAttachment() ?? [];
-				if (id !== undefined && s.readyState === WebSocket.OPEN) this.#sockets.set(id, s);
-			}
+			const open = this.ctx.getWebSockets().filter((s) => s.readyState === WebSocket.OPEN);
+			this.#sockets = new Map(open.map((s) => [s.deserializeAttachment()[0], s]));
 		}
 		return this.#sockets;
 	}
@@ -115,42 +99,29 @@ export const program = (wasm) => class extends DurableObject {
 
 // What Go sees of the object.
 function host(ctx, env, ready, sockets) {
-	const h = { ctx, env, ready, io: new Uint8Array(256 << 10) };
+	const h = { ctx, env, ready, reading, io: new Uint8Array(256 << 10) };
 	let settled, frames = [];
 	// Tells Go, under a number, how a promise ends.
 	h.onSettled = (fn) => { settled = fn; };
 	h.wait = (promise, id) => { promise.then((v) => settled(id, true, v), (e) => settled(id, false, e)); };
 	// h.io is where bytes cross whose number is known to both sides. It grows.
 	h.grow = (n) => {
-		if (n > h.io.length) {
-			const io = new Uint8Array(2 * n);
-			io.set(h.io);
-			h.io = io;
-		}
+		const old = h.io;
+		if (n > old.length) (h.io = new Uint8Array(2 * n)).set(old);
 		return h.io;
 	};
-	h.table = (name) => table(ctx.storage, h, name);
+	h.table = (name) => table(ctx.storage.sql, h, name);
 	h.transact = (fn) => {
-		try {
-			ctx.storage.transactionSync(() => { if (!fn()) throw UNDO; });
-			return true;
-		} catch (e) {
-			if (e === UNDO) return false;
-			throw e;
-		}
+		try { ctx.storage.transactionSync(() => { if (!fn()) throw UNDO; }); } catch (e) { if (e !== UNDO) throw e; }
 	};
-	h.setAlarm = (ms) => { ms < 0 ? ctx.storage.deleteAlarm() : ctx.storage.setAlarm(ms); };
-	h.reading = reading;
+	h.setAlarm = (ms) => { ctx.storage.setAlarm(ms); };
 	// Sockets have a number and a note by Go, which survive the program.
 	h.sockets = () => [...sockets().values()].map((s) => s.deserializeAttachment().join(" ")).join("\n");
 	// Takes frames, each behind its length, for what is sent next.
 	h.load = (n) => {
 		frames = [];
 		const bytes = h.io.slice(0, n), view = new DataView(bytes.buffer);
-		for (let at = 0; at < n;) {
-			const size = view.getUint32(at, true);
-			frames.push(bytes.subarray(at + 4, at += 4 + size));
-		}
+		for (let at = 0; at < n;) frames.push(bytes.subarray(at + 4, at += 4 + view.getUint32(at, true)));
 	};
 	// Sends these frames to a socket and leaves a note. False: it is gone.
 	h.push = (id, note) => {
@@ -159,50 +130,39 @@ function host(ctx, env, ready, sockets) {
 			for (const f of frames) s.send(f);
 			s.serializeAttachment([id, note]);
 			return true;
-		} catch {
-			sockets().delete(id);
-			return false;
-		}
+		} catch { return sockets().delete(id) && false; }
 	};
 	h.close = (id, code, reason) => {
-		try {
-			sockets().get(id).close(code, reason);
-		} catch {} // it is gone
-		sockets().delete(id);
+		try { sockets().get(id).close(code, reason); } finally { sockets().delete(id); }
 	};
 	return h;
 }
 
 // An ordered map of bytes: a table of the object's SQLite. Keys and values cross in h.io.
-function table({ sql }, h, name) {
+function table(sql, h, name) {
 	sql.exec(`CREATE TABLE IF NOT EXISTS ${name} (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID`);
-	const get = `SELECT v FROM ${name} WHERE k = ?`;
-	const set = `INSERT OR REPLACE INTO ${name} VALUES (?, ?)`;
-	const scan = (cut, more, desc) => `SELECT k, ${cut} FROM ${name} WHERE k >= ? ${more} ORDER BY k ${desc} LIMIT ?`;
 	return {
 		// The length of the value of a key of n bytes, or -1.
 		get(n) {
-			for (const [v] of sql.exec(get, h.io.slice(0, n)).raw()) {
-				h.grow(v.byteLength).set(new Uint8Array(v));
-				return v.byteLength;
-			}
-			return -1;
+			const [row] = sql.exec(`SELECT v FROM ${name} WHERE k = ?`, h.io.slice(0, n)).raw();
+			if (row) h.grow(row[0].byteLength).set(new Uint8Array(row[0]));
+			return row ? row[0].byteLength : -1;
 		},
 		// A page of the range between two keys: of at most rows pairs, values cut to their first bytes (if
 		// cut is not 0; -1: none), that ends when it has most bytes. Negative: there is more.
 		scan(fromLength, toLength, reverse, rows, cut, most) {
-			const args = [h.io.slice(0, fromLength)];
-			if (toLength > 0) args.push(h.io.slice(fromLength, fromLength + toLength));
+			const from = h.io.slice(0, fromLength), to = h.io.slice(fromLength, fromLength + toLength);
 			const value = cut < 0 ? "x''" : cut > 0 ? `coalesce(substr(v, 1, ${cut}), x'')` : "v";
+			const query = `SELECT k, ${value} FROM ${name} WHERE k >= ? ${toLength > 0 ? "AND k < ?" : ""} ORDER BY k ${reverse ? "DESC" : ""} LIMIT ?`;
 			let n = 0, count = 0;
-			for (const [k, v] of sql.exec(scan(value, toLength > 0 ? "AND k < ?" : "", reverse ? "DESC" : ""), ...args, rows + 1).raw()) {
+			for (const [k, v] of sql.exec(query, from, ...(toLength > 0 ? [to] : []), rows + 1).raw()) {
 				if (count++ === rows || n > most) return -n;
-				const io = h.grow(n + 8 + k.byteLength + v.byteLength), view = new DataView(io.buffer);
+				const at = n + 8 + k.byteLength, end = at + v.byteLength, io = h.grow(end), view = new DataView(io.buffer);
 				view.setUint32(n, k.byteLength, true);
 				view.setUint32(n + 4, v.byteLength, true);
 				io.set(new Uint8Array(k), n + 8);
-				io.set(new Uint8Array(v), n + 8 + k.byteLength);
-				n += 8 + k.byteLength + v.byteLength;
+				io.set(new Uint8Array(v), at);
+				n = end;
 			}
 			return n;
 		},
@@ -210,22 +170,19 @@ function table({ sql }, h, name) {
 		write(n) {
 			const view = new DataView(h.io.buffer);
 			for (let at = 0; at < n;) {
-				const kind = view.getUint8(at), kl = view.getUint32(at + 1, true), vl = view.getUint32(at + 5, true);
-				const k = h.io.slice(at + 9, at += 9 + kl), v = h.io.slice(at, at += vl);
-				if (kind === 1) sql.exec(set, k, v);
-				else if (vl > 0) sql.exec(`DELETE FROM ${name} WHERE k >= ? AND k < ?`, k, v);
+				const set = view.getUint8(at) === 1, key = at + 9, value = key + view.getUint32(at + 1, true);
+				at = value + view.getUint32(at + 5, true);
+				const k = h.io.slice(key, value), v = h.io.slice(value, at);
+				if (set) sql.exec(`INSERT OR REPLACE INTO ${name} VALUES (?, ?)`, k, v);
+				else if (v.length > 0) sql.exec(`DELETE FROM ${name} WHERE k >= ? AND k < ?`, k, v);
 				else sql.exec(`DELETE FROM ${name} WHERE k >= ?`, k);
 			}
 		},
 	};
 }
 
-// The first line of head is the status; the others are headers.
-function response(head, body) {
-	const [status, ...lines] = head.split("\n");
-	const headers = lines.map((l) => [l.slice(0, l.indexOf(": ")), l.slice(l.indexOf(": ") + 2)]);
-	return new Response(body, { status: +status, headers, encodeBody: "manual" });
-}
+// head is status and headers as JSON.
+const response = (head, body) => new Response(body, { ...JSON.parse(head), encodeBody: "manual" });
 
 // Chunks of a stream: next gives bytes that are good until it is called again, or null at the end.
 function reading(stream) {

@@ -192,13 +192,16 @@ func (s *Sockets) run() {
 		ctx, kick := context.WithCancel(context.Background())
 		s.kick = kick
 		s.mu.Unlock()
+		var timer *time.Timer
 		if delay > 0 {
-			timer := time.AfterFunc(delay, kick)
+			timer = time.AfterFunc(delay, kick)
+		}
+		if err := s.cfg.Events.Wait(ctx, newest); err != nil && ctx.Err() == nil && timer == nil {
+			timer = time.AfterFunc(time.Second, kick) // the next step says what is wrong
 			<-ctx.Done()
+		}
+		if timer != nil {
 			timer.Stop()
-		} else if err := s.cfg.Events.Wait(ctx, newest); err != nil && ctx.Err() == nil {
-			time.AfterFunc(time.Second, kick) // the next step says what is wrong
-			<-ctx.Done()
 		}
 		kick()
 	}
@@ -234,6 +237,14 @@ func (s *Sockets) step() (newest int64, delay time.Duration, err error) {
 	return s.all.newest(), delay, nil
 }
 
+// newest is the greatest position.
+func (s *subscribers) newest() (n int64) {
+	for _, sub := range s.byID {
+		n = max(n, sub.position)
+	}
+	return n
+}
+
 // loadFrames passes on frames that are pushed next.
 func (s *Sockets) loadFrames(packed []byte) {
 	s.host.turn.Lock()
@@ -251,7 +262,7 @@ func (s *Sockets) end(sub *subscriber, reason *stream.Error) {
 
 func (s *Sockets) close(id int64, code int, reason string) {
 	s.all.remove(id)
-	s.closeSocket.Invoke(float64(id), code, reason)
+	_, _ = try(func() js.Value { return s.closeSocket.Invoke(float64(id), code, reason) }) // it may be gone
 }
 
 // networkOf names the network of a request's client.

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package cloudflare_test
 
@@ -64,7 +64,12 @@ func take(tb testing.TB, c *websocket.Conn, n int) (seqs []int64, err error) {
 // logged are the numbers of the events in the log.
 func logged(tb testing.TB, s *workerd.Server) (seqs []int64) {
 	tb.Helper()
-	if err := json.Unmarshal([]byte(get(tb, s, "/test/events")), &seqs); err != nil {
+	return loggedAt(tb, s, "")
+}
+
+func loggedAt(tb testing.TB, s *workerd.Server, query string) (seqs []int64) {
+	tb.Helper()
+	if err := json.Unmarshal([]byte(get(tb, s, "/test/events"+query)), &seqs); err != nil {
 		tb.Fatal(err)
 	}
 	return seqs
@@ -80,8 +85,13 @@ func same(tb testing.TB, what string, got, want any) {
 // createRecord makes a record, and returns the status of the answer.
 func createRecord(tb testing.TB, s *workerd.Server, header ...string) (status int) {
 	tb.Helper()
+	return createRecordAt(tb, s, "", header...)
+}
+
+func createRecordAt(tb testing.TB, s *workerd.Server, query string, header ...string) (status int) {
+	tb.Helper()
 	const body = `{"repo":"did:plc:ewvi7nxzyoun6zhxrhs64oiz","collection":"com.example.note","validate":false,"record":{"$type":"com.example.note","text":"Hello"}}`
-	r, err := http.NewRequest("POST", s.URL+"/xrpc/com.atproto.repo.createRecord", strings.NewReader(body))
+	r, err := http.NewRequest("POST", s.URL+"/xrpc/com.atproto.repo.createRecord"+query, strings.NewReader(body))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -6,6 +6,10 @@ import (
 	"context"
 	"fmt"
 	"syscall/js"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/durable"
 )
 
 // Call answers a call of another object: bytes in, bytes out. See Host.OnCall.
@@ -83,4 +87,40 @@ func toJS(b []byte) js.Value {
 	v := js.Global().Get("Uint8Array").New(len(b))
 	js.CopyBytesToJS(v, b)
 	return v
+}
+
+// Objects returns the object store of the one account that a Durable Object has, for durable.Config,
+// in a table. It is for the objects of a host with many accounts: see Host.Directory.
+func (h *Host) Objects(table string) (durable.Objects, error) {
+	o, err := h.Object(table)
+	if err != nil {
+		return nil, err
+	}
+	return oneAccount{o}, nil
+}
+
+type oneAccount struct{ *Object }
+
+// Open implements durable.Objects.
+func (o oneAccount) Open(_ context.Context, _ syntax.DID, create bool) (durable.Object, error) {
+	empty := true
+	err := o.Scan(durable.Scan{Rows: 1, MaxValue: durable.KeysOnly}, func(string, []byte) bool { empty = false; return false })
+	if err == nil && empty && !create {
+		err = storage.ErrNotFound
+	}
+	return o.Object, err
+}
+
+// Remove implements durable.Objects.
+func (o oneAccount) Remove(syntax.DID) error { return o.writeNow(appendOp(nil, opDelete, "", "")) }
+
+// Directory returns the directory in another object, for durable.Config: that object answers with
+// AnswerDirectory. The platform sends a call only when all that this object has written before is
+// durable, so the directory never knows of a change that the account might lose.
+func (h *Host) Directory(binding, name string) (durable.Directory, error) {
+	s, err := h.Stub(binding, name)
+	if err != nil {
+		return nil, err
+	}
+	return directory{s.Call}, nil
 }

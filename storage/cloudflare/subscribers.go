@@ -196,14 +196,6 @@ func (s *subscribers) sooner(delay time.Duration, list []*subscriber, now time.T
 	return delay
 }
 
-// newest is the greatest position.
-func (s *subscribers) newest() (n int64) {
-	for _, sub := range s.byID {
-		n = max(n, sub.position)
-	}
-	return n
-}
-
 // tooSlow returns a subscriber that is to be closed.
 func (s *subscribers) tooSlow(now time.Time) (worst *subscriber) {
 	total := int64(0)

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package cloudflare_test
 
@@ -50,7 +50,7 @@ func runInside(t *testing.T, cfg workerd.Config, query url.Values, args ...strin
 
 // The laws of objects and of stores hold over the SQLite of a Durable Object.
 func TestInside(t *testing.T) {
-	t.Log(runInside(t, workerd.Config{}, url.Values{}, long("^(TestObject|TestStore|TestTemp)$", "/Replace/(Buffers|Unseen)$")...))
+	t.Log(runInside(t, workerd.Config{}, url.Values{}, long("^(TestObject|TestStore|TestTemp)$", "/Replace/(Buffers|Unseen)$|/Blobs")...))
 }
 
 // long are arguments that run tests inside, with PDSKIT_LONG=1 those too that take long.
@@ -64,11 +64,11 @@ func long(run, skip string) []string {
 
 // They hold while clocks stand still, as on Cloudflare, where they move only with what comes from outside.
 func TestInsideFrozen(t *testing.T) {
-	t.Log(runInside(t, workerd.Config{}, url.Values{"frozen": {"1"}}, long("^(TestObject|TestStore)$", "/(Replace|Kill|Large)")...))
+	t.Log(runInside(t, workerd.Config{}, url.Values{"frozen": {"1"}}, long("^(TestClockStandsStill|TestObject|TestStore)$", "/(Replace|Kill|Large|Blobs|History)")...))
 }
 
-// The laws of buckets hold over R2. The two that put the most take 40 seconds in miniflare, and run
-// with PDSKIT_LONG=1.
+// The laws of buckets hold over R2. Those that put the most are slow in miniflare, and run with
+// PDSKIT_LONG=1.
 func TestInsideBucket(t *testing.T) {
-	t.Log(runInside(t, workerd.Config{Buckets: []string{"BLOBS"}}, url.Values{}, long("^TestBucket$", "/(Put|Pages)$")...))
+	t.Log(runInside(t, workerd.Config{Buckets: []string{"BLOBS"}}, url.Values{}, long("^TestBucket$", "/(Put|Pages|Concurrent)$")...))
 }

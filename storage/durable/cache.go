@@ -159,13 +159,18 @@ func (db *DB) hibernate(list []*object) {
 		// The object is at rest and all of it on disk, so an error is of no
 		// consequence.
 		_ = db.shut(o)
-		db.mu.Lock()
-		delete(db.open, o.did)
-		db.closing--
-		o.to(gone)
-		close(o.gone)
-		db.mu.Unlock()
+		db.forget(o)
 	}
+}
+
+// forget takes an object that was closed from the map.
+func (db *DB) forget(o *object) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	delete(db.open, o.did)
+	db.closing--
+	o.to(gone)
+	close(o.gone)
 }
 
 // shut closes the store of an object that nobody uses.

@@ -154,10 +154,18 @@ func (db *DB) Close() error {
 	}
 	db.users.Wait()
 	var errs []error
-	for o := db.idle.first(); o != nil; o = db.idle.first() {
-		errs = append(errs, db.shut(db.retire(o)))
-		delete(db.open, o.did)
-		o.to(gone)
+	for {
+		db.mu.Lock()
+		o := db.idle.first()
+		if o != nil {
+			db.retire(o)
+		}
+		db.mu.Unlock()
+		if o == nil {
+			break
+		}
+		errs = append(errs, db.shut(o))
+		db.forget(o)
 	}
 	return errors.Join(errs...)
 }

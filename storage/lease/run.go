@@ -79,7 +79,10 @@ func (l *Lease) wait(ctx context.Context) (*Held, error) {
 			if ok {
 				h.token = token
 				h.until.Store(int64(l.cfg.Term))
-				return h, nil
+				if h.Valid() {
+					return h, nil
+				}
+				l.release(ctx, h) // the store has taken longer than a term to say so
 			} else if err != nil && ctx.Err() == nil {
 				l.failed(err)
 			}

@@ -195,11 +195,20 @@ func (b *blobs) DeleteAll(ctx context.Context, did syntax.DID) error {
 }
 
 func (b *blobs) List(ctx context.Context, did syntax.DID, after cid.Cid) iter.Seq2[storage.BlobInfo, error] {
+	return b.list(ctx, did, true, after)
+}
+
+// Staged implements storage.StagedBlobs.
+func (b *blobs) Staged(ctx context.Context, did syntax.DID) iter.Seq2[storage.BlobInfo, error] {
+	return b.list(ctx, did, false, cid.Undef)
+}
+
+func (b *blobs) list(ctx context.Context, did syntax.DID, promoted bool, after cid.Cid) iter.Seq2[storage.BlobInfo, error] {
 	return until(ctx, func(yield func(storage.BlobInfo) bool) {
 		var list []storage.BlobInfo
 		b.mu.Lock()
 		for k, x := range b.all {
-			if k.did == did && x.promoted && k.cid > after.KeyString() {
+			if k.did == did && x.promoted == promoted && k.cid > after.KeyString() {
 				list = append(list, x.info)
 			}
 		}

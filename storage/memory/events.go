@@ -25,16 +25,21 @@ func ofAccount(did syntax.DID) (from, to string) { return string(did) + "\x00", 
 func (s *state) append(clock func() time.Time, list []storage.Event) int64 {
 	for _, e := range list {
 		s.newest = storage.NextSeq(s.newest, clock()) + e.Numbers() - 1
-		e.Seq, e.Weight = s.newest, int(e.Numbers())
-		e.Time = e.Time.Truncate(time.Millisecond).UTC()
-		e.Payload = bytes.Clone(e.Payload)
-		from, _ := ofAccount(e.DID)
-		s.log, s.byDID = s.log.Set(seqKey(e.Seq), e), s.byDID.Set(from+seqKey(e.Seq), e)
+		e.Seq = s.newest
+		s.put(e)
 	}
 	if len(list) == 0 {
 		return 0
 	}
 	return s.newest
+}
+
+// put puts an event that has its number into the log.
+func (s *state) put(e storage.Event) {
+	e.Time = e.Time.Truncate(time.Millisecond).UTC()
+	e.Payload, e.Weight = bytes.Clone(e.Payload), int(e.Numbers())
+	from, _ := ofAccount(e.DID)
+	s.log, s.byDID = s.log.Set(seqKey(e.Seq), e), s.byDID.Set(from+seqKey(e.Seq), e)
 }
 
 func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {

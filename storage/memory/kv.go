@@ -34,12 +34,16 @@ func set(m pmap.Map[pair], key string, value []byte, expires, now time.Time) pma
 	return m
 }
 
-type kv struct{ *db }
+type kv struct {
+	*db
+	moving bool // writes a store that is shut, too
+}
 
 // kvView reads a snapshot, or in a transaction what it has written.
 type kvView struct {
-	m   pmap.Map[pair]
-	now time.Time
+	m       pmap.Map[pair]
+	now     time.Time
+	written []string // keys
 }
 
 func (v *kvView) Get(ctx context.Context, key string) ([]byte, error) {
@@ -58,6 +62,7 @@ func (v *kvView) Set(ctx context.Context, key string, value []byte, expires time
 		return errors.New("memory: empty key")
 	}
 	v.m = set(v.m, key, value, expires, v.now)
+	v.written = append(v.written, key)
 	return nil
 }
 
@@ -66,6 +71,7 @@ func (v *kvView) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	v.m = v.m.Delete(key)
+	v.written = append(v.written, key)
 	return nil
 }
 
@@ -74,16 +80,23 @@ func (d kv) Read(ctx context.Context, fn func(storage.KVReader) error) error {
 		return err
 	}
 	now, _ := d.db.read()
-	return fn(&kvView{now.global, d.now()})
+	return fn(&kvView{m: now.global, now: d.now()})
 }
 
 func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
-	return d.write(ctx, func(s *state) error {
-		v := &kvView{s.global, d.now()}
+	write := d.write
+	if d.moving {
+		write = d.writeShut
+	}
+	return write(ctx, func(s *state) error {
+		v := &kvView{m: s.global, now: d.now()}
 		if err := fn(v); err != nil {
 			return err
 		}
 		s.global = v.m
+		for _, key := range v.written {
+			s.note(storage.ChangedKey, key)
+		}
 		return ctx.Err()
 	})
 }

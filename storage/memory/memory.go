@@ -33,7 +33,7 @@ func New(cfg Config) storage.Store {
 		cfg.Now = time.Now
 	}
 	db := &db{now: cfg.Now, turn: make(chan struct{}, 1), changed: make(chan struct{})}
-	return storage.Store{Repos: repos{db}, Events: events{db}, KV: kv{db}, Blobs: newBlobs(cfg.Now)}
+	return storage.Store{Repos: repos{db}, Events: events{db}, KV: kv{db: db}, Blobs: newBlobs(cfg.Now)}
 }
 
 // db is the shared state of the four stores, but for blobs.
@@ -54,6 +54,9 @@ type state struct {
 	byDID   pmap.Map[storage.Event] // the same, by DID, 0, seqKey
 	newest  int64
 	trimmed int64 // greatest number that Trim deleted
+	watch   storage.Watch
+	changed pmap.Map[storage.Changed] // noted for who moves the store, by changedKey
+	stamp   int64                     // of the newest note
 }
 
 // read returns the present state, and a channel that is closed when the log has grown.
@@ -64,8 +67,18 @@ func (d *db) read() (state, <-chan struct{}) {
 }
 
 // write waits for its turn and calls fn with a state, which takes the place of the present one if
-// fn returns nil.
+// fn returns nil. It fails if the store is shut.
 func (d *db) write(ctx context.Context, fn func(*state) error) error {
+	return d.writeShut(ctx, func(s *state) error {
+		if s.watch.State == storage.Shut {
+			return storage.ErrMoved
+		}
+		return fn(s)
+	})
+}
+
+// writeShut is write for a store that may be shut.
+func (d *db) writeShut(ctx context.Context, fn func(*state) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -183,6 +196,7 @@ func (s *state) apply(clock func() time.Time, did syntax.DID, c *storage.Change,
 		}
 	}
 	s.repos = s.repos.Set(string(did), &next)
+	s.note(storage.ChangedAccount, string(did))
 	return s.append(clock, c.Events), nil
 }
 
@@ -257,6 +271,8 @@ func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event)
 			return missing(did)
 		}
 		s.repos = s.repos.Delete(string(did))
+		s.note(storage.ChangedAccount, string(did))
+		s.note(storage.ChangedEvents, string(did))
 		from, to := ofAccount(did)
 		old := s.byDID
 		for key, e := range old.Range(from, to, false) {

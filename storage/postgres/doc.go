@@ -55,6 +55,13 @@
 // too old, and drops partitions that have nothing else. Wait is woken by notifications, behind
 // which stands polling.
 //
+// # Versions
+//
+// The schema has a version, and says how new a program must be to use it. A program that is newer
+// than the schema migrates it when it opens it. Steps that the programs of the release before can
+// live with are made while those run. Others are refused with a [NodesError], which names the nodes
+// that are to be stopped first, and afterwards those are refused with a [VersionError].
+//
 // # Standing
 //
 // Measured with storage/storagetest, see README.md. All strings are stored as bytea, so that they

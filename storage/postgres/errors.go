@@ -59,7 +59,7 @@ func blocked(err error) bool {
 
 // meant reports whether an error has a meaning in the contract, or is our own.
 func meant(err error) bool {
-	for _, e := range []error{storage.ErrNotFound, storage.ErrExists, storage.ErrConflict, storage.ErrCorrupt, storage.ErrBusy, storage.ErrFull, errClosed} {
+	for _, e := range []error{storage.ErrNotFound, storage.ErrExists, storage.ErrConflict, storage.ErrCorrupt, storage.ErrBusy, storage.ErrFull, storage.ErrMoved, errUnwatched, errClosed} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -76,6 +76,8 @@ func fail(ctx context.Context, err error) error {
 		return ctx.Err()
 	case c == "53100":
 		return fmt.Errorf("%w: %w", storage.ErrFull, err)
+	case c == codeMoved:
+		return storage.ErrMoved
 	case c == "XX001" || c == "XX002":
 		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 	}

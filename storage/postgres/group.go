@@ -362,8 +362,8 @@ func (o *writes) addKeys(list []storage.KVWrite, id int64) {
 	}
 }
 
-// queue queues the statements, the one that takes the sequencer at the end.
-func (o *writes) queue(b *batch, w *writer, number int64, last *int64) {
+// queueRows queues the statements for all but the log.
+func (o *writes) queueRows(b *batch) {
 	if h := &o.heads; len(h.ids) > 0 {
 		b.Queue("UPDATE repo SET commit_cid = u.c, data_cid = u.d, rev = u.r, block = u.b FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[]) u (id, c, d, r, b) WHERE repo.id = u.id",
 			h.ids, h.commits, h.data, h.revs, h.block)
@@ -406,6 +406,11 @@ func (o *writes) queue(b *batch, w *writer, number int64, last *int64) {
 		b.Queue("INSERT INTO account_key (repo, key, value, expires) SELECT u.r, u.k, u.v, nullif(u.e, 0) FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[]) u (r, k, v, e) ON CONFLICT (repo, key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
 			k.repos, k.keys, k.values, k.expires)
 	}
+}
+
+// queue queues the statements, the one that takes the sequencer at the end.
+func (o *writes) queue(b *batch, w *writer, number int64, last *int64) {
+	o.queueRows(b)
 	if e := &o.events; len(e.dids) > 0 {
 		b.each(func(r row) error {
 			*last = r.int(0)

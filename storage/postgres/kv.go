@@ -74,7 +74,10 @@ func (s space) keysAfter(ctx context.Context, c *conn, rng storage.Range, now ti
 	}, func(p storage.KVPair) { q.after(p.Key) })
 }
 
-type kv struct{ *DB }
+type kv struct {
+	*DB
+	moving bool // writes a store that is shut, too
+}
 
 var _ storage.KV = kv{}
 
@@ -149,6 +152,9 @@ func (d kv) try(ctx context.Context, fn func(storage.KVTx) error) (again bool, e
 	}()
 	tx := &kvTx{lane: &d.kvLane, c: c, now: d.cfg.Now()}
 	tx.pending.Queue("BEGIN ISOLATION LEVEL SERIALIZABLE")
+	if d.moving {
+		tx.pending.Queue(passSQL)
+	}
 	if err := fn(tx); err != nil { // its own, if the transaction is well
 		return tx.err != nil && passing(tx.err) && ctx.Err() == nil, err
 	}

@@ -45,6 +45,13 @@ func (db *DB) listen(ctx context.Context) {
 
 // follow listens on one connection until it breaks.
 func (db *DB) follow(ctx context.Context, c *conn) {
+	if err := db.join(ctx, c); err != nil {
+		var outdated *VersionError
+		if errors.As(err, &outdated) {
+			db.outdated.Store(outdated)
+		}
+		return
+	}
 	if _, err := c.exec(ctx, "LISTEN "+pgIdentifier(db.channel())); err != nil {
 		return
 	}

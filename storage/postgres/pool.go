@@ -16,6 +16,8 @@ type pool struct {
 	size   int32
 	wait   time.Duration
 	closed func() bool
+	// useless returns why the schema can no longer be used, or nil.
+	useless func() error
 	// grace is how long what was sent may go on after its context has ended, and limit how long in
 	// all. To break it off would cost the connection, with the snapshot or the transaction in it.
 	grace, limit time.Duration
@@ -23,10 +25,10 @@ type pool struct {
 
 // settings are those of all sessions. Every statement of this package walks an index, whatever the
 // planner knows about the tables: so plans are made once and do not change with the statistics.
-func settings(schema string) map[string]string {
+func settings(schema, name string) map[string]string {
 	return map[string]string{
 		"search_path":      pgIdentifier(schema),
-		"application_name": "pdskit",
+		"application_name": name,
 		"plan_cache_mode":  "force_generic_plan",
 		"enable_seqscan":   "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 		"jit": "off",
@@ -54,7 +56,7 @@ func (db *DB) newPool(url string, size int, params map[string]string) (*pool, er
 	if err != nil {
 		return nil, err
 	}
-	return &pool{Pool: p, size: int32(size), wait: db.cfg.Wait, closed: db.isClosed, grace: db.cfg.Timeout / 2, limit: 5 * db.cfg.Timeout}, nil
+	return &pool{Pool: p, size: int32(size), wait: db.cfg.Wait, closed: db.isClosed, useless: db.useless, grace: db.cfg.Timeout / 2, limit: 5 * db.cfg.Timeout}, nil
 }
 
 // conn is a connection in use.
@@ -66,6 +68,9 @@ type conn struct {
 // take waits for a free connection to a server that answers, for Config.Wait at most.
 func (p *pool) take(ctx context.Context) (*conn, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := p.useless(); err != nil {
 		return nil, err
 	}
 	limited, cancel := context.WithTimeout(ctx, p.wait)

@@ -19,6 +19,9 @@ type Config struct {
 	// that share it are nodes of one host. Empty: the search_path of the connection string, which
 	// then has one name, or "pdskit".
 	Schema string
+	// Name is shown as that of the process's connections, in pg_stat_activity and to the operator of a
+	// newer version who has to stop this process first: up to 50 bytes. Empty: "pdskit".
+	Name string
 	// Replica is the connection string of a standby that answers queries, for [DB.Lagging]. Empty: there is none.
 	Replica string
 	// Readers bounds the connections for Views and for reading keys and events; what comes beyond
@@ -64,6 +67,9 @@ func (c *Config) setDefaults() {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Name == "" {
+		c.Name = "pdskit"
+	}
 }
 
 func positive[T int | time.Duration](v *T, otherwise T) {
@@ -74,8 +80,9 @@ func positive[T int | time.Duration](v *T, otherwise T) {
 
 // DB is an open database. Its methods may be called concurrently.
 type DB struct {
-	cfg  Config
-	node [16]byte // names this process in the table ticket
+	cfg   Config
+	known int      // versions of the schema
+	node  [16]byte // names this process in the table ticket
 
 	reads, looks *pool // of Views and pages; of look-ups that call nobody else's functions
 	lanes, bulk  *pool // of steps and transactions; of what is done in pieces
@@ -87,12 +94,13 @@ type DB struct {
 	numbers numbers
 	parts   parts
 
-	mu      sync.Mutex
-	closed  bool
-	dropped []int64       // sets of failed calls of Replace; guarded by mu
-	changed chan struct{} // closed and replaced when newest grows; guarded by mu
-	newest  atomic.Int64  // newest sequence number seen
-	behind  atomic.Int64  // the newest of the database when that was last reported as too old
+	mu       sync.Mutex
+	closed   bool
+	dropped  []int64                      // sets of failed calls of Replace; guarded by mu
+	changed  chan struct{}                // closed and replaced when newest grows; guarded by mu
+	newest   atomic.Int64                 // newest sequence number seen
+	outdated atomic.Pointer[VersionError] // a newer program has migrated the schema
+	behind   atomic.Int64                 // the newest of the database when that was last reported as too old
 
 	notify chan struct{} // has room for one: full when other nodes are to be told
 	stop   context.CancelFunc
@@ -107,7 +115,7 @@ type DB struct {
 // go to the one that is the primary. Poolers must work per session.
 func Open(ctx context.Context, url string, cfg Config) (*DB, error) {
 	cfg.setDefaults()
-	db := &DB{cfg: cfg, kvTurn: make(chan struct{}, 1), changed: make(chan struct{}), notify: make(chan struct{}, 1)}
+	db := &DB{cfg: cfg, known: len(versions), kvTurn: make(chan struct{}, 1), changed: make(chan struct{}), notify: make(chan struct{}, 1)}
 	if _, err := rand.Read(db.node[:]); err != nil {
 		return nil, err
 	}
@@ -145,7 +153,7 @@ func (db *DB) setUp(ctx context.Context, url string) (s server, err error) {
 		}
 	}
 	cfg.RuntimeParams["search_path"] = pgIdentifier(db.cfg.Schema)
-	cfg.RuntimeParams["application_name"] = "pdskit"
+	cfg.RuntimeParams["application_name"] = db.cfg.Name
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = db.cfg.Wait
 	}
@@ -161,7 +169,7 @@ func (db *DB) setUp(ctx context.Context, url string) (s server, err error) {
 	if s.version < 140000 {
 		return s, fmt.Errorf("postgres: the server has version %d; 14 is the oldest that will do", s.version/10000)
 	}
-	if err := db.migrate(ctx, c, versions[:]); err != nil {
+	if err := db.migrate(ctx, c, versions[:], needs[:]); err != nil {
 		return s, err
 	}
 	return s, db.enter(ctx, c)
@@ -198,11 +206,11 @@ func (db *DB) enter(ctx context.Context, c *pgx.Conn) error {
 // newPools makes the pools.
 func (db *DB) newPools(url string, s server) (err error) {
 	t := db.cfg.Timeout
-	read := settings(db.cfg.Schema)
+	read := settings(db.cfg.Schema, db.cfg.Name)
 	read["default_transaction_read_only"] = "on"
 	read["statement_timeout"] = milliseconds(5 * t)
 	read["idle_in_transaction_session_timeout"] = milliseconds(db.cfg.Idle)
-	write := settings(db.cfg.Schema)
+	write := settings(db.cfg.Schema, db.cfg.Name)
 	write["statement_timeout"] = milliseconds(2 * t)
 	write["lock_timeout"] = milliseconds(t)
 	write["idle_in_transaction_session_timeout"] = milliseconds(t)
@@ -253,7 +261,7 @@ func (db *DB) start(ctx context.Context) error {
 
 // Store returns the stores of the database. Blobs is nil: the bytes of blobs are kept elsewhere.
 func (db *DB) Store() storage.Store {
-	return storage.Store{Repos: repos{db, db.reads}, Events: events{db, db.reads, db.looks}, KV: kv{db}}
+	return storage.Store{Repos: repos{db, db.reads}, Events: events{db, db.reads, db.looks}, KV: kv{DB: db}}
 }
 
 // Close waits for steps that are under way, and closes the connections. Methods called later fail.
@@ -290,6 +298,14 @@ func (db *DB) closePools() {
 	case <-done:
 	case <-time.After(db.cfg.Timeout):
 	}
+}
+
+// useless returns why the database can no longer be used by this program, or nil.
+func (db *DB) useless() error {
+	if e := db.outdated.Load(); e != nil {
+		return e
+	}
+	return nil
 }
 
 func (db *DB) isClosed() bool {

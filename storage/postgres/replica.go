@@ -17,7 +17,7 @@ func (db *DB) Lagging() (storage.Store, bool) {
 	if db.replica == nil {
 		return storage.Store{}, false
 	}
-	return storage.Store{Repos: repos{db, db.replica}, Events: standby{events{db, db.replica, db.replica}}, KV: kv{db}}, true
+	return storage.Store{Repos: repos{db, db.replica}, Events: standby{events{db, db.replica, db.replica}}, KV: kv{DB: db}}, true
 }
 
 // standby is the log as a standby has it, which knows nothing of notifications.

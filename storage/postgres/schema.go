@@ -1,14 +1,5 @@
 package postgres
 
-import (
-	"context"
-	"errors"
-	"fmt"
-	"hash/fnv"
-
-	"github.com/jackc/pgx/v5"
-)
-
 // versions are the steps of the schema, in order. The table version says how many of them a
 // database has been through. A step that was ever released is never changed; a new one follows it.
 //
@@ -131,81 +122,9 @@ ALTER TABLE event ADD COLUMN weight bigint NOT NULL DEFAULT 1;
 -- From this version on, the row of an account without a head has empty values for it.
 `}
 
-// VersionError: a newer version of this package made the schema, or migrated it. It was not
-// changed.
-type VersionError struct {
-	Have  int // version of the database's schema
-	Known int // the newest version that this program knows
-}
-
-func (e *VersionError) Error() string {
-	return fmt.Sprintf("postgres: the database has version %d of the schema; this program knows %d", e.Have, e.Known)
-}
-
-// Keys of advisory locks, besides a hash of the schema's name.
-const (
-	lockMigrate = iota + 1
-	lockPartitions
-	lockTrim
-)
-
-// lockKey is the key of an advisory lock, which is of a schema alone.
-func (db *DB) lockKey(lock int64) int64 {
-	h := fnv.New64a()
-	h.Write([]byte("pdskit/" + db.cfg.Schema))
-	return int64(h.Sum64()&^0xff) | lock
-}
-
-// migrate makes the schema, or brings it up to date, in one transaction, whoever else tries the
-// same at the same time. If it fails, nothing is changed.
-func (db *DB) migrate(ctx context.Context, c *pgx.Conn, versions []string) error {
-	if have, err := schemaVersion(ctx, c, db.cfg.Schema); err != nil || have == len(versions) {
-		return err
-	} else if have > len(versions) {
-		return &VersionError{have, len(versions)}
-	}
-	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", db.lockKey(lockMigrate)); err != nil {
-			return err
-		}
-		have, err := schemaVersion(ctx, tx, db.cfg.Schema)
-		switch {
-		case err != nil:
-			return err
-		case have > len(versions):
-			return &VersionError{have, len(versions)}
-		case have == 0:
-			if _, err := tx.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{db.cfg.Schema}.Sanitize()); err != nil {
-				return err
-			}
-			if _, err := tx.Exec(ctx, "CREATE TABLE version (version bigint NOT NULL); INSERT INTO version VALUES (0)", pgx.QueryExecModeSimpleProtocol); err != nil {
-				return err
-			}
-		}
-		for _, step := range versions[have:] {
-			if _, err := tx.Exec(ctx, step, pgx.QueryExecModeSimpleProtocol); err != nil {
-				return err
-			}
-		}
-		_, err = tx.Exec(ctx, "UPDATE version SET version = $1", len(versions))
-		return err
-	})
-}
-
-// schemaVersion reads the version of the schema, 0 if there is none.
-func schemaVersion(ctx context.Context, q interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}, schema string) (have int, err error) {
-	table := pgx.Identifier{schema, "version"}.Sanitize()
-	var found bool
-	// Not to_regclass, which may remember that there was none before the lock was there.
-	err = q.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE n.nspname = $1 AND t.relname = 'version')", schema).Scan(&found)
-	if err != nil || !found {
-		return 0, err
-	}
-	err = q.QueryRow(ctx, "SELECT version FROM "+table).Scan(&have)
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = fmt.Errorf("postgres: the table %s, with the schema's version, is empty", table)
-	}
-	return have, err
-}
+// needs says, for each version of the schema, how many steps a program must know to use it. 0: as many
+// as for the version before. A step that the programs of the release before can live with, such as
+// a table, an index, or a column with a default, needs no more than they know: it is made while they
+// run, and they may still be started. Any other needs its own number, and is made when none of them
+// runs.
+var needs = [len(versions)]int{1, 2}

@@ -42,7 +42,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := schema(t, url, dir)
-	exec(t, url, "UPDATE "+name+".version SET version = version + 1")
+	exec(t, url, "UPDATE "+name+".version SET version = version + 1, oldest = version + 1")
 	_, err := postgres.Open(testContext, url, postgres.Config{Schema: name})
 	if v := (*postgres.VersionError)(nil); !errors.As(err, &v) || v.Have != v.Known+1 {
 		t.Errorf("a newer schema: %v", err)

@@ -102,7 +102,10 @@ func (k kvTx) Delete(ctx context.Context, key string) error {
 	return fail(ctx, k.c.delete(k.id, key))
 }
 
-type kv struct{ *DB }
+type kv struct {
+	*DB
+	moving bool // writes a store that is shut, too
+}
 
 var _ storage.KV = kv{}
 
@@ -114,6 +117,10 @@ func (d kv) Read(ctx context.Context, fn func(storage.KVReader) error) error {
 // another write.
 func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 	return d.writer.do(ctx, step{fn: func(c *conn) error {
-		return fn(kvTx{kvReader{c, hostKeys, d.cfg.Now()}})
+		write := func() error { return fn(kvTx{kvReader{c, hostKeys, d.cfg.Now()}}) }
+		if d.moving {
+			return c.pass(write)
+		}
+		return write()
 	}})
 }

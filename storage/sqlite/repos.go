@@ -192,7 +192,15 @@ func (c *conn) unref(set int64, path string) error {
 
 // finish writes a step's key-value pairs and events.
 func (c *conn) finish(id int64, did syntax.DID, change *storage.Change, now time.Time) (int64, error) {
-	for _, w := range change.KV {
+	if err := c.keys(id, change.KV); err != nil {
+		return 0, err
+	}
+	return c.append(change.Events, now)
+}
+
+// keys writes key-value pairs of an account.
+func (c *conn) keys(id int64, list []storage.KVWrite) error {
+	for _, w := range list {
 		var err error
 		if w.Value == nil {
 			err = c.delete(id, w.Key)
@@ -200,10 +208,10 @@ func (c *conn) finish(id int64, did syntax.DID, change *storage.Change, now time
 			err = c.set(id, w.Key, w.Value, w.Expires)
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return c.append(change.Events, now)
+	return nil
 }
 
 // append adds events to the log and returns the number of the last.
@@ -234,10 +242,7 @@ func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event)
 		if err != nil {
 			return 0, err
 		}
-		if err := c.exec("DELETE FROM kv WHERE repo = ?", row.id); err != nil {
-			return 0, err
-		}
-		if err := c.exec("DELETE FROM repo WHERE id = ?", row.id); err != nil {
+		if err := c.removeRepo(row); err != nil {
 			return 0, err
 		}
 		newest, err := c.newest()
@@ -248,15 +253,23 @@ func (d repos) Delete(ctx context.Context, did syntax.DID, list []storage.Event)
 		if err := c.exec("INSERT INTO gone (did, seq) VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq", did, newest); err != nil {
 			return 0, err
 		}
-		if err := c.loosen(row.set); err != nil {
-			return 0, err
-		}
 		return c.append(list, d.cfg.Now())
 	})
 	if err == nil {
 		_ = d.sweep(ctx) // the next sweep does what is left
 	}
 	return seq, err
+}
+
+// removeRepo removes a repository with its keys. Its records are left to sweep.
+func (c *conn) removeRepo(row repoRow) error {
+	if err := c.exec("DELETE FROM kv WHERE repo = ?", row.id); err != nil {
+		return err
+	}
+	if err := c.exec("DELETE FROM repo WHERE id = ?", row.id); err != nil {
+		return err
+	}
+	return c.loosen(row.set)
 }
 
 // listPage is how many repositories List reads at a time.

@@ -233,7 +233,7 @@ func (db *DB) connect(ctx context.Context) (*conn, error) {
 
 // Store returns the stores of the database and its folder of blobs.
 func (db *DB) Store() storage.Store {
-	return storage.Store{Repos: repos{db}, Events: events{db}, KV: kv{db}, Blobs: db.blobs}
+	return storage.Store{Repos: repos{db}, Events: events{db}, KV: kv{DB: db}, Blobs: db.blobs}
 }
 
 // Close waits for the writer, and closes the database. Methods called later, and Views
@@ -390,6 +390,8 @@ func fail(ctx context.Context, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+	case errors.Is(err, sqlite3.CONSTRAINT_TRIGGER):
+		return storage.ErrMoved
 	case sqlitevfs.Corrupt(err):
 		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 	case sqlitevfs.Full(err):

@@ -223,6 +223,10 @@ func blobMutants() []mutant {
 				}
 			}}
 		}, "Blobs/List", "History/", "Blobs/History/"),
+		{"lists promoted blobs as staged", []string{"Blobs/Staged"}, func(s storage.Store, _ int) storage.Store {
+			s.Blobs = lazyStaged{s.Blobs}
+			return s
+		}},
 		onBlobs("collects everything that is staged", func(b storage.Blobs) hookBlobs {
 			return hookBlobs{collect: func(ctx context.Context, _ time.Time) (int, error) {
 				return b.Collect(ctx, time.Now().AddDate(1, 0, 0))

@@ -34,6 +34,7 @@ func blobChecks() []check {
 		{name: "Blobs/Ranges", law: readRanges},
 		{name: "Blobs/Delete", law: deleteBlobs},
 		{name: "Blobs/List", law: listBlobs},
+		{name: "Blobs/Staged", law: stagedBlobs},
 		{name: "Blobs/Collect", law: collectBlobs},
 		{name: "Blobs/CollectFresh", law: collectFresh},
 		{name: "Blobs/Race", law: raceForBlobs},

@@ -27,13 +27,20 @@ type Faults struct {
 // Wrap returns the store with faults.
 func (f Faults) Wrap(s storage.Store) storage.Store {
 	if s.Repos != nil {
-		s.Repos = faultyRepos{f, s.Repos}
+		m, movable := s.Repos.(storage.Movable)
+		l, loads := s.Repos.(storage.Loader)
+		if s.Repos = (faultyRepos{f, s.Repos}); movable && loads {
+			s.Repos = faultyMovable{s.Repos.(faultyRepos), m, l}
+		}
 	}
 	if s.Events != nil {
 		s.Events = faultyEvents{f, s.Events}
 	}
 	if s.Blobs != nil {
-		s.Blobs = faultyBlobs{f, s.Blobs}
+		staged, ok := s.Blobs.(storage.StagedBlobs)
+		if s.Blobs = (faultyBlobs{f, s.Blobs}); ok {
+			s.Blobs = faultyStaged{s.Blobs.(faultyBlobs), staged}
+		}
 	}
 	if s.KV != nil {
 		s.KV = faultyKV{f, s.KV}

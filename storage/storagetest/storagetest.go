@@ -78,7 +78,7 @@ const (
 
 // Run checks all of a backend.
 func Run(t *testing.T, b Backend) {
-	run(t, b, allChecks())
+	run(t, b, slices.Concat(allChecks(), moveChecks()))
 }
 
 func allChecks() []check {

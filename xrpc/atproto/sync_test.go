@@ -18,6 +18,7 @@ import (
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -322,6 +323,7 @@ func (w *world) suffix(did string) string { return strings.TrimPrefix(did, "did:
 // The stream's messages are as their schema says, and a follower who believes nothing believes
 // them.
 func TestSubscribeRepos(t *testing.T) {
+	testenv.NotOnJS(t, "there are no WebSocket connections")
 	w := newWorld(t)
 	w.note(alice, "one", "x")
 	w.note(bob, "one", "x")

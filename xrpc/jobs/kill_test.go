@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/storage/queue"
 	"github.com/pdskit/pdskit/storage/sqlite"
 	"github.com/pdskit/pdskit/xrpc"
@@ -49,6 +50,7 @@ func TestWorkerProcess(t *testing.T) {
 // Two processes take jobs over HTTP and are killed again and again. Every job is done; those of a key in
 // their order, one at a time; and no more are begun twice than the dead had in their hands.
 func TestWorkersAreKilled(t *testing.T) {
+	testenv.NotOnJS(t, "programs cannot be started")
 	if os.Getenv(serverEnv) != "" {
 		t.Skip("this is a worker")
 	}

@@ -132,7 +132,7 @@ func (s *Server) openNode() error {
 		return err
 	}
 	mac := hmac.New(sha256.New, session)
-	fmt.Fprintf(mac, "%x %q %q", oauth, s.cfg.URL, s.cfg.ServiceDID)
+	fmt.Fprintf(mac, "%x %q %q", oauth, s.hostname(), s.cfg.ServiceDID)
 	n.keys = hex.EncodeToString(mac.Sum(nil))
 	n.instance, n.beat, n.leads = rand.Text(), make(chan struct{}, 1), make(map[string]bool)
 	n.drain, n.end = context.WithCancel(context.Background())
@@ -291,7 +291,7 @@ func (s *Server) countOthers(ctx context.Context) error {
 		}
 	}
 	if odd != "" && odd != s.node.odd {
-		s.log.Error("another node has other secrets, or another URL: sessions of one are none on the other, and accounts of one cannot sign on the other", "other", odd)
+		s.log.Error("another node has other secrets, or another host name: sessions of one are none on the other, and accounts of one cannot sign on the other", "other", odd)
 	}
 	s.node.mu.Lock()
 	s.node.odd = odd

@@ -208,6 +208,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 // serveHTTP starts a server and returns its address.
 func serveHTTP(t testing.TB, h http.Handler) string {
+	needsWebSockets(t)
 	srv := httptest.NewUnstartedServer(h)
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	srv.Start()

@@ -166,7 +166,7 @@ func networkServer(t *testing.T, h http.Handler, privileged string) string {
 
 func dialFrom(t *testing.T, url, from string) (*websocket.Conn, int) {
 	t.Helper()
-	c, resp, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{HTTPHeader: http.Header{"X-From": {from}}})
+	c, resp, err := dialWith(t, url, http.Header{"X-From": {from}})
 	if err != nil {
 		if resp == nil {
 			t.Fatal(err)

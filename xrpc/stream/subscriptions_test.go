@@ -2,7 +2,6 @@ package stream
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -17,10 +16,9 @@ func TestSubscriptions(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/frames", o)
 	mux.Handle("/json", view)
-	server := httptest.NewServer(mux)
-	defer server.Close()
+	url := serveHTTP(t, mux)
 	dial := func(path, agent string) *websocket.Conn {
-		c, _, err := websocket.Dial(t.Context(), server.URL+path, &websocket.DialOptions{HTTPHeader: http.Header{"User-Agent": {agent}}})
+		c, _, err := dialWith(t, url+path, http.Header{"User-Agent": {agent}})
 		if err != nil {
 			t.Fatal(err)
 		}

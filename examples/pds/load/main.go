@@ -67,6 +67,13 @@
 //	| listRecords?limit=100 of large records, 64 at a time, from 8 addresses | 172 MiB, p99 45 ms, relay 15 of 15                      | reached |
 //	| getBlocks with one CID 900 times, 32 at a time, from 8 addresses       | 74 MiB, 4 MiB of spools, p99 30 ms, relay 15 of 15      | reached |
 //	| service tokens with IDs of 40 KB                                       | 67 MiB, p99 46 ms, relay 15 of 15                       | reached |
+//
+// # Several nodes
+//
+//	go run ./examples/pds/load -nodes 3 -time 2m
+//
+// runs three servers on one PostgreSQL and one bucket instead, while they are killed, drained and
+// paused, and checks what has become of it. See README.md.
 package main
 
 import (
@@ -103,6 +110,7 @@ type options struct {
 	downloads    int // at once
 
 	hostile bool
+	nodes   int // several servers on one database; 0: one
 }
 
 // result is a row of the table.
@@ -129,7 +137,15 @@ func main() {
 	flag.IntVar(&opt.records, "records", 100_000, "how many records the large repository has")
 	flag.IntVar(&opt.downloads, "downloads", 20, "how many clients download it at once")
 	flag.BoolVar(&opt.hostile, "hostile", false, "attack the server instead; -only takes the names of attacks")
+	flag.IntVar(&opt.nodes, "nodes", 0, "run so many servers on one PostgreSQL instead, for -time, while they are killed, drained and paused, and check what they have done")
 	flag.Parse()
+	if opt.nodes > 0 {
+		if err := nodes(ctx, opt, os.Stdout, os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, "load:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, opt, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/filelock"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sqlite"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
@@ -31,6 +32,7 @@ func TestStores(t *testing.T) {
 			return &client.Stored{KV: kv}, &client.Stored{KV: kv}
 		},
 		"Stored in SQLite": func(t *testing.T) (one, other store) {
+			testenv.NotOnJS(t, "SQLite has no files")
 			db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), sqlite.Config{})
 			if err != nil {
 				t.Fatal(err)

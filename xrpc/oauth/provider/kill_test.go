@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sqlite"
 	"github.com/pdskit/pdskit/xrpc/auth"
@@ -273,6 +274,7 @@ func (k *killed) recover() error {
 //
 //	PDSKIT_KILLS=100 go test -run TestKilled -v ./xrpc/oauth/provider
 func TestKilled(t *testing.T) {
+	testenv.NotOnJS(t, "programs cannot be started")
 	rounds := 10
 	if text := os.Getenv("PDSKIT_KILLS"); text != "" {
 		n, err := strconv.Atoi(text)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sqlite"
@@ -126,6 +127,7 @@ func TestMatrix137Restart(t *testing.T) {
 		testRestart(t, w, func() {})
 	})
 	t.Run("sqlite", func(t *testing.T) {
+		testenv.NotOnJS(t, "SQLite has no files")
 		file := filepath.Join(t.TempDir(), "pds.sqlite")
 		var db *sqlite.DB
 		open := func(now func() time.Time) storage.Store {

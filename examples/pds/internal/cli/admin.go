@@ -38,6 +38,7 @@ type values struct {
 	keep          backup.Keep
 	migrate       cmdline.Command
 	worker        worker.Command
+	storage       storageMove
 }
 
 func adminFlags(c *call) {

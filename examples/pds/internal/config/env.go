@@ -45,6 +45,24 @@ func Environment(process []string, named string) (env map[string]string, file st
 	return env, file, nil
 }
 
+// Override sets the variables of an environment to those of a file. An empty value removes a variable.
+func Override(env map[string]string, file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	vars, err := parseEnv(string(text))
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	for name, value := range vars {
+		if env[name] = value; value == "" {
+			delete(env, name)
+		}
+	}
+	return nil
+}
+
 // parseEnv reads lines of NAME=VALUE. As in a shell, a value may stand in single quotes
 // (taken as it is) or double quotes (with \n, \", \\, \$), and a comment begins with # at the start
 // of a line or after a space; other than in a shell, nothing is substituted.

@@ -28,6 +28,7 @@ import (
 	"github.com/pdskit/pdskit/storage/postgres"
 	"github.com/pdskit/pdskit/storage/s3"
 	"github.com/pdskit/pdskit/storage/sqlite"
+	"github.com/pdskit/pdskit/storage/transfer"
 	"github.com/pdskit/pdskit/xrpc/pds"
 )
 
@@ -71,6 +72,8 @@ type Options struct {
 	Blobs string
 	// Database is the connection string of a PostgreSQL database to use instead of the file, if any.
 	Database string
+	// Node is the name of this process among those that use the database.
+	Node string
 	// S3 is the bucket that has the blobs instead, if it is not zero, and KeepDeleted for how long
 	// it keeps those that were deleted.
 	S3          s3.Config
@@ -81,6 +84,32 @@ type Options struct {
 	Alone bool
 	// Existing asks that there be a database already, else the error is fs.ErrNotExist.
 	Existing bool
+	// Use says what for.
+	Use Use
+}
+
+// Use is what a directory is opened for. It matters where data is being moved, or was: see package
+// storage/transfer.
+type Use uint8
+
+const (
+	Look  Use = iota // to look at the data that is in use, or to change a little of it
+	Serve            // to serve from it
+	Move             // to move it, or to move to it
+)
+
+// Kinds of places of blobs.
+const (
+	OnDisk   = "disk"
+	InBucket = "s3"
+)
+
+// KindOfBlobs is where blobs are with a bucket, or with none.
+func KindOfBlobs(s s3.Config) string {
+	if s.Bucket != "" {
+		return InBucket
+	}
+	return OnDisk
 }
 
 // Open opens a data directory, making what is missing.
@@ -118,7 +147,7 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 		d.Blobs = filepath.Join(path, Blobs)
 	}
 	if opt.Database != "" {
-		if d.server, err = postgres.Open(ctx, opt.Database, postgres.Config{Now: opt.Now}); err != nil {
+		if d.server, err = postgres.Open(ctx, opt.Database, postgres.Config{Name: opt.Node, Now: opt.Now}); err != nil {
 			return nil, err
 		}
 		d.Store, opt.Blobs = d.server.Store(), d.Blobs
@@ -127,16 +156,24 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	} else {
 		d.Store = d.DB.Store()
 	}
-	if opt.S3.Bucket != "" {
-		err := d.openBucket(ctx, opt)
-		return d, err
-	}
-	if opt.Blobs != "" {
-		if d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{Now: opt.Now}); err != nil {
+	if opt.Use != Move { // before anything is written
+		enter := transfer.Look
+		if opt.Use == Serve {
+			enter = transfer.Enter
+		}
+		if err := enter(ctx, d.Store, KindOfBlobs(opt.S3)); err != nil {
 			return nil, err
 		}
 	}
-	return d, nil
+	if opt.S3.Bucket != "" {
+		err = d.openBucket(ctx, opt)
+	} else if opt.Blobs != "" {
+		d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{Now: opt.Now})
+	}
+	if err == nil && opt.Use != Move {
+		d.Store = transfer.Guard(d.Store)
+	}
+	return d, err
 }
 
 // openBucket opens the bucket that has the blobs. It must be the right one; one that does not answer
@@ -147,7 +184,11 @@ func (d *Dir) openBucket(ctx context.Context, opt Options) error {
 		return err
 	}
 	d.where = "the S3 bucket " + opt.S3.Bucket
-	d.Bucket, err = bucket.Open(ctx, bucket.Config{KV: d.Store.KV, Bucket: objects, KeepDeleted: opt.KeepDeleted, Now: opt.Now})
+	kv := d.Store.KV
+	if m, ok := d.Store.Repos.(storage.Movable); ok && opt.Use == Move {
+		kv = m.Moving() // also while the store refuses writes
+	}
+	d.Bucket, err = bucket.Open(ctx, bucket.Config{KV: kv, Bucket: objects, KeepDeleted: opt.KeepDeleted, Now: opt.Now})
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,10 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change cha
 			s.Shutdown(ctx)
 		}
 	}()
-	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Database: cfg.DatabaseURL, Blobs: cfg.BlobDirectory, S3: cfg.S3, KeepDeleted: cfg.KeepDeleted, Now: cfg.Now}); err != nil {
+	if cfg.NodeID == "" {
+		cfg.NodeID = pds.NodeID()
+	}
+	if s.data, err = datadir.Open(ctx, cfg.DataDirectory, datadir.Options{Database: cfg.DatabaseURL, Node: cfg.NodeID, Blobs: cfg.BlobDirectory, S3: cfg.S3, KeepDeleted: cfg.KeepDeleted, Now: cfg.Now, Use: datadir.Serve}); err != nil {
 		return nil, err
 	}
 	if err := s.openSecrets(ctx); err != nil {

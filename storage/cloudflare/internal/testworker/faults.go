@@ -3,11 +3,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
 
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/cloudflare"
+	"github.com/pdskit/pdskit/storage/cloudflare/internal/testpds"
 	"github.com/pdskit/pdskit/storage/durable"
 )
 
@@ -25,7 +29,7 @@ type faults struct {
 func (f *faults) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		when, n, _ := strings.Cut(r.Header.Get("X-Test-Abort"), " ")
-		f.before, f.left = when == "before", number(n)
+		f.before, f.left = when == "before", testpds.Number(n)
 		next.ServeHTTP(w, r)
 		f.left = 0
 	})
@@ -81,4 +85,31 @@ func (o faulty) Delete(from, to string) (err error) {
 func (o faulty) Transact(fn func() error) (err error) {
 	o.f.call(func() { err = o.Object.Transact(fn) })
 	return err
+}
+
+// faultyObjects opens faulty objects.
+type faultyObjects struct {
+	durable.Objects
+	f *faults
+}
+
+func (o faultyObjects) Open(ctx context.Context, did syntax.DID, create bool) (durable.Object, error) {
+	s, err := o.Objects.Open(ctx, did, create)
+	return faulty{s, o.f}, err
+}
+
+// faultyDirectory is a directory whose calls can be the last of the program.
+type faultyDirectory struct {
+	durable.Directory
+	f *faults
+}
+
+func (d faultyDirectory) Entry(ctx context.Context, did syntax.DID) (head storage.Head, number uint64, err error) {
+	d.f.call(func() { head, number, err = d.Directory.Entry(ctx, did) })
+	return head, number, err
+}
+
+func (d faultyDirectory) Deliver(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
+	d.f.call(func() { seq, err = d.Directory.Deliver(ctx, did, c) })
+	return seq, err
 }

@@ -1,0 +1,90 @@
+package cloudflare
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/storage/storagetest"
+)
+
+// The whole contract holds for accounts whose directory is behind calls.
+func TestDirectoryByCalls(t *testing.T) {
+	type kept struct {
+		objects *durable.Memory
+		shared  storage.Store
+	}
+	dirs := map[string]kept{}
+	storagetest.Run(t, storagetest.Backend{
+		Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
+			k, ok := dirs[dir]
+			if !ok {
+				k = kept{new(durable.Memory), memory.New(memory.Config{})}
+				dirs[dir] = k
+			}
+			answer := AnswerDirectory(durable.NewDirectory(k.shared))
+			db, err := durable.New(tb.Context(), durable.Config{Shared: k.shared, Directory: directory{answer}, Objects: k.objects, MaxOpen: 2})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return db.Store(), db.Close
+		},
+		Exclusive: true, Buffers: true,
+	})
+}
+
+// Errors keep their meaning on their way.
+func TestRemoteErrors(t *testing.T) {
+	for _, err := range append(sentinels, errors.New("another one")) {
+		d := directory{func(context.Context, string, []byte) ([]byte, error) {
+			return appendError(fmt.Errorf("it failed: %w", err)), nil
+		}}
+		_, _, got := d.Entry(t.Context(), "did:plc:x")
+		for _, s := range sentinels {
+			if errors.Is(got, s) != errors.Is(err, s) {
+				t.Errorf("%v has become %v", err, got)
+			}
+		}
+	}
+	answer := AnswerDirectory(durable.NewDirectory(memory.New(memory.Config{})))
+	if _, err := answer(t.Context(), "directory.other", nil); err == nil {
+		t.Error("a method that there is not")
+	}
+	for _, m := range []string{methodEntry, methodDeliver, methodRemove, methodAnnounce} {
+		d := directory{func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
+			return answer(ctx, m, []byte{0x80, 0x01})
+		}}
+		if _, _, err := d.Entry(t.Context(), "did:plc:x"); err == nil {
+			t.Errorf("%s of nonsense", m)
+		}
+	}
+}
+
+// A call is read as it was written, and nonsense is an error.
+func FuzzChange(f *testing.F) {
+	f.Add(appendChange(nil, "did:plc:x", &storage.Change{}))
+	f.Add(appendChange(nil, "did:plc:x", &storage.Change{
+		Head:   storage.Head{Rev: "3jzfcijpj2z2a"},
+		Commit: []byte("commit"), Events: []storage.Event{{DID: "did:plc:x", Kind: "#commit", Time: time.UnixMilli(5), Weight: 3, Payload: []byte{0xa0}}},
+		Checks: []storage.KVCheck{{Key: "a"}, {Key: "b", Value: []byte{}}},
+		KV:     []storage.KVWrite{{Key: "a", Value: []byte("x"), Expires: time.UnixMicro(7)}, {Key: "b"}},
+	}))
+	f.Add([]byte{0x87})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		did, c, err := readChange(cbor.NewReader(b))
+		if err != nil {
+			return
+		}
+		if again := appendChange(nil, did, c); !bytes.Equal(again, b) {
+			t.Fatalf("%x is read as %s %+v, which is %x", b, syntax.DID(did), c, again)
+		}
+	})
+}

@@ -1,0 +1,41 @@
+package serviceauth
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// failing is a KV that cannot be written.
+type failing struct{ storage.KV }
+
+var errBroken = errors.New("broken")
+
+func (failing) Write(context.Context, func(storage.KVTx) error) error { return errBroken }
+
+// A token that was used at one node is refused by another one, which also refuses what it cannot ask.
+func TestReplayOnAnotherNode(t *testing.T) {
+	now, kv := time.Now(), memory.New(memory.Config{}).KV
+	one, two := &Replays{KV: kv, Prefix: "used/"}, &Replays{KV: kv, Prefix: "used/"}
+	u := useOf("did:web:a.test", "id", nil)
+	if err := one.use(t.Context(), u, now.Add(time.Minute), now); err != nil {
+		t.Fatal(err)
+	}
+	for i, x := range []*Replays{one, two} {
+		if err := x.use(t.Context(), u, now.Add(time.Minute), now); !errors.Is(err, &xrpc.Error{Name: "JwtReplayed"}) {
+			t.Errorf("node %d: %v", i, err)
+		}
+	}
+	if err := two.use(t.Context(), useOf("did:web:b.test", "id", nil), now.Add(time.Minute), now); err != nil {
+		t.Errorf("a token of the same ID of somebody else: %v", err)
+	}
+	three := &Replays{KV: failing{kv}}
+	if err := three.use(t.Context(), u, now.Add(time.Minute), now); !errors.Is(err, errBroken) {
+		t.Errorf("while the store fails: %v", err)
+	}
+}
