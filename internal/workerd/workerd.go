@@ -1,7 +1,5 @@
 //go:build unix
 
-// Package workerd runs workerd, the runtime of Cloudflare Workers, for tests: the npm package of that
-// name, as internal/testenv finds it. It listens on the loopback interface only.
 package workerd
 
 import (
