@@ -195,7 +195,9 @@ func (q *Queue) sendDue(ctx context.Context) {
 func (q *Queue) sendSome(ctx context.Context) (int, error) {
 	jobs, err := q.queue.Receive(ctx, workers)
 	results := make([]queue.Result, len(jobs))
-	var all sync.WaitGroup
+	ended := make(chan struct{})
+	var beat, all sync.WaitGroup
+	beat.Go(func() { q.extend(ctx, jobs, ended) })
 	for i, job := range jobs {
 		all.Go(func() {
 			try, cancel := context.WithTimeout(ctx, sendTimeout)
@@ -207,11 +209,33 @@ func (q *Queue) sendSome(ctx context.Context) (int, error) {
 		})
 	}
 	all.Wait()
+	close(ended)
+	beat.Wait()
 	if err != nil || len(jobs) == 0 {
 		return 0, err
 	}
 	_, err = q.queue.Finish(context.WithoutCancel(ctx), results...)
 	return len(jobs), err
+}
+
+// extend extends leases until the work has ended.
+func (q *Queue) extend(ctx context.Context, jobs []*queue.Job, ended <-chan struct{}) {
+	leases := make([]*queue.Job, len(jobs))
+	for i, j := range jobs {
+		leases[i] = &queue.Job{ID: j.ID, Lease: j.Lease}
+	}
+	tick := time.NewTicker(lease / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ended:
+			return
+		}
+		if _, err := q.queue.Extend(ctx, leases...); err != nil {
+			q.log.ErrorContext(ctx, "mail", "err", err)
+		}
+	}
 }
 
 // Close sends the messages that are due, until the context ends. It comes after Run, before the store is

@@ -93,9 +93,9 @@ const (
 	noticeLife = 48 * time.Hour     // of one without a token
 	deadLife   = 7 * 24 * time.Hour // of one that was given up
 	// sendTimeout bounds one try, and lease is how long another process leaves a message alone that
-	// this one is sending.
+	// this one is sending, which extends it.
 	sendTimeout = time.Minute
-	lease       = 90 * time.Second
+	lease       = 20 * time.Second
 	// recoverEvery is how often messages of changes are looked for whose process has died, and
 	// recoverAfter how long a change may take.
 	recoverEvery = 30 * time.Second

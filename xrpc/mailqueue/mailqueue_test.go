@@ -415,7 +415,7 @@ func TestKill(t *testing.T) {
 			w.finish(q)
 			first := w.got()
 
-			q, credentials = w.process(w.store)
+			q, _ = w.process(w.store)
 			w.wait(2 * time.Minute)
 			ctx, cancel := context.WithCancel(w.ctx)
 			done := make(chan error, 1)
