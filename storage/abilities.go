@@ -42,11 +42,11 @@ type CheckOptions struct {
 // Repos also looks at the Events and the KV that are of the same engine. Test for it by type
 // assertion, or use [Check].
 type Checker interface {
-	// Check yields what is wrong, and nothing for a store that is not damaged, also while others
+	// Problems yields what is wrong, and nothing for a store that is not damaged, also while others
 	// write and a process has died at any moment before. It reads everything, changes nothing, and
 	// holds up no writer. It yields a bounded number of problems of each kind. An error is one of
 	// the check itself, which ends with it; damage that keeps it from reading on is a Problem.
-	Check(ctx context.Context, opt CheckOptions) iter.Seq2[Problem, error]
+	Problems(ctx context.Context, opt CheckOptions) iter.Seq2[Problem, error]
 }
 
 // Check yields what the Checkers among the parts of a store find.
@@ -57,7 +57,7 @@ func Check(ctx context.Context, s Store, opt CheckOptions) iter.Seq2[Problem, er
 			if !ok {
 				continue
 			}
-			for p, err := range c.Check(ctx, opt) {
+			for p, err := range c.Problems(ctx, opt) {
 				if !yield(p, err) || err != nil {
 					return
 				}

@@ -44,7 +44,7 @@ var tokenPattern = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
 func (b *sandbox) newMail(t *testing.T, to string, has *regexp.Regexp) string {
 	t.Helper()
 	key := b.mail + " " + to + " " + has.String()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		text, err := os.ReadFile(b.mail)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)

@@ -30,7 +30,7 @@ type operator struct {
 }
 
 func newOperator(t *testing.T, dir string, env ...string) *operator {
-	own := append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PDS_DATA_DIRECTORY=" + dir}, database(dir)...)
+	own := append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PDS_DATA_DIRECTORY=" + dir}, backend(t, dir)...)
 	return &operator{t: t, env: append(own, env...)}
 }
 

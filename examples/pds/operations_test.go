@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -39,11 +40,17 @@ var (
 func TestGuideVariables(t *testing.T) {
 	used, others := config.Names()
 	told := map[string]bool{}
-	files, err := filepath.Glob("deploy/*")
-	if err != nil || len(files) < 6 {
+	var files []string
+	err := filepath.WalkDir("deploy", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil || len(files) < 10 {
 		t.Fatal(files, err)
 	}
-	for _, file := range append(files, "operations.md") {
+	for _, file := range append(files, "operations.md", "nodes.md") {
 		text := group.ReplaceAllString(readFile(t, file), "")
 		for _, name := range variable.FindAllString(text, -1) {
 			if !slices.Contains(used, name) && !slices.Contains(others, name) {
@@ -150,7 +157,7 @@ func TestGuideLinks(t *testing.T) {
 		}
 		return all
 	}
-	for _, guide := range []string{"operations.md", "README.md"} {
+	for _, guide := range []string{"operations.md", "nodes.md", "README.md"} {
 		for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(readFile(t, guide), -1) {
 			file, anchor, within := strings.Cut(m[1], "#")
 			if strings.Contains(file, "://") {

@@ -3,7 +3,6 @@ package main_test
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"flag"
 	"fmt"
 	"net/url"
@@ -41,7 +40,7 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 func TestMain(m *testing.M) {
 	flag.Parse()
 	calls := recordCalls()
-	code := m.Run()
+	code := runTests(m)
 	chromium.Close()
 	if code == 0 && wholeRun() {
 		code = calls.report()
@@ -69,22 +68,6 @@ func start(t testing.TB, dir string, env ...string) *process {
 	return startWith(t, dir, os.Stderr, env...)
 }
 
-// database is the environment of a server that is to run on PostgreSQL, each data directory on a
-// schema of its own: if PDSKIT_PDS_POSTGRES is a connection string. Tests of what the commands do with
-// the data directory are for SQLite alone.
-func database(dir string) []string {
-	server := os.Getenv("PDSKIT_PDS_POSTGRES")
-	if server == "" {
-		return nil
-	}
-	separator := "?"
-	if strings.Contains(server, "?") {
-		separator = "&"
-	}
-	sum := sha256.Sum256([]byte(dir))
-	return []string{fmt.Sprintf("PDS_DATABASE_URL=%s%ssearch_path=pds_%x", server, separator, sum[:12])}
-}
-
 // startWith is start with another place for the log.
 func startWith(t testing.TB, dir string, log *os.File, env ...string) *process {
 	t.Helper()
@@ -93,7 +76,7 @@ func startWith(t testing.TB, dir string, log *os.File, env ...string) *process {
 		t.Fatal(err)
 	}
 	p := &process{t: t, cmd: exec.Command(bin), done: make(chan error, 1)}
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PDS_PORT=0", "PDS_LOG_LEVEL=warn", "PDS_DATA_DIRECTORY=" + dir}, database(dir)...)
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PDS_PORT=0", "PDS_LOG_LEVEL=warn", "PDS_DATA_DIRECTORY=" + dir}, backend(t, dir)...)
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stderr = log
 	stdout, err := p.cmd.StdoutPipe()

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/pdskit/pdskit/internal/s3test"
@@ -35,14 +36,19 @@ func (u *user) getBlob(t *testing.T, p *process, b blob, byteRange string) (stat
 	return resp.StatusCode, string(body)
 }
 
+// bucketEnv is the environment of a server whose blobs are in a new bucket.
+func bucketEnv(t testing.TB, srv *s3test.Server) []string {
+	return []string{
+		"PDS_BLOBSTORE_S3_BUCKET=" + srv.Bucket(t), "PDS_BLOBSTORE_S3_ENDPOINT=" + srv.Endpoint(), "PDS_BLOBSTORE_S3_FORCE_PATH_STYLE=true",
+		"PDS_BLOBSTORE_S3_ACCESS_KEY_ID=" + s3test.AccessKeyID, "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY=" + s3test.SecretAccessKey,
+	}
+}
+
 // A server's blobs move from disk to a bucket; it is killed, backed up and restored there.
 func TestBlobsInABucket(t *testing.T) {
 	srv := s3test.Start(t)
-	name := srv.Bucket(t)
-	env := []string{
-		"PDS_PORT=0", "PDS_BLOBSTORE_S3_BUCKET=" + name, "PDS_BLOBSTORE_S3_ENDPOINT=" + srv.Endpoint(), "PDS_BLOBSTORE_S3_FORCE_PATH_STYLE=true",
-		"PDS_BLOBSTORE_S3_ACCESS_KEY_ID=" + s3test.AccessKeyID, "PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY=" + s3test.SecretAccessKey,
-	}
+	env := append([]string{"PDS_PORT=0"}, bucketEnv(t, srv)...)
+	_, name, _ := strings.Cut(env[1], "=")
 	root := t.TempDir()
 	dir, backup, restored := filepath.Join(root, "data"), filepath.Join(root, "backup"), filepath.Join(root, "restored")
 	o := newOperator(t, dir, env...)

@@ -9,14 +9,13 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
-	"github.com/pdskit/pdskit/storage/sqlite"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/audit"
 	oauth "github.com/pdskit/pdskit/xrpc/oauth/client"
@@ -179,12 +178,18 @@ func TestSessionCommands(t *testing.T) {
 	}
 	// What was done is in the trail that administrators see.
 	p.interrupt()
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "pds.sqlite"), sqlite.Config{})
+	opt := datadir.Options{Existing: true}
+	for _, v := range backend(t, dir) {
+		if url, ok := strings.CutPrefix(v, "PDS_DATABASE_URL="); ok {
+			opt.Database = url
+		}
+	}
+	db, err := datadir.Open(t.Context(), dir, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	trail, err := (&audit.Log{KV: db.Store().KV}).List(t.Context(), 0, 10)
+	trail, err := (&audit.Log{KV: db.Store.KV}).List(t.Context(), 0, 10)
 	if err != nil || len(trail) != 4 {
 		t.Fatalf("%+v %v", trail, err)
 	}

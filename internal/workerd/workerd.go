@@ -1,7 +1,5 @@
 //go:build unix
 
-// Package workerd runs workerd, the runtime of Cloudflare Workers, for tests: the npm package of that
-// name, as internal/testenv finds it. It listens on the loopback interface only.
 package workerd
 
 import (
@@ -39,6 +37,8 @@ type Config struct {
 	Classes []string
 	// Text are text bindings.
 	Text map[string]string
+	// Private lets the Worker's fetch reach private addresses too, those of this machine included.
+	Private bool
 	// Buckets are bindings of R2 buckets. With any, the Worker runs in miniflare, which starts later and
 	// adds some milliseconds to every request.
 	Buckets []string
@@ -110,7 +110,14 @@ func (c Config) capnp() string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p(`using Workerd = import "/workerd/workerd.capnp";`)
 	p(`const config :Workerd.Config = (`)
-	p(`  services = [(name = "main", worker = .main), (name = "disk", disk = (path = %q, writable = true))],`, c.Dir)
+	reach := `"public"`
+	if c.Private {
+		reach += `, "private"`
+	}
+	p(`  services = [`)
+	p(`    (name = "main", worker = .main), (name = "disk", disk = (path = %q, writable = true)),`, c.Dir)
+	p(`    (name = "internet", network = (allow = [%s], tlsOptions = (trustBrowserCas = true))),`, reach)
+	p(`  ],`)
 	p(`  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],`)
 	p(`);`)
 	p(`const main :Workerd.Worker = (`)

@@ -28,7 +28,7 @@ type Checker struct {
 	// Others checks what a host keeps besides repositories, and calls wrong with each problem and
 	// the account that it is about, if it is about one. It runs only if all accounts are checked.
 	Others func(ctx context.Context, wrong func(did syntax.DID, what string)) error
-	// Database checks the structure below the store. An error that is storage.ErrCorrupt is a
+	// Database checks the structure below the store, besides what a storage.Checker finds. An error that is storage.ErrCorrupt is a
 	// problem. It runs only if all accounts are checked.
 	Database func(ctx context.Context) error
 	// Now is the clock that revisions are compared with. Nil: time.Now.
@@ -240,6 +240,11 @@ func (x *run) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if whole {
+		if err := x.engine(ctx, storage.Store{Repos: x.Store.Repos}, BadDatabase); err != nil {
+			return err
+		}
+	}
 	if x.opt.AcceptMissing {
 		if err := x.forget(ctx); err != nil {
 			return err
@@ -263,6 +268,11 @@ func (x *run) run(ctx context.Context) error {
 	if !whole {
 		return nil
 	}
+	if x.opt.Blobs != NoBlobs { // what was damaged may have been put back
+		if err := x.engine(ctx, storage.Store{Blobs: x.Store.Blobs}, BadBlob); err != nil {
+			return err
+		}
+	}
 	for did := range x.last {
 		x.Add(BadLog, did, "there are commits in the log, but no repository")
 	}
@@ -270,6 +280,17 @@ func (x *run) run(ctx context.Context) error {
 		return nil
 	}
 	return x.corrupt(x.Others(ctx, func(did syntax.DID, what string) { x.Add(BadAccount, did, "%s", what) }), BadAccount)
+}
+
+// engine asks a part of the store to check itself, if it can. The bytes of blobs are read elsewhere.
+func (x *run) engine(ctx context.Context, s storage.Store, kind Kind) error {
+	for p, err := range storage.Check(ctx, s, storage.CheckOptions{SkipBytes: true}) {
+		if err != nil {
+			return err
+		}
+		x.Add(kind, p.DID, "%s", p.What)
+	}
+	return nil
 }
 
 // repos are the accounts to check, with their heads where they are listed.

@@ -221,6 +221,7 @@ type result struct {
 // load makes requests: of a path, or createRecord with a body.
 func (m *measured) load(tb testing.TB, clients, n int, what string) result {
 	tb.Helper()
+	client.CloseIdleConnections() // which workerd closes after five seconds
 	var left atomic.Int64
 	left.Store(int64(n))
 	times := make([][]time.Duration, clients)

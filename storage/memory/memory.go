@@ -25,6 +25,8 @@ import (
 type Config struct {
 	// Now is the clock, for sequence numbers and expiry. Nil: time.Now.
 	Now func() time.Time
+	// SnapshotTime is after how much time a snapshot ends by itself. 0: one hour.
+	SnapshotTime time.Duration
 }
 
 // New returns an empty store.
@@ -32,13 +34,17 @@ func New(cfg Config) storage.Store {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	db := &db{now: cfg.Now, turn: make(chan struct{}, 1), changed: make(chan struct{})}
+	if cfg.SnapshotTime <= 0 {
+		cfg.SnapshotTime = time.Hour
+	}
+	db := &db{now: cfg.Now, life: cfg.SnapshotTime, turn: make(chan struct{}, 1), changed: make(chan struct{})}
 	return storage.Store{Repos: repos{db}, Events: events{db}, KV: kv{db: db}, Blobs: newBlobs(cfg.Now)}
 }
 
 // db is the shared state of the four stores, but for blobs.
 type db struct {
 	now  func() time.Time
+	life time.Duration // of snapshots
 	turn chan struct{} // has room for one: full while somebody writes
 
 	mu sync.RWMutex // held for moments only, never while a function of the caller runs

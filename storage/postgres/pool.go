@@ -21,6 +21,7 @@ type pool struct {
 	// grace is how long what was sent may go on after its context has ended, and limit how long in
 	// all. To break it off would cost the connection, with the snapshot or the transaction in it.
 	grace, limit time.Duration
+	pin          string // not empty: all connections read a snapshot of this name
 }
 
 // settings are those of all sessions. Every statement of this package walks an index, whatever the
@@ -63,10 +64,24 @@ func (db *DB) newPool(url string, size int, params map[string]string) (*pool, er
 type conn struct {
 	*pgxpool.Conn
 	pool *pool
+	kept bool // it is another conn's
 }
 
-// take waits for a free connection to a server that answers, for Config.Wait at most.
+// take waits for a free connection to a server that answers, for Config.Wait at most. If the pool is
+// that of a snapshot, it has begun to read it.
 func (p *pool) take(ctx context.Context) (*conn, error) {
+	c, err := p.acquire(ctx)
+	if err != nil || p.pin == "" {
+		return c, err
+	}
+	if err := c.enter(ctx); err != nil {
+		c.end()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (p *pool) acquire(ctx context.Context) (*conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -80,7 +95,7 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 		c, err := p.Acquire(limited)
 		switch {
 		case err == nil:
-			return &conn{c, p}, nil
+			return &conn{Conn: c, pool: p}, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case p.closed():
@@ -136,6 +151,9 @@ func (c *conn) exec(ctx context.Context, sql string, args ...any) (rows int64, e
 // end undoes a transaction, if there is one, and gives the connection back. One that does not
 // answer is closed.
 func (c *conn) end() {
+	if c.kept {
+		return
+	}
 	if pg := c.Conn.Conn().PgConn(); !pg.IsClosed() && pg.TxStatus() != 'I' {
 		_, _ = c.exec(context.Background(), "ROLLBACK")
 	}

@@ -53,6 +53,8 @@ type Config struct {
 	// lost what it had acknowledged, as after a failover to a standby that lagged. Numbers go on
 	// beyond those that were served all the same.
 	Behind func(newest, served int64)
+	// SnapshotTime is after how much time a snapshot of the whole store ends by itself. 0: one hour.
+	SnapshotTime time.Duration
 	// Now is the clock, for sequence numbers and expiry. Nil: time.Now.
 	Now func() time.Time
 }
@@ -64,6 +66,7 @@ func (c *Config) setDefaults() {
 	positive(&c.Idle, time.Minute)
 	positive(&c.Poll, time.Second)
 	positive(&c.Partition, 6*time.Hour)
+	positive(&c.SnapshotTime, time.Hour)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -88,11 +91,14 @@ type DB struct {
 	lanes, bulk  *pool // of steps and transactions; of what is done in pieces
 	replica      *pool // nil: none
 
-	writer  writer
-	kvTurn  chan struct{} // full while a KV.Write runs
-	kvLane  lane
-	numbers numbers
-	parts   parts
+	writer writer
+	kvTurn chan struct{} // full while a KV.Write runs
+	kvLane lane
+
+	snapshots chan struct{}             // has a place for each that may be open
+	open      map[storage.Snapshot]bool // guarded by mu
+	numbers   numbers
+	parts     parts
 
 	mu       sync.Mutex
 	closed   bool
@@ -116,6 +122,8 @@ type DB struct {
 func Open(ctx context.Context, url string, cfg Config) (*DB, error) {
 	cfg.setDefaults()
 	db := &DB{cfg: cfg, known: len(versions), kvTurn: make(chan struct{}, 1), changed: make(chan struct{}), notify: make(chan struct{}, 1)}
+	db.open = make(map[storage.Snapshot]bool)
+	db.snapshots = make(chan struct{}, max(1, cfg.Readers/4))
 	if _, err := rand.Read(db.node[:]); err != nil {
 		return nil, err
 	}
@@ -275,6 +283,7 @@ func (db *DB) Close() error {
 	db.closed = true
 	close(db.changed) // those who wait look at closed
 	db.mu.Unlock()
+	db.endSnapshots()
 	db.writer.close()
 	if db.stop != nil {
 		db.stop()

@@ -35,7 +35,9 @@ func (p *pool) hold(ctx context.Context, queue func(b *batch), check func() erro
 			return err
 		}
 		var b batch
-		b.Queue(snapshot)
+		if p.pin == "" {
+			b.Queue(snapshot)
+		}
 		queue(&b)
 		if err = c.send(ctx, &b); err == nil {
 			if err = check(); err == nil {

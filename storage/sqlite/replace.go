@@ -103,7 +103,7 @@ func (s *staged) flush(ctx context.Context) error {
 				err = c.exec("INSERT INTO loose (records, expires) VALUES (?, ?)", set, expires)
 			}
 		} else {
-			err = c.loose(set, "UPDATE loose SET expires = ?2 WHERE records = ?1 RETURNING 0", expires)
+			err = c.loose(set, "UPDATE loose SET expires = ?2 WHERE records = ?1 AND expires > 0 RETURNING 0", expires)
 		}
 		for i := range s.batch {
 			if err == nil {
@@ -121,7 +121,7 @@ func (s *staged) flush(ctx context.Context) error {
 	return nil
 }
 
-// loose runs a statement on the row of a loose set, which must be there.
+// loose runs a statement on the row of a loose set, which must be there and must not be swept.
 func (c *conn) loose(set int64, sql string, args ...any) error {
 	found, err := c.row(func(*sqlite3.Stmt) error { return nil }, sql, append([]any{set}, args...)...)
 	if err == nil && !found {
@@ -158,7 +158,7 @@ func (s *staged) swap(ctx context.Context, did syntax.DID, change *storage.Chang
 		if set == 0 {
 			set, err = c.newSet()
 		} else {
-			err = c.loose(set, "DELETE FROM loose WHERE records = ? RETURNING 0")
+			err = c.loose(set, "DELETE FROM loose WHERE records = ? AND expires > 0 RETURNING 0")
 		}
 		if err != nil {
 			return 0, err
@@ -309,8 +309,12 @@ func (c *conn) expired(now time.Time) (set int64, found bool, err error) {
 	return set, found, err
 }
 
-// sweepSome deletes some rows of a set, or, when there are none left, the set.
+// sweepSome deletes some rows of a set, or, when there are none left, the set. It marks the set
+// first, by an expiry of 0: the call that fills it may live yet, and must not take it for whole.
 func (c *conn) sweepSome(set int64) (err error) {
+	if err := c.exec("UPDATE loose SET expires = 0 WHERE records = ? AND expires <> 0", set); err != nil {
+		return err
+	}
 	last, rows, size := "", 0, 0
 	for s := range c.query(&err, "SELECT path, length(data) FROM record WHERE repo = ? ORDER BY path LIMIT ?", set, batchRecords) {
 		last = s.ColumnText(0)

@@ -180,6 +180,41 @@ func TestReplaceThatTakesTooLong(t *testing.T) {
 	}
 }
 
+// A set that expired is not taken for whole when a sweep has deleted a part of it, and not all, at
+// the moment when its records are all there.
+func TestHalfSweptReplaceIsAConflict(t *testing.T) {
+	for _, n := range []int{batchRecords + 1, 2*batchRecords + 1} { // before the last batch, before the swap
+		db := openReplace(t, filepath.Join(t.TempDir(), "test.sqlite"), nil)
+		if err := replaceWith(db, 0, 1, 5, 100, nil); err != nil {
+			t.Fatal(err)
+		}
+		err := replaceWith(db, 1, 2, n, 100, func() {
+			err := db.writer.do(ctx, step{fn: func(c *conn) error {
+				set, found, err := c.expired(time.Now().Add(2 * stageTime))
+				if err == nil && !found {
+					err = errors.New("nothing has expired")
+				}
+				if err != nil {
+					return err
+				}
+				return c.sweepSome(set)
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+		if !errors.Is(err, storage.ErrConflict) {
+			t.Errorf("%d records: error %v", n, err)
+		}
+		if err := db.Store().Events.Trim(ctx, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := rows(t, db); got != [3]int{5, 5, 0} {
+			t.Errorf("%d records: %v", n, got)
+		}
+	}
+}
+
 // TestWritersBesideReplace: while 300 MB are replaced, the steps of another account go on.
 func TestWritersBesideReplace(t *testing.T) {
 	if testing.Short() {

@@ -73,6 +73,8 @@ type Config struct {
 	// Poll is how often Wait looks for events of other processes that have the
 	// file open; those of this process are seen at once. 0: one second.
 	Poll time.Duration
+	// SnapshotTime is after how much time a snapshot ends by itself. 0: one hour.
+	SnapshotTime time.Duration
 	// Now is the clock, for sequence numbers and expiry. Nil: time.Now.
 	Now func() time.Time
 }
@@ -90,6 +92,9 @@ type DB struct {
 	mu     sync.Mutex
 	idle   []*conn
 	closed bool
+
+	pins      *pins          // not nil: this is the view of a snapshot, which has no more than path and cfg
+	snapshots map[*pins]bool // that are open; guarded by mu
 
 	dropped []int64       // sets of failed calls of Replace; guarded by mu
 	newest  atomic.Int64  // newest sequence number seen
@@ -112,6 +117,9 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	}
 	if cfg.Poll <= 0 {
 		cfg.Poll = time.Second
+	}
+	if cfg.SnapshotTime <= 0 {
+		cfg.SnapshotTime = time.Hour
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -248,6 +256,7 @@ func (db *DB) Close() error {
 	idle := db.idle
 	db.idle = nil
 	db.mu.Unlock()
+	db.endSnapshots()
 	var errs []error
 	for _, c := range idle {
 		errs = append(errs, c.close())
@@ -260,7 +269,7 @@ var errClosed = errors.New("sqlite: database is closed")
 // read calls fn with a connection that has a snapshot of the database.
 func (db *DB) read(ctx context.Context, fn func(*conn) error) error {
 	return db.borrow(ctx, func(c *conn) error {
-		if err := c.exec("BEGIN"); err != nil {
+		if err := db.begin(c); err != nil {
 			return err
 		}
 		return fn(c)
@@ -273,11 +282,19 @@ const quickReaders = 2
 // lookUp is read for functions that look up a few rows and call nobody else's.
 func (db *DB) lookUp(ctx context.Context, fn func(*conn) error) error {
 	return db.with(ctx, db.quick, func(c *conn) error {
-		if err := c.exec("BEGIN"); err != nil {
+		if err := db.begin(c); err != nil {
 			return err
 		}
 		return fn(c)
 	})
+}
+
+// begin lets all statements see the same. Those of a snapshot do.
+func (db *DB) begin(c *conn) error {
+	if db.pins != nil {
+		return nil
+	}
+	return c.exec("BEGIN")
 }
 
 // borrow calls fn with a connection for reading, in which each statement is a snapshot of
@@ -288,6 +305,9 @@ func (db *DB) borrow(ctx context.Context, fn func(*conn) error) error {
 
 // with calls fn with a connection for reading, in one of the slots or of others.
 func (db *DB) with(ctx context.Context, others chan struct{}, fn func(*conn) error) error {
+	if db.pins != nil {
+		return db.pins.with(ctx, fn)
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}

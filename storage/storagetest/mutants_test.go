@@ -22,7 +22,7 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	return slices.Concat(repoMutants(), replaceMutants(), viewMutants(), eventMutants(), weightMutants(), headlessMutants(), kvMutants(), blobMutants())
+	return slices.Concat(repoMutants(), replaceMutants(), viewMutants(), eventMutants(), weightMutants(), headlessMutants(), snapshotMutants(), kvMutants(), blobMutants())
 }
 
 // onRepos makes a mutant of Repos.

@@ -82,7 +82,7 @@ func Run(t *testing.T, b Backend) {
 }
 
 func allChecks() []check {
-	return slices.Concat(repoChecks(), eventChecks(), kvChecks(), blobChecks(), historyChecks())
+	return slices.Concat(repoChecks(), eventChecks(), kvChecks(), blobChecks(), snapshotChecks(), historyChecks())
 }
 
 // RunRepos checks Repos and Events; the other parts of the store are not used.

@@ -155,7 +155,8 @@ func (m *Mover) copyBlob(ctx context.Context, did syntax.DID, info storage.BlobI
 	}
 	if got.CID != info.CID {
 		m.lost(did, info.CID, fmt.Sprintf("its bytes are those of %s", got.CID))
-		if _, _, err := m.cfg.From.Blobs.Stat(ctx, did, got.CID); errors.Is(err, storage.ErrNotFound) {
+		_, _, err := m.cfg.From.Blobs.Stat(ctx, did, got.CID)
+		if errors.Is(err, storage.ErrNotFound) {
 			err = m.cfg.To.Blobs.Delete(ctx, did, got.CID)
 		}
 		return false, err

@@ -2,6 +2,7 @@ package pds
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
 	"os"
@@ -30,12 +31,14 @@ const (
 
 // prober knows whether the store can be written. It looks when it is asked.
 type prober struct {
-	write func(ctx context.Context) error // what a probe does
-	now   func() time.Time                // nil: time.Now
+	// write is what a probe does; a thorough one writes more than what there is always room for.
+	write func(ctx context.Context, thorough bool) error
+	now   func() time.Time // nil: time.Now
 	// changed, if not nil, is told when the store can no longer be written, or can be again (nil).
 	changed func(err error)
 
 	mu      sync.Mutex
+	doubted bool          // something has failed since the last probe that succeeded
 	err     error         // of the last probe
 	at      time.Time     // when it ended
 	until   time.Time     // when it no longer counts
@@ -47,7 +50,7 @@ type prober struct {
 func (p *prober) doubt() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.until = p.at.Add(probeBad)
+	p.until, p.doubted = p.at.Add(probeBad), true
 }
 
 // wait waits for a probe that is under way.
@@ -80,7 +83,7 @@ func (p *prober) writable(ctx context.Context) error {
 	}
 	if p.running == nil {
 		p.running, p.started = make(chan struct{}), p.time()
-		go p.probe(p.running)
+		go p.probe(p.running, p.doubted)
 	}
 	running, started := p.running, p.started
 	p.mu.Unlock()
@@ -99,10 +102,11 @@ func (p *prober) writable(ctx context.Context) error {
 	return p.err
 }
 
-func (p *prober) probe(done chan struct{}) {
-	err := p.write(context.Background())
+func (p *prober) probe(done chan struct{}, thorough bool) {
+	err := p.write(context.Background(), thorough)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.doubted = err != nil
 	changed := (err == nil) != (p.err == nil)
 	p.err, p.at = err, p.time()
 	p.until = p.at.Add(probeGood)
@@ -116,16 +120,27 @@ func (p *prober) probe(done chan struct{}) {
 	}
 }
 
-// probe writes to the store in each way in which requests do.
-func (s *Server) probe(ctx context.Context) error {
+// probe writes to the store in each way in which requests do. A thorough one writes a large value: a
+// database whose disk is full has room for small ones for a while.
+func (s *Server) probe(ctx context.Context, thorough bool) error {
 	if s.cfg.Probe != nil {
 		if err := s.cfg.Probe(ctx); err != nil {
 			return err
 		}
 	}
-	return s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error {
-		return tx.Set(ctx, probeKey, []byte(s.cfg.Now().UTC().Format(time.RFC3339)), time.Time{})
-	})
+	value := []byte(s.cfg.Now().UTC().Format(time.RFC3339))
+	if thorough {
+		large := make([]byte, probeBytes)
+		rand.Read(large) // which no database compresses
+		if err := s.probeWith(ctx, large); err != nil {
+			return err
+		}
+	}
+	return s.probeWith(ctx, value)
+}
+
+func (s *Server) probeWith(ctx context.Context, value []byte) error {
+	return s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Set(ctx, probeKey, value, time.Time{}) })
 }
 
 // ProbeDir writes the file "probe" to a directory and removes it. It is for [Config.Probe]: a

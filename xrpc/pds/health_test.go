@@ -3,6 +3,7 @@ package pds
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,7 +13,7 @@ import (
 // proberAt is a prober with a clock that a test sets.
 func proberAt(write func(context.Context) error) (p *prober, pass func(time.Duration)) {
 	var clock atomic.Int64
-	p = &prober{write: write, now: func() time.Time { return time.Unix(1_000_000, clock.Load()) }}
+	p = &prober{write: func(ctx context.Context, _ bool) error { return write(ctx) }, now: func() time.Time { return time.Unix(1_000_000, clock.Load()) }}
 	return p, func(d time.Duration) { clock.Add(int64(d)) }
 }
 
@@ -88,5 +89,30 @@ func TestProberWhoseWriteDoesNotEnd(t *testing.T) {
 	p.wait(t.Context())
 	if err := p.writable(t.Context()); err != nil || probes.Load() != 1 {
 		t.Errorf("%v after %d probes", err, probes.Load())
+	}
+}
+
+// After a failure a probe is thorough, until one succeeds.
+func TestProbeAfterAFailureIsThorough(t *testing.T) {
+	var seen []bool
+	var fail error
+	now := time.Unix(1_000_000, 0)
+	p := &prober{now: func() time.Time { return now }, write: func(_ context.Context, thorough bool) error {
+		seen = append(seen, thorough)
+		return fail
+	}}
+	ask := func() { _ = p.writable(t.Context()) }
+	ask()
+	p.doubt()
+	now = now.Add(2 * time.Second)
+	fail = errors.New("full")
+	ask()
+	now = now.Add(2 * time.Second)
+	fail = nil
+	ask()
+	now = now.Add(time.Minute)
+	ask()
+	if want := []bool{false, true, true, false}; !slices.Equal(seen, want) {
+		t.Errorf("%v, not %v", seen, want)
 	}
 }
