@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ import (
 
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/examples/worker/command"
 	"github.com/pdskit/pdskit/examples/worker/edge"
 	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/internal/workerd"
@@ -167,6 +170,12 @@ func TestOfficialClient(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+	check := &command.Check{PLC: w.net.PLC().URL, HTTP: w.net.Client(), DNS: w.net.Resolver().DNS}
+	for _, f := range check.Check(ctx, "https://alice.test") {
+		if f.Status != "ok" {
+			t.Errorf("%+v", f)
+		}
+	}
 	w.workerd.Restart(t)
 	listed, err := api.RepoListRecords(ctx, c, api.RepoListRecordsParams{Repo: syntax.AtIdentifier(did), Collection: "app.bsky.feed.post"})
 	if err != nil || len(listed.Records) != 2 {
@@ -218,16 +227,19 @@ func TestAccountMovesInAndOut(t *testing.T) {
 	}
 	alice.Create("com.example.file", map[string]any{"$type": "com.example.file", "blob": blob.Blob})
 	dir := t.TempDir()
-	move := func(from, to, handle, oldPassword, newPassword, invite string, token func(context.Context) (string, error)) {
+	move := func(name, from, to, oldPassword, newPassword string, token func(context.Context) (string, error)) {
 		t.Helper()
-		err := migrate.Run(t.Context(), migrate.Options{
-			Account: string(alice.DID), OldHost: "https://" + from, NewHost: "https://" + to, Handle: handle, InviteCode: invite,
-			State: filepath.Join(dir, from), OldPassword: oldPassword, NewPassword: newPassword,
+		i := slices.IndexFunc(command.Commands(), func(c command.Info) bool { return c.Name == name })
+		m := command.Commands()[i].New().(*command.Move)
+		m.Options = migrate.Options{
+			OldHost: "https://" + from, State: filepath.Join(dir, from), OldPassword: oldPassword, NewPassword: newPassword,
 			PLC: w.net.PLC().URL, HTTP: w.net.Client(), Patience: -1,
 			Ask: func(ctx context.Context, q migrate.Question) (string, error) { return token(ctx) },
-		})
-		if err != nil {
-			t.Fatalf("from %s to %s: %v", from, to, err)
+		}
+		var out bytes.Buffer
+		io := command.IO{Stdout: &out, Stderr: &out, Env: map[string]string{"PDS_ADMIN_PASSWORD": adminPassword}}
+		if err := m.Run(t.Context(), io, []string{string(alice.DID), "https://" + to}); err != nil {
+			t.Fatalf("from %s to %s: %v\n%s", from, to, err, &out)
 		}
 		doc, err := w.net.PLC().Resolve(t.Context(), alice.DID)
 		if err != nil {
@@ -246,11 +258,11 @@ func TestAccountMovesInAndOut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	move(first.Name, "alice.test", "alice.test", alice.Password, "at the edge", w.invite("alice.test"), func(ctx context.Context) (string, error) {
+	move("migrate in", first.Name, "alice.test", alice.Password, "at the edge", func(ctx context.Context) (string, error) {
 		mail, err := w.net.Mail.Take(ctx, alice.Email, server.PLCOperation)
 		return mail.Token, err
 	})
-	move("alice.test", last.Name, "alice."+last.Name, "at the edge", "at last", "", w.token)
+	move("migrate out", "alice.test", last.Name, "at the edge", "at last", w.token)
 }
 
 // token waits for the mail in which the Worker sends what allows a change of identity.
