@@ -32,7 +32,9 @@
 //
 // Passwords are counted by the account that they are tried for, whatever name it was called by
 // and whatever method was called: 30 tries in five minutes and 300 in a day from one network. So
-// a stranger does not lock out the owner, who is elsewhere. Wrong ones are also counted from all
+// a stranger does not lock out the owner, who is elsewhere. From one network, they are tried for 3000
+// accounts a day, those apart whose password was right there before: otherwise whoever makes up names
+// would fill the store with counters. Wrong ones are also counted from all
 // networks together, 300 in an hour and 3000 in a day, against an attack from many. That limit
 // leaves out networks from which the account's password was right before. It concerns new logins
 // only: sessions go on.

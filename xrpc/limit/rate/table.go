@@ -24,6 +24,9 @@ type Table struct {
 	Moving []Window
 	// Tries are the passwords that may be tried for an account from one network.
 	Tries []Window
+	// Names are the accounts, whether there are such or not, for which passwords may be tried from one
+	// network where none was right before. They bound how many counters strangers can have kept.
+	Names []Window
 	// Wrong are the wrong passwords that may be tried for an account, from all networks together.
 	Wrong []Window
 	// Known is for how long a network is left out of Wrong after a right password.
@@ -93,6 +96,7 @@ func Official() *Table {
 		Costs:  Costs{Create: 3, Update: 2, Delete: 1},
 		Moving: []Window{{100_000, day}},
 		Tries:  []Window{{30, 5 * time.Minute}, {300, day}},
+		Names:  []Window{{3000, day}},
 		Wrong:  []Window{{300, time.Hour}, {3000, day}},
 		Known:  30 * day,
 
@@ -131,7 +135,7 @@ func Official() *Table {
 
 // Validate returns an error that says what is wrong.
 func (t *Table) Validate() error {
-	for name, windows := range map[string][]Window{"All": t.All, "Writes": t.Writes, "Moving": t.Moving, "Tries": t.Tries, "Wrong": t.Wrong} {
+	for name, windows := range map[string][]Window{"All": t.All, "Writes": t.Writes, "Moving": t.Moving, "Tries": t.Tries, "Names": t.Names, "Wrong": t.Wrong} {
 		if err := validate(name, windows); err != nil {
 			return err
 		}
