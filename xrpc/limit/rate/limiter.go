@@ -27,7 +27,8 @@ type Config struct {
 	// Moving, if not nil, reports whether an account is moving to this server. It may then
 	// upload as many blobs as it has: see Table.Moving.
 	Moving func(ctx context.Context, account string) bool
-	// Shared, if not nil, is where several nodes count together. [Limiter.Run] is then to be called.
+	// Shared, if not nil, is where several nodes count together. [Limiter.Run] is then to be
+	// called.
 	Shared *Shared
 	// MaxKeys bounds the keys of each limit, at some 100 bytes a key. 0: 65,536.
 	MaxKeys int
