@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,5 +114,37 @@ func TestBury(t *testing.T) {
 			t.Errorf("%d are dead, not %d", st.Dead, keep)
 		}
 	}
+	w.empty()
+}
+
+// A worker may say anything for the job that it had.
+func TestResultOfNoJob(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config()
+	var lost []queue.Event
+	cfg.Observe = func(e queue.Event) {
+		if e.Kind == queue.Lost {
+			lost = append(lost, e)
+		}
+	}
+	q := w.openAs(cfg)
+	w.send(q, body("a"))
+	job := w.receive(q, "a")[0]
+	for _, bad := range []*queue.Job{{ID: ""}, {ID: "a\x00"}, {ID: strings.Repeat("a", 1<<20)}, {ID: "../" + job.ID, Lease: job.Lease}, {ID: job.ID, Lease: "x"}} {
+		errs, err := q.Finish(w.ctx, queue.Result{Job: bad})
+		w.ok(err)
+		w.fails(errs[0], queue.ErrLeaseLost)
+		gone, err := q.Extend(w.ctx, bad)
+		w.ok(err)
+		if len(gone) != 1 {
+			t.Errorf("%.20q is extended", bad.ID)
+		}
+	}
+	for _, e := range lost {
+		if e.Waited != 0 {
+			t.Errorf("it waited for %s", e.Waited)
+		}
+	}
+	w.finish(q, job, nil)
 	w.empty()
 }
