@@ -29,7 +29,7 @@ type caller struct {
 
 	mu      sync.Mutex
 	running map[alarm]*call
-	retries map[alarm]retry
+	retries map[syntax.DID]retry // one for each account: of an alarm that was set anew, nobody asks
 }
 
 // call is a call that runs.
@@ -39,6 +39,7 @@ type call struct {
 
 // retry says when an alarm that failed is called again.
 type retry struct {
+	of    alarm
 	at    time.Time
 	delay time.Duration
 }
@@ -60,7 +61,7 @@ func (c *caller) init() {
 		c.Timeout = time.Minute
 	}
 	c.wake, c.slots = make(chan struct{}, 1), make(chan struct{}, c.AtOnce)
-	c.running, c.retries = make(map[alarm]*call), make(map[alarm]retry)
+	c.running, c.retries = make(map[alarm]*call), make(map[syntax.DID]retry)
 }
 
 // poke says that there may be something new in the index.
@@ -103,11 +104,19 @@ func (c *caller) planned(a alarm, now time.Time) (at time.Time, waits, runs bool
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, runs = c.running[a]
-	r, waits := c.retries[a]
+	r, waits := c.retry(a)
 	if waits && !now.Before(r.at.Add(-r.delay)) {
 		return r.at, true, runs
 	}
 	return a.at(), waits, runs // if the clock has gone back since it failed: by its own time
+}
+
+// retry returns when an alarm that failed is called again. The caller holds mu.
+func (c *caller) retry(a alarm) (r retry, waits bool) {
+	if r = c.retries[a.did]; r.of != a {
+		return retry{}, false
+	}
+	return r, true
 }
 
 // start calls an alarm in a goroutine of its own, as soon as there is a place for it. It returns nil
@@ -143,13 +152,14 @@ func (c *caller) start(ctx context.Context, a alarm) (*call, error) {
 func (c *caller) ended(ctx context.Context, a alarm, failed error) {
 	c.mu.Lock()
 	delete(c.running, a)
-	if failed == nil {
-		delete(c.retries, a)
-	} else if ctx.Err() == nil {
-		r := c.retries[a]
+	r, waits := c.retry(a)
+	if failed == nil && waits {
+		delete(c.retries, a.did)
+	} else if failed != nil && ctx.Err() == nil {
+		r.of = a
 		r.delay = min(max(2*r.delay, firstRetry), maxRetry)
 		r.at = c.now().Add(r.delay)
-		c.retries[a] = r
+		c.retries[a.did] = r
 	}
 	c.mu.Unlock()
 	if failed != nil && ctx.Err() == nil && c.Failed != nil {
@@ -159,7 +169,7 @@ func (c *caller) ended(ctx context.Context, a alarm, failed error) {
 
 // run calls an alarm, if it is still set, and deletes it.
 func (c *caller) run(ctx context.Context, a alarm) error {
-	set, err := c.isSet(ctx, a)
+	set, _, err := c.isSet(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -189,26 +199,25 @@ func (c *caller) call(ctx context.Context, a alarm) (err error) {
 	return c.Call(ctx, a.did)
 }
 
-// isSet reports whether an account's alarm is still set to that time.
-func (c *caller) isSet(ctx context.Context, a alarm) (set bool, err error) {
+// isSet reports whether an account's alarm is still set to that time, and the account's head.
+func (c *caller) isSet(ctx context.Context, a alarm) (set bool, head storage.Head, err error) {
 	err = c.repos.View(ctx, a.did, func(r storage.Reader) error {
 		b, err := r.Get(ctx, AlarmKey)
-		set = err == nil && string(b) == string(a.value())
+		set, head = err == nil && string(b) == string(a.value()), r.Head()
 		return err
 	})
 	if errors.Is(err, storage.ErrNotFound) {
 		err = nil
 	}
-	return set, err
+	return set, head, err
 }
 
-// delete deletes the alarm of an account, unless it was set to another time.
+// delete deletes the alarm of an account, which may be one without a head, unless it was set to
+// another time.
 func (c *caller) delete(ctx context.Context, a alarm) error {
 	for {
-		head, err := c.repos.Head(ctx, a.did)
-		if errors.Is(err, storage.ErrNotFound) {
-			return nil
-		} else if err != nil {
+		set, head, err := c.isSet(ctx, a)
+		if err != nil || !set {
 			return err
 		}
 		change := storage.Change{
@@ -216,14 +225,16 @@ func (c *caller) delete(ctx context.Context, a alarm) error {
 			Checks: []storage.KVCheck{{Key: AlarmKey, Value: a.value()}},
 			KV:     []storage.KVWrite{{Key: AlarmKey}},
 		}
-		_, err = c.repos.Apply(ctx, a.did, &change)
-		if !errors.Is(err, storage.ErrConflict) {
+		// After a conflict, the head has changed, or the alarm.
+		if _, err = c.repos.Apply(ctx, a.did, &change); !changedSince(err) {
 			return err
 		}
-		if now, err := c.repos.Head(ctx, a.did); err == nil && now == head {
-			return nil // it is the alarm that changed
-		}
 	}
+}
+
+// changedSince reports whether a change came too late: the account is not what it was read as.
+func changedSince(err error) bool {
+	return errors.Is(err, storage.ErrConflict) || errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrNotFound)
 }
 
 // fire calls all alarms that are due, waits until they have ended, but for none longer than
@@ -245,10 +256,17 @@ func (c *caller) fire(ctx context.Context) (next time.Time, err error) {
 		}
 	}
 	again, err := c.await(ctx, calls)
+	if failed = errors.Join(failed, err); failed == nil && len(calls) > 0 {
+		// A call may have set its alarm anew, or another one.
+		var left []alarm
+		if left, next, failed = c.due(ctx); len(left) > 0 {
+			next = left[0].at()
+		}
+	}
 	if !again.IsZero() && (next.IsZero() || again.Before(next)) {
 		next = again
 	}
-	return next, errors.Join(failed, err)
+	return next, failed
 }
 
 // fireOne is fire for the alarm of one account.
@@ -298,7 +316,7 @@ func (c *caller) await(ctx context.Context, calls map[alarm]*call) (next time.Ti
 		case <-patience.Done():
 		}
 		c.mu.Lock()
-		retry, again := c.retries[a]
+		retry, again := c.retry(a)
 		if c.running[a] != nil {
 			retry.at, again = c.now().Add(firstRetry), true
 		}

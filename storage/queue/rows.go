@@ -125,7 +125,8 @@ func (t *tx) setBody(id string, j *row, body []byte) error {
 	return nil
 }
 
-// enterLane puts a job behind those of its key, and returns how many of them there are, up to PerKey.
+// enterLane puts a job behind those of its key, and returns how many of them there are, up to
+// PerKey.
 func (t *tx) enterLane(id string, j *row) (before int, err error) {
 	if j.Key == "" {
 		return 0, nil
@@ -248,6 +249,29 @@ func (t *tx) die(id string, j *row, now time.Time) error {
 		return err
 	}
 	j.Dead, j.Token, j.Due = true, "", now.UnixMicro()
+	if err := t.set(deadKey(id, j), one); err != nil {
+		return err
+	}
+	return t.put(id, j)
+}
+
+// bury makes a job dead whose row cannot be read, and which would otherwise be the first of the
+// queue for ever. Its body is then the row as it was. Jobs with its key, if it had one, still wait
+// behind it.
+func (t *tx) bury(id, due string, fault error, now time.Time) error {
+	text, err := t.Get(t.ctx, t.q.prefix+"m/"+id)
+	if err != nil {
+		return err
+	}
+	for _, key := range []string{"r/" + due + "/" + id, "l/" + due + "/" + id, "b/" + id} {
+		if err := t.del(key); err != nil {
+			return err
+		}
+	}
+	j := &row{Enqueued: now.UnixMicro(), Due: now.UnixMicro(), Dead: true, Error: fault.Error()}
+	if err := t.setBody(id, j, text); err != nil {
+		return err
+	}
 	if err := t.set(deadKey(id, j), one); err != nil {
 		return err
 	}

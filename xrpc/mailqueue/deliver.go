@@ -3,6 +3,7 @@ package mailqueue
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,8 +14,18 @@ import (
 // errOld: a message was not sent in time.
 var errOld = errors.New("it could not be sent in time")
 
-// deliver sends a message. Its error says whether it is tried again.
+// deliver sends a message. Its error says whether it is tried again, and may be kept.
 func (q *Queue) deliver(ctx context.Context, job *queue.Job) error {
+	err := q.try(ctx, job)
+	if err == nil {
+		return nil
+	}
+	return &keptError{err, q.sealError(job.ID, err.Error())}
+}
+
+// try sends a message. The text of its error may have what the mail server says, which may be
+// anything.
+func (q *Queue) try(ctx context.Context, job *queue.Job) error {
 	l, err := q.open(job.ID, job.Body)
 	if err != nil {
 		q.log.ErrorContext(ctx, "mail is given up", "id", job.ID, "err", err)
@@ -23,7 +34,7 @@ func (q *Queue) deliver(ctx context.Context, job *queue.Job) error {
 	attrs := []any{"id", job.ID, "kind", l.Mail.Kind, "did", l.Mail.DID, "try", job.Attempt}
 	if !q.now().Before(l.Expires) {
 		if job.LastError != "" {
-			err = errors.New(errOld.Error() + ": " + job.LastError)
+			err = errors.New(errOld.Error() + ": " + q.openError(job.ID, job.LastError))
 		} else {
 			err = errOld
 		}
@@ -44,6 +55,9 @@ func (q *Queue) deliver(ctx context.Context, job *queue.Job) error {
 		return errors.New("mailqueue: there is no Mailer")
 	}
 	err = q.cfg.Mailer.Send(ctx, l.Mail)
+	if err != nil && l.Mail.Token != "" && strings.Contains(err.Error(), l.Mail.Token) { // a server that quotes mail
+		err = &keptError{err, strings.ReplaceAll(err.Error(), l.Mail.Token, "…")}
+	}
 	q.count(err)
 	switch {
 	case err == nil:
@@ -71,9 +85,9 @@ func (q *Queue) count(err error) {
 // workers is how many messages one process sends at a time.
 const workers = 4
 
-// Run sends messages until the context ends, and returns nil. Messages that are under way then may go on
-// for some seconds. It also finds those of changes whose process has died, and deletes those that have
-// been dead for a week. A process should run one.
+// Run sends messages until the context ends, and returns nil. Messages that are under way then may
+// go on for some seconds. It also finds those of changes whose process has died, and deletes those
+// that have been dead for a week. A process should run one.
 func (q *Queue) Run(ctx context.Context) error {
 	q.mu.Lock()
 	q.running = true
@@ -91,16 +105,13 @@ func (q *Queue) Run(ctx context.Context) error {
 	return err
 }
 
-// tidy moves the messages of changes whose process has died, and deletes old dead ones, until the context
-// ends.
+// tidy moves the messages of changes whose process has died, and deletes old dead ones, until the
+// context ends.
 func (q *Queue) tidy(ctx context.Context) {
 	tick := time.NewTicker(recoverEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		err := q.outbox.Recover(ctx, recoverAfter)
-		if err == nil {
-			_, err = q.queue.Purge(ctx, q.now().Add(-deadLife))
-		}
+		err := errors.Join(q.outbox.Recover(ctx, recoverAfter), q.purge(ctx))
 		if err != nil && ctx.Err() == nil {
 			q.log.ErrorContext(ctx, "mail", "err", err)
 		}
@@ -109,6 +120,14 @@ func (q *Queue) tidy(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// purge deletes dead messages that are old, or take more than half of the room: dead ones must not
+// keep others from being sent.
+func (q *Queue) purge(ctx context.Context) error {
+	_, old := q.queue.Purge(ctx, q.now().Add(-deadLife))
+	_, many := q.queue.PurgeAllBut(ctx, q.room/2)
+	return errors.Join(old, many)
 }
 
 // Due returns when Turn is to be called; zero: not until there is another message. It costs little.
@@ -126,24 +145,22 @@ func (q *Queue) Due(ctx context.Context) (time.Time, error) {
 	return next, err
 }
 
-// Turn does once what Run does all the time: it sends what is due. It is for a process that rests between
-// requests.
+// Turn does once what Run does all the time: it sends what is due. It is for a process that rests
+// between requests.
 func (q *Queue) Turn(ctx context.Context) error {
-	err := q.outbox.Recover(ctx, recoverAfter)
-	for err == nil && q.cfg.Mailer != nil {
+	recovered := q.outbox.Recover(ctx, recoverAfter)
+	var sent error
+	for sent == nil && q.cfg.Mailer != nil {
 		var n int
-		if n, err = q.sendSome(ctx); n == 0 {
+		if n, sent = q.sendSome(ctx); n == 0 {
 			break
 		}
 	}
-	if err == nil {
-		_, err = q.queue.Purge(ctx, q.now().Add(-deadLife))
-	}
-	return err
+	return errors.Join(recovered, sent, q.purge(ctx))
 }
 
-// kick sends what is due, where Run does not: a server without Run sends its mail too, but what fails
-// then waits for the next message.
+// kick sends what is due, where Run does not: a server without Run sends its mail too, but what
+// fails then waits for the next message.
 func (q *Queue) kick() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -222,8 +239,8 @@ func (q *Queue) extend(ctx context.Context, jobs []*queue.Job, ended <-chan stru
 	}
 }
 
-// Close sends the messages that are due, until the context ends. It comes after Run, before the store is
-// closed. What is left is sent by whoever opens the store next.
+// Close sends the messages that are due, until the context ends. It comes after Run, before the
+// store is closed. What is left is sent by whoever opens the store next.
 func (q *Queue) Close(ctx context.Context) {
 	q.mu.Lock()
 	first := !q.closed

@@ -58,7 +58,7 @@ func storageFlags(c *call) {
 	c.IntVar(&v.workers, "workers", 4, "copy so many accounts at a time")
 	c.IntVar(&v.sample, "sample", 1, "read back one of `n` blobs of the target")
 	c.BoolVar(&v.acceptDamaged, "accept-damaged-blobs", false, "leave blobs behind that the server has lost or that are damaged")
-	c.BoolVar(&v.dryRun, "dry-run", false, "tell how much there is, and about how long it takes; write nothing")
+	c.BoolVar(&v.dryRun, "dry-run", false, "tell how much there is, and about how long it takes; copy nothing")
 	c.BoolVar(&v.status, "status", false, "tell how the move stands")
 	c.BoolVar(&v.finish, "finish", false, "end the move: verify, and change over to the target")
 	c.BoolVar(&v.abort, "abort", false, "give the move up: the server goes on where it is")
@@ -143,6 +143,11 @@ func migrateStorage(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
+	if !v.status && !v.dryRun {
+		if err := from.OnlyMover(); err != nil {
+			return err
+		}
+	}
 	if v.to == "" && v.database == "" && v.blobs == "" {
 		switch {
 		case v.status:
@@ -181,6 +186,10 @@ func migrateStorage(ctx context.Context, c *call) (err error) {
 		m.Rows = []string{bucket.Keys}
 		m.Name += ", blobs in the " + blobsOf(next, to)
 	}
+	if m.OnlyBlobs && !m.SameBlobs && cfg.S3.Bucket != "" && next.S3.Bucket != "" {
+		// Its rows say what is in the bucket: they are the same for both.
+		return fmt.Errorf("%w: to go on in another bucket with the same database, stop the server, copy all objects with the bucket's own tools, and set PDS_BLOBSTORE_S3_*", errUsage)
+	}
 	if m.OnlyBlobs && m.SameBlobs {
 		return fmt.Errorf("%w: the server's data is there already", errUsage)
 	}
@@ -214,8 +223,12 @@ func (c *call) moveStorage(ctx context.Context, cfg transfer.Config) error {
 	case v.finish:
 		r, err := m.Finish(ctx)
 		if err == nil {
-			err = c.result(r, "\nThe data is in %s, verified. The old server refused writes for the last %s, and goes on to.\nNow %s, and restart the server. The old data is left as it is.",
-				cfg.Name, r.Pause.Round(time.Millisecond), cfg.Hint)
+			paused := ""
+			if r.Pause > 0 { // else an earlier run did
+				paused = " for the last " + r.Pause.Round(time.Millisecond).String()
+			}
+			err = c.result(r, "\nThe data is in %s, verified. The old server refused writes%s, and goes on to.\nNow %s, and restart the server. The old data is left as it is.",
+				cfg.Name, paused, cfg.Hint)
 		}
 		return c.storageError(err, r)
 	}
