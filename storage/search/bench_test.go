@@ -73,8 +73,9 @@ func measure(b *testing.B, db *sql.DB, x *search.Index, query func(i int) search
 	b.ReportMetric(float64(hits)/float64(len(all)), "hits/op")
 }
 
-// BenchmarkText searches posts of some 12 words, whose frequencies fall as those of languages do, for words of a rank in
-// them. PDSKIT_SEARCH_POSTS is how many posts there are. See README.md for the last table.
+// BenchmarkText searches posts of some 12 words, whose frequencies fall as those of languages do,
+// for words of a rank in them. PDSKIT_SEARCH_POSTS is how many posts there are. See README.md for
+// the last table.
 func BenchmarkText(b *testing.B) {
 	n := size(b, "PDSKIT_SEARCH_POSTS", 20000)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -118,8 +119,8 @@ func BenchmarkText(b *testing.B) {
 	}
 }
 
-// BenchmarkVector searches vectors of 384 dimensions, in 50 clusters. PDSKIT_SEARCH_VECTORS is how many there are. See README.md for the
-// last table.
+// BenchmarkVector searches vectors of 384 dimensions, in 50 clusters. PDSKIT_SEARCH_VECTORS is how
+// many there are. See README.md for the last table.
 func BenchmarkVector(b *testing.B) {
 	n := size(b, "PDSKIT_SEARCH_VECTORS", 2000)
 	const dim = 384

@@ -34,7 +34,7 @@
 //
 // The score of SQLite is bm25, that of PostgreSQL ts_rank, divided by the logarithm of the length: the order of
 // hits differs between the two. To rank a match costs about a microsecond. A word that half of all
-// documents contain would cost a second, so only the newest Index.Rank matches are ranked.
+// documents contain would cost a second, so only the newest Index.Rank matches are ranked. bm25 also counts the documents with each term, a tenth of that cost; of words that nearly all documents have, that remains.
 //
 // # Vectors
 //

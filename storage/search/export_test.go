@@ -55,7 +55,8 @@ func CheckTranslation(t *testing.T, text string, grams, prefix, or bool) {
 	}
 }
 
-// TestBounds holds the bounds of quantised scores against the exact ones, at the extremes of sums too.
+// TestBounds holds the bounds of quantised scores against the exact ones, at the extremes of sums
+// too.
 func TestBounds(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, dim := range []int{1, 2, 7, 8, 9, 100, 384, MaxDim} {
@@ -112,4 +113,28 @@ func TestManyEqualVectors(t *testing.T) {
 	if n.exact[0].doc != 101 || n.exact[1].doc != 102 || n.floor() != 0.85 {
 		t.Fatalf("%v, floor %v", n.exact, n.floor())
 	}
+}
+
+// BenchmarkBounds compares one vector of 384 dimensions: through its copy, and itself.
+func BenchmarkBounds(b *testing.B) {
+	x := &Index{Dim: 384}
+	v := make([]float32, x.Dim)
+	for i := range v {
+		v[i] = rand.Float32() - 0.5
+	}
+	u, err := x.unit(v)
+	if err != nil {
+		b.Fatal(err)
+	}
+	slot, p := x.quantise(u), newProbe(u)
+	b.Run("copy", func(b *testing.B) {
+		for b.Loop() {
+			p.bounds(slot)
+		}
+	})
+	b.Run("exact", func(b *testing.B) {
+		for b.Loop() {
+			dot(u, u)
+		}
+	})
 }

@@ -11,7 +11,8 @@ type phrase struct {
 	prefix bool // the last one is the beginning of a term
 }
 
-// phrases translates what a user typed. What stands together without white space, as "foo-bar", is one phrase.
+// phrases translates what a user typed. What stands together without white space, as "foo-bar", is
+// one phrase.
 func (x *Index) phrases(text string, prefix bool) (all []phrase, err error) {
 	count := 0
 	words := false // the last phrase is of words, and may go on
@@ -53,8 +54,8 @@ func (x *Index) phrases(text string, prefix bool) (all []phrase, err error) {
 	return all, nil
 }
 
-// fts5 writes phrases in the query syntax of FTS5. Terms consist of letters, numbers and marks, and stand in
-// quotation marks.
+// fts5 writes phrases in the query syntax of FTS5. Terms consist of letters, numbers and marks, and
+// stand in quotation marks.
 func fts5(all []phrase, or bool) string {
 	var b strings.Builder
 	for i, p := range all {
@@ -85,7 +86,8 @@ func tsquery(all []phrase, or bool) string {
 	return b.String()
 }
 
-// Bounds of a tsvector: greater positions are cut, and of more positions of a term the first ones count.
+// Bounds of a tsvector: greater positions are cut, and of more positions of a term the first ones
+// count.
 const (
 	maxPosition  = 16383
 	maxPositions = 255
@@ -115,7 +117,8 @@ func tsvector(terms []Term) string {
 	return b.String()
 }
 
-// conditions writes a filter as conditions on a column with numbers of documents, and adds their parameters.
+// conditions writes a filter as conditions on a column with numbers of documents, and adds their
+// parameters.
 func (x *Index) conditions(filter []Condition, column string, args []any) (string, []any) {
 	var b strings.Builder
 	for _, c := range filter {

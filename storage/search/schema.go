@@ -53,8 +53,8 @@ func (x *Index) settings() map[string]string {
 	return map[string]string{"version": version, "dim": strconv.Itoa(x.Dim), "grams": strconv.FormatBool(x.Grams)}
 }
 
-// Create makes the tables if there are none. Otherwise it checks that they were made with the same settings
-// (ErrSchema). Call it when the program starts, in a transaction.
+// Create makes the tables if there are none. Otherwise it checks that they were made with the same
+// settings (ErrSchema). Call it when the program starts, in a transaction.
 func (x *Index) Create(ctx context.Context, tx Tx) error {
 	if err := x.valid(); err != nil {
 		return err

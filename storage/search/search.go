@@ -48,18 +48,20 @@ const (
 // Index is an index in a database. Its value holds settings only, which must be the same in all
 // processes: [Index.Create] checks that. It is safe for concurrent use.
 //
-// Transactions that write to one index at once are as safe as the database's: SQLite has one writer, and in PostgreSQL
-// under READ COMMITTED they wait for each other where they touch the same document or block.
+// Transactions that write to one index at once are as safe as the database's: SQLite has one
+// writer, and in PostgreSQL under READ COMMITTED they wait for each other where they touch the same
+// document or block.
 type Index struct {
 	Dialect Dialect
-	// Name is the prefix of its tables: a small letter, then small letters, digits or _, 32 in all at most.
-	// Empty: "search".
+	// Name is the prefix of its tables: a small letter, then small letters, digits or _, 32 in all
+	// at most. Empty: "search".
 	Name string
 	// Dim is the number of dimensions, up to MaxDim; 0: no vectors.
 	Dim int
 	// Grams indexes substrings of three characters instead of words.
 	Grams bool
-	// Rank is how many matches of the words are ranked, the newest ones by their first Put; 0: 5,000.
+	// Rank is how many matches of the words are ranked, the newest ones by their first Put; 0:
+	// 5,000.
 	Rank int
 
 	bounds bounds
@@ -87,8 +89,8 @@ type Doc struct {
 	Meta   map[string]string // for filters, and returned with hits
 }
 
-// Condition is one condition on the metadata of documents. A document without the key fulfils none. Strings are
-// compared by their bytes.
+// Condition is one condition on the metadata of documents. A document without the key fulfils none.
+// Strings are compared by their bytes.
 type Condition struct {
 	Key string
 	// In, if it is not nil, lists the values. An empty list fulfils nothing.
@@ -116,7 +118,8 @@ type Query struct {
 // Hit is a document that was found. Ranks count from 1; 0: not in that list.
 type Hit struct {
 	ID string
-	// Score orders hits: the score of the one list, or the fused one if the query has text and vector.
+	// Score orders hits: the score of the one list, or the fused one if the query has text and
+	// vector.
 	Score                  float64
 	TextRank, VectorRank   int
 	TextScore, VectorScore float64
@@ -130,7 +133,8 @@ type Tx interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// Querier reads: a *sql.Tx sees its own state; with a *sql.DB or *sql.Conn, each search is a read-only transaction.
+// Querier reads: a *sql.Tx sees its own state; with a *sql.DB or *sql.Conn, each search is a
+// read-only transaction.
 type Querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
@@ -167,7 +171,8 @@ func (x *Index) valid() error {
 	return nil
 }
 
-// plain says what is wrong with a string: too long, not UTF-8, or with a NUL, which PostgreSQL does not hold.
+// plain says what is wrong with a string: too long, not UTF-8, or with a NUL, which PostgreSQL does
+// not hold.
 func plain(what error, s string, limit int) error {
 	switch {
 	case len(s) > limit:

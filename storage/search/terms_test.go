@@ -96,8 +96,8 @@ func TestLanguages(t *testing.T) {
 	})
 }
 
-// FuzzQuery translates whatever somebody types. The queries have no syntax but the package's own, and a text is found by
-// itself.
+// FuzzQuery translates whatever somebody types. The queries have no syntax but the package's own,
+// and a text is found by itself.
 func FuzzQuery(f *testing.F) {
 	for _, s := range []string{"", "alpha beta", `" OR x*`, "東京 tower", "foo-bar@example.com", "e\u0301\u0301", "\x00", "\xff", "ﷺ '", strings.Repeat("x ", 40), "ㄅ\u3099 \u0e01\u0e31", "İ\u0307"} {
 		f.Add(s, false, false, true)

@@ -109,12 +109,14 @@ type probe struct {
 	scale, radius float64 // of the query's copy
 	sum           int64   // of its codes
 	dim           int64
-	// words holds, for each 8 dimensions 0…7, the pairs (0,4), (1,5), (2,6), (3,7): the first in the high half. A word w of 8 codes,
-	// masked to its lanes 0 and 4 and multiplied with the first pair, has in its high half
+	// words holds, for each 8 dimensions 0…7, the pairs (0,4), (1,5), (2,6), (3,7): the first in
+	// the high half. A word w of 8 codes, masked to its lanes 0 and 4 and multiplied with the
+	// first pair, has in its high half
 	//
 	//	code 0 × query 0 + code 4 × query 4
 	//
-	// and in its low half code 0 × query 4, which never grows into the high half. So one multiplication does two dimensions.
+	// and in its low half code 0 × query 4, which never grows into the high half. So one
+	// multiplication does two dimensions.
 	words [][4]uint64
 }
 
@@ -142,7 +144,11 @@ func (p *probe) bounds(slot []byte) (score, radius float64) {
 	codes := slot[slotHead:]
 	var a, b uint64
 	for i := range p.words {
-		w := binary.LittleEndian.Uint64(codes[8*i:])
+		if len(codes) < 8 {
+			break // never: it saves the compiler's check of each access
+		}
+		w := binary.LittleEndian.Uint64(codes)
+		codes = codes[8:]
 		q := &p.words[i]
 		a += (w & lanes) * q[0]
 		b += (w >> 8 & lanes) * q[1]

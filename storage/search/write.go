@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Put adds a document, or replaces the one with its ID, in the caller's transaction. If it fails with an error of
-// this package, nothing has changed. After an error of the database the caller rolls back.
+// Put adds a document, or replaces the one with its ID, in the caller's transaction. If it fails
+// with an error of this package, nothing has changed. After an error of the database the caller
+// rolls back.
 func (x *Index) Put(ctx context.Context, tx Tx, d Doc) error {
 	if err := x.checkDoc(d); err != nil {
 		return err
@@ -90,7 +91,8 @@ func (x *Index) putDoc(ctx context.Context, tx Tx, d Doc, terms []Term) (doc int
 	if err != nil {
 		return 0, false, err
 	}
-	// In PostgreSQL another transaction may have put the document meanwhile, so looking for it would not help.
+	// In PostgreSQL another transaction may have put the document meanwhile, so looking for it
+	// would not help.
 	return docs[0], old || x.Dialect == Postgres, nil
 }
 
@@ -123,7 +125,8 @@ func (x *Index) dropVector(ctx context.Context, tx Tx, doc int64) error {
 	return x.exec(ctx, tx, `DELETE FROM NAME_block WHERE block = $1 AND slots = $2`, doc/blockSlots, make([]byte, blockSlots*len(empty)))
 }
 
-// Delete removes a document, in the caller's transaction. That there is none with this ID is no error.
+// Delete removes a document, in the caller's transaction. That there is none with this ID is no
+// error.
 func (x *Index) Delete(ctx context.Context, tx Tx, id string) error {
 	if err := x.valid(); err != nil {
 		return err
@@ -148,7 +151,8 @@ func (x *Index) Delete(ctx context.Context, tx Tx, id string) error {
 	return x.dropVector(ctx, tx, doc)
 }
 
-// Clear removes all documents, in the caller's transaction. To rebuild an index from rows, clear it and put them.
+// Clear removes all documents, in the caller's transaction. To rebuild an index from rows, clear it
+// and put them.
 func (x *Index) Clear(ctx context.Context, tx Tx) error {
 	if err := x.valid(); err != nil {
 		return err
@@ -168,8 +172,8 @@ func (x *Index) deleteAll(ctx context.Context, tx Tx, statements ...string) erro
 	return nil
 }
 
-// Rebuild makes the words and the copies of vectors anew, from the texts and vectors in the index, in the caller's transaction.
-// It is the repair for what [Index.Check] finds.
+// Rebuild makes the words and the copies of vectors anew, from the texts and vectors in the index,
+// in the caller's transaction. It is the repair for what [Index.Check] finds.
 func (x *Index) Rebuild(ctx context.Context, tx Tx) error {
 	if err := x.valid(); err != nil {
 		return err
