@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/mail"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 	"github.com/pdskit/pdskit/xrpc/pds"
@@ -29,6 +30,8 @@ const (
 	treeCache = 16 << 20
 	// importLimit bounds an imported repository, in bytes.
 	importLimit = 256 << 20
+	// limitKeys bounds the clients of each limit in memory, which is scarce; the store has the rest.
+	limitKeys = 1 << 13
 	// retryFirst and retryLast are how long to wait after maintenance has failed: the time doubles.
 	retryFirst, retryLast = time.Minute, 6 * time.Hour
 )
@@ -114,10 +117,30 @@ func (s *Server) config(cfg Config, host string) (pds.Config, error) {
 		}
 		c.Mailer = mailer{hook}
 	}
+	if !cfg.Development {
+		if err := s.limit(&c); err != nil {
+			return c, err
+		}
+	}
 	if s.platform.Change != nil {
 		s.platform.Change(&c)
 	}
 	return c, nil
+}
+
+// limit bounds how often clients may call. Guesses of passwords, new accounts, mail and uploads are
+// counted in the store, as several nodes do that share one: who waits until the object is evicted, or
+// makes it restart, has no more of them. Nothing runs that exchanges the other limits.
+func (s *Server) limit(c *pds.Config) error {
+	shared, err := pds.SharedLimits(c.Store.KV, c.Secrets, s.log)
+	if err != nil {
+		return err
+	}
+	c.Rates = rate.New(rate.Config{
+		Now: s.now, Shared: shared, MaxKeys: limitKeys,
+		Moving: func(ctx context.Context, did string) bool { return s.Moving(ctx, did) },
+	})
+	return nil
 }
 
 // admitOne admits one account, whose handle is the host name unless it moves here with its own.

@@ -310,6 +310,45 @@ func TestMaintenanceFails(t *testing.T) {
 	}
 }
 
+// Who guesses passwords gains nothing when the object is evicted, or made to restart, after each guess:
+// guesses are counted in the store. So are new accounts, which cost the directory and the relays.
+func TestGuessesAreCountedAcrossEvictions(t *testing.T) {
+	p := newPlace(t, "alice.example.com")
+	if status, out := account(t, p.start(), "alice.example.com", invite(t, p.start())); status != 200 {
+		t.Fatal(status, out)
+	}
+	guess := func(password string) int {
+		status, _ := call(t, p.start(), "POST", "/xrpc/com.atproto.server.createSession", "", map[string]any{"identifier": "alice.example.com", "password": password})
+		return status
+	}
+	refused := func(what string, most int, try func() int) {
+		t.Helper()
+		for i := range most + 1 {
+			if try() == http.StatusTooManyRequests {
+				t.Logf("%s: refused after %d", what, i)
+				return
+			}
+		}
+		t.Errorf("%s: %d are let through", what, most+1)
+	}
+	refused("guesses of a password", 30, func() int { return guess("wrong") })
+	if status := guess("a long password"); status != http.StatusTooManyRequests {
+		t.Errorf("the right guess after too many: %d", status)
+	}
+	refused("guesses of the administrator's password", 100, func() int {
+		status, _ := call(t, p.start(), "POST", "/xrpc/com.atproto.server.createInviteCode", "Basic YWRtaW46d3Jvbmc=", map[string]any{"useCount": 1})
+		return status
+	})
+	refused("new accounts", 100, func() int {
+		status, _ := account(t, p.start(), "alice.example.com", "none")
+		return status
+	})
+	p.pass(25 * time.Hour)
+	if status := guess("a long password"); status != http.StatusOK {
+		t.Errorf("a day later: %d", status)
+	}
+}
+
 // A server with many accounts gives handles below its name.
 func TestManyAccounts(t *testing.T) {
 	p := newPlace(t, "pds.example.com", func(env map[string]string) { env["PDS_INVITE_REQUIRED"] = "false" })
