@@ -37,6 +37,8 @@ type Config struct {
 	Classes []string
 	// Text are text bindings.
 	Text map[string]string
+	// Private lets the Worker's fetch reach private addresses too, those of this machine included.
+	Private bool
 	// Buckets are bindings of R2 buckets. With any, the Worker runs in miniflare, which starts later and
 	// adds some milliseconds to every request.
 	Buckets []string
@@ -108,7 +110,14 @@ func (c Config) capnp() string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p(`using Workerd = import "/workerd/workerd.capnp";`)
 	p(`const config :Workerd.Config = (`)
-	p(`  services = [(name = "main", worker = .main), (name = "disk", disk = (path = %q, writable = true))],`, c.Dir)
+	reach := `"public"`
+	if c.Private {
+		reach += `, "private"`
+	}
+	p(`  services = [`)
+	p(`    (name = "main", worker = .main), (name = "disk", disk = (path = %q, writable = true)),`, c.Dir)
+	p(`    (name = "internet", network = (allow = [%s], tlsOptions = (trustBrowserCas = true))),`, reach)
+	p(`  ],`)
 	p(`  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],`)
 	p(`);`)
 	p(`const main :Workerd.Worker = (`)
@@ -230,7 +239,7 @@ func (s *Server) PID() int { return s.cmd.Process.Pid }
 func (s *Server) Log() string { return s.log.String() }
 
 // Client is for requests of tests.
-var Client = &http.Client{Timeout: 2 * time.Minute}
+var Client = &http.Client{Timeout: 10 * time.Minute}
 
 // buffer is a bytes.Buffer for several goroutines, which keeps the last part.
 type buffer struct {

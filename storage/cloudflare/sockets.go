@@ -143,6 +143,9 @@ func (h *Host) closed(_ js.Value, args []js.Value) any {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.all.remove(int64(args[0].Float()))
+		if len(s.all.byID) == 0 && s.kick != nil {
+			s.kick() // run ends
+		}
 	}
 	return nil
 }
@@ -180,6 +183,9 @@ func (s *Sockets) run() {
 			s.mu.Unlock()
 			if err != nil && s.cfg.Failed != nil {
 				s.cfg.Failed(err)
+			}
+			if s.cfg.Empty != nil {
+				s.cfg.Empty()
 			}
 			return
 		}

@@ -29,6 +29,8 @@ type SocketsConfig struct {
 	Unread int64
 	// TotalUnread bounds the sum over all sockets. 0: 32 MiB.
 	TotalUnread int64
+	// Empty, if not nil, is called when the last socket was closed. It may be called once too often.
+	Empty func()
 	// Failed, if not nil, is told when the log cannot be read, whereupon all sockets are closed.
 	Failed func(error)
 }

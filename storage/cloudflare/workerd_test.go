@@ -25,6 +25,7 @@ func module(tb testing.TB, name string) []byte {
 // runInside runs tests of this package inside a Durable Object, and returns what they print.
 func runInside(t *testing.T, cfg workerd.Config, query url.Values, args ...string) string {
 	t.Helper()
+	t.Parallel()
 	workerd.Program(t) // skips the test before anything is built
 	cfg.Main, cfg.Classes = "tests.mjs", []string{"Tests"}
 	cfg.Modules = map[string][]byte{

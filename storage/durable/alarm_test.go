@@ -143,9 +143,8 @@ func TestAlarmSetInItsHandler(t *testing.T) {
 		a.set(did, a.now.Add(time.Minute))
 		return nil
 	}
-	a.fires(time.Hour, 0, alice) // the next one is known at the next look
-	a.fires(0, time.Minute)
-	a.fires(time.Minute, 0, alice)
+	a.fires(time.Hour, time.Minute, alice)
+	a.fires(time.Minute, time.Minute, alice)
 	a.during = nil
 	a.fires(time.Minute, 0, alice)
 	a.fires(time.Hour, 0)

@@ -159,7 +159,7 @@ func (c *caller) ended(ctx context.Context, a alarm, failed error) {
 
 // run calls an alarm, if it is still set, and deletes it.
 func (c *caller) run(ctx context.Context, a alarm) error {
-	set, err := c.isSet(ctx, a)
+	set, _, err := c.isSet(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -189,26 +189,25 @@ func (c *caller) call(ctx context.Context, a alarm) (err error) {
 	return c.Call(ctx, a.did)
 }
 
-// isSet reports whether an account's alarm is still set to that time.
-func (c *caller) isSet(ctx context.Context, a alarm) (set bool, err error) {
+// isSet reports whether an account's alarm is still set to that time, and the account's head.
+func (c *caller) isSet(ctx context.Context, a alarm) (set bool, head storage.Head, err error) {
 	err = c.repos.View(ctx, a.did, func(r storage.Reader) error {
 		b, err := r.Get(ctx, AlarmKey)
-		set = err == nil && string(b) == string(a.value())
+		set, head = err == nil && string(b) == string(a.value()), r.Head()
 		return err
 	})
 	if errors.Is(err, storage.ErrNotFound) {
 		err = nil
 	}
-	return set, err
+	return set, head, err
 }
 
-// delete deletes the alarm of an account, unless it was set to another time.
+// delete deletes the alarm of an account, which may be one without a head, unless it was set to
+// another time.
 func (c *caller) delete(ctx context.Context, a alarm) error {
 	for {
-		head, err := c.repos.Head(ctx, a.did)
-		if errors.Is(err, storage.ErrNotFound) {
-			return nil
-		} else if err != nil {
+		set, head, err := c.isSet(ctx, a)
+		if err != nil || !set {
 			return err
 		}
 		change := storage.Change{
@@ -216,14 +215,16 @@ func (c *caller) delete(ctx context.Context, a alarm) error {
 			Checks: []storage.KVCheck{{Key: AlarmKey, Value: a.value()}},
 			KV:     []storage.KVWrite{{Key: AlarmKey}},
 		}
-		_, err = c.repos.Apply(ctx, a.did, &change)
-		if !errors.Is(err, storage.ErrConflict) {
+		// After a conflict, the head has changed, or the alarm.
+		if _, err = c.repos.Apply(ctx, a.did, &change); !changedSince(err) {
 			return err
 		}
-		if now, err := c.repos.Head(ctx, a.did); err == nil && now == head {
-			return nil // it is the alarm that changed
-		}
 	}
+}
+
+// changedSince reports whether a change came too late: the account is not what it was read as.
+func changedSince(err error) bool {
+	return errors.Is(err, storage.ErrConflict) || errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrNotFound)
 }
 
 // fire calls all alarms that are due, waits until they have ended, but for none longer than
@@ -245,10 +246,17 @@ func (c *caller) fire(ctx context.Context) (next time.Time, err error) {
 		}
 	}
 	again, err := c.await(ctx, calls)
+	if failed = errors.Join(failed, err); failed == nil && len(calls) > 0 {
+		// A call may have set its alarm anew, or another one.
+		var left []alarm
+		if left, next, failed = c.due(ctx); len(left) > 0 {
+			next = left[0].at()
+		}
+	}
 	if !again.IsZero() && (next.IsZero() || again.Before(next)) {
 		next = again
 	}
-	return next, errors.Join(failed, err)
+	return next, failed
 }
 
 // fireOne is fire for the alarm of one account.

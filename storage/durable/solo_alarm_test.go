@@ -109,6 +109,33 @@ func TestSoloAlarms(t *testing.T) {
 	a.fires(0, 0, 0, alice)
 }
 
+// The alarm of an account without a head is called once.
+func TestAlarmOfHeadlessAccount(t *testing.T) {
+	a := newSoloAlarms(t)
+	set := storage.Change{KV: []storage.KVWrite{SetAlarm(a.now.Add(time.Hour))}}
+	if _, err := a.solo.Store().Repos.Apply(ctx, alice, &set); err != nil {
+		t.Fatal(err)
+	}
+	a.fires(0, time.Hour, 1)
+	a.fires(time.Hour, 0, 0, alice)
+	a.fires(time.Hour, 0, 0)
+}
+
+// What a call of an alarm sets anew counts for when the host has to come back.
+func TestAlarmThatSetsItselfAgain(t *testing.T) {
+	a := newSoloAlarms(t)
+	a.set(alice, SetAlarm(a.now.Add(time.Minute)))
+	a.set(bob, SetAlarm(a.now.Add(time.Hour)))
+	a.solo.alarms.Call = func(_ context.Context, did syntax.DID) error {
+		a.called = append(a.called, did)
+		if len(a.called) == 1 && did == alice {
+			a.set(alice, SetAlarm(a.now.Add(time.Second)))
+		}
+		return nil
+	}
+	a.fires(time.Minute, time.Second, 2, alice)
+}
+
 // If the host cannot set its own alarm, the account's is not set either.
 func TestSoloAlarmThatIsNotScheduled(t *testing.T) {
 	m := new(Memory)

@@ -143,3 +143,29 @@ func (q *Queue) Purge(ctx context.Context, t time.Time) (deleted int, err error)
 		}
 	}
 }
+
+// PurgeAllBut deletes the jobs that died first, until no more than some are left, and returns how many it
+// has deleted. Of jobs that died in the same microsecond, it may delete more.
+func (q *Queue) PurgeAllBut(ctx context.Context, keep int) (deleted int, err error) {
+	newest := storage.Prefix(q.prefix + "d/")
+	newest.Reverse, newest.KeysOnly = true, true
+	var before time.Time
+	err = q.cfg.KV.Read(ctx, func(r storage.KVReader) error {
+		before = time.Time{}
+		n := 0
+		for pair, err := range r.Keys(ctx, newest) {
+			if err != nil {
+				return err
+			}
+			if n++; n > keep {
+				before = parseMicros(pair.Key[len(newest.From):]).Add(time.Microsecond)
+				break
+			}
+		}
+		return nil
+	})
+	if err != nil || before.IsZero() {
+		return 0, q.fail("purge", err)
+	}
+	return q.Purge(ctx, before)
+}

@@ -193,6 +193,8 @@ func (t *tx) lease(id, due string, now time.Time) (*Job, Event, error) {
 	j, err := q.getRow(t.ctx, t, id)
 	if errors.Is(err, storage.ErrNotFound) || err == nil && (j.Dead || micros(j.Due) != due) {
 		return nil, Event{}, t.del("r/" + due + "/" + id) // it leads nowhere, which should not be
+	} else if errors.Is(err, storage.ErrCorrupt) {
+		return nil, Event{Kind: Died, ID: id, Err: err}, t.bury(id, due, err, now)
 	} else if err != nil {
 		return nil, Event{}, err
 	}
@@ -203,7 +205,10 @@ func (t *tx) lease(id, due string, now time.Time) (*Job, Event, error) {
 		return nil, Event{Kind: Died, ID: id, Attempt: j.Attempt, Waited: now.Sub(time.UnixMicro(j.Enqueued))}, t.die(id, j, now)
 	}
 	body, err := q.body(t.ctx, t, id, j)
-	if err != nil {
+	if errors.Is(err, storage.ErrNotFound) {
+		j.Error, j.Long = "the body of the job is lost", false
+		return nil, Event{Kind: Died, ID: id, Attempt: j.Attempt, Waited: now.Sub(time.UnixMicro(j.Enqueued)), Err: err}, t.die(id, j, now)
+	} else if err != nil {
 		return nil, Event{}, err
 	}
 	e := Event{Kind: Leased, ID: id, Attempt: j.Attempt + 1, Waited: now.Sub(time.UnixMicro(j.Due))}
@@ -224,6 +229,9 @@ func (t *tx) lease(id, due string, now time.Time) (*Job, Event, error) {
 
 // leased returns the row of a job if the caller's lease holds.
 func (t *tx) leased(job *Job) (*row, error) {
+	if t.q.check(&Message{ID: job.ID}) != nil { // a worker elsewhere says it
+		return nil, ErrLeaseLost
+	}
 	j, err := t.q.getRow(t.ctx, t, job.ID)
 	if errors.Is(err, storage.ErrNotFound) || err == nil && (j.Dead || job.Lease == "" || j.Token != job.Lease) {
 		return nil, ErrLeaseLost
@@ -309,7 +317,10 @@ func (q *Queue) Finish(ctx context.Context, results ...Result) (errs []error, er
 const maxError = 1000
 
 func (t *tx) finish(r Result, now time.Time) (Event, error) {
-	e := Event{Kind: Done, ID: r.Job.ID, Attempt: r.Job.Attempt, Waited: now.Sub(r.Job.Enqueued), Err: r.Err}
+	e := Event{Kind: Done, ID: r.Job.ID, Attempt: r.Job.Attempt, Err: r.Err}
+	if !r.Job.Enqueued.IsZero() { // it is where a worker elsewhere has the job
+		e.Waited = now.Sub(r.Job.Enqueued)
+	}
 	j, err := t.leased(r.Job)
 	switch {
 	case errors.Is(err, ErrLeaseLost):

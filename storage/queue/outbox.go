@@ -105,7 +105,8 @@ func (o Outbox) Announced(ctx context.Context) (at time.Time, err error) {
 const noteKept = 5 * time.Minute
 
 // Recover moves the jobs of changes that were announced some time ago, and whose end is not known. It
-// costs as much as those. Call it at the start, and every minute.
+// costs as much as those. Call it at the start, and every minute. Errors of some accounts do not keep it
+// from the others.
 func (o Outbox) Recover(ctx context.Context, ago time.Duration) error {
 	now := o.Queue.cfg.Now()
 	type note struct {
@@ -129,19 +130,20 @@ func (o Outbox) Recover(ctx context.Context, ago time.Duration) error {
 		return o.Queue.fail("recover", err)
 	}
 	old := o.notes() + micros(now.Add(-noteKept).UnixMicro())
+	var failed error // the first one
 	for _, n := range list {
-		if err := o.Forward(ctx, n.did); err != nil {
-			return err
+		err := o.Forward(ctx, n.did)
+		if err == nil && n.key < old { // otherwise the change may still come
+			err = o.Queue.fail("recover", o.Store.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, n.key) }))
 		}
-		if n.key >= old {
-			continue // the change may still come
+		if failed == nil {
+			failed = err
 		}
-		err := o.Store.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, n.key) })
-		if err != nil {
-			return o.Queue.fail("recover", err)
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return failed
 }
 
 // forwardPage is how many jobs are moved at a time, and forwardTries how often a repository that is
@@ -200,7 +202,7 @@ func (o Outbox) forward(ctx context.Context, did syntax.DID) (n int, err error) 
 		if len(messages) == 0 {
 			return 0, nil
 		}
-		if _, err := o.Queue.Send(ctx, messages...); err != nil {
+		if _, err := o.Queue.sendAll(ctx, messages); err != nil { // full or not: they exist already
 			return 0, err
 		}
 		// Another commit may have come, or another Forward.

@@ -49,7 +49,7 @@ type Config struct {
 	PerKey int
 	// Room is about how many jobs there may be, dead ones too: Send fails with ErrNoRoom when there
 	// are more. They are counted every few seconds, and what this process sends meanwhile is added.
-	// 0: no bound.
+	// SendTx and Outbox do not ask. 0: no bound.
 	Room int
 	// MaxBody is how many bytes a message may have. 0: 1 MiB.
 	MaxBody int
@@ -201,6 +201,11 @@ func (q *Queue) Send(ctx context.Context, messages ...Message) (ids []string, er
 	if err := q.checkRoom(ctx, len(messages)); err != nil {
 		return nil, err
 	}
+	return q.sendAll(ctx, messages)
+}
+
+// sendAll is Send whether there is room or not.
+func (q *Queue) sendAll(ctx context.Context, messages []Message) (ids []string, err error) {
 	var sent []string
 	err = q.cfg.KV.Write(ctx, func(tx storage.KVTx) error {
 		ids, sent, err = q.send(ctx, tx, messages)

@@ -253,3 +253,25 @@ func (t *tx) die(id string, j *row, now time.Time) error {
 	}
 	return t.put(id, j)
 }
+
+// bury makes a job dead whose row cannot be read, and which would otherwise be the first of the queue for
+// ever. Its body is then the row as it was. Jobs with its key, if it had one, still wait behind it.
+func (t *tx) bury(id, due string, fault error, now time.Time) error {
+	text, err := t.Get(t.ctx, t.q.prefix+"m/"+id)
+	if err != nil {
+		return err
+	}
+	for _, key := range []string{"r/" + due + "/" + id, "l/" + due + "/" + id, "b/" + id} {
+		if err := t.del(key); err != nil {
+			return err
+		}
+	}
+	j := &row{Enqueued: now.UnixMicro(), Due: now.UnixMicro(), Dead: true, Error: fault.Error()}
+	if err := t.setBody(id, j, text); err != nil {
+		return err
+	}
+	if err := t.set(deadKey(id, j), one); err != nil {
+		return err
+	}
+	return t.put(id, j)
+}

@@ -82,7 +82,8 @@ type room struct {
 // roomGood is for how long a count of jobs is good.
 const roomGood = 5 * time.Second
 
-// HasRoom returns nil if n more jobs can be sent, else ErrNoRoom, and counts them as sent.
+// HasRoom returns nil if n more jobs can be sent, else ErrNoRoom, and counts them as sent. With 0, it says
+// whether one more can be.
 func (q *Queue) HasRoom(ctx context.Context, n int) error { return q.checkRoom(ctx, n) }
 
 func (q *Queue) checkRoom(ctx context.Context, n int) error {
@@ -98,7 +99,7 @@ func (q *Queue) checkRoom(ctx context.Context, n int) error {
 		}
 		q.room.jobs, q.room.until = jobs, now.Add(roomGood)
 	}
-	if q.room.jobs+n > q.cfg.Room {
+	if q.room.jobs+max(n, 1) > q.cfg.Room {
 		return fmt.Errorf("queue %s: %w: there is room for %d", q.cfg.Name, ErrNoRoom, q.cfg.Room)
 	}
 	q.room.jobs += n

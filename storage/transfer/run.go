@@ -26,13 +26,8 @@ func (m *Mover) Copy(ctx context.Context) error {
 	if err := m.begin(ctx); err != nil {
 		return err
 	}
-	switch {
-	case m.mark.State != loading:
+	if m.mark.State != loading {
 		return m.cannot()
-	case m.shut: // a Finish that was interrupted
-		if err := m.reopen(ctx); err != nil {
-			return err
-		}
 	}
 	if err := m.copyAll(ctx); err != nil {
 		return err
@@ -45,8 +40,11 @@ func (m *Mover) cannot() error {
 	return fmt.Errorf("transfer: the target is %q: finish the move", m.mark.State)
 }
 
-// reopen lets the source take writes again.
+// reopen lets the source take writes again, unless that is for another Mover to say.
 func (m *Mover) reopen(ctx context.Context) error {
+	if err := m.mine(ctx); err != nil {
+		return err
+	}
 	if err := m.from.Watch(ctx, m.note.String()); err != nil {
 		return err
 	}
@@ -109,6 +107,9 @@ func (m *Mover) catchUp(ctx context.Context) (n int, err error) {
 
 // round copies what was noted, and the newest events.
 func (m *Mover) round(ctx context.Context) (n int, err error) {
+	if err := m.mine(ctx); err != nil {
+		return 0, err
+	}
 	var list []storage.Changed
 	for c, err := range m.from.Changed(ctx) {
 		if err != nil {
@@ -180,11 +181,6 @@ func (m *Mover) finish(ctx context.Context) error {
 		return nil
 	}
 	if m.mark.State == loading {
-		if m.shut {
-			if err := m.reopen(ctx); err != nil {
-				return err
-			}
-		}
 		if err := m.prepare(ctx); err != nil {
 			return err
 		}
@@ -229,6 +225,9 @@ func (m *Mover) prepare(ctx context.Context) error {
 // source is opened again.
 func (m *Mover) cutOver(ctx context.Context) (err error) {
 	m.phase(Finishing)
+	if err := m.mine(ctx); err != nil {
+		return err
+	}
 	began := time.Now()
 	if err := m.from.Shut(ctx, m.note.String()); err != nil {
 		return errors.Join(err, m.reopen(context.WithoutCancel(ctx)))
@@ -252,10 +251,16 @@ func (m *Mover) cutOver(ctx context.Context) (err error) {
 	if m.cfg.OnlyBlobs {
 		return nil // the source itself says so: see leave
 	}
+	if err := m.mine(ctx); err != nil {
+		return err
+	}
 	k := m.mark
 	k.State = ready
 	marked = true // or perhaps: so the source must not be opened again
 	if err := m.setMark(ctx, k); err != nil {
+		if errors.Is(err, ErrTakenOver) {
+			return err
+		}
 		return fmt.Errorf("transfer: the target may be ready: finish the move again: %w", err)
 	}
 	return nil
@@ -263,6 +268,9 @@ func (m *Mover) cutOver(ctx context.Context) (err error) {
 
 // leave says at the source that the target has taken its place.
 func (m *Mover) leave(ctx context.Context) error {
+	if err := m.mine(ctx); err != nil {
+		return err
+	}
 	n := m.note
 	n.Left = true
 	if err := m.from.Shut(ctx, n.String()); err != nil {

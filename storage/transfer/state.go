@@ -27,6 +27,7 @@ type note struct {
 	ID    string `json:"id"`
 	Name  string `json:"name"`
 	Hint  string `json:"hint,omitempty"`
+	Turn  string `json:"turn,omitempty"` // of the Mover that works on it
 	Left  bool   `json:"left,omitempty"` // the target has taken its place
 	Blobs string `json:"blobs,omitempty"`
 	// OnlyBlobs: the store goes on with other blobs.
@@ -65,6 +66,7 @@ const (
 type mark struct {
 	State markState `json:"state"`
 	Move  string    `json:"move"`            // ID of the note
+	Turn  string    `json:"turn,omitempty"`  // of the Mover that works on it
 	From  string    `json:"from"`            // keyID of the source
 	After string    `json:"after,omitempty"` // all accounts up to this one were copied
 	All   bool      `json:"all,omitempty"`   // all that was there at the beginning was copied
@@ -132,13 +134,49 @@ func (m *Mover) marks() storage.KV {
 	return m.cfg.To.KV
 }
 
-// setMark changes the target's mark.
+// setMark changes the target's mark, unless another Mover has.
 func (m *Mover) setMark(ctx context.Context, k mark) error {
-	if err := setMark(ctx, m.marks(), m.mark, k); err != nil {
+	err := setMark(ctx, m.marks(), m.mark, k)
+	if errors.Is(err, ErrTaken) {
+		err = errors.Join(m.mine(ctx), err)
+	}
+	if err == nil {
+		m.mark = k
+	}
+	return err
+}
+
+// takeOver makes this Mover the one that works on a move, and lets the source take writes, if a
+// Finish that was interrupted has shut it. The mark is first: after that, another Mover can no more
+// say that the target is ready; and when it finds the note, it leaves the source alone.
+func (m *Mover) takeOver(ctx context.Context) error {
+	if m.mark.State != loading {
+		return nil
+	}
+	k := m.mark
+	k.Turn = rand.Text()
+	if err := m.setMark(ctx, k); err != nil {
 		return err
 	}
-	m.mark = k
+	m.note.Turn = k.Turn
+	if err := m.from.Watch(ctx, m.note.String()); err != nil {
+		return err
+	}
+	m.shut = false
 	return nil
+}
+
+// mine returns ErrTakenOver if another Mover has taken over, or the move was given up.
+func (m *Mover) mine(ctx context.Context) error {
+	w, err := m.from.Watched(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := parseNote(w.Note)
+	if err == nil && (w.State == storage.Unwatched || n != m.note) {
+		err = ErrTakenOver
+	}
+	return err
 }
 
 // sourceID returns the source's own number, which it gets if it has none.
@@ -180,7 +218,7 @@ func (m *Mover) begin(ctx context.Context) error {
 		if m.note.ID != m.mark.Move || m.note.OnlyBlobs != m.cfg.OnlyBlobs {
 			return fmt.Errorf("%w: %s", ErrOther, m.note.Name)
 		}
-		return nil
+		return m.takeOver(ctx)
 	}
 	from, err := m.sourceID(ctx)
 	if err != nil {
@@ -193,9 +231,9 @@ func (m *Mover) begin(ctx context.Context) error {
 			}
 		}
 	}
-	m.note = note{ID: rand.Text(), Name: m.cfg.Name, Hint: m.cfg.Hint, Blobs: m.cfg.Blobs, OnlyBlobs: m.cfg.OnlyBlobs}
+	m.note = note{ID: rand.Text(), Turn: rand.Text(), Name: m.cfg.Name, Hint: m.cfg.Hint, Blobs: m.cfg.Blobs, OnlyBlobs: m.cfg.OnlyBlobs}
 	// The mark is first: a source is never watched for a target that does not know.
-	if err := m.setMark(ctx, mark{State: loading, Move: m.note.ID, From: from, Blobs: m.cfg.Blobs, Only: m.cfg.OnlyBlobs}); err != nil {
+	if err := m.setMark(ctx, mark{State: loading, Move: m.note.ID, Turn: m.note.Turn, From: from, Blobs: m.cfg.Blobs, Only: m.cfg.OnlyBlobs}); err != nil {
 		return err
 	}
 	return m.from.Watch(ctx, m.note.String())

@@ -97,6 +97,9 @@ var (
 	ErrNotEmpty = errors.New("transfer: the target is not empty")
 	// ErrOther: a move of the source to another target is under way.
 	ErrOther = errors.New("transfer: the source is being moved to another target")
+	// ErrTakenOver: another Mover goes on with the move, or has given it up. This one has left the
+	// source and the target to it.
+	ErrTakenOver = errors.New("transfer: another one has taken over the move, or given it up")
 	// ErrTaken: the target is in use by a server, so that the source cannot have its place back.
 	ErrTaken = errors.New("transfer: a server uses the target already")
 	// ErrNone: there is no move under way.
@@ -120,7 +123,12 @@ func (e *VerifyError) Error() string {
 // maxListed bounds lists of problems.
 const maxListed = 100
 
-// Mover moves a store. One at a time works on a source. Its methods are for one goroutine.
+// Mover moves a store. Its methods are for one goroutine.
+//
+// One at a time works on a source; the caller sees to that, as by a lock on a file, since one that was
+// stopped for long may go on to copy what is old by then. If there are two all the same, the one that
+// began later takes over: the other fails with [ErrTakenOver] before it opens or shuts the source, or
+// says that the target is ready.
 type Mover struct {
 	cfg  Config
 	from storage.Movable

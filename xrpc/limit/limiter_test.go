@@ -534,6 +534,7 @@ func TestMethods(t *testing.T) {
 		{"POST", "/xrpc/com.atproto.repo.uploadBlob", "", &m.Upload},
 		{"POST", "/xrpc/com.atproto.repo.importRepo", "", &m.Import},
 		{"GET", "/xrpc/app.bsky.feed.getTimeline", "", &m.Other},
+		{"POST", "/xrpc/org.pdskit.queue.lease", "", &m.Jobs},
 		{"POST", "/xrpc/com.example.mine", "", mine},
 		{"GET", "/xrpc/_health", "", nil},
 		{"OPTIONS", "/xrpc/com.atproto.repo.createRecord", "", nil},

@@ -31,6 +31,8 @@ type Methods struct {
 	// Other is for methods that are not com.atproto's: most of them are passed on to other
 	// services.
 	Other Class
+	// Jobs is for workers, which take jobs from package jobs and wait for them: below org.pdskit.queue.
+	Jobs Class
 	// Stream is for subscriptions. It has no bounds: stream.Outbox has its own.
 	Stream Class
 	// OAuth is for what apps ask of the authorization server, and for its pages: below /oauth/.
@@ -60,6 +62,7 @@ func NewMethods() *Methods {
 	set(&m.Upload, "upload", 256, 64, 0, 0)
 	set(&m.Import, "import", 64, 8, 0, 0)
 	set(&m.Other, "other", 256, 64, 32<<20, 8<<20)
+	set(&m.Jobs, "jobs", 256, 128, 32<<20, 16<<20)
 	set(&m.OAuth, "oauth", 128, 32, 16<<20, 4<<20)
 	set(&m.Page, "page", 128, 32, 4<<20, 1<<20)
 	m.Export.Pace, m.Download.Pace = 8<<10, 8<<10
@@ -103,6 +106,8 @@ func (m *Methods) Class(r *http.Request) *Class {
 		return nil
 	case known:
 		return c
+	case strings.HasPrefix(nsid, "org.pdskit.queue."):
+		return &m.Jobs
 	case !strings.HasPrefix(nsid, "com.atproto."):
 		return &m.Other
 	case r.Method == http.MethodPost:
@@ -113,5 +118,5 @@ func (m *Methods) Class(r *http.Request) *Class {
 
 // All lists the classes, for metrics.
 func (m *Methods) All() []*Class {
-	return []*Class{&m.Read, &m.List, &m.Write, &m.Export, &m.Tree, &m.Download, &m.Upload, &m.Import, &m.Other, &m.Stream, &m.OAuth, &m.Page}
+	return []*Class{&m.Read, &m.List, &m.Write, &m.Export, &m.Tree, &m.Download, &m.Upload, &m.Import, &m.Other, &m.Jobs, &m.Stream, &m.OAuth, &m.Page}
 }

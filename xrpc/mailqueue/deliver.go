@@ -3,6 +3,7 @@ package mailqueue
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,8 +14,17 @@ import (
 // errOld: a message was not sent in time.
 var errOld = errors.New("it could not be sent in time")
 
-// deliver sends a message. Its error says whether it is tried again.
+// deliver sends a message. Its error says whether it is tried again, and may be kept.
 func (q *Queue) deliver(ctx context.Context, job *queue.Job) error {
+	err := q.try(ctx, job)
+	if err == nil {
+		return nil
+	}
+	return &keptError{err, q.sealError(job.ID, err.Error())}
+}
+
+// try sends a message. The text of its error may have what the mail server says, which may be anything.
+func (q *Queue) try(ctx context.Context, job *queue.Job) error {
 	l, err := q.open(job.ID, job.Body)
 	if err != nil {
 		q.log.ErrorContext(ctx, "mail is given up", "id", job.ID, "err", err)
@@ -23,7 +33,7 @@ func (q *Queue) deliver(ctx context.Context, job *queue.Job) error {
 	attrs := []any{"id", job.ID, "kind", l.Mail.Kind, "did", l.Mail.DID, "try", job.Attempt}
 	if !q.now().Before(l.Expires) {
 		if job.LastError != "" {
-			err = errors.New(errOld.Error() + ": " + job.LastError)
+			err = errors.New(errOld.Error() + ": " + q.openError(job.ID, job.LastError))
 		} else {
 			err = errOld
 		}
@@ -44,6 +54,9 @@ func (q *Queue) deliver(ctx context.Context, job *queue.Job) error {
 		return errors.New("mailqueue: there is no Mailer")
 	}
 	err = q.cfg.Mailer.Send(ctx, l.Mail)
+	if err != nil && l.Mail.Token != "" && strings.Contains(err.Error(), l.Mail.Token) { // a server that quotes mail
+		err = &keptError{err, strings.ReplaceAll(err.Error(), l.Mail.Token, "…")}
+	}
 	q.count(err)
 	switch {
 	case err == nil:
@@ -97,10 +110,7 @@ func (q *Queue) tidy(ctx context.Context) {
 	tick := time.NewTicker(recoverEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		err := q.outbox.Recover(ctx, recoverAfter)
-		if err == nil {
-			_, err = q.queue.Purge(ctx, q.now().Add(-deadLife))
-		}
+		err := errors.Join(q.outbox.Recover(ctx, recoverAfter), q.purge(ctx))
 		if err != nil && ctx.Err() == nil {
 			q.log.ErrorContext(ctx, "mail", "err", err)
 		}
@@ -109,6 +119,14 @@ func (q *Queue) tidy(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// purge deletes dead messages that are old, or take more than half of the room: dead ones must not keep
+// others from being sent.
+func (q *Queue) purge(ctx context.Context) error {
+	_, old := q.queue.Purge(ctx, q.now().Add(-deadLife))
+	_, many := q.queue.PurgeAllBut(ctx, q.room/2)
+	return errors.Join(old, many)
 }
 
 // Due returns when Turn is to be called; zero: not until there is another message. It costs little.
@@ -129,17 +147,15 @@ func (q *Queue) Due(ctx context.Context) (time.Time, error) {
 // Turn does once what Run does all the time: it sends what is due. It is for a process that rests between
 // requests.
 func (q *Queue) Turn(ctx context.Context) error {
-	err := q.outbox.Recover(ctx, recoverAfter)
-	for err == nil && q.cfg.Mailer != nil {
+	recovered := q.outbox.Recover(ctx, recoverAfter)
+	var sent error
+	for sent == nil && q.cfg.Mailer != nil {
 		var n int
-		if n, err = q.sendSome(ctx); n == 0 {
+		if n, sent = q.sendSome(ctx); n == 0 {
 			break
 		}
 	}
-	if err == nil {
-		_, err = q.queue.Purge(ctx, q.now().Add(-deadLife))
-	}
-	return err
+	return errors.Join(recovered, sent, q.purge(ctx))
 }
 
 // kick sends what is due, where Run does not: a server without Run sends its mail too, but what fails

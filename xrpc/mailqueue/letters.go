@@ -37,13 +37,13 @@ func (q *Queue) Letters(ctx context.Context) iter.Seq2[Letter, error] {
 				yield(Letter{}, err)
 				return
 			}
-			l := Letter{ID: e.ID, State: e.State, Tries: e.Attempts, Since: e.Enqueued, Next: e.Due, Error: e.Error}
+			l := Letter{ID: e.ID, State: e.State, Tries: e.Attempts, Since: e.Enqueued, Next: e.Due, Error: q.openError(e.ID, e.Error)}
 			if e.State == queue.Buried {
 				l.Next = time.Time{}
 			}
 			if kept, err := q.open(e.ID, e.Body); err == nil {
 				l.Kind, l.To, l.DID, l.Subject, l.Expires = kept.Mail.Kind, kept.Mail.To, kept.Mail.DID, kept.Mail.Subject, kept.Expires
-			} else if l.Error == "" {
+			} else {
 				l.Error = err.Error()
 			}
 			if !yield(l, nil) {

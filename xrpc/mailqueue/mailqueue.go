@@ -23,20 +23,22 @@
 // # What is stored
 //
 // Messages are sealed with the keys of the Box, each to its own ID, in the host's namespace below
-// "queue/mail/", and until they are there, in the account's below "outbox/mail/". So neither a backup nor
+// "queue/mail/", and until they are there, in the account's below "outbox/mail/". What the mail server says
+// of a message is sealed too, since it often names the recipient. So neither a backup nor
 // whoever reads the database sees a token or an address. A message that waits while the last key of the
 // Box that opens it is taken away becomes dead.
 //
 // # Bounds
 //
-// Config.Room bounds how many messages are kept for strangers' requests. What is kept of one message is a
-// few kilobytes.
+// Config.Room bounds how many messages are kept for those who ask for mail. What tells an owner of a change
+// is kept in any case. What is kept of one message is a few kilobytes.
 package mailqueue
 
 import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,8 +76,8 @@ type Config struct {
 	// Deliveries bounds how many messages are sent at the same time, by all processes together. It must
 	// be the same in all of them. 0: 4.
 	Deliveries int
-	// Room is about how many messages there may be, dead ones too, before strangers' requests are
-	// refused. 0: 10,000.
+	// Room is about how many messages there may be, dead ones too, before requests for mail are
+	// refused. Dead ones have half of it at most: then the oldest are deleted. 0: 10,000.
 	Room int
 	// Observe, if not nil, is called after what happens to messages: see [queue.Config].
 	Observe func(queue.Event)
@@ -105,6 +107,7 @@ type Queue struct {
 	cfg    Config
 	queue  *queue.Queue
 	outbox queue.Outbox
+	room   int // messages
 	log    *slog.Logger
 	now    func() time.Time
 	work   context.Context // of what was started without Run
@@ -134,12 +137,12 @@ func New(cfg Config) (*Queue, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	q := &Queue{cfg: cfg, log: cfg.Logger, now: cfg.Now}
+	q := &Queue{cfg: cfg, log: cfg.Logger, now: cfg.Now, room: cmp.Or(cfg.Room, 10_000)}
 	q.work, q.stop = context.WithCancel(context.Background())
 	var err error
 	q.queue, err = queue.New(queue.Config{
 		KV: cfg.Store.KV, Name: Name, Lease: lease, Attempts: maxTries, Backoff: backoff, MaxBody: maxMessage,
-		Limit: cmp.Or(cfg.Deliveries, 4), Room: cmp.Or(cfg.Room, 10_000), Observe: cfg.Observe, Now: cfg.Now,
+		Limit: cmp.Or(cfg.Deliveries, 4), Room: q.room, Observe: cfg.Observe, Now: cfg.Now,
 	})
 	q.outbox = queue.Outbox{Store: cfg.Store, Queue: q.queue}
 	return q, err
@@ -190,6 +193,43 @@ func (q *Queue) open(id string, body []byte) (l letter, err error) {
 	}
 	return l, exactjson.Unmarshal(text, &l)
 }
+
+// sealedError begins the text of an error that is sealed.
+const sealedError = "sealed:"
+
+// maxError bounds what is kept of an error: sealed and in base64, it is shorter than what a queue keeps.
+const maxError = 500
+
+// sealError seals the text of an error of a message.
+func (q *Queue) sealError(id, text string) string {
+	text = text[:min(len(text), maxError)]
+	return sealedError + base64.RawStdEncoding.EncodeToString(q.cfg.Box.Seal(place(id)+"/error", []byte(text)))
+}
+
+// openError is its reverse. Texts of the queue itself are not sealed.
+func (q *Queue) openError(id, kept string) string {
+	text, ok := strings.CutPrefix(kept, sealedError)
+	if !ok {
+		return kept
+	}
+	b, err := base64.RawStdEncoding.DecodeString(text)
+	if err == nil {
+		b, err = q.cfg.Box.Open(place(id)+"/error", b)
+	}
+	if err != nil {
+		return "the error cannot be opened: it was sealed with another key"
+	}
+	return strings.ToValidUTF8(string(b), "")
+}
+
+// keptError is an error with another text, which may be kept.
+type keptError struct {
+	error
+	text string
+}
+
+func (e *keptError) Error() string { return e.text }
+func (e *keptError) Unwrap() error { return e.error }
 
 // HasRoom returns queue.ErrNoRoom if there are as many messages as Config.Room allows.
 func (q *Queue) HasRoom(ctx context.Context, messages int) error {

@@ -233,10 +233,14 @@ func TestDeadMail(t *testing.T) {
 // sealed is not sent, and is shown as what cannot be opened.
 func TestMailIsSealed(t *testing.T) {
 	w := newWorld(t)
-	w.refuse(errDown)
+	said := "no mailbox <" + address + "> for ABCDE-FGHIJ " + strings.Repeat("x", 2000)
+	w.refuse(fmt.Errorf("mail: %w", &textproto.Error{Code: 450, Msg: said}))
 	q := w.open(w.config())
 	w.ok(q.Send(w.ctx, token("reset")))
 	w.finish(q)
+	if list := w.letters(q); len(list) != 1 || !strings.Contains(list[0].Error, "no mailbox <"+address+"> for …") {
+		t.Errorf("the operator is not told what the mail server has said: %+v", list)
+	}
 	w.ok(w.store.KV.Read(w.ctx, func(r storage.KVReader) error {
 		n := 0
 		for pair, err := range r.Keys(w.ctx, storage.Range{}) {
@@ -300,13 +304,48 @@ func TestFloodOfRequests(t *testing.T) {
 	if n != 50 {
 		t.Errorf("%d messages", n)
 	}
-	if err := q.HasRoom(w.ctx, 0); err == nil {
-		if err = q.HasRoom(w.ctx, 1); !errors.Is(err, queue.ErrNoRoom) {
-			t.Error(err)
+	for _, n := range []int{0, 1} {
+		if err := q.HasRoom(w.ctx, n); !errors.Is(err, queue.ErrNoRoom) {
+			t.Errorf("room for %d: %v", n, err)
 		}
 	}
 	w.ok(q.Send(w.ctx, note("your password was changed")))
 	w.finish(q)
+}
+
+// Dead messages take no more than half of the room, so that who has mail refused cannot keep others from
+// getting theirs; and a queue that is full at a restart sends what it has, and then takes what changes have
+// left in accounts.
+func TestDeadMailLeavesRoom(t *testing.T) {
+	w := newWorld(t)
+	w.refuse(&textproto.Error{Code: 550, Msg: "no such user"})
+	cfg := w.config()
+	cfg.Room = 20
+	q := w.open(cfg)
+	for range 40 {
+		w.ok(q.Send(w.ctx, note("welcome")))
+		w.ok(q.Turn(w.ctx))
+		w.wait(time.Second)
+	}
+	if n := len(w.letters(q)); n > 10 {
+		t.Errorf("%d dead messages are kept", n)
+	}
+	if err := w.open(cfg).HasRoom(w.ctx, 10); err != nil {
+		t.Error(err)
+	}
+	w.refuse(errDown)
+	for range 40 {
+		w.ok(q.Send(w.ctx, note("later")))
+	}
+	end, err := q.Announce(w.ctx, alice)
+	w.ok(err)
+	w.refuse(nil)
+	w.wait(time.Hour)
+	w.ok(w.open(cfg).Turn(w.ctx))
+	if n := len(strings.Fields(w.got())); n != 40 {
+		t.Errorf("%d messages arrived", n)
+	}
+	end()
 }
 
 // Two processes send each message once.

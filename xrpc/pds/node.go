@@ -217,10 +217,9 @@ func (s *Server) writeNode(ctx context.Context) error {
 	err = s.cfg.Store.KV.Write(ctx, func(tx storage.KVTx) error {
 		other = nodeRow{}
 		old, err := tx.Get(ctx, s.nodeKey())
-		if err == nil {
-			err = exactjson.UnmarshalPlain(old, &other)
-		}
-		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		if err == nil && exactjson.UnmarshalPlain(old, &other) != nil {
+			other = nodeRow{} // of another version, or broken: it is replaced
+		} else if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
 		return tx.Set(ctx, s.nodeKey(), text, row.Seen.Add(nodeKept))

@@ -356,6 +356,31 @@ func TestLateMaintenanceIsFencedOff(t *testing.T) {
 	}
 }
 
+// A row of a node that cannot be read is replaced by that of the next process of the same name, and
+// does not keep others from being listed.
+func TestBrokenRowOfNode(t *testing.T) {
+	a, b, _ := testNodes(t)
+	for _, text := range []string{`{`, `{"version":"two","seen":[]}`, ``} {
+		err := a.cfg.Store.KV.Write(t.Context(), func(tx storage.KVTx) error {
+			return tx.Set(t.Context(), a.nodeKey(), []byte(text), time.Time{})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []*Server{b, a} {
+			if err := s.writeNode(t.Context()); err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+			if list, err := s.Nodes(t.Context()); err != nil || list[len(list)-1].ID != "b" {
+				t.Errorf("%q: %v %v", text, list, err)
+			}
+		}
+		if list, err := b.Nodes(t.Context()); err != nil || len(list) != 2 {
+			t.Errorf("%q: %v %v", text, list, err)
+		}
+	}
+}
+
 func TestNodeIDs(t *testing.T) {
 	if one, two := NodeID(), NodeID(); one == two || (Node{ID: one}).check() != nil {
 		t.Errorf("%q, %q", one, two)

@@ -60,11 +60,11 @@ func (l Language) Keys() []string { return slices.Sorted(maps.Keys(l.messages)) 
 func (s *Set) Language(locales, accept string) Language {
 	for _, tag := range Wishes(locales, accept) {
 		primary, _, _ := strings.Cut(strings.ToLower(tag), "-")
-		if i := slices.IndexFunc(s.languages, func(l Language) bool { return l.Tag == primary }); i >= 0 {
-			return s.languages[i]
+		if i := slices.IndexFunc(s.languages(), func(l Language) bool { return l.Tag == primary }); i >= 0 {
+			return s.languages()[i]
 		}
 	}
-	return s.languages[0]
+	return s.languages()[0]
 }
 
 // Wishes are the languages that somebody wishes, the best first: locales, which are tags of languages

@@ -79,7 +79,7 @@ type View interface{ page() *Page }
 // Show answers with a page: the template of a name, with a view.
 func (c *Call) Show(name string, v View) error {
 	var b bytes.Buffer
-	t := c.set.templates[name]
+	t := c.set.template(name)
 	if t == nil {
 		panic("site: the set has no templates/" + name + ".html")
 	}

@@ -2,10 +2,11 @@ package site
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
-	"strings"
+	"sync"
 )
 
 //go:embed templates/*.html messages/*.txt
@@ -14,13 +15,18 @@ var sharedFiles embed.FS
 // tags are the languages that there are; the first one is that of browsers that want none of them.
 var tags = []string{"en", "de", "fr", "es", "ja", "pt"}
 
-// Set are the pages of one package: its templates and messages, with those that all packages have.
+// Set are the pages of one package: its templates and messages, with those that all packages have. A
+// page is read when it is first shown, and the languages with the first one: most programs that link
+// pages show few of them, or none. It is safe for concurrent use.
 type Set struct {
-	templates map[string]*template.Template
-	languages []Language
+	files     fs.FS
+	languages func() []Language
+
+	mu        sync.Mutex
+	templates map[string]*template.Template // that have been read
 }
 
-// NewSet reads the pages of a package. files has
+// NewSet returns the pages of a package. files has
 //
 //	templates/NAME.html   a page: {{define "body"}}…{{end}}
 //	templates/parts.html  templates that its pages have in common; it may be missing
@@ -28,60 +34,93 @@ type Set struct {
 //
 // The layout is that of this package, with its templates "hidden" and "wrong". A page, or
 // parts.html, may define "wide" as ` class="wide"`, and "nav" as what comes before the main part.
-// NewSet panics if a file is malformed, a language is missing, or a message has a key that is one of
-// this package: files are embedded, so that is a mistake of the program.
+// What is read panics if a file is malformed, a language is missing, or a message has a key that is
+// one of this package: files are embedded, so that is a mistake of the program. [Set.Check] finds it
+// in a test.
 func NewSet(files fs.FS) *Set {
-	set, err := readSet(files)
-	if err != nil {
-		panic("site: " + err.Error())
-	}
+	set := &Set{files: files, templates: make(map[string]*template.Template)}
+	set.languages = sync.OnceValue(func() []Language {
+		list, err := readLanguages(files)
+		if err != nil {
+			panic("site: " + err.Error())
+		}
+		return list
+	})
 	return set
 }
 
-func readSet(files fs.FS) (*Set, error) {
-	set := &Set{templates: make(map[string]*template.Template)}
+func readLanguages(files fs.FS) (list []Language, err error) {
 	for _, tag := range tags {
 		l, err := readLanguage(files, tag)
 		if err != nil {
 			return nil, err
 		}
-		set.languages = append(set.languages, l)
+		list = append(list, l)
 	}
+	return list, nil
+}
+
+// Check reads everything, and returns what is wrong with it.
+func (s *Set) Check() error {
+	if _, err := readLanguages(s.files); err != nil {
+		return err
+	}
+	names, err := fs.Glob(s.files, "templates/*.html")
+	if err != nil {
+		return err
+	}
+	for _, path := range append(names, errorPath) {
+		if _, err := s.read(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errorPath comes without a package's parts, which may show what it has not.
+const (
+	errorPath = "templates/error.html"
+	partsPath = "templates/parts.html"
+)
+
+// template returns the template of a page, or nil if there is none of that name.
+func (s *Set) template(name string) *template.Template {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t, read := s.templates[name]; read {
+		return t
+	}
+	t, err := s.read("templates/" + name + ".html")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		panic("site: " + err.Error())
+	}
+	s.templates[name] = t
+	return t
+}
+
+// read reads the template of a page.
+func (s *Set) read(path string) (*template.Template, error) {
 	layout, err := template.ParseFS(sharedFiles, "templates/layout.html", "templates/parts.html")
 	if err != nil {
 		return nil, err
 	}
-	add := func(files fs.FS, path string) error {
-		t, err := layout.Clone()
-		if err == nil {
-			t, err = t.ParseFS(files, path)
-		}
-		name := strings.TrimSuffix(strings.TrimPrefix(path, "templates/"), ".html")
-		set.templates[name] = t
-		return err
+	if path == errorPath {
+		return layout.ParseFS(sharedFiles, path)
 	}
-	// The page of an error comes without the parts, which may show what it has not.
-	if err := add(sharedFiles, "templates/error.html"); err != nil {
+	if _, err := fs.Stat(s.files, path); err != nil {
 		return nil, err
 	}
-	if _, err := fs.Stat(files, "templates/parts.html"); err == nil {
-		if layout, err = layout.ParseFS(files, "templates/parts.html"); err != nil {
+	if _, err := fs.Stat(s.files, partsPath); err == nil {
+		if layout, err = layout.ParseFS(s.files, partsPath); err != nil {
 			return nil, err
 		}
 	}
-	names, err := fs.Glob(files, "templates/*.html")
-	if err != nil {
-		return nil, err
+	if path == partsPath {
+		return layout, nil
 	}
-	for _, path := range names {
-		if path == "templates/parts.html" {
-			continue
-		}
-		if err := add(files, path); err != nil {
-			return nil, err
-		}
-	}
-	return set, nil
+	return layout.ParseFS(s.files, path)
 }
 
 // readLanguage reads the messages of a language: ours and those of the package.
@@ -113,4 +152,4 @@ func readLanguage(files fs.FS, tag string) (l Language, err error) {
 }
 
 // Languages are the languages of the set, English first.
-func (s *Set) Languages() []Language { return s.languages }
+func (s *Set) Languages() []Language { return s.languages() }

@@ -65,16 +65,23 @@ func TestSetMisuse(t *testing.T) {
 		if x.text == "" {
 			delete(files, x.path)
 		}
-		func() {
+		set := NewSet(files)
+		if set.Check() == nil {
+			t.Errorf("%s: no error", name)
+		}
+		func() { // the program that has not been tested
 			defer func() {
 				if text, _ := recover().(string); !strings.HasPrefix(text, "site: ") {
 					t.Errorf("%s: %q", name, text)
 				}
 			}()
-			NewSet(files)
+			set.Languages()
+			set.template("page")
 		}()
 	}
-	NewSet(good)
+	if err := NewSet(good).Check(); err != nil {
+		t.Error(err)
+	}
 }
 
 // A page is only served by the methods that it has, and says so.

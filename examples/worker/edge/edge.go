@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
@@ -40,6 +41,8 @@ type Platform struct {
 	Alarm func(at time.Time) error
 	// HTTP makes the requests to strangers' hosts. Nil: that of pds.Config.
 	HTTP *http.Client
+	// Temp opens temporary files. Nil: those of car.TempDir.
+	Temp car.Temp
 	// Subscribe, if not nil, serves com.atproto.sync.subscribeRepos, and Subscribers returns how many
 	// read it. Call Server.Left when the last one has left.
 	Subscribe   http.Handler
@@ -93,7 +96,7 @@ func (s *Server) config(cfg Config, host string) (pds.Config, error) {
 		Resolver: &identity.Resolver{PLC: directory, HTTP: s.platform.HTTP, DNS: &identity.DNSOverHTTPS{URL: cfg.DNS, HTTP: s.platform.HTTP}, Development: cfg.Development, Now: s.now},
 		Policy:   server.Policy{Domains: cfg.domains(host), InviteRequired: cfg.InviteRequired},
 		AppView:  cfg.AppView, Reports: cfg.Reports, Relays: cfg.Relays, Subscribers: s.platform.Subscribers,
-		BlobLimit: cfg.BlobLimit, BlobQuota: cfg.BlobQuota, ImportLimit: importLimit, Sniff: blobtype.Sniff, TreeCache: treeCache,
+		BlobLimit: cfg.BlobLimit, BlobQuota: cfg.BlobQuota, ImportLimit: importLimit, Sniff: blobtype.Sniff, TreeCache: treeCache, TempFiles: s.platform.Temp,
 		Brand: site.Brand{Name: cfg.Name},
 		// The process may end after any request. What it must remember is in the store.
 		OAuth: pds.OAuth{Replays: &dpop.Stored{KV: s.platform.Store.KV, Prefix: "oauth/call/"}},

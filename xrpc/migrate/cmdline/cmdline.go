@@ -107,7 +107,7 @@ func (c *Command) Run(ctx context.Context, io IO, account, newServer string) err
 			return fmt.Errorf("%s: %w", c.keyFile, err)
 		}
 	}
-	if !c.noInput {
+	if !c.noInput && opt.Ask == nil {
 		opt.Ask = (&terminal{in: io.In, out: io.Stderr}).ask
 	}
 	enc := json.NewEncoder(io.Stdout)

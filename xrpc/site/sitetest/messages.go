@@ -51,6 +51,9 @@ var asked = regexp.MustCompile(`\.T "([^"]*)"`)
 // string in the program. made are messages whose keys are put together.
 func Messages(t *testing.T, set *site.Set, files fs.FS, made ...string) {
 	t.Helper()
+	if err := set.Check(); err != nil {
+		t.Fatal(err)
+	}
 	english := set.Languages()[0]
 	used := make(map[string]bool)
 	for _, key := range made {

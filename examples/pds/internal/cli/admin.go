@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	worker "github.com/pdskit/pdskit/examples/worker/command"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/xrpc"
@@ -36,6 +37,7 @@ type values struct {
 	blobsFrom     string
 	keep          backup.Keep
 	migrate       cmdline.Command
+	worker        worker.Command
 	storage       storageMove
 }
 

@@ -67,7 +67,7 @@ type call struct {
 
 // commands are all there are, in the order of the help.
 func commands() []command {
-	return []command{
+	return append([]command{
 		{name: "serve", short: "Run the server. This is what pds does without a command.", run: serve},
 		{name: "config", short: "Check the configuration and show what it comes to, without secrets.", run: showConfig},
 		{name: "account list", short: "List the accounts.", flags: adminFlags, run: accountList},
@@ -104,7 +104,7 @@ func commands() []command {
 		{name: "migrate-storage", short: "Move the whole server to another database or another place for blobs, while it runs.", long: storageHelp, flags: storageFlags, run: migrateStorage},
 		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server, or what they know of it.", long: crawlHelp, max: -1, flags: crawlFlags, run: requestCrawl},
 		{name: "version", short: "Show the version.", run: version},
-	}
+	}, workerCommands()...)
 }
 
 // Run runs a command and returns the exit code.

@@ -143,6 +143,11 @@ func migrateStorage(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
+	if !v.status && !v.dryRun {
+		if err := from.OnlyMover(); err != nil {
+			return err
+		}
+	}
 	if v.to == "" && v.database == "" && v.blobs == "" {
 		switch {
 		case v.status:
@@ -180,6 +185,10 @@ func migrateStorage(ctx context.Context, c *call) (err error) {
 	if !m.SameBlobs {
 		m.Rows = []string{bucket.Keys}
 		m.Name += ", blobs in the " + blobsOf(next, to)
+	}
+	if m.OnlyBlobs && !m.SameBlobs && cfg.S3.Bucket != "" && next.S3.Bucket != "" {
+		// Its rows say what is in the bucket: they are the same for both.
+		return fmt.Errorf("%w: to go on in another bucket with the same database, stop the server, copy all objects with the bucket's own tools, and set PDS_BLOBSTORE_S3_*", errUsage)
 	}
 	if m.OnlyBlobs && m.SameBlobs {
 		return fmt.Errorf("%w: the server's data is there already", errUsage)

@@ -7,6 +7,7 @@
 //	acme/              certificates, which can be had again
 //	tmp/               downloads and uploads under way; not backed up
 //	lock               held by the processes that use the directory
+//	move.lock          held by the one that moves its data elsewhere
 package datadir
 
 import (
@@ -41,7 +42,11 @@ const (
 	ACME     = "acme"
 	Temp     = "tmp"
 	lockName = "lock"
+	moveName = "move.lock"
 )
+
+// ErrMoving: another process moves the data of the directory.
+var ErrMoving = errors.New("datadir: another migrate-storage is running (or was stopped, and has not ended)")
 
 // ErrInUse: another process uses the directory.
 var ErrInUse = errors.New("datadir: the data directory is in use (is the server running?)")
@@ -63,6 +68,7 @@ type Dir struct {
 	Bucket *bucket.Store
 	where  string // of the blobs, in a bucket
 	lock   *os.File
+	moving *os.File
 	server *postgres.DB // the other database
 }
 
@@ -247,6 +253,14 @@ func (d *Dir) Explain(err error) error {
 		"If they are lost, \"pds check -blobs-from BACKUP\" puts them back from a backup; if there is none, \"pds check -accept-missing-blobs\" lets the server go on without them", err, folder)
 }
 
+// OnlyMover makes this process the only one that moves the directory's data, until Close.
+func (d *Dir) OnlyMover() (err error) {
+	if d.moving, err = filelock.Try(filepath.Join(d.Path, moveName), filelock.Exclusive); errors.Is(err, filelock.ErrLocked) {
+		err = ErrMoving
+	}
+	return err
+}
+
 // Close closes the database and lets other processes in.
 func (d *Dir) Close() error {
 	var errs []error
@@ -256,8 +270,10 @@ func (d *Dir) Close() error {
 	if d.server != nil {
 		errs = append(errs, d.server.Close())
 	}
-	if d.lock != nil {
-		errs = append(errs, d.lock.Close())
+	for _, lock := range []*os.File{d.moving, d.lock} {
+		if lock != nil {
+			errs = append(errs, lock.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -267,7 +283,7 @@ var Layout = backup.Layout{Database: Database, Blobs: Blobs, Others: []string{Se
 
 // Source is the directory as what is backed up.
 func (d *Dir) Source() backup.Source {
-	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Elsewhere: d.where, Dir: d.Path, Own: []string{lockName, ACME}}
+	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Elsewhere: d.where, Dir: d.Path, Own: []string{lockName, moveName, ACME}}
 }
 
 // Files returns a backup.Backup.Files: the secrets, and the did:plc directory of a development

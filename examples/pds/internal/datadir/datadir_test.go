@@ -10,6 +10,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/repo/check"
+	"github.com/pdskit/pdskit/storage"
 )
 
 func open(t *testing.T, path string, opt datadir.Options) *datadir.Dir {
@@ -46,6 +47,25 @@ func TestLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	open(t, path, datadir.Options{})
+}
+
+// A process that moves the data, be it one that was stopped, keeps others out that would too.
+func TestOnlyMover(t *testing.T) {
+	path := t.TempDir()
+	server := open(t, path, datadir.Options{Use: datadir.Serve})
+	one, two := open(t, path, datadir.Options{Use: datadir.Move}), open(t, path, datadir.Options{Use: datadir.Move})
+	if err := one.OnlyMover(); err != nil {
+		t.Fatal(err)
+	}
+	if err := two.OnlyMover(); !errors.Is(err, datadir.ErrMoving) {
+		t.Errorf("beside another: %v", err)
+	}
+	if err := one.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(two.OnlyMover(), server.Store.KV.Read(t.Context(), func(storage.KVReader) error { return nil })); err != nil {
+		t.Error(err)
+	}
 }
 
 // The administrator of the machine would leave files that the server's user cannot write.

@@ -318,8 +318,7 @@ func (s *Server) Drain(ctx context.Context) {
 func (s *Server) Shutdown(ctx context.Context) error {
 	var errs []error
 	if s.stop != nil {
-		s.stop()
-		s.running.Wait()
+		s.stop() // what it ends may take as long as a mail server does: requests end meanwhile
 	}
 	if s.http != nil {
 		if err := s.http.Shutdown(ctx); err != nil {
@@ -328,6 +327,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	} else if s.listener != nil {
 		errs = append(errs, s.listener.Close())
 	}
+	s.running.Wait()
 	if s.pds != nil {
 		errs = append(errs, s.pds.Close(ctx))
 	}

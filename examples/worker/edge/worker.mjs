@@ -23,6 +23,6 @@ export default {
 	fetch(request, env) {
 		const name = server(new URL(request.url).hostname, env);
 		if (name === undefined) return new Response("There is no such server.\n", { status: 404 });
-		return env.SERVERS.get(env.SERVERS.idFromName(name)).fetch(request);
+		return env.SERVER.get(env.SERVER.idFromName(name)).fetch(request);
 	},
 };
