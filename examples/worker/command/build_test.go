@@ -98,11 +98,23 @@ func TestBuildScript(t *testing.T) {
 	}
 	module(t, proxy, "github.com/pdskit/pdskit", "v0.1.0", release("v0.1.0"))
 	built("v0.1.0")
+	wrangler := filepath.Join(dir, "wrangler.jsonc")
+	text, err := os.ReadFile(wrangler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := sh(); strings.Contains(out, "names a secret") {
+		t.Errorf("a false alarm: %s", out)
+	}
+	write(t, dir, map[string]string{"wrangler.jsonc": strings.Replace(string(text), `"PDS_HOSTNAMES"`, `"PDS_MASTER_KEY": "0a", "PDS_HOSTNAMES"`, 1)})
+	if out, err := sh(); err != nil || !strings.Contains(out, "wrangler.jsonc names a secret") {
+		t.Errorf("no warning of a secret among variables: %v %s", err, out)
+	}
+	write(t, dir, map[string]string{"wrangler.jsonc": string(text)})
 	module(t, proxy, "github.com/pdskit/pdskit", "v0.2.0", release("v0.2.0"))
 	built("v0.1.0") // what is built changes only when it is asked for
 	mod := filepath.Join(dir, "go.mod")
-	text, err := os.ReadFile(mod)
-	if err != nil {
+	if text, err = os.ReadFile(mod); err != nil {
 		t.Fatal(err)
 	}
 	write(t, dir, map[string]string{"go.mod": strings.ReplaceAll(string(text), "pdskit v0.1.0", "pdskit v0.2.0")})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -173,8 +174,11 @@ func (s *Server) setup(p *pds.Server) {
 	}
 }
 
-// ServeHTTP serves everything. Then it sets the alarm to when there is something to do.
+// ServeHTTP serves everything. Then it sets the alarm to when there is something to do. It compresses
+// nothing: Cloudflare's edge, which puts an Accept-Encoding of its own in the place of the client's,
+// compresses on the way out, and costs no processor time of the object.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.Header.Del("Accept-Encoding")
 	s.Server.ServeHTTP(w, r)
 	s.plan(context.WithoutCancel(r.Context()))
 }
@@ -220,10 +224,7 @@ func (s *Server) next(ctx context.Context) (time.Time, error) {
 // Wake does what is due, and returns when it is to be called next; zero: not before something else sets
 // the alarm. Call it when the alarm goes off. It logs its errors.
 func (s *Server) Wake(ctx context.Context) time.Time {
-	due, err := s.next(ctx)
-	if err == nil && !due.IsZero() && !due.After(s.now()) {
-		err = s.Maintain(ctx)
-	}
+	err := s.maintain(ctx)
 	s.mu.Lock()
 	if err != nil {
 		s.log.Error("maintenance", "err", err)
@@ -233,11 +234,27 @@ func (s *Server) Wake(ctx context.Context) time.Time {
 		s.wait, s.retry = 0, time.Time{}
 	}
 	s.mu.Unlock()
-	if due, err = s.next(ctx); err != nil {
+	due, err := s.next(ctx)
+	if err != nil {
 		due = s.now().Add(retryFirst)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.alarm = due
 	return due
+}
+
+// maintain does what is due. A panic is an error: it would end the program, with the requests that are
+// under way, and the platform would call again at once.
+func (s *Server) maintain(ctx context.Context) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	due, err := s.next(ctx)
+	if err == nil && !due.IsZero() && !due.After(s.now()) {
+		err = s.Maintain(ctx)
+	}
+	return err
 }
