@@ -239,7 +239,7 @@ func (s *Server) PID() int { return s.cmd.Process.Pid }
 func (s *Server) Log() string { return s.log.String() }
 
 // Client is for requests of tests.
-var Client = &http.Client{Timeout: 2 * time.Minute}
+var Client = &http.Client{Timeout: 10 * time.Minute}
 
 // buffer is a bytes.Buffer for several goroutines, which keeps the last part.
 type buffer struct {

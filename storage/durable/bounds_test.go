@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -176,3 +177,55 @@ type recorder struct {
 }
 
 func (r *recorder) Errorf(string, ...any) { r.n++ }
+
+// Trim reads what it deletes, and not all of a log.
+func TestSoloTrimOfALongLog(t *testing.T) {
+	const pages = 5
+	scans := 0
+	m := &durable.Memory{Fault: func(call string) error {
+		if call == "Scan" {
+			scans++
+		}
+		return nil
+	}}
+	// It is not watched: to watch a deletion is to scan what is deleted.
+	s, err := durable.OpenSolo(t.Context(), func(ctx context.Context) (durable.Object, error) { return m.Open(ctx, "solo", true) }, durable.SoloConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := s.Store()
+	at := func(i int) time.Time { return time.UnixMilli(int64(i)).UTC() }
+	for i := range pages {
+		list := make([]storage.Event, 2000)
+		for j := range list {
+			list[j] = storage.Event{DID: "did:web:a", Kind: "#account", Time: at(2000*i + j), Payload: []byte("p")}
+		}
+		if _, err := store.Repos.Apply(t.Context(), "did:web:a", &storage.Change{Events: list}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trim := func(before, left int) int {
+		t.Helper()
+		scans = 0
+		if err := store.Events.Trim(t.Context(), at(before)); err != nil {
+			t.Fatal(err)
+		}
+		n, scanned := 0, scans
+		for _, err := range store.Events.Since(t.Context(), 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		if n != left {
+			t.Errorf("%d events are left, want %d", n, left)
+		}
+		return scanned
+	}
+	none, some := trim(0, 2000*pages), trim(3, 2000*pages-3)
+	if none > 2 || some > 3 {
+		t.Errorf("%d and %d scans of a log of %d pages", none, some, pages)
+	}
+	trim(5001, 2000*pages-5001)
+	trim(2000*pages, 0)
+}

@@ -29,7 +29,7 @@ type caller struct {
 
 	mu      sync.Mutex
 	running map[alarm]*call
-	retries map[alarm]retry
+	retries map[syntax.DID]retry // one for each account: of an alarm that was set anew, nobody asks
 }
 
 // call is a call that runs.
@@ -39,6 +39,7 @@ type call struct {
 
 // retry says when an alarm that failed is called again.
 type retry struct {
+	of    alarm
 	at    time.Time
 	delay time.Duration
 }
@@ -60,7 +61,7 @@ func (c *caller) init() {
 		c.Timeout = time.Minute
 	}
 	c.wake, c.slots = make(chan struct{}, 1), make(chan struct{}, c.AtOnce)
-	c.running, c.retries = make(map[alarm]*call), make(map[alarm]retry)
+	c.running, c.retries = make(map[alarm]*call), make(map[syntax.DID]retry)
 }
 
 // poke says that there may be something new in the index.
@@ -103,11 +104,19 @@ func (c *caller) planned(a alarm, now time.Time) (at time.Time, waits, runs bool
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, runs = c.running[a]
-	r, waits := c.retries[a]
+	r, waits := c.retry(a)
 	if waits && !now.Before(r.at.Add(-r.delay)) {
 		return r.at, true, runs
 	}
 	return a.at(), waits, runs // if the clock has gone back since it failed: by its own time
+}
+
+// retry returns when an alarm that failed is called again. The caller holds mu.
+func (c *caller) retry(a alarm) (r retry, waits bool) {
+	if r = c.retries[a.did]; r.of != a {
+		return retry{}, false
+	}
+	return r, true
 }
 
 // start calls an alarm in a goroutine of its own, as soon as there is a place for it. It returns nil
@@ -143,13 +152,14 @@ func (c *caller) start(ctx context.Context, a alarm) (*call, error) {
 func (c *caller) ended(ctx context.Context, a alarm, failed error) {
 	c.mu.Lock()
 	delete(c.running, a)
-	if failed == nil {
-		delete(c.retries, a)
-	} else if ctx.Err() == nil {
-		r := c.retries[a]
+	r, waits := c.retry(a)
+	if failed == nil && waits {
+		delete(c.retries, a.did)
+	} else if failed != nil && ctx.Err() == nil {
+		r.of = a
 		r.delay = min(max(2*r.delay, firstRetry), maxRetry)
 		r.at = c.now().Add(r.delay)
-		c.retries[a] = r
+		c.retries[a.did] = r
 	}
 	c.mu.Unlock()
 	if failed != nil && ctx.Err() == nil && c.Failed != nil {
@@ -306,7 +316,7 @@ func (c *caller) await(ctx context.Context, calls map[alarm]*call) (next time.Ti
 		case <-patience.Done():
 		}
 		c.mu.Lock()
-		retry, again := c.retries[a]
+		retry, again := c.retry(a)
 		if c.running[a] != nil {
 			retry.at, again = c.now().Add(firstRetry), true
 		}

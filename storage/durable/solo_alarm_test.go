@@ -136,6 +136,23 @@ func TestAlarmThatSetsItselfAgain(t *testing.T) {
 	a.fires(time.Minute, time.Second, 2, alice)
 }
 
+// An alarm that sets itself anew and fails, again and again, leaves nothing behind in memory.
+func TestAlarmThatFailsAndSetsItselfAgain(t *testing.T) {
+	a := newSoloAlarms(t)
+	a.set(alice, SetAlarm(a.now.Add(time.Second)))
+	a.solo.alarms.Call = func(_ context.Context, did syntax.DID) error {
+		a.called = append(a.called, did)
+		a.set(did, SetAlarm(a.now.Add(time.Second)))
+		return errFault
+	}
+	for range 20 {
+		a.fires(time.Second, time.Second, 1, alice)
+	}
+	if n := len(a.solo.alarms.retries); n > 1 {
+		t.Errorf("%d calls wait to be made again, for one account", n)
+	}
+}
+
 // If the host cannot set its own alarm, the account's is not set either.
 func TestSoloAlarmThatIsNotScheduled(t *testing.T) {
 	m := new(Memory)

@@ -236,6 +236,9 @@ func (s soloEvents) Wait(ctx context.Context, seq int64) error {
 	}
 }
 
+// Trim costs what it deletes, and not what the log has: it ends at a page of the log, of 2,000 events,
+// of which none was made before t. An old event that comes after those, as when the clock was set
+// back, is deleted by a later call, when they are old too.
 func (s soloEvents) Trim(ctx context.Context, t time.Time) error {
 	if err := s.sweepAll(ctx); err != nil {
 		return err
@@ -255,8 +258,8 @@ func (s soloEvents) Trim(ctx context.Context, t time.Time) error {
 	}
 }
 
-// trim deletes, of a page of the log, the events made before t. more is 0 at the end, or else the
-// number of the last event that was looked at.
+// trim deletes, of a page of the log, the events made before t. more is 0 at the end, and if there are
+// none, or else the number of the last event that was looked at.
 func (s *Solo) trim(after int64, t time.Time) (more int64, err error) {
 	log := s.position()
 	page, key, err := s.pairs(Scan{From: eventKey(after + 1), To: eventKey(log.newest + 1), Rows: batchRecords, MaxValue: eventHead}, 0)
@@ -288,7 +291,7 @@ func (s *Solo) trim(after int64, t time.Time) (more int64, err error) {
 		more, _ = parseNumber(key[len(prefixEvent):])
 	}
 	if len(old) == 0 {
-		return more, nil
+		return 0, nil
 	}
 	s.logMu.Lock()
 	defer s.logMu.Unlock()

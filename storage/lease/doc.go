@@ -11,10 +11,10 @@
 // # Time
 //
 // No clocks are compared, so it does not matter how far those of two machines are apart. A holder
-// believes in its lease for a term, counted by its own monotonic clock from before it began to write the
-// renewal. A process that waits counts from when it has read that renewal, and takes the lease
-// when nothing has changed for the term and an eighth of it. So the two overlap only if one clock
-// runs more than an eighth faster than the other. A lease that its holder has given back is
+// believes in its lease for a term, counted by its own monotonic clock from before it began to
+// write the renewal. A process that waits counts from when it has read that renewal, and takes the
+// lease when nothing has changed for the term and an eighth of it. So the two overlap only if one
+// clock runs more than an eighth faster than the other. A lease that its holder has given back is
 // taken within a quarter of a term. (The clock does not count while a machine is suspended. That is
 // like a paused process.)
 //

@@ -37,7 +37,8 @@ func (h *Held) Check(ctx context.Context, r storage.KVReader) error {
 }
 
 // Valid reports whether the process may believe in the lease at this moment: whether the last
-// renewal was begun less than a term ago. It costs nothing, and proves nothing about the next moment.
+// renewal was begun less than a term ago. It costs nothing, and proves nothing about the next
+// moment.
 func (h *Held) Valid() bool { return int64(time.Since(h.start)) < h.until.Load() }
 
 // Run waits for the lease, calls fn while this process holds it, and waits again when it was lost,

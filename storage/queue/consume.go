@@ -22,8 +22,8 @@ type Consumer struct {
 	// Drain is how long jobs that are being done may go on when the context of Consume has ended.
 	// 0: 10 seconds.
 	Drain time.Duration
-	// Failed, if not nil, is called with errors of the store, perhaps several at a time. Consume goes
-	// on after them.
+	// Failed, if not nil, is called with errors of the store, perhaps several at a time. Consume
+	// goes on after them.
 	Failed func(error)
 }
 
@@ -126,8 +126,8 @@ func (r *run) holding() int {
 // short is how long the work may last that is leased in advance. A longer one is left to others.
 const short = 50 * time.Millisecond
 
-// plan returns how many jobs to hold at most, and how many to lease at least. Of short ones, few at a
-// time would cost many transactions.
+// plan returns how many jobs to hold at most, and how many to lease at least. Of short ones, few at
+// a time would cost many transactions.
 func (r *run) plan() (most, least int) {
 	ahead := int64(r.c.Concurrency) * int64(short) / max(r.took.Load(), int64(10*time.Microsecond))
 	most = r.c.Concurrency + int(min(ahead, maxReceive))
@@ -138,14 +138,14 @@ func (r *run) plan() (most, least int) {
 }
 
 const (
-	// takeWait is how long one Take waits, and takeAgain how long there is none after an error, if a
-	// tenth of a lease is not shorter.
+	// takeWait is how long one Take waits, and takeAgain how long there is none after an error, if
+	// a tenth of a lease is not shorter.
 	takeWait  = 20 * time.Second
 	takeAgain = time.Second
 )
 
-// fetch leases jobs until the context ends: as many as are done at a time, and of short ones some more,
-// whose leases are extended while they wait.
+// fetch leases jobs until the context ends: as many as are done at a time, and of short ones some
+// more, whose leases are extended while they wait.
 func (r *run) fetch(ctx context.Context) {
 	begin := sync.OnceFunc(func() { close(r.begun) })
 	for ctx.Err() == nil {
@@ -227,8 +227,8 @@ func (r *run) handle(ctx context.Context, job *Job) (err error) {
 }
 
 const (
-	// finishTries is how often results are noted that could not be, and finishTime how long that may
-	// take, if a lease is not longer.
+	// finishTries is how often results are noted that could not be, and finishTime how long that
+	// may take, if a lease is not longer.
 	finishTries = 5
 	finishTime  = 5 * time.Second
 )

@@ -24,8 +24,8 @@ type DeadJob struct {
 // deadPage is how many dead jobs are read at a time.
 const deadPage = 100
 
-// DeadJobs yields the dead jobs, those that died first before the others. It reads them in pages, so
-// that the loop may call any method.
+// DeadJobs yields the dead jobs, those that died first before the others. It reads them in pages,
+// so that the loop may call any method.
 func (q *Queue) DeadJobs(ctx context.Context) iter.Seq2[DeadJob, error] {
 	return func(yield func(DeadJob, error) bool) {
 		page := storage.Prefix(q.prefix + "d/")
@@ -72,8 +72,8 @@ func (q *Queue) DeadJobs(ctx context.Context) iter.Seq2[DeadJob, error] {
 	}
 }
 
-// Requeue sends a dead job again, behind the others of its key, with all its attempts. A job that is
-// not dead gives storage.ErrNotFound.
+// Requeue sends a dead job again, behind the others of its key, with all its attempts. A job that
+// is not dead gives storage.ErrNotFound.
 func (q *Queue) Requeue(ctx context.Context, id string) error {
 	err := q.cfg.KV.Write(ctx, func(kv storage.KVTx) error {
 		t := &tx{kv, ctx, q}
@@ -144,8 +144,8 @@ func (q *Queue) Purge(ctx context.Context, t time.Time) (deleted int, err error)
 	}
 }
 
-// PurgeAllBut deletes the jobs that died first, until no more than some are left, and returns how many it
-// has deleted. Of jobs that died in the same microsecond, it may delete more.
+// PurgeAllBut deletes the jobs that died first, until no more than some are left, and returns how
+// many it has deleted. Of jobs that died in the same microsecond, it may delete more.
 func (q *Queue) PurgeAllBut(ctx context.Context, keep int) (deleted int, err error) {
 	newest := storage.Prefix(q.prefix + "d/")
 	newest.Reverse, newest.KeysOnly = true, true

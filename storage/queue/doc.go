@@ -1,5 +1,5 @@
-// Package queue keeps jobs that are to be done at least once, in a storage.KV: mail to send, servers
-// to notify, records to index. It needs nothing but the store that is there anyway.
+// Package queue keeps jobs that are to be done at least once, in a storage.KV: mail to send,
+// servers to notify, records to index. It needs nothing but the store that is there anyway.
 //
 //	q, err := queue.New(queue.Config{KV: store.KV, Name: "mail"})
 //	id, err := q.Send(ctx, queue.Message{Body: body})
@@ -8,24 +8,24 @@
 // # At least once
 //
 // A job is leased to one consumer at a time. The lease ends after Config.Lease unless the consumer
-// extends it, as [Queue.Consume] does while a handler runs. A job whose handler returns nil is gone.
-// One whose handler fails is done again after a back-off, and one whose consumer died when its lease
-// ends. So a job may be done more than once: after a crash between the work and its note. Handlers
-// must bear that. A job that was tried Config.Attempts times without success is dead: it is kept,
-// and can be looked at, sent again or purged.
+// extends it, as [Queue.Consume] does while a handler runs. A job whose handler returns nil is
+// gone. One whose handler fails is done again after a back-off, and one whose consumer died when
+// its lease ends. So a job may be done more than once: after a crash between the work and its note.
+// Handlers must bear that. A job that was tried Config.Attempts times without success is dead: it
+// is kept, and can be looked at, sent again or purged.
 //
 // # Order
 //
-// Jobs are done about in the order in which they are due. Those with the same Message.Key are done one
-// after the other, in the order in which they were sent, and the next one is not begun before the
-// one before it is done or dead. A job with a key that waits for its back-off makes the later
+// Jobs are done about in the order in which they are due. Those with the same Message.Key are done
+// one after the other, in the order in which they were sent, and the next one is not begun before
+// the one before it is done or dead. A job with a key that waits for its back-off makes the later
 // ones of its key wait. Config.PerKey lets several of a key be done at a time, and Config.Limit
 // bounds how many jobs are, of all keys, in all processes.
 //
 // # Jobs that belong to a commit
 //
-// A job that must exist if, and only if, a commit does goes into the commit's own atomic change: see
-// [Outbox].
+// A job that must exist if, and only if, a commit does goes into the commit's own atomic change:
+// see [Outbox].
 //
 // # Several processes
 //

@@ -35,7 +35,8 @@ type Entry struct {
 	Error string // of the last attempt
 }
 
-// Entries yields all jobs, by their IDs. It reads them in pages, so that the loop may call any method.
+// Entries yields all jobs, by their IDs. It reads them in pages, so that the loop may call any
+// method.
 func (q *Queue) Entries(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		page := storage.Prefix(q.prefix + "m/")
@@ -102,8 +103,8 @@ func (q *Queue) entry(ctx context.Context, r storage.KVReader, id string) (Entry
 }
 
 // Hurry makes a job that waits due at once: before its delay or back-off has ended, but not before
-// others of its key. One that is dead is sent again, as by Requeue. One that is leased, and one that is
-// not there, give storage.ErrNotFound.
+// others of its key. One that is dead is sent again, as by Requeue. One that is leased, and one
+// that is not there, give storage.ErrNotFound.
 func (q *Queue) Hurry(ctx context.Context, id string) error {
 	dead := false
 	err := q.cfg.KV.Write(ctx, func(kv storage.KVTx) error {
@@ -139,8 +140,8 @@ func (q *Queue) Hurry(ctx context.Context, id string) error {
 	return nil
 }
 
-// Drop deletes a job, whatever its state. A consumer that has it finds its lease lost. A job that is not
-// there is no error.
+// Drop deletes a job, whatever its state. A consumer that has it finds its lease lost. A job that
+// is not there is no error.
 func (q *Queue) Drop(ctx context.Context, id string) error {
 	err := q.cfg.KV.Write(ctx, func(kv storage.KVTx) error {
 		t := &tx{kv, ctx, q}
@@ -167,8 +168,8 @@ func (q *Queue) Drop(ctx context.Context, id string) error {
 	return nil
 }
 
-// Rewrite puts another body in the place of a job's, whatever the state of the job. A consumer that has it
-// keeps what it has. A job that is not there gives storage.ErrNotFound.
+// Rewrite puts another body in the place of a job's, whatever the state of the job. A consumer that
+// has it keeps what it has. A job that is not there gives storage.ErrNotFound.
 func (q *Queue) Rewrite(ctx context.Context, id string, body []byte) error {
 	if err := q.check(&Message{Body: body}); err != nil {
 		return err

@@ -29,22 +29,22 @@ type Job struct {
 }
 
 const (
-	// maxReceive bounds how many jobs one transaction leases, and maxBytes about how many bytes their
-	// bodies have together.
+	// maxReceive bounds how many jobs one transaction leases, and maxBytes about how many bytes
+	// their bodies have together.
 	maxReceive = 100
 	maxBytes   = 4 << 20
 )
 
-// Receive leases up to n jobs that are due, and returns at once: at most 100, and no more after those
-// whose bodies have 4 MiB together. Each is to be given back by Finish. It returns none while the queue
-// is paused.
+// Receive leases up to n jobs that are due, and returns at once: at most 100, and no more after
+// those whose bodies have 4 MiB together. Each is to be given back by Finish. It returns none while
+// the queue is paused.
 func (q *Queue) Receive(ctx context.Context, n int) ([]*Job, error) {
 	jobs, _, err := q.receive(ctx, n)
 	return jobs, err
 }
 
-// Take is Receive that waits until there is a job, but no longer than some time: then it returns none.
-// It holds nothing of the store while it waits.
+// Take is Receive that waits until there is a job, but no longer than some time: then it returns
+// none. It holds nothing of the store while it waits.
 func (q *Queue) Take(ctx context.Context, n int, wait time.Duration) ([]*Job, error) {
 	end := time.NewTimer(wait)
 	defer end.Stop()
@@ -73,8 +73,8 @@ func (q *Queue) Take(ctx context.Context, n int, wait time.Duration) ([]*Job, er
 	}
 }
 
-// Next returns when the next job can be leased: now or before if there is one; zero if there is none, or
-// the queue is paused, or has as many leases as it may have.
+// Next returns when the next job can be leased: now or before if there is one; zero if there is
+// none, or the queue is paused, or has as many leases as it may have.
 func (q *Queue) Next(ctx context.Context) (time.Time, error) {
 	list, next, err := q.due(ctx, 1)
 	if err == nil && len(list) > 0 {
@@ -143,8 +143,9 @@ type dueJob struct {
 	due string
 }
 
-// due looks for jobs that can be leased, in a snapshot. If there are none, next is when the first one is
-// due; zero: that is not known, since the queue is paused, has as many leases as it may have, or none.
+// due looks for jobs that can be leased, in a snapshot. If there are none, next is when the first
+// one is due; zero: that is not known, since the queue is paused, has as many leases as it may
+// have, or none.
 func (q *Queue) due(ctx context.Context, n int) (list []dueJob, next time.Time, err error) {
 	err = q.cfg.KV.Read(ctx, func(r storage.KVReader) error {
 		next = time.Time{}
@@ -240,8 +241,8 @@ func (t *tx) leased(job *Job) (*row, error) {
 }
 
 // Extend makes the leases of jobs last Config.Lease from now on, in one transaction, and sets their
-// Until. It returns those whose lease was lost, whose Until it leaves. A lease that has ended is not
-// lost before another consumer has the job.
+// Until. It returns those whose lease was lost, whose Until it leaves. A lease that has ended is
+// not lost before another consumer has the job.
 func (q *Queue) Extend(ctx context.Context, jobs ...*Job) (lost []*Job, err error) {
 	lost, until, err := q.extend(ctx, jobs)
 	if err != nil {
@@ -358,8 +359,8 @@ func (t *tx) finish(r Result, now time.Time) (Event, error) {
 	return e, t.move(r.Job.ID, j, now.Add(max(delay, 0)).UnixMicro())
 }
 
-// ErrReleased is the result of a job that was not begun, or was cut off: it can be leased again at once,
-// and the attempt does not count. It is not to be wrapped.
+// ErrReleased is the result of a job that was not begun, or was cut off: it can be leased again at
+// once, and the attempt does not count. It is not to be wrapped.
 var ErrReleased = errors.New("queue: the job was given back")
 
 // Dead wraps the error of a job that is not to be tried again.
@@ -373,8 +374,8 @@ func (e *deadError) Unwrap() error { return e.err }
 // After wraps the error of a job that is to be tried again after a time, instead of the back-off.
 func After(err error, delay time.Duration) error { return &afterError{err, delay} }
 
-// Outcome returns what an error says about a job: whether it is to be dead, and when it is to be tried
-// again, if not after the back-off.
+// Outcome returns what an error says about a job: whether it is to be dead, and when it is to be
+// tried again, if not after the back-off.
 func Outcome(err error) (dead bool, after time.Duration, set bool) {
 	var d *deadError
 	var a *afterError

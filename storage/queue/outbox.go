@@ -23,12 +23,12 @@ import (
 //	seq, err := store.Repos.Apply(ctx, did, change)
 //	err = outbox.Forward(ctx, did) // now; else Run does it
 //
-// Write puts the job into the key-value pairs of the account. Forward moves it to the queue: it sends
-// it, and then deletes the pair. After a crash between the two it is sent again, with the same ID,
-// which the queue does not take twice within Config.Remember.
+// Write puts the job into the key-value pairs of the account. Forward moves it to the queue: it
+// sends it, and then deletes the pair. After a crash between the two it is sent again, with the
+// same ID, which the queue does not take twice within Config.Remember.
 //
-// Run follows the log, whose every event names an account that may have jobs, and remembers how far it
-// has come. A change that has no event is announced: see Announce.
+// Run follows the log, whose every event names an account that may have jobs, and remembers how far
+// it has come. A change that has no event is announced: see Announce.
 type Outbox struct {
 	// Store is what Queue.KV belongs to.
 	Store storage.Store
@@ -48,8 +48,8 @@ func (o Outbox) prefix() string { return "outbox/" + o.Queue.cfg.Name + "/" }
 func (o Outbox) cursor() string { return o.Queue.prefix + "cursor" }
 
 // Write returns what is to be written with an account's change. A message without an ID gets one.
-// Its Key is the queue's, so that jobs of different accounts may share one. Its Delay counts from when
-// it is forwarded.
+// Its Key is the queue's, so that jobs of different accounts may share one. Its Delay counts from
+// when it is forwarded.
 func (o Outbox) Write(m Message) (storage.KVWrite, error) {
 	if err := o.Queue.check(&m); err != nil {
 		return storage.KVWrite{}, err
@@ -61,9 +61,10 @@ func (o Outbox) Write(m Message) (storage.KVWrite, error) {
 	return storage.KVWrite{Key: o.prefix() + m.ID, Value: b}, err
 }
 
-// Announce notes that an account is about to be changed, perhaps with jobs. It is for changes without
-// an event, which Run does not see. done comes after the change: it moves the jobs, if there are any, and
-// deletes the note. Where the process dies before it, or done fails, Recover moves the jobs.
+// Announce notes that an account is about to be changed, perhaps with jobs. It is for changes
+// without an event, which Run does not see. done comes after the change: it moves the jobs, if
+// there are any, and deletes the note. Where the process dies before it, or done fails, Recover
+// moves the jobs.
 func (o Outbox) Announce(ctx context.Context, did syntax.DID) (done func(context.Context) error, err error) {
 	key := o.notes() + micros(o.Queue.cfg.Now().UnixMicro()) + "/" + string(did) + "/" + rand.Text()
 	kv := o.Store.KV
@@ -82,8 +83,8 @@ func (o Outbox) Announce(ctx context.Context, did syntax.DID) (done func(context
 // notes is the prefix of what Announce has noted.
 func (o Outbox) notes() string { return o.Queue.prefix + "o/" }
 
-// Announced returns when the first change was announced whose end is not known; zero: there is none. It
-// is for a process that rests until there is something for Recover.
+// Announced returns when the first change was announced whose end is not known; zero: there is
+// none. It is for a process that rests until there is something for Recover.
 func (o Outbox) Announced(ctx context.Context) (at time.Time, err error) {
 	err = o.Store.KV.Read(ctx, func(r storage.KVReader) error {
 		at = time.Time{}
@@ -104,9 +105,9 @@ func (o Outbox) Announced(ctx context.Context) (at time.Time, err error) {
 // noteKept is how long a change may be under way after it was announced.
 const noteKept = 5 * time.Minute
 
-// Recover moves the jobs of changes that were announced some time ago, and whose end is not known. It
-// costs as much as those. Call it at the start, and every minute. Errors of some accounts do not keep it
-// from the others.
+// Recover moves the jobs of changes that were announced some time ago, and whose end is not known.
+// It costs as much as those. Call it at the start, and every minute. Errors of some accounts do not
+// keep it from the others.
 func (o Outbox) Recover(ctx context.Context, ago time.Duration) error {
 	now := o.Queue.cfg.Now()
 	type note struct {
@@ -213,8 +214,9 @@ func (o Outbox) forward(ctx context.Context, did syntax.DID) (n int, err error) 
 	return 0, err
 }
 
-// Run forwards jobs until the context ends, and returns its error, or one of the store: call it again
-// then. The first time, and when the log no longer has what it has not seen, it looks at all accounts.
+// Run forwards jobs until the context ends, and returns its error, or one of the store: call it
+// again then. The first time, and when the log no longer has what it has not seen, it looks at all
+// accounts.
 func (o Outbox) Run(ctx context.Context) error {
 	seq, err := o.position(ctx)
 	if err != nil {

@@ -22,7 +22,8 @@ var (
 	ErrLeaseLost = errors.New("queue: the lease of the job was lost")
 	// ErrTooLarge: a message is longer than Config.MaxBody, or its key or ID too long.
 	ErrTooLarge = errors.New("queue: the message is too large")
-	// ErrMessage: the ID of a message has other characters than it may have, or its delay is negative.
+	// ErrMessage: the ID of a message has other characters than it may have, or its delay is
+	// negative.
 	ErrMessage = errors.New("queue: not a message")
 	// ErrNoRoom: the queue has as many jobs as Config.Room allows. Nothing was sent.
 	ErrNoRoom = errors.New("queue: too many jobs are waiting")
@@ -37,8 +38,8 @@ type Config struct {
 	Lease time.Duration
 	// Attempts is how often a job is tried before it is dead. 0: 5.
 	Attempts int
-	// Backoff returns how long a job waits after its n-th attempt failed, the first one being 1. Nil:
-	// a second, twice as long after each attempt, at most an hour, and half of that at random.
+	// Backoff returns how long a job waits after its n-th attempt failed, the first one being 1.
+	// Nil: a second, twice as long after each attempt, at most an hour, and half of that at random.
 	Backoff func(n int) time.Duration
 	// Limit bounds how many jobs are leased at the same time, by all processes together. It must be
 	// the same in all of them. 0: no bound.
@@ -163,9 +164,9 @@ type Message struct {
 	// Key puts the job behind all others with the same key: see "Order" in the package comment. At
 	// most 512 bytes. Empty: no order.
 	Key string
-	// ID names the job. A message with the ID of another one that was sent within Config.Remember is
-	// not sent again, so that a sender can repeat what may have failed. At most 128 bytes of ASCII
-	// letters, digits and "-_.:". Empty: a new one.
+	// ID names the job. A message with the ID of another one that was sent within Config.Remember
+	// is not sent again, so that a sender can repeat what may have failed. At most 128 bytes of
+	// ASCII letters, digits and "-_.:". Empty: a new one.
 	ID string
 	// Delay is how long the job is not due.
 	Delay time.Duration

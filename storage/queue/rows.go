@@ -125,7 +125,8 @@ func (t *tx) setBody(id string, j *row, body []byte) error {
 	return nil
 }
 
-// enterLane puts a job behind those of its key, and returns how many of them there are, up to PerKey.
+// enterLane puts a job behind those of its key, and returns how many of them there are, up to
+// PerKey.
 func (t *tx) enterLane(id string, j *row) (before int, err error) {
 	if j.Key == "" {
 		return 0, nil
@@ -254,8 +255,9 @@ func (t *tx) die(id string, j *row, now time.Time) error {
 	return t.put(id, j)
 }
 
-// bury makes a job dead whose row cannot be read, and which would otherwise be the first of the queue for
-// ever. Its body is then the row as it was. Jobs with its key, if it had one, still wait behind it.
+// bury makes a job dead whose row cannot be read, and which would otherwise be the first of the
+// queue for ever. Its body is then the row as it was. Jobs with its key, if it had one, still wait
+// behind it.
 func (t *tx) bury(id, due string, fault error, now time.Time) error {
 	text, err := t.Get(t.ctx, t.q.prefix+"m/"+id)
 	if err != nil {

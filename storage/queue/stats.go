@@ -82,8 +82,8 @@ type room struct {
 // roomGood is for how long a count of jobs is good.
 const roomGood = 5 * time.Second
 
-// HasRoom returns nil if n more jobs can be sent, else ErrNoRoom, and counts them as sent. With 0, it says
-// whether one more can be.
+// HasRoom returns nil if n more jobs can be sent, else ErrNoRoom, and counts them as sent. With 0,
+// it says whether one more can be.
 func (q *Queue) HasRoom(ctx context.Context, n int) error { return q.checkRoom(ctx, n) }
 
 func (q *Queue) checkRoom(ctx context.Context, n int) error {

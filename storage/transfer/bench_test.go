@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -139,5 +140,32 @@ func TestMemoryOfALargeAccount(t *testing.T) {
 	finish(t, cfg)
 	if grown := int64(most) - int64(before); grown > 128<<20 {
 		t.Errorf("%d MiB", grown>>20)
+	}
+}
+
+// BenchmarkMoveLog moves a log: its length is no matter for the memory.
+//
+//	go test -run '^$' -bench MoveLog -benchtime 1x ./storage/transfer
+func BenchmarkMoveLog(b *testing.B) {
+	for _, n := range []int64{100_000, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				from, to := inSQLite(b), inSQLite(b)
+				payload := bytes.Repeat([]byte("p"), 300)
+				for seq := int64(0); seq < n; {
+					var l storage.LoadEvents
+					for range 2000 {
+						seq++
+						l.Events = append(l.Events, storage.Event{Seq: seq, DID: "did:web:log.example", Kind: "#commit", Time: time.UnixMilli(seq), Payload: payload})
+					}
+					if err := from.Repos.(storage.Loader).LoadEvents(b.Context(), &l); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.StartTimer()
+				measured(b, from, to)
+			}
+		})
 	}
 }

@@ -28,8 +28,12 @@
 // At the end the source refuses writes, with an error that users see as "try again in a minute".
 // What is left is what was noted since the last round: most of the time a second's changes. It is
 // copied and verified, all heads are compared once more, and the target is marked as ready. If
-// anything fails before that mark, the source takes writes again. After it, the source stays shut for good: a
-// server that is started on it is told where the data is ([Enter]). Nothing in the source is deleted.
+// anything fails before that mark, the source takes writes again. After it, the source stays shut
+// for good: a server that is started on it is told where the data is ([Enter]). Nothing in the
+// source is deleted.
+//
+// A [Mover] that begins while another one works on the same move takes over: it says so in the
+// target's mark and in the source's note, which the other one reads before it changes either.
 //
 // # What is verified
 //

@@ -21,7 +21,8 @@ type Config struct {
 	// To is the target. Its Repos must be a storage.Loader. If only blobs are moved, it is From with
 	// other Blobs, whose rows, if they have some, are written through [Moving].
 	To storage.Store
-	// OnlyBlobs says that From and To are the same but for their Blobs.
+	// OnlyBlobs says that From and To are the same but for their Blobs. Not both of these may have
+	// their rows among the host's keys: they would be the same rows.
 	OnlyBlobs bool
 	// SameBlobs says that the Blobs of both have their bytes in the same place, so that they are not copied.
 	SameBlobs bool

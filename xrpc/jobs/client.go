@@ -13,8 +13,8 @@ import (
 // Client takes jobs from a queue on another server. It is a [queue.Source], and safe for concurrent
 // use. XRPC and Queue are required.
 //
-// A request whose answer is lost may have taken effect: jobs that were leased by it are leased again
-// when their leases end.
+// A request whose answer is lost may have taken effect: jobs that were leased by it are leased
+// again when their leases end.
 type Client struct {
 	// XRPC reaches the server. Its HTTP client must wait for answers for longer than Wait.
 	XRPC *xrpc.Client
@@ -69,7 +69,8 @@ func (c *Client) Take(ctx context.Context, n int, wait time.Duration) ([]*queue.
 	return list, nil
 }
 
-// rest waits after an answer without jobs that came at once, as from a server on which too many wait.
+// rest waits after an answer without jobs that came at once, as from a server on which too many
+// wait.
 func (c *Client) rest(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return
@@ -82,7 +83,8 @@ func (c *Client) rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Extend makes leases last LeaseTime from now on, sets their Until, and returns those that were lost.
+// Extend makes leases last LeaseTime from now on, sets their Until, and returns those that were
+// lost.
 func (c *Client) Extend(ctx context.Context, jobs ...*queue.Job) (lost []*queue.Job, err error) {
 	for len(jobs) > 0 {
 		part := jobs[:min(len(jobs), maxItems)]

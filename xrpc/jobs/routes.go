@@ -17,20 +17,20 @@ import (
 // Config says what is served, and to whom. Queues and Auth are required.
 type Config struct {
 	Queues []*queue.Queue
-	// Auth lets callers in: see [Auth]. Whoever it lets in may do everything with all Queues, unless
-	// Allow says otherwise.
+	// Auth lets callers in: see [Auth]. Whoever it lets in may do everything with all Queues,
+	// unless Allow says otherwise.
 	Auth xrpc.Authenticator
 	// Allow, if not nil, says whether a caller may use a queue.
 	Allow func(p auth.Principal, queue string) bool
-	// MaxWait bounds how long a lease waits for a job. 0: 20 seconds. It should be shorter than what
-	// proxies in front allow an answer to take.
+	// MaxWait bounds how long a lease waits for a job. 0: 20 seconds. It should be shorter than
+	// what proxies in front allow an answer to take.
 	MaxWait time.Duration
 	// Waiting bounds how many leases wait at a time. 0: 64.
 	Waiting int
 }
 
-// Auth lets in the administrator, and services that are among workers, by tokens for the method that
-// is called. Either of the first two may be nil. Without workers, no service is let in.
+// Auth lets in the administrator, and services that are among workers, by tokens for the method
+// that is called. Either of the first two may be nil. Without workers, no service is let in.
 func Auth(admin xrpc.Authenticator, v *serviceauth.Verifier, workers ...syntax.DID) xrpc.Authenticator {
 	known := make(map[syntax.DID]bool, len(workers))
 	for _, did := range workers {
@@ -65,8 +65,8 @@ const (
 	maxSmall = 512 << 10
 )
 
-// Routes returns the methods. It panics if the configuration lacks something, or if two queues have one
-// name.
+// Routes returns the methods. It panics if the configuration lacks something, or if two queues have
+// one name.
 func Routes(cfg Config) []xrpc.Route {
 	if cfg.Auth == nil || len(cfg.Queues) == 0 {
 		panic("jobs: Config.Auth and Config.Queues are required")

@@ -31,7 +31,8 @@ type Methods struct {
 	// Other is for methods that are not com.atproto's: most of them are passed on to other
 	// services.
 	Other Class
-	// Jobs is for workers, which take jobs from package jobs and wait for them: below org.pdskit.queue.
+	// Jobs is for workers, which take jobs from package jobs and wait for them: below
+	// org.pdskit.queue.
 	Jobs Class
 	// Stream is for subscriptions. It has no bounds: stream.Outbox has its own.
 	Stream Class

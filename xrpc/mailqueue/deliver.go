@@ -23,7 +23,8 @@ func (q *Queue) deliver(ctx context.Context, job *queue.Job) error {
 	return &keptError{err, q.sealError(job.ID, err.Error())}
 }
 
-// try sends a message. The text of its error may have what the mail server says, which may be anything.
+// try sends a message. The text of its error may have what the mail server says, which may be
+// anything.
 func (q *Queue) try(ctx context.Context, job *queue.Job) error {
 	l, err := q.open(job.ID, job.Body)
 	if err != nil {
@@ -84,9 +85,9 @@ func (q *Queue) count(err error) {
 // workers is how many messages one process sends at a time.
 const workers = 4
 
-// Run sends messages until the context ends, and returns nil. Messages that are under way then may go on
-// for some seconds. It also finds those of changes whose process has died, and deletes those that have
-// been dead for a week. A process should run one.
+// Run sends messages until the context ends, and returns nil. Messages that are under way then may
+// go on for some seconds. It also finds those of changes whose process has died, and deletes those
+// that have been dead for a week. A process should run one.
 func (q *Queue) Run(ctx context.Context) error {
 	q.mu.Lock()
 	q.running = true
@@ -104,8 +105,8 @@ func (q *Queue) Run(ctx context.Context) error {
 	return err
 }
 
-// tidy moves the messages of changes whose process has died, and deletes old dead ones, until the context
-// ends.
+// tidy moves the messages of changes whose process has died, and deletes old dead ones, until the
+// context ends.
 func (q *Queue) tidy(ctx context.Context) {
 	tick := time.NewTicker(recoverEvery)
 	defer tick.Stop()
@@ -121,8 +122,8 @@ func (q *Queue) tidy(ctx context.Context) {
 	}
 }
 
-// purge deletes dead messages that are old, or take more than half of the room: dead ones must not keep
-// others from being sent.
+// purge deletes dead messages that are old, or take more than half of the room: dead ones must not
+// keep others from being sent.
 func (q *Queue) purge(ctx context.Context) error {
 	_, old := q.queue.Purge(ctx, q.now().Add(-deadLife))
 	_, many := q.queue.PurgeAllBut(ctx, q.room/2)
@@ -144,8 +145,8 @@ func (q *Queue) Due(ctx context.Context) (time.Time, error) {
 	return next, err
 }
 
-// Turn does once what Run does all the time: it sends what is due. It is for a process that rests between
-// requests.
+// Turn does once what Run does all the time: it sends what is due. It is for a process that rests
+// between requests.
 func (q *Queue) Turn(ctx context.Context) error {
 	recovered := q.outbox.Recover(ctx, recoverAfter)
 	var sent error
@@ -158,8 +159,8 @@ func (q *Queue) Turn(ctx context.Context) error {
 	return errors.Join(recovered, sent, q.purge(ctx))
 }
 
-// kick sends what is due, where Run does not: a server without Run sends its mail too, but what fails
-// then waits for the next message.
+// kick sends what is due, where Run does not: a server without Run sends its mail too, but what
+// fails then waits for the next message.
 func (q *Queue) kick() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -238,8 +239,8 @@ func (q *Queue) extend(ctx context.Context, jobs []*queue.Job, ended <-chan stru
 	}
 }
 
-// Close sends the messages that are due, until the context ends. It comes after Run, before the store is
-// closed. What is left is sent by whoever opens the store next.
+// Close sends the messages that are due, until the context ends. It comes after Run, before the
+// store is closed. What is left is sent by whoever opens the store next.
 func (q *Queue) Close(ctx context.Context) {
 	q.mu.Lock()
 	first := !q.closed

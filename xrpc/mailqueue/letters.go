@@ -66,9 +66,9 @@ func (q *Queue) find(ctx context.Context, id string) (Letter, error) {
 // ErrExpired: a message is too old to be sent again.
 var ErrExpired = fmt.Errorf("mailqueue: %w", errOld)
 
-// Retry makes a message be tried at once: one that waits, or is dead. If it is too old, the error is
-// ErrExpired: a token in it is void, so the owner of the account asks for another one. If it is not there,
-// or is being sent, the error is storage.ErrNotFound.
+// Retry makes a message be tried at once: one that waits, or is dead. If it is too old, the error
+// is ErrExpired: a token in it is void, so the owner of the account asks for another one. If it is
+// not there, or is being sent, the error is storage.ErrNotFound.
 func (q *Queue) Retry(ctx context.Context, id string) error {
 	l, err := q.find(ctx, id)
 	switch {
@@ -92,8 +92,8 @@ func (q *Queue) Drop(ctx context.Context, id string) error {
 	return q.queue.Drop(ctx, id)
 }
 
-// Reseal seals all messages anew that are sealed with another key than the first one of the Box, and
-// returns how many. It is for when the keys are exchanged, while no server runs on the store.
+// Reseal seals all messages anew that are sealed with another key than the first one of the Box,
+// and returns how many. It is for when the keys are exchanged, while no server runs on the store.
 func (q *Queue) Reseal(ctx context.Context) (n int, err error) {
 	if err := q.outbox.Recover(ctx, 0); err != nil {
 		return 0, err

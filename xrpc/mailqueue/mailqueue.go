@@ -10,28 +10,29 @@
 // # What is promised
 //
 // A message that belongs to a change of an account, such as a token, is written in the change's own
-// transaction: see Announce. Others are kept when Send returns. From then on a message is sent at least
-// once, whatever dies: by one of the processes that share the store, and by no two in normal operation. A
-// crash between the mail server's answer and its note sends a message twice, with the same Message-ID.
+// transaction: see Announce. Others are kept when Send returns. From then on a message is sent at
+// least once, whatever dies: by one of the processes that share the store, and by no two in normal
+// operation. A crash between the mail server's answer and its note sends a message twice, with the
+// same Message-ID.
 //
-// While the mail server fails, a message is tried again, after five seconds first, later after half an
-// hour. It is given up (dead) when the server refuses the recipient for good, and when it is too old: after
-// 15 minutes if it has a token, which is void then, after two days if it has none. Dead messages are kept
-// for a week: an operator looks at them, sends them again, or drops them. A token that is void for another
-// reason, as after a second one was asked for, is not sent.
+// While the mail server fails, a message is tried again, after five seconds first, later after half
+// an hour. It is given up (dead) when the server refuses the recipient for good, and when it is too
+// old: after 15 minutes if it has a token, which is void then, after two days if it has none. Dead
+// messages are kept for a week: an operator looks at them, sends them again, or drops them. A token
+// that is void for another reason, as after a second one was asked for, is not sent.
 //
 // # What is stored
 //
 // Messages are sealed with the keys of the Box, each to its own ID, in the host's namespace below
-// "queue/mail/", and until they are there, in the account's below "outbox/mail/". What the mail server says
-// of a message is sealed too, since it often names the recipient. So neither a backup nor
-// whoever reads the database sees a token or an address. A message that waits while the last key of the
-// Box that opens it is taken away becomes dead.
+// "queue/mail/", and until they are there, in the account's below "outbox/mail/". What the mail
+// server says of a message is sealed too, since it often names the recipient. So neither a backup
+// nor whoever reads the database sees a token or an address. A message that waits while the last
+// key of the Box that opens it is taken away becomes dead.
 //
 // # Bounds
 //
-// Config.Room bounds how many messages are kept for those who ask for mail. What tells an owner of a change
-// is kept in any case. What is kept of one message is a few kilobytes.
+// Config.Room bounds how many messages are kept for those who ask for mail. What tells an owner of
+// a change is kept in any case. What is kept of one message is a few kilobytes.
 package mailqueue
 
 import (
@@ -73,8 +74,8 @@ type Config struct {
 	// Void, if not nil, reports that a message with a token need not be sent, since the token is no
 	// longer good.
 	Void func(ctx context.Context, m server.Mail) (bool, error)
-	// Deliveries bounds how many messages are sent at the same time, by all processes together. It must
-	// be the same in all of them. 0: 4.
+	// Deliveries bounds how many messages are sent at the same time, by all processes together. It
+	// must be the same in all of them. 0: 4.
 	Deliveries int
 	// Room is about how many messages there may be, dead ones too, before requests for mail are
 	// refused. Dead ones have half of it at most: then the oldest are deleted. 0: 10,000.
@@ -197,7 +198,8 @@ func (q *Queue) open(id string, body []byte) (l letter, err error) {
 // sealedError begins the text of an error that is sealed.
 const sealedError = "sealed:"
 
-// maxError bounds what is kept of an error: sealed and in base64, it is shorter than what a queue keeps.
+// maxError bounds what is kept of an error: sealed and in base64, it is shorter than what a queue
+// keeps.
 const maxError = 500
 
 // sealError seals the text of an error of a message.

@@ -126,8 +126,8 @@ func (p *pass) look(info storage.RepoInfo, now time.Time) {
 
 // tidy deletes what is too old: events, uploads that nothing refers to, blobs whose records are
 // gone. It does nothing while the clock is not trusted: by a clock that is ahead, all of it is too
-// old. What it deletes on the word of an earlier time is too old at a later time as well, so a node that
-// was paused in the midst of it does no harm when it goes on.
+// old. What it deletes on the word of an earlier time is too old at a later time as well, so a node
+// that was paused in the midst of it does no harm when it goes on.
 func (s *Server) tidy(ctx context.Context, now time.Time, p *pass, t term) error {
 	if err := s.checkClock(ctx); err != nil {
 		return fmt.Errorf("nothing is deleted: %w", err)

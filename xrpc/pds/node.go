@@ -19,16 +19,16 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Node says which of several servers over one store this is. The zero value is that of a server that
-// is alone.
+// Node says which of several servers over one store this is. The zero value is that of a server
+// that is alone.
 type Node struct {
 	// ID names the server among the others, in logs, in _health and in the list of nodes: 1 to 64
 	// ASCII letters, digits and "-_.". Each process has one of its own. Empty: see [NodeID].
 	ID string
 	// Shared says that other servers use the store at the same time, with the same Secrets, URL and
 	// Policy. Proofs and service tokens that were used are then remembered in the store; if Rates
-	// is nil, so are the limits that must hold for all nodes together; and relays are asked, and the
-	// store is tidied, by one node at a time.
+	// is nil, so are the limits that must hold for all nodes together; and relays are asked, and
+	// the store is tidied, by one node at a time.
 	Shared bool
 	// Lease is for how long a node leads that does not answer: see package lease. 0: 15 seconds.
 	Lease time.Duration
@@ -63,8 +63,8 @@ type NodeStatus struct {
 	ID      string
 	Version string
 	Started time.Time
-	// Seen is when it last wrote this, by its own clock. A node that has died stays in the list for a
-	// day; one that was shut down is left out.
+	// Seen is when it last wrote this, by its own clock. A node that has died stays in the list for
+	// a day; one that was shut down is left out.
 	Seen time.Time
 	// Draining: it is about to end.
 	Draining bool
@@ -149,11 +149,11 @@ func (s *Server) Node() string { return s.cfg.Node.ID }
 // Draining reports whether Drain was called.
 func (s *Server) Draining() bool { return s.node.draining.Load() }
 
-// Drain prepares the end of a server, which goes on to serve everything: _health answers with status
-// 503 from now on, so that load balancers send new requests to other nodes; and what this node
-// leads is given back, so that others take it over at once. It returns when that is done, or when
-// the context ends. Then a server that is one of several waits for as long as load balancers take
-// to notice, and ends as any other: see the package comment.
+// Drain prepares the end of a server, which goes on to serve everything: _health answers with
+// status 503 from now on, so that load balancers send new requests to other nodes; and what this
+// node leads is given back, so that others take it over at once. It returns when that is done, or
+// when the context ends. Then a server that is one of several waits for as long as load balancers
+// take to notice, and ends as any other: see the package comment.
 func (s *Server) Drain(ctx context.Context) {
 	s.made()
 	if !s.node.draining.Swap(true) {

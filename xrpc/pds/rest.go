@@ -128,12 +128,12 @@ func (s *Server) Due(ctx context.Context) (time.Time, error) {
 	return at, nil
 }
 
-// Maintain does once what is due of what Run does all the time: it finishes changes of accounts that
-// were interrupted, sends mail, asks relays to read the server, and deletes what is no longer used. It is for
-// servers that rest, such as one in a Durable Object: there is nothing that runs or waits
-// between requests, and an alarm calls Maintain when [Server.Due] says so. A server that nothing
-// is written to needs no more calls after some days. After an error, call it again in a minute at the
-// earliest. Run must not be called then.
+// Maintain does once what is due of what Run does all the time: it finishes changes of accounts
+// that were interrupted, sends mail, asks relays to read the server, and deletes what is no longer
+// used. It is for servers that rest, such as one in a Durable Object: there is nothing that runs or
+// waits between requests, and an alarm calls Maintain when [Server.Due] says so. A server that
+// nothing is written to needs no more calls after some days. After an error, call it again in a
+// minute at the earliest. Run must not be called then.
 func (s *Server) Maintain(ctx context.Context) error {
 	s.made()
 	r := &s.rest

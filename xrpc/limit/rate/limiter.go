@@ -27,7 +27,8 @@ type Config struct {
 	// Moving, if not nil, reports whether an account is moving to this server. It may then
 	// upload as many blobs as it has: see Table.Moving.
 	Moving func(ctx context.Context, account string) bool
-	// Shared, if not nil, is where several nodes count together. [Limiter.Run] is then to be called.
+	// Shared, if not nil, is where several nodes count together. [Limiter.Run] is then to be
+	// called.
 	Shared *Shared
 	// MaxKeys bounds the keys of each limit, at some 100 bytes a key. 0: 65,536.
 	MaxKeys int
@@ -50,6 +51,7 @@ type Limiter struct {
 	// tries counts passwords by account and network, wrong those that were not right by account,
 	// and right has the networks of each account from which one was.
 	tries, wrong, right *bucket
+	names               *bucket // accounts for which a network has tried passwords
 	endpoints, clients  map[string]*bucket
 	// exchanges are the buckets whose counters are exchanged with other nodes.
 	exchanges []*bucket
@@ -96,6 +98,9 @@ func New(cfg Config) *Limiter {
 	}
 	l.all, l.moving, l.writes = bucketOf("all", Network, t.All), bucketOf("moving", Account, t.Moving), bucketOf("writes", Account, t.Writes)
 	l.tries, l.wrong = bucketOf("tries", Network, t.Tries), bucketOf("wrong", Account, t.Wrong)
+	if len(t.Names) > 0 { // each node for itself: it bounds what the node writes
+		l.names = &bucket{name: "names", windows: slices.Clone(t.Names), max: cfg.MaxKeys}
+	}
 	if t.Known > 0 {
 		l.right = bucketOf("right", Network, []Window{{1, t.Known}})
 	}
@@ -192,12 +197,25 @@ func (l *Limiter) Password(r *xrpc.Request, account string) (done func(right boo
 		return func(bool) {}, nil
 	}
 	ctx, here := r.Context(), []string{address(r.Request), account}
+	known := false
+	fresh := l.names != nil && (l.tries == nil || l.tries.get(l.hash(l.tries, here...)) == usage{})
+	if fresh {
+		if known, err = l.known(ctx, here); err != nil {
+			return nil, err
+		}
+		if !known {
+			if err := l.take(ctx, nil, l.names, 1, here[0]); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if err := l.take(ctx, r.AnswerHeader(), l.tries, 1, here...); err != nil {
 		return nil, err
 	}
-	known, err := l.known(ctx, here)
-	if err != nil {
-		return nil, err
+	if !fresh {
+		if known, err = l.known(ctx, here); err != nil {
+			return nil, err
+		}
 	}
 	if !known {
 		if err := l.take(ctx, nil, l.wrong, 1, account); err != nil {

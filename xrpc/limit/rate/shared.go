@@ -35,9 +35,9 @@ const (
 	exchanged
 )
 
-// sharingOf decides how a bucket is shared: exactly if it allows less than a use a second, since what
-// it is for costs more than a write; by exchange if it is of accounts, whose number is bounded; and
-// not at all if it is of networks.
+// sharingOf decides how a bucket is shared: exactly if it allows less than a use a second, since
+// what it is for costs more than a write; by exchange if it is of accounts, whose number is
+// bounded; and not at all if it is of networks.
 func sharingOf(windows []Window, byAccount bool) sharing {
 	switch w := windows[0]; {
 	case float64(w.Points) < w.Length.Seconds():
@@ -52,8 +52,8 @@ func sharingOf(windows []Window, byAccount bool) sharing {
 const (
 	// exchangeShare is the part of an allowance that a node gives away before it tells the others.
 	exchangeShare = 50
-	// exchangeAge is how long it may keep less than that for itself, as a part of the window, and at
-	// most.
+	// exchangeAge is how long it may keep less than that for itself, as a part of the window, and
+	// at most.
 	exchangeAge    = 20
 	maxExchangeAge = 5 * time.Minute
 	// exchangeBatch bounds the keys of one transaction.
@@ -326,7 +326,8 @@ func (b *bucket) parse(text []byte, now time.Time) (u usage) {
 		if used < 0 || used > 1<<40 {
 			return usage{}
 		}
-		// A node whose clock is ahead has begun a window that would end later than one of this node.
+		// A node whose clock is ahead has begun a window that would end later than one of this
+		// node.
 		if last := now.Add(w.Length); ends.After(last) && !ends.After(last.Add(sharedSkew)) {
 			ends = last
 		}

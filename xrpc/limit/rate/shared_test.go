@@ -124,6 +124,49 @@ func TestGuessesOnSeveralNodes(t *testing.T) {
 	}
 }
 
+// Who makes up names of accounts does not fill the store with counters, and learns nothing: accounts that
+// there are, and others, are refused alike. Those who were let in before are not refused.
+func TestMadeUpNamesFillNoStore(t *testing.T) {
+	nodes, _, kv := testNodes(1, Config{})
+	try := func(from, name string, right bool) error {
+		done, err := nodes[0].Password(request("com.atproto.server.createSession", from, ""), name)
+		if err == nil {
+			done(right)
+		}
+		return err
+	}
+	if err := try("198.51.100.7:1", "did:plc:owner", true); err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for i := range 3500 {
+		if try("198.51.100.7:1", fmt.Sprint("nobody", i), false) != nil {
+			refused++
+		}
+	}
+	if refused < 500 || try("198.51.100.7:1", "did:plc:other", true) == nil {
+		t.Errorf("%d of 3500 names are refused", refused)
+	}
+	if err := try("198.51.100.7:1", "did:plc:owner", true); err != nil {
+		t.Errorf("who was let in before: %v", err)
+	}
+	if err := try("198.51.100.8:1", "did:plc:other", true); err != nil {
+		t.Errorf("who is elsewhere: %v", err)
+	}
+	rows := 0
+	err := kv.KV.Read(t.Context(), func(r storage.KVReader) error {
+		for _, err := range r.Keys(t.Context(), storage.Prefix("rate/")) {
+			if rows++; err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || rows > 6100 {
+		t.Errorf("%d counters are kept: %v", rows, err)
+	}
+}
+
 func TestGuessesOfTheAdministratorOnSeveralNodes(t *testing.T) {
 	nodes, _, _ := testNodes(3, Config{})
 	for i := range 30 {

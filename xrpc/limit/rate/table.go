@@ -7,8 +7,8 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Table is what is allowed. A list of windows that is empty sets no limit; all of them hold if there
-// are several, of which there may be two.
+// Table is what is allowed. A list of windows that is empty sets no limit; all of them hold if
+// there are several, of which there may be two.
 type Table struct {
 	// All is what a network may call, all methods together.
 	All []Window
@@ -24,6 +24,10 @@ type Table struct {
 	Moving []Window
 	// Tries are the passwords that may be tried for an account from one network.
 	Tries []Window
+	// Names are the accounts, whether there are such or not, for which passwords may be tried from
+	// one network where none was right before. They bound how many counters strangers can have
+	// kept.
+	Names []Window
 	// Wrong are the wrong passwords that may be tried for an account, from all networks together.
 	Wrong []Window
 	// Known is for how long a network is left out of Wrong after a right password.
@@ -93,20 +97,23 @@ func Official() *Table {
 		Costs:  Costs{Create: 3, Update: 2, Delete: 1},
 		Moving: []Window{{100_000, day}},
 		Tries:  []Window{{30, 5 * time.Minute}, {300, day}},
+		Names:  []Window{{3000, day}},
 		Wrong:  []Window{{300, time.Hour}, {3000, day}},
 		Known:  30 * day,
 
-		// The official server has no limits there. A client that is a server of its own comes from one
-		// address for all the people who use it, and renews its tokens every quarter of an hour.
+		// The official server has no limits there. A client that is a server of its own comes from
+		// one address for all the people who use it, and renews its tokens every quarter of an
+		// hour.
 		Endpoints: map[string][]Window{
 			"par":       {{600, 5 * time.Minute}},
 			"authorize": {{600, 5 * time.Minute}},
 			"token":     {{3000, 5 * time.Minute}},
 			"revoke":    {{600, 5 * time.Minute}},
 
-			// The forms of the pages: those that do what a method does have its limit. Passwords have
-			// Tries and Wrong besides, and codes have a limit per account. A page to sign in asks for a
-			// challenge for passkeys by itself. Whoever signs up asks for several handles.
+			// The forms of the pages: those that do what a method does have its limit. Passwords
+			// have Tries and Wrong besides, and codes have a limit per account. A page to sign in
+			// asks for a challenge for passkeys by itself. Whoever signs up asks for several
+			// handles.
 			"sign-in":          {{300, 5 * time.Minute}},
 			"passkey":          {{600, 5 * time.Minute}},
 			"factor":           {{100, 5 * time.Minute}},
@@ -114,11 +121,12 @@ func Official() *Table {
 			"handle":           {{300, 5 * time.Minute}},
 			"password-request": {{15, time.Hour}, {50, day}},
 			"password-reset":   {{50, 5 * time.Minute}},
-			// The account pages: all forms, and besides those that send mail, and pages that read much.
+			// The account pages: all forms, and besides those that send mail, and pages that read
+			// much.
 			"account": {{300, 5 * time.Minute}},
 			"mail":    {{30, time.Hour}, {100, day}},
-			// As updateEmail, which says whether an address is taken, and updateHandle, which writes to the
-			// did:plc directory.
+			// As updateEmail, which says whether an address is taken, and updateHandle, which
+			// writes to the did:plc directory.
 			"email-change":  {{15, time.Hour}, {50, day}},
 			"handle-change": {{10, 5 * time.Minute}, {50, day}},
 			"account-data":  {{100, 5 * time.Minute}},
@@ -131,7 +139,7 @@ func Official() *Table {
 
 // Validate returns an error that says what is wrong.
 func (t *Table) Validate() error {
-	for name, windows := range map[string][]Window{"All": t.All, "Writes": t.Writes, "Moving": t.Moving, "Tries": t.Tries, "Wrong": t.Wrong} {
+	for name, windows := range map[string][]Window{"All": t.All, "Writes": t.Writes, "Moving": t.Moving, "Tries": t.Tries, "Names": t.Names, "Wrong": t.Wrong} {
 		if err := validate(name, windows); err != nil {
 			return err
 		}

@@ -58,7 +58,7 @@ func storageFlags(c *call) {
 	c.IntVar(&v.workers, "workers", 4, "copy so many accounts at a time")
 	c.IntVar(&v.sample, "sample", 1, "read back one of `n` blobs of the target")
 	c.BoolVar(&v.acceptDamaged, "accept-damaged-blobs", false, "leave blobs behind that the server has lost or that are damaged")
-	c.BoolVar(&v.dryRun, "dry-run", false, "tell how much there is, and about how long it takes; write nothing")
+	c.BoolVar(&v.dryRun, "dry-run", false, "tell how much there is, and about how long it takes; copy nothing")
 	c.BoolVar(&v.status, "status", false, "tell how the move stands")
 	c.BoolVar(&v.finish, "finish", false, "end the move: verify, and change over to the target")
 	c.BoolVar(&v.abort, "abort", false, "give the move up: the server goes on where it is")
@@ -223,8 +223,12 @@ func (c *call) moveStorage(ctx context.Context, cfg transfer.Config) error {
 	case v.finish:
 		r, err := m.Finish(ctx)
 		if err == nil {
-			err = c.result(r, "\nThe data is in %s, verified. The old server refused writes for the last %s, and goes on to.\nNow %s, and restart the server. The old data is left as it is.",
-				cfg.Name, r.Pause.Round(time.Millisecond), cfg.Hint)
+			paused := ""
+			if r.Pause > 0 { // else an earlier run did
+				paused = " for the last " + r.Pause.Round(time.Millisecond).String()
+			}
+			err = c.result(r, "\nThe data is in %s, verified. The old server refused writes%s, and goes on to.\nNow %s, and restart the server. The old data is left as it is.",
+				cfg.Name, paused, cfg.Hint)
 		}
 		return c.storageError(err, r)
 	}
