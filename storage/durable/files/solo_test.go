@@ -37,11 +37,7 @@ var solo = storagetest.Backend{
 	Exclusive: true,
 }
 
-// All laws hold over objects in memory: see package durable. Here are those that reach the file.
-func TestSoloConformance(t *testing.T) {
-	storagetest.RunRepos(t, solo)
-	storagetest.RunKV(t, solo)
-}
+func TestSoloConformance(t *testing.T) { storagetest.Run(t, solo) }
 
 func TestSoloCrash(t *testing.T) { storagetest.RunCrash(t, solo, 20) }
 
