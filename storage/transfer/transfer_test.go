@@ -71,8 +71,9 @@ func TestMoveUnderLoad(t *testing.T) {
 	}
 }
 
-// pause makes the load one that every backend can follow.
-func pause() { time.Sleep(8 * time.Millisecond) }
+// pause comes before the nth act of a writer. It grows, so that a mover on a slow machine, which
+// makes the world larger while it works, ends.
+func pause(n int) { time.Sleep(time.Duration(1+n/50) * 8 * time.Millisecond) }
 
 // moveUnderLoad moves a store, goes on at the target, and leaves the world there.
 func moveUnderLoad(t *testing.T, w *world, from, to storage.Store, cfg transfer.Config) {
@@ -84,7 +85,7 @@ func moveUnderLoad(t *testing.T, w *world, from, to storage.Store, cfg transfer.
 	for who := range 4 {
 		wg.Go(func() {
 			for n := 0; ; n++ {
-				pause()
+				pause(n)
 				err := w.act(ctx, who)
 				if errors.Is(err, storage.ErrMoved) {
 					return
@@ -336,8 +337,8 @@ func moveBlobs(t *testing.T, w *world, from, to storage.Store, was, is string) {
 	var wg sync.WaitGroup
 	for who := range 4 {
 		wg.Go(func() {
-			for {
-				pause()
+			for n := 0; ; n++ {
+				pause(n)
 				if err := w.act(ctx, who); errors.Is(err, storage.ErrMoved) {
 					return
 				} else if err != nil {
