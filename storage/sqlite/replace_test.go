@@ -215,10 +215,11 @@ func TestHalfSweptReplaceIsAConflict(t *testing.T) {
 	}
 }
 
-// TestWritersBesideReplace: while 300 MB are replaced, the steps of another account go on.
+// TestWritersBesideReplace: while 300 MB are replaced, 20 MB with -short, the steps of another account go on.
 func TestWritersBesideReplace(t *testing.T) {
+	records := 300
 	if testing.Short() {
-		t.Skip("writes a large repository")
+		records = 20
 	}
 	db := openReplace(t, filepath.Join(t.TempDir(), "test.sqlite"), nil)
 	done := make(chan struct{})
@@ -245,7 +246,7 @@ func TestWritersBesideReplace(t *testing.T) {
 		}
 	})
 	for i := range 2 {
-		if err := replaceWith(db, i, i+1, 300, 1_000_000, nil); err != nil {
+		if err := replaceWith(db, i, i+1, records, 1_000_000, nil); err != nil {
 			t.Error(err)
 		}
 	}
@@ -253,7 +254,7 @@ func TestWritersBesideReplace(t *testing.T) {
 	wg.Wait()
 	// Each batch lets at least one step in between.
 	t.Logf("%d steps, the longest took %v", steps, longest)
-	if steps < 2*300*1_000_000/batchBytes {
+	if steps < 2*records*1_000_000/batchBytes {
 		t.Errorf("%d steps", steps)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -266,6 +267,7 @@ func (e *env) busyWriters(n int, stop <-chan struct{}, wrote func(what string)) 
 					return
 				default:
 				}
+				runtime.Gosched() // where there is one thread, and nothing else takes it away
 				if i%2 == 0 {
 					if e.setKey(e.KV, key) == nil {
 						wrote(hostKey1(key))

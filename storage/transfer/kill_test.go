@@ -74,13 +74,13 @@ func TestKilledMover(t *testing.T) {
 	var busy sync.WaitGroup
 	for who := range 3 {
 		busy.Go(func() {
-			for {
+			for n := 0; ; n++ {
 				select {
 				case <-stop:
 					return
 				default:
 				}
-				pause()
+				pause(n)
 				if err := w.act(t.Context(), who); err != nil && !errors.Is(err, storage.ErrMoved) {
 					t.Error(err)
 					return

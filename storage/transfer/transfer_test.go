@@ -71,8 +71,9 @@ func TestMoveUnderLoad(t *testing.T) {
 	}
 }
 
-// pause makes the load one that every backend can follow.
-func pause() { time.Sleep(8 * time.Millisecond) }
+// pause comes before the nth act of a writer. It grows, so that a mover on a slow machine, which
+// makes the world larger while it works, ends.
+func pause(n int) { time.Sleep(time.Duration(1+n/50) * 8 * time.Millisecond) }
 
 // moveUnderLoad moves a store, goes on at the target, and leaves the world there.
 func moveUnderLoad(t *testing.T, w *world, from, to storage.Store, cfg transfer.Config) {
@@ -84,7 +85,7 @@ func moveUnderLoad(t *testing.T, w *world, from, to storage.Store, cfg transfer.
 	for who := range 4 {
 		wg.Go(func() {
 			for n := 0; ; n++ {
-				pause()
+				pause(n)
 				err := w.act(ctx, who)
 				if errors.Is(err, storage.ErrMoved) {
 					return
@@ -155,10 +156,14 @@ func moveUnderLoad(t *testing.T, w *world, from, to storage.Store, cfg transfer.
 }
 
 // A mover dies at each call of the two stores, before or after it took effect. Another one goes on, and
-// the target is what the source is.
+// the target is what the source is. With -short it dies at some of the calls.
 func TestMoverDiesAnywhere(t *testing.T) {
+	apart := 1
+	if testing.Short() {
+		apart = 7
+	}
 	for _, after := range []bool{false, true} {
-		for at := 1; ; at++ {
+		for at := 1; ; at += apart {
 			from, to := inMemory(t), inMemory(t)
 			w := newWorld(t, from, uint64(at))
 			w.live(t.Context(), 3, 16)
@@ -336,8 +341,8 @@ func moveBlobs(t *testing.T, w *world, from, to storage.Store, was, is string) {
 	var wg sync.WaitGroup
 	for who := range 4 {
 		wg.Go(func() {
-			for {
-				pause()
+			for n := 0; ; n++ {
+				pause(n)
 				if err := w.act(ctx, who); errors.Is(err, storage.ErrMoved) {
 					return
 				} else if err != nil {

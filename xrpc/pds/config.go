@@ -84,6 +84,8 @@ type Config struct {
 	// Subscribers returns how many read the event stream, where another part than Server.Outbox serves
 	// it, as in Setup. Nil: those of Server.Outbox.
 	Subscribers func() int
+	// Jetstream serves events as JSON besides.
+	Jetstream Jetstream
 	// TimeServers are URLs of servers whose clocks are right, and whose Date headers the own clock
 	// is compared with. None: the clock is compared with the event log only, and watched for jumps.
 	TimeServers []string

@@ -133,6 +133,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.openMethods()
 	s.openPages()
+	s.openJetstream()
 	s.openOperator()
 	s.handler = s.bounded(http.HandlerFunc(s.route))
 	if cfg.Setup != nil {
@@ -261,7 +262,7 @@ func (s *Server) openPages() {
 // bounded bounds what clients may hold, and reads their addresses from what a trusted proxy says.
 func (s *Server) bounded(next http.Handler) http.Handler {
 	s.relays.hosts = s.cfg.Relays
-	limits := &limit.Limiter{Class: limit.NewMethods().Class, Privileged: s.relays.contains, Refused: s.refused}
+	limits := &limit.Limiter{Class: s.class(limit.NewMethods()), Privileged: s.relays.contains, Refused: s.refused}
 	return s.cfg.Proxies.Handler(limits.Handler(next))
 }
 

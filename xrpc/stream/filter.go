@@ -1,9 +1,12 @@
 package stream
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,21 +22,37 @@ const (
 	maxWantedCollections = 100
 	maxWantedDIDs        = 10_000
 	maxPrefix            = 317 // the length of the longest NSID
+
+	// maxUpdate is the size in bytes of the largest message that a subscriber of version 1 may send,
+	// and smallUpdate of one that does not need a place of its own.
+	maxUpdate   = 10_000_000
+	smallUpdate = 1 << 20
 )
 
-// filter says which messages of a JSONView a subscriber gets.
+// kinds is a set of kinds of messages.
+type kinds uint8
+
+const (
+	kindCommit kinds = 1 << iota
+	kindIdentity
+	kindAccount
+	kindSync
+)
+
+// filter says which messages of a JSONView or an EventsView a subscriber gets.
 type filter struct {
+	kinds       kinds                // 0: all
 	collections map[syntax.NSID]bool // nil: with prefixes, all
 	prefixes    []string             // "app.bsky.feed."
 	dids        map[syntax.DID]bool  // nil: all
-	maxSize     int                  // 0: any
+	maxSize     int64                // 0: any
 }
 
 // filterOptions are what a subscriber asks for, in parameters or in a message.
 type filterOptions struct {
 	Collections []string `json:"wantedCollections"`
 	DIDs        []string `json:"wantedDids"`
-	MaxSize     int      `json:"maxMessageSizeBytes"`
+	MaxSize     int64    `json:"maxMessageSizeBytes"`
 }
 
 // What the filters of all subscribers may take of memory, and those of one network.
@@ -93,74 +112,110 @@ func (o *filterOf) end() {
 	o.budget.Give(o.client, o.held)
 }
 
-// newFilter checks options.
+// newFilter checks options. What is named twice counts once. What comes before the "*" of a pattern is
+// not checked: one that no collection begins with lets none through.
 func newFilter(o filterOptions) (*filter, error) {
-	if len(o.Collections) > maxWantedCollections {
-		return nil, fmt.Errorf("too many wantedCollections: at most %d", maxWantedCollections)
-	}
-	if len(o.DIDs) > maxWantedDIDs {
-		return nil, fmt.Errorf("too many wantedDids: at most %d", maxWantedDIDs)
-	}
 	f := &filter{maxSize: max(o.MaxSize, 0)}
 	for _, c := range o.Collections {
-		if prefix, ok := strings.CutSuffix(c, "*"); ok && strings.HasSuffix(prefix, ".") {
-			if _, err := syntax.ParseNSID(prefix + "a"); err != nil && (strings.Count(prefix, ".") > 1 || len(prefix) > maxPrefix) {
-				return nil, fmt.Errorf("wantedCollections: %.320q is no prefix of an NSID", c)
-			}
-			f.prefixes = append(f.prefixes, prefix)
-			continue
-		}
-		nsid, err := syntax.ParseNSID(c)
-		if err != nil {
+		if err := f.addCollection(c); err != nil {
 			return nil, fmt.Errorf("wantedCollections: %w", err)
 		}
-		if f.collections == nil {
-			f.collections = make(map[syntax.NSID]bool)
+		if len(f.collections)+len(f.prefixes) > maxWantedCollections {
+			return nil, fmt.Errorf("too many wantedCollections: at most %d", maxWantedCollections)
 		}
-		f.collections[nsid] = true
 	}
 	for _, d := range o.DIDs {
-		did, err := syntax.ParseDID(d)
-		if err != nil {
+		if err := f.addDID(d); err != nil {
 			return nil, fmt.Errorf("wantedDids: %w", err)
 		}
-		if f.dids == nil {
-			f.dids = make(map[syntax.DID]bool)
+		if len(f.dids) > maxWantedDIDs {
+			return nil, fmt.Errorf("too many wantedDids: at most %d", maxWantedDIDs)
 		}
-		f.dids[did] = true
 	}
 	return f, nil
 }
 
-// queryOptions reads options from parameters.
-func queryOptions(q url.Values) (o filterOptions, err error) {
-	o.Collections, o.DIDs = q["wantedCollections"], q["wantedDids"]
-	if s := q.Get("maxMessageSizeBytes"); s != "" {
-		if o.MaxSize, err = strconv.Atoi(s); err != nil {
-			return o, errors.New("maxMessageSizeBytes must be an integer")
+// addCollection lets a collection through, or all with a prefix: "app.bsky.feed.*".
+func (f *filter) addCollection(c string) error {
+	if prefix, ok := strings.CutSuffix(c, "*"); ok && strings.HasSuffix(prefix, ".") {
+		if len(prefix) > maxPrefix {
+			prefix = "." // which lets none through either
 		}
+		if !slices.Contains(f.prefixes, prefix) {
+			f.prefixes = append(f.prefixes, prefix)
+		}
+		return nil
 	}
-	return o, nil
+	nsid, err := syntax.ParseNSID(c)
+	if err != nil {
+		return err
+	}
+	if f.collections == nil {
+		f.collections = make(map[syntax.NSID]bool)
+	}
+	f.collections[nsid] = true
+	return nil
 }
 
-// parseUpdate reads a message by which a subscriber changes its filter.
+// addDID lets an account through.
+func (f *filter) addDID(d string) error {
+	did, err := syntax.ParseDID(d)
+	if err != nil {
+		return err
+	}
+	if f.dids == nil {
+		f.dids = make(map[syntax.DID]bool)
+	}
+	f.dids[did] = true
+	return nil
+}
+
+// queryOptions reads options from parameters. A maxMessageSizeBytes that is no number of 32 bits is
+// as good as none.
+func queryOptions(q url.Values) filterOptions {
+	o := filterOptions{Collections: q["wantedCollections"], DIDs: q["wantedDids"]}
+	if n, err := strconv.ParseUint(q.Get("maxMessageSizeBytes"), 10, 32); err == nil {
+		o.MaxSize = int64(n)
+	}
+	return o
+}
+
+// malformedError is that of a message that is not JSON, or of another form.
+type malformedError struct{ reason string }
+
+func (e *malformedError) Error() string { return e.reason }
+
+// maxUpdateValues bounds the commas of a message, and with them the memory for what is read from it.
+const maxUpdateValues = 200_000
+
+// parseUpdate reads a message by which a subscriber changes its filter; nil: it is of another type.
 func parseUpdate(b []byte) (*filter, error) {
+	if bytes.Count(b, []byte{','}) > maxUpdateValues {
+		return nil, errors.New("the message has too many values")
+	}
 	var m struct {
-		Type    string        `json:"type"`
-		Payload filterOptions `json:"payload"`
+		Type    string          `json:"type"`
+		Payload json.RawMessage `json:"payload"`
 	}
-	if err := exactjson.Unmarshal(b, &m); err != nil || m.Type != "options_update" {
-		return nil, errors.New("not an options_update")
+	if err := exactjson.Unmarshal(b, &m); err != nil {
+		return nil, &malformedError{"the message is not a JSON object with a type"}
 	}
-	return newFilter(m.Payload)
+	if m.Type != "options_update" {
+		return nil, nil
+	}
+	var o filterOptions
+	if err := exactjson.Unmarshal(m.Payload, &o); err != nil {
+		return nil, &malformedError{"the payload of options_update is malformed"}
+	}
+	return newFilter(o)
 }
 
 // account reports whether anything of an account is wanted.
 func (f *filter) account(did syntax.DID) bool { return f.dids == nil || f.dids[did] }
 
 // message reports whether a message is wanted. Those of no collection always are.
-func (f *filter) message(m message) bool {
-	if f.maxSize > 0 && len(m.bytes) > f.maxSize {
+func (f *filter) message(m *message) bool {
+	if f.maxSize > 0 && int64(len(m.bytes)) > f.maxSize || f.kinds != 0 && f.kinds&m.kind == 0 {
 		return false
 	}
 	if m.collection == "" || f.collections == nil && f.prefixes == nil || f.collections[m.collection] {

@@ -18,6 +18,7 @@ import (
 type jsonEvent struct {
 	DID      syntax.DID    `json:"did"`
 	Time     int64         `json:"time_us"`
+	Cursor   int64         `json:"cursor"`
 	Kind     string        `json:"kind"`
 	Commit   *jsonCommit   `json:"commit,omitempty"`
 	Identity *jsonIdentity `json:"identity,omitempty"`
@@ -53,7 +54,7 @@ type jsonAccount struct {
 // other kinds have none.
 func jsonItem(e storage.Event) (*item, error) {
 	it := &item{seq: e.Seq, did: e.DID}
-	if e.Kind == commit.KindSync {
+	if e.Kind == commit.KindSync { // version 1 never had them
 		return it, nil
 	}
 	m, err := commit.Decode(e.Kind, e.Payload)
@@ -62,11 +63,13 @@ func jsonItem(e storage.Event) (*item, error) {
 	}
 	switch m := m.(type) {
 	case *commit.Event:
-		err = it.addCommit(m)
+		err = eachOp(e, m, func(seq int64, c *jsonCommit) error {
+			return it.add(seq, jsonEvent{Kind: "commit", Commit: c})
+		})
 	case *commit.Identity:
-		err = it.add("", jsonEvent{Kind: "identity", Identity: &jsonIdentity{m.DID, m.Handle, e.Seq, jsonTime(m.Time)}})
+		err = it.add(e.Seq, jsonEvent{Kind: "identity", Identity: &jsonIdentity{m.DID, m.Handle, e.Seq, jsonTime(m.Time)}})
 	case *commit.Account:
-		err = it.add("", jsonEvent{Kind: "account", Account: &jsonAccount{m.Active, m.DID, e.Seq, m.Status, jsonTime(m.Time)}})
+		err = it.add(e.Seq, jsonEvent{Kind: "account", Account: &jsonAccount{m.Active, m.DID, e.Seq, m.Status, jsonTime(m.Time)}})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: event %d: %w", storage.ErrCorrupt, e.Seq, err)
@@ -76,13 +79,14 @@ func jsonItem(e storage.Event) (*item, error) {
 
 func jsonTime(t time.Time) string { return string(syntax.NewDatetime(t)) }
 
-// addCommit adds the operations of a commit.
-func (it *item) addCommit(m *commit.Event) error {
+// eachOp calls fn with each operation of a commit, and its number: the event takes a number for each.
+// One that was stored when all events took a single one has that for all its operations.
+func eachOp(e storage.Event, m *commit.Event, fn func(seq int64, c *jsonCommit) error) error {
 	_, list, err := car.ReadAll(m.Blocks, car.Limits{})
 	if err != nil {
 		return err
 	}
-	for _, op := range m.Ops {
+	for i, op := range m.Ops {
 		collection, rkey, err := syntax.ParsePath(op.Path)
 		if err != nil {
 			return err
@@ -102,7 +106,7 @@ func (it *item) addCommit(m *commit.Event) error {
 				return fmt.Errorf("%s is not in its CAR slice", op.Path)
 			}
 		}
-		if err := it.add(collection, jsonEvent{Kind: "commit", Commit: c}); err != nil {
+		if err := fn(min(e.First()+int64(i), e.Seq), c); err != nil {
 			return err
 		}
 	}
@@ -110,14 +114,23 @@ func (it *item) addCommit(m *commit.Event) error {
 }
 
 // add encodes a message.
-func (it *item) add(collection syntax.NSID, ev jsonEvent) error {
-	ev.DID, ev.Time = it.did, it.seq
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(ev); err != nil {
-		return err
+func (it *item) add(seq int64, ev jsonEvent) error {
+	ev.DID, ev.Time, ev.Cursor = it.did, seq, seq
+	m := message{seq: seq}
+	if ev.Commit != nil {
+		m.collection = ev.Commit.Collection
 	}
-	it.messages = append(it.messages, message{collection, bytes.TrimSuffix(b.Bytes(), []byte("\n"))})
-	return nil
+	var err error
+	m.bytes, err = appendJSON(nil, ev)
+	it.messages = append(it.messages, m)
+	return err
+}
+
+// appendJSON appends a value as JSON, with "<", ">" and "&" as they are.
+func appendJSON(b []byte, v any) ([]byte, error) {
+	buf := bytes.NewBuffer(b)
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
 }

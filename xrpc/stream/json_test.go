@@ -3,6 +3,8 @@ package stream
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/url"
 	"testing"
 	"time"
 
@@ -43,7 +45,7 @@ func TestUpdateWithNamesInAnotherCaseOrTwice(t *testing.T) {
 	}
 	for _, text := range []string{
 		`{"type":"x","type":"options_update","payload":{}}`,
-		`{"Type":"options_update","payload":{}}`,
+		`{"type":"options_update","Payload":{}}`,
 		`{"type":"options_update","payload":{"wantedDids":["did:web:x.example"],"wantedDids":[]}}`,
 		`{"type":"options_update","payload":{}} {}`,
 	} {
@@ -53,13 +55,29 @@ func TestUpdateWithNamesInAnotherCaseOrTwice(t *testing.T) {
 	}
 }
 
+// Whatever a subscriber asks for in parameters is understood or refused, and within the bounds.
+func FuzzParameters(f *testing.F) {
+	f.Add("wantedCollections=a.b.c&wantedCollections=a.*&wantedDids=did:web:x.example&maxMessageSizeBytes=7&cursor=1&compress=true", "zstd")
+	f.Add("cursor=-1&requireHello=true&%zz", "permessage-deflate; a, b")
+	v := &JSONView{}
+	f.Fuzz(func(t *testing.T, query, header string) {
+		q, err := v.parse(&http.Request{URL: &url.URL{RawQuery: query}, Header: http.Header{"Socket-Encoding": {header}, "Sec-Websocket-Extensions": {header}}})
+		switch {
+		case err != nil:
+		case q.cursor != nil && *q.cursor < 0, q.zstd, q.filter.maxSize < 0, q.filter.maxSize >= 1<<32,
+			len(q.filter.collections)+len(q.filter.prefixes) > maxWantedCollections, len(q.filter.dids) > maxWantedDIDs:
+			t.Fatalf("%+v, %+v", q, q.filter)
+		}
+	})
+}
+
 // A filter that is accepted is within its bounds and says the same when it is sent again.
 func FuzzFilter(f *testing.F) {
 	f.Add([]byte(`{"type":"options_update","payload":{"wantedCollections":["a.b.c","a.*"],"wantedDids":["did:web:x.example"],"maxMessageSizeBytes":7}}`))
 	f.Add([]byte(`{"type":"options_update","payload":{"wantedCollections":["*"]}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := parseUpdate(b)
-		if err != nil {
+		if err != nil || got == nil {
 			return
 		}
 		if len(got.collections)+len(got.prefixes) > maxWantedCollections || len(got.dids) > maxWantedDIDs || got.maxSize < 0 {
@@ -68,7 +86,7 @@ func FuzzFilter(f *testing.F) {
 		o := filterOptions{MaxSize: got.maxSize}
 		for c := range got.collections {
 			o.Collections = append(o.Collections, string(c))
-			if !got.message(message{collection: c}) {
+			if !got.message(&message{collection: c}) {
 				t.Fatalf("%s is not let through", c)
 			}
 		}

@@ -4,26 +4,28 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"sync"
 
-	"github.com/coder/websocket"
-
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// JSONView serves the log of an Outbox as JSON text, in the manner of Jetstream
-// (version 1): one message for each record that a commit creates, updates or deletes, and for
-// #identity and #account events. #sync events are not shown. Messages are not signed: to trust them is
-// to trust this host.
+// JSONView serves the log of an Outbox as JSON text, as Jetstream does in version 1: one message for
+// each record that a commit creates, updates or deletes, and for #identity and #account events. #sync
+// events are not shown. Messages are not signed: to trust them is to trust this host. [EventsView]
+// is version 2.
 //
 // Parameters of the connection are wantedCollections (NSIDs, or prefixes such as
-// "app.bsky.feed.*"), wantedDids, maxMessageSizeBytes, requireHello, and cursor, the
-// "time_us" of a message. These are the log's own sequence numbers, so that a consumer that
-// comes back with the last one it has seen misses nothing. It is shown the messages of
-// that event again, as those of one commit have the same number. A cursor from the
-// future means what comes next. A text message of type "options_update" changes the filters.
+// "app.bsky.feed.*"), wantedDids, maxMessageSizeBytes, requireHello, compress, and cursor, the
+// "time_us" of a message. It is that of the log's sequence numbers which belongs to the operation, so
+// that all messages have different ones, which grow, and a consumer that comes back with the last one
+// it has seen is shown that message again and misses nothing. A cursor from the future means what
+// comes next, one from before the log its beginning. A text message of type "options_update", of up to
+// 10 MB, changes the filters.
 //
-// Each event is encoded once, for all subscribers. Fields must not change once it is used. It is
+// Each event is encoded, and compressed with zstd, once for all subscribers. Nothing that a subscriber
+// sends is decompressed, except with Compress. Fields must not change once it is used. It is
 // safe for concurrent use.
 type JSONView struct {
 	// Outbox has the log and the settings of connections. It is required. Its Close ends those of
@@ -31,7 +33,12 @@ type JSONView struct {
 	Outbox *Outbox
 	// Window is the Outbox's, for the messages of the view. 0: 32 MiB, on WebAssembly 2 MiB.
 	Window int
-	// Compress allows subscribers to ask for compression (permessage-deflate). Messages are
+	// Zstd compresses the messages of subscribers who ask for that by "compress=true" or a header
+	// "Socket-Encoding: zstd", as the official Go client does. Nil: those are refused. Clients
+	// of version 1 know one dictionary only, that of Jetstream; frames that need none are read by
+	// all of them.
+	Zstd Compressor
+	// Compress allows subscribers to ask for permessage-deflate. Messages are
 	// compressed for each subscriber by itself, which costs far more than to send them.
 	Compress bool
 
@@ -44,7 +51,7 @@ func (v *JSONView) init() {
 		panic("stream: JSONView.Outbox is missing")
 	}
 	v.once.Do(func() {
-		v.feed = feed{events: v.Outbox.Events, limit: orDefault(v.Window, defaultWindow), encode: jsonItem}
+		v.feed = feed{events: v.Outbox.Events, limit: orDefault(v.Window, defaultWindow), encode: packing(jsonItem, v.Zstd)}
 		v.Outbox.attach(&v.feed)
 	})
 }
@@ -55,46 +62,74 @@ func (v *JSONView) Subscribers() int {
 	return v.feed.count()
 }
 
-// maxUpdate is the size in bytes of the largest message that a subscriber may send.
-const maxUpdate = 1 << 20
+// packing returns an encoder whose items can be compressed, if there is what compresses.
+func packing(encode func(storage.Event) (*item, error), c Compressor) func(storage.Event) (*item, error) {
+	if c == nil {
+		return encode
+	}
+	return func(e storage.Event) (*item, error) {
+		it, err := encode(e)
+		if err != nil {
+			return nil, err
+		}
+		return it.packable(), nil
+	}
+}
 
-// ServeHTTP accepts a WebSocket connection and sends the messages over it.
+// request is what a subscriber of a JSONView asks for.
+type request struct {
+	cursor *int64
+	filter *filter
+	zstd   bool
+	hello  bool // to be sent nothing before its first options_update
+}
+
+// parse reads the request for a connection.
+func (v *JSONView) parse(r *http.Request) (q request, err error) {
+	params, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return q, errors.New("malformed parameters")
+	}
+	if q.cursor, err = parseCursor(params.Get("cursor")); err != nil {
+		return q, err
+	}
+	if q.filter, err = newFilter(queryOptions(params)); err != nil {
+		return q, err
+	}
+	q.hello = params.Get("requireHello") == "true"
+	q.zstd = params.Get("compress") == "true" || offers(r, "Socket-Encoding", "zstd")
+	switch {
+	case q.zstd && v.Zstd == nil:
+		err = errors.New("compression with zstd is not available")
+	case q.zstd && offers(r, "Sec-WebSocket-Extensions", "permessage-deflate"):
+		err = errors.New("either zstd or permessage-deflate can be chosen, not both")
+	}
+	return q, err
+}
+
+// ServeHTTP accepts a WebSocket connection and sends the messages over it. It refuses what it does not
+// understand with status 400 and plain text.
 func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.init()
-	q := r.URL.Query()
-	cursor, err := parseCursor(q.Get("cursor"))
-	var wanted *filter
-	if err == nil {
-		var o filterOptions
-		if o, err = queryOptions(q); err == nil {
-			wanted, err = newFilter(o)
-		}
-	}
-	if err == nil && q.Get("compress") == "true" {
-		err = errors.New("compress is not available; permessage-deflate may be")
-	}
+	q, err := v.parse(r)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, "InvalidRequest", err.Error())
+		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if cursor != nil { // it is to be seen again
-		*cursor = max(*cursor-1, 0)
-	}
-	hello := make(chan struct{}, 1)
-	v.Outbox.init()
 	cs := &v.Outbox.conns
 	wants := &filterOf{budget: &cs.filters, client: limit.From(r)}
-	if err := wants.set(wanted); err != nil {
+	if err := wants.set(q.filter); err != nil {
 		refuseFull(w, r, err)
 		return
 	}
 	defer wants.end()
-	update := func(b []byte) error {
+	hello := make(chan struct{}, 1)
+	t := terms{deflate: v.Compress && !q.zstd, heed: func(b []byte) error {
 		f, err := parseUpdate(b)
-		if err == nil {
-			err = wants.set(f)
+		if err != nil || f == nil {
+			return err
 		}
-		if err != nil {
+		if err := wants.set(f); err != nil {
 			return err
 		}
 		select {
@@ -102,25 +137,31 @@ func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		default:
 		}
 		return nil
-	}
-	p := &present{feed: &v.feed, Subscription: Subscription{JSON: true, Cursor: cursor}}
-	cs.serve(w, r, v.Compress, p, update, func(ctx context.Context, c *conn) error {
-		if q.Get("requireHello") == "true" {
+	}}
+	p := &present{feed: &v.feed, Subscription: Subscription{JSON: true, Cursor: q.cursor}}
+	cs.serve(w, r, t, p, func(ctx context.Context, c *conn) error {
+		if q.hello {
 			select {
 			case <-hello:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		}
-		return v.feed.serve(ctx, subscriber{
-			cursor:  cursor,
-			lenient: true,
-			put:     func(batch []*item) (int, error) { return c.put(websocket.MessageText, batch, wants.now.Load()) },
-			flush:   c.uncork,
-			room:    c.room,
-			idle:    c.ping,
-			tick:    c.tick.C,
-			seen:    &p.seq,
+		s := c.subscriber(p, func(batch []*item) (int, error) {
+			x := choice{filter: wants.now.Load()}
+			if q.zstd {
+				x.pack = v.Zstd
+			}
+			if q.cursor != nil {
+				x.from = *q.cursor
+			}
+			return c.put(x.messageType(), batch, x)
 		})
+		s.lenient = true
+		if q.cursor != nil { // it is to be seen again
+			s.cursor = new(int64)
+			*s.cursor = max(*q.cursor-1, 0)
+		}
+		return v.feed.serve(ctx, s)
 	})
 }

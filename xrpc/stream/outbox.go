@@ -63,12 +63,13 @@ func (o *Outbox) init() {
 	o.once.Do(func() {
 		o.frames = feed{events: o.Events, limit: orDefault(o.Window, defaultWindow), encode: frameItem, empty: o.Empty}
 		o.conns = conns{
-			gate:    subscriberGate(orDefault(o.MaxSubscribers, 5000), orDefault(o.MaxPerNetwork, 100)),
-			large:   largeGate(),
-			updates: updateGate(),
-			filters: limit.Budget{Name: "filters", Total: filterBytes, PerNetwork: filterBytesPerNetwork},
-			ping:    orDefault(o.Ping, 30*time.Second),
-			timeout: orDefault(o.WriteTimeout, 20*time.Second),
+			gate:         subscriberGate(orDefault(o.MaxSubscribers, 5000), orDefault(o.MaxPerNetwork, 100)),
+			large:        largeGate(),
+			updates:      updateGate(),
+			largeUpdates: largeUpdateGate(),
+			filters:      limit.Budget{Name: "filters", Total: filterBytes, PerNetwork: filterBytesPerNetwork},
+			ping:         orDefault(o.Ping, 30*time.Second),
+			timeout:      orDefault(o.WriteTimeout, 20*time.Second),
 		}
 	})
 }
@@ -170,17 +171,10 @@ func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p := &present{feed: &o.frames, Subscription: Subscription{Cursor: cursor}}
-	o.conns.serve(w, r, false, p, nil, func(ctx context.Context, c *conn) error {
-		err := o.frames.serve(ctx, subscriber{
-			cursor:   cursor,
-			outdated: func() error { return c.send(websocket.MessageBinary, OutdatedFrame()) },
-			put:      func(batch []*item) (int, error) { return c.put(websocket.MessageBinary, batch, nil) },
-			flush:    c.uncork,
-			room:     c.room,
-			idle:     c.ping,
-			tick:     c.tick.C,
-			seen:     &p.seq,
-		})
+	o.conns.serve(w, r, terms{}, p, func(ctx context.Context, c *conn) error {
+		s := c.subscriber(p, func(batch []*item) (int, error) { return c.put(websocket.MessageBinary, batch, choice{}) })
+		s.outdated = func() error { return c.send(websocket.MessageBinary, OutdatedFrame()) }
+		err := o.frames.serve(ctx, s)
 		if told := (*Error)(nil); errors.As(err, &told) {
 			c.send(websocket.MessageBinary, told.Encode())
 		}

@@ -52,6 +52,7 @@ type conns struct {
 	gate          *limit.Gate
 	large         *limit.Gate // see conn.room
 	updates       *limit.Gate // of messages that are read
+	largeUpdates  *limit.Gate // of those beyond smallUpdate
 	filters       limit.Budget
 	ping, timeout time.Duration
 	register      register
@@ -77,9 +78,15 @@ func largeGate() *limit.Gate {
 	}
 }
 
-// updateGate bounds how many messages of subscribers are read at a time, of up to maxUpdate bytes.
+// updateGate bounds how many messages of subscribers are read at a time.
 func updateGate() *limit.Gate {
 	return &limit.Gate{Name: "messages", Total: 16, PerNetwork: 2, Reserved: 4, Queue: 1 << 20, Wait: time.Minute}
+}
+
+// largeUpdateGate bounds how many of these may be of more than smallUpdate bytes. Nobody waits for
+// it, as who waits holds what was read already.
+func largeUpdateGate() *limit.Gate {
+	return &limit.Gate{Name: "large messages", Total: 4, PerNetwork: 1, Reserved: 1}
 }
 
 // updateTimeout is how long a message of a subscriber may take.
@@ -131,9 +138,21 @@ func (cs *conns) close() {
 	cs.wait.Wait()
 }
 
-// serve accepts a WebSocket connection and runs a subscription over it, which is listed as p. heed, if
-// not nil, is given the text messages of the peer; its errors end the connection.
-func (cs *conns) serve(w http.ResponseWriter, r *http.Request, compress bool, p *present, heed func([]byte) error, run func(ctx context.Context, c *conn) error) {
+// terms are those of a connection.
+type terms struct {
+	// deflate allows permessage-deflate, if the peer offers it.
+	deflate bool
+	// protocol is a subprotocol that is agreed to if the peer offers it.
+	protocol string
+	// heed, if not nil, is given the text messages of the peer, of up to maxUpdate bytes; its errors
+	// end the connection.
+	heed func([]byte) error
+	// mute ends the connection when the peer sends a message.
+	mute bool
+}
+
+// serve accepts a WebSocket connection and runs a subscription over it, which is listed as p.
+func (cs *conns) serve(w http.ResponseWriter, r *http.Request, t terms, p *present, run func(ctx context.Context, c *conn) error) {
 	client := limit.From(r)
 	leave, err := cs.enter(r.Context(), client)
 	if err != nil {
@@ -142,7 +161,7 @@ func (cs *conns) serve(w http.ResponseWriter, r *http.Request, compress bool, p 
 	}
 	out := &wire{timeout: cs.timeout}
 	defer cs.leave(out, leave)
-	ws, err := accept(&hijacker{w, out}, r, compress)
+	ws, err := accept(&hijacker{w, out}, r, t)
 	if err != nil {
 		return // and it was answered
 	}
@@ -156,10 +175,10 @@ func (cs *conns) serve(w http.ResponseWriter, r *http.Request, compress bool, p 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
 	c.cancel = cancel
-	if heed != nil {
+	if t.heed != nil {
 		ws.SetReadLimit(maxUpdate)
 	}
-	go c.read(ctx, heed)
+	go c.read(ctx, t)
 
 	err = run(ctx, c)
 	var told *Error
@@ -195,10 +214,35 @@ func (c *conn) send(typ websocket.MessageType, b []byte) error {
 	return nil
 }
 
-// put collects the messages of as many items as fit into the wire's buffer, of which it takes a
-// filter's (nil: all). A first one that does not fit is sent at once.
-func (c *conn) put(typ websocket.MessageType, batch []*item, f *filter) (n int, err error) {
+// choice is which messages of items a subscriber is sent, and in which form. The zero value: all, as
+// they are.
+type choice struct {
+	filter *filter    // nil: all
+	from   int64      // of an event with this number, messages with smaller ones were seen
+	pack   Compressor // nil: none
+}
+
+// form returns a message as it goes over the wire.
+func (x *choice) form(m *message) []byte {
+	if x.pack != nil {
+		return m.pack(x.pack)
+	}
+	return m.bytes
+}
+
+// messageType is that of the messages: text, or binary if they are compressed.
+func (x *choice) messageType() websocket.MessageType {
+	if x.pack != nil {
+		return websocket.MessageBinary
+	}
+	return websocket.MessageText
+}
+
+// put collects the messages of as many items as fit into the wire's buffer, of those that are
+// chosen. A first one that does not fit is sent at once.
+func (c *conn) put(typ websocket.MessageType, batch []*item, x choice) (n int, err error) {
 	c.wire.cork()
+	f := x.filter
 	for room := wireRoom; n < len(batch); n++ {
 		it := batch[n]
 		if f != nil && !f.account(it.did) {
@@ -207,16 +251,22 @@ func (c *conn) put(typ websocket.MessageType, batch []*item, f *filter) (n int, 
 		if room -= it.wireSize(); room < 0 && n > 0 {
 			break
 		}
-		for _, m := range it.messages {
-			if f != nil && !f.message(m) {
+		for i := range it.messages {
+			m := &it.messages[i]
+			if m.seq < x.from && x.from <= it.seq || f != nil && !f.message(m) {
 				continue
 			}
-			if err := c.send(typ, m.bytes); err != nil {
+			if err := c.send(typ, x.form(m)); err != nil {
 				return n, err
 			}
 		}
 	}
 	return n, nil
+}
+
+// subscriber is how to serve the connection's, with put.
+func (c *conn) subscriber(p *present, put func(batch []*item) (int, error)) subscriber {
+	return subscriber{cursor: p.Cursor, put: put, flush: c.uncork, room: c.room, idle: c.ping, tick: c.tick.C, seen: &p.seq}
 }
 
 // room waits for a place to send a large item.
@@ -233,19 +283,22 @@ func (c *conn) uncork() error {
 }
 
 // read answers pings and ends the subscription when the peer closes the
-// connection. What else the peer sends is ignored, as the specification says, or
-// given to heed.
-func (c *conn) read(ctx context.Context, heed func([]byte) error) {
+// connection. What else the peer sends is ignored, as the specification says, unless the terms say
+// otherwise.
+func (c *conn) read(ctx context.Context, t terms) {
 	defer c.ws.CloseNow()
 	defer c.cancel()
 	for {
 		typ, r, err := c.ws.Reader(ctx)
 		switch {
 		case err != nil:
-		case heed == nil || typ != websocket.MessageText:
+		case t.mute:
+			err = errSend
+			c.ws.Close(websocket.StatusPolicyViolation, "this stream takes no messages")
+		case t.heed == nil || typ != websocket.MessageText:
 			_, err = io.Copy(io.Discard, r)
 		default:
-			err = c.update(ctx, r, heed)
+			err = c.update(ctx, r, t.heed)
 		}
 		if err != nil {
 			return
@@ -261,12 +314,27 @@ func (c *conn) update(ctx context.Context, r io.Reader, heed func([]byte) error)
 	}
 	defer leave()
 	defer time.AfterFunc(updateTimeout, func() { c.ws.CloseNow() }).Stop()
-	b, err := io.ReadAll(r)
+	b, err := io.ReadAll(io.LimitReader(r, smallUpdate))
+	if err == nil && len(b) == smallUpdate {
+		var leave func()
+		if leave, err = c.all.largeUpdates.Enter(ctx, c.client); err != nil {
+			c.ws.Close(websocket.StatusTryAgainLater, clip(err.Error()))
+			return err
+		}
+		defer leave()
+		var rest []byte
+		rest, err = io.ReadAll(r)
+		b = append(b, rest...)
+	}
 	if err != nil {
 		return err
 	}
 	if err = heed(b); err != nil {
-		c.ws.Close(websocket.StatusPolicyViolation, clip(err.Error()))
+		code, malformed := websocket.StatusPolicyViolation, (*malformedError)(nil)
+		if errors.As(err, &malformed) {
+			code = websocket.StatusInvalidFramePayloadData
+		}
+		c.ws.Close(code, clip(err.Error()))
 	}
 	return err
 }

@@ -17,15 +17,33 @@ type item struct {
 
 // message is what goes over the wire at a time.
 type message struct {
+	seq        int64       // of a JSON view: the message's own
+	kind       kinds       // of a JSON view
 	collection syntax.NSID // empty: of no one
 	bytes      []byte
+	packed     *packed // nil: nobody is sent it compressed
+}
+
+// packed is the compressed form of a message. The first subscriber who needs it makes it, for all.
+type packed struct {
+	once  sync.Once
+	bytes []byte
+}
+
+// pack returns the message as c compresses it.
+func (m *message) pack(c Compressor) []byte {
+	m.packed.once.Do(func() { m.packed.bytes = c.AppendFrame(nil, m.bytes) })
+	return m.packed.bytes
 }
 
 // size is how much memory an item counts for, in bytes.
 func (i *item) size() int {
 	n := 128 // for the rest
 	for _, m := range i.messages {
-		n += len(m.bytes) + 64
+		n += len(m.bytes) + 96
+		if m.packed != nil {
+			n += len(m.bytes) + packedOverhead
+		}
 	}
 	return n
 }
@@ -108,6 +126,9 @@ func (i *item) wireSize() int {
 	n := 0
 	for _, m := range i.messages {
 		n += len(m.bytes) + frameHeader
+		if m.packed != nil {
+			n += packedOverhead
+		}
 	}
 	return n
 }

@@ -10,9 +10,12 @@ import (
 )
 
 // accept accepts a WebSocket connection of any origin: streams are public.
-func accept(w http.ResponseWriter, r *http.Request, compress bool) (*websocket.Conn, error) {
+func accept(w http.ResponseWriter, r *http.Request, t terms) (*websocket.Conn, error) {
 	opts := &websocket.AcceptOptions{InsecureSkipVerify: true}
-	if compress {
+	if t.protocol != "" && offers(r, "Sec-WebSocket-Protocol", t.protocol) {
+		opts.Subprotocols = []string{t.protocol}
+	}
+	if t.deflate {
 		opts.CompressionMode = websocket.CompressionNoContextTakeover
 	}
 	return websocket.Accept(w, r, opts)

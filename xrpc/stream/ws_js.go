@@ -8,7 +8,7 @@ import (
 )
 
 // accept fails: a browser accepts no connections.
-func accept(w http.ResponseWriter, r *http.Request, compress bool) (*websocket.Conn, error) {
+func accept(w http.ResponseWriter, r *http.Request, t terms) (*websocket.Conn, error) {
 	return websocket.Accept(w, r, nil)
 }
 

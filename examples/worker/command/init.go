@@ -17,12 +17,11 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/worker/edge"
 	"github.com/pdskit/pdskit/internal/durablefile"
-	"github.com/pdskit/pdskit/storage/cloudflare"
 )
 
-const initHelp = `The folder gets the configuration of wrangler (Cloudflare's command line), a build script, the
-JavaScript, and the file secrets.json with new secrets. Whoever has that file has all accounts,
-and without it none of them can be used: keep a copy in a safe place.
+const initHelp = `The folder gets the configuration of wrangler (Cloudflare's command line), a build script,
+and the file secrets.json with new secrets. Whoever has that file has all accounts, and without it
+none of them can be used: keep a copy in a safe place.
 
 Give --host for a server with one account, whose handle is the host name; it may be repeated.
 Give --many for a server with many accounts, which have handles below the host name.`
@@ -89,7 +88,7 @@ func (c *Init) Run(_ context.Context, io IO, args []string) error {
 		mode fs.FileMode
 	}{
 		{"secrets.json", append(text, '\n'), 0o600}, {".gitignore", gitignore, 0o644}, {"wrangler.jsonc", wrangler, 0o644},
-		{"worker.mjs", []byte(edge.Module), 0o644}, {"shim.mjs", []byte(cloudflare.Shim), 0o644}, {"build", buildScript, 0o755},
+		{"build", buildScript, 0o755},
 	}
 	for _, f := range files {
 		if _, err := os.Lstat(filepath.Join(dir, f.name)); !errors.Is(err, fs.ErrNotExist) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/mail"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 	"github.com/pdskit/pdskit/xrpc/pds"
@@ -29,6 +31,8 @@ const (
 	treeCache = 16 << 20
 	// importLimit bounds an imported repository, in bytes.
 	importLimit = 256 << 20
+	// limitKeys bounds the clients of each limit in memory, which is scarce; the store has the rest.
+	limitKeys = 1 << 13
 	// retryFirst and retryLast are how long to wait after maintenance has failed: the time doubles.
 	retryFirst, retryLast = time.Minute, 6 * time.Hour
 )
@@ -114,10 +118,30 @@ func (s *Server) config(cfg Config, host string) (pds.Config, error) {
 		}
 		c.Mailer = mailer{hook}
 	}
+	if !cfg.Development {
+		if err := s.limit(&c); err != nil {
+			return c, err
+		}
+	}
 	if s.platform.Change != nil {
 		s.platform.Change(&c)
 	}
 	return c, nil
+}
+
+// limit bounds how often clients may call. Guesses of passwords, new accounts, mail and uploads are
+// counted in the store, as several nodes do that share one: who waits until the object is evicted, or
+// makes it restart, has no more of them. Nothing runs that exchanges the other limits.
+func (s *Server) limit(c *pds.Config) error {
+	shared, err := pds.SharedLimits(c.Store.KV, c.Secrets, s.log)
+	if err != nil {
+		return err
+	}
+	c.Rates = rate.New(rate.Config{
+		Now: s.now, Shared: shared, MaxKeys: limitKeys,
+		Moving: func(ctx context.Context, did string) bool { return s.Moving(ctx, did) },
+	})
+	return nil
 }
 
 // admitOne admits one account, whose handle is the host name unless it moves here with its own.
@@ -150,8 +174,11 @@ func (s *Server) setup(p *pds.Server) {
 	}
 }
 
-// ServeHTTP serves everything. Then it sets the alarm to when there is something to do.
+// ServeHTTP serves everything. Then it sets the alarm to when there is something to do. It compresses
+// nothing: Cloudflare's edge, which puts an Accept-Encoding of its own in the place of the client's,
+// compresses on the way out, and costs no processor time of the object.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.Header.Del("Accept-Encoding")
 	s.Server.ServeHTTP(w, r)
 	s.plan(context.WithoutCancel(r.Context()))
 }
@@ -197,10 +224,7 @@ func (s *Server) next(ctx context.Context) (time.Time, error) {
 // Wake does what is due, and returns when it is to be called next; zero: not before something else sets
 // the alarm. Call it when the alarm goes off. It logs its errors.
 func (s *Server) Wake(ctx context.Context) time.Time {
-	due, err := s.next(ctx)
-	if err == nil && !due.IsZero() && !due.After(s.now()) {
-		err = s.Maintain(ctx)
-	}
+	err := s.maintain(ctx)
 	s.mu.Lock()
 	if err != nil {
 		s.log.Error("maintenance", "err", err)
@@ -210,11 +234,27 @@ func (s *Server) Wake(ctx context.Context) time.Time {
 		s.wait, s.retry = 0, time.Time{}
 	}
 	s.mu.Unlock()
-	if due, err = s.next(ctx); err != nil {
+	due, err := s.next(ctx)
+	if err != nil {
 		due = s.now().Add(retryFirst)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.alarm = due
 	return due
+}
+
+// maintain does what is due. A panic is an error: it would end the program, with the requests that are
+// under way, and the platform would call again at once.
+func (s *Server) maintain(ctx context.Context) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	due, err := s.next(ctx)
+	if err == nil && !due.IsZero() && !due.After(s.now()) {
+		err = s.Maintain(ctx)
+	}
+	return err
 }

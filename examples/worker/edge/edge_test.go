@@ -310,6 +310,98 @@ func TestMaintenanceFails(t *testing.T) {
 	}
 }
 
+// Who guesses passwords gains nothing when the object is evicted, or made to restart, after each guess:
+// guesses are counted in the store. So are new accounts, which cost the directory and the relays.
+func TestGuessesAreCountedAcrossEvictions(t *testing.T) {
+	p := newPlace(t, "alice.example.com")
+	if status, out := account(t, p.start(), "alice.example.com", invite(t, p.start())); status != 200 {
+		t.Fatal(status, out)
+	}
+	guess := func(password string) int {
+		status, _ := call(t, p.start(), "POST", "/xrpc/com.atproto.server.createSession", "", map[string]any{"identifier": "alice.example.com", "password": password})
+		return status
+	}
+	refused := func(what string, most int, try func() int) {
+		t.Helper()
+		for i := range most + 1 {
+			if try() == http.StatusTooManyRequests {
+				t.Logf("%s: refused after %d", what, i)
+				return
+			}
+		}
+		t.Errorf("%s: %d are let through", what, most+1)
+	}
+	refused("guesses of a password", 30, func() int { return guess("wrong") })
+	if status := guess("a long password"); status != http.StatusTooManyRequests {
+		t.Errorf("the right guess after too many: %d", status)
+	}
+	refused("guesses of the administrator's password", 100, func() int {
+		status, _ := call(t, p.start(), "POST", "/xrpc/com.atproto.server.createInviteCode", "Basic YWRtaW46d3Jvbmc=", map[string]any{"useCount": 1})
+		return status
+	})
+	refused("new accounts", 100, func() int {
+		status, _ := account(t, p.start(), "alice.example.com", "none")
+		return status
+	})
+	p.pass(25 * time.Hour)
+	if status := guess("a long password"); status != http.StatusOK {
+		t.Errorf("a day later: %d", status)
+	}
+}
+
+// panicking is a log whose n-th call of Bounds from now panics.
+type panicking struct {
+	storage.Events
+	n int
+}
+
+func (p *panicking) Bounds(ctx context.Context) (oldest, newest int64, err error) {
+	if p.n--; p.n == 0 {
+		panic("a fault")
+	}
+	return p.Events.Bounds(ctx)
+}
+
+// A panic of maintenance ends neither the program, with the requests of others, nor the maintenance: it is
+// tried again, after waits that grow.
+func TestMaintenancePanics(t *testing.T) {
+	p := newPlace(t, "alice.example.com")
+	log := &panicking{Events: p.store.Events}
+	p.store.Events = log
+	s := p.start()
+	if status, out := account(t, s, "alice.example.com", invite(t, s)); status != 200 {
+		t.Fatal(status, out)
+	}
+	p.now = p.now.Add(time.Hour)
+	wait := time.Duration(0)
+	for i := range 3 {
+		log.n = 2 // the first call is that of Due
+		next := s.Wake(t.Context())
+		if log.n > 0 {
+			t.Fatalf("round %d: no panic", i)
+		}
+		if next.Sub(p.now) <= wait {
+			t.Fatalf("round %d: again after %v, before that after %v", i, next.Sub(p.now), wait)
+		}
+		wait, p.now = next.Sub(p.now), next
+	}
+	asked := p.asked
+	if s.Wake(t.Context()); p.asked <= asked {
+		t.Error("maintenance does not go on")
+	}
+}
+
+// Nothing is compressed here: the edge does it, and asks for it whether the client does or not.
+func TestNothingIsCompressed(t *testing.T) {
+	s := newPlace(t, "alice.example.com").start()
+	r := httptest.NewRequest("GET", "https://alice.example.com/.well-known/oauth-authorization-server", nil)
+	r.Header.Set("Accept-Encoding", "br, gzip")
+	w := httptest.NewRecorder()
+	if s.ServeHTTP(w, r); w.Code != 200 || w.Header().Get("Content-Encoding") != "" || w.Body.Len() < 1000 {
+		t.Errorf("%d %v, %d bytes", w.Code, w.Header(), w.Body.Len())
+	}
+}
+
 // A server with many accounts gives handles below its name.
 func TestManyAccounts(t *testing.T) {
 	p := newPlace(t, "pds.example.com", func(env map[string]string) { env["PDS_INVITE_REQUIRED"] = "false" })

@@ -21,8 +21,15 @@ function server(host, env) {
 
 export default {
 	fetch(request, env) {
-		const name = server(new URL(request.url).hostname, env);
+		const url = new URL(request.url);
+		const name = server(url.hostname, env);
 		if (name === undefined) return new Response("There is no such server.\n", { status: 404 });
+		// Passwords and cookies do not belong on a line that anybody can read.
+		if (url.protocol === "http:" && !/^(1|t|true)$/i.test(env.PDS_DEV_MODE ?? "")) {
+			url.protocol = "https:";
+			if (request.method === "GET" || request.method === "HEAD") return Response.redirect(url.href, 308);
+			return new Response("Use https.\n", { status: 403 });
+		}
 		return env.SERVER.get(env.SERVER.idFromName(name)).fetch(request);
 	},
 };

@@ -22,11 +22,7 @@ func backend(cfg durable.Config) storagetest.Backend {
 	}
 }
 
-func TestConformance(t *testing.T) { storagetest.Run(t, backend(durable.Config{})) }
-
-// With room for one object, all others are closed and opened again all the time.
-func TestConformanceHibernating(t *testing.T) {
-	storagetest.RunRepos(t, backend(durable.Config{MaxOpen: 1}))
-}
+// With room for few objects, the others are closed and opened again all the time.
+func TestConformance(t *testing.T) { storagetest.Run(t, backend(durable.Config{MaxOpen: 2})) }
 
 func BenchmarkStore(b *testing.B) { storagetest.Benchmark(b, backend(durable.Config{})) }

@@ -50,8 +50,10 @@ type command struct {
 	name, args, short string
 	long              string
 	min, max          int // number of arguments; max -1: any
-	flags             func(c *call)
-	run               func(ctx context.Context, c *call) error
+	// ids: arguments are IDs, which may begin with "-". What looks like a flag and is none is one.
+	ids   bool
+	flags func(c *call)
+	run   func(ctx context.Context, c *call) error
 }
 
 // call is a command that is being run.
@@ -81,7 +83,7 @@ func commands() []command {
 		{name: "account factors", args: "ACCOUNT", short: "Show an account's second factors and passkeys, in JSON.", min: 1, max: 1, run: accountFactors(false)},
 		{name: "account reset-factors", args: "ACCOUNT", short: "Remove all of them, for an owner who has lost them. It is noted with the account.", min: 1, max: 1, run: accountFactors(true)},
 		{name: "account sessions list", args: "ACCOUNT", short: "List the browsers in which an account is signed in, and its sessions by passwords.", min: 1, max: 1, run: sessions(entries{list: listSessions}, false)},
-		{name: "account sessions end", args: "ACCOUNT [ID...]", short: "End some of them, or all. It is noted in the audit trail.", min: 1, max: -1, run: sessions(entries{list: listSessions}, true)},
+		{name: "account sessions end", args: "ACCOUNT [ID...]", short: "End some of them, or all. It is noted in the audit trail.", min: 1, max: -1, ids: true, run: sessions(entries{list: listSessions}, true)},
 		{name: "account delete", args: "ACCOUNT", short: "Delete an account with all that it has. This cannot be undone.", min: 1, max: 1, flags: deleteFlags, run: accountDelete},
 		{name: "oauth list", args: "ACCOUNT", short: "List the apps that an account has let in, with what they may do.", min: 1, max: 1, run: sessions(entries{listApps, endApps}, false)},
 		{name: "oauth revoke", args: "ACCOUNT [ID|CLIENT-ID...]", short: "End sessions of apps, or all. It is noted in the audit trail.", min: 1, max: -1, run: sessions(entries{listApps, endApps}, true)},
@@ -142,7 +144,7 @@ func run(ctx context.Context, args []string, io IO) error {
 	if cmd.flags != nil {
 		cmd.flags(c)
 	}
-	if err := c.parse(rest); errors.Is(err, flag.ErrHelp) {
+	if err := c.parse(rest, cmd.ids); errors.Is(err, flag.ErrHelp) {
 		describe(io.Stdout, cmd, c.FlagSet)
 		return err
 	} else if err != nil {
@@ -194,9 +196,15 @@ func find(args []string) (command, []string, error) {
 	return command{}, nil, fmt.Errorf("%w: there is no command %q (try: pds help)", errUsage, args[0])
 }
 
-// parse lets flags stand before and after arguments.
-func (c *call) parse(args []string) error {
+// parse lets flags stand before and after arguments. With ids, what begins with "-" and is no flag is
+// an argument.
+func (c *call) parse(args []string, ids bool) error {
 	for {
+		if ids && len(args) > 0 && c.notFlag(args[0]) {
+			c.args = append(c.args, args[0])
+			args = args[1:]
+			continue
+		}
 		if err := c.Parse(args); err != nil {
 			return err
 		}
@@ -211,6 +219,13 @@ func (c *call) parse(args []string) error {
 		c.args = append(c.args, rest[0])
 		args = rest[1:]
 	}
+}
+
+// notFlag reports whether an argument that begins with "-" is no flag of the command.
+func (c *call) notFlag(arg string) bool {
+	name, ok := strings.CutPrefix(arg, "-")
+	name, _, _ = strings.Cut(strings.TrimPrefix(name, "-"), "=")
+	return ok && arg != "--" && name != "h" && name != "help" && c.Lookup(name) == nil
 }
 
 // config loads the configuration.

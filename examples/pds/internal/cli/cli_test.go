@@ -80,7 +80,7 @@ func TestFlagsStandAnywhere(t *testing.T) {
 		c := &call{FlagSet: flag.NewFlagSet("x", flag.ContinueOnError)}
 		c.SetOutput(new(bytes.Buffer))
 		c.BoolVar(&c.json, "json", false, "")
-		err := c.parse(tt.args)
+		err := c.parse(tt.args, false)
 		if (err != nil) != tt.fails || err == nil && (!cmp.Equal(tt.want, c.args) || c.json != tt.json) {
 			t.Errorf("%q: %q, %v, %v", tt.args, c.args, c.json, err)
 		}
@@ -145,5 +145,40 @@ func TestInterrupt(t *testing.T) {
 	code := Run(ctx, []string{"health"}, IO{Stdout: &errs, Stderr: &errs, In: strings.NewReader("")})
 	if code != ExitFailed || !strings.Contains(errs.String(), "canceled") {
 		t.Errorf("%d: %s", code, &errs)
+	}
+}
+
+// IDs of sessions are base64, and one in 64 begins with "-": it is no flag, wherever it stands. Flags
+// of the command still are, and elsewhere what is no flag is a mistake.
+func TestIDsThatLookLikeFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args, want []string
+		json       bool
+	}{
+		{[]string{"alice.test", "-nH3x", "--_a"}, []string{"alice.test", "-nH3x", "--_a"}, false},
+		{[]string{"-nH3x", "-json", "x"}, []string{"-nH3x", "x"}, true},
+		{[]string{"alice.test", "-json=true", "--", "-json"}, []string{"alice.test", "-json"}, true},
+	} {
+		c := &call{FlagSet: flag.NewFlagSet("", flag.ContinueOnError)}
+		c.SetOutput(new(bytes.Buffer))
+		c.BoolVar(&c.json, "json", false, "")
+		err := c.parse(tt.args, true)
+		if diff := cmp.Diff(tt.want, c.args); err != nil || diff != "" || c.json != tt.json {
+			t.Errorf("%q: %v, -json %v\n%s", tt.args, err, c.json, diff)
+		}
+	}
+	for _, tt := range []struct {
+		args []string
+		code int
+		part string
+	}{
+		{[]string{"account", "sessions", "end", "alice.test", "-nH3x"}, ExitFailed, "no server's data"},
+		{[]string{"account", "sessions", "end", "-h"}, ExitOK, ""},
+		{[]string{"account", "sessions", "list", "alice.test", "-nH3x"}, ExitUsage, "not defined: -nH3x"},
+		{[]string{"mail", "drop", "-al"}, ExitUsage, "not defined: -al"},
+	} {
+		if _, errs, code := pds(t, "", tt.args...); code != tt.code || !strings.Contains(errs, tt.part) {
+			t.Errorf("%q: %d %s", tt.args, code, errs)
+		}
 	}
 }

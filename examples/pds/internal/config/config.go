@@ -128,6 +128,12 @@ type Config struct {
 	Backfill time.Duration
 	// Crawlers are the relays that are told of the server. PDS_CRAWLERS, default none.
 	Crawlers []string
+	// Jetstream serves events as JSON besides. PDS_JETSTREAM, default false. JetstreamDictionary and
+	// JetstreamDictionaryV2 are files with the dictionaries of version 1 and 2 for compression with
+	// zstd. PDS_JETSTREAM_DICTIONARY, default none: version 1 is compressed without one;
+	// PDS_JETSTREAM_V2_DICTIONARY, default none: version 2 is not compressed.
+	Jetstream                                  bool
+	JetstreamDictionary, JetstreamDictionaryV2 string
 	// ClockCheck refuses to sign while the clock is found to be wrong. Without, that is only logged
 	// and shown in the metrics. PDS_CLOCK_CHECK, default true.
 	ClockCheck bool
@@ -272,7 +278,10 @@ func (r *reader) load() *Config {
 		Backfill:      r.millis("PDS_REPO_BACKFILL_LIMIT_MS", 72*time.Hour),
 		Crawlers:      r.urls("PDS_CRAWLERS"),
 		ClockCheck:    r.boolean("PDS_CLOCK_CHECK", true),
+		Jetstream:     r.boolean("PDS_JETSTREAM", false),
 		Metrics:       r.address("PDS_METRICS_ADDRESS"),
+
+		JetstreamDictionary: r.text("PDS_JETSTREAM_DICTIONARY", ""), JetstreamDictionaryV2: r.text("PDS_JETSTREAM_V2_DICTIONARY", ""),
 
 		AdminPages:     r.boolean("PDS_ADMIN_PAGES", true),
 		ServiceName:    r.text("PDS_SERVICE_NAME", ""),

@@ -213,6 +213,9 @@ func (s *Server) config() (pds.Config, error) {
 	if !cfg.AcceptImports {
 		c.ImportLimit = -1
 	}
+	if c.Jetstream, err = openJetstream(cfg); err != nil {
+		return c, err
+	}
 	c.Rates = pds.NoRates{}
 	if cfg.Limits.Enabled {
 		limits := rate.Config{BypassKey: cfg.Limits.BypassKey, Bypass: cfg.Limits.Bypass, Now: cfg.Now, Moving: func(ctx context.Context, did string) bool { return s.pds.Moving(ctx, did) }}
