@@ -19,8 +19,9 @@ type Problem struct {
 
 func (p Problem) String() string { return p.ID + ": " + p.What }
 
-// Docs returns all documents with what they were put with, in the order in which they came first, so that the caller can compare them with
-// its rows. Vectors have length 1. The Querier is used while the loop runs; in PostgreSQL, begin a transaction with REPEATABLE READ for one state.
+// Docs returns all documents with what they were put with, in the order in which they came first,
+// so that the caller can compare them with its rows. Vectors have length 1. The Querier is used
+// while the loop runs; in PostgreSQL, begin a transaction with REPEATABLE READ for one state.
 func (x *Index) Docs(ctx context.Context, q Querier) iter.Seq2[Doc, error] {
 	return func(yield func(Doc, error) bool) {
 		for after := int64(-1 << 62); ; {
@@ -76,8 +77,8 @@ func (s *sums) add(doc int64, term string, pos int, sign uint64) {
 	}
 }
 
-// Check holds the words, the copies of vectors and the metadata against the texts and vectors in the index, on one state of the
-// database. It reads everything.
+// Check holds the words, the copies of vectors and the metadata against the texts and vectors in
+// the index, on one state of the database. It reads everything.
 func (x *Index) Check(ctx context.Context, q Querier) (problems []Problem, err error) {
 	if err := x.valid(); err != nil {
 		return nil, err

@@ -14,8 +14,9 @@ type Embedder interface {
 	Embed(ctx context.Context, texts []string) ([][]float32, error)
 }
 
-// Hashing is an [Embedder] without a model: each term of a text adds to one dimension that its hash names. Texts with
-// common words are near to each other, and that is all it knows. It is for tests and demonstrations. Its value is the number of dimensions.
+// Hashing is an [Embedder] without a model: each term of a text adds to one dimension that its hash
+// names. Texts with common words are near to each other, and that is all it knows. It is for tests
+// and demonstrations. Its value is the number of dimensions.
 type Hashing int
 
 // Dim implements [Embedder].

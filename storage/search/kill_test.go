@@ -51,7 +51,8 @@ func victim() {
 	os.Exit(1)
 }
 
-// TestKill kills a writer at random moments, again and again. The index agrees with the rows each time.
+// TestKill kills a writer at random moments, again and again. The index agrees with the rows each
+// time.
 func TestKill(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "db")
 	db, err := open(file)

@@ -256,8 +256,8 @@ func (m *model) compare(t *testing.T, db search.Querier, x *search.Index, q sear
 	}
 }
 
-// TestModel compares an index with the model after random histories, with rollbacks, inside and outside
-// of the transactions.
+// TestModel compares an index with the model after random histories, with rollbacks, inside and
+// outside of the transactions.
 func TestModel(t *testing.T) {
 	each(t, func(t *testing.T, db *sql.DB, x search.Index) {
 		x.Dim = 17

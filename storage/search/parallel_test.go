@@ -11,7 +11,8 @@ import (
 	"github.com/pdskit/pdskit/storage/search"
 )
 
-// TestSnapshot: a transaction that reads sees one state of rows, words, vectors and metadata, whatever is committed beside it.
+// TestSnapshot: a transaction that reads sees one state of rows, words, vectors and metadata,
+// whatever is committed beside it.
 func TestSnapshot(t *testing.T) {
 	each(t, func(t *testing.T, db *sql.DB, x search.Index) {
 		x.Dim = 2
@@ -46,7 +47,8 @@ func TestSnapshot(t *testing.T) {
 	})
 }
 
-// TestWritersAtOnce puts and deletes from several transactions at once, in the same blocks, with the same IDs.
+// TestWritersAtOnce puts and deletes from several transactions at once, in the same blocks, with
+// the same IDs.
 func TestWritersAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, db *sql.DB, x search.Index) {
 		x.Dim = 2

@@ -58,8 +58,8 @@ type run struct {
 	after bool // follows the run before it without white space
 }
 
-// fold returns a character as it is compared. It consists of letters, numbers, marks and private characters only,
-// so that no database takes it for syntax.
+// fold returns a character as it is compared. It consists of letters, numbers, marks and private
+// characters only, so that no database takes it for syntax.
 func fold(s string) string {
 	if len(s) == 1 {
 		if c := s[0]; 'A' <= c && c <= 'Z' {
@@ -140,10 +140,11 @@ func size(r run, grams bool) int {
 	return 0
 }
 
-// Terms splits a text into the terms that it is found by. Words are sequences of letters and numbers with their marks, of
-// which 64 characters count. Of scripts without spaces between words (Chinese, Japanese, Thai, Lao,
-// Khmer, Burmese) the terms are pairs of characters, overlapping, and the last character alone; with grams, terms of all
-// scripts are groups of three, and the two shorter ones at the end.
+// Terms splits a text into the terms that it is found by. Words are sequences of letters and
+// numbers with their marks, of which 64 characters count. Of scripts without spaces between words
+// (Chinese, Japanese, Thai, Lao, Khmer, Burmese) the terms are pairs of characters, overlapping,
+// and the last character alone; with grams, terms of all scripts are groups of three, and the two
+// shorter ones at the end.
 func Terms(text string, grams bool) (terms []Term) {
 	for _, r := range runs(text) {
 		if len(r.chars) == 0 {
