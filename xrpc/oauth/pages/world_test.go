@@ -2,9 +2,12 @@ package pages_test
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -136,6 +139,21 @@ func newRecorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
 
 // everything is all that is stored in key-value namespaces of the host and of Alice.
 func (w *world) everything(ctx context.Context) map[string]string {
+	w.t.Helper()
+	for {
+		all := w.read(ctx)
+		// Mail is sent besides the answers.
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(all)), mailThatWaits.MatchString) {
+			return all
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// mailThatWaits are the keys of mail that has not been sent yet.
+var mailThatWaits = regexp.MustCompile(`^(account: outbox/mail|host: queue/mail/[mo])/`)
+
+func (w *world) read(ctx context.Context) map[string]string {
 	w.t.Helper()
 	out := make(map[string]string)
 	read := func(where string, r storage.KVReader) error {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,6 +42,18 @@ var sensitive = []string{"app-passwords/new", "password", "authenticator", "reco
 
 // everything is all that is stored with an account.
 func (w *world) everything() map[string]string {
+	w.t.Helper()
+	for {
+		all := w.read()
+		// Mail is sent besides the answers.
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(all)), func(key string) bool { return strings.HasPrefix(key, "outbox/mail/") }) {
+			return all
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (w *world) read() map[string]string {
 	w.t.Helper()
 	out := make(map[string]string)
 	err := w.pds.Store().Repos.View(w.t.Context(), w.alice.DID, func(r storage.Reader) error {
