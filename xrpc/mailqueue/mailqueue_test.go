@@ -327,10 +327,13 @@ func TestDeadMailLeavesRoom(t *testing.T) {
 		w.ok(q.Turn(w.ctx))
 		w.wait(time.Second)
 	}
+	w.finish(q)
+	q = w.open(cfg)
+	w.ok(q.Turn(w.ctx))
 	if n := len(w.letters(q)); n > 10 {
 		t.Errorf("%d dead messages are kept", n)
 	}
-	if err := w.open(cfg).HasRoom(w.ctx, 10); err != nil {
+	if err := q.HasRoom(w.ctx, 10); err != nil {
 		t.Error(err)
 	}
 	w.refuse(errDown)
@@ -339,6 +342,7 @@ func TestDeadMailLeavesRoom(t *testing.T) {
 	}
 	end, err := q.Announce(w.ctx, alice)
 	w.ok(err)
+	w.finish(q)
 	w.refuse(nil)
 	w.wait(time.Hour)
 	w.ok(w.open(cfg).Turn(w.ctx))
