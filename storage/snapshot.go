@@ -17,7 +17,7 @@ import (
 func NewSnapshot(view Store, life time.Duration, release func() error) Snapshot {
 	s := &snapshot{view: view, until: time.Now().Add(life), release: release}
 	s.life, s.end = context.WithCancel(context.Background())
-	s.timer = time.AfterFunc(life, func() { _ = s.Close() })
+	s.timer = time.AfterFunc(life, s.expire)
 	return s
 }
 
@@ -35,12 +35,17 @@ type snapshot struct {
 func (s *snapshot) Until() time.Time { return s.until }
 
 func (s *snapshot) Close() error {
+	s.timer.Stop()
+	s.expire()
+	return s.err
+}
+
+// expire ends the snapshot. The timer may call it before NewSnapshot has returned.
+func (s *snapshot) expire() {
 	s.once.Do(func() {
-		s.timer.Stop()
 		s.end()
 		s.err = s.release()
 	})
-	return s.err
 }
 
 func (s *snapshot) Store() Store {
