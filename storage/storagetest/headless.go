@@ -14,12 +14,12 @@ import (
 // headlessChecks are the laws of accounts without a head.
 func headlessChecks() []check {
 	return []check{
-		{name: "Repos/WithoutHead", law: withoutHead, needs: headless},
-		{name: "Repos/WithoutHeadInvalid", law: invalidWithoutHead, needs: headless},
-		{name: "Repos/WithoutHeadBecomesRepo", law: headComes, needs: headless},
-		{name: "Repos/WithoutHeadDelete", law: deleteWithoutHead, needs: headless},
-		{name: "Repos/WithoutHeadRace", law: raceWithoutHead, needs: headless},
-		{name: "Repos/WithoutHeadReopen", law: reopenWithoutHead, needs: headless | persistence},
+		{name: "Repos/WithoutHead", law: withoutHead},
+		{name: "Repos/WithoutHeadInvalid", law: invalidWithoutHead},
+		{name: "Repos/WithoutHeadBecomesRepo", law: headComes},
+		{name: "Repos/WithoutHeadDelete", law: deleteWithoutHead},
+		{name: "Repos/WithoutHeadRace", law: raceWithoutHead},
+		{name: "Repos/WithoutHeadReopen", law: reopenWithoutHead, needs: persistence},
 	}
 }
 

@@ -242,23 +242,17 @@ func (h *history) applyEdits() {
 
 func (h *history) applyAside() {
 	a := pick(h, h.accounts)
-	if h.lacks(headless) && a.head == (storage.Head{}) {
-		return
-	}
 	s := a.aside(h.kv()...)
 	s.Checks = h.checks()
 	s.Events = h.events(a, h.rng.IntN(2))
 	h.applyStep("Apply aside", a, s)
 }
 
-// lacks reports whether the backend does not have a part of the contract.
-func (h *history) lacks(part ability) bool { return h.backend.abilities()&part == 0 }
-
 // events are some events, a few of which take several numbers, and few take one that cannot be.
 func (h *history) events(a *account, n int) (list []storage.Event) {
 	for range n {
 		ev := a.event()
-		if !h.lacks(weights) && h.rng.IntN(3) == 0 {
+		if h.rng.IntN(3) == 0 {
 			ev.Weight = pick(h, []int{1, 2, 7, storage.MaxWeight, storage.MaxWeight + 1})
 		}
 		list = append(list, ev)
@@ -281,7 +275,7 @@ func (h *history) applyWrong() {
 	case 2:
 		s.Prev = storage.Head{}
 	}
-	if s.Prev == a.head || s.Head == (storage.Head{}) && h.lacks(headless) {
+	if s.Prev == a.head {
 		return
 	}
 	h.both("Apply from a wrong head", func(st storage.Store) (string, error) {

@@ -62,19 +62,7 @@ type Backend struct {
 	Exclusive bool
 	// Buffers says that Replace keeps all records in memory, as a store in memory does anyway.
 	Buffers bool
-	// Lacks are the parts of the contract that the backend does not have.
-	Lacks Feature
 }
-
-// Feature is a part of the contract that a backend may have later than the rest.
-type Feature uint8
-
-const (
-	// Weights: events that take several sequence numbers.
-	Weights Feature = 1 << iota
-	// Headless: accounts without a head. See storage.Change.
-	Headless
-)
 
 // Run checks all of a backend.
 func Run(t *testing.T, b Backend) {
@@ -108,8 +96,6 @@ const (
 	persistence ability = 1 << iota
 	sharing
 	streaming
-	weights
-	headless
 )
 
 func (b Backend) abilities() (a ability) {
@@ -122,12 +108,6 @@ func (b Backend) abilities() (a ability) {
 	if !b.Buffers {
 		a |= streaming
 	}
-	if b.Lacks&Weights == 0 {
-		a |= weights
-	}
-	if b.Lacks&Headless == 0 {
-		a |= headless
-	}
 	return a
 }
 
@@ -138,8 +118,6 @@ func run(t *testing.T, b Backend, checks []check) {
 				t.Skip("the backend is volatile")
 			} else if missing&streaming != 0 {
 				t.Skip("the backend keeps records in memory")
-			} else if missing&(weights|headless) != 0 {
-				t.Skip("the backend does not have this part of the contract yet")
 			} else if missing != 0 {
 				t.Skip("the backend is exclusive")
 			}

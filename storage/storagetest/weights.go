@@ -11,10 +11,10 @@ import (
 // weightChecks are the laws of events that take several numbers.
 func weightChecks() []check {
 	return []check{
-		{name: "Events/Weight", law: eventWeights, needs: weights},
-		{name: "Events/WeightSince", law: sinceInsideAnEvent, needs: weights},
-		{name: "Events/WeightInvalid", law: invalidWeights, needs: weights},
-		{name: "Events/WeightReopen", law: reopenWeights, needs: weights | persistence},
+		{name: "Events/Weight", law: eventWeights},
+		{name: "Events/WeightSince", law: sinceInsideAnEvent},
+		{name: "Events/WeightInvalid", law: invalidWeights},
+		{name: "Events/WeightReopen", law: reopenWeights, needs: persistence},
 	}
 }
 
