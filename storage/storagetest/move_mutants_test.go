@@ -190,7 +190,7 @@ func TestMoveMutants(t *testing.T) {
 		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
 			for _, law := range m.laws {
 				i := slices.IndexFunc(moveChecks(), func(c check) bool { return c.name == law })
-				if log := fails(t, moveChecks()[i], keptMemory(m.wrap)); len(log) == 0 {
+				if log, skipped := fails(t, moveChecks()[i], keptMemory(m.wrap)); len(log) == 0 && !skipped {
 					t.Errorf("%s does not notice", law)
 				}
 				caught[law] = true
