@@ -253,10 +253,14 @@ func (s *Server) openPages() {
 		fmt.Fprint(w, "# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /\n")
 	})
 	s.Mux.HandleFunc("GET /tls-check", s.tlsCheck)
-	s.Mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
-	})
+	home := s.cfg.Home
+	if home == nil {
+		home = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
+		})
+	}
+	s.Mux.Handle("GET /{$}", home)
 }
 
 // bounded bounds what clients may hold, and reads their addresses from what a trusted proxy says.
