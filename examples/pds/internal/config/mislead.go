@@ -36,8 +36,8 @@ func (r *reader) misleading(c *Config) {
 	if id := string(c.ServiceDID); strings.HasPrefix(id, "did:web:") && id != "did:web:"+c.Hostname {
 		r.warn("PDS_SERVICE_DID=%s is another name than PDS_HOSTNAME=%s: tokens for one are not good for the other", id, c.Hostname)
 	}
-	if host, _, ok := strings.Cut(c.Metrics, ":"); ok && (host == "" || host == "0.0.0.0" || strings.HasPrefix(c.Metrics, "[::]:")) {
-		r.warn("PDS_METRICS_ADDRESS=%s: metrics and profiles are open to all networks; 127.0.0.1 keeps them on this machine", c.Metrics)
+	if strings.HasPrefix(c.Metrics, ":") {
+		r.warn("PDS_METRICS_ADDRESS=%s: metrics and profiles are open to all networks; put 127.0.0.1 in front, or 0.0.0.0 if that is meant", c.Metrics)
 	}
 }
 
