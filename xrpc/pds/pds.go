@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
@@ -120,7 +121,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.openHealth()
-	s.Outbox = &stream.Outbox{Events: cfg.Store.Events}
+	s.Outbox = &stream.Outbox{Events: cfg.Store.Events, Skipped: func(e storage.Event, err error) {
+		s.log.Error("an event is damaged and not shown as JSON, or not all of it", "seq", e.Seq, "did", e.DID, "err", err)
+	}}
 	s.openCrawler()
 	if err := s.openAccounts(); err != nil {
 		return nil, err
