@@ -56,8 +56,8 @@ func (t *Tree) Walk(from string) iter.Seq2[Entry, error] {
 		if t.root == nil {
 			return
 		}
-		w := preorder{t: t, from: from, entry: yield}
-		w.node(t.root, t.cid, edge{}, edge{})
+		w := keyWalk{t: t, from: from, yield: yield}
+		w.node(t.root, edge{}, edge{})
 	}
 }
 
@@ -73,13 +73,11 @@ func (t *Tree) Nodes() iter.Seq2[car.Block, error] {
 	}
 }
 
-// preorder walks a tree depth first. One of its functions is there.
+// preorder walks nodes, and keys if wanted, depth first. One of its functions is there.
 type preorder struct {
 	t     *Tree
-	from  string             // keys less than this are left out
 	want  func(cid.Cid) bool // nil: all nodes
 	item  func(Item, error) bool
-	entry func(Entry, error) bool
 	block func(car.Block, error) bool
 	keys  keyArena
 }
@@ -93,39 +91,23 @@ func (w *preorder) node(n *node, c cid.Cid, lo, hi edge) bool {
 		return w.kids(n, lo, hi)
 	}
 	es, link := n.entries()
-	index, kid, key := 0, 0, ""
-	if w.from != "" {
-		// Go to the first key that is not less, through the gap before it.
-		s := n.seek(w.from)
-		for ; index < s.index; index++ {
-			e, _ := es.next()
-			key = w.keys.make(key[:e.prefix], e.suffix)
-			link = e.tree
-		}
-		kid = s.kid
-		if s.found && link > 0 {
-			link, kid = 0, kid+1
-		}
-	}
-	for {
+	kid, key := 0, ""
+	for index := 0; ; index++ {
 		if link > 0 {
 			if !w.kid(n, index, kid, link, lo, hi) {
 				return false
 			}
 			kid++
 		}
-		w.from = "" // what comes now is not less
 		e, ok := es.next()
 		if !ok {
 			return true
 		}
 		key = w.keys.make(key[:e.prefix], e.suffix)
-		v := n.linkCID(e.value)
-		if w.item != nil && !w.item(Item{Key: key, Value: v}, nil) || w.entry != nil && !w.entry(Entry{key, v}, nil) {
+		if !w.item(Item{Key: key, Value: n.linkCID(e.value)}, nil) {
 			return false
 		}
 		link = e.tree
-		index++
 	}
 }
 
@@ -163,8 +145,6 @@ func (w *preorder) kid(n *node, index, kid, link int, lo, hi edge) bool {
 		return w.node(k, n.linkCID(link), lo, hi)
 	case w.item != nil:
 		w.item(Item{}, err)
-	case w.entry != nil:
-		w.entry(Entry{}, err)
 	default:
 		w.block(car.Block{}, err)
 	}

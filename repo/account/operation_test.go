@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -200,9 +201,8 @@ func TestReservationThatTakesLong(t *testing.T) {
 
 // What names do not say is wrong is found, about whom it is.
 func TestCheckFindsWhatIsWrong(t *testing.T) {
-	ctx := t.Context()
-	kv := func(key, value string) func(s *Store) error {
-		return func(s *Store) error {
+	kv := func(key, value string) func(ctx context.Context, s *Store) error {
+		return func(ctx context.Context, s *Store) error {
 			return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
 				if value == "" {
 					return tx.Delete(ctx, key)
@@ -211,8 +211,8 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			})
 		}
 	}
-	row := func(doc string) func(s *Store) error {
-		return func(s *Store) error {
+	row := func(doc string) func(ctx context.Context, s *Store) error {
+		return func(ctx context.Context, s *Store) error {
 			_, err := s.host.Step(ctx, owner, func(step *repo.Step) error {
 				step.KV = []storage.KVWrite{{Key: accountKey}}
 				if doc != "" {
@@ -223,7 +223,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			return err
 		}
 	}
-	for want, damage := range map[string]func(s *Store) error{
+	for want, damage := range map[string]func(ctx context.Context, s *Store) error{
 		"handle/alice.test is not kept":            kv("handle/alice.test", ""),
 		"handle/alice.test belongs to did:plc:x":   kv("handle/alice.test", "did:plc:x"),
 		"handle/more.test is kept for it":          kv("handle/more.test", owner),
@@ -232,27 +232,32 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		"the account says that it is did:plc:else": row(`{"did":"did:plc:else","handle":"alice.test"}`),
 		"1 repositories, but 7 accounts":           kv("accounts", `{"version":1,"count":7}`),
 	} {
-		s, _ := newStore(t)
-		if err := damage(s); err != nil {
-			t.Fatal(err)
-		}
-		problems, err := s.Check(ctx)
-		found := false
-		for _, p := range problems {
-			found = found || strings.Contains(p.What, want)
-		}
-		if err != nil || !found {
-			t.Errorf("%s: %v %v", want, problems, err)
-		}
-		gone, cancel := context.WithCancel(ctx)
-		cancel()
-		if _, err := s.Check(gone); !errors.Is(err, context.Canceled) {
-			t.Errorf("a check that is given up: %v", err)
-		}
+		synctest.Test(t, func(t *testing.T) { // Check looks again after a while
+			ctx := t.Context()
+			s, _ := newStore(t)
+			if err := damage(ctx, s); err != nil {
+				t.Fatal(err)
+			}
+			problems, err := s.Check(ctx)
+			found := false
+			for _, p := range problems {
+				found = found || strings.Contains(p.What, want)
+			}
+			if err != nil || !found {
+				t.Errorf("%s: %v %v", want, problems, err)
+			}
+			gone, cancel := context.WithCancel(ctx)
+			cancel()
+			if _, err := s.Check(gone); !errors.Is(err, context.Canceled) {
+				t.Errorf("a check that is given up: %v", err)
+			}
+		})
 	}
 }
 
-func TestCheckerOfAccounts(t *testing.T) {
+func TestCheckerOfAccounts(t *testing.T) { synctest.Test(t, checkerOfAccounts) }
+
+func checkerOfAccounts(t *testing.T) {
 	ctx := t.Context()
 	s, _ := newStore(t)
 	c := s.Checker()

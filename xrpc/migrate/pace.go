@@ -41,6 +41,8 @@ type pace struct {
 	perSec int64         // bytes
 	answer time.Duration // until an answer begins
 	long   time.Duration // the same for methods that work on a whole repository
+	// methods says how long the answers of single methods may take to begin. Only tests set it.
+	methods map[string]time.Duration
 }
 
 var defaultPace = pace{grace: time.Minute, perSec: 8 << 10, answer: 3 * time.Minute, long: 15 * time.Minute}
@@ -48,6 +50,17 @@ var defaultPace = pace{grace: time.Minute, perSec: 8 << 10, answer: 3 * time.Min
 // allowed is how long a transfer of some bytes may have taken.
 func (p *pace) allowed(n int64) time.Duration {
 	return p.grace + time.Duration(float64(n)/float64(p.perSec)*float64(time.Second))
+}
+
+// wait is how long the answer of a method may take to begin.
+func (p *pace) wait(path string) time.Duration {
+	if d, ok := p.methods[strings.TrimPrefix(path, "/xrpc/")]; ok {
+		return d
+	}
+	if strings.HasSuffix(path, ".importRepo") || strings.HasSuffix(path, ".getRepo") {
+		return p.long
+	}
+	return p.answer
 }
 
 // pacedTransport ends requests whose transfers are too slow, in both directions.
@@ -59,10 +72,7 @@ type pacedTransport struct {
 func (t *pacedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	r = r.Clone(ctx)
-	wait := t.pace.answer
-	if strings.HasSuffix(r.URL.Path, ".importRepo") || strings.HasSuffix(r.URL.Path, ".getRepo") {
-		wait = t.pace.long
-	}
+	wait := t.pace.wait(r.URL.Path)
 	watch := &watch{pace: &t.pace, cancel: cancel}
 	if r.Body == nil || r.Body == http.NoBody {
 		watch.set(wait)

@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
@@ -121,7 +122,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.openHealth()
-	s.Outbox = &stream.Outbox{Events: cfg.Store.Events}
+	s.Outbox = &stream.Outbox{Events: cfg.Store.Events, Skipped: func(e storage.Event, err error) {
+		s.log.Error("an event is damaged and not shown as JSON, or not all of it", "seq", e.Seq, "did", e.DID, "err", err)
+	}}
 	s.openCrawler()
 	if err := s.openAccounts(); err != nil {
 		return nil, err
@@ -254,10 +257,14 @@ func (s *Server) openPages() {
 		fmt.Fprint(w, "# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /\n")
 	})
 	s.Mux.HandleFunc("GET /tls-check", s.tlsCheck)
-	s.Mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
-	})
+	home := s.cfg.Home
+	if home == nil {
+		home = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
+		})
+	}
+	s.Mux.Handle("GET /{$}", home)
 }
 
 // bounded bounds what clients may hold, and reads their addresses from what a trusted proxy says.

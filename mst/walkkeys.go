@@ -1,0 +1,109 @@
+package mst
+
+// keyWalk walks the keys of a tree in order. It is one loop over the entries of a node, without a
+// call for each: whole repositories are listed by it.
+type keyWalk struct {
+	t     *Tree
+	from  string // keys less than this are left out
+	yield func(Entry, error) bool
+	room  []byte // for keys
+	used  int    // of it
+}
+
+// step is how many bytes are copied at a time: it costs less to copy a few bytes too many than to
+// count them.
+const step = 16
+
+// node walks a subtree whose bounds are lo and hi; false if the walk is over.
+func (w *keyWalk) node(n *node, lo, hi edge) bool {
+	data := n.data
+	count, pos := uintAt(data, len(nodeStart))
+	index, kid, link := 0, 0, n.leftLink()
+	var key []byte // the last one, and what is behind it: at least step bytes
+	if from := w.from; from != "" {
+		// Go to the first key that is not less, through the gap before it.
+		s := n.seek(from)
+		index, kid, pos, link = s.index, s.kid, s.at, s.link
+		if index > 0 {
+			key = append([]byte(n.key(index-1)), make([]byte, step)...)
+		}
+		if s.found && link > 0 {
+			link, kid = 0, kid+1
+		}
+		if link == 0 {
+			w.from = "" // what comes now is not less
+		}
+	}
+	room, used := w.room, w.used
+	base, same := key, 0
+	for ; ; index++ {
+		if link > 0 {
+			w.used = used
+			if !w.kid(n, index, kid, link, lo, hi) {
+				return false
+			}
+			kid++
+			room, used = w.room, w.used
+		}
+		if index == count {
+			w.used = used
+			return true
+		}
+		// The steps of entries.next, without a call.
+		size, start := uintAt(data, pos+len(entryStart))
+		prefix, tree := uintAt(data, start+size+len(keyPrefix))
+		tree += len(keyTree)
+		value := tree + len(null) + len(keyValue)
+		if link = tree; data[tree] == null[0] {
+			link = 0
+		} else {
+			value = tree + linkLen + len(keyValue)
+		}
+		pos = value + linkLen
+
+		length := prefix + size
+		if len(room)-used < length+2*step {
+			w.grow(length)
+			room, used = w.room, 0
+		}
+		to := room[used:]
+		if prefix > same {
+			base = key
+		}
+		same = prefix
+		for i := 0; i < prefix; i += step {
+			*(*[step]byte)(to[i:]) = [step]byte(base[i:])
+		}
+		from, rest := bytesOf(data[start:]), to[prefix:] // behind the suffix there is a link at least
+		for i := 0; i < size; i += step {
+			*(*[step]byte)(rest[i:]) = [step]byte(from[i:])
+		}
+		key = to
+		used += length
+		if !w.yield(Entry{stringOf(key[:length]), n.linkCID(value)}, nil) {
+			return false
+		}
+	}
+}
+
+// kid walks one subtree of a node: that of the gap before the index-th key.
+func (w *keyWalk) kid(n *node, index, kid, link int, lo, hi edge) bool {
+	k := n.kids()[kid].Load()
+	if k != nil && k.links == 0 {
+		return w.node(k, edge{}, edge{}) // bounds are for what is still to be loaded
+	}
+	lo, hi = n.around(index, lo, hi)
+	if k == nil {
+		var err error
+		if k, err = w.t.kid(n, kid, link, lo, hi); err != nil {
+			w.yield(Entry{}, err)
+			return false
+		}
+	}
+	return w.node(k, lo, hi)
+}
+
+// grow makes room for a key, and for many more: up to 4 KiB, since whoever keeps one key keeps all.
+func (w *keyWalk) grow(key int) {
+	w.room = make([]byte, max(key+2*step, min(max(128, 2*len(w.room)), 4<<10)))
+}
