@@ -112,7 +112,7 @@ func TestHelp(t *testing.T) {
 		URL      string
 		Warnings []string
 	}
-	if o.ok(&c, "config", "-env-file", write(t, "PDS_HOSTNAME=pds.example.com\nPDS_HOSTNAMES=x\nPDS_ADMIN_PASSWORD=topsecret\n")); c.URL != "https://pds.example.com" || len(c.Warnings) != 2 {
+	if o.ok(&c, "config", "-env-file", write(t, "PDS_HOSTNAME=pds.site.test\nPDS_BIND_ADDRESS=127.0.0.1\nPDS_HOSTNAMES=x\nPDS_ADMIN_PASSWORD=topsecret\n")); c.URL != "https://pds.site.test" || len(c.Warnings) != 2 {
 		t.Errorf("%+v", c)
 	}
 	if out, _, _ := o.run("config", "-env-file", write(t, "PDS_ADMIN_PASSWORD=topsecret\n")); strings.Contains(out, "topsecret") {

@@ -74,8 +74,22 @@ func TestGuideCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg, err := config.Load(env)
-	if err != nil || cfg.Warnings != nil {
-		t.Errorf("pds.env.example: %v, %q", err, cfg.Warnings)
+	if err != nil {
+		t.Fatalf("pds.env.example: %v", err)
+	}
+	for _, w := range cfg.Warnings {
+		if !strings.Contains(w, "still has the name of the example") {
+			t.Errorf("pds.env.example: %s", w)
+		}
+	}
+	if len(cfg.Warnings) < 4 {
+		t.Errorf("who leaves the example as it is hears only %q", cfg.Warnings)
+	}
+	for name, value := range env {
+		env[name] = strings.ReplaceAll(value, "example.com", "site.test")
+	}
+	if cfg, err = config.Load(env); err != nil || cfg.Warnings != nil {
+		t.Errorf("pds.env.example, with another name: %v, %q", err, cfg.Warnings)
 	}
 	run := func(args ...string) (string, int) {
 		var out bytes.Buffer

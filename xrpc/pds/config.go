@@ -78,6 +78,8 @@ type Config struct {
 	OAuth OAuth
 	// Operator says what the administrator's pages show.
 	Operator Operator
+	// Home answers GET requests for "/". Nil: a short greeting.
+	Home http.Handler
 
 	// Relays are asked to read this server when it starts and has news: URLs.
 	Relays []string

@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto"
@@ -49,9 +50,10 @@ type Server struct {
 	Credentials *credential.Store
 	// Sessions has the authenticators for further methods.
 	Sessions *session.Sessions
-	// Site is what the server's pages have in common, for further ones.
+	// Site is what the server's pages have in common, for further ones. Nil: it is built without them.
 	Site *site.Site
-	// Passkeys registers and verifies passkeys. Nil: the server's address has no host name, or no https.
+	// Passkeys registers and verifies passkeys. Nil: the server's address has no host name, or no https,
+	// or it is built without them.
 	Passkeys *passkey.Passkeys
 	// OAuth lets apps in. Nil: it is off.
 	OAuth *provider.Provider
@@ -120,7 +122,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.openHealth()
-	s.Outbox = &stream.Outbox{Events: cfg.Store.Events}
+	s.Outbox = &stream.Outbox{Events: cfg.Store.Events, Skipped: func(e storage.Event, err error) {
+		s.log.Error("an event is damaged and not shown as JSON, or not all of it", "seq", e.Seq, "did", e.DID, "err", err)
+	}}
 	s.openCrawler()
 	if err := s.openAccounts(); err != nil {
 		return nil, err
@@ -246,17 +250,21 @@ func refuseImport(w http.ResponseWriter, r *xrpc.Request) error {
 // openPages registers the pages that every server has.
 func (s *Server) openPages() {
 	s.Mux.Handle("/.well-known/", s.Service.WellKnown())
-	if s.OAuth != nil {
+	if withPages && s.OAuth != nil {
 		s.OAuth.Mount(s.Mux)
 	}
 	s.Mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "# Hello!\n\n# Crawling the public API is allowed\nUser-agent: *\nAllow: /\n")
 	})
 	s.Mux.HandleFunc("GET /tls-check", s.tlsCheck)
-	s.Mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
-	})
+	home := s.cfg.Home
+	if home == nil {
+		home = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprintf(w, "This is an AT Protocol Personal Data Server (PDS), made with pdskit.\n\nMost API routes are under /xrpc/\n")
+		})
+	}
+	s.Mux.Handle("GET /{$}", home)
 }
 
 // bounded bounds what clients may hold, and reads their addresses from what a trusted proxy says.

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -39,7 +38,8 @@ func (r rawJSON) MarshalJSON() ([]byte, error) { return r, nil }
 const eventsTime = "2006-01-02T15:04:05.000000Z"
 
 // eventsItem encodes an event for an EventsView: a commit as one message for each of its operations, others
-// as one with the message of subscribeRepos in it. Those of unknown kinds have none.
+// as one with the message of subscribeRepos in it. Those of unknown kinds have none. The error, if
+// any, says what could not be shown; the item has the rest.
 func eventsItem(e storage.Event) (*item, error) {
 	it := &item{seq: e.Seq, did: e.DID}
 	m, err := commit.Decode(e.Kind, e.Payload)
@@ -53,7 +53,9 @@ func eventsItem(e storage.Event) (*item, error) {
 		if msg.jsonCommit != nil {
 			x.collection = msg.Collection
 		}
-		it.messages = append(it.messages, x)
+		if err == nil {
+			it.messages = append(it.messages, x)
+		}
 		return err
 	}
 	var whole rawJSON
@@ -63,7 +65,7 @@ func eventsItem(e storage.Event) (*item, error) {
 	if err == nil {
 		switch m := m.(type) {
 		case *commit.Event:
-			err = eachOp(e, m, func(seq int64, c *jsonCommit) error {
+			err = it.eachOp(e, m, func(seq int64, c *jsonCommit) error {
 				return add(kindCommit, "commit", seq, eventsMessage{jsonCommit: c})
 			})
 		case *commit.Identity:
@@ -74,10 +76,7 @@ func eventsItem(e storage.Event) (*item, error) {
 			err = add(kindSync, "sync", e.Seq, eventsMessage{Sync: whole})
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: event %d: %w", storage.ErrCorrupt, e.Seq, err)
-	}
-	return it, nil
+	return it, err
 }
 
 // upstream is the message of subscribeRepos about an event, as JSON, with whatever fields it has.
@@ -109,4 +108,15 @@ func errorMessage(e *Error) []byte {
 		Message string `json:"message,omitempty"`
 	}{"error", e.Name, e.Message})
 	return b
+}
+
+// EventMessages returns the messages that an [EventsView] sends for an event, not compressed: what a
+// dictionary is trained with. The error says what of the event cannot be shown, as with
+// Outbox.Skipped; the messages are then those that can.
+func EventMessages(e storage.Event) (messages [][]byte, err error) {
+	it, err := eventsItem(e)
+	for _, m := range it.messages {
+		messages = append(messages, m.bytes)
+	}
+	return messages, err
 }

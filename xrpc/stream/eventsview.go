@@ -61,7 +61,7 @@ func (v *EventsView) init() {
 		if v.Zstd != nil && v.Zstd.ID() == 0 {
 			v.Zstd = nil
 		}
-		v.feed = feed{events: v.Outbox.Events, limit: orDefault(v.Window, defaultWindow), encode: packing(eventsItem, v.Zstd)}
+		v.feed = feed{events: v.Outbox.Events, limit: orDefault(v.Window, defaultWindow), encode: v.Outbox.showing(eventsItem, v.Zstd)}
 		v.Outbox.attach(&v.feed)
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/lexicon/data"
@@ -51,7 +53,7 @@ type jsonAccount struct {
 }
 
 // jsonItem encodes an event as JSON: a commit as one message for each of its operations. Events of
-// other kinds have none.
+// other kinds have none. The error, if any, says what could not be shown; the item has the rest.
 func jsonItem(e storage.Event) (*item, error) {
 	it := &item{seq: e.Seq, did: e.DID}
 	if e.Kind == commit.KindSync { // version 1 never had them
@@ -63,7 +65,7 @@ func jsonItem(e storage.Event) (*item, error) {
 	}
 	switch m := m.(type) {
 	case *commit.Event:
-		err = eachOp(e, m, func(seq int64, c *jsonCommit) error {
+		err = it.eachOp(e, m, func(seq int64, c *jsonCommit) error {
 			return it.add(seq, jsonEvent{Kind: "commit", Commit: c})
 		})
 	case *commit.Identity:
@@ -71,46 +73,82 @@ func jsonItem(e storage.Event) (*item, error) {
 	case *commit.Account:
 		err = it.add(e.Seq, jsonEvent{Kind: "account", Account: &jsonAccount{m.Active, m.DID, e.Seq, m.Status, jsonTime(m.Time)}})
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: event %d: %w", storage.ErrCorrupt, e.Seq, err)
-	}
-	return it, nil
+	return it, err
 }
 
 func jsonTime(t time.Time) string { return string(syntax.NewDatetime(t)) }
 
-// eachOp calls fn with each operation of a commit, and its number: the event takes a number for each.
-// One that was stored when all events took a single one has that for all its operations.
-func eachOp(e storage.Event, m *commit.Event, fn func(seq int64, c *jsonCommit) error) error {
-	_, list, err := car.ReadAll(m.Blocks, car.Limits{})
-	if err != nil {
-		return err
+// maxEventJSON bounds the messages of one event, in bytes. A commit has at most 2 MB of blocks, but
+// its operations may all have the same record.
+const maxEventJSON = 16 << 20
+
+// eachOp calls fn, which adds a message, with each operation of a commit that can be shown, and its
+// number: the event takes a number for each. One that was stored when all events took a single one
+// has that for all its operations. The error says which operations were left out.
+func (it *item) eachOp(e storage.Event, m *commit.Event, fn func(seq int64, c *jsonCommit) error) error {
+	records, fault := recordsJSON(m)
+	var omitted []error
+	if fault != nil {
+		omitted = append(omitted, fault)
 	}
+	size := 0
 	for i, op := range m.Ops {
-		collection, rkey, err := syntax.ParsePath(op.Path)
-		if err != nil {
-			return err
+		c, err := jsonOp(m, op, records[op.CID])
+		if err == nil && size+len(c.Record) > maxEventJSON {
+			err = fmt.Errorf("the messages of this event are larger than %d bytes", maxEventJSON)
 		}
-		c := &jsonCommit{Rev: m.Rev, Operation: op.Action, Collection: collection, RKey: rkey}
-		if op.CID.Defined() {
-			c.CID = op.CID.String()
-			for _, b := range list {
-				if b.CID == op.CID {
-					if c.Record, err = data.AppendRecordJSON(nil, b.Data); err != nil {
-						return err
-					}
-					break
-				}
-			}
-			if c.Record == nil {
-				return fmt.Errorf("%s is not in its CAR slice", op.Path)
-			}
+		if err == nil {
+			size += len(c.Record)
+			err = fn(min(e.First()+int64(i), e.Seq), c)
 		}
-		if err := fn(min(e.First()+int64(i), e.Seq), c); err != nil {
-			return err
+		if err != nil && len(omitted) < 8 {
+			omitted = append(omitted, fmt.Errorf("%.600q: %w", op.Path, err))
 		}
 	}
-	return nil
+	return errors.Join(omitted...)
+}
+
+// recordsJSON returns the records that a commit's operations create, those that its blocks have and
+// that can be shown, each once.
+func recordsJSON(m *commit.Event) (map[cid.Cid][]byte, error) {
+	_, blocks, err := car.ReadAll(m.Blocks, car.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	wanted := make(map[cid.Cid]bool, len(m.Ops))
+	for _, op := range m.Ops {
+		wanted[op.CID] = op.CID.Defined()
+	}
+	records := make(map[cid.Cid][]byte, len(wanted))
+	for _, b := range blocks {
+		if wanted[b.CID] {
+			wanted[b.CID] = false
+			text, e := data.AppendRecordJSON(nil, b.Data)
+			if e != nil {
+				err = fmt.Errorf("record %v: %w", b.CID, e)
+				continue
+			}
+			records[b.CID] = text
+		}
+	}
+	return records, err
+}
+
+// jsonOp is an operation of a commit. The record is nil if there is none to show.
+func jsonOp(m *commit.Event, op commit.Op, record []byte) (*jsonCommit, error) {
+	collection, rkey, err := syntax.ParsePath(op.Path)
+	if err != nil {
+		return nil, err
+	}
+	c := &jsonCommit{Rev: m.Rev, Operation: op.Action, Collection: collection, RKey: rkey}
+	if !op.CID.Defined() {
+		return c, nil
+	}
+	if record == nil {
+		return nil, errors.New("the blocks do not have the record")
+	}
+	c.CID, c.Record = op.CID.String(), record
+	return c, nil
 }
 
 // add encodes a message.
@@ -121,8 +159,9 @@ func (it *item) add(seq int64, ev jsonEvent) error {
 		m.collection = ev.Commit.Collection
 	}
 	var err error
-	m.bytes, err = appendJSON(nil, ev)
-	it.messages = append(it.messages, m)
+	if m.bytes, err = appendJSON(nil, ev); err == nil {
+		it.messages = append(it.messages, m)
+	}
 	return err
 }
 

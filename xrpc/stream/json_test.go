@@ -2,37 +2,55 @@ package stream
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
+	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/internal/cbor"
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Whatever the log holds becomes JSON, or an error that says so.
-func FuzzJSONItem(f *testing.F) {
+// Whatever the log holds becomes JSON, of bounded size, or is left out with an error that says so.
+func FuzzJSONItem(f *testing.F) { fuzzItem(f, jsonItem) }
+
+// The same for version 2.
+func FuzzEventsItem(f *testing.F) { fuzzItem(f, eventsItem) }
+
+func fuzzItem(f *testing.F, encode func(storage.Event) (*item, error)) {
 	now := time.UnixMilli(1)
-	f.Add(uint8(0), []byte{})
+	record := cbor.AppendText(cbor.AppendText(cbor.AppendMap(nil, 1), "$type"), "com.example.x")
+	c, err := cid.V1Builder{Codec: cid.DagCBOR, MhType: 0x12}.Sum(record)
+	if err != nil {
+		f.Fatal(err)
+	}
+	e := &commit.Event{
+		Repo: "did:web:x.example", Commit: c, Rev: "3jzfcijpj2z2a", Time: now, Blocks: car.Append(nil, []cid.Cid{c}, car.Block{CID: c, Data: record}),
+		Ops: []commit.Op{{Action: commit.Create, Path: "com.example.x/1", CID: c}, {Action: commit.Delete, Path: "com.example.x/2", Prev: c}},
+	}
+	f.Add(uint8(0), e.Payload())
 	f.Add(uint8(1), (&commit.Identity{DID: "did:web:x.example", Handle: "x.example", Time: now}).Payload())
 	f.Add(uint8(2), (&commit.Account{DID: "did:web:x.example", Status: "\u2028<>", Time: now}).Payload())
 	f.Add(uint8(3), cbor.AppendMap(nil, 0))
 	kinds := []string{commit.KindCommit, commit.KindIdentity, commit.KindAccount, commit.KindSync}
 	f.Fuzz(func(t *testing.T, kind uint8, payload []byte) {
-		it, err := jsonItem(storage.Event{Seq: 7, DID: "did:web:x.example", Kind: kinds[kind%4], Payload: payload})
-		if err != nil {
-			if !errors.Is(err, storage.ErrCorrupt) {
-				t.Fatal(err)
-			}
-			return
+		it, err := encode(storage.Event{Seq: 7, DID: "did:web:x.example", Kind: kinds[kind%4], Payload: payload})
+		if it == nil || it.seq != 7 {
+			t.Fatal(it, err)
 		}
+		size, last := 0, int64(0)
 		for _, m := range it.messages {
-			if !json.Valid(m.bytes) {
-				t.Fatalf("%q", m.bytes)
+			if size += len(m.bytes); !json.Valid(m.bytes) || m.seq < last || m.seq > 7 {
+				t.Fatalf("%d: %q", m.seq, m.bytes)
 			}
+			last = m.seq
+		}
+		if size > maxEventJSON+8*len(payload)+len(it.messages)*2000 {
+			t.Fatalf("%d bytes of messages", size)
 		}
 	})
 }
@@ -67,6 +85,33 @@ func FuzzParameters(f *testing.F) {
 		case q.cursor != nil && *q.cursor < 0, q.zstd, q.filter.maxSize < 0, q.filter.maxSize >= 1<<32,
 			len(q.filter.collections)+len(q.filter.prefixes) > maxWantedCollections, len(q.filter.dids) > maxWantedDIDs:
 			t.Fatalf("%+v, %+v", q, q.filter)
+		}
+	})
+}
+
+// The same for version 2, which forgives nothing.
+func FuzzEventsParameters(f *testing.F) {
+	f.Add("cursor=1&kinds=commit&kinds=sync&dids=did:web:x.example&collections=a.b.c&collections=a.b.*&maxMessageSizeBytes=7&zstdDictionary=9", "")
+	f.Add("cursor=1000000000000001&wantedDids=x", "zstd")
+	f.Add("collections=*&kinds=identity", "xzstd")
+	f.Fuzz(func(t *testing.T, query, header string) {
+		q, err := parseEvents(&http.Request{URL: &url.URL{RawQuery: query}, Header: http.Header{"Socket-Encoding": {header}}})
+		if err != nil {
+			return
+		}
+		v, err := url.ParseQuery(query)
+		f := q.filter
+		switch {
+		case err != nil, q.cursor != nil && *q.cursor < 0, f.maxSize < 0, f.maxSize >= 1<<32,
+			len(f.collections)+len(f.prefixes) > min(maxWantedCollections, len(v["collections"])), len(f.dids) > min(maxWantedDIDs, len(v["dids"])),
+			f.collections != nil && f.kinds != 0 && f.kinds&kindCommit == 0, header == "zstd", v.Has("wantedDids"), v.Has("compress"):
+			t.Fatalf("%+v, %+v", q, f)
+		}
+		for _, oldest := range []int64{0, 1, 5e14, 2e15} {
+			after, outdated, err := q.start(oldest)
+			if err == nil && after != nil && (*after < 0 || outdated && *q.cursor < microseconds || !outdated && *after > *q.cursor) {
+				t.Fatalf("cursor %d, oldest %d: after %d, outdated %v", *q.cursor, oldest, *after, outdated)
+			}
 		}
 	})
 }

@@ -16,6 +16,11 @@ import (
 // events are not shown. Messages are not signed: to trust them is to trust this host. [EventsView]
 // is version 2.
 //
+// The log may be that of a host of accounts or of a relay. What of its events cannot be shown, such
+// as an operation without its record, is left out: see Outbox.Skipped. Records have their members
+// in the order of DAG-CBOR, as everywhere in this library. Jetstream sorts them by name, which means
+// the same in JSON; compressed with its dictionary, our order takes two per cent more bytes.
+//
 // Parameters of the connection are wantedCollections (NSIDs, or prefixes such as
 // "app.bsky.feed.*"), wantedDids, maxMessageSizeBytes, requireHello, compress, and cursor, the
 // "time_us" of a message. It is that of the log's sequence numbers which belongs to the operation, so
@@ -51,7 +56,7 @@ func (v *JSONView) init() {
 		panic("stream: JSONView.Outbox is missing")
 	}
 	v.once.Do(func() {
-		v.feed = feed{events: v.Outbox.Events, limit: orDefault(v.Window, defaultWindow), encode: packing(jsonItem, v.Zstd)}
+		v.feed = feed{events: v.Outbox.Events, limit: orDefault(v.Window, defaultWindow), encode: v.Outbox.showing(jsonItem, v.Zstd)}
 		v.Outbox.attach(&v.feed)
 	})
 }
@@ -62,17 +67,18 @@ func (v *JSONView) Subscribers() int {
 	return v.feed.count()
 }
 
-// packing returns an encoder whose items can be compressed, if there is what compresses.
-func packing(encode func(storage.Event) (*item, error), c Compressor) func(storage.Event) (*item, error) {
-	if c == nil {
-		return encode
-	}
+// showing returns an encoder for a view: what cannot be shown is left out. Its items can be
+// compressed, if there is what compresses.
+func (o *Outbox) showing(encode func(storage.Event) (*item, error), c Compressor) func(storage.Event) (*item, error) {
 	return func(e storage.Event) (*item, error) {
 		it, err := encode(e)
-		if err != nil {
-			return nil, err
+		if err != nil && o.Skipped != nil {
+			o.Skipped(e, err)
 		}
-		return it.packable(), nil
+		if c != nil {
+			it = it.packable()
+		}
+		return it, nil
 	}
 }
 

@@ -40,6 +40,12 @@ type Outbox struct {
 	// Empty, if not nil, is called when the last subscriber has left, those of JSON views not
 	// counted. It must not block.
 	Empty func()
+	// Skipped, if not nil, is called with an event that a JSON view does not show, or not all
+	// operations of, and why: the blocks have no record for an operation, for example, or the
+	// messages of this one event would be larger than 16 MiB. In the log of a relay, hosts can cause
+	// that; in a host's own, it means damage. Other events are not affected. It may be called more
+	// than once for an event, and must not block.
+	Skipped func(e storage.Event, err error)
 
 	once   sync.Once
 	frames feed

@@ -55,9 +55,9 @@ type IO struct {
 
 // hints say by which flag, or other way, an option is given.
 var hints = map[string]string{
-	"OldHost": "See --old-server.", "Handle": "See --handle.", "Email": "See --email.", "InviteCode": "See --invite-code.",
-	"Token": "See --token.", "RotationKey": "See --rotation-key.", "State": "See --state.", "MaxRepo": "See --max-repo.",
-	"AllowMissingBlobs": "See --allow-missing-blobs.", "OldPassword": "See " + OldPasswordVar + ".", "NewPassword": "See " + NewPasswordVar + ".",
+	"OldHost": "See -old-server.", "Handle": "See -handle.", "Email": "See -email.", "InviteCode": "See -invite-code.",
+	"Token": "See -token.", "RotationKey": "See -rotation-key.", "State": "See -state.", "MaxRepo": "See -max-repo.",
+	"AllowMissingBlobs": "See -allow-missing-blobs.", "OldPassword": "See " + OldPasswordVar + ".", "NewPassword": "See " + NewPasswordVar + ".",
 	"Ask": "Answer at a terminal: the code is needed at each login.",
 }
 

@@ -27,6 +27,7 @@ type values struct {
 	url           string
 	passwordStdin bool
 	yes, all      bool
+	wait          time.Duration
 	uses, codes   int
 	account       string
 	asTar, fast   bool
@@ -35,6 +36,7 @@ type values struct {
 	rewind        bool
 	acceptMissing bool
 	blobsFrom     string
+	number        int64
 	keep          backup.Keep
 	migrate       cmdline.Command
 	worker        worker.Command
@@ -389,7 +391,8 @@ func accountUpdateHandle(ctx context.Context, c *call) error {
 		return err
 	}
 	if err := api.AdminUpdateAccountHandle(ctx, cl, api.AdminUpdateAccountHandleInput{DID: did, Handle: syntax.Handle(c.args[1])}); err != nil {
-		return explain(err)
+		cfg, _ := c.config() // that was read before
+		return explainHandle(explain(err), did, c.args[1], cfg.HandleDomains)
 	}
 	return c.result(map[string]string{"did": string(did), "handle": c.args[1]}, "The account %s has the handle %s.", did, c.args[1])
 }

@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/xrpc/migrate/cmdline"
 )
 
@@ -91,7 +92,7 @@ func commands() []command {
 		{name: "invite list", short: "List the invite codes.", flags: adminFlags, run: inviteList},
 		{name: "invite disable", args: "CODE...", short: "Make invite codes useless.", min: 1, max: -1, flags: adminFlags, run: inviteDisable},
 		{name: "nodes", short: "List the servers that share the database: versions, when they were last seen, what they lead.", run: nodes},
-		{name: "health", short: "Ask the running server whether it is well.", flags: adminFlags, run: health},
+		{name: "health", short: "Ask the running server whether it is well.", long: healthHelp, flags: healthFlags, run: health},
 		{name: "mail-test", args: "ADDRESS", short: "Send a message, to see whether mail works.", min: 1, max: 1, run: mailTest},
 		{name: "mail list", short: "List the mail that waits or was given up.", long: mailHelp, run: mailList},
 		{name: "mail retry", args: "[ID...]", short: "Try mail again at once. It is noted in the audit trail.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("To be tried again", retryMail)},
@@ -105,6 +106,7 @@ func commands() []command {
 		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account to another server, from any server.", long: cmdline.Help, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
 		{name: "migrate-storage", short: "Move the whole server to another database or another place for blobs, while it runs.", long: storageHelp, flags: storageFlags, run: migrateStorage},
 		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server, or what they know of it.", long: crawlHelp, max: -1, flags: crawlFlags, run: requestCrawl},
+		{name: "jetstream train", args: "FILE", short: "Make a zstd dictionary for the JSON stream, of this server's own events, while the server runs.", long: trainHelp, min: 1, max: 1, flags: trainFlags, run: trainDictionary},
 		{name: "version", short: "Show the version.", run: version},
 	}, workerCommands()...)
 }
@@ -118,9 +120,9 @@ func Run(ctx context.Context, args []string, io IO) int {
 	case errors.Is(err, flag.ErrHelp):
 		return ExitOK
 	}
-	fmt.Fprintf(io.Stderr, "pds: %v\n", err)
+	fmt.Fprintf(io.Stderr, "pds: %s\n", inWords(err))
 	switch {
-	case errors.Is(err, errUsage), errors.Is(err, errConfig):
+	case errors.Is(err, errUsage), errors.Is(err, errConfig), errors.Is(err, datadir.ErrForeign):
 		return ExitUsage
 	case errors.Is(err, errProblems):
 		return ExitProblems
@@ -242,6 +244,11 @@ func (c *call) load() (cfg *config.Config, file string, err error) {
 	cfg, err = config.Load(env)
 	if err != nil {
 		return nil, "", fmt.Errorf("%w:\n%w", errConfig, err)
+	}
+	if file != "" {
+		if w := config.FileWarning(file); w != "" {
+			cfg.Warnings = append(cfg.Warnings, w)
+		}
 	}
 	return cfg, file, nil
 }

@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/examples/pds/internal/notify"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
-	"github.com/pdskit/pdskit/xrpc"
 )
 
 // logger returns the log of a configuration.
@@ -41,46 +39,19 @@ func serve(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	banner(c.Stdout, cfg, srv)
+	if err := banner(c.Stdout, cfg, srv); err != nil {
+		log.Warn("the administrator's password will be shown again", "error", err)
+	}
+	tell := notify.New(c.Environ)
+	tell.Send(notify.Ready, notify.Status("Serving "+srv.URL()))
+	go tell.Watch(ctx, srv.Alive)
 	<-ctx.Done()
 	fmt.Fprintln(c.Stdout, "Shutting down.")
+	tell.Send(notify.Stopping)
 	srv.Drain(context.Background())
 	end, cancel := context.WithTimeout(context.Background(), cfg.DrainTimeout)
 	defer cancel()
 	return srv.Shutdown(end)
-}
-
-// banner says what was started and what to try.
-func banner(out io.Writer, cfg *config.Config, srv *server.Server) {
-	data := absolute(cfg.DataDirectory)
-	kind := "Personal Data Server"
-	if cfg.DevMode {
-		kind = "development Personal Data Server"
-	}
-	fmt.Fprintf(out, "pdskit %s: a %s at %s\n", server.Version, kind, srv.URL())
-	fmt.Fprintf(out, "  data        %s\n", data)
-	plc, local := srv.PLC()
-	if local {
-		plc += " (in this process)"
-	}
-	fmt.Fprintf(out, "  PLC         %s\n", plc)
-	fmt.Fprintf(out, "  handles     *%s\n", strings.Join(cfg.HandleDomains, ", *"))
-	fmt.Fprintf(out, "  pages       %s/account\n", srv.URL())
-	if cfg.AdminPages {
-		fmt.Fprintf(out, "              %s/admin for the administrator\n", srv.URL())
-	}
-	if file := filepath.Join(data, "secrets.json"); srv.Secrets().NewPassword && cfg.DevMode {
-		fmt.Fprintf(out, "  admin       password %s (shown only now; kept in %s)\n", srv.Secrets().AdminPassword, file)
-	} else if srv.Secrets().NewPassword { // what a service prints is kept for all to read
-		fmt.Fprintf(out, "  admin       password in %s\n", file)
-	}
-	if cfg.InviteRequired {
-		fmt.Fprintf(out, "\nNew accounts need an invite code. Make one:\n  pds invite create\nor\n  curl -u admin:PASSWORD -H 'Content-Type: application/json' -d '{\"useCount\":1}' %s/xrpc/com.atproto.server.createInviteCode\n", srv.URL())
-		return
-	}
-	fmt.Fprintf(out, "\nTry:\n  curl %s/xrpc/com.atproto.server.describeServer\n", srv.URL())
-	fmt.Fprintf(out, "  curl -H 'Content-Type: application/json' -d '{\"handle\":\"alice%s\",\"email\":\"alice@example.com\",\"password\":\"secret\"}' %s/xrpc/com.atproto.server.createAccount\n",
-		cfg.HandleDomains[0], srv.URL())
 }
 
 func absolute(path string) string {
@@ -155,24 +126,4 @@ func showConfig(_ context.Context, c *call) error {
 		fmt.Fprintf(c.Stdout, "warning: %s\n", w)
 	}
 	return nil
-}
-
-// health asks for /xrpc/_health. It needs no password.
-func health(ctx context.Context, c *call) error {
-	cfg, err := c.config()
-	if err != nil {
-		return err
-	}
-	host, err := c.server(cfg)
-	if err != nil {
-		return err
-	}
-	var out struct {
-		Version string `json:"version"`
-	}
-	cl := &xrpc.Client{Host: host, HTTP: &http.Client{Timeout: 10 * time.Second}, Retries: -1}
-	if err := cl.Query(ctx, "_health", nil, &out); err != nil {
-		return explain(err)
-	}
-	return c.result(out, "%s is well: version %s.", host, out.Version)
 }

@@ -140,7 +140,7 @@ type Config struct {
 	// Now is the clock, for tests. Nil: time.Now.
 	Now func() time.Time
 	// Metrics is the address of a listener for metrics and profiles, as
-	// "127.0.0.1:9090". PDS_METRICS_ADDRESS, default none.
+	// "127.0.0.1:2590". PDS_METRICS_ADDRESS, default none.
 	Metrics string
 
 	// AdminPages are the administrator's pages at /admin. PDS_ADMIN_PAGES, default true.
@@ -334,11 +334,11 @@ func (r *reader) load() *Config {
 	}
 	c.Port = r.integer("PDS_PORT", fallback, 0, 65535)
 	c.Log = r.log()
+	r.misleading(c)
 	r.unknown()
 	return c
 }
 
-// mail reads what is about mail.
 // s3 is the bucket of the blobs, if one is named.
 func (r *reader) s3() s3.Config {
 	const p = "PDS_BLOBSTORE_S3_"
@@ -363,6 +363,7 @@ func (r *reader) s3() s3.Config {
 	return c
 }
 
+// mail reads what is about mail.
 func (r *reader) mail(dev bool) Mail {
 	m := Mail{
 		SMTP: r.smtp("PDS_EMAIL_SMTP_URL"),

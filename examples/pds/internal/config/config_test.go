@@ -40,9 +40,9 @@ func TestDefaults(t *testing.T) {
 		c.PLC != "" || c.PublicURL(80) != "http://localhost:80" || !slices.Equal(c.HandleDomains, []string{".test"}) || !c.AllowPrivateAddresses {
 		t.Errorf("for development: %+v", c)
 	}
-	c = load(t, "PDS_HOSTNAME=PDS.Example.com", "PDS_EMAIL_SMTP_URL=smtp://mail", "PDS_EMAIL_FROM_ADDRESS=a@b.test")
-	if c.DevMode || c.Hostname != "pds.example.com" || c.Bind != "" || !c.InviteRequired || !c.Limits.Enabled || c.PLC != "https://plc.directory" ||
-		c.ServiceDID != "did:web:pds.example.com" || c.PublicURL(80) != "https://pds.example.com" || c.HandleDomains[0] != ".pds.example.com" ||
+	c = load(t, "PDS_HOSTNAME=PDS.Site.test", "PDS_TLS_ACME=true", "PDS_EMAIL_SMTP_URL=smtp://mail", "PDS_EMAIL_FROM_ADDRESS=a@b.test")
+	if c.DevMode || c.Hostname != "pds.site.test" || c.Bind != "" || !c.InviteRequired || !c.Limits.Enabled || c.PLC != "https://plc.directory" ||
+		c.ServiceDID != "did:web:pds.site.test" || c.PublicURL(80) != "https://pds.site.test" || c.HandleDomains[0] != ".pds.site.test" ||
 		c.AllowPrivateAddresses || !c.AcceptImports || c.Backfill != 72*time.Hour {
 		t.Errorf("for production: %+v", c)
 	}
@@ -57,7 +57,7 @@ func TestDefaults(t *testing.T) {
 // An environment as the official distribution's installer writes it works.
 func TestOfficialEnvironment(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pds.env")
-	text := `PDS_HOSTNAME=pds.example.com
+	text := `PDS_HOSTNAME=pds.site.test
 PDS_JWT_SECRET=0123456789abcdef0123456789abcdef
 PDS_ADMIN_PASSWORD=fedcba9876543210fedcba9876543210
 PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=1111111111111111111111111111111111111111111111111111111111111111
@@ -71,14 +71,14 @@ PDS_REPORT_SERVICE_URL=https://mod.bsky.app
 PDS_REPORT_SERVICE_DID=did:plc:ar7c4by46qjdydhdevvrndac
 PDS_CRAWLERS=https://bsky.network
 LOG_ENABLED=true
-PDS_EMAIL_SMTP_URL=smtps://user:p%40ss@smtp.example.com:465/
-PDS_EMAIL_FROM_ADDRESS=admin@example.com
+PDS_EMAIL_SMTP_URL=smtps://user:p%40ss@smtp.site.test:465/
+PDS_EMAIL_FROM_ADDRESS=admin@site.test
 PDS_RATE_LIMITS_ENABLED=true
 `
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env, read, err := Environment([]string{"HOME=/root", "PDS_PORT=3000", "PDS_BLOB_UPLOAD_LIMIT=1"}, file)
+	env, read, err := Environment([]string{"HOME=/root", "PDS_PORT=3000", "PDS_BIND_ADDRESS=127.0.0.1", "PDS_BLOB_UPLOAD_LIMIT=1"}, file)
 	if err != nil || read != file {
 		t.Fatal(read, err)
 	}
@@ -151,7 +151,7 @@ func TestS3(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	c := load(t, "PDS_HOSTNAME=pds.example.com", "PDS_HOSTNAMES=x", "PDS_SOMETHING_ELSE_ALTOGETHER=1", "PDS_MAX_SUBSCRIPTION_BUFFER=1",
+	c := load(t, "PDS_HOSTNAME=pds.site.test", "PDS_BIND_ADDRESS=127.0.0.1", "PDS_HOSTNAMES=x", "PDS_SOMETHING_ELSE_ALTOGETHER=1", "PDS_MAX_SUBSCRIPTION_BUFFER=1",
 		"PDS_EMPTY=", "OTHER=1", "PDS_ENV_FILE=f")
 	want := []string{
 		"PDS_EMAIL_SMTP_URL is not set: mail is written to the log and sent to nobody",

@@ -166,7 +166,7 @@ func (r *reader) address(name string) string {
 		return ""
 	}
 	if _, port, err := net.SplitHostPort(v); err != nil {
-		r.wrong(name, "%q is not an address with a port, like 127.0.0.1:9090", v)
+		r.wrong(name, "%q is not an address with a port, like 127.0.0.1:2590", v)
 	} else if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 		r.wrong(name, "%q is not a port", port)
 	}

@@ -27,8 +27,8 @@ type Secrets struct {
 	// MasterKeys seal the accounts' signing keys. The first one is used for what is
 	// sealed from now on, the others open what is older.
 	MasterKeys [][]byte
-	// NewPassword reports that AdminPassword was generated just now, so that the
-	// operator must be told.
+	// NewPassword reports that AdminPassword was generated, and that nobody has been told: see
+	// PasswordShown.
 	NewPassword bool
 
 	all secretsFile
@@ -37,7 +37,10 @@ type Secrets struct {
 // secretsFile is the form of the secrets in the data directory. It has only
 // those that the environment did not give when they were first needed.
 type secretsFile struct {
-	AdminPassword  string `json:"adminPassword,omitempty"`
+	AdminPassword string `json:"adminPassword,omitempty"`
+	// AdminPasswordUnseen: it has not been shown yet, be it that the first start failed.
+	AdminPasswordUnseen bool `json:"adminPasswordUnseen,omitempty"`
+
 	JWTSecret      string `json:"jwtSecret,omitempty"`
 	PLCRotationKey string `json:"plcRotationKey,omitempty"`
 	// OldPLCRotationKeys are those that DIDs may still have.
@@ -69,7 +72,10 @@ func (c *Config) Secrets() (*Secrets, error) {
 		}
 		return fresh
 	}
-	s.NewPassword = pick(c.AdminPassword, &file.AdminPassword, &s.all.AdminPassword, rand.Text)
+	if pick(c.AdminPassword, &file.AdminPassword, &s.all.AdminPassword, rand.Text) {
+		file.AdminPasswordUnseen = true
+	}
+	s.NewPassword = c.AdminPassword == "" && file.AdminPasswordUnseen
 	pick(c.JWTSecret, &file.JWTSecret, &s.all.JWTSecret, randomHex)
 	// keys of the environment stand before those of the file.
 	keys := func(env []string, kept *string, old []string) []string {
@@ -135,6 +141,11 @@ func (c *Config) StoredPassword() (string, error) {
 		err = fmt.Errorf("no administrator's password: set PDS_ADMIN_PASSWORD, or use the data directory of the server (%s has none)", c.secretsPath())
 	}
 	return file.AdminPassword, err
+}
+
+// PasswordShown notes that the operator has been told the administrator's password.
+func (c *Config) PasswordShown() error {
+	return c.changeSecrets(func(f *secretsFile) { f.AdminPasswordUnseen = false })
 }
 
 // File is all secrets in the form of secrets.json, those of the environment too: for

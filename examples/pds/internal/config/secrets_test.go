@@ -32,6 +32,13 @@ func TestSecretsAreKept(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
+	// It is new until it has been shown: the first start may fail.
+	if again, err := c.Secrets(); err != nil || !again.NewPassword {
+		t.Errorf("not shown yet: %+v, %v", again, err)
+	}
+	if err := c.PasswordShown(); err != nil {
+		t.Fatal(err)
+	}
 	again, err := c.Secrets()
 	if err != nil {
 		t.Fatal(err)

@@ -28,12 +28,12 @@ func TestWeakSecrets(t *testing.T) {
 		{"PDS_ADMIN_PASSWORD=admin", true},
 		{"PDS_ADMIN_PASSWORD=1234567890", true},
 		{"PDS_ADMIN_PASSWORD=zzzzzzzzzzzz", true},
-		{"PDS_ADMIN_PASSWORD=pds.example.com", true},
+		{"PDS_ADMIN_PASSWORD=pds.site.test", true},
 		{"PDS_ADMIN_PASSWORD=topsecret", false},
 		{"PDS_ADMIN_PASSWORD=fedcba9876543210fedcba9876543210", false},
 	} {
 		name, value, _ := strings.Cut(tt.variable, "=")
-		c, err := Load(vars(append(mail, tt.variable, "PDS_HOSTNAME=pds.example.com")...))
+		c, err := Load(vars(append(mail, tt.variable, "PDS_HOSTNAME=pds.site.test", "PDS_BIND_ADDRESS=127.0.0.1")...))
 		if (err != nil) != tt.refused {
 			t.Errorf("%s: %v", tt.variable, err)
 		}
@@ -43,17 +43,17 @@ func TestWeakSecrets(t *testing.T) {
 		// On one's own machine it is a warning.
 		dev := load(t, tt.variable)
 		warned := strings.Join(dev.Warnings, "\n")
-		if weak := tt.refused && value != "pds.example.com"; weak != strings.Contains(warned, name) {
+		if weak := tt.refused && value != "pds.site.test"; weak != strings.Contains(warned, name) {
 			t.Errorf("%s in development: warnings %q", tt.variable, dev.Warnings)
 		}
 		if err != nil {
 			warned += err.Error()
 		}
-		if len(value) > 5 && value != "pds.example.com" && strings.Contains(warned, value) {
+		if len(value) > 5 && value != "pds.site.test" && strings.Contains(warned, value) {
 			t.Errorf("the secret %s is shown: %s", value, warned)
 		}
 	}
-	c := load(t, append(mail, "PDS_HOSTNAME=pds.example.com", "PDS_JWT_SECRET=twenty random bytes!", "PDS_ADMIN_PASSWORD=twenty random bytes!", "PDS_RATE_LIMIT_BYPASS_KEY=key")...)
+	c := load(t, append(mail, "PDS_HOSTNAME=pds.site.test", "PDS_BIND_ADDRESS=127.0.0.1", "PDS_JWT_SECRET=twenty random bytes!", "PDS_ADMIN_PASSWORD=twenty random bytes!", "PDS_RATE_LIMIT_BYPASS_KEY=key")...)
 	if len(c.Warnings) != 3 {
 		t.Errorf("warnings %q", c.Warnings)
 	}

@@ -3,10 +3,11 @@
 //	pds.sqlite         accounts, repositories, events (with -wal, -shm), unless in PostgreSQL
 //	pds.sqlite.blobs/  blobs, unless they are configured to lie elsewhere
 //	secrets.json       keys, and the passwords that were generated
-//	plc.jsonl          the did:plc directory of a development server
+//	plc.jsonl          the did:plc directory of a development server, and plc.port its port
 //	acme/              certificates, which can be had again
 //	tmp/               downloads and uploads under way; not backed up
 //	lock               held by the processes that use the directory
+//	serve.lock         held by the server, unless the database is another one: there is one server
 //	move.lock          held by the one that moves its data elsewhere
 package datadir
 
@@ -41,8 +42,11 @@ const (
 	PLC      = "plc.jsonl"
 	ACME     = "acme"
 	Temp     = "tmp"
-	lockName = "lock"
-	moveName = "move.lock"
+	PLCPort  = "plc.port"
+
+	lockName  = "lock"
+	moveName  = "move.lock"
+	serveName = "serve.lock"
 )
 
 // ErrMoving: another process moves the data of the directory.
@@ -69,7 +73,9 @@ type Dir struct {
 	where  string // of the blobs, in a bucket
 	lock   *os.File
 	moving *os.File
-	server *postgres.DB // the other database
+	// serving is held by the server.
+	serving *os.File
+	server  *postgres.DB // the other database
 }
 
 // Options are how a directory is opened. The zero value works.
@@ -130,12 +136,17 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	if opt.Database != "" {
 		file = path
 	}
+	if opt.Use == Serve && opt.Database == "" {
+		if err := foreign(path); err != nil {
+			return nil, err
+		}
+	}
 	if opt.Existing {
 		if _, err := os.Stat(file); err != nil {
 			return nil, fmt.Errorf("no server's data in %s: %w", path, err)
 		}
 	} else if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, err
+		return nil, explain("PDS_DATA_DIRECTORY", path, err)
 	}
 	if err := checkOwner(file); err != nil {
 		return nil, err
@@ -147,7 +158,12 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	if d.lock, err = filelock.Try(filepath.Join(path, lockName), kind); errors.Is(err, filelock.ErrLocked) {
 		return nil, ErrInUse
 	} else if err != nil {
-		return nil, err
+		return nil, explain("PDS_DATA_DIRECTORY", path, err)
+	}
+	if opt.Use == Serve && opt.Database == "" {
+		if err := d.serve(); err != nil {
+			return nil, err
+		}
 	}
 	if d.Blobs == "" {
 		d.Blobs = filepath.Join(path, Blobs)
@@ -175,6 +191,7 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 		err = d.openBucket(ctx, opt)
 	} else if opt.Blobs != "" {
 		d.Store.Blobs, err = blobfs.Open(d.Blobs, blobfs.Config{Now: opt.Now})
+		err = explain("PDS_BLOBSTORE_DISK_LOCATION", d.Blobs, err)
 	}
 	if err == nil && opt.Use != Move {
 		d.Store = transfer.Guard(d.Store)
@@ -270,7 +287,7 @@ func (d *Dir) Close() error {
 	if d.server != nil {
 		errs = append(errs, d.server.Close())
 	}
-	for _, lock := range []*os.File{d.moving, d.lock} {
+	for _, lock := range []*os.File{d.moving, d.serving, d.lock} {
 		if lock != nil {
 			errs = append(errs, lock.Close())
 		}
@@ -283,7 +300,7 @@ var Layout = backup.Layout{Database: Database, Blobs: Blobs, Others: []string{Se
 
 // Source is the directory as what is backed up.
 func (d *Dir) Source() backup.Source {
-	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Elsewhere: d.where, Dir: d.Path, Own: []string{lockName, moveName, ACME}}
+	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Elsewhere: d.where, Dir: d.Path, Own: []string{lockName, moveName, serveName, PLCPort, ACME}}
 }
 
 // Files returns a backup.Backup.Files: the secrets, and the did:plc directory of a development

@@ -28,7 +28,7 @@ func (s *Server) acmeTLS() (*tls.Config, error) {
 		m.Client.DirectoryURL = autocert.DefaultACMEDirectory
 	}
 	if port := s.cfg.TLS.HTTPPort; port >= 0 {
-		l, err := net.Listen("tcp", net.JoinHostPort(s.cfg.Bind, fmt.Sprint(port)))
+		l, err := listen("PDS_HTTP_PORT, PDS_BIND_ADDRESS", net.JoinHostPort(s.cfg.Bind, fmt.Sprint(port)))
 		if err != nil {
 			return nil, err
 		}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"strconv"
@@ -211,14 +210,16 @@ func (s *Server) registerMetrics() {
 	m.Runtime()
 }
 
-// serveMetrics starts the listener for metrics and profiles, if there is to be one.
-func (s *Server) serveMetrics() error {
+// serveMetrics starts the listener for metrics and profiles, if there is to be one. The server goes on
+// without it if it cannot listen.
+func (s *Server) serveMetrics() {
 	if s.cfg.Metrics == "" {
-		return nil
+		return
 	}
-	l, err := net.Listen("tcp", s.cfg.Metrics)
+	l, err := listen("PDS_METRICS_ADDRESS", s.cfg.Metrics)
 	if err != nil {
-		return err
+		s.log.Warn("there are no metrics", "error", err)
+		return
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", &s.meters.registry)
@@ -227,5 +228,4 @@ func (s *Server) serveMetrics() error {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	s.log.Info("metrics", "address", l.Addr().String())
 	s.serveMore(&http.Server{Handler: mux}, l)
-	return nil
 }

@@ -32,9 +32,6 @@ import (
 	"github.com/pdskit/pdskit/xrpc/site"
 )
 
-// Version is what /xrpc/_health tells.
-const Version = "0.1.0"
-
 // Server is a running server.
 type Server struct {
 	cfg     *config.Config
@@ -82,7 +79,7 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change cha
 	if err := s.openSecrets(ctx); err != nil {
 		return nil, err
 	}
-	if s.listener, err = net.Listen("tcp", net.JoinHostPort(cfg.Bind, fmt.Sprint(cfg.Port))); err != nil {
+	if s.listener, err = listen("PDS_PORT, PDS_BIND_ADDRESS", net.JoinHostPort(cfg.Bind, fmt.Sprint(cfg.Port))); err != nil {
 		return nil, err
 	}
 	s.listener = &limit.Listener{Listener: s.listener, Shared: limit.Proxies(cfg.Limits.TrustedProxies).Contains}
@@ -116,9 +113,7 @@ func (s *Server) serve(ctx context.Context) error {
 	s.http.Protocols.SetHTTP1(true)
 	s.http.Protocols.SetHTTP2(true)
 	s.http.Protocols.SetUnencryptedHTTP2(true)
-	if err := s.serveMetrics(); err != nil {
-		return err
-	}
+	s.serveMetrics()
 	if s.cfg.TLS.ACME {
 		var err error
 		if s.http.TLSConfig, err = s.acmeTLS(); err != nil {
@@ -158,13 +153,45 @@ func (s *Server) openDirectory() (err error) {
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", "localhost:0")
+	l, err := s.listenPLC()
 	if err != nil {
 		return err
 	}
 	s.plcURL = fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port)
 	s.serveMore(&http.Server{Handler: s.plcDir, WriteTimeout: time.Minute}, l)
 	return nil
+}
+
+// usualPLC is the port of the did:plc directory of a development server, if it is free.
+const usualPLC = 2582
+
+// listenPLC listens for the did:plc directory: on the same port as at the last start, if that is free,
+// so that tools need not be told another address each time.
+func (s *Server) listenPLC() (net.Listener, error) {
+	dir := s.cfg.DataDirectory
+	noted := datadir.ReadPort(dir, datadir.PLCPort)
+	first := noted
+	if noted == 0 && s.cfg.Port != 0 { // who wants any port gets any
+		first = usualPLC
+	}
+	var l net.Listener
+	var err error
+	for _, port := range []int{first, 0} {
+		if l, err = net.Listen("tcp", fmt.Sprintf("localhost:%d", port)); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	switch {
+	case noted == 0:
+		err = datadir.WritePort(dir, datadir.PLCPort, port)
+	case noted != port:
+		s.log.Warn("the port of the did:plc directory is taken: it has another one until the next start", "port", noted, "now", port)
+	}
+	return l, err
 }
 
 // config is that of the whole PDS.
@@ -209,6 +236,9 @@ func (s *Server) config() (pds.Config, error) {
 		Decoders: map[string]func(io.Reader) (io.Reader, error){
 			"br": func(r io.Reader) (io.Reader, error) { return brotli.NewReader(r), nil },
 		},
+	}
+	if cfg.DevMode {
+		c.Home = http.HandlerFunc(s.home)
 	}
 	if !cfg.AcceptImports {
 		c.ImportLimit = -1
@@ -354,3 +384,6 @@ func (s *Server) serveMore(srv *http.Server, l net.Listener) {
 	s.servers = append(s.servers, srv)
 	go srv.Serve(l)
 }
+
+// Alive returns when the database has answered, whatever it says.
+func (s *Server) Alive(ctx context.Context) { s.data.Store.Events.Bounds(ctx) }

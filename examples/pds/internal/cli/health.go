@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+const healthHelp = `
+With -wait, it asks again and again, for at most that long, until the server is well: for scripts that
+have just started it. Without, it asks once.
+`
+
+func healthFlags(c *call) {
+	adminFlags(c)
+	c.DurationVar(&c.values.wait, "wait", 0, "wait for the server to be well, for at most this `time`, such as 1m")
+}
+
+// health asks for /xrpc/_health. It needs no password.
+func health(ctx context.Context, c *call) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	host, err := c.server(cfg)
+	if err != nil {
+		return err
+	}
+	var out struct {
+		Version string `json:"version"`
+	}
+	cl := &xrpc.Client{Host: host, HTTP: &http.Client{Timeout: 10 * time.Second}, Retries: -1}
+	if c.values.wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.values.wait)
+		defer cancel()
+	}
+	err = cl.Query(ctx, "_health", nil, &out)
+	for pause := 50 * time.Millisecond; err != nil && c.values.wait > 0; pause = min(2*pause, time.Second) {
+		select {
+		case <-time.After(pause):
+			var last error
+			if last = cl.Query(ctx, "_health", nil, &out); last == nil || ctx.Err() == nil {
+				err = last
+			}
+			continue
+		case <-ctx.Done():
+		}
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("not well after %s: %w", c.values.wait, explain(err))
+		}
+		return ctx.Err()
+	}
+	if err != nil {
+		return explain(err)
+	}
+	return c.result(out, "%s is well: version %s.", host, out.Version)
+}

@@ -1,0 +1,323 @@
+package indexer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// jobs are the repositories that are being read. Commits of their accounts are kept meanwhile, to
+// be applied after it. They need not be kept for longer than the process lives: the account stays
+// due until all is stored.
+type jobs struct {
+	wake chan struct{} // has an element when an account has become due
+
+	mu    sync.Mutex
+	list  map[syntax.DID]*job
+	bytes int // of all commits that are kept
+}
+
+type job struct {
+	did    syntax.DID
+	cancel context.CancelFunc
+	kept   []*item
+	bytes  int
+	lost   bool // there were too many
+}
+
+// Bounds on the commits that are kept.
+const (
+	keptOfOne = 2 << 20
+	keptOfAll = 64 << 20
+)
+
+// of returns the job of an account, if it is being read.
+func (x *jobs) of(did syntax.DID) *job {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if j := x.list[did]; j != nil && j.kept != nil {
+		return j
+	}
+	return nil
+}
+
+// keep keeps an event of an account for the end of its job.
+func (x *jobs) keep(j *job, it *item) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if j.lost = j.lost || j.bytes+it.size > keptOfOne || x.bytes+it.size > keptOfAll; j.lost {
+		return
+	}
+	j.kept = append(j.kept, it)
+	j.bytes += it.size
+	x.bytes += it.size
+}
+
+// open begins to keep commits. It is called in the order of the account's events.
+func (x *jobs) open(j *job) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	j.kept = make([]*item, 0, 4)
+}
+
+// close ends keeping, and returns what was kept.
+func (x *jobs) close(j *job) ([]*item, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	kept := j.kept
+	x.bytes -= j.bytes
+	j.kept, j.bytes = nil, 0
+	return kept, j.lost
+}
+
+// cancel ends the job of an account, which will be begun anew if the account is due.
+func (x *jobs) cancel(did syntax.DID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if j := x.list[did]; j != nil {
+		j.cancel()
+	}
+}
+
+func (x *jobs) count() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.list)
+}
+
+// claim makes a job for an account, unless there is one.
+func (x *jobs) claim(ctx context.Context, did syntax.DID) (*job, context.Context) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.list[did] != nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	j := &job{did: did, cancel: cancel}
+	x.list[did] = j
+	return j, ctx
+}
+
+// free ends a job. Commits that it kept are dropped: the account is due.
+func (x *jobs) free(j *job) {
+	x.close(j)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	j.cancel()
+	delete(x.list, j.did)
+}
+
+// fetchAll reads the repositories of accounts that are due, several at once.
+func (r *run) fetchAll(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	most := orDefault(r.Fetches, 8)
+	done := make(chan struct{}, 1)
+	var queue []Account // that were due a moment ago
+	for ctx.Err() == nil {
+		free := most - r.jobs.count()
+		if len(queue) == 0 && free > 0 {
+			var err error
+			// Those that are being read are among them.
+			if queue, err = r.Sink.Due(ctx, r.Now(), r.hosts.closed(), 2*r.hosts.perHost+2, 4*most); err != nil && ctx.Err() == nil {
+				r.sinkFailed(err)
+			}
+		}
+		started := 0
+		for ; len(queue) > 0 && free > 0; queue = queue[1:] {
+			a := queue[0]
+			if a.Host != "" && !r.hosts.open(a.Host) {
+				continue
+			}
+			j, jobCtx := r.jobs.claim(ctx, a.DID)
+			if j == nil {
+				continue
+			}
+			started++
+			free--
+			running.Go(func() {
+				defer signal(done)
+				defer r.jobs.free(j)
+				r.job(jobCtx, j)
+			})
+		}
+		if started > 0 && free > 0 {
+			continue
+		}
+		wait := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+		case <-done:
+		case <-r.jobs.wake:
+		case <-wait.C:
+		}
+		wait.Stop()
+	}
+}
+
+// errBusy: the host has as many downloads as it may have.
+var errBusy = errors.New("the host is busy")
+
+// job does what is due for an account.
+func (r *run) job(ctx context.Context, j *job) {
+	r.lanes.do(j.did, func() { r.jobs.open(j) })
+	a, err := r.Sink.Account(ctx, j.did)
+	if err != nil || a.Due.IsZero() || a.Due.After(r.Now()) {
+		return
+	}
+	f := &fetch{run: r, j: j, d: &draft{before: a.Version, a: a}, sc: r.scope.Load()}
+	err = f.do(ctx)
+	if errors.Is(err, errBusy) || errors.Is(err, ErrConflict) || ctx.Err() != nil {
+		return // it stays due
+	}
+	r.count.fetches.Add(1)
+	if err == nil {
+		return
+	}
+	r.count.fetchErrors.Add(1)
+	r.Log.Info("an account could not be read", "did", j.did, "host", a.Host, "error", err)
+	r.lanes.do(j.did, func() { r.fetchFailed(ctx, j.did, err) })
+}
+
+// gone are the errors by which a host says that an account is not active, and the status that it
+// means.
+var gone = map[string]string{
+	"RepoDeactivated": "deactivated", "RepoTakendown": "takendown", "RepoSuspended": "suspended", "RepoDeleted": commit.Deleted,
+}
+
+// triesToDelete is how often in a row a host must have said that it does not know an account before
+// that counts as a deletion, of which the event was missed.
+const triesToDelete = 3
+
+// fetchFailed notes a failure of a job.
+func (r *run) fetchFailed(ctx context.Context, did syntax.DID, cause error) {
+	d, err := r.draft(ctx, did)
+	if err != nil || !d.known() || d.a.Due.IsZero() {
+		return
+	}
+	var told *xrpc.Error
+	switch {
+	case errors.As(cause, &told) && gone[told.Name] != "":
+		r.status(d, false, gone[told.Name])
+		d.a.Error = shorten(cause)
+		if d.a.Status != commit.Deleted {
+			d.a.Due = time.Time{} // an event says when it is back
+		}
+	case errors.Is(cause, identity.ErrTombstoned):
+		r.status(d, false, commit.Deleted)
+	case errors.As(cause, &told) && told.Name == "RepoNotFound" && d.a.Tries+1 >= triesToDelete && d.a.State != Pending:
+		r.status(d, false, commit.Deleted)
+		d.a.Error = shorten(cause)
+	case errors.As(cause, &told) && told.Status == http.StatusTooManyRequests:
+		// That is about the host, which is left alone for a while.
+		d.a.Error = shorten(cause)
+		d.a.Due = r.Now().Add(jitter(2 * time.Second))
+	default:
+		r.failedAccount(&d.a, cause)
+		if errors.Is(cause, crypto.ErrSignature) || errors.Is(cause, commit.ErrBadSignature) {
+			r.suspect(did) // the key may have been changed
+		}
+	}
+	d.changed = true
+	if err := r.store(ctx, d); err != nil && ctx.Err() == nil && !errors.Is(err, ErrConflict) {
+		r.sinkFailed(err)
+	}
+}
+
+// fetch is the work of one job.
+type fetch struct {
+	*run
+	j  *job
+	d  *draft
+	sc *scope
+}
+
+func (f *fetch) do(ctx context.Context) error {
+	a := &f.d.a
+	switch {
+	case !f.sc.wants(a):
+		return f.remove(ctx, Removed)
+	case !a.Active && a.Status == commit.Deleted:
+		return f.remove(ctx, Pending)
+	case a.State == Synchronized && a.Filter != f.sc.records.text && f.sc.records.within(a.Filter):
+		return f.trim(ctx)
+	}
+	for _, s := range f.sources {
+		if s.Local == nil || s.Local.Repos == nil {
+			continue
+		}
+		found, err := f.local(ctx, s)
+		if found || err != nil {
+			return err
+		}
+	}
+	return f.remote(ctx)
+}
+
+// put stores the draft, and goes on with a new one.
+func (f *fetch) put(ctx context.Context) error {
+	if err := f.w.submit(ctx, f.d.change(), nil); err != nil {
+		return err
+	}
+	f.count.applied.Add(int64(len(f.d.ops)))
+	a := f.d.a
+	a.Version = f.d.before + 1
+	f.d = &draft{before: a.Version, a: a}
+	return nil
+}
+
+// remote reads a repository from the account's host.
+func (f *fetch) remote(ctx context.Context) error {
+	known := f.d.a.Host
+	if f.d.a.Tries > 0 {
+		f.suspect(f.d.a.DID) // it may have moved
+	}
+	doc, err := f.lookUp(ctx, f.d)
+	if err != nil {
+		return err
+	}
+	key, err := doc.SigningKey()
+	if err != nil {
+		return err
+	}
+	if f.d.a.Host == "" {
+		return errors.New("the DID document names no host")
+	}
+	if f.d.a.Host != known {
+		if err := f.put(ctx); err != nil { // so that accounts of a busy host can be told apart
+			return err
+		}
+	}
+	if !f.hosts.acquire(f.d.a.Host) {
+		return errBusy
+	}
+	err = f.download(ctx, key)
+	f.hosts.release(f.d.a.Host, hostError(ctx, err), err)
+	return err
+}
+
+// hostError reports whether a host has failed, rather than one account.
+func hostError(ctx context.Context, err error) bool {
+	if err == nil || ctx.Err() != nil {
+		return false
+	}
+	var told *xrpc.Error
+	if errors.As(err, &told) {
+		return told.Status >= 500 || told.Status == http.StatusTooManyRequests
+	}
+	return errors.Is(err, errDownload)
+}
+
+// errDownload: a download broke.
+var errDownload = errors.New("the download failed")
+
+func downloadError(err error) error { return fmt.Errorf("%w: %w", errDownload, err) }

@@ -1,0 +1,101 @@
+package indexer
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// hosts bounds what is asked of each host, and leaves those alone that fail or ask for it.
+type hosts struct {
+	perHost int
+	now     func() time.Time
+
+	mu   sync.Mutex
+	list map[string]*host
+}
+
+type host struct {
+	running int
+	fails   int
+	until   time.Time // not before
+}
+
+// maxHostPause bounds how long a host is left alone.
+const maxHostPause = 10 * time.Minute
+
+// maxAsked bounds how long a host is left alone because it asks for that.
+const maxAsked = time.Hour
+
+func (h *hosts) shut(x *host) bool { return x.running >= h.perHost || h.now().Before(x.until) }
+
+// open reports whether a host may be asked now.
+func (h *hosts) open(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.list[name]
+	return x == nil || !h.shut(x)
+}
+
+// closed are the hosts that may not be asked now.
+func (h *hosts) closed() (list []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, x := range h.list {
+		switch {
+		case h.shut(x):
+			if len(list) < maxClosed {
+				list = append(list, name)
+			}
+		case x.running == 0 && x.fails == 0:
+			delete(h.list, name)
+		case x.running == 0 && h.now().Sub(x.until) > time.Hour:
+			delete(h.list, name)
+		}
+	}
+	return list
+}
+
+// maxClosed bounds the list that a sink is given.
+const maxClosed = 1000
+
+// acquire takes one of a host's places.
+func (h *hosts) acquire(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.list[name]
+	if x == nil {
+		x = &host{}
+		h.list[name] = x
+	}
+	if h.shut(x) {
+		return false
+	}
+	x.running++
+	return true
+}
+
+// release gives the place back. If the host has failed, it is left alone for a while.
+func (h *hosts) release(name string, failed bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.list[name]
+	x.running--
+	if !failed {
+		x.fails = 0
+		return
+	}
+	x.fails++
+	pause := backoff(x.fails, time.Second, maxHostPause)
+	var told *xrpc.Error
+	if errors.As(err, &told) {
+		if asked := min(told.RetryAfter(h.now()), maxAsked); asked > 0 {
+			pause = asked + jitter(asked/10+time.Second)
+		}
+	}
+	if until := h.now().Add(pause); until.After(x.until) {
+		x.until = until
+	}
+}

@@ -1,0 +1,277 @@
+package indexer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/identity/safehttp"
+	"github.com/pdskit/pdskit/internal/memo"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// Resolver resolves identities; *identity.Resolver is one.
+type Resolver interface {
+	// ResolveDID returns the document of a DID.
+	ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error)
+	// Lookup also verifies the handle.
+	Lookup(ctx context.Context, id syntax.AtIdentifier) (*identity.Identity, error)
+	// Purge forgets what is cached of a DID.
+	Purge(id syntax.AtIdentifier)
+}
+
+// Indexer brings the records of a scope into a sink. Sink and at least one source are required; all
+// other fields have defaults. Fields must not be changed once it runs. Its methods may be called by
+// several goroutines at once.
+type Indexer struct {
+	// Sources are followed.
+	Sources []Source
+	// Scope says whose records are indexed, and which. If it is not that of the last run, records are
+	// added and removed: see SetScope.
+	Scope Scope
+	// Sink takes the records.
+	Sink Sink
+
+	// Identity resolves DIDs. Nil: an identity.Resolver with its defaults.
+	Identity Resolver
+	// Handles has the handle of each account looked up and verified, which costs a DNS or HTTPS request for
+	// each.
+	Handles bool
+	// HTTP is for the sources, which the operator has named. It must have no Timeout, as streams
+	// do not end. Nil: http.DefaultClient.
+	HTTP *http.Client
+	// Hosts is for the PDSes that DID documents name, and must have no Timeout either. Nil: a client
+	// of safehttp.NewClient, which reaches public addresses only.
+	Hosts *http.Client
+
+	// Workers is how many accounts' events are verified at once. 0: 16.
+	Workers int
+	// Writers is how many transactions run at once in the sink. 0: one, which suits SQLite. A database
+	// server may be faster with several.
+	Writers int
+	// Fetches is how many repositories are read at once, and FetchesPerHost from one host. 0: 8 and 2.
+	Fetches, FetchesPerHost int
+	// MaxRepo bounds the bytes of the CAR file of a repository. 0: 4 GiB.
+	MaxRepo int64
+	// Temp opens temporary files, for repositories that are being read. Nil: car.TempDir("").
+	Temp car.Temp
+	// Relist is how often the accounts of sources are listed again, if Scope has All or Signal.
+	// 0: once a day; negative: only when a source is new or events were missed.
+	Relist time.Duration
+
+	// Log is told of what goes wrong elsewhere. Nil: nothing is logged.
+	Log *slog.Logger
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+
+	mu      sync.Mutex
+	current *run   // while it runs
+	scope   *scope // set by SetScope; nil: that of Scope
+}
+
+// run is an Indexer that runs.
+type run struct {
+	*Indexer
+	scope    atomic.Pointer[scope]
+	verifier *commit.Verifier
+	w        *writer
+	lanes    *lanes
+	sources  []*source
+	jobs     jobs
+	hosts    hosts
+	checked  *memo.Map[syntax.DID, time.Time] // when a document was last fetched on suspicion
+	swept    chan struct{}                    // has an element when the accounts are to be held against the scope
+	count    counters
+}
+
+// Run follows the sources until the context ends, and returns its error. It returns another one if
+// the configuration is wrong or the sink cannot be read at the start. All other errors are met by
+// trying again.
+func (ix *Indexer) Run(ctx context.Context) error {
+	r, err := ix.start(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ix.mu.Lock()
+		ix.current = nil
+		ix.mu.Unlock()
+	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var writers, work, readers sync.WaitGroup
+	// The writer ends last, so that what others have begun can be stored.
+	writing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	for range orDefault(ix.Writers, 1) {
+		writers.Go(func() { r.w.run(writing) })
+	}
+	r.lanes = newLanes(orDefault(ix.Workers, 16), func(did syntax.DID, tasks []task) { r.tasks(ctx, did, tasks) })
+	ix.mu.Lock()
+	ix.current = r
+	ix.mu.Unlock()
+	for _, s := range r.sources {
+		readers.Go(func() { s.follow(ctx) })
+	}
+	work.Go(func() { r.fetchAll(ctx) })
+	work.Go(func() { r.sweepWhenAsked(ctx) })
+	work.Go(func() { r.storePositions(ctx) })
+	<-ctx.Done()
+	readers.Wait()
+	work.Wait()
+	r.lanes.running.Wait()
+	last, done := context.WithTimeout(writing, 10*time.Second)
+	if at := r.positions(); at != nil {
+		r.w.submit(last, nil, at)
+	}
+	done()
+	stop()
+	writers.Wait()
+	return ctx.Err()
+}
+
+func (ix *Indexer) start(ctx context.Context) (*run, error) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	switch {
+	case ix.current != nil:
+		return nil, errors.New("indexer: it runs already")
+	case ix.Sink == nil:
+		return nil, errors.New("indexer: Indexer.Sink is missing")
+	case len(ix.Sources) == 0:
+		return nil, errors.New("indexer: Indexer.Sources is empty")
+	}
+	sc := ix.scope
+	if sc == nil {
+		var err error
+		if sc, err = newScope(ix.Scope); err != nil {
+			return nil, err
+		}
+	}
+	if ix.Identity == nil {
+		ix.Identity = &identity.Resolver{}
+	}
+	if ix.HTTP == nil {
+		ix.HTTP = http.DefaultClient
+	}
+	if ix.Hosts == nil {
+		ix.Hosts = safehttp.NewClient(safehttp.Config{Timeout: -1, MaxBody: -1})
+	}
+	if ix.Now == nil {
+		ix.Now = time.Now
+	}
+	if ix.Log == nil {
+		ix.Log = slog.New(slog.DiscardHandler)
+	}
+	if ix.Temp == nil {
+		ix.Temp = car.TempDir("")
+	}
+	r := &run{
+		Indexer: ix, checked: memo.New[syntax.DID, time.Time](10_000), swept: make(chan struct{}, 1),
+		w:    &writer{sink: ix.Sink, queue: make(chan *pending), cache: memo.New[syntax.DID, Account](20_000)},
+		jobs: jobs{list: make(map[syntax.DID]*job), wake: make(chan struct{}, 1)},
+	}
+	r.hosts = hosts{perHost: orDefault(ix.FetchesPerHost, 2), now: ix.Now, list: make(map[string]*host)}
+	r.verifier = &commit.Verifier{Key: r.key, Now: ix.Now}
+	r.scope.Store(sc)
+	names := make(map[string]bool)
+	for _, cfg := range ix.Sources {
+		s, err := newSource(r, cfg)
+		if err != nil {
+			return nil, err
+		}
+		if names[s.name] {
+			return nil, fmt.Errorf("indexer: two sources are named %s", s.name)
+		}
+		names[s.name] = true
+		if err := s.load(ctx); err != nil {
+			return nil, fmt.Errorf("indexer: the position of %s: %w", s.name, err)
+		}
+		r.sources = append(r.sources, s)
+	}
+	stored, err := ix.Sink.Position(ctx, scopeName)
+	if err != nil {
+		return nil, fmt.Errorf("indexer: the scope: %w", err)
+	}
+	if stored != sc.text {
+		r.swept <- struct{}{}
+	}
+	return r, nil
+}
+
+// key is the key of an account, for the verifier.
+func (r *run) key(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error) {
+	if refresh {
+		r.suspect(did)
+	}
+	doc, err := r.Identity.ResolveDID(ctx, did)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", commit.ErrNoKey, err)
+	}
+	key, err := doc.SigningKey()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", commit.ErrNoKey, err)
+	}
+	return key, nil
+}
+
+// suspect has the document of a DID fetched again, unless that was done a moment ago: whoever can send
+// wrong events must not be able to cause endless requests.
+func (r *run) suspect(did syntax.DID) {
+	const pause = 10 * time.Second
+	now := r.Now()
+	if last, ok := r.checked.Get(did); ok && now.Sub(last) < pause && !now.Before(last) {
+		return
+	}
+	r.checked.Put(did, now)
+	r.Identity.Purge(syntax.AtIdentifier(did))
+}
+
+func orDefault(n, def int) int {
+	if n <= 0 {
+		return def
+	}
+	return n
+}
+
+// sleep waits and reports false if the context ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// jitter is a time between d/2 and d.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
+
+// backoff is the time after some failures in a row, from first to most.
+func backoff(tries int, first, most time.Duration) time.Duration {
+	for range min(tries-1, 30) {
+		if first *= 2; first >= most {
+			break
+		}
+	}
+	return jitter(min(first, most))
+}
+
+// signal puts an element into a channel of one, unless there is one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,325 @@
+package indexer
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
+)
+
+// listWhenAsked lists the accounts of a source when that is asked for, and once in a while, until it
+// succeeds.
+func (s *source) listWhenAsked(ctx context.Context) {
+	every := s.Relist
+	if every == 0 {
+		every = 24 * time.Hour
+	}
+	for ctx.Err() == nil {
+		var again <-chan time.Time
+		if every > 0 {
+			t := time.NewTimer(every)
+			defer t.Stop()
+			again = t.C
+		}
+		select {
+		case <-s.relist:
+		case <-again:
+		case <-ctx.Done():
+			return
+		}
+		for tries := 1; ctx.Err() == nil; tries++ {
+			s.mu.Lock()
+			unsure := s.unsure
+			s.mu.Unlock()
+			var err error
+			if unsure {
+				err = s.missed(ctx)
+			}
+			if err == nil {
+				err = s.list(ctx)
+			}
+			if err == nil {
+				s.mu.Lock()
+				s.listed, s.unsure = true, false
+				s.mu.Unlock()
+				break
+			}
+			if ctx.Err() == nil {
+				s.Log.Warn("the accounts could not be listed", "source", s.name, "error", err)
+			}
+			wait := backoff(tries, time.Second, time.Hour)
+			if told := (*xrpc.Error)(nil); errors.As(err, &told) {
+				wait = max(wait, min(told.RetryAfter(s.Now()), maxAsked))
+			}
+			sleep(ctx, wait)
+		}
+	}
+}
+
+// found is an account of a list.
+type found struct {
+	did      syntax.DID
+	rev      syntax.TID // empty: not known
+	inactive bool
+	signaled bool
+}
+
+// list adds all accounts of the source that are in the scope.
+func (s *source) list(ctx context.Context) error {
+	sc := s.run.scope.Load()
+	if !sc.lists() {
+		return nil
+	}
+	if s.url == "" {
+		return s.listLocal(ctx, sc)
+	}
+	c := &xrpc.Client{Host: s.url, HTTP: s.HTTP}
+	if sc.All {
+		return s.listRepos(ctx, sc, c, false)
+	}
+	for _, collection := range sc.Signal {
+		if !sc.signal.exact[collection] { // a prefix: only reading the repositories shows that
+			return s.listRepos(ctx, sc, c, true)
+		}
+	}
+	for _, collection := range sc.Signal {
+		err := s.listByCollection(ctx, sc, c, syntax.NSID(collection))
+		var told *xrpc.Error
+		if errors.As(err, &told) && told.Status >= 400 && told.Status != http.StatusTooManyRequests && (told.Status < 500 || told.Status == 501) {
+			return s.listRepos(ctx, sc, c, true) // a PDS need not have that method
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *source) listByCollection(ctx context.Context, sc *scope, c *xrpc.Client, collection syntax.NSID) error {
+	return eachPage(ctx, func(ctx context.Context, cursor string) (string, int, error) {
+		out, err := api.SyncListReposByCollection(ctx, c, api.SyncListReposByCollectionParams{Collection: collection, Limit: 500, Cursor: cursor})
+		if err != nil {
+			return "", 0, err
+		}
+		list := make([]found, len(out.Repos))
+		for i, r := range out.Repos {
+			list[i] = found{did: r.DID, signaled: true}
+		}
+		return out.Cursor, len(list), s.found(ctx, sc, list)
+	})
+}
+
+func (s *source) listRepos(ctx context.Context, sc *scope, c *xrpc.Client, signaled bool) error {
+	return eachPage(ctx, func(ctx context.Context, cursor string) (string, int, error) {
+		out, err := api.SyncListRepos(ctx, c, api.SyncListReposParams{Limit: 500, Cursor: cursor})
+		if err != nil {
+			return "", 0, err
+		}
+		list := make([]found, len(out.Repos))
+		for i, r := range out.Repos {
+			list[i] = found{did: r.DID, rev: r.Rev, signaled: signaled, inactive: r.Active != nil && !*r.Active}
+		}
+		return out.Cursor, len(list), s.found(ctx, sc, list)
+	})
+}
+
+func (s *source) listLocal(ctx context.Context, sc *scope) error {
+	if s.Local.Repos == nil {
+		return nil
+	}
+	var list []found
+	flush := func() error {
+		err := s.found(ctx, sc, list)
+		list = list[:0]
+		return err
+	}
+	for info, err := range s.Local.Repos.List(ctx, "") {
+		if err != nil {
+			return err
+		}
+		if info.Head == (storage.Head{}) {
+			continue
+		}
+		list = append(list, found{did: info.DID, rev: info.Head.Rev, signaled: !sc.All})
+		if len(list) == 500 {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+// found takes a page of a list. Accounts that are new, or have another revision than the sink, are
+// read.
+func (s *source) found(ctx context.Context, sc *scope, list []found) error {
+	for _, x := range list {
+		if x.inactive {
+			continue // there is nothing to read; an event says when there is
+		}
+		did, err := syntax.ParseDID(string(x.did))
+		if err != nil {
+			continue
+		}
+		s.lanes.do(did, func() {
+			err = s.update(ctx, did, func(d *draft) error {
+				a := &d.a
+				if a.Version == 0 {
+					a.Signaled = x.signaled
+					if sc.wants(a) {
+						s.add(d, sc, s)
+					}
+					return nil
+				}
+				if x.signaled && !a.Signaled && !sc.wants(a) {
+					a.Signaled, d.changed = true, true
+				}
+				if x.rev != "" && x.rev != a.Rev && a.Active && a.State == Synchronized && x.rev > a.Rev {
+					d.due(s.Now().Add(jitter(10 * time.Second))) // unless its event comes until then
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// update changes an account as often as it takes.
+func (r *run) update(ctx context.Context, did syntax.DID, f func(d *draft) error) error {
+	for {
+		d, err := r.draft(ctx, did)
+		if err == nil {
+			err = f(d)
+		}
+		if err != nil || !d.changed {
+			return err
+		}
+		if err := r.store(ctx, d); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+}
+
+// pageTimeout bounds the time for one page of a list.
+const pageTimeout = time.Minute
+
+// eachPage reads page after page, until one is empty or has no cursor.
+func eachPage(ctx context.Context, read func(ctx context.Context, cursor string) (next string, n int, err error)) error {
+	for cursor := ""; ; {
+		limited, done := context.WithTimeout(ctx, pageTimeout)
+		next, n, err := read(limited, cursor)
+		done()
+		if err != nil || next == "" || n == 0 || next == cursor {
+			return err
+		}
+		cursor = next
+	}
+}
+
+// missed has all accounts compared with their hosts of which events of a source may have been missed.
+func (s *source) missed(ctx context.Context) error {
+	return s.eachAccount(ctx, func(a *Account) bool {
+		return (s.Host == "" || a.Host == "" || a.Host == s.url) && a.Status != commit.Deleted
+	}, func(d *draft) { d.due(s.Now()) })
+}
+
+// eachAccount changes all accounts of a kind.
+func (r *run) eachAccount(ctx context.Context, which func(a *Account) bool, f func(d *draft)) error {
+	for after := syntax.DID(""); ; {
+		var page []Account
+		err := persist(ctx, r.sinkFailed, func() (err error) {
+			page, err = r.Sink.Accounts(ctx, after, 500)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			return nil
+		}
+		for i := range page {
+			if after = page[i].DID; !which(&page[i]) {
+				continue
+			}
+			var err error
+			r.lanes.do(after, func() {
+				err = persist(ctx, r.sinkFailed, func() error {
+					return r.update(ctx, after, func(d *draft) error {
+						if d.a.Version != 0 {
+							f(d)
+						}
+						return nil
+					})
+				})
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// scopeName names the position that says for which scope the accounts are.
+const scopeName = "scope"
+
+// sweepWhenAsked holds all accounts against the scope when that has changed.
+func (r *run) sweepWhenAsked(ctx context.Context) {
+	for {
+		select {
+		case <-r.swept:
+		case <-ctx.Done():
+			return
+		}
+		sc := r.scope.Load()
+		if err := r.sweep(ctx, sc); err != nil {
+			return // the context has ended
+		}
+		if sc != r.scope.Load() {
+			continue // the next one is asked for
+		}
+		persist(ctx, r.sinkFailed, func() error { return r.w.submit(ctx, nil, map[string]string{scopeName: sc.text}) })
+	}
+}
+
+func (r *run) sweep(ctx context.Context, sc *scope) error {
+	if sc.lists() {
+		for _, s := range r.sources {
+			s.mu.Lock()
+			s.listed = false
+			connected := s.connected
+			s.mu.Unlock()
+			if connected {
+				signal(s.relist)
+			}
+		}
+	}
+	for did := range sc.dids {
+		var err error
+		r.lanes.do(did, func() {
+			err = persist(ctx, r.sinkFailed, func() error {
+				return r.update(ctx, did, func(d *draft) error {
+					if d.a.Version == 0 {
+						r.add(d, sc, nil)
+					}
+					return nil
+				})
+			})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return r.eachAccount(ctx, func(a *Account) bool { return !sc.wants(a) || a.Filter != sc.records.text }, func(d *draft) {
+		r.jobs.cancel(d.a.DID)
+		d.due(r.Now())
+	})
+}

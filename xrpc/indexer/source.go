@@ -1,0 +1,460 @@
+package indexer
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
+	"github.com/pdskit/pdskit/xrpc/stream"
+)
+
+// Source is a stream of events. Exactly one of Host, Relay and Local is set.
+type Source struct {
+	// Host is the URL of a PDS, "https://pds.example.com". Its events count for the accounts that it
+	// hosts.
+	Host string
+	// Relay is the URL of a relay, which passes on the events of hosts.
+	Relay string
+	// Local is the store of a host or relay in the same process. Events is required. Repositories
+	// that Repos has are read from there; others, and all if it is nil, from their hosts.
+	Local *storage.Store
+	// Name names a Local source in stored positions. Empty: "local".
+	Name string
+	// Trusted says that what a Local source has is right: neither signatures nor identities are
+	// looked at. It is for the store of a host, which has made its commits itself.
+	Trusted bool
+}
+
+// source is a Source that is followed.
+type source struct {
+	*run
+	Source
+	name string
+	url  string // empty: local
+
+	mu        sync.Mutex
+	open      list.List // of *item: events that are not done yet, in their order
+	done      int64     // all events up to this number are done
+	listed    bool      // all accounts that the source had when it was new are known
+	unsure    bool      // events may have been missed before the connection
+	stored    string    // position
+	connected bool
+	err       error
+	newest    int64
+	newestAt  time.Time
+	relist    chan struct{}
+	slots     chan struct{} // bounds the events that are under way
+	room      *budget
+}
+
+// item is an event that is under way.
+type item struct {
+	src     *source
+	seq     int64
+	message commit.Message
+	size    int
+	element *list.Element
+}
+
+// Bounds on the events of a source that are under way.
+const (
+	sourceItems = 4096
+	sourceBytes = 32 << 20
+)
+
+func newSource(r *run, cfg Source) (*source, error) {
+	s := &source{run: r, Source: cfg, relist: make(chan struct{}, 1), slots: make(chan struct{}, sourceItems), room: newBudget(sourceBytes)}
+	n := 0
+	for _, text := range []string{cfg.Host, cfg.Relay} {
+		if text == "" {
+			continue
+		}
+		n++
+		u, err := url.Parse(text)
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			return nil, fmt.Errorf("indexer: source %q is not the URL of a server, as https://pds.example.com", text)
+		}
+		s.url = u.Scheme + "://" + u.Host
+		s.name = s.url
+	}
+	if cfg.Local != nil {
+		n++
+		s.name = cmp.Or(cfg.Name, "local")
+		if cfg.Local.Events == nil {
+			return nil, errors.New("indexer: Source.Local needs Events")
+		}
+	}
+	if n != 1 {
+		return nil, errors.New("indexer: a Source is either a Host, a Relay or Local")
+	}
+	return s, nil
+}
+
+// load reads the stored position: the number, and whether accounts were listed.
+func (s *source) load(ctx context.Context) (err error) {
+	if s.stored, err = s.Sink.Position(ctx, s.name); err != nil || s.stored == "" {
+		return err
+	}
+	seq, listed, _ := strings.Cut(s.stored, " ")
+	if s.done, err = strconv.ParseInt(seq, 10, 64); err != nil {
+		return fmt.Errorf("%.80q: %w", s.stored, err)
+	}
+	// What a stream would have said since it was followed without an event is in the list.
+	s.listed = listed == "listed" && s.done > 0
+	return nil
+}
+
+// position is what is to be stored.
+func (s *source) position() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done == 0 && !s.listed {
+		return ""
+	}
+	text := strconv.FormatInt(s.done, 10)
+	if s.listed {
+		text += " listed"
+	}
+	return text
+}
+
+// positions are those that have changed since they were stored.
+func (r *run) positions() map[string]string {
+	var m map[string]string
+	for _, s := range r.sources {
+		if at := s.position(); at != s.stored {
+			if m == nil {
+				m = make(map[string]string)
+			}
+			m[s.name] = at
+		}
+	}
+	return m
+}
+
+// storePositions stores positions once a second. Those who come earlier again have no effect.
+func (r *run) storePositions(ctx context.Context) {
+	for sleep(ctx, time.Second) {
+		at := r.positions()
+		if at == nil {
+			continue
+		}
+		if err := r.w.submit(ctx, nil, at); err != nil {
+			r.sinkFailed(err)
+			continue
+		}
+		for _, s := range r.sources {
+			if text, ok := at[s.name]; ok {
+				s.stored = text
+			}
+		}
+	}
+}
+
+// begin counts an event in. It waits while too many are under way.
+func (s *source) begin(ctx context.Context, it *item) error {
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := s.room.take(ctx, it.size); err != nil {
+		<-s.slots
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it.element = s.open.PushBack(it)
+	s.newest, s.newestAt = it.seq, it.message.At()
+	return nil
+}
+
+// end says that all effects of an event are stored, or that it has none.
+func (s *source) end(it *item) {
+	s.mu.Lock()
+	first := s.open.Front() == it.element
+	s.open.Remove(it.element)
+	if first {
+		if next := s.open.Front(); next != nil {
+			s.done = next.Value.(*item).seq - 1
+		} else {
+			s.done = s.newest
+		}
+	}
+	s.mu.Unlock()
+	s.room.give(it.size)
+	<-s.slots
+}
+
+// passed says that an event without effect was read.
+func (s *source) passed(seq int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.newest = max(s.newest, seq); s.open.Len() == 0 {
+		s.done = s.newest
+	}
+}
+
+// follow reads the source until the context ends.
+func (s *source) follow(ctx context.Context) {
+	var listing sync.WaitGroup
+	listing.Go(func() { s.listWhenAsked(ctx) })
+	defer listing.Wait()
+	for tries := 1; ctx.Err() == nil; tries++ {
+		started := s.Now()
+		var err error
+		if s.url == "" {
+			err = s.readLocal(ctx)
+		} else {
+			err = s.readStream(ctx)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		s.failed(err)
+		if s.Now().Sub(started) > time.Minute {
+			tries = 1
+		}
+		if !sleep(ctx, backoff(tries, time.Second, time.Minute)) {
+			return
+		}
+	}
+}
+
+// failed notes that the stream broke.
+func (s *source) failed(err error) {
+	s.mu.Lock()
+	s.connected, s.err = false, err
+	s.mu.Unlock()
+	s.Log.Warn("a source broke; it will be followed again", "source", s.name, "error", err)
+}
+
+// up notes that the stream is there.
+func (s *source) up() {
+	s.mu.Lock()
+	first := !s.connected
+	s.connected, s.err = true, nil
+	ask := first && !s.listed
+	s.mu.Unlock()
+	if ask {
+		signal(s.relist)
+	}
+}
+
+// drain waits until all events that were read are done.
+func (s *source) drain(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		n := s.open.Len()
+		s.mu.Unlock()
+		if n == 0 {
+			return nil
+		}
+		if !sleep(ctx, 20*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
+// readStream follows com.atproto.sync.subscribeRepos.
+func (s *source) readStream(ctx context.Context) error {
+	if err := s.drain(ctx); err != nil { // so that the position is that of what was read
+		return err
+	}
+	client := *s.HTTP
+	client.Transport = &notify{base: client.Transport, connected: s.up}
+	c := stream.Consumer{URL: s.url + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: &client, Retry: func(err error) error {
+		s.failed(err)
+		return nil
+	}}
+	s.mu.Lock()
+	seq := s.done
+	s.mu.Unlock()
+	if seq > 0 {
+		c.Cursor = &seq
+	} else {
+		s.begins()
+	}
+	for frame, err := range c.Frames(ctx) {
+		if err == nil {
+			s.up() // where nothing else says so
+			err = s.frame(ctx, frame)
+		}
+		if told := (*stream.Error)(nil); errors.As(err, &told) && told.Name == stream.ErrFutureCursor.Name || errors.Is(err, stream.ErrSequence) {
+			// Its numbers are not those of before: it was restored, or is another server.
+			return errors.Join(err, s.restart(ctx))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// begins says that the stream is followed from what comes next. When it is connected, the accounts are
+// listed, and those that are known are compared with their hosts.
+func (s *source) begins() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listed, s.unsure, s.connected = false, true, false
+}
+
+// restart forgets the position, so that all is compared.
+func (s *source) restart(ctx context.Context) error {
+	if err := s.drain(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.done, s.newest = 0, 0
+	s.mu.Unlock()
+	s.begins()
+	return persist(ctx, s.sinkFailed, func() error { return s.w.submit(ctx, nil, map[string]string{s.name: ""}) })
+}
+
+// frame takes a frame of the stream.
+func (s *source) frame(ctx context.Context, f stream.Frame) error {
+	if f.Kind == commit.KindInfo {
+		var info struct {
+			Name string `cbor:"name"`
+		}
+		if data.Unmarshal(f.Payload, &info) == nil && info.Name == stream.OutdatedCursor {
+			s.Log.Warn("events were missed: accounts are compared with their hosts", "source", s.name)
+			signal(s.relist)
+			return s.missed(ctx)
+		}
+		return nil
+	}
+	if f.Seq <= 0 {
+		return nil
+	}
+	return s.event(ctx, f.Seq, f.Kind, slices.Clone(f.Payload))
+}
+
+// event takes an event, whose payload is its own.
+func (s *source) event(ctx context.Context, seq int64, kind string, payload []byte) error {
+	s.count.events.Add(1)
+	m, err := commit.Decode(kind, payload)
+	if err != nil {
+		if !errors.Is(err, commit.ErrUnknownKind) {
+			s.count.malformed.Add(1)
+			s.Log.Warn("an event is malformed", "source", s.name, "seq", seq, "error", err)
+		}
+		s.passed(seq)
+		return nil
+	}
+	if _, err := syntax.ParseDID(string(m.About())); err != nil {
+		s.count.malformed.Add(1)
+		s.passed(seq)
+		return nil
+	}
+	it := &item{src: s, seq: seq, message: m, size: len(payload) + 512}
+	if err := s.begin(ctx, it); err != nil {
+		return err
+	}
+	if !s.lanes.add(m.About(), task{item: it}) {
+		s.overflow(ctx, it)
+	}
+	return nil
+}
+
+// overflow drops an event of an account that has too many waiting, and has the account read instead.
+func (s *source) overflow(ctx context.Context, it *item) {
+	it.message = &commit.Sync{DID: it.message.About()} // the rest is not needed any more
+	s.lanes.add(it.message.About(), task{do: func() { s.lost(ctx, it) }})
+}
+
+// notify is a transport that calls connected when a WebSocket is open.
+type notify struct {
+	base      http.RoundTripper
+	connected func()
+}
+
+func (t *notify) RoundTrip(r *http.Request) (*http.Response, error) {
+	base := t.base
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	resp, err := base.RoundTrip(r)
+	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		t.connected()
+	}
+	return resp, err
+}
+
+// readLocal follows a log in the process.
+func (s *source) readLocal(ctx context.Context) error {
+	if err := s.drain(ctx); err != nil {
+		return err
+	}
+	oldest, newest, err := s.Local.Events.Bounds(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	at := s.done
+	s.mu.Unlock()
+	switch {
+	case at == 0: // what was before is in the list
+		s.begins()
+		at = newest
+		s.passed(newest)
+	case at > newest:
+		if err := s.restart(ctx); err != nil {
+			return err
+		}
+		at = newest
+		s.passed(newest)
+	case at < oldest-1:
+		if err := s.missed(ctx); err != nil {
+			return err
+		}
+	}
+	s.up()
+	for {
+		before := at
+		for ev, err := range s.Local.Events.Since(ctx, at) {
+			if err != nil {
+				return err
+			}
+			if err := s.event(ctx, ev.Seq, ev.Kind, ev.Payload); err != nil {
+				return err
+			}
+			if at = ev.Seq; at-before > localPage {
+				break
+			}
+		}
+		// What was not trimmed now was not trimmed before either.
+		oldest, newest, err := s.Local.Events.Bounds(ctx)
+		if err != nil {
+			return err
+		}
+		if before < oldest-1 && before < newest {
+			if err := s.missed(ctx); err != nil {
+				return err
+			}
+			at = max(at, oldest-1)
+		}
+		if at == before {
+			if err := s.Local.Events.Wait(ctx, at); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// localPage is how many numbers of a local log are read between two looks at its bounds.
+const localPage = 1000
