@@ -83,7 +83,7 @@ func askRelay(ctx context.Context, client *http.Client, hostname, relay string, 
 	case errors.As(err, &refused) && refused.Status < 500:
 		return Bad(ask, "it does not know this server")
 	case err != nil:
-		return Warn("try again later; see whether this machine reaches it", "it does not answer: %v", err)
+		return Warn("try again later; see whether this machine reaches it", "it does not answer: %v", brief(err))
 	}
 	text := "it follows this server"
 	if s.AccountCount != nil {
@@ -188,12 +188,19 @@ func (t Target) Identities(accounts Accounts, resolver func() *identity.Resolver
 
 // identity looks at one account as the network sees it.
 func (t Target) identity(ctx context.Context, r *identity.Resolver, a Account) Finding {
-	id, err := r.Lookup(ctx, syntax.AtIdentifier(a.DID))
+	var id *identity.Identity
+	var err error
+	if t.Development {
+		id = &identity.Identity{DID: a.DID, Handle: a.Handle}
+		id.Document, err = r.ResolveDID(ctx, a.DID)
+	} else {
+		id, err = r.Lookup(ctx, syntax.AtIdentifier(a.DID))
+	}
 	switch {
 	case errors.Is(err, identity.ErrNotFound), errors.Is(err, identity.ErrTombstoned):
 		return Bad("if its owner has given it up, \"pds account delete\" it here", "%s is not known to the network: %v", a.DID, err)
 	case err != nil:
-		return Warn("try again later; see whether this machine reaches the directory", "%s cannot be resolved: %v", a.DID, err)
+		return Warn("try again later; see whether this machine reaches the directory", "%s cannot be resolved: %v", a.DID, brief(err))
 	}
 	if !id.Document.HostedAt(t.URL) {
 		at, _ := id.Document.PDS()
@@ -243,7 +250,7 @@ func AppView(client *http.Client, url string, accounts Accounts) Check {
 			if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
 				return []Finding{Skip("it tells nothing without a sign-in").About(url)}
 			}
-			return []Finding{Warn("see whether PDS_BSKY_APP_VIEW_URL is right, and this machine reaches it", "it does not answer: %v", err).About(url)}
+			return []Finding{Warn("see whether PDS_BSKY_APP_VIEW_URL is right, and this machine reaches it", "it does not answer: %v", brief(err)).About(url)}
 		}
 		known := make(map[syntax.DID]string)
 		for _, p := range out.Profiles {

@@ -154,6 +154,8 @@ func TestIdentities(t *testing.T) {
 	expect(t, "all", check(9, good, moved, lost, renamed, resigned, nobody), "ok: of 6 accounts, 1 have",
 		"problem: names another server, https://other.site.test", "warning: does not lead to the account", "warning: has the handle renamed.site.test",
 		"problem: another signing key", "problem: not known to the network")
+	local := Target{URL: here, Development: true}
+	expect(t, "development", local.Identities(list(good, lost, moved), resolver, 5), "ok: of 3 accounts, 2 have", "problem: names another server")
 	expect(t, "more", check(1, good, moved), "ok: not looked at")
 	expect(t, "none", check(1), "skipped: no accounts")
 	directory.Close()

@@ -40,6 +40,8 @@ type Target struct {
 	Own func() ([]netip.Addr, error)
 	// Direct says that no proxy stands in front: the server has its certificate itself.
 	Direct bool
+	// Development: handles are of no network, and are not looked up.
+	Development bool
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
@@ -203,26 +205,41 @@ func (t Target) expiry(c *x509.Certificate) Finding {
 }
 
 // unreachable says why the public address does not answer.
-func unreachable(url string, err error) Finding {
+func unreachable(address string, err error) Finding {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var record tls.RecordHeaderError
 	var dns *net.DNSError
+	err = brief(err)
 	switch {
 	case errors.As(err, &unknown):
-		return Bad("get one from an authority that everybody knows, as Caddy and PDS_TLS_ACME do; for other authorities send the whole chain", "the certificate of %s is by an authority that nobody knows: %v", url, err)
+		return Bad("get one from an authority that everybody knows, as Caddy and PDS_TLS_ACME do; for other authorities send the whole chain", "the certificate of %s is by an authority that nobody knows: %v", address, err)
 	case errors.As(err, &name):
-		return Bad("get a certificate for that name", "the certificate is not for %s: %v", url, err)
+		return Bad("get a certificate for that name", "the certificate is not for %s: %v", address, err)
 	case errors.As(err, &invalid):
-		return Bad("see why it is not renewed: the log of the proxy, or of the server where it gets certificates itself", "the certificate of %s is not good: %v", url, err)
+		return Bad("see why it is not renewed: the log of the proxy, or of the server where it gets certificates itself", "the certificate of %s is not good: %v", address, err)
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
-		return Bad("what listens on the port of https must speak TLS: put a proxy there, or turn on TLS", "%s does not speak TLS: %v", url, err)
+		return Bad("what listens on the port of https must speak TLS: put a proxy there, or turn on TLS", "%s does not speak TLS: %v", address, err)
 	case errors.As(err, &dns):
-		return Bad("see the check of DNS", "%s cannot be reached: %v", url, err)
+		return Bad("see the check of DNS", "%s cannot be reached: %v", address, err)
 	}
 	return Bad("open ports 443 and 80 (in the firewall, and at the provider's), and see that the proxy runs; behind a router that does not let this machine call its own public address, look from elsewhere",
-		"%s cannot be reached from this machine: %v", url, err)
+		"%s cannot be reached from this machine: %v", address, err)
+}
+
+// silent is what other checks say then.
+func silent(url string) Finding {
+	return Skip("%s does not answer: see the check of the certificate", url)
+}
+
+// brief is the cause of a request's error, without the address, which is told already.
+func brief(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
 }
 
 // Stream returns the check "stream": whether WebSockets get through to the event stream.
@@ -235,7 +252,7 @@ func (t Target) Stream() Check {
 			"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {key},
 		})
 		if err != nil {
-			return []Finding{unreachable(t.URL, err)}
+			return []Finding{silent(t.URL)}
 		}
 		defer resp.Body.Close()
 		switch {
