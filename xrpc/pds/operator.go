@@ -36,7 +36,7 @@ type Operator struct {
 // openOperator mounts the pages of the administrator.
 func (s *Server) openOperator() {
 	cfg := &s.cfg
-	if cfg.Operator.Off || !s.Sessions.HasAdmin() {
+	if !withPages || cfg.Operator.Off || !s.Sessions.HasAdmin() {
 		return
 	}
 	backups := cfg.Operator.Backups

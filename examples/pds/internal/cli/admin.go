@@ -38,6 +38,7 @@ type values struct {
 	rewind        bool
 	acceptMissing bool
 	blobsFrom     string
+	number        int64
 	keep          backup.Keep
 	migrate       cmdline.Command
 	worker        worker.Command

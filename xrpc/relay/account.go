@@ -1,0 +1,324 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// state is what is stored of an account beside its head.
+type state struct {
+	// Host is the server that the account's document names, as it was last seen.
+	Host string `json:"host,omitempty"`
+	// Upstream is the status there; empty: active.
+	Upstream string `json:"upstream,omitempty"`
+	// Desync: nothing is passed on before the account is repaired.
+	Desync bool `json:"desync,omitempty"`
+	// Throttled: the host has too many accounts.
+	Throttled bool `json:"throttled,omitempty"`
+	// Described: the collections that the account has are all known.
+	Described bool `json:"described,omitempty"`
+	// Rev is the last revision of an account that was deleted.
+	Rev syntax.TID `json:"rev,omitempty"`
+	// AccountAt and IdentityAt are the times of the last messages of that kind that another relay has
+	// brought, in milliseconds.
+	AccountAt  int64 `json:"accountAt,omitempty"`
+	IdentityAt int64 `json:"identityAt,omitempty"`
+}
+
+// account is what the relay knows of an account. A value that others can see does not change.
+type account struct {
+	did    syntax.DID
+	exists bool // in the store
+	head   storage.Head
+	state  state
+	text   []byte // of the state, as it is stored; nil: it is not
+	gone   *goneRow
+	has    map[syntax.NSID]bool // the collections that are known to have records
+
+	who *who // nil: not resolved yet
+}
+
+// who is what a DID document says. It does not change.
+type who struct {
+	doc  *identity.Document
+	host string // of the PDS; empty: none that can be used
+	key  *crypto.PublicKey
+	err  error // instead of a key
+}
+
+// last is what the next commit must follow.
+func (a *account) last() commit.State {
+	if a.head.Rev == "" {
+		return commit.State{Rev: a.state.Rev} // of one that was deleted
+	}
+	return commit.State{Rev: a.head.Rev, Data: a.head.Data}
+}
+
+// maxCollections bounds how many collections of one account are in the index.
+const maxCollections = 1000
+
+// account returns an account as it is in the cache or the store.
+func (r *Relay) account(ctx context.Context, did syntax.DID) (*account, error) {
+	if a := r.cache.get(did); a != nil {
+		return a, nil
+	}
+	a := &account{did: did}
+	var err error
+	if a.gone, err = r.ledger.gone(ctx, did); err != nil {
+		return nil, err
+	}
+	err = r.Store.Repos.View(ctx, did, func(v storage.Reader) error {
+		a.exists, a.head, a.has = true, v.Head(), nil
+		text, err := v.Get(ctx, keyState)
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		} else if err == nil {
+			if a.text = text; exactjson.Unmarshal(text, &a.state) != nil {
+				return fmt.Errorf("%w: the relay's state of %s", storage.ErrCorrupt, did)
+			}
+		}
+		for pair, err := range v.Keys(ctx, storage.Prefix(keyHas)) {
+			if err != nil {
+				return err
+			}
+			if a.has == nil {
+				a.has = make(map[syntax.NSID]bool)
+			}
+			a.has[syntax.NSID(strings.TrimPrefix(pair.Key, keyHas))] = true
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return nil, err
+	}
+	r.cache.put(nil, a)
+	return a, nil
+}
+
+// resolve returns what the document of an account says.
+func (r *Relay) resolve(ctx context.Context, did syntax.DID, known *who) (*who, error) {
+	doc, err := r.Identity.ResolveDID(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	if known != nil && known.doc == doc {
+		return known, nil
+	}
+	w := &who{doc: doc}
+	if endpoint, ok := doc.PDS(); ok {
+		w.host, _ = r.hostOf(endpoint)
+	}
+	w.key, w.err = doc.SigningKey()
+	return w, nil
+}
+
+// freshAfter is how old a document may be that speaks against a message: it is fetched anew, but not
+// more often than that.
+const freshAfter = 10 * time.Second
+
+// resolveAnew returns what the document of an account says now. It is false if it was asked for a
+// moment ago.
+func (r *Relay) resolveAnew(ctx context.Context, did syntax.DID, known *who) (w *who, fresh bool, err error) {
+	if r.refresh.again(string(did), r.Now(), freshAfter) {
+		return known, false, nil
+	}
+	r.Identity.Purge(syntax.AtIdentifier(did))
+	w, err = r.resolve(ctx, did, known)
+	return w, true, err
+}
+
+// change collects what messages change of an account, and carries it out in one step of the store.
+type change struct {
+	r      *Relay
+	from   *account // as it is stored
+	to     account
+	commit []byte // of to.head, if that is new
+	events []storage.Event
+	marks  map[string][]byte // index rows, to be written before
+	clear  []string          // index rows, to be deleted after
+	kv     []storage.KVWrite // of collections
+	unsure bool              // the key may be an old one
+}
+
+func (r *Relay) change(a *account) *change { return &change{r: r, from: a, to: *a} }
+
+// emit adds an event.
+func (c *change) emit(kind string, payload []byte, weight int) {
+	c.events = append(c.events, storage.Event{DID: c.to.did, Kind: kind, Time: c.r.Now(), Payload: payload, Weight: weight})
+}
+
+// message adds a message of the relay's own.
+func (c *change) message(m commit.Message) { c.emit(m.Kind(), m.Payload(), 1) }
+
+// mark adds an index row.
+func (c *change) mark(key string, value []byte) {
+	if c.marks == nil {
+		c.marks = make(map[string][]byte)
+	}
+	c.marks[key] = value
+}
+
+// collection notes that the account has records of a collection, or no longer.
+func (c *change) collection(name syntax.NSID, has bool) {
+	if c.to.has[name] == has || has && len(c.to.has) >= maxCollections {
+		return
+	}
+	next := maps.Clone(c.to.has)
+	if next == nil {
+		next = make(map[syntax.NSID]bool)
+	}
+	row := keyCollection + string(name) + "/" + string(c.to.did)
+	w := storage.KVWrite{Key: keyHas + string(name)}
+	if has {
+		next[name], w.Value = true, there
+		c.mark(row, there)
+	} else {
+		delete(next, name)
+		c.clear = append(c.clear, row)
+	}
+	c.to.has = next
+	c.kv = append(c.kv, w)
+}
+
+// empty reports whether there is nothing to do.
+func (c *change) empty() bool {
+	return c.to.state == c.from.state && c.to.head == c.from.head && len(c.events) == 0 && len(c.kv) == 0
+}
+
+// apply carries the change out. An error that wraps storage.ErrConflict, ErrExists or ErrNotFound
+// says that the account has changed: nothing was done. After any error the account is read again.
+func (c *change) apply(ctx context.Context) error {
+	if c.empty() {
+		if c.to.who != c.from.who {
+			c.r.cache.put(c.from, &c.to)
+		}
+		return nil
+	}
+	if err := c.index(ctx); err != nil {
+		return err
+	}
+	step := &storage.Change{Prev: c.from.head, Head: c.to.head, Events: c.events, KV: c.kv}
+	if c.to.head != c.from.head {
+		step.Commit = c.commit
+	}
+	check := storage.KVCheck{Key: keyState, Value: c.from.text}
+	step.Checks = append(step.Checks, check)
+	if c.to.state != c.from.state || !c.from.exists {
+		text, err := json.Marshal(c.to.state)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(text, c.from.text) {
+			c.to.text = text
+			step.KV = append(step.KV, storage.KVWrite{Key: keyState, Value: text})
+		}
+	}
+	if _, err := c.r.Store.Repos.Apply(ctx, c.to.did, step); err != nil {
+		c.r.cache.drop(c.to.did)
+		return err
+	}
+	c.to.exists = true
+	c.r.cache.put(c.from, &c.to)
+	if len(c.clear) > 0 {
+		if err := c.r.ledger.unmark(ctx, c.clear...); err != nil && ctx.Err() == nil {
+			c.r.Logger.Warn("relay: an index has rows that lead nowhere", "did", string(c.to.did), "err", err)
+		}
+	}
+	return nil
+}
+
+// index writes the index rows that the change needs.
+func (c *change) index(ctx context.Context) error {
+	if c.r.pending(&c.to) && !c.r.pending(c.from) {
+		c.mark(keyWork+string(c.to.did), []byte(c.to.state.Host))
+	}
+	if len(c.marks) > 0 {
+		return c.r.ledger.mark(ctx, c.marks)
+	}
+	return nil
+}
+
+// pending reports whether the account is to be repaired, or to be asked for its collections.
+func (r *Relay) pending(a *account) bool {
+	return a.gone == nil && (a.state.Desync || !a.state.Described && !r.NoCollections && a.head.Rev != "" && a.state.Upstream == "")
+}
+
+// changed reports whether an error says that an account has changed meanwhile.
+func changed(err error) bool {
+	return errors.Is(err, storage.ErrConflict) || errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrNotFound)
+}
+
+// accountCache keeps the accounts that were used last: two generations, of which the older one is
+// forgotten as a whole.
+type accountCache struct {
+	max   int
+	mu    sync.Mutex
+	young map[syntax.DID]*account
+	old   map[syntax.DID]*account
+	costs int
+}
+
+func newAccountCache(most int) *accountCache {
+	return &accountCache{max: most, young: make(map[syntax.DID]*account)}
+}
+
+func (c *accountCache) get(did syntax.DID) *account {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.young[did]
+	if a == nil {
+		if a = c.old[did]; a != nil {
+			c.putLocked(a)
+		}
+	}
+	return a
+}
+
+// put takes in what an account has become, if it is what it was. If not, it is forgotten, so that
+// the store says what it is.
+func (c *accountCache) put(was, is *account) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.young[is.did]
+	if now == nil {
+		now = c.old[is.did]
+	}
+	if now != was && now != nil {
+		delete(c.young, is.did)
+		delete(c.old, is.did)
+		return
+	}
+	c.putLocked(is)
+}
+
+func (c *accountCache) putLocked(a *account) {
+	delete(c.old, a.did)
+	if c.young[a.did] == nil {
+		// An account with many collections counts as several.
+		if c.costs += 1 + len(a.has)/16; c.costs > c.max/2 {
+			c.old, c.young, c.costs = c.young, make(map[syntax.DID]*account), 0
+		}
+	}
+	c.young[a.did] = a
+}
+
+func (c *accountCache) drop(did syntax.DID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.young, did)
+	delete(c.old, did)
+}

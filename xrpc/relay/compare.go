@@ -1,0 +1,190 @@
+package relay
+
+import (
+	"context"
+	"iter"
+	"net/url"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
+)
+
+// compare looks through the repositories that the host lists, in the background, and repairs those
+// whose revision is not the one that is known.
+func (h *host) compare(ctx context.Context) {
+	h.mu.Lock()
+	busy := h.comparing
+	h.comparing = true
+	h.mu.Unlock()
+	if busy {
+		return
+	}
+	h.r.mu.Lock()
+	running := h.r.running
+	h.r.mu.Unlock()
+	if running == nil {
+		running = ctx
+	}
+	h.r.wg.Go(func() {
+		for try := 0; ; try++ {
+			err := h.compareAll(running)
+			if err == nil || !sleep(running, growing(try, holdLeast, repairMost)) {
+				break
+			}
+			h.note(err)
+		}
+		h.mu.Lock()
+		h.comparing = false
+		h.mu.Unlock()
+	})
+}
+
+// listed is an account that a host lists.
+type listed struct {
+	did syntax.DID
+	rev syntax.TID
+}
+
+func (h *host) compareAll(ctx context.Context) error {
+	for l, err := range h.list(ctx) {
+		if err != nil {
+			return err
+		}
+		a, err := h.r.account(ctx, l.did)
+		if err != nil {
+			return err
+		}
+		if a.head.Rev == l.rev || a.state.Desync || a.gone != nil || a.state.Throttled {
+			continue
+		}
+		c := h.r.change(a)
+		if a.state.Host == "" {
+			// Only the document says whose account it is.
+			w, err := h.r.resolve(ctx, l.did, nil)
+			if err != nil || w.host != h.name {
+				continue
+			}
+			c.to.who = w
+			if o, ok := h.enrol(ctx, c); !ok {
+				if o.hold != nil {
+					return o.hold
+				}
+				continue
+			}
+		} else if a.state.Host != h.name {
+			continue
+		}
+		c.to.state.Desync = !c.to.state.Throttled
+		if err := c.apply(ctx); changed(err) {
+			continue // a message has come
+		} else if err != nil {
+			return err
+		}
+		if c.to.state.Desync {
+			h.queue.look(l.did)
+		}
+	}
+	return nil
+}
+
+// list yields the active accounts of the host.
+func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
+	return func(yield func(listed, error) bool) {
+		if h.store != nil {
+			for info, err := range h.store.Repos.List(ctx, "") {
+				if err == nil && info.Head.Rev == "" {
+					continue
+				}
+				if !yield(listed{info.DID, info.Head.Rev}, err) || err != nil {
+					return
+				}
+			}
+			return
+		}
+		params := url.Values{"limit": {"1000"}}
+		for {
+			var page api.SyncListReposOutput
+			if err := h.r.fetchJSON(ctx, h.name, api.SyncListReposNSID, params, &page); err != nil {
+				yield(listed{}, err)
+				return
+			}
+			for _, repo := range page.Repos {
+				if repo.Active != nil && !*repo.Active {
+					continue
+				}
+				did, err := syntax.ParseDID(string(repo.DID))
+				if err != nil {
+					continue
+				}
+				if !yield(listed{did, repo.Rev}, nil) {
+					return
+				}
+			}
+			if page.Cursor == "" || page.Cursor == params.Get("cursor") || len(page.Repos) == 0 {
+				return
+			}
+			params.Set("cursor", page.Cursor)
+		}
+	}
+}
+
+// catchUp gives the accounts of a host that were throttled their place, as far as there is room now.
+func (r *Relay) catchUp(ctx context.Context, h *host) error {
+	lost := false
+	for after := ""; ; {
+		page, err := r.ledger.page(ctx, keyMember+h.name+"/", after, 500)
+		if err != nil {
+			return err
+		}
+		for _, pair := range page {
+			after = pair.Key
+			if member(pair.Value) != throttled {
+				continue
+			}
+			if full, err := r.admitThrottled(ctx, h, syntax.DID(pair.Key)); err != nil || full {
+				return err
+			}
+		}
+		if len(page) < 500 {
+			break
+		}
+	}
+	h.mu.Lock()
+	lost = h.row.count.Lost
+	h.mu.Unlock()
+	if lost {
+		return r.Compare(ctx, h.name)
+	}
+	return nil
+}
+
+// admitThrottled gives one account its place.
+func (r *Relay) admitThrottled(ctx context.Context, h *host, did syntax.DID) (full bool, err error) {
+	for {
+		a, err := r.account(ctx, did)
+		if err != nil {
+			return false, err
+		}
+		if !a.state.Throttled || a.state.Host != h.name {
+			return false, nil
+		}
+		c := r.change(a)
+		o, ok := h.enrol(ctx, c)
+		if o.hold != nil {
+			return false, o.hold
+		}
+		if !ok || c.to.state.Throttled {
+			return true, nil
+		}
+		c.to.state.Upstream = a.state.Upstream
+		c.to.state.Desync = true
+		c.message(accountMessage(&c.to, r))
+		if err := c.apply(ctx); changed(err) {
+			continue
+		} else if err != nil {
+			return false, err
+		}
+		h.queue.look(did)
+		return false, nil
+	}
+}

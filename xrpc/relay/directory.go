@@ -1,0 +1,412 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
+)
+
+// Ban is a host or domain that the relay does not follow, with all below it.
+type Ban struct {
+	Name   string    `json:"name"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at"`
+}
+
+func (h *host) isRelay() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.row.Relay
+}
+
+// AddHost follows a host, from the oldest message that it has, or from where the relay has left it.
+// It asks nobody: see RequestCrawl for hosts that strangers name. A host that is known is connected to
+// at once. Errors are ErrHostname, ErrBanned and those of the store.
+func (r *Relay) AddHost(ctx context.Context, name string) error { return r.add(ctx, name, false) }
+
+// AddRelay follows another relay: it may bring accounts of any host. Of what it brings, that alone
+// passes which is signed and new; of #identity and #account messages, those that are newer than the last.
+func (r *Relay) AddRelay(ctx context.Context, name string) error { return r.add(ctx, name, true) }
+
+func (r *Relay) add(ctx context.Context, text string, relay bool) error {
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	name, err := r.parseHost(text)
+	if err != nil {
+		return err
+	}
+	if ban := r.banned(name); ban != nil {
+		return fmt.Errorf("%w: %s", ErrBanned, ban.Name)
+	}
+	_, err = r.put(ctx, name, func(row *hostRow) { row.Relay, row.Local = relay, false }, nil)
+	return err
+}
+
+// AddLocal follows a host in the same process, by its store: the log, and the heads for repairs.
+// Messages are checked as those of any other host: the documents of its accounts must name it. The
+// store is not kept over a restart, so AddLocal is called at each start.
+func (r *Relay) AddLocal(ctx context.Context, name string, store storage.Store) error {
+	if store.Events == nil || store.Repos == nil {
+		return errors.New("relay: a local host needs Events and Repos")
+	}
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	name = strings.ToLower(name)
+	if ban := r.banned(name); ban != nil {
+		return fmt.Errorf("%w: %s", ErrBanned, ban.Name)
+	}
+	_, err := r.put(ctx, name, func(row *hostRow) { row.Local, row.Relay = true, false }, &store)
+	return err
+}
+
+// put stores a host, new or not, and starts it.
+func (r *Relay) put(ctx context.Context, name string, change func(*hostRow), store *storage.Store) (added bool, err error) {
+	var row hostRow
+	err = r.ledger.write(ctx, func(tx storage.KVTx) error {
+		row = hostRow{}
+		found, err := get(ctx, tx, keyHost+name, &row)
+		if err != nil {
+			return err
+		}
+		if added = !found; added {
+			row.Added = r.Now().UTC()
+		}
+		change(&row)
+		return set(ctx, tx, keyHost+name, row)
+	})
+	if err != nil {
+		return false, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := r.hosts[name]
+	if h == nil {
+		h = newHost(r, name, row)
+		r.hosts[name] = h
+	} else {
+		h.mu.Lock()
+		row.count = h.row.count
+		h.row = row
+		h.mu.Unlock()
+	}
+	if store != nil && !h.started {
+		h.store = store
+	}
+	r.startLocked(h)
+	h.retry()
+	return added, nil
+}
+
+// known returns a host, or ErrNoHost.
+func (r *Relay) known(ctx context.Context, name string) (*host, error) {
+	if err := r.load(ctx); err != nil {
+		return nil, err
+	}
+	h := r.host(strings.ToLower(name))
+	if h == nil {
+		return nil, fmt.Errorf("%w: %.260q", ErrNoHost, name)
+	}
+	return h, nil
+}
+
+// Host returns what is known of a host, or ErrNoHost.
+func (r *Relay) Host(ctx context.Context, name string) (Host, error) {
+	h, err := r.known(ctx, name)
+	if err != nil {
+		return Host{}, err
+	}
+	return h.info(), nil
+}
+
+// Hosts returns up to limit hosts in the order of their names, after one of them (or from the first).
+func (r *Relay) Hosts(ctx context.Context, after string, limit int) ([]Host, error) {
+	if err := r.load(ctx); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	var list []*host
+	for name, h := range r.hosts {
+		if name > after {
+			list = append(list, h)
+		}
+	}
+	r.mu.Unlock()
+	slices.SortFunc(list, func(a, b *host) int { return cmp.Compare(a.name, b.name) })
+	list = list[:max(0, min(len(list), limit))]
+	out := make([]Host, len(list))
+	for i, h := range list {
+		out[i] = h.info()
+	}
+	return out, nil
+}
+
+// SetPolicy gives a host a policy of its own; nil takes it away.
+func (r *Relay) SetPolicy(ctx context.Context, name string, p *Policy) error {
+	if p != nil {
+		if err := p.check(); err != nil {
+			return err
+		}
+	}
+	return r.configure(ctx, name, func(row *hostRow) { row.Policy = p })
+}
+
+// SetLimits gives a host limits of its own; nil takes them away. If it may have more accounts than
+// before, those that were throttled are caught up.
+func (r *Relay) SetLimits(ctx context.Context, name string, l *Limits) error {
+	if err := r.configure(ctx, name, func(row *hostRow) { row.Limits = l }); err != nil {
+		return err
+	}
+	h, err := r.known(ctx, name)
+	if err != nil {
+		return err
+	}
+	return r.catchUp(ctx, h)
+}
+
+func (r *Relay) configure(ctx context.Context, name string, change func(*hostRow)) error {
+	h, err := r.known(ctx, name)
+	if err == nil {
+		_, err = r.put(ctx, h.name, change, nil)
+	}
+	return err
+}
+
+// Reconnect connects to a host at once, whatever it waits for.
+func (r *Relay) Reconnect(ctx context.Context, name string) error {
+	h, err := r.known(ctx, name)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	leave := h.leave
+	h.mu.Unlock()
+	if leave != nil {
+		leave()
+	}
+	h.retry()
+	return nil
+}
+
+// Compare has all repositories of a host compared with what the host lists, and repairs those that
+// differ. It runs in the background.
+func (r *Relay) Compare(ctx context.Context, name string) error {
+	h, err := r.known(ctx, name)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	running := r.running
+	r.mu.Unlock()
+	if running == nil {
+		return errors.New("relay: it does not run")
+	}
+	h.compare(running)
+	return nil
+}
+
+// BanHost bans a host or a domain: it and all below are not followed any more. What was passed on of
+// their accounts stays.
+func (r *Relay) Ban(ctx context.Context, name, reason string) error {
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	name = strings.ToLower(strings.Trim(name, "."))
+	if name == "" || strings.ContainsAny(name, "/ ") || len(name) > 260 {
+		return fmt.Errorf("%w: %.260q", ErrHostname, name)
+	}
+	ban := Ban{Name: name, Reason: reason, At: r.Now().UTC()}
+	text, err := json.Marshal(ban)
+	if err == nil {
+		err = r.ledger.mark(ctx, map[string][]byte{keyBan + name: text})
+	}
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bans[name] = ban
+	for _, h := range r.hosts {
+		if h.started && inDomain(h.name, name) {
+			h.stop()
+		}
+	}
+	return nil
+}
+
+// Unban ends a ban. Hosts that were followed before are followed again.
+func (r *Relay) Unban(ctx context.Context, name string) error {
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	name = strings.ToLower(strings.Trim(name, "."))
+	if err := r.ledger.unmark(ctx, keyBan+name); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.bans, name)
+	for _, h := range r.hosts {
+		r.startLocked(h)
+	}
+	return nil
+}
+
+// Bans returns all bans, by name.
+func (r *Relay) Bans(ctx context.Context) ([]Ban, error) {
+	if err := r.load(ctx); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]Ban, 0, len(r.bans))
+	for _, b := range r.bans {
+		list = append(list, b)
+	}
+	slices.SortFunc(list, func(a, b Ban) int { return cmp.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// banned returns the ban that a host is under, or nil.
+func (r *Relay) banned(name string) *Ban {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bannedLocked(name)
+}
+
+func (r *Relay) bannedLocked(name string) *Ban {
+	for {
+		if b, ok := r.bans[name]; ok {
+			return &b
+		}
+		_, rest, ok := strings.Cut(name, ".")
+		if !ok {
+			return nil
+		}
+		name = rest
+	}
+}
+
+// saveCursors stores the cursors that have moved.
+func (r *Relay) saveCursors(ctx context.Context) error {
+	r.mu.Lock()
+	hosts := make([]*host, 0, len(r.hosts))
+	for _, h := range r.hosts {
+		hosts = append(hosts, h)
+	}
+	r.mu.Unlock()
+	moved := make(map[string]int64)
+	for _, h := range hosts {
+		seq, _ := h.queue.position()
+		h.mu.Lock()
+		if seq != h.saved {
+			moved[h.name] = seq
+		}
+		h.mu.Unlock()
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	if err := r.ledger.saveCursors(ctx, moved); err != nil {
+		return err
+	}
+	for _, h := range hosts {
+		if seq, ok := moved[h.name]; ok {
+			h.mu.Lock()
+			h.saved = seq
+			h.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// ErrTooMany: as many new hosts were added today as may be.
+var ErrTooMany = errors.New("relay: too many new hosts today")
+
+// ErrNoServer: the host does not answer as a PDS does.
+var ErrNoServer = errors.New("relay: the host does not answer as a PDS")
+
+// RequestCrawl is AddHost for hosts that strangers name. The host must answer as a PDS does, must not be
+// a relay, and there may be so many new ones a day. Errors are those of AddHost, ErrNoServer, ErrLoop and
+// ErrTooMany.
+func (r *Relay) RequestCrawl(ctx context.Context, text string) error {
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	name, err := r.parseHost(text)
+	if err != nil {
+		return err
+	}
+	if ban := r.banned(name); ban != nil {
+		return fmt.Errorf("%w: %s", ErrBanned, ban.Name)
+	}
+	if h := r.host(name); h != nil {
+		h.retry() // the kind of host stays
+		return nil
+	}
+	if err := r.probe(ctx, name); err != nil {
+		return err
+	}
+	if err := r.countNew(ctx); err != nil {
+		return err
+	}
+	return r.AddHost(ctx, name)
+}
+
+// probeTimeout bounds the question whether a host is one.
+const probeTimeout = 5 * time.Second
+
+// probe asks a host whether it is a PDS.
+func (r *Relay) probe(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	resp, err := r.get(ctx, name, api.ServerDescribeServerNSID, url.Values{})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNoServer, err)
+	}
+	defer resp.Body.Close()
+	if err := r.mayFollow(&host{r: r, name: name}, resp.Header); err != nil {
+		return err
+	}
+	var answer struct {
+		DID syntax.DID `json:"did"`
+	}
+	if err := readAnswer(resp, &answer); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoServer, err)
+	}
+	if _, err := syntax.ParseDID(string(answer.DID)); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoServer, err)
+	}
+	return nil
+}
+
+// countNew counts a new host of today.
+func (r *Relay) countNew(ctx context.Context) error {
+	if r.NewHostsPerDay < 0 {
+		return nil
+	}
+	now := r.Now().UTC()
+	key := keyNew + now.Format(time.DateOnly)
+	return r.ledger.write(ctx, func(tx storage.KVTx) error {
+		n := 0
+		if _, err := get(ctx, tx, key, &n); err != nil {
+			return err
+		}
+		if n >= r.NewHostsPerDay {
+			return ErrTooMany
+		}
+		return tx.Set(ctx, key, strconv.AppendInt(nil, int64(n+1), 10), now.Add(48*time.Hour))
+	})
+}

@@ -1,0 +1,43 @@
+// Package relay follows many hosts (PDSes, or other relays) over com.atproto.sync.subscribeRepos,
+// verifies each message, and passes on what holds under sequence numbers of its own.
+//
+//	r := &relay.Relay{Store: store, Identity: resolver}
+//	go r.Run(ctx)                           // connections, cursors, repairs, retention
+//	r.AddHost(ctx, "pds.example.com")       // what requestCrawl calls, too
+//	r.AddLocal(ctx, "pds.here", ownStore)   // a PDS of the same process, with the same checks
+//	r.Mount(xrpcServer)                     // the public methods
+//	for frame, err := range r.Outbox().Subscribe(ctx, &cursor) { … }
+//
+// # What is stored
+//
+// The relay keeps heads without records: [storage.Repos] has for each account its last signed
+// commit, and beside it, in the account's key-value namespace, what the relay knows of its status.
+// What a message changes of these, and the event that is passed on, are one [storage.Change]. So
+// state and stream cannot contradict each other, whatever dies when, and nothing is sent that is
+// not durable. The cursors of hosts are saved a moment later. After a crash some messages come
+// again; their revisions are known, so they are dropped.
+//
+// # What is checked
+//
+// Only the host that the account's DID document names speaks for it. A document that says otherwise
+// is fetched anew before a message is refused, so a move is seen with the first message of the new
+// host. Commits are checked by [commit.Verifier]. A [Policy] says what becomes of those that break a
+// rule; no policy passes on what has no valid signature. If the identity of an account cannot be
+// had, its messages wait, and the cursor of the host with them.
+//
+//	rule                               Strict     Lenient    Observe
+//	size, form, signature, rev         dropped    dropped    dropped
+//	operations and records             repaired   repaired   passed on
+//	proof (the tree before and after)  repaired   passed on  passed on
+//	gap (a message was lost)           repaired   repaired   passed on
+//
+// All are counted per host and rule. An account that is repaired is desynchronized: nothing of it
+// is passed on until the host's signed commit was fetched and verified. Then a #sync message of the
+// relay's own announces it.
+//
+// # How hosts are kept apart
+//
+// Each host has a budget of bytes for what waits, a number of messages that are worked on at the same
+// time, and a rate. A host that is over its rate is not read for a while and shows as throttled;
+// nothing of it is dropped. The messages of one account are dealt with in order.
+package relay

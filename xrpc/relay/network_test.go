@@ -1,0 +1,105 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
+	"github.com/pdskit/pdskit/xrpc/relay"
+	"github.com/pdskit/pdskit/xrpc/stream"
+)
+
+// run runs a relay until the test ends.
+func run(t testing.TB, r *relay.Relay) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run: %v", err)
+		}
+		r.Outbox().Close()
+	})
+}
+
+// next returns the messages of a relay after a cursor, until stop says that it has seen enough.
+func next(t testing.TB, r *relay.Relay, cursor int64, stop func(commit.Message) bool) (list []commit.Message) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	last := cursor
+	for b, err := range r.Outbox().Subscribe(ctx, &cursor) {
+		if err != nil {
+			t.Fatalf("after %d messages: %v", len(list), err)
+		}
+		f, err := stream.Decode(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Seq <= last {
+			t.Fatalf("number %d after %d", f.Seq, last)
+		}
+		last = f.Seq
+		m, err := commit.Decode(f.Kind, f.Payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, m)
+		if stop(m) {
+			return list
+		}
+	}
+	return list
+}
+
+// until stops at the commit with a revision of an account.
+func until(did syntax.DID, rev syntax.TID) func(commit.Message) bool {
+	return func(m commit.Message) bool {
+		e, ok := m.(*commit.Event)
+		return ok && e.Repo == did && e.Rev == rev
+	}
+}
+
+func TestPDS(t *testing.T) {
+	net := pdstest.New(t)
+	pds := net.PDS()
+	alice := pds.Account("alice")
+	last := alice.Create("com.example.note", map[string]any{"text": "hello"})
+	r := &relay.Relay{Store: memory.New(memory.Config{}), Identity: net.Resolver(), HTTP: net.Client()}
+	run(t, r)
+	if err := r.RequestCrawl(t.Context(), pds.Name); err != nil {
+		t.Fatal(err)
+	}
+	list := next(t, r, 0, until(alice.DID, last.Commit.Rev))
+	if len(list) < 4 {
+		t.Errorf("%d messages", len(list))
+	}
+	a, err := r.Account(t.Context(), alice.DID)
+	if err != nil || a.Head.Rev != last.Commit.Rev || a.Status != "" || a.Host != pds.Name {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// A host of the same process is read from its store.
+func TestLocal(t *testing.T) {
+	net := pdstest.New(t)
+	pds := net.PDS()
+	alice := pds.Account("alice")
+	last := alice.Create("com.example.note", map[string]any{"text": "hello"})
+	r := &relay.Relay{Store: memory.New(memory.Config{}), Identity: net.Resolver(), HTTP: net.Client()}
+	run(t, r)
+	if err := r.AddLocal(t.Context(), pds.Name, storage.Store{Repos: pds.Store().Repos, Events: pds.Store().Events}); err != nil {
+		t.Fatal(err)
+	}
+	next(t, r, 0, until(alice.DID, last.Commit.Rev))
+	last = alice.Create("com.example.note", map[string]any{"text": "again"})
+	next(t, r, 0, until(alice.DID, last.Commit.Rev))
+}

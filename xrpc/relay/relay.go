@@ -1,0 +1,294 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/identity/safehttp"
+	"github.com/pdskit/pdskit/internal/platform"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/stream"
+)
+
+// Identity resolves DIDs; *[identity.Resolver] is one. A relay that follows more accounts than the
+// cache of its resolver holds asks the directory again and again: see
+// [identity.Resolver.MaxEntries].
+type Identity interface {
+	// ResolveDID returns the document of a DID, which is not changed. Errors are those of
+	// identity.Resolver: identity.ErrUnavailable is for what may succeed later.
+	ResolveDID(ctx context.Context, did syntax.DID) (*identity.Document, error)
+	// Purge forgets what is cached of a DID.
+	Purge(id syntax.AtIdentifier)
+}
+
+// Relay is a relay. Set its fields before its first use; then it is safe for concurrent use. Store is
+// required; one process at a time may use it for a relay.
+type Relay struct {
+	// Store keeps heads, events and the relay's own keys. It needs no Blobs.
+	Store storage.Store
+	// Identity resolves accounts. Nil: an identity.Resolver for as many documents as Cache says.
+	Identity Identity
+	// HTTP reaches hosts. Nil: the client of safehttp.NewClient, which reaches public addresses
+	// only. Any other should be as careful.
+	HTTP *http.Client
+
+	// Policy is that of hosts without one of their own. The zero value is Strict.
+	Policy Policy
+	// Limits are those of hosts without their own. Zero fields have the defaults of DefaultLimits.
+	Limits Limits
+	// DomainLimits are the limits of hosts below domains, such as "host.example.net", for hosts
+	// without their own.
+	DomainLimits map[string]Limits
+	// Retention is how long events are kept. 0: 72 hours; negative: for good.
+	Retention time.Duration
+	// NewHostsPerDay bounds how many new hosts requestCrawl adds in a day. 0: 50; negative: none.
+	NewHostsPerDay int
+	// HoldFor is how long messages wait for an identity that cannot be had. After it the account is
+	// desynchronized, and repaired later. 0: one hour.
+	HoldFor time.Duration
+	// ResetAfter is how many times in a row a host must refuse the cursor (FutureCursor), or send
+	// what cannot be read, before the relay compares all of the host's repositories with its own and
+	// starts anew: from the oldest event, or from the present. 0: 3; negative: never.
+	ResetAfter int
+	// HostMemory bounds the bytes of messages that wait for one host. 0: 4 MiB.
+	HostMemory int64
+	// Memory bounds the bytes of messages that wait for all hosts together; each host may have one
+	// message beyond it. 0: 256 MiB, on WebAssembly 16 MiB.
+	Memory int64
+	// Parallel is how many accounts of a host are worked on at the same time. 0: 32.
+	Parallel int
+	// Cache is how many accounts are kept in memory. 0: 100,000, on WebAssembly 2,000.
+	Cache int
+	// Window is that of the Outbox: see stream.Outbox.Window.
+	Window int
+	// NoCollections turns off the index of listReposByCollection, and the requests of describeRepo
+	// for accounts whose history is not known.
+	NoCollections bool
+	// Closed refuses requestCrawl: hosts are the operator's to add.
+	Closed bool
+	// Development allows hosts on localhost, by plain HTTP and with a port.
+	Development bool
+
+	// Observe, if not nil, is told of each message when it has been dealt with, for metrics. It
+	// must not block.
+	Observe func(Observation)
+	// Logger gets what an operator should know. Nil: silent.
+	Logger *slog.Logger
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+
+	once   sync.Once
+	outbox *stream.Outbox
+	cache  *accountCache
+	ledger ledger
+	memory budget
+
+	refresh spent // when documents were last fetched anew, by DID
+	repairs spent // when accounts were last repaired, by DID
+
+	mu      sync.Mutex
+	id      string // of this relay, for the loop guard
+	loaded  bool   // the hosts of the store
+	loading sync.Mutex
+	hosts   map[string]*host
+	bans    map[string]Ban
+	running context.Context // of Run; nil: it does not run
+	wg      sync.WaitGroup  // goroutines of hosts
+}
+
+// Observation is what became of one message.
+type Observation struct {
+	Host string
+	Kind string // such as "#commit"
+	// Result says what became of the message.
+	Result Result
+	// Rule is why it was not passed on, or the rule that it breaks all the same. Empty: it broke
+	// none.
+	Rule  Rule
+	Bytes int
+	// Waited is the time from the message's arrival to the result.
+	Waited time.Duration
+}
+
+// Result is what became of a message.
+type Result string
+
+// The results.
+const (
+	Passed  Result = "passed"  // it was passed on
+	Dropped Result = "dropped" // it was not
+)
+
+// Errors that callers branch on.
+var (
+	// ErrNoHost: the relay does not know the host.
+	ErrNoHost = errors.New("relay: no such host")
+	// ErrHostname: the name is not one of a public host.
+	ErrHostname = errors.New("relay: not the name of a public host")
+	// ErrBanned: the host, or a domain that it is in, is banned.
+	ErrBanned = errors.New("relay: the host is banned")
+	// ErrLoop: the host is a relay that was not added as one, or follows this one.
+	ErrLoop = errors.New("relay: the host is a relay")
+	// ErrNoAccount: the relay knows nothing of the account.
+	ErrNoAccount = errors.New("relay: no such account")
+)
+
+// setUp makes the parts of the relay, once.
+func (r *Relay) setUp() {
+	r.once.Do(func() {
+		if r.Store.Repos == nil || r.Store.Events == nil || r.Store.KV == nil {
+			panic("relay: Relay.Store needs Repos, Events and KV")
+		}
+		r.Cache = cmp.Or(r.Cache, platform.Default(100_000, 2_000))
+		if r.Identity == nil {
+			r.Identity = &identity.Resolver{Development: r.Development, MaxEntries: r.Cache, Now: r.Now}
+		}
+		if r.HTTP == nil {
+			r.HTTP = safehttp.NewClient(safehttp.Config{AllowPrivate: r.Development, AllowHTTP: r.Development})
+		}
+		if r.Now == nil {
+			r.Now = time.Now
+		}
+		if r.Logger == nil {
+			r.Logger = slog.New(slog.DiscardHandler)
+		}
+		r.Retention = cmp.Or(r.Retention, 72*time.Hour)
+		r.NewHostsPerDay = cmp.Or(r.NewHostsPerDay, 50)
+		r.HoldFor = cmp.Or(r.HoldFor, time.Hour)
+		r.ResetAfter = cmp.Or(r.ResetAfter, 3)
+		r.HostMemory = cmp.Or(r.HostMemory, 4<<20)
+		r.Memory = cmp.Or(r.Memory, platform.Default[int64](256<<20, 16<<20))
+		r.Parallel = cmp.Or(r.Parallel, 32)
+		r.memory.limit = r.Memory
+		r.outbox = &stream.Outbox{Events: r.Store.Events, Window: r.Window}
+		r.cache = newAccountCache(r.Cache)
+		r.hosts = make(map[string]*host)
+		r.ledger.kv = r.Store.KV
+	})
+}
+
+// Outbox serves what the relay passes on. It is the same at each call. Whoever ends the process
+// closes it.
+func (r *Relay) Outbox() *stream.Outbox {
+	r.setUp()
+	return r.outbox
+}
+
+// Run follows the hosts until the context ends. Then it waits until what is under way has ended, and
+// saves the cursors. It returns the context's error, or that of the store at the start.
+func (r *Relay) Run(ctx context.Context) error {
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	if r.running != nil {
+		r.mu.Unlock()
+		return errors.New("relay: it runs already")
+	}
+	r.running = ctx
+	for _, h := range r.hosts {
+		r.startLocked(h)
+	}
+	r.mu.Unlock()
+	r.wg.Go(func() { r.resume(ctx) })
+	r.keep(ctx)
+	r.wg.Wait()
+	r.mu.Lock()
+	r.running = nil
+	r.mu.Unlock()
+	// The cursors are what comes last, and the context has ended.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := r.saveCursors(last); err != nil {
+		r.Logger.Error("relay: cursors were not saved", "err", err)
+	}
+	return ctx.Err()
+}
+
+// How often things are done.
+const (
+	saveEvery = 2 * time.Second
+	trimEvery = 10 * time.Minute
+)
+
+// keep saves cursors and trims the log, now and then, until the context ends.
+func (r *Relay) keep(ctx context.Context) {
+	save, trim := time.NewTicker(saveEvery), time.NewTicker(trimEvery)
+	defer save.Stop()
+	defer trim.Stop()
+	r.trim(ctx)
+	for {
+		select {
+		case <-save.C:
+			if err := r.saveCursors(ctx); err != nil && ctx.Err() == nil {
+				r.Logger.Error("relay: cursors were not saved", "err", err)
+			}
+		case <-trim.C:
+			r.trim(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// trim deletes the events that are older than Retention.
+func (r *Relay) trim(ctx context.Context) {
+	if r.Retention < 0 {
+		return
+	}
+	if err := r.Store.Events.Trim(ctx, r.Now().Add(-r.Retention)); err != nil && ctx.Err() == nil {
+		r.Logger.Error("relay: the log was not trimmed", "err", err)
+	}
+}
+
+// load reads the hosts and bans of the store, once.
+func (r *Relay) load(ctx context.Context) error {
+	r.setUp()
+	r.loading.Lock()
+	defer r.loading.Unlock()
+	if r.loaded {
+		return nil
+	}
+	rows, bans, id, err := r.ledger.load(ctx, rand.Text())
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.id, r.bans, r.loaded = id, bans, true
+	for name, row := range rows {
+		r.hosts[name] = newHost(r, name, row)
+	}
+	return nil
+}
+
+// startLocked starts a host if the relay runs. A local host without its store waits for AddLocal.
+func (r *Relay) startLocked(h *host) {
+	if r.running == nil || r.running.Err() != nil || h.started || r.bannedLocked(h.name) != nil || h.row.Local && h.store == nil {
+		return
+	}
+	h.started = true
+	ctx, stop := context.WithCancel(r.running)
+	h.stop = stop
+	r.wg.Go(func() {
+		h.run(ctx)
+		h.queue.drain()
+		r.mu.Lock()
+		h.started = false
+		r.mu.Unlock()
+	})
+}
+
+// verifier checks the messages of one account.
+func (r *Relay) verifier(key keyFunc) *commit.Verifier {
+	return &commit.Verifier{Key: key, Now: r.Now}
+}

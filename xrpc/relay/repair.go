@@ -1,0 +1,229 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
+)
+
+// repairTimeout bounds the requests of one repair.
+const repairTimeout = time.Minute
+
+// errBehind: the host has an older revision than the relay.
+var errBehind = errors.New("relay: the host has an older revision than it had")
+
+// maintain repairs the account if that is due.
+func (b *batch) maintain(ctx context.Context) error {
+	l, r := b.lane, b.h.r
+	if !r.pending(b.c.from) {
+		if !l.next.IsZero() || l.due {
+			l.next, l.fails, l.due = time.Time{}, 0, false
+			return r.ledger.unmark(ctx, keyWork+string(l.did))
+		}
+		return nil
+	}
+	now := r.Now()
+	switch {
+	case now.Before(l.next):
+		return nil
+	case r.repairs.again(string(l.did), now, repairLeast) && l.fails == 0:
+		l.next = now.Add(repairLeast)
+		return nil
+	}
+	err := r.repair(ctx, b.c)
+	switch {
+	case err == nil:
+		l.next, l.fails, l.due = time.Time{}, 0, false
+		if err := r.ledger.unmark(ctx, keyWork+string(l.did)); err != nil {
+			return err
+		}
+	case ctx.Err() != nil || changed(err):
+		return err
+	default:
+		b.h.note(err)
+		r.Logger.Info("relay: an account was not repaired", "host", b.h.name, "did", string(l.did), "err", err)
+		l.next = r.Now().Add(growing(l.fails, repairLeast, repairMost))
+		l.fails++
+	}
+	return b.begin(ctx)
+}
+
+// repair fetches the signed head of a desynchronized account, and the collections of one whose
+// history is not known.
+func (r *Relay) repair(ctx context.Context, c *change) error {
+	ctx, cancel := context.WithTimeout(ctx, repairTimeout)
+	defer cancel()
+	a := &c.to
+	w, err := r.resolve(ctx, a.did, a.who)
+	if err != nil {
+		return err
+	}
+	if w.host == "" {
+		return fmt.Errorf("relay: the document of %s names no host", a.did)
+	}
+	a.who = w
+	if h := r.host(w.host); h != nil {
+		if !h.isRelay() && a.state.Host != w.host {
+			if o, ok := h.enrol(ctx, c); !ok {
+				if o.hold != nil {
+					return o.hold
+				}
+				a.state.Desync = false // the host has too many; another message will tell
+				return c.apply(ctx)
+			}
+		}
+		select {
+		case h.fetches <- struct{}{}:
+			defer func() { <-h.fetches }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if a.state.Desync {
+		if err := r.refetch(ctx, c); err != nil {
+			return err
+		}
+	}
+	if r.pending(a) {
+		if err := r.describe(ctx, c); err != nil {
+			r.Logger.Debug("relay: the collections of an account are not known", "did", string(a.did), "err", err)
+			if e := c.apply(ctx); e != nil {
+				return e
+			}
+			return err
+		}
+	}
+	return c.apply(ctx)
+}
+
+// refetch brings the head of an account to what its host has signed.
+func (r *Relay) refetch(ctx context.Context, c *change) error {
+	a := &c.to
+	head, status, err := r.fetch(ctx, c)
+	if err != nil {
+		return err
+	}
+	if status != "" {
+		a.state.Desync, a.state.Upstream = false, status
+		c.message(&commit.Account{DID: a.did, Status: status, Time: r.Now()})
+		return nil
+	}
+	// The signature is checked by itself first, so that what is older is known to be the host's.
+	next, err := r.verifier(r.key(c)).Sync(ctx, commit.State{}, head)
+	if err != nil {
+		return err
+	}
+	last := a.last()
+	switch {
+	case next.Rev < last.Rev, next.Rev == last.Rev && next.Data != last.Data && last.Data.Defined():
+		return fmt.Errorf("%w: %s after %s", errBehind, next.Rev, last.Rev)
+	case next != last:
+		a.head = storage.Head{Commit: head.Commit.CID, Data: next.Data, Rev: next.Rev}
+		a.state.Described, a.state.Rev = false, ""
+		c.commit = head.Commit.Data
+	}
+	a.state.Desync = false
+	if !a.state.Throttled && a.state.Upstream == "" {
+		c.message(head)
+	}
+	return nil
+}
+
+// fetch returns what the host of an account has signed last, not verified yet; or its status there,
+// if it is not active.
+func (r *Relay) fetch(ctx context.Context, c *change) (head *commit.Sync, status string, err error) {
+	a := &c.to
+	if h := r.host(a.who.host); h != nil && h.store != nil {
+		return h.fetchStore(ctx, a.did)
+	}
+	params := url.Values{"did": {string(a.did)}}
+	if a.head.Rev != "" {
+		params.Set("since", string(a.head.Rev))
+	}
+	resp, err := r.get(ctx, a.who.host, api.SyncGetRepoNSID, params)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		name, err := answered(resp)
+		switch name {
+		case api.ErrorRepoTakendown:
+			return nil, "takendown", nil
+		case api.ErrorRepoSuspended:
+			return nil, "suspended", nil
+		case api.ErrorRepoDeactivated:
+			return nil, "deactivated", nil
+		}
+		return nil, "", err
+	}
+	// Only the commit is read, which comes first.
+	repo, err := commit.ReadRepo(io.LimitReader(resp.Body, maxMessage), commit.RepoOptions{DID: a.did})
+	if err != nil {
+		return nil, "", err
+	}
+	defer repo.Close()
+	signed := repo.Commit()
+	return &commit.Sync{DID: a.did, Rev: signed.Rev, Commit: car.Block{CID: repo.Root(), Data: signed.Encode()}, Time: r.Now()}, "", nil
+}
+
+// fetchStore is fetch for a host in the same process.
+func (h *host) fetchStore(ctx context.Context, did syntax.DID) (head *commit.Sync, status string, err error) {
+	err = h.store.Repos.View(ctx, did, func(v storage.Reader) error {
+		block, err := v.Commit(ctx)
+		if err == nil {
+			head = &commit.Sync{DID: did, Rev: v.Head().Rev, Commit: car.Block{CID: v.Head().Commit, Data: block}, Time: h.r.Now()}
+		}
+		return err
+	})
+	if errors.Is(err, storage.ErrNotFound) { // which means something else to the callers
+		err = errors.New("relay: the local host has no repository " + string(did))
+	}
+	return head, "", err
+}
+
+// answered returns the name of the error that a host has answered with, and an error that tells it.
+func answered(resp *http.Response) (name string, err error) {
+	var e struct {
+		Error   string `json:"error"`
+		Message string `json:"message"`
+	}
+	if text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10)); err == nil {
+		exactjson.UnmarshalPlain(text, &e) // what is not JSON has no name
+	}
+	return e.Error, fmt.Errorf("relay: %s answered with %d %.100q %.200q", resp.Request.URL.Host, resp.StatusCode, e.Error, e.Message)
+}
+
+// fetchJSON makes a request and reads its answer.
+func (r *Relay) fetchJSON(ctx context.Context, host, method string, params url.Values, to any) error {
+	resp, err := r.get(ctx, host, method, params)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return readAnswer(resp, to)
+}
+
+// readAnswer reads the JSON that a host has answered with.
+func readAnswer(resp *http.Response, to any) error {
+	if resp.StatusCode != http.StatusOK {
+		_, err := answered(resp)
+		return err
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	if err != nil {
+		return err
+	}
+	return exactjson.UnmarshalPlain(text, to)
+}

@@ -1,0 +1,457 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+)
+
+// outcome is what becomes of a message.
+type outcome struct {
+	result Result
+	rule   Rule
+	hold   error // not nil: it cannot be decided yet
+	bury   bool  // the account is deleted
+	repair bool  // the account is desynchronized
+}
+
+func dropped(rule Rule) outcome { return outcome{result: Dropped, rule: rule} }
+
+// Waiting times of lanes.
+const (
+	holdLeast, holdMost     = time.Second, time.Minute
+	repairLeast, repairMost = 5 * time.Second, time.Hour
+	storeRetry              = 2 * time.Second
+)
+
+// growing is the n-th of a series of waiting times, which doubles.
+func growing(n int, least, most time.Duration) time.Duration {
+	return min(most, least<<min(n, 30))
+}
+
+// work deals with messages of an account: see queue.work.
+func (h *host) work(ctx context.Context, l *lane, items []*item) (done int, wait time.Duration) {
+	const tries = 20
+	for try := 0; ; try++ {
+		b := &batch{h: h, lane: l, items: items}
+		wait, err := b.run(ctx)
+		switch {
+		case err == nil:
+			return b.done, wait
+		case ctx.Err() != nil:
+			return b.done, 0
+		case changed(err) && try < tries:
+			items = items[b.done:]
+			done += b.done
+			if b.done > 0 { // it went on, and then somebody else changed the account
+				rest, wait := h.work(ctx, l, items)
+				return done + rest, wait
+			}
+			continue
+		}
+		h.note(err)
+		h.r.Logger.Error("relay: the store failed", "host", h.name, "did", string(l.did), "err", err)
+		l.holding = true
+		return done + b.done, storeRetry
+	}
+}
+
+// batch is the first messages of a lane while they are dealt with.
+type batch struct {
+	h     *host
+	lane  *lane
+	items []*item
+	done  int // items that are dealt with, durably
+
+	c   *change
+	out []outcome // of items[done:], not durable yet
+}
+
+// run deals with the messages, and with what else is to be done for the account. It returns for how
+// long the lane is to wait; less than 0: not at all.
+func (b *batch) run(ctx context.Context) (wait time.Duration, err error) {
+	l := b.lane
+	l.holding = false
+	if err := b.begin(ctx); err != nil {
+		return 0, err
+	}
+	if err := b.maintain(ctx); err != nil {
+		return 0, err
+	}
+	for i := b.done; i < len(b.items); i++ {
+		o := b.h.message(ctx, b.c, b.items[i])
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if o.hold != nil {
+			return b.hold(ctx, o.hold)
+		}
+		l.held, l.tries = time.Time{}, 0
+		if o.repair {
+			b.c.to.state.Desync = true
+		}
+		b.out = append(b.out, o)
+		if !o.repair && !o.bury {
+			continue
+		}
+		if err := b.flush(ctx); err != nil {
+			return 0, err
+		}
+		if o.bury {
+			if err := b.h.r.bury(ctx, l.did, &goneRow{Status: commit.Deleted}, b.h.r.event(l.did, b.items[i])); err != nil {
+				return 0, err
+			}
+		}
+		if err := b.begin(ctx); err != nil {
+			return 0, err
+		}
+		if err := b.maintain(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if err := b.flush(ctx); err != nil {
+		return 0, err
+	}
+	return b.rest(), nil
+}
+
+// rest is how long the lane is to wait when its messages are done: until the next attempt at what is
+// to be done for the account.
+func (b *batch) rest() time.Duration {
+	if b.lane.next.IsZero() {
+		return -1
+	}
+	return max(0, b.lane.next.Sub(b.h.r.Now()))
+}
+
+// begin reads the account.
+func (b *batch) begin(ctx context.Context) error {
+	a, err := b.h.r.account(ctx, b.lane.did)
+	if err == nil {
+		b.c = b.h.r.change(a)
+	}
+	return err
+}
+
+// flush carries out what the messages change, and tells what became of them.
+func (b *batch) flush(ctx context.Context) error {
+	if err := b.c.apply(ctx); err != nil {
+		return err
+	}
+	for i := range b.out {
+		b.h.count(b.items[b.done+i], b.out[i])
+	}
+	b.done += len(b.out)
+	b.out = nil
+	b.c = b.h.r.change(&b.c.to)
+	return nil
+}
+
+// hold has the messages from the next one on wait for the identity of the account. After too long, or
+// if they are too many, they are given up: the account is repaired when its identity is known.
+func (b *batch) hold(ctx context.Context, cause error) (time.Duration, error) {
+	l, now := b.lane, b.h.r.Now()
+	b.h.note(cause)
+	if l.held.IsZero() {
+		l.held = now
+	}
+	if !l.over && now.Sub(l.held) < b.h.r.HoldFor {
+		if err := b.flush(ctx); err != nil {
+			return 0, err
+		}
+		l.holding = true
+		l.tries++
+		return growing(l.tries-1, holdLeast, holdMost), nil
+	}
+	b.c.to.state.Desync = true
+	for range b.items[b.done+len(b.out):] {
+		b.out = append(b.out, dropped(RuleRepaired))
+	}
+	if err := b.flush(ctx); err != nil {
+		return 0, err
+	}
+	l.held, l.over, l.tries = time.Time{}, false, 0
+	if l.next.IsZero() {
+		l.next = now.Add(repairLeast)
+	}
+	return b.rest(), nil
+}
+
+// message decides about one message. What it changes is in c.
+func (h *host) message(ctx context.Context, c *change, it *item) outcome {
+	if len(it.payload) > maxMessage {
+		return dropped(RuleSize)
+	}
+	m, err := commit.Decode(it.kind, it.payload)
+	switch {
+	case errors.Is(err, commit.ErrUnknownKind):
+		return dropped(RuleKind)
+	case err != nil:
+		return dropped(RuleMalformed)
+	}
+	if o, ok := h.speaks(ctx, c, m); !ok {
+		return o
+	}
+	if c.to.gone != nil && c.to.gone.Local {
+		return dropped(RuleTakedown)
+	}
+	switch m := m.(type) {
+	case *commit.Event:
+		return h.commit(ctx, c, it, m)
+	case *commit.Sync:
+		return h.sync(ctx, c, it, m)
+	case *commit.Identity:
+		return h.identity(c, it, m)
+	case *commit.Account:
+		return h.account(c, it, m)
+	}
+	return dropped(RuleKind)
+}
+
+// speaks checks that the host is the one that the account's document names, and notes that it is.
+func (h *host) speaks(ctx context.Context, c *change, m commit.Message) (outcome, bool) {
+	a, r := &c.to, h.r
+	w, err := r.resolve(ctx, a.did, a.who)
+	if err != nil {
+		if _, isAccount := m.(*commit.Account); isAccount && unknown(err) && a.exists && a.state.Host == h.name {
+			return outcome{}, true // it was deleted in the directory, too
+		}
+		return noIdentity(err), false
+	}
+	a.who = w
+	doubt := !h.isRelay() && w.host != h.name
+	switch m := m.(type) {
+	case *commit.Identity:
+		doubt = true // that is what the message says
+	case *commit.Account:
+		doubt = doubt || !m.Active // as when the account has moved
+	}
+	if doubt {
+		if !h.mayRefresh(ctx) {
+			return outcome{hold: ctx.Err()}, false
+		}
+		if w, _, err = r.resolveAnew(ctx, a.did, w); err != nil {
+			if _, isAccount := m.(*commit.Account); !isAccount || !unknown(err) || a.state.Host != h.name {
+				return noIdentity(err), false
+			}
+			w = a.who
+		}
+		a.who = w
+	}
+	if h.isRelay() {
+		a.state.Host = w.host
+		return outcome{}, true
+	}
+	if w.host != h.name {
+		return dropped(RuleHost), false
+	}
+	if a.state.Host != h.name {
+		return h.enrol(ctx, c)
+	}
+	return outcome{}, true
+}
+
+// enrol takes an account in that is new here, or has moved here.
+func (h *host) enrol(ctx context.Context, c *change) (outcome, bool) {
+	a := &c.to
+	as, counts, err := h.r.ledger.enrol(ctx, a.did, a.state.Host, h.name, h.limits().Accounts)
+	if err != nil {
+		return outcome{hold: err}, false
+	}
+	h.r.counted(counts)
+	if as == "" {
+		return dropped(RuleLimit), false
+	}
+	if a.state.Host != "" {
+		a.state.Upstream = "" // of the host before
+	}
+	a.state.Host, a.state.Throttled = h.name, as == throttled
+	return outcome{}, true
+}
+
+// unknown reports whether an error says that there is no such identity.
+func unknown(err error) bool {
+	for _, e := range []error{identity.ErrNotFound, identity.ErrTombstoned, identity.ErrInvalid, identity.ErrMethod, identity.ErrDocument, identity.ErrMismatch, identity.ErrTooLarge, identity.ErrAddress} {
+		if errors.Is(err, e) {
+			return !errors.Is(err, identity.ErrUnavailable)
+		}
+	}
+	return false
+}
+
+// noIdentity is the outcome for a message whose account cannot be resolved: that may change, if
+// nothing says that it will not.
+func noIdentity(err error) outcome {
+	if unknown(err) {
+		return dropped(RuleIdentity)
+	}
+	return outcome{hold: err}
+}
+
+// keyFunc is commit.Verifier.Key.
+type keyFunc = func(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error)
+
+// key returns the key of the account of a change.
+func (r *Relay) key(c *change) keyFunc {
+	return func(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error) {
+		if refresh {
+			w, fresh, err := r.resolveAnew(ctx, did, c.to.who)
+			if err != nil {
+				return nil, err
+			}
+			c.to.who, c.unsure = w, !fresh
+		}
+		if err := c.to.who.err; err != nil {
+			return nil, fmt.Errorf("%w: %w", commit.ErrNoKey, err)
+		}
+		return c.to.who.key, nil
+	}
+}
+
+// silent returns the outcome for a message about the repository of an account of which nothing is
+// passed on.
+func silent(a *account) (outcome, bool) {
+	switch {
+	case a.state.Throttled:
+		return dropped(RuleLimit), true
+	case a.state.Upstream != "":
+		return dropped(RuleInactive), true
+	}
+	return outcome{}, false
+}
+
+// judge returns the outcome of an error of the verifier.
+func (h *host) judge(c *change, err error) (outcome, verdict) {
+	if errors.Is(err, commit.ErrNoKey) && !errors.Is(err, identity.ErrDocument) && !unknown(err) {
+		return outcome{hold: err}, drop
+	}
+	rule, v := h.policy().judge(err)
+	if rule == RuleSignature && c.unsure {
+		v = repair // the key may be a new one, and may not be asked for yet
+	}
+	o := outcome{result: Dropped, rule: rule, repair: v == repair}
+	if v == pass {
+		o.result = Passed
+	}
+	return o, v
+}
+
+// commit decides about a #commit.
+func (h *host) commit(ctx context.Context, c *change, it *item, e *commit.Event) outcome {
+	a := &c.to
+	if o, silent := silent(a); silent {
+		return o
+	}
+	if a.state.Desync {
+		return dropped(RuleRepaired)
+	}
+	v := h.r.verifier(h.r.key(c))
+	next, _, err := v.Commit(ctx, a.last(), e)
+	o := outcome{result: Passed}
+	if err != nil {
+		var what verdict
+		if o, what = h.judge(c, err); what != pass {
+			return o
+		}
+	}
+	block := commitBlock(e.Blocks, e.Commit)
+	if err != nil && !errors.Is(err, commit.ErrOutOfSync) {
+		// The signature stands, whatever the policy.
+		if next, err = v.Sync(ctx, a.last(), &commit.Sync{DID: e.Repo, Rev: e.Rev, Commit: car.Block{CID: e.Commit, Data: block}}); err != nil {
+			o, _ = h.judge(c, err)
+			o.result = Dropped
+			return o
+		}
+	}
+	whole := o.rule == "" && (a.state.Described || a.head.Rev == "" && e.Since == "")
+	a.head = storage.Head{Commit: e.Commit, Data: next.Data, Rev: next.Rev}
+	a.state.Described, a.state.Rev = whole, ""
+	c.commit = block
+	c.emit(it.kind, it.payload, weight(e))
+	if !h.r.NoCollections {
+		c.collections(e, o.rule == "")
+	}
+	return o
+}
+
+// sync decides about a #sync.
+func (h *host) sync(ctx context.Context, c *change, it *item, s *commit.Sync) outcome {
+	a := &c.to
+	if o, silent := silent(a); silent {
+		return o
+	}
+	last := a.last()
+	next, err := h.r.verifier(h.r.key(c)).Sync(ctx, last, s)
+	if err != nil {
+		o, _ := h.judge(c, err)
+		o.result, o.repair = Dropped, o.repair && o.rule != RuleStale
+		return o
+	}
+	if next == last && h.isRelay() {
+		return dropped(RuleRepeated)
+	}
+	if next != last || a.state.Desync {
+		a.head = storage.Head{Commit: s.Commit.CID, Data: next.Data, Rev: next.Rev}
+		a.state.Desync, a.state.Described, a.state.Rev = false, false, ""
+		c.commit = s.Commit.Data
+	}
+	c.emit(it.kind, it.payload, 1)
+	return outcome{result: Passed}
+}
+
+// identity decides about an #identity. The document was fetched anew.
+func (h *host) identity(c *change, it *item, m *commit.Identity) outcome {
+	if h.isRelay() {
+		if at := m.Time.UnixMilli(); at <= c.to.state.IdentityAt {
+			return dropped(RuleRepeated)
+		} else {
+			c.to.state.IdentityAt = at
+		}
+	}
+	if c.to.state.Throttled {
+		return dropped(RuleLimit)
+	}
+	c.emit(it.kind, it.payload, 1)
+	return outcome{result: Passed}
+}
+
+// account decides about an #account.
+func (h *host) account(c *change, it *item, m *commit.Account) outcome {
+	s := &c.to.state
+	status := m.Status
+	switch {
+	case m.Active:
+		status = ""
+	case status == "":
+		status = "deactivated"
+	case len(status) > 64:
+		return dropped(RuleMalformed)
+	}
+	if h.isRelay() {
+		at := m.Time.UnixMilli()
+		if at <= s.AccountAt || c.to.exists && status == s.Upstream && s.AccountAt != 0 {
+			return dropped(RuleRepeated)
+		}
+		s.AccountAt = at
+	}
+	if status == commit.Deleted {
+		if s.Upstream == commit.Deleted {
+			return dropped(RuleRepeated)
+		}
+		return outcome{result: Passed, bury: true}
+	}
+	s.Upstream = status
+	if s.Throttled {
+		return dropped(RuleLimit)
+	}
+	c.emit(it.kind, it.payload, 1)
+	return outcome{result: Passed}
+}
