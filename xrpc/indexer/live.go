@@ -209,6 +209,9 @@ func (r *run) lost(ctx context.Context, it *item) {
 	}
 }
 
+// errForeign: an event comes from a host that is not the account's.
+var errForeign = errors.New("it is not the account's host")
+
 // speaksFor returns an error if a source is a host, and not that of an account. Relays and local
 // stores speak for all.
 func (r *run) speaksFor(ctx context.Context, s *source, did syntax.DID) error {
@@ -225,7 +228,7 @@ func (r *run) speaksFor(ctx context.Context, s *source, did syntax.DID) error {
 	}
 	if !doc.HostedAt(s.url) {
 		r.count.foreign.Add(1)
-		return fmt.Errorf("%s is not hosted at %s", did, s.url)
+		return fmt.Errorf("%w: %s is not at %s", errForeign, did, s.url)
 	}
 	return nil
 }
@@ -330,7 +333,7 @@ func (r *run) follows(d *draft, next commit.State, e *commit.Event, records map[
 // doubt notes that an event of a known account is not believed. What the repository has is right, so
 // it is looked at, but not more often than once a minute for that reason.
 func (r *run) doubt(ctx context.Context, d *draft, cause error) error {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(cause, errForeign) { // another host must not be able to cause work
 		return cause
 	}
 	r.count.refusedEvents.Add(1)
