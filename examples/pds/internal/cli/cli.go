@@ -28,7 +28,7 @@ const (
 	ExitOK       = 0
 	ExitFailed   = 1
 	ExitUsage    = 2 // of the command line, or a wrong configuration
-	ExitProblems = 3 // check, backup or restore found some
+	ExitProblems = 3 // check, doctor, backup or restore found some
 )
 
 // errUsage and errConfig are wrapped by errors that give ExitUsage, errProblems
@@ -93,6 +93,7 @@ func commands() []command {
 		{name: "invite disable", args: "CODE...", short: "Make invite codes useless.", min: 1, max: -1, flags: adminFlags, run: inviteDisable},
 		{name: "nodes", short: "List the servers that share the database: versions, when they were last seen, what they lead.", run: nodes},
 		{name: "health", short: "Ask the running server whether it is well.", long: healthHelp, flags: healthFlags, run: health},
+		{name: "doctor", short: "Look at the server from outside and inside: what is wrong, and what to do.", long: doctorHelp, flags: doctorFlags, run: runDoctor},
 		{name: "mail-test", args: "ADDRESS", short: "Send a message, to see whether mail works.", min: 1, max: 1, run: mailTest},
 		{name: "mail list", short: "List the mail that waits or was given up.", long: mailHelp, run: mailList},
 		{name: "mail retry", args: "[ID...]", short: "Try mail again at once. It is noted in the audit trail.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("To be tried again", retryMail)},
@@ -245,7 +246,7 @@ func (c *call) load() (cfg *config.Config, file string, err error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%w:\n%w", errConfig, err)
 	}
-	if file != "" {
+	if cfg.EnvFile = file; file != "" {
 		if w := config.FileWarning(file); w != "" {
 			cfg.Warnings = append(cfg.Warnings, w)
 		}
@@ -288,7 +289,7 @@ Flags of all commands:
     -quiet                  do not show progress
 
 The exit code is 0 if all went well, 1 if not, 2 for a wrong command line or
-configuration, and 3 if check, backup or restore found problems. More: pds help COMMAND
+configuration, and 3 if check, doctor, backup or restore found problems. More: pds help COMMAND
 `)
 	return nil
 }
