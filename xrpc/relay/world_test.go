@@ -251,6 +251,14 @@ func (a *account) export(t testing.TB) []byte {
 	return car.Append(nil, []cid.Cid{a.block.CID}, list...)
 }
 
+// noPings is the time between the pings of servers. If they and their clients pinged each other at
+// the very same moment, the pipes between them, which hold nothing, would keep both from reading.
+const noPings = 47 * time.Minute
+
+func newOutbox(events storage.Events) *stream.Outbox {
+	return &stream.Outbox{Events: events, Ping: noPings}
+}
+
 // fakeHost is a host that says what it is told to.
 type fakeHost struct {
 	w    *world
@@ -285,7 +293,7 @@ func (h *fakeHost) reset() {
 		go h.outbox.Close()
 	}
 	h.store = memory.New(memory.Config{Now: func() time.Time { return time.UnixMicro(0) }})
-	h.outbox = &stream.Outbox{Events: h.store.Events}
+	h.outbox = newOutbox(h.store.Events)
 }
 
 func (h *fakeHost) setDown(down bool) {
@@ -293,7 +301,7 @@ func (h *fakeHost) setDown(down bool) {
 	outbox := h.outbox
 	h.down = down
 	if down {
-		h.outbox = &stream.Outbox{Events: h.store.Events}
+		h.outbox = newOutbox(h.store.Events)
 	}
 	h.mu.Unlock()
 	if down {
@@ -449,6 +457,7 @@ func (w *world) relay(name string, change ...func(*relay.Relay)) *testRelay {
 	for _, f := range change {
 		f(r.Relay)
 	}
+	r.Outbox().Ping = noPings
 	if name != "" {
 		server := &xrpc.Server{Catalog: lexicon.Builtin()}
 		r.Mount(server)
