@@ -18,9 +18,9 @@ import (
 // and come and go, and the relay be restarted. In the end each head is that of the host, and all that was
 // passed on follows from what was passed on before. PDSKIT_SEEDS=1000 runs more; PDSKIT_SEED=n one.
 func TestChaos(t *testing.T) {
-	seeds, first := 12, uint64(1)
+	seeds, first := 6, uint64(1)
 	if testing.Short() {
-		seeds = 4
+		seeds = 3
 	}
 	if n, err := strconv.Atoi(os.Getenv("PDSKIT_SEEDS")); err == nil {
 		seeds = n

@@ -1,15 +1,24 @@
 package relay_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/net/dns/dnsmessage"
+
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/identity/safehttp"
+	"github.com/pdskit/pdskit/internal/testenv"
+	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/relay"
@@ -106,6 +115,69 @@ func TestR03Bans(t *testing.T) {
 		w.settle()
 		r2.want("#commit alice", "#commit alice")
 	})
+}
+
+// A name that leads to an address which is not public is not connected to, and neither is one that
+// such a host redirects to.
+func TestR04PrivateAddresses(t *testing.T) {
+	testenv.NotOnJS(t, "it has no DNS")
+	for _, addr := range []string{"127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "::1", "fd00::1", "::ffff:127.0.0.1"} {
+		resolver := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			go serveDNS(server, netip.MustParseAddr(addr))
+			return client, nil
+		}}
+		r := &relay.Relay{Store: memory.New(memory.Config{}), HTTP: safehttp.NewClient(safehttp.Config{Resolver: resolver})}
+		if err := r.RequestCrawl(t.Context(), "pds.example.com"); !errors.Is(err, relay.ErrNoServer) || !errors.Is(err, safehttp.ErrAddress) {
+			t.Errorf("%s: %v", addr, err)
+		}
+		if list, _ := r.Hosts(t.Context(), "", 10); len(list) != 0 {
+			t.Errorf("%s: %+v", addr, list)
+		}
+	}
+	// The default client is as careful.
+	r := &relay.Relay{Store: memory.New(memory.Config{})}
+	for _, name := range []string{"localhost", "127.0.0.1", "[::1]", "169.254.169.254", "localhost:443"} {
+		if err := r.AddHost(t.Context(), name); !errors.Is(err, relay.ErrHostname) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	r.Ban(t.Context(), "x.test", "") // so that it is set up
+	if _, err := r.HTTP.Get("https://127.0.0.1/"); !errors.Is(err, safehttp.ErrAddress) {
+		t.Error(err)
+	}
+}
+
+// serveDNS answers one connection's questions with an address.
+func serveDNS(conn net.Conn, addr netip.Addr) {
+	defer conn.Close()
+	for {
+		head := make([]byte, 2)
+		if _, err := io.ReadFull(conn, head); err != nil {
+			return
+		}
+		text := make([]byte, int(head[0])<<8|int(head[1]))
+		var m dnsmessage.Message
+		if _, err := io.ReadFull(conn, text); err != nil || m.Unpack(text) != nil || len(m.Questions) != 1 {
+			return
+		}
+		q := m.Questions[0]
+		m.Response, m.Additionals = true, nil
+		rh := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}
+		switch {
+		case q.Type == dnsmessage.TypeA && addr.Is4():
+			m.Answers = []dnsmessage.Resource{{Header: rh, Body: &dnsmessage.AResource{A: addr.As4()}}}
+		case q.Type == dnsmessage.TypeAAAA && addr.Is6():
+			m.Answers = []dnsmessage.Resource{{Header: rh, Body: &dnsmessage.AAAAResource{AAAA: addr.As16()}}}
+		}
+		out, err := m.Pack()
+		if err != nil {
+			return
+		}
+		if _, err := conn.Write(append([]byte{byte(len(out) >> 8), byte(len(out))}, out...)); err != nil {
+			return
+		}
+	}
 }
 
 func TestR05NewHostsOfADay(t *testing.T) {

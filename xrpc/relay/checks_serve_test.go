@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -56,6 +58,7 @@ func TestR19Takedown(t *testing.T) {
 			for range r.Outbox().Subscribe(ctx, &zero) {
 			}
 		}()
+		w.settle()
 		h.post(a)
 		h.post(b)
 		w.pass(time.Second)
@@ -592,5 +595,56 @@ func TestR29FullDisk(t *testing.T) {
 		w.pass(time.Minute)
 		r.want("#commit alice", "#commit alice", "#identity alice", "#commit alice")
 		r.wantHead(a)
+	})
+}
+
+// The log has what is younger than Retention, and a bit. PDSKIT_EVENTS=1000000 says more.
+func TestR30Retention(t *testing.T) {
+	events := 20_000
+	if n, err := strconv.Atoi(os.Getenv("PDSKIT_EVENTS")); err == nil {
+		events = n
+	}
+	inWorld(t, func(w *world) {
+		h := w.host("pds1.test")
+		a := h.account("alice")
+		r := w.relay("", func(r *relay.Relay) { r.Retention, r.Window = time.Hour, 1<<20 })
+		w.must(r.AddHost(w.ctx, h.name))
+		w.must(r.SetLimits(w.ctx, h.name, &relay.Limits{Rate: -1}))
+		ctx, cancel := context.WithCancel(w.ctx)
+		defer cancel()
+		seen := 0
+		go func() {
+			for _, err := range r.Outbox().Subscribe(ctx, nil) {
+				if err != nil {
+					return
+				}
+				seen++
+			}
+		}()
+		w.settle()
+		const hours = 10
+		each := events / hours / 60
+		for range hours * 60 {
+			for range each {
+				h.say(&commit.Identity{DID: a.did, Time: time.Now()})
+			}
+			w.pass(time.Minute)
+		}
+		n := 0
+		for e, err := range r.Store.Events.Since(w.ctx, 0) {
+			w.must(err)
+			if age := time.Since(e.Time); age > time.Hour+11*time.Minute {
+				t.Fatalf("an event is %s old", age)
+			}
+			n++
+		}
+		if n > each*72 || n < each*59 {
+			t.Errorf("%d of %d events are kept", n, hours*60*each)
+		}
+		cancel()
+		w.settle()
+		if seen != hours*60*each {
+			t.Errorf("a subscriber got %d events of %d", seen, hours*60*each)
+		}
 	})
 }

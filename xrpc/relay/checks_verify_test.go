@@ -356,6 +356,35 @@ func TestR15DirectoryDown(t *testing.T) {
 	})
 }
 
+// The cursor stays behind what waits, also while others go on.
+func TestR15CursorStaysBehind(t *testing.T) {
+	inWorld(t, func(w *world) {
+		h := w.host("pds1.test")
+		a, b := h.account("alice"), h.account("bob")
+		r := w.relay("")
+		r.follow(h)
+		h.post(b)
+		w.settle()
+		w.dir.unavailable(a.did, true)
+		h.post(a)
+		h.post(b)
+		h.post(b)
+		w.pass(time.Minute)
+		r.wantHead(b)
+		if info, _ := r.Host(w.ctx, h.name); info.Seq != 1 {
+			t.Errorf("the cursor is at %d", info.Seq)
+		}
+		r = r.again()
+		w.dir.unavailable(a.did, false)
+		w.pass(2 * time.Minute)
+		r.wantHead(a)
+		r.wantHead(b)
+		if info, _ := r.Host(w.ctx, h.name); info.Seq != 4 {
+			t.Errorf("the cursor is at %d", info.Seq)
+		}
+	})
+}
+
 // What waits too long is given up. The account is repaired when its identity can be had.
 func TestR15HeldTooLong(t *testing.T) {
 	inWorld(t, func(w *world) {
