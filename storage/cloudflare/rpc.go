@@ -3,7 +3,6 @@ package cloudflare
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -34,20 +33,23 @@ type remoteError struct {
 	is   error // one of sentinels, or nil
 }
 
-func (e *remoteError) Error() string { return "cloudflare: the directory: " + e.text }
+func (e *remoteError) Error() string { return "cloudflare: another object: " + e.text }
 func (e *remoteError) Unwrap() error { return e.is }
 
+// Call makes, or answers, a call of another object: bytes in, bytes out. See Host.OnCall.
+type Call func(ctx context.Context, method string, body []byte) ([]byte, error)
+
 // directory is the directory in another object.
-type directory struct {
-	call func(ctx context.Context, method string, body []byte) ([]byte, error)
-}
+type directory struct{ remote }
 
 var _ durable.Directory = directory{}
 
 // ask makes a call and returns what reads its answer.
-func (d directory) ask(ctx context.Context, method string, body []byte) (*cbor.Reader, error) {
+func (d remote) ask(ctx context.Context, method string, body []byte) (*cbor.Reader, error) {
 	b, err := d.call(ctx, method, body)
-	if err != nil {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	} else if err != nil {
 		return nil, err
 	}
 	r := cbor.NewReader(b)
@@ -115,7 +117,7 @@ func (d directory) seq(ctx context.Context, method string, body []byte) (int64, 
 
 // AnswerDirectory returns what answers the calls that a directory gets from other objects: see
 // Host.OnCall and Host.Directory. A call of another method is an error.
-func AnswerDirectory(d durable.Directory) func(ctx context.Context, method string, body []byte) ([]byte, error) {
+func AnswerDirectory(d durable.Directory) Call {
 	return func(ctx context.Context, method string, body []byte) ([]byte, error) {
 		r := cbor.NewReader(body)
 		var values []byte
@@ -154,13 +156,9 @@ func AnswerDirectory(d durable.Directory) func(ctx context.Context, method strin
 				err = d.Announce(ctx, syntax.DID(did), time.UnixMicro(us))
 			}
 		default:
-			return nil, fmt.Errorf("cloudflare: no method %.100q", method)
+			return nil, noMethod(method)
 		}
-		if err != nil {
-			return appendError(err), nil
-		}
-		b := cbor.AppendArray(nil, n)
-		return append(cbor.AppendUint(b, 0), values...), nil
+		return answered(n, values, err), nil
 	}
 }
 
@@ -272,17 +270,13 @@ func appendChange(b []byte, did syntax.DID, c *storage.Change) []byte {
 	b = cbor.AppendArray(b, len(c.Checks))
 	for _, k := range c.Checks {
 		b = cbor.AppendArray(b, 2)
-		b = appendValue(cbor.AppendText(b, k.Key), k.Value)
+		b = appendValue(appendKey(b, k.Key), k.Value)
 	}
 	b = cbor.AppendArray(b, len(c.KV))
 	for _, k := range c.KV {
 		b = cbor.AppendArray(b, 3)
-		b = appendValue(cbor.AppendText(b, k.Key), k.Value)
-		expires := int64(0)
-		if !k.Expires.IsZero() {
-			expires = k.Expires.UnixMicro()
-		}
-		b = cbor.AppendInt(b, expires)
+		b = appendValue(appendKey(b, k.Key), k.Value)
+		b = appendTime(b, k.Expires)
 	}
 	return b
 }
@@ -294,20 +288,14 @@ func readChange(r *cbor.Reader) (syntax.DID, *storage.Change, error) {
 	n, _ := r.Array()
 	for i := 0; i < n && r.Err() == nil; i++ {
 		expect(r, 2)
-		key, _ := r.Text()
+		key := readKey(r)
 		c.Checks = append(c.Checks, storage.KVCheck{Key: key, Value: readValue(r)})
 	}
 	n, _ = r.Array()
 	for i := 0; i < n && r.Err() == nil; i++ {
 		expect(r, 3)
-		key, _ := r.Text()
-		w := storage.KVWrite{Key: key, Value: readValue(r)}
-		if us, _ := r.Int(); us != 0 {
-			if w.Expires = time.UnixMicro(us).UTC(); w.Expires.IsZero() {
-				_ = r.Fail(errMessage)
-			}
-		}
-		c.KV = append(c.KV, w)
+		key := readKey(r)
+		c.KV = append(c.KV, storage.KVWrite{Key: key, Value: readValue(r), Expires: readTime(r)})
 	}
 	return syntax.DID(did), c, r.Done()
 }

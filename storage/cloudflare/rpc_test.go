@@ -31,7 +31,7 @@ func TestDirectoryByCalls(t *testing.T) {
 				dirs[dir] = k
 			}
 			answer := AnswerDirectory(durable.NewDirectory(k.shared))
-			db, err := durable.New(tb.Context(), durable.Config{Shared: k.shared, Directory: directory{answer}, Objects: k.objects, MaxOpen: 2})
+			db, err := durable.New(tb.Context(), durable.Config{Shared: k.shared, Directory: directory{remote{answer}}, Objects: k.objects, MaxOpen: 2})
 			if err != nil {
 				tb.Fatal(err)
 			}
@@ -44,9 +44,9 @@ func TestDirectoryByCalls(t *testing.T) {
 // Errors keep their meaning on their way.
 func TestRemoteErrors(t *testing.T) {
 	for _, err := range append(sentinels, errors.New("another one")) {
-		d := directory{func(context.Context, string, []byte) ([]byte, error) {
+		d := directory{remote{func(context.Context, string, []byte) ([]byte, error) {
 			return appendError(fmt.Errorf("it failed: %w", err)), nil
-		}}
+		}}}
 		_, _, got := d.Entry(t.Context(), "did:plc:x")
 		for _, s := range sentinels {
 			if errors.Is(got, s) != errors.Is(err, s) {
@@ -59,9 +59,9 @@ func TestRemoteErrors(t *testing.T) {
 		t.Error("a method that there is not")
 	}
 	for _, m := range []string{methodEntry, methodDeliver, methodRemove, methodAnnounce} {
-		d := directory{func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
+		d := directory{remote{func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
 			return answer(ctx, m, []byte{0x80, 0x01})
-		}}
+		}}}
 		if _, _, err := d.Entry(t.Context(), "did:plc:x"); err == nil {
 			t.Errorf("%s of nonsense", m)
 		}

@@ -12,9 +12,6 @@ import (
 	"github.com/pdskit/pdskit/storage/durable"
 )
 
-// Call answers a call of another object: bytes in, bytes out. See Host.OnCall.
-type Call func(ctx context.Context, method string, body []byte) ([]byte, error)
-
 // OnCall sets what answers the calls that other objects make of this one through Host.Stub. Nobody
 // else can make any: they are no HTTP requests. It must be called before Serve.
 func (h *Host) OnCall(fn Call) {
@@ -122,5 +119,5 @@ func (h *Host) Directory(binding, name string) (durable.Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return directory{s.Call}, nil
+	return directory{remote{s.Call}}, nil
 }

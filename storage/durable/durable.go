@@ -22,6 +22,11 @@ type Config struct {
 	Directory Directory
 	// Objects are the stores of the accounts.
 	Objects Objects
+	// Mirror, if not nil, says which of an account's keys the directory has a copy of, in its own
+	// namespace of the account: small ones that never expire, of which lists of accounts are made.
+	// The copy changes with the account, so a reader of the directory sees of these keys what a
+	// reader of the account sees. It must not be AlarmKey, and must be the same at all times.
+	Mirror func(key string) bool
 	// MaxOpen bounds how many objects stay open. More are open only while
 	// they are all in use. 0: 256, and in a browser or a Worker (GOOS=js) 16.
 	MaxOpen int
@@ -158,13 +163,13 @@ func (db *DB) Close() error {
 		db.mu.Lock()
 		o := db.idle.first()
 		if o != nil {
-			db.retire(o)
+			db.beginClose(o)
 		}
 		db.mu.Unlock()
 		if o == nil {
 			break
 		}
-		errs = append(errs, db.shut(o))
+		errs = append(errs, db.closeStore(o))
 		db.forget(o)
 	}
 	return errors.Join(errs...)

@@ -124,7 +124,7 @@ func (db *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, er
 		c := storage.Change{
 			Prev: o.listed, Head: o.state.head, Commit: o.state.block, Events: box.events,
 			Checks: []storage.KVCheck{{Key: markKey, Value: encodeMark(o.mark)}},
-			KV:     []storage.KVWrite{{Key: markKey, Value: encodeMark(o.state.outbox)}},
+			KV:     append([]storage.KVWrite{{Key: markKey, Value: encodeMark(o.state.outbox)}}, box.copies...),
 		}
 		seq, err = db.directory.Deliver(ctx, o.did, &c)
 	}

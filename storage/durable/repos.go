@@ -113,7 +113,8 @@ func (db *DB) step(ctx context.Context, did syntax.DID, create, gone bool, check
 		if err != nil {
 			return err
 		}
-		told := gone || o.isNews(c) // whether the directory is told of it
+		copies := db.copies(c)
+		told := gone || len(copies) > 0 || o.isNews(c) // whether the directory is told of it
 		if err := db.announce(ctx, did, c, told); err != nil {
 			return err
 		}
@@ -126,7 +127,7 @@ func (db *DB) step(ctx context.Context, did syntax.DID, create, gone bool, check
 				return err
 			}
 			if told {
-				if err := o.writeOutbox(c, gone); err != nil {
+				if err := o.writeOutbox(c, gone, copies); err != nil {
 					return err
 				}
 			}
@@ -140,7 +141,7 @@ func (db *DB) step(ctx context.Context, did syntax.DID, create, gone bool, check
 			return err
 		}
 		o.to(owing)
-		seq, err = db.deliver(ctx, o, outbox{c.Events})
+		seq, err = db.deliver(ctx, o, outbox{c.Events, copies})
 		return err
 	})
 	if err != nil {
@@ -170,7 +171,7 @@ func (db *DB) announce(ctx context.Context, did syntax.DID, c *storage.Change, t
 }
 
 // writeOutbox writes the head, and what the directory has to be told.
-func (o *object) writeOutbox(c *storage.Change, gone bool) error {
+func (o *object) writeOutbox(c *storage.Change, gone bool, copies []storage.KVWrite) error {
 	o.state.outbox++
 	write := func() error { return o.writeHead(c) }
 	if gone {
@@ -179,5 +180,18 @@ func (o *object) writeOutbox(c *storage.Change, gone bool) error {
 	if err := write(); err != nil {
 		return err
 	}
-	return o.setHidden(keyOutbox, outbox{c.Events}.encode())
+	return o.setHidden(keyOutbox, outbox{c.Events, copies}.encode())
+}
+
+// copies are the writes of a change to keys of which the directory has a copy.
+func (db *DB) copies(c *storage.Change) (list []storage.KVWrite) {
+	if db.cfg.Mirror == nil {
+		return nil
+	}
+	for _, w := range c.KV {
+		if db.cfg.Mirror(w.Key) {
+			list = append(list, storage.KVWrite{Key: w.Key, Value: w.Value})
+		}
+	}
+	return list
 }

@@ -156,11 +156,27 @@ func readCID(r *cbor.Reader) cid.Cid {
 	return c
 }
 
-// outbox is what a step has to tell the shared log.
-type outbox struct{ events []storage.Event }
+// outbox is what a step has to tell the shared log, and the writes of keys of which the directory has
+// a copy. It is an array of events, or, with such writes, of those and an array of events.
+type outbox struct {
+	events []storage.Event
+	copies []storage.KVWrite
+}
 
-func (o outbox) encode() []byte {
-	b := cbor.AppendArray(nil, len(o.events))
+func (o outbox) encode() (b []byte) {
+	if len(o.copies) > 0 {
+		b = cbor.AppendText(cbor.AppendArray(b, 3), "copies")
+		b = cbor.AppendArray(b, len(o.copies))
+		for _, w := range o.copies {
+			b = cbor.AppendBytes(cbor.AppendArray(b, 2), []byte(w.Key))
+			if w.Value == nil {
+				b = cbor.AppendNull(b)
+			} else {
+				b = cbor.AppendBytes(b, w.Value)
+			}
+		}
+	}
+	b = cbor.AppendArray(b, len(o.events))
 	for _, e := range o.events {
 		n := 4
 		if e.Weight > 1 {
@@ -181,6 +197,27 @@ func (o outbox) encode() []byte {
 func decodeOutbox(b []byte) (o outbox, err error) {
 	r := cbor.NewReader(b)
 	n, _ := r.Array()
+	if r.Major() == cbor.MajorText {
+		word, _ := r.Text()
+		copies, _ := r.Array()
+		if n != 3 || word != "copies" || copies == 0 {
+			return outbox{}, corrupt("outbox", errors.Join(errRow, r.Err()))
+		}
+		for i := 0; i < copies && r.Err() == nil; i++ {
+			if fields, _ := r.Array(); fields != 2 {
+				return outbox{}, corrupt("outbox", errors.Join(errRow, r.Err()))
+			}
+			key, _ := r.Bytes()
+			w := storage.KVWrite{Key: string(key)}
+			if !r.Null() {
+				if w.Value, _ = r.Bytes(); w.Value == nil {
+					w.Value = []byte{}
+				}
+			}
+			o.copies = append(o.copies, w)
+		}
+		n, _ = r.Array()
+	}
 	for range n {
 		n, _ := r.Array()
 		if n != 4 && n != 5 {

@@ -21,7 +21,7 @@ func kvChecks() []check {
 		{name: "KV/Expiry", law: kvExpiry},
 		{name: "KV/OwnWrites", law: kvOwnWrites},
 		{name: "KV/Rollback", law: kvRollback},
-		{name: "KV/Snapshot", law: kvSnapshot},
+		{name: "KV/Snapshot", law: kvSnapshot, needs: snapshots},
 		{name: "KV/Counter", law: kvCounter},
 		{name: "KV/WriteSkew", law: kvWriteSkew},
 		{name: "KV/Phantom", law: kvPhantom},

@@ -62,6 +62,9 @@ type Backend struct {
 	Exclusive bool
 	// Buffers says that Replace keeps all records in memory, as a store in memory does anyway.
 	Buffers bool
+	// Optimistic says that a KV.Read, during which something is written that it has read, fails with
+	// storage.ErrBusy, where it would go on with what was there before.
+	Optimistic bool
 }
 
 // Run checks all of a backend.
@@ -96,6 +99,7 @@ const (
 	persistence ability = 1 << iota
 	sharing
 	streaming
+	snapshots
 )
 
 func (b Backend) abilities() (a ability) {
@@ -108,6 +112,9 @@ func (b Backend) abilities() (a ability) {
 	if !b.Buffers {
 		a |= streaming
 	}
+	if !b.Optimistic {
+		a |= snapshots
+	}
 	return a
 }
 
@@ -118,6 +125,8 @@ func run(t *testing.T, b Backend, checks []check) {
 				t.Skip("the backend is volatile")
 			} else if missing&streaming != 0 {
 				t.Skip("the backend keeps records in memory")
+			} else if missing&snapshots != 0 {
+				t.Skip("the backend has no snapshots of its keys")
 			} else if missing != 0 {
 				t.Skip("the backend is exclusive")
 			}
