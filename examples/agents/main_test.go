@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -47,5 +49,31 @@ func TestChaos(t *testing.T) {
 	}
 	if text := out.String(); !strings.Contains(text, "No task is lost") || strings.Contains(text, "\n0 tasks") {
 		t.Error("nothing was checked")
+	}
+}
+
+func contextOf(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithCancel(context.WithoutCancel(t.Context()))
+}
+
+// waitFor waits until a server answers.
+func waitFor(t *testing.T, address string) {
+	t.Helper()
+	eventually(t, func() bool {
+		res, err := http.Get("http://" + address + "/")
+		if err == nil {
+			res.Body.Close()
+		}
+		return err == nil
+	})
+}
+
+// eventually waits until something is so.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it never comes to be so")
+		}
 	}
 }

@@ -30,6 +30,9 @@ type Hit struct {
 	RKey       syntax.RecordKey
 }
 
+// near is how near a record must be that has not the words.
+const near = 0.3
+
 // Search finds records by words and by meaning at once.
 func (x *Index) Search(ctx context.Context, q Query) (list []Hit, err error) {
 	vectors, err := Embedding.Embed(ctx, []string{q.Text})
@@ -48,6 +51,9 @@ func (x *Index) Search(ctx context.Context, q Query) (list []Hit, err error) {
 		return nil, err
 	}
 	for _, h := range hits {
+		if h.TextRank == 0 && h.VectorScore < near {
+			continue
+		}
 		hit := Hit{URI: h.ID, Text: h.Snippet.Text, Marks: h.Snippet.Marks, Ranks: [2]int{h.TextRank, h.VectorRank}}
 		err := x.db.QueryRowContext(ctx, "SELECT cid, did, collection, rkey FROM records WHERE uri = ?", h.ID).Scan(&hit.CID, &hit.DID, &hit.Collection, &hit.RKey)
 		if err == sql.ErrNoRows {

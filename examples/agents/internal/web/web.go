@@ -115,7 +115,7 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "at most 200 bytes", http.StatusBadRequest)
 		return
 	}
-	hits, err := s.cfg.Index.Search(r.Context(), index.Query{Text: text, K: 12})
+	hits, err := s.cfg.Index.Search(r.Context(), index.Query{Text: text, K: 8})
 	if err != nil {
 		http.Error(w, "this cannot be searched for", http.StatusBadRequest)
 		return
