@@ -14,6 +14,7 @@ import { DurableObject } from "cloudflare:workers";
 
 const SMALL = 1 << 20; // bodies of requests below are passed on as bytes, not as streams
 const CHUNK = 64 << 10; // bytes of a stream that are read at a time
+const LATER = 600_000; // milliseconds after an alarm that has failed again
 const UNDO = new Error("undone"), LATE = {};
 
 export const program = (wasm) => class extends DurableObject {
@@ -76,7 +77,15 @@ export const program = (wasm) => class extends DurableObject {
 		return new Promise((resolve, reject) => go.call(method, bytes, resolve, (text) => reject(new Error(text))));
 	}
 
-	async alarm() { return new Promise((await this.#go).alarm); }
+	// The platform calls a few times more after a failure, and then forgets the alarm. So another one is
+	// set before Go is called again, which Go replaces if it gets that far.
+	async alarm(info) {
+		if (info?.isRetry) {
+			await this.ctx.storage.setAlarm(Date.now() + LATER);
+			await this.ctx.storage.sync();
+		}
+		return new Promise((await this.#go).alarm);
+	}
 
 	webSocketMessage() {} // subscribers have nothing to say
 
