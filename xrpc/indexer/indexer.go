@@ -99,7 +99,9 @@ type run struct {
 // trying again.
 func (ix *Indexer) Run(ctx context.Context) error {
 	r, err := ix.start(ctx)
-	if err != nil {
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
 		return err
 	}
 	defer func() {

@@ -296,3 +296,27 @@ func TestOtherSources(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRelayLists: accounts that a relay does not list are found at its hosts. One of those that fails is
+// left out.
+func TestRelayLists(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		h, relay := w.host("one.test"), w.host("relay.test")
+		alice, bob := h.account("alice", 3), h.account("bob", 3)
+		relay.setFault(func(rw http.ResponseWriter, r *http.Request) bool {
+			rw.Header().Set("Content-Type", "application/json")
+			switch strings.TrimPrefix(r.URL.Path, "/xrpc/") {
+			case api.SyncListReposNSID:
+				fmt.Fprintf(rw, `{"repos":[{"did":%q,"head":"bafyreigrey4aogz7sq5bxfaiwlcieaivxscvgs5ivgqczecmhddmhxoyvi","rev":"3k2la4bsk2c2x","active":true}]}`, alice)
+			case api.SyncListHostsNSID:
+				fmt.Fprint(rw, `{"hosts":[{"hostname":"away.test"},{"hostname":"one.test","status":"active"},{"hostname":"bad.test","status":"banned"}]}`)
+			default:
+				return false
+			}
+			return true
+		})
+		a := w.app(t.TempDir(), all, indexer.Source{Relay: relay.url}).start()
+		a.eventually(func() error { return a.compare(nil, alice, bob) })
+		a.check()
+	})
+}

@@ -110,8 +110,8 @@ func (s *source) load(ctx context.Context) (err error) {
 		return err
 	}
 	seq, listed, _ := strings.Cut(s.stored, " ")
-	if s.done, err = strconv.ParseInt(seq, 10, 64); err != nil {
-		return fmt.Errorf("%.80q: %w", s.stored, err)
+	if s.done, err = strconv.ParseInt(seq, 10, 64); err != nil || s.done < 0 {
+		return fmt.Errorf("%.80q is no position", s.stored)
 	}
 	// What a stream would have said since it was followed without an event is in the list.
 	s.listed = listed == "listed" && s.done > 0
