@@ -23,8 +23,8 @@ func fuzzRecord(i int) car.Block {
 	return car.Block{CID: data.CID(b), Data: b}
 }
 
-// FuzzDifference reads files of what is new in a repository. Whatever is in them, a difference that is
-// accepted leads to the root.
+// FuzzDifference reads files of what is new in a repository. Whatever is in them, a difference that
+// is accepted leads to the root.
 func FuzzDifference(f *testing.F) {
 	b := mst.NewBuilder()
 	for i := range 60 {
@@ -95,7 +95,8 @@ type positionSink struct {
 
 func (s positionSink) Position(context.Context, string) (string, error) { return s.text, nil }
 
-// FuzzPosition reads positions as a sink may have them. One that is accepted is written again as it was.
+// FuzzPosition reads positions as a sink may have them. One that is accepted is written again as it
+// was.
 func FuzzPosition(f *testing.F) {
 	for _, text := range []string{"", "0", "5", "5 listed", "-1", "9223372036854775808", "x", "5 x"} {
 		f.Add(text)
@@ -116,7 +117,8 @@ func FuzzPosition(f *testing.F) {
 	})
 }
 
-// FuzzFilter holds filters against each other: what is within another has nothing that the other has not.
+// FuzzFilter holds filters against each other: what is within another has nothing that the other
+// has not.
 func FuzzFilter(f *testing.F) {
 	f.Add("com.example.note com.example.like", "com.example.*", "com.example.note/1")
 	f.Add("*", "com.example.*", "com.example.note/1")

@@ -15,8 +15,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
-// listWhenAsked lists the accounts of a source when that is asked for, and once in a while, until it
-// succeeds.
+// listWhenAsked lists the accounts of a source when that is asked for, and once in a while, until
+// it succeeds.
 func (s *source) listWhenAsked(ctx context.Context) {
 	every := s.Relist
 	if every == 0 {
@@ -104,8 +104,8 @@ func (s *source) list(ctx context.Context) error {
 	return nil
 }
 
-// listHosts lists the accounts of the hosts of a relay, as relays need not list all that they pass on.
-// It does so as well as it can: a host that fails is left out until the next time.
+// listHosts lists the accounts of the hosts of a relay, as relays need not list all that they pass
+// on. It does so as well as it can: a host that fails is left out until the next time.
 func (s *source) listHosts(ctx context.Context) {
 	sc := s.run.scope.Load()
 	if s.Relay == "" || !sc.All {
@@ -267,7 +267,8 @@ func eachPage(ctx context.Context, read func(ctx context.Context, cursor string)
 	}
 }
 
-// missed has all accounts compared with their hosts of which events of a source may have been missed.
+// missed has all accounts compared with their hosts of which events of a source may have been
+// missed.
 func (s *source) missed(ctx context.Context) error {
 	return s.eachAccount(ctx, func(a *Account) bool {
 		return (s.Host == "" || a.Host == "" || a.Host == s.url) && a.Status != commit.Deleted

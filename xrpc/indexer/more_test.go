@@ -61,8 +61,8 @@ func (s *watched) Apply(ctx context.Context, t *indexer.Transaction) error {
 	return nil
 }
 
-// TestI12Position: whenever a position is stored, the effects of all that it covers are stored, or the
-// account is to be read.
+// TestI12Position: whenever a position is stored, the effects of all that it covers are stored, or
+// the account is to be read.
 func TestI12Position(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h := w.host("one.test")
@@ -91,8 +91,8 @@ func TestI12Position(t *testing.T) {
 	})
 }
 
-// TestSinkRefuses: the application fails with the records of one account. Its error is visible, others go
-// on, and when it works again, nothing is missing and nothing came twice.
+// TestSinkRefuses: the application fails with the records of one account. Its error is visible,
+// others go on, and when it works again, nothing is missing and nothing came twice.
 func TestSinkRefuses(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h := w.host("one.test")
@@ -128,8 +128,8 @@ func TestSinkRefuses(t *testing.T) {
 	})
 }
 
-// TestManyWaiting: an account whose events cannot be applied for a while has a bounded number of them
-// waiting. It is read instead.
+// TestManyWaiting: an account whose events cannot be applied for a while has a bounded number of
+// them waiting. It is read instead.
 func TestManyWaiting(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h := w.host("one.test")
@@ -190,7 +190,8 @@ func TestManyKept(t *testing.T) {
 	})
 }
 
-// TestKept: commits that come while a repository is read are applied after it, without another reading.
+// TestKept: commits that come while a repository is read are applied after it, without another
+// reading.
 func TestKept(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h := w.host("one.test")
@@ -239,8 +240,8 @@ func TestNewAccount(t *testing.T) {
 	})
 }
 
-// TestLocal: the log of a store in the process, trusted and not, with repositories in it and without, as that of
-// a relay; also when it was trimmed while the indexer was away.
+// TestLocal: the log of a store in the process, trusted and not, with repositories in it and
+// without, as that of a relay; also when it was trimmed while the indexer was away.
 func TestLocal(t *testing.T) {
 	for _, kind := range []string{"host", "trusted host", "relay"} {
 		t.Run(kind, func(t *testing.T) {
@@ -297,8 +298,8 @@ func TestOtherSources(t *testing.T) {
 	}
 }
 
-// TestRelayLists: accounts that a relay does not list are found at its hosts. One of those that fails is
-// left out.
+// TestRelayLists: accounts that a relay does not list are found at its hosts. One of those that
+// fails is left out.
 func TestRelayLists(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h, relay := w.host("one.test"), w.host("relay.test")

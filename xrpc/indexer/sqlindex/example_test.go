@@ -21,8 +21,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/indexer/sqlindex"
 )
 
-// An app that keeps a table of everybody's statuses. With the source {Relay: "https://relay.example.net"}
-// it would be everybody's in the network.
+// An app that keeps a table of everybody's statuses. With the source {Relay:
+// "https://relay.example.net"} it would be everybody's in the network.
 func Example() {
 	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()

@@ -45,16 +45,16 @@ type Sink struct {
 	DB *sql.DB
 	// Postgres says that it is PostgreSQL; else it is SQLite.
 	Postgres bool
-	// OnRecord carries out an operation on the application's rows, in the transaction in which it is
-	// recorded. An error undoes the transaction: the account's repository is read again later,
-	// which brings the operation again. A record that is invalid is no error: the application ignores it,
-	// as if it were not there. Required.
+	// OnRecord carries out an operation on the application's rows, in the transaction in which it
+	// is recorded. An error undoes the transaction: the account's repository is read again later,
+	// which brings the operation again. A record that is invalid is no error: the application
+	// ignores it, as if it were not there. Required.
 	//
 	// It must only use tx, and not be slow, as others wait.
 	OnRecord func(ctx context.Context, tx *sql.Tx, op *indexer.Op) error
-	// OnAccount, if not nil, is told of an account that is new, or whose Active, Status, Host or Handle have
-	// changed, or that was removed from the scope (State is indexer.Removed, and all its records were
-	// deleted before).
+	// OnAccount, if not nil, is told of an account that is new, or whose Active, Status, Host or
+	// Handle have changed, or that was removed from the scope (State is indexer.Removed, and all
+	// its records were deleted before).
 	OnAccount func(ctx context.Context, tx *sql.Tx, a *indexer.Account) error
 
 	mu    sync.Mutex
