@@ -446,7 +446,9 @@ func TestResetHost(t *testing.T) {
 		w.ok(err)
 		x.write(alice, remove(notes, "r1"))
 		h.outbox.Close() // the server is started again, with the copy
+		h.hmu.Lock()
 		h.outbox, h.repo, h.store = old, x.repo, again
+		h.hmu.Unlock()
 		time.Sleep(5 * time.Minute)
 		x.write(alice, create(notes, "after", "x"))
 		a.settle(nil, alice)

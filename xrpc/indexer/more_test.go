@@ -72,7 +72,7 @@ func TestI12Position(t *testing.T) {
 		}
 		a := w.app(t.TempDir(), all, indexer.Source{Host: h.url})
 		rnd := rand.New(rand.NewPCG(1, 1))
-		s := &watched{Sink: &flaky{Sink: a.sink, rnd: rnd, mu: make(chan struct{}, 1)}, h: h}
+		s := &watched{Sink: &flaky{Sink: a.sink, rnd: rand.New(rand.NewPCG(1, 2)), mu: make(chan struct{}, 1)}, h: h}
 		a.ix.Sink = s
 		a.start()
 		for i := range 400 {

@@ -181,7 +181,7 @@ func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	did := syntax.DID(r.URL.Query().Get("did"))
 	h.hmu.Lock()
 	h.asked[method]++
-	fault, gone := h.fault, h.gone[did]
+	fault, gone, outbox, host := h.fault, h.gone[did], h.outbox, h.repo
 	h.hmu.Unlock()
 	if fault != nil && fault(w, r) {
 		return
@@ -192,34 +192,34 @@ func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch method {
 	case api.SyncSubscribeReposNSID:
-		h.outbox.ServeHTTP(w, r)
+		outbox.ServeHTTP(w, r)
 	case api.SyncGetRepoNSID:
 		var b bytes.Buffer
-		if err := h.repo.Export(r.Context(), did, syntax.TID(r.URL.Query().Get("since")), &b); err != nil {
+		if err := host.Export(r.Context(), did, syntax.TID(r.URL.Query().Get("since")), &b); err != nil {
 			xrpc.WriteError(w, &xrpc.Error{Status: 400, Name: "RepoNotFound"})
 			return
 		}
 		w.Write(b.Bytes())
 	case api.SyncGetLatestCommitNSID:
-		head, err := h.repo.Head(r.Context(), did)
+		head, err := host.Head(r.Context(), did)
 		if err != nil {
 			xrpc.WriteError(w, &xrpc.Error{Status: 400, Name: "RepoNotFound"})
 			return
 		}
 		json.NewEncoder(w).Encode(map[string]string{"cid": head.Commit.String(), "rev": string(head.Rev)})
 	case api.SyncListReposNSID:
-		h.listRepos(w, r)
+		h.listRepos(w, r, host)
 	default:
 		xrpc.WriteError(w, &xrpc.Error{Status: 501, Name: "MethodNotImplemented"})
 	}
 }
 
-func (h *host) listRepos(w http.ResponseWriter, r *http.Request) {
+func (h *host) listRepos(w http.ResponseWriter, r *http.Request, host *repo.Host) {
 	var out struct {
 		Repos  []map[string]any `json:"repos"`
 		Cursor string           `json:"cursor,omitempty"`
 	}
-	for info, err := range h.repo.Repos(r.Context(), syntax.DID(r.URL.Query().Get("cursor"))) {
+	for info, err := range host.Repos(r.Context(), syntax.DID(r.URL.Query().Get("cursor"))) {
 		if err != nil {
 			xrpc.WriteError(w, err)
 			return
