@@ -64,7 +64,7 @@ func deploy(t *testing.T, hosts ...string) *edgeWorld {
 	}))
 	t.Cleanup(mail.Close)
 	modules := map[string][]byte{"wasm_exec.js": workerd.Exec(t), "shim.mjs": []byte(cloudflare.Shim), "main.wasm": workerd.Build(t, ".", false)}
-	modules["worker.mjs"] = []byte(edge.Module)
+	modules["worker.mjs"], modules["routes.mjs"] = []byte(edge.Module), []byte(edge.Routes)
 	for _, name := range []string{"testdata/test.mjs", "testdata/bucket.mjs"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
