@@ -51,7 +51,10 @@ func run(ctx context.Context) error {
 		})
 		p.Subscribe, p.Subscribers = sockets, sockets.Len
 	}
-	name := host.Value("ctx").Get("id").Get("name").String()
+	name, err := nameOf(host)
+	if err != nil {
+		return err
+	}
 	if part, ok := edge.ParsePart(name); ok {
 		server, err = openPart(ctx, host, cfg, part, platform, subscribed)
 	} else if platform.Store, err = openStore(ctx, host); err == nil {
@@ -71,6 +74,26 @@ func run(ctx context.Context) error {
 	})
 	host.Serve(server)
 	return errors.New("the server has ended")
+}
+
+// nameOf is the name of the object. An object that an alarm starts is not told its name by the platform, so
+// it keeps it.
+func nameOf(host *cloudflare.Host) (string, error) {
+	about, err := host.Object("about")
+	if err != nil {
+		return "", err
+	}
+	kept, err := about.Get("name")
+	if err == nil {
+		return string(kept), nil
+	} else if !errors.Is(err, storage.ErrNotFound) {
+		return "", err
+	}
+	name := host.Value("ctx").Get("id").Get("name")
+	if name.Type() != js.TypeString {
+		return "", errors.New("the object has no name: it must come from idFromName")
+	}
+	return name.String(), about.Transact(func() error { return about.Set("name", []byte(name.String())) })
 }
 
 // openPart starts the object as a part of a server with an object for each account.
