@@ -282,3 +282,56 @@ func (w *edgeWorld) verify(want map[syntax.DID]int) {
 		}
 	}
 }
+
+// The directory and an account are evicted while somebody reads the log: the socket stays open, and the
+// frames of what is written later come. workerd evicts after ten seconds of rest.
+func TestManyEviction(t *testing.T) {
+	if os.Getenv("PDSKIT_LONG") == "" {
+		t.Skip("PDSKIT_LONG is not set: this waits until objects are evicted")
+	}
+	w := deployMany(t)
+	did, c := w.join("alice")
+	if err := w.write(c, did, 0); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	seen := make(chan int, 1000)
+	ended := make(chan error, 1)
+	go func() {
+		n := 0
+		for m, err := range w.followOn(ctx, "pds.test", func(err error) error { return fmt.Errorf("the socket has closed: %w", err) }) {
+			if err != nil || m.Err != nil {
+				ended <- fmt.Errorf("%w %w", err, m.Err)
+				return
+			}
+			if n += len(m.Records); len(m.Records) > 0 {
+				seen <- n
+			}
+		}
+	}()
+	wait := func(records int) {
+		t.Helper()
+		for n := 0; n < records; {
+			select {
+			case n = <-seen:
+			case err := <-ended:
+				t.Fatal(err)
+			}
+		}
+	}
+	wait(1)
+	before := w.state("/test/state").Starts
+	for records, idle := 2, 11*time.Second; ; records, idle = records+1, idle+5*time.Second {
+		time.Sleep(idle)
+		if err := w.write(c, did, records); err != nil {
+			t.Fatal(err)
+		}
+		wait(records)
+		if after := w.state("/test/state").Starts; after["directory"] > before["directory"] && after[string(did)] > before[string(did)] {
+			return
+		} else if idle > time.Minute {
+			t.Fatalf("the objects are not evicted: %v", after)
+		}
+	}
+}

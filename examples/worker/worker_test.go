@@ -208,6 +208,11 @@ func (w *edgeWorld) officialClient(host, handle string, did syntax.DID, c *xrpc.
 
 // follow reads and verifies the stream of a server from its start.
 func (w *edgeWorld) follow(ctx context.Context, host string) func(yield func(stream.Message, error) bool) {
+	return w.followOn(ctx, host, nil)
+}
+
+// followOn is follow that asks retry whether to connect again.
+func (w *edgeWorld) followOn(ctx context.Context, host string, retry func(error) error) func(yield func(stream.Message, error) bool) {
 	cursor := int64(0)
 	plc := w.net.PLC()
 	verifier := &commit.Verifier{Now: w.net.Clock.Now, Key: func(ctx context.Context, did syntax.DID, _ bool) (*crypto.PublicKey, error) {
@@ -218,7 +223,7 @@ func (w *edgeWorld) follow(ctx context.Context, host string) func(yield func(str
 		return doc.SigningKey()
 	}}
 	f := &stream.Follower{Verifier: verifier, Consumer: stream.Consumer{
-		URL: "https://" + host + "/xrpc/com.atproto.sync.subscribeRepos", Cursor: &cursor, HTTP: w.net.Client(), MaxDelay: time.Second,
+		URL: "https://" + host + "/xrpc/com.atproto.sync.subscribeRepos", Cursor: &cursor, HTTP: w.net.Client(), MaxDelay: time.Second, Retry: retry,
 	}}
 	return f.Messages(ctx)
 }

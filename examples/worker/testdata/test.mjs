@@ -1,5 +1,5 @@
 // The Worker, with a bucket in memory in the place of R2. It tells how large the memory of the last
-// program is that was started, at /test/memory. It ends an object at a call of its store, or of another
+// program is that was started, at /test/memory, or that of ?object=NAME. It ends an object at a call of its store, or of another
 // object's, as the platform may do at any time: /test/abort?object=NAME&when=before&n=3. At /test/state it
 // tells whether that call is still to come, and how often objects were started.
 import { Server as Deployed } from "./worker.mjs";
@@ -15,6 +15,7 @@ WebAssembly.Instance = class extends WebAssembly.Instance {
 };
 
 let plan = { left: 0 };
+const instances = {}; // by the objects' names
 const starts = {};
 
 // One call of an object.
@@ -59,6 +60,7 @@ export class Server extends Deployed {
 		starts[ctx.id.name] = (starts[ctx.id.name] ?? 0) + 1;
 		super(ctx, { ...env, BLOBS: bucket });
 		this.#ctx = ctx;
+		instances[ctx.id.name] = last;
 	}
 
 	async call(method, bytes) {
@@ -75,7 +77,7 @@ export default {
 		const { pathname, searchParams: q } = new URL(request.url);
 		switch (pathname) {
 			case "/test/memory":
-				return new Response(String(last.exports.mem.buffer.byteLength));
+				return new Response(String((instances[q.get("object")] ?? last).exports.mem.buffer.byteLength));
 			case "/test/abort":
 				plan = { object: q.get("object"), when: q.get("when"), left: +q.get("n") };
 				return new Response("ok");
