@@ -53,7 +53,8 @@ type Resolver struct {
 	// HTTP fetches did:web documents and the HTTPS records of handles; default: the
 	// client of safehttp.NewClient. Any other should be as careful.
 	HTTP *http.Client
-	// DNS looks up the TXT records of handles; default: the system's resolver.
+	// DNS looks up the TXT records of handles; default: the system's resolver, or where there are no
+	// sockets, as in WebAssembly, DNSOverHTTPS.
 	DNS DNS
 	// Development allows what is allowed on a developer's machine only: did:web of
 	// localhost, with or without a port, by plain HTTP; handles under ".test"; and,
@@ -94,11 +95,18 @@ func (r *Resolver) init() {
 	}
 	r.webHTTP = safehttp.WithoutRedirects(r.http)
 	if r.dns == nil {
-		r.dns = net.DefaultResolver
+		r.dns = defaultDNS(r.HTTP)
 	}
 	r.dids = loadcache.New(cacheConfig[syntax.DID, *Document](r))
 	r.dids.Cost = func(d *Document) int { return 1 + d.size()/4096 }
 	r.byHandle = loadcache.New(cacheConfig[syntax.Handle, syntax.DID](r))
+}
+
+func defaultDNS(client *http.Client) DNS {
+	if platform.Wasm {
+		return &DNSOverHTTPS{HTTP: client}
+	}
+	return net.DefaultResolver
 }
 
 func cacheConfig[K comparable, V any](r *Resolver) loadcache.Config[K, V] {

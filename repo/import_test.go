@@ -141,9 +141,9 @@ func TestExpandingImports(t *testing.T) {
 		most int // bytes of the file
 	}{
 		{"a large record under 300 paths", many(300, short, large), repo.ImportLimits{}, 1_100_000},
-		{"a record under many paths", many(20_000, short, small), repo.ImportLimits{Expanded: 2_000_000}, 2_000_000},
+		{"a record under many paths", many(4000, short, small), repo.ImportLimits{Expanded: 400_000}, 400_000},
 		{"long paths", many(3000, long, small), repo.ImportLimits{Expanded: 2_000_000}, 700_000},
-		{"references to blobs", many(1000, short, referring), repo.ImportLimits{Expanded: 2_500_000 * 9}, 200_000},
+		{"references to blobs", many(200, short, referring), repo.ImportLimits{Expanded: 500_000 * 9}, 100_000},
 		{"paths that take more memory than records", many(300, unlike, small), repo.ImportLimits{Records: 1000}, 200_000},
 		{"many records", many(1001, short, small), repo.ImportLimits{Records: 1000}, 200_000},
 	} {

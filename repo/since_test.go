@@ -83,6 +83,9 @@ func rebuild(t testing.TB, k *keys, root cid.Cid, parts ...copyOf) (map[string]s
 // repository as it was at any revision can put the present one together.
 func TestSinceEveryRevision(t *testing.T) {
 	allStores(t, func(t *testing.T, store storage.Store) {
+		if testing.Short() && !strings.HasSuffix(t.Name(), "/memory") {
+			t.Skip("one backend will do with -short")
+		}
 		rng := rand.New(rand.NewPCG(5, 6))
 		k := &keys{}
 		clock := time.Now() // no timing: revisions come from the real clock, and the fake one is never behind it

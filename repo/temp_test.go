@@ -97,30 +97,25 @@ func TestImportOverFailingFiles(t *testing.T) {
 // with an error: it is never cut off in silence. Everything is closed and given back.
 func TestExportOverFailingFiles(t *testing.T) {
 	var want bytes.Buffer
-	filledHost := func(t *testing.T, cfg repo.Config) *repo.Host {
-		cfg.CacheBytes = 1 << 20
-		h := filled(t, memoryStore(), 60, cfg, alice)
-		for i := range 40 {
-			b := repo.Batch{Writes: []repo.Write{{
-				Action: repo.Create, Collection: notes, RKey: syntax.RecordKey(fmt.Sprint("large-", i)), Record: note(t, strings.Repeat(string(rune('a'+i)), 50_000)),
-			}}}
-			if _, err := h.Apply(t.Context(), alice, b); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want.Reset()
-		if err := h.Export(t.Context(), alice, "", &want); err != nil {
+	store := memoryStore()
+	h := filled(t, store, 60, repo.Config{}, alice)
+	for i := range 40 {
+		b := repo.Batch{Writes: []repo.Write{{
+			Action: repo.Create, Collection: notes, RKey: syntax.RecordKey(fmt.Sprint("large-", i)), Record: note(t, strings.Repeat(string(rune('a'+i)), 50_000)),
+		}}}
+		if _, err := h.Apply(t.Context(), alice, b); err != nil {
 			t.Fatal(err)
 		}
-		return h
+	}
+	if err := h.Export(t.Context(), alice, "", &want); err != nil {
+		t.Fatal(err)
 	}
 	calls := 0
 	whole, ended := 0, 0
 	for at := 0; at <= calls; at++ {
 		synctest.Test(t, func(t *testing.T) {
-			temps := new(temptest.Temps)
-			h := filledHost(t, repo.Config{Temp: func(most int64) (car.TempFile, error) { return temp(temps)(most) }})
-			temps = &temptest.Temps{FailAt: at, Broken: at%2 == 0}
+			temps := &temptest.Temps{FailAt: at, Broken: at%2 == 0}
+			h := repo.NewHost(repo.Config{Store: store, Signer: new(keys).signer, Temp: temp(temps), CacheBytes: 1 << 20})
 			out := &slowly{each: 100 * time.Millisecond}
 			err := h.Export(t.Context(), alice, "", out)
 			temps.Check(t)

@@ -11,9 +11,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
+
+var _ = testenv.CheapPasswords()
 
 // TestReadme holds the README against this program, and the program against what it says of its
 // length.

@@ -15,12 +15,15 @@ import (
 
 	"github.com/pdskit/pdskit/examples/statusphere/internal/index"
 	"github.com/pdskit/pdskit/examples/statusphere/internal/status"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 )
+
+var _ = testenv.CheapPasswords()
 
 // world is an app in a network of a test: at https://status.example.net, with a PDS that it follows.
 type world struct {

@@ -138,3 +138,25 @@ func TestHeartIsLight(t *testing.T) {
 		}
 	}
 }
+
+// TestModules bounds how many modules of others come along with ours: each is code that somebody has
+// to trust. Who raises a number says in the commit what for.
+func TestModules(t *testing.T) {
+	for what, most := range map[string]int{
+		"./mst ./car ./commit ./crypto ./lexicon ./repo/... ./storage ./storage/memory": 16,
+		"./xrpc/...":    28,
+		"./storage/...": 39,
+		"./...":         80, // with all examples and tools
+	} {
+		modules := map[string]bool{}
+		args := append([]string{"-deps", "-f", "{{with .Module}}{{.Path}}{{end}}"}, strings.Fields(what)...)
+		for _, m := range list(t, args...) {
+			if m != "" && m+"/" != module {
+				modules[m] = true
+			}
+		}
+		if len(modules) > most {
+			t.Errorf("%s needs %d modules, at most %d", what, len(modules), most)
+		}
+	}
+}

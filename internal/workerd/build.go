@@ -6,18 +6,26 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+
+	"github.com/pdskit/pdskit/internal/slim"
 )
 
 // Exec returns the module wasm_exec.js of the Go release that runs the test.
 func Exec(tb testing.TB) []byte {
 	tb.Helper()
-	root, err := exec.Command("go", "env", "GOROOT").Output()
-	must(tb, err)
-	b, err := os.ReadFile(filepath.Join(string(root[:len(root)-1]), "lib", "wasm", "wasm_exec.js"))
+	b, err := os.ReadFile(filepath.Join(goroot(tb), "lib", "wasm", "wasm_exec.js"))
 	must(tb, err)
 	return b
+}
+
+func goroot(tb testing.TB) string {
+	tb.Helper()
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	must(tb, err)
+	return strings.TrimSpace(string(root))
 }
 
 var builds struct {
@@ -44,7 +52,12 @@ func Build(tb testing.TB, pkg string, test bool) []byte {
 	must(tb, err)
 	defer os.RemoveAll(dir)
 	out := filepath.Join(dir, "main.wasm")
-	cmd := exec.Command("go", append(args, "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)...)
+	overlay, missed, err := slim.Write(goroot(tb), dir)
+	must(tb, err)
+	for _, m := range missed {
+		tb.Log(m)
+	}
+	cmd := exec.Command("go", append(args, "-trimpath", "-overlay", overlay, "-ldflags", "-s -w", "-o", out, pkg)...)
 	cmd.Env = append(os.Environ(), "GOOS=js", "GOARCH=wasm")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("%s for js: %v\n%s", pkg, err, text)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/loadcache"
+	"github.com/pdskit/pdskit/internal/platform"
 	"github.com/pdskit/pdskit/lexicon"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
@@ -46,7 +47,8 @@ type Resolver struct {
 
 	// Records reads the records of schemas. Nil: the Resolver is offline.
 	Records Records
-	// DNS looks up TXT records; default: net.DefaultResolver.
+	// DNS looks up TXT records; default: net.DefaultResolver. It is required in WebAssembly, which has
+	// no sockets: identity.DNSOverHTTPS is one.
 	DNS DNS
 
 	// TTL is how long a schema is believed; default 1 hour. The specification's upper bound is
@@ -93,10 +95,24 @@ func (s *Schema) URI() syntax.ATURI {
 	return syntax.ATURI("at://" + string(s.DID) + "/" + Collection + "/" + string(s.Document.ID))
 }
 
+func defaultDNS() DNS {
+	if platform.Wasm {
+		return noDNS{}
+	}
+	return net.DefaultResolver
+}
+
+// noDNS is where there is no DNS.
+type noDNS struct{}
+
+func (noDNS) LookupTXT(_ context.Context, name string) ([]string, error) {
+	return nil, &net.DNSError{Err: "there are no sockets, and Resolver.DNS is not set", Name: name, IsTemporary: true}
+}
+
 func (r *Resolver) init() {
 	r.once.Do(func() {
 		if r.DNS == nil {
-			r.DNS = net.DefaultResolver
+			r.DNS = defaultDNS()
 		}
 		r.cache = loadcache.New(loadcache.Config[syntax.NSID, *Schema]{
 			TTL: or(r.TTL, time.Hour), Stale: or(r.StaleFor, 90*24*time.Hour), Negative: or(r.NegativeTTL, 5*time.Minute),

@@ -432,6 +432,10 @@ func TestPanics(t *testing.T) {
 // Views stay as they are while steps go on; each sees the state of its beginning.
 func TestManyViews(t *testing.T) {
 	const paths = 40
+	deepest := 5
+	if testing.Short() {
+		deepest = 4
+	}
 	db := newDB(t, Config{})
 	s := db.Store()
 	rng := rand.New(rand.NewPCG(9, 9))
@@ -471,7 +475,7 @@ func TestManyViews(t *testing.T) {
 		if err := s.Repos.View(ctx, alice, func(r storage.Reader) error {
 			for range 3 {
 				next()
-				if depth < 6 {
+				if depth < deepest {
 					view(depth + 1)
 				}
 				for _, reverse := range []bool{false, true} {

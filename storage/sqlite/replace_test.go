@@ -215,9 +215,9 @@ func TestHalfSweptReplaceIsAConflict(t *testing.T) {
 	}
 }
 
-// TestWritersBesideReplace: while 300 MB are replaced, 20 MB with -short, the steps of another account go on.
+// TestWritersBesideReplace: while 60 MB are replaced, 20 MB with -short, the steps of another account go on.
 func TestWritersBesideReplace(t *testing.T) {
-	records := 300
+	records := 60
 	if testing.Short() {
 		records = 20
 	}

@@ -3,6 +3,8 @@ package storagetest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -205,7 +207,7 @@ func dump(ctx context.Context, s storage.Store) (lines []string, err error) {
 			if err != nil {
 				return nil, fmt.Errorf("Since: %w", err)
 			}
-			add("event %s %s %s of %d: %x", ev.DID, ev.Kind, ev.Time.UTC().Format(time.RFC3339Nano), ev.Numbers(), ev.Payload)
+			add("event %s %s %s of %d: %s", ev.DID, ev.Kind, ev.Time.UTC().Format(time.RFC3339Nano), ev.Numbers(), shown(ev.Payload))
 		}
 	}
 	if s.KV != nil {
@@ -229,7 +231,15 @@ func dump(ctx context.Context, s storage.Store) (lines []string, err error) {
 func headString(h storage.Head) string { return fmt.Sprintf("%s %s %s", h.Commit, h.Data, h.Rev) }
 
 func recordString(r storage.Record) string {
-	return fmt.Sprintf("%s %s %s %x", r.Path, r.CID, r.Rev, r.Data)
+	return fmt.Sprintf("%s %s %s %s", r.Path, r.CID, r.Rev, shown(r.Data))
+}
+
+// shown tells bytes from others: short ones are shown, of long ones the beginning and a digest.
+func shown(b []byte) string {
+	if len(b) <= 128 {
+		return hex.EncodeToString(b)
+	}
+	return fmt.Sprintf("%x… (%d bytes, SHA-256 %x)", b[:32], len(b), sha256.Sum256(b))
 }
 
 func pairString(p storage.KVPair) string {
@@ -248,7 +258,7 @@ func dumpRepo(ctx context.Context, r storage.Reader, add func(string, ...any)) e
 		return err
 	}
 	add("  head %s", headString(r.Head()))
-	add("  commit %x", block)
+	add("  commit %s", shown(block))
 	for rec, err := range r.Records(ctx, storage.Range{}) {
 		if err != nil {
 			return err

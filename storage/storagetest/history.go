@@ -505,7 +505,7 @@ func (h *history) queryRecords() {
 		rec, err := r.Record(h.ctx, one)
 		add(recordString(rec), err)
 		rec, err = r.RecordByCID(h.ctx, dag.Sum(dag.CBOR, text))
-		add(fmt.Sprintf("%s %x", rec.CID, rec.Data), err) // which of several is not said
+		add(fmt.Sprintf("%s %s", rec.CID, shown(rec.Data)), err) // which of several is not said
 		for rec, err := range r.Records(h.ctx, rng) {
 			add(recordString(rec), err)
 		}
@@ -594,7 +594,7 @@ func (h *history) queryEvents() {
 			if err != nil {
 				return "", err
 			}
-			out += fmt.Sprintf("\n%s %s %d %d %x", ev.DID, ev.Kind, ev.Time.UnixMilli(), ev.Numbers(), ev.Payload)
+			out += fmt.Sprintf("\n%s %s %d %d %s", ev.DID, ev.Kind, ev.Time.UnixMilli(), ev.Numbers(), shown(ev.Payload))
 		}
 		return out, nil
 	})

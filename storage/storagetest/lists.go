@@ -76,10 +76,10 @@ func deleteRepo(e *env) {
 		e.Helper()
 		var got, w []string
 		for _, ev := range e.events(0) {
-			got = append(got, fmt.Sprintf("%s %s %x", ev.DID, ev.Kind, ev.Payload))
+			got = append(got, fmt.Sprintf("%s %s %s", ev.DID, ev.Kind, shown(ev.Payload)))
 		}
 		for _, ev := range want {
-			w = append(w, fmt.Sprintf("%s %s %x", ev.DID, ev.Kind, ev.Payload))
+			w = append(w, fmt.Sprintf("%s %s %s", ev.DID, ev.Kind, shown(ev.Payload)))
 		}
 		e.same(strings.Join(got, "\n"), strings.Join(w, "\n"), "events")
 	}

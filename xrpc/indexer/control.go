@@ -197,6 +197,6 @@ func (ix *Indexer) Settled(ctx context.Context) (bool, error) {
 	if err != nil || stored != r.scope.Load().text {
 		return false, err
 	}
-	due, err := ix.Sink.Due(ctx, ix.now(), nil, 1)
+	due, err := ix.Sink.Due(ctx, ix.now(), nil, 1, 1)
 	return err == nil && len(due) == 0, err
 }

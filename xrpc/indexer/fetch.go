@@ -122,33 +122,35 @@ func (r *run) fetchAll(ctx context.Context) {
 	defer running.Wait()
 	most := orDefault(r.Fetches, 8)
 	done := make(chan struct{}, 1)
-	for {
-		started, more := 0, false
-		if free := most - r.jobs.count(); free > 0 {
-			due, err := r.Sink.Due(ctx, r.Now(), r.hosts.closed(), 2*most)
-			if err != nil && ctx.Err() == nil {
+	var queue []Account // that were due a moment ago
+	for ctx.Err() == nil {
+		free := most - r.jobs.count()
+		if len(queue) == 0 && free > 0 {
+			var err error
+			// Those that are being read are among them.
+			if queue, err = r.Sink.Due(ctx, r.Now(), r.hosts.closed(), 2*r.hosts.perHost+2, 4*most); err != nil && ctx.Err() == nil {
 				r.sinkFailed(err)
 			}
-			for i := 0; i < len(due) && started < free; i++ {
-				a := due[i]
-				if a.Host != "" && !r.hosts.open(a.Host) {
-					more = true
-					continue
-				}
-				j, jobCtx := r.jobs.claim(ctx, a.DID)
-				if j == nil {
-					continue
-				}
-				started++
-				running.Go(func() {
-					defer signal(done)
-					defer r.jobs.free(j)
-					r.job(jobCtx, j)
-				})
-			}
-			more = more || len(due) == 2*most
 		}
-		if started > 0 && more {
+		started := 0
+		for ; len(queue) > 0 && free > 0; queue = queue[1:] {
+			a := queue[0]
+			if a.Host != "" && !r.hosts.open(a.Host) {
+				continue
+			}
+			j, jobCtx := r.jobs.claim(ctx, a.DID)
+			if j == nil {
+				continue
+			}
+			started++
+			free--
+			running.Go(func() {
+				defer signal(done)
+				defer r.jobs.free(j)
+				r.job(jobCtx, j)
+			})
+		}
+		if started > 0 && free > 0 {
 			continue
 		}
 		wait := time.NewTimer(time.Second)
@@ -159,9 +161,6 @@ func (r *run) fetchAll(ctx context.Context) {
 		case <-wait.C:
 		}
 		wait.Stop()
-		if ctx.Err() != nil {
-			return
-		}
 	}
 }
 
@@ -210,6 +209,9 @@ func (r *run) fetchFailed(ctx context.Context, did syntax.DID, cause error) {
 	case errors.As(cause, &told) && gone[told.Name] != "":
 		r.status(d, false, gone[told.Name])
 		d.a.Error = shorten(cause)
+		if d.a.Status != commit.Deleted {
+			d.a.Due = time.Time{} // an event says when it is back
+		}
 	case errors.Is(cause, identity.ErrTombstoned):
 		r.status(d, false, commit.Deleted)
 	case errors.As(cause, &told) && told.Name == "RepoNotFound" && d.a.Tries+1 >= triesToDelete && d.a.State != Pending:
@@ -246,8 +248,6 @@ func (f *fetch) do(ctx context.Context) error {
 		return f.remove(ctx, Removed)
 	case !a.Active && a.Status == commit.Deleted:
 		return f.remove(ctx, Pending)
-	case !a.Active:
-		return f.settle(ctx)
 	case a.State == Synchronized && a.Filter != f.sc.records.text && f.sc.records.within(a.Filter):
 		return f.trim(ctx)
 	}
@@ -261,12 +261,6 @@ func (f *fetch) do(ctx context.Context) error {
 		}
 	}
 	return f.remote(ctx)
-}
-
-// settle ends a job that has nothing to do.
-func (f *fetch) settle(ctx context.Context) error {
-	f.d.a.Due = time.Time{}
-	return f.put(ctx)
 }
 
 // put stores the draft, and goes on with a new one.
@@ -284,7 +278,7 @@ func (f *fetch) put(ctx context.Context) error {
 // remote reads a repository from the account's host.
 func (f *fetch) remote(ctx context.Context) error {
 	known := f.d.a.Host
-	if f.d.a.Tries > 0 {
+	if f.d.a.Tries > 0 || !f.d.a.Read.IsZero() {
 		f.suspect(f.d.a.DID) // it may have moved
 	}
 	doc, err := f.lookUp(ctx, f.d)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
@@ -33,10 +34,19 @@ func (s *source) listWhenAsked(ctx context.Context) {
 			return
 		}
 		for tries := 1; ctx.Err() == nil; tries++ {
-			err := s.list(ctx)
+			s.mu.Lock()
+			unsure := s.unsure
+			s.mu.Unlock()
+			var err error
+			if unsure {
+				err = s.missed(ctx)
+			}
+			if err == nil {
+				err = s.list(ctx)
+			}
 			if err == nil {
 				s.mu.Lock()
-				s.listed, s.listedAt = true, s.Now()
+				s.listed, s.unsure = true, false
 				s.mu.Unlock()
 				break
 			}
@@ -217,20 +227,9 @@ func eachPage(ctx context.Context, read func(ctx context.Context, cursor string)
 
 // missed has all accounts compared with their hosts of which events of a source may have been missed.
 func (s *source) missed(ctx context.Context) error {
-	err := s.eachAccount(ctx, func(a *Account) bool {
-		return s.Host == "" || a.Host == "" || a.Host == s.url
-	}, func(d *draft) {
-		if d.a.Active || d.a.Status != "deleted" {
-			d.due(s.Now())
-		}
-		if !d.a.Active && d.a.Status != "deleted" {
-			d.a.Active, d.a.Status, d.told = true, "", true // its host says what it is now
-		}
-	})
-	if err == nil {
-		signal(s.relist)
-	}
-	return err
+	return s.eachAccount(ctx, func(a *Account) bool {
+		return (s.Host == "" || a.Host == "" || a.Host == s.url) && a.Status != commit.Deleted
+	}, func(d *draft) { d.due(s.Now()) })
 }
 
 // eachAccount changes all accounts of a kind.
@@ -321,8 +320,6 @@ func (r *run) sweep(ctx context.Context, sc *scope) error {
 	}
 	return r.eachAccount(ctx, func(a *Account) bool { return !sc.wants(a) || a.Filter != sc.records.text }, func(d *draft) {
 		r.jobs.cancel(d.a.DID)
-		if !sc.wants(&d.a) || d.a.Active {
-			d.due(r.Now())
-		}
+		d.due(r.Now())
 	})
 }

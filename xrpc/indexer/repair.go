@@ -38,7 +38,7 @@ var errWhole = errors.New("the difference is not enough")
 func (f *fetch) download(ctx context.Context, key *crypto.PublicKey) error {
 	a := &f.d.a
 	client := &xrpc.Client{Host: a.Host, HTTP: f.Hosts, Retries: -1}
-	if a.State == Synchronized && a.Filter == f.sc.records.text && !f.sc.records.all {
+	if a.State == Synchronized && a.Active && a.Filter == f.sc.records.text {
 		// There may be nothing new, which costs less to know than to read.
 		limited, done := context.WithTimeout(ctx, downloadStart)
 		out, err := api.SyncGetLatestCommit(limited, client, api.SyncGetLatestCommitParams{DID: a.DID})
@@ -207,6 +207,9 @@ func (f *fetch) finish(ctx context.Context, next commit.State, ops []Op) (err er
 		kept, lost := f.jobs.close(f.j)
 		d := f.d
 		d.ops = ops
+		if !d.a.Active { // its host gives it out
+			d.a.Active, d.a.Status, d.told = true, "", true
+		}
 		d.a.State, d.a.Rev, d.a.Data, d.a.Filter = Synchronized, next.Rev, next.Data, f.sc.records.text
 		d.a.Due, d.a.Read, d.a.Tries, d.a.Error, d.changed = time.Time{}, f.Now(), 0, "", true
 		for _, it := range kept {

@@ -97,7 +97,9 @@ func (f *fetch) commitOf(file *car.FileIndex, key *crypto.PublicKey) (commit.Com
 		return commit.Commit{}, fmt.Errorf("the CAR file has %d roots, not one", len(roots))
 	}
 	block, err := file.Block(roots[0])
-	if err != nil {
+	if errors.Is(err, car.ErrNotFound) {
+		return commit.Commit{}, fmt.Errorf("%w: the commit is missing", errWhole)
+	} else if err != nil {
 		return commit.Commit{}, fmt.Errorf("the commit: %w", err)
 	}
 	c, err := commit.Parse(block)

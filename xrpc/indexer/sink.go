@@ -31,9 +31,10 @@ type Sink interface {
 	Account(ctx context.Context, did syntax.DID) (Account, error)
 	// Accounts returns up to limit accounts with a DID greater than after, in the order of DIDs.
 	Accounts(ctx context.Context, after syntax.DID, limit int) ([]Account, error)
-	// Due returns up to limit accounts whose Due is set and not after now, the earliest first,
-	// without those of some hosts.
-	Due(ctx context.Context, now time.Time, without []string, limit int) ([]Account, error)
+	// Due returns up to limit accounts whose Due is set and not after now, at most perHost of each
+	// host whose name is known, the earliest of it first, and none of some hosts. It must be fast also if a great many
+	// accounts of one host are due. No host may be left out for good.
+	Due(ctx context.Context, now time.Time, without []string, perHost, limit int) ([]Account, error)
 	// Records returns up to limit records of an account with a path greater than after, in the order
 	// of the bytes of paths.
 	Records(ctx context.Context, did syntax.DID, after string, limit int) ([]mst.Entry, error)

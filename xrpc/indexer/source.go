@@ -50,8 +50,8 @@ type source struct {
 	open      list.List // of *item: events that are not done yet, in their order
 	done      int64     // all events up to this number are done
 	listed    bool      // all accounts that the source had when it was new are known
-	listedAt  time.Time
-	stored    string // position
+	unsure    bool      // events may have been missed before the connection
+	stored    string    // position
 	connected bool
 	err       error
 	newest    int64
@@ -286,6 +286,8 @@ func (s *source) readStream(ctx context.Context) error {
 	s.mu.Unlock()
 	if seq > 0 {
 		c.Cursor = &seq
+	} else {
+		s.begins()
 	}
 	for frame, err := range c.Frames(ctx) {
 		if err == nil {
@@ -303,17 +305,23 @@ func (s *source) readStream(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// restart forgets the position, and has all accounts of the source read again.
+// begins says that the stream is followed from what comes next. When it is connected, the accounts are
+// listed, and those that are known are compared with their hosts.
+func (s *source) begins() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listed, s.unsure, s.connected = false, true, false
+}
+
+// restart forgets the position, so that all is compared.
 func (s *source) restart(ctx context.Context) error {
 	if err := s.drain(ctx); err != nil {
 		return err
 	}
-	if err := s.missed(ctx); err != nil {
-		return err
-	}
 	s.mu.Lock()
-	s.done, s.newest, s.listed = 0, 0, false
+	s.done, s.newest = 0, 0
 	s.mu.Unlock()
+	s.begins()
 	return persist(ctx, s.sinkFailed, func() error { return s.w.submit(ctx, nil, map[string]string{s.name: ""}) })
 }
 
@@ -325,6 +333,7 @@ func (s *source) frame(ctx context.Context, f stream.Frame) error {
 		}
 		if data.Unmarshal(f.Payload, &info) == nil && info.Name == stream.OutdatedCursor {
 			s.Log.Warn("events were missed: accounts are compared with their hosts", "source", s.name)
+			signal(s.relist)
 			return s.missed(ctx)
 		}
 		return nil
@@ -400,6 +409,7 @@ func (s *source) readLocal(ctx context.Context) error {
 	s.mu.Unlock()
 	switch {
 	case at == 0: // what was before is in the list
+		s.begins()
 		at = newest
 		s.passed(newest)
 	case at > newest:
@@ -407,6 +417,7 @@ func (s *source) readLocal(ctx context.Context) error {
 			return err
 		}
 		at = newest
+		s.passed(newest)
 	case at < oldest-1:
 		if err := s.missed(ctx); err != nil {
 			return err

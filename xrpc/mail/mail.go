@@ -39,6 +39,13 @@ type Sender interface {
 	Send(ctx context.Context, m Message) error
 }
 
+// Prober is a Sender that can find out, without a message, whether one would be taken: whether the mail
+// server answers, takes the user's password and the sender's address. The senders of New for an SMTP
+// server and for sendmail are Probers.
+type Prober interface {
+	Probe(ctx context.Context) error
+}
+
 // ErrAddress: a recipient is not a bare e-mail address.
 var ErrAddress = errors.New("mail: not an e-mail address")
 

@@ -81,6 +81,16 @@ func (s *smtpSender) Send(ctx context.Context, m Message) error {
 	if err != nil {
 		return err
 	}
+	return s.speak(ctx, func(c *smtp.Client) error { return deliver(c, m.To, text) })
+}
+
+// Probe implements Prober.
+func (s *smtpSender) Probe(ctx context.Context) error {
+	return s.speak(ctx, (*smtp.Client).Reset)
+}
+
+// speak connects, signs in, names the sender, and calls fn with what is left to do.
+func (s *smtpSender) speak(ctx context.Context, fn func(*smtp.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	conn, err := s.dial(ctx)
@@ -90,7 +100,7 @@ func (s *smtpSender) Send(ctx context.Context, m Message) error {
 	// The end of the context interrupts whatever the connection is waiting for.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	err = s.deliver(conn, m.To, text)
+	err = s.converse(conn, fn)
 	if err == nil {
 		return nil
 	}
@@ -109,8 +119,8 @@ func (s *smtpSender) dial(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", address)
 }
 
-// deliver speaks SMTP on a connection and closes it.
-func (s *smtpSender) deliver(conn net.Conn, to string, text []byte) error {
+// converse speaks SMTP on a connection and closes it.
+func (s *smtpSender) converse(conn net.Conn, fn func(*smtp.Client) error) error {
 	c, err := smtp.NewClient(conn, s.host)
 	if err != nil {
 		conn.Close()
@@ -133,6 +143,16 @@ func (s *smtpSender) deliver(conn net.Conn, to string, text []byte) error {
 	if err := c.Mail(s.from.Address); err != nil {
 		return err
 	}
+	if err := fn(c); err != nil {
+		return err
+	}
+	// What was to be done is done: that the server then hangs up is no failure.
+	c.Quit()
+	return nil
+}
+
+// deliver sends a message to whom it is for.
+func deliver(c *smtp.Client, to string, text []byte) error {
 	if err := c.Rcpt(to); err != nil {
 		return err
 	}
@@ -143,12 +163,7 @@ func (s *smtpSender) deliver(conn net.Conn, to string, text []byte) error {
 	if _, err := w.Write(text); err != nil {
 		return err
 	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	// The message is accepted: that the server then hangs up is no failure.
-	c.Quit()
-	return nil
+	return w.Close()
 }
 
 // authenticate sends the password by what the server offers, in the clear only
@@ -233,6 +248,12 @@ func (s sendmail) Send(ctx context.Context, m Message) error {
 		return fmt.Errorf("mail: sendmail: %w: %.500s", err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// Probe implements Prober.
+func (s sendmail) Probe(context.Context) error {
+	_, err := exec.LookPath("sendmail")
+	return err
 }
 
 // compose writes a message in Internet Message Format (RFC 5322) with MIME, UTF-8 as

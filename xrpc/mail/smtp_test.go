@@ -17,6 +17,7 @@ import (
 	"mime/quotedprintable"
 	"net"
 	"net/mail"
+	"net/smtp"
 	"strings"
 	"sync"
 	"testing"
@@ -35,8 +36,9 @@ type smtpServer struct {
 	auth     string // the mechanisms that it offers
 	refuse   string // answers to RCPT, if set
 
-	mu  sync.Mutex
-	got []delivery
+	mu     sync.Mutex
+	got    []delivery
+	probes []delivery // that ended before a message
 }
 
 // delivery is what the server got in one transaction.
@@ -174,6 +176,11 @@ func (s *smtpServer) serve(conn net.Conn) {
 			s.got = append(s.got, d)
 			s.mu.Unlock()
 			say("250 kept")
+		case "RSET":
+			s.mu.Lock()
+			s.probes = append(s.probes, d)
+			s.mu.Unlock()
+			say("250 ok")
 		case "QUIT":
 			say("221 bye")
 			return
@@ -313,7 +320,7 @@ func TestPasswordIsNotSentInTheClear(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.host = "mail.test"
-		if err := c.deliver(conn, "a@x.test", nil); err == nil {
+		if err := c.converse(conn, func(c *smtp.Client) error { return deliver(c, "a@x.test", nil) }); err == nil {
 			t.Errorf("%s: no error", mechanism)
 		}
 	}
@@ -328,6 +335,36 @@ func TestUntrustedCertificateIsRefused(t *testing.T) {
 		if err := c.Send(t.Context(), Message{To: "a@x.test"}); !errors.As(err, &unknown) {
 			t.Errorf("implicit %v: %v", implicit, err)
 		}
+	}
+}
+
+// A probe signs in and names the sender, and sends nothing.
+func TestProbe(t *testing.T) {
+	server := startSMTP(t, &smtpServer{startTLS: true, auth: "PLAIN"})
+	if err := server.client(t, "me:pw@").Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server.mu.Lock()
+	defer server.mu.Unlock()
+	if got := server.got; len(got) != 0 || len(server.probes) != 1 || server.probes[0].Auth != "|me|pw" || !strings.Contains(server.probes[0].From, "pds@example.test") {
+		t.Errorf("%+v, %+v", got, server.probes)
+	}
+	plain := startSMTP(t, &smtpServer{})
+	stranger := plain.client(t, "")
+	if stranger.implicit = true; stranger.Probe(t.Context()) == nil {
+		t.Error("a server without TLS has it")
+	}
+	plain.listener.Close()
+	if err := plain.client(t, "").Probe(t.Context()); err == nil {
+		t.Error("nobody answers, and no error")
+	}
+	sender, err := New(Config{URL: "smtp:///?sendmail=true", From: "a@b.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if err := sender.(Prober).Probe(t.Context()); err == nil {
+		t.Error("no program, and no error")
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -24,6 +25,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/mailqueue"
 )
+
+var _ = testenv.CheapPasswords()
 
 const (
 	alice   = syntax.DID("did:web:alice.example")

@@ -24,6 +24,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc"
@@ -31,6 +32,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 )
+
+var _ = testenv.CheapPasswords()
 
 // world is a directory and servers that use it.
 type world struct {

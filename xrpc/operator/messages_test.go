@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/pdskit/pdskit/xrpc/audit"
+	"github.com/pdskit/pdskit/xrpc/doctor"
 	"github.com/pdskit/pdskit/xrpc/site/sitetest"
 )
 
@@ -15,7 +16,7 @@ func TestMessages(t *testing.T) {
 			made = append(made, "field."+a.field)
 		}
 	}
-	for _, item := range []string{"overview", "accounts", "taken", "invites", "stream", "relays", "backups", "mail", "errors", "trail"} {
+	for _, item := range []string{"overview", "checks", "accounts", "taken", "invites", "stream", "relays", "backups", "mail", "errors", "trail"} {
 		made = append(made, "menu."+item)
 	}
 	for _, problem := range []string{"ahead", "unknown", "behind", "idle", "offline", "throttled", "banned"} {
@@ -23,6 +24,9 @@ func TestMessages(t *testing.T) {
 	}
 	for _, kind := range []string{"totp", "email", "recovery", "passkey"} {
 		made = append(made, "factor."+kind)
+	}
+	for _, l := range []doctor.Level{doctor.OK, doctor.Skipped, doctor.Warning, doctor.Problem} {
+		made = append(made, "level."+string(l))
 	}
 	for _, o := range []audit.Outcome{audit.Begun, audit.Done, audit.Failed} {
 		made = append(made, "outcome."+string(o))

@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/audit"
 	"github.com/pdskit/pdskit/xrpc/crawl"
+	"github.com/pdskit/pdskit/xrpc/doctor"
 	"github.com/pdskit/pdskit/xrpc/recent"
 	"github.com/pdskit/pdskit/xrpc/site"
 	"github.com/pdskit/pdskit/xrpc/stream"
@@ -47,6 +48,16 @@ type Config struct {
 	Errors func() []recent.Entry
 	// Audit is the trail of what administrators do.
 	Audit *audit.Log
+	// Doctor looks for what is wrong with the server, and says how it is mended.
+	Doctor Doctor
+}
+
+// Doctor looks for what is wrong; *doctor.Doctor is one.
+type Doctor interface {
+	// Last returns the last report; one without a time: there was none.
+	Last() doctor.Report
+	// Now looks again, which may take some seconds.
+	Now(ctx context.Context) (doctor.Report, error)
 }
 
 // Passwords checks the administrator's password. *session.Sessions is one. It must be safe for
@@ -196,6 +207,7 @@ const (
 	pathMail     = Root + "/mail"
 	pathErrors   = Root + "/errors"
 	pathTrail    = Root + "/trail"
+	pathChecks   = Root + "/checks"
 	pathAct      = Root + "/act/"
 )
 
@@ -230,6 +242,9 @@ func (p *Pages) Mount(mux *http.ServeMux) {
 	}
 	if p.cfg.Audit != nil {
 		handle(pathTrail, p.showTrail, nil)
+	}
+	if p.cfg.Doctor != nil {
+		handle(pathChecks, p.showChecks, p.checkNow)
 	}
 }
 

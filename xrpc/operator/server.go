@@ -9,6 +9,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/audit"
+	"github.com/pdskit/pdskit/xrpc/doctor"
 	"github.com/pdskit/pdskit/xrpc/recent"
 )
 
@@ -20,6 +21,8 @@ type overviewView struct {
 	Mail   *server.MailStats
 	Last   *Backup // nil: none is known
 	Errors int
+	// Checks is what the doctor has found last; nil: nothing yet.
+	Checks *doctor.Report
 }
 
 // count is how many accounts have a status.
@@ -53,6 +56,11 @@ func (p *Pages) showOverview(c *call) error {
 				v.Last = &b
 				break
 			}
+		}
+	}
+	if p.cfg.Doctor != nil {
+		if last := p.cfg.Doctor.Last(); !last.Time.IsZero() {
+			v.Checks = &last
 		}
 	}
 	if p.cfg.Errors != nil {

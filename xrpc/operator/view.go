@@ -46,6 +46,7 @@ func (v *view) Menu(here string) (m menu) {
 		there     bool
 	}{
 		{Root, "overview", true},
+		{pathChecks, "checks", cfg.Doctor != nil},
 		{pathAccounts, "accounts", true},
 		{pathTaken, "taken", true},
 		{pathInvites, "invites", true},

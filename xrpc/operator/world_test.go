@@ -6,10 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 	"github.com/pdskit/pdskit/xrpc/site/sitetest"
 )
+
+var _ = testenv.CheapPasswords()
 
 // world is a PDS with its administrator's pages, and the accounts of Alice and Bob.
 type world struct {

@@ -1,3 +1,5 @@
+//go:build !nopasskeys && !nopages
+
 package passkey_test
 
 import (

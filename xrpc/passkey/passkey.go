@@ -1,32 +1,5 @@
-// Package passkey registers and verifies passkeys (Web Authentication, WebAuthn Level 3): a passkey
-// on a phone, a computer or a security key stands for an account's password and a second factor
-// together. Package credential keeps them. This package makes the challenges and verifies what
-// authenticators sign; nothing else links what that needs.
-//
-//	passkeys := passkey.New(passkey.Config{Credentials: credentials, URL: "https://pds.example.com"})
-//
-//	// Somebody who is signed in, and has just proved it, adds one:
-//	options, err := passkeys.BeginRegistration(ctx, who, device)  // for navigator.credentials.create
-//	added, err := passkeys.FinishRegistration(ctx, who, device, "my phone", response)
-//
-//	// Anybody signs in:
-//	options, err := passkeys.BeginLogin(ctx, device)              // for navigator.credentials.get
-//	proof, err := passkeys.FinishLogin(ctx, device, response)     // whose account it is says the passkey
-//	a, session, err := credentials.StartSession(ctx, proof, false)
-//
-// # Rules
-//
-// The address of the server is what passkeys are bound to: under another host name, none of them is
-// good any more. Only its own origin is taken, and no frame in a page of another. The authenticator
-// must have verified its user, by a fingerprint or a PIN. It knows the account by a random name
-// ([account.Store.UserHandle]), not by its DID.
-//
-// A challenge is good for five minutes, for once, for one purpose, and for whoever it was given to:
-// binding names the device and what is being done there, such as a cookie together with the name of
-// a request. Several may be open at once. Challenges lie in storage.KV, so every process of a host
-// takes those of the others.
-//
-// A counter of signatures that goes back is noted: see [credential.Store.UsePasskey].
+//go:build !nopasskeys && !nopages
+
 package passkey
 
 import (
@@ -52,22 +25,6 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Errors that callers branch on, with errors.Is, beside those of packages account and credential.
-// Those who do not link this package know them as credential.ErrWrongFactor and credential.ErrChallenge.
-var (
-	// ErrRefused: what the authenticator has answered is malformed, not signed by a passkey of an
-	// account, or for another server. It wraps what is wrong, which is for logs, not for the client.
-	ErrRefused error = refusal{}
-	// ErrChallenge: see there.
-	ErrChallenge = credential.ErrChallenge
-)
-
-// refusal is the type of ErrRefused.
-type refusal struct{}
-
-func (refusal) Error() string        { return "passkey: refused" }
-func (refusal) Is(target error) bool { return target == credential.ErrWrongFactor }
-
 // challengeLife is how long a challenge is good.
 const challengeLife = 5 * time.Minute
 
@@ -76,18 +33,6 @@ const maxResponse = 64 << 10
 
 // challengePrefix begins the keys of challenges, in the host's namespace.
 const challengePrefix = "passkey/"
-
-// Config configures Passkeys. Credentials and URL are required.
-type Config struct {
-	// Credentials are where passkeys are kept.
-	Credentials *credential.Store
-	// URL is the public address of the server, "https://pds.example.com". See [Possible].
-	URL string
-	// Name is what authenticators call the server. Empty: its host name.
-	Name string
-	// Now is the clock. Nil: time.Now.
-	Now func() time.Time
-}
 
 // Passkeys registers and verifies passkeys. It is safe for concurrent use.
 type Passkeys struct {

@@ -1,3 +1,5 @@
+//go:build !nopasskeys && !nopages
+
 package passkey_test
 
 import (
@@ -14,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -24,6 +27,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/passkey"
 	"github.com/pdskit/pdskit/xrpc/passkey/passkeytest"
 )
+
+var _ = testenv.CheapPasswords()
 
 const (
 	origin = "https://pds.example.com"

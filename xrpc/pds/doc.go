@@ -32,6 +32,13 @@
 // account's other sessions, and a write that is under way then writes nothing. The provider's keys are
 // derived from the last of Secrets.MasterKeys. Package pdstest has apps for tests of hosts.
 //
+// # Smaller programs
+//
+// Where the size of a program matters, two build tags leave parts out. With nopages there are no pages
+// for people, and so no OAuth, whose consent is given on one: Server.Site, Server.OAuth and
+// Server.Passkeys are nil, and apps need passwords. With nopasskeys there are all pages, but nobody signs
+// in by passkeys (see package passkey).
+//
 // # Other parts
 //
 // Every part can be another one. Config names the parts that a server is made of, and the zero

@@ -23,7 +23,7 @@ import (
 )
 
 // hasOAuth reports whether apps are let in.
-func (s *Server) hasOAuth() bool { return !s.cfg.OAuth.Off }
+func (s *Server) hasOAuth() bool { return withPages && !s.cfg.OAuth.Off }
 
 // oauthSessions are the sessions of apps, for those who ask for a session. Nil: there are none.
 func (s *Server) oauthSessions() session.OAuth {
@@ -46,6 +46,9 @@ func (a apps) CountSessions(ctx context.Context, did syntax.DID) (int, error) {
 
 // openSite makes ready what pages have in common.
 func (s *Server) openSite() error {
+	if !withPages {
+		return nil
+	}
 	cfg := &s.cfg
 	secret, err := cfg.Secrets.oauthSecret()
 	if err != nil {

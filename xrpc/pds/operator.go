@@ -25,6 +25,8 @@ type Operator struct {
 	// Backups returns the last backups, the latest first. Nil: those that were noted in the store; see
 	// [operator.Backups].
 	Backups func(ctx context.Context) ([]operator.Backup, error)
+	// Doctor looks for what is wrong with the server. Nil: there is no page for that.
+	Doctor operator.Doctor
 	// BackupHelp is the command that makes a backup, for people to read.
 	BackupHelp string
 	// Change, if not nil, changes what the pages show and do, before they are made.
@@ -34,7 +36,7 @@ type Operator struct {
 // openOperator mounts the pages of the administrator.
 func (s *Server) openOperator() {
 	cfg := &s.cfg
-	if cfg.Operator.Off || !s.Sessions.HasAdmin() {
+	if !withPages || cfg.Operator.Off || !s.Sessions.HasAdmin() {
 		return
 	}
 	backups := cfg.Operator.Backups
@@ -45,7 +47,7 @@ func (s *Server) openOperator() {
 		Site: s.Site, KV: cfg.Store.KV, Passwords: s.Sessions, Audit: s.Audit,
 		Admin:    func(who audit.Actor) operator.Admin { return s.Service.Administration(who) },
 		Overview: s.overview, Events: cfg.Store.Events, Subscribers: s.Outbox,
-		Backups: backups, BackupHelp: cfg.Operator.BackupHelp, Mail: s.Service.MailStats, Errors: s.Errors.List,
+		Backups: backups, BackupHelp: cfg.Operator.BackupHelp, Mail: s.Service.MailStats, Errors: s.Errors.List, Doctor: cfg.Operator.Doctor,
 	}
 	if s.crawler != nil {
 		c.Relays = s.crawler

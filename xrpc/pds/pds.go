@@ -50,9 +50,10 @@ type Server struct {
 	Credentials *credential.Store
 	// Sessions has the authenticators for further methods.
 	Sessions *session.Sessions
-	// Site is what the server's pages have in common, for further ones.
+	// Site is what the server's pages have in common, for further ones. Nil: it is built without them.
 	Site *site.Site
-	// Passkeys registers and verifies passkeys. Nil: the server's address has no host name, or no https.
+	// Passkeys registers and verifies passkeys. Nil: the server's address has no host name, or no https,
+	// or it is built without them.
 	Passkeys *passkey.Passkeys
 	// OAuth lets apps in. Nil: it is off.
 	OAuth *provider.Provider
@@ -251,7 +252,7 @@ func refuseImport(w http.ResponseWriter, r *xrpc.Request) error {
 // openPages registers the pages that every server has.
 func (s *Server) openPages() {
 	s.Mux.Handle("/.well-known/", s.Service.WellKnown())
-	if s.OAuth != nil {
+	if withPages && s.OAuth != nil {
 		s.OAuth.Mount(s.Mux)
 	}
 	s.Mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, r *http.Request) {

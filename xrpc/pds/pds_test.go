@@ -15,11 +15,14 @@ import (
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity/plctest"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc"
 )
+
+var _ = testenv.CheapPasswords()
 
 // goodConfig is that of a server in memory.
 func goodConfig(t *testing.T) Config {

@@ -2,12 +2,14 @@ package pds
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"net/url"
 	"sync/atomic"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/platform"
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
@@ -79,12 +81,17 @@ func (r *relays) refresh(ctx context.Context) (found bool) {
 	return found
 }
 
+var errNoDNS = errors.New("pds: there are no sockets to ask DNS by")
+
 func (r *relays) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{a}, nil
 	}
 	if r.lookUp != nil {
 		return r.lookUp(ctx, host)
+	}
+	if platform.Wasm {
+		return nil, errNoDNS
 	}
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/internal/testpds"
 	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -28,6 +29,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
+
+var _ = testenv.CheapPasswords()
 
 func TestMisuse(t *testing.T) {
 	box, err := sealed.New(make([]byte, 32))

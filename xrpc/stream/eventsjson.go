@@ -109,3 +109,14 @@ func errorMessage(e *Error) []byte {
 	}{"error", e.Name, e.Message})
 	return b
 }
+
+// EventMessages returns the messages that an [EventsView] sends for an event, not compressed: what a
+// dictionary is trained with. The error says what of the event cannot be shown, as with
+// Outbox.Skipped; the messages are then those that can.
+func EventMessages(e storage.Event) (messages [][]byte, err error) {
+	it, err := eventsItem(e)
+	for _, m := range it.messages {
+		messages = append(messages, m.bytes)
+	}
+	return messages, err
+}

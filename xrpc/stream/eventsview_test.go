@@ -306,3 +306,14 @@ func TestPlanIsEmpty(t *testing.T) {
 	}
 	same(t, "plan", []any{plan["plannedThroughSeq"], plan["sealedTipSeq"], plan["segments"]}, []any{0.0, 0.0, []any{}})
 }
+
+// servePDS serves a view of version 2 under the names of its methods.
+func servePDS(t *testing.T, v *stream.EventsView) string {
+	mux := http.NewServeMux()
+	mux.Handle("/xrpc/"+stream.SubscribeEventsNSID, v)
+	mux.HandleFunc("/xrpc/"+stream.GetZstdDictionaryNSID, v.ServeDictionary)
+	mux.HandleFunc("/xrpc/"+stream.PlanSnapshotNSID, v.ServePlan)
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	return srv.URL
+}

@@ -65,6 +65,7 @@ func TestBuildScript(t *testing.T) {
 			"examples/worker/main.go":         "//go:build !js\n\npackage main\n\nfunc main() {}\n",
 			"examples/worker/edge/worker.mjs": "// worker of " + version,
 			"examples/worker/edge/routes.mjs": "// routes of " + version,
+			"storage/cloudflare/slim/main.go": "package main\n\nimport \"fmt\"\n\nimport \"os\"\n\nfunc main() {\n\tname := os.Args[2] + \".json\"\n\tif os.WriteFile(name, []byte(\"{}\"), 0o644) == nil {\n\t\tfmt.Println(name)\n\t}\n}\n",
 			"storage/cloudflare/shim.mjs":     "// shim of " + version,
 		}
 	}

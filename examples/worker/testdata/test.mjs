@@ -73,7 +73,7 @@ export class Server extends Deployed {
 }
 
 export default {
-	fetch(request, env) {
+	async fetch(request, env) {
 		const { pathname, searchParams: q } = new URL(request.url);
 		switch (pathname) {
 			case "/test/memory":
@@ -81,6 +81,10 @@ export default {
 			case "/test/abort":
 				plan = { object: q.get("object"), when: q.get("when"), left: +q.get("n") };
 				return new Response("ok");
+			case "/test/call": {
+				const stub = env.SERVER.get(env.SERVER.idFromName(q.get("object")));
+				return new Response(await stub.call(q.get("method"), new Uint8Array(await request.arrayBuffer())));
+			}
 			case "/test/state":
 				return Response.json({ left: plan.left, starts });
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -18,6 +19,8 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
+
+var _ = testenv.CheapPasswords()
 
 // hooked is a store with a place to put what happens between a look at an account and the step
 // that relies on it.

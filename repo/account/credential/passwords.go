@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/argon2"
 
+	"github.com/pdskit/pdskit/internal/hashcost"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -24,6 +25,14 @@ const (
 	argonKeyLen  = 32
 	argonSaltLen = 16
 )
+
+// cost is what a new hash costs: passes over the memory, and KiB of it.
+func cost() (time, memory uint32) {
+	if hashcost.Low() { // only in tests
+		return 1, 8
+	}
+	return argonTime, argonMemory
+}
 
 // argon hashes a password when there is a place for it.
 func (s *Store) argon(ctx context.Context, password string, salt []byte, time, memory uint32, threads uint8, keyLen uint32) ([]byte, error) {
@@ -40,17 +49,25 @@ func (s *Store) argon(ctx context.Context, password string, salt []byte, time, m
 func (s *Store) HashPassword(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, argonSaltLen)
 	rand.Read(salt)
-	key, err := s.argon(ctx, password, salt, argonTime, argonMemory, argonThreads, argonKeyLen)
+	time, memory := cost()
+	key, err := s.argon(ctx, password, salt, time, memory, argonThreads, argonKeyLen)
 	if err != nil {
 		return "", err
 	}
+	return phc(time, memory, salt, key), nil
+}
+
+// phc is a hash in PHC string format.
+func phc(time, memory uint32, salt, key []byte) string {
 	b64 := base64.RawStdEncoding.EncodeToString
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads, b64(salt), b64(key)), nil
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memory, time, argonThreads, b64(salt), b64(key))
 }
 
 // noPassword is the hash of no password, which takes as long to compare with.
-var noPassword = fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonThreads,
-	base64.RawStdEncoding.EncodeToString(make([]byte, argonSaltLen)), base64.RawStdEncoding.EncodeToString(make([]byte, argonKeyLen)))
+func noPassword() string {
+	time, memory := cost()
+	return phc(time, memory, make([]byte, argonSaltLen), make([]byte, argonKeyLen))
+}
 
 // errBadHash says that a stored hash is not one.
 var errBadHash = errors.New("credential: malformed password hash")
@@ -102,13 +119,14 @@ func (s *Store) CheckPassword(ctx context.Context, a account.Account, password s
 		}
 	}
 	if a.DID == "" {
-		if _, err := s.argon(ctx, password, make([]byte, argonSaltLen), argonTime, argonMemory, argonThreads, argonKeyLen); err != nil {
+		time, memory := cost()
+		if _, err := s.argon(ctx, password, make([]byte, argonSaltLen), time, memory, argonThreads, argonKeyLen); err != nil {
 			return Proof{}, err
 		}
 		return Proof{}, ErrWrongPassword
 	}
 	if a.Password == "" { // it has none: nobody can know it
-		a.Password = noPassword
+		a.Password = noPassword()
 	}
 	switch ok, err := s.checkPassword(ctx, a.Password, password); {
 	case err != nil:

@@ -17,12 +17,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
+
+var _ = testenv.CheapPasswords()
 
 func TestMisuse(t *testing.T) {
 	b := newBench(t, nil)

@@ -26,6 +26,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,7 +83,7 @@ CREATE TABLE IF NOT EXISTS ix_account (
 	tries    BIGINT NOT NULL,
 	error    TEXT NOT NULL
 );
-CREATE INDEX IF NOT EXISTS ix_account_due ON ix_account (due) WHERE due IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ix_account_due ON ix_account (host, due) WHERE due IS NOT NULL;
 CREATE TABLE IF NOT EXISTS ix_record (
 	did  TEXT NOT NULL,
 	path TEXT NOT NULL,
@@ -211,26 +212,62 @@ func (s *Sink) Accounts(ctx context.Context, after syntax.DID, limit int) ([]ind
 	return s.accounts(ctx, "SELECT "+columns+" FROM ix_account WHERE did > ? ORDER BY did LIMIT ?", string(after), limit)
 }
 
+// dueHosts goes from host to host in the index, however many accounts each has.
+const dueHosts = `WITH RECURSIVE h (host) AS (
+	SELECT min(host) FROM ix_account WHERE due IS NOT NULL
+	UNION ALL
+	SELECT (SELECT min(host) FROM ix_account WHERE due IS NOT NULL AND host > h.host) FROM h WHERE h.host IS NOT NULL
+) SELECT host FROM h WHERE host IS NOT NULL`
+
 // Due implements indexer.Sink.
-func (s *Sink) Due(ctx context.Context, now time.Time, without []string, limit int) ([]indexer.Account, error) {
-	query := "SELECT " + columns + " FROM ix_account WHERE due <= ?"
-	args := []any{now.UnixMicro()}
-	if len(without) > 0 {
-		query += " AND host NOT IN (?" + strings.Repeat(", ?", len(without)-1) + ")"
-		for _, h := range without {
-			args = append(args, h)
+func (s *Sink) Due(ctx context.Context, now time.Time, without []string, perHost, limit int) (list []indexer.Account, err error) {
+	hosts, err := s.dueHosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rand.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
+	leave := make(map[string]bool, len(without))
+	for _, h := range without {
+		leave[h] = true
+	}
+	for _, h := range hosts {
+		if leave[h] {
+			continue
 		}
+		n := limit - len(list)
+		if h != "" {
+			n = min(n, perHost)
+		}
+		if n <= 0 {
+			break
+		}
+		of, err := s.accounts(ctx, "SELECT "+columns+" FROM ix_account WHERE due IS NOT NULL AND host = ? AND due <= ? ORDER BY due LIMIT ?", h, now.UnixMicro(), n)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, of...)
 	}
-	query += " ORDER BY due LIMIT ?"
-	args = append(args, limit)
-	if len(without) == 0 {
-		return s.accounts(ctx, query, args...)
+	return list, nil
+}
+
+func (s *Sink) dueHosts(ctx context.Context) (hosts []string, err error) {
+	st, err := s.stmt(ctx, dueHosts)
+	if err != nil {
+		return nil, err
 	}
-	if s.Postgres {
-		query = dollars(query)
+	rows, err := st.QueryContext(ctx)
+	if err != nil {
+		return nil, err
 	}
-	rows, err := s.DB.QueryContext(ctx, query, args...)
-	return collect(rows, err)
+	defer rows.Close()
+	for rows.Next() {
+		var h string
+		if err := rows.Scan(&h); err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, h)
+	}
+	return hosts, rows.Err()
 }
 
 func (s *Sink) accounts(ctx context.Context, query string, args ...any) ([]indexer.Account, error) {

@@ -11,9 +11,12 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 )
+
+var _ = testenv.CheapPasswords()
 
 const noteScope = "atproto repo:com.example.note"
 

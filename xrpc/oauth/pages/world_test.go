@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage"
@@ -23,6 +24,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/site"
 	"github.com/pdskit/pdskit/xrpc/site/sitetest"
 )
+
+var _ = testenv.CheapPasswords()
 
 // world is a PDS with pages, and an account of Alice and of Bob.
 type world struct {

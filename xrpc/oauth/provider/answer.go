@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/pdskit/pdskit/storage"
 )
@@ -59,12 +60,15 @@ func (p *Provider) answer(w http.ResponseWriter, q *request, e *Error, code stri
 // formScript sends the form of formPage. Without scripts there is the button.
 const formScript = `document.forms[0].submit()`
 
-var formPage = template.Must(template.New("form").Parse(`<!DOCTYPE html>
+// formPage is parsed when it is first needed, which is seldom.
+var formPage = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("form").Parse(`<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Continue to the app</title></head>
 <body><h1>Continue to the app</h1><form method="post" action="{{.Action}}">
 {{range .Fields}}<input type="hidden" name="{{index . 0}}" value="{{index . 1}}">
 {{end}}<button>Continue</button></form><script>` + formScript + `</script></body></html>
 `))
+})
 
 func (p *Provider) answerForm(w http.ResponseWriter, to string, fields [][2]string) error {
 	sum := sha256.Sum256([]byte(formScript))
@@ -72,7 +76,7 @@ func (p *Provider) answerForm(w http.ResponseWriter, to string, fields [][2]stri
 	h.Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; script-src 'sha256-%s'; base-uri 'none'; frame-ancestors 'none'", base64.StdEncoding.EncodeToString(sum[:])))
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	return formPage.Execute(w, struct {
+	return formPage().Execute(w, struct {
 		Action template.URL
 		Fields [][2]string
 	}{template.URL(to), fields})

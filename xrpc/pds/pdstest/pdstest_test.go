@@ -12,12 +12,15 @@ import (
 
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 )
+
+var _ = testenv.CheapPasswords()
 
 func TestNetwork(t *testing.T) {
 	net := pdstest.New(t)

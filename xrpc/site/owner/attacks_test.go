@@ -374,14 +374,17 @@ func TestReplays(t *testing.T) {
 func TestPasswordChangesAtOnce(t *testing.T) {
 	w := newWorld(t)
 	tabs := []*tab{w.signedIn(w.alice), w.signedIn(w.alice), w.signedIn(w.alice)}
+	forms := make([]url.Values, len(tabs))
+	for i, b := range tabs { // all of them before any is sent, which may sign out the others
+		b.Get(at(w.alice, "password"))
+		forms[i] = b.Last.Fields(at(w.alice, "password"))
+		text := strings.Repeat(string(rune('a'+i)), 10)
+		forms[i].Set("password", text)
+		forms[i].Set("again", text)
+	}
 	var all sync.WaitGroup
 	for i, b := range tabs {
-		b.Get(at(w.alice, "password"))
-		in := b.Last.Fields(at(w.alice, "password"))
-		text := strings.Repeat(string(rune('a'+i)), 10)
-		in.Set("password", text)
-		in.Set("again", text)
-		all.Go(func() { b.Post(at(w.alice, "password"), in) })
+		all.Go(func() { b.Post(at(w.alice, "password"), forms[i]) })
 	}
 	all.Wait()
 	n := 0

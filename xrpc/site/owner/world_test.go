@@ -8,12 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
 	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
 	"github.com/pdskit/pdskit/xrpc/site/sitetest"
 )
+
+var _ = testenv.CheapPasswords()
 
 // world is a PDS with account pages, and an account of Alice and of Bob.
 type world struct {

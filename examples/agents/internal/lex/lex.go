@@ -35,6 +35,12 @@ import (
 //go:embed lexicons/*.json
 var files embed.FS
 
+// What a result says of its task.
+const (
+	Done   = "done"
+	Failed = "failed"
+)
+
 // Prefix is what the names of all collections begin with.
 const Prefix = "org.pdskit.agent."
 

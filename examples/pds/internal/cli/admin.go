@@ -28,6 +28,8 @@ type values struct {
 	passwordStdin bool
 	yes, all      bool
 	wait          time.Duration
+	mailTo        string
+	accounts      int
 	uses, codes   int
 	account       string
 	asTar, fast   bool
@@ -36,6 +38,7 @@ type values struct {
 	rewind        bool
 	acceptMissing bool
 	blobsFrom     string
+	number        int64
 	keep          backup.Keep
 	migrate       cmdline.Command
 	worker        worker.Command
@@ -107,6 +110,11 @@ func (c *call) server(cfg *config.Config) (string, error) {
 // explain says what to do about errors of the connection.
 func explain(err error) error {
 	var e *xrpc.Error
+	var u *url.Error
+	if errors.As(err, &u) {
+		at, _, _ := strings.Cut(u.URL, "/xrpc/")
+		return fmt.Errorf("%s does not answer: %w (is the server running? Use -url if it is elsewhere)", at, u.Err)
+	}
 	if err != nil && !errors.As(err, &e) {
 		return fmt.Errorf("%w (is the server running? Use -url if it is elsewhere)", err)
 	}

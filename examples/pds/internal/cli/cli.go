@@ -28,7 +28,7 @@ const (
 	ExitOK       = 0
 	ExitFailed   = 1
 	ExitUsage    = 2 // of the command line, or a wrong configuration
-	ExitProblems = 3 // check, backup or restore found some
+	ExitProblems = 3 // check, doctor, backup or restore found some
 )
 
 // errUsage and errConfig are wrapped by errors that give ExitUsage, errProblems
@@ -93,6 +93,7 @@ func commands() []command {
 		{name: "invite disable", args: "CODE...", short: "Make invite codes useless.", min: 1, max: -1, flags: adminFlags, run: inviteDisable},
 		{name: "nodes", short: "List the servers that share the database: versions, when they were last seen, what they lead.", run: nodes},
 		{name: "health", short: "Ask the running server whether it is well.", long: healthHelp, flags: healthFlags, run: health},
+		{name: "doctor", short: "Look at the server from outside and inside: what is wrong, and what to do.", long: doctorHelp, flags: doctorFlags, run: runDoctor},
 		{name: "mail-test", args: "ADDRESS", short: "Send a message, to see whether mail works.", min: 1, max: 1, run: mailTest},
 		{name: "mail list", short: "List the mail that waits or was given up.", long: mailHelp, run: mailList},
 		{name: "mail retry", args: "[ID...]", short: "Try mail again at once. It is noted in the audit trail.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("To be tried again", retryMail)},
@@ -106,6 +107,7 @@ func commands() []command {
 		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account to another server, from any server.", long: cmdline.Help, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
 		{name: "migrate-storage", short: "Move the whole server to another database or another place for blobs, while it runs.", long: storageHelp, flags: storageFlags, run: migrateStorage},
 		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server, or what they know of it.", long: crawlHelp, max: -1, flags: crawlFlags, run: requestCrawl},
+		{name: "jetstream train", args: "FILE", short: "Make a zstd dictionary for the JSON stream, of this server's own events, while the server runs.", long: trainHelp, min: 1, max: 1, flags: trainFlags, run: trainDictionary},
 		{name: "version", short: "Show the version.", run: version},
 	}, workerCommands()...)
 }
@@ -244,7 +246,7 @@ func (c *call) load() (cfg *config.Config, file string, err error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%w:\n%w", errConfig, err)
 	}
-	if file != "" {
+	if cfg.EnvFile = file; file != "" {
 		if w := config.FileWarning(file); w != "" {
 			cfg.Warnings = append(cfg.Warnings, w)
 		}
@@ -287,7 +289,7 @@ Flags of all commands:
     -quiet                  do not show progress
 
 The exit code is 0 if all went well, 1 if not, 2 for a wrong command line or
-configuration, and 3 if check, backup or restore found problems. More: pds help COMMAND
+configuration, and 3 if check, doctor, backup or restore found problems. More: pds help COMMAND
 `)
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
-	"github.com/pdskit/pdskit/examples/pds/internal/server"
+	"github.com/pdskit/pdskit/examples/pds/internal/selfcheck"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -76,7 +76,7 @@ func resync(ctx context.Context, c *call) (err error) {
 // checkClock compares the clock with others before something is signed. It reports whether one of
 // them agrees.
 func (c *call) checkClock(ctx context.Context, cfg *config.Config, log timecheck.Log) (confirmed bool, err error) {
-	w := timecheck.Watch{Now: cfg.Now, Servers: server.TimeServers(cfg.PLC, cfg.Crawlers), Log: log}
+	w := timecheck.Watch{Now: cfg.Now, Servers: selfcheck.TimeServers(cfg.PLC, cfg.Crawlers), Log: log}
 	res := w.CheckNow(ctx)
 	switch {
 	case res.Err != nil && cfg.ClockCheck:

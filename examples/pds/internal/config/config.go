@@ -157,6 +157,8 @@ type Config struct {
 	// TrustedApps are the client_ids of apps that the operator vouches for. PDS_OAUTH_TRUSTED_CLIENTS.
 	TrustedApps []string
 
+	// EnvFile is the environment file that was read, if there is one. Load does not know it.
+	EnvFile string
 	// Warnings are about variables that are probably not meant as they are.
 	Warnings []string
 }

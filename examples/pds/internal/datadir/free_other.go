@@ -1,6 +1,6 @@
-//go:build !linux
+//go:build !linux && !darwin
 
 package datadir
 
-// Free would return how many bytes are free on the disk of a directory.
-func Free(string) (int64, bool) { return 0, false }
+// Space would return how many bytes are free on the disk of a directory, and how many there are.
+func Space(string) (free, total int64, ok bool) { return 0, 0, false }

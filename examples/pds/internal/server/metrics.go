@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/storage/queue"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/crawl"
+	"github.com/pdskit/pdskit/xrpc/doctor"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/pds"
 	"github.com/pdskit/pdskit/xrpc/timecheck"
@@ -30,6 +31,9 @@ type meters struct {
 	asked     metrics.Counter
 	following metrics.Level
 	lag       metrics.Level
+
+	checks metrics.Level
+	ends   metrics.Level
 
 	leads    metrics.Level
 	offset   metrics.Level
@@ -92,6 +96,19 @@ func (m *meters) checkedClock(r timecheck.Result) {
 	for _, a := range r.Servers {
 		if a.Err == nil {
 			m.offset.Set(a.Offset.Seconds(), a.Server)
+		}
+	}
+}
+
+// checked keeps what a round of checks has found.
+func (m *meters) checked(name string, r doctor.Report) {
+	values := map[doctor.Level]float64{doctor.OK: 0, doctor.Warning: 1, doctor.Problem: 2, doctor.Skipped: -1}
+	for check, level := range r.Levels() {
+		m.checks.Set(values[level], check)
+	}
+	for _, f := range r.Findings {
+		if f.Check == "certificate" && !f.Until.IsZero() {
+			m.ends.Set(float64(f.Until.Unix()), name)
 		}
 	}
 }
@@ -192,6 +209,8 @@ func (s *Server) registerMetrics() {
 	if len(s.cfg.Crawlers) > 0 {
 		s.meters.relays()
 	}
+	s.meters.checks = m.Level("pds_check", "What the last round of checks has found, as pds doctor does: 0 good, 1 a warning, 2 a problem; negative: not known.", "check")
+	s.meters.ends = m.Level("pds_certificate_expiry_timestamp_seconds", "When the certificate of the server's public address ends, as of the last round of checks.", "name")
 	m.Gauge("pds_clock_trusted", "Whether the clock is found to be right. While it is 0, nothing is signed, unless PDS_CLOCK_CHECK is off.", s.meters.clocked(func(r *timecheck.Result) float64 {
 		if r.Err != nil {
 			return 0

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,10 +19,12 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
+	"github.com/pdskit/pdskit/examples/pds/internal/selfcheck"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
+	"github.com/pdskit/pdskit/xrpc/doctor"
 	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/limit/rate"
 	"github.com/pdskit/pdskit/xrpc/mail"
@@ -34,14 +35,16 @@ import (
 
 // Server is a running server.
 type Server struct {
-	cfg     *config.Config
-	secrets *config.Secrets
-	log     *slog.Logger
-	url     string // public
-	plcURL  string
-	data    *datadir.Dir
-	pds     *pds.Server
-	meters  meters
+	cfg       *config.Config
+	secrets   *config.Secrets
+	log       *slog.Logger
+	url       string // public
+	plcURL    string
+	directory *identity.PLCClient
+	data      *datadir.Dir
+	pds       *pds.Server
+	meters    meters
+	doctor    *doctor.Doctor
 
 	listener net.Listener
 	http     *http.Server
@@ -64,7 +67,7 @@ type changes struct {
 
 // start is Start with last changes.
 func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change changes) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log}
+	s := &Server{cfg: cfg, log: log, doctor: &doctor.Doctor{}}
 	defer func() {
 		if err != nil {
 			s.Shutdown(ctx)
@@ -101,12 +104,14 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, change cha
 		change.server(s.pds)
 	}
 	s.registerMetrics()
+	s.openDoctor()
 	return s, s.serve(ctx)
 }
 
 // serve starts everything.
 func (s *Server) serve(ctx context.Context) error {
-	s.http = &http.Server{Handler: s.pds, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
+	echo := &doctor.Echo{Key: selfcheck.EchoKey(s.secrets.MasterKeys), Proxies: s.cfg.Limits.TrustedProxies, Next: s.pds, Now: s.cfg.Now}
+	s.http = &http.Server{Handler: echo, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
 	limit.Harden(s.http)
 	// HTTP/2 without TLS is for proxies in front that speak it.
 	s.http.Protocols = new(http.Protocols)
@@ -126,6 +131,10 @@ func (s *Server) serve(ctx context.Context) error {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.running.Go(func() { s.pds.Run(run) })
+	s.running.Go(func() { s.warnOfAddresses(run) })
+	if !s.cfg.DevMode {
+		s.running.Go(func() { s.doctor.Run(run) })
+	}
 	return nil
 }
 
@@ -205,9 +214,9 @@ func (s *Server) config() (pds.Config, error) {
 	for _, key := range s.secrets.PLCRotationKeys {
 		rotation = append(rotation, key)
 	}
-	directory := &identity.PLCClient{URL: s.plcURL}
+	s.directory = &identity.PLCClient{URL: s.plcURL}
 	resolver := &identity.Resolver{
-		PLC: directory, Development: cfg.DevMode, Timeout: cfg.IdentityTimeout, Now: cfg.Now, TTL: cfg.IdentityTTL, StaleFor: cfg.IdentityMaxTTL - cfg.IdentityTTL,
+		PLC: s.directory, Development: cfg.DevMode, Timeout: cfg.IdentityTimeout, Now: cfg.Now, TTL: cfg.IdentityTTL, StaleFor: cfg.IdentityMaxTTL - cfg.IdentityTTL,
 	}
 	if resolver.StaleFor <= 0 {
 		resolver.StaleFor = -1
@@ -220,7 +229,7 @@ func (s *Server) config() (pds.Config, error) {
 			Domains: cfg.HandleDomains, InviteRequired: cfg.InviteRequired, InviteInterval: cfg.InviteInterval, InviteEpoch: cfg.InviteEpoch,
 			PrivacyPolicy: cfg.PrivacyPolicy, TermsOfService: cfg.TermsOfService, ContactEmail: cfg.ContactEmail,
 		},
-		Mailer: mailer, Directory: directory, Resolver: resolver,
+		Mailer: mailer, Directory: s.directory, Resolver: resolver,
 		AppView: pds.AppView{
 			Service: pds.Service(cfg.Proxy.AppView), CDN: cfg.Proxy.CDN,
 			HeaderTimeout: cfg.Proxy.HeadersTimeout, BodyTimeout: cfg.Proxy.BodyTimeout, MaxResponse: cfg.Proxy.MaxResponse,
@@ -228,8 +237,8 @@ func (s *Server) config() (pds.Config, error) {
 		OAuth:      pds.OAuth{Trusted: cfg.TrustedApps},
 		Brand:      site.Brand{Name: cfg.ServiceName, Logo: cfg.Logo, Accent: cfg.Colour, Home: cfg.Home, Support: cfg.Support},
 		Moderation: pds.Service(cfg.Proxy.Moderation), Reports: pds.Service(cfg.Proxy.Reports),
-		Operator: pds.Operator{Off: !cfg.AdminPages, Sizes: s.sizes, BackupHelp: "pds backup DIRECTORY"},
-		Relays:   cfg.Crawlers, TimeServers: TimeServers(cfg.PLC, cfg.Crawlers), SignAnyway: !cfg.ClockCheck,
+		Operator: pds.Operator{Off: !cfg.AdminPages, Sizes: s.sizes, BackupHelp: "pds backup DIRECTORY", Doctor: s.doctor},
+		Relays:   cfg.Crawlers, TimeServers: selfcheck.TimeServers(cfg.PLC, cfg.Crawlers), SignAnyway: !cfg.ClockCheck,
 		BlobLimit: cfg.BlobLimit, BlobQuota: cfg.BlobQuota, ImportLimit: cfg.ImportLimit, Sniff: blobtype.Sniff,
 		TreeCache: cfg.TreeCache, SpoolBytes: cfg.SpoolLimit, Temp: filepath.Join(cfg.DataDirectory, datadir.Temp), Backfill: cfg.Backfill,
 		Proxies: cfg.Limits.TrustedProxies, Probe: s.probe, Node: pds.Node{ID: cfg.NodeID, Shared: cfg.DatabaseURL != "", Lease: cfg.NodeLease},
@@ -259,25 +268,10 @@ func (s *Server) config() (pds.Config, error) {
 	return c, nil
 }
 
-// TimeServers are the addresses at which a directory (empty: none) and relays are asked for the
-// time. A directory in this process has the same clock and proves nothing.
-func TimeServers(plc string, relays []string) (list []string) {
-	if plc != "" {
-		list = append(list, strings.TrimSuffix(plc, "/")+"/_health")
-	}
-	for _, relay := range relays {
-		if !strings.Contains(relay, "://") {
-			relay = "https://" + relay
-		}
-		list = append(list, strings.TrimSuffix(relay, "/")+"/xrpc/_health")
-	}
-	return list
-}
-
 // sizes are what the administrator is shown of the disk.
 func (s *Server) sizes(context.Context) []adminpages.Size {
 	list := []adminpages.Size{{Name: datadir.Database, Bytes: s.databaseBytes()}}
-	if n, ok := datadir.Free(s.cfg.DataDirectory); ok {
+	if n, _, ok := datadir.Space(s.cfg.DataDirectory); ok {
 		list = append(list, adminpages.Size{Name: s.cfg.DataDirectory + ": free", Bytes: n})
 	}
 	return list

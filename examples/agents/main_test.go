@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/browser"
+)
+
+var chromium browser.Chromium
+
+// TestMain runs the program itself in a process that a test has started as a child.
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		main()
+		return
+	}
+	chromium.Main(m)
+}
+
+// TestChaos is a short -chaos. PDSKIT_AGENTS_KILLS says how often the process is killed, and
+// PDSKIT_AGENTS_SEED where the random numbers begin.
+func TestChaos(t *testing.T) {
+	o, err := parse(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.chaos, o.kills = time.Hour, 6
+	if testing.Short() {
+		o.kills = 2
+	}
+	if n, err := strconv.Atoi(os.Getenv("PDSKIT_AGENTS_KILLS")); err == nil {
+		o.kills = n
+	}
+	if seed, err := strconv.ParseUint(os.Getenv("PDSKIT_AGENTS_SEED"), 10, 64); err == nil {
+		o.seed = seed
+	}
+	var out bytes.Buffer
+	err = chaos(t.Context(), o, &out)
+	t.Log(out.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); !strings.Contains(text, "No task is lost") || strings.Contains(text, "\n0 tasks") {
+		t.Error("nothing was checked")
+	}
+}
+
+func contextOf(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithCancel(context.WithoutCancel(t.Context()))
+}
+
+// waitFor waits until a server answers.
+func waitFor(t *testing.T, address string) {
+	t.Helper()
+	eventually(t, func() bool {
+		res, err := http.Get("http://" + address + "/")
+		if err == nil {
+			res.Body.Close()
+		}
+		return err == nil
+	})
+}
+
+// eventually waits until something is so.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it never comes to be so")
+		}
+	}
+}

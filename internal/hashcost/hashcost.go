@@ -1,0 +1,13 @@
+// Package hashcost lets the tests of this module make password hashes that cost next to nothing.
+package hashcost
+
+import "sync/atomic"
+
+var low atomic.Bool
+
+// Lower makes all new password hashes of this process cheap, for good. Only testenv.CheapPasswords
+// calls it.
+func Lower() { low.Store(true) }
+
+// Low reports whether Lower was called.
+func Low() bool { return low.Load() }

@@ -1,0 +1,147 @@
+package slim
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func goroot(t *testing.T) string {
+	t.Helper()
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(root))
+}
+
+// Everything can be left out with the release of Go that runs the test.
+func TestEditsApply(t *testing.T) {
+	overlay, missed, err := Write(goroot(t), t.TempDir())
+	if err != nil || missed != nil {
+		t.Fatal(missed, err)
+	}
+	text, err := os.ReadFile(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc struct{ Replace map[string]string }
+	if err := json.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	files := make(map[string]bool)
+	for _, e := range edits {
+		files[filepath.Join(goroot(t), "src", filepath.FromSlash(e.file))] = true
+	}
+	if len(doc.Replace) != len(files) {
+		t.Errorf("%v", doc.Replace)
+	}
+	for path, by := range doc.Replace {
+		before, err := os.ReadFile(path)
+		if err != nil || !files[path] {
+			t.Fatal(path, err)
+		}
+		after, err := os.ReadFile(by)
+		if err != nil || string(after) == string(before) {
+			t.Errorf("%s is replaced by the same: %v", path, err)
+		}
+	}
+}
+
+// What another release of Go has differently stays as it is, and is said.
+func TestOtherRelease(t *testing.T) {
+	root := t.TempDir()
+	for _, e := range edits {
+		if err := put(filepath.Join(root, "src", filepath.FromSlash(e.file)), []byte("package other\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overlay, missed, err := Write(root, t.TempDir())
+	if err != nil || len(missed) != len(edits) {
+		t.Fatal(missed, err)
+	}
+	if text, _ := os.ReadFile(overlay); string(text) != `{"Replace":{}}` {
+		t.Errorf("%s", text)
+	}
+	if _, _, err := Write(t.TempDir(), t.TempDir()); err == nil {
+		t.Error("a folder without Go")
+	}
+}
+
+const program = `package main
+
+import (
+	"html/template"
+	"net/http"
+	"os"
+)
+
+type page struct{ Field string }
+
+func (page) Method() string { return "method" }
+
+func (page) Unused() string { return "nobody calls this" }
+
+func main() {
+	err := template.Must(template.New("").Parse("{{.Field}} {{index .Map 1}} {{range .List}}{{.}}{{end}}\n")).Execute(os.Stdout, map[string]any{
+		"Field": "<field>", "Map": map[int]string{1: "<one>"}, "List": []int{1, 2},
+	})
+	if err != nil {
+		panic(err)
+	}
+	if template.Must(template.New("").Parse("{{.Field}} {{.Method}}\n")).Execute(os.Stdout, page{"<f>"}) == nil {
+		panic("a method is called")
+	}
+	if _, err := http.Get("https://127.0.0.1:1/"); err == nil {
+		panic("an answer")
+	}
+}
+`
+
+// A program that is built so works, and is much smaller.
+func TestProgram(t *testing.T) {
+	if os.Getenv("PDSKIT_LONG") == "" {
+		t.Skip("PDSKIT_LONG is not set: this compiles the standard library twice")
+	}
+	dir := t.TempDir()
+	overlay, _, err := Write(goroot(t), filepath.Join(dir, "overlay"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"go.mod": "module program\n\ngo 1.24\n", "main.go": program} {
+		if err := put(filepath.Join(dir, name), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	build := func(args ...string) int64 {
+		t.Helper()
+		cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-ldflags", "-s -w", "-o", "main.wasm"}, args...), ".")...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOOS=js", "GOARCH=wasm", "GOFLAGS=", "GOWORK=off")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		info, err := os.Stat(filepath.Join(dir, "main.wasm"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	before, after := build(), build("-overlay", overlay)
+	t.Logf("%d bytes before, %d after", before, after)
+	if after > before*7/10 {
+		t.Error("it is not much smaller")
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("no node to run it in")
+	}
+	cmd := exec.Command(node, filepath.Join(goroot(t), "lib", "wasm", "wasm_exec_node.js"), filepath.Join(dir, "main.wasm"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if want := "&lt;field&gt; &lt;one&gt; 12\n&lt;f&gt; "; err != nil || string(out) != want {
+		t.Errorf("%q, %v", out, err)
+	}
+}

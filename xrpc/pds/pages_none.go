@@ -1,0 +1,5 @@
+//go:build nopages
+
+package pds
+
+const withPages = false
