@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS effect (n BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS told (did TEXT NOT NULL, state TEXT NOT NULL, active BOOLEAN NOT NULL, status TEXT NOT NULL, host TEXT NOT NULL, handle TEXT NOT NULL);`
 
 func openDB(t testing.TB, dir string) *sql.DB {
-	db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, "index.sqlite")+"?_txlock=immediate&_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=busy_timeout(10000)")
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, "index.sqlite")+"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)&_pragma=synchronous(normal)")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@
 // For SQLite, use the driver github.com/ncruces/go-sqlite3/driver, with WAL, a busy_timeout and
 // transactions that are immediate:
 //
-//	sql.Open("sqlite3", "file:index.sqlite?_txlock=immediate&_pragma=journal_mode(wal)&_pragma=busy_timeout(10000)")
+//	sql.Open("sqlite3", "file:index.sqlite?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)")
 //
 // For PostgreSQL, use github.com/jackc/pgx/v5/stdlib. There the indexer may write with several
 // transactions at once: see Indexer.Writers.
