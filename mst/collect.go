@@ -50,7 +50,7 @@ func (e *editor) collect(s *scratch, height int, pieces []piece, edits []edit) e
 			s.addGap(*p)
 			continue
 		}
-		if err := e.know(p); err != nil {
+		if err := e.load(p); err != nil {
 			return err
 		}
 		if p.from == "" { // else it was cut, and its first part is counted

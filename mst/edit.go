@@ -116,9 +116,9 @@ func (e *editor) subtree(height int, pieces []piece, edits []edit) (ref, error) 
 	return e.encode(s, height), nil
 }
 
-// know loads the node of a piece if it is not known. The other pieces of the same subtree find it
+// load loads the node of a piece if it is not known. The other pieces of the same subtree find it
 // in its parent.
-func (e *editor) know(p *piece) (err error) {
+func (e *editor) load(p *piece) (err error) {
 	if p.n == nil && p.slot != nil {
 		p.n = p.slot.Load()
 	}
@@ -132,8 +132,8 @@ func (e *editor) know(p *piece) (err error) {
 	return err
 }
 
-// last reports whether edits are all done.
-func last(edits []edit) bool {
+// allDone reports whether all edits are done.
+func allDone(edits []edit) bool {
 	for i := range edits {
 		if !edits[i].done {
 			return false
@@ -157,7 +157,7 @@ type hit struct {
 // at a known place. If keys or links come or go, it says so and does nothing, unless
 // splice can do it.
 func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
-	if err := e.know(p); err != nil {
+	if err := e.load(p); err != nil {
 		return ref{}, false, err
 	}
 	n := p.n
@@ -171,7 +171,7 @@ func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 		sp := n.seek(ed.key)
 		switch {
 		case sp.found && ed.delete(), !sp.found && ed.height == int(n.height) && !ed.delete():
-			if len(s.hits) == 0 && last(edits[i+1:]) {
+			if len(s.hits) == 0 && allDone(edits[i+1:]) {
 				return e.splice(p, ed, &sp)
 			}
 			return ref{}, false, nil

@@ -7,10 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 func goroot(t *testing.T) string {
 	t.Helper()
+	testenv.NotOnJS(t, "programs cannot be started")
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func (db *DB) acquire(ctx context.Context, did syntax.DID, create bool) (*object
 			db.users.Add(1)
 			shut := db.surplus()
 			db.mu.Unlock()
-			db.hibernate(shut)
+			db.finishClose(shut)
 			return db.start(ctx, o, create)
 		}
 		if o.is(closing) {
@@ -122,30 +122,30 @@ func (db *DB) release(o *object) {
 	if o.users == 0 && o.openErr == nil {
 		db.idle.append(o)
 		if o.isEmpty() {
-			shut = append(shut, db.retire(o))
+			shut = append(shut, db.beginClose(o))
 		}
 		shut = append(shut, db.surplus()...)
 	}
 	db.mu.Unlock()
-	db.hibernate(shut)
+	db.finishClose(shut)
 }
 
 // surplus takes idle objects out of use if too many are open. The caller holds
-// db.mu, and then hibernates them.
+// db.mu, and then calls finishClose.
 func (db *DB) surplus() (shut []*object) {
 	for len(db.open)-db.closing > db.cfg.MaxOpen {
 		o := db.idle.first()
 		if o == nil {
 			break
 		}
-		shut = append(shut, db.retire(o))
+		shut = append(shut, db.beginClose(o))
 		db.stats.Hibernated++
 	}
 	return shut
 }
 
-// retire takes an idle object out of use. The caller holds db.mu.
-func (db *DB) retire(o *object) *object {
+// beginClose takes an idle object out of use. The caller holds db.mu.
+func (db *DB) beginClose(o *object) *object {
 	db.idle.remove(o)
 	o.empty = o.isEmpty()
 	o.to(closing)
@@ -153,12 +153,12 @@ func (db *DB) retire(o *object) *object {
 	return o
 }
 
-// hibernate closes objects that were taken out of use.
-func (db *DB) hibernate(list []*object) {
+// finishClose closes objects that were taken out of use.
+func (db *DB) finishClose(list []*object) {
 	for _, o := range list {
 		// The object is at rest and all of it on disk, so an error is of no
 		// consequence.
-		_ = db.shut(o)
+		_ = db.closeStore(o)
 		db.forget(o)
 	}
 }
@@ -173,8 +173,8 @@ func (db *DB) forget(o *object) {
 	close(o.gone)
 }
 
-// shut closes the store of an object that nobody uses.
-func (db *DB) shut(o *object) error {
+// closeStore closes the store of an object that nobody uses.
+func (db *DB) closeStore(o *object) error {
 	err := o.store.Close()
 	if err == nil && o.empty {
 		err = db.cfg.Objects.Remove(o.did)

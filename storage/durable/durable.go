@@ -163,13 +163,13 @@ func (db *DB) Close() error {
 		db.mu.Lock()
 		o := db.idle.first()
 		if o != nil {
-			db.retire(o)
+			db.beginClose(o)
 		}
 		db.mu.Unlock()
 		if o == nil {
 			break
 		}
-		errs = append(errs, db.shut(o))
+		errs = append(errs, db.closeStore(o))
 		db.forget(o)
 	}
 	return errors.Join(errs...)

@@ -119,8 +119,8 @@ func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 	}
 	begin := time.Now()
 	for attempt := 1; ; attempt++ {
-		again, err := d.try(ctx, fn)
-		if !again {
+		retry, err := d.try(ctx, fn)
+		if !retry {
 			return err
 		}
 		if time.Since(begin) > d.cfg.Wait {
@@ -139,7 +139,7 @@ func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 }
 
 // try runs fn in a transaction, and reports whether that may be done again.
-func (d kv) try(ctx context.Context, fn func(storage.KVTx) error) (again bool, err error) {
+func (d kv) try(ctx context.Context, fn func(storage.KVTx) error) (retry bool, err error) {
 	c, err := d.lanes.take(ctx)
 	if err != nil {
 		return false, fail(ctx, err)

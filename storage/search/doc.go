@@ -34,10 +34,13 @@
 // length; all have to occur, or any with Query.Any. "AND", "*" and quotation marks mean nothing.
 //
 // The score of SQLite is bm25, that of PostgreSQL ts_rank, divided by the logarithm of the length:
-// the order of hits differs between the two. To rank a match costs about a microsecond. A word that
+// the order of hits differs between the two. To rank a match costs some microseconds. A word that
 // half of all documents contain would cost a second, so only the newest Index.Rank matches are
-// ranked. bm25 also counts the documents with each term; of words that nearly all documents have,
-// that remains.
+// ranked. Besides, bm25 counts the documents with each term, which costs 50 ns for each of them. So
+// terms that occur in more than 50,000 documents, by an estimate, do not count towards the score in
+// SQLite. They say little about a document. They have to occur like others; a query of nothing else
+// returns the newest matches, with a score of 0. With Query.Any, documents that have only such terms
+// come after all others, the newest first.
 //
 // # Vectors
 //
@@ -45,8 +48,8 @@
 // row, and any filter works. Vectors are normalised; the score is the cosine. For each there is a
 // copy with a byte per dimension that lies in blocks of 64, and the distance between copy and
 // vector. A search reads the blocks, a quarter of the bytes, and bounds each score from below and
-// above. Only vectors that the bounds leave in question are read at full precision. This takes time
-// linear in the number of vectors. Above a million, an approximate index in a database of its own
+// above, on up to four processors while it reads on. Only vectors that the bounds leave in question
+// are read at full precision. This takes time linear in the number of vectors. Above a million, an approximate index in a database of its own
 // is the better tool.
 //
 // # Both
@@ -56,6 +59,6 @@
 //
 // # Memory
 //
-// A search holds its hits, one range of blocks (1 MiB or so), at most 24,576 candidates, and 8
-// bytes for each 64 documents that pass a filter. [Index.Check] holds 16 bytes per document.
+// A search holds its hits, some blocks (1 MiB or so), at most 24,576 candidates, up to 1 MiB of
+// texts, and 8 bytes for each 64 documents that pass a filter. [Index.Check] holds 16 bytes per document.
 package search

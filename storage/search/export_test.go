@@ -16,7 +16,10 @@ var (
 )
 
 // Small makes the sizes of a search so small that little data exceeds them.
-func (x *Index) Small() { x.bounds = bounds{3, 1, 5} }
+func (x *Index) Small() { x.bounds = bounds{3, 1, 5, 1 << 40, 1, 1} }
+
+// Common makes words in more than n documents common.
+func (x *Index) Common(n int64) { x.bounds = bounds{2048, 256, 8192, n, 5, 20} }
 
 // CheckTranslation checks the queries that a text becomes.
 func CheckTranslation(t *testing.T, text string, grams, prefix, or bool) {
@@ -96,7 +99,7 @@ func TestBounds(t *testing.T) {
 
 // TestManyEqualVectors: candidates that no bounds tell apart stay within their limit.
 func TestManyEqualVectors(t *testing.T) {
-	n := &nearest{k: 3}
+	n := &nearest{k: 3, least: math.Inf(-1)}
 	for i := range int64(100) {
 		n.add(i, 0.5, 0.1)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -78,28 +79,25 @@ func (x *Index) Search(ctx context.Context, q Querier, query Query) (hits []Hit,
 
 // byWords returns the best of the newest documents that match.
 func (x *Index) byWords(ctx context.Context, q Querier, all []phrase, query Query, depth int) ([]scored, error) {
-	var statement string
-	var args []any
 	if x.Dialect == SQLite {
-		// The + keeps SQLite from looking up one document after the other.
-		filter, more := x.conditions(query.Filter, "+rowid", []any{fts5(all, query.Any)})
-		args = append(more, x.rank(), depth)
-		statement = fmt.Sprintf(`SELECT doc, score FROM (SELECT rowid AS doc, -bm25(NAME_text) AS score FROM NAME_text
-			WHERE NAME_text MATCH $1%s ORDER BY rowid DESC LIMIT $%d) ORDER BY score DESC, doc LIMIT $%d`, filter, len(args)-1, len(args))
-	} else {
-		// MATERIALIZED keeps PostgreSQL from walking through all documents by number.
-		filter, more := x.conditions(query.Filter, "doc", []any{tsquery(all, query.Any)})
-		args = append(more, x.rank(), depth)
-		statement = fmt.Sprintf(`WITH m AS MATERIALIZED (SELECT doc FROM NAME_doc WHERE terms @@ $1::tsquery%s),
-			newest AS (SELECT doc FROM m ORDER BY doc DESC LIMIT $%d)
-			SELECT doc, ts_rank(terms, $1::tsquery, 1) AS score FROM newest JOIN NAME_doc USING (doc) ORDER BY score DESC, doc LIMIT $%d`, filter, len(args)-1, len(args))
+		r, err := x.ranking(ctx, q, all, query.Any)
+		if err != nil {
+			return nil, err
+		}
+		return x.byRank(ctx, q, r, query.Filter, depth)
 	}
+	// MATERIALIZED keeps PostgreSQL from walking through all documents by number.
+	filter, args := x.conditions(query.Filter, "doc", []any{tsquery(all, query.Any)})
+	args = append(args, x.rank(), depth)
+	statement := fmt.Sprintf(`WITH m AS MATERIALIZED (SELECT doc FROM NAME_doc WHERE terms @@ $1::tsquery%s),
+		newest AS (SELECT doc FROM m ORDER BY doc DESC LIMIT $%d)
+		SELECT doc, ts_rank(terms, $1::tsquery, 1) AS score FROM newest JOIN NAME_doc USING (doc) ORDER BY score DESC, doc LIMIT $%d`, filter, len(args)-1, len(args))
 	return list(ctx, q, func(rows *sql.Rows, s *scored) error { return rows.Scan(&s.doc, &s.score) }, x.sql(statement), args...)
 }
 
 // byVector returns the nearest documents.
 func (x *Index) byVector(ctx context.Context, q Querier, unit []float32, filter []Condition, depth int) ([]scored, error) {
-	n := &nearest{k: depth}
+	n := &nearest{k: depth, least: math.Inf(-1)}
 	var mask map[int64]uint64 // per block, the slots that pass the filter
 	if len(filter) > 0 {
 		var small []int64
@@ -168,40 +166,6 @@ func (x *Index) passing(ctx context.Context, q Querier, filter []Condition) (map
 	return mask, small, wrap(rows.Err())
 }
 
-// scan compares the next blocks, and returns the last one.
-func (x *Index) scan(ctx context.Context, q Querier, p *probe, n *nearest, mask map[int64]uint64, after int64) (int64, error) {
-	rows, err := q.QueryContext(ctx, x.sql(`SELECT block, slots FROM NAME_block WHERE block > $1 ORDER BY block LIMIT $2`), after, x.limits().blocks)
-	if err != nil {
-		return 0, wrap(err)
-	}
-	defer rows.Close()
-	size := x.slotSize()
-	for rows.Next() {
-		var slots sql.RawBytes
-		if err := rows.Scan(&after, &slots); err != nil {
-			return 0, wrap(err)
-		}
-		if len(slots) != blockSlots*size {
-			return 0, fmt.Errorf("%w: a block has %d bytes, not %d", ErrSchema, len(slots), blockSlots*size)
-		}
-		pass := ^uint64(0)
-		if mask != nil {
-			if pass = mask[after]; pass == 0 {
-				continue
-			}
-		}
-		for i := range blockSlots {
-			slot := slots[i*size : (i+1)*size]
-			if pass>>i&1 == 0 || slot[0]|slot[1]|slot[2]|slot[3] == 0 {
-				continue
-			}
-			score, radius := p.bounds(slot)
-			n.add(after*blockSlots+int64(i), score, radius)
-		}
-	}
-	return after, wrap(rows.Err())
-}
-
 // settle reads vectors and computes their scores.
 func (x *Index) settle(ctx context.Context, q Querier, unit []float32, n *nearest, docs []int64) error {
 	slices.Sort(docs)
@@ -262,9 +226,11 @@ func fuse(words, near []scored, both bool, k int) []found {
 	}
 	add(words, func(h *Hit, rank int, score float64) { h.TextRank, h.TextScore = rank, score })
 	add(near, func(h *Hit, rank int, score float64) { h.VectorRank, h.VectorScore = rank, score })
-	slices.SortStableFunc(all, func(a, b found) int {
-		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.doc, b.doc))
-	})
+	if both { // a single list is in order
+		slices.SortStableFunc(all, func(a, b found) int {
+			return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.doc, b.doc))
+		})
+	}
 	return all[:min(k, len(all))]
 }
 

@@ -246,6 +246,11 @@ func (m *model) compare(t *testing.T, db search.Querier, x *search.Index, q sear
 	default:
 		want = m.fused(q, m.words(q))
 	}
+	sameHits(t, q, got, want)
+}
+
+func sameHits(t *testing.T, q search.Query, got, want []ranked) {
+	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("%+v: %v, want %v", q, got, want)
 	}

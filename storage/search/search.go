@@ -61,7 +61,7 @@ type Index struct {
 	// Grams indexes substrings of three characters instead of words.
 	Grams bool
 	// Rank is how many matches of the words are ranked, the newest ones by their first Put; 0:
-	// 5,000.
+	// 3,000.
 	Rank int
 
 	bounds bounds
@@ -72,11 +72,15 @@ type bounds struct {
 	few        int // up to how many documents a filter makes a search read their vectors instead of the blocks
 	blocks     int // how many blocks a search reads before it looks at its candidates
 	candidates int // how many candidates it has then
+
+	common int64 // a word in more documents does not count towards the score
+	probe  int64 // of how many documents with a word the distances are looked at
+	texts  int   // how many texts are read to see whether they have the common words too
 }
 
 func (x *Index) limits() bounds {
 	if x.bounds == (bounds{}) {
-		return bounds{2048, 256, 8192}
+		return bounds{2048, 256, 8192, 50_000, 256, 512}
 	}
 	return x.bounds
 }
@@ -148,7 +152,7 @@ func (x *Index) name() string {
 
 func (x *Index) rank() int {
 	if x.Rank == 0 {
-		return 5000
+		return 3000
 	}
 	return x.Rank
 }

@@ -37,6 +37,13 @@ func (p phrase) matches(terms []Term, covered []bool) {
 	}
 }
 
+// in reports whether a text has a phrase.
+func (p phrase) in(terms []Term) bool {
+	covered := make([]bool, len(terms))
+	p.matches(terms, covered)
+	return slices.Contains(covered, true)
+}
+
 // snippet cuts a text around the terms of a query.
 func snippet(text string, grams bool, query []phrase) Snippet {
 	terms := Terms(text, grams)

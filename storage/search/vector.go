@@ -184,20 +184,21 @@ func better(a, b scored) int {
 type nearest struct {
 	k     int
 	lower []float64 // heap: the k greatest lower bounds, the least at the top
+	least float64   // what a candidate must reach besides
 	some  []candidate
 	exact []scored // the best of those whose score is known, in order
 }
 
 type candidate struct {
-	doc   int64
-	upper float64
+	doc          int64
+	lower, upper float64
 }
 
 // floor is what a candidate must reach.
 func (n *nearest) floor() float64 {
-	floor := math.Inf(-1)
+	floor := n.least
 	if len(n.lower) == n.k {
-		floor = n.lower[0]
+		floor = max(floor, n.lower[0])
 	}
 	if len(n.exact) == n.k {
 		floor = max(floor, n.exact[n.k-1].score)
@@ -206,11 +207,16 @@ func (n *nearest) floor() float64 {
 }
 
 func (n *nearest) add(doc int64, score, radius float64) {
-	if score+radius < n.floor() {
+	n.merge(candidate{doc, score - radius, score + radius})
+}
+
+// merge adds a candidate, unless k others are better.
+func (n *nearest) merge(c candidate) {
+	if c.upper < n.floor() {
 		return
 	}
-	n.some = append(n.some, candidate{doc, score + radius})
-	n.push(score - radius)
+	n.some = append(n.some, c)
+	n.push(c.lower)
 }
 
 // push keeps the k greatest lower bounds.

@@ -176,7 +176,7 @@ func (d events) Trim(ctx context.Context, t time.Time) error {
 // trim deletes rows until there is no more to delete.
 func (d events) trim(ctx context.Context, sql string, before any) error {
 	for more := true; more; {
-		err := d.writer.do(ctx, step{again: true, fn: func(c *conn) error {
+		err := d.writer.do(ctx, step{retryable: true, fn: func(c *conn) error {
 			var newest int64
 			rows := 0
 			var err error

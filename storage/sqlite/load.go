@@ -12,7 +12,7 @@ var _ storage.Loader = repos{}
 
 // Load implements storage.Loader. Calls that run at the same time share transactions.
 func (d repos) Load(ctx context.Context, did syntax.DID, l *storage.Load) error {
-	return d.writer.do(ctx, step{again: true, fn: func(c *conn) error {
+	return d.writer.do(ctx, step{retryable: true, fn: func(c *conn) error {
 		row, err := c.repo(did)
 		if errors.Is(err, storage.ErrNotFound) {
 			row.id, err = c.insertRepo(did, &storage.Change{}, "", 0)
@@ -60,7 +60,7 @@ func (c *conn) load(row repoRow, l *storage.Load) error {
 
 // Unload implements storage.Loader.
 func (d repos) Unload(ctx context.Context, did syntax.DID) error {
-	err := d.writer.do(ctx, step{again: true, fn: func(c *conn) error {
+	err := d.writer.do(ctx, step{retryable: true, fn: func(c *conn) error {
 		row, err := c.repo(did)
 		if errors.Is(err, storage.ErrNotFound) {
 			return nil
@@ -78,7 +78,7 @@ func (d repos) Unload(ctx context.Context, did syntax.DID) error {
 // LoadEvents implements storage.Loader.
 func (d repos) LoadEvents(ctx context.Context, l *storage.LoadEvents) error {
 	var newest int64
-	return d.writer.do(ctx, step{again: true, after: func() { d.announce(newest) }, fn: func(c *conn) (err error) {
+	return d.writer.do(ctx, step{retryable: true, after: func() { d.announce(newest) }, fn: func(c *conn) (err error) {
 		for _, seq := range l.Drop {
 			if err := c.exec("DELETE FROM event WHERE seq = ?", seq); err != nil {
 				return err

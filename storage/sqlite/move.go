@@ -79,7 +79,7 @@ func (c *conn) watched() (w storage.Watch, err error) {
 
 // rewatch changes how the store stands, in a transaction of its own.
 func (d repos) rewatch(ctx context.Context, fn func(*conn, storage.Watch) error) error {
-	return d.writer.do(ctx, step{alone: true, fn: func(c *conn) error {
+	return d.writer.do(ctx, step{exclusive: true, fn: func(c *conn) error {
 		w, err := c.watched()
 		if err != nil {
 			return err
@@ -175,7 +175,7 @@ func (d repos) Changed(ctx context.Context) iter.Seq2[storage.Changed, error] {
 
 // Settle implements storage.Movable.
 func (d repos) Settle(ctx context.Context, list []storage.Changed) error {
-	return d.writer.do(ctx, step{again: true, fn: func(c *conn) error {
+	return d.writer.do(ctx, step{retryable: true, fn: func(c *conn) error {
 		w, err := c.watched()
 		if err != nil || w.State == storage.Unwatched {
 			return err
@@ -195,7 +195,7 @@ func (d repos) Touch(ctx context.Context, did syntax.DID) error {
 	if err != nil || w.State == storage.Unwatched {
 		return err
 	}
-	return d.writer.do(ctx, step{again: true, fn: func(c *conn) error {
+	return d.writer.do(ctx, step{retryable: true, fn: func(c *conn) error {
 		switch w, err := c.watched(); {
 		case err != nil || w.State == storage.Unwatched:
 			return err

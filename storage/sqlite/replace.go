@@ -96,7 +96,7 @@ func (s *staged) flush(ctx context.Context) error {
 		return nil
 	}
 	set := s.set
-	err := s.writer.do(ctx, step{again: true, fn: func(c *conn) (err error) {
+	err := s.writer.do(ctx, step{retryable: true, fn: func(c *conn) (err error) {
 		expires := s.cfg.Now().Add(stageTime)
 		if s.set == 0 {
 			if set, err = c.newSet(); err == nil {
@@ -209,7 +209,7 @@ func (db *DB) sweep(ctx context.Context) error {
 			return err
 		})
 		if err == nil && more {
-			err = db.writer.do(ctx, step{again: true, fn: func(c *conn) error {
+			err = db.writer.do(ctx, step{retryable: true, fn: func(c *conn) error {
 				set, found, err := c.expired(db.cfg.Now())
 				if err != nil || !found {
 					return err
@@ -232,7 +232,7 @@ func (db *DB) sweepEvents(ctx context.Context) error {
 			return err
 		})
 		if err == nil && more {
-			err = db.writer.do(ctx, step{again: true, fn: func(c *conn) error {
+			err = db.writer.do(ctx, step{retryable: true, fn: func(c *conn) error {
 				did, seq, found, err := c.gone()
 				if err != nil || !found {
 					return err
@@ -283,7 +283,7 @@ func (db *DB) expireDropped(ctx context.Context) error {
 	if len(dropped) == 0 {
 		return nil
 	}
-	err := db.writer.do(ctx, step{again: true, fn: func(c *conn) error {
+	err := db.writer.do(ctx, step{retryable: true, fn: func(c *conn) error {
 		for _, set := range dropped {
 			if err := c.exec("UPDATE loose SET expires = 0 WHERE records = ?", set); err != nil {
 				return err

@@ -99,8 +99,8 @@ func (d repos) Apply(ctx context.Context, did syntax.DID, change *storage.Change
 }
 
 // write runs a step that may add events, and announces them when it is committed.
-func (db *DB) write(ctx context.Context, alone bool, fn func(*conn) (int64, error)) (seq int64, err error) {
-	err = db.writer.do(ctx, step{alone: alone, again: !alone, fn: func(c *conn) (err error) {
+func (db *DB) write(ctx context.Context, exclusive bool, fn func(*conn) (int64, error)) (seq int64, err error) {
+	err = db.writer.do(ctx, step{exclusive: exclusive, retryable: !exclusive, fn: func(c *conn) (err error) {
 		seq, err = fn(c)
 		return err
 	}, after: func() { db.announce(seq) }})

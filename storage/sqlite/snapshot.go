@@ -82,7 +82,7 @@ func (p *pins) begin(ctx context.Context) error {
 		}
 		list = append(list, c)
 	}
-	return p.db.writer.do(ctx, step{alone: true, fn: func(*conn) error {
+	return p.db.writer.do(ctx, step{exclusive: true, fn: func(*conn) error {
 		for _, c := range list {
 			if err := c.exec("BEGIN"); err != nil {
 				return err

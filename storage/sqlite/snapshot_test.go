@@ -92,7 +92,7 @@ func TestWALAfterASnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	pages := func() (n int) {
-		_ = db.writer.do(ctx, step{alone: true, fn: func(*conn) error { n = db.checkpoints.wal; return nil }})
+		_ = db.writer.do(ctx, step{exclusive: true, fn: func(*conn) error { n = db.checkpoints.wal; return nil }})
 		return n
 	}
 	write := func(n int) {

@@ -15,11 +15,11 @@ type step struct {
 	fn func(*conn) error
 	// after, if not nil, is called once the step is committed.
 	after func()
-	// alone: the step shares its transaction with no other. For long ones.
-	alone bool
-	// again: fn may run twice. Then it needs no savepoint, which would copy every page
+	// exclusive: the step shares its transaction with no other. For long ones.
+	exclusive bool
+	// retryable: fn may run twice. Then it needs no savepoint, which would copy every page
 	// before it is changed.
-	again bool
+	retryable bool
 }
 
 // writer lets steps take turns on the one writing connection. A step runs in
@@ -100,17 +100,17 @@ func (w *writer) do(ctx context.Context, s step) error {
 		if g.err != errUndone {
 			return fail(ctx, g.err)
 		}
-		s.again = false // once more, and nobody else can undo it
+		s.retryable = false // once more, and nobody else can undo it
 	}
 }
 
 // take runs a step in its turn, and passes the turn on.
 func (w *writer) take(ctx context.Context, s step) (g *group, err error) {
-	defer func() { w.pass(s.alone) }()
+	defer func() { w.pass(s.exclusive) }()
 	if w.closed {
 		return nil, errClosed
 	}
-	if s.alone && w.group != nil {
+	if s.exclusive && w.group != nil {
 		w.end()
 	}
 	if w.group == nil {
@@ -138,12 +138,12 @@ func (w *writer) take(ctx context.Context, s step) (g *group, err error) {
 // savepoint, or, which is cheaper as long as all goes well, with the transaction, whose
 // other steps then run again.
 func (w *writer) run(ctx context.Context, s step) (err error) {
-	if !s.alone && (!s.again || w.group.once) {
+	if !s.exclusive && (!s.retryable || w.group.once) {
 		w.group.once = true
 		w.conn.use(ctx, false)
 		return w.conn.savepoint(s.fn)
 	}
-	if s.alone {
+	if s.exclusive {
 		w.conn.use(ctx, true)
 	} else {
 		// It is short, and to stop it half way would cost the others.

@@ -36,7 +36,7 @@ func TestFailingStepInGroup(t *testing.T) {
 			panic(errStep)
 		}
 	}
-	again := func(fn func(*conn) error) step { return step{fn: fn, again: true} }
+	again := func(fn func(*conn) error) step { return step{fn: fn, retryable: true} }
 	once := func(fn func(*conn) error) step { return step{fn: fn} }
 	for name, steps := range map[string][]step{
 		"all go well":                  {again(writes("0")), again(writes("1")), once(writes("2"))},
@@ -47,8 +47,8 @@ func TestFailingStepInGroup(t *testing.T) {
 		"one panics":                   {again(writes("0")), again(panics("1")), again(writes("2"))},
 		"one that runs once is there":  {again(writes("0")), once(writes("1")), again(fails("2"))},
 		"one that runs once fails":     {again(writes("0")), once(fails("1")), again(writes("2"))},
-		"one alone fails":              {again(writes("0")), {fn: fails("1"), alone: true}, again(writes("2"))},
-		"one alone is between":         {again(writes("0")), {fn: writes("1"), alone: true}, again(fails("2"))},
+		"one alone fails":              {again(writes("0")), {fn: fails("1"), exclusive: true}, again(writes("2"))},
+		"one alone is between":         {again(writes("0")), {fn: writes("1"), exclusive: true}, again(fails("2"))},
 		"one that runs once is before": {once(writes("0")), again(fails("1")), once(panics("2")), again(writes("3"))},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestFailingStepInGroup(t *testing.T) {
 			<-w.turn
 			done.Wait()
 			for i, err := range errs {
-				if most := 1 + map[bool]int{true: 1}[steps[i].again]; runs[i] < 1 || runs[i] > most {
+				if most := 1 + map[bool]int{true: 1}[steps[i].retryable]; runs[i] < 1 || runs[i] > most {
 					t.Errorf("step %d ran %d times", i, runs[i])
 				}
 				there := db.read(ctx, func(c *conn) error {

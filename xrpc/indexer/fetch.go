@@ -278,7 +278,7 @@ func (f *fetch) put(ctx context.Context) error {
 // remote reads a repository from the account's host.
 func (f *fetch) remote(ctx context.Context) error {
 	known := f.d.a.Host
-	if f.d.a.Tries > 0 {
+	if f.d.a.Tries > 0 || !f.d.a.Read.IsZero() {
 		f.suspect(f.d.a.DID) // it may have moved
 	}
 	doc, err := f.lookUp(ctx, f.d)

@@ -224,16 +224,17 @@ func (r *run) key(ctx context.Context, did syntax.DID, refresh bool) (*crypto.Pu
 	return key, nil
 }
 
-// suspect has the document of a DID fetched again, unless that was done a moment ago: whoever can send
-// wrong events must not be able to cause endless requests.
-func (r *run) suspect(did syntax.DID) {
+// suspect has the document of a DID fetched again, and returns true, unless that was done a moment ago:
+// whoever can send wrong events must not be able to cause endless requests.
+func (r *run) suspect(did syntax.DID) bool {
 	const pause = 10 * time.Second
 	now := r.Now()
 	if last, ok := r.checked.Get(did); ok && now.Sub(last) < pause && !now.Before(last) {
-		return
+		return false
 	}
 	r.checked.Put(did, now)
 	r.Identity.Purge(syntax.AtIdentifier(did))
+	return true
 }
 
 func orDefault(n, def int) int {

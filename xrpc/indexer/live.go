@@ -219,8 +219,9 @@ func (r *run) speaksFor(ctx context.Context, s *source, did syntax.DID) error {
 		return nil
 	}
 	doc, err := r.Identity.ResolveDID(ctx, did)
+	fresh := false
 	if err == nil && !doc.HostedAt(s.url) {
-		r.suspect(did)
+		fresh = r.suspect(did)
 		doc, err = r.Identity.ResolveDID(ctx, did)
 	}
 	if err != nil {
@@ -228,6 +229,9 @@ func (r *run) speaksFor(ctx context.Context, s *source, did syntax.DID) error {
 	}
 	if !doc.HostedAt(s.url) {
 		r.count.foreign.Add(1)
+		if !fresh { // the account may have moved there just now
+			return fmt.Errorf("%s does not seem to be at %s", did, s.url)
+		}
 		return fmt.Errorf("%w: %s is not at %s", errForeign, did, s.url)
 	}
 	return nil
@@ -330,6 +334,9 @@ func (r *run) follows(d *draft, next commit.State, e *commit.Event, records map[
 	r.count.commits.Add(1)
 }
 
+// checkPause is the time between two looks at a repository for no good reason.
+const checkPause = time.Minute
+
 // doubt notes that an event of a known account is not believed. What the repository has is right, so
 // it is looked at, but not more often than once a minute for that reason.
 func (r *run) doubt(ctx context.Context, d *draft, cause error) error {
@@ -340,11 +347,11 @@ func (r *run) doubt(ctx context.Context, d *draft, cause error) error {
 	if d.a.Version == 0 {
 		return cause
 	}
-	at := r.Now()
-	if next := d.a.Read.Add(time.Minute); next.After(at) {
-		at = next
-	}
 	if d.a.Due.IsZero() {
+		at := r.Now()
+		if next := d.a.Read.Add(checkPause); next.After(at) {
+			at = next
+		}
 		d.a.Error = shorten(cause)
 		d.due(at)
 	}
@@ -398,10 +405,14 @@ func (r *run) account(ctx context.Context, d *draft, it *item, m *commit.Account
 	if !sc.wants(&d.a) {
 		return nil
 	}
+	ofHost := it.src.Host != ""
+	if ofHost && !m.Active { // one that the account has left says that too
+		r.suspect(m.DID)
+	}
 	if err := r.speaksFor(ctx, it.src, m.DID); err != nil {
 		gone := errors.Is(err, identity.ErrTombstoned) || errors.Is(err, identity.ErrNotFound)
 		if !gone || m.Active || d.a.Host != it.src.url {
-			return err
+			return r.doubt(ctx, d, err)
 		}
 	}
 	if d.a.Version == 0 && d.a.State == "" {
@@ -411,6 +422,9 @@ func (r *run) account(ctx context.Context, d *draft, it *item, m *commit.Account
 		r.add(d, sc, it.src)
 	}
 	r.status(d, m.Active, m.Status)
+	if ofHost && !m.Active && m.Status != commit.Deleted && d.changed {
+		d.due(r.Now().Add(checkPause)) // if it was not true, that heals it
+	}
 	return nil
 }
 
@@ -447,15 +461,17 @@ func (r *run) identity(ctx context.Context, d *draft, m *commit.Identity) error 
 	if r.trustsLocal() {
 		return nil
 	}
-	r.Identity.Purge(syntax.AtIdentifier(m.DID))
+	if !r.suspect(m.DID) { // what is cached is some seconds old
+		d.due(r.Now().Add(checkPause)) // that looks it up again
+	}
 	if m.Handle != "" {
 		r.Identity.Purge(syntax.AtIdentifier(m.Handle))
 	}
-	doc, err := r.lookUp(ctx, d)
-	if err != nil {
-		return err
+	host := d.a.Host
+	if _, err := r.lookUp(ctx, d); err != nil {
+		return r.doubt(ctx, d, err)
 	}
-	if host, _ := doc.PDS(); host != "" && d.a.Tries > 0 { // it may have moved from where it could not be read
+	if d.a.Host != host || d.a.Tries > 0 { // what it wrote elsewhere, or where it could be read no more
 		d.due(r.Now())
 	}
 	return nil

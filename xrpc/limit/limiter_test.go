@@ -60,9 +60,11 @@ func ended[T any](t *testing.T, c <-chan T) (v T) {
 // A client that reads nothing of its answer, while its connection is alive, is cut off.
 func TestAnswerThatNobodyReads(t *testing.T) {
 	protocols(t, func(t *testing.T, h2 bool) {
-		result := make(chan error, 1)
+		result, begun := make(chan error, 1), make(chan struct{})
 		c := &Class{Stall: 50 * time.Millisecond}
 		srv := serve(t, one(c), h2, func(w http.ResponseWriter, r *http.Request) {
+			w.(http.Flusher).Flush()
+			<-begun
 			var err error
 			for err == nil {
 				_, err = w.Write(make([]byte, 1<<20))
@@ -70,6 +72,7 @@ func TestAnswerThatNobodyReads(t *testing.T) {
 			result <- err
 		})
 		resp, err := srv.Client().Get(srv.URL)
+		close(begun) // the client has the header, however busy the machine is
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,8 +112,10 @@ func TestAnswerThatIsReadInTrickles(t *testing.T) {
 		p.wait(10*time.Second, 11_000)
 	}
 	protocols(t, func(t *testing.T, h2 bool) {
-		result := make(chan error, 1)
+		result, begun := make(chan error, 1), make(chan struct{})
 		srv := serve(t, one(&Class{Stall: 300 * time.Millisecond, Pace: 1 << 40}), h2, func(w http.ResponseWriter, r *http.Request) {
+			w.(http.Flusher).Flush()
+			<-begun
 			var err error
 			for err == nil {
 				_, err = w.Write(make([]byte, 1<<20))
@@ -118,6 +123,7 @@ func TestAnswerThatIsReadInTrickles(t *testing.T) {
 			result <- err
 		})
 		resp, err := srv.Client().Get(srv.URL)
+		close(begun) // the client has the header, however busy the machine is
 		if err != nil {
 			t.Fatal(err)
 		}

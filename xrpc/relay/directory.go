@@ -200,6 +200,20 @@ func (r *Relay) Reconnect(ctx context.Context, name string) error {
 	return nil
 }
 
+// ResetCursor has a host read anew from its oldest message, and all its repositories compared, as when
+// its log has begun anew: see ResetAfter for when the relay does so by itself.
+func (r *Relay) ResetCursor(ctx context.Context, name string) error {
+	h, err := r.known(ctx, name)
+	if err != nil {
+		return err
+	}
+	h.queue.restart(0)
+	if err := r.Reconnect(ctx, name); err != nil {
+		return err
+	}
+	return r.Compare(ctx, name)
+}
+
 // Compare has all repositories of a host compared with what the host lists, and repairs those that
 // differ. It runs in the background.
 func (r *Relay) Compare(ctx context.Context, name string) error {

@@ -83,6 +83,7 @@ type host struct {
 	refused   int     // how often in a row the cursor was refused, or nothing could be read
 	skip      bool    // the next connection begins with what comes next
 	comparing bool    // its repositories are being compared
+	filling   bool    // throttled accounts get the places that are free
 	leave     context.CancelFunc
 }
 
@@ -121,8 +122,37 @@ func (r *Relay) counted(counts map[string]countRow) {
 			h.mu.Lock()
 			h.row.count = c
 			h.mu.Unlock()
+			if most := h.limits().Accounts; c.Throttled > 0 && (most < 0 || c.Accounts-c.Throttled < most) {
+				h.fill()
+			}
 		}
 	}
+}
+
+// fill gives throttled accounts the places that have become free, in the background.
+func (h *host) fill() {
+	h.r.mu.Lock()
+	ctx := h.r.running
+	h.r.mu.Unlock()
+	if ctx == nil {
+		return
+	}
+	h.mu.Lock()
+	busy := h.filling
+	h.filling = true
+	h.mu.Unlock()
+	if busy {
+		return
+	}
+	h.r.wg.Go(func() {
+		err := h.r.catchUp(ctx, h)
+		h.mu.Lock()
+		h.filling = false
+		h.mu.Unlock()
+		if err != nil && ctx.Err() == nil {
+			h.note(err)
+		}
+	})
 }
 
 // host returns a host, or nil.

@@ -93,6 +93,7 @@ type Relay struct {
 	memory budget
 
 	refresh spent // when documents were last fetched anew, by DID
+	asked   spent // when hosts were last asked for the status of accounts, by DID
 	repairs spent // when accounts were last repaired, by DID
 
 	mu      sync.Mutex

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"time"
@@ -23,9 +24,16 @@ const repairTimeout = time.Minute
 // errBehind: the host has an older revision than the relay.
 var errBehind = errors.New("relay: the host has an older revision than it had")
 
-// maintain repairs the account if that is due.
-func (b *batch) maintain(ctx context.Context) error {
+// errCrowded: the host is asked for as much as it may be at a time.
+var errCrowded = errors.New("relay: too many requests to the host are under way")
+
+// maintain repairs the account if that is due and wanted. Messages do not wait for the collections of
+// their account: those are asked for when the lane has nothing else to do.
+func (b *batch) maintain(ctx context.Context, wanted bool) error {
 	l, r := b.lane, b.h.r
+	if !wanted {
+		return nil
+	}
 	if !r.pending(b.c.from) {
 		if !l.next.IsZero() || l.due {
 			l.next, l.fails, l.due = time.Time{}, 0, false
@@ -41,8 +49,10 @@ func (b *batch) maintain(ctx context.Context) error {
 		l.next = now.Add(repairLeast)
 		return nil
 	}
-	err := r.repair(ctx, b.c)
+	err := r.repair(ctx, b.h, b.c)
 	switch {
+	case errors.Is(err, errCrowded):
+		l.next = now.Add(time.Second + rand.N(time.Second))
 	case err == nil:
 		l.next, l.fails, l.due = time.Time{}, 0, false
 		if err := r.ledger.unmark(ctx, keyWork+string(l.did)); err != nil {
@@ -61,7 +71,7 @@ func (b *batch) maintain(ctx context.Context) error {
 
 // repair fetches the signed head of a desynchronized account, and the collections of one whose
 // history is not known.
-func (r *Relay) repair(ctx context.Context, c *change) error {
+func (r *Relay) repair(ctx context.Context, from *host, c *change) error {
 	ctx, cancel := context.WithTimeout(ctx, repairTimeout)
 	defer cancel()
 	a := &c.to
@@ -83,12 +93,13 @@ func (r *Relay) repair(ctx context.Context, c *change) error {
 				return c.apply(ctx)
 			}
 		}
-		select {
-		case h.fetches <- struct{}{}:
-			defer func() { <-h.fetches }()
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		from = h
+	}
+	select {
+	case from.fetches <- struct{}{}:
+		defer func() { <-from.fetches }()
+	default:
+		return errCrowded
 	}
 	if a.state.Desync {
 		if err := r.refetch(ctx, c); err != nil {
@@ -115,7 +126,11 @@ func (r *Relay) refetch(ctx context.Context, c *change) error {
 		return err
 	}
 	if status != "" {
-		a.state.Desync, a.state.Upstream = false, status
+		a.state.Desync = false
+		if status == a.state.Upstream {
+			return nil
+		}
+		a.state.Upstream = status
 		c.message(&commit.Account{DID: a.did, Status: status, Time: r.Now()})
 		return nil
 	}
@@ -134,6 +149,12 @@ func (r *Relay) refetch(ctx context.Context, c *change) error {
 		c.commit = head.Commit.Data
 	}
 	a.state.Desync = false
+	if a.state.Upstream != "" && a.state.Upstream != commit.Deleted && !r.isLocal(a.who.host) {
+		a.state.Upstream = "" // a host gives the repositories of active accounts only
+		if !a.state.Throttled {
+			c.message(accountMessage(a, r))
+		}
+	}
 	if !a.state.Throttled && a.state.Upstream == "" {
 		c.message(head)
 	}
@@ -176,6 +197,12 @@ func (r *Relay) fetch(ctx context.Context, c *change) (head *commit.Sync, status
 	defer repo.Close()
 	signed := repo.Commit()
 	return &commit.Sync{DID: a.did, Rev: signed.Rev, Commit: car.Block{CID: repo.Root(), Data: signed.Encode()}, Time: r.Now()}, "", nil
+}
+
+// isLocal reports whether a host is in the same process.
+func (r *Relay) isLocal(name string) bool {
+	h := r.host(name)
+	return h != nil && h.store != nil
 }
 
 // fetchStore is fetch for a host in the same process.

@@ -157,10 +157,11 @@ func (r *Relay) finishBurial(ctx context.Context, did syntax.DID, row *goneRow, 
 		}
 		break
 	}
-	clear := []string{keyWork + string(did)}
+	r.outbox.Forget(did)
+	rows := []string{keyWork + string(did)}
 	if a != nil {
 		for name := range a.has {
-			clear = append(clear, keyCollection+string(name)+"/"+string(did))
+			rows = append(rows, keyCollection+string(name)+"/"+string(did))
 		}
 	}
 	if !row.Local {
@@ -169,13 +170,13 @@ func (r *Relay) finishBurial(ctx context.Context, did syntax.DID, row *goneRow, 
 		} else {
 			r.counted(counts)
 		}
-		return r.ledger.unmark(ctx, append(clear, keyGone+string(did))...)
+		return r.ledger.unmark(ctx, append(rows, keyGone+string(did))...)
 	}
 	row.Pending = false
 	if err := r.writeGone(ctx, did, row); err != nil {
 		return err
 	}
-	return r.ledger.unmark(ctx, clear...)
+	return r.ledger.unmark(ctx, rows...)
 }
 
 // resume goes on with what was begun before the relay was started, and looks, now and then, at

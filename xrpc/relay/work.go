@@ -83,7 +83,7 @@ func (b *batch) run(ctx context.Context) (wait time.Duration, err error) {
 	if err := b.begin(ctx); err != nil {
 		return 0, err
 	}
-	if err := b.maintain(ctx); err != nil {
+	if err := b.maintain(ctx, b.c.from.state.Desync); err != nil {
 		return 0, err
 	}
 	for i := b.done; i < len(b.items); i++ {
@@ -113,11 +113,14 @@ func (b *batch) run(ctx context.Context) (wait time.Duration, err error) {
 		if err := b.begin(ctx); err != nil {
 			return 0, err
 		}
-		if err := b.maintain(ctx); err != nil {
+		if err := b.maintain(ctx, b.c.from.state.Desync); err != nil {
 			return 0, err
 		}
 	}
 	if err := b.flush(ctx); err != nil {
+		return 0, err
+	}
+	if err := b.maintain(ctx, true); err != nil {
 		return 0, err
 	}
 	return b.rest(), nil
@@ -316,14 +319,20 @@ func (r *Relay) key(c *change) keyFunc {
 	}
 }
 
+// askEvery is how often a host is asked whether an account is active after all.
+const askEvery = time.Minute
+
 // silent returns the outcome for a message about the repository of an account of which nothing is
-// passed on.
-func silent(a *account) (outcome, bool) {
+// passed on. An account that is not active says nothing; if it does, the message that it is active
+// may have been lost, so its host is asked.
+func (h *host) silent(a *account) (outcome, bool) {
 	switch {
 	case a.state.Throttled:
 		return dropped(RuleLimit), true
 	case a.state.Upstream != "":
-		return dropped(RuleInactive), true
+		o := dropped(RuleInactive)
+		o.repair = h.store == nil && !a.state.Desync && !h.r.asked.again(string(a.did), h.r.Now(), askEvery)
+		return o, true
 	}
 	return outcome{}, false
 }
@@ -347,7 +356,7 @@ func (h *host) judge(c *change, err error) (outcome, verdict) {
 // commit decides about a #commit.
 func (h *host) commit(ctx context.Context, c *change, it *item, e *commit.Event) outcome {
 	a := &c.to
-	if o, silent := silent(a); silent {
+	if o, silent := h.silent(a); silent {
 		return o
 	}
 	if a.state.Desync {
@@ -385,7 +394,7 @@ func (h *host) commit(ctx context.Context, c *change, it *item, e *commit.Event)
 // sync decides about a #sync.
 func (h *host) sync(ctx context.Context, c *change, it *item, s *commit.Sync) outcome {
 	a := &c.to
-	if o, silent := silent(a); silent {
+	if o, silent := h.silent(a); silent {
 		return o
 	}
 	last := a.last()

@@ -167,6 +167,9 @@ func (c *Consumer) once(ctx context.Context, yield func(Frame, error) bool) (got
 	}
 }
 
+// keptBuffer is how large a buffer a Consumer keeps: a process may follow thousands of hosts.
+const keptBuffer = 256 << 10
+
 // read reads a frame into the buffer.
 func (c *Consumer) read(ctx context.Context, conn *websocket.Conn, watch *watch) (Frame, error) {
 	watch.alive()
@@ -178,7 +181,7 @@ func (c *Consumer) read(ctx context.Context, conn *websocket.Conn, watch *watch)
 	if typ != websocket.MessageBinary {
 		return Frame{}, fmt.Errorf("%w: a text message", ErrFrame)
 	}
-	if c.buf.Cap() > 1<<20 {
+	if c.buf.Cap() > keptBuffer {
 		c.buf = bytes.Buffer{} // do not keep the room that one large frame needed
 	}
 	c.buf.Reset()

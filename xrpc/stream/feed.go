@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -46,6 +47,16 @@ func (f *feed) close() {
 	if f.now != nil {
 		f.now.win.fail(ErrClosed)
 	}
+}
+
+// forget drops what is kept of an account.
+func (f *feed) forget(did syntax.DID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.now != nil {
+		f.now.win.forget(did)
+	}
+	f.past.clear()
 }
 
 // join counts a subscriber in. The first one starts a pump after a position, which

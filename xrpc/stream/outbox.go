@@ -11,6 +11,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/pdskit/pdskit/internal/platform"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
@@ -93,7 +94,7 @@ func frameItem(e storage.Event) (*item, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &item{seq: e.Seq, messages: []message{{bytes: b}}}, nil
+	return &item{seq: e.Seq, did: e.DID, messages: []message{{bytes: b}}}, nil
 }
 
 // Subscribers returns how many there are, not counting those of a JSON view.
@@ -115,6 +116,18 @@ func (o *Outbox) Close() error {
 	o.frames.close()
 	o.conns.close()
 	return nil
+}
+
+// Forget drops what is kept in memory of an account's events, for when they have been deleted from the
+// log. Who is to be sent them does not get them any more.
+func (o *Outbox) Forget(did syntax.DID) {
+	o.init()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.frames.forget(did)
+	for _, f := range o.views {
+		f.forget(did)
+	}
 }
 
 // attach makes Close end the subscriptions of another feed.

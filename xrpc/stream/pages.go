@@ -127,6 +127,13 @@ func (p *pages) find(at int64) *page {
 	return nil
 }
 
+// clear drops all pages.
+func (p *pages) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kept, p.size = nil, 0
+}
+
 // forget drops a page. The caller holds the lock.
 func (p *pages) forget(i int) {
 	p.size -= p.kept[i].size

@@ -98,6 +98,26 @@ func (w *window) add(items []*item, limit int) {
 	w.signal()
 }
 
+// forget drops the items of an account.
+func (w *window) forget(did syntax.DID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	kept := 0
+	for i := range w.n {
+		it := *w.at(i)
+		if it.did == did {
+			w.size -= it.size()
+			continue
+		}
+		*w.at(kept) = it
+		kept++
+	}
+	for i := kept; i < w.n; i++ {
+		*w.at(i) = nil
+	}
+	w.n = kept
+}
+
 // fail ends the window: who reads it gets the error.
 func (w *window) fail(err error) {
 	w.mu.Lock()

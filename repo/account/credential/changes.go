@@ -31,8 +31,8 @@ type Change struct {
 
 // changed tells whoever wants to hear of it.
 func (s *Store) changed(ctx context.Context, c Change) {
-	if s.tell != nil {
+	if s.onChange != nil {
 		c.At = s.present()
-		s.tell(ctx, c)
+		s.onChange(ctx, c)
 	}
 }

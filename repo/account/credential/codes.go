@@ -210,7 +210,7 @@ func (s *Store) CheckFactor(ctx context.Context, p Proof, text string) (Proof, e
 	}
 	var shown Shown
 	var wrong error // of a code that is counted
-	err := s.changeFactors(ctx, account.Trusted(p.Account.DID), func(a account.Account, f *factors, step *repo.Step) (told *FactorChange, err error) {
+	err := s.changeFactors(ctx, account.Trusted(p.Account.DID), func(a account.Account, f *factors, step *repo.Step) (change *FactorChange, err error) {
 		shown, wrong = Shown{}, nil
 		if a.Credentials != p.Account.Credentials {
 			return nil, ErrWrongPassword
@@ -236,14 +236,14 @@ func (s *Store) CheckFactor(ctx context.Context, p Proof, text string) (Proof, e
 			if x = f.useRecovery(a.DID, code); x == nil {
 				return nil, ErrWrongFactor
 			}
-			told = &FactorChange{Event: RecoveryUsed}
+			change = &FactorChange{Event: RecoveryUsed}
 		}
 		x.LastUsed = s.present()
 		shown = Shown{Kind: kind, ID: x.ID}
-		if told != nil {
-			told.Factor = f.describe(x)
+		if change != nil {
+			change.Factor = f.describe(x)
 		}
-		return told, nil
+		return change, nil
 	})
 	if errors.Is(err, account.ErrNotFound) {
 		err = ErrWrongPassword

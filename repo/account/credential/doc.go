@@ -100,8 +100,8 @@ type Store struct {
 	accounts *account.Store
 	enter    func(context.Context) (func(), error)
 	now      func() time.Time
-	told     func(context.Context, FactorChange)
-	tell     func(context.Context, Change)
+	onFactor func(context.Context, FactorChange)
+	onChange func(context.Context, Change)
 	from     func(context.Context) string
 	notices  Notices // nil: none
 	// terms has those of sessions by the JSON that they are stored as: to parse that takes longer
@@ -121,7 +121,7 @@ func New(cfg Config) *Store {
 	if cfg.Accounts == nil {
 		panic("credential: Config.Accounts is missing: make an account.Store first")
 	}
-	s := &Store{accounts: cfg.Accounts, enter: cfg.Enter, now: cfg.Now, told: cfg.FactorChanged, tell: cfg.Changed, from: cfg.From, notices: cfg.Notices, terms: memo.NewTexts[term](maxTerms, maxTermBytes)}
+	s := &Store{accounts: cfg.Accounts, enter: cfg.Enter, now: cfg.Now, onFactor: cfg.FactorChanged, onChange: cfg.Changed, from: cfg.From, notices: cfg.Notices, terms: memo.NewTexts[term](maxTerms, maxTermBytes)}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -221,22 +221,22 @@ type FactorChange struct {
 // changeFactors changes an account's factors. fn changes them, and returns what the owner should
 // hear of, or nil.
 func (s *Store) changeFactors(ctx context.Context, who account.Caller, fn func(a account.Account, f *factors, step *repo.Step) (*FactorChange, error)) error {
-	var told *FactorChange
+	var change *FactorChange
 	announced := s.notices == nil
-	change := func(a *account.Account, step *repo.Step) error {
+	update := func(a *account.Account, step *repo.Step) error {
 		f, doc, err := readFactors(ctx, step)
 		if err != nil {
 			return err
 		}
-		if told, err = fn(*a, &f, step); err != nil {
+		if change, err = fn(*a, &f, step); err != nil {
 			return err
 		}
-		if told != nil {
+		if change != nil {
 			if !announced {
 				return errNotAnnounced
 			}
-			told.Account = *a
-			if err := s.note(ctx, step, Notice{Factor: told}); err != nil {
+			change.Account = *a
+			if err := s.note(ctx, step, Notice{Factor: change}); err != nil {
 				return err
 			}
 		}
@@ -253,7 +253,7 @@ func (s *Store) changeFactors(ctx context.Context, who account.Caller, fn func(a
 		}
 		return err
 	}
-	a, err := s.accounts.Update(ctx, who, change)
+	a, err := s.accounts.Update(ctx, who, update)
 	if errors.Is(err, errNotAnnounced) { // most changes are uses, of which nobody is told
 		end, failed := s.announce(ctx, who.DID)
 		if failed != nil {
@@ -261,11 +261,11 @@ func (s *Store) changeFactors(ctx context.Context, who account.Caller, fn func(a
 		}
 		defer end()
 		announced = true
-		a, err = s.accounts.Update(ctx, who, change)
+		a, err = s.accounts.Update(ctx, who, update)
 	}
-	if err == nil && told != nil && s.told != nil {
-		told.Account, told.At = a, s.present()
-		s.told(ctx, *told)
+	if err == nil && change != nil && s.onFactor != nil {
+		change.Account, change.At = a, s.present()
+		s.onFactor(ctx, *change)
 	}
 	return err
 }

@@ -31,7 +31,7 @@ func newVault(t *testing.T) *vault {
 	v := &vault{town: newTown(t), clock: time.Now().Truncate(time.Second)}
 	for _, s := range []*Store{v.Store, v.other} {
 		s.now = func() time.Time { return v.clock }
-		s.told = func(_ context.Context, c FactorChange) {
+		s.onFactor = func(_ context.Context, c FactorChange) {
 			v.mu.Lock()
 			defer v.mu.Unlock()
 			v.heard = append(v.heard, c)

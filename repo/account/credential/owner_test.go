@@ -104,7 +104,7 @@ func TestOwnerIsTold(t *testing.T) {
 	s, _ := newStore(t)
 	ctx, who := t.Context(), account.Trusted(owner)
 	var told []Change
-	s.tell = func(_ context.Context, c Change) { told = append(told, c) }
+	s.onChange = func(_ context.Context, c Change) { told = append(told, c) }
 	if _, _, err := s.CreateAppPassword(ctx, who, "phone", false); err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ type PasskeyUse struct {
 // counter that goes back is noted, and the owner told, but lets the owner in: passkeys that are
 // copied between devices by design have counters of little meaning.
 func (s *Store) UsePasskey(ctx context.Context, did syntax.DID, use PasskeyUse) (p Proof, err error) {
-	err = s.changeFactors(ctx, account.Trusted(did), func(a account.Account, f *factors, _ *repo.Step) (told *FactorChange, err error) {
+	err = s.changeFactors(ctx, account.Trusted(did), func(a account.Account, f *factors, _ *repo.Step) (change *FactorChange, err error) {
 		i := slices.IndexFunc(f.Passkeys, func(have Passkey) bool { return bytes.Equal(have.CredentialID, use.CredentialID) })
 		if i < 0 || !bytes.Equal(f.Passkeys[i].PublicKey, use.PublicKey) {
 			return nil, ErrWrongFactor
@@ -123,11 +123,11 @@ func (s *Store) UsePasskey(ctx context.Context, did syntax.DID, use PasskeyUse) 
 		key.LastUsed, key.BackedUp = s.present(), use.BackedUp
 		if use.Counter <= key.Counter && key.Counter > 0 {
 			key.CounterBack++
-			told = &FactorChange{Event: CounterBack, Factor: f.describe(&key.Factor)}
+			change = &FactorChange{Event: CounterBack, Factor: f.describe(&key.Factor)}
 		}
 		key.Counter = max(key.Counter, use.Counter)
 		p = Proof{Account: a, Shown: Shown{Kind: PasskeyKind, ID: key.ID}, At: s.now()}
-		return told, nil
+		return change, nil
 	})
 	if errors.Is(err, account.ErrNotFound) {
 		err = ErrWrongFactor
