@@ -36,7 +36,7 @@ func TestR29FullDisk(t *testing.T) {
 		if info.Seq != 1 || info.Error == "" {
 			t.Errorf("%+v", info)
 		}
-		disk.on = false
+		disk.on.Store(false)
 		w.pass(time.Minute)
 		r.want("#commit alice", "#commit alice", "#identity alice", "#commit alice")
 		r.wantHead(a)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,23 +151,22 @@ func TestR19TakedownIsFinished(t *testing.T) {
 // failing is a store whose writes fail after some.
 type failing struct {
 	storage.Repos
-	kv      storage.KV
-	on      bool
-	after   int
-	applied func() // if not nil, an Apply that fails has happened all the same
-	count   int
-	err     error
+	kv    storage.KV
+	on    atomic.Bool
+	after int
+	count atomic.Int64
+	err   error
 }
 
 var errDisk = errors.New("the disk is gone")
 
-func (f *failing) start() { f.on, f.count = true, 0 }
+func (f *failing) start() {
+	f.count.Store(0)
+	f.on.Store(true)
+}
 
 func (f *failing) fail() error {
-	if !f.on {
-		return nil
-	}
-	if f.count++; f.count > f.after {
+	if f.on.Load() && f.count.Add(1) > int64(f.after) {
 		if f.err != nil {
 			return f.err
 		}

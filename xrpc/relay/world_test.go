@@ -172,9 +172,14 @@ func record(text string) car.Block {
 	return car.Block{CID: dag.Sum(dag.CBOR, b), Data: b}
 }
 
+// reposMu is held while an account is changed, or read by what its host answers.
+var reposMu sync.Mutex
+
 // write makes a commit that sets records to texts, or deletes those whose text is empty.
 func (a *account) write(t testing.TB, texts map[string]string) *commit.Event {
 	t.Helper()
+	reposMu.Lock()
+	defer reposMu.Unlock()
 	e := &commit.Event{Repo: a.did, Since: a.commit.Rev, PrevData: a.commit.Data, Time: time.Now()}
 	var ops []mst.Op
 	var records []car.Block
@@ -223,6 +228,8 @@ func (a *account) sign(t testing.TB, rev syntax.TID, data cid.Cid) {
 
 // resign signs the same tree again with another revision, and returns the #sync that tells of it.
 func (a *account) resign(t testing.TB) *commit.Sync {
+	reposMu.Lock()
+	defer reposMu.Unlock()
 	a.sign(t, a.nextRev(), a.tree.Root())
 	return a.sync()
 }
@@ -404,6 +411,8 @@ func (h *fakeHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()
 		a, status := h.accounts[did], h.status[did]
 		h.mu.Unlock()
+		reposMu.Lock()
+		defer reposMu.Unlock()
 		switch {
 		case broken:
 			xrpc.WriteError(w, errors.New("broken"))
@@ -412,7 +421,10 @@ func (h *fakeHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case status != "":
 			xrpc.WriteError(w, &xrpc.Error{Name: "Repo" + strings.ToUpper(status[:1]) + status[1:]})
 		case method == "sync.getRepo":
-			w.Write(a.export(h.w.t))
+			file := a.export(h.w.t)
+			reposMu.Unlock()
+			w.Write(file) // to a pipe
+			reposMu.Lock()
 		default:
 			names := []string{}
 			for path := range a.records {
@@ -428,6 +440,8 @@ func (h *fakeHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *fakeHost) repos() (list []map[string]any) {
+	reposMu.Lock()
+	defer reposMu.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for did, a := range h.accounts {
