@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pdskit/pdskit/examples/pds/internal/setup"
 )
 
 // The unit files are as systemd wants them, with the drop-in for another disk.
@@ -38,6 +40,26 @@ func TestUnits(t *testing.T) {
 	out, err := exec.Command(analyze, append([]string{"verify"}, units...)...).CombinedOutput()
 	if err != nil || len(strings.TrimSpace(string(out))) > 0 {
 		t.Errorf("%v\n%s", err, out)
+	}
+	// So are those that pds init writes, for other folders.
+	at := t.TempDir()
+	answers := setup.Answers{Hostname: "pds.site.test", TLS: setup.ACME, Port: 2583, Data: "/srv/data", Backups: "/srv/backups", Config: at, User: "pds", Program: "/bin/sh"}
+	files, err := answers.Files(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	units = nil
+	for _, f := range files {
+		if _, err := setup.Write(f, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(filepath.Base(f.Path), "pds") && filepath.Ext(f.Path) != ".env" {
+			units = append(units, f.Path)
+		}
+	}
+	out, err = exec.Command(analyze, append([]string{"verify"}, units...)...).CombinedOutput()
+	if err != nil || len(strings.TrimSpace(string(out))) > 0 || len(units) != 3 {
+		t.Errorf("%v, %v\n%s", units, err, out)
 	}
 	service := readFile(t, "deploy/pds.service")
 	for _, line := range []string{"Type=notify", "RestartPreventExitStatus=2", "After=network-online.target time-sync.target", "WatchdogSec="} {

@@ -126,9 +126,12 @@ func (w *edgeWorld) cpu() int64 {
 }
 
 // memory is the linear memory of the program that was started last, in megabytes.
-func (w *edgeWorld) memory() float64 {
+func (w *edgeWorld) memory() float64 { return w.memoryOf("") }
+
+// memoryOf is that of an object.
+func (w *edgeWorld) memoryOf(object string) float64 {
 	w.t.Helper()
-	res, err := workerd.Client.Get(w.workerd.URL + "/test/memory")
+	res, err := workerd.Client.Get(w.workerd.URL + "/test/memory?object=" + object)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -52,6 +53,11 @@ type edgeWorld struct {
 
 // deploy starts the Worker with servers of some host names, one account each.
 func deploy(t *testing.T, hosts ...string) *edgeWorld {
+	return deployWith(t, map[string]string{"PDS_HOSTNAMES": strings.Join(hosts, " ")}, hosts...)
+}
+
+// deployWith starts the Worker with further variables, reachable by some host names.
+func deployWith(t *testing.T, vars map[string]string, hosts ...string) *edgeWorld {
 	t.Helper()
 	workerd.Program(t) // skips the test before anything is built
 	w := &edgeWorld{t: t, net: pdstest.New(t), mail: make(chan string, 100)}
@@ -64,7 +70,7 @@ func deploy(t *testing.T, hosts ...string) *edgeWorld {
 	}))
 	t.Cleanup(mail.Close)
 	modules := map[string][]byte{"wasm_exec.js": workerd.Exec(t), "shim.mjs": []byte(cloudflare.Shim), "main.wasm": workerd.Build(t, ".", false)}
-	modules["worker.mjs"] = []byte(edge.Module)
+	modules["worker.mjs"], modules["routes.mjs"] = []byte(edge.Module), []byte(edge.Routes)
 	for _, name := range []string{"testdata/test.mjs", "testdata/bucket.mjs"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -72,15 +78,13 @@ func deploy(t *testing.T, hosts ...string) *edgeWorld {
 		}
 		modules[filepath.Base(name)] = b
 	}
-	w.workerd = workerd.Start(t, workerd.Config{
-		Modules: modules, Main: "test.mjs", Classes: []string{"Server"}, Private: true,
-		Text: map[string]string{
-			"PDS_HOSTNAMES": strings.Join(hosts, " "), "PDS_MASTER_KEY": strings.Repeat("0a", 32),
-			"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX": strings.Repeat("0b", 32), "PDS_ADMIN_PASSWORD": adminPassword,
-			"PDS_DID_PLC_URL": w.plc, "PDS_CRAWLERS": "off", "PDS_BSKY_APP_VIEW_URL": "off", "PDS_REPORT_SERVICE_URL": "off", "PDS_DEV_MODE": "true",
-			"PDS_EMAIL_HOOK_URL": mail.URL, "PDS_EMAIL_FROM_ADDRESS": "pds@example.com",
-		},
-	})
+	text := map[string]string{
+		"PDS_MASTER_KEY": strings.Repeat("0a", 32), "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX": strings.Repeat("0b", 32), "PDS_ADMIN_PASSWORD": adminPassword,
+		"PDS_DID_PLC_URL": w.plc, "PDS_CRAWLERS": "off", "PDS_BSKY_APP_VIEW_URL": "off", "PDS_REPORT_SERVICE_URL": "off", "PDS_DEV_MODE": "true",
+		"PDS_EMAIL_HOOK_URL": mail.URL, "PDS_EMAIL_FROM_ADDRESS": "pds@example.com",
+	}
+	maps.Copy(text, vars)
+	w.workerd = workerd.Start(t, workerd.Config{Modules: modules, Main: "test.mjs", Classes: []string{"Server"}, Private: true, Text: text})
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(w.workerd.Log())
@@ -141,10 +145,17 @@ func (w *edgeWorld) account(host, password string) (syntax.DID, *xrpc.Client) {
 // The official client and the official verifier of streams, over WebSockets; then the process is killed
 // and everything is still there, and our own verifier reads the stream from its start.
 func TestOfficialClient(t *testing.T) {
-	modules := testenv.NodeModules(t, "@atproto/api", "@atproto/identity", "@atproto/sync")
 	w := deploy(t, "alice.test")
 	did, c := w.account("alice.test", "alice's password")
-	front := httptest.NewServer(w.proxy("alice.test")) // Node knows no such name
+	w.officialClient("alice.test", "alice.test", did, c)
+}
+
+// officialClient lets the official client use an account of a server.
+func (w *edgeWorld) officialClient(host, handle string, did syntax.DID, c *xrpc.Client) {
+	t := w.t
+	t.Helper()
+	modules := testenv.NodeModules(t, "@atproto/api", "@atproto/identity", "@atproto/sync")
+	front := httptest.NewServer(w.proxy(host)) // Node knows no such name
 	defer front.Close()
 	script, err := filepath.Abs("testdata/client.mjs")
 	if err != nil {
@@ -152,7 +163,7 @@ func TestOfficialClient(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", script, front.URL, w.plc, "alice.test", "alice's password")
+	cmd := exec.CommandContext(ctx, "node", script, front.URL, w.plc, handle, "alice's password")
 	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -171,7 +182,7 @@ func TestOfficialClient(t *testing.T) {
 		t.Error(diff)
 	}
 	check := &command.Check{PLC: w.net.PLC().URL, HTTP: w.net.Client(), DNS: w.net.Resolver().DNS}
-	for _, f := range check.Check(ctx, "https://alice.test") {
+	for _, f := range check.Check(ctx, "https://"+host) {
 		if f.Status != "ok" {
 			t.Errorf("%+v", f)
 		}
@@ -182,7 +193,7 @@ func TestOfficialClient(t *testing.T) {
 		t.Errorf("after a restart: %d posts, %v", len(listed.Records), err)
 	}
 	kinds := map[string]int{}
-	for m, err := range w.follow(ctx, "alice.test") {
+	for m, err := range w.follow(ctx, host) {
 		if err != nil || m.Err != nil {
 			t.Fatal(err, m.Err)
 		}
@@ -197,6 +208,11 @@ func TestOfficialClient(t *testing.T) {
 
 // follow reads and verifies the stream of a server from its start.
 func (w *edgeWorld) follow(ctx context.Context, host string) func(yield func(stream.Message, error) bool) {
+	return w.followOn(ctx, host, nil)
+}
+
+// followOn is follow that asks retry whether to connect again.
+func (w *edgeWorld) followOn(ctx context.Context, host string, retry func(error) error) func(yield func(stream.Message, error) bool) {
 	cursor := int64(0)
 	plc := w.net.PLC()
 	verifier := &commit.Verifier{Now: w.net.Clock.Now, Key: func(ctx context.Context, did syntax.DID, _ bool) (*crypto.PublicKey, error) {
@@ -207,7 +223,7 @@ func (w *edgeWorld) follow(ctx context.Context, host string) func(yield func(str
 		return doc.SigningKey()
 	}}
 	f := &stream.Follower{Verifier: verifier, Consumer: stream.Consumer{
-		URL: "https://" + host + "/xrpc/com.atproto.sync.subscribeRepos", Cursor: &cursor, HTTP: w.net.Client(), MaxDelay: time.Second,
+		URL: "https://" + host + "/xrpc/com.atproto.sync.subscribeRepos", Cursor: &cursor, HTTP: w.net.Client(), MaxDelay: time.Second, Retry: retry,
 	}}
 	return f.Messages(ctx)
 }
@@ -215,7 +231,13 @@ func (w *edgeWorld) follow(ctx context.Context, host string) func(yield func(str
 // An account moves from a native server to the Worker and on to another native server, with its
 // records and blobs, by the word of the servers and with tokens that they send by mail.
 func TestAccountMovesInAndOut(t *testing.T) {
-	w := deploy(t, "alice.test")
+	deploy(t, "alice.test").moves("alice.test")
+}
+
+// moves moves an account in and out.
+func (w *edgeWorld) moves(host string) {
+	t := w.t
+	t.Helper()
 	first, last := w.net.PDS(), w.net.PDS()
 	alice := first.Account("alice")
 	for i := range 20 {
@@ -258,11 +280,11 @@ func TestAccountMovesInAndOut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	move("migrate in", first.Name, "alice.test", alice.Password, "at the edge", func(ctx context.Context) (string, error) {
+	move("migrate in", first.Name, host, alice.Password, "at the edge", func(ctx context.Context) (string, error) {
 		mail, err := w.net.Mail.Take(ctx, alice.Email, server.PLCOperation)
 		return mail.Token, err
 	})
-	move("migrate out", "alice.test", last.Name, "at the edge", "at last", w.token)
+	move("migrate out", host, last.Name, "at the edge", "at last", w.token)
 }
 
 // token waits for the mail in which the Worker sends what allows a change of identity.
@@ -291,15 +313,22 @@ var tokenIn = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
 func TestAppIsLetIn(t *testing.T) {
 	w := deploy(t, "alice.test")
 	did, _ := w.account("alice.test", "alice's password")
+	w.lets("alice.test", &pdstest.Account{DID: did, Handle: "alice.test", Password: "alice's password"})
+}
+
+// lets lets an app into an account.
+func (w *edgeWorld) lets(host string, alice *pdstest.Account) {
+	t, did := w.t, alice.DID
+	t.Helper()
 	app := pdstest.LoopbackApp(w.net.Client(), "atproto transition:generic", "http://127.0.0.1/callback")
 	w.net.Handle("127.0.0.1", http.NotFoundHandler()) // where the app would be
-	login, err := app.PushTo(t.Context(), "https://alice.test", nil)
+	login, err := app.PushTo(t.Context(), "https://"+host, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.workerd.Restart(t)
 	browser := w.net.Browser()
-	page, err := browser.Consent(login.URL, &pdstest.Account{DID: did, Handle: "alice.test", Password: "alice's password"}, nil)
+	page, err := browser.Consent(login.URL, alice, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +352,7 @@ func TestAppIsLetIn(t *testing.T) {
 		t.Error(err)
 	}
 	for _, path := range []string{"/account", "/admin"} {
-		if page, err := browser.Open("https://alice.test" + path); err != nil || page.Status != 200 {
+		if page, err := browser.Open("https://" + host + path); err != nil || page.Status != 200 {
 			t.Errorf("%s: %v %+v", path, err, page)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/nettest"
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 func TestPublicAddress(t *testing.T) {
@@ -123,6 +124,7 @@ func TestGuardRedirects(t *testing.T) {
 // A name that has a public address when it is looked at, and a private one when it
 // is dialled.
 func TestGuardDNSRebinding(t *testing.T) {
+	testenv.NotOnJS(t, "requests need the fetch function, which does not reach a server of the test")
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("reached") }))
 	defer srv.Close()
 	_, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
@@ -149,6 +151,7 @@ func TestGuardDNSRebinding(t *testing.T) {
 }
 
 func TestGuardSizeAndTime(t *testing.T) {
+	testenv.NotOnJS(t, "requests need the fetch function, which does not reach a server of the test")
 	open := Config{AllowPrivate: true, AllowHTTP: true, MaxBody: 1000, Timeout: time.Minute}
 	fetch := func(cfg Config, h http.HandlerFunc) ([]byte, error) {
 		srv := httptest.NewServer(h)
@@ -201,6 +204,7 @@ func TestGuardSizeAndTime(t *testing.T) {
 }
 
 func TestGuardRedirectLimit(t *testing.T) {
+	testenv.NotOnJS(t, "requests need the fetch function, which does not reach a server of the test")
 	for limit, want := range map[int]int{0: 4, -1: 1, 1: 2} {
 		n := 0
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

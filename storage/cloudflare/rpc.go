@@ -44,6 +44,10 @@ type directory struct{ remote }
 
 var _ durable.Directory = directory{}
 
+// RemoteDirectory returns the directory in another object, for durable.Config, which answers with
+// [AnswerDirectory]. Inside a Durable Object, see Host.Directory.
+func RemoteDirectory(call Call) durable.Directory { return directory{remote{call}} }
+
 // ask makes a call and returns what reads its answer.
 func (d remote) ask(ctx context.Context, method string, body []byte) (*cbor.Reader, error) {
 	b, err := d.call(ctx, method, body)

@@ -115,9 +115,9 @@ func BenchmarkText(b *testing.B) {
 			return search.Query{Text: typed(), Filter: []search.Condition{{Key: "author", In: []string{fmt.Sprint(i % 1000)}}}}
 		})
 	})
-	for _, rank := range []int{0, 10, 100, 1000} {
-		b.Run(fmt.Sprint("word-", rank), func(b *testing.B) {
-			measure(b, db, x, func(int) search.Query { return search.Query{Text: fmt.Sprint("w", rank)} })
+	for _, text := range []string{"w0", "w10", "w30", "w100", "w1000", "w0 w10", "w0 w100", "w0 w1000"} {
+		b.Run(text, func(b *testing.B) {
+			measure(b, db, x, func(int) search.Query { return search.Query{Text: text} })
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package search_test
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -218,6 +219,31 @@ func TestEnded(t *testing.T) {
 		cancel()
 		if _, err := x.Search(ctx, db, search.Query{Text: "a"}); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
+		}
+	})
+}
+
+// TestDamagedBlock: a block of vectors that is none ends a search with an error, wherever it is.
+func TestDamagedBlock(t *testing.T) {
+	each(t, func(t *testing.T, db *sql.DB, x search.Index) {
+		x.Dim = 3
+		create(t, db, &x)
+		for i := range 700 { // 11 blocks
+			put(t, db, &x, search.Doc{ID: fmt.Sprint(i), Vector: []float32{1, float32(i), 2}})
+		}
+		query := search.Query{Vector: []float32{1, 1, 1}}
+		for _, block := range []int{10, 5, 0} {
+			name := cmp.Or(x.Name, "search")
+			if _, err := db.Exec(fmt.Sprintf("UPDATE %s_block SET slots = $1 WHERE block = $2", name), []byte("short"), block); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := x.Search(context.Background(), db, query); !errors.Is(err, search.ErrSchema) {
+				t.Errorf("block %d: %v", block, err)
+			}
+		}
+		do(t, db, func(tx *sql.Tx) error { return x.Rebuild(context.Background(), tx) })
+		if got := ids(t, db, &x, query); len(got) == 0 {
+			t.Error("nothing is found after the repair")
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 )
 
@@ -22,6 +23,15 @@ type batch struct {
 	slots []byte
 }
 
+// batches are kept for the next search.
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// reset makes a batch empty, with room for blocks of a size.
+func (b *batch) reset(size int) {
+	b.block, b.pass = b.block[:0], b.pass[:0]
+	b.slots = slices.Grow(b.slots[:0], batchBlocks*size)
+}
+
 // workers returns how many goroutines compare.
 func workers() int { return max(1, min(runtime.GOMAXPROCS(0), maxWorkers)) }
 
@@ -37,7 +47,7 @@ func (x *Index) scan(ctx context.Context, q Querier, p *probe, n *nearest, mask 
 	full := make(chan *batch)
 	free := make(chan *batch, len(parts)+1)
 	for range cap(free) {
-		free <- &batch{}
+		free <- batches.Get().(*batch)
 	}
 	var wg sync.WaitGroup
 	for i := range parts {
@@ -52,6 +62,9 @@ func (x *Index) scan(ctx context.Context, q Querier, p *probe, n *nearest, mask 
 	last, err := x.read(rows, mask, after, full, free)
 	close(full)
 	wg.Wait()
+	for range cap(free) {
+		batches.Put(<-free)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -67,6 +80,11 @@ func (x *Index) scan(ctx context.Context, q Querier, p *probe, n *nearest, mask 
 func (x *Index) read(rows *sql.Rows, mask map[int64]uint64, last int64, full chan<- *batch, free <-chan *batch) (int64, error) {
 	size := blockSlots * x.slotSize()
 	var b *batch
+	defer func() { // whatever happens, as scan gets all batches back
+		if b != nil {
+			full <- b
+		}
+	}()
 	for rows.Next() {
 		var slots sql.RawBytes
 		if err := rows.Scan(&last, &slots); err != nil {
@@ -83,16 +101,13 @@ func (x *Index) read(rows *sql.Rows, mask map[int64]uint64, last int64, full cha
 		}
 		if b == nil {
 			b = <-free
-			b.block, b.pass, b.slots = b.block[:0], b.pass[:0], b.slots[:0]
+			b.reset(size)
 		}
 		b.block, b.pass, b.slots = append(b.block, last), append(b.pass, pass), append(b.slots, slots...)
 		if len(b.block) == batchBlocks {
 			full <- b
 			b = nil
 		}
-	}
-	if b != nil {
-		full <- b
 	}
 	return last, wrap(rows.Err())
 }

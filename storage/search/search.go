@@ -80,7 +80,7 @@ type bounds struct {
 
 func (x *Index) limits() bounds {
 	if x.bounds == (bounds{}) {
-		return bounds{2048, 256, 8192, 50_000, 1024, 512}
+		return bounds{2048, 256, 8192, 50_000, 256, 512}
 	}
 	return x.bounds
 }

@@ -337,8 +337,8 @@ func (r *run) follows(d *draft, next commit.State, e *commit.Event, records map[
 // checkPause is the time between two looks at a repository for no good reason.
 const checkPause = time.Minute
 
-// doubt notes that an event of a known account is not believed. What the repository has is right, so
-// it is looked at, but not more often than once a minute for that reason.
+// doubt notes that an event of a known account is not believed. What the repository has is right,
+// so it is looked at, but not more often than once a minute for that reason.
 func (r *run) doubt(ctx context.Context, d *draft, cause error) error {
 	if ctx.Err() != nil || errors.Is(cause, errForeign) { // another host must not be able to cause work
 		return cause

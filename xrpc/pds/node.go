@@ -32,6 +32,10 @@ type Node struct {
 	Shared bool
 	// Lease is for how long a node leads that does not answer: see package lease. 0: 15 seconds.
 	Lease time.Duration
+	// SkipRepair says that another node finishes what crashes have interrupted, and looks whether
+	// blobs are there: New does neither. It is for nodes that start for one request. See
+	// account.Store.Repair.
+	SkipRepair bool
 }
 
 // NodeID returns a name for this process: that of the machine, and something random.

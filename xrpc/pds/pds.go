@@ -115,11 +115,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.Credentials = credential.New(credential.Config{Accounts: s.Accounts, Enter: session.HashQueue(), Notices: s.mailNotices(), From: from, Now: cfg.Now})
-	if err := s.Accounts.Repair(context.Background()); err != nil {
-		return nil, err
-	}
-	if err := s.Accounts.Checker().BlobsThere(context.Background()); err != nil {
-		return nil, err
+	if !cfg.Node.SkipRepair {
+		if err := s.Accounts.Repair(context.Background()); err != nil {
+			return nil, err
+		}
+		if err := s.Accounts.Checker().BlobsThere(context.Background()); err != nil {
+			return nil, err
+		}
 	}
 	s.openHealth()
 	s.Outbox = &stream.Outbox{Events: cfg.Store.Events, Skipped: func(e storage.Event, err error) {

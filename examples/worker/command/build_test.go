@@ -64,6 +64,7 @@ func TestBuildScript(t *testing.T) {
 			"examples/worker/main_js.go":      "package main\n\nimport \"example.com/onlyjs\"\n\nfunc main() { println(onlyjs.Text + \" of " + version + "\") }\n",
 			"examples/worker/main.go":         "//go:build !js\n\npackage main\n\nfunc main() {}\n",
 			"examples/worker/edge/worker.mjs": "// worker of " + version,
+			"examples/worker/edge/routes.mjs": "// routes of " + version,
 			"storage/cloudflare/slim/main.go": "package main\n\nimport \"fmt\"\n\nimport \"os\"\n\nfunc main() {\n\tname := os.Args[2] + \".json\"\n\tif os.WriteFile(name, []byte(\"{}\"), 0o644) == nil {\n\t\tfmt.Println(name)\n\t}\n}\n",
 			"storage/cloudflare/shim.mjs":     "// shim of " + version,
 		}
@@ -91,7 +92,7 @@ func TestBuildScript(t *testing.T) {
 		if err != nil || !strings.Contains(out, "main.wasm: ") || !strings.Contains(out, " after gzip\n") {
 			t.Fatalf("%s: %v\n%s", version, err, out)
 		}
-		for name, want := range map[string]string{"main.wasm": " of " + version, "shim.mjs": "// shim of " + version, "worker.mjs": "// worker of " + version, "wasm_exec.js": "globalThis.Go"} {
+		for name, want := range map[string]string{"main.wasm": " of " + version, "shim.mjs": "// shim of " + version, "worker.mjs": "// worker of " + version, "routes.mjs": "// routes of " + version, "wasm_exec.js": "globalThis.Go"} {
 			if b, err := os.ReadFile(filepath.Join(dir, "dist", name)); err != nil || !strings.Contains(string(b), want) {
 				t.Errorf("%s: %s is not: %v", version, name, err)
 			}

@@ -113,7 +113,7 @@ func (c *Check) Check(ctx context.Context, address string) (list []Finding) {
 		remedy string
 	}{
 		{"health", t.health, "Look at the log: npx wrangler tail. A missing secret or a wrong variable is named there; set secrets by npx wrangler secret bulk secrets.json."},
-		{"server", t.server, "The host name must be in PDS_HOSTNAMES, or be PDS_HOSTNAME, and be a route of this Worker in wrangler.jsonc."},
+		{"server", t.server, "The host name must be in PDS_HOSTNAMES, or be PDS_HOSTNAME, and be a route of this Worker in wrangler.jsonc; PDS_ACCOUNT_OBJECTS must be as it was at the first deployment."},
 		{"clock", t.clock, "Set the clock of the machine that runs this check, or find out what stands in front of the Worker."},
 		{"oauth", t.oauth, "Let nothing in front of the Worker answer or change paths under /.well-known/ and /oauth/."},
 		{"websocket", t.webSocket, "Let nothing in front of the Worker take the Upgrade header away, and no rule of the zone challenge clients: relays are programs."},
@@ -261,14 +261,23 @@ func (t *target) account(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	var listed api.SyncListReposRepo
 	for _, r := range out.Repos {
 		if r.Active == nil || *r.Active {
-			t.did = r.DID
+			listed, t.did = r, r.DID
 			break
 		}
 	}
 	if t.did == "" {
 		return "", errSkip
+	}
+	// The list may be in another object than the account.
+	head, err := api.SyncGetLatestCommit(ctx, t.client, api.SyncGetLatestCommitParams{DID: t.did})
+	if err != nil {
+		return "", fmt.Errorf("%s is listed, and its repository does not answer: %w", t.did, err)
+	}
+	if head.Rev < listed.Rev {
+		return "", fmt.Errorf("%s is listed at revision %s, and its repository is at %s", t.did, listed.Rev, head.Rev)
 	}
 	doc, err := t.resolver().ResolveDID(ctx, t.did)
 	if err != nil {

@@ -53,6 +53,15 @@ func TestInit(t *testing.T) {
 	if err != nil || cfg.Serves("bob.example.com") == "" || cfg.Serves("carol.pds.example.com") != "pds.example.com" {
 		t.Errorf("%+v, %v", cfg, err)
 	}
+	if !cfg.AccountObjects {
+		t.Error("many accounts are in one object")
+	}
+	one := filepath.Join(t.TempDir(), "one")
+	if out, err := run(t, "init", "--many", "pds.example.com", "--one-object", one); err != nil {
+		t.Error(out, err)
+	} else if text, err := os.ReadFile(filepath.Join(one, "wrangler.jsonc")); err != nil || strings.Contains(string(text), "PDS_ACCOUNT_OBJECTS") {
+		t.Errorf("%s %v", text, err)
+	}
 	if len(wrangler.Routes) != 4 || wrangler.Routes[3].Pattern != "*.pds.example.com/*" {
 		t.Errorf("%+v", wrangler.Routes)
 	}

@@ -24,13 +24,16 @@ and the file secrets.json with new secrets. Whoever has that file has all accoun
 none of them can be used: keep a copy in a safe place.
 
 Give --host for a server with one account, whose handle is the host name; it may be repeated.
-Give --many for a server with many accounts, which have handles below the host name.`
+Give --many for a server with many accounts, which have handles below the host name. Each of them has
+an object of its own; with --one-object all are in one, which costs less and carries less.`
 
 // Init writes a Worker into a folder.
 type Init struct {
 	// Hosts are the names of servers with one account each, and Many that of one with many.
 	Hosts []string
 	Many  string
+	// OneObject: all accounts of Many are in one object.
+	OneObject bool
 	// Name is the Worker's name, and Bucket that of its R2 bucket.
 	Name, Bucket string
 }
@@ -42,6 +45,7 @@ func (c *Init) Register(flags *flag.FlagSet) {
 		return nil
 	})
 	flags.StringVar(&c.Many, "many", "", "host `name` of a server with many accounts, as pds.example.com")
+	flags.BoolVar(&c.OneObject, "one-object", false, "with --many: all accounts are in one object")
 	flags.StringVar(&c.Name, "name", "pds", "`name` of the Worker")
 	flags.StringVar(&c.Bucket, "bucket", "pds-blobs", "`name` of the R2 bucket")
 }
@@ -65,6 +69,9 @@ func (c *Init) Run(_ context.Context, io IO, args []string) error {
 	}
 	if c.Many != "" {
 		vars["PDS_HOSTNAME"] = c.Many
+		if !c.OneObject {
+			vars["PDS_ACCOUNT_OBJECTS"] = "true"
+		}
 	}
 	cfg, err := edge.ReadConfig(func(name string) string { return vars[name] + secrets[name] }, nil)
 	if err != nil {

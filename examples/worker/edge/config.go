@@ -26,6 +26,9 @@ type Config struct {
 	// handles. PDS_HOSTNAME; PDS_SERVICE_HANDLE_DOMAINS, default: the host name.
 	Host    string
 	Domains []string
+	// AccountObjects gives each account of Host an object of its own: see Part. It cannot be changed
+	// once there are accounts. PDS_ACCOUNT_OBJECTS, default false.
+	AccountObjects bool
 	// Secrets are PDS_MASTER_KEY, PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX and PDS_ADMIN_PASSWORD. The
 	// keys may be several, separated by commas: the first one is used from now on.
 	Secrets pds.Secrets
@@ -168,7 +171,7 @@ func ReadConfig(get func(name string) string, names []string) (Config, error) {
 		Hosts: v.hosts("PDS_HOSTNAMES"), RecoveryKey: v.text("PDS_RECOVERY_DID_KEY", ""),
 		PLC: v.url("PDS_DID_PLC_URL", DefaultPLC), DNS: v.url("PDS_DNS_URL", identity.DefaultDNSOverHTTPS),
 		BlobLimit: v.size("PDS_BLOB_UPLOAD_LIMIT", DefaultBlobLimit), BlobQuota: v.size("PDS_BLOB_ACCOUNT_QUOTA", 0),
-		InviteRequired: v.flag("PDS_INVITE_REQUIRED", true), Name: v.text("PDS_SERVICE_NAME", ""), Development: v.flag("PDS_DEV_MODE", false),
+		InviteRequired: v.flag("PDS_INVITE_REQUIRED", true), Name: v.text("PDS_SERVICE_NAME", ""), AccountObjects: v.flag("PDS_ACCOUNT_OBJECTS", false), Development: v.flag("PDS_DEV_MODE", false),
 		MailURL: v.url("PDS_EMAIL_HOOK_URL", ""), MailToken: v.text("PDS_EMAIL_HOOK_TOKEN", ""), MailFrom: v.text("PDS_EMAIL_FROM_ADDRESS", ""),
 	}
 	if list := v.hosts("PDS_HOSTNAME"); len(list) == 1 {
@@ -178,6 +181,9 @@ func ReadConfig(get func(name string) string, names []string) (Config, error) {
 	}
 	if c.Host == "" && len(c.Hosts) == 0 {
 		v.wrong("PDS_HOSTNAMES", "it is missing, and so is PDS_HOSTNAME: there is no server")
+	}
+	if c.AccountObjects && c.Host == "" {
+		v.wrong("PDS_ACCOUNT_OBJECTS", "it is about the server of PDS_HOSTNAME, which is missing")
 	}
 	if slices.Contains(c.Hosts, c.Host) {
 		v.wrong("PDS_HOSTNAME", "it is one of PDS_HOSTNAMES too")

@@ -8,5 +8,7 @@
 //
 //   - One account: the object's host name is the account's handle too. Its repository, event stream,
 //     blobs, sessions and pages are its own, and nothing is shared.
-//   - Many accounts: one object is a host of accounts with handles below its name.
+//   - Many accounts: one object is a host of accounts with handles below its name. With
+//     PDS_ACCOUNT_OBJECTS, each account has an object of its own, and two further ones are what they
+//     have in common: see [Part].
 package edge

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pdskit/pdskit/car"
@@ -57,6 +58,8 @@ type Platform struct {
 	Now func() time.Time
 	// Logger gets what an operator should know. Nil: silent.
 	Logger *slog.Logger
+
+	near storage.KV // of the object of an account: keys of its own
 }
 
 // Server is one PDS. It is safe for concurrent use.
@@ -66,6 +69,11 @@ type Server struct {
 	log      *slog.Logger
 	now      func() time.Time
 
+	// part is what the object is of a server with an object for each account; empty: the whole server.
+	part Part
+	// tending: the alarm is set at which an account's object tidies itself.
+	tending atomic.Bool
+
 	mu    sync.Mutex
 	alarm time.Time     // when it goes off at the latest; zero: that is not known
 	wait  time.Duration // after the last failure of maintenance
@@ -73,8 +81,10 @@ type Server struct {
 }
 
 // New returns the server of a host name, which Config.Serves knows.
-func New(cfg Config, host string, p Platform) (*Server, error) {
-	s := &Server{platform: p, log: p.Logger, now: p.Now}
+func New(cfg Config, host string, p Platform) (*Server, error) { return newServer(cfg, host, "", p) }
+
+func newServer(cfg Config, host string, part Part, p Platform) (*Server, error) {
+	s := &Server{platform: p, log: p.Logger, now: p.Now, part: part}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -105,6 +115,9 @@ func (s *Server) config(cfg Config, host string) (pds.Config, error) {
 		// The process may end after any request. What it must remember is in the store.
 		OAuth: pds.OAuth{Replays: &dpop.Stored{KV: s.platform.Store.KV, Prefix: "oauth/call/"}},
 		Setup: s.setup,
+	}
+	if s.part != "" {
+		s.partOf(&c)
 	}
 	if host != cfg.Host {
 		c.Policy.MinLabel, c.Policy.MaxLabel = 1, 63
@@ -180,6 +193,7 @@ func (s *Server) setup(p *pds.Server) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Header.Del("Accept-Encoding")
 	s.Server.ServeHTTP(w, r)
+	s.tend(r)
 	s.plan(context.WithoutCancel(r.Context()))
 }
 
@@ -193,6 +207,9 @@ func (s *Server) Left(ctx context.Context) {
 
 // plan sets the alarm, if it is not set to go off in time.
 func (s *Server) plan(ctx context.Context) {
+	if s.part != "" && s.part != Directory {
+		return
+	}
 	due, err := s.next(ctx)
 	if err != nil {
 		s.log.Error("when there is something to do", "err", err)
@@ -210,6 +227,15 @@ func (s *Server) plan(ctx context.Context) {
 	s.alarm = due
 }
 
+// Due is that of pds.Server. Of the parts of a server with an object for each account only the directory
+// has something to do that is not the alarm's.
+func (s *Server) Due(ctx context.Context) (time.Time, error) {
+	if s.part != "" && s.part != Directory {
+		return time.Time{}, nil
+	}
+	return s.Server.Due(ctx)
+}
+
 // next returns when there is something to do, by which time it is to be tried after a failure.
 func (s *Server) next(ctx context.Context) (time.Time, error) {
 	due, err := s.Due(ctx)
@@ -224,6 +250,9 @@ func (s *Server) next(ctx context.Context) (time.Time, error) {
 // Wake does what is due, and returns when it is to be called next; zero: not before something else sets
 // the alarm. Call it when the alarm goes off. It logs its errors.
 func (s *Server) Wake(ctx context.Context) time.Time {
+	if s.part != "" && s.part != Directory {
+		return s.tidyAccount(ctx)
+	}
 	err := s.maintain(ctx)
 	s.mu.Lock()
 	if err != nil {

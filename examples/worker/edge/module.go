@@ -7,3 +7,9 @@ import _ "embed"
 //
 //go:embed worker.mjs
 var Module string
+
+// Routes is the module routes.mjs, which Module imports: which object answers a request of a server
+// with an object for each account.
+//
+//go:embed routes.mjs
+var Routes string

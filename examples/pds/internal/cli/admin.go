@@ -29,6 +29,7 @@ type values struct {
 	yes, all      bool
 	wait          time.Duration
 	mailTo        string
+	init          initFlags
 	accounts      int
 	uses, codes   int
 	account       string
@@ -316,23 +317,9 @@ func accountCreate(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	in := api.ServerCreateAccountInput{Email: c.args[0], Handle: syntax.Handle(c.args[1]), Password: password}
-	server, err := api.ServerDescribeServer(ctx, cl)
+	out, err := createAccount(ctx, cl, c.args[0], c.args[1], password)
 	if err != nil {
-		return explain(err)
-	}
-	if server.InviteCodeRequired != nil && *server.InviteCodeRequired {
-		invite, err := api.ServerCreateInviteCode(ctx, cl, api.ServerCreateInviteCodeInput{UseCount: 1})
-		if err != nil {
-			return explain(err)
-		}
-		in.InviteCode = invite.Code
-	}
-	// Not as the administrator: the account is nobody's yet.
-	anyone := &xrpc.Client{Host: cl.Host, HTTP: cl.HTTP}
-	out, err := api.ServerCreateAccount(ctx, anyone, in)
-	if err != nil {
-		return explain(err)
+		return err
 	}
 	result := map[string]string{"did": string(out.DID), "handle": string(out.Handle)}
 	text := "Made the account %s (%s)."
@@ -341,6 +328,32 @@ func accountCreate(ctx context.Context, c *call) error {
 		text += " Its password, shown only now: " + password
 	}
 	return c.result(result, text, out.Handle, out.DID)
+}
+
+// createAccount makes an account, with an invite code if the server asks for one. Without a password, one
+// is generated.
+func createAccount(ctx context.Context, cl *xrpc.Client, email, handle, password string) (a firstAccount, err error) {
+	if password == "" {
+		password = strings.ToLower(rand.Text())
+		a.Password = password
+	}
+	in := api.ServerCreateAccountInput{Email: email, Handle: syntax.Handle(handle), Password: password}
+	server, err := api.ServerDescribeServer(ctx, cl)
+	if err != nil {
+		return a, explain(err)
+	}
+	if server.InviteCodeRequired != nil && *server.InviteCodeRequired {
+		invite, err := api.ServerCreateInviteCode(ctx, cl, api.ServerCreateInviteCodeInput{UseCount: 1})
+		if err != nil {
+			return a, explain(err)
+		}
+		in.InviteCode = invite.Code
+	}
+	// Not as the administrator: the account is nobody's yet.
+	anyone := &xrpc.Client{Host: cl.Host, HTTP: cl.HTTP}
+	out, err := api.ServerCreateAccount(ctx, anyone, in)
+	a.DID, a.Handle = out.DID, out.Handle
+	return a, explain(err)
 }
 
 func accountTakedown(ctx context.Context, c *call) error   { return c.takedown(ctx, true) }

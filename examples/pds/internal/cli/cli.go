@@ -20,6 +20,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
+	"github.com/pdskit/pdskit/examples/pds/internal/setup"
 	"github.com/pdskit/pdskit/xrpc/migrate/cmdline"
 )
 
@@ -44,6 +45,10 @@ type IO struct {
 	Environ        []string
 	In             io.Reader
 	Stdout, Stderr io.Writer
+	// Terminal says that somebody types what is read, whatever In is.
+	Terminal bool
+	// Machine is what "pds init" looks at. The zero value is this machine.
+	Machine setup.Machine
 }
 
 // command is one command. Its name may be several words.
@@ -72,6 +77,7 @@ type call struct {
 func commands() []command {
 	return append([]command{
 		{name: "serve", short: "Run the server. This is what pds does without a command.", run: serve},
+		{name: "init", short: "Set a server up: configuration, unit files, a look at the machine, the first account.", long: initHelp, flags: registerInit, run: runInit},
 		{name: "config", short: "Check the configuration and show what it comes to, without secrets.", run: showConfig},
 		{name: "account list", short: "List the accounts.", flags: adminFlags, run: accountList},
 		{name: "account info", args: "ACCOUNT", short: "Show what the server knows of an account.", min: 1, max: 1, flags: adminFlags, run: accountInfo},
