@@ -57,6 +57,8 @@ func TestR19Takedown(t *testing.T) {
 			}
 		}()
 		w.settle()
+		_, middle, err := r.Store.Events.Bounds(w.ctx) // where the window begins
+		w.must(err)
 		h.post(a)
 		h.post(b)
 		w.pass(time.Second)
@@ -73,6 +75,9 @@ func TestR19Takedown(t *testing.T) {
 		}
 		if len(list) != len(want) {
 			t.Errorf("%d frames", len(list))
+		}
+		if list, _ := r.frames(middle); len(list) != 2 {
+			t.Errorf("%d frames from memory, want that of bob and that of the takedown", len(list))
 		}
 		h.post(a)
 		h.setActive(a, true, "")
