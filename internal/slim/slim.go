@@ -1,6 +1,6 @@
 // Package slim leaves out of programs for GOOS=js what the standard library has for other places: the
-// go command's flag -overlay replaces a few lines of it. The programs are a fifth smaller, and so are
-// their memory and the time in which they start.
+// go command's flag -overlay replaces a few lines of it. The programs are a fifth smaller, and their
+// memory at rest a third.
 //
 // Nothing that such a program can do is lost, with one exception, which a host's own templates must
 // heed: text/template and html/template then call no methods of what they are given, and read fields
@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -38,6 +39,47 @@ var edits = []edit{
 	},
 }
 
+// known is the release of Go, without its last number, in which nothing but these two functions knows
+// of the table that tableEdits give to the heap.
+const known = "go1.26"
+
+// tableEdits give 320 bytes of memory for each function back, some 4 MB in a large program: the linker
+// makes a table that finds functions by addresses of 16 bytes, while in WebAssembly each function has
+// 65,536 of them. The other table of functions is enough: it is in the order of their numbers, and
+// has nearly all.
+var tableEdits = []edit{
+	{
+		"runtime/symtab.go", "",
+		`	ffb := (*findfuncbucket)(add(unsafe.Pointer(datap.findfunctab), b*unsafe.Sizeof(findfuncbucket{})))
+	idx := ffb.idx + uint32(ffb.subbuckets[i])
+`, `	var idx uint32
+	if GOARCH == "wasm" {
+		idx = uint32(min(uintptr(pcOff-datap.ftab[0].entryoff), uintptr(len(datap.ftab)-2)))
+		for idx > 0 && datap.ftab[idx].entryoff > pcOff {
+			idx--
+		}
+	} else {
+		ffb := (*findfuncbucket)(add(unsafe.Pointer(datap.findfunctab), b*unsafe.Sizeof(findfuncbucket{})))
+		idx = ffb.idx + uint32(ffb.subbuckets[i])
+	}
+`,
+	}, {
+		"runtime/mem_sbrk.go", "",
+		`	blocMax = bloc
+}
+`, `	blocMax = bloc
+	if GOARCH == "wasm" {
+		size := (firstmoduledata.maxpc - firstmoduledata.minpc + 4095) / 4096 * 20
+		start := memRound(firstmoduledata.findfunctab)
+		if end := alignDown(firstmoduledata.findfunctab+size, physPageSize); start < end {
+			memFree(unsafe.Pointer(start), end-start)
+		}
+	}
+}
+`,
+	},
+}
+
 // Write writes an overlay for the Go release at goroot below dir, and returns its file, which
 // go build -overlay reads. missed says what could not be left out: a file of another release of Go may
 // have other text. The program is then larger, and as good.
@@ -45,8 +87,18 @@ func Write(goroot, dir string) (overlay string, missed []string, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return "", nil, err
 	}
+	version, err := os.ReadFile(filepath.Join(goroot, "VERSION"))
+	if err != nil {
+		return "", nil, err
+	}
+	all := edits
+	if release, _, _ := strings.Cut(string(version), "\n"); strings.HasPrefix(release, known+".") {
+		all = slices.Concat(edits, tableEdits)
+	} else {
+		missed = append(missed, "a table of functions: the release is not one of "+known)
+	}
 	texts := make(map[string]string)
-	for _, e := range edits {
+	for _, e := range all {
 		path := filepath.Join(goroot, "src", filepath.FromSlash(e.file))
 		text, ok := texts[path]
 		if !ok {

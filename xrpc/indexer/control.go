@@ -103,9 +103,9 @@ func (ix *Indexer) Account(ctx context.Context, did syntax.DID) (Account, error)
 	return a, err
 }
 
-// SetScope changes the scope. If the Indexer runs, it begins at once to read the records of what was
-// added, and to delete those of what was removed; else when it runs. An Indexer that is made anew has
-// the scope of its field Scope.
+// SetScope changes the scope. If the Indexer runs, it begins at once to read the records of what
+// was added, and to delete those of what was removed; else when it runs. An Indexer that is made
+// anew has the scope of its field Scope.
 func (ix *Indexer) SetScope(s Scope) error {
 	sc, err := newScope(s)
 	if err != nil {
@@ -132,13 +132,13 @@ type Progress struct {
 	Events  int64 // that came
 	Commits int64 // that were applied
 	Ops     int64 // that the sink has taken
-	// Fetched and FetchErrors are how many repositories were read, and could not be read. Repaired are
-	// those of Fetched for which their difference was enough.
+	// Fetched and FetchErrors are how many repositories were read, and could not be read. Repaired
+	// are those of Fetched for which their difference was enough.
 	Fetched, FetchErrors, Repaired int64
 	// Fetching is how many are being read.
 	Fetching int
-	// Gaps are commits that did not follow; Malformed and Doubted are events that nothing was believed of,
-	// Foreign those of them that came from a host which is not the account's.
+	// Gaps are commits that did not follow; Malformed and Doubted are events that nothing was
+	// believed of, Foreign those of them that came from a host which is not the account's.
 	Gaps, Malformed, Doubted, Foreign int64
 	// Refused are changes that the sink has refused, and SinkErrors all its errors.
 	Refused, SinkErrors int64
@@ -149,8 +149,8 @@ type SourceProgress struct {
 	Name      string
 	Connected bool
 	Err       error // why it is not connected
-	// Done is the number up to which all events are done, and Newest that of the newest event that came,
-	// with its time.
+	// Done is the number up to which all events are done, and Newest that of the newest event that
+	// came, with its time.
 	Done, Newest int64
 	Time         time.Time
 	Waiting      int  // events that came and are not done
@@ -181,8 +181,8 @@ func (ix *Indexer) Progress() (p Progress) {
 }
 
 // Settled reports whether nothing is to be done at the moment: all sources are connected, their
-// accounts are known, all events that came are done, and no repository is due. It is for tests, and for programs
-// that index once.
+// accounts are known, all events that came are done, and no repository is due. It is for tests, and
+// for programs that index once.
 func (ix *Indexer) Settled(ctx context.Context) (bool, error) {
 	p := ix.Progress()
 	ix.mu.Lock()

@@ -24,10 +24,10 @@
 // # Repair
 //
 // An account that does not follow from its events is read again: after a lost event, a #sync, a
-// commit that does not verify, or a pause that was longer than what a stream keeps. The indexer asks
-// for what has changed since the revision that it has. It knows the paths and CIDs of all records, so
-// it computes the old tree, and proves the new one from the difference. If that is not possible, it
-// reads the whole repository. Either way the sink gets what differs: also deletions.
+// commit that does not verify, or a pause that was longer than what a stream keeps. The indexer
+// asks for what has changed since the revision that it has. It knows the paths and CIDs of all
+// records, so it computes the old tree, and proves the new one from the difference. If that is not
+// possible, it reads the whole repository. Either way the sink gets what differs: also deletions.
 //
 // # What is not trusted
 //
@@ -36,8 +36,8 @@
 // nothing else. A repository that fails is not used in part, and is read again later; the error is
 // in [Account.Error].
 //
-// Hosts are treated kindly: one or two downloads at a time from each, pauses as long as they ask for,
-// and longer ones after each failure. A host that fails, stalls or lies delays nobody else.
+// Hosts are treated kindly: one or two downloads at a time from each, pauses as long as they ask
+// for, and longer ones after each failure. A host that fails, stalls or lies delays nobody else.
 //
 // Package sqlindex has a sink over database/sql.
 package indexer

@@ -64,8 +64,8 @@ func TestI03Order(t *testing.T) {
 	})
 }
 
-// TestI04DeletedDuringOutage: a record is deleted while the indexer is away, for longer than the host
-// keeps events. The deletion is delivered. So is that of an account.
+// TestI04DeletedDuringOutage: a record is deleted while the indexer is away, for longer than the
+// host keeps events. The deletion is delivered. So is that of an account.
 func TestI04DeletedDuringOutage(t *testing.T) {
 	for _, scope := range []indexer.Scope{all, {All: true, Collections: []string{string(notes)}}} {
 		bubble(t, func(t *testing.T, w *world) {
@@ -99,8 +99,8 @@ func TestI04DeletedDuringOutage(t *testing.T) {
 	}
 }
 
-// TestI05Forged: a CAR file that is forged, truncated, another account's or another host's has no effect;
-// the error is visible, and the account is read again.
+// TestI05Forged: a CAR file that is forged, truncated, another account's or another host's has no
+// effect; the error is visible, and the account is read again.
 func TestI05Forged(t *testing.T) {
 	for name, bad := range map[string]func(h *host, other syntax.DID, car []byte) []byte{
 		"truncated":         func(_ *host, _ syntax.DID, car []byte) []byte { return car[:len(car)-20] },
@@ -190,8 +190,8 @@ func TestI05ForgedCommits(t *testing.T) {
 			}
 			return a.compare(nil, alice, bob)
 		})
-		// Its own host signs with a key that is not the account's. What it says then is not believed
-		// either, not even its whole repository.
+		// Its own host signs with a key that is not the account's. What it says then is not
+		// believed either, not even its whole repository.
 		one.setKey(alice, newKey(t))
 		before := len(a.rows(alice))
 		one.write(alice, create(notes, "stolen", "x"))
@@ -206,8 +206,8 @@ func TestI05ForgedCommits(t *testing.T) {
 	})
 }
 
-// TestI06Repair: an account that was changed without events is repaired by its difference, or by its
-// whole repository if a block is missing in that.
+// TestI06Repair: an account that was changed without events is repaired by its difference, or by
+// its whole repository if a block is missing in that.
 func TestI06Repair(t *testing.T) {
 	for _, broken := range []bool{false, true} {
 		bubble(t, func(t *testing.T, w *world) {
@@ -258,8 +258,8 @@ func TestI06Repair(t *testing.T) {
 	}
 }
 
-// TestI07Migration: the account moves to another host. What it writes there is followed; the old host
-// can say nothing more.
+// TestI07Migration: the account moves to another host. What it writes there is followed; the old
+// host can say nothing more.
 func TestI07Migration(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		one, two := w.host("one.test"), w.host("two.test")
@@ -288,8 +288,8 @@ func TestI07Migration(t *testing.T) {
 	})
 }
 
-// TestI08Status: the application hears of accounts that are deactivated, taken down or deleted, and come
-// back, with what they wrote meanwhile.
+// TestI08Status: the application hears of accounts that are deactivated, taken down or deleted, and
+// come back, with what they wrote meanwhile.
 func TestI08Status(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h := w.host("one.test")
@@ -327,8 +327,8 @@ func TestI08Status(t *testing.T) {
 	})
 }
 
-// TestI09Scope: accounts and collections come into the scope and leave it while the indexer runs, and
-// between two runs.
+// TestI09Scope: accounts and collections come into the scope and leave it while the indexer runs,
+// and between two runs.
 func TestI09Scope(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h := w.host("one.test")
@@ -407,8 +407,8 @@ func TestI09Scope(t *testing.T) {
 
 var a0 *app
 
-// TestI11Hosts: hosts that refuse, fail, hang or trickle are asked less and less often, as they want, and
-// delay no other.
+// TestI11Hosts: hosts that refuse, fail, hang or trickle are asked less and less often, as they
+// want, and delay no other.
 func TestI11Hosts(t *testing.T) {
 	for name, fault := range map[string]func(rw http.ResponseWriter, r *http.Request) bool{
 		"429": func(rw http.ResponseWriter, _ *http.Request) bool {
@@ -473,7 +473,7 @@ func TestI11Hosts(t *testing.T) {
 func (a *app) long(f func() error) {
 	a.Helper()
 	var err error
-	for range 24 * 60 {
+	for range 26 * 60 {
 		if err = f(); err == nil {
 			return
 		}

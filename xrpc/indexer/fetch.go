@@ -204,6 +204,9 @@ func (r *run) fetchFailed(ctx context.Context, did syntax.DID, cause error) {
 	if err != nil || !d.known() || d.a.Due.IsZero() {
 		return
 	}
+	if ctx.Err() != nil || d.a.Status == commit.Deleted { // an event has come meanwhile that counts for more
+		return
+	}
 	var told *xrpc.Error
 	switch {
 	case errors.As(cause, &told) && gone[told.Name] != "":

@@ -72,7 +72,8 @@ func (x *history) hostOf(did syntax.DID) *host {
 	return x.at[did]
 }
 
-// startRelay merges the events of hosts into one log, those of accounts that are elsewhere left out.
+// startRelay merges the events of hosts into one log, those of accounts that are elsewhere left
+// out.
 func (x *history) startRelay() *host {
 	relay := x.host("relay.test")
 	ctx, cancel := context.WithCancel(ctx)
@@ -377,7 +378,7 @@ func runHistory(t *testing.T, seed uint64) {
 			}
 		}()
 		var err error
-		for range 24 * 60 { // lost events of accounts that say nothing more are found when they are compared again
+		for range 26 * 60 { // lost events of accounts that say nothing more are found when they are compared again
 			time.Sleep(time.Minute)
 			if err = a.compare(has, active...); err == nil {
 				for _, did := range deleted {
@@ -401,10 +402,10 @@ func runHistory(t *testing.T, seed uint64) {
 	})
 }
 
-// TestHistories runs random histories: hosts that fail, lie, forget events and move accounts; an indexer
-// that is started again, over a sink that fails. After each, the index is that of the repositories, and
-// each operation has led from what its row was to what it was then. PDSKIT_SEEDS is how many;
-// PDSKIT_SEED is one to run alone.
+// TestHistories runs random histories: hosts that fail, lie, forget events and move accounts; an
+// indexer that is started again, over a sink that fails. After each, the index is that of the
+// repositories, and each operation has led from what its row was to what it was then. PDSKIT_SEEDS
+// is how many; PDSKIT_SEED is one to run alone.
 func TestHistories(t *testing.T) {
 	if n, err := strconv.ParseUint(os.Getenv("PDSKIT_SEED"), 10, 64); err == nil {
 		runHistory(t, n)
@@ -424,8 +425,8 @@ func TestHistories(t *testing.T) {
 	}
 }
 
-// TestResetHost: a host was restored from an older copy of its log. It is followed from what it has now,
-// and all its accounts are compared.
+// TestResetHost: a host was restored from an older copy of its log. It is followed from what it has
+// now, and all its accounts are compared.
 func TestResetHost(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h := w.host("one.test")
@@ -445,7 +446,9 @@ func TestResetHost(t *testing.T) {
 		w.ok(err)
 		x.write(alice, remove(notes, "r1"))
 		h.outbox.Close() // the server is started again, with the copy
+		h.hmu.Lock()
 		h.outbox, h.repo, h.store = old, x.repo, again
+		h.hmu.Unlock()
 		time.Sleep(5 * time.Minute)
 		x.write(alice, create(notes, "after", "x"))
 		a.settle(nil, alice)

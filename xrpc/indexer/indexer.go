@@ -36,30 +36,31 @@ type Resolver interface {
 type Indexer struct {
 	// Sources are followed.
 	Sources []Source
-	// Scope says whose records are indexed, and which. If it is not that of the last run, records are
-	// added and removed: see SetScope.
+	// Scope says whose records are indexed, and which. If it is not that of the last run, records
+	// are added and removed: see SetScope.
 	Scope Scope
 	// Sink takes the records.
 	Sink Sink
 
 	// Identity resolves DIDs. Nil: an identity.Resolver with its defaults.
 	Identity Resolver
-	// Handles has the handle of each account looked up and verified, which costs a DNS or HTTPS request for
-	// each.
+	// Handles has the handle of each account looked up and verified, which costs a DNS or HTTPS
+	// request for each.
 	Handles bool
 	// HTTP is for the sources, which the operator has named. It must have no Timeout, as streams
 	// do not end. Nil: http.DefaultClient.
 	HTTP *http.Client
-	// Hosts is for the PDSes that DID documents name, and must have no Timeout either. Nil: a client
-	// of safehttp.NewClient, which reaches public addresses only.
+	// Hosts is for the PDSes that DID documents name, and must have no Timeout either. Nil: a
+	// client of safehttp.NewClient, which reaches public addresses only.
 	Hosts *http.Client
 
 	// Workers is how many accounts' events are verified at once. 0: 16.
 	Workers int
-	// Writers is how many transactions run at once in the sink. 0: one, which suits SQLite. A database
-	// server may be faster with several.
+	// Writers is how many transactions run at once in the sink. 0: one, which suits SQLite. A
+	// database server may be faster with several.
 	Writers int
-	// Fetches is how many repositories are read at once, and FetchesPerHost from one host. 0: 8 and 2.
+	// Fetches is how many repositories are read at once, and FetchesPerHost from one host. 0: 8 and
+	// 2.
 	Fetches, FetchesPerHost int
 	// MaxRepo bounds the bytes of the CAR file of a repository. 0: 4 GiB.
 	MaxRepo int64
@@ -99,7 +100,9 @@ type run struct {
 // trying again.
 func (ix *Indexer) Run(ctx context.Context) error {
 	r, err := ix.start(ctx)
-	if err != nil {
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
 		return err
 	}
 	defer func() {
@@ -224,8 +227,8 @@ func (r *run) key(ctx context.Context, did syntax.DID, refresh bool) (*crypto.Pu
 	return key, nil
 }
 
-// suspect has the document of a DID fetched again, and returns true, unless that was done a moment ago:
-// whoever can send wrong events must not be able to cause endless requests.
+// suspect has the document of a DID fetched again, and returns true, unless that was done a moment
+// ago: whoever can send wrong events must not be able to cause endless requests.
 func (r *run) suspect(did syntax.DID) bool {
 	const pause = 10 * time.Second
 	now := r.Now()

@@ -13,7 +13,8 @@ import (
 
 var ctx = context.Background()
 
-// TestI01BackfillWhileWritten: repositories are read while they are written, and followed after that.
+// TestI01BackfillWhileWritten: repositories are read while they are written, and followed after
+// that.
 func TestI01BackfillWhileWritten(t *testing.T) {
 	w := newWorld(t)
 	one, two := w.host("one.test"), w.host("two.test")

@@ -109,9 +109,9 @@ func (w *world) directory() http.Handler {
 	})
 }
 
-// TestI02Killed: the process is killed at random moments while it reads and follows. Each operation takes
-// effect once: it leads from what its rows were to something else, and the rows are those of the
-// repositories in the end. PDSKIT_KILLS is how often; the default is 12, or 3 with -short.
+// TestI02Killed: the process is killed at random moments while it reads and follows. Each operation
+// takes effect once: it leads from what its rows were to something else, and the rows are those of
+// the repositories in the end. PDSKIT_KILLS is how often; the default is 12, or 3 with -short.
 func TestI02Killed(t *testing.T) {
 	kills := 12
 	if testing.Short() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
@@ -13,8 +15,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
-// listWhenAsked lists the accounts of a source when that is asked for, and once in a while, until it
-// succeeds.
+// listWhenAsked lists the accounts of a source when that is asked for, and once in a while, until
+// it succeeds.
 func (s *source) listWhenAsked(ctx context.Context) {
 	every := s.Relist
 	if every == 0 {
@@ -48,6 +50,7 @@ func (s *source) listWhenAsked(ctx context.Context) {
 				s.mu.Lock()
 				s.listed, s.unsure = true, false
 				s.mu.Unlock()
+				s.listHosts(ctx)
 				break
 			}
 			if ctx.Err() == nil {
@@ -100,6 +103,45 @@ func (s *source) list(ctx context.Context) error {
 	}
 	return nil
 }
+
+// listHosts lists the accounts of the hosts of a relay, as relays need not list all that they pass
+// on. It does so as well as it can: a host that fails is left out until the next time.
+func (s *source) listHosts(ctx context.Context) {
+	sc := s.run.scope.Load()
+	if s.Relay == "" || !sc.All {
+		return
+	}
+	c := &xrpc.Client{Host: s.url, HTTP: s.HTTP}
+	var names []string
+	err := eachPage(ctx, func(ctx context.Context, cursor string) (string, int, error) {
+		out, err := api.SyncListHosts(ctx, c, api.SyncListHostsParams{Limit: 200, Cursor: cursor})
+		for _, h := range out.Hosts {
+			if len(names) < maxHosts && (h.Status == "" || h.Status == "active" || h.Status == "idle") {
+				names = append(names, h.Hostname)
+			}
+		}
+		return out.Cursor, len(out.Hosts), err
+	})
+	for _, name := range names {
+		if ctx.Err() != nil {
+			return
+		}
+		at := url.URL{Scheme: "https", Host: name}
+		if at.Hostname() == "localhost" || strings.HasPrefix(s.url, "http:") {
+			at.Scheme = "http" // a network on this machine
+		}
+		c := &xrpc.Client{Host: at.String(), HTTP: s.Hosts, Retries: -1}
+		if err := s.listRepos(ctx, sc, c, false); err != nil {
+			s.Log.Info("the accounts of a host could not be listed", "host", name, "error", err)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		s.Log.Info("the hosts could not be listed", "source", s.name, "error", err)
+	}
+}
+
+// maxHosts bounds how many hosts of a relay are asked.
+const maxHosts = 100_000
 
 func (s *source) listByCollection(ctx context.Context, sc *scope, c *xrpc.Client, collection syntax.NSID) error {
 	return eachPage(ctx, func(ctx context.Context, cursor string) (string, int, error) {
@@ -225,7 +267,8 @@ func eachPage(ctx context.Context, read func(ctx context.Context, cursor string)
 	}
 }
 
-// missed has all accounts compared with their hosts of which events of a source may have been missed.
+// missed has all accounts compared with their hosts of which events of a source may have been
+// missed.
 func (s *source) missed(ctx context.Context) error {
 	return s.eachAccount(ctx, func(a *Account) bool {
 		return (s.Host == "" || a.Host == "" || a.Host == s.url) && a.Status != commit.Deleted

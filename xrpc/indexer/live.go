@@ -100,6 +100,12 @@ func (r *run) events(ctx context.Context, did syntax.DID, items []task) (n int) 
 // store stores a draft. If the sink refuses it, but not the account as such, the account is marked
 // as failed, which is no error. An error means that the account has to be looked at again.
 func (r *run) store(ctx context.Context, d *draft) error {
+	// A fault of the database passes. What only the stream says, as the status of an account, is
+	// not to be given up for it.
+	tries := 2
+	if d.told {
+		tries = 8
+	}
 	for delay := 50 * time.Millisecond; ; delay = min(2*delay, 10*time.Second) {
 		err := r.w.submit(ctx, d.change(), nil)
 		switch {
@@ -112,7 +118,7 @@ func (r *run) store(ctx context.Context, d *draft) error {
 		case ctx.Err() != nil, errors.Is(err, ErrConflict):
 			return err
 		}
-		if len(d.ops) > 0 || d.told {
+		if tries--; tries <= 0 && (len(d.ops) > 0 || d.told) {
 			if ok, markErr := r.refused(ctx, d, err); ok || errors.Is(markErr, ErrConflict) {
 				return markErr
 			}
@@ -337,8 +343,8 @@ func (r *run) follows(d *draft, next commit.State, e *commit.Event, records map[
 // checkPause is the time between two looks at a repository for no good reason.
 const checkPause = time.Minute
 
-// doubt notes that an event of a known account is not believed. What the repository has is right, so
-// it is looked at, but not more often than once a minute for that reason.
+// doubt notes that an event of a known account is not believed. What the repository has is right,
+// so it is looked at, but not more often than once a minute for that reason.
 func (r *run) doubt(ctx context.Context, d *draft, cause error) error {
 	if ctx.Err() != nil || errors.Is(cause, errForeign) { // another host must not be able to cause work
 		return cause

@@ -61,8 +61,8 @@ func (s *watched) Apply(ctx context.Context, t *indexer.Transaction) error {
 	return nil
 }
 
-// TestI12Position: whenever a position is stored, the effects of all that it covers are stored, or the
-// account is to be read.
+// TestI12Position: whenever a position is stored, the effects of all that it covers are stored, or
+// the account is to be read.
 func TestI12Position(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h := w.host("one.test")
@@ -72,7 +72,7 @@ func TestI12Position(t *testing.T) {
 		}
 		a := w.app(t.TempDir(), all, indexer.Source{Host: h.url})
 		rnd := rand.New(rand.NewPCG(1, 1))
-		s := &watched{Sink: &flaky{Sink: a.sink, rnd: rnd, mu: make(chan struct{}, 1)}, h: h}
+		s := &watched{Sink: &flaky{Sink: a.sink, rnd: rand.New(rand.NewPCG(1, 2)), mu: make(chan struct{}, 1)}, h: h}
 		a.ix.Sink = s
 		a.start()
 		for i := range 400 {
@@ -91,8 +91,8 @@ func TestI12Position(t *testing.T) {
 	})
 }
 
-// TestSinkRefuses: the application fails with the records of one account. Its error is visible, others go
-// on, and when it works again, nothing is missing and nothing came twice.
+// TestSinkRefuses: the application fails with the records of one account. Its error is visible,
+// others go on, and when it works again, nothing is missing and nothing came twice.
 func TestSinkRefuses(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h := w.host("one.test")
@@ -128,8 +128,8 @@ func TestSinkRefuses(t *testing.T) {
 	})
 }
 
-// TestManyWaiting: an account whose events cannot be applied for a while has a bounded number of them
-// waiting. It is read instead.
+// TestManyWaiting: an account whose events cannot be applied for a while has a bounded number of
+// them waiting. It is read instead.
 func TestManyWaiting(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h := w.host("one.test")
@@ -190,7 +190,8 @@ func TestManyKept(t *testing.T) {
 	})
 }
 
-// TestKept: commits that come while a repository is read are applied after it, without another reading.
+// TestKept: commits that come while a repository is read are applied after it, without another
+// reading.
 func TestKept(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		h := w.host("one.test")
@@ -239,8 +240,8 @@ func TestNewAccount(t *testing.T) {
 	})
 }
 
-// TestLocal: the log of a store in the process, trusted and not, with repositories in it and without, as that of
-// a relay; also when it was trimmed while the indexer was away.
+// TestLocal: the log of a store in the process, trusted and not, with repositories in it and
+// without, as that of a relay; also when it was trimmed while the indexer was away.
 func TestLocal(t *testing.T) {
 	for _, kind := range []string{"host", "trusted host", "relay"} {
 		t.Run(kind, func(t *testing.T) {
@@ -295,4 +296,28 @@ func TestOtherSources(t *testing.T) {
 	if err := a.ix.Resync(t.Context(), "did:web:nobody.example"); !errors.Is(err, indexer.ErrUnknown) {
 		t.Error(err)
 	}
+}
+
+// TestRelayLists: accounts that a relay does not list are found at its hosts. One of those that
+// fails is left out.
+func TestRelayLists(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		h, relay := w.host("one.test"), w.host("relay.test")
+		alice, bob := h.account("alice", 3), h.account("bob", 3)
+		relay.setFault(func(rw http.ResponseWriter, r *http.Request) bool {
+			rw.Header().Set("Content-Type", "application/json")
+			switch strings.TrimPrefix(r.URL.Path, "/xrpc/") {
+			case api.SyncListReposNSID:
+				fmt.Fprintf(rw, `{"repos":[{"did":%q,"head":"bafyreigrey4aogz7sq5bxfaiwlcieaivxscvgs5ivgqczecmhddmhxoyvi","rev":"3k2la4bsk2c2x","active":true}]}`, alice)
+			case api.SyncListHostsNSID:
+				fmt.Fprint(rw, `{"hosts":[{"hostname":"away.test"},{"hostname":"one.test","status":"active"},{"hostname":"bad.test","status":"banned"}]}`)
+			default:
+				return false
+			}
+			return true
+		})
+		a := w.app(t.TempDir(), all, indexer.Source{Relay: relay.url}).start()
+		a.eventually(func() error { return a.compare(nil, alice, bob) })
+		a.check()
+	})
 }

@@ -24,8 +24,8 @@ const (
 	chunkBytes = 1 << 20
 )
 
-// Repositories are repaired by their difference if they have no more than so many records, and differ
-// in no more than so many.
+// Repositories are repaired by their difference if they have no more than so many records, and
+// differ in no more than so many.
 const (
 	sinceRecords = 200_000
 	sinceChanges = 20_000
@@ -106,7 +106,8 @@ func (f *fetch) plausible(rev syntax.TID) error {
 	return nil
 }
 
-// whole takes the CAR file of a whole repository. It is verified to its end before anything is used.
+// whole takes the CAR file of a whole repository. It is verified to its end before anything is
+// used.
 func (f *fetch) whole(ctx context.Context, s *spool, key *crypto.PublicKey) error {
 	open := func() (*commit.RepoReader, error) {
 		return commit.ReadRepo(s.reader(), commit.RepoOptions{
@@ -175,8 +176,8 @@ func (f *fetch) compare(ctx context.Context, next commit.State, records iter.Seq
 // errFull tells diff that only the rest of the records is to be read.
 var errFull = errors.New("full")
 
-// chunks applies operations in changes of a bounded size, of which the last one brings the account to
-// its new state. If it is broken off, the next comparison has what is left.
+// chunks applies operations in changes of a bounded size, of which the last one brings the account
+// to its new state. If it is broken off, the next comparison has what is left.
 func (f *fetch) chunks(ctx context.Context, next commit.State, produce func(emit func(Op) error) error) error {
 	var ops []Op
 	size := 0
@@ -304,8 +305,8 @@ func (f *fetch) diff(ctx context.Context, rev syntax.TID, records iter.Seq2[comm
 	return nil
 }
 
-// pages reads the records that a sink has, a page at a time, so that nothing of the sink is held for
-// longer. Operations on records before the place do not disturb it.
+// pages reads the records that a sink has, a page at a time, so that nothing of the sink is held
+// for longer. Operations on records before the place do not disturb it.
 type pages struct {
 	ctx  context.Context
 	sink Sink
@@ -449,8 +450,8 @@ func (f *fetch) local(ctx context.Context, s *source) (found bool, err error) {
 	return !missing, err
 }
 
-// checkHead verifies the records of a store against their signed commit. missing: it is the store of
-// a relay, which keeps no records.
+// checkHead verifies the records of a store against their signed commit. missing: it is the store
+// of a relay, which keeps no records.
 func checkHead(ctx context.Context, r storage.Reader, did syntax.DID, key *crypto.PublicKey) (missing bool, err error) {
 	block, err := r.Commit(ctx)
 	if err != nil {

@@ -16,9 +16,9 @@ import (
 var noCID cid.Cid
 
 // since takes the CAR file of what is new since the revision that the sink has. The sink knows all
-// paths and CIDs, so the old tree is computed. The new one is read from the file and the nodes of the
-// old one, and the difference is held against its root. Where blocks are missing, the error
-// is errWhole.
+// paths and CIDs, so the old tree is computed. The new one is read from the file and the nodes of
+// the old one, and the difference is held against its root. Where blocks are missing, the error is
+// errWhole.
 func (f *fetch) since(ctx context.Context, s *spool, key *crypto.PublicKey) error {
 	old, err := f.oldTree(ctx)
 	if err != nil {

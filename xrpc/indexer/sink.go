@@ -19,24 +19,24 @@ var ErrConflict = errors.New("indexer: the account was changed by somebody else"
 // package sqlindex has one for SQL. A sink must be safe for concurrent use, and belongs to one
 // running Indexer.
 type Sink interface {
-	// Apply carries out a transaction: all of it, durably, or nothing. For each change, in order, it
-	// checks the version of the account, carries out the operations, stores the CIDs of their
-	// records and the account. If an account has another version than Change.Before, nothing is done
-	// and the error wraps ErrConflict.
+	// Apply carries out a transaction: all of it, durably, or nothing. For each change, in order,
+	// it checks the version of the account, carries out the operations, stores the CIDs of their
+	// records and the account. If an account has another version than Change.Before, nothing is
+	// done and the error wraps ErrConflict.
 	//
-	// If a transaction of several changes fails, each is tried by itself. If one fails by itself, its
-	// account is marked as failed and read again later; the others go on.
+	// If a transaction of several changes fails, each is tried by itself. If one fails by itself,
+	// its account is marked as failed and read again later; the others go on.
 	Apply(ctx context.Context, t *Transaction) error
 	// Account returns an account. One that is not known has the version 0.
 	Account(ctx context.Context, did syntax.DID) (Account, error)
 	// Accounts returns up to limit accounts with a DID greater than after, in the order of DIDs.
 	Accounts(ctx context.Context, after syntax.DID, limit int) ([]Account, error)
 	// Due returns up to limit accounts whose Due is set and not after now, at most perHost of each
-	// host whose name is known, the earliest of it first, and none of some hosts. It must be fast also if a great many
-	// accounts of one host are due. No host may be left out for good.
+	// host whose name is known, the earliest of it first, and none of some hosts. It must be fast
+	// also if a great many accounts of one host are due. No host may be left out for good.
 	Due(ctx context.Context, now time.Time, without []string, perHost, limit int) ([]Account, error)
-	// Records returns up to limit records of an account with a path greater than after, in the order
-	// of the bytes of paths.
+	// Records returns up to limit records of an account with a path greater than after, in the
+	// order of the bytes of paths.
 	Records(ctx context.Context, did syntax.DID, after string, limit int) ([]mst.Entry, error)
 	// Position returns a position that was stored; "" if none was.
 	Position(ctx context.Context, name string) (string, error)
@@ -45,8 +45,8 @@ type Sink interface {
 // Transaction is what a Sink carries out at once.
 type Transaction struct {
 	Changes []*Change
-	// Positions are texts to be stored by their names. They are stored as they are told, also if one is
-	// earlier than the stored one.
+	// Positions are texts to be stored by their names. They are stored as they are told, also if
+	// one is earlier than the stored one.
 	Positions map[string]string
 }
 
@@ -54,8 +54,8 @@ type Transaction struct {
 type Change struct {
 	// Before is the version that the account must have in the sink; 0: it must not be there.
 	Before int64
-	// Account is to be stored. If its State is Removed, it is to be deleted instead, with all CIDs of
-	// its records; operations that delete the records have come before.
+	// Account is to be stored. If its State is Removed, it is to be deleted instead, with all CIDs
+	// of its records; operations that delete the records have come before.
 	Account Account
 	// Ops are the operations, in order. An account may have several of one path.
 	Ops []Op
@@ -74,8 +74,8 @@ type Op struct {
 	CID        cid.Cid // of the record; undefined for a delete
 	Prev       cid.Cid // of the record before; undefined for a create
 	Record     []byte  // DAG-CBOR, good until Apply returns; nil for a delete
-	// Live says that the operation comes from an event. Otherwise it comes from a repository that was
-	// read as a whole.
+	// Live says that the operation comes from an event. Otherwise it comes from a repository that
+	// was read as a whole.
 	Live bool
 }
 
@@ -115,8 +115,8 @@ type Account struct {
 	Status string
 	// Host is the URL of the account's PDS; empty: not known yet.
 	Host string
-	// Handle is verified; syntax.InvalidHandle if there is none that is. It is empty if Indexer.Handles
-	// is not set.
+	// Handle is verified; syntax.InvalidHandle if there is none that is. It is empty if
+	// Indexer.Handles is not set.
 	Handle syntax.Handle
 
 	State State
@@ -126,8 +126,8 @@ type Account struct {
 	// Filter names the collections whose records the sink has: see Scope.Collections.
 	Filter string
 
-	// Tracked says that the account was named to Indexer.Track, and Signaled that it was seen to have a
-	// record of Scope.Signal.
+	// Tracked says that the account was named to Indexer.Track, and Signaled that it was seen to
+	// have a record of Scope.Signal.
 	Tracked, Signaled bool
 
 	// Due is when the repository is to be read; zero: there is no reason to.

@@ -24,8 +24,8 @@ import (
 
 // Source is a stream of events. Exactly one of Host, Relay and Local is set.
 type Source struct {
-	// Host is the URL of a PDS, "https://pds.example.com". Its events count for the accounts that it
-	// hosts.
+	// Host is the URL of a PDS, "https://pds.example.com". Its events count for the accounts that
+	// it hosts.
 	Host string
 	// Relay is the URL of a relay, which passes on the events of hosts.
 	Relay string
@@ -110,8 +110,8 @@ func (s *source) load(ctx context.Context) (err error) {
 		return err
 	}
 	seq, listed, _ := strings.Cut(s.stored, " ")
-	if s.done, err = strconv.ParseInt(seq, 10, 64); err != nil {
-		return fmt.Errorf("%.80q: %w", s.stored, err)
+	if s.done, err = strconv.ParseInt(seq, 10, 64); err != nil || s.done < 0 {
+		return fmt.Errorf("%.80q is no position", s.stored)
 	}
 	// What a stream would have said since it was followed without an event is in the list.
 	s.listed = listed == "listed" && s.done > 0
@@ -305,8 +305,8 @@ func (s *source) readStream(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// begins says that the stream is followed from what comes next. When it is connected, the accounts are
-// listed, and those that are known are compared with their hosts.
+// begins says that the stream is followed from what comes next. When it is connected, the accounts
+// are listed, and those that are known are compared with their hosts.
 func (s *source) begins() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -371,7 +371,8 @@ func (s *source) event(ctx context.Context, seq int64, kind string, payload []by
 	return nil
 }
 
-// overflow drops an event of an account that has too many waiting, and has the account read instead.
+// overflow drops an event of an account that has too many waiting, and has the account read
+// instead.
 func (s *source) overflow(ctx context.Context, it *item) {
 	it.message = &commit.Sync{DID: it.message.About()} // the rest is not needed any more
 	s.lanes.add(it.message.About(), task{do: func() { s.lost(ctx, it) }})

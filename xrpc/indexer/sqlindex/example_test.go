@@ -21,8 +21,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/indexer/sqlindex"
 )
 
-// An app that keeps a table of everybody's statuses. With the source {Relay: "https://relay.example.net"}
-// it would be everybody's in the network.
+// An app that keeps a table of everybody's statuses. With the source {Relay:
+// "https://relay.example.net"} it would be everybody's in the network.
 func Example() {
 	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
@@ -30,7 +30,7 @@ func Example() {
 
 	dir, _ := os.MkdirTemp("", "")
 	defer os.RemoveAll(dir)
-	db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, "index.sqlite")+"?_txlock=immediate&_pragma=journal_mode(wal)&_pragma=busy_timeout(10000)")
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, "index.sqlite")+"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)")
 	if err != nil {
 		panic(err)
 	}

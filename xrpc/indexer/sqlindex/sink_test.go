@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 // databases runs a test over each kind of database.
 func databases(t *testing.T, f func(t *testing.T, s *sqlindex.Sink)) {
 	t.Run("sqlite", func(t *testing.T) {
-		db, err := sql.Open("sqlite3", "file:"+filepath.Join(t.TempDir(), "index.sqlite")+"?_txlock=immediate&_pragma=journal_mode(wal)&_pragma=busy_timeout(10000)")
+		db, err := sql.Open("sqlite3", "file:"+filepath.Join(t.TempDir(), "index.sqlite")+"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@
 // For SQLite, use the driver github.com/ncruces/go-sqlite3/driver, with WAL, a busy_timeout and
 // transactions that are immediate:
 //
-//	sql.Open("sqlite3", "file:index.sqlite?_txlock=immediate&_pragma=journal_mode(wal)&_pragma=busy_timeout(10000)")
+//	sql.Open("sqlite3", "file:index.sqlite?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)")
 //
 // For PostgreSQL, use github.com/jackc/pgx/v5/stdlib. There the indexer may write with several
 // transactions at once: see Indexer.Writers.
@@ -45,16 +45,16 @@ type Sink struct {
 	DB *sql.DB
 	// Postgres says that it is PostgreSQL; else it is SQLite.
 	Postgres bool
-	// OnRecord carries out an operation on the application's rows, in the transaction in which it is
-	// recorded. An error undoes the transaction: the account's repository is read again later,
-	// which brings the operation again. A record that is invalid is no error: the application ignores it,
-	// as if it were not there. Required.
+	// OnRecord carries out an operation on the application's rows, in the transaction in which it
+	// is recorded. An error undoes the transaction: the account's repository is read again later,
+	// which brings the operation again. A record that is invalid is no error: the application
+	// ignores it, as if it were not there. Required.
 	//
 	// It must only use tx, and not be slow, as others wait.
 	OnRecord func(ctx context.Context, tx *sql.Tx, op *indexer.Op) error
-	// OnAccount, if not nil, is told of an account that is new, or whose Active, Status, Host or Handle have
-	// changed, or that was removed from the scope (State is indexer.Removed, and all its records were
-	// deleted before).
+	// OnAccount, if not nil, is told of an account that is new, or whose Active, Status, Host or
+	// Handle have changed, or that was removed from the scope (State is indexer.Removed, and all
+	// its records were deleted before).
 	OnAccount func(ctx context.Context, tx *sql.Tx, a *indexer.Account) error
 
 	mu    sync.Mutex
