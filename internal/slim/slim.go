@@ -3,8 +3,8 @@
 // memory at rest a third.
 //
 // Nothing that such a program can do is lost, with one exception, which a host's own templates must
-// heed: text/template and html/template then call no methods of what they are given, and read fields
-// only. A template that calls one fails with an error that says so.
+// heed: text/template and html/template then call those methods only that pdskit's templates call, by their
+// names, and read fields. A template that calls another one fails with an error that says so.
 package slim
 
 import (
@@ -23,7 +23,11 @@ var edits = []edit{
 	{
 		"text/template/exec.go", "A method that is called by its name may be any, so the linker would keep all exported methods of all types",
 		"method := ptr.MethodByName(fieldName); method.IsValid()",
-		"method := (reflect.Value{}); method.IsValid()",
+		"method := slimMethod(ptr, fieldName); method.IsValid()",
+	}, {
+		"text/template/exec.go", "See above",
+		"// evalField evaluates an expression like (.Field) or (.Field arg1 arg2).",
+		lookUp() + "// evalField evaluates an expression like (.Field) or (.Field arg1 arg2).",
 	}, {
 		"net/http/roundtrip_js.go", "There is fetch, and there are no sockets: neither HTTP/2 nor TLS nor DNS are needed",
 		"return t.roundTrip(req)",

@@ -127,7 +127,9 @@ func caught() (trace string) {
 
 type page struct{ Field string }
 
-func (page) Method() string { return "method" }
+func (page) T() string { return "method" }
+
+func (page) Unknown() string { return "nobody knows this" }
 
 func (page) Unused() string { return "nobody calls this" }
 
@@ -139,7 +141,7 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	if template.Must(template.New("").Parse("{{.Field}} {{.Method}}\n")).Execute(os.Stdout, page{"<f>"}) == nil {
+	if template.Must(template.New("").Parse("{{.Field}} {{.T}}{{.Unknown}}\n")).Execute(os.Stdout, page{"<f>"}) == nil {
 		panic("a method is called")
 	}
 	if _, err := http.Get("https://127.0.0.1:1/"); err == nil {
@@ -188,7 +190,7 @@ func TestProgram(t *testing.T) {
 	cmd := exec.Command(node, filepath.Join(goroot(t), "lib", "wasm", "wasm_exec_node.js"), filepath.Join(dir, "main.wasm"))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
-	if want := "&lt;field&gt; &lt;one&gt; 12\n&lt;f&gt; "; err != nil || string(out) != want {
+	if want := "&lt;field&gt; &lt;one&gt; 12\n&lt;f&gt; method"; err != nil || string(out) != want {
 		t.Errorf("%q, %v", out, err)
 	}
 }
