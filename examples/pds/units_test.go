@@ -43,7 +43,7 @@ func TestUnits(t *testing.T) {
 	}
 	// So are those that pds init writes, for other folders.
 	at := t.TempDir()
-	answers := setup.Answers{Hostname: "pds.site.test", TLS: setup.ACME, Port: 2583, Data: "/srv/data", Backups: "/srv/backups", Config: at, User: "nobody", Program: "/bin/sh"}
+	answers := setup.Answers{Hostname: "pds.site.test", TLS: setup.ACME, Port: 2583, Data: "/srv/data", Backups: "/srv/backups", Config: at, User: "pds", Program: "/bin/sh"}
 	files, err := answers.Files(at)
 	if err != nil {
 		t.Fatal(err)

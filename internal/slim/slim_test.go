@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,7 +37,7 @@ func TestEditsApply(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := make(map[string]bool)
-	for _, e := range edits {
+	for _, e := range slices.Concat(edits, tableEdits) {
 		files[filepath.Join(goroot(t), "src", filepath.FromSlash(e.file))] = true
 	}
 	if len(doc.Replace) != len(files) {
@@ -57,13 +58,16 @@ func TestEditsApply(t *testing.T) {
 // What another release of Go has differently stays as it is, and is said.
 func TestOtherRelease(t *testing.T) {
 	root := t.TempDir()
+	if err := put(filepath.Join(root, "VERSION"), []byte("go1.99.1\ntime 2026-01-01T00:00:00Z\n")); err != nil {
+		t.Fatal(err)
+	}
 	for _, e := range edits {
 		if err := put(filepath.Join(root, "src", filepath.FromSlash(e.file)), []byte("package other\n")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	overlay, missed, err := Write(root, t.TempDir())
-	if err != nil || len(missed) != len(edits) {
+	if err != nil || len(missed) != len(edits)+1 {
 		t.Fatal(missed, err)
 	}
 	if text, _ := os.ReadFile(overlay); string(text) != `{"Replace":{}}` {
@@ -74,28 +78,88 @@ func TestOtherRelease(t *testing.T) {
 	}
 }
 
+// Edits that belong together are all carried out, or none.
+func TestEditsBelongTogether(t *testing.T) {
+	root := t.TempDir()
+	if err := put(filepath.Join(root, "a.go"), []byte("one two")); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(filepath.Join(root, "b.go"), []byte("three three")); err != nil {
+		t.Fatal(err)
+	}
+	src := source{root: root, texts: make(map[string]string)}
+	if ok, err := src.apply(edit{"a.go", "", "one", "1"}, edit{"b.go", "", "three", "3"}); ok || err != nil || len(src.texts) != 0 {
+		t.Error(ok, err, src.texts)
+	}
+	if ok, err := src.apply(edit{"a.go", "", "one", "1"}, edit{"a.go", "", "two", "2"}); !ok || err != nil || src.texts["a.go"] != "1 2" {
+		t.Error(ok, err, src.texts)
+	}
+}
+
 const program = `package main
 
 import (
 	"html/template"
 	"net/http"
 	"os"
+	"runtime"
+	"runtime/debug"
+	"sort"
+	"strings"
 )
+
+// deep has a stack that grows, with pointers into it.
+func deep(n int, above *int) int {
+	var here [64]int
+	here[n%64] = *above
+	if n == 0 {
+		runtime.GC()
+		return strings.Count(string(debug.Stack()), "main.deep")
+	}
+	return deep(n-1, &here[n%64]) + here[n%64] - *above
+}
+
+func stacks() {
+	var keep [][]byte
+	for i := range 200 {
+		done := make(chan int)
+		go func() { done <- deep(i*5, new(int)) }()
+		if n := <-done; n < 1 {
+			panic("a stack without its functions")
+		}
+		keep = append(keep, make([]byte, 40_000))
+	}
+	if !strings.Contains(caught(), "sort.Slice") || len(keep) != 200 {
+		panic("a trace without its functions")
+	}
+}
+
+func caught() (trace string) {
+	defer func() {
+		_ = recover()
+		trace = string(debug.Stack())
+	}()
+	sort.Slice([]int{2, 1}, func(int, int) bool { panic("caught") })
+	return ""
+}
 
 type page struct{ Field string }
 
-func (page) Method() string { return "method" }
+func (page) T() string { return "method" }
+
+func (page) Unknown() string { return "nobody knows this" }
 
 func (page) Unused() string { return "nobody calls this" }
 
 func main() {
+	stacks()
 	err := template.Must(template.New("").Parse("{{.Field}} {{index .Map 1}} {{range .List}}{{.}}{{end}}\n")).Execute(os.Stdout, map[string]any{
 		"Field": "<field>", "Map": map[int]string{1: "<one>"}, "List": []int{1, 2},
 	})
 	if err != nil {
 		panic(err)
 	}
-	if template.Must(template.New("").Parse("{{.Field}} {{.Method}}\n")).Execute(os.Stdout, page{"<f>"}) == nil {
+	if template.Must(template.New("").Parse("{{.Field}} {{.T}}{{.Unknown}}\n")).Execute(os.Stdout, page{"<f>"}) == nil {
 		panic("a method is called")
 	}
 	if _, err := http.Get("https://127.0.0.1:1/"); err == nil {
@@ -144,7 +208,7 @@ func TestProgram(t *testing.T) {
 	cmd := exec.Command(node, filepath.Join(goroot(t), "lib", "wasm", "wasm_exec_node.js"), filepath.Join(dir, "main.wasm"))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
-	if want := "&lt;field&gt; &lt;one&gt; 12\n&lt;f&gt; "; err != nil || string(out) != want {
+	if want := "&lt;field&gt; &lt;one&gt; 12\n&lt;f&gt; method"; err != nil || string(out) != want {
 		t.Errorf("%q, %v", out, err)
 	}
 }

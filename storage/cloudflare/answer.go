@@ -20,6 +20,7 @@ const answerBytes = 64 << 10
 type exchange struct {
 	host    *Host
 	request *http.Request
+	body    *chunks  // of the request, if it is a stream
 	answer  js.Value // functions; see the shim's fetch
 	cancel  context.CancelFunc
 

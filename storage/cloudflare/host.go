@@ -18,6 +18,10 @@ import (
 
 // Host is the Durable Object in which the program runs.
 type Host struct {
+	// IdleBody is for how long a large body of a request may send nothing, unless the handler sets a
+	// deadline by http.ResponseController. 0: a minute. Set it before Serve.
+	IdleBody time.Duration
+
 	object js.Value // what the shim gives us; see its host
 
 	transact, grow, waitFor js.Value

@@ -44,7 +44,8 @@ func (x *exchanges) fetch(_ js.Value, args []js.Value) any {
 		js.CopyBytesToGo(b, args[1])
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
 	case bodyStream:
-		r.Body = &chunks{host: x.host, ctx: ctx, reading: args[1]}
+		ex.body = &chunks{host: x.host, ctx: ctx, reading: args[1]}
+		r.Body = ex.body
 	default:
 		r.Body, r.ContentLength = http.NoBody, 0
 	}
@@ -129,59 +130,4 @@ func parseRequest(head string) (*http.Request, error) {
 	u.Scheme, u.Host = "", ""
 	r.URL, r.RequestURI = u, u.RequestURI()
 	return r, nil
-}
-
-// chunks reads a stream of JavaScript.
-type chunks struct {
-	host    *Host
-	ctx     context.Context
-	reading js.Value // see the shim's reading
-	buf     []byte
-	rest    []byte // of buf
-	err     error
-}
-
-// Read implements io.Reader.
-func (c *chunks) Read(b []byte) (int, error) {
-	for len(c.rest) == 0 {
-		if c.err == nil {
-			c.err = c.next()
-		}
-		if c.err != nil {
-			return 0, c.err
-		}
-	}
-	n := copy(b, c.rest)
-	c.rest = c.rest[n:]
-	return n, nil
-}
-
-func (c *chunks) next() error {
-	if err := c.ctx.Err(); err != nil {
-		return err
-	}
-	v, err := c.host.Wait(c.ctx, c.reading.Call("next"))
-	switch {
-	case err != nil:
-		return err
-	case v.IsNull():
-		return io.EOF
-	}
-	n := v.Length()
-	if n > len(c.buf) {
-		c.buf = make([]byte, n)
-	}
-	c.rest = c.buf[:js.CopyBytesToGo(c.buf[:n], v)]
-	return nil
-}
-
-var errClosed = errors.New("cloudflare: read of a closed body")
-
-// Close implements io.Closer.
-func (c *chunks) Close() error {
-	if c.err == nil {
-		c.reading.Call("cancel")
-	}
-	c.err, c.rest = errClosed, nil
-	return nil
 }

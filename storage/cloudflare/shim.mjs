@@ -14,7 +14,8 @@ import { DurableObject } from "cloudflare:workers";
 
 const SMALL = 1 << 20; // bodies of requests below are passed on as bytes, not as streams
 const CHUNK = 64 << 10; // bytes of a stream that are read at a time
-const UNDO = new Error("undone");
+const LATER = 600_000; // milliseconds after an alarm that has failed again
+const UNDO = new Error("undone"), LATE = {};
 
 export const program = (wasm) => class extends DurableObject {
 	#go; // a promise of the functions with which Go answers
@@ -35,6 +36,7 @@ export const program = (wasm) => class extends DurableObject {
 	}
 
 	get argv() { return ["worker"]; }
+	get bodyTimeout() { return 30_000; } // milliseconds in which a small body must arrive
 	// The program has ended, as after a panic. The next request starts a new one.
 	ended(reason) { this.ctx.abort(`the Go program has ended: ${reason}`); }
 
@@ -44,7 +46,8 @@ export const program = (wasm) => class extends DurableObject {
 		const lines = [method, url, headers.get("cf-connecting-ip") ?? ""];
 		for (const [name, value] of headers) lines.push(`${name}: ${value}`);
 		const small = body !== null && +(headers.get("content-length") ?? SMALL) < SMALL;
-		const input = small ? new Uint8Array(await request.arrayBuffer()) : body && reading(body);
+		const input = small ? await arrived(request, this.bodyTimeout) : body && reading(body);
+		if (input === LATE) return Response.json({ error: "RequestTimeout", message: "The body did not arrive in time" }, { status: 408 });
 		const { promise, resolve } = Promise.withResolvers();
 		const id = go.fetch(lines.join("\n"), input, body === null ? 0 : small ? 1 : 2, {
 			// The whole answer.
@@ -74,7 +77,12 @@ export const program = (wasm) => class extends DurableObject {
 		return new Promise((resolve, reject) => go.call(method, bytes, resolve, (text) => reject(new Error(text))));
 	}
 
-	async alarm() { return new Promise((await this.#go).alarm); }
+	// The platform calls a few times more after a failure, and then forgets the alarm. So another one is
+	// set before Go is called again, which Go replaces if it gets that far.
+	async alarm(info) {
+		if (info?.isRetry) await this.ctx.storage.setAlarm(Date.now() + LATER).then(() => this.ctx.storage.sync());
+		return new Promise((await this.#go).alarm);
+	}
 
 	webSocketMessage() {} // subscribers have nothing to say
 
@@ -183,6 +191,15 @@ function table(sql, h, name) {
 
 // head is status and headers as JSON.
 const response = (head, body) => new Response(body, { ...JSON.parse(head), encodeBody: "manual" });
+
+// The body of a request, or LATE: a client that sends nothing must not keep the object active.
+async function arrived(request, ms) {
+	let timer;
+	const late = new Promise((resolve) => { timer = setTimeout(resolve, ms, LATE); });
+	const whole = request.arrayBuffer().then((b) => new Uint8Array(b));
+	whole.catch(() => {}); // also after it is late
+	try { return await Promise.race([whole, late]); } finally { clearTimeout(timer); }
+}
 
 // Chunks of a stream: next gives bytes that are good until it is called again, or null at the end.
 function reading(stream) {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // blank stands for what was left out.
@@ -11,12 +12,12 @@ const blank = "…"
 
 var (
 	// quoted are parts in quotes, also one that has no end.
-	quoted = regexp.MustCompile("\"(?:[^\"\\\\]|\\\\.)*(?:\"|\\\\?$)|`[^`]*(?:`|$)|'[^' ]*'")
+	quoted = lazy("\"(?:[^\"\\\\]|\\\\.)*(?:\"|\\\\?$)|`[^`]*(?:`|$)|'[^' ]*'")
 	// words are what spaces and brackets part.
-	words = regexp.MustCompile(`[^\s()\[\]{}<>,;]+`)
+	words = lazy(`[^\s()\[\]{}<>,;]+`)
 	// hostName is a name with a dot whose last part has letters.
-	hostName = regexp.MustCompile(`^(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.)+[A-Za-z][A-Za-z0-9-]*$`)
-	nsid     = regexp.MustCompile(`^(?:com|app|chat|tools|net|org|io|dev)\.[a-z0-9-]+\.[A-Za-z0-9.-]+$`)
+	hostName = lazy(`^(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.)+[A-Za-z][A-Za-z0-9-]*$`)
+	nsid     = lazy(`^(?:com|app|chat|tools|net|org|io|dev)\.[a-z0-9-]+\.[A-Za-z0-9.-]+$`)
 )
 
 // randomLength is from how many characters on a word counts as a key, a token or an identifier.
@@ -26,13 +27,13 @@ const randomLength = 20
 // method, and keeps its dots.
 func (x *Errors) clean(s string, name bool) string {
 	if name {
-		if nsid.MatchString(s) || !strings.ContainsAny(s, ":@/ ") && !hostName.MatchString(s) {
+		if nsid().MatchString(s) || !strings.ContainsAny(s, ":@/ ") && !hostName().MatchString(s) {
 			return s
 		}
 		return blank
 	}
-	s = quoted.ReplaceAllStringFunc(s, func(q string) string { return q[:1] + blank + q[:1] })
-	return words.ReplaceAllStringFunc(s, x.word)
+	s = quoted().ReplaceAllStringFunc(s, func(q string) string { return q[:1] + blank + q[:1] })
+	return words().ReplaceAllStringFunc(s, x.word)
 }
 
 // word cleans a word.
@@ -68,14 +69,14 @@ func (x *Errors) part(s string) string {
 	switch {
 	case isAddress(s):
 		return blank
-	case hostName.MatchString(host) && x.known(host):
+	case hostName().MatchString(host) && x.known(host):
 		return s
-	case hostName.MatchString(host) && !isFile(host) && !nsid.MatchString(host):
+	case hostName().MatchString(host) && !isFile(host) && !nsid().MatchString(host):
 		if port != "" {
 			return blank + ":" + port
 		}
 		return blank
-	case len(s) >= randomLength && !nsid.MatchString(s) && looksRandom(s):
+	case len(s) >= randomLength && !nsid().MatchString(s) && looksRandom(s):
 		return blank
 	}
 	return s
@@ -155,4 +156,10 @@ func kindOf(b byte) int {
 		return 2
 	}
 	return 3
+}
+
+// lazy returns a regular expression that is compiled when it is first needed, not when every program
+// starts.
+func lazy(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }

@@ -17,6 +17,7 @@ export class Account extends program(wasm) {
 		super(...args);
 		this.instance = last;
 	}
+	get bodyTimeout() { return +(this.env.BODY_TIMEOUT ?? super.bodyTimeout); }
 	async fetch(request) {
 		if (new URL(request.url).pathname !== "/test/linear") return super.fetch(request);
 		return new Response(this.instance.exports.mem.buffer.byteLength);

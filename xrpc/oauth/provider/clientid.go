@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
@@ -34,7 +35,7 @@ func isIP(host string) bool {
 }
 
 // needlessEscape finds the escape of a letter, a digit, or one of the characters -._~ (RFC 3986, 2.3).
-var needlessEscape = regexp.MustCompile(`(?i)%(4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae]|3[0-9]|2[de])`)
+var needlessEscape = lazy(`(?i)%(4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae]|3[0-9]|2[de])`)
 
 // discoverable checks a client_id that is the address of a document.
 func discoverable(id string) error {
@@ -71,7 +72,7 @@ func discoverable(id string) error {
 			return bad("its path must be canonical")
 		}
 	}
-	if u.String() != id || needlessEscape.MatchString(path) {
+	if u.String() != id || needlessEscape().MatchString(path) {
 		return bad("it must be canonical, without needless escapes or characters that need one")
 	}
 	return nil
@@ -121,4 +122,10 @@ func loopback(id string) (*metadata, error) {
 		}
 	}
 	return m, m.check(id)
+}
+
+// lazy returns a regular expression that is compiled when it is first needed, not when every program
+// starts.
+func lazy(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,8 +100,8 @@ func (p *pending) add(now time.Time) error {
 }
 
 var (
-	challengeForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
-	verifierForm   = regexp.MustCompile(`^[A-Za-z0-9._~-]{43,128}$`)
+	challengeForm  = lazy(`^[A-Za-z0-9_-]{43}$`)
+	verifierForm   = lazy(`^[A-Za-z0-9._~-]{43,128}$`)
 	thumbprintForm = challengeForm
 )
 
@@ -130,7 +129,7 @@ func (p *Provider) par(r *http.Request, in params) (any, error) {
 		return nil, err
 	}
 	switch given := in["dpop_jkt"]; {
-	case given != "" && !thumbprintForm.MatchString(given):
+	case given != "" && !thumbprintForm().MatchString(given):
 		return nil, fail(codeInvalidRequest, "dpop_jkt must be a thumbprint")
 	case given != "" && proof && given != jkt:
 		return nil, &Error{Code: codeInvalidProof, Description: "The DPoP proof is not of the key of dpop_jkt", Status: http.StatusUnauthorized}
@@ -219,7 +218,7 @@ func (p *Provider) validate(ctx context.Context, c client, in params) (q *reques
 		return bad("code_challenge is missing (PKCE)")
 	case in["code_challenge_method"] != "S256":
 		return bad("code_challenge_method must be S256")
-	case !challengeForm.MatchString(q.Challenge):
+	case !challengeForm().MatchString(q.Challenge):
 		return bad("code_challenge must have 43 characters of base64url")
 	case q.Prompt != "" && !slices.Contains(prompts, q.Prompt):
 		return bad("prompt must be one of %s", strings.Join(prompts, ", "))

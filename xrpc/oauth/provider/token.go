@@ -218,7 +218,7 @@ func (p *Provider) exchange(ctx context.Context, c client, as clientAuth, jkt st
 	if err != nil {
 		return nil, err
 	}
-	if !verifierForm.MatchString(verifier) {
+	if !verifierForm().MatchString(verifier) {
 		return nil, fail(codeInvalidRequest, "code_verifier must have 43 to 128 unreserved characters")
 	}
 	code, ok := parseSecret(codeText, text)

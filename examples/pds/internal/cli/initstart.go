@@ -55,7 +55,7 @@ func (i *initiation) start(ctx context.Context, result *initResult) error {
 	result.Started = true
 	result.Account, err = i.first(ctx, cfg)
 	if err != nil {
-		err = fmt.Errorf("the server runs, but has no account yet: %w\nMend it, and run pds init again", err)
+		err = fmt.Errorf("the server has started, but has no account yet: %w\nMend it, and run pds init again", err)
 	}
 	return errors.Join(err, stop())
 }

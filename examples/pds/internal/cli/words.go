@@ -32,7 +32,7 @@ func inWords(err error) string {
 		}
 	}
 	visit(err)
-	return text
+	return strings.ReplaceAll(text, "datadir: ", "") // the name of a package says nothing here
 }
 
 // refusal says what a server has refused, and what to do if that is known.

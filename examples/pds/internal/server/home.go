@@ -55,7 +55,7 @@ func (s *Server) FirstCommands() []Command {
 			body(field{"handle": handle, "email": "alice@example.com", "password": "a-long-password"})) + " | tee /dev/stderr | sed 's/.*\"accessJwt\":\"\\([^\"]*\\).*/\\1/')"},
 		{"Post:", post(` -H "Authorization: Bearer $TOKEN"`, "com.atproto.repo.createRecord", body(field{"repo": handle, "collection": "app.bsky.feed.post",
 			"record": field{"$type": "app.bsky.feed.post", "text": "Hello!", "createdAt": s.now().UTC().Format("2006-01-02T15:04:05Z")}}))},
-		{"Read it:", "curl '" + xrpc + "com.atproto.repo.listRecords?repo=" + handle + "&collection=app.bsky.feed.post'"},
+		{"Read it:", "curl -s '" + xrpc + "com.atproto.repo.listRecords?repo=" + handle + "&collection=app.bsky.feed.post'"},
 	}
 }
 
@@ -126,7 +126,7 @@ var homePage = template.Must(template.New("home").Parse(`<!DOCTYPE html>
 <style>
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
-pre { overflow-x: auto; padding: .75rem; border: 1px solid #8886; border-radius: .4rem; font-size: .85rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .75rem; border: 1px solid #8886; border-radius: .4rem; font-size: .85rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 li { margin: .4rem 0; } .soft { opacity: .75; font-size: .9rem; overflow-wrap: anywhere; }
 </style>

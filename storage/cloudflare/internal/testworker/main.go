@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/pdskit/pdskit/storage/cloudflare"
 )
@@ -15,6 +16,7 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
+	host.IdleBody, _ = time.ParseDuration(host.Env("IDLE_BODY"))
 	mux := http.NewServeMux()
 	requests(mux)
 	w := newWorld(context.Background(), host, mux)

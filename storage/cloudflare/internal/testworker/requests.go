@@ -5,6 +5,7 @@ package main
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync/atomic"
+	"time"
 )
 
 // requests are routes that show what becomes of a request on its way through JavaScript.
@@ -39,6 +41,14 @@ func requests(mux *http.ServeMux) {
 		h := sha256.New()
 		n, err := io.Copy(h, r.Body)
 		fmt.Fprintf(w, "%d %x %v", n, h.Sum(nil), err)
+	})
+	mux.HandleFunc("/test/late", func(w http.ResponseWriter, r *http.Request) {
+		if ms, _ := strconv.Atoi(r.FormValue("ms")); ms > 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Duration(ms) * time.Millisecond))
+		}
+		n, err := io.Copy(io.Discard, r.Body)
+		_, again := r.Body.Read(make([]byte, 1))
+		fmt.Fprintf(w, "%d %v %v", n, errors.Is(err, os.ErrDeadlineExceeded), errors.Is(again, os.ErrDeadlineExceeded))
 	})
 	mux.HandleFunc("/test/bytes", func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.ParseInt(r.FormValue("n"), 10, 64)
