@@ -161,14 +161,14 @@ func (b *batch) flush(ctx context.Context) error {
 }
 
 // hold has the messages from the next one on wait for the identity of the account. After too long, or
-// if they are too many, they are given up: the account is repaired when its identity is known.
+// if they are too many, or memory is scarce, they are given up: the account is repaired when its identity is known.
 func (b *batch) hold(ctx context.Context, cause error) (time.Duration, error) {
 	l, now := b.lane, b.h.r.Now()
 	b.h.note(cause)
 	if l.held.IsZero() {
 		l.held = now
 	}
-	if !l.over && now.Sub(l.held) < b.h.r.HoldFor {
+	if !l.over && now.Sub(l.held) < b.h.r.HoldFor && !b.h.r.memory.scarce() {
 		if err := b.flush(ctx); err != nil {
 			return 0, err
 		}
