@@ -197,6 +197,16 @@ func (r *Relay) Run(ctx context.Context) error {
 		return err
 	}
 	r.mu.Lock()
+	runs := r.running != nil
+	r.mu.Unlock()
+	if runs {
+		return errors.New("relay: it runs already")
+	}
+	// Before any host can bring the accounts anew.
+	if err := r.finishBurials(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
 	if r.running != nil {
 		r.mu.Unlock()
 		return errors.New("relay: it runs already")
