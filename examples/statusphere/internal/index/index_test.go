@@ -181,7 +181,7 @@ func TestReplaceOlder(t *testing.T) {
 	b := newBench(t)
 	b.commit(alice, 3, set(1, "a"), set(2, "b"))
 	b.must(b.Commit(b.ctx, b.pos(), Commit{DID: alice, Rev: tid(5), Data: "d", Gap: true})) // it is to be read
-	b.commit(alice, 6, set(2, ""), set(4, ""))                                               // while that goes on
+	b.commit(alice, 6, set(2, ""), set(4, ""))                                              // while that goes on
 	err := b.Replace(b.ctx, Commit{DID: alice, Rev: tid(5), Data: "old", Ops: []Op{set(1, "a"), set(2, "b"), set(3, "c"), set(4, "d")}})
 	if !errors.Is(err, ErrOlder) {
 		t.Errorf("an older state: %v", err)
