@@ -92,3 +92,36 @@ func TestLocalTrimmed(t *testing.T) {
 		b.start().settle(nil, alice, bob)
 	})
 }
+
+// TestSlowIdentities: more accounts than there are workers have hosts that do not say who they are.
+// The events of all others are applied.
+func TestSlowIdentities(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		h := w.host("one.test")
+		var slow []syntax.DID
+		for i := range 40 {
+			slow = append(slow, h.account(fmt.Sprint("slow", i), 1))
+		}
+		alice := h.account("alice", 3)
+		a := w.app(t.TempDir(), all, indexer.Source{Host: h.url}).start()
+		a.settle(nil, append(slow, alice)...)
+		hang := make(chan struct{})
+		w.mu.Lock()
+		w.lookupErr = func(did syntax.DID) error {
+			if did != alice {
+				w.mu.Unlock()
+				<-hang
+				w.mu.Lock()
+			}
+			return nil
+		}
+		w.mu.Unlock()
+		for _, did := range slow {
+			h.write(did, create(notes, "slow", "x"))
+		}
+		h.write(alice, create(notes, "fast", "x"))
+		a.eventually(func() error { return a.compare(nil, alice) })
+		close(hang)
+		a.settle(nil, append(slow, alice)...)
+	})
+}
