@@ -34,6 +34,7 @@ type values struct {
 	uses, codes   int
 	account       string
 	asTar, fast   bool
+	asDir, anyKey bool
 	status        bool
 	noResync      bool
 	rewind        bool
