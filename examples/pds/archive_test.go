@@ -1,12 +1,17 @@
 package main_test
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // An account is exported while the server runs, in each form, and brought back after an app has
@@ -96,4 +101,54 @@ func (u *user) deleteNotes(t *testing.T) {
 	for _, r := range list.Records {
 		u.call(t, "com.atproto.repo.deleteRecord", map[string]any{"repo": u.DID, "collection": "com.example.note", "rkey": r.URI[strings.LastIndex(r.URI, "/")+1:]}, nil)
 	}
+}
+
+// A process that makes backups one after another ends well when it is told to, and the next one waits
+// until a backup is due.
+func TestBackupEvery(t *testing.T) {
+	root := t.TempDir()
+	dir, backups := filepath.Join(root, "data"), filepath.Join(root, "backups")
+	p := start(t, dir)
+	p.register("alice").aBlob(t, "a blob")
+	o := newOperator(t, dir)
+	o.fails(2, "at least a minute", "backup", "-every", "1s", backups)
+	o.fails(2, "standard output", "backup", "-every", "1h", "-tar", "-")
+	said := func(want string) {
+		t.Helper()
+		bin, err := buildOnce()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, w := io.Pipe()
+		cmd := exec.Command(bin, "backup", "-every", "24h", backups)
+		cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = o.env, root, w, w
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() {
+			ended <- cmd.Wait()
+			w.Close()
+		}()
+		kill := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+		defer kill.Stop()
+		line, err := bufio.NewReader(r).ReadString('\n')
+		if err != nil || !strings.Contains(line, want) {
+			t.Errorf("%q, %v", line, err)
+		}
+		go io.Copy(io.Discard, r)
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("it does not end well: %v", err)
+		}
+	}
+	said("Backed up")
+	said("the next one is due in 2")
+	if list, _ := filepath.Glob(filepath.Join(backups, "generations", "2*")); len(list) != 1 {
+		t.Errorf("%q", list)
+	}
+	p.interrupt()
+	newOperator(t, filepath.Join(root, "restored")).fails(0, "All is well", "restore", "-no-resync", backups)
 }

@@ -42,6 +42,7 @@ type values struct {
 	blobsFrom     string
 	number        int64
 	keep          backup.Keep
+	every         time.Duration
 	migrate       cmdline.Command
 	worker        worker.Command
 	storage       storageMove
