@@ -10,9 +10,9 @@ package slim
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -50,7 +50,7 @@ const known = "go1.26"
 // tableEdits give 320 bytes of memory for each function back, some 4 MB in a large program: the linker
 // makes a table that finds functions by addresses of 16 bytes, while in WebAssembly each function has
 // 65,536 of them. The other table of functions is enough: it is in the order of their numbers, and
-// has nearly all.
+// has nearly all. They belong together: without the first, the second takes away what is in use.
 var tableEdits = []edit{
 	{
 		"runtime/symtab.go", "",
@@ -95,32 +95,27 @@ func Write(goroot, dir string) (overlay string, missed []string, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	all := edits
-	if release, _, _ := strings.Cut(string(version), "\n"); strings.HasPrefix(release, known+".") {
-		all = slices.Concat(edits, tableEdits)
-	} else {
+	src := source{root: filepath.Join(goroot, "src"), texts: make(map[string]string)}
+	for _, e := range edits {
+		if ok, err := src.apply(e); err != nil {
+			return "", nil, err
+		} else if !ok {
+			missed = append(missed, fmt.Sprintf("%s: not once in it: %s", e.file, e.old))
+		}
+	}
+	release, _, _ := strings.Cut(string(version), "\n")
+	table := strings.HasPrefix(release, known+".")
+	if table {
+		if table, err = src.apply(tableEdits...); err != nil {
+			return "", nil, err
+		}
+	}
+	if !table {
 		missed = append(missed, "a table of functions: the release is not one of "+known)
 	}
-	texts := make(map[string]string)
-	for _, e := range all {
-		path := filepath.Join(goroot, "src", filepath.FromSlash(e.file))
-		text, ok := texts[path]
-		if !ok {
-			b, err := os.ReadFile(path)
-			if err != nil {
-				return "", nil, err
-			}
-			text = string(b)
-		}
-		if strings.Count(text, e.old) != 1 {
-			missed = append(missed, fmt.Sprintf("%s: not once in it: %s", e.file, e.old))
-			continue
-		}
-		texts[path] = strings.Replace(text, e.old, e.new, 1)
-	}
 	replace := make(map[string]string)
-	for path, text := range texts {
-		name := strings.ReplaceAll(strings.TrimPrefix(path, filepath.Join(goroot, "src")+string(filepath.Separator)), string(filepath.Separator), "_")
+	for file, text := range src.texts {
+		path, name := src.path(file), strings.ReplaceAll(file, "/", "_")
 		replace[path] = filepath.Join(dir, name)
 		if err := put(replace[path], []byte(text)); err != nil {
 			return "", nil, err
@@ -132,6 +127,38 @@ func Write(goroot, dir string) (overlay string, missed []string, err error) {
 	}
 	overlay = filepath.Join(dir, "overlay.json")
 	return overlay, missed, put(overlay, doc)
+}
+
+// source is the source of a release of Go, with edits.
+type source struct {
+	root  string
+	texts map[string]string // of the files that are changed
+}
+
+func (s *source) path(file string) string { return filepath.Join(s.root, filepath.FromSlash(file)) }
+
+// apply carries out all edits or, if one of them does not fit, none.
+func (s *source) apply(edits ...edit) (ok bool, err error) {
+	texts := make(map[string]string)
+	for _, e := range edits {
+		text, ok := texts[e.file]
+		if !ok {
+			text, ok = s.texts[e.file]
+		}
+		if !ok {
+			b, err := os.ReadFile(s.path(e.file))
+			if err != nil {
+				return false, err
+			}
+			text = string(b)
+		}
+		if strings.Count(text, e.old) != 1 {
+			return false, nil
+		}
+		texts[e.file] = strings.Replace(text, e.old, e.new, 1)
+	}
+	maps.Copy(s.texts, texts)
+	return true, nil
 }
 
 // put writes a file, and the folder that it is in.

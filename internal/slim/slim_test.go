@@ -78,6 +78,24 @@ func TestOtherRelease(t *testing.T) {
 	}
 }
 
+// Edits that belong together are all carried out, or none.
+func TestEditsBelongTogether(t *testing.T) {
+	root := t.TempDir()
+	if err := put(filepath.Join(root, "a.go"), []byte("one two")); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(filepath.Join(root, "b.go"), []byte("three three")); err != nil {
+		t.Fatal(err)
+	}
+	src := source{root: root, texts: make(map[string]string)}
+	if ok, err := src.apply(edit{"a.go", "", "one", "1"}, edit{"b.go", "", "three", "3"}); ok || err != nil || len(src.texts) != 0 {
+		t.Error(ok, err, src.texts)
+	}
+	if ok, err := src.apply(edit{"a.go", "", "one", "1"}, edit{"a.go", "", "two", "2"}); !ok || err != nil || src.texts["a.go"] != "1 2" {
+		t.Error(ok, err, src.texts)
+	}
+}
+
 const program = `package main
 
 import (
