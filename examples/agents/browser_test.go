@@ -2,12 +2,11 @@ package main
 
 import (
 	"testing"
-	"time"
 
 	"github.com/pdskit/pdskit/internal/browser"
 )
 
-// child starts the program as a child that is started again when it was killed.
+// supervised starts the program in a child, which is started again when it was killed.
 func supervised(t *testing.T, o options) (url string) {
 	t.Helper()
 	var err error
@@ -50,7 +49,6 @@ func TestPage(t *testing.T) {
 	p.Fill("Words, or something like them", "harbour waves")
 	p.Click("Search")
 	p.WaitFor("#hits mark")
-	time.Sleep(300 * time.Millisecond)
 	p.Screenshot("agents")
 	p.SetDark(true)
 	p.Screenshot("agents")
@@ -60,6 +58,19 @@ func TestPage(t *testing.T) {
 	p.Screenshot("agents-phone")
 	if wide := p.TooWide(); len(wide) > 0 {
 		t.Error(wide)
+	}
+	p.Resize(1280, 900)
+	for _, f := range p.TabOrder() {
+		if !f.Visible || f.Name == "" {
+			t.Errorf("the focus is on %+v", f)
+		}
+	}
+	if problems := p.Axe(); len(problems) > 0 {
+		t.Error(problems)
+	}
+	p.SetDark(true)
+	if problems := p.Axe(); len(problems) > 0 {
+		t.Error(problems)
 	}
 	var before, after string
 	p.Eval("document.getElementById('process').textContent", &before)

@@ -5,11 +5,13 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/examples/agents/internal/brain"
 	"github.com/pdskit/pdskit/internal/browser"
 )
 
@@ -74,6 +76,53 @@ func eventually(t *testing.T, ok func() bool) {
 	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it never comes to be so")
+		}
+	}
+}
+
+// TestPython: the program that the README shows is a brain.
+func TestPython(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("there is no python3")
+	}
+	o, err := parse([]string{"-brain", python + " brain.py"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := o.thinker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []brain.Request{
+		{Occasion: brain.OnTick, Tick: 3},
+		{Occasion: brain.OnTask, Task: &brain.Task{Kind: "count", Text: "hello", Attempt: 1}, Known: []brain.Known{{URI: "at://a/b/c"}}},
+		{Occasion: brain.OnMessage, Message: &brain.Message{From: "Bo", Text: "hello"}},
+	} {
+		answer, err := b.Think(t.Context(), r)
+		if err != nil {
+			t.Errorf("%s: %v", r.Occasion, err)
+		}
+		if r.Occasion == brain.OnTask && (answer.Output != "HELLO" || len(answer.Evidence) != 1) {
+			t.Errorf("%+v", answer)
+		}
+	}
+}
+
+// TestFlags: what makes no sense is refused before anything is opened.
+func TestFlags(t *testing.T) {
+	for _, args := range [][]string{{"-agents", "0"}, {"more"}, {"-brain", ""}} {
+		o, err := parse(args)
+		if err == nil {
+			_, err = o.thinker()
+		}
+		if err == nil {
+			t.Errorf("%q is taken", args)
+		}
+	}
+	for _, text := range []string{"0.0.0.0:2600", ":2600", "example.com:2600", "localhost"} {
+		if _, err := address(text); err == nil {
+			t.Errorf("it listens on %s", text)
 		}
 	}
 }

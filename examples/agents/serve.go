@@ -110,16 +110,18 @@ func (w *world) run(ctx context.Context) {
 	running.Wait()
 }
 
-// untilIdle waits until nothing is left to be done.
+// untilIdle waits until nothing is left to be done. It looks twice, since a look at many agents is
+// none at one moment.
 func (w *world) untilIdle(ctx context.Context) {
-	for ctx.Err() == nil {
+	for before := false; ctx.Err() == nil; {
 		idle, err := w.agents.Idle(ctx)
 		if err != nil && ctx.Err() == nil {
 			failed(err)
 		}
-		if idle {
+		if idle && before {
 			return
 		}
+		before = idle
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():

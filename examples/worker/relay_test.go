@@ -51,14 +51,14 @@ func TestRelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	want[did] = 2
-	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
+	patience, stop := context.WithTimeout(ctx, 2*time.Minute)
+	defer stop()
 	left := 0
 	for _, n := range want {
 		left += n
 	}
 	cursor := int64(0)
-	for b, err := range r.Outbox().Subscribe(ctx, &cursor) {
+	for b, err := range r.Outbox().Subscribe(patience, &cursor) {
 		if err != nil {
 			t.Fatalf("%v; missing: %v", err, want)
 		}

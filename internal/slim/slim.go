@@ -3,16 +3,16 @@
 // memory at rest a third.
 //
 // Nothing that such a program can do is lost, with one exception, which a host's own templates must
-// heed: text/template and html/template then call no methods of what they are given, and read fields
-// only. A template that calls one fails with an error that says so.
+// heed: text/template and html/template then call those methods only that pdskit's templates call, by their
+// names, and read fields. A template that calls another one fails with an error that says so.
 package slim
 
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -23,7 +23,11 @@ var edits = []edit{
 	{
 		"text/template/exec.go", "A method that is called by its name may be any, so the linker would keep all exported methods of all types",
 		"method := ptr.MethodByName(fieldName); method.IsValid()",
-		"method := (reflect.Value{}); method.IsValid()",
+		"method := slimMethod(ptr, fieldName); method.IsValid()",
+	}, {
+		"text/template/exec.go", "See above",
+		"// evalField evaluates an expression like (.Field) or (.Field arg1 arg2).",
+		lookUp() + "// evalField evaluates an expression like (.Field) or (.Field arg1 arg2).",
 	}, {
 		"net/http/roundtrip_js.go", "There is fetch, and there are no sockets: neither HTTP/2 nor TLS nor DNS are needed",
 		"return t.roundTrip(req)",
@@ -46,7 +50,7 @@ const known = "go1.26"
 // tableEdits give 320 bytes of memory for each function back, some 4 MB in a large program: the linker
 // makes a table that finds functions by addresses of 16 bytes, while in WebAssembly each function has
 // 65,536 of them. The other table of functions is enough: it is in the order of their numbers, and
-// has nearly all.
+// has nearly all. They belong together: without the first, the second takes away what is in use.
 var tableEdits = []edit{
 	{
 		"runtime/symtab.go", "",
@@ -91,32 +95,27 @@ func Write(goroot, dir string) (overlay string, missed []string, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	all := edits
-	if release, _, _ := strings.Cut(string(version), "\n"); strings.HasPrefix(release, known+".") {
-		all = slices.Concat(edits, tableEdits)
-	} else {
+	src := source{root: filepath.Join(goroot, "src"), texts: make(map[string]string)}
+	for _, e := range edits {
+		if ok, err := src.apply(e); err != nil {
+			return "", nil, err
+		} else if !ok {
+			missed = append(missed, fmt.Sprintf("%s: not once in it: %s", e.file, e.old))
+		}
+	}
+	release, _, _ := strings.Cut(string(version), "\n")
+	table := strings.HasPrefix(release, known+".")
+	if table {
+		if table, err = src.apply(tableEdits...); err != nil {
+			return "", nil, err
+		}
+	}
+	if !table {
 		missed = append(missed, "a table of functions: the release is not one of "+known)
 	}
-	texts := make(map[string]string)
-	for _, e := range all {
-		path := filepath.Join(goroot, "src", filepath.FromSlash(e.file))
-		text, ok := texts[path]
-		if !ok {
-			b, err := os.ReadFile(path)
-			if err != nil {
-				return "", nil, err
-			}
-			text = string(b)
-		}
-		if strings.Count(text, e.old) != 1 {
-			missed = append(missed, fmt.Sprintf("%s: not once in it: %s", e.file, e.old))
-			continue
-		}
-		texts[path] = strings.Replace(text, e.old, e.new, 1)
-	}
 	replace := make(map[string]string)
-	for path, text := range texts {
-		name := strings.ReplaceAll(strings.TrimPrefix(path, filepath.Join(goroot, "src")+string(filepath.Separator)), string(filepath.Separator), "_")
+	for file, text := range src.texts {
+		path, name := src.path(file), strings.ReplaceAll(file, "/", "_")
 		replace[path] = filepath.Join(dir, name)
 		if err := put(replace[path], []byte(text)); err != nil {
 			return "", nil, err
@@ -128,6 +127,38 @@ func Write(goroot, dir string) (overlay string, missed []string, err error) {
 	}
 	overlay = filepath.Join(dir, "overlay.json")
 	return overlay, missed, put(overlay, doc)
+}
+
+// source is the source of a release of Go, with edits.
+type source struct {
+	root  string
+	texts map[string]string // of the files that are changed
+}
+
+func (s *source) path(file string) string { return filepath.Join(s.root, filepath.FromSlash(file)) }
+
+// apply carries out all edits or, if one of them does not fit, none.
+func (s *source) apply(edits ...edit) (ok bool, err error) {
+	texts := make(map[string]string)
+	for _, e := range edits {
+		text, ok := texts[e.file]
+		if !ok {
+			text, ok = s.texts[e.file]
+		}
+		if !ok {
+			b, err := os.ReadFile(s.path(e.file))
+			if err != nil {
+				return false, err
+			}
+			text = string(b)
+		}
+		if strings.Count(text, e.old) != 1 {
+			return false, nil
+		}
+		texts[e.file] = strings.Replace(text, e.old, e.new, 1)
+	}
+	maps.Copy(s.texts, texts)
+	return true, nil
 }
 
 // put writes a file, and the folder that it is in.

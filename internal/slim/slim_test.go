@@ -78,6 +78,24 @@ func TestOtherRelease(t *testing.T) {
 	}
 }
 
+// Edits that belong together are all carried out, or none.
+func TestEditsBelongTogether(t *testing.T) {
+	root := t.TempDir()
+	if err := put(filepath.Join(root, "a.go"), []byte("one two")); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(filepath.Join(root, "b.go"), []byte("three three")); err != nil {
+		t.Fatal(err)
+	}
+	src := source{root: root, texts: make(map[string]string)}
+	if ok, err := src.apply(edit{"a.go", "", "one", "1"}, edit{"b.go", "", "three", "3"}); ok || err != nil || len(src.texts) != 0 {
+		t.Error(ok, err, src.texts)
+	}
+	if ok, err := src.apply(edit{"a.go", "", "one", "1"}, edit{"a.go", "", "two", "2"}); !ok || err != nil || src.texts["a.go"] != "1 2" {
+		t.Error(ok, err, src.texts)
+	}
+}
+
 const program = `package main
 
 import (
@@ -127,7 +145,9 @@ func caught() (trace string) {
 
 type page struct{ Field string }
 
-func (page) Method() string { return "method" }
+func (page) T() string { return "method" }
+
+func (page) Unknown() string { return "nobody knows this" }
 
 func (page) Unused() string { return "nobody calls this" }
 
@@ -139,7 +159,7 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	if template.Must(template.New("").Parse("{{.Field}} {{.Method}}\n")).Execute(os.Stdout, page{"<f>"}) == nil {
+	if template.Must(template.New("").Parse("{{.Field}} {{.T}}{{.Unknown}}\n")).Execute(os.Stdout, page{"<f>"}) == nil {
 		panic("a method is called")
 	}
 	if _, err := http.Get("https://127.0.0.1:1/"); err == nil {
@@ -188,7 +208,7 @@ func TestProgram(t *testing.T) {
 	cmd := exec.Command(node, filepath.Join(goroot(t), "lib", "wasm", "wasm_exec_node.js"), filepath.Join(dir, "main.wasm"))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
-	if want := "&lt;field&gt; &lt;one&gt; 12\n&lt;f&gt; "; err != nil || string(out) != want {
+	if want := "&lt;field&gt; &lt;one&gt; 12\n&lt;f&gt; method"; err != nil || string(out) != want {
 		t.Errorf("%q, %v", out, err)
 	}
 }

@@ -80,10 +80,7 @@ export const program = (wasm) => class extends DurableObject {
 	// The platform calls a few times more after a failure, and then forgets the alarm. So another one is
 	// set before Go is called again, which Go replaces if it gets that far.
 	async alarm(info) {
-		if (info?.isRetry) {
-			await this.ctx.storage.setAlarm(Date.now() + LATER);
-			await this.ctx.storage.sync();
-		}
+		if (info?.isRetry) await this.ctx.storage.setAlarm(Date.now() + LATER).then(() => this.ctx.storage.sync());
 		return new Promise((await this.#go).alarm);
 	}
 

@@ -213,7 +213,9 @@ func (r *run) fetchFailed(ctx context.Context, did syntax.DID, cause error) {
 		r.status(d, false, gone[told.Name])
 		d.a.Error = shorten(cause)
 		if d.a.Status != commit.Deleted {
-			d.a.Due = time.Time{} // an event says when it is back
+			// An event says when it is back; if it has moved, that may have been missed.
+			d.a.Tries++
+			d.a.Due = r.Now().Add(backoff(d.a.Tries, checkPause, 24*time.Hour))
 		}
 	case errors.Is(cause, identity.ErrTombstoned):
 		r.status(d, false, commit.Deleted)

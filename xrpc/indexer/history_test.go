@@ -332,7 +332,7 @@ func runHistory(t *testing.T, seed uint64) {
 		open := func() *app {
 			a := x.app(dir, scope, sources...)
 			sink = &flaky{Sink: a.sink, rnd: rand.New(rand.NewPCG(seed, x.rnd.Uint64())), mu: make(chan struct{}, 1)}
-			a.ix.Sink = sink
+			a.ix.Sink, a.ix.Relist = sink, 10*time.Minute
 			return a.start()
 		}
 		a := open()

@@ -100,6 +100,12 @@ func (r *run) events(ctx context.Context, did syntax.DID, items []task) (n int) 
 // store stores a draft. If the sink refuses it, but not the account as such, the account is marked
 // as failed, which is no error. An error means that the account has to be looked at again.
 func (r *run) store(ctx context.Context, d *draft) error {
+	// A fault of the database passes. What only the stream says, as the status of an account, is
+	// not to be given up for it.
+	tries := 2
+	if d.told {
+		tries = 8
+	}
 	for delay := 50 * time.Millisecond; ; delay = min(2*delay, 10*time.Second) {
 		err := r.w.submit(ctx, d.change(), nil)
 		switch {
@@ -112,7 +118,7 @@ func (r *run) store(ctx context.Context, d *draft) error {
 		case ctx.Err() != nil, errors.Is(err, ErrConflict):
 			return err
 		}
-		if len(d.ops) > 0 || d.told {
+		if tries--; tries <= 0 && (len(d.ops) > 0 || d.told) {
 			if ok, markErr := r.refused(ctx, d, err); ok || errors.Is(markErr, ErrConflict) {
 				return markErr
 			}

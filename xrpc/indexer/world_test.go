@@ -311,5 +311,6 @@ func (h *host) status(did syntax.DID, status string) {
 // remove deletes an account.
 func (h *host) remove(did syntax.DID) {
 	h.Helper()
+	h.setGone(did, "")
 	h.ok(h.repo.Delete(context.Background(), did, h.repo.AccountEvent(did, commit.Deleted)))
 }

@@ -152,8 +152,8 @@ func (v *trailView) ActText(name string) string {
 	return name[strings.LastIndexByte(name, '.')+1:]
 }
 
-// Method is the name of an action that is a method; else empty.
-func (v *trailView) Method(name string) string {
+// MethodOf is the name of an action that is a method; else empty.
+func (v *trailView) MethodOf(name string) string {
 	if strings.Contains(name, ".") {
 		return name
 	}

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -152,6 +153,7 @@ type change struct {
 	clear  []string          // index rows, to be deleted after
 	kv     []storage.KVWrite // of collections
 	unsure bool              // the key may be an old one
+	via    string            // the host that has brought the messages; empty: none
 }
 
 func (r *Relay) change(a *account) *change { return &change{r: r, from: a, to: *a} }
@@ -244,7 +246,7 @@ func (c *change) apply(ctx context.Context) error {
 // index writes the index rows that the change needs.
 func (c *change) index(ctx context.Context) error {
 	if c.r.pending(&c.to) && !c.r.pending(c.from) {
-		c.mark(keyWork+string(c.to.did), []byte(c.to.state.Host))
+		c.mark(keyWork+string(c.to.did), []byte(cmp.Or(c.to.state.Host, c.via, "-")))
 	}
 	if len(c.marks) > 0 {
 		return c.r.ledger.mark(ctx, c.marks)

@@ -172,7 +172,9 @@ func (c *chaos) step() {
 		back := c.copy(a)
 		h.post(a)
 		back.clock = a.clock
+		reposMu.Lock()
 		*a = *back
+		reposMu.Unlock()
 		h.post(a)
 	case n == 35:
 		c.note("sync")

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
-
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/internal/testenv"
@@ -23,6 +21,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/relay"
 	"github.com/pdskit/pdskit/xrpc/stream"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // errorName is the name of an XRPC error.

@@ -104,9 +104,9 @@ func isEmpty(src blocks, root cid.Cid, name syntax.NSID) bool {
 func (r *Relay) describe(ctx context.Context, c *change) error {
 	a := &c.to
 	var names []string
-	if h := r.host(a.who.host); h != nil && h.store != nil {
+	if store := r.local(a.who.host); store != nil {
 		var err error
-		if names, err = collectionsOf(ctx, h.store.Repos, a.did); err != nil {
+		if names, err = collectionsOf(ctx, store.Repos, a.did); err != nil {
 			return err
 		}
 	} else {

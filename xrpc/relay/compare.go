@@ -90,8 +90,8 @@ func (h *host) compareAll(ctx context.Context) error {
 // list yields the active accounts of the host.
 func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
 	return func(yield func(listed, error) bool) {
-		if h.store != nil {
-			for info, err := range h.store.Repos.List(ctx, "") {
+		if store := h.store.Load(); store != nil {
+			for info, err := range store.Repos.List(ctx, "") {
 				if err == nil && info.Head.Rev == "" {
 					continue
 				}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
@@ -97,8 +98,8 @@ func (h *host) retry() {
 
 // follow reads the host until it cannot be read on. It reports whether anything came.
 func (h *host) follow(ctx context.Context) (heard bool, err error) {
-	if h.store != nil {
-		return h.followStore(ctx)
+	if store := h.store.Load(); store != nil {
+		return h.followStore(ctx, store.Events)
 	}
 	_, cursor := h.queue.position()
 	client := *h.r.HTTP
@@ -175,8 +176,7 @@ func infoName(payload []byte) (name string) {
 }
 
 // followStore reads the log of a local host.
-func (h *host) followStore(ctx context.Context) (heard bool, err error) {
-	events := h.store.Events
+func (h *host) followStore(ctx context.Context, events storage.Events) (heard bool, err error) {
 	for {
 		_, at := h.queue.position()
 		oldest, newest, err := events.Bounds(ctx)

@@ -65,6 +65,9 @@ func (r *Relay) AddLocal(ctx context.Context, name string, store storage.Store) 
 		return err
 	}
 	name = strings.ToLower(name)
+	if name == "" || strings.ContainsAny(name, "/ ") {
+		return fmt.Errorf("%w: %.260q", ErrHostname, name)
+	}
 	if ban := r.banned(name); ban != nil {
 		return fmt.Errorf("%w: %s", ErrBanned, ban.Name)
 	}
@@ -103,7 +106,7 @@ func (r *Relay) put(ctx context.Context, name string, change func(*hostRow), sto
 		h.mu.Unlock()
 	}
 	if store != nil && !h.started {
-		h.store = store
+		h.store.Store(store)
 	}
 	r.startLocked(h)
 	h.retry()

@@ -31,9 +31,9 @@
 //	proof (the tree before and after)  repaired   passed on  passed on
 //	gap (a message was lost)           repaired   repaired   passed on
 //
-// All are counted per host and rule. An account that is repaired is desynchronized: nothing of it
-// is passed on until the host's signed commit was fetched and verified. Then a #sync message of the
-// relay's own announces it.
+// All are counted per host and rule. An account that is repaired is desynchronized: no commit of it is
+// passed on until the host's signed commit was fetched and verified. Then a #sync message of the
+// relay's own announces it. Its #identity and #account messages pass meanwhile.
 //
 // # How hosts are kept apart
 //

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -65,10 +66,10 @@ type host struct {
 	r     *Relay
 	name  string
 	queue *queue
-	store *storage.Store // of a local host
-	wake  chan struct{}  // has room for one: try to connect now
+	wake  chan struct{} // has room for one: try to connect now
 	stop  context.CancelFunc
 	// started and path are guarded by Relay.mu.
+	store   atomic.Pointer[storage.Store] // of a local host; nil: it is another
 	started bool
 	path    []string      // of the relays that it follows
 	fetches chan struct{} // has room for as many requests as there may be at a time

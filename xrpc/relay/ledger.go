@@ -76,6 +76,8 @@ type goneRow struct {
 	Status string    `json:"status"`
 	Local  bool      `json:"local,omitempty"` // by this relay
 	At     time.Time `json:"at"`
+	// From is the host that it was one of.
+	From string `json:"from,omitempty"`
 	// State is that of the account from now on.
 	State state `json:"state"`
 	// Pending: the repository may be there still.

@@ -274,7 +274,7 @@ func (r *Relay) load(ctx context.Context) error {
 
 // startLocked starts a host if the relay runs. A local host without its store waits for AddLocal.
 func (r *Relay) startLocked(h *host) {
-	if r.running == nil || r.running.Err() != nil || h.started || r.bannedLocked(h.name) != nil || h.row.Local && h.store == nil {
+	if r.running == nil || r.running.Err() != nil || h.started || r.bannedLocked(h.name) != nil || h.row.Local && h.store.Load() == nil {
 		return
 	}
 	h.started = true
@@ -283,9 +283,11 @@ func (r *Relay) startLocked(h *host) {
 	r.wg.Go(func() {
 		h.run(ctx)
 		h.queue.drain()
+		stop()
 		r.mu.Lock()
+		defer r.mu.Unlock()
 		h.started = false
-		r.mu.Unlock()
+		r.startLocked(h) // if it was banned, and is no longer
 	})
 }
 

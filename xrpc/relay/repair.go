@@ -149,7 +149,7 @@ func (r *Relay) refetch(ctx context.Context, c *change) error {
 		c.commit = head.Commit.Data
 	}
 	a.state.Desync = false
-	if a.state.Upstream != "" && a.state.Upstream != commit.Deleted && !r.isLocal(a.who.host) {
+	if a.state.Upstream != "" && a.state.Upstream != commit.Deleted && r.local(a.who.host) == nil {
 		a.state.Upstream = "" // a host gives the repositories of active accounts only
 		if !a.state.Throttled {
 			c.message(accountMessage(a, r))
@@ -165,8 +165,8 @@ func (r *Relay) refetch(ctx context.Context, c *change) error {
 // if it is not active.
 func (r *Relay) fetch(ctx context.Context, c *change) (head *commit.Sync, status string, err error) {
 	a := &c.to
-	if h := r.host(a.who.host); h != nil && h.store != nil {
-		return h.fetchStore(ctx, a.did)
+	if store := r.local(a.who.host); store != nil {
+		return r.fetchStore(ctx, store, a.did)
 	}
 	params := url.Values{"did": {string(a.did)}}
 	if a.head.Rev != "" {
@@ -199,18 +199,20 @@ func (r *Relay) fetch(ctx context.Context, c *change) (head *commit.Sync, status
 	return &commit.Sync{DID: a.did, Rev: signed.Rev, Commit: car.Block{CID: repo.Root(), Data: signed.Encode()}, Time: r.Now()}, "", nil
 }
 
-// isLocal reports whether a host is in the same process.
-func (r *Relay) isLocal(name string) bool {
-	h := r.host(name)
-	return h != nil && h.store != nil
+// local returns the store of a host in the same process; nil of any other.
+func (r *Relay) local(name string) *storage.Store {
+	if h := r.host(name); h != nil {
+		return h.store.Load()
+	}
+	return nil
 }
 
 // fetchStore is fetch for a host in the same process.
-func (h *host) fetchStore(ctx context.Context, did syntax.DID) (head *commit.Sync, status string, err error) {
-	err = h.store.Repos.View(ctx, did, func(v storage.Reader) error {
+func (r *Relay) fetchStore(ctx context.Context, store *storage.Store, did syntax.DID) (head *commit.Sync, status string, err error) {
+	err = store.Repos.View(ctx, did, func(v storage.Reader) error {
 		block, err := v.Commit(ctx)
 		if err == nil {
-			head = &commit.Sync{DID: did, Rev: v.Head().Rev, Commit: car.Block{CID: v.Head().Commit, Data: block}, Time: h.r.Now()}
+			head = &commit.Sync{DID: did, Rev: v.Head().Rev, Commit: car.Block{CID: v.Head().Commit, Data: block}, Time: r.Now()}
 		}
 		return err
 	})

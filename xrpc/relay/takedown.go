@@ -109,8 +109,8 @@ func (r *Relay) bury(ctx context.Context, did syntax.DID, row *goneRow, event *s
 	if a.head.Rev != "" {
 		row.State.Rev = a.head.Rev
 	}
-	if !row.Local {
-		row.State.Upstream = row.Status
+	if !row.Local { // if it comes back, it is counted again
+		row.From, row.State.Host, row.State.Upstream = a.state.Host, "", row.Status
 	}
 	if err := r.writeGone(ctx, did, row); err != nil {
 		return err
@@ -165,7 +165,7 @@ func (r *Relay) finishBurial(ctx context.Context, did syntax.DID, row *goneRow, 
 		}
 	}
 	if !row.Local {
-		if _, counts, err := r.ledger.enrol(ctx, did, row.State.Host, "", -1); err != nil {
+		if _, counts, err := r.ledger.enrol(ctx, did, row.From, "", -1); err != nil {
 			return err
 		} else {
 			r.counted(counts)

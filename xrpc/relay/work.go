@@ -140,6 +140,7 @@ func (b *batch) begin(ctx context.Context) error {
 	a, err := b.h.r.account(ctx, b.lane.did)
 	if err == nil {
 		b.c = b.h.r.change(a)
+		b.c.via = b.h.name
 	}
 	return err
 }
@@ -155,6 +156,7 @@ func (b *batch) flush(ctx context.Context) error {
 	b.done += len(b.out)
 	b.out = nil
 	b.c = b.h.r.change(&b.c.to)
+	b.c.via = b.h.name
 	return nil
 }
 
@@ -238,7 +240,7 @@ func (h *host) speaks(ctx context.Context, c *change, m commit.Message) (outcome
 		doubt = doubt || !m.Active // as when the account has moved
 	}
 	if doubt {
-		if !h.mayRefresh(ctx) {
+		if !h.isRelay() && !h.mayRefresh(ctx) {
 			return outcome{hold: ctx.Err()}, false
 		}
 		if w, _, err = r.resolveAnew(ctx, a.did, w); err != nil {
@@ -331,7 +333,7 @@ func (h *host) silent(a *account) (outcome, bool) {
 		return dropped(RuleLimit), true
 	case a.state.Upstream != "":
 		o := dropped(RuleInactive)
-		o.repair = h.store == nil && !a.state.Desync && !h.r.asked.again(string(a.did), h.r.Now(), askEvery)
+		o.repair = h.store.Load() == nil && !a.state.Desync && !h.r.asked.again(string(a.did), h.r.Now(), askEvery)
 		return o, true
 	}
 	return outcome{}, false

@@ -17,9 +17,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pdskit/pdskit/examples/internal/metrics"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
-	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
 	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"

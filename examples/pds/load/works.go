@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
+	"github.com/pdskit/pdskit/examples/internal/metrics"
 	"github.com/pdskit/pdskit/internal/seed"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"

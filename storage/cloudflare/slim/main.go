@@ -4,7 +4,7 @@
 //	go build -overlay "$(go run github.com/pdskit/pdskit/storage/cloudflare/slim "$(go env GOROOT)" DIR)" …
 //
 // It must run for the machine that builds, not for js, with the GOROOT of the build. Templates of a
-// program that is built so call no methods of what they are given; they read fields. See the README of
+// program that is built so read fields; of methods they call only those that pdskit's own do. See the README of
 // package cloudflare.
 package main
 

@@ -32,7 +32,7 @@ type item struct {
 func (a *Agent) do(ctx context.Context, what string, fn func(context.Context) error) error {
 	it := item{ctx, what, fn, make(chan error, 1)}
 	a.mu.Lock()
-	if a.down {
+	if a.down || a.g.ctx.Err() != nil {
 		a.mu.Unlock()
 		return ErrKilled
 	}

@@ -36,11 +36,12 @@ type ears struct {
 
 // run listens until the context ends.
 func (e *ears) run(ctx context.Context) error {
+	heads := make(map[syntax.DID]syntax.TID)
 	for event, err := range follow.Events(ctx, e.g.host.Relay.Log(), e.at()) {
 		if err != nil {
 			return err
 		}
-		notices, err := e.read(ctx, event)
+		notices, err := e.read(ctx, event, heads)
 		if err != nil {
 			return err
 		}
@@ -67,14 +68,21 @@ func (e *ears) at() int64 {
 }
 
 // read returns the notices of an event, by agents. Records that break their schemas concern nobody.
-func (e *ears) read(ctx context.Context, event follow.Event) (map[*Agent][]Notice, error) {
-	if _, sync := event.Message.(*commit.Sync); sync {
-		return e.readAll(ctx, event)
+// heads has, of each account, the revision of the commit that was read last.
+func (e *ears) read(ctx context.Context, event follow.Event, heads map[syntax.DID]syntax.TID) (map[*Agent][]Notice, error) {
+	switch m := event.Message.(type) {
+	case *commit.Event:
+		heads[event.DID] = m.Rev
+	case *commit.Sync:
+		if heads[event.DID] != m.Rev { // there were commits that did not come
+			heads[event.DID] = m.Rev
+			return e.readAll(ctx, event)
+		}
 	}
 	return e.sort(event, event.Ops), nil
 }
 
-// readAll returns the notices of all records of a repository. The relay has lost track of it, and
+// readAll returns the notices of all records of a repository. The relay had lost track of it, and
 // says only where it stands now. What an agent has acted on already, it recognises.
 func (e *ears) readAll(ctx context.Context, event follow.Event) (map[*Agent][]Notice, error) {
 	var ops []follow.Op
@@ -153,6 +161,7 @@ func (a *Agent) catchUp(ctx context.Context) error {
 		return nil
 	}
 	var missed []Notice
+	heads := make(map[syntax.DID]syntax.TID)
 	for event, err := range follow.Events(ctx, a.g.host.Relay.Log(), m.Cursor) {
 		if err != nil {
 			return err
@@ -160,7 +169,7 @@ func (a *Agent) catchUp(ctx context.Context) error {
 		if event.Seq > to {
 			break
 		}
-		notices, err := e.read(ctx, event)
+		notices, err := e.read(ctx, event, heads)
 		if err != nil {
 			return err
 		}

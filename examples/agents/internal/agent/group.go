@@ -62,7 +62,8 @@ type Group struct {
 	turn    atomic.Uint64
 	buried  sync.Map        // IDs of dead jobs whose tasks have a result
 	ctx     context.Context // ends when the agents are to stop
-	running sync.WaitGroup  // of what the agents do
+	stop    context.CancelFunc
+	running sync.WaitGroup // of what the agents do
 
 	mu   sync.Mutex
 	news chan struct{} // is closed when something in Agents may have changed
@@ -107,6 +108,7 @@ func New(ctx context.Context, cfg Config) (*Group, error) {
 	}
 	g := &Group{cfg: cfg, host: cfg.Host, byDID: make(map[syntax.DID]*Agent), news: make(chan struct{})}
 	g.ears = &ears{g: g}
+	g.ctx, g.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for i := range cfg.N {
 		name := names[i%len(names)]
 		if i >= len(names) {
@@ -153,9 +155,9 @@ func (a *Agent) create(ctx context.Context, plans bool) (err error) {
 	return err
 }
 
-// Run lets the agents live until the context ends. The Host has to run, too.
+// Run lets the agents live until the context ends. The Host has to run, too. It is called once.
 func (g *Group) Run(ctx context.Context) {
-	g.ctx = ctx
+	defer context.AfterFunc(ctx, g.stop)()
 	var parts sync.WaitGroup
 	loop := func(pause time.Duration, fn func(context.Context) error) {
 		parts.Go(func() {
@@ -176,6 +178,7 @@ func (g *Group) Run(ctx context.Context) {
 		return g.host.Queue.Consume(ctx, queue.Consumer{Handle: g.handle, Concurrency: min(len(g.agents), 64), Drain: 5 * time.Second, Timeout: time.Minute, Failed: g.cfg.Failed})
 	})
 	parts.Wait()
+	g.stop()
 	g.running.Wait()
 }
 

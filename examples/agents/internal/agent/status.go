@@ -76,6 +76,17 @@ func (g *Group) Names() map[syntax.DID]string {
 // Idle reports whether nothing is left to be done: each agent has accepted a result for each of its
 // tasks, the queue is empty but for dead jobs, and everybody has heard everything.
 func (g *Group) Idle(ctx context.Context) (bool, error) {
+	st, err := g.host.Queue.Stats(ctx)
+	if err != nil || st.Due+st.Later+st.Behind > 0 {
+		return false, err
+	}
+	_, newest, err := g.host.Relay.Log().Bounds(ctx)
+	if err != nil || g.ears.at() < newest {
+		return false, err
+	}
+	if ok, err := g.cfg.Index.CaughtUp(ctx); err != nil || !ok {
+		return false, err
+	}
 	for _, a := range g.agents {
 		m, err := a.Memory(ctx)
 		if err != nil || m.Accepted != m.Posted {
@@ -85,18 +96,10 @@ func (g *Group) Idle(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 	}
-	st, err := g.host.Queue.Stats(ctx)
-	if err != nil || st.Due+st.Later+st.Behind > 0 {
-		return false, err
-	}
-	_, newest, err := g.host.Relay.Log().Bounds(ctx)
-	if err != nil || g.ears.at() < newest {
-		return false, err
-	}
 	if behind, err := g.host.Relay.Differ(ctx); err != nil || len(behind) > 0 {
 		return false, err
 	}
-	return g.cfg.Index.CaughtUp(ctx)
+	return true, nil
 }
 
 func lower(s string) string { return strings.ToLower(s) }

@@ -161,13 +161,16 @@ func (a *Agent) deliver(b *repo.Batch, m *Memory, letterKey []byte, result lex.R
 }
 
 // bury looks at dead jobs. What no agent has done after all attempts has failed, and that is a result
-// too: the author of the task writes it and accepts it. So no task is ever without an end.
+// too: the author of the task writes it and accepts it. So no task is ever without an end. The newest
+// dead jobs are kept for people to look at.
 func (g *Group) bury(ctx context.Context) error {
+	var settled []string // the oldest first
 	for dead, err := range g.host.Queue.DeadJobs(ctx) {
 		if err != nil {
 			return err
 		}
-		if _, settled := g.buried.Load(dead.ID); settled {
+		if _, ok := g.buried.Load(dead.ID); ok {
+			settled = append(settled, dead.ID)
 			continue
 		}
 		j, err := ParseJob(dead.Body)
@@ -188,8 +191,16 @@ func (g *Group) bury(ctx context.Context) error {
 		}
 		g.buried.Store(dead.ID, nil)
 	}
+	for _, id := range settled[:max(0, len(settled)-keptDead)] {
+		if err := g.Forget(ctx, id); err != nil {
+			return err
+		}
+	}
 	return nil
 }
+
+// keptDead is how many dead jobs are kept.
+const keptDead = 50
 
 // giveUp writes and accepts the result that a task has failed, unless there is an acceptance.
 func (a *Agent) giveUp(ctx context.Context, task lex.Ref, rkey syntax.RecordKey, why string) error {

@@ -69,14 +69,14 @@ type Host struct {
 }
 
 // Open opens a directory, which is made if there is none.
-func Open(ctx context.Context, cfg Config) (h *Host, err error) {
+func Open(ctx context.Context, cfg Config) (_ *Host, err error) {
 	if cfg.Lease == 0 {
 		cfg.Lease = 5 * time.Second
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	h = new(Host)
+	h := new(Host)
 	defer func() {
 		if err != nil {
 			h.Close()

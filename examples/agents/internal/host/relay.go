@@ -27,9 +27,10 @@ func openRelay(ctx context.Context, file string, h *Host) (*Relay, error) {
 	}
 	r := &relay.Relay{
 		Store: db.Store(), Identity: h.Resolver(),
-		Retention: -1, // an agent may read again what it has missed
-		Limits:    relay.Limits{Accounts: -1, Rate: -1, Burst: -1},
-		Closed:    true,
+		Retention:     -1, // an agent may read again what it has missed
+		Limits:        relay.Limits{Accounts: -1, Rate: -1, Burst: -1},
+		Closed:        true,
+		NoCollections: true, // nobody asks it for them
 	}
 	if err := r.AddLocal(ctx, Name, h.Store()); err != nil {
 		return nil, errors.Join(err, db.Close())

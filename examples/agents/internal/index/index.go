@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS progress (about TEXT PRIMARY KEY, value TEXT) WITHOUT
 
 // Embedding makes the vectors. It knows no language: texts with common words are near to each other.
 // A model's Embedder may take its place.
-const Embedding = search.Hashing(128)
+const Embedding = search.Hashing(512)
 
 // Index is an index in a file. It is safe for concurrent use.
 type Index struct {

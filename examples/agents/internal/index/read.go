@@ -31,7 +31,7 @@ type Hit struct {
 }
 
 // near is how near a record must be that has not the words.
-const near = 0.3
+const near = 0.25
 
 // Search finds records by words and by meaning at once.
 func (x *Index) Search(ctx context.Context, q Query) (list []Hit, err error) {

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pdskit/pdskit/examples/pds/internal/metrics"
+	"github.com/pdskit/pdskit/examples/internal/metrics"
 	"github.com/pdskit/pdskit/storage/queue"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/crawl"

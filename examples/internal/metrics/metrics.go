@@ -1,9 +1,9 @@
-// Package metrics counts what the server does and shows it in the Prometheus text
+// Package metrics counts what a server does and shows it in the Prometheus text
 // exposition format, version 0.0.4.
 //
-// It knows counters and histograms with labels, which the server changes as it
-// works, and numbers that are asked for when somebody looks. That is all that this server
-// needs, in a few hundred lines without a dependency. Values of labels must
+// It knows counters and histograms with labels, which a server changes as it
+// works, and numbers that are asked for when somebody looks. That is all that our servers
+// need, in a few hundred lines without a dependency. Values of labels must
 // come from a fixed set: a series, once made, stays.
 package metrics
 
