@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/pdskit/pdskit/lexicon/data"
 )
 
 // Bounds of sockets.
@@ -67,15 +69,15 @@ var errMessage = errors.New("message of a client: no JSON object with a type")
 func parseAck(b []byte) (id int64, ok bool, err error) {
 	var m struct {
 		Type string          `json:"type"`
-		ID   json.RawMessage `json:"id"`
+		ID   json.RawMessage `json:"id"` // only of interest in an acknowledgement
 	}
-	if err := json.Unmarshal(b, &m); err != nil {
+	if err := data.UnmarshalPlainJSON(b, &m); err != nil {
 		return 0, false, errMessage
 	}
 	if m.Type != "ack" {
 		return 0, false, nil
 	}
-	if err := json.Unmarshal(m.ID, &id); err != nil || id <= 0 {
+	if err := data.UnmarshalPlainJSON(m.ID, &id); err != nil || id <= 0 {
 		return 0, false, errMessage
 	}
 	return id, true, nil

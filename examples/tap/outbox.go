@@ -205,9 +205,18 @@ func (o *outbox) again(e *event) {
 func (o *outbox) take(c *consumer, most int) (list []*event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for !c.gone && (len(o.ready) == 0 || len(c.has) >= c.window) {
-		o.cond.Wait()
+	for !c.gone && len(list) == 0 {
+		for !c.gone && (len(o.ready) == 0 || len(c.has) >= c.window) {
+			o.cond.Wait()
+		}
+		list = o.pick(c, most)
 	}
+	return list
+}
+
+// pick takes what may be sent now. That may be nothing: what a lane had to send again may have been
+// acknowledged.
+func (o *outbox) pick(c *consumer, most int) (list []*event) {
 	now := time.Now()
 	for !c.gone && len(o.ready) > 0 && len(c.has) < c.window && len(list) < most {
 		l := o.ready[0]
@@ -215,6 +224,7 @@ func (o *outbox) take(c *consumer, most int) (list []*event) {
 		o.ready = o.ready[1:]
 		l.listed = false
 		if !l.sendable() {
+			o.drop(l)
 			continue
 		}
 		e := l.next()
@@ -224,6 +234,13 @@ func (o *outbox) take(c *consumer, most int) (list []*event) {
 		o.list(l)
 	}
 	return list
+}
+
+// drop forgets a lane that has nothing.
+func (o *outbox) drop(l *lane) {
+	if l.out == 0 && len(l.queue) == 0 && !l.listed {
+		delete(o.lanes, l.did)
+	}
 }
 
 // load returns the messages of events, in order; nil for one that was acknowledged meanwhile.
@@ -276,10 +293,8 @@ func (o *outbox) ack(id int64) {
 	o.kept -= len(e.body)
 	l.out--
 	l.live = l.live && l.out > 0
-	if l.out == 0 && len(l.queue) == 0 && !l.listed {
-		delete(o.lanes, l.did)
-	}
 	o.list(l)
+	o.drop(l)
 	o.acked = append(o.acked, id)
 	select {
 	case o.kick <- struct{}{}:

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/indexer"
 )
@@ -93,7 +94,7 @@ func parseDIDs(b []byte) ([]syntax.DID, error) {
 	var body struct {
 		DIDs []string `json:"dids"`
 	}
-	if err := json.Unmarshal(b, &body); err != nil {
+	if err := data.UnmarshalPlainJSON(b, &body); err != nil {
 		return nil, errors.New(`the body must be {"dids": [...]}`)
 	}
 	if len(body.DIDs) > maxDIDs {
