@@ -351,6 +351,9 @@ func (q *queue) finishLocked(l *lane, done []*item, wait time.Duration) {
 	}
 	switch {
 	case q.ctx.Err() != nil:
+	case wait >= 0 && l.holding && !l.over && l.bytes > q.limit/laneShare:
+		l.over = true // it was filled while a worker had it
+		q.readyLocked(l)
 	case wait >= 0 && !l.again && !(len(l.items) == 0 && len(q.lanes) > maxParked):
 		l.timer = time.AfterFunc(wait, func() { q.ring(l) })
 	case wait < 0 && (len(l.items) > 0 || l.again):
