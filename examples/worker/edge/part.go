@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	accounts "github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/bucket"
@@ -149,7 +150,14 @@ func openAccount(ctx context.Context, p *Platform, did syntax.DID, at Place, far
 	if err != nil {
 		return err
 	}
-	p.Store.Repos = repos{RemoteRepos: far, own: did, near: db.Store().Repos}
+	now := p.Now
+	if now == nil {
+		now = time.Now
+	}
+	p.Store.Repos = repos{
+		RemoteRepos: far, own: did, near: db.Store().Repos,
+		deleting: func() error { return at.Platform.Alarm(now().Add(deletedAfter)) },
+	}
 	p.near = near.KV
 	p.Store.Blobs, err = bucket.Open(ctx, bucket.Config{KV: near.KV, Bucket: at.Bucket})
 	return err
@@ -204,6 +212,8 @@ type repos struct {
 	cloudflare.RemoteRepos
 	own  syntax.DID
 	near storage.Repos
+	// deleting is called before the account is deleted.
+	deleting func() error
 }
 
 func (x repos) of(did syntax.DID) storage.Repos {
@@ -233,8 +243,14 @@ func (x repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 	return x.of(did).Replace(ctx, did, records, final)
 }
 
-// Delete implements storage.Repos.
+// Delete implements storage.Repos. If the object ends before it has told the directory and deleted the
+// blobs, nobody may ever ask it again: so there is an alarm.
 func (x repos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
+	if did == x.own {
+		if err := x.deleting(); err != nil {
+			return 0, err
+		}
+	}
 	return x.of(did).Delete(ctx, did, events)
 }
 
@@ -310,9 +326,11 @@ func (s *Server) tend(r *http.Request) {
 const (
 	unusedBlobs = 24 * time.Hour
 	tidyAfter   = unusedBlobs + time.Hour
+	// deletedAfter is when an object looks whether its account was deleted with all its blobs.
+	deletedAfter = time.Minute
 )
 
-// tidyAccount deletes blobs that no record of the account has, and returns when to do so again; zero:
+// tidyAccount deletes blobs that no record of the account has, or all if it was deleted, and returns when to do so again; zero:
 // after the next write.
 func (s *Server) tidyAccount(ctx context.Context) time.Time {
 	if s.part == Desk {
@@ -320,11 +338,15 @@ func (s *Server) tidyAccount(ctx context.Context) time.Time {
 	}
 	s.tending.Store(false)
 	did, before := syntax.DID(s.part), s.now().Add(-unusedBlobs)
-	_, err := s.platform.Store.Blobs.Collect(ctx, before)
-	if err == nil {
-		_, err = s.Host.SweepBlobs(ctx, did, before)
+	err := s.platform.Store.Repos.View(ctx, did, func(storage.Reader) error { return nil })
+	if errors.Is(err, storage.ErrNotFound) {
+		err = s.platform.Store.Blobs.DeleteAll(ctx, did)
+	} else if err == nil {
+		if _, err = s.platform.Store.Blobs.Collect(ctx, before); err == nil {
+			_, err = s.Host.SweepBlobs(ctx, did, before)
+		}
 	}
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	if err != nil && !errors.Is(err, repo.ErrRepoNotFound) {
 		s.log.Error("blobs that nobody uses", "err", err)
 		s.tending.Store(true)
 		return s.now().Add(retryLast)

@@ -1,8 +1,11 @@
 package edge
 
 import (
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage/durable"
@@ -116,6 +119,50 @@ func TestTakedownBeforeTheDirectoryKnows(t *testing.T) {
 		}
 		if status, out := p.note(syntax.DID(carol), token, 1); status == 200 {
 			t.Errorf("after=%v: a write: %v", after, out)
+		}
+	}
+}
+
+// The object of an account ends while that is deleted, before it has deleted the blobs or told the
+// directory. Nobody asks it again, and still its blobs are deleted, and the directory is told.
+func TestDeletionThatIsCutOff(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		p := newParts(t)
+		carol, token := p.join("carol")
+		r := httptest.NewRequest("POST", "https://host/xrpc/com.atproto.repo.uploadBlob", strings.NewReader("some text"))
+		r.Header.Set("Content-Type", "text/plain")
+		r.Header.Set("Authorization", token)
+		w := httptest.NewRecorder()
+		p.part(Part(carol)).ServeHTTP(w, r)
+		if w.Code != 200 || p.bucket.Len() != 1 {
+			t.Fatal(w.Code, p.bucket.Len())
+		}
+		p.objects[Part(carol)].alarm = time.Time{} // it went off long ago
+		p.fail = func(to Part, method string, done bool) error {
+			if method != "directory.remove" || done != after {
+				return nil
+			}
+			p.evict(Part(carol))
+			return errCall
+		}
+		if status, _ := call(t, p.part(Desk).Server, "POST", "/xrpc/com.atproto.admin.deleteAccount", admin, map[string]any{"did": carol}); status < 500 {
+			t.Fatal(status)
+		}
+		p.fail = nil
+		at := p.objects[Part(carol)].alarm
+		if at.IsZero() {
+			t.Fatalf("after=%v: no alarm is set", after)
+		}
+		p.set(at)
+		p.evict(Part(carol))
+		if next := p.part(Part(carol)).Wake(t.Context()); !next.IsZero() {
+			t.Errorf("after=%v: it wakes again at %v", after, next)
+		}
+		if n := p.bucket.Len(); n != 0 {
+			t.Errorf("after=%v: %d blobs are left", after, n)
+		}
+		if did, err := p.part(Directory).Answer(t.Context(), "find.account", []byte(carol)); len(did) != 0 || err != nil {
+			t.Errorf("after=%v: the directory knows %q, %v", after, did, err)
 		}
 	}
 }
