@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,5 +68,80 @@ func TestErrorTextOfHosts(t *testing.T) {
 		if w.must(err); !strings.Contains(info.Error, "Odd") || len(info.Error) > 2000 {
 			t.Errorf("%d bytes: %.100s", len(info.Error), info.Error)
 		}
+	})
+}
+
+// TestLargeFramesOfManyHosts: hosts that begin with large frames and do not end them cost no more
+// memory than is there for them, and hold up no one's small messages.
+func TestLargeFramesOfManyHosts(t *testing.T) {
+	inWorld(t, func(w *world) {
+		const hosts, size, chunk = 8, 4 << 20, 64 << 10
+		body := cbor.AppendText(cbor.AppendInt(cbor.AppendText(cbor.AppendMap(nil, 2), "seq"), 1), "data")
+		body = cbor.AppendText(body, strings.Repeat("x", size))
+		frame := stream.Frame{Kind: "#large", Payload: body}.Encode()
+		var taken atomic.Int64
+		end := make(chan struct{})
+		r := w.relay("", func(r *relay.Relay) { r.Memory = 64 << 20 }) // two places for large frames
+		for i := range hosts {
+			name := fmt.Sprintf("pds%d.example", i)
+			w.net.Handle(name, http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+				c, err := websocket.Accept(rw, req, nil)
+				if err != nil {
+					return
+				}
+				defer c.CloseNow()
+				out, err := c.Writer(req.Context(), websocket.MessageBinary)
+				for rest := frame; err == nil && len(rest) > 0; {
+					if len(rest) <= chunk {
+						<-end
+					}
+					n := min(chunk, len(rest))
+					_, err = out.Write(rest[:n])
+					taken.Add(int64(n))
+					rest = rest[n:]
+				}
+				out.Close()
+				c.Read(req.Context())
+			}))
+			w.must(r.AddHost(w.ctx, name))
+		}
+		quiet := w.host("quiet.example")
+		a := quiet.account("alice")
+		r.follow(quiet)
+		quiet.post(a)
+		w.pass(30 * time.Second)
+		r.wantHead(a)
+		if n := taken.Load(); n < size || n > 2*size+hosts*4*chunk {
+			t.Errorf("%d bytes were read of large frames", n)
+		}
+		close(end)
+		w.pass(10 * time.Minute)
+		for i := range hosts {
+			if info, _ := r.Host(w.ctx, fmt.Sprintf("pds%d.example", i)); info.Rules[relay.RuleKind] != 1 {
+				t.Errorf("%+v", info)
+			}
+		}
+	})
+}
+
+// TestScarceMemory: when messages that wait for an identity fill half of the memory, they are given up,
+// and the account is repaired.
+func TestScarceMemory(t *testing.T) {
+	inWorld(t, func(w *world) {
+		h := w.host("pds.example")
+		a := h.account("alice")
+		r := w.relay("", func(r *relay.Relay) { r.Memory = 32 << 10 })
+		w.dir.unavailable(a.did, true)
+		r.follow(h)
+		for range 40 {
+			h.post(a)
+		}
+		w.pass(10 * time.Minute) // HoldFor is an hour
+		if info, _ := r.Host(w.ctx, h.name); info.Waiting > 16<<10 || info.Rules[relay.RuleRepaired] == 0 {
+			t.Errorf("%+v", info)
+		}
+		w.dir.unavailable(a.did, false)
+		w.pass(2 * time.Hour)
+		r.wantHead(a)
 	})
 }

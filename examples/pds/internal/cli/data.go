@@ -50,6 +50,11 @@ With -tar, the backup is written as one tar file; "-" is standard output. An old
 by one that lacks what the server has lost: that gets the time added to its name.
 
     pds backup -tar - | age -r KEY > pds.tar.age
+
+With -every, backups are made until the process is told to end (SIGTERM, SIGINT), as in a container without
+cron. The first is due that long after the last one, at once if there is none. One that fails is said on standard
+error and tried again, after a minute at first and an hour at most. A backup that is under way at the end
+is given up, and the exit code is 0.
 `
 
 const restoreHelp = `
@@ -100,6 +105,7 @@ and then take the old one away.
 func backupFlags(c *call) {
 	c.BoolVar(&c.values.asTar, "tar", false, "write one tar file; the argument is its name, or - for standard output")
 	c.BoolVar(&c.values.fast, "fast", false, "check only the structure of the copy and the ends of older blobs, not every repository and blob")
+	c.DurationVar(&c.values.every, "every", 0, "go on, with a backup each `duration`, such as 24h, until SIGTERM")
 	c.Var(&c.values.keep, "keep", "keep older `generations`: a list of numbers with h, d, w, m or y, such as 7d,4w")
 }
 
@@ -177,7 +183,7 @@ func (c *call) openAccounts(ctx context.Context, alone bool) (s stock, list []ac
 	return s, list, d, nil
 }
 
-func runBackup(ctx context.Context, c *call) (err error) {
+func backupOnce(ctx context.Context, c *call) (err error) {
 	cfg, secrets, d, err := c.open(ctx, false)
 	if err != nil {
 		return err
@@ -244,12 +250,15 @@ func (c *call) noteBackup(ctx context.Context, d *datadir.Dir, m *backup.Manifes
 	}
 }
 
+// errLostBlobs: the backup is good, but the server is not.
+var errLostBlobs = fmt.Errorf("%w: the server has lost", errProblems)
+
 // lostBlobs is an error about blobs that the server has lost; nil if there are none.
 func (c *call) lostBlobs(m *backup.Manifest) error {
 	if m.Lost == 0 {
 		return nil
 	}
-	err := fmt.Errorf("%w: the server has lost %d blobs, or they are damaged", errProblems, m.Lost)
+	err := fmt.Errorf("%w %d blobs, or they are damaged", errLostBlobs, m.Lost)
 	kept := false
 	for i, l := range m.LostBlobs {
 		if kept = kept || l.Kept; i < 10 {
