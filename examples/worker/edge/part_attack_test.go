@@ -166,3 +166,19 @@ func TestDeletionThatIsCutOff(t *testing.T) {
 		}
 	}
 }
+
+// Parts without blobs take none into their memory, however a request gets to them.
+func TestOnlyAccountsTakeBlobs(t *testing.T) {
+	p := newParts(t)
+	_, token := p.join("carol")
+	for _, part := range []Part{Desk, Directory} {
+		r := httptest.NewRequest("POST", "https://host/xrpc/com.atproto.repo.uploadBlob", strings.NewReader("some text"))
+		r.Header.Set("Content-Type", "text/plain")
+		r.Header.Set("Authorization", token)
+		w := httptest.NewRecorder()
+		p.part(part).ServeHTTP(w, r)
+		if w.Code < 500 {
+			t.Errorf("%s: %d %s", part, w.Code, w.Body)
+		}
+	}
+}
