@@ -69,7 +69,7 @@ func (h *host) failed(err error, good bool) (wait time.Duration) {
 	h.seen.Failures++
 	h.seen.Next = h.r.Now().Add(wait)
 	if err != nil {
-		h.seen.Error = err.Error()
+		h.seen.Error = errorText(err)
 	}
 	return wait
 }
@@ -131,30 +131,31 @@ func (h *host) frame(ctx context.Context, f stream.Frame) error {
 	switch f.Kind {
 	case commit.KindCommit, commit.KindSync, commit.KindIdentity, commit.KindAccount:
 	case commit.KindInfo:
+		if err := h.pace(ctx); err != nil {
+			return err
+		}
 		if infoName(f.Payload) == stream.OutdatedCursor {
 			h.outdated(ctx)
 		}
 		return nil
 	default:
-		h.unread(f.Seq, f.Kind, RuleKind)
-		return nil
+		return h.unread(ctx, f.Seq, "", RuleKind)
 	}
 	payload, did, err := strip(f.Kind, f.Payload)
 	if err != nil {
-		h.unread(f.Seq, f.Kind, RuleMalformed)
-		return nil
+		return h.unread(ctx, f.Seq, f.Kind, RuleMalformed)
 	}
 	return h.admit(ctx, did, &item{seq: f.Seq, kind: f.Kind, payload: payload})
 }
 
-// unread counts a message that is about no account that could be known.
-func (h *host) unread(seq int64, kind string, rule Rule) {
-	h.mu.Lock()
-	h.seen.Messages++
-	h.seen.Heard = h.r.Now()
-	h.mu.Unlock()
+// unread counts a message that is about no account that could be known. It takes its part of the rate.
+func (h *host) unread(ctx context.Context, seq int64, kind string, rule Rule) error {
+	if err := h.pace(ctx); err != nil {
+		return err
+	}
 	h.count(&item{kind: kind, at: h.r.Now()}, dropped(rule))
 	h.queue.skip(seq)
+	return nil
 }
 
 // infoName returns the name in an #info message.
@@ -202,7 +203,7 @@ func (h *host) followStore(ctx context.Context, events storage.Events) (heard bo
 			case commit.KindCommit, commit.KindSync, commit.KindIdentity, commit.KindAccount:
 				err = h.admit(ctx, e.DID, &item{seq: e.Seq, kind: e.Kind, payload: e.Payload})
 			default:
-				h.unread(e.Seq, e.Kind, RuleKind)
+				err = h.unread(ctx, e.Seq, "", RuleKind)
 			}
 			if err != nil {
 				return heard, err
@@ -323,7 +324,7 @@ func (h *host) lost(ctx context.Context, err error) error {
 	if !enough {
 		return err
 	}
-	h.r.Logger.Warn("relay: a stream begins anew", "host", h.name, "err", err)
+	h.r.Logger.Warn("relay: a stream begins anew", "host", h.name, "err", errorText(err))
 	if future {
 		h.queue.restart(0)
 	}

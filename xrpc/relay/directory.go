@@ -36,7 +36,9 @@ func (h *host) isRelay() bool {
 func (r *Relay) AddHost(ctx context.Context, name string) error { return r.add(ctx, name, false) }
 
 // AddRelay follows another relay: it may bring accounts of any host. Of what it brings, that alone
-// passes which is signed and new; of #identity and #account messages, those that are newer than the last.
+// passes which is signed and new; of #identity and #account messages, which nobody signs, those that are
+// newer than the last. So the relay is trusted with the status of accounts, but for those of hosts that
+// are followed directly: these speak for themselves.
 func (r *Relay) AddRelay(ctx context.Context, name string) error { return r.add(ctx, name, true) }
 
 func (r *Relay) add(ctx context.Context, text string, relay bool) error {

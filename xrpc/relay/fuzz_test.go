@@ -158,6 +158,31 @@ func TestCursorIsLowWater(t *testing.T) {
 	}
 }
 
+// A message that waits costs no memory for those that come after it and are done.
+func TestTicketsAreThinnedOut(t *testing.T) {
+	q := newQueue(&Relay{HostMemory: 1 << 20, Parallel: 1}, 0)
+	first, middle := &item{seq: 1}, &item{seq: 100_000}
+	q.ticketLocked(first)
+	for seq := int64(2); seq < 200_000; seq++ {
+		if seq == middle.seq {
+			q.ticketLocked(middle)
+			continue
+		}
+		q.skip(seq)
+	}
+	if n := len(q.tickets); n > 2*thinTickets {
+		t.Errorf("%d tickets for two messages", n)
+	}
+	q.doneLocked(first)
+	if done, read := q.position(); done != middle.seq-1 || read != 199_999 {
+		t.Errorf("cursor %d, read %d", done, read)
+	}
+	q.doneLocked(middle)
+	if done, _ := q.position(); done != 199_999 || len(q.tickets) != 0 {
+		t.Errorf("cursor %d, %d tickets", done, len(q.tickets))
+	}
+}
+
 func TestBucketFills(t *testing.T) {
 	var b bucket
 	now := time.Unix(1_000_000, 0)

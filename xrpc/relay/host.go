@@ -167,8 +167,19 @@ func (r *Relay) host(name string) *host {
 func (h *host) note(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.seen.Error = err.Error()
+	h.seen.Error = errorText(err)
 }
+
+// errorText is an error for operators. Hosts may have chosen what it says.
+func errorText(err error) string {
+	text := err.Error()
+	if len(text) > maxErrorText {
+		text = text[:maxErrorText] + "…"
+	}
+	return strings.ToValidUTF8(text, "\ufffd")
+}
+
+const maxErrorText = 1000
 
 // count counts what became of a message.
 func (h *host) count(it *item, o outcome) {
@@ -217,8 +228,8 @@ func (h *host) info() Host {
 	return out
 }
 
-// admit takes a message in, at the host's rate.
-func (h *host) admit(ctx context.Context, did syntax.DID, it *item) error {
+// pace counts a message that has come, and waits until the host's rate allows for it.
+func (h *host) pace(ctx context.Context) error {
 	limits, now := h.limits(), h.r.Now()
 	h.mu.Lock()
 	wait := h.rate.take(now, limits.Rate, limits.Burst)
@@ -229,7 +240,15 @@ func (h *host) admit(ctx context.Context, did syntax.DID, it *item) error {
 	if !sleep(ctx, wait) {
 		return ctx.Err()
 	}
-	it.at = now
+	return nil
+}
+
+// admit takes a message in, at the host's rate.
+func (h *host) admit(ctx context.Context, did syntax.DID, it *item) error {
+	it.at = h.r.Now()
+	if err := h.pace(ctx); err != nil {
+		return err
+	}
 	return h.queue.put(ctx, did, it)
 }
 

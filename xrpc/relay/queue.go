@@ -69,6 +69,7 @@ type queue struct {
 	bytes   int64
 	room    chan struct{} // closed when there is more room; nil: nobody waits
 	tickets []*ticket
+	crowd   int   // of tickets, which is thinned out
 	cursor  int64 // all messages up to it are done
 	read    int64 // the last that was put
 }
@@ -83,7 +84,7 @@ const (
 )
 
 func newQueue(r *Relay, cursor int64) *queue {
-	q := &queue{limit: r.HostMemory, parallel: r.Parallel, total: &r.memory, lanes: make(map[syntax.DID]*lane), cursor: cursor, read: cursor}
+	q := &queue{limit: r.HostMemory, parallel: r.Parallel, total: &r.memory, lanes: make(map[syntax.DID]*lane), cursor: cursor, read: cursor, crowd: thinTickets}
 	q.idle.L = &q.mu
 	return q
 }
@@ -126,6 +127,27 @@ func (q *queue) ticketLocked(it *item) {
 	q.read = it.seq
 	it.ticket = &ticket{seq: it.seq}
 	q.tickets = append(q.tickets, it.ticket)
+	if len(q.tickets) >= q.crowd {
+		q.thinLocked()
+	}
+}
+
+// thinTickets is how many tickets there are before they are thinned out.
+const thinTickets = 4096
+
+// thinLocked takes out the tickets that say nothing: of those in a row that are done, only the last
+// one moves the cursor. What remains are at most two for each message that waits, which the budget
+// bounds; without this, one message that waits would have the tickets of all later ones kept.
+func (q *queue) thinLocked() {
+	kept := q.tickets[:0]
+	for i, t := range q.tickets {
+		if !t.done || i+1 == len(q.tickets) || !q.tickets[i+1].done {
+			kept = append(kept, t)
+		}
+	}
+	clear(q.tickets[len(kept):])
+	q.tickets = kept
+	q.crowd = max(thinTickets, 2*len(kept))
 }
 
 // doneLocked notes that a message was dealt with. One from before a restart of the stream has no

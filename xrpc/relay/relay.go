@@ -109,7 +109,9 @@ type Relay struct {
 // Observation is what became of one message.
 type Observation struct {
 	Host string
-	Kind string // such as "#commit"
+	// Kind is that of the message, such as "#commit". Empty: it is of a kind that the relay does not
+	// know, or not a message. So there are few of them, whatever hosts send.
+	Kind string
 	// Result says what became of the message.
 	Result Result
 	// Rule is why it was not passed on, or the rule that it breaks all the same. Empty: it broke

@@ -418,14 +418,29 @@ func (h *host) sync(ctx context.Context, c *change, it *item, s *commit.Sync) ou
 	return outcome{result: Passed}
 }
 
+// inFuture reports whether a message has a time that no later one would come after for long. Only
+// relays' messages are put in order by their times, which nobody has signed.
+func (r *Relay) inFuture(t time.Time) bool { return t.Sub(r.Now()) > commit.DefaultDrift }
+
+// follows reports whether a host, which is no relay, is followed directly.
+func (r *Relay) follows(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := r.hosts[name]
+	return h != nil && h.started && !h.isRelay()
+}
+
 // identity decides about an #identity. The document was fetched anew.
 func (h *host) identity(c *change, it *item, m *commit.Identity) outcome {
 	if h.isRelay() {
-		if at := m.Time.UnixMilli(); at <= c.to.state.IdentityAt {
+		at := m.Time.UnixMilli()
+		switch {
+		case h.r.inFuture(m.Time):
+			return dropped(RuleFuture)
+		case at <= c.to.state.IdentityAt:
 			return dropped(RuleRepeated)
-		} else {
-			c.to.state.IdentityAt = at
 		}
+		c.to.state.IdentityAt = at
 	}
 	if c.to.state.Throttled {
 		return dropped(RuleLimit)
@@ -448,7 +463,12 @@ func (h *host) account(c *change, it *item, m *commit.Account) outcome {
 	}
 	if h.isRelay() {
 		at := m.Time.UnixMilli()
-		if at <= s.AccountAt || c.to.exists && status == s.Upstream && s.AccountAt != 0 {
+		switch {
+		case h.r.follows(c.to.state.Host):
+			return dropped(RuleHost) // which says itself how its accounts are
+		case h.r.inFuture(m.Time):
+			return dropped(RuleFuture)
+		case at <= s.AccountAt || c.to.exists && status == s.Upstream && s.AccountAt != 0:
 			return dropped(RuleRepeated)
 		}
 		s.AccountAt = at
