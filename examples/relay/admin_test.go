@@ -279,6 +279,9 @@ func TestAdminRefuses(t *testing.T) {
 
 // The pages in a real browser: hosts are added, limited and banned, accounts taken down.
 func TestPages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes some seconds")
+	}
 	if browser.Find() == "" {
 		chromium.Tab(t, browser.Options{}) // skips the test, before it has done much
 	}
@@ -317,16 +320,16 @@ func TestPages(t *testing.T) {
 	tab.Submit("Take it down")
 	tab.WaitFor("The account is taken down.")
 	f.until("the takedown", func() bool { return f.status[alice.did] == "takendown" })
-	tab.Audit("relay-account")
+	phone(t, tab)
 	tab.Submit("Accounts")
 	tab.WaitFor(string(alice.did))
 	tab.Submit("Consumers")
-	tab.Audit("relay-consumers")
+	phone(t, tab)
 	tab.Submit("Bans")
 	tab.Fill("Host or domain", "<b>bad</b>.example")
 	tab.Submit("Ban")
 	tab.WaitFor("That did not work")
-	tab.Audit("relay-problem")
+	phone(t, tab)
 	tab.Back()
 	tab.Fill("Host or domain", "bad.example")
 	tab.Fill("Reason", "<script>alert(1)</script>")
@@ -336,6 +339,16 @@ func TestPages(t *testing.T) {
 	tab.Submit("Unban bad.example")
 	tab.WaitFor("There is no ban.")
 	tab.Problems()
+}
+
+// phone looks whether a page fits on one.
+func phone(t *testing.T, tab *browser.Tab) {
+	t.Helper()
+	tab.Resize(320, 900)
+	for _, wide := range tab.TooWide() {
+		t.Errorf("%s: %s", tab.URL(), wide)
+	}
+	tab.Resize(1280, 900)
 }
 
 // offline adds a host that cannot be reached, for the pages to show.
