@@ -14,9 +14,11 @@ import (
 	"syscall"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/cli"
+	"github.com/pdskit/pdskit/examples/pds/internal/memlimit"
 )
 
 func main() {
+	memlimit.Set()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	code := cli.Run(ctx, os.Args[1:], cli.IO{Environ: os.Environ(), In: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})

@@ -134,19 +134,19 @@ func version(file string) int {
 	return n
 }
 
-func start(args ...string) (s *Server, err error) {
-	if s, err = newServer(args); err != nil {
+func start(args ...string) (*Server, error) {
+	s, err := newServer(args)
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.Close()
-		}
-	}()
-	if err := s.initdb(); err != nil {
+	if err = s.initdb(); err == nil {
+		err = s.begin()
+	}
+	if err != nil {
+		s.Close()
 		return nil, err
 	}
-	return s, s.begin()
+	return s, nil
 }
 
 // newServer makes the folder of a server.

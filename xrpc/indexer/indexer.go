@@ -118,7 +118,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	for range orDefault(ix.Writers, 1) {
 		writers.Go(func() { r.w.run(writing) })
 	}
-	r.lanes = newLanes(orDefault(ix.Workers, 16), func(did syntax.DID, tasks []task) { r.tasks(ctx, did, tasks) })
+	r.lanes = newLanes(orDefault(ix.Workers, 16), func(did syntax.DID, tasks []task) { r.tasks(inLane(ctx), did, tasks) })
 	ix.mu.Lock()
 	ix.current = r
 	ix.mu.Unlock()
@@ -216,7 +216,7 @@ func (r *run) key(ctx context.Context, did syntax.DID, refresh bool) (*crypto.Pu
 	if refresh {
 		r.suspect(did)
 	}
-	doc, err := r.Identity.ResolveDID(ctx, did)
+	doc, err := r.resolve(ctx, did)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", commit.ErrNoKey, err)
 	}
@@ -225,6 +225,13 @@ func (r *run) key(ctx context.Context, did syntax.DID, refresh bool) (*crypto.Pu
 		return nil, fmt.Errorf("%w: %w", commit.ErrNoKey, err)
 	}
 	return key, nil
+}
+
+// resolve returns the document of a DID. Others go on meanwhile: whoever answers for a did:web can take
+// as long as the resolver lets it.
+func (r *run) resolve(ctx context.Context, did syntax.DID) (doc *identity.Document, err error) {
+	r.lanes.wait(ctx, func() { doc, err = r.Identity.ResolveDID(ctx, did) })
+	return doc, err
 }
 
 // suspect has the document of a DID fetched again, and returns true, unless that was done a moment

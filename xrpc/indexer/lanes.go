@@ -1,6 +1,7 @@
 package indexer
 
 import (
+	"context"
 	"sync"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -58,6 +59,23 @@ func (l *lanes) add(did syntax.DID, t task) bool {
 	}
 	x.queue = append(x.queue, t)
 	return true
+}
+
+// laneKey marks the context of a lane.
+type laneKey struct{}
+
+// inLane returns a context for what a lane runs.
+func inLane(ctx context.Context) context.Context { return context.WithValue(ctx, laneKey{}, true) }
+
+// wait runs f, which waits for others, without the slot of a lane, if ctx is that of one.
+func (l *lanes) wait(ctx context.Context, f func()) {
+	if ctx.Value(laneKey{}) == nil {
+		f()
+		return
+	}
+	<-l.slots
+	defer func() { l.slots <- struct{}{} }()
+	f()
 }
 
 // do runs f in the order of an account's events, and waits for it.

@@ -37,18 +37,20 @@ func (s *source) listWhenAsked(ctx context.Context) {
 		}
 		for tries := 1; ctx.Err() == nil; tries++ {
 			s.mu.Lock()
-			unsure := s.unsure
+			unsure, asked := s.unsure, s.asked
 			s.mu.Unlock()
 			var err error
 			if unsure {
-				err = s.missed(ctx)
+				err = s.compareAll(ctx)
 			}
 			if err == nil {
 				err = s.list(ctx)
 			}
 			if err == nil {
 				s.mu.Lock()
-				s.listed, s.unsure = true, false
+				if s.asked == asked { // else another one is asked for meanwhile
+					s.listed, s.unsure = true, false
+				}
 				s.mu.Unlock()
 				s.listHosts(ctx)
 				break
@@ -267,9 +269,9 @@ func eachPage(ctx context.Context, read func(ctx context.Context, cursor string)
 	}
 }
 
-// missed has all accounts compared with their hosts of which events of a source may have been
+// compareAll has all accounts compared with their hosts of which events of a source may have been
 // missed.
-func (s *source) missed(ctx context.Context) error {
+func (s *source) compareAll(ctx context.Context) error {
 	return s.eachAccount(ctx, func(a *Account) bool {
 		return (s.Host == "" || a.Host == "" || a.Host == s.url) && a.Status != commit.Deleted
 	}, func(d *draft) { d.due(s.Now()) })
@@ -329,7 +331,13 @@ func (r *run) sweepWhenAsked(ctx context.Context) {
 		if sc != r.scope.Load() {
 			continue // the next one is asked for
 		}
-		persist(ctx, r.sinkFailed, func() error { return r.w.submit(ctx, nil, map[string]string{scopeName: sc.text}) })
+		// With it goes that the accounts of sources are to be listed.
+		at := r.positions()
+		if at == nil {
+			at = make(map[string]string)
+		}
+		at[scopeName] = sc.text
+		persist(ctx, r.sinkFailed, func() error { return r.w.submit(ctx, nil, at) })
 	}
 }
 
@@ -337,7 +345,7 @@ func (r *run) sweep(ctx context.Context, sc *scope) error {
 	if sc.lists() {
 		for _, s := range r.sources {
 			s.mu.Lock()
-			s.listed = false
+			s.doubt(false)
 			connected := s.connected
 			s.mu.Unlock()
 			if connected {

@@ -124,7 +124,8 @@ func (r *run) store(ctx context.Context, d *draft) error {
 			}
 		}
 		r.sinkFailed(err)
-		if !sleep(ctx, delay) {
+		r.lanes.wait(ctx, func() { sleep(ctx, delay) })
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
@@ -224,11 +225,11 @@ func (r *run) speaksFor(ctx context.Context, s *source, did syntax.DID) error {
 	if s.Host == "" {
 		return nil
 	}
-	doc, err := r.Identity.ResolveDID(ctx, did)
+	doc, err := r.resolve(ctx, did)
 	fresh := false
 	if err == nil && !doc.HostedAt(s.url) {
 		fresh = r.suspect(did)
-		doc, err = r.Identity.ResolveDID(ctx, did)
+		doc, err = r.resolve(ctx, did)
 	}
 	if err != nil {
 		return err
@@ -498,7 +499,9 @@ func (r *run) lookUp(ctx context.Context, d *draft) (*identity.Document, error) 
 	handle := syntax.Handle("")
 	var doc *identity.Document
 	if r.Handles {
-		id, err := r.Identity.Lookup(ctx, syntax.AtIdentifier(d.a.DID))
+		var id *identity.Identity
+		var err error
+		r.lanes.wait(ctx, func() { id, err = r.Identity.Lookup(ctx, syntax.AtIdentifier(d.a.DID)) })
 		if err != nil {
 			return nil, err
 		}
@@ -508,7 +511,7 @@ func (r *run) lookUp(ctx context.Context, d *draft) (*identity.Document, error) 
 		}
 	} else {
 		var err error
-		if doc, err = r.Identity.ResolveDID(ctx, d.a.DID); err != nil {
+		if doc, err = r.resolve(ctx, d.a.DID); err != nil {
 			return nil, err
 		}
 	}

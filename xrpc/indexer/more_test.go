@@ -91,7 +91,7 @@ func TestI12Position(t *testing.T) {
 	})
 }
 
-// TestSinkRefuses: the application fails with the records of one account. Its error is visible,
+// TestSinkRefuses: the application fails, or panics, with the records of one account. Its error is visible,
 // others go on, and when it works again, nothing is missing and nothing came twice.
 func TestSinkRefuses(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -100,6 +100,9 @@ func TestSinkRefuses(t *testing.T) {
 		a := w.app(t.TempDir(), all, indexer.Source{Host: h.url})
 		refuse := func(op *indexer.Op) error {
 			if op.DID == alice && op.RKey == "bad" || op.DID == carol && op.RKey == "r700" {
+				if op.RKey == "r700" {
+					panic("a fault of the application")
+				}
 				return errors.New("a fault of the application")
 			}
 			return nil

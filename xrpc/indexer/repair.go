@@ -205,6 +205,7 @@ func (f *fetch) chunks(ctx context.Context, next commit.State, produce func(emit
 // finish brings the account to its new state, with the commits that came meanwhile.
 func (f *fetch) finish(ctx context.Context, next commit.State, ops []Op) (err error) {
 	f.lanes.do(f.j.did, func() {
+		ctx := inLane(ctx)
 		kept, lost := f.jobs.close(f.j)
 		d := f.d
 		d.ops = ops

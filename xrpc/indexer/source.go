@@ -50,7 +50,9 @@ type source struct {
 	open      list.List // of *item: events that are not done yet, in their order
 	done      int64     // all events up to this number are done
 	listed    bool      // all accounts that the source had when it was new are known
-	unsure    bool      // events may have been missed before the connection
+	unsure    bool      // events may have been missed: known accounts are to be compared with their hosts
+	asked     int       // how often a list was asked for
+	told      bool      // by this connection that events were missed; whoever reads the stream has it
 	stored    string    // position
 	connected bool
 	err       error
@@ -115,6 +117,7 @@ func (s *source) load(ctx context.Context) (err error) {
 	}
 	// What a stream would have said since it was followed without an event is in the list.
 	s.listed = listed == "listed" && s.done > 0
+	s.unsure = !s.listed // the process may have ended before all were compared
 	return nil
 }
 
@@ -136,7 +139,11 @@ func (s *source) position() string {
 func (r *run) positions() map[string]string {
 	var m map[string]string
 	for _, s := range r.sources {
-		if at := s.position(); at != s.stored {
+		at := s.position()
+		s.mu.Lock()
+		stored := s.stored
+		s.mu.Unlock()
+		if at != stored {
 			if m == nil {
 				m = make(map[string]string)
 			}
@@ -159,7 +166,9 @@ func (r *run) storePositions(ctx context.Context) {
 		}
 		for _, s := range r.sources {
 			if text, ok := at[s.name]; ok {
+				s.mu.Lock()
 				s.stored = text
+				s.mu.Unlock()
 			}
 		}
 	}
@@ -277,8 +286,10 @@ func (s *source) readStream(ctx context.Context) error {
 	}
 	client := *s.HTTP
 	client.Transport = &notify{base: client.Transport, connected: s.up}
+	s.told = false
 	c := stream.Consumer{URL: s.url + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: &client, Retry: func(err error) error {
 		s.failed(err)
+		s.told = false
 		return nil
 	}}
 	s.mu.Lock()
@@ -310,7 +321,24 @@ func (s *source) readStream(ctx context.Context) error {
 func (s *source) begins() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.listed, s.unsure, s.connected = false, true, false
+	s.doubt(true)
+	s.connected = false
+}
+
+// doubt says that accounts of the source may not be known, and whether events of those that are may
+// have been missed. The position says so too, until all are listed and compared. s.mu is held.
+func (s *source) doubt(unsure bool) {
+	s.listed, s.unsure = false, s.unsure || unsure
+	s.asked++
+}
+
+// missed says that the source does not have events any more that were not read.
+func (s *source) missed() {
+	s.Log.Warn("events were missed: accounts are compared with their hosts", "source", s.name)
+	s.mu.Lock()
+	s.doubt(true)
+	s.mu.Unlock()
+	signal(s.relist)
 }
 
 // restart forgets the position, so that all is compared.
@@ -331,10 +359,9 @@ func (s *source) frame(ctx context.Context, f stream.Frame) error {
 		var info struct {
 			Name string `cbor:"name"`
 		}
-		if data.Unmarshal(f.Payload, &info) == nil && info.Name == stream.OutdatedCursor {
-			s.Log.Warn("events were missed: accounts are compared with their hosts", "source", s.name)
-			signal(s.relist)
-			return s.missed(ctx)
+		if data.Unmarshal(f.Payload, &info) == nil && info.Name == stream.OutdatedCursor && !s.told {
+			s.told = true
+			s.missed()
 		}
 		return nil
 	}
@@ -420,9 +447,7 @@ func (s *source) readLocal(ctx context.Context) error {
 		at = newest
 		s.passed(newest)
 	case at < oldest-1:
-		if err := s.missed(ctx); err != nil {
-			return err
-		}
+		s.missed()
 	}
 	s.up()
 	for {
@@ -444,9 +469,7 @@ func (s *source) readLocal(ctx context.Context) error {
 			return err
 		}
 		if before < oldest-1 && before < newest {
-			if err := s.missed(ctx); err != nil {
-				return err
-			}
+			s.missed()
 			at = max(at, oldest-1)
 		}
 		if at == before {

@@ -82,6 +82,9 @@ func (r *Relay) repair(ctx context.Context, from *host, c *change) error {
 	if w.host == "" {
 		return fmt.Errorf("relay: the document of %s names no host", a.did)
 	}
+	if r.banned(w.host) != nil {
+		return fmt.Errorf("%w: %s", ErrBanned, w.host)
+	}
 	a.who = w
 	if h := r.host(w.host); h != nil {
 		if !h.isRelay() && a.state.Host != w.host {

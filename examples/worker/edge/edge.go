@@ -13,6 +13,7 @@ import (
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/storage/cloudflare"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
@@ -59,7 +60,8 @@ type Platform struct {
 	// Logger gets what an operator should know. Nil: silent.
 	Logger *slog.Logger
 
-	near storage.KV // of the object of an account: keys of its own
+	near storage.KV                 // of the object of an account: keys of its own
+	call func(Part) cloudflare.Call // of other objects, of a server that has such
 }
 
 // Server is one PDS. It is safe for concurrent use.

@@ -76,6 +76,7 @@ func mirrored(key string) bool { return key == "account" }
 func OpenPart(ctx context.Context, cfg Config, part Part, at Place) (*Node, error) {
 	n := new(Node)
 	p := at.Platform
+	p.call = at.Call
 	answers := map[string]cloudflare.Call{}
 	var err error
 	far := cloudflare.RemoteRepos{Mirror: mirrored, Account: func(did syntax.DID) cloudflare.Call { return at.Call(Part(did)) }}
@@ -98,6 +99,7 @@ func OpenPart(ctx context.Context, cfg Config, part Part, at Place) (*Node, erro
 		} else {
 			err = openAccount(ctx, &p, syntax.DID(part), at, far)
 			answers["repo"] = cloudflare.AnswerRepos(storage.Store{Repos: p.Store.Repos, Blobs: p.Store.Blobs}, syntax.DID(part))
+			answers["kv"] = cloudflare.AnswerKV(p.near) // for proofs
 		}
 	}
 	if err != nil {
@@ -267,10 +269,21 @@ func (s *Server) partOf(c *pds.Config) {
 	if s.part != Directory {
 		c.Relays = nil // the directory asks them
 	}
-	if s.platform.near != nil {
-		// The tokens of an account are used at its object.
-		c.OAuth.Replays = &dpop.Stored{KV: s.platform.near, Prefix: "oauth/call/"}
+	c.OAuth.Replays = proofs{s}
+}
+
+// proofs remembers the proofs of calls in the object of the account whose token came along. That is where
+// such calls go, so it is near as a rule; an object that gets one nevertheless asks there, so that no
+// proof is good once more at another object.
+type proofs struct{ at *Server }
+
+// Use implements dpop.Replays.
+func (p proofs) Use(ctx context.Context, u dpop.Use, now time.Time) error {
+	kv := p.at.platform.near
+	if u.Account != string(p.at.part) {
+		kv = cloudflare.RemoteKV(p.at.platform.call(Part(u.Account)), p.at.now)
 	}
+	return (&dpop.Stored{KV: kv, Prefix: "oauth/call/"}).Use(ctx, u, now)
 }
 
 func nodeName(r rune) rune {

@@ -22,6 +22,8 @@ import (
 	"github.com/pdskit/pdskit/storage/bucket/buckettest"
 	"github.com/pdskit/pdskit/storage/cloudflare"
 	"github.com/pdskit/pdskit/storage/durable"
+	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
+	"github.com/pdskit/pdskit/xrpc/pds"
 )
 
 // parts is a server with an object for each account, in one process. Each object is started when it is
@@ -38,8 +40,9 @@ type parts struct {
 }
 
 type partObject struct {
-	tables map[string]*durable.Memory
-	node   *Node
+	tables  map[string]*durable.Memory
+	node    *Node
+	replays dpop.Replays
 }
 
 func newParts(t *testing.T, change ...func(env map[string]string)) *parts {
@@ -74,7 +77,7 @@ func (p *parts) part(name Part) *Node {
 		Bucket: p.bucket, Call: p.calls,
 		Platform: Platform{
 			HTTP: &http.Client{Transport: nettest.RoundTrip(p.reach)}, Now: p.now, Subscribers: func() int { return 1 },
-			Alarm: func(at time.Time) error { return nil },
+			Alarm: func(at time.Time) error { return nil }, Change: func(c *pds.Config) { o.replays = c.OAuth.Replays },
 		},
 	})
 	if err != nil {
@@ -227,6 +230,30 @@ func TestParts(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, kinds); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A proof that was used at one object is used at all of them, in whatever order they are asked.
+func TestProofsAreUsedOnce(t *testing.T) {
+	p := newParts(t)
+	carol, _ := p.join("carol")
+	dave, _ := p.join("dave")
+	all := []Part{Part(carol), Desk, Part(dave), Directory}
+	use := func(part Part, id string) error {
+		p.part(part)
+		u := dpop.Use{Thumbprint: "key", ID: id, Account: string(carol), Expires: p.now().Add(time.Minute)}
+		return p.objects[part].replays.Use(t.Context(), u, p.now())
+	}
+	for _, first := range all {
+		if err := use(first, string(first)); err != nil {
+			t.Errorf("%s: %v", first, err)
+		}
+		p.evict(Part(carol))
+		for _, again := range all {
+			if err := use(again, string(first)); !errors.Is(err, dpop.ErrReplayed) {
+				t.Errorf("used at %s, and again at %s: %v", first, again, err)
+			}
+		}
 	}
 }
 
@@ -420,6 +447,10 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/xrpc/com.atproto.admin.updateSubjectStatus", "", `{"subject":{"uri":"at://did:plc:bob/a.b.c/d"}}`}:  `account did:plc:bob {"subject":{"uri":"at://did:plc:bob/a.b.c/d"}}`,
 		{"POST", "/xrpc/com.atproto.server.createAccount", "", `{"did":"did:plc:bob"}`}:                                "desk",
 		{"GET", "/xrpc/app.bsky.feed.getTimeline", "Bearer " + token, ""}:                                              "account did:plc:alice",
+		{"POST", "/%78rpc/com.atproto.repo.uploadBlob", "DPoP " + token, "{}"}:                                         "account did:plc:alice",
+		{"POST", "/xrpc%2Fcom.atproto.repo.u%70loadBlob%2f", "DPoP " + token, "{}"}:                                    "account did:plc:alice",
+		{"POST", "/xrp%63/com.atproto.server.createAccount", "", `{"did":"did:plc:bob"}`}:                              "desk",
+		{"GET", "/%78rpc/com.atproto.repo.getRecord%ff?repo=bob.test", "", ""}:                                         "account",
 		{"GET", "/xrpc/__proto__", "", ""}:                                                                             "account",
 		{"GET", "/xrpc/_health", "", ""}:                                                                               "directory",
 		{"GET", "/xrpc/com.atproto.sync.subscribeRepos?cursor=1", "", ""}:                                              "directory",

@@ -128,9 +128,12 @@ const isText = (x) => typeof x === "string" && x !== "" && x.length <= 2100;
 // The account of an at:// address, or of a name as it is.
 const accountOf = (x) => (isText(x) ? x.replace(/^at:\/\//, "").split(/[/#]/)[0].replace(/^@/, "") : undefined);
 
+// A path as the objects read it: each %XX is the byte that it stands for.
+const decoded = (path) => path.replace(/%([0-9a-f]{2})/gi, (_, x) => String.fromCharCode(parseInt(x, 16)));
+
 // Returns [place, id, body]: the account has the ID; body is that of the request if it was read.
 export async function route(request, url) {
-	const { pathname } = url;
+	const pathname = decoded(url.pathname);
 	if (!pathname.startsWith("/xrpc/")) {
 		const prefix = Object.keys(paths).filter((p) => pathname.startsWith(p)).sort((a, b) => b.length - a.length)[0];
 		return [paths[prefix] ?? "desk"];

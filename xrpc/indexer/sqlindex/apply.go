@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/pdskit/pdskit/xrpc/indexer"
@@ -96,7 +97,7 @@ func (w *work) change(c *indexer.Change) error {
 		return fmt.Errorf("%w: %s", indexer.ErrConflict, c.Account.DID)
 	}
 	for i := range c.Ops {
-		if err := w.OnRecord(w.ctx, w.tx, &c.Ops[i]); err != nil {
+		if err := guard(func() error { return w.OnRecord(w.ctx, w.tx, &c.Ops[i]) }); err != nil {
 			return fmt.Errorf("record %s: %w", c.Ops[i].URI(), err)
 		}
 	}
@@ -105,11 +106,22 @@ func (w *work) change(c *indexer.Change) error {
 	}
 	if c.Told && w.OnAccount != nil {
 		a := c.Account
-		if err := w.OnAccount(w.ctx, w.tx, &a); err != nil {
+		if err := guard(func() error { return w.OnAccount(w.ctx, w.tx, &a) }); err != nil {
 			return fmt.Errorf("account %s: %w", a.DID, err)
 		}
 	}
 	return nil
+}
+
+// guard calls the application. A panic is an error: a record that anybody can write must not end the
+// process each time that it runs.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // account stores or deletes an account, if it has the version that the change expects.

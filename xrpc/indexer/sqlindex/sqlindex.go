@@ -48,9 +48,11 @@ type Sink struct {
 	// OnRecord carries out an operation on the application's rows, in the transaction in which it
 	// is recorded. An error undoes the transaction: the account's repository is read again later,
 	// which brings the operation again. A record that is invalid is no error: the application
-	// ignores it, as if it were not there. Required.
+	// ignores it, as if it were not there. A panic is an error. Required.
 	//
-	// It must only use tx, and not be slow, as others wait.
+	// It must only use tx, and that and ctx only until it returns. It must not be slow, as others
+	// wait: what takes long, as a request, is for a row that another goroutine of the application
+	// takes up.
 	OnRecord func(ctx context.Context, tx *sql.Tx, op *indexer.Op) error
 	// OnAccount, if not nil, is told of an account that is new, or whose Active, Status, Host or
 	// Handle have changed, or that was removed from the scope (State is indexer.Removed, and all

@@ -39,6 +39,8 @@ type Target struct {
 	URL string
 	// Token is the access token that goes along; empty: none.
 	Token string
+	// Account is whose token it is, for Replays that remember by account; it is compared with nothing.
+	Account string
 }
 
 // Proof is what a proof says that was verified.

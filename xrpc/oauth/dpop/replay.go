@@ -18,6 +18,8 @@ type Use struct {
 	// Thumbprint and ID say which proof it is.
 	Thumbprint string
 	ID         string
+	// Account is that of Target: whose token came along. It is no part of what the proof is.
+	Account string
 	// Nonce is when the nonce of the proof was made; zero if it needed none.
 	Nonce time.Time
 	// Expires is until when it must be remembered.

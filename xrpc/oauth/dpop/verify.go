@@ -78,7 +78,7 @@ func (v *Verifier) Verify(ctx context.Context, text string, to Target) (Proof, e
 		return Proof{}, fmt.Errorf("%w: its signature is not one of its key", ErrInvalid)
 	}
 	// It cannot be used any more when it is too old, or its nonce is.
-	use := Use{Thumbprint: p.Thumbprint, ID: p.ID, Nonce: p.Nonce, Expires: p.Issued.Add(age + time.Second)}
+	use := Use{Thumbprint: p.Thumbprint, ID: p.ID, Account: to.Account, Nonce: p.Nonce, Expires: p.Issued.Add(age + time.Second)}
 	if !p.Nonce.IsZero() && p.Nonce.Add(nonceLife).Before(use.Expires) {
 		use.Expires = p.Nonce.Add(nonceLife)
 	}

@@ -76,7 +76,7 @@ func (p *Provider) admit(r *xrpc.Request) (auth.Principal, error) {
 	if err != nil {
 		return auth.Principal{}, err
 	}
-	proof, err := p.calls.Verify(r.Context(), text, dpop.Target{Method: r.Method, URL: p.cfg.Issuer + r.URL.EscapedPath(), Token: token})
+	proof, err := p.calls.Verify(r.Context(), text, dpop.Target{Method: r.Method, URL: p.cfg.Issuer + r.URL.EscapedPath(), Token: token, Account: string(c.Subject)})
 	switch {
 	case err != nil:
 		return auth.Principal{}, err

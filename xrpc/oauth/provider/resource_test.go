@@ -195,8 +195,13 @@ func testRestart(t *testing.T, w *world, reopen func()) {
 	restart(func(c *Config) { c.CallReplays = &dpop.Memory{} })
 	w.wait(time.Millisecond)
 	fresh := a.proof("GET", issuer+whoPath, tok.access, w.p.calls.Nonce())
+	accounts := &accountsOfUses{Replays: w.p.calls.Replays}
+	w.p.calls.Replays = accounts
 	if out := a.callWith("DPoP "+tok.access, fresh); out.status != 200 {
 		t.Errorf("memory: %d %s", out.status, out.text)
+	}
+	if len(accounts.list) != 1 || accounts.list[0] != string(alice) {
+		t.Errorf("the proof is said to be of %q", accounts.list)
 	}
 	w.wait(time.Second)
 	restart(func(c *Config) { c.CallReplays = &dpop.Memory{} })
@@ -210,6 +215,17 @@ func testRestart(t *testing.T, w *world, reopen func()) {
 	restart(func(c *Config) { c.Secret = []byte(strings.Repeat("another ", 5)) })
 	a.alive(tok.access, false)
 	a.alive(a.refresh(tok.refresh).tokens(t).access, true)
+}
+
+// accountsOfUses notes of which accounts proofs are used.
+type accountsOfUses struct {
+	dpop.Replays
+	list []string
+}
+
+func (r *accountsOfUses) Use(ctx context.Context, u dpop.Use, now time.Time) error {
+	r.list = append(r.list, u.Account)
+	return r.Replays.Use(ctx, u, now)
 }
 
 // 138: other kinds of tokens are none for methods.

@@ -34,6 +34,7 @@ type values struct {
 	uses, codes   int
 	account       string
 	asTar, fast   bool
+	asDir, anyKey bool
 	status        bool
 	noResync      bool
 	rewind        bool
@@ -41,6 +42,11 @@ type values struct {
 	blobsFrom     string
 	number        int64
 	keep          backup.Keep
+	every         time.Duration
+	toAge         recipients
+	identity      string
+	temp          string
+	trial         bool
 	migrate       cmdline.Command
 	worker        worker.Command
 	storage       storageMove

@@ -2,8 +2,8 @@
 //
 // Commands are of two kinds. Those about accounts and invites call the methods
 // of a running server with the administrator's password, so they can be used from
-// elsewhere too. Those about data open the data directory; except rotate-keys, rotate-plc-key and
-// resync, they may do so while the server runs.
+// elsewhere too. Those about data open the data directory; except rotate-keys, rotate-plc-key,
+// resync and account import, they may do so while the server runs.
 //
 // Results go to standard output, as text or, with -json, as one JSON value; all else goes to
 // standard error. Exit codes are ExitOK, ExitFailed, ExitUsage and ExitProblems.
@@ -29,7 +29,7 @@ const (
 	ExitOK       = 0
 	ExitFailed   = 1
 	ExitUsage    = 2 // of the command line, or a wrong configuration
-	ExitProblems = 3 // check, doctor, backup or restore found some
+	ExitProblems = 3 // check, doctor, backup, restore, export or import found some
 )
 
 // errUsage and errConfig are wrapped by errors that give ExitUsage, errProblems
@@ -91,6 +91,8 @@ func commands() []command {
 		{name: "account reset-factors", args: "ACCOUNT", short: "Remove all of them, for an owner who has lost them. It is noted with the account.", min: 1, max: 1, run: accountFactors(true)},
 		{name: "account sessions list", args: "ACCOUNT", short: "List the browsers in which an account is signed in, and its sessions by passwords.", min: 1, max: 1, run: sessions(entries{list: listSessions}, false)},
 		{name: "account sessions end", args: "ACCOUNT [ID...]", short: "End some of them, or all. It is noted in the audit trail.", min: 1, max: -1, ids: true, run: sessions(entries{list: listSessions}, true)},
+		{name: "account export", args: "ACCOUNT FILE", short: "Write an account to a file: records, blobs and preferences, while the server runs.", long: exportHelp, min: 2, max: 2, flags: exportFlags, run: accountExport},
+		{name: "account import", args: "FILE", short: "Bring an account here back to what was exported.", long: importHelp, min: 1, max: 1, flags: importFlags, run: accountImport},
 		{name: "account delete", args: "ACCOUNT", short: "Delete an account with all that it has. This cannot be undone.", min: 1, max: 1, flags: deleteFlags, run: accountDelete},
 		{name: "oauth list", args: "ACCOUNT", short: "List the apps that an account has let in, with what they may do.", min: 1, max: 1, run: sessions(entries{listApps, endApps}, false)},
 		{name: "oauth revoke", args: "ACCOUNT [ID|CLIENT-ID...]", short: "End sessions of apps, or all. It is noted in the audit trail.", min: 1, max: -1, run: sessions(entries{listApps, endApps}, true)},
@@ -106,6 +108,7 @@ func commands() []command {
 		{name: "mail drop", args: "[ID...]", short: "Delete mail that waits or was given up. It is noted in the audit trail.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("Deleted", dropMail)},
 		{name: "backup", args: "DIRECTORY", short: "Back up everything, while the server runs.", long: backupHelp, min: 1, max: 1, flags: backupFlags, run: runBackup},
 		{name: "restore", args: "BACKUP", short: "Restore a backup into an empty data directory.", long: restoreHelp, min: 1, max: 1, flags: restoreFlags, run: restore},
+		{name: "verify-backup", args: "BACKUP", short: "Restore a backup into a temporary folder and check it, for a trial.", long: verifyHelp, min: 1, max: 1, flags: verifyFlags, run: verifyBackupCommand},
 		{name: "check", args: "[ACCOUNT...]", short: "Read everything and report what is wrong, while the server runs.", long: checkHelp, max: -1, flags: checkFlags, run: runCheck},
 		{name: "resync", args: "[ACCOUNT...]", short: "Tell the network anew where repositories stand.", long: resyncHelp, max: -1, flags: resyncFlags, run: resync},
 		{name: "rotate-keys", short: "Exchange the master key that seals the accounts' signing keys.", long: rotateHelp, run: rotateKeys},
@@ -295,7 +298,8 @@ Flags of all commands:
     -quiet                  do not show progress
 
 The exit code is 0 if all went well, 1 if not, 2 for a wrong command line or
-configuration, and 3 if check, doctor, backup or restore found problems. More: pds help COMMAND
+configuration, and 3 if check, doctor, backup, restore, export or
+import found problems. More: pds help COMMAND
 `)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
+	"github.com/pdskit/pdskit/examples/pds/internal/memlimit"
 	"github.com/pdskit/pdskit/examples/pds/internal/notify"
 	"github.com/pdskit/pdskit/examples/pds/internal/server"
 )
@@ -34,6 +35,9 @@ func serve(ctx context.Context, c *call) error {
 	}
 	for _, w := range cfg.Warnings {
 		log.Warn("configuration: " + w)
+	}
+	if n, ok := memlimit.Limit(); ok {
+		log.Info("memory limit of the Go runtime", "mib", n>>20)
 	}
 	srv, err := server.Start(ctx, cfg, log)
 	if err != nil {

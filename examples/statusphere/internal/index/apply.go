@@ -229,13 +229,24 @@ func (t *tx) put(did syntax.DID, rev syntax.TID, uri string, op Op) (changed boo
 		uri, string(did), op.CID, string(rev), op.Status.Text, op.Status.Created.UnixMilli(), t.now, string(op.RKey))
 }
 
-// remove deletes a row, unless that is newer.
+// remove deletes a row, unless that is newer. While the repository is to be read, that is logged also
+// if there is none: an older state of it must not bring the row (see removed).
 func (t *tx) remove(did syntax.DID, rev syntax.TID, uri string) error {
 	gone, err := t.changes("DELETE FROM status WHERE uri = ? AND rev <= ?", uri, string(rev))
-	if err != nil || !gone {
+	if err != nil {
 		return err
 	}
+	if !gone {
+		if gone, err = one(t.QueryRowContext(t.ctx, "SELECT 1 FROM account WHERE did = ? AND fetch IS NOT NULL", string(did)), new(int)); err != nil || !gone {
+			return err
+		}
+	}
 	return t.change(Removed, did, uri)
+}
+
+// removed returns the addresses of those statuses of an account of whose deletion the log has a row.
+func (t *tx) removed(did syntax.DID) (map[string]bool, error) {
+	return t.uris("SELECT uri FROM change WHERE kind = ? AND did = ?", string(Removed), string(did))
 }
 
 // setCurrent marks the newest status of an account.

@@ -175,6 +175,22 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+// TestReplaceOlder: what was deleted while a repository was read does not come back with it, whether
+// the index had it before or not.
+func TestReplaceOlder(t *testing.T) {
+	b := newBench(t)
+	b.commit(alice, 3, set(1, "a"), set(2, "b"))
+	b.must(b.Commit(b.ctx, b.pos(), Commit{DID: alice, Rev: tid(5), Data: "d", Gap: true})) // it is to be read
+	b.commit(alice, 6, set(2, ""), set(4, ""))                                              // while that goes on
+	err := b.Replace(b.ctx, Commit{DID: alice, Rev: tid(5), Data: "old", Ops: []Op{set(1, "a"), set(2, "b"), set(3, "c"), set(4, "d")}})
+	if !errors.Is(err, ErrOlder) {
+		t.Errorf("an older state: %v", err)
+	}
+	b.want("c", "a")
+	b.must(b.Replace(b.ctx, Commit{DID: alice, Rev: tid(7), Data: "new", Ops: []Op{set(1, "a"), set(2, "again"), set(3, "c")}}))
+	b.want("c", "again", "a")
+}
+
 // TestQueue: an account is read again if there was a reason for it while it was read.
 func TestQueue(t *testing.T) {
 	b := newBench(t)

@@ -117,8 +117,8 @@ func dids(ctx context.Context, x *Index, query string, args ...any) (list []synt
 var ErrOlder = errors.New("index: the repository is older than its last commit")
 
 // Replace puts what a whole repository holds in the place of the rows of its account. Rows of later
-// commits stay. The account leaves the
-// queue, unless the error is [ErrOlder], or there was another reason to read it meanwhile.
+// commits stay, and what later commits have deleted does not come back. The account leaves the queue,
+// unless the error is [ErrOlder], or there was another reason to read it meanwhile.
 func (x *Index) Replace(ctx context.Context, c Commit) error {
 	older := false
 	err := x.update(ctx, func(t *tx) error {
@@ -126,7 +126,8 @@ func (x *Index) Replace(ctx context.Context, c Commit) error {
 		if err != nil {
 			return err
 		}
-		changed, err := t.replace(c)
+		older = c.Rev < a.rev
+		changed, err := t.replace(c, older)
 		if err != nil {
 			return err
 		}
@@ -151,7 +152,7 @@ func (x *Index) Replace(ctx context.Context, c Commit) error {
 				return err
 			}
 		}
-		if older = c.Rev < a.rev; older {
+		if older {
 			return nil // it stays in the queue
 		}
 		// What was asked for while the repository was read may be about what came after.
@@ -164,17 +165,27 @@ func (x *Index) Replace(ctx context.Context, c Commit) error {
 	return err
 }
 
-// replace deletes the rows that the repository does not have, and puts those that it has.
-func (t *tx) replace(c Commit) (changed bool, err error) {
-	old, err := t.addresses(c.DID)
+// replace deletes the rows that the repository does not have, and puts those that it has. older: it is
+// not the last state of it.
+func (t *tx) replace(c Commit, older bool) (changed bool, err error) {
+	old, err := t.uris("SELECT uri FROM status WHERE did = ?", string(c.DID))
 	if err != nil {
 		return false, err
+	}
+	var removed map[string]bool
+	if older {
+		if removed, err = t.removed(c.DID); err != nil {
+			return false, err
+		}
 	}
 	for _, op := range c.Ops {
 		if op.Status == nil {
 			continue
 		}
 		uri := address(c.DID, op.RKey)
+		if removed[uri] && !old[uri] {
+			continue
+		}
 		delete(old, uri)
 		put, err := t.put(c.DID, c.Rev, uri, op)
 		if err != nil {
@@ -190,9 +201,9 @@ func (t *tx) replace(c Commit) (changed bool, err error) {
 	return changed, t.setCurrent(c.DID)
 }
 
-// addresses returns those of an account's rows.
-func (t *tx) addresses(did syntax.DID) (map[string]bool, error) {
-	rows, err := t.QueryContext(t.ctx, "SELECT uri FROM status WHERE did = ?", string(did))
+// uris returns the addresses that a query yields.
+func (t *tx) uris(query string, args ...any) (map[string]bool, error) {
+	rows, err := t.QueryContext(t.ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
