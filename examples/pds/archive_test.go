@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"filippo.io/age"
 )
 
 // An account is exported while the server runs, in each form, and brought back after an app has
@@ -151,4 +153,73 @@ func TestBackupEvery(t *testing.T) {
 	}
 	p.interrupt()
 	newOperator(t, filepath.Join(root, "restored")).fails(0, "All is well", "restore", "-no-resync", backups)
+}
+
+// A backup that is encrypted to a recipient is restored with the identity, and by nothing else; a trial
+// of it leaves nothing behind.
+func TestEncryptedBackup(t *testing.T) {
+	root := t.TempDir()
+	dir, file, temp := filepath.Join(root, "data"), filepath.Join(root, "pds.tar.age"), filepath.Join(root, "temp")
+	p := start(t, dir)
+	p.register("alice").aBlob(t, "a blob with words in it")
+	o := newOperator(t, dir)
+	mine, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, wrong := write(t, mine.String()+"\n"), write(t, "# another\n"+others.String()+"\n")
+	to := mine.Recipient().String()
+	o.fails(2, "-to-age is for -tar", "backup", "-to-age", to, filepath.Join(root, "directory"))
+	o.fails(2, "age recipient", "backup", "-to-age", "age1x", "-tar", file)
+	o.fails(1, "another file", "backup", "-to-age", to, "-tar", write(t, "something of mine"))
+	o.ok(nil, "backup", "-to-age", to, "-tar", file)
+	o.ok(nil, "backup", "-to-age", to, "-tar", file) // in its place
+	streamed, stderr, code := o.run("backup", "-to-age", to, "-tar", "-")
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	text := readFile(t, file)
+	for _, s := range []string{text, streamed} {
+		if !strings.HasPrefix(s, "age-encryption.org/v1\n") || strings.Contains(s, "a blob with words") || strings.Contains(s, "secrets.json") {
+			t.Error("the backup is not encrypted")
+		}
+	}
+	plain := filepath.Join(root, "plain")
+	o.ok(nil, "backup", plain)
+	p.interrupt()
+
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o.in = streamed
+	for _, from := range []string{file, "-"} {
+		var out struct{ Check checkReport }
+		if o.ok(&out, "verify-backup", "-temp", temp, "-identity", key, from); out.Check.Records != 1 || out.Check.Blobs != 1 || out.Check.Found != 0 {
+			t.Errorf("%s: %+v", from, out)
+		}
+	}
+	o.fails(0, "can be restored", "verify-backup", "-temp", temp, plain)
+	o.fails(2, "-identity FILE", "verify-backup", "-temp", temp, file)
+	o.fails(2, "encrypted to others", "verify-backup", "-temp", temp, "-identity", wrong, file)
+	o.fails(2, "no age identity", "verify-backup", "-temp", temp, "-identity", write(t, "x"), file)
+	for what, damaged := range map[string]string{"cut off": text[:len(text)-1], "half": text[:len(text)/2], "changed": text[:len(text)/2] + "x" + text[len(text)/2+1:]} {
+		o.fails(1, "bad backup", "verify-backup", "-temp", temp, "-identity", key, write(t, damaged))
+		t.Log(what)
+	}
+	blob := blobFiles(t, plain)[0]
+	if err := os.WriteFile(blob, []byte("a blob with WORDS in it"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, code := o.run("verify-backup", "-temp", temp, plain); code == 0 {
+		t.Error("a damaged backup passes")
+	}
+	if left, _ := os.ReadDir(temp); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	restored := filepath.Join(root, "restored")
+	newOperator(t, restored).fails(0, "All is well", "restore", "-no-resync", "-identity", key, file)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pdskit/pdskit/examples/pds/internal/cli"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 )
 
@@ -91,39 +92,35 @@ func readYAML(text string) (*yamlNode, error) {
 
 const nodesDir = "deploy/nodes/"
 
-// The compose file is well-formed, names images in full, checks the health of everything that goes on
-// running, waits for what it needs, and uses only volumes, files and variables that there are.
-func TestComposeFile(t *testing.T) {
-	text, err := os.ReadFile(nodesDir + "compose.yaml")
+var imageName = regexp.MustCompile(`^[a-z0-9.-]+(\.[a-z]+|localhost)?/([a-z0-9-]+/)?[a-z0-9-]+:[a-z0-9.]+$`)
+
+// checkCompose reads a compose file, which must be well-formed, name images in full, check the health of
+// everything that goes on running, wait for what it needs, and use only volumes, files and variables
+// that there are. Those that run once are named.
+func checkCompose(t *testing.T, dir, env string, once ...string) (file *yamlNode, example string) {
+	t.Helper()
+	text := readFile(t, dir+"compose.yaml")
+	file, err := readYAML(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := readYAML(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	example, err := os.ReadFile(nodesDir + "nodes.env.example")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, use := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(string(text), -1) {
-		if !regexp.MustCompile(`(?m)^` + use[1] + `=`).Match(example) {
-			t.Errorf("%s is not in nodes.env.example", use[1])
+	example = readFile(t, dir+env)
+	for _, use := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(text, -1) {
+		if !regexp.MustCompile(`(?m)^` + use[1] + `=`).MatchString(example) {
+			t.Errorf("%s is not in %s", use[1], env)
 		}
 	}
 	services := file.get("services")
-	if len(services.keys) != 6 {
-		t.Errorf("services: %q", services.keys)
-	}
-	image := regexp.MustCompile(`^[a-z0-9.-]+(\.[a-z]+|localhost)?/([a-z0-9-]+/)?[a-z0-9-]+:[a-z0-9.]+$`)
 	for _, name := range services.keys {
 		s := services.get(name)
-		if x := s.get("image"); x == nil || !image.MatchString(x.text) {
+		if x := s.get("image"); x == nil || !imageName.MatchString(x.text) {
 			t.Errorf("%s: the image must have a registry and a tag", name)
 		}
-		once := name == "makebucket"
-		if (s.get("healthcheck", "test") == nil || s.get("restart") == nil) != once {
+		if (s.get("healthcheck", "test") == nil || s.get("restart") == nil) != slices.Contains(once, name) {
 			t.Errorf("%s: no health check, or no restart", name)
+		}
+		if x := s.get("env_file"); x != nil && x.text+".example" != env {
+			t.Errorf("%s: the variables of %s", name, x.text)
 		}
 		if needs := s.get("depends_on"); needs != nil {
 			for _, other := range needs.keys {
@@ -132,24 +129,98 @@ func TestComposeFile(t *testing.T) {
 				}
 			}
 		}
-		if volumes := s.get("volumes"); volumes != nil {
-			for _, v := range volumes.list {
-				from, _, _ := strings.Cut(v, ":")
-				if path, isFile := strings.CutPrefix(from, "./"); isFile {
-					if _, err := os.Stat(nodesDir + path); err != nil {
-						t.Error(err)
-					}
-				} else if !slices.Contains(file.get("volumes").keys, from) {
-					t.Errorf("%s: no volume %s", name, from)
-				}
+		checkVolumes(t, dir, file, name)
+	}
+	return file, example
+}
+
+// checkVolumes looks for the files and volumes of a service.
+func checkVolumes(t *testing.T, dir string, file *yamlNode, name string) {
+	t.Helper()
+	volumes := file.get("services", name, "volumes")
+	if volumes == nil {
+		return
+	}
+	for _, v := range volumes.list {
+		from, _, _ := strings.Cut(v, ":")
+		if path, isFile := strings.CutPrefix(from, "./"); isFile {
+			if _, err := os.Stat(dir + path); err != nil {
+				t.Error(err)
 			}
+		} else if !slices.Contains(file.get("volumes").keys, from) {
+			t.Errorf("%s: no volume %s", name, from)
 		}
 	}
-	checkNodeSettings(t, services, string(example))
+}
+
+func TestComposeFile(t *testing.T) {
+	file, example := checkCompose(t, nodesDir, "nodes.env.example", "makebucket")
+	services := file.get("services")
+	if len(services.keys) != 6 {
+		t.Errorf("services: %q", services.keys)
+	}
+	checkNodeSettings(t, services, example)
 	for _, bad := range []string{"a: 1\na: 2", "a:\n   b: 1", "a: [x]", "a: b: c", "- a", "a: \"b", "a: 1\n  b: 2", "\ta: 1"} {
 		if _, err := readYAML(bad); err == nil && bad != "- a" {
 			t.Errorf("read: %q", bad)
 		}
+	}
+}
+
+// The compose file of one server: nothing can write but to its volumes or take all memory, the server's
+// port is not published, the settings load without a warning, backups see the data of the server, and
+// their command is one.
+func TestComposeOneServer(t *testing.T) {
+	file, example := checkCompose(t, "deploy/", "compose.env.example")
+	services := file.get("services")
+	for _, name := range services.keys {
+		s := services.get(name)
+		if s.get("read_only") == nil || s.get("mem_limit") == nil || s.get("stop_grace_period") == nil && name != "caddy" {
+			t.Errorf("%s: read_only, mem_limit or stop_grace_period is missing", name)
+		}
+		if (s.get("ports") != nil) != (name == "caddy") {
+			t.Errorf("%s: ports", name)
+		}
+	}
+	container := readFile(t, "deploy/Containerfile")
+	env := map[string]string{}
+	for _, m := range regexp.MustCompile(`(PDS_\w+)=(\S+)`).FindAllStringSubmatch(regexp.MustCompile(`(?m)^ENV .*`).FindString(container), -1) {
+		env[m[1]] = m[2]
+	}
+	for line := range strings.Lines(strings.ReplaceAll(example, "example.com", "site.test")) { // as an operator changes it
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(line, "#") {
+			env[key] = strings.Trim(value, `"`)
+		}
+	}
+	own := services.get("pds", "environment")
+	for _, key := range own.keys {
+		env[key] = own.get(key).text
+	}
+	cfg, err := config.Load(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Warnings) > 0 {
+		t.Errorf("%q", cfg.Warnings)
+	}
+	if nodes := services.get("caddy", "environment", "BALANCER_NODES"); nodes.text != fmt.Sprintf("pds:%d", cfg.Port) {
+		t.Errorf("Caddy asks %s", nodes.text)
+	}
+	data := "data:" + cfg.DataDirectory
+	backups := services.get("backup")
+	for _, name := range []string{"pds", "backup"} {
+		if !slices.Contains(services.get(name, "volumes").list, data) {
+			t.Errorf("%s does not have %s", name, data)
+		}
+	}
+	args := backups.get("command").list
+	to := args[len(args)-1]
+	if !slices.Contains(backups.get("volumes").list, "backups:"+to) || !strings.Contains(container, "/out"+to+" "+to+"\n") {
+		t.Errorf("backups go to %s, which the user of the image must own", to)
+	}
+	var said strings.Builder
+	if code := cli.Run(t.Context(), append(slices.Clone(args), "-h"), cli.IO{Stdout: &said, Stderr: &said}); code != 0 || args[0] != "backup" || !slices.Contains(args, "-every") {
+		t.Errorf("%q: %s", args, said.String())
 	}
 }
 

@@ -94,6 +94,8 @@ type Backup struct {
 	// and of those on the server. Else all of them are read, and copies that are damaged are made
 	// again.
 	Fast bool
+	// Encryption, if not nil, is what tar files go through.
+	Encryption *Encryption
 	// Progress, if not nil, is told how many blobs have been looked at.
 	Progress func(blobs int)
 	// Now is the clock. Nil: time.Now.

@@ -41,6 +41,9 @@ type Restore struct {
 	// there, and add files. Nil: only the digests of the manifest and the number of blobs are
 	// checked.
 	Verify func(ctx context.Context, dir string, m *Manifest) error
+	// Decrypt, if not nil, returns what a tar file says, which may be encrypted: see
+	// Backup.Encryption. The reader it returns must fail where a file was changed or cut off.
+	Decrypt func(in io.Reader) (io.Reader, error)
 	// Progress, if not nil, is told how many files were copied.
 	Progress func(files int)
 }
@@ -175,7 +178,7 @@ func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to stri
 		return writeIn(root, name, in)
 	}
 	if from == "-" {
-		err = readTar(stdin, write)
+		err = r.readTar(stdin, write)
 	} else if info, statErr := os.Stat(from); statErr != nil {
 		err = statErr
 	} else if info.IsDir() {
@@ -183,7 +186,7 @@ func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to stri
 	} else {
 		var f *os.File
 		if f, err = os.Open(from); err == nil {
-			err = errors.Join(readTar(f, write), f.Close())
+			err = errors.Join(r.readTar(f, write), f.Close())
 		}
 	}
 	return blobs, err
@@ -211,6 +214,34 @@ func writeIn(root *os.Root, name string, in io.Reader) error {
 	}
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Sync(), out.Close())
+}
+
+// readTar reads a tar file, which may be encrypted, to its end.
+func (r Restore) readTar(in io.Reader, write func(string, io.Reader) error) error {
+	if r.Decrypt == nil {
+		return readTar(in, write)
+	}
+	plain, err := r.Decrypt(in)
+	if err != nil {
+		return err
+	}
+	plain = decrypted{plain}
+	if err := readTar(plain, write); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, plain)
+	return err
+}
+
+// decrypted is a decrypted file: what cannot be decrypted is a bad backup.
+type decrypted struct{ r io.Reader }
+
+func (d decrypted) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", ErrBadBackup, err)
+	}
+	return n, err
 }
 
 func readTar(in io.Reader, write func(string, io.Reader) error) error {

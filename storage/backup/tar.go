@@ -18,6 +18,15 @@ import (
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
+// Encryption encrypts tar files while they are written. See Restore.Decrypt for the other direction.
+type Encryption struct {
+	// Begins is what every encrypted file begins with. ToTarFile replaces no other file.
+	Begins string
+	// Writer returns a writer that encrypts to out. It is closed when the backup is whole: what was
+	// not closed must not decrypt to its end.
+	Writer func(out io.Writer) (io.WriteCloser, error)
+}
+
 // ToTar writes a backup as a tar file. It needs room for a copy of the database
 // in the directory of the source.
 func (b Backup) ToTar(ctx context.Context, src Source, out io.Writer) (_ *Manifest, err error) {
@@ -35,12 +44,23 @@ func (b Backup) ToTar(ctx context.Context, src Source, out io.Writer) (_ *Manife
 		return nil, err
 	}
 	defer used.Close()
+	closeEncrypted := func() error { return nil }
+	if b.Encryption != nil {
+		encrypted, err := b.Encryption.Writer(out)
+		if err != nil {
+			return nil, err
+		}
+		out, closeEncrypted = encrypted, encrypted.Close
+	}
 	w := &tarWriter{b.Layout.names(), tar.NewWriter(out), temp}
 	m, err := b.run(ctx, src, w)
 	if err != nil {
 		return nil, err
 	}
-	return m, w.w.Close()
+	if err := w.w.Close(); err != nil {
+		return nil, err
+	}
+	return m, closeEncrypted()
 }
 
 // ToTarFile writes a backup as a tar file of that name, and returns its name. It replaces an older
@@ -48,7 +68,11 @@ func (b Backup) ToTar(ctx context.Context, src Source, out io.Writer) (_ *Manife
 // may have them: then the time is added to its name. Under its name there is never half a backup.
 func (b Backup) ToTarFile(ctx context.Context, src Source, dest string) (m *Manifest, at string, err error) {
 	src.validate()
-	older, err := b.Layout.names().checkTarFile(src, dest)
+	begins := ""
+	if b.Encryption != nil {
+		begins = b.Encryption.Begins
+	}
+	older, err := b.Layout.names().checkTarFile(src, dest, begins)
 	if err != nil {
 		return nil, "", err
 	}
@@ -83,8 +107,8 @@ func (b Backup) ToTarFile(ctx context.Context, src Source, dest string) (m *Mani
 }
 
 // checkTarFile makes sure that nothing but a backup is overwritten, and reports whether there is
-// one.
-func (n names) checkTarFile(src Source, dest string) (older bool, err error) {
+// one. If begins is not empty, one that begins so is taken for one.
+func (n names) checkTarFile(src Source, dest, begins string) (older bool, err error) {
 	dir, name := filepath.Dir(dest), filepath.Base(dest)
 	if same(dir, src.Dir) && (strings.HasPrefix(name, n.database) || slices.Contains(slices.Concat(src.Own, n.others), name)) || inside(dir, src.Blobs) {
 		return false, fmt.Errorf("%w: %s", ErrItself, dest)
@@ -103,6 +127,12 @@ func (n names) checkTarFile(src Source, dest string) (older bool, err error) {
 		return false, err
 	}
 	defer f.Close()
+	if start := make([]byte, len(begins)); begins != "" && info.Size() > 0 {
+		if _, err := io.ReadFull(f, start); err == nil && string(start) == begins {
+			return true, nil
+		}
+		return false, fmt.Errorf("%w: %s is another file", ErrNotBackup, dest)
+	}
 	switch h, err := tar.NewReader(f).Next(); {
 	case err == io.EOF: // it is empty
 		return false, nil

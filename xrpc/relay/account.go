@@ -77,12 +77,9 @@ func (r *Relay) account(ctx context.Context, did syntax.DID) (*account, error) {
 	if a := r.cache.get(did); a != nil {
 		return a, nil
 	}
+	drops := r.cache.dropped()
 	a := &account{did: did}
-	var err error
-	if a.gone, err = r.ledger.gone(ctx, did); err != nil {
-		return nil, err
-	}
-	err = r.Store.Repos.View(ctx, did, func(v storage.Reader) error {
+	err := r.Store.Repos.View(ctx, did, func(v storage.Reader) error {
 		a.exists, a.head, a.has = true, v.Head(), nil
 		text, err := v.Get(ctx, keyState)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
@@ -106,7 +103,16 @@ func (r *Relay) account(ctx context.Context, did syntax.DID) (*account, error) {
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return nil, err
 	}
-	r.cache.put(nil, a)
+	// This comes last. A takedown writes it before it changes the account: who has missed the one has
+	// missed the other, and fails with a conflict.
+	if a.gone, err = r.ledger.gone(ctx, did); err != nil {
+		return nil, err
+	}
+	if a.gone != nil && a.gone.Pending && !a.exists { // its end was not reached
+		a.state = a.gone.State
+		a.state.Host = cmp.Or(a.state.Host, a.gone.From)
+	}
+	r.cache.fill(a, drops)
 	return a, nil
 }
 
@@ -272,6 +278,7 @@ type accountCache struct {
 	young map[syntax.DID]*account
 	old   map[syntax.DID]*account
 	costs int
+	drops int64
 }
 
 func newAccountCache(most int) *accountCache {
@@ -290,6 +297,23 @@ func (c *accountCache) get(did syntax.DID) *account {
 	return a
 }
 
+// dropped returns how many accounts were dropped.
+func (c *accountCache) dropped() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.drops
+}
+
+// fill takes in an account that was read from the store, if none was dropped since: it may be this
+// one.
+func (c *accountCache) fill(a *account, drops int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drops == drops && c.young[a.did] == nil && c.old[a.did] == nil {
+		c.putLocked(a)
+	}
+}
+
 // put takes in what an account has become, if it is what it was. If not, it is forgotten, so that
 // the store says what it is.
 func (c *accountCache) put(was, is *account) {
@@ -299,7 +323,7 @@ func (c *accountCache) put(was, is *account) {
 	if now == nil {
 		now = c.old[is.did]
 	}
-	if now != was && now != nil {
+	if now != was {
 		delete(c.young, is.did)
 		delete(c.old, is.did)
 		return
@@ -321,6 +345,7 @@ func (c *accountCache) putLocked(a *account) {
 func (c *accountCache) drop(did syntax.DID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.drops++
 	delete(c.young, did)
 	delete(c.old, did)
 }

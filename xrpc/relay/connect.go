@@ -22,7 +22,8 @@ import (
 const (
 	offlineAfter        = 10
 	dialLeast, dialMost = time.Second, 24 * time.Hour
-	settledAfter        = time.Minute // a connection that lasted so long was a good one
+	wakeLeast           = 2 * time.Second // from one to the next, if somebody asks for it
+	settledAfter        = time.Minute     // a connection that lasted so long was a good one
 )
 
 const (
@@ -50,6 +51,8 @@ func (h *host) run(ctx context.Context) {
 		select {
 		case <-t.C:
 		case <-h.wake:
+			// Whoever asks for the crawl of a host does not make the relay knock without pause.
+			sleep(ctx, wakeLeast-h.r.Now().Sub(began))
 		case <-ctx.Done():
 		}
 		t.Stop()
@@ -105,7 +108,7 @@ func (h *host) follow(ctx context.Context) (heard bool, err error) {
 	client := *h.r.HTTP
 	client.Transport = &handshake{base: client.Transport, h: h}
 	c := stream.Consumer{
-		URL: h.r.url(h.name) + api.SyncSubscribeReposNSID, Cursor: &cursor, HTTP: &client, MaxFrame: maxFrame,
+		URL: h.r.url(h.name) + api.SyncSubscribeReposNSID, Cursor: &cursor, HTTP: &client, MaxFrame: maxFrame, Large: h.r.large.enter,
 		Retry: func(err error) error { return err },
 	}
 	if h.skipsAhead() {
@@ -119,11 +122,32 @@ func (h *host) follow(ctx context.Context) (heard bool, err error) {
 			h.works()
 		}
 		heard = true
-		if err := h.frame(ctx, f); err != nil {
+		if err := h.frameInTime(ctx, f); err != nil {
 			return heard, err
 		}
 	}
 	return heard, nil
+}
+
+// largeWait is how long a large frame may wait to be taken in. After it the connection ends, and the
+// frame is read again later: meanwhile another host may need the memory.
+const largeWait = 10 * time.Second
+
+// errNoRoom: there was no room for a large message.
+var errNoRoom = errors.New("relay: a large message is read again later, for want of memory")
+
+// frameInTime is frame, for which a large one may not wait long.
+func (h *host) frameInTime(ctx context.Context, f stream.Frame) error {
+	if len(f.Payload) < stream.LargeFrame {
+		return h.frame(ctx, f)
+	}
+	inner, cancel := context.WithTimeoutCause(ctx, largeWait, errNoRoom)
+	defer cancel()
+	err := h.frame(inner, f)
+	if err != nil && ctx.Err() == nil && inner.Err() != nil {
+		return errNoRoom
+	}
+	return err
 }
 
 // frame takes in one frame.
@@ -308,7 +332,7 @@ func (h *host) skipsAhead() (skip bool) {
 // and the stream begins anew.
 func (h *host) lost(ctx context.Context, err error) error {
 	future := errors.Is(err, stream.ErrFutureCursor)
-	unreadable := errors.Is(err, stream.ErrFrame) || errors.Is(err, stream.ErrSequence) || strings.Contains(err.Error(), "read limited at")
+	unreadable := errors.Is(err, stream.ErrFrame) || errors.Is(err, stream.ErrSequence) || errors.Is(err, stream.ErrFrameSize)
 	if !future && !unreadable || ctx.Err() != nil {
 		return err
 	}

@@ -106,7 +106,7 @@ type budget struct {
 func (b *budget) take(n int64, always bool) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if always || b.used+n <= b.limit {
+	if always || b.used == 0 || b.used+n <= b.limit {
 		b.used += n
 		return nil
 	}
@@ -116,6 +116,13 @@ func (b *budget) take(n int64, always bool) <-chan struct{} {
 	return b.changed
 }
 
+// scarce reports whether less than half of the bytes are left.
+func (b *budget) scarce() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used > b.limit/2
+}
+
 func (b *budget) give(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -123,6 +130,19 @@ func (b *budget) give(n int64) {
 	if b.changed != nil {
 		close(b.changed)
 		b.changed = nil
+	}
+}
+
+// places are for large frames that are read at the same time.
+type places chan struct{}
+
+// enter waits for a place.
+func (p places) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case p <- struct{}{}:
+		return func() { <-p }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
 // item is a message that waits to be dealt with.
@@ -190,12 +191,13 @@ func (q *queue) load() (bytes int64, lanes int) {
 	return q.bytes, len(q.lanes)
 }
 
-// reserve waits for room. A host that has nothing that waits gets it at once.
+// reserve waits for room. A host that has nothing that waits gets it at once, unless the message is
+// large.
 func (q *queue) reserve(ctx context.Context, n int64) error {
 	for {
 		q.mu.Lock()
 		if q.bytes == 0 || q.bytes+n <= q.limit {
-			wait := q.total.take(n, q.bytes == 0)
+			wait := q.total.take(n, q.bytes == 0 && n < stream.LargeFrame)
 			if wait == nil {
 				q.bytes += n
 				q.mu.Unlock()
@@ -233,10 +235,13 @@ func (q *queue) laneLocked(did syntax.DID) *lane {
 }
 
 // look has an account looked at, though there may be no message about it. What waits there waits no
-// longer.
+// longer. If very many are looked at, it is not now: the ledger has it still.
 func (q *queue) look(did syntax.DID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.lanes[did] == nil && len(q.lanes) > maxParked {
+		return
+	}
 	l := q.laneLocked(did)
 	l.due = true
 	if l.busy {

@@ -50,6 +50,9 @@ type Relay struct {
 	DomainLimits map[string]Limits
 	// Retention is how long events are kept. 0: 72 hours; negative: for good.
 	Retention time.Duration
+	// RetentionBytes is how many bytes of messages are kept, whatever their age. The log is looked
+	// at every ten minutes, so there may be more for a while. 0: no bound.
+	RetentionBytes int64
 	// NewHostsPerDay bounds how many new hosts requestCrawl adds in a day. 0: 50; negative: none.
 	NewHostsPerDay int
 	// HoldFor is how long messages wait for an identity that cannot be had. After it the account is
@@ -61,8 +64,10 @@ type Relay struct {
 	ResetAfter int
 	// HostMemory bounds the bytes of messages that wait for one host. 0: 4 MiB.
 	HostMemory int64
-	// Memory bounds the bytes of messages that wait for all hosts together; each host may have one
-	// message beyond it. 0: 256 MiB, on WebAssembly 16 MiB.
+	// Memory bounds the bytes of messages that wait for all hosts together. Each host may have one
+	// message of up to 64 KiB beyond it, and a quarter more is for larger ones that are just being
+	// read. When half of it is used, messages that wait for an identity are given up, as after
+	// HoldFor. 0: 256 MiB, on WebAssembly 16 MiB.
 	Memory int64
 	// Parallel is how many accounts of a host are worked on at the same time. 0: 32.
 	Parallel int
@@ -91,6 +96,7 @@ type Relay struct {
 	cache  *accountCache
 	ledger ledger
 	memory budget
+	large  places // for large frames that are being read
 
 	refresh spent // when documents were last fetched anew, by DID
 	asked   spent // when hosts were last asked for the status of accounts, by DID
@@ -172,6 +178,7 @@ func (r *Relay) setUp() {
 		r.Memory = cmp.Or(r.Memory, platform.Default[int64](256<<20, 16<<20))
 		r.Parallel = cmp.Or(r.Parallel, 32)
 		r.memory.limit = r.Memory
+		r.large = make(places, max(1, r.Memory/4/maxFrame))
 		r.outbox = &stream.Outbox{Events: r.Store.Events, Window: r.Window}
 		r.cache = newAccountCache(r.Cache)
 		r.hosts = make(map[string]*host)
@@ -190,6 +197,16 @@ func (r *Relay) Outbox() *stream.Outbox {
 // saves the cursors. It returns the context's error, or that of the store at the start.
 func (r *Relay) Run(ctx context.Context) error {
 	if err := r.load(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	runs := r.running != nil
+	r.mu.Unlock()
+	if runs {
+		return errors.New("relay: it runs already")
+	}
+	// Before any host can bring the accounts anew.
+	if err := r.finishBurials(ctx); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -240,16 +257,6 @@ func (r *Relay) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// trim deletes the events that are older than Retention.
-func (r *Relay) trim(ctx context.Context) {
-	if r.Retention < 0 {
-		return
-	}
-	if err := r.Store.Events.Trim(ctx, r.Now().Add(-r.Retention)); err != nil && ctx.Err() == nil {
-		r.Logger.Error("relay: the log was not trimmed", "err", err)
 	}
 }
 

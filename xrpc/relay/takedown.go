@@ -54,10 +54,11 @@ func (r *Relay) Restore(ctx context.Context, did syntax.DID) error {
 		} else if err != nil {
 			return err
 		}
-		if err := r.ledger.unmark(ctx, keyGone+string(did)); err != nil {
+		err = r.ledger.unmark(ctx, keyGone+string(did))
+		r.cache.drop(did)
+		if err != nil {
 			return err
 		}
-		r.cache.drop(did)
 		r.lookAt(did, a.state.Host)
 		return nil
 	}
@@ -104,13 +105,18 @@ func (r *Relay) bury(ctx context.Context, did syntax.DID, row *goneRow, event *s
 	if a.gone != nil && a.gone.Local && row.Local && !a.gone.Pending {
 		return nil
 	}
+	at := max(a.state.AccountAt, row.State.AccountAt)
 	row.State, row.At, row.Pending = a.state, r.Now().UTC(), true
+	row.State.AccountAt = at
 	row.State.Desync, row.State.Described = false, false
 	if a.head.Rev != "" {
 		row.State.Rev = a.head.Rev
 	}
 	if !row.Local { // if it comes back, it is counted again
 		row.From, row.State.Host, row.State.Upstream = a.state.Host, "", row.Status
+		if a.gone != nil && row.From == "" {
+			row.From = a.gone.From // this was begun before
+		}
 	}
 	if err := r.writeGone(ctx, did, row); err != nil {
 		return err
@@ -179,12 +185,8 @@ func (r *Relay) finishBurial(ctx context.Context, did syntax.DID, row *goneRow, 
 	return r.ledger.unmark(ctx, rows...)
 }
 
-// resume goes on with what was begun before the relay was started, and looks, now and then, at
-// accounts that wait to be repaired.
+// resume looks, now and then, at accounts that wait to be repaired.
 func (r *Relay) resume(ctx context.Context) {
-	if err := r.finishBurials(ctx); err != nil && ctx.Err() == nil {
-		r.Logger.Error("relay: deletions were not finished", "err", err)
-	}
 	const every, page = time.Minute, 5000
 	for after := ""; ; {
 		list, err := r.ledger.page(ctx, keyWork, after, page)

@@ -20,6 +20,7 @@ type outcome struct {
 	rule   Rule
 	hold   error // not nil: it cannot be decided yet
 	bury   bool  // the account is deleted
+	at     int64 // of a relay's message that says so: its time
 	repair bool  // the account is desynchronized
 }
 
@@ -98,17 +99,14 @@ func (b *batch) run(ctx context.Context) (wait time.Duration, err error) {
 		if o.repair {
 			b.c.to.state.Desync = true
 		}
-		b.out = append(b.out, o)
-		if !o.repair && !o.bury {
-			continue
-		}
-		if err := b.flush(ctx); err != nil {
-			return 0, err
-		}
 		if o.bury {
-			if err := b.h.r.bury(ctx, l.did, &goneRow{Status: commit.Deleted}, b.h.r.event(l.did, b.items[i])); err != nil {
+			if err := b.bury(ctx, i, o); err != nil {
 				return 0, err
 			}
+		} else if b.out = append(b.out, o); !o.repair {
+			continue
+		} else if err := b.flush(ctx); err != nil {
+			return 0, err
 		}
 		if err := b.begin(ctx); err != nil {
 			return 0, err
@@ -124,6 +122,21 @@ func (b *batch) run(ctx context.Context) (wait time.Duration, err error) {
 		return 0, err
 	}
 	return b.rest(), nil
+}
+
+// bury carries out the i-th message, by which the account is deleted. It counts as dealt with only when
+// that has been done.
+func (b *batch) bury(ctx context.Context, i int, o outcome) error {
+	if err := b.flush(ctx); err != nil {
+		return err
+	}
+	row := &goneRow{Status: commit.Deleted, State: state{AccountAt: o.at}}
+	if err := b.h.r.bury(ctx, b.lane.did, row, b.h.r.event(b.lane.did, b.items[i])); err != nil {
+		return err
+	}
+	b.h.count(b.items[i], o)
+	b.done++
+	return nil
 }
 
 // rest is how long the lane is to wait when its messages are done: until the next attempt at what is
@@ -161,14 +174,14 @@ func (b *batch) flush(ctx context.Context) error {
 }
 
 // hold has the messages from the next one on wait for the identity of the account. After too long, or
-// if they are too many, they are given up: the account is repaired when its identity is known.
+// if they are too many, or memory is scarce, they are given up: the account is repaired when its identity is known.
 func (b *batch) hold(ctx context.Context, cause error) (time.Duration, error) {
 	l, now := b.lane, b.h.r.Now()
 	b.h.note(cause)
 	if l.held.IsZero() {
 		l.held = now
 	}
-	if !l.over && now.Sub(l.held) < b.h.r.HoldFor {
+	if !l.over && now.Sub(l.held) < b.h.r.HoldFor && !b.h.r.memory.scarce() {
 		if err := b.flush(ctx); err != nil {
 			return 0, err
 		}
@@ -224,7 +237,14 @@ func (h *host) message(ctx context.Context, c *change, it *item) outcome {
 // speaks checks that the host is the one that the account's document names, and notes that it is.
 func (h *host) speaks(ctx context.Context, c *change, m commit.Message) (outcome, bool) {
 	a, r := &c.to, h.r
+	stranger := a.who == nil && a.state.Host != h.name && !h.isRelay()
+	if stranger && !h.mayRefresh(ctx) {
+		return outcome{hold: ctx.Err()}, false
+	}
 	w, err := r.resolve(ctx, a.did, a.who)
+	if err == nil && stranger && w.host == h.name {
+		h.refund()
+	}
 	if err != nil {
 		if _, isAccount := m.(*commit.Account); isAccount && unknown(err) && a.exists && a.state.Host == h.name {
 			return outcome{}, true // it was deleted in the directory, too
@@ -252,6 +272,9 @@ func (h *host) speaks(ctx context.Context, c *change, m commit.Message) (outcome
 		a.who = w
 	}
 	if h.isRelay() {
+		if r.banned(w.host) != nil {
+			return dropped(RuleHost), false // what a banned host says does not come by another way
+		}
 		a.state.Host = w.host
 		return outcome{}, true
 	}
@@ -461,24 +484,27 @@ func (h *host) account(c *change, it *item, m *commit.Account) outcome {
 	case len(status) > 64:
 		return dropped(RuleMalformed)
 	}
+	var at int64
+	unfinished := c.to.gone != nil && c.to.gone.Pending // the deletion; this may be its message again
 	if h.isRelay() {
-		at := m.Time.UnixMilli()
+		at = m.Time.UnixMilli()
 		switch {
 		case h.r.follows(c.to.state.Host):
 			return dropped(RuleHost) // which says itself how its accounts are
 		case h.r.inFuture(m.Time):
 			return dropped(RuleFuture)
+		case unfinished && status == commit.Deleted:
 		case at <= s.AccountAt || c.to.exists && status == s.Upstream && s.AccountAt != 0:
 			return dropped(RuleRepeated)
 		}
-		s.AccountAt = at
 	}
 	if status == commit.Deleted {
-		if s.Upstream == commit.Deleted {
+		if s.Upstream == commit.Deleted && !unfinished {
 			return dropped(RuleRepeated)
 		}
-		return outcome{result: Passed, bury: true}
+		return outcome{result: Passed, bury: true, at: at}
 	}
+	s.AccountAt = max(s.AccountAt, at)
 	s.Upstream = status
 	if s.Throttled {
 		return dropped(RuleLimit)

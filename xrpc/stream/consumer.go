@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"math/rand/v2"
 	"net/http"
@@ -19,6 +20,9 @@ import (
 // and a person has to decide what to do (Event Stream specification, Sequence Numbers).
 var ErrSequence = errors.New("stream: sequence number out of order")
 
+// ErrFrameSize: a frame is longer than Consumer.MaxFrame.
+var ErrFrameSize = errors.New("stream: the frame is too long")
+
 // Consumer follows a stream. It is for one goroutine.
 type Consumer struct {
 	// URL is that of the subscription, with scheme http, https, ws or wss and
@@ -30,20 +34,30 @@ type Consumer struct {
 	Cursor *int64
 	// HTTP is the client for connecting. Nil: http.DefaultClient.
 	HTTP *http.Client
-	// MaxFrame bounds the bytes of one frame. 0: 5 MiB.
+	// MaxFrame bounds the bytes of one frame. 0: 5 MiB. A longer one ends the connection, with
+	// ErrFrameSize.
 	MaxFrame int64
+	// Large, if not nil, is asked before more than LargeFrame bytes of a frame are read, so that
+	// many consumers together need no more memory than there is: it waits until there is room. leave
+	// is called when the frame is no longer needed. An error ends the connection.
+	Large func(ctx context.Context) (leave func(), err error)
 	// MaxDelay bounds the time between attempts to connect, which doubles from a
 	// quarter of a second. 0: 30 seconds.
 	MaxDelay time.Duration
 	// Idle is how long a connection may be silent. After half of it, the server is
-	// pinged. 0: one minute.
+	// pinged. A frame that has begun must be there after the same time, whatever answers come
+	// meanwhile. 0: one minute.
 	Idle time.Duration
 	// Retry, if not nil, is told of each lost or refused connection, and ends
 	// the stream by returning an error.
 	Retry func(error) error
 
-	buf bytes.Buffer
+	buf   bytes.Buffer
+	leave func() // what Large has returned; nil: nothing
 }
+
+// LargeFrame is how many bytes of a frame a Consumer reads without asking Large.
+const LargeFrame = 64 << 10
 
 // Frames yields the frames of the stream, connecting again, after the last one
 // seen, when a connection breaks. The cursor moves when the body of the loop has ended
@@ -134,6 +148,7 @@ func (c *Consumer) once(ctx context.Context, yield func(Frame, error) bool) (got
 		return false, fmt.Errorf("stream: %w", err)
 	}
 	defer conn.CloseNow()
+	defer c.left()
 	watch.conn = conn
 	limit := c.MaxFrame
 	if limit == 0 {
@@ -172,6 +187,7 @@ const keptBuffer = 256 << 10
 
 // read reads a frame into the buffer.
 func (c *Consumer) read(ctx context.Context, conn *websocket.Conn, watch *watch) (Frame, error) {
+	c.left()
 	watch.alive()
 	defer watch.stop()
 	typ, r, err := conn.Reader(ctx)
@@ -181,14 +197,46 @@ func (c *Consumer) read(ctx context.Context, conn *websocket.Conn, watch *watch)
 	if typ != websocket.MessageBinary {
 		return Frame{}, fmt.Errorf("%w: a text message", ErrFrame)
 	}
+	if err := c.body(ctx, r, watch); errors.Is(err, websocket.ErrMessageTooBig) {
+		return Frame{}, fmt.Errorf("%w: %w", ErrFrameSize, err)
+	} else if err != nil {
+		return Frame{}, fmt.Errorf("stream: %w", err)
+	}
+	return Decode(c.buf.Bytes())
+}
+
+// body reads the bytes of a frame into the buffer.
+func (c *Consumer) body(ctx context.Context, r io.Reader, watch *watch) error {
 	if c.buf.Cap() > keptBuffer {
 		c.buf = bytes.Buffer{} // do not keep the room that one large frame needed
 	}
 	c.buf.Reset()
-	if _, err := c.buf.ReadFrom(r); err != nil {
-		return Frame{}, fmt.Errorf("stream: %w", err)
+	late := time.AfterFunc(watch.idle, watch.cancel)
+	defer late.Stop()
+	if c.Large != nil {
+		n, err := c.buf.ReadFrom(io.LimitReader(r, LargeFrame))
+		if err != nil || n < LargeFrame {
+			return err
+		}
+		late.Stop()
+		watch.stop() // while this waits, nothing is read that could be a sign of life
+		if c.leave, err = c.Large(ctx); err != nil {
+			c.leave = nil
+			return err
+		}
+		late.Reset(watch.idle)
 	}
-	return Decode(c.buf.Bytes())
+	_, err := c.buf.ReadFrom(r)
+	return err
+}
+
+// left tells that the last frame is no longer needed.
+func (c *Consumer) left() {
+	if c.leave != nil {
+		c.buf = bytes.Buffer{}
+		c.leave()
+		c.leave = nil
+	}
 }
 
 // watch ends a connection that is silent for too long while it is read from. At half

@@ -296,3 +296,40 @@ func TestPrefixesOfAnyLength(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Large frames are read when there is room, and it is told when they are no longer needed.
+func TestLargeFrames(t *testing.T) {
+	large := func(seq, size int) []byte {
+		return join(object("t", "#test", "op", 1), object("seq", seq, "data", strings.Repeat("x", size)))
+	}
+	s := &scripted{cursors: make(chan string, 10), steps: []func(*websocket.Conn, *http.Request){
+		send(large(1, 100), large(2, 3*LargeFrame), large(3, 100), large(4, 2*LargeFrame), large(5, 1<<20)),
+	}}
+	url := serveHTTP(t, s)
+	asked, now := 0, 0
+	c := Consumer{URL: url, Cursor: new(int64), MaxFrame: 512 << 10, Retry: func(err error) error { return err },
+		Large: func(context.Context) (func(), error) {
+			asked++
+			now++
+			return func() { now-- }, nil
+		}}
+	for f, err := range c.Frames(t.Context()) {
+		if err != nil {
+			if !errors.Is(err, ErrFrameSize) {
+				t.Errorf("it ends with %v", err)
+			}
+			break
+		}
+		if want := 1 - int(f.Seq)%2; now != want {
+			t.Errorf("frame %d: %d places, want %d", f.Seq, now, want)
+		}
+	}
+	if asked != 3 || now != 0 || *c.Cursor != 4 {
+		t.Errorf("asked %d times, %d places are taken, cursor %d", asked, now, *c.Cursor)
+	}
+	full := errors.New("full")
+	c = Consumer{URL: url, Cursor: new(int64), Large: func(context.Context) (func(), error) { return nil, full }, Retry: func(err error) error { return err }}
+	if seqs, err := consume(t.Context(), &c); len(seqs) != 1 || !errors.Is(err, full) {
+		t.Errorf("%v, %v", seqs, err)
+	}
+}

@@ -43,6 +43,10 @@ type values struct {
 	number        int64
 	keep          backup.Keep
 	every         time.Duration
+	toAge         recipients
+	identity      string
+	temp          string
+	trial         bool
 	migrate       cmdline.Command
 	worker        worker.Command
 	storage       storageMove

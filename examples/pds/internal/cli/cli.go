@@ -108,6 +108,7 @@ func commands() []command {
 		{name: "mail drop", args: "[ID...]", short: "Delete mail that waits or was given up. It is noted in the audit trail.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("Deleted", dropMail)},
 		{name: "backup", args: "DIRECTORY", short: "Back up everything, while the server runs.", long: backupHelp, min: 1, max: 1, flags: backupFlags, run: runBackup},
 		{name: "restore", args: "BACKUP", short: "Restore a backup into an empty data directory.", long: restoreHelp, min: 1, max: 1, flags: restoreFlags, run: restore},
+		{name: "verify-backup", args: "BACKUP", short: "Restore a backup into a temporary folder and check it, for a trial.", long: verifyHelp, min: 1, max: 1, flags: verifyFlags, run: verifyBackupCommand},
 		{name: "check", args: "[ACCOUNT...]", short: "Read everything and report what is wrong, while the server runs.", long: checkHelp, max: -1, flags: checkFlags, run: runCheck},
 		{name: "resync", args: "[ACCOUNT...]", short: "Tell the network anew where repositories stand.", long: resyncHelp, max: -1, flags: resyncFlags, run: resync},
 		{name: "rotate-keys", short: "Exchange the master key that seals the accounts' signing keys.", long: rotateHelp, run: rotateKeys},

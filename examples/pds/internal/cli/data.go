@@ -49,7 +49,10 @@ code is 3; the backup is good all the same, and keeps its own copies of them fro
 With -tar, the backup is written as one tar file; "-" is standard output. An older one is replaced, but not
 by one that lacks what the server has lost: that gets the time added to its name.
 
-    pds backup -tar - | age -r KEY > pds.tar.age
+With -to-age, it is encrypted to an age recipient (https://age-encryption.org), whose identity is not on the
+server; "pds restore -identity FILE" reads it, and so does the age program:
+
+    pds backup -to-age age1... -tar pds.tar.age
 
 With -every, backups are made until the process is told to end (SIGTERM, SIGINT), as in a container without
 cron. The first is due that long after the last one, at once if there is none. One that fails is said on standard
@@ -60,7 +63,7 @@ is given up, and the exit code is 0.
 const restoreHelp = `
 BACKUP is the directory or tar file that backup made, or "-" for a tar file on
 standard input. Of a directory, the newest generation is restored; to restore
-another one, name its folder (DIRECTORY/generations/TIME). The data directory, and that of the blobs, must be empty. Every file is checked against the
+another one, name its folder (DIRECTORY/generations/TIME). An encrypted file needs -identity. The data directory, and that of the blobs, must be empty. Every file is checked against the
 backup's digests, and everything in the restored directory is read as "pds check" does, before it gets its place.
 
 What was written after the backup is lost, but relays know of it. So the repositories of active
@@ -105,6 +108,7 @@ and then take the old one away.
 func backupFlags(c *call) {
 	c.BoolVar(&c.values.asTar, "tar", false, "write one tar file; the argument is its name, or - for standard output")
 	c.BoolVar(&c.values.fast, "fast", false, "check only the structure of the copy and the ends of older blobs, not every repository and blob")
+	c.Var(&c.values.toAge, "to-age", "with -tar, encrypt to this age `recipient`; may be given several times")
 	c.DurationVar(&c.values.every, "every", 0, "go on, with a backup each `duration`, such as 24h, until SIGTERM")
 	c.Var(&c.values.keep, "keep", "keep older `generations`: a list of numbers with h, d, w, m or y, such as 7d,4w")
 }
@@ -112,6 +116,7 @@ func backupFlags(c *call) {
 func restoreFlags(c *call) {
 	c.BoolVar(&c.values.fast, "fast", false, "check only digests of files, not every repository and blob")
 	c.BoolVar(&c.values.noResync, "no-resync", false, "leave repositories as they are, and tell the network nothing")
+	identityFlag(c)
 	c.BoolVar(&c.values.acceptMissing, "accept-missing-blobs", false, "restore also without blobs that are not in the backup, and note them as lost for good")
 }
 
@@ -212,6 +217,9 @@ func backupOnce(ctx context.Context, c *call) (err error) {
 			shown.done()
 			return c.verifyBackup(ctx, copied, secrets, checked)
 		},
+	}
+	if b.Encryption = c.values.toAge.encryption(); b.Encryption != nil && !c.values.asTar {
+		return fmt.Errorf("%w: -to-age is for -tar; a directory is not encrypted", errUsage)
 	}
 	m, at, err := c.writeBackup(ctx, b, d)
 	checked.done()
@@ -323,100 +331,6 @@ func problemsError(r *check.Report) error {
 			return fmt.Errorf("%w\n  and %d more", err, len(r.Problems)-i)
 		}
 		err = fmt.Errorf("%w\n  %s", err, p)
-	}
-	return err
-}
-
-func restore(ctx context.Context, c *call) error {
-	cfg, err := c.config()
-	if err != nil {
-		return err
-	}
-	if cfg.DatabaseURL != "" {
-		return datadir.ErrServer
-	}
-	shown := c.progress("files")
-	checked := c.progress("accounts checked")
-	signed := c.progress("accounts signed anew")
-	var report *check.Report
-	var resynced resynced
-	r := backup.Restore{Layout: datadir.Layout, Blobs: cfg.BlobDirectory, Incomplete: c.values.acceptMissing, Progress: shown.at}
-	opt := check.Options{Progress: checked.at, AcceptMissing: c.values.acceptMissing}
-	if cfg.S3.Bucket != "" {
-		opt.Blobs = check.FindBlobs // the whole bucket is not read, only listed
-	}
-	r.Verify = datadir.Verify(datadir.Options{S3: cfg.S3, KeepDeleted: cfg.KeepDeleted}, func(ctx context.Context, d *datadir.Dir, m *backup.Manifest) error {
-		shown.done()
-		if m.BlobsElsewhere != "" && cfg.S3.Bucket == "" {
-			return fmt.Errorf("the backup has no blobs: they are in %s; set PDS_BLOBSTORE_S3_BUCKET and what belongs to it", m.BlobsElsewhere)
-		}
-		// The keys are those of the backup itself.
-		restored := *cfg
-		restored.DataDirectory = d.Path
-		if err := restored.CheckKeys(); err != nil {
-			return err
-		}
-		secrets, err := restored.Secrets()
-		if err != nil {
-			return err
-		}
-		s, err := inDir(d, secrets.MasterKeys)
-		if err != nil {
-			return err
-		}
-		if err := s.Accounts.Repair(ctx); err != nil {
-			return err
-		}
-		if !c.values.acceptMissing {
-			if err := s.BlobsThere(ctx); err != nil {
-				return fmt.Errorf("the backup has no blobs: %w (pds restore -accept-missing-blobs restores the rest)", check.ErrNoBlobs)
-			}
-		}
-		if c.values.fast {
-			err = d.Check(ctx)
-		} else if report, err = s.Run(ctx, opt); err == nil {
-			if n := report.MissingBlobs - m.Missing; n > 0 && !c.values.acceptMissing {
-				report.Add(check.FromOutside, "", "the backup has lost %d blobs (-accept-missing-blobs restores the rest)", n)
-			}
-			if report.Found > report.LostBlobs { // what the server had lost is no reason not to restore the rest
-				err = problemsError(report)
-			}
-		}
-		checked.done()
-		if err != nil || c.values.noResync {
-			return err
-		}
-		// Only a clock that somebody else confirms tells which revisions are from the future.
-		confirmed, err := c.checkClock(ctx, cfg, s.Store.Events)
-		if err != nil {
-			return err
-		}
-		resynced, err = resyncAll(ctx, s, nil, confirmed, signed.at)
-		signed.done()
-		return err
-	})
-	m, err := r.From(ctx, c.args[0], c.In, cfg.DataDirectory)
-	if err != nil {
-		return err
-	}
-	text := fmt.Sprintf("Restored the backup of %s made at %s to %s.", m.Host, m.Created.Format("2006-01-02 15:04 MST"), absolute(cfg.DataDirectory))
-	if report != nil {
-		well := "All is well with"
-		if report.MissingBlobs > 0 {
-			well = fmt.Sprintf("%d blobs that records refer to are not in it. It has", report.MissingBlobs)
-		}
-		text += fmt.Sprintf(" %s %s, %d records and %d blobs.", well, accountCount(report.Accounts), report.Records, report.Blobs)
-	}
-	if resynced.accounts > 0 {
-		text += fmt.Sprintf(" The repositories of %s were signed anew.", accountCount(resynced.accounts))
-	}
-	c.warnAhead(resynced)
-	if m.Host != cfg.Hostname {
-		fmt.Fprintf(c.Stderr, "warning: the backup is of %s, but PDS_HOSTNAME is %s\n", m.Host, cfg.Hostname)
-	}
-	err = c.result(map[string]any{"backup": m, "check": report, "resynced": resynced.accounts}, "%s", text)
-	if err == nil && report != nil {
-		err = problemsError(report)
 	}
 	return err
 }
