@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/relay"
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
@@ -143,5 +145,96 @@ func TestScarceMemory(t *testing.T) {
 		w.dir.unavailable(a.did, false)
 		w.pass(2 * time.Hour)
 		r.wantHead(a)
+	})
+}
+
+// TestHostNamesStrangers: a host that speaks of accounts that are not its own, or lists them, makes the
+// relay ask the directory slowly. One that has many accounts of its own is not slowed down.
+func TestHostNamesStrangers(t *testing.T) {
+	inWorld(t, func(w *world) {
+		own, liar := w.host("own.example"), w.host("liar.example")
+		r := w.relay("", func(r *relay.Relay) { r.Limits.Accounts = 1000 })
+		var last *account
+		for i := range 400 {
+			last = own.account(fmt.Sprint("a", i))
+			own.post(last)
+		}
+		r.follow(own)
+		w.settle()
+		r.wantHead(last)
+		asked := func() int {
+			w.dir.mu.Lock()
+			defer w.dir.mu.Unlock()
+			return w.dir.asked
+		}
+		before := asked()
+		for i := range 2000 {
+			did := syntax.DID(fmt.Sprintf("did:web:nobody%d.example", i))
+			liar.say(&commit.Identity{DID: did, Time: time.Now()})
+		}
+		r.follow(liar)
+		w.pass(10 * time.Second)
+		if n := asked() - before; n < 50 || n > 400 {
+			t.Errorf("the directory was asked %d times", n)
+		}
+		own.post(last)
+		w.settle()
+		r.wantHead(last)
+	})
+}
+
+// TestListedStrangers is the same for listRepos.
+func TestListedStrangers(t *testing.T) {
+	inWorld(t, func(w *world) {
+		liar := w.host("liar.example")
+		for i := range 2000 {
+			a := newAccount(t, syntax.DID(fmt.Sprintf("did:web:nobody%d.example", i)), liar.name)
+			a.write(t, map[string]string{"com.example.note/1": "x"})
+			liar.take(a)
+		}
+		r := w.relay("")
+		r.follow(liar)
+		w.must(r.Compare(w.ctx, liar.name))
+		w.pass(10 * time.Second)
+		w.dir.mu.Lock()
+		defer w.dir.mu.Unlock()
+		if n := w.dir.asked; n < 50 || n > 400 {
+			t.Errorf("the directory was asked %d times", n)
+		}
+	})
+}
+
+// TestCrawlIsNoHammer: requests for the crawl of a host that is down do not make the relay connect to
+// it each time.
+func TestCrawlIsNoHammer(t *testing.T) {
+	inWorld(t, func(w *world) {
+		h := w.host("pds.example")
+		r := w.relay("")
+		r.follow(h)
+		h.setDown(true)
+		w.settle()
+		before := h.count("sync.subscribeRepos")
+		for range 1000 {
+			w.must(r.RequestCrawl(w.ctx, h.name))
+			w.pass(10 * time.Millisecond)
+		}
+		if n := h.count("sync.subscribeRepos") - before; n > 12 {
+			t.Errorf("%d connections in ten seconds", n)
+		}
+	})
+}
+
+// TestBannedHostByRelay: what is banned does not come by way of a relay.
+func TestBannedHostByRelay(t *testing.T) {
+	inWorld(t, func(w *world) {
+		home, up := w.host("pds.example"), w.host("relay.example")
+		a := home.account("alice")
+		r := w.relay("")
+		w.must(r.Ban(w.ctx, "pds.example", ""))
+		w.must(r.AddRelay(w.ctx, up.name))
+		up.say(a.write(t, map[string]string{"com.example.note/1": "x"}))
+		w.pass(time.Minute)
+		r.want()
+		r.wantRule(up, relay.RuleHost, 1)
 	})
 }

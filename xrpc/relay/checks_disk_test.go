@@ -93,3 +93,47 @@ func TestR30Retention(t *testing.T) {
 		}
 	})
 }
+
+// TestRetentionBytes: the log has no more bytes than it may have, over restarts, too.
+func TestRetentionBytes(t *testing.T) {
+	inWorld(t, func(w *world) {
+		h := w.host("pds1.test")
+		a := h.account("alice")
+		const most = 64 << 10
+		bounded := func(r *relay.Relay) { r.RetentionBytes = most }
+		r := w.relay("", bounded)
+		size := func() (n, bytes int) {
+			for e, err := range r.Store.Events.Since(w.ctx, 0) {
+				w.must(err)
+				n, bytes = n+1, bytes+len(e.Payload)
+			}
+			return n, bytes
+		}
+		r.follow(h)
+		for round := range 4 {
+			for range 100 {
+				h.post(a)
+				w.pass(time.Millisecond)
+			}
+			if round == 2 {
+				r = r.again(bounded)
+			}
+			w.pass(11 * time.Minute)
+			if n, bytes := size(); bytes > most || bytes < most*3/4 {
+				t.Errorf("round %d: %d events, %d bytes", round, n, bytes)
+			}
+		}
+		rows := 0
+		w.must(r.Store.KV.Read(w.ctx, func(kv storage.KVReader) error {
+			for _, err := range kv.Keys(w.ctx, storage.Prefix("relay/log/")) {
+				w.must(err)
+				rows++
+			}
+			return nil
+		}))
+		if rows > 100 {
+			t.Errorf("%d rows", rows)
+		}
+		r.wantHead(a)
+	})
+}

@@ -59,11 +59,15 @@ func (h *host) compareAll(ctx context.Context) error {
 		}
 		c := h.r.change(a)
 		if a.state.Host == "" {
-			// Only the document says whose account it is.
+			// Only the document says whose account it is. The host may list what it likes.
+			if !h.mayRefresh(ctx) {
+				return ctx.Err()
+			}
 			w, err := h.r.resolve(ctx, l.did, nil)
 			if err != nil || w.host != h.name {
 				continue
 			}
+			h.refund()
 			c.to.who = w
 			if o, ok := h.enrol(ctx, c); !ok {
 				if o.hold != nil {

@@ -22,7 +22,8 @@ import (
 const (
 	offlineAfter        = 10
 	dialLeast, dialMost = time.Second, 24 * time.Hour
-	settledAfter        = time.Minute // a connection that lasted so long was a good one
+	wakeLeast           = 2 * time.Second // from one to the next, if somebody asks for it
+	settledAfter        = time.Minute     // a connection that lasted so long was a good one
 )
 
 const (
@@ -50,6 +51,8 @@ func (h *host) run(ctx context.Context) {
 		select {
 		case <-t.C:
 		case <-h.wake:
+			// Whoever asks for the crawl of a host does not make the relay knock without pause.
+			sleep(ctx, wakeLeast-h.r.Now().Sub(began))
 		case <-ctx.Done():
 		}
 		t.Stop()

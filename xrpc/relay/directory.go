@@ -236,8 +236,8 @@ func (r *Relay) Compare(ctx context.Context, name string) error {
 	return nil
 }
 
-// BanHost bans a host or a domain: it and all below are not followed any more. What was passed on of
-// their accounts stays.
+// Ban bans a host or a domain: it and all below are not followed any more, and what relays bring of
+// their accounts is not passed on. What was passed on before stays.
 func (r *Relay) Ban(ctx context.Context, name, reason string) error {
 	if err := r.load(ctx); err != nil {
 		return err

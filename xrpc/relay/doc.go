@@ -35,6 +35,19 @@
 // passed on until the host's signed commit was fetched and verified. Then a #sync message of the
 // relay's own announces it. Its #identity and #account messages pass meanwhile.
 //
+// # What is not proven
+//
+// Signatures prove heads, and proofs of commits prove what changed. Three things are the word of a host
+// or a relay alone:
+//
+//   - Which collections an account of unknown history has. A repair proves the head, not the tree below
+//     it; describeRepo says the rest. From then on commits prove each change. So a host can list an
+//     account of its own in listReposByCollection under collections that it does not have, or leave it
+//     out; it can do neither to an account of another host.
+//   - The status of an account (#account), which is that at its host. A relay that was added with
+//     AddRelay is believed about accounts whose hosts are not followed directly.
+//   - That an identity has changed (#identity). The document is fetched anew in any case.
+//
 // # How hosts are kept apart
 //
 // Each host has a budget of bytes for what waits, a number of messages that are worked on at the same

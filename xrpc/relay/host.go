@@ -252,7 +252,8 @@ func (h *host) admit(ctx context.Context, did syntax.DID, it *item) error {
 	return h.queue.put(ctx, did, it)
 }
 
-// How often a host may make the relay fetch documents anew.
+// How often a host may make the relay fetch documents anew, or those of accounts that are not known to
+// be its own. Documents of accounts that turn out to be the host's do not count.
 const (
 	refreshRate  = 5
 	refreshBurst = 200
@@ -264,6 +265,13 @@ func (h *host) mayRefresh(ctx context.Context) bool {
 	wait := h.refreshes.take(h.r.Now(), refreshRate, refreshBurst)
 	h.mu.Unlock()
 	return sleep(ctx, wait)
+}
+
+// refund gives back what mayRefresh took.
+func (h *host) refund() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refreshes.tokens = min(h.refreshes.tokens+1, refreshBurst)
 }
 
 // parseHost reads the name of a host, as requestCrawl is given it. "https://" before it is left out.

@@ -30,6 +30,7 @@ const (
 	keyMember     = "relay/member/"     // host "/" DID: memberRow
 	keyCollection = "relay/collection/" // NSID "/" DID
 	keyGone       = "relay/gone/"       // DID: goneRow
+	keyLog        = "relay/log/"        // number: logRow
 	keyWork       = "relay/work/"       // DID: the host that it is to be repaired from
 )
 

@@ -235,10 +235,13 @@ func (q *queue) laneLocked(did syntax.DID) *lane {
 }
 
 // look has an account looked at, though there may be no message about it. What waits there waits no
-// longer.
+// longer. If very many are looked at, it is not now: the ledger has it still.
 func (q *queue) look(did syntax.DID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.lanes[did] == nil && len(q.lanes) > maxParked {
+		return
+	}
 	l := q.laneLocked(did)
 	l.due = true
 	if l.busy {

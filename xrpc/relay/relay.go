@@ -50,6 +50,9 @@ type Relay struct {
 	DomainLimits map[string]Limits
 	// Retention is how long events are kept. 0: 72 hours; negative: for good.
 	Retention time.Duration
+	// RetentionBytes is how many bytes of messages are kept, whatever their age. The log is looked
+	// at every ten minutes, so there may be more for a while. 0: no bound.
+	RetentionBytes int64
 	// NewHostsPerDay bounds how many new hosts requestCrawl adds in a day. 0: 50; negative: none.
 	NewHostsPerDay int
 	// HoldFor is how long messages wait for an identity that cannot be had. After it the account is
@@ -254,16 +257,6 @@ func (r *Relay) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// trim deletes the events that are older than Retention.
-func (r *Relay) trim(ctx context.Context) {
-	if r.Retention < 0 {
-		return
-	}
-	if err := r.Store.Events.Trim(ctx, r.Now().Add(-r.Retention)); err != nil && ctx.Err() == nil {
-		r.Logger.Error("relay: the log was not trimmed", "err", err)
 	}
 }
 

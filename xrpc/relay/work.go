@@ -237,7 +237,14 @@ func (h *host) message(ctx context.Context, c *change, it *item) outcome {
 // speaks checks that the host is the one that the account's document names, and notes that it is.
 func (h *host) speaks(ctx context.Context, c *change, m commit.Message) (outcome, bool) {
 	a, r := &c.to, h.r
+	stranger := a.who == nil && a.state.Host != h.name && !h.isRelay()
+	if stranger && !h.mayRefresh(ctx) {
+		return outcome{hold: ctx.Err()}, false
+	}
 	w, err := r.resolve(ctx, a.did, a.who)
+	if err == nil && stranger && w.host == h.name {
+		h.refund()
+	}
 	if err != nil {
 		if _, isAccount := m.(*commit.Account); isAccount && unknown(err) && a.exists && a.state.Host == h.name {
 			return outcome{}, true // it was deleted in the directory, too
@@ -265,6 +272,9 @@ func (h *host) speaks(ctx context.Context, c *change, m commit.Message) (outcome
 		a.who = w
 	}
 	if h.isRelay() {
+		if r.banned(w.host) != nil {
+			return dropped(RuleHost), false // what a banned host says does not come by another way
+		}
 		a.state.Host = w.host
 		return outcome{}, true
 	}
