@@ -40,7 +40,7 @@ var (
 // childVariable makes the test binary the program itself.
 const childVariable = "PDSKIT_RELAY_PROGRAM"
 
-const testPassword = "a password for tests"
+const testPassword = "password-for-tests"
 
 // TestMain runs the program itself in a process that a test has started as a child.
 func TestMain(m *testing.M) {

@@ -23,6 +23,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/pgtest"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/pds/pdstest"
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 		child()
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(pgtest.Main(m))
 }
 
 // child runs a tap that reaches the network of the parent.

@@ -32,6 +32,9 @@ type Host struct {
 	io   js.Value // bytes whose number both sides know
 	room int      // length of io
 
+	// alone is held while a transaction runs, and by what must not be undone with it. It comes before turn.
+	alone sync.Mutex
+
 	waking sync.Mutex // held while functions of OnAlarm are called
 
 	mu      sync.Mutex

@@ -5,9 +5,12 @@ package cloudflare
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -170,6 +173,54 @@ func TestTemp(t *testing.T) {
 	}
 	if n := rows(); n != 0 {
 		t.Errorf("%d rows are left", n)
+	}
+}
+
+// A transaction that is undone takes nothing along that was written meanwhile: neither a temporary file
+// nor a transaction of another table.
+func TestTransactionsOfTables(t *testing.T) {
+	one, other := object(t, "tables_one"), object(t, "tables_other")
+	temp, err := here.Temp("tables_temp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := temp(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	want := bytes.Repeat([]byte("temporary"), tempBytes/4)
+	undone := errors.New("undone")
+	var writers sync.WaitGroup
+	err = one.Transact(func() error {
+		writers.Go(func() {
+			if _, err := file.WriteAt(want, 0); err != nil {
+				t.Error(err)
+			}
+		})
+		writers.Go(func() {
+			if err := other.Transact(func() error { return other.Set("key", []byte("value")) }); err != nil {
+				t.Error(err)
+			}
+		})
+		for range 100 {
+			runtime.Gosched()
+		}
+		return errors.Join(one.Set("key", []byte("value")), undone)
+	})
+	writers.Wait()
+	if !errors.Is(err, undone) {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want))
+	if _, err := file.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the file is another one: %v", err)
+	}
+	if b, err := other.Get("key"); err != nil || string(b) != "value" {
+		t.Errorf("the other transaction has left %q, %v", b, err)
+	}
+	if b, err := one.Get("key"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("what was undone is there: %q, %v", b, err)
 	}
 }
 

@@ -37,8 +37,8 @@ type Object struct {
 var _ durable.Object = (*Object)(nil)
 
 // Object opens a table of the object, and makes it if there is none. Its name has letters, digits
-// and "_". An object may have several, which share its transactions: while one of them is in a
-// transaction, nobody must use another.
+// and "_". An object may have several. All are in one database, so their transactions come one after the
+// other, and one must not begin within another. A table must not be written outside of transactions.
 func (h *Host) Object(table string) (*Object, error) {
 	if table == "" || len(table) > 64 || strings.ContainsFunc(table, notInTable) {
 		return nil, fmt.Errorf("cloudflare: %.100q cannot be the name of a table", table)
@@ -175,6 +175,8 @@ func (o *Object) Transact(fn func() error) (err error) {
 	if err := o.begin(); err != nil {
 		return err
 	}
+	o.host.alone.Lock()
+	defer o.host.alone.Unlock()
 	var (
 		failed   error
 		panicked any

@@ -51,7 +51,7 @@ func runInside(t *testing.T, cfg workerd.Config, query url.Values, args ...strin
 
 // The laws of objects and of stores hold over the SQLite of a Durable Object.
 func TestInside(t *testing.T) {
-	t.Log(runInside(t, workerd.Config{}, url.Values{}, long("^(TestObject|TestStore|TestTemp)$", "/Replace/(Buffers|Unseen)$|/Blobs")...))
+	t.Log(runInside(t, workerd.Config{}, url.Values{}, long("^(TestObject|TestStore|TestTemp|TestTransactionsOfTables)$", "/Replace/(Buffers|Unseen)$|/Blobs")...))
 }
 
 // long are arguments that run tests inside, with PDSKIT_LONG=1 those too that take long.

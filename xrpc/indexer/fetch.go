@@ -147,7 +147,7 @@ func (r *run) fetchAll(ctx context.Context) {
 			running.Go(func() {
 				defer signal(done)
 				defer r.jobs.free(j)
-				r.job(jobCtx, j)
+				r.job(ctx, jobCtx, j)
 			})
 		}
 		if started > 0 && free > 0 {
@@ -167,8 +167,8 @@ func (r *run) fetchAll(ctx context.Context) {
 // errBusy: the host has as many downloads as it may have.
 var errBusy = errors.New("the host is busy")
 
-// job does what is due for an account.
-func (r *run) job(ctx context.Context, j *job) {
+// job does what is due for an account. ctx ends when the job is cancelled, running with the indexer.
+func (r *run) job(running, ctx context.Context, j *job) {
 	r.lanes.do(j.did, func() { r.jobs.open(j) })
 	a, err := r.Sink.Account(ctx, j.did)
 	if err != nil || a.Due.IsZero() || a.Due.After(r.Now()) {
@@ -185,7 +185,11 @@ func (r *run) job(ctx context.Context, j *job) {
 	}
 	r.count.fetchErrors.Add(1)
 	r.Log.Info("an account could not be read", "did", j.did, "host", a.Host, "error", err)
-	r.lanes.do(j.did, func() { r.fetchFailed(ctx, j.did, err) })
+	r.lanes.do(j.did, func() {
+		if ctx.Err() == nil { // else an event has come meanwhile that counts for more
+			r.fetchFailed(inLane(running), j.did, err) // which may cancel the job
+		}
+	})
 }
 
 // gone are the errors by which a host says that an account is not active, and the status that it
@@ -204,7 +208,7 @@ func (r *run) fetchFailed(ctx context.Context, did syntax.DID, cause error) {
 	if err != nil || !d.known() || d.a.Due.IsZero() {
 		return
 	}
-	if ctx.Err() != nil || d.a.Status == commit.Deleted { // an event has come meanwhile that counts for more
+	if d.a.Status == commit.Deleted { // an event has come meanwhile that counts for more
 		return
 	}
 	var told *xrpc.Error
@@ -255,6 +259,9 @@ func (f *fetch) do(ctx context.Context) error {
 		return f.remove(ctx, Pending)
 	case a.State == Synchronized && a.Filter != f.sc.records.text && f.sc.records.within(a.Filter):
 		return f.trim(ctx)
+	}
+	if err := f.withheld(ctx); err != nil {
+		return err
 	}
 	for _, s := range f.sources {
 		if s.Local == nil || s.Local.Repos == nil {

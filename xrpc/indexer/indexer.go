@@ -67,7 +67,7 @@ type Indexer struct {
 	// Temp opens temporary files, for repositories that are being read. Nil: car.TempDir("").
 	Temp car.Temp
 	// Relist is how often the accounts of sources are listed again, if Scope has All or Signal.
-	// 0: once a day; negative: only when a source is new or events were missed.
+	// As often, other accounts are compared with their hosts, spread over half of that time. 0: once a day; negative: only when a source is new or events were missed.
 	Relist time.Duration
 
 	// Log is told of what goes wrong elsewhere. Nil: nothing is logged.
@@ -128,6 +128,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	work.Go(func() { r.fetchAll(ctx) })
 	work.Go(func() { r.sweepWhenAsked(ctx) })
 	work.Go(func() { r.storePositions(ctx) })
+	work.Go(func() { r.checkHeads(ctx) })
 	<-ctx.Done()
 	readers.Wait()
 	work.Wait()

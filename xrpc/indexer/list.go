@@ -3,9 +3,13 @@ package indexer
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
@@ -18,10 +22,11 @@ import (
 // listWhenAsked lists the accounts of a source when that is asked for, and once in a while, until
 // it succeeds.
 func (s *source) listWhenAsked(ctx context.Context) {
-	every := s.Relist
-	if every == 0 {
-		every = 24 * time.Hour
-	}
+	every := s.relistEvery()
+	var hosts sync.WaitGroup
+	defer hosts.Wait()
+	stop := func() {} // the lists of hosts
+	defer func() { stop() }()
 	for ctx.Err() == nil {
 		var again <-chan time.Time
 		if every > 0 {
@@ -52,7 +57,11 @@ func (s *source) listWhenAsked(ctx context.Context) {
 					s.listed, s.unsure = true, false
 				}
 				s.mu.Unlock()
-				s.listHosts(ctx)
+				stop()
+				hosts.Wait()
+				limited, cancel := context.WithCancel(ctx)
+				stop = cancel
+				hosts.Go(func() { s.listHosts(limited) })
 				break
 			}
 			if ctx.Err() == nil {
@@ -124,23 +133,40 @@ func (s *source) listHosts(ctx context.Context) {
 		}
 		return out.Cursor, len(out.Hosts), err
 	})
+	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	var running sync.WaitGroup
+	defer running.Wait()
+	slots := make(chan struct{}, hostsAtOnce)
 	for _, name := range names {
-		if ctx.Err() != nil {
-			return
-		}
 		at := url.URL{Scheme: "https", Host: name}
 		if at.Hostname() == "localhost" || strings.HasPrefix(s.url, "http:") {
 			at.Scheme = "http" // a network on this machine
 		}
 		c := &xrpc.Client{Host: at.String(), HTTP: s.Hosts, Retries: -1}
-		if err := s.listRepos(ctx, sc, c, false); err != nil {
-			s.Log.Info("the accounts of a host could not be listed", "host", name, "error", err)
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
 		}
+		running.Go(func() {
+			defer func() { <-slots }()
+			ctx, done := context.WithTimeout(ctx, hostListTimeout)
+			defer done()
+			if err := s.listRepos(ctx, sc, c, false); err != nil {
+				s.Log.Info("the accounts of a host could not be listed", "host", name, "error", err)
+			}
+		})
 	}
 	if err != nil && ctx.Err() == nil {
 		s.Log.Info("the hosts could not be listed", "source", s.name, "error", err)
 	}
 }
+
+// Bounds on the lists of a relay's hosts: how many are read at once, and for how long each.
+const (
+	hostsAtOnce     = 8
+	hostListTimeout = 2 * time.Hour
+)
 
 // maxHosts bounds how many hosts of a relay are asked.
 const maxHosts = 100_000
@@ -204,9 +230,6 @@ func (s *source) listLocal(ctx context.Context, sc *scope) error {
 // read.
 func (s *source) found(ctx context.Context, sc *scope, list []found) error {
 	for _, x := range list {
-		if x.inactive {
-			continue // there is nothing to read; an event says when there is
-		}
 		did, err := syntax.ParseDID(string(x.did))
 		if err != nil {
 			continue
@@ -214,6 +237,12 @@ func (s *source) found(ctx context.Context, sc *scope, list []found) error {
 		s.lanes.do(did, func() {
 			err = s.update(ctx, did, func(d *draft) error {
 				a := &d.a
+				if x.inactive { // there is nothing to read; whether that is true, its host says
+					if a.Active && a.State == Synchronized {
+						d.due(s.Now().Add(jitter(10 * time.Second)))
+					}
+					return nil
+				}
 				if a.Version == 0 {
 					a.Signaled = x.signaled
 					if sc.wants(a) {
@@ -253,16 +282,29 @@ func (r *run) update(ctx context.Context, did syntax.DID, f func(d *draft) error
 	}
 }
 
+// maxPages bounds a list. With 500 accounts on a page, it may have 100 million.
+const maxPages = 200_000
+
 // pageTimeout bounds the time for one page of a list.
 const pageTimeout = time.Minute
 
 // eachPage reads page after page, until one is empty or has no cursor.
 func eachPage(ctx context.Context, read func(ctx context.Context, cursor string) (next string, n int, err error)) error {
+	seed := maphash.MakeSeed()
+	seen := make(map[uint64]bool) // the cursors
 	for cursor := ""; ; {
+		at := maphash.String(seed, cursor)
+		switch {
+		case seen[at]:
+			return nil // it goes in a circle
+		case len(seen) == maxPages:
+			return fmt.Errorf("the list has more than %d pages", maxPages)
+		}
+		seen[at] = true
 		limited, done := context.WithTimeout(ctx, pageTimeout)
 		next, n, err := read(limited, cursor)
 		done()
-		if err != nil || next == "" || n == 0 || next == cursor {
+		if err != nil || next == "" || n == 0 {
 			return err
 		}
 		cursor = next

@@ -161,7 +161,11 @@ func (r *run) refused(ctx context.Context, d *draft, cause error) (ok bool, err 
 func (r *run) failedAccount(a *Account, err error) {
 	a.Tries++
 	a.Error = shorten(err)
-	a.Due = r.Now().Add(backoff(a.Tries, 5*time.Second, time.Hour))
+	most := time.Hour
+	if a.State == Pending && a.Read.IsZero() && a.Host == "" {
+		most = 24 * time.Hour // anybody can name accounts that nobody can find
+	}
+	a.Due = r.Now().Add(backoff(a.Tries, 5*time.Second, most))
 }
 
 // shorten is the text of an error, as it is stored.
@@ -354,9 +358,8 @@ func (r *run) doubt(ctx context.Context, d *draft, cause error) error {
 	if d.a.Version == 0 {
 		return cause
 	}
-	if d.a.Due.IsZero() {
-		at := r.Now()
-		if next := d.a.Read.Add(checkPause); next.After(at) {
+	if at := r.Now(); d.a.Due.IsZero() || d.a.Due.After(at.Add(checkPause)) && d.a.Tries == 0 {
+		if next := d.a.Read.Add(checkPause); next.After(at) && !d.a.Read.After(at) { // else the clock was wrong
 			at = next
 		}
 		d.a.Error = shorten(cause)

@@ -160,7 +160,7 @@ func (f *fetch) compare(ctx context.Context, next commit.State, records iter.Seq
 		return err
 	}
 	if a := f.d.a; !signaled && a.State == Pending && !f.sc.All && !a.Tracked && !f.sc.dids[a.DID] {
-		return f.remove(ctx, Removed) // it was listed, but has no record of Signal
+		return f.unsignaled(ctx)
 	}
 	if fits {
 		return f.finish(ctx, next, ops)
@@ -171,6 +171,22 @@ func (f *fetch) compare(ctx context.Context, next commit.State, records iter.Seq
 	}
 	defer done()
 	return f.chunks(ctx, next, func(emit func(Op) error) error { return f.diff(ctx, next.Rev, records, emit) })
+}
+
+// unsignaled removes an account that was listed, but has no record of Signal, unless it may have got
+// one meanwhile. Then it stays due.
+func (f *fetch) unsignaled(ctx context.Context) (err error) {
+	f.lanes.do(f.j.did, func() {
+		kept, again := f.jobs.close(f.j)
+		for _, it := range kept {
+			e, ok := it.message.(*commit.Event)
+			again = again || !ok || f.sc.signals(e.Ops)
+		}
+		if err = errBusy; !again {
+			err = f.remove(ctx, Removed)
+		}
+	})
+	return err
 }
 
 // errFull tells diff that only the rest of the records is to be read.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pdskit/pdskit/commit"
@@ -102,4 +103,30 @@ func TestLocal(t *testing.T) {
 	next(t, r, 0, until(alice.DID, last.Commit.Rev))
 	last = alice.Create("com.example.note", map[string]any{"text": "again"})
 	next(t, r, 0, until(alice.DID, last.Commit.Rev))
+}
+
+// An account that is repaired although nothing has changed is as it was: its host then answers with a
+// repository that has no blocks.
+func TestRepairOfNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := pdstest.New(t)
+		pds := net.PDS()
+		alice := pds.Account("alice")
+		last := alice.Create("com.example.note", map[string]any{"text": "hello"})
+		r := &relay.Relay{Store: memory.New(memory.Config{}), Identity: net.Resolver(), HTTP: net.Client()}
+		run(t, r)
+		if err := r.AddHost(t.Context(), pds.Name); err != nil {
+			t.Fatal(err)
+		}
+		next(t, r, 0, until(alice.DID, last.Commit.Rev))
+		if err := r.Repair(t.Context(), alice.DID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		a, err := r.Account(t.Context(), alice.DID)
+		if err != nil || a.Head.Rev != last.Commit.Rev || a.Status != "" {
+			t.Errorf("%+v, %v", a, err)
+		}
+	})
 }

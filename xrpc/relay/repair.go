@@ -171,11 +171,22 @@ func (r *Relay) fetch(ctx context.Context, c *change) (head *commit.Sync, status
 	if store := r.local(a.who.host); store != nil {
 		return r.fetchStore(ctx, store, a.did)
 	}
-	params := url.Values{"did": {string(a.did)}}
-	if a.head.Rev != "" {
-		params.Set("since", string(a.head.Rev))
+	head, status, err = r.fetchRepo(ctx, a.did, a.who.host, a.head.Rev)
+	if a.head.Rev != "" && errors.Is(err, commit.ErrRepo) {
+		// If nothing has changed since, there may be no block at all.
+		head, status, err = r.fetchRepo(ctx, a.did, a.who.host, "")
 	}
-	resp, err := r.get(ctx, a.who.host, api.SyncGetRepoNSID, params)
+	return head, status, err
+}
+
+// fetchRepo fetches a repository from its host, or what of it is newer than a revision, and reads the
+// commit.
+func (r *Relay) fetchRepo(ctx context.Context, did syntax.DID, host string, since syntax.TID) (head *commit.Sync, status string, err error) {
+	params := url.Values{"did": {string(did)}}
+	if since != "" {
+		params.Set("since", string(since))
+	}
+	resp, err := r.get(ctx, host, api.SyncGetRepoNSID, params)
 	if err != nil {
 		return nil, "", err
 	}
@@ -193,13 +204,13 @@ func (r *Relay) fetch(ctx context.Context, c *change) (head *commit.Sync, status
 		return nil, "", err
 	}
 	// Only the commit is read, which comes first.
-	repo, err := commit.ReadRepo(io.LimitReader(resp.Body, maxMessage), commit.RepoOptions{DID: a.did})
+	repo, err := commit.ReadRepo(io.LimitReader(resp.Body, maxMessage), commit.RepoOptions{DID: did})
 	if err != nil {
 		return nil, "", err
 	}
 	defer repo.Close()
 	signed := repo.Commit()
-	return &commit.Sync{DID: a.did, Rev: signed.Rev, Commit: car.Block{CID: repo.Root(), Data: signed.Encode()}, Time: r.Now()}, "", nil
+	return &commit.Sync{DID: did, Rev: signed.Rev, Commit: car.Block{CID: repo.Root(), Data: signed.Encode()}, Time: r.Now()}, "", nil
 }
 
 // local returns the store of a host in the same process; nil of any other.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	accounts "github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/bucket"
@@ -89,13 +91,13 @@ func OpenPart(ctx context.Context, cfg Config, part Part, at Place) (*Node, erro
 			entries.Blobs = nil
 			answers["repo"] = cloudflare.AnswerRepos(entries, "")
 			far.Directory = cloudflare.Answers(answers)
-			p.Store = storage.Store{Repos: far, Events: shared.Events, KV: shared.KV, Blobs: memory.New(memory.Config{}).Blobs}
+			p.Store = storage.Store{Repos: far, Events: shared.Events, KV: shared.KV, Blobs: noBlobs{memory.New(memory.Config{}).Blobs}}
 		}
 	} else {
 		far.Directory = at.Call(Directory)
 		p.Store = storage.Store{Repos: far, Events: cloudflare.RemoteEvents(far.Directory), KV: cloudflare.RemoteKV(far.Directory, p.Now)}
 		if part == Desk {
-			p.Store.Blobs = memory.New(memory.Config{}).Blobs // it has none, and an account's object deletes its own
+			p.Store.Blobs = noBlobs{memory.New(memory.Config{}).Blobs} // it has none, and an account's object deletes its own
 		} else {
 			err = openAccount(ctx, &p, syntax.DID(part), at, far)
 			answers["repo"] = cloudflare.AnswerRepos(storage.Store{Repos: p.Store.Repos, Blobs: p.Store.Blobs}, syntax.DID(part))
@@ -149,7 +151,14 @@ func openAccount(ctx context.Context, p *Platform, did syntax.DID, at Place, far
 	if err != nil {
 		return err
 	}
-	p.Store.Repos = repos{RemoteRepos: far, own: did, near: db.Store().Repos}
+	now := p.Now
+	if now == nil {
+		now = time.Now
+	}
+	p.Store.Repos = repos{
+		RemoteRepos: far, own: did, near: db.Store().Repos,
+		deleting: func() error { return at.Platform.Alarm(now().Add(deletedAfter)) },
+	}
 	p.near = near.KV
 	p.Store.Blobs, err = bucket.Open(ctx, bucket.Config{KV: near.KV, Bucket: at.Bucket})
 	return err
@@ -166,6 +175,14 @@ func (o turns) Transact(fn func() error) error {
 	o.turn.Lock()
 	defer o.turn.Unlock()
 	return o.Object.Transact(fn)
+}
+
+// noBlobs are the blobs of a part that has none. It takes none: they would lie in its memory.
+type noBlobs struct{ storage.Blobs }
+
+// Stage implements storage.Blobs.
+func (noBlobs) Stage(context.Context, syntax.DID, string, io.Reader, storage.BlobLimits) (storage.BlobInfo, error) {
+	return storage.BlobInfo{}, cloudflare.ErrElsewhere
 }
 
 // own is the store of the one account that an object has.
@@ -204,6 +221,8 @@ type repos struct {
 	cloudflare.RemoteRepos
 	own  syntax.DID
 	near storage.Repos
+	// deleting is called before the account is deleted.
+	deleting func() error
 }
 
 func (x repos) of(did syntax.DID) storage.Repos {
@@ -233,8 +252,14 @@ func (x repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 	return x.of(did).Replace(ctx, did, records, final)
 }
 
-// Delete implements storage.Repos.
+// Delete implements storage.Repos. If the object ends before it has told the directory and deleted the
+// blobs, nobody may ever ask it again: so there is an alarm.
 func (x repos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
+	if did == x.own {
+		if err := x.deleting(); err != nil {
+			return 0, err
+		}
+	}
 	return x.of(did).Delete(ctx, did, events)
 }
 
@@ -310,9 +335,11 @@ func (s *Server) tend(r *http.Request) {
 const (
 	unusedBlobs = 24 * time.Hour
 	tidyAfter   = unusedBlobs + time.Hour
+	// deletedAfter is when an object looks whether its account was deleted with all its blobs.
+	deletedAfter = time.Minute
 )
 
-// tidyAccount deletes blobs that no record of the account has, and returns when to do so again; zero:
+// tidyAccount deletes blobs that no record of the account has, or all if it was deleted, and returns when to do so again; zero:
 // after the next write.
 func (s *Server) tidyAccount(ctx context.Context) time.Time {
 	if s.part == Desk {
@@ -320,11 +347,15 @@ func (s *Server) tidyAccount(ctx context.Context) time.Time {
 	}
 	s.tending.Store(false)
 	did, before := syntax.DID(s.part), s.now().Add(-unusedBlobs)
-	_, err := s.platform.Store.Blobs.Collect(ctx, before)
-	if err == nil {
-		_, err = s.Host.SweepBlobs(ctx, did, before)
+	err := s.platform.Store.Repos.View(ctx, did, func(storage.Reader) error { return nil })
+	if errors.Is(err, storage.ErrNotFound) {
+		err = s.platform.Store.Blobs.DeleteAll(ctx, did)
+	} else if err == nil {
+		if _, err = s.platform.Store.Blobs.Collect(ctx, before); err == nil {
+			_, err = s.Host.SweepBlobs(ctx, did, before)
+		}
 	}
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	if err != nil && !errors.Is(err, repo.ErrRepoNotFound) {
 		s.log.Error("blobs that nobody uses", "err", err)
 		s.tending.Store(true)
 		return s.now().Add(retryLast)

@@ -43,6 +43,7 @@ type partObject struct {
 	tables  map[string]*durable.Memory
 	node    *Node
 	replays dpop.Replays
+	alarm   time.Time // that was set last
 }
 
 func newParts(t *testing.T, change ...func(env map[string]string)) *parts {
@@ -77,7 +78,7 @@ func (p *parts) part(name Part) *Node {
 		Bucket: p.bucket, Call: p.calls,
 		Platform: Platform{
 			HTTP: &http.Client{Transport: nettest.RoundTrip(p.reach)}, Now: p.now, Subscribers: func() int { return 1 },
-			Alarm: func(at time.Time) error { return nil }, Change: func(c *pds.Config) { o.replays = c.OAuth.Replays },
+			Alarm: func(at time.Time) error { o.alarm = at; return nil }, Change: func(c *pds.Config) { o.replays = c.OAuth.Replays },
 		},
 	})
 	if err != nil {

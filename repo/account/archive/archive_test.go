@@ -4,11 +4,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -340,6 +342,21 @@ func TestHostileArchives(t *testing.T) {
 		files[name+" left out"], files[name+" twice"], files[name+" changed"] = edit(name, drop), edit(name, twice), edit(name, flip)
 	}
 	files["other preferences"] = edit("preferences.json", func([]byte) (string, []byte, int) { return "", []byte("[]"), 1 })
+	// A blob that neither the file nor its manifest has any longer, although a record refers to it.
+	files["a blob hidden"] = rewrite(t, file, func(name string, c []byte) (string, []byte, int) {
+		var m archive.Manifest
+		switch {
+		case name == "blobs/"+s.blobs[0].String():
+			return name, c, 0
+		case name == "account.json":
+			if err := json.Unmarshal(c, &m); err != nil {
+				t.Fatal(err)
+			}
+			m.Blobs = slices.DeleteFunc(m.Blobs, func(b archive.Blob) bool { return b.CID == s.blobs[0].String() })
+			c, _ = json.Marshal(m)
+		}
+		return name, c, 1
+	})
 	for what, text := range files {
 		path := filepath.Join(t.TempDir(), "x.tar")
 		if err := os.WriteFile(path, text, 0o600); err != nil {
