@@ -33,8 +33,9 @@
 //
 // Repositories and commits must be signed by the key of the account's DID document. Events of a PDS
 // count for the accounts that it hosts now. A relay is trusted to tell the status of accounts, and
-// nothing else. A repository that fails is not used in part, and is read again later; the error is
-// in [Account.Error].
+// nothing else: its own takedowns and suspensions stand until it lifts them, for all else the PDS
+// decides when the account is read. A repository that fails is not used in part, and is read again
+// later; the error is in [Account.Error].
 //
 // Hosts are treated kindly: one or two downloads at a time from each, pauses as long as they ask
 // for, and longer ones after each failure. A host that fails, stalls or lies delays nobody else.

@@ -139,8 +139,9 @@ const (
 // what it was given is let go of before flush. An item that is too large for the buffer has to be
 // kept. Then room is called first, which bounds how many subscribers do so.
 type subscriber struct {
-	// cursor is the number of the last event seen; nil: start with what comes next.
+	// cursor is the number of the last event seen; nil: start with what comes after start.
 	cursor *int64
+	start  int64 // 0: the newest event
 	// lenient starts with what comes next, and does not fail, if the cursor is in the future.
 	lenient bool
 	// outdated, if not nil, is called if events after the cursor are no longer kept.
@@ -210,6 +211,9 @@ func (f *feed) serve(ctx context.Context, s subscriber) error {
 	}
 	defer f.leave(g)
 	at := newest
+	if s.start > 0 {
+		at = min(s.start, newest)
+	}
 	if s.cursor != nil {
 		at = *s.cursor
 		switch {

@@ -164,6 +164,9 @@ func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return c.put(x.messageType(), batch, x)
 		})
 		s.lenient = true
+		if q.hello {
+			s.start = 0 // it starts with its first message
+		}
 		if q.cursor != nil { // it is to be seen again
 			s.cursor = new(int64)
 			*s.cursor = max(*q.cursor-1, 0)

@@ -36,9 +36,10 @@ type Subscription struct {
 // present is a subscription that is open. wire and feed do not change once it is listed.
 type present struct {
 	Subscription
-	feed *feed
-	wire *wire
-	seq  atomic.Int64
+	feed  *feed
+	wire  *wire
+	start int64 // the newest event when it came; 0: not known
+	seq   atomic.Int64
 }
 
 // register are the subscriptions that are open.

@@ -161,6 +161,13 @@ func (cs *conns) serve(w http.ResponseWriter, r *http.Request, t terms, p *prese
 	}
 	out := &wire{timeout: cs.timeout}
 	defer cs.leave(out, leave)
+	if p.Cursor == nil {
+		// Whoever has the answer gets what is written from then on, so this is looked at before.
+		if _, p.start, err = p.feed.events.Bounds(r.Context()); err != nil {
+			refuse(w, http.StatusServiceUnavailable, "ServiceUnavailable", "the event log cannot be read")
+			return
+		}
+	}
 	ws, err := accept(&hijacker{w, out}, r, t)
 	if err != nil {
 		return // and it was answered
@@ -266,7 +273,7 @@ func (c *conn) put(typ websocket.MessageType, batch []*item, x choice) (n int, e
 
 // subscriber is how to serve the connection's, with put.
 func (c *conn) subscriber(p *present, put func(batch []*item) (int, error)) subscriber {
-	return subscriber{cursor: p.Cursor, put: put, flush: c.uncork, room: c.room, idle: c.ping, tick: c.tick.C, seen: &p.seq}
+	return subscriber{cursor: p.Cursor, start: p.start, put: put, flush: c.uncork, room: c.room, idle: c.ping, tick: c.tick.C, seen: &p.seq}
 }
 
 // room waits for a place to send a large item.
