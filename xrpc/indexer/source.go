@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -284,10 +283,8 @@ func (s *source) readStream(ctx context.Context) error {
 	if err := s.drain(ctx); err != nil { // so that the position is that of what was read
 		return err
 	}
-	client := *s.HTTP
-	client.Transport = &notify{base: client.Transport, connected: s.up}
 	s.told = false
-	c := stream.Consumer{URL: s.url + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: &client, Retry: func(err error) error {
+	c := stream.Consumer{URL: s.url + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: s.HTTP, Connected: s.up, Retry: func(err error) error {
 		s.failed(err)
 		s.told = false
 		return nil
@@ -403,24 +400,6 @@ func (s *source) event(ctx context.Context, seq int64, kind string, payload []by
 func (s *source) overflow(ctx context.Context, it *item) {
 	it.message = &commit.Sync{DID: it.message.About()} // the rest is not needed any more
 	s.lanes.add(it.message.About(), task{do: func() { s.lost(ctx, it) }})
-}
-
-// notify is a transport that calls connected when a WebSocket is open.
-type notify struct {
-	base      http.RoundTripper
-	connected func()
-}
-
-func (t *notify) RoundTrip(r *http.Request) (*http.Response, error) {
-	base := t.base
-	if base == nil {
-		base = http.DefaultTransport
-	}
-	resp, err := base.RoundTrip(r)
-	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
-		t.connected()
-	}
-	return resp, err
 }
 
 // readLocal follows a log in the process.

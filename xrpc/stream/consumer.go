@@ -48,6 +48,9 @@ type Consumer struct {
 	// pinged. A frame that has begun must be there after the same time, whatever answers come
 	// meanwhile. 0: one minute.
 	Idle time.Duration
+	// Connected, if not nil, is called when a connection is open: what is written from then on comes
+	// over it.
+	Connected func()
 	// Retry, if not nil, is told of each lost or refused connection, and ends
 	// the stream by returning an error.
 	Retry func(error) error
@@ -150,6 +153,9 @@ func (c *Consumer) once(ctx context.Context, yield func(Frame, error) bool) (got
 	defer conn.CloseNow()
 	defer c.left()
 	watch.conn = conn
+	if c.Connected != nil {
+		c.Connected()
+	}
 	limit := c.MaxFrame
 	if limit == 0 {
 		limit = 5 << 20

@@ -1,23 +1,17 @@
 package client_test
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
@@ -25,53 +19,6 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/oauth/client"
 )
-
-// officialPDS starts the official PDS, and returns its address.
-func officialPDS(t *testing.T, modules, directory string) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	listener.Close()
-	script, err := filepath.Abs("testdata/official-pds.cjs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cmd := exec.Command("node", script)
-	cmd.Env = append(os.Environ(), "NODE_PATH="+modules, "PDS_PORT="+port, "PDS_HOSTNAME=localhost", "PDS_DEV_MODE=true", "PDS_DATA_DIRECTORY="+dir,
-		"PDS_BLOBSTORE_DISK_LOCATION="+filepath.Join(dir, "blobs"), "PDS_JWT_SECRET=jwt-secret", "PDS_ADMIN_PASSWORD=password", "PDS_INVITE_REQUIRED=false",
-		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX="+hex.EncodeToString(bytes.Repeat([]byte{7}, 32)), "PDS_DID_PLC_URL="+directory,
-		"PDS_DISABLE_SSRF_PROTECTION=true", "PDS_DPOP_SECRET="+hex.EncodeToString(bytes.Repeat([]byte{8}, 32)))
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close()
-		kill := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
-		defer kill.Stop()
-		cmd.Wait()
-	})
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if lines.Text() == "ready" {
-			go io.Copy(io.Discard, out)
-			return "http://localhost:" + port
-		}
-	}
-	t.Fatal("the official PDS does not start")
-	return ""
-}
 
 // officialConsent is the browser of somebody who signs in at the official PDS and consents. It
 // returns the query that the app gets.
@@ -151,7 +98,7 @@ func TestOfficialPDS(t *testing.T) {
 	defer directory.Close()
 	plc := httptest.NewServer(directory)
 	defer plc.Close()
-	server := officialPDS(t, modules, plc.URL)
+	server := "http://" + testenv.OfficialPDS(t, modules, plc.URL)
 	ctx := t.Context()
 	var account struct{ DID, Handle string }
 	const password = "password of alice"

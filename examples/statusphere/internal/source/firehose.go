@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -64,8 +63,7 @@ func (f *firehose) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	operator := *f.Operator
-	c := stream.Consumer{URL: f.host + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: &operator, Retry: func(err error) error {
+	c := stream.Consumer{URL: f.host + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: f.Operator, Retry: func(err error) error {
 		f.log().Warn("the stream broke; it will be followed again", "source", f.host, "error", err)
 		return nil
 	}}
@@ -79,7 +77,7 @@ func (f *firehose) follow(ctx context.Context) error {
 	}
 	if !listed {
 		// What is written while the list is made comes over the stream, which is connected by then.
-		operator.Transport = &notify{base: operator.Transport, connected: f.listAll}
+		c.Connected = f.listAll
 	}
 	f.begin()
 	for frame, err := range c.Frames(ctx) {
@@ -235,22 +233,4 @@ func (f *firehose) listAll() {
 	case f.list <- struct{}{}:
 	default: // that was asked for already
 	}
-}
-
-// notify is a transport that calls connected after each successful answer.
-type notify struct {
-	base      http.RoundTripper
-	connected func()
-}
-
-func (t *notify) RoundTrip(r *http.Request) (*http.Response, error) {
-	base := t.base
-	if base == nil {
-		base = http.DefaultTransport
-	}
-	resp, err := base.RoundTrip(r)
-	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
-		t.connected()
-	}
-	return resp, err
 }
