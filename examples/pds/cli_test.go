@@ -230,7 +230,7 @@ func TestAccountCommands(t *testing.T) {
 	o.fails(2, "at least 1", "invite", "create", "-uses", "0")
 	o.fails(2, "unencrypted", "account", "list", "-url", "http://pds.example.com")
 	o.fails(1, "is the server running", "account", "list", "-url", "http://localhost:1")
-	newOperator(t, dir, p.port(), "PDS_ADMIN_PASSWORD=wrong").fails(1, "AuthMissing", "invite", "list")
+	newOperator(t, dir, p.port(), "PDS_ADMIN_PASSWORD=wrong").fails(1, "does not take the administrator's password", "invite", "list")
 }
 
 // note writes a record.

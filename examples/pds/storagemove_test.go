@@ -135,8 +135,8 @@ func (m *moving) hop(round int, was, is []string, to ...string) {
 	}
 	o.fails(0, "verified", command("-finish")...)
 	busy.Wait()
-	o.fails(1, "moved away", "serve")
 	m.p.interrupt()
+	o.fails(1, "moved away", "serve")
 	cancel()
 	seen := <-live
 	if t.Failed() {
