@@ -454,3 +454,22 @@ func TestResetHost(t *testing.T) {
 		a.settle(nil, alice)
 	})
 }
+
+// TestQuietHostBreaks: a host that has said nothing yet, so that there is no position, writes while the
+// connection is broken.
+func TestQuietHostBreaks(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		h := w.host("one.test")
+		alice := h.account("alice", 5)
+		a := w.app(t.TempDir(), all, indexer.Source{Host: h.url}).start()
+		a.settle(nil, alice)
+		h.outbox.Close() // the server is started again
+		h.write(alice, create(notes, "meanwhile", "x"))
+		next := &stream.Outbox{Events: h.store.Events}
+		defer next.Close()
+		h.hmu.Lock()
+		h.outbox = next
+		h.hmu.Unlock()
+		a.settle(nil, alice)
+	})
+}

@@ -284,11 +284,15 @@ func (s *source) readStream(ctx context.Context) error {
 		return err
 	}
 	s.told = false
-	c := stream.Consumer{URL: s.url + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: s.HTTP, Connected: s.up, Retry: func(err error) error {
+	c := stream.Consumer{URL: s.url + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: s.HTTP, Connected: s.up}
+	c.Retry = func(err error) error {
 		s.failed(err)
 		s.told = false
+		if c.Cursor == nil {
+			s.begins() // it has said nothing yet, and what it says before it is connected again is missed
+		}
 		return nil
-	}}
+	}
 	s.mu.Lock()
 	seq := s.done
 	s.mu.Unlock()
