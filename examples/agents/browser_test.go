@@ -29,7 +29,7 @@ func supervised(t *testing.T, o options) (url string) {
 
 // TestPage: the page shows what goes on, in a real browser; an agent and the process are killed by
 // their buttons, and the page goes on by itself.
-func TestPage(t *testing.T) {
+func TestBrowserPage(t *testing.T) {
 	if browser.Find() == "" {
 		chromium.Tab(t, browser.Options{}) // skips the test, before it has done much
 	}

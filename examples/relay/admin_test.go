@@ -278,7 +278,7 @@ func TestAdminRefuses(t *testing.T) {
 }
 
 // The pages in a real browser: hosts are added, limited and banned, accounts taken down.
-func TestPages(t *testing.T) {
+func TestBrowserPages(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some seconds")
 	}
