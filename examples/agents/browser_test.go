@@ -27,7 +27,7 @@ func supervised(t *testing.T, o options) (url string) {
 	return "http://" + o.listen
 }
 
-// TestPage: the page shows what goes on, in a real browser; an agent and the process are killed by
+// TestBrowserPage: the page shows what goes on, in a real browser; an agent and the process are killed by
 // their buttons, and the page goes on by itself.
 func TestBrowserPage(t *testing.T) {
 	if browser.Find() == "" {
