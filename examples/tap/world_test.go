@@ -172,16 +172,6 @@ func (c *client) next() message {
 	}
 }
 
-// none checks that no event comes for a while.
-func (c *client) none(d time.Duration) {
-	c.Helper()
-	select {
-	case m := <-c.events:
-		c.Fatal("an event came: ", text(m))
-	case <-time.After(d):
-	}
-}
-
 func (c *client) ack(m message) {
 	c.Helper()
 	c.ok(c.conn.Write(c.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"ack","id":%d}`, m.ID)))

@@ -108,10 +108,3 @@ func (l *lanes) work(did syntax.DID, x *lane) {
 		l.run(did, tasks)
 	}
 }
-
-// busy returns how many accounts have tasks.
-func (l *lanes) busy() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.lanes)
-}

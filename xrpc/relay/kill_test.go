@@ -148,7 +148,6 @@ type telling struct {
 	mu   sync.Mutex
 	last int64
 	seen map[int64][sha256.Size]byte
-	err  error
 }
 
 func (s *telling) count() int {

@@ -112,8 +112,8 @@ func BenchmarkReplay(b *testing.B) {
 	const events, consumers = 50_000, 10
 	r := &relay.Relay{Store: memory.New(memory.Config{})}
 	a := newAccount(b, "did:web:alice.example", "pds.test")
-	e := a.write(b, somePosts(0, 100))
-	e = a.write(b, somePosts(100, 1))
+	a.write(b, somePosts(0, 100))
+	e := a.write(b, somePosts(100, 1))
 	payload := e.Payload()
 	for i := range events {
 		did := syntax.DID(fmt.Sprintf("did:web:a%d.example", i%1000))

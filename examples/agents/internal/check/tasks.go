@@ -13,7 +13,6 @@ import (
 
 // contents is what a repository and its namespace have, in one snapshot.
 type contents struct {
-	name    string
 	memory  agent.Memory
 	letters map[string]string // by the writer's DID, a slash and the record key
 	records map[string]record // by path
