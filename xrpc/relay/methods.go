@@ -338,7 +338,7 @@ func (r *Relay) requestCrawl(ctx context.Context, _ *xrpc.Request, in api.SyncRe
 	case errors.Is(err, ErrBanned), errors.Is(err, ErrLoop):
 		err = &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorHostBanned, Message: "The host is banned"}
 	case errors.Is(err, ErrHostname):
-		err = xrpc.InvalidRequest("The hostname is not valid")
+		err = xrpc.InvalidRequest("The hostname is not a public DNS name. (For hosts on this machine and in private networks, the relay must be one for development.)")
 	case errors.Is(err, ErrNoServer):
 		err = &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorHostNotFound, Message: "The host does not answer as a PDS"}
 	case errors.Is(err, ErrTooMany):
