@@ -63,7 +63,10 @@ func settled(ix *indexer.Indexer) bool {
 	return ok
 }
 
-// BenchmarkBackfill reads repositories of records of some 300 bytes into SQLite.
+// BenchmarkBackfill reads repositories of records of some 300 bytes into SQLite. Two cores, quiet:
+//
+//	1x100000    56,627 records/s
+//	200x500     63,893 records/s
 func BenchmarkBackfill(b *testing.B) {
 	for _, size := range []struct{ repos, records int }{{1, 100_000}, {200, 500}} {
 		b.Run(fmt.Sprintf("%dx%d", size.repos, size.records), func(b *testing.B) {
@@ -110,6 +113,7 @@ func BenchmarkBackfill(b *testing.B) {
 }
 
 // BenchmarkLive applies commits of 100 accounts to SQLite, as they come from the stream of a host.
+// Two cores, quiet: 8,710 commits/s.
 func BenchmarkLive(b *testing.B) {
 	w := newLoopback(b)
 	h := w.host("one")

@@ -107,7 +107,9 @@ func heap() uint64 {
 
 // BenchmarkReplay is how many events a second ten consumers get together from a log, over loopback.
 //
-//	go test -run=- -bench=Replay -benchtime=1x ./xrpc/relay
+//	go test -run=- -bench=Replay -benchtime=1x -count 3 ./xrpc/relay
+//
+// Two cores, quiet: 196,577, 239,383 and 234,622 events/s.
 func BenchmarkReplay(b *testing.B) {
 	const events, consumers = 50_000, 10
 	r := &relay.Relay{Store: memory.New(memory.Config{})}
