@@ -1,8 +1,6 @@
 package main
 
 import (
-	"io"
-	"net/http"
 	"os"
 	"regexp"
 	"strconv"
@@ -35,20 +33,7 @@ func TestFigures(t *testing.T) {
 // metric is the value of a metric without labels.
 func (p *program) metric(name string) float64 {
 	p.t.Helper()
-	req, err := http.NewRequestWithContext(p.t.Context(), "GET", p.url+"/metrics", nil)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	req.SetBasicAuth("admin", testPassword)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	_, b := p.request("GET", "/metrics", nil)
 	m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindSubmatch(b)
 	if m == nil {
 		p.t.Fatalf("no %s", name)

@@ -60,19 +60,9 @@ func (m *meters) watch(s *server) {
 		m.methods[rt.NSID] = true
 	}
 	r := &m.registry
-	bounds := func(newest bool) func() (float64, bool) {
-		return func() (float64, bool) {
-			ctx, cancel := context.WithTimeout(context.Background(), probePatience)
-			defer cancel()
-			n, last, err := s.store.Events.Bounds(ctx)
-			if newest {
-				n = last
-			}
-			return float64(n), err == nil
-		}
-	}
-	r.Gauge("relay_event_newest_sequence", "Number of the newest event: the time in microseconds, or a little more.", bounds(true))
-	r.Gauge("relay_event_oldest_sequence", "Number of the oldest event that can be replayed.", bounds(false))
+	oldest, newest := metrics.EventBounds(s.store.Events, probePatience)
+	r.Gauge("relay_event_newest_sequence", "Number of the newest event: the time in microseconds, or a little more.", newest)
+	r.Gauge("relay_event_oldest_sequence", "Number of the oldest event that can be replayed.", oldest)
 	r.Gauge("relay_database_bytes", "Size of the database with its journal.", func() (float64, bool) {
 		n := s.databaseBytes()
 		return float64(n), n > 0

@@ -237,6 +237,21 @@ func (p *program) ask(method, path string, in, out any) (status int) {
 		}
 		body = bytes.NewReader(b)
 	}
+	status, b := p.request(method, path, body)
+	if out != nil {
+		if err := data.UnmarshalJSON(b, out); err != nil {
+			p.t.Fatalf("%s: %v", b, err)
+		}
+	}
+	if status != http.StatusOK {
+		p.t.Logf("%s %s: %s", method, path, b)
+	}
+	return status
+}
+
+// request makes a request of the administrator's.
+func (p *program) request(method, path string, body io.Reader) (status int, answer []byte) {
+	p.t.Helper()
 	req, err := http.NewRequestWithContext(p.t.Context(), method, p.url+path, body)
 	if err != nil {
 		p.t.Fatal(err)
@@ -247,19 +262,11 @@ func (p *program) ask(method, path string, in, out any) (status int) {
 		p.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
+	answer, err = io.ReadAll(res.Body)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if out != nil {
-		if err := data.UnmarshalJSON(b, out); err != nil {
-			p.t.Fatalf("%s: %v", b, err)
-		}
-	}
-	if res.StatusCode != http.StatusOK {
-		p.t.Logf("%s %s: %s", method, path, b)
-	}
-	return res.StatusCode
+	return res.StatusCode, answer
 }
 
 // do does an act, which works.

@@ -41,16 +41,24 @@ func (r *Relay) AddHost(ctx context.Context, name string) error { return r.add(c
 // are followed directly: these speak for themselves.
 func (r *Relay) AddRelay(ctx context.Context, name string) error { return r.add(ctx, name, true) }
 
-func (r *Relay) add(ctx context.Context, text string, relay bool) error {
+// admitted returns the name of a host that may be followed.
+func (r *Relay) admitted(ctx context.Context, text string) (name string, err error) {
 	if err := r.load(ctx); err != nil {
-		return err
+		return "", err
 	}
-	name, err := r.parseHost(text)
-	if err != nil {
-		return err
+	if name, err = r.parseHost(text); err != nil {
+		return "", err
 	}
 	if ban := r.banned(name); ban != nil {
-		return fmt.Errorf("%w: %s", ErrBanned, ban.Name)
+		return "", fmt.Errorf("%w: %s", ErrBanned, ban.Name)
+	}
+	return name, nil
+}
+
+func (r *Relay) add(ctx context.Context, text string, relay bool) error {
+	name, err := r.admitted(ctx, text)
+	if err != nil {
+		return err
 	}
 	_, err = r.put(ctx, name, func(row *hostRow) { row.Relay, row.Local = relay, false }, nil)
 	return err
@@ -361,15 +369,9 @@ var ErrNoServer = errors.New("relay: the host does not answer as a PDS")
 // a relay, and there may be so many new ones a day. Errors are those of AddHost, ErrNoServer, ErrLoop and
 // ErrTooMany.
 func (r *Relay) RequestCrawl(ctx context.Context, text string) error {
-	if err := r.load(ctx); err != nil {
-		return err
-	}
-	name, err := r.parseHost(text)
+	name, err := r.admitted(ctx, text)
 	if err != nil {
 		return err
-	}
-	if ban := r.banned(name); ban != nil {
-		return fmt.Errorf("%w: %s", ErrBanned, ban.Name)
 	}
 	if h := r.host(name); h != nil {
 		h.retry() // the kind of host stays

@@ -138,13 +138,7 @@ func missingInArchive(m *archive.Manifest) error {
 		return nil
 	}
 	err := fmt.Errorf("%w: %d blobs that records refer to are not on the server, or are damaged", errProblems, len(m.Missing))
-	for i, blob := range m.Missing {
-		if i == 10 {
-			return fmt.Errorf("%w\n  and %d more", err, len(m.Missing)-i)
-		}
-		err = fmt.Errorf("%w\n  %s", err, blob)
-	}
-	return err
+	return withFirst(err, m.Missing)
 }
 
 func accountImport(ctx context.Context, c *call) (err error) {

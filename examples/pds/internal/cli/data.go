@@ -325,12 +325,16 @@ func problemsError(r *check.Report) error {
 	if len(r.Problems) == 0 {
 		return nil
 	}
-	err := errProblems
-	for i, p := range r.Problems {
+	return withFirst(errProblems, r.Problems)
+}
+
+// withFirst is an error with the first ten of a list, a line each.
+func withFirst[T any](err error, list []T) error {
+	for i, x := range list {
 		if i == 10 {
-			return fmt.Errorf("%w\n  and %d more", err, len(r.Problems)-i)
+			return fmt.Errorf("%w\n  and %d more", err, len(list)-i)
 		}
-		err = fmt.Errorf("%w\n  %s", err, p)
+		err = fmt.Errorf("%w\n  %v", err, x)
 	}
 	return err
 }

@@ -160,23 +160,13 @@ func (s *Server) registerMetrics() {
 	for _, rt := range s.pds.Methods.Routes() {
 		s.meters.methods[rt.NSID] = true
 	}
-	m, host, events := &s.meters.registry, s.pds.Host, s.data.Store.Events
+	m, host := &s.meters.registry, s.pds.Host
 	always := func(f func() float64) func() (float64, bool) { return func() (float64, bool) { return f(), true } }
 	m.Gauge("pds_spool_bytes", "Bytes of downloads and imports in temporary files.", always(func() float64 { return float64(host.SpoolBytes()) }))
 	m.Gauge("pds_subscribers", "Subscribers of the event stream.", always(func() float64 { return float64(s.pds.Outbox.Subscribers()) }))
-	bounds := func(newest bool) func() (float64, bool) {
-		return func() (float64, bool) {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			defer cancel()
-			from, to, err := events.Bounds(ctx)
-			if newest {
-				from = to
-			}
-			return float64(from), err == nil
-		}
-	}
-	m.Gauge("pds_event_newest_sequence", "Number of the newest event: the time in microseconds, or a little more.", bounds(true))
-	m.Gauge("pds_event_oldest_sequence", "Number of the oldest event that can be replayed.", bounds(false))
+	oldest, newest := metrics.EventBounds(s.data.Store.Events, 5*time.Second)
+	m.Gauge("pds_event_newest_sequence", "Number of the newest event: the time in microseconds, or a little more.", newest)
+	m.Gauge("pds_event_oldest_sequence", "Number of the oldest event that can be replayed.", oldest)
 	m.Gauge("pds_accounts", "Repositories on this server.", func() (float64, bool) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
