@@ -62,7 +62,8 @@ func (x *jobs) keep(j *job, it *item) {
 	x.bytes += it.size
 }
 
-// open begins to keep commits. It is called in the order of the account's events.
+// open begins to keep commits. It is called in the order of the account's events, when the account
+// is due, as what is kept is lost if the job fails.
 func (x *jobs) open(j *job) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -169,9 +170,16 @@ var errBusy = errors.New("the host is busy")
 
 // job does what is due for an account. ctx ends when the job is cancelled, running with the indexer.
 func (r *run) job(running, ctx context.Context, j *job) {
-	r.lanes.do(j.did, func() { r.jobs.open(j) })
-	a, err := r.Sink.Account(ctx, j.did)
-	if err != nil || a.Due.IsZero() || a.Due.After(r.Now()) {
+	var a Account
+	var err error
+	due := false
+	r.lanes.do(j.did, func() {
+		a, err = r.Sink.Account(ctx, j.did)
+		if due = err == nil && !a.Due.IsZero() && !a.Due.After(r.Now()); due {
+			r.jobs.open(j) // before the next event, as events are kept only for what is due
+		}
+	})
+	if !due {
 		return
 	}
 	f := &fetch{run: r, j: j, d: &draft{before: a.Version, a: a}, sc: r.scope.Load()}

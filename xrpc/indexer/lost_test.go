@@ -1,10 +1,12 @@
 package indexer_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -123,5 +125,63 @@ func TestSlowIdentities(t *testing.T) {
 		a.eventually(func() error { return a.compare(nil, alice) })
 		close(hang)
 		a.settle(nil, append(slow, alice)...)
+	})
+}
+
+// lateSink is a sink whose list of what is due is old: it has an account in it that is not due any
+// more. While that account is looked up, something else happens.
+type lateSink struct {
+	indexer.Sink
+	meanwhile func()
+
+	mu  sync.Mutex
+	did syntax.DID
+}
+
+func (s *lateSink) Due(ctx context.Context, now time.Time, skip []string, perHost, most int) ([]indexer.Account, error) {
+	list, err := s.Sink.Due(ctx, now, skip, perHost, most)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.did != "" {
+		list = append(list, indexer.Account{DID: s.did})
+	}
+	return list, err
+}
+
+func (s *lateSink) Account(ctx context.Context, did syntax.DID) (indexer.Account, error) {
+	a, err := s.Sink.Account(ctx, did)
+	s.mu.Lock()
+	late := s.did == did
+	if late {
+		s.did = ""
+	}
+	s.mu.Unlock()
+	if late {
+		s.meanwhile()
+	}
+	return a, err
+}
+
+// TestEventsWhileNothingIsDue: an account is in the list of those that are due, but has been read by
+// the time its turn comes. The events that come at that moment are applied.
+func TestEventsWhileNothingIsDue(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		h := w.host("one.test")
+		alice := h.account("alice", 5)
+		a := w.app(t.TempDir(), indexer.Scope{DIDs: []syntax.DID{alice}}, indexer.Source{Host: h.url})
+		late := &lateSink{Sink: a.sink}
+		a.ix.Sink, a.ix.Relist = late, -1
+		a.start().settle(nil, alice)
+		looked := make(chan struct{})
+		late.meanwhile = func() {
+			h.write(alice, create(notes, "meanwhile", "x"))
+			time.Sleep(time.Millisecond) // in the bubble: until all have taken it as far as they can
+			close(looked)
+		}
+		late.mu.Lock()
+		late.did = alice
+		late.mu.Unlock()
+		<-looked
+		a.settle(nil, alice)
 	})
 }
