@@ -384,6 +384,7 @@ func TestSockets(t *testing.T) {
 	}
 	seen := make(map[string]bool)
 	got := [2]int{}
+	counts := make(map[string]int)
 	for end := time.After(30 * time.Second); len(seen) < 36; {
 		var m message
 		select {
@@ -394,9 +395,15 @@ func TestSockets(t *testing.T) {
 			got[1]++
 			b.ack(m)
 		case <-end:
-			t.Fatalf("%d events came", len(seen))
+			for _, acct := range accounts {
+				_, body := w.request("GET", "/info/"+string(acct.DID), "")
+				t.Log(body)
+			}
+			_, body := w.request("GET", "/stats/outbox-buffer", "")
+			t.Fatalf("%d events came %v %v", len(seen), counts, body)
 		}
 		seen[fmt.Sprint(m.ID)] = true
+		if m.Record != nil { counts[string(m.Record.DID)]++ }
 	}
 	if got[0] == 0 || got[1] == 0 {
 		t.Error(got)

@@ -315,6 +315,7 @@ func (r *run) verified(ctx context.Context, d *draft, s *source, e *commit.Event
 	}
 	if first { // nothing was there before
 		d.a.State, d.a.Due, d.a.Read = Synchronized, time.Time{}, r.Now()
+		d.a.Filter = r.scope.Load().records.text
 		d.a.Tries, d.a.Error = 0, ""
 		if !s.Trusted {
 			_, _ = r.lookUp(ctx, d) // it was resolved just now

@@ -185,3 +185,27 @@ func TestEventsWhileNothingIsDue(t *testing.T) {
 		a.settle(nil, alice)
 	})
 }
+
+// blindSink is a sink that never says what is due.
+type blindSink struct{ indexer.Sink }
+
+func (blindSink) Due(context.Context, time.Time, []string, int, int) ([]indexer.Account, error) {
+	return nil, nil
+}
+
+// TestFirstEventsOfTracked: an account that was named before it existed has all its records, though
+// it is followed from its first commit and never read.
+func TestFirstEventsOfTracked(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		h := w.host("one.test")
+		bob := h.account("bob", 1)
+		a := w.app(t.TempDir(), indexer.Scope{DIDs: []syntax.DID{bob}}, indexer.Source{Host: h.url})
+		a.ix.Sink, a.ix.Relist = blindSink{a.sink}, -1
+		a.start()
+		time.Sleep(time.Second) // until it is connected
+		alice := syntax.DID("did:web:alice.example")
+		w.ok(a.ix.Track(ctx, alice))
+		h.account("alice", 5)
+		a.eventually(func() error { return a.compare(nil, alice) })
+	})
+}
