@@ -51,10 +51,10 @@ func mutantOne_[T ~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~ui
 }
 `
 
-// rendered returns a file with its mutants, on the same lines as without.
+// rendered returns a file with its mutants. What follows a mutant is told to be on the line where it was.
 func rendered(p *pkg, file int, of []*mutant) []byte {
 	src := p.sources[file]
-	// Outer places come before those in them; of two mutants of one place, one is inside the other.
+	// Outer places come before those in them. Of two mutants of one place, either may be inside the other.
 	of = slices.Clone(of)
 	slices.SortStableFunc(of, func(a, b *mutant) int {
 		if a.pos != b.pos {
@@ -84,6 +84,7 @@ func rendered(p *pkg, file int, of []*mutant) []byte {
 				return text(n.Pos(), n.End(), in)
 			}))
 			from = m.end
+			fmt.Fprintf(&b, " /*line %s:%d*/", m.file, p.fset.Position(m.end).Line)
 		}
 		b.Write(src[p.offset(from):p.offset(to)])
 		return b.String()

@@ -89,10 +89,13 @@ func (f *finder) decl(d ast.Decl) {
 
 func (f *finder) parent() ast.Node { return f.stack[len(f.stack)-1] }
 
-// text is the source of a node, on one line.
-func (f *finder) text(n ast.Node) string {
-	return strings.Join(strings.Fields(string(f.src[f.p.offset(n.Pos()):f.p.offset(n.End())])), " ")
+// source is the text of a node.
+func (f *finder) source(n ast.Node) string {
+	return string(f.src[f.p.offset(n.Pos()):f.p.offset(n.End())])
 }
+
+// text is the same on one line.
+func (f *finder) text(n ast.Node) string { return strings.Join(strings.Fields(f.source(n)), " ") }
 
 func (f *finder) add(kind string, n ast.Node, to string, render func(m *mutant, part func(ast.Node) string) string) {
 	from := f.text(n)
@@ -159,9 +162,9 @@ func (f *finder) binary(n *ast.BinaryExpr) {
 	replace := func(kind string, op token.Token) {
 		f.add(kind, n, f.text(n.X)+" "+op.String()+" "+f.text(n.Y),
 			func(m *mutant, part func(ast.Node) string) string {
-				x, y := part(n.X), part(n.Y)
-				return fmt.Sprintf("(mutant_ == %d && (%s %s %s) || mutant_ != %d && (%s %s %s))",
-					m.id, x, op, y, m.id, x, n.Op, y)
+				// Other mutants, of the same place too, matter only if this one is not chosen.
+				return fmt.Sprintf("(mutant_ == %d && (%s %s %s) || mutant_ != %d && (%s))",
+					m.id, f.source(n.X), op, f.source(n.Y), m.id, part(n))
 			})
 	}
 	if op, ok := opposite[n.Op]; ok {
