@@ -41,7 +41,7 @@ func WriteFunc(path string, fn func(io.Writer) error) error {
 		return err
 	}
 	defer os.Remove(f.Name()) // fails once it has its name
-	if err := errors.Join(fn(f), flushed(f.Name(), f.Sync()), f.Close()); err != nil {
+	if err := errors.Join(fn(f), SyncFile(f), f.Close()); err != nil {
 		return err
 	}
 	return Rename(f.Name(), path)
@@ -65,13 +65,16 @@ func Remove(path string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
+// SyncFile flushes an open file.
+func SyncFile(f *os.File) error { return flushed(f.Name(), f.Sync()) }
+
 // Sync flushes a file that was written and closed.
 func Sync(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	return errors.Join(flushed(path, f.Sync()), f.Close())
+	return errors.Join(SyncFile(f), f.Close())
 }
 
 // SyncDir makes the entries of a directory durable: files that were made, renamed or removed.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/internal/sqlitevfs/faultvfs"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
@@ -15,7 +16,7 @@ import (
 func TestPowerFailure(t *testing.T) {
 	vfs := faultvfs.Install()
 	t.Cleanup(func() { durablefile.Watch.Store(nil) })
-	for seed := range uint64(3) {
+	for seed := range testenv.Rounds[uint64](t, 2, 50) {
 		storagetest.RunPowerFailure(t, storagetest.Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
 			db, err := Open(tb.Context(), filepath.Join(dir, "test.sqlite"), Config{})
 			if err != nil {

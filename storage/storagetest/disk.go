@@ -170,13 +170,15 @@ func (d *disk) step(s diskStep) {
 
 // read describes the store, after it has read the heads, as the contract asks of
 // who wants to know what became of a step.
-func (d *disk) read() (lines []string, err error) {
+func (d *disk) read() (lines []string, err error) { return d.readFrom(d.Store) }
+
+func (d *disk) readFrom(s storage.Store) (lines []string, err error) {
 	for _, a := range d.about {
-		if _, err := d.Repos.Head(d.ctx, a.did); err != nil && !errors.Is(err, storage.ErrNotFound) {
+		if _, err := s.Repos.Head(d.ctx, a.did); err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return nil, err
 		}
 	}
-	return dump(d.ctx, storage.Store{Repos: d.Repos, Events: d.Events, KV: d.KV})
+	return dump(d.ctx, storage.Store{Repos: s.Repos, Events: s.Events, KV: s.KV})
 }
 
 // honest checks that an error of the disk is not passed off as something else, and that a full one

@@ -133,7 +133,8 @@ func (p *power) check(dir string, before, after []string, done bool, step string
 	}
 	p.states++
 	s, closeIt := d.backend.Open(d.TB, dir)
-	got := d.state(s)
+	got, err := d.readFrom(s)
+	d.ok(err, "seed %d, power failure %d %s %q: read the whole store", p.seed, n, when, step)
 	switch {
 	case done:
 		d.sameLines(got, after, "seed %d, power failure %d %s %q", p.seed, n, when, step)
