@@ -5,7 +5,8 @@
 // order. So a [Disk] remembers what was flushed, and [Disk.Crash] writes one of the many states between
 // that and the present one:
 //
-//   - each name in a directory that has changed since is the old one or the new one;
+//   - each name in a directory that has changed since is the old one or the new one, but a file that
+//     was renamed has one of its names at least;
 //   - of a file that has changed since, each sector of 512 bytes is the old one or the new one, in one
 //     of several patterns: all lost, all there, a beginning, some here and there;
 //   - a file that has grown may have its new size with zeros in place of what was written.
@@ -18,6 +19,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -141,51 +143,109 @@ func (i *inode) read() ([]byte, error) {
 func (d *Disk) Crash(to string, random *rand.Rand) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	c := &crash{Disk: d, random: random, placed: map[*inode]bool{}}
 	// How likely it is that something newer than the last flush is there.
-	chance := []float64{0, 0.1, 0.5, 0.9, 1}[random.IntN(5)]
-	return d.crashDir(d.top, d.root, to, chance, random)
+	c.chance = []float64{0, 0.1, 0.5, 0.9, 1}[random.IntN(5)]
+	top := &entry{is: d.top}
+	if err := c.choose(top, d.root); err != nil {
+		return err
+	}
+	// A rename is one change: a file that had a name and has one now has not lost both.
+	err := filepath.WalkDir(d.root, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		i, err := d.at(path)
+		if errors.Is(err, fs.ErrNotExist) || i == nil || c.placed[i] {
+			return nil
+		}
+		for _, l := range c.left {
+			if l.is == i {
+				l.under.names[l.name] = &entry{is: i}
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.write(top, to)
 }
 
-func (d *Disk) crashDir(i *inode, path, to string, chance float64, random *rand.Rand) error {
-	old, now := i.names, i.names
-	if here, err := d.at(path); err == nil && here == i {
-		if now, err = d.entries(path); err != nil {
+// crash is one state that is being made.
+type crash struct {
+	*Disk
+	random *rand.Rand
+	chance float64
+	placed map[*inode]bool
+	left   []leftOut
+}
+
+// entry is a name in the state.
+type entry struct {
+	is    *inode
+	names map[string]*entry // of a directory
+}
+
+// leftOut is a file whose flushed name is not in the state.
+type leftOut struct {
+	is    *inode
+	under *entry
+	name  string
+}
+
+// choose decides which names are in a directory, which is at a path now, if it is there still.
+func (c *crash) choose(e *entry, path string) error {
+	old, now := e.is.names, e.is.names
+	if here, err := c.at(path); err == nil && here == e.is {
+		if now, err = c.entries(path); err != nil {
 			return err
 		}
 	}
-	var names []string
-	for name := range old {
-		names = append(names, name)
-	}
+	names := slices.Collect(maps.Keys(old))
 	for name := range now {
 		if old[name] == nil {
 			names = append(names, name)
 		}
 	}
-	slices.Sort(names)
+	slices.Sort(names) // so that a seed gives the same state
+	e.names = map[string]*entry{}
 	for _, name := range names {
 		is := old[name]
-		if random.Float64() < chance {
+		if c.random.Float64() < c.chance {
 			is = now[name]
+		}
+		if was := old[name]; was != nil && was != is && !was.info.IsDir() {
+			c.left = append(c.left, leftOut{was, e, name})
 		}
 		if is == nil {
 			continue
 		}
-		target := filepath.Join(to, name)
+		c.placed[is] = true
+		e.names[name] = &entry{is: is}
 		if is.info.IsDir() {
-			if err := os.Mkdir(target, 0o700); err != nil {
+			if err := c.choose(e.names[name], filepath.Join(path, name)); err != nil {
 				return err
 			}
-			if err := d.crashDir(is, filepath.Join(path, name), target, chance, random); err != nil {
+		}
+	}
+	return nil
+}
+
+func (c *crash) write(e *entry, to string) error {
+	for _, name := range slices.Sorted(maps.Keys(e.names)) {
+		child, target := e.names[name], filepath.Join(to, name)
+		if child.is.info.IsDir() {
+			if err := errors.Join(os.Mkdir(target, 0o700), c.write(child, target)); err != nil {
 				return err
 			}
 			continue
 		}
-		present, err := is.read()
+		present, err := child.is.read()
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(target, torn(is.content, present, random), 0o600); err != nil {
+		if err := os.WriteFile(target, torn(child.is.content, present, c.random), 0o600); err != nil {
 			return err
 		}
 	}

@@ -39,8 +39,9 @@ func (f *Faults) Set(fault func() error) {
 	f.fault.Store(&fault)
 }
 
-// Watch makes synced be told of each file, and of each directory, that was flushed. Nil: nobody is.
-// It may be called concurrently.
+// Watch makes synced be told of each file, and of each directory, that is to be flushed, for tests that
+// simulate a power failure. Meanwhile the system is not asked to flush files, which takes long. Nil: it
+// is again. synced may be called concurrently.
 func (f *Faults) Watch(synced func(path string)) {
 	if synced == nil {
 		f.synced.Store(nil)
@@ -125,8 +126,12 @@ func (f *file) Sync(flags vfs.SyncFlag) error {
 	if err := f.faults.ask(); err != nil {
 		return err
 	}
-	err := f.File.Sync(flags)
-	if err == nil && f.path != "" {
+	if f.faults.synced.Load() == nil || f.path == "" {
+		return f.File.Sync(flags)
+	}
+	// A -wal file writes what it holds back when it is asked for its size.
+	_, err := f.File.Size()
+	if err == nil {
 		f.faults.tell(f.path)
 		if f.syncDir {
 			f.syncDir = false
