@@ -1,9 +1,11 @@
 package dpop
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/crypto"
 )
@@ -85,5 +87,41 @@ func TestProofsAtTheBounds(t *testing.T) {
 	nowhere.URL = "x"
 	if _, err := v.Verify(t.Context(), forge(t, key, good, claims), nowhere); err == nil || errors.Is(err, ErrInvalid) {
 		t.Errorf("a request without an address, which is no fault of the proof: %v", err)
+	}
+}
+
+// Without nonces, a proof counts once for as long as its age allows.
+func TestReplayWithoutNonces(t *testing.T) {
+	c := newClock()
+	v, key := &Verifier{Replays: &Memory{}, Now: c.now}, newKey(t, crypto.K256)
+	text, err := Sign(t.Context(), key, target, "", c.now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(t.Context(), text, target); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		if _, err := v.Verify(t.Context(), text, target); !errors.Is(err, ErrReplayed) {
+			t.Errorf("once more: %v", err)
+		}
+		c.add(defaultAge / 4)
+	}
+	c.add(2 * time.Second)
+	if _, err := v.Verify(t.Context(), text, target); !errors.Is(err, ErrInvalid) || errors.Is(err, ErrReplayed) {
+		t.Errorf("when it is too old: %v", err)
+	}
+}
+
+var errLocked = errors.New("locked")
+
+// locked is a key that cannot be used at present.
+type locked struct{ *crypto.PrivateKey }
+
+func (locked) Sign(context.Context, []byte) ([]byte, error) { return nil, errLocked }
+
+func TestKeysThatDoNotSign(t *testing.T) {
+	if text, err := Sign(t.Context(), locked{newKey(t, crypto.P256)}, target, "", newClock().now()); !errors.Is(err, errLocked) || text != "" {
+		t.Errorf("%q, %v", text, err)
 	}
 }
