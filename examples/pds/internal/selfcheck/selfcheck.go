@@ -77,6 +77,9 @@ func Checks(in Input) []doctor.Check {
 			list = append(list, in.Target.Forwarded(in.EchoKey))
 		}
 	}
+	if cfg.TLS.ACME {
+		list = append(list, authority(in))
+	}
 	if in.Watch == nil {
 		in.Watch = &timecheck.Watch{Servers: TimeServers(cfg.PLC, cfg.Crawlers), Now: cfg.Now}
 		if in.Store.Events != nil {
