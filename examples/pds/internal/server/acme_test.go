@@ -70,7 +70,9 @@ func TestServerGetsItsCertificate(t *testing.T) {
 	}
 	address = s.listener.Addr().String()
 	close(ready)
-	until(t, "certificate", func() bool { return strings.Contains(measured(s), `pds_certificate_requests_total{result="obtained"} 1`) })
+	until(t, "certificate", func() bool {
+		return strings.Contains(measured(s), `pds_certificate_requests_total{result="obtained"} 1`)
+	})
 	if text := measured(s); !strings.Contains(text, `pds_certificate_expiry_timestamp_seconds{name="pds.site.test"} 1`) {
 		t.Error(text)
 	}
