@@ -5,6 +5,7 @@
 //	secrets.json       keys, and the passwords that were generated
 //	plc.jsonl          the did:plc directory of a development server, and plc.port its port
 //	acme/              certificates, which can be had again
+//	update.json        which version is the newest, if the server asks for that
 //	tmp/               downloads and uploads under way; not backed up
 //	lock               held by the processes that use the directory
 //	serve.lock         held by the server, unless the database is another one: there is one server
@@ -21,6 +22,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/pdskit/pdskit/examples/pds/internal/update"
 	"github.com/pdskit/pdskit/internal/filelock"
 	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
@@ -300,7 +302,7 @@ var Layout = backup.Layout{Database: Database, Blobs: Blobs, Others: []string{Se
 
 // Source is the directory as what is backed up.
 func (d *Dir) Source() backup.Source {
-	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Elsewhere: d.where, Dir: d.Path, Own: []string{lockName, moveName, serveName, PLCPort, ACME}}
+	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Elsewhere: d.where, Dir: d.Path, Own: []string{lockName, moveName, serveName, PLCPort, ACME, update.File}}
 }
 
 // Files returns a backup.Backup.Files: the secrets, and the did:plc directory of a development

@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/certs"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
+	"github.com/pdskit/pdskit/examples/pds/internal/update"
 	"github.com/pdskit/pdskit/xrpc/doctor"
 	"github.com/pdskit/pdskit/xrpc/mail"
 )
@@ -81,6 +82,28 @@ func authority(in Input) doctor.Check {
 			return []doctor.Finding{doctor.Bad(remedy, "the certificate has ended at %s", s.Expires.Format("2006-01-02 15:04 UTC"))}
 		}
 		return []doctor.Finding{doctor.Good("the authority gives certificates; this one is good until %s", s.Expires.Format("2006-01-02 15:04 UTC"))}
+	}}
+}
+
+// newer looks at what the server has noted of newer versions. It asks nobody.
+func newer(in Input) doctor.Check {
+	return doctor.Check{Name: "update", Run: func(context.Context) []doctor.Finding {
+		n, err := update.Read(in.Config.DataDirectory)
+		switch {
+		case err != nil:
+			return []doctor.Finding{doctor.Warn("delete the file: it is written anew", "%v", err)}
+		case n.Newer(in.Version):
+			text := fmt.Sprintf("version %s is out; this is %s", n.Latest, in.Version)
+			if n.URL != "" {
+				text += " (" + n.URL + ")"
+			}
+			return []doctor.Finding{doctor.Warn("read what has changed, make a backup, and install it: the guide's section \"Upgrade\"", "%s", text)}
+		case n.Problem != "":
+			return []doctor.Finding{doctor.Skip("the list of releases, %s, cannot be read: %s", in.Config.UpdateFeed, n.Problem)}
+		case n.Asked.IsZero():
+			return []doctor.Finding{doctor.Skip("the list of releases was not asked yet")}
+		}
+		return []doctor.Finding{doctor.Good("there is no newer version than %s, as of %s", in.Version, n.Asked.Format("2006-01-02 15:04 UTC"))}
 	}}
 }
 

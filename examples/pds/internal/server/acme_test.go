@@ -5,13 +5,18 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/certs"
 	"github.com/pdskit/pdskit/examples/pds/internal/certs/acmetest"
+	"github.com/pdskit/pdskit/examples/pds/internal/update"
 	"github.com/pdskit/pdskit/xrpc/doctor"
 )
 
@@ -108,5 +113,37 @@ func TestServerWithoutCertificate(t *testing.T) {
 	s.meters.certificate("pds.site.test", certs.Event{Kind: certs.Renewed, Name: "alice.pds.site.test", Expires: time.Unix(2e9, 0)})
 	if text := measured(s); strings.Contains(text, "alice") {
 		t.Error("a label for each account")
+	}
+}
+
+// Who asks for it is told of a newer version, in the log and by the doctor; others ask nobody.
+func TestUpdateNotice(t *testing.T) {
+	asked := make(chan bool, 10)
+	feed := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- true
+		fmt.Fprint(w, `{"tag_name":"v99.0.0","html_url":"https://example.com/v99"}`)
+	}))
+	defer feed.Close()
+	var log buffer
+	s, err := Start(t.Context(), testConfig(t, map[string]string{"PDS_UPDATE_CHECK": feed.URL}), slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Shutdown(context.Background())
+	<-asked
+	until(t, "line in the log", func() bool { return strings.Contains(log.String(), "there is a newer version") })
+	report, err := s.doctor.Now(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(report.Findings, func(f doctor.Finding) bool { return f.Check == "update" }); i < 0 || report.Findings[i].Level != doctor.Warning ||
+		!strings.Contains(report.Findings[i].Text, "version 99.0.0 is out") || !strings.Contains(report.Findings[i].Text, "https://example.com/v99") {
+		t.Errorf("%+v", report.Findings)
+	}
+	if cfg := testConfig(t, nil); cfg.UpdateFeed != "" {
+		t.Error("it asks without being told to")
+	}
+	if cfg := testConfig(t, map[string]string{"PDS_UPDATE_CHECK": "true"}); cfg.UpdateFeed != update.Feed {
+		t.Error(cfg.UpdateFeed)
 	}
 }
