@@ -21,6 +21,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
 // Authority is one that runs.
@@ -95,9 +97,11 @@ func (a *Authority) serve(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/nonce" {
 		return
 	}
-	var jws struct{ Payload string }
+	var jws struct {
+		Payload string `json:"payload"`
+	}
 	body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<20))
-	json.Unmarshal(body, &jws)
+	exactjson.UnmarshalAnswer(body, &jws)
 	payload, _ := base64.RawURLEncoding.DecodeString(jws.Payload)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -124,8 +128,12 @@ func (a *Authority) newOrder(w http.ResponseWriter, payload []byte) {
 		problem(w, 429, "rateLimited", a.refusal)
 		return
 	}
-	var in struct{ Identifiers []struct{ Value string } }
-	if json.Unmarshal(payload, &in) != nil || len(in.Identifiers) != 1 {
+	var in struct {
+		Identifiers []struct {
+			Value string `json:"value"`
+		} `json:"identifiers"`
+	}
+	if exactjson.UnmarshalAnswer(payload, &in) != nil || len(in.Identifiers) != 1 {
 		problem(w, 400, "malformed", "one name, please")
 		return
 	}
@@ -151,8 +159,10 @@ func (a *Authority) step(w http.ResponseWriter, kind string, n int, payload []by
 		}
 		answer(w, 200, a.challenge(n))
 	case "finalize":
-		var in struct{ CSR string }
-		json.Unmarshal(payload, &in)
+		var in struct {
+			CSR string `json:"csr"`
+		}
+		exactjson.UnmarshalAnswer(payload, &in)
 		der, _ := base64.RawURLEncoding.DecodeString(in.CSR)
 		chain, err := a.sign(o.name, der)
 		if err != nil || o.status != "ready" {
