@@ -55,7 +55,7 @@ const (
 var ErrMoving = errors.New("datadir: another migrate-storage is running (or was stopped, and has not ended)")
 
 // ErrInUse: another process uses the directory.
-var ErrInUse = errors.New("datadir: the data directory is in use (is the server running?)")
+var ErrInUse = errors.New("datadir: the data directory is in use (is the server running? \"systemctl stop pds\" ends it, and \"systemctl start pds\" starts it afterwards)")
 
 // ErrServer: backups and restoring are for the database in the directory.
 var ErrServer = errors.New("datadir: PDS_DATABASE_URL is set: back up and restore the database with PostgreSQL's own tools, such as pg_dump, and the data directory with it")
@@ -145,7 +145,7 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	}
 	if opt.Existing {
 		if _, err := os.Stat(file); err != nil {
-			return nil, fmt.Errorf("no server's data in %s: %w", path, err)
+			return nil, fmt.Errorf("no server's data in %s (is PDS_DATA_DIRECTORY, or -env-file, that of the server, and was it started once?): %w", path, err)
 		}
 	} else if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, explain("PDS_DATA_DIRECTORY", path, err)
