@@ -29,6 +29,7 @@ type world struct {
 	address   string
 	events    chan Event
 	passed    atomic.Int64 // time
+	asked     atomic.Int32 // calls of the policy: tries
 	down      atomic.Bool  // the authority does not reach the server
 
 	mu  sync.Mutex
@@ -56,6 +57,7 @@ func newWorld(t *testing.T, dir string) *world {
 		Name: name, Dir: dir, Directory: w.authority.URL, Email: "admin@site.test", Logger: slog.New(slog.NewTextHandler(w, nil)),
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.passed.Load())) }, Event: func(e Event) { w.events <- e },
 		Policy: func(_ context.Context, host string) error {
+			w.asked.Add(1)
 			if host != name && host != "alice."+name {
 				return errors.New("no such account")
 			}
@@ -142,11 +144,11 @@ func TestFailure(t *testing.T) {
 	if e.Name != name || !strings.Contains(e.Reason, "no route to host") {
 		t.Errorf("%+v", e)
 	}
-	orders := w.authority.Orders()
+	orders, asked := w.authority.Orders(), w.asked.Load()
 	for range 5 {
 		w.handshake(name)
 	}
-	if n := w.authority.Orders(); n != orders {
+	if n := w.authority.Orders(); n != orders || w.asked.Load() != asked {
 		t.Errorf("%d orders instead of %d: strangers use up the authority's patience", n, orders)
 	}
 	s, err := ReadState(dir)
