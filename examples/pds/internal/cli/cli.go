@@ -106,7 +106,7 @@ func commands() []command {
 		{name: "mail list", short: "List the mail that waits or was given up.", long: mailHelp, run: mailList},
 		{name: "mail retry", args: "[ID...]", short: "Try mail again at once. It is noted in the audit trail.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("To be tried again", retryMail)},
 		{name: "mail drop", args: "[ID...]", short: "Delete mail that waits or was given up. It is noted in the audit trail.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("Deleted", dropMail)},
-		{name: "backup", args: "DIRECTORY", short: "Back up everything, while the server runs.", long: backupHelp, min: 1, max: 1, flags: backupFlags, run: runBackup},
+		{name: "backup", args: "DIRECTORY|s3://BUCKET/PREFIX", short: "Back up everything, while the server runs.", long: backupHelp, min: 1, max: 1, flags: backupFlags, run: runBackup},
 		{name: "restore", args: "BACKUP", short: "Restore a backup into an empty data directory.", long: restoreHelp, min: 1, max: 1, flags: restoreFlags, run: restore},
 		{name: "verify-backup", args: "BACKUP", short: "Restore a backup into a temporary folder and check it, for a trial.", long: verifyHelp, min: 1, max: 1, flags: verifyFlags, run: verifyBackupCommand},
 		{name: "check", args: "[ACCOUNT...]", short: "Read everything and report what is wrong, while the server runs.", long: checkHelp, max: -1, flags: checkFlags, run: runCheck},
