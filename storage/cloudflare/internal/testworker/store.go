@@ -34,7 +34,7 @@ type world struct {
 func newWorld(ctx context.Context, host *cloudflare.Host, mux *http.ServeMux) *world {
 	w := &world{faults: &faults{host: host}}
 	var store storage.Store
-	if strings.HasPrefix(host.Value("ctx").Get("id").Get("name").String(), "account") {
+	if strings.HasPrefix(nameOf(host), "account") {
 		store = w.account(ctx, host)
 	} else {
 		store = w.openSolo(ctx, host)
@@ -54,11 +54,25 @@ func newWorld(ctx context.Context, host *cloudflare.Host, mux *http.ServeMux) *w
 	return w
 }
 
+// nameOf is the name of the object, which the platform does not tell one that an alarm starts.
+func nameOf(host *cloudflare.Host) string {
+	about := must(host.Object("about"))
+	if kept, err := about.Get("name"); err == nil {
+		return string(kept)
+	}
+	name := host.Value("ctx").Get("id").Get("name").String()
+	if err := about.Transact(func() error { return about.Set("name", []byte(name)) }); err != nil {
+		panic(err)
+	}
+	return name
+}
+
 // account opens the store of one account of many.
 func (w *world) account(ctx context.Context, host *cloudflare.Host) storage.Store {
 	shared := memory.New(memory.Config{}) // but for the directory, nothing is asked of it
+	objects := must(host.Objects("kv"))
 	db := must(durable.New(ctx, durable.Config{
-		Shared: shared, Objects: faultyObjects{must(host.Objects("kv")), w.faults},
+		Shared: shared, Objects: faultyObjects{objects, objects.(durable.Marker), w.faults},
 		Directory: faultyDirectory{must(host.Directory("ACCOUNT", "directory")), w.faults},
 	}))
 	host.GuardTime = time.Duration(testpds.Number(host.Env("GUARD"))) * time.Millisecond
