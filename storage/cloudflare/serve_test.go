@@ -29,7 +29,7 @@ func startWorkerConfig(tb testing.TB, cfg workerd.Config) *workerd.Server {
 	tb.Helper()
 	workerd.Program(tb) // skips the test before anything is built
 	cfg.Modules = map[string][]byte{
-		"worker.mjs": module(tb, "worker.mjs"), "shim.mjs": []byte(cloudflare.Shim),
+		"worker.mjs": module(tb, "worker.mjs"), "bucket.mjs": []byte(workerd.Bucket), "shim.mjs": []byte(cloudflare.Shim),
 		"wasm_exec.js": workerd.Exec(tb), "main.wasm": workerd.Build(tb, "./internal/testworker", false),
 	}
 	cfg.Classes = []string{"Account"}

@@ -39,9 +39,15 @@ func newWorld(ctx context.Context, host *cloudflare.Host, mux *http.ServeMux) *w
 	} else {
 		store = w.openSolo(ctx, host)
 	}
+	host.BucketTime = time.Duration(testpds.Number(host.Env("R2"))) * time.Millisecond
+	host.IdleBody = host.BucketTime
 	store.Blobs = memory.New(memory.Config{}).Blobs
 	if b, err := host.Bucket("BLOBS"); err == nil {
-		store.Blobs = must(bucket.Open(ctx, bucket.Config{KV: store.KV, Bucket: b}))
+		cfg := bucket.Config{KV: store.KV, Bucket: b}
+		if host.Env("R2") != "" {
+			cfg.OrphanAge = time.Millisecond
+		}
+		store.Blobs = must(bucket.Open(ctx, cfg))
 	}
 	w.repos = testpds.New(mux, repo.Config{Store: store, Temp: must(host.Temp("temp")), WaitForReaders: true})
 	setting := func(name string) int { return testpds.Number(host.Env(name)) }
@@ -116,6 +122,15 @@ func (w *world) routes(host *cloudflare.Host, mux *http.ServeMux, store storage.
 		return list, nil
 	})
 	testpds.Handle(mux, "sockets", func(*http.Request) (any, error) { return w.sockets.Len(), nil })
+	// Deletes blobs that no record has, of any age.
+	testpds.Handle(mux, "collect", func(r *http.Request) (any, error) {
+		at := time.Now().Add(time.Hour)
+		n, err := store.Blobs.Collect(r.Context(), at)
+		if err == nil {
+			_, err = w.repos.SweepBlobs(r.Context(), testpds.Alice, at)
+		}
+		return n, err
+	})
 	testpds.Handle(mux, "trim", func(r *http.Request) (any, error) {
 		return nil, store.Events.Trim(r.Context(), time.Now().Add(time.Hour))
 	})
