@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -18,6 +19,29 @@ import (
 	"github.com/pdskit/pdskit/internal/workerd"
 	"github.com/pdskit/pdskit/storage/cloudflare"
 )
+
+// A createRecord makes few calls of the object: they are what a request costs besides computing.
+func TestCallsOfARecord(t *testing.T) {
+	t.Parallel()
+	s := startWorker(t, nil)
+	get(t, s, "/test/create")
+	_ = createRecord(t, s)
+	get(t, s, "/test/calls")
+	const n = 10
+	for range n {
+		if status := createRecord(t, s); status != 200 {
+			t.Fatal(status)
+		}
+	}
+	var calls map[string]int
+	if err := json.Unmarshal([]byte(get(t, s, "/test/calls")), &calls); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d records: %v", n, calls)
+	if calls["write"] != n || calls["transact"] != n || calls["get"]+calls["scan"] > 8*n || calls["wait"] > 0 {
+		t.Errorf("%d records: %v", n, calls)
+	}
+}
 
 // startWorker runs objects with the program testworker.
 func startWorker(tb testing.TB, text map[string]string) *workerd.Server {

@@ -7,6 +7,16 @@ import wasm from "./main.wasm";
 let room = Infinity;
 const enough = () => { if (room-- <= 0) throw new Error("database or disk is full: SQLITE_FULL"); };
 
+// How often Go has called what.
+let calls = {};
+function count(o, ...names) {
+	for (const name of names) {
+		const call = o[name];
+		o[name] = (...args) => { calls[name] = (calls[name] ?? 0) + 1; return call(...args); };
+	}
+	return o;
+}
+
 // Lets writes of the program that starts next fail.
 function watch() {
 	let host;
@@ -18,8 +28,10 @@ function watch() {
 			const table = h.table;
 			h.table = (name) => {
 				const t = table(name), write = t.write;
-				return { ...t, write: (n) => { enough(); write(n); } };
+				t.write = (n) => { enough(); write(n); };
+				return count(t, "get", "scan", "write");
 			};
+			count(h, "transact", "wait", "setAlarm");
 		},
 	});
 }
@@ -53,6 +65,11 @@ export default {
 		if (pathname === "/test/r2") {
 			const left = planned(q.get("method"), +q.get("n"), q.get("mode"));
 			return Response.json({ left, objects: names().length, open: open() });
+		}
+		if (pathname === "/test/calls") { // since the last time
+			const all = calls;
+			calls = {};
+			return Response.json(all);
 		}
 		if (pathname === "/test/room") {
 			room = +(q.get("n") ?? Infinity);
