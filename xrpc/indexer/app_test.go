@@ -22,6 +22,7 @@ import (
 	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/indexer"
 	"github.com/pdskit/pdskit/xrpc/indexer/sqlindex"
@@ -268,7 +269,7 @@ func (w *world) truth(did syntax.DID, has func(string) bool) (map[string]string,
 			}
 		}
 		return nil
-	}); err != nil && !errors.Is(err, storage.ErrNotFound) {
+	}); err != nil && !errors.Is(err, repo.ErrRepoNotFound) {
 		w.Fatal(err)
 	}
 	return m, head
