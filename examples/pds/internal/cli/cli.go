@@ -115,6 +115,7 @@ func commands() []command {
 		{name: "rotate-plc-key", short: "Exchange the key that changes the accounts' DIDs.", long: plcKeyHelp, run: rotatePLCKey},
 		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account to another server, from any server.", long: cmdline.Help, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
 		{name: "migrate-storage", short: "Move the whole server to another database or another place for blobs, while it runs.", long: storageHelp, flags: storageFlags, run: migrateStorage},
+		{name: "move-blobs", args: "DIRECTORY", short: "Move the blobs to another folder, on another disk.", long: moveBlobsHelp, min: 1, max: 1, run: moveBlobs},
 		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server, or what they know of it.", long: crawlHelp, max: -1, flags: crawlFlags, run: requestCrawl},
 		{name: "jetstream train", args: "FILE", short: "Make a zstd dictionary for the JSON stream, of this server's own events, while the server runs.", long: trainHelp, min: 1, max: 1, flags: trainFlags, run: trainDictionary},
 		{name: "version", short: "Show the version.", run: version},

@@ -202,6 +202,11 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 			return nil, err
 		}
 	}
+	if opt.S3.Bucket == "" && opt.Use != Move {
+		if err := checkPlace(d.Blobs); err != nil {
+			return nil, err
+		}
+	}
 	if opt.S3.Bucket != "" {
 		err = d.openBucket(ctx, opt)
 	} else if opt.Blobs != "" {
