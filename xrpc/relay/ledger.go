@@ -203,6 +203,7 @@ func (l *ledger) move(ctx context.Context, tx storage.KVTx, counts map[string]co
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
+	err = nil // it may be none of the host's: what was written here was not carried out in the account
 	var c countRow
 	if _, err := get(ctx, tx, keyCount+host, &c); err != nil {
 		return err
