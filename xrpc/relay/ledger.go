@@ -26,7 +26,7 @@ const (
 	keyCursor     = "relay/cursor/"     // name: the number of the last message that was dealt with
 	keyCount      = "relay/count/"      // name: countRow
 	keyBan        = "relay/ban/"        // name or domain: Ban
-	keyNew        = "relay/new/"        // day: how many hosts requestCrawl has added
+	keyNew        = "relay/new/"        // day, and day "/" network: how many hosts requestCrawl has added
 	keyMember     = "relay/member/"     // host "/" DID: memberRow
 	keyCollection = "relay/collection/" // NSID "/" DID
 	keyGone       = "relay/gone/"       // DID: goneRow
