@@ -107,15 +107,14 @@ func TestRelayBringsFirst(t *testing.T) {
 			}
 		}
 		for _, a := range []*account{alice, bob} {
-			e := a.write(t, map[string]string{"com.example.note/1": "one"})
-			up.say(e)
-			home.say(e)
+			up.say(a.write(t, map[string]string{"com.example.note/1": "one"}))
 		}
 		w.settle()
 		r.want("#commit alice", "#commit bob")
 		r.follow(home)
 		w.pass(time.Second)
 		home.post(alice)
+		w.settle()
 		home.post(bob)
 		w.settle()
 		counts(home, 2)
