@@ -108,8 +108,8 @@ func TestRelayBringsFirst(t *testing.T) {
 		}
 		for _, a := range []*account{alice, bob} {
 			up.say(a.write(t, map[string]string{"com.example.note/1": "one"}))
+			w.settle()
 		}
-		w.settle()
 		r.want("#commit alice", "#commit bob")
 		r.follow(home)
 		w.pass(time.Second)
