@@ -326,38 +326,60 @@ func (m *maker) node(data string, height, links int) *node {
 }
 
 // newNode makes one node by itself, with its kids in the same piece of memory unless
-// they are many.
+// they are many. The numbers of kids fill the allocator's classes of sizes.
 func newNode(data string, height, links int) *node {
 	var n *node
-	var kids []atomic.Pointer[node]
 	switch {
 	case links == 0:
 		n = new(node)
+	case links <= 2:
+		n = nodeAnd[[2]atomic.Pointer[node]]()
 	case links <= 4:
-		x := new(nodeWith[[4]atomic.Pointer[node]])
-		n, kids = &x.node, x.kids[:]
+		n = nodeAnd[[4]atomic.Pointer[node]]()
+	case links <= 6:
+		n = nodeAnd[[6]atomic.Pointer[node]]()
 	case links <= 8:
-		x := new(nodeWith[[8]atomic.Pointer[node]])
-		n, kids = &x.node, x.kids[:]
+		n = nodeAnd[[8]atomic.Pointer[node]]()
+	case links <= 12:
+		n = nodeAnd[[12]atomic.Pointer[node]]()
+	case links <= 16:
+		n = nodeAnd[[16]atomic.Pointer[node]]()
+	case links <= 24:
+		n = nodeAnd[[24]atomic.Pointer[node]]()
 	default:
-		n, kids = new(node), make([]atomic.Pointer[node], links)
+		n = new(node)
+		n.first = &make([]atomic.Pointer[node], links)[0]
 	}
 	n.set(data, height, links)
-	if links > 0 {
-		n.first = &kids[0]
-	}
 	return n
 }
 
-// adopt gives a new node the kids of an old one that has as many.
-func (n *node) adopt(old *node) {
+// nodeAnd makes a node with its kids behind it.
+func nodeAnd[K any]() *node {
+	x := new(struct {
+		node
+		kids K
+	})
+	x.node.first = (*atomic.Pointer[node])(unsafe.Pointer(&x.kids))
+	return &x.node
+}
+
+// adopt gives a new node the kids of an old one that has as many. If the tree is lazy, somebody may
+// be about to store one of those.
+func (n *node) adopt(old *node, lazy bool) {
 	kids, from := n.kids(), old.kids()
+	if !lazy && len(kids) > 0 {
+		copy(pointers(kids), pointers(from))
+		return
+	}
 	for i := range from {
 		kids[i].Store(from[i].Load())
 	}
 }
 
-type nodeWith[K any] struct {
-	node
-	kids K
+// pointers views kids that nobody changes.
+func pointers(kids []atomic.Pointer[node]) []*node {
+	return unsafe.Slice((**node)(unsafe.Pointer(&kids[0])), len(kids))
 }
+
+var _ [0]struct{} = [unsafe.Sizeof(atomic.Pointer[node]{}) - unsafe.Sizeof((*node)(nil))]struct{}{}
