@@ -139,7 +139,7 @@ func TestGuideCommands(t *testing.T) {
 // The guide tells of all metrics, and of none that there is not.
 func TestGuideMetrics(t *testing.T) {
 	name := regexp.MustCompile(`\bpds_[a-z_]*[a-z]\b`)
-	guide := name.FindAllString(readFile(t, "operations.md"), -1)
+	guide := name.FindAllString(readFile(t, "operations.md")+readFile(t, "deploy/monitoring/README.md"), -1)
 	files, err := filepath.Glob("internal/server/*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func TestGuideMetrics(t *testing.T) {
 	var source []string
 	for _, file := range files {
 		if !strings.HasSuffix(file, "_test.go") {
-			for _, m := range regexp.MustCompile(`(?:Counter|Histogram|Level|Gauge|Total)\("(pds_[a-z_]+)"`).FindAllStringSubmatch(readFile(t, file), -1) {
+			for _, m := range regexp.MustCompile(`(?:Counter|Histogram|Level|Gauges?|Total)\("(pds_[a-z_]+)"`).FindAllStringSubmatch(readFile(t, file), -1) {
 				source = append(source, m[1])
 			}
 		}
