@@ -186,11 +186,14 @@ type spot struct {
 //
 // Prefixes make it cheap: as each is as long as it can be, most keys are known to
 // be less or greater than the wanted one by the length of their prefix alone.
-func (n *node) seek(key string) (s spot) {
-	s.link = n.leftLink()
+//
+// What it keeps from entry to entry is in variables of its own, for the compiler has structs of that
+// many fields in memory.
+func (n *node) seek(key string) spot {
 	data := n.data
 	count, pos := uintAt(data, len(nodeStart))
-	for ; s.index < count; s.index++ {
+	index, kid, link, before, next := 0, 0, n.leftLink(), 0, 0
+	for ; index < count; index++ {
 		// The steps of entries.next, without a call.
 		size, start := uintAt(data, pos+len(entryStart))
 		prefix, tree := uintAt(data, start+size+len(keyPrefix))
@@ -201,32 +204,30 @@ func (n *node) seek(key string) (s spot) {
 		} else {
 			value = tree + linkLen + len(keyValue)
 		}
-		if prefix < s.before {
-			s.next = prefix
-			break // greater than the key before where that one still agreed
-		}
-		if prefix == s.before {
-			suffix := data[start : start+size]
-			same := commonPrefix(suffix, key[prefix:])
-			shared := prefix + same
-			if same == len(suffix) && shared == len(key) {
-				s.found, s.at, s.value, s.after = true, pos, value, tree
-				return s
+		if prefix <= before {
+			if prefix < before {
+				next = prefix
+				break // greater than the key before where that one still agreed
 			}
-			if same < len(suffix) && (shared == len(key) || suffix[same] > key[shared]) {
-				s.next = shared
-				break
+			shared := prefix
+			if prefix < len(key) && size > 0 && data[start] == key[prefix] {
+				shared += commonPrefix(data[start:start+size], key[prefix:])
 			}
-			s.before = shared
+			switch same := shared - prefix; {
+			case same == size && shared == len(key):
+				return spot{found: true, index: index, at: pos, value: value, after: tree, link: link, kid: kid, before: before}
+			case same < size && (shared == len(key) || data[start+same] > key[shared]):
+				return spot{index: index, at: pos, link: link, kid: kid, before: before, next: shared}
+			}
+			before = shared
 		} // else it agrees with the key before where that one was less
-		if s.link > 0 {
-			s.kid++
+		if link > 0 {
+			kid++
 		}
-		s.link = tree
+		link = tree
 		pos = value + linkLen
 	}
-	s.at = pos
-	return s
+	return spot{index: index, at: pos, link: link, kid: kid, before: before, next: next}
 }
 
 // key spells out the i-th key.

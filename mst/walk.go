@@ -9,8 +9,20 @@ import (
 
 // Get returns the value of a key, and whether it is there.
 func (t *Tree) Get(key string) (cid.Cid, bool, error) {
-	w := walker{t: t}
-	return w.find(key, false)
+	for n := t.root; n != nil; {
+		s := n.seek(key)
+		if s.found {
+			return n.linkCID(s.value), true, nil
+		}
+		if s.link == 0 {
+			return cid.Undef, false, nil
+		}
+		if n = n.kids()[s.kid].Load(); n == nil {
+			w := walker{t: t} // it reads what is not known yet
+			return w.find(key, false)
+		}
+	}
+	return cid.Undef, false, nil
 }
 
 // Item is a step of a walk in pre-order: a node, or a key with its value.
