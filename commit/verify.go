@@ -203,11 +203,7 @@ func invert(blocks *blockSet, root cid.Cid, ops []mst.InvertOp) (cid.Cid, error)
 	if err != nil {
 		return cid.Undef, err
 	}
-	before, err := mst.Invert(tree, ops)
-	if err != nil {
-		return cid.Undef, err
-	}
-	return before.Root(), nil
+	return mst.InvertRoot(tree, ops)
 }
 
 // checkOps checks operations by themselves and against the blocks.

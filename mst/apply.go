@@ -90,6 +90,10 @@ type editor struct {
 	made   []made   // new nodes, children before parents
 	used   []string // ids of nodes of the tree before that were taken apart
 	fresh  nodeSet  // the made ones that the tree before did not have
+	lo, hi speller  // of bounds of nodes that are loaded
+	forget bool     // what is made is wanted no longer than the editor works
+	room   []byte   // if so: for blocks
+	rooms  []byte   // all of it, for the next batch
 }
 
 type made struct {
@@ -109,7 +113,11 @@ func newEditor(t *Tree, most int) *editor {
 
 // release gives the editor back, without what it holds of trees.
 func (e *editor) release() {
-	e.t = nil
+	e.t, e.forget = nil, false
+	e.lo.at, e.hi.at = edge{}, edge{}
+	if e.room = nil; len(e.rooms) > 64<<10 {
+		e.rooms = nil
+	}
 	clear(e.edits)
 	clear(e.used)
 	clear(e.made)

@@ -5,11 +5,21 @@ import (
 	"github.com/pdskit/pdskit/internal/cbor"
 )
 
-func (b bound) spell() string {
-	if b.at.n != nil {
-		return b.at.key()
+// speller spells out bounds, of which many come more than once.
+type speller struct {
+	at  edge
+	key []byte
+}
+
+// spell returns the key of a bound, which is good until the next call.
+func (s *speller) spell(b bound) string {
+	if b.at.n == nil {
+		return b.key
 	}
-	return b.key
+	if s.at != b.at {
+		s.key, s.at = b.at.n.appendKey(s.key[:0], b.at.i), b.at
+	}
+	return stringOf(s.key)
 }
 
 // item is an entry of the node that is being made, with the gap that follows it.
@@ -181,7 +191,7 @@ func (e *editor) encode(s *scratch, height int) ref {
 	s.items[0].link = len(buf)
 	buf = appendLink(buf, s.items[0].sub.id)
 	s.enc = buf
-	n := newNode(string(buf), height, links)
+	n := newNode(e.data(buf), height, links)
 	kids := n.kids()
 	for i := range s.items {
 		if sub := &s.items[i].sub; sub.height >= 0 {

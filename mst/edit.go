@@ -126,7 +126,7 @@ func (e *editor) load(p *piece) (err error) {
 	if p.n != nil {
 		return nil
 	}
-	p.n, err = e.t.lazy.load(dag.Wrap(p.id), p.lo.spell(), p.hi.spell(), p.height)
+	p.n, err = e.t.lazy.load(dag.Wrap(p.id), e.lo.spell(p.lo), e.hi.spell(p.hi), p.height)
 	if err == nil && p.slot != nil {
 		p.slot.Store(p.n)
 	}
@@ -220,8 +220,9 @@ func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 	if lost {
 		return e.without(s, p), true, nil
 	}
-	buf := []byte(n.data)
-	next := newNode(stringOf(buf), int(n.height), int(n.links))
+	data := e.data(bytesOf(n.data))
+	buf := bytesOf(data) // nobody else has it yet
+	next := newNode(data, int(n.height), int(n.links))
 	next.adopt(n, e.t.lazy != nil)
 	kids := next.kids()
 	for i := range s.hits {
@@ -270,6 +271,21 @@ func (e *editor) without(s *scratch, p *piece) ref {
 		return ref{height: -1}
 	}
 	return e.encode(s, p.height)
+}
+
+// data returns a copy of the block of a node that is made.
+func (e *editor) data(block []byte) string {
+	if !e.forget {
+		return string(block)
+	}
+	if len(e.room) < len(block) {
+		e.room = make([]byte, max(len(block), 16<<10))
+		e.rooms = e.room
+	}
+	data := e.room[:len(block):len(block)]
+	e.room = e.room[len(block):]
+	copy(data, block)
+	return stringOf(data)
 }
 
 // add takes down a node that was made.

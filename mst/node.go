@@ -232,13 +232,17 @@ func (n *node) seek(key string) spot {
 
 // key spells out the i-th key.
 func (n *node) key(i int) string {
+	return stringOf(n.appendKey(make([]byte, 0, 64), i)) // most keys are shorter
+}
+
+// appendKey spells out the i-th key into an empty buffer.
+func (n *node) appendKey(b []byte, i int) []byte {
 	es, _ := n.entries()
-	b := make([]byte, 0, 64) // most keys are shorter
 	for range i + 1 {
 		e, _ := es.next()
 		b = append(b[:e.prefix], e.suffix...)
 	}
-	return stringOf(b)
+	return b
 }
 
 // edge is a bound of a subtree: a key of a node above it, spelled out only when

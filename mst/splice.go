@@ -53,7 +53,7 @@ func (e *editor) splice(p *piece, ed *edit, sp *spot) (r ref, ok bool, err error
 	}
 	s.enc = buf
 	e.used = append(e.used, p.id)
-	next := newNode(string(buf), int(n.height), int(n.links))
+	next := newNode(e.data(buf), int(n.height), int(n.links))
 	next.adopt(n, e.t.lazy != nil)
 	return e.add(next, int(n.height)), true, nil
 }
