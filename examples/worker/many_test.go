@@ -162,13 +162,17 @@ func TestManyAccountMovesInAndOut(t *testing.T) {
 	deployMany(t).moves("pds.test")
 }
 
-// stride is how many calls an abort is after the last one. All of them take minutes, and are tried with
-// PDSKIT_LONG=1.
-func stride() int {
-	if os.Getenv("PDSKIT_LONG") != "" {
-		return 1
+// aborted says which calls an abort is at: the first one, and how many are between two. All of them take
+// minutes, and are tried with PDSKIT_LONG=1, or by parts with PDSKIT_LONG=1/4 to 4/4.
+func aborted() (first, step int) {
+	long := os.Getenv("PDSKIT_LONG")
+	if _, err := fmt.Sscanf(long, "%d/%d", &first, &step); err == nil && first > 0 && step > 0 {
+		return first, step
 	}
-	return 11
+	if long != "" {
+		return 1, 1
+	}
+	return 1, 11
 }
 
 // Objects end before and after calls of their stores and of each other, while records are written and
@@ -178,9 +182,10 @@ func TestManyAborts(t *testing.T) {
 	w := deployMany(t)
 	did, c := w.join("alice")
 	answered, made, failed := 0, map[string]bool{}, 0
+	first, step := aborted()
 	// each ends an object at its calls, one after the other, while something is done.
 	each := func(object, when string, do func() error) {
-		for n := 1; n < 200; n += stride() {
+		for n := first; n < 200; n += step {
 			w.state("/test/abort?" + url.Values{"object": {object}, "when": {when}, "n": {fmt.Sprint(n)}}.Encode())
 			err := do()
 			if w.state("/test/state").Left > 0 {
