@@ -445,6 +445,34 @@ func TestRemoteTruncated(t *testing.T) {
 	})
 }
 
+// A store that keeps other bytes, as many as there were, is found out when they are read again.
+func TestRemoteAltered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, part := range []string{"pds.sqlite", "secrets.json", "backup.json"} {
+			g, s, bad := newMemory(t), &store{}, 1
+			s.keep = func(name string, content []byte) []byte {
+				if strings.HasSuffix(name, part) && bad > 0 {
+					bad--
+					content[len(content)/2] ^= 1
+				}
+				return content
+			}
+			to := backup.Remote{Bucket: s}
+			b := backup.Backup{Layout: layout, Files: secretFiles}
+			if _, err := b.ToRemote(t.Context(), g, to); err != nil {
+				t.Errorf("%s, once: %v", part, err)
+			}
+			if _, err := (backup.Restore{Layout: layout}).FromRemote(t.Context(), to, filepath.Join(t.TempDir(), "restored")); err != nil {
+				t.Errorf("%s, once: %v", part, err)
+			}
+			bad = 1000
+			if _, err := b.ToRemote(t.Context(), g, to); !errors.Is(err, backup.ErrGone) {
+				t.Errorf("%s, always: %v", part, err)
+			}
+		}
+	})
+}
+
 // An object that the store loses later is stored again, and its generation is not restored without
 // it unless that is asked for.
 func TestRemoteLostObjects(t *testing.T) {
