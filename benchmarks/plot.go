@@ -10,7 +10,7 @@ import (
 
 // The picture's measures.
 const (
-	plotWidth, plotHeight     = 760, 420
+	plotWidth, plotHeight     = 820, 420
 	plotLeft, plotRight       = 70, 470
 	plotTop, plotBottom       = 20, 370
 	plotColours               = "#1f77b4 #d62728 #2ca02c #9467bd #ff7f0e #17becf #8c564b #e377c2 #7f7f7f"
