@@ -26,6 +26,7 @@ func main() {
 	large := flag.Bool("large", false, "also with 1,000,000 keys")
 	only := flag.String("only", "", "a regular expression: only works whose names match")
 	readme := flag.String("readme", "", "replace the tables in this file, too")
+	plot := flag.String("plot", "", "write a picture of how costs grow with the number of keys to this SVG file")
 	flag.Parse()
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // one of the contenders logs
 
@@ -37,13 +38,16 @@ func main() {
 	out := io.MultiWriter(os.Stdout, &text)
 	fmt.Fprintf(out, "%s, %s/%s, %s, %d CPUs; best of %d rounds.\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, cpu(), runtime.NumCPU(), *rounds)
 	re := regexp.MustCompile(*only)
-	run(out, "repositories", matching(re, works(sizes)), *rounds, *slice)
+	took := run(out, "repositories", matching(re, works(sizes)), *rounds, *slice)
 	run(out, "data and schemas", matching(re, lexiconWorks()), *rounds, *slice)
 	if re.MatchString("memory") {
 		memoryTable(out, sizes)
 	}
 	fmt.Fprint(out, "Versions: ")
 	fmt.Fprintln(out, strings.Join(versions(), ", ")+".")
+	if *plot != "" {
+		check(os.WriteFile(*plot, growth(took, sizes), 0o644))
+	}
 	if *readme != "" {
 		check(replaceTables(*readme, text.String()))
 	}

@@ -147,14 +147,20 @@ func heap() int64 {
 }
 
 // run races all works and writes their table, if there are any.
-func run(out io.Writer, subject string, works []*work, rounds int, slice time.Duration) {
+// It returns what pdskit took, per unit, by the works' names.
+func run(out io.Writer, subject string, works []*work, rounds int, slice time.Duration) map[string]float64 {
+	took := make(map[string]float64)
 	if len(works) == 0 {
-		return
+		return took
 	}
 	fmt.Fprintf(out, header, subject)
 	for _, w := range works {
 		floor, ours, atmos, indigo := race(w, rounds, slice)
 		fmt.Fprint(out, row(w, floor, ours, atmos, indigo))
+		if ours != nil {
+			took[w.name] = ours.ns
+		}
 	}
 	fmt.Fprintln(out)
+	return took
 }
