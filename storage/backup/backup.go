@@ -41,6 +41,9 @@ type Manifest struct {
 	// BlobsElsewhere says where the blobs are, if that is not in the backup. Nobody has looked
 	// whether they are there.
 	BlobsElsewhere string `json:"blobsElsewhere,omitempty"`
+	// BlobsCopied: the blobs were elsewhere, and are in the backup: the database still says that they
+	// are there.
+	BlobsCopied bool `json:"blobsCopied,omitempty"`
 	// Missing is how many blobs records refer to that are not in the backup: because the server has
 	// lost them or never had them, or because they were deleted, with their accounts or records,
 	// while the backup was made.
@@ -50,6 +53,10 @@ type Manifest struct {
 	Lost      int    `json:"lostBlobs"`
 	LostBlobs []Lost `json:"lost,omitempty"` // the first of them
 	Bytes     int64  `json:"bytes"`          // of everything
+	// Folder is where the objects of its blobs are, in an object store, and Encrypted whether they
+	// and the other files are encrypted there.
+	Folder    string `json:"folder,omitempty"`
+	Encrypted bool   `json:"encrypted,omitempty"`
 	// Files are all but blobs, which are named by their digests.
 	Files map[string]File `json:"files"`
 }
@@ -94,7 +101,7 @@ type Backup struct {
 	// and of those on the server. Else all of them are read, and copies that are damaged are made
 	// again.
 	Fast bool
-	// Encryption, if not nil, is what tar files go through.
+	// Encryption, if not nil, is what tar files and objects of a Remote go through.
 	Encryption *Encryption
 	// Progress, if not nil, is told how many blobs have been looked at.
 	Progress func(blobs int)
@@ -108,8 +115,8 @@ var (
 	ErrNotBackup = errors.New("backup: the directory is neither empty nor a backup")
 	// ErrItself: a backup would be written over what it is made of.
 	ErrItself = errors.New("backup: the backup would be written over the server's own data")
-	// ErrBusy: another backup into the directory is under way.
-	ErrBusy = errors.New("backup: another backup into the directory, or a restore from it, is under way")
+	// ErrBusy: another backup to the same place is under way, or a restore from it.
+	ErrBusy = errors.New("backup: another backup to the same place, or a restore from it, is under way")
 	// ErrOlder: a directory has a backup of a later state than the one that is backed up: of
 	// another server, or of this one before something old was put in its place.
 	ErrOlder = errors.New("backup: the directory has a backup of a later state: use another directory")
@@ -160,7 +167,10 @@ func (b Backup) run(ctx context.Context, src Source, w writer) (*Manifest, error
 		now = b.Now
 	}
 	c := &copying{Backup: b, names: b.Layout.names(), src: src, w: w, seen: make(map[nameKey]bool)}
-	c.m = &Manifest{Format: 1, Created: now().UTC().Truncate(time.Second), Version: b.Version, Host: b.Host, BlobsElsewhere: src.Elsewhere, Files: make(map[string]File)}
+	c.m = &Manifest{Format: 1, Created: now().UTC().Truncate(time.Second), Version: b.Version, Host: b.Host, BlobsElsewhere: src.Elsewhere, BlobsCopied: src.CopyBlobs, Files: make(map[string]File)}
+	if src.CopyBlobs {
+		c.m.BlobsElsewhere = ""
+	}
 	if err := c.blobs(ctx); err != nil {
 		return nil, err
 	}
@@ -204,7 +214,7 @@ func (c *copying) verify(ctx context.Context, file string) (err error) {
 		return fmt.Errorf("the copy is not good: %w", err)
 	}
 	_, c.m.Newest, err = copied.Events.Bounds(ctx)
-	if err == nil && c.src.Elsewhere == "" {
+	if err == nil && c.m.BlobsElsewhere == "" {
 		err = c.references(ctx, copied)
 	}
 	if err == nil && c.Verify != nil {
