@@ -13,6 +13,7 @@ import (
 
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/testenv"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
 
@@ -53,7 +54,7 @@ func (r *racer) fill(t *testing.T) {
 		for done := 0; done < r.records; {
 			writes := ""
 			for range min(100, r.records-done) {
-				rkey := fmt.Sprintf("3jzfcijpj%04d", done)
+				rkey := string(syntax.NewTID(time.UnixMicro(1_700_000_000_000_000+int64(done)), 1))
 				if done++; writes != "" {
 					writes += ","
 				}
