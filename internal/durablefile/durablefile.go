@@ -11,8 +11,19 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 )
+
+// Watch is told of each file and directory that was flushed, for tests that simulate a power failure.
+var Watch atomic.Pointer[func(path string)]
+
+func flushed(path string, err error) error {
+	if watch := Watch.Load(); watch != nil && err == nil {
+		(*watch)(path)
+	}
+	return err
+}
 
 // Write replaces a file by one with the given content and mode 0600.
 func Write(path string, content []byte) error {
@@ -30,7 +41,7 @@ func WriteFunc(path string, fn func(io.Writer) error) error {
 		return err
 	}
 	defer os.Remove(f.Name()) // fails once it has its name
-	if err := errors.Join(fn(f), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(fn(f), SyncFile(f), f.Close()); err != nil {
 		return err
 	}
 	return Rename(f.Name(), path)
@@ -54,13 +65,16 @@ func Remove(path string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
+// SyncFile flushes an open file.
+func SyncFile(f *os.File) error { return flushed(f.Name(), f.Sync()) }
+
 // Sync flushes a file that was written and closed.
 func Sync(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(SyncFile(f), f.Close())
 }
 
 // SyncDir makes the entries of a directory durable: files that were made, renamed or removed.
@@ -74,7 +88,7 @@ func SyncDirBy(dir string, sync func(*os.File) error) error {
 	if err != nil {
 		return err
 	}
-	err = sync(d)
+	err = flushed(dir, sync(d))
 	if !dirsSync || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
 		err = nil
 	}

@@ -27,7 +27,7 @@ func Shared(t testing.TB, path string) string {
 	}
 	full := filepath.Join(root, filepath.FromSlash(path))
 	if _, err := os.Stat(full); err != nil {
-		Missing(t, "reference data %q: put the protocol fixtures in a folder named shared beside the module, or name it in PDSKIT_SHARED", path)
+		Missing(t, "reference data %q: run .ci/fixtures, which fetches it into a folder named shared beside the module; PDSKIT_SHARED names another one", path)
 	}
 	return full
 }

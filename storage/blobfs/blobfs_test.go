@@ -253,20 +253,7 @@ func TestKillAtEveryStep(t *testing.T) {
 		snap()
 		return f.Sync()
 	}
-	contents := []string{"one", "two", "three"}
-	c := func(i int) cid.Cid { return dag.Sum(dag.Raw, []byte(contents[i])) }
-	steps := []func() error{
-		func() error { stage(t, s, alice, "one"); return nil },
-		func() error { stage(t, s, alice, "one"); return nil },
-		func() error { stage(t, s, alice, "two"); return nil },
-		func() error { return s.Promote(ctx, alice, c(0)) },
-		func() error { stage(t, s, alice, "one"); return nil },
-		func() error { _, err := s.Collect(ctx, time.Now().Add(time.Hour)); return err },
-		func() error { stage(t, s, alice, "three"); return nil },
-		func() error { return s.Promote(ctx, alice, c(2)) },
-		func() error { return s.Delete(ctx, alice, c(0)) },
-		func() error { return s.DeleteAll(ctx, alice) },
-	}
+	contents, steps := lifeOfBlobs(t, s)
 	before := state(t, s, alice, contents...)
 	for i, step := range steps {
 		snapshots = nil
@@ -292,6 +279,25 @@ func TestKillAtEveryStep(t *testing.T) {
 		}
 		before = after
 	}
+}
+
+// lifeOfBlobs returns steps in which some blobs come and go, and what these are.
+func lifeOfBlobs(t *testing.T, s *Store) (contents []string, steps []func() error) {
+	contents = []string{"one", "two", "three"}
+	c := func(i int) cid.Cid { return dag.Sum(dag.Raw, []byte(contents[i])) }
+	steps = []func() error{
+		func() error { stage(t, s, alice, "one"); return nil },
+		func() error { stage(t, s, alice, "one"); return nil },
+		func() error { stage(t, s, alice, "two"); return nil },
+		func() error { return s.Promote(ctx, alice, c(0)) },
+		func() error { stage(t, s, alice, "one"); return nil },
+		func() error { _, err := s.Collect(ctx, time.Now().Add(time.Hour)); return err },
+		func() error { stage(t, s, alice, "three"); return nil },
+		func() error { return s.Promote(ctx, alice, c(2)) },
+		func() error { return s.Delete(ctx, alice, c(0)) },
+		func() error { return s.DeleteAll(ctx, alice) },
+	}
+	return contents, steps
 }
 
 // An error of any system call leaves everything as it was.

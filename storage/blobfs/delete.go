@@ -108,6 +108,9 @@ func (s *Store) Collect(ctx context.Context, t time.Time) (deleted int, err erro
 		}
 		return err
 	})
+	if deleted > 0 { // so that they do not come back
+		err = errors.Join(err, s.syncDir(root))
+	}
 	if err == nil {
 		err = ctx.Err()
 	}

@@ -4,6 +4,7 @@ package faultvfs
 
 import (
 	"errors"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 
@@ -14,7 +15,8 @@ import (
 
 // Faults decides which calls fail.
 type Faults struct {
-	fault atomic.Pointer[func() error]
+	fault  atomic.Pointer[func() error]
+	synced atomic.Pointer[func(path string)]
 }
 
 // Install puts itself between SQLite and the file system, for files that are
@@ -35,6 +37,23 @@ func (f *Faults) Set(fault func() error) {
 		return
 	}
 	f.fault.Store(&fault)
+}
+
+// Watch makes synced be told of each file, and of each directory, that is to be flushed, for tests that
+// simulate a power failure. Meanwhile the system is not asked to flush files, which takes long. Nil: it
+// is again. synced may be called concurrently.
+func (f *Faults) Watch(synced func(path string)) {
+	if synced == nil {
+		f.synced.Store(nil)
+		return
+	}
+	f.synced.Store(&synced)
+}
+
+func (f *Faults) tell(path string) {
+	if synced := f.synced.Load(); synced != nil {
+		(*synced)(path)
+	}
 }
 
 func (f *Faults) ask() error {
@@ -66,49 +85,69 @@ func (fs fileSystem) OpenFilename(name *vfs.Filename, flags vfs.OpenFlag) (vfs.F
 	if err != nil {
 		return f, flags, err
 	}
-	return file{f.(sqlitevfs.File), fs.faults}, flags, nil
+	// As the driver does: SQLite relies on the name of a journal only after its first flush.
+	journal := flags&vfs.OPEN_CREATE != 0 && flags&(vfs.OPEN_MAIN_JOURNAL|vfs.OPEN_SUPER_JOURNAL|vfs.OPEN_WAL) != 0
+	return &file{f.(sqlitevfs.File), fs.faults, name.String(), journal}, flags, nil
 }
 
 func (fs fileSystem) Delete(name string, syncDir bool) error {
 	if err := fs.faults.ask(); err != nil {
 		return err
 	}
-	return fs.VFSFilename.Delete(name, syncDir)
+	err := fs.VFSFilename.Delete(name, syncDir)
+	if err == nil && syncDir {
+		fs.faults.tell(filepath.Dir(name))
+	}
+	return err
 }
 
 type file struct {
 	sqlitevfs.File
-	faults *Faults
+	faults  *Faults
+	path    string
+	syncDir bool // with the next flush
 }
 
-func (f file) WriteAt(p []byte, off int64) (int, error) {
+func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	if err := f.faults.ask(); err != nil {
 		return 0, err
 	}
 	return f.File.WriteAt(p, off)
 }
 
-func (f file) Truncate(size int64) error {
+func (f *file) Truncate(size int64) error {
 	if err := f.faults.ask(); err != nil {
 		return err
 	}
 	return f.File.Truncate(size)
 }
 
-func (f file) Sync(flags vfs.SyncFlag) error {
+func (f *file) Sync(flags vfs.SyncFlag) error {
 	if err := f.faults.ask(); err != nil {
 		return err
 	}
-	return f.File.Sync(flags)
+	if f.faults.synced.Load() == nil || f.path == "" {
+		return f.File.Sync(flags)
+	}
+	// A -wal file writes what it holds back when it is asked for its size.
+	_, err := f.File.Size()
+	if err == nil {
+		f.faults.tell(f.path)
+		if f.syncDir {
+			f.syncDir = false
+			f.faults.tell(filepath.Dir(f.path))
+		}
+	}
+	return err
 }
 
-func (f file) SizeHint(size int64) error {
+func (f *file) SizeHint(size int64) error {
 	if err := f.faults.ask(); err != nil {
 		return err
 	}
 	return f.File.SizeHint(size)
 }
 
-func (f file) DeviceCharacteristics() vfs.DeviceCharacteristic {
+func (f *file) DeviceCharacteristics() vfs.DeviceCharacteristic {
 	return f.File.DeviceCharacteristics() &^ vfs.IOCAP_BATCH_ATOMIC
 }

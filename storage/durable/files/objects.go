@@ -177,10 +177,10 @@ func (f *Objects) create(path string) error {
 	if err = f.ask(); err == nil {
 		_, err = tmp.Write(empty)
 	}
-	if err := errors.Join(err, f.ask(), tmp.Sync(), tmp.Close()); err != nil {
+	if err := errors.Join(err, f.ask(), durablefile.SyncFile(tmp), tmp.Close()); err != nil {
 		return err
 	}
-	if err := os.Remove(path + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durablefile.Remove(path + "-wal"); err != nil {
 		return err
 	}
 	if err := f.ask(); err != nil {
@@ -268,6 +268,10 @@ func (f *Objects) Remove(did syntax.DID) (err error) {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+	}
+	// Else a power failure could bring it back, or its -wal file alone.
+	if err := durablefile.SyncDir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

@@ -1,0 +1,60 @@
+package identity
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// What a directory takes has bounds on each part; the part at its bound is taken, one byte more is not.
+func TestPLCPartsAtTheirBounds(t *testing.T) {
+	const uri = "https://a.example/"
+	alias := func(n int) string { return uri + strings.Repeat("x", n-len(uri)) }
+	key := func(n int) string { return "did:key:z" + strings.Repeat("2", n-len("did:key:z")) }
+	service := func(typ, endpoint int) PLCService {
+		return PLCService{Type: strings.Repeat("T", typ), Endpoint: alias(endpoint)}
+	}
+	id := func(n int) string { return strings.Repeat("i", n) }
+	for name, c := range map[string]struct{ got, want bool }{
+		"the longest alias":         {validAlias(alias(newPLCAlias)), true},
+		"a longer alias":            {validAlias(alias(newPLCAlias + 1)), false},
+		"an alias without scheme":   {validAlias("a.example/x"), false},
+		"an alias without host":     {validAlias("https:///x"), false},
+		"a handle":                  {validAlias("at://a.example.com"), true},
+		"no handle":                 {validAlias("at://a.example.com/x"), false},
+		"the longest key":           {validPLCKey("other", key(newPLCKey)), true},
+		"a longer key":              {validPLCKey("other", key(newPLCKey+1)), false},
+		"the longest name":          {validPLCKey(id(newPLCID), key(60)), true},
+		"a longer name":             {validPLCKey(id(newPLCID+1), key(60)), false},
+		"a key without a name":      {validPLCKey("", key(60)), false},
+		"a key that is empty":       {validPLCKey("other", "did:key:z"), false},
+		"a key that is no base58":   {validPLCKey("other", "did:key:z0OIl"), false},
+		"a signing key that is not": {validPLCKey(SigningKeyID, key(60)), false},
+		"the longest type":          {validPLCService("other", service(newPLCType, 60)), true},
+		"a longer type":             {validPLCService("other", service(newPLCType+1, 60)), false},
+		"no type":                   {validPLCService("other", service(0, 60)), false},
+		"the longest endpoint":      {validPLCService("other", service(1, newPLCEndpoint)), true},
+		"a longer endpoint":         {validPLCService("other", service(1, newPLCEndpoint+1)), false},
+		"the longest id":            {validPLCService(id(newPLCID), service(1, 60)), true},
+		"a longer id":               {validPLCService(id(newPLCID+1), service(1, 60)), false},
+		"no id":                     {validPLCService("", service(1, 60)), false},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %v", name, c.got)
+		}
+	}
+}
+
+// A host that is away for a moment is not one without an account.
+func TestStatusOfHandles(t *testing.T) {
+	for status, want := range map[int]error{
+		199: ErrUnavailable, 200: nil, 299: nil, 300: ErrUnavailable, 304: ErrUnavailable, 399: ErrUnavailable,
+		400: ErrNotFound, http.StatusRequestTimeout: ErrUnavailable, http.StatusTooManyRequests: ErrUnavailable, 404: ErrNotFound,
+		499: ErrNotFound, 500: ErrUnavailable, 503: ErrUnavailable,
+	} {
+		if err := httpStatus(status); !errors.Is(err, want) {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
