@@ -70,7 +70,8 @@ type State struct {
 }
 
 // Verifier checks #commit and #sync messages. It keeps no state of its own, so one serves
-// any number of repositories at once; the messages of one repository must be checked in order.
+// any number of repositories at once; the messages of one repository must be checked in order. For
+// many messages at once, see [Verifier.CommitAll].
 //
 // Not its business are rules about who sends: whether the sender hosts the account, whether the
 // account is active, rate limits.
@@ -99,64 +100,88 @@ func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map
 	if e == nil {
 		return last, nil, fmt.Errorf("%w: there is none", ErrMessage)
 	}
-	lim := v.Limits.withDefaults()
-	if len(e.Ops) > lim.Ops || len(e.Blocks) > lim.Blocks {
+	if tooLarge(e, v.Limits.withDefaults()) {
 		return fail(ErrSize, nil)
 	}
 	if last.Rev != "" && e.Rev <= last.Rev {
 		return fail(ErrStale, nil)
 	}
+	a, rule, err := v.alone(e, func(c Commit) error { return v.signature(ctx, c) })
+	if rule != nil {
+		return fail(rule, err)
+	}
+	return a.after(last, e)
+}
+
+// tooLarge reports whether a message is over its limits.
+func tooLarge(e *Event, lim Limits) bool {
+	return len(e.Ops) > lim.Ops || len(e.Blocks) > lim.Blocks
+}
+
+// accepted is a message that is valid by itself, whatever came before.
+type accepted struct {
+	commit  Commit
+	before  cid.Cid // the tree before, which is that of prevData
+	records map[string][]byte
+}
+
+// alone checks all of a message that does not depend on the last state of its repository. rule is
+// nil if it is valid.
+func (v *Verifier) alone(e *Event, signature func(Commit) error) (a accepted, rule, err error) {
 	if inFuture(e.Rev, v.Now, v.Drift) {
-		return fail(ErrFuture, nil)
+		return a, ErrFuture, nil
 	}
 	roots, all, err := car.ReadAll(e.Blocks, car.Limits{})
 	if err != nil {
-		return fail(ErrBlocks, err)
+		return a, ErrBlocks, err
 	}
 	blocks := newBlockSet(all)
 	object, ok := blocks.find(e.Commit)
 	if !ok || len(roots) == 0 || roots[0] != e.Commit {
-		return fail(ErrBlocks, nil)
+		return a, ErrBlocks, nil
 	}
-	c, err := Parse(object)
+	if a.commit, err = Parse(object); err != nil {
+		return a, ErrCommitBlock, err
+	}
+	if a.commit.DID != e.Repo || a.commit.Rev != e.Rev {
+		return a, ErrFields, nil
+	}
+	ops, records, rule, err := checkOps(e.Ops, blocks, v.Limits.withDefaults())
 	if err != nil {
-		return fail(ErrCommitBlock, err)
+		return a, rule, err
 	}
-	if c.DID != e.Repo || c.Rev != e.Rev {
-		return fail(ErrFields, nil)
+	if err := signature(a.commit); errors.Is(err, crypto.ErrSignature) {
+		return a, ErrBadSignature, nil
+	} else if err != nil {
+		return a, ErrNoKey, err
 	}
-	ops, records, rule, err := checkOps(e.Ops, blocks, lim)
-	if err != nil {
-		return fail(rule, err)
-	}
-	if err := v.signature(ctx, c); err != nil {
-		if errors.Is(err, crypto.ErrSignature) {
-			return fail(ErrBadSignature, nil)
-		}
-		return fail(ErrNoKey, err)
-	}
-	before := c.Data
+	a.before, a.records = a.commit.Data, records
 	if len(ops) > 0 {
-		if before, err = invert(blocks, c.Data, ops); errors.Is(err, mst.ErrMismatch) {
-			return fail(ErrInversion, err)
+		if a.before, err = invert(blocks, a.commit.Data, ops); errors.Is(err, mst.ErrMismatch) {
+			return a, ErrInversion, err
 		} else if err != nil {
-			return fail(ErrTree, err)
+			return a, ErrTree, err
 		}
 	}
 	prev := e.PrevData
 	if !prev.Defined() {
 		prev = mst.Empty().Root()
 	}
-	if before != prev {
-		return fail(ErrInversion, fmt.Errorf("the tree before is %s, prevData says %s", before, prev))
+	if a.before != prev {
+		return a, ErrInversion, fmt.Errorf("the tree before is %s, prevData says %s", a.before, prev)
 	}
-	next := State{Rev: c.Rev, Data: c.Data}
+	return a, nil, nil
+}
+
+// after checks that a message follows the last state of its repository.
+func (a *accepted) after(last State, e *Event) (State, map[string][]byte, error) {
+	next := State{Rev: a.commit.Rev, Data: a.commit.Data}
 	switch {
 	case last == State{}: // nothing to compare with
-	case e.Since != last.Rev || before != last.Data:
-		return next, records, &RuleError{ErrOutOfSync, e.Repo, e.Rev, fmt.Errorf("since %q, last was %q", e.Since, last.Rev)}
+	case e.Since != last.Rev || a.before != last.Data:
+		return next, a.records, &RuleError{ErrOutOfSync, e.Repo, e.Rev, fmt.Errorf("since %q, last was %q", e.Since, last.Rev)}
 	}
-	return next, records, nil
+	return next, a.records, nil
 }
 
 // blockSet finds the blocks of one slice. Most are few.

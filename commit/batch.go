@@ -1,0 +1,147 @@
+package commit
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/lexicon/syntax"
+)
+
+// Check is a #commit message of a batch, and what came of it.
+type Check struct {
+	// Payload is the message on the wire. It is decoded if Event is nil.
+	Payload []byte
+	Event   *Event
+	// State, Records and Err are the results of Verifier.Commit, or Err is that of DecodeEvent.
+	State   State
+	Records map[string][]byte
+	Err     error
+}
+
+// CommitAll checks messages of any number of accounts on all processors, and fills in their
+// results. They are those that [Verifier.Commit] gives if it is called with one message after the
+// other, and with the state that it has returned for the account's message before. For the first
+// message of an account, last says the state; an error of last is that of all the account's
+// messages. It is called once for each account, on any goroutine, as is v.Key unless a signature
+// does not verify.
+//
+// Messages of one account are checked at the same time too: only whether each follows the one
+// before waits for that one. A message that is not valid is checked twice, the second time in its
+// turn. Nothing is kept between calls, so batches of some hundred messages use all processors and
+// need little memory. If ctx ends, the rest of the messages have its error.
+func (v *Verifier) CommitAll(ctx context.Context, messages []Check, last func(context.Context, syntax.DID) (State, error)) {
+	parallel(len(messages), func(i int) {
+		if m := &messages[i]; m.Event == nil {
+			m.Event, m.Err = DecodeEvent(m.Payload)
+		}
+	})
+	var accounts []*batchAccount
+	known := make(map[syntax.DID]*batchAccount)
+	checks := make([]batchCheck, len(messages))
+	for i := range messages {
+		m := &messages[i]
+		m.State, m.Records = State{}, nil
+		if m.Event == nil {
+			continue
+		}
+		m.Err = nil
+		a := known[m.Event.Repo]
+		if a == nil {
+			a = &batchAccount{did: m.Event.Repo}
+			known[a.did] = a
+			accounts = append(accounts, a)
+		}
+		a.messages = append(a.messages, i)
+		checks[i].account = a
+	}
+	parallel(len(checks), func(i int) {
+		if a := checks[i].account; a != nil && ctx.Err() == nil {
+			a.once.Do(func() { a.load(ctx, v, last) })
+			checks[i].run(v, messages[i].Event)
+		}
+	})
+	parallel(len(accounts), func(i int) { accounts[i].finish(ctx, v, messages, checks) })
+}
+
+// batchAccount is an account of a batch.
+type batchAccount struct {
+	did      syntax.DID
+	messages []int // by their place in the batch
+	once     sync.Once
+	loaded   bool
+	state    State
+	key      *crypto.PublicKey // nil: there is none at hand
+	err      error             // of the state
+}
+
+// load asks for the account's state and key.
+func (a *batchAccount) load(ctx context.Context, v *Verifier, last func(context.Context, syntax.DID) (State, error)) {
+	a.loaded = true
+	if a.state, a.err = last(ctx, a.did); a.err == nil && v.Key != nil {
+		a.key, _ = v.Key(ctx, a.did, false)
+	}
+}
+
+// batchCheck is what is known of a message before those that come before it.
+type batchCheck struct {
+	account *batchAccount
+	valid   bool
+	accepted
+}
+
+// run checks what can be checked before the messages that come before. It finds no faults: Commit
+// looks for those, in order.
+func (c *batchCheck) run(v *Verifier, e *Event) {
+	a := c.account
+	if a.err != nil || v.Key != nil && a.key == nil || a.state.Rev != "" && e.Rev <= a.state.Rev || tooLarge(e, v.Limits.withDefaults()) {
+		return
+	}
+	var rule error
+	c.accepted, rule, _ = v.alone(e, func(commit Commit) error {
+		if v.Key == nil {
+			return nil
+		}
+		return commit.Verify(a.key)
+	})
+	c.valid = rule == nil
+}
+
+// finish goes through the account's messages in order.
+func (a *batchAccount) finish(ctx context.Context, v *Verifier, messages []Check, checks []batchCheck) {
+	state := a.state
+	for _, i := range a.messages {
+		m := &messages[i]
+		switch err := ctx.Err(); {
+		case a.err != nil:
+			m.Err = a.err
+		case err != nil || !a.loaded:
+			m.Err = err
+		case checks[i].valid && (state.Rev == "" || m.Event.Rev > state.Rev):
+			m.State, m.Records, m.Err = checks[i].after(state, m.Event)
+			state = m.State
+		default:
+			m.State, m.Records, m.Err = v.Commit(ctx, state, m.Event)
+			state = m.State
+		}
+	}
+}
+
+// parallel calls fn with 0 to n-1, on all processors, and returns when all calls have.
+func parallel(n int, fn func(int)) {
+	workers := min(n, runtime.GOMAXPROCS(0))
+	var next atomic.Int64
+	work := func() {
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			fn(i)
+		}
+	}
+	var done sync.WaitGroup
+	for range workers - 1 {
+		done.Go(work)
+	}
+	work()
+	done.Wait()
+}
