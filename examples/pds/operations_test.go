@@ -156,7 +156,7 @@ func TestGuideMetrics(t *testing.T) {
 	if table, _, _ = strings.Cut(table, "\n## "); !ok {
 		t.Fatal("operations.md has no metrics")
 	}
-	guide := name.FindAllString(table, -1)
+	guide := name.FindAllString(table+readFile(t, "deploy/monitoring/README.md"), -1)
 	files, err := filepath.Glob("internal/server/*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +164,7 @@ func TestGuideMetrics(t *testing.T) {
 	var source []string
 	for _, file := range files {
 		if !strings.HasSuffix(file, "_test.go") {
-			for _, m := range regexp.MustCompile(`(?:Counter|Histogram|Level|Gauge|Total)\("(pds_[a-z_]+)"`).FindAllStringSubmatch(readFile(t, file), -1) {
+			for _, m := range regexp.MustCompile(`(?:Counter|Histogram|Level|Gauges?|Total)\("(pds_[a-z_]+)"`).FindAllStringSubmatch(readFile(t, file), -1) {
 				source = append(source, m[1])
 			}
 		}

@@ -40,7 +40,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stdout, nil))
-	platform := edge.Platform{Temp: temp, Alarm: func(at time.Time) error { host.SetAlarm(at); return nil }, Logger: log}
+	platform := edge.Platform{Temp: temp, Alarm: func(at time.Time) error { host.SetAlarm(at); return nil }, Guard: host.Guard, Logger: log}
 	var server *edge.Server
 	// subscribed makes the object serve the event log of a store.
 	subscribed := func(store storage.Store, p *edge.Platform) {

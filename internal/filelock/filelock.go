@@ -1,8 +1,8 @@
 // Package filelock locks files against other processes, and against other users of them in this
 // one, by means that the system takes back when a process ends, however it ends.
 //
-// Where the system has no such locks (not on Unix), files are opened, and nothing is locked:
-// [Works] says so.
+// Locks are flock(2) on Unix and LockFileEx on Windows. Where the system has neither, files are
+// opened, and nothing is locked: [Works] says so.
 package filelock
 
 import (
@@ -30,7 +30,7 @@ func Try(path string, kind Kind) (*os.File, error) { return open(path, kind, fal
 func Wait(path string, kind Kind) (*os.File, error) { return open(path, kind, true) }
 
 func open(path string, kind Kind, wait bool) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}

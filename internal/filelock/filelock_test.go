@@ -2,6 +2,7 @@ package filelock_test
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -47,5 +48,27 @@ func TestLocks(t *testing.T) {
 	}
 	if _, err := filelock.Try(filepath.Join(path, "below a file"), filelock.Shared); err == nil {
 		t.Error("a file below a file")
+	}
+}
+
+// A file that is locked can be written, read, renamed and removed by who has no lock.
+func TestLocksAreAdvisory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	f, err := filelock.Try(path, filelock.Exclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "content" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if err := os.Rename(path, path+"-2"); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(path + "-2"); err != nil {
+		t.Error(err)
 	}
 }

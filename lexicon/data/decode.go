@@ -1,10 +1,12 @@
 package data
 
 import (
-	"encoding/binary"
+	"errors"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 
 	icbor "github.com/pdskit/pdskit/internal/cbor"
 	"github.com/pdskit/pdskit/internal/dag"
@@ -13,88 +15,214 @@ import (
 // Decode reads canonical DAG-CBOR. All text of the value lies in one string, as long as the
 // input, that lives as long as any part of it.
 func Decode(b []byte, lim Limits) (any, error) {
+	d := newDecoder(string(b), lim)
+	v, err := d.value(d.depth)
+	if err == nil && d.pos != len(d.s) {
+		err = errMalformed
+	}
+	if err == nil {
+		return v, nil
+	}
+	// What is wrong with the encoding, and where, the scanner knows. It comes before what the data
+	// model says.
 	if err := Valid(b, lim); err != nil {
 		return nil, err
 	}
-	d := decoder{s: string(b)}
-	v, err := d.value()
-	if err != nil {
-		return nil, err
-	}
-	return v, nil
+	return nil, err
 }
 
-// decoder reads an encoding that the scanner has accepted.
+// decoder reads canonical DAG-CBOR, and checks it as it goes.
 type decoder struct {
-	s   string
-	pos int
-	out *sink // of WriteJSON
+	s     string
+	pos   int
+	depth int      // levels that are allowed
+	items int      // of one array or map
+	left  int      // items that the whole value can still have: each takes a byte
+	texts []string // room for those that are values
+	out   *sink    // of WriteJSON
 }
+
+func newDecoder(s string, lim Limits) decoder {
+	l := lim.cbor()
+	if len(s) > l.Bytes {
+		s = "" // malformed
+	}
+	return decoder{s: s, depth: min(l.Depth, maxDepth), items: l.Items, left: len(s)}
+}
+
+// maxDepth is that of the scanner.
+const maxDepth = 256
+
+// errMalformed says that an encoding is not canonical. The scanner says why.
+var errMalformed = &Error{Offset: -1, Err: errors.New("not canonical DAG-CBOR")}
 
 // Simple values.
 const (
-	boolTrue = 21
-	null     = 22
+	boolFalse = 20
+	boolTrue  = 21
+	null      = 22
 )
+
+// malformed is the major type of what is none.
+const malformed = 255
 
 // head reads the head of an item.
 func (d *decoder) head() (major byte, n uint64) {
-	first := d.s[d.pos]
-	d.pos++
-	major = first >> 5
-	switch info := first & 31; info {
-	case 24:
-		n = uint64(d.s[d.pos])
-		d.pos++
-	case 25, 26, 27:
-		var buf [8]byte
-		size := 1 << (info - 24)
-		copy(buf[8-size:], d.s[d.pos:])
-		n = binary.BigEndian.Uint64(buf[:])
-		d.pos += size
-	default:
-		n = uint64(info)
+	if d.pos < len(d.s) {
+		if first := d.s[d.pos]; first&31 < 24 {
+			d.pos++
+			return first >> 5, uint64(first & 31)
+		}
 	}
+	return d.longHead()
+}
+
+// longHead reads a head of more than one byte.
+func (d *decoder) longHead() (major byte, n uint64) {
+	if d.pos == len(d.s) {
+		return malformed, 0
+	}
+	major, info := d.s[d.pos]>>5, d.s[d.pos]&31
+	rest := d.s[d.pos+1:]
+	if info > 27 || major == icbor.MajorSimple {
+		return malformed, 0
+	}
+	size := 1 << (info - 24)
+	if len(rest) < size {
+		return malformed, 0
+	}
+	for i := range size {
+		n = n<<8 | uint64(rest[i])
+	}
+	least := uint64(24)
+	if info > 24 {
+		least = 1 << (size * 4)
+	}
+	if n < least {
+		return malformed, 0
+	}
+	d.pos += 1 + size
 	return major, n
 }
 
-func (d *decoder) text(n uint64) string {
+// text reads n bytes.
+func (d *decoder) text(n uint64) (s string, ok bool) {
 	from := d.pos
+	if n > uint64(len(d.s)-from) {
+		return "", false
+	}
 	d.pos += int(n)
-	return d.s[from:d.pos]
+	return d.s[from:d.pos], true
 }
 
-func (d *decoder) value() (any, *Error) {
+// key reads the key of a map, which must come after last unless it is the first.
+func (d *decoder) key(first bool, last string) (key string, ok bool) {
+	major, n := d.head()
+	if major != icbor.MajorText {
+		return "", false
+	}
+	key, ok = d.text(n)
+	if !ok || !first && (len(key) < len(last) || len(key) == len(last) && key <= last) {
+		return "", false
+	}
+	return key, utf8.ValidString(key)
+}
+
+// count is the number of items or pairs of an array or map, unless there cannot be so many: then it
+// is -1, and nothing is allocated for them.
+func (d *decoder) count(n uint64, depth, perItem int) int {
+	if depth == 0 || n > uint64(d.items) || int(n)*perItem > d.left {
+		return -1
+	}
+	d.left -= int(n) * perItem
+	return int(n)
+}
+
+// link reads what comes after the tag of a link, and returns its binary CID.
+func (d *decoder) link(tag uint64) (s string, ok bool) {
+	major, n := d.head()
+	if tag != 42 || major != icbor.MajorBytes || n != 1+dag.CIDLen {
+		return "", false
+	}
+	if s, ok = d.text(n); !ok || s[0] != 0 {
+		return "", false
+	}
+	s = s[1:]
+	return s, s[0] == 1 && (s[1] == byte(dag.CBOR) || s[1] == byte(dag.Raw)) && s[2] == 0x12 && s[3] == 0x20
+}
+
+// value reads a value with at most depth levels.
+func (d *decoder) value(depth int) (any, *Error) {
 	major, n := d.head()
 	switch major {
 	case icbor.MajorUint:
-		return int64(n), nil
+		if n <= math.MaxInt64 {
+			return int64(n), nil
+		}
 	case icbor.MajorNegint:
-		return -1 - int64(n), nil
+		if n <= math.MaxInt64 {
+			return -1 - int64(n), nil
+		}
 	case icbor.MajorBytes:
-		return Bytes(d.text(n)), nil
+		if s, ok := d.text(n); ok {
+			return Bytes(s), nil
+		}
 	case icbor.MajorText:
-		return d.text(n), nil
+		if s, ok := d.text(n); ok && utf8.ValidString(s) {
+			return d.textValue(s), nil
+		}
 	case icbor.MajorArray:
-		return d.array(int(n))
+		if n := d.count(n, depth, 1); n >= 0 {
+			return d.array(n, depth-1)
+		}
 	case icbor.MajorMap:
-		return d.object(int(n))
+		if n := d.count(n, depth, 2); n >= 0 {
+			return d.object(n, depth-1)
+		}
 	case icbor.MajorTag:
-		_, n = d.head()
-		codec, digest, _ := dag.SplitBytes(d.text(n)[1:])
-		return Link{dag.CID(codec, &digest)}, nil
+		if s, ok := d.link(n); ok {
+			return Link{dag.Wrap(s)}, nil
+		}
+	case icbor.MajorSimple:
+		switch n {
+		case boolFalse, boolTrue:
+			return n == boolTrue, nil
+		case null:
+			return nil, nil
+		}
 	}
-	if n == null {
-		return nil, nil
-	}
-	return n == boolTrue, nil
+	return nil, errMalformed
 }
 
-func (d *decoder) array(n int) (any, *Error) {
+// textsAtOnce is for how many strings room is made at a time. It is small, since all of it lives as
+// long as one of them.
+const textsAtOnce = 16
+
+// textValue returns a string as a value. An interface holds a pointer to a string; those of 16
+// strings come from one allocation.
+func (d *decoder) textValue(s string) (v any) {
+	if len(d.texts) == cap(d.texts) {
+		// No more than can come: each takes a byte.
+		d.texts = make([]string, 0, min(textsAtOnce, len(d.s)-d.pos+1))
+	}
+	d.texts = append(d.texts, s)
+	v = ""
+	(*iface)(unsafe.Pointer(&v)).data = unsafe.Pointer(&d.texts[len(d.texts)-1])
+	return v
+}
+
+// iface is how the compiler lays out an interface. This package's tests check what textValue makes.
+type iface struct{ typ, data unsafe.Pointer }
+
+var _ [0]struct{} = [unsafe.Sizeof(iface{}) - unsafe.Sizeof(any(nil))]struct{}{}
+
+func (d *decoder) array(n, depth int) (any, *Error) {
 	list := make([]any, n)
 	for i := range list {
-		v, err := d.value()
-		if err != nil {
+		v, err := d.value(depth)
+		if err == errMalformed {
+			return nil, err
+		} else if err != nil {
 			return nil, err.underIndex(i)
 		}
 		list[i] = v
@@ -103,14 +231,18 @@ func (d *decoder) array(n int) (any, *Error) {
 }
 
 // object reads a map, and checks what the data model says of keys that start with "$".
-func (d *decoder) object(n int) (any, *Error) {
+func (d *decoder) object(n, depth int) (any, *Error) {
 	m := make(map[string]any, n)
-	var typ string
-	for range n {
-		_, size := d.head()
-		key := d.text(size)
-		v, err := d.value()
-		if err != nil {
+	typ, key := "", ""
+	for i := range n {
+		var ok bool
+		if key, ok = d.key(i == 0, key); !ok {
+			return nil, errMalformed
+		}
+		v, err := d.value(depth)
+		if err == errMalformed {
+			return nil, err
+		} else if err != nil {
 			return nil, err.under(key)
 		}
 		m[key] = v

@@ -24,10 +24,9 @@ func ParseJSON(b []byte, lim Limits) (*Encoded, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := decoder{s: string(enc)}
-	v, fault := d.value()
-	if fault != nil {
-		return nil, fault
+	v, err := Decode(enc, lim)
+	if err != nil {
+		return nil, err
 	}
 	return &Encoded{cbor: enc, value: v, known: true}, nil
 }

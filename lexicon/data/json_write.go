@@ -2,9 +2,13 @@ package data
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"io"
+	"math"
+	"math/bits"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 	"unsafe"
 
 	icbor "github.com/pdskit/pdskit/internal/cbor"
@@ -21,13 +25,22 @@ func ToJSON(v any) ([]byte, error) {
 }
 
 // AppendJSON appends the JSON of a value that is given in DAG-CBOR, without
-// building it.
+// building it. The two must not share memory. If the value is not valid, nothing is appended.
 func AppendJSON(b, cbor []byte) ([]byte, error) {
+	d := newJSONWriter(cbor)
+	out, ok := d.json(slices.Grow(b, len(cbor)+len(cbor)/4+16), d.depth)
+	if ok && d.pos == len(d.s) {
+		return out, nil
+	}
 	if err := Valid(cbor, Limits{}); err != nil {
 		return b, err
 	}
-	d := decoder{s: string(cbor)}
-	return d.json(slices.Grow(b, len(cbor)+len(cbor)/4)), nil
+	return b, errMalformed // never: both know the same encodings
+}
+
+// newJSONWriter returns a decoder that keeps nothing of the encoding, which so need not be copied.
+func newJSONWriter(cbor []byte) decoder {
+	return newDecoder(unsafe.String(unsafe.SliceData(cbor), len(cbor)), Limits{})
 }
 
 // WriteJSON writes the JSON of a value that is given in DAG-CBOR, in pieces. JSON can be six times
@@ -42,9 +55,9 @@ func WriteJSON(w io.Writer, cbor []byte) error {
 
 // writeValid is WriteJSON for what is known to be valid.
 func writeValid(w io.Writer, cbor []byte) error {
-	// The decoder keeps nothing of the string, so it need not be a copy.
-	d := decoder{s: unsafe.String(unsafe.SliceData(cbor), len(cbor)), out: &sink{w: w}}
-	if b := d.json(make([]byte, 0, spillAt+6*pieceLen+64)); d.out.err == nil {
+	d := newJSONWriter(cbor)
+	d.out = &sink{w: w}
+	if b, _ := d.json(make([]byte, 0, spillAt+6*pieceLen+64), d.depth); d.out.err == nil {
 		_, d.out.err = w.Write(b)
 	}
 	return d.out.err
@@ -83,52 +96,81 @@ func (d *decoder) long(b []byte, before, s, after string, appendPiece func(b []b
 	return append(b, after...)
 }
 
-// json reads a value and appends its JSON.
-func (d *decoder) json(b []byte) []byte {
+// json reads a value with at most depth levels and appends its JSON.
+func (d *decoder) json(b []byte, depth int) (out []byte, ok bool) {
 	major, n := d.head()
 	switch major {
 	case icbor.MajorUint:
-		return strconv.AppendUint(b, n, 10)
+		return strconv.AppendUint(b, n, 10), n <= math.MaxInt64
 	case icbor.MajorNegint:
-		return strconv.AppendInt(b, -1-int64(n), 10)
+		return strconv.AppendInt(b, -1-int64(n), 10), n <= math.MaxInt64
 	case icbor.MajorBytes:
-		if d.out != nil && n > pieceLen {
-			return d.long(b, `{"$bytes":"`, d.text(n), `"}`, func(b []byte, s string) []byte {
+		s, ok := d.text(n)
+		if d.out != nil && len(s) > pieceLen {
+			return d.long(b, `{"$bytes":"`, s, `"}`, func(b []byte, s string) []byte {
 				return base64.RawStdEncoding.AppendEncode(b, []byte(s))
-			})
+			}), ok
 		}
-		return appendBytesJSON(b, []byte(d.text(n)))
+		return appendBytesJSON(b, []byte(s)), ok
 	case icbor.MajorText:
-		return d.textJSON(b, n)
+		s, ok := d.text(n)
+		return d.textJSON(b, s, ok)
 	case icbor.MajorArray:
-		b = append(b, '[')
-		for i := range n {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = d.spill(d.json(b))
-		}
-		return append(b, ']')
+		return d.arrayJSON(b, d.count(n, depth, 1), depth-1)
 	case icbor.MajorMap:
-		b = append(b, '{')
-		for i := range n {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			_, size := d.head()
-			b = append(d.textJSON(b, size), ':')
-			b = d.spill(d.json(b))
-		}
-		return append(b, '}')
+		return d.objectJSON(b, d.count(n, depth, 2), depth-1)
 	case icbor.MajorTag:
-		_, n = d.head()
-		return appendLinkJSON(b, d.text(n)[1:])
+		s, ok := d.link(n)
+		if !ok {
+			return b, false
+		}
+		return appendLinkJSON(b, s), true
 	case icbor.MajorSimple:
-		if n != null {
-			return strconv.AppendBool(b, n == boolTrue)
+		switch n {
+		case boolFalse:
+			return append(b, "false"...), true
+		case boolTrue:
+			return append(b, "true"...), true
+		case null:
+			return append(b, "null"...), true
 		}
 	}
-	return append(b, "null"...)
+	return b, false
+}
+
+// arrayJSON reads an array of n items, which is negative if there can be none, and appends its JSON.
+func (d *decoder) arrayJSON(b []byte, n, depth int) (out []byte, ok bool) {
+	b = append(b, '[')
+	for i := range n {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if b, ok = d.json(b, depth); !ok {
+			return b, false
+		}
+		b = d.spill(b)
+	}
+	return append(b, ']'), n >= 0
+}
+
+// objectJSON is arrayJSON for a map.
+func (d *decoder) objectJSON(b []byte, n, depth int) (out []byte, ok bool) {
+	b = append(b, '{')
+	key := ""
+	for i := range n {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if key, ok = d.key(i == 0, key); !ok {
+			return b, false
+		}
+		b, _ = d.textJSON(b, key, true)
+		if b, ok = d.json(append(b, ':'), depth); !ok {
+			return b, false
+		}
+		b = d.spill(b)
+	}
+	return append(b, '}'), n >= 0
 }
 
 // appendLinkJSON appends the JSON of a link, given as a binary CID of version 1.
@@ -136,31 +178,38 @@ func appendLinkJSON(b []byte, cid string) []byte {
 	return append(dag.AppendText(append(b, `{"$link":"`...), cid), `"}`...)
 }
 
-// textJSON reads text of n bytes and appends it as a JSON string.
-func (d *decoder) textJSON(b []byte, n uint64) []byte {
-	if d.out != nil && n > pieceLen {
-		return d.long(b, `"`, d.text(n), `"`, appendEscaped)
+// textJSON appends text as a JSON string, if it is there and is Unicode.
+func (d *decoder) textJSON(b []byte, s string, there bool) (out []byte, ok bool) {
+	if d.out != nil && len(s) > pieceLen {
+		return d.long(b, `"`, s, `"`, func(b []byte, s string) []byte {
+			b, _ = appendEscaped(b, s)
+			return b
+		}), there
 	}
-	return appendTextJSON(b, d.text(n))
+	b, ascii := appendEscaped(append(b, '"'), s)
+	return append(b, '"'), there && (ascii || utf8.ValidString(s))
 }
 
 // appendTextJSON appends a JSON string.
 func appendTextJSON(b []byte, s string) []byte {
-	return append(appendEscaped(append(b, '"'), s), '"')
+	b, _ = appendEscaped(append(b, '"'), s)
+	return append(b, '"')
 }
 
-// appendEscaped appends text as it stands in a JSON string. It looks at single bytes only, so the
-// text may begin and end within a character.
-func appendEscaped(b []byte, s string) []byte {
+// appendEscaped appends text as it stands in a JSON string, and reports whether it is ASCII. It
+// looks at single bytes only, so the text may begin and end within a character.
+func appendEscaped(b []byte, s string) (out []byte, ascii bool) {
 	const hex = "0123456789abcdef"
-	from := 0
-	for i := range len(s) {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' && c != 0x7f {
-			continue
+	ascii = true
+	for {
+		end, plain := unescaped(s)
+		ascii = ascii && plain
+		b = append(b, s[:end]...)
+		if end == len(s) {
+			return b, ascii
 		}
-		b = append(b, s[from:i]...)
-		from = i + 1
+		c := s[end]
+		s = s[end+1:]
 		switch c {
 		case '"', '\\':
 			b = append(b, '\\', c)
@@ -174,5 +223,30 @@ func appendEscaped(b []byte, s string) []byte {
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 		}
 	}
-	return append(b, s[from:]...)
+}
+
+// unescaped returns where the first character is that JSON escapes, and whether all before it is
+// ASCII. It looks at eight bytes at a time: see plainText.
+func unescaped(s string) (end int, ascii bool) {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x8080808080808080
+	)
+	b := unsafe.Slice(unsafe.StringData(s), len(s))
+	var high uint64
+	i := 0
+	for ; i+8 <= len(b); i += 8 {
+		w := binary.LittleEndian.Uint64(b[i:])
+		quote, slash, del := w^('"'*ones), w^('\\'*ones), w^(0x7f*ones)
+		hit := ((w-' '*ones)&^w | (quote-ones)&^quote | (slash-ones)&^slash | (del-ones)&^del) & highs
+		if hit != 0 {
+			n := bits.TrailingZeros64(hit) &^ 7
+			return i + n/8, (high|w&(1<<n-1))&highs == 0
+		}
+		high |= w
+	}
+	for ; i < len(b) && b[i] != '"' && b[i] != '\\' && b[i] >= ' ' && b[i] != 0x7f; i++ {
+		high |= uint64(b[i])
+	}
+	return i, high&highs == 0
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/ipfs/go-cid"
 	icbor "github.com/pdskit/pdskit/internal/cbor"
@@ -94,7 +95,7 @@ func hasLongInteger(b []byte) bool {
 	if bytes.IndexByte(b, icbor.MajorUint<<5|27) < 0 && bytes.IndexByte(b, icbor.MajorNegint<<5|27) < 0 {
 		return false
 	}
-	d := decoder{s: string(b)}
+	d := decoder{s: unsafe.String(unsafe.SliceData(b), len(b))}
 	for d.pos < len(d.s) {
 		switch major, n := d.head(); major {
 		case icbor.MajorUint:

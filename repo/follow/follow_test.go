@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -48,7 +49,18 @@ func stores(t *testing.T, fn func(t *testing.T, store storage.Store)) {
 		fn(t, db.Store())
 	})
 	t.Run("durable", func(t *testing.T) {
-		db, err := files.Open(ctx, t.TempDir(), durable.Config{MaxOpen: 2})
+		cfg := durable.Config{MaxOpen: 2}
+		if runtime.GOOS == "js" { // where SQLite has no files
+			cfg.Shared, cfg.Objects = memory.New(memory.Config{}), new(durable.Memory)
+			db, err := durable.New(ctx, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			fn(t, db.Store())
+			return
+		}
+		db, err := files.Open(ctx, t.TempDir(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

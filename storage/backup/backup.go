@@ -50,6 +50,10 @@ type Manifest struct {
 	Lost      int    `json:"lostBlobs"`
 	LostBlobs []Lost `json:"lost,omitempty"` // the first of them
 	Bytes     int64  `json:"bytes"`          // of everything
+	// Folder is where the objects of its blobs are, in an object store, and Encrypted whether they
+	// and the other files are encrypted there.
+	Folder    string `json:"folder,omitempty"`
+	Encrypted bool   `json:"encrypted,omitempty"`
 	// Files are all but blobs, which are named by their digests.
 	Files map[string]File `json:"files"`
 }
@@ -94,7 +98,7 @@ type Backup struct {
 	// and of those on the server. Else all of them are read, and copies that are damaged are made
 	// again.
 	Fast bool
-	// Encryption, if not nil, is what tar files go through.
+	// Encryption, if not nil, is what tar files and objects of a Remote go through.
 	Encryption *Encryption
 	// Progress, if not nil, is told how many blobs have been looked at.
 	Progress func(blobs int)
@@ -108,8 +112,8 @@ var (
 	ErrNotBackup = errors.New("backup: the directory is neither empty nor a backup")
 	// ErrItself: a backup would be written over what it is made of.
 	ErrItself = errors.New("backup: the backup would be written over the server's own data")
-	// ErrBusy: another backup into the directory is under way.
-	ErrBusy = errors.New("backup: another backup into the directory, or a restore from it, is under way")
+	// ErrBusy: another backup to the same place is under way, or a restore from it.
+	ErrBusy = errors.New("backup: another backup to the same place, or a restore from it, is under way")
 	// ErrOlder: a directory has a backup of a later state than the one that is backed up: of
 	// another server, or of this one before something old was put in its place.
 	ErrOlder = errors.New("backup: the directory has a backup of a later state: use another directory")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/backup"
+	"github.com/pdskit/pdskit/storage/bucket/buckettest"
 	"github.com/pdskit/pdskit/storage/sqlite"
 )
 
@@ -58,4 +59,28 @@ func Example() {
 	key, err := os.ReadFile(filepath.Join(restored, "master.key"))
 	fmt.Printf("%d files besides blobs, the key is %q, %v\n", len(m.Files), key, err)
 	// Output: 3 files besides blobs, the key is "secret", <nil>
+}
+
+// In a bucket, such as one of package s3, here one in memory.
+func ExampleBackup_ToRemote() {
+	ctx := context.Background()
+	root, err := os.MkdirTemp("", "example")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(root)
+	db, err := sqlite.Open(ctx, filepath.Join(root, "pds.sqlite"), sqlite.Config{})
+	if err != nil {
+		panic(err)
+	}
+	defer db.Close()
+
+	to := backup.Remote{Bucket: new(buckettest.Memory), Prefix: "pds/backups"}
+	src := backup.Source{Database: db, Store: db.Store(), Blobs: filepath.Join(root, "pds.sqlite.blobs"), Dir: root}
+	if _, err := (backup.Backup{}).ToRemote(ctx, src, to); err != nil {
+		panic(err)
+	}
+	m, err := backup.Restore{}.FromRemote(ctx, to, filepath.Join(root, "restored"))
+	fmt.Println(m.Blobs, "blobs,", err)
+	// Output: 0 blobs, <nil>
 }

@@ -13,10 +13,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/internal/filelock"
-	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
@@ -52,6 +52,14 @@ type Restore struct {
 // directory that must be empty. Of a directory it takes the newest generation; a folder of one
 // generation, below it, can be named instead. If it fails, the directory is as it was.
 func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest string) (m *Manifest, err error) {
+	return r.restore(ctx, dest, func(_ string, write writeFunc) error { return r.read(from, stdin, write) })
+}
+
+// writeFunc writes a file of a backup. It may be called concurrently.
+type writeFunc func(name string, in io.Reader) error
+
+// restore restores the files that a function reads, which gets the folder that they are written to.
+func (r Restore) restore(ctx context.Context, dest string, read func(to string, write writeFunc) error) (m *Manifest, err error) {
 	for _, dir := range []string{dest, r.Blobs} {
 		if err := mustBeEmpty(dir); err != nil {
 			return nil, err
@@ -64,7 +72,7 @@ func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest st
 	}
 	defer os.RemoveAll(temp)
 	n := r.Layout.names()
-	blobs, err := r.copy(ctx, from, stdin, temp)
+	blobs, err := r.copy(ctx, temp, read)
 	if err != nil {
 		return nil, err
 	}
@@ -153,43 +161,55 @@ func mustBeEmpty(dir string) error {
 	return nil
 }
 
-// copy copies the files of a backup, in whichever form it is, and returns how many blobs
-// there were.
-func (r Restore) copy(ctx context.Context, from string, stdin io.Reader, to string) (blobs int, err error) {
+// copy copies the files of a backup, and returns how many blobs there were.
+func (r Restore) copy(ctx context.Context, to string, read func(to string, write writeFunc) error) (blobs int, err error) {
 	root, err := os.OpenRoot(to) // nothing is written elsewhere, whatever names say
 	if err != nil {
 		return 0, err
 	}
 	defer root.Close()
+	var mu sync.Mutex
 	names, n := r.Layout.names(), 0
-	write := func(name string, in io.Reader) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if !names.belongs(name) {
-			return fmt.Errorf("%w: it has a file %.200q", ErrBadBackup, name)
-		}
+	count := func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
 		if n++; r.Progress != nil {
 			r.Progress(n)
 		}
 		if strings.HasPrefix(name, names.blobs+"/") {
 			blobs++
 		}
-		return writeIn(root, name, in)
 	}
-	if from == "-" {
-		err = r.readTar(stdin, write)
-	} else if info, statErr := os.Stat(from); statErr != nil {
-		err = statErr
-	} else if info.IsDir() {
-		err = r.readDir(from, write)
-	} else {
-		var f *os.File
-		if f, err = os.Open(from); err == nil {
-			err = errors.Join(r.readTar(f, write), f.Close())
+	err = read(to, func(name string, in io.Reader) error {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-	}
+		if !names.belongs(name) {
+			return fmt.Errorf("%w: it has a file %.200q", ErrBadBackup, name)
+		}
+		count(name)
+		return writeIn(root, name, in)
+	})
 	return blobs, err
+}
+
+// read reads a backup in whichever form it is.
+func (r Restore) read(from string, stdin io.Reader, write writeFunc) error {
+	if from == "-" {
+		return r.readTar(stdin, write)
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return r.readDir(from, write)
+	}
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.readTar(f, write), f.Close())
 }
 
 // belongs reports whether a backup may have a file of that name.
@@ -217,7 +237,7 @@ func writeIn(root *os.Root, name string, in io.Reader) error {
 }
 
 // readTar reads a tar file, which may be encrypted, to its end.
-func (r Restore) readTar(in io.Reader, write func(string, io.Reader) error) error {
+func (r Restore) readTar(in io.Reader, write writeFunc) error {
 	if r.Decrypt == nil {
 		return readTar(in, write)
 	}
@@ -244,7 +264,7 @@ func (d decrypted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func readTar(in io.Reader, write func(string, io.Reader) error) error {
+func readTar(in io.Reader, write writeFunc) error {
 	for r := tar.NewReader(in); ; {
 		h, err := r.Next()
 		switch {
@@ -265,7 +285,7 @@ func readTar(in io.Reader, write func(string, io.Reader) error) error {
 
 // readDir reads the files of the newest generation of a backup's directory, or of the generation
 // whose folder it is.
-func (r Restore) readDir(from string, write func(string, io.Reader) error) error {
+func (r Restore) readDir(from string, write writeFunc) error {
 	n := r.Layout.names()
 	g := generation{dir: filepath.Clean(from)}
 	root := filepath.Dir(filepath.Dir(g.dir))
@@ -362,7 +382,7 @@ func lockBackup(root string) (done func() error, err error) {
 
 // readRoot reads the files of a backup whose only generation lies beside its blobs. Those that
 // opening it has added are left.
-func (n names) readRoot(from string, write func(string, io.Reader) error) error {
+func (n names) readRoot(from string, write writeFunc) error {
 	manifest, err := n.currentManifest(from)
 	if err != nil {
 		return err
@@ -417,14 +437,7 @@ func parseManifest(file string) (*Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadBackup, err)
 	}
-	m := &Manifest{}
-	if err := data.UnmarshalJSON(text, m); err != nil {
-		return nil, fmt.Errorf("%w: manifest: %w", ErrBadBackup, err)
-	}
-	if m.Format != 1 {
-		return nil, fmt.Errorf("%w: it has format %d, made by a newer server?", ErrBadBackup, m.Format)
-	}
-	return m, nil
+	return decodeManifest(text)
 }
 
 // readManifest checks a directory's files against its manifest.

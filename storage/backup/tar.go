@@ -18,8 +18,12 @@ import (
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
-// Encryption encrypts tar files while they are written. See Restore.Decrypt for the other direction.
+// Encryption encrypts tar files and objects while they are written. See Restore.Decrypt for the other
+// direction.
 type Encryption struct {
+	// ID stands for who can decrypt, such as the names of the recipients. When it changes, a backup
+	// to a Remote stores all blobs again. A tar file does without.
+	ID string
 	// Begins is what every encrypted file begins with. ToTarFile replaces no other file.
 	Begins string
 	// Writer returns a writer that encrypts to out. It is closed when the backup is whole: what was
@@ -31,19 +35,11 @@ type Encryption struct {
 // in the directory of the source.
 func (b Backup) ToTar(ctx context.Context, src Source, out io.Writer) (_ *Manifest, err error) {
 	src.validate()
-	if err := removeStale(filepath.Join(src.Dir, "backup-*"), lockName); err != nil {
-		return nil, err
-	}
-	temp, err := os.MkdirTemp(src.Dir, "backup-*")
+	temp, used, err := tempIn(src.Dir)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
-	used, err := filelock.Try(filepath.Join(temp, lockName), filelock.Exclusive)
-	if err != nil {
-		return nil, err
-	}
-	defer used.Close()
+	defer func() { err = errors.Join(err, os.RemoveAll(temp), used.Close()) }()
 	closeEncrypted := func() error { return nil }
 	if b.Encryption != nil {
 		encrypted, err := b.Encryption.Writer(out)

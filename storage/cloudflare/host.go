@@ -21,6 +21,8 @@ type Host struct {
 	// IdleBody is for how long a large body of a request may send nothing, unless the handler sets a
 	// deadline by http.ResponseController. 0: a minute. Set it before Serve.
 	IdleBody time.Duration
+	// GuardTime is when Guard makes the functions of OnAlarm be called. 0: a minute. Set it before Serve.
+	GuardTime time.Duration
 
 	object js.Value // what the shim gives us; see its host
 
@@ -42,7 +44,10 @@ type Host struct {
 	lastID  int
 	wakes   []func(context.Context) (time.Time, error)
 	sockets *Sockets
-	alarmAt time.Time // when the platform calls; zero: it does not
+	alarmAt time.Time // when the functions of OnAlarm are to be called; zero: not
+	guards  int       // that are not done
+	guardAt time.Time // when they are to be called for the sake of those
+	setAt   time.Time // when the platform calls; zero: it does not
 	answer  Call
 }
 
@@ -179,14 +184,51 @@ func (h *Host) SetAlarm(t time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.alarmAt.IsZero() || t.Before(h.alarmAt) {
-		h.setAlarm(t)
+		h.alarmAt = t
+		h.arrange()
 	}
 }
 
-// setAlarm replaces the alarm. The caller holds mu.
-func (h *Host) setAlarm(t time.Time) {
-	h.alarmAt = t
-	h.object.Call("setAlarm", float64(max(0, (t.UnixMicro()+999)/1000)))
+// Guard makes the functions of OnAlarm be called in a minute, unless done is called before. So what is
+// begun after Guard, and cut off before done because the program ends, is seen to although nobody sends a
+// request: see Objects. It must not be called within a transaction of the object.
+func (h *Host) Guard() (done func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.guards++; h.guards == 1 {
+		h.guardAt = h.guardFrom(time.Now())
+	}
+	h.arrange()
+	return sync.OnceFunc(func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.guards--
+		h.arrange()
+	})
+}
+
+func (h *Host) guardFrom(now time.Time) time.Time {
+	if h.GuardTime > 0 {
+		return now.Add(h.GuardTime)
+	}
+	return now.Add(time.Minute)
+}
+
+// arrange tells the platform when to call, if that has changed. The caller holds mu.
+func (h *Host) arrange() {
+	at := h.alarmAt
+	if h.guards > 0 && (at.IsZero() || h.guardAt.Before(at)) {
+		at = h.guardAt
+	}
+	if at.Equal(h.setAt) {
+		return
+	}
+	h.setAt = at
+	ms := float64(-1) // none
+	if !at.IsZero() {
+		ms = float64(max(0, (at.UnixMicro()+999)/1000))
+	}
+	h.object.Call("setAlarm", ms)
 }
 
 // wake calls the functions of OnAlarm.
@@ -220,19 +262,24 @@ func (h *Host) loadAlarm(ctx context.Context) {
 	at := time.UnixMilli(int64(v.Float()))
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch {
-	case h.alarmAt.IsZero():
-		h.alarmAt = at
-	case at.Before(h.alarmAt): // which was set over it
-		h.setAlarm(at)
+	if h.setAt.IsZero() {
+		h.setAt = at
 	}
+	if h.alarmAt.IsZero() || at.Before(h.alarmAt) {
+		h.alarmAt = at
+	}
+	h.arrange() // if another one was set over it
 }
 
 // alarm is called by the platform, once for an alarm that was set.
 func (h *Host) alarm(_ js.Value, args []js.Value) any {
 	done := args[0]
 	h.mu.Lock()
-	h.alarmAt = time.Time{}
+	h.alarmAt, h.setAt = time.Time{}, time.Time{}
+	if h.guards > 0 {
+		h.guardAt = h.guardFrom(time.Now())
+		h.arrange()
+	}
 	h.mu.Unlock()
 	go func() {
 		h.wake(context.Background())

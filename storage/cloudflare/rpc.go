@@ -3,6 +3,7 @@ package cloudflare
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -48,12 +49,31 @@ var _ durable.Directory = directory{}
 // [AnswerDirectory]. Inside a Durable Object, see Host.Directory.
 func RemoteDirectory(call Call) durable.Directory { return directory{remote{call}} }
 
+// CallTime is for how long an object waits for the answer of another one. An account waits for its
+// directory, and everybody for the account.
+const CallTime = 30 * time.Second
+
+// ErrNoAnswer: another object has not answered within CallTime. It is unknown whether the call had an effect.
+var ErrNoAnswer error = noAnswer{}
+
+type noAnswer struct{}
+
+func (noAnswer) Error() string { return "cloudflare: another object does not answer" }
+
+// Unavailable tells package xrpc that the failure is of this moment.
+func (noAnswer) Unavailable() bool { return true }
+
 // ask makes a call and returns what reads its answer.
 func (d remote) ask(ctx context.Context, method string, body []byte) (*cbor.Reader, error) {
-	b, err := d.call(ctx, method, body)
-	if ctx.Err() != nil {
+	patience, cancel := context.WithTimeoutCause(ctx, CallTime, ErrNoAnswer)
+	defer cancel()
+	b, err := d.call(patience, method, body)
+	switch {
+	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	} else if err != nil {
+	case patience.Err() != nil:
+		return nil, fmt.Errorf("%w: %s", context.Cause(patience), method)
+	case err != nil:
 		return nil, err
 	}
 	r := cbor.NewReader(b)

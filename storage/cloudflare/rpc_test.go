@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pdskit/pdskit/internal/cbor"
+	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/durable"
@@ -39,6 +41,82 @@ func TestDirectoryByCalls(t *testing.T) {
 		},
 		Exclusive: true, Buffers: true,
 	})
+}
+
+// A directory that never answers a delivery does not keep the account for good: the change fails as one
+// whose end is unknown, and whoever comes next finds out. What arrives late after all has no effect.
+func TestDirectoryThatNeverAnswers(t *testing.T) {
+	for _, arrives := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			shared := memory.New(memory.Config{})
+			answer := AnswerDirectory(durable.NewDirectory(shared))
+			var late func()
+			hang := ""
+			remote := RemoteDirectory(func(ctx context.Context, method string, body []byte) ([]byte, error) {
+				if method != hang {
+					return answer(ctx, method, body)
+				}
+				hang = ""
+				late = func() { _, _ = answer(context.WithoutCancel(ctx), method, body) }
+				if arrives {
+					late()
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			})
+			db, err := durable.New(t.Context(), durable.Config{Shared: shared, Directory: remote, Objects: new(durable.Memory)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			const did = syntax.DID("did:plc:slow")
+			head := func(n int) (h storage.Head) {
+				if b := []byte{byte(n)}; n > 0 {
+					h = storage.Head{Commit: dag.Sum(dag.CBOR, b), Data: dag.Sum(dag.CBOR, b), Rev: syntax.NewTID(time.UnixMicro(int64(n)), 0)}
+				}
+				return h
+			}
+			change := func(n int) error {
+				_, err := db.Store().Repos.Apply(t.Context(), did, &storage.Change{
+					Prev: head(n - 1), Head: head(n), Commit: []byte{byte(n)},
+					Events: []storage.Event{{DID: did, Kind: "#commit", Time: time.UnixMilli(int64(n)), Payload: []byte{byte(n)}}},
+				})
+				return err
+			}
+			apply := func(n int) {
+				t.Helper()
+				if err := change(n); err != nil {
+					t.Fatal(err)
+				}
+			}
+			apply(1)
+			for n, method := range []string{methodDeliver, methodEntry} {
+				hang = method
+				begin := time.Now()
+				if method == methodEntry { // which is asked after a failure only
+					err = db.Store().Repos.View(t.Context(), did, func(storage.Reader) error { return nil })
+				} else {
+					err = change(2)
+				}
+				var u interface{ Unavailable() bool }
+				if !errors.Is(err, ErrNoAnswer) || !errors.As(err, &u) || !u.Unavailable() || time.Since(begin) != CallTime {
+					t.Fatalf("%d: %v after %v", n, err, time.Since(begin))
+				}
+			}
+			apply(3)
+			late()
+			apply(4)
+			n := 0
+			for _, err := range shared.Events.Since(t.Context(), 0) {
+				if n++; err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n != 4 {
+				t.Errorf("%d events of 4 changes", n)
+			}
+		})
+	}
 }
 
 // Errors keep their meaning on their way.

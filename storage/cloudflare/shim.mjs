@@ -122,7 +122,7 @@ function host(ctx, env, ready, sockets) {
 	h.transact = (fn) => {
 		try { ctx.storage.transactionSync(() => { if (!fn()) throw UNDO; }); } catch (e) { if (e !== UNDO) throw e; }
 	};
-	h.setAlarm = (ms) => { ctx.storage.setAlarm(ms); };
+	h.setAlarm = (ms) => { ms < 0 ? ctx.storage.deleteAlarm() : ctx.storage.setAlarm(ms); };
 	// Sockets have a number and a note by Go, which survive the program.
 	h.sockets = () => [...sockets().values()].map((s) => s.deserializeAttachment().join(" ")).join("\n");
 	// Takes frames, each behind its length, for what is sent next.

@@ -87,19 +87,45 @@ func toJS(b []byte) js.Value {
 }
 
 // Objects returns the object store of the one account that a Durable Object has, for durable.Config,
-// in a table. It is for the objects of a host with many accounts: see Host.Directory.
+// in a table. It is for the objects of a host with many accounts: see Host.Directory. A change that the
+// directory was not told of, because it did not answer or the program has ended, is seen to by the next use of
+// the account. A function of OnAlarm that uses it, by a View, is called for that a minute later: see Guard.
 func (h *Host) Objects(table string) (durable.Objects, error) {
 	o, err := h.Object(table)
 	if err != nil {
 		return nil, err
 	}
-	return oneAccount{o}, nil
+	return &oneAccount{Object: o}, nil
 }
 
-type oneAccount struct{ *Object }
+// oneAccount is a durable.Marker: what is marked is guarded.
+type oneAccount struct {
+	*Object
+	done func() // ends the guard
+}
+
+// Mark implements durable.Marker.
+func (o *oneAccount) Mark(syntax.DID) error {
+	if o.done == nil {
+		o.done = o.host.Guard()
+	}
+	return nil
+}
+
+// Unmark implements durable.Marker.
+func (o *oneAccount) Unmark(syntax.DID) error {
+	if o.done != nil {
+		o.done()
+		o.done = nil
+	}
+	return nil
+}
+
+// Marked implements durable.Marker. Nothing is completed at the start, which would make a request wait.
+func (o *oneAccount) Marked() []syntax.DID { return nil }
 
 // Open implements durable.Objects.
-func (o oneAccount) Open(_ context.Context, _ syntax.DID, create bool) (durable.Object, error) {
+func (o *oneAccount) Open(_ context.Context, _ syntax.DID, create bool) (durable.Object, error) {
 	empty := true
 	err := o.Scan(durable.Scan{Rows: 1, MaxValue: durable.KeysOnly}, func(string, []byte) bool { empty = false; return false })
 	if err == nil && empty && !create {
@@ -109,7 +135,7 @@ func (o oneAccount) Open(_ context.Context, _ syntax.DID, create bool) (durable.
 }
 
 // Remove implements durable.Objects.
-func (o oneAccount) Remove(syntax.DID) error { return o.writeNow(appendOp(nil, opDelete, "", "")) }
+func (o *oneAccount) Remove(syntax.DID) error { return o.writeNow(appendOp(nil, opDelete, "", "")) }
 
 // Directory returns the directory in another object, for durable.Config: that object answers with
 // AnswerDirectory. The platform sends a call only when all that this object has written before is

@@ -16,7 +16,8 @@ import (
 // log. Where that is in another process, or another Durable Object, each method is one call there.
 //
 // Any call may fail with or without having taken effect. The DB finds out by Entry, before it uses the
-// account again.
+// account again. A call must end in a time that everybody who uses the account can wait: it has the
+// account's turn, and Deliver and Remove have a context that does not end with the caller's.
 type Directory interface {
 	// Entry returns an account's head in the directory and the number of its last change that was
 	// delivered, or storage.ErrNotFound if there is no entry.

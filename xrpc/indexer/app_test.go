@@ -21,6 +21,7 @@ import (
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/indexer"
 	"github.com/pdskit/pdskit/xrpc/indexer/sqlindex"
@@ -266,7 +267,7 @@ func (w *world) truth(did syntax.DID, has func(string) bool) (map[string]string,
 			}
 		}
 		return nil
-	}); err != nil && !errors.Is(err, storage.ErrNotFound) {
+	}); err != nil && !errors.Is(err, repo.ErrRepoNotFound) {
 		w.Fatal(err)
 	}
 	return m, head

@@ -19,10 +19,13 @@ func (ix *Indexer) edit(ctx context.Context, did syntax.DID, f func(r *run, d *d
 	if _, err := syntax.ParseDID(string(did)); err != nil {
 		return fmt.Errorf("indexer: %w", err)
 	}
-	ix.mu.Lock()
-	r := ix.current
-	ix.mu.Unlock()
+	running := func() *run {
+		ix.mu.Lock()
+		defer ix.mu.Unlock()
+		return ix.current
+	}
 	for {
+		r := running()
 		a, err := ix.Sink.Account(ctx, did)
 		if err != nil {
 			return err
@@ -32,10 +35,10 @@ func (ix *Indexer) edit(ctx context.Context, did syntax.DID, f func(r *run, d *d
 		if err := f(r, d); err != nil || !d.changed {
 			return err
 		}
-		d.a.Version = d.before + 1
+		d.a.Version = nextVersion(d.before, ix.now())
 		err = ix.Sink.Apply(ctx, &Transaction{Changes: []*Change{d.change()}})
-		if r != nil {
-			r.w.cache.Drop(did)
+		if r = running(); r != nil { // also one that has begun meanwhile
+			r.w.cache.forget(did)
 			r.jobs.cancel(did)
 			signal(r.jobs.wake)
 		}
@@ -90,6 +93,9 @@ func (ix *Indexer) Resync(ctx context.Context, did syntax.DID) error {
 		}
 		d.a.Tries = 0
 		d.a.Due, d.changed = ix.now(), true
+		if d.a.State == Synchronized {
+			d.a.State = Desynchronized // else it is read only if its host has another revision
+		}
 		return nil
 	})
 }
@@ -115,7 +121,7 @@ func (ix *Indexer) SetScope(s Scope) error {
 	defer ix.mu.Unlock()
 	ix.scope = sc
 	if r := ix.current; r != nil {
-		r.scope.Store(sc)
+		r.next.Store(sc)
 		signal(r.swept)
 	}
 	return nil
@@ -194,7 +200,7 @@ func (ix *Indexer) Settled(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	stored, err := ix.Sink.Position(ctx, scopeName)
-	if err != nil || stored != r.scope.Load().text {
+	if err != nil || stored != r.next.Load().text {
 		return false, err
 	}
 	due, err := ix.Sink.Due(ctx, ix.now(), nil, 1, 1)

@@ -174,7 +174,7 @@ func (r *run) job(running, ctx context.Context, j *job) {
 	var err error
 	due := false
 	r.lanes.do(j.did, func() {
-		a, err = r.Sink.Account(ctx, j.did)
+		a, err = r.w.fresh(ctx, j.did)
 		if due = err == nil && !a.Due.IsZero() && !a.Due.After(r.Now()); due {
 			r.jobs.open(j) // before the next event, as events are kept only for what is due
 		}
@@ -216,7 +216,11 @@ func (r *run) fetchFailed(ctx context.Context, did syntax.DID, cause error) {
 	if err != nil || !d.known() || d.a.Due.IsZero() {
 		return
 	}
-	if d.a.Status == commit.Deleted { // an event has come meanwhile that counts for more
+	if d.a.Status == commit.Deleted { // there is nothing to be read, unless an event says so
+		d.a.Due, d.a.Error, d.changed = time.Time{}, shorten(cause), d.a.State == Pending
+		if d.changed {
+			r.storeFailure(ctx, d)
+		}
 		return
 	}
 	var told *xrpc.Error
@@ -245,6 +249,10 @@ func (r *run) fetchFailed(ctx context.Context, did syntax.DID, cause error) {
 		}
 	}
 	d.changed = true
+	r.storeFailure(ctx, d)
+}
+
+func (r *run) storeFailure(ctx context.Context, d *draft) {
 	if err := r.store(ctx, d); err != nil && ctx.Err() == nil && !errors.Is(err, ErrConflict) {
 		r.sinkFailed(err)
 	}
@@ -263,7 +271,7 @@ func (f *fetch) do(ctx context.Context) error {
 	switch {
 	case !f.sc.wants(a):
 		return f.remove(ctx, Removed)
-	case !a.Active && a.Status == commit.Deleted:
+	case !a.Active && a.Status == commit.Deleted && a.State != Pending:
 		return f.remove(ctx, Pending)
 	case a.State == Synchronized && a.Filter != f.sc.records.text && f.sc.records.within(a.Filter):
 		return f.trim(ctx)
@@ -285,12 +293,12 @@ func (f *fetch) do(ctx context.Context) error {
 
 // put stores the draft, and goes on with a new one.
 func (f *fetch) put(ctx context.Context) error {
-	if err := f.w.submit(ctx, f.d.change(), nil); err != nil {
+	c := f.d.change()
+	if err := f.w.submit(ctx, c, nil); err != nil {
 		return err
 	}
 	f.count.applied.Add(int64(len(f.d.ops)))
-	a := f.d.a
-	a.Version = f.d.before + 1
+	a := c.Account
 	f.d = &draft{before: a.Version, a: a}
 	return nil
 }

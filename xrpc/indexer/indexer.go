@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,11 +84,14 @@ type Indexer struct {
 // run is an Indexer that runs.
 type run struct {
 	*Indexer
-	scope    atomic.Pointer[scope]
+	scope    atomic.Pointer[scope] // by which events are taken
+	next     atomic.Pointer[scope] // which it is to be: see sweepWhenAsked
+	scopes   []string              // those by which events were taken since all accounts were held against one
 	verifier *commit.Verifier
 	w        *writer
 	lanes    *lanes
 	sources  []*source
+	storing  sync.Mutex // while positions are stored
 	jobs     jobs
 	hosts    hosts
 	checked  *memo.Map[syntax.DID, time.Time] // when a document was last fetched on suspicion
@@ -134,9 +138,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	work.Wait()
 	r.lanes.running.Wait()
 	last, done := context.WithTimeout(writing, 10*time.Second)
-	if at := r.positions(); at != nil {
-		r.w.submit(last, nil, at)
-	}
+	r.storeNow(last, nil)
 	done()
 	stop()
 	writers.Wait()
@@ -181,12 +183,13 @@ func (ix *Indexer) start(ctx context.Context) (*run, error) {
 	}
 	r := &run{
 		Indexer: ix, checked: memo.New[syntax.DID, time.Time](10_000), swept: make(chan struct{}, 1),
-		w:    &writer{sink: ix.Sink, queue: make(chan *pending), cache: memo.New[syntax.DID, Account](20_000)},
+		w:    &writer{sink: ix.Sink, queue: make(chan *pending), cache: newAccounts(20_000), now: ix.Now},
 		jobs: jobs{list: make(map[syntax.DID]*job), wake: make(chan struct{}, 1)},
 	}
 	r.hosts = hosts{perHost: orDefault(ix.FetchesPerHost, 2), now: ix.Now, list: make(map[string]*host)}
 	r.verifier = &commit.Verifier{Key: r.key, Now: ix.Now}
 	r.scope.Store(sc)
+	r.next.Store(sc)
 	names := make(map[string]bool)
 	for _, cfg := range ix.Sources {
 		s, err := newSource(r, cfg)
@@ -203,11 +206,16 @@ func (ix *Indexer) start(ctx context.Context) (*run, error) {
 		r.sources = append(r.sources, s)
 	}
 	stored, err := ix.Sink.Position(ctx, scopeName)
+	if err == nil && stored != sc.text {
+		r.scopes = strings.Fields(stored)
+		if stored == "" {
+			r.scopes = []string{noScope}
+		}
+		r.swept <- struct{}{}
+		err = ix.Sink.Apply(ctx, &Transaction{Positions: r.enters(sc)})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("indexer: the scope: %w", err)
-	}
-	if stored != sc.text {
-		r.swept <- struct{}{}
 	}
 	return r, nil
 }
@@ -235,12 +243,14 @@ func (r *run) resolve(ctx context.Context, did syntax.DID) (doc *identity.Docume
 	return doc, err
 }
 
+// suspectPause is the time between two requests for a document on suspicion.
+const suspectPause = 10 * time.Second
+
 // suspect has the document of a DID fetched again, and returns true, unless that was done a moment
 // ago: whoever can send wrong events must not be able to cause endless requests.
 func (r *run) suspect(did syntax.DID) bool {
-	const pause = 10 * time.Second
 	now := r.Now()
-	if last, ok := r.checked.Get(did); ok && now.Sub(last) < pause && !now.Before(last) {
+	if last, ok := r.checked.Get(did); ok && now.Sub(last) < suspectPause && !now.Before(last) {
 		return false
 	}
 	r.checked.Put(did, now)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -28,8 +29,8 @@ type lane struct {
 	bytes int
 }
 
-// Bounds on what one account may have waiting. Beyond them its events are dropped, and its
-// repository is read.
+// Bounds on what one account may have waiting. Beyond them its commits are dropped, and its
+// repository is read. Other events wait as far as its source lets them.
 const (
 	laneItems = 1000
 	laneBytes = 8 << 20
@@ -52,7 +53,8 @@ func (l *lanes) add(did syntax.DID, t task) bool {
 		go l.work(did, x)
 	}
 	if t.item != nil {
-		if len(x.queue) >= laneItems || x.bytes+t.size > laneBytes && len(x.queue) > 0 {
+		_, large := t.message.(*commit.Event) // what others say is not in the repository
+		if large && (len(x.queue) >= laneItems || x.bytes+t.size > laneBytes && len(x.queue) > 0) {
 			return false
 		}
 		x.bytes += t.size

@@ -366,24 +366,71 @@ func (r *run) sweepWhenAsked(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		sc := r.scope.Load()
-		if err := r.sweep(ctx, sc); err != nil {
+		sc := r.next.Load()
+		if sc != r.scope.Load() {
+			at := r.enters(sc)
+			if persist(ctx, r.sinkFailed, func() error { return r.w.submit(ctx, nil, at) }) != nil {
+				return
+			}
+			r.scope.Store(sc)
+		}
+		// It is carried through also if another scope is asked for meanwhile: events were dropped
+		// because of this one.
+		if err := r.sweep(ctx, sc, len(r.scopes) > 2); err != nil {
 			return // the context has ended
 		}
-		if sc != r.scope.Load() {
-			continue // the next one is asked for
-		}
+		r.scopes = []string{sc.text}
 		// With it goes that the accounts of sources are to be listed.
-		at := r.positions()
-		if at == nil {
-			at = make(map[string]string)
-		}
-		at[scopeName] = sc.text
-		persist(ctx, r.sinkFailed, func() error { return r.w.submit(ctx, nil, at) })
+		persist(ctx, r.sinkFailed, func() error {
+			return r.storeNow(ctx, map[string]string{scopeName: sc.text})
+		})
 	}
 }
 
-func (r *run) sweep(ctx context.Context, sc *scope) error {
+// noScope stands for the scope of an index that is new.
+const noScope = "-"
+
+// enters notes that events are going to be taken by a scope, before any is, and returns the position
+// that says so: until the accounts were held against it, the scope before it and itself. If there
+// are more, because that was broken off, it is not known which events an account is missing.
+func (r *run) enters(sc *scope) map[string]string {
+	if len(r.scopes) == 0 {
+		r.scopes = []string{r.scope.Load().text}
+	}
+	if r.scopes[len(r.scopes)-1] != sc.text {
+		r.scopes = append(r.scopes, sc.text)
+	}
+	if n := len(r.scopes); n > 3 {
+		r.scopes = append(r.scopes[:1:1], r.scopes[n-2:]...)
+	}
+	return map[string]string{scopeName: strings.Join(r.scopes, " ")}
+}
+
+// outside reports whether an account that was taken by a scope has to be read, as there is another
+// one by now that has it otherwise.
+func (r *run) outside(a *Account, by *scope) bool {
+	sc := r.scope.Load()
+	return sc != by && a.State != Removed && (!sc.wants(a) || a.Filter != sc.records.text)
+}
+
+// recheck has an account read that was stored while the scope was changed: those that are held
+// against the new one may have been told apart before that.
+func (r *run) recheck(ctx context.Context, a *Account, by *scope) {
+	if !r.outside(a, by) {
+		return
+	}
+	persist(ctx, r.sinkFailed, func() error {
+		return r.update(ctx, a.DID, func(d *draft) error {
+			if d.known() && r.outside(&d.a, by) {
+				d.due(r.Now())
+			}
+			return nil
+		})
+	})
+}
+
+// sweep holds the accounts against a scope. all: each is to be compared with its host.
+func (r *run) sweep(ctx context.Context, sc *scope, all bool) error {
 	if sc.lists() {
 		for _, s := range r.sources {
 			s.mu.Lock()
@@ -411,7 +458,7 @@ func (r *run) sweep(ctx context.Context, sc *scope) error {
 			return err
 		}
 	}
-	return r.eachAccount(ctx, func(a *Account) bool { return !sc.wants(a) || a.Filter != sc.records.text }, func(d *draft) {
+	return r.eachAccount(ctx, func(a *Account) bool { return all || !sc.wants(a) || a.Filter != sc.records.text }, func(d *draft) {
 		r.jobs.cancel(d.a.DID)
 		d.due(r.Now())
 	})

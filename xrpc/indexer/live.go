@@ -67,6 +67,7 @@ func (r *run) tasks(ctx context.Context, did syntax.DID, tasks []task) {
 // works; it returns 0 only if the context has ended, or to begin anew.
 func (r *run) events(ctx context.Context, did syntax.DID, items []task) (n int) {
 	var d *draft
+	sc := r.scope.Load()
 	err := persist(ctx, r.sinkFailed, func() (err error) {
 		d, err = r.draft(ctx, did)
 		return err
@@ -90,6 +91,7 @@ func (r *run) events(ctx context.Context, did syntax.DID, items []task) (n int) 
 		if err := r.store(ctx, d); err != nil {
 			return 0
 		}
+		r.recheck(ctx, &d.a, sc)
 	}
 	for _, t := range items[:n] {
 		t.src.end(t.item)
@@ -194,20 +196,34 @@ func (r *run) event(ctx context.Context, d *draft, it *item) error {
 		return r.identity(ctx, d, m)
 	case *commit.Account:
 		return r.account(ctx, d, it, m)
+	case *unreadable:
+		return r.unreadable(ctx, d, it, m)
 	}
 	return nil
 }
 
-// lost has an account read of which an event was dropped.
-func (r *run) lost(ctx context.Context, it *item) {
+// lost has an account read of which a commit was dropped.
+func (r *run) lost(ctx context.Context, it *item, signaled bool) {
 	for ctx.Err() == nil {
 		d, err := r.draft(ctx, it.message.About())
-		if err == nil && d.known() {
-			d.due(r.Now())
-			if d.a.State == Synchronized {
-				d.a.State, d.changed = Desynchronized, true
+		if err == nil {
+			sc := r.scope.Load()
+			if signaled && !d.a.Signaled {
+				d.a.Signaled = true
+				d.changed = d.a.Version != 0
 			}
-			err = r.store(ctx, d)
+			switch {
+			case d.a.Version != 0:
+				d.due(r.Now())
+				if d.a.State == Synchronized {
+					d.a.State, d.changed = Desynchronized, true
+				}
+			case sc.wants(&d.a):
+				r.add(d, sc, it.src)
+			}
+			if d.changed {
+				err = r.store(ctx, d)
+			}
 		}
 		if err == nil {
 			it.src.end(it)
@@ -220,34 +236,6 @@ func (r *run) lost(ctx context.Context, it *item) {
 	}
 }
 
-// errForeign: an event comes from a host that is not the account's.
-var errForeign = errors.New("it is not the account's host")
-
-// speaksFor returns an error if a source is a host, and not that of an account. Relays and local
-// stores speak for all.
-func (r *run) speaksFor(ctx context.Context, s *source, did syntax.DID) error {
-	if s.Host == "" {
-		return nil
-	}
-	doc, err := r.resolve(ctx, did)
-	fresh := false
-	if err == nil && !doc.HostedAt(s.url) {
-		fresh = r.suspect(did)
-		doc, err = r.resolve(ctx, did)
-	}
-	if err != nil {
-		return err
-	}
-	if !doc.HostedAt(s.url) {
-		r.count.foreign.Add(1)
-		if !fresh { // the account may have moved there just now
-			return fmt.Errorf("%s does not seem to be at %s", did, s.url)
-		}
-		return fmt.Errorf("%w: %s is not at %s", errForeign, did, s.url)
-	}
-	return nil
-}
-
 // commit takes a #commit event.
 func (r *run) commit(ctx context.Context, d *draft, it *item, e *commit.Event) error {
 	sc := r.scope.Load()
@@ -258,6 +246,10 @@ func (r *run) commit(ctx context.Context, d *draft, it *item, e *commit.Event) e
 		return nil
 	}
 	if err := r.speaksFor(ctx, it.src, e.Repo); err != nil {
+		if passes(err) && d.a.Version == 0 {
+			d.a.Signaled = a.Signaled
+			r.addLater(d, sc, it.src)
+		}
 		return r.doubt(ctx, d, err)
 	}
 	if signaled {
@@ -272,11 +264,20 @@ func (r *run) commit(ctx context.Context, d *draft, it *item, e *commit.Event) e
 		return nil
 	}
 	if !d.a.Active {
-		return nil // whatever it writes is read when it is active again
+		// Whatever it writes is read when it is active again. It may be: that an event says so which
+		// was missed.
+		r.sooner(d)
+		return nil
 	}
+	// An account that is pending has no records in the sink.
 	first := d.a.State == Pending && e.Since == "" && !e.PrevData.Defined()
 	if d.a.State != Synchronized && !first {
-		return nil // the repository is to be read anyway, and that will be after this commit
+		// The account is due, and will be read after this commit. If nobody could find it, it
+		// exists now.
+		if d.a.State == Pending && d.a.Tries > 0 {
+			r.sooner(d)
+		}
+		return nil
 	}
 	return r.verified(ctx, d, it.src, e, first)
 }
@@ -327,14 +328,14 @@ func (r *run) verified(ctx context.Context, d *draft, s *source, e *commit.Event
 
 // follows adds a verified commit to a draft.
 func (r *run) follows(d *draft, next commit.State, e *commit.Event, records map[string][]byte) {
-	sc := r.scope.Load()
-	has := sc.records.hasPath
-	if d.a.Filter != sc.records.text { // until the repository was read, the sink has both or none
-		old := newFilterOf(d.a.Filter)
-		has = func(path string) bool { return old.hasPath(path) && sc.records.hasPath(path) }
+	// The sink has exactly the records of Account.Filter. If the scope is another one by now, the
+	// account is due, and until it was read, that does not change.
+	has := r.scope.Load().records
+	if d.a.Filter != has.text {
+		has = newFilterOf(d.a.Filter)
 	}
 	for _, op := range e.Ops {
-		if !has(op.Path) {
+		if !has.hasPath(op.Path) {
 			continue
 		}
 		o := Op{DID: e.Repo, Rev: next.Rev, Action: op.Action, CID: op.CID, Prev: op.Prev, Record: records[op.Path], Live: true}
@@ -344,6 +345,21 @@ func (r *run) follows(d *draft, next commit.State, e *commit.Event, records map[
 	}
 	d.a.Rev, d.a.Data, d.changed = next.Rev, next.Data, true
 	r.count.commits.Add(1)
+}
+
+// addLater makes an account known of which it is not known whether a host speaks for it. It is read
+// when that can be found out.
+func (r *run) addLater(d *draft, sc *scope, s *source) {
+	r.add(d, sc, s)
+	d.a.Due = r.Now().Add(jitter(suspectPause + time.Second))
+}
+
+// sooner has an account read within a minute, whose repository could not be read before or is not
+// active, as an event says something else.
+func (r *run) sooner(d *draft) {
+	if at := r.Now().Add(checkPause); d.a.Due.IsZero() || d.a.Due.After(at) {
+		d.dueAgain(at)
+	}
 }
 
 // checkPause is the time between two looks at a repository for no good reason.
@@ -376,6 +392,9 @@ func (r *run) sync(ctx context.Context, d *draft, it *item, m *commit.Sync) erro
 		return nil
 	}
 	if err := r.speaksFor(ctx, it.src, m.DID); err != nil {
+		if passes(err) && d.a.Version == 0 {
+			r.addLater(d, sc, it.src)
+		}
 		return r.doubt(ctx, d, err)
 	}
 	if d.a.Version == 0 && d.a.State == "" {
@@ -386,6 +405,9 @@ func (r *run) sync(ctx context.Context, d *draft, it *item, m *commit.Sync) erro
 		return nil
 	}
 	if !d.a.Active || d.a.State != Synchronized {
+		if !d.a.Active || d.a.State == Pending && d.a.Tries > 0 {
+			r.sooner(d)
+		}
 		return nil
 	}
 	v := r.verifier
@@ -456,7 +478,7 @@ func (r *run) status(d *draft, active bool, status string) {
 		}
 		d.a.Tries, d.a.Error = 0, ""
 		d.due(r.Now())
-	case status == commit.Deleted: // its records are deleted
+	case status == commit.Deleted && d.a.State != Pending: // its records are deleted
 		d.due(r.Now())
 	default:
 		d.a.Due = time.Time{}
@@ -464,65 +486,19 @@ func (r *run) status(d *draft, active bool, status string) {
 	r.jobs.cancel(d.a.DID)
 }
 
-// identity takes an #identity event.
-func (r *run) identity(ctx context.Context, d *draft, m *commit.Identity) error {
+// unreadable is an event that cannot be decoded, of which only the account is known.
+type unreadable struct {
+	*commit.Sync
+	err error
+}
+
+// unreadable has the account looked at.
+func (r *run) unreadable(ctx context.Context, d *draft, it *item, m *unreadable) error {
 	if d.a.Version == 0 || !r.scope.Load().wants(&d.a) {
-		return nil
+		return m.err
 	}
-	if r.trustsLocal() {
-		return nil
-	}
-	if !r.suspect(m.DID) { // what is cached is some seconds old
-		d.due(r.Now().Add(checkPause)) // that looks it up again
-	}
-	if m.Handle != "" {
-		r.Identity.Purge(syntax.AtIdentifier(m.Handle))
-	}
-	host := d.a.Host
-	if _, err := r.lookUp(ctx, d); err != nil {
+	if err := r.speaksFor(ctx, it.src, m.DID); err != nil {
 		return r.doubt(ctx, d, err)
 	}
-	if d.a.Host != host || d.a.Tries > 0 { // what it wrote elsewhere, or where it could be read no more
-		d.due(r.Now())
-	}
-	return nil
-}
-
-// trustsLocal reports whether identities are of no interest.
-func (r *run) trustsLocal() bool {
-	for _, s := range r.sources {
-		if !s.Trusted {
-			return false
-		}
-	}
-	return !r.Handles
-}
-
-// lookUp puts host and handle of an account into a draft.
-func (r *run) lookUp(ctx context.Context, d *draft) (*identity.Document, error) {
-	handle := syntax.Handle("")
-	var doc *identity.Document
-	if r.Handles {
-		var id *identity.Identity
-		var err error
-		r.lanes.wait(ctx, func() { id, err = r.Identity.Lookup(ctx, syntax.AtIdentifier(d.a.DID)) })
-		if err != nil {
-			return nil, err
-		}
-		handle, doc = id.Handle, id.Document
-		if errors.Is(id.HandleErr, identity.ErrUnavailable) && d.a.Handle != "" {
-			handle = d.a.Handle // what is not known now need not be wrong
-		}
-	} else {
-		var err error
-		if doc, err = r.resolve(ctx, d.a.DID); err != nil {
-			return nil, err
-		}
-	}
-	host, _ := doc.PDS()
-	if d.a.Host != host || d.a.Handle != handle {
-		d.a.Host, d.a.Handle = host, handle
-		d.told, d.changed = true, true
-	}
-	return doc, nil
+	return r.doubt(ctx, d, m.err)
 }

@@ -199,9 +199,7 @@ func (f *fetch) chunks(ctx context.Context, next commit.State, produce func(emit
 	size := 0
 	err := produce(func(op Op) error {
 		if len(ops) >= chunkOps || size >= chunkBytes {
-			if f.d.a.State == Synchronized {
-				f.d.a.State = Desynchronized
-			}
+			f.d.a.State = Desynchronized // not pending: it has records
 			f.d.ops = ops
 			if err := f.put(ctx); err != nil {
 				return err
@@ -250,6 +248,9 @@ func (f *fetch) finish(ctx context.Context, next commit.State, ops []Op) (err er
 		}
 		if err = ctx.Err(); err == nil {
 			err = f.put(ctx)
+		}
+		if err == nil {
+			f.recheck(ctx, &f.d.a, f.sc)
 		}
 	})
 	return err
@@ -390,12 +391,23 @@ func (f *fetch) remove(ctx context.Context, state State) error {
 // trim deletes the records of collections that are not in the scope any more.
 func (f *fetch) trim(ctx context.Context) error {
 	have := &pages{ctx: ctx, sink: f.Sink, did: f.d.a.DID}
+	// Until all are deleted, the sink has the records of neither filter.
+	f.d.a.State = Desynchronized
 	if err := f.deletes(ctx, have, func(path string) bool { return !f.sc.records.hasPath(path) }); err != nil {
 		return err
 	}
-	ops := f.d.ops
-	f.d.ops = nil
-	return f.finish(ctx, commit.State{Rev: f.d.a.Rev, Data: f.d.a.Data}, ops)
+	if f.d.a.Active {
+		ops := f.d.ops
+		f.d.ops = nil
+		return f.finish(ctx, commit.State{Rev: f.d.a.Rev, Data: f.d.a.Data}, ops)
+	}
+	a := &f.d.a // it is read when it is active again
+	a.State, a.Filter, a.Due = Synchronized, f.sc.records.text, time.Time{}
+	if err := f.put(ctx); err != nil {
+		return err
+	}
+	f.lanes.do(f.j.did, func() { f.recheck(inLane(ctx), &f.d.a, f.sc) })
+	return nil
 }
 
 // deletes deletes some of the records, and leaves the last operations in the draft.

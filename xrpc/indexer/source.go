@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -155,22 +156,37 @@ func (r *run) positions() map[string]string {
 // storePositions stores positions once a second. Those who come earlier again have no effect.
 func (r *run) storePositions(ctx context.Context) {
 	for sleep(ctx, time.Second) {
-		at := r.positions()
-		if at == nil {
-			continue
-		}
-		if err := r.w.submit(ctx, nil, at); err != nil {
+		if err := r.storeNow(ctx, nil); err != nil {
 			r.sinkFailed(err)
-			continue
-		}
-		for _, s := range r.sources {
-			if text, ok := at[s.name]; ok {
-				s.mu.Lock()
-				s.stored = text
-				s.mu.Unlock()
-			}
 		}
 	}
+}
+
+// storeNow stores the positions of sources that have changed, and others. One call after the other:
+// a position must not be stored after one that was taken later.
+func (r *run) storeNow(ctx context.Context, others map[string]string) error {
+	r.storing.Lock()
+	defer r.storing.Unlock()
+	at := r.positions()
+	if at == nil && others == nil {
+		return nil
+	}
+	all := maps.Clone(others)
+	if all == nil {
+		all = at
+	}
+	maps.Copy(all, at)
+	if err := r.w.submit(ctx, nil, all); err != nil {
+		return err
+	}
+	for _, s := range r.sources {
+		if text, ok := at[s.name]; ok {
+			s.mu.Lock()
+			s.stored = text
+			s.mu.Unlock()
+		}
+	}
+	return nil
 }
 
 // begin counts an event in. It waits while too many are under way.
@@ -351,7 +367,7 @@ func (s *source) restart(ctx context.Context) error {
 	s.done, s.newest = 0, 0
 	s.mu.Unlock()
 	s.begins()
-	return persist(ctx, s.sinkFailed, func() error { return s.w.submit(ctx, nil, map[string]string{s.name: ""}) })
+	return persist(ctx, s.sinkFailed, func() error { return s.storeNow(ctx, nil) })
 }
 
 // frame takes a frame of the stream.
@@ -380,9 +396,12 @@ func (s *source) event(ctx context.Context, seq int64, kind string, payload []by
 		if !errors.Is(err, commit.ErrUnknownKind) {
 			s.count.malformed.Add(1)
 			s.Log.Warn("an event is malformed", "source", s.name, "seq", seq, "error", err)
+			m = accountOf(payload, err)
 		}
-		s.passed(seq)
-		return nil
+		if m == nil {
+			s.passed(seq)
+			return nil
+		}
 	}
 	if _, err := syntax.ParseDID(string(m.About())); err != nil {
 		s.count.malformed.Add(1)
@@ -399,11 +418,28 @@ func (s *source) event(ctx context.Context, seq int64, kind string, payload []by
 	return nil
 }
 
+// accountOf returns an event of the account that a payload names which cannot be decoded; nil if it
+// names none.
+func accountOf(payload []byte, err error) commit.Message {
+	var about struct {
+		DID  string `cbor:"did"`
+		Repo string `cbor:"repo"`
+	}
+	data.Unmarshal(payload, &about) // as far as that works
+	did, bad := syntax.ParseDID(cmp.Or(about.DID, about.Repo))
+	if bad != nil {
+		return nil
+	}
+	return &unreadable{Sync: &commit.Sync{DID: did}, err: err}
+}
+
 // overflow drops an event of an account that has too many waiting, and has the account read
 // instead.
 func (s *source) overflow(ctx context.Context, it *item) {
+	e, ok := it.message.(*commit.Event)
+	signaled := ok && s.run.scope.Load().signals(e.Ops)
 	it.message = &commit.Sync{DID: it.message.About()} // the rest is not needed any more
-	s.lanes.add(it.message.About(), task{do: func() { s.lost(ctx, it) }})
+	s.lanes.add(it.message.About(), task{do: func() { s.lost(ctx, it, signaled) }})
 }
 
 // readLocal follows a log in the process.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/pdskit/pdskit/internal/memo"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -12,7 +11,8 @@ import (
 type writer struct {
 	sink  Sink
 	queue chan *pending
-	cache *memo.Map[syntax.DID, Account]
+	cache *accounts
+	now   func() time.Time
 }
 
 type pending struct {
@@ -96,18 +96,18 @@ func (w *writer) apply(ctx context.Context, group []*pending) {
 
 // remember keeps what the sink has of an account now.
 func (w *writer) remember(c *Change, err error) {
-	if err != nil || c.Account.State == Removed {
-		w.cache.Drop(c.Account.DID)
+	if err != nil {
+		w.cache.forget(c.Account.DID)
 		return
 	}
-	w.cache.Put(c.Account.DID, c.Account)
+	w.cache.changed(c)
 }
 
 // submit applies a change and positions, either of which may be missing.
 func (w *writer) submit(ctx context.Context, c *Change, positions map[string]string) error {
 	p := &pending{change: c, positions: positions, done: make(chan error, 1)}
 	if c != nil {
-		c.Account.Version = c.Before + 1
+		c.Account.Version = nextVersion(c.Before, w.now())
 		for i := range c.Ops {
 			p.size += len(c.Ops[i].Record) + 256
 		}
@@ -127,15 +127,24 @@ func (w *writer) submit(ctx context.Context, c *Change, positions map[string]str
 
 // account returns an account of the sink.
 func (w *writer) account(ctx context.Context, did syntax.DID) (Account, error) {
-	if a, ok := w.cache.Get(did); ok {
-		return a, nil
-	}
-	a, err := w.sink.Account(ctx, did)
-	if err == nil && a.Version != 0 {
-		w.cache.Put(did, a)
-	}
+	a, err := w.cache.get(ctx, did, w.sink.Account)
 	a.DID = did
 	return a, err
+}
+
+// fresh returns an account as the sink has it now. Whoever asks for it next gets it so, or newer.
+func (w *writer) fresh(ctx context.Context, did syntax.DID) (Account, error) {
+	w.cache.forget(did)
+	return w.account(ctx, did)
+}
+
+// nextVersion is the version after another one. An account that was removed and is added again does
+// not have the versions of before: what was made from those does not fit it.
+func nextVersion(before int64, now time.Time) int64 {
+	if before == 0 {
+		return max(now.UnixMicro(), 1)
+	}
+	return before + 1
 }
 
 // persist calls f until it succeeds or the context ends.

@@ -35,7 +35,7 @@ const (
 	maxPath     = 500
 )
 
-// Note adds a note, and deletes the oldest that are too many.
+// Note adds a note, and deletes the oldest that are too many, but never the last one of a good backup.
 func (b Backups) Note(ctx context.Context, x Backup) error {
 	x.At = x.At.UTC()
 	x.Path, x.Problem = short(x.Path, maxPath), short(x.Problem, maxPath)
@@ -48,17 +48,21 @@ func (b Backups) Note(ctx context.Context, x Backup) error {
 			return err
 		}
 		rng := storage.Prefix(backupPrefix)
-		rng.Reverse, rng.KeysOnly = true, true
-		var old []string
-		n := 0
+		rng.Reverse = true
+		var others []string
+		good := 0
 		for pair, err := range tx.Keys(ctx, rng) {
 			if err != nil {
 				return err
 			}
-			if n++; n > keptBackups {
-				old = append(old, pair.Key)
+			x, err := decodeBackup(pair.Value)
+			if good == 0 && err == nil && x.Good {
+				good = 1 // it is kept, however often it was tried since
+				continue
 			}
+			others = append(others, pair.Key)
 		}
+		old := others[min(len(others), keptBackups-good):]
 		for _, key := range old {
 			if err := tx.Delete(ctx, key); err != nil {
 				return err
@@ -89,6 +93,20 @@ func (b Backups) List(ctx context.Context) (list []Backup, err error) {
 		return nil
 	})
 	return list, err
+}
+
+// Last returns the last backup that was tried, and the last good one. Either is zero if there is none.
+func (b Backups) Last(ctx context.Context) (tried, good Backup, err error) {
+	list, err := b.List(ctx)
+	if len(list) > 0 {
+		tried = list[0]
+	}
+	for _, x := range list {
+		if x.Good {
+			return tried, x, err
+		}
+	}
+	return tried, good, err
 }
 
 func decodeBackup(doc []byte) (x Backup, err error) {

@@ -220,3 +220,23 @@ func TestBackupNotesAreBounded(t *testing.T) {
 		t.Errorf("%d notes, %v", len(list), err)
 	}
 }
+
+// However often a backup fails, the last good one is not forgotten.
+func TestLastGoodBackupIsKept(t *testing.T) {
+	w := newWorld(t)
+	notes := operator.Backups{KV: w.pds.Store().KV}
+	good := w.Clock.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
+	for i := range 100 {
+		b := operator.Backup{At: good.Add(time.Duration(i-1) * time.Minute), Path: "/backups", Good: i < 2, Problem: "x"}
+		if err := notes.Note(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tried, made, err := notes.Last(t.Context())
+	if err != nil || !made.At.Equal(good) || !tried.At.Equal(good.Add(98*time.Minute)) {
+		t.Errorf("%v, %v, %v", tried, made, err)
+	}
+	if list, err := notes.List(t.Context()); err != nil || len(list) != 30 {
+		t.Errorf("%d notes, %v", len(list), err)
+	}
+}

@@ -324,6 +324,7 @@ func (c *accountCache) put(was, is *account) {
 		now = c.old[is.did]
 	}
 	if now != was {
+		c.drops++ // who reads it now may have what it was
 		delete(c.young, is.did)
 		delete(c.old, is.did)
 		return

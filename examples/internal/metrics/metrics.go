@@ -33,6 +33,7 @@ type family struct {
 	labels           []string
 	bounds           []float64 // of a histogram
 	read             func() (value float64, ok bool)
+	each             func(add func(value float64, labels ...string))
 
 	series sync.Map // of strings (the text of the labels) to *series
 }
@@ -106,6 +107,12 @@ func (r *Registry) Gauge(name, help string, read func() (value float64, ok bool)
 	r.add(&family{name: name, help: help, kind: "gauge", read: read})
 }
 
+// Gauges makes a number for each set of labels. read is called for each look, and calls add for
+// each number that is known, in the order in which they are shown.
+func (r *Registry) Gauges(name, help string, labels []string, read func(add func(value float64, labels ...string))) {
+	r.add(&family{name: name, help: help, kind: "gauge", labels: labels, each: read})
+}
+
 // Total makes a counter that is kept elsewhere.
 func (r *Registry) Total(name, help string, read func() (value float64, ok bool)) {
 	r.add(&family{name: name, help: help, kind: "counter", read: read})
@@ -113,9 +120,6 @@ func (r *Registry) Total(name, help string, read func() (value float64, ok bool)
 
 // of returns the series of the labels' values.
 func (f *family) of(values []string) *series {
-	if len(values) != len(f.labels) {
-		panic("metrics: " + f.name + " has other labels")
-	}
 	key := f.text(values)
 	if s, ok := f.series.Load(key); ok {
 		return s.(*series)
@@ -126,6 +130,9 @@ func (f *family) of(values []string) *series {
 
 // text is the labels as they are shown, without braces.
 func (f *family) text(values []string) string {
+	if len(values) != len(f.labels) {
+		panic("metrics: " + f.name + " has other labels")
+	}
 	var b strings.Builder
 	for i, v := range values {
 		if i > 0 {
@@ -172,6 +179,12 @@ func (f *family) write(w *bufio.Writer) {
 		}
 	}
 	fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n", f.name, escape(f.help, false), f.name, f.kind)
+	if f.each != nil {
+		f.each(func(v float64, labels ...string) {
+			fmt.Fprintf(w, "%s %s\n", sample(f.name, f.text(labels), ""), number(v))
+		})
+		return
+	}
 	if f.read != nil {
 		fmt.Fprintf(w, "%s %s\n", f.name, number(value))
 		return

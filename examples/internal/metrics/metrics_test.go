@@ -20,6 +20,10 @@ func TestText(t *testing.T) {
 	r.Gauge("unknown", "Not shown.", func() (float64, bool) { return 0, false })
 	r.Total("seen_total", "Elsewhere.", func() (float64, bool) { return 1e6, true })
 	n := r.Counter("plain_total", "Without labels.")
+	r.Gauges("disk_free_bytes", "Asked.", []string{"disk"}, func(add func(float64, ...string)) {
+		add(1, "data")
+		add(2, "blobs")
+	})
 	l := r.Level("lag_seconds", "Set.", "relay")
 	l.Set(3, "b")
 	l.Set(-1.5, "b")
@@ -53,6 +57,10 @@ seen_total 1e+06
 # HELP plain_total Without labels.
 # TYPE plain_total counter
 plain_total 7
+# HELP disk_free_bytes Asked.
+# TYPE disk_free_bytes gauge
+disk_free_bytes{disk="data"} 1
+disk_free_bytes{disk="blobs"} 2
 # HELP lag_seconds Set.
 # TYPE lag_seconds gauge
 lag_seconds{relay="a"} 0

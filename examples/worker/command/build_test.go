@@ -70,7 +70,7 @@ func TestBuildScript(t *testing.T) {
 		}
 	}
 	proxy, dir := t.TempDir(), filepath.Join(t.TempDir(), "a folder")
-	if _, err := run(t, "init", "--host", "alice.example.com", dir); err != nil {
+	if _, err := run(t, "init", "-host", "alice.example.com", dir); err != nil {
 		t.Fatal(err)
 	}
 	sh := func(env ...string) (string, error) {

@@ -28,7 +28,7 @@ func run(t *testing.T, args ...string) (out string, err error) {
 // What init writes is complete: the Worker reads it without complaint.
 func TestInit(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new")
-	out, err := run(t, "init", "--host", "alice.example.com", "--host", "bob.example.com", "--many", "pds.example.com", dir)
+	out, err := run(t, "init", "-host", "alice.example.com", "-host", "bob.example.com", "-many", "pds.example.com", dir)
 	if err != nil || !strings.Contains(out, "pds worker deploy-check https://bob.example.com") {
 		t.Fatal(out, err)
 	}
@@ -57,7 +57,7 @@ func TestInit(t *testing.T) {
 		t.Error("many accounts are in one object")
 	}
 	one := filepath.Join(t.TempDir(), "one")
-	if out, err := run(t, "init", "--many", "pds.example.com", "--one-object", one); err != nil {
+	if out, err := run(t, "init", "-many", "pds.example.com", "-one-object", one); err != nil {
 		t.Error(out, err)
 	} else if text, err := os.ReadFile(filepath.Join(one, "wrangler.jsonc")); err != nil || strings.Contains(string(text), "PDS_ACCOUNT_OBJECTS") {
 		t.Errorf("%s %v", text, err)
@@ -72,7 +72,7 @@ func TestInit(t *testing.T) {
 		t.Errorf("the build script: %v, %v", info.Mode(), err)
 	}
 	before := read("secrets.json")
-	if out, err := run(t, "init", "--host", "alice.example.com", dir); err == nil || !bytes.Equal(before, read("secrets.json")) {
+	if out, err := run(t, "init", "-host", "alice.example.com", dir); err == nil || !bytes.Equal(before, read("secrets.json")) {
 		t.Errorf("a second call has written over the secrets: %s", out)
 	}
 	if bytes.Contains([]byte(out), []byte(secrets["PDS_ADMIN_PASSWORD"])) {
@@ -82,7 +82,7 @@ func TestInit(t *testing.T) {
 
 func TestInitRefuses(t *testing.T) {
 	for name, args := range map[string][]string{
-		"no host": {"init"}, "an address": {"init", "--host", "https://alice.example.com"}, "one name twice": {"init", "--host", "a.example.com", "--many", "a.example.com"},
+		"no host": {"init"}, "an address": {"init", "-host", "https://alice.example.com"}, "one name twice": {"init", "-host", "a.example.com", "-many", "a.example.com"},
 	} {
 		dir := filepath.Join(t.TempDir(), "new")
 		if out, err := run(t, append(args, dir)...); err == nil {
@@ -92,7 +92,7 @@ func TestInitRefuses(t *testing.T) {
 			t.Errorf("%s: a folder was made", name)
 		}
 	}
-	for _, args := range [][]string{nil, {"init"}, {"nothing"}, {"migrate"}, {"deploy-check"}, {"init", "--nonsense", "x"}} {
+	for _, args := range [][]string{nil, {"init"}, {"nothing"}, {"migrate"}, {"deploy-check"}, {"init", "-nonsense", "x"}} {
 		if _, err := run(t, args...); err == nil {
 			t.Errorf("%q: no error", args)
 		}

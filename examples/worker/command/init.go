@@ -23,9 +23,9 @@ const initHelp = `The folder gets the configuration of wrangler (Cloudflare's co
 and the file secrets.json with new secrets. Whoever has that file has all accounts, and without it
 none of them can be used: keep a copy in a safe place.
 
-Give --host for a server with one account, whose handle is the host name; it may be repeated.
-Give --many for a server with many accounts, which have handles below the host name. Each of them has
-an object of its own; with --one-object all are in one, which costs less and carries less.`
+Give -host for a server with one account, whose handle is the host name; it may be repeated.
+Give -many for a server with many accounts, which have handles below the host name. Each of them has
+an object of its own; with -one-object all are in one, which costs less and carries less.`
 
 // Init writes a Worker into a folder.
 type Init struct {
@@ -45,7 +45,7 @@ func (c *Init) Register(flags *flag.FlagSet) {
 		return nil
 	})
 	flags.StringVar(&c.Many, "many", "", "host `name` of a server with many accounts, as pds.example.com")
-	flags.BoolVar(&c.OneObject, "one-object", false, "with --many: all accounts are in one object")
+	flags.BoolVar(&c.OneObject, "one-object", false, "with -many: all accounts are in one object")
 	flags.StringVar(&c.Name, "name", "pds", "`name` of the Worker")
 	flags.StringVar(&c.Bucket, "bucket", "pds-blobs", "`name` of the R2 bucket")
 }
@@ -75,7 +75,7 @@ func (c *Init) Run(_ context.Context, io IO, args []string) error {
 	}
 	cfg, err := edge.ReadConfig(func(name string) string { return vars[name] + secrets[name] }, nil)
 	if err != nil {
-		return fmt.Errorf("give --host or --many: %w", err)
+		return fmt.Errorf("give -host or -many: %w", err)
 	}
 	wrangler, err := c.wrangler(&cfg, vars)
 	if err != nil {

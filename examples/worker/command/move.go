@@ -82,7 +82,7 @@ func (c *Move) invite(ctx context.Context, io IO, server string) (string, error)
 	if password == "" {
 		text, err := os.ReadFile(c.Secrets)
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("no invite code, and no file %s with the administrator's password: see --invite-code and --secrets", c.Secrets)
+			return "", fmt.Errorf("no invite code, and no file %s with the administrator's password: see -invite-code and -secrets", c.Secrets)
 		} else if err != nil {
 			return "", err
 		}

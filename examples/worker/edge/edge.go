@@ -45,6 +45,9 @@ type Platform struct {
 	// Alarm sets when Server.Wake is to be called, unless it is called before. That must last when the
 	// process ends.
 	Alarm func(at time.Time) error
+	// Guard, if not nil, makes Server.Wake be called a minute later, unless done is called before: so an
+	// account's object tells the directory of a change although the process has ended in between.
+	Guard func() (done func())
 	// HTTP makes the requests to strangers' hosts. Nil: that of pds.Config.
 	HTTP *http.Client
 	// Temp opens temporary files. Nil: those of car.TempDir.
@@ -62,6 +65,8 @@ type Platform struct {
 
 	near storage.KV                 // of the object of an account: keys of its own
 	call func(Part) cloudflare.Call // of other objects, of a server that has such
+	// recovered is how often the object of an account has told the directory late.
+	recovered func() int64
 }
 
 // Server is one PDS. It is safe for concurrent use.

@@ -142,7 +142,7 @@ func openAccount(ctx context.Context, p *Platform, did syntax.DID, at Place, far
 	}
 	db, err := durable.New(ctx, durable.Config{
 		Shared: storage.Store{Repos: far}, Directory: cloudflare.RemoteDirectory(far.Directory), Mirror: mirrored,
-		Objects: own{open: func() (durable.Object, error) { return open("kv") }}, MaxOpen: 1, Now: p.Now,
+		Objects: &own{open: func() (durable.Object, error) { return open("kv") }, guard: p.Guard}, MaxOpen: 1, Now: p.Now,
 	})
 	if err != nil {
 		return err
@@ -160,6 +160,7 @@ func openAccount(ctx context.Context, p *Platform, did syntax.DID, at Place, far
 		deleting: func() error { return at.Platform.Alarm(now().Add(deletedAfter)) },
 	}
 	p.near = near.KV
+	p.recovered = func() int64 { return db.Stats().Recovered }
 	p.Store.Blobs, err = bucket.Open(ctx, bucket.Config{KV: near.KV, Bucket: at.Bucket})
 	return err
 }
@@ -185,13 +186,36 @@ func (noBlobs) Stage(context.Context, syntax.DID, string, io.Reader, storage.Blo
 	return storage.BlobInfo{}, cloudflare.ErrElsewhere
 }
 
-// own is the store of the one account that an object has.
+// own is the store of the one account that an object has. It is a durable.Marker: while the directory is
+// not told of a change, there is an alarm.
 type own struct {
-	open func() (durable.Object, error)
+	open  func() (durable.Object, error)
+	guard func() (done func())
+	done  func()
 }
 
+// Mark implements durable.Marker.
+func (x *own) Mark(syntax.DID) error {
+	if x.done == nil && x.guard != nil {
+		x.done = x.guard()
+	}
+	return nil
+}
+
+// Unmark implements durable.Marker.
+func (x *own) Unmark(syntax.DID) error {
+	if x.done != nil {
+		x.done()
+		x.done = nil
+	}
+	return nil
+}
+
+// Marked implements durable.Marker. What is left undone is seen to by the alarm.
+func (x *own) Marked() []syntax.DID { return nil }
+
 // Open implements durable.Objects.
-func (x own) Open(_ context.Context, _ syntax.DID, create bool) (durable.Object, error) {
+func (x *own) Open(_ context.Context, _ syntax.DID, create bool) (durable.Object, error) {
 	o, err := x.open()
 	if err != nil || create {
 		return o, err
@@ -208,7 +232,7 @@ func (x own) Open(_ context.Context, _ syntax.DID, create bool) (durable.Object,
 }
 
 // Remove implements durable.Objects.
-func (x own) Remove(syntax.DID) error {
+func (x *own) Remove(syntax.DID) error {
 	o, err := x.open()
 	if err != nil {
 		return err
@@ -339,14 +363,15 @@ const (
 	deletedAfter = time.Minute
 )
 
-// tidyAccount deletes blobs that no record of the account has, or all if it was deleted, and returns when to do so again; zero:
-// after the next write.
+// tidyAccount tells the directory of a change that it does not know of, deletes blobs that no record of the
+// account has, or all if it was deleted, and returns when to do so again; zero: after the next write.
 func (s *Server) tidyAccount(ctx context.Context) time.Time {
 	if s.part == Desk {
 		return time.Time{}
 	}
 	s.tending.Store(false)
 	did, before := syntax.DID(s.part), s.now().Add(-unusedBlobs)
+	owed := s.platform.recovered()
 	err := s.platform.Store.Repos.View(ctx, did, func(storage.Reader) error { return nil })
 	if errors.Is(err, storage.ErrNotFound) {
 		err = s.platform.Store.Blobs.DeleteAll(ctx, did)
@@ -356,9 +381,18 @@ func (s *Server) tidyAccount(ctx context.Context) time.Time {
 		}
 	}
 	if err != nil && !errors.Is(err, repo.ErrRepoNotFound) {
-		s.log.Error("blobs that nobody uses", "err", err)
+		s.log.Error("maintenance of the account", "err", err)
 		s.tending.Store(true)
-		return s.now().Add(retryLast)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.wait = min(max(2*s.wait, retryFirst), retryLast)
+		return s.now().Add(s.wait)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wait = 0; s.platform.recovered() > owed { // that alarm was in the place of the one of tend
+		s.tending.Store(true)
+		return s.now().Add(tidyAfter)
 	}
 	return time.Time{}
 }

@@ -45,6 +45,72 @@ func TestOneNameAtOnce(t *testing.T) {
 	p.check()
 }
 
+// A change that the directory was not told of, because the account's object could not reach it or has
+// ended, is told by the object's alarm: without any request, and once.
+func TestDirectoryIsToldByTheAlarm(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		p := newParts(t)
+		carol, token := p.join("carol")
+		events := func() (n int) {
+			for e, err := range p.part(Directory).platform.Store.Events.Since(t.Context(), 0) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e.DID == carol && e.Kind == "#commit" {
+					n++
+				}
+			}
+			return n
+		}
+		fail := func(fails bool) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.fail = nil
+			if fails {
+				p.fail = func(_ Part, method string, _ bool) error {
+					if strings.HasPrefix(method, "directory.") {
+						return errCall
+					}
+					return nil
+				}
+			}
+		}
+		o := p.objects[Part(carol)]
+		if o.guards != 0 {
+			t.Fatal("an alarm is left where nothing is left to do")
+		}
+		had := events()
+		fail(true)
+		if status, out := p.note(carol, token, 1); status < 500 {
+			t.Fatal(status, out)
+		}
+		if o.guards != 1 || events() != had {
+			t.Fatalf("%d guards, %d events", o.guards, events()-had)
+		}
+		if dies {
+			p.evict(Part(carol))
+			o.guards = 0
+		}
+		// As long as the directory cannot be reached, the alarm is set anew, later and later.
+		for _, wait := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute} {
+			if next := p.part(Part(carol)).Wake(t.Context()); !next.Equal(p.now().Add(wait)) {
+				t.Fatalf("the next alarm is in %v", next.Sub(p.now()))
+			}
+		}
+		fail(false)
+		if next := p.part(Part(carol)).Wake(t.Context()); !next.Equal(p.now().Add(tidyAfter)) {
+			t.Errorf("the alarm for unused blobs is at %v", next)
+		}
+		if events() != had+1 || o.guards != 0 {
+			t.Errorf("the directory has %d events, and %d guards are left", events()-had, o.guards)
+		}
+		if next := p.part(Part(carol)).Wake(t.Context()); !next.IsZero() || events() != had+1 {
+			t.Errorf("an alarm without end: %v, %d events", next, events()-had)
+		}
+		p.check()
+	}
+}
+
 // The object of an account that was deleted answers as if the account had never been, with tokens and
 // without, after an eviction too, and nothing of the account is left in it.
 func TestDeletedAccountIsAskedAgain(t *testing.T) {

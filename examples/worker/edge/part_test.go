@@ -44,6 +44,7 @@ type partObject struct {
 	node    *Node
 	replays dpop.Replays
 	alarm   time.Time // that was set last
+	guards  int       // that are not done
 }
 
 func newParts(t *testing.T, change ...func(env map[string]string)) *parts {
@@ -78,7 +79,8 @@ func (p *parts) part(name Part) *Node {
 		Bucket: p.bucket, Call: p.calls,
 		Platform: Platform{
 			HTTP: &http.Client{Transport: nettest.RoundTrip(p.reach)}, Now: p.now, Subscribers: func() int { return 1 },
-			Alarm: func(at time.Time) error { o.alarm = at; return nil }, Change: func(c *pds.Config) { o.replays = c.OAuth.Replays },
+			Alarm: func(at time.Time) error { o.alarm = at; return nil },
+			Guard: func() (done func()) { o.guards++; return func() { o.guards-- } }, Change: func(c *pds.Config) { o.replays = c.OAuth.Replays },
 		},
 	})
 	if err != nil {

@@ -28,15 +28,53 @@ const found = new Map();
 const KEPT = 10_000; // accounts
 const LIFE = 30_000; // milliseconds
 
-async function find(id, object) {
-	const known = found.get(id);
-	if (known && known.until > Date.now()) return known.did;
-	found.delete(id);
+// Names that it has not found, for a moment: they may be taken at any time.
+const absent = new Map();
+const ABSENT = 3_000; // milliseconds
+const NAMES = /\.(createAccount|\w+Handle)$/; // methods after which they are forgotten
+
+// Asking for names that there are not costs the directory a call each. So each network has a number of them.
+const misses = new Map();
+const MISSES = 60; // of a network in MINUTE
+const MINUTE = 60_000; // milliseconds
+
+const DID = /^did:[a-z]+:[\w.%:-]{1,2000}$/, HANDLE = /^[a-z0-9-]+(\.[a-z0-9-]+)+$/i, MAIL = /^[^\s@]+@[^\s@]+$/;
+const mayBe = (id) => DID.test(id) || (id.length <= 320 && (HANDLE.test(id) || MAIL.test(id)));
+
+// Keeps a value for some time, in a map that has at most KEPT of them.
+function keep(map, key, value, life) {
+	if (map.size >= KEPT) map.delete(map.keys().next().value);
+	map.set(key, { value, until: Date.now() + life });
+	return value;
+}
+
+function kept(map, key) {
+	const entry = map.get(key);
+	if (entry && entry.until > Date.now()) return entry.value;
+	map.delete(key);
+}
+
+// An IPv4 address, or the first four groups of an IPv6 one.
+function network(request) {
+	const address = request.headers.get("cf-connecting-ip") ?? "";
+	const [left, right] = address.split("::").map((half) => half.split(":").filter((group) => group !== ""));
+	return address.includes(":") ? [...left, ...Array(8 - left.length - (right ?? []).length).fill("0")].slice(0, 4).join(":") : address;
+}
+
+// The DID of an account; "": there is none; undefined: the client has asked for too many that there are not.
+async function find(id, object, request) {
+	if (!mayBe(id)) return "";
+	const known = kept(found, id) ?? kept(absent, id);
+	if (known !== undefined) return known;
+	const from = network(request), missed = kept(misses, from);
+	if (missed?.count >= MISSES) return undefined;
 	const did = new TextDecoder().decode(await object("directory").call("find.account", new TextEncoder().encode(id)));
-	if (did === "") return undefined;
-	if (found.size >= KEPT) found.delete(found.keys().next().value);
-	found.set(id, { did, until: Date.now() + LIFE });
-	return did;
+	if (did === "") {
+		const counted = kept(misses, from); // by now
+		if (counted) counted.count++;
+		else keep(misses, from, { count: 1 }, MINUTE);
+	}
+	return did === "" ? keep(absent, id, did, ABSENT) : keep(found, id, did, LIFE);
 }
 
 // Passes a request on to the object of a server with an object for each account.
@@ -47,8 +85,17 @@ async function pass(request, url, env, host) {
 		// Cookies and the origin of OAuth belong to the server's own name.
 		return Response.redirect(`${url.protocol}//${host}${url.port ? ":" + url.port : ""}${url.pathname}${url.search}`, 308);
 	}
-	if (place === "account") place = (id && (await find(id, object))) || "desk";
-	return object(place).fetch(body === undefined ? request : new Request(request, { body }));
+	if (place === "account") {
+		place = id === undefined ? "desk" : await find(id, object, request);
+		if (place === undefined) {
+			const text = { error: "RateLimitExceeded", message: "Too many requests for accounts that are not here" };
+			return Response.json(text, { status: 429, headers: { "Retry-After": "60", "Access-Control-Allow-Origin": "*" } });
+		}
+		place ||= "desk";
+	}
+	const answer = await object(place).fetch(body === undefined ? request : new Request(request, { body }));
+	if (request.method === "POST" && NAMES.test(url.pathname)) absent.clear();
+	return answer;
 }
 
 export default {

@@ -139,7 +139,7 @@ func (w *work) account(c *indexer.Change) (int64, error) {
 	if !a.Read.IsZero() {
 		read = a.Read.UnixMicro()
 	}
-	args := []any{string(a.DID), c.Before + 1, a.Active, a.Status, a.Host, string(a.Handle), string(a.State), string(a.Rev), root, a.Filter,
+	args := []any{string(a.DID), max(a.Version, c.Before+1), a.Active, a.Status, a.Host, string(a.Handle), string(a.State), string(a.Rev), root, a.Filter,
 		a.Tracked, a.Signaled, micros(a.Due), read, a.Tries, a.Error}
 	if c.Before == 0 {
 		return w.exec(insertAccount, args...)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/internal/metrics"
+	"github.com/pdskit/pdskit/examples/pds/internal/certs"
 	"github.com/pdskit/pdskit/storage/queue"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/crawl"
@@ -32,8 +33,9 @@ type meters struct {
 	following metrics.Level
 	lag       metrics.Level
 
-	checks metrics.Level
-	ends   metrics.Level
+	checks       metrics.Level
+	ends         metrics.Level
+	certificates metrics.Counter
 
 	leads    metrics.Level
 	offset   metrics.Level
@@ -83,7 +85,7 @@ func (m *meters) request(r *xrpc.Request, status int, took time.Duration) {
 	if !m.methods[method] {
 		method = "other" // names that strangers invent would fill the memory
 	}
-	m.requests.Add(1, method, strconv.Itoa(status))
+	m.requests.Add(1, method, statusLabel(status))
 	if status != http.StatusSwitchingProtocols {
 		m.durations.Observe(took.Seconds(), method)
 	}
@@ -110,6 +112,25 @@ func (m *meters) checked(name string, r doctor.Report) {
 		if f.Check == "certificate" && !f.Until.IsZero() {
 			m.ends.Set(float64(f.Until.Unix()), name)
 		}
+	}
+}
+
+// authority makes the metrics of certificates that the server gets itself.
+func (m *meters) authority() {
+	m.certificates = m.registry.Counter("pds_certificate_requests_total", "Certificates that were asked for by ACME: obtained, renewed, failed.", "result")
+	for _, kind := range []certs.Kind{certs.Obtained, certs.Renewed, certs.Failed} {
+		m.certificates.Add(0, string(kind))
+	}
+}
+
+// certificate counts what has happened to a certificate. Only that of the server itself has an expiry
+// here: there are as many names as accounts.
+func (m *meters) certificate(name string, e certs.Event) {
+	if e.Kind != "" {
+		m.certificates.Add(1, string(e.Kind))
+	}
+	if e.Name == name && !e.Expires.IsZero() {
+		m.ends.Set(float64(e.Expires.Unix()), name)
 	}
 }
 
@@ -199,8 +220,11 @@ func (s *Server) registerMetrics() {
 	if len(s.cfg.Crawlers) > 0 {
 		s.meters.relays()
 	}
+	if s.cfg.TLS.ACME {
+		s.meters.authority()
+	}
 	s.meters.checks = m.Level("pds_check", "What the last round of checks has found, as pds doctor does: 0 good, 1 a warning, 2 a problem; negative: not known.", "check")
-	s.meters.ends = m.Level("pds_certificate_expiry_timestamp_seconds", "When the certificate of the server's public address ends, as of the last round of checks.", "name")
+	s.meters.ends = m.Level("pds_certificate_expiry_timestamp_seconds", "When the certificate of the server's public address ends: as of the last round of checks, or as the server has it itself.", "name")
 	m.Gauge("pds_clock_trusted", "Whether the clock is found to be right. While it is 0, nothing is signed, unless PDS_CLOCK_CHECK is off.", s.meters.clocked(func(r *timecheck.Result) float64 {
 		if r.Err != nil {
 			return 0
@@ -216,6 +240,7 @@ func (s *Server) registerMetrics() {
 		}
 		return float64(s.meters.found.Ahead), true
 	})
+	s.registerOperations()
 	m.Runtime()
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/andybalholm/brotli"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/examples/pds/internal/certs"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/selfcheck"
@@ -45,6 +46,7 @@ type Server struct {
 	pds       *pds.Server
 	meters    meters
 	doctor    *doctor.Doctor
+	certs     *certs.Certs // nil: TLS is somebody else's
 
 	listener net.Listener
 	http     *http.Server
@@ -132,6 +134,9 @@ func (s *Server) serve(ctx context.Context) error {
 	s.stop = stop
 	s.running.Go(func() { s.pds.Run(run) })
 	s.running.Go(func() { s.warnOfAddresses(run) })
+	if s.certs != nil {
+		go s.certs.Run(run) // the authority may take its time: nobody waits for that at the end
+	}
 	if !s.cfg.DevMode {
 		s.running.Go(func() { s.doctor.Run(run) })
 	}

@@ -12,6 +12,23 @@ var Version = func() string {
 	return versionOf(info)
 }()
 
+// Revision is the commit that the program was built from; empty: it is not known.
+var Revision = func() string {
+	info, _ := debug.ReadBuildInfo()
+	return setting(info, "vcs.revision")
+}()
+
+func setting(info *debug.BuildInfo, key string) string {
+	if info != nil {
+		for _, s := range info.Settings {
+			if s.Key == key {
+				return s.Value
+			}
+		}
+	}
+	return ""
+}
+
 // unreleased is what a program is called of which nothing is known.
 const unreleased = "0.1.0-dev"
 

@@ -22,14 +22,15 @@ const maxRow = 2_000_000
 type faults struct {
 	host   *cloudflare.Host
 	before bool
-	left   int // calls; 0: none is chosen
+	left   int  // calls; 0: none is chosen
+	owed   bool // the next delivery to the directory is chosen, before it is made
 }
 
 // handler chooses the call by a header such as "before 3", for the time of one request.
 func (f *faults) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		when, n, _ := strings.Cut(r.Header.Get("X-Test-Abort"), " ")
-		f.before, f.left = when == "before", testpds.Number(n)
+		f.before, f.left, f.owed = when == "before", testpds.Number(n), when == "owed"
 		next.ServeHTTP(w, r)
 		f.left = 0
 	})
@@ -110,6 +111,11 @@ func (d faultyDirectory) Entry(ctx context.Context, did syntax.DID) (head storag
 }
 
 func (d faultyDirectory) Deliver(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
+	if d.f.owed {
+		// The platform carries out what was written before, unless the object ends first.
+		_, _ = d.f.host.Wait(ctx, d.f.host.Value("ctx").Get("storage").Call("sync"))
+		d.f.abort()
+	}
 	d.f.call(func() { seq, err = d.Directory.Deliver(ctx, did, c) })
 	return seq, err
 }

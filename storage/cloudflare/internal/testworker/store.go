@@ -4,9 +4,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"runtime"
 	"strings"
+	"syscall/js"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -48,7 +50,7 @@ func newWorld(ctx context.Context, host *cloudflare.Host, mux *http.ServeMux) *w
 		Unread: int64(setting("UNREAD")), TotalUnread: int64(setting("TOTAL")),
 	})
 	mux.Handle("/xrpc/com.atproto.sync.subscribeRepos", w.sockets)
-	w.routes(mux, store)
+	w.routes(host, mux, store)
 	return w
 }
 
@@ -59,6 +61,14 @@ func (w *world) account(ctx context.Context, host *cloudflare.Host) storage.Stor
 		Shared: shared, Objects: faultyObjects{must(host.Objects("kv")), w.faults},
 		Directory: faultyDirectory{must(host.Directory("ACCOUNT", "directory")), w.faults},
 	}))
+	host.GuardTime = time.Duration(testpds.Number(host.Env("GUARD"))) * time.Millisecond
+	host.OnAlarm(func(ctx context.Context) (time.Time, error) {
+		err := db.Store().Repos.View(ctx, testpds.Alice, func(storage.Reader) error { return nil })
+		if errors.Is(err, storage.ErrNotFound) {
+			err = nil
+		}
+		return time.Time{}, err
+	})
 	return db.Store()
 }
 
@@ -80,7 +90,7 @@ func (w *world) openSolo(ctx context.Context, host *cloudflare.Host) storage.Sto
 }
 
 // routes are what a test asks of the store besides.
-func (w *world) routes(mux *http.ServeMux, store storage.Store) {
+func (w *world) routes(host *cloudflare.Host, mux *http.ServeMux, store storage.Store) {
 	testpds.Handle(mux, "events", func(r *http.Request) (any, error) {
 		var list []int64
 		for e, err := range store.Events.Since(r.Context(), 0) {
@@ -103,6 +113,14 @@ func (w *world) routes(mux *http.ServeMux, store storage.Store) {
 			return nil, err
 		}
 		return store.Repos.Apply(r.Context(), testpds.Alice, &storage.Change{Prev: head, Head: head, KV: []storage.KVWrite{durable.SetAlarm(at)}})
+	})
+	// The platform's alarm of the object.
+	testpds.Handle(mux, "guard", func(r *http.Request) (any, error) {
+		at, err := host.Wait(r.Context(), host.Value("ctx").Get("storage").Call("getAlarm"))
+		if err != nil || at.Type() != js.TypeNumber {
+			return nil, err
+		}
+		return at.Float(), nil
 	})
 	testpds.Handle(mux, "alarms", func(*http.Request) (any, error) { return w.alarms, nil })
 	// A change that is announced to all, and whose transaction has been carried out, but which is not

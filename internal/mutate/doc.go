@@ -1,0 +1,25 @@
+// Mutate says whether the tests of a package notice faults in it.
+//
+//	go run ./internal/mutate ./crypto ./commit
+//
+// It changes the code in one place at a time, and runs the package's own tests on each such mutant.
+// A mutant that no test notices has survived: either a test is missing, or the change makes no
+// difference. Those of the second kind are listed in equivalent.txt, each with its reason.
+//
+// The kinds of changes are:
+//
+//	negate  a comparison or condition says the opposite
+//	bound   < becomes <=, >= becomes >, and so on
+//	logic   && becomes ||, and the reverse
+//	error   an error is not returned, but nil
+//	early   an if whose body leaves the block never does
+//	const   an integer constant is one greater
+//	remove  a call or an assignment is left out
+//
+// All mutants of a run are compiled into one test binary, through an overlay, so that no file of the
+// tree is touched. A variable of the environment chooses one. Which mutants are taken depends only on
+// the code and on -seed. Kinds take turns, so that the many comparisons do not hide the few errors.
+//
+// Mutants are not made where a difference is no fault or only costs time: messages (String, Error,
+// LogValue), capacities (make), durations, locks, and Close.
+package main

@@ -1,0 +1,164 @@
+package backup
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/filelock"
+)
+
+// A store of objects has no locks that end with their process. So there are two: a file's in the
+// server's directory, which is exact, and an object that says who makes a backup and since when, and
+// is renewed while that goes on. One of a holder that has the file's lock is its own, from a process
+// that was killed. One of another holder counts for lockLife.
+const (
+	remoteLockFile = "backup.lock"
+	lockLife       = 10 * time.Minute
+	lockRenewed    = lockLife / 5
+)
+
+// remoteLock keeps others from making or removing generations.
+type remoteLock struct {
+	r      remote
+	file   *os.File
+	holder string
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+
+	mu      sync.Mutex
+	object  string
+	renewed time.Time
+}
+
+// lock takes the lock, or fails with ErrBusy.
+func (r remote) lock(ctx context.Context, dir string) (_ *remoteLock, err error) {
+	l := &remoteLock{r: r}
+	if l.file, err = filelock.Try(filepath.Join(dir, remoteLockFile), filelock.Exclusive); errors.Is(err, filelock.ErrLocked) {
+		return nil, ErrBusy
+	} else if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.release())
+		}
+	}()
+	if l.holder, err = holder(l.file); err != nil {
+		return nil, err
+	}
+	if err = l.others(ctx); err != nil {
+		return nil, err
+	}
+	if err = l.renew(ctx); err != nil {
+		return nil, err
+	}
+	if err = l.others(ctx); err != nil { // that came at the same time
+		return nil, err
+	}
+	var renewing context.Context
+	renewing, l.stop = context.WithCancel(ctx)
+	l.done.Go(func() { l.keep(renewing) })
+	return l, nil
+}
+
+// holder is a random number that stays in the lock's file.
+func holder(f *os.File) (string, error) {
+	text, err := io.ReadAll(io.LimitReader(f, 100))
+	if err != nil || len(text) == len(rand.Text()) {
+		return string(text), err
+	}
+	made := rand.Text()
+	if err := f.Truncate(0); err != nil {
+		return "", err
+	}
+	_, err = f.WriteAt([]byte(made), 0)
+	return made, err
+}
+
+// others fails if another holder has the lock, and removes what killed processes have left.
+func (l *remoteLock) others(ctx context.Context) error {
+	all, err := l.r.sizes(ctx, remoteLocks)
+	if err != nil {
+		return err
+	}
+	for name := range all {
+		who, when, _ := strings.Cut(strings.TrimPrefix(name, remoteLocks), "-")
+		ms, err := strconv.ParseInt(when, 10, 64)
+		age := time.Since(time.UnixMilli(ms)).Abs()
+		switch {
+		case name == l.object:
+			continue
+		case who != l.holder && err == nil && age < lockLife:
+			return fmt.Errorf("%w: of another machine or directory, since less than %s", ErrBusy, age.Round(time.Second)+time.Second)
+		}
+		if err := l.r.delete(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renew stores another object in place of the one before.
+func (l *remoteLock) renew(ctx context.Context) error {
+	now := time.Now()
+	name := fmt.Sprintf("%s%s-%d", remoteLocks, l.holder, now.UnixMilli())
+	if err := l.r.b.Put(ctx, l.r.prefix+name, strings.NewReader("\n"), 1); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	before := l.object
+	l.object, l.renewed = name, now
+	l.mu.Unlock()
+	if before == "" || before == name {
+		return nil
+	}
+	return l.r.b.Delete(ctx, l.r.prefix+before)
+}
+
+// keep renews the lock until the context ends. A failure is no error as long as held is satisfied.
+func (l *remoteLock) keep(ctx context.Context) {
+	ticker := time.NewTicker(lockRenewed)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			_ = l.renew(ctx)
+		}
+	}
+}
+
+// held fails if the lock may soon count no longer, as after the process was suspended. It is asked
+// before anything is removed that others may refer to by then.
+func (l *remoteLock) held() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if age := time.Since(l.renewed); age > lockLife/2 {
+		return fmt.Errorf("%w, or may be: this one was suspended, or the store did not answer, for %s", ErrBusy, age.Round(time.Second))
+	}
+	return nil
+}
+
+// release lets others in. What stays of it counts no longer than lockLife, and not to this holder.
+func (l *remoteLock) release() error {
+	if l.stop != nil {
+		l.stop()
+	}
+	l.done.Wait()
+	if l.object != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = l.r.b.Delete(ctx, l.r.prefix+l.object)
+	}
+	return l.file.Close()
+}
