@@ -382,6 +382,8 @@ func (f *follower) take(m stream.Message) error {
 	}
 	f.seqs[m.Frame.Seq] = true
 	switch {
+	case m.Sync != nil: // a repair was faster than the commit; the records are not compared then
+		f.revs[m.DID] = m.Sync.Rev
 	case m.Account != nil:
 		f.status[m.DID] = m.Account.Status
 	case m.Commit != nil:

@@ -17,7 +17,7 @@ func TestPostgres(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if _, err := db.Exec("CREATE SCHEMA tap"); err != nil {
+	if _, err := db.Exec("DROP SCHEMA IF EXISTS tap CASCADE; CREATE SCHEMA tap"); err != nil {
 		t.Fatal(err)
 	}
 	sep := "?"

@@ -22,7 +22,6 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/indexer"
-	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
 // history is a random course of events.
@@ -525,7 +524,7 @@ func TestResetHost(t *testing.T) {
 		h.write(alice, create(notes, "before", "x"))
 		a.settle(nil, alice)
 		again := memory.New(memory.Config{Now: func() time.Time { return time.Now().Add(-time.Hour) }})
-		old := &stream.Outbox{Events: again.Events}
+		old := newOutbox(again.Events)
 		defer old.Close()
 		car := h.export(alice)
 		x := w.host("copy.test")
@@ -554,7 +553,7 @@ func TestQuietHostBreaks(t *testing.T) {
 		a.settle(nil, alice)
 		h.outbox.Close() // the server is started again
 		h.write(alice, create(notes, "meanwhile", "x"))
-		next := &stream.Outbox{Events: h.store.Events}
+		next := newOutbox(h.store.Events)
 		defer next.Close()
 		h.hmu.Lock()
 		h.outbox = next

@@ -114,6 +114,12 @@ func (ix *Indexer) Run(ctx context.Context) error {
 		ix.current = nil
 		ix.mu.Unlock()
 	}()
+	if len(r.swept) > 0 { // the scope is another one; that is noted before any event is taken by it
+		at := r.enters(r.scope.Load())
+		if err := persist(ctx, r.sinkFailed, func() error { return ix.Sink.Apply(ctx, &Transaction{Positions: at}) }); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var writers, work, readers sync.WaitGroup
@@ -212,7 +218,6 @@ func (ix *Indexer) start(ctx context.Context) (*run, error) {
 			r.scopes = []string{noScope}
 		}
 		r.swept <- struct{}{}
-		err = ix.Sink.Apply(ctx, &Transaction{Positions: r.enters(sc)})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("indexer: the scope: %w", err)

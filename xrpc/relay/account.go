@@ -24,6 +24,8 @@ import (
 type state struct {
 	// Host is the server that the account's document names, as it was last seen.
 	Host string `json:"host,omitempty"`
+	// Unlisted: a relay has brought it, and not Host. It does not count there.
+	Unlisted bool `json:"unlisted,omitempty"`
 	// Upstream is the status there; empty: active.
 	Upstream string `json:"upstream,omitempty"`
 	// Desync: nothing is passed on before the account is repaired.
@@ -159,6 +161,7 @@ type change struct {
 	clear  []string          // index rows, to be deleted after
 	kv     []storage.KVWrite // of collections
 	unsure bool              // the key may be an old one
+	again  bool              // its first message has waited
 	via    string            // the host that has brought the messages; empty: none
 }
 
@@ -235,6 +238,7 @@ func (c *change) apply(ctx context.Context) error {
 			step.KV = append(step.KV, storage.KVWrite{Key: keyState, Value: text})
 		}
 	}
+	c.r.cache.begin(c.from)
 	if _, err := c.r.Store.Repos.Apply(ctx, c.to.did, step); err != nil {
 		c.r.cache.drop(c.to.did)
 		return err
@@ -279,10 +283,13 @@ type accountCache struct {
 	old   map[syntax.DID]*account
 	costs int
 	drops int64
+	// changing are the accounts that are being changed in the store. Whoever has seen the event of a
+	// change finds the change, so what was before is not in the cache meanwhile.
+	changing map[syntax.DID]*account
 }
 
 func newAccountCache(most int) *accountCache {
-	return &accountCache{max: most, young: make(map[syntax.DID]*account)}
+	return &accountCache{max: most, young: make(map[syntax.DID]*account), changing: make(map[syntax.DID]*account)}
 }
 
 func (c *accountCache) get(did syntax.DID) *account {
@@ -309,9 +316,22 @@ func (c *accountCache) dropped() int64 {
 func (c *accountCache) fill(a *account, drops int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.drops == drops && c.young[a.did] == nil && c.old[a.did] == nil {
+	if c.drops == drops && c.young[a.did] == nil && c.old[a.did] == nil && c.changing[a.did] == nil {
 		c.putLocked(a)
 	}
+}
+
+// begin says that what an account was is being changed.
+func (c *accountCache) begin(was *account) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.young[was.did] == was || c.old[was.did] == was {
+		c.changing[was.did] = was
+	} else {
+		c.drops++ // who reads it now may have what it was
+	}
+	delete(c.young, was.did)
+	delete(c.old, was.did)
 }
 
 // put takes in what an account has become, if it is what it was. If not, it is forgotten, so that
@@ -323,6 +343,10 @@ func (c *accountCache) put(was, is *account) {
 	if now == nil {
 		now = c.old[is.did]
 	}
+	if now == nil {
+		now = c.changing[is.did]
+	}
+	delete(c.changing, is.did)
 	if now != was {
 		c.drops++ // who reads it now may have what it was
 		delete(c.young, is.did)
@@ -349,4 +373,5 @@ func (c *accountCache) drop(did syntax.DID) {
 	c.drops++
 	delete(c.young, did)
 	delete(c.old, did)
+	delete(c.changing, did)
 }

@@ -16,7 +16,8 @@ import (
 
 // TestChaos has hosts lie, rewind, reset, stall, flood and fall silent, accounts move, change their keys
 // and come and go, and the relay be restarted. In the end each head is that of the host, and all that was
-// passed on follows from what was passed on before. PDSKIT_SEEDS=1000 runs more; PDSKIT_SEED=n one.
+// passed on follows from what was passed on before. PDSKIT_SEEDS=1000 runs more, from
+// PDSKIT_FIRST_SEED on; PDSKIT_SEED=n one.
 func TestChaos(t *testing.T) {
 	seeds, first := 6, uint64(1)
 	if testing.Short() {
@@ -27,6 +28,9 @@ func TestChaos(t *testing.T) {
 	}
 	if n, err := strconv.ParseUint(os.Getenv("PDSKIT_SEED"), 10, 64); err == nil {
 		seeds, first = 1, n
+	}
+	if n, err := strconv.ParseUint(os.Getenv("PDSKIT_FIRST_SEED"), 10, 64); err == nil {
+		first = n
 	}
 	for seed := first; seed < first+uint64(seeds) && !t.Failed(); seed++ {
 		inWorld(t, func(w *world) {

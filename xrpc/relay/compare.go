@@ -41,29 +41,51 @@ func (h *host) compare(ctx context.Context) {
 
 // listed is an account that a host lists.
 type listed struct {
-	did syntax.DID
-	rev syntax.TID
+	did      syntax.DID
+	rev      syntax.TID
+	inactive bool
 }
 
+// listedMost bounds how many accounts of a host's list are looked at, beside those that it may have.
+const listedMost = 10_000
+
 func (h *host) compareAll(ctx context.Context) error {
+	left := h.limits().Accounts
+	if left >= 0 {
+		left = left*11 + listedMost // with those that are throttled
+	}
 	for l, err := range h.list(ctx) {
 		if err != nil {
 			return err
+		}
+		if left--; left == -1 {
+			return nil // it has no end, or is not about the host's accounts
 		}
 		a, err := h.r.account(ctx, l.did)
 		if err != nil {
 			return err
 		}
-		if a.head.Rev == l.rev || a.state.Desync || a.gone != nil || a.state.Throttled {
+		here := a.state.Host == h.name && !a.state.Unlisted
+		switch {
+		case a.state.Desync || a.gone != nil || here && a.state.Throttled:
+			continue
+		case l.inactive: // a message may be missing that says so
+			if !here || !a.exists || a.state.Upstream != "" {
+				continue
+			}
+		case here && a.head.Rev == l.rev:
 			continue
 		}
 		c := h.r.change(a)
-		if a.state.Host == "" {
+		if !here {
 			// Only the document says whose account it is. The host may list what it likes.
 			if !h.mayRefresh(ctx) {
 				return ctx.Err()
 			}
 			w, err := h.r.resolve(ctx, l.did, nil)
+			if err == nil && w.host != h.name { // it may have moved here
+				w, _, err = h.r.resolveAnew(ctx, l.did, w)
+			}
 			if err != nil || w.host != h.name {
 				continue
 			}
@@ -75,8 +97,6 @@ func (h *host) compareAll(ctx context.Context) error {
 				}
 				continue
 			}
-		} else if a.state.Host != h.name {
-			continue
 		}
 		c.to.state.Desync = !c.to.state.Throttled
 		if err := c.apply(ctx); changed(err) {
@@ -91,7 +111,7 @@ func (h *host) compareAll(ctx context.Context) error {
 	return nil
 }
 
-// list yields the active accounts of the host.
+// list yields the accounts of the host.
 func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
 	return func(yield func(listed, error) bool) {
 		if store := h.store.Load(); store != nil {
@@ -99,7 +119,7 @@ func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
 				if err == nil && info.Head.Rev == "" {
 					continue
 				}
-				if !yield(listed{info.DID, info.Head.Rev}, err) || err != nil {
+				if !yield(listed{did: info.DID, rev: info.Head.Rev}, err) || err != nil {
 					return
 				}
 			}
@@ -113,14 +133,11 @@ func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
 				return
 			}
 			for _, repo := range page.Repos {
-				if repo.Active != nil && !*repo.Active {
-					continue
-				}
 				did, err := syntax.ParseDID(string(repo.DID))
 				if err != nil {
 					continue
 				}
-				if !yield(listed{did, repo.Rev}, nil) {
+				if !yield(listed{did, repo.Rev, repo.Active != nil && !*repo.Active}, nil) {
 					return
 				}
 			}

@@ -40,7 +40,12 @@ func (h *host) run(ctx context.Context) {
 		inner, leave := context.WithCancel(ctx)
 		h.mu.Lock()
 		h.leave = leave
+		anew := h.anew
+		h.anew = false
 		h.mu.Unlock()
+		if anew {
+			h.queue.restart(0) // nobody reads the stream now
+		}
 		heard, err := h.follow(inner)
 		leave()
 		if ctx.Err() != nil {

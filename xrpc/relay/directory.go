@@ -220,7 +220,9 @@ func (r *Relay) ResetCursor(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	h.queue.restart(0)
+	h.mu.Lock()
+	h.anew = true
+	h.mu.Unlock()
 	if err := r.Reconnect(ctx, name); err != nil {
 		return err
 	}

@@ -83,6 +83,7 @@ type host struct {
 	slow      bool    // it waits for the rate
 	refused   int     // how often in a row the cursor was refused, or nothing could be read
 	skip      bool    // the next connection begins with what comes next
+	anew      bool    // the next connection begins with the oldest message
 	comparing bool    // its repositories are being compared
 	filling   bool    // throttled accounts get the places that are free
 	leave     context.CancelFunc

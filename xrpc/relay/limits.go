@@ -173,3 +173,13 @@ func (s *spent) again(key string, now time.Time, within time.Duration) bool {
 	s.m[key] = now
 	return false
 }
+
+// when returns when it was last done for a key; zero: not that anybody remembers.
+func (s *spent) when(key string) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, ok := s.m[key]; ok {
+		return at
+	}
+	return s.last[key]
+}

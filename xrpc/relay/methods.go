@@ -160,6 +160,10 @@ const (
 	collectionsPage, collectionsMost = 500, 2000
 )
 
+// looksPerPage is how many accounts are looked at for one page, which may then be shorter. It is not
+// empty for that reason: there are callers to whom that is the end.
+const looksPerPage = 10_000
+
 // pageLimit is the length of a page that a caller asked for (0: it did not).
 func pageLimit(asked int64, fallback, most int) (int, error) {
 	switch {
@@ -196,9 +200,14 @@ func (r *Relay) listRepos(ctx context.Context, _ *xrpc.Request, p api.SyncListRe
 		return out, err
 	}
 	out.Repos = make([]api.SyncListReposRepo, 0, limit)
+	looked := 0
 	for info, err := range r.Store.Repos.List(ctx, after) {
 		if err != nil {
 			return out, err
+		}
+		if looked++; looked > looksPerPage && len(out.Repos) > 0 {
+			out.Cursor = string(out.Repos[len(out.Repos)-1].DID)
+			break
 		}
 		if info.Head.Rev == "" {
 			continue // nothing of it was passed on, or it is gone
@@ -363,12 +372,17 @@ func (r *Relay) listReposByCollection(ctx context.Context, _ *xrpc.Request, p ap
 		return out, err
 	}
 	out.Repos = make([]api.SyncListReposByCollectionRepo, 0, limit)
-	for {
+	for looked := 0; ; {
+		if looked > looksPerPage && len(out.Repos) > 0 {
+			out.Cursor = string(after)
+			return out, nil
+		}
 		page, err := r.ledger.page(ctx, keyCollection+string(p.Collection)+"/", string(after), limit)
 		if err != nil {
 			return out, err
 		}
 		for _, pair := range page {
+			looked++
 			after = syntax.DID(pair.Key)
 			a, err := r.account(ctx, after)
 			if err != nil {

@@ -43,7 +43,7 @@ func (b *batch) maintain(ctx context.Context, wanted bool) error {
 	}
 	now := r.Now()
 	switch {
-	case now.Before(l.next):
+	case now.Before(l.next) && l.next.Sub(now) <= repairMost: // else the clock went back
 		return nil
 	case r.repairs.again(string(l.did), now, repairLeast) && l.fails == 0:
 		l.next = now.Add(repairLeast)
@@ -87,7 +87,7 @@ func (r *Relay) repair(ctx context.Context, from *host, c *change) error {
 	}
 	a.who = w
 	if h := r.host(w.host); h != nil {
-		if !h.isRelay() && a.state.Host != w.host {
+		if !h.isRelay() && (a.state.Host != w.host || a.state.Unlisted) {
 			if o, ok := h.enrol(ctx, c); !ok {
 				if o.hold != nil {
 					return o.hold

@@ -145,7 +145,7 @@ func (b *batch) rest() time.Duration {
 	if b.lane.next.IsZero() {
 		return -1
 	}
-	return max(0, b.lane.next.Sub(b.h.r.Now()))
+	return max(0, min(b.lane.next.Sub(b.h.r.Now()), repairMost)) // the clock may have gone back
 }
 
 // begin reads the account.
@@ -153,7 +153,7 @@ func (b *batch) begin(ctx context.Context) error {
 	a, err := b.h.r.account(ctx, b.lane.did)
 	if err == nil {
 		b.c = b.h.r.change(a)
-		b.c.via = b.h.name
+		b.c.via, b.c.again = b.h.name, b.lane.tries > 0
 	}
 	return err
 }
@@ -173,15 +173,33 @@ func (b *batch) flush(ctx context.Context) error {
 	return nil
 }
 
+// notYet says that a message is against what a document says, which may be changing just now: the
+// account is new in the directory, or moves.
+type notYet struct {
+	rule Rule // that it breaks
+	err  error
+}
+
+func (e *notYet) Error() string { return e.err.Error() }
+func (e *notYet) Unwrap() error { return e.err }
+
+// notYetFor is how long such a message waits. It is longer than freshAfter.
+const notYetFor = 20 * time.Second
+
 // hold has the messages from the next one on wait for the identity of the account. After too long, or
 // if they are too many, or memory is scarce, they are given up: the account is repaired when its identity is known.
 func (b *batch) hold(ctx context.Context, cause error) (time.Duration, error) {
 	l, now := b.lane, b.h.r.Now()
 	b.h.note(cause)
-	if l.held.IsZero() {
+	if l.held.IsZero() || l.held.After(now) { // or the clock went back
 		l.held = now
 	}
-	if !l.over && now.Sub(l.held) < b.h.r.HoldFor && !b.h.r.memory.scarce() {
+	most := b.h.r.HoldFor
+	var soon *notYet
+	if errors.As(cause, &soon) {
+		most = min(most, notYetFor)
+	}
+	if !l.over && now.Sub(l.held) < most && !b.h.r.memory.scarce() {
 		if err := b.flush(ctx); err != nil {
 			return 0, err
 		}
@@ -189,15 +207,20 @@ func (b *batch) hold(ctx context.Context, cause error) (time.Duration, error) {
 		l.tries++
 		return growing(l.tries-1, holdLeast, holdMost), nil
 	}
-	b.c.to.state.Desync = true
+	rule := RuleRepaired
+	if soon != nil {
+		rule = soon.rule // the host must not be able to do anything to an account that is not its own
+	} else {
+		b.c.to.state.Desync = true
+	}
 	for range b.items[b.done+len(b.out):] {
-		b.out = append(b.out, dropped(RuleRepaired))
+		b.out = append(b.out, dropped(rule))
 	}
 	if err := b.flush(ctx); err != nil {
 		return 0, err
 	}
 	l.held, l.over, l.tries = time.Time{}, false, 0
-	if l.next.IsZero() {
+	if l.next.IsZero() && soon == nil {
 		l.next = now.Add(repairLeast)
 	}
 	return b.rest(), nil
@@ -215,7 +238,7 @@ func (h *host) message(ctx context.Context, c *change, it *item) outcome {
 	case err != nil:
 		return dropped(RuleMalformed)
 	}
-	if o, ok := h.speaks(ctx, c, m); !ok {
+	if o, ok := h.speaks(ctx, c, it, m); !ok {
 		return o
 	}
 	if c.to.gone != nil && c.to.gone.Local {
@@ -235,7 +258,7 @@ func (h *host) message(ctx context.Context, c *change, it *item) outcome {
 }
 
 // speaks checks that the host is the one that the account's document names, and notes that it is.
-func (h *host) speaks(ctx context.Context, c *change, m commit.Message) (outcome, bool) {
+func (h *host) speaks(ctx context.Context, c *change, it *item, m commit.Message) (outcome, bool) {
 	a, r := &c.to, h.r
 	stranger := a.who == nil && a.state.Host != h.name && !h.isRelay()
 	if stranger && !h.mayRefresh(ctx) {
@@ -245,6 +268,11 @@ func (h *host) speaks(ctx context.Context, c *change, m commit.Message) (outcome
 	if err == nil && stranger && w.host == h.name {
 		h.refund()
 	}
+	if errors.Is(err, identity.ErrNotFound) && c.again { // it may be new there
+		if anew, fresh, e := r.resolveAnew(ctx, a.did, nil); fresh {
+			w, err = anew, e
+		}
+	}
 	if err != nil {
 		if _, isAccount := m.(*commit.Account); isAccount && unknown(err) && a.exists && a.state.Host == h.name {
 			return outcome{}, true // it was deleted in the directory, too
@@ -252,7 +280,7 @@ func (h *host) speaks(ctx context.Context, c *change, m commit.Message) (outcome
 		return noIdentity(err), false
 	}
 	a.who = w
-	doubt := !h.isRelay() && w.host != h.name
+	doubt, fresh := !h.isRelay() && w.host != h.name, false
 	switch m := m.(type) {
 	case *commit.Identity:
 		doubt = true // that is what the message says
@@ -263,7 +291,7 @@ func (h *host) speaks(ctx context.Context, c *change, m commit.Message) (outcome
 		if !h.isRelay() && !h.mayRefresh(ctx) {
 			return outcome{hold: ctx.Err()}, false
 		}
-		if w, _, err = r.resolveAnew(ctx, a.did, w); err != nil {
+		if w, fresh, err = r.resolveAnew(ctx, a.did, w); err != nil {
 			if _, isAccount := m.(*commit.Account); !isAccount || !unknown(err) || a.state.Host != h.name {
 				return noIdentity(err), false
 			}
@@ -275,15 +303,39 @@ func (h *host) speaks(ctx context.Context, c *change, m commit.Message) (outcome
 		if r.banned(w.host) != nil {
 			return dropped(RuleHost), false // what a banned host says does not come by another way
 		}
-		a.state.Host = w.host
-		return outcome{}, true
+		return h.relayed(ctx, c, w.host)
 	}
 	if w.host != h.name {
+		if !fresh && r.refresh.when(string(a.did)).Before(it.at) { // it may have moved here since that was looked up
+			return outcome{hold: &notYet{RuleHost, errElsewhere}}, false
+		}
 		return dropped(RuleHost), false
 	}
-	if a.state.Host != h.name {
+	if a.state.Host != h.name || a.state.Unlisted {
 		return h.enrol(ctx, c)
 	}
+	return outcome{}, true
+}
+
+// errElsewhere: the document named another host a moment ago.
+var errElsewhere = errors.New("relay: the account is at another host, as far as is known")
+
+// relayed notes at which host an account is that a relay has brought. It does not count there before
+// that host brings it itself, and no longer where it was.
+func (h *host) relayed(ctx context.Context, c *change, at string) (outcome, bool) {
+	s := &c.to.state
+	if s.Host == at {
+		return outcome{}, true
+	}
+	if s.Host != "" && !s.Unlisted {
+		_, counts, err := h.r.ledger.enrol(ctx, c.to.did, s.Host, "", -1)
+		if err != nil {
+			return outcome{hold: err}, false
+		}
+		h.r.counted(counts)
+		s.Throttled = false
+	}
+	s.Host, s.Unlisted = at, true
 	return outcome{}, true
 }
 
@@ -298,10 +350,10 @@ func (h *host) enrol(ctx context.Context, c *change) (outcome, bool) {
 	if as == "" {
 		return dropped(RuleLimit), false
 	}
-	if a.state.Host != "" {
+	if a.state.Host != "" && a.state.Host != h.name {
 		a.state.Upstream = "" // of the host before
 	}
-	a.state.Host, a.state.Throttled = h.name, as == throttled
+	a.state.Host, a.state.Unlisted, a.state.Throttled = h.name, false, as == throttled
 	return outcome{}, true
 }
 
@@ -319,6 +371,10 @@ func unknown(err error) bool {
 // nothing says that it will not.
 func noIdentity(err error) outcome {
 	if unknown(err) {
+		if errors.Is(err, identity.ErrNotFound) {
+			err = &notYet{RuleIdentity, err}
+			return outcome{hold: err}
+		}
 		return dropped(RuleIdentity)
 	}
 	return outcome{hold: err}

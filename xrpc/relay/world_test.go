@@ -445,8 +445,8 @@ func (h *fakeHost) repos() (list []map[string]any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for did, a := range h.accounts {
-		if a.commit.Rev != "" && h.status[did] == "" {
-			list = append(list, map[string]any{"did": did, "rev": a.commit.Rev, "head": a.block.CID.String(), "active": true})
+		if a.commit.Rev != "" {
+			list = append(list, map[string]any{"did": did, "rev": a.commit.Rev, "head": a.block.CID.String(), "active": h.status[did] == ""})
 		}
 	}
 	return list
