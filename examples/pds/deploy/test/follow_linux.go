@@ -15,8 +15,9 @@ import (
 const pebble = "github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.3"
 
 // Follow runs the commands of the guide of a checkout. If something is missing on this machine, it says
-// what, and does nothing.
-func Follow(root string, verbose bool) (missing string, err error) {
+// what, and does nothing. built is a folder for what is built first, which is used again if it is there;
+// empty: a temporary one.
+func Follow(root, built string, verbose bool) (missing string, err error) {
 	if missing := lacks(); missing != "" {
 		return missing, nil
 	}
@@ -29,10 +30,18 @@ func Follow(root string, verbose bool) (missing string, err error) {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	if err := build(root, dir); err != nil {
+	if built == "" {
+		built = filepath.Join(dir, "build")
+	}
+	if built, err = filepath.Abs(built); err != nil {
 		return "", err
 	}
-	cmd := exec.Command("/proc/self/exe", root, dir, fmt.Sprint(verbose))
+	if _, err := os.Stat(filepath.Join(built, "release", "SHA256SUMS")); err != nil {
+		if err := build(root, built); err != nil {
+			return "", err
+		}
+	}
+	cmd := exec.Command("/proc/self/exe", root, dir, built, fmt.Sprint(verbose))
 	cmd.Env = append(os.Environ(), stageVariable+"=world")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
@@ -65,7 +74,7 @@ func lacks() string {
 // dir/tools.
 func build(root, dir string) error {
 	tools := filepath.Join(dir, "tools")
-	if err := os.Mkdir(tools, 0o755); err != nil {
+	if err := os.MkdirAll(tools, 0o755); err != nil {
 		return err
 	}
 	step := func(what string, env []string, args ...string) error {
@@ -116,17 +125,17 @@ func runStage(stage string, args []string) error {
 	case "machine":
 		return machineStage(args)
 	}
-	root, dir, verbose := args[0], args[1], args[2] == "true"
+	root, dir, built, verbose := args[0], args[1], args[2], args[3] == "true"
 	blocks, err := readGuide(os.DirFS(guideOf(root)))
 	if err != nil {
 		return err
 	}
-	w, err := newWorld(dir, filepath.Join(dir, "tools"))
+	w, err := newWorld(dir, filepath.Join(built, "tools"))
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	g := &Guide{World: w, blocks: map[string]Block{}, ran: map[string]bool{}, verbose: verbose, dir: dir}
+	g := &Guide{World: w, blocks: map[string]Block{}, ran: map[string]bool{}, verbose: verbose, built: built}
 	for _, b := range blocks {
 		if b.Why == "" {
 			g.blocks[b.Key()] = b

@@ -17,7 +17,7 @@ type Guide struct {
 	ran     map[string]bool
 	steps   []step
 	verbose bool
-	dir     string
+	built   string // a release, and the programs of the network
 }
 
 // step is a line of the report.

@@ -20,7 +20,7 @@ func TestGuide(t *testing.T) {
 	if os.Getenv("PDSKIT_GUIDE") == "" {
 		t.Skip("PDSKIT_GUIDE is not set")
 	}
-	missing, err := Follow(checkout, os.Getenv("PDSKIT_GUIDE") == "v")
+	missing, err := Follow(checkout, os.Getenv("PDSKIT_GUIDE_BUILD"), testing.Verbose())
 	if missing != "" {
 		t.Skip(missing)
 	}

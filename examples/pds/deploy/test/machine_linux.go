@@ -2,7 +2,7 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"os"
@@ -17,8 +17,8 @@ import (
 type Machine struct {
 	Name, Address string
 	cmd           *exec.Cmd
-	in            *json.Encoder
-	out           *json.Decoder
+	in            *gob.Encoder
+	out           *gob.Decoder
 	link          string
 }
 
@@ -56,7 +56,7 @@ func (w *World) startMachine(name, address string) (*Machine, error) {
 		return nil, err
 	}
 	w.links++
-	m := &Machine{Name: name, Address: address, cmd: cmd, in: json.NewEncoder(in), out: json.NewDecoder(out), link: fmt.Sprintf("guide%d", w.links)}
+	m := &Machine{Name: name, Address: address, cmd: cmd, in: gob.NewEncoder(in), out: gob.NewDecoder(out), link: fmt.Sprintf("guide%d", w.links)}
 	for _, args := range [][]string{
 		{"link", "add", m.link, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(cmd.Process.Pid)},
 		{"link", "set", m.link, "master", "br0", "up"},
@@ -141,7 +141,7 @@ func initStage(args []string) error {
 // machineStage makes the machine, and does what it is ordered.
 func machineStage(args []string) error {
 	dir, address := args[0], args[1]
-	in := json.NewDecoder(os.Stdin)
+	in := gob.NewDecoder(os.Stdin)
 	var first order
 	if err := in.Decode(&first); err != nil { // it comes when the link is there
 		return err
@@ -159,7 +159,7 @@ func machineStage(args []string) error {
 	if err := r.serve(); err != nil {
 		return err
 	}
-	out := json.NewEncoder(os.Stdout)
+	out := gob.NewEncoder(os.Stdout)
 	for o := first; ; o = (order{}) {
 		if o.Path == "" && o.Script == "" {
 			if err := in.Decode(&o); err != nil {

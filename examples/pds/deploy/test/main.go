@@ -1,7 +1,7 @@
 // Test follows the guide: it takes the commands out of the pages of examples/pds/guide and runs them, in
 // order, on machines of its own.
 //
-//	go run ./examples/pds/deploy/test [-v] [-keep]
+//	go run ./examples/pds/deploy/test [-v] [-build FOLDER]
 //
 // Needs root on Linux with overlay file systems, and the programs ip, curl, dig, Caddy and nginx (on Debian:
 // iproute2, curl, bind9-dnsutils, caddy, nginx). What is missing is named, and nothing is done. Pebble and
@@ -53,9 +53,10 @@ func run() error {
 		return runStage(stage, os.Args[1:])
 	}
 	verbose := flag.Bool("v", false, "print what commands print")
+	built := flag.String("build", "", "`folder` for what is built first; what is there is used again")
 	root := flag.String("root", ".", "the root of the checkout")
 	flag.Parse()
-	missing, err := Follow(*root, *verbose)
+	missing, err := Follow(*root, *built, *verbose)
 	if missing != "" {
 		fmt.Println("skipped:", missing)
 	}

@@ -5,7 +5,7 @@ package main
 import "errors"
 
 // Follow runs the commands of the guide. Elsewhere than on Linux it says what is missing.
-func Follow(root string, verbose bool) (missing string, err error) {
+func Follow(root, built string, verbose bool) (missing string, err error) {
 	return "namespaces of Linux", nil
 }
 

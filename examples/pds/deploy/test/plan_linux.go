@@ -62,11 +62,11 @@ type person struct{ did, handle, password string }
 
 // release puts files of the release into a machine's home.
 func (h *Host) release(pattern string) error {
-	found, err := filepath.Glob(filepath.Join(h.g.dir, "release", pattern))
+	found, err := filepath.Glob(filepath.Join(h.g.built, "release", pattern))
 	if err != nil || len(found) != 1 {
 		return fmt.Errorf("release: %s: %v, %v", pattern, found, err)
 	}
-	for _, path := range []string{found[0], filepath.Join(h.g.dir, "release", "SHA256SUMS")} {
+	for _, path := range []string{found[0], filepath.Join(h.g.built, "release", "SHA256SUMS")} {
 		if err := h.Write("/root/"+filepath.Base(path), 0o644, file(path)); err != nil {
 			return err
 		}
@@ -252,15 +252,12 @@ func safe(g *Guide, h *Host, alice *person, relay *Relay) error {
 	if err := h.All("backups/age", "backups/trial"); err != nil {
 		return err
 	}
-	// The trial of the encrypted file, where the server's user can read it.
-	if _, err := h.Script("install -m 600 -o pds -g pds /mnt/elsewhere/pds.tar.age key.txt /var/tmp", ""); err != nil {
+	if _, err := h.Script("cp /mnt/elsewhere/pds.tar.age .", ""); err != nil {
 		return err
 	}
-	h.names["key.txt pds.tar.age"] = "/var/tmp/key.txt /var/tmp/pds.tar.age"
 	if err := h.All("backups/trial-age"); err != nil {
 		return err
 	}
-	delete(h.names, "key.txt pds.tar.age")
 	if err := h.All("first-account/post"); err != nil { // it is lost in the restore
 		return err
 	}
@@ -274,7 +271,18 @@ func safe(g *Guide, h *Host, alice *person, relay *Relay) error {
 		return err
 	}
 	// An account in a file, and back; somebody is deleted.
-	if err := h.All("moving/export", "moving/import", "first-account/account", "moderation/delete"); err != nil {
+	if err := h.All("moving/export", "moving/import"); err != nil {
+		return err
+	}
+	out, err = h.Run("first-account/account")
+	if err != nil {
+		return err
+	}
+	did, err := one(didOf, out)
+	if err != nil {
+		return err
+	}
+	if _, err := h.run("moderation/delete", did+"\n"); err != nil { // it asks for the DID
 		return err
 	}
 	if err := h.All("monitoring/doctor", "monitoring/check"); err != nil {
@@ -291,7 +299,7 @@ func safe(g *Guide, h *Host, alice *person, relay *Relay) error {
 
 // newer upgrades the package, and sets what small machines have.
 func (h *Host) newer() error {
-	if _, err := h.Script("dpkg-deb -R pds_*.deb new && sed -i 's/^Version: .*/Version: 99.0.0/' new/DEBIAN/control && rm pds_*.deb && dpkg-deb -b new pds_99.0.0_amd64.deb", ""); err != nil {
+	if _, err := h.Script("dpkg-deb -R pds_*.deb new && sed -i 's/^Version: .*/Version: 99.0.0/' new/DEBIAN/control && rm pds_*.deb && dpkg-deb -Zgzip -z1 -b new pds_99.0.0_amd64.deb", ""); err != nil {
 		return err
 	}
 	less, err := h.Block("small-machines/less")
@@ -360,7 +368,7 @@ func behindNginx(g *Guide, h *Host, relay *Relay) error {
 	}
 	// The clone is one of this checkout, and the modules are those that it was built with.
 	h.env = []string{
-		"PATH=/usr/local/go/bin:" + os.Getenv("PATH"), "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url." + filepath.Join(g.dir, "source") + ".insteadOf",
+		"PATH=/usr/local/go/bin:" + os.Getenv("PATH"), "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url." + filepath.Join(g.built, "source") + ".insteadOf",
 		"GIT_CONFIG_VALUE_0=https://github.com/pdskit/pdskit", "GOPROXY=off", "GOFLAGS=-mod=readonly",
 	}
 	if err := h.All("install/source"); err != nil {
@@ -418,7 +426,7 @@ func move(g *Guide, from, to *Host, alice *person, relay *Relay) error {
 	if err := g.Do(to.Name, "the relay sees it come from here", func() error { return relay.Sees(alice.did) }); err != nil {
 		return err
 	}
-	if _, err := from.Run("moving/out"); err != nil {
+	if _, err := from.run("moving/out", alice.did+"\n"); err != nil {
 		return err
 	}
 	if _, err := to.Script("cp /usr/local/bin/pds pds-new", ""); err != nil {

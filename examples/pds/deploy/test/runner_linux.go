@@ -2,7 +2,7 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -59,8 +59,8 @@ func ask(args []string) int {
 	}
 	defer c.Close()
 	var a answer
-	if err = json.NewEncoder(c).Encode(call{args}); err == nil {
-		err = json.NewDecoder(c).Decode(&a)
+	if err = gob.NewEncoder(c).Encode(call{args}); err == nil {
+		err = gob.NewDecoder(c).Decode(&a)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -89,7 +89,7 @@ func (r *Runner) serve() error {
 			go func() {
 				defer c.Close()
 				var in call
-				if json.NewDecoder(c).Decode(&in) != nil || len(in.Args) == 0 {
+				if gob.NewDecoder(c).Decode(&in) != nil || len(in.Args) == 0 {
 					return
 				}
 				text, err := r.do(filepath.Base(in.Args[0]), in.Args[1:])
@@ -97,7 +97,7 @@ func (r *Runner) serve() error {
 				if err != nil {
 					a = answer{text + err.Error() + "\n", 1}
 				}
-				json.NewEncoder(c).Encode(a)
+				gob.NewEncoder(c).Encode(a)
 			}()
 		}
 	}()

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -189,6 +190,11 @@ func (w *World) sites() error {
 	if err != nil {
 		return err
 	}
+	app, err := net.Listen("tcp", "127.0.0.1:80") // on the device of somebody who signs in to an app
+	if err != nil {
+		return err
+	}
+	go http.Serve(app, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { io.WriteString(rw, "You are back in the app.") }))
 	go http.Serve(l, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		switch r.Host {
 		case "plc.directory":
