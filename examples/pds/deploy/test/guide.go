@@ -33,6 +33,8 @@ type Host struct {
 	Zone  string // in place of example.com
 	names Names
 	env   []string
+	// stranger: who types is not the operator, and has no function in the shell.
+	stranger bool
 }
 
 // domain is where the machines are. Names that end with it lead nowhere else.
@@ -64,7 +66,11 @@ func (h *Host) run(key, stdin string) (string, error) {
 	h.g.ran[key] = true
 	text := h.names.Apply(b.Text)
 	begin := time.Now()
-	out, err := h.Script("set +u; [ ! -f "+functionFile+" ] || . "+functionFile+"\n"+text, stdin, h.env...)
+	shell := "[ ! -f " + functionFile + " ] || . " + functionFile + "\n"
+	if h.stranger {
+		shell = ""
+	}
+	out, err := h.Script(shell+text, stdin, h.env...)
 	h.g.note(h.Name, key, time.Since(begin))
 	if h.g.verbose || err != nil {
 		fmt.Printf("%s\n%s", indent("    $ ", text), indent("    ", out))
@@ -83,6 +89,12 @@ func (h *Host) All(keys ...string) error {
 		}
 	}
 	return nil
+}
+
+// Eventually runs a block again and again for a minute, until it succeeds: relays come back some seconds
+// after a server has been restarted, for instance.
+func (h *Host) Eventually(key string) error {
+	return retry(time.Minute, func() error { return h.All(key) })
 }
 
 // Expect runs a block that must print something.

@@ -80,17 +80,18 @@ func (m *Mailbox) session(c net.Conn) {
 	}
 }
 
-// Codes are what people copy from mail.
+// mailCode is what people copy from mail.
 var mailCode = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
 
-// Wait waits for a message to an address, after the first n ones, and returns its text.
+// Wait waits for a message to an address, after the first n ones, and returns the text of the newest.
 func (m *Mailbox) Wait(to string, n int) (string, error) {
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		m.mu.Lock()
-		for i, have := range m.mail {
-			if i >= n && strings.EqualFold(have.to, to) {
+		for i := len(m.mail) - 1; i >= n; i-- {
+			if strings.EqualFold(m.mail[i].to, to) {
+				text := m.mail[i].text
 				m.mu.Unlock()
-				return have.text, nil
+				return text, nil
 			}
 		}
 		m.mu.Unlock()
