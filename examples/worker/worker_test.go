@@ -71,13 +71,12 @@ func deployWith(t *testing.T, vars map[string]string, hosts ...string) *edgeWorl
 	t.Cleanup(mail.Close)
 	modules := map[string][]byte{"wasm_exec.js": workerd.Exec(t), "shim.mjs": []byte(cloudflare.Shim), "main.wasm": workerd.Build(t, ".", false)}
 	modules["worker.mjs"], modules["routes.mjs"] = []byte(edge.Module), []byte(edge.Routes)
-	for _, name := range []string{"testdata/test.mjs", "testdata/bucket.mjs"} {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		modules[filepath.Base(name)] = b
+	modules["bucket.mjs"] = []byte(workerd.Bucket)
+	b, err := os.ReadFile("testdata/test.mjs")
+	if err != nil {
+		t.Fatal(err)
 	}
+	modules["test.mjs"] = b
 	text := map[string]string{
 		"PDS_MASTER_KEY": strings.Repeat("0a", 32), "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX": strings.Repeat("0b", 32), "PDS_ADMIN_PASSWORD": adminPassword,
 		"PDS_DID_PLC_URL": w.plc, "PDS_CRAWLERS": "off", "PDS_BSKY_APP_VIEW_URL": "off", "PDS_REPORT_SERVICE_URL": "off", "PDS_DEV_MODE": "true",

@@ -3,6 +3,7 @@
 package workerd
 
 import (
+	_ "embed"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,11 @@ func goroot(tb testing.TB) string {
 	must(tb, err)
 	return strings.TrimSpace(string(root))
 }
+
+// Bucket is the module bucket.mjs: a bucket in the place of R2, in memory, with faults.
+//
+//go:embed bucket.mjs
+var Bucket string
 
 var builds struct {
 	sync.Mutex

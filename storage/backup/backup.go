@@ -41,6 +41,9 @@ type Manifest struct {
 	// BlobsElsewhere says where the blobs are, if that is not in the backup. Nobody has looked
 	// whether they are there.
 	BlobsElsewhere string `json:"blobsElsewhere,omitempty"`
+	// BlobsCopied: the blobs were elsewhere, and are in the backup: the database still says that they
+	// are there.
+	BlobsCopied bool `json:"blobsCopied,omitempty"`
 	// Missing is how many blobs records refer to that are not in the backup: because the server has
 	// lost them or never had them, or because they were deleted, with their accounts or records,
 	// while the backup was made.
@@ -164,7 +167,10 @@ func (b Backup) run(ctx context.Context, src Source, w writer) (*Manifest, error
 		now = b.Now
 	}
 	c := &copying{Backup: b, names: b.Layout.names(), src: src, w: w, seen: make(map[nameKey]bool)}
-	c.m = &Manifest{Format: 1, Created: now().UTC().Truncate(time.Second), Version: b.Version, Host: b.Host, BlobsElsewhere: src.Elsewhere, Files: make(map[string]File)}
+	c.m = &Manifest{Format: 1, Created: now().UTC().Truncate(time.Second), Version: b.Version, Host: b.Host, BlobsElsewhere: src.Elsewhere, BlobsCopied: src.CopyBlobs, Files: make(map[string]File)}
+	if src.CopyBlobs {
+		c.m.BlobsElsewhere = ""
+	}
 	if err := c.blobs(ctx); err != nil {
 		return nil, err
 	}
@@ -208,7 +214,7 @@ func (c *copying) verify(ctx context.Context, file string) (err error) {
 		return fmt.Errorf("the copy is not good: %w", err)
 	}
 	_, c.m.Newest, err = copied.Events.Bounds(ctx)
-	if err == nil && c.src.Elsewhere == "" {
+	if err == nil && c.m.BlobsElsewhere == "" {
 		err = c.references(ctx, copied)
 	}
 	if err == nil && c.Verify != nil {

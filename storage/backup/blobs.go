@@ -44,7 +44,10 @@ func (e *sourceError) Unwrap() error { return e.err }
 
 // blobs goes through the server's blobs and copies those that the backup does not have.
 func (c *copying) blobs(ctx context.Context) error {
-	if c.src.Elsewhere != "" {
+	switch {
+	case c.src.CopyBlobs:
+		return c.fetched(ctx)
+	case c.src.Elsewhere != "":
 		return nil
 	}
 	for _, part := range []string{"blobs", "staged"} {
@@ -150,7 +153,7 @@ func (c *copying) reference(ctx context.Context, copied storage.Store, did synta
 	if good {
 		return nil
 	}
-	if !found { // it may have been moved while the folder was read
+	if !found && !c.src.CopyBlobs { // it may have been moved while the folder was read
 		if err := c.blob(ctx, name); err != nil {
 			return err
 		}

@@ -35,6 +35,9 @@ type Source struct {
 	// "bucket pds-blobs". The backup then has none, and says where they are: see
 	// Manifest.BlobsElsewhere. They must be kept by other means, for as long as the backup is.
 	Elsewhere string
+	// CopyBlobs lets the backup have the blobs that are Elsewhere, too: those of Store.Blobs that are
+	// promoted, one of which at a time takes room in Dir.
+	CopyBlobs bool
 	// Dir is the directory that the server keeps everything in. Tar files need room for a copy of
 	// the database there. Empty: the present directory.
 	Dir string

@@ -71,6 +71,9 @@ func (r *reader) Read(b []byte) (int, error) {
 		switch {
 		case n > 0:
 			r.took(b[:n])
+			if r.at == r.size && r.end() != io.EOF {
+				return 0, r.end() // so that nobody gets the whole of another blob
+			}
 			return n, nil // after an error the next call asks anew, from there on
 		case err == nil && try < maxEmpty: // a new range, or a reader that returned nothing
 		case err == nil:

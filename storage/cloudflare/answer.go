@@ -168,6 +168,8 @@ func (ex *exchange) flush() error {
 func (ex *exchange) finish() {
 	switch {
 	case ex.status == statusUpgraded:
+	case !ex.sent && ex.status != 0 && ex.hasBody() && ex.request.Method != http.MethodHead && ex.size >= 0 && ex.written != ex.size:
+		ex.fail(http.StatusInternalServerError) // the handler has failed, and an answer that lacks bytes would look whole
 	case !ex.sent:
 		head, body := ex.head(), js.Null()
 		if len(ex.held) > 0 {

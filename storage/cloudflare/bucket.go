@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"syscall/js"
+	"time"
 
 	"github.com/pdskit/pdskit/storage/bucket"
 )
@@ -81,6 +82,34 @@ func (p *part) fill(body io.Reader) (full bool, err error) {
 // value is the bytes that were filled.
 func (p *part) value() js.Value { return p.bytes.Call("subarray", 0, p.n) }
 
+// r2Failed is a failure of R2, which is of this moment: see package xrpc.
+type r2Failed struct{ error }
+
+func (e r2Failed) Unwrap() error { return e.error }
+
+// Unavailable tells package xrpc that it may work later.
+func (r2Failed) Unavailable() bool { return true }
+
+var errNoBucket error = noAnswer("cloudflare: R2 does not answer")
+
+// invoke is that of Host, with a bound on the time.
+func (b *r2) invoke(ctx context.Context, o js.Value, method string, args ...any) (js.Value, error) {
+	wait := b.host.BucketTime
+	if wait <= 0 {
+		wait = time.Minute
+	}
+	patience, cancel := context.WithTimeoutCause(ctx, wait, errNoBucket)
+	defer cancel()
+	v, err := b.host.invoke(patience, o, method, args...)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return v, err
+	case patience.Err() != nil:
+		return v, fmt.Errorf("%w: %s", errNoBucket, method)
+	}
+	return v, r2Failed{err}
+}
+
 var errSize = errors.New("cloudflare: a body of another length than was announced")
 
 // Put implements bucket.Bucket.
@@ -98,13 +127,13 @@ func (b *r2) Put(ctx context.Context, name string, body io.Reader, size int64) e
 	case size >= 0 && int64(p.n) != size:
 		return errSize
 	}
-	_, err = b.host.invoke(ctx, b.bucket, "put", name, p.value())
+	_, err = b.invoke(ctx, b.bucket, "put", name, p.value())
 	return err
 }
 
 // putParts sends a body whose first part has been read.
 func (b *r2) putParts(ctx context.Context, name string, p *part, body io.Reader, size int64) error {
-	upload, err := b.host.invoke(ctx, b.bucket, "createMultipartUpload", name)
+	upload, err := b.invoke(ctx, b.bucket, "createMultipartUpload", name)
 	if err != nil {
 		return err
 	}
@@ -118,7 +147,7 @@ func (b *r2) putParts(ctx context.Context, name string, p *part, body io.Reader,
 		}
 		total += int64(p.n)
 		var sent js.Value
-		if sent, err = b.host.invoke(ctx, upload, "uploadPart", number, p.value()); err == nil {
+		if sent, err = b.invoke(ctx, upload, "uploadPart", number, p.value()); err == nil {
 			parts.Call("push", sent)
 		}
 	}
@@ -126,11 +155,11 @@ func (b *r2) putParts(ctx context.Context, name string, p *part, body io.Reader,
 		err = errSize
 	}
 	if err == nil {
-		if _, err = b.host.invoke(ctx, upload, "complete", parts); err == nil {
+		if _, err = b.invoke(ctx, upload, "complete", parts); err == nil {
 			return nil
 		}
 	}
-	if _, lost := b.host.invoke(context.WithoutCancel(ctx), upload, "abort"); lost != nil {
+	if _, lost := b.invoke(context.WithoutCancel(ctx), upload, "abort"); lost != nil {
 		return errors.Join(err, lost)
 	}
 	return err
@@ -142,7 +171,7 @@ func (b *r2) Get(ctx context.Context, name string, offset, length int64) (io.Rea
 	if length >= 0 {
 		rng["length"] = float64(length)
 	}
-	o, err := b.host.invoke(ctx, b.bucket, "get", name, map[string]any{"range": rng})
+	o, err := b.invoke(ctx, b.bucket, "get", name, map[string]any{"range": rng})
 	switch {
 	case err != nil:
 		return nil, err
@@ -170,7 +199,7 @@ func (b *r2) Delete(ctx context.Context, names ...string) error {
 		for i, name := range names[:n] {
 			list[i] = name
 		}
-		if _, err := b.host.invoke(ctx, b.bucket, "delete", list); err != nil {
+		if _, err := b.invoke(ctx, b.bucket, "delete", list); err != nil {
 			return err
 		}
 		names = names[n:]
@@ -189,7 +218,7 @@ func (b *r2) List(ctx context.Context, prefix, after string) iter.Seq2[bucket.Ob
 			options["limit"] = b.page
 		}
 		for {
-			answer, err := b.host.invoke(ctx, b.bucket, "list", options)
+			answer, err := b.invoke(ctx, b.bucket, "list", options)
 			if err != nil {
 				yield(bucket.Object{}, err)
 				return

@@ -23,6 +23,9 @@ type Host struct {
 	IdleBody time.Duration
 	// GuardTime is when Guard makes the functions of OnAlarm be called. 0: a minute. Set it before Serve.
 	GuardTime time.Duration
+	// BucketTime is for how long a call of R2 may take, of up to 5 MiB. 0: a minute. Reads of an object have the
+	// time of IdleBody. Set it before Bucket is used.
+	BucketTime time.Duration
 
 	object js.Value // what the shim gives us; see its host
 

@@ -54,11 +54,11 @@ func RemoteDirectory(call Call) durable.Directory { return directory{remote{call
 const CallTime = 30 * time.Second
 
 // ErrNoAnswer: another object has not answered within CallTime. It is unknown whether the call had an effect.
-var ErrNoAnswer error = noAnswer{}
+var ErrNoAnswer error = noAnswer("cloudflare: another object does not answer")
 
-type noAnswer struct{}
+type noAnswer string
 
-func (noAnswer) Error() string { return "cloudflare: another object does not answer" }
+func (e noAnswer) Error() string { return string(e) }
 
 // Unavailable tells package xrpc that the failure is of this moment.
 func (noAnswer) Unavailable() bool { return true }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -19,6 +20,29 @@ import (
 	"github.com/pdskit/pdskit/storage/cloudflare"
 )
 
+// A createRecord makes few calls of the object: they are what a request costs besides computing.
+func TestCallsOfARecord(t *testing.T) {
+	t.Parallel()
+	s := startWorker(t, nil)
+	get(t, s, "/test/create")
+	_ = createRecord(t, s)
+	get(t, s, "/test/calls")
+	const n = 10
+	for range n {
+		if status := createRecord(t, s); status != 200 {
+			t.Fatal(status)
+		}
+	}
+	var calls map[string]int
+	if err := json.Unmarshal([]byte(get(t, s, "/test/calls")), &calls); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d records: %v", n, calls)
+	if calls["write"] != n || calls["transact"] != n || calls["get"]+calls["scan"] > 8*n || calls["wait"] > 0 {
+		t.Errorf("%d records: %v", n, calls)
+	}
+}
+
 // startWorker runs objects with the program testworker.
 func startWorker(tb testing.TB, text map[string]string) *workerd.Server {
 	tb.Helper()
@@ -29,7 +53,7 @@ func startWorkerConfig(tb testing.TB, cfg workerd.Config) *workerd.Server {
 	tb.Helper()
 	workerd.Program(tb) // skips the test before anything is built
 	cfg.Modules = map[string][]byte{
-		"worker.mjs": module(tb, "worker.mjs"), "shim.mjs": []byte(cloudflare.Shim),
+		"worker.mjs": module(tb, "worker.mjs"), "bucket.mjs": []byte(workerd.Bucket), "shim.mjs": []byte(cloudflare.Shim),
 		"wasm_exec.js": workerd.Exec(tb), "main.wasm": workerd.Build(tb, "./internal/testworker", false),
 	}
 	cfg.Classes = []string{"Account"}

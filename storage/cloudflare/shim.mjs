@@ -1,11 +1,6 @@
 // The JavaScript side of package storage/cloudflare: it runs a Go program, built for GOOS=js, in each
-// Durable Object. The Worker's main module says
-//   import "./wasm_exec.js"; // of the Go release that built it: $(go env GOROOT)/lib/wasm/wasm_exec.js
-//   import { program } from "./shim.mjs";
-//   import wasm from "./main.wasm";
-//   export class Account extends program(wasm) {}
-// and its fetch handler passes requests on to objects of that class. The program starts with the object,
-// not in the global scope, where clocks stand at zero, and every object has one of its own.
+// Durable Object. The program starts with the object, not in the global scope, where clocks stand at zero,
+// and every object has one of its own. The README says how a Worker is made of it.
 //
 // Calls from Go cost about a microsecond, those into Go some twenty, and the properties of a request are
 // dear to read from Go. So requests, answers, rows and frames cross in one piece each. Numbers in packed
@@ -34,7 +29,6 @@ export const program = (wasm) => class extends DurableObject {
 			delete globalThis.pdskitHost;
 		});
 	}
-
 	get argv() { return ["worker"]; }
 	get bodyTimeout() { return 30_000; } // milliseconds in which a small body must arrive
 	// The program has ended, as after a panic. The next request starts a new one.
@@ -50,8 +44,7 @@ export const program = (wasm) => class extends DurableObject {
 		if (input === LATE) return Response.json({ error: "RequestTimeout", message: "The body did not arrive in time" }, { status: 408 });
 		const { promise, resolve } = Promise.withResolvers();
 		const id = go.fetch(lines.join("\n"), input, body === null ? 0 : small ? 1 : 2, {
-			// The whole answer.
-			send: (head, bytes) => resolve(response(head, bytes)),
+			send: (head, bytes) => resolve(response(head, bytes)), // the whole answer
 			// An answer whose body follows, through the writer that is returned.
 			stream(head, size) {
 				const { readable, writable } = size < 0 ? new IdentityTransformStream() : new FixedLengthStream(size);
@@ -70,38 +63,29 @@ export const program = (wasm) => class extends DurableObject {
 		signal?.addEventListener("abort", () => go.gone(id));
 		return promise;
 	}
-
 	// Calls Go from another object: bytes in, bytes out. See Host.Stub.
 	async call(method, bytes) {
 		const go = await this.#go;
 		return new Promise((resolve, reject) => go.call(method, bytes, resolve, (text) => reject(new Error(text))));
 	}
-
 	// The platform calls a few times more after a failure, and then forgets the alarm. So another one is
 	// set before Go is called again, which Go replaces if it gets that far.
 	async alarm(info) {
 		if (info?.isRetry) await this.ctx.storage.setAlarm(Date.now() + LATER).then(() => this.ctx.storage.sync());
 		return new Promise((await this.#go).alarm);
 	}
-
 	webSocketMessage() {} // subscribers have nothing to say
-
+	webSocketError(socket) { return this.webSocketClose(socket, 1011); }
 	async webSocketClose(socket, code) {
 		const [id] = socket.deserializeAttachment();
 		this.#open().delete(id);
 		try { socket.close(code === 1005 || code === 1006 ? 1000 : code); } catch {} // it is closed already
 		(await this.#go).closed(id);
 	}
-
-	webSocketError(socket) { return this.webSocketClose(socket, 1011); }
-
 	// Sockets by their number, those of an earlier program of the object included.
 	#open() {
-		if (!this.#sockets) {
-			const open = this.ctx.getWebSockets().filter((s) => s.readyState === WebSocket.OPEN);
-			this.#sockets = new Map(open.map((s) => [s.deserializeAttachment()[0], s]));
-		}
-		return this.#sockets;
+		const open = () => this.ctx.getWebSockets().filter((s) => s.readyState === WebSocket.OPEN);
+		return this.#sockets ??= new Map(open().map((s) => [s.deserializeAttachment()[0], s]));
 	}
 };
 
@@ -189,8 +173,7 @@ function table(sql, h, name) {
 	};
 }
 
-// head is status and headers as JSON.
-const response = (head, body) => new Response(body, { ...JSON.parse(head), encodeBody: "manual" });
+const response = (head, body) => new Response(body, { ...JSON.parse(head), encodeBody: "manual" }); // head: status and headers
 
 // The body of a request, or LATE: a client that sends nothing must not keep the object active.
 async function arrived(request, ms) {

@@ -118,6 +118,20 @@ func enterSource(ctx context.Context, s storage.Store, m storage.Movable, blobs 
 	return m.Unwatch(ctx)
 }
 
+// SetBlobs notes in a store, which nobody serves from, the kind of place where its blobs are, after
+// they got there by other means than a Mover: as when a backup was restored that has them.
+func SetBlobs(ctx context.Context, kv storage.KV, place string) error {
+	return kv.Write(ctx, func(tx storage.KVTx) error {
+		_, err := tx.Get(ctx, keyBlobs)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil // it never mattered
+		} else if err != nil {
+			return err
+		}
+		return tx.Set(ctx, keyBlobs, blobsValue(place), time.Time{})
+	})
+}
+
 func placeOfBlobs(ctx context.Context, kv storage.KV) (place string, err error) {
 	err = kv.Read(ctx, func(r storage.KVReader) error {
 		b, err := r.Get(ctx, keyBlobs)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
@@ -84,6 +85,7 @@ func site(t *testing.T, h http.Handler) Target {
 }
 
 func TestCertificate(t *testing.T) {
+	testenv.NotOnJS(t, "certificates are not seen")
 	status := http.StatusOK
 	target := site(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(status) }))
 	resp, err := target.get(t.Context(), "/", nil)

@@ -19,6 +19,7 @@ import (
 	_ "github.com/ncruces/go-sqlite3/driver" // registers "sqlite3"
 
 	"github.com/pdskit/pdskit/commit"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
@@ -47,6 +48,7 @@ CREATE TABLE IF NOT EXISTS effect (n BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS told (did TEXT NOT NULL, state TEXT NOT NULL, active BOOLEAN NOT NULL, status TEXT NOT NULL, host TEXT NOT NULL, handle TEXT NOT NULL);`
 
 func openDB(t testing.TB, dir string) *sql.DB {
+	testenv.NotOnJS(t, "SQLite has no files")
 	db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, "index.sqlite")+"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)&_pragma=synchronous(normal)")
 	if err != nil {
 		t.Fatal(err)

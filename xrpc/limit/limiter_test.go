@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 // serve starts a server; over HTTP/2 if h2.
@@ -59,6 +61,7 @@ func ended[T any](t *testing.T, c <-chan T) (v T) {
 
 // A client that reads nothing of its answer, while its connection is alive, is cut off.
 func TestAnswerThatNobodyReads(t *testing.T) {
+	testenv.NotOnJS(t, "the network in memory takes any number of bytes")
 	protocols(t, func(t *testing.T, h2 bool) {
 		result, begun := make(chan error, 1), make(chan struct{})
 		c := &Class{Stall: 50 * time.Millisecond}

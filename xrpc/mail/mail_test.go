@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 func TestFileSink(t *testing.T) {
@@ -103,6 +105,7 @@ func TestHostileAddressesAreRefused(t *testing.T) {
 }
 
 func TestSendmail(t *testing.T) {
+	testenv.NotOnJS(t, "programs cannot be started")
 	dir := t.TempDir()
 	script := "#!/bin/sh\necho \"$@\" > " + dir + "/args\ncat > " + dir + "/text\n"
 	if err := os.WriteFile(filepath.Join(dir, "sendmail"), []byte(script), 0o700); err != nil {

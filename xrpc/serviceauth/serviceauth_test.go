@@ -2,6 +2,7 @@ package serviceauth_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -99,7 +100,7 @@ func TestVerify(t *testing.T) {
 			}
 			now := time.Now()
 			claims := func(change ...any) map[string]any {
-				m := map[string]any{"iss": issuer, "aud": audience, "exp": now.Add(time.Minute).Unix(), "iat": now.Unix(), "lxm": method, "jti": fmt.Sprint(time.Now().UnixNano())}
+				m := map[string]any{"iss": issuer, "aud": audience, "exp": now.Add(time.Minute).Unix(), "iat": now.Unix(), "lxm": method, "jti": rand.Text()}
 				for i := 0; i < len(change); i += 2 {
 					m[change[i].(string)] = change[i+1]
 					if change[i+1] == nil {

@@ -93,7 +93,7 @@ func TestReadConfig(t *testing.T) {
 
 // place is where a server's processes come and go.
 type place struct {
-	t     *testing.T
+	t     testing.TB
 	host  string
 	cfg   Config
 	store storage.Store
@@ -133,7 +133,7 @@ func (p *place) crawls() int {
 	return p.asked
 }
 
-func newPlace(t *testing.T, host string, change ...func(env map[string]string)) *place {
+func newPlace(t testing.TB, host string, change ...func(env map[string]string)) *place {
 	t.Helper()
 	env := variables(t)
 	for _, f := range change {
@@ -223,7 +223,7 @@ func (p *place) pass(d time.Duration) (wakes int) {
 }
 
 // call calls a method and returns the answer.
-func call(t *testing.T, s *Server, verb, path, auth string, in any) (status int, out map[string]any) {
+func call(t testing.TB, s *Server, verb, path, auth string, in any) (status int, out map[string]any) {
 	t.Helper()
 	var body io.Reader
 	if in != nil {
@@ -249,7 +249,7 @@ func call(t *testing.T, s *Server, verb, path, auth string, in any) (status int,
 const admin = "Basic YWRtaW46c2VjcmV0" // admin:secret
 
 // invite makes an invite code.
-func invite(t *testing.T, s *Server) string {
+func invite(t testing.TB, s *Server) string {
 	t.Helper()
 	status, out := call(t, s, "POST", "/xrpc/com.atproto.server.createInviteCode", admin, map[string]any{"useCount": 1})
 	if status != 200 {
@@ -258,7 +258,7 @@ func invite(t *testing.T, s *Server) string {
 	return out["code"].(string)
 }
 
-func account(t *testing.T, s *Server, handle, code string) (int, map[string]any) {
+func account(t testing.TB, s *Server, handle, code string) (int, map[string]any) {
 	t.Helper()
 	return call(t, s, "POST", "/xrpc/com.atproto.server.createAccount", "", map[string]any{
 		"handle": handle, "email": "a@example.com", "password": "a long password", "inviteCode": code,

@@ -34,6 +34,8 @@ type values struct {
 	uses, codes   int
 	account       string
 	asTar, fast   bool
+	inS3          bool
+	copyBlobs     bool
 	asDir, anyKey bool
 	status        bool
 	noResync      bool

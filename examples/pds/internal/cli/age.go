@@ -42,7 +42,7 @@ func (r *recipients) encryption() *backup.Encryption {
 	if len(r.list) == 0 {
 		return nil
 	}
-	return &backup.Encryption{Begins: ageBegins, Writer: func(out io.Writer) (io.WriteCloser, error) {
+	return &backup.Encryption{ID: r.id(), Begins: ageBegins, Writer: func(out io.Writer) (io.WriteCloser, error) {
 		return age.Encrypt(out, r.list...)
 	}}
 }

@@ -49,6 +49,18 @@ code is 3; the backup is good all the same, and keeps its own copies of them fro
 With -tar, the backup is written as one tar file; "-" is standard output. An older one is replaced, but not
 by one that lacks what the server has lost: that gets the time added to its name.
 
+s3://BUCKET/PREFIX in place of DIRECTORY, with or without -s3, is a store of objects, such as AWS S3, R2 or MinIO:
+
+    pds backup -s3 -keep 7d,4w -to-age age1... s3://backups/pds
+
+PDS_BACKUP_S3_ENDPOINT (unless it is AWS), _REGION, _ACCESS_KEY_ID, _SECRET_ACCESS_KEY and _FORCE_PATH_STYLE say how to
+reach it; without them, it is that of PDS_BLOBSTORE_S3_*. Blobs that are there are not sent again, and what was sent is
+read back, unless -fast is given. A backup that was killed is no backup; the next one goes on with it.
+
+Where the server's blobs are in a bucket, the backup has the rows of the database that name them, and not the blobs: they are
+safe as long as the bucket is, and deleted ones for as long as PDS_BLOBSTORE_S3_KEEP_DELETED_MS says. With
+-copy-blobs, the backup has them too.
+
 With -to-age, it is encrypted to an age recipient (https://age-encryption.org), whose identity is not on the
 server; "pds restore -identity FILE" reads it, and so does the age program:
 
@@ -63,7 +75,8 @@ is given up, and the exit code is 0.
 const restoreHelp = `
 BACKUP is the directory or tar file that backup made, or "-" for a tar file on
 standard input. Of a directory, the newest generation is restored; to restore
-another one, name its folder (DIRECTORY/generations/TIME). An encrypted file needs -identity. The data directory, and that of the blobs, must be empty. Every file is checked against the
+another one, name its folder (DIRECTORY/generations/TIME). s3://BUCKET/PREFIX is a store of objects, as
+"pds backup" has it; reading it needs no right to write. An encrypted file needs -identity. The data directory, and that of the blobs, must be empty. Every file is checked against the
 backup's digests, and everything in the restored directory is read as "pds check" does, before it gets its place.
 
 What was written after the backup is lost, but relays know of it. So the repositories of active
@@ -106,14 +119,17 @@ and then take the old one away.
 `
 
 func backupFlags(c *call) {
+	remoteFlag(c)
+	c.BoolVar(&c.values.copyBlobs, "copy-blobs", false, "copy blobs that are in a bucket, too, which needs their size of room, and their reading")
 	c.BoolVar(&c.values.asTar, "tar", false, "write one tar file; the argument is its name, or - for standard output")
 	c.BoolVar(&c.values.fast, "fast", false, "check only the structure of the copy and the ends of older blobs, not every repository and blob")
-	c.Var(&c.values.toAge, "to-age", "with -tar, encrypt to this age `recipient`; may be given several times")
+	c.Var(&c.values.toAge, "to-age", "with -tar or -s3, encrypt to this age `recipient`; may be given several times")
 	c.DurationVar(&c.values.every, "every", 0, "go on, with a backup each `duration`, such as 24h, until SIGTERM")
 	c.Var(&c.values.keep, "keep", "keep older `generations`: a list of numbers with h, d, w, m or y, such as 7d,4w")
 }
 
 func restoreFlags(c *call) {
+	remoteFlag(c)
 	c.BoolVar(&c.values.fast, "fast", false, "check only digests of files, not every repository and blob")
 	c.BoolVar(&c.values.noResync, "no-resync", false, "leave repositories as they are, and tell the network nothing")
 	identityFlag(c)
@@ -189,6 +205,9 @@ func (c *call) openAccounts(ctx context.Context, alone bool) (s stock, list []ac
 }
 
 func backupOnce(ctx context.Context, c *call) (err error) {
+	if err := c.checkRemote(); err != nil {
+		return err
+	}
 	cfg, secrets, d, err := c.open(ctx, false)
 	if err != nil {
 		return err
@@ -218,10 +237,10 @@ func backupOnce(ctx context.Context, c *call) (err error) {
 			return c.verifyBackup(ctx, copied, secrets, checked)
 		},
 	}
-	if b.Encryption = c.values.toAge.encryption(); b.Encryption != nil && !c.values.asTar {
-		return fmt.Errorf("%w: -to-age is for -tar; a directory is not encrypted", errUsage)
+	if b.Encryption = c.values.toAge.encryption(); b.Encryption != nil && !c.values.asTar && !c.isRemote() {
+		return fmt.Errorf("%w: -to-age is for -tar and s3://; a directory is not encrypted", errUsage)
 	}
-	m, at, err := c.writeBackup(ctx, b, d)
+	m, at, err := c.writeBackup(ctx, cfg, b, d)
 	checked.done()
 	defer func() { c.noteBackup(ctx, d, m, at, err) }()
 	if err != nil {
@@ -230,12 +249,12 @@ func backupOnce(ctx context.Context, c *call) (err error) {
 	if !c.values.asTar || c.args[0] != "-" { // standard output is the backup's
 		blobs := fmt.Sprintf("with %d blobs", m.Blobs)
 		if m.BlobsElsewhere != "" {
-			blobs = fmt.Sprintf("without the blobs, which are in %s (deleted ones for %s)", m.BlobsElsewhere, cfg.KeepDeleted)
+			blobs = fmt.Sprintf("without the blobs, which are in %s (deleted ones for %s; -copy-blobs copies them)", m.BlobsElsewhere, cfg.KeepDeleted)
 		}
-		err = c.result(m, "Backed up %s, %s, to %s. It has the server's keys in it: keep it safe.", bytes64(m.Bytes), blobs, absolute(at))
+		err = c.result(m, "Backed up %s, %s, to %s. It has the server's keys in it: keep it safe.", bytes64(m.Bytes), blobs, c.place(at))
 	}
 	if err = errors.Join(err, c.lostBlobs(m)); at != c.args[0] {
-		err = fmt.Errorf("%w\nThe older %s was not replaced: it may have what is lost", err, absolute(c.args[0]))
+		err = fmt.Errorf("%w\nThe older %s was not replaced: it may have what is lost", err, c.place(c.args[0]))
 	}
 	return err
 }
@@ -243,10 +262,7 @@ func backupOnce(ctx context.Context, c *call) (err error) {
 // noteBackup notes a backup in the store, for the administrator's pages. If that fails, the backup is
 // worth as much.
 func (c *call) noteBackup(ctx context.Context, d *datadir.Dir, m *backup.Manifest, at string, failed error) {
-	x := adminpages.Backup{At: time.Now(), Path: at, Good: m != nil}
-	if at != "-" {
-		x.Path = absolute(cmp.Or(at, c.args[0]))
-	}
+	x := adminpages.Backup{At: time.Now(), Path: c.place(cmp.Or(at, c.args[0])), Good: m != nil}
 	if m != nil {
 		x.At, x.Bytes, x.Blobs = m.Created, m.Bytes, int64(m.Blobs)
 	}
@@ -280,22 +296,28 @@ func (c *call) lostBlobs(m *backup.Manifest) error {
 	if m.Lost > 10 {
 		err = fmt.Errorf("%w\n  and %d more", err, m.Lost-10)
 	}
-	if kept {
+	if kept && c.isRemote() {
+		err = fmt.Errorf("%w\nThe backup is good. To put back what it has: restore it into another directory DIR (PDS_DATA_DIRECTORY=DIR pds restore -no-resync %s), and run: pds check -blobs-from DIR", err, c.args[0])
+	} else if kept {
 		err = fmt.Errorf("%w\nThe backup is good. To put back what it has: pds check -blobs-from %s", err, absolute(c.args[0]))
 	}
 	return err
 }
 
 // writeBackup writes a backup in the form that the flags ask for, and returns where it is.
-func (c *call) writeBackup(ctx context.Context, b backup.Backup, d *datadir.Dir) (m *backup.Manifest, at string, err error) {
+func (c *call) writeBackup(ctx context.Context, cfg *config.Config, b backup.Backup, d *datadir.Dir) (m *backup.Manifest, at string, err error) {
 	at = c.args[0]
+	src := d.Source()
+	src.CopyBlobs = c.values.copyBlobs && d.Bucket != nil
 	switch {
+	case c.isRemote():
+		m, err = c.toRemote(ctx, cfg, b, src)
 	case !c.values.asTar:
-		m, err = b.ToDir(ctx, d.Source(), at)
+		m, err = b.ToDir(ctx, src, at)
 	case at == "-":
-		m, err = b.ToTar(ctx, d.Source(), c.Stdout)
+		m, err = b.ToTar(ctx, src, c.Stdout)
 	default:
-		return b.ToTarFile(ctx, d.Source(), at)
+		return b.ToTarFile(ctx, src, at)
 	}
 	return m, at, err
 }

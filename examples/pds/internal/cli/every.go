@@ -83,7 +83,7 @@ func (c *call) lastBackup(ctx context.Context) (last time.Time) {
 		return last
 	}
 	for _, b := range list {
-		if b.Good && b.Path == absolute(c.args[0]) && b.At.After(last) {
+		if b.Good && b.Path == c.place(c.args[0]) && b.At.After(last) {
 			last = b.At
 		}
 	}

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
+	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/check"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/backup"
 )
 
@@ -38,6 +42,9 @@ func restore(ctx context.Context, c *call) error {
 		text += fmt.Sprintf(" The repositories of %s were signed anew.", accountCount(resynced.accounts))
 	}
 	c.warnAhead(resynced)
+	if cfg.S3.Bucket != "" {
+		text += fmt.Sprintf("\nIts blobs are in the bucket %s. Do not start it while the server that the backup is of runs: each of them would delete what the other one uploads.", cfg.S3.Bucket)
+	}
 	if m.Host != cfg.Hostname {
 		fmt.Fprintf(c.Stderr, "warning: the backup is of %s, but PDS_HOSTNAME is %s\n", m.Host, cfg.Hostname)
 	}
@@ -57,6 +64,9 @@ type restored struct {
 
 // restoreTo restores the backup that is the argument into a directory, and checks it there.
 func (c *call) restoreTo(ctx context.Context, cfg *config.Config, dest string) (done restored, err error) {
+	if err := c.checkRemote(); err != nil {
+		return done, err
+	}
 	decrypt, err := c.decryption()
 	if err != nil {
 		return done, err
@@ -95,12 +105,18 @@ func (c *call) restoreTo(ctx context.Context, cfg *config.Config, dest string) (
 		if err := s.Accounts.Repair(ctx); err != nil {
 			return err
 		}
-		if !c.values.acceptMissing && !elsewhere {
+		putBack := m.BlobsCopied && d.Bucket != nil
+		if putBack { // from the folder of the backup, what the bucket has lost
+			s.Database = d.DB.Check
+			opt.Blobs, opt.From = check.ReadBlobs, func(ctx context.Context, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error) {
+				return datadir.Layout.Blob(ctx, d.Path, did, blob)
+			}
+		} else if !c.values.acceptMissing && !elsewhere {
 			if err := s.BlobsThere(ctx); err != nil {
 				return fmt.Errorf("the backup has no blobs: %w (pds restore -accept-missing-blobs restores the rest)", check.ErrNoBlobs)
 			}
 		}
-		if c.values.fast {
+		if c.values.fast && !putBack {
 			err = d.Check(ctx)
 		} else if done.report, err = s.Run(ctx, opt); err == nil {
 			if n := done.report.MissingBlobs - m.Missing; n > 0 && !c.values.acceptMissing && !elsewhere {
@@ -108,6 +124,9 @@ func (c *call) restoreTo(ctx context.Context, cfg *config.Config, dest string) (
 			}
 			if done.report.Found > done.report.LostBlobs { // what the server had lost is no reason not to restore the rest
 				err = problemsError(done.report)
+			}
+			if err == nil && putBack && done.report.Found == 0 {
+				err = os.RemoveAll(d.Blobs)
 			}
 		}
 		checked.done()
@@ -123,6 +142,14 @@ func (c *call) restoreTo(ctx context.Context, cfg *config.Config, dest string) (
 		signed.done()
 		return err
 	})
+	if c.isRemote() {
+		from, err := c.remote(cfg)
+		if err != nil {
+			return done, err
+		}
+		done.m, err = r.FromRemote(ctx, from, dest)
+		return done, err
+	}
 	done.m, err = r.From(ctx, c.args[0], c.In, dest)
 	return done, err
 }
@@ -138,6 +165,7 @@ Exit code 0: the backup can be restored. 3: so it can, but lacks blobs that the 
 `
 
 func verifyFlags(c *call) {
+	remoteFlag(c)
 	c.BoolVar(&c.values.fast, "fast", false, "check only digests of files, not every repository and blob")
 	c.StringVar(&c.values.temp, "temp", "", "the `folder` to restore into (default: the system's for temporary files)")
 	identityFlag(c)

@@ -53,6 +53,10 @@ type Config struct {
 	// BlobDirectory holds the blobs. PDS_BLOBSTORE_DISK_LOCATION; default ("") the
 	// folder pds.sqlite.blobs in the data directory.
 	BlobDirectory string
+	// BackupS3 is how "pds backup s3://BUCKET/PREFIX" reaches a store of objects: by PDS_BACKUP_S3_ENDPOINT,
+	// _REGION, _FORCE_PATH_STYLE, _ACCESS_KEY_ID and _SECRET_ACCESS_KEY, or, if there are no such
+	// credentials, as S3. Its Bucket is empty.
+	BackupS3 s3.Config
 	// S3 is the bucket that has the blobs instead. PDS_BLOBSTORE_S3_BUCKET, _REGION, _ENDPOINT,
 	// _FORCE_PATH_STYLE, _ACCESS_KEY_ID, _SECRET_ACCESS_KEY, _UPLOAD_TIMEOUT_MS, _REQUEST_TIMEOUT_MS.
 	// Zero: blobs are on disk.
@@ -334,6 +338,7 @@ func (r *reader) load() *Config {
 	if c.TLS.ACME {
 		fallback = 443
 	}
+	c.BackupS3 = r.backupS3(c.S3)
 	c.Port = r.integer("PDS_PORT", fallback, 0, 65535)
 	c.Log = r.log()
 	r.misleading(c)
@@ -362,6 +367,29 @@ func (r *reader) s3() s3.Config {
 			r.wrong(p+"BUCKET", "%v", err)
 		}
 	}
+	return c
+}
+
+// backupUpload is how long the upload of a database to a backup may take, as long as it makes progress.
+const backupUpload = 24 * time.Hour
+
+// backupS3 is how a store of objects for backups is reached.
+func (r *reader) backupS3(blobs s3.Config) s3.Config {
+	const p = "PDS_BACKUP_S3_"
+	c := s3.Config{
+		Region: r.text(p+"REGION", ""), Endpoint: r.text(p+"ENDPOINT", ""), ForcePathStyle: r.boolean(p+"FORCE_PATH_STYLE", false),
+		AccessKeyID: r.text(p+"ACCESS_KEY_ID", ""), SecretAccessKey: r.text(p+"SECRET_ACCESS_KEY", ""),
+	}
+	switch {
+	case (c.AccessKeyID == "") != (c.SecretAccessKey == ""):
+		r.wrong(p+"ACCESS_KEY_ID", "and PDS_BACKUP_S3_SECRET_ACCESS_KEY are set together, or not at all")
+	case c.AccessKeyID == "" && c.Endpoint+c.Region != "":
+		r.wrong(p+"ACCESS_KEY_ID", "is not set, but other variables of it are")
+	case c.AccessKeyID == "":
+		c = blobs
+		c.Bucket = ""
+	}
+	c.UploadTimeout = backupUpload
 	return c
 }
 

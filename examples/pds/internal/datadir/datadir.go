@@ -9,6 +9,7 @@
 //	lock               held by the processes that use the directory
 //	serve.lock         held by the server, unless the database is another one: there is one server
 //	move.lock          held by the one that moves its data elsewhere
+//	backup.lock        held while a backup is made to a store of objects
 package datadir
 
 import (
@@ -44,6 +45,8 @@ const (
 	Temp     = "tmp"
 	PLCPort  = "plc.port"
 
+	backupLock = "backup.lock"
+
 	lockName  = "lock"
 	moveName  = "move.lock"
 	serveName = "serve.lock"
@@ -56,7 +59,9 @@ var ErrMoving = errors.New("datadir: another migrate-storage is running (or was 
 var ErrInUse = errors.New("datadir: the data directory is in use (is the server running?)")
 
 // ErrServer: backups and restoring are for the database in the directory.
-var ErrServer = errors.New("datadir: PDS_DATABASE_URL is set: back up and restore the database with PostgreSQL's own tools, such as pg_dump, and the data directory with it")
+var ErrServer = errors.New("datadir: PDS_DATABASE_URL is set: the database is backed up and restored with PostgreSQL's own tools, " +
+	"pg_dump and pg_restore or base backups, and PDS_DATA_DIRECTORY/secrets.json with it: see \"PostgreSQL\" in operations.md, " +
+	"and \"Restore to a moment\" in nodes.md")
 
 // ErrOwner: the database is another user's. What the administrator of the machine would write
 // there, that user could not.
@@ -98,6 +103,11 @@ type Options struct {
 	Existing bool
 	// Use says what for.
 	Use Use
+	// Restored: the directory was restored from a backup. Nothing is deleted from the bucket, which
+	// another server may be using, or may be going to use again.
+	Restored bool
+	// Blobs of the backup are in the directory, wherever the database says they are.
+	Copied bool
 }
 
 // Use is what a directory is opened for. It matters where data is being moved, or was: see package
@@ -178,12 +188,22 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	} else {
 		d.Store = d.DB.Store()
 	}
+	if opt.Copied {
+		if err := d.blobsCopied(ctx, opt); err != nil {
+			return nil, err
+		}
+	}
 	if opt.Use != Move { // before anything is written
 		enter := transfer.Look
 		if opt.Use == Serve {
 			enter = transfer.Enter
 		}
 		if err := enter(ctx, d.Store, KindOfBlobs(opt.S3)); err != nil {
+			return nil, err
+		}
+	}
+	if opt.S3.Bucket == "" && opt.Use != Move {
+		if err := checkPlace(d.Blobs); err != nil {
 			return nil, err
 		}
 	}
@@ -211,13 +231,17 @@ func (d *Dir) openBucket(ctx context.Context, opt Options) error {
 	if m, ok := d.Store.Repos.(storage.Movable); ok && opt.Use == Move {
 		kv = m.Moving() // also while the store refuses writes
 	}
-	d.Bucket, err = bucket.Open(ctx, bucket.Config{KV: kv, Bucket: objects, KeepDeleted: opt.KeepDeleted, Now: opt.Now})
+	var in bucket.Bucket = objects
+	if opt.Restored {
+		in = keeping{objects}
+	}
+	d.Bucket, err = bucket.Open(ctx, bucket.Config{KV: kv, Bucket: in, KeepDeleted: opt.KeepDeleted, Now: opt.Now})
 	if err != nil {
 		return err
 	}
 	d.Store.Blobs = d.Bucket
 	err = d.Bucket.Probe(ctx)
-	if e := (*s3.Error)(nil); errors.As(err, &e) && e.Unavailable() {
+	if e := (*s3.Error)(nil); errors.As(err, &e) && e.Unavailable() || opt.Copied && errors.Is(err, bucket.ErrNoObjects) {
 		return nil
 	}
 	return err
@@ -300,7 +324,7 @@ var Layout = backup.Layout{Database: Database, Blobs: Blobs, Others: []string{Se
 
 // Source is the directory as what is backed up.
 func (d *Dir) Source() backup.Source {
-	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Elsewhere: d.where, Dir: d.Path, Own: []string{lockName, moveName, serveName, PLCPort, ACME}}
+	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Elsewhere: d.where, Dir: d.Path, Own: []string{lockName, moveName, serveName, backupLock, PLCPort, ACME}}
 }
 
 // Files returns a backup.Backup.Files: the secrets, and the did:plc directory of a development
@@ -320,16 +344,3 @@ func (d *Dir) Files(secrets []byte) func(context.Context) (map[string][]byte, er
 
 // wholeLines leaves out a line at the end that is being written.
 func wholeLines(text []byte) []byte { return text[:bytes.LastIndexByte(text, '\n')+1] }
-
-// Verify returns a backup.Restore.Verify, which calls fn with the directory that was restored. Its
-// blobs are in the bucket of the options, if there is one.
-func Verify(opt Options, fn func(context.Context, *Dir, *backup.Manifest) error) func(context.Context, string, *backup.Manifest) error {
-	return func(ctx context.Context, path string, m *backup.Manifest) error {
-		opt.Existing = true
-		d, err := Open(ctx, path, opt)
-		if err != nil {
-			return err
-		}
-		return errors.Join(fn(ctx, d, m), d.Close(), os.Remove(filepath.Join(path, lockName)))
-	}
-}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -22,17 +23,20 @@ const maxRow = 2_000_000
 type faults struct {
 	host   *cloudflare.Host
 	before bool
-	left   int  // calls; 0: none is chosen
-	owed   bool // the next delivery to the directory is chosen, before it is made
+	left   int    // calls; 0: none is chosen
+	owed   string // deliveries to the directory fail, or are not made because the object ends
 }
 
 // handler chooses the call by a header such as "before 3", for the time of one request.
 func (f *faults) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		when, n, _ := strings.Cut(r.Header.Get("X-Test-Abort"), " ")
-		f.before, f.left, f.owed = when == "before", testpds.Number(n), when == "owed"
+		f.before, f.left = when == "before", testpds.Number(n)
+		if when == "owed" {
+			f.owed = r.Header.Get("X-Test-Abort")
+		}
 		next.ServeHTTP(w, r)
-		f.left = 0
+		f.left, f.owed = 0, ""
 	})
 }
 
@@ -91,6 +95,7 @@ func (o faulty) Transact(fn func() error) (err error) {
 // faultyObjects opens faulty objects.
 type faultyObjects struct {
 	durable.Objects
+	durable.Marker
 	f *faults
 }
 
@@ -111,10 +116,13 @@ func (d faultyDirectory) Entry(ctx context.Context, did syntax.DID) (head storag
 }
 
 func (d faultyDirectory) Deliver(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
-	if d.f.owed {
+	if d.f.owed != "" {
 		// The platform carries out what was written before, unless the object ends first.
 		_, _ = d.f.host.Wait(ctx, d.f.host.Value("ctx").Get("storage").Call("sync"))
-		d.f.abort()
+		if d.f.owed == "owed aborted" {
+			d.f.abort()
+		}
+		return 0, errors.New("failed by the test")
 	}
 	d.f.call(func() { seq, err = d.Directory.Deliver(ctx, did, c) })
 	return seq, err
