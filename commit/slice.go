@@ -59,13 +59,18 @@ func (e *Event) SetBlocks(commit car.Block, change *mst.Change, records []car.Bl
 	e.Blocks = car.Append(make([]byte, 0, size), []cid.Cid{commit.CID}, commit)
 	e.Blocks = car.AppendBlocks(e.Blocks, change.New...)
 	e.Blocks = car.AppendBlocks(e.Blocks, change.Proof...)
-	written := make(map[cid.Cid]bool, len(records))
+	var written map[cid.Cid]bool
+	if len(records) > 1 {
+		written = make(map[cid.Cid]bool, len(records))
+	}
 	for _, r := range records {
 		if len(r.Data) > lim.Record {
 			return fmt.Errorf("%w: a record of %d bytes, at most %d", ErrTooLarge, len(r.Data), lim.Record)
 		}
 		if !written[r.CID] {
-			written[r.CID] = true
+			if written != nil {
+				written[r.CID] = true
+			}
 			e.Blocks = car.AppendBlocks(e.Blocks, r)
 		}
 	}

@@ -203,18 +203,18 @@ func invert(blocks *blockSet, root cid.Cid, ops []mst.InvertOp) (cid.Cid, error)
 	if err != nil {
 		return cid.Undef, err
 	}
-	before, err := mst.Invert(tree, ops)
-	if err != nil {
-		return cid.Undef, err
-	}
-	return before.Root(), nil
+	return mst.InvertRoot(tree, ops)
 }
 
 // checkOps checks operations by themselves and against the blocks.
 func checkOps(list []Op, blocks *blockSet, lim Limits) (ops []mst.InvertOp, records map[string][]byte, rule, err error) {
 	records = make(map[string][]byte, len(list))
-	seen := make(map[string]bool, len(list))
-	checked := make(map[cid.Cid]bool, len(list)) // many operations may have one large record
+	ops = make([]mst.InvertOp, 0, len(list))
+	var seen map[string]bool
+	var checked map[cid.Cid]bool // many operations may have one large record
+	if len(list) > 1 {
+		seen, checked = make(map[string]bool, len(list)), make(map[cid.Cid]bool, len(list))
+	}
 	for _, op := range list {
 		if _, _, err := syntax.ParsePath(op.Path); err != nil {
 			return nil, nil, ErrOp, err
@@ -222,7 +222,9 @@ func checkOps(list []Op, blocks *blockSet, lim Limits) (ops []mst.InvertOp, reco
 		if seen[op.Path] {
 			return nil, nil, ErrOp, fmt.Errorf("path %q given twice", op.Path)
 		}
-		seen[op.Path] = true
+		if seen != nil {
+			seen[op.Path] = true
+		}
 		if err := op.check(); err != nil {
 			return nil, nil, ErrOp, err
 		}
@@ -238,7 +240,9 @@ func checkOps(list []Op, blocks *blockSet, lim Limits) (ops []mst.InvertOp, reco
 				if err := checkRecord(data); err != nil {
 					return nil, nil, ErrRecord, fmt.Errorf("%s: %w", op.Path, err)
 				}
-				checked[op.CID] = true
+				if checked != nil {
+					checked[op.CID] = true
+				}
 			}
 			records[op.Path] = data
 		}

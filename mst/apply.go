@@ -42,7 +42,17 @@ type Change struct {
 func (t *Tree) Apply(ops []Op) (*Change, error) {
 	e := newEditor(t, MaxEntries)
 	defer e.release()
-	c := &Change{Prev: make([]cid.Cid, len(ops))}
+	var c *Change
+	if len(ops) == 1 {
+		one := new(struct {
+			Change
+			prev [1]cid.Cid
+		})
+		c = &one.Change
+		c.Prev = one.prev[:]
+	} else {
+		c = &Change{Prev: make([]cid.Cid, len(ops))}
+	}
 	if err := e.prepare(ops, c.Prev); err != nil {
 		return nil, err
 	}
@@ -64,6 +74,7 @@ type edit struct {
 	height int
 	value  cid.Cid // undefined: delete
 	done   bool    // carried out: its key was met at its height
+	plain  bool    // carried out in a node that has no subtree beside the key
 	prev   *cid.Cid
 }
 
@@ -79,11 +90,16 @@ type editor struct {
 	made   []made   // new nodes, children before parents
 	used   []string // ids of nodes of the tree before that were taken apart
 	fresh  nodeSet  // the made ones that the tree before did not have
+	lo, hi speller  // of bounds of nodes that are loaded
+	forget bool     // what is made is wanted no longer than the editor works
+	room   []byte   // if so: for blocks
+	rooms  []byte   // all of it, for the next batch
 }
 
 type made struct {
-	n  *node
-	id id
+	n   *node
+	id  id
+	cid string // the same, where the parent has it; empty: not known
 }
 
 var editorPool = sync.Pool{New: func() any { return new(editor) }}
@@ -97,7 +113,11 @@ func newEditor(t *Tree, most int) *editor {
 
 // release gives the editor back, without what it holds of trees.
 func (e *editor) release() {
-	e.t = nil
+	e.t, e.forget = nil, false
+	e.lo.at, e.hi.at = edge{}, edge{}
+	if e.room = nil; len(e.rooms) > 64<<10 {
+		e.rooms = nil
+	}
 	clear(e.edits)
 	clear(e.used)
 	clear(e.made)
@@ -137,7 +157,7 @@ func (e *editor) run() (*Tree, error) {
 	height := -1
 	var pieces []piece
 	if root := e.t.root; root != nil {
-		top = ref{root, e.t.cid.KeyString(), int(root.height)}
+		top = ref{n: root, id: e.t.cid.KeyString(), height: int(root.height)}
 		height = top.height
 		pieces = []piece{{ref: top}}
 	}
@@ -164,14 +184,14 @@ func (e *editor) run() (*Tree, error) {
 			}
 		}
 		if top.n.count() > 0 {
-			return &Tree{root: top.n, cid: dag.Wrap(strings.Clone(top.id)), lazy: e.t.lazy}, nil
+			return newTree(top.n, top.id, e.t.lazy), nil
 		}
 		if last := len(e.made) - 1; last >= 0 && e.made[last].n == top.n {
 			e.made = e.made[:last]
 		} else {
 			e.used = append(e.used, top.id)
 		}
-		top = ref{top.n.kids()[0].Load(), top.n.linkID(len(top.n.data) - linkLen), top.height - 1}
+		top = ref{n: top.n.kids()[0].Load(), id: top.n.linkID(len(top.n.data) - linkLen), height: top.height - 1}
 	}
 	return &Tree{lazy: e.t.lazy}, nil
 }
@@ -186,15 +206,27 @@ func (e *editor) account(c *Change) {
 			c.New = append(c.New, emptyBlock)
 		}
 	}
-	kept := e.unchanged()
-	ids := make([]byte, 0, dag.CIDLen*len(e.made)) // of all new nodes, in one piece
+	var kept map[id]bool
+	plain := e.plain()
+	if !plain {
+		kept = e.unchanged()
+	}
 	c.New = slices.Grow(c.New, len(e.made))
 	for i := len(e.made) - 1; i >= 0; i-- {
-		if m := &e.made[i]; kept == nil || !kept[m.id] {
-			e.fresh.add(m.n)
-			ids = append(ids, m.id[:]...)
-			c.New = append(c.New, block(m.n.data, dag.Wrap(stringOf(ids[len(ids)-dag.CIDLen:]))))
+		m := &e.made[i]
+		if kept != nil && kept[m.id] {
+			continue
 		}
+		if !plain {
+			e.fresh.add(m.n)
+		}
+		id := dag.Wrap(m.cid)
+		if m.n == c.Tree.root {
+			id = c.Root
+		} else if m.cid == "" {
+			id = dag.Wrap(string(m.id[:]))
+		}
+		c.New = append(c.New, block(m.n.data, id))
 	}
 	c.Removed = slices.Grow(c.Removed, len(e.used))
 	for _, used := range e.used {
@@ -202,6 +234,28 @@ func (e *editor) account(c *Change) {
 			c.Removed = append(c.Removed, dag.Wrap(used)) // it stands in the tree before
 		}
 	}
+}
+
+// plain reports whether all edits are plain. Then each node that was made is another one than before,
+// and all nodes on the paths of the keys are made.
+func (e *editor) plain() bool {
+	for i := range e.edits {
+		if !e.edits[i].plain {
+			return false
+		}
+	}
+	return true
+}
+
+// newTree returns a tree, which keeps a copy of the root's id.
+func newTree(root *node, rootID string, lazy *lazy) *Tree {
+	t := new(struct {
+		Tree
+		id id
+	})
+	copy(t.id[:], rootID)
+	t.Tree = Tree{root: root, cid: dag.Wrap(t.id.view()), lazy: lazy}
+	return &t.Tree
 }
 
 // unchanged returns the ids of nodes that are both made and used, or nil if there

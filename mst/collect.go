@@ -5,11 +5,21 @@ import (
 	"github.com/pdskit/pdskit/internal/cbor"
 )
 
-func (b bound) spell() string {
-	if b.at.n != nil {
-		return b.at.key()
+// speller spells out bounds, of which many come more than once.
+type speller struct {
+	at  edge
+	key []byte
+}
+
+// spell returns the key of a bound, which is good until the next call.
+func (s *speller) spell(b bound) string {
+	if b.at.n == nil {
+		return b.key
 	}
-	return b.key
+	if s.at != b.at {
+		s.key, s.at = b.at.n.appendKey(s.key[:0], b.at.i), b.at
+	}
+	return stringOf(s.key)
 }
 
 // item is an entry of the node that is being made, with the gap that follows it.
@@ -20,6 +30,7 @@ type item struct {
 	gap0, gap1 int // the old subtrees in the gap
 	ed0, ed1   int // the edits in the gap
 	sub        ref // what the gap becomes
+	link       int // where the new node has the link to it
 }
 
 // collect finds the keys of a height, edited, and the gaps between them.
@@ -65,7 +76,7 @@ func (e *editor) collect(s *scratch, height int, pieces []piece, edits []edit) e
 				return
 			}
 			k := piece{slot: &p.n.kids()[kid], lo: lo, hi: hi, from: p.from, to: p.to}
-			k.ref = ref{k.slot.Load(), p.n.linkID(link), height - 1}
+			k.ref = ref{n: k.slot.Load(), id: p.n.linkID(link), height: height - 1}
 			kid++
 			if p.from != "" && k.before(p.from) || p.to != "" && k.after(p.to) {
 				return
@@ -170,18 +181,23 @@ func (e *editor) encode(s *scratch, height int) ref {
 		}
 		if i > 0 {
 			p := commonPrefix(prev, it.key)
-			buf = appendLinks(appendKey(buf, p, it.key[p:]), it.sub.id, it.value)
+			buf = appendKey(buf, p, it.key[p:])
+			it.link = len(buf)
+			buf = appendLinks(buf, it.sub.id, it.value)
 			prev = it.key
 		}
 	}
-	buf = appendLink(append(buf, keyLeft...), s.items[0].sub.id)
+	buf = append(buf, keyLeft...)
+	s.items[0].link = len(buf)
+	buf = appendLink(buf, s.items[0].sub.id)
 	s.enc = buf
-	n := newNode(string(buf), height, links)
+	n := newNode(e.data(buf), height, links)
 	kids := n.kids()
 	for i := range s.items {
 		if sub := &s.items[i].sub; sub.height >= 0 {
 			kids[0].Store(sub.n)
 			kids = kids[1:]
+			e.linked(sub, n, s.items[i].link)
 		}
 	}
 	return e.add(n, height)

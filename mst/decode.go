@@ -2,6 +2,7 @@ package mst
 
 import (
 	"crypto/sha256"
+	"math/bits"
 	"strings"
 
 	"github.com/ipfs/go-cid"
@@ -21,6 +22,7 @@ type decoder struct {
 	lim    Limits
 	hashed bool // blocks are known to match their CIDs
 	key    []byte
+	heights
 }
 
 // failure is what decoding finds: an error and where.
@@ -78,6 +80,40 @@ func valueLink(s string, pos int) (next int, ok bool) {
 // decode checks a node completely, but for the nodes below it. It returns its
 // height and the number of its links.
 func (d *decoder) decode(s string, b bounds) (height, links int, f *failure) {
+	d.n, d.height = 0, b.height
+	height, links, f = d.decodeNode(s, b)
+	if f != nil && d.n > 0 { // a key before has waited with another fault, maybe
+		if earlier := d.checkHeights(); earlier != nil {
+			f = earlier
+		}
+	}
+	return height, links, f
+}
+
+// checkHeights checks the heights of keys that wait. That of the first key of a root becomes the
+// root's.
+func (d *decoder) checkHeights() *failure {
+	var heads [2]uint64
+	sumTwo(&d.blocks, &heads)
+	n := d.n
+	d.n = 0
+	for i := range n {
+		h := bits.LeadingZeros64(heads[i]) / 2
+		if heads[i] == 0 {
+			h = HeightForKey(stringOf(d.blocks[i][:d.lens[i]]))
+		}
+		if d.height < 0 {
+			d.height = h
+		}
+		if h != d.height {
+			return &failure{d.starts[i], string(d.blocks[i][:d.lens[i]]), ErrHeight}
+		}
+	}
+	return nil
+}
+
+// decodeNode is decode, but for the heights of keys that wait when it fails.
+func (d *decoder) decodeNode(s string, b bounds) (height, links int, f *failure) {
 	if len(s) > d.lim.NodeBytes {
 		return 0, 0, &failure{0, "", ErrTooLarge}
 	}
@@ -91,7 +127,6 @@ func (d *decoder) decode(s string, b bounds) (height, links int, f *failure) {
 	if count > d.lim.Entries {
 		return 0, 0, &failure{pos, "", ErrTooManyEntries}
 	}
-	height = b.height
 	key := d.key[:0]
 	slashAt := 0
 	for i := range count {
@@ -128,11 +163,21 @@ func (d *decoder) decode(s string, b bounds) (height, links int, f *failure) {
 		if i == 0 && stringOf(key) <= b.lo && b.lo != "" {
 			return 0, 0, &failure{start, string(key), ErrOrder}
 		}
-		if h := HeightForKey(stringOf(key)); h != height {
-			if i > 0 || height >= 0 {
+		short := canSumTwo && len(key) <= maxShort
+		if short {
+			d.add(key, start)
+		}
+		if d.n == 2 || d.n == 1 && !short {
+			if f := d.checkHeights(); f != nil {
+				return 0, 0, f
+			}
+		}
+		if !short {
+			if h := HeightForKey(stringOf(key)); d.height < 0 {
+				d.height = h
+			} else if h != d.height {
 				return 0, 0, &failure{start, string(key), ErrHeight}
 			}
-			height = h
 		}
 		if pos = next; !strings.HasPrefix(s[pos:], keyTree) {
 			return 0, 0, &failure{pos, "", ErrEncoding}
@@ -151,6 +196,12 @@ func (d *decoder) decode(s string, b bounds) (height, links int, f *failure) {
 			return 0, 0, &failure{pos, "", ErrLink}
 		}
 	}
+	if d.n > 0 {
+		if f := d.checkHeights(); f != nil {
+			return 0, 0, f
+		}
+	}
+	height = d.height
 	d.key = key // keep what it has grown to
 	if count > 0 && b.hi != "" && stringOf(key) >= b.hi {
 		return 0, 0, &failure{pos, string(key), ErrOrder}

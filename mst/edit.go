@@ -15,6 +15,7 @@ type ref struct {
 	n      *node
 	id     string
 	height int
+	made   int // if the editor made the node: its index among the made ones, plus 1
 }
 
 // piece is an old subtree, or the part of one, of which only some keys count.
@@ -125,7 +126,7 @@ func (e *editor) load(p *piece) (err error) {
 	if p.n != nil {
 		return nil
 	}
-	p.n, err = e.t.lazy.load(dag.Wrap(p.id), p.lo.spell(), p.hi.spell(), p.height)
+	p.n, err = e.t.lazy.load(dag.Wrap(p.id), e.lo.spell(p.lo), e.hi.spell(p.hi), p.height)
 	if err == nil && p.slot != nil {
 		p.slot.Store(p.n)
 	}
@@ -202,7 +203,7 @@ func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 			continue
 		}
 		slot := &n.kids()[h.kid]
-		k := piece{ref: ref{slot.Load(), n.linkID(h.at), int(n.height) - 1}, slot: slot}
+		k := piece{ref: ref{n: slot.Load(), id: n.linkID(h.at), height: int(n.height) - 1}, slot: slot}
 		lo, hi := n.around(h.gap, p.lo.at, p.hi.at)
 		k.lo, k.hi = bound{p.lo.key, lo}, bound{p.hi.key, hi}
 		s.gaps = append(s.gaps[:0], k)
@@ -219,9 +220,10 @@ func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 	if lost {
 		return e.without(s, p), true, nil
 	}
-	buf := []byte(n.data)
-	next := newNode(stringOf(buf), int(n.height), int(n.links))
-	next.adopt(n)
+	data := e.data(bytesOf(n.data))
+	buf := bytesOf(data) // nobody else has it yet
+	next := newNode(data, int(n.height), int(n.links))
+	next.adopt(n, e.t.lazy != nil)
 	kids := next.kids()
 	for i := range s.hits {
 		if h := &s.hits[i]; h.kid < 0 {
@@ -229,6 +231,7 @@ func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 		} else {
 			copy(buf[h.at+cidAt:], h.sub.id)
 			kids[h.kid].Store(h.sub.n)
+			e.linked(&h.sub, next, h.at)
 		}
 	}
 	return e.add(next, int(n.height)), true, nil
@@ -243,7 +246,7 @@ func (e *editor) without(s *scratch, p *piece) ref {
 	gap := func() {
 		it := &s.items[len(s.items)-1]
 		if it.sub.height = -1; link > 0 {
-			it.sub = ref{p.n.kids()[kid].Load(), p.n.linkID(link), p.height - 1}
+			it.sub = ref{n: p.n.kids()[kid].Load(), id: p.n.linkID(link), height: p.height - 1}
 			kid++
 		}
 		for i := range s.hits {
@@ -270,10 +273,33 @@ func (e *editor) without(s *scratch, p *piece) ref {
 	return e.encode(s, p.height)
 }
 
+// data returns a copy of the block of a node that is made.
+func (e *editor) data(block []byte) string {
+	if !e.forget {
+		return string(block)
+	}
+	if len(e.room) < len(block) {
+		e.room = make([]byte, max(len(block), 16<<10))
+		e.rooms = e.room
+	}
+	data := e.room[:len(block):len(block)]
+	e.room = e.room[len(block):]
+	copy(data, block)
+	return stringOf(data)
+}
+
 // add takes down a node that was made.
 func (e *editor) add(n *node, height int) ref {
 	e.made = append(e.made, made{n: n})
 	m := &e.made[len(e.made)-1]
 	m.id.set(bytesOf(n.data))
-	return ref{n, m.id.view(), height}
+	return ref{n, m.id.view(), height, len(e.made)}
+}
+
+// linked takes down that a node, made too, has a link to a subtree at an offset: that is where the
+// CID of a made node is kept.
+func (e *editor) linked(sub *ref, parent *node, link int) {
+	if sub.made > 0 {
+		e.made[sub.made-1].cid = parent.linkID(link)
+	}
 }

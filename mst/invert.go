@@ -38,7 +38,7 @@ func Invert(t *Tree, ops []InvertOp) (*Tree, error) {
 	if t == nil {
 		return nil, errNilTree
 	}
-	before, err := undo(t, ops)
+	before, _, err := undo(t, ops, false)
 	if !errors.Is(err, ErrPartial) {
 		return before, err
 	}
@@ -56,7 +56,7 @@ func Invert(t *Tree, ops []InvertOp) (*Tree, error) {
 	}
 	before = &Tree{root: t.root, cid: t.cid, lazy: nothingMore}
 	for _, stage := range stages {
-		next, stageErr := undo(before, stage)
+		next, _, stageErr := undo(before, stage, false)
 		if errors.Is(stageErr, ErrPartial) {
 			return nil, err
 		} else if stageErr != nil {
@@ -66,6 +66,22 @@ func Invert(t *Tree, ops []InvertOp) (*Tree, error) {
 	}
 	before.lazy = t.lazy
 	return before, nil
+}
+
+// InvertRoot is Invert for those who need no more of the tree before than its root. That is faster,
+// for the new nodes are only hashed.
+func InvertRoot(t *Tree, ops []InvertOp) (cid.Cid, error) {
+	if t == nil {
+		return cid.Undef, errNilTree
+	}
+	_, root, err := undo(t, ops, true)
+	if errors.Is(err, ErrPartial) { // another order may need fewer nodes
+		var before *Tree
+		if before, err = Invert(t, ops); err == nil {
+			root = before.Root()
+		}
+	}
+	return root, err
 }
 
 // nothingMore knows no nodes.
@@ -95,29 +111,36 @@ func inStages(ops []InvertOp) (stages [][]InvertOp) {
 	return stages
 }
 
-// undo undoes operations in one descent.
-func undo(t *Tree, ops []InvertOp) (*Tree, error) {
+// undo undoes operations in one descent. If only the root is wanted, the tree is nil.
+func undo(t *Tree, ops []InvertOp, rootOnly bool) (*Tree, cid.Cid, error) {
 	inverse := make([]Op, len(ops))
 	for i, op := range ops {
 		inverse[i] = Op{Key: op.Key, Value: op.Prev}
 	}
 	e := newEditor(t, Limits{}.withDefaults().Entries) // nothing is written: the limit is that of readers
 	defer e.release()
+	if rootOnly {
+		e.forget, e.room = true, e.rooms
+	}
 	values := make([]cid.Cid, len(ops))
 	if err := e.prepare(inverse, values); err != nil {
-		return nil, err
+		return nil, cid.Undef, err
 	}
 	before, err := e.run()
 	if err != nil {
 		if errors.Is(err, ErrKeyNotFound) {
 			err = fmt.Errorf("%w: %w", ErrMismatch, err)
 		}
-		return nil, err
+		return nil, cid.Undef, err
 	}
 	for i, op := range ops {
 		if values[i] != op.Value {
-			return nil, &Error{Key: op.Key, Err: ErrMismatch}
+			return nil, cid.Undef, &Error{Key: op.Key, Err: ErrMismatch}
 		}
 	}
-	return before, nil
+	root := before.Root()
+	if rootOnly { // its nodes lie in the editor's room
+		before = nil
+	}
+	return before, root, nil
 }

@@ -1,27 +1,9 @@
 package mst
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"math/bits"
 )
-
-// HeightForKey returns the height of a key: the number of leading zero bits of
-// its SHA-256 hash, in pairs.
-func HeightForKey(key string) int {
-	d := sha256.Sum256(bytesOf(key))
-	if v := binary.BigEndian.Uint64(d[:]); v != 0 {
-		return bits.LeadingZeros64(v) / 2
-	}
-	zeros := 0
-	for zeros < len(d) && d[zeros] == 0 {
-		zeros++
-	}
-	if zeros == len(d) {
-		return maxHeight
-	}
-	return zeros*4 + bits.LeadingZeros8(d[zeros])/2
-}
 
 // Classes of bytes in keys.
 const (

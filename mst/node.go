@@ -186,11 +186,14 @@ type spot struct {
 //
 // Prefixes make it cheap: as each is as long as it can be, most keys are known to
 // be less or greater than the wanted one by the length of their prefix alone.
-func (n *node) seek(key string) (s spot) {
-	s.link = n.leftLink()
+//
+// What it keeps from entry to entry is in variables of its own, for the compiler has structs of that
+// many fields in memory.
+func (n *node) seek(key string) spot {
 	data := n.data
 	count, pos := uintAt(data, len(nodeStart))
-	for ; s.index < count; s.index++ {
+	index, kid, link, before, next := 0, 0, n.leftLink(), 0, 0
+	for ; index < count; index++ {
 		// The steps of entries.next, without a call.
 		size, start := uintAt(data, pos+len(entryStart))
 		prefix, tree := uintAt(data, start+size+len(keyPrefix))
@@ -201,43 +204,45 @@ func (n *node) seek(key string) (s spot) {
 		} else {
 			value = tree + linkLen + len(keyValue)
 		}
-		if prefix < s.before {
-			s.next = prefix
-			break // greater than the key before where that one still agreed
-		}
-		if prefix == s.before {
-			suffix := data[start : start+size]
-			same := commonPrefix(suffix, key[prefix:])
-			shared := prefix + same
-			if same == len(suffix) && shared == len(key) {
-				s.found, s.at, s.value, s.after = true, pos, value, tree
-				return s
+		if prefix <= before {
+			if prefix < before {
+				next = prefix
+				break // greater than the key before where that one still agreed
 			}
-			if same < len(suffix) && (shared == len(key) || suffix[same] > key[shared]) {
-				s.next = shared
-				break
+			shared := prefix
+			if prefix < len(key) && size > 0 && data[start] == key[prefix] {
+				shared += commonPrefix(data[start:start+size], key[prefix:])
 			}
-			s.before = shared
+			switch same := shared - prefix; {
+			case same == size && shared == len(key):
+				return spot{found: true, index: index, at: pos, value: value, after: tree, link: link, kid: kid, before: before}
+			case same < size && (shared == len(key) || data[start+same] > key[shared]):
+				return spot{index: index, at: pos, link: link, kid: kid, before: before, next: shared}
+			}
+			before = shared
 		} // else it agrees with the key before where that one was less
-		if s.link > 0 {
-			s.kid++
+		if link > 0 {
+			kid++
 		}
-		s.link = tree
+		link = tree
 		pos = value + linkLen
 	}
-	s.at = pos
-	return s
+	return spot{index: index, at: pos, link: link, kid: kid, before: before, next: next}
 }
 
 // key spells out the i-th key.
 func (n *node) key(i int) string {
+	return stringOf(n.appendKey(make([]byte, 0, 64), i)) // most keys are shorter
+}
+
+// appendKey spells out the i-th key into an empty buffer.
+func (n *node) appendKey(b []byte, i int) []byte {
 	es, _ := n.entries()
-	b := make([]byte, 0, 64) // most keys are shorter
 	for range i + 1 {
 		e, _ := es.next()
 		b = append(b[:e.prefix], e.suffix...)
 	}
-	return stringOf(b)
+	return b
 }
 
 // edge is a bound of a subtree: a key of a node above it, spelled out only when
@@ -326,38 +331,60 @@ func (m *maker) node(data string, height, links int) *node {
 }
 
 // newNode makes one node by itself, with its kids in the same piece of memory unless
-// they are many.
+// they are many. The numbers of kids fill the allocator's classes of sizes.
 func newNode(data string, height, links int) *node {
 	var n *node
-	var kids []atomic.Pointer[node]
 	switch {
 	case links == 0:
 		n = new(node)
+	case links <= 2:
+		n = nodeAnd[[2]atomic.Pointer[node]]()
 	case links <= 4:
-		x := new(nodeWith[[4]atomic.Pointer[node]])
-		n, kids = &x.node, x.kids[:]
+		n = nodeAnd[[4]atomic.Pointer[node]]()
+	case links <= 6:
+		n = nodeAnd[[6]atomic.Pointer[node]]()
 	case links <= 8:
-		x := new(nodeWith[[8]atomic.Pointer[node]])
-		n, kids = &x.node, x.kids[:]
+		n = nodeAnd[[8]atomic.Pointer[node]]()
+	case links <= 12:
+		n = nodeAnd[[12]atomic.Pointer[node]]()
+	case links <= 16:
+		n = nodeAnd[[16]atomic.Pointer[node]]()
+	case links <= 24:
+		n = nodeAnd[[24]atomic.Pointer[node]]()
 	default:
-		n, kids = new(node), make([]atomic.Pointer[node], links)
+		n = new(node)
+		n.first = &make([]atomic.Pointer[node], links)[0]
 	}
 	n.set(data, height, links)
-	if links > 0 {
-		n.first = &kids[0]
-	}
 	return n
 }
 
-// adopt gives a new node the kids of an old one that has as many.
-func (n *node) adopt(old *node) {
+// nodeAnd makes a node with its kids behind it.
+func nodeAnd[K any]() *node {
+	x := new(struct {
+		node
+		kids K
+	})
+	x.node.first = (*atomic.Pointer[node])(unsafe.Pointer(&x.kids))
+	return &x.node
+}
+
+// adopt gives a new node the kids of an old one that has as many. If the tree is lazy, somebody may
+// be about to store one of those.
+func (n *node) adopt(old *node, lazy bool) {
 	kids, from := n.kids(), old.kids()
+	if !lazy && len(kids) > 0 {
+		copy(pointers(kids), pointers(from))
+		return
+	}
 	for i := range from {
 		kids[i].Store(from[i].Load())
 	}
 }
 
-type nodeWith[K any] struct {
-	node
-	kids K
+// pointers views kids that nobody changes.
+func pointers(kids []atomic.Pointer[node]) []*node {
+	return unsafe.Slice((**node)(unsafe.Pointer(&kids[0])), len(kids))
 }
+
+var _ [0]struct{} = [unsafe.Sizeof(atomic.Pointer[node]{}) - unsafe.Sizeof((*node)(nil))]struct{}{}

@@ -28,6 +28,9 @@ func (e *editor) prove(c *Change) error {
 		w.visit(root, c.Root)
 	}
 	for i := range e.edits {
+		if e.edits[i].plain {
+			continue // its path is made
+		}
 		if _, _, err := w.find(e.edits[i].key, true); err != nil {
 			return err
 		}

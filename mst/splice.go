@@ -19,12 +19,11 @@ func (e *editor) splice(p *piece, ed *edit, sp *spot) (r ref, ok bool, err error
 	s := &e.levels[n.height]
 	buf := append(s.enc[:0], nodeStart...)
 	if sp.found {
+		ed.done, ed.plain, *ed.prev = true, true, n.linkCID(sp.value)
 		if count == 1 { // no links either
-			ed.done, *ed.prev = true, n.linkCID(sp.value)
 			e.used = append(e.used, p.id)
 			return ref{height: -1}, true, nil
 		}
-		ed.done, *ed.prev = true, n.linkCID(sp.value)
 		buf = append(cbor.AppendArray(buf, count-1), n.data[start:sp.at]...)
 		rest := sp.value + linkLen
 		es := entries{data: n.data, pos: rest, left: count - sp.index - 1}
@@ -40,7 +39,7 @@ func (e *editor) splice(p *piece, ed *edit, sp *spot) (r ref, ok bool, err error
 		if count+1 > e.most {
 			return ref{}, false, &Error{Key: strings.Clone(ed.key), Err: ErrTooManyEntries}
 		}
-		ed.done = true
+		ed.done, ed.plain = true, true
 		buf = append(cbor.AppendArray(buf, count+1), n.data[start:sp.at]...)
 		buf = appendLinks(appendKey(buf, sp.before, ed.key[sp.before:]), "", ed.value)
 		rest := sp.at
@@ -54,7 +53,7 @@ func (e *editor) splice(p *piece, ed *edit, sp *spot) (r ref, ok bool, err error
 	}
 	s.enc = buf
 	e.used = append(e.used, p.id)
-	next := newNode(string(buf), int(n.height), int(n.links))
-	next.adopt(n)
+	next := newNode(e.data(buf), int(n.height), int(n.links))
+	next.adopt(n, e.t.lazy != nil)
 	return e.add(next, int(n.height)), true, nil
 }

@@ -14,8 +14,8 @@ import (
 // A tree from Open reads nodes from its Source as they are needed, so that its
 // methods can fail where those of a tree from Load or Build cannot.
 //
-// CIDs and blocks that a tree hands out share its memory, so that a walk copies
-// nothing. They stay valid as long as somebody holds them; bytes of blocks must not be changed.
+// CIDs, blocks and some of the keys that a tree hands out share its memory, so that a walk copies
+// little. They stay valid as long as somebody holds them; bytes of blocks must not be changed.
 type Tree struct {
 	root *node   // nil: the empty tree
 	cid  cid.Cid // of the root, unless the tree is empty

@@ -9,8 +9,69 @@ import (
 
 // Get returns the value of a key, and whether it is there.
 func (t *Tree) Get(key string) (cid.Cid, bool, error) {
-	w := walker{t: t}
-	return w.find(key, false)
+	for n := t.root; n != nil; {
+		value, link, kid := n.look(key)
+		if value > 0 {
+			return n.linkCID(value), true, nil
+		}
+		if link == 0 {
+			return cid.Undef, false, nil
+		}
+		if n = n.kids()[kid].Load(); n == nil {
+			w := walker{t: t} // it reads what is not known yet
+			return w.find(key, false)
+		}
+	}
+	return cid.Undef, false, nil
+}
+
+// look is seek for those who only need the offset of the value or, if that is 0, of the link
+// before the key, and the link's number.
+func (n *node) look(key string) (value, link, kid int) {
+	data := n.data
+	count, pos := uintAt(data, len(nodeStart))
+	link = n.leftLink()
+	before := 0
+	for ; count > 0; count-- {
+		size, start := uintAt(data, pos+len(entryStart))
+		prefix, tree := uintAt(data, start+size+len(keyPrefix))
+		tree += len(keyTree)
+		if prefix <= before {
+			if prefix < before {
+				return 0, link, kid
+			}
+			suffix, rest := data[start:start+size], key[prefix:]
+			same := 0
+			if size > 0 && len(rest) > 0 {
+				if suffix[0] > rest[0] {
+					return 0, link, kid
+				}
+				if suffix[0] == rest[0] {
+					same = commonPrefix(suffix, rest)
+				}
+			}
+			if same == size && same == len(rest) {
+				value = tree + len(null) + len(keyValue)
+				if data[tree] != null[0] {
+					value = tree + linkLen + len(keyValue)
+				}
+				return value, 0, 0
+			}
+			if same < size && (same == len(rest) || suffix[same] > rest[same]) {
+				return 0, link, kid
+			}
+			before = prefix + same
+		}
+		if link > 0 {
+			kid++
+		}
+		pos = tree + len(null) + len(keyValue) + linkLen
+		if link = 0; data[tree] != null[0] {
+			link = tree
+			pos += linkLen - len(null)
+		}
+	}
+	return 0, link, kid
 }
 
 // Item is a step of a walk in pre-order: a node, or a key with its value.

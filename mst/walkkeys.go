@@ -12,7 +12,7 @@ type keyWalk struct {
 
 // step is how many bytes are copied at a time: it costs less to copy a few bytes too many than to
 // count them.
-const step = 16
+const step = 32
 
 // node walks a subtree whose bounds are lo and hi; false if the walk is over.
 func (w *keyWalk) node(n *node, lo, hi edge) bool {
@@ -62,27 +62,78 @@ func (w *keyWalk) node(n *node, lo, hi edge) bool {
 		pos = value + linkLen
 
 		length := prefix + size
-		if len(room)-used < length+2*step {
-			w.grow(length)
-			room, used = w.room, 0
+		from := bytesOf(data[start:]) // behind the suffix there are more than step bytes: a link at least
+		if prefix == 0 {
+			key, base, same = from, from, 0 // it is there in one piece
+		} else {
+			if len(room)-used < length+2*step {
+				w.grow(length)
+				room, used = w.room, 0
+			}
+			to := room[used:]
+			if prefix > same {
+				base = key
+			}
+			same = prefix
+			join(to, base, prefix, from, size)
+			key = to
+			used += length
 		}
-		to := room[used:]
-		if prefix > same {
-			base = key
-		}
-		same = prefix
-		for i := 0; i < prefix; i += step {
-			*(*[step]byte)(to[i:]) = [step]byte(base[i:])
-		}
-		from, rest := bytesOf(data[start:]), to[prefix:] // behind the suffix there is a link at least
-		for i := 0; i < size; i += step {
-			*(*[step]byte)(rest[i:]) = [step]byte(from[i:])
-		}
-		key = to
-		used += length
 		if !w.yield(Entry{stringOf(key[:length]), n.linkCID(value)}, nil) {
 			return false
 		}
+	}
+}
+
+// leaf is node for one without subtrees, from its first key: most keys are in such.
+func (w *keyWalk) leaf(n *node) bool {
+	data := n.data
+	count, pos := uintAt(data, len(nodeStart))
+	room, used := w.room, w.used
+	var key, base []byte
+	same := 0
+	for ; count > 0; count-- {
+		size, start := uintAt(data, pos+len(entryStart))
+		prefix, tree := uintAt(data, start+size+len(keyPrefix))
+		value := tree + len(keyTree) + len(null) + len(keyValue)
+		pos = value + linkLen
+		length := prefix + size
+		from := bytesOf(data[start:])
+		if prefix == 0 {
+			key, base, same = from, from, 0
+		} else {
+			if len(room)-used < length+2*step {
+				w.grow(length)
+				room, used = w.room, 0
+			}
+			to := room[used:]
+			if prefix > same {
+				base = key
+			}
+			same = prefix
+			join(to, base, prefix, from, size)
+			key = to
+			used += length
+		}
+		if !w.yield(Entry{stringOf(key[:length]), n.linkCID(value)}, nil) {
+			return false
+		}
+	}
+	w.used = used
+	return true
+}
+
+// join writes a prefix of one key and a suffix behind it. There are at least step bytes behind each
+// of the three.
+func join(to, base []byte, prefix int, from []byte, size int) {
+	*(*[step]byte)(to) = [step]byte(base)
+	for i := step; i < prefix; i += step {
+		*(*[step]byte)(to[i:]) = [step]byte(base[i:])
+	}
+	rest := to[prefix:]
+	*(*[step]byte)(rest) = [step]byte(from)
+	for i := step; i < size; i += step {
+		*(*[step]byte)(rest[i:]) = [step]byte(from[i:])
 	}
 }
 
@@ -90,6 +141,9 @@ func (w *keyWalk) node(n *node, lo, hi edge) bool {
 func (w *keyWalk) kid(n *node, index, kid, link int, lo, hi edge) bool {
 	k := n.kids()[kid].Load()
 	if k != nil && k.links == 0 {
+		if w.from == "" {
+			return w.leaf(k)
+		}
 		return w.node(k, edge{}, edge{}) // bounds are for what is still to be loaded
 	}
 	lo, hi = n.around(index, lo, hi)

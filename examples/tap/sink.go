@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/pdskit/pdskit/xrpc/indexer"
 	"github.com/pdskit/pdskit/xrpc/indexer/sqlindex"
@@ -101,7 +102,19 @@ func (s *sink) open(ctx context.Context) error {
 
 // from reads which events are in the table.
 func (s *sink) from(ctx context.Context, first int64) (list []row, err error) {
-	rows, err := s.DB.QueryContext(ctx, s.sql("SELECT id, did, live FROM tap_outbox WHERE id >= ? ORDER BY id"), first)
+	tx, err := s.DB.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	if s.Postgres {
+		// A transaction whose connection broke may still be under way in the server. This waits until
+		// it has ended one way or the other.
+		if _, err := tx.ExecContext(ctx, "LOCK TABLE tap_outbox IN SHARE MODE"); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := tx.QueryContext(ctx, s.sql("SELECT id, did, live FROM tap_outbox WHERE id >= ? ORDER BY id"), first)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +243,9 @@ func (s *sink) Apply(ctx context.Context, t *indexer.Transaction) error {
 		s.next = first
 	case most > 0: // the database may have committed, and failed to say so
 		s.doubt = first
-		if err := s.settle(context.WithoutCancel(ctx)); err != nil {
+		limited, done := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+		defer done()
+		if err := s.settle(limited); err != nil { // it is tried again before the next transaction
 			s.out.log.Error("the outbox cannot be read", "error", err)
 		}
 	}
@@ -261,6 +276,9 @@ func (s *sink) introduced(t *indexer.Transaction) *indexer.Transaction {
 	}
 	return changed
 }
+
+// settleTimeout bounds the first attempt to find out whether events were stored.
+const settleTimeout = 5 * time.Second
 
 // settle finds out whether events were stored.
 func (s *sink) settle(ctx context.Context) error {

@@ -403,7 +403,9 @@ func TestSockets(t *testing.T) {
 			t.Fatalf("%d events came %v %v", len(seen), counts, body)
 		}
 		seen[fmt.Sprint(m.ID)] = true
-		if m.Record != nil { counts[string(m.Record.DID)]++ }
+		if m.Record != nil {
+			counts[string(m.Record.DID)]++
+		}
 	}
 	if got[0] == 0 || got[1] == 0 {
 		t.Error(got)

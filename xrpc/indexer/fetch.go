@@ -21,9 +21,12 @@ import (
 type jobs struct {
 	wake chan struct{} // has an element when an account has become due
 
+	slowMost int // how many slow downloads have no place
+
 	mu    sync.Mutex
 	list  map[syntax.DID]*job
-	bytes int // of all commits that are kept
+	bytes int       // of all commits that are kept
+	cut   time.Time // when the slowest was ended last
 }
 
 type job struct {
@@ -31,7 +34,8 @@ type job struct {
 	cancel context.CancelFunc
 	kept   []*item
 	bytes  int
-	lost   bool // there were too many
+	lost   bool  // there were too many
+	pace   *pace // of the download that is under way; nil: there is none
 }
 
 // Bounds on the commits that are kept.
@@ -122,10 +126,14 @@ func (r *run) fetchAll(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	most := orDefault(r.Fetches, 8)
+	r.jobs.slowMost = slowShare * most
 	done := make(chan struct{}, 1)
 	var queue []Account // that were due a moment ago
 	for ctx.Err() == nil {
-		free := most - r.jobs.count()
+		free := most - r.jobs.places()
+		if free <= 0 {
+			r.jobs.cutSlowest()
+		}
 		if len(queue) == 0 && free > 0 {
 			var err error
 			// Those that are being read are among them.

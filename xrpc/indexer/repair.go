@@ -70,7 +70,12 @@ func (f *fetch) get(ctx context.Context, client *xrpc.Client, since syntax.TID, 
 	defer s.close()
 	if err := func() error {
 		limited, p := newPace(ctx)
-		defer p.timer.Stop()
+		f.jobs.load(f.j, p)
+		defer func() {
+			f.jobs.load(f.j, nil)
+			p.timer.Stop()
+			p.cancel()
+		}()
 		resp, err := client.Get(limited, api.SyncGetRepoNSID, q)
 		if err != nil {
 			var told *xrpc.Error

@@ -52,6 +52,7 @@ type source struct {
 	listed    bool      // all accounts that the source had when it was new are known
 	unsure    bool      // events may have been missed: known accounts are to be compared with their hosts
 	asked     int       // how often a list was asked for
+	stuck     int       // how often in a row the next frame could not be read; whoever reads the stream has it
 	told      bool      // by this connection that events were missed; whoever reads the stream has it
 	stored    string    // position
 	connected bool
@@ -302,6 +303,9 @@ func (s *source) readStream(ctx context.Context) error {
 	s.told = false
 	c := stream.Consumer{URL: s.url + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: s.HTTP, Connected: s.up}
 	c.Retry = func(err error) error {
+		if errors.Is(err, stream.ErrFrameSize) {
+			return err
+		}
 		s.failed(err)
 		s.told = false
 		if c.Cursor == nil {
@@ -320,7 +324,15 @@ func (s *source) readStream(ctx context.Context) error {
 	for frame, err := range c.Frames(ctx) {
 		if err == nil {
 			s.up() // where nothing else says so
+			s.stuck = 0
 			err = s.frame(ctx, frame)
+		}
+		if errors.Is(err, stream.ErrFrame) || errors.Is(err, stream.ErrFrameSize) {
+			if s.stuck++; s.stuck >= mostStuck { // it will not become readable
+				s.stuck = 0
+				return errors.Join(err, s.restart(ctx))
+			}
+			return err
 		}
 		if told := (*stream.Error)(nil); errors.As(err, &told) && told.Name == stream.ErrFutureCursor.Name || errors.Is(err, stream.ErrSequence) {
 			// Its numbers are not those of before: it was restored, or is another server.
@@ -332,6 +344,9 @@ func (s *source) readStream(ctx context.Context) error {
 	}
 	return ctx.Err()
 }
+
+// mostStuck is how often in a row a frame must be unreadable before it is passed over.
+const mostStuck = 3
 
 // begins says that the stream is followed from what comes next. When it is connected, the accounts
 // are listed, and those that are known are compared with their hosts.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/pdskit/pdskit/car"
@@ -100,18 +101,23 @@ const (
 // pace ends a download that is too slow.
 type pace struct {
 	io.Reader
-	timer *time.Timer
-	end   time.Time // by the clock of timers
+	timer  *time.Timer
+	cancel context.CancelFunc
+	began  time.Time // by the clock of timers, as end
+	end    time.Time
+	bytes  atomic.Int64 // that were read
 }
 
 // newPace returns a context that ends when a download is too slow.
 func newPace(ctx context.Context) (context.Context, *pace) {
 	ctx, cancel := context.WithCancel(ctx)
-	return ctx, &pace{timer: time.AfterFunc(downloadStart, cancel), end: time.Now().Add(downloadStart)}
+	now := time.Now()
+	return ctx, &pace{timer: time.AfterFunc(downloadStart, cancel), cancel: cancel, began: now, end: now.Add(downloadStart)}
 }
 
 func (p *pace) Read(b []byte) (int, error) {
 	n, err := p.Reader.Read(b)
+	p.bytes.Add(int64(n))
 	p.end = p.end.Add(time.Duration(n) * time.Second / downloadRate)
 	p.timer.Reset(min(time.Until(p.end), downloadIdle))
 	return n, err

@@ -181,7 +181,7 @@ func serveDNS(conn net.Conn, addr netip.Addr) {
 
 func TestR05NewHostsOfADay(t *testing.T) {
 	inWorld(t, func(w *world) {
-		r := w.relay("relay.test", func(r *relay.Relay) { r.NewHostsPerDay = 2 })
+		r := w.relay("relay.test", func(r *relay.Relay) { r.NewHostsPerDay, r.NewHostsPerNetwork = 2, -1 })
 		ask := func(name string) string {
 			return errorName(api.SyncRequestCrawl(w.ctx, r.client, api.SyncRequestCrawlInput{Hostname: name}))
 		}

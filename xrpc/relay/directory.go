@@ -15,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // Ban is a host or domain that the relay does not follow, with all below it.
@@ -422,14 +423,23 @@ func (r *Relay) countNew(ctx context.Context) error {
 	}
 	now := r.Now().UTC()
 	key := keyNew + now.Format(time.DateOnly)
+	most := map[string]int{key: r.NewHostsPerDay}
+	if network := limit.ClientOf(ctx).Network; network.IsValid() && r.NewHostsPerNetwork >= 0 {
+		most[key+"/"+strings.ReplaceAll(network.String(), "/", "-")] = r.NewHostsPerNetwork
+	}
 	return r.ledger.write(ctx, func(tx storage.KVTx) error {
-		n := 0
-		if _, err := get(ctx, tx, key, &n); err != nil {
-			return err
+		for key, most := range most {
+			n := 0
+			if _, err := get(ctx, tx, key, &n); err != nil {
+				return err
+			}
+			if n >= most {
+				return ErrTooMany
+			}
+			if err := tx.Set(ctx, key, strconv.AppendInt(nil, int64(n+1), 10), now.Add(48*time.Hour)); err != nil {
+				return err
+			}
 		}
-		if n >= r.NewHostsPerDay {
-			return ErrTooMany
-		}
-		return tx.Set(ctx, key, strconv.AppendInt(nil, int64(n+1), 10), now.Add(48*time.Hour))
+		return nil
 	})
 }

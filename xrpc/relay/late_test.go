@@ -3,8 +3,10 @@ package relay_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
+	"github.com/pdskit/pdskit/xrpc/limit"
 	"github.com/pdskit/pdskit/xrpc/relay"
 )
 
@@ -104,15 +107,14 @@ func TestRelayBringsFirst(t *testing.T) {
 			}
 		}
 		for _, a := range []*account{alice, bob} {
-			e := a.write(t, map[string]string{"com.example.note/1": "one"})
-			up.say(e)
-			home.say(e)
+			up.say(a.write(t, map[string]string{"com.example.note/1": "one"}))
+			w.settle()
 		}
-		w.settle()
 		r.want("#commit alice", "#commit bob")
 		r.follow(home)
 		w.pass(time.Second)
 		home.post(alice)
+		w.settle()
 		home.post(bob)
 		w.settle()
 		counts(home, 2)
@@ -258,5 +260,30 @@ func TestCompareFindsStatus(t *testing.T) {
 		w.pass(time.Minute)
 		r.wantStatus(a, "deactivated")
 		r.wantHead(b)
+	})
+}
+
+// TestNewHostsOfANetwork: who asks for one host after the other leaves some to others.
+func TestNewHostsOfANetwork(t *testing.T) {
+	inWorld(t, func(w *world) {
+		r := w.relay("", func(r *relay.Relay) { r.NewHostsPerDay = 10 })
+		n := 0
+		ask := func(addr string) error {
+			n++
+			name := fmt.Sprintf("pds%d.test", n)
+			w.host(name)
+			return r.RequestCrawl(limit.WithClient(w.ctx, limit.Client{Network: limit.NetworkOf(netip.MustParseAddr(addr))}), name)
+		}
+		for i, c := range []struct {
+			addr string
+			want error
+		}{
+			{"192.0.2.1", nil}, {"192.0.2.1", nil}, {"192.0.2.1", relay.ErrTooMany}, {"2001:db8::1", nil}, {"192.0.2.2", nil},
+			{"2001:db8::2", nil}, {"2001:db8::3", relay.ErrTooMany}, {"2001:db8:0:1::3", nil},
+		} {
+			if err := ask(c.addr); !errors.Is(err, c.want) {
+				t.Errorf("%d, %s: %v", i, c.addr, err)
+			}
+		}
 	})
 }

@@ -26,7 +26,7 @@ const (
 	keyCursor     = "relay/cursor/"     // name: the number of the last message that was dealt with
 	keyCount      = "relay/count/"      // name: countRow
 	keyBan        = "relay/ban/"        // name or domain: Ban
-	keyNew        = "relay/new/"        // day: how many hosts requestCrawl has added
+	keyNew        = "relay/new/"        // day, and day "/" network: how many hosts requestCrawl has added
 	keyMember     = "relay/member/"     // host "/" DID: memberRow
 	keyCollection = "relay/collection/" // NSID "/" DID
 	keyGone       = "relay/gone/"       // DID: goneRow
@@ -203,6 +203,7 @@ func (l *ledger) move(ctx context.Context, tx storage.KVTx, counts map[string]co
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
+	err = nil // it may be none of the host's: what was written here was not carried out in the account
 	var c countRow
 	if _, err := get(ctx, tx, keyCount+host, &c); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
+	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
 // Mount registers the public methods: subscribeRepos, listRepos, listHosts, getHostStatus,
@@ -337,11 +338,11 @@ func (r *Relay) getRepo(w http.ResponseWriter, req *xrpc.Request, p api.SyncGetR
 	return nil
 }
 
-func (r *Relay) requestCrawl(ctx context.Context, _ *xrpc.Request, in api.SyncRequestCrawlInput) (xrpc.None, error) {
+func (r *Relay) requestCrawl(ctx context.Context, req *xrpc.Request, in api.SyncRequestCrawlInput) (xrpc.None, error) {
 	if r.Closed {
 		return xrpc.None{}, &xrpc.Error{Status: http.StatusForbidden, Name: "Forbidden", Message: "This relay takes no requests"}
 	}
-	err := r.RequestCrawl(ctx, in.Hostname)
+	err := r.RequestCrawl(limit.WithClient(ctx, limit.From(req.Request)), in.Hostname)
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrBanned), errors.Is(err, ErrLoop):

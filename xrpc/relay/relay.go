@@ -55,6 +55,10 @@ type Relay struct {
 	RetentionBytes int64
 	// NewHostsPerDay bounds how many new hosts requestCrawl adds in a day. 0: 50; negative: none.
 	NewHostsPerDay int
+	// NewHostsPerNetwork bounds how many of them one client's network may ask for (an IPv4 address or
+	// an IPv6 /64), so that nobody uses them all up. 0: a fifth of NewHostsPerDay, at least one;
+	// negative: no bound of its own.
+	NewHostsPerNetwork int
 	// HoldFor is how long messages wait for an identity that cannot be had. After it the account is
 	// desynchronized, and repaired later. 0: one hour.
 	HoldFor time.Duration
@@ -172,6 +176,7 @@ func (r *Relay) setUp() {
 		}
 		r.Retention = cmp.Or(r.Retention, 72*time.Hour)
 		r.NewHostsPerDay = cmp.Or(r.NewHostsPerDay, 50)
+		r.NewHostsPerNetwork = cmp.Or(r.NewHostsPerNetwork, max(r.NewHostsPerDay/5, 1))
 		r.HoldFor = cmp.Or(r.HoldFor, time.Hour)
 		r.ResetAfter = cmp.Or(r.ResetAfter, 3)
 		r.HostMemory = cmp.Or(r.HostMemory, 4<<20)

@@ -118,8 +118,9 @@ func (s *Sink) Create(ctx context.Context) error {
 // stmt is a statement, prepared once.
 func (s *Sink) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if st := s.stmts[query]; st != nil {
+	st := s.stmts[query]
+	s.mu.Unlock()
+	if st != nil {
 		return st, nil
 	}
 	text := query
@@ -129,6 +130,13 @@ func (s *Sink) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 	st, err := s.DB.PrepareContext(ctx, text)
 	if err != nil {
 		return nil, err
+	}
+	// The database may have been busy for a while, which nobody else has to wait for.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other := s.stmts[query]; other != nil {
+		st.Close()
+		return other, nil
 	}
 	if s.stmts == nil {
 		s.stmts = make(map[string]*sql.Stmt)

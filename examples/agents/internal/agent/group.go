@@ -109,27 +109,54 @@ func New(ctx context.Context, cfg Config) (*Group, error) {
 	g := &Group{cfg: cfg, host: cfg.Host, byDID: make(map[syntax.DID]*Agent), news: make(chan struct{})}
 	g.ears = &ears{g: g}
 	g.ctx, g.stop = context.WithCancel(context.WithoutCancel(ctx))
-	for i := range cfg.N {
+	if err := g.createAll(ctx); err != nil {
+		return nil, err
+	}
+	for i, a := range g.agents {
+		if i == 0 || a.cursor < g.ears.pos {
+			g.ears.pos = a.cursor
+		}
+		g.byDID[a.DID] = a
+	}
+	return g, nil
+}
+
+// createAtOnce is how many agents are made at once: each waits for the disk several times.
+const createAtOnce = 32
+
+// createAll makes or opens the agents.
+func (g *Group) createAll(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var making sync.WaitGroup
+	places := make(chan struct{}, createAtOnce)
+	for i := range g.cfg.N {
 		name := names[i%len(names)]
 		if i >= len(names) {
 			name += fmt.Sprint(i/len(names) + 1)
 		}
-		a := &Agent{Name: name, Capabilities: cfg.Roles[i%len(cfg.Roles)], g: g}
-		if err := a.create(ctx, i == 0); err != nil {
-			return nil, fmt.Errorf("agent %s: %w", name, err)
-		}
-		m, err := a.Memory(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("agent %s: %w", name, err)
-		}
-		a.cursor = m.Cursor
-		if i == 0 || m.Cursor < g.ears.pos {
-			g.ears.pos = m.Cursor
-		}
+		a := &Agent{Name: name, Capabilities: g.cfg.Roles[i%len(g.cfg.Roles)], g: g}
 		g.agents = append(g.agents, a)
-		g.byDID[a.DID] = a
+		places <- struct{}{}
+		making.Go(func() {
+			defer func() { <-places }()
+			if ctx.Err() != nil {
+				return
+			}
+			err := a.create(ctx, i == 0)
+			if err == nil {
+				var m Memory
+				if m, err = a.Memory(ctx); err == nil {
+					a.cursor = m.Cursor
+				}
+			}
+			if err != nil {
+				cancel(fmt.Errorf("agent %s: %w", name, err))
+			}
+		})
 	}
-	return g, nil
+	making.Wait()
+	return context.Cause(ctx)
 }
 
 // create makes the account of an agent, with its profile, its memory and its key for messages.

@@ -1,0 +1,111 @@
+package indexer_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc/atproto/api"
+	"github.com/pdskit/pdskit/xrpc/indexer"
+	"github.com/pdskit/pdskit/xrpc/stream"
+)
+
+// TestSlowHosts: more hosts than there are places send their repositories as slowly as they may, without
+// end. The accounts of all others are read.
+func TestSlowHosts(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var sources []indexer.Source
+		for i := range 6 {
+			h := w.host(fmt.Sprintf("slow%d.test", i))
+			for j := range 4 {
+				h.account(fmt.Sprintf("slow%d-%d", i, j), 1)
+			}
+			h.setFault(func(rw http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, api.SyncGetRepoNSID) {
+					return false
+				}
+				for r.Context().Err() == nil {
+					if _, err := rw.Write(make([]byte, 100<<10)); err != nil {
+						break
+					}
+					rw.(http.Flusher).Flush()
+					time.Sleep(5 * time.Second)
+				}
+				return true
+			})
+			sources = append(sources, indexer.Source{Host: h.url})
+		}
+		a := w.app(t.TempDir(), all, sources...)
+		a.ix.Fetches = 2
+		a.ix.MaxRepo = 1 << 40
+		a.start()
+		time.Sleep(10 * time.Minute) // they have all places, and those for slow downloads too
+		good := w.host("good.test")
+		var dids []syntax.DID
+		for i := range 3 {
+			dids = append(dids, good.account(fmt.Sprint("good", i), 3))
+		}
+		a.halt()
+		b := w.app(t.TempDir(), all, append(sources, indexer.Source{Host: good.url})...)
+		b.ix.Fetches, b.ix.MaxRepo = 2, 1<<40
+		b.start()
+		start := time.Now()
+		for ; b.compare(nil, dids...) != nil; time.Sleep(time.Second) {
+			if time.Since(start) > 10*time.Minute {
+				t.Errorf("%v\n%+v", b.compare(nil, dids...), b.ix.Progress())
+				break
+			}
+		}
+		b.halt()
+		time.Sleep(time.Minute) // until the hosts have noticed
+	})
+}
+
+// TestUnreadableFrame: a host sends a frame that cannot be read, whenever it is asked for it. What comes
+// after it is read, and what was before compared.
+func TestUnreadableFrame(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		h := w.host("one.test")
+		alice, bob := h.account("alice", 3), h.account("bob", 3)
+		a := w.app(t.TempDir(), all, indexer.Source{Host: h.url}).start()
+		h.write(alice, create(notes, "live", "x"))
+		a.settle(nil, alice, bob)
+		broken := &stream.Outbox{Events: garbled{h.store.Events}}
+		defer broken.Close()
+		h.hmu.Lock()
+		old := h.outbox
+		h.outbox = broken
+		h.hmu.Unlock()
+		old.Close()
+		h.write(bob, create(notes, "hidden", "x"))
+		h.write(alice, create(notes, "after", "x"))
+		start := time.Now()
+		for ; a.compare(nil, alice, bob) != nil; time.Sleep(time.Second) {
+			if time.Since(start) > 10*time.Minute {
+				t.Fatal(a.compare(nil, alice, bob))
+			}
+		}
+	})
+}
+
+// garbled is a log of which one account's events are not encoded as they should be.
+type garbled struct{ storage.Events }
+
+func (g garbled) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {
+	return func(yield func(storage.Event, error) bool) {
+		for e, err := range g.Events.Since(ctx, seq) {
+			if e.DID == "did:web:bob.example" {
+				e.Payload = []byte{0xa1, 0x63, 's', 'e'}
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
