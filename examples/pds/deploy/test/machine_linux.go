@@ -194,7 +194,7 @@ func root(dir string) error {
 		flags          uintptr
 	}{
 		{"proc", "proc", "proc", 0}, {"/sys", "sys", "", syscall.MS_BIND | syscall.MS_REC}, {"/dev", "dev", "", syscall.MS_BIND | syscall.MS_REC},
-		{"tmpfs", "run", "tmpfs", 0}, {"tmpfs", "tmp", "tmpfs", 0},
+		{"tmpfs", "run", "tmpfs", 0},
 	} {
 		if err := syscall.Mount(m.from, filepath.Join(merged, m.at), m.kind, m.flags, ""); err != nil {
 			return fmt.Errorf("%s: %w", m.at, err)
