@@ -21,6 +21,12 @@ type Request struct {
 	ID string
 	// Principal is who makes the request, as the route's Authenticator has found.
 	Principal auth.Principal
+	// Account is the account that a request without a Principal is about, as a login or a sign-up is, if a
+	// handler has found it. Whoever makes the request need not be its owner. It is for logs.
+	Account syntax.DID
+	// Error is the name of the error that the request was answered with; empty: it was answered well, or
+	// with what another server has said. It is for Server.Observe.
+	Error string
 	// Notes are what a handler has to say about the request in the line that Server.Observe logs.
 	Notes []slog.Attr
 

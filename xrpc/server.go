@@ -122,6 +122,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		v := recover()
 		if v != nil && v != http.ErrAbortHandler {
 			s.log(r, "panic", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			r.Error = asError(errors.New("panic")).name()
 			if rw.status == 0 {
 				WriteError(rw, errors.New("panic"))
 				v = nil
@@ -216,6 +217,7 @@ func (s *Server) serve(w *response, r *Request) error {
 // fail answers with an error, or, when an answer is under way, cuts it off.
 func (s *Server) fail(w *response, r *Request, err error) {
 	e := asError(err)
+	r.Error = e.name()
 	gone := errors.Is(r.Context().Err(), context.Canceled)
 	expected := gone && (errors.Is(err, context.Canceled) || w.status != 0)
 	if (e.Status == http.StatusInternalServerError || unavailable(err)) && !expected {

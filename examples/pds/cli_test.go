@@ -598,6 +598,7 @@ func TestMetricsAndLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.login(t, "alice.test", "wrong password")
+	p.login(t, "mistyped-secret", "wrong password")
 	for range 3 {
 		p.anonymous().Query(t.Context(), "com.example.invented"+fmt.Sprint(probes), nil, nil)
 		probes++
@@ -621,7 +622,7 @@ func TestMetricsAndLog(t *testing.T) {
 	}
 	for _, line := range []string{
 		`pds_requests_total{method="com.atproto.repo.createRecord",status="200"} 1`,
-		`pds_requests_total{method="com.atproto.server.createSession",status="401"} 1`,
+		`pds_requests_total{method="com.atproto.server.createSession",status="401"} 2`,
 		`pds_requests_total{method="other",status="400"} 3`,
 		`pds_request_duration_seconds_count{method="com.atproto.server.createAccount"} 1`,
 		`pds_accounts 1`, `pds_subscribers 0`, `pds_tree_cache_trees 1`,
@@ -642,26 +643,27 @@ func TestMetricsAndLog(t *testing.T) {
 	seen := make(map[string]bool)
 	for l := range strings.Lines(string(text)) {
 		var e struct {
-			Msg, ID, Method, From, DID string
-			Status                     int
-			MS                         *float64
+			Msg, ID, Method, From, DID, Error, Account string
+			Status                                     int
+			MS                                         *float64
 		}
 		if err := json.Unmarshal([]byte(l), &e); err != nil {
 			t.Fatalf("%v in %s", err, l)
 		}
 		if e.Msg == "request" {
-			seen[fmt.Sprint(e.Method, " ", e.Status, " ", e.DID)] = true
+			seen[fmt.Sprint(e.Method, " ", e.Status, " ", e.Error, e.DID, e.Account)] = true
 			if e.ID == "" || e.MS == nil || e.From != "127.0.0.1" && e.From != "::1" {
 				t.Errorf("incomplete: %s", l)
 			}
 		}
 	}
-	for _, want := range []string{"com.atproto.repo.createRecord 200 " + string(alice.DID), "com.atproto.server.createSession 401 "} {
+	for _, want := range []string{"com.atproto.repo.createRecord 200 " + string(alice.DID), "com.atproto.server.createSession 401 AuthenticationRequired" + string(alice.DID),
+		"com.atproto.server.createSession 401 AuthenticationRequired", "com.atproto.server.createAccount 200 " + string(alice.DID)} {
 		if !seen[want] {
 			t.Errorf("no %q in %v", want, seen)
 		}
 	}
-	for _, secret := range []string{"password of alice", "wrong password", alice.AccessJWT, "hunter2", "Bearer"} {
+	for _, secret := range []string{"password of alice", "wrong password", "mistyped-secret", alice.AccessJWT, "hunter2", "Bearer"} {
 		if strings.Contains(string(text), secret) {
 			t.Errorf("%.30q is in the log", secret)
 		}

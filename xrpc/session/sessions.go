@@ -89,6 +89,7 @@ func (s *Sessions) check(r *xrpc.Request, identifier, password string, apps bool
 	if err != nil && !errors.Is(err, account.ErrNotFound) {
 		return credential.Proof{}, err
 	}
+	r.Account = a.DID
 	name := string(a.DID)
 	if name == "" {
 		name = "unknown " + strings.ToLower(strings.TrimSpace(identifier))

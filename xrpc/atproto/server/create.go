@@ -27,6 +27,7 @@ import (
 // Names are reserved first. Then the DID is registered. Then one transaction makes the repository,
 // the account, its first session and the events. What was done before a failure is undone.
 func (s *Service) createAccount(ctx context.Context, r *xrpc.Request, in api.ServerCreateAccountInput) (out api.ServerCreateAccountOutput, err error) {
+	defer func() { r.Account = out.DID }()
 	if s.cfg.CheckClock != nil { // before a DID is registered for nothing
 		if err := s.cfg.CheckClock(ctx); err != nil {
 			return out, err

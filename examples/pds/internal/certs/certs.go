@@ -76,7 +76,7 @@ type Certs struct {
 
 	mu      sync.Mutex
 	waiting map[string]*failure // of names without a certificate
-	told    string              // the last reason that was told, and when
+	told    Event               // the last failure that was told, and when
 	toldAt  time.Time
 	state   State
 }
@@ -95,7 +95,7 @@ const (
 	pauseFactor  = 3
 	// mostWaiting bounds the names whose failures are remembered.
 	mostWaiting = 1000
-	// toldOnce is for how long the same reason is not told again.
+	// toldOnce is for how long the same failure is not told again.
 	toldOnce = time.Minute
 )
 
@@ -244,13 +244,7 @@ func (c *Certs) serving(cert *tls.Certificate) {
 func (c *Certs) event(e Event) {
 	now := c.cfg.Now()
 	if e.Kind == Failed {
-		c.mu.Lock()
-		again := c.told != "" && now.Sub(c.toldAt) < toldOnce && (strings.Contains(e.Reason, c.told) || strings.Contains(c.told, e.Reason))
-		if !again {
-			c.told, c.toldAt = e.Reason, now
-		}
-		c.mu.Unlock()
-		if again {
+		if c.isTold(e, now) {
 			return
 		}
 		c.log.Warn("certificate: it could not be had", "name", e.Name, "reason", e.Reason)
@@ -269,6 +263,25 @@ func (c *Certs) event(e Event) {
 	if c.cfg.Event != nil {
 		c.cfg.Event(e)
 	}
+}
+
+// isTold reports whether a failure was told just now. One is heard of twice: in the authority's words, which
+// may leave out the name, and from whoever waits for the certificate.
+func (c *Certs) isTold(e Event, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.told
+	if now.Sub(c.toldAt) < toldOnce && last.Kind != "" && (e.Name != "" && e.Name == last.Name || strings.Contains(e.Reason, last.Reason)) {
+		if last.Name == "" && e.Name != "" {
+			c.told.Name = e.Name
+			if f := c.state.Failure; f != nil && f.Name == "" {
+				f.Name = e.Name
+			}
+		}
+		return true
+	}
+	c.told, c.toldAt = e, now
+	return false
 }
 
 // cache keeps certificates in files, and tells of new ones.

@@ -8,14 +8,17 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	worker "github.com/pdskit/pdskit/examples/worker/command"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage/backup"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -122,16 +125,47 @@ func explain(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		at, _, _ := strings.Cut(u.URL, "/xrpc/")
-		return fmt.Errorf("%s does not answer: %w (is the server running? Use -url if it is elsewhere)", at, u.Err)
+		return fmt.Errorf("%s does not answer: %w (is the server running? Use -url if it is elsewhere)", at, brief(u.Err))
 	}
 	if err != nil && !errors.As(err, &e) {
+		if strings.HasPrefix(err.Error(), "xrpc: answer of ") {
+			return &briefly{"the answer makes no sense: is the address right, and is it that of a PDS? -url names another one", err}
+		}
 		return fmt.Errorf("%w (is the server running? Use -url if it is elsewhere)", err)
 	}
 	return err
 }
 
+// brief is the cause of an error of the network, without addresses that are told already.
+func brief(err error) error {
+	var dns *net.DNSError
+	var op *net.OpError
+	var call *os.SyscallError
+	switch {
+	case errors.As(err, &dns):
+		return &briefly{"there is no name " + dns.Name, err}
+	case errors.As(err, &call):
+		return &briefly{call.Err.Error(), err}
+	case errors.As(err, &op) && op.Err != nil:
+		return &briefly{op.Err.Error(), err}
+	}
+	return err
+}
+
+// briefly is an error with another text.
+type briefly struct {
+	text string
+	error
+}
+
+func (e *briefly) Error() string { return e.text }
+func (e *briefly) Unwrap() error { return e.error }
+
 // subject finds the DID of an account here.
 func subject(ctx context.Context, cl *xrpc.Client, id string) (did syntax.DID, err error) {
+	if _, err := syntax.ParseAtIdentifier(strings.TrimPrefix(id, "@")); err != nil {
+		return "", fmt.Errorf("%w: %q is neither a handle, as alice.example.com, nor a DID, as did:plc:…", errUsage, id)
+	}
 	if did = syntax.DID(id); !strings.HasPrefix(id, "did:") {
 		if did, err = resolve(ctx, cl, syntax.Handle(strings.ToLower(strings.TrimPrefix(id, "@")))); err != nil {
 			return "", err
@@ -140,7 +174,7 @@ func subject(ctx context.Context, cl *xrpc.Client, id string) (did syntax.DID, e
 	// A handle may be one of elsewhere, and a DID anybody's.
 	err = cl.Query(ctx, api.AdminGetAccountInfoNSID, api.AdminGetAccountInfoParams{DID: did}, nil)
 	if errors.Is(err, &xrpc.Error{Name: "NotFound"}) {
-		return "", fmt.Errorf("there is no account %s here", id)
+		return "", fmt.Errorf("%w: %s", errNoAccount, id)
 	}
 	return did, explain(err)
 }
@@ -162,8 +196,11 @@ func resolve(ctx context.Context, cl *xrpc.Client, handle syntax.Handle) (syntax
 			}
 		}
 	}
-	return "", err
+	return "", fmt.Errorf("%w: %s", errNoAccount, handle)
 }
+
+// errNoAccount: the server has no such account.
+var errNoAccount = fmt.Errorf("%w here", account.ErrNotFound)
 
 // target returns the client and the DID of the account that the first argument names.
 func (c *call) target(ctx context.Context) (*xrpc.Client, syntax.DID, error) {

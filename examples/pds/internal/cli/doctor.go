@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/selfcheck"
+	"github.com/pdskit/pdskit/examples/pds/internal/server"
 	"github.com/pdskit/pdskit/storage/queue"
 	"github.com/pdskit/pdskit/storage/sealed"
 	"github.com/pdskit/pdskit/xrpc"
@@ -71,7 +72,7 @@ func (c *call) doctorInput(ctx context.Context, cfg *config.Config) (in selfchec
 	}
 	in = selfcheck.Input{
 		Config: cfg, Target: doctor.Target{URL: cfg.PublicURL(cfg.Port), Direct: cfg.TLS.ACME, Development: cfg.DevMode}, PLC: cfg.PLC,
-		MailTo: c.values.mailTo, Most: c.values.accounts,
+		Version: server.Version, MailTo: c.values.mailTo, Most: c.values.accounts,
 		Local: func(ctx context.Context) error {
 			cl := &xrpc.Client{Host: host, HTTP: &http.Client{Timeout: 10 * time.Second}, Retries: -1}
 			return explain(cl.Query(ctx, "_health", nil, nil))

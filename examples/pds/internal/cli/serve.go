@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
@@ -66,7 +68,9 @@ func absolute(path string) string {
 }
 
 func version(_ context.Context, c *call) error {
-	return c.result(map[string]string{"version": server.Version}, "pds %s (pdskit)", server.Version)
+	revision := cmp.Or(server.Revision, "unknown")
+	return c.result(map[string]string{"version": server.Version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH, "revision": revision},
+		"pds %s (pdskit)\n%s, %s/%s, revision %s", server.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH, revision)
 }
 
 // shownConfig is what may be shown of a configuration.

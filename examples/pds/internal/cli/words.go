@@ -32,7 +32,7 @@ func inWords(err error) string {
 		}
 	}
 	visit(err)
-	return strings.ReplaceAll(text, "datadir: ", "") // the name of a package says nothing here
+	return withRemedy(err, text)
 }
 
 // refusal says what a server has refused, and what to do if that is known.
@@ -44,6 +44,12 @@ func refusal(e *xrpc.Error) string {
 	said := "the server refuses: " + message
 	is := func(name string) bool { return e.Is(&xrpc.Error{Name: name}) }
 	switch {
+	case strings.HasPrefix(message, "Params/") || strings.HasPrefix(message, "Input/"):
+		_, problem, ok := strings.Cut(message, ": ")
+		if !ok {
+			problem = message
+		}
+		return problem
 	case is("HandleNotAvailable"):
 		return said + ": choose another handle"
 	case is("UnsupportedDomain"):

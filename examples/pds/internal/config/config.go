@@ -147,6 +147,10 @@ type Config struct {
 	// "127.0.0.1:2590". PDS_METRICS_ADDRESS, default none.
 	Metrics string
 
+	// UpdateFeed is asked once a day whether there is a newer version. PDS_UPDATE_CHECK: false, the default;
+	// true for the project's list of releases; or the address of another one.
+	UpdateFeed string
+
 	// AdminPages are the administrator's pages at /admin. PDS_ADMIN_PAGES, default true.
 	AdminPages bool
 
@@ -286,6 +290,7 @@ func (r *reader) load() *Config {
 		ClockCheck:    r.boolean("PDS_CLOCK_CHECK", true),
 		Jetstream:     r.boolean("PDS_JETSTREAM", false),
 		Metrics:       r.address("PDS_METRICS_ADDRESS"),
+		UpdateFeed:    r.updates(),
 
 		JetstreamDictionary: r.text("PDS_JETSTREAM_DICTIONARY", ""), JetstreamDictionaryV2: r.text("PDS_JETSTREAM_V2_DICTIONARY", ""),
 

@@ -13,6 +13,9 @@ import (
 // misleading warns of settings that are valid, and that somebody has probably not meant.
 func (r *reader) misleading(c *Config) {
 	r.unedited(c)
+	if strings.HasSuffix(c.Metrics, ":9090") {
+		r.warn("PDS_METRICS_ADDRESS=%s: 9090 is the port of Prometheus itself, and only one of them can have it on a machine; take another one, such as 127.0.0.1:2590", c.Metrics)
+	}
 	if c.DevMode {
 		if bind := c.Bind; bind != "localhost" && !loopback(bind) {
 			r.warn("PDS_BIND_ADDRESS=%s: this is a development server, without limits, invites and TLS, and others can reach it", bind)

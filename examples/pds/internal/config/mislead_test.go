@@ -33,6 +33,7 @@ func TestMisleading(t *testing.T) {
 		{"the example's ACME account", []string{"PDS_TLS_ACME=true", "PDS_ACME_EMAIL=admin@example.com"}, "PDS_ACME_EMAIL still"},
 		{"another name", []string{local, "PDS_SERVICE_DID=did:web:old.site.test"}, "PDS_SERVICE_DID=did:web:old.site.test is another name"},
 		{"metrics for all", []string{local, "PDS_METRICS_ADDRESS=:9999"}, "metrics and profiles are open to all networks"},
+		{"the port of Prometheus", []string{local, "PDS_METRICS_ADDRESS=127.0.0.1:9090"}, "9090 is the port of Prometheus itself"},
 		{"metrics", []string{local, "PDS_METRICS_ADDRESS=127.0.0.1:9999"}, ""},
 		{"development for others", []string{"PDS_HOSTNAME=", "PDS_BIND_ADDRESS=0.0.0.0"}, "development server"},
 		{"development", []string{"PDS_HOSTNAME="}, ""},

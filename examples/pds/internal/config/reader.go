@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pdskit/pdskit/examples/pds/internal/update"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -113,6 +114,19 @@ func (r *reader) checkURL(name, v string) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		r.wrong(name, "%q is not an http or https URL", v)
 	}
+}
+
+// updates is the list of releases to ask; empty: none.
+func (r *reader) updates() string {
+	const name = "PDS_UPDATE_CHECK"
+	if v := r.get(name); strings.Contains(v, "://") {
+		r.checkURL(name, v)
+		return v
+	}
+	if r.boolean(name, false) {
+		return update.Feed
+	}
+	return ""
 }
 
 // colour is one that pages can compute with.

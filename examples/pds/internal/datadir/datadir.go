@@ -5,6 +5,7 @@
 //	secrets.json       keys, and the passwords that were generated
 //	plc.jsonl          the did:plc directory of a development server, and plc.port its port
 //	acme/              certificates, which can be had again
+//	update.json        which version is the newest, if the server asks for that
 //	tmp/               downloads and uploads under way; not backed up
 //	lock               held by the processes that use the directory
 //	serve.lock         held by the server, unless the database is another one: there is one server
@@ -22,6 +23,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/pdskit/pdskit/examples/pds/internal/update"
 	"github.com/pdskit/pdskit/internal/filelock"
 	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
@@ -56,7 +58,7 @@ const (
 var ErrMoving = errors.New("datadir: another migrate-storage is running (or was stopped, and has not ended)")
 
 // ErrInUse: another process uses the directory.
-var ErrInUse = errors.New("datadir: the data directory is in use (is the server running?)")
+var ErrInUse = errors.New("datadir: the data directory is in use (is the server running? \"systemctl stop pds\" ends it, and \"systemctl start pds\" starts it afterwards)")
 
 // ErrServer: backups and restoring are for the database in the directory.
 var ErrServer = errors.New("datadir: PDS_DATABASE_URL is set: the database is backed up and restored with PostgreSQL's own tools, " +
@@ -153,7 +155,7 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	}
 	if opt.Existing {
 		if _, err := os.Stat(file); err != nil {
-			return nil, fmt.Errorf("no server's data in %s: %w", path, err)
+			return nil, fmt.Errorf("no server's data in %s (is PDS_DATA_DIRECTORY, or -env-file, that of the server, and was it started once?): %w", path, err)
 		}
 	} else if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, explain("PDS_DATA_DIRECTORY", path, err)
@@ -324,7 +326,7 @@ var Layout = backup.Layout{Database: Database, Blobs: Blobs, Others: []string{Se
 
 // Source is the directory as what is backed up.
 func (d *Dir) Source() backup.Source {
-	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Elsewhere: d.where, Dir: d.Path, Own: []string{lockName, moveName, serveName, backupLock, PLCPort, ACME}}
+	return backup.Source{Database: d.DB, Store: d.Store, Blobs: d.Blobs, Elsewhere: d.where, Dir: d.Path, Own: []string{lockName, moveName, serveName, backupLock, PLCPort, ACME, update.File}}
 }
 
 // Files returns a backup.Backup.Files: the secrets, and the did:plc directory of a development

@@ -9,8 +9,10 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/pdskit/pdskit/examples/pds/internal/certs"
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
+	"github.com/pdskit/pdskit/examples/pds/internal/update"
 	"github.com/pdskit/pdskit/xrpc/doctor"
 	"github.com/pdskit/pdskit/xrpc/mail"
 )
@@ -56,6 +58,53 @@ func askMail(ctx context.Context, in Input, cfg config.Mail) doctor.Finding {
 		}
 	}
 	return doctor.Good("the mail server takes the password and the sender %s (\"pds doctor -mail-to ADDRESS\" sends a message)", cfg.From)
+}
+
+// authority looks at what the server has noted of certificates that it gets itself.
+func authority(in Input) doctor.Check {
+	return doctor.Check{Name: "acme", Run: func(context.Context) []doctor.Finding {
+		const remedy = "see that DNS leads here and that ports 80 and 443 are open from everywhere; then \"systemctl restart pds\" tries again at once"
+		s, err := certs.ReadState(filepath.Join(in.Config.DataDirectory, datadir.ACME))
+		f := s.Failure
+		switch {
+		case err != nil:
+			return []doctor.Finding{doctor.Warn("\"systemctl restart pds\" writes it anew", "what is noted of certificates cannot be read: %v", err)}
+		case f != nil && f.Name != "" && f.Name != in.Config.Hostname:
+			return []doctor.Finding{doctor.Warn("see that DNS of "+f.Name+" leads here, or give its account another handle",
+				"at %s, the authority gave no certificate: %s", f.At.Format("2006-01-02 15:04 UTC"), f.Reason).About(f.Name)}
+		case f != nil && s.Expires.IsZero():
+			return []doctor.Finding{doctor.Bad(remedy, "there is no certificate; at %s, the authority said: %s", f.At.Format("2006-01-02 15:04 UTC"), f.Reason)}
+		case f != nil:
+			return []doctor.Finding{doctor.Warn(remedy, "the certificate is good until %s, and at %s could not be renewed: %s", s.Expires.Format("2006-01-02 15:04 UTC"), f.At.Format("2006-01-02 15:04 UTC"), f.Reason)}
+		case s.Expires.IsZero():
+			return []doctor.Finding{doctor.Skip("the server has asked for no certificate yet")}
+		case s.Expires.Before(in.now()):
+			return []doctor.Finding{doctor.Bad(remedy, "the certificate has ended at %s", s.Expires.Format("2006-01-02 15:04 UTC"))}
+		}
+		return []doctor.Finding{doctor.Good("the authority gives certificates; this one is good until %s", s.Expires.Format("2006-01-02 15:04 UTC"))}
+	}}
+}
+
+// newer looks at what the server has noted of newer versions. It asks nobody.
+func newer(in Input) doctor.Check {
+	return doctor.Check{Name: "update", Run: func(context.Context) []doctor.Finding {
+		n, err := update.Read(in.Config.DataDirectory)
+		switch {
+		case err != nil:
+			return []doctor.Finding{doctor.Warn("delete the file: it is written anew", "%v", err)}
+		case n.Newer(in.Version):
+			text := fmt.Sprintf("version %s is out; this is %s", n.Latest, in.Version)
+			if n.URL != "" {
+				text += " (" + n.URL + ")"
+			}
+			return []doctor.Finding{doctor.Warn("read what has changed, make a backup, and install it: the guide's section \"Upgrade\"", "%s", text)}
+		case n.Problem != "":
+			return []doctor.Finding{doctor.Skip("the list of releases, %s, cannot be read: %s", in.Config.UpdateFeed, n.Problem)}
+		case n.Asked.IsZero():
+			return []doctor.Finding{doctor.Skip("the list of releases was not asked yet")}
+		}
+		return []doctor.Finding{doctor.Good("there is no newer version than %s, as of %s", in.Version, n.Asked.Format("2006-01-02 15:04 UTC"))}
+	}}
 }
 
 // Ages of the last good backup.

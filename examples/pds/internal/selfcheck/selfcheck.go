@@ -46,6 +46,8 @@ type Input struct {
 	DeadMail func(ctx context.Context) (int, error)
 	// Watch compares the clock. Nil: one of its own.
 	Watch *timecheck.Watch
+	// Version is that of the program.
+	Version string
 	// Most is how many accounts are looked at. 0: Most.
 	Most int
 	// Free returns the free bytes of a disk, and all. Nil: datadir.Space.
@@ -77,6 +79,9 @@ func Checks(in Input) []doctor.Check {
 			list = append(list, in.Target.Forwarded(in.EchoKey))
 		}
 	}
+	if cfg.TLS.ACME {
+		list = append(list, authority(in))
+	}
 	if in.Watch == nil {
 		in.Watch = &timecheck.Watch{Servers: TimeServers(cfg.PLC, cfg.Crawlers), Now: cfg.Now}
 		if in.Store.Events != nil {
@@ -91,6 +96,9 @@ func Checks(in Input) []doctor.Check {
 			list = append(list, doctor.Relays(nil, cfg.Hostname, cfg.Crawlers, in.newest), doctor.AppView(nil, cfg.Proxy.AppView.URL, accounts))
 		}
 		list = append(list, backups(in))
+	}
+	if cfg.UpdateFeed != "" {
+		list = append(list, newer(in))
 	}
 	return append(list, space(in), modes(in))
 }

@@ -15,7 +15,7 @@ import (
 func (s *Server) openDoctor() {
 	in := selfcheck.Input{
 		Config: s.cfg, Target: doctor.Target{URL: s.url, Direct: s.cfg.TLS.ACME, Development: s.cfg.DevMode, Now: s.cfg.Now}, PLC: s.plcURL,
-		Store: s.data.Store, Accounts: s.pds.Accounts, EchoKey: selfcheck.EchoKey(s.secrets.MasterKeys),
+		Version: Version, Store: s.data.Store, Accounts: s.pds.Accounts, EchoKey: selfcheck.EchoKey(s.secrets.MasterKeys),
 		DeadMail: func(context.Context) (int, error) { return int(s.pds.Service.MailStats().Dead), nil },
 	}
 	if s.data.Bucket == nil {

@@ -134,6 +134,8 @@ func TestPromtoolMetrics(t *testing.T) {
 func TestPromtoolRules(t *testing.T) {
 	promtool(t, "", "check", "rules", "alerts.yaml")
 	promtool(t, "", "test", "rules", "alerts_test.yaml")
+	promtool(t, "", "check", "rules", "relay-alerts.yaml")
+	promtool(t, "", "test", "rules", "relay-alerts_test.yaml")
 	promtool(t, "", "check", "config", "prometheus.yaml")
 }
 
@@ -191,6 +193,26 @@ func TestAlertsAndDashboardUseWhatThereIs(t *testing.T) {
 			if !names[m] {
 				t.Errorf("dashboard: the server has no %s", m)
 			}
+		}
+	}
+}
+
+// Alerts of the relay ask for what its program gives, and have a test of both outcomes too.
+func TestRelayAlerts(t *testing.T) {
+	source, err := os.ReadFile("../../../relay/meters.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alerts, tests := ofFile(t, "relay-alerts.yaml"), ofFile(t, "relay-alerts_test.yaml")
+	for _, m := range regexp.MustCompile(`\brelay_[a-z_]+[a-z]\b`).FindAllString(alerts, -1) {
+		if !strings.Contains(string(source), `"`+strings.TrimSuffix(m, "_bucket")+`"`) {
+			t.Errorf("the relay has no %s", m)
+		}
+	}
+	for _, block := range strings.Split(alerts, "- alert: ")[1:] {
+		name, rest, _ := strings.Cut(block, "\n")
+		if !strings.Contains(rest, `runbook: "`) || !strings.Contains(tests, `name: "`+name+`"`) || !strings.Contains(tests, `name: "`+name+`, not"`) {
+			t.Errorf("%s has no runbook, or no tests", name)
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/selfcheck"
+	"github.com/pdskit/pdskit/examples/pds/internal/update"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/xrpc/atproto/blobtype"
@@ -134,6 +135,10 @@ func (s *Server) serve(ctx context.Context) error {
 	s.stop = stop
 	s.running.Go(func() { s.pds.Run(run) })
 	s.running.Go(func() { s.warnOfAddresses(run) })
+	if s.cfg.UpdateFeed != "" {
+		c := &update.Checker{Feed: s.cfg.UpdateFeed, Dir: s.cfg.DataDirectory, Version: Version, Logger: s.log, Now: s.cfg.Now}
+		s.running.Go(func() { c.Run(run) })
+	}
 	if s.certs != nil {
 		go s.certs.Run(run) // the authority may take its time: nobody waits for that at the end
 	}
