@@ -368,7 +368,7 @@ func behindNginx(g *Guide, h *Host, relay *Relay) error {
 	}
 	// The clone is one of this checkout, and the modules are those that it was built with.
 	h.env = []string{
-		"PATH=/usr/local/go/bin:" + os.Getenv("PATH"), "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url." + filepath.Join(g.built, "source") + ".insteadOf",
+		"PATH=/usr/local/go/bin:" + os.Getenv("PATH"), "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url.file://" + filepath.Join(g.built, "source") + ".insteadOf",
 		"GIT_CONFIG_VALUE_0=https://github.com/pdskit/pdskit", "GOPROXY=off", "GOFLAGS=-mod=readonly",
 	}
 	if err := h.All("install/source"); err != nil {
