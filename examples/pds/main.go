@@ -3,7 +3,7 @@
 //
 // Without configuration it is a development server on http://localhost:2583 with
 // its data in ./pds-data and a did:plc directory of its own. The environment
-// configures it as it does the official server: see operations.md. "pds help" lists
+// configures it as it does the official server: see guide/README.md. "pds help" lists
 // its other commands.
 package main
 

@@ -35,6 +35,16 @@ var (
 	group    = regexp.MustCompile(`PDS_[A-Z0-9_]+_\*`) // of names, with a star at the end
 )
 
+// guidePages are the pages for operators: the guide, and the reference.
+func guidePages(t *testing.T) []string {
+	t.Helper()
+	pages, err := filepath.Glob("guide/*.md")
+	if err != nil || len(pages) < 13 {
+		t.Fatal(pages, err)
+	}
+	return append(pages, "operations.md", "nodes.md")
+}
+
 // The guide and the files beside it speak only of variables that there are, and the guide of all of
 // them.
 func TestGuideVariables(t *testing.T) {
@@ -42,6 +52,9 @@ func TestGuideVariables(t *testing.T) {
 	told := map[string]bool{}
 	var files []string
 	err := filepath.WalkDir("deploy", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path == filepath.Join("deploy", "test") {
+			return filepath.SkipDir // a program
+		}
 		if err == nil && !d.IsDir() {
 			files = append(files, path)
 		}
@@ -50,13 +63,13 @@ func TestGuideVariables(t *testing.T) {
 	if err != nil || len(files) < 10 {
 		t.Fatal(files, err)
 	}
-	for _, file := range append(files, "operations.md", "nodes.md") {
+	for _, file := range append(files, guidePages(t)...) {
 		text := group.ReplaceAllString(readFile(t, file), "")
 		for _, name := range variable.FindAllString(text, -1) {
 			if !slices.Contains(used, name) && !slices.Contains(others, name) {
 				t.Errorf("%s: there is no variable %s", file, name)
 			}
-			told[name] = told[name] || file == "operations.md"
+			told[name] = told[name] || file == "operations.md" // where all are
 		}
 	}
 	for _, name := range used {
@@ -99,7 +112,10 @@ func TestGuideCommands(t *testing.T) {
 	list, _ := run("help")
 	command := regexp.MustCompile("(?m)(?:^    |`|/pds |&& |\\| )(?:/?pds|/usr/local/bin/pds) ([^`|>\n]*)")
 	named := map[string]bool{}
-	guide := readFile(t, "operations.md")
+	var guide string
+	for _, file := range guidePages(t) {
+		guide += readFile(t, file) + "\n"
+	}
 	lines := command.FindAllStringSubmatch(guide+readFile(t, "deploy/pds.service")+readFile(t, "deploy/pds-backup.service"), -1)
 	lines = append(lines, regexp.MustCompile(`(?m)^ExecStart=\S*/pds (.*)`).FindAllStringSubmatch(readFile(t, "deploy/pds-backup.service"), -1)...)
 	for _, m := range lines {
@@ -136,10 +152,14 @@ func TestGuideCommands(t *testing.T) {
 	}
 }
 
-// The guide tells of all metrics, and of none that there is not.
+// The table of metrics has all metrics, and none that does not exist; nor has any other page.
 func TestGuideMetrics(t *testing.T) {
 	name := regexp.MustCompile(`\bpds_[a-z_]*[a-z]\b`)
-	guide := name.FindAllString(readFile(t, "operations.md")+readFile(t, "deploy/monitoring/README.md"), -1)
+	_, table, ok := strings.Cut(readFile(t, "operations.md"), "\n## Metrics\n")
+	if table, _, _ = strings.Cut(table, "\n## "); !ok {
+		t.Fatal("operations.md has no metrics")
+	}
+	guide := name.FindAllString(table+readFile(t, "deploy/monitoring/README.md"), -1)
 	files, err := filepath.Glob("internal/server/*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -159,6 +179,13 @@ func TestGuideMetrics(t *testing.T) {
 	if diff := cmp.Diff(sorted(source), sorted(guide)); diff != "" || len(source) < 10 {
 		t.Errorf("metrics (-in the program +in the guide):\n%s", diff)
 	}
+	for _, page := range guidePages(t) {
+		for _, m := range name.FindAllString(readFile(t, page), -1) {
+			if !slices.Contains(source, m) && !slices.ContainsFunc(source, func(s string) bool { return strings.HasPrefix(m, s+"_") }) {
+				t.Errorf("%s: there is no metric %s", page, m)
+			}
+		}
+	}
 }
 
 // Links of the guide lead somewhere.
@@ -171,13 +198,13 @@ func TestGuideLinks(t *testing.T) {
 		}
 		return all
 	}
-	for _, guide := range []string{"operations.md", "nodes.md", "README.md"} {
+	for _, guide := range append(guidePages(t), "README.md") {
 		for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(readFile(t, guide), -1) {
 			file, anchor, within := strings.Cut(m[1], "#")
 			if strings.Contains(file, "://") {
 				continue
 			}
-			if file == "" {
+			if file = filepath.Join(filepath.Dir(guide), file); strings.HasPrefix(m[1], "#") {
 				file = guide
 			}
 			if _, err := os.Stat(file); err != nil {

@@ -14,7 +14,7 @@ import (
 // recipe is the block of commands after a text in the guide.
 func recipe(t *testing.T, after string) (lines []string) {
 	t.Helper()
-	text, err := os.ReadFile("operations.md")
+	text, err := os.ReadFile("guide/backups.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestDeletedAccountComesBack(t *testing.T) {
 	}
 	var second *process
 	var code, password string
-	for _, line := range recipe(t, "**An account was deleted by mistake.**") {
+	for _, line := range recipe(t, "## An account was deleted by mistake\n") {
 		replace := []string{"/srv/lost", lost, "/var/backups/pds", backup, "alice.pds.example.com", "alice.test", "https://pds.example.com", p.url, "CODE", code}
 		if strings.Contains(line, "pds serve &") {
 			second = start(t, lost, env...)

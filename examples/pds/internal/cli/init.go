@@ -243,11 +243,25 @@ func (i *initiation) places() {
 	}
 	i.system = i.system && i.units == "/etc/systemd/system"
 	i.Program = "/usr/local/bin/pds"
-	if !i.system {
-		if exe, err := os.Executable(); err == nil {
-			i.Program = exe
-		}
+	if exe, err := os.Executable(); err == nil && (!i.system || exe == packagedProgram) {
+		i.Program = exe
 	}
+}
+
+// Where a package puts the program and its unit files. An upgrade of the package must reach both: so they
+// are not copied.
+const (
+	packagedProgram = "/usr/bin/pds"
+	packagedUnits   = "/usr/lib/systemd/system"
+)
+
+// inPackage reports whether a unit file is one that the package has brought, and no other takes its place.
+func (i *initiation) inPackage(f setup.File) bool {
+	if !i.system || i.Program != packagedProgram || filepath.Dir(f.Path) != i.units || exists(f.Path) {
+		return false
+	}
+	have, err := os.ReadFile(filepath.Join(packagedUnits, filepath.Base(f.Path)))
+	return err == nil && setup.SameUnit(have, f.Text)
 }
 
 // questions asks what no flag has told.
@@ -342,6 +356,10 @@ func (i *initiation) write(ctx context.Context, result *initResult) error {
 		return i.yes(f.Path+" is there, and differs. Replace it (the old one is kept as .old)?", false)
 	}
 	for _, f := range files {
+		if i.inPackage(f) {
+			result.Files[f.Path] = setup.Same
+			continue
+		}
 		outcome, err := setup.Write(f, replace, owner)
 		if err != nil {
 			return err

@@ -132,6 +132,15 @@ func (a Answers) unit(text []byte) []byte {
 	return []byte(s)
 }
 
+// SameUnit reports whether two unit files say the same: the group of a user has the user's name unless
+// another one is given.
+func SameUnit(a, b []byte) bool {
+	plain := func(text []byte) string {
+		return strings.Replace(string(text), "Group=pds\n", "", 1)
+	}
+	return plain(a) == plain(b)
+}
+
 // What Write did with a file.
 type Outcome string
 

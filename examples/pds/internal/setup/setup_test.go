@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pdskit/pdskit/examples/pds/deploy"
 	"github.com/pdskit/pdskit/xrpc/doctor"
 )
 
@@ -105,5 +107,29 @@ func TestWrite(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(path + "2*"); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// A unit file of a package, with the group that the user has anyhow, is what the answers ask for; one for
+// another folder is not.
+func TestUnitOfAPackage(t *testing.T) {
+	a := Answers{Hostname: "pds.site.test", TLS: ACME, Port: 2583, Data: "/var/lib/pds", Backups: "/var/backups/pds", Config: "/etc/pds", User: "pds", Program: "/usr/bin/pds"}
+	packaged, err := deploy.Files.ReadFile("pds.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	packaged = bytes.ReplaceAll(packaged, []byte("/usr/local/bin/pds"), []byte("/usr/bin/pds")) // as the package is built
+	same := func() bool {
+		files, err := a.Files("/etc/systemd/system")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return SameUnit(packaged, files[1].Text)
+	}
+	if !same() {
+		t.Error("the units differ")
+	}
+	if a.Data = "/srv/pds"; same() {
+		t.Error("another folder makes no difference")
 	}
 }
