@@ -72,7 +72,7 @@ func (w *remoteWriter) finish(m *Manifest, list []string) error {
 	if err != nil {
 		return err
 	}
-	if err := w.lock.held(); err != nil {
+	if err := w.lock.held(w.ctx); err != nil {
 		return err
 	}
 	if err := w.putText(w.ctx, w.generation+manifestName, manifest); err != nil {
@@ -166,6 +166,14 @@ func (w *remoteWriter) retain(ctx context.Context, keep Keep) error {
 	if err != nil {
 		return err
 	}
+	all, complete := slices.Clone(w.older), false
+	for _, g := range after {
+		if g.name == w.generation && g.m != nil {
+			all, complete = slices.Insert(all, 0, g), true
+		} else if !slices.ContainsFunc(w.older, func(o remoteGeneration) bool { return o.name == g.name }) {
+			return fmt.Errorf("%w: it has stored %s", ErrBusy, g.name)
+		}
+	}
 	unfinished, err := w.sizes(ctx, remoteUnfinished)
 	if err != nil {
 		return err
@@ -173,12 +181,6 @@ func (w *remoteWriter) retain(ctx context.Context, keep Keep) error {
 	for name := range unfinished {
 		if err := w.delete(ctx, name); err != nil {
 			return err
-		}
-	}
-	all, complete := slices.Clone(w.older), false
-	for _, g := range after {
-		if g.name == w.generation && g.m != nil {
-			all, complete = slices.Insert(all, 0, g), true
 		}
 	}
 	var good []remoteGeneration
@@ -195,7 +197,7 @@ func (w *remoteWriter) retain(ctx context.Context, keep Keep) error {
 	}
 	used := make(map[nameKey]bool)
 	for i, kept := range keep.choose(times) {
-		if err := w.lock.held(); err != nil {
+		if err := w.lock.held(ctx); err != nil {
 			return err
 		}
 		if !kept {
@@ -243,7 +245,7 @@ func (w *remoteWriter) prune(ctx context.Context, used map[nameKey]bool) error {
 		}
 	})
 	for page := range slices.Chunk(gone, 1000) {
-		if err = errors.Join(err, w.lock.held()); err != nil {
+		if err = errors.Join(err, w.lock.held(ctx)); err != nil {
 			return err
 		}
 		err = w.delete(ctx, page...)
