@@ -33,11 +33,16 @@ func (c *counter) Read(p []byte) (int, error) {
 func (c *counter) sum() [sha256.Size]byte { return [sha256.Size]byte(c.h.Sum(nil)) }
 
 // tempIn makes a folder for temporary files, which has a lock as long as it is used.
-func tempIn(dir string) (temp string, used *os.File, err error) {
-	if err := removeStale(filepath.Join(dir, "backup-*"), lockName); err != nil {
+func tempIn(dir string) (temp string, used *os.File, err error) { return lockedTemp(dir, "backup-") }
+
+func lockedTemp(dir, begins string) (temp string, used *os.File, err error) {
+	if dir == "" {
+		dir = "."
+	}
+	if err := removeStale(dir, begins, lockName); err != nil {
 		return "", nil, err
 	}
-	if temp, err = os.MkdirTemp(dir, "backup-*"); err != nil {
+	if temp, err = os.MkdirTemp(dir, begins+"*"); err != nil {
 		return "", nil, err
 	}
 	if used, err = filelock.Try(filepath.Join(temp, lockName), filelock.Exclusive); err != nil {

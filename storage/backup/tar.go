@@ -72,7 +72,7 @@ func (b Backup) ToTarFile(ctx context.Context, src Source, dest string) (m *Mani
 	if err != nil {
 		return nil, "", err
 	}
-	if err := removeStale(dest+".part-*", ""); err != nil {
+	if err := removeStale(filepath.Dir(dest), filepath.Base(dest)+".part-", ""); err != nil {
 		return nil, "", err
 	}
 	part, err := os.CreateTemp(filepath.Dir(dest), filepath.Base(dest)+".part-*") // of mode 0600
