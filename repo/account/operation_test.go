@@ -106,17 +106,15 @@ func TestOperationThatCannotBeFinished(t *testing.T) {
 // use the name at once; one that may have others beside it cannot.
 func TestRepairAlone(t *testing.T) {
 	ctx := t.Context()
-	s, kv, _ := newStuck(t)
+	s, _, _ := newStuck(t)
 	killed := Account{DID: other, Handle: "bob.test", Email: "bob@example.com"}
+	if _, err := s.Reserve(ctx, killed); err != nil { // and nothing after that
+		t.Fatal(err)
+	}
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.Create(ctx, killed, key, repo.Batch{Guard: func(context.Context, storage.Reader) ([]storage.KVCheck, error) { kv.full.Store(true); return nil, errFull }})
-	if !errors.Is(err, errFull) {
-		t.Fatal(err)
-	}
-	kv.full.Store(false)
 	next := Open(repo.Config{Store: s.store, TempDir: t.TempDir(), Now: s.now}, testBox(t))
 	again := Account{DID: numbered(1), Handle: killed.Handle, Email: killed.Email}
 	if err := next.Repair(ctx); err != nil {
