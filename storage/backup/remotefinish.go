@@ -63,7 +63,7 @@ func (w *remoteWriter) finish(m *Manifest, list []string) error {
 		return err
 	}
 	defer database.Close()
-	if _, err := w.store(w.ctx, w.generation+w.database, database, m.Files[w.database].Size); err != nil {
+	if _, err := w.store(w.ctx, w.generation+w.database, database, m.Files[w.database].Size, nil); err != nil {
 		return err
 	}
 	if err := w.putList(m, list); err != nil {
@@ -113,7 +113,7 @@ func (w *remoteWriter) putList(m *Manifest, list []string) error {
 	m.Files[listName] = File{size, fmt.Sprintf("%x", h.Sum(nil))}
 	m.Bytes += size
 	plain := &remoteWriter{remote: w.remote, fast: w.fast} // the next backup reads it, which cannot decrypt
-	_, err = plain.store(w.ctx, w.generation+listName, f, size)
+	_, err = plain.store(w.ctx, w.generation+listName, f, size, nil)
 	return err
 }
 
