@@ -263,7 +263,7 @@ func (db *DB) start(ctx context.Context) error {
 	background, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
 	db.work.Go(func() { db.listen(background) })
-	db.work.Go(func() { db.tell(background) })
+	db.work.Go(func() { db.notifyNodes(background) })
 	return nil
 }
 
