@@ -75,7 +75,6 @@ type Reader struct {
 	blocks int64
 	buf    []byte // for what does not fit into r's buffer
 	spent  int    // bytes of r's buffer that were handed out by the last read
-	ahead  *ahead // nil: blocks are checked when they are asked for
 	err    error
 }
 
@@ -108,13 +107,8 @@ func newMemoryReader(b []byte, lim Limits) (*Reader, error) {
 // Roots returns the roots in the header.
 func (c *Reader) Roots() []cid.Cid { return c.roots }
 
-// Offset returns the offset behind the block that was returned last, or behind the header.
-func (c *Reader) Offset() int64 {
-	if c.ahead != nil {
-		return c.ahead.off
-	}
-	return c.off
-}
+// Offset returns how many bytes were read.
+func (c *Reader) Offset() int64 { return c.off }
 
 // peek returns the next bytes, up to n of them, without going past them. Fewer
 // come with an error.
@@ -279,7 +273,7 @@ func (c *Reader) NextShared() (Block, error) { return c.NextWanted(cid.Undef) }
 // NextWanted is NextShared for somebody who knows which block should come next. If
 // it is that one, its CID need not be made.
 func (c *Reader) NextWanted(want cid.Cid) (Block, error) {
-	start := c.Offset()
+	start := c.off
 	id, data, err := c.next()
 	if err != nil {
 		if c.err == nil {
@@ -305,17 +299,6 @@ func (c *Reader) next() (id, data []byte, err error) {
 	if c.err != nil {
 		return nil, nil, c.err
 	}
-	if c.ahead != nil {
-		return c.ahead.next(c)
-	}
-	if id, data, err = c.frame(); err != nil {
-		return nil, nil, err
-	}
-	return id, data, checkHash(id, data)
-}
-
-// frame reads a block without a look at its hash.
-func (c *Reader) frame() (id, data []byte, err error) {
 	n, err := c.length()
 	switch {
 	case err != nil:
@@ -332,19 +315,15 @@ func (c *Reader) frame() (id, data []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return b[:dag.CIDLen], b[dag.CIDLen:], nil
-}
-
-// checkHash checks the bytes of a block against its binary CID.
-func checkHash(id, data []byte) error {
+	id, data = b[:dag.CIDLen], b[dag.CIDLen:]
 	_, digest, ok := dag.SplitBytes(id)
-	switch {
-	case !ok:
-		return ErrCID
-	case sha256.Sum256(data) != digest:
-		return ErrHash
+	if !ok {
+		return nil, nil, ErrCID
 	}
-	return nil
+	if sha256.Sum256(data) != digest {
+		return id, nil, ErrHash
+	}
+	return id, data, nil
 }
 
 // Blocks yields the blocks to the end of the file.

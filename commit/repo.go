@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"runtime"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
@@ -54,10 +53,6 @@ type RepoOptions struct {
 	Memory int64
 	// Hold is for the temporary files of a reader that can seek: see car.IndexOptions.
 	Hold func(n int64) error
-	// Workers is how many goroutines, besides the caller's, check hashes and records: see
-	// car.Reader.ReadAhead. 0: one for each further processor if the reader can seek, so that it is
-	// a file or memory, else none. Negative: none.
-	Workers int
 }
 
 // RepoRecord is a record of a repository that is being read. Data is good until the
@@ -78,7 +73,6 @@ type RepoReader struct {
 	opt    RepoOptions
 	index  *car.Index     // blocks that came before they were wanted
 	whole  *car.FileIndex // not nil: the file was read to its end, and blocks come from here
-	direct bool           // the block at hand is the last that car has returned
 	spent  bool
 }
 
@@ -93,6 +87,9 @@ func ReadRepo(r io.Reader, opt RepoOptions) (*RepoReader, error) {
 	if opt.Records == 0 {
 		opt.Records = 16 << 30
 	}
+	if opt.CheckRecord == nil {
+		opt.CheckRecord = func(_ string, record []byte) error { return checkRecord(record) }
+	}
 	seeker, start := seekable(r)
 	cr, err := car.NewReader(r, opt.CAR)
 	if err != nil {
@@ -102,14 +99,6 @@ func ReadRepo(r io.Reader, opt RepoOptions) (*RepoReader, error) {
 		return nil, fmt.Errorf("%w: %d roots, want one", ErrRepo, len(cr.Roots()))
 	}
 	x := &RepoReader{root: cr.Roots()[0], car: cr, seeker: seeker, start: start, opt: opt}
-	if opt.Workers == 0 && seeker != nil {
-		opt.Workers = runtime.GOMAXPROCS(0) - 1
-	}
-	if opt.CheckRecord != nil {
-		cr.ReadAhead(opt.Workers, nil)
-	} else { // also of nodes, of which there are few
-		cr.ReadAhead(opt.Workers, checkRecord)
-	}
 	if err := x.readCommit(); err != nil {
 		x.Close()
 		return nil, fmt.Errorf("%w: %w", ErrRepo, err)
@@ -277,19 +266,12 @@ func (x *RepoReader) checkRecord(want mst.Want, data []byte) error {
 	if len(data) > x.opt.Record {
 		return fmt.Errorf("%d bytes, at most %d", len(data), x.opt.Record)
 	}
-	switch {
-	case x.opt.CheckRecord != nil:
-		return x.opt.CheckRecord(want.Key, data)
-	case x.direct && x.car.Checked() == nil:
-		return nil
-	}
-	return checkRecord(data)
+	return x.opt.CheckRecord(want.Key, data)
 }
 
 // block returns a wanted block: the next of the file, or one that came earlier, or one
 // that is still to come.
 func (x *RepoReader) block(c cid.Cid) ([]byte, error) {
-	x.direct = false
 	if x.whole != nil {
 		return found(x.whole.Block(c))
 	}
@@ -304,7 +286,6 @@ func (x *RepoReader) block(c cid.Cid) ([]byte, error) {
 			if x.seeker == nil && !x.opt.Stream { // it may be wanted again
 				err = x.keep(b)
 			}
-			x.direct = true
 			return b.Data, err
 		}
 		switch {

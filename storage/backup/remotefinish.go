@@ -115,7 +115,7 @@ func (w *remoteWriter) putList(m *Manifest, list []string) error {
 // whole looks once more whether all that belongs to the generation is there.
 func (w *remoteWriter) whole(m *Manifest, list []string) error {
 	there := make(map[nameKey]int64)
-	err := w.list(w.ctx, w.blobsIn, func() { clear(there) }, func(name string, size int64) {
+	err := w.list(w.ctx, w.blobsIn, maxObjects, func() { clear(there) }, func(name string, size int64) {
 		there[keyOf(strings.TrimPrefix(name, w.blobsIn))] = size
 	})
 	if err != nil {
@@ -237,7 +237,7 @@ func (w *remoteWriter) remove(ctx context.Context, g remoteGeneration) error {
 // prune deletes the blobs that no generation uses.
 func (w *remoteWriter) prune(ctx context.Context, used map[nameKey]bool) error {
 	var gone []string
-	err := w.list(ctx, remoteBlobs, func() { gone = nil }, func(name string, _ int64) {
+	err := w.list(ctx, remoteBlobs, maxObjects, func() { gone = nil }, func(name string, _ int64) {
 		if !used[keyOf(name)] {
 			gone = append(gone, name)
 		}

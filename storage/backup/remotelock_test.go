@@ -17,7 +17,7 @@ import (
 )
 
 // newMemory is a server without blobs, on another engine, in a directory of its own.
-func newMemory(t *testing.T) backup.Source {
+func newMemory(t testing.TB) backup.Source {
 	t.Helper()
 	dir := t.TempDir()
 	g := gobs{memory.New(memory.Config{})}
@@ -94,12 +94,12 @@ func TestRemoteSuspended(t *testing.T) {
 		}
 		before := s.names(t, "generations/")
 		b.Files = func(context.Context) (map[string][]byte, error) {
-			s.fault = func(_ int, op, name string) error {
+			s.setFault(func(_ int, op, name string) error {
 				if strings.HasPrefix(name, "lock/") {
 					return outage{}
 				}
 				return nil
-			}
+			})
 			time.Sleep(time.Hour)
 			return nil, nil
 		}

@@ -112,7 +112,7 @@ func (b Backup) openRemote(ctx context.Context, src Source, r remote) (_ *remote
 // blobs, and for the lists that name them.
 func (w *remoteWriter) look(ctx context.Context) error {
 	other, unfinished := "", map[string]int64{}
-	err := w.list(ctx, "", func() { clear(w.there) }, func(name string, size int64) {
+	err := w.list(ctx, "", maxObjects, func() { clear(w.there) }, func(name string, size int64) {
 		switch blob, ok := strings.CutPrefix(name, w.blobsIn); {
 		case ok:
 			w.there[keyOf(blob)] = size
@@ -156,7 +156,7 @@ func (w *remoteWriter) look(ctx context.Context) error {
 		if err == nil && string(folder) == w.blobsIn+"\n" {
 			err = eachLine(in, w.know)
 		}
-		if err = errors.Join(err, in.Close()); err != nil && !errors.Is(err, ErrBadBackup) {
+		if err = errors.Join(err, in.Close()); err != nil && !errors.Is(err, ErrBadBackup) && !errors.Is(err, ErrGone) {
 			return err
 		}
 	}

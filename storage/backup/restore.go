@@ -229,7 +229,9 @@ func writeIn(root *os.Root, name string, in io.Reader) error {
 		}
 	}
 	out, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: it has %.200q twice", ErrBadBackup, name)
+	} else if err != nil {
 		return err
 	}
 	_, err = io.Copy(out, in)
@@ -274,13 +276,23 @@ func readTar(in io.Reader, write writeFunc) error {
 			return fmt.Errorf("%w: %w", ErrBadBackup, err)
 		case h.Typeflag == tar.TypeDir:
 			continue
-		case h.Typeflag != tar.TypeReg:
+		case h.Typeflag != tar.TypeReg || isSparse(h):
 			return fmt.Errorf("%w: %.200q is not a file", ErrBadBackup, h.Name)
 		}
 		if err := write(strings.TrimPrefix(h.Name, "./"), r); err != nil {
 			return err
 		}
 	}
+}
+
+// isSparse reports whether a file has more bytes than the tar file has of it.
+func isSparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 // readDir reads the files of the newest generation of a backup's directory, or of the generation
