@@ -141,7 +141,7 @@ func TestWireHurry(t *testing.T) {
 		_, err := w.Write([]byte("x"))
 		done <- err
 	}()
-	time.AfterFunc(10*time.Millisecond, w.hurry)
+	time.AfterFunc(10*time.Millisecond, w.shortenDeadline)
 	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error(err)
 	}
