@@ -3,6 +3,7 @@ package mst_test
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/pdskit/pdskit/mst/msttest"
 )
@@ -13,7 +14,7 @@ func TestSuite(t *testing.T) {
 	for name, lazy := range map[string]bool{"loaded": false, "lazy": true} {
 		opt := msttest.Options{}
 		if os.Getenv("PDSKIT_LONG") != "" {
-			opt.Histories = 5000
+			opt.Histories, opt.Timeout = 5000, time.Hour
 		}
 		t.Run(name, func(t *testing.T) { msttest.Run(t, msttest.PackageMST(lazy), opt) })
 	}

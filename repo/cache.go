@@ -91,9 +91,8 @@ func (c *treeCache) get(did syntax.DID) (state, bool) {
 	return state{}, false
 }
 
-// offer is put for a state that may be an old one: it does not take the place of
-// another.
-func (c *treeCache) offer(did syntax.DID, st state) {
+// putIfAbsent is put for a state that may be outdated: the state never replaces a cached one.
+func (c *treeCache) putIfAbsent(did syntax.DID, st state) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.entries[did] == nil && (c.large.state.tree == nil || c.large.did != did) {
@@ -113,7 +112,7 @@ func (c *treeCache) insert(did syntax.DID, st state) {
 	delete(c.away, did)
 	c.expire()
 	if st.bytes() > c.limit {
-		c.leave(c.large)
+		c.remember(c.large)
 		c.large, c.used = cached{did, st}, time.Now()
 		return
 	}
@@ -124,20 +123,20 @@ func (c *treeCache) insert(did syntax.DID, st state) {
 	for c.size += st.bytes(); c.size > c.limit; {
 		last := c.recent.Back().Value.(cached)
 		c.remove(last.did)
-		c.leave(last)
+		c.remember(last)
 	}
 }
 
 // expire lets go of a large state that nobody uses.
 func (c *treeCache) expire() {
 	if c.large.state.tree != nil && time.Since(c.used) > largeIdle {
-		c.leave(c.large)
+		c.remember(c.large)
 		c.large = cached{}
 	}
 }
 
-// leave remembers a state that leaves the cache.
-func (c *treeCache) leave(x cached) {
+// remember keeps a weak reference to the tree of a state that leaves the cache.
+func (c *treeCache) remember(x cached) {
 	if x.state.tree == nil {
 		return
 	}

@@ -89,7 +89,7 @@ func (h *Host) viewTree(ctx context.Context, did syntax.DID, fn func(storage.Rea
 			return err
 		}
 		release()
-		h.cache.offer(did, st)
+		h.cache.putIfAbsent(did, st)
 		return fn(withTree{r, st})
 	})
 }
@@ -145,7 +145,7 @@ func (h *Host) runBuild(ctx context.Context, did syntax.DID, x *rebuilding) {
 		return err
 	})
 	if x.err == nil {
-		h.cache.offer(did, x.state)
+		h.cache.putIfAbsent(did, x.state)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -86,9 +86,9 @@ func (c *Client) Get(ctx context.Context, nsid string, params any) (*http.Respon
 		}
 		wait = min(wait, most)
 		delay := wait/2 + rand.N(wait/2+1)
-		var told *Error
-		if errors.As(err, &told) {
-			delay = max(delay, told.RetryAfter(time.Now()))
+		var xerr *Error
+		if errors.As(err, &xerr) {
+			delay = max(delay, xerr.RetryAfter(time.Now()))
 		}
 		if delay > most {
 			return nil, err
@@ -207,11 +207,11 @@ func (e *networkError) Unwrap() error { return e.err }
 
 // temporary reports whether another try may succeed.
 func temporary(err error) bool {
-	var told *Error
-	if !errors.As(err, &told) {
+	var xerr *Error
+	if !errors.As(err, &xerr) {
 		return errors.As(err, new(*networkError))
 	}
-	switch told.Status {
+	switch xerr.Status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}

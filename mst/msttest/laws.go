@@ -4,8 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
+	"path"
+	"runtime"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
@@ -21,6 +25,8 @@ type Options struct {
 	Steps int
 	// Batch is the most operations of one batch. Default 6.
 	Batch int
+	// Timeout is how long one law may take; after that, it counts as broken. Default 5 minutes.
+	Timeout time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -32,6 +38,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Batch == 0 {
 		o.Batch = 6
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 5 * time.Minute
 	}
 	return o
 }
@@ -120,18 +129,76 @@ func (l Law) Missing(lib Library) string {
 	return ""
 }
 
-// Check returns an error if a library breaks the law. A panic breaks it.
-func (l Law) Check(lib Library, opt Options) (err error) {
+// Check returns an error if a library breaks the law. Each line of its text is one
+// finding.
+//
+// A panic breaks the law, and so does taking longer than [Options.Timeout]. In that case, what is
+// being called goes on in a goroutine, since nothing can stop it.
+func (l Law) Check(lib Library, opt Options) error {
+	c := &checker{lib: lib, opt: opt.withDefaults()}
+	done := make(chan error, 1)
+	go func() { done <- recovered(func() error { return l.check(c) }) }()
+	timeout := time.NewTimer(c.opt.Timeout)
+	defer timeout.Stop()
+	select {
+	case err := <-done:
+		var list findings
+		if err != nil && !errors.As(err, &list) {
+			return findings{err}
+		}
+		return err
+	case <-timeout.C:
+		return fmt.Errorf("takes longer than %v%s", c.opt.Timeout, c.where())
+	}
+}
+
+// recovered calls do, and makes an error of a panic: one line, with the place of it.
+func recovered(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("panic: %s%s", oneLine(p), panicPlace())
 		}
 	}()
-	return l.check(&checker{lib: lib, opt: opt.withDefaults()})
+	return do()
+}
+
+// findings are errors of one line each.
+type findings []error
+
+func (f findings) Error() string {
+	lines := make([]string, len(f))
+	for i, err := range f {
+		lines[i] = oneLine(err)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (f findings) Unwrap() []error { return f }
+
+// oneLine prints a value without line breaks.
+func oneLine(v any) string {
+	isBreak := func(r rune) bool { return r == '\n' || r == '\r' }
+	return strings.Join(strings.FieldsFunc(fmt.Sprint(v), isBreak), " ")
+}
+
+// panicPlace says where a deferred function's panic comes from: the first function that is not
+// of package runtime. A panic of a goroutine without one, as by runtime.Goexit, has no place.
+func panicPlace() string {
+	pcs := make([]uintptr, 50)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
+	for {
+		f, more := frames.Next()
+		if f.Function != "" && !strings.HasPrefix(f.Function, "runtime.") {
+			return fmt.Sprintf(", in %s, %s:%d", f.Function, path.Base(f.File), f.Line)
+		}
+		if !more {
+			return ""
+		}
+	}
 }
 
 // Run tests a library: every law is a subtest, so that go test's -run and -skip choose
-// among them.
+// among them. Each finding is one line.
 func Run(t *testing.T, lib Library, opt Options) {
 	opt = opt.withDefaults()
 	if testing.Short() {
@@ -142,8 +209,13 @@ func Run(t *testing.T, lib Library, opt Options) {
 			if missing := l.Missing(lib); missing != "" {
 				t.Skipf("the library does not offer %s", missing)
 			}
-			if err := l.Check(lib, opt); err != nil {
-				t.Errorf("%s\n%v", l.Doc, err)
+			err := l.Check(lib, opt)
+			if err == nil {
+				return
+			}
+			t.Log(l.Doc)
+			for finding := range strings.SplitSeq(err.Error(), "\n") {
+				t.Error(finding)
 			}
 		})
 	}
@@ -153,6 +225,18 @@ func Run(t *testing.T, lib Library, opt Options) {
 type checker struct {
 	lib Library
 	opt Options
+
+	at atomic.Pointer[string] // what is being tested
+}
+
+// testing says what is being tested from now on, for the case that it does not end.
+func (c *checker) testing(what string) { c.at.Store(&what) }
+
+func (c *checker) where() string {
+	if at := c.at.Load(); at != nil {
+		return ", with " + *at
+	}
+	return ""
 }
 
 // rng returns random numbers that depend on the seed and what they are for.

@@ -31,10 +31,11 @@ func (c *checker) everyStep(do func(s *step) (Tree, error)) error {
 			return err
 		}
 		for i := range c.opt.Steps {
+			c.testing(fmt.Sprintf("seed %d, history %d, step %d", c.opt.Seed, n, i))
 			s.before, s.old = maps.Clone(s.after), tree
 			s.ops, s.inverse = Step(s.rng, keys, s.after, c.opt.Batch)
 			if tree, err = do(s); err != nil {
-				return fmt.Errorf("seed %d, history %d, step %d: %w\nthe tree had: %s\noperations: %s", c.opt.Seed, n, i, err, describe(puts(s.before)), describe(s.ops))
+				return fmt.Errorf("seed %d, history %d, step %d: %w; the tree had: %s; operations: %s", c.opt.Seed, n, i, err, describe(puts(s.before)), describe(s.ops))
 			}
 		}
 	}
@@ -143,7 +144,7 @@ func anyOrder(c *checker) error {
 			err = same(t, m)
 		}
 		if err != nil {
-			return fmt.Errorf("seed %d, history %d: %w\nkeys: %s", c.opt.Seed, n, err, describe(ops))
+			return fmt.Errorf("seed %d, history %d: %w; keys: %s", c.opt.Seed, n, err, describe(ops))
 		}
 	}
 	return nil
@@ -268,7 +269,7 @@ func manyReaders(c *checker) error {
 				}
 				return same(t, m)
 			}
-			errs <- read()
+			errs <- recovered(read)
 		})
 	}
 	wg.Wait()

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime/debug"
 
 	"github.com/pdskit/pdskit/mst"
 )
@@ -14,13 +13,17 @@ type reader func(src mst.Source, v *Vector) error
 
 // hostileTrees reads every vector in all ways.
 func hostileTrees(c *checker) error {
-	var faults []error
+	var list findings
 	for _, v := range Vectors() {
+		c.testing(v.Name)
 		if err := c.hostileTree(&v); err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", v.Name, err))
+			list = append(list, fmt.Errorf("%s: %w", v.Name, err))
 		}
 	}
-	return errors.Join(faults...)
+	if list == nil {
+		return nil
+	}
+	return list
 }
 
 func (c *checker) hostileTree(v *Vector) error {
@@ -80,13 +83,15 @@ func (c *checker) hostileTree(v *Vector) error {
 // attack lets a reader at a vector, and returns an error if it panics or reads
 // without end.
 func attack(v *Vector, read reader) (accepted bool, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
 	src := &Bounded{Source: v.Blocks, Most: int64(4*len(v.Blocks) + 16)}
-	readErr := read(src, v)
+	var readErr error
+	err = recovered(func() error {
+		readErr = read(src, v)
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
 	if src.Exceeded() || errors.Is(readErr, errEntries) {
 		return false, errors.New("is read without end")
 	}

@@ -1,6 +1,6 @@
-// Package account knows who there is on a host: accounts with their names, signing keys, status,
-// invite codes, takedowns and preferences. What somebody shows to be let in (passwords, sessions,
-// tokens sent by mail) is in package account/credential, on top of this one. Neither knows HTTP.
+// Package account manages the accounts of a host: their names, signing keys, status, invite codes,
+// takedowns and preferences. Credentials (passwords, sessions, tokens sent by mail) are in package
+// account/credential, which builds on this one. Neither package depends on HTTP.
 //
 // An account is a repository's key-value namespace together with the names that are reserved for
 // it on the host. [Open] puts the parts together, from the configuration of the host and the box
@@ -10,37 +10,39 @@
 //	credentials := credential.New(credential.Config{Accounts: accounts})
 //	if err := accounts.Repair(ctx); err != nil { … }
 //
-// A host that signs with keys of its own kind makes them one by one: [NewKeys], [repo.NewHost],
+// A host with its own kind of signing keys makes the parts one by one: [NewKeys], [repo.NewHost],
 // [New].
 //
 // # One door
 //
 // Every change of an account is a [repo.Host.Step] (or a batch of records): one transaction under
-// the account's lock, with what it relies on as a precondition, and with the events that tell the
-// network. On whose word it is made is looked at in that transaction: see [Caller].
+// the account's lock. The state that the change relies on is a precondition of the transaction, and
+// the events that announce the change are part of it. The transaction also checks who asks for the
+// change: see [Caller].
 //
 // # The counter
 //
-// Each account has one counter, Account.Credentials. A change or reset of the password, a
-// takedown, a deactivation and "sign out everywhere" raise it, and the deletion ends it. Sessions,
-// tokens, grants and app passwords carry the value that they were made under, and are void under
-// any other. So what was under way when the counter was raised does not survive, and no list of
-// sessions has to be complete. What is to outlast a raise is carried over by the same transaction:
-// see [Store.Raise]. Whatever was stored before there was a counter counts as of value 0.
+// Each account has one counter, Account.Credentials. A change or reset of the password, a takedown,
+// a deactivation and "sign out everywhere" raise the counter, and the deletion of the account ends
+// it. Sessions, tokens, grants and app passwords store the counter's value at their creation, and
+// are void once it has changed. So a sign-in that was under way when the counter was raised is void
+// too, and no list of sessions has to be complete. The same transaction can carry credentials over
+// to the new value: see [Store.Raise]. Credentials stored before the counter existed have the value
+// 0.
 //
 // # Names
 //
-// Handles and e-mail addresses are unique on the host. They lie in the host's namespace, which no
-// transaction of an account reaches. So an operation that changes names has three transactions:
+// Handles and e-mail addresses are unique on the host. They are stored in the host's namespace,
+// which no transaction of an account can write. So an operation that changes names has three
+// transactions:
 //
 //  1. The new names are written, together with a note of the operation ("pending/").
-//  2. The account is changed, by a step. That decides.
-//  3. The names that the account does not have, of those that the note lists, are given up, and
-//     the note goes.
+//  2. The account is changed. This transaction decides whether the operation succeeds.
+//  3. Names in the note that the account does not have are released, and the note is deleted.
 //
-// A process that dies in between leaves the note. [Store.Repair] finishes what notes say, so it
-// costs what is pending, however many accounts there are. Until then a name that may be needed is
-// held, so no name is ever given to two accounts.
+// A process that dies in between leaves the note. [Store.Repair] completes the operations in the
+// notes, so its cost depends on their number, not on the number of accounts. Until then the names
+// in the note stay reserved, so no name is ever given to two accounts.
 //
 // # Keys
 //

@@ -88,7 +88,16 @@ func addCount(ctx context.Context, tx storage.KVTx, n int) error {
 // The first call on a store that an earlier version has written gives all accounts the keys that
 // this version finds them by. That reads all accounts, in transactions of bounded size, and goes
 // on where it was interrupted.
-func (s *Store) Repair(ctx context.Context) error {
+func (s *Store) Repair(ctx context.Context) error { return s.repair(ctx, s.abandoned) }
+
+// RepairAlone is Repair at the start of a process that has the storage for itself, as one that holds
+// a lock on it. What other processes have left is over then, and its names are free at once, not after
+// ten minutes. It must not be called while any Store over the same storage is in use.
+func (s *Store) RepairAlone(ctx context.Context) error {
+	return s.repair(ctx, func(string, note) bool { return true })
+}
+
+func (s *Store) repair(ctx context.Context, over func(key string, n note) bool) error {
 	if err := s.indexInvites(ctx); err != nil {
 		return err
 	}
@@ -106,7 +115,7 @@ func (s *Store) Repair(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if s.abandoned(doc.Key, doc.Value) {
+			if over(doc.Key, doc.Value) {
 				did, id, _ := cutLast(strings.TrimPrefix(doc.Key, pendingPrefix))
 				list = append(list, left{syntax.DID(did), id})
 			}

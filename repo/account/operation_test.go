@@ -102,6 +102,39 @@ func TestOperationThatCannotBeFinished(t *testing.T) {
 	}
 }
 
+// A process is killed while it makes an account. The one that has the storage for itself after it can
+// use the name at once; one that may have others beside it cannot.
+func TestRepairAlone(t *testing.T) {
+	ctx := t.Context()
+	s, _, _ := newStuck(t)
+	killed := Account{DID: other, Handle: "bob.test", Email: "bob@example.com"}
+	if _, err := s.Reserve(ctx, killed); err != nil { // and nothing after that
+		t.Fatal(err)
+	}
+	key, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := Open(repo.Config{Store: s.store, TempDir: t.TempDir(), Now: s.now}, testBox(t))
+	again := Account{DID: numbered(1), Handle: killed.Handle, Email: killed.Email}
+	if err := next.Repair(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = next.Create(ctx, again, key, repo.Batch{}); !errors.Is(err, ErrHandleTaken) {
+		t.Fatal(err)
+	}
+	if err := next.RepairAlone(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = next.Create(ctx, again, key, repo.Batch{}); err != nil {
+		t.Fatal(err)
+	}
+	sound(t, next)
+	if n := pendingOperations(t, next); n != 0 {
+		t.Errorf("%d operations are pending", n)
+	}
+}
+
 func pendingOperations(t *testing.T, s *Store) (n int) {
 	t.Helper()
 	err := s.store.KV.Read(t.Context(), func(r storage.KVReader) error {

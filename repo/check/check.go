@@ -28,8 +28,8 @@ type Checker struct {
 	// Others checks what a host keeps besides repositories, and calls wrong with each problem and
 	// the account that it is about, if it is about one. It runs only if all accounts are checked.
 	Others func(ctx context.Context, wrong func(did syntax.DID, what string)) error
-	// Database checks the structure below the store, besides what a storage.Checker finds. An error that is storage.ErrCorrupt is a
-	// problem. It runs only if all accounts are checked.
+	// Database checks the structure below the store, besides what a storage.Checker finds. An error
+	// that is storage.ErrCorrupt is a problem. It runs only if all accounts are checked.
 	Database func(ctx context.Context) error
 	// Now is the clock that revisions are compared with. Nil: time.Now.
 	Now func() time.Time
@@ -60,9 +60,9 @@ type Options struct {
 	From func(ctx context.Context, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error)
 	// Strict also compares what is allowed to differ: events are signed with the account's present
 	// key; each commit in the log follows from the one before it, and the last one leads to the
-	// head; there is no commit of a repository that is not there; no blob is permanent that no record
-	// refers to. That is right for a store that nobody writes to, without imports and changed keys.
-	// It needs some hundred bytes of memory for each account.
+	// head; there is no commit of a repository that is not there; no blob is permanent that no
+	// record refers to. That is right for a store that nobody writes to, without imports and
+	// changed keys. It needs some hundred bytes of memory for each account.
 	Strict bool
 	// Silent, with Strict, allows for commits that have no event.
 	Silent bool
@@ -166,8 +166,8 @@ func aheadAt(did syntax.DID, rev syntax.TID) Ahead {
 	return Ahead{did, rev, rev.Time().Add(-commit.DefaultDrift)}
 }
 
-// Ahead returns those of the accounts (nil: of all) whose revision lies in the future, and checks
-// nothing else.
+// Ahead returns the accounts whose revision lies in the future. It looks only at dids, or at all
+// accounts if dids is nil, and checks nothing else.
 func (c Checker) Ahead(ctx context.Context, dids []syntax.DID) (list []Ahead, err error) {
 	x := &run{Checker: c, opt: Options{Accounts: dids}}
 	for info, err := range x.repos(ctx) {
@@ -187,8 +187,8 @@ func (c Checker) Ahead(ctx context.Context, dids []syntax.DID) (list []Ahead, er
 	return list, nil
 }
 
-// Run checks a store. Its error is that of the check itself, which has then ended early, not of what
-// it found.
+// Run checks a store. Its error is that of the check itself, which has then ended early, not of
+// what it found.
 func (c Checker) Run(ctx context.Context, opt Options) (*Report, error) {
 	x := &run{Checker: c, opt: opt, Report: &Report{Problems: []Problem{}}}
 	if c.Store.Blobs == nil {
@@ -282,7 +282,8 @@ func (x *run) run(ctx context.Context) error {
 	return x.corrupt(x.Others(ctx, func(did syntax.DID, what string) { x.Add(BadAccount, did, "%s", what) }), BadAccount)
 }
 
-// engine asks a part of the store to check itself, if it can. The bytes of blobs are read elsewhere.
+// engine asks a part of the store to check itself, if it can. The bytes of blobs are read
+// elsewhere.
 func (x *run) engine(ctx context.Context, s storage.Store, kind Kind) error {
 	for p, err := range storage.Check(ctx, s, storage.CheckOptions{SkipBytes: true}) {
 		if err != nil {

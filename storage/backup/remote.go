@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/bucket"
 )
 
@@ -39,8 +40,12 @@ const (
 	remoteLocks       = "lock/"
 )
 
-// maxRemoteText bounds manifests and lists of unfinished backups.
-const maxRemoteText = 16 << 20
+// Bounds of what is read from a store, which may be a hostile one.
+const (
+	maxRemoteText = 4 << 20    // bytes of a manifest
+	maxSizes      = 300_000    // objects that are no blobs: more than 50,000 generations have
+	maxObjects    = 50_000_000 // objects of all kinds
+)
 
 // ErrGone: an object that a backup needs is not there, or not as it was stored.
 var ErrGone = errors.New("backup: the store has lost an object")
@@ -86,7 +91,7 @@ func pause(ctx context.Context, n int) error {
 func passing(err error) bool {
 	var final interface{ Unavailable() bool }
 	switch {
-	case errors.Is(err, bucket.ErrNoObject), errors.Is(err, ErrBadBackup), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, bucket.ErrNoObject), errors.Is(err, ErrBadBackup), errors.Is(err, storage.ErrCorrupt), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return false
 	case errors.As(err, &final):
 		return final.Unavailable()
@@ -109,12 +114,17 @@ func try(ctx context.Context, fn func() error) error {
 }
 
 // list calls fn with the objects below a name, from the first one again if the listing breaks off.
-func (r remote) list(ctx context.Context, below string, begin func(), fn func(name string, size int64)) error {
+// If there are more than so many, it fails.
+func (r remote) list(ctx context.Context, below string, most int, begin func(), fn func(name string, size int64)) error {
 	return try(ctx, func() error {
 		begin()
+		n := 0
 		for o, err := range r.b.List(ctx, r.prefix+below, "") {
 			if err != nil {
 				return err
+			}
+			if n++; n > most {
+				return fmt.Errorf("%w: there are more than %d objects below %s%s", ErrBadBackup, most, r.prefix, below)
 			}
 			fn(strings.TrimPrefix(o.Name, r.prefix), o.Size)
 		}
@@ -124,7 +134,7 @@ func (r remote) list(ctx context.Context, below string, begin func(), fn func(na
 
 // sizes are the objects below a name.
 func (r remote) sizes(ctx context.Context, below string) (m map[string]int64, err error) {
-	err = r.list(ctx, below, func() { m = make(map[string]int64) }, func(name string, size int64) { m[name] = size })
+	err = r.list(ctx, below, maxSizes, func() { m = make(map[string]int64) }, func(name string, size int64) { m[name] = size })
 	return m, err
 }
 
@@ -276,7 +286,7 @@ func (r remote) complete(ctx context.Context) (list []remoteGeneration, rest []s
 		g := remoteGeneration{name: name, objects: objects}
 		text, err := r.text(ctx, name+manifestName, size)
 		if err == nil {
-			g.m, err = decodeManifest(text)
+			g.m, err = decodeRemote(text)
 		}
 		if err != nil && !errors.Is(err, ErrBadBackup) {
 			return nil, nil, err
@@ -311,6 +321,41 @@ func decodeManifest(text []byte) (*Manifest, error) {
 	return m, nil
 }
 
+// maxManifestText bounds each text in a manifest.
+const maxManifestText = 4 << 10
+
+// isFolder is what folders of blobs are called.
+var isFolder = regexp.MustCompile(`^blobs-[0-9a-z]{1,64}/$`)
+
+// decodeRemote reads a manifest from a store: no value in it can make what uses it fail, or take more
+// memory than a manifest that was made here. What it says of lost blobs is left out.
+func decodeRemote(text []byte) (*Manifest, error) {
+	m, err := decodeManifest(text)
+	if err != nil {
+		return nil, err
+	}
+	m.LostBlobs = nil
+	for what, n := range map[string]int64{"number": int64(m.Number), "newestEvent": m.Newest, "blobs": int64(m.Blobs), "missingBlobs": int64(m.Missing), "lostBlobs": int64(m.Lost), "bytes": m.Bytes} {
+		if n < 0 || n > 1<<53 {
+			return nil, fmt.Errorf("%w: its manifest says that %s is %d", ErrBadBackup, what, n)
+		}
+	}
+	if !isFolder.MatchString(m.Folder) {
+		return nil, fmt.Errorf("%w: its manifest has blobs in %.100q", ErrBadBackup, m.Folder)
+	}
+	texts := len(m.Version) + len(m.Host) + len(m.BlobsElsewhere)
+	for name, f := range m.Files {
+		texts += len(name) + len(f.SHA256)
+		if f.Size < 0 || name == manifestName {
+			return nil, fmt.Errorf("%w: its manifest names %.100q with %d bytes", ErrBadBackup, name, f.Size)
+		}
+	}
+	if texts > maxManifestText {
+		return nil, fmt.Errorf("%w: its manifest has names of %d bytes", ErrBadBackup, texts)
+	}
+	return m, nil
+}
+
 // eachBlob calls fn with the list of a generation's blobs. It is known only at the end whether the
 // list is as it was stored.
 func (r remote) eachBlob(ctx context.Context, g remoteGeneration, fn func(remoteLine) error) error {
@@ -321,8 +366,15 @@ func (r remote) eachBlob(ctx context.Context, g remoteGeneration, fn func(remote
 	}
 	in := r.reader(ctx, g.name+listName, size)
 	defer in.Close()
-	h := sha256.New()
-	err := eachLine(io.TeeReader(in, h), fn)
+	h, last := sha256.New(), ""
+	err := eachLine(io.TeeReader(in, h), func(l remoteLine) error {
+		if l.name <= last && !l.bad {
+			return fmt.Errorf("%w: %s%s has %s after %s", ErrBadBackup, g.name, listName, l.name, last)
+		} else if !l.bad {
+			last = l.name
+		}
+		return fn(l)
+	})
 	if err == nil && hex.EncodeToString(h.Sum(nil)) != want.SHA256 {
 		err = fmt.Errorf("%w: %s%s was changed", ErrBadBackup, g.name, listName)
 	}

@@ -32,7 +32,7 @@ type store struct {
 	n    int            // requests
 	puts map[string]int // names that were put, and how often
 	// fault is asked before each request. An object that is put is stored up to keep bytes.
-	fault func(n int, op, name string) error
+	fault func(n int, op, name string) error // setFault sets it while requests are made
 	keep  func(name string, content []byte) []byte
 }
 
@@ -49,6 +49,12 @@ func (s *store) ask(op, name string) error {
 		return s.fault(s.n, op, name)
 	}
 	return nil
+}
+
+func (s *store) setFault(fault func(n int, op, name string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = fault
 }
 
 func (s *store) Put(ctx context.Context, name string, body io.Reader, size int64) error {
@@ -95,7 +101,7 @@ func (s *store) List(ctx context.Context, prefix, after string) iter.Seq2[bucket
 }
 
 // names are those of the objects below a prefix.
-func (s *store) names(t *testing.T, prefix string) (list []string) {
+func (s *store) names(t testing.TB, prefix string) (list []string) {
 	t.Helper()
 	for o, err := range s.Memory.List(t.Context(), prefix, "") {
 		if err != nil {

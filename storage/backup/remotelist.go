@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -72,5 +73,10 @@ func eachLine(in io.Reader, fn func(remoteLine) error) error {
 			return err
 		}
 	}
-	return lines.Err()
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return fmt.Errorf("%w: a list of blobs has a line without end", ErrBadBackup)
+	} else if err != nil {
+		return err
+	}
+	return nil
 }

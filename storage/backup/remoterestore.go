@@ -77,12 +77,21 @@ func (r Restore) readRemote(ctx context.Context, store remote, name, to string, 
 			return fmt.Errorf("%w: it has lost %s", ErrBadBackup, name)
 		}
 		encrypted := g.m.Encrypted && name != manifestName && name != listName
-		if err := r.readObject(ctx, store, g.name+name, size, encrypted, func(in io.Reader) error { return write(name, in) }); err != nil {
+		want, most := g.m.Files[name].Size, size
+		if name != manifestName {
+			if most = want; !encrypted && size != want || size < want {
+				return fmt.Errorf("%w: %s has %d bytes, not %d", ErrBadBackup, name, size, want)
+			}
+		}
+		err := r.readObject(ctx, store, g.name+name, size, encrypted, func(in io.Reader) error {
+			return write(name, &atMost{in: in, left: most, name: name})
+		})
+		if err != nil {
 			return badIfGone(err)
 		}
 	}
 	there := make(map[nameKey]int64)
-	err = store.list(ctx, g.m.Folder, func() { clear(there) }, func(name string, size int64) { there[keyOf(name)] = size })
+	err = store.list(ctx, g.m.Folder, maxObjects, func() { clear(there) }, func(name string, size int64) { there[keyOf(name)] = size })
 	if err != nil {
 		return err
 	}
@@ -106,6 +115,21 @@ func (r Restore) readRemote(ctx context.Context, store remote, name, to string, 
 		})
 	})
 	return work.wait(err)
+}
+
+// atMost fails when more is read than there should be, before a disk is full of it.
+type atMost struct {
+	in   io.Reader
+	left int64
+	name string
+}
+
+func (a *atMost) Read(p []byte) (int, error) {
+	n, err := a.in.Read(p)
+	if a.left -= int64(n); a.left < 0 {
+		return 0, fmt.Errorf("%w: %s is longer than it was", ErrBadBackup, a.name)
+	}
+	return n, err
 }
 
 func badIfGone(err error) error {

@@ -27,7 +27,7 @@ func SetAlarm(t time.Time) storage.KVWrite {
 	return w
 }
 
-// Alarm returns an account's alarm, as a view shows it, or the zero time.
+// Alarm returns the time of an account's alarm in a snapshot, or the zero time if it has none.
 func Alarm(ctx context.Context, r storage.Reader) (time.Time, error) {
 	b, err := r.Get(ctx, AlarmKey)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -100,9 +100,9 @@ type Alarms struct {
 func (db *DB) Run(ctx context.Context) error { return db.alarms.serve(ctx) }
 
 // FireAlarms calls all alarms that are due, waits until they have ended, but for none longer than
-// Alarms.Timeout, and returns when the next one is (the zero time: none is set). It is for hosts that
-// have a clock of their own; others use Run. Both need the index of alarms that is in Config.Shared;
-// with a Config.Directory there is FireAlarm.
+// Alarms.Timeout, and returns when the next one is (the zero time: none is set). It is for hosts
+// that have a clock of their own; others use Run. Both need the index of alarms that is in
+// Config.Shared; with a Config.Directory there is FireAlarm.
 func (db *DB) FireAlarms(ctx context.Context) (next time.Time, err error) {
 	return db.alarms.fire(ctx)
 }

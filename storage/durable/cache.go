@@ -48,9 +48,9 @@ func (db *DB) acquire(ctx context.Context, did syntax.DID, create bool) (*object
 			o.users = 1
 			db.open[did] = o
 			db.users.Add(1)
-			shut := db.surplus()
+			toClose := db.surplus()
 			db.mu.Unlock()
-			db.finishClose(shut)
+			db.finishClose(toClose)
 			return db.start(ctx, o, create)
 		}
 		if o.is(closing) {
@@ -81,7 +81,7 @@ func (db *DB) acquire(ctx context.Context, did syntax.DID, create bool) (*object
 		}
 		db.release(o)
 		if create && errors.Is(err, storage.ErrNotFound) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			continue // the one who tried did not want to make it, or had no time
+			continue // the other caller did not want to create the object, or its context has ended
 		}
 		return nil, err
 	}
@@ -118,30 +118,30 @@ func (db *DB) release(o *object) {
 	defer db.users.Done()
 	db.mu.Lock()
 	o.users--
-	var shut []*object
+	var toClose []*object
 	if o.users == 0 && o.openErr == nil {
 		db.idle.append(o)
 		if o.isEmpty() {
-			shut = append(shut, db.beginClose(o))
+			toClose = append(toClose, db.beginClose(o))
 		}
-		shut = append(shut, db.surplus()...)
+		toClose = append(toClose, db.surplus()...)
 	}
 	db.mu.Unlock()
-	db.finishClose(shut)
+	db.finishClose(toClose)
 }
 
 // surplus takes idle objects out of use if too many are open. The caller holds
 // db.mu, and then calls finishClose.
-func (db *DB) surplus() (shut []*object) {
+func (db *DB) surplus() (toClose []*object) {
 	for len(db.open)-db.closing > db.cfg.MaxOpen {
 		o := db.idle.first()
 		if o == nil {
 			break
 		}
-		shut = append(shut, db.beginClose(o))
+		toClose = append(toClose, db.beginClose(o))
 		db.stats.Hibernated++
 	}
-	return shut
+	return toClose
 }
 
 // beginClose takes an idle object out of use. The caller holds db.mu.
@@ -156,8 +156,7 @@ func (db *DB) beginClose(o *object) *object {
 // finishClose closes objects that were taken out of use.
 func (db *DB) finishClose(list []*object) {
 	for _, o := range list {
-		// The object is at rest and all of it on disk, so an error is of no
-		// consequence.
+		// All of the object is on disk, so an error loses nothing.
 		_ = db.closeStore(o)
 		db.forget(o)
 	}
@@ -182,14 +181,14 @@ func (db *DB) closeStore(o *object) error {
 	return err
 }
 
-// enter waits for an object's turn, in which nobody else writes to it or begins a
-// view, and completes its last change. The caller leaves it.
-func (db *DB) enter(ctx context.Context, o *object) error {
-	if err := o.enter(ctx); err != nil {
+// lockSettled waits for an object's turn and completes the object's last change. During a turn
+// nobody else writes to the object or begins a view. The caller calls unlock.
+func (db *DB) lockSettled(ctx context.Context, o *object) error {
+	if err := o.lock(ctx); err != nil {
 		return err
 	}
 	if err := db.settle(ctx, o); err != nil {
-		o.leave()
+		o.unlock()
 		return err
 	}
 	return nil
@@ -202,10 +201,10 @@ func (db *DB) with(ctx context.Context, did syntax.DID, create bool, fn func(*ob
 		return err
 	}
 	defer db.release(o)
-	if err := db.enter(ctx, o); err != nil {
+	if err := db.lockSettled(ctx, o); err != nil {
 		return err
 	}
-	defer o.leave()
+	defer o.unlock()
 	return fn(o)
 }
 

@@ -25,8 +25,8 @@ func newCore() *core {
 	return &core{turn: make(chan struct{}, 1), views: make(map[*snapshot]struct{})}
 }
 
-// enter waits for the turn.
-func (c *core) enter(ctx context.Context) error {
+// lock waits for the turn. The caller calls unlock.
+func (c *core) lock(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -38,8 +38,8 @@ func (c *core) enter(ctx context.Context) error {
 	}
 }
 
-// leave ends a turn.
-func (c *core) leave() { <-c.turn }
+// unlock ends a turn.
+func (c *core) unlock() { <-c.turn }
 
 // get reads a value as it is now.
 func (c *core) get(key string) ([]byte, error) {

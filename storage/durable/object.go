@@ -21,8 +21,8 @@ type object struct {
 	openErr    error         // set before ready is closed
 	ready      chan struct{} // closed when store is there, or is not to be
 
-	// What follows belongs to who has the turn, and is known, as account.state is, while the object
-	// is settled or owing.
+	// Only the holder of the turn uses these fields. Like account.state, they are valid while the
+	// object is settled or owing.
 	listed storage.Head // the head in the directory
 	mark   uint64       // number of the last outbox that was delivered; 0: none
 }

@@ -19,8 +19,9 @@ import (
 //	   ▼
 //	  gone ◀── closing ◀── unknown, doubtful, owing, settled
 //
-// The table says what each step means. While the object is open, its phase belongs to who has the
-// turn; in opening, closing and gone nobody has, and it changes with DB.mu held.
+// The table transitions says when each change happens. While the object is open, only the holder of
+// the turn changes its phase. In opening, closing and gone nobody holds the turn, and the phase
+// changes with DB.mu held.
 type phase uint32
 
 const (
@@ -37,7 +38,7 @@ var phaseNames = [...]string{"opening", "unknown", "settled", "owing", "doubtful
 
 func (p phase) String() string { return phaseNames[p] }
 
-// transitions are all that there are.
+// transitions lists all allowed changes of phase.
 var transitions = map[phase][]phase{
 	opening: {
 		unknown, // the store is open
@@ -71,7 +72,8 @@ type phases struct{ now atomic.Uint32 }
 
 func (p *phases) is(is phase) bool { return phase(p.now.Load()) == is }
 
-// to goes on to another phase. A way that is not in the table is a mistake in this package.
+// to changes the phase. It panics if the change is not in the table, which would be a bug of this
+// package.
 func (p *phases) to(next phase) {
 	if from := phase(p.now.Swap(uint32(next))); !slices.Contains(transitions[from], next) {
 		panic(fmt.Sprintf("durable: an object goes from %v to %v", from, next))

@@ -78,7 +78,7 @@ func (db repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[s
 	defer func() {
 		o.turn <- struct{}{}
 		delete(o.staging, s.set)
-		o.leave()
+		o.unlock()
 		_ = sweep(ctx, db, did)
 	}()
 	if err := s.stage(ctx, records); err != nil {

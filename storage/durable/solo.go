@@ -180,10 +180,10 @@ func (s *Solo) turnOf(ctx context.Context, fn func() error) error {
 		return err
 	}
 	defer s.release()
-	if err := s.enter(ctx); err != nil {
+	if err := s.lock(ctx); err != nil {
 		return err
 	}
-	defer s.leave()
+	defer s.unlock()
 	if s.is(doubtful) {
 		if err := s.reopen(func() (Object, error) { return s.open(ctx) }); err != nil {
 			return fmt.Errorf("durable: open the object again: %w", err)

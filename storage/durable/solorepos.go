@@ -100,7 +100,7 @@ func (s soloRepos) Replace(ctx context.Context, did syntax.DID, records iter.Seq
 		if b := s.busy[did]; b != nil {
 			delete(b.staging, staged.set)
 		}
-		s.leave()
+		s.unlock()
 		_ = s.sweepAll(ctx)
 	}()
 	if err := staged.stage(ctx, records); err != nil {

@@ -13,34 +13,35 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Config has what a database can be told. The zero value works.
+// Config has the settings of a DB. The zero value works.
 type Config struct {
 	// Schema is where the tables are: a schema of the database, which is created if need be. Hosts
 	// that share it are nodes of one host. Empty: the search_path of the connection string, which
 	// then has one name, or "pdskit".
 	Schema string
-	// Name is shown as that of the process's connections, in pg_stat_activity and to the operator of a
-	// newer version who has to stop this process first: up to 50 bytes. Empty: "pdskit".
+	// Name is shown as that of the process's connections, in pg_stat_activity and to the operator
+	// of a newer version who has to stop this process first: up to 50 bytes. Empty: "pdskit".
 	Name string
-	// Replica is the connection string of a standby that answers queries, for [DB.Lagging]. Empty: there is none.
+	// Replica is the connection string of a standby that answers queries, for [DB.Lagging]. Empty:
+	// there is none.
 	Replica string
 	// Readers bounds the connections for Views and for reading keys and events; what comes beyond
-	// waits. A function passed to View or Read that itself calls View or Read needs two. There are at
-	// most eleven more for other purposes. 0: 16.
+	// waits. A function passed to View or Read that itself calls View or Read needs two. There are
+	// at most eleven more for other purposes. 0: 16.
 	Readers int
-	// Wait bounds how long a call waits for a free connection, for a server that does not answer, and
-	// for the outcome of what it was doing when the connection broke. Then the error is
+	// Wait bounds how long a call waits for a free connection, for a server that does not answer,
+	// and for the outcome of what it was doing when the connection broke. Then the error is
 	// storage.ErrBusy, or ErrUnknown. 0: 10 seconds.
 	Wait time.Duration
 	// Timeout bounds how long a transaction that writes waits for a lock, and how long it may stand
-	// still; each of its statements has twice as long, and one that reads five times. So a node that
-	// is paused or cut off holds up the others for some Timeouts at most. 0: 2 seconds.
+	// still; each of its statements has twice as long, and one that reads five times. So a node
+	// that is paused or cut off holds up the others for some Timeouts at most. 0: 2 seconds.
 	Timeout time.Duration
 	// Idle bounds how long the function of a View or Read may do something else than to read. Then
 	// the server ends its snapshot, and it cannot read on. 0: one minute.
 	Idle time.Duration
-	// Poll is how often the log is looked at for events of other nodes, behind notifications. 0: one
-	// second.
+	// Poll is how often the log is looked at for events of other nodes, behind notifications. 0:
+	// one second.
 	Poll time.Duration
 	// Partition is how much time, in sequence numbers, each new partition of the event log spans.
 	// Trim deletes whole partitions. 0: 6 hours.
@@ -53,7 +54,8 @@ type Config struct {
 	// lost what it had acknowledged, as after a failover to a standby that lagged. Numbers go on
 	// beyond those that were served all the same.
 	Behind func(newest, served int64)
-	// SnapshotTime is after how much time a snapshot of the whole store ends by itself. 0: one hour.
+	// SnapshotTime is after how much time a snapshot of the whole store ends by itself. 0: one
+	// hour.
 	SnapshotTime time.Duration
 	// Now is the clock, for sequence numbers and expiry. Nil: time.Now.
 	Now func() time.Time
@@ -116,9 +118,10 @@ type DB struct {
 // Open connects to a server, PostgreSQL 14 or later, and makes the schema or brings it up to date.
 // A schema that a newer version of this package has made gives a *VersionError.
 //
-// The URL is a connection string as in libpq: postgres://user:password@host/database?sslmode=verify-full,
-// or keywords and values. With several hosts and target_session_attrs=read-write, connections
-// go to the one that is the primary. Poolers must work per session.
+// The URL is a connection string as in libpq:
+// postgres://user:password@host/database?sslmode=verify-full, or keywords and values. With several
+// hosts and target_session_attrs=read-write, connections go to the one that is the primary. Poolers
+// must work per session.
 func Open(ctx context.Context, url string, cfg Config) (*DB, error) {
 	cfg.setDefaults()
 	db := &DB{cfg: cfg, known: len(versions), kvTurn: make(chan struct{}, 1), changed: make(chan struct{}), notify: make(chan struct{}, 1)}
@@ -263,7 +266,7 @@ func (db *DB) start(ctx context.Context) error {
 	background, cancel := context.WithCancel(context.Background())
 	db.stop = cancel
 	db.work.Go(func() { db.listen(background) })
-	db.work.Go(func() { db.tell(background) })
+	db.work.Go(func() { db.notifyNodes(background) })
 	return nil
 }
 

@@ -183,8 +183,8 @@ func (b *Bucket) deleteEach(ctx context.Context, names []string) error {
 	return context.Cause(ctx)
 }
 
-// Abort implements bucket.Aborter: it aborts multipart uploads. A store that cannot list them has
-// none left.
+// Abort implements bucket.Aborter: it aborts multipart uploads. If the store does not support
+// listing them, Abort assumes that there are none.
 func (b *Bucket) Abort(ctx context.Context, prefix string, t time.Time) (n int, err error) {
 	in := &s3.ListMultipartUploadsInput{Bucket: &b.name, Prefix: &prefix}
 	for {

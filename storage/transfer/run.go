@@ -27,7 +27,7 @@ func (m *Mover) Copy(ctx context.Context) error {
 		return err
 	}
 	if m.mark.State != loading {
-		return m.cannot()
+		return m.wrongState()
 	}
 	if err := m.copyAll(ctx); err != nil {
 		return err
@@ -36,13 +36,14 @@ func (m *Mover) Copy(ctx context.Context) error {
 	return err
 }
 
-func (m *Mover) cannot() error {
+// wrongState is the error of a step that the target's state does not allow.
+func (m *Mover) wrongState() error {
 	return fmt.Errorf("transfer: the target is %q: finish the move", m.mark.State)
 }
 
 // reopen lets the source take writes again, unless that is for another Mover to say.
 func (m *Mover) reopen(ctx context.Context) error {
-	if err := m.mine(ctx); err != nil {
+	if err := m.checkOwner(ctx); err != nil {
 		return err
 	}
 	if err := m.from.Watch(ctx, m.note.String()); err != nil {
@@ -107,7 +108,7 @@ func (m *Mover) catchUp(ctx context.Context) (n int, err error) {
 
 // round copies what was noted, and the newest events.
 func (m *Mover) round(ctx context.Context) (n int, err error) {
-	if err := m.mine(ctx); err != nil {
+	if err := m.checkOwner(ctx); err != nil {
 		return 0, err
 	}
 	var list []storage.Changed
@@ -189,10 +190,10 @@ func (m *Mover) finish(ctx context.Context) error {
 		}
 	}
 	if m.mark.State == givenUp {
-		return m.cannot()
+		return m.wrongState()
 	}
 	m.phase(Done)
-	return m.leave(ctx)
+	return m.handOver(ctx)
 }
 
 // prepare copies and verifies while the source is in use.
@@ -225,7 +226,7 @@ func (m *Mover) prepare(ctx context.Context) error {
 // source is opened again.
 func (m *Mover) cutOver(ctx context.Context) (err error) {
 	m.phase(Finishing)
-	if err := m.mine(ctx); err != nil {
+	if err := m.checkOwner(ctx); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -249,9 +250,9 @@ func (m *Mover) cutOver(ctx context.Context) (err error) {
 		return err
 	}
 	if m.cfg.OnlyBlobs {
-		return nil // the source itself says so: see leave
+		return nil // the source itself says so: see handOver
 	}
-	if err := m.mine(ctx); err != nil {
+	if err := m.checkOwner(ctx); err != nil {
 		return err
 	}
 	k := m.mark
@@ -266,9 +267,9 @@ func (m *Mover) cutOver(ctx context.Context) (err error) {
 	return nil
 }
 
-// leave says at the source that the target has taken its place.
-func (m *Mover) leave(ctx context.Context) error {
-	if err := m.mine(ctx); err != nil {
+// handOver notes at the source that the target has replaced the source.
+func (m *Mover) handOver(ctx context.Context) error {
+	if err := m.checkOwner(ctx); err != nil {
 		return err
 	}
 	n := m.note

@@ -138,7 +138,7 @@ func (m *Mover) marks() storage.KV {
 func (m *Mover) setMark(ctx context.Context, k mark) error {
 	err := setMark(ctx, m.marks(), m.mark, k)
 	if errors.Is(err, ErrTaken) {
-		err = errors.Join(m.mine(ctx), err)
+		err = errors.Join(m.checkOwner(ctx), err)
 	}
 	if err == nil {
 		m.mark = k
@@ -166,8 +166,8 @@ func (m *Mover) takeOver(ctx context.Context) error {
 	return nil
 }
 
-// mine returns ErrTakenOver if another Mover has taken over, or the move was given up.
-func (m *Mover) mine(ctx context.Context) error {
+// checkOwner returns ErrTakenOver if another Mover has taken over, or the move was given up.
+func (m *Mover) checkOwner(ctx context.Context) error {
 	w, err := m.from.Watched(ctx)
 	if err != nil {
 		return err

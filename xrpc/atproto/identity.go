@@ -95,7 +95,7 @@ func IdentityError(err error) error {
 	is := func(targets ...error) bool {
 		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 	}
-	var told *identity.PLCError
+	var perr *identity.PLCError
 	switch {
 	case err == nil, errors.Is(err, context.Canceled):
 		return err
@@ -107,8 +107,8 @@ func IdentityError(err error) error {
 		return &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorDIDNotFound, Message: "Unable to resolve DID"}
 	case is(identity.ErrInvalid, identity.ErrMethod):
 		return xrpc.InvalidRequest("This identifier cannot be resolved here")
-	case errors.As(err, &told):
-		return xrpc.InvalidRequest("The PLC directory refused: %s", told.Message)
+	case errors.As(err, &perr):
+		return xrpc.InvalidRequest("The PLC directory refused: %s", perr.Message)
 	case is(identity.ErrOperation, identity.ErrSignature, identity.ErrOrder, identity.ErrLateRecovery, identity.ErrGenesis):
 		return xrpc.InvalidRequest("Invalid operation: %s", strings.TrimPrefix(err.Error(), "identity: "))
 	case is(identity.ErrDocument, identity.ErrMismatch, identity.ErrAmbiguous, identity.ErrTooLarge, identity.ErrAddress, identity.ErrLog):

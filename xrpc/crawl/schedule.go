@@ -98,9 +98,9 @@ func (s *schedule) done(reason Reason, now time.Time, err error) (retry time.Tim
 		return retry
 	}
 	wait := min(s.soon<<s.failed, s.interval)
-	var told *xrpc.Error
-	if errors.As(err, &told) {
-		wait = max(wait, min(told.RetryAfter(now), maxWait))
+	var xerr *xrpc.Error
+	if errors.As(err, &xerr) {
+		wait = max(wait, min(xerr.RetryAfter(now), maxWait))
 	}
 	s.notBefore = now.Add(wait)
 	if s.failed++; s.failed >= maxTries {

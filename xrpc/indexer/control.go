@@ -64,7 +64,7 @@ func (ix *Indexer) Track(ctx context.Context, did syntax.DID) error {
 		}
 		d.a.Tracked, d.changed = true, true
 		if d.a.Version == 0 {
-			d.a.State, d.a.Active, d.told = Pending, true, true
+			d.a.State, d.a.Active, d.notify = Pending, true, true
 		}
 		if d.a.State == Pending && d.a.Active {
 			d.due(ix.now())

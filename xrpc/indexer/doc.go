@@ -1,5 +1,5 @@
-// Package indexer keeps a copy of other hosts' records in an application's own store, and keeps it
-// right: for AppViews, feeds, search, bots, archives.
+// Package indexer keeps a verified, current copy of other hosts' records in an application's own
+// store. It is for AppViews, feeds, search, bots and archives.
 //
 // An [Indexer] follows hosts, relays, or the log of a store in the same process. It reads the
 // repositories of the accounts in its [Scope] from their hosts, verifies them, and gives their
@@ -14,31 +14,33 @@
 // # Exactly once
 //
 // A [Sink] carries out a [Change] in one transaction: the effects of the operations on the
-// application's rows, the CID of each record, and the account's revision. What comes again after a
-// crash is recognised by the revision, and a repository that is read again is compared with the
-// CIDs. So the effect of an operation happens once, whenever the process dies. The position in a
-// stream is stored later than the effects of what it covers, never earlier.
+// application's rows, the CID of each record, and the account's revision. The revision identifies
+// commits that arrive again after a crash, and a repository that is read again is compared with the
+// CIDs. So each operation takes effect once, whenever the process dies. The position in a stream is
+// stored after the effects of all events up to it, never before.
 //
 // Operations of one account are applied in order, those of different accounts in parallel.
 //
 // # Repair
 //
-// An account that does not follow from its events is read again: after a lost event, a #sync, a
-// commit that does not verify, or a pause that was longer than what a stream keeps. The indexer
-// asks for what has changed since the revision that it has. It knows the paths and CIDs of all
-// records, so it computes the old tree, and proves the new one from the difference. If that is not
-// possible, it reads the whole repository. Either way the sink gets what differs: also deletions.
+// If events do not lead from one state of an account to the next, the account's repository is read
+// again. Causes are a lost event, a #sync, a commit that does not verify, or a pause longer than
+// the stream's history. The indexer asks for the changes since the revision that it has. From the
+// paths and CIDs of all records it computes the old tree, and with the difference it proves the new
+// one. If that is not possible, it reads the whole repository. Either way the sink gets the
+// differences, deletions included.
 //
 // # What is not trusted
 //
 // Repositories and commits must be signed by the key of the account's DID document. Events of a PDS
 // count for the accounts that it hosts now. A relay is trusted to tell the status of accounts, and
-// nothing else: its own takedowns and suspensions stand until it lifts them, for all else the PDS
-// decides when the account is read. A repository that fails is not used in part, and is read again
-// later; the error is in [Account.Error].
+// nothing else: its own takedowns and suspensions hold until it lifts them. Any other status is
+// decided by the PDS when the account is read. If a repository does not verify, no part of it is
+// used, and it is read again later; the error is in [Account.Error].
 //
-// Hosts are treated kindly: one or two downloads at a time from each, pauses as long as they ask
-// for, and longer ones after each failure. A host that fails, stalls or lies delays nobody else.
+// The load on hosts is bounded: one or two downloads at a time from each, pauses as long as the
+// host asks for, and longer ones after each failure. A host that fails, stalls or lies delays
+// nobody else.
 //
 // Package sqlindex has a sink over database/sql.
 package indexer

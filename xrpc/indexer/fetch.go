@@ -231,10 +231,10 @@ func (r *run) fetchFailed(ctx context.Context, did syntax.DID, cause error) {
 		}
 		return
 	}
-	var told *xrpc.Error
+	var xerr *xrpc.Error
 	switch {
-	case errors.As(cause, &told) && gone[told.Name] != "":
-		r.status(d, false, gone[told.Name])
+	case errors.As(cause, &xerr) && gone[xerr.Name] != "":
+		r.status(d, false, gone[xerr.Name])
 		d.a.Error = shorten(cause)
 		if d.a.Status != commit.Deleted {
 			// An event says when it is back; if it has moved, that may have been missed.
@@ -243,10 +243,10 @@ func (r *run) fetchFailed(ctx context.Context, did syntax.DID, cause error) {
 		}
 	case errors.Is(cause, identity.ErrTombstoned):
 		r.status(d, false, commit.Deleted)
-	case errors.As(cause, &told) && told.Name == "RepoNotFound" && d.a.Tries+1 >= triesToDelete && d.a.State != Pending:
+	case errors.As(cause, &xerr) && xerr.Name == "RepoNotFound" && d.a.Tries+1 >= triesToDelete && d.a.State != Pending:
 		r.status(d, false, commit.Deleted)
 		d.a.Error = shorten(cause)
-	case errors.As(cause, &told) && told.Status == http.StatusTooManyRequests:
+	case errors.As(cause, &xerr) && xerr.Status == http.StatusTooManyRequests:
 		// That is about the host, which is left alone for a while.
 		d.a.Error = shorten(cause)
 		d.a.Due = r.Now().Add(jitter(2 * time.Second))
@@ -346,9 +346,9 @@ func hostError(ctx context.Context, err error) bool {
 	if err == nil || ctx.Err() != nil {
 		return false
 	}
-	var told *xrpc.Error
-	if errors.As(err, &told) {
-		return told.Status >= 500 || told.Status == http.StatusTooManyRequests
+	var xerr *xrpc.Error
+	if errors.As(err, &xerr) {
+		return xerr.Status >= 500 || xerr.Status == http.StatusTooManyRequests
 	}
 	return errors.Is(err, errDownload)
 }

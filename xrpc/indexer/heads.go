@@ -100,13 +100,13 @@ func (f *fetch) withheld(ctx context.Context) error {
 		limited, done := context.WithTimeout(ctx, relayTimeout)
 		out, err := api.SyncGetRepoStatus(limited, &xrpc.Client{Host: s.url, HTTP: s.HTTP, Retries: -1}, api.SyncGetRepoStatusParams{DID: a.DID})
 		done()
-		var told *xrpc.Error
+		var xerr *xrpc.Error
 		switch {
 		case err == nil:
 			if name := withheldNames[out.Status]; !out.Active && name != "" {
 				return fmt.Errorf("the relay %s withholds it: %w", s.url, &xrpc.Error{Status: 400, Name: name})
 			}
-		case !a.Active && (!errors.As(err, &told) || told.Status >= 500 && told.Status != 501 || told.Status == 429):
+		case !a.Active && (!errors.As(err, &xerr) || xerr.Status >= 500 && xerr.Status != 501 || xerr.Status == 429):
 			return fmt.Errorf("the relay %s does not say whether the account is active: %w", s.url, err)
 		}
 	}

@@ -89,9 +89,9 @@ func (h *hosts) release(name string, failed bool, err error) {
 	}
 	x.fails++
 	pause := backoff(x.fails, time.Second, maxHostPause)
-	var told *xrpc.Error
-	if errors.As(err, &told) {
-		if asked := min(told.RetryAfter(h.now()), maxAsked); asked > 0 {
+	var xerr *xrpc.Error
+	if errors.As(err, &xerr) {
+		if asked := min(xerr.RetryAfter(h.now()), maxAsked); asked > 0 {
 			pause = asked + jitter(asked/10+time.Second)
 		}
 	}

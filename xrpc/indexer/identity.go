@@ -62,7 +62,7 @@ func (r *run) identity(ctx context.Context, d *draft, m *commit.Identity) error 
 	}
 	host := d.a.Host
 	if _, err := r.lookUp(ctx, d); err != nil {
-		return r.doubt(ctx, d, err)
+		return r.checkLater(ctx, d, err)
 	}
 	if d.a.Host != host || d.a.Tries > 0 { // what it wrote elsewhere, or where it could be read no more
 		d.due(r.Now())
@@ -87,7 +87,7 @@ func (r *run) lookUp(ctx context.Context, d *draft) (*identity.Document, error) 
 	if r.Handles {
 		var id *identity.Identity
 		var err error
-		r.lanes.wait(ctx, func() { id, err = r.Identity.Lookup(ctx, syntax.AtIdentifier(d.a.DID)) })
+		r.lanes.withoutSlot(ctx, func() { id, err = r.Identity.Lookup(ctx, syntax.AtIdentifier(d.a.DID)) })
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +104,7 @@ func (r *run) lookUp(ctx context.Context, d *draft) (*identity.Document, error) 
 	host, _ := doc.PDS()
 	if d.a.Host != host || d.a.Handle != handle {
 		d.a.Host, d.a.Handle = host, handle
-		d.told, d.changed = true, true
+		d.notify, d.changed = true, true
 	}
 	return doc, nil
 }

@@ -69,8 +69,9 @@ type laneKey struct{}
 // inLane returns a context for what a lane runs.
 func inLane(ctx context.Context) context.Context { return context.WithValue(ctx, laneKey{}, true) }
 
-// wait runs f, which waits for others, without the slot of a lane, if ctx is that of one.
-func (l *lanes) wait(ctx context.Context, f func()) {
+// withoutSlot runs f, which waits for other work. If ctx is a lane's context, the lane gives up its
+// slot meanwhile.
+func (l *lanes) withoutSlot(ctx context.Context, f func()) {
 	if ctx.Value(laneKey{}) == nil {
 		f()
 		return

@@ -68,8 +68,8 @@ func (s *source) listWhenAsked(ctx context.Context) {
 				s.Log.Warn("the accounts could not be listed", "source", s.name, "error", err)
 			}
 			wait := backoff(tries, time.Second, time.Hour)
-			if told := (*xrpc.Error)(nil); errors.As(err, &told) {
-				wait = max(wait, min(told.RetryAfter(s.Now()), maxAsked))
+			if xerr := (*xrpc.Error)(nil); errors.As(err, &xerr) {
+				wait = max(wait, min(xerr.RetryAfter(s.Now()), maxAsked))
 			}
 			sleep(ctx, wait)
 		}
@@ -104,8 +104,8 @@ func (s *source) list(ctx context.Context) error {
 	}
 	for _, collection := range sc.Signal {
 		err := s.listByCollection(ctx, sc, c, syntax.NSID(collection))
-		var told *xrpc.Error
-		if errors.As(err, &told) && told.Status >= 400 && told.Status != http.StatusTooManyRequests && (told.Status < 500 || told.Status == 501) {
+		var xerr *xrpc.Error
+		if errors.As(err, &xerr) && xerr.Status >= 400 && xerr.Status != http.StatusTooManyRequests && (xerr.Status < 500 || xerr.Status == 501) {
 			return s.listRepos(ctx, sc, c, true) // a PDS need not have that method
 		}
 		if err != nil {
@@ -434,7 +434,7 @@ func (r *run) sweep(ctx context.Context, sc *scope, all bool) error {
 	if sc.lists() {
 		for _, s := range r.sources {
 			s.mu.Lock()
-			s.doubt(false)
+			s.markIncomplete(false)
 			connected := s.connected
 			s.mu.Unlock()
 			if connected {

@@ -17,7 +17,7 @@ type draft struct {
 	a       Account
 	ops     []Op
 	size    int
-	told    bool
+	notify  bool
 	changed bool
 	wake    bool // the account is due now
 }
@@ -41,7 +41,7 @@ func (d *draft) due(at time.Time) {
 }
 
 func (d *draft) change() *Change {
-	return &Change{Before: d.before, Account: d.a, Ops: d.ops, Told: d.told}
+	return &Change{Before: d.before, Account: d.a, Ops: d.ops, Told: d.notify}
 }
 
 // tasks does tasks of an account. Whatever happens, events end only when their effects are stored.
@@ -105,7 +105,7 @@ func (r *run) store(ctx context.Context, d *draft) error {
 	// A fault of the database passes. What only the stream says, as the status of an account, is
 	// not to be given up for it.
 	tries := 2
-	if d.told {
+	if d.notify {
 		tries = 8
 	}
 	for delay := 50 * time.Millisecond; ; delay = min(2*delay, 10*time.Second) {
@@ -120,13 +120,13 @@ func (r *run) store(ctx context.Context, d *draft) error {
 		case ctx.Err() != nil, errors.Is(err, ErrConflict):
 			return err
 		}
-		if tries--; tries <= 0 && (len(d.ops) > 0 || d.told) {
+		if tries--; tries <= 0 && (len(d.ops) > 0 || d.notify) {
 			if ok, markErr := r.refused(ctx, d, err); ok || errors.Is(markErr, ErrConflict) {
 				return markErr
 			}
 		}
 		r.sinkFailed(err)
-		r.lanes.wait(ctx, func() { sleep(ctx, delay) })
+		r.lanes.withoutSlot(ctx, func() { sleep(ctx, delay) })
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -250,7 +250,7 @@ func (r *run) commit(ctx context.Context, d *draft, it *item, e *commit.Event) e
 			d.a.Signaled = a.Signaled
 			r.addLater(d, sc, it.src)
 		}
-		return r.doubt(ctx, d, err)
+		return r.checkLater(ctx, d, err)
 	}
 	if signaled {
 		d.a.Signaled = true
@@ -288,7 +288,7 @@ func (r *run) add(d *draft, sc *scope, s *source) {
 	if s != nil && s.Host != "" {
 		d.a.Host = s.url
 	}
-	d.told, d.changed = true, true
+	d.notify, d.changed = true, true
 	d.due(r.Now())
 }
 
@@ -312,7 +312,7 @@ func (r *run) verified(ctx context.Context, d *draft, s *source, e *commit.Event
 		d.due(r.Now())
 		return nil
 	case err != nil:
-		return r.doubt(ctx, d, err)
+		return r.checkLater(ctx, d, err)
 	}
 	if first { // nothing was there before
 		d.a.State, d.a.Due, d.a.Read = Synchronized, time.Time{}, r.Now()
@@ -362,12 +362,12 @@ func (r *run) sooner(d *draft) {
 	}
 }
 
-// checkPause is the time between two looks at a repository for no good reason.
+// checkPause is the least time between two readings that checkLater causes.
 const checkPause = time.Minute
 
-// doubt notes that an event of a known account is not believed. What the repository has is right,
-// so it is looked at, but not more often than once a minute for that reason.
-func (r *run) doubt(ctx context.Context, d *draft, cause error) error {
+// checkLater handles an event of a known account that is not believed: the account's repository,
+// which is authoritative, is read again, at most once a minute for this reason.
+func (r *run) checkLater(ctx context.Context, d *draft, cause error) error {
 	if ctx.Err() != nil || errors.Is(cause, errForeign) { // another host must not be able to cause work
 		return cause
 	}
@@ -395,7 +395,7 @@ func (r *run) sync(ctx context.Context, d *draft, it *item, m *commit.Sync) erro
 		if passes(err) && d.a.Version == 0 {
 			r.addLater(d, sc, it.src)
 		}
-		return r.doubt(ctx, d, err)
+		return r.checkLater(ctx, d, err)
 	}
 	if d.a.Version == 0 && d.a.State == "" {
 		r.add(d, sc, it.src)
@@ -420,7 +420,7 @@ func (r *run) sync(ctx context.Context, d *draft, it *item, m *commit.Sync) erro
 	case errors.Is(err, commit.ErrStale):
 		return nil
 	case err != nil:
-		return r.doubt(ctx, d, err)
+		return r.checkLater(ctx, d, err)
 	case next == last:
 		return nil
 	case next.Data == last.Data: // another commit of the same records
@@ -445,7 +445,7 @@ func (r *run) account(ctx context.Context, d *draft, it *item, m *commit.Account
 	if err := r.speaksFor(ctx, it.src, m.DID); err != nil {
 		gone := errors.Is(err, identity.ErrTombstoned) || errors.Is(err, identity.ErrNotFound)
 		if !gone || m.Active || d.a.Host != it.src.url {
-			return r.doubt(ctx, d, err)
+			return r.checkLater(ctx, d, err)
 		}
 	}
 	if d.a.Version == 0 && d.a.State == "" {
@@ -470,7 +470,7 @@ func (r *run) status(d *draft, active bool, status string) {
 		return
 	}
 	d.a.Active, d.a.Status = active, status
-	d.told, d.changed = true, true
+	d.notify, d.changed = true, true
 	switch {
 	case active: // it may have written silently
 		if d.a.State == Synchronized {
@@ -498,7 +498,7 @@ func (r *run) unreadable(ctx context.Context, d *draft, it *item, m *unreadable)
 		return m.err
 	}
 	if err := r.speaksFor(ctx, it.src, m.DID); err != nil {
-		return r.doubt(ctx, d, err)
+		return r.checkLater(ctx, d, err)
 	}
-	return r.doubt(ctx, d, m.err)
+	return r.checkLater(ctx, d, m.err)
 }

@@ -78,8 +78,8 @@ func (f *fetch) get(ctx context.Context, client *xrpc.Client, since syntax.TID, 
 		}()
 		resp, err := client.Get(limited, api.SyncGetRepoNSID, q)
 		if err != nil {
-			var told *xrpc.Error
-			if errors.As(err, &told) {
+			var xerr *xrpc.Error
+			if errors.As(err, &xerr) {
 				return err
 			}
 			return downloadError(err)
@@ -229,7 +229,7 @@ func (f *fetch) finish(ctx context.Context, next commit.State, ops []Op) (err er
 		d := f.d
 		d.ops = ops
 		if !d.a.Active { // its host gives it out
-			d.a.Active, d.a.Status, d.told = true, "", true
+			d.a.Active, d.a.Status, d.notify = true, "", true
 		}
 		d.a.State, d.a.Rev, d.a.Data, d.a.Filter = Synchronized, next.Rev, next.Data, f.sc.records.text
 		d.a.Due, d.a.Read, d.a.Tries, d.a.Error, d.changed = time.Time{}, f.Now(), 0, "", true
@@ -389,7 +389,7 @@ func (f *fetch) remove(ctx context.Context, state State) error {
 		return err
 	}
 	f.d.a.State, f.d.a.Rev, f.d.a.Data, f.d.a.Due, f.d.a.Tries = state, "", noCID, time.Time{}, 0
-	f.d.told = state == Removed
+	f.d.notify = state == Removed
 	return f.put(ctx)
 }
 

@@ -46,22 +46,22 @@ type source struct {
 	name string
 	url  string // empty: local
 
-	mu        sync.Mutex
-	open      list.List // of *item: events that are not done yet, in their order
-	done      int64     // all events up to this number are done
-	listed    bool      // all accounts that the source had when it was new are known
-	unsure    bool      // events may have been missed: known accounts are to be compared with their hosts
-	asked     int       // how often a list was asked for
-	stuck     int       // how often in a row the next frame could not be read; whoever reads the stream has it
-	told      bool      // by this connection that events were missed; whoever reads the stream has it
-	stored    string    // position
-	connected bool
-	err       error
-	newest    int64
-	newestAt  time.Time
-	relist    chan struct{}
-	slots     chan struct{} // bounds the events that are under way
-	room      *budget
+	mu             sync.Mutex
+	open           list.List // of *item: events that are not done yet, in their order
+	done           int64     // all events up to this number are done
+	listed         bool      // all accounts that the source had when it was new are known
+	unsure         bool      // events may have been missed: known accounts are to be compared with their hosts
+	asked          int       // how often a list was asked for
+	stuck          int       // how often in a row the next frame could not be read; whoever reads the stream has it
+	reportedMissed bool      // by this connection that events were missed; whoever reads the stream has it
+	stored         string    // position
+	connected      bool
+	err            error
+	newest         int64
+	newestAt       time.Time
+	relist         chan struct{}
+	slots          chan struct{} // bounds the events that are under way
+	room           *budget
 }
 
 // item is an event that is under way.
@@ -300,14 +300,14 @@ func (s *source) readStream(ctx context.Context) error {
 	if err := s.drain(ctx); err != nil { // so that the position is that of what was read
 		return err
 	}
-	s.told = false
+	s.reportedMissed = false
 	c := stream.Consumer{URL: s.url + "/xrpc/" + api.SyncSubscribeReposNSID, HTTP: s.HTTP, Connected: s.up}
 	c.Retry = func(err error) error {
 		if errors.Is(err, stream.ErrFrameSize) {
 			return err
 		}
 		s.failed(err)
-		s.told = false
+		s.reportedMissed = false
 		if c.Cursor == nil {
 			s.begins() // it has said nothing yet, and what it says before it is connected again is missed
 		}
@@ -334,7 +334,7 @@ func (s *source) readStream(ctx context.Context) error {
 			}
 			return err
 		}
-		if told := (*stream.Error)(nil); errors.As(err, &told) && told.Name == stream.ErrFutureCursor.Name || errors.Is(err, stream.ErrSequence) {
+		if serr := (*stream.Error)(nil); errors.As(err, &serr) && serr.Name == stream.ErrFutureCursor.Name || errors.Is(err, stream.ErrSequence) {
 			// Its numbers are not those of before: it was restored, or is another server.
 			return errors.Join(err, s.restart(ctx))
 		}
@@ -353,13 +353,14 @@ const mostStuck = 3
 func (s *source) begins() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.doubt(true)
+	s.markIncomplete(true)
 	s.connected = false
 }
 
-// doubt says that accounts of the source may not be known, and whether events of those that are may
-// have been missed. The position says so too, until all are listed and compared. s.mu is held.
-func (s *source) doubt(unsure bool) {
+// markIncomplete notes that accounts of the source may be unknown. If unsure, events of known
+// accounts may have been missed too. The stored position says the same until all accounts are
+// listed and compared. The caller holds s.mu.
+func (s *source) markIncomplete(unsure bool) {
 	s.listed, s.unsure = false, s.unsure || unsure
 	s.asked++
 }
@@ -368,7 +369,7 @@ func (s *source) doubt(unsure bool) {
 func (s *source) missed() {
 	s.Log.Warn("events were missed: accounts are compared with their hosts", "source", s.name)
 	s.mu.Lock()
-	s.doubt(true)
+	s.markIncomplete(true)
 	s.mu.Unlock()
 	signal(s.relist)
 }
@@ -391,8 +392,8 @@ func (s *source) frame(ctx context.Context, f stream.Frame) error {
 		var info struct {
 			Name string `cbor:"name"`
 		}
-		if data.Unmarshal(f.Payload, &info) == nil && info.Name == stream.OutdatedCursor && !s.told {
-			s.told = true
+		if data.Unmarshal(f.Payload, &info) == nil && info.Name == stream.OutdatedCursor && !s.reportedMissed {
+			s.reportedMissed = true
 			s.missed()
 		}
 		return nil

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// pace decides how long to wait for a client: for as long as it may stall. Waiting uses that time
-// up, and what the client sends or takes earns it back, but never more than there was at first: who
+// pace is a client's allowance of stall time. Waiting for the client spends the allowance; bytes
+// that the client sends or takes earn it back, but never beyond its initial value. So a client that
 // was fast for a gigabyte may stall for no longer than others.
 type pace struct {
 	stall time.Duration
@@ -21,8 +21,8 @@ type pace struct {
 
 func (p *pace) left() time.Duration { return p.stall - p.used }
 
-// wait counts time for which the client was waited for, and the bytes that came of it.
-func (p *pace) wait(took time.Duration, moved int) {
+// charge subtracts the time spent waiting for the client, and credits the bytes that were moved.
+func (p *pace) charge(took time.Duration, moved int) {
 	earned := time.Duration(float64(moved) / float64(p.rate) * float64(time.Second))
 	p.used = max(0, p.used+took-earned)
 }
@@ -100,7 +100,7 @@ func (w *response) renew(most time.Duration) {
 func (w *response) wrote(n int, took time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.pace.wait(took, n)
+	w.pace.charge(took, n)
 	if w.streams && !w.ownWrite && w.pace.stall > 0 {
 		w.deadline = time.Time{}
 		w.control.SetWriteDeadline(time.Time{})
@@ -218,7 +218,7 @@ func (b *body) Read(p []byte) (int, error) {
 	start := time.Now()
 	b.setDeadline(start.Add(b.pace.left()))
 	n, err := b.ReadCloser.Read(p)
-	b.pace.wait(time.Since(start), n)
+	b.pace.charge(time.Since(start), n)
 	if err == io.EOF {
 		b.ended.Store(true)
 	}

@@ -101,7 +101,7 @@ func TestAnswerThatIsReadInTrickles(t *testing.T) {
 	p := &pace{stall: 20 * time.Second, rate: 1000}
 	total := time.Duration(0)
 	for p.left() > 0 && total < time.Hour {
-		p.wait(10*time.Second, 100)
+		p.charge(10*time.Second, 100)
 		total += 10 * time.Second
 	}
 	if total > 30*time.Second {
@@ -112,7 +112,7 @@ func TestAnswerThatIsReadInTrickles(t *testing.T) {
 		if p.left() <= 0 {
 			t.Fatal("a client that keeps the pace is cut off")
 		}
-		p.wait(10*time.Second, 11_000)
+		p.charge(10*time.Second, 11_000)
 	}
 	protocols(t, func(t *testing.T, h2 bool) {
 		result, begun := make(chan error, 1), make(chan struct{})
@@ -309,10 +309,10 @@ func TestBodyThatTrickles(t *testing.T) {
 // A client that was fast for a gigabyte is cut off like others when it trickles from then on.
 func TestFastAtFirstEarnsNoRightToTrickle(t *testing.T) {
 	p := &pace{stall: 20 * time.Second, rate: 1000}
-	p.wait(10*time.Second, 1<<30)
+	p.charge(10*time.Second, 1<<30)
 	total := time.Duration(0)
 	for p.left() > 0 && total < time.Hour {
-		p.wait(10*time.Second, 1)
+		p.charge(10*time.Second, 1)
 		total += 10 * time.Second
 	}
 	if total > 30*time.Second {

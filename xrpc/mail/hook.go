@@ -82,9 +82,9 @@ func (h *Hook) Send(ctx context.Context, m Message) error {
 	}
 	res, err := h.http.Do(req)
 	if err != nil {
-		var told *url.Error
-		if errors.As(err, &told) {
-			err = told.Err // the URL may hold a secret
+		var uerr *url.Error
+		if errors.As(err, &uerr) {
+			err = uerr.Err // the URL may hold a secret
 		}
 		return fmt.Errorf("mail: hook: %w", err)
 	}

@@ -279,31 +279,31 @@ func (m *mover) createAccount(ctx context.Context) error {
 		c.Authorize = xrpc.Bearer(auth.Token)
 		return c.Procedure(ctx, method, in, &t)
 	})
-	var told *xrpc.Error
+	var xerr *xrpc.Error
 	switch {
 	case err == nil && t.DID != m.st.DID:
 		return fmt.Errorf("%w: createAccount made %q", ErrDiffers, t.DID)
 	case err == nil:
 		m.new.set(t)
 		return nil
-	case !errors.As(err, &told):
+	case !errors.As(err, &xerr):
 		return err
 	}
 	// It may be there: from an earlier attempt whose answer was lost, or for longer.
-	if told.Status < 500 {
+	if xerr.Status < 500 {
 		if t, loginErr := m.loginNew(ctx); loginErr == nil {
 			m.new.set(t)
 			return nil
 		}
 	}
 	switch {
-	case told.Name == "InvalidInviteCode":
+	case xerr.Name == "InvalidInviteCode":
 		return &Error{Err: err, Next: "Ask the operator of the new server for an invite code and give it.", Field: "InviteCode"}
-	case told.Name == "InvalidPassword":
+	case xerr.Name == "InvalidPassword":
 		return &Error{Err: err, Next: "Choose another password for the new server.", Field: "NewPassword"}
-	case strings.Contains(strings.ToLower(told.Name+told.Message), "handle") || told.Name == "UnsupportedDomain":
+	case strings.Contains(strings.ToLower(xerr.Name+xerr.Message), "handle") || xerr.Name == "UnsupportedDomain":
 		return &Error{Err: err, Next: fmt.Sprintf("The new server's handles are under %s: choose another one.", strings.Join(m.newInfo.Domains, ", ")), Field: "Handle"}
-	case strings.Contains(strings.ToLower(told.Message), "email"):
+	case strings.Contains(strings.ToLower(xerr.Message), "email"):
 		return &Error{Err: err, Next: "Give another address.", Field: "Email"}
 	}
 	return err

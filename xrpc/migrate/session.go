@@ -79,10 +79,10 @@ func (s *session) do(ctx context.Context, fn func(c *xrpc.Client) error) error {
 			}
 			continue
 		}
-		var told *xrpc.Error
-		if errors.As(err, &told) {
-			wait = max(wait, told.RetryAfter(time.Now()))
-			if told.Status == http.StatusInternalServerError && try >= 3 {
+		var xerr *xrpc.Error
+		if errors.As(err, &xerr) {
+			wait = max(wait, xerr.RetryAfter(time.Now()))
+			if xerr.Status == http.StatusInternalServerError && try >= 3 {
 				return err
 			}
 		}
@@ -124,15 +124,15 @@ func (s *session) procedure(ctx context.Context, nsid string, in, out any) error
 
 // expired reports whether a session must be opened again.
 func expired(err error) bool {
-	var told *xrpc.Error
-	return errors.As(err, &told) && (told.Name == "ExpiredToken" || told.Status == http.StatusUnauthorized && told.Name == "InvalidToken")
+	var xerr *xrpc.Error
+	return errors.As(err, &xerr) && (xerr.Name == "ExpiredToken" || xerr.Status == http.StatusUnauthorized && xerr.Name == "InvalidToken")
 }
 
 // temporary reports whether the same request may succeed later.
 func temporary(err error) bool {
-	var told *xrpc.Error
-	if errors.As(err, &told) {
-		return told.Status == http.StatusTooManyRequests || told.Status >= 500 && told.Status != http.StatusNotImplemented
+	var xerr *xrpc.Error
+	if errors.As(err, &xerr) {
+		return xerr.Status == http.StatusTooManyRequests || xerr.Status >= 500 && xerr.Status != http.StatusNotImplemented
 	}
 	return errors.As(err, new(*net.OpError)) || errors.As(err, new(*url.Error)) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, errStalled) || errors.Is(err, identity.ErrUnavailable)
@@ -220,18 +220,18 @@ func (m *mover) needNewPassword(ctx context.Context) (err error) {
 }
 
 func isStatus(err error, status int) bool {
-	var told *xrpc.Error
-	return errors.As(err, &told) && told.Status == status
+	var xerr *xrpc.Error
+	return errors.As(err, &xerr) && xerr.Status == status
 }
 
 // advice is what to do about an error, if nothing more particular is known.
 func advice(err error) string {
-	var told *xrpc.Error
+	var xerr *xrpc.Error
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "Interrupted. Run the move again to go on."
-	case errors.As(err, &told) && told.Status == http.StatusTooManyRequests:
-		if wait := told.RetryAfter(time.Now()); wait > 0 {
+	case errors.As(err, &xerr) && xerr.Status == http.StatusTooManyRequests:
+		if wait := xerr.RetryAfter(time.Now()); wait > 0 {
 			return fmt.Sprintf("The server limits how much may be done. Run the move again in %s, to go on from here.", wait.Round(time.Second))
 		}
 		return "The server limits how much may be done. Run the move again later, to go on from here."

@@ -125,10 +125,10 @@ func (p *Pages) newInvites(c *call) error {
 		return c.Show("newinvites", v)
 	}
 	out, err := c.admin.CreateInvites(c.Context(), in)
-	var told *xrpc.Error
+	var xerr *xrpc.Error
 	switch {
-	case errors.As(err, &told) && told.Status < http.StatusInternalServerError:
-		v.Add("for", "act.refused", "why", short(cmp.Or(told.Message, told.Name), 400))
+	case errors.As(err, &xerr) && xerr.Status < http.StatusInternalServerError:
+		v.Add("for", "act.refused", "why", short(cmp.Or(xerr.Message, xerr.Name), 400))
 		return c.Show("newinvites", v)
 	case err != nil:
 		return err

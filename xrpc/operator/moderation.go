@@ -50,9 +50,9 @@ func (p *Pages) showSubject(c *call) error {
 		return c.Show("subject", v)
 	}
 	st, err := c.admin.SubjectStatus(c.Context(), x.status())
-	var told *xrpc.Error
+	var xerr *xrpc.Error
 	switch {
-	case errors.As(err, &told) && told.Status < http.StatusInternalServerError:
+	case errors.As(err, &xerr) && xerr.Status < http.StatusInternalServerError:
 		v.Add("of", "subject.missing")
 		return c.Show("subject", v)
 	case err != nil:

@@ -38,7 +38,7 @@ type prober struct {
 	changed func(err error)
 
 	mu      sync.Mutex
-	doubted bool          // something has failed since the last probe that succeeded
+	failed  bool          // something has failed since the last probe that succeeded
 	err     error         // of the last probe
 	at      time.Time     // when it ended
 	until   time.Time     // when it no longer counts
@@ -46,11 +46,12 @@ type prober struct {
 	running chan struct{} // closed when it has ended; nil: there is none
 }
 
-// doubt makes the last probe count no longer than one that failed: something else has.
-func (p *prober) doubt() {
+// reportFailure notes that another operation of the store has failed. A good result of the last
+// probe then expires as soon as a bad one would.
+func (p *prober) reportFailure() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.until, p.doubted = p.at.Add(probeBad), true
+	p.until, p.failed = p.at.Add(probeBad), true
 }
 
 // wait waits for a probe that is under way.
@@ -83,7 +84,7 @@ func (p *prober) writable(ctx context.Context) error {
 	}
 	if p.running == nil {
 		p.running, p.started = make(chan struct{}), p.time()
-		go p.probe(p.running, p.doubted)
+		go p.probe(p.running, p.failed)
 	}
 	running, started := p.running, p.started
 	p.mu.Unlock()
@@ -106,7 +107,7 @@ func (p *prober) probe(done chan struct{}, thorough bool) {
 	err := p.write(context.Background(), thorough)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.doubted = err != nil
+	p.failed = err != nil
 	changed := (err == nil) != (p.err == nil)
 	p.err, p.at = err, p.time()
 	p.until = p.at.Add(probeGood)

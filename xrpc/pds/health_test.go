@@ -45,7 +45,7 @@ func TestProber(t *testing.T) {
 	expect("with room again", nil, 3)
 	// A request has failed.
 	result = full
-	p.doubt()
+	p.reportFailure()
 	expect("at the same moment", nil, 3) // as many probes as requests are too many
 	pass(probeBad)
 	expect("soon after", full, 4)
@@ -103,7 +103,7 @@ func TestProbeAfterAFailureIsThorough(t *testing.T) {
 	}}
 	ask := func() { _ = p.writable(t.Context()) }
 	ask()
-	p.doubt()
+	p.reportFailure()
 	now = now.Add(2 * time.Second)
 	fail = errors.New("full")
 	ask()

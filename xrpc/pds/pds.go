@@ -366,7 +366,7 @@ func (s *Server) hostname() string {
 // observe tells of a request.
 func (s *Server) observe(r *xrpc.Request, status int, took time.Duration) {
 	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented {
-		s.prober.doubt()
+		s.prober.reportFailure()
 	}
 	if r.NSID == "com.atproto.repo.uploadBlob" && status == http.StatusOK {
 		s.rest.uploaded.Store(true)

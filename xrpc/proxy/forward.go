@@ -112,12 +112,12 @@ func (p *Proxy) token(ctx context.Context, r *xrpc.Request, c Call) (string, err
 // failure is the answer where a service gave none. What is wrong with the client's
 // own body is the client's to know.
 func failure(r *xrpc.Request, err error) error {
-	var told *xrpc.Error
+	var xerr *xrpc.Error
 	switch {
 	case r.Context().Err() != nil:
 		return r.Context().Err()
-	case errors.As(err, &told):
-		return told
+	case errors.As(err, &xerr):
+		return xerr
 	}
 	return errUnreachable
 }

@@ -117,12 +117,12 @@ func (c *Consumer) checkURL() error {
 
 // end returns the error that ends the stream; nil to connect again.
 func (c *Consumer) end(ctx context.Context, err error) error {
-	var told *Error
+	var serr *Error
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.As(err, &told) && told.Name != ErrConsumerTooSlow.Name:
-		return told
+	case errors.As(err, &serr) && serr.Name != ErrConsumerTooSlow.Name:
+		return serr
 	case errors.Is(err, ErrFrame), errors.Is(err, ErrSequence):
 		return err
 	case c.Retry != nil:
@@ -151,7 +151,7 @@ func (c *Consumer) once(ctx context.Context, yield func(Frame, error) bool) (got
 		return false, fmt.Errorf("stream: %w", err)
 	}
 	defer conn.CloseNow()
-	defer c.left()
+	defer c.frameDone()
 	watch.conn = conn
 	if c.Connected != nil {
 		c.Connected()
@@ -193,7 +193,7 @@ const keptBuffer = 256 << 10
 
 // read reads a frame into the buffer.
 func (c *Consumer) read(ctx context.Context, conn *websocket.Conn, watch *watch) (Frame, error) {
-	c.left()
+	c.frameDone()
 	watch.alive()
 	defer watch.stop()
 	typ, r, err := conn.Reader(ctx)
@@ -236,8 +236,8 @@ func (c *Consumer) body(ctx context.Context, r io.Reader, watch *watch) error {
 	return err
 }
 
-// left tells that the last frame is no longer needed.
-func (c *Consumer) left() {
+// frameDone tells the reader that the last frame is no longer needed.
+func (c *Consumer) frameDone() {
 	if c.leave != nil {
 		c.buf = bytes.Buffer{}
 		c.leave()

@@ -229,8 +229,8 @@ func (v *EventsView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s := c.subscriber(p, func(batch []*item) (int, error) { return c.put(x.messageType(), batch, x) })
 		s.cursor, s.lenient = after, true
 		err := v.feed.serve(ctx, s)
-		if told := (*Error)(nil); errors.As(err, &told) {
-			send(errorMessage(told))
+		if serr := (*Error)(nil); errors.As(err, &serr) {
+			send(errorMessage(serr))
 		}
 		return err
 	})

@@ -158,13 +158,13 @@ func (f *Frame) decodeMessage() error {
 
 // decodeError reads the payload of an error frame. It always returns an error.
 func decodeError(payload []byte) error {
-	told := &Error{}
+	serr := &Error{}
 	if err := eachKey(payload, func(key string, r *cbor.Reader) (err error) {
 		switch {
 		case key == "error":
-			told.Name, err = r.Text()
+			serr.Name, err = r.Text()
 		case key == "message" && r.Major() == cbor.MajorText:
-			told.Message, err = r.Text()
+			serr.Message, err = r.Text()
 		default:
 			err = r.Skip()
 		}
@@ -172,10 +172,10 @@ func decodeError(payload []byte) error {
 	}); err != nil {
 		return err
 	}
-	if told.Name == "" {
+	if serr.Name == "" {
 		return errors.New("error without a name")
 	}
-	return told
+	return serr
 }
 
 // eachKey calls fn for each key of a map, to read its value.

@@ -95,8 +95,8 @@ func TestEncode(t *testing.T) {
 		}
 	}
 	for _, e := range []*Error{ErrFutureCursor, ErrConsumerTooSlow, {"X", ""}} {
-		var told *Error
-		if _, err := Decode(e.Encode()); !errors.As(err, &told) || *told != *e {
+		var serr *Error
+		if _, err := Decode(e.Encode()); !errors.As(err, &serr) || *serr != *e {
 			t.Errorf("%v became %v", e, err)
 		}
 	}
@@ -136,10 +136,10 @@ func FuzzDecode(f *testing.F) {
 	f.Add(join(object("op", 2), object()))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		frame, err := Decode(b)
-		var told *Error
-		if errors.As(err, &told) {
-			if _, again := Decode(told.Encode()); !errors.Is(again, told) {
-				t.Fatalf("%v became %v", told, again)
+		var serr *Error
+		if errors.As(err, &serr) {
+			if _, again := Decode(serr.Encode()); !errors.Is(again, serr) {
+				t.Fatalf("%v became %v", serr, again)
 			}
 			return
 		}

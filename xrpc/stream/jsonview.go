@@ -130,7 +130,7 @@ func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer wants.end()
 	hello := make(chan struct{}, 1)
-	t := terms{deflate: v.Compress && !q.zstd, heed: func(b []byte) error {
+	t := terms{deflate: v.Compress && !q.zstd, onText: func(b []byte) error {
 		f, err := parseUpdate(b)
 		if err != nil || f == nil {
 			return err

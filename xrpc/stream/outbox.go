@@ -194,8 +194,8 @@ func (o *Outbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s := c.subscriber(p, func(batch []*item) (int, error) { return c.put(websocket.MessageBinary, batch, choice{}) })
 		s.outdated = func() error { return c.send(websocket.MessageBinary, OutdatedFrame()) }
 		err := o.frames.serve(ctx, s)
-		if told := (*Error)(nil); errors.As(err, &told) {
-			c.send(websocket.MessageBinary, told.Encode())
+		if serr := (*Error)(nil); errors.As(err, &serr) {
+			c.send(websocket.MessageBinary, serr.Encode())
 		}
 		return err
 	})

@@ -107,7 +107,7 @@ func (o *Outbox) End(id int64) bool {
 	if p == nil {
 		return false
 	}
-	p.wire.hurry()
+	p.wire.shortenDeadline()
 	return true
 }
 

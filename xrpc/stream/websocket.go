@@ -123,7 +123,7 @@ func (cs *conns) add(w *wire) {
 	}
 	cs.open[w] = struct{}{}
 	if cs.closed {
-		w.hurry()
+		w.shortenDeadline()
 	}
 }
 
@@ -132,7 +132,7 @@ func (cs *conns) close() {
 	cs.mu.Lock()
 	cs.closed = true
 	for w := range cs.open {
-		w.hurry()
+		w.shortenDeadline()
 	}
 	cs.mu.Unlock()
 	cs.wait.Wait()
@@ -144,9 +144,9 @@ type terms struct {
 	deflate bool
 	// protocol is a subprotocol that is agreed to if the peer offers it.
 	protocol string
-	// heed, if not nil, is given the text messages of the peer, of up to maxUpdate bytes; its errors
+	// onText, if not nil, is given the text messages of the peer, of up to maxUpdate bytes; its errors
 	// end the connection.
-	heed func([]byte) error
+	onText func([]byte) error
 	// mute ends the connection when the peer sends a message.
 	mute bool
 }
@@ -182,16 +182,16 @@ func (cs *conns) serve(w http.ResponseWriter, r *http.Request, t terms, p *prese
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
 	c.cancel = cancel
-	if t.heed != nil {
+	if t.onText != nil {
 		ws.SetReadLimit(maxUpdate)
 	}
 	go c.read(ctx, t)
 
 	err = run(ctx, c)
-	var told *Error
+	var serr *Error
 	switch {
-	case errors.As(err, &told):
-		ws.Close(websocket.StatusPolicyViolation, told.Name)
+	case errors.As(err, &serr):
+		ws.Close(websocket.StatusPolicyViolation, serr.Name)
 	case errors.Is(err, ErrClosed):
 		ws.Close(websocket.StatusGoingAway, "the server is shutting down")
 	case ctx.Err() == nil && !errors.Is(err, errSend):
@@ -302,10 +302,10 @@ func (c *conn) read(ctx context.Context, t terms) {
 		case t.mute:
 			err = errSend
 			c.ws.Close(websocket.StatusPolicyViolation, "this stream takes no messages")
-		case t.heed == nil || typ != websocket.MessageText:
+		case t.onText == nil || typ != websocket.MessageText:
 			_, err = io.Copy(io.Discard, r)
 		default:
-			err = c.update(ctx, r, t.heed)
+			err = c.update(ctx, r, t.onText)
 		}
 		if err != nil {
 			return
@@ -314,7 +314,7 @@ func (c *conn) read(ctx context.Context, t terms) {
 }
 
 // update reads a message of the peer.
-func (c *conn) update(ctx context.Context, r io.Reader, heed func([]byte) error) error {
+func (c *conn) update(ctx context.Context, r io.Reader, onText func([]byte) error) error {
 	leave, err := c.all.updates.Enter(ctx, c.client)
 	if err != nil {
 		return err
@@ -336,7 +336,7 @@ func (c *conn) update(ctx context.Context, r io.Reader, heed func([]byte) error)
 	if err != nil {
 		return err
 	}
-	if err = heed(b); err != nil {
+	if err = onText(b); err != nil {
 		code, malformed := websocket.StatusPolicyViolation, (*malformedError)(nil)
 		if errors.As(err, &malformed) {
 			code = websocket.StatusInvalidFramePayloadData

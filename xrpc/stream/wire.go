@@ -112,8 +112,8 @@ func (w *wire) renew() {
 	}
 }
 
-// hurry leaves the connection a second to end. To call it again does not prolong that.
-func (w *wire) hurry() {
+// shortenDeadline gives the connection one more second. Further calls do not prolong that second.
+func (w *wire) shortenDeadline() {
 	w.timing.Lock()
 	defer w.timing.Unlock()
 	if w.final {

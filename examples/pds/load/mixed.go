@@ -108,11 +108,11 @@ func (l *load) call(ctx context.Context, what string, as *person, fn func(ctx co
 	err := fn(context.WithoutCancel(ctx), c)
 	m.inFlight.Add(-1)
 	o := unknown
-	var told *xrpc.Error
+	var xerr *xrpc.Error
 	switch {
 	case err == nil:
 		o = done
-	case errors.As(err, &told) && told.Status >= 400 && told.Status < 500:
+	case errors.As(err, &xerr) && xerr.Status >= 400 && xerr.Status < 500:
 		o = refused
 	}
 	l.mu.Lock()

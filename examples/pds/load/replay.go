@@ -303,8 +303,8 @@ func (l *load) guesses(ctx context.Context) error {
 		if i >= 30 {
 			want = 429
 		}
-		var told *xrpc.Error
-		if !errors.As(err, &told) || told.Status != want {
+		var xerr *xrpc.Error
+		if !errors.As(err, &xerr) || xerr.Status != want {
 			return fmt.Errorf("guess %d of a password: %v, want status %d", i+1, err, want)
 		}
 	}

@@ -373,7 +373,8 @@ func (s *Server) tidyAccount(ctx context.Context) time.Time {
 	did, before := syntax.DID(s.part), s.now().Add(-unusedBlobs)
 	owed := s.platform.recovered()
 	err := s.platform.Store.Repos.View(ctx, did, func(storage.Reader) error { return nil })
-	if errors.Is(err, storage.ErrNotFound) {
+	gone := errors.Is(err, storage.ErrNotFound)
+	if gone {
 		err = s.platform.Store.Blobs.DeleteAll(ctx, did)
 	} else if err == nil {
 		if _, err = s.platform.Store.Blobs.Collect(ctx, before); err == nil {
@@ -390,7 +391,7 @@ func (s *Server) tidyAccount(ctx context.Context) time.Time {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.wait = 0; s.platform.recovered() > owed { // that alarm was in the place of the one of tend
+	if s.wait = 0; s.platform.recovered() > owed && !gone { // that alarm was in the place of the one of tend
 		s.tending.Store(true)
 		return s.now().Add(tidyAfter)
 	}

@@ -39,7 +39,7 @@ func Open(ctx context.Context, dir string, cfg durable.Config) (*DB, error) {
 	return &DB{DB: db, objects: objects, shared: shared}, nil
 }
 
-// Close waits for calls that run, views included, and closes everything.
+// Close waits until running calls, views included, have returned, and closes all files.
 func (db *DB) Close() (err error) {
 	db.once.Do(func() { err = errors.Join(db.DB.Close(), db.shared.Close(), db.objects.Close()) })
 	return err

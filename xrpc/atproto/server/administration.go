@@ -54,10 +54,10 @@ func (a *Administration) act(ctx context.Context, action, subject, detail string
 		return fmt.Errorf("write the audit trail: %w", err)
 	}
 	err = session.Answer(do())
-	var told *xrpc.Error
+	var xerr *xrpc.Error
 	switch {
-	case errors.As(err, &told):
-		end(errors.New(strings.TrimSpace(told.Name + " " + told.Message)))
+	case errors.As(err, &xerr):
+		end(errors.New(strings.TrimSpace(xerr.Name + " " + xerr.Message)))
 	case err != nil:
 		end(errors.New("the server failed: see its log"))
 	default:

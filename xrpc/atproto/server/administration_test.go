@@ -135,8 +135,8 @@ func TestMailOfTheOperator(t *testing.T) {
 		t.Error(err)
 	}
 	for _, wrong := range []string{"", "op", "op@example.com\r\nBcc: x@example.com", "a@b, c@d"} {
-		var told *xrpc.Error
-		if err := a.SendTestMail(t.Context(), wrong); !errors.As(err, &told) {
+		var xerr *xrpc.Error
+		if err := a.SendTestMail(t.Context(), wrong); !errors.As(err, &xerr) {
 			t.Errorf("%q: %v", wrong, err)
 		}
 	}
@@ -150,8 +150,8 @@ func TestMailOfTheOperator(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	// What a client is told says nothing of the mail server.
-	var told *xrpc.Error
-	if err := a.SendPasswordReset(t.Context(), alice.DID); !errors.As(err, &told) || strings.Contains(told.Message, "550") {
+	var xerr *xrpc.Error
+	if err := a.SendPasswordReset(t.Context(), alice.DID); !errors.As(err, &xerr) || strings.Contains(xerr.Message, "550") {
 		t.Error(err)
 	}
 }

@@ -49,21 +49,21 @@ func (n notices) Write(ctx context.Context, step *repo.Step, x credential.Notice
 // and the network address that did it, besides whatever goes on: it is for [credential.Config]. Without a
 // Mailer, and to accounts without an address, it sends nothing.
 func (s *Service) FactorChanged(ctx context.Context, c credential.FactorChange) {
-	s.tell(ctx, s.factorMail(ctx, c))
+	s.notify(ctx, s.factorMail(ctx, c))
 }
 
 // Changed tells the owner of an account by mail that a password or an address was changed, or an app
 // password was made: it is for [credential.Config]. What tells of another address goes to the one
 // before. Without a Mailer, and to accounts without an address, it sends nothing.
 func (s *Service) Changed(ctx context.Context, c credential.Change) {
-	s.tell(ctx, s.changeMail(ctx, c))
+	s.notify(ctx, s.changeMail(ctx, c))
 }
 
 // tellTimeout bounds how long it takes to keep a message.
 const tellTimeout = 10 * time.Second
 
-// tell keeps a message, or sends it besides whatever goes on. One without a recipient or text is none.
-func (s *Service) tell(ctx context.Context, m Mail) {
+// notify keeps a message, or sends it besides whatever goes on. One without a recipient or text is none.
+func (s *Service) notify(ctx context.Context, m Mail) {
 	if s.cfg.Mailer == nil || m.To == "" || m.Text == "" {
 		return
 	}

@@ -239,7 +239,7 @@ const noteTime = 5 * time.Second
 
 // known reports whether a password of an account was right at a network.
 func (l *Limiter) known(ctx context.Context, here []string) (bool, error) {
-	fresh, err := l.left(ctx, l.right, 1, l.hash(l.right, here...), l.cfg.Now())
+	fresh, err := l.hasLeft(ctx, l.right, 1, l.hash(l.right, here...), l.cfg.Now())
 	return !fresh, err
 }
 
@@ -259,7 +259,7 @@ func (l *Limiter) Admin(r *xrpc.Request, right bool) error {
 	}
 	ctx, now := r.Context(), l.cfg.Now()
 	here := []string{address(r.Request), administrator}
-	left, err := l.left(ctx, l.tries, 1, l.hash(l.tries, here...), now)
+	left, err := l.hasLeft(ctx, l.tries, 1, l.hash(l.tries, here...), now)
 	if err != nil {
 		return err
 	}
@@ -277,7 +277,7 @@ func (l *Limiter) Admin(r *xrpc.Request, right bool) error {
 	if local := err == nil && from.Port() != 0 && from.Addr().Unmap().IsLoopback(); local || known {
 		return nil
 	}
-	if left, err = l.left(ctx, l.wrong, 1, l.hash(l.wrong, administrator), now); err != nil {
+	if left, err = l.hasLeft(ctx, l.wrong, 1, l.hash(l.wrong, administrator), now); err != nil {
 		return err
 	}
 	if !left {

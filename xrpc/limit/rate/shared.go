@@ -111,8 +111,8 @@ func (l *Limiter) use(ctx context.Context, b *bucket, n int, key uint64, now tim
 	return b.take(key, n, now), nil
 }
 
-// left reports whether n points are left.
-func (l *Limiter) left(ctx context.Context, b *bucket, n int, key uint64, now time.Time) (bool, error) {
+// hasLeft reports whether n points are left.
+func (l *Limiter) hasLeft(ctx context.Context, b *bucket, n int, key uint64, now time.Time) (bool, error) {
 	if b == nil || !b.has(key, n, now) || b.sharing != exact {
 		return b.has(key, n, now), nil
 	}

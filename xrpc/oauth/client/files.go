@@ -179,7 +179,7 @@ func (f *Files) Put(_ context.Context, key string, value []byte, expires time.Ti
 		for _, e := range entries {
 			path := filepath.Join(f.Dir, e.Name())
 			if isNamed(e.Name(), "login-") {
-				if v, err := readFile(path); err == nil && f.late(v) {
+				if v, err := readFile(path); err == nil && f.expired(v) {
 					os.Remove(path)
 				}
 			}
@@ -188,7 +188,7 @@ func (f *Files) Put(_ context.Context, key string, value []byte, expires time.Ti
 	})
 }
 
-func (f *Files) late(v file) bool {
+func (f *Files) expired(v file) bool {
 	now := time.Now
 	if f.Now != nil {
 		now = f.Now
@@ -207,7 +207,7 @@ func (f *Files) Take(_ context.Context, key string) (value []byte, err error) {
 		if err := durablefile.Remove(path); err != nil {
 			return err
 		}
-		if f.late(v) {
+		if f.expired(v) {
 			return ErrNotFound
 		}
 		value = v.Value

@@ -200,8 +200,8 @@ func (c *Client) stillAt(ctx context.Context, h *held) (*Server, string, error) 
 
 // ambiguous reports whether the server may have used up a refresh token although there is an error.
 func ambiguous(err error) bool {
-	var told *Error
-	return errors.As(err, new(*answerError)) || errors.As(err, &told) && told.Status >= 500
+	var oerr *Error
+	return errors.As(err, new(*answerError)) || errors.As(err, &oerr) && oerr.Status >= 500
 }
 
 // refused ends a session that the server renews no more, unless somebody else has renewed it.

@@ -21,9 +21,9 @@ import (
 // server is asked for a nonce in advance, unless the last one is new; if it does not accept the
 // request all the same, the caller gets its answer, of status 401.
 func (s *Session) RoundTrip(r *http.Request) (*http.Response, error) {
-	again := r.Body == nil || r.Body == http.NoBody || r.GetBody != nil
+	replayable := r.Body == nil || r.Body == http.NoBody || r.GetBody != nil
 	h, err := s.current(r.Context())
-	if err == nil && !again {
+	if err == nil && !replayable {
 		h, err = s.prepare(r.Context(), h)
 	}
 	if err == nil {
@@ -43,9 +43,9 @@ func (s *Session) RoundTrip(r *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 		switch code := challenge(resp.Header); {
-		case code == "use_dpop_nonce" && !asked && again:
+		case code == "use_dpop_nonce" && !asked && replayable:
 			asked = true
-		case code == "invalid_token" && !refused && again:
+		case code == "invalid_token" && !refused && replayable:
 			refused = true
 			newer, err := s.renew(r.Context(), h, whenRefused)
 			if err != nil {

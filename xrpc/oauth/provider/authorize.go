@@ -39,8 +39,8 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		return
 	}
-	e, told := asError(err)
-	if !told {
+	e, isError := asError(err)
+	if !isError {
 		p.log.ErrorContext(r.Context(), "oauth", "path", r.URL.Path, "err", err)
 	}
 	e.retryAfter(w.Header())

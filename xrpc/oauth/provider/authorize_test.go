@@ -387,18 +387,18 @@ func hiddenFields(text string) url.Values {
 // The host hears of what somebody grants to an app that the app did not have: not of renewals, nor of
 // silent sign-ins, nor of forms that are sent twice.
 func TestAllowed(t *testing.T) {
-	var told []string
+	var isError []string
 	w := newWorld(t, func(c *Config) {
 		c.Allowed = func(_ *http.Request, a account.Account, x Allowance) {
-			told = append(told, fmt.Sprint(a.Handle, " ", x.Client.ID, " ", x.Granted, " ", x.New))
+			isError = append(isError, fmt.Sprint(a.Handle, " ", x.Client.ID, " ", x.Granted, " ", x.New))
 		}
 	})
 	expect := func(what string, want ...string) {
 		t.Helper()
-		if diff := cmp.Diff(want, told); diff != "" {
+		if diff := cmp.Diff(want, isError); diff != "" {
 			t.Errorf("%s: %s", what, diff)
 		}
-		told = nil
+		isError = nil
 	}
 	w.signIn(browser, alice)
 	a := w.confidential()

@@ -1,9 +1,9 @@
 // Package provider is an OAuth authorization server for the accounts of a host, after the OAuth
-// profile of the AT Protocol: authorization requests are pushed (PAR), clients prove keys (DPoP, PKCE),
-// and a client_id is the address of the client's metadata.
+// profile of the AT Protocol: authorization requests are pushed (PAR), clients prove keys (DPoP,
+// PKCE), and a client_id is the address of the client's metadata.
 //
-// It speaks the protocol and keeps its state. Two interfaces of the host's do the rest: [Logins] says
-// who is signed in in a browser, and [Pages] shows people what they are asked.
+// The package implements the protocol and stores its state. The host implements two interfaces:
+// [Logins] says who is signed in in a browser, and [Pages] shows people what they are asked.
 //
 //	oauth := provider.New(provider.Config{
 //		Accounts: accounts, Issuer: "https://pds.example.com", ServiceDID: "did:web:pds.example.com",
@@ -11,8 +11,8 @@
 //	})
 //	oauth.Mount(mux)
 //
-// Methods of package xrpc take its tokens by [Provider.Authenticate]. Beside password sessions, it is
-// the other kind of credentials of package xrpc/session:
+// [Provider.Authenticate] checks the access tokens of requests to methods of package xrpc. Package
+// xrpc/session combines them with password sessions:
 //
 //	sessions := session.New(session.Config{
 //		…
@@ -21,42 +21,44 @@
 //
 // # The way of a request
 //
-// A client pushes a request, and gets a request_uri. It sends a person to /oauth/authorize with it. The
-// first browser that opens it has it for good: another one, or another client, cannot use it and
-// cannot end it. The provider asks [Pages] for what is needed: a sign-in, a choice between accounts,
-// or consent. The form of the consent comes back to /oauth/authorize, with what was granted, which may be
-// less than what was asked for. The client gets a code by a redirect, and exchanges it for tokens.
+// A client pushes a request, and gets a request_uri. The client sends a person with the request_uri
+// to /oauth/authorize. The request is then bound to the first browser that opens that page: another
+// browser or client can neither use nor end it. The provider asks [Pages] for what is needed: a
+// sign-in, a choice between accounts, or consent. The consent form is submitted to /oauth/authorize
+// with the granted scopes, which may be fewer than the requested ones. The client gets a code by a
+// redirect, and exchanges it for tokens.
 //
-// As long as a request_uri is not known, or does not belong to the client_id, there is no redirect:
-// the person sees an error. Parameters that were not pushed are refused. A client's silent sign-in
-// (prompt=none) needs a client that nobody else can pretend to be, and covers what was granted, not
-// what was asked for. prompt=login, max_age and login_hint hold at the consent too, not on pages only.
+// If a request_uri is unknown, or does not belong to the client_id, there is no redirect: the
+// person sees an error. Parameters that were not pushed are refused. A client's silent sign-in
+// (prompt=none) needs a client that no other app can impersonate, and gives the scopes that were
+// granted before, not the requested ones. prompt=login, max_age and login_hint are enforced at the
+// consent too, not only on the pages.
 //
-// A request is good for five minutes, and for five more from each page that its browser asks for, up to
-// an hour in all. Pages of several steps keep it open by [Requests].
+// A request is valid for five minutes. Each page that its browser loads extends that to five
+// minutes from then, up to an hour in all. Sign-ins of several pages keep a request open with
+// [Requests].
 //
-// What an account has let in is listed and ended by [Apps], which needs no Provider.
+// [Apps] lists the apps that have access to an account and revokes them. It needs no Provider.
 //
 // # Tokens
 //
-// An access token is good for 15 minutes, with proofs of the client's key, and only while its session
-// goes on: each use looks at the session and the account. A refresh token is good once. It gives the
-// same successor for one minute more, to the same client with the same keys, for an answer that was
-// lost and for two requests at once. After that, its use ends the session, since it is in two
-// hands. Whoever does not have the client's key ends nothing.
+// An access token is valid for 15 minutes, with proofs of the client's key, and only while its
+// session exists: each use checks the session and the account. A refresh token can be used once.
+// For one minute more, the same client with the same keys gets the same successor, in case a
+// response was lost or two requests ran at once. A later use ends the session, since somebody else
+// may have the token. A request without the client's key never ends a session.
 //
-// A session of a public client lasts two weeks. One of a client that proves a key of its own
-// (private_key_jwt), or of one that the operator trusts, lasts two years, and 90 days without use.
+// A session of a public client lasts two weeks. A session lasts up to two years, but at most 90
+// days without use, if the client proves its own key (private_key_jwt) or the operator trusts it.
 //
 // A change of an account's credentials (see package account) ends all its sessions and forgets what
 // was granted.
 //
 // # What is stored
 //
-// A session, its codes and grants lie in the account's own namespace. So the exchange of a code and the
-// use of a refresh token are one atomic step each, whatever crashes. In the host's namespace lie
-// pending requests and the proofs that were used. Secrets are stored as hashes. All documents have a
-// version.
+// A session, its codes and grants are stored in the account's own namespace. So the exchange of a
+// code and the use of a refresh token are one transaction each. Pending requests and used proofs
+// are stored in the host's namespace. Secrets are stored as hashes. All documents have a version.
 //
 //	oauth/session/NAME    account  a session; expires
 //	oauth/code/HASH       account  a code; expires

@@ -191,8 +191,8 @@ func acceptsJSON(r *http.Request) bool {
 
 // writeError answers a client with an error.
 func (p *Provider) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	e, told := asError(err)
-	if !told {
+	e, isError := asError(err)
+	if !isError {
 		p.log.ErrorContext(r.Context(), "oauth", "path", r.URL.Path, "err", err)
 	}
 	e.retryAfter(w.Header())

@@ -174,8 +174,8 @@ func (s *Service) generator(ctx context.Context, uri string) (syntax.DID, error)
 	}
 	c := &xrpc.Client{Host: s.cfg.AppView.URL, HTTP: s.http, Retries: -1}
 	err := c.Query(ctx, "com.atproto.repo.getRecord", url.Values{"repo": {parts[0]}, "collection": {parts[1]}, "rkey": {parts[2]}}, &record)
-	var told *xrpc.Error
-	if errors.As(err, &told) && told.Status < 500 {
+	var xerr *xrpc.Error
+	if errors.As(err, &xerr) && xerr.Status < 500 {
 		return "", unknown
 	} else if err != nil {
 		return "", &xrpc.Error{Status: http.StatusBadGateway, Message: "The AppView could not be asked for the feed"}

@@ -12,8 +12,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/site"
 )
 
-// Passkeys registers passkeys. It must be safe for concurrent use. Its methods are those of
-// passkey.Passkeys.
+// Passkeys registers passkeys. It must be safe for concurrent use. Its methods mean what those of
+// passkey.Passkeys do.
 type Passkeys interface {
 	// BeginRegistration returns options for the browser, in JSON, with a challenge that is good for
 	// once, for some minutes, and with the same binding.

@@ -27,7 +27,6 @@ import (
 	"github.com/pdskit/pdskit/examples/agents/internal/lex"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
-	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/durable"
 	"github.com/pdskit/pdskit/storage/queue"
@@ -145,13 +144,6 @@ func (g *Group) createAll(ctx context.Context) error {
 				return
 			}
 			err := a.create(ctx, i == 0)
-			for tries := 0; errors.Is(err, account.ErrHandleTaken) && tries < 240 && ctx.Err() == nil; tries++ {
-				// A process that was killed while it made the account holds the name for a while.
-				time.Sleep(500 * time.Millisecond)
-				if err = g.host.Accounts.Repair(ctx); err == nil {
-					err = a.create(ctx, i == 0)
-				}
-			}
 			if err == nil {
 				var m Memory
 				if m, err = a.Memory(ctx); err == nil {

@@ -96,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (_ *Host, err error) {
 	}
 	h.Accounts = account.Open(repo.Config{Store: h.Store(), TempDir: filepath.Join(cfg.Dir, "tmp")}, h.Box)
 	h.Repos = h.Accounts.Host()
-	if err := h.Accounts.Repair(ctx); err != nil {
+	if err := h.Accounts.RepairAlone(ctx); err != nil {
 		return nil, err
 	}
 	if h.PLC, err = plctest.New(plctest.Config{File: filepath.Join(cfg.Dir, "plc.jsonl"), NoRateLimits: true}); err != nil {

@@ -66,7 +66,8 @@ func TestBlocks(t *testing.T) {
 		}
 	}
 	for _, m := range regexp.MustCompile(`"([a-z-]+/[a-z-]+)"`).FindAllStringSubmatch(plan, -1) {
-		if page := strings.Split(m[1], "/")[0]; page != "encoding" && page != "path" && !slices.Contains(keys, m[1]) {
+		_, err := os.Stat(guideOf(checkout) + "/" + strings.Split(m[1], "/")[0] + ".md")
+		if err == nil && !slices.Contains(keys, m[1]) {
 			t.Errorf("the guide has no %s", m[1])
 		}
 	}

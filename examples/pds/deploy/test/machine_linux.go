@@ -225,7 +225,7 @@ func root(dir string) error {
 			return err
 		}
 	}
-	for _, path := range []string{"/etc/pds", "/var/lib/pds", "/var/backups/pds", "/usr/local/bin/pds", "/etc/nginx/sites-enabled/default"} {
+	for _, path := range []string{"/etc/pds", "/var/lib/pds", "/var/backups/pds", "/usr/local/bin/pds", "/etc/nginx/sites-enabled/default", "/var/lib/apt/lists"} {
 		if err := os.RemoveAll(path); err != nil {
 			return err
 		}

@@ -17,10 +17,11 @@ import (
 )
 
 var (
-	passwordOf = regexp.MustCompile(`(?m)^password +(\S+)`)
-	didOf      = regexp.MustCompile(`did:plc:[a-z2-7]{24}`)
-	recipient  = regexp.MustCompile(`age1[0-9a-z]{20,}`)
-	inviteCode = regexp.MustCompile(`[a-z0-9.-]+-[a-z2-7]{5}-[a-z2-7]{5}`)
+	passwordOf  = regexp.MustCompile(`(?m)^password +(\S+)`)
+	newPassword = regexp.MustCompile(`\b[a-z2-7]{26}\b`)
+	didOf       = regexp.MustCompile(`did:plc:[a-z2-7]{24}`)
+	recipient   = regexp.MustCompile(`age1[0-9a-z]{20,}`)
+	inviteCode  = regexp.MustCompile(`[a-z0-9.-]+-[a-z2-7]{5}-[a-z2-7]{5}`)
 )
 
 // Relay follows what the relay passes on, from its beginning.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -342,7 +343,7 @@ func behindCaddy(g *Guide, h *Host, relay *Relay) error {
 
 // proxied looks through a proxy, and posts.
 func (h *Host) proxied(g *Guide, alice *person, relay *Relay) error {
-	if err := h.All("install/works"); err != nil {
+	if err := h.Eventually("install/works"); err != nil { // nginx reloads after it has said so
 		return err
 	}
 	if _, err := h.Expect("proxies/websocket", "101"); err != nil {
@@ -447,6 +448,7 @@ func disaster(g *Guide, dead *Host, relay *Relay) error {
 	}
 	password := dead.names["PASSWORD"]
 	dead.Kill()
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections() // those to the dead machine
 	h, err := g.Host("fourth", "one", "11.0.0.14")
 	if err != nil {
 		return err
@@ -481,8 +483,13 @@ func disaster(g *Guide, dead *Host, relay *Relay) error {
 	if err != nil {
 		return err
 	}
-	if password, err = one(passwordOf, out); err != nil {
+	if password, err = one(newPassword, out); err != nil {
 		return err
 	}
-	return g.Do(h.Name, "sign in to an app, and post", func() error { return h.signIn("bob.example.org", password) })
+	err = g.Do(h.Name, "sign in to an app, and post", func() error { return h.signIn("bob.example.org", password) })
+	if err != nil {
+		log, _ := h.Script("journalctl -u pds -n 30", "")
+		return fmt.Errorf("%w\n%s", err, log)
+	}
+	return nil
 }

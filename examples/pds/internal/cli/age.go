@@ -19,6 +19,27 @@ const (
 	armorBegins = armor.Header
 )
 
+// maxHeader bounds the header of an encrypted file, of which a line may be as long as it says.
+const maxHeader = 1 << 20
+
+// headerReader reads a file of which, at first, only so many bytes may be read.
+type headerReader struct {
+	in   io.Reader
+	left int // -1: no bound
+}
+
+func (h *headerReader) Read(p []byte) (int, error) {
+	switch {
+	case h.left == 0:
+		return 0, fmt.Errorf("%w: it is encrypted, with a header of more than %d bytes", backup.ErrBadBackup, maxHeader)
+	case h.left < 0:
+		return h.in.Read(p)
+	}
+	n, err := h.in.Read(p[:min(len(p), h.left)])
+	h.left -= n
+	return n, err
+}
+
 // recipients are those of the flag -to-age.
 type recipients struct {
 	list  []age.Recipient
@@ -65,7 +86,9 @@ func (c *call) decryption() (func(io.Reader) (io.Reader, error), error) {
 		}
 	}
 	return func(in io.Reader) (io.Reader, error) {
-		file := bufio.NewReader(in)
+		header := &headerReader{in: in, left: maxHeader}
+		defer func() { header.left = -1 }()
+		file := bufio.NewReader(header)
 		var encrypted io.Reader = file
 		begins, _ := file.Peek(len(armorBegins)) // less: it is short
 		switch {

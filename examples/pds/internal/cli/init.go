@@ -364,6 +364,11 @@ func (i *initiation) write(ctx context.Context, result *initResult) error {
 		if err != nil {
 			return err
 		}
+		if f.Secret { // one that came from elsewhere, as after a disaster, may be root's
+			if err := owner(f.Path); err != nil {
+				return err
+			}
+		}
 		result.Files[f.Path] = outcome
 		hint := ""
 		if outcome == setup.Kept && !i.ask {

@@ -44,7 +44,7 @@ func (n *Network) Firehose(ctx context.Context, host string) {
 			break
 		}
 		n.log().Error("the stream ended", "source", f.host, "error", err)
-		if told := (*stream.Error)(nil); errors.As(err, &told) && told.Name == stream.ErrFutureCursor.Name || errors.Is(err, stream.ErrSequence) {
+		if serr := (*stream.Error)(nil); errors.As(err, &serr) && serr.Name == stream.ErrFutureCursor.Name || errors.Is(err, stream.ErrSequence) {
 			// Its numbers are not those of before: it was restored, or is another server.
 			if err = n.Index.Restart(ctx, f.host); err != nil {
 				n.log().Error("the position could not be reset", "error", err)

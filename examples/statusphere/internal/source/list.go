@@ -47,8 +47,8 @@ func (f *firehose) listAccounts(ctx context.Context) error {
 		}
 		return out.Cursor, len(revs), errors.Join(err, f.Index.Listed(ctx, revs))
 	})
-	var told *xrpc.Error
-	if !errors.As(err, &told) || told.Status == 429 || told.Status >= 500 && told.Status != 501 {
+	var xerr *xrpc.Error
+	if !errors.As(err, &xerr) || xerr.Status == 429 || xerr.Status >= 500 && xerr.Status != 501 {
 		return err
 	}
 	return pages(ctx, func(ctx context.Context, cursor string) (string, int, error) {

@@ -36,9 +36,9 @@ func (n *Network) lookUp(ctx context.Context, did syntax.DID) error {
 	}
 	c := &xrpc.Client{Host: host, HTTP: n.Strangers, Retries: -1, MaxBody: 256 << 10}
 	out, err := api.RepoGetRecord(ctx, c, api.RepoGetRecordParams{Repo: syntax.AtIdentifier(did), Collection: profileCollection, RKey: profileKey})
-	var told *xrpc.Error
+	var xerr *xrpc.Error
 	switch {
-	case errors.As(err, &told) && told.Status >= 400 && told.Status < 500 && told.Status != http.StatusTooManyRequests:
+	case errors.As(err, &xerr) && xerr.Status >= 400 && xerr.Status < 500 && xerr.Status != http.StatusTooManyRequests:
 		// There is no profile.
 	case err != nil:
 		old, readErr := n.Index.Person(ctx, did)

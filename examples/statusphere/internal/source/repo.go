@@ -41,7 +41,7 @@ func (n *Network) fetch(ctx context.Context, did syntax.DID) error {
 		// The key may have been changed; the next attempt sees the new one.
 		n.Resolver.Purge(syntax.AtIdentifier(did))
 	}
-	if told := (*xrpc.Error)(nil); errors.As(err, &told) && gone[told.Name] {
+	if xerr := (*xrpc.Error)(nil); errors.As(err, &xerr) && gone[xerr.Name] {
 		return n.Index.Gone(ctx, did) // an event of that was missed
 	}
 	if err != nil {

@@ -100,7 +100,7 @@ func (s *Server) write(c *call, do func(ctx context.Context, did syntax.DID, pds
 	if err == nil {
 		err = do(ctx, id.DID(), session.Client())
 	}
-	var told *xrpc.Error
+	var xerr *xrpc.Error
 	var refused *refusal
 	switch {
 	case err == nil:
@@ -111,7 +111,7 @@ func (s *Server) write(c *call, do func(ctx context.Context, did syntax.DID, pds
 		c.who = c.who.without(id)
 		s.setVisitor(c.w, c.who)
 		return &refusal{http.StatusForbidden, "Your sign-in has ended. Please sign in again."}
-	case errors.As(err, &told):
+	case errors.As(err, &xerr):
 		s.cfg.Log.Info("a server refused to write", "did", id.DID(), "error", err)
 		return &refusal{http.StatusBadGateway, "Your server did not accept this."}
 	}
