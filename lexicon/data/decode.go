@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
-	"unsafe"
 
 	icbor "github.com/pdskit/pdskit/internal/cbor"
 	"github.com/pdskit/pdskit/internal/dag"
@@ -35,11 +34,10 @@ func Decode(b []byte, lim Limits) (any, error) {
 type decoder struct {
 	s     string
 	pos   int
-	depth int      // levels that are allowed
-	items int      // of one array or map
-	left  int      // items that the whole value can still have: each takes a byte
-	texts []string // room for those that are values
-	out   *sink    // of WriteJSON
+	depth int   // levels that are allowed
+	items int   // of one array or map
+	left  int   // items that the whole value can still have: each takes a byte
+	out   *sink // of WriteJSON
 }
 
 func newDecoder(s string, lim Limits) decoder {
@@ -169,7 +167,7 @@ func (d *decoder) value(depth int) (any, *Error) {
 		}
 	case icbor.MajorText:
 		if s, ok := d.text(n); ok && utf8.ValidString(s) {
-			return d.textValue(s), nil
+			return s, nil
 		}
 	case icbor.MajorArray:
 		if n := d.count(n, depth, 1); n >= 0 {
@@ -193,28 +191,6 @@ func (d *decoder) value(depth int) (any, *Error) {
 	}
 	return nil, errMalformed
 }
-
-// textsAtOnce is for how many strings room is made at a time. It is small, since all of it lives as
-// long as one of them.
-const textsAtOnce = 16
-
-// textValue returns a string as a value. An interface holds a pointer to a string; those of 16
-// strings come from one allocation.
-func (d *decoder) textValue(s string) (v any) {
-	if len(d.texts) == cap(d.texts) {
-		// No more than can come: each takes a byte.
-		d.texts = make([]string, 0, min(textsAtOnce, len(d.s)-d.pos+1))
-	}
-	d.texts = append(d.texts, s)
-	v = ""
-	(*iface)(unsafe.Pointer(&v)).data = unsafe.Pointer(&d.texts[len(d.texts)-1])
-	return v
-}
-
-// iface is how the compiler lays out an interface. This package's tests check what textValue makes.
-type iface struct{ typ, data unsafe.Pointer }
-
-var _ [0]struct{} = [unsafe.Sizeof(iface{}) - unsafe.Sizeof(any(nil))]struct{}{}
 
 func (d *decoder) array(n, depth int) (any, *Error) {
 	list := make([]any, n)
