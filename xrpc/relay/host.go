@@ -117,11 +117,14 @@ func (h *host) limits() Limits {
 	return h.r.limitsOf(h.name, own)
 }
 
-// counted takes over counts of hosts.
+// counted takes over counts of hosts, unless newer ones are known.
 func (r *Relay) counted(counts map[string]countRow) {
 	for name, c := range counts {
 		if h := r.host(name); h != nil {
 			h.mu.Lock()
+			if c.Version < h.row.count.Version {
+				c = h.row.count
+			}
 			h.row.count = c
 			h.mu.Unlock()
 			if most := h.limits().Accounts; c.Throttled > 0 && (most < 0 || c.Accounts-c.Throttled < most) {

@@ -61,6 +61,9 @@ type countRow struct {
 	Throttled int64 `json:"throttled,omitempty"` // of them
 	// Lost: there were more than could be noted as throttled.
 	Lost bool `json:"lost,omitempty"`
+	// Version grows with each change, so that of two counts the newer one is known: who has made
+	// them may come to tell of them in another order.
+	Version int64 `json:"version,omitempty"`
 }
 
 // member is what keyMember says of an account: that it counts, or that it is one too many.
@@ -212,6 +215,9 @@ func (l *ledger) move(ctx context.Context, tx storage.KVTx, counts map[string]co
 	as := decide(old, &c)
 	c.add(old, -1)
 	c.add(as, 1)
+	if c != was {
+		c.Version++
+	}
 	counts[host] = c
 	switch {
 	case old == as:
