@@ -198,43 +198,6 @@ func TestConsumerBoundsFrames(t *testing.T) {
 	}
 }
 
-// A server that is silent, and does not answer, is given up; one that answers is not; and the
-// time that the consumer takes for a frame does not count.
-func TestConsumerIdle(t *testing.T) {
-	t.Parallel()
-	silent := func(_ *websocket.Conn, r *http.Request) { <-r.Context().Done() }
-	answering := func(c *websocket.Conn, r *http.Request) {
-		ctx := c.CloseRead(r.Context())
-		time.Sleep(1500 * time.Millisecond)
-		c.Write(ctx, websocket.MessageBinary, numbered(1))
-		c.Write(ctx, websocket.MessageBinary, numbered(2))
-		time.Sleep(900 * time.Millisecond)
-		c.Write(ctx, websocket.MessageBinary, ErrFutureCursor.Encode())
-		<-ctx.Done()
-	}
-	s := &scripted{cursors: make(chan string, 100), steps: []func(*websocket.Conn, *http.Request){silent, answering}}
-	var lost int
-	c := &Consumer{URL: serveHTTP(t, s), Idle: 600 * time.Millisecond, MaxDelay: time.Millisecond, Retry: func(err error) error {
-		lost++
-		return nil
-	}}
-	var seqs []int64
-	for f, err := range c.Frames(t.Context()) {
-		if err != nil {
-			if !errors.Is(err, ErrFutureCursor) {
-				t.Error(err)
-			}
-			break
-		}
-		seqs = append(seqs, f.Seq)
-		if f.Seq == 1 {
-			time.Sleep(1200 * time.Millisecond)
-		}
-	}
-	check(t, "numbers", seqs, []int64{1, 2})
-	check(t, "lost connections", lost, 1)
-}
-
 // A URL that leads nowhere ends the stream; it is not tried again for ever.
 func TestConsumersWithoutAURL(t *testing.T) {
 	for _, url := range []string{"", "pds.example.com", "ftp://pds.example.com", "https://", "/xrpc/com.atproto.sync.subscribeRepos", "https://%zz"} {

@@ -81,11 +81,15 @@ func (p *pipeServer) raw(t testing.TB, path, header string) net.Conn {
 	return c
 }
 
+// client returns a client of the server, whatever the host of a URL is.
+func (p *pipeServer) client() *http.Client {
+	return &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return p.dial() }}}
+}
+
 // websocket opens a WebSocket connection.
 func (p *pipeServer) websocket(t testing.TB, path string) *websocket.Conn {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return p.dial() }}}
-	c, _, err := websocket.Dial(t.Context(), "ws://x"+path, &websocket.DialOptions{HTTPClient: client})
+	c, _, err := websocket.Dial(t.Context(), "ws://x"+path, &websocket.DialOptions{HTTPClient: p.client()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -192,28 +192,6 @@ func dialRaw(t testing.TB, url string) net.Conn {
 	}
 }
 
-// A peer that does not answer pings is gone; one that does stays.
-func TestPing(t *testing.T) {
-	log := newLog(1)
-	o := &Outbox{Events: log, Ping: 50 * time.Millisecond}
-	defer o.Close()
-	url := serveHTTP(t, o)
-	dialRaw(t, url)
-	alive := connect(t, url)
-	got := make(chan error)
-	go func() {
-		_, err := next(t, alive)
-		got <- err
-	}()
-	eventually(t, "both are there", func() bool { return o.Subscribers() == 2 })
-	eventually(t, "one is gone", func() bool { return o.Subscribers() == 1 })
-	time.Sleep(200 * time.Millisecond)
-	log.add(1, 0)
-	if err := <-got; err != nil {
-		t.Error(err)
-	}
-}
-
 // A subscriber that takes nothing costs the others nothing, and is gone after
 // its time.
 func TestStalledSubscriber(t *testing.T) {

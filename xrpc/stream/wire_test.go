@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -112,19 +113,25 @@ func TestWireTimeout(t *testing.T) {
 
 // A slow reader has the whole time for each piece.
 func TestWireSlowReader(t *testing.T) {
-	w, far := pipe(t, 400*time.Millisecond)
-	go func() {
-		b := make([]byte, wirePiece)
-		for {
-			time.Sleep(100 * time.Millisecond)
-			if _, err := io.ReadFull(far, b); err != nil {
-				return
+	synctest.Test(t, func(t *testing.T) {
+		w, far := pipe(t, 400*time.Millisecond)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			b := make([]byte, wirePiece)
+			for {
+				time.Sleep(300 * time.Millisecond)
+				if _, err := io.ReadFull(far, b); err != nil {
+					return
+				}
 			}
+		}()
+		if _, err := w.Write(make([]byte, 12*wirePiece)); err != nil {
+			t.Error(err)
 		}
-	}()
-	if _, err := w.Write(make([]byte, 12*wirePiece)); err != nil {
-		t.Error(err)
-	}
+		w.Close()
+		<-done
+	})
 }
 
 func TestWireHurry(t *testing.T) {
