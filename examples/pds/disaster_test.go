@@ -125,7 +125,7 @@ func TestDisaster(t *testing.T) {
 	dir := filepath.Join(root, "data")
 	accounts, s := 5, seed.Seed{Records: 20, Blobs: 2}
 	if long() {
-		accounts, s = 1000, seed.Seed{Records: 170, Blobs: 3, Size: 1000}
+		accounts, s = 1000, seed.Seed{Records: 35, Blobs: 3, Size: 1000}
 	}
 	p := start(t, dir)
 	env := append(store.env, p.port(), "PDS_CLOCK_CHECK=false", "PDS_RATE_LIMITS_ENABLED=false")

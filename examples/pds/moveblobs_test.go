@@ -47,6 +47,13 @@ func TestMoveBlobs(t *testing.T) {
 	p.interrupt()
 	moved.fails(1, "not all are there", "serve")
 	old.fails(0, "All is well", "check")
+	// It was killed when the old folder had its mark already, and the new one still its own.
+	mark := filepath.Join(dir, "pds.sqlite.blobs", "moved-to")
+	if err := os.WriteFile(mark, []byte(disk+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old.fails(1, "PDS_BLOBSTORE_DISK_LOCATION="+disk, "serve")
+	moved.fails(1, "not all are there", "serve")
 
 	var done struct {
 		Finished bool

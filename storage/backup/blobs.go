@@ -1,16 +1,19 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/blobfs"
@@ -243,6 +246,30 @@ func (l Layout) Blob(ctx context.Context, dest string, did syntax.DID, blob cid.
 		io.Reader
 		io.Closer
 	}{io.LimitReader(f, info.Size), f}, info, nil
+}
+
+// checked reads the file of a blob, and fails if its bytes are others than those of the blob: the file
+// was good when it was opened, but what is sent is what counts.
+type checked struct {
+	in   io.Reader
+	cid  cid.Cid
+	h    hash.Hash
+	left int64 // of the blob; what follows is its trailer
+}
+
+func newChecked(in io.Reader, info storage.BlobInfo) *checked {
+	return &checked{in, info.CID, sha256.New(), info.Size}
+}
+
+func (c *checked) Read(p []byte) (int, error) {
+	n, err := c.in.Read(p)
+	part := min(int64(n), c.left)
+	c.h.Write(p[:part])
+	c.left -= part
+	if _, digest, _ := dag.Split(c.cid); c.left > 0 && err == io.EOF || c.left == 0 && !bytes.Equal(c.h.Sum(nil), digest[:]) {
+		return 0, fmt.Errorf("%w: blob %s changed while it was copied", storage.ErrCorrupt, c.cid)
+	}
+	return n, err
 }
 
 // reader keeps the errors of reading apart from those of writing.

@@ -383,15 +383,16 @@ func (w *dirWriter) finish(m *Manifest, list []string) error {
 // ones have greater numbers.
 func (w *dirWriter) name(t time.Time) (string, error) {
 	first := filepath.Join(w.root, generationsName, t.UTC().Format("20060102T150405Z"))
-	others, err := filepath.Glob(first + "*")
-	if err != nil || len(others) == 0 {
-		return first, err
-	}
-	last := 1
+	others, err := os.ReadDir(filepath.Dir(first))
+	last := 0
 	for _, other := range others {
-		if n, err := strconv.Atoi(strings.TrimPrefix(other, first+"-")); err == nil {
-			last = max(last, n)
+		if rest, ok := strings.CutPrefix(other.Name(), filepath.Base(first)); ok {
+			n, _ := strconv.Atoi(strings.TrimPrefix(rest, "-"))
+			last = max(last, n, 1)
 		}
+	}
+	if err != nil || last == 0 {
+		return first, err
 	}
 	return fmt.Sprintf("%s-%d", first, last+1), nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/data"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/bucket"
 )
 
@@ -90,7 +91,7 @@ func pause(ctx context.Context, n int) error {
 func passing(err error) bool {
 	var final interface{ Unavailable() bool }
 	switch {
-	case errors.Is(err, bucket.ErrNoObject), errors.Is(err, ErrBadBackup), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, bucket.ErrNoObject), errors.Is(err, ErrBadBackup), errors.Is(err, storage.ErrCorrupt), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return false
 	case errors.As(err, &final):
 		return final.Unavailable()

@@ -33,11 +33,16 @@ func (c *counter) Read(p []byte) (int, error) {
 func (c *counter) sum() [sha256.Size]byte { return [sha256.Size]byte(c.h.Sum(nil)) }
 
 // tempIn makes a folder for temporary files, which has a lock as long as it is used.
-func tempIn(dir string) (temp string, used *os.File, err error) {
-	if err := removeStale(filepath.Join(dir, "backup-*"), lockName); err != nil {
+func tempIn(dir string) (temp string, used *os.File, err error) { return lockedTemp(dir, "backup-") }
+
+func lockedTemp(dir, begins string) (temp string, used *os.File, err error) {
+	if dir == "" {
+		dir = "."
+	}
+	if err := removeStale(dir, begins, lockName); err != nil {
 		return "", nil, err
 	}
-	if temp, err = os.MkdirTemp(dir, "backup-*"); err != nil {
+	if temp, err = os.MkdirTemp(dir, begins+"*"); err != nil {
 		return "", nil, err
 	}
 	if used, err = filelock.Try(filepath.Join(temp, lockName), filelock.Exclusive); err != nil {
@@ -58,7 +63,7 @@ func (w *remoteWriter) finish(m *Manifest, list []string) error {
 		return err
 	}
 	defer database.Close()
-	if _, err := w.store(w.ctx, w.generation+w.database, database, m.Files[w.database].Size); err != nil {
+	if _, err := w.store(w.ctx, w.generation+w.database, database, m.Files[w.database].Size, nil); err != nil {
 		return err
 	}
 	if err := w.putList(m, list); err != nil {
@@ -72,7 +77,7 @@ func (w *remoteWriter) finish(m *Manifest, list []string) error {
 	if err != nil {
 		return err
 	}
-	if err := w.lock.held(); err != nil {
+	if err := w.lock.held(w.ctx); err != nil {
 		return err
 	}
 	if err := w.putText(w.ctx, w.generation+manifestName, manifest); err != nil {
@@ -108,7 +113,7 @@ func (w *remoteWriter) putList(m *Manifest, list []string) error {
 	m.Files[listName] = File{size, fmt.Sprintf("%x", h.Sum(nil))}
 	m.Bytes += size
 	plain := &remoteWriter{remote: w.remote, fast: w.fast} // the next backup reads it, which cannot decrypt
-	_, err = plain.store(w.ctx, w.generation+listName, f, size)
+	_, err = plain.store(w.ctx, w.generation+listName, f, size, nil)
 	return err
 }
 
@@ -166,6 +171,14 @@ func (w *remoteWriter) retain(ctx context.Context, keep Keep) error {
 	if err != nil {
 		return err
 	}
+	all, complete := slices.Clone(w.older), false
+	for _, g := range after {
+		if g.name == w.generation && g.m != nil {
+			all, complete = slices.Insert(all, 0, g), true
+		} else if !slices.ContainsFunc(w.older, func(o remoteGeneration) bool { return o.name == g.name }) {
+			return fmt.Errorf("%w: it has stored %s", ErrBusy, g.name)
+		}
+	}
 	unfinished, err := w.sizes(ctx, remoteUnfinished)
 	if err != nil {
 		return err
@@ -173,12 +186,6 @@ func (w *remoteWriter) retain(ctx context.Context, keep Keep) error {
 	for name := range unfinished {
 		if err := w.delete(ctx, name); err != nil {
 			return err
-		}
-	}
-	all, complete := slices.Clone(w.older), false
-	for _, g := range after {
-		if g.name == w.generation && g.m != nil {
-			all, complete = slices.Insert(all, 0, g), true
 		}
 	}
 	var good []remoteGeneration
@@ -195,7 +202,7 @@ func (w *remoteWriter) retain(ctx context.Context, keep Keep) error {
 	}
 	used := make(map[nameKey]bool)
 	for i, kept := range keep.choose(times) {
-		if err := w.lock.held(); err != nil {
+		if err := w.lock.held(ctx); err != nil {
 			return err
 		}
 		if !kept {
@@ -243,7 +250,7 @@ func (w *remoteWriter) prune(ctx context.Context, used map[nameKey]bool) error {
 		}
 	})
 	for page := range slices.Chunk(gone, 1000) {
-		if err = errors.Join(err, w.lock.held()); err != nil {
+		if err = errors.Join(err, w.lock.held(ctx)); err != nil {
 			return err
 		}
 		err = w.delete(ctx, page...)

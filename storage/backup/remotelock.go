@@ -20,6 +20,10 @@ import (
 // server's directory, which is exact, and an object that says who makes a backup and since when, and
 // is renewed while that goes on. One of a holder that has the file's lock is its own, from a process
 // that was killed. One of another holder counts for lockLife.
+//
+// Clocks of machines may differ, a directory may have been copied with its file, and a process may have
+// been suspended: so before it stores a manifest, and before it removes something, the holder looks
+// whether its object is still there, and no other.
 const (
 	remoteLockFile = "backup.lock"
 	lockLife       = 10 * time.Minute
@@ -34,6 +38,9 @@ type remoteLock struct {
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 
+	asking chan struct{}   // has an element while somebody asks for the objects, or renews
+	made   map[string]bool // objects of this lock; for who asks
+
 	mu      sync.Mutex
 	object  string
 	renewed time.Time
@@ -41,7 +48,7 @@ type remoteLock struct {
 
 // lock takes the lock, or fails with ErrBusy.
 func (r remote) lock(ctx context.Context, dir string) (_ *remoteLock, err error) {
-	l := &remoteLock{r: r}
+	l := &remoteLock{r: r, asking: make(chan struct{}, 1), made: make(map[string]bool)}
 	if l.file, err = filelock.Try(filepath.Join(dir, remoteLockFile), filelock.Exclusive); errors.Is(err, filelock.ErrLocked) {
 		return nil, ErrBusy
 	} else if err != nil {
@@ -111,6 +118,7 @@ func (l *remoteLock) others(ctx context.Context) error {
 func (l *remoteLock) renew(ctx context.Context) error {
 	now := time.Now()
 	name := fmt.Sprintf("%s%s-%d", remoteLocks, l.holder, now.UnixMilli())
+	l.made[name] = true
 	if err := l.r.b.Put(ctx, l.r.prefix+name, strings.NewReader("\n"), 1); err != nil {
 		return err
 	}
@@ -133,18 +141,42 @@ func (l *remoteLock) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			_ = l.renew(ctx)
+			l.asking <- struct{}{}
+			if l.still(ctx) == nil {
+				_ = l.renew(ctx)
+			}
+			<-l.asking
 		}
 	}
 }
 
-// held fails if the lock may soon count no longer, as after the process was suspended. It is asked
-// before anything is removed that others may refer to by then.
-func (l *remoteLock) held() error {
+// held fails if the lock may soon count no longer, or does not now, as after the process was
+// suspended. It is asked before anything is removed that others may refer to by then.
+func (l *remoteLock) held(ctx context.Context) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if age := time.Since(l.renewed); age > lockLife/2 {
+	age := time.Since(l.renewed)
+	l.mu.Unlock()
+	if age > lockLife/2 {
 		return fmt.Errorf("%w, or may be: this one was suspended, or the store did not answer, for %s", ErrBusy, age.Round(time.Second))
+	}
+	l.asking <- struct{}{}
+	defer func() { <-l.asking }()
+	return l.still(ctx)
+}
+
+// still fails if another one has taken the lock.
+func (l *remoteLock) still(ctx context.Context) error {
+	all, err := l.r.sizes(ctx, remoteLocks)
+	if err != nil {
+		return err
+	}
+	if _, ok := all[l.object]; !ok {
+		return fmt.Errorf("%w, or was: it took the lock of this one (do the clocks of both machines agree?)", ErrBusy)
+	}
+	for name := range all {
+		if !l.made[name] {
+			return fmt.Errorf("%w (do the clocks of both machines agree?)", ErrBusy)
+		}
 	}
 	return nil
 }

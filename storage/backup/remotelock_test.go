@@ -116,3 +116,107 @@ func TestRemoteSuspended(t *testing.T) {
 		}
 	})
 }
+
+// A backup whose lock another one took is no backup, and removes nothing: the clock of the other
+// machine is ahead, or its directory is a copy of this one's.
+func TestRemoteLockTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, copied := range map[string]bool{"clocks that differ": false, "a copied directory": true} {
+			for _, whole := range []bool{false, true} {
+				s, one, two := &store{}, newMemory(t), newMemory(t)
+				to := backup.Remote{Bucket: s}
+				b := backup.Backup{Layout: layout, Keep: backup.Keep{{Count: 1}}}
+				if _, err := b.ToRemote(t.Context(), one, to); err != nil {
+					t.Fatal(err)
+				}
+				before := s.names(t, "generations/")
+				first := b
+				first.Files = func(ctx context.Context) (map[string][]byte, error) {
+					if copied {
+						holder, err := os.ReadFile(filepath.Join(one.Dir, "backup.lock"))
+						if err == nil {
+							err = os.WriteFile(filepath.Join(two.Dir, "backup.lock"), holder, 0o600)
+						}
+						if err != nil {
+							t.Fatal(err)
+						}
+					} else if err := s.Memory.Delete(ctx, s.names(t, "lock/")...); err != nil { // it looked old
+						t.Fatal(err)
+					}
+					second, taken := b, false
+					time.Sleep(time.Second)
+					second.Keep = backup.Keep{{Count: 2}}
+					if !whole {
+						s.setFault(func(_ int, op, name string) error {
+							if op == "put" && strings.HasSuffix(name, "pds.sqlite") {
+								taken = true
+							}
+							if taken { // from here on it does nothing: its lock stays
+								return ended{}
+							}
+							return nil
+						})
+					}
+					_, err := second.ToRemote(ctx, two, to)
+					s.setFault(nil)
+					if whole && err != nil {
+						t.Errorf("%s: the other backup: %v", name, err)
+					}
+					time.Sleep(5 * time.Minute) // it may be renewed
+					return nil, nil
+				}
+				if _, err := first.ToRemote(t.Context(), one, to); !errors.Is(err, backup.ErrBusy) {
+					t.Errorf("%s, whole %v: %v", name, whole, err)
+				}
+				for _, name := range before {
+					if len(s.names(t, name)) != 1 {
+						t.Errorf("%s is gone", name)
+					}
+				}
+				dest := filepath.Join(t.TempDir(), "restored")
+				if _, err := (backup.Restore{Layout: layout}).FromRemote(t.Context(), to, dest); err != nil {
+					t.Errorf("%s, whole %v: %v", name, whole, err)
+				}
+			}
+		}
+	})
+}
+
+// What another backup has stored while this one was under way is not removed, whatever the locks
+// said.
+func TestRemoteForeignGeneration(t *testing.T) {
+	s := &store{}
+	w := newMemory(t)
+	b := backup.Backup{Layout: layout}
+	to := backup.Remote{Bucket: s}
+	if _, err := b.ToRemote(t.Context(), w, to); err != nil {
+		t.Fatal(err)
+	}
+	before := s.names(t, "generations/")
+	foreign := map[string]string{
+		"generations/20260101T000000Z-aaaaaaaa/backup.json":                                  string(hostileManifest(nil, nil)),
+		"blobs-plain/staged/" + strings.Repeat("ab", 32) + ".bafkreihdwdcefgh4dqkjv67uzcmw7": "x",
+	}
+	s.setFault(func(_ int, op, name string) error {
+		if op != "put" || !strings.HasSuffix(name, "/backup.json") {
+			return nil
+		}
+		for name, content := range foreign {
+			if err := s.Memory.Put(t.Context(), name, strings.NewReader(content), -1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if _, err := b.ToRemote(t.Context(), w, to); !errors.Is(err, backup.ErrBusy) {
+		t.Error(err)
+	}
+	for name := range foreign {
+		before = append(before, name)
+	}
+	for _, name := range before {
+		if len(s.names(t, name)) != 1 {
+			t.Errorf("%s is gone", name)
+		}
+	}
+}

@@ -231,7 +231,7 @@ func (w *remoteWriter) copyBlob(ctx context.Context, name, from string) (size in
 	w.running.Go(func() {
 		defer func() { <-w.places }()
 		defer f.Close()
-		stored, err := w.store(ctx, w.blobsIn+name, f, stat.Size())
+		stored, err := w.store(ctx, w.blobsIn+name, f, stat.Size(), func() io.Reader { return newChecked(f, info) })
 		if err == nil {
 			err = w.stored(ctx, remoteLine{name: name, remoteBlob: remoteBlob{stored, what(info)}})
 		}
@@ -270,13 +270,17 @@ func (w *remoteWriter) note(ctx context.Context, text []byte) error {
 }
 
 // store stores an object, encrypted if that is asked for, and returns its size. Unless the backup is
-// fast, it is read again.
-func (w *remoteWriter) store(ctx context.Context, name string, f io.ReadSeeker, size int64) (stored int64, err error) {
+// fast, it is read again. What is read of the file goes through what the function returns; nil: nothing.
+func (w *remoteWriter) store(ctx context.Context, name string, f io.ReadSeeker, size int64, through func() io.Reader) (stored int64, err error) {
 	err = try(ctx, func() error {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
-		body, length, done, err := w.encrypted(f, size)
+		var in io.Reader = f
+		if through != nil {
+			in = through()
+		}
+		body, length, done, err := w.encrypted(in, size)
 		if err != nil {
 			return err
 		}
@@ -332,6 +336,6 @@ func (w *remoteWriter) encrypted(in io.Reader, size int64) (body io.Reader, leng
 }
 
 func (w *remoteWriter) put(name string, data []byte) error {
-	_, err := w.store(w.ctx, w.generation+name, bytes.NewReader(data), int64(len(data)))
+	_, err := w.store(w.ctx, w.generation+name, bytes.NewReader(data), int64(len(data)), nil)
 	return err
 }

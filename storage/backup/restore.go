@@ -60,62 +60,74 @@ type writeFunc func(name string, in io.Reader) error
 
 // restore restores the files that a function reads, which gets the folder that they are written to.
 func (r Restore) restore(ctx context.Context, dest string, read func(to string, write writeFunc) error) (m *Manifest, err error) {
-	for _, dir := range []string{dest, r.Blobs} {
-		if err := mustBeEmpty(dir); err != nil {
-			return nil, err
-		}
-	}
 	dest = filepath.Clean(dest)
-	temp, err := beside(dest)
+	if err := removeStale(dest, restoring, lockName); err != nil {
+		return nil, err
+	}
+	if err := r.mustBeEmpty(dest, ""); err != nil {
+		return nil, err
+	}
+	temp, used, err := beside(dest)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(temp)
+	defer func() { err = errors.Join(err, os.RemoveAll(temp), used.Close()) }()
+	dir := filepath.Join(temp, "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
 	n := r.Layout.names()
-	blobs, err := r.copy(ctx, temp, read)
+	blobs, err := r.copy(ctx, dir, read)
 	if err != nil {
 		return nil, err
 	}
-	if m, err = n.readManifest(temp); err != nil {
+	if m, err = n.readManifest(dir); err != nil {
 		return nil, err
 	}
 	if blobs < m.Blobs && !r.Incomplete { // an interrupted backup of an earlier version may have added some
 		return nil, fmt.Errorf("%w: it has %d blobs, there were %d", ErrBadBackup, blobs, m.Blobs)
 	}
-	if err := r.verify(ctx, temp, m); err != nil {
+	if err := r.verify(ctx, dir, m); err != nil {
 		return nil, err
 	}
-	if r.Blobs != "" {
-		if err := moveBlobs(ctx, filepath.Join(temp, n.blobs), r.Blobs); err != nil {
+	for _, name := range []string{manifestName, listName} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !isMissing(err) {
 			return nil, err
 		}
 	}
-	for _, name := range []string{manifestName, listName} {
-		if err := os.Remove(filepath.Join(temp, name)); err != nil && !isMissing(err) {
+	// A server may have been started meanwhile.
+	if err := r.mustBeEmpty(dest, filepath.Base(temp)); err != nil {
+		return nil, err
+	}
+	if r.Blobs != "" {
+		if err := moveBlobs(ctx, filepath.Join(dir, n.blobs), r.Blobs); err != nil {
 			return nil, err
 		}
 	}
 	if filepath.Dir(temp) == dest {
-		return m, n.moveUp(temp)
+		return m, n.moveUp(dir, dest)
 	}
-	return m, durablefile.Rename(temp, dest)
+	return m, durablefile.Rename(dir, dest)
 }
+
+// restoring begins the names of folders in which something is being restored.
+const restoring = ".restore-"
 
 // beside makes a directory that can take the place of dest: beside it, or, if dest is there
 // already, in it. It may be a volume of its own, or its parent another user's.
-func beside(dest string) (string, error) {
+func beside(dest string) (temp string, used *os.File, err error) {
 	if _, err := os.Stat(dest); err == nil {
-		return os.MkdirTemp(dest, ".restore-*")
+		return lockedTemp(dest, restoring)
 	}
 	if err := os.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return os.MkdirTemp(filepath.Dir(dest), filepath.Base(dest)+".restore-*")
+	return lockedTemp(filepath.Dir(dest), filepath.Base(dest)+restoring)
 }
 
-// moveUp moves all that is in a directory to the one that it is in: the database last, so
-// that there is none that is not complete. If it fails, nothing has moved.
-func (n names) moveUp(dir string) (err error) {
+// moveUp moves all that is in a directory to another one: the database last, so that there is none
+// that is not complete. If it fails, nothing has moved.
+func (n names) moveUp(dir, parent string) (err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -131,7 +143,6 @@ func (n names) moveUp(dir string) (err error) {
 		}
 		return 0
 	})
-	parent := filepath.Dir(dir)
 	for i, e := range entries {
 		if err := os.Rename(filepath.Join(dir, e.Name()), filepath.Join(parent, e.Name())); err != nil {
 			for _, moved := range entries[:i] {
@@ -143,10 +154,15 @@ func (n names) moveUp(dir string) (err error) {
 	return durablefile.SyncDir(parent)
 }
 
-func mustBeEmpty(dir string) error {
-	if dir == "" {
-		return nil
+// mustBeEmpty makes sure that there is nothing where something is to be restored, but for a name.
+func (r Restore) mustBeEmpty(dest, but string) error {
+	if err := mustBeEmpty(dest, but); err != nil || r.Blobs == "" {
+		return err
 	}
+	return mustBeEmpty(r.Blobs, but)
+}
+
+func mustBeEmpty(dir, but string) error {
 	entries, err := os.ReadDir(dir)
 	if isMissing(err) {
 		return nil
@@ -154,7 +170,7 @@ func mustBeEmpty(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Name() != "lost+found" { // which the system makes on every volume
+		if e.Name() != but && e.Name() != "lost+found" { // which the system makes on every volume
 			return fmt.Errorf("%w: %s", ErrNotEmpty, dir)
 		}
 	}
@@ -498,7 +514,7 @@ func moveBlobs(ctx context.Context, from, to string) error {
 	if os.Rename(from, to) == nil {
 		return durablefile.SyncDir(filepath.Dir(filepath.Clean(to)))
 	}
-	touched := make(map[string]bool)
+	touched, made := make(map[string]bool), 0
 	err := filepath.WalkDir(from, func(file string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -524,11 +540,12 @@ func moveBlobs(ctx context.Context, from, to string) error {
 		if err != nil {
 			return err
 		}
+		made++
 		_, err = io.Copy(out, in)
 		return errors.Join(err, out.Sync(), out.Close())
 	})
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(to))
+		return errors.Join(err, unmove(from, to, made))
 	}
 	for dir := range touched {
 		if err := durablefile.SyncDir(dir); err != nil {
@@ -536,4 +553,31 @@ func moveBlobs(ctx context.Context, from, to string) error {
 		}
 	}
 	return os.RemoveAll(from)
+}
+
+// unmove removes the first files that moveBlobs has made, and the folders that are empty then: there
+// may be others by now.
+func unmove(from, to string, made int) error {
+	var dirs []string
+	err := filepath.WalkDir(from, func(file string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, file)
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir():
+			dirs = append(dirs, filepath.Join(to, rel))
+			return nil
+		case made == 0:
+			return fs.SkipAll
+		}
+		made--
+		return os.Remove(filepath.Join(to, rel))
+	})
+	for _, dir := range slices.Backward(dirs) {
+		os.Remove(dir) // unless there is something in it
+	}
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pdskit/pdskit/internal/filelock"
 	"github.com/pdskit/pdskit/storage"
@@ -88,18 +89,28 @@ func (l Layout) names() names {
 // isMissing reports whether an error says that a file is not there.
 func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
-// removeStale removes what processes that were killed have left under names that match a pattern: a
-// running one has a lock on its file, or on the file inside in its folder. Where there are no locks,
-// nobody knows whether a process still uses a file.
-func removeStale(pattern, inside string) error {
+// removeStale removes what processes that were killed have left in a directory, under names that begin
+// so: a running one has a lock on its file, or on the file inside in its folder. Where there are no
+// locks, nobody knows whether a process still uses a file.
+func removeStale(dir, begins, inside string) error {
 	if !filelock.Works {
 		return nil
 	}
-	left, err := filepath.Glob(pattern)
-	if err != nil {
+	entries, err := os.ReadDir(dir)
+	if isMissing(err) {
+		return nil
+	} else if err != nil {
 		return err
 	}
-	for _, name := range left {
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), begins)
+		if !ok || strings.Trim(number, "0123456789") != "" {
+			continue
+		}
+		name := filepath.Join(dir, e.Name())
+		if _, err := os.Lstat(filepath.Join(name, inside)); err != nil { // somebody else's
+			continue
+		}
 		f, err := filelock.Try(filepath.Join(name, inside), filelock.Exclusive)
 		if err != nil { // in use, or something else
 			continue

@@ -72,7 +72,7 @@ func (b Backup) ToTarFile(ctx context.Context, src Source, dest string) (m *Mani
 	if err != nil {
 		return nil, "", err
 	}
-	if err := removeStale(dest+".part-*", ""); err != nil {
+	if err := removeStale(filepath.Dir(dest), filepath.Base(dest)+".part-", ""); err != nil {
 		return nil, "", err
 	}
 	part, err := os.CreateTemp(filepath.Dir(dest), filepath.Base(dest)+".part-*") // of mode 0600
@@ -155,7 +155,8 @@ func (w *tarWriter) has(context.Context, string) (int64, bool, error) { return 0
 // copyBlob reads a blob before it copies it: what has been written stays.
 func (w *tarWriter) copyBlob(ctx context.Context, name, from string) (size int64, err error) {
 	c, _ := blobfs.FileCID(name)
-	if _, err := blobfs.CheckFile(ctx, from, c); err != nil {
+	blob, err := blobfs.CheckFile(ctx, from, c)
+	if err != nil {
 		return 0, &sourceError{err}
 	}
 	in, err := os.Open(from)
@@ -163,11 +164,12 @@ func (w *tarWriter) copyBlob(ctx context.Context, name, from string) (size int64
 		return 0, &sourceError{err}
 	}
 	defer in.Close()
-	return w.copy(path.Join(w.blobs, name), in)
+	return w.copy(path.Join(w.blobs, name), in, newChecked(in, blob))
 }
 
-func (w *tarWriter) copy(name string, in *os.File) (size int64, err error) {
-	info, err := in.Stat()
+// copy copies what a reader says of a file.
+func (w *tarWriter) copy(name string, file *os.File, in io.Reader) (size int64, err error) {
+	info, err := file.Stat()
 	if err != nil {
 		return 0, err
 	}
@@ -195,7 +197,7 @@ func (w *tarWriter) finish(m *Manifest, _ []string) error {
 		return err
 	}
 	defer database.Close()
-	if _, err := w.copy(w.database, database); err != nil {
+	if _, err := w.copy(w.database, database, database); err != nil {
 		return err
 	}
 	manifest, err := m.encode()

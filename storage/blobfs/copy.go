@@ -27,7 +27,8 @@ type Copied struct {
 // Copy makes the folder of a store the same as another one, which stays as it is: to move blobs to
 // another disk. Every file is read on both sides, and written durably where it is not there yet or
 // not good. It can be interrupted at any moment: the next one goes on. While others use the source,
-// run it again when they have ended; nobody may use the target.
+// run it again when they have ended; nobody may use the target. A source without any blob, beside a
+// target that has some, is an error: its disk may not be mounted.
 //
 // progress, if not nil, is told how many files have been looked at.
 func Copy(ctx context.Context, from, to string, progress func(files int)) (*Copied, error) {
@@ -54,6 +55,12 @@ func Copy(ctx context.Context, from, to string, progress func(files int)) (*Copi
 		}
 	}
 	for _, part := range []string{"staged", "blobs"} {
+		if c.Files == 0 { // nothing is removed
+			if err := eachFile(ctx, to, part, c.unexpected); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err := eachFile(ctx, to, part, c.remove); err != nil {
 			return nil, fail("copy", err)
 		}
@@ -171,6 +178,11 @@ func (c *copier) write(from, to string) error {
 	}
 	c.Written, c.Bytes = c.Written+1, c.Bytes+n
 	return c.rename(out.Name(), to)
+}
+
+// unexpected is called with a file of the target, where the source has none at all.
+func (c *copier) unexpected(context.Context, string) error {
+	return fmt.Errorf("blobfs: %s has no blobs, but %s has some from an earlier copy: is its disk mounted?", c.from, c.dir)
 }
 
 // remove removes a file of the target that the source does not have.

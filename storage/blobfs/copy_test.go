@@ -131,3 +131,30 @@ func TestCopy(t *testing.T) {
 		}
 	}
 }
+
+// A store that was opened where its disk is not mounted is empty, and the copy keeps what it has.
+func TestCopyOfADiskThatIsNotMounted(t *testing.T) {
+	from, to := filepath.Join(t.TempDir(), "from"), filepath.Join(t.TempDir(), "to")
+	s, err := blobfs.Open(from, blobfs.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.Stage(t.Context(), "did:web:a.example", "text/plain", strings.NewReader("text"), storage.BlobLimits{})
+	if err == nil {
+		err = s.Promote(t.Context(), "did:web:a.example", info.CID)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := blobfs.Copy(t.Context(), from, to, nil); err != nil {
+		t.Fatal(err)
+	}
+	empty := filepath.Join(t.TempDir(), "from")
+	if _, err := blobfs.Open(empty, blobfs.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := blobfs.Copy(t.Context(), empty, to, nil); err == nil || !strings.Contains(err.Error(), "mounted") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	sameTree(t, from, to)
+}

@@ -169,10 +169,10 @@ func (l *ledger) saveCursors(ctx context.Context, cursors map[string]int64) erro
 	})
 }
 
-// enrol notes that an account is one of a host, and no longer of another, if these are not empty, and
-// brings their counts up to date in the same transaction. most is how many accounts the new one may
-// have, unless it is negative; who comes later is throttled. If even those are too many, the account is
-// not noted, and the member is empty.
+// enrol notes that an account is one of a host, and no longer of another, if these are not empty,
+// and brings their counts up to date in the same transaction. most is how many accounts the new one
+// may have, unless it is negative; who comes later is throttled. If even those are too many, the
+// account is not noted, and the member is empty.
 func (l *ledger) enrol(ctx context.Context, did syntax.DID, from, to string, most int64) (as member, counts map[string]countRow, err error) {
 	err = l.write(ctx, func(tx storage.KVTx) error {
 		as, counts = "", make(map[string]countRow)
