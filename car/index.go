@@ -176,7 +176,10 @@ func IndexFile(r io.ReadSeeker, opt IndexOptions) (_ *FileIndex, err error) {
 		b, err := cr.NextShared()
 		switch {
 		case err == io.EOF:
-			return x, x.table.settle()
+			if err := x.table.settle(); err != nil {
+				return nil, err
+			}
+			return x, nil
 		case errors.Is(err, ErrHash) && opt.Fault != nil && opt.Fault(err):
 			cr.err = nil // the next block is where it should be
 			continue

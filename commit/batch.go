@@ -2,7 +2,9 @@ package commit
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -30,8 +32,10 @@ type Check struct {
 //
 // Messages of one account are checked at the same time too: only whether each follows the one
 // before waits for that one. A message that is not valid is checked twice, the second time in its
-// turn. Nothing is kept between calls, so batches of some hundred messages use all processors and
-// need little memory. If ctx ends, the rest of the messages have its error.
+// turn, and so are those behind one that has shown that the account's key is another now. Nothing
+// is kept between calls, so batches of some hundred messages use all processors and need little
+// memory. If ctx ends, the rest of the messages have its error. A panic of last or v.Key, on
+// whichever goroutine, is one of CommitAll.
 func (v *Verifier) CommitAll(ctx context.Context, messages []Check, last func(context.Context, syntax.DID) (State, error)) {
 	parallel(len(messages), func(i int) {
 		if m := &messages[i]; m.Event == nil {
@@ -112,6 +116,18 @@ func (c *batchCheck) run(v *Verifier, e *Event) {
 // finish goes through the account's messages in order.
 func (a *batchAccount) finish(ctx context.Context, v *Verifier, messages []Check, checks []batchCheck) {
 	state := a.state
+	// Once a message has brought up another key, what the old one has signed is to be refused.
+	rotated := false
+	inTurn := *v
+	if v.Key != nil {
+		inTurn.Key = func(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error) {
+			key, err := v.Key(ctx, did, refresh)
+			if refresh && (key == nil || a.key == nil || !key.Equal(a.key)) {
+				rotated = true
+			}
+			return key, err
+		}
+	}
 	for _, i := range a.messages {
 		m := &messages[i]
 		switch err := ctx.Err(); {
@@ -119,21 +135,30 @@ func (a *batchAccount) finish(ctx context.Context, v *Verifier, messages []Check
 			m.Err = a.err
 		case err != nil || !a.loaded:
 			m.Err = err
-		case checks[i].valid && (state.Rev == "" || m.Event.Rev > state.Rev):
+		case checks[i].valid && !rotated && (state.Rev == "" || m.Event.Rev > state.Rev):
 			m.State, m.Records, m.Err = checks[i].after(state, m.Event)
 			state = m.State
 		default:
-			m.State, m.Records, m.Err = v.Commit(ctx, state, m.Event)
+			m.State, m.Records, m.Err = inTurn.Commit(ctx, state, m.Event)
 			state = m.State
 		}
 	}
 }
 
-// parallel calls fn with 0 to n-1, on all processors, and returns when all calls have.
+// parallel calls fn with 0 to n-1, on all processors, and returns when all calls have. If one
+// panics, there are no more calls, and it does.
 func parallel(n int, fn func(int)) {
 	workers := min(n, runtime.GOMAXPROCS(0))
 	var next atomic.Int64
+	var panicked atomic.Pointer[string]
 	work := func() {
+		defer func() {
+			if p := recover(); p != nil {
+				next.Store(int64(n))
+				what := fmt.Sprintf("%v\n\n%s", p, debug.Stack())
+				panicked.CompareAndSwap(nil, &what)
+			}
+		}()
 		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
 			fn(i)
 		}
@@ -144,4 +169,7 @@ func parallel(n int, fn func(int)) {
 	}
 	work()
 	done.Wait()
+	if what := panicked.Load(); what != nil {
+		panic("commit: " + *what)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -137,6 +138,57 @@ func TestCommitAll(t *testing.T) {
 			t.Errorf("round %d: no message is valid", round)
 		}
 	}
+}
+
+// TestCommitAllAfterRotation: what the old key has signed is refused behind a message that has shown
+// the new one, although the batch began with the old one.
+func TestCommitAllAfterRotation(t *testing.T) {
+	w := &world{accounts: map[syntax.DID]*account{}, stale: map[syntax.DID]*crypto.PublicKey{}, last: map[syntax.DID]commit.State{}}
+	a := newAccount(t, "alice")
+	w.accounts[a.did] = a
+	a.write(t, map[string]string{"com.example.a/0": "zero"})
+	w.last[a.did] = a.state()
+	oldKey, newKey := a.key, testKey(t, crypto.P256, "new")
+	w.stale[a.did] = oldKey.PublicKey()
+	var messages []commit.Check
+	for i, key := range []*crypto.PrivateKey{oldKey, newKey, oldKey, newKey} {
+		a.key = key
+		e := a.write(t, map[string]string{"com.example.a/1": fmt.Sprint(i)})
+		messages = append(messages, commit.Check{Payload: e.Payload()})
+	}
+	want := append([]commit.Check(nil), messages...)
+	w.oneByOne(w.verifier(), want)
+	w.verifier().CommitAll(context.Background(), messages, w.state)
+	for i, m := range messages {
+		if fmt.Sprint(m.Err) != fmt.Sprint(want[i].Err) || m.State != want[i].State {
+			t.Errorf("message %d: %v, %v; one by one: %v, %v", i, m.State, m.Err, want[i].State, want[i].Err)
+		}
+	}
+	if !errors.Is(messages[2].Err, commit.ErrBadSignature) {
+		t.Errorf("signed with the old key: %v", messages[2].Err)
+	}
+}
+
+// TestCommitAllPanics: the caller can recover from what its functions do on any goroutine.
+func TestCommitAllPanics(t *testing.T) {
+	a, b := newAccount(t, "alice"), newAccount(t, "bob")
+	var messages []commit.Check
+	for _, a := range []*account{a, b, a, b} {
+		messages = append(messages, commit.Check{Event: a.write(t, map[string]string{"com.example.a/1": fmt.Sprint(len(messages))})})
+	}
+	var both sync.WaitGroup // two goroutines are at work, so one is not the caller's
+	both.Add(2)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	defer func() {
+		if p := fmt.Sprint(recover()); !strings.Contains(p, "no store") {
+			t.Error(p)
+		}
+	}()
+	verifier(a).CommitAll(context.Background(), messages, func(context.Context, syntax.DID) (commit.State, error) {
+		both.Done()
+		both.Wait()
+		panic("no store")
+	})
 }
 
 func TestCommitAllIsCancelled(t *testing.T) {

@@ -22,9 +22,9 @@ const DefaultDNSOverHTTPS = "https://cloudflare-dns.com/dns-query"
 // maxDNSMessage bounds an answer, in bytes, as DNS itself does.
 const maxDNSMessage = 64 << 10
 
-// DNSOverHTTPS looks up TXT records by HTTPS (RFC 8484), where there are no sockets for DNS, as in a
-// Cloudflare Worker. Its zero value is ready to use, and it is safe for concurrent use. What the server
-// says is believed, as that of a system's resolver is.
+// DNSOverHTTPS looks up TXT records by HTTPS (RFC 8484), where there are no sockets for DNS, as in
+// a Cloudflare Worker. Its zero value is ready to use, and it is safe for concurrent use. What the
+// server says is believed, as that of a system's resolver is.
 type DNSOverHTTPS struct {
 	// URL is the server's address. Empty: [DefaultDNSOverHTTPS].
 	URL string
@@ -97,8 +97,8 @@ func (d *DNSOverHTTPS) ask(ctx context.Context, query []byte) ([]byte, error) {
 	return body, err
 }
 
-// txtRecords returns the texts of the TXT records in an answer, and its code. Records of other types,
-// such as the aliases on the way, are left out.
+// txtRecords returns the texts of the TXT records in an answer, and its code. Records of other
+// types, such as the aliases on the way, are left out.
 func txtRecords(message []byte) (list []string, code dnsmessage.RCode, err error) {
 	var p dnsmessage.Parser
 	head, err := p.Start(message)

@@ -53,8 +53,8 @@ type Resolver struct {
 	// HTTP fetches did:web documents and the HTTPS records of handles; default: the
 	// client of safehttp.NewClient. Any other should be as careful.
 	HTTP *http.Client
-	// DNS looks up the TXT records of handles; default: the system's resolver, or where there are no
-	// sockets, as in WebAssembly, DNSOverHTTPS.
+	// DNS looks up the TXT records of handles; default: the system's resolver, or where there are
+	// no sockets, as in WebAssembly, DNSOverHTTPS.
 	DNS DNS
 	// Development allows what is allowed on a developer's machine only: did:web of
 	// localhost, with or without a port, by plain HTTP; handles under ".test"; and,

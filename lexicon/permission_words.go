@@ -10,8 +10,8 @@ import (
 type Words struct{ Text, Lang string }
 
 // Words returns what a set is called and what it says of itself, in the first of the languages (BCP
-// 47, the best first) that it has them in. A text without a language counts as English, and stands in
-// where none of the languages is there. Either may be empty. These are the words of whoever has
+// 47, the best first) that it has them in. A text without a language counts as English, and stands
+// in where none of the languages is there. Either may be empty. These are the words of whoever has
 // published the set: Grants says what it really grants.
 func (s *PermissionSet) Words(languages []string) (title, detail Words) {
 	return words(s.Title, s.TitleLang, languages), words(s.Detail, s.DetailLang, languages)

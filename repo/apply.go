@@ -166,12 +166,11 @@ func checkAside(events []storage.Event, kv []storage.KVWrite) error {
 
 // Apply carries out a batch of writes. It returns after the commit is durable.
 //
-// If another process wins a race for the repository, Apply reads again and
-// retries, so swaps are always checked against the state they are applied to. So it does with a
-// batch that fails, or changes nothing, on what is in memory, if that is no longer what is stored. It
-// also retries when what the batch's guard has read is no longer so.
-// Errors are those of this package, those of the guard, and storage.ErrConflict, for
-// a KV check that does not hold.
+// If another process wins a race for the repository, Apply reads again and retries, so swaps are
+// always checked against the state they are applied to. So it does with a batch that fails, or
+// changes nothing, on what is in memory, if that is no longer what is stored. It also retries when
+// what the batch's guard has read is no longer so. Errors are those of this package, those of the
+// guard, and storage.ErrConflict, for a KV check that does not hold.
 func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, error) {
 	if err := checkAside(b.Events, b.KV); err != nil {
 		return Result{}, err
@@ -218,9 +217,9 @@ func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, erro
 	}
 }
 
-// apply carries out a batch on a state. asked says whether the store has compared the state with what
-// is stored. On any error apply forgets what it knows of the repository, so that the next batch
-// starts from the store.
+// apply carries out a batch on a state. asked says whether the store has compared the state with
+// what is stored. On any error apply forgets what it knows of the repository, so that the next
+// batch starts from the store.
 func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (res Result, asked bool, err error) {
 	defer func() {
 		if err != nil {

@@ -27,8 +27,8 @@ type Config struct {
 	// reads may return an error.
 	// One that is a [StoredSigner] is held against the store in the transaction of each commit.
 	Signer func(ctx context.Context, did syntax.DID) (crypto.Signer, error)
-	// Stale, if not nil, is told when a StoredSigner, or something else that was read for a commit, may
-	// no longer be what is stored: another process may have changed it.
+	// Stale, if not nil, is told when a StoredSigner, or something else that was read for a commit,
+	// may no longer be what is stored: another process may have changed it.
 	Stale func(did syntax.DID)
 	// CacheBytes bounds the memory of cached trees, about 110 bytes a record.
 	// 0 means 128 MiB, on WebAssembly 8 MiB. Of the trees that are larger than the whole bound, the
@@ -43,10 +43,10 @@ type Config struct {
 	// [car.TempFile], which says what it must do, and about files of a process that was killed. A
 	// file that cannot be made or written is treated as if there were no room.
 	Temp car.Temp
-	// WaitForReaders makes exports wait for readers that are slow, where they would be spooled. They
-	// hold their snapshots for as long as the reader takes half a MiB in half a minute. It suits a
-	// store whose snapshots hold up nobody and cost little, such as storage/durable. Without files
-	// (see TempDir) it is so in any case.
+	// WaitForReaders makes exports wait for readers that are slow, where they would be spooled.
+	// They hold their snapshots for as long as the reader takes half a MiB in half a minute. It
+	// suits a store whose snapshots hold up nobody and cost little, such as storage/durable.
+	// Without files (see TempDir) it is so in any case.
 	WaitForReaders bool
 	// SpoolBytes bounds the bytes of all spool files together, with the files that an import needs
 	// to find the blocks of its file; one file can have half of them. An export for which there is

@@ -150,11 +150,11 @@ type Import struct {
 // Records from before the rules of the data model are kept byte for byte, if they are maps in
 // well-formed CBOR: see data.RecordRefs. Result.Legacy counts them.
 //
-// The file is spooled first (Config.Temp), so that a slow upload holds up nobody. It is read twice: all
-// of it is verified before anything is written. Nobody sees the new records before all of
-// them are there, and other accounts are written to meanwhile; writes to this account wait.
-// Memory does not grow with the file. Records may refer to
-// blobs that are not here yet: see BlobRefs of storage.Reader.
+// The file is spooled first (Config.Temp), so that a slow upload holds up nobody. It is read twice:
+// all of it is verified before anything is written. Nobody sees the new records before all of them
+// are there, and other accounts are written to meanwhile; writes to this account wait. Memory does
+// not grow with the file. Records may refer to blobs that are not here yet: see BlobRefs of
+// storage.Reader.
 //
 // One import of an account, and Config.Imports of all accounts, are worked on at a time. Others
 // wait for Config.ImportWait and then give ErrBusy.

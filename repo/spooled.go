@@ -33,8 +33,8 @@ func (h *Host) warm(ctx context.Context, did syntax.DID, since syntax.TID) (stat
 func maxScans() int { return max(4, runtime.GOMAXPROCS(0)) }
 
 // patience is how long an export for which there is no room in the spool holds its snapshot for a
-// slow reader; one that waits for its reader in any case (Config.WaitForReaders), each time that the
-// reader has to take readAhead.
+// slow reader; one that waits for its reader in any case (Config.WaitForReaders), each time that
+// the reader has to take readAhead.
 const patience = 30 * time.Second
 
 // memorySpool is the default of Config.SpoolBytes where files are in memory.

@@ -139,9 +139,9 @@ func (h *Host) Resign(ctx context.Context, did syntax.DID, in Resign) (Result, e
 }
 
 // Turn waits until no other operation of the account that takes turns is under way in this process,
-// or for the context to end. The caller must call done. It is for what takes longer than a step, such
-// as a change that others have to be told of first. Records are written meanwhile, and so are steps:
-// what such an operation relies on it checks in its steps, as for other processes.
+// or for the context to end. The caller must call done. It is for what takes longer than a step,
+// such as a change that others have to be told of first. Records are written meanwhile, and so are
+// steps: what such an operation relies on it checks in its steps, as for other processes.
 func (h *Host) Turn(ctx context.Context, did syntax.DID) (done func(), err error) {
 	return h.turns.lock(ctx, did)
 }

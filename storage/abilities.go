@@ -38,8 +38,8 @@ type CheckOptions struct {
 
 // Checker is an ability that Repos and Blobs may have: to find what contradicts itself in the
 // engine below, which nobody can see through the other methods: indexes that do not agree with
-// their rows, rows that nothing leads to, blobs without bytes and bytes without blobs. The Checker of
-// Repos also looks at the Events and the KV that are of the same engine. Test for it by type
+// their rows, rows that nothing leads to, blobs without bytes and bytes without blobs. The Checker
+// of Repos also looks at the Events and the KV that are of the same engine. Test for it by type
 // assertion, or use [Check].
 type Checker interface {
 	// Problems yields what is wrong, and nothing for a store that is not damaged, also while others
@@ -74,9 +74,9 @@ var (
 	ErrExpired = errors.New("storage: the snapshot has ended")
 )
 
-// Snapshotter is an ability that Repos may have: a view of the whole store, all accounts, events and
-// keys, as it was at one moment, while others write. It is for backups and moves. Test for it by
-// type assertion.
+// Snapshotter is an ability that Repos may have: a view of the whole store, all accounts, events
+// and keys, as it was at one moment, while others write. It is for backups and moves. Test for it
+// by type assertion.
 type Snapshotter interface {
 	// Snapshot returns a view of the present moment: it has everything that was acknowledged
 	// before the call. To make one waits for no reader and for no more than one transaction of a
@@ -89,9 +89,9 @@ type Snapshotter interface {
 // Snapshot is a store at one moment. Its methods may be called concurrently, as those of a store;
 // how many calls read at the same time is bounded, and others wait.
 type Snapshot interface {
-	// Store returns the view: Repos, Events and KV, whose methods keep the same laws, but that
-	// they show nothing later. Blobs is nil: blobs are copied after the view was taken, so that what
-	// its records refer to and nobody has deleted since is there. Methods that write return
+	// Store returns the view: Repos, Events and KV, whose methods keep the same laws, but that they
+	// show nothing later. Blobs is nil: blobs are copied after the view was taken, so that what its
+	// records refer to and nobody has deleted since is there. Methods that write return
 	// ErrReadOnly, and so does Wait where there is no newer event. Expiry is by the time of the
 	// snapshot: a key that was there stays. After the end, methods return ErrExpired, and iterators
 	// end with it.

@@ -28,8 +28,8 @@
 //     yields become the caller's: they stay as they are, also after a Reader has ended, and to
 //     change them changes nothing in the store. That holds for slices; a Change and its slices are
 //     not changed by the store either.
-//   - A call never waits for good on another one of the same goroutine: see Repos.View, Repos.Replace
-//     and KV.Write for what their functions may call.
+//   - A call never waits for good on another one of the same goroutine: see Repos.View,
+//     Repos.Replace and KV.Write for what their functions may call.
 //
 // # Records are the repository
 //

@@ -36,8 +36,9 @@ func (moved) Public() string {
 // Changes take turns with these methods as with each other: a write is either noted, or its
 // transaction has ended when Watch returns; it fails with ErrMoved, or has ended when Shut returns.
 type Movable interface {
-	// Watch begins to note which accounts and keys change. The text is kept with that. If the store is
-	// watched, only the text changes; if it is shut, it takes writes again. What was noted stays.
+	// Watch begins to note which accounts and keys change. The text is kept with that. If the store
+	// is watched, only the text changes; if it is shut, it takes writes again. What was noted
+	// stays.
 	Watch(ctx context.Context, note string) error
 	// Shut makes the store refuse writes with ErrMoved, those of this interface and of Moving
 	// excepted. It must be watched. If it is shut, only the text changes.
@@ -52,12 +53,12 @@ type Movable interface {
 	Changed(ctx context.Context) iter.Seq2[Changed, error]
 	// Settle removes notes that are still as Changed has yielded them; those that are newer stay.
 	Settle(ctx context.Context, list []Changed) error
-	// Touch notes a change of an account that these stores do not see, such as of its blobs. It fails
-	// with ErrMoved if the store is shut. If it is not watched, it does nothing, and is cheap. The
-	// account need not be there.
+	// Touch notes a change of an account that these stores do not see, such as of its blobs. It
+	// fails with ErrMoved if the store is shut. If it is not watched, it does nothing, and is
+	// cheap. The account need not be there.
 	Touch(ctx context.Context, did syntax.DID) error
-	// Moving returns the host's keys for who moves the store: they can be written, and that is noted,
-	// also while it is shut.
+	// Moving returns the host's keys for who moves the store: they can be written, and that is
+	// noted, also while it is shut.
 	Moving() KV
 }
 
@@ -99,11 +100,11 @@ type Changed struct {
 // All methods may be called again to the same effect, and are durable when they return. They keep
 // what they write in memory; keep that to a few megabytes.
 type Loader interface {
-	// Load writes parts of a repository, and makes it if there is none. Until its head is written it
-	// is an account without a head: see Change.
+	// Load writes parts of a repository, and makes it if there is none. Until its head is written
+	// it is an account without a head: see Change.
 	Load(ctx context.Context, did syntax.DID, l *Load) error
-	// Unload removes a repository with its records, references and keys, and leaves its events. It is
-	// no error if there is none.
+	// Unload removes a repository with its records, references and keys, and leaves its events. It
+	// is no error if there is none.
 	Unload(ctx context.Context, did syntax.DID) error
 	// LoadEvents writes a part of the log.
 	LoadEvents(ctx context.Context, l *LoadEvents) error
@@ -125,8 +126,8 @@ type Load struct {
 
 // LoadEvents is a part of the log, for a Loader.
 type LoadEvents struct {
-	// Events are written under the numbers that they have, in increasing order. They take the place of
-	// others with these numbers, and Bounds' newest becomes as great as they are.
+	// Events are written under the numbers that they have, in increasing order. They take the place
+	// of others with these numbers, and Bounds' newest becomes as great as they are.
 	Events []Event
 	// Drop are the numbers of events that are removed, before others are written.
 	Drop []int64

@@ -11,9 +11,9 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// NewSnapshot is for backends: it makes a Snapshot of a view, which need have no more than the methods
-// that read, and no Wait. They are called as long as the snapshot has not ended, with contexts that
-// end with it. release is called once, at the end, when calls may still run.
+// NewSnapshot is for backends: it makes a Snapshot of a view, which need have no more than the
+// methods that read, and no Wait. They are called as long as the snapshot has not ended, with
+// contexts that end with it. release is called once, at the end, when calls may still run.
 func NewSnapshot(view Store, life time.Duration, release func() error) Snapshot {
 	s := &snapshot{view: view, until: time.Now().Add(life), release: release}
 	s.life, s.end = context.WithCancel(context.Background())

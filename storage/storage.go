@@ -117,20 +117,20 @@ type Event struct {
 //
 // # Accounts without a head
 //
-// With neither Prev nor Head, a change is about an account that has no repository: a relay hears
-// of accounts before their first commit. It has key-value writes, events, or both, and may have
-// checks. The account is there from then on, until Repos.Delete: Repos.List yields it, with the zero
-// Head; Repos.View shows its keys, with the zero Head, no records, and ErrNotFound for the commit;
-// Repos.Head gives ErrNotFound, as it has none. A change with a zero Prev and a Head gives it a
-// repository, and leaves its keys as they are. A host of repositories makes no such changes, and
-// has no such accounts.
+// With neither Prev nor Head, a change is about an account that has no repository: a relay hears of
+// accounts before their first commit. It has key-value writes, events, or both, and may have
+// checks. The account is there from then on, until Repos.Delete: Repos.List yields it, with the
+// zero Head; Repos.View shows its keys, with the zero Head, no records, and ErrNotFound for the
+// commit; Repos.Head gives ErrNotFound, as it has none. A change with a zero Prev and a Head gives
+// it a repository, and leaves its keys as they are. A host of repositories makes no such changes,
+// and has no such accounts.
 type Change struct {
 	// Prev must equal the stored head, else ErrConflict. Zero, with a Head, creates the
 	// repository (ErrExists if there is one). If there is no repository and Prev is
 	// not zero, the error is ErrNotFound, or ErrConflict if there is an account without a head.
 	Prev Head
-	// Head is the new head. Equal to Prev, the step changes no record: it carries
-	// only key-value writes and events. A head cannot be taken away but by Repos.Delete (ErrInvalid).
+	// Head is the new head. Equal to Prev, the step changes no record: it carries only key-value
+	// writes and events. A head cannot be taken away but by Repos.Delete (ErrInvalid).
 	Head Head
 	// Commit is the signed commit block of Head, needed where Head differs from Prev.
 	Commit []byte
@@ -151,19 +151,18 @@ type Repos interface {
 	// Head returns the head of a repository, or ErrNotFound.
 	Head(ctx context.Context, did syntax.DID) (Head, error)
 
-	// Apply carries out one step and returns the sequence number of its last
-	// event (0 if it has none). A change that contradicts itself gives ErrInvalid. When it returns nil, the step is durable and
-	// visible; when it returns an error, nothing of it is, save where the error
-	// is the context's or an I/O error at the moment of commit: then the caller
-	// must re-read the head to know (and again if the process ends before another
-	// step has succeeded, when what could not be flushed may be on disk all the same).
+	// Apply carries out one step and returns the sequence number of its last event (0 if it has
+	// none). A change that contradicts itself gives ErrInvalid. When it returns nil, the step is
+	// durable and visible; when it returns an error, nothing of it is, save where the error is the
+	// context's or an I/O error at the moment of commit: then the caller must re-read the head to
+	// know (and again if the process ends before another step has succeeded, when what could not be
+	// flushed may be on disk all the same).
 	Apply(ctx context.Context, did syntax.DID, c *Change) (seq int64, err error)
 
-	// Replace is Apply for a whole new set of records, given as a stream in
-	// strictly increasing path order: what is not in the stream is removed.
-	// When the stream has ended, final is called once for the rest of the step;
-	// its Change must have a Head and no Records (else ErrInvalid). The bytes of a record are read before the
-	// next one is asked for.
+	// Replace is Apply for a whole new set of records, given as a stream in strictly increasing
+	// path order: what is not in the stream is removed. When the stream has ended, final is called
+	// once for the rest of the step; its Change must have a Head and no Records (else ErrInvalid).
+	// The bytes of a record are read before the next one is asked for.
 	//
 	// Nobody sees any of the new records before the step, and all of them after it. Until then a
 	// backend may stage them, in transactions of a bounded size, so that other calls wait for no
@@ -187,9 +186,9 @@ type Repos interface {
 	// fails with ErrBusy rather than let nested calls wait for each other for good.
 	View(ctx context.Context, did syntax.DID, fn func(Reader) error) error
 
-	// Delete removes a repository, or an account without a head, with its records, blob references and
-	// key-value namespace, makes its earlier events unreadable, and appends
-	// events, all in one step. Blobs' bytes are deleted separately.
+	// Delete removes a repository, or an account without a head, with its records, blob references
+	// and key-value namespace, makes its earlier events unreadable, and appends events, all in one
+	// step. Blobs' bytes are deleted separately.
 	Delete(ctx context.Context, did syntax.DID, events []Event) (seq int64, err error)
 
 	// List yields all repositories with a DID greater than after, in DID order, and among
@@ -282,9 +281,9 @@ type BlobLimits struct {
 	Quota int64
 }
 
-// Blobs holds the bytes of blobs, per account. A blob is staged while nothing
-// refers to it and promoted before the record that does is applied. Both states
-// are idempotent: the same bytes may be staged again.
+// Blobs holds the bytes of blobs, per account. A blob is first staged, and promoted before the
+// record that refers to it is applied. Both operations are idempotent: the same bytes may be staged
+// again.
 type Blobs interface {
 	// Stage reads r to its end, hashing while it writes, and keeps the blob as
 	// staged (or as it was, if it is there already, with a fresh age). A blob that is longer than
@@ -315,11 +314,11 @@ type Blobs interface {
 	Collect(ctx context.Context, t time.Time) (deleted int, err error)
 }
 
-// StagedBlobs is an ability that Blobs may have: it lists blobs that are not promoted. Test for it by
-// type assertion.
+// StagedBlobs is an ability that Blobs may have: it lists blobs that are not promoted. Test for it
+// by type assertion.
 type StagedBlobs interface {
-	// Staged yields an account's staged blobs, in no particular order. Blobs that come or go meanwhile
-	// may or may not show.
+	// Staged yields an account's staged blobs, in no particular order. Blobs that come or go
+	// meanwhile may or may not show.
 	Staged(ctx context.Context, did syntax.DID) iter.Seq2[BlobInfo, error]
 }
 

@@ -149,8 +149,9 @@ func unavailable(err error) bool {
 	return errors.As(err, &u) && u.Unavailable()
 }
 
-// WriteJSON answers with a JSON body. If v cannot be encoded, nothing is written. A list that is nil
-// is written as []. A json.RawMessage is the body, and must be valid: it is not looked at again.
+// WriteJSON answers with a JSON body. If v cannot be encoded, nothing is written. A list that is
+// nil is written as []. A json.RawMessage is the body, and must be valid: it is not looked at
+// again.
 func WriteJSON(w http.ResponseWriter, status int, v any) (err error) {
 	body, raw := v.(json.RawMessage)
 	if !raw {

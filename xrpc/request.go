@@ -21,11 +21,12 @@ type Request struct {
 	ID string
 	// Principal is who makes the request, as the route's Authenticator has found.
 	Principal auth.Principal
-	// Account is the account that a request without a Principal is about, as a login or a sign-up is, if a
-	// handler has found it. Whoever makes the request need not be its owner. It is for logs.
+	// Account is the account that a request without a Principal is about, as a login or a sign-up
+	// is, if a handler has found it. Whoever makes the request need not be its owner. It is for
+	// logs.
 	Account syntax.DID
-	// Error is the name of the error that the request was answered with; empty: it was answered well, or
-	// with what another server has said. It is for Server.Observe.
+	// Error is the name of the error that the request was answered with; empty: it was answered
+	// well, or with what another server has said. It is for Server.Observe.
 	Error string
 	// Notes are what a handler has to say about the request in the line that Server.Observe logs.
 	Notes []slog.Attr
@@ -38,8 +39,8 @@ type Request struct {
 	answer http.Header
 }
 
-// Input returns the value of the JSON body as it was validated, with its encoding as CBOR, so that a
-// handler need not parse parts of it again. It is nil where no such value was made: for methods
+// Input returns the value of the JSON body as it was validated, with its encoding as CBOR, so that
+// a handler need not parse parts of it again. It is nil where no such value was made: for methods
 // without a schema in Server.Catalog, and with Route.PlainJSON.
 func (r *Request) Input() *data.Encoded { return r.input }
 

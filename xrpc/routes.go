@@ -10,8 +10,8 @@ import (
 )
 
 // Handle registers methods. It panics if there is one of a name already (see Replace), if a name is
-// no NSID, if a handler is missing, if a route needs permissions that nobody can have, since it has no
-// Authenticator, and once a request has come.
+// no NSID, if a handler is missing, if a route needs permissions that nobody can have, since it has
+// no Authenticator, and once a request has come.
 func (s *Server) Handle(routes ...Route) {
 	for _, rt := range routes {
 		if s.routes[rt.NSID] != nil {

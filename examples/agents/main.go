@@ -1,6 +1,7 @@
 // Agents is a small world of programs that work together over the AT Protocol: each has a DID, a
-// repository and a private memory of its own; they post tasks, claim them, answer them, and hear each
-// other over a relay. Kill any part at any time: no task is lost, and none is done twice in effect.
+// repository and a private memory of its own; they post tasks, claim them, answer them, and hear
+// each other over a relay. Kill any part at any time: no task is lost, and none is done twice in
+// effect.
 //
 //	go run ./examples/agents                     # then open http://localhost:2600
 //	go run ./examples/agents -chaos 5m           # kill it at random for five minutes, then check

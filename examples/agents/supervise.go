@@ -104,8 +104,8 @@ func supervise(ctx context.Context, o options) error {
 	}
 }
 
-// address returns the address to listen on, of this machine alone, with a port that is chosen now if
-// it is 0.
+// address returns the address to listen on, of this machine alone, with a port that is chosen now
+// if it is 0.
 func address(text string) (string, error) {
 	hostname, _, err := net.SplitHostPort(text)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Command relay follows many hosts of the AT Protocol, verifies what they say, and passes it on as one
-// stream: as the firehose of com.atproto.sync.subscribeRepos, and as JSON as Jetstream does.
+// Command relay follows many hosts of the AT Protocol, verifies what they say, and passes it on as
+// one stream: as the firehose of com.atproto.sync.subscribeRepos, and as JSON as Jetstream does.
 //
 //	go run ./examples/relay
 //

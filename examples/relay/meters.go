@@ -13,8 +13,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// meters are the metrics. Names of hosts are labels: the operator says which there are, and strangers
-// add some fifty a day at most.
+// meters are the metrics. Names of hosts are labels: the operator says which there are, and
+// strangers add some fifty a day at most.
 type meters struct {
 	registry metrics.Registry
 	started  time.Time

@@ -75,8 +75,8 @@ func readDictionary(name, file string) (*dictionary.Dictionary, error) {
 	return d, nil
 }
 
-// bounded bounds what clients may hold. A proxy in front, in a private network, says whose request it
-// is.
+// bounded bounds what clients may hold. A proxy in front, in a private network, says whose request
+// it is.
 func (s *server) bounded(mux *http.ServeMux) http.Handler {
 	m := limit.NewMethods()
 	m.Set(stream.SubscribeEventsNSID, &m.Stream)
@@ -121,8 +121,8 @@ func (s *server) home(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// serve serves until the context ends, or what serves fails. Then the relay stops reading, consumers
-// get what there is, and the cursors of hosts are saved.
+// serve serves until the context ends, or what serves fails. Then the relay stops reading,
+// consumers get what there is, and the cursors of hosts are saved.
 func (s *server) serve(ctx context.Context, l, metrics net.Listener) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

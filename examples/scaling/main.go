@@ -89,8 +89,8 @@ var needed = map[string]bool{
 	"network": true, "merge": true, "limit": true,
 }
 
-// printTable prints the table: each step with the accounts that it is meant for, and with the most that
-// it carries.
+// printTable prints the table: each step with the accounts that it is meant for, and with the most
+// that it carries.
 func printTable(w io.Writer, list []plan, v values, seed uint64, limits, uses bool) {
 	fmt.Fprintln(w, "| step | accounts | commits/s | fullest | p50, p99 of a write | memory of a node | databases, a month | blobs, a month | to subscribers |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|")

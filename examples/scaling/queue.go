@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// class is a kind of call: how many come in a second, and how many seconds of a processor one takes.
+// class is a kind of call: how many come in a second, and how many seconds of a processor one
+// takes.
 type class struct{ rate, seconds float64 }
 
 // wait is how likely a call waits for one of c processors, and how long it then waits on average:

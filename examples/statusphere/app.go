@@ -89,7 +89,8 @@ func openApp(ctx context.Context, s settings) (a *app, err error) {
 	return a, err
 }
 
-// oauth returns the client by which people sign in. Its sessions are in the database too, encrypted.
+// oauth returns the client by which people sign in. Its sessions are in the database too,
+// encrypted.
 func (a *app) oauth() (*client.Client, error) {
 	s := &a.set
 	box, err := sealed.New(s.secret)

@@ -103,8 +103,8 @@ func (o *options) check(rest int) error {
 // own reports whether the app has a PDS of its own.
 func (o *options) own() bool { return o.relay == "" && o.jetstream == "" }
 
-// strangersHere reports whether servers that users name may be on this machine and in private networks.
-// On the web, anybody could make requests there.
+// strangersHere reports whether servers that users name may be on this machine and in private
+// networks. On the web, anybody could make requests there.
 func (o *options) strangersHere() bool { return o.publicURL == "" && (o.local || o.own()) }
 
 // run serves until the context ends.

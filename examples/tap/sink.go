@@ -108,8 +108,8 @@ func (s *sink) from(ctx context.Context, first int64) (list []row, err error) {
 	}
 	defer tx.Rollback()
 	if s.Postgres {
-		// A transaction whose connection broke may still be under way in the server. This waits until
-		// it has ended one way or the other.
+		// A transaction whose connection broke may still be under way in the server. This waits
+		// until it has ended one way or the other.
 		if _, err := tx.ExecContext(ctx, "LOCK TABLE tap_outbox IN SHARE MODE"); err != nil {
 			return nil, err
 		}
@@ -254,8 +254,8 @@ func (s *sink) Apply(ctx context.Context, t *indexer.Transaction) error {
 }
 
 // candidate reports whether it is not known yet that an account has a record of the signal
-// collection: where relays do not list those that have, it was only read to find out. Nothing is told
-// of it before.
+// collection: where relays do not list those that have, it was only read to find out. Nothing is
+// told of it before.
 func (s *sink) candidate(a *indexer.Account) bool {
 	return a.State == indexer.Pending && !s.all && !a.Tracked
 }

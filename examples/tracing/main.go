@@ -25,8 +25,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// requests returns a hook that makes a span of each request, below that of the client if it has sent
-// one (W3C Trace Context).
+// requests returns a hook that makes a span of each request, below that of the client if it has
+// sent one (W3C Trace Context).
 func requests(tracer trace.Tracer) func(r *xrpc.Request) (end func(status int)) {
 	return func(r *xrpc.Request) func(status int) {
 		ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))

@@ -1,7 +1,8 @@
 //go:build !js
 
-// Worker is a PDS in Cloudflare Durable Objects. Built for GOOS=js it is the program inside; otherwise it
-// has the commands that make, check and fill such a server, as "pds worker" has: see README.md.
+// Worker is a PDS in Cloudflare Durable Objects. Built for GOOS=js it is the program inside;
+// otherwise it has the commands that make, check and fill such a server, as "pds worker" has: see
+// README.md.
 package main
 
 import (

@@ -76,8 +76,8 @@ func run(ctx context.Context) error {
 	return errors.New("the server has ended")
 }
 
-// nameOf is the name of the object. An object that an alarm starts is not told its name by the platform, so
-// it keeps it.
+// nameOf is the name of the object. An object that an alarm starts is not told its name by the
+// platform, so it keeps it.
 func nameOf(host *cloudflare.Host) (string, error) {
 	about, err := host.Object("about")
 	if err != nil {
@@ -134,8 +134,8 @@ func calls(host *cloudflare.Host) func(edge.Part) cloudflare.Call {
 	}
 }
 
-// openStore opens the store of the object: everything in its own SQLite, but for blobs, which are in
-// R2.
+// openStore opens the store of the object: everything in its own SQLite, but for blobs, which are
+// in R2.
 func openStore(ctx context.Context, host *cloudflare.Host) (store storage.Store, err error) {
 	solo, err := durable.OpenSolo(ctx, func(context.Context) (durable.Object, error) { return host.Object("kv") }, durable.SoloConfig{})
 	if err != nil {
@@ -146,8 +146,8 @@ func openStore(ctx context.Context, host *cloudflare.Host) (store storage.Store,
 	if err != nil {
 		return store, err
 	}
-	// The bucket is shared by all objects. Each has a folder of its own in it: package bucket names that
-	// after the store.
+	// The bucket is shared by all objects. Each has a folder of its own in it: package bucket names
+	// that after the store.
 	store.Blobs, err = bucket.Open(ctx, bucket.Config{KV: store.KV, Bucket: blobs})
 	return store, err
 }

@@ -12,8 +12,8 @@ func newTransport(private bool, _ *net.Resolver) http.RoundTripper {
 	return fetcher{private, &http.Transport{}}
 }
 
-// fetches is the rule by which package http uses fetch: not in Node.js, where it has a network in memory, for
-// tests, and knows no such headers.
+// fetches is the rule by which package http uses fetch: not in Node.js, where it has a network in
+// memory, for tests, and knows no such headers.
 var fetches = func() bool {
 	p := js.Global().Get("process")
 	return !(p.Type() == js.TypeObject && strings.HasPrefix(p.Get("argv0").String(), "node"))

@@ -9,7 +9,6 @@
 // name came from a redirect. Proxies of the environment are not used, because they would dial in
 // the client's place.
 //
-// On GOOS=js the runtime makes the connections, and what names resolve to is its business. Hosts that
-// say themselves that they are not public are refused, and all else is checked
-// as elsewhere.
+// On GOOS=js the runtime makes the connections, and what names resolve to is its business. Hosts
+// that say themselves that they are not public are refused, and all else is checked as elsewhere.
 package safehttp

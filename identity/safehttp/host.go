@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// checkHost refuses hosts that are not public, as far as their names tell: addresses, also as browsers
-// read them, and names that no public DNS has. It is for where the runtime makes the connections, which
-// may have other rules.
+// checkHost refuses hosts that are not public, as far as their names tell: addresses, also as
+// browsers read them, and names that no public DNS has. It is for where the runtime makes the
+// connections, which may have other rules.
 func checkHost(host string) error {
 	refuse := func() error { return fmt.Errorf("%w: %.260q is not a public host", ErrAddress, host) }
 	name := strings.ToLower(strings.TrimSuffix(host, "."))

@@ -10,8 +10,8 @@ import (
 	"github.com/pdskit/pdskit/internal/testenv"
 )
 
-// Axe looks with axe-core for what keeps people from using the page: all rules of WCAG 2.2 at the levels
-// A and AA, and the best practices. It returns what it has found.
+// Axe looks with axe-core for what keeps people from using the page: all rules of WCAG 2.2 at the
+// levels A and AA, and the best practices. It returns what it has found.
 func (tab *Tab) Axe() []string {
 	tab.t.Helper()
 	var there bool
@@ -41,8 +41,8 @@ func (tab *Tab) Axe() []string {
 	return list
 }
 
-// TooWide returns the elements that stick out of the window to the right, if the page can be scrolled
-// sideways.
+// TooWide returns the elements that stick out of the window to the right, if the page can be
+// scrolled sideways.
 func (tab *Tab) TooWide() []string {
 	tab.t.Helper()
 	var list []string
@@ -54,8 +54,9 @@ return out.length ? out : ['the page is ' + d.scrollWidth + ' pixels wide'] })()
 	return list
 }
 
-// Audit looks at the page as people use it: light and dark, and 320 pixels wide. A problem fails the
-// test, but does not end it. Name says which page it is; pictures are written as by [Tab.Screenshot].
+// Audit looks at the page as people use it: light and dark, and 320 pixels wide. A problem fails
+// the test, but does not end it. Name says which page it is; pictures are written as by
+// [Tab.Screenshot].
 func (tab *Tab) Audit(name string) {
 	tab.t.Helper()
 	old := tab.options

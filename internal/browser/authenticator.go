@@ -5,8 +5,8 @@ import (
 	"github.com/chromedp/cdproto/webauthn"
 )
 
-// Authenticator is a platform authenticator that the browser simulates: it keeps passkeys and says yes
-// to everything, as a person who touches the sensor.
+// Authenticator is a platform authenticator that the browser simulates: it keeps passkeys and says
+// yes to everything, as a person who touches the sensor.
 type Authenticator struct {
 	tab *Tab
 	id  webauthn.AuthenticatorID
@@ -30,8 +30,8 @@ func (a *Authenticator) Verify(ok bool) {
 	do(a.tab, webauthn.SetUserVerified, webauthn.SetUserVerifiedParams{AuthenticatorID: a.id, IsUserVerified: ok})
 }
 
-// NoOffers makes the browser one that does not offer passkeys in the fields of pages that it opens from
-// now on. Where it offers them, the authenticator takes the offer at once.
+// NoOffers makes the browser one that does not offer passkeys in the fields of pages that it opens
+// from now on. Where it offers them, the authenticator takes the offer at once.
 func (a *Authenticator) NoOffers() {
 	a.tab.t.Helper()
 	do(a.tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{

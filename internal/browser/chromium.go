@@ -12,8 +12,8 @@ import (
 	"github.com/pdskit/pdskit/internal/testenv"
 )
 
-// Chromium is a browser without a window. The zero value starts one when it is first used. It is safe
-// for concurrent use.
+// Chromium is a browser without a window. The zero value starts one when it is first used. It is
+// safe for concurrent use.
 type Chromium struct {
 	mu     sync.Mutex
 	ctx    context.Context // of the browser; nil: it isn't started
@@ -29,8 +29,8 @@ func (c *Chromium) Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// Close ends the browser with all its processes, and removes its files. Should the test end without it,
-// the system ends the browser.
+// Close ends the browser with all its processes, and removes its files. Should the test end without
+// it, the system ends the browser.
 func (c *Chromium) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,7 +70,8 @@ func (c *Chromium) started(t testing.TB) context.Context {
 			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.IgnoreCertErrors,
 			chromedp.Env("TMPDIR="+dir), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 			chromedp.Flag("lang", "en-US"), chromedp.Flag("hide-scrollbars", true),
-			// Names of a test's network must never be asked of the machine's DNS by guesses of the browser.
+			// Names of a test's network must never be asked of the machine's DNS by guesses of the
+			// browser.
 			chromedp.Flag("dns-prefetch-disable", true), chromedp.Flag("no-pings", true))
 		outer, cancel := chromedp.NewExecAllocator(context.Background(), options...)
 		ctx, _ := chromedp.NewContext(outer, chromedp.WithErrorf(func(string, ...any) {}))

@@ -12,8 +12,8 @@ import (
 //go:embed elements.js
 var elements string
 
-// js is an expression that has the functions of elements.js. The values stand for the variables a, b, …
-// in it.
+// js is an expression that has the functions of elements.js. The values stand for the variables a,
+// b, … in it.
 func js(body string, values ...any) string {
 	var b strings.Builder
 	b.WriteString("(() => {\n" + elements)
@@ -125,8 +125,8 @@ func (tab *Tab) TextOf(selector string) string {
 	return text[0]
 }
 
-// WaitFor waits until the page shows a text. A text that begins with one of "#", "." and "[" is a CSS
-// selector, of an element that can be seen.
+// WaitFor waits until the page shows a text. A text that begins with one of "#", "." and "[" is a
+// CSS selector, of an element that can be seen.
 func (tab *Tab) WaitFor(text string) {
 	tab.t.Helper()
 	tab.until(fmt.Sprintf("%q", text), js(`return /^[#.[]/.test(a) ? [...document.querySelectorAll(a)].some(shown) : tidy(document.body?.innerText).includes(tidy(a))`, text), nil)

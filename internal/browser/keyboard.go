@@ -15,8 +15,8 @@ var keys = map[string]struct {
 	"ArrowLeft": {37, ""}, "ArrowUp": {38, ""}, "ArrowRight": {39, ""}, "ArrowDown": {40, ""},
 }
 
-// Press presses a key: "Tab", "Shift+Tab", "Enter", "Space", "Escape", "Delete" or "ArrowDown" and its
-// like.
+// Press presses a key: "Tab", "Shift+Tab", "Enter", "Space", "Escape", "Delete" or "ArrowDown" and
+// its like.
 func (tab *Tab) Press(key string) {
 	tab.t.Helper()
 	name, shift := strings.CutPrefix(key, "Shift+")
@@ -57,7 +57,8 @@ type Focus struct {
 	Name string
 	// Tag is its HTML element, as "input".
 	Tag string
-	// Visible is whether a person can see that it has the focus: it is in the window, and has an outline.
+	// Visible is whether a person can see that it has the focus: it is in the window, and has an
+	// outline.
 	Visible bool
 }
 
@@ -74,7 +75,8 @@ return { Name: nameOf(el), Tag: el.tagName.toLowerCase(),
 	return f
 }
 
-// FocusStart takes the focus away, so that the tabulator key leads to the first element of the page.
+// FocusStart takes the focus away, so that the tabulator key leads to the first element of the
+// page.
 func (tab *Tab) FocusStart() {
 	tab.t.Helper()
 	tab.Eval("void (document.body.tabIndex = -1, document.body.focus(), document.body.blur(), document.body.removeAttribute('tabindex'))", nil)

@@ -28,7 +28,8 @@ func (tab *Tab) listen(event any) {
 			}
 		}
 	case *log.EventEntryAdded:
-		// The status of a page is no fault, since a test reads it; nor is an icon that nobody has named.
+		// The status of a page is no fault, since a test reads it; nor is an icon that nobody has
+		// named.
 		page, icon := tab.documents[e.Entry.NetworkRequestID], strings.HasSuffix(e.Entry.URL, "/favicon.ico")
 		if e.Entry.Level == log.EntryLevelError && !page && !icon {
 			bad("%s: %s (%s)", e.Entry.Source, e.Entry.Text, e.Entry.URL)
@@ -54,7 +55,8 @@ func (tab *Tab) listen(event any) {
 	}
 }
 
-// Problems returns what went wrong in pages since it was last called. It does not fail the test then.
+// Problems returns what went wrong in pages since it was last called. It does not fail the test
+// then.
 func (tab *Tab) Problems() []string {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
@@ -91,7 +93,8 @@ func (tab *Tab) Cookie(name string) string {
 	return ""
 }
 
-// SetCookie gives the browser a cookie for the whole site of the page, as an attacker who can would.
+// SetCookie gives the browser a cookie for the whole site of the page, as an attacker who can
+// would.
 func (tab *Tab) SetCookie(name, value string) {
 	tab.t.Helper()
 	yes := true

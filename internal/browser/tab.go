@@ -26,9 +26,9 @@ const patience = time.Minute
 
 // Options say what a tab is like.
 type Options struct {
-	// Dial connects to the sites of a test's network, which speak HTTP without TLS at the other end; the
-	// browser reaches them at https://. Loopback addresses lead to this machine all the same. Nil: the
-	// browser uses the network of the machine.
+	// Dial connects to the sites of a test's network, which speak HTTP without TLS at the other
+	// end; the browser reaches them at https://. Loopback addresses lead to this machine all the
+	// same. Nil: the browser uses the network of the machine.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Width and Height are those of the window in CSS pixels. Zero: 1000 × 900.
 	Width, Height int
@@ -200,8 +200,8 @@ func (tab *Tab) Header(name string) string {
 	return tab.header[name]
 }
 
-// Eval evaluates an expression of JavaScript in the page, waits if it is a promise, and reads the result
-// as JSON into out, if that isn't nil.
+// Eval evaluates an expression of JavaScript in the page, waits if it is a promise, and reads the
+// result as JSON into out, if that isn't nil.
 func (tab *Tab) Eval(expression string, out any) {
 	tab.t.Helper()
 	deadline := time.Now().Add(patience)
@@ -226,7 +226,8 @@ type thrown string
 
 func (e thrown) Error() string { return string(e) }
 
-// leaving reports whether an expression was not evaluated since the page is about to be another one.
+// leaving reports whether an expression was not evaluated since the page is about to be another
+// one.
 func leaving(err error) bool {
 	var js thrown
 	return err != nil && !errors.As(err, &js) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)

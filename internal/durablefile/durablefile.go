@@ -15,7 +15,8 @@ import (
 	"syscall"
 )
 
-// Watch is told of each file and directory that was flushed, for tests that simulate a power failure.
+// Watch is told of each file and directory that was flushed, for tests that simulate a power
+// failure.
 var Watch atomic.Pointer[func(path string)]
 
 func flushed(path string, err error) error {

@@ -59,14 +59,14 @@ func (e *Error) Unwrap() error { return e.Err }
 // only if that method calls Unmarshal.
 func Unmarshal(b []byte, to any) error { return unmarshal(scanner{in: b}, to) }
 
-// UnmarshalPlain is Unmarshal for JSON that is never encoded as CBOR. Values, but not names, may have
-// escapes of lone surrogates, which JavaScript writes for text that was cut in the middle of a
+// UnmarshalPlain is Unmarshal for JSON that is never encoded as CBOR. Values, but not names, may
+// have escapes of lone surrogates, which JavaScript writes for text that was cut in the middle of a
 // character. A json.RawMessage keeps them; a string has U+FFFD in their place.
 func UnmarshalPlain(b []byte, to any) error { return unmarshal(scanner{in: b, plain: true}, to) }
 
 // UnmarshalAnswer is UnmarshalPlain for what a server answers to a program that has chosen the type
-// of the answer. A field without a name in its tag, such as DID, takes a member whose name is its own
-// in any case, as programs are used to. An object with two such members is refused.
+// of the answer. A field without a name in its tag, such as DID, takes a member whose name is its
+// own in any case, as programs are used to. An object with two such members is refused.
 func UnmarshalAnswer(b []byte, to any) error {
 	return unmarshal(scanner{in: b, plain: true, loose: true}, to)
 }

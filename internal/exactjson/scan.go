@@ -150,8 +150,8 @@ func (s *scanner) object(sh *shape, depth int) error {
 	}
 }
 
-// looseMark is before the name of a field without a tag among the names of an object. No name in JSON
-// begins with it, as it is not UTF-8.
+// looseMark is before the name of a field without a tag among the names of an object. No name in
+// JSON begins with it, as it is not UTF-8.
 const looseMark = "\xff"
 
 // fewNames is up to how many names are compared pair by pair.
@@ -200,7 +200,8 @@ func (s *scanner) exact() []byte {
 	return out
 }
 
-// str checks a string, in which there may be lone surrogates or not, and returns its text, without escapes.
+// str checks a string, in which there may be lone surrogates or not, and returns its text, without
+// escapes.
 func (s *scanner) str(lone bool) ([]byte, error) {
 	s.pos++
 	start := s.pos

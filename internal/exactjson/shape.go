@@ -80,9 +80,9 @@ func newShape(t reflect.Type) *shape {
 	return opaque
 }
 
-// addFields adds the fields of a struct. Those of embedded structs come after it, level by level, and
-// take no name of another one, as encoding/json has it. Where that would see a conflict and ignore a
-// name, the name is known here, which makes no difference.
+// addFields adds the fields of a struct. Those of embedded structs come after it, level by level,
+// and take no name of another one, as encoding/json has it. Where that would see a conflict and
+// ignore a name, the name is known here, which makes no difference.
 func (sh *shape) addFields(t reflect.Type) {
 	seen := map[reflect.Type]bool{t: true}
 	for level := []reflect.Type{t}; len(level) > 0; {

@@ -10,8 +10,8 @@ import (
 // Works reports whether files are locked at all.
 const Works = true
 
-// lockedByte is the offset of the one byte that is locked. Locks are mandatory here, so it lies where
-// no file has anything: what a file holds can be read and written by others.
+// lockedByte is the offset of the one byte that is locked. Locks are mandatory here, so it lies
+// where no file has anything: what a file holds can be read and written by others.
 const lockedByte = 1 << 62
 
 // openFile opens a file so that others may rename and remove it meanwhile, as on other systems.

@@ -18,7 +18,8 @@ import (
 // variable chooses a mutant in a test binary.
 const variable = "PDSKIT_MUTANT"
 
-// chooser is a file that is added to the package. A mutant that takes memory without end is stopped.
+// chooser is a file that is added to the package. A mutant that takes memory without end is
+// stopped.
 const chooser = `package %s
 
 import (
@@ -51,10 +52,12 @@ func mutantOne_[T ~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~ui
 }
 `
 
-// rendered returns a file with its mutants. What follows a mutant is told to be on the line where it was.
+// rendered returns a file with its mutants. What follows a mutant is told to be on the line where
+// it was.
 func rendered(p *pkg, file int, of []*mutant) []byte {
 	src := p.sources[file]
-	// Outer places come before those in them. Of two mutants of one place, either may be inside the other.
+	// Outer places come before those in them. Of two mutants of one place, either may be inside the
+	// other.
 	of = slices.Clone(of)
 	slices.SortStableFunc(of, func(a, b *mutant) int {
 		if a.pos != b.pos {
@@ -93,8 +96,8 @@ func rendered(p *pkg, file int, of []*mutant) []byte {
 	return []byte(text(tf.Pos(0), tf.Pos(len(src)), of))
 }
 
-// build compiles the tests of a package with the mutants. It leaves out those that do not compile, and
-// returns the others.
+// build compiles the tests of a package with the mutants. It leaves out those that do not compile,
+// and returns the others.
 func build(p *pkg, of []*mutant, temp, binary string) ([]*mutant, error) {
 	for {
 		overlay := map[string]string{}

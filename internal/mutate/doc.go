@@ -16,9 +16,10 @@
 //	const   an integer constant is one greater
 //	remove  a call or an assignment is left out
 //
-// All mutants of a run are compiled into one test binary, through an overlay, so that no file of the
-// tree is touched. A variable of the environment chooses one. Which mutants are taken depends only on
-// the code and on -seed. Kinds take turns, so that the many comparisons do not hide the few errors.
+// All mutants of a run are compiled into one test binary, through an overlay, so that no file of
+// the tree is touched. A variable of the environment chooses one. Which mutants are taken depends
+// only on the code and on -seed. Kinds take turns, so that the many comparisons do not hide the few
+// errors.
 //
 // Mutants are not made where a difference is no fault or only costs time: messages (String, Error,
 // LogValue), capacities (make), durations, locks, and Close.

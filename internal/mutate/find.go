@@ -24,8 +24,8 @@ type mutant struct {
 	line     int
 	from, to string // the place before and after, on one line
 
-	// render returns the text of the place, which does as before unless the mutant is chosen. It gets
-	// the text of a part of the place, in which there may be other mutants.
+	// render returns the text of the place, which does as before unless the mutant is chosen. It
+	// gets the text of a part of the place, in which there may be other mutants.
 	render func(part func(ast.Node) string) string
 }
 

@@ -16,8 +16,8 @@ import (
 //go:embed equivalent.txt
 var equivalentText string
 
-// equivalents reads equivalent.txt: the key of a mutant on one line, and below it, indented, why no test
-// can notice it.
+// equivalents reads equivalent.txt: the key of a mutant on one line, and below it, indented, why no
+// test can notice it.
 func equivalents(text string) map[string]string {
 	why := map[string]string{}
 	key := ""
@@ -158,7 +158,8 @@ func (o options) report(p *pkg, all int, results []string) bool {
 	return percent >= o.least
 }
 
-// test runs the tests on a mutant, and says whether they failed. A mutant without end is killed too.
+// test runs the tests on a mutant, and says whether they failed. A mutant without end is killed
+// too.
 func (o options) test(p *pkg, binary string, id int, limit time.Duration) (killed bool, out string) {
 	args := []string{binary, "-test.short", "-test.failfast", "-test.timeout=" + limit.String()}
 	if o.run != "" {

@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// Archive is a server that archives its log, with what is needed to bring another one to any moment since
-// the base backup.
+// Archive is a server that archives its log, with what is needed to bring another one to any moment
+// since the base backup.
 type Archive struct{ *Server }
 
-// StartArchived starts a server that archives each segment of its log when it is full, and at least every
-// second in which there was any. It is stopped, and the archive deleted, when the test ends.
+// StartArchived starts a server that archives each segment of its log when it is full, and at least
+// every second in which there was any. It is stopped, and the archive deleted, when the test ends.
 func StartArchived(tb testing.TB) Archive {
 	tb.Helper()
 	s, err := newServer(nil)

@@ -2,17 +2,17 @@
 //
 // A system promises only what was flushed: the bytes of a file up to its last sync, the names in a
 // directory up to that directory's. What came later may be there, or not, or in part, and in any
-// order. So a [Disk] remembers what was flushed, and [Disk.Crash] writes one of the many states between
-// that and the present one:
+// order. So a [Disk] remembers what was flushed, and [Disk.Crash] writes one of the many states
+// between that and the present one:
 //
-//   - each name in a directory that has changed since is the old one or the new one, but a file that
-//     was renamed has one of its names at least;
-//   - of a file that has changed since, each sector of 512 bytes is the old one or the new one, in one
-//     of several patterns: all lost, all there, a beginning, some here and there;
+//   - each name in a directory that has changed since is the old one or the new one, but a file
+//     that was renamed has one of its names at least;
+//   - of a file that has changed since, each sector of 512 bytes is the old one or the new one, in
+//     one of several patterns: all lost, all there, a beginning, some here and there;
 //   - a file that has grown may have its new size with zeros in place of what was written.
 //
-// What it does not have: sectors that were written twice since the last sync have no state between, and
-// a disk that lies about a sync is not simulated.
+// What it does not have: sectors that were written twice since the last sync have no state between,
+// and a disk that lies about a sync is not simulated.
 package powerloss
 
 import (
@@ -91,8 +91,8 @@ func (d *Disk) at(path string) (*inode, error) {
 	return i, nil
 }
 
-// Synced says that a file or directory was flushed: what it is now lasts. A path that is not below the
-// root, or that is gone, has no effect.
+// Synced says that a file or directory was flushed: what it is now lasts. A path that is not below
+// the root, or that is gone, has no effect.
 func (d *Disk) Synced(path string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -139,7 +139,8 @@ func (i *inode) read() ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(i.open, 0, 1<<40))
 }
 
-// Crash writes a state that may be there after a power failure at this moment to an empty directory.
+// Crash writes a state that may be there after a power failure at this moment to an empty
+// directory.
 func (d *Disk) Crash(to string, random *rand.Rand) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

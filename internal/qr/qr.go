@@ -174,8 +174,8 @@ func correction(data []byte, n int) []byte {
 	return rest
 }
 
-// SVG returns the code as an SVG image, black on white, with a quiet zone of four modules. It has no
-// size of its own.
+// SVG returns the code as an SVG image, black on white, with a quiet zone of four modules. It has
+// no size of its own.
 func (c *Code) SVG() string {
 	const quiet = 4
 	var b strings.Builder

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// methods are the names that templates of pdskit call methods by, or may: those of fields are among them.
-// A test holds it against the templates.
+// methods are the names that templates of pdskit call methods by, or may: those of fields are among
+// them. A test holds it against the templates.
 var methods = strings.Fields(`
 About Account Accounts Act ActText Action Acts Address Again Age Agent Always App AppPassword
 AppPasswords Applied Apps Ask Asked AskedAt At Available Back Backups Behind BlobBytes Blobs
@@ -27,8 +27,8 @@ Started Status StatusText Style Subject Subscribers Support T Tag TakedownRef Te
 Through Time Title Token Took Trusted URI Used Uses Value Version Waiting Who Wrong
 `)
 
-// lookUp is the text of a function that finds methods by these names only. The names are constants, so that
-// the linker knows that no others are called.
+// lookUp is the text of a function that finds methods by these names only. The names are constants,
+// so that the linker knows that no others are called.
 func lookUp() string {
 	var b strings.Builder
 	b.WriteString("func slimMethod(v reflect.Value, name string) reflect.Value {\n\tswitch name {\n")

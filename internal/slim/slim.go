@@ -1,10 +1,11 @@
-// Package slim leaves out of programs for GOOS=js what the standard library has for other places: the
-// go command's flag -overlay replaces a few lines of it. The programs are a fifth smaller, and their
-// memory at rest a third.
+// Package slim leaves out of programs for GOOS=js what the standard library has for other places:
+// the go command's flag -overlay replaces a few lines of it. The programs are a fifth smaller, and
+// their memory at rest a third.
 //
 // Nothing that such a program can do is lost, with one exception, which a host's own templates must
-// heed: text/template and html/template then call those methods only that pdskit's templates call, by their
-// names, and read fields. A template that calls another one fails with an error that says so.
+// heed: text/template and html/template then call those methods only that pdskit's templates call,
+// by their names, and read fields. A template that calls another one fails with an error that says
+// so.
 package slim
 
 import (
@@ -43,14 +44,15 @@ var edits = []edit{
 	},
 }
 
-// known is the release of Go, without its last number, in which nothing but these two functions knows
-// of the table that tableEdits give to the heap.
+// known is the release of Go, without its last number, in which nothing but these two functions
+// knows of the table that tableEdits give to the heap.
 const known = "go1.26"
 
-// tableEdits give 320 bytes of memory for each function back, some 4 MB in a large program: the linker
-// makes a table that finds functions by addresses of 16 bytes, while in WebAssembly each function has
-// 65,536 of them. The other table of functions is enough: it is in the order of their numbers, and
-// has nearly all. They belong together: without the first, the second takes away what is in use.
+// tableEdits give 320 bytes of memory for each function back, some 4 MB in a large program: the
+// linker makes a table that finds functions by addresses of 16 bytes, while in WebAssembly each
+// function has 65,536 of them. The other table of functions is enough: it is in the order of their
+// numbers, and has nearly all. They belong together: without the first, the second takes away what
+// is in use.
 var tableEdits = []edit{
 	{
 		"runtime/symtab.go", "",
@@ -84,8 +86,8 @@ var tableEdits = []edit{
 	},
 }
 
-// Write writes an overlay for the Go release at goroot below dir, and returns its file, which
-// go build -overlay reads. missed says what could not be left out: a file of another release of Go may
+// Write writes an overlay for the Go release at goroot below dir, and returns its file, which go
+// build -overlay reads. missed says what could not be left out: a file of another release of Go may
 // have other text. The program is then larger, and as good.
 func Write(goroot, dir string) (overlay string, missed []string, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {

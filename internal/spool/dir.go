@@ -91,8 +91,8 @@ func (d *Dir) Hold() func(n int64) error {
 	}
 }
 
-// Open makes a file whose bytes do not count: see Hold. It is told how many bytes will be written at
-// most; 0: that is not known. Errors of the file are *FileError.
+// Open makes a file whose bytes do not count: see Hold. It is told how many bytes will be written
+// at most; 0: that is not known. Errors of the file are *FileError.
 func (d *Dir) Open(most int64) (Storage, error) {
 	s, err := d.open(most)
 	if err != nil {

@@ -51,8 +51,8 @@ type Options struct {
 	// Wait makes the writer wait instead of using files, for Patience each time that there are more
 	// than Memory bytes, so that a reader may take as long as it goes on reading.
 	Wait bool
-	// Park, if not nil, is called by a writer that begins to wait for the reader, and what it returns
-	// before the writer goes on, so that it holds nothing meanwhile that others need.
+	// Park, if not nil, is called by a writer that begins to wait for the reader, and what it
+	// returns before the writer goes on, so that it holds nothing meanwhile that others need.
 	Park func() (unpark func() error)
 }
 

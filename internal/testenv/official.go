@@ -17,8 +17,9 @@ import (
 //go:embed official-pds.cjs
 var officialPDS []byte
 
-// OfficialPDS starts the official PDS, the npm package @atproto/pds in a folder that NodeModules has
-// returned, with a did:plc directory, and returns its host name with its port. It ends with the test.
+// OfficialPDS starts the official PDS, the npm package @atproto/pds in a folder that NodeModules
+// has returned, with a did:plc directory, and returns its host name with its port. It ends with the
+// test.
 func OfficialPDS(t testing.TB, modules, directory string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -32,9 +32,9 @@ func Shared(t testing.TB, path string) string {
 	return full
 }
 
-// NodeModules returns the folder node_modules in which packages of npm are. They are in .ci/node of the
-// module once "npm install" was run there, or in the folder that PDSKIT_NPM names. Where one is missing, or
-// Node.js itself, the test is skipped, or fails if the environment says CI=true.
+// NodeModules returns the folder node_modules in which packages of npm are. They are in .ci/node of
+// the module once "npm install" was run there, or in the folder that PDSKIT_NPM names. Where one is
+// missing, or Node.js itself, the test is skipped, or fails if the environment says CI=true.
 func NodeModules(t testing.TB, packages ...string) string {
 	t.Helper()
 	NotOnJS(t, "programs cannot be started")

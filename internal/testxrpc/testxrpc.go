@@ -18,9 +18,9 @@ type Reply struct {
 	Header  http.Header
 }
 
-// Call calls a method of the server at a URL, with headers; empty values are left out.
-// The body is JSON of in, if that is not nil. If the answer has status 200 and out is not nil, its body
-// is read into out. Other statuses are no failure of the test.
+// Call calls a method of the server at a URL, with headers; empty values are left out. The body is
+// JSON of in, if that is not nil. If the answer has status 200 and out is not nil, its body is read
+// into out. Other statuses are no failure of the test.
 func Call(t testing.TB, url, verb, method string, header http.Header, in, out any) (a Reply) {
 	t.Helper()
 	var body io.Reader

@@ -1,3 +1,3 @@
-// Package workerd runs workerd, the runtime of Cloudflare Workers, for tests: the npm package of that
-// name, as internal/testenv finds it. It listens on the loopback interface only.
+// Package workerd runs workerd, the runtime of Cloudflare Workers, for tests: the npm package of
+// that name, as internal/testenv finds it. It listens on the loopback interface only.
 package workerd

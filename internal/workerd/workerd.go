@@ -32,15 +32,15 @@ type Config struct {
 	Modules map[string][]byte
 	// Main is the name of the module with the handlers. Empty: "worker.mjs".
 	Main string
-	// Classes are the classes of Durable Objects that it exports. The name of a class in capitals is
-	// the binding of its namespace.
+	// Classes are the classes of Durable Objects that it exports. The name of a class in capitals
+	// is the binding of its namespace.
 	Classes []string
 	// Text are text bindings.
 	Text map[string]string
 	// Private lets the Worker's fetch reach private addresses too, those of this machine included.
 	Private bool
-	// Buckets are bindings of R2 buckets. With any, the Worker runs in miniflare, which starts later and
-	// adds some milliseconds to every request.
+	// Buckets are bindings of R2 buckets. With any, the Worker runs in miniflare, which starts
+	// later and adds some milliseconds to every request.
 	Buckets []string
 	// Dir is where objects are kept. Empty: a folder that is deleted when the test ends.
 	Dir string
@@ -63,8 +63,8 @@ type Server struct {
 	log  buffer
 }
 
-// Program returns the path of the program workerd. Where it is missing the test is skipped, or fails
-// if the environment says CI=true.
+// Program returns the path of the program workerd. Where it is missing the test is skipped, or
+// fails if the environment says CI=true.
 func Program(tb testing.TB) string {
 	tb.Helper()
 	name := "@cloudflare/workerd-" + runtime.GOOS + "-" + map[string]string{"amd64": "64", "arm64": "arm64"}[runtime.GOARCH]
@@ -222,7 +222,8 @@ func (s *Server) Restart(tb testing.TB) {
 	tb.Fatalf("workerd does not start:\n%s", s.Log())
 }
 
-// Kill kills the server, if it runs, as a power failure would, but for what the system still writes.
+// Kill kills the server, if it runs, as a power failure would, but for what the system still
+// writes.
 func (s *Server) Kill() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return

@@ -1,6 +1,6 @@
-// Package gen writes Go code for Lexicon schemas: a struct for every object, and for the parameters,
-// input and output of every method; constants for the names of methods and errors; a function for
-// every method that calls it, and one that makes a route of its implementation.
+// Package gen writes Go code for Lexicon schemas: a struct for every object, and for the
+// parameters, input and output of every method; constants for the names of methods and errors; a
+// function for every method that calls it, and one that makes a route of its implementation.
 //
 //	go get -tool github.com/pdskit/pdskit/lexicon/gen/lexgen
 //	go tool lexgen -package api -out ./api -schemas ./lexicons com.example.*
@@ -21,8 +21,8 @@
 //     place, as it is not for formats. Optional lists are left out when nil, so that an empty list
 //     can be said.
 //   - In methods, besides, an optional text is plain: an empty one is left out. The same goes for
-//     parameters that are false where they are absent. In records, and in what they refer to, no two
-//     values are taken for one.
+//     parameters that are false where they are absent. In records, and in what they refer to, no
+//     two values are taken for one.
 //   - A nullable field is a pointer if it is required, else a data.Nullable.
 //   - A union is a struct with a pointer for each variant, of which one is set. Open unions
 //     have Other besides, for types that the schema does not list.

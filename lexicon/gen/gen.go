@@ -115,8 +115,8 @@ type generator struct {
 	exact bool // it is in records
 }
 
-// selectDefs returns the definitions of the selected documents and those that they refer to: by NSID
-// and name, main first.
+// selectDefs returns the definitions of the selected documents and those that they refer to: by
+// NSID and name, main first.
 func (g *generator) selectDefs() ([]definition, error) {
 	found := make(map[string]definition)
 	var open []definition

@@ -47,8 +47,8 @@ type Resolver struct {
 
 	// Records reads the records of schemas. Nil: the Resolver is offline.
 	Records Records
-	// DNS looks up TXT records; default: net.DefaultResolver. It is required in WebAssembly, which has
-	// no sockets: identity.DNSOverHTTPS is one.
+	// DNS looks up TXT records; default: net.DefaultResolver. It is required in WebAssembly, which
+	// has no sockets: identity.DNSOverHTTPS is one.
 	DNS DNS
 
 	// TTL is how long a schema is believed; default 1 hour. The specification's upper bound is

@@ -76,7 +76,8 @@ func (s *Store) Check(ctx context.Context) ([]check.Problem, error) {
 	return problems, err
 }
 
-// checkAll looks at all accounts and keys once, and returns what looks wrong and what that is about.
+// checkAll looks at all accounts and keys once, and returns what looks wrong and what that is
+// about.
 func (s *Store) checkAll(ctx context.Context) (problems []check.Problem, doubtful []doubt, err error) {
 	look := func(d doubt) error {
 		found, err := s.checkOne(ctx, d)
@@ -101,8 +102,8 @@ func (s *Store) checkAll(ctx context.Context) (problems []check.Problem, doubtfu
 	return problems, doubtful, look(doubt{})
 }
 
-// doubt is an account, or a key that accounts are found by, that may be wrong; the zero doubt is how
-// many accounts there are.
+// doubt is an account, or a key that accounts are found by, that may be wrong; the zero doubt is
+// how many accounts there are.
 type doubt struct {
 	did syntax.DID
 	key string
@@ -212,8 +213,8 @@ func (s *Store) checkCount(ctx context.Context) ([]check.Problem, error) {
 	return problem("", "there are %d repositories, but %d accounts were counted", n, l.Count), nil
 }
 
-// ownerOf returns whose a key is for good, or nobody. Names that were reserved in the earlier layout
-// expire.
+// ownerOf returns whose a key is for good, or nobody. Names that were reserved in the earlier
+// layout expire.
 func ownerOf(ctx context.Context, r storage.KVReader, key string) (did syntax.DID, err error) {
 	for pair, err := range r.Keys(ctx, storage.Range{From: key, To: key + "\x00"}) {
 		if err != nil {

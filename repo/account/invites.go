@@ -81,9 +81,9 @@ func (o InviteOrder) key(rank int64, code string) string {
 	return fmt.Sprintf("%s%015d/%s", o.prefix(), min(max(rank, 0), maxRank), code)
 }
 
-// InvitesAfter yields the codes that come after a rank and a code, in an order in which codes of the
-// same rank are sorted too, from the greatest. With an empty code it begins with the first one. It
-// costs as much as is taken, and sees one snapshot.
+// InvitesAfter yields the codes that come after a rank and a code, in an order in which codes of
+// the same rank are sorted too, from the greatest. With an empty code it begins with the first one.
+// It costs as much as is taken, and sees one snapshot.
 func (s *Store) InvitesAfter(ctx context.Context, o InviteOrder, rank int64, code string) iter.Seq2[Invite, error] {
 	return func(yield func(Invite, error) bool) {
 		rng := storage.Prefix(o.prefix())

@@ -45,7 +45,8 @@ type Keys struct {
 // maxKeys is how many keys are kept in memory, at some 300 bytes each.
 const maxKeys = 10_000
 
-// NewKeys returns the keys of a store. It panics if the store's Repos or KV, or the box, is missing.
+// NewKeys returns the keys of a store. It panics if the store's Repos or KV, or the box, is
+// missing.
 func NewKeys(cfg KeysConfig) *Keys {
 	switch {
 	case cfg.Store.Repos == nil || cfg.Store.KV == nil:

@@ -90,9 +90,9 @@ func addCount(ctx context.Context, tx storage.KVTx, n int) error {
 // on where it was interrupted.
 func (s *Store) Repair(ctx context.Context) error { return s.repair(ctx, s.abandoned) }
 
-// RepairAlone is Repair at the start of a process that has the storage for itself, as one that holds
-// a lock on it. What other processes have left is over then, and its names are free at once, not after
-// ten minutes. It must not be called while any Store over the same storage is in use.
+// RepairAlone is Repair at the start of a process that has the storage for itself, as one that
+// holds a lock on it. What other processes have left is over then, and its names are free at once,
+// not after ten minutes. It must not be called while any Store over the same storage is in use.
 func (s *Store) RepairAlone(ctx context.Context) error {
 	return s.repair(ctx, func(string, note) bool { return true })
 }

@@ -326,8 +326,9 @@ func anyNote(notes map[string]note, is func(note) bool) bool {
 	return false
 }
 
-// abandoned reports whether an operation is over though its note is there: it could not be finished,
-// or is one of a process that has died. A note from the future was left by a clock that was ahead.
+// abandoned reports whether an operation is over though its note is there: it could not be
+// finished, or is one of a process that has died. A note from the future was left by a clock that
+// was ahead.
 func (s *Store) abandoned(key string, n note) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

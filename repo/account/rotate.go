@@ -10,13 +10,13 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// RotateKey gives an account another signing key. register, if not nil, puts it into the DID document.
-// Then one transaction stores the key, signs the repository with it, and tells the network:
-// identity, then where the repository stands.
+// RotateKey gives an account another signing key. register, if not nil, puts it into the DID
+// document. Then one transaction stores the key, signs the repository with it, and tells the
+// network: identity, then where the repository stands.
 //
-// The key is stored before register is called, so it is never lost: if register fails or the process
-// dies, the next call of RotateKey goes on with the same key, and register must accept one that the
-// document has already. While register runs, what others write to the account is still
+// The key is stored before register is called, so it is never lost: if register fails or the
+// process dies, the next call of RotateKey goes on with the same key, and register must accept one
+// that the document has already. While register runs, what others write to the account is still
 // signed with the old key; the new signature follows it.
 func (s *Store) RotateKey(ctx context.Context, who Caller, register func(context.Context, *crypto.PublicKey) error) error {
 	done, err := s.host.Turn(ctx, who.DID)

@@ -14,10 +14,11 @@ import (
 // Search finds accounts, a page at a time.
 type Search struct {
 	// Text is a DID, the beginning of an e-mail address (up to its "@" at least), or else the
-	// beginning of a handle, with or without an "@" before it. Empty: all accounts, the newest first.
+	// beginning of a handle, with or without an "@" before it. Empty: all accounts, the newest
+	// first.
 	Text string
-	// Moderated finds the accounts that are taken down, or of which something is or was, in the order
-	// of their DIDs. Text is not looked at.
+	// Moderated finds the accounts that are taken down, or of which something is or was, in the
+	// order of their DIDs. Text is not looked at.
 	Moderated bool
 	// Cursor is where the page begins: what the one before it has returned. Empty: with the first.
 	Cursor string
@@ -35,9 +36,9 @@ const (
 // ErrSearch: the text or the cursor of a Search is too long.
 var ErrSearch = errors.New("account: the text to search for is too long")
 
-// Search returns a page of accounts, and the cursor of the next page; empty: there is none. It reads
-// the accounts of the page and no others. A page may be shorter than the limit, or empty, although
-// there is another one.
+// Search returns a page of accounts, and the cursor of the next page; empty: there is none. It
+// reads the accounts of the page and no others. A page may be shorter than the limit, or empty,
+// although there is another one.
 func (s *Store) Search(ctx context.Context, q Search) (list []Account, next string, err error) {
 	if len(q.Text) > maxSearch || len(q.Cursor) > maxSearch {
 		return nil, "", ErrSearch
@@ -96,9 +97,9 @@ type TakenDownPart struct {
 	Ref  string  // the moderator's reference
 }
 
-// Takedowns returns up to limit records and blobs of an account that are taken down, blobs first, and
-// the cursor of the next ones; empty: there are none. It is given with the next call; empty: the
-// first. The error is ErrNotFound if there is no such account.
+// Takedowns returns up to limit records and blobs of an account that are taken down, blobs first,
+// and the cursor of the next ones; empty: there are none. It is given with the next call; empty:
+// the first. The error is ErrNotFound if there is no such account.
 func (s *Store) Takedowns(ctx context.Context, did syntax.DID, cursor string, limit int) (list []TakenDownPart, next string, err error) {
 	rng := storage.Prefix(takedownPrefix)
 	if cursor != "" {
@@ -133,8 +134,8 @@ func (s *Store) Takedowns(ctx context.Context, did syntax.DID, cursor string, li
 // Statuses counts accounts by status.
 type Statuses map[Status]int
 
-// CountStatuses adds the accounts with a DID greater than after, up to limit of them, and returns the
-// last DID that was seen; empty: these were all. It reads each of them.
+// CountStatuses adds the accounts with a DID greater than after, up to limit of them, and returns
+// the last DID that was seen; empty: these were all. It reads each of them.
 func (s *Store) CountStatuses(ctx context.Context, into Statuses, after syntax.DID, limit int) (last syntax.DID, err error) {
 	n := 0
 	for a, err := range s.after(ctx, after) {

@@ -53,8 +53,8 @@ func (s *Store) ByUserHandle(ctx context.Context, handle string) (a Account, err
 	return a, err
 }
 
-// Secrets of an account's namespace that are sealed, as its signing keys are: those that a change of
-// the master key seals anew.
+// Secrets of an account's namespace that are sealed, as its signing keys are: those that a change
+// of the master key seals anew.
 var sealedKeys = []string{signingKey, nextKey, FactorSecretKey, FactorEnrolmentKey}
 
 // The keys at which package credential keeps secrets, sealed.

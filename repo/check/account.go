@@ -239,8 +239,8 @@ func (a *account) record(ctx context.Context, rec storage.Record) error {
 }
 
 // blobRefs returns the blobs of which the index must have a reference from a record, and those of
-// which it may. Records that were imported may be from before the data model, and have references of
-// the legacy form, which are not in the index if the record was not imported.
+// which it may. Records that were imported may be from before the data model, and have references
+// of the legacy form, which are not in the index if the record was not imported.
 func blobRefs(rec storage.Record) (must, may []cid.Cid, err error) {
 	all, _, err := data.RecordRefs(rec.Data)
 	if err != nil || len(all) == 0 {
@@ -293,8 +293,8 @@ func (a *account) references(ctx context.Context) error {
 	return a.differences(ctx)
 }
 
-// differences finds what the index of blobs has too many or too few, by a look at the record of each
-// reference.
+// differences finds what the index of blobs has too many or too few, by a look at the record of
+// each reference.
 func (a *account) differences(ctx context.Context) error {
 	must := 0
 	for ref, err := range a.r.BlobRefs(ctx, cid.Undef, "") {

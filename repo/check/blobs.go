@@ -53,9 +53,9 @@ const (
 )
 
 // BlobsThere returns ErrNoBlobs if blobs are missing, besides those that are excused, and not one
-// is there: so it is when the disk that they are on is not mounted. It is for the start of a server,
-// and looks at as little as it can: until it has found a blob, or, while none is missing, at some
-// accounts from the beginning.
+// is there: so it is when the disk that they are on is not mounted. It is for the start of a
+// server, and looks at as little as it can: until it has found a blob, or, while none is missing,
+// at some accounts from the beginning.
 func (c Checker) BlobsThere(ctx context.Context) error {
 	looked, missing := 0, false
 	for info, err := range c.Store.Repos.List(ctx, "") {

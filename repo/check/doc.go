@@ -5,8 +5,8 @@
 //
 //   - each repository, in one snapshot: the commit block is that of the head and is signed with the
 //     account's key; the tree of the records has the root that is signed; each record is a legal
-//     one under a legal path, matches its CID, was written in a revision that there has been, and is
-//     found by its CID; the index of blobs has exactly the references that the records have;
+//     one under a legal path, matches its CID, was written in a revision that there has been, and
+//     is found by its CID; the index of blobs has exactly the references that the records have;
 //   - blobs: each that a record refers to is there, and its bytes are those of its CID;
 //   - the log of events: numbers ascend within the bounds; each message is well-formed and about
 //     its account; each commit's operations, undone, lead to the state that it says it follows;

@@ -87,9 +87,9 @@ const (
 // [*PositionError], storage.ErrCorrupt for an event that cannot be read, or an error of the store.
 //
 // Numbers have gaps. The events of an account that was deleted are gone, except for those that say
-// so. With an after of 0 they begin with the first one; where that has been
-// trimmed, [*PositionError] says where the log begins. Memory is bounded to some 2 MiB and one event, and the log is not held while the caller
-// works: the loop may write to the store.
+// so. With an after of 0 they begin with the first one; where that has been trimmed,
+// [*PositionError] says where the log begins. Memory is bounded to some 2 MiB and one event, and
+// the log is not held while the caller works: the loop may write to the store.
 func Events(ctx context.Context, log storage.Events, after int64) iter.Seq2[Event, error] {
 	if log == nil {
 		panic("follow: Events needs a log: the Events of the host's store")

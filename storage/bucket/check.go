@@ -36,7 +36,8 @@ type Lost struct {
 }
 
 // Check compares all rows with the bucket's listing, and calls fn for each blob that is lost. It
-// does not read objects: to compare bytes with CIDs, open the blobs. The store can be used meanwhile.
+// does not read objects: to compare bytes with CIDs, open the blobs. The store can be used
+// meanwhile.
 func (s *Store) Check(ctx context.Context, fn func(Lost) error) (*Report, error) {
 	rep := new(Report)
 	if err := s.check(ctx, rep, fn); err != nil {
@@ -173,9 +174,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Probe asks the bucket for a few objects of its listing. It returns an error if the bucket does not
-// answer, and ErrNoObjects if there are blobs and none of these objects is theirs: call it when a
-// server starts.
+// Probe asks the bucket for a few objects of its listing. It returns an error if the bucket does
+// not answer, and ErrNoObjects if there are blobs and none of these objects is theirs: call it when
+// a server starts.
 func (s *Store) Probe(ctx context.Context) error {
 	rows, err := s.objectRows(ctx, storage.Prefix(objectPrefix))
 	if err != nil {

@@ -16,14 +16,14 @@
 //   - A transaction that removes a blob also notes the name of its object. The object is deleted
 //     afterwards, and then the note. Collect deletes what is still noted.
 //   - An upload that was cut off leaves an object that nothing names. Collect compares the bucket's
-//     listing with the rows, a bounded number of pages each time, and deletes such objects when they
-//     are older than Config.OrphanAge.
+//     listing with the rows, a bounded number of pages each time, and deletes such objects when
+//     they are older than Config.OrphanAge.
 //
 // A process that was suspended between upload and transaction might write a row for an object that
 // was deleted as an orphan in the meantime. To prevent that, Collect first stores the time before
 // which it deletes orphans, and the transaction of an upload that began before that time fails with
-// [ErrExpired]. An upload never begins before that time, whatever the clock says. So no clock that is
-// wrong loses anything: one that was far ahead only delays the deletion of orphans.
+// [ErrExpired]. An upload never begins before that time, whatever the clock says. So no clock that
+// is wrong loses anything: one that was far ahead only delays the deletion of orphans.
 //
 // # Sharing
 //

@@ -80,9 +80,9 @@ func (s *Store) URL(ctx context.Context, did syntax.DID, c cid.Cid, valid time.D
 }
 
 // Open implements storage.Blobs. The bucket is asked by the first Read, not by Open: a blob whose
-// object was lost can be opened, and its Read fails with storage.ErrCorrupt. Reads go on where
-// they were after a connection broke. A blob that is read from its start to its end is compared with
-// its CID: other bytes give storage.ErrCorrupt instead of io.EOF.
+// object was lost can be opened, and its Read fails with storage.ErrCorrupt. Reads go on where they
+// were after a connection broke. A blob that is read from its start to its end is compared with its
+// CID: other bytes give storage.ErrCorrupt instead of io.EOF.
 //
 // The reader is for one goroutine. The context applies to all its reads.
 func (s *Store) Open(ctx context.Context, did syntax.DID, c cid.Cid) (io.ReadSeekCloser, storage.BlobInfo, error) {

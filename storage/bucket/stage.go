@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// small is how long a blob may be to be read into memory before the bucket is asked. Its size is
-	// then known to the bucket, and one above the quota is refused without an upload.
+	// small is how long a blob may be to be read into memory before the bucket is asked. Its size
+	// is then known to the bucket, and one above the quota is refused without an upload.
 	small = 256 << 10
 	// maxMIME bounds the length of a media type.
 	maxMIME = 1024
@@ -27,10 +27,11 @@ const (
 	discardTime = 3 * time.Second
 )
 
-// Stage implements storage.Blobs. The blob goes to the bucket while it arrives; of a long one, Stage
-// itself keeps 256 KiB in memory. A blob that is there already gets the new object, so that another
-// upload repairs a blob whose object was lost. A media type of more than 1024 bytes is an error, and
-// so is a DID with a slash. An upload that takes longer than Config.OrphanAge gives [ErrExpired].
+// Stage implements storage.Blobs. The blob goes to the bucket while it arrives; of a long one,
+// Stage itself keeps 256 KiB in memory. A blob that is there already gets the new object, so that
+// another upload repairs a blob whose object was lost. A media type of more than 1024 bytes is an
+// error, and so is a DID with a slash. An upload that takes longer than Config.OrphanAge gives
+// [ErrExpired].
 func (s *Store) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 	info, err := s.stage(ctx, did, mime, r, limits)
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"syscall/js"
 )
 
-// answerBytes is how many bytes of an answer are held back, so that a small one crosses in one call.
+// answerBytes is how many bytes of an answer are held back, so that a small one crosses in one
+// call.
 const answerBytes = 64 << 10
 
 // exchange is a request with its answer, which it writes: an http.ResponseWriter and http.Flusher.

@@ -18,13 +18,14 @@ import (
 
 // Host is the Durable Object in which the program runs.
 type Host struct {
-	// IdleBody is for how long a large body of a request may send nothing, unless the handler sets a
-	// deadline by http.ResponseController. 0: a minute. Set it before Serve.
+	// IdleBody is for how long a large body of a request may send nothing, unless the handler sets
+	// a deadline by http.ResponseController. 0: a minute. Set it before Serve.
 	IdleBody time.Duration
-	// GuardTime is when Guard makes the functions of OnAlarm be called. 0: a minute. Set it before Serve.
+	// GuardTime is when Guard makes the functions of OnAlarm be called. 0: a minute. Set it before
+	// Serve.
 	GuardTime time.Duration
-	// BucketTime is for how long a call of R2 may take, of up to 5 MiB. 0: a minute. Reads of an object have the
-	// time of IdleBody. Set it before Bucket is used.
+	// BucketTime is for how long a call of R2 may take, of up to 5 MiB. 0: a minute. Reads of an
+	// object have the time of IdleBody. Set it before Bucket is used.
 	BucketTime time.Duration
 
 	object js.Value // what the shim gives us; see its host
@@ -37,7 +38,8 @@ type Host struct {
 	io   js.Value // bytes whose number both sides know
 	room int      // length of io
 
-	// alone is held while a transaction runs, and by what must not be undone with it. It comes before turn.
+	// alone is held while a transaction runs, and by what must not be undone with it. It comes
+	// before turn.
 	alone sync.Mutex
 
 	waking sync.Mutex // held while functions of OnAlarm are called
@@ -99,8 +101,9 @@ func (h *Host) Env(name string) string {
 func (h *Host) Value(name string) js.Value { return h.object.Get(name) }
 
 // Wait waits until a promise is settled, and returns its value, or the reason as an error. If the
-// context ends before, it returns the context's error. It must not be called within a transaction of
-// the object: the promise cannot be settled before that returns, and the program would exit.
+// context ends before, it returns the context's error. It must not be called within a transaction
+// of the object: the promise cannot be settled before the transaction returns, and the program
+// would exit.
 func (h *Host) Wait(ctx context.Context, promise js.Value) (js.Value, error) {
 	c := make(chan settled, 1)
 	h.mu.Lock()
@@ -192,9 +195,9 @@ func (h *Host) SetAlarm(t time.Time) {
 	}
 }
 
-// Guard makes the functions of OnAlarm be called in a minute, unless done is called before. So what is
-// begun after Guard, and cut off before done because the program ends, is seen to although nobody sends a
-// request: see Objects. It must not be called within a transaction of the object.
+// Guard makes the functions of OnAlarm be called in a minute, unless done is called before. So what
+// is begun after Guard, and cut off before done because the program ends, is seen to although
+// nobody sends a request: see Objects. It must not be called within a transaction of the object.
 func (h *Host) Guard() (done func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

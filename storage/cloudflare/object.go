@@ -37,8 +37,9 @@ type Object struct {
 var _ durable.Object = (*Object)(nil)
 
 // Object opens a table of the object, and makes it if there is none. Its name has letters, digits
-// and "_". An object may have several. All are in one database, so their transactions come one after the
-// other, and one must not begin within another. A table must not be written outside of transactions.
+// and "_". An object may have several. All are in one database, so their transactions come one
+// after the other, and one must not begin within another. A table must not be written outside of
+// transactions.
 func (h *Host) Object(table string) (*Object, error) {
 	if table == "" || len(table) > 64 || strings.ContainsFunc(table, notInTable) {
 		return nil, fmt.Errorf("cloudflare: %.100q cannot be the name of a table", table)
@@ -184,7 +185,8 @@ func (o *Object) Transact(fn func() error) (err error) {
 	)
 	body := js.FuncOf(func(js.Value, []js.Value) any {
 		done := make(chan struct{})
-		// In a goroutine of its own, since one that ends while JavaScript waits would never return there.
+		// In a goroutine of its own, since one that ends while JavaScript waits would never return
+		// there.
 		go func() {
 			defer close(done)
 			defer func() {

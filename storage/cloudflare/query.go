@@ -13,11 +13,11 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Reads of a store in another object. A read is a query: its bytes go there, and the bytes of its answer
-// come back. The next query of the same snapshot brings the earlier ones along, each with the hash of its
-// answer. The other object repeats those first, in the transaction of the new query. If one has
-// another answer by now, the call fails with ErrConflict. So what a reader has seen was all true at one
-// moment: that of the last query.
+// Reads of a store in another object. A read is a query: its bytes go there, and the bytes of its
+// answer come back. The next query of the same snapshot brings the earlier ones along, each with
+// the hash of its answer. The other object repeats those first, in the transaction of the new
+// query. If one has another answer by now, the call fails with ErrConflict. So what a reader has
+// seen was all true at one moment: that of the last query.
 //
 //	KVReader.Get ─▶ query ─▶ call [earlier queries with hashes, query] ─▶ one transaction of the store
 const (

@@ -23,8 +23,9 @@ const (
 	eventBytes = 2 << 20
 )
 
-// RemoteEvents returns the event log of another object, which answers with [AnswerEvents]. Nobody can wait
-// for its events: Wait returns when one is there already, or when its context ends. Its object trims it.
+// RemoteEvents returns the event log of another object, which answers with [AnswerEvents]. Nobody
+// can wait for its events: Wait returns when one is there already, or when its context ends. Its
+// object trims it.
 func RemoteEvents(call Call) storage.Events { return remoteEvents{remote{call}} }
 
 type remoteEvents struct{ remote }

@@ -22,11 +22,12 @@ const (
 )
 
 // RemoteRepos are the repositories of other objects. It is for what concerns an account without its
-// records: names, sessions, status. What reads or replaces records belongs in the account's object, and
-// fails here with ErrElsewhere.
+// records: names, sessions, status. What reads or replaces records belongs in the account's object,
+// and fails here with ErrElsewhere.
 type RemoteRepos struct {
-	// Directory answers with [AnswerRepos] for the store with the directory's entries: heads, and the keys
-	// that Mirror names (see durable.Config). Accounts that it does not know have no object.
+	// Directory answers with [AnswerRepos] for the store with the directory's entries: heads, and
+	// the keys that Mirror names (see durable.Config). Accounts that it does not know have no
+	// object.
 	Directory Call
 	Mirror    func(key string) bool
 	// Account returns the object of an account, which answers with AnswerRepos for its own store.
@@ -223,8 +224,8 @@ func (x RemoteRepos) List(ctx context.Context, after syntax.DID) iter.Seq2[stora
 	}
 }
 
-// AnswerRepos returns what answers the calls of [RemoteRepos] by a store. own, if not empty, is the one
-// account that it is about. With an account its blobs are deleted.
+// AnswerRepos returns what answers the calls of [RemoteRepos] by a store. own, if not empty, is the
+// one account that it is about. With an account its blobs are deleted.
 func AnswerRepos(s storage.Store, own syntax.DID) Call {
 	return func(ctx context.Context, method string, body []byte) ([]byte, error) {
 		r := cbor.NewReader(body)

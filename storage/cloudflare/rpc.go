@@ -14,8 +14,9 @@ import (
 	"github.com/pdskit/pdskit/storage/durable"
 )
 
-// The methods of a durable.Directory as calls between objects: bytes in, bytes out. The bytes are CBOR
-// arrays. An answer begins with the number of its error: 0 is none, and the values follow; else its text.
+// The methods of a durable.Directory as calls between objects: bytes in, bytes out. The bytes are
+// CBOR arrays. An answer begins with the number of its error: 0 is none, and the values follow;
+// else its text.
 const (
 	methodEntry    = "directory.entry"
 	methodDeliver  = "directory.deliver"
@@ -23,7 +24,8 @@ const (
 	methodAnnounce = "directory.announce"
 )
 
-// sentinels are the errors that callers branch on, by their numbers, from 2 on. 1 is any other error.
+// sentinels are the errors that callers branch on, by their numbers, from 2 on. 1 is any other
+// error.
 var sentinels = []error{
 	storage.ErrNotFound, storage.ErrExists, storage.ErrConflict, storage.ErrCorrupt, storage.ErrInvalid, storage.ErrBusy, storage.ErrFull,
 }
@@ -53,7 +55,8 @@ func RemoteDirectory(call Call) durable.Directory { return directory{remote{call
 // directory, and everybody for the account.
 const CallTime = 30 * time.Second
 
-// ErrNoAnswer: another object has not answered within CallTime. It is unknown whether the call had an effect.
+// ErrNoAnswer: another object has not answered within CallTime. It is unknown whether the call had
+// an effect.
 var ErrNoAnswer error = noAnswer("cloudflare: another object does not answer")
 
 type noAnswer string

@@ -17,17 +17,18 @@ import (
 )
 
 // Sockets serves an event log to subscribers over hibernating WebSockets, in the place of a
-// stream.Outbox. It is an http.Handler for com.atproto.sync.subscribeRepos, with the same parameter,
-// frames and errors. The position of a subscriber is kept with its socket, by the platform. So a
-// socket outlives the program: the next one goes on where the last one has stopped.
+// stream.Outbox. It is an http.Handler for com.atproto.sync.subscribeRepos, with the same
+// parameter, frames and errors. The position of a subscriber is kept with its socket, by the
+// platform. So a socket outlives the program: the next one goes on where the last one has stopped.
 //
 // A socket takes all that it is given, and nobody says how much of it the peer has read. So Sockets
-// keeps an account for each: what was sent, less a kilobyte for every second, which a peer is trusted to
-// read. One with more than Unread, or with the most when all have more than TotalUnread, is closed
-// with the frame ConsumerTooSlow. A peer that does read gets all frames before that one, and comes
-// back with its cursor.
+// keeps an account for each: what was sent, less a kilobyte for every second, which a peer is
+// trusted to read. One with more than Unread, or with the most when all have more than TotalUnread,
+// is closed with the frame ConsumerTooSlow. A peer that does read gets all frames before that one,
+// and comes back with its cursor.
 //
-// A subscriber needs no goroutine. While none is behind, nothing ticks, and the object can be evicted.
+// A subscriber needs no goroutine. While none is behind, nothing ticks, and the object can be
+// evicted.
 type Sockets struct {
 	host *Host
 	cfg  SocketsConfig

@@ -86,10 +86,11 @@ func toJS(b []byte) js.Value {
 	return v
 }
 
-// Objects returns the object store of the one account that a Durable Object has, for durable.Config,
-// in a table. It is for the objects of a host with many accounts: see Host.Directory. A change that the
-// directory was not told of, because it did not answer or the program has ended, is seen to by the next use of
-// the account. A function of OnAlarm that uses it, by a View, is called for that a minute later: see Guard.
+// Objects returns the object store of the one account that a Durable Object has, for
+// durable.Config, in a table. It is for the objects of a host with many accounts: see
+// Host.Directory. A change that the directory was not told of, because it did not answer or the
+// program has ended, is seen to by the next use of the account. A function of OnAlarm that uses it,
+// by a View, is called for that a minute later: see Guard.
 func (h *Host) Objects(table string) (durable.Objects, error) {
 	o, err := h.Object(table)
 	if err != nil {
@@ -121,7 +122,8 @@ func (o *oneAccount) Unmark(syntax.DID) error {
 	return nil
 }
 
-// Marked implements durable.Marker. Nothing is completed at the start, which would make a request wait.
+// Marked implements durable.Marker. Nothing is completed at the start, which would make a request
+// wait.
 func (o *oneAccount) Marked() []syntax.DID { return nil }
 
 // Open implements durable.Objects.

@@ -29,7 +29,8 @@ type SocketsConfig struct {
 	Unread int64
 	// TotalUnread bounds the sum over all sockets. 0: 32 MiB.
 	TotalUnread int64
-	// Empty, if not nil, is called when the last socket was closed. It may be called once too often.
+	// Empty, if not nil, is called when the last socket was closed. It may be called once too
+	// often.
 	Empty func()
 	// Failed, if not nil, is told when the log cannot be read, whereupon all sockets are closed.
 	Failed func(error)
@@ -186,7 +187,8 @@ const burst = 250 * time.Millisecond
 // pageFrames is how many bytes of frames are sent at once.
 func pageFrames(rate int) int { return max(1, int(int64(rate)*int64(burst)/int64(time.Second))) }
 
-// sooner is the lesser of a delay, if it is not 0, and the time until one of the subscribers is due.
+// sooner is the lesser of a delay, if it is not 0, and the time until one of the subscribers is
+// due.
 func (s *subscribers) sooner(delay time.Duration, list []*subscriber, now time.Time) time.Duration {
 	for _, sub := range list {
 		if wait := max(time.Millisecond, sub.next.Sub(now)-burst); delay == 0 || wait < delay {
@@ -220,8 +222,8 @@ type page struct {
 	more   bool   // there are more events
 }
 
-// readPage reads the frames of the events after a position, until they have most bytes. For one that
-// is not live, it begins with a frame that says so if events are missing.
+// readPage reads the frames of the events after a position, until they have most bytes. For one
+// that is not live, it begins with a frame that says so if events are missing.
 func readPage(ctx context.Context, events storage.Events, position int64, live bool, most int) (p page, err error) {
 	p.last = position
 	if !live {

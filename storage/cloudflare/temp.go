@@ -40,8 +40,8 @@ func (h *Host) Temp(table string) (car.Temp, error) {
 	}, nil
 }
 
-// writeNow carries out writes outside of a transaction, each by itself. It waits until one that runs, of
-// any table, has ended: that may be undone, and with it what was written meanwhile.
+// writeNow carries out writes outside of a transaction, each by itself. It waits until one that
+// runs, of any table, has ended: that may be undone, and with it what was written meanwhile.
 func (o *Object) writeNow(writes []byte) error {
 	o.host.alone.Lock()
 	defer o.host.alone.Unlock()

@@ -98,8 +98,8 @@ func (c *caller) due(ctx context.Context) (list []alarm, next time.Time, err err
 	return list, next, nil
 }
 
-// planned returns when an alarm is to be called, whether it waits to be called again, and whether it
-// runs.
+// planned returns when an alarm is to be called, whether it waits to be called again, and whether
+// it runs.
 func (c *caller) planned(a alarm, now time.Time) (at time.Time, waits, runs bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,8 +119,8 @@ func (c *caller) retry(a alarm) (r retry, waits bool) {
 	return r, true
 }
 
-// start calls an alarm in a goroutine of its own, as soon as there is a place for it. It returns nil
-// if the alarm runs already.
+// start calls an alarm in a goroutine of its own, as soon as there is a place for it. It returns
+// nil if the alarm runs already.
 func (c *caller) start(ctx context.Context, a alarm) (*call, error) {
 	select {
 	case c.slots <- struct{}{}:
@@ -374,8 +374,8 @@ func unended(calls []*call) (list []*call) {
 	return list
 }
 
-// sleep waits until a time, or until something is new in the index. While no alarm is set, it has no
-// timer.
+// sleep waits until a time, or until something is new in the index. While no alarm is set, it has
+// no timer.
 func (c *caller) sleep(ctx context.Context, until time.Time) error {
 	var due <-chan time.Time
 	if !until.IsZero() {

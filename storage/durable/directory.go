@@ -15,15 +15,15 @@ import (
 // Directory is what a DB needs of what its objects share: the directory of accounts with the event
 // log. Where that is in another process, or another Durable Object, each method is one call there.
 //
-// Any call may fail with or without having taken effect. The DB finds out by Entry, before it uses the
-// account again. A call must end in a time that everybody who uses the account can wait: it has the
-// account's turn, and Deliver and Remove have a context that does not end with the caller's.
+// Any call may fail with or without having taken effect. The DB finds out by Entry, before it uses
+// the account again. A call must end in a time that everybody who uses the account can wait: it has
+// the account's turn, and Deliver and Remove have a context that does not end with the caller's.
 type Directory interface {
 	// Entry returns an account's head in the directory and the number of its last change that was
 	// delivered, or storage.ErrNotFound if there is no entry.
 	Entry(ctx context.Context, did syntax.DID) (head storage.Head, number uint64, err error)
-	// Deliver makes a change of an account's entry, as storage.Repos.Apply does: the head, the events
-	// for the log, and the number, which is among its checks and keys.
+	// Deliver makes a change of an account's entry, as storage.Repos.Apply does: the head, the
+	// events for the log, and the number, which is among its checks and keys.
 	Deliver(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error)
 	// Remove deletes an account's entry, as storage.Repos.Delete does.
 	Remove(ctx context.Context, did syntax.DID, events []storage.Event) (seq int64, err error)
@@ -32,9 +32,9 @@ type Directory interface {
 	Announce(ctx context.Context, did syntax.DID, at time.Time) error
 }
 
-// NewDirectory returns the directory that is kept in a store. Its Repos holds heads without records,
-// and must not be written by anybody else. Keys of its KV that begin with "durable/" are reserved: it
-// keeps an index of alarms there.
+// NewDirectory returns the directory that is kept in a store. Its Repos holds heads without
+// records, and must not be written by anybody else. Keys of its KV that begin with "durable/" are
+// reserved: it keeps an index of alarms there.
 func NewDirectory(s storage.Store) Directory { return directory{s} }
 
 type directory struct{ storage.Store }

@@ -14,9 +14,9 @@
 //
 // # Objects
 //
-// An [Object] is an ordered map of keys to values with transactions; six methods that the
-// SQL of a Cloudflare Durable Object can serve as well as package files does with one SQLite file
-// per account, or [Memory] does for tests. It need not offer snapshots: while a View is open, the core
+// An [Object] is an ordered map of keys to values with transactions; six methods that the SQL of a
+// Cloudflare Durable Object can serve as well as package files does with one SQLite file per
+// account, or [Memory] does for tests. It need not offer snapshots: while a View is open, the core
 // keeps what changes overwrite, so that views do not hold up writers. The function of a transaction
 // waits for nothing but its object; package durabletest checks objects, and whoever uses them.
 //
@@ -52,10 +52,10 @@
 //	                  between the calls of a transaction
 //	Solo.pos    how far the log is committed: readers of the log go up to there, without the turn
 //
-// Locks are taken from the left to the right of this drawing: who has the turn may take logMu, and then
-// core.mu. DB.mu and Solo.pos are held for moments, with no other lock taken while they are. Nobody
-// waits for a directory, a caller's function or a timer with any of them but the turn, and nobody
-// calls a function of the caller with the turn, but for that of a Solo's KV.Write, and
+// Locks are taken from the left to the right of this drawing: who has the turn may take logMu, and
+// then core.mu. DB.mu and Solo.pos are held for moments, with no other lock taken while they are.
+// Nobody waits for a directory, a caller's function or a timer with any of them but the turn, and
+// nobody calls a function of the caller with the turn, but for that of a Solo's KV.Write, and
 // SoloConfig.Schedule.
 //
 // An object is in one phase of these at a time:
@@ -73,17 +73,16 @@
 // # Replace and Delete
 //
 // The records of an account, and its keys, are in numbered sets. Replace fills a set of its own, in
-// transactions of some thousands of rows and a few megabytes, and reads its stream between them; a last,
-// small one makes the set the account's. Delete gives the account empty sets. What is loose then is
-// deleted in pieces, by later changes too, once no view reads it.
+// transactions of some thousands of rows and a few megabytes, and reads its stream between them; a
+// last, small one makes the set the account's. Delete gives the account empty sets. What is loose
+// then is deleted in pieces, by later changes too, once no view reads it.
 //
 // # Alarms
 //
-// An account's key AlarmKey is the time at which Alarms.Call is called for it, at
-// least once; it is set by a change like any other key (see SetAlarm) and survives
-// restarts. Whoever has to wake up for it is told before the change is made. Alarms are called side by
-// side, up to a bound, and for none longer than a timeout. Somebody must call Run, or FireAlarms from
-// time to time.
+// An account's key AlarmKey is the time at which Alarms.Call is called for it, at least once; it is
+// set by a change like any other key (see SetAlarm) and survives restarts. Whoever has to wake up
+// for it is told before the change is made. Alarms are called side by side, up to a bound, and for
+// none longer than a timeout. Somebody must call Run, or FireAlarms from time to time.
 //
 // # Which backend
 //

@@ -17,8 +17,8 @@ type Config struct {
 	// accounts, as NewDirectory says, if Directory is nil.
 	Shared storage.Store
 	// Directory, if not nil, is used in place of Shared.Repos and Shared.KV: so it may be far away.
-	// Then parts of Shared may be missing, and are missing in DB.Store; Shared.Repos, if it is there,
-	// lists the accounts.
+	// Then parts of Shared may be missing, and are missing in DB.Store; Shared.Repos, if it is
+	// there, lists the accounts.
 	Directory Directory
 	// Objects are the stores of the accounts.
 	Objects Objects

@@ -17,9 +17,9 @@ type Objects interface {
 	Remove(did syntax.DID) error
 }
 
-// Object is an ordered map of keys to values with transactions: the store of one account, or, for
-// a [Solo], of everything. Keys and values are any bytes, but no key is empty. Keys are in byte order.
-// Package durabletest checks what is said here.
+// Object is an ordered map of keys to values with transactions: the store of one account, or, for a
+// [Solo], of everything. Keys and values are any bytes, but no key is empty. Keys are in byte
+// order. Package durabletest checks what is said here.
 //
 // It is safe for concurrent use, but Set and Delete are called only from within Transact, and there
 // is one Transact at a time; while it runs, Get and Scan, wherever they are called, see what it has

@@ -10,9 +10,9 @@ import (
 )
 
 // Replace writes the new records as a set that is not the repository's, a batch at a time, so that
-// the account is read and written in between. A last transaction makes it the repository's set. Sets
-// that are not, or no longer, the repository's are loose: they are deleted a few keys at a time, once
-// no view reads them.
+// the account is read and written in between. A last transaction makes it the repository's set.
+// Sets that are not, or no longer, the repository's are loose: they are deleted a few keys at a
+// time, once no view reads them.
 
 // host gives turns to those who write to accounts.
 type host interface {
@@ -33,8 +33,8 @@ type staged struct {
 	size  int64
 }
 
-// stage writes records as a set, and returns its number, or 0 if there are none. The caller ends it,
-// also after an error.
+// stage writes records as a set, and returns its number, or 0 if there are none. The caller ends
+// it, also after an error.
 func (s *staged) stage(ctx context.Context, records iter.Seq2[storage.RecordChange, error]) error {
 	for r, err := range records {
 		if err == nil {

@@ -150,8 +150,8 @@ func (db *DB) step(ctx context.Context, did syntax.DID, create, gone bool, check
 	return seq, nil
 }
 
-// announce does what comes before a change: the directory gets to know of its alarm, and the account
-// is marked. After that the change waits for nothing but its own object.
+// announce does what comes before a change: the directory gets to know of its alarm, and the
+// account is marked. After that the change waits for nothing but its own object.
 func (db *DB) announce(ctx context.Context, did syntax.DID, c *storage.Change, told bool) error {
 	at, err := alarmOf(c.KV)
 	if err != nil {

@@ -28,10 +28,11 @@ import (
 // CIDs are binary and 36 bytes long. An empty revision stands for state.base,
 // so that Replace can write records before it knows theirs.
 //
-// Records and what refers to them, and the account's keys, are in sets. Those above are of set 0; in
-// another one, r/ is r.SET/, and likewise the others. SET has 16 hexadecimal digits. The account's
-// records are in the set state.set, its keys in state.keys. So all records, or all that an account
-// has, are exchanged or taken away by one small transaction, and what is left is deleted in pieces.
+// Records and what refers to them, and the account's keys, are in sets. Those above are of set 0;
+// in another one, r/ is r.SET/, and likewise the others. SET has 16 hexadecimal digits. The
+// account's records are in the set state.set, its keys in state.keys. So all records, or all that
+// an account has, are exchanged or taken away by one small transaction, and what is left is deleted
+// in pieces.
 const (
 	keyLoose     = "\x00l"
 	keyPiece     = "\x00m"
@@ -156,8 +157,8 @@ func readCID(r *cbor.Reader) cid.Cid {
 	return c
 }
 
-// outbox is what a step has to tell the shared log, and the writes of keys of which the directory has
-// a copy. It is an array of events, or, with such writes, of those and an array of events.
+// outbox is what a step has to tell the shared log, and the writes of keys of which the directory
+// has a copy. It is an array of events, or, with such writes, of those and an array of events.
 type outbox struct {
 	events []storage.Event
 	copies []storage.KVWrite

@@ -29,8 +29,9 @@ type SoloConfig struct {
 // Object and no more, such as a Durable Object with its own account; and it may be what the objects
 // of a DB share.
 //
-// Writers take turns. Readers go on beside them, and see what is committed: of the log, events up to
-// the number that was committed last. A Solo has no goroutines and no timers while no method runs.
+// Writers take turns. Readers go on beside them, and see what is committed: of the log, events up
+// to the number that was committed last. A Solo has no goroutines and no timers while no method
+// runs.
 type Solo struct {
 	cfg    SoloConfig
 	open   func(context.Context) (Object, error)
@@ -77,8 +78,8 @@ func OpenSolo(ctx context.Context, open func(context.Context) (Object, error), c
 	return s, nil
 }
 
-// Store returns the store. It has no Blobs: those may be in a bucket, with the rows of package bucket
-// in its KV, or anywhere else.
+// Store returns the store. It has no Blobs: those may be in a bucket, with the rows of package
+// bucket in its KV, or anywhere else.
 func (s *Solo) Store() storage.Store {
 	return storage.Store{Repos: soloRepos{s}, Events: soloEvents{s}, KV: soloKV{s}}
 }

@@ -34,8 +34,8 @@ func (s soloKV) Read(ctx context.Context, fn func(storage.KVReader) error) error
 	return fn(reader{v, s.cfg.Now()})
 }
 
-// Write calls fn in the turn, but outside of the object's transaction, since it is not known what fn
-// waits for: what it writes is collected, and stored when it has ended.
+// Write calls fn in the turn, but outside of the object's transaction, since it is not known what
+// fn waits for: what it writes is collected, and stored when it has ended.
 func (s soloKV) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 	return s.turnOf(ctx, func() error {
 		host := s.hostKeys()
@@ -56,8 +56,8 @@ func (s soloKV) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 	})
 }
 
-// soloTx reads what it has written: its snapshot, which is not of the past but of the present, has that
-// in the place of what is overwritten.
+// soloTx reads what it has written: its snapshot, which is not of the past but of the present, has
+// that in the place of what is overwritten.
 type soloTx struct {
 	reader
 	writes map[string]storage.KVWrite

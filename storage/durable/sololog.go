@@ -178,8 +178,8 @@ func (s soloEvents) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[sto
 	}
 }
 
-// eventsOf reads events of an account, the newest first, from before a number. more is 0 at the end,
-// or else the number of the last one.
+// eventsOf reads events of an account, the newest first, from before a number. more is 0 at the
+// end, or else the number of the last one.
 func (s *Solo) eventsOf(did syntax.DID, before int64, rows int) (list []storage.Event, more int64, err error) {
 	s.logMu.RLock()
 	defer s.logMu.RUnlock()
@@ -236,9 +236,9 @@ func (s soloEvents) Wait(ctx context.Context, seq int64) error {
 	}
 }
 
-// Trim costs what it deletes, and not what the log has: it ends at a page of the log, of 2,000 events,
-// of which none was made before t. An old event that comes after those, as when the clock was set
-// back, is deleted by a later call, when they are old too.
+// Trim costs what it deletes, and not what the log has: it ends at a page of the log, of 2,000
+// events, of which none was made before t. An old event that comes after those, as when the clock
+// was set back, is deleted by a later call, when they are old too.
 func (s soloEvents) Trim(ctx context.Context, t time.Time) error {
 	if err := s.sweepAll(ctx); err != nil {
 		return err
@@ -258,8 +258,8 @@ func (s soloEvents) Trim(ctx context.Context, t time.Time) error {
 	}
 }
 
-// trim deletes, of a page of the log, the events made before t. more is 0 at the end, and if there are
-// none, or else the number of the last event that was looked at.
+// trim deletes, of a page of the log, the events made before t. more is 0 at the end, and if there
+// are none, or else the number of the last event that was looked at.
 func (s *Solo) trim(after int64, t time.Time) (more int64, err error) {
 	log := s.position()
 	page, key, err := s.pairs(Scan{From: eventKey(after + 1), To: eventKey(log.newest + 1), Rows: batchRecords, MaxValue: eventHead}, 0)
@@ -318,8 +318,8 @@ func (s *Solo) deleteEvent(did syntax.DID, seq int64) error {
 	return s.deleteHidden(of, of+"\x00")
 }
 
-// bury deletes some events of an account that was deleted, or, when there are none left, the note that
-// it was. It reports whether it did.
+// bury deletes some events of an account that was deleted, or, when there are none left, the note
+// that it was. It reports whether it did.
 func (s *Solo) bury() (more bool, err error) {
 	s.logMu.Lock()
 	defer s.logMu.Unlock()

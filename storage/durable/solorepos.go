@@ -141,8 +141,8 @@ func (s soloRepos) Delete(ctx context.Context, did syntax.DID, events []storage.
 	return seq, nil
 }
 
-// step carries out a change, by one transaction; if gone, the account is not there after it. check says what it is, or that it cannot be made;
-// write writes the records.
+// step carries out a change, by one transaction; if gone, the account is not there after it. check
+// says what it is, or that it cannot be made; write writes the records.
 func (s *Solo) step(ctx context.Context, did syntax.DID, gone bool, check func(*account) (*storage.Change, error), write func(*account) error) (seq int64, err error) {
 	err = s.use(ctx, did, true, func(a *account) error {
 		c, err := check(a)

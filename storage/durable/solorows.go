@@ -44,9 +44,9 @@ func inSolo(did syntax.DID) places {
 	return places{prefix: prefixAccount + name, state: prefixState + string(did), loose: keyLoose + name, alarms: true}
 }
 
-// ordered encodes a string so that what it begins with can be followed by anything: the encodings of
-// two strings are in the order of the strings, and none begins with another. A zero byte is followed
-// by 0xff, and the end is a zero and a one.
+// ordered encodes a string so that what it begins with can be followed by anything: the encodings
+// of two strings are in the order of the strings, and none begins with another. A zero byte is
+// followed by 0xff, and the end is a zero and a one.
 func ordered(s string) string { return strings.ReplaceAll(s, "\x00", "\x00\xff") + "\x00\x01" }
 
 // cutOrdered decodes a string that was encoded by ordered, and returns what follows it.
@@ -91,8 +91,8 @@ func parseAlarmKey(key string) (a alarm, err error) {
 	return alarm{us, syntax.DID(key[8:])}, nil
 }
 
-// encodeEvent is the row of an event: its time, its account, kind with their lengths before them, its
-// weight, and the payload.
+// encodeEvent is the row of an event: its time, its account, kind with their lengths before them,
+// its weight, and the payload.
 func encodeEvent(e *storage.Event) []byte {
 	b := make([]byte, 8, 8+4+len(e.DID)+len(e.Kind)+len(e.Payload))
 	binary.BigEndian.PutUint64(b, uint64(e.Time.UnixMilli()))

@@ -12,8 +12,8 @@ import (
 //
 // A value of at least MaxValue bytes is cut into pieces of MaxValue bytes. The first is in the
 // value's row, and the others are in rows of their own, which are not among the other keys. A piece
-// that has MaxValue bytes is followed by another one, which may be empty; so a row says by its length
-// whether there is more, and short values cost nothing.
+// that has MaxValue bytes is followed by another one, which may be empty; so a row says by its
+// length whether there is more, and short values cost nothing.
 //
 //	KEY            1,900,000 bytes
 //	\x00mKEY' 0    1,900,000 bytes    KEY' is the key in an encoding that keeps the order
@@ -112,9 +112,9 @@ type pair struct {
 	value []byte
 }
 
-// pairs returns pairs of a range, until it has read enough bytes (0: all). more is the last key that
-// it looked at, or empty at the end of the range. Pairs for which skip, if not nil, returns true are
-// left out.
+// pairs returns pairs of a range, until it has read enough bytes (0: all). more is the last key
+// that it looked at, or empty at the end of the range. Pairs for which skip, if not nil, returns
+// true are left out.
 func (v *values) pairs(s Scan, enough int, skip func(key string) bool) (list []pair, more string, err error) {
 	n, read := 0, 0
 	err = v.Scan(s, func(key string, value []byte) bool {

@@ -10,7 +10,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Held is a lease that this process has taken. It may be used concurrently, and after it was lost.
+// Held is a lease that this process has taken. Its methods may be called concurrently, and after
+// the lease was lost.
 type Held struct {
 	lease *Lease
 	token int64

@@ -70,9 +70,10 @@ func (d events) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[storage
 	}
 }
 
-// pages yields events a page at a time, each of a snapshot of its own. first is how many the
-// first has at most. query returns the query of the next page, and may queue others before it. after gets the last event of each page, and
-// reports whether there may be more; a page without events is the last one.
+// pages yields events a page at a time, each of a snapshot of its own. first is how many the first
+// has at most. query returns the query of the next page, and may queue others before it. after gets
+// the last event of each page, and reports whether there may be more; a page without events is the
+// last one.
 func (d events) pages(ctx context.Context, first int, yield func(storage.Event, error) bool, query func(b *batch, rows int) (string, []any), after func(storage.Event) (more bool)) {
 	p := page{rows: first}
 	for {

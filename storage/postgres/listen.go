@@ -10,8 +10,8 @@ import (
 // channel is that of the schema's notifications.
 func (db *DB) channel() string { return fmt.Sprintf("pdskit_%x", uint64(db.lockKey(0))) }
 
-// notifyNodes notifies other nodes of events, once for all that came meanwhile. It is no part of the
-// steps: a notification holds a lock of the whole server until its transaction is committed.
+// notifyNodes notifies other nodes of events, once for all that came meanwhile. It is no part of
+// the steps: a notification holds a lock of the whole server until its transaction is committed.
 func (db *DB) notifyNodes(ctx context.Context) {
 	for {
 		select {

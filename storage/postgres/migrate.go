@@ -21,8 +21,8 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("postgres: the database has version %d of the schema; this program knows %d", e.Have, e.Known)
 }
 
-// NodesError: the schema is to be migrated to a version that older programs cannot use, and some of
-// those are connected. It was not changed.
+// NodesError: the schema needs a migration that older programs cannot work with, and some of those
+// are connected. The schema was not changed.
 type NodesError struct {
 	// Version is that of the schema that this program makes.
 	Version int
@@ -111,8 +111,8 @@ func (db *DB) upToDate(ctx context.Context, q querier, known int) (bool, error) 
 	return have >= known, err
 }
 
-// schemaVersion reads the version of the schema, 0 if there is none, and how many steps a program must
-// know to use it.
+// schemaVersion reads the version of the schema, 0 if there is none, and how many steps a program
+// must know to use it.
 func schemaVersion(ctx context.Context, q querier, schema string) (have, oldest int, err error) {
 	table := pgx.Identifier{schema, "version"}.Sanitize()
 	found, err := hasTable(ctx, q, schema, "version")
@@ -134,15 +134,16 @@ func hasTable(ctx context.Context, q querier, schema, table string) (found bool,
 	return found, err
 }
 
-// nodeKey is the first half of the lock that nodes hold. The second half is the version that they know.
+// nodeKey is the first half of the lock that nodes hold. The second half is the version that they
+// know.
 func (db *DB) nodeKey() int32 {
 	h := fnv.New32a()
 	fmt.Fprintf(h, "pdskit/%s/%d", db.cfg.Schema, lockNode)
 	return int32(h.Sum32())
 }
 
-// join makes this process known as one that uses the schema, for as long as the connection lasts, and
-// looks whether it still can.
+// join makes this process known as one that uses the schema, for as long as the connection lasts,
+// and looks whether it still can.
 //
 // A process that migrates the schema holds the lock for that while it looks for older nodes. So it
 // has either seen this one, or this one waits for it here, and sees what it has made.
@@ -160,8 +161,8 @@ func (db *DB) join(ctx context.Context, c *conn) error {
 	return err
 }
 
-// olderNodes returns a *NodesError if there are nodes that know less than the oldest version that will
-// do.
+// olderNodes returns a *NodesError if there are nodes that know less than the oldest version that
+// will do.
 func (db *DB) olderNodes(ctx context.Context, q querier, version, oldest int) error {
 	rows, err := q.Query(ctx, `SELECT a.application_name, coalesce(host(a.client_addr), 'this machine')
 		FROM pg_locks l JOIN pg_stat_activity a USING (pid)

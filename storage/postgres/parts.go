@@ -47,8 +47,8 @@ func (p *parts) ahead(db *DB, seq int64) {
 	}()
 }
 
-// makeParts makes the partitions for some numbers from seq on and the one after them, and returns the
-// number after all.
+// makeParts makes the partitions for some numbers from seq on and the one after them, and returns
+// the number after all.
 func (db *DB) makeParts(ctx context.Context, seq, numbers int64) (after int64, err error) {
 	width := db.cfg.Partition.Microseconds()
 	err = db.bulk.retry(ctx, func(c *conn) error {
@@ -73,8 +73,8 @@ func (db *DB) makeParts(ctx context.Context, seq, numbers int64) (after int64, e
 	return after, err
 }
 
-// makePart returns the end of the partition for a number, which it makes if need be. It leaves those
-// beside it as they are.
+// makePart returns the end of the partition for a number, which it makes if need be. It leaves
+// those beside it as they are.
 func makePart(ctx context.Context, tx pgx.Tx, seq, width int64) (after int64, err error) {
 	var before, beyond *int64 // end of the partition before, begin of the one behind
 	var found *int64

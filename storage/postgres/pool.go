@@ -67,8 +67,8 @@ type conn struct {
 	kept bool // it is another conn's
 }
 
-// take waits for a free connection to a server that answers, for Config.Wait at most. If the pool is
-// that of a snapshot, it has begun to read it.
+// take waits for a free connection to a server that answers, for Config.Wait at most. If the pool
+// is that of a snapshot, it has begun to read it.
 func (p *pool) take(ctx context.Context) (*conn, error) {
 	c, err := p.acquire(ctx)
 	if err != nil || p.pin == "" {

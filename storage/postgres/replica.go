@@ -10,8 +10,8 @@ import (
 // Lagging returns stores that read from the standby of Config.Replica, and false if there is none.
 //
 // What they read is consistent, but may be older than what has been written, by as much as the
-// standby lags: for exports, backups and subscribers, who do not mind and would otherwise hold up the
-// primary. Steps go to the primary. Events are all those of the standby: Since, Bounds and Wait
+// standby lags: for exports, backups and subscribers, who do not mind and would otherwise hold up
+// the primary. Steps go to the primary. Events are all those of the standby: Since, Bounds and Wait
 // agree. Keys are those of the primary.
 func (db *DB) Lagging() (storage.Store, bool) {
 	if db.replica == nil {

@@ -122,9 +122,9 @@ ALTER TABLE event ADD COLUMN weight bigint NOT NULL DEFAULT 1;
 -- From this version on, the row of an account without a head has empty values for it.
 `}
 
-// needs says, for each version of the schema, how many steps a program must know to use it. 0: as many
-// as for the version before. A step that the programs of the release before can live with, such as
-// a table, an index, or a column with a default, needs no more than they know: it is made while they
-// run, and they may still be started. Any other needs its own number, and is made when none of them
-// runs.
+// needs says, for each version of the schema, how many steps a program must know to use it. 0: as
+// many as for the version before. A step that the programs of the release before can live with,
+// such as a table, an index, or a column with a default, needs no more than they know: it is made
+// while they run, and they may still be started. Any other needs its own number, and is made when
+// none of them runs.
 var needs = [len(versions)]int{1, 2}

@@ -20,13 +20,13 @@ const (
 	codeSnapshotEnded = "55000"
 )
 
-// Snapshot implements storage.Snapshotter, by a transaction that exports what it sees to those of the
-// calls. It takes one connection of Config.Readers until it is closed, and each call that reads takes
-// another one; a quarter of them may be snapshots, and one more gives storage.ErrBusy.
+// Snapshot implements storage.Snapshotter, by a transaction that exports what it sees to those of
+// the calls. It takes one connection of Config.Readers until it is closed, and each call that reads
+// takes another one; a quarter of them may be snapshots, and one more gives storage.ErrBusy.
 //
-// While it is open, the server keeps what is overwritten and deleted in all tables, as for
-// any long transaction: VACUUM does not clear it away, and tables grow by it. Trim hides events, but
-// drops no partition. A snapshot ends after Config.SnapshotTime, which the server sees to as well, and
+// While it is open, the server keeps what is overwritten and deleted in all tables, as for any long
+// transaction: VACUUM does not clear it away, and tables grow by it. Trim hides events, but drops
+// no partition. A snapshot ends after Config.SnapshotTime, which the server sees to as well, and
 // when its connection breaks.
 func (d repos) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 	select {

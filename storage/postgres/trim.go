@@ -12,9 +12,9 @@ import (
 const trimRows = 1000
 
 // Trim hides the events at the begin of the log that are too old, by the number of the last of
-// them, and drops the partitions that have no others. Events further on whose time is too old, which
-// are few or none, are deleted. It also deletes expired keys, what interrupted calls of Replace have
-// left, and the rows of processes that are gone.
+// them, and drops the partitions that have no others. Events further on whose time is too old,
+// which are few or none, are deleted. It also deletes expired keys, what interrupted calls of
+// Replace have left, and the rows of processes that are gone.
 func (d events) Trim(ctx context.Context, t time.Time) error {
 	if err := d.trimBegin(ctx, t); err != nil {
 		return err

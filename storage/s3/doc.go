@@ -21,8 +21,8 @@
 // # What the store must do
 //
 // It must list in the order of names, and show in a listing what it has stored, at once: AWS has
-// done both since 2020, R2 and the others named above do too. "Directory buckets" of AWS do not list
-// in order, which [Bucket.List] notices. No feature beyond PUT, GET with a range, DELETE,
+// done both since 2020, R2 and the others named above do too. "Directory buckets" of AWS do not
+// list in order, which [Bucket.List] notices. No feature beyond PUT, GET with a range, DELETE,
 // ListObjectsV2 and multipart uploads is needed; DeleteObjects is used where there is one.
 //
 // # The client library

@@ -170,8 +170,8 @@ func (b *Bucket) completed(ctx context.Context, name string, size int64, err err
 	return err
 }
 
-// sendParts sends parts, the first two of which are there. While a part is sent, the one after it is
-// read into the memory of the one before it.
+// sendParts sends parts, the first two of which are there. While a part is sent, the one after it
+// is read into the memory of the one before it.
 func (b *Bucket) sendParts(ctx context.Context, name string, id *string, body io.Reader, part, next []byte) (parts []types.CompletedPart, total int64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

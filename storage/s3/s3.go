@@ -30,8 +30,8 @@ type Config struct {
 	// Region is where the bucket is. Empty: "us-east-1", which other stores than AWS take for their
 	// own.
 	Region string
-	// ForcePathStyle puts the bucket's name into the path of addresses instead of into the host name,
-	// as many stores need that have one host name.
+	// ForcePathStyle puts the bucket's name into the path of addresses instead of into the host
+	// name, as many stores need that have one host name.
 	ForcePathStyle bool
 	// AccessKeyID and SecretAccessKey are the credentials. They need the rights to get, put, delete
 	// and list objects, and to list and abort multipart uploads.
@@ -47,9 +47,9 @@ type Config struct {
 	StallTimeout time.Duration
 	// Attempts is how often a request is made that fails by an error that may pass. 0: 3.
 	Attempts int
-	// PartSize is how many bytes a part has; an upload keeps up to two parts in memory. 0: 5 MiB, the
-	// least that the protocol allows. As there are at most 10,000 parts, an object may have 48 GiB
-	// then.
+	// PartSize is how many bytes a part has; an upload keeps up to two parts in memory. 0: 5 MiB,
+	// the least that the protocol allows. As there are at most 10,000 parts, an object may have 48
+	// GiB then.
 	PartSize int
 	// ConditionalWrites lets the store refuse to overwrite objects (If-None-Match). It is a second
 	// line of defence: package bucket never uses a name twice. Not all stores can do that.
@@ -90,7 +90,7 @@ var (
 	_ bucket.Aborter   = (*Bucket)(nil)
 )
 
-// New returns a bucket. It makes no request: bucket.Store.Probe sees whether the store answers.
+// New returns a bucket. It makes no request; bucket.Store.Probe checks whether the store answers.
 func New(cfg Config) (*Bucket, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err

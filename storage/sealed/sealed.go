@@ -128,8 +128,7 @@ func (b *Box) Open(place string, sealed []byte) ([]byte, error) {
 	return nil, ErrInvalid
 }
 
-// Stale reports whether a value was sealed with another key than the first, or in another format
-// than the one that is written.
+// Stale reports whether [Box.Seal] would now use another key or another format than the value has.
 func (b *Box) Stale(sealed []byte) bool {
 	return len(sealed) < headSize || sealed[0] != version || b.keys[0].formats[version-1].id != [idSize]byte(sealed[1:])
 }

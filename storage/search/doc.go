@@ -39,8 +39,8 @@
 // ranked. Besides, bm25 counts the documents with each term, which costs 50 ns for each of them. So
 // terms that occur in more than 50,000 documents, by an estimate, do not count towards the score in
 // SQLite. They say little about a document. They have to occur like others; a query of nothing else
-// returns the newest matches, with a score of 0. With Query.Any, documents that have only such terms
-// come after all others, the newest first.
+// returns the newest matches, with a score of 0. With Query.Any, documents that have only such
+// terms come after all others, the newest first.
 //
 // # Vectors
 //
@@ -49,8 +49,8 @@
 // copy with a byte per dimension that lies in blocks of 64, and the distance between copy and
 // vector. A search reads the blocks, a quarter of the bytes, and bounds each score from below and
 // above, on up to four processors while it reads on. Only vectors that the bounds leave in question
-// are read at full precision. This takes time linear in the number of vectors. Above a million, an approximate index in a database of its own
-// is the better tool.
+// are read at full precision. This takes time linear in the number of vectors. Above a million, an
+// approximate index in a database of its own is the better tool.
 //
 // # Both
 //
@@ -60,5 +60,6 @@
 // # Memory
 //
 // A search holds its hits, some blocks (1 MiB or so), at most 24,576 candidates, up to 1 MiB of
-// texts, and 8 bytes for each 64 documents that pass a filter. [Index.Check] holds 16 bytes per document.
+// texts, and 8 bytes for each 64 documents that pass a filter. [Index.Check] holds 16 bytes per
+// document.
 package search

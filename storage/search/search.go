@@ -37,7 +37,7 @@ var (
 	ErrQuery  = errors.New("search: bad query")
 )
 
-// Dialect is the database that an index lies in.
+// Dialect is the kind of database that holds an index.
 type Dialect int
 
 const (

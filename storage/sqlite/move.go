@@ -15,8 +15,8 @@ import (
 var _ storage.Movable = repos{}
 
 // While a store is watched, triggers write the notes; while it is shut, others refuse. So every
-// process that has the file open keeps to it, and a store that nobody moves pays nothing: tables and
-// triggers are there from Watch to Unwatch.
+// process that has the file open keeps to it, and a store that nobody moves pays nothing: tables
+// and triggers are there from Watch to Unwatch.
 var (
 	watchSQL = func() string {
 		var b strings.Builder

@@ -18,9 +18,9 @@ const (
 
 var _ storage.Snapshotter = repos{}
 
-// Snapshot implements storage.Snapshotter. It has four connections, which begin to read in one turn of
-// the writer and so see the same. While it is open, the -wal file cannot start anew: it grows by all
-// that is written, and is as long as before a while after the end. A snapshot ends after
+// Snapshot implements storage.Snapshotter. It has four connections, which begin to read in one turn
+// of the writer and so see the same. While it is open, the -wal file cannot start anew: it grows by
+// all that is written, and is as long as before a while after the end. A snapshot ends after
 // Config.SnapshotTime. Four may be open at the same time; one more gives storage.ErrBusy.
 func (d repos) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 	p := &pins{db: d.DB, free: make(chan *conn, snapshotReaders), ended: make(chan struct{})}

@@ -101,10 +101,10 @@ type DB struct {
 	changed chan struct{} // closed and replaced when newest grows; guarded by mu
 }
 
-// Open opens the database in the file, creating it, and its folder, if need be. Blobs are in the
-// folder of the same name with ".blobs" added. Several processes may have the
-// file open. A file with an older version of the schema is migrated; one with a newer version gives
-// a *VersionError, and one of another application ErrForeign.
+// Open opens the database in the file path. It creates the file and its folder if they do not
+// exist. Blobs are in the folder path + ".blobs". Several processes may have the file open. A file
+// with an older version of the schema is migrated; one with a newer version gives a *VersionError,
+// and one of another application ErrForeign.
 func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if path == "" {
 		return nil, errors.New("sqlite: the path is empty")

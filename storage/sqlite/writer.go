@@ -22,10 +22,12 @@ type step struct {
 	retryable bool
 }
 
-// writer lets steps take turns on the one writing connection. A step runs in
-// the goroutine of its caller. When it is done and others wait, it leaves the
-// transaction open for the next of them; the last one commits for all, and all
-// return then.
+// writer lets steps take turns on the one writing connection. A step runs in the goroutine of its
+// caller. When it is done and others wait, it leaves the transaction open for the next of them; the
+// last one commits for all, and all return then.
+//
+// Invariant: a transaction is open while nobody holds the turn only if waiting > 0. So another step
+// will take the turn and commit: no step waits forever. docs/groupcommit.md has the proof.
 type writer struct {
 	turn    chan struct{} // has room for one: full while someone holds the turn
 	waiting atomic.Int32  // steps that will take the turn

@@ -15,11 +15,10 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// RunDamage checks that a backend never takes damaged files for good ones: it
-// fills a store, and again and again spoils a copy of its files (turns a bit, clears a
-// block, cuts off an end) and opens it. Either that fails, or everything that can be read is as it
-// was, or reading gives storage.ErrCorrupt. It is for backends that keep files in the
-// directory.
+// RunDamage checks that a backend notices damaged files. It fills a store, repeatedly damages a
+// copy of its files (flips a bit, clears a block, cuts off an end), and opens the copy. Opening
+// must fail, or reading must return storage.ErrCorrupt or unchanged data. RunDamage is for backends
+// that keep files in the directory.
 func RunDamage(t *testing.T, b Backend, times int) {
 	damage(newEnv(t, b, 0), times)
 }

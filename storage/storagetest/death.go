@@ -8,8 +8,8 @@ import (
 // ErrDied is what the calls of a store return to a process that has died: see [Death].
 var ErrDied = errors.New("storagetest: the process has died")
 
-// Death ends a process at one call of its stores: all calls after that fail, and have no effect. What
-// the process did is then seen through the stores themselves. It is safe for concurrent use.
+// Death ends a process at one call of its stores: all calls after that fail, and have no effect.
+// What the process did is then seen through the stores themselves. It is safe for concurrent use.
 type Death struct {
 	// At is the call, from 1. 0: it never dies.
 	At int

@@ -38,8 +38,9 @@ type history struct {
 	trace    []string // of the last calls
 }
 
-// reopensIn is how many calls lie between two reopenings of a history, on average: few for one seed, some
-// for the other odd ones, for which more calls meet a store that has been open for a while.
+// reopensIn is how many calls lie between two reopenings of a history, on average: few for one
+// seed, some for the other odd ones, for which more calls meet a store that has been open for a
+// while.
 func reopensIn(seed uint64) int {
 	switch {
 	case seed == 1:

@@ -176,8 +176,8 @@ func loadAgain(e *env) {
 	}), "View of a part")
 }
 
-// loadNumbers: a log with gaps, trimmed and far from the present keeps its numbers, and the next one
-// is greater than all.
+// loadNumbers: a log with gaps, trimmed and far from the present keeps its numbers, and the next
+// one is greater than all.
 func loadNumbers(e *env) {
 	e.loader()
 	to, l := e.target()

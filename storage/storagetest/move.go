@@ -135,7 +135,8 @@ func moveNotes(e *env) {
 	e.noted(m, "watched once more")
 }
 
-// moveSettle: a note that is newer than what is settled stays, and Settle of many leaves the others.
+// moveSettle: a note that is newer than what is settled stays, and Settle of many leaves the
+// others.
 func moveSettle(e *env) {
 	m := e.movable()
 	e.ok(m.Watch(e.ctx, ""), "Watch")

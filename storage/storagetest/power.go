@@ -14,14 +14,15 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 )
 
-// RunPowerFailure checks what becomes of a store when the power fails. watch makes changing be called
-// before each call that changes a file, and flushed after each flush of a file or of a directory, of
-// all files that are opened after watch was called. Both may be called concurrently.
+// RunPowerFailure checks what becomes of a store when the power fails. watch makes changing be
+// called before each call that changes a file, and flushed after each flush of a file or of a
+// directory, of all files that are opened after watch was called. Both may be called concurrently.
 //
-// Steps of all kinds are carried out. At some of the calls, and after each step, a state is made that
-// the files may have after a power failure at that moment: what was not flushed is there, or lost, or
-// torn, in any order. A store that is opened on it must have all steps that had returned, and the one
-// under way as a whole or not at all. seed says which states are made; it is in the errors.
+// Steps of all kinds are carried out. At some of the calls, and after each step, a state is made
+// that the files may have after a power failure at that moment: what was not flushed is there, or
+// lost, or torn, in any order. A store that is opened on it must have all steps that had returned,
+// and the one under way as a whole or not at all. seed says which states are made; it is in the
+// errors.
 func RunPowerFailure(t *testing.T, b Backend, seed uint64, watch func(changing func(), flushed func(path string))) {
 	powerFailure(t, b, seed, watch)
 }

@@ -139,7 +139,8 @@ func readOnlySnapshot(e *env) {
 }
 
 // snapshotAgrees: while others write, all parts of a snapshot are of one moment, whenever they are
-// read. The writer counts: in the first account with an event, then in the second, then in the host's keys.
+// read. The writer counts: in the first account with an event, then in the second, then in the
+// host's keys.
 func snapshotAgrees(e *env) {
 	handles := e.racers()
 	a, b := e.newRepo(), e.newRepo()

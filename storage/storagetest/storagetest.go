@@ -62,8 +62,8 @@ type Backend struct {
 	Exclusive bool
 	// Buffers says that Replace keeps all records in memory, as a store in memory does anyway.
 	Buffers bool
-	// Optimistic says that a KV.Read, during which something is written that it has read, fails with
-	// storage.ErrBusy, where it would go on with what was there before.
+	// Optimistic says that a KV.Read, during which something is written that it has read, fails
+	// with storage.ErrBusy, where it would go on with what was there before.
 	Optimistic bool
 }
 

@@ -19,8 +19,9 @@ const (
 	pageBytes = 4 << 20
 )
 
-// account makes an account at the target what it is at the source. It may be called again and again.
-// While the source is in use, the account may have changed again when it returns: that is noted then.
+// account makes an account at the target what it is at the source. It may be called again and
+// again. While the source is in use, the account may have changed again when it returns: that is
+// noted then.
 func (m *Mover) account(ctx context.Context, did syntax.DID) error {
 	m.mu.Lock()
 	if m.verifying {
@@ -227,7 +228,8 @@ func (c *cursor[T]) close() {
 }
 
 // records finds the next records that differ. Where the target has none from a path on, as at the
-// first time, all are read with their data; else keys are compared, and data is read of what differs.
+// first time, all are read with their data; else keys are compared, and data is read of what
+// differs.
 func (c *copying) records(ctx context.Context, r, t storage.Reader) (full bool, err error) {
 	var there iter.Seq2[storage.Record, error]
 	if t != nil {

@@ -1,6 +1,6 @@
 // Package transfer moves everything that a store has to another one, of whatever backend, while a
-// server uses it: repositories, keys, blobs, and the event log with its numbers, so that whoever has
-// followed the old store goes on with the same cursor at the new one.
+// server uses it: repositories, keys, blobs, and the event log with its numbers, so that whoever
+// has followed the old store goes on with the same cursor at the new one.
 //
 //	source   ┌ in use ──────────────────────────────────────────┐┌ refuses writes ┐
 //	         Watch                                              Shut         "left"
@@ -21,9 +21,9 @@
 // An account is copied by comparing two sorted sequences, those of the source and of the target:
 // records, references to blobs, keys, blobs. What differs is written, in pieces of a few megabytes,
 // each from a snapshot of its own, so that a large account is no long snapshot and no large memory.
-// The head is written last, and only if it was the same in all pieces; so a head in the target means
-// that all its records are there. To copy again does nothing where there is nothing to do. That is
-// all there is to going on after a crash: what was being done is done again.
+// The head is written last, and only if it was the same in all pieces; so a head in the target
+// means that all its records are there. To copy again does nothing where there is nothing to do.
+// That is all there is to going on after a crash: what was being done is done again.
 //
 // At the end the source refuses writes, with an error that users see as "try again in a minute".
 // What is left is what was noted since the last round: most of the time a second's changes. It is
@@ -38,9 +38,10 @@
 // # What is verified
 //
 // Of every account: the root of the tree, computed from the target's records, against the signed
-// commit; the bytes of each record against its CID; revisions, references and keys against the source;
-// blobs by size, and by reading them back. Of the log: every event, number by number. All of
-// it is verified while the source is in use, and what has changed since once more while it is shut.
+// commit; the bytes of each record against its CID; revisions, references and keys against the
+// source; blobs by size, and by reading them back. Of the log: every event, number by number. All
+// of it is verified while the source is in use, and what has changed since once more while it is
+// shut.
 //
 // # What is not moved
 //
@@ -49,6 +50,6 @@
 //
 // # What hosts do
 //
-// A host that wants to be moved opens its store through [Guard], which makes changes of blobs known,
-// and calls [Enter] before it serves.
+// A host that wants to be moved opens its store through [Guard], which makes changes of blobs
+// known, and calls [Enter] before it serves.
 package transfer

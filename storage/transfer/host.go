@@ -19,7 +19,8 @@ var (
 	ErrNotReady = errors.New("transfer: data is being moved to this storage, and is not complete")
 	// ErrLeft: the data has been moved to another store.
 	ErrLeft = errors.New("transfer: the data has been moved away from here")
-	// ErrFinishing: the store refuses writes because a move is being finished, or was interrupted then.
+	// ErrFinishing: the store refuses writes because a move is being finished, or was interrupted
+	// then.
 	ErrFinishing = errors.New("transfer: a move to other storage is being finished")
 	// ErrBlobs: the blobs are in another place than the configuration says.
 	ErrBlobs = errors.New("transfer: the blobs were moved to another place")
@@ -144,9 +145,9 @@ func placeOfBlobs(ctx context.Context, kv storage.KV) (place string, err error) 
 	return place, err
 }
 
-// Guard returns a store that can be moved with its blobs while it is used: it makes changes of blobs
-// known to the store, and refuses them while that is shut. A store that is not storage.Movable is
-// returned as it is.
+// Guard returns a store that can be moved with its blobs while it is used: it makes changes of
+// blobs known to the store, and refuses them while that is shut. A store that is not
+// storage.Movable is returned as it is.
 func Guard(s storage.Store) storage.Store {
 	if m, ok := s.Repos.(storage.Movable); ok && s.Blobs != nil {
 		s.Blobs = guarded{s.Blobs, m}

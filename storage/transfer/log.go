@@ -97,8 +97,9 @@ func (m *Mover) drop(ctx context.Context, list []int64) error {
 	return nil
 }
 
-// compareLog compares the log, number by number, after from and up to to. Events that only the target
-// has were trimmed, or have become unreadable, and are removed; if strict, they are a problem too.
+// compareLog compares the log, number by number, after from and up to to. Events that only the
+// target has were trimmed, or have become unreadable, and are removed; if strict, they are a
+// problem too.
 func (m *Mover) compareLog(ctx context.Context, from, to int64, strict bool) (problems []string, err error) {
 	if m.to == nil {
 		return nil, nil

@@ -20,8 +20,8 @@ const (
 	longest = 15 * time.Second
 )
 
-// Copy copies what there is, and catches up with what changes meanwhile. The source stays in use, and
-// goes on to note changes. Call Copy again to catch up, and Finish to end the move.
+// Copy copies what there is, and catches up with what changes meanwhile. The source stays in use,
+// and goes on to note changes. Call Copy again to catch up, and Finish to end the move.
 func (m *Mover) Copy(ctx context.Context) error {
 	if err := m.begin(ctx); err != nil {
 		return err
@@ -90,8 +90,8 @@ func (m *Mover) copyAll(ctx context.Context) error {
 	return m.setMark(ctx, k)
 }
 
-// catchUp copies what was noted, round by round, until a round is short. It returns how many changes
-// the last one has found.
+// catchUp copies what was noted, round by round, until a round is short. It returns how many
+// changes the last one has found.
 func (m *Mover) catchUp(ctx context.Context) (n int, err error) {
 	m.phase(CatchingUp)
 	for i := range m.cfg.Rounds {
@@ -163,8 +163,8 @@ func (m *Mover) settle(ctx context.Context, list []storage.Changed) error {
 }
 
 // Finish ends the move: it copies what is left, verifies the target, makes the source refuse writes
-// for a moment, and marks the target as ready. It may be called without Copy, and again after it was
-// interrupted at any moment. After an error, other than that the process ends, the source takes
+// for a moment, and marks the target as ready. It may be called without Copy, and again after it
+// was interrupted at any moment. After an error, other than that the process ends, the source takes
 // writes as before, unless the error says that the target is ready.
 func (m *Mover) Finish(ctx context.Context) (Report, error) {
 	err := m.finish(ctx)
@@ -222,8 +222,8 @@ func (m *Mover) prepare(ctx context.Context) error {
 	return err
 }
 
-// cutOver shuts the source, copies and verifies what is left, and marks the target. If that fails, the
-// source is opened again.
+// cutOver shuts the source, copies and verifies what is left, and marks the target. If that fails,
+// the source is opened again.
 func (m *Mover) cutOver(ctx context.Context) (err error) {
 	m.phase(Finishing)
 	if err := m.checkOwner(ctx); err != nil {
@@ -281,9 +281,9 @@ func (m *Mover) handOver(ctx context.Context) error {
 	return nil
 }
 
-// Abort gives up the move, or, until a server uses the target, what Finish has done. The source takes
-// writes as before. The target keeps what was copied, and a move of the same source can use it
-// again. If force, the target is not asked, which may be lost.
+// Abort gives up the move, or, until a server uses the target, what Finish has done. The source
+// takes writes as before. The target keeps what was copied, and a move of the same source can use
+// it again. If force, the target is not asked, which may be lost.
 func (m *Mover) Abort(ctx context.Context, force bool) error {
 	w, err := m.from.Watched(ctx)
 	if err != nil {

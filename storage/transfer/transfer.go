@@ -18,13 +18,14 @@ type Config struct {
 	// From is the source, as the server that uses it has opened it. Its Repos must be
 	// storage.Movable.
 	From storage.Store
-	// To is the target. Its Repos must be a storage.Loader. If only blobs are moved, it is From with
-	// other Blobs, whose rows, if they have some, are written through [Moving].
+	// To is the target. Its Repos must be a storage.Loader. If only blobs are moved, it is From
+	// with other Blobs, whose rows, if they have some, are written through [Moving].
 	To storage.Store
 	// OnlyBlobs says that From and To are the same but for their Blobs. Not both of these may have
 	// their rows among the host's keys: they would be the same rows.
 	OnlyBlobs bool
-	// SameBlobs says that the Blobs of both have their bytes in the same place, so that they are not copied.
+	// SameBlobs says that the Blobs of both have their bytes in the same place, so that they are
+	// not copied.
 	SameBlobs bool
 	// Rows are the beginnings of keys of the host that belong to the Blobs of one side, such as
 	// bucket.Keys, and are so left alone. Empty if SameBlobs.
@@ -44,8 +45,8 @@ type Config struct {
 	AcceptDamaged bool
 	// Rounds bounds how often changes are caught up with before the source is shut. 0: 20.
 	Rounds int
-	// Progress, if not nil, is told how far it is, some times a second at most and at each new phase. Its
-	// calls take turns.
+	// Progress, if not nil, is told how far it is, some times a second at most and at each new
+	// phase. Its calls take turns.
 	Progress func(Progress)
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -126,10 +127,10 @@ const maxListed = 100
 
 // Mover moves a store. Its methods are for one goroutine.
 //
-// One at a time works on a source; the caller sees to that, as by a lock on a file, since one that was
-// stopped for long may go on to copy what is old by then. If there are two all the same, the one that
-// began later takes over: the other fails with [ErrTakenOver] before it opens or shuts the source, or
-// says that the target is ready.
+// One at a time works on a source; the caller sees to that, as by a lock on a file, since one that
+// was stopped for long may go on to copy what is old by then. If there are two all the same, the
+// one that began later takes over: the other fails with [ErrTakenOver] before it opens or shuts the
+// source, or says that the target is ready.
 type Mover struct {
 	cfg  Config
 	from storage.Movable
@@ -144,8 +145,8 @@ type Mover struct {
 	progress Progress
 	shown    time.Time
 	damaged  []Damage
-	// verifying is set from the beginning of the verification; unverified are the accounts that have
-	// changed since they were verified.
+	// verifying is set from the beginning of the verification; unverified are the accounts that
+	// have changed since they were verified.
 	verifying  bool
 	unverified map[syntax.DID]bool
 	shut       bool

@@ -139,8 +139,8 @@ func (m *Mover) noted(ctx context.Context, did syntax.DID) (bool, error) {
 	return false, nil
 }
 
-// verifyChanged verifies, while the source is in use, what has changed since it was verified. What is
-// well, and does not change again, need not be verified while the source is shut.
+// verifyChanged verifies, while the source is in use, what has changed since it was verified. What
+// is well, and does not change again, need not be verified while the source is shut.
 func (m *Mover) verifyChanged(ctx context.Context) error {
 	list := slices.Collect(maps.Keys(m.unverified))
 	return m.each(ctx, list, func(ctx context.Context, did syntax.DID) error {
@@ -154,7 +154,8 @@ func (m *Mover) verifyChanged(ctx context.Context) error {
 	})
 }
 
-// verifyRest verifies what has changed since, while the source is shut, and that all heads are equal.
+// verifyRest verifies what has changed since, while the source is shut, and that all heads are
+// equal.
 func (m *Mover) verifyRest(ctx context.Context) error {
 	var found problems
 	list := slices.Collect(maps.Keys(m.unverified))
@@ -257,7 +258,8 @@ func (m *Mover) verifyHeads(ctx context.Context, found *problems) error {
 	return nil
 }
 
-// verifyKeys compares the keys of the host. While the source is in use, those that differ are only copied again.
+// verifyKeys compares the keys of the host. While the source is in use, those that differ are only
+// copied again.
 func (m *Mover) verifyKeys(ctx context.Context, found *problems) error {
 	if m.to == nil || !m.shut {
 		return nil

@@ -106,17 +106,17 @@ type Takedowns interface {
 type Auth struct {
 	// User demands an account's credentials. It is required.
 	User xrpc.Authenticator
-	// Optional accepts a request without credentials, and refuses one with bad credentials. Nil: all
-	// requests for what is public are anonymous.
+	// Optional accepts a request without credentials, and refuses one with bad credentials. Nil:
+	// all requests for what is public are anonymous.
 	Optional xrpc.Authenticator
 	// Upload is for uploadBlob, which services call too, with the service token of a
 	// user. Nil: User.
 	Upload xrpc.Authenticator
 	// Guard returns what decides in the transaction of every change that a principal makes whether
 	// it still may: since the request was authenticated, its session may have ended. Errors of the
-	// guard should be an *xrpc.Error. What it returns should include a check of all that it read, and
-	// of the account's status; for the snapshot of Principal.Basis, that is Basis. Nil: the change
-	// is refused with ConcurrentWrites if a value of Principal.Basis is another one by then.
+	// guard should be an *xrpc.Error. What it returns should include a check of all that it read,
+	// and of the account's status; for the snapshot of Principal.Basis, that is Basis. Nil: the
+	// change is refused with ConcurrentWrites if a value of Principal.Basis is another one by then.
 	Guard func(p auth.Principal) repo.Guard
 }
 
@@ -127,12 +127,12 @@ type Service struct {
 	Auth     Auth
 	// Takedowns is asked about moderated accounts. Nil: nothing is taken down.
 	Takedowns Takedowns
-	// BlobURL, if not nil, returns an address from which anybody can fetch a blob for a short time, and
-	// getBlob redirects there: see the URL method of bucket.Store for what such answers lack. It is
-	// asked only when the caller may see the blob. An empty address: getBlob sends the bytes.
+	// BlobURL, if not nil, returns an address from which anybody can fetch a blob for a short time,
+	// and getBlob redirects there: see the URL method of bucket.Store for what such answers lack.
+	// It is asked only when the caller may see the blob. An empty address: getBlob sends the bytes.
 	BlobURL func(ctx context.Context, did syntax.DID, blob cid.Cid) (string, error)
-	// CountWrites, if not nil, is asked before applyWrites writes anything: the place for rate limits
-	// by write. The other methods write one record each, so Server.Limit can count them.
+	// CountWrites, if not nil, is asked before applyWrites writes anything: the place for rate
+	// limits by write. The other methods write one record each, so Server.Limit can count them.
 	CountWrites func(r *xrpc.Request, creates, updates, deletes int) error
 	// Schemas validates records; nil means that no schema is known.
 	Schemas *lexicon.Catalog

@@ -22,9 +22,9 @@ func (s *Service) Validate() error {
 	return nil
 }
 
-// checked calls an Authenticator and checks the Principal that it returns. One that names no account,
-// or nobody where credentials are demanded, is a fault of the host. It is an internal error, which
-// the server logs: an answer of status 401 would blame the client.
+// checked calls an Authenticator and checks the Principal that it returns. One that names no
+// account, or nobody where credentials are demanded, is a fault of the host. It is an internal
+// error, which the server logs: an answer of status 401 would blame the client.
 func checked(authenticate xrpc.Authenticator, demanded bool) xrpc.Authenticator {
 	if authenticate == nil {
 		return nil

@@ -2,8 +2,8 @@
 // whom, from where, and whether it succeeded.
 //
 // An entry is written before the act, and completed after it. So there is no act without an entry,
-// and one whose process died in between shows that it was begun. If the entry cannot be written, the
-// act must not happen:
+// and one whose process died in between shows that it was begun. If the entry cannot be written,
+// the act must not happen:
 //
 //	end, err := log.Begin(ctx, audit.Entry{Actor: who, Action: "com.atproto.admin.deleteAccount", Subject: did})
 //	if err != nil {
@@ -14,8 +14,8 @@
 //
 // The trail is bounded: a number of entries of bounded size, and their age. It lies in the host's
 // key-value store, so that all nodes write to one. Whoever can write to the store can change it: it
-// is for several administrators to see what each has done, and is no evidence against one who has the
-// machine.
+// is for several administrators to see what each has done, and is no evidence against one who has
+// the machine.
 package audit
 
 import (
@@ -52,7 +52,7 @@ const (
 	Failed Outcome = "failed"
 )
 
-// Entry is an act.
+// Entry is one action of an administrator or moderator.
 type Entry struct {
 	// Seq numbers the entries of a store. Log sets it, At, Outcome and Failure.
 	Seq int64     `json:"-"`
@@ -62,8 +62,8 @@ type Entry struct {
 	Action string `json:"action"`
 	// Subject is to whom: a DID, an at:// URI, an invite code.
 	Subject string `json:"subject,omitempty"`
-	// Detail says more: "takedown, ref 2026-01-15", a new handle. Neither e-mail addresses nor secrets
-	// belong there.
+	// Detail says more: "takedown, ref 2026-01-15", a new handle. Neither e-mail addresses nor
+	// secrets belong there.
 	Detail  string  `json:"detail,omitempty"`
 	Outcome Outcome `json:"outcome"`
 	// Failure is why it failed.

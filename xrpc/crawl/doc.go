@@ -20,5 +20,6 @@
 // that a host that falls silent has told of its last write. Requests that fail are
 // tried again after growing waits, a limited number of times.
 //
-// A host that does not run all the time, such as a Durable Object, uses [Rounds] in the place of Run.
+// A host that does not run all the time, such as a Durable Object, uses [Rounds] in the place of
+// Run.
 package crawl

@@ -89,9 +89,9 @@ var errNoHost = errors.New("crawl: Notifier without Hostname or Events")
 // settle is how long a Notifier looks away after it has seen the log grow.
 const settle = 5 * time.Second
 
-// Run asks the relays, as the package says, until the context ends; so start it when the
-// host serves. It returns the context's error or one of the log. What relays
-// answer is no error of it. It may run again, but not twice at a time.
+// Run asks the relays, as the package comment describes, until the context ends. Start it once the
+// host serves requests. It returns the context's error or one of the log; errors of relays do not
+// end it. It may be called again after it has returned, but not concurrently.
 func (n *Notifier) Run(ctx context.Context) error {
 	if n.Hostname == "" || n.Events == nil {
 		return errNoHost

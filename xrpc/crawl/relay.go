@@ -139,8 +139,8 @@ type Check struct {
 	Relay string // its address
 	// Err: there is no answer. Not all relays know the question (MethodNotImplemented).
 	Err error
-	// Status is what the relay says. Its Seq is that of about the last event that the relay has seen;
-	// negative: none.
+	// Status is what the relay says. Its Seq is that of about the last event that the relay has
+	// seen; negative: none.
 	Status api.SyncGetHostStatusOutput
 	// Newest is the greatest number that this host has assigned.
 	Newest  int64
@@ -150,8 +150,8 @@ type Check struct {
 // check looks at what the relay knows, and plans a request if that may help.
 func (r *relay) check(ctx context.Context) { r.look(ctx, true) }
 
-// look is check; unless the turn is a planned one, it plans nothing, and the next planned one judges
-// by what the one before it has found.
+// look is check; unless the turn is a planned one, it plans nothing, and the next planned one
+// judges by what the one before it has found.
 func (r *relay) look(ctx context.Context, planned bool) Check {
 	c := Check{Relay: r.client.Host}
 	r.mu.Lock()

@@ -9,8 +9,8 @@ import (
 	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
-// maxChecks is how often in a row the relays are looked at, while nothing is written, because they do
-// not follow the host. Else a relay that is gone for good would wake a host for ever.
+// maxChecks is how often in a row the relays are looked at, while nothing is written, because they
+// do not follow the host. Else a relay that is gone for good would wake a host for ever.
 const maxChecks = 3
 
 // Rounds is a Notifier for a host that does not run between requests, such as a Durable Object: in
@@ -48,8 +48,8 @@ type scheduleJSON struct {
 	Seen      int64         `json:"seen,omitzero"`
 }
 
-// Rounds returns the rounds that go on from a state, which is that of [Rounds.State]. Empty, or not a
-// state: the host has started for the first time. Run must not be called then.
+// Rounds returns the rounds that go on from a state, which is that of [Rounds.State]. Empty, or not
+// a state: the host has started for the first time. Run must not be called then.
 func (n *Notifier) Rounds(state []byte) *Rounds {
 	var s roundsState
 	if err := exactjson.Unmarshal(state, &s); err != nil {

@@ -21,8 +21,8 @@ type RelayStatus struct {
 	Planned time.Time
 }
 
-// Status returns what is known of each relay, in the order of Relays. It is empty while the Notifier
-// does not run.
+// Status returns what is known of each relay, in the order of Relays. It is empty while the
+// Notifier does not run.
 func (n *Notifier) Status() (list []RelayStatus) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -42,7 +42,8 @@ func (n *Notifier) Status() (list []RelayStatus) {
 var (
 	// ErrNoRelay: the Notifier has no such relay, or does not run.
 	ErrNoRelay = errors.New("crawl: no such relay is asked")
-	// ErrTooSoon: the relay was asked within the last moments, or wants to be left alone for longer.
+	// ErrTooSoon: the relay was asked within the last moments, or wants to be left alone for
+	// longer.
 	ErrTooSoon = errors.New("crawl: too soon")
 )
 

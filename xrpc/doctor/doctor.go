@@ -70,8 +70,8 @@ type Check struct {
 	Name string
 	// Timeout bounds Run. 0: 15 seconds.
 	Timeout time.Duration
-	// Run returns what is found: at least one finding. Check names are filled in by the caller. It should
-	// return soon after its context ends; one that does not is left behind.
+	// Run returns what is found: at least one finding. Check names are filled in by the caller. It
+	// should return soon after its context ends; one that does not is left behind.
 	Run func(ctx context.Context) []Finding
 }
 
@@ -172,12 +172,12 @@ func line(s string) string {
 	}, s)
 }
 
-// Doctor runs checks from time to time and when it is asked. Its fields must not change once it is used.
-// It is safe for concurrent use.
+// Doctor runs checks from time to time and when it is asked. Its fields must not change once it is
+// used. It is safe for concurrent use.
 type Doctor struct {
 	Checks []Check
-	// First is the time before the first round of Run, and Interval that between rounds. 0: one minute,
-	// one hour.
+	// First is the time before the first round of Run, and Interval that between rounds. 0: one
+	// minute, one hour.
 	First, Interval time.Duration
 	// Done, if not nil, is told of each report. Calls do not overlap.
 	Done func(Report)
@@ -200,8 +200,8 @@ func (d *Doctor) Last() Report {
 	return d.last
 }
 
-// Now runs the checks and returns their report. Who asks while they run gets the same report; a caller
-// that does not wait for it stops nobody else's.
+// Now runs the checks and returns their report. Who asks while they run gets the same report; a
+// caller that does not wait for it stops nobody else's.
 func (d *Doctor) Now(ctx context.Context) (Report, error) {
 	d.mu.Lock()
 	r := d.running

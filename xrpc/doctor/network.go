@@ -45,9 +45,9 @@ func Clock(w *timecheck.Watch) Check {
 	}}
 }
 
-// Relays returns the check "relays": what relays know of a host (com.atproto.sync.getHostStatus). newest
-// returns the number of the newest event of the host, which is a time in microseconds. Nil HTTP: one
-// whose requests take at most 10 seconds.
+// Relays returns the check "relays": what relays know of a host (com.atproto.sync.getHostStatus).
+// newest returns the number of the newest event of the host, which is a time in microseconds. Nil
+// HTTP: one whose requests take at most 10 seconds.
 func Relays(client *http.Client, hostname string, relays []string, newest func(context.Context) (int64, error)) Check {
 	return Check{Name: "relays", Run: func(ctx context.Context) []Finding {
 		if len(relays) == 0 {
@@ -147,9 +147,9 @@ func (a Accounts) first(ctx context.Context, n int) (list []Account, more bool, 
 // identitiesAtOnce bounds how many identities are resolved at a time.
 const identitiesAtOnce = 8
 
-// Identities returns the check "accounts": whether the DID documents of accounts name this server and
-// the key that signs for them, and whether their handles lead to them. It looks at the first most
-// accounts.
+// Identities returns the check "accounts": whether the DID documents of accounts name this server
+// and the key that signs for them, and whether their handles lead to them. It looks at the first
+// most accounts.
 func (t Target) Identities(accounts Accounts, resolver func() *identity.Resolver, most int) Check {
 	return Check{Name: "accounts", Timeout: time.Minute, Run: func(ctx context.Context) []Finding {
 		list, more, err := accounts.first(ctx, most)
@@ -223,7 +223,8 @@ func (t Target) identity(ctx context.Context, r *identity.Resolver, a Account) F
 // profilesAtOnce is how many profiles an AppView returns at a time.
 const profilesAtOnce = 25
 
-// AppView returns the check "appview": whether an AppView knows the first accounts, under their handles.
+// AppView returns the check "appview": whether an AppView knows the first accounts, under their
+// handles.
 func AppView(client *http.Client, url string, accounts Accounts) Check {
 	return Check{Name: "appview", Run: func(ctx context.Context) []Finding {
 		if url == "" {

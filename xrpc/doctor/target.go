@@ -68,8 +68,8 @@ func (t Target) host() string {
 	return u.Hostname()
 }
 
-// Names returns the check "dns": whether the server's name, and names below the domains of its handles
-// (".pds.example.com"), have addresses, and the same ones.
+// Names returns the check "dns": whether the server's name, and names below the domains of its
+// handles (".pds.example.com"), have addresses, and the same ones.
 func (t Target) Names(domains ...string) Check {
 	return Check{Name: "dns", Run: func(ctx context.Context) (list []Finding) {
 		host := t.host()
@@ -165,8 +165,8 @@ func join(addrs []netip.Addr) string {
 // Renew is how long before its end a certificate should have been renewed.
 const Renew = 14 * 24 * time.Hour
 
-// Certificate returns the check "certificate": whether the server answers at its public address, with a
-// certificate that is good, and for how long.
+// Certificate returns the check "certificate": whether the server answers at its public address,
+// with a certificate that is good, and for how long.
 func (t Target) Certificate() Check {
 	return Check{Name: "certificate", Run: func(ctx context.Context) []Finding {
 		resp, err := t.get(ctx, "/xrpc/_health", nil)

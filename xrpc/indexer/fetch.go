@@ -176,7 +176,8 @@ func (r *run) fetchAll(ctx context.Context) {
 // errBusy: the host has as many downloads as it may have.
 var errBusy = errors.New("the host is busy")
 
-// job does what is due for an account. ctx ends when the job is cancelled, running with the indexer.
+// job does what is due for an account. ctx ends when the job is cancelled, running with the
+// indexer.
 func (r *run) job(running, ctx context.Context, j *job) {
 	var a Account
 	var err error

@@ -24,9 +24,9 @@ func (r *run) relistEvery() time.Duration {
 	return r.Relist
 }
 
-// checkHeads compares the accounts that no list has with their hosts, once in a while: an event that
-// was lost need not be followed by another one. It asks each host for the newest commit only, and at
-// random times.
+// checkHeads compares the accounts that no list has with their hosts, once in a while: an event
+// that was lost need not be followed by another one. It asks each host for the newest commit only,
+// and at random times.
 func (r *run) checkHeads(ctx context.Context) {
 	every := r.relistEvery()
 	if every < 0 {
@@ -86,8 +86,8 @@ func (d *draft) dueAgain(at time.Time) {
 }
 
 // withheld asks the relays for the status of an account: one may have taken it down itself, which
-// nobody else says. It is asked only where an account is not as its relay may have said: one that is
-// not active, or failed, or is looked at without a reason that the relay has given.
+// nobody else says. It is asked only where an account is not as its relay may have said: one that
+// is not active, or failed, or is looked at without a reason that the relay has given.
 func (f *fetch) withheld(ctx context.Context) error {
 	a := &f.d.a
 	if a.Active && a.Tries == 0 && a.State != Synchronized {

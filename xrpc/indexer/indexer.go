@@ -67,8 +67,9 @@ type Indexer struct {
 	MaxRepo int64
 	// Temp opens temporary files, for repositories that are being read. Nil: car.TempDir("").
 	Temp car.Temp
-	// Relist is how often the accounts of sources are listed again, if Scope has All or Signal.
-	// As often, other accounts are compared with their hosts, spread over half of that time. 0: once a day; negative: only when a source is new or events were missed.
+	// Relist is how often the accounts of sources are listed again, if Scope has All or Signal. As
+	// often, other accounts are compared with their hosts, spread over half of that time. 0: once a
+	// day; negative: only when a source is new or events were missed.
 	Relist time.Duration
 
 	// Log is told of what goes wrong elsewhere. Nil: nothing is logged.
@@ -241,8 +242,8 @@ func (r *run) key(ctx context.Context, did syntax.DID, refresh bool) (*crypto.Pu
 	return key, nil
 }
 
-// resolve returns the document of a DID. Others go on meanwhile: whoever answers for a did:web can take
-// as long as the resolver lets it.
+// resolve returns the document of a DID. Others go on meanwhile: whoever answers for a did:web can
+// take as long as the resolver lets it.
 func (r *run) resolve(ctx context.Context, did syntax.DID) (doc *identity.Document, err error) {
 	r.lanes.withoutSlot(ctx, func() { doc, err = r.Identity.ResolveDID(ctx, did) })
 	return doc, err

@@ -390,9 +390,10 @@ func (r *run) sweepWhenAsked(ctx context.Context) {
 // noScope stands for the scope of an index that is new.
 const noScope = "-"
 
-// enters notes that events are going to be taken by a scope, before any is, and returns the position
-// that says so: until the accounts were held against it, the scope before it and itself. If there
-// are more, because that was broken off, it is not known which events an account is missing.
+// enters notes that events are going to be taken by a scope, before any is, and returns the
+// position that says so: until the accounts were held against it, the scope before it and itself.
+// If there are more, because that was broken off, it is not known which events an account is
+// missing.
 func (r *run) enters(sc *scope) map[string]string {
 	if len(r.scopes) == 0 {
 		r.scopes = []string{r.scope.Load().text}

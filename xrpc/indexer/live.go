@@ -264,8 +264,8 @@ func (r *run) commit(ctx context.Context, d *draft, it *item, e *commit.Event) e
 		return nil
 	}
 	if !d.a.Active {
-		// Whatever it writes is read when it is active again. It may be: that an event says so which
-		// was missed.
+		// Whatever it writes is read when it is active again. It may be: that an event says so
+		// which was missed.
 		r.sooner(d)
 		return nil
 	}

@@ -54,8 +54,8 @@ type Transaction struct {
 type Change struct {
 	// Before is the version that the account must have in the sink; 0: it must not be there.
 	Before int64
-	// Account is to be stored, with its new Version. If its State is Removed, it is to be deleted instead, with all CIDs
-	// of its records; operations that delete the records have come before.
+	// Account is to be stored, with its new Version. If its State is Removed, it is to be deleted
+	// instead, with all CIDs of its records; operations that delete the records have come before.
 	Account Account
 	// Ops are the operations, in order. An account may have several of one path.
 	Ops []Op

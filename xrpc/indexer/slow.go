@@ -2,9 +2,10 @@ package indexer
 
 import "time"
 
-// A download that takes long gives its place to others. There are some places for those, too, and if all
-// are taken, the slowest download is ended every now and then, unless it is a fast one of a large
-// repository: so hosts that send slowly cannot keep the others from being read, however many they are.
+// A download that takes long gives its place to others. There are some places for those, too, and
+// if all are taken, the slowest download is ended every now and then, unless it is a fast one of a
+// large repository: so hosts that send slowly cannot keep the others from being read, however many
+// they are.
 const (
 	slowAfter = time.Minute
 	slowShare = 4                 // places for slow downloads, by Indexer.Fetches

@@ -29,8 +29,8 @@ type Config struct {
 	Waiting int
 }
 
-// Auth lets in the administrator, and services that are among workers, by tokens for the method
-// that is called. Either of the first two may be nil. Without workers, no service is let in.
+// Auth accepts the administrator, and the services in workers if they have a token for the called
+// method. Either of admin and v may be nil. Without workers, no service is accepted.
 func Auth(admin xrpc.Authenticator, v *serviceauth.Verifier, workers ...syntax.DID) xrpc.Authenticator {
 	known := make(map[syntax.DID]bool, len(workers))
 	for _, did := range workers {

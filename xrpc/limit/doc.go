@@ -5,13 +5,15 @@
 // goroutine, a database snapshot, memory or disk space for as long as the client likes. This
 // package bounds that:
 //
-//   - A request has a [Class]. A class lets a bounded number of requests run at the same time, in all
-//     and for each client network (an IPv4 address, an IPv6 /64). What comes beyond waits for a bounded
-//     time, in a bounded queue that serves networks in turn, and leaves it when its context ends.
+//   - A request has a [Class]. A class lets a bounded number of requests run at the same time, in
+//     all and for each client network (an IPv4 address, an IPv6 /64). What comes beyond waits for a
+//     bounded time, in a bounded queue that serves networks in turn, and leaves it when its context
+//     ends.
 //   - A class has a budget of bytes: bodies that were read, answers that are being written, and
 //     whatever else a handler reports with [Hold], such as a temporary file.
 //   - A client that takes nothing of its answer, or sends nothing of its body, is cut off after the
-//     class's stall time, and one that trickles soon after. This is per request, for HTTP/1.1 and HTTP/2.
+//     class's stall time, and one that trickles soon after. This is per request, for HTTP/1.1 and
+//     HTTP/2.
 //   - A [Listener] bounds connections, which cost memory before they send anything.
 //
 // Who is refused gets status 429 if its own network holds too much and 503 if all networks together

@@ -15,8 +15,8 @@ import (
 
 // Hook sends messages by HTTP, where there is no SMTP, as in a Cloudflare Worker. A message is one
 // POST of a JSON object with from, to, subject and text, which is the form of several services that
-// send mail. Any answer with status 2xx means that the message was accepted. Make one with NewHook. It
-// is safe for concurrent use.
+// send mail. Any answer with status 2xx means that the message was accepted. Make one with NewHook.
+// It is safe for concurrent use.
 type Hook struct {
 	url, from, token string
 	http             *http.Client
@@ -30,8 +30,8 @@ type HookConfig struct {
 	Token string
 	// From is the sender's address, with or without a name.
 	From string
-	// HTTP makes the requests. Nil: a client with a time limit. Redirects are not followed, since they
-	// would take the token and the message with them.
+	// HTTP makes the requests. Nil: a client with a time limit. Redirects are not followed, since
+	// they would take the token and the message with them.
 	HTTP *http.Client
 }
 

@@ -3,10 +3,10 @@
 //	sender, err := mail.New(mail.Config{URL: "smtps://user:password@smtp.example.com", From: "The Host <pds@example.com>"})
 //	err = sender.Send(ctx, mail.Message{To: address, Subject: "Your code", Text: "…"})
 //
-// A Sender is one of four things: a [Hook], an SMTP server (or the machine's own sendmail), a log, for
-// development, where a person reads the token in the terminal, or a file of JSON lines, which tests
-// read. All of them refuse what could add a header or a second recipient, so a caller may pass on what
-// a user typed. There is no queue: whoever sends tries again. Package mailqueue does.
+// A Sender is one of four things: a [Hook], an SMTP server (or the machine's own sendmail), a log,
+// for development, where a person reads the token in the terminal, or a file of JSON lines, which
+// tests read. All of them refuse what could add a header or a second recipient, so a caller may
+// pass on what a user typed. There is no queue: whoever sends tries again. Package mailqueue does.
 package mail
 
 import (
@@ -25,8 +25,8 @@ import (
 
 // Message is a plain text message to one recipient.
 type Message struct {
-	// ID names the message where it may be sent twice: its Message-ID is made of it. At most 128 ASCII
-	// letters, digits and "-_.". Empty: each time another one.
+	// ID names the message where it may be sent twice: its Message-ID is made of it. At most 128
+	// ASCII letters, digits and "-_.". Empty: each time another one.
 	ID      string `json:"id,omitempty"`
 	To      string `json:"to"` // an e-mail address without a name
 	Subject string `json:"subject"`
@@ -39,9 +39,9 @@ type Sender interface {
 	Send(ctx context.Context, m Message) error
 }
 
-// Prober is a Sender that can find out, without a message, whether one would be taken: whether the mail
-// server answers, takes the user's password and the sender's address. The senders of New for an SMTP
-// server and for sendmail are Probers.
+// Prober is a Sender that can find out, without a message, whether one would be taken: whether the
+// mail server answers, takes the user's password and the sender's address. The senders of New for
+// an SMTP server and for sendmail are Probers.
 type Prober interface {
 	Probe(ctx context.Context) error
 }
@@ -51,21 +51,22 @@ var ErrAddress = errors.New("mail: not an e-mail address")
 
 // Config says how messages are sent. The zero value drops them.
 type Config struct {
-	// URL is the server: smtp://user:password@host:port (port 587 unless given; TLS by STARTTLS where
-	// the server offers it, and always before a password is sent to another machine), smtps://… (port
-	// 465, TLS from the start), or smtp:///?sendmail=true for the program sendmail. Empty: messages go
-	// to Log.
+	// URL is the server: smtp://user:password@host:port (port 587 unless given; TLS by STARTTLS
+	// where the server offers it, and always before a password is sent to another machine),
+	// smtps://… (port 465, TLS from the start), or smtp:///?sendmail=true for the program sendmail.
+	// Empty: messages go to Log.
 	URL string
 	// From is the sender's address, with or without a name. A URL needs one.
 	From string
 	// Log gets the messages of a server that has no URL. Nil: they are dropped.
 	Log *slog.Logger
-	// File, if not empty, is a file to which messages are appended as JSON lines, whatever the URL is.
+	// File, if not empty, is a file to which messages are appended as JSON lines, whatever the URL
+	// is.
 	File string
 }
 
-// New returns the sender of a configuration. The error says what is wrong with URL or From, and does
-// not show a password.
+// New returns the sender of a configuration. The error says what is wrong with URL or From, and
+// does not show a password.
 func New(cfg Config) (Sender, error) {
 	switch {
 	case cfg.File != "":
@@ -80,9 +81,9 @@ func New(cfg Config) (Sender, error) {
 	return logger{log}, nil
 }
 
-// Permanent reports whether an error of Send says that the message will never be taken: its recipient is
-// no address, or the mail server has refused it for good. Refusals that an operator can mend, as of a
-// password, are not of that kind.
+// Permanent reports whether an error of Send says that the message will never be taken: its
+// recipient is no address, or the mail server has refused it for good. Refusals that an operator
+// can mend, as of a password, are not of that kind.
 func Permanent(err error) bool {
 	var reply *textproto.Error
 	if errors.As(err, &reply) {

@@ -20,8 +20,8 @@ import (
 // of its button, and "about.NAME", what it means.
 type act struct {
 	kind kind
-	// field is what it asks for: "ref", "handle", "email", or "confirm", the account's handle, or its
-	// DID, once more. Empty: nothing.
+	// field is what it asks for: "ref", "handle", "email", or "confirm", the account's handle, or
+	// its DID, once more. Empty: nothing.
 	field string
 	// danger: it cannot be undone, or hurts.
 	danger bool

@@ -35,7 +35,8 @@ const (
 	maxPath     = 500
 )
 
-// Note adds a note, and deletes the oldest that are too many, but never the last one of a good backup.
+// Note adds a note, and deletes the oldest that are too many, but never the last one of a good
+// backup.
 func (b Backups) Note(ctx context.Context, x Backup) error {
 	x.At = x.At.UTC()
 	x.Path, x.Problem = short(x.Path, maxPath), short(x.Problem, maxPath)
@@ -95,7 +96,8 @@ func (b Backups) List(ctx context.Context) (list []Backup, err error) {
 	return list, err
 }
 
-// Last returns the last backup that was tried, and the last good one. Either is zero if there is none.
+// Last returns the last backup that was tried, and the last good one. Either is zero if there is
+// none.
 func (b Backups) Last(ctx context.Context) (tried, good Backup, err error) {
 	list, err := b.List(ctx)
 	if len(list) > 0 {

@@ -143,8 +143,8 @@ func (p *Pages) showTrail(c *call) error {
 	return c.Show("trail", v)
 }
 
-// ActText names an action of the trail: as the act of a page is called, or the last part of the name
-// of a method.
+// ActText names an action of the trail: as the act of a page is called, or the last part of the
+// name of a method.
 func (v *trailView) ActText(name string) string {
 	if key := "act." + name; acts[name] != nil && v.Lang.Has(key) {
 		return v.T(key)

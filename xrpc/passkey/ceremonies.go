@@ -55,9 +55,9 @@ func algorithms() []protocol.CredentialParameter {
 	}
 }
 
-// BeginRegistration returns what PublicKeyCredential.parseCreationOptionsFromJSON reads, in JSON, to
-// register a passkey of the caller's account. Whoever calls it has seen to it that the caller has
-// just proved to be the owner.
+// BeginRegistration returns what PublicKeyCredential.parseCreationOptionsFromJSON reads, in JSON,
+// to register a passkey of the caller's account. Whoever calls it has seen to it that the caller
+// has just proved to be the owner.
 func (p *Passkeys) BeginRegistration(ctx context.Context, who account.Caller, binding string) (options []byte, err error) {
 	a, keys, err := p.credentials.Passkeys(ctx, who)
 	if err != nil {
@@ -129,9 +129,9 @@ func known(transport string) bool {
 	return false
 }
 
-// BeginLogin returns what PublicKeyCredential.parseRequestOptionsFromJSON reads, in JSON, to sign in
-// by any passkey that the browser finds for this server. It serves strangers, and writes: whoever
-// calls it limits how often.
+// BeginLogin returns what PublicKeyCredential.parseRequestOptionsFromJSON reads, in JSON, to sign
+// in by any passkey that the browser finds for this server. It serves strangers, and writes:
+// whoever calls it limits how often.
 func (p *Passkeys) BeginLogin(ctx context.Context, binding string) (options []byte, err error) {
 	assertion, session, err := p.web.BeginDiscoverableLogin()
 	if err != nil {

@@ -7,10 +7,12 @@ import (
 )
 
 // Errors that callers branch on, with errors.Is, beside those of packages account and credential.
-// Those who do not link this package know them as credential.ErrWrongFactor and credential.ErrChallenge.
+// Those who do not link this package know them as credential.ErrWrongFactor and
+// credential.ErrChallenge.
 var (
 	// ErrRefused: what the authenticator has answered is malformed, not signed by a passkey of an
-	// account, or for another server. It wraps what is wrong, which is for logs, not for the client.
+	// account, or for another server. It wraps what is wrong, which is for logs, not for the
+	// client.
 	ErrRefused error = refusal{}
 	// ErrChallenge: see there.
 	ErrChallenge = credential.ErrChallenge

@@ -30,6 +30,6 @@
 //
 // # Without passkeys
 //
-// The verifier is large: a program that is built with -tags nopasskeys, or nopages, leaves it out. Then
-// no server can have passkeys: see [Possible].
+// The verifier is large: a program that is built with -tags nopasskeys, or nopages, leaves it out.
+// Then no server can have passkeys: see [Possible].
 package passkey

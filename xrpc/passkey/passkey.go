@@ -70,8 +70,8 @@ func relyingParty(address string) (host, origin string, ok bool) {
 	return host, origin, true
 }
 
-// New returns the passkeys of a configuration. It panics if something that is required is missing, or
-// if a server at the address cannot have passkeys.
+// New returns the passkeys of a configuration. It panics if something that is required is missing,
+// or if a server at the address cannot have passkeys.
 func New(cfg Config) *Passkeys {
 	if cfg.Credentials == nil {
 		panic("passkey: Config.Credentials is missing: give the credential.Store of the accounts that sign in")
@@ -137,8 +137,8 @@ func (p *Passkeys) give(ctx context.Context, c challenge, binding string) error 
 	})
 }
 
-// take returns a challenge and makes it void. One that was given to another device, or for something
-// else, stays as it is.
+// take returns a challenge and makes it void. One that was given to another device, or for
+// something else, stays as it is.
 func (p *Passkeys) take(ctx context.Context, purpose, text, binding string) (c challenge, err error) {
 	key := challengePrefix + hashed(text)
 	err = p.kv.Write(ctx, func(tx storage.KVTx) error {

@@ -55,8 +55,8 @@ type Config struct {
 	Policy server.Policy
 	// Mailer sends mail to accounts. Nil: methods that need it answer with status 501.
 	Mailer server.Mailer
-	// Outbox keeps mail until the Mailer has taken it, so that what the server sends survives it. Nil,
-	// with a Mailer: one in the Store (see package mailqueue), which Run and Close send from.
+	// Outbox keeps mail until the Mailer has taken it, so that what the server sends survives it.
+	// Nil, with a Mailer: one in the Store (see package mailqueue), which Run and Close send from.
 	Outbox server.Outbox
 	// Directory is the did:plc directory. Nil: the public one.
 	Directory Directory
@@ -65,8 +65,9 @@ type Config struct {
 	// Catalog holds the schemas that methods and records are validated by. Nil: lexicon.Builtin.
 	Catalog *lexicon.Catalog
 
-	// AppView answers the methods that this server does not have, such as app.bsky.feed.getTimeline;
-	// what the caller has just written is put into its answers. The zero value: nobody does.
+	// AppView answers the methods that this server does not have, such as
+	// app.bsky.feed.getTimeline; what the caller has just written is put into its answers. The zero
+	// value: nobody does.
 	AppView AppView
 	// Moderation may act as an administrator, and answers tools.ozone methods; Reports gets the
 	// reports of accounts. The zero values: nobody does.
@@ -83,8 +84,8 @@ type Config struct {
 
 	// Relays are asked to read this server when it starts and has news: URLs.
 	Relays []string
-	// Subscribers returns how many read the event stream, where another part than Server.Outbox serves
-	// it, as in Setup. Nil: those of Server.Outbox.
+	// Subscribers returns how many read the event stream, where another part than Server.Outbox
+	// serves it, as in Setup. Nil: those of Server.Outbox.
 	Subscribers func() int
 	// Jetstream serves events as JSON besides.
 	Jetstream Jetstream
@@ -138,8 +139,8 @@ type Config struct {
 	Development bool
 	// Version is what _health tells.
 	Version string
-	// HTTP makes all requests to other servers. Nil: a client that reaches public addresses only, by
-	// HTTPS only, unless the operator has named them.
+	// HTTP makes all requests to other servers. Nil: a client that reaches public addresses only,
+	// by HTTPS only, unless the operator has named them.
 	HTTP *http.Client
 	// Brand is how the pages look that people see, and whose they are. Where it has no Terms and
 	// Privacy, they are those of Policy.
@@ -187,19 +188,19 @@ type OAuth struct {
 	Off bool
 	// Trusted are the client_ids of apps that the operator vouches for: see [provider.Config].
 	Trusted []string
-	// Pages, if not nil, makes other pages than those of package pages. It is called when the rest of
-	// the server is there, so that it can use it and add to its Mux.
+	// Pages, if not nil, makes other pages than those of package pages. It is called when the rest
+	// of the server is there, so that it can use it and add to its Mux.
 	Pages func(s *Server) (provider.Logins, provider.Pages)
-	// NoAccountPages: there are no pages below /account (see package owner). There are none with Pages
-	// either.
+	// NoAccountPages: there are no pages below /account (see package owner). There are none with
+	// Pages either.
 	NoAccountPages bool
 	// Replays remembers the proofs of calls. Nil: the memory of the process; with Node.Shared the
 	// store, which is one write for each call.
 	Replays dpop.Replays
 }
 
-// Service is a server that the operator trusts: its address and its DID. Where the address is empty,
-// it is looked up in the DID document.
+// Service is a server that the operator trusts: its address and its DID. Where the address is
+// empty, it is looked up in the DID document.
 type Service struct {
 	URL string
 	DID syntax.DID

@@ -26,18 +26,19 @@
 //
 // # Apps
 //
-// Apps are let in by OAuth, on pages in the colours of Config.OAuth (see packages provider and pages).
-// An app's session is good wherever one of a password is, with the permissions that its scopes grant:
-// for methods, for what is written, and for calls that are passed on. It ends with what ends the
-// account's other sessions, and a write that is under way then writes nothing. The provider's keys are
-// derived from the last of Secrets.MasterKeys. Package pdstest has apps for tests of hosts.
+// Apps are let in by OAuth, on pages in the colours of Config.OAuth (see packages provider and
+// pages). An app's session is good wherever one of a password is, with the permissions that its
+// scopes grant: for methods, for what is written, and for calls that are passed on. It ends with
+// what ends the account's other sessions, and a write that is under way then writes nothing. The
+// provider's keys are derived from the last of Secrets.MasterKeys. Package pdstest has apps for
+// tests of hosts.
 //
 // # Smaller programs
 //
-// Where the size of a program matters, two build tags leave parts out. With nopages there are no pages
-// for people, and so no OAuth, whose consent is given on one: Server.Site, Server.OAuth and
-// Server.Passkeys are nil, and apps need passwords. With nopasskeys there are all pages, but nobody signs
-// in by passkeys (see package passkey).
+// Where the size of a program matters, two build tags leave parts out. With nopages there are no
+// pages for people, and so no OAuth, whose consent is given on one: Server.Site, Server.OAuth and
+// Server.Passkeys are nil, and apps need passwords. With nopasskeys there are all pages, but nobody
+// signs in by passkeys (see package passkey).
 //
 // # Other parts
 //

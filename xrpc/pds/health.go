@@ -121,8 +121,8 @@ func (p *prober) probe(done chan struct{}, thorough bool) {
 	}
 }
 
-// probe writes to the store in each way in which requests do. A thorough one writes a large value: a
-// database whose disk is full has room for small ones for a while.
+// probe writes to the store in each way in which requests do. A thorough one writes a large value:
+// a database whose disk is full has room for small ones for a while.
 func (s *Server) probe(ctx context.Context, thorough bool) error {
 	if s.cfg.Probe != nil {
 		if err := s.cfg.Probe(ctx); err != nil {

@@ -9,7 +9,8 @@ import (
 )
 
 // Jetstream says whether events are served as JSON, as Jetstream does: version 1 at /subscribe, and
-// version 2 by the methods network.bsky.jetstream.subscribeEvents, getZstdDictionary and planSnapshot.
+// version 2 by the methods network.bsky.jetstream.subscribeEvents, getZstdDictionary and
+// planSnapshot.
 type Jetstream struct {
 	// On serves both. Otherwise the rest has no effect.
 	On bool

@@ -10,9 +10,10 @@ import (
 )
 
 // logRequest logs a request: changes and failures at level info, the rest at debug, errors of the
-// server at warn. Neither parameters nor headers are logged, since there are secrets in them, nor the
-// messages of errors, which repeat what clients have sent. did is who makes the request; account, where
-// nobody has signed in yet, the account that it is about: what somebody gave as its name is not logged.
+// server at warn. Neither parameters nor headers are logged, since there are secrets in them, nor
+// the messages of errors, which repeat what clients have sent. did is who makes the request;
+// account, where nobody has signed in yet, the account that it is about: what somebody gave as its
+// name is not logged.
 func (s *Server) logRequest(r *xrpc.Request, status int, took time.Duration) {
 	level := slog.LevelDebug
 	switch {

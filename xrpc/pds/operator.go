@@ -15,15 +15,15 @@ import (
 	"github.com/pdskit/pdskit/xrpc/timecheck"
 )
 
-// Operator says what the pages of the administrator show, at /admin. There are such pages where there
-// is a Secrets.AdminPassword.
+// Operator says what the pages of the administrator show, at /admin. There are such pages where
+// there is a Secrets.AdminPassword.
 type Operator struct {
 	// Off: there are no such pages.
 	Off bool
 	// Sizes, if not nil, returns sizes of files or databases, by names that are shown as they are.
 	Sizes func(ctx context.Context) []operator.Size
-	// Backups returns the last backups, the latest first. Nil: those that were noted in the store; see
-	// [operator.Backups].
+	// Backups returns the last backups, the latest first. Nil: those that were noted in the store;
+	// see [operator.Backups].
 	Backups func(ctx context.Context) ([]operator.Backup, error)
 	// Doctor looks for what is wrong with the server. Nil: there is no page for that.
 	Doctor operator.Doctor

@@ -36,8 +36,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// Server is a Personal Data Server. Make one with New. It is safe for concurrent use; its fields must not be changed
-// once it serves, nor methods and pages be added then.
+// Server is a Personal Data Server. Make one with New. It is safe for concurrent use; its fields
+// must not be changed once it serves, nor methods and pages be added then.
 type Server struct {
 	// Methods are the XRPC methods, which can be replaced and wrapped.
 	Methods *xrpc.Server
@@ -50,10 +50,11 @@ type Server struct {
 	Credentials *credential.Store
 	// Sessions has the authenticators for further methods.
 	Sessions *session.Sessions
-	// Site is what the server's pages have in common, for further ones. Nil: it is built without them.
+	// Site is what the server's pages have in common, for further ones. Nil: it is built without
+	// them.
 	Site *site.Site
-	// Passkeys registers and verifies passkeys. Nil: the server's address has no host name, or no https,
-	// or it is built without them.
+	// Passkeys registers and verifies passkeys. Nil: the server's address has no host name, or no
+	// https, or it is built without them.
 	Passkeys *passkey.Passkeys
 	// OAuth lets apps in. Nil: it is off.
 	OAuth *provider.Provider
@@ -63,7 +64,8 @@ type Server struct {
 	Repos   *atproto.Service
 	// Outbox serves the event stream.
 	Outbox *stream.Outbox
-	// Mail keeps messages until the Mailer has taken them. Nil: there is no Mailer, or another Outbox.
+	// Mail keeps messages until the Mailer has taken them. Nil: there is no Mailer, or another
+	// Outbox.
 	Mail *mailqueue.Queue
 	// Proxy passes on the methods that the server does not have.
 	Proxy *proxy.Proxy
@@ -290,9 +292,8 @@ func (s *Server) made() {
 }
 
 // route answers requests with the method OPTIONS, but for those of OAuth and of the administrator's
-// pages, and passes others on.
-// Methods do not go through the mux, which would answer paths with two slashes by a redirection that
-// web pages cannot follow.
+// pages, and passes others on. Methods do not go through the mux, which would answer paths with two
+// slashes by a redirection that web pages cannot follow.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	name, isMethod := strings.CutPrefix(r.URL.Path, "/xrpc/")
 	switch {
@@ -307,11 +308,11 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Run does what a server does beside serving requests, until the context ends: it watches the clock,
-// sends mail, asks relays to read the server, every minute finishes changes of accounts that were
-// interrupted, and every hour deletes what is no longer used. Of several nodes, one does the latter three
-// at a time, and none that drains. Then it ends all subscriptions, and returns nil. A server should run
-// once, while it serves. One that rests between requests calls Maintain instead.
+// Run does what a server does beside serving requests, until the context ends: it watches the
+// clock, sends mail, asks relays to read the server, every minute finishes changes of accounts that
+// were interrupted, and every hour deletes what is no longer used. Of several nodes, one does the
+// latter three at a time, and none that drains. Then it ends all subscriptions, and returns nil. A
+// server should run once, while it serves. One that rests between requests calls Maintain instead.
 func (s *Server) Run(ctx context.Context) error {
 	s.made()
 	var all sync.WaitGroup
@@ -342,8 +343,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// Close sends the mail that is due, until the context ends; what is left is sent by the next server of
-// the store. It comes after the last request. The store is the caller's to close, after that.
+// Close sends the mail that is due, until the context ends; what is left is sent by the next server
+// of the store. It comes after the last request. The store is the caller's to close, after that.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.Outbox.Close() // Run may never have been called
 	s.Service.Close(ctx)

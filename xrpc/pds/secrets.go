@@ -22,8 +22,8 @@ type Secrets struct {
 	// MasterKeys seal the accounts' signing keys, each of 32 bytes: the first one what is sealed
 	// from now on, the others what was sealed before.
 	MasterKeys [][]byte
-	// SessionKey signs session tokens: at least 16 random bytes. Nil: it is derived from the last of
-	// MasterKeys.
+	// SessionKey signs session tokens: at least 16 random bytes. Nil: it is derived from the last
+	// of MasterKeys.
 	SessionKey []byte
 	// RotationKeys sign the accounts' did:plc: the first one is that of new accounts, the others
 	// those of older ones.

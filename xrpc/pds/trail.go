@@ -17,7 +17,8 @@ func (s *Server) openTrail() {
 	s.Audit = &audit.Log{KV: s.cfg.Store.KV, Now: s.cfg.Now, Logger: s.log}
 }
 
-// knownHosts are the names of hosts that the operator has given, which may be in the texts of errors.
+// knownHosts are the names of hosts that the operator has given, which may be in the texts of
+// errors.
 func (c *Config) knownHosts() (list []string) {
 	addresses := append([]string{c.URL, c.AppView.URL, c.Moderation.URL, c.Reports.URL}, c.Relays...)
 	for _, address := range append(addresses, c.TimeServers...) {

@@ -1,9 +1,9 @@
 // Package recent remembers the last warnings and errors of a server, for its operator to look at.
 //
-// [Errors] stands in front of a log's handler. It passes everything on, and keeps of what is at least
-// a warning: the message, the error, the XRPC method and a few other attributes that say nothing of a
-// person. The same again counts as a repeat. So what is kept is bounded in bytes, however much goes
-// wrong, and a flood of one kind drives nothing else out.
+// [Errors] stands in front of a log's handler. It passes everything on, and keeps of what is at
+// least a warning: the message, the error, the XRPC method and a few other attributes that say
+// nothing of a person. The same again counts as a repeat. So what is kept is bounded in bytes,
+// however much goes wrong, and a flood of one kind drives nothing else out.
 //
 //	errs := &recent.Errors{}
 //	log := slog.New(errs.Handler(slog.NewTextHandler(os.Stderr, nil)))
@@ -26,8 +26,8 @@ import (
 
 // Entry is something that went wrong, once or several times.
 type Entry struct {
-	// First and Last are when it happened first and last, as far back as it is remembered, and Count
-	// how often.
+	// First and Last are when it happened first and last, as far back as it is remembered, and
+	// Count how often.
 	First, Last time.Time
 	Count       int
 	Level       slog.Level
@@ -44,8 +44,8 @@ type Errors struct {
 	Bytes int
 	// Level is what is kept at least. The zero value keeps warnings and errors.
 	Level slog.Leveler
-	// Hosts are names that may be in texts: of relays, of the did:plc directory, of the server itself.
-	// Names under them may not, since handles are.
+	// Hosts are names that may be in texts: of relays, of the did:plc directory, of the server
+	// itself. Names under them may not, since handles are.
 	Hosts []string
 
 	mu    sync.Mutex

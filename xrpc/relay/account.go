@@ -36,8 +36,8 @@ type state struct {
 	Described bool `json:"described,omitempty"`
 	// Rev is the last revision of an account that was deleted.
 	Rev syntax.TID `json:"rev,omitempty"`
-	// AccountAt and IdentityAt are the times of the last messages of that kind that another relay has
-	// brought, in milliseconds.
+	// AccountAt and IdentityAt are the times of the last messages of that kind that another relay
+	// has brought, in milliseconds.
 	AccountAt  int64 `json:"accountAt,omitempty"`
 	IdentityAt int64 `json:"identityAt,omitempty"`
 }
@@ -105,8 +105,8 @@ func (r *Relay) account(ctx context.Context, did syntax.DID) (*account, error) {
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return nil, err
 	}
-	// This comes last. A takedown writes it before it changes the account: who has missed the one has
-	// missed the other, and fails with a conflict.
+	// This comes last. A takedown writes it before it changes the account: who has missed the one
+	// has missed the other, and fails with a conflict.
 	if a.gone, err = r.ledger.gone(ctx, did); err != nil {
 		return nil, err
 	}
@@ -135,8 +135,8 @@ func (r *Relay) resolve(ctx context.Context, did syntax.DID, known *who) (*who, 
 	return w, nil
 }
 
-// freshAfter is how old a document may be that speaks against a message: it is fetched anew, but not
-// more often than that.
+// freshAfter is how old a document may be that speaks against a message: it is fetched anew, but
+// not more often than that.
 const freshAfter = 10 * time.Second
 
 // resolveAnew returns what the document of an account says now. It is false if it was asked for a
@@ -283,8 +283,8 @@ type accountCache struct {
 	old   map[syntax.DID]*account
 	costs int
 	drops int64
-	// changing are the accounts that are being changed in the store. Whoever has seen the event of a
-	// change finds the change, so what was before is not in the cache meanwhile.
+	// changing are the accounts that are being changed in the store. Whoever has seen the event of
+	// a change finds the change, so what was before is not in the cache meanwhile.
 	changing map[syntax.DID]*account
 }
 

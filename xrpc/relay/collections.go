@@ -18,8 +18,8 @@ import (
 // collections notes what a commit changes of the collections that the account has records of. sound
 // says that the commit's proof holds.
 //
-// A record that is created or updated shows that there is one. Whether a deletion was that of the last
-// record of a collection, the proof tells: it has the path to where the record was, and so its
+// A record that is created or updated shows that there is one. Whether a deletion was that of the
+// last record of a collection, the proof tells: it has the path to where the record was, and so its
 // neighbours. If neither is of the collection, no record is.
 func (c *change) collections(e *commit.Event, sound bool) {
 	var emptied map[syntax.NSID]bool

@@ -46,7 +46,8 @@ type listed struct {
 	inactive bool
 }
 
-// listedMost bounds how many accounts of a host's list are looked at, beside those that it may have.
+// listedMost bounds how many accounts of a host's list are looked at, beside those that it may
+// have.
 const listedMost = 10_000
 
 func (h *host) compareAll(ctx context.Context) error {
@@ -149,7 +150,8 @@ func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
 	}
 }
 
-// catchUp gives the accounts of a host that were throttled their place, as far as there is room now.
+// catchUp gives the accounts of a host that were throttled their place, as far as there is room
+// now.
 func (r *Relay) catchUp(ctx context.Context, h *host) error {
 	lost := false
 	for after := ""; ; {

@@ -134,8 +134,8 @@ func (h *host) follow(ctx context.Context) (heard bool, err error) {
 	return heard, nil
 }
 
-// largeWait is how long a large frame may wait to be taken in. After it the connection ends, and the
-// frame is read again later: meanwhile another host may need the memory.
+// largeWait is how long a large frame may wait to be taken in. After it the connection ends, and
+// the frame is read again later: meanwhile another host may need the memory.
 const largeWait = 10 * time.Second
 
 // errNoRoom: there was no room for a large message.
@@ -177,7 +177,8 @@ func (h *host) frame(ctx context.Context, f stream.Frame) error {
 	return h.admit(ctx, did, &item{seq: f.Seq, kind: f.Kind, payload: payload})
 }
 
-// unread counts a message that is about no account that could be known. It takes its part of the rate.
+// unread counts a message that is about no account that could be known. It takes its part of the
+// rate.
 func (h *host) unread(ctx context.Context, seq int64, kind string, rule Rule) error {
 	if err := h.pace(ctx); err != nil {
 		return err
@@ -323,8 +324,8 @@ func (r *Relay) path() string {
 	return strings.Join(list, ",")
 }
 
-// skipsAhead reports, once, that the next connection is to begin with what comes next: what there is
-// cannot be read.
+// skipsAhead reports, once, that the next connection is to begin with what comes next: what there
+// is cannot be read.
 func (h *host) skipsAhead() (skip bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -333,8 +334,8 @@ func (h *host) skipsAhead() (skip bool) {
 }
 
 // lost deals with the end of a stream. One that the host refuses to go on with, or that cannot be
-// read, ends in the same way each time: then all repositories are compared with the host's own word,
-// and the stream begins anew.
+// read, ends in the same way each time: then all repositories are compared with the host's own
+// word, and the stream begins anew.
 func (h *host) lost(ctx context.Context, err error) error {
 	future := errors.Is(err, stream.ErrFutureCursor)
 	unreadable := errors.Is(err, stream.ErrFrame) || errors.Is(err, stream.ErrSequence) || errors.Is(err, stream.ErrFrameSize)

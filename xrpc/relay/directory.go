@@ -32,14 +32,14 @@ func (h *host) isRelay() bool {
 }
 
 // AddHost follows a host, from the oldest message that it has, or from where the relay has left it.
-// It asks nobody: see RequestCrawl for hosts that strangers name. A host that is known is connected to
-// at once. Errors are ErrHostname, ErrBanned and those of the store.
+// It asks nobody: see RequestCrawl for hosts that strangers name. A host that is known is connected
+// to at once. Errors are ErrHostname, ErrBanned and those of the store.
 func (r *Relay) AddHost(ctx context.Context, name string) error { return r.add(ctx, name, false) }
 
 // AddRelay follows another relay: it may bring accounts of any host. Of what it brings, that alone
-// passes which is signed and new; of #identity and #account messages, which nobody signs, those that are
-// newer than the last. So the relay is trusted with the status of accounts, but for those of hosts that
-// are followed directly: these speak for themselves.
+// passes which is signed and new; of #identity and #account messages, which nobody signs, those
+// that are newer than the last. So the relay is trusted with the status of accounts, but for those
+// of hosts that are followed directly: these speak for themselves.
 func (r *Relay) AddRelay(ctx context.Context, name string) error { return r.add(ctx, name, true) }
 
 // admitted returns the name of a host that may be followed.
@@ -145,7 +145,8 @@ func (r *Relay) Host(ctx context.Context, name string) (Host, error) {
 	return h.info(), nil
 }
 
-// Hosts returns up to limit hosts in the order of their names, after one of them (or from the first).
+// Hosts returns up to limit hosts in the order of their names, after one of them (or from the
+// first).
 func (r *Relay) Hosts(ctx context.Context, after string, limit int) ([]Host, error) {
 	if err := r.load(ctx); err != nil {
 		return nil, err
@@ -214,8 +215,8 @@ func (r *Relay) Reconnect(ctx context.Context, name string) error {
 	return nil
 }
 
-// ResetCursor has a host read anew from its oldest message, and all its repositories compared, as when
-// its log has begun anew: see ResetAfter for when the relay does so by itself.
+// ResetCursor has a host read anew from its oldest message, and all its repositories compared, as
+// when its log has begun anew: see ResetAfter for when the relay does so by itself.
 func (r *Relay) ResetCursor(ctx context.Context, name string) error {
 	h, err := r.known(ctx, name)
 	if err != nil {
@@ -368,9 +369,9 @@ var ErrTooMany = errors.New("relay: too many new hosts today")
 // ErrNoServer: the host does not answer as a PDS does.
 var ErrNoServer = errors.New("relay: the host does not answer as a PDS")
 
-// RequestCrawl is AddHost for hosts that strangers name. The host must answer as a PDS does, must not be
-// a relay, and there may be so many new ones a day. Errors are those of AddHost, ErrNoServer, ErrLoop and
-// ErrTooMany.
+// RequestCrawl is AddHost for hosts that strangers name. The host must answer as a PDS does, must
+// not be a relay, and there may be so many new ones a day. Errors are those of AddHost,
+// ErrNoServer, ErrLoop and ErrTooMany.
 func (r *Relay) RequestCrawl(ctx context.Context, text string) error {
 	name, err := r.admitted(ctx, text)
 	if err != nil {

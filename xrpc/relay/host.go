@@ -56,7 +56,8 @@ type Host struct {
 	// Waiting is how many bytes of messages wait, for Lanes accounts.
 	Waiting int64
 	Lanes   int
-	// Messages counts what came, Passed what was passed on, and Rules the messages that broke a rule.
+	// Messages counts what came, Passed what was passed on, and Rules the messages that broke a
+	// rule.
 	Messages, Passed int64
 	Rules            map[Rule]int64
 }
@@ -117,11 +118,14 @@ func (h *host) limits() Limits {
 	return h.r.limitsOf(h.name, own)
 }
 
-// counted takes over counts of hosts.
+// counted takes over counts of hosts, unless newer ones are known.
 func (r *Relay) counted(counts map[string]countRow) {
 	for name, c := range counts {
 		if h := r.host(name); h != nil {
 			h.mu.Lock()
+			if c.Version < h.row.count.Version {
+				c = h.row.count
+			}
 			h.row.count = c
 			h.mu.Unlock()
 			if most := h.limits().Accounts; c.Throttled > 0 && (most < 0 || c.Accounts-c.Throttled < most) {
@@ -253,8 +257,8 @@ func (h *host) admit(ctx context.Context, did syntax.DID, it *item) error {
 	return h.queue.put(ctx, did, it)
 }
 
-// How often a host may make the relay fetch documents anew, or those of accounts that are not known to
-// be its own. Documents of accounts that turn out to be the host's do not count.
+// How often a host may make the relay fetch documents anew, or those of accounts that are not known
+// to be its own. Documents of accounts that turn out to be the host's do not count.
 const (
 	refreshRate  = 5
 	refreshBurst = 200
@@ -275,7 +279,8 @@ func (h *host) refund() {
 	h.refreshes.tokens = min(h.refreshes.tokens+1, refreshBurst)
 }
 
-// parseHost reads the name of a host, as requestCrawl is given it. "https://" before it is left out.
+// parseHost reads the name of a host, as requestCrawl is given it. "https://" before it is left
+// out.
 func (r *Relay) parseHost(text string) (string, error) {
 	name := strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(text, "https://"), "/"))
 	name = strings.TrimSuffix(strings.TrimPrefix(name, "http://"), ".")
@@ -305,8 +310,8 @@ func (r *Relay) parseHost(text string) (string, error) {
 	return name, nil
 }
 
-// hostOf returns the name of the host of an address in a DID document, or that it is none that can be
-// followed.
+// hostOf returns the name of the host of an address in a DID document, or that it is none that can
+// be followed.
 func (r *Relay) hostOf(endpoint string) (string, bool) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Path != "" {

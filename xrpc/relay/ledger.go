@@ -61,6 +61,9 @@ type countRow struct {
 	Throttled int64 `json:"throttled,omitempty"` // of them
 	// Lost: there were more than could be noted as throttled.
 	Lost bool `json:"lost,omitempty"`
+	// Version grows with each change, so that of two counts the newer one is known: who has made
+	// them may come to tell of them in another order.
+	Version int64 `json:"version,omitempty"`
 }
 
 // member is what keyMember says of an account: that it counts, or that it is one too many.
@@ -166,10 +169,10 @@ func (l *ledger) saveCursors(ctx context.Context, cursors map[string]int64) erro
 	})
 }
 
-// enrol notes that an account is one of a host, and no longer of another, if these are not empty, and
-// brings their counts up to date in the same transaction. most is how many accounts the new one may
-// have, unless it is negative; who comes later is throttled. If even those are too many, the account is
-// not noted, and the member is empty.
+// enrol notes that an account is one of a host, and no longer of another, if these are not empty,
+// and brings their counts up to date in the same transaction. most is how many accounts the new one
+// may have, unless it is negative; who comes later is throttled. If even those are too many, the
+// account is not noted, and the member is empty.
 func (l *ledger) enrol(ctx context.Context, did syntax.DID, from, to string, most int64) (as member, counts map[string]countRow, err error) {
 	err = l.write(ctx, func(tx storage.KVTx) error {
 		as, counts = "", make(map[string]countRow)
@@ -212,6 +215,9 @@ func (l *ledger) move(ctx context.Context, tx storage.KVTx, counts map[string]co
 	as := decide(old, &c)
 	c.add(old, -1)
 	c.add(as, 1)
+	if c != was {
+		c.Version++
+	}
 	counts[host] = c
 	switch {
 	case old == as:

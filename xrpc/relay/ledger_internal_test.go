@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage/memory"
 )
 
@@ -26,5 +27,29 @@ func TestEnrolAgain(t *testing.T) {
 	}
 	if _, counts, err := l.enrol(ctx, did, "one.example", "", -1); err != nil || counts["one.example"].Accounts != 0 {
 		t.Fatalf("%+v, %v", counts, err)
+	}
+}
+
+// TestCountsInAnyOrder: two accounts are enrolled at once, and the relay is told of the counts of the
+// first one last.
+func TestCountsInAnyOrder(t *testing.T) {
+	const name = "one.example"
+	l := &ledger{kv: memory.New(memory.Config{}).KV}
+	var told []map[string]countRow
+	for _, did := range []syntax.DID{"did:web:alice.example", "did:web:bob.example"} {
+		_, counts, err := l.enrol(t.Context(), did, "", name, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told = append(told, counts)
+	}
+	r := &Relay{}
+	h := &host{r: r, name: name}
+	r.hosts = map[string]*host{name: h}
+	for i := len(told) - 1; i >= 0; i-- {
+		r.counted(told[i])
+		if n := h.row.count.Accounts; n != 2 {
+			t.Errorf("%d accounts", n)
+		}
 	}
 }

@@ -16,9 +16,9 @@ import (
 )
 
 // Mount registers the public methods: subscribeRepos, listRepos, listHosts, getHostStatus,
-// getRepoStatus, getLatestCommit, getRepo (which leads to the account's host), requestCrawl and, unless
-// NoCollections is set, listReposByCollection, all of com.atproto.sync. The server's Catalog validates
-// their parameters.
+// getRepoStatus, getLatestCommit, getRepo (which leads to the account's host), requestCrawl and,
+// unless NoCollections is set, listReposByCollection, all of com.atproto.sync. The server's Catalog
+// validates their parameters.
 func (r *Relay) Mount(s *xrpc.Server) {
 	r.setUp()
 	s.Handle(
@@ -161,8 +161,8 @@ const (
 	collectionsPage, collectionsMost = 500, 2000
 )
 
-// looksPerPage is how many accounts are looked at for one page, which may then be shorter. It is not
-// empty for that reason: there are callers to whom that is the end.
+// looksPerPage is how many accounts are looked at for one page, which may then be shorter. It is
+// not empty for that reason: there are callers to whom that is the end.
 const looksPerPage = 10_000
 
 // pageLimit is the length of a page that a caller asked for (0: it did not).

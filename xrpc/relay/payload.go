@@ -18,8 +18,8 @@ const (
 )
 
 // strip copies the payload of a message without its field "seq", and finds the account that the
-// message is about: the field "repo" of a #commit, "did" of others. Fields that are not known stay as
-// they are.
+// message is about: the field "repo" of a #commit, "did" of others. Fields that are not known stay
+// as they are.
 func strip(kind string, payload []byte) (out []byte, did syntax.DID, err error) {
 	account := "did"
 	if kind == commit.KindCommit {
@@ -73,8 +73,8 @@ func strip(kind string, payload []byte) (out []byte, did syntax.DID, err error) 
 	return append(out, payload[cutTo:]...), did, nil
 }
 
-// commitBlock finds the block of the commit in the CAR file of a message, most often the first. It is
-// for files that were verified; of another one it may find none.
+// commitBlock finds the block of the commit in the CAR file of a message, most often the first. It
+// is for files that were verified; of another one it may find none.
 func commitBlock(file []byte, c cid.Cid) []byte {
 	section := func() (b []byte, ok bool) {
 		n, size, err := varint.Decode(file)

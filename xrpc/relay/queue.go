@@ -176,8 +176,8 @@ func (q *queue) restart(cursor int64) {
 	q.tickets, q.cursor, q.read = nil, cursor, cursor
 }
 
-// position returns the number up to which all messages were dealt with, and that of the last message
-// that was read.
+// position returns the number up to which all messages were dealt with, and that of the last
+// message that was read.
 func (q *queue) position() (done, read int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -30,8 +30,8 @@ type Identity interface {
 	Purge(id syntax.AtIdentifier)
 }
 
-// Relay is a relay. Set its fields before its first use; then it is safe for concurrent use. Store is
-// required; one process at a time may use it for a relay.
+// Relay is a relay. Set its fields before its first use; then it is safe for concurrent use. Store
+// is required; one process at a time may use it for a relay.
 type Relay struct {
 	// Store keeps heads, events and the relay's own keys. It needs no Blobs.
 	Store storage.Store
@@ -55,16 +55,16 @@ type Relay struct {
 	RetentionBytes int64
 	// NewHostsPerDay bounds how many new hosts requestCrawl adds in a day. 0: 50; negative: none.
 	NewHostsPerDay int
-	// NewHostsPerNetwork bounds how many of them one client's network may ask for (an IPv4 address or
-	// an IPv6 /64), so that nobody uses them all up. 0: a fifth of NewHostsPerDay, at least one;
+	// NewHostsPerNetwork bounds how many of them one client's network may ask for (an IPv4 address
+	// or an IPv6 /64), so that nobody uses them all up. 0: a fifth of NewHostsPerDay, at least one;
 	// negative: no bound of its own.
 	NewHostsPerNetwork int
 	// HoldFor is how long messages wait for an identity that cannot be had. After it the account is
 	// desynchronized, and repaired later. 0: one hour.
 	HoldFor time.Duration
 	// ResetAfter is how many times in a row a host must refuse the cursor (FutureCursor), or send
-	// what cannot be read, before the relay compares all of the host's repositories with its own and
-	// starts anew: from the oldest event, or from the present. 0: 3; negative: never.
+	// what cannot be read, before the relay compares all of the host's repositories with its own
+	// and starts anew: from the oldest event, or from the present. 0: 3; negative: never.
 	ResetAfter int
 	// HostMemory bounds the bytes of messages that wait for one host. 0: 4 MiB.
 	HostMemory int64
@@ -119,8 +119,8 @@ type Relay struct {
 // Observation is what became of one message.
 type Observation struct {
 	Host string
-	// Kind is that of the message, such as "#commit". Empty: it is of a kind that the relay does not
-	// know, or not a message. So there are few of them, whatever hosts send.
+	// Kind is that of the message, such as "#commit". Empty: it is of a kind that the relay does
+	// not know, or not a message. So there are few of them, whatever hosts send.
 	Kind string
 	// Result says what became of the message.
 	Result Result
@@ -198,8 +198,8 @@ func (r *Relay) Outbox() *stream.Outbox {
 	return r.outbox
 }
 
-// Run follows the hosts until the context ends. Then it waits until what is under way has ended, and
-// saves the cursors. It returns the context's error, or that of the store at the start.
+// Run follows the hosts until the context ends. Then it waits until what is under way has ended,
+// and saves the cursors. It returns the context's error, or that of the store at the start.
 func (r *Relay) Run(ctx context.Context) error {
 	if err := r.load(ctx); err != nil {
 		return err

@@ -27,8 +27,8 @@ var errBehind = errors.New("relay: the host has an older revision than it had")
 // errCrowded: the host is asked for as much as it may be at a time.
 var errCrowded = errors.New("relay: too many requests to the host are under way")
 
-// maintain repairs the account if that is due and wanted. Messages do not wait for the collections of
-// their account: those are asked for when the lane has nothing else to do.
+// maintain repairs the account if that is due and wanted. Messages do not wait for the collections
+// of their account: those are asked for when the lane has nothing else to do.
 func (b *batch) maintain(ctx context.Context, wanted bool) error {
 	l, r := b.lane, b.h.r
 	if !wanted {
@@ -179,8 +179,8 @@ func (r *Relay) fetch(ctx context.Context, c *change) (head *commit.Sync, status
 	return head, status, err
 }
 
-// fetchRepo fetches a repository from its host, or what of it is newer than a revision, and reads the
-// commit.
+// fetchRepo fetches a repository from its host, or what of it is newer than a revision, and reads
+// the commit.
 func (r *Relay) fetchRepo(ctx context.Context, did syntax.DID, host string, since syntax.TID) (head *commit.Sync, status string, err error) {
 	params := url.Values{"did": {string(did)}}
 	if since != "" {

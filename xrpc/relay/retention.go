@@ -10,8 +10,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// logRow is what is stored of a stretch of the log, by the number of its last event. So the bytes of
-// each event are counted once, and after a crash those are counted that were not yet.
+// logRow is what is stored of a stretch of the log, by the number of its last event. So the bytes
+// of each event are counted once, and after a crash those are counted that were not yet.
 type logRow struct {
 	Seq   int64     `json:"seq"`
 	Time  time.Time `json:"time"` // of the last event

@@ -28,8 +28,8 @@ func (r *Relay) Takedown(ctx context.Context, did syntax.DID) error {
 	return r.bury(ctx, did, &goneRow{Status: takendown, Local: true}, nil)
 }
 
-// Restore ends a takedown. An #account message says so, and the account is repaired: its host's signed
-// head is fetched and announced.
+// Restore ends a takedown. An #account message says so, and the account is repaired: its host's
+// signed head is fetched and announced.
 func (r *Relay) Restore(ctx context.Context, did syntax.DID) error {
 	if err := r.load(ctx); err != nil {
 		return err
@@ -89,8 +89,8 @@ func (r *Relay) Takedowns(ctx context.Context, after syntax.DID, limit int) (lis
 }
 
 // bury deletes an account's head and events, and keeps what must be known of it. The row is written
-// first, so that a process that dies half way goes on with it when it starts again. event, if not nil,
-// tells of it; else the relay makes one.
+// first, so that a process that dies half way goes on with it when it starts again. event, if not
+// nil, tells of it; else the relay makes one.
 func (r *Relay) bury(ctx context.Context, did syntax.DID, row *goneRow, event *storage.Event) error {
 	if event == nil {
 		m := &commit.Account{DID: did, Status: row.Status, Time: r.Now()}

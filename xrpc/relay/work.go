@@ -124,8 +124,8 @@ func (b *batch) run(ctx context.Context) (wait time.Duration, err error) {
 	return b.rest(), nil
 }
 
-// bury carries out the i-th message, by which the account is deleted. It counts as dealt with only when
-// that has been done.
+// bury carries out the i-th message, by which the account is deleted. It counts as dealt with only
+// when that has been done.
 func (b *batch) bury(ctx context.Context, i int, o outcome) error {
 	if err := b.flush(ctx); err != nil {
 		return err
@@ -139,8 +139,8 @@ func (b *batch) bury(ctx context.Context, i int, o outcome) error {
 	return nil
 }
 
-// rest is how long the lane is to wait when its messages are done: until the next attempt at what is
-// to be done for the account.
+// rest is how long the lane is to wait when its messages are done: until the next attempt at what
+// is to be done for the account.
 func (b *batch) rest() time.Duration {
 	if b.lane.next.IsZero() {
 		return -1
@@ -186,8 +186,9 @@ func (e *notYet) Unwrap() error { return e.err }
 // notYetFor is how long such a message waits. It is longer than freshAfter.
 const notYetFor = 20 * time.Second
 
-// hold has the messages from the next one on wait for the identity of the account. After too long, or
-// if they are too many, or memory is scarce, they are given up: the account is repaired when its identity is known.
+// hold has the messages from the next one on wait for the identity of the account. After too long,
+// or if they are too many, or memory is scarce, they are given up: the account is repaired when its
+// identity is known.
 func (b *batch) hold(ctx context.Context, cause error) (time.Duration, error) {
 	l, now := b.lane, b.h.r.Now()
 	b.h.note(cause)
@@ -320,8 +321,8 @@ func (h *host) speaks(ctx context.Context, c *change, it *item, m commit.Message
 // errElsewhere: the document named another host a moment ago.
 var errElsewhere = errors.New("relay: the account is at another host, as far as is known")
 
-// relayed notes at which host an account is that a relay has brought. It does not count there before
-// that host brings it itself, and no longer where it was.
+// relayed notes at which host an account is that a relay has brought. It does not count there
+// before that host brings it itself, and no longer where it was.
 func (h *host) relayed(ctx context.Context, c *change, at string) (outcome, bool) {
 	s := &c.to.state
 	if s.Host == at {

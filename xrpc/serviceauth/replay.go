@@ -25,8 +25,8 @@ type Replays struct {
 	// Max bounds how many are remembered, at some 150 bytes each, however long their IDs and
 	// issuers are. 0: 100,000.
 	Max int
-	// KV, if not nil, remembers them too, where all nodes see them, in keys that begin with Prefix. A token
-	// that is not known here is then one write more, and is refused if that fails.
+	// KV, if not nil, remembers them too, where all nodes see them, in keys that begin with Prefix.
+	// A token that is not known here is then one write more, and is refused if that fails.
 	KV     storage.KV
 	Prefix string
 

@@ -220,9 +220,9 @@ func (s *Sessions) Admin(r *xrpc.Request) (auth.Principal, error) {
 	}, nil
 }
 
-// CheckAdmin reports whether somebody has the administrator's password, and counts the guess with those
-// of Admin. Its error, of Config.Guesses, is to be answered whether the password is right or not. It
-// takes as long whatever is wrong. It is for pages on which the administrator signs in.
+// CheckAdmin reports whether somebody has the administrator's password, and counts the guess with
+// those of Admin. Its error, of Config.Guesses, is to be answered whether the password is right or
+// not. It takes as long whatever is wrong. It is for pages on which the administrator signs in.
 func (s *Sessions) CheckAdmin(r *xrpc.Request, user, password string) (right bool, err error) {
 	got, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(s.cfg.AdminPassword))
 	right = subtle.ConstantTimeCompare(got[:], want[:]) == 1 && s.cfg.AdminPassword != "" && user == "admin"
@@ -232,8 +232,8 @@ func (s *Sessions) CheckAdmin(r *xrpc.Request, user, password string) (right boo
 	return right, nil
 }
 
-// AdminMark stands for the administrator's password at present, without telling it: it is another one
-// once the password changes. Sessions that began with the password carry it.
+// AdminMark stands for the administrator's password at present, without telling it: it is another
+// one once the password changes. Sessions that began with the password carry it.
 func (s *Sessions) AdminMark() []byte {
 	h := hmac.New(sha256.New, s.cfg.Key)
 	h.Write([]byte("administrator\x00" + s.cfg.AdminPassword))

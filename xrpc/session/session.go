@@ -78,14 +78,14 @@ type Config struct {
 	// OAuth, if not nil, knows the OAuth sessions of the accounts. Nil: their tokens are refused.
 	OAuth OAuth
 	// Guesses bounds how often passwords may be guessed. Nil: the limits of the official server, by
-	// account and network; see package rate. Behind a proxy, requests need the addresses of clients,
-	// as from limit.Proxies. Unlimited{}: there is no bound.
+	// account and network; see package rate. Behind a proxy, requests need the addresses of
+	// clients, as from limit.Proxies. Unlimited{}: there is no bound.
 	Guesses Guesses
 	// Shared remembers the service tokens that were used in the store, for several nodes.
 	Shared bool
 	// SendCode, if not nil, sends a code to the address of an account whose second factor are codes
-	// sent by mail: see [credential.Store.NewFactorCode]. Its error is answered. Nil: nobody gets one,
-	// so those accounts need another factor, or an app password, to log in.
+	// sent by mail: see [credential.Store.NewFactorCode]. Its error is answered. Nil: nobody gets
+	// one, so those accounts need another factor, or an app password, to log in.
 	SendCode func(ctx context.Context, a account.Account, code string) error
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -93,8 +93,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// OAuth knows the OAuth sessions of accounts; *provider.Provider of package xrpc/oauth/provider does.
-// Wherever a session of this package is good, so is one of those, with the permissions of its
+// OAuth knows the OAuth sessions of accounts; *provider.Provider of package xrpc/oauth/provider
+// does. Wherever a session of this package is good, so is one of those, with the permissions of its
 // Principal. It must be safe for concurrent use.
 type OAuth interface {
 	// Authenticate is called for requests whose Authorization header has another scheme than Bearer
@@ -174,8 +174,8 @@ func New(cfg Config) *Sessions {
 	return s
 }
 
-// Config returns the configuration without its secrets, which are Key and AdminPassword, and with the
-// defaults filled in. Services beside the sessions take from it what they have in common.
+// Config returns the configuration without its secrets, which are Key and AdminPassword, and with
+// the defaults filled in. Services beside the sessions take from it what they have in common.
 func (s *Sessions) Config() Config {
 	cfg := s.cfg
 	cfg.Key, cfg.AdminPassword = nil, ""

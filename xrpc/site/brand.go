@@ -66,8 +66,8 @@ func newLook(b Brand) look {
 	return l
 }
 
-// StyleSheet returns the style sheet of the pages of a brand, for pages that look alike and are made
-// otherwise. The brand was validated.
+// StyleSheet returns the style sheet of the pages of a brand, for pages that look alike and are
+// made otherwise. The brand was validated.
 func StyleSheet(b Brand) string { return newLook(b).style }
 
 // parseColour reads a colour. Its parts are between 0 and 1.

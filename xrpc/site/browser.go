@@ -87,7 +87,8 @@ func (s *Site) setCookie(w http.ResponseWriter, b Browser, remember bool) {
 	http.SetCookie(w, c)
 }
 
-// anonymous is the secret of a browser in which nobody has signed in, so that it need not be stored.
+// anonymous is the secret of a browser in which nobody has signed in, so that it need not be
+// stored.
 func (s *Site) anonymous(name string) string { return digest.MAC(s.keys.device, "anonymous", name) }
 
 func (s *Site) newBrowser(w http.ResponseWriter) Browser {

@@ -16,8 +16,8 @@ import (
 type Handler struct {
 	// Action names what its form does, for Config.Limit. Empty: that is not asked.
 	Action string
-	// Get shows a page; nil: the address only takes a form. Post takes a form that was checked to be
-	// one of this site from this browser; nil: there is none. The error of either is shown: see
+	// Get shows a page; nil: the address only takes a form. Post takes a form that was checked to
+	// be one of this site from this browser; nil: there is none. The error of either is shown: see
 	// [Call.Fail].
 	Get, Post func(*Call) error
 	// Fetch answers the script of a page in JSON, instead of Post: to a form that was checked like
@@ -34,8 +34,8 @@ type Call struct {
 	Browser Browser
 	// Form are the fields of a form: none is there twice.
 	Form url.Values
-	// Flow is what the request is about, as a text that goes from page to page and whose form tokens
-	// are good for it alone: of a form, the field "flow"; for pages without one, empty.
+	// Flow is what the request is about, as a text that goes from page to page and whose form
+	// tokens are good for it alone: of a form, the field "flow"; for pages without one, empty.
 	Flow string
 
 	site *Site

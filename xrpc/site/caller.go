@@ -17,8 +17,8 @@ import (
 
 // As says as what a browser is to act for an account.
 type As struct {
-	// Request is the request of an app that it acts in. A sign-in that is good for one request is good
-	// in that. Empty: it acts in none, as on the account's own pages.
+	// Request is the request of an app that it acts in. A sign-in that is good for one request is
+	// good in that. Empty: it acts in none, as on the account's own pages.
 	Request string
 	// Fresh, if not 0, is how long ago the account's owner may have proved to be it: see ErrStale.
 	Fresh time.Duration
@@ -72,7 +72,8 @@ func (s *Site) SignIn(ctx context.Context, b Browser, did syntax.DID) (a account
 	return a, in, err
 }
 
-// raised ends the sign-ins of an account whose counter is raised, but for that of who has asked for it.
+// raised ends the sign-ins of an account whose counter is raised, but for that of who has asked for
+// it.
 func raised(ctx context.Context, a account.Account, step *repo.Step, keep account.Kept) error {
 	for pair, err := range step.Keys(ctx, storage.Prefix(devicePrefix)) {
 		if err != nil {

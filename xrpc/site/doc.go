@@ -1,6 +1,6 @@
 // Package site is what the pages of a server have in common, whoever makes them: how they look, in
-// which languages they speak, what protects them and their forms, and the browsers in which accounts
-// are signed in. Packages of pages stand on it, such as oauth/pages, and a host's own:
+// which languages they speak, what protects them and their forms, and the browsers in which
+// accounts are signed in. Packages of pages stand on it, such as oauth/pages, and a host's own:
 //
 //	//go:embed templates messages
 //	var files embed.FS
@@ -24,9 +24,9 @@
 //	<label for="name">{{.T "hello.name"}}</label><input type="text" id="name" name="name">
 //	{{template "wrong" (.Wrong "name")}}<button class="main">{{.T "hello.do"}}</button></form>{{end}}
 //
-// and its messages in messages/en.txt and the other five languages. Pages are made on the server and work
-// without scripts. They may run none but the one for passkeys, where a page has it: see the
-// Content-Security-Policy that they are sent with, and [PasskeyScript].
+// and its messages in messages/en.txt and the other five languages. Pages are made on the server
+// and work without scripts. They may run none but the one for passkeys, where a page has it: see
+// the Content-Security-Policy that they are sent with, and [PasskeyScript].
 //
 // # Browsers
 //
@@ -35,11 +35,11 @@
 // accounts, and ten minutes after it was replaced its use ends the browser's sign-ins, since it is
 // in two hands. A browser that nobody has signed in with is not stored.
 //
-// A sign-in is stored with its account. The transaction that makes it checks the password's proof and
-// the second factor once more. It ends with all else that a change of the account's credentials ends:
-// see package account. In a browser that is not to be remembered, it lasts a day, or is good for the
-// one request of an app that it was made for. What is done for an account in a browser is done by
-// [Site.Caller], which is looked at in the transaction that does it.
+// A sign-in is stored with its account. The transaction that makes it checks the password's proof
+// and the second factor once more. It ends with all else that a change of the account's credentials
+// ends: see package account. In a browser that is not to be remembered, it lasts a day, or is good
+// for the one request of an app that it was made for. What is done for an account in a browser is
+// done by [Site.Caller], which is looked at in the transaction that does it.
 //
 // # Forms
 //

@@ -35,8 +35,8 @@ func parseMessages(text string) (map[string]string, error) {
 	return out, nil
 }
 
-// Message returns the message of a key, or the key if there is none. The arguments are the names and
-// values of its placeholders: "{name}".
+// Message returns the message of a key, or the key if there is none. The arguments are the names
+// and values of its placeholders: "{name}".
 func (l Language) Message(key string, args ...any) string {
 	text, ok := l.messages[key]
 	if !ok {
@@ -55,8 +55,8 @@ func (l Language) Has(key string) bool { _, ok := l.messages[key]; return ok }
 // Keys are the keys of all messages, sorted.
 func (l Language) Keys() []string { return slices.Sorted(maps.Keys(l.messages)) }
 
-// Language chooses a language: the first of those that somebody wishes (see [Wishes]) that there is,
-// else English.
+// Language chooses a language: the first of those that somebody wishes (see [Wishes]) that there
+// is, else English.
 func (s *Set) Language(locales, accept string) Language {
 	for _, tag := range Wishes(locales, accept) {
 		primary, _, _ := strings.Cut(strings.ToLower(tag), "-")
@@ -67,8 +67,8 @@ func (s *Set) Language(locales, accept string) Language {
 	return s.languages()[0]
 }
 
-// Wishes are the languages that somebody wishes, the best first: locales, which are tags of languages
-// (BCP 47) separated by spaces, and then what the browser accepts (Accept-Language).
+// Wishes are the languages that somebody wishes, the best first: locales, which are tags of
+// languages (BCP 47) separated by spaces, and then what the browser accepts (Accept-Language).
 func Wishes(locales, accept string) (tags []string) {
 	tags = strings.Fields(Short(locales, 400))
 	type wish struct {

@@ -19,8 +19,8 @@ type Page struct {
 	Brand    Brand
 	// Style is the path of the style sheet.
 	Style string
-	// Script is the path of the one script that the page may run: see [PasskeyScript]. Empty: it may
-	// run none.
+	// Script is the path of the one script that the page may run: see [PasskeyScript]. Empty: it
+	// may run none.
 	Script string
 	// Flow is that of the call: see [Call].
 	Flow string

@@ -18,23 +18,23 @@ var passkeyPath = "/site/passkey-" + Hash(passkeyScript)[:16] + ".js"
 // page must have for it is said at the beginning of passkey.js.
 func PasskeyScript() string { return passkeyPath }
 
-// PasskeyForm is what the script must find in a form: the template "passkey" writes it as attributes of
-// the form's tag. The form has the template "passkey-problem" somewhere, and a button with the id
-// "passkey-button".
+// PasskeyForm is what the script must find in a form: the template "passkey" writes it as
+// attributes of the form's tag. The form has the template "passkey-problem" somewhere, and a button
+// with the id "passkey-button".
 //
 //	<form method="post" action="/path" {{template "passkey" (.PasskeyForm "get" "/options")}}>
 //	{{template "hidden" (.Hidden "/path")}}{{template "passkey-problem"}}
 //	<button id="passkey-button">…</button></form>
 type PasskeyForm struct {
-	// Ceremony is "get" or "create". Options is the path of a Handler with a Fetch, which returns what
-	// a passkey.Passkeys returns, and Token the token for it.
+	// Ceremony is "get" or "create". Options is the path of a Handler with a Fetch, which returns
+	// what a passkey.Passkeys returns, and Token the token for it.
 	Ceremony, Options, Token string
 	// What the script tells.
 	Cancelled, Failed, Duplicate string
 }
 
-// PasskeyForm returns what a form for passkeys needs. options is a path as the server reads it, without
-// escapes.
+// PasskeyForm returns what a form for passkeys needs. options is a path as the server reads it,
+// without escapes.
 func (p *Page) PasskeyForm(ceremony, options string) PasskeyForm {
 	return PasskeyForm{
 		Ceremony: ceremony, Options: (&url.URL{Path: options}).EscapedPath(), Token: p.token(options),
@@ -54,8 +54,8 @@ func serveFile(kind, text string) http.HandlerFunc {
 	}
 }
 
-// allowScript lets a page run one script, by its whole address, so that nothing else that the server
-// serves is one, such as the blobs of accounts. The script may send requests to the server.
+// allowScript lets a page run one script, by its whole address, so that nothing else that the
+// server serves is one, such as the blobs of accounts. The script may send requests to the server.
 func (s *Site) allowScript(h http.Header, path string) {
 	policy := h.Get("Content-Security-Policy")
 	h.Set("Content-Security-Policy", strings.Replace(policy, "default-src 'none';", "default-src 'none'; script-src "+s.cfg.Origin+path+"; connect-src 'self';", 1))

@@ -15,9 +15,9 @@ var sharedFiles embed.FS
 // tags are the languages that there are; the first one is that of browsers that want none of them.
 var tags = []string{"en", "de", "fr", "es", "ja", "pt"}
 
-// Set are the pages of one package: its templates and messages, with those that all packages have. A
-// page is read when it is first shown, and the languages with the first one: most programs that link
-// pages show few of them, or none. It is safe for concurrent use.
+// Set are the pages of one package: its templates and messages, with those that all packages have.
+// A page is read when it is first shown, and the languages with the first one: most programs that
+// link pages show few of them, or none. It is safe for concurrent use.
 type Set struct {
 	files     fs.FS
 	languages func() []Language
@@ -35,8 +35,8 @@ type Set struct {
 // The layout is that of this package, with its templates "hidden" and "wrong". A page, or
 // parts.html, may define "wide" as ` class="wide"`, and "nav" as what comes before the main part.
 // What is read panics if a file is malformed, a language is missing, or a message has a key that is
-// one of this package: files are embedded, so that is a mistake of the program. [Set.Check] finds it
-// in a test.
+// one of this package: files are embedded, so that is a mistake of the program. [Set.Check] finds
+// it in a test.
 func NewSet(files fs.FS) *Set {
 	set := &Set{files: files, templates: make(map[string]*template.Template)}
 	set.languages = sync.OnceValue(func() []Language {

@@ -38,7 +38,8 @@ type signInRecord struct {
 type SignIn struct {
 	// ID names the browser to the account. Nothing can be done with it but to end the sign-in.
 	ID string
-	// Since is when the account was first signed in there, and At when its owner last proved to be it.
+	// Since is when the account was first signed in there, and At when its owner last proved to be
+	// it.
 	Since, At time.Time
 	// Agent is what the browser said of itself, and Address where it was, both at that time. Either
 	// may be empty.
@@ -104,14 +105,14 @@ func readSignIn(ctx context.Context, r storage.KVReader, id string) (x signInRec
 type Stay struct {
 	// Remember: the browser remembers the account for 90 days.
 	Remember bool
-	// Request is the request of an app in which the account signs in. If it is not to be remembered,
-	// the sign-in is good for that request, for 15 minutes; without one, for a day.
+	// Request is the request of an app in which the account signs in. If it is not to be
+	// remembered, the sign-in is good for that request, for 15 minutes; without one, for a day.
 	Request string
 }
 
 // Enter signs an account in in a browser, by what its owner has shown: first with the account, in a
-// transaction that checks the proof once more, and then with the browser, which gets another secret.
-// If the second does not happen, nobody is signed in.
+// transaction that checks the proof once more, and then with the browser, which gets another
+// secret. If the second does not happen, nobody is signed in.
 func (s *Site) Enter(c *Call, proof credential.Proof, stay Stay) error {
 	ctx, did := c.Context(), proof.Account.DID
 	now := s.now().UTC().Truncate(time.Millisecond)
@@ -160,7 +161,8 @@ func (s *Site) Enter(c *Call, proof credential.Proof, stay Stay) error {
 	err = s.writeDevice(ctx, c.Browser, func(d *deviceRecord) {
 		others := slices.DeleteFunc(slices.Clone(d.Accounts), func(other syntax.DID) bool { return other == did })
 		if c.Browser.stale || d.Secret != "" && !equal(d.Secret, Hash(c.Browser.secret)) {
-			// Whoever has an earlier secret does not get at the accounts of who has the present one.
+			// Whoever has an earlier secret does not get at the accounts of who has the present
+			// one.
 			others, dropped, d.Remember = nil, others, false
 		} else {
 			n := min(len(others), maxAccounts-1)

@@ -18,19 +18,20 @@ import (
 type Config struct {
 	// Credentials are those of the accounts that sign in.
 	Credentials *credential.Store
-	// Origin is that of the server, "https://pds.example.com". With http://, for development, cookies
-	// are sent without encryption.
+	// Origin is that of the server, "https://pds.example.com". With http://, for development,
+	// cookies are sent without encryption.
 	Origin string
 	// Secret has at least 32 random bytes. All nodes of a server have the same. With another one,
-	// forms that people have open are void, and browsers in which nobody is signed in are forgotten.
+	// forms that people have open are void, and browsers in which nobody is signed in are
+	// forgotten.
 	Secret []byte
 	// Brand is how the pages look, and whose they are.
 	Brand Brand
-	// NewDevice, if not nil, is called after somebody has signed in with a browser in which the account
-	// was not signed in before, in the goroutine that serves the request.
+	// NewDevice, if not nil, is called after somebody has signed in with a browser in which the
+	// account was not signed in before, in the goroutine that serves the request.
 	NewDevice func(ctx context.Context, a account.Account, in SignIn)
-	// Limit, if not nil, bounds how often forms are sent. It is called with the Action of the form's
-	// Handler. Its error is shown: see [Call.Fail].
+	// Limit, if not nil, bounds how often forms are sent. It is called with the Action of the
+	// form's Handler. Its error is shown: see [Call.Fail].
 	Limit func(r *http.Request, action string) error
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Compressor compresses the messages of a view with zstd. A [dictionary.Dictionary] is one. It must be
-// safe for concurrent use.
+// Compressor compresses the messages of a view with zstd. A [dictionary.Dictionary] is one. It must
+// be safe for concurrent use.
 //
 // [dictionary.Dictionary]: https://pkg.go.dev/github.com/pdskit/pdskit/xrpc/stream/dictionary
 type Compressor interface {
@@ -18,8 +18,8 @@ type Compressor interface {
 	AppendFrame(dst, message []byte) []byte
 }
 
-// packedOverhead bounds how much longer than a message its compressed form is: a frame header, and a
-// block header for each 128 KiB.
+// packedOverhead bounds how much longer than a message its compressed form is: a frame header, and
+// a block header for each 128 KiB.
 const packedOverhead = 64
 
 // packable prepares the messages of an item for compression.
@@ -30,8 +30,8 @@ func (i *item) packable() *item {
 	return i
 }
 
-// offers reports whether one of the values of a header, which are separated by commas, is a token. It
-// is compared exactly, without what follows a semicolon.
+// offers reports whether one of the values of a header, which are separated by commas, is a token.
+// It is compared exactly, without what follows a semicolon.
 func offers(r *http.Request, header, token string) bool {
 	for _, line := range r.Header.Values(header) {
 		for value := range strings.SplitSeq(line, ",") {

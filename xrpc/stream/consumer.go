@@ -38,8 +38,8 @@ type Consumer struct {
 	// ErrFrameSize.
 	MaxFrame int64
 	// Large, if not nil, is asked before more than LargeFrame bytes of a frame are read, so that
-	// many consumers together need no more memory than there is: it waits until there is room. leave
-	// is called when the frame is no longer needed. An error ends the connection.
+	// many consumers together need no more memory than there is: it waits until there is room.
+	// leave is called when the frame is no longer needed. An error ends the connection.
 	Large func(ctx context.Context) (leave func(), err error)
 	// MaxDelay bounds the time between attempts to connect, which doubles from a
 	// quarter of a second. 0: 30 seconds.
@@ -48,8 +48,8 @@ type Consumer struct {
 	// pinged. A frame that has begun must be there after the same time, whatever answers come
 	// meanwhile. 0: one minute.
 	Idle time.Duration
-	// Connected, if not nil, is called when a connection is open: what is written from then on comes
-	// over it.
+	// Connected, if not nil, is called when a connection is open: what is written from then on
+	// comes over it.
 	Connected func()
 	// Retry, if not nil, is told of each lost or refused connection, and ends
 	// the stream by returning an error.

@@ -9,8 +9,8 @@
 // no buffer of its own, and one that stalls costs the others nothing. A subscriber that
 // was live and falls out of the window is told ConsumerTooSlow.
 //
-// An Outbox has a goroutine for each subscriber. A server whose connections outlive its process, such
-// as the hibernating WebSockets of a Durable Object, keeps the position of each with the connection
-// instead, and sends what [storage.Events].Since has after it: [EncodeEvent] makes the frames, and
-// [OutdatedFrame] and [Error.Encode] those at the start and the end.
+// An Outbox has a goroutine for each subscriber. A server whose connections outlive its process,
+// such as the hibernating WebSockets of a Durable Object, keeps the position of each with the
+// connection instead, and sends what [storage.Events].Since has after it: [EncodeEvent] makes the
+// frames, and [OutdatedFrame] and [Error.Encode] those at the start and the end.
 package stream

@@ -37,9 +37,9 @@ func (r rawJSON) MarshalJSON() ([]byte, error) { return r, nil }
 // eventsTime is the form of times in messages: six decimals, always.
 const eventsTime = "2006-01-02T15:04:05.000000Z"
 
-// eventsItem encodes an event for an EventsView: a commit as one message for each of its operations, others
-// as one with the message of subscribeRepos in it. Those of unknown kinds have none. The error, if
-// any, says what could not be shown; the item has the rest.
+// eventsItem encodes an event for an EventsView: a commit as one message for each of its
+// operations, others as one with the message of subscribeRepos in it. Those of unknown kinds have
+// none. The error, if any, says what could not be shown; the item has the rest.
 func eventsItem(e storage.Event) (*item, error) {
 	it := &item{seq: e.Seq, did: e.DID}
 	m, err := commit.Decode(e.Kind, e.Payload)
@@ -85,7 +85,8 @@ func upstream(e storage.Event) (rawJSON, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The payload is an object, which is not empty as it has been decoded: its "{" gives way to a ",".
+	// The payload is an object, which is not empty as it has been decoded: its "{" gives way to a
+	// ",".
 	b[len(strconv.AppendInt([]byte(`{"seq":`), e.Seq, 10))] = ','
 	return b, nil
 }
@@ -110,8 +111,8 @@ func errorMessage(e *Error) []byte {
 	return b
 }
 
-// EventMessages returns the messages that an [EventsView] sends for an event, not compressed: what a
-// dictionary is trained with. The error says what of the event cannot be shown, as with
+// EventMessages returns the messages that an [EventsView] sends for an event, not compressed: what
+// a dictionary is trained with. The error says what of the event cannot be shown, as with
 // Outbox.Skipped; the messages are then those that can.
 func EventMessages(e storage.Event) (messages [][]byte, err error) {
 	it, err := eventsItem(e)

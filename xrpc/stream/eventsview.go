@@ -24,9 +24,9 @@ const (
 
 // EventsView serves the log of an Outbox as version 2 of Jetstream does: the subscription
 // network.bsky.jetstream.subscribeEvents, with the framing of proposal 15 (subprotocol
-// "xrpc.v1.json"). There is a message for each record that a commit creates, updates or deletes, and
-// for each other event. Its numbers are those of the log, as in a [JSONView]. Messages are
-// not signed: to trust them is to trust this host.
+// "xrpc.v1.json"). There is a message for each record that a commit creates, updates or deletes,
+// and for each other event. Its numbers are those of the log, as in a [JSONView]. Messages are not
+// signed: to trust them is to trust this host.
 //
 // Parameters of a connection are cursor (the first number wanted; 0: the oldest), kinds, dids,
 // collections, maxMessageSizeBytes and zstdDictionary. A cursor of 10^15 or more may be a time in
@@ -37,8 +37,8 @@ const (
 // Jetstream has an archive besides, which this is not: the plan of what to fetch from there is
 // empty, so that clients subscribe at once.
 //
-// Each event is encoded, and compressed, once for all subscribers. Fields must not change once it is
-// used. It is safe for concurrent use.
+// Each event is encoded, and compressed, once for all subscribers. Fields must not change once it
+// is used. It is safe for concurrent use.
 type EventsView struct {
 	// Outbox has the log and the settings of connections. It is required. Its Close ends those of
 	// the view too, and they count towards its MaxSubscribers.
@@ -157,8 +157,8 @@ func eventsFilter(params url.Values) (*filter, error) {
 // microseconds is the smallest cursor that may be a time.
 const microseconds = 1e15
 
-// start says after which number to begin. outdated is set if the stream must begin by saying that events
-// are missing. An error is why the cursor is refused.
+// start says after which number to begin. outdated is set if the stream must begin by saying that
+// events are missing. An error is why the cursor is refused.
 func (q *eventsRequest) start(oldest int64) (after *int64, outdated bool, err error) {
 	if q.cursor == nil {
 		return nil, false, nil
@@ -174,8 +174,8 @@ func (q *eventsRequest) start(oldest int64) (after *int64, outdated bool, err er
 	return after, true, nil
 }
 
-// ServeHTTP serves the subscription: it accepts a WebSocket connection and sends the messages over it.
-// What it does not accept is answered with status 400 and InvalidRequest, CursorTooOld or
+// ServeHTTP serves the subscription: it accepts a WebSocket connection and sends the messages over
+// it. What it does not accept is answered with status 400 and InvalidRequest, CursorTooOld or
 // UnknownZstdDictionary.
 func (v *EventsView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.init()

@@ -23,8 +23,8 @@ const (
 	maxWantedDIDs        = 10_000
 	maxPrefix            = 317 // the length of the longest NSID
 
-	// maxUpdate is the size in bytes of the largest message that a subscriber of version 1 may send,
-	// and smallUpdate of one that does not need a place of its own.
+	// maxUpdate is the size in bytes of the largest message that a subscriber of version 1 may
+	// send, and smallUpdate of one that does not need a place of its own.
 	maxUpdate   = 10_000_000
 	smallUpdate = 1 << 20
 )
@@ -112,8 +112,8 @@ func (o *filterOf) end() {
 	o.budget.Give(o.client, o.held)
 }
 
-// newFilter checks options. What is named twice counts once. What comes before the "*" of a pattern is
-// not checked: one that no collection begins with lets none through.
+// newFilter checks options. What is named twice counts once. What comes before the "*" of a pattern
+// is not checked: one that no collection begins with lets none through.
 func newFilter(o filterOptions) (*filter, error) {
 	f := &filter{maxSize: max(o.MaxSize, 0)}
 	for _, c := range o.Collections {
@@ -185,7 +185,8 @@ type malformedError struct{ reason string }
 
 func (e *malformedError) Error() string { return e.reason }
 
-// maxUpdateValues bounds the commas of a message, and with them the memory for what is read from it.
+// maxUpdateValues bounds the commas of a message, and with them the memory for what is read from
+// it.
 const maxUpdateValues = 200_000
 
 // parseUpdate reads a message by which a subscriber changes its filter; nil: it is of another type.

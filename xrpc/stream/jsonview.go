@@ -11,27 +11,27 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// JSONView serves the log of an Outbox as JSON text, as Jetstream does in version 1: one message for
-// each record that a commit creates, updates or deletes, and for #identity and #account events. #sync
-// events are not shown. Messages are not signed: to trust them is to trust this host. [EventsView]
-// is version 2.
+// JSONView serves the log of an Outbox as JSON text, as Jetstream does in version 1: one message
+// for each record that a commit creates, updates or deletes, and for #identity and #account events.
+// #sync events are not shown. Messages are not signed: to trust them is to trust this host.
+// [EventsView] is version 2.
 //
 // The log may be that of a host of accounts or of a relay. What of its events cannot be shown, such
 // as an operation without its record, is left out: see Outbox.Skipped. Records have their members
-// in the order of DAG-CBOR, as everywhere in this library. Jetstream sorts them by name, which means
-// the same in JSON; compressed with its dictionary, our order takes two per cent more bytes.
+// in the order of DAG-CBOR, as everywhere in this library. Jetstream sorts them by name, which
+// means the same in JSON; compressed with its dictionary, our order takes two per cent more bytes.
 //
 // Parameters of the connection are wantedCollections (NSIDs, or prefixes such as
 // "app.bsky.feed.*"), wantedDids, maxMessageSizeBytes, requireHello, compress, and cursor, the
-// "time_us" of a message. It is that of the log's sequence numbers which belongs to the operation, so
-// that all messages have different ones, which grow, and a consumer that comes back with the last one
-// it has seen is shown that message again and misses nothing. A cursor from the future means what
-// comes next, one from before the log its beginning. A text message of type "options_update", of up to
-// 10 MB, changes the filters.
+// "time_us" of a message. It is that of the log's sequence numbers which belongs to the operation,
+// so that all messages have different ones, which grow, and a consumer that comes back with the
+// last one it has seen is shown that message again and misses nothing. A cursor from the future
+// means what comes next, one from before the log its beginning. A text message of type
+// "options_update", of up to 10 MB, changes the filters.
 //
-// Each event is encoded, and compressed with zstd, once for all subscribers. Nothing that a subscriber
-// sends is decompressed, except with Compress. Fields must not change once it is used. It is
-// safe for concurrent use.
+// Each event is encoded, and compressed with zstd, once for all subscribers. Nothing that a
+// subscriber sends is decompressed, except with Compress. Fields must not change once it is used.
+// It is safe for concurrent use.
 type JSONView struct {
 	// Outbox has the log and the settings of connections. It is required. Its Close ends those of
 	// the view too, and they count towards its MaxSubscribers.
@@ -113,8 +113,8 @@ func (v *JSONView) parse(r *http.Request) (q request, err error) {
 	return q, err
 }
 
-// ServeHTTP accepts a WebSocket connection and sends the messages over it. It refuses what it does not
-// understand with status 400 and plain text.
+// ServeHTTP accepts a WebSocket connection and sends the messages over it. It refuses what it does
+// not understand with status 400 and plain text.
 func (v *JSONView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.init()
 	q, err := v.parse(r)

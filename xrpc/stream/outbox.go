@@ -43,9 +43,9 @@ type Outbox struct {
 	Empty func()
 	// Skipped, if not nil, is called with an event that a JSON view does not show, or not all
 	// operations of, and why: the blocks have no record for an operation, for example, or the
-	// messages of this one event would be larger than 16 MiB. In the log of a relay, hosts can cause
-	// that; in a host's own, it means damage. Other events are not affected. It may be called more
-	// than once for an event, and must not block.
+	// messages of this one event would be larger than 16 MiB. In the log of a relay, hosts can
+	// cause that; in a host's own, it means damage. Other events are not affected. It may be called
+	// more than once for an event, and must not block.
 	Skipped func(e storage.Event, err error)
 
 	once   sync.Once
@@ -118,8 +118,8 @@ func (o *Outbox) Close() error {
 	return nil
 }
 
-// Forget drops what is kept in memory of an account's events, for when they have been deleted from the
-// log. Who is to be sent them does not get them any more.
+// Forget drops what is kept in memory of an account's events, for when they have been deleted from
+// the log. Who is to be sent them does not get them any more.
 func (o *Outbox) Forget(did syntax.DID) {
 	o.init()
 	o.mu.Lock()

@@ -17,8 +17,8 @@ type Subscription struct {
 	// ID names the subscription within its Outbox. It is never used again.
 	ID int64
 	// Address is the network address that it comes from, without a port, and Agent the User-Agent
-	// that it gives, of which at most 200 bytes are kept. The client may have made up both the Agent
-	// and, unless a limit.Proxies has set it, a port.
+	// that it gives, of which at most 200 bytes are kept. The client may have made up both the
+	// Agent and, unless a limit.Proxies has set it, a port.
 	Address, Agent string
 	// JSON is set for a subscriber of a [JSONView].
 	JSON bool

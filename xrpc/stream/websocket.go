@@ -144,8 +144,8 @@ type terms struct {
 	deflate bool
 	// protocol is a subprotocol that is agreed to if the peer offers it.
 	protocol string
-	// onText, if not nil, is given the text messages of the peer, of up to maxUpdate bytes; its errors
-	// end the connection.
+	// onText, if not nil, is given the text messages of the peer, of up to maxUpdate bytes; its
+	// errors end the connection.
 	onText func([]byte) error
 	// mute ends the connection when the peer sends a message.
 	mute bool
@@ -221,8 +221,8 @@ func (c *conn) send(typ websocket.MessageType, b []byte) error {
 	return nil
 }
 
-// choice is which messages of items a subscriber is sent, and in which form. The zero value: all, as
-// they are.
+// choice is which messages of items a subscriber is sent, and in which form. The zero value: all,
+// as they are.
 type choice struct {
 	filter *filter    // nil: all
 	from   int64      // of an event with this number, messages with smaller ones were seen

@@ -134,9 +134,9 @@ func (w *Watch) Run(ctx context.Context) error {
 }
 
 // Check returns nil if the clock is trusted. It is for repo.Config.CheckClock. It answers from
-// memory, except that it waits for the first check, which it makes if Run has not yet, for no longer
-// than Timeout after the first use of the Watch, and makes another one if the clock has jumped since
-// the last.
+// memory, except that it waits for the first check, which it makes if Run has not yet, for no
+// longer than Timeout after the first use of the Watch, and makes another one if the clock has
+// jumped since the last.
 func (w *Watch) Check(ctx context.Context) error {
 	w.init()
 	w.mu.Lock()

@@ -25,14 +25,14 @@
 // The last row is of -only start -cold-accounts 100000; a start reads what is pending, and no
 // account, so it takes as long with 10,000.
 //
-// How apps are let in by OAuth, and what a call with a proof costs beside one with a bearer token, all in
-// one run:
+// How apps are let in by OAuth, and what a call with a proof costs beside one with a bearer token,
+// all in one run:
 //
 //	go run ./examples/pds/load -only oauth -time 5s
 //
-// A flow is the pushed request, the page, its form, and the exchange of the code: four requests and two
-// proofs. The clients make keys and sign proofs, and so take more processor time than the server does.
-// A K-256 signature took 50 µs:
+// A flow is the pushed request, the page, its form, and the exchange of the code: four requests and
+// two proofs. The clients make keys and sign proofs, and so take more processor time than the
+// server does. A K-256 signature took 50 µs:
 //
 //	| apps let in: request, page, consent, code | ≥ 100/s, ≤ 10 ms of the server's processors | 415/s, p50 76.7 ms, p99 119.6 ms; 3147 µs of the server's processors each |
 //	| getSession with a bearer token            | ≥ 4,000/s                                   | 10,555/s, p50 2.4 ms, p99 13.4 ms; 145 µs of the server's processors each |

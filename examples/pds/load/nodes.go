@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// nodes runs several servers on one database and one bucket under mixed load, while they are killed, drained and
-// paused, and checks what has become of it all. What is wrong is an error.
+// nodes runs several servers on one database and one bucket under mixed load, while they are
+// killed, drained and paused, and checks what has become of it all. What is wrong is an error.
 func nodes(ctx context.Context, opt options, out, notes io.Writer) (err error) {
 	dir, err := os.MkdirTemp(opt.dir, "pds-nodes-*")
 	if err != nil {
@@ -181,8 +181,8 @@ func (c *cluster) pauseAny(ctx context.Context, x *troubles) error {
 	return c.pause(ctx, x, c.any(), func() error { return nil })
 }
 
-// pause stops a node's process for longer than its lease and the timeouts of the database, and until
-// something has happened.
+// pause stops a node's process for longer than its lease and the timeouts of the database, and
+// until something has happened.
 func (c *cluster) pause(ctx context.Context, x *troubles, m *member, until func() error) error {
 	c.note("%s is paused", m.id)
 	begin := time.Now()

@@ -51,8 +51,8 @@ func (v *visitor) letIn(ctx context.Context) (*pdstest.AppSession, error) {
 	return l.Finish(ctx, p.URL)
 }
 
-// oauth measures how apps are let in, and their calls beside those with tokens that are not bound to
-// a key.
+// oauth measures how apps are let in, and their calls beside those with tokens that are not bound
+// to a key.
 func (b *bench) oauth(ctx context.Context) (_ []result, err error) {
 	p, err := b.server(ctx, "oauth", b.clients, same(seed.Seed{Records: 10}))
 	if err != nil {

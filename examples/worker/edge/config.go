@@ -19,26 +19,28 @@ import (
 
 // Config is what the variables and secrets of a Worker say. ReadConfig reads it.
 type Config struct {
-	// Hosts are the host names of servers for one account each. PDS_HOSTNAMES, separated by commas or
-	// spaces.
+	// Hosts are the host names of servers for one account each. PDS_HOSTNAMES, separated by commas
+	// or spaces.
 	Hosts []string
-	// Host is the host name of a server for many accounts, and Domains are those below which they have
-	// handles. PDS_HOSTNAME; PDS_SERVICE_HANDLE_DOMAINS, default: the host name.
+	// Host is the host name of a server for many accounts, and Domains are those below which they
+	// have handles. PDS_HOSTNAME; PDS_SERVICE_HANDLE_DOMAINS, default: the host name.
 	Host    string
 	Domains []string
-	// AccountObjects gives each account of Host an object of its own: see Part. It cannot be changed
-	// once there are accounts. PDS_ACCOUNT_OBJECTS, default false.
+	// AccountObjects gives each account of Host an object of its own: see Part. It cannot be
+	// changed once there are accounts. PDS_ACCOUNT_OBJECTS, default false.
 	AccountObjects bool
-	// Secrets are PDS_MASTER_KEY, PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX and PDS_ADMIN_PASSWORD. The
-	// keys may be several, separated by commas: the first one is used from now on.
+	// Secrets are PDS_MASTER_KEY, PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX and PDS_ADMIN_PASSWORD.
+	// The keys may be several, separated by commas: the first one is used from now on.
 	Secrets pds.Secrets
-	// RecoveryKey is a did:key that gets authority over new DIDs. PDS_RECOVERY_DID_KEY, default none.
+	// RecoveryKey is a did:key that gets authority over new DIDs. PDS_RECOVERY_DID_KEY, default
+	// none.
 	RecoveryKey string
 	// PLC is the address of the did:plc directory. PDS_DID_PLC_URL.
 	PLC string
 	// DNS is the address of the server that is asked for the TXT records of handles. PDS_DNS_URL.
 	DNS string
-	// AppView answers app.bsky methods: PDS_BSKY_APP_VIEW_URL, _DID; "off" for the URL: nobody does.
+	// AppView answers app.bsky methods: PDS_BSKY_APP_VIEW_URL, _DID; "off" for the URL: nobody
+	// does.
 	AppView pds.AppView
 	// Reports gets reports: PDS_REPORT_SERVICE_URL, _DID.
 	Reports pds.Service
@@ -241,8 +243,8 @@ func (c *Config) Serves(host string) string {
 	return ""
 }
 
-// domains are those below which a server's accounts have handles. That of a server with one account has
-// its own name as handle.
+// domains are those below which a server's accounts have handles. That of a server with one account
+// has its own name as handle.
 func (c *Config) domains(host string) []string {
 	if host != c.Host {
 		_, domain, _ := strings.Cut(host, ".")

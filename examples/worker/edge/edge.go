@@ -28,12 +28,13 @@ import (
 const Version = "0.1.0"
 
 const (
-	// treeCache bounds the trees in memory, in bytes. A server has one account, or few that write at a
-	// time; a tree of 50,000 records takes about half of it.
+	// treeCache bounds the trees in memory, in bytes. A server has one account, or few that write
+	// at a time; a tree of 50,000 records takes about half of it.
 	treeCache = 16 << 20
 	// importLimit bounds an imported repository, in bytes.
 	importLimit = 256 << 20
-	// limitKeys bounds the clients of each limit in memory, which is scarce; the store has the rest.
+	// limitKeys bounds the clients of each limit in memory, which is scarce; the store has the
+	// rest.
 	limitKeys = 1 << 13
 	// retryFirst and retryLast are how long to wait after maintenance has failed: the time doubles.
 	retryFirst, retryLast = time.Minute, 6 * time.Hour
@@ -42,18 +43,19 @@ const (
 // Platform is what a server runs on. Store and Alarm are required.
 type Platform struct {
 	Store storage.Store
-	// Alarm sets when Server.Wake is to be called, unless it is called before. That must last when the
-	// process ends.
+	// Alarm sets when Server.Wake is to be called, unless it is called before. That must last when
+	// the process ends.
 	Alarm func(at time.Time) error
-	// Guard, if not nil, makes Server.Wake be called a minute later, unless done is called before: so an
-	// account's object tells the directory of a change although the process has ended in between.
+	// Guard, if not nil, makes Server.Wake be called a minute later, unless done is called before:
+	// so an account's object tells the directory of a change although the process has ended in
+	// between.
 	Guard func() (done func())
 	// HTTP makes the requests to strangers' hosts. Nil: that of pds.Config.
 	HTTP *http.Client
 	// Temp opens temporary files. Nil: those of car.TempDir.
 	Temp car.Temp
-	// Subscribe, if not nil, serves com.atproto.sync.subscribeRepos, and Subscribers returns how many
-	// read it. Call Server.Left when the last one has left.
+	// Subscribe, if not nil, serves com.atproto.sync.subscribeRepos, and Subscribers returns how
+	// many read it. Call Server.Left when the last one has left.
 	Subscribe   http.Handler
 	Subscribers func() int
 	// Change, if not nil, changes the configuration of the server last.
@@ -76,7 +78,8 @@ type Server struct {
 	log      *slog.Logger
 	now      func() time.Time
 
-	// part is what the object is of a server with an object for each account; empty: the whole server.
+	// part is what the object is of a server with an object for each account; empty: the whole
+	// server.
 	part Part
 	// tending: the alarm is set at which an account's object tidies itself.
 	tending atomic.Bool
@@ -150,8 +153,8 @@ func (s *Server) config(cfg Config, host string) (pds.Config, error) {
 }
 
 // limit bounds how often clients may call. Guesses of passwords, new accounts, mail and uploads are
-// counted in the store, as several nodes do that share one: who waits until the object is evicted, or
-// makes it restart, has no more of them. Nothing runs that exchanges the other limits.
+// counted in the store, as several nodes do that share one: who waits until the object is evicted,
+// or makes it restart, has no more of them. Nothing runs that exchanges the other limits.
 func (s *Server) limit(c *pds.Config) error {
 	shared, err := pds.SharedLimits(c.Store.KV, c.Secrets, s.log)
 	if err != nil {
@@ -194,9 +197,9 @@ func (s *Server) setup(p *pds.Server) {
 	}
 }
 
-// ServeHTTP serves everything. Then it sets the alarm to when there is something to do. It compresses
-// nothing: Cloudflare's edge, which puts an Accept-Encoding of its own in the place of the client's,
-// compresses on the way out, and costs no processor time of the object.
+// ServeHTTP serves everything. Then it sets the alarm to when there is something to do. It
+// compresses nothing: Cloudflare's edge, which puts an Accept-Encoding of its own in the place of
+// the client's, compresses on the way out, and costs no processor time of the object.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Header.Del("Accept-Encoding")
 	s.Server.ServeHTTP(w, r)
@@ -234,8 +237,8 @@ func (s *Server) plan(ctx context.Context) {
 	s.alarm = due
 }
 
-// Due is that of pds.Server. Of the parts of a server with an object for each account only the directory
-// has something to do that is not the alarm's.
+// Due is that of pds.Server. Of the parts of a server with an object for each account only the
+// directory has something to do that is not the alarm's.
 func (s *Server) Due(ctx context.Context) (time.Time, error) {
 	if s.part != "" && s.part != Directory {
 		return time.Time{}, nil
@@ -254,8 +257,8 @@ func (s *Server) next(ctx context.Context) (time.Time, error) {
 	return due, err
 }
 
-// Wake does what is due, and returns when it is to be called next; zero: not before something else sets
-// the alarm. Call it when the alarm goes off. It logs its errors.
+// Wake does what is due, and returns when it is to be called next; zero: not before something else
+// sets the alarm. Call it when the alarm goes off. It logs its errors.
 func (s *Server) Wake(ctx context.Context) time.Time {
 	if s.part != "" && s.part != Directory {
 		return s.tidyAccount(ctx)
@@ -280,8 +283,8 @@ func (s *Server) Wake(ctx context.Context) time.Time {
 	return due
 }
 
-// maintain does what is due. A panic is an error: it would end the program, with the requests that are
-// under way, and the platform would call again at once.
+// maintain does what is due. A panic is an error: it would end the program, with the requests that
+// are under way, and the platform would call again at once.
 func (s *Server) maintain(ctx context.Context) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -23,18 +23,18 @@ import (
 	"github.com/pdskit/pdskit/xrpc/pds"
 )
 
-// Part is what an object is of a server with an object for each account. It is the object's name too: the
-// directory, the desk, or the DID of an account.
+// Part is what an object is of a server with an object for each account. It is the object's name
+// too: the directory, the desk, or the DID of an account.
 //
 //	          ┌─▶ account ──┐   records, blobs, sessions, keys of one account
 //	request ──┤    ▲        ├─▶ directory   names, invites, heads, the event log, relays, mail
 //	          └─▶ desk ─────┘   pages, OAuth, sign-up: what begins before an account is known
 //
-// Each part is a whole PDS over the same store, as several nodes of one server are: a part only reads
-// near what it has, and far what others have. So any part answers any request that reads no records of
-// another's account, and which one is asked is a matter of cost: see routes.mjs. A change of an account is
-// carried out in its object, and then entered in the directory, with its events; until then nobody sees
-// it.
+// Each part is a whole PDS over the same store, as several nodes of one server are: a part only
+// reads near what it has, and far what others have. So any part answers any request that reads no
+// records of another's account, and which one is asked is a matter of cost: see routes.mjs. A
+// change of an account is carried out in its object, and then entered in the directory, with its
+// events; until then nobody sees it.
 type Part string
 
 // The parts that are there once. Every other one is an account.
@@ -57,7 +57,8 @@ type Place struct {
 	Bucket bucket.Bucket
 	// Call makes calls of another object, by its name, which answers with Node.Answer.
 	Call func(name Part) cloudflare.Call
-	// Platform is what the server runs on; its Store is not used, and Subscribe only by the directory.
+	// Platform is what the server runs on; its Store is not used, and Subscribe only by the
+	// directory.
 	Platform Platform
 	// Open, if not nil, is called when the store is open, before the server is.
 	Open func(s storage.Store, p *Platform)
@@ -70,8 +71,8 @@ type Node struct {
 	Answer cloudflare.Call
 }
 
-// mirrored is the key of an account of which the directory has a copy: its names and status, of which
-// lists of accounts are made.
+// mirrored is the key of an account of which the directory has a copy: its names and status, of
+// which lists of accounts are made.
 func mirrored(key string) bool { return key == "account" }
 
 // OpenPart starts a part.
@@ -132,8 +133,8 @@ func openSolo(ctx context.Context, open func(table string) (durable.Object, erro
 	return solo.Store(), nil
 }
 
-// openAccount opens what an account's object has itself: the account, its blobs, and keys of its own for
-// the rows of those and for proofs that were used.
+// openAccount opens what an account's object has itself: the account, its blobs, and keys of its
+// own for the rows of those and for proofs that were used.
 func openAccount(ctx context.Context, p *Platform, did syntax.DID, at Place, far cloudflare.RemoteRepos) error {
 	var turn sync.Mutex
 	open := func(table string) (durable.Object, error) {
@@ -186,8 +187,8 @@ func (noBlobs) Stage(context.Context, syntax.DID, string, io.Reader, storage.Blo
 	return storage.BlobInfo{}, cloudflare.ErrElsewhere
 }
 
-// own is the store of the one account that an object has. It is a durable.Marker: while the directory is
-// not told of a change, there is an alarm.
+// own is the store of the one account that an object has. It is a durable.Marker: while the
+// directory is not told of a change, there is an alarm.
 type own struct {
 	open  func() (durable.Object, error)
 	guard func() (done func())
@@ -240,7 +241,8 @@ func (x *own) Remove(syntax.DID) error {
 	return errors.Join(o.Transact(func() error { return o.Delete("", "") }), o.Close())
 }
 
-// repos are the repositories as an account's object has them: its own, and those of others far away.
+// repos are the repositories as an account's object has them: its own, and those of others far
+// away.
 type repos struct {
 	cloudflare.RemoteRepos
 	own  syntax.DID
@@ -276,8 +278,8 @@ func (x repos) Replace(ctx context.Context, did syntax.DID, records iter.Seq2[st
 	return x.of(did).Replace(ctx, did, records, final)
 }
 
-// Delete implements storage.Repos. If the object ends before it has told the directory and deleted the
-// blobs, nobody may ever ask it again: so there is an alarm.
+// Delete implements storage.Repos. If the object ends before it has told the directory and deleted
+// the blobs, nobody may ever ask it again: so there is an alarm.
 func (x repos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
 	if did == x.own {
 		if err := x.deleting(); err != nil {
@@ -296,8 +298,8 @@ func (n *Node) find(ctx context.Context, _ string, id []byte) ([]byte, error) {
 	return []byte(a.DID), err
 }
 
-// planned answers calls, after which the directory may have something to do: mail to send, a relay to
-// ask.
+// planned answers calls, after which the directory may have something to do: mail to send, a relay
+// to ask.
 func (n *Node) planned(answer cloudflare.Call) cloudflare.Call {
 	return func(ctx context.Context, method string, body []byte) ([]byte, error) {
 		out, err := answer(ctx, method, body)
@@ -321,9 +323,9 @@ func (s *Server) partOf(c *pds.Config) {
 	c.OAuth.Replays = proofs{s}
 }
 
-// proofs remembers the proofs of calls in the object of the account whose token came along. That is where
-// such calls go, so it is near as a rule; an object that gets one nevertheless asks there, so that no
-// proof is good once more at another object.
+// proofs remembers the proofs of calls in the object of the account whose token came along. That is
+// where such calls go, so it is near as a rule; an object that gets one nevertheless asks there, so
+// that no proof is good once more at another object.
 type proofs struct{ at *Server }
 
 // Use implements dpop.Replays.
@@ -342,8 +344,8 @@ func nodeName(r rune) rune {
 	return r
 }
 
-// tend sets the alarm at which an account's object deletes what it does not need, after a request that
-// may leave such.
+// tend sets the alarm at which an account's object deletes what it does not need, after a request
+// that may leave such.
 func (s *Server) tend(r *http.Request) {
 	if s.part == "" || s.part == Directory || s.part == Desk || r.Method != http.MethodPost ||
 		!strings.HasPrefix(r.URL.Path, "/xrpc/com.atproto.repo.") || s.tending.Swap(true) {
@@ -363,8 +365,9 @@ const (
 	deletedAfter = time.Minute
 )
 
-// tidyAccount tells the directory of a change that it does not know of, deletes blobs that no record of the
-// account has, or all if it was deleted, and returns when to do so again; zero: after the next write.
+// tidyAccount tells the directory of a change that it does not know of, deletes blobs that no
+// record of the account has, or all if it was deleted, and returns when to do so again; zero: after
+// the next write.
 func (s *Server) tidyAccount(ctx context.Context) time.Time {
 	if s.part == Desk {
 		return time.Time{}

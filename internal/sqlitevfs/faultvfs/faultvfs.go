@@ -39,9 +39,9 @@ func (f *Faults) Set(fault func() error) {
 	f.fault.Store(&fault)
 }
 
-// Watch makes synced be told of each file, and of each directory, that is to be flushed, for tests that
-// simulate a power failure. Meanwhile the system is not asked to flush files, which takes long. Nil: it
-// is again. synced may be called concurrently.
+// Watch makes synced be told of each file, and of each directory, that is to be flushed, for tests
+// that simulate a power failure. Meanwhile the system is not asked to flush files, which takes
+// long. Nil: it is again. synced may be called concurrently.
 func (f *Faults) Watch(synced func(path string)) {
 	if synced == nil {
 		f.synced.Store(nil)

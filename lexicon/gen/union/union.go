@@ -33,8 +33,8 @@ func MarshalCBOR(variant any) ([]byte, error) {
 	return data.Marshal(variant)
 }
 
-// UnmarshalJSON decodes into what target returns for a "$type"; nil is ErrClosed. Whether the text may
-// have lone surrogates is for the reader of all of it to say.
+// UnmarshalJSON decodes into what target returns for a "$type"; nil is ErrClosed. Whether the text
+// may have lone surrogates is for the reader of all of it to say.
 func UnmarshalJSON(b []byte, target func(typ string) any) error {
 	var typ string
 	switch text := exactjson.Member(b, "$type"); {

@@ -8,14 +8,14 @@
 // A backend passes it if it passes storagetest; it is for those who build on accounts, and for the
 // two packages themselves. The parts are:
 //
-//   - Histories: random operations, each compared with a plain model: what it returns, and what can be
-//     seen of all accounts, names, invite codes, sessions, app passwords, tokens and takedowns
+//   - Histories: random operations, each compared with a plain model: what it returns, and what can
+//     be seen of all accounts, names, invite codes, sessions, app passwords, tokens and takedowns
 //     afterwards. A counter never goes back; no name belongs to two accounts.
-//   - Crashes: each operation is run once for every call of the store that it makes, and the process
-//     dies before or after that call. After the next start everything is as it was before the
-//     operation, or as it is after it, in all namespaces and in the log of events.
-//   - Meanwhile: each operation on the word of a session is overtaken by another process that ends all
-//     sessions. It is refused, and leaves nothing.
+//   - Crashes: each operation is run once for every call of the store that it makes, and the
+//     process dies before or after that call. After the next start everything is as it was before
+//     the operation, or as it is after it, in all namespaces and in the log of events.
+//   - Meanwhile: each operation on the word of a session is overtaken by another process that ends
+//     all sessions. It is refused, and leaves nothing.
 //   - AtOnce: the same names and credentials are changed from many sides at once.
 //
 // The tests of this package run the suite over stores and operations that are broken in one way

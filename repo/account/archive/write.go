@@ -26,8 +26,9 @@ type sink interface {
 	put(name string, size int64, t time.Time, r io.Reader) error
 }
 
-// ToTar writes an account as a tar file to w. It uses memory for the list of blobs only, and room in
-// Options.Temp for the repository. Blobs are read twice, so that a damaged one leaves nothing behind.
+// ToTar writes an account as a tar file to w. Its memory grows only with the list of blobs.
+// Options.Temp needs room for the repository. Blobs are read twice, so that no part of a damaged
+// blob is written.
 //
 // The account may be used meanwhile. Its records are those of one moment; a blob that is deleted
 // after it counts as missing.

@@ -97,8 +97,8 @@ func (s *Store) NewRecoveryCodes(ctx context.Context, who account.Caller) (codes
 	return codes, nil
 }
 
-// EnableEmailCodes makes codes that are sent by mail a second factor. The address must be confirmed:
-// ErrNoEmail, ErrEmailNotConfirmed. If they are one already, nothing changes.
+// EnableEmailCodes makes codes that are sent by mail a second factor. The address must be
+// confirmed: ErrNoEmail, ErrEmailNotConfirmed. If they are one already, nothing changes.
 func (s *Store) EnableEmailCodes(ctx context.Context, who account.Caller) error {
 	return s.changeFactors(ctx, who, func(a account.Account, f *factors, _ *repo.Step) (*FactorChange, error) {
 		switch {

@@ -12,8 +12,8 @@
 //	a, err = accounts.Authenticate(ctx, who)
 //
 // All of it is void as soon as the account's counter is raised: see package account. What a check
-// of a password has shown is a [Proof], which is only good as long as the counter stays: a login that
-// has shown the old password while it is reset gets nothing.
+// of a password has shown is a [Proof], which is only good as long as the counter stays: a login
+// that has shown the old password while it is reset gets nothing.
 //
 // # Second factors
 //
@@ -34,9 +34,9 @@
 // To add or remove a factor does not raise the account's counter: it ends no session. Factors
 // outlast what raises it, so a new password does not open an account to whoever reads its mail.
 //
-// Passwords are hashed with argon2id. Hashing takes a processor and 19 MiB for some 25 ms, and it is
-// what strangers ask for, so it is bounded: see Config.Enter. Built for GOOS=js, hashing takes 7 MiB
-// and more passes.
+// Passwords are hashed with argon2id. Hashing takes a processor and 19 MiB for some 25 ms, and it
+// is what strangers ask for, so it is bounded: see Config.Enter. Built for GOOS=js, hashing takes 7
+// MiB and more passes.
 package credential
 
 import (
@@ -81,15 +81,15 @@ type Config struct {
 	// after what else its owner should hear of, in the goroutine that did it. A process that dies
 	// at that moment does not call it.
 	FactorChanged func(context.Context, FactorChange)
-	// Changed is the same for a password or an address that was changed, and an app password that was
-	// made.
+	// Changed is the same for a password or an address that was changed, and an app password that
+	// was made.
 	Changed func(context.Context, Change)
-	// Notices, if not nil, brings these and the tokens that are sent by mail to the owners, in the atomic
-	// changes that cause them: in the place of FactorChanged and Changed, and of whoever gets a token
-	// from NewMailToken, NewResetToken or NewFactorCode.
+	// Notices, if not nil, brings these and the tokens that are sent by mail to the owners, in the
+	// atomic changes that cause them: in the place of FactorChanged and Changed, and of whoever
+	// gets a token from NewMailToken, NewResetToken or NewFactorCode.
 	Notices Notices
-	// From, if not nil, says where the request of a context comes from, in words by which an account's
-	// owner may recognise it, such as a network address: see OpenSession.
+	// From, if not nil, says where the request of a context comes from, in words by which an
+	// account's owner may recognise it, such as a network address: see OpenSession.
 	From func(context.Context) string
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time

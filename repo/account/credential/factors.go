@@ -23,8 +23,8 @@ var (
 	ErrFactorRequired = errors.New("credential: a second factor is required")
 	// ErrWrongFactor: a code is wrong, or was used, or a factor is not there any more.
 	ErrWrongFactor = errors.New("credential: wrong or used code")
-	// ErrChallenge: what a passkey has answered is to a challenge that is not known, was used, is too
-	// old, or was given to another device or for something else. The client should begin again.
+	// ErrChallenge: what a passkey has answered is to a challenge that is not known, was used, is
+	// too old, or was given to another device or for something else. The client should begin again.
 	ErrChallenge = errors.New("credential: the challenge is not good any more")
 	// ErrTooManyCodes: too many wrong codes were tried. Recovery codes and codes sent by mail are
 	// still taken.

@@ -68,9 +68,9 @@ func (s *Store) NewMailToken(ctx context.Context, who account.Caller, p Purpose)
 // resetPause is how soon after a token to reset a password a stranger has another one sent.
 const resetPause = time.Minute
 
-// NewResetToken is NewMailToken for those who have forgotten their password: for strangers, who know no
-// more than an address. If the last token is not a minute old, it stays, and the one returned is empty:
-// nobody floods the owner with mail, or voids each token before it is entered.
+// NewResetToken is NewMailToken for those who have forgotten their password: for strangers, who
+// know no more than an address. If the last token is not a minute old, it stays, and the one
+// returned is empty: nobody floods the owner with mail, or voids each token before it is entered.
 func (s *Store) NewResetToken(ctx context.Context, did syntax.DID) (token string, a account.Account, err error) {
 	who, recent := account.Trusted(did), false
 	err = s.accounts.View(ctx, who, func(now account.Account, r storage.KVReader) (err error) {
@@ -84,8 +84,8 @@ func (s *Store) NewResetToken(ctx context.Context, did syntax.DID) (token string
 	return s.newMailToken(ctx, who, ForPasswordReset, resetPause)
 }
 
-// isRecent reports whether the last token for a purpose is younger than the pause after it, and was sent
-// to the address that the account has.
+// isRecent reports whether the last token for a purpose is younger than the pause after it, and was
+// sent to the address that the account has.
 func (s *Store) isRecent(ctx context.Context, r storage.KVReader, a account.Account, p Purpose, pause time.Duration) (bool, error) {
 	doc, err := r.Get(ctx, mailTokenPrefix+string(p))
 	if errors.Is(err, storage.ErrNotFound) {
@@ -101,7 +101,8 @@ func (s *Store) isRecent(ctx context.Context, r storage.KVReader, a account.Acco
 	return age >= 0 && age < pause && t.Email == strings.ToLower(a.Email), nil
 }
 
-// newMailToken is NewMailToken that makes none in the pause after the last one: the token is empty then.
+// newMailToken is NewMailToken that makes none in the pause after the last one: the token is empty
+// then.
 func (s *Store) newMailToken(ctx context.Context, who account.Caller, p Purpose, pause time.Duration) (token string, a account.Account, err error) {
 	fresh := newMailToken()
 	if p == ForPasswordReset {
@@ -203,8 +204,8 @@ func (s *Store) UseMailToken(ctx context.Context, who account.Caller, p Purpose,
 	return err
 }
 
-// ConfirmEmail notes that an account's e-mail address is its own, by a token that was sent there. If
-// the address is not the given one, the error is ErrOtherEmail.
+// ConfirmEmail notes that an account's e-mail address is its own, by a token that was sent there.
+// If the address is not the given one, the error is ErrOtherEmail.
 func (s *Store) ConfirmEmail(ctx context.Context, who account.Caller, email, token string) error {
 	_, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		if !strings.EqualFold(a.Email, email) {
@@ -282,8 +283,8 @@ func (s *Store) DeleteAccount(ctx context.Context, p Proof, token string) error 
 	return err
 }
 
-// CloseAccount deletes an account on the word of a caller, who must have a token that was sent by mail
-// for it. Errors are ErrMailToken and ErrMailTokenExpired.
+// CloseAccount deletes an account on the word of a caller, who must have a token that was sent by
+// mail for it. Errors are ErrMailToken and ErrMailTokenExpired.
 func (s *Store) CloseAccount(ctx context.Context, who account.Caller, token string) error {
 	return s.accounts.DeleteIf(ctx, who, func(a account.Account, r storage.KVReader) error {
 		return s.useMailToken(ctx, r, a, ForDeletion, token, &repo.Step{})

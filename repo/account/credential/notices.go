@@ -22,14 +22,15 @@ type TokenNotice struct {
 	Token   string
 }
 
-// Notices brings notices to owners. A notice is written in the atomic change that causes it, so that
-// there is one if, and only if, the change was made, whenever the process dies. See Config.Notices.
+// Notices brings notices to owners. A notice is written in the atomic change that causes it, so
+// that there is one if, and only if, the change was made, whenever the process dies. See
+// Config.Notices.
 type Notices interface {
 	// Announce is called before a change of an account that may have a notice. Its error keeps the
 	// change from being made. end is called after the change, whether it was made or not.
 	Announce(ctx context.Context, did syntax.DID) (end func(), err error)
-	// Write adds to a change what keeps a notice. It is called in the transaction's function, perhaps
-	// several times with a new Step each, of which the last one counts.
+	// Write adds to a change what keeps a notice. It is called in the transaction's function,
+	// perhaps several times with a new Step each, of which the last one counts.
 	Write(ctx context.Context, step *repo.Step, n Notice) error
 }
 

@@ -19,7 +19,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// More parameters of new password hashes. They stand in every hash, so they can be raised at any time.
+// More parameters of new password hashes. They stand in every hash, so they can be raised at any
+// time.
 const (
 	argonThreads = 1
 	argonKeyLen  = 32

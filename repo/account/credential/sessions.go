@@ -115,10 +115,10 @@ func (s *Store) term(ctx context.Context, r storage.KVReader, name string) (x te
 }
 
 // StartSession opens a session for somebody who has logged in. If the account's password, or the
-// app password, is not what it was then, the error is ErrWrongPassword; if a second factor is missing,
-// ErrFactorRequired, and if it is not there any more, ErrWrongFactor. If the account was taken
-// down it is account.ErrTakenDown, unless that is accepted; app passwords open no session of such an
-// account. The account returned is that of the moment at which the session began.
+// app password, is not what it was then, the error is ErrWrongPassword; if a second factor is
+// missing, ErrFactorRequired, and if it is not there any more, ErrWrongFactor. If the account was
+// taken down it is account.ErrTakenDown, unless that is accepted; app passwords open no session of
+// such an account. The account returned is that of the moment at which the session began.
 func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a account.Account, x Session, err error) {
 	a, err = s.accounts.Update(ctx, account.Trusted(p.Account.DID), func(now *account.Account, step *repo.Step) error {
 		checks, err := s.ProofChecks(ctx, step, *now, p)
@@ -234,15 +234,16 @@ func (s *Store) EndSession(ctx context.Context, did syntax.DID, id string) error
 	return err
 }
 
-// OpenSession is a session that goes on, as its account is shown it.
+// OpenSession describes a current session to the owner of its account.
 type OpenSession struct {
-	// Name names the session within the account. Nothing can be done with it but to end the session.
+	// Name names the session within the account. Nothing can be done with it but to end the
+	// session.
 	Name string
 	// AppPassword is the name of the app password it began with; empty: the account's password.
 	AppPassword string
-	// Created is when it began; zero for those of versions that did not note it. Renewed is when its
-	// tokens were renewed last: that is when it was last used, to a few hours, since clients renew
-	// tokens while they use them. Ends is when it ends if it is not renewed.
+	// Created is when it began; zero for those of versions that did not note it. Renewed is when
+	// its tokens were renewed last: that is when it was last used, to a few hours, since clients
+	// renew tokens while they use them. Ends is when it ends if it is not renewed.
 	Created, Renewed, Ends time.Time
 	// From is Config.From of who renewed it last. It may be empty.
 	From string

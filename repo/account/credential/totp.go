@@ -100,8 +100,8 @@ type Enrolment struct {
 	URI    string // the same, and more: otpauth://totp/…
 }
 
-// QR returns the URI as a QR code, in SVG, black on white. It has no size: whoever shows it gives it
-// one.
+// QR returns the URI as a QR code, in SVG, black on white. It has no size: whoever shows it gives
+// it one.
 func (e Enrolment) QR() (svg string, err error) {
 	code, err := qr.Encode([]byte(e.URI))
 	if err != nil {
@@ -110,9 +110,9 @@ func (e Enrolment) QR() (svg string, err error) {
 	return code.SVG(), nil
 }
 
-// BeginApp begins to enrol an authenticator app. issuer is the name of the service, as the app shows
-// it. The enrolment waits 15 minutes for [Store.ConfirmApp]; another one voids it, and so does
-// what raises the account's counter. An app that the account has stays good until then.
+// BeginApp begins to enrol an authenticator app. issuer is the name of the service, as the app
+// shows it. The enrolment waits 15 minutes for [Store.ConfirmApp]; another one voids it, and so
+// does what raises the account's counter. An app that the account has stays good until then.
 func (s *Store) BeginApp(ctx context.Context, who account.Caller, issuer string) (e Enrolment, err error) {
 	secret := make([]byte, totpSecretLen)
 	rand.Read(secret)
@@ -136,8 +136,8 @@ func appURI(issuer, name, secret string) string {
 		v(issuer), v(name), secret, v(issuer), totpDigits, totpPeriod/time.Second)
 }
 
-// ConfirmApp ends the enrolment of an authenticator app by a code that it shows, which is used up. An
-// app that the account had before is removed. name is what the owner calls it; it may be empty.
+// ConfirmApp ends the enrolment of an authenticator app by a code that it shows, which is used up.
+// An app that the account had before is removed. name is what the owner calls it; it may be empty.
 // Errors are ErrNoFactor, if there is no such enrolment or it is too old, ErrWrongFactor, after
 // which another code may be tried, and ErrFactorName.
 func (s *Store) ConfirmApp(ctx context.Context, who account.Caller, name, text string) (x Factor, err error) {

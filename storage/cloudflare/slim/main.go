@@ -1,11 +1,12 @@
-// Slim prepares builds of smaller programs for GOOS=js, by a fifth: it writes an overlay of the standard
-// library, without what only other systems need, and prints the name of the file for the flag -overlay.
+// Slim prepares builds of smaller programs for GOOS=js, by a fifth: it writes an overlay of the
+// standard library, without what only other systems need, and prints the name of the file for the
+// flag -overlay.
 //
 //	go build -overlay "$(go run github.com/pdskit/pdskit/storage/cloudflare/slim "$(go env GOROOT)" DIR)" …
 //
 // It must run for the machine that builds, not for js, with the GOROOT of the build. Templates of a
-// program that is built so read fields; of methods they call only those that pdskit's own do. See the README of
-// package cloudflare.
+// program that is built so read fields; of methods they call only those that pdskit's own do. See
+// the README of package cloudflare.
 package main
 
 import (

@@ -15,8 +15,8 @@ import (
 )
 
 // Watch checks that functions of transactions wait for nothing but the object: whoever wraps what a
-// store is made of sees a test fail when that is called while, in the same goroutine, a transaction's
-// function runs. It also measures transactions. It is safe for concurrent use.
+// store is made of sees a test fail when that is called while, in the same goroutine, a
+// transaction's function runs. It also measures transactions. It is safe for concurrent use.
 type Watch struct {
 	TB testing.TB
 
@@ -34,8 +34,8 @@ func goroutine() string {
 	return string(id)
 }
 
-// Outside reports a call that is made in a transaction. It is for what the other methods do not wrap,
-// such as a reader or a clock.
+// Outside reports a call that is made in a transaction. It is for what the other methods do not
+// wrap, such as a reader or a clock.
 func (w *Watch) Outside(call string) {
 	w.mu.Lock()
 	within := w.within[goroutine()]
@@ -136,8 +136,8 @@ func (o *watchedObject) Delete(from, to string) error {
 	return o.Object.Delete(from, to)
 }
 
-// Objects wraps objects whose transactions are watched, and whose other methods must not be called in
-// one. It is a durable.Marker if all is.
+// Objects wraps objects whose transactions are watched, and whose other methods must not be called
+// in one. It is a durable.Marker if all is.
 func (w *Watch) Objects(all durable.Objects) durable.Objects {
 	if m, ok := all.(durable.Marker); ok {
 		return watchedMarker{watchedObjects{all, w}, m}

@@ -11,9 +11,9 @@ import (
 	"github.com/gabriel-vasile/mimetype"
 )
 
-// Sniff returns the media type of a blob by its first 3072 bytes, without parameters, and
-// "application/octet-stream" for those of no known format. The answer is a guess where the bytes
-// are text: markup, JSON, programs.
+// Sniff returns the media type of a blob by its first 3072 bytes, without parameters, or
+// "application/octet-stream" if the format is unknown. For text (markup, JSON, programs) the answer
+// is a guess.
 func Sniff(head []byte) (mime string, guess bool) {
 	if isSVG(head) {
 		return "image/svg+xml", true

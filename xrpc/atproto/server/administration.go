@@ -242,8 +242,8 @@ func (a *Administration) SendPasswordReset(ctx context.Context, did syntax.DID) 
 	return a.act(ctx, ActSendPasswordReset, string(did), "", func() error { return a.s.mailResetTo(ctx, did) })
 }
 
-// ResetFactors removes all second factors and passkeys of an account, whose owner has lost them. It is
-// kept with the account, too, and the owner is told by mail.
+// ResetFactors removes all second factors and passkeys of an account, whose owner has lost them. It
+// is kept with the account, too, and the owner is told by mail.
 func (a *Administration) ResetFactors(ctx context.Context, did syntax.DID) error {
 	return a.act(ctx, ActResetFactors, string(did), "", func() error {
 		_, err := a.s.credentials.ResetFactors(ctx, did, a.who.By)
@@ -256,8 +256,8 @@ func (a *Administration) EndSessions(ctx context.Context, did syntax.DID) error 
 	return a.act(ctx, ActEndSessions, string(did), "", func() error { return a.s.credentials.EndSessions(ctx, account.Trusted(did)) })
 }
 
-// SendTestMail sends a message to an address. Its error, a *MailError, says what the mail server has
-// said.
+// SendTestMail sends a message to an address. Its error, a *MailError, says what the mail server
+// has said.
 func (a *Administration) SendTestMail(ctx context.Context, to string) error {
 	return a.act(ctx, ActTestMail, "", "", func() error {
 		if !validEmail(to) {
@@ -289,8 +289,8 @@ type Standing struct {
 	// Sessions is how many sessions there are that began with a password, Apps how many OAuth
 	// sessions, AppPasswords how many app passwords.
 	Sessions, Apps, AppPasswords int
-	// Records and Blobs are how many there are in the repository, Missing how many of the blobs were
-	// not uploaded, and BlobBytes how much all blobs take.
+	// Records and Blobs are how many there are in the repository, Missing how many of the blobs
+	// were not uploaded, and BlobBytes how much all blobs take.
 	Records, Blobs, Missing int
 	BlobBytes               int64
 	// Rev is the revision of the repository.

@@ -66,11 +66,11 @@ func (s *Service) admit(ctx context.Context, r *xrpc.Request, a account.Account)
 	return s.cfg.Policy.Admit(ctx, r, NewAccount{DID: a.DID, Handle: a.Handle, Email: a.Email, Invite: a.Invite})
 }
 
-// CreateAccount makes an account with a new did:plc on the operator's word, as for the one user of a
-// server, or from another register of users. It does what createAccount does, but needs no invite
-// code, does not ask Policy.Admit, and gives handles that are reserved, short or long too. Handle, Email, Password and
-// RecoveryKey of the input count; a DID is refused, since only its owner can bring it here. Errors
-// are those that createAccount answers with.
+// CreateAccount makes an account with a new did:plc on the operator's word, as for the one user of
+// a server, or from another register of users. It does what createAccount does, but needs no invite
+// code, does not ask Policy.Admit, and gives handles that are reserved, short or long too. Handle,
+// Email, Password and RecoveryKey of the input count; a DID is refused, since only its owner can
+// bring it here. Errors are those that createAccount answers with.
 func (s *Service) CreateAccount(ctx context.Context, in api.ServerCreateAccountInput) (account.Account, error) {
 	if in.DID != "" {
 		return account.Account{}, xrpc.InvalidRequest("an account whose DID exists is made by its owner, with createAccount")
@@ -207,9 +207,9 @@ var errEmail = xrpc.InvalidRequest("This email address is not supported, please 
 
 var errInvite = &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorInvalidInviteCode, Message: "Provided invite code not available"}
 
-// checkNewAccount checks what a new account is to be, and whether its names are
-// free. What it finds free may be taken by the time it is reserved. The operator needs no invite code
-// and may give reserved handles.
+// checkNewAccount checks what a new account is to be, and whether its names are free. What it finds
+// free may be taken by the time it is reserved. The operator needs no invite code and may give
+// reserved handles.
 func (s *Service) checkNewAccount(ctx context.Context, in *api.ServerCreateAccountInput, operator bool) (a account.Account, err error) {
 	invite := s.cfg.Policy.InviteRequired && !operator
 	switch {

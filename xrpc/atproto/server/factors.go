@@ -12,15 +12,15 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// SendCode sends a code that is a second factor: it is for [session.Config]. With Notices, the code is
-// on its way already.
+// SendCode sends a code that is a second factor: it is for [session.Config]. With Notices, the code
+// is on its way already.
 func (s *Service) SendCode(ctx context.Context, a account.Account, code string) error {
 	return s.sendToken(ctx, a, credential.ForSignIn, code)
 }
 
 // SignedIn tells the owner of an account by mail that somebody has signed in with a browser that is
-// new, and what that says of itself and where it was, besides whatever goes on. Without a Mailer, and
-// to accounts without an address, it sends nothing.
+// new, and what that says of itself and where it was, besides whatever goes on. Without a Mailer,
+// and to accounts without an address, it sends nothing.
 func (s *Service) SignedIn(ctx context.Context, a account.Account, at time.Time, agent, address string) {
 	if s.cfg.Mailer == nil || a.Email == "" {
 		return
@@ -43,9 +43,9 @@ type AllowedApp struct {
 	Agent, Address string
 }
 
-// AppAllowed tells the owner of an account by mail that somebody has given an app permissions that it
-// did not have, besides whatever goes on. Without a Mailer, and to accounts without an address, it
-// sends nothing.
+// AppAllowed tells the owner of an account by mail that somebody has given an app permissions that
+// it did not have, besides whatever goes on. Without a Mailer, and to accounts without an address,
+// it sends nothing.
 func (s *Service) AppAllowed(ctx context.Context, a account.Account, app AllowedApp) {
 	if s.cfg.Mailer == nil || a.Email == "" {
 		return

@@ -15,14 +15,16 @@ type Mailer interface {
 	Send(ctx context.Context, m Mail) error
 }
 
-// Outbox is a Mailer that keeps messages until they are sent: Send returns once a message is durable.
-// It can also keep them in the atomic changes of accounts that cause them. Package mailqueue has one.
+// Outbox is a Mailer that keeps messages until they are sent: Send returns once a message is
+// durable. It can also keep them in the atomic changes of accounts that cause them. Package
+// mailqueue has one.
 type Outbox interface {
 	Mailer
 	// HasRoom returns nil if a stranger may have a message sent, which is counted if there is one.
 	// When it returns an error, too many wait.
 	HasRoom(ctx context.Context, messages int) error
-	// Announce and Write are those of [credential.Notices], with a message in the place of a notice.
+	// Announce and Write are those of [credential.Notices], with a message in the place of a
+	// notice.
 	Announce(ctx context.Context, did syntax.DID) (end func(), err error)
 	Write(step *repo.Step, m Mail) error
 	// Stats is how the messages fare that are kept.
@@ -60,7 +62,8 @@ const (
 // Mail is a message to the owner of an account. Subject and Text are ready to be sent. A Mailer may
 // also make its own from the other fields.
 type Mail struct {
-	// ID names the message, if it may be sent more than once: it is the same then. Empty: it is not.
+	// ID names the message, if it may be sent more than once: it is the same then. Empty: it is
+	// not.
 	ID   string
 	Kind MailKind
 	// To is a bare e-mail address, as the account's owner gave it.

@@ -12,9 +12,9 @@ import (
 	"github.com/pdskit/pdskit/repo/account/credential"
 )
 
-// Notices are those of a [credential.Config] that keep messages in Config.Outbox, in the atomic changes
-// that cause them. The service then sends none of them itself. It is to be called once, before the
-// service is used. It panics without an Outbox.
+// Notices are those of a [credential.Config] that keep messages in Config.Outbox, in the atomic
+// changes that cause them. The service then sends none of them itself. It is to be called once,
+// before the service is used. It panics without an Outbox.
 func (s *Service) Notices() credential.Notices {
 	if s.cfg.Outbox == nil {
 		panic("server: Config.Outbox is missing: notices are kept there")
@@ -45,16 +45,16 @@ func (n notices) Write(ctx context.Context, step *repo.Step, x credential.Notice
 	return n.s.cfg.Outbox.Write(step, m)
 }
 
-// FactorChanged tells the owner of an account by mail what has happened to a second factor or passkey,
-// and the network address that did it, besides whatever goes on: it is for [credential.Config]. Without a
-// Mailer, and to accounts without an address, it sends nothing.
+// FactorChanged tells the owner of an account by mail what has happened to a second factor or
+// passkey, and the network address that did it, besides whatever goes on: it is for
+// [credential.Config]. Without a Mailer, and to accounts without an address, it sends nothing.
 func (s *Service) FactorChanged(ctx context.Context, c credential.FactorChange) {
 	s.notify(ctx, s.factorMail(ctx, c))
 }
 
-// Changed tells the owner of an account by mail that a password or an address was changed, or an app
-// password was made: it is for [credential.Config]. What tells of another address goes to the one
-// before. Without a Mailer, and to accounts without an address, it sends nothing.
+// Changed tells the owner of an account by mail that a password or an address was changed, or an
+// app password was made: it is for [credential.Config]. What tells of another address goes to the
+// one before. Without a Mailer, and to accounts without an address, it sends nothing.
 func (s *Service) Changed(ctx context.Context, c credential.Change) {
 	s.notify(ctx, s.changeMail(ctx, c))
 }
@@ -62,7 +62,8 @@ func (s *Service) Changed(ctx context.Context, c credential.Change) {
 // tellTimeout bounds how long it takes to keep a message.
 const tellTimeout = 10 * time.Second
 
-// notify keeps a message, or sends it besides whatever goes on. One without a recipient or text is none.
+// notify keeps a message, or sends it besides whatever goes on. One without a recipient or text is
+// none.
 func (s *Service) notify(ctx context.Context, m Mail) {
 	if s.cfg.Mailer == nil || m.To == "" || m.Text == "" {
 		return

@@ -11,18 +11,18 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
-// What follows are the methods by which owners change their accounts, for pages: the caller is looked
-// at in the transaction of each change.
+// What follows are the methods by which owners change their accounts, for pages: the caller is
+// looked at in the transaction of each change.
 
 // RequestEmailConfirmation mails a code by which the owner of an account confirms its address: see
-// [credential.Store.ConfirmEmail]. Errors are credential.ErrNoEmail, or an *xrpc.Error if there is no
-// mail.
+// [credential.Store.ConfirmEmail]. Errors are credential.ErrNoEmail, or an *xrpc.Error if there is
+// no mail.
 func (s *Service) RequestEmailConfirmation(ctx context.Context, who account.Caller) error {
 	return s.mailToken(ctx, who, credential.ForEmailConfirmation)
 }
 
-// RequestEmailChange mails a code to the address of an account, if that is confirmed, by which it may
-// be changed. needed reports whether the change needs one.
+// RequestEmailChange mails a code to the address of an account, if that is confirmed, by which it
+// may be changed. needed reports whether the change needs one.
 func (s *Service) RequestEmailChange(ctx context.Context, who account.Caller) (needed bool, err error) {
 	a, err := s.accounts.Authenticate(ctx, who)
 	if err != nil || a.EmailConfirmedAt.IsZero() {
@@ -31,8 +31,8 @@ func (s *Service) RequestEmailChange(ctx context.Context, who account.Caller) (n
 	return true, s.mailToken(ctx, who, credential.ForEmailChange)
 }
 
-// ChangeEmail is that of [credential.Store], for an address that the server takes: else the error is
-// [ErrEmail].
+// ChangeEmail is that of [credential.Store], for an address that the server takes: else the error
+// is [ErrEmail].
 func (s *Service) ChangeEmail(ctx context.Context, who account.Caller, email, token string) error {
 	if !validEmail(email) {
 		return ErrEmail
@@ -67,8 +67,8 @@ func (s *Service) LookUpHandle(ctx context.Context, h syntax.Handle) (syntax.DID
 // Status is how an account stands: what it has, and what the network sees of it.
 type Status struct {
 	repo.Stats
-	// Hosted: the DID document names this server, the account's key here and, of a did:plc, a rotation
-	// key of the server. If not, Problem says why, in English.
+	// Hosted: the DID document names this server, the account's key here and, of a did:plc, a
+	// rotation key of the server. If not, Problem says why, in English.
 	Hosted  bool
 	Problem string
 	// Endpoint is the server that the document names; empty: it names none, or cannot be read.

@@ -57,9 +57,10 @@ type Config struct {
 	// Mailer sends messages to the accounts' owners. Nil: methods that need one answer with status
 	// 501.
 	Mailer Mailer
-	// Outbox, if not nil, keeps messages until the Mailer has taken them, so that what is sent survives
-	// the process. Without it, they are sent at once, or besides the answer. If the accounts' credentials
-	// have the service's Notices, messages are kept in the atomic changes that cause them.
+	// Outbox, if not nil, keeps messages until the Mailer has taken them, so that what is sent
+	// survives the process. Without it, they are sent at once, or besides the answer. If the
+	// accounts' credentials have the service's Notices, messages are kept in the atomic changes
+	// that cause them.
 	Outbox Outbox
 	// Policy says who may have an account. Its zero value lets everybody have one, but without
 	// Domains there are no handles for new ones.
@@ -71,8 +72,8 @@ type Config struct {
 	// It should be long enough for the mail to be on its way in most cases, so that what a client
 	// says of it is true. 0: 500 ms; negative: no time.
 	ResetDelay time.Duration
-	// Audit, if not nil, keeps what administrators and moderators do. What cannot be written there is
-	// not done.
+	// Audit, if not nil, keeps what administrators and moderators do. What cannot be written there
+	// is not done.
 	Audit *audit.Log
 }
 

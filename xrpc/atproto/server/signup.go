@@ -29,9 +29,10 @@ func (s *Service) Policy() Policy { return s.cfg.Policy }
 // SendsMail reports whether the server sends mail.
 func (s *Service) SendsMail() bool { return s.cfg.Mailer != nil }
 
-// SignUp makes an account with a new did:plc, as createAccount does, but opens no session: it is for
-// pages. r is the request of the page. Errors are [account.ErrHandleTaken], [account.ErrEmailTaken],
-// [account.ErrInvite], [ErrEmail], or another *xrpc.Error whose Name says what is wrong.
+// SignUp makes an account with a new did:plc, as createAccount does, but opens no session: it is
+// for pages. r is the request of the page. Errors are [account.ErrHandleTaken],
+// [account.ErrEmailTaken], [account.ErrInvite], [ErrEmail], or another *xrpc.Error whose Name says
+// what is wrong.
 func (s *Service) SignUp(ctx context.Context, r *xrpc.Request, in SignUp) (account.Account, error) {
 	if s.cfg.CheckClock != nil { // before a DID is registered for nothing
 		if err := s.cfg.CheckClock(ctx); err != nil {

@@ -113,8 +113,8 @@ func (w *work) change(c *indexer.Change) error {
 	return nil
 }
 
-// guard calls the application. A panic is an error: a record that anybody can write must not end the
-// process each time that it runs.
+// guard calls the application. A panic is an error: a record that anybody can write must not end
+// the process each time that it runs.
 func guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -84,8 +84,8 @@ func (c *Command) Register(flags *flag.FlagSet) {
 	flags.BoolVar(&c.noInput, "no-input", false, "ask nothing; what is missing is an error")
 }
 
-// Run moves an account to a server, with the flags as they were parsed. What goes wrong is also told
-// as JSON, where that is wanted.
+// Run moves an account to a server, with the flags as they were parsed. What goes wrong is also
+// told as JSON, where that is wanted.
 func (c *Command) Run(ctx context.Context, io IO, account, newServer string) error {
 	opt := c.Options
 	opt.Account, opt.NewHost = account, newServer

@@ -33,7 +33,8 @@ type Config struct {
 	// Locks holds between all processes that share Sessions. Nil: Sessions, if it is a Locker too;
 	// else in memory, which is right if there is one process.
 	Locks Locker
-	// Seal encrypts what the stores get: the keys and tokens of sessions. Nil: they get it as it is.
+	// Seal encrypts what the stores get: the keys and tokens of sessions. Nil: they get it as it
+	// is.
 	Seal *sealed.Box
 
 	// Discovery finds the servers of accounts, and makes all requests to authorization servers.
@@ -47,8 +48,8 @@ type Config struct {
 	// LoginLife is how long a login may take. 0: one hour.
 	LoginLife time.Duration
 	// OnUpdate, if not nil, is told when a session began or was renewed, after it was stored. While
-	// it and OnEnd are called, the session is locked: they must neither renew nor revoke it, and they
-	// keep its other users waiting.
+	// it and OnEnd are called, the session is locked: they must neither renew nor revoke it, and
+	// they keep its other users waiting.
 	OnUpdate func(Info)
 	// OnEnd, if not nil, is told when this client finds or makes a session ended, after it was
 	// deleted.

@@ -14,7 +14,8 @@ import (
 // Memory is a SessionStore, a StateStore and a Locker in memory, for one process and for tests. Its
 // zero value is ready to use. It is safe for concurrent use.
 type Memory struct {
-	// MaxLogins bounds how many logins are kept that are under way; the oldest leave first. 0: 10,000.
+	// MaxLogins bounds how many logins are kept that are under way; the oldest leave first. 0:
+	// 10,000.
 	MaxLogins int
 	// Now is the clock; default time.Now.
 	Now func() time.Time

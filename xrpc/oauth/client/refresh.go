@@ -329,7 +329,8 @@ func (c *Client) overtaken(ctx context.Context, id SessionID, h *held) (*held, e
 	return now, nil // it may be h itself: it was stored, and the store's answer was lost
 }
 
-// revoke ends a session here and at the server. gone says that it has ended here, whatever the error.
+// revoke ends a session here and at the server. gone says that it has ended here, whatever the
+// error.
 func (c *Client) revoke(ctx context.Context, id SessionID) (gone bool, err error) {
 	f := &flight{done: make(chan struct{}), ends: true}
 	for {

@@ -44,8 +44,8 @@ type Info struct {
 	// Created is when the session began, and Renewed when it got its access token, which is good
 	// until Expires; zero: the server does not say.
 	Created, Renewed, Expires time.Time
-	// Uncertain: when the session was read from the store, an attempt to renew it had had no answer,
-	// so that it may have ended.
+	// Uncertain: when the session was read from the store, an attempt to renew it had had no
+	// answer, so that it may have ended.
 	Uncertain bool
 }
 

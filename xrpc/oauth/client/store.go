@@ -56,8 +56,8 @@ type SessionStore interface {
 type StateStore interface {
 	// Put stores a value of less than 64 KiB under a new key until it expires.
 	Put(ctx context.Context, key string, value []byte, expires time.Time) error
-	// Take returns a value and removes it, as one atomic change: of calls at the same time, one gets
-	// it. The others, and those that come too late, get ErrNotFound.
+	// Take returns a value and removes it, as one atomic change: of calls at the same time, one
+	// gets it. The others, and those that come too late, get ErrNotFound.
 	Take(ctx context.Context, key string) ([]byte, error)
 }
 

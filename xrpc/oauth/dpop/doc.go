@@ -1,6 +1,6 @@
-// Package dpop makes and verifies DPoP proofs (RFC 9449): small signed tokens by which a client shows
-// with each request that it has the key that its access token is bound to. A stolen token is of no use
-// without the key.
+// Package dpop makes and verifies DPoP proofs (RFC 9449): small signed tokens by which a client
+// shows with each request that it has the key that its access token is bound to. A stolen token is
+// of no use without the key.
 //
 // A server verifies the proofs of its requests:
 //
@@ -24,9 +24,9 @@
 // # Nonces
 //
 // A nonce is a value that the server hands out with its answers and that proofs must repeat. It
-// says when a proof was made at the earliest, by the server's clock. [Nonces] keeps nothing: a nonce
-// is a time with a MAC over it, so all nodes that share a secret accept each other's nonces, also
-// after a restart.
+// says when a proof was made at the earliest, by the server's clock. [Nonces] keeps nothing: a
+// nonce is a time with a MAC over it, so all nodes that share a secret accept each other's nonces,
+// also after a restart.
 //
 // # Replays
 //
@@ -35,8 +35,8 @@
 //   - [Memory] is for one process. What it does not know, since it was used before the process
 //     started, or since it had to be forgotten, has an older nonce than the Memory accepts: the
 //     client is asked to repeat the request with a new nonce, which clients do by themselves.
-//   - [Stored] lies in a [storage.KV]. It is shared by all nodes and survives restarts, for the price of
-//     one write for each proof.
+//   - [Stored] lies in a [storage.KV]. It is shared by all nodes and survives restarts, for the
+//     price of one write for each proof.
 //
 // Keys are of the curves P-256 and secp256k1 (ES256 and ES256K), as package crypto has them.
 package dpop

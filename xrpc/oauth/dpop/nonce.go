@@ -17,8 +17,8 @@ type Nonces struct {
 }
 
 // How nonces rotate. A client may use one for nonceLife less nonceStep at least, so that the nonce
-// of the step before, and the one before that, are good. RFC 9449 leaves that to the server; atproto
-// demands five minutes at most.
+// of the step before, and the one before that, are good. RFC 9449 leaves that to the server;
+// atproto demands five minutes at most.
 const (
 	nonceStep = time.Minute
 	nonceLife = 3 * nonceStep

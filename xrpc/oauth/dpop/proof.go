@@ -16,8 +16,8 @@ import (
 	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
-// Errors that callers branch on, with errors.Is. Any other error of Verify is one of the Replays: the
-// proof may be good, but that cannot be found out at the moment.
+// Errors that callers branch on, with errors.Is. Any other error of Verify is one of the Replays:
+// the proof may be good, but that cannot be found out at the moment.
 var (
 	// ErrInvalid: the proof is missing or not good. OAuth calls it invalid_dpop_proof.
 	ErrInvalid = errors.New("dpop: invalid proof")
@@ -28,7 +28,8 @@ var (
 	ErrReplayed = fmt.Errorf("%w: it was used before", ErrInvalid)
 )
 
-// Algorithms are the names of the signature algorithms that proofs may have, for a server's metadata.
+// Algorithms are the names of the signature algorithms that proofs may have, for a server's
+// metadata.
 func Algorithms() []string { return []string{crypto.P256.String(), crypto.K256.String()} }
 
 // Target is the request that a proof is for.
@@ -39,7 +40,8 @@ type Target struct {
 	URL string
 	// Token is the access token that goes along; empty: none.
 	Token string
-	// Account is whose token it is, for Replays that remember by account; it is compared with nothing.
+	// Account is whose token it is, for Replays that remember by account; it is compared with
+	// nothing.
 	Account string
 }
 

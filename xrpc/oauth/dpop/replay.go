@@ -39,8 +39,8 @@ func (u Use) digest() (d [16]byte) {
 // Replays remembers proofs that were used. It must be safe for concurrent use: of two uses of one
 // proof at the same time, one fails.
 type Replays interface {
-	// Use notes a use at a time. It returns ErrReplayed if the proof was used before, and ErrNonce if
-	// that is not known, but a proof with a newer nonce would do.
+	// Use notes a use at a time. It returns ErrReplayed if the proof was used before, and ErrNonce
+	// if that is not known, but a proof with a newer nonce would do.
 	Use(ctx context.Context, u Use, now time.Time) error
 }
 
@@ -51,8 +51,9 @@ type Replays interface {
 // ErrNonce, those with a nonce from before its first use. Without nonces, proofs from before a
 // restart can be used once more.
 type Memory struct {
-	// Max bounds how many are remembered, at some 60 bytes each. When it is full, all are forgotten, and
-	// proofs with nonces from before that moment are refused with ErrNonce. 0: 200,000.
+	// Max bounds how many are remembered, at some 60 bytes each. When it is full, all are
+	// forgotten, and proofs with nonces from before that moment are refused with ErrNonce. 0:
+	// 200,000.
 	Max int
 
 	mu    sync.Mutex
@@ -112,8 +113,8 @@ func (m *Memory) Use(_ context.Context, u Use, now time.Time) error {
 // old reports whether the memory does not go back to the nonce of a use.
 func (m *Memory) old(u Use) bool { return !u.Nonce.IsZero() && u.Nonce.Before(m.since) }
 
-// Stored remembers proofs in a KV, where all nodes see them and a restart does not change them. Each
-// use is a write. It is safe for concurrent use.
+// Stored remembers proofs in a KV, where all nodes see them and a restart does not change them.
+// Each use is a write. It is safe for concurrent use.
 type Stored struct {
 	// KV is where they lie.
 	KV storage.KV

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// normalURL brings the address of a request into the form that addresses are compared in
-// (RFC 3986, 6.2.2 and 6.2.3): scheme and host in lower case, no default port, no query or fragment, dot
+// normalURL brings the address of a request into the form that addresses are compared in (RFC 3986,
+// 6.2.2 and 6.2.3): scheme and host in lower case, no default port, no query or fragment, dot
 // segments removed, and nothing escaped that needs no escape, with upper-case digits.
 func normalURL(s string) (string, error) {
 	if len(s) > maxURL {

@@ -14,8 +14,8 @@ type Verifier struct {
 	Nonces *Nonces
 	// Replays remembers which proofs were used.
 	Replays Replays
-	// MaxAge is how old a proof may be, and how far in the future, by its own time. Clocks of clients
-	// are often wrong by minutes, so what really bounds the age is the nonce. 0: 3 minutes.
+	// MaxAge is how old a proof may be, and how far in the future, by its own time. Clocks of
+	// clients are often wrong by minutes, so what really bounds the age is the nonce. 0: 3 minutes.
 	MaxAge time.Duration
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time

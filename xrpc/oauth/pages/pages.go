@@ -29,11 +29,11 @@ type Config struct {
 	// Service makes accounts, activates them, and mails codes to reset passwords: server.Service is
 	// one. Nil: the pages offer nothing of that.
 	Service Service
-	// SendCode mails a code by which somebody signs in who has shown the password. Nil: codes by mail
-	// are not sent; those of authenticator apps and recovery codes are taken.
+	// SendCode mails a code by which somebody signs in who has shown the password. Nil: codes by
+	// mail are not sent; those of authenticator apps and recovery codes are taken.
 	SendCode func(ctx context.Context, a account.Account, code string) error
-	// Passkeys signs people in by passkeys, too: passkey.Passkeys does. Nil: there are none, and the
-	// pages have no script.
+	// Passkeys signs people in by passkeys, too: passkey.Passkeys does. Nil: there are none, and
+	// the pages have no script.
 	Passkeys Passkeys
 	// Sets resolves the permission sets that apps ask for, to show what is in them: that of the
 	// provider. Nil: their names are shown.
@@ -42,32 +42,35 @@ type Config struct {
 
 // Passwords checks passwords. It must be safe for concurrent use.
 type Passwords interface {
-	// CheckPassword checks a password of an account, which is named by handle, DID or e-mail address.
-	// It counts guesses. If apps is false, app passwords are not good. An account that does not exist
-	// cannot be told from a wrong password: both are credential.ErrWrongPassword, after the same time.
+	// CheckPassword checks a password of an account, which is named by handle, DID or e-mail
+	// address. It counts guesses. If apps is false, app passwords are not good. An account that
+	// does not exist cannot be told from a wrong password: both are credential.ErrWrongPassword,
+	// after the same time.
 	CheckPassword(r *xrpc.Request, identifier, password string, apps bool) (credential.Proof, error)
 }
 
-// Service makes accounts, activates them, and helps those who have forgotten their password. It must
-// be safe for concurrent use.
+// Service makes accounts, activates them, and helps those who have forgotten their password. It
+// must be safe for concurrent use.
 type Service interface {
 	// Policy says who may have an account. Without Domains there is no sign-up.
 	Policy() server.Policy
-	// CheckHandle returns an error if a new account cannot have the handle at the moment: see SignUp.
+	// CheckHandle returns an error if a new account cannot have the handle at the moment: see
+	// SignUp.
 	CheckHandle(ctx context.Context, h syntax.Handle) error
 	// SignUp makes an account. Errors are account.ErrHandleTaken, account.ErrEmailTaken,
 	// account.ErrInvite, or an *xrpc.Error whose Name or Message says what is wrong.
 	SignUp(ctx context.Context, r *xrpc.Request, in server.SignUp) (account.Account, error)
-	// RequestPasswordReset mails a code to the account that has an address. It takes the same time if
-	// there is none.
+	// RequestPasswordReset mails a code to the account that has an address. It takes the same time
+	// if there is none.
 	RequestPasswordReset(ctx context.Context, email string) error
 	// ResetPassword sets a password by such a code. Errors are credential.ErrMailToken and
 	// credential.ErrMailTokenExpired, or an *xrpc.Error about the password.
 	ResetPassword(ctx context.Context, token, password string) error
-	// Activate makes an account active again that its owner had deactivated. If it lives elsewhere by
-	// now, the error is an *xrpc.Error.
+	// Activate makes an account active again that its owner had deactivated. If it lives elsewhere
+	// by now, the error is an *xrpc.Error.
 	Activate(ctx context.Context, who account.Caller) error
-	// RequestEmailConfirmation mails a code by which the owner of a new account confirms its address.
+	// RequestEmailConfirmation mails a code by which the owner of a new account confirms its
+	// address.
 	RequestEmailConfirmation(ctx context.Context, who account.Caller) error
 	// SendsMail reports whether codes can be sent at all.
 	SendsMail() bool
@@ -125,8 +128,8 @@ const (
 	pathAccount   = "/account"
 )
 
-// Mount adds all addresses to a mux. They are below /oauth/, beside those of the provider. The style
-// sheet is that of the site: see [site.Site.Mount].
+// Mount adds all addresses to a mux. They are below /oauth/, beside those of the provider. The
+// style sheet is that of the site: see [site.Site.Mount].
 func (p *Pages) Mount(mux *http.ServeMux) {
 	mux.HandleFunc(pathSignIn, p.serve("sign-in", p.showSignIn, p.signIn))
 	mux.HandleFunc(pathFactor, p.serve("factor", nil, p.factor))
@@ -195,8 +198,8 @@ type flow struct {
 	// Who is the account that is to sign in, as far as it is known. Fixed: no other may.
 	Who   string `json:"who,omitempty"`
 	Fixed bool   `json:"fixed,omitempty"`
-	// Again: the account is signed in, but its owner is to prove once more to be it. Keep: the browser
-	// remembers the account, and goes on to.
+	// Again: the account is signed in, but its owner is to prove once more to be it. Keep: the
+	// browser remembers the account, and goes on to.
 	Again bool `json:"again,omitempty"`
 	Keep  bool `json:"keep,omitempty"`
 	// Locales are the languages that the app has asked for.
@@ -219,8 +222,8 @@ func (p *Pages) openFlow(c *call) error {
 	return nil
 }
 
-// enterFlow is openFlow that gives somebody who is at the request more time: a person, who has asked for
-// a page or sent a form, and not a script that waits for one.
+// enterFlow is openFlow that gives somebody who is at the request more time: a person, who has
+// asked for a page or sent a form, and not a script that waits for one.
 func (p *Pages) enterFlow(c *call) error {
 	if err := p.openFlow(c); err != nil || c.flow.Request == "" || c.R.Method == http.MethodHead {
 		return err

@@ -58,8 +58,8 @@ func (p *Pages) Device(w http.ResponseWriter, r *http.Request) (d provider.Devic
 	return d, nil
 }
 
-// AppName is what people are shown of an app, in English where it has no name of its own: the name of
-// a trusted client, else the host of its client_id.
+// AppName is what people are shown of an app, in English where it has no name of its own: the name
+// of a trusted client, else the host of its client_id.
 func AppName(c provider.Client) string {
 	return cmp.Or(describeApp(c).Name, set.Languages()[0].Message("app.device"))
 }

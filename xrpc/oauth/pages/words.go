@@ -19,8 +19,8 @@ type Words struct {
 	// Sets resolves permission sets, to say what is in them: that of the provider. If it is a
 	// provider.SetWords too, their titles are shown. Nil: only their names are.
 	Sets provider.Sets
-	// Languages are those that somebody reads (BCP 47), the best first: see [site.Wishes]. Without one
-	// that there is, the words are English.
+	// Languages are those that somebody reads (BCP 47), the best first: see [site.Wishes]. Without
+	// one that there is, the words are English.
 	Languages []string
 }
 
@@ -50,8 +50,8 @@ func (p Permission) String() string {
 	return text
 }
 
-// Of puts scopes into words, those that people know first. What every app may do, which is to know who
-// somebody is, is left out.
+// Of puts scopes into words, those that people know first. What every app may do, which is to know
+// who somebody is, is left out.
 func (w Words) Of(ctx context.Context, scopes []auth.Scope) (list []Permission) {
 	lang := set.Language(strings.Join(w.Languages, " "), "")
 	for _, s := range scopes {

@@ -18,16 +18,17 @@ import (
 
 // Session is a session of an app, as its account is shown it.
 type Session struct {
-	// Name names the session within the account. Nothing can be done with it but to end the session.
+	// Name names the session within the account. Nothing can be done with it but to end the
+	// session.
 	Name string
 	// Client is the client_id.
 	Client string
 	// Granted is what the account has granted, and Permissions what the app may do by that: with
 	// permission sets replaced by what is in them, as of the last renewal.
 	Granted, Permissions auth.Permissions
-	// Created is when the session began. Renewed is when the app renewed it last: that is when it was
-	// last used, to a quarter of an hour, since apps renew sessions while they use them. Ends is when
-	// it ends if the app does not renew it.
+	// Created is when the session began. Renewed is when the app renewed it last: that is when it
+	// was last used, to a quarter of an hour, since apps renew sessions while they use them. Ends
+	// is when it ends if the app does not renew it.
 	Created, Renewed, Ends time.Time
 }
 
@@ -78,8 +79,8 @@ func (x Apps) EndSession(ctx context.Context, who account.Caller, name string) e
 	return err
 }
 
-// EndClient ends all sessions of an app, on the word of a caller of the account, and forgets what was
-// granted to it. Codes that the app has not exchanged yet are void too.
+// EndClient ends all sessions of an app, on the word of a caller of the account, and forgets what
+// was granted to it. Codes that the app has not exchanged yet are void too.
 func (x Apps) EndClient(ctx context.Context, who account.Caller, clientID string) error {
 	_, err := x.Accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
 		step.Remove(grantPrefix + digest.Hash(clientID))
@@ -96,8 +97,8 @@ func (x Apps) EndClient(ctx context.Context, who account.Caller, clientID string
 	return err
 }
 
-// EndAll ends all sessions of all apps, on the word of a caller of the account, with codes and all that
-// was granted.
+// EndAll ends all sessions of all apps, on the word of a caller of the account, with codes and all
+// that was granted.
 func (x Apps) EndAll(ctx context.Context, who account.Caller) error {
 	_, err := x.Accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		return raised(ctx, *a, step, account.Kept{})

@@ -108,8 +108,8 @@ func (p *Provider) admit(r *xrpc.Request) (auth.Principal, error) {
 }
 
 // Caller is a principal of Authenticate as package account knows it: it is good as long as the
-// session goes on, has the token, and the account's credentials are what they were. If not, the error
-// is an *xrpc.Error of status 401, invalid_token.
+// session goes on, has the token, and the account's credentials are what they were. If not, the
+// error is an *xrpc.Error of status 401, invalid_token.
 func (p *Provider) Caller(of auth.Principal) account.Caller { return p.caller(of, nil) }
 
 func (p *Provider) caller(of auth.Principal, found **session) account.Caller {

@@ -415,9 +415,9 @@ func (p *Provider) end(ctx context.Context, w http.ResponseWriter, id, device st
 
 // allow lets the client in: it stores a code, and answers with it.
 //
-// The request is settled first, and then the code stored with the account. Both can be repeated: the
-// code follows from the request. So a form that is sent twice, or again after a crash, gives the same
-// code.
+// The request is settled first, and then the code stored with the account. Both can be repeated:
+// the code follows from the request. So a form that is sent twice, or again after a crash, gives
+// the same code.
 func (p *Provider) allow(w http.ResponseWriter, r *http.Request, c client, id, device string, l login, granted auth.Permissions,
 	tell func(*http.Request, account.Account, Allowance)) error {
 	ctx := r.Context()

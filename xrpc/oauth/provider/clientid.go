@@ -34,7 +34,8 @@ func isIP(host string) bool {
 	return last != "" && strings.Trim(last, "0123456789") == "" || strings.HasPrefix(strings.ToLower(last), "0x")
 }
 
-// needlessEscape finds the escape of a letter, a digit, or one of the characters -._~ (RFC 3986, 2.3).
+// needlessEscape finds the escape of a letter, a digit, or one of the characters -._~ (RFC 3986,
+// 2.3).
 var needlessEscape = lazy(`(?i)%(4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae]|3[0-9]|2[de])`)
 
 // discoverable checks a client_id that is the address of a document.
@@ -124,8 +125,8 @@ func loopback(id string) (*metadata, error) {
 	return m, m.check(id)
 }
 
-// lazy returns a regular expression that is compiled when it is first needed, not when every program
-// starts.
+// lazy returns a regular expression that is compiled when it is first needed, not when every
+// program starts.
 func lazy(expr string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }

@@ -275,8 +275,8 @@ func isLoopbackRedirect(uri string) bool {
 	return err == nil && u.Scheme == "http" && u.User == nil && u.Fragment == "" && (u.Hostname() == "127.0.0.1" || u.Hostname() == "::1")
 }
 
-// redirect returns the redirect URI to use: the one that a request names, if it is registered, or the
-// only one that is.
+// redirect returns the redirect URI to use: the one that a request names, if it is registered, or
+// the only one that is.
 func (m *metadata) redirect(uri string) (string, error) {
 	if uri == "" {
 		if len(m.RedirectURIs) == 1 {

@@ -13,8 +13,8 @@ import (
 
 // Logins says who is signed in in a browser. It must be safe for concurrent use.
 type Logins interface {
-	// Device returns the browser that a request comes from, by a cookie that scripts cannot read. If
-	// the browser has none yet, Device sets one.
+	// Device returns the browser that a request comes from, by a cookie that scripts cannot read.
+	// If the browser has none yet, Device sets one.
 	Device(w http.ResponseWriter, r *http.Request) (Device, error)
 }
 
@@ -37,8 +37,8 @@ type SignedIn struct {
 	// sign-in that is ended meanwhile, as on another device, lets none in. The zero Caller: only
 	// Credentials are compared there.
 	Caller account.Caller
-	// Request, if not empty, is the one request (Prompt.Request) that the sign-in is good for, for 15
-	// minutes, since the browser is not to remember it.
+	// Request, if not empty, is the one request (Prompt.Request) that the sign-in is good for, for
+	// 15 minutes, since the browser is not to remember it.
 	Request string
 }
 
@@ -48,9 +48,9 @@ const (
 	signInOneTime = 15 * time.Minute
 )
 
-// Pages shows people what the provider asks. Its methods answer the request. They may set headers of
-// their own: the provider has set those that keep a page from being framed, kept or sent along as a
-// referrer, and a Content-Security-Policy without scripts.
+// Pages shows people what the provider asks. Its methods answer the request. They may set headers
+// of their own: the provider has set those that keep a page from being framed, kept or sent along
+// as a referrer, and a Content-Security-Policy without scripts.
 type Pages interface {
 	// Prompt shows what is needed next.
 	Prompt(w http.ResponseWriter, r *http.Request, q Prompt)
@@ -70,17 +70,17 @@ const (
 	AskSignIn Ask = "signin"
 	// AskAccount asks which of several accounts to use.
 	AskAccount Ask = "account"
-	// AskConsent asks what the app may do with the account Prompt.Account. If that is deactivated, it
-	// must be activated first: until then, consent ends the request with access_denied.
+	// AskConsent asks what the app may do with the account Prompt.Account. If that is deactivated,
+	// it must be activated first: until then, consent ends the request with access_denied.
 	AskConsent Ask = "consent"
 )
 
 // Prompt is what a person is asked.
 //
-// Consent is a form that is sent to the address of Action by POST. Its fields are "request" and "form"
-// with the values of Request and Form, "did" with the account, "decision" with "allow" or "deny", and
-// for each scope that is granted one field "scope" with its text. When somebody has signed in, or has
-// chosen an account, the page goes on to Return, with "&account=" and the DID.
+// Consent is a form that is sent to the address of Action by POST. Its fields are "request" and
+// "form" with the values of Request and Form, "did" with the account, "decision" with "allow" or
+// "deny", and for each scope that is granted one field "scope" with its text. When somebody has
+// signed in, or has chosen an account, the page goes on to Return, with "&account=" and the DID.
 type Prompt struct {
 	Ask    Ask
 	Client Client
@@ -96,7 +96,8 @@ type Prompt struct {
 	Known []auth.Scope
 	// Account is the account that is to consent.
 	Account syntax.DID
-	// Hint is the handle or DID of the account that the app asks for; empty: any. It cannot be changed.
+	// Hint is the handle or DID of the account that the app asks for; empty: any. It cannot be
+	// changed.
 	Hint string
 	// Accounts are those that may be chosen.
 	Accounts []Choice

@@ -21,7 +21,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 )
 
-// Config configures a Provider. Accounts, Issuer, ServiceDID, Secret, Logins and Pages are required.
+// Config configures a Provider. Accounts, Issuer, ServiceDID, Secret, Logins and Pages are
+// required.
 type Config struct {
 	// Accounts are those that apps are let into.
 	Accounts *account.Store
@@ -46,23 +47,24 @@ type Config struct {
 	// HTTP fetches what clients publish. It must follow no redirects, refuse addresses that are not
 	// public, and bound time and size. Nil: a client of package safehttp.
 	HTTP *http.Client
-	// Replays remembers the proofs and assertions that were used at the endpoints of this package, and
-	// CallReplays the proofs of methods. Nil: they are kept in the KV of the accounts' store, which is
-	// one write each; CallReplays nil: as Replays. A host that is one process gives CallReplays a
-	// &dpop.Memory{}.
+	// Replays remembers the proofs and assertions that were used at the endpoints of this package,
+	// and CallReplays the proofs of methods. Nil: they are kept in the KV of the accounts' store,
+	// which is one write each; CallReplays nil: as Replays. A host that is one process gives
+	// CallReplays a &dpop.Memory{}.
 	Replays, CallReplays dpop.Replays
-	// Limit, if not nil, bounds how often endpoints are used. It is called for each request with the
-	// name of the endpoint ("par", "token", "revoke", "authorize") and an empty client, and then again
-	// once the client_id is known. Its error is answered, so it is a *limit.Error or an *Error.
+	// Limit, if not nil, bounds how often endpoints are used. It is called for each request with
+	// the name of the endpoint ("par", "token", "revoke", "authorize") and an empty client, and
+	// then again once the client_id is known. Its error is answered, so it is a *limit.Error or an
+	// *Error.
 	Limit func(r *http.Request, endpoint, client string) error
-	// Allowed, if not nil, is called when somebody has granted an app what it did not have before, in
-	// the goroutine that serves the form of the consent, before the answer. It is a place to tell the
-	// owner by mail. It is not called when an app is let in anew with what it was granted before, but
-	// each time for a program on the user's own device, since nobody knows which one that is. A crash
-	// before the answer may leave the call out.
+	// Allowed, if not nil, is called when somebody has granted an app what it did not have before,
+	// in the goroutine that serves the form of the consent, before the answer. It is a place to
+	// tell the owner by mail. It is not called when an app is let in anew with what it was granted
+	// before, but each time for a program on the user's own device, since nobody knows which one
+	// that is. A crash before the answer may leave the call out.
 	Allowed func(r *http.Request, a account.Account, x Allowance)
-	// MaxPending bounds how many authorization requests this process accepts within the five minutes
-	// that they are good for. 0: 20,000.
+	// MaxPending bounds how many authorization requests this process accepts within the five
+	// minutes that they are good for. 0: 20,000.
 	MaxPending int
 	// Locales are the languages that Pages speaks (BCP 47), for the metadata. It may be empty.
 	Locales []string
@@ -77,8 +79,8 @@ type Config struct {
 // Allowance is what somebody has granted to an app.
 type Allowance struct {
 	Client Client
-	// Granted is all that was granted now, and New what of it the account had not granted to the app
-	// before.
+	// Granted is all that was granted now, and New what of it the account had not granted to the
+	// app before.
 	Granted auth.Permissions
 	New     []auth.Scope
 	At      time.Time

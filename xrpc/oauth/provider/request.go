@@ -356,9 +356,9 @@ func (q *request) extend(device string, now time.Time) {
 	}
 }
 
-// Requests are the authorization requests of a store. Pages of several steps keep a request open with
-// it, while somebody chooses a handle or fetches a phone. It needs no Provider, and is safe for
-// concurrent use by several processes.
+// Requests are the authorization requests of a store. Pages of several steps keep a request open
+// with it, while somebody chooses a handle or fetches a phone. It needs no Provider, and is safe
+// for concurrent use by several processes.
 type Requests struct {
 	// KV is that of the accounts' store.
 	KV storage.KV
@@ -366,10 +366,10 @@ type Requests struct {
 	Now func() time.Time
 }
 
-// Extend gives a request (Prompt.Request) five minutes from now on, to ten seconds, up to an hour in
-// all, since somebody has asked for a page of it, or sent a form, in a browser (Device.ID). A request
-// that is over, answered, or opened in another browser stays as it is, which is no error: the person
-// is told where the request goes on.
+// Extend gives a request (Prompt.Request) five minutes from now on, to ten seconds, up to an hour
+// in all, since somebody has asked for a page of it, or sent a form, in a browser (Device.ID). A
+// request that is over, answered, or opened in another browser stays as it is, which is no error:
+// the person is told where the request goes on.
 func (x Requests) Extend(ctx context.Context, device, id string) error {
 	now := time.Now
 	if x.Now != nil {

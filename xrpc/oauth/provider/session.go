@@ -19,8 +19,8 @@ import (
 // Lifetimes.
 const (
 	accessLife = 15 * time.Minute
-	// grace is how long what was replaced by a refresh is still good: the access token, and the refresh
-	// token for a client that did not get the answer.
+	// grace is how long what was replaced by a refresh is still good: the access token, and the
+	// refresh token for a client that did not get the answer.
 	grace = time.Minute
 	// challengeKept is how long a code challenge must not come again.
 	challengeKept = 24 * time.Hour
@@ -76,8 +76,8 @@ type accessToken struct {
 // maxUsed bounds how many tokens are in their grace.
 const maxUsed = 20
 
-// errVersion says that a session was stored by a version of this package that is not known, such as a
-// later one.
+// errVersion says that a session was stored by a version of this package that is not known, such as
+// a later one.
 var errVersion = errors.New("provider: a stored session has another version")
 
 func parseSession(doc []byte) (*session, error) {
@@ -134,9 +134,9 @@ func (x *session) accepts(id string, now time.Time) bool {
 	return slices.ContainsFunc(x.Old, func(t accessToken) bool { return t.ID == id && now.Unix() < t.Expires })
 }
 
-// raised ends all sessions, codes and grants of an account whose credentials change, or carries over
-// sessions and grants that are kept. What it does not see is void all the same, since it carries
-// another value of the counter.
+// raised ends all sessions, codes and grants of an account whose credentials change, or carries
+// over sessions and grants that are kept. What it does not see is void all the same, since it
+// carries another value of the counter.
 func raised(ctx context.Context, a account.Account, step *repo.Step, keep account.Kept) error {
 	for _, prefix := range []string{sessionPrefix, codePrefix, grantPrefix} {
 		for pair, err := range step.Keys(ctx, storage.Prefix(prefix)) {
@@ -153,8 +153,8 @@ func raised(ctx context.Context, a account.Account, step *repo.Step, keep accoun
 	return nil
 }
 
-// carryOver adds to a step that a session or grant is good under the next value of the counter, if it
-// was under the one before.
+// carryOver adds to a step that a session or grant is good under the next value of the counter, if
+// it was under the one before.
 func carryOver(step *repo.Step, prefix string, pair storage.KVPair, credentials int64) bool {
 	switch prefix {
 	case sessionPrefix:
@@ -180,8 +180,8 @@ func carryOver(step *repo.Step, prefix string, pair storage.KVPair, credentials 
 	return false
 }
 
-// maxSessions bounds the sessions of one account: beyond it, those that were renewed the longest ago
-// end.
+// maxSessions bounds the sessions of one account: beyond it, those that were renewed the longest
+// ago end.
 const maxSessions = 500
 
 // makeRoom adds to a step the end of old sessions, so that there is room for a new one.
@@ -210,8 +210,8 @@ type grant struct {
 	Scope       string    `json:"scope"`
 	Credentials int64     `json:"credentials"`
 	At          time.Time `json:"at"`
-	// Public: it was granted to what anybody can pretend to be. So it only says whether the account has
-	// granted something before, and nothing is granted again by it.
+	// Public: it was granted to what anybody can pretend to be. So it only says whether the account
+	// has granted something before, and nothing is granted again by it.
 	Public bool `json:"public,omitempty"`
 }
 
@@ -245,8 +245,9 @@ func readGrant(ctx context.Context, r storage.KVReader, clientID string) (*grant
 	return g, nil
 }
 
-// remember adds to a step what an account has granted, and returns what of it is new. What was asked
-// for and not granted is forgotten; what was granted before and not asked for this time stays.
+// remember adds to a step what an account has granted, and returns what of it is new. What was
+// asked for and not granted is forgotten; what was granted before and not asked for this time
+// stays.
 func remember(ctx context.Context, step *repo.Step, a account.Account, c client, asked, granted auth.Permissions, now time.Time) (news []auth.Scope, err error) {
 	public := !c.remembers()
 	before, err := readGrant(ctx, step, c.id)

@@ -27,7 +27,8 @@ func (p Published) Expand(ctx context.Context, include auth.Scope) ([]auth.Scope
 	grants, _ := set.Grants(id, audience)
 	scopes := make([]auth.Scope, 0, len(grants))
 	for _, g := range grants {
-		// A grant that is no scope says more than there can be, such as all methods of all services.
+		// A grant that is no scope says more than there can be, such as all methods of all
+		// services.
 		if s, err := auth.ParseScope(g.Scope()); err == nil {
 			scopes = append(scopes, s)
 		}
@@ -38,8 +39,8 @@ func (p Published) Expand(ctx context.Context, include auth.Scope) ([]auth.Scope
 // SetWords is implemented by Sets that know what permission sets say of themselves.
 type SetWords interface {
 	// Words returns the title and the description of a permission set, for an "include:" scope, in
-	// the first of the languages (BCP 47, the best first) that it has them in. Both are a stranger's
-	// words, and may be empty.
+	// the first of the languages (BCP 47, the best first) that it has them in. Both are a
+	// stranger's words, and may be empty.
 	Words(ctx context.Context, include auth.Scope, languages []string) (title, detail lexicon.Words, err error)
 }
 

@@ -43,7 +43,8 @@ type codeRecord struct {
 }
 
 // storeCode stores a code with an account, and what was granted. For one request there is one code.
-// news is what the app had not been granted before; nil if it was all granted, or the code was there.
+// news is what the app had not been granted before; nil if it was all granted, or the code was
+// there.
 func (p *Provider) storeCode(ctx context.Context, c client, id string, q *request, l login, granted auth.Permissions) (text string, news []auth.Scope, err error) {
 	secret := digest.MAC(p.secrets.code, id, string(l.DID))
 	key := codePrefix + digest.Hash(secret)
@@ -100,8 +101,8 @@ func (p *Provider) storeCode(ctx context.Context, c client, id string, q *reques
 	return secretText{l.DID, "c", secret}.String(codeText), news, err
 }
 
-// endCodes adds to a step that codes of an app are void. They stay as used ones, so that no form that
-// is sent once more brings them back.
+// endCodes adds to a step that codes of an app are void. They stay as used ones, so that no form
+// that is sent once more brings them back.
 func endCodes(ctx context.Context, step *repo.Step, clientID string) error {
 	for pair, err := range step.Keys(ctx, storage.Prefix(codePrefix)) {
 		if err != nil {
@@ -187,8 +188,8 @@ func (x *session) newToken(now time.Time) {
 // verdict is an error that a step is made for all the same: what it writes is part of it.
 type verdict struct{ err *Error }
 
-// update changes an account's OAuth state. fn returns a *verdict for an error that is to be answered
-// after the step has been made.
+// update changes an account's OAuth state. fn returns a *verdict for an error that is to be
+// answered after the step has been made.
 func (p *Provider) update(ctx context.Context, did syntax.DID, fn func(*account.Account, *repo.Step) (*verdict, error)) error {
 	var v *verdict
 	_, err := p.accounts.Update(ctx, account.Trusted(did), func(a *account.Account, step *repo.Step) (err error) {
@@ -324,8 +325,8 @@ type expansion struct {
 // setTimeout bounds how long a client waits for permission sets.
 const setTimeout = 5 * time.Second
 
-// lookUp resolves the permission sets of what is stored at a key of an account: before the step that
-// needs them, since nothing is to wait for the network there.
+// lookUp resolves the permission sets of what is stored at a key of an account: before the step
+// that needs them, since nothing is to wait for the network there.
 func (p *Provider) lookUp(ctx context.Context, did syntax.DID, key string) (out expansion, err error) {
 	err = p.accounts.View(ctx, account.Trusted(did), func(_ account.Account, r storage.KVReader) error {
 		doc, err := r.Get(ctx, key)
@@ -355,9 +356,9 @@ func (p *Provider) lookUp(ctx context.Context, did syntax.DID, key string) (out 
 }
 
 // refresh exchanges a refresh token for its successor. It is good once, and for a minute more gives
-// what it gave: a client may ask twice at the same time, or again if it did not get the answer. Both
-// need the client's key. A token that is shown later than that is in the hands of two who have the
-// key, so the session ends.
+// what it gave: a client may ask twice at the same time, or again if it did not get the answer.
+// Both need the client's key. A token that is shown later than that is in the hands of two who have
+// the key, so the session ends.
 //
 // The successor follows from the token and a salt by a MAC, so that it need not be stored.
 func (p *Provider) refresh(ctx context.Context, c client, as clientAuth, jkt string, in params) (any, error) {

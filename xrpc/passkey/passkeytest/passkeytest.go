@@ -1,5 +1,6 @@
 // Package passkeytest has an authenticator in software, for tests of pages and methods that take
-// passkeys (WebAuthn). It signs what it is asked to; its fields make it sign what a real one would not.
+// passkeys (WebAuthn). It signs what it is asked to; its fields make it sign what a real one would
+// not.
 package passkeytest
 
 import (

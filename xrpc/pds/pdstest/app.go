@@ -25,8 +25,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 )
 
-// App is an OAuth client. It has a site of its own in the network, with its metadata. It is safe for
-// concurrent use.
+// App is an OAuth client. It has a site of its own in the network, with its metadata. It is safe
+// for concurrent use.
 type App struct {
 	// ID is the client_id: where the metadata is.
 	ID string
@@ -80,8 +80,9 @@ func (n *Network) App(scope string, change ...func(document map[string]any)) *Ap
 	return a
 }
 
-// LoopbackApp returns an app on a person's device, to which browsers are sent back at redirect, an address
-// of 127.0.0.1. It is in no Network: it reaches servers by c, and asks them by [App.PushTo].
+// LoopbackApp returns an app on a person's device, to which browsers are sent back at redirect, an
+// address of 127.0.0.1. It is in no Network: it reaches servers by c, and asks them by
+// [App.PushTo].
 func LoopbackApp(c *http.Client, scope, redirect string) *App {
 	id := "http://localhost/?" + url.Values{"redirect_uri": {redirect}, "scope": {scope}}.Encode()
 	a := &App{ID: id, Redirect: redirect, Scope: scope, http: c, now: time.Now, nonces: make(map[string]string)}
@@ -131,8 +132,9 @@ type AppLogin struct {
 	state    string
 }
 
-// Push pushes an authorization request to a PDS. change has parameters in the place of those that the
-// app would send; empty ones are left out. The error is a *provider.Error if the server refuses.
+// Push pushes an authorization request to a PDS. change has parameters in the place of those that
+// the app would send; empty ones are left out. The error is a *provider.Error if the server
+// refuses.
 func (a *App) Push(ctx context.Context, p *PDS, change url.Values) (*AppLogin, error) {
 	return a.push(ctx, p.config.URL, p.Client, change)
 }
@@ -196,8 +198,8 @@ func (a *App) Login(as *Account) *AppSession {
 	return s
 }
 
-// LoginWith is Login in a browser, in which the account grants the scopes for which grant says true;
-// nil: all.
+// LoginWith is Login in a browser, in which the account grants the scopes for which grant says
+// true; nil: all.
 func (a *App) LoginWith(ctx context.Context, b *Browser, as *Account, grant func(scope string) bool) (*AppSession, error) {
 	l, err := a.Push(ctx, as.pds, url.Values{"login_hint": {string(as.Handle)}})
 	if err != nil {
@@ -213,8 +215,8 @@ func (a *App) LoginWith(ctx context.Context, b *Browser, as *Account, grant func
 	return l.Finish(ctx, p.URL)
 }
 
-// AppSession is a session of an app with an account. Its Client calls methods with it: each call has
-// a proof of the session's key. It renews no tokens by itself. It is safe for concurrent use.
+// AppSession is a session of an app with an account. Its Client calls methods with it: each call
+// has a proof of the session's key. It renews no tokens by itself. It is safe for concurrent use.
 type AppSession struct {
 	*xrpc.Client
 
@@ -285,8 +287,8 @@ func (s *AppSession) RoundTrip(r *http.Request) (*http.Response, error) {
 	})
 }
 
-// Prove adds the token to a request, and a proof with the last nonce that the server has told. It is
-// for requests that the Client does not make. A proof is good for one request.
+// Prove adds the token to a request, and a proof with the last nonce that the server has told. It
+// is for requests that the Client does not make. A proof is good for one request.
 func (s *AppSession) Prove(r *http.Request) error {
 	return s.app.sign(r, s.key, s.Tokens().Access)
 }

@@ -90,8 +90,8 @@ func (f *Form) filledBy(what string) (name string, readOnly bool) {
 	return "", false
 }
 
-// Values are the fields as they are sent if nobody changes them: without buttons, and boxes that are
-// not checked.
+// Values are the fields as they are sent if nobody changes them: without buttons, and boxes that
+// are not checked.
 func (f *Form) Values() url.Values {
 	v := make(url.Values)
 	for _, x := range f.Fields {
@@ -222,8 +222,8 @@ func (p *Page) read() {
 }
 
 // Consent opens the address at which an app asks to be let in, signs in as an account if the page
-// asks for that, to be remembered by the browser, and grants the scopes for which grant says true; nil: all. It returns the page that
-// comes then: at the app's address, or that of an error.
+// asks for that, to be remembered by the browser, and grants the scopes for which grant says true;
+// nil: all. It returns the page that comes then: at the app's address, or that of an error.
 func (b *Browser) Consent(address string, as *Account, grant func(scope string) bool) (*Page, error) {
 	p, err := b.Open(address)
 	server := ""

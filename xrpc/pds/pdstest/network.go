@@ -104,8 +104,8 @@ func (n *Network) ClientFrom(addr string) *http.Client {
 	return &http.Client{Transport: t}
 }
 
-// DialFrom returns a function that connects to the sites of the network from an address, which servers
-// see. They speak HTTP without TLS at the other end.
+// DialFrom returns a function that connects to the sites of the network from an address, which
+// servers see. They speak HTTP without TLS at the other end.
 func (n *Network) DialFrom(addr string) func(ctx context.Context, network, hostport string) (net.Conn, error) {
 	from := &net.TCPAddr{IP: net.ParseIP(addr), Port: 40000}
 	if from.IP == nil {

@@ -148,8 +148,8 @@ func (s *Service) getFeed(w http.ResponseWriter, r *xrpc.Request, p getFeedParam
 	if err != nil {
 		return err
 	}
-	// Apps name the AppView in both, as the official server wants it, and as permission sets do that
-	// inherit an audience: they cannot know the generators of all feeds.
+	// Apps name the AppView in both, as the official server wants it, and as permission sets do
+	// that inherit an audience: they cannot know the generators of all feeds.
 	if err := r.Demand(auth.Call(string(r.NSID), to.Ref()), auth.Call(getFeedSkeleton, to.Ref())); err != nil {
 		return err
 	}

@@ -84,8 +84,8 @@ func (p *Pages) changeEmail(c *call) error {
 	return c.Show("newemail", v)
 }
 
-// sendChange sends the code that a change of the address needs, or of what it is used for. None goes to
-// an address that is not confirmed.
+// sendChange sends the code that a change of the address needs, or of what it is used for. None
+// goes to an address that is not confirmed.
 func (p *Pages) sendChange(c *call) error {
 	sent, err := p.service.RequestEmailChange(c.Context(), c.who)
 	if err == nil && !sent {

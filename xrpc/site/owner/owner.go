@@ -19,9 +19,9 @@ import (
 
 // Config configures Pages. Site and Service are required.
 type Config struct {
-	// Site is the site that the pages belong to. Its Limit is asked about "account" for each form, and
-	// besides about "handle", "handle-change", "email-change", "mail" and "passkey" for those that cost more
-	// or tell more, and about the pages "account-data" and "export".
+	// Site is the site that the pages belong to. Its Limit is asked about "account" for each form,
+	// and besides about "handle", "handle-change", "email-change", "mail" and "passkey" for those
+	// that cost more or tell more, and about the pages "account-data" and "export".
 	Site *site.Site
 	// Service changes accounts: server.Service is one.
 	Service Service
@@ -54,8 +54,8 @@ type Service interface {
 	Activate(ctx context.Context, who account.Caller) error
 }
 
-// OAuth are the sessions of apps. It must be safe for concurrent use. Its methods are those of
-// [provider.Apps].
+// OAuth lists and ends sessions of apps. It must be safe for concurrent use. [provider.Apps]
+// implements it and documents the methods.
 type OAuth interface {
 	Sessions(ctx context.Context, who account.Caller) ([]provider.Session, error)
 	EndClient(ctx context.Context, who account.Caller, clientID string) error
@@ -224,8 +224,8 @@ func (p *Pages) handler(x page) site.Handler {
 	return h
 }
 
-// askSignIn leads to the page to sign in, and from there back to a page of an account. A script is told
-// that its page must be opened anew.
+// askSignIn leads to the page to sign in, and from there back to a page of an account. A script is
+// told that its page must be opened anew.
 func (p *Pages) askSignIn(c *site.Call, did syntax.DID, x page) error {
 	if x.fetch != nil {
 		return site.ErrSignedOut

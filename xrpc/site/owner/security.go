@@ -117,8 +117,8 @@ func (p *Pages) changeAuthenticator(c *call) error {
 	return c.Show("authenticator", v)
 }
 
-// confirmApp ends the enrolment of an app by a code that it shows. Whoever has no recovery codes yet
-// gets some.
+// confirmApp ends the enrolment of an app by a code that it shows. Whoever has no recovery codes
+// yet gets some.
 func (p *Pages) confirmApp(c *call, v *view) error {
 	v.Name, v.Sent = site.Short(strings.TrimSpace(c.Form.Get("name")), 256), true
 	_, err := p.credentials.ConfirmApp(c.Context(), c.who, v.Name, strings.TrimSpace(c.Form.Get("code")))

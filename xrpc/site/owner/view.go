@@ -77,7 +77,8 @@ type browser struct {
 
 // app is an app that the account has let in.
 type app struct {
-	// ID is its client_id; Host what people are shown of it, empty for a program on their own device.
+	// ID is its client_id; Host what people are shown of it, empty for a program on their own
+	// device.
 	ID, Host            string
 	Created, Used, Ends time.Time
 	May                 []pages.Permission

@@ -16,8 +16,9 @@ var (
 	localLink = regexp.MustCompile(`href="#([^"]*)"`)
 )
 
-// Accessible checks that a page in a language has what a screen reader needs, no script and no style
-// of its own, all its messages, and tags that match. name is what the page is called in errors.
+// Accessible checks that a page in a language has what a screen reader needs, no script and no
+// style of its own, all its messages, and tags that match. name is what the page is called in
+// errors.
 func Accessible(t *testing.T, name, lang, text string) {
 	t.Helper()
 	// The one script that a page may have.

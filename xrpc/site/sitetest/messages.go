@@ -1,5 +1,5 @@
-// Package sitetest holds packages of pages to what all pages must be: complete in every language, and
-// good for people who hear them. Its Tab is a browser of which a test sees everything.
+// Package sitetest holds packages of pages to what all pages must be: complete in every language,
+// and good for people who hear them. Its Tab is a browser of which a test sees everything.
 package sitetest
 
 import (

@@ -164,8 +164,8 @@ func (a Answer) Title() string {
 	return html.UnescapeString(title)
 }
 
-// Submit sends the form of the last page for a path, with changes, and follows redirects. A nil value
-// leaves a field out.
+// Submit sends the form of the last page for a path, with changes, and follows redirects. A nil
+// value leaves a field out.
 func (b *Tab) Submit(action string, change url.Values, header ...string) Answer {
 	b.T.Helper()
 	in := b.Last.Fields(action)

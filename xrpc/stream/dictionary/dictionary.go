@@ -1,12 +1,12 @@
-// Package dictionary compresses the messages of event streams with zstd (RFC 8878), each to a frame of
-// its own, with a dictionary that both sides know.
+// Package dictionary compresses the messages of event streams with zstd (RFC 8878), each to a frame
+// of its own, with a dictionary that both sides know.
 //
-// Messages are short, and like each other: with a dictionary of what they have in common, they take a
-// third to a quarter of the bytes, and without one, hardly less than uncompressed. Each client of
+// Messages are short, and like each other: with a dictionary of what they have in common, they take
+// a third to a quarter of the bytes, and without one, hardly less than uncompressed. Each client of
 // Jetstream's version 1 has Jetstream's own dictionary built in, and knows no other. Operators who
-// want to send with it get the file from there and give it to [Parse]; [Plain] makes frames that need
-// none, which those clients read too. Clients of version 2 ask for the dictionary, so that it can
-// be any: [Train] makes one of messages.
+// want to send with it get the file from there and give it to [Parse]; [Plain] makes frames that
+// need none, which those clients read too. Clients of version 2 ask for the dictionary, so that it
+// can be any: [Train] makes one of messages.
 //
 // It is a package of its own so that programs which do not compress need no zstd.
 package dictionary
@@ -41,8 +41,8 @@ type Dictionary struct {
 	enc *zstd.Encoder
 }
 
-// Parse reads a dictionary in the format of zstd, with a number other than 0. It keeps raw, which must
-// not be changed afterwards.
+// Parse reads a dictionary in the format of zstd, with a number other than 0. It keeps raw, which
+// must not be changed afterwards.
 func Parse(raw []byte) (*Dictionary, error) {
 	switch {
 	case len(raw) > MaxSize:
@@ -61,7 +61,7 @@ func Parse(raw []byte) (*Dictionary, error) {
 	return d, d.open(zstd.WithEncoderDict(raw))
 }
 
-// Plain returns what compresses without a dictionary. Its ID is 0.
+// Plain returns a Dictionary with no contents, which compresses as zstd alone does. Its ID is 0.
 func Plain() *Dictionary {
 	d := &Dictionary{}
 	if err := d.open(); err != nil {
@@ -99,10 +99,10 @@ const (
 	MaxSamples = 32 << 20
 )
 
-// Train makes a dictionary of about size bytes (0: 64 KiB) out of messages, of which there should be
-// some thousands. The number must be one that none of the server's earlier dictionaries has; those from
-// 32,768 to 2^31-1 are for private use. It takes some seconds, and memory of several times the
-// messages.
+// Train makes a dictionary of about size bytes (0: 64 KiB) out of messages, of which there should
+// be some thousands. The number must be one that none of the server's earlier dictionaries has;
+// those from 32,768 to 2^31-1 are for private use. It takes some seconds, and memory of several
+// times the messages.
 func Train(id uint32, messages [][]byte, size int) ([]byte, error) {
 	if size == 0 {
 		size = 64 << 10

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// An agent does one thing at a time. What it is to do waits in its mailbox; while there is something,
-// a goroutine works on it, and else the agent sleeps: it is a file, and nothing runs.
+// An agent does one thing at a time. What it is to do waits in its mailbox; while there is
+// something, a goroutine works on it, and else the agent sleeps: it is a file, and nothing runs.
 //
 // The mailbox is in memory. It is lost when the agent is killed, and that does no harm: a job stays
 // in the queue until it is done, an alarm is called until it has been answered, and what the agent
@@ -99,8 +99,8 @@ func (a *Agent) next() item {
 	return it
 }
 
-// Kill ends what the agent does, at whatever point, and empties its mailbox. It is down for a moment,
-// and then goes on.
+// Kill ends what the agent does, at whatever point, and empties its mailbox. It is down for a
+// moment, and then goes on.
 func (a *Agent) Kill() { a.kill(rest) }
 
 func (a *Agent) kill(down time.Duration) {

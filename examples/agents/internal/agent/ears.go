@@ -25,8 +25,8 @@ type Notice struct {
 
 func (n Notice) ref() lex.Ref { return lex.NewRef(n.From, n.Collection, n.RKey, n.CID) }
 
-// ears read the relay's log, once for all agents, and put into each mailbox what concerns its agent.
-// So an agent that nothing concerns sleeps through everything.
+// ears read the relay's log, once for all agents, and put into each mailbox what concerns its
+// agent. So an agent that nothing concerns sleeps through everything.
 type ears struct {
 	g *Group
 

@@ -6,9 +6,10 @@
 //	hear.go  it hears a result of a task of its own: it accepts the first one
 //	hear.go  it hears a message: it opens it, and remembers the text
 //
-// Whatever is killed at whatever moment, a transaction has happened or not, and what led to it comes
-// again until it has: the alarm is called again, the job is leased again, the log is read again from
-// the position in the memory. That is all of the crash safety; nothing is repaired at a start.
+// Whatever is killed at whatever moment, a transaction has happened or not, and what led to it
+// comes again until it has: the alarm is called again, the job is leased again, the log is read
+// again from the position in the memory. That is all of the crash safety; nothing is repaired at a
+// start.
 package agent
 
 import (

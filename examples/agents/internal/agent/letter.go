@@ -16,10 +16,11 @@ import (
 	"github.com/pdskit/pdskit/storage/sealed"
 )
 
-// Messages to one agent are encrypted with HPKE (RFC 9180): DHKEM(X25519, HKDF-SHA256), HKDF-SHA256,
-// AES-256-GCM. The context binds a message to its writer, its reader and its record key, so nobody
-// can show it as their own, or as another one, in a record of theirs. The text is padded, so its
-// length tells little. HPKE here does not sign: the commit of the writer's repository does that.
+// Messages to one agent are encrypted with HPKE (RFC 9180): DHKEM(X25519, HKDF-SHA256),
+// HKDF-SHA256, AES-256-GCM. The context binds a message to its writer, its reader and its record
+// key, so nobody can show it as their own, or as another one, in a record of theirs. The text is
+// padded, so its length tells little. HPKE here does not sign: the commit of the writer's
+// repository does that.
 
 var kem = hpke.DHKEM(ecdh.X25519())
 

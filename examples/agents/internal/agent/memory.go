@@ -45,8 +45,8 @@ func sealMemory(box *sealed.Box, did syntax.DID, m *Memory) (storage.KVWrite, er
 	return storage.KVWrite{Key: statePlace, Value: box.Seal(place(did, statePlace), b)}, err
 }
 
-// ReadMemory opens the memory of an agent in a snapshot of its repository. It also returns the value
-// as it is stored, for the precondition of a change.
+// ReadMemory opens the memory of an agent in a snapshot of its repository. It also returns the
+// value as it is stored, for the precondition of a change.
 func ReadMemory(ctx context.Context, box *sealed.Box, did syntax.DID, r storage.Reader) (m Memory, stored []byte, err error) {
 	if stored, err = r.Get(ctx, statePlace); err != nil {
 		return m, nil, err
@@ -69,8 +69,8 @@ func (a *Agent) Memory(ctx context.Context) (m Memory, err error) {
 
 // change is the one way in which an agent changes anything: records, jobs, alarm and memory in one
 // transaction. fn gets the present memory, changes it, and returns what goes along. That the memory
-// is still the present one is a precondition of the transaction: if it is not, as when the agent was
-// killed in the middle of another change that has happened all the same, fn is called again.
+// is still the present one is a precondition of the transaction: if it is not, as when the agent
+// was killed in the middle of another change that has happened all the same, fn is called again.
 func (a *Agent) change(ctx context.Context, fn func(m *Memory, r storage.Reader) (repo.Batch, error)) error {
 	repos := a.g.host.Repos
 	var err error
@@ -120,8 +120,8 @@ func orNothing(err error) error {
 	return err
 }
 
-// remember adds the notes of an answer. The oldest names go when there are too many, in the order of
-// the alphabet, which is as good as any.
+// remember adds the notes of an answer. The oldest names go when there are too many, in the order
+// of the alphabet, which is as good as any.
 func (m *Memory) remember(notes map[string]string, most int) {
 	if m.Notes == nil {
 		m.Notes = make(map[string]string)

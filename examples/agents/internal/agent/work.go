@@ -160,9 +160,9 @@ func (a *Agent) deliver(b *repo.Batch, m *Memory, letterKey []byte, result lex.R
 	return a.post(b, m, answer.Tasks, &result.Task)
 }
 
-// bury looks at dead jobs. What no agent has done after all attempts has failed, and that is a result
-// too: the author of the task writes it and accepts it. So no task is ever without an end. The newest
-// dead jobs are kept for people to look at.
+// bury looks at dead jobs. What no agent has done after all attempts has failed, and that is a
+// result too: the author of the task writes it and accepts it. So no task is ever without an end.
+// The newest dead jobs are kept for people to look at.
 func (g *Group) bury(ctx context.Context) error {
 	var settled []string // the oldest first
 	for dead, err := range g.host.Queue.DeadJobs(ctx) {

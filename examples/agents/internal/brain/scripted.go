@@ -13,9 +13,9 @@ import (
 	"unicode"
 )
 
-// Scripted is a brain without a model: what it says follows from the request alone. Its planner goes
-// through a list of questions about the coast; its workers count, summarise, draw, recall and split
-// tasks. Two kinds are there to show what goes wrong: "fragile" fails at the first attempt,
+// Scripted is a brain without a model: what it says follows from the request alone. Its planner
+// goes through a list of questions about the coast; its workers count, summarise, draw, recall and
+// split tasks. Two kinds are there to show what goes wrong: "fragile" fails at the first attempt,
 // "impossible" at every one.
 type Scripted struct {
 	// Pace is how long a thought takes about: half of it to one and a half. 0: no time.

@@ -1,14 +1,15 @@
 // Package check proves, from what is in a directory of agents, the two sentences that the example
 // makes:
 //
-//   - no task is lost: each has an accepted result, or is in the hands of something that leads to one;
+//   - no task is lost: each has an accepted result, or is in the hands of something that leads to
+//     one;
 //   - none is done twice in effect: each has one accepted result at most, and what the agents have
 //     counted in their memories is what is in their repositories.
 //
 // It also checks what these rest on: that every repository is sound and signed with the key of its
 // author's DID document, that blobs have their bytes, that memories can be opened, that the relay
-// agrees with the repositories, that no job is left in an outbox, and that the index is what a new one
-// would be.
+// agrees with the repositories, that no job is left in an outbox, and that the index is what a new
+// one would be.
 package check
 
 import (
@@ -33,8 +34,8 @@ type Report struct {
 	Agents, Tasks, Done, Failed int
 	Messages, Observations      int
 	Dead                        int // jobs that were given up
-	// Problems break one of the promises. There are none in a directory whose process was killed, at
-	// whatever moment.
+	// Problems break one of the promises. There are none in a directory whose process was killed,
+	// at whatever moment.
 	Problems []string
 	// Pending is what was not finished when the process ended. It goes on when it is started again.
 	Pending []string

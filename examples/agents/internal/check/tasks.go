@@ -106,7 +106,8 @@ func (c *checker) tasks(context.Context) error {
 	return nil
 }
 
-// task checks a task. An acceptance has the record key of the task, so there is never more than one.
+// task checks a task. An acceptance has the record key of the task, so there is never more than
+// one.
 func (c *checker) task(did syntax.DID, path, cid string) {
 	c.Tasks++
 	uri := "at://" + string(did) + "/" + path

@@ -12,9 +12,9 @@ import (
 )
 
 // Account returns the DID of the account with a handle. If there is none, it makes the account: a
-// key, a did:plc that names the key, and a repository. What first returns for the new DID is written
-// in the transaction that makes the repository, so an account has its first records and secrets, or
-// it does not exist. A crash before that leaves a DID that nobody uses.
+// key, a did:plc that names the key, and a repository. What first returns for the new DID is
+// written in the transaction that makes the repository, so an account has its first records and
+// secrets, or it does not exist. A crash before that leaves a DID that nobody uses.
 func (h *Host) Account(ctx context.Context, handle syntax.Handle, first func(syntax.DID) (repo.Batch, error)) (syntax.DID, error) {
 	a, err := h.Accounts.Account(ctx, syntax.AtIdentifier(handle))
 	if err == nil || !errors.Is(err, account.ErrNotFound) {

@@ -12,8 +12,8 @@ import (
 )
 
 // Relay is how agents hear each other: it verifies every commit against the DID document of its
-// author, and passes it on in one order. Here it reads one host, in the process; AddHost would bring
-// in others, and nothing else would change.
+// author, and passes it on in one order. Here it reads one host, in the process; AddHost would
+// bring in others, and nothing else would change.
 type Relay struct {
 	Relay *relay.Relay
 	db    *sqlite.DB

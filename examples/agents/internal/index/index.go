@@ -1,10 +1,10 @@
-// Package index keeps the records of all agents in SQLite: rows to show and count, and a search over
-// their words and their meaning (storage/search) in the same transactions.
+// Package index keeps the records of all agents in SQLite: rows to show and count, and a search
+// over their words and their meaning (storage/search) in the same transactions.
 //
-// It is fed from the relay's log (repo/follow): each event is carried out in one transaction together
-// with the position in the log. So each takes effect exactly once, and the index can be deleted at any
-// time: it is built again. The rows are a function of the records alone, whatever the order in which
-// they came, which package check compares.
+// It is fed from the relay's log (repo/follow): each event is carried out in one transaction
+// together with the position in the log. So each takes effect exactly once, and the index can be
+// deleted at any time: it is built again. The rows are a function of the records alone, whatever
+// the order in which they came, which package check compares.
 package index
 
 import (
@@ -39,8 +39,8 @@ CREATE INDEX IF NOT EXISTS tasks_state ON tasks (state);
 CREATE INDEX IF NOT EXISTS tasks_new ON tasks (rkey);
 CREATE TABLE IF NOT EXISTS progress (about TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;`
 
-// Embedding makes the vectors. It knows no language: texts with common words are near to each other.
-// A model's Embedder may take its place.
+// Embedding makes the vectors. It knows no language: texts with common words are near to each
+// other. A model's Embedder may take its place.
 const Embedding = search.Hashing(512)
 
 // Index is an index in a file. It is safe for concurrent use.
@@ -185,8 +185,8 @@ func (x *Index) CaughtUp(ctx context.Context) (bool, error) {
 	return seq >= newest, err
 }
 
-// Load puts in all records of a repository. It is for an index that is compared with another one, and
-// follows no log.
+// Load puts in all records of a repository. It is for an index that is compared with another one,
+// and follows no log.
 func (x *Index) Load(ctx context.Context, did syntax.DID, r storage.Reader) error {
 	return x.transact(ctx, func(tx *sql.Tx) error {
 		for rec, err := range r.Records(ctx, storage.Range{}) {

@@ -13,9 +13,9 @@ import (
 	"github.com/pdskit/pdskit/repo/follow"
 )
 
-// live keeps open pages up to date. There are two kinds of events: what came over the relay, whose id
-// is its number in the relay's log, and the state of everything else, of which a page needs only the
-// newest. A page that comes back says the last number that it has, and gets what it has missed.
+// live keeps open pages up to date. There are two kinds of events: what came over the relay, whose
+// id is its number in the relay's log, and the state of everything else, of which a page needs only
+// the newest. A page that comes back says the last number that it has, and gets what it has missed.
 //
 // A page is a position in a window of the newest events, so nothing grows with slow pages.
 type live struct {
@@ -86,8 +86,8 @@ func (l *live) wake() {
 	l.news = make(chan struct{})
 }
 
-// read adds what comes over the relay to the window. Numbers in the log are not less than the time in
-// microseconds, so the past minutes can be found by it.
+// read adds what comes over the relay to the window. Numbers in the log are not less than the time
+// in microseconds, so the past minutes can be found by it.
 func (l *live) read(ctx context.Context) {
 	log := l.s.cfg.Host.Relay.Log()
 	l.mu.Lock()

@@ -1,6 +1,6 @@
 // Package web shows what the agents do: one page that is kept up to date by server-sent events, and
-// four buttons. There is no login, so it listens on this machine only, and takes orders from its own
-// page only.
+// four buttons. There is no login, so it listens on this machine only, and takes orders from its
+// own page only.
 package web
 
 import (

@@ -23,8 +23,8 @@ func (b Block) Key() string { return strings.TrimSuffix(b.Page, ".md") + "/" + b
 
 var marker = regexp.MustCompile(`^<!-- (run|not run): (.+) -->$`)
 
-// readGuide reads the code of all pages: indented lines, after a comment that names them or says why they
-// are not run. The table of contents has commands for developers, and is left out.
+// readGuide reads the code of all pages: indented lines, after a comment that names them or says
+// why they are not run. The table of contents has commands for developers, and is left out.
 func readGuide(guide fs.FS) (list []Block, err error) {
 	pages, err := fs.Glob(guide, "*.md")
 	if err != nil {
@@ -90,8 +90,8 @@ func readPage(page, text string) (list []Block, err error) {
 
 var nameOfBlock = regexp.MustCompile(`^[a-z][a-z-]*$`)
 
-// Names are what a reader of the guide puts in place of its examples. It is the only change that is made
-// to the text of a command.
+// Names are what a reader of the guide puts in place of its examples. It is the only change that is
+// made to the text of a command.
 type Names map[string]string
 
 // Apply puts the names in, the longest ones first.

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// DNS is the whole of the names that there are: addresses, also for all names below "*.NAME", and texts.
-// It is safe for concurrent use.
+// DNS is the whole of the names that there are: addresses, also for all names below "*.NAME", and
+// texts. It is safe for concurrent use.
 type DNS struct {
 	mu        sync.Mutex
 	addresses map[string]netip.Addr

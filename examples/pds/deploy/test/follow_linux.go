@@ -14,9 +14,9 @@ import (
 
 const pebble = "github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.3"
 
-// Follow runs the commands of the guide of a checkout. If something is missing on this machine, it says
-// what, and does nothing. built is a folder for what is built first, which is used again if it is there;
-// empty: a temporary one.
+// Follow runs the commands of the guide of a checkout. If something is missing on this machine, it
+// says what, and does nothing. built is a folder for what is built first, which is used again if it
+// is there; empty: a temporary one.
 func Follow(root, built string, verbose bool) (missing string, err error) {
 	if missing := lacks(); missing != "" {
 		return missing, nil
@@ -70,8 +70,8 @@ func lacks() string {
 	return ""
 }
 
-// build makes what the guide starts from: a release, in dir/release; and the programs of the network, in
-// dir/tools.
+// build makes what the guide starts from: a release, in dir/release; and the programs of the
+// network, in dir/tools.
 func build(root, dir string) error {
 	tools := filepath.Join(dir, "tools")
 	if err := os.MkdirAll(tools, 0o755); err != nil {

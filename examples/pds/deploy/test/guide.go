@@ -91,8 +91,8 @@ func (h *Host) All(keys ...string) error {
 	return nil
 }
 
-// Eventually runs a block again and again for a minute, until it succeeds: relays come back some seconds
-// after a server has been restarted, for instance.
+// Eventually runs a block again and again for a minute, until it succeeds: relays come back some
+// seconds after a server has been restarted, for instance.
 func (h *Host) Eventually(key string) error {
 	return retry(time.Minute, func() error { return h.All(key) })
 }

@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// Machine is one whose commands run in a network, a mount and a process namespace of its own, below an
-// overlay of this machine's files: what is written there is gone in the end.
+// Machine is one whose commands run in a network, a mount and a process namespace of its own, below
+// an overlay of this machine's files: what is written there is gone in the end.
 type Machine struct {
 	Name, Address string
 	cmd           *exec.Cmd
@@ -172,7 +172,8 @@ func machineStage(args []string) error {
 	}
 }
 
-// root makes the overlay the root of this process, with folders of its own for what is not to be kept.
+// root makes the overlay the root of this process, with folders of its own for what is not to be
+// kept.
 func root(dir string) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return err

@@ -53,8 +53,8 @@ func (g *Guide) follow(ctx context.Context) *Relay {
 	return r
 }
 
-// Sees waits until the relay passes on a post of an account. Whatever else it has passed on before is
-// forgotten.
+// Sees waits until the relay passes on a post of an account. Whatever else it has passed on before
+// is forgotten.
 func (r *Relay) Sees(did string) error {
 	limit := time.After(2 * time.Minute)
 	for {

@@ -22,9 +22,10 @@ import (
 // runnerSocket is where "systemctl" and "journalctl" of a machine reach its runner.
 const runnerSocket = "/run/guide.sock"
 
-// Runner stands in for systemd on a machine: it starts what unit files say, as the user that they name,
-// with their environment, capabilities, folders and umask; waits for READY=1 of a Type=notify; and starts
-// again what ends by itself. It bounds no memory, hides no files, and its timers do not go off.
+// Runner stands in for systemd on a machine: it starts what unit files say, as the user that they
+// name, with their environment, capabilities, folders and umask; waits for READY=1 of a
+// Type=notify; and starts again what ends by itself. It bounds no memory, hides no files, and its
+// timers do not go off.
 type Runner struct {
 	mu       sync.Mutex
 	services map[string]*service

@@ -83,7 +83,8 @@ func (m *Mailbox) session(c net.Conn) {
 // mailCode is what people copy from mail.
 var mailCode = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
 
-// Wait waits for a message to an address, after the first n ones, and returns the text of the newest.
+// Wait waits for a message to an address, after the first n ones, and returns the text of the
+// newest.
 func (m *Mailbox) Wait(to string, n int) (string, error) {
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		m.mu.Lock()

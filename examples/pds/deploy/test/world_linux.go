@@ -25,8 +25,8 @@ import (
 	"github.com/pdskit/pdskit/identity/plctest"
 )
 
-// Addresses look public, since servers refuse to call private ones for strangers. Nothing of them leads
-// out of the namespace.
+// Addresses look public, since servers refuse to call private ones for strangers. Nothing of them
+// leads out of the namespace.
 const (
 	worldAddress = "11.0.0.1"
 	relayAddress = worldAddress + ":2470"
@@ -127,8 +127,8 @@ func (w *World) Close() {
 	}
 }
 
-// acme starts Pebble, a certificate authority that speaks ACME and looks at ports 80 and 443 as a public
-// one does, and trusts its root.
+// acme starts Pebble, a certificate authority that speaks ACME and looks at ports 80 and 443 as a
+// public one does, and trusts its root.
 func (w *World) acme() error {
 	chain, key, err := w.CA.Files("acme-v02.api.letsencrypt.org", worldAddress)
 	if err != nil {

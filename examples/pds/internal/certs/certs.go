@@ -265,8 +265,8 @@ func (c *Certs) event(e Event) {
 	}
 }
 
-// isTold reports whether a failure was told just now. One is heard of twice: in the authority's words, which
-// may leave out the name, and from whoever waits for the certificate.
+// isTold reports whether a failure was told just now. One is heard of twice: in the authority's
+// words, which may leave out the name, and from whoever waits for the certificate.
 func (c *Certs) isTold(e Event, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

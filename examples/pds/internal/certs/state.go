@@ -35,7 +35,8 @@ const (
 	maxState  = 8 << 10
 )
 
-// ReadState reads the state from a folder. That of a server that has asked for no certificate yet is zero.
+// ReadState reads the state from a folder. That of a server that has asked for no certificate yet
+// is zero.
 func ReadState(dir string) (s State, err error) {
 	f, err := os.Open(filepath.Join(dir, stateFile))
 	if errors.Is(err, fs.ErrNotExist) {

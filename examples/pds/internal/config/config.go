@@ -38,28 +38,30 @@ type Config struct {
 	ServiceDID syntax.DID
 	// DataDirectory holds all data. PDS_DATA_DIRECTORY, default ./pds-data.
 	DataDirectory string
-	// DatabaseURL is the connection string of the PostgreSQL database that has accounts, repositories
-	// and events instead of a file in the data directory. PDS_DATABASE_URL; empty: SQLite.
+	// DatabaseURL is the connection string of the PostgreSQL database that has accounts,
+	// repositories and events instead of a file in the data directory. PDS_DATABASE_URL; empty:
+	// SQLite.
 	DatabaseURL string
-	// NodeID names this process among those that share the database, PDS_NODE_ID; default: the name of
-	// the machine, and something random. NodeLease is for how long one leads that does not answer,
-	// PDS_NODE_LEASE_MS, default 15 seconds.
+	// NodeID names this process among those that share the database, PDS_NODE_ID; default: the name
+	// of the machine, and something random. NodeLease is for how long one leads that does not
+	// answer, PDS_NODE_LEASE_MS, default 15 seconds.
 	NodeID    string
 	NodeLease time.Duration
-	// DrainDelay is how long the server goes on after a signal to end, with status 503 as its health,
-	// until load balancers have noticed; DrainTimeout bounds how long requests may take then. In
-	// milliseconds: PDS_SHUTDOWN_DELAY_MS, default 0; PDS_SHUTDOWN_TIMEOUT_MS, default 5 seconds.
+	// DrainDelay is how long the server goes on after a signal to end, with status 503 as its
+	// health, until load balancers have noticed; DrainTimeout bounds how long requests may take
+	// then. In milliseconds: PDS_SHUTDOWN_DELAY_MS, default 0; PDS_SHUTDOWN_TIMEOUT_MS, default 5
+	// seconds.
 	DrainDelay, DrainTimeout time.Duration
 	// BlobDirectory holds the blobs. PDS_BLOBSTORE_DISK_LOCATION; default ("") the
 	// folder pds.sqlite.blobs in the data directory.
 	BlobDirectory string
-	// BackupS3 is how "pds backup s3://BUCKET/PREFIX" reaches a store of objects: by PDS_BACKUP_S3_ENDPOINT,
-	// _REGION, _FORCE_PATH_STYLE, _ACCESS_KEY_ID and _SECRET_ACCESS_KEY, or, if there are no such
-	// credentials, as S3. Its Bucket is empty.
+	// BackupS3 is how "pds backup s3://BUCKET/PREFIX" reaches a store of objects: by
+	// PDS_BACKUP_S3_ENDPOINT, _REGION, _FORCE_PATH_STYLE, _ACCESS_KEY_ID and _SECRET_ACCESS_KEY,
+	// or, if there are no such credentials, as S3. Its Bucket is empty.
 	BackupS3 s3.Config
 	// S3 is the bucket that has the blobs instead. PDS_BLOBSTORE_S3_BUCKET, _REGION, _ENDPOINT,
-	// _FORCE_PATH_STYLE, _ACCESS_KEY_ID, _SECRET_ACCESS_KEY, _UPLOAD_TIMEOUT_MS, _REQUEST_TIMEOUT_MS.
-	// Zero: blobs are on disk.
+	// _FORCE_PATH_STYLE, _ACCESS_KEY_ID, _SECRET_ACCESS_KEY, _UPLOAD_TIMEOUT_MS,
+	// _REQUEST_TIMEOUT_MS. Zero: blobs are on disk.
 	S3 s3.Config
 	// KeepDeleted is for how long the bucket keeps blobs that were deleted, so that a backup from
 	// before can be restored. PDS_BLOBSTORE_S3_KEEP_DELETED_MS, default 7 days.
@@ -132,9 +134,9 @@ type Config struct {
 	Backfill time.Duration
 	// Crawlers are the relays that are told of the server. PDS_CRAWLERS, default none.
 	Crawlers []string
-	// Jetstream serves events as JSON besides. PDS_JETSTREAM, default false. JetstreamDictionary and
-	// JetstreamDictionaryV2 are files with the dictionaries of version 1 and 2 for compression with
-	// zstd. PDS_JETSTREAM_DICTIONARY, default none: version 1 is compressed without one;
+	// Jetstream serves events as JSON besides. PDS_JETSTREAM, default false. JetstreamDictionary
+	// and JetstreamDictionaryV2 are files with the dictionaries of version 1 and 2 for compression
+	// with zstd. PDS_JETSTREAM_DICTIONARY, default none: version 1 is compressed without one;
 	// PDS_JETSTREAM_V2_DICTIONARY, default none: version 2 is not compressed.
 	Jetstream                                  bool
 	JetstreamDictionary, JetstreamDictionaryV2 string
@@ -147,8 +149,8 @@ type Config struct {
 	// "127.0.0.1:2590". PDS_METRICS_ADDRESS, default none.
 	Metrics string
 
-	// UpdateFeed is asked once a day whether there is a newer version. PDS_UPDATE_CHECK: false, the default;
-	// true for the project's list of releases; or the address of another one.
+	// UpdateFeed is asked once a day whether there is a newer version. PDS_UPDATE_CHECK: false, the
+	// default; true for the project's list of releases; or the address of another one.
 	UpdateFeed string
 
 	// AdminPages are the administrator's pages at /admin. PDS_ADMIN_PAGES, default true.
@@ -162,7 +164,8 @@ type Config struct {
 	ContactEmail                                       string
 	// Colour is that of buttons, "#1d4ed8". PDS_PRIMARY_COLOR, default that of package site.
 	Colour string
-	// TrustedApps are the client_ids of apps that the operator vouches for. PDS_OAUTH_TRUSTED_CLIENTS.
+	// TrustedApps are the client_ids of apps that the operator vouches for.
+	// PDS_OAUTH_TRUSTED_CLIENTS.
 	TrustedApps []string
 
 	// EnvFile is the environment file that was read, if there is one. Load does not know it.
@@ -375,7 +378,8 @@ func (r *reader) s3() s3.Config {
 	return c
 }
 
-// backupUpload is how long the upload of a database to a backup may take, as long as it makes progress.
+// backupUpload is how long the upload of a database to a backup may take, as long as it makes
+// progress.
 const backupUpload = 24 * time.Hour
 
 // backupS3 is how a store of objects for backups is reached.

@@ -45,7 +45,8 @@ func Environment(process []string, named string) (env map[string]string, file st
 	return env, file, nil
 }
 
-// Override sets the variables of an environment to those of a file. An empty value removes a variable.
+// Override sets the variables of an environment to those of a file. An empty value removes a
+// variable.
 func Override(env map[string]string, file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {

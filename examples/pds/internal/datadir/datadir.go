@@ -89,7 +89,8 @@ type Dir struct {
 type Options struct {
 	// Blobs is the directory of the blobs. Empty: in the data directory.
 	Blobs string
-	// Database is the connection string of a PostgreSQL database to use instead of the file, if any.
+	// Database is the connection string of a PostgreSQL database to use instead of the file, if
+	// any.
 	Database string
 	// Node is the name of this process among those that use the database.
 	Node string
@@ -221,8 +222,8 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 	return d, err
 }
 
-// openBucket opens the bucket that has the blobs. It must be the right one; one that does not answer
-// now may do so later.
+// openBucket opens the bucket that has the blobs. It must be the right one; one that does not
+// answer now may do so later.
 func (d *Dir) openBucket(ctx context.Context, opt Options) error {
 	objects, err := s3.New(opt.S3)
 	if err != nil {

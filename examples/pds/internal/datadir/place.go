@@ -43,8 +43,8 @@ func (d *Dir) serve() error {
 	return err
 }
 
-// foreign returns ErrForeign if there is no database of ours in a directory, but one of the official
-// server: a new and empty one beside it is not what the operator wants.
+// foreign returns ErrForeign if there is no database of ours in a directory, but one of the
+// official server: a new and empty one beside it is not what the operator wants.
 func foreign(path string) error {
 	if _, err := os.Stat(filepath.Join(path, Database)); err == nil {
 		return nil

@@ -1,8 +1,8 @@
 // Package memlimit gives the Go runtime a soft memory limit that fits the container it runs in.
 //
-// Without one, a Go program in a container of 500 MiB takes the machine's memory for its own, and is
-// killed before it collects garbage. GOMEMLIMIT prevents that, but is easily forgotten, or left as it
-// was when the container gets more.
+// Without one, a Go program in a container of 500 MiB takes the machine's memory for its own, and
+// is killed before it collects garbage. GOMEMLIMIT prevents that, but is easily forgotten, or left
+// as it was when the container gets more.
 package memlimit
 
 import (
@@ -15,8 +15,8 @@ import (
 	"strings"
 )
 
-// Set sets the runtime's limit to two thirds of what the control group of the process may use, which
-// leaves room for what the runtime does not count: stacks of the system, and mapped files. If
+// Set sets the runtime's limit to two thirds of what the control group of the process may use,
+// which leaves room for what the runtime does not count: stacks of the system, and mapped files. If
 // GOMEMLIMIT is set, or if there is no bound, it leaves everything as it is. Only Linux has control
 // groups.
 func Set() {
@@ -58,8 +58,8 @@ func Bound(root fs.FS) (n int64, ok bool) {
 	return n, n < 1<<50
 }
 
-// least is the least of the numbers in the files of a group and of those above it. In a container, the
-// group may be known by a path that is not there: then the top is that of the container.
+// least is the least of the numbers in the files of a group and of those above it. In a container,
+// the group may be known by a path that is not there: then the top is that of the container.
 func least(root fs.FS, top, group string, files ...string) int64 {
 	n := int64(math.MaxInt64)
 	for group = path.Clean("/" + group); ; group = path.Dir(group) {

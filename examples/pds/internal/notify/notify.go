@@ -1,5 +1,5 @@
-// Package notify tells systemd how a service fares, as sd_notify(3) describes: a datagram to the socket
-// that the environment names. Where there is none, nothing is told.
+// Package notify tells systemd how a service fares, as sd_notify(3) describes: a datagram to the
+// socket that the environment names. Where there is none, nothing is told.
 package notify
 
 import (
@@ -59,8 +59,8 @@ func (n Notifier) Send(states ...string) error {
 	return err
 }
 
-// Watch feeds the watchdog, if the service has one, for as long as check returns in time: what check
-// says does not matter, since a restart mends no disk. It returns when the context ends.
+// Watch feeds the watchdog, if the service has one, for as long as check returns in time: what
+// check says does not matter, since a restart mends no disk. It returns when the context ends.
 func (n Notifier) Watch(ctx context.Context, check func(context.Context)) {
 	if n.watchdog == 0 || n.socket == "" {
 		return

@@ -20,10 +20,12 @@ import (
 	"github.com/pdskit/pdskit/xrpc/timecheck"
 )
 
-// Most is how many accounts are looked at, unless somebody wants more: each costs requests to others.
+// Most is how many accounts are looked at, unless somebody wants more: each costs requests to
+// others.
 const Most = 200
 
-// Input is what the checks look at. Config and Target are required; what else is missing is not checked.
+// Input is what the checks look at. Config and Target are required; what else is missing is not
+// checked.
 type Input struct {
 	Config *config.Config
 	Target doctor.Target
@@ -32,8 +34,8 @@ type Input struct {
 	// DNS and HTTP are for handles; see identity.Resolver. Nil: its defaults.
 	DNS  identity.DNS
 	HTTP *http.Client
-	// Store and Accounts are those of the server, EchoKey is that of its Echo, and Blobs the folder of
-	// its blobs, if they are in one.
+	// Store and Accounts are those of the server, EchoKey is that of its Echo, and Blobs the folder
+	// of its blobs, if they are in one.
 	Store    storage.Store
 	Accounts *account.Store
 	EchoKey  []byte
@@ -64,8 +66,8 @@ func EchoKey(masterKeys [][]byte) []byte {
 	return h.Sum(nil)
 }
 
-// Checks returns the list. A development server has no name in the network, so that only what is here is
-// checked.
+// Checks returns the list. A development server has no name in the network, so that only what is
+// here is checked.
 func Checks(in Input) []doctor.Check {
 	cfg := in.Config
 	list := []doctor.Check{configuration(in)}

@@ -13,8 +13,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
-// acmeTLS returns a configuration with certificates that are got by ACME, and starts the listener for the
-// challenges and for redirects. What fails later ends nothing: it is tried again, and told.
+// acmeTLS returns a configuration with certificates that are got by ACME, and starts the listener
+// for the challenges and for redirects. What fails later ends nothing: it is tried again, and told.
 func (s *Server) acmeTLS() (*tls.Config, error) {
 	s.certs = certs.New(certs.Config{
 		Name: s.cfg.Hostname, Policy: s.pds.Certifies, Dir: filepath.Join(s.cfg.DataDirectory, datadir.ACME),

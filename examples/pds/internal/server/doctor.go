@@ -10,8 +10,8 @@ import (
 	"github.com/pdskit/pdskit/xrpc/doctor"
 )
 
-// openDoctor gives the doctor its checks, now that the server is put together. They are those of "pds
-// doctor".
+// openDoctor gives the doctor its checks, now that the server is put together. They are those of
+// "pds doctor".
 func (s *Server) openDoctor() {
 	in := selfcheck.Input{
 		Config: s.cfg, Target: doctor.Target{URL: s.url, Direct: s.cfg.TLS.ACME, Development: s.cfg.DevMode, Now: s.cfg.Now}, PLC: s.plcURL,
@@ -32,14 +32,15 @@ func (s *Server) openDoctor() {
 	}
 }
 
-// askedAtStart is how many accounts are asked for at the start, and startTime for how long that may take.
+// askedAtStart is how many accounts are asked for at the start, and startTime for how long that may
+// take.
 const (
 	askedAtStart = 20
 	startTime    = 20 * time.Second
 )
 
-// warnOfAddresses warns if the DIDs of accounts name another server: as after a change of the host name,
-// or of the port of a development server. Nobody finds these accounts here.
+// warnOfAddresses warns if the DIDs of accounts name another server: as after a change of the host
+// name, or of the port of a development server. Nobody finds these accounts here.
 func (s *Server) warnOfAddresses(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()

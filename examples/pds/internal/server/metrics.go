@@ -123,8 +123,8 @@ func (m *meters) authority() {
 	}
 }
 
-// certificate counts what has happened to a certificate. Only that of the server itself has an expiry
-// here: there are as many names as accounts.
+// certificate counts what has happened to a certificate. Only that of the server itself has an
+// expiry here: there are as many names as accounts.
 func (m *meters) certificate(name string, e certs.Event) {
 	if e.Kind != "" {
 		m.certificates.Add(1, string(e.Kind))
@@ -244,8 +244,8 @@ func (s *Server) registerMetrics() {
 	m.Runtime()
 }
 
-// serveMetrics starts the listener for metrics and profiles, if there is to be one. The server goes on
-// without it if it cannot listen.
+// serveMetrics starts the listener for metrics and profiles, if there is to be one. The server goes
+// on without it if it cannot listen.
 func (s *Server) serveMetrics() {
 	if s.cfg.Metrics == "" {
 		return

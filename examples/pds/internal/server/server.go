@@ -184,8 +184,8 @@ func (s *Server) openDirectory() (err error) {
 // usualPLC is the port of the did:plc directory of a development server, if it is free.
 const usualPLC = 2582
 
-// listenPLC listens for the did:plc directory: on the same port as at the last start, if that is free,
-// so that tools need not be told another address each time.
+// listenPLC listens for the did:plc directory: on the same port as at the last start, if that is
+// free, so that tools need not be told another address each time.
 func (s *Server) listenPLC() (net.Listener, error) {
 	dir := s.cfg.DataDirectory
 	noted := datadir.ReadPort(dir, datadir.PLCPort)

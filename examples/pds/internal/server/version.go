@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Version is what /xrpc/_health tells and "pds version" shows: that of the module, as the Go command
-// has noted it in the program, or what is known of the commit it was built from.
+// Version is what /xrpc/_health tells and "pds version" shows: that of the module, as the Go
+// command has noted it in the program, or what is known of the commit it was built from.
 var Version = func() string {
 	info, _ := debug.ReadBuildInfo()
 	return versionOf(info)

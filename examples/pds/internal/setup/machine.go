@@ -23,7 +23,8 @@ type Machine struct {
 	DNS doctor.Resolver
 	// Time are servers whose clocks are right. Nil: the did:plc directory and a relay.
 	Time []string
-	// Memory returns the bytes of memory; ok is false where that is not known. Nil: that of this machine.
+	// Memory returns the bytes of memory; ok is false where that is not known. Nil: that of this
+	// machine.
 	Memory func() (n int64, ok bool)
 	// Running: a server runs here already, and has the ports.
 	Running bool

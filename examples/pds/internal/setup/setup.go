@@ -1,5 +1,5 @@
-// Package setup is what "pds init" writes and looks at: the configuration with its comments, the unit
-// files, the configuration of a proxy, and whether a machine suits a server.
+// Package setup is what "pds init" writes and looks at: the configuration with its comments, the
+// unit files, the configuration of a proxy, and whether a machine suits a server.
 package setup
 
 import (
@@ -132,8 +132,8 @@ func (a Answers) unit(text []byte) []byte {
 	return []byte(s)
 }
 
-// SameUnit reports whether two unit files say the same: the group of a user has the user's name unless
-// another one is given.
+// SameUnit reports whether two unit files say the same: the group of a user has the user's name
+// unless another one is given.
 func SameUnit(a, b []byte) bool {
 	plain := func(text []byte) string {
 		return strings.Replace(string(text), "Group=pds\n", "", 1)
@@ -152,8 +152,8 @@ const (
 	Replaced Outcome = "replaced"      // what it was is beside it, with .old at the end
 )
 
-// Write writes a file. One that is there and differs is replaced only if replace says so, and kept beside
-// it. own is called with a new secret file, before it has its name.
+// Write writes a file. One that is there and differs is replaced only if replace says so, and kept
+// beside it. own is called with a new secret file, before it has its name.
 func Write(f File, replace func(File) (bool, error), own func(path string) error) (Outcome, error) {
 	if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
 		return "", err

@@ -1,7 +1,8 @@
 // Package update asks, at most once a day, whether there is a newer version of the program.
 //
-// It is off unless an operator turns it on. It sends nothing but a request for a document that is the
-// same for all: no version, no name, no cookie. What the document says is bounded, and only shown.
+// It is off unless an operator turns it on. It sends nothing but a request for a document that is
+// the same for all: no version, no name, no cookie. What the document says is bounded, and only
+// shown.
 package update
 
 import (
@@ -56,7 +57,8 @@ type Note struct {
 
 // Checker asks. Feed, Dir and Version are required. Use it from one goroutine.
 type Checker struct {
-	// Feed is the address of a JSON document with the members "tag_name" and, if wanted, "html_url".
+	// Feed is the address of a JSON document with the members "tag_name" and, if wanted,
+	// "html_url".
 	Feed string
 	// Dir is the folder for the note.
 	Dir string
@@ -111,8 +113,8 @@ func (c *Checker) Run(ctx context.Context) {
 	}
 }
 
-// Due is the time until the next question. A note from the future, or one that cannot be read, is as
-// one of now.
+// Due is the time until the next question. A note from the future, or one that cannot be read, is
+// as one of now.
 func (c *Checker) Due() time.Duration {
 	n, err := Read(c.Dir)
 	if err != nil {
@@ -241,8 +243,8 @@ func numbers(version string) (o order, ok bool) {
 	return o, true
 }
 
-// Newer reports whether the latest version is newer than another one. What is not a version is not newer, and
-// not older either.
+// Newer reports whether the latest version is newer than another one. What is not a version is not
+// newer, and not older either.
 func (n Note) Newer(than string) bool {
 	a, ok1 := numbers(n.Latest)
 	b, ok2 := numbers(than)

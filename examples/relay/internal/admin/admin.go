@@ -1,5 +1,5 @@
-// Package admin is how the operator of a relay sees and changes what it does: pages, and the same as
-// JSON for programs.
+// Package admin is how the operator of a relay sees and changes what it does: pages, and the same
+// as JSON for programs.
 //
 //	GET  /admin                 the pages; they work without scripts
 //	GET  /admin/api/WHAT        status, hosts, host, accounts, account, bans, takedowns, consumers

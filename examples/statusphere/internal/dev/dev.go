@@ -1,6 +1,6 @@
-// Package dev is a small AT Protocol network in this process: a PDS with two accounts, and a did:plc
-// directory that only this process can ask. It is for trying the app, on one machine, without the
-// Internet.
+// Package dev is a small AT Protocol network in this process: a PDS with two accounts, and a
+// did:plc directory that only this process can ask. It is for trying the app, on one machine,
+// without the Internet.
 package dev
 
 import (
@@ -49,9 +49,9 @@ type Network struct {
 	running   sync.WaitGroup
 }
 
-// Start serves the PDS at an address such as "localhost:2583", and keeps what it has in a folder. The
-// address must stay the same, since the accounts' DID documents have it. The passwords are made of
-// the secret, so they stay the same too.
+// Start serves the PDS at an address such as "localhost:2583", and keeps what it has in a folder.
+// The address must stay the same, since the accounts' DID documents have it. The passwords are made
+// of the secret, so they stay the same too.
 func Start(ctx context.Context, address, dir string, secret []byte, log *slog.Logger) (n *Network, err error) {
 	if _, port, err := net.SplitHostPort(address); err != nil || port == "0" {
 		return nil, fmt.Errorf("the address of the PDS is a host and a port that stays the same, such as localhost:2583, and not %q", address)

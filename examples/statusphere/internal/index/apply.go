@@ -90,8 +90,8 @@ func (x *Index) Account(ctx context.Context, at Position, did syntax.DID, active
 	return x.event(ctx, at, func(t *tx) error { return t.setActive(did, active, why) })
 }
 
-// Gone hides an account whose own PDS does not show it. That ends with an event that it is active, or
-// when its repository can be read again: it stays in the queue.
+// Gone hides an account whose own PDS does not show it. That ends with an event that it is active,
+// or when its repository can be read again: it stays in the queue.
 func (x *Index) Gone(ctx context.Context, did syntax.DID) error {
 	return x.update(ctx, func(t *tx) error {
 		hidden, err := t.changes("UPDATE account SET active = 0 WHERE did = ? AND active", string(did))
@@ -229,8 +229,8 @@ func (t *tx) put(did syntax.DID, rev syntax.TID, uri string, op Op) (changed boo
 		uri, string(did), op.CID, string(rev), op.Status.Text, op.Status.Created.UnixMilli(), t.now, string(op.RKey))
 }
 
-// remove deletes a row, unless that is newer. While the repository is to be read, that is logged also
-// if there is none: an older state of it must not bring the row (see removed).
+// remove deletes a row, unless that is newer. While the repository is to be read, that is logged
+// also if there is none: an older state of it must not bring the row (see removed).
 func (t *tx) remove(did syntax.DID, rev syntax.TID, uri string) error {
 	gone, err := t.changes("DELETE FROM status WHERE uri = ? AND rev <= ?", uri, string(rev))
 	if err != nil {
@@ -244,7 +244,8 @@ func (t *tx) remove(did syntax.DID, rev syntax.TID, uri string) error {
 	return t.change(Removed, did, uri)
 }
 
-// removed returns the addresses of those statuses of an account of whose deletion the log has a row.
+// removed returns the addresses of those statuses of an account of whose deletion the log has a
+// row.
 func (t *tx) removed(did syntax.DID) (map[string]bool, error) {
 	return t.uris("SELECT uri FROM change WHERE kind = ? AND did = ?", string(Removed), string(did))
 }

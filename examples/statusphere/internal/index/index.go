@@ -96,8 +96,8 @@ type Index struct {
 	SQL *sql.DB
 	// Now is the clock. Set it before use; nil: time.Now.
 	Now func() time.Time
-	// FetchPause is the time between two readings of one repository; doubled for each failure. Set it
-	// before use; 0: 10 seconds.
+	// FetchPause is the time between two readings of one repository; doubled for each failure. Set
+	// it before use; 0: 10 seconds.
 	FetchPause time.Duration
 
 	write sync.Mutex // held in transactions that change something: SQLite has one writer

@@ -123,8 +123,8 @@ type Change struct {
 	Post   *Post  // of a Shown; nil: it is not shown any more
 }
 
-// Changes returns the changes after one, oldest first. ok is false if they are not known any more, or
-// the number was never given: the page has to be read again.
+// Changes returns the changes after one, oldest first. ok is false if they are not known any more,
+// or the number was never given: the page has to be read again.
 func (x *Index) Changes(ctx context.Context, after int64, most int) (list []Change, ok bool, err error) {
 	tx, err := x.SQL.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {

@@ -55,9 +55,8 @@ func (x *Index) Listed(ctx context.Context, revs map[syntax.DID]syntax.TID) erro
 	})
 }
 
-// fetch puts an account into the queue, unless an event has said that it is not active. It is read no
-// more often than the pause allows, which
-// doubles up to six hours with each failure.
+// fetch puts an account into the queue, unless an event has said that it is not active. It is read
+// no more often than the pause allows, which doubles up to six hours with each failure.
 func (t *tx) fetch(did syntax.DID) error {
 	return t.exec("UPDATE account SET asked = 1, fetch = max(?2, fetched + min(?3 << min(fails, 20), ?4)) WHERE did = ?1 AND (active OR fetch IS NOT NULL)",
 		string(did), t.now, t.pause, (6 * time.Hour).Milliseconds())
@@ -117,8 +116,8 @@ func dids(ctx context.Context, x *Index, query string, args ...any) (list []synt
 var ErrOlder = errors.New("index: the repository is older than its last commit")
 
 // Replace puts what a whole repository holds in the place of the rows of its account. Rows of later
-// commits stay, and what later commits have deleted does not come back. The account leaves the queue,
-// unless the error is [ErrOlder], or there was another reason to read it meanwhile.
+// commits stay, and what later commits have deleted does not come back. The account leaves the
+// queue, unless the error is [ErrOlder], or there was another reason to read it meanwhile.
 func (x *Index) Replace(ctx context.Context, c Commit) error {
 	older := false
 	err := x.update(ctx, func(t *tx) error {
@@ -131,8 +130,8 @@ func (x *Index) Replace(ctx context.Context, c Commit) error {
 		if err != nil {
 			return err
 		}
-		// Its own PDS had hidden it (see Gone), and shows it again. After an event that it is not active
-		// it would not be in the queue.
+		// Its own PDS had hidden it (see Gone), and shows it again. After an event that it is not
+		// active it would not be in the queue.
 		back, err := t.changes("UPDATE account SET active = 1 WHERE did = ? AND NOT active AND fetch IS NOT NULL", string(c.DID))
 		if err != nil {
 			return err
@@ -165,8 +164,8 @@ func (x *Index) Replace(ctx context.Context, c Commit) error {
 	return err
 }
 
-// replace deletes the rows that the repository does not have, and puts those that it has. older: it is
-// not the last state of it.
+// replace deletes the rows that the repository does not have, and puts those that it has. older: it
+// is not the last state of it.
 func (t *tx) replace(c Commit, older bool) (changed bool, err error) {
 	old, err := t.uris("SELECT uri FROM status WHERE did = ?", string(c.DID))
 	if err != nil {

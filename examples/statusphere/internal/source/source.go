@@ -2,8 +2,8 @@
 //
 // There are two kinds of streams. [Network.Firehose] follows com.atproto.sync.subscribeRepos of a
 // PDS or a relay: each commit that matters is verified, and repositories are read as a whole where
-// the stream has gaps ([Network.Repair]). [Network.Jetstream] follows a Jetstream, which sends plain
-// JSON without signatures: whoever runs it is believed.
+// the stream has gaps ([Network.Repair]). [Network.Jetstream] follows a Jetstream, which sends
+// plain JSON without signatures: whoever runs it is believed.
 //
 // Handles and names come from where they are authoritative: the DID document with the handle that
 // points back at it, and the profile in the account's own repository.
@@ -29,8 +29,8 @@ type Network struct {
 	Index    *index.Index
 	Type     *status.Type
 	Resolver *identity.Resolver
-	// Strangers makes requests to servers that strangers have named: see package safehttp. Downloads
-	// does so for whole repositories, so it has greater limits.
+	// Strangers makes requests to servers that strangers have named: see package safehttp.
+	// Downloads does so for whole repositories, so it has greater limits.
 	Strangers, Downloads *http.Client
 	// Operator makes requests to the stream that the operator has named.
 	Operator *http.Client

@@ -133,7 +133,8 @@ func (s *Store) ids(ctx context.Context, did syntax.DID, after string) (ids []cl
 	return ids, rows.Err()
 }
 
-// Put implements client.StateStore. It removes logins that have expired, and those that are too many.
+// Put implements client.StateStore. It removes logins that have expired, and those that are too
+// many.
 func (s *Store) Put(ctx context.Context, key string, value []byte, expires time.Time) error {
 	if _, err := s.changed(ctx, "DELETE FROM oauth_login WHERE expires <= ?", time.Now().UnixMilli()); err != nil {
 		return err

@@ -58,8 +58,8 @@ func (s *Server) form(do func(*call) error) http.HandlerFunc {
 	}
 }
 
-// gated bounds how many requests wait for servers at a time: those are of anyone's choice, and may take
-// as long as they like.
+// gated bounds how many requests wait for servers at a time: those are of anyone's choice, and may
+// take as long as they like.
 func (s *Server) gated(do func(*call) error) func(*call) error {
 	return func(c *call) error {
 		leave, err := s.asks.Enter(c.ctx(), limit.From(c.r))
@@ -86,8 +86,8 @@ func (s *Server) readForm(c *call) error {
 	if c.who = who; !ok {
 		c.who = newVisitor(s.cfg.Now())
 	}
-	// Browsers send no cookie along with a form of another site. If the answer set a new one, any site
-	// could sign people out.
+	// Browsers send no cookie along with a form of another site. If the answer set a new one, any
+	// site could sign people out.
 	if r.Header.Get("Origin") != s.cfg.URL {
 		return errForeign
 	}

@@ -65,8 +65,8 @@ func (s *Server) remove(c *call) error {
 	})
 }
 
-// revision is that of a write. Of servers that do not tell it, or tell one of the future, which would
-// keep the row from ever being changed, it is now.
+// revision is that of a write. Of servers that do not tell it, or tell one of the future, which
+// would keep the row from ever being changed, it is now.
 func revision(m *api.RepoCommitMeta, now time.Time) syntax.TID {
 	if m == nil || commit.Ahead(m.Rev, now, 0) > 0 {
 		return syntax.NewTID(now, 0)

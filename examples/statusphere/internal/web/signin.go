@@ -126,9 +126,9 @@ func (s *Server) sweep(ctx context.Context) {
 	}
 }
 
-// RevokeUnused revokes the sessions that were not used for so long that no browser is likely to have
-// their cookie: without that, each login of a browser that forgets its cookies would stay for ever.
-// [Server.Run] does so now and then.
+// RevokeUnused revokes the sessions that were not used for so long that no browser is likely to
+// have their cookie: without that, each login of a browser that forgets its cookies would stay for
+// ever. [Server.Run] does so now and then.
 func (s *Server) RevokeUnused(ctx context.Context) {
 	for session, err := range s.cfg.OAuth.Sessions(ctx, "") {
 		if ctx.Err() != nil {

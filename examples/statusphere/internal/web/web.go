@@ -1,9 +1,9 @@
 // Package web has the pages of the app. They are HTML, and work without scripts; a small script
 // keeps the page up to date while it is open.
 //
-// What protects the people who use it: the cookie is signed, and its name begins with "__Host-" where
-// there is HTTPS, so that no other site can set it. Each form has a token of its browser, and is
-// taken from a page of this origin only. The content security policy lets nothing in from
+// What protects the people who use it: the cookie is signed, and its name begins with "__Host-"
+// where there is HTTPS, so that no other site can set it. Each form has a token of its browser, and
+// is taken from a page of this origin only. The content security policy lets nothing in from
 // elsewhere, and the script cannot make HTML from text.
 package web
 
@@ -36,10 +36,11 @@ type Config struct {
 	Secret []byte
 	// Logins are shown as accounts to try. None: there is no such part.
 	Logins []string
-	// Unverified says, on the page, where statuses come from that nobody has verified. Empty: all are.
+	// Unverified says, on the page, where statuses come from that nobody has verified. Empty: all
+	// are.
 	Unverified string
-	// MaxLive bounds the pages that are kept up to date at a time. 0: 1000. A network may have 20: an
-	// IPv4 address or an IPv6 /64, as package limit knows it.
+	// MaxLive bounds the pages that are kept up to date at a time. 0: 1000. A network may have 20:
+	// an IPv4 address or an IPv6 /64, as package limit knows it.
 	MaxLive int
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time

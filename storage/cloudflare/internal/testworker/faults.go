@@ -57,8 +57,8 @@ func (f *faults) call(do func()) {
 	do()
 }
 
-// faulty is an object whose calls can be the last of the program, and which takes no row that is too
-// large.
+// faulty is an object whose calls can be the last of the program, and which takes no row that is
+// too large.
 type faulty struct {
 	durable.Object
 	f *faults

@@ -29,8 +29,8 @@ type world struct {
 	alarms  []string
 }
 
-// newWorld opens the store of the object: a Solo, or, of an object whose name begins with "account", the
-// account of a host whose directory is in the object "directory".
+// newWorld opens the store of the object: a Solo, or, of an object whose name begins with
+// "account", the account of a host whose directory is in the object "directory".
 func newWorld(ctx context.Context, host *cloudflare.Host, mux *http.ServeMux) *world {
 	w := &world{faults: &faults{host: host}}
 	var store storage.Store
@@ -152,8 +152,8 @@ func (w *world) routes(host *cloudflare.Host, mux *http.ServeMux, store storage.
 		return at.Float(), nil
 	})
 	testpds.Handle(mux, "alarms", func(*http.Request) (any, error) { return w.alarms, nil })
-	// A change that is announced to all, and whose transaction has been carried out, but which is not
-	// durable yet when the object is aborted.
+	// A change that is announced to all, and whose transaction has been carried out, but which is
+	// not durable yet when the object is aborted.
 	testpds.Handle(mux, "gate", func(r *http.Request) (any, error) {
 		note, err := testpds.Note(w.repos, 10)
 		if err == nil {

@@ -1,5 +1,6 @@
-// Package acmetest is a small authority for tests: as much of ACME (RFC 8555) as a client needs to get
-// certificates. It checks challenges, and believes whatever is signed: it looks at no signature.
+// Package acmetest is a small authority for tests: as much of ACME (RFC 8555) as a client needs to
+// get certificates. It checks challenges, and believes whatever is signed: it looks at no
+// signature.
 package acmetest
 
 import (
@@ -52,8 +53,8 @@ type order struct {
 	chain  []byte
 }
 
-// New starts an authority. address returns where the TLS server of a name listens, for challenges of
-// the type tls-alpn-01 (RFC 8737); "" refuses the connection.
+// New starts an authority. address returns where the TLS server of a name listens, for challenges
+// of the type tls-alpn-01 (RFC 8737); "" refuses the connection.
 func New(t testing.TB, address func(name string) string) *Authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -78,7 +79,8 @@ func New(t testing.TB, address func(name string) string) *Authority {
 	return a
 }
 
-// Old makes all certificates from now on such that they are due to be renewed at once, or no longer.
+// Old makes all certificates from now on such that they are due to be renewed at once, or no
+// longer.
 func (a *Authority) Old(on bool) { a.mu.Lock(); defer a.mu.Unlock(); a.old = on }
 
 // Refuse answers new orders with a problem from now on; "" takes them again.
