@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/pdskit/pdskit/internal/seed"
@@ -45,7 +46,10 @@ func TestBlobThatChangesWhileItIsCopied(t *testing.T) {
 			w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 			w.seed(t, 0, 1, seed.Seed{Blobs: 2})
 			s, changed := &store{}, 0
+			var mu sync.Mutex // blobs are encrypted at once
 			now := func(blob string) {
+				mu.Lock()
+				defer mu.Unlock()
 				if changed++; changed == 1 {
 					if err := change(filepath.Join(w.Blobs, filepath.FromSlash(blob))); err != nil {
 						t.Error(err)
