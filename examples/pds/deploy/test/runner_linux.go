@@ -301,7 +301,7 @@ func (r *Runner) launch(s *service) error {
 	if kind == "oneshot" || kind == "forking" {
 		<-done
 		if !cmd.ProcessState.Success() {
-			return fmt.Errorf("Job for %s failed: %v", u.Name, cmd.ProcessState) //nolint:staticcheck // as systemctl says it
+			return fmt.Errorf("job for %s failed: %v", u.Name, cmd.ProcessState)
 		}
 		if kind == "forking" {
 			r.mu.Lock()
@@ -314,7 +314,7 @@ func (r *Runner) launch(s *service) error {
 	case <-ready:
 		return nil
 	case <-done:
-		return fmt.Errorf("Job for %s failed: %v", u.Name, cmd.ProcessState) //nolint:staticcheck // as systemctl says it
+		return fmt.Errorf("job for %s failed: %v", u.Name, cmd.ProcessState)
 	case <-time.After(5 * time.Minute):
 		return fmt.Errorf("%s does not get ready", u.Name)
 	}

@@ -50,7 +50,7 @@ func loadUnit(name string) (*Unit, error) {
 		}
 		return u, nil
 	}
-	return nil, fmt.Errorf("Unit %s not found.", name) //nolint:staticcheck // as systemctl says it
+	return nil, fmt.Errorf("unit %s not found", name)
 }
 
 // add reads lines, which add to those of before. An empty value clears them.

@@ -64,7 +64,7 @@ func TestHostileFeed(t *testing.T) {
 			fmt.Fprint(w, `{"tag_name":"v9.9.9","x":"`+strings.Repeat("x", 2*maxFeed)+`"}`)
 		},
 		"status":   func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", 302) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) },
 		"HTML":     func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>") },
 		"text":     func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"tag_name":"<script>"}`) },
 		"long": func(w http.ResponseWriter, r *http.Request) {
