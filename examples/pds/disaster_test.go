@@ -1,3 +1,5 @@
+//go:build unix
+
 package main_test
 
 import (
@@ -8,9 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -78,10 +78,7 @@ func (o *operator) measured(t *testing.T, args ...string) (mb int64) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("pds %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
-	if use, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok && runtime.GOOS == "linux" {
-		mb = use.Maxrss >> 10
-	}
-	return mb
+	return maxRSS(cmd.ProcessState) >> 20
 }
 
 // syncAfter waits for the #sync event of an account after a cursor, and returns its number.
