@@ -49,7 +49,7 @@ func TestBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan := string(source)
-	other, err := os.ReadFile("guide.go")
+	other, err := os.ReadFile("guide_linux.go")
 	if err != nil {
 		t.Fatal(err)
 	}
