@@ -1,19 +1,15 @@
 package indexer_test
 
 import (
-	"context"
 	"fmt"
-	"iter"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
-	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/indexer"
-	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
 // TestSlowHosts: more hosts than there are places send their repositories as slowly as they may, without
@@ -65,47 +61,4 @@ func TestSlowHosts(t *testing.T) {
 		b.halt()
 		time.Sleep(time.Minute) // until the hosts have noticed
 	})
-}
-
-// TestUnreadableFrame: a host sends a frame that cannot be read, whenever it is asked for it. What comes
-// after it is read, and what was before compared.
-func TestUnreadableFrame(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		h := w.host("one.test")
-		alice, bob := h.account("alice", 3), h.account("bob", 3)
-		a := w.app(t.TempDir(), all, indexer.Source{Host: h.url}).start()
-		h.write(alice, create(notes, "live", "x"))
-		a.settle(nil, alice, bob)
-		broken := &stream.Outbox{Events: garbled{h.store.Events}}
-		defer broken.Close()
-		h.hmu.Lock()
-		old := h.outbox
-		h.outbox = broken
-		h.hmu.Unlock()
-		old.Close()
-		h.write(bob, create(notes, "hidden", "x"))
-		h.write(alice, create(notes, "after", "x"))
-		start := time.Now()
-		for ; a.compare(nil, alice, bob) != nil; time.Sleep(time.Second) {
-			if time.Since(start) > 10*time.Minute {
-				t.Fatal(a.compare(nil, alice, bob))
-			}
-		}
-	})
-}
-
-// garbled is a log of which one account's events are not encoded as they should be.
-type garbled struct{ storage.Events }
-
-func (g garbled) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {
-	return func(yield func(storage.Event, error) bool) {
-		for e, err := range g.Events.Since(ctx, seq) {
-			if e.DID == "did:web:bob.example" {
-				e.Payload = []byte{0xa1, 0x63, 's', 'e'}
-			}
-			if !yield(e, err) {
-				return
-			}
-		}
-	}
 }
