@@ -498,6 +498,9 @@ func TestHistories(t *testing.T) {
 		runHistory(t, n)
 		return
 	}
+	if raceDetector && os.Getenv("PDSKIT_SEEDS") == "" {
+		t.Skip("with the race detector, set PDSKIT_SEEDS")
+	}
 	first, _ := strconv.ParseUint(os.Getenv("PDSKIT_FIRST_SEED"), 10, 64)
 	seeds := 8
 	if testing.Short() {
