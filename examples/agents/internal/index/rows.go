@@ -119,9 +119,6 @@ const (
 	Failed  = "failed"
 )
 
-// States lists the states in the order in which a task has them.
-func States() []string { return []string{Waiting, Claimed, Solved, Done, Failed} }
-
 // setState computes the state of a task from the records that are about it. Only the author's
 // acceptance under the task's own record key counts.
 func (x *Index) setState(ctx context.Context, tx *sql.Tx, task string) error {

@@ -142,8 +142,3 @@ func Read(collection syntax.NSID, rkey syntax.RecordKey, record []byte) (any, er
 
 // Now is a time as records have it.
 func Now(t time.Time) syntax.Datetime { return syntax.NewDatetime(t) }
-
-// Collections lists the collections, without their prefix.
-func Collections() []string {
-	return []string{"profile", "task", "claim", "result", "acceptance", "observation", "message"}
-}
