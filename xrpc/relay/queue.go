@@ -32,11 +32,10 @@ type lane struct {
 	bytes int64
 	busy  bool        // a worker has it, or it is ready for one
 	timer *time.Timer // not nil: it waits
-	due   bool        // it is to be looked at even without messages
-	again bool        // due was asked for while a worker had it
+	due   bool        // it is to be looked at even without messages, since no worker took it
 
-	// What follows is the worker's, but for holding and over, which are read and set in the
-	// queue's lock while none has the lane.
+	// What follows is the worker's. It is read and set in the queue's lock while none has the lane.
+	look    bool      // it was due
 	holding bool      // its messages wait too: for an identity, or the store
 	over    bool      // it has more than its share of bytes: what it has is to be given up
 	held    time.Time // since when its messages wait for an identity; zero: they do not
@@ -245,7 +244,6 @@ func (q *queue) look(did syntax.DID) {
 	l := q.laneLocked(did)
 	l.due = true
 	if l.busy {
-		l.again = true
 		return
 	}
 	q.wakeLocked(l)
@@ -310,6 +308,7 @@ func (q *queue) worker() {
 		l := q.ready[0]
 		q.ready[0] = nil
 		q.ready = q.ready[1:]
+		l.look, l.due = l.look || l.due, false
 		items := l.take()
 		q.mu.Unlock()
 		done, wait := q.work(q.ctx, l, items)
@@ -354,16 +353,13 @@ func (q *queue) finishLocked(l *lane, done []*item, wait time.Duration) {
 	case wait >= 0 && l.holding && !l.over && l.bytes > q.limit/laneShare:
 		l.over = true // it was filled while a worker had it
 		q.readyLocked(l)
-	case wait >= 0 && !l.again && !(len(l.items) == 0 && len(q.lanes) > maxParked):
+	case wait >= 0 && !l.due && !(len(l.items) == 0 && len(q.lanes) > maxParked):
 		l.timer = time.AfterFunc(wait, func() { q.ring(l) })
-	case wait < 0 && (len(l.items) > 0 || l.again):
-		q.readyLocked(l)
-	case l.again:
+	case l.due, wait < 0 && len(l.items) > 0:
 		q.readyLocked(l)
 	default:
 		delete(q.lanes, l.did)
 	}
-	l.again = false
 }
 
 // ring ends the time for which a lane waits.

@@ -35,8 +35,8 @@ func (b *batch) maintain(ctx context.Context, wanted bool) error {
 		return nil
 	}
 	if !r.pending(b.c.from) {
-		if !l.next.IsZero() || l.due {
-			l.next, l.fails, l.due = time.Time{}, 0, false
+		if !l.next.IsZero() || l.look {
+			l.next, l.fails, l.look = time.Time{}, 0, false
 			return r.ledger.unmark(ctx, keyWork+string(l.did))
 		}
 		return nil
@@ -54,7 +54,7 @@ func (b *batch) maintain(ctx context.Context, wanted bool) error {
 	case errors.Is(err, errCrowded):
 		l.next = now.Add(time.Second + rand.N(time.Second))
 	case err == nil:
-		l.next, l.fails, l.due = time.Time{}, 0, false
+		l.next, l.fails, l.look = time.Time{}, 0, false
 		if err := r.ledger.unmark(ctx, keyWork+string(l.did)); err != nil {
 			return err
 		}
