@@ -129,6 +129,33 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// own matches an address of this repository: of a file of some version, or of a program that go can
+// install.
+var own = regexp.MustCompile(`github\.com/pdskit/pdskit/(?:(?:blob|tree)/[^/\s]+/([\w./-]+)|([\w/]+)@)`)
+
+// TestOwnAddresses looks for what the Markdown files name in this repository by its address.
+func TestOwnAddresses(t *testing.T) {
+	n := 0
+	for path := range pages(t) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range own.FindAllStringSubmatch(string(text), -1) {
+			n++
+			if _, err := os.Stat(filepath.Join(root, m[1]+m[2])); err != nil {
+				t.Errorf("%s: %s does not exist", path, m[0])
+			}
+			if programs, _ := filepath.Glob(filepath.Join(root, m[2], "main.go")); m[2] != "" && programs == nil {
+				t.Errorf("%s: %s is no program", path, m[0])
+			}
+		}
+	}
+	if n < 5 {
+		t.Errorf("only %d addresses: the test looks for the wrong ones", n)
+	}
+}
+
 func TestParse(t *testing.T) {
 	p := parse("# Ein `Wort`, it's [here](a.md)\n\n## Twice\n## Twice\n" +
 		"[a](b.md#c) `[no](no.md)` ![d](<e.png>)\n```\n[no](no.md)\n```\n<img src=\"f.png\" width=\"9\">\n")
