@@ -126,8 +126,8 @@ func (f *finder) enter(n ast.Node) bool {
 				return false
 			}
 		case *ast.SelectorExpr:
-			// The text of an error is for people.
-			if id, ok := fun.X.(*ast.Ident); ok && id.Name == "fmt" && fun.Sel.Name == "Errorf" {
+			// The text of an error is for people, and a capacity costs time.
+			if id, ok := fun.X.(*ast.Ident); ok && (id.Name == "fmt" && fun.Sel.Name == "Errorf" || id.Name == "slices" && fun.Sel.Name == "Grow") {
 				return false
 			}
 		}
