@@ -4,7 +4,8 @@
 //
 // It changes the code in one place at a time, and runs the package's own tests on each such mutant.
 // A mutant that no test notices has survived: either a test is missing, or the change makes no
-// difference. Those of the second kind are listed in equivalent.txt, each with its reason.
+// difference. Those of the second kind are listed in equivalent.txt, each with its reason. Its names
+// are those that -list prints: where changes of one function read alike, the second ends in (2).
 //
 // The kinds of changes are:
 //
