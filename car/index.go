@@ -39,7 +39,7 @@ func NewIndex(temp Temp, memory int64) *Index {
 	return &Index{limit: memory, table: newTable(temp, nil)}
 }
 
-// Add adds a block. Another one with the same CID may be kept twice, and either be found.
+// Add adds a block. A CID may be added more than once; Block then returns any of its blocks.
 func (x *Index) Add(b Block) error {
 	if x.table.fresh == nil {
 		return errors.New("car: an Index is made by NewIndex")
@@ -152,8 +152,8 @@ type IndexOptions struct {
 	Fault func(err error) bool
 }
 
-// IndexFile reads a CAR file from where r stands to its end, and checks every block. The caller
-// closes the index, but r must be left alone until then.
+// IndexFile reads a CAR file from the current position of r to its end, and checks every block. The
+// caller closes the index, and must not use r until then.
 func IndexFile(r io.ReadSeeker, opt IndexOptions) (_ *FileIndex, err error) {
 	if r == nil {
 		return nil, errors.New("car: there is no reader")

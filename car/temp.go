@@ -10,14 +10,15 @@ import (
 //
 // One file is used by one call at a time, different ones by several at once. Bytes are written once,
 // from the start to the end, mostly 256 KiB at a time, and may be read in between and in any order.
-// Truncate has the size 0 only; then writing begins anew. Nothing is read that was not written. So
-// an implementation may keep the end of a file in memory until it is long enough to be stored.
+// Truncate is called with the size 0 only; writing then starts at the beginning. Only bytes that were
+// written are read. So an implementation may keep the end of a file in memory until it is long enough
+// to be stored.
 //
-// What was not closed when a process ended is of no use to anybody: an implementation removes it when
-// it starts. Close removes the file, and is called once for every file that was opened, whatever
-// failed before.
+// Close removes the file. It is called once for every file that was opened, whatever failed before.
+// Files that a dead process has left are useless: an implementation removes them when it starts.
 //
-// An error that matches syscall.ENOSPC means that there is no room: callers that can will do without.
+// An error that matches syscall.ENOSPC means that there is no room; callers go on without the file if
+// they can.
 type TempFile interface {
 	io.ReaderAt
 	io.WriterAt

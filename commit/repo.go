@@ -234,23 +234,25 @@ func (x *RepoReader) goOn(err error) bool {
 // wanted reads a block that the tree wants next, and checks it.
 func (x *RepoReader) wanted(v *mst.StreamVerifier, want mst.Want) ([]byte, error) {
 	data, err := x.block(want.CID)
-	single := errors.Is(err, errMissing)
-	what := "node " + want.CID.String()
-	if want.Key != "" {
-		what = "record " + want.Key
-	}
+	single, tree := errors.Is(err, errMissing), false
 	if err == nil {
 		single = true
 		if want.Key == "" {
 			err = v.Node(data)
-			single = !errors.Is(err, mst.ErrTooLarge)
-			what = "tree"
+			single, tree = !errors.Is(err, mst.ErrTooLarge), true
 		} else {
 			err = x.checkRecord(want, data)
 		}
 	}
 	if err == nil {
 		return data, nil
+	}
+	what := "tree"
+	switch {
+	case want.Key != "":
+		what = "record " + want.Key
+	case !tree:
+		what = "node " + want.CID.String()
 	}
 	if err = fmt.Errorf("%w: %s: %w", ErrRepo, what, err); single {
 		err = faultError{err}

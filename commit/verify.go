@@ -73,8 +73,8 @@ type State struct {
 // any number of repositories at once; the messages of one repository must be checked in order. For
 // many messages at once, see [Verifier.CommitAll].
 //
-// Not its business are rules about who sends: whether the sender hosts the account, whether the
-// account is active, rate limits.
+// It does not check the sender: whether it hosts the account, whether the account is active, and
+// rate limits are up to the caller.
 type Verifier struct {
 	// Key returns an account's signing key, or an error that wraps ErrNoKey. With
 	// refresh it must not answer from a cache: it is asked once more that way if a signature

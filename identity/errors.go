@@ -17,8 +17,8 @@ var (
 	ErrNotFound = errors.New("identity: not found")
 	// ErrTombstoned: the did:plc was deactivated by its owner.
 	ErrTombstoned = errors.New("identity: tombstoned")
-	// ErrMismatch: two sides do not agree: a document is of another DID, or the
-	// document of an account does not claim the handle that points at it.
+	// ErrMismatch: a document is of another DID, or an account's document does not claim the handle
+	// that points at it.
 	ErrMismatch = errors.New("identity: mismatch")
 	// ErrAmbiguous: a handle has several DNS records.
 	ErrAmbiguous = errors.New("identity: more than one record")

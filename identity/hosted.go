@@ -7,8 +7,8 @@ import (
 )
 
 // HostedAt reports whether the document names the server with the given address
-// ("https://pds.example.com") as that of the account. The same address has more than one spelling:
-// in another case, or with the port that it has anyway.
+// ("https://pds.example.com") as that of the account. Case, and the port if it is the scheme's
+// default, make no difference.
 func (d *Document) HostedAt(address string) bool {
 	endpoint, ok := d.PDS()
 	return ok && origin(endpoint) == origin(address)

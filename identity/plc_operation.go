@@ -25,9 +25,8 @@ const (
 // the rotation keys of the state before. Specification: did:plc, Operation
 // Serialization, Signing, and Validation.
 //
-// Which fields count depends on Type. Operations are signed and hashed in DAG-CBOR,
-// of which there is one encoding for a value, so that those read from JSON keep
-// their CIDs.
+// Which fields count depends on Type. Operations are signed and hashed in DAG-CBOR. It has one
+// encoding for each value, so operations that are read from JSON keep their CIDs.
 type PLCOperation struct {
 	Type string // PLCUpdate, PLCTombstone or PLCCreate
 	Prev string // CID of the operation before; empty in a genesis operation

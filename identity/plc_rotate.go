@@ -147,9 +147,9 @@ func (op *PLCOperation) signAfter(ctx context.Context, last *PLCOperation, keys 
 	return fmt.Errorf("%w: none of %d keys", ErrRotationKey, len(keys))
 }
 
-// ReplaceRotationKeys puts a rotation key in the place of the first of others, and removes the rest
-// of them. Rotation keys that are none of them stay where they are. It reports whether one of them
-// was there.
+// ReplaceRotationKeys puts a rotation key in the place of the first one that is among others, and
+// removes the rest of others. All further rotation keys stay where they are. It reports whether one
+// of others was there.
 func (op *PLCOperation) ReplaceRotationKeys(to *crypto.PublicKey, from ...*crypto.PublicKey) (found bool) {
 	var keys []string
 	for _, key := range op.RotationKeys {

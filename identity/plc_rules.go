@@ -30,8 +30,9 @@ const (
 // Validate checks that a directory would accept the operation as a new one, as far as its content
 // says so: 1 to 5 rotation keys of types that can sign, each once; verification methods that are
 // did:keys, of a supported type for the account's signing key; well-formed handles and service
-// endpoints; sizes. The operation may be unsigned. Whether it follows from the one before it, and
-// is signed by one who may, is for PLCLog. The error is ErrOperation, and says what is wrong.
+// endpoints; sizes. The operation may be unsigned. Validate does not check the signature, nor
+// whether the operation follows from the one before it: [PLCLog] does. The error is ErrOperation,
+// and says what is wrong.
 func (op *PLCOperation) Validate() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", ErrOperation, fmt.Sprintf(format, args...))

@@ -43,10 +43,9 @@ type DNS interface {
 // ready to use. It is safe for concurrent use; its fields must not be changed after
 // the first use, nor the Resolver copied.
 //
-// A result that cannot be refreshed because of a failure of the network or of the
-// other side is served for some more time; that an identifier does not exist, or
-// no longer, is not such a failure. Requests for what is being resolved already
-// wait for the one under way.
+// If a result cannot be refreshed because the network or the other side fails, the old one is
+// served for up to StaleFor more. "Not found" and "tombstoned" are final and replace it. Concurrent
+// requests for the same identifier share one resolution.
 type Resolver struct {
 	// PLC resolves did:plc; default: the public directory, which is believed.
 	PLC Directory
@@ -200,9 +199,9 @@ func (r *Resolver) allowed(h syntax.Handle) bool {
 
 // Lookup resolves a DID or a handle to an account, and checks that its document
 // and its handle point at each other. If they do not, this is not an error: the
-// account is as good as any, but its Handle is syntax.InvalidHandle. So a caller who
-// asks for a handle, and wants the account only if the handle is its own, must look
-// at Identity.Handle.
+// account is returned, with syntax.InvalidHandle as its Handle. So a caller who asks
+// for a handle, and wants the account only if the handle is its own, must compare
+// Identity.Handle.
 //
 // Errors are those of ResolveDID and, if a handle is asked for, of ResolveHandle.
 func (r *Resolver) Lookup(ctx context.Context, id syntax.AtIdentifier) (*Identity, error) {

@@ -22,10 +22,9 @@ type Tree struct {
 	lazy *lazy   // nil: all nodes are known
 }
 
-// Source has the blocks of trees. A Source is bound to whatever context its maker
-// chose. The tree keeps the bytes and checks them; they must not be changed. An error
-// passes through to the caller, wrapped; for a block that is not there it should be, or
-// wrap, ErrPartial.
+// Source has the blocks of trees. Block takes no context: bind one when you construct the Source.
+// The tree checks the bytes and keeps them, so they must not be changed. An error is passed on to
+// the caller, wrapped; for a block that is not there it should be, or wrap, ErrPartial.
 type Source interface {
 	Block(c cid.Cid) ([]byte, error)
 }

@@ -109,9 +109,9 @@ func (l ImportLimits) withDefaults(file int64) ImportLimits {
 
 // Import is what goes along with the import of a repository. Keys, or Unverified, must be set.
 type Import struct {
-	// Keys are those of which one must have signed the file's
-	// commit. A server that takes imports without signing them anew hands out
-	// commits by the key of the server before it: see the keys of the DID's past.
+	// Keys are keys of the account. One of them must have signed the file's commit. Some servers
+	// keep the commit that the account's previous server signed, so give earlier keys of the DID
+	// too.
 	Keys []*crypto.PublicKey
 	// Unverified takes the file whoever has signed it. For files of which the caller knows by other
 	// means that they are the account's, or where the account itself may write what it likes.

@@ -117,7 +117,8 @@ func WriteError(w http.ResponseWriter, err error) {
 	WriteJSON(w, status, envelope{e.name(), e.Message})
 }
 
-// asError finds the *Error in an error, or makes one that tells nothing.
+// asError finds the *Error in an error, or makes one without details: other errors may contain
+// internals.
 func asError(err error) *Error {
 	var e *Error
 	var tooLarge *http.MaxBytesError

@@ -63,8 +63,9 @@ type Server struct {
 	// are their names in lower case, such as "br". A decoder's output is bounded by the server; it
 	// must bound the memory that it takes by itself.
 	Decoders map[string]func(io.Reader) (io.Reader, error)
-	// BodyTimeout is how long a JSON body may take to arrive, and how long any other may
-	// stall, in all, beyond a second for each KiB of it. 0: 30 seconds; negative: no limit.
+	// BodyTimeout is the time in which a JSON body must arrive. For other bodies, which may be
+	// large, it is the total time of waiting that is allowed on top of one second for each KiB.
+	// 0: 30 seconds; negative: no limit.
 	BodyTimeout time.Duration
 	// Admit, if not nil, is asked first of all: the place for rate limits by
 	// address. Its errors are answered.
@@ -264,7 +265,7 @@ func CORS(w http.ResponseWriter, r *http.Request) (done bool) {
 	return true
 }
 
-// Values of headers that all answers share. They have no room, so that to add to one copies it.
+// Values of headers that all answers share. Their capacity is their length, so append copies them.
 var (
 	allowOrigin   = []string{"*"}
 	exposeHeaders = []string{"*, DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Atproto-Repo-Rev, Atproto-Content-Labelers, X-Request-Id"}

@@ -306,9 +306,9 @@ func (s *Store) InvitesOf(ctx context.Context, account string) (list []Invite, e
 	return list, err
 }
 
-// DisableInvites disables codes, and all codes of accounts. If one of the codes is not there, or
-// one of the accounts has none and is not among those that need not, the error is ErrNoInvite, with
-// its name, and nothing is disabled.
+// DisableInvites disables single codes, and all codes of some accounts. The error is ErrNoInvite,
+// with the name, and nothing is disabled, if a code does not exist, or if an account has no codes
+// and is not listed in needNot.
 func (s *Store) DisableInvites(ctx context.Context, codes, accounts, needNot []string) error {
 	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		var disable []Invite

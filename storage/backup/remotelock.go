@@ -65,7 +65,7 @@ func (r remote) lock(ctx context.Context, dir string) (_ *remoteLock, err error)
 	if err = l.others(ctx); err != nil {
 		return nil, err
 	}
-	if err = l.renew(ctx); err != nil {
+	if err = try(ctx, func() error { return l.renew(ctx) }); err != nil {
 		return nil, err
 	}
 	if err = l.others(ctx); err != nil { // that came at the same time

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 
 	"github.com/ipfs/go-cid"
 
@@ -23,7 +24,11 @@ const (
 
 // RemoteRepos are the repositories of other objects. It is for what concerns an account without its
 // records: names, sessions, status. What reads or replaces records belongs in the account's object,
-// and fails here with ErrElsewhere.
+// and fails here with ErrElsewhere. It must not be copied after its first use.
+//
+// A change that failed may be in the account's object all the same, without the directory's
+// knowledge, until an alarm tells it. So whoever reads the account after that has it told first, and
+// gets an error as long as that is not possible: what is read then is what came of the change.
 type RemoteRepos struct {
 	// Directory answers with [AnswerRepos] for the store with the directory's entries: heads, and
 	// the keys that Mirror names (see durable.Config). Accounts that it does not know have no
@@ -32,15 +37,19 @@ type RemoteRepos struct {
 	Mirror    func(key string) bool
 	// Account returns the object of an account, which answers with AnswerRepos for its own store.
 	Account func(did syntax.DID) Call
+
+	// doubts are the accounts whose last change failed, each with a *byte of its own. There are no
+	// more of them than changes that failed while this program ran and that nobody read after.
+	doubts sync.Map
 }
 
-var _ storage.Repos = RemoteRepos{}
+var _ storage.Repos = (*RemoteRepos)(nil)
 
 // ErrElsewhere is returned by RemoteRepos for what only the account's own object does.
 var ErrElsewhere = errors.New("cloudflare: records are read in the account's own object")
 
 // Head implements storage.Repos.
-func (x RemoteRepos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
+func (x *RemoteRepos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
 	err = x.View(ctx, did, func(r storage.Reader) error {
 		if head = r.Head(); head == (storage.Head{}) {
 			return fmt.Errorf("%w: repository %s", storage.ErrNotFound, did)
@@ -52,11 +61,14 @@ func (x RemoteRepos) Head(ctx context.Context, did syntax.DID) (head storage.Hea
 
 // View implements storage.Repos. It asks the directory for what that has a copy of, and then the
 // account's object.
-func (x RemoteRepos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
+func (x *RemoteRepos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
+	if err := x.settle(ctx, did); err != nil {
+		return err
+	}
 	v := &remoteView{repos: x, did: did, q: &queries{}}
 	v.call = x.Directory
 	v.q.ask = v.ask
-	query := cbor.AppendUint(cbor.AppendArray(nil, 1), queryHead)
+	query := headQuery()
 	head, err := v.ask(ctx, nil, query)
 	if err != nil {
 		return busy(err)
@@ -70,9 +82,34 @@ func (x RemoteRepos) View(ctx context.Context, did syntax.DID, fn func(storage.R
 	return busy(fn(v))
 }
 
+func headQuery() []byte { return cbor.AppendUint(cbor.AppendArray(nil, 1), queryHead) }
+
+// doubt is called with the error of a change of an account.
+func (x *RemoteRepos) doubt(did syntax.DID, err error) {
+	if err != nil {
+		x.doubts.Store(did, new(byte))
+	}
+}
+
+// settle finds out what has come of a change that failed: the account's object answers nothing
+// before it has told the directory.
+func (x *RemoteRepos) settle(ctx context.Context, did syntax.DID) error {
+	doubt, ok := x.doubts.Load(did)
+	if !ok {
+		return nil
+	}
+	v := &remoteView{repos: x, did: did}
+	v.goThere()
+	if _, err := v.ask(ctx, nil, headQuery()); err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return busy(fmt.Errorf("whether %s has been changed: %w", did, err))
+	}
+	x.doubts.CompareAndDelete(did, doubt) // another change may have failed meanwhile
+	return nil
+}
+
 // remoteView is a snapshot of an account.
 type remoteView struct {
-	repos RemoteRepos
+	repos *RemoteRepos
 	did   syntax.DID
 	q     *queries
 	call  Call
@@ -165,21 +202,23 @@ func (v *remoteView) HasBlobRef(context.Context, cid.Cid) (bool, error) { return
 func elsewhere[T any](yield func(T, error) bool) { yield(*new(T), ErrElsewhere) }
 
 // Apply implements storage.Repos.
-func (x RemoteRepos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (int64, error) {
+func (x *RemoteRepos) Apply(ctx context.Context, did syntax.DID, c *storage.Change) (int64, error) {
 	if err := c.Validate(); err != nil {
 		return 0, err
 	}
 	b := appendRecords(cbor.AppendArray(nil, 2), c.Records)
-	return directory{remote{x.Account(did)}}.seq(ctx, methodRepoApply, appendChange(b, did, c))
+	seq, err := directory{remote{x.Account(did)}}.seq(ctx, methodRepoApply, appendChange(b, did, c))
+	x.doubt(did, err)
+	return seq, err
 }
 
 // Replace implements storage.Repos.
-func (x RemoteRepos) Replace(context.Context, syntax.DID, iter.Seq2[storage.RecordChange, error], func() (*storage.Change, error)) (int64, error) {
+func (x *RemoteRepos) Replace(context.Context, syntax.DID, iter.Seq2[storage.RecordChange, error], func() (*storage.Change, error)) (int64, error) {
 	return 0, ErrElsewhere
 }
 
 // Delete implements storage.Repos. The account's object deletes the blobs too.
-func (x RemoteRepos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
+func (x *RemoteRepos) Delete(ctx context.Context, did syntax.DID, events []storage.Event) (int64, error) {
 	if err := storage.ValidateEvents(events); err != nil {
 		return 0, err
 	}
@@ -187,11 +226,13 @@ func (x RemoteRepos) Delete(ctx context.Context, did syntax.DID, events []storag
 		return 0, err
 	}
 	b := cbor.AppendText(cbor.AppendArray(nil, 2), string(did))
-	return directory{remote{x.Account(did)}}.seq(ctx, methodRepoDelete, appendEvents(b, events))
+	seq, err := directory{remote{x.Account(did)}}.seq(ctx, methodRepoDelete, appendEvents(b, events))
+	x.doubt(did, err)
+	return seq, err
 }
 
 // List implements storage.Repos.
-func (x RemoteRepos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
+func (x *RemoteRepos) List(ctx context.Context, after syntax.DID) iter.Seq2[storage.RepoInfo, error] {
 	return func(yield func(storage.RepoInfo, error) bool) {
 		for {
 			page, err := remote{x.Directory}.bytes(ctx, methodRepoList, cbor.AppendText(nil, string(after)))

@@ -147,7 +147,7 @@ func (o *memoryObject) Scan(s Scan, fn func(string, []byte) bool) error {
 	return nil
 }
 
-// Cut returns as much of a value as the scan wants: see MaxValue.
+// Cut returns the first bytes of a value, as many as [Scan.MaxValue] says.
 func (s Scan) Cut(value []byte) []byte {
 	if s.MaxValue == 0 {
 		return value

@@ -15,7 +15,7 @@ import (
 type Held struct {
 	lease *Lease
 	token int64
-	// until is when the process must no longer believe in it, since start.
+	// until is the end of the lease as this process counts it, in nanoseconds after start.
 	start time.Time
 	until atomic.Int64
 }
@@ -37,9 +37,9 @@ func (h *Held) Check(ctx context.Context, r storage.KVReader) error {
 	return nil
 }
 
-// Valid reports whether the process may believe in the lease at this moment: whether the last
-// renewal was begun less than a term ago. It costs nothing, and proves nothing about the next
-// moment.
+// Valid reports whether the last renewal was begun less than a term ago, so that no other process
+// can hold the lease at this moment. It asks no store, and says nothing about the next moment: see
+// [Held.Check].
 func (h *Held) Valid() bool { return int64(time.Since(h.start)) < h.until.Load() }
 
 // Run waits for the lease, calls fn while this process holds it, and waits again when it was lost,

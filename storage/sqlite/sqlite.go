@@ -6,17 +6,17 @@
 // The file is in WAL mode. There is one writing connection; steps that arrive while it is busy join
 // its next transaction, so that many accounts share one fsync. A step that fails takes no other
 // with it: it is undone by itself, or the others run again. Readers have connections of their own,
-// each a snapshot, and neither wait for the writer nor hold it up; nor do checkpoints, but for
-// their end. A step is on disk when its method returns (synchronous=FULL), unless Config.Relaxed
+// each a snapshot, and neither wait for the writer nor hold it up. Checkpoints block the writer only
+// in their last phase. A step is on disk when its method returns (synchronous=FULL), unless Config.Relaxed
 // says otherwise.
 //
 // # Damage
 //
 // Every page of the database has a checksum; one that does not match, like any other
-// contradiction, gives storage.ErrCorrupt when it is read. The -wal file, which has the
-// steps since the last checkpoint, is another matter: in one that a dead process has left, SQLite
-// takes damage for the place where writing stopped. The steps from there on are gone, each as a
-// whole, and those before are as they were.
+// contradiction, gives storage.ErrCorrupt when it is read. The exception is the -wal file, which has
+// the steps since the last checkpoint, if a killed process has left it: SQLite cannot tell damage
+// from the place where writing stopped. The steps after the damage are lost, each as a whole; those
+// before it are intact.
 //
 // Records are rows in path order, without nodes of the tree. The newest
 // sequence number is kept by SQLite itself beyond the events (AUTOINCREMENT).

@@ -30,7 +30,8 @@ const planned = 100
 // written, and read again on both sides.
 const verifyFactor = 4
 
-// Plan looks at the source, and writes nothing. It reads some of the accounts, spread evenly.
+// Plan estimates how much there is to move and how long that takes, from a sample of some hundred
+// accounts of the source. It writes nothing.
 func (m *Mover) Plan(ctx context.Context) (p Plan, err error) {
 	for _, err := range m.cfg.From.Repos.List(ctx, "") {
 		if err != nil {

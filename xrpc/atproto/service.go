@@ -154,8 +154,8 @@ type Service struct {
 	// importRepo takes: those that the account's DID document has, or had. If it is nil, importRepo
 	// is left out; if it returns none, the import is refused; unless UnverifiedImports is set.
 	ImportKeys func(ctx context.Context, did syntax.DID) ([]*crypto.PublicKey, error)
-	// UnverifiedImports takes CAR files whoever has signed them, where ImportKeys knows no keys:
-	// the account may write what it likes to its repository by other methods too.
+	// UnverifiedImports accepts CAR files with any signature where ImportKeys is nil or returns no
+	// keys. The account may write what it likes to its own repository by other methods too.
 	UnverifiedImports bool
 	// ImportLimits bounds what such a file stands for. The bound of its length is ImportLimit.
 	ImportLimits repo.ImportLimits

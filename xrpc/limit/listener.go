@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Listener bounds the connections of a listener. One that is too many is closed at once: there is
-// nobody to answer yet.
+// Listener bounds the connections of a listener. A connection beyond a bound is closed at once,
+// without an answer: no request has arrived yet.
 type Listener struct {
 	net.Listener
 	// Total bounds the connections. 0: 8,192.
@@ -96,9 +96,10 @@ func (c *conn) CloseWrite() error {
 	return nil
 }
 
-// Harden sets what bounds clients in a server and is not set: times to send a request's header and
-// to be idle, and, for HTTP/2, how many requests a connection has at a time, how much it may send
-// that no handler has read, and for how long it may take nothing at all.
+// Harden sets those fields of a server that bound clients and are zero: the times for a request's
+// header and for idle connections, the size of headers, and, for HTTP/2, how many requests a
+// connection has at a time, how much it may send that no handler has read, and for how long it may
+// take nothing at all.
 func Harden(srv *http.Server) {
 	set := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {

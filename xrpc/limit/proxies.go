@@ -20,12 +20,12 @@ func PrivateNetworks() Proxies {
 	return networks
 }
 
-// Proxies are the networks in which there are proxies in front of the server that are trusted. They
-// find out which address a request came from.
+// Proxies are the networks whose proxies, in front of the server, are trusted to say which address a
+// request came from.
 //
-// A proxy adds the address that it was called from to the header X-Forwarded-For. Anyone else may
-// write there what he likes. So the header is read from its end, for as long as the address that
-// spoke is one of a trusted proxy's: the first other address is the client's.
+// A proxy appends the address that it was called from to the header X-Forwarded-For. Clients may
+// write anything there. So the header is read from its end, past all addresses of trusted proxies:
+// the first other address is the client's.
 type Proxies []netip.Prefix
 
 // ClientAddr returns the address of a request's client; the zero Addr if the request's

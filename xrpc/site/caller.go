@@ -59,8 +59,8 @@ func (s *Site) Caller(b Browser, did syntax.DID, as As) account.Caller {
 // account's credentials: see [account.Kept]. No session of other packages has a colon in its name.
 func sessionName(id string) string { return "browser:" + id }
 
-// SignIn returns the account that is signed in in a browser, and its sign-in there. The error is
-// account.ErrTokenRevoked if it is not, or only for a request of an app.
+// SignIn returns an account and its sign-in in a browser. The error is account.ErrTokenRevoked if
+// the account is not signed in there, or is signed in for one request of an app only.
 func (s *Site) SignIn(ctx context.Context, b Browser, did syntax.DID) (a account.Account, in SignIn, err error) {
 	id := Hash(b.Name)
 	err = s.accounts.View(ctx, s.Caller(b, did, As{}), func(found account.Account, kv storage.KVReader) error {

@@ -82,7 +82,7 @@ func OpenPart(ctx context.Context, cfg Config, part Part, at Place) (*Node, erro
 	p.call = at.Call
 	answers := map[string]cloudflare.Call{}
 	var err error
-	far := cloudflare.RemoteRepos{Mirror: mirrored, Account: func(did syntax.DID) cloudflare.Call { return at.Call(Part(did)) }}
+	far := &cloudflare.RemoteRepos{Mirror: mirrored, Account: func(did syntax.DID) cloudflare.Call { return at.Call(Part(did)) }}
 	if part == Directory {
 		var shared storage.Store
 		if shared, err = openSolo(ctx, at.Object, "kv", p.Now); err == nil {
@@ -135,7 +135,7 @@ func openSolo(ctx context.Context, open func(table string) (durable.Object, erro
 
 // openAccount opens what an account's object has itself: the account, its blobs, and keys of its
 // own for the rows of those and for proofs that were used.
-func openAccount(ctx context.Context, p *Platform, did syntax.DID, at Place, far cloudflare.RemoteRepos) error {
+func openAccount(ctx context.Context, p *Platform, did syntax.DID, at Place, far *cloudflare.RemoteRepos) error {
 	var turn sync.Mutex
 	open := func(table string) (durable.Object, error) {
 		o, err := at.Object(table)
@@ -244,7 +244,7 @@ func (x *own) Remove(syntax.DID) error {
 // repos are the repositories as an account's object has them: its own, and those of others far
 // away.
 type repos struct {
-	cloudflare.RemoteRepos
+	*cloudflare.RemoteRepos
 	own  syntax.DID
 	near storage.Repos
 	// deleting is called before the account is deleted.

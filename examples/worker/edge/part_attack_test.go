@@ -111,6 +111,45 @@ func TestDirectoryIsToldByTheAlarm(t *testing.T) {
 	}
 }
 
+// The directory cannot be told of a new account, once or as long as the request lasts. If the answer
+// is that there is none, or only that something is wrong, the account does not come up later under a
+// DID that was taken back.
+func TestNewAccountBeforeTheDirectoryKnows(t *testing.T) {
+	for _, times := range []int{1, 2, 3, 1000} {
+		p := newParts(t)
+		p.part(Directory)
+		left := times
+		p.fail = func(_ Part, method string, _ bool) error {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if method != "directory.deliver" || left == 0 {
+				return nil
+			}
+			left--
+			return errCall
+		}
+		status, out := call(t, p.part(Desk).Server, "POST", "/xrpc/com.atproto.server.createAccount", "", map[string]any{
+			"handle": "carol.pds.example.com", "email": "carol@example.com", "password": "a long password",
+		})
+		if status != 200 && status < 500 {
+			t.Errorf("%d failures: %d %v", times, status, out)
+		}
+		p.mu.Lock()
+		p.fail = nil
+		p.mu.Unlock()
+		p.set(p.now().Add(time.Minute))
+		p.wake()
+		// The directory finishes what was begun when it starts after the time for that.
+		p.set(p.now().Add(10 * time.Minute))
+		p.evict(Directory)
+		p.check()
+		found, err := p.part(Directory).Answer(t.Context(), "find.account", []byte("carol.pds.example.com"))
+		if err != nil || len(found) == 0 {
+			t.Errorf("%d failures: the answer was %d, and the account is %q, %v", times, status, found, err)
+		}
+	}
+}
+
 // The object of an account that was deleted answers as if the account had never been, with tokens and
 // without, after an eviction too, and nothing of the account is left in it.
 func TestDeletedAccountIsAskedAgain(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os/exec"
 	"regexp"
@@ -352,6 +353,19 @@ func TestPartsFail(t *testing.T) {
 	}
 }
 
+// wake calls the alarms of all accounts' objects.
+func (p *parts) wake() {
+	p.t.Helper()
+	p.mu.Lock()
+	names := slices.Collect(maps.Keys(p.objects))
+	p.mu.Unlock()
+	for _, name := range names {
+		if name != Directory && name != Desk {
+			p.part(name).Wake(p.t.Context())
+		}
+	}
+}
+
 // records counts those of an account.
 func (p *parts) records(did syntax.DID) int {
 	p.t.Helper()
@@ -360,10 +374,12 @@ func (p *parts) records(did syntax.DID) int {
 	return len(list)
 }
 
-// check compares what all accounts have with the directory: heads, copies, and the log.
+// check compares what all accounts have with the directory, once their alarms have told it what it
+// did not know: heads, copies, and the log. Whatever is there has a DID that is.
 func (p *parts) check() {
 	t := p.t
 	t.Helper()
+	p.wake()
 	directory := p.part(Directory)
 	commits := map[syntax.DID]int{}
 	for e, err := range directory.platform.Store.Events.Since(t.Context(), 0) {
@@ -384,6 +400,9 @@ func (p *parts) check() {
 		head, err := node.platform.Store.Repos.Head(t.Context(), info.DID)
 		if err != nil || head != info.Head {
 			t.Errorf("%s is at %v, and in the directory at %v: %v", info.DID, head.Rev, info.Head.Rev, err)
+		}
+		if _, err := p.plc.Client().Resolve(t.Context(), info.DID); err != nil {
+			t.Errorf("an account without its DID: %v", err)
 		}
 		near, err := node.Accounts.ByDID(t.Context(), info.DID)
 		far, err2 := directory.Accounts.ByDID(t.Context(), info.DID)

@@ -75,8 +75,8 @@ type Options struct {
 	// Key, if not nil, must have signed the repository that is verified. Import takes the present
 	// key of the account, unless AnyKey is set.
 	Key *crypto.PublicKey
-	// AnyKey lets Import take a repository whoever has signed it: that of an account whose key was
-	// changed since. Then somebody else may have written the archive.
+	// AnyKey lets Import accept a repository with any signature, for an account whose key has
+	// changed since the archive was written. Then anybody may have written the archive.
 	AnyKey bool
 	// Progress, if not nil, is told how many blobs are done.
 	Progress func(blobs int)

@@ -264,9 +264,9 @@ func (s *Store) ChangeEmail(ctx context.Context, who account.Caller, email, toke
 	return err
 }
 
-// DeleteAccount deletes an account on the word of somebody who has its password, as it still is,
-// and a token that was sent by mail for it. Otherwise the error is ErrWrongPassword, ErrMailToken
-// or ErrMailTokenExpired.
+// DeleteAccount deletes an account. It needs a proof of the password, which must not have changed
+// since, and a token that was sent by mail for this. Otherwise the error is ErrWrongPassword,
+// ErrMailToken or ErrMailTokenExpired.
 func (s *Store) DeleteAccount(ctx context.Context, p Proof, token string) error {
 	if p.App != nil {
 		return ErrWrongPassword

@@ -113,7 +113,8 @@ func removeNew(dir string) error {
 	return err
 }
 
-// Close lets go of the directory. All objects must be closed.
+// Close releases the directory, so that another process can open it. All objects must be closed
+// before.
 func (f *Objects) Close() error {
 	var errs []error
 	for _, c := range f.idle {

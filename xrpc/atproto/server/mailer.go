@@ -20,8 +20,8 @@ type Mailer interface {
 // mailqueue has one.
 type Outbox interface {
 	Mailer
-	// HasRoom returns nil if a stranger may have a message sent, which is counted if there is one.
-	// When it returns an error, too many wait.
+	// HasRoom returns an error if there is no room for so many messages more, else it counts them as
+	// sent. With 0, it says whether there is room for one.
 	HasRoom(ctx context.Context, messages int) error
 	// Announce and Write are those of [credential.Notices], with a message in the place of a
 	// notice.

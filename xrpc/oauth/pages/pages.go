@@ -195,11 +195,11 @@ type flow struct {
 	// Request names the request, and App who has asked.
 	Request string `json:"request,omitempty"`
 	App     string `json:"app,omitempty"`
-	// Who is the account that is to sign in, as far as it is known. Fixed: no other may.
+	// Who is the account that is expected to sign in, if one is known. Fixed: no other may.
 	Who   string `json:"who,omitempty"`
 	Fixed bool   `json:"fixed,omitempty"`
-	// Again: the account is signed in, but its owner is to prove once more to be it. Keep: the
-	// browser remembers the account, and goes on to.
+	// Again: the account is signed in, but its owner must prove who they are once more. Keep: the
+	// browser remembered the account before, and still does afterwards.
 	Again bool `json:"again,omitempty"`
 	Keep  bool `json:"keep,omitempty"`
 	// Locales are the languages that the app has asked for.

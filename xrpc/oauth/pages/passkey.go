@@ -15,8 +15,8 @@ import (
 // Passkeys signs people in by passkeys, each of which is a password and a second factor in one. It
 // must be safe for concurrent use.
 type Passkeys interface {
-	// BeginLogin returns options for the browser, in JSON, with a challenge that is good for once,
-	// for some minutes, and with the same binding.
+	// BeginLogin returns options for the browser, in JSON, with a challenge. FinishLogin accepts an
+	// answer to the challenge once, for some minutes, and only with the same binding.
 	BeginLogin(ctx context.Context, binding string) (options []byte, err error)
 	// FinishLogin checks the answer, whose user the authenticator must have verified, and says
 	// whose account it is. Errors are credential.ErrWrongFactor, credential.ErrChallenge and

@@ -129,5 +129,6 @@ func (p *Provider) caller(of auth.Principal, found **session) account.Caller {
 	})
 }
 
-// Guard looks at a principal in the transaction of a change of its repository. See Caller.
+// Guard returns a check, for the transaction that changes a repository, that the principal's session
+// still exists. See [Provider.Caller].
 func (p *Provider) Guard(of auth.Principal) repo.Guard { return p.accounts.Guard(p.Caller(of)) }
