@@ -91,7 +91,7 @@ type editor struct {
 	used   []string // ids of nodes of the tree before that were taken apart
 	fresh  nodeSet  // the made ones that the tree before did not have
 	lo, hi speller  // of bounds of nodes that are loaded
-	forget bool     // what is made is wanted no longer than the editor works
+	scrap  bool     // what is made is needed only while the editor works
 	room   []byte   // if so: for blocks
 	rooms  []byte   // all of it, for the next batch
 }
@@ -113,7 +113,7 @@ func newEditor(t *Tree, most int) *editor {
 
 // release gives the editor back, without what it holds of trees.
 func (e *editor) release() {
-	e.t, e.forget = nil, false
+	e.t, e.scrap = nil, false
 	e.lo.at, e.hi.at = edge{}, edge{}
 	if e.room = nil; len(e.rooms) > 64<<10 {
 		e.rooms = nil

@@ -275,7 +275,7 @@ func (e *editor) without(s *scratch, p *piece) ref {
 
 // data returns a copy of the block of a node that is made.
 func (e *editor) data(block []byte) string {
-	if !e.forget {
+	if !e.scrap {
 		return string(block)
 	}
 	if len(e.room) < len(block) {

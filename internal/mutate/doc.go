@@ -22,5 +22,6 @@
 // errors.
 //
 // Mutants are not made where a difference is no fault or only costs time: messages (String, Error,
-// LogValue), capacities (make), durations, locks, and Close.
+// LogValue, fmt.Errorf), what is returned beside an error, capacities (make), durations, locks,
+// pools and Close. Nor are they made of code for another platform.
 package main

@@ -120,12 +120,23 @@ func (f *finder) enter(n ast.Node) bool {
 	case *ast.ArrayType, *ast.Ellipsis:
 		return false // a length is no expression of the program
 	case *ast.CallExpr:
-		if id, ok := n.Fun.(*ast.Ident); ok && id.Name == "make" {
-			return false
+		switch fun := n.Fun.(type) {
+		case *ast.Ident:
+			if fun.Name == "make" {
+				return false
+			}
+		case *ast.SelectorExpr:
+			// The text of an error is for people.
+			if id, ok := fun.X.(*ast.Ident); ok && id.Name == "fmt" && fun.Sel.Name == "Errorf" {
+				return false
+			}
 		}
 	case *ast.BinaryExpr:
 		f.binary(n)
 	case *ast.IfStmt:
+		if f.never(n.Cond) && n.Else == nil {
+			return false
+		}
 		f.condition(n.Cond)
 		if leaves(n.Body) {
 			f.add("early", n.Cond, "never", func(m *mutant, part func(ast.Node) string) string {
@@ -179,6 +190,15 @@ func (f *finder) binary(n *ast.BinaryExpr) {
 	}
 }
 
+// never says whether a condition is false on the platform for which the package is built.
+func (f *finder) never(e ast.Expr) bool {
+	if v := f.p.info.Types[e].Value; v != nil {
+		return v.Kind() == constant.Bool && !constant.BoolVal(v)
+	}
+	n, ok := e.(*ast.BinaryExpr)
+	return ok && n.Op == token.LAND && (f.never(n.X) || f.never(n.Y))
+}
+
 // condition negates a condition that is no comparison.
 func (f *finder) condition(e ast.Expr) {
 	switch e.(type) {
@@ -207,7 +227,7 @@ func (f *finder) returned(n *ast.ReturnStmt) {
 		return
 	}
 	last := n.Results[len(n.Results)-1]
-	if id, ok := last.(*ast.Ident); ok && id.Name == "nil" {
+	if isNil(last) {
 		return
 	}
 	f.add("error", n, "return … nil", func(m *mutant, part func(ast.Node) string) string {
@@ -217,6 +237,11 @@ func (f *finder) returned(n *ast.ReturnStmt) {
 		}
 		return fmt.Sprintf("if mutant_ == %d { return %snil }; return %s%s", m.id, before.String(), before.String(), part(last))
 	})
+}
+
+func isNil(e ast.Expr) bool {
+	id, ok := e.(*ast.Ident)
+	return ok && id.Name == "nil"
 }
 
 // returnsError says whether the function that encloses has so many results, the last an error.
@@ -272,7 +297,7 @@ func (f *finder) statement(n ast.Stmt) {
 				return
 			}
 		case *ast.SelectorExpr:
-			if slices.Contains(kept, fun.Sel.Name) {
+			if slices.Contains(kept, fun.Sel.Name) || fun.Sel.Name == "Put" && f.isPool(fun.X) {
 				return
 			}
 		}
@@ -287,6 +312,12 @@ func (f *finder) statement(n ast.Stmt) {
 	f.add("remove", n, "nothing", func(m *mutant, part func(ast.Node) string) string {
 		return fmt.Sprintf("if mutant_ != %d { %s }", m.id, part(n))
 	})
+}
+
+// isPool says whether an expression is a sync.Pool, without which memory is only allocated anew.
+func (f *finder) isPool(e ast.Expr) bool {
+	t := f.p.info.Types[e].Type
+	return t != nil && strings.TrimPrefix(t.String(), "*") == "sync.Pool"
 }
 
 // constant makes an integer constant one greater. It says whether the expression is a constant.
@@ -307,6 +338,10 @@ func (f *finder) constant(e ast.Expr) bool {
 	case *ast.BinaryExpr:
 		if p.Op == token.SHL || p.Op == token.SHR {
 			return true // a shift by an untyped constant has other rules
+		}
+	case *ast.ReturnStmt:
+		if f.returnsError(len(p.Results)) && !isNil(p.Results[len(p.Results)-1]) {
+			return true // nobody looks at what comes with an error
 		}
 	}
 	f.add("const", e, f.text(e)+" + 1", func(m *mutant, part func(ast.Node) string) string {

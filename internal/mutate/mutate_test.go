@@ -11,7 +11,11 @@ import (
 
 const fixture = `package sample
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
 
 var ErrLong = errors.New("long")
 
@@ -29,6 +33,19 @@ func Twice(n int) (out []int) {
 		out = append(out, 2*i)
 	}
 	return out
+}
+
+const elsewhere = runtime.GOARCH == "none"
+
+// Half has nothing that a test could notice, but for its condition.
+func Half(n int) (int, error) {
+	if elsewhere && n > 3 {
+		return 3, nil
+	}
+	if n%2 != 0 {
+		return 1, fmt.Errorf("%d is odd: %d", n, 7)
+	}
+	return n / 2, nil
 }
 `
 
@@ -92,6 +109,11 @@ func TestMutants(t *testing.T) {
 		"Twice remove out = append(out, 2*i)": false,
 		"Twice negate i < n":                  false,
 		"Twice const 0":                       false,
+		"Half negate n%2 != 0":                false,
+		"Half early n%2 != 0":                 false,
+		"Half const 2":                        false,
+		"Half const 0":                        false,
+		"Half error return 1, fmt.Errorf(\"%d is odd: %d\", n, 7)": false,
 	} {
 		if got, ok := died[key]; !ok || got != want {
 			t.Errorf("%s: found %v, killed %v", key, ok, got)

@@ -60,9 +60,9 @@ func (s *Store) Check(ctx context.Context) ([]check.Problem, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		again := doubtful
+		retry := doubtful
 		problems, doubtful = nil, nil
-		for _, d := range again {
+		for _, d := range retry {
 			var found []check.Problem
 			if found, err = s.checkOne(ctx, d); err != nil {
 				return nil, err
@@ -79,7 +79,7 @@ func (s *Store) Check(ctx context.Context) ([]check.Problem, error) {
 // checkAll looks at all accounts and keys once, and returns what looks wrong and what that is
 // about.
 func (s *Store) checkAll(ctx context.Context) (problems []check.Problem, doubtful []doubt, err error) {
-	look := func(d doubt) error {
+	examine := func(d doubt) error {
 		found, err := s.checkOne(ctx, d)
 		if len(found) > 0 && len(doubtful) < maxDoubtful {
 			problems, doubtful = append(problems, found...), append(doubtful, d)
@@ -88,18 +88,18 @@ func (s *Store) checkAll(ctx context.Context) (problems []check.Problem, doubtfu
 	}
 	for info, err := range s.store.Repos.List(ctx, "") {
 		if err == nil && info.Head != (storage.Head{}) {
-			err = look(doubt{did: info.DID})
+			err = examine(doubt{did: info.DID})
 		}
 		if err != nil {
 			return nil, nil, err
 		}
 	}
 	for _, prefix := range indexPrefixes {
-		if err := s.eachKey(ctx, prefix, func(key string) error { return look(doubt{key: key}) }); err != nil {
+		if err := s.eachKey(ctx, prefix, func(key string) error { return examine(doubt{key: key}) }); err != nil {
 			return nil, nil, err
 		}
 	}
-	return problems, doubtful, look(doubt{})
+	return problems, doubtful, examine(doubt{})
 }
 
 // doubt is an account, or a key that accounts are found by, that may be wrong; the zero doubt is

@@ -26,7 +26,7 @@ func (s *Store) ChangeHandle(ctx context.Context, who Caller, handle syntax.Hand
 	return s.reindex(ctx, who, indexed{
 		taken: ErrHandleTaken,
 		next:  func(a *Account) { a.Handle = handle },
-		tell: func(ctx context.Context, a Account) error {
+		notify: func(ctx context.Context, a Account) error {
 			if register == nil {
 				return nil
 			}
@@ -90,9 +90,9 @@ type indexed struct {
 	taken error          // if a key is another account's
 	// first and also are part of the step, before and after next. They may be nil.
 	first, also func(*Account, *repo.Step) error
-	// tell, if not nil, tells others of the account as it is to be, before the step, and as it is,
-	// if the step is refused.
-	tell func(context.Context, Account) error
+	// notify, if not nil, informs others before the step of the account as it will be, and, if the
+	// step is refused, of the account as it is.
+	notify func(context.Context, Account) error
 }
 
 // maxMoves bounds how often an operation begins anew because the account's names have changed
@@ -141,8 +141,8 @@ func (s *Store) reindexOnce(ctx context.Context, who Caller, x indexed) error {
 	}
 	// From here on, all is done or taken back even if the client hangs up.
 	ctx = context.WithoutCancel(ctx)
-	if x.tell != nil {
-		err = x.tell(ctx, next)
+	if x.notify != nil {
+		err = x.notify(ctx, next)
 	}
 	if err == nil && op != nil {
 		err = op.renew(ctx)
@@ -163,8 +163,8 @@ func (s *Store) reindexOnce(ctx context.Context, who Caller, x indexed) error {
 			}
 			return nil
 		})
-		if err != nil && x.tell != nil {
-			err = errors.Join(err, s.takeBack(ctx, who.DID, x.tell))
+		if err != nil && x.notify != nil {
+			err = errors.Join(err, s.takeBack(ctx, who.DID, x.notify))
 		}
 	}
 	if op == nil {
@@ -176,9 +176,9 @@ func (s *Store) reindexOnce(ctx context.Context, who Caller, x indexed) error {
 	return nil // what finish could not do, Repair does
 }
 
-// takeBack tells others of an account as it is, until it is still so afterwards.
-func (s *Store) takeBack(ctx context.Context, did syntax.DID, tell func(context.Context, Account) error) error {
-	var told []string
+// takeBack notifies others of an account as it is, until it is still so afterwards.
+func (s *Store) takeBack(ctx context.Context, did syntax.DID, notify func(context.Context, Account) error) error {
+	var notified []string
 	for range maxMoves {
 		a, err := s.ByDID(ctx, did)
 		if errors.Is(err, ErrNotFound) {
@@ -186,11 +186,11 @@ func (s *Store) takeBack(ctx context.Context, did syntax.DID, tell func(context.
 		} else if err != nil {
 			return err
 		}
-		if told != nil && slices.Equal(told, a.indexKeys()) {
+		if notified != nil && slices.Equal(notified, a.indexKeys()) {
 			return nil
 		}
-		told = a.indexKeys()
-		if err := tell(ctx, a); err != nil {
+		notified = a.indexKeys()
+		if err := notify(ctx, a); err != nil {
 			return err
 		}
 	}
@@ -203,8 +203,8 @@ func union(a, b []string) []string {
 	return slices.Compact(all)
 }
 
-// Delete removes an account with its repository, and then gives up its names. The network is told
-// that the account is gone. The caller is looked at under the account's lock; see also
+// Delete removes an account with its repository, and then gives up its names. An event tells the
+// network that the account is gone. The caller is looked at under the account's lock; see also
 // [Store.DeleteIf]. When it returns nil, the account is gone for good.
 func (s *Store) Delete(ctx context.Context, who Caller) error { return s.DeleteIf(ctx, who, nil) }
 

@@ -231,17 +231,17 @@ func (s *Store) settle(ctx context.Context, did syntax.DID, id string) error {
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		again := false
+		changed := false
 		err = s.store.KV.Write(ctx, func(tx storage.KVTx) error {
 			now, err := tx.Get(ctx, key)
-			if again = err == nil && !bytes.Equal(now, doc); again || errors.Is(err, storage.ErrNotFound) {
+			if changed = err == nil && !bytes.Equal(now, doc); changed || errors.Is(err, storage.ErrNotFound) {
 				return nil
 			} else if err != nil {
 				return err
 			}
 			return s.settleIn(ctx, tx, a, did, id, n)
 		})
-		if err != nil || !again {
+		if err != nil || !changed {
 			return err
 		}
 	}

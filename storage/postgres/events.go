@@ -12,7 +12,7 @@ import (
 
 type events struct {
 	*DB
-	from, looks *pool
+	from, lookups *pool
 }
 
 var (
@@ -110,7 +110,7 @@ func (d events) pages(ctx context.Context, first int, yield func(storage.Event, 
 }
 
 func (d events) Bounds(ctx context.Context) (oldest, newest int64, err error) {
-	return d.bounds(ctx, d.looks)
+	return d.bounds(ctx, d.lookups)
 }
 
 func (db *DB) bounds(ctx context.Context, from *pool) (oldest, newest int64, err error) {
@@ -152,7 +152,7 @@ func (d events) Wait(ctx context.Context, seq int64) error {
 
 // has reports whether there is an event newer than seq.
 func (d events) has(ctx context.Context, seq int64) (found bool, err error) {
-	err = d.looks.retry(ctx, func(c *conn) (err error) {
+	err = d.lookups.retry(ctx, func(c *conn) (err error) {
 		found, err = c.one(ctx, func(row) error { return nil }, "SELECT 1::bigint FROM event WHERE seq > $1 AND "+visible+" LIMIT 1", seq)
 		return err
 	})

@@ -75,9 +75,9 @@ type value struct {
 	expires int64 // 0: never
 }
 
-// look begins a transaction, locks the repositories of a group in the order of their DIDs, so that
-// nodes do not wait for each other in a circle, and reads what the steps are held against.
-func (w *writer) look(ctx context.Context, c *conn, group []*step) (*state, error) {
+// lockAndRead begins a transaction, locks the repositories of a group, and reads what the steps are
+// checked against. Locks are taken in the order of DIDs, so that nodes do not deadlock.
+func (w *writer) lockAndRead(ctx context.Context, c *conn, group []*step) (*state, error) {
 	s := &state{repos: map[syntax.DID]repoRow{}, keys: map[syntax.DID]map[string]value{}, sets: map[int64]bool{}}
 	var dids, checkDIDs, checkKeys [][]byte
 	var sets []int64

@@ -31,7 +31,7 @@ func (db *DB) notifyNodes(ctx context.Context) {
 // listen looks for events of other nodes when they notify, and now and then.
 func (db *DB) listen(ctx context.Context) {
 	for ctx.Err() == nil {
-		c, err := db.looks.take(ctx)
+		c, err := db.lookups.take(ctx)
 		if err == nil {
 			db.follow(ctx, c)
 			c.drop() // it must not go on to listen
@@ -67,7 +67,7 @@ func (db *DB) follow(ctx context.Context, c *conn) {
 			return
 		}
 		if found {
-			db.look(newest)
+			db.advance(newest)
 		}
 		limited, cancel := context.WithTimeout(ctx, db.cfg.Poll)
 		_, err := c.Conn.Conn().WaitForNotification(limited)
@@ -78,8 +78,8 @@ func (db *DB) follow(ctx context.Context, c *conn) {
 	}
 }
 
-// look takes in the newest number of the database.
-func (db *DB) look(newest int64) {
+// advance takes in the newest number of the database.
+func (db *DB) advance(newest int64) {
 	served := db.newest.Load()
 	if newest >= served {
 		db.behind.Store(0)
@@ -92,7 +92,7 @@ func (db *DB) look(newest int64) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), db.cfg.Timeout)
 	defer cancel()
-	if _, now, err := db.bounds(ctx, db.looks); err == nil && now < served && db.behind.Swap(now+1) != now+1 {
+	if _, now, err := db.bounds(ctx, db.lookups); err == nil && now < served && db.behind.Swap(now+1) != now+1 {
 		db.cfg.Behind(now, served)
 	}
 }

@@ -48,7 +48,7 @@ func (d repos) Load(ctx context.Context, did syntax.DID, l *storage.Load) error 
 // taken before a connection is: it may need one itself.
 func (d repos) makeRepo(ctx context.Context, did syntax.DID) error {
 	found := false
-	err := d.looks.retry(ctx, func(c *conn) (err error) {
+	err := d.lookups.retry(ctx, func(c *conn) (err error) {
 		found, err = c.one(ctx, func(row) error { return nil }, "SELECT id FROM repo WHERE did = $1", []byte(did))
 		return err
 	})

@@ -83,9 +83,9 @@ END $$;
 
 // triggers enables or disables the triggers that note, and those that refuse.
 func triggers(ctx context.Context, tx pgx.Tx, prefix string, enable bool) error {
-	word := "DISABLE"
+	action := "DISABLE"
 	if enable {
-		word = "ENABLE"
+		action = "ENABLE"
 	}
 	for _, table := range moveTables {
 		rows, err := tx.Query(ctx, "SELECT tgname FROM pg_trigger WHERE tgrelid = $1::regclass AND starts_with(tgname, $2) ORDER BY tgname", pgx.QueryExecModeExec, table, prefix)
@@ -97,7 +97,7 @@ func triggers(ctx context.Context, tx pgx.Tx, prefix string, enable bool) error 
 			return err
 		}
 		for _, name := range names {
-			if _, err := tx.Exec(ctx, fmt.Sprintf("ALTER TABLE %s %s TRIGGER %s", table, word, name), pgx.QueryExecModeSimpleProtocol); err != nil {
+			if _, err := tx.Exec(ctx, fmt.Sprintf("ALTER TABLE %s %s TRIGGER %s", table, action, name), pgx.QueryExecModeSimpleProtocol); err != nil {
 				return err
 			}
 		}
@@ -185,7 +185,7 @@ func (d repos) Unwatch(ctx context.Context) error {
 
 // Watched implements storage.Movable.
 func (d repos) Watched(ctx context.Context) (w storage.Watch, err error) {
-	err = d.looks.retry(ctx, func(c *conn) error {
+	err = d.lookups.retry(ctx, func(c *conn) error {
 		inner, cancel := c.pool.context(ctx)
 		defer cancel()
 		err := c.QueryRow(inner, "SELECT state, note FROM move", pgx.QueryExecModeExec).Scan(&w.State, &w.Note)
@@ -206,7 +206,7 @@ func (d repos) Changed(ctx context.Context) iter.Seq2[storage.Changed, error] {
 		var last storage.Changed
 		for {
 			var page []storage.Changed
-			err := d.looks.retry(ctx, func(c *conn) error {
+			err := d.lookups.retry(ctx, func(c *conn) error {
 				page = page[:0]
 				inner, cancel := c.pool.context(ctx)
 				defer cancel()

@@ -89,9 +89,9 @@ type DB struct {
 	known int      // versions of the schema
 	node  [16]byte // names this process in the table ticket
 
-	reads, looks *pool // of Views and pages; of look-ups that call nobody else's functions
-	lanes, bulk  *pool // of steps and transactions; of what is done in pieces
-	replica      *pool // nil: none
+	reads, lookups *pool // of Views and pages; of look-ups that call nobody else's functions
+	lanes, bulk    *pool // of steps and transactions; of what is done in pieces
+	replica        *pool // nil: none
 
 	writer writer
 	kvTurn chan struct{} // full while a KV.Write runs
@@ -242,7 +242,7 @@ func (db *DB) newPools(url string, s server) (err error) {
 		size   int
 		params map[string]string
 	}{
-		{&db.reads, url, db.cfg.Readers, read}, {&db.looks, url, 4, read},
+		{&db.reads, url, db.cfg.Readers, read}, {&db.lookups, url, 4, read},
 		{&db.lanes, url, 3, write}, {&db.bulk, url, 4, bulk},
 		{&db.replica, db.cfg.Replica, db.cfg.Readers, read},
 	} {
@@ -272,7 +272,7 @@ func (db *DB) start(ctx context.Context) error {
 
 // Store returns the stores of the database. Blobs is nil: the bytes of blobs are kept elsewhere.
 func (db *DB) Store() storage.Store {
-	return storage.Store{Repos: repos{db, db.reads}, Events: events{db, db.reads, db.looks}, KV: kv{DB: db}}
+	return storage.Store{Repos: repos{db, db.reads}, Events: events{db, db.reads, db.lookups}, KV: kv{DB: db}}
 }
 
 // Close waits for steps that are under way, and closes the connections. Methods called later fail.
@@ -299,7 +299,7 @@ func (db *DB) Close() error {
 func (db *DB) closePools() {
 	done := make(chan struct{})
 	go func() { // waits for connections that are in use
-		for _, p := range []*pool{db.reads, db.looks, db.lanes, db.bulk, db.replica} {
+		for _, p := range []*pool{db.reads, db.lookups, db.lanes, db.bulk, db.replica} {
 			if p != nil {
 				p.Close()
 			}

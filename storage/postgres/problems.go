@@ -62,7 +62,7 @@ func (d repos) Problems(ctx context.Context, _ storage.CheckOptions) iter.Seq2[s
 }
 
 func (d repos) problems(ctx context.Context) (list []storage.Problem, err error) {
-	look := func(tx pgx.Tx, sql string) error {
+	query := func(tx pgx.Tx, sql string) error {
 		rows, err := tx.Query(ctx, fmt.Sprintf("SELECT * FROM (%s) x LIMIT %d", sql, maxProblems))
 		if err != nil {
 			return err
@@ -79,7 +79,7 @@ func (d repos) problems(ctx context.Context) (list []storage.Problem, err error)
 			if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock_shared($1)", d.lockKey(lockPartitions)); err != nil {
 				return err
 			}
-			return look(tx, partitionsThatDiffer)
+			return query(tx, partitionsThatDiffer)
 		})
 		if err != nil {
 			return nil, err
@@ -90,7 +90,7 @@ func (d repos) problems(ctx context.Context) (list []storage.Problem, err error)
 		_, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on", pgx.QueryExecModeSimpleProtocol)
 		for _, sql := range contradictions {
 			if err == nil {
-				err = look(tx, sql)
+				err = query(tx, sql)
 			}
 		}
 		return err

@@ -24,7 +24,7 @@ func missing(did syntax.DID) error {
 func (d repos) Head(ctx context.Context, did syntax.DID) (head storage.Head, err error) {
 	from := d.from
 	if from == d.reads {
-		from = d.looks
+		from = d.lookups
 	}
 	err = from.retry(ctx, func(c *conn) error {
 		found := false

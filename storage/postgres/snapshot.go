@@ -42,8 +42,8 @@ func (d repos) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 	now, cfg, pinned := d.cfg.Now(), d.cfg, *d.from
 	cfg.Now = func() time.Time { return now }
 	pinned.pin = name
-	at := &DB{cfg: cfg, reads: &pinned, looks: &pinned}
-	view := storage.Store{Repos: repos{at, at.reads}, Events: events{at, at.reads, at.looks}, KV: kv{DB: at}}
+	at := &DB{cfg: cfg, reads: &pinned, lookups: &pinned}
+	view := storage.Store{Repos: repos{at, at.reads}, Events: events{at, at.reads, at.lookups}, KV: kv{DB: at}}
 	var s storage.Snapshot
 	d.mu.Lock()
 	defer d.mu.Unlock()

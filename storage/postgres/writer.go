@@ -211,7 +211,7 @@ func (w *writer) mend(err error, attempt int) bool {
 	case codeCheck: // there is no partition for the numbers
 		ctx, cancel := context.WithTimeout(context.Background(), w.db.cfg.Wait)
 		defer cancel()
-		_, newest, err := w.db.bounds(ctx, w.db.looks)
+		_, newest, err := w.db.bounds(ctx, w.db.lookups)
 		return err == nil && w.db.parts.ensure(ctx, w.db, w.db.floor(newest), w.numbers+time.Second.Microseconds()) == nil && attempt < 5
 	case codeUnique: // another node has made the repository meanwhile
 		return attempt < 5
@@ -228,7 +228,7 @@ func (w *writer) try(group []*step) error {
 	if err != nil {
 		return err
 	}
-	s, err := w.look(ctx, c, group)
+	s, err := w.lockAndRead(ctx, c, group)
 	if err != nil {
 		c.end()
 		if errors.Is(err, errNoTicket) {

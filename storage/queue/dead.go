@@ -91,8 +91,8 @@ func (q *Queue) Requeue(ctx context.Context, id string) error {
 		if err := t.del(deadKey(id, j)); err != nil {
 			return err
 		}
-		again := &row{Key: j.Key, Enqueued: j.Enqueued, Due: q.cfg.Now().UnixMicro(), Error: j.Error}
-		return t.add(id, again, body)
+		resent := &row{Key: j.Key, Enqueued: j.Enqueued, Due: q.cfg.Now().UnixMicro(), Error: j.Error}
+		return t.add(id, resent, body)
 	})
 	if err != nil {
 		return q.fail("requeue", err)

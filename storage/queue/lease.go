@@ -58,18 +58,18 @@ func (q *Queue) Take(ctx context.Context, n int, wait time.Duration) ([]*Job, er
 		if !next.IsZero() {
 			pause = min(pause, max(next.Sub(q.cfg.Now()), time.Millisecond))
 		}
-		look := time.NewTimer(pause)
+		poll := time.NewTimer(pause)
 		select {
 		case <-woken:
-		case <-look.C:
+		case <-poll.C:
 		case <-end.C:
-			look.Stop()
+			poll.Stop()
 			return nil, nil
 		case <-ctx.Done():
-			look.Stop()
+			poll.Stop()
 			return nil, ctx.Err()
 		}
-		look.Stop()
+		poll.Stop()
 	}
 }
 

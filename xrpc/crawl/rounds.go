@@ -22,10 +22,10 @@ type Rounds struct {
 	relays []*relay
 	turn   sync.Mutex // held by the turn that is under way
 
-	mu     sync.Mutex
-	newest int64     // the newest event that the plans know of; negative: this is the first start
-	look   time.Time // when the relays are looked at; zero: not until something is written
-	looks  int       // in a row that found a relay that does not follow
+	mu       sync.Mutex
+	newest   int64     // the newest event that the plans know of; negative: this is the first start
+	nextLook time.Time // when the relays are looked at; zero: not until something is written
+	misses   int       // how many looks in a row found a relay that does not follow
 }
 
 // roundsState is the form of what Rounds remember.
@@ -55,7 +55,7 @@ func (n *Notifier) Rounds(state []byte) *Rounds {
 	if err := exactjson.Unmarshal(state, &s); err != nil {
 		s = roundsState{}
 	}
-	r := &Rounds{n: n, newest: -1, look: s.Look, looks: s.Looks}
+	r := &Rounds{n: n, newest: -1, nextLook: s.Look, misses: s.Looks}
 	if s.Newest != nil && *s.Newest >= 0 {
 		r.newest = *s.Newest
 	} else {
@@ -80,7 +80,7 @@ func (n *Notifier) Rounds(state []byte) *Rounds {
 // State returns what is to be kept, after Turn or Left has changed it.
 func (r *Rounds) State() []byte {
 	r.mu.Lock()
-	s := roundsState{Look: r.look, Looks: r.looks, Relays: make(map[string]scheduleJSON)}
+	s := roundsState{Look: r.nextLook, Looks: r.misses, Relays: make(map[string]scheduleJSON)}
 	if newest := r.newest; newest >= 0 {
 		s.Newest = &newest
 	}
@@ -109,8 +109,8 @@ func (r *Rounds) Due(newest int64) (at time.Time) {
 	}
 	r.mu.Lock()
 	written := r.newest >= 0 && newest > r.newest
-	if !r.look.IsZero() {
-		sooner(r.look)
+	if !r.nextLook.IsZero() {
+		sooner(r.nextLook)
 	}
 	r.mu.Unlock()
 	for _, to := range r.relays {
@@ -154,11 +154,11 @@ func (r *Rounds) Turn(ctx context.Context) error {
 		for _, to := range r.relays {
 			to.change(func(s *schedule, now time.Time) { s.written(now, watched) })
 		}
-		if r.newest, r.looks = newest, 0; r.look.IsZero() && every > 0 && len(r.relays) > 0 {
-			r.look = now.Add(every)
+		if r.newest, r.misses = newest, 0; r.nextLook.IsZero() && every > 0 && len(r.relays) > 0 {
+			r.nextLook = now.Add(every)
 		}
 	}
-	looking := !r.look.IsZero() && !now.Before(r.look)
+	looking := !r.nextLook.IsZero() && !now.Before(r.nextLook)
 	r.mu.Unlock()
 	var all sync.WaitGroup
 	lost := make([]bool, len(r.relays))
@@ -175,22 +175,22 @@ func (r *Rounds) Turn(ctx context.Context) error {
 	}
 	all.Wait()
 	if looking {
-		r.looked(lost, every)
+		r.planLook(lost, every)
 	}
 	return ctx.Err()
 }
 
-// looked plans the next look, after one that has found which relays do not follow.
-func (r *Rounds) looked(lost []bool, every time.Duration) {
+// planLook plans the next look, after one that has found which relays do not follow.
+func (r *Rounds) planLook(lost []bool, every time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.look = time.Time{}
+	r.nextLook = time.Time{}
 	for _, l := range lost {
-		if l && r.looks < maxChecks {
-			r.looks++
-			r.look = r.n.now().Add(every)
+		if l && r.misses < maxChecks {
+			r.misses++
+			r.nextLook = r.n.now().Add(every)
 			return
 		}
 	}
-	r.looks = 0
+	r.misses = 0
 }

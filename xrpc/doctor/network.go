@@ -48,34 +48,63 @@ func Clock(w *timecheck.Watch) Check {
 // Relays returns the check "relays": what relays know of a host (com.atproto.sync.getHostStatus).
 // newest returns the number of the newest event of the host, which is a time in microseconds. Nil
 // HTTP: one whose requests take at most 10 seconds.
+//
+// A relay that says that it is not connected is asked again for a quarter of a minute: relays need
+// some seconds to come back to a server that has just been restarted.
 func Relays(client *http.Client, hostname string, relays []string, newest func(context.Context) (int64, error)) Check {
-	return Check{Name: "relays", Run: func(ctx context.Context) []Finding {
+	return Check{Name: "relays", Timeout: comeback + defaultTimeout, Run: func(ctx context.Context) []Finding {
 		if len(relays) == 0 {
 			return []Finding{Warn("set PDS_CRAWLERS=https://bsky.network, if others are to read what is written here", "no relay is named: the network does not learn of this server")}
-		}
-		last, err := newest(ctx)
-		if err != nil {
-			return []Finding{Bad("see the log of the server", "the event log cannot be read: %v", err)}
 		}
 		list := make([]Finding, len(relays))
 		var all sync.WaitGroup
 		for i, relay := range relays {
-			all.Go(func() { list[i] = askRelay(ctx, client, hostname, relay, last).About(relay) })
+			all.Go(func() { list[i] = askPatiently(ctx, client, hostname, relay, newest).About(relay) })
 		}
 		all.Wait()
 		return list
 	}}
 }
 
-// late is how far a relay may be behind.
-const late = 10 * time.Minute
+// late is how far a relay may be behind, comeback how long it may take to connect again, and between
+// how often it is asked meanwhile.
+const (
+	late     = 10 * time.Minute
+	comeback = 15 * time.Second
+	between  = 2 * time.Second
+)
 
-func askRelay(ctx context.Context, client *http.Client, hostname, relay string, newest int64) Finding {
-	const ask = "\"pds request-crawl\" asks it to read this server; it must reach port 443 from outside"
+// askPatiently asks a relay, and gives one that is not connected time to come back.
+func askPatiently(ctx context.Context, client *http.Client, hostname, relay string, newest func(context.Context) (int64, error)) Finding {
+	for end := time.Now().Add(comeback); ; {
+		f, away := askRelay(ctx, client, hostname, relay, newest)
+		if !away || time.Until(end) < between {
+			return f
+		}
+		select {
+		case <-time.After(between):
+		case <-ctx.Done():
+			return f
+		}
+	}
+}
+
+// askRelay asks a relay once. away: it says that it is not connected.
+func askRelay(ctx context.Context, client *http.Client, hostname, relay string, newest func(context.Context) (int64, error)) (f Finding, away bool) {
 	if !strings.Contains(relay, "://") {
 		relay = "https://" + relay
 	}
 	s, err := api.SyncGetHostStatus(ctx, caller(client, relay), api.SyncGetHostStatusParams{Hostname: hostname})
+	last, logErr := newest(ctx) // after the answer: the relay cannot be ahead by what is written meanwhile
+	if logErr != nil {
+		return Bad("see the log of the server", "the event log cannot be read: %v", logErr), false
+	}
+	return judge(s, err, last), err == nil && (s.Status == "idle" || s.Status == "offline")
+}
+
+// judge says what an answer of a relay means.
+func judge(s api.SyncGetHostStatusOutput, err error, newest int64) Finding {
+	const ask = "\"pds request-crawl\" asks it to read this server; it must reach port 443 from outside"
 	var refused *xrpc.Error
 	switch {
 	case errors.As(err, &refused) && (refused.Status == http.StatusNotImplemented || refused.Status == http.StatusNotFound && refused.Name != "HostNotFound"):
@@ -96,7 +125,7 @@ func askRelay(ctx context.Context, client *http.Client, hostname, relay string, 
 	case "throttled":
 		return Warn("there are more new accounts or events than it takes from one server; ask its operator", "it slows this server down")
 	case "idle", "offline":
-		return Bad(ask, "it says that this server is %s", s.Status)
+		return Bad(ask+"; if the server has just been started, look again in a minute", "it says that this server is %s", s.Status)
 	default:
 		return Warn(ask, "it says that this server is %q", s.Status)
 	}

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
@@ -64,7 +67,6 @@ func TestRelays(t *testing.T) {
 		{answer(200, map[string]string{"hostname": "pds.site.test"}), "ok: it follows"},
 		{answer(200, host("active", now-3600*1e6)), "warning: is 1h0m0s behind"},
 		{answer(200, host("active", now+1)), "problem: not given yet"},
-		{answer(200, host("offline", now)), "problem: offline"},
 		{answer(200, host("banned", now)), "problem: banned"},
 		{answer(200, host("throttled", now)), "warning: slows"},
 		{answer(200, host("odd\u202e", now)), "warning: says"},
@@ -79,7 +81,36 @@ func TestRelays(t *testing.T) {
 	}
 	expect(t, "none", Relays(nil, "pds.site.test", nil, newest), "warning: no relay")
 	broken := func(context.Context) (int64, error) { return 0, errors.New("broken") }
-	expect(t, "broken", Relays(nil, "pds.site.test", []string{"x"}, broken), "problem: broken")
+	expect(t, "broken", Relays(nil, "pds.site.test", []string{"http://127.0.0.1:1"}, broken), "problem: broken")
+}
+
+// A relay has some seconds to come back to a server that has just been started. What is written
+// while it is asked does not make it one that knows too much.
+func TestRelayComesBack(t *testing.T) {
+	for _, tt := range []struct {
+		away int // for how many questions
+		took time.Duration
+		want string
+	}{{0, 0, "ok: "}, {1, 2 * time.Second, "ok: "}, {3, 6 * time.Second, "ok: "}, {99, 14 * time.Second, "problem: offline"}} {
+		synctest.Test(t, func(t *testing.T) {
+			asked, seq := 0, time.Now().UnixMicro()
+			relay := &http.Client{Transport: nettest.RoundTrip(func(r *http.Request) (*http.Response, error) {
+				status := "active"
+				if asked++; asked <= tt.away {
+					status = "offline"
+				}
+				seq++
+				body := fmt.Sprintf(`{"hostname":"pds.site.test","status":%q,"seq":%d}`, status, seq)
+				return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+			})}
+			newest := func(context.Context) (int64, error) { return seq, nil }
+			begin := time.Now()
+			expect(t, tt.want, Relays(relay, "pds.site.test", []string{"relay.test"}, newest), tt.want)
+			if took := time.Since(begin); took != tt.took {
+				t.Errorf("away %d times: %s", tt.away, took)
+			}
+		})
+	}
 }
 
 // list are accounts.

@@ -167,7 +167,7 @@ func (q *Queue) kick() {
 	switch {
 	case q.running || q.closed || q.cfg.Mailer == nil:
 	case q.busy:
-		q.again = true
+		q.more = true
 	default:
 		q.busy = true
 		q.sending.Go(func() { q.sendDue(q.work) })
@@ -182,12 +182,12 @@ func (q *Queue) sendDue(ctx context.Context) {
 			q.log.ErrorContext(ctx, "mail", "err", err)
 		}
 		q.mu.Lock()
-		if n == 0 && !q.again || err != nil || ctx.Err() != nil {
+		if n == 0 && !q.more || err != nil || ctx.Err() != nil {
 			q.busy = false
 			q.mu.Unlock()
 			return
 		}
-		q.again = false
+		q.more = false
 		q.mu.Unlock()
 	}
 }

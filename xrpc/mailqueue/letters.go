@@ -105,11 +105,11 @@ func (q *Queue) Reseal(ctx context.Context) (n int, err error) {
 		if !q.cfg.Box.Stale(e.Body) {
 			continue
 		}
-		again, err := q.cfg.Box.Reseal(place(e.ID), e.Body)
+		resealed, err := q.cfg.Box.Reseal(place(e.ID), e.Body)
 		if err != nil {
 			continue // no key opens it: Run gives it up
 		}
-		if err := q.queue.Rewrite(ctx, e.ID, again); err != nil {
+		if err := q.queue.Rewrite(ctx, e.ID, resealed); err != nil {
 			return n, err
 		}
 		n++

@@ -119,7 +119,7 @@ type Queue struct {
 	closed  bool
 	sending sync.WaitGroup // what was started without Run
 	busy    bool           // it is under way
-	again   bool           // there was more meanwhile
+	more    bool           // there was more meanwhile
 	counts  server.MailStats
 	stats   queue.Stats // as they were counted
 	until   time.Time   // when they are to be counted again

@@ -257,13 +257,13 @@ func (m *mover) awaitDocument(ctx context.Context) error {
 		VerificationMethods: []identity.VerificationMethod{{ID: string(m.st.DID) + "#" + identity.SigningKeyID, Type: "Multikey", Controller: string(m.st.DID),
 			PublicKeyMultibase: strings.TrimPrefix(want.VerificationMethods[identity.SigningKeyID], "did:key:")}},
 	}
-	for told := false; ; told = true {
+	for announced := false; ; announced = true {
 		m.resolver.Purge(syntax.AtIdentifier(m.st.DID))
 		doc, err := m.resolver.ResolveDID(ctx, m.st.DID)
 		if err == nil && names(doc, want) {
 			return nil
 		}
-		if !told {
+		if !announced {
 			m.report(Event{Step: Identity, Status: "waiting", Document: need,
 				Message: "Change the DID document of " + string(m.st.DID) + " so that it has these entries; what else it has may stay. The move goes on when it sees the change, also if it is interrupted and run again."})
 		}

@@ -81,7 +81,8 @@ type Options struct {
 	// HTTP makes all requests. Nil: a client that uses the proxy of the environment. In any case
 	// each transfer must keep a pace: some 8 KiB a second.
 	HTTP *http.Client
-	// Ask asks the user. Nil: what would be asked for is an error.
+	// Ask asks the user. Nil: what would be asked for is an error. Where there is no answer, it
+	// returns ErrInput.
 	Ask func(ctx context.Context, q Question) (string, error)
 	// Report, if not nil, is told of progress. It is not called concurrently.
 	Report func(Event)
@@ -303,11 +304,16 @@ func (m *mover) at(point string) error {
 }
 
 // ask asks the user. field is the one of Options that would have the answer.
-func (m *mover) ask(ctx context.Context, q Question, field string) (string, error) {
+func (m *mover) ask(ctx context.Context, q Question, field string) (answer string, err error) {
 	if m.Ask == nil {
-		return "", &Error{Err: fmt.Errorf("%w: %s", ErrInput, q.Text), Next: "Give it, then run the move again.", Field: field}
+		err = fmt.Errorf("%w: %s", ErrInput, q.Text)
+	} else {
+		answer, err = m.Ask(ctx, q)
 	}
-	return m.Ask(ctx, q)
+	if errors.Is(err, ErrInput) && !errors.As(err, new(*Error)) {
+		err = &Error{Err: err, Next: "Give it, then run the move again.", Field: field}
+	}
+	return answer, err
 }
 
 // oldRev is the revision of the repository at the old server.

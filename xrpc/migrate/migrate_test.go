@@ -541,6 +541,23 @@ func TestWebDID(t *testing.T) {
 	}
 }
 
+// Nobody is there to type the token that comes by mail: the error says which option has it.
+func TestNoAnswer(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.start(), w.start()
+	a.register(nil)
+	opt := Options{Account: "alice.test", State: filepath.Join(t.TempDir(), "state"), OldPassword: "old password", NewPassword: "new password",
+		Ask: func(context.Context, Question) (string, error) { return "", ErrInput }}
+	var stopped *Error
+	if err := runMove(t, w, a, b, opt); !errors.Is(err, ErrInput) || !errors.As(err, &stopped) || stopped.Field != "Token" || stopped.Step != Sign || stopped.Next == "" {
+		t.Errorf("%v: %+v", err, stopped)
+	}
+	opt.Token, opt.Ask = a.token(), nil
+	if err := runMove(t, w, a, b, opt); err != nil {
+		t.Error(err)
+	}
+}
+
 // What is missing is named, with the field that it belongs to.
 func TestOptionsThatAreMissing(t *testing.T) {
 	all := Options{Account: "alice.example.com", NewHost: "https://pds.example.net", State: filepath.Join(t.TempDir(), "state")}

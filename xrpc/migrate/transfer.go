@@ -162,8 +162,8 @@ func (m *mover) importRepo(ctx context.Context) error {
 		first = false
 		f, err := os.Open(m.carPath())
 		if err != nil {
-			if forgotten := m.st.forget(Export); forgotten != nil {
-				return forgotten
+			if forgetErr := m.st.forget(Export); forgetErr != nil {
+				return forgetErr
 			}
 			return err
 		}

@@ -39,8 +39,8 @@ func (s *Server) lead(ctx context.Context, name string, job func(ctx context.Con
 			s.log.Error("a lease", "lease", name, "err", err) // cannot be: the configuration was checked
 			return
 		}
-		alone := begin
-		begin = func(ctx context.Context, _ *lease.Held) error { return l.Run(ctx, alone) }
+		inner := begin
+		begin = func(ctx context.Context, _ *lease.Held) error { return l.Run(ctx, inner) }
 	}
 	for {
 		_ = begin(ctx, nil) // that of the context

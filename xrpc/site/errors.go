@@ -49,9 +49,9 @@ var (
 )
 
 // Shown is what a person is shown of an error: an *Error, or what stands for errors of packages
-// account, credential, xrpc and limit. told is false if something of the server's own failed, which
-// belongs into the log.
-func Shown(err error) (e *Error, told bool) {
+// account, credential, xrpc and limit. expected is false if the server itself failed, which belongs
+// in the log.
+func Shown(err error) (e *Error, expected bool) {
 	var busy *limit.Error
 	var method *xrpc.Error
 	var passing interface{ Unavailable() bool }
@@ -88,8 +88,8 @@ type errorPage struct {
 
 // Fail answers with the page of an error: see [Shown].
 func (c *Call) Fail(err error) {
-	e, told := Shown(err)
-	if !told {
+	e, expected := Shown(err)
+	if !expected {
 		c.site.log.ErrorContext(c.Context(), "pages", "path", c.R.URL.Path, "err", err)
 	}
 	c.ShowError(e)

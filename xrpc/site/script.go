@@ -89,8 +89,8 @@ func (c *Call) answerScript(fetch func(*Call) (any, error)) error {
 
 // failScript tells a script of an error, in words for people.
 func (c *Call) failScript(err error) {
-	e, told := Shown(err)
-	if !told {
+	e, expected := Shown(err)
+	if !expected {
 		c.site.log.ErrorContext(c.Context(), "pages", "path", c.R.URL.Path, "err", err)
 	}
 	for name, v := range e.Header {

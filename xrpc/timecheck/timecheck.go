@@ -305,8 +305,8 @@ func (w *Watch) offset(ctx context.Context, server string) (time.Duration, error
 	begin := w.now()
 	res, err := client.Do(req)
 	if err != nil {
-		if told := (*url.Error)(nil); errors.As(err, &told) {
-			err = told.Err
+		if urlErr := (*url.Error)(nil); errors.As(err, &urlErr) {
+			err = urlErr.Err
 		}
 		return 0, err
 	}

@@ -249,10 +249,10 @@ func (l *Limiter) exchange(ctx context.Context, dueAt time.Time) {
 }
 
 func (l *Limiter) exchangeOf(ctx context.Context, b *bucket, list []uint64) error {
-	told := make([]pending, len(list))
+	reported := make([]pending, len(list))
 	b.mu.Lock()
 	for i, key := range list {
-		told[i] = b.pending[key]
+		reported[i] = b.pending[key]
 	}
 	b.mu.Unlock()
 	sums := make([]usage, len(list))
@@ -267,7 +267,7 @@ func (l *Limiter) exchangeOf(ctx context.Context, b *bucket, list []uint64) erro
 				if w.over(u[k].ends, now) {
 					u[k].used, u[k].ends = 0, now.Add(w.Length)
 				}
-				u[k].used += told[i].points
+				u[k].used += reported[i].points
 			}
 			if err := b.write(ctx, tx, key, u); err != nil {
 				return err
@@ -283,7 +283,7 @@ func (l *Limiter) exchangeOf(ctx context.Context, b *bucket, list []uint64) erro
 	defer b.mu.Unlock()
 	for i, key := range list {
 		p := b.pending[key]
-		if p.points -= told[i].points; p.points > 0 {
+		if p.points -= reported[i].points; p.points > 0 {
 			p.since = now
 			b.pending[key] = p
 		} else {

@@ -220,7 +220,10 @@ func (t *terminal) ask(ctx context.Context, q migrate.Question) (string, error) 
 	select {
 	case a := <-got:
 		if a.line == "" {
-			return "", &migrate.Error{Err: fmt.Errorf("%w: %s", migrate.ErrInput, q.Text), Next: "Run the move again and answer."}
+			if a.err != nil {
+				fmt.Fprintln(t.out) // nobody has pressed enter
+			}
+			return "", fmt.Errorf("%w: %s", migrate.ErrInput, q.Text)
 		}
 		return a.line, nil
 	case <-ctx.Done():

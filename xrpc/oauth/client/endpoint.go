@@ -123,15 +123,15 @@ func (e *answerError) Unwrap() error { return e.err }
 
 // parseError reads the answer of a server that refuses.
 func parseError(issuer string, status int, text []byte) *Error {
-	var told struct {
+	var body struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
 	}
 	e := &Error{Server: issuer, Status: status}
-	if exactjson.UnmarshalPlain(text, &told) != nil {
+	if exactjson.UnmarshalPlain(text, &body) != nil {
 		e.Description = "answer without an OAuth error"
 		return e
 	}
-	e.Code, e.Description = clip(told.Error), clip(told.Description)
+	e.Code, e.Description = clip(body.Error), clip(body.Description)
 	return e
 }

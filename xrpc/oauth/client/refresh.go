@@ -128,8 +128,8 @@ func (c *Client) renewLocked(ctx context.Context, id SessionID, seen string, why
 		return nil, err
 	}
 	// That may have taken long, and this machine may have slept, so that the lock has ended.
-	if again, err := c.load(ctx, id); err != nil || again.Access != seen {
-		return again, err
+	if current, err := c.load(ctx, id); err != nil || current.Access != seen {
+		return current, err
 	}
 	sent := c.now()
 	var t tokens

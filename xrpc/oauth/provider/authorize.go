@@ -419,7 +419,7 @@ func (p *Provider) end(ctx context.Context, w http.ResponseWriter, id, device st
 // the code follows from the request. So a form that is sent twice, or again after a crash, gives
 // the same code.
 func (p *Provider) allow(w http.ResponseWriter, r *http.Request, c client, id, device string, l login, granted auth.Permissions,
-	tell func(*http.Request, account.Account, Allowance)) error {
+	notify func(*http.Request, account.Account, Allowance)) error {
 	ctx := r.Context()
 	q, err := p.settle(ctx, id, device, decision{DID: l.DID, Scope: granted.String()})
 	if err != nil {
@@ -433,8 +433,8 @@ func (p *Provider) allow(w http.ResponseWriter, r *http.Request, c client, id, d
 	case err != nil:
 		return err
 	}
-	if tell != nil && len(news) > 0 {
-		tell(r, l.account, Allowance{Client: c.Client, Granted: granted, New: news, At: p.now()})
+	if notify != nil && len(news) > 0 {
+		notify(r, l.account, Allowance{Client: c.Client, Granted: granted, New: news, At: p.now()})
 	}
 	return p.answer(w, q, nil, code)
 }

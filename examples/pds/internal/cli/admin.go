@@ -128,7 +128,7 @@ func explain(err error) error {
 		return fmt.Errorf("%s does not answer: %w (is the server running? Use -url if it is elsewhere)", at, brief(u.Err))
 	}
 	if err != nil && !errors.As(err, &e) {
-		if strings.HasPrefix(err.Error(), "xrpc: answer of ") {
+		if senseless(err) {
 			return &briefly{"the answer makes no sense: is the address right, and is it that of a PDS? -url names another one", err}
 		}
 		return fmt.Errorf("%w (is the server running? Use -url if it is elsewhere)", err)

@@ -137,3 +137,43 @@ func TestRemedies(t *testing.T) {
 		}
 	}
 }
+
+// A move says so too: whichever of the two servers is wrong, and whatever nobody has answered.
+func TestMoveErrorsInWords(t *testing.T) {
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>Welcome</html>") }))
+	t.Cleanup(page.Close)
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if strings.HasSuffix(r.URL.Path, "describeServer") {
+			fmt.Fprint(w, `{"did":"did:web:pds.test","availableUserDomains":[".test"]}`)
+			return
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"error":"AuthenticationRequired","message":"Invalid identifier or password"}`)
+	}))
+	t.Cleanup(refuses.Close)
+	another := httptest.NewServer(refuses.Config.Handler)
+	t.Cleanup(another.Close)
+	for _, tt := range []struct{ old, new, more, want string }{
+		{page.URL, another.URL, "", "is it that of a PDS?"},
+		{refuses.URL, page.URL, "", "is it that of a PDS?"},
+		{refuses.URL, "http://localhost:1", "", "does not answer: connection refused"},
+		{"http://localhost:1", refuses.URL, "", "does not answer: connection refused"},
+		{refuses.URL, "https://pds.invalid", "", "does not answer"},
+		{refuses.URL, refuses.URL, "", "See -old-server"},
+		{refuses.URL, another.URL, "", "Check the account's name and the password"},
+		{refuses.URL, "ftp://x", "", "ftp://x"},
+		{"", refuses.URL, "", "See -old-server"},
+		{refuses.URL, another.URL, "-rotation-key /nowhere/key", "There is no folder /nowhere"},
+	} {
+		args := []string{"migrate", "-no-input", "-patience", "-1s", "-plc", "http://localhost:1", "-state", filepath.Join(t.TempDir(), "state")}
+		if tt.old != "" {
+			args = append(args, "-old-server", tt.old)
+		}
+		args = append(append(args, strings.Fields(tt.more)...), "alice.test", tt.new)
+		text, code := told(t, []string{"PDS_MIGRATE_OLD_PASSWORD=one", "PDS_MIGRATE_NEW_PASSWORD=two"}, args...)
+		if code != ExitFailed || !strings.Contains(text, tt.want) || machine.MatchString(text) || strings.Contains(text, "administrator") || !strings.HasPrefix(text, "pds: ") {
+			t.Errorf("from %s to %s %s: %d, want %q: %s", tt.old, tt.new, tt.more, code, tt.want, text)
+		}
+	}
+}

@@ -1,23 +1,35 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
+	"github.com/pdskit/pdskit/xrpc/migrate"
 )
 
 // inWords is the text of an error for people: what servers have refused is told without status and
-// machine-readable name.
+// machine-readable name, that they do not answer without addresses of methods.
 func inWords(err error) string {
 	text := err.Error()
+	moves := errors.As(err, new(*migrate.Error)) // it says itself whose password is meant
 	var visit func(err error)
 	visit = func(err error) {
 		if e, ok := err.(*xrpc.Error); ok && e != nil {
-			text = strings.ReplaceAll(text, e.Error(), refusal(e))
+			text = strings.ReplaceAll(text, e.Error(), refusal(e, moves))
+			return
+		}
+		if e, ok := err.(*url.Error); ok && e.Err != nil {
+			text = strings.ReplaceAll(text, "xrpc: "+e.Error(), "it does not answer: "+brief(e.Err).Error())
+			return
+		}
+		if senseless(err) {
+			text = strings.ReplaceAll(text, err.Error(), "the answer makes no sense: is it that of a PDS?")
 			return
 		}
 		switch x := err.(type) {
@@ -35,8 +47,12 @@ func inWords(err error) string {
 	return withRemedy(err, text)
 }
 
-// refusal says what a server has refused, and what to do if that is known.
-func refusal(e *xrpc.Error) string {
+// senseless reports whether an error says that the answer of a server is not one of its kind.
+func senseless(err error) bool { return strings.HasPrefix(err.Error(), "xrpc: answer of ") }
+
+// refusal says what a server has refused, and what to do if that is known. user: it was called with
+// the password of a user, not that of the administrator.
+func refusal(e *xrpc.Error, user bool) string {
 	message := strings.TrimRight(e.Message, ".")
 	if message == "" {
 		message = strings.ToLower(http.StatusText(e.Status))
@@ -54,7 +70,7 @@ func refusal(e *xrpc.Error) string {
 		return said + ": choose another handle"
 	case is("UnsupportedDomain"):
 		return said + ". Make the account with a name under the server's domain; a domain of its own is set afterwards, by \"pds account update-handle\""
-	case e.Status == http.StatusUnauthorized:
+	case e.Status == http.StatusUnauthorized && !user:
 		return "the server does not take the administrator's password: is PDS_ADMIN_PASSWORD, or else secrets.json in PDS_DATA_DIRECTORY, that of this server, and was the server started since it was changed? It says: " + message
 	case e.Status == http.StatusTooManyRequests:
 		if wait := e.RetryAfter(time.Now()); wait > 0 {
