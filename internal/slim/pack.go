@@ -3,13 +3,14 @@ package slim
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
 )
 
 // Pack makes a built program smaller that then works as before.
@@ -55,7 +56,7 @@ func leavesTableOut(overlay string) (bool, error) {
 		return false, err
 	}
 	var doc struct{ Replace map[string]string }
-	if err := json.Unmarshal(text, &doc); err != nil {
+	if err := exactjson.Unmarshal(text, &doc); err != nil {
 		return false, fmt.Errorf("%s: %w", overlay, err)
 	}
 	for path := range doc.Replace {
