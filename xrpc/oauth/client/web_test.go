@@ -129,12 +129,15 @@ func TestLoginParameters(t *testing.T) {
 	}
 	for name, l := range map[string]client.Login{
 		"another redirect URI": {Account: s.did, RedirectURI: "https://evil.example.net/callback"}, "another scope": {Account: s.did, Scope: "atproto repo:*"},
-		"no atproto": {Account: s.did, Scope: "repo:com.example.note"}, "much state": {Account: s.did, AppState: make([]byte, 20_000)}, "no account": {},
+		"no atproto": {Account: s.did, Scope: "repo:com.example.note"}, "much state": {Account: s.did, AppState: make([]byte, 16<<10+1)}, "no account": {},
 	} {
 		before := s.count("/par")
 		if _, err := a.Start(ctx, l); err == nil || s.count("/par") != before {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if _, err := a.Start(ctx, client.Login{Account: s.did, AppState: make([]byte, 16<<10)}); err != nil {
+		t.Errorf("as much state as is allowed: %v", err)
 	}
 	// A login that takes too long.
 	back := s.start(t, a, s.did)
