@@ -163,6 +163,25 @@ func TestLoginParameters(t *testing.T) {
 	}
 }
 
+// A login that comes back to another machine, or under another name, is not waited for on this one.
+func TestLoginLocalElsewhere(t *testing.T) {
+	net := pdstest.New(t)
+	s := rogueAt(net, "pds.example.net")
+	a := newApp(t, net, "app.example.net")
+	for _, address := range []string{"https://app.example.net/callback", "http://localhost/callback", "https://127.0.0.1/callback", "http://127.0.0.1.example.net/callback", "http://[::1]/callback", "http://127.0.0.1:x/callback"} {
+		_, err := a.LoginLocal(t.Context(), client.Login{Account: s.did, RedirectURI: address}, func(string) error {
+			t.Errorf("%s is waited for", address)
+			return errFault
+		})
+		if err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if n := s.count("/par"); n != 0 {
+		t.Errorf("%d logins were begun", n)
+	}
+}
+
 // A command-line program with a browser beside it.
 func TestLoginLocal(t *testing.T) {
 	for _, path := range []string{"/callback", "/"} {
