@@ -257,13 +257,13 @@ func (m image) tablesOf(header uint64) (t tables, ok bool) {
 	word := func(b []byte, i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	offsets := []uint64{word(b, 4), word(b, 5), word(b, 6), word(b, 7), word(b, 8)}
 	// moduledata: the header's address, a slice for each of the tables, one for the list of functions
-	// at the start of the last one, findfunctab, minpc, maxpc.
+	// at the start of the last one, findfunctab, minpc, maxpc; much later, the slice typelinks.
 	begin := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, header), header+offsets[0])
 	at := bytes.Index(m, begin)
 	if at < 0 {
 		return t, false
 	}
-	data := m.at(uint64(at), 22*8)
+	data := m.at(uint64(at), 48*8)
 	if data == nil {
 		return t, false
 	}
@@ -272,18 +272,23 @@ func (m image) tablesOf(header uint64) (t tables, ok bool) {
 			return t, false
 		}
 	}
-	minPC, maxPC := word(data, 20), word(data, 21)
+	pcs, links := word(data, 21)-word(data, 20), word(data, 45)
 	t = tables{
 		functions: word(b, 1), first: word(data, 16),
 		values: word(data, 10), valuesSize: word(data, 11),
-		byAddress: word(data, 19), byAddressSize: (maxPC - minPC + 4095) / 4096 * 20,
+		byAddress: word(data, 19), byAddressSize: tableSize(pcs),
 	}
 	table := m.at(t.byAddress, t.byAddressSize)
-	ok = t.functions > 0 && t.functions < uint64(len(m)) && t.first == word(data, 13) && word(data, 17) == t.functions+1 && maxPC > minPC &&
+	within := links >= t.byAddress && links < t.byAddress+t.byAddressSize
+	ok = t.functions > 0 && t.functions < uint64(len(m)) && t.first == word(data, 13) && word(data, 17) == t.functions+1 && pcs < 1<<40 &&
 		m.at(t.first, 8*(t.functions+1)) != nil && m.at(t.values, t.valuesSize) != nil &&
-		len(table) >= 20 && binary.LittleEndian.Uint32(table) == 0
+		len(table) >= 20 && binary.LittleEndian.Uint32(table) == 0 && !within
 	return t, ok
 }
+
+// tableSize is the size of findfunctab for a range of addresses: 4 bytes for each 4,096 of them that
+// have begun, and one for each 256. What follows it is in use.
+func tableSize(pcs uint64) uint64 { return (pcs+4095)/4096*4 + (pcs+255)/256 }
 
 // dropLines takes files and lines from all functions.
 func (m image) dropLines(t tables) error {

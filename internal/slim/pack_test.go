@@ -66,6 +66,15 @@ func TestNotAModule(t *testing.T) {
 	}
 }
 
+// The last part of the table is as long as its addresses want: the linker puts something else behind.
+func TestSizeOfTheTable(t *testing.T) {
+	for pcs, want := range map[uint64]uint64{1: 5, 256: 5, 257: 6, 4096: 20, 4097: 25, 4096 + 257: 26, 3 * 4096: 60} {
+		if got := tableSize(pcs); got != want {
+			t.Errorf("%d addresses: %d bytes, want %d", pcs, got, want)
+		}
+	}
+}
+
 // Whatever is read, memory is the same afterwards.
 func FuzzPack(f *testing.F) {
 	f.Add(wasm(piece(60, 1, 0, 2), piece(200, 7)))

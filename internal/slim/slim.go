@@ -75,7 +75,8 @@ var tableEdits = []edit{
 }
 `, `	blocMax = bloc
 	if GOARCH == "wasm" {
-		size := (firstmoduledata.maxpc - firstmoduledata.minpc + 4095) / 4096 * 20
+		pcs := firstmoduledata.maxpc - firstmoduledata.minpc
+		size := (pcs+4095)/4096*4 + (pcs+255)/256
 		start := memRound(firstmoduledata.findfunctab)
 		if end := alignDown(firstmoduledata.findfunctab+size, physPageSize); start < end {
 			memFree(unsafe.Pointer(start), end-start)

@@ -3,6 +3,7 @@ package slim
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,6 +104,7 @@ import (
 	"html/template"
 	"net/http"
 	"os"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"sort"
@@ -167,6 +169,10 @@ func main() {
 	if template.Must(template.New("").Parse("{{.Field}} {{.T}}{{.Unknown}}\n")).Execute(os.Stdout, page{"<f>"}) == nil && os.Getenv("METHODS") != "all" {
 		panic("a method is called")
 	}
+	// Types that are looked up by name, of which this is the first.
+	if typ := reflect.PointerTo(reflect.PointerTo(reflect.PointerTo(reflect.TypeFor[*page]()))); typ.String() != "****main.page" {
+		panic(typ.String())
+	}
 	if _, err := http.Get("https://127.0.0.1:1/"); err == nil {
 		panic("an answer")
 	}
@@ -214,6 +220,20 @@ func TestProgram(t *testing.T) {
 	t.Logf("%d bytes before, %d after, %d packed, %d without lines", len(before), len(after), len(packed), len(noLines))
 	if len(after) > len(before)*7/10 || len(packed) > len(after)*19/20 || len(noLines) >= len(packed) {
 		t.Error("it is not much smaller")
+	}
+	// Nothing but the table is other memory.
+	was, err1 := parseModule(after)
+	is, err2 := parseModule(packed)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	tables, err := was.image.findTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(was.image.at(tables.byAddress, tables.byAddressSize))
+	if !bytes.Equal(bytes.TrimRight(was.image, "\x00"), bytes.TrimRight(is.image, "\x00")) {
+		t.Error("the memory is another one")
 	}
 	if again, err := Pack(packed, overlay, true); err != nil || !bytes.Equal(again, packed) {
 		t.Errorf("packed once more it is another one: %v", err)
