@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
 // What a directory takes has bounds on each part; the part at its bound is taken, one byte more is not.
@@ -55,6 +57,38 @@ func TestStatusOfHandles(t *testing.T) {
 	} {
 		if err := httpStatus(status); !errors.Is(err, want) {
 			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
+
+// Where the document of a did:web lies. Names of this machine count in development alone.
+func TestAddressesOfWebDIDs(t *testing.T) {
+	for did, want := range map[syntax.DID]struct{ public, development string }{
+		"did:web:a.example.com":         {"https://a.example.com", "https://a.example.com"},
+		"did:web:a.test":                {"", "https://a.test"},
+		"did:web:localhost":             {"", "http://localhost"},
+		"did:web:localhost%3A1":         {"", "http://localhost:1"},
+		"did:web:localhost%3A65535":     {"", "http://localhost:65535"},
+		"did:web:localhost%3A65536":     {},
+		"did:web:localhost%3A0":         {},
+		"did:web:localhost%3A080":       {},
+		"did:web:localhost%3A":          {},
+		"did:web:localhost%3Ax":         {},
+		"did:web:localhost%3a80":        {},
+		"did:web:a.example.com%3A443":   {},
+		"did:web:a.example.com:user":    {},
+		"did:web:A.example.com":         {},
+		"did:web:a.local":               {},
+		"did:web:localhost.example.com": {"https://localhost.example.com", "https://localhost.example.com"},
+	} {
+		for development, want := range map[bool]string{false: want.public, true: want.development} {
+			if want != "" {
+				want += "/.well-known/did.json"
+			}
+			got, err := webURL(did, development)
+			if got != want || want == "" && !errors.Is(err, ErrInvalid) || want != "" && err != nil {
+				t.Errorf("%s, in development: %v: %q, %v; want %q", did, development, got, err, want)
+			}
 		}
 	}
 }

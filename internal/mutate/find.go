@@ -136,14 +136,16 @@ func (f *finder) enter(n ast.Node) bool {
 	case *ast.ArrayType, *ast.Ellipsis:
 		return false // a length is no expression of the program
 	case *ast.CallExpr:
+		if f.makesError(n) {
+			return false
+		}
 		switch fun := n.Fun.(type) {
 		case *ast.Ident:
 			if fun.Name == "make" {
 				return false
 			}
 		case *ast.SelectorExpr:
-			// The text of an error is for people, and a capacity costs time.
-			if id, ok := fun.X.(*ast.Ident); ok && (id.Name == "fmt" && fun.Sel.Name == "Errorf" || id.Name == "slices" && fun.Sel.Name == "Grow") {
+			if id, ok := fun.X.(*ast.Ident); ok && id.Name == "slices" && fun.Sel.Name == "Grow" {
 				return false
 			}
 		}
@@ -204,6 +206,22 @@ func (f *finder) binary(n *ast.BinaryExpr) {
 		}
 		replace(kind, op)
 	}
+}
+
+// makesError says whether a call, such as that of fmt.Errorf, makes an error with a text that has a
+// format: its arguments are for people.
+func (f *finder) makesError(n *ast.CallExpr) bool {
+	t := f.p.info.Types[n].Type
+	if list, ok := t.(*types.Tuple); ok && list.Len() > 0 {
+		t = list.At(list.Len() - 1).Type()
+	}
+	if t == nil || t.String() != "error" {
+		return false
+	}
+	return slices.ContainsFunc(n.Args, func(e ast.Expr) bool {
+		v := f.p.info.Types[e].Value
+		return v != nil && v.Kind() == constant.String && strings.Contains(constant.StringVal(v), "%")
+	})
 }
 
 // never says whether a condition is false on the platform for which the package is built.
