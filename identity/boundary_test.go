@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -88,6 +89,29 @@ func TestAddressesOfWebDIDs(t *testing.T) {
 			got, err := webURL(did, development)
 			if got != want || want == "" && !errors.Is(err, ErrInvalid) || want != "" && err != nil {
 				t.Errorf("%s, in development: %v: %q, %v; want %q", did, development, got, err, want)
+			}
+		}
+	}
+}
+
+// A handle may be too long for DNS, with the label before it. Then it is not asked for there.
+func TestHandlesTooLongForDNS(t *testing.T) {
+	label := strings.Repeat("a", 63) + "."
+	for n, want := range map[int]error{244: nil, 245: ErrNotFound} {
+		handle := syntax.Handle(label + label + label + strings.Repeat("b", n-3*64-4) + ".com")
+		dns := fakeDNS{"_atproto." + string(handle) + ".": {"did=" + string(alice)}}
+		if did, err := lookupDNS(ctx, dns, handle); len(handle) != n || !errors.Is(err, want) || (err == nil) != (did == alice) {
+			t.Errorf("%d characters: %q, %v", len(handle), did, err)
+		}
+	}
+}
+
+// Keys of legacy documents have bounds, whatever type they are said to be of.
+func TestLegacyKeysThatAreNone(t *testing.T) {
+	for _, typ := range []string{keyLegacyK256, keyLegacyP256, keyMultikey, "Ed25519VerificationKey2018", ""} {
+		for _, text := range []string{"", "z", "z2", "y22222", "z0OIl", "z" + strings.Repeat("2", 95), "z" + strings.Repeat("2", 96), "z" + strings.Repeat("2", 100_000)} {
+			if key, err := (VerificationMethod{Type: typ, PublicKeyMultibase: text}).PublicKey(); key != nil || !errors.Is(err, crypto.ErrKey) {
+				t.Errorf("%s, %.20q: %v", typ, text, err)
 			}
 		}
 	}
