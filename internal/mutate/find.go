@@ -273,6 +273,16 @@ func (f *finder) returned(n *ast.ReturnStmt) {
 	})
 }
 
+// isFailure says whether an expression is a pointer to a type that stands for an error.
+func (f *finder) isFailure(e ast.Expr) bool {
+	p, ok := f.p.info.Types[e].Type.(*types.Pointer)
+	if !ok {
+		return false
+	}
+	named, ok := p.Elem().(*types.Named)
+	return ok && (named.Obj().Name() == "Error" || named.Obj().Name() == "failure")
+}
+
 func isNil(e ast.Expr) bool {
 	id, ok := e.(*ast.Ident)
 	return ok && id.Name == "nil"
@@ -374,7 +384,7 @@ func (f *finder) constant(e ast.Expr) bool {
 			return true // a shift by an untyped constant has other rules
 		}
 	case *ast.ReturnStmt:
-		if f.returnsError(len(p.Results)) && !isNil(p.Results[len(p.Results)-1]) {
+		if (f.returnsError(len(p.Results)) || f.isFailure(p.Results[len(p.Results)-1])) && !isNil(p.Results[len(p.Results)-1]) {
 			return true // nobody looks at what comes with an error
 		}
 	}
