@@ -57,6 +57,8 @@ func hostileFiles() map[string]struct {
 		"header of an empty map":              {header("\xa0"), car.ErrHeader},
 		"header without roots":                {header("\xa1\x67version\x01"), car.ErrHeader},
 		"header without version":              {header("\xa1\x65roots\x80"), car.ErrHeader},
+		"header of one field, with two":       {header("\xa1\x65roots\x80\x67version\x01"), car.ErrHeader},
+		"header of three fields, with two":    {header("\xa3\x65roots\x80\x67version\x01"), car.ErrHeader},
 		"header with a field too many":        {header("\xa3\x65extra\xf6\x65roots\x80\x67version\x01"), car.ErrHeader},
 		"header with its fields turned round": {header("\xa2\x67version\x01\x65roots\x80"), car.ErrHeader},
 		"header with roots twice":             {header("\xa2\x65roots\x80\x65roots\x80"), car.ErrHeader},

@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/internal/tempfile/temptest"
 )
 
 func TestIndex(t *testing.T) {
@@ -67,6 +68,32 @@ func TestIndex(t *testing.T) {
 				t.Errorf("files left behind: %v", left)
 			}
 		})
+	}
+}
+
+// What fits into the memory of an index opens no file: as many bytes as were given, or 16 MiB.
+func TestIndexFillsItsMemoryFirst(t *testing.T) {
+	const size = 1 << 20
+	data := make([]byte, size)
+	for memory, fits := range map[int64]int{0: 16, size - 1: 0, size: 1, 2*size - 1: 1} {
+		temps := new(temptest.Temps)
+		x := car.NewIndex(temp(temps), memory)
+		for i := range fits + 1 {
+			data[0] = byte(i)
+			if err := x.Add(car.Block{CID: dag.Sum(dag.Raw, data), Data: data}); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := temps.Opened(), i/max(fits, 1); fits > 0 && got != want {
+				t.Errorf("%d bytes of memory: %d files for %d blocks of 1 MiB", memory, got, i+1)
+			}
+		}
+		if temps.Opened() != 1 {
+			t.Errorf("%d bytes of memory: %d files in the end", memory, temps.Opened())
+		}
+		if err := x.Close(); err != nil {
+			t.Error(err)
+		}
+		temps.Check(t)
 	}
 }
 

@@ -141,7 +141,7 @@ func (c *Reader) length() (int64, error) {
 	b, readErr := c.peek(varint.MaxLen)
 	n, size, err := varint.Decode(b)
 	switch {
-	case (err == io.EOF || err == io.ErrUnexpectedEOF) && readErr != nil && readErr != io.EOF:
+	case (err == io.EOF || err == io.ErrUnexpectedEOF) && readErr != io.EOF:
 		if readErr == io.ErrUnexpectedEOF {
 			readErr = ErrTruncated
 		}

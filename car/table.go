@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -133,9 +134,7 @@ func (t *table) get(k key) (p place, ok bool, err error) {
 func (t *table) close() error {
 	var failed error
 	for _, r := range t.runs {
-		if err := t.drop(r); err != nil && failed == nil {
-			failed = err
-		}
+		failed = errors.Join(failed, t.drop(r))
 	}
 	t.runs, t.fresh = nil, nil
 	return failed

@@ -80,6 +80,13 @@ func TestTable(t *testing.T) {
 // Whichever call fails, the table says so or has all entries, counts its bytes right, and leaves no
 // file.
 func TestTableOverFailingFiles(t *testing.T) {
+	t.Run("many runs", func(t *testing.T) { tableOverFailingFiles(t, 40, 2*fanIn+3) })
+	// Their files are longer than what is read at once.
+	t.Run("long runs", func(t *testing.T) { tableOverFailingFiles(t, 1500, 2) })
+}
+
+// tableOverFailingFiles fails each call of a table of so many runs with so many entries.
+func tableOverFailingFiles(t *testing.T, entries, runs int) {
 	run := func(temps *temptest.Temps) (err error) {
 		held := int64(0)
 		tb := newTable(func(most int64) (TempFile, error) {
@@ -89,7 +96,7 @@ func TestTableOverFailingFiles(t *testing.T) {
 			}
 			return f, nil
 		}, func(n int64) error { held += n; return nil })
-		tb.most = 40
+		tb.most = entries
 		defer func() {
 			err = errors.Join(err, tb.close())
 			if held != 0 {
@@ -100,11 +107,14 @@ func TestTableOverFailingFiles(t *testing.T) {
 			binary.BigEndian.PutUint64(k.digest[:], uint64(i)*0x9e3779b97f4a7c15)
 			return k
 		}
-		const n = 40 * (2*fanIn + 3)
+		n := entries * runs
 		for i := range n {
 			if err := tb.add(at(i), place{int64(i), 0}); err != nil {
 				return err
 			}
+		}
+		if want := int64(n-len(tb.fresh)) * int64(entryLen); held != want {
+			t.Errorf("%d bytes are held for files of %d", held, want)
 		}
 		if err := tb.settle(); err != nil {
 			return err

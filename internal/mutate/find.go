@@ -23,19 +23,29 @@ type mutant struct {
 	pos, end token.Pos
 	line     int
 	from, to string // the place before and after, on one line
+	nth      int    // among those of the function that read alike, from 1
 
 	// render returns the text of the place, which does as before unless the mutant is chosen. It
 	// gets the text of a part of the place, in which there may be other mutants.
 	render func(part func(ast.Node) string) string
 }
 
-// key names a mutant in equivalent.txt. It does not change when lines above it do.
+// key names a mutant in equivalent.txt. It does not change when lines above the function do.
 func (m *mutant) key(dir string) string {
-	return fmt.Sprintf("%s/%s %s: %s => %s", dir, m.file, m.function, m.from, m.to)
+	return fmt.Sprintf("%s/%s %s", dir, m.file, m.change())
+}
+
+// change says what is changed in which function.
+func (m *mutant) change() string {
+	nth := ""
+	if m.nth > 1 {
+		nth = fmt.Sprintf(" (%d)", m.nth)
+	}
+	return fmt.Sprintf("%s: %s => %s%s", m.function, m.from, m.to, nth)
 }
 
 func (m *mutant) String() string {
-	return fmt.Sprintf("%s:%d %s: %s: %s => %s", m.file, m.line, m.function, m.kind, m.from, m.to)
+	return fmt.Sprintf("%s:%d %s: %s", m.file, m.line, m.kind, m.change())
 }
 
 // finder collects the mutants of one file.
@@ -55,6 +65,12 @@ func find(p *pkg) (all []*mutant) {
 		fd := &finder{p: p, file: p.names[i], src: src}
 		for _, d := range f.Decls {
 			fd.decl(d)
+		}
+		alike := map[string]int{}
+		for _, m := range fd.found {
+			key := m.change()
+			alike[key]++
+			m.nth = alike[key]
 		}
 		all = append(all, fd.found...)
 	}
@@ -120,12 +136,23 @@ func (f *finder) enter(n ast.Node) bool {
 	case *ast.ArrayType, *ast.Ellipsis:
 		return false // a length is no expression of the program
 	case *ast.CallExpr:
-		if id, ok := n.Fun.(*ast.Ident); ok && id.Name == "make" {
-			return false
+		switch fun := n.Fun.(type) {
+		case *ast.Ident:
+			if fun.Name == "make" {
+				return false
+			}
+		case *ast.SelectorExpr:
+			// The text of an error is for people, and a capacity costs time.
+			if id, ok := fun.X.(*ast.Ident); ok && (id.Name == "fmt" && fun.Sel.Name == "Errorf" || id.Name == "slices" && fun.Sel.Name == "Grow") {
+				return false
+			}
 		}
 	case *ast.BinaryExpr:
 		f.binary(n)
 	case *ast.IfStmt:
+		if f.never(n.Cond) && n.Else == nil {
+			return false
+		}
 		f.condition(n.Cond)
 		if leaves(n.Body) {
 			f.add("early", n.Cond, "never", func(m *mutant, part func(ast.Node) string) string {
@@ -179,6 +206,15 @@ func (f *finder) binary(n *ast.BinaryExpr) {
 	}
 }
 
+// never says whether a condition is false on the platform for which the package is built.
+func (f *finder) never(e ast.Expr) bool {
+	if v := f.p.info.Types[e].Value; v != nil {
+		return v.Kind() == constant.Bool && !constant.BoolVal(v)
+	}
+	n, ok := e.(*ast.BinaryExpr)
+	return ok && n.Op == token.LAND && (f.never(n.X) || f.never(n.Y))
+}
+
 // condition negates a condition that is no comparison.
 func (f *finder) condition(e ast.Expr) {
 	switch e.(type) {
@@ -207,7 +243,7 @@ func (f *finder) returned(n *ast.ReturnStmt) {
 		return
 	}
 	last := n.Results[len(n.Results)-1]
-	if id, ok := last.(*ast.Ident); ok && id.Name == "nil" {
+	if isNil(last) {
 		return
 	}
 	f.add("error", n, "return … nil", func(m *mutant, part func(ast.Node) string) string {
@@ -217,6 +253,11 @@ func (f *finder) returned(n *ast.ReturnStmt) {
 		}
 		return fmt.Sprintf("if mutant_ == %d { return %snil }; return %s%s", m.id, before.String(), before.String(), part(last))
 	})
+}
+
+func isNil(e ast.Expr) bool {
+	id, ok := e.(*ast.Ident)
+	return ok && id.Name == "nil"
 }
 
 // returnsError says whether the function that encloses has so many results, the last an error.
@@ -272,7 +313,7 @@ func (f *finder) statement(n ast.Stmt) {
 				return
 			}
 		case *ast.SelectorExpr:
-			if slices.Contains(kept, fun.Sel.Name) {
+			if slices.Contains(kept, fun.Sel.Name) || fun.Sel.Name == "Put" && f.isPool(fun.X) {
 				return
 			}
 		}
@@ -287,6 +328,12 @@ func (f *finder) statement(n ast.Stmt) {
 	f.add("remove", n, "nothing", func(m *mutant, part func(ast.Node) string) string {
 		return fmt.Sprintf("if mutant_ != %d { %s }", m.id, part(n))
 	})
+}
+
+// isPool says whether an expression is a sync.Pool, without which memory is only allocated anew.
+func (f *finder) isPool(e ast.Expr) bool {
+	t := f.p.info.Types[e].Type
+	return t != nil && strings.TrimPrefix(t.String(), "*") == "sync.Pool"
 }
 
 // constant makes an integer constant one greater. It says whether the expression is a constant.
@@ -307,6 +354,10 @@ func (f *finder) constant(e ast.Expr) bool {
 	case *ast.BinaryExpr:
 		if p.Op == token.SHL || p.Op == token.SHR {
 			return true // a shift by an untyped constant has other rules
+		}
+	case *ast.ReturnStmt:
+		if f.returnsError(len(p.Results)) && !isNil(p.Results[len(p.Results)-1]) {
+			return true // nobody looks at what comes with an error
 		}
 	}
 	f.add("const", e, f.text(e)+" + 1", func(m *mutant, part func(ast.Node) string) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,7 +12,11 @@ import (
 
 const fixture = `package sample
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
 
 var ErrLong = errors.New("long")
 
@@ -29,6 +34,19 @@ func Twice(n int) (out []int) {
 		out = append(out, 2*i)
 	}
 	return out
+}
+
+const elsewhere = runtime.GOARCH == "none"
+
+// Half has nothing that a test could notice, but for its condition.
+func Half(n int) (int, error) {
+	if elsewhere && n > 3 {
+		return 3, nil
+	}
+	if n%2 != 0 {
+		return 1, fmt.Errorf("%d is odd: %d", n, 7)
+	}
+	return n / 2, nil
 }
 `
 
@@ -92,6 +110,11 @@ func TestMutants(t *testing.T) {
 		"Twice remove out = append(out, 2*i)": false,
 		"Twice negate i < n":                  false,
 		"Twice const 0":                       false,
+		"Half negate n%2 != 0":                false,
+		"Half early n%2 != 0":                 false,
+		"Half const 2":                        false,
+		"Half const 0":                        false,
+		"Half error return 1, fmt.Errorf(\"%d is odd: %d\", n, 7)": false,
 	} {
 		if got, ok := died[key]; !ok || got != want {
 			t.Errorf("%s: found %v, killed %v", key, ok, got)
@@ -111,6 +134,34 @@ func TestEquivalents(t *testing.T) {
 	for key, why := range equivalents(equivalentText) {
 		if why == "" || !strings.Contains(key, " => ") {
 			t.Errorf("%s: %q", key, why)
+		}
+	}
+}
+
+// The list names no mutant that is not there.
+func TestEquivalentsExist(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles packages")
+	}
+	left := map[string][]string{} // by their packages
+	for key := range equivalents(equivalentText) {
+		file, _, _ := strings.Cut(key, " ")
+		dir := path.Dir(file)
+		left[dir] = append(left[dir], key)
+	}
+	for dir, keys := range left {
+		p, err := load("../../" + dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := map[string]bool{}
+		for _, m := range find(p) {
+			there[m.key(p.short)] = true
+		}
+		for _, key := range keys {
+			if !there[key] {
+				t.Errorf("%s: there is no such mutant", key)
+			}
 		}
 	}
 }

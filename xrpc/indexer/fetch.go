@@ -36,6 +36,8 @@ type job struct {
 	bytes  int
 	lost   bool  // there were too many
 	pace   *pace // of the download that is under way; nil: there is none
+
+	failing bool // the host had failed when it was asked before
 }
 
 // Bounds on the commits that are kept.
@@ -99,15 +101,15 @@ func (x *jobs) count() int {
 	return len(x.list)
 }
 
-// claim makes a job for an account, unless there is one.
-func (x *jobs) claim(ctx context.Context, did syntax.DID) (*job, context.Context) {
+// claim makes a job for an account, unless there is one. failing: its host failed before.
+func (x *jobs) claim(ctx context.Context, did syntax.DID, failing bool) (*job, context.Context) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.list[did] != nil {
 		return nil, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	j := &job{did: did, cancel: cancel}
+	j := &job{did: did, cancel: cancel, failing: failing}
 	x.list[did] = j
 	return j, ctx
 }
@@ -127,29 +129,35 @@ func (r *run) fetchAll(ctx context.Context) {
 	defer running.Wait()
 	most := orDefault(r.Fetches, 8)
 	r.jobs.slowMost = slowShare * most
+	mostFailing := max(most/2, 1)
 	done := make(chan struct{}, 1)
 	var queue []Account // that were due a moment ago
 	for ctx.Err() == nil {
-		free := most - r.jobs.places()
+		taken, failing := r.jobs.places()
+		free := most - taken
 		if free <= 0 {
 			r.jobs.cutSlowest()
 		}
 		if len(queue) == 0 && free > 0 {
 			var err error
 			// Those that are being read are among them.
-			if queue, err = r.Sink.Due(ctx, r.Now(), r.hosts.closed(), 2*r.hosts.perHost+2, 4*most); err != nil && ctx.Err() == nil {
+			if queue, err = r.Sink.Due(ctx, r.Now(), r.hosts.closed(failing < mostFailing), 2*r.hosts.perHost+2, 4*most); err != nil && ctx.Err() == nil {
 				r.sinkFailed(err)
 			}
 		}
 		started := 0
 		for ; len(queue) > 0 && free > 0; queue = queue[1:] {
 			a := queue[0]
-			if a.Host != "" && !r.hosts.open(a.Host) {
+			open, failed := r.hosts.open(a.Host)
+			if !open || failed && failing >= mostFailing {
 				continue
 			}
-			j, jobCtx := r.jobs.claim(ctx, a.DID)
+			j, jobCtx := r.jobs.claim(ctx, a.DID, failed)
 			if j == nil {
 				continue
+			}
+			if failed {
+				failing++
 			}
 			started++
 			free--

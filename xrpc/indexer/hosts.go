@@ -31,21 +31,25 @@ const maxAsked = time.Hour
 
 func (h *hosts) shut(x *host) bool { return x.running >= h.perHost || h.now().Before(x.until) }
 
-// open reports whether a host may be asked now.
-func (h *hosts) open(name string) bool {
+// open reports whether a host may be asked now, and whether it failed when it was asked last.
+func (h *hosts) open(name string) (open, failing bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	x := h.list[name]
-	return x == nil || !h.shut(x)
+	if x == nil {
+		return true, false
+	}
+	return !h.shut(x), x.fails > 0
 }
 
-// closed are the hosts that may not be asked now.
-func (h *hosts) closed() (list []string) {
+// closed are the hosts that may not be asked now. If failing is false, those that failed when they
+// were asked last are among them.
+func (h *hosts) closed(failing bool) (list []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for name, x := range h.list {
 		switch {
-		case h.shut(x):
+		case h.shut(x), x.fails > 0 && !failing:
 			if len(list) < maxClosed {
 				list = append(list, name)
 			}

@@ -10,32 +10,16 @@ import (
 )
 
 // compare looks through the repositories that the host lists, in the background, and repairs those
-// whose revision is not the one that is known.
-func (h *host) compare(ctx context.Context) {
-	h.mu.Lock()
-	busy := h.comparing
-	h.comparing = true
-	h.mu.Unlock()
-	if busy {
-		return
-	}
-	h.r.mu.Lock()
-	running := h.r.running
-	h.r.mu.Unlock()
-	if running == nil {
-		running = ctx
-	}
-	h.r.wg.Go(func() {
+// whose revision is not the one that is known. It reports false if the relay does not run.
+func (h *host) compare() bool {
+	return h.comparing.start(h.r, func(ctx context.Context) {
 		for try := 0; ; try++ {
-			err := h.compareAll(running)
-			if err == nil || !sleep(running, growing(try, holdLeast, repairMost)) {
-				break
+			err := h.compareAll(ctx)
+			if err == nil || !sleep(ctx, growing(try, holdLeast, repairMost)) {
+				return
 			}
 			h.note(err)
 		}
-		h.mu.Lock()
-		h.comparing = false
-		h.mu.Unlock()
 	})
 }
 

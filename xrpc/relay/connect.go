@@ -358,12 +358,12 @@ func (h *host) lost(ctx context.Context, err error) error {
 	if future {
 		h.queue.restart(0)
 	}
-	h.compare(ctx)
+	h.compare()
 	return err
 }
 
 // outdated notes that the host no longer has messages that were not read.
 func (h *host) outdated(ctx context.Context) {
 	h.count(&item{kind: commit.KindInfo, at: h.r.Now()}, dropped(RuleOutdated))
-	h.compare(ctx)
+	h.compare()
 }

@@ -31,6 +31,13 @@ func (h *host) isRelay() bool {
 	return h.row.Relay
 }
 
+// local reports whether the host is one of the same process.
+func (h *host) local() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.row.Local
+}
+
 // AddHost follows a host, from the oldest message that it has, or from where the relay has left it.
 // It asks nobody: see RequestCrawl for hosts that strangers name. A host that is known is connected
 // to at once. Errors are ErrHostname, ErrBanned and those of the store.
@@ -88,6 +95,8 @@ func (r *Relay) AddLocal(ctx context.Context, name string, store storage.Store) 
 
 // put stores a host, new or not, and starts it.
 func (r *Relay) put(ctx context.Context, name string, change func(*hostRow), store *storage.Store) (added bool, err error) {
+	r.settings.Lock()
+	defer r.settings.Unlock()
 	var row hostRow
 	err = r.ledger.write(ctx, func(tx storage.KVTx) error {
 		row = hostRow{}
@@ -174,6 +183,8 @@ func (r *Relay) SetPolicy(ctx context.Context, name string, p *Policy) error {
 		if err := p.check(); err != nil {
 			return err
 		}
+		own := *p // the caller may change theirs
+		p = &own
 	}
 	return r.configure(ctx, name, func(row *hostRow) { row.Policy = p })
 }
@@ -181,6 +192,10 @@ func (r *Relay) SetPolicy(ctx context.Context, name string, p *Policy) error {
 // SetLimits gives a host limits of its own; nil takes them away. If it may have more accounts than
 // before, those that were throttled are caught up.
 func (r *Relay) SetLimits(ctx context.Context, name string, l *Limits) error {
+	if l != nil {
+		own := *l // the caller may change theirs
+		l = &own
+	}
 	if err := r.configure(ctx, name, func(row *hostRow) { row.Limits = l }); err != nil {
 		return err
 	}
@@ -238,13 +253,9 @@ func (r *Relay) Compare(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	running := r.running
-	r.mu.Unlock()
-	if running == nil {
+	if !h.compare() {
 		return errors.New("relay: it does not run")
 	}
-	h.compare(running)
 	return nil
 }
 
@@ -258,6 +269,8 @@ func (r *Relay) Ban(ctx context.Context, name, reason string) error {
 	if name == "" || strings.ContainsAny(name, "/ ") || len(name) > 260 {
 		return fmt.Errorf("%w: %.260q", ErrHostname, name)
 	}
+	r.settings.Lock()
+	defer r.settings.Unlock()
 	ban := Ban{Name: name, Reason: reason, At: r.Now().UTC()}
 	text, err := json.Marshal(ban)
 	if err == nil {
@@ -283,6 +296,8 @@ func (r *Relay) Unban(ctx context.Context, name string) error {
 		return err
 	}
 	name = strings.ToLower(strings.Trim(name, "."))
+	r.settings.Lock()
+	defer r.settings.Unlock()
 	if err := r.ledger.unmark(ctx, keyBan+name); err != nil {
 		return err
 	}

@@ -64,19 +64,25 @@ type Host struct {
 
 // host follows one host.
 type host struct {
-	r     *Relay
-	name  string
-	queue *queue
-	wake  chan struct{} // has room for one: try to connect now
-	stop  context.CancelFunc
-	// started and path are guarded by Relay.mu.
-	store   atomic.Pointer[storage.Store] // of a local host; nil: it is another
-	started bool
-	path    []string      // of the relays that it follows
-	fetches chan struct{} // has room for as many requests as there may be at a time
+	// These do not change. Those that are shared have locks of their own.
+	r         *Relay
+	name      string
+	queue     *queue
+	wake      chan struct{} // has room for one: try to connect now
+	fetches   chan struct{} // has room for as many requests as there may be at a time
+	comparing task          // compares the host's repositories
+	filling   task          // gives throttled accounts the places that are free
 
+	store atomic.Pointer[storage.Store] // of a local host; nil: it is another
+
+	// Relay.mu guards these.
+	started bool
+	stop    context.CancelFunc // of run; not nil if it has started
+	path    []string           // of the relays that it follows
+
+	// mu guards these. No other lock is taken while it is held.
 	mu        sync.Mutex
-	row       hostRow // but for the cursor
+	row       hostRow // but for the cursor; other fields than count are changed with Relay.settings
 	saved     int64   // the cursor that is stored
 	seen      Host    // the counters and times
 	rate      bucket  // of messages
@@ -85,8 +91,6 @@ type host struct {
 	refused   int     // how often in a row the cursor was refused, or nothing could be read
 	skip      bool    // the next connection begins with what comes next
 	anew      bool    // the next connection begins with the oldest message
-	comparing bool    // its repositories are being compared
-	filling   bool    // throttled accounts get the places that are free
 	leave     context.CancelFunc
 }
 
@@ -98,6 +102,38 @@ func newHost(r *Relay, name string, row hostRow) *host {
 	h.queue = newQueue(r, row.cursor)
 	h.queue.work = h.work
 	return h
+}
+
+// task is work in the background that is done once at a time. Who asks for it while it is under way
+// has it done once more: what is asked for may have come too late for it.
+type task struct {
+	mu    sync.Mutex // taken before Relay.mu
+	busy  bool
+	again bool
+}
+
+// start does the work in the background, and reports false if the relay does not run.
+func (t *task) start(r *Relay, work func(ctx context.Context)) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.busy {
+		t.again = true
+		return true
+	}
+	t.busy = r.background(func(ctx context.Context) {
+		for more := true; more; more = t.more(ctx) {
+			work(ctx)
+		}
+	})
+	return t.busy
+}
+
+// more reports whether the work is to be done once more.
+func (t *task) more(ctx context.Context) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.busy, t.again = t.again && ctx.Err() == nil, false
+	return t.busy
 }
 
 // policy returns the policy that holds.
@@ -137,25 +173,8 @@ func (r *Relay) counted(counts map[string]countRow) {
 
 // fill gives throttled accounts the places that have become free, in the background.
 func (h *host) fill() {
-	h.r.mu.Lock()
-	ctx := h.r.running
-	h.r.mu.Unlock()
-	if ctx == nil {
-		return
-	}
-	h.mu.Lock()
-	busy := h.filling
-	h.filling = true
-	h.mu.Unlock()
-	if busy {
-		return
-	}
-	h.r.wg.Go(func() {
-		err := h.r.catchUp(ctx, h)
-		h.mu.Lock()
-		h.filling = false
-		h.mu.Unlock()
-		if err != nil && ctx.Err() == nil {
+	h.filling.start(h.r, func(ctx context.Context) {
+		if err := h.r.catchUp(ctx, h); err != nil && ctx.Err() == nil {
 			h.note(err)
 		}
 	})

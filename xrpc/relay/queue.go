@@ -27,14 +27,16 @@ type ticket struct {
 
 // lane has the messages of one account, which are dealt with in order.
 type lane struct {
-	did   syntax.DID
+	did syntax.DID // does not change
+
+	// These are the queue's, in its lock.
 	items []*item
 	bytes int64
 	busy  bool        // a worker has it, or it is ready for one
 	timer *time.Timer // not nil: it waits
 	due   bool        // it is to be looked at even without messages, since no worker took it
 
-	// What follows is the worker's. It is read and set in the queue's lock while none has the lane.
+	// What follows is the worker's while busy is set. Else the queue reads and sets it, in its lock.
 	look    bool      // it was due
 	holding bool      // its messages wait too: for an identity, or the store
 	over    bool      // it has more than its share of bytes: what it has is to be given up
@@ -53,15 +55,17 @@ type lane struct {
 //	          tickets ■ ✓ ✓ ■ ✓ …  ────────┘
 //	                  └ the cursor that is saved is that before the first that is not done
 type queue struct {
+	// These do not change.
 	limit    int64 // of bytes
 	parallel int
 	total    *budget // of all hosts
 	// work deals with the first messages of a lane. It returns how many are done, and how long the
 	// lane is to wait; less than 0: not at all.
 	work func(ctx context.Context, l *lane, items []*item) (done int, wait time.Duration)
-	ctx  context.Context // of workers
 
+	// mu guards what follows. It is taken before the lock of total.
 	mu      sync.Mutex
+	ctx     context.Context // of workers; changed while there are none; nil: not started yet
 	lanes   map[syntax.DID]*lane
 	ready   []*lane
 	workers int
@@ -304,14 +308,15 @@ func (q *queue) drain() {
 func (q *queue) worker() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.ready) > 0 && q.ctx.Err() == nil {
+	ctx := q.ctx
+	for len(q.ready) > 0 && ctx.Err() == nil {
 		l := q.ready[0]
 		q.ready[0] = nil
 		q.ready = q.ready[1:]
 		l.look, l.due = l.look || l.due, false
 		items := l.take()
 		q.mu.Unlock()
-		done, wait := q.work(q.ctx, l, items)
+		done, wait := q.work(ctx, l, items)
 		q.mu.Lock()
 		q.finishLocked(l, items[:done], wait)
 	}
@@ -354,7 +359,7 @@ func (q *queue) finishLocked(l *lane, done []*item, wait time.Duration) {
 		l.over = true // it was filled while a worker had it
 		q.readyLocked(l)
 	case wait >= 0 && !l.due && !(len(l.items) == 0 && len(q.lanes) > maxParked):
-		l.timer = time.AfterFunc(wait, func() { q.ring(l) })
+		q.waitLocked(l, wait)
 	case l.due, wait < 0 && len(l.items) > 0:
 		q.readyLocked(l)
 	default:
@@ -362,13 +367,17 @@ func (q *queue) finishLocked(l *lane, done []*item, wait time.Duration) {
 	}
 }
 
-// ring ends the time for which a lane waits.
-func (q *queue) ring(l *lane) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if l.timer != nil && q.lanes[l.did] == l {
-		l.timer = nil
-		l.due = true
-		q.readyLocked(l)
-	}
+// waitLocked has a lane looked at after a time, unless it is woken before.
+func (q *queue) waitLocked(l *lane, d time.Duration) {
+	var timer *time.Timer
+	timer = time.AfterFunc(d, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if l.timer == timer { // it may have been woken just now, and wait again
+			l.timer = nil
+			l.due = true
+			q.readyLocked(l)
+		}
+	})
+	l.timer = timer
 }

@@ -95,25 +95,36 @@ type Relay struct {
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 
-	once   sync.Once
-	outbox *stream.Outbox
-	cache  *accountCache
-	ledger ledger
-	memory budget
-	large  places // for large frames that are being read
+	// These are made by setUp, and do not change afterwards. Each has a lock of its own.
+	once    sync.Once
+	outbox  *stream.Outbox
+	cache   *accountCache
+	ledger  ledger
+	memory  budget
+	large   places // for large frames that are being read
+	refresh spent  // when documents were last fetched anew, by DID
+	asked   spent  // when hosts were last asked for the status of accounts, by DID
+	repairs spent  // when accounts were last repaired, by DID
 
-	refresh spent // when documents were last fetched anew, by DID
-	asked   spent // when hosts were last asked for the status of accounts, by DID
-	repairs spent // when accounts were last repaired, by DID
-
-	mu      sync.Mutex
-	id      string // of this relay, for the loop guard
-	loaded  bool   // the hosts of the store
+	// loading is held while the hosts of the store are loaded, once.
 	loading sync.Mutex
-	hosts   map[string]*host
-	bans    map[string]Ban
-	running context.Context // of Run; nil: it does not run
-	wg      sync.WaitGroup  // goroutines of hosts
+	loaded  bool
+	id      string // of this relay, for the loop guard; set by load, and read after it
+
+	// settings is held while the rows of hosts, and bans, are changed in the store and then in memory.
+	// So what is known is what is stored, whoever else changes it. It is taken before mu, and mu
+	// before that of a host.
+	settings sync.Mutex
+
+	// mu guards what follows, and host.started, stop and path. Nothing waits while it is held.
+	mu      sync.Mutex
+	hosts   map[string]*host // changed with settings, too
+	bans    map[string]Ban   // changed with settings, too
+	runs    bool             // Run was called, and has not returned
+	running context.Context  // of Run; nil: nothing new is begun
+	// wg counts the goroutines that Run waits for. Only background adds to it, and those that are
+	// counted in it: so nothing is added once Run waits and none is left.
+	wg sync.WaitGroup
 }
 
 // Observation is what became of one message.
@@ -204,32 +215,26 @@ func (r *Relay) Run(ctx context.Context) error {
 	if err := r.load(ctx); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	runs := r.running != nil
-	r.mu.Unlock()
-	if runs {
+	if !r.enter() {
 		return errors.New("relay: it runs already")
 	}
+	defer r.leave()
 	// Before any host can bring the accounts anew.
 	if err := r.finishBurials(ctx); err != nil {
 		return err
 	}
 	r.mu.Lock()
-	if r.running != nil {
-		r.mu.Unlock()
-		return errors.New("relay: it runs already")
-	}
 	r.running = ctx
+	r.backgroundLocked(r.resume)
 	for _, h := range r.hosts {
 		r.startLocked(h)
 	}
 	r.mu.Unlock()
-	r.wg.Go(func() { r.resume(ctx) })
 	r.keep(ctx)
-	r.wg.Wait()
 	r.mu.Lock()
 	r.running = nil
 	r.mu.Unlock()
+	r.wg.Wait()
 	// The cursors are what comes last, and the context has ended.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
@@ -237,6 +242,40 @@ func (r *Relay) Run(ctx context.Context) error {
 		r.Logger.Error("relay: cursors were not saved", "err", err)
 	}
 	return ctx.Err()
+}
+
+// enter notes that the relay runs, and reports false if it did before.
+func (r *Relay) enter() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.runs {
+		return false
+	}
+	r.runs = true
+	return true
+}
+
+func (r *Relay) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.runs = false
+}
+
+// background runs a function that Run waits for, until the context ends. It reports false if the
+// relay does not run.
+func (r *Relay) background(fn func(ctx context.Context)) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.backgroundLocked(fn)
+}
+
+func (r *Relay) backgroundLocked(fn func(ctx context.Context)) bool {
+	ctx := r.running
+	if ctx == nil || ctx.Err() != nil {
+		return false
+	}
+	r.wg.Go(func() { fn(ctx) })
+	return true
 }
 
 // How often things are done.
@@ -288,13 +327,11 @@ func (r *Relay) load(ctx context.Context) error {
 
 // startLocked starts a host if the relay runs. A local host without its store waits for AddLocal.
 func (r *Relay) startLocked(h *host) {
-	if r.running == nil || r.running.Err() != nil || h.started || r.bannedLocked(h.name) != nil || h.row.Local && h.store.Load() == nil {
+	if r.running == nil || h.started || r.bannedLocked(h.name) != nil || h.local() && h.store.Load() == nil {
 		return
 	}
-	h.started = true
 	ctx, stop := context.WithCancel(r.running)
-	h.stop = stop
-	r.wg.Go(func() {
+	h.started = r.backgroundLocked(func(context.Context) {
 		h.run(ctx)
 		h.queue.drain()
 		stop()
@@ -303,6 +340,9 @@ func (r *Relay) startLocked(h *host) {
 		h.started = false
 		r.startLocked(h) // if it was banned, and is no longer
 	})
+	if h.stop = stop; !h.started {
+		stop()
+	}
 }
 
 // verifier checks the messages of one account.

@@ -280,6 +280,10 @@ func TestRotatedKey(t *testing.T) {
 	if _, err := v.Verify(context.Background(), sign(t, old, serviceauth.Token{Issuer: issuer, Audience: audience}), ""); err != nil {
 		t.Error(err)
 	}
+	third := generate(t, crypto.K256) // neither the key before nor the one after
+	if _, err := v.Verify(context.Background(), sign(t, third, serviceauth.Token{Issuer: issuer, Audience: audience}), ""); !errors.Is(err, &xrpc.Error{Status: 401, Name: "BadJwtSignature"}) {
+		t.Error(err)
+	}
 }
 
 // By default, an account's key is the only one.
@@ -465,6 +469,15 @@ func TestAuthenticator(t *testing.T) {
 	c := &xrpc.Client{Host: host.URL}
 	if err := c.Query(context.Background(), "com.example.whoami", nil, nil); !errors.Is(err, &xrpc.Error{Status: 401, Name: "MissingJwt"}) {
 		t.Error(err)
+	}
+	for name, bad := range map[string]string{"BadJwt": "garbage", "BadJwtLexiconMethod": sign(t, key, serviceauth.Token{Issuer: issuer, Audience: audience, Method: "com.example.other"})} {
+		c.Authorize = func(r *http.Request) error {
+			r.Header.Set("Authorization", "Bearer "+bad)
+			return nil
+		}
+		if err := c.Query(context.Background(), "com.example.whoami", nil, nil); !errors.Is(err, &xrpc.Error{Status: 401, Name: name}) {
+			t.Error(err)
+		}
 	}
 	c.Authorize = func(r *http.Request) error {
 		r.Header.Set("Authorization", "Bearer "+sign(t, key, serviceauth.Token{Issuer: issuer, Audience: audience, Method: "com.example.whoami"}))

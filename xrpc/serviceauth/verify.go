@@ -165,10 +165,7 @@ func (v *Verifier) signature(ctx context.Context, p *parsed) error {
 		if first == nil && errors.Is(err, identity.ErrUnavailable) { // the token may be a good one
 			return &xrpc.Error{Status: http.StatusBadGateway, Message: "could not resolve the jwt issuer at present"}
 		} else if err != nil {
-			if refresh || first == nil {
-				return fail("BadJwtSignature", "could not find the key of the jwt issuer")
-			}
-			return bad
+			return fail("BadJwtSignature", "could not find the key of the jwt issuer")
 		}
 		if refresh && key.Equal(first) {
 			return bad
