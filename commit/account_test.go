@@ -61,6 +61,12 @@ func record(text string) car.Block {
 // write sets records to texts, or deletes those whose text is empty, in one commit.
 func (a *account) write(t testing.TB, texts map[string]string) *commit.Event {
 	t.Helper()
+	return a.writeWithin(t, texts, commit.Limits{})
+}
+
+// writeWithin is write within other limits than the protocol's.
+func (a *account) writeWithin(t testing.TB, texts map[string]string, lim commit.Limits) *commit.Event {
+	t.Helper()
 	a.ticks++
 	e := &commit.Event{Repo: a.did, Since: a.commit.Rev, PrevData: a.commit.Data, Time: now}
 	var ops []mst.Op
@@ -89,7 +95,7 @@ func (a *account) write(t testing.TB, texts map[string]string) *commit.Event {
 	a.tree = change.Tree
 	a.sign(t, a.rev(0), change.Root)
 	e.Rev, e.Commit = a.commit.Rev, a.block.CID
-	if err := e.SetBlocks(a.block, change, records, commit.Limits{}); err != nil {
+	if err := e.SetBlocks(a.block, change, records, lim); err != nil {
 		t.Fatal(err)
 	}
 	return e

@@ -140,6 +140,51 @@ func TestCommitAll(t *testing.T) {
 	}
 }
 
+// As long as all signatures verify, the state and the key of an account are asked for once; the key
+// never if signatures are not checked.
+func TestCommitAllAsksOnce(t *testing.T) {
+	for name, checked := range map[string]bool{"signatures are checked": true, "signatures are not checked": false} {
+		t.Run(name, func(t *testing.T) {
+			w := &world{accounts: map[syntax.DID]*account{}, last: map[syntax.DID]commit.State{}}
+			var messages []commit.Check
+			for n := range 4 {
+				a := newAccount(t, fmt.Sprint("user", n))
+				w.accounts[a.did] = a
+				if n > 1 { // of two accounts there is a state
+					a.write(t, map[string]string{"com.example.a/first": "first"})
+					w.last[a.did] = a.state()
+				}
+				for i := range 3 {
+					messages = append(messages, commit.Check{Event: a.write(t, map[string]string{"com.example.a/1": fmt.Sprint(i)})})
+				}
+			}
+			var states, keys atomic.Int64
+			v := w.verifier()
+			key := v.Key
+			v.Key = func(ctx context.Context, did syntax.DID, refresh bool) (*crypto.PublicKey, error) {
+				keys.Add(1)
+				return key(ctx, did, refresh)
+			}
+			wantKeys := int64(4)
+			if !checked {
+				v.Key, wantKeys = nil, 0
+			}
+			v.CommitAll(t.Context(), messages, func(ctx context.Context, did syntax.DID) (commit.State, error) {
+				states.Add(1)
+				return w.state(ctx, did)
+			})
+			for i, m := range messages {
+				if m.Err != nil {
+					t.Errorf("message %d: %v", i, m.Err)
+				}
+			}
+			if states.Load() != 4 || keys.Load() != wantKeys {
+				t.Errorf("of four accounts, %d states and %d keys were asked for", states.Load(), keys.Load())
+			}
+		})
+	}
+}
+
 // TestCommitAllAfterRotation: what the old key has signed is refused behind a message that has shown
 // the new one, although the batch began with the old one.
 func TestCommitAllAfterRotation(t *testing.T) {

@@ -3,6 +3,7 @@ package commit_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +52,13 @@ func TestRecordsOfTheGreatestSize(t *testing.T) {
 			t.Errorf("a record of %d bytes, limit %d: %v", size, limit, err)
 		}
 	}
+	for limit, want := range map[int]error{len(file): nil, len(file) - 1: commit.ErrSize} {
+		ask := a.ask(path)
+		ask.CAR.TotalBytes = int64(limit)
+		if _, err := commit.VerifyRecord(file, ask); !errors.Is(err, want) {
+			t.Errorf("a file of %d bytes, limit %d: %v", len(file), limit, err)
+		}
+	}
 	before := commit.State{Rev: a.commit.Rev, Data: a.commit.Data}
 	const other = "com.example.bounds/1"
 	e := a.write(t, map[string]string{other: "a record at the limit"})
@@ -69,5 +77,38 @@ func TestNoRevisionFollowsTheLast(t *testing.T) {
 	c := commit.Clock{Now: func() time.Time { return time.Date(2256, 1, 1, 0, 0, 0, 0, time.UTC) }}
 	if next, err := c.Next("jzzzzzzzzzzzz"); err == nil || next != "" {
 		t.Errorf("%q, %v", next, err)
+	}
+}
+
+// Without limits of its own, a verifier keeps to those of the protocol.
+func TestLimitsOfTheProtocol(t *testing.T) {
+	a := newAccount(t, "alice")
+	a.write(t, nil)
+	last := a.state()
+	around := len(record(strings.Repeat("x", 1_000)).Data) - 1_000 + 2 // a longer text has a longer length
+	for size, want := range map[int]error{commit.MaxRecord: nil, commit.MaxRecord + 1: commit.ErrRecord} {
+		a := *a
+		a.records = map[string]car.Block{}
+		const path = "com.example.a/1"
+		text := strings.Repeat("x", size-around)
+		e := a.writeWithin(t, map[string]string{path: text}, commit.Limits{Record: 2 * commit.MaxRecord})
+		if got := len(a.records[path].Data); got != size {
+			t.Fatalf("%d bytes, want %d", got, size)
+		}
+		if _, _, err := verifier(&a).Commit(t.Context(), last, e); !errors.Is(err, want) {
+			t.Errorf("a record of %d bytes: %v", size, err)
+		}
+	}
+	for n, want := range map[int]error{commit.MaxOps: nil, commit.MaxOps + 1: commit.ErrSize} {
+		a := *a
+		a.records = map[string]car.Block{}
+		texts := map[string]string{}
+		for _, p := range somePaths(n) {
+			texts[p] = "text"
+		}
+		e := a.writeWithin(t, texts, commit.Limits{Ops: 2 * commit.MaxOps})
+		if _, _, err := verifier(&a).Commit(t.Context(), last, e); !errors.Is(err, want) {
+			t.Errorf("%d operations: %v", n, err)
+		}
 	}
 }

@@ -46,6 +46,26 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// Clocks of one time make different revisions, since each has an identifier of its own, by chance.
+func TestClocksDiffer(t *testing.T) {
+	ids := map[string]bool{}
+	for range 20 {
+		c := commit.Clock{Now: func() time.Time { return now }}
+		first, err := c.Next("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := c.Next(first)
+		if err != nil || second[11:] != first[11:] || second.Time().Sub(first.Time()) != time.Microsecond {
+			t.Errorf("%s after %s: %v", second, first, err)
+		}
+		ids[string(first[11:])] = true
+	}
+	if len(ids) < 2 {
+		t.Errorf("all have the identifier %v", ids)
+	}
+}
+
 // Revisions of accounts that share nothing but the time.
 func TestNextRev(t *testing.T) {
 	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)

@@ -13,7 +13,9 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/iotest"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
@@ -258,6 +260,62 @@ func recordPath(a *account, b car.Block) string {
 		}
 	}
 	return ""
+}
+
+// ReadRepo itself says that the commit cannot be read.
+func TestReadRepoOfAnUnreadableCommit(t *testing.T) {
+	a := filled(t, "alice", 3)
+	file := a.export(t)
+	bad := bytes.Clone(file)
+	bad[bytes.Index(bad, []byte(a.commit.Rev))]++
+	boom := errors.New("boom")
+	start := file[:len(car.Append(nil, []cid.Cid{a.block.CID}))+50]
+	for name, c := range map[string]struct {
+		r    io.Reader
+		want error
+	}{
+		"damaged file":   {bytes.NewReader(bad), commit.ErrRepo},
+		"damaged stream": {once{bytes.NewReader(bad)}, car.ErrHash},
+		"cut short":      {once{bytes.NewReader(start)}, car.ErrTruncated},
+		"failing source": {io.MultiReader(bytes.NewReader(start), iotest.ErrReader(boom)), boom},
+	} {
+		if x, err := commit.ReadRepo(c.r, commit.RepoOptions{}); x != nil || !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// noStart is a file that cannot be read from its start again.
+type noStart struct{ *bytes.Reader }
+
+var errNoStart = errors.New("no way back")
+
+func (r noStart) Seek(off int64, whence int) (int64, error) {
+	if whence == io.SeekStart {
+		return 0, errNoStart
+	}
+	return r.Reader.Seek(off, whence)
+}
+
+// What has to be kept until it is wanted, and cannot be, is an error.
+func TestReadRepoWithoutRoom(t *testing.T) {
+	a := filled(t, "alice", 50)
+	blocks := a.blocks(t)
+	for name, list := range shuffled(a, blocks) {
+		file := car.Append(nil, []cid.Cid{a.block.CID}, list...)
+		full := func(int64) (car.TempFile, error) { return nil, syscall.ENOSPC }
+		if _, err := readRepo(once{bytes.NewReader(file)}, commit.RepoOptions{Temp: full, Memory: 1}); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s, without a temporary file: %v", name, err)
+		}
+		_, err := readRepo(noStart{bytes.NewReader(file)}, commit.RepoOptions{})
+		if want := errNoStart; name == "in pre-order" || name == "foreign blocks last" || name == "twice" || name == "each once" {
+			if err != nil {
+				t.Errorf("%s, which is read once: %v", name, err)
+			}
+		} else if !errors.Is(err, want) {
+			t.Errorf("%s, without a way back: %v", name, err)
+		}
+	}
 }
 
 // A file that shrinks between the first and the second reading is no surprise.
@@ -521,6 +579,14 @@ func TestFaultsOfARepository(t *testing.T) {
 	}
 	if len(got) < 100 {
 		t.Errorf("%d records were read", len(got))
+	}
+	// Blocks that nobody wants have faults too.
+	foreign := record("foreign")
+	faults, foreign.Data = nil, append([]byte("x"), foreign.Data...)
+	behind := car.Append(nil, []cid.Cid{a.block.CID}, append(slices.Clone(blocks), foreign)...)
+	opt.CheckRecord = nil
+	if got, err := readRepo(bytes.NewReader(behind), opt); err != nil || len(got) != len(texts) || len(faults) != 1 || !strings.Contains(faults[0], foreign.CID.String()) {
+		t.Errorf("%d records, %v, faults: %q", len(got), err, faults)
 	}
 	// Whoever has enough gets the error.
 	opt.Fault = func(error) bool { return false }

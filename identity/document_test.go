@@ -174,6 +174,15 @@ func TestParseDocumentRefuses(t *testing.T) {
 	}
 }
 
+// A list may have as many entries as are allowed.
+func TestDocumentWithTheMostEntries(t *testing.T) {
+	list := func(entry string) string { return "[" + strings.Repeat(entry+",", MaxDocumentEntries-1) + entry + "]" }
+	d, err := ParseDocument([]byte(doc(`,"alsoKnownAs":` + list(`""`) + `,"service":` + list(`{}`) + `,"verificationMethod":` + list(`{}`))))
+	if err != nil || len(d.AlsoKnownAs) != MaxDocumentEntries || len(d.Services) != MaxDocumentEntries || len(d.VerificationMethods) != MaxDocumentEntries {
+		t.Error(err)
+	}
+}
+
 // Members in another case are unknown ones.
 func TestDocumentNamesAreExact(t *testing.T) {
 	d, err := ParseDocument([]byte(`{"id":"did:web:a.example.com","ID":"did:web:b.example.com","alsoKnownAs":["at://a.example.com"],"AlsoKnownAs":["at://b.example.com"],

@@ -86,6 +86,16 @@ func TestDNSOverHTTPS(t *testing.T) {
 			t.Errorf("%s: not found is %t: %v", name, got, err)
 		}
 	}
+	for name, d := range map[string]*DNSOverHTTPS{
+		"an address that is none": {URL: "://", HTTP: srv.Client()},
+		"a server that is away": {HTTP: &http.Client{Transport: nettest.RoundTrip(func(*http.Request) (*http.Response, error) {
+			return nil, io.ErrUnexpectedEOF
+		})}},
+	} {
+		if list, err := d.LookupTXT(t.Context(), "_atproto.alice.example.com."); err == nil || errors.Is(dnsError(err), ErrNotFound) {
+			t.Errorf("%s: %q, %v", name, list, err)
+		}
+	}
 	if _, err := (&DNSOverHTTPS{}).LookupTXT(t.Context(), strings.Repeat("a", 300)); err == nil {
 		t.Error("a name that is too long")
 	} else if e := (*net.DNSError)(nil); !errors.As(err, &e) || !e.IsNotFound {

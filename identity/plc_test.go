@@ -582,6 +582,16 @@ func TestPLCUnsigned(t *testing.T) {
 	if _, err := tombstone(t, genesis(t), key(t, 0)).Next(); !errors.Is(err, ErrOrder) {
 		t.Error(err)
 	}
+	for name, spoil := range map[string]func(*PLCOperation){
+		"an unknown type":          func(op *PLCOperation) { op.Type = "unknown" },
+		"text that is not Unicode": func(op *PLCOperation) { op.AlsoKnownAs = []string{"at://\xff"} },
+	} {
+		bad := *op
+		spoil(&bad)
+		if b, err := json.Marshal(bad); !errors.Is(err, ErrOperation) {
+			t.Errorf("%s: %s, %v", name, b, err)
+		}
+	}
 	failing := failingSigner{key(t, 0).PublicKey()}
 	if err := op.Sign(context.Background(), failing); !errors.Is(err, errKMS) || op.Sig != "" {
 		t.Error(err)

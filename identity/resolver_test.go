@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/nettest"
+	"github.com/pdskit/pdskit/internal/platform"
 	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
@@ -457,6 +458,52 @@ func TestCache(t *testing.T) {
 	want("", ErrNotFound, 8) // a definite answer ends staleness
 	r.Purge(syntax.AtIdentifier(alice))
 	want("", ErrNotFound, 9)
+}
+
+// By default, an answer is kept for an hour, and up to a day while the directory does not answer;
+// that there is none, for 30 seconds.
+func TestCacheByDefault(t *testing.T) {
+	now := start
+	dir := &fakeDirectory{docs: map[syntax.DID]*Document{alice: claims(alice, "one.example.com")}}
+	r := &Resolver{PLC: dir, Now: func() time.Time { return now }}
+	want := func(wantErr error, calls int) {
+		t.Helper()
+		if _, err := r.ResolveDID(ctx, alice); !errors.Is(err, wantErr) || (err == nil) != (wantErr == nil) {
+			t.Errorf("%v later: %v, want %v", now.Sub(start), err, wantErr)
+		}
+		dir.wantCalls(t, calls)
+	}
+	want(nil, 1)
+	now = start.Add(time.Hour - 1)
+	want(nil, 1)
+	dir.set(alice, nil)
+	now = start.Add(time.Hour)
+	want(nil, 2)
+	now = start.Add(24*time.Hour - 1)
+	want(nil, 3)
+	now = start.Add(24 * time.Hour)
+	want(nil, 3) // it was not asked for so long
+	now = now.Add(30 * time.Second)
+	want(ErrUnavailable, 4)
+	now = now.Add(30*time.Second - 1)
+	want(ErrUnavailable, 4)
+	now = now.Add(1)
+	want(ErrUnavailable, 5)
+}
+
+// By default, 10,000 DIDs are kept.
+func TestSizeOfTheCacheByDefault(t *testing.T) {
+	r := &Resolver{PLC: &fakeDirectory{docs: map[syntax.DID]*Document{}}}
+	const most = 10_000
+	for i := range most + 100 {
+		digits := strings.Map(func(c rune) rune { return c - '0' + 'a' }, fmt.Sprintf("%024d", i))
+		if _, err := r.ResolveDID(ctx, syntax.DID("did:plc:"+digits)); !errors.Is(err, ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	if n, _, _ := r.dids.Stats(); n != platform.Default(most, 1000) {
+		t.Errorf("%d are kept", n)
+	}
 }
 
 func TestPurgeOfADIDPurgesItsHandle(t *testing.T) {

@@ -43,8 +43,8 @@ func BuildSorted(entries []Entry) (*Tree, error) {
 	})
 }
 
-// RootOf returns the root of the tree of entries in strictly ascending key order,
-// without making the tree: its memory does not grow with their number.
+// RootOf returns the root of the tree of entries in strictly ascending key order. It does not keep
+// the tree, so its memory does not grow with their number.
 func RootOf(entries iter.Seq2[Entry, error]) (cid.Cid, error) {
 	if entries == nil {
 		return cid.Undef, errNilEntries

@@ -157,6 +157,24 @@ type hit struct {
 // almost all nodes above an edit do. Then nothing changes but hashes, each 32 bytes
 // at a known place. If keys or links come or go, it says so and does nothing, unless
 // splice can do it.
+//
+// A node, with the links to its subtrees between its keys (there is none between m and t):
+//
+//	l   d   l   m   t   l
+//	│       │           │
+//	a–c     e–k         u–z
+//
+//	edit        where seek finds it        what happens
+//	set d       a key of the node          hit: the value of d is overwritten
+//	set f       in the gap after d         hit: the subtree e–k is edited, its link overwritten
+//	delete f    in the gap after d         the same; if nothing is left of e–k: without
+//	set g, h    in the same gap            one hit for both: ed0 to ed1
+//	delete m    a key, no link beside it   splice, if it is the last edit and there was no hit
+//	set n       this height, in no gap     splice, likewise
+//	delete d    a key with links beside    not here: two subtrees become one
+//	set f       this height, in a gap      not here: a subtree is cut in two
+//	set n       lower, where no link is    not here: a link comes
+//	delete n    lower, where no link is    ErrKeyNotFound
 func (e *editor) patch(p *piece, edits []edit) (r ref, ok bool, err error) {
 	if err := e.load(p); err != nil {
 		return ref{}, false, err

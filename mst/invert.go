@@ -68,8 +68,8 @@ func Invert(t *Tree, ops []InvertOp) (*Tree, error) {
 	return before, nil
 }
 
-// InvertRoot is Invert for those who need no more of the tree before than its root. That is faster,
-// for the new nodes are only hashed.
+// InvertRoot is [Invert] for callers who need only the root of the tree before. It is faster,
+// because the new nodes are hashed and not kept.
 func InvertRoot(t *Tree, ops []InvertOp) (cid.Cid, error) {
 	if t == nil {
 		return cid.Undef, errNilTree

@@ -107,8 +107,8 @@ func (h *Host) step(ctx context.Context, did syntax.DID, fn func(*Step) error) (
 
 // Resign is what goes along with a new signature of a repository. The zero value is valid.
 type Resign struct {
-	// Signer makes the signature. Nil means the account's present key, as Config.Signer has it. It
-	// is for a change of keys whose new key becomes the present one by the same step: see KV.
+	// Signer makes the signature. Nil means the account's present key, as Config.Signer has it. Set
+	// it if the same step replaces the account's key, by KV: the new key must sign.
 	Signer crypto.Signer
 	// Events are appended to the log before the #sync event: the #identity event that tells of a
 	// new key.

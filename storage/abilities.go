@@ -74,9 +74,9 @@ var (
 	ErrExpired = errors.New("storage: the snapshot has ended")
 )
 
-// Snapshotter is an ability that Repos may have: a view of the whole store, all accounts, events
-// and keys, as it was at one moment, while others write. It is for backups and moves. Test for it
-// by type assertion.
+// Snapshotter is an ability that Repos may have: a consistent view of the whole store (all
+// accounts, events and keys) while others write. It is for backups and moves. Test for it by type
+// assertion.
 type Snapshotter interface {
 	// Snapshot returns a view of the present moment: it has everything that was acknowledged
 	// before the call. To make one waits for no reader and for no more than one transaction of a

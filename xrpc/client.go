@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // Client calls XRPC methods. It is safe for concurrent use; its fields must not
@@ -93,9 +94,7 @@ func (c *Client) Get(ctx context.Context, nsid string, params any) (*http.Respon
 		if delay > most {
 			return nil, err
 		}
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
+		if sleep.For(ctx, delay) != nil {
 			return nil, err
 		}
 	}

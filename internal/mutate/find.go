@@ -23,19 +23,29 @@ type mutant struct {
 	pos, end token.Pos
 	line     int
 	from, to string // the place before and after, on one line
+	nth      int    // among those of the function that read alike, from 1
 
 	// render returns the text of the place, which does as before unless the mutant is chosen. It
 	// gets the text of a part of the place, in which there may be other mutants.
 	render func(part func(ast.Node) string) string
 }
 
-// key names a mutant in equivalent.txt. It does not change when lines above it do.
+// key names a mutant in equivalent.txt. It does not change when lines above the function do.
 func (m *mutant) key(dir string) string {
-	return fmt.Sprintf("%s/%s %s: %s => %s", dir, m.file, m.function, m.from, m.to)
+	return fmt.Sprintf("%s/%s %s", dir, m.file, m.change())
+}
+
+// change says what is changed in which function.
+func (m *mutant) change() string {
+	nth := ""
+	if m.nth > 1 {
+		nth = fmt.Sprintf(" (%d)", m.nth)
+	}
+	return fmt.Sprintf("%s: %s => %s%s", m.function, m.from, m.to, nth)
 }
 
 func (m *mutant) String() string {
-	return fmt.Sprintf("%s:%d %s: %s: %s => %s", m.file, m.line, m.function, m.kind, m.from, m.to)
+	return fmt.Sprintf("%s:%d %s: %s", m.file, m.line, m.kind, m.change())
 }
 
 // finder collects the mutants of one file.
@@ -55,6 +65,12 @@ func find(p *pkg) (all []*mutant) {
 		fd := &finder{p: p, file: p.names[i], src: src}
 		for _, d := range f.Decls {
 			fd.decl(d)
+		}
+		alike := map[string]int{}
+		for _, m := range fd.found {
+			key := m.change()
+			alike[key]++
+			m.nth = alike[key]
 		}
 		all = append(all, fd.found...)
 	}
@@ -126,8 +142,8 @@ func (f *finder) enter(n ast.Node) bool {
 				return false
 			}
 		case *ast.SelectorExpr:
-			// The text of an error is for people.
-			if id, ok := fun.X.(*ast.Ident); ok && id.Name == "fmt" && fun.Sel.Name == "Errorf" {
+			// The text of an error is for people, and a capacity costs time.
+			if id, ok := fun.X.(*ast.Ident); ok && (id.Name == "fmt" && fun.Sel.Name == "Errorf" || id.Name == "slices" && fun.Sel.Name == "Grow") {
 				return false
 			}
 		}

@@ -45,6 +45,7 @@ type options struct {
 	only  int
 	part  string
 	least float64
+	list  bool
 }
 
 func main() {
@@ -58,6 +59,7 @@ func main() {
 	flag.IntVar(&o.only, "only", 0, "run one mutant, by its number, and show what the tests print")
 	flag.StringVar(&o.part, "part", "1/1", "the second third of the mutants is 2/3")
 	flag.Float64Var(&o.least, "least", 90, "fail if fewer percent of a package's mutants are killed")
+	flag.BoolVar(&o.list, "list", false, "print all mutants as equivalent.txt names them, and run none")
 	flag.Parse()
 	if flag.NArg() == 0 {
 		fmt.Fprintln(os.Stderr, "usage: mutate [flags] PACKAGE...")
@@ -83,12 +85,18 @@ func (o options) mutate(pattern string, why map[string]string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	all := find(p)
+	if o.list {
+		for _, m := range all {
+			fmt.Println(m.key(p.short))
+		}
+		return true, nil
+	}
 	temp, err := os.MkdirTemp("", "mutate")
 	if err != nil {
 		return false, err
 	}
 	defer os.RemoveAll(temp)
-	all := find(p)
 	binary := filepath.Join(temp, "test.exe")
 	mutants, err := build(p, sample(all, o.n, o.seed), temp, binary)
 	if err != nil {

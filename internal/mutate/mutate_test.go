@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -133,6 +134,34 @@ func TestEquivalents(t *testing.T) {
 	for key, why := range equivalents(equivalentText) {
 		if why == "" || !strings.Contains(key, " => ") {
 			t.Errorf("%s: %q", key, why)
+		}
+	}
+}
+
+// The list names no mutant that is not there.
+func TestEquivalentsExist(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles packages")
+	}
+	left := map[string][]string{} // by their packages
+	for key := range equivalents(equivalentText) {
+		file, _, _ := strings.Cut(key, " ")
+		dir := path.Dir(file)
+		left[dir] = append(left[dir], key)
+	}
+	for dir, keys := range left {
+		p, err := load("../../" + dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := map[string]bool{}
+		for _, m := range find(p) {
+			there[m.key(p.short)] = true
+		}
+		for _, key := range keys {
+			if !there[key] {
+				t.Errorf("%s: there is no such mutant", key)
+			}
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package slim
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,6 +104,7 @@ import (
 	"html/template"
 	"net/http"
 	"os"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"sort"
@@ -129,8 +132,12 @@ func stacks() {
 		}
 		keep = append(keep, make([]byte, 40_000))
 	}
-	if !strings.Contains(caught(), "sort.Slice") || len(keep) != 200 {
+	trace := caught()
+	if !strings.Contains(trace, "sort.Slice") || !strings.Contains(trace, "main.caught") || len(keep) != 200 {
 		panic("a trace without its functions")
+	}
+	if strings.Contains(trace, "main.go:") == (os.Getenv("LINES") == "no") {
+		panic("lines: " + trace)
 	}
 }
 
@@ -159,8 +166,12 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	if template.Must(template.New("").Parse("{{.Field}} {{.T}}{{.Unknown}}\n")).Execute(os.Stdout, page{"<f>"}) == nil {
+	if template.Must(template.New("").Parse("{{.Field}} {{.T}}{{.Unknown}}\n")).Execute(os.Stdout, page{"<f>"}) == nil && os.Getenv("METHODS") != "all" {
 		panic("a method is called")
+	}
+	// Types that are looked up by name, of which this is the first.
+	if typ := reflect.PointerTo(reflect.PointerTo(reflect.PointerTo(reflect.TypeFor[*page]()))); typ.String() != "****main.page" {
+		panic(typ.String())
 	}
 	if _, err := http.Get("https://127.0.0.1:1/"); err == nil {
 		panic("an answer")
@@ -183,32 +194,80 @@ func TestProgram(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	build := func(args ...string) int64 {
+	wasm := filepath.Join(dir, "main.wasm")
+	build := func(args ...string) []byte {
 		t.Helper()
 		cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-ldflags", "-s -w", "-o", "main.wasm"}, args...), ".")...)
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOOS=js", "GOARCH=wasm", "GOFLAGS=", "GOWORK=off")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		info, err := os.Stat(filepath.Join(dir, "main.wasm"))
+		b, err := os.ReadFile(wasm)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return info.Size()
+		return b
 	}
 	before, after := build(), build("-overlay", overlay)
-	t.Logf("%d bytes before, %d after", before, after)
-	if after > before*7/10 {
+	packed, err := Pack(after, overlay, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noLines, err := Pack(after, overlay, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes before, %d after, %d packed, %d without lines", len(before), len(after), len(packed), len(noLines))
+	if len(after) > len(before)*7/10 || len(packed) > len(after)*19/20 || len(noLines) >= len(packed) {
 		t.Error("it is not much smaller")
+	}
+	// Nothing but the table is other memory.
+	was, err1 := parseModule(after)
+	is, err2 := parseModule(packed)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	tables, err := was.image.findTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(was.image.at(tables.byAddress, tables.byAddressSize))
+	if !bytes.Equal(bytes.TrimRight(was.image, "\x00"), bytes.TrimRight(is.image, "\x00")) {
+		t.Error("the memory is another one")
+	}
+	if again, err := Pack(packed, overlay, true); err != nil || !bytes.Equal(again, packed) {
+		t.Errorf("packed once more it is another one: %v", err)
+	}
+	// The overlay of another release leaves the tables alone.
+	other := filepath.Join(dir, "other.json")
+	if err := put(other, []byte(`{"Replace":{}}`)); err != nil {
+		t.Fatal(err)
+	}
+	joined, err := Pack(before, other, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Pack(before, other, false); err == nil {
+		t.Error("lines of a release that is not known were left out")
 	}
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("no node to run it in")
 	}
-	cmd := exec.Command(node, filepath.Join(goroot(t), "lib", "wasm", "wasm_exec_node.js"), filepath.Join(dir, "main.wasm"))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if want := "&lt;field&gt; &lt;one&gt; 12\n&lt;f&gt; method"; err != nil || string(out) != want {
-		t.Errorf("%q, %v", out, err)
+	for what, program := range map[string][]byte{"as built": after, "packed": packed, "without lines": noLines, "joined": joined} {
+		if err := put(wasm, program); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(node, filepath.Join(goroot(t), "lib", "wasm", "wasm_exec_node.js"), wasm)
+		cmd.Env = append(os.Environ(), "LINES="+map[bool]string{true: "no"}[what == "without lines"], "METHODS="+map[bool]string{true: "all"}[what == "joined"])
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		want := "&lt;field&gt; &lt;one&gt; 12\n&lt;f&gt; method"
+		if what == "joined" {
+			want += "nobody knows this\n"
+		}
+		if err != nil || string(out) != want {
+			t.Errorf("%s: %q, %v", what, out, err)
+		}
 	}
 }

@@ -70,6 +70,8 @@ func Build(tb testing.TB, pkg string, test bool) []byte {
 	}
 	b, err := os.ReadFile(out)
 	must(tb, err)
+	b, err = slim.Pack(b, overlay, true)
+	must(tb, err)
 	if builds.done == nil {
 		builds.done = make(map[string][]byte)
 	}

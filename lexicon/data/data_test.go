@@ -105,6 +105,8 @@ func TestRefusedJSON(t *testing.T) {
 		`"\ud800"`:                             data.ErrText,
 		"\"\xff\"":                             data.ErrText,
 		"\"a\nb\"":                             data.ErrSyntax,
+		`"\x0041"`:                             data.ErrSyntax,
+		`"\U0041"`:                             data.ErrSyntax,
 		`{"$link":"nonsense"}`:                 data.ErrLink,
 		`{"$link":1}`:                          data.ErrLink,
 		`{"$bytes":"@@"}`:                      data.ErrBytes,

@@ -127,3 +127,17 @@ func TestTextBoundaries(t *testing.T) {
 		}
 	}
 }
+
+// A byte that is not Unicode is refused wherever it is in a text.
+func TestTextThatIsNotUnicode(t *testing.T) {
+	for n := range 34 {
+		text := []byte(strings.Repeat("a", 34))
+		text[n] = 0xff
+		for _, before := range []string{"", `\n`} {
+			in := `["` + before + string(text) + `"]`
+			if v, err := data.FromJSON([]byte(in), data.Limits{}); !errors.Is(err, data.ErrText) {
+				t.Errorf("at %d: %q, %v", n, v, err)
+			}
+		}
+	}
+}

@@ -105,6 +105,7 @@ func TestNotWellFormed(t *testing.T) {
 		"simple value in two ways": {unhex(t, "a1 61 78 f8 10"), ErrSimple},
 		"chunk of another type":    {unhex(t, "a1 61 78 7f 41 00 ff"), ErrReserved},
 		"chunk in a chunk":         {unhex(t, "a1 61 78 7f 7f ff ff"), ErrReserved},
+		"chunk beyond the end":     {unhex(t, "a1 61 78 7f 65 61 62 ff"), ErrTruncated},
 		"length beyond the end":    {unhex(t, "bf 61 78 7b ffffffffffffffff"), ErrTruncated},
 		"array without end":        {unhex(t, "bf 61 78 9b ffffffffffffffff"), ErrTruncated},
 		"nested too deeply":        {append(unhex(t, "bf 61 78"), bytes.Repeat([]byte{0x81}, 1<<20)...), ErrDepth},
@@ -120,6 +121,18 @@ func TestNotWellFormed(t *testing.T) {
 				t.Errorf("AppendRecordJSON: %v, want %v", err, tt.want)
 			}
 		})
+	}
+}
+
+// A legacy record may be nested 256 deep.
+func TestDepthOfLegacyRecords(t *testing.T) {
+	for depth, want := range map[int]error{legacyDepth: nil, legacyDepth + 1: ErrDepth} {
+		// The object is at depth 0, what it holds at depth 1.
+		record := append(unhex(t, "bf 61 78"), bytes.Repeat([]byte{0x81}, depth-1)...)
+		record = append(record, unhex(t, "f93e00 ff")...)
+		if _, err := AppendRecordJSON(nil, record); !errors.Is(err, want) {
+			t.Errorf("depth %d: %v, want %v", depth, err, want)
+		}
 	}
 }
 

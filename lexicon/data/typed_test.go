@@ -1,7 +1,9 @@
 package data_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -143,5 +145,53 @@ func TestNilLists(t *testing.T) {
 	}
 	if got, err := data.AppendJSON(nil, enc); err != nil || string(got) != `{"map":{},"list":[]}` {
 		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// The types for links and bytes keep their values through JSON, and refuse what is none.
+func TestLinksAndBytesInJSON(t *testing.T) {
+	type record struct {
+		Link data.Link  `json:"link"`
+		Raw  data.Bytes `json:"raw"`
+	}
+	in := record{data.Link{Cid: data.CID([]byte{1})}, data.Bytes{1, 2}}
+	b, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out record
+	if err := json.Unmarshal(b, &out); err != nil || out.Link != in.Link || !bytes.Equal(out.Raw, in.Raw) {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if _, err := (data.Link{}).MarshalJSON(); !errors.Is(err, data.ErrLink) {
+		t.Errorf("a link to nowhere as JSON: %v", err)
+	}
+	if _, err := (data.Link{}).MarshalCBOR(); !errors.Is(err, data.ErrLink) {
+		t.Errorf("a link to nowhere as CBOR: %v", err)
+	}
+	for _, bad := range []string{`"AQI"`, `{"$bytes":"@"}`, `{"$link":"x"}`, `null`} {
+		if err := new(data.Bytes).UnmarshalJSON([]byte(bad)); err == nil {
+			t.Errorf("%s was taken for bytes", bad)
+		}
+		if err := new(data.Link).UnmarshalJSON([]byte(bad)); err == nil {
+			t.Errorf("%s was taken for a link", bad)
+		}
+	}
+}
+
+// What is wrong deep inside a record is found where it is, whatever reads it.
+func TestPlacesOfFaultsInArrays(t *testing.T) {
+	for in, want := range map[string]*data.Error{
+		"\x81\x81\x1c":     {Offset: 2, Err: data.ErrReserved},
+		"\x82\x01\x82\x01": {Offset: 4, Err: data.ErrTruncated},
+	} {
+		for range 2 { // the first fault leaves no trace
+			var e *data.Error
+			valid := data.Valid([]byte(in), data.Limits{})
+			_, err := data.Decode([]byte(in), data.Limits{})
+			if !errors.As(err, &e) || e.Err != want.Err || e.Offset != want.Offset || err.Error() != valid.Error() {
+				t.Errorf("%x: Decode: %v, Valid: %v, want %v", in, err, valid, want)
+			}
+		}
 	}
 }

@@ -32,9 +32,9 @@ func (m *Miner) Key(height int) string {
 	}
 }
 
-// Keys returns n different keys in random order that make interesting trees: of
-// heights from 0 to some 6, far more tall ones than by chance, many of them with long common
-// prefixes and some that are prefixes of others.
+// Keys returns n different keys in random order that make interesting trees: heights from 0 to some
+// 6, with far more tall keys than by chance; many keys with long common prefixes; some that are
+// prefixes of others.
 func Keys(rng *rand.Rand, n int) []string {
 	keys := make([]string, 0, n)
 	seen := make(map[string]bool, n)

@@ -178,8 +178,8 @@ type Kept struct {
 	Session string
 }
 
-// Raise adds to a step of Update that the account's credentials have changed: nothing that was
-// made under the value before is good any longer, but for what is kept.
+// Raise adds to a step of Update that the account's credentials have changed: sessions, tokens and
+// app passwords that carry the old value become void, except those in keep.
 func (s *Store) Raise(ctx context.Context, a *Account, step *repo.Step, keep Kept) error {
 	a.Credentials++
 	a.CredentialsAt = s.present()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
@@ -55,10 +56,8 @@ const maxDoubtful = 10_000
 func (s *Store) Check(ctx context.Context) ([]check.Problem, error) {
 	problems, doubtful, err := s.checkAll(ctx)
 	for pause := 10 * time.Millisecond; pause < 2*time.Second && len(doubtful) > 0 && err == nil; pause *= 2 {
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := sleep.For(ctx, pause); err != nil {
+			return nil, err
 		}
 		retry := doubtful
 		problems, doubtful = nil, nil

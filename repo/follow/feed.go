@@ -17,7 +17,7 @@ import (
 // A Feed says how an index of records changes. See the package comment for what the index has to
 // keep.
 type Feed struct {
-	// Store is the host's. Its Repos and Events are used. Required.
+	// Store is the store of the host, of which Repos and Events are used. Required.
 	Store storage.Store
 	// Position returns the position that the index has stored with its rows, or "" if it has none.
 	// It is asked once, at the start. Required.

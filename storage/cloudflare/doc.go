@@ -24,7 +24,7 @@
 // nor a call of another service, before all that was written up to then is durable (the output
 // gate). If it cannot be made durable, the object is aborted, its memory with it, and the next
 // request starts a new program from what is stored. So what the contract of package storage says of
-// a Apply that returned holds for everybody outside.
+// an Apply that returned holds for everybody outside.
 //
 // # What must not wait
 //

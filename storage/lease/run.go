@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -95,8 +96,8 @@ func (l *Lease) wait(ctx context.Context) (*Held, error) {
 		if rest := seen.term() - time.Since(since); x == seen && rest > 0 {
 			poll = min(poll, rest)
 		}
-		if !sleep(ctx, max(poll, 10*time.Millisecond)) {
-			return nil, ctx.Err()
+		if err := sleep.For(ctx, max(poll, 10*time.Millisecond)); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -117,7 +118,7 @@ func (l *Lease) hold(ctx context.Context, h *Held, fn func(context.Context, *Hel
 	renewing := make(chan struct{})
 	go func() {
 		defer close(renewing)
-		for pause := l.cfg.Term / 3; sleep(inner, pause); {
+		for pause := l.cfg.Term / 3; sleep.For(inner, pause) == nil; {
 			pause = l.cfg.Term / 3
 			switch err := l.renew(inner, h, timer); {
 			case errors.Is(err, ErrLost):
@@ -180,17 +181,5 @@ func (l *Lease) changed(held bool) {
 func (l *Lease) failed(err error) {
 	if l.cfg.Failed != nil {
 		l.cfg.Failed(err)
-	}
-}
-
-// sleep waits, and reports whether the context goes on.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
 	}
 }

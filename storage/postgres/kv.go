@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -130,10 +131,8 @@ func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 			d.evict(ctx)
 		}
 		pause := time.Duration(rand.Int64N(int64(min(attempt, 50)) * int64(2*time.Millisecond)))
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+		if err := sleep.For(ctx, pause); err != nil {
+			return err
 		}
 	}
 }

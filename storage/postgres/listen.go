@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // channel is that of the schema's notifications.
@@ -36,10 +38,7 @@ func (db *DB) listen(ctx context.Context) {
 			db.follow(ctx, c)
 			c.drop() // it must not go on to listen
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(min(db.cfg.Poll, time.Second)):
-		}
+		sleep.For(ctx, min(db.cfg.Poll, time.Second))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/storage"
 )
 
@@ -105,13 +106,11 @@ func (p *pool) acquire(ctx context.Context) (*conn, error) {
 		case last == nil || limited.Err() == nil:
 			last = err
 		}
-		select {
-		case <-limited.Done():
+		if sleep.For(limited, pause) != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
 			return nil, fmt.Errorf("%w: no connection for %v (of %d): %w", storage.ErrBusy, p.wait, p.size, last)
-		case <-time.After(pause):
 		}
 	}
 }
@@ -184,10 +183,8 @@ func (p *pool) retry(ctx context.Context, fn func(c *conn) error) error {
 		if time.Since(begin) > p.wait {
 			return busy(err)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+		if err := sleep.For(ctx, pause); err != nil {
+			return err
 		}
 	}
 }

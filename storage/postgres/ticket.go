@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// ErrUnknown: the connection was lost while a step was being committed, and within Config.Wait it
-// could not be found out whether it was. The caller must read the head again to know.
+// ErrUnknown: the connection was lost during a commit, and it could not be found out within
+// Config.Wait whether the commit has happened. The caller must read the head again to know.
 var ErrUnknown = errors.New("postgres: it is not known whether the step was carried out")
 
 // Lanes of a process. The transactions of a lane come one after another.

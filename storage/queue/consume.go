@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // Consumer is who does jobs. Handle is required.
@@ -43,7 +45,7 @@ type Source interface {
 	LeaseTime() time.Duration
 }
 
-// Consume is the function of that name with the queue as the source.
+// Consume is the function [Consume] with the queue as its source.
 func (q *Queue) Consume(ctx context.Context, c Consumer) error { return Consume(ctx, q, c) }
 
 // Consume does jobs until the context ends, and then waits for those that are being done, for
@@ -172,10 +174,7 @@ func (r *run) fetch(ctx context.Context) {
 		}
 		if err != nil && ctx.Err() == nil {
 			r.failed(err)
-			select {
-			case <-time.After(min(takeAgain, r.from.LeaseTime()/10)):
-			case <-ctx.Done():
-			}
+			sleep.For(ctx, min(takeAgain, r.from.LeaseTime()/10))
 		}
 	}
 }
@@ -287,9 +286,7 @@ func (r *run) extend(ctx context.Context) {
 		return
 	}
 	for {
-		select {
-		case <-time.After(max(r.from.LeaseTime()/3, time.Millisecond)):
-		case <-ctx.Done():
+		if sleep.For(ctx, max(r.from.LeaseTime()/3, time.Millisecond)) != nil {
 			return
 		}
 		// Handlers have the jobs: what is extended are copies.

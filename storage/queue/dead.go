@@ -144,8 +144,8 @@ func (q *Queue) Purge(ctx context.Context, t time.Time) (deleted int, err error)
 	}
 }
 
-// PurgeAllBut deletes the jobs that died first, until no more than some are left, and returns how
-// many it has deleted. Of jobs that died in the same microsecond, it may delete more.
+// PurgeAllBut deletes dead jobs, those that died first, until at most some are left, and returns
+// how many it has deleted. It may delete more of those that died in the same microsecond.
 func (q *Queue) PurgeAllBut(ctx context.Context, keep int) (deleted int, err error) {
 	newest := storage.Prefix(q.prefix + "d/")
 	newest.Reverse, newest.KeysOnly = true, true

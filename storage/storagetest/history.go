@@ -3,15 +3,11 @@ package storagetest
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/ipfs/go-cid"
-	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
@@ -88,22 +84,6 @@ func randomHistory(e *env, seed uint64) {
 	e.ok(CheckStore(e.ctx, e.Store, Options{Key: keyOf}), "check of the whole store")
 }
 
-// blobHistory is a history of calls of Blobs alone.
-func blobHistory(e *env, seed uint64) {
-	h := &history{env: e, model: memory.New(memory.Config{}), rng: rand.New(rand.NewPCG(seed, 43)), accounts: []*account{{did: alice}, {did: bob}}}
-	calls := []func(){h.stage, h.stage, h.stage, h.setMIME, h.promote, h.promote, h.deleteBlob, h.collect, h.queryBlobs}
-	for i := range 250 {
-		calls[h.rng.IntN(len(calls))]()
-		h.reopenAtTimes(seed)
-		for range 3 {
-			h.queryBlobs()
-		}
-		if e.Failed() {
-			e.Fatalf("history %d, step %d; the last calls were:\n%s", seed, i, strings.Join(h.trace[max(0, len(h.trace)-12):], "\n"))
-		}
-	}
-}
-
 func (h *history) compareAll() {
 	h.Helper()
 	want, err := dump(h.ctx, h.model)
@@ -151,16 +131,6 @@ func (h *history) calls() []func() {
 		h.stage, h.stage, h.setMIME, h.promote, h.deleteBlob, h.collect,
 		h.queryRecords, h.queryRecords, h.queryKeys, h.queryRefs, h.querySince, h.queryList, h.queryEvents, h.queryBlobs,
 	}
-}
-
-func (h *history) randomBlobs() (list []storage.BlobInfo) {
-	all := blobInfos(8)
-	for range max(0, h.rng.IntN(5)-2) {
-		if b := pick(h, all); !slices.Contains(list, b) {
-			list = append(list, b)
-		}
-	}
-	return list
 }
 
 // edits are some random edits that are possible for an account.
@@ -402,201 +372,5 @@ func (h *history) kvRead() {
 			return nil
 		})
 		return out, err
-	})
-}
-
-// blobContent is the content of one of the blobs that records refer to.
-func (h *history) blobContent() string { return fmt.Sprint("blob ", h.rng.IntN(8)) }
-
-func (h *history) stage() {
-	a, content := pick(h, h.accounts), h.blobContent()
-	mime := pick(h, []string{"text/plain", "image/png"})
-	limits := storage.BlobLimits{
-		Size:  pick(h, []int64{0, 0, int64(len(content)), int64(len(content)) - 1}),
-		Quota: pick(h, []int64{0, 0, 12, 18, 24}),
-	}
-	var fail error
-	if h.rng.IntN(5) == 0 {
-		fail = errBroken
-	}
-	h.both("Stage", func(st storage.Store) (string, error) {
-		r := io.Reader(strings.NewReader(content))
-		if fail != nil {
-			r = errReader(content[:3], fail)
-		}
-		info, err := st.Blobs.Stage(h.ctx, a.did, mime, r, limits)
-		if err != nil {
-			return "", err
-		}
-		return blobString(info), nil
-	})
-}
-
-func (h *history) promote() {
-	a, c := pick(h, h.accounts), dag.Sum(dag.Raw, []byte(h.blobContent()))
-	h.both("Promote", func(st storage.Store) (string, error) { return "", st.Blobs.Promote(h.ctx, a.did, c) })
-}
-
-func (h *history) setMIME() {
-	a, c, mime := pick(h, h.accounts), dag.Sum(dag.Raw, []byte(h.blobContent())), pick(h, []string{"text/plain", "image/png"})
-	h.both("SetMIME", func(st storage.Store) (string, error) { return "", st.Blobs.SetMIME(h.ctx, a.did, c, mime) })
-}
-
-func (h *history) deleteBlob() {
-	a, c, all := pick(h, h.accounts), dag.Sum(dag.Raw, []byte(h.blobContent())), h.rng.IntN(6) == 0
-	h.both("Delete of blobs", func(st storage.Store) (string, error) {
-		if all {
-			return "", st.Blobs.DeleteAll(h.ctx, a.did)
-		}
-		return "", st.Blobs.Delete(h.ctx, a.did, c)
-	})
-}
-
-func (h *history) collect() {
-	if h.rng.IntN(3) > 0 {
-		return
-	}
-	t := time.Now().Add(time.Hour)
-	if h.rng.IntN(2) == 0 {
-		t = t.Add(-2 * time.Hour)
-	}
-	h.both("Collect", func(st storage.Store) (string, error) {
-		n, err := st.Blobs.Collect(h.ctx, t)
-		return fmt.Sprint(n), err
-	})
-}
-
-func (h *history) queryBlobs() {
-	did, c := pick(h, h.accounts).did, dag.Sum(dag.Raw, []byte(h.blobContent()))
-	h.both("Stat and List of blobs", func(st storage.Store) (string, error) {
-		info, promoted, err := st.Blobs.Stat(h.ctx, did, c)
-		out := fmt.Sprint(blobString(info), promoted, class(err))
-		used, err := st.Blobs.Usage(h.ctx, did)
-		out += fmt.Sprint(used, class(err))
-		for info, err := range st.Blobs.List(h.ctx, did, c) {
-			if err != nil {
-				return "", err
-			}
-			out += ";" + blobString(info)
-		}
-		return out, nil
-	})
-}
-
-// query runs fn on views of one repository in both stores. Its results are added up.
-func (h *history) query(name string, fn func(r storage.Reader, add func(string, error)) error) {
-	did := pick(h, h.accounts).did
-	h.both(name, func(st storage.Store) (string, error) {
-		var out strings.Builder
-		err := st.Repos.View(h.ctx, did, func(r storage.Reader) error {
-			return fn(r, func(s string, err error) { fmt.Fprintf(&out, "%s (%s)\n", s, class(err)) })
-		})
-		return out.String(), err
-	})
-}
-
-func (h *history) queryRecords() {
-	paths := []string{path(""), path("~"), "com.example.a/x", "zzz"}
-	for _, n := range h.names {
-		paths = append(paths, path(n))
-	}
-	rng, one := h.rangeOf(paths), pick(h, paths)
-	text := note("", fmt.Sprint("text ", h.rng.IntN(6))).record
-	h.query(fmt.Sprintf("Records(%+v)", rng), func(r storage.Reader, add func(string, error)) error {
-		rec, err := r.Record(h.ctx, one)
-		add(recordString(rec), err)
-		rec, err = r.RecordByCID(h.ctx, dag.Sum(dag.CBOR, text))
-		add(fmt.Sprintf("%s %s", rec.CID, shown(rec.Data)), err) // which of several is not said
-		for rec, err := range r.Records(h.ctx, rng) {
-			add(recordString(rec), err)
-		}
-		return nil
-	})
-}
-
-func (h *history) queryKeys() {
-	rng, key := h.rangeOf(kvNames), pick(h, kvNames)
-	h.query(fmt.Sprintf("Keys(%+v)", rng), func(r storage.Reader, add func(string, error)) error {
-		v, err := r.Get(h.ctx, key)
-		add(fmt.Sprintf("%q", v), err)
-		for p, err := range r.Keys(h.ctx, rng) {
-			add(pairString(p), err)
-		}
-		return nil
-	})
-}
-
-func (h *history) queryRefs() {
-	after := pick(h, append(blobInfos(8), storage.BlobInfo{CID: cid.Undef})).CID
-	since := pick(h, []syntax.TID{"", pick(h, h.accounts).head.Rev, h.older[h.accounts[0].did].Rev})
-	h.query("BlobRefs", func(r storage.Reader, add func(string, error)) error {
-		ok, err := r.HasBlobRef(h.ctx, after)
-		add(fmt.Sprint(ok), err)
-		for ref, err := range r.BlobRefs(h.ctx, after, since) {
-			add(fmt.Sprint(ref.Blob, ref.Path, ref.Rev), err)
-		}
-		return nil
-	})
-}
-
-func (h *history) querySince() {
-	a := pick(h, h.accounts)
-	rev := pick(h, []syntax.TID{"", a.head.Rev, h.older[a.did].Rev, syntax.NewTID(start.Add(100*time.Millisecond), 0)})
-	h.query("RecordsSince", func(r storage.Reader, add func(string, error)) error {
-		list, err := collect(r.RecordsSince(h.ctx, rev))
-		slices.SortFunc(list, func(x, y storage.Record) int { return strings.Compare(x.Path, y.Path) })
-		for _, rec := range list {
-			add(recordString(rec), nil)
-		}
-		return err
-	})
-}
-
-func (h *history) queryList() {
-	after := pick(h, []syntax.DID{"", pick(h, h.accounts).did})
-	h.both("List", func(st storage.Store) (out string, err error) {
-		for info, err := range st.Repos.List(h.ctx, after) {
-			if err != nil {
-				return "", err
-			}
-			out += string(info.DID) + headString(info.Head) + ";"
-		}
-		head, err := st.Repos.Head(h.ctx, after)
-		return out + headString(head), err
-	})
-}
-
-// queryEvents reads the log from a random position. Numbers differ from the
-// model's, so positions are counted.
-func (h *history) queryEvents() {
-	at := h.rng.IntN(30)
-	h.both("Since", func(st storage.Store) (string, error) {
-		all, err := collect(st.Events.Since(h.ctx, 0))
-		if err != nil {
-			return "", err
-		}
-		since := int64(0)
-		if at < len(all) {
-			since = all[at].Seq
-		}
-		oldest, newest, err := st.Events.Bounds(h.ctx)
-		if err != nil {
-			return "", err
-		}
-		if len(all) > 0 && all[len(all)-1].Seq > newest {
-			return "an event newer than the newest", nil
-		}
-		kept, err := collect(st.Events.Since(h.ctx, oldest-1))
-		if err != nil {
-			return "", err
-		}
-		out := fmt.Sprint(len(kept), oldest == 1)
-		for ev, err := range st.Events.Since(h.ctx, since) {
-			if err != nil {
-				return "", err
-			}
-			out += fmt.Sprintf("\n%s %s %d %d %s", ev.DID, ev.Kind, ev.Time.UnixMilli(), ev.Numbers(), shown(ev.Payload))
-		}
-		return out, nil
 	})
 }

@@ -145,9 +145,9 @@ func placeOfBlobs(ctx context.Context, kv storage.KV) (place string, err error) 
 	return place, err
 }
 
-// Guard returns a store that can be moved with its blobs while it is used: it makes changes of
-// blobs known to the store, and refuses them while that is shut. A store that is not
-// storage.Movable is returned as it is.
+// Guard returns a store that can be moved, with its blobs, while it is used: it notes changes of
+// blobs in the store, and refuses them while the store is shut. A store that is not storage.Movable
+// is returned unchanged.
 func Guard(s storage.Store) storage.Store {
 	if m, ok := s.Repos.(storage.Movable); ok && s.Blobs != nil {
 		s.Blobs = guarded{s.Blobs, m}

@@ -5,6 +5,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // limiter lets a number of bytes pass each second.
@@ -27,17 +29,7 @@ func (l *limiter) wait(ctx context.Context, n int64) error {
 	at := l.free
 	l.free = at.Add(time.Duration(float64(n) / float64(l.rate) * float64(time.Second)))
 	l.mu.Unlock()
-	if !at.After(now) {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(at.Sub(now))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return sleep.For(ctx, at.Sub(now))
 }
 
 // limited is a reader that keeps to a limiter, and counts.

@@ -165,8 +165,9 @@ type Service struct {
 	// means 1 GiB; negative leaves the method out.
 	ImportLimit int64
 	// Resolver serves resolveDid, resolveIdentity and refreshIdentity, the last one for users only.
-	// Nil leaves the methods out. It also resolves what Accounts does not: see Documents and
-	// Handles. If it is nil, a new identity.Resolver does that.
+	// Nil leaves the methods out. It also resolves accounts of other hosts, and what Accounts does
+	// not know of its own: see Documents and Handles. If it is nil, a new identity.Resolver does
+	// that.
 	Resolver *identity.Resolver
 
 	network *identity.Resolver // since Mount: Resolver, or one of its own

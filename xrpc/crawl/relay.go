@@ -139,8 +139,8 @@ type Check struct {
 	Relay string // its address
 	// Err: there is no answer. Not all relays know the question (MethodNotImplemented).
 	Err error
-	// Status is what the relay says. Its Seq is that of about the last event that the relay has
-	// seen; negative: none.
+	// Status is what the relay says of the host. Its Seq is about that of the last event that the
+	// relay has seen; negative: none.
 	Status api.SyncGetHostStatusOutput
 	// Newest is the greatest number that this host has assigned.
 	Newest  int64

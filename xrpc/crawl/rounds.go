@@ -13,10 +13,10 @@ import (
 // do not follow the host. Else a relay that is gone for good would wake a host for ever.
 const maxChecks = 3
 
-// Rounds is a Notifier for a host that does not run between requests, such as a Durable Object: in
-// the place of Run and its timers it says when [Rounds.Turn] is to be called next, and what it must
-// remember until then are bytes that the host keeps. A host that nothing is written to, and whose
-// relays follow it, need not be woken at all. It is safe for concurrent use.
+// Rounds is a Notifier for a host that does not run between requests, such as a Durable Object. In
+// place of Run and its timers, it says when [Rounds.Turn] is to be called next. What it must remember
+// until then is [Rounds.State], bytes that the host keeps. A host that nothing is written to, and
+// whose relays follow it, need not be woken at all. It is safe for concurrent use.
 type Rounds struct {
 	n      *Notifier
 	relays []*relay

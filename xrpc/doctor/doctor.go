@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // Level is how bad a finding is.
@@ -240,11 +242,9 @@ func (d *Doctor) Run(ctx context.Context) {
 		interval = time.Hour
 	}
 	for pause := first; ; pause = interval {
-		select {
-		case <-time.After(pause):
-			d.Now(ctx)
-		case <-ctx.Done():
+		if sleep.For(ctx, pause) != nil {
 			return
 		}
+		d.Now(ctx)
 	}
 }

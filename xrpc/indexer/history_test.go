@@ -460,7 +460,7 @@ func runHistory(t *testing.T, seed uint64) {
 		}
 		has := x.scope.has
 		defer func() {
-			if t.Failed() {
+			if t.Failed() || os.Getenv("PDSKIT_LOG") != "" {
 				t.Logf("seed %d:\n%s", seed, strings.Join(log, "\n"))
 			}
 		}()
@@ -497,9 +497,6 @@ func TestHistories(t *testing.T) {
 	if n, err := strconv.ParseUint(os.Getenv("PDSKIT_SEED"), 10, 64); err == nil {
 		runHistory(t, n)
 		return
-	}
-	if raceDetector && os.Getenv("PDSKIT_SEEDS") == "" {
-		t.Skip("with the race detector, set PDSKIT_SEEDS")
 	}
 	first, _ := strconv.ParseUint(os.Getenv("PDSKIT_FIRST_SEED"), 10, 64)
 	seeds := 8

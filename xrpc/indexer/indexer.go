@@ -130,9 +130,6 @@ func (ix *Indexer) Run(ctx context.Context) error {
 		writers.Go(func() { r.w.run(writing) })
 	}
 	r.lanes = newLanes(orDefault(ix.Workers, 16), func(did syntax.DID, tasks []task) { r.tasks(inLane(ctx), did, tasks) })
-	ix.mu.Lock()
-	ix.current = r
-	ix.mu.Unlock()
 	for _, s := range r.sources {
 		readers.Go(func() { s.follow(ctx) })
 	}
@@ -152,6 +149,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// start makes a run, which is the current one from then on.
 func (ix *Indexer) start(ctx context.Context) (*run, error) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -223,6 +221,7 @@ func (ix *Indexer) start(ctx context.Context) (*run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("indexer: the scope: %w", err)
 	}
+	ix.current = r // with the lock under which the scope was read: what SetScope says from now on is for it
 	return r, nil
 }
 

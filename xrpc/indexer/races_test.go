@@ -2,6 +2,7 @@ package indexer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -165,5 +166,47 @@ func TestOldRead(t *testing.T) {
 		a.want(alice, "complete, nor known to be behind", func(x indexer.Account) bool {
 			return x.Tracked && (x.State == indexer.Desynchronized || a.compare(nil, alice) == nil)
 		})
+	})
+}
+
+// beginningSink calls a function when the indexer notes its scope, as it begins.
+type beginningSink struct {
+	indexer.Sink
+	begin func()
+}
+
+func (s *beginningSink) Apply(ctx context.Context, t *indexer.Transaction) error {
+	if begin := s.begin; begin != nil && t.Positions["scope"] != "" {
+		s.begin = nil
+		begin()
+	}
+	return s.Sink.Apply(ctx, t)
+}
+
+// TestScopeAtTheBeginning: a scope that is set while an Indexer begins to run counts, and it is not run
+// twice.
+func TestScopeAtTheBeginning(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		h := w.host("one.test")
+		alice, bob := h.account("alice", 5), h.account("bob", 3)
+		a := w.app(t.TempDir(), all, indexer.Source{Host: h.url})
+		a.ix.Sink = &beginningSink{Sink: a.sink, begin: func() {
+			w.ok(a.ix.SetScope(indexer.Scope{DIDs: []syntax.DID{bob}}))
+			limited, done := context.WithTimeout(ctx, time.Minute)
+			defer done()
+			if err := a.ix.Run(limited); err == nil || !strings.Contains(err.Error(), "runs already") {
+				t.Error(err)
+			}
+		}}
+		a.start().settle(nil, bob)
+		a.eventually(func() error {
+			if n := len(a.rows(alice)); n > 0 {
+				return fmt.Errorf("alice has %d rows", n)
+			}
+			return nil
+		})
+		if _, err := a.ix.Account(ctx, alice); !errors.Is(err, indexer.ErrUnknown) {
+			t.Error(err)
+		}
 	})
 }

@@ -16,9 +16,10 @@ import (
 type Class struct {
 	// Gate bounds how many requests of the class run at the same time.
 	Gate Gate
-	// Bytes bounds what they hold: see Hold. Bodies that were read count, as do answers of more
-	// than 4 KiB while they are written. While it is used up, further bodies are refused, and a
-	// client that takes more than a second for 64 KiB of its answer is cut off.
+	// Bytes bounds what the requests of the class hold together: see Hold. Bodies that were read
+	// count, as do answers of more than 4 KiB while they are written. While it is used up, further
+	// bodies are refused, and a client that takes more than a second for 64 KiB of its answer is
+	// cut off.
 	Bytes Budget
 	// Stall is how long a client may send nothing of its body or take nothing of its answer.
 	// 0: 20 seconds; negative: no limit.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // activate activates the account at the new server. If it is active, it is not activated
@@ -20,10 +22,8 @@ func (m *mover) activate(ctx context.Context) error {
 		if err == nil || !isStatus(err, http.StatusBadRequest) || try == 5 {
 			return err
 		}
-		select {
-		case <-time.After(time.Second << try):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := sleep.For(ctx, time.Second<<try); err != nil {
+			return err
 		}
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 )
@@ -267,10 +267,8 @@ func (m *mover) awaitDocument(ctx context.Context) error {
 			m.report(Event{Step: Identity, Status: "waiting", Document: need,
 				Message: "Change the DID document of " + string(m.st.DID) + " so that it has these entries; what else it has may stay. The move goes on when it sees the change, also if it is interrupted and run again."})
 		}
-		select {
-		case <-time.After(m.Poll):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := sleep.For(ctx, m.Poll); err != nil {
+			return err
 		}
 	}
 }

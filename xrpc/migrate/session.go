@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
@@ -89,10 +90,8 @@ func (s *session) do(ctx context.Context, fn func(c *xrpc.Client) error) error {
 		if !temporary(err) || time.Since(begin)+wait > s.patience {
 			return err
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := sleep.For(ctx, wait); err != nil {
+			return err
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/lease"
 )
@@ -44,10 +45,8 @@ func (s *Server) lead(ctx context.Context, name string, job func(ctx context.Con
 	}
 	for {
 		_ = begin(ctx, nil) // that of the context
-		select {
-		case <-ctx.Done():
+		if sleep.For(ctx, leadAgain) != nil {
 			return
-		case <-time.After(leadAgain):
 		}
 	}
 }

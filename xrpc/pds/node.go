@@ -32,9 +32,9 @@ type Node struct {
 	Shared bool
 	// Lease is for how long a node leads that does not answer: see package lease. 0: 15 seconds.
 	Lease time.Duration
-	// SkipRepair says that another node finishes what crashes have interrupted, and looks whether
-	// blobs are there: New does neither. It is for nodes that start for one request. See
-	// account.Store.Repair.
+	// SkipRepair makes New start without two tasks that another node does: finishing what crashes
+	// have interrupted (account.Store.Repair), and checking that the blobs are there. It is for
+	// nodes that start for one request.
 	SkipRepair bool
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/platform"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/xrpc/limit"
 )
 
@@ -46,9 +47,7 @@ func (r *relays) run(ctx context.Context) {
 		if !r.refresh(ctx) {
 			wait = relayRetry
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if sleep.For(ctx, wait) != nil {
 			return
 		}
 	}

@@ -41,8 +41,8 @@ type secretsFile struct {
 }
 
 // ReadSecrets reads secrets from a file. If there is no such file, it makes one with new secrets,
-// which only its owner may read. Whoever has the file has all accounts, and without it none of them
-// can be used: it belongs into backups, apart from those of the store.
+// which only its owner may read. Whoever has the file controls all accounts, and without it nobody
+// can use them. Back it up, apart from backups of the store.
 func ReadSecrets(path string) (Secrets, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

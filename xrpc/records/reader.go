@@ -59,8 +59,8 @@ func (r *Reader) Record(ctx context.Context, did syntax.DID, collection syntax.N
 // Prove returns a record with the commit that proves it. An error is an *Error. If it wraps
 // commit.ErrNoRecord, the result has the commit that proves that there is no record.
 //
-// If the signature is not by the key of the document, the document may be an old one. It is then
-// resolved again, once.
+// If the signature does not match the key of a cached DID document, the document is resolved again,
+// once.
 func (r *Reader) Prove(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (commit.ProvenRecord, error) {
 	r.once.Do(r.init)
 	opt := r.options()

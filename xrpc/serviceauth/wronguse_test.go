@@ -1,6 +1,8 @@
 package serviceauth_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/pdskit/pdskit/crypto"
@@ -26,5 +28,20 @@ func TestTokensThatNobodyTakes(t *testing.T) {
 		if text, err := serviceauth.Sign(t.Context(), key, token); err == nil {
 			t.Errorf("%+v was signed: %s", token, text)
 		}
+	}
+}
+
+var errKey = errors.New("the key is locked")
+
+// locked is a signer that fails.
+type locked struct{ crypto.Signer }
+
+func (locked) Sign(context.Context, []byte) ([]byte, error) { return nil, errKey }
+
+// A signer's error is that of Sign.
+func TestSignersThatFail(t *testing.T) {
+	token, err := serviceauth.Sign(t.Context(), locked{generate(t, crypto.K256)}, serviceauth.Token{Issuer: issuer, Audience: audience})
+	if token != "" || !errors.Is(err, errKey) {
+		t.Errorf("%q, %v", token, err)
 	}
 }

@@ -175,10 +175,10 @@ func (s *Sessions) callerOf(p auth.Principal) account.Caller {
 // an account: they check it in their transaction.
 func (s *Sessions) By(r *xrpc.Request) account.Caller { return s.callerOf(r.Principal) }
 
-// Guard returns what checks a principal in the transaction that changes its repository. It is for
-// atproto.Auth. It does not look at the account's status: an account that is deactivated keeps its
-// sessions, but must not write records. A host's own method that writes records calls
-// atproto.Service.Write, which looks at both.
+// Guard returns a check of a principal for the transaction that changes its repository. It is for
+// atproto.Auth. It does not check the account's status: a deactivated account keeps its sessions,
+// but must not write records. A host's own method that writes records calls atproto.Service.Write,
+// which checks both.
 func (s *Sessions) Guard(p auth.Principal) repo.Guard {
 	check := s.accounts.Guard(s.callerOf(p))
 	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {

@@ -15,9 +15,9 @@ var sharedFiles embed.FS
 // tags are the languages that there are; the first one is that of browsers that want none of them.
 var tags = []string{"en", "de", "fr", "es", "ja", "pt"}
 
-// Set are the pages of one package: its templates and messages, with those that all packages have.
-// A page is read when it is first shown, and the languages with the first one: most programs that
-// link pages show few of them, or none. It is safe for concurrent use.
+// Set is the pages of one package: its templates and messages, with those that all packages have. A
+// page is parsed when it is first shown, and the languages with the first page, since most programs
+// that link pages show few of them. It is safe for concurrent use.
 type Set struct {
 	files     fs.FS
 	languages func() []Language

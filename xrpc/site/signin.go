@@ -110,9 +110,9 @@ type Stay struct {
 	Request string
 }
 
-// Enter signs an account in in a browser, by what its owner has shown: first with the account, in a
-// transaction that checks the proof once more, and then with the browser, which gets another
-// secret. If the second does not happen, nobody is signed in.
+// Enter signs an account in in a browser, with what its owner has proved. It first writes to the
+// account, in a transaction that checks the proof once more, and then to the browser, which gets a
+// new secret. If the second write does not happen, nobody is signed in.
 func (s *Site) Enter(c *Call, proof credential.Proof, stay Stay) error {
 	ctx, did := c.Context(), proof.Account.DID
 	now := s.now().UTC().Truncate(time.Millisecond)

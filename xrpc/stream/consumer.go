@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/pdskit/pdskit/internal/sleep"
 )
 
 // ErrSequence: the numbers of a stream do not grow. Its server has lost track,
@@ -62,14 +63,13 @@ type Consumer struct {
 // LargeFrame is how many bytes of a frame a Consumer reads without asking Large.
 const LargeFrame = 64 << 10
 
-// Frames yields the frames of the stream, connecting again, after the last one
-// seen, when a connection breaks. The cursor moves when the body of the loop has ended
-// for a frame, so that one that was not dealt with comes again. Frames of unknown operations
-// are left out.
+// Frames yields the frames of the stream. When a connection breaks, it connects again, after the
+// last frame seen. The cursor moves when the body of the loop has ended for a frame, so a frame
+// that was not dealt with comes again. Frames of unknown operations are left out.
 //
 // The stream ends with an error: the context's, that of Retry, an *Error that the server sent
-// (except ConsumerTooSlow, after which it connects again), ErrSequence, or ErrFrame. The frame
-// of an iteration is valid until the next.
+// (except ConsumerTooSlow, after which it connects again), ErrSequence, or ErrFrame. The frame of
+// an iteration is valid until the next.
 func (c *Consumer) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 	return func(yield func(Frame, error) bool) {
 		if err := c.checkURL(); err != nil { // to try again would not help
@@ -91,7 +91,7 @@ func (c *Consumer) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 				delay = first
 			}
 			delay = min(delay, most)
-			if !sleep(ctx, delay/2+rand.N(delay/2+1)) {
+			if sleep.For(ctx, delay/2+rand.N(delay/2+1)) != nil {
 				yield(Frame{}, ctx.Err())
 				return
 			}
@@ -279,16 +279,4 @@ func (w *watch) stop() {
 		w.ask.Stop()
 	}
 	w.give.Stop()
-}
-
-// sleep waits and reports false if the context ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -266,8 +266,8 @@ func (v *EventsView) ServeDictionary(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", noTime, bytes.NewReader(v.Zstd.Bytes()))
 }
 
-// ServePlan answers network.bsky.jetstream.planSnapshot with an empty plan: what there is is in the
-// stream. The input makes no difference.
+// ServePlan answers network.bsky.jetstream.planSnapshot with an empty plan, whatever the input:
+// there are no snapshots, only the stream.
 func (v *EventsView) ServePlan(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Write([]byte(`{"plannedThroughSeq":0,"sealedTipSeq":0,"segments":[],"stats":{"segmentsExamined":0,"segmentsMatched":0,"blocksMatched":0,"entries":0}}`))

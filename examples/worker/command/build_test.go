@@ -51,6 +51,33 @@ func write(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
+// fakeSlim is in the place of the command slim: it writes an empty overlay, and what packs a program
+// leaves a mark.
+const fakeSlim = `package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+func main() {
+	if os.Args[1] != "-pack" {
+		name := os.Args[2] + ".json"
+		if os.WriteFile(name, []byte("{}"), 0o644) == nil {
+			fmt.Println(name)
+		}
+		return
+	}
+	name := os.Args[len(os.Args)-1]
+	b, err := os.ReadFile(name)
+	if text, err2 := os.ReadFile(os.Args[2]); err != nil || err2 != nil || string(text) != "{}" {
+		os.Exit(1)
+	}
+	os.WriteFile(name, append(b, "packed " + strings.Join(os.Args[3:len(os.Args)-1], " ")...), 0o644)
+}
+`
+
 // The build script of a new folder, with a small program in the place of pdskit's: it needs a module that
 // only programs for js need. A call that failed, as without a network, does not spoil the next one; and
 // after an upgrade all is of the new release.
@@ -65,7 +92,7 @@ func TestBuildScript(t *testing.T) {
 			"examples/worker/main.go":         "//go:build !js\n\npackage main\n\nfunc main() {}\n",
 			"examples/worker/edge/worker.mjs": "// worker of " + version,
 			"examples/worker/edge/routes.mjs": "// routes of " + version,
-			"storage/cloudflare/slim/main.go": "package main\n\nimport \"fmt\"\n\nimport \"os\"\n\nfunc main() {\n\tname := os.Args[2] + \".json\"\n\tif os.WriteFile(name, []byte(\"{}\"), 0o644) == nil {\n\t\tfmt.Println(name)\n\t}\n}\n",
+			"storage/cloudflare/slim/main.go": fakeSlim,
 			"storage/cloudflare/shim.mjs":     "// shim of " + version,
 		}
 	}
@@ -129,4 +156,10 @@ func TestBuildScript(t *testing.T) {
 	at := t.TempDir()
 	write(t, at, source)
 	built("source", "PDSKIT_SOURCE="+at)
+	for env, end := range map[string]string{"PDSKIT_LINES=": "packed ", "PDSKIT_LINES=no": "packed -nolines"} {
+		built("source", "PDSKIT_SOURCE="+at, env)
+		if b, err := os.ReadFile(filepath.Join(dir, "dist", "main.wasm")); err != nil || !strings.HasSuffix(string(b), end) {
+			t.Errorf("%s: the program is not packed so: %v", env, err)
+		}
+	}
 }

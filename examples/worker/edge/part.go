@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"github.com/pdskit/pdskit/storage/bucket"
 	"github.com/pdskit/pdskit/storage/cloudflare"
 	"github.com/pdskit/pdskit/storage/durable"
-	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc/oauth/dpop"
 	"github.com/pdskit/pdskit/xrpc/pds"
 )
@@ -92,13 +90,13 @@ func OpenPart(ctx context.Context, cfg Config, part Part, at Place) (*Node, erro
 			entries.Blobs = nil
 			answers["repo"] = cloudflare.AnswerRepos(entries, "")
 			far.Directory = cloudflare.Answers(answers)
-			p.Store = storage.Store{Repos: far, Events: shared.Events, KV: shared.KV, Blobs: noBlobs{memory.New(memory.Config{}).Blobs}}
+			p.Store = storage.Store{Repos: far, Events: shared.Events, KV: shared.KV, Blobs: noBlobs{}}
 		}
 	} else {
 		far.Directory = at.Call(Directory)
 		p.Store = storage.Store{Repos: far, Events: cloudflare.RemoteEvents(far.Directory), KV: cloudflare.RemoteKV(far.Directory, p.Now)}
 		if part == Desk {
-			p.Store.Blobs = noBlobs{memory.New(memory.Config{}).Blobs} // it has none, and an account's object deletes its own
+			p.Store.Blobs = noBlobs{} // it has none, and an account's object deletes its own
 		} else {
 			err = openAccount(ctx, &p, syntax.DID(part), at, far)
 			answers["repo"] = cloudflare.AnswerRepos(storage.Store{Repos: p.Store.Repos, Blobs: p.Store.Blobs}, syntax.DID(part))
@@ -177,14 +175,6 @@ func (o turns) Transact(fn func() error) error {
 	o.turn.Lock()
 	defer o.turn.Unlock()
 	return o.Object.Transact(fn)
-}
-
-// noBlobs are the blobs of a part that has none. It takes none: they would lie in its memory.
-type noBlobs struct{ storage.Blobs }
-
-// Stage implements storage.Blobs.
-func (noBlobs) Stage(context.Context, syntax.DID, string, io.Reader, storage.BlobLimits) (storage.BlobInfo, error) {
-	return storage.BlobInfo{}, cloudflare.ErrElsewhere
 }
 
 // own is the store of the one account that an object has. It is a durable.Marker: while the

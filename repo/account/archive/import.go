@@ -28,16 +28,16 @@ type Imported struct {
 	Missing int `json:"missingBlobs"`
 }
 
-// Import replaces the records and preferences of an account, which must be here, by those of an
-// archive, and puts back its blobs. What was written since the archive was made is gone. The
-// repository is signed anew, with a later revision, and the network is told (a #sync event) if the
-// account is active.
+// Import replaces the records, preferences and blobs of an account by those of an archive. The
+// account must exist here. What was written since the archive was made is gone. The repository is
+// signed again, with a later revision, and the network is told (a #sync event) if the account is
+// active.
 //
 // The whole archive is verified before anything is changed. If Import is interrupted later, run it
 // again: each step can be repeated.
 //
-// No other process may have the account's repository in memory, unless its store is one that
-// notices: stop the server first.
+// Stop the server first if it may have the account's repository in memory, unless its store notices
+// changes by other processes.
 func Import(ctx context.Context, accounts *account.Store, path string, opt Options) (*Imported, error) {
 	progress := opt.Progress
 	opt.Progress = nil

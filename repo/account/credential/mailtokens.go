@@ -217,10 +217,10 @@ func (s *Store) ConfirmEmail(ctx context.Context, who account.Caller, email, tok
 	return err
 }
 
-// ChangeEmail gives an account another e-mail address, which is not confirmed. If the one that it
-// has is confirmed, a caller who does not stand above the account's sessions must have a token that
-// was sent there for that purpose; without one the error is ErrMailTokenRequired. All tokens that
-// were sent by mail become void.
+// ChangeEmail gives an account another e-mail address, which is not confirmed. If the present
+// address is confirmed, callers that act by a session need a token that was sent there for this
+// purpose; without one the error is ErrMailTokenRequired. All tokens that were sent by mail become
+// void.
 func (s *Store) ChangeEmail(ctx context.Context, who account.Caller, email, token string) error {
 	may := func(a account.Account, r storage.KVReader, step *repo.Step) error {
 		switch {

@@ -285,8 +285,8 @@ func (s *Store) Sessions(ctx context.Context, who account.Caller) (list []OpenSe
 	return list, err
 }
 
-// EndOpenSession ends a session by its name (OpenSession.Name) on the word of a caller. One that is
-// not known is no error.
+// EndOpenSession ends a session by its name (OpenSession.Name), for a caller. It is no error if no
+// session has the name.
 func (s *Store) EndOpenSession(ctx context.Context, who account.Caller, name string) error {
 	_, err := s.accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
 		step.Remove(sessionPrefix + name)

@@ -1,15 +1,18 @@
-// Slim prepares builds of smaller programs for GOOS=js, by a fifth: it writes an overlay of the
+// Slim makes programs for GOOS=js smaller, by a quarter. Before the build it writes an overlay of the
 // standard library, without what only other systems need, and prints the name of the file for the
-// flag -overlay.
+// flag -overlay. After the build it packs the program, which then works as before.
 //
-//	go build -overlay "$(go run github.com/pdskit/pdskit/storage/cloudflare/slim "$(go env GOROOT)" DIR)" …
+//	overlay=$(go run github.com/pdskit/pdskit/storage/cloudflare/slim "$(go env GOROOT)" DIR)
+//	GOOS=js GOARCH=wasm go build -overlay "$overlay" -o main.wasm …
+//	go run github.com/pdskit/pdskit/storage/cloudflare/slim -pack "$overlay" main.wasm
 //
 // It must run for the machine that builds, not for js, with the GOROOT of the build. Templates of a
-// program that is built so read fields; of methods they call only those that pdskit's own do. See
-// the README of package cloudflare.
+// program that is built so read fields; of methods they call only those that pdskit's own do. With
+// -nolines, traces of a packed program have no files and lines. See the README of package cloudflare.
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 
@@ -17,17 +20,49 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: slim GOROOT DIR")
+	overlay := flag.String("pack", "", "packs a program that was built with this `overlay`")
+	noLines := flag.Bool("nolines", false, "with -pack: leaves out files and lines of traces")
+	flag.Usage = func() {
+		fmt.Fprintln(os.Stderr, "usage: slim GOROOT DIR\n       slim -pack OVERLAY [-nolines] PROGRAM")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	var err error
+	switch {
+	case *overlay != "" && flag.NArg() == 1:
+		err = pack(flag.Arg(0), *overlay, !*noLines)
+	case *overlay == "" && !*noLines && flag.NArg() == 2:
+		err = prepare(flag.Arg(0), flag.Arg(1))
+	default:
+		flag.Usage()
 		os.Exit(2)
 	}
-	overlay, missed, err := slim.Write(os.Args[1], os.Args[2])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "slim:", err)
 		os.Exit(1)
+	}
+}
+
+func prepare(goroot, dir string) error {
+	overlay, missed, err := slim.Write(goroot, dir)
+	if err != nil {
+		return err
 	}
 	for _, m := range missed {
 		fmt.Fprintln(os.Stderr, "slim: this release of Go is not known here, so the program is larger:", m)
 	}
 	fmt.Println(overlay)
+	return nil
+}
+
+func pack(file, overlay string, lines bool) error {
+	program, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	packed, err := slim.Pack(program, overlay, lines)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, packed, 0o755)
 }

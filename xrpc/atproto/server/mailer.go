@@ -62,8 +62,8 @@ const (
 // Mail is a message to the owner of an account. Subject and Text are ready to be sent. A Mailer may
 // also make its own from the other fields.
 type Mail struct {
-	// ID names the message, if it may be sent more than once: it is the same then. Empty: it is
-	// not.
+	// ID names the message, so that one that is sent twice after a failure can be recognised.
+	// Empty: it is sent only once.
 	ID   string
 	Kind MailKind
 	// To is a bare e-mail address, as the account's owner gave it.

@@ -33,8 +33,8 @@ type Config struct {
 	// Locks holds between all processes that share Sessions. Nil: Sessions, if it is a Locker too;
 	// else in memory, which is right if there is one process.
 	Locks Locker
-	// Seal encrypts what the stores get: the keys and tokens of sessions. Nil: they get it as it
-	// is.
+	// Seal encrypts the keys and tokens of sessions before the stores get them. Nil: they are
+	// stored in the clear.
 	Seal *sealed.Box
 
 	// Discovery finds the servers of accounts, and makes all requests to authorization servers.

@@ -20,6 +20,7 @@ import (
 	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/internal/exactjson"
 	"github.com/pdskit/pdskit/internal/filelock"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -243,7 +244,7 @@ func (f *Files) Lock(ctx context.Context, name string, ttl time.Duration) (unloc
 			mine()
 			return nil, err
 		}
-		if err := sleep(ctx, wait/2+mathrand.N(wait)); err != nil {
+		if err := sleep.For(ctx, wait/2+mathrand.N(wait)); err != nil {
 			mine()
 			return nil, err
 		}

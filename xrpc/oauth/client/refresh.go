@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/identity"
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
@@ -207,7 +208,7 @@ func ambiguous(err error) bool {
 // refused ends a session that the server renews no more, unless somebody else has renewed it.
 func (c *Client) refused(ctx context.Context, id SessionID, h *held, why error) (*held, error) {
 	if c.waits {
-		if err := sleep(ctx, adoptionGap); err != nil {
+		if err := sleep.For(ctx, adoptionGap); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrTemporary, err)
 		}
 	}
@@ -272,7 +273,7 @@ func (c *Client) save(ctx context.Context, id SessionID, unsaved *held) (*held, 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTime)
 	defer cancel()
 	for try := range storeTries {
-		if try > 0 && sleep(ctx, 20*time.Millisecond<<try) != nil {
+		if try > 0 && sleep.For(ctx, 20*time.Millisecond<<try) != nil {
 			break
 		}
 		err := c.cfg.Sessions.CompareAndSwap(ctx, id, h.before, h.raw)

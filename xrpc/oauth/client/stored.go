@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/sleep"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 )
@@ -180,19 +181,8 @@ func (s *Stored) Lock(ctx context.Context, name string, ttl time.Duration) (unlo
 				})
 			}), nil
 		}
-		if err := sleep(ctx, wait/2+mathrand.N(wait)); err != nil {
+		if err := sleep.For(ctx, wait/2+mathrand.N(wait)); err != nil {
 			return nil, err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

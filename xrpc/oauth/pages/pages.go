@@ -66,8 +66,8 @@ type Service interface {
 	// ResetPassword sets a password by such a code. Errors are credential.ErrMailToken and
 	// credential.ErrMailTokenExpired, or an *xrpc.Error about the password.
 	ResetPassword(ctx context.Context, token, password string) error
-	// Activate makes an account active again that its owner had deactivated. If it lives elsewhere
-	// by now, the error is an *xrpc.Error.
+	// Activate makes a deactivated account active again. If the account has moved to another server
+	// since, the error is an *xrpc.Error.
 	Activate(ctx context.Context, who account.Caller) error
 	// RequestEmailConfirmation mails a code by which the owner of a new account confirms its
 	// address.

@@ -34,7 +34,7 @@ type Config struct {
 	// access tokens and authorizations that are under way are void; sessions go on, since clients
 	// renew their tokens.
 	Secret []byte
-	// Logins says who is signed in in a browser, and Pages shows people what they are asked.
+	// Logins says who is signed in in a browser. Pages shows people what they are asked.
 	Logins Logins
 	Pages  Pages
 

@@ -46,9 +46,9 @@ func Languages(t *testing.T, set *site.Set) {
 
 var asked = regexp.MustCompile(`\.T "([^"]*)"`)
 
-// Messages checks the package in the present folder, whose files site.NewSet reads: each message
-// that its templates ask for is there, and each of its messages is asked for, by a template or by a
-// string in the program. made are messages whose keys are put together.
+// Messages checks the pages in the present folder, whose files site.NewSet reads. Each message that
+// the templates use must exist, and each message that exists must be used by a template or by a
+// string in the program. made lists messages whose keys the program puts together.
 func Messages(t *testing.T, set *site.Set, files fs.FS, made ...string) {
 	t.Helper()
 	if err := set.Check(); err != nil {

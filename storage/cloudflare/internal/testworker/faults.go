@@ -23,9 +23,13 @@ const maxRow = 2_000_000
 type faults struct {
 	host   *cloudflare.Host
 	before bool
-	left   int    // calls; 0: none is chosen
-	owed   string // deliveries to the directory fail, or are not made because the object ends
+	left   int // calls; 0: none is chosen
 }
+
+// owedKey is the key, in the context of a request, of a header that begins with "owed": what the
+// request delivers to the directory fails, or with "owed aborted" the object ends before. The alarm,
+// which may go off before the request is answered, does deliver.
+type owedKey struct{}
 
 // handler chooses the call by a header such as "before 3", for the time of one request.
 func (f *faults) handler(next http.Handler) http.Handler {
@@ -33,10 +37,10 @@ func (f *faults) handler(next http.Handler) http.Handler {
 		when, n, _ := strings.Cut(r.Header.Get("X-Test-Abort"), " ")
 		f.before, f.left = when == "before", testpds.Number(n)
 		if when == "owed" {
-			f.owed = r.Header.Get("X-Test-Abort")
+			r = r.WithContext(context.WithValue(r.Context(), owedKey{}, r.Header.Get("X-Test-Abort")))
 		}
 		next.ServeHTTP(w, r)
-		f.left, f.owed = 0, ""
+		f.left = 0
 	})
 }
 
@@ -116,10 +120,10 @@ func (d faultyDirectory) Entry(ctx context.Context, did syntax.DID) (head storag
 }
 
 func (d faultyDirectory) Deliver(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error) {
-	if d.f.owed != "" {
+	if owed, ok := ctx.Value(owedKey{}).(string); ok {
 		// The platform carries out what was written before, unless the object ends first.
 		_, _ = d.f.host.Wait(ctx, d.f.host.Value("ctx").Get("storage").Call("sync"))
-		if d.f.owed == "owed aborted" {
+		if owed == "owed aborted" {
 			d.f.abort()
 		}
 		return 0, errors.New("failed by the test")
