@@ -11,6 +11,16 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 )
 
+// A commit takes a sequence number for each of its operations, one at least, and no more than an
+// event may.
+func TestWeightOfCommits(t *testing.T) {
+	for ops, want := range map[int]int{0: 1, 1: 1, 2: 2, 200: 200, storage.MaxWeight: storage.MaxWeight, storage.MaxWeight + 1: storage.MaxWeight} {
+		if got := repo.EventOf(&commit.Event{Ops: make([]commit.Op, ops)}).Weight; got != want {
+			t.Errorf("%d operations take %d numbers, want %d", ops, got, want)
+		}
+	}
+}
+
 // Events carry the time of the host's clock, in the event and in its payload, and what was asked
 // for.
 func TestEventsOfTheHost(t *testing.T) {

@@ -157,8 +157,13 @@ func TestExpandingImports(t *testing.T) {
 			}
 		})
 	}
-	// Records that are the same now and then are no bomb.
+	// There may be as many records as the limit says.
 	h := repo.NewHost(repo.Config{Store: memory.New(memory.Config{}), Signer: k.signer})
+	if _, err := h.Import(ctx, alice, bytes.NewReader(many(1000, short, small)), repo.Import{Unverified: true, Limits: repo.ImportLimits{Records: 1000}}); err != nil {
+		t.Error(err)
+	}
+	// Records that are the same now and then are no bomb.
+	h = repo.NewHost(repo.Config{Store: memory.New(memory.Config{}), Signer: k.signer})
 	if _, err := h.Import(ctx, alice, bytes.NewReader(many(2000, short, small)), repo.Import{Unverified: true}); err != nil {
 		t.Error(err)
 	}

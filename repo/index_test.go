@@ -690,6 +690,7 @@ func TestIndexConfig(t *testing.T) {
 			repo.NewHost(repo.Config{Store: memoryStore(), Signer: (&keys{}).signer, Indexes: list})
 		})
 	}
+	repo.NewHost(repo.Config{Store: memoryStore(), Signer: (&keys{}).signer, Indexes: []repo.Index{{Name: strings.Repeat("a", 32), Keys: fn}}})
 	h := indexedHost(memoryStore(), &keys{})
 	if _, err := h.Find(ctx, alice, "tags", "x", 1); !errors.Is(err, repo.ErrRepoNotFound) {
 		t.Errorf("%v", err)

@@ -110,7 +110,9 @@ func syncAfter(t *testing.T, p *process, cursor int64, did syntax.DID) int64 {
 // accounts sign in, all records and blobs are there, and a consumer that had seen more than the backup
 // has gets told, under greater numbers, where the repositories stand.
 //
-//	PDSKIT_LONG=1 go test -run TestDisaster -v ./examples/pds   1,000 accounts and 200 MB
+// Each kind is a part that can be run alone; with PDSKIT_LONG, parts have 1,000 accounts and 200 MB:
+//
+//	PDSKIT_LONG=1 go test -run 'TestDisaster/encrypted_S3$' -v ./examples/pds
 func TestDisaster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs many processes")
@@ -119,29 +121,23 @@ func TestDisaster(t *testing.T) {
 	store := newBackupStore(t, srv, srv.Endpoint())
 	identity, recipient := identityFile(t)
 	root := t.TempDir()
-	dir := filepath.Join(root, "data")
-	accounts, s := 5, seed.Seed{Records: 20, Blobs: 2}
+	d := &disaster{dir: filepath.Join(root, "data"), accounts: 5, seed: seed.Seed{Records: 20, Blobs: 2}}
 	if long() {
-		accounts, s = 1000, seed.Seed{Records: 35, Blobs: 3, Size: 1000}
+		d.accounts, d.seed = 1000, seed.Seed{Records: 35, Blobs: 3, Size: 1000}
 	}
-	p := start(t, dir)
-	env := append(store.env, p.port(), "PDS_CLOCK_CHECK=false", "PDS_RATE_LIMITS_ENABLED=false")
+	p := start(t, d.dir)
+	d.env = append(store.env, p.port(), "PDS_CLOCK_CHECK=false", "PDS_RATE_LIMITS_ENABLED=false")
 	p.register("alice")
 	p.interrupt()
-	populate(t, dir, accounts, s)
-	if info, err := os.Stat(filepath.Join(dir, "pds.sqlite")); err != nil {
+	begun := time.Now()
+	populate(t, d.dir, d.accounts, d.seed)
+	if info, err := os.Stat(filepath.Join(d.dir, "pds.sqlite")); err != nil {
 		t.Fatal(err)
 	} else {
-		t.Logf("%d accounts, a database of %d MB", accounts+1, info.Size()>>20)
+		t.Logf("%d accounts, a database of %d MB, made in %s", d.accounts+1, info.Size()>>20, time.Since(begun).Round(time.Second))
 	}
-	p = start(t, dir, env...)
-	alice, err := p.login(t, "alice.test", "password of alice")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := newOperator(t, dir, env...)
 	at := "s3://" + store.bucket + "/"
-	kinds := []struct {
+	for _, k := range []struct {
 		name            string
 		backup, restore []string
 	}{
@@ -150,43 +146,65 @@ func TestDisaster(t *testing.T) {
 		{"encrypted tar", []string{"-to-age", recipient, "-tar", filepath.Join(root, "b.age")}, []string{"-identity", identity, filepath.Join(root, "b.age")}},
 		{"S3", []string{at + "plain"}, []string{at + "plain"}},
 		{"encrypted S3", []string{"-to-age", recipient, at + "secret"}, []string{"-identity", identity, at + "secret"}},
+	} {
+		t.Run(k.name, func(t *testing.T) { d.strike(t, filepath.Join(root, "restored"), k.backup, k.restore) })
 	}
-	for i, k := range kinds {
-		alice.aBlob(t, fmt.Sprint("a blob before backup ", i))
-		t.Logf("%s: backup with at most %d MB", k.name, o.measured(t, append([]string{"backup"}, k.backup...)...))
+}
+
+// disaster is a server that is lost again and again. What is in its directory stays.
+type disaster struct {
+	dir      string
+	env      []string
+	accounts int // besides alice's
+	seed     seed.Seed
+	blobs    int // of alice, each with a record
+	notes    int // of alice
+}
+
+// strike makes a backup, loses what is written after it, and goes on with what is restored.
+func (d *disaster) strike(t *testing.T, restored string, backup, restore []string) {
+	p := start(t, d.dir, d.env...)
+	alice, err := p.login(t, "alice.test", "password of alice")
+	if err != nil {
+		t.Fatal(err)
 	}
-	last := alice.noteNumber(t, p, "after all backups")
+	alice.aBlob(t, fmt.Sprint("a blob before backup ", d.blobs))
+	d.blobs++
+	begun := time.Now()
+	t.Logf("backup with at most %d MB, in %s", newOperator(t, d.dir, d.env...).measured(t, append([]string{"backup"}, backup...)...), time.Since(begun).Round(time.Millisecond))
+	records := d.accounts*(d.seed.Records+d.seed.Blobs) + d.blobs + d.notes
+	last := alice.noteNumber(t, p, "after the backup")
+	d.notes++
 	p.kill()
-	for i, k := range kinds {
-		restored := filepath.Join(root, "restored"+fmt.Sprint(i))
-		r := newOperator(t, restored, env...)
-		t.Logf("%s: restored with at most %d MB", k.name, r.measured(t, append([]string{"restore"}, k.restore...)...))
-		var found checkReport
-		if r.ok(&found, "check"); found.Accounts != accounts+1 || found.Records != accounts*(s.Records+s.Blobs)+i+1 || found.Blobs != accounts*s.Blobs+i+1 || found.MissingBlobs+found.Found != 0 {
-			t.Errorf("%s: %+v", k.name, found)
+
+	begun = time.Now()
+	r := newOperator(t, restored, d.env...)
+	t.Logf("restored with at most %d MB, in %s", r.measured(t, append([]string{"restore"}, restore...)...), time.Since(begun).Round(time.Millisecond))
+	var found checkReport
+	if r.ok(&found, "check"); found.Accounts != d.accounts+1 || found.Records != records || found.Blobs != d.accounts*d.seed.Blobs+d.blobs || found.MissingBlobs+found.Found != 0 {
+		t.Errorf("%+v, want %d records", found, records)
+	}
+	p = start(t, restored, d.env...)
+	back, err := p.login(t, "alice.test", "password of alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range d.accounts {
+		if n%100 > 10 { // hashing passwords takes long
+			continue
 		}
-		p = start(t, restored, env...)
-		back, err := p.login(t, "alice.test", "password of alice")
-		if err != nil {
-			t.Fatalf("%s: %v", k.name, err)
+		if _, err := p.login(t, fmt.Sprintf("user%d.test", n), "password of alice"); err != nil {
+			t.Error(err)
 		}
-		for n := range accounts {
-			if n%100 > 10 { // hashing passwords takes long
-				continue
-			}
-			if _, err := p.login(t, fmt.Sprintf("user%d.test", n), "password of alice"); err != nil {
-				t.Errorf("%s: %v", k.name, err)
-			}
-		}
-		if seq := syncAfter(t, p, last, back.DID); seq <= last {
-			t.Errorf("%s: number %d after %d", k.name, seq, last)
-		}
-		if seq := back.noteNumber(t, p, "life goes on"); seq <= last {
-			t.Errorf("%s: number %d after %d", k.name, seq, last)
-		}
-		p.kill()
-		if err := os.RemoveAll(restored); err != nil {
-			t.Fatal(err)
-		}
+	}
+	if seq := syncAfter(t, p, last, back.DID); seq <= last {
+		t.Errorf("number %d after %d", seq, last)
+	}
+	if seq := back.noteNumber(t, p, "life goes on"); seq <= last {
+		t.Errorf("number %d after %d", seq, last)
+	}
+	p.kill()
+	if err := os.RemoveAll(restored); err != nil {
+		t.Fatal(err)
 	}
 }

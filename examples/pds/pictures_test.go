@@ -7,6 +7,7 @@ import (
 	"image/color"
 	"image/draw"
 	"image/png"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -41,35 +42,7 @@ func TestPictures(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(t.TempDir()) // the administrator's page shows the path of the data
-	plc, err := plctest.New(plctest.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	directory := httptest.NewServer(plc)
-	t.Cleanup(directory.Close)
-	address := freeAddress(t)
-	settings := map[string]string{
-		"PDS_HOSTNAME": "pds.example.com", "PDS_DID_PLC_URL": directory.URL, "PDS_INVITE_REQUIRED": "false",
-		"PDS_BIND_ADDRESS": "127.0.0.1", "PDS_PORT": strings.TrimPrefix(address, "127.0.0.1:"), "PDS_ADMIN_PASSWORD": pictured, "PDS_EMAIL_SINK_FILE": filepath.Join(t.TempDir(), "mail"), "PDS_DATA_DIRECTORY": "pds",
-	}
-	s := inProcess(t, settings)
-	if s.URL() != "https://pds.example.com" {
-		t.Fatal(s.URL())
-	}
-	p := &process{t: t, url: "http://" + address}
-	for _, name := range []string{"alice", "bob", "carol"} {
-		in := map[string]string{"handle": name + ".pds.example.com", "email": name + "@example.com", "password": pictured}
-		if err := p.anonymous().Procedure(t.Context(), "com.atproto.server.createAccount", in, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.Shutdown(t.Context()); err != nil { // it counts accounts when it starts
-		t.Fatal(err)
-	}
-	inProcess(t, settings)
-	tab := chromium.Tab(t, browser.Options{Width: 760, Height: 700, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, address)
-	}})
+	address, tab := newPictured(t, map[string]string{"PDS_DATA_DIRECTORY": "pds"})
 	picture := func(name string) {
 		t.Helper()
 		t.Setenv("PDSKIT_SCREENSHOTS", t.TempDir())
@@ -110,6 +83,68 @@ func TestPictures(t *testing.T) {
 	tab.Fill("Password", pictured)
 	tab.Submit("Sign in")
 	picture("admin")
+}
+
+// TestOperatorPages looks at pages that only this server has something to say on: what it finds
+// when it checks itself, relays, and an account that is taken down. PDSKIT_SCREENSHOTS names a
+// folder for pictures.
+func TestOperatorPages(t *testing.T) {
+	relay := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"hostname":"pds.example.com","status":"active","seq":1,"accountCount":3}`)
+	}))
+	t.Cleanup(relay.Close)
+	_, tab := newPictured(t, map[string]string{"PDS_CRAWLERS": relay.URL + ",http://localhost:1"})
+	tab.Goto("https://pds.example.com/admin")
+	tab.Fill("Password", pictured)
+	tab.Submit("Sign in")
+	tab.Goto("https://pds.example.com/admin/checks")
+	tab.Submit("Check now")
+	tab.Audit("operator-checks")
+	tab.Goto("https://pds.example.com/admin/relays")
+	tab.Audit("operator-relays")
+	tab.Goto("https://pds.example.com/admin/accounts")
+	tab.Submit("carol.pds.example.com")
+	tab.Submit("Take down")
+	tab.Audit("operator-take-down")
+	tab.Submit(".actions button.main")
+	tab.Audit("operator-taken-down")
+}
+
+// newPictured runs a server with accounts of alice, bob and carol, and opens a tab of a browser for
+// which it is https://pds.example.com. address is where it listens.
+func newPictured(t *testing.T, more map[string]string) (address string, tab *browser.Tab) {
+	t.Helper()
+	plc, err := plctest.New(plctest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	directory := httptest.NewServer(plc)
+	t.Cleanup(directory.Close)
+	address = freeAddress(t)
+	settings := map[string]string{
+		"PDS_HOSTNAME": "pds.example.com", "PDS_DID_PLC_URL": directory.URL, "PDS_INVITE_REQUIRED": "false",
+		"PDS_BIND_ADDRESS": "127.0.0.1", "PDS_PORT": strings.TrimPrefix(address, "127.0.0.1:"), "PDS_ADMIN_PASSWORD": pictured, "PDS_EMAIL_SINK_FILE": filepath.Join(t.TempDir(), "mail"), "PDS_DATA_DIRECTORY": t.TempDir(),
+	}
+	maps.Copy(settings, more)
+	s := inProcess(t, settings)
+	if s.URL() != "https://pds.example.com" {
+		t.Fatal(s.URL())
+	}
+	p := &process{t: t, url: "http://" + address}
+	for _, name := range []string{"alice", "bob", "carol"} {
+		in := map[string]string{"handle": name + ".pds.example.com", "email": name + "@example.com", "password": pictured}
+		if err := p.anonymous().Procedure(t.Context(), "com.atproto.server.createAccount", in, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Shutdown(t.Context()); err != nil { // it counts accounts when it starts
+		t.Fatal(err)
+	}
+	inProcess(t, settings)
+	return address, chromium.Tab(t, browser.Options{Width: 760, Height: 700, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}})
 }
 
 // freeAddress is an address of this machine where nothing listens.

@@ -202,7 +202,7 @@ func (s *sink) Apply(ctx context.Context, t *indexer.Transaction) error {
 	for _, c := range t.Changes {
 		ops += len(c.Ops)
 		most += len(c.Ops)
-		if c.Told && (c.Account.Handle != "" || !c.Account.Active) {
+		if c.AccountChanged && (c.Account.Handle != "" || !c.Account.Active) {
 			most++
 		}
 	}
@@ -267,9 +267,9 @@ func (s *sink) introduced(t *indexer.Transaction) *indexer.Transaction {
 	}
 	changed := &indexer.Transaction{Positions: t.Positions}
 	for _, c := range t.Changes {
-		if c.Account.State == indexer.Synchronized && !c.Told {
+		if c.Account.State == indexer.Synchronized && !c.AccountChanged {
 			told := *c
-			told.Told = true
+			told.AccountChanged = true
 			c = &told
 		}
 		changed.Changes = append(changed.Changes, c)

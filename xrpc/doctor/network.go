@@ -136,9 +136,17 @@ func judge(s api.SyncGetHostStatusOutput, err error, newest int64) Finding {
 	case gap < 0:
 		return Bad("ask its operator to reset its cursor", "it has seen a number that this server has not given yet: the name had another server before, or data was lost")
 	case gap > late:
-		return Warn(ask, "%s, but is %s behind", text, gap.Round(time.Second))
+		return Warn(ask, "%s, but is %s behind", text, roughly(gap))
 	}
 	return Good("%s", text)
+}
+
+// roughly is a time for people: in days, where it is long.
+func roughly(d time.Duration) string {
+	if d > 48*time.Hour {
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	}
+	return d.Round(time.Second).String()
 }
 
 func caller(client *http.Client, host string) *xrpc.Client {
@@ -211,6 +219,9 @@ func (t Target) Identities(accounts Accounts, resolver func() *identity.Resolver
 		if more {
 			text += "; there are more accounts, which were not looked at"
 		}
+		if good == 0 {
+			return bad // each says what to do
+		}
 		return append([]Finding{Good("%s", text)}, bad...)
 	}}
 }
@@ -245,8 +256,11 @@ func (t Target) identity(ctx context.Context, r *identity.Resolver, a Account) F
 	case claimed != a.Handle:
 		return Warn("set the handle again: \"pds account update-handle "+string(a.DID)+" "+string(a.Handle)+"\"", "the DID document of %s has the handle %s", a.DID, claimed)
 	}
-	return Warn(fmt.Sprintf("make the TXT record \"did=%s\" at _atproto.%s, or let https://%s/.well-known/atproto-did answer %s (a handle of this server: the check of DNS, and a certificate for the name)", a.DID, a.Handle, a.Handle, a.DID),
-		"the handle does not lead to the account, and apps show it as invalid: %v", id.HandleErr)
+	remedy := fmt.Sprintf("make the TXT record \"did=%s\" at _atproto.%s, or let https://%s/.well-known/atproto-did answer %s", a.DID, a.Handle, a.Handle, a.DID)
+	if host := t.host(); strings.HasSuffix(string(a.Handle), "."+host) {
+		remedy = fmt.Sprintf("let names below %s lead here (see the check of DNS), with a certificate for https://%s", host, a.Handle)
+	}
+	return Warn(remedy, "the handle does not lead to the account, and apps show it as invalid: %s", strings.ReplaceAll(fmt.Sprint(id.HandleErr), "identity: ", ""))
 }
 
 // profilesAtOnce is how many profiles an AppView returns at a time.

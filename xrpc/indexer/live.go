@@ -41,7 +41,7 @@ func (d *draft) due(at time.Time) {
 }
 
 func (d *draft) change() *Change {
-	return &Change{Before: d.before, Account: d.a, Ops: d.ops, Told: d.notify}
+	return &Change{Before: d.before, Account: d.a, Ops: d.ops, AccountChanged: d.notify}
 }
 
 // tasks does tasks of an account. Whatever happens, events end only when their effects are stored.

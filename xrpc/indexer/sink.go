@@ -59,9 +59,10 @@ type Change struct {
 	Account Account
 	// Ops are the operations, in order. An account may have several of one path.
 	Ops []Op
-	// Told says that something changed that concerns the application: the account's Active, Status,
-	// Handle or Host, or that it is new or removed.
-	Told bool
+	// AccountChanged says that the account's Active, Status, Handle or Host changed, or that it is
+	// new or removed. Applications usually want to know. Other changes of Account, such as Rev and
+	// Due, are the indexer's own.
+	AccountChanged bool
 }
 
 // Op is an operation on a record.

@@ -1,22 +1,25 @@
 package jobs_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/nettest"
 	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/queue"
-	"github.com/pdskit/pdskit/storage/storagetest"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/auth"
 	"github.com/pdskit/pdskit/xrpc/jobs"
@@ -54,6 +57,43 @@ func admin(r *xrpc.Request) (auth.Principal, error) {
 // serve serves a queue in a store; its client is the administrator.
 func serve(tb testing.TB, store storage.Store, change func(q *queue.Config, c *jobs.Config)) *world {
 	tb.Helper()
+	w, methods := newWorld(tb, store, change)
+	srv := httptest.NewServer(methods)
+	tb.Cleanup(srv.Close)
+	w.connect(srv.URL, nil)
+	return w
+}
+
+// inBubble runs a test in virtual time, in which clients reach the server without a network.
+func inBubble(t *testing.T, change func(q *queue.Config, c *jobs.Config), f func(t *testing.T, w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w, methods := newWorld(t, memory.New(memory.Config{}), change)
+		w.connect("http://queue.test", &http.Client{Transport: nettest.RoundTrip(func(r *http.Request) (_ *http.Response, err error) {
+			defer func() {
+				if v := recover(); v == http.ErrAbortHandler { // the client has gone
+					err = cmp.Or(r.Context().Err(), errors.New("aborted"))
+				} else if v != nil {
+					panic(v)
+				}
+			}()
+			rec := httptest.NewRecorder()
+			methods.ServeHTTP(rec, r)
+			if r.Context().Err() != nil {
+				return nil, r.Context().Err()
+			}
+			return rec.Result(), nil
+		})})
+		f(t, w)
+	})
+}
+
+func (w *world) connect(url string, client *http.Client) {
+	w.url = url
+	w.client = &jobs.Client{XRPC: &xrpc.Client{Host: url, HTTP: client, Authorize: password}, Queue: "test"}
+}
+
+func newWorld(tb testing.TB, store storage.Store, change func(q *queue.Config, c *jobs.Config)) (*world, *xrpc.Server) {
+	tb.Helper()
 	w := &world{TB: tb, ctx: context.Background()}
 	var err error
 	w.key, err = crypto.GenerateKey(crypto.K256)
@@ -69,11 +109,7 @@ func serve(tb testing.TB, store storage.Store, change func(q *queue.Config, c *j
 	served.Queues = []*queue.Queue{w.queue}
 	methods := new(xrpc.Server)
 	methods.Handle(jobs.Routes(served)...)
-	srv := httptest.NewServer(methods)
-	tb.Cleanup(srv.Close)
-	w.url = srv.URL
-	w.client = &jobs.Client{XRPC: &xrpc.Client{Host: w.url, Authorize: password}, Queue: "test"}
-	return w
+	return w, methods
 }
 
 func password(r *http.Request) error {
@@ -107,106 +143,114 @@ var errWork = errors.New("work failed")
 
 // Everything that a consumer says is understood on the other side.
 func TestClient(t *testing.T) {
-	w := serve(t, memory.New(memory.Config{}), nil)
-	if d := w.client.LeaseTime(); d != time.Second {
-		t.Errorf("before the first answer, a lease lasts %s", d)
-	}
-	ids, err := w.client.Send(w.ctx, queue.Message{Body: []byte("a\x00\xff"), Key: "k", ID: "0-first"}, queue.Message{Body: nil}, queue.Message{Body: []byte("later"), Delay: time.Hour})
-	w.ok(err)
-	if len(ids) != 3 || ids[0] != "0-first" {
-		t.Errorf("IDs %q", ids)
-	}
-	list := w.take("a\x00\xff", "")
-	if j := list[0]; j.ID != "0-first" || j.Key != "k" || j.Attempt != 1 || time.Since(j.Enqueued) > time.Minute || time.Until(j.Until) > 10*time.Second || j.LastError != "" {
-		t.Errorf("%+v", j)
-	}
-	if d := w.client.LeaseTime(); d != 10*time.Second {
-		t.Errorf("a lease lasts %s", d)
-	}
-	finish := func(list []*queue.Job, results ...error) {
-		t.Helper()
-		var in []queue.Result
-		for i, err := range results {
-			in = append(in, queue.Result{Job: list[i], Err: err})
+	inBubble(t, nil, func(t *testing.T, w *world) {
+		if d := w.client.LeaseTime(); d != time.Second {
+			t.Errorf("before the first answer, a lease lasts %s", d)
 		}
-		errs, err := w.client.Finish(w.ctx, in...)
+		ids, err := w.client.Send(w.ctx, queue.Message{Body: []byte("a\x00\xff"), Key: "k", ID: "0-first"}, queue.Message{Body: nil}, queue.Message{Body: []byte("later"), Delay: time.Hour})
 		w.ok(err)
-		if len(errs) != len(in) || errors.Join(errs...) != nil {
-			t.Fatalf("%v", errs)
+		if len(ids) != 3 || ids[0] != "0-first" {
+			t.Errorf("IDs %q", ids)
 		}
-		errs, err = w.client.Finish(w.ctx, in...)
-		w.ok(err)
-		for _, err := range errs {
-			if !errors.Is(err, queue.ErrLeaseLost) {
-				t.Errorf("a result was taken twice: %v", err)
+		list := w.take("a\x00\xff", "")
+		if j := list[0]; j.ID != "0-first" || j.Key != "k" || j.Attempt != 1 || !j.Enqueued.Equal(time.Now()) || time.Until(j.Until) != 10*time.Second || j.LastError != "" {
+			t.Errorf("%+v", j)
+		}
+		if d := w.client.LeaseTime(); d != 10*time.Second {
+			t.Errorf("a lease lasts %s", d)
+		}
+		finish := func(list []*queue.Job, results ...error) {
+			t.Helper()
+			var in []queue.Result
+			for i, err := range results {
+				in = append(in, queue.Result{Job: list[i], Err: err})
+			}
+			errs, err := w.client.Finish(w.ctx, in...)
+			w.ok(err)
+			if len(errs) != len(in) || errors.Join(errs...) != nil {
+				t.Fatalf("%v", errs)
+			}
+			errs, err = w.client.Finish(w.ctx, in...)
+			w.ok(err)
+			for _, err := range errs {
+				if !errors.Is(err, queue.ErrLeaseLost) {
+					t.Errorf("a result was taken twice: %v", err)
+				}
 			}
 		}
-	}
-	finish(list, queue.ErrReleased, nil)
-	list = w.take("a\x00\xff")
-	if list[0].Attempt != 1 {
-		t.Error("a job that was given back has counted")
-	}
-	finish(list, errWork)
-	list = w.take("a\x00\xff")
-	if list[0].Attempt != 2 || list[0].LastError != "work failed" {
-		t.Errorf("%+v", list[0])
-	}
-	lost, err := w.client.Extend(w.ctx, list[0], &queue.Job{ID: "other", Lease: "x"})
-	if w.ok(err); len(lost) != 1 || lost[0].ID != "other" {
-		t.Errorf("lost %v", lost)
-	}
-	finish(list, queue.After(errWork, time.Hour))
-	w.take()
-	st, err := w.client.Stats(w.ctx)
-	if w.ok(err); st != (queue.Stats{Later: 2}) {
-		t.Errorf("%+v", st)
-	}
-	_, err = w.client.Send(w.ctx, queue.Message{Body: []byte("bad")})
-	w.ok(err)
-	finish(w.take("bad"), queue.Dead(errWork))
-	st, err = w.client.Stats(w.ctx)
-	if w.ok(err); st != (queue.Stats{Later: 2, Dead: 1}) {
-		t.Errorf("%+v", st)
-	}
+		finish(list, queue.ErrReleased, nil)
+		list = w.take("a\x00\xff")
+		if list[0].Attempt != 1 {
+			t.Error("a job that was given back has counted")
+		}
+		finish(list, errWork)
+		list = w.take("a\x00\xff")
+		if list[0].Attempt != 2 || list[0].LastError != "work failed" {
+			t.Errorf("%+v", list[0])
+		}
+		lost, err := w.client.Extend(w.ctx, list[0], &queue.Job{ID: "other", Lease: "x"})
+		if w.ok(err); len(lost) != 1 || lost[0].ID != "other" {
+			t.Errorf("lost %v", lost)
+		}
+		finish(list, queue.After(errWork, time.Hour))
+		w.take()
+		st, err := w.client.Stats(w.ctx)
+		if w.ok(err); st != (queue.Stats{Later: 2}) {
+			t.Errorf("%+v", st)
+		}
+		_, err = w.client.Send(w.ctx, queue.Message{Body: []byte("bad")})
+		w.ok(err)
+		finish(w.take("bad"), queue.Dead(errWork))
+		st, err = w.client.Stats(w.ctx)
+		if w.ok(err); st != (queue.Stats{Later: 2, Dead: 1}) {
+			t.Errorf("%+v", st)
+		}
+	})
 }
 
 // A consumer does jobs over HTTP: with failures, in the order of keys, and with leases that are shorter
 // than the work.
 func TestConsume(t *testing.T) {
-	w := serve(t, memory.New(memory.Config{}), func(q *queue.Config, _ *jobs.Config) { q.Lease = 300 * time.Millisecond })
-	for i := range 50 {
-		_, err := w.client.Send(w.ctx, queue.Message{Body: fmt.Append(nil, i), Key: fmt.Sprint(i % 7)})
-		w.ok(err)
-	}
-	ctx, cancel := context.WithCancel(w.ctx)
-	done := make(chan string, 1000)
-	ended := make(chan error, 1)
-	go func() {
-		ended <- queue.Consume(ctx, w.client, queue.Consumer{Concurrency: 4, Failed: func(err error) { t.Error(err) }, Handle: func(ctx context.Context, j *queue.Job) error {
-			if j.Attempt == 1 && j.Body[len(j.Body)-1] == '3' {
-				return errWork
-			}
-			if string(j.Body) == "10" {
-				time.Sleep(700 * time.Millisecond)
-			}
-			done <- string(j.Body)
-			return ctx.Err()
-		}})
-	}()
-	seen := map[string]bool{}
-	for range 50 {
-		text := <-done
-		if seen[text] {
-			t.Errorf("job %s was done twice", text)
+	inBubble(t, func(q *queue.Config, _ *jobs.Config) { q.Lease = 300 * time.Millisecond }, func(t *testing.T, w *world) {
+		for i := range 50 {
+			_, err := w.client.Send(w.ctx, queue.Message{Body: fmt.Append(nil, i), Key: fmt.Sprint(i % 7)})
+			w.ok(err)
 		}
-		seen[text] = true
-	}
-	cancel()
-	w.ok(<-ended)
-	if st, err := w.queue.Stats(w.ctx); err != nil || st != (queue.Stats{}) {
-		t.Errorf("%+v, %v", st, err)
-	}
+		ctx, cancel := context.WithCancel(w.ctx)
+		done := make(chan string, 1000)
+		ended := make(chan error, 1)
+		go func() {
+			ended <- queue.Consume(ctx, w.client, queue.Consumer{Concurrency: 4, Failed: func(err error) { t.Error(err) }, Handle: func(ctx context.Context, j *queue.Job) error {
+				if j.Attempt == 1 && j.Body[len(j.Body)-1] == '3' {
+					return errWork
+				}
+				if string(j.Body) == "10" {
+					time.Sleep(700 * time.Millisecond)
+				}
+				done <- string(j.Body)
+				return ctx.Err()
+			}})
+		}()
+		seen, last := map[string]bool{}, map[int]int{}
+		for range 50 {
+			text := <-done
+			if seen[text] {
+				t.Errorf("job %s was done twice", text)
+			}
+			seen[text] = true
+			n, _ := strconv.Atoi(text)
+			if before, ok := last[n%7]; ok && n < before {
+				t.Errorf("job %d was done after %d", n, before)
+			}
+			last[n%7] = n
+		}
+		synctest.Wait() // the results are stored
+		cancel()
+		w.ok(<-ended)
+		if st, err := w.queue.Stats(w.ctx); err != nil || st != (queue.Stats{}) {
+			t.Errorf("%+v, %v", st, err)
+		}
+	})
 }
 
 func TestWhoIsLetIn(t *testing.T) {
@@ -281,38 +325,29 @@ func TestInputsOutOfBounds(t *testing.T) {
 // No more leases wait than the server allows: the others are answered at once, and the client does not
 // ask again at once.
 func TestTooManyWait(t *testing.T) {
-	looked := make(chan struct{}, 1)
-	look := func(string) error {
-		select {
-		case looked <- struct{}{}:
-		default:
+	inBubble(t, func(_ *queue.Config, c *jobs.Config) { c.Waiting = 1 }, func(t *testing.T, w *world) {
+		got := make(chan error, 1)
+		ctx, cancel := context.WithCancel(w.ctx)
+		go func() {
+			_, err := w.client.Take(ctx, 1, time.Minute)
+			got <- err
+		}()
+		synctest.Wait() // it waits
+		begin := time.Now()
+		var out struct{ Jobs []any }
+		w.ok(w.client.XRPC.Procedure(w.ctx, "org.pdskit.queue.lease", map[string]any{"queue": "test", "wait": 60_000}, &out))
+		if d := time.Since(begin); d != 0 || len(out.Jobs) != 0 {
+			t.Errorf("%d jobs after %s", len(out.Jobs), d)
 		}
-		return nil
-	}
-	store := storagetest.Faults{Before: look}.Wrap(memory.New(memory.Config{}))
-	w := serve(t, store, func(_ *queue.Config, c *jobs.Config) { c.Waiting = 1 })
-	got := make(chan error, 1)
-	ctx, cancel := context.WithCancel(w.ctx)
-	go func() {
-		_, err := w.client.Take(ctx, 1, time.Minute)
-		got <- err
-	}()
-	<-looked // it waits
-	in := map[string]any{"queue": "test", "wait": 60_000}
-	begin := time.Now()
-	a := testxrpc.Call(t, w.url, "POST", "org.pdskit.queue.lease", http.Header{"Authorization": {"Basic YWRtaW46c2VjcmV0"}}, in, nil)
-	if a.Status != 200 || time.Since(begin) > 10*time.Second {
-		t.Fatalf("after %s: %+v", time.Since(begin), a)
-	}
-	begin = time.Now()
-	list, err := w.client.Take(w.ctx, 1, 200*time.Millisecond)
-	if w.ok(err); len(list) > 0 || time.Since(begin) < 100*time.Millisecond {
-		t.Errorf("%d jobs after %s", len(list), time.Since(begin))
-	}
-	cancel()
-	if err := <-got; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+		list, err := w.client.Take(w.ctx, 1, 200*time.Millisecond)
+		if d := time.Since(begin); err != nil || len(list) > 0 || d != 200*time.Millisecond {
+			t.Errorf("%d jobs after %s: %v", len(list), d, err)
+		}
+		cancel()
+		if err := <-got; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
 }
 
 // FuzzInputs sends any body to any method: the server answers, and never with an error of its own.

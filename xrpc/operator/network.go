@@ -2,7 +2,9 @@ package operator
 
 import (
 	"errors"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pdskit/pdskit/xrpc"
@@ -79,14 +81,14 @@ func (p *Pages) showRelays(c *call) error {
 	for _, s := range p.cfg.Relays.Status() {
 		x := relay{RelayStatus: s, Ask: actLink("ask-relay", s.Relay), Look: actLink("look-relay", s.Relay)}
 		if s.Request.Err != nil {
-			x.Asked = short(s.Request.Err.Error(), 300)
+			x.Asked = refusal(s.Request.Err)
 		}
 		switch {
 		case s.CheckedAt.IsZero():
 		case errors.Is(s.Check.Err, &xrpc.Error{Name: "MethodNotImplemented"}):
 			x.Silent = true
 		case s.Check.Err != nil:
-			x.Failed = short(s.Check.Err.Error(), 300)
+			x.Failed = refusal(s.Check.Err)
 		case s.Check.Problem != crawl.None:
 			x.Problem = v.problem(s.Check.Problem)
 		default:
@@ -95,6 +97,21 @@ func (p *Pages) showRelays(c *call) error {
 		v.Relays = append(v.Relays, x)
 	}
 	return c.Show("relays", v)
+}
+
+// refusal is why a relay has not done what it was asked, without what the page says already: its
+// address, the method.
+func refusal(err error) string {
+	text := err.Error()
+	var refused *xrpc.Error
+	var failed *url.Error
+	switch {
+	case errors.As(err, &refused) && refused.Message != "":
+		text = refused.Message
+	case errors.As(err, &failed):
+		text = failed.Err.Error()
+	}
+	return short(strings.TrimPrefix(text, "xrpc: "), 300)
 }
 
 // problem says what is wrong. Words of relays that are not known are shown as they are.

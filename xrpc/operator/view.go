@@ -135,3 +135,11 @@ func short(s string, n int) string {
 
 // Short is short, for templates.
 func (v *view) Short(s string) string { return short(s, 300) }
+
+// Reference is that of a takedown: a time, unless somebody has given it another one.
+func (v *view) Reference(s string) string {
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return v.Time(t)
+	}
+	return v.Short(s)
+}

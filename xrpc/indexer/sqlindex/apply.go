@@ -104,7 +104,7 @@ func (w *work) change(c *indexer.Change) error {
 	if err := w.records(c); err != nil {
 		return err
 	}
-	if c.Told && w.OnAccount != nil {
+	if c.AccountChanged && w.OnAccount != nil {
 		a := c.Account
 		if err := guard(func() error { return w.OnAccount(w.ctx, w.tx, &a) }); err != nil {
 			return fmt.Errorf("account %s: %w", a.DID, err)

@@ -119,7 +119,7 @@ func TestSink(t *testing.T) {
 		}
 		ops = append(ops, op(commit.Delete, "com.example.note/007", ""), op(commit.Update, "com.example.note/008", "new"),
 			op(commit.Create, "com.example.Note/1", "x"), op(commit.Create, "com.example.note/~", "x"), op(commit.Create, "com.example.note/A", "x"))
-		change := &indexer.Change{Account: full, Ops: ops, Told: true}
+		change := &indexer.Change{Account: full, Ops: ops, AccountChanged: true}
 		ok(s.Apply(ctx, &indexer.Transaction{Changes: []*indexer.Change{change}, Positions: map[string]string{"one": "5"}}))
 		if a, err = s.Account(ctx, did); err != nil || a != full {
 			t.Errorf("%+v\n%+v\n%v", a, full, err)
@@ -191,7 +191,7 @@ func TestSink(t *testing.T) {
 			deletes = append(deletes, op(commit.Delete, e.Key, ""))
 		}
 		next.State = indexer.Removed
-		ok(s.Apply(ctx, &indexer.Transaction{Changes: []*indexer.Change{{Before: 1, Account: next, Ops: deletes, Told: true}}}))
+		ok(s.Apply(ctx, &indexer.Transaction{Changes: []*indexer.Change{{Before: 1, Account: next, Ops: deletes, AccountChanged: true}}}))
 		if a, err := s.Account(ctx, did); a.Version != 0 || err != nil {
 			t.Errorf("%+v, %v", a, err)
 		}

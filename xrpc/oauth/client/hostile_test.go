@@ -406,6 +406,19 @@ func TestHostileMetadata(t *testing.T) {
 	}, client.ErrServer)
 }
 
+// A server that cannot answer at present is not taken for one that is no PDS.
+func TestServersThatAreDown(t *testing.T) {
+	net := pdstest.New(t)
+	s := rogueAt(net, "pds.example.net")
+	d := &client.Discovery{Resolver: net.Resolver(), HTTP: net.Client(), Development: true, Now: net.Clock.Now}
+	s.over["/.well-known/oauth-protected-resource"] = func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, 503, map[string]any{}) }
+	for _, account := range []string{s.origin, s.did} {
+		if _, err := d.Find(t.Context(), account); !errors.Is(err, client.ErrTemporary) {
+			t.Errorf("%s: %v", account, err)
+		}
+	}
+}
+
 // Answers of the token endpoint that are wrong in one thing.
 func TestHostileTokens(t *testing.T) {
 	net := pdstest.New(t)

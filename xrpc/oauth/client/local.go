@@ -27,11 +27,7 @@ func (c *Client) LoginLocal(ctx context.Context, l Login, show func(address stri
 	if err != nil || u.Scheme != "http" || u.Hostname() != "127.0.0.1" {
 		return nil, fmt.Errorf("oauth client: the redirect URI %s is not at http://127.0.0.1: see Loopback", l.RedirectURI)
 	}
-	port := u.Port()
-	if port == "" {
-		port = "0"
-	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", "127.0.0.1:"+port)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", "127.0.0.1:"+u.Port()) // without a port: any
 	if err != nil {
 		return nil, fmt.Errorf("oauth client: %w", err)
 	}

@@ -1,6 +1,8 @@
 package client_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -135,5 +137,34 @@ func TestFilesLock(t *testing.T) {
 	wg.Wait()
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// Who waits for a lock of this process, or of another one, waits no longer than the context.
+func TestFilesLockIsGivenUp(t *testing.T) {
+	dir := t.TempDir()
+	f := &client.Files{Dir: dir}
+	unlock, err := f.Lock(t.Context(), "a", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	waiting := []*client.Files{f}
+	if filelock.Works {
+		waiting = append(waiting, &client.Files{Dir: dir})
+	}
+	for _, f := range waiting {
+		if again, err := f.Lock(ctx, "a", time.Minute); again != nil || !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	unlock()
+	for _, f := range waiting {
+		unlock, err := f.Lock(t.Context(), "a", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock()
 	}
 }

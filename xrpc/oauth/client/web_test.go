@@ -129,12 +129,15 @@ func TestLoginParameters(t *testing.T) {
 	}
 	for name, l := range map[string]client.Login{
 		"another redirect URI": {Account: s.did, RedirectURI: "https://evil.example.net/callback"}, "another scope": {Account: s.did, Scope: "atproto repo:*"},
-		"no atproto": {Account: s.did, Scope: "repo:com.example.note"}, "much state": {Account: s.did, AppState: make([]byte, 20_000)}, "no account": {},
+		"no atproto": {Account: s.did, Scope: "repo:com.example.note"}, "much state": {Account: s.did, AppState: make([]byte, 16<<10+1)}, "no account": {},
 	} {
 		before := s.count("/par")
 		if _, err := a.Start(ctx, l); err == nil || s.count("/par") != before {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if _, err := a.Start(ctx, client.Login{Account: s.did, AppState: make([]byte, 16<<10)}); err != nil {
+		t.Errorf("as much state as is allowed: %v", err)
 	}
 	// A login that takes too long.
 	back := s.start(t, a, s.did)
@@ -157,6 +160,25 @@ func TestLoginParameters(t *testing.T) {
 	var told *client.Error
 	if _, err := a.Start(ctx, client.Login{Account: s.did}); !errors.As(err, &told) || told.Code != "invalid_scope" || told.Description != "no" || told.Status != 400 || errors.Is(err, client.ErrTemporary) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A login that comes back to another machine, or under another name, is not waited for on this one.
+func TestLoginLocalElsewhere(t *testing.T) {
+	net := pdstest.New(t)
+	s := rogueAt(net, "pds.example.net")
+	a := newApp(t, net, "app.example.net")
+	for _, address := range []string{"https://app.example.net/callback", "http://localhost/callback", "https://127.0.0.1/callback", "http://127.0.0.1.example.net/callback", "http://[::1]/callback", "http://127.0.0.1:x/callback"} {
+		_, err := a.LoginLocal(t.Context(), client.Login{Account: s.did, RedirectURI: address}, func(string) error {
+			t.Errorf("%s is waited for", address)
+			return errFault
+		})
+		if err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if n := s.count("/par"); n != 0 {
+		t.Errorf("%d logins were begun", n)
 	}
 }
 
