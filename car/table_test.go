@@ -119,7 +119,7 @@ func tableOverFailingFiles(t *testing.T, entries, runs int) {
 		if err := tb.settle(); err != nil {
 			return err
 		}
-		for i := 0; i < n; i += 20 {
+		for i := 0; i < n; i += max(20, n/20) {
 			if p, ok, err := tb.get(at(i)); err != nil || !ok || p.off != int64(i) {
 				return errors.Join(err, fmt.Errorf("entry %d: %v", i, p))
 			}

@@ -22,6 +22,7 @@ import (
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/internal/tempfile/temptest"
 	"github.com/pdskit/pdskit/mst"
 )
 
@@ -282,6 +283,26 @@ func TestReadRepoOfAnUnreadableCommit(t *testing.T) {
 		if x, err := commit.ReadRepo(c.r, commit.RepoOptions{}); x != nil || !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+}
+
+// Close closes the temporary files, also those of the places of many blocks.
+func TestReadRepoClosesItsFiles(t *testing.T) {
+	a := filled(t, "alice", 20)
+	blocks := a.blocks(t)
+	slices.Reverse(blocks)
+	for i := range 70_000 {
+		data := []byte(fmt.Sprint("foreign ", i))
+		blocks = append(blocks, car.Block{CID: dag.Sum(dag.Raw, data), Data: data})
+	}
+	file := car.Append(nil, []cid.Cid{a.block.CID}, blocks...)
+	for name, r := range map[string]io.Reader{"file": bytes.NewReader(file), "stream": once{bytes.NewReader(file)}} {
+		var temps temptest.Temps
+		got, err := readRepo(r, commit.RepoOptions{Memory: 1, Temp: func(most int64) (car.TempFile, error) { return temps.Open(most) }})
+		if err != nil || len(got) != 20 || temps.Opened() == 0 {
+			t.Errorf("%s: %d records, %v, %d temporary files", name, len(got), err, temps.Opened())
+		}
+		temps.Check(t)
 	}
 }
 

@@ -5,6 +5,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
 // What a directory takes has bounds on each part; the part at its bound is taken, one byte more is not.
@@ -55,6 +58,61 @@ func TestStatusOfHandles(t *testing.T) {
 	} {
 		if err := httpStatus(status); !errors.Is(err, want) {
 			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
+
+// Where the document of a did:web lies. Names of this machine count in development alone.
+func TestAddressesOfWebDIDs(t *testing.T) {
+	for did, want := range map[syntax.DID]struct{ public, development string }{
+		"did:web:a.example.com":         {"https://a.example.com", "https://a.example.com"},
+		"did:web:a.test":                {"", "https://a.test"},
+		"did:web:localhost":             {"", "http://localhost"},
+		"did:web:localhost%3A1":         {"", "http://localhost:1"},
+		"did:web:localhost%3A65535":     {"", "http://localhost:65535"},
+		"did:web:localhost%3A65536":     {},
+		"did:web:localhost%3A0":         {},
+		"did:web:localhost%3A080":       {},
+		"did:web:localhost%3A":          {},
+		"did:web:localhost%3Ax":         {},
+		"did:web:localhost%3a80":        {},
+		"did:web:a.example.com%3A443":   {},
+		"did:web:a.example.com:user":    {},
+		"did:web:A.example.com":         {},
+		"did:web:a.local":               {},
+		"did:web:localhost.example.com": {"https://localhost.example.com", "https://localhost.example.com"},
+	} {
+		for development, want := range map[bool]string{false: want.public, true: want.development} {
+			if want != "" {
+				want += "/.well-known/did.json"
+			}
+			got, err := webURL(did, development)
+			if got != want || want == "" && !errors.Is(err, ErrInvalid) || want != "" && err != nil {
+				t.Errorf("%s, in development: %v: %q, %v; want %q", did, development, got, err, want)
+			}
+		}
+	}
+}
+
+// A handle may be too long for DNS, with the label before it. Then it is not asked for there.
+func TestHandlesTooLongForDNS(t *testing.T) {
+	label := strings.Repeat("a", 63) + "."
+	for n, want := range map[int]error{244: nil, 245: ErrNotFound} {
+		handle := syntax.Handle(label + label + label + strings.Repeat("b", n-3*64-4) + ".com")
+		dns := fakeDNS{"_atproto." + string(handle) + ".": {"did=" + string(alice)}}
+		if did, err := lookupDNS(ctx, dns, handle); len(handle) != n || !errors.Is(err, want) || (err == nil) != (did == alice) {
+			t.Errorf("%d characters: %q, %v", len(handle), did, err)
+		}
+	}
+}
+
+// Keys of legacy documents have bounds, whatever type they are said to be of.
+func TestLegacyKeysThatAreNone(t *testing.T) {
+	for _, typ := range []string{keyLegacyK256, keyLegacyP256, keyMultikey, "Ed25519VerificationKey2018", ""} {
+		for _, text := range []string{"", "z", "z2", "y22222", "z0OIl", "z" + strings.Repeat("2", 95), "z" + strings.Repeat("2", 96), "z" + strings.Repeat("2", 100_000)} {
+			if key, err := (VerificationMethod{Type: typ, PublicKeyMultibase: text}).PublicKey(); key != nil || !errors.Is(err, crypto.ErrKey) {
+				t.Errorf("%s, %.20q: %v", typ, text, err)
+			}
 		}
 	}
 }

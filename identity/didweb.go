@@ -20,7 +20,7 @@ func webURL(did syntax.DID, development bool) (string, error) {
 		if !hasPort {
 			return "http://localhost" + path, nil
 		}
-		if n, err := strconv.ParseUint(port, 10, 16); err == nil && n > 0 && port[0] != '0' {
+		if _, err := strconv.ParseUint(port, 10, 16); err == nil && port[0] != '0' {
 			return "http://localhost:" + port + path, nil
 		}
 		return "", fmt.Errorf("%w: port of %.64q", ErrInvalid, did)

@@ -183,6 +183,17 @@ func TestDocumentWithTheMostEntries(t *testing.T) {
 	}
 }
 
+// A document may be as long as is allowed.
+func TestDocumentOfTheGreatestSize(t *testing.T) {
+	text := doc(`,"x":"` + strings.Repeat("a", MaxDocumentSize-len(doc(`,"x":""`))) + `"`)
+	if _, err := ParseDocument([]byte(text)); len(text) != MaxDocumentSize || err != nil {
+		t.Errorf("%d bytes: %v", len(text), err)
+	}
+	if _, err := ParseDocument([]byte(text + " ")); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a byte more: %v", err)
+	}
+}
+
 // Members in another case are unknown ones.
 func TestDocumentNamesAreExact(t *testing.T) {
 	d, err := ParseDocument([]byte(`{"id":"did:web:a.example.com","ID":"did:web:b.example.com","alsoKnownAs":["at://a.example.com"],"AlsoKnownAs":["at://b.example.com"],

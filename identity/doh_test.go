@@ -84,6 +84,8 @@ func TestDNSOverHTTPS(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		} else if got := errors.Is(dnsError(err), ErrNotFound); got != tt.missing {
 			t.Errorf("%s: not found is %t: %v", name, got, err)
+		} else if tt.status != 200 && !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for name, d := range map[string]*DNSOverHTTPS{

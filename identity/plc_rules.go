@@ -121,8 +121,8 @@ func validPLCKey(id, key string) bool {
 		_, err := crypto.ParseDIDKey(key)
 		return err == nil
 	}
-	b, err := base58.Decode(encoded)
-	return err == nil && len(b) > 0
+	_, err := base58.Decode(encoded)
+	return err == nil
 }
 
 // validPLCService reports whether a service can be asked for: an absolute URI, and for the

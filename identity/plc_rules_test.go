@@ -71,6 +71,11 @@ func changes(t testing.TB) []change {
 		{"an empty alias", false, alias("")},
 		{"an alias twice", false, alias("at://a.example.com", "at://a.example.com")},
 		{"a long alias", false, alias("https://example.com/" + long)},
+		{"ten aliases", true, func(op *identity.PLCOperation) {
+			for i := len(op.AlsoKnownAs); i < 10; i++ {
+				op.AlsoKnownAs = append(op.AlsoKnownAs, fmt.Sprint("https://example.com/ten/", i))
+			}
+		}},
 		{"eleven aliases", false, func(op *identity.PLCOperation) {
 			for i := range 11 {
 				op.AlsoKnownAs = append(op.AlsoKnownAs, fmt.Sprint("https://example.com/", i))

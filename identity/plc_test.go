@@ -545,6 +545,8 @@ func TestParsePLCOperationRefuses(t *testing.T) {
 		"member given twice":        strings.Replace(s, `"prev":null`, `"prev":null,"prev":null`, 1),
 		"unknown member":            strings.Replace(s, `"prev":null`, `"prev":null,"extra":1`, 1),
 		"unknown member of service": strings.Replace(s, `"endpoint":`, `"extra":"","endpoint":`, 1),
+		"service of no members":     strings.Replace(s, `"services":{`, `"services":{"x":{},`, 1),
+		"service that is text":      strings.Replace(s, `"services":{`, `"services":{"x":"y",`, 1),
 		"keys are numbers":          strings.Replace(s, `"rotationKeys":[`, `"rotationKeys":[1,`, 1),
 		"method is an object":       strings.Replace(s, `"atproto":"`, `"x":{},"atproto":"`, 1),
 		"lone surrogate":            strings.Replace(s, `at://`, `\ud800`, 1),

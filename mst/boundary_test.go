@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/mst"
 	"github.com/pdskit/pdskit/mst/msttest"
@@ -241,6 +242,89 @@ func TestBuildersErrors(t *testing.T) {
 		}
 		if err := b.Add("a/b", msttest.Value(2)); err == nil {
 			t.Errorf("Add after %s", name)
+		}
+	}
+}
+
+// A look-up reads only the nodes of one path. Each must lie in its place: else a node from somewhere
+// else would prove that a key is not there.
+func TestLookUpsOfKeysOutOfPlace(t *testing.T) {
+	var miner msttest.Miner
+	before, middle, inside, upper, behind := miner.Key(0), miner.Key(2), miner.Key(0), miner.Key(1), miner.Key(0)
+	leaf := func(key string) car.Block { return msttest.Model{key: msttest.Value(1)}.Nodes()[0] }
+	for name, c := range map[string]struct {
+		keys      []string
+		from, to  string // the leaf of one key is exchanged for that of another
+		asked     string
+		wantError error
+	}{
+		"in its place":                {[]string{middle, inside, upper}, inside, inside, inside, nil},
+		"before the key of its node":  {[]string{upper, behind}, behind, inside, behind, mst.ErrOrder},
+		"behind the key of its node":  {[]string{inside, upper}, inside, behind, inside, mst.ErrOrder},
+		"before a key further up":     {[]string{middle, inside, upper}, inside, before, inside, mst.ErrOrder},
+		"behind a key of its node":    {[]string{middle, inside, upper}, inside, behind, inside, mst.ErrOrder},
+		"the key that is left out":    {[]string{middle, inside, upper}, inside, before, inside, mst.ErrOrder},
+		"behind the last of the tree": {[]string{middle, upper, behind}, behind, before, behind, mst.ErrOrder},
+	} {
+		m := make(msttest.Model)
+		for _, k := range c.keys {
+			m[k] = msttest.Value(1)
+		}
+		nodes := m.Nodes()
+		from, to := leaf(c.from), leaf(c.to)
+		src := mst.BlockMap{to.CID: to.Data}
+		proof := []car.Block{to}
+		// From below, each node gets the new links of those below it.
+		renamed := map[cid.Cid]cid.Cid{from.CID: to.CID}
+		root := cid.Undef
+		for i := len(nodes) - 1; i >= 0; i-- {
+			if nodes[i].CID == from.CID {
+				continue
+			}
+			data := bytes.Clone(nodes[i].Data)
+			for old, now := range renamed {
+				data = bytes.ReplaceAll(data, old.Bytes(), now.Bytes())
+			}
+			root = dag.Sum(dag.CBOR, data)
+			renamed[nodes[i].CID] = root
+			src[root] = data
+			proof = append(proof, car.Block{CID: root, Data: data})
+		}
+		tree, err := mst.Open(src, root, mst.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, found, err := tree.Get(c.asked)
+		if !errors.Is(err, c.wantError) || (err == nil) != found || found != v.Defined() {
+			t.Errorf("%s: %v, %v, %v", name, v, found, err)
+		}
+		for reader, read := range map[string]func(tree *mst.Tree) error{
+			"Walk": func(tree *mst.Tree) (err error) {
+				for _, err = range tree.Walk("") {
+				}
+				return err
+			},
+			"PreOrder": func(tree *mst.Tree) (err error) {
+				for _, err = range tree.PreOrder() {
+				}
+				return err
+			},
+			"Nodes": func(tree *mst.Tree) (err error) {
+				for _, err = range tree.Nodes() {
+				}
+				return err
+			},
+		} {
+			tree, err := mst.Open(src, root, mst.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := read(tree); !errors.Is(err, c.wantError) {
+				t.Errorf("%s, by %s: %v", name, reader, err)
+			}
+		}
+		if _, found, err := mst.VerifyProof(root, c.asked, proof); (err == nil) != (c.wantError == nil) || found != (err == nil) {
+			t.Errorf("%s, as a proof: %v, %v", name, found, err)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pdskit/pdskit/examples/agents/internal/check"
@@ -16,7 +17,7 @@ import (
 
 // chaos starts the program again and again, kills it and single agents at random moments, lets it
 // finish at last, and checks what it has left.
-func chaos(ctx context.Context, o options, out io.Writer) error {
+func chaos(ctx context.Context, o options, out io.Writer) (err error) {
 	if o.seed == 0 {
 		o.seed = rand.Uint64()
 	}
@@ -31,13 +32,19 @@ func chaos(ctx context.Context, o options, out io.Writer) error {
 	if o.listen, err = address("127.0.0.1:0"); err != nil {
 		return err
 	}
-	kills, agents, err := killing(ctx, o, random, out)
+	said := new(tail)
+	defer func() {
+		if text := said.String(); err != nil && text != "" {
+			err = fmt.Errorf("%w\nThe processes said at last:\n%s", err, text)
+		}
+	}()
+	kills, agents, err := killing(ctx, o, random, said)
 	if err != nil {
 		return fmt.Errorf("%w (seed %d, data in %s)", err, o.seed, dir)
 	}
 	fmt.Fprintf(out, "killed the process %d times and agents %d times; now it finishes\n", kills, agents)
 	o.finish = true
-	c, err := start(o, os.Stderr)
+	c, err := start(o, said)
 	if err != nil {
 		return err
 	}
@@ -62,13 +69,14 @@ func chaos(ctx context.Context, o options, out io.Writer) error {
 	return os.RemoveAll(dir)
 }
 
-// killing kills, until the time is over or there were enough kills.
-func killing(ctx context.Context, o options, random *rand.Rand, out io.Writer) (kills, agents int, err error) {
+// killing kills, until the time is over or there were enough kills. What the processes write to
+// their standard error goes to said.
+func killing(ctx context.Context, o options, random *rand.Rand, said io.Writer) (kills, agents int, err error) {
 	between := func(from, to time.Duration) time.Duration {
 		return from + time.Duration(random.Int64N(int64(to-from)))
 	}
 	for end := time.Now().Add(o.chaos); time.Now().Before(end) && (o.kills == 0 || kills < o.kills); kills++ {
-		c, err := start(o, io.Discard)
+		c, err := start(o, said)
 		if err != nil {
 			return kills, agents, err
 		}
@@ -122,4 +130,33 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-time.After(d):
 	case <-ctx.Done():
 	}
+}
+
+// tail is a writer that keeps the end of what is written.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+const tailBytes = 16 << 10
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, b...)
+	if extra := len(t.buf) - tailBytes; extra > 0 {
+		t.buf = append(t.buf[:0], t.buf[extra:]...)
+	}
+	return len(b), nil
+}
+
+// String returns the end, from the first whole line on.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := string(t.buf)
+	if len(t.buf) == tailBytes {
+		_, text, _ = strings.Cut(text, "\n")
+	}
+	return text
 }

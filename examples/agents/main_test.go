@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -124,5 +125,21 @@ func TestFlags(t *testing.T) {
 		if _, err := address(text); err == nil {
 			t.Errorf("it listens on %s", text)
 		}
+	}
+}
+
+// TestTail: of what processes say, whole lines at the end are kept.
+func TestTail(t *testing.T) {
+	var said tail
+	fmt.Fprintln(&said, "first")
+	if got := said.String(); got != "first\n" {
+		t.Errorf("%q", got)
+	}
+	for i := range 5000 {
+		fmt.Fprintln(&said, "line", i)
+	}
+	got := said.String()
+	if len(got) > tailBytes || len(got) < tailBytes-20 || !strings.HasPrefix(got, "line ") || !strings.HasSuffix(got, "\nline 4999\n") {
+		t.Errorf("%d bytes, from %.20q", len(got), got)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"sync"
@@ -93,7 +94,22 @@ func open(ctx context.Context, set *settings) (*app, error) {
 		Sources: []indexer.Source{set.source}, Scope: set.scope, Sink: s, Identity: set.identity, Handles: true,
 		HTTP: set.http, Hosts: set.hosts, Workers: set.workers, Fetches: set.fetches, Log: set.log, Now: set.now,
 	}
+	if set.noReplay && !set.outboxOnly {
+		if err := a.forgetPosition(ctx); err != nil {
+			a.close()
+			return nil, err
+		}
+	}
 	return a, nil
+}
+
+// forgetPosition has the indexer follow the stream from what comes next.
+func (a *app) forgetPosition(ctx context.Context) error {
+	u, err := url.Parse(a.set.source.Relay)
+	if err != nil {
+		return err
+	}
+	return a.sink.Apply(ctx, &indexer.Transaction{Positions: map[string]string{u.Scheme + "://" + u.Host: ""}})
 }
 
 func (a *app) close() error { return errors.Join(a.sink.Close(), a.sink.DB.Close()) }

@@ -20,14 +20,17 @@ import (
 type options struct {
 	db, bind, plc, relay, signal, filters, webhook, password string
 	conns, workers, fetches, capacity, cache                 int
-	full, forget, outboxOnly, local                          bool
+	full, forget, outboxOnly, local, noReplay                bool
 	timeout                                                  time.Duration
 	level                                                    slog.Level
 	dsn, driver                                              string
 }
 
 // ignored are settings of tap that have no meaning here.
-var ignored = []string{"TAP_OUTBOX_PARALLELISM", "TAP_CURSOR_SAVE_INTERVAL", "TAP_NO_REPLAY", "TAP_REPO_FETCH_TIMEOUT", "TAP_METRICS_LISTEN"}
+var ignored = []string{"TAP_OUTBOX_PARALLELISM", "TAP_CURSOR_SAVE_INTERVAL", "TAP_REPO_FETCH_TIMEOUT", "TAP_METRICS_LISTEN"}
+
+// alternatives are further names of variables, which count less.
+var alternatives = map[string]string{"TAP_PLC_URL": "ATP_PLC_HOST", "TAP_IDENT_CACHE_SIZE": "RELAY_IDENT_CACHE_SIZE", "TAP_LOG_LEVEL": "LOG_LEVEL"}
 
 // parse reads flags, and for those that are not given, variables of the environment.
 func parse(args []string, env func(string) string, errs io.Writer) (o options, err error) {
@@ -61,6 +64,7 @@ func parse(args []string, env func(string) string, errs io.Writer) (o options, e
 	yes(&o.forget, "disable-acks", "TAP_DISABLE_ACKS", "do not wait for acknowledgements")
 	text(&o.webhook, "webhook-url", "TAP_WEBHOOK_URL", "", "post events to this `URL`, and serve no sockets")
 	yes(&o.outboxOnly, "outbox-only", "TAP_OUTBOX_ONLY", "only send what waits")
+	yes(&o.noReplay, "no-replay", "TAP_NO_REPLAY", "begin with what the relay says next, and compare repositories with their hosts instead")
 	text(&o.password, "admin-password", "TAP_ADMIN_PASSWORD", "", "the `password` of all requests; better given in the environment")
 	names["retry-timeout"] = "TAP_RETRY_TIMEOUT"
 	f.DurationVar(&o.timeout, "retry-timeout", time.Minute, "after which an event that was not acknowledged is sent again (TAP_RETRY_TIMEOUT)")
@@ -76,7 +80,11 @@ func parse(args []string, env func(string) string, errs io.Writer) (o options, e
 	given := make(map[string]bool)
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	for flag, variable := range names {
-		if value := env(variable); value != "" && !given[flag] {
+		value := env(variable)
+		if other := alternatives[variable]; value == "" && other != "" {
+			variable, value = other, env(other)
+		}
+		if value != "" && !given[flag] {
 			if err := f.Set(flag, value); err != nil {
 				return o, fmt.Errorf("%s: %w", variable, err)
 			}
@@ -103,6 +111,9 @@ func (o *options) check() error {
 	}
 	if o.timeout < 100*time.Millisecond {
 		return fmt.Errorf("-retry-timeout: %s is less than 100ms", o.timeout)
+	}
+	if o.noReplay && o.full {
+		return errors.New("-no-replay and -full-network: all repositories would be compared at each start")
 	}
 	switch {
 	case strings.HasPrefix(o.db, "postgres://"), strings.HasPrefix(o.db, "postgresql://"):
@@ -133,6 +144,7 @@ type settings struct {
 	capacity                int
 	timeout                 time.Duration
 	forget, outboxOnly      bool
+	noReplay                bool
 	webhook, password       string
 	log                     *slog.Logger
 	now                     func() time.Time
@@ -141,9 +153,9 @@ type settings struct {
 func (o *options) settings(log *slog.Logger) *settings {
 	s := &settings{
 		driver: o.driver, dsn: o.dsn, conns: o.conns, workers: o.workers, fetches: o.fetches, source: indexer.Source{Relay: o.relay},
-		identity:  &identity.Resolver{PLC: &identity.PLCClient{URL: o.plc}, Development: o.local, MaxEntries: o.cache},
-		hosts:     safehttp.NewClient(safehttp.Config{AllowPrivate: o.local, AllowHTTP: o.local, Timeout: -1, MaxBody: -1}),
-		hookPause: time.Second, capacity: o.capacity, timeout: o.timeout, forget: o.forget, outboxOnly: o.outboxOnly, webhook: o.webhook, password: o.password, log: log,
+		identity: &identity.Resolver{PLC: &identity.PLCClient{URL: o.plc}, Development: o.local, MaxEntries: o.cache},
+		hosts:    safehttp.NewClient(safehttp.Config{AllowPrivate: o.local, AllowHTTP: o.local, Timeout: -1, MaxBody: -1}),
+		noReplay: o.noReplay, hookPause: time.Second, capacity: o.capacity, timeout: o.timeout, forget: o.forget, outboxOnly: o.outboxOnly, webhook: o.webhook, password: o.password, log: log,
 	}
 	s.scope.All = o.full
 	if o.signal != "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -521,5 +522,43 @@ func TestHostileSockets(t *testing.T) {
 	}
 	if got := c.take(1)[0]; got != "identity alice.pds1.test true active" {
 		t.Error(got)
+	}
+}
+
+// TestNoReplay: with -no-replay, what was missed does not come from the stream; repositories are compared
+// with their hosts.
+func TestNoReplay(t *testing.T) {
+	w := newWorld(t, "-no-replay")
+	alice := w.pds.Account("alice")
+	alice.Put(notes, "1", note("x"))
+	w.start()
+	c := w.connect()
+	w.repos("add", string(alice.DID))
+	c.take(2)
+	alice.Put(notes, "2", note("x"))
+	c.take(1)
+	w.eventually(func() error { return w.empty() })
+	w.stop()
+	w.remove(alice, notes, "1")
+	alice.Put(notes, "2", note("changed"))
+	w.start()
+	got := w.connect().take(2)
+	slices.Sort(got)
+	if want := []string{"old delete com.example.note/1", "old update com.example.note/2 changed"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestVariables: variables of tap count by all their names, flags count more, and what does not fit
+// together is refused.
+func TestVariables(t *testing.T) {
+	env := map[string]string{"TAP_BIND": "127.0.0.1:1", "ATP_PLC_HOST": "https://other.test", "TAP_PLC_URL": "https://plc.test", "RELAY_IDENT_CACHE_SIZE": "7", "TAP_NO_REPLAY": "true"}
+	o, err := parse([]string{"run", "-bind", "127.0.0.1:2"}, func(name string) string { return env[name] }, io.Discard)
+	if err != nil || o.bind != "127.0.0.1:2" || o.plc != "https://plc.test" || o.cache != 7 || !o.noReplay {
+		t.Errorf("%+v, %v", o, err)
+	}
+	env["TAP_FULL_NETWORK"] = "true"
+	if _, err := parse(nil, func(name string) string { return env[name] }, io.Discard); err == nil {
+		t.Error("-no-replay and -full-network are taken")
 	}
 }

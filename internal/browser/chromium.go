@@ -42,8 +42,12 @@ func (c *Chromium) Close() {
 	}
 }
 
-// Find returns the path of the Chromium of this machine, empty if there is none.
+// Find returns the path of the Chromium of this machine, empty if there is none, or if tests run with
+// -short.
 func Find() string {
+	if testing.Short() {
+		return ""
+	}
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
@@ -52,9 +56,13 @@ func Find() string {
 	return ""
 }
 
-// started returns the context of the browser, and starts it if it isn't there.
+// started returns the context of the browser, and starts it if it isn't there. It skips the test
+// with -short: a browser takes seconds for each test.
 func (c *Chromium) started(t testing.TB) context.Context {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("with -short no browser is started")
+	}
 	path := Find()
 	if path == "" {
 		testenv.Missing(t, "a browser: none of chromium, chromium-browser and google-chrome is in PATH")

@@ -4,8 +4,9 @@
 //
 // It changes the code in one place at a time, and runs the package's own tests on each such mutant.
 // A mutant that no test notices has survived: either a test is missing, or the change makes no
-// difference. Those of the second kind are listed in equivalent.txt, each with its reason. Its names
-// are those that -list prints: where changes of one function read alike, the second ends in (2).
+// difference. Those of the second kind are listed in equivalent.txt, each with its reason. Its
+// names are those that -list prints: where changes of one function read alike, the second ends in
+// (2).
 //
 // The kinds of changes are:
 //
@@ -23,6 +24,6 @@
 // errors.
 //
 // Mutants are not made where a difference is no fault or only costs time: messages (String, Error,
-// LogValue, fmt.Errorf), what is returned beside an error, capacities (make, slices.Grow), durations, locks,
-// pools and Close. Nor are they made of code for another platform.
+// LogValue, fmt.Errorf and the like), what is returned beside an error, capacities (make,
+// slices.Grow), durations, locks, pools and Close. Nor are they made of code for another platform.
 package main

@@ -136,14 +136,16 @@ func (f *finder) enter(n ast.Node) bool {
 	case *ast.ArrayType, *ast.Ellipsis:
 		return false // a length is no expression of the program
 	case *ast.CallExpr:
+		if f.makesError(n) {
+			return false
+		}
 		switch fun := n.Fun.(type) {
 		case *ast.Ident:
 			if fun.Name == "make" {
 				return false
 			}
 		case *ast.SelectorExpr:
-			// The text of an error is for people, and a capacity costs time.
-			if id, ok := fun.X.(*ast.Ident); ok && (id.Name == "fmt" && fun.Sel.Name == "Errorf" || id.Name == "slices" && fun.Sel.Name == "Grow") {
+			if id, ok := fun.X.(*ast.Ident); ok && id.Name == "slices" && fun.Sel.Name == "Grow" {
 				return false
 			}
 		}
@@ -206,6 +208,22 @@ func (f *finder) binary(n *ast.BinaryExpr) {
 	}
 }
 
+// makesError says whether a call, such as that of fmt.Errorf, makes an error with a text that has a
+// format: its arguments are for people.
+func (f *finder) makesError(n *ast.CallExpr) bool {
+	t := f.p.info.Types[n].Type
+	if list, ok := t.(*types.Tuple); ok && list.Len() > 0 {
+		t = list.At(list.Len() - 1).Type()
+	}
+	if t == nil || t.String() != "error" {
+		return false
+	}
+	return slices.ContainsFunc(n.Args, func(e ast.Expr) bool {
+		v := f.p.info.Types[e].Value
+		return v != nil && v.Kind() == constant.String && strings.Contains(constant.StringVal(v), "%")
+	})
+}
+
 // never says whether a condition is false on the platform for which the package is built.
 func (f *finder) never(e ast.Expr) bool {
 	if v := f.p.info.Types[e].Value; v != nil {
@@ -253,6 +271,16 @@ func (f *finder) returned(n *ast.ReturnStmt) {
 		}
 		return fmt.Sprintf("if mutant_ == %d { return %snil }; return %s%s", m.id, before.String(), before.String(), part(last))
 	})
+}
+
+// isFailure says whether an expression is a pointer to a type that stands for an error.
+func (f *finder) isFailure(e ast.Expr) bool {
+	p, ok := f.p.info.Types[e].Type.(*types.Pointer)
+	if !ok {
+		return false
+	}
+	named, ok := p.Elem().(*types.Named)
+	return ok && (named.Obj().Name() == "Error" || named.Obj().Name() == "failure")
 }
 
 func isNil(e ast.Expr) bool {
@@ -356,7 +384,7 @@ func (f *finder) constant(e ast.Expr) bool {
 			return true // a shift by an untyped constant has other rules
 		}
 	case *ast.ReturnStmt:
-		if f.returnsError(len(p.Results)) && !isNil(p.Results[len(p.Results)-1]) {
+		if (f.returnsError(len(p.Results)) || f.isFailure(p.Results[len(p.Results)-1])) && !isNil(p.Results[len(p.Results)-1]) {
 			return true // nobody looks at what comes with an error
 		}
 	}

@@ -143,10 +143,11 @@ type Progress struct {
 	Fetched, FetchErrors, Repaired int64
 	// Fetching is how many are being read.
 	Fetching int
-	// Gaps are commits that did not follow; Malformed and Doubted are events that nothing was
-	// believed of, Foreign those of them that came from a host which is not the account's.
-	Gaps, Malformed, Doubted, Foreign int64
-	// Refused are changes that the sink has refused, and SinkErrors all its errors.
+	// Gaps are commits that did not follow what the sink has, after which the repository is read
+	// again. Malformed events could not be decoded; Rejected ones did not verify, or their sender
+	// could not be checked. Foreign are events from a host that is not the account's.
+	Gaps, Malformed, Rejected, Foreign int64
+	// Refused are changes of accounts that the sink has refused, and SinkErrors all its errors.
 	Refused, SinkErrors int64
 }
 
@@ -181,7 +182,7 @@ func (ix *Indexer) Progress() (p Progress) {
 	c := &r.count
 	p.Events, p.Commits, p.Ops = c.events.Load(), c.commits.Load(), c.applied.Load()
 	p.Fetched, p.FetchErrors, p.Repaired, p.Fetching = c.fetches.Load(), c.fetchErrors.Load(), c.repairs.Load(), r.jobs.count()
-	p.Gaps, p.Malformed, p.Doubted, p.Foreign = c.gaps.Load(), c.malformed.Load(), c.refusedEvents.Load(), c.foreign.Load()
+	p.Gaps, p.Malformed, p.Rejected, p.Foreign = c.gaps.Load(), c.malformed.Load(), c.refusedEvents.Load(), c.foreign.Load()
 	p.Refused, p.SinkErrors = c.refused.Load(), c.sinkErrors.Load()
 	return p
 }

@@ -42,7 +42,7 @@ func TestI01BackfillWhileWritten(t *testing.T) {
 	a.settle(nil, dids...)
 	p := a.ix.Progress()
 	t.Logf("%+v", p)
-	if p.Doubted+p.Malformed+p.FetchErrors > 0 {
+	if p.Rejected+p.Malformed+p.FetchErrors > 0 {
 		t.Errorf("%+v\n%s", p, a.tail())
 	}
 }

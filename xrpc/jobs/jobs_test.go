@@ -143,68 +143,69 @@ var errWork = errors.New("work failed")
 
 // Everything that a consumer says is understood on the other side.
 func TestClient(t *testing.T) {
-	w := serve(t, memory.New(memory.Config{}), nil)
-	if d := w.client.LeaseTime(); d != time.Second {
-		t.Errorf("before the first answer, a lease lasts %s", d)
-	}
-	ids, err := w.client.Send(w.ctx, queue.Message{Body: []byte("a\x00\xff"), Key: "k", ID: "0-first"}, queue.Message{Body: nil}, queue.Message{Body: []byte("later"), Delay: time.Hour})
-	w.ok(err)
-	if len(ids) != 3 || ids[0] != "0-first" {
-		t.Errorf("IDs %q", ids)
-	}
-	list := w.take("a\x00\xff", "")
-	if j := list[0]; j.ID != "0-first" || j.Key != "k" || j.Attempt != 1 || time.Since(j.Enqueued) > time.Minute || time.Until(j.Until) > 10*time.Second || j.LastError != "" {
-		t.Errorf("%+v", j)
-	}
-	if d := w.client.LeaseTime(); d != 10*time.Second {
-		t.Errorf("a lease lasts %s", d)
-	}
-	finish := func(list []*queue.Job, results ...error) {
-		t.Helper()
-		var in []queue.Result
-		for i, err := range results {
-			in = append(in, queue.Result{Job: list[i], Err: err})
+	inBubble(t, nil, func(t *testing.T, w *world) {
+		if d := w.client.LeaseTime(); d != time.Second {
+			t.Errorf("before the first answer, a lease lasts %s", d)
 		}
-		errs, err := w.client.Finish(w.ctx, in...)
+		ids, err := w.client.Send(w.ctx, queue.Message{Body: []byte("a\x00\xff"), Key: "k", ID: "0-first"}, queue.Message{Body: nil}, queue.Message{Body: []byte("later"), Delay: time.Hour})
 		w.ok(err)
-		if len(errs) != len(in) || errors.Join(errs...) != nil {
-			t.Fatalf("%v", errs)
+		if len(ids) != 3 || ids[0] != "0-first" {
+			t.Errorf("IDs %q", ids)
 		}
-		errs, err = w.client.Finish(w.ctx, in...)
-		w.ok(err)
-		for _, err := range errs {
-			if !errors.Is(err, queue.ErrLeaseLost) {
-				t.Errorf("a result was taken twice: %v", err)
+		list := w.take("a\x00\xff", "")
+		if j := list[0]; j.ID != "0-first" || j.Key != "k" || j.Attempt != 1 || !j.Enqueued.Equal(time.Now()) || time.Until(j.Until) != 10*time.Second || j.LastError != "" {
+			t.Errorf("%+v", j)
+		}
+		if d := w.client.LeaseTime(); d != 10*time.Second {
+			t.Errorf("a lease lasts %s", d)
+		}
+		finish := func(list []*queue.Job, results ...error) {
+			t.Helper()
+			var in []queue.Result
+			for i, err := range results {
+				in = append(in, queue.Result{Job: list[i], Err: err})
+			}
+			errs, err := w.client.Finish(w.ctx, in...)
+			w.ok(err)
+			if len(errs) != len(in) || errors.Join(errs...) != nil {
+				t.Fatalf("%v", errs)
+			}
+			errs, err = w.client.Finish(w.ctx, in...)
+			w.ok(err)
+			for _, err := range errs {
+				if !errors.Is(err, queue.ErrLeaseLost) {
+					t.Errorf("a result was taken twice: %v", err)
+				}
 			}
 		}
-	}
-	finish(list, queue.ErrReleased, nil)
-	list = w.take("a\x00\xff")
-	if list[0].Attempt != 1 {
-		t.Error("a job that was given back has counted")
-	}
-	finish(list, errWork)
-	list = w.take("a\x00\xff")
-	if list[0].Attempt != 2 || list[0].LastError != "work failed" {
-		t.Errorf("%+v", list[0])
-	}
-	lost, err := w.client.Extend(w.ctx, list[0], &queue.Job{ID: "other", Lease: "x"})
-	if w.ok(err); len(lost) != 1 || lost[0].ID != "other" {
-		t.Errorf("lost %v", lost)
-	}
-	finish(list, queue.After(errWork, time.Hour))
-	w.take()
-	st, err := w.client.Stats(w.ctx)
-	if w.ok(err); st != (queue.Stats{Later: 2}) {
-		t.Errorf("%+v", st)
-	}
-	_, err = w.client.Send(w.ctx, queue.Message{Body: []byte("bad")})
-	w.ok(err)
-	finish(w.take("bad"), queue.Dead(errWork))
-	st, err = w.client.Stats(w.ctx)
-	if w.ok(err); st != (queue.Stats{Later: 2, Dead: 1}) {
-		t.Errorf("%+v", st)
-	}
+		finish(list, queue.ErrReleased, nil)
+		list = w.take("a\x00\xff")
+		if list[0].Attempt != 1 {
+			t.Error("a job that was given back has counted")
+		}
+		finish(list, errWork)
+		list = w.take("a\x00\xff")
+		if list[0].Attempt != 2 || list[0].LastError != "work failed" {
+			t.Errorf("%+v", list[0])
+		}
+		lost, err := w.client.Extend(w.ctx, list[0], &queue.Job{ID: "other", Lease: "x"})
+		if w.ok(err); len(lost) != 1 || lost[0].ID != "other" {
+			t.Errorf("lost %v", lost)
+		}
+		finish(list, queue.After(errWork, time.Hour))
+		w.take()
+		st, err := w.client.Stats(w.ctx)
+		if w.ok(err); st != (queue.Stats{Later: 2}) {
+			t.Errorf("%+v", st)
+		}
+		_, err = w.client.Send(w.ctx, queue.Message{Body: []byte("bad")})
+		w.ok(err)
+		finish(w.take("bad"), queue.Dead(errWork))
+		st, err = w.client.Stats(w.ctx)
+		if w.ok(err); st != (queue.Stats{Later: 2, Dead: 1}) {
+			t.Errorf("%+v", st)
+		}
+	})
 }
 
 // A consumer does jobs over HTTP: with failures, in the order of keys, and with leases that are shorter

@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"iter"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc/relay"
+	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
 // between is a store that calls a function once, right after a read.
@@ -78,6 +80,43 @@ func TestTakedownMeanwhile(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTakedownIsHeard: a consumer that lags behind is told of a takedown, and nothing of what was before.
+func TestTakedownIsHeard(t *testing.T) {
+	inWorld(t, func(w *world) {
+		h := w.host("pds.example")
+		a := h.account("alice")
+		store := memory.New(memory.Config{})
+		b := &between{Repos: store.Repos, kv: store.KV}
+		r := w.relay("", func(r *relay.Relay) {
+			r.Store = storage.Store{Repos: b, Events: store.Events, KV: b}
+			r.NoCollections = true
+		})
+		r.follow(h)
+		next, stop := iter.Pull2(r.Outbox().Subscribe(w.ctx, new(int64)))
+		defer stop()
+		kind := func() string {
+			frame, err, _ := next()
+			w.must(err)
+			f, err := stream.Decode(frame)
+			w.must(err)
+			return f.Kind
+		}
+		h.say(&commit.Identity{DID: a.did, Time: time.Now()})
+		w.settle()
+		if got := kind(); got != commit.KindIdentity {
+			t.Fatal(got)
+		}
+		h.post(a)
+		w.settle()
+		settle := w.settle // so that the window has the message
+		b.apply.Store(&settle)
+		w.must(r.Takedown(w.ctx, a.did))
+		if got := kind(); got != commit.KindAccount {
+			t.Errorf("the next message is %s", got)
+		}
+	})
 }
 
 // TestDeletionFailsHalfWay: an account that is deleted while the disk fails keeps its last revision, so

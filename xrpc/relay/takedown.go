@@ -145,15 +145,16 @@ func (r *Relay) finishBurial(ctx context.Context, did syntax.DID, row *goneRow, 
 		return err
 	}
 	defer r.cache.drop(did)
+	said := int64(0) // the number of the event
 	for {
 		events := []storage.Event{*event}
-		if _, err := r.Store.Repos.Delete(ctx, did, events); err == nil {
+		if said, err = r.Store.Repos.Delete(ctx, did, events); err == nil {
 			events = nil
 		} else if !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
 		// Whoever has read the account before this step now fails with a conflict.
-		_, err := r.Store.Repos.Apply(ctx, did, &storage.Change{
+		seq, err := r.Store.Repos.Apply(ctx, did, &storage.Change{
 			Checks: []storage.KVCheck{{Key: keyState}}, KV: []storage.KVWrite{{Key: keyState, Value: text}}, Events: events,
 		})
 		if changed(err) {
@@ -161,9 +162,12 @@ func (r *Relay) finishBurial(ctx context.Context, did syntax.DID, row *goneRow, 
 		} else if err != nil {
 			return err
 		}
+		if events != nil {
+			said = seq
+		}
 		break
 	}
-	r.outbox.Forget(did)
+	r.outbox.Forget(did, said)
 	rows := []string{keyWork + string(did)}
 	if a != nil {
 		for name := range a.has {

@@ -3,9 +3,11 @@ package serviceauth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc"
@@ -37,5 +39,26 @@ func TestReplayOnAnotherNode(t *testing.T) {
 	three := &Replays{KV: failing{kv}}
 	if err := three.use(t.Context(), u, now.Add(time.Minute), now); !errors.Is(err, errBroken) {
 		t.Errorf("while the store fails: %v", err)
+	}
+}
+
+// Of issuers whose tokens have expired, nothing is remembered.
+func TestReplaysForgetIssuers(t *testing.T) {
+	var x Replays
+	now := time.Unix(1_800_000_000, 0)
+	for i := range 1000 {
+		if err := x.use(t.Context(), useOf(syntax.DID(fmt.Sprintf("did:web:i%d.test", i)), "id", nil), now.Add(time.Minute), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if x.n != 1000 || len(x.issuers) != 1000 {
+		t.Errorf("%d tokens of %d issuers", x.n, len(x.issuers))
+	}
+	now = now.Add(3 * time.Minute)
+	if err := x.use(t.Context(), useOf("did:web:a.test", "id", nil), now.Add(time.Minute), now); err != nil {
+		t.Fatal(err)
+	}
+	if x.n != 1 || len(x.issuers) != 1 || len(x.minutes) != 1 {
+		t.Errorf("%d tokens of %d issuers in %d minutes", x.n, len(x.issuers), len(x.minutes))
 	}
 }

@@ -152,7 +152,7 @@ func (c *Consumer) once(ctx context.Context, yield func(Frame, error) bool) (got
 	}
 	defer conn.CloseNow()
 	defer c.frameDone()
-	watch.conn = conn
+	watch.open(conn)
 	if c.Connected != nil {
 		c.Connected()
 	}
@@ -247,24 +247,25 @@ func (c *Consumer) frameDone() {
 
 // watch ends a connection that is silent for too long while it is read from. At half
 // time it asks for a sign of life.
+// It is for the goroutine that reads; the timers have goroutines of their own.
 type watch struct {
 	idle   time.Duration
 	cancel context.CancelFunc
-	conn   *websocket.Conn
-	ask    *time.Timer
 	give   *time.Timer
+	ask    *time.Timer // nil: there is no connection yet
 }
 
 func newWatch(idle time.Duration, cancel context.CancelFunc) *watch {
-	w := &watch{idle: idle, cancel: cancel}
-	w.give = time.AfterFunc(idle, cancel)
-	w.ask = time.AfterFunc(idle, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), idle)
+	return &watch{idle: idle, cancel: cancel, give: time.AfterFunc(idle, cancel)}
+}
+
+// open says which connection is to be asked.
+func (w *watch) open(conn *websocket.Conn) {
+	w.ask = time.AfterFunc(w.idle/2, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), w.idle)
 		defer cancel()
-		w.conn.Ping(ctx) // the answer reaches alive
+		conn.Ping(ctx) // the answer reaches alive
 	})
-	w.ask.Stop()
-	return w
 }
 
 // alive starts the time anew.
@@ -274,6 +275,8 @@ func (w *watch) alive() {
 }
 
 func (w *watch) stop() {
-	w.ask.Stop()
+	if w.ask != nil {
+		w.ask.Stop()
+	}
 	w.give.Stop()
 }

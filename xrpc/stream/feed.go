@@ -13,12 +13,15 @@ import (
 // feed serves an event log, in one encoding, to any number of subscribers. While
 // there are any, a pump moves events from the log into a window that all of them read.
 type feed struct {
+	// These do not change.
 	events storage.Events
 	limit  int // bytes of the window
 	encode func(storage.Event) (*item, error)
 	empty  func() // may be nil: called when the last subscriber has left
-	past   pages  // of events from before the window
 
+	past pages // of events from before the window; with a lock of its own
+
+	// mu guards these, and the subscribers of each generation. It is taken before that of a window.
 	mu          sync.Mutex
 	subscribers int
 	closed      bool
@@ -27,9 +30,11 @@ type feed struct {
 
 // generation is the time from a first subscriber to the last, or to a failure.
 type generation struct {
-	win         *window
-	subscribers int
-	stop        context.CancelFunc // of the pump
+	// These do not change.
+	win  *window
+	stop context.CancelFunc // of the pump
+
+	subscribers int // with the lock of the feed
 }
 
 // count returns how many subscribers there are.
@@ -49,12 +54,12 @@ func (f *feed) close() {
 	}
 }
 
-// forget drops what is kept of an account.
-func (f *feed) forget(did syntax.DID) {
+// forget drops what is kept of an account, of events with numbers below before.
+func (f *feed) forget(did syntax.DID, before int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.now != nil {
-		f.now.win.forget(did)
+		f.now.win.forget(did, before)
 	}
 	f.past.clear()
 }
@@ -104,6 +109,7 @@ func (f *feed) pump(ctx context.Context, win *window) {
 		}
 		var batch []*item
 		size := 0
+		win.reads()
 		for e, err := range f.events.Since(ctx, last) {
 			var it *item
 			if err == nil {

@@ -48,10 +48,12 @@ type Outbox struct {
 	// more than once for an event, and must not block.
 	Skipped func(e storage.Event, err error)
 
+	// These are made by init, and have locks of their own.
 	once   sync.Once
 	frames feed
 	conns  conns
 
+	// mu guards these. It is taken before that of a feed.
 	mu     sync.Mutex
 	views  []*feed // of JSONViews
 	closed bool
@@ -118,15 +120,17 @@ func (o *Outbox) Close() error {
 	return nil
 }
 
-// Forget drops what is kept in memory of an account's events, for when they have been deleted from
-// the log. Who is to be sent them does not get them any more.
-func (o *Outbox) Forget(did syntax.DID) {
+// Forget drops what is kept in memory of an account's events with numbers below before, for when
+// they have been deleted from the log: before is the number of the event that says so. Who is to be
+// sent them does not get them any more, but for one that is being sent just now. Later events of the
+// account are sent as all others.
+func (o *Outbox) Forget(did syntax.DID, before int64) {
 	o.init()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.frames.forget(did)
+	o.frames.forget(did, before)
 	for _, f := range o.views {
-		f.forget(did)
+		f.forget(did, before)
 	}
 }
 

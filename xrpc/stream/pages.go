@@ -31,6 +31,7 @@ var pagesBytes = platform.Default(16<<20, 1<<20)
 // A page is kept only if there is more after it: then it has all events from its start to its end
 // for good, as no smaller number appears later. The zero value is ready.
 type pages struct {
+	// mu guards all.
 	mu     sync.Mutex
 	kept   []*page // the least recently used first
 	size   int
@@ -38,7 +39,7 @@ type pages struct {
 	tokens chan struct{}
 }
 
-// page is the events after start, up to end. It does not change.
+// page is the events after start, up to end. It does not change once others can see it.
 type page struct {
 	start, end int64
 	items      []*item
@@ -47,6 +48,7 @@ type page struct {
 	read       time.Time
 }
 
+// pageRead is a page that is being read. page and err are set before done is closed.
 type pageRead struct {
 	done chan struct{}
 	page *page
@@ -66,10 +68,12 @@ func (p *pages) after(ctx context.Context, at int64, load func(context.Context, 
 		r = &pageRead{done: make(chan struct{})}
 		if p.reads == nil {
 			p.reads = make(map[int64]*pageRead)
+		}
+		if p.tokens == nil {
 			p.tokens = make(chan struct{}, pageReads)
 		}
 		p.reads[at] = r
-		go p.read(context.WithoutCancel(ctx), at, r, load)
+		go p.read(context.WithoutCancel(ctx), p.tokens, at, r, load)
 	}
 	p.mu.Unlock()
 	select {
@@ -85,19 +89,22 @@ func (p *pages) after(ctx context.Context, at int64, load func(context.Context, 
 }
 
 // read reads a page for all who wait for it.
-func (p *pages) read(ctx context.Context, at int64, r *pageRead, load func(context.Context, int64) (*page, error)) {
+func (p *pages) read(ctx context.Context, tokens chan struct{}, at int64, r *pageRead, load func(context.Context, int64) (*page, error)) {
 	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 	defer cancel()
 	defer close(r.done)
 	select {
-	case p.tokens <- struct{}{}:
+	case tokens <- struct{}{}:
 		r.page, r.err = load(ctx, at)
-		<-p.tokens
+		<-tokens
 	case <-ctx.Done():
 		r.err = ctx.Err()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.reads[at] != r { // it was cleared meanwhile
+		return
+	}
 	delete(p.reads, at)
 	if r.err != nil || !r.page.more {
 		return
@@ -127,11 +134,11 @@ func (p *pages) find(at int64) *page {
 	return nil
 }
 
-// clear drops all pages.
+// clear drops all pages. Those that are being read are for who waits for them already.
 func (p *pages) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.kept, p.size = nil, 0
+	p.kept, p.size, p.reads = nil, 0, nil
 }
 
 // forget drops a page. The caller holds the lock.

@@ -33,7 +33,7 @@ type Subscription struct {
 	Past    bool
 }
 
-// present is a subscription that is open. wire and feed do not change once it is listed.
+// present is a subscription that is open. But for seq, it does not change once it is listed.
 type present struct {
 	Subscription
 	feed  *feed
@@ -44,6 +44,7 @@ type present struct {
 
 // register are the subscriptions that are open.
 type register struct {
+	// mu guards these. It is taken before that of a feed.
 	mu   sync.Mutex
 	last int64
 	open map[int64]*present

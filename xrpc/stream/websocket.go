@@ -49,6 +49,7 @@ func refuseFull(w http.ResponseWriter, r *http.Request, err error) {
 
 // conns are the WebSocket connections of an outbox.
 type conns struct {
+	// These do not change. Those that are shared have locks of their own.
 	gate          *limit.Gate
 	large         *limit.Gate // see conn.room
 	updates       *limit.Gate // of messages that are read
@@ -57,6 +58,7 @@ type conns struct {
 	ping, timeout time.Duration
 	register      register
 
+	// mu guards these. wait is added to with mu, and only before closed is set.
 	mu     sync.Mutex
 	open   map[*wire]struct{}
 	closed bool
@@ -199,7 +201,8 @@ func (cs *conns) serve(w http.ResponseWriter, r *http.Request, t terms, p *prese
 	}
 }
 
-// conn is a WebSocket connection that messages are sent over.
+// conn is a WebSocket connection that messages are sent over. Its fields do not change once it is
+// read from.
 type conn struct {
 	ws      *websocket.Conn
 	wire    *wire

@@ -51,6 +51,7 @@ func (i *item) size() int {
 // window holds the newest items: all those with a number greater than start,
 // up to end. A pump adds to it, and subscribers read.
 type window struct {
+	// mu guards all. No other lock is taken while it is held.
 	mu      sync.Mutex
 	start   int64
 	ring    []*item // its length is a power of two
@@ -60,6 +61,9 @@ type window struct {
 	total   int64         // bytes of all items that were ever added
 	err     error         // why the pump stopped
 	changed chan struct{} // closed and replaced with every change
+	// forgotten has the accounts that were forgotten since the pump began to read, and below which
+	// number: it may have read their events before.
+	forgotten map[syntax.DID]int64
 }
 
 func newWindow(start int64) *window {
@@ -74,6 +78,9 @@ func (w *window) add(items []*item, limit int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, it := range items {
+		if it.seq < w.forgotten[it.did] {
+			continue
+		}
 		if w.n == len(w.ring) {
 			ring := make([]*item, 2*len(w.ring))
 			for i := range w.n {
@@ -98,14 +105,25 @@ func (w *window) add(items []*item, limit int) {
 	w.signal()
 }
 
-// forget drops the items of an account.
-func (w *window) forget(did syntax.DID) {
+// reads says that what is added from now on is read from now on.
+func (w *window) reads() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.forgotten = nil
+}
+
+// forget drops the items of an account with numbers below before.
+func (w *window) forget(did syntax.DID, before int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.forgotten == nil {
+		w.forgotten = make(map[syntax.DID]int64)
+	}
+	w.forgotten[did] = max(before, w.forgotten[did])
 	kept := 0
 	for i := range w.n {
 		it := *w.at(i)
-		if it.did == did {
+		if it.did == did && it.seq < before {
 			w.size -= it.size()
 			continue
 		}

@@ -11,13 +11,15 @@ import (
 // time limit of its own.
 type wire struct {
 	net.Conn
-	timeout time.Duration
+	timeout time.Duration // does not change
 
-	mu     sync.Mutex // held while writing
+	// mu guards these, and is held while writing. It is taken before timing.
+	mu     sync.Mutex
 	corked bool
 	buf    *[]byte // nil: nothing is held back
 	err    error   // of a write
 
+	// timing guards these.
 	timing   sync.Mutex
 	deadline time.Time
 	final    bool
