@@ -2,25 +2,48 @@ package relay
 
 import (
 	"context"
+	"crypto/rand"
 	"iter"
 	"net/url"
 
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 )
 
 // compare looks through the repositories that the host lists, in the background, and repairs those
-// whose revision is not the one that is known. It reports false if the relay does not run.
-func (h *host) compare() bool {
-	return h.comparing.start(h.r, func(ctx context.Context) {
+// whose revision is not the one that is known. What was not finished is done when the relay runs
+// again: the messages that were missed do not come again.
+func (h *host) compare(ctx context.Context) error {
+	err := h.r.ledger.write(ctx, func(tx storage.KVTx) error { return set(ctx, tx, keyCompare+h.name, rand.Text()) })
+	if err == nil {
+		h.startComparing()
+	}
+	return err
+}
+
+// startComparing carries out what compare was asked for.
+func (h *host) startComparing() {
+	h.comparing.start(h.r, func(ctx context.Context) {
 		for try := 0; ; try++ {
-			err := h.compareAll(ctx)
+			err := h.compareAsked(ctx)
 			if err == nil || !sleep(ctx, growing(try, holdLeast, repairMost)) {
 				return
 			}
 			h.note(err)
 		}
 	})
+}
+
+func (h *host) compareAsked(ctx context.Context) error {
+	request, found, err := h.r.ledger.toCompare(ctx, h.name)
+	if err != nil || !found {
+		return err
+	}
+	if err := h.compareAll(ctx); err != nil {
+		return err
+	}
+	return h.r.ledger.compared(ctx, h.name, request)
 }
 
 // listed is an account that a host lists.

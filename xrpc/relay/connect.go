@@ -35,6 +35,7 @@ const (
 // run follows the host until the context ends.
 func (h *host) run(ctx context.Context) {
 	h.queue.start(ctx)
+	h.startComparing() // if it was asked for before
 	for ctx.Err() == nil {
 		began := h.r.Now()
 		inner, leave := context.WithCancel(ctx)
@@ -164,7 +165,7 @@ func (h *host) frame(ctx context.Context, f stream.Frame) error {
 			return err
 		}
 		if infoName(f.Payload) == stream.OutdatedCursor {
-			h.outdated(ctx)
+			return h.outdated(ctx)
 		}
 		return nil
 	default:
@@ -219,7 +220,9 @@ func (h *host) followStore(ctx context.Context, events storage.Events) (heard bo
 			return heard, h.lost(ctx, stream.ErrFutureCursor)
 		}
 		if at+1 < oldest {
-			h.outdated(ctx)
+			if err := h.outdated(ctx); err != nil {
+				return heard, err
+			}
 		}
 		for e, err := range events.Since(ctx, at) {
 			if err != nil {
@@ -355,15 +358,17 @@ func (h *host) lost(ctx context.Context, err error) error {
 		return err
 	}
 	h.r.Logger.Warn("relay: a stream begins anew", "host", h.name, "err", errorText(err))
+	if err := h.compare(ctx); err != nil {
+		return err
+	}
 	if future {
 		h.queue.restart(0)
 	}
-	h.compare()
 	return err
 }
 
 // outdated notes that the host no longer has messages that were not read.
-func (h *host) outdated(ctx context.Context) {
+func (h *host) outdated(ctx context.Context) error {
 	h.count(&item{kind: commit.KindInfo, at: h.r.Now()}, dropped(RuleOutdated))
-	h.compare()
+	return h.compare(ctx)
 }

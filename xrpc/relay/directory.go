@@ -247,16 +247,13 @@ func (r *Relay) ResetCursor(ctx context.Context, name string) error {
 }
 
 // Compare has all repositories of a host compared with what the host lists, and repairs those that
-// differ. It runs in the background.
+// differ. It runs in the background, and when the relay runs again if it was not finished.
 func (r *Relay) Compare(ctx context.Context, name string) error {
 	h, err := r.known(ctx, name)
 	if err != nil {
 		return err
 	}
-	if !h.compare() {
-		return errors.New("relay: it does not run")
-	}
-	return nil
+	return h.compare(ctx)
 }
 
 // Ban bans a host or a domain: it and all below are not followed any more, and what relays bring of

@@ -32,6 +32,7 @@ const (
 	keyGone       = "relay/gone/"       // DID: goneRow
 	keyLog        = "relay/log/"        // number: logRow
 	keyWork       = "relay/work/"       // DID: the host that it is to be repaired from
+	keyCompare    = "relay/compare/"    // name: its repositories are to be compared; the value is of this request
 )
 
 // Keys in the namespace of an account.
@@ -263,6 +264,26 @@ func (l *ledger) unmark(ctx context.Context, keys ...string) error {
 			}
 		}
 		return nil
+	})
+}
+
+// toCompare returns the last request to compare a host's repositories that is not carried out yet.
+func (l *ledger) toCompare(ctx context.Context, host string) (request string, found bool, err error) {
+	err = l.kv.Read(ctx, func(kv storage.KVReader) error {
+		found, err = get(ctx, kv, keyCompare+host, &request)
+		return err
+	})
+	return request, found, err
+}
+
+// compared notes that a request was carried out. A later one stays.
+func (l *ledger) compared(ctx context.Context, host, request string) error {
+	return l.write(ctx, func(tx storage.KVTx) error {
+		var last string
+		if _, err := get(ctx, tx, keyCompare+host, &last); err != nil || last != request {
+			return err
+		}
+		return tx.Delete(ctx, keyCompare+host)
 	})
 }
 

@@ -274,6 +274,7 @@ type fakeHost struct {
 	status   map[syntax.DID]string // of accounts that are not active
 	down     bool                  // nothing is answered
 	broken   bool                  // getRepo is not
+	unlisted bool                  // listRepos is not
 	server   string                // the Server header
 	asked    map[string]int        // requests by method
 	cursors  []string              // of subscriptions
@@ -325,6 +326,12 @@ func (h *fakeHost) take(a *account) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.accounts[a.did] = a
+}
+
+func (h *fakeHost) setUnlisted(unlisted bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.unlisted = unlisted
 }
 
 func (h *fakeHost) setStatus(a *account, status string) {
@@ -381,7 +388,7 @@ func (h *fakeHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	method := strings.TrimPrefix(r.URL.Path, "/xrpc/com.atproto.")
 	h.mu.Lock()
 	h.asked[method]++
-	outbox, down, broken := h.outbox, h.down, h.broken
+	outbox, down, broken, unlisted := h.outbox, h.down, h.broken, h.unlisted
 	if h.server != "" {
 		w.Header().Set("Server", h.server)
 	}
@@ -402,6 +409,10 @@ func (h *fakeHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "server.describeServer":
 		answer(map[string]any{"did": "did:web:" + h.name, "availableUserDomains": []string{}})
 	case "sync.listRepos":
+		if unlisted {
+			xrpc.WriteError(w, errors.New("broken"))
+			return
+		}
 		answer(map[string]any{"repos": h.repos()})
 	case "repo.describeRepo", "sync.getRepo":
 		did := syntax.DID(r.URL.Query().Get("did"))
