@@ -21,7 +21,7 @@ LevelClass LevelText Lines Link Logo Look Loopback Machine Made Mail Mailed Max 
 Memory Menu Message MethodOf Min MinPassword Missing More N Name Nav NeedsCode New Newest Next
 Node Nodes Not Of Offers Offset Oldest On Options Outcome OutcomeText Overview Own Owner Parts
 PasskeyForm Passkeys Past Path Planned Policy Privacy Privileged Problem Problems Proof QR Query
-Records Recovery Ref Relay Relays Remedy Remember Renewed Request Reset Resets Return Rev Scope
+Records Recovery Ref Reference Relay Relays Remedy Remember Renewed Request Reset Resets Return Rev Scope
 Scopes Script Secret Seen Sent Seq Sessions Short Shown SignIn SignUp Silent Since Sizes Span
 Started Status StatusText Style Subject Subscribers Support T Tag TakedownRef Terms Test Text
 Through Time Title Token Took Trusted URI Used Uses Value Version Waiting Who Wrong

@@ -194,3 +194,50 @@ func TestClientIDsAtTheirLimit(t *testing.T) {
 		}
 	}
 }
+
+// The times and lengths of assertions have bounds, to the second and to the byte.
+func TestAssertionsAtTheirBounds(t *testing.T) {
+	w := newWorld(t)
+	now := w.now().Unix()
+	in := func(d time.Duration) int64 { return now + int64(d/time.Second) }
+	for _, x := range []struct {
+		name   string
+		claims map[string]any
+		good   bool
+	}{
+		{"the oldest", map[string]any{"iat": in(-assertionAge)}, true},
+		{"an older one", map[string]any{"iat": in(-assertionAge) - 1}, false},
+		{"as far ahead as a clock may be", map[string]any{"iat": in(assertionAhead)}, true},
+		{"further ahead", map[string]any{"iat": in(assertionAhead) + 1}, false},
+		{"not good before that", map[string]any{"nbf": in(assertionAhead)}, true},
+		{"not good before later", map[string]any{"nbf": in(assertionAhead) + 1}, false},
+		{"good for the next second", map[string]any{"exp": now + 1}, true},
+		{"expired now", map[string]any{"exp": now}, false},
+		{"good for as long as may be", map[string]any{"exp": in(assertionLife)}, true},
+		{"good for longer", map[string]any{"exp": in(assertionLife) + 1}, false},
+		{"the longest name", map[string]any{"jti": strings.Repeat("x", maxAssertionJTI)}, true},
+		{"a longer name", map[string]any{"jti": strings.Repeat("x", maxAssertionJTI+1)}, false},
+	} {
+		a := w.confidential()
+		w.p.documents.Purge(a.id)
+		a.changeAssertion = x.claims
+		if out := a.par(nil); x.good && out.status != 201 || !x.good && !out.is(400, codeInvalidClient) {
+			t.Errorf("%s: %d %s", x.name, out.status, out.text)
+		}
+	}
+	lengths := map[int]bool{}
+	a := w.confidential()
+	for pad := range 24 {
+		a.changeHead = map[string]any{"pad": strings.Repeat("x", pad%2)} // not every length is one of base64
+		a.changeAssertion = map[string]any{"pad": ""}
+		a.changeAssertion["pad"] = strings.Repeat("x", (maxAssertion-len(a.assertion()))*3/4-6+pad/2)
+		text := a.assertion()
+		lengths[len(text)] = true
+		if _, ok := parseAssertion(text); ok != (len(text) <= maxAssertion) {
+			t.Errorf("%d bytes: %v", len(text), ok)
+		}
+	}
+	if !lengths[maxAssertion] || !lengths[maxAssertion+1] {
+		t.Errorf("the lengths were %v", lengths)
+	}
+}

@@ -84,19 +84,23 @@ func (h *Host) signIn(handle, password string) error {
 	app := pdstest.LoopbackApp(&http.Client{}, "atproto transition:generic", "http://127.0.0.1/callback")
 	login, err := app.PushTo(ctx, server, nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("push: %w", err)
 	}
 	b := pdstest.NewBrowser(http.DefaultTransport)
 	page, err := b.Consent(login.URL, &pdstest.Account{Handle: syntax.Handle(handle), Password: password}, nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("consent: %w", err)
 	}
 	s, err := login.Finish(ctx, page.URL)
 	if err != nil {
-		return err
+		return fmt.Errorf("tokens: %w", err)
 	}
 	record := map[string]any{"$type": "app.bsky.feed.post", "text": "by an app", "createdAt": time.Now().UTC().Format(time.RFC3339)}
-	return s.Procedure(ctx, "com.atproto.repo.createRecord", map[string]any{"repo": s.Tokens().DID, "collection": "app.bsky.feed.post", "record": record}, nil)
+	err = s.Procedure(ctx, "com.atproto.repo.createRecord", map[string]any{"repo": s.Tokens().DID, "collection": "app.bsky.feed.post", "record": record}, nil)
+	if err != nil {
+		return fmt.Errorf("post: %w", err)
+	}
+	return nil
 }
 
 // one returns what an expression finds in a text.

@@ -177,3 +177,37 @@ func TestMoveErrorsInWords(t *testing.T) {
 		}
 	}
 }
+
+// So do the commands that set a server up, here and in a Worker.
+func TestSetupErrorsInWords(t *testing.T) {
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>Welcome</html>") }))
+	t.Cleanup(page.Close)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		line string
+		code int
+		want string
+	}{
+		{"init", ExitUsage, "there is no terminal to ask at: give -yes"},
+		{"init -yes -no-start -config " + dir, ExitUsage, "-hostname pds.example.com"},
+		{"init -yes -no-start -hostname not_a_name -config " + dir, ExitUsage, "not_a_name"},
+		{"init -yes -no-start -hostname pds.test.example -tls apache -config " + dir, ExitUsage, "apache"},
+		{"init -yes -no-start -hostname pds.test.example -tls caddy -network=false -config " + file + " -data " + dir + "/d -backups " + dir + "/b -units " + dir + "/u", ExitFailed, file},
+		{"init -yes -no-start -hostname pds.test.example -tls caddy -network=false -config " + dir + " -data " + file + " -backups " + dir + "/b -units " + dir + "/u", ExitFailed, file},
+		{"worker deploy-check", ExitUsage, "pds worker deploy-check"},
+		{"worker deploy-check " + page.URL, ExitProblems, "there are problems"},
+		{"worker deploy-check http://localhost:1", ExitProblems, "there are problems"},
+		{"worker init " + file, ExitFailed, "give -host or -many"},
+		{"worker migrate in alice.test nowhere", ExitFailed, "give that of the Worker's server"},
+		{"worker migrate in alice.test http://localhost:1", ExitFailed, "secrets.json"},
+	} {
+		text, code := told(t, nil, strings.Fields(tt.line)...)
+		if code != tt.code || !strings.Contains(text, tt.want) || machine.MatchString(text) {
+			t.Errorf("pds %s: %d, want %d, %q: %s", tt.line, code, tt.code, tt.want, text)
+		}
+	}
+}

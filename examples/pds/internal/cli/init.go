@@ -418,6 +418,9 @@ func (i *initiation) next(out io.Writer, r initResult) {
 	if r.Account == nil {
 		steps = append(steps, fmt.Sprintf("%s account create EMAIL HANDLE -env-file %s", i.Program, i.EnvFile()))
 	}
+	if i.Network && i.TLS != setup.ACME { // what the server asks of relays now is too early: nothing answers yet
+		steps = append(steps, fmt.Sprintf("%s request-crawl -env-file %s", i.asUser(), i.EnvFile()))
+	}
 	steps = append(steps, fmt.Sprintf("%s doctor -env-file %s", i.asUser(), i.EnvFile()))
 	fmt.Fprintf(out, "\nNext:\n")
 	for _, s := range steps {

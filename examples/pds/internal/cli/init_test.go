@@ -108,6 +108,17 @@ func TestInit(t *testing.T) {
 	}
 }
 
+// With a proxy in front, relays are to be asked again when it runs: what the server asks before is
+// too early.
+func TestInitSaysWhatIsNext(t *testing.T) {
+	for tls, want := range map[string]bool{"caddy": true, "nginx": true, "acme": false} {
+		out, errs, code := newNewcomer(t).run("-yes", "-no-start", "-hostname", "pds.site.test", "-tls", tls, "-email", "me@site.test")
+		if code != ExitOK || strings.Contains(out, "request-crawl") != want || want && strings.Index(out, "request-crawl") < strings.Index(out, "reload") {
+			t.Errorf("%s: %d\n%s%s", tls, code, out, errs)
+		}
+	}
+}
+
 // At a terminal, init asks; enter takes what is shown; nothing is replaced without a yes; an end of the
 // input ends it.
 func TestInitAsks(t *testing.T) {
