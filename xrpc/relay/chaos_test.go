@@ -37,9 +37,6 @@ func TestChaos(t *testing.T) {
 			c := &chaos{world: w, rand: rand.New(rand.NewPCG(seed, 7)), seed: seed}
 			c.run()
 		})
-		if t.Failed() {
-			t.Logf("seed %d failed: PDSKIT_SEED=%d go test -run=TestChaos ./xrpc/relay", seed, seed)
-		}
 	}
 }
 
@@ -261,6 +258,7 @@ func (c *chaos) end() {
 	}
 	c.follows()
 	if c.t.Failed() {
+		c.t.Logf("seed %d failed: PDSKIT_SEED=%d go test -run=TestChaos ./xrpc/relay", c.seed, c.seed)
 		c.t.Logf("what was done: %q", c.did)
 		for _, h := range c.hosts {
 			info, _ := c.relay.Host(c.ctx, h.name)

@@ -74,6 +74,9 @@ func (h *host) failed(err error, good bool) (wait time.Duration) {
 		h.seen.Failures = 0
 	}
 	wait = growing(h.seen.Failures, dialLeast, dialMost)
+	if h.soon { // once: if that fails too, the time goes on to grow
+		wait, h.soon = dialLeast, false
+	}
 	wait = wait/2 + rand.N(wait/2+1)
 	h.seen.Failures++
 	h.seen.Next = h.r.Now().Add(wait)
@@ -349,7 +352,7 @@ func (h *host) lost(ctx context.Context, err error) error {
 	h.refused++
 	enough := h.r.ResetAfter > 0 && h.refused >= h.r.ResetAfter
 	if enough {
-		h.refused = 0
+		h.refused, h.soon = 0, true
 		h.skip = unreadable
 	}
 	h.mu.Unlock()

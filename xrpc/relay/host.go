@@ -91,6 +91,7 @@ type host struct {
 	refused   int     // how often in a row the cursor was refused, or nothing could be read
 	skip      bool    // the next connection begins with what comes next
 	anew      bool    // the next connection begins with the oldest message
+	soon      bool    // the next connection begins otherwise than those that failed, so it is made soon
 	leave     context.CancelFunc
 }
 
