@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	_ "github.com/ncruces/go-sqlite3/driver" // registers "sqlite3"
@@ -188,6 +189,12 @@ func (a *app) eventually(f func() error) {
 			a.Fatalf("%v\n%+v\n%s", err, a.ix.Progress(), a.tail())
 		}
 	}
+}
+
+// progress is the indexer's when it has nothing more to do: a change is there before it is counted.
+func (a *app) progress() indexer.Progress {
+	synctest.Wait()
+	return a.ix.Progress()
 }
 
 func (a *app) tail() string {

@@ -240,7 +240,7 @@ func TestI06Repair(t *testing.T) {
 				create(notes, "new", "x"), put(notes, "r7", "changed"), remove(notes, "r9")}})
 			w.ok(err)
 			a.settle(nil, alice)
-			p := a.ix.Progress()
+			p := a.progress()
 			if broken != (whole.Load() == 1) || broken != (p.Repaired == 0) {
 				t.Errorf("broken: %v, read as a whole: %d times, %+v", broken, whole.Load(), p)
 			}
@@ -251,7 +251,7 @@ func TestI06Repair(t *testing.T) {
 			h.silently(alice, remove(notes, "r11"))
 			h.write(alice, create(notes, "after", "x"))
 			a.settle(nil, alice)
-			if p := a.ix.Progress(); p.Gaps != 1 || a.effects()-effects != 5 {
+			if p := a.progress(); p.Gaps != 1 || a.effects()-effects != 5 {
 				t.Errorf("%d effects, %+v", a.effects()-effects, p)
 			}
 		})

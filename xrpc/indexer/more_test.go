@@ -120,7 +120,7 @@ func TestSinkRefuses(t *testing.T) {
 		a.want(alice, "failed", failed)
 		a.want(carol, "failed", failed)
 		a.eventually(func() error { return a.compare(nil, bob) })
-		if p := a.ix.Progress(); p.Refused == 0 {
+		if p := a.progress(); p.Refused == 0 {
 			t.Errorf("%+v", p)
 		}
 		a.amu.Lock()
@@ -187,7 +187,7 @@ func TestManyKept(t *testing.T) {
 		time.Sleep(time.Second)
 		close(goOn)
 		a.settle(nil, alice)
-		if p := a.ix.Progress(); p.Repaired == 0 {
+		if p := a.progress(); p.Repaired == 0 {
 			t.Errorf("%+v", p)
 		}
 	})
@@ -220,7 +220,7 @@ func TestKept(t *testing.T) {
 		time.Sleep(time.Second)
 		close(goOn)
 		a.settle(nil, alice)
-		if p := a.ix.Progress(); p.Fetched != 1 || p.Gaps != 0 || p.Commits != 100 {
+		if p := a.progress(); p.Fetched != 1 || p.Gaps != 0 || p.Commits != 100 {
 			t.Errorf("%+v", p)
 		}
 	})

@@ -63,7 +63,7 @@ func TestUnreadableFrame(t *testing.T) {
 				}
 				h.write(bob, create(notes, "after", "x")) // and it is followed
 				a.want(bob, "followed", func(indexer.Account) bool { return a.compare(nil, bob) == nil })
-				if n := a.ix.Progress().Commits; n == 0 {
+				if n := a.progress().Commits; n == 0 {
 					t.Error("no commit came as an event after it")
 				}
 			})
