@@ -139,6 +139,9 @@ func TestStoredHashesThatAreNone(t *testing.T) {
 			t.Errorf("%q: %v, %v", password, ok, err)
 		}
 	}
+	if !strings.HasPrefix(good, "$argon2id$v=19$m=") { // other programs read it
+		t.Error(good)
+	}
 	parts := strings.Split(good, "$")
 	with := func(i int, part string) string {
 		p := append([]string{}, parts...)
@@ -152,6 +155,50 @@ func TestStoredHashesThatAreNone(t *testing.T) {
 		if ok, err := s.checkPassword(t.Context(), hash, "correct horse"); ok || !errors.Is(err, errBadHash) {
 			t.Errorf("%s: %v, %v", name, ok, err)
 		}
+	}
+}
+
+// While there is no place to hash a password, none is set, and none is right or wrong.
+func TestPasswordsWithoutAPlace(t *testing.T) {
+	s, _ := newStore(t)
+	ctx, who := t.Context(), account.Trusted(owner)
+	a, err := s.SetPassword(ctx, who, "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := s.NewResetToken(ctx, owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	errBusy := errors.New("busy")
+	enter := s.enter
+	s.enter = func(context.Context) (func(), error) { return nil, errBusy }
+	for name, do := range map[string]func() error{
+		"HashPassword": func() error { _, err := s.HashPassword(ctx, "x"); return err },
+		"SetPassword":  func() error { _, err := s.SetPassword(ctx, who, "x"); return err },
+		"ChangePassword": func() error {
+			_, err := s.ChangePassword(ctx, who, "x", account.Kept{})
+			return err
+		},
+		"ResetPassword":            func() error { return s.ResetPassword(ctx, token, "x") },
+		"CheckPassword":            func() error { _, err := s.CheckPassword(ctx, a, "first", false); return err },
+		"CheckPassword of nobody":  func() error { _, err := s.CheckPassword(ctx, account.Account{}, "x", true); return err },
+		"CheckPassword of no hash": func() error { _, err := s.CheckPassword(ctx, account.Account{DID: owner}, "", false); return err },
+	} {
+		if err := do(); !errors.Is(err, errBusy) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s.enter = enter
+	now, err := s.accounts.ByDID(ctx, owner)
+	if err != nil || now.Password != a.Password || now.Credentials != a.Credentials {
+		t.Errorf("the password has changed: %v", err)
+	}
+	if _, err := s.CheckPassword(ctx, now, "first", false); err != nil {
+		t.Error(err)
+	}
+	if err := s.ResetPassword(ctx, token, "second"); err != nil {
+		t.Errorf("the token was used up: %v", err)
 	}
 }
 
