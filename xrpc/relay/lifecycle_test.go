@@ -2,67 +2,14 @@ package relay_test
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/http"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc/relay"
 )
-
-// transport is an http.RoundTripper.
-type transport func(*http.Request) (*http.Response, error)
-
-func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
-
-// TestNothingRunsAfterRun: whatever is asked for while Run ends, it waits for what was begun, and nothing
-// is begun later.
-func TestNothingRunsAfterRun(t *testing.T) {
-	for range 100 {
-		var over atomic.Bool
-		r := &relay.Relay{Store: memory.New(memory.Config{}), Identity: newDirectory(), HTTP: &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
-			runtime.Gosched()
-			if over.Load() {
-				t.Error("a request after the end of Run")
-			}
-			return nil, errors.New("nobody is there")
-		})}}
-		if err := r.AddHost(t.Context(), "pds.test"); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		var all sync.WaitGroup
-		for i := range 3 {
-			all.Go(func() {
-				for !over.Load() {
-					r.Compare(t.Context(), "pds.test") // it may not run yet, or no longer
-					if err := r.AddHost(t.Context(), fmt.Sprintf("pds%d.test", i)); err != nil {
-						t.Error(err)
-					}
-				}
-			})
-		}
-		all.Go(func() {
-			for range 100 {
-				runtime.Gosched()
-			}
-			cancel()
-		})
-		if err := r.Run(ctx); !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
-		over.Store(true)
-		all.Wait()
-		if t.Failed() {
-			return
-		}
-	}
-}
 
 // yielding is a KV after whose steps others have their turn.
 type yielding struct{ storage.KV }
