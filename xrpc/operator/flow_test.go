@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/server"
@@ -156,6 +157,7 @@ func TestInviteCodes(t *testing.T) {
 }
 
 func TestServerPages(t *testing.T) {
+	testenv.NotOnJS(t, "there are no WebSockets, and so no subscribers")
 	w := newWorld(t, func(c *pds.Config) { c.Operator.BackupHelp = "pds backup DIRECTORY" })
 	b := w.tab().signIn()
 	b.get("/admin/stream")

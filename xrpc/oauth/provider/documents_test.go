@@ -14,6 +14,7 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity/safehttp"
 	"github.com/pdskit/pdskit/internal/nettest"
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 func TestMatrix1_2_3_4_5_6Discovery(t *testing.T) {
@@ -193,6 +194,7 @@ func TestMatrix11DocumentHangs(t *testing.T) {
 // 12, 13: the client that fetches documents dials no address that is not public. It is the address that
 // is dialled that counts, so it does not matter what the name resolved to a moment before.
 func TestMatrix12_13Addresses(t *testing.T) {
+	testenv.NotOnJS(t, "names are not looked up here")
 	for _, addr := range []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "100.64.0.1", "0.0.0.0"} {
 		var refused error
 		w := newWorld(t, func(c *Config) {
