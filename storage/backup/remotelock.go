@@ -39,7 +39,7 @@ type remoteLock struct {
 	done   sync.WaitGroup
 
 	asking chan struct{}   // has an element while somebody asks for the objects, or renews
-	made   map[string]bool // objects of this lock; for who asks
+	made   map[string]bool // objects of this lock, and whether they may be there still; for who asks
 
 	mu      sync.Mutex
 	object  string
@@ -129,7 +129,11 @@ func (l *remoteLock) renew(ctx context.Context) error {
 	if before == "" || before == name {
 		return nil
 	}
-	return l.r.b.Delete(ctx, l.r.prefix+before)
+	if err := l.r.b.Delete(ctx, l.r.prefix+before); err != nil {
+		return err
+	}
+	l.made[before] = false
+	return nil
 }
 
 // keep renews the lock until the context ends. A failure is no error as long as held is satisfied.
@@ -174,7 +178,7 @@ func (l *remoteLock) still(ctx context.Context) error {
 		return fmt.Errorf("%w, or was: it took the lock of this one (do the clocks of both machines agree?)", ErrBusy)
 	}
 	for name := range all {
-		if !l.made[name] {
+		if _, ours := l.made[name]; !ours {
 			return fmt.Errorf("%w (do the clocks of both machines agree?)", ErrBusy)
 		}
 	}
@@ -187,10 +191,16 @@ func (l *remoteLock) release() error {
 		l.stop()
 	}
 	l.done.Wait()
-	if l.object != "" {
+	var left []string
+	for name, there := range l.made {
+		if there {
+			left = append(left, l.r.prefix+name)
+		}
+	}
+	if len(left) > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		_ = l.r.b.Delete(ctx, l.r.prefix+l.object)
+		_ = l.r.b.Delete(ctx, left...)
 	}
 	return l.file.Close()
 }

@@ -30,6 +30,37 @@ func newMemory(t testing.TB) backup.Source {
 	return backup.Source{Database: g, Store: g.Store, Blobs: filepath.Join(dir, "blobs"), Dir: dir}
 }
 
+// A renewal that did not get to its end leaves nothing that keeps others out.
+func TestRemoteRenewalFails(t *testing.T) {
+	for _, op := range []string{"delete", "put"} {
+		synctest.Test(t, func(t *testing.T) {
+			s, n := &store{}, 0
+			s.fault = func(_ int, asked, name string) error {
+				if asked != op || !strings.HasPrefix(name, "p/lock/") {
+					return nil
+				}
+				if n++; op == "put" && n == 2 { // it is stored, but nobody hears of it
+					_ = s.Memory.Put(t.Context(), name, strings.NewReader("\n"), 1)
+				}
+				if op == "put" && n == 2 || op == "delete" && n == 1 {
+					return outage{}
+				}
+				return nil
+			}
+			b := backup.Backup{Layout: layout, Files: func(context.Context) (map[string][]byte, error) {
+				time.Sleep(3 * time.Minute)
+				return nil, nil
+			}}
+			if _, err := b.ToRemote(t.Context(), newMemory(t), backup.Remote{Bucket: s, Prefix: "p"}); err != nil {
+				t.Error(err)
+			}
+			if names := s.names(t, "p/lock/"); n < 2 || len(names) > 0 {
+				t.Errorf("%s: %d requests, and %q is left", op, n, names)
+			}
+		})
+	}
+}
+
 // Two backups at once: the second one is refused, wherever it runs.
 func TestRemoteBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
