@@ -287,7 +287,7 @@ func (f *fetch) do(ctx context.Context) error {
 	a := &f.d.a
 	switch {
 	case !f.sc.wants(a):
-		return f.remove(ctx, Removed)
+		return f.leave(ctx)
 	case !a.Active && a.Status == commit.Deleted && a.State != Pending:
 		return f.remove(ctx, Pending)
 	case a.State == Synchronized && a.Filter != f.sc.records.text && f.sc.records.within(a.Filter):

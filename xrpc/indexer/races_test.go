@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
+	"github.com/pdskit/pdskit/mst"
 	"github.com/pdskit/pdskit/xrpc/indexer"
 )
 
@@ -49,6 +51,52 @@ func TestScopeThereAndBack(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// slowSink holds who asks for the records of an account.
+type slowSink struct {
+	indexer.Sink
+	did  syntax.DID
+	hold atomic.Pointer[chan struct{}]
+}
+
+func (s *slowSink) Records(ctx context.Context, did syntax.DID, after string, limit int) ([]mst.Entry, error) {
+	list, err := s.Sink.Records(ctx, did, after, limit)
+	if hold := s.hold.Load(); hold != nil && did == s.did {
+		<-*hold
+	}
+	return list, err
+}
+
+// TestScopeBackWhileRemoved: an account is in the scope again before it was removed as it was not. Its
+// removal does not count for the scope that has it.
+func TestScopeBackWhileRemoved(t *testing.T) {
+	for _, other := range []indexer.Scope{{DIDs: []syntax.DID{"did:web:nobody.example"}}, {Signal: []string{"com.example.nothing"}}} {
+		bubble(t, func(t *testing.T, w *world) {
+			h := w.host("one.test")
+			alice, bob := h.account("alice", 3), h.account("bob", 3)
+			a := w.app(t.TempDir(), all, indexer.Source{Host: h.url})
+			s := &slowSink{Sink: a.ix.Sink, did: alice}
+			a.ix.Sink = s
+			a.start()
+			a.settle(nil, alice, bob)
+			hold := make(chan struct{})
+			s.hold.Store(&hold)
+			w.ok(a.ix.SetScope(other))
+			a.eventually(func() error {
+				if n := len(a.rows(bob)); n > 0 {
+					return fmt.Errorf("bob has %d rows", n)
+				}
+				return nil
+			})
+			w.ok(a.ix.SetScope(all))
+			a.eventually(func() error { return a.compare(nil, bob) })
+			time.Sleep(time.Minute)
+			s.hold.Store(nil)
+			close(hold)
+			a.settle(nil, alice, bob)
+		})
 	}
 }
 

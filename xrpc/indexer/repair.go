@@ -187,7 +187,7 @@ func (f *fetch) unsignaled(ctx context.Context) (err error) {
 			e, ok := it.message.(*commit.Event)
 			again = again || !ok || f.sc.signals(e.Ops)
 		}
-		if err = errBusy; !again {
+		if err = errBusy; !again && f.sc == f.scope.Load() {
 			err = f.remove(ctx, Removed)
 		}
 	})
@@ -381,6 +381,30 @@ func (p *pages) all(yield func(mst.Entry, error) bool) {
 // remove deletes all records of an account, and then the account or what is known of its
 // repository.
 func (f *fetch) remove(ctx context.Context, state State) error {
+	if err := f.empty(ctx, state); err != nil {
+		return err
+	}
+	return f.put(ctx)
+}
+
+// leave removes an account that is not in the scope. By another scope, which came meanwhile, it may
+// be in it: then it stays due. Who looks for the accounts of that scope has the lane before this,
+// and finds the account, or after, and adds it again.
+func (f *fetch) leave(ctx context.Context) (err error) {
+	if err = f.empty(ctx, Removed); err != nil {
+		return err
+	}
+	f.lanes.do(f.j.did, func() {
+		if err = errBusy; f.sc == f.scope.Load() {
+			err = f.put(inLane(ctx))
+		}
+	})
+	return err
+}
+
+// empty deletes all records of an account, and leaves the last operations in the draft, with the
+// state that the account has afterwards.
+func (f *fetch) empty(ctx context.Context, state State) error {
 	have := &pages{ctx: ctx, sink: f.Sink, did: f.d.a.DID}
 	if f.d.a.State == Synchronized {
 		f.d.a.State = Desynchronized
@@ -390,7 +414,7 @@ func (f *fetch) remove(ctx context.Context, state State) error {
 	}
 	f.d.a.State, f.d.a.Rev, f.d.a.Data, f.d.a.Due, f.d.a.Tries = state, "", noCID, time.Time{}, 0
 	f.d.notify = state == Removed
-	return f.put(ctx)
+	return nil
 }
 
 // trim deletes the records of collections that are not in the scope any more.
