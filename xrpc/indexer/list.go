@@ -81,7 +81,8 @@ type found struct {
 	did      syntax.DID
 	rev      syntax.TID // empty: not known
 	inactive bool
-	signaled bool
+	signaled bool // it has a record of Scope.Signal, or may have
+	sure     bool // it has
 }
 
 // list adds all accounts of the source that are in the scope.
@@ -179,7 +180,7 @@ func (s *source) listByCollection(ctx context.Context, sc *scope, c *xrpc.Client
 		}
 		list := make([]found, len(out.Repos))
 		for i, r := range out.Repos {
-			list[i] = found{did: r.DID, signaled: true}
+			list[i] = found{did: r.DID, signaled: true, sure: true}
 		}
 		return out.Cursor, len(list), s.found(ctx, sc, list)
 	})
@@ -252,6 +253,12 @@ func (s *source) found(ctx context.Context, sc *scope, list []found) error {
 				}
 				if x.signaled && !a.Signaled && !sc.wants(a) {
 					a.Signaled, d.changed = true, true
+					if !x.sure { // reading it shows
+						if a.State == Synchronized {
+							a.State = Desynchronized
+						}
+						d.due(s.Now())
+					}
 				}
 				if x.rev != "" && x.rev != a.Rev && a.Active && a.State == Synchronized && x.rev > a.Rev {
 					d.due(s.Now().Add(jitter(10 * time.Second))) // unless its event comes until then

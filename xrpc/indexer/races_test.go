@@ -83,6 +83,8 @@ func TestScopeBackWhileRemoved(t *testing.T) {
 			a.settle(nil, alice, bob)
 			hold := make(chan struct{})
 			s.hold.Store(&hold)
+			release := sync.OnceFunc(func() { s.hold.Store(nil); close(hold) })
+			defer release()
 			w.ok(a.ix.SetScope(other))
 			a.eventually(func() error {
 				if n := len(a.rows(bob)); n > 0 {
@@ -93,8 +95,7 @@ func TestScopeBackWhileRemoved(t *testing.T) {
 			w.ok(a.ix.SetScope(all))
 			a.eventually(func() error { return a.compare(nil, bob) })
 			time.Sleep(time.Minute)
-			s.hold.Store(nil)
-			close(hold)
+			release()
 			a.settle(nil, alice, bob)
 		})
 	}

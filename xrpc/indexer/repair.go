@@ -164,7 +164,7 @@ func (f *fetch) compare(ctx context.Context, next commit.State, records iter.Seq
 	if err != nil {
 		return err
 	}
-	if a := f.d.a; !signaled && a.State == Pending && !f.sc.All && !a.Tracked && !f.sc.dids[a.DID] {
+	if a := f.d.a; !signaled && !f.sc.All && !a.Tracked && !f.sc.dids[a.DID] {
 		return f.unsignaled(ctx)
 	}
 	if fits {
@@ -178,8 +178,8 @@ func (f *fetch) compare(ctx context.Context, next commit.State, records iter.Seq
 	return f.chunks(ctx, next, func(emit func(Op) error) error { return f.diff(ctx, next.Rev, records, emit) })
 }
 
-// unsignaled removes an account that was listed, but has no record of Signal, unless it may have
-// got one meanwhile. Then it stays due.
+// unsignaled removes an account that was listed, but has no record of Signal, or none any more,
+// unless it may have got one meanwhile. Then it stays due.
 func (f *fetch) unsignaled(ctx context.Context) (err error) {
 	f.lanes.do(f.j.did, func() {
 		kept, again := f.jobs.close(f.j)

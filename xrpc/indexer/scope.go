@@ -18,7 +18,8 @@ type Scope struct {
 	All bool
 	// DIDs names accounts.
 	DIDs []syntax.DID
-	// Signal: accounts that have a record of one of these collections.
+	// Signal: accounts that have a record of one of these collections. One that has none any more
+	// stays until its repository is read again.
 	Signal []string
 	// Collections are those whose records are indexed. Nil: all, which also makes repairs
 	// cheaper, as the indexer then knows the whole tree of a repository.
