@@ -119,6 +119,7 @@ func (c Config) capnp() string {
 	p(`    (name = "internet", network = (allow = [%s], tlsOptions = (trustBrowserCas = true))),`, reach)
 	p(`  ],`)
 	p(`  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],`)
+	p(`  v8Flags = ["--single-threaded-gc"],`) // see Stuck
 	p(`);`)
 	p(`const main :Workerd.Worker = (`)
 	p(`  compatibilityDate = %q,`, CompatibilityDate)
@@ -238,6 +239,12 @@ func (s *Server) PID() int { return s.cmd.Process.Pid }
 
 // Log is what the server has printed.
 func (s *Server) Log() string { return s.log.String() }
+
+// Stuck is after how long a request that should take a minute at most is taken for one that got stuck.
+// Very rarely workerd runs in circles: it runs the tasks of V8 until there are none, and V8's incremental
+// sweeping makes a new one of each, waiting for its concurrent part. Where miniflare configures workerd,
+// which has no setting for that, a test may have to begin again.
+const Stuck = 4 * time.Minute
 
 // Client is for requests of tests.
 var Client = &http.Client{Timeout: 10 * time.Minute}
