@@ -106,12 +106,20 @@ func (p *page) next() string {
 func (p *page) want(kinds ...string) {
 	p.w.t.Helper()
 	for _, want := range kinds {
+		// When a name is found out is open, and when the repository is read, which may tell of statuses
+		// once more.
 		got := p.next()
-		for got == "renamed" && want != "renamed" { // when a name is found out is open
+		for got != want && (got == "renamed" || p.w.told[got]) {
 			got = p.next()
 		}
 		if got != want {
 			p.w.t.Fatalf("the event is %q, not %q", got, want)
+		}
+		if strings.HasPrefix(got, "status ") {
+			if p.w.told == nil {
+				p.w.told = make(map[string]bool)
+			}
+			p.w.told[got] = true
 		}
 	}
 }

@@ -35,6 +35,8 @@ type world struct {
 	mu  sync.Mutex
 	app *app
 	end func()
+
+	told map[string]bool // events about statuses that pages have got
 }
 
 const site = "status.example.net"
