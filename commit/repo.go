@@ -67,15 +67,15 @@ type RepoRecord struct {
 
 // RepoReader reads and verifies the CAR file of a whole repository.
 type RepoReader struct {
-	commit Commit
-	root   cid.Cid
-	car    *car.Reader
-	seeker io.ReadSeeker // nil: the file can be read once only
-	start  int64         // of the file in the seeker
-	opt    RepoOptions
-	index  *car.Index     // blocks that came before they were wanted
-	whole  *car.FileIndex // not nil: the file was read to its end, and blocks come from here
-	spent  bool
+	commit    Commit
+	root      cid.Cid
+	car       *car.Reader
+	seeker    io.ReadSeeker // nil: the file can be read once only
+	start     int64         // of the file in the seeker
+	opt       RepoOptions
+	index     *car.Index     // blocks that came before they were wanted
+	fileIndex *car.FileIndex // not nil: the file was read to its end, and blocks come from here
+	spent     bool
 }
 
 // errMissing: a block is not in the file.
@@ -147,8 +147,8 @@ func (x *RepoReader) Close() error {
 	if x.index != nil {
 		errs = append(errs, x.index.Close())
 	}
-	if x.whole != nil {
-		errs = append(errs, x.whole.Close())
+	if x.fileIndex != nil {
+		errs = append(errs, x.fileIndex.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -211,7 +211,7 @@ func (x *RepoReader) records(yield func(RepoRecord, error) bool) error {
 		}
 	}
 	// What is left must be well-formed, but nobody wants it.
-	for x.whole == nil {
+	for x.fileIndex == nil {
 		_, err := x.car.NextShared()
 		switch {
 		case err == io.EOF:
@@ -303,8 +303,8 @@ func (x *RepoReader) checkRecord(want mst.Want, data []byte) error {
 // block returns a wanted block: the next of the file, or one that came earlier, or one
 // that is still to come.
 func (x *RepoReader) block(c cid.Cid) ([]byte, error) {
-	if x.whole != nil {
-		return found(x.whole.Block(c))
+	if x.fileIndex != nil {
+		return found(x.fileIndex.Block(c))
 	}
 	if x.index != nil {
 		if data, err := x.index.Block(c); !errors.Is(err, car.ErrNotFound) {
@@ -324,7 +324,7 @@ func (x *RepoReader) block(c cid.Cid) ([]byte, error) {
 			if err := x.indexAll(); err != nil {
 				return nil, err
 			}
-			return found(x.whole.Block(c))
+			return found(x.fileIndex.Block(c))
 		case err == io.EOF:
 			return nil, errMissing
 		case err != nil:
@@ -358,6 +358,6 @@ func (x *RepoReader) indexAll() error {
 	if err != nil {
 		return err
 	}
-	x.whole = whole
+	x.fileIndex = whole
 	return nil
 }
