@@ -294,7 +294,7 @@ func (x *RepoReader) checkRecord(want mst.Want, data []byte) error {
 	switch {
 	case x.opt.CheckRecord != nil:
 		return x.opt.CheckRecord(want.Key, data)
-	case x.whole == nil && x.car.Sound():
+	case x.fileIndex == nil && x.car.Sound():
 		return nil
 	}
 	return checkRecord(data)
