@@ -92,7 +92,8 @@ func readYAML(text string) (*yamlNode, error) {
 
 const nodesDir = "deploy/nodes/"
 
-var imageName = regexp.MustCompile(`^[a-z0-9.-]+(\.[a-z]+|localhost)?/([a-z0-9-]+/)?[a-z0-9-]+:[a-z0-9.]+$`)
+// imageName is an image with its registry and a full version, or one that is built here.
+var imageName = regexp.MustCompile(`^([a-z0-9-]+(\.[a-z0-9-]+)+/([a-z0-9-]+/)?[a-z0-9-]+:v?[0-9]+(\.[0-9]+)+|localhost/pds:latest)$`)
 
 // checkCompose reads a compose file, which must be well-formed, name images in full, check the health of
 // everything that goes on running, wait for what it needs, and use only volumes, files and variables
@@ -114,7 +115,7 @@ func checkCompose(t *testing.T, dir, env string, once ...string) (file *yamlNode
 	for _, name := range services.keys {
 		s := services.get(name)
 		if x := s.get("image"); x == nil || !imageName.MatchString(x.text) {
-			t.Errorf("%s: the image must have a registry and a tag", name)
+			t.Errorf("%s: the image must have a registry and a full version", name)
 		}
 		if (s.get("healthcheck", "test") == nil || s.get("restart") == nil) != slices.Contains(once, name) {
 			t.Errorf("%s: no health check, or no restart", name)
@@ -183,6 +184,9 @@ func TestComposeOneServer(t *testing.T) {
 		}
 	}
 	container := readFile(t, "deploy/Containerfile")
+	if from := regexp.MustCompile(`(?m)^FROM (\S+) AS`).FindStringSubmatch(container); from == nil || !imageName.MatchString(from[1]) {
+		t.Errorf("the image that builds the program: %q", from)
+	}
 	env := map[string]string{}
 	for _, m := range regexp.MustCompile(`(PDS_\w+)=(\S+)`).FindAllStringSubmatch(regexp.MustCompile(`(?m)^ENV .*`).FindString(container), -1) {
 		env[m[1]] = m[2]

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/workerd"
-	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -88,15 +87,6 @@ func TestFigures(t *testing.T) {
 		return err
 	})
 	row("memory then", "%.1f MB", w.memory())
-}
-
-func note(t *testing.T, n int) data.Raw {
-	t.Helper()
-	raw, err := data.MarshalJSON(map[string]any{"$type": "com.example.note", "text": "a note of some length, as people write them", "n": n})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
 }
 
 // measure does something a number of times, and prints what one takes.

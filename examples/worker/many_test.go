@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/workerd"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
@@ -55,6 +56,15 @@ func (w *edgeWorld) join(name string) (syntax.DID, *xrpc.Client) {
 func (w *edgeWorld) write(c *xrpc.Client, did syntax.DID, n int) error {
 	_, err := api.RepoCreateRecord(w.t.Context(), c, api.RepoCreateRecordInput{Repo: syntax.AtIdentifier(did), Collection: "com.example.note", Record: note(w.t, n)})
 	return err
+}
+
+func note(t *testing.T, n int) data.Raw {
+	t.Helper()
+	raw, err := data.MarshalJSON(map[string]any{"$type": "com.example.note", "text": "a note of some length, as people write them", "n": n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 // notes counts the records of an account.

@@ -43,7 +43,8 @@ type note struct {
 	Invite string `json:"invite,omitempty"`
 	// Makes: the operation makes the account, and is not counted yet.
 	Makes bool `json:"makes,omitempty"`
-	// Deletes: the operation deletes the account of that name.
+	// Deletes: the operation deletes the account of that name. If several do, the first that ends
+	// counts it, and this is nil in the others.
 	Deletes *string   `json:"deletes,omitempty"`
 	At      time.Time `json:"at"`
 	// Others is how many other operations of the account have ended since: what was read of
@@ -297,7 +298,8 @@ func (s *Store) settleIn(ctx context.Context, tx storage.KVTx, a Account, did sy
 	if n.Makes && a.DID != "" && a.Made == id {
 		count++
 	}
-	if n.Deletes != nil && (a.DID == "" || a.Made != *n.Deletes) {
+	gone := n.Deletes != nil && (a.DID == "" || a.Made != *n.Deletes)
+	if gone {
 		count--
 	}
 	if err := addCount(ctx, tx, count); err != nil {
@@ -305,7 +307,11 @@ func (s *Store) settleIn(ctx context.Context, tx storage.KVTx, a Account, did sy
 	}
 	for k, o := range others {
 		o.Others++
-		if o.Deletes != nil {
+		switch {
+		case o.Deletes == nil:
+		case gone && *o.Deletes == *n.Deletes:
+			o.Deletes = nil // counted here
+		default:
 			// The deletion compares nothing with the account. It may come after this change without
 			// having seen it.
 			o.Keys = union(o.Keys, n.Keys)

@@ -19,10 +19,11 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 )
 
-// stuckKV cannot be written while it is full.
+// stuckKV cannot be written while it is full. It calls wrote, if not nil, after a transaction.
 type stuckKV struct {
 	storage.KV
-	full atomic.Bool
+	full  atomic.Bool
+	wrote func()
 }
 
 var errFull = errors.New("the disk is full")
@@ -31,7 +32,11 @@ func (k *stuckKV) Write(ctx context.Context, fn func(storage.KVTx) error) error 
 	if k.full.Load() {
 		return errFull
 	}
-	return k.KV.Write(ctx, fn)
+	err := k.KV.Write(ctx, fn)
+	if k.wrote != nil {
+		k.wrote()
+	}
+	return err
 }
 
 const other = syntax.DID("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb")
@@ -172,6 +177,53 @@ func TestDeletionOfAnAccountThatWasNotCounted(t *testing.T) {
 	clear(s.over) // as another process
 	if err := s.Delete(ctx, Trusted(other)); err != nil {
 		t.Fatal(err)
+	}
+	if n, err := s.Count(ctx); err != nil || n != 1 {
+		t.Errorf("%d accounts were counted (%v)", n, err)
+	}
+}
+
+// Between the first step of a deletion and its last, another process deletes the account too, and may
+// make one anew with the same names, which may not be counted yet. The deletion takes that one, and
+// each is counted once.
+func TestDeletionsAtOnce(t *testing.T) {
+	for _, anew := range []string{"", "counted", "not counted"} {
+		t.Run(anew, func(t *testing.T) { deletionsAtOnce(t, anew) })
+	}
+}
+
+func deletionsAtOnce(t *testing.T, anew string) {
+	ctx := t.Context()
+	s, kv, _ := newStuck(t)
+	next := Open(repo.Config{Store: s.store, TempDir: t.TempDir(), Now: s.now}, testBox(t))
+	newAccount(t, next, Account{DID: other, Handle: "bob.test", Email: "bob@example.com"})
+	key, err := crypto.GenerateKey(crypto.K256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv.wrote = func() { // the deletion has left its note
+		kv.wrote = nil
+		if err := next.Delete(ctx, Trusted(owner)); err != nil || anew == "" {
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		r, err := next.Reserve(ctx, Account{DID: owner, Handle: "alice.test", Email: "alice@example.com"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kv.full.Store(anew == "not counted")
+		defer kv.full.Store(false)
+		if _, err := r.Create(ctx, key, repo.Batch{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Delete(ctx, Trusted(owner)); err != nil && (anew != "" || !errors.Is(err, ErrNotFound)) {
+		t.Fatal(err)
+	}
+	if _, err := s.ByDID(ctx, owner); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the account is there: %v", err)
 	}
 	if n, err := s.Count(ctx); err != nil || n != 1 {
 		t.Errorf("%d accounts were counted (%v)", n, err)
@@ -454,6 +506,14 @@ func TestReservedKeys(t *testing.T) {
 	}
 	if key, err := k.Reserved(ctx, other); err != nil || key != nil {
 		t.Errorf("after its release: %v %v", key, err)
+	}
+}
+
+// The first commit of a new account reads no key.
+func TestNewKeyIsInMemory(t *testing.T) {
+	s, _ := newStore(t)
+	if _, ok := s.keys.open.Get(owner); !ok {
+		t.Error("the key of a new account is not in memory")
 	}
 }
 

@@ -80,9 +80,11 @@ func TestSearch(t *testing.T) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
-	for _, q := range []Search{{Text: strings.Repeat("x", 3000)}, {Cursor: strings.Repeat("x", 3000)}} {
-		if _, _, err := s.Search(t.Context(), q); !errors.Is(err, ErrSearch) {
-			t.Errorf("%v", err)
+	for n, want := range map[int]error{maxSearch: nil, maxSearch + 1: ErrSearch} {
+		for _, q := range []Search{{Text: strings.Repeat("x", n)}, {Cursor: strings.Repeat("x", n)}} {
+			if _, _, err := s.Search(t.Context(), q); !errors.Is(err, want) {
+				t.Errorf("%d bytes: %v", n, err)
+			}
 		}
 	}
 	// No cursor leads out of the search.

@@ -623,4 +623,9 @@ func TestHarden(t *testing.T) {
 	if srv.IdleTimeout != time.Second || srv.HTTP2.MaxConcurrentStreams != 7 || srv.ReadHeaderTimeout == 0 || srv.HTTP2.WriteByteTimeout == 0 {
 		t.Errorf("%+v %+v", srv, srv.HTTP2)
 	}
+	// Proxies close idle connections first: Caddy after 2 minutes.
+	srv = new(http.Server)
+	if Harden(srv); srv.IdleTimeout <= 2*time.Minute {
+		t.Errorf("idle connections end after %s", srv.IdleTimeout)
+	}
 }

@@ -261,18 +261,18 @@ func (f *Objects) put(c *connection) error {
 func (f *Objects) Remove(did syntax.DID) (err error) {
 	defer func() { err = sqlError(err) }()
 	path := f.path(did)
-	// Without its database, a -wal file would be taken for that of the next one.
-	for _, name := range []string{path + "-wal", path} {
+	// The database first, for good: without its -wal file, it says what was when that was last moved
+	// to it, when the account was there. A -wal file alone is nobody's: see create.
+	for _, name := range []string{path, path + "-wal"} {
 		if err := f.ask(); err != nil {
 			return err
 		}
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	}
-	// Else a power failure could bring it back, or its -wal file alone.
-	if err := durablefile.SyncDir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		if err := durablefile.SyncDir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }

@@ -81,12 +81,16 @@ func (h *Host) signIn(handle, password string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	server := "https://pds." + h.Zone
-	app := pdstest.LoopbackApp(&http.Client{}, "atproto transition:generic", "http://127.0.0.1/callback")
+	// An app and a browser that have just been started have no connections to a server that has ended
+	// since: a POST over one of those fails, and nobody may repeat it.
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	defer transport.CloseIdleConnections()
+	app := pdstest.LoopbackApp(&http.Client{Transport: transport}, "atproto transition:generic", "http://127.0.0.1/callback")
 	login, err := app.PushTo(ctx, server, nil)
 	if err != nil {
 		return fmt.Errorf("push: %w", err)
 	}
-	b := pdstest.NewBrowser(http.DefaultTransport)
+	b := pdstest.NewBrowser(transport)
 	page, err := b.Consent(login.URL, &pdstest.Account{Handle: syntax.Handle(handle), Password: password}, nil)
 	if err != nil {
 		return fmt.Errorf("consent: %w", err)
