@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/big"
+	"sync"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	k256 "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
@@ -143,7 +144,7 @@ var halfP256 = new(big.Int).Rsh(elliptic.P256().Params().N, 1)
 
 // PrivateKey signs. It is immutable and safe for concurrent use.
 type PrivateKey struct {
-	pub *PublicKey
+	pub func() *PublicKey
 	k   *secp256k1.PrivateKey
 	p   *ecdsa.PrivateKey
 }
@@ -173,7 +174,13 @@ func ParsePrivateKey(alg Algorithm, b []byte) (*PrivateKey, error) {
 			return nil, fmt.Errorf("%w: scalar out of range", ErrKey)
 		}
 		k := secp256k1.NewPrivateKey(&d)
-		return &PrivateKey{pub: newK256(k.PubKey()), k: k}, nil
+		// The public key is computed when it is asked for: many programs read a key that they never use.
+		return &PrivateKey{pub: sync.OnceValue(func() *PublicKey {
+			if ownTable {
+				return newK256(publicK256(&k.Key))
+			}
+			return newK256(k.PubKey())
+		}), k: k}, nil
 	case P256:
 		p, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), b)
 		if err != nil {
@@ -183,7 +190,8 @@ func ParsePrivateKey(alg Algorithm, b []byte) (*PrivateKey, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrKey, err)
 		}
-		return &PrivateKey{pub: newP256(&p.PublicKey, point), p: p}, nil
+		pub := newP256(&p.PublicKey, point)
+		return &PrivateKey{pub: func() *PublicKey { return pub }, p: p}, nil
 	}
 	return nil, fmt.Errorf("%w: %v", ErrKey, alg)
 }
@@ -202,10 +210,10 @@ func (k *PrivateKey) Bytes() []byte {
 
 // PublicKey implements Signer.
 func (k *PrivateKey) PublicKey() *PublicKey {
-	if k == nil {
+	if k == nil || k.pub == nil {
 		return nil
 	}
-	return k.pub
+	return k.pub()
 }
 
 // Sign implements Signer. The context is not used: the key is at hand.
@@ -215,6 +223,10 @@ func (k *PrivateKey) Sign(_ context.Context, msg []byte) ([]byte, error) {
 	}
 	digest := sha256.Sum256(msg)
 	sig := make([]byte, SignatureLen)
+	if k.k != nil && ownTable {
+		signK256(&k.k.Key, digest[:], sig)
+		return sig, nil
+	}
 	if k.k != nil {
 		s := k256.Sign(k.k, digest[:])
 		r, sv := s.R(), s.S()

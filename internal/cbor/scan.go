@@ -2,6 +2,7 @@ package cbor
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
 	"unicode/utf8"
 )
@@ -73,37 +74,44 @@ type level struct {
 	keyLen int
 }
 
-// run scans one value. It keeps its own stack, so that depth costs no calls.
+// run scans one value. It keeps its own stack, so that depth costs no calls. What it keeps of the
+// array or map at hand is in variables of its own, for the compiler has no part of a struct that it
+// takes the address of in registers.
 func (s *scanner) run() (at int, err error) {
 	var few [16]level
 	stack := few[:]
 	depth := 0
+	b, pos := s.b, s.pos
+	top := level{left: 1} // as if the value were in an array
 	for {
-		if depth > 0 {
-			if top := &stack[depth-1]; top.isMap && top.left&1 == 0 {
-				if at, err := s.key(top); err != nil {
-					return at, err
-				}
-				top.left--
+		if top.isMap && top.left&1 == 0 {
+			from, end, at, err := key(b, pos, top.keyOff, top.keyLen)
+			if err != nil {
+				return at, err
 			}
+			top.keyOff, top.keyLen, pos = from, end-from, end
+			top.left--
 		}
-		at = s.pos
-		major, n, next, err := head(s.b, at)
-		if err != nil {
+		at = pos
+		var major byte
+		var n uint64
+		if pos < len(b) && b[pos]&31 < 24 {
+			major, n = b[pos]>>5, uint64(b[pos]&31)
+			pos++
+		} else if major, n, pos, err = head(b, pos); err != nil {
 			return at, err
 		}
-		s.pos = next
 		switch major {
 		case MajorUint, MajorNegint:
 			if n > math.MaxInt64 {
 				return at, ErrIntRange
 			}
 		case MajorBytes, MajorText:
-			if n > uint64(len(s.b)-next) {
+			if n > uint64(len(b)-pos) {
 				return at, ErrTruncated
 			}
-			s.pos += int(n)
-			if major == MajorText && !utf8.Valid(s.b[next:s.pos]) {
+			from := pos
+			if pos += int(n); major == MajorText && !validText(b, from, pos) {
 				return at, ErrUTF8
 			}
 		case MajorArray, MajorMap:
@@ -120,13 +128,16 @@ func (s *scanner) run() (at int, err error) {
 			if depth == len(stack) {
 				stack = append(stack, make([]level, depth)...)
 			}
-			stack[depth] = level{left: items, isMap: major == MajorMap}
+			top.left--
+			stack[depth] = top
 			depth++
+			top = level{left: items, isMap: major == MajorMap}
+			top.left++ // taken off below
 		case MajorTag:
 			if n != tagCID {
 				return at, ErrTag
 			}
-			if err := s.link(); err != nil {
+			if pos, err = link(b, pos); err != nil {
 				return at, err
 			}
 		case MajorSimple:
@@ -134,75 +145,87 @@ func (s *scanner) run() (at int, err error) {
 				return at, ErrSimple
 			}
 		}
-		if major != MajorArray && major != MajorMap && depth > 0 {
-			stack[depth-1].left--
-		}
-		for depth > 0 && stack[depth-1].left == 0 {
-			if depth--; depth > 0 {
-				stack[depth-1].left--
+		top.left--
+		for top.left == 0 {
+			if depth == 0 {
+				s.pos = pos
+				return pos, nil
 			}
-		}
-		if depth == 0 {
-			return s.pos, nil
+			depth--
+			top = stack[depth]
 		}
 	}
 }
 
-// key scans a map key and checks that it comes after the one before.
-func (s *scanner) key(m *level) (at int, err error) {
-	at = s.pos
-	major, n, next, err := head(s.b, at)
-	if err != nil {
-		return at, err
+// key scans a map key at pos and checks that it comes after the one before, which is at an offset
+// and of a length; the offset is 0 before the first. It returns where the key's bytes are.
+func key(b []byte, pos, lastOff, lastLen int) (from, end, at int, err error) {
+	at = pos
+	var major byte
+	var n uint64
+	if pos < len(b) && b[pos]&31 < 24 {
+		major, n = b[pos]>>5, uint64(b[pos]&31)
+		from = pos + 1
+	} else if major, n, from, err = head(b, pos); err != nil {
+		return 0, 0, at, err
 	}
 	if major != MajorText {
-		return at, ErrKeyType
+		return 0, 0, at, ErrKeyType
 	}
-	if n > uint64(len(s.b)-next) {
-		return at, ErrTruncated
+	if n > uint64(len(b)-from) {
+		return 0, 0, at, ErrTruncated
 	}
-	s.pos = next + int(n)
-	key := s.b[next:s.pos]
-	if !utf8.Valid(key) {
-		return at, ErrUTF8
+	end = from + int(n)
+	if !validText(b, from, end) {
+		return 0, 0, at, ErrUTF8
 	}
-	if m.keyOff > 0 {
-		switch {
-		case m.keyLen > len(key):
-			return at, ErrKeyOrder
-		case m.keyLen == len(key):
-			switch c := bytes.Compare(s.b[m.keyOff:m.keyOff+m.keyLen], key); {
-			case c > 0:
-				return at, ErrKeyOrder
-			case c == 0:
-				return at, ErrKeyRepeated
-			}
+	if lastOff > 0 && lastLen >= int(n) {
+		if lastLen > int(n) {
+			return 0, 0, at, ErrKeyOrder
+		}
+		switch c := bytes.Compare(b[lastOff:lastOff+lastLen], b[from:end]); {
+		case c > 0:
+			return 0, 0, at, ErrKeyOrder
+		case c == 0:
+			return 0, 0, at, ErrKeyRepeated
 		}
 	}
-	m.keyOff, m.keyLen = next, len(key)
-	return at, nil
+	return from, end, at, nil
+}
+
+// validText is utf8.Valid for b[from:end], and takes less time for a short text of ASCII.
+func validText(b []byte, from, end int) bool {
+	const high = 0x8080808080808080
+	for ; end-from >= 8; from += 8 {
+		if binary.LittleEndian.Uint64(b[from:])&high != 0 {
+			return utf8.Valid(b[from:end])
+		}
+	}
+	if len(b)-from >= 8 && binary.LittleEndian.Uint64(b[from:])<<(8*uint(8-end+from))&high == 0 {
+		return true
+	}
+	return utf8.Valid(b[from:end])
 }
 
 // link scans what follows tag 42: a byte string of 0x00 and a CIDv1 of codec
 // dag-cbor or raw with a SHA-256 digest.
-func (s *scanner) link() error {
-	major, n, next, err := head(s.b, s.pos)
+func link(b []byte, pos int) (end int, err error) {
+	major, n, next, err := head(b, pos)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if major != MajorBytes {
-		return ErrLink
+		return 0, ErrLink
 	}
-	if n > uint64(len(s.b)-next) {
-		return ErrTruncated
+	if n > uint64(len(b)-next) {
+		return 0, ErrTruncated
 	}
 	if n != 37 {
-		return ErrLink
+		return 0, ErrLink
 	}
-	c := s.b[next:]
+	c := b[next:]
 	if c[0] != 0 || c[1] != 1 || (c[2] != 0x71 && c[2] != 0x55) || c[3] != 0x12 || c[4] != 0x20 {
-		return ErrLink
+		return 0, ErrLink
 	}
-	s.pos = next + 37
-	return nil
+	return next + 37, nil
 }

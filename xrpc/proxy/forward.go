@@ -151,6 +151,9 @@ func (p *Proxy) answer(w http.ResponseWriter, r *xrpc.Request, caller syntax.DID
 func refused(res *http.Response) error {
 	code := res.StatusCode
 	switch {
+	case code < 200:
+		// 101 would have a proxy in front connect the client with this server, past its own rules.
+		return &xrpc.Error{Status: http.StatusBadGateway, Message: "Upstream service gave no answer"}
 	case code < 300:
 		return nil
 	case code < 400:

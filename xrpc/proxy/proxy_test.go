@@ -341,6 +341,26 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// An answer that ends HTTP is none: a proxy in front would connect the client with this server, as if
+// all that the client sends then had gone through it.
+func TestAnswersThatEndHTTP(t *testing.T) {
+	for _, head := range []string{
+		"101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket", "101 Switching Protocols", "000 None", "099 Less",
+	} {
+		s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			fmt.Fprintf(c, "HTTP/1.1 %s\r\n\r\n", head)
+		}, nil)
+		got, _ := s.call("GET", "com.example.x", nil, "Connection: Upgrade", "Upgrade: websocket")
+		check(t, head, got, answer{502, "UpstreamFailure", `{"error":"UpstreamFailure","message":"Upstream service gave no answer"}`})
+	}
+}
+
 // Compressed answers pass as they are.
 func TestCompressedAnswer(t *testing.T) {
 	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {

@@ -173,6 +173,45 @@ func TestStaleWAL(t *testing.T) {
 	}
 }
 
+// A process that dies while it removes the files of an account that was deleted leaves nothing of
+// which the account comes back: its database without the -wal file is one of before.
+func TestDeathWhileRemoving(t *testing.T) {
+	made := t.TempDir()
+	db := openDB(t, made, durable.Config{})
+	for n := 1; n < 40; n++ { // until the -wal file was moved to the database
+		changes.Apply(t, db.Store(), alice, n)
+	}
+	closeDB(t, db)
+	for calls := range 7 {
+		dir := filepath.Join(t.TempDir(), "copy")
+		if err := os.CopyFS(dir, os.DirFS(made)); err != nil {
+			t.Fatal(err)
+		}
+		db := openDB(t, dir, durable.Config{})
+		left := calls
+		db.objects.fault = func() error {
+			if left--; left < 0 {
+				return errors.New("the process is dead")
+			}
+			return nil
+		}
+		_, failed := db.Store().Repos.Delete(ctx, alice, nil)
+		_ = db.Close()
+		db = openDB(t, dir, durable.Config{})
+		_, before, err := db.Store().Events.Bounds(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if head, err := db.Store().Repos.Head(ctx, alice); failed == nil && !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("after %d calls: the account is back: %v, %v", calls, head, err)
+		}
+		if _, after, err := db.Store().Events.Bounds(ctx); failed == nil && (err != nil || after != before) {
+			t.Errorf("after %d calls: events of the account were delivered: %v", calls, err)
+		}
+		closeDB(t, db)
+	}
+}
+
 // A broken file breaks its account and no other.
 func TestBrokenFile(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{

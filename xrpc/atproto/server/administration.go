@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,11 +32,11 @@ type Administration struct {
 // Administration returns what somebody may do who is the administrator, or a moderator.
 func (s *Service) Administration(who audit.Actor) *Administration { return &Administration{s, who} }
 
-// administrator is who makes a request.
+// administrator is who makes a request: the administrator, or the service that moderates.
 func (s *Service) administrator(r *xrpc.Request) *Administration {
 	who := audit.Actor{By: "administrator", Through: "xrpc"}
-	if r.Principal.Role != auth.Administrator {
-		who.By = string(r.Principal.DID)
+	if r.Principal.Credential != auth.AdminCredentials {
+		who.By, _, _ = strings.Cut(cmp.Or(r.Principal.Client, string(r.Principal.DID)), "#")
 	}
 	var err error
 	if who.Address, _, err = net.SplitHostPort(r.RemoteAddr); err != nil {

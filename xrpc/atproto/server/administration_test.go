@@ -12,6 +12,7 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 	"github.com/pdskit/pdskit/xrpc/atproto/api"
 	"github.com/pdskit/pdskit/xrpc/audit"
+	"github.com/pdskit/pdskit/xrpc/serviceauth"
 	"github.com/pdskit/pdskit/xrpc/session"
 )
 
@@ -35,6 +36,33 @@ func trailOf(t *testing.T, trail *audit.Log) (list []string) {
 		list = append(list, strings.TrimSpace(fmt.Sprint(action, " ", e.Outcome, " ", e.Detail)))
 	}
 	return list
+}
+
+// The trail tells what the service that moderates does from what the administrator does.
+func TestTheTrailNamesTheModerator(t *testing.T) {
+	old := newBench(t, nil)
+	mod := old.register("carol").DID
+	signer, err := old.accounts.Signer(t.Context(), mod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trail := &audit.Log{}
+	b := newBenchAt(t, old.plcURL, old.clock, func(s *session.Config, c *Config) { s.Moderator, c.Audit = mod, trail })
+	trail.KV, trail.Now = b.store.KV, b.clock.Now
+	alice := b.register("alice")
+	const method = "com.atproto.admin.disableAccountInvites"
+	for _, issuer := range []string{string(mod), string(mod) + "#atproto_labeler"} {
+		token := serviceauth.Token{Issuer: issuer, Audience: "did:web:localhost", Method: method, Issued: b.clock.Now(), KeyID: "atproto"}
+		text, err := serviceauth.Sign(t.Context(), signer, token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.post(method, text, map[string]any{"account": alice.DID}, nil)
+		list, err := trail.List(t.Context(), 0, 1)
+		if err != nil || len(list) != 1 || list[0].By != string(mod) || list[0].Through != "xrpc" {
+			t.Errorf("%s: %+v, %v", issuer, list, err)
+		}
+	}
 }
 
 func TestActsAreWrittenDown(t *testing.T) {
