@@ -83,6 +83,9 @@ func TestPictures(t *testing.T) {
 	tab.Fill("Password", pictured)
 	tab.Submit("Sign in")
 	picture("admin")
+	tab.Goto("https://pds.example.com/admin/checks")
+	tab.Submit("Check now")
+	picture("checks")
 }
 
 // TestOperatorPages looks at pages that only this server has something to say on: what it finds

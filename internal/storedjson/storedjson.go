@@ -31,3 +31,16 @@ func Documents[T any](ctx context.Context, r storage.KVReader, prefix string) it
 		}
 	}
 }
+
+// Count returns how many keys have a prefix. It reads no documents.
+func Count(ctx context.Context, r storage.KVReader, prefix string) (n int, err error) {
+	rng := storage.Prefix(prefix)
+	rng.KeysOnly = true
+	for _, err := range r.Keys(ctx, rng) {
+		if err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return n, nil
+}

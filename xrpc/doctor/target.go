@@ -221,6 +221,8 @@ func unreachable(address string, err error) Finding {
 		return Bad("see why it is not renewed: the log of the proxy, or of the server where it gets certificates itself", "the certificate of %s is not good: %v", address, err)
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return Bad("what listens on the port of https must speak TLS: put a proxy there, or turn on TLS", "%s does not speak TLS: %v", address, err)
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return Bad("see the check of DNS", "%s cannot be reached: its name has no address", address)
 	case errors.As(err, &dns):
 		return Bad("see the check of DNS", "%s cannot be reached: %v", address, err)
 	}

@@ -20,6 +20,8 @@ func (s *Sessions) createAppPassword(ctx context.Context, r *xrpc.Request, in ap
 	password, p, err := s.credentials.CreateAppPassword(ctx, s.By(r), in.Name, in.Privileged != nil && *in.Privileged)
 	if errors.Is(err, credential.ErrDuplicateName) {
 		return out, &xrpc.Error{Status: 400, Name: "DuplicateName", Message: "could not create app-specific password: there is one of that name"}
+	} else if errors.Is(err, credential.ErrTooManyAppPasswords) {
+		return out, xrpc.InvalidRequest("The account has %d app passwords, and can have no more: revoke one first", credential.MaxAppPasswords)
 	} else if err != nil {
 		return out, err
 	}

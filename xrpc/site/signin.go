@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/internal/storedjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
@@ -144,6 +146,8 @@ func (s *Site) Enter(c *Call, proof credential.Proof, stay Stay) error {
 		}
 		if isNew = err != nil; !isNew {
 			x.Since = old.Since
+		} else if err := makeRoom(ctx, *a, step); err != nil {
+			return err
 		}
 		doc, err := json.Marshal(x)
 		if err != nil {
@@ -189,6 +193,38 @@ func (s *Site) Enter(c *Call, proof credential.Proof, stay Stay) error {
 	}
 	if isNew && s.cfg.NewDevice != nil {
 		s.cfg.NewDevice(ctx, a, x.shown(id))
+	}
+	return nil
+}
+
+// maxSignIns bounds the browsers in which an account is signed in: beyond it, those end in which it
+// was the longest ago.
+const maxSignIns = 500
+
+// makeRoom adds to a step the end of old sign-ins, so that there is room for a new one.
+func makeRoom(ctx context.Context, a account.Account, step *repo.Step) error {
+	n, err := storedjson.Count(ctx, step, devicePrefix)
+	if err != nil || n < maxSignIns {
+		return err
+	}
+	var list []storedjson.Document[signInRecord]
+	for x, err := range storedjson.Documents[signInRecord](ctx, step, devicePrefix) {
+		if err != nil {
+			return err
+		}
+		list = append(list, x)
+	}
+	void := func(x signInRecord) int {
+		if x.Credentials != a.Credentials {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(list, func(x, y storedjson.Document[signInRecord]) int {
+		return cmp.Or(void(x.Value)-void(y.Value), x.Value.At.Compare(y.Value.At))
+	})
+	for _, x := range list[:len(list)-maxSignIns+1] {
+		step.Remove(x.Key)
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+
+	"github.com/pdskit/pdskit/xrpc/migrate/cmdline"
 )
 
 // IO is what a command is connected to.
@@ -43,9 +45,9 @@ type Info struct {
 func Commands() []Info {
 	return []Info{
 		{"init", "DIRECTORY", "Write a Worker with new secrets into a folder, ready to be deployed.", initHelp, 1, 1, func() Command { return &Init{} }},
-		{"deploy-check", "URL", "Check a PDS that is deployed, and say what to do about what is wrong.", "", 1, 1, func() Command { return &Check{} }},
-		{"migrate in", "ACCOUNT URL", "Move an account from its server into a Worker.", moveHelp, 2, 2, func() Command { return &Move{in: true} }},
-		{"migrate out", "ACCOUNT NEW-SERVER", "Move an account out of a Worker to another server.", moveHelp, 2, 2, func() Command { return &Move{} }},
+		{"deploy-check", "URL", "Check a deployed PDS, and say what to do about each problem.", "", 1, 1, func() Command { return &Check{} }},
+		{"migrate in", "ACCOUNT URL", "Move an account from its server into a Worker.", moveInHelp, 2, 2, func() Command { return &Move{in: true} }},
+		{"migrate out", "ACCOUNT NEW-SERVER", "Move an account out of a Worker to another server.", cmdline.Help, 2, 2, func() Command { return &Move{} }},
 	}
 }
 

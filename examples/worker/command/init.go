@@ -19,13 +19,13 @@ import (
 	"github.com/pdskit/pdskit/internal/durablefile"
 )
 
-const initHelp = `The folder gets the configuration of wrangler (Cloudflare's command line), a build script,
-and the file secrets.json with new secrets. Whoever has that file has all accounts, and without it
-none of them can be used: keep a copy in a safe place.
+const initHelp = `The folder gets the configuration of wrangler (Cloudflare's command line), a build script, and the
+file secrets.json with new secrets. Whoever has that file controls all accounts, and without it none
+of them can be used: keep a copy in a safe place.
 
-Give -host for a server with one account, whose handle is the host name; it may be repeated.
-Give -many for a server with many accounts, which have handles below the host name. Each of them has
-an object of its own; with -one-object all are in one, which costs less and carries less.`
+Give -host for a server with one account, whose handle is the host name; it may be repeated. Give
+-many for a server with many accounts, whose handles are names below the host name. Each account has
+an object of its own; with -one-object, all share one, which costs less and carries less.`
 
 // Init writes a Worker into a folder.
 type Init struct {
@@ -40,11 +40,11 @@ type Init struct {
 
 // Register implements Command.
 func (c *Init) Register(flags *flag.FlagSet) {
-	flags.Func("host", "host `name` of a server with one account, as alice.example.com (may be repeated)", func(s string) error {
+	flags.Func("host", "host `name` of a server with one account, such as alice.example.com (may be repeated)", func(s string) error {
 		c.Hosts = append(c.Hosts, s)
 		return nil
 	})
-	flags.StringVar(&c.Many, "many", "", "host `name` of a server with many accounts, as pds.example.com")
+	flags.StringVar(&c.Many, "many", "", "host `name` of a server with many accounts, such as pds.example.com")
 	flags.BoolVar(&c.OneObject, "one-object", false, "with -many: all accounts are in one object")
 	flags.StringVar(&c.Name, "name", "pds", "`name` of the Worker")
 	flags.StringVar(&c.Bucket, "bucket", "pds-blobs", "`name` of the R2 bucket")

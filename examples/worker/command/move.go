@@ -17,10 +17,10 @@ import (
 	"github.com/pdskit/pdskit/xrpc/migrate/cmdline"
 )
 
-const moveHelp = cmdline.Help + `
-
-Moving in, the invite code is made by the administrator's password in the file secrets.json, or in
-PDS_ADMIN_PASSWORD, unless one is given, and the handle is the host name of the Worker's server.`
+const moveInHelp = cmdline.Help + `
+URL is the address of the Worker's server. Without -invite-code, an invite code is made, with the
+administrator's password in the file secrets.json or in PDS_ADMIN_PASSWORD. Without -handle, the
+handle is the server's host name.`
 
 // Move moves an account into a Worker, or out of it.
 type Move struct {

@@ -32,6 +32,10 @@ type AppPassword struct {
 
 const appPasswordPrefix = "apppassword/"
 
+// MaxAppPasswords is how many app passwords an account may have. Whoever tries to log in by one has
+// it compared with all of them.
+const MaxAppPasswords = 200
+
 var appPasswordForm = regexp.MustCompile(`^[a-z2-7]{4}-[a-z2-7]{4}-[a-z2-7]{4}-[a-z2-7]{4}$`)
 
 func hashAppPassword(did syntax.DID, password string) string {
@@ -40,7 +44,8 @@ func hashAppPassword(did syntax.DID, password string) string {
 }
 
 // CreateAppPassword makes an app password and returns it in the clear, the only
-// time that it can be seen. The error is ErrDuplicateName if there is one of the name.
+// time that it can be seen. Errors are ErrDuplicateName, if there is one of the name, and
+// ErrTooManyAppPasswords.
 func (s *Store) CreateAppPassword(ctx context.Context, who account.Caller, name string, privileged bool) (password string, p AppPassword, err error) {
 	text := strings.ToLower(rand.Text())
 	password = strings.Join([]string{text[:4], text[4:8], text[8:12], text[12:16]}, "-")
@@ -56,6 +61,11 @@ func (s *Store) CreateAppPassword(ctx context.Context, who account.Caller, name 
 			return ErrDuplicateName
 		case !errors.Is(err, storage.ErrNotFound):
 			return err
+		}
+		if n, err := storedjson.Count(ctx, step, appPasswordPrefix); err != nil {
+			return err
+		} else if n >= MaxAppPasswords {
+			return ErrTooManyAppPasswords
 		}
 		p = AppPassword{
 			Name: name, Created: s.now().UTC().Truncate(time.Millisecond), Privileged: privileged,

@@ -3,6 +3,7 @@ package credential
 import (
 	"context"
 
+	"github.com/pdskit/pdskit/internal/storedjson"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
@@ -11,19 +12,11 @@ import (
 // Counts returns how many sessions and how many app passwords an account has. Those that are void,
 // as after a change of the password, are counted until they are deleted.
 func (s *Store) Counts(ctx context.Context, did syntax.DID) (sessions, apps int, err error) {
-	err = s.accounts.View(ctx, account.Trusted(did), func(_ account.Account, r storage.KVReader) error {
-		sessions, apps = 0, 0
-		for prefix, n := range map[string]*int{sessionPrefix: &sessions, appPasswordPrefix: &apps} {
-			rng := storage.Prefix(prefix)
-			rng.KeysOnly = true
-			for _, err := range r.Keys(ctx, rng) {
-				if err != nil {
-					return err
-				}
-				*n++
-			}
+	err = s.accounts.View(ctx, account.Trusted(did), func(_ account.Account, r storage.KVReader) (err error) {
+		if sessions, err = storedjson.Count(ctx, r, sessionPrefix); err == nil {
+			apps, err = storedjson.Count(ctx, r, appPasswordPrefix)
 		}
-		return nil
+		return err
 	})
 	return sessions, apps, err
 }

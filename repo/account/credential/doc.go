@@ -55,6 +55,8 @@ var (
 	ErrWrongPassword = errors.New("credential: invalid identifier or password")
 	// ErrDuplicateName: there is an app password of the name.
 	ErrDuplicateName = errors.New("credential: duplicate app password name")
+	// ErrTooManyAppPasswords: the account has MaxAppPasswords of them.
+	ErrTooManyAppPasswords = errors.New("credential: too many app passwords")
 	// ErrMailToken: a token that was sent by mail is not the account's, or was used.
 	ErrMailToken = errors.New("credential: token is invalid")
 	// ErrMailTokenExpired: such a token is too old.

@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -118,7 +119,8 @@ func (s *Store) term(ctx context.Context, r storage.KVReader, name string) (x te
 // app password, is not what it was then, the error is ErrWrongPassword; if a second factor is
 // missing, ErrFactorRequired, and if it is not there any more, ErrWrongFactor. If the account was
 // taken down it is account.ErrTakenDown, unless that is accepted; app passwords open no session of
-// such an account. The account returned is that of the moment at which the session began.
+// such an account. The account returned is that of the moment at which the session began. Of more
+// than 1000 sessions, the oldest end.
 func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a account.Account, x Session, err error) {
 	a, err = s.accounts.Update(ctx, account.Trusted(p.Account.DID), func(now *account.Account, step *repo.Step) error {
 		checks, err := s.ProofChecks(ctx, step, *now, p)
@@ -129,6 +131,9 @@ func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a ac
 		if now.TakedownRef != "" && (!takenDown || p.App != nil) {
 			return account.ErrTakenDown
 		}
+		if err := makeRoom(ctx, *now, step); err != nil {
+			return err
+		}
 		var write storage.KVWrite
 		x, write, err = s.newSession(*now, p.App, s.origin(ctx))
 		step.KV = append(step.KV, write)
@@ -138,6 +143,43 @@ func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a ac
 		err = ErrWrongPassword
 	}
 	return a, x, err
+}
+
+// maxSessions bounds the sessions of an account, all of which are looked at when its counter is
+// raised.
+const maxSessions = 1000
+
+// makeRoom adds to a step the end of sessions that are too many beside a new one: first of those that
+// are void, then of those that were never renewed, as those of programs that log in each time, then
+// of those that were renewed the longest ago.
+func makeRoom(ctx context.Context, a account.Account, step *repo.Step) error {
+	n, err := storedjson.Count(ctx, step, sessionPrefix)
+	if err != nil || n < maxSessions {
+		return err
+	}
+	var list []storedjson.Document[chain]
+	for x, err := range storedjson.Documents[chain](ctx, step, sessionPrefix) {
+		if err != nil {
+			return err
+		}
+		list = append(list, x)
+	}
+	rank := func(x chain) int {
+		switch {
+		case x.Credentials != a.Credentials:
+			return 0
+		case x.Created.Add(RefreshLife).Equal(x.Expires):
+			return 1
+		}
+		return 2
+	}
+	slices.SortFunc(list, func(x, y storedjson.Document[chain]) int {
+		return cmp.Or(rank(x.Value)-rank(y.Value), x.Value.Expires.Compare(y.Value.Expires))
+	})
+	for _, x := range list[:len(list)-maxSessions+1] {
+		step.Remove(x.Key)
+	}
+	return nil
 }
 
 // RotateSession exchanges a refresh token for its successor. A token that was

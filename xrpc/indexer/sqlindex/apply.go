@@ -96,7 +96,7 @@ func (w *work) change(c *indexer.Change) error {
 	if n == 0 {
 		return fmt.Errorf("%w: %s", indexer.ErrConflict, c.Account.DID)
 	}
-	for i := range c.Ops {
+	for i := 0; w.OnRecord != nil && i < len(c.Ops); i++ {
 		if err := guard(func() error { return w.OnRecord(w.ctx, w.tx, &c.Ops[i]) }); err != nil {
 			return fmt.Errorf("record %s: %w", c.Ops[i].URI(), err)
 		}

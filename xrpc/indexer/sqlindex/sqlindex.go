@@ -48,7 +48,8 @@ type Sink struct {
 	// OnRecord carries out an operation on the application's rows, in the transaction in which it
 	// is recorded. An error undoes the transaction: the account's repository is read again later,
 	// which brings the operation again. A record that is invalid is no error: the application
-	// ignores it, as if it were not there. A panic is an error. Required.
+	// ignores it, as if it were not there. A panic is an error. Nil: paths and CIDs are all that is
+	// kept of records.
 	//
 	// It must only use tx, and that and ctx only until it returns. It must not be slow, as others
 	// wait: what takes long, as a request, is for a row that another goroutine of the application

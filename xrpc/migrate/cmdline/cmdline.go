@@ -26,13 +26,13 @@ const (
 	NewPasswordVar = "PDS_MIGRATE_NEW_PASSWORD"
 )
 
-// Help is what is to be said of the command beyond its flags.
-const Help = `Moves an account from the server where it is to another one, with everything in it.
-ACCOUNT is its handle or DID, NEW-SERVER an address such as https://pds.example.com.
-Both servers may be of any make.
+// Help describes the command, beyond its flags.
+const Help = `It moves an account from its server to another one: records, blobs, preferences and identity.
+ACCOUNT is its handle or DID, NEW-SERVER an address such as https://pds.example.com. Both servers
+may run any PDS software.
 
-It can be interrupted at any time: run the same command again to go on. Passwords
-are asked for, or taken from the environment: ` + OldPasswordVar + ` and
+It can be interrupted at any time: run the same command again to continue. It asks for passwords, or
+takes them from the environment variables ` + OldPasswordVar + ` and
 ` + NewPasswordVar + `.`
 
 // Command is a move. Options are those of the flags, once they have been parsed; a program may set
@@ -67,21 +67,21 @@ func (c *Command) Register(flags *flag.FlagSet) {
 	flags.StringVar(&c.Handle, "handle", "", "`handle` at the new server (default: the same, or the same name under its domain)")
 	flags.StringVar(&c.Email, "email", "", "e-mail `address` at the new server (default: the same)")
 	flags.StringVar(&c.InviteCode, "invite-code", "", "invite `code` of the new server")
-	flags.StringVar(&c.Token, "token", "", "`token` that the old server sent by mail to allow the change of identity")
-	flags.StringVar(&c.keyFile, "rotation-key", "", "`file` with a private rotation key of the DID, in hexadecimal (K-256; \"p256:\" before it for P-256): then no token is needed")
-	flags.Func("add-rotation-key", "`did:key` that gets authority over the DID, before all others (may be repeated)", func(s string) error {
+	flags.StringVar(&c.Token, "token", "", "`code` from the mail of the old server that allows the change of the DID")
+	flags.StringVar(&c.keyFile, "rotation-key", "", "`file` with a private rotation key of the DID, in hexadecimal (K-256; \"p256:\" before it for P-256); no code by mail is needed then")
+	flags.Func("add-rotation-key", "`did:key` to add to the DID as the first rotation key (may be repeated)", func(s string) error {
 		_, err := crypto.ParseDIDKey(s)
 		c.AddRotationKeys = append(c.AddRotationKeys, s)
 		return err
 	})
 	flags.StringVar(&c.State, "state", "", "state `file` (default: migrate-ACCOUNT.json)")
 	flags.StringVar(&c.PLC, "plc", "", "`address` of the did:plc directory (default: PDS_DID_PLC_URL, or the public one)")
-	flags.IntVar(&c.Concurrency, "concurrency", 4, "how many blobs are copied at once")
-	flags.DurationVar(&c.Patience, "patience", 0, "how long to wait for a server that is away (default 2m; negative: not at all)")
-	flags.Int64Var(&c.MaxRepo, "max-repo", migrate.DefaultMaxRepo, "`bytes` of the largest repository that is taken from the old server")
-	flags.Int64Var(&c.MaxBlob, "max-blob", migrate.DefaultMaxBlob, "`bytes` of the largest blob")
-	flags.BoolVar(&c.AllowMissingBlobs, "allow-missing-blobs", false, "go on without blobs that cannot be copied")
-	flags.BoolVar(&c.noInput, "no-input", false, "ask nothing; what is missing is an error")
+	flags.IntVar(&c.Concurrency, "concurrency", 4, "copy this `number` of blobs at the same time")
+	flags.DurationVar(&c.Patience, "patience", 0, "wait this `time` for a server that does not answer (default: 2m; negative: not at all)")
+	flags.Int64Var(&c.MaxRepo, "max-repo", migrate.DefaultMaxRepo, "most `bytes` of the repository")
+	flags.Int64Var(&c.MaxBlob, "max-blob", migrate.DefaultMaxBlob, "most `bytes` of a blob")
+	flags.BoolVar(&c.AllowMissingBlobs, "allow-missing-blobs", false, "continue without blobs that cannot be copied")
+	flags.BoolVar(&c.noInput, "no-input", false, "ask nothing; a missing answer is an error")
 }
 
 // Run moves an account to a server, with the flags as they were parsed. What goes wrong is also

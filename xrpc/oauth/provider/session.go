@@ -10,6 +10,7 @@ import (
 
 	"github.com/pdskit/pdskit/internal/digest"
 	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/internal/storedjson"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/storage"
@@ -215,6 +216,30 @@ type grant struct {
 	Public bool `json:"public,omitempty"`
 }
 
+// maxGrants bounds the grants of one account, which stay when sessions end: beyond it, the oldest are
+// forgotten, so that their apps have to ask again.
+const maxGrants = 500
+
+// forgetGrants adds to a step the end of old grants, so that there is room for a new one.
+func forgetGrants(ctx context.Context, step *repo.Step) error {
+	n, err := storedjson.Count(ctx, step, grantPrefix)
+	if err != nil || n < maxGrants {
+		return err
+	}
+	var list []storedjson.Document[grant]
+	for g, err := range storedjson.Documents[grant](ctx, step, grantPrefix) {
+		if err != nil {
+			return err
+		}
+		list = append(list, g)
+	}
+	slices.SortFunc(list, func(a, b storedjson.Document[grant]) int { return a.Value.At.Compare(b.Value.At) })
+	for _, g := range list[:len(list)-maxGrants+1] {
+		step.Remove(g.Key)
+	}
+	return nil
+}
+
 // granted returns what an account has granted to a client before.
 func (p *Provider) granted(ctx context.Context, a account.Account, clientID string) (known auth.Permissions, ok bool, err error) {
 	err = p.accounts.View(ctx, account.Trusted(a.DID), func(a account.Account, r storage.KVReader) error {
@@ -264,6 +289,11 @@ func remember(ctx context.Context, step *repo.Step, a account.Account, c client,
 	for _, s := range granted.Scopes() {
 		if !known.Has(s.String()) {
 			news = append(news, s)
+		}
+	}
+	if before == nil {
+		if err := forgetGrants(ctx, step); err != nil {
+			return nil, err
 		}
 	}
 	doc, err := json.Marshal(grant{version, c.id, all.String(), a.Credentials, now, public})

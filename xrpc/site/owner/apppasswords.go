@@ -2,6 +2,7 @@ package owner
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -47,6 +48,8 @@ func (p *Pages) makeAppPassword(c *call) error {
 	if errors.Is(err, credential.ErrDuplicateName) {
 		v.Add("name", "newapppassword.duplicate")
 		return c.Show("newapppassword", v)
+	} else if errors.Is(err, credential.ErrTooManyAppPasswords) {
+		return &site.Error{Status: http.StatusConflict, Key: "newapppassword.tooMany"}
 	} else if err != nil {
 		return err
 	}

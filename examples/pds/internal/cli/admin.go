@@ -73,7 +73,7 @@ func deleteFlags(c *call) {
 
 func inviteFlags(c *call) {
 	adminFlags(c)
-	c.IntVar(&c.values.uses, "uses", 1, "how often a code can be used")
+	c.IntVar(&c.values.uses, "uses", 1, "how often each code can be used")
 	c.IntVar(&c.values.codes, "codes", 1, "how many codes to make")
 	c.StringVar(&c.values.account, "for", "", "the account (`DID`) that the codes belong to (default: the administrator)")
 }

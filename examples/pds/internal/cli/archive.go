@@ -19,26 +19,26 @@ import (
 
 const exportHelp = `
 FILE gets one account as a tar file: its repository (repo.car), its blobs, its private preferences,
-and account.json, which says what is in it. "-" is standard output. With -dir, FILE becomes a folder
-with the same files. There must be nothing of that name yet. The server may run meanwhile.
+and account.json, which lists the contents. "-" is standard output. With -dir, FILE becomes a folder
+with the same files. FILE must not exist. The server may run meanwhile.
 
-What was written is read again at the end: every block, record and blob is compared with its CID, and
-the signature with the account's key. Blobs that the server does not have are listed, and the exit
-code is 3.
+At the end, the export is read again: every block, record and blob is compared with its CID, and the
+signature is checked with the account's key. Blobs that the server does not have are listed, and the
+exit code is 3.
 
-It has neither the account's password nor its keys. It is a copy for its owner, and a way back for
-this account: see "pds help account import". To move to another server, use "pds migrate".
+The export contains neither the account's password nor its keys. It is a copy for the owner, and can
+restore this account: see "pds help account import". To move to another server, use "pds migrate".
 `
 
 const importHelp = `
-FILE is a tar file, or a folder, that "pds account export" has made. Its account must still be here.
-Its records and preferences take the place of those that there are now, and blobs that are missing
-are put back. What was written since the export is gone. The server must be stopped.
+FILE is a tar file, or a folder, that "pds account export" has made. The account must exist on this
+server. The server must be stopped.
 
-Everything is verified before anything is changed. The repository must be signed by the account's key
-as it is now; -any-key takes one with another signature, as after a change of keys: then be
-sure where FILE comes from. The repository is signed anew, and the network is told to read it again.
-If it is interrupted, run it again.
+The records and preferences in FILE replace those of the account; what was written after the export
+is lost. Missing blobs are put back. Everything is verified before anything is changed. The
+repository must be signed by the account's present key; -any-key accepts another signature, as after
+a change of keys. In that case, be sure where FILE comes from. The repository is signed again, and
+the network is told to read it again. After an interruption, run the command again.
 
 Before anything is signed, the clock is compared with those of the directory and of the relays, as
 "pds resync" does.
@@ -49,7 +49,7 @@ func exportFlags(c *call) {
 }
 
 func importFlags(c *call) {
-	c.BoolVar(&c.values.anyKey, "any-key", false, "take a repository that is not signed by the account's present key")
+	c.BoolVar(&c.values.anyKey, "any-key", false, "accept a repository that is not signed by the account's present key")
 }
 
 // portable opens the data directory with its accounts, whose temporary files lie there too.

@@ -16,13 +16,18 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
 	"github.com/pdskit/pdskit/examples/pds/internal/setup"
 	"github.com/pdskit/pdskit/xrpc/migrate/cmdline"
 )
+
+// helpWidth is how many columns a line of the help has at most.
+const helpWidth = 100
 
 // Exit codes.
 const (
@@ -77,47 +82,47 @@ type call struct {
 func commands() []command {
 	return append([]command{
 		{name: "serve", short: "Run the server. This is what pds does without a command.", run: serve},
-		{name: "init", short: "Set a server up: configuration, unit files, a look at the machine, the first account.", long: initHelp, flags: registerInit, run: runInit},
-		{name: "config", short: "Check the configuration and show what it comes to, without secrets.", run: showConfig},
+		{name: "init", short: "Set up a server: checks, configuration, unit files, the first account.", long: initHelp, flags: registerInit, run: runInit},
+		{name: "config", short: "Check the configuration, and show all settings except secrets.", run: showConfig},
 		{name: "account list", short: "List the accounts.", flags: adminFlags, run: accountList},
-		{name: "account info", args: "ACCOUNT", short: "Show what the server knows of an account.", min: 1, max: 1, flags: adminFlags, run: accountInfo},
-		{name: "account create", args: "EMAIL HANDLE", short: "Make an account. Its password is generated unless -password-stdin is given.", min: 2, max: 2, flags: passwordFlags, run: accountCreate},
-		{name: "account takedown", args: "ACCOUNT", short: "Take an account down: it is shown to nobody and can do nothing.", min: 1, max: 1, flags: adminFlags, run: accountTakedown},
-		{name: "account untakedown", args: "ACCOUNT", short: "Put an account up again.", min: 1, max: 1, flags: adminFlags, run: accountUntakedown},
-		{name: "account reset-password", args: "ACCOUNT", short: "Give an account another password.", min: 1, max: 1, flags: passwordFlags, run: accountResetPassword},
-		{name: "account update-email", args: "ACCOUNT EMAIL", short: "Give an account another e-mail address.", min: 2, max: 2, flags: adminFlags, run: accountUpdateEmail},
-		{name: "account update-handle", args: "ACCOUNT HANDLE", short: "Give an account another handle.", min: 2, max: 2, flags: adminFlags, run: accountUpdateHandle},
+		{name: "account info", args: "ACCOUNT", short: "Show what the server knows about an account.", min: 1, max: 1, flags: adminFlags, run: accountInfo},
+		{name: "account create", args: "EMAIL HANDLE", short: "Create an account with a generated password, or with your own.", min: 2, max: 2, flags: passwordFlags, run: accountCreate},
+		{name: "account takedown", args: "ACCOUNT", short: "Take an account down: it is hidden, and can do nothing.", min: 1, max: 1, flags: adminFlags, run: accountTakedown},
+		{name: "account untakedown", args: "ACCOUNT", short: "Lift the takedown of an account.", min: 1, max: 1, flags: adminFlags, run: accountUntakedown},
+		{name: "account reset-password", args: "ACCOUNT", short: "Set a new password for an account.", min: 1, max: 1, flags: passwordFlags, run: accountResetPassword},
+		{name: "account update-email", args: "ACCOUNT EMAIL", short: "Change the e-mail address of an account.", min: 2, max: 2, flags: adminFlags, run: accountUpdateEmail},
+		{name: "account update-handle", args: "ACCOUNT HANDLE", short: "Change the handle of an account.", min: 2, max: 2, flags: adminFlags, run: accountUpdateHandle},
 		{name: "account factors", args: "ACCOUNT", short: "Show an account's second factors and passkeys, in JSON.", min: 1, max: 1, run: accountFactors(false)},
-		{name: "account reset-factors", args: "ACCOUNT", short: "Remove all of them, for an owner who has lost them. It is noted with the account.", min: 1, max: 1, run: accountFactors(true)},
-		{name: "account sessions list", args: "ACCOUNT", short: "List the browsers in which an account is signed in, and its sessions by passwords.", min: 1, max: 1, run: sessions(entries{list: listSessions}, false)},
-		{name: "account sessions end", args: "ACCOUNT [ID...]", short: "End some of them, or all. It is noted in the audit trail.", min: 1, max: -1, ids: true, run: sessions(entries{list: listSessions}, true)},
-		{name: "account export", args: "ACCOUNT FILE", short: "Write an account to a file: records, blobs and preferences, while the server runs.", long: exportHelp, min: 2, max: 2, flags: exportFlags, run: accountExport},
-		{name: "account import", args: "FILE", short: "Bring an account here back to what was exported.", long: importHelp, min: 1, max: 1, flags: importFlags, run: accountImport},
-		{name: "account delete", args: "ACCOUNT", short: "Delete an account with all that it has. This cannot be undone.", min: 1, max: 1, flags: deleteFlags, run: accountDelete},
-		{name: "oauth list", args: "ACCOUNT", short: "List the apps that an account has let in, with what they may do.", min: 1, max: 1, run: sessions(entries{listApps, endApps}, false)},
-		{name: "oauth revoke", args: "ACCOUNT [ID|CLIENT-ID...]", short: "End sessions of apps, or all. It is noted in the audit trail.", min: 1, max: -1, run: sessions(entries{listApps, endApps}, true)},
+		{name: "account reset-factors", args: "ACCOUNT", short: "Remove an account's second factors, which its owner has lost.", min: 1, max: 1, run: accountFactors(true)},
+		{name: "account sessions list", args: "ACCOUNT", short: "List where an account is signed in: browsers, and sessions of apps.", min: 1, max: 1, run: sessions(entries{list: listSessions}, false)},
+		{name: "account sessions end", args: "ACCOUNT [ID...]", short: "End some of these sessions, or all of them.", min: 1, max: -1, ids: true, run: sessions(entries{list: listSessions}, true)},
+		{name: "account export", args: "ACCOUNT FILE", short: "Copy an account into a file: records, blobs and preferences.", long: exportHelp, min: 2, max: 2, flags: exportFlags, run: accountExport},
+		{name: "account import", args: "FILE", short: "Restore an account on this server from its export.", long: importHelp, min: 1, max: 1, flags: importFlags, run: accountImport},
+		{name: "account delete", args: "ACCOUNT", short: "Delete an account and all its data. This cannot be undone.", min: 1, max: 1, flags: deleteFlags, run: accountDelete},
+		{name: "oauth list", args: "ACCOUNT", short: "List the apps that may use an account, and what they may do.", min: 1, max: 1, run: sessions(entries{listApps, endApps}, false)},
+		{name: "oauth revoke", args: "ACCOUNT [ID|CLIENT-ID...]", short: "End the sessions of some apps, or of all.", min: 1, max: -1, run: sessions(entries{listApps, endApps}, true)},
 		{name: "invite create", short: "Make invite codes.", flags: inviteFlags, run: inviteCreate},
 		{name: "invite list", short: "List the invite codes.", flags: adminFlags, run: inviteList},
-		{name: "invite disable", args: "CODE...", short: "Make invite codes useless.", min: 1, max: -1, flags: adminFlags, run: inviteDisable},
-		{name: "nodes", short: "List the servers that share the database: versions, when they were last seen, what they lead.", run: nodes},
-		{name: "health", short: "Ask the running server whether it is well.", long: healthHelp, flags: healthFlags, run: health},
-		{name: "doctor", short: "Look at the server from outside and inside: what is wrong, and what to do.", long: doctorHelp, flags: doctorFlags, run: runDoctor},
-		{name: "mail-test", args: "ADDRESS", short: "Send a message, to see whether mail works.", min: 1, max: 1, run: mailTest},
-		{name: "mail list", short: "List the mail that waits or was given up.", long: mailHelp, run: mailList},
-		{name: "mail retry", args: "[ID...]", short: "Try mail again at once. It is noted in the audit trail.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("To be tried again", retryMail)},
-		{name: "mail drop", args: "[ID...]", short: "Delete mail that waits or was given up. It is noted in the audit trail.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("Deleted", dropMail)},
+		{name: "invite disable", args: "CODE...", short: "Disable invite codes.", min: 1, max: -1, flags: adminFlags, run: inviteDisable},
+		{name: "nodes", short: "List the servers that share the database, and what each of them leads.", run: nodes},
+		{name: "health", short: "Ask the running server for its health.", long: healthHelp, flags: healthFlags, run: health},
+		{name: "doctor", short: "Check the server from outside and inside: what is wrong, and what to do.", long: doctorHelp, flags: doctorFlags, run: runDoctor},
+		{name: "mail-test", args: "ADDRESS", short: "Send a test message.", min: 1, max: 1, run: mailTest},
+		{name: "mail list", short: "List the messages that wait, and those that were given up.", long: mailHelp, run: mailList},
+		{name: "mail retry", args: "[ID...]", short: "Send waiting and given-up messages at once.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("To be tried again", retryMail)},
+		{name: "mail drop", args: "[ID...]", short: "Delete waiting and given-up messages.", long: mailHelp, max: -1, flags: allFlag, run: mailDo("Deleted", dropMail)},
 		{name: "backup", args: "DIRECTORY|s3://BUCKET/PREFIX", short: "Back up everything, while the server runs.", long: backupHelp, min: 1, max: 1, flags: backupFlags, run: runBackup},
 		{name: "restore", args: "BACKUP", short: "Restore a backup into an empty data directory.", long: restoreHelp, min: 1, max: 1, flags: restoreFlags, run: restore},
-		{name: "verify-backup", args: "BACKUP", short: "Restore a backup into a temporary folder and check it, for a trial.", long: verifyHelp, min: 1, max: 1, flags: verifyFlags, run: verifyBackupCommand},
-		{name: "check", args: "[ACCOUNT...]", short: "Read everything and report what is wrong, while the server runs.", long: checkHelp, max: -1, flags: checkFlags, run: runCheck},
-		{name: "resync", args: "[ACCOUNT...]", short: "Tell the network anew where repositories stand.", long: resyncHelp, max: -1, flags: resyncFlags, run: resync},
-		{name: "rotate-keys", short: "Exchange the master key that seals the accounts' signing keys.", long: rotateHelp, run: rotateKeys},
-		{name: "rotate-plc-key", short: "Exchange the key that changes the accounts' DIDs.", long: plcKeyHelp, run: rotatePLCKey},
-		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account to another server, from any server.", long: cmdline.Help, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
-		{name: "migrate-storage", short: "Move the whole server to another database or another place for blobs, while it runs.", long: storageHelp, flags: storageFlags, run: migrateStorage},
-		{name: "move-blobs", args: "DIRECTORY", short: "Move the blobs to another folder, on another disk.", long: moveBlobsHelp, min: 1, max: 1, run: moveBlobs},
-		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays (default: those of PDS_CRAWLERS) to read this server, or what they know of it.", long: crawlHelp, max: -1, flags: crawlFlags, run: requestCrawl},
-		{name: "jetstream train", args: "FILE", short: "Make a zstd dictionary for the JSON stream, of this server's own events, while the server runs.", long: trainHelp, min: 1, max: 1, flags: trainFlags, run: trainDictionary},
+		{name: "verify-backup", args: "BACKUP", short: "Check a backup: restore it into a temporary folder, and read everything.", long: verifyHelp, min: 1, max: 1, flags: verifyFlags, run: verifyBackupCommand},
+		{name: "check", args: "[ACCOUNT...]", short: "Read all data and report what is wrong, while the server runs.", long: checkHelp, max: -1, flags: checkFlags, run: runCheck},
+		{name: "resync", args: "[ACCOUNT...]", short: "Sign repositories again, and announce them to the network.", long: resyncHelp, max: -1, flags: resyncFlags, run: resync},
+		{name: "rotate-keys", short: "Replace the master key that encrypts the accounts' signing keys.", long: rotateHelp, run: rotateKeys},
+		{name: "rotate-plc-key", short: "Replace the rotation key of the accounts' DIDs.", long: plcKeyHelp, run: rotatePLCKey},
+		{name: "migrate", args: "ACCOUNT NEW-SERVER", short: "Move an account from any server to any other.", long: cmdline.Help, min: 2, max: 2, flags: migrateFlags, run: runMigrate},
+		{name: "migrate-storage", short: "Move all data to another database or blob store, while the server runs.", long: storageHelp, flags: storageFlags, run: migrateStorage},
+		{name: "move-blobs", args: "DIRECTORY", short: "Move the blobs to another folder, such as one on another disk.", long: moveBlobsHelp, min: 1, max: 1, run: moveBlobs},
+		{name: "request-crawl", args: "[RELAY...]", short: "Ask relays to read this server, or what they know about it.", long: crawlHelp, max: -1, flags: crawlFlags, run: requestCrawl},
+		{name: "jetstream train", args: "FILE", short: "Make a zstd dictionary for the JSON stream from this server's events.", long: trainHelp, min: 1, max: 1, flags: trainFlags, run: trainDictionary},
 		{name: "version", short: "Show the version.", run: version},
 	}, workerCommands()...)
 }
@@ -151,7 +156,7 @@ func run(ctx context.Context, args []string, io IO) error {
 	}
 	c := &call{IO: io, FlagSet: flag.NewFlagSet(cmd.name, flag.ContinueOnError)}
 	c.SetOutput(new(bytes.Buffer)) // the package's own words are not for people
-	c.StringVar(&c.envFile, "env-file", "", "read variables from this `file`, besides the environment (default: PDS_ENV_FILE, or pds.env if there is one)")
+	c.StringVar(&c.envFile, "env-file", "", "read variables from this `file`, besides the environment (default: PDS_ENV_FILE, or pds.env if it exists)")
 	c.BoolVar(&c.json, "json", false, "write the result as JSON")
 	c.BoolVar(&c.quiet, "quiet", false, "do not show progress")
 	if cmd.flags != nil {
@@ -294,13 +299,12 @@ func help(w io.Writer, args []string) error {
 Flags of all commands:
 
     -env-file FILE          read variables from a file, besides the environment
-                            (default: PDS_ENV_FILE, or pds.env if there is one)
+                            (default: PDS_ENV_FILE, or pds.env if it exists)
     -json                   write the result as JSON
     -quiet                  do not show progress
 
-The exit code is 0 if all went well, 1 if not, 2 for a wrong command line or
-configuration, and 3 if check, doctor, backup, restore, export or
-import found problems. More: pds help COMMAND
+The exit code is 0 for success, 1 for a failure, 2 for a wrong command line or configuration, and 3
+if check, doctor, backup, restore, export or import found problems. More: pds help COMMAND
 `)
 	return nil
 }
@@ -321,6 +325,29 @@ func describe(w io.Writer, cmd command, flags *flag.FlagSet) {
 			first = false
 		}
 		kind, usage := flag.UnquoteUsage(f)
-		fmt.Fprintf(w, "    -%-26s  %s\n", strings.TrimSpace(f.Name+" "+kind), usage)
+		if n, err := strconv.ParseFloat(f.DefValue, 64); err == nil && n != 0 && !strings.Contains(usage, "(default") {
+			usage += " (default: " + f.DefValue + ")"
+		}
+		fmt.Fprintf(w, "    -%-26s  %s\n", strings.TrimSpace(f.Name+" "+kind), wrapped(usage, 33))
 	})
+}
+
+// wrapped breaks a text into lines that fit beside an indentation of so many columns.
+func wrapped(text string, indent int) string {
+	var b strings.Builder
+	column := indent
+	for i, word := range strings.Fields(text) {
+		switch n := utf8.RuneCountInString(word); {
+		case i == 0:
+			column += n
+		case column+1+n > helpWidth:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent + n
+		default:
+			b.WriteByte(' ')
+			column += 1 + n
+		}
+		b.WriteString(word)
+	}
+	return b.String()
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -25,6 +26,11 @@ func TestEveryCommandHasHelp(t *testing.T) {
 	if code != ExitOK {
 		t.Fatal(code)
 	}
+	for line := range strings.Lines(list) {
+		if utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > helpWidth {
+			t.Errorf("a line is too long: %q", line)
+		}
+	}
 	for _, cmd := range commands() {
 		if !strings.Contains(list, "    "+cmd.name+" ") {
 			t.Errorf("no %q in the list", cmd.name)
@@ -35,9 +41,18 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		if code != ExitOK || code2 != ExitOK || about != flagged || !strings.HasPrefix(about, "Usage: pds "+cmd.name+" [flags]") || !strings.Contains(about, cmd.short) {
 			t.Errorf("%s: %d, %d\n%s\n%s", cmd.name, code, code2, about, flagged)
 		}
-		if !strings.HasSuffix(cmd.short, ".") || len(cmd.short) > 100 {
+		if !strings.HasSuffix(cmd.short, ".") {
 			t.Errorf("%s: %q", cmd.name, cmd.short)
 		}
+		for line := range strings.Lines(about) {
+			if utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > helpWidth {
+				t.Errorf("%s: a line is too long: %q", cmd.name, line)
+			}
+		}
+	}
+	about, _, _ := pds(t, "", "invite", "create", "-h")
+	if !strings.Contains(about, "how many codes to make (default: 1)\n") {
+		t.Error(about)
 	}
 }
 

@@ -13,13 +13,13 @@ import (
 )
 
 const crawlHelp = `
-A running server asks the relays of PDS_CRAWLERS by itself: when it starts, when
-there is something new, and when nobody reads its events. Use this for other relays,
-or to see at once what a relay answers.
+Without arguments, it asks the relays in PDS_CRAWLERS. A running server asks those by itself: when
+it starts, when something is new, and when nobody reads its events. Use this command for other
+relays, or to see a relay's answer at once.
 `
 
 func crawlFlags(c *call) {
-	c.BoolVar(&c.values.status, "status", false, "ask nothing of them; show what they know of this server")
+	c.BoolVar(&c.values.status, "status", false, "only show what the relays know about this server")
 }
 
 // relayAnswer is what came of a question to a relay.

@@ -28,118 +28,119 @@ import (
 )
 
 const backupHelp = `
-DIRECTORY gets a folder for this backup below "generations": the database as it
-was at one moment, the secrets (those of the environment too) and, of a
-development server, the PLC directory. The blobs of all generations lie in one folder
-beside them. Whoever has a backup has the accounts' keys: keep it safe.
+DIRECTORY gets a folder for this backup below "generations": the database as it was at one moment,
+the secrets (also those from the environment) and, of a development server, the PLC directory. The
+blobs of all generations are in one folder beside them. Whoever has a backup has the accounts' keys:
+keep it safe.
 
-The backup is verified before it counts: each page of the database, every
-repository, every blob. If it fails or is interrupted, the older generations are as they were. Blobs
-that are there already are read, on the server too, and copied again if the copy was damaged; -fast looks only at
-their ends.
+A backup counts only when it has been verified: each page of the database, every repository, every
+blob. If it fails or is interrupted, the older generations are unchanged. Blobs that an earlier
+backup copied are read again, here and in the backup, and copied again if the copy is damaged; -fast
+reads only the beginning and end of each.
 
--keep says which older generations stay: the newest of each of the last so many
-hours, days, weeks, months or years in which there was one. "-keep 7d,4w" is a week of days
-and a month of weeks, "-keep 3" the last three. Without it, only the new one stays. Blobs that no generation
-refers to any longer are deleted.
+-keep says which older generations stay: the newest of each of the last hours, days, weeks, months
+or years. "-keep 7d,4w" is a week of days and a month of weeks, "-keep 3" the last three. Without
+-keep, only the new one stays. Blobs that no generation refers to are deleted.
 
-Blobs that the server has lost, or that are damaged there, are listed, and the exit
-code is 3; the backup is good all the same, and keeps its own copies of them from before.
+Blobs that the server has lost, or that are damaged on it, are listed, and the exit code is 3. The
+backup is good nevertheless, and keeps its own earlier copies of them.
 
-With -tar, the backup is written as one tar file; "-" is standard output. An older one is replaced, but not
-by one that lacks what the server has lost: that gets the time added to its name.
+With -tar, the backup is one tar file; "-" is standard output. An older file is replaced, unless the
+new backup lacks blobs that the server has lost: then the time is added to the new file's name.
 
-s3://BUCKET/PREFIX in place of DIRECTORY, with or without -s3, is a store of objects, such as AWS S3, R2 or MinIO:
+A store of objects, such as AWS S3, R2 or MinIO, is s3://BUCKET/PREFIX in place of DIRECTORY:
 
     pds backup -s3 -keep 7d,4w -to-age age1... s3://backups/pds
 
-PDS_BACKUP_S3_ENDPOINT (unless it is AWS), _REGION, _ACCESS_KEY_ID, _SECRET_ACCESS_KEY and _FORCE_PATH_STYLE say how to
-reach it; without them, it is that of PDS_BLOBSTORE_S3_*. Blobs that are there are not sent again, and what was sent is
-read back, unless -fast is given. A backup that was killed is no backup; the next one goes on with it.
+PDS_BACKUP_S3_ENDPOINT (not needed for AWS), _REGION, _ACCESS_KEY_ID, _SECRET_ACCESS_KEY and
+_FORCE_PATH_STYLE say how to reach it; the default is the store of PDS_BLOBSTORE_S3_*. Blobs that
+are there are not sent again. What was sent is read back, except with -fast. A backup that was
+killed does not count; the next one continues it.
 
-Where the server's blobs are in a bucket, the backup has the rows of the database that name them, and not the blobs: they are
-safe as long as the bucket is, and deleted ones for as long as PDS_BLOBSTORE_S3_KEEP_DELETED_MS says. With
--copy-blobs, the backup has them too.
+If the server's blobs are in a bucket, the backup contains the rows of the database that name them,
+but not the blobs. They are as safe as the bucket, which keeps deleted blobs for
+PDS_BLOBSTORE_S3_KEEP_DELETED_MS. With -copy-blobs, the backup contains the blobs too.
 
-With -to-age, it is encrypted to an age recipient (https://age-encryption.org), whose identity is not on the
-server; "pds restore -identity FILE" reads it, and so does the age program:
+With -to-age, the backup is encrypted to an age recipient (https://age-encryption.org), whose
+identity is not on the server. "pds restore -identity FILE" reads it, and so does the age program:
 
     pds backup -to-age age1... -tar pds.tar.age
 
-With -every, backups are made until the process is told to end (SIGTERM, SIGINT), as in a container without
-cron. The first is due that long after the last one, at once if there is none. One that fails is said on standard
-error and tried again, after a minute at first and an hour at most. A backup that is under way at the end
-is given up, and the exit code is 0.
+With -every, the program makes backups until it is told to end (SIGTERM, SIGINT), as in a container
+without cron. The first one is due that long after the last, or at once if there is none. A failure
+is printed to standard error, and the backup is tried again, after a minute at first and after an
+hour at most. A backup that is under way at the end is given up, and the exit code is 0.
 `
 
 const restoreHelp = `
-BACKUP is the directory or tar file that backup made, or "-" for a tar file on
-standard input. Of a directory, the newest generation is restored; to restore
-another one, name its folder (DIRECTORY/generations/TIME). s3://BUCKET/PREFIX is a store of objects, as
-"pds backup" has it; reading it needs no right to write. An encrypted file needs -identity. The data directory, and that of the blobs, must be empty. Every file is checked against the
-backup's digests, and everything in the restored directory is read as "pds check" does, before it gets its place.
+BACKUP is the directory or tar file of a backup, or "-" for a tar file on standard input. From a
+directory, the newest generation is restored; to restore another one, name its folder
+(DIRECTORY/generations/TIME). s3://BUCKET/PREFIX is a store of objects, as for "pds backup"; the
+right to read is enough. An encrypted file needs -identity.
 
-What was written after the backup is lost, but relays know of it. So the repositories of active
-accounts are signed anew, as "pds resync" does, and the network reads them again.
+The data directory, and the one for blobs, must be empty. Every file is compared with the digests in
+the backup. Everything that was restored is read, as "pds check" does, before it is put in place.
 
-If the backup lacks all blobs, or some that it had, nothing is restored, unless
--accept-missing-blobs is given. If it lacks some that the server did not have either, it is
-restored, and the exit code is 3.
+Changes made after the backup are lost, but relays know of them. So the repositories of active
+accounts are signed again, as "pds resync" does, and the network reads them again.
 
-Start the server with the same PDS_HOSTNAME and handle domains as before. Secrets of the
-environment count where they are set; else those of the backup do.
+If the backup lacks blobs that it once had, nothing is restored, unless -accept-missing-blobs is
+given. If it lacks only blobs that the server did not have either, it is restored, and the exit code
+is 3.
+
+Start the server with the same PDS_HOSTNAME and handle domains as before. Secrets that are set in
+the environment are used; the others come from the backup.
 `
 
 const checkHelp = `
-It reads the structure of the database; every repository as the network would
-read it (tree, digests, signature); every blob; the names of accounts; and the events that can
-be replayed. Blobs that records refer to but that are not there are counted and
-listed. They are lost, which is a problem, unless their account is deactivated: one that is
-being moved here has such until they are uploaded.
+It reads the structure of the database; every repository as the network would read it (tree,
+digests, signature); every blob; the names of accounts; and the events that can be replayed. Blobs
+that records refer to but that are missing are counted and listed. They are a problem, except in a
+deactivated account: an account that is moving here lacks blobs until they are uploaded.
 
-With -blobs-from, blobs that are missing or damaged are put back from the directory of a backup.
-If no backup has them, -accept-missing-blobs notes those that are missing now: then they are no
-problem to this command, to backups and to the start of the server.
+With -blobs-from, missing or damaged blobs are put back from the directory of a backup. If no backup
+has them, -accept-missing-blobs notes the ones that are missing now: this command, backups and the
+start of the server no longer report them.
 
-Accounts with a revision from the future are listed too, as a clock that was ahead leaves them: their
+A clock that was ahead leaves accounts with a revision in the future. They are listed too: their
 data is good, but the network ignores what they write. The report says what to do.
 
-With accounts (DIDs or handles) as arguments, only their repositories are read.
-The exit code is 3 if there are problems, or accounts with a revision from the future.
+With accounts (DIDs or handles) as arguments, only their repositories are read. The exit code is 3
+if there are problems, or accounts with a revision in the future.
 `
 
 const rotateHelp = `
-The server must be stopped. A new master key is made, every signing key is sealed
-with it, and the old master key is deleted. It can be interrupted at any
-moment: run it again to finish. The signing keys themselves stay as they are, so
-nobody outside sees a difference. Backups keep the master key of their time.
+The server must be stopped. A new master key is made, every signing key is encrypted with it, and
+the old master key is deleted. It can be interrupted at any moment: run it again to finish. The
+signing keys themselves do not change, so nobody outside sees a difference. Earlier backups need the
+old master key, which they contain.
 
-If PDS_MASTER_KEY gives the keys, put a new one in front ("NEW,OLD"), run this,
-and then take the old one away.
+If PDS_MASTER_KEY sets the key, put a new one in front ("NEW,OLD"), run this command, and then
+remove the old one.
 `
 
 func backupFlags(c *call) {
 	remoteFlag(c)
-	c.BoolVar(&c.values.copyBlobs, "copy-blobs", false, "copy blobs that are in a bucket, too, which needs their size of room, and their reading")
+	c.BoolVar(&c.values.copyBlobs, "copy-blobs", false, "also copy blobs that are in a bucket; all of them are read")
 	c.BoolVar(&c.values.asTar, "tar", false, "write one tar file; the argument is its name, or - for standard output")
-	c.BoolVar(&c.values.fast, "fast", false, "check only the structure of the copy and the ends of older blobs, not every repository and blob")
+	c.BoolVar(&c.values.fast, "fast", false, "check only the structure of the database, and beginning and end of older blobs")
 	c.Var(&c.values.toAge, "to-age", "with -tar or -s3, encrypt to this age `recipient`; may be given several times")
-	c.DurationVar(&c.values.every, "every", 0, "go on, with a backup each `duration`, such as 24h, until SIGTERM")
+	c.DurationVar(&c.values.every, "every", 0, "make a backup every `duration`, such as 24h, until SIGTERM")
 	c.Var(&c.values.keep, "keep", "keep older `generations`: a list of numbers with h, d, w, m or y, such as 7d,4w")
 }
 
 func restoreFlags(c *call) {
 	remoteFlag(c)
 	c.BoolVar(&c.values.fast, "fast", false, "check only digests of files, not every repository and blob")
-	c.BoolVar(&c.values.noResync, "no-resync", false, "leave repositories as they are, and tell the network nothing")
+	c.BoolVar(&c.values.noResync, "no-resync", false, "do not sign repositories again, and announce nothing")
 	identityFlag(c)
-	c.BoolVar(&c.values.acceptMissing, "accept-missing-blobs", false, "restore also without blobs that are not in the backup, and note them as lost for good")
+	c.BoolVar(&c.values.acceptMissing, "accept-missing-blobs", false, "restore without the blobs that the backup lacks, and note them as lost for good")
 }
 
 func checkFlags(c *call) {
 	c.BoolVar(&c.values.fast, "fast", false, "look for blobs, but do not read them")
-	c.StringVar(&c.values.blobsFrom, "blobs-from", "", "put back blobs that are missing or damaged from the `directory` of a backup")
-	c.BoolVar(&c.values.acceptMissing, "accept-missing-blobs", false, "note the blobs that are missing now as lost for good: they are no problem any longer")
+	c.StringVar(&c.values.blobsFrom, "blobs-from", "", "put back missing or damaged blobs from the `directory` of a backup")
+	c.BoolVar(&c.values.acceptMissing, "accept-missing-blobs", false, "note the blobs that are missing now as lost for good, and no longer report them")
 }
 
 // open opens the data directory that there is, and its secrets.

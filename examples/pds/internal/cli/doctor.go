@@ -21,22 +21,21 @@ import (
 )
 
 const doctorHelp = `
-It looks at the server from outside, by its public address, and from inside, and says what is
-wrong and what to do: DNS, certificate, WebSockets and X-Forwarded-For through the proxy, clock,
-mail, each account's handle and DID document, what relays and the AppView know, backups, free
-space, file modes, and settings that mislead. Run it on the server's machine, as its user, while
-the server runs. Nothing is changed, and no mail is sent without -mail-to.
+It checks the server from outside, by its public address, and from inside, and says what is wrong
+and what to do: DNS, certificate, WebSockets and X-Forwarded-For through the proxy, clock, mail,
+each account's handle and DID document, what relays and the AppView know, backups, free space, file
+modes, and settings that mislead. Run it on the server's machine, as its user, while the server
+runs. It changes nothing, and sends mail only with -mail-to.
 
-Each line has a level: ok, skipped (it cannot be found out), warning, problem. The exit code is 3
-if there are problems. -all shows what is good too. The page /admin/checks shows the same, and
-the metric pds_check.
+Each line has a level: ok, skipped (it cannot be checked), warning, problem. The exit code is 3 if
+there are problems. The page /admin/checks and the metric pds_check show the same.
 `
 
 func doctorFlags(c *call) {
 	adminFlags(c)
-	c.BoolVar(&c.values.all, "all", false, "show what is good too")
+	c.BoolVar(&c.values.all, "all", false, "also show what is good")
 	c.StringVar(&c.values.mailTo, "mail-to", "", "send a test message to this `address`")
-	c.IntVar(&c.values.accounts, "accounts", selfcheck.Most, "look at no more than this `number` of accounts")
+	c.IntVar(&c.values.accounts, "accounts", selfcheck.Most, "check at most this `number` of accounts")
 }
 
 func runDoctor(ctx context.Context, c *call) error {

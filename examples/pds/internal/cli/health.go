@@ -11,13 +11,13 @@ import (
 )
 
 const healthHelp = `
-With -wait, it asks again and again, for at most that long, until the server is well: for scripts that
-have just started it. Without, it asks once.
+It asks once. With -wait, it asks again until the server is healthy, for at most that time: for
+scripts that have just started the server.
 `
 
 func healthFlags(c *call) {
 	adminFlags(c)
-	c.DurationVar(&c.values.wait, "wait", 0, "wait for the server to be well, for at most this `time`, such as 1m")
+	c.DurationVar(&c.values.wait, "wait", 0, "wait until the server is healthy, for at most this `time`, such as 1m")
 }
 
 // health asks for /xrpc/_health. It needs no password.

@@ -20,17 +20,17 @@ import (
 )
 
 const initHelp = `
-It asks for what it needs (with -yes it takes the flags and asks nothing), writes a commented
-pds.env (mode 0600), unit files for systemd and the configuration of the proxy, and looks whether
-the machine suits: DNS, ports, clock, disk, memory. Then it starts the server, and ends with the
-first account, or with an invite code, and the address of its page.
+It asks for what it needs; with -yes it asks nothing, and takes the flags. It checks the machine:
+DNS, ports, clock, disk, memory. It writes a commented pds.env (mode 0600), unit files for systemd,
+and the configuration of the proxy. Then it starts the server, and ends with the first account, or
+an invite code, and the address of its page.
 
-As root on a machine with systemd it makes the user, installs the program to /usr/local/bin and
-starts the services. Otherwise everything is below the present folder, and the server runs only
+As root on a machine with systemd, it makes the user, installs the program to /usr/local/bin and
+starts the services. Otherwise everything is below the current folder, and the server runs only
 while the account is made.
 
-It is safe to run again. Files that are there and differ are kept, unless you say otherwise
-(-overwrite); a replaced one is kept as NAME.old. Answers are then those of pds.env.
+You may run it again. Then the answers are those of the existing pds.env. Files that differ are kept
+unless -overwrite is given; a replaced file is kept as NAME.old.
 `
 
 // initFlags are what init takes.
@@ -45,20 +45,20 @@ type initFlags struct {
 func registerInit(c *call) {
 	f := &c.values.init
 	c.StringVar(&f.Hostname, "hostname", "", "the `name` of the server, such as pds.example.com")
-	c.StringVar(&f.TLS, "tls", "", "who speaks TLS: acme (the server itself), caddy, nginx, or other (default: acme)")
-	c.StringVar(&f.Email, "email", "", "your e-mail `address`: for certificates, for users, and of the first account")
-	c.StringVar(&f.handle, "handle", "", "the `handle` of the first account, such as alice (default: an invite code is made)")
+	c.StringVar(&f.TLS, "tls", "", "`who` speaks TLS: acme (the server itself), caddy, nginx, or other (default: acme)")
+	c.StringVar(&f.Email, "email", "", "your e-mail `address`: for the certificate authority, your users, and the first account")
+	c.StringVar(&f.handle, "handle", "", "the `handle` of the first account, such as alice (default: make an invite code instead)")
 	c.StringVar(&f.SMTP, "smtp", "", "`URL` of a mail server, such as smtps://user:password@smtp.example.com:465")
-	c.StringVar(&f.From, "from", "", "the sender's `address` of mail")
-	c.BoolVar(&f.Network, "network", true, "name the relays and the AppView of Bluesky")
-	c.IntVar(&f.Port, "port", 2583, "`port` for the proxy in front")
-	c.StringVar(&f.Config, "config", "", "`folder` for pds.env (default: /etc/pds as root, else the present one)")
+	c.StringVar(&f.From, "from", "", "the sender's `address` of mails")
+	c.BoolVar(&f.Network, "network", true, "use the relays and the AppView of Bluesky; -network=false for a server of its own")
+	c.IntVar(&f.Port, "port", 2583, "`port` that the proxy connects to")
+	c.StringVar(&f.Config, "config", "", "`folder` for pds.env (default: /etc/pds as root, else the current folder)")
 	c.StringVar(&f.Data, "data", "", "`folder` for the data (default: /var/lib/pds as root, else pds-data)")
 	c.StringVar(&f.Backups, "backups", "", "`folder` for backups (default: /var/backups/pds as root, else pds-backups)")
-	c.StringVar(&f.units, "units", "", "`folder` for unit files (default: /etc/systemd/system as root where systemd runs, else units beside pds.env)")
+	c.StringVar(&f.units, "units", "", "`folder` for unit files (default: /etc/systemd/system as root where systemd runs, else a folder units beside pds.env)")
 	c.StringVar(&f.User, "user", "", "`name` of the user that the server runs as (default: pds as root, else you)")
-	c.BoolVar(&f.overwrite, "overwrite", false, "replace files that are there")
-	c.BoolVar(&f.noStart, "no-start", false, "write files, and start nothing")
+	c.BoolVar(&f.overwrite, "overwrite", false, "replace existing files that differ")
+	c.BoolVar(&f.noStart, "no-start", false, "only write files")
 	c.BoolVar(&c.values.yes, "yes", false, "ask nothing")
 }
 

@@ -17,18 +17,18 @@ import (
 )
 
 const trainHelp = `
-A zstd dictionary is made of the events that the server keeps, and written to FILE. It makes the
-messages of the JSON stream of version 2 (PDS_JETSTREAM=true) a third to a quarter as long. To use
-it, set PDS_JETSTREAM_V2_DICTIONARY=FILE and restart the server: clients ask the server for it.
-Clients of version 1 know Jetstream's own dictionary only.
+A zstd dictionary is made from the events that the server keeps, and written to FILE. It makes the
+messages of the JSON stream of version 2 (PDS_JETSTREAM=true) 3 to 4 times shorter. To use it, set
+PDS_JETSTREAM_V2_DICTIONARY=FILE and restart the server; clients fetch it from the server. Clients
+of version 1 only know Jetstream's own dictionary.
 
-The server may run meanwhile. There should be some thousands of records of the last days; 64 are
-the least. Train again, into the same FILE, when what people write has changed much: the new
-dictionary gets another number, and clients fetch it when they connect again.
+The server may run meanwhile. It should have some thousands of records of the last days, and needs
+at least 64. When what people write has changed much, train again into the same FILE: the new
+dictionary gets another number, and clients fetch it when they reconnect.
 `
 
 func trainFlags(c *call) {
-	c.Int64Var(&c.values.number, "id", 0, "the dictionary's `number`, which none of this server's earlier ones had (default: the date, as 20260102, or one more than that of FILE)")
+	c.Int64Var(&c.values.number, "id", 0, "the dictionary's `number`, never used before on this server (default: the date, such as 20260102, or one more than the number of the existing FILE)")
 }
 
 // What is trained with: messages of up to so many bytes, as many of them, chosen at random. Longer

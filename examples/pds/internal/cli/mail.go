@@ -39,9 +39,11 @@ func mailTest(ctx context.Context, c *call) error {
 }
 
 const mailHelp = `
-Mail waits while the mail server does not take it, and is tried again and again: for 15 minutes if it has a
-code in it, which is void then, and for two days if not. What is given up then, or refused by the mail server
-for good, is dead, and is kept for a week. These commands may be used while the server runs, on any node.
+While the mail server does not accept a message, the message waits and is tried again: for 15
+minutes if it contains a code, which is void after that, otherwise for two days. Then it is given up
+(state "dead"), and kept for a week. If the mail server refuses it for good, it is given up at once.
+These commands may be used while the server runs, on any node. The audit trail records retry and
+drop.
 `
 
 // letters lists the messages that are kept, or those of some IDs, and closes what it has opened.
@@ -89,11 +91,11 @@ func mailList(ctx context.Context, c *call) error {
 }
 
 func allFlag(c *call) {
-	c.BoolVar(&c.values.all, "all", false, "all messages that are dead")
+	c.BoolVar(&c.values.all, "all", false, "all messages that were given up, in place of IDs")
 }
 
-// mailDo changes the messages that the arguments name, or, with -all, all dead ones. It is noted in the
-// audit trail.
+// mailDo changes the messages that the arguments name, or, with -all, all dead ones. The audit trail
+// records it.
 func mailDo(what string, act func(context.Context, *mailqueue.Queue, string) error) func(context.Context, *call) error {
 	return func(ctx context.Context, c *call) error {
 		if len(c.args) == 0 != c.values.all {

@@ -11,20 +11,21 @@ import (
 )
 
 const moveBlobsHelp = `
-The blobs of a server that has them on disk are copied to another folder, on another disk, each of them read there again. The
-old folder stays as it is.
+The blobs of a server that has them on disk are copied to another folder, and each copy is read
+again. The old folder stays as it is.
 
-    pds move-blobs /srv/pds-blobs      while the server runs, which may take long
+    pds move-blobs /srv/pds-blobs      while the server runs; this may take long
     systemctl stop pds
     pds move-blobs /srv/pds-blobs      what has changed since
-    (set PDS_BLOBSTORE_DISK_LOCATION=/srv/pds-blobs, and install deploy/pds.service.d/blobs.conf)
+    (set PDS_BLOBSTORE_DISK_LOCATION=/srv/pds-blobs, install deploy/pds.service.d/blobs.conf)
     systemctl start pds
 
-Until the second run has ended, a server refuses to use the new folder, and afterwards the old one. It can be killed at any
-moment, and goes on when it is run again. Delete the old folder when "pds check" finds all well.
+Until the second run has ended, a server refuses to use the new folder, and afterwards the old one.
+The command can be killed at any moment; run it again to continue. Delete the old folder when "pds
+check" finds no problem.
 
-Between a disk and a bucket, "pds migrate-storage" moves blobs. The exit code is 3 if blobs are damaged, which are copied
-as they are.
+"pds migrate-storage" moves blobs between a disk and a bucket. The exit code is 3 if blobs are
+damaged; they are copied as they are.
 `
 
 func moveBlobs(ctx context.Context, c *call) (err error) {

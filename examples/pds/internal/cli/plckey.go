@@ -14,17 +14,17 @@ import (
 )
 
 const plcKeyHelp = `
-A new key is made, and in the DID of every account here it takes the place of the old
-one, with an operation that the old one signs; then the old one is deleted. Other rotation keys,
-such as users' own, stay where they are. A DID without the old key is left
-alone: its user, or the server that the account moved to, has taken the key away.
+A new key is made. In the DID of every account here it replaces the old key, by an operation that
+the old key signs. Then the old key is deleted. Other rotation keys, such as users' own, stay. A DID
+without the old key is left alone: its user, or the server that the account moved to, has removed
+the key.
 
-It begins only while the server is stopped. Once it has begun it can be interrupted at any
-moment, and the server be started: it uses both keys. Run it again to finish, beside the server
-if you like; then restart the server, which forgets the old key.
+The server must be stopped when this begins. Afterwards it can be interrupted at any moment, and the
+server be started, which uses both keys. Run the command again to finish, with or without the
+server; then restart the server, and it forgets the old key.
 
-If PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX gives the key, put a new one in front ("NEW,OLD"),
-run this, and then take the old one away. Backups keep the keys of their time: make a new one.
+If PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX sets the key, put a new one in front ("NEW,OLD"), run
+this command, and then remove the old one. Make a backup afterwards: earlier ones have the old key.
 `
 
 // rotatePLCKey exchanges the PLC rotation key.

@@ -155,13 +155,15 @@ func (c *call) restoreTo(ctx context.Context, cfg *config.Config, dest string) (
 }
 
 const verifyHelp = `
-BACKUP is restored, as "pds restore" does it, into a temporary folder, and everything in it is read: digests,
-database, every repository, every blob. Then the folder is deleted. The server and the backup stay as they
-are, and the network hears nothing. It needs as much room as the backup has, in the folder of -temp.
+BACKUP is restored into a temporary folder, as "pds restore" does it, and everything is read:
+digests, database, every repository, every blob. Then the folder is deleted. The server and the
+backup do not change, and nothing is announced to the network. The folder (-temp) needs as much disk
+space as the backup.
 
-Blobs that the backup does not have, because they are in a bucket, are not looked at.
+Blobs that are in a bucket and not in the backup are not checked.
 
-Exit code 0: the backup can be restored. 3: so it can, but lacks blobs that the server had lost.
+The exit code is 0 if the backup can be restored, and 3 if it can be, but lacks blobs that the
+server had lost.
 `
 
 func verifyFlags(c *call) {

@@ -19,20 +19,20 @@ import (
 )
 
 const resyncHelp = `
-The server must be stopped. The repositories of the accounts (DIDs or handles; default: of all that are
-active) are signed anew, with a later revision, and a #sync event tells the network where they
-stand: relays that have lost track, or have seen what a restored backup does not
-have, read them again. Records stay as they are. "pds restore" does this by itself.
+The server must be stopped. The repositories of the accounts (DIDs or handles; default: all active
+ones) are signed again, with a later revision, and a #sync event announces the result. Then relays
+read them again that have lost track, or have seen changes that a restored backup lacks. Records do
+not change. "pds restore" does this by itself.
 
-With -rewind, it is done for the accounts whose revision lies in the future (those named, or all
-there are, active or not), and they get one of the present time. See "pds help check".
+With -rewind, only accounts whose revision is in the future are signed (those named, or all, active
+or not), and get a revision of the present time. See "pds help check".
 
 Before anything is signed, the clock is compared with those of the directory and of the relays. If
-it is wrong, nothing is done (PDS_CLOCK_CHECK=false: with a warning).
+it is wrong, nothing is done (PDS_CLOCK_CHECK=false turns that into a warning).
 `
 
 func resyncFlags(c *call) {
-	c.BoolVar(&c.values.rewind, "rewind", false, "sign only what has a revision from the future, with one of the present")
+	c.BoolVar(&c.values.rewind, "rewind", false, "only sign repositories with a revision in the future, with one of the present")
 }
 
 func resync(ctx context.Context, c *call) (err error) {

@@ -17,27 +17,28 @@ import (
 )
 
 const storageHelp = `
-All of the server is copied to another database, to another place for blobs, or both, while it runs:
-accounts, repositories, sessions, the event log with its numbers, blobs. It runs beside the server, on
-the same machine, with the same configuration.
+It copies everything to another database, another place for blobs, or both: accounts, repositories,
+sessions, the event log with its numbers, blobs. It runs beside the server, on the same machine,
+with the same configuration.
 
-    pds migrate-storage -to-database postgres://pds@db/pds -dry-run    what it comes to
+    pds migrate-storage -to-database postgres://pds@db/pds -dry-run    show how much there is
     pds migrate-storage -to-database postgres://pds@db/pds             copy, while the server runs
-    pds migrate-storage -to-database postgres://pds@db/pds -finish     catch up, verify, change over
+    pds migrate-storage -to-database postgres://pds@db/pds -finish     catch up, verify, switch
 
--to FILE names an environment file with what will be different, such as PDS_DATABASE_URL or
-PDS_BLOBSTORE_S3_BUCKET and what belongs to it; an empty value removes a variable. -to-database and
--to-blobs are short forms for what needs no secrets in a file.
+-to FILE names an environment file with the settings that will be different, such as
+PDS_DATABASE_URL, or PDS_BLOBSTORE_S3_BUCKET with the variables that belong to it; an empty value
+removes a variable. -to-database and -to-blobs are short forms that need no file.
 
-Without -finish, the server is left as it was. Run it again to catch up. With -finish, the server
-refuses writes at the end ("try again in a minute"), for a second most of the time; then the target is
-ready. Start the server with the new settings: it refuses to start with the old ones. If anything
-fails before that, the old server takes writes again. Killed at any moment, it goes on when it is run again.
+Without -finish, the server does not change; run the command again to catch up. With -finish, the
+server refuses writes at the end ("try again in a minute"), for a second in most cases; then the
+target is ready. Start the server with the new settings: it refuses to start with the old ones. If
+anything fails before that, the old server accepts writes again. The command can be killed at any
+moment; run it again to continue.
 
--abort gives the move up, and also undoes -finish as long as no server has been started on the
-target. Nothing is deleted from the old storage; delete it when the new one has proven itself.
+-abort ends the move, and also undoes -finish as long as no server has been started on the target.
+Nothing is deleted from the old storage; delete it when the new one has proven itself.
 
-The exit code is 3 if the target is not what the source is, or blobs of the source are damaged.
+The exit code is 3 if the target differs from the source, or blobs of the source are damaged.
 `
 
 // storageMove is what the command line says of migrate-storage.
@@ -51,18 +52,18 @@ type storageMove struct {
 
 func storageFlags(c *call) {
 	v := &c.values.storage
-	c.StringVar(&v.to, "to", "", "an environment `file` with what is different at the target")
+	c.StringVar(&v.to, "to", "", "an environment `file` with the settings that differ at the target")
 	c.StringVar(&v.database, "to-database", "", "the `URL` of a PostgreSQL database to move to, or sqlite")
-	c.StringVar(&v.blobs, "to-blobs", "", "disk, to move blobs from a bucket to the data directory (to a bucket: -to)")
-	c.Float64Var(&v.rate, "rate", 0, "copy at most so many `megabytes` a second while the server is in use")
-	c.IntVar(&v.workers, "workers", 4, "copy so many accounts at a time")
-	c.IntVar(&v.sample, "sample", 1, "read back one of `n` blobs of the target")
-	c.BoolVar(&v.acceptDamaged, "accept-damaged-blobs", false, "leave blobs behind that the server has lost or that are damaged")
-	c.BoolVar(&v.dryRun, "dry-run", false, "tell how much there is, and about how long it takes; copy nothing")
-	c.BoolVar(&v.status, "status", false, "tell how the move stands")
-	c.BoolVar(&v.finish, "finish", false, "end the move: verify, and change over to the target")
-	c.BoolVar(&v.abort, "abort", false, "give the move up: the server goes on where it is")
-	c.BoolVar(&v.force, "force", false, "with -abort: do not ask the target, which is lost")
+	c.StringVar(&v.blobs, "to-blobs", "", "`disk` moves blobs from a bucket to the data directory (for a bucket, use -to)")
+	c.Float64Var(&v.rate, "rate", 0, "copy at most so many `megabytes` per second while the server is in use")
+	c.IntVar(&v.workers, "workers", 4, "copy this `number` of accounts at the same time")
+	c.IntVar(&v.sample, "sample", 1, "read back one in `n` blobs at the target")
+	c.BoolVar(&v.acceptDamaged, "accept-damaged-blobs", false, "leave out blobs that the server has lost or that are damaged")
+	c.BoolVar(&v.dryRun, "dry-run", false, "show how much there is and about how long it takes; copy nothing")
+	c.BoolVar(&v.status, "status", false, "show the state of the move")
+	c.BoolVar(&v.finish, "finish", false, "end the move: verify, and switch to the target")
+	c.BoolVar(&v.abort, "abort", false, "give up the move: the server stays where it is")
+	c.BoolVar(&v.force, "force", false, "with -abort: do not ask the target, for when it is lost")
 }
 
 // targetConfig is the configuration of the server after the move, and what to change for it.
