@@ -154,13 +154,11 @@ func (q *Queue) due(ctx context.Context, n int) (list []dueJob, next time.Time, 
 	return list, next, err
 }
 
-// dueIn is due in a transaction. It looks at one range, the same at all times.
+// dueIn is due in a transaction. While nothing is due, it looks at one range only, the same at all times.
 func (q *Queue) dueIn(ctx context.Context, r storage.KVReader, now time.Time, n int) (list []dueJob, next time.Time, err error) {
 	if _, err := r.Get(ctx, q.prefix+"p"); err == nil {
 		n = 0 // it is paused
 	} else if !errors.Is(err, storage.ErrNotFound) {
-		return nil, next, err
-	} else if n, err = q.free(ctx, r, now, n); err != nil {
 		return nil, next, err
 	}
 	all := storage.Prefix(q.prefix + "r/")
@@ -175,6 +173,11 @@ func (q *Queue) dueIn(ctx context.Context, r storage.KVReader, now time.Time, n 
 				next = parseMicros(due)
 			}
 			break
+		}
+		if len(list) == 0 && n > 0 {
+			if n, err = q.free(ctx, r, now, n); err != nil {
+				return nil, next, err
+			}
 		}
 		if n <= 0 {
 			break // a job that ends tells
