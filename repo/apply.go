@@ -64,7 +64,7 @@ type Batch struct {
 	// For accounts that are not active.
 	Silent bool
 	// Checks and KV are preconditions and writes in the account's own
-	// key-value namespace. Keys that begin with "index/" are the host's.
+	// key-value namespace. Keys that begin with "index/" or "sweep/" are the host's.
 	Checks []storage.KVCheck
 	KV     []storage.KVWrite
 	// KeepDuplicates turns off what unique indexes do: nothing is replaced.
@@ -81,7 +81,8 @@ type Batch struct {
 	// for a key that becomes the present one by the same step, as when an account is made.
 	Signer crypto.Signer
 
-	resign bool // make a commit even if nothing changes
+	resign  bool // make a commit even if nothing changes
+	unswept bool // the commit fails if there was a sweep of blobs meanwhile
 }
 
 // A Guard decides whether a change of a repository may still be made. It is called with a
@@ -157,7 +158,7 @@ func checkAside(events []storage.Event, kv []storage.KVWrite) error {
 		}
 	}
 	for _, w := range kv {
-		if w.Key == "" || strings.HasPrefix(w.Key, indexPrefix) {
+		if w.Key == "" || strings.HasPrefix(w.Key, indexPrefix) || strings.HasPrefix(w.Key, sweepPrefix) {
 			return fmt.Errorf("%w: key %.64q is empty or the host's", ErrInvalidBatch, w.Key)
 		}
 	}
@@ -210,7 +211,7 @@ func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, erro
 		if h.stale != nil {
 			h.stale(did)
 		}
-		if loadErr != nil || now.head == st.head && now.indexed == st.indexed && b.Guard == nil && (h.stale == nil || try > 0) {
+		if loadErr != nil || now.head == st.head && now.indexed == st.indexed && b.Guard == nil && (h.stale == nil && !b.unswept || try > 0) {
 			return res, err // the state is what we took it for: a KV check failed
 		}
 		b.Assumed = nil
@@ -404,6 +405,13 @@ func (e *edit) write(w *Write) error {
 // commit computes the next state and fills in the change: tree, commit, event
 // and records, all from the same edits. It promotes the blobs of new records.
 func (h *Host) commit(ctx context.Context, did syntax.DID, st state, edits []edit, b *Batch, change *storage.Change) (state, error) {
+	if st.head != (storage.Head{}) && slices.ContainsFunc(edits, func(e edit) bool { return len(e.blobs) > 0 }) {
+		checks, err := h.unswept(ctx, did)
+		if err != nil {
+			return state{}, err
+		}
+		change.Checks, b.unswept = append(slices.Clip(change.Checks), checks...), true
+	}
 	ops := make([]mst.Op, len(edits))
 	refs := make([][]cid.Cid, len(edits))
 	for i, e := range edits {

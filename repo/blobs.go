@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -70,41 +69,6 @@ func (h *Host) hasBlobRef(ctx context.Context, did syntax.DID, c cid.Cid) (used 
 		return err
 	})
 	return used, err
-}
-
-// SweepBlobs deletes an account's blobs that no record refers to any more and
-// that were last uploaded before t. Call it from time to time, with t a day ago,
-// along with Blobs.Collect for uploads that were never used.
-func (h *Host) SweepBlobs(ctx context.Context, did syntax.DID, t time.Time) (deleted int, err error) {
-	unlock, err := h.locks.lock(ctx, did)
-	if err != nil {
-		return 0, err
-	}
-	defer unlock()
-	var unused []cid.Cid
-	err = h.View(ctx, did, func(r storage.Reader) error {
-		for info, err := range h.store.Blobs.List(ctx, did, cid.Undef) {
-			if err != nil {
-				return err
-			}
-			if used, err := r.HasBlobRef(ctx, info.CID); err != nil {
-				return err
-			} else if !used && info.Created.Before(t) {
-				unused = append(unused, info.CID)
-			}
-		}
-		return nil
-	})
-	for _, c := range unused {
-		if err == nil {
-			err = h.store.Blobs.Delete(ctx, did, c)
-		}
-		if err != nil {
-			return deleted, err
-		}
-		deleted++
-	}
-	return deleted, err
 }
 
 // Bounds on what one call of Blobs or MissingBlobs looks at, whatever the account's records refer

@@ -355,6 +355,13 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file io.ReadSeeke
 		}
 		checks = append(slices.Clip(checks), guarded...)
 	}
+	if prev != (storage.Head{}) {
+		unswept, err := h.unswept(ctx, did)
+		if err != nil {
+			return Result{}, err
+		}
+		checks = append(slices.Clip(checks), unswept...)
+	}
 	final := func() (*storage.Change, error) {
 		root, err := b.Root()
 		if err != nil {

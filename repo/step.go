@@ -19,7 +19,7 @@ type Step struct {
 	// Checks are preconditions in the account's key-value namespace: what must still be as the
 	// snapshot has it. A check that does not hold makes another attempt.
 	Checks []storage.KVCheck
-	// KV are writes in that namespace. Keys that begin with "index/" are the host's.
+	// KV are writes in that namespace. Keys that begin with "index/" or "sweep/" are the host's.
 	KV []storage.KVWrite
 	// Events are appended to the log in this order.
 	Events []storage.Event

@@ -64,6 +64,7 @@
 //	mail/unconfirmed   xrpc/atproto/server how many messages an address got that is not confirmed; expires
 //	oauth/…            xrpc/oauth, site    sessions of apps, codes, grants, sign-ins of browsers: see provider, site
 //	index/…            repo                rows of repo.Config.Indexes and their stamp
+//	sweep/…            repo                of the last deletion of unused blobs; of one under way, expires
 //	link/…             repo                rows of indexes of earlier versions; deleted when found
 //	durable/…          storage/durable     the account's alarm and what was delivered to the log
 //
