@@ -43,7 +43,7 @@ func AppendCID(b []byte, codec Codec, digest *Digest) []byte {
 var Base32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // AppendText appends the text form of a CID of version 1, given in binary.
-func AppendText(b []byte, cid string) []byte {
+func AppendText[S string | []byte](b []byte, cid S) []byte {
 	var buf [CIDLen]byte
 	return Base32.AppendEncode(append(b, 'b'), append(buf[:0], cid...))
 }
