@@ -359,6 +359,7 @@ func (r *Relay) requestCrawl(ctx context.Context, req *xrpc.Request, in api.Sync
 	err := r.RequestCrawl(limit.WithClient(ctx, limit.From(req.Request)), in.Hostname)
 	switch {
 	case err == nil:
+		r.forward(req.Request.Header, in.Hostname)
 	case errors.Is(err, ErrBanned), errors.Is(err, ErrLoop):
 		err = &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorHostBanned, Message: "The host is banned"}
 	case errors.Is(err, ErrHostname):
