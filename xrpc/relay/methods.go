@@ -165,7 +165,7 @@ const (
 // callers, an empty page is the end. So much more is looked at before there is one.
 const (
 	looksPerPage   = 10_000
-	looksForNought = 20 * looksPerPage
+	looksForNought = 5 * looksPerPage
 )
 
 // enough reports whether so many looks are enough for a page that has n accounts so far.
