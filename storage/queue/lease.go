@@ -49,7 +49,7 @@ func (q *Queue) Take(ctx context.Context, n int, wait time.Duration) ([]*Job, er
 	end := time.NewTimer(wait)
 	defer end.Stop()
 	for {
-		woken := q.woken()
+		woken := q.nextWake()
 		jobs, next, err := q.receive(ctx, n)
 		if err != nil || len(jobs) > 0 || n <= 0 {
 			return jobs, err
@@ -154,13 +154,11 @@ func (q *Queue) due(ctx context.Context, n int) (list []dueJob, next time.Time, 
 	return list, next, err
 }
 
-// dueIn is due in a transaction. It looks at one range, the same at all times.
+// dueIn is due in a transaction. While nothing is due, it looks at one range only, the same at all times.
 func (q *Queue) dueIn(ctx context.Context, r storage.KVReader, now time.Time, n int) (list []dueJob, next time.Time, err error) {
 	if _, err := r.Get(ctx, q.prefix+"p"); err == nil {
 		n = 0 // it is paused
 	} else if !errors.Is(err, storage.ErrNotFound) {
-		return nil, next, err
-	} else if n, err = q.free(ctx, r, now, n); err != nil {
 		return nil, next, err
 	}
 	all := storage.Prefix(q.prefix + "r/")
@@ -175,6 +173,11 @@ func (q *Queue) dueIn(ctx context.Context, r storage.KVReader, now time.Time, n 
 				next = parseMicros(due)
 			}
 			break
+		}
+		if len(list) == 0 && n > 0 {
+			if n, err = q.free(ctx, r, now, n); err != nil {
+				return nil, next, err
+			}
 		}
 		if n <= 0 {
 			break // a job that ends tells
@@ -330,7 +333,7 @@ func (t *tx) finish(r Result, now time.Time) (Event, error) {
 	}
 	e.Attempt, e.Waited = j.Attempt, now.Sub(time.UnixMicro(j.Enqueued))
 	if r.Err == nil {
-		if err := t.leave(r.Job.ID, j); err != nil {
+		if err := t.removeReady(r.Job.ID, j); err != nil {
 			return e, err
 		}
 		return e, t.remove(r.Job.ID, j)
