@@ -68,6 +68,13 @@ func works(sizes []int) (list []*work) {
 			floor: r.hashFile, floorName: "SHA-256", ours: r.verifyRepo, atmos: r.atmosLoadRepo, indigo: r.indigoLoadRepo,
 		})
 	}
+	for _, n := range sizes {
+		r := repos[n]
+		list = append(list, &work{
+			name: title("load a repository from a CAR file that can seek, on all processors", n), per: n, unit: "record",
+			floor: r.hashFile, floorName: "SHA-256", ours: r.verifyRepoFile,
+		})
+	}
 	n := min(100_000, sizes[len(sizes)-1])
 	r := repos[n]
 	list = append(list,
@@ -231,17 +238,26 @@ type onlyReader struct{ io.Reader }
 
 func (r *repository) verifyRepo() func() {
 	return func() {
-		x := must(commit.ReadRepo(onlyReader{bytes.NewReader(r.file)}, commit.RepoOptions{Stream: true}))
-		n := 0
-		for _, err := range x.Records() {
-			check(err)
-			n++
-		}
-		if n != r.n {
-			panic("another repository")
-		}
-		check(x.Close())
+		r.readRepo(onlyReader{bytes.NewReader(r.file)}, commit.RepoOptions{Stream: true})
 	}
+}
+
+func (r *repository) verifyRepoFile() func() {
+	return func() { r.readRepo(bytes.NewReader(r.file), commit.RepoOptions{}) }
+}
+
+// readRepo verifies a repository.
+func (r *repository) readRepo(file io.Reader, opt commit.RepoOptions) {
+	x := must(commit.ReadRepo(file, opt))
+	n := 0
+	for _, err := range x.Records() {
+		check(err)
+		n++
+	}
+	if n != r.n {
+		panic("another repository")
+	}
+	check(x.Close())
 }
 
 func (r *repository) exportAll() func() {

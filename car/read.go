@@ -1,15 +1,14 @@
 package car
 
 import (
-	"bufio"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
-	"slices"
+	"math"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/blockhash"
 	"github.com/pdskit/pdskit/internal/cbor"
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/internal/varint"
@@ -67,28 +66,27 @@ func (l Limits) withDefaults() Limits {
 
 // Reader reads a CAR file. It is for one goroutine; after an error it is done.
 type Reader struct {
-	r      *bufio.Reader // nil: the file is in memory
-	memory []byte        // what is left of it
+	r      io.Reader // nil: all of the file is in buf
+	end    error     // of r
+	buf    []byte
+	at, to int // what was read and not passed yet is buf[at:to]
 	lim    Limits
 	roots  []cid.Cid
 	off    int64
 	blocks int64
-	buf    []byte // for what does not fit into r's buffer
-	spent  int    // bytes of r's buffer that were handed out by the last read
+	ahead  *ahead // nil: blocks are checked when they are asked for
 	err    error
 }
+
+// bufferBytes is how many bytes are read at a time.
+const bufferBytes = 64 << 10
 
 // NewReader reads the header.
 func NewReader(r io.Reader, lim Limits) (*Reader, error) {
 	if r == nil {
 		return nil, errors.New("car: there is no reader")
 	}
-	c := &Reader{lim: lim.withDefaults()}
-	if b, ok := r.(*bufio.Reader); ok {
-		c.r = b
-	} else {
-		c.r = bufio.NewReaderSize(r, 64<<10)
-	}
+	c := &Reader{r: r, lim: lim.withDefaults(), buf: make([]byte, bufferBytes)}
 	if err := c.header(); err != nil {
 		return nil, err
 	}
@@ -97,7 +95,7 @@ func NewReader(r io.Reader, lim Limits) (*Reader, error) {
 
 // newMemoryReader is NewReader for a file in memory. What it hands out is part of it.
 func newMemoryReader(b []byte, lim Limits) (*Reader, error) {
-	c := &Reader{memory: b, lim: lim.withDefaults()}
+	c := &Reader{buf: b, to: len(b), end: io.EOF, lim: lim.withDefaults()}
 	if err := c.header(); err != nil {
 		return nil, err
 	}
@@ -107,33 +105,61 @@ func newMemoryReader(b []byte, lim Limits) (*Reader, error) {
 // Roots returns the roots in the header.
 func (c *Reader) Roots() []cid.Cid { return c.roots }
 
-// Offset returns how many bytes were read.
-func (c *Reader) Offset() int64 { return c.off }
+// Offset returns the offset behind the block that was returned last, or behind the header.
+func (c *Reader) Offset() int64 {
+	if c.ahead != nil {
+		return c.ahead.off
+	}
+	return c.off
+}
 
 // peek returns the next bytes, up to n of them, without going past them. Fewer
 // come with an error.
 func (c *Reader) peek(n int) ([]byte, error) {
-	if c.r == nil {
-		if len(c.memory) < n {
-			return c.memory, io.EOF
-		}
-		return c.memory[:n], nil
+	if c.to-c.at >= n {
+		return c.buf[c.at : c.at+n], nil
 	}
-	if c.spent > 0 {
-		_, _ = c.r.Discard(c.spent) // they are buffered
-		c.spent = 0
-	}
-	return c.r.Peek(n)
+	return c.more(n)
 }
+
+// more is peek where bytes have to be read. Memory is claimed as the bytes come, not as they are
+// announced.
+func (c *Reader) more(n int) ([]byte, error) {
+	const step = 256 << 10
+	if c.end == nil && c.at > 0 {
+		c.at, c.to = 0, copy(c.buf, c.buf[c.at:c.to])
+	}
+	for idle := 0; c.to-c.at < n; {
+		switch {
+		case c.end != nil:
+			return c.buf[c.at:c.to], c.end
+		case idle == 100:
+			c.end = io.ErrNoProgress
+			continue
+		case c.to == len(c.buf):
+			c.buf = append(c.buf, make([]byte, min(n-c.to, step))...)
+		}
+		var m int
+		m, c.end = c.r.Read(c.buf[c.to:])
+		if m < 0 || m > len(c.buf)-c.to {
+			return nil, errCount
+		}
+		if c.to += m; m > 0 {
+			idle = 0
+		} else {
+			idle++
+		}
+	}
+	return c.buf[c.at : c.at+n], nil
+}
+
+// errCount: a reader says that it has read a number of bytes that cannot be.
+var errCount = errors.New("reader returned an impossible count")
 
 // pass goes past bytes that peek has returned. They are good until the next peek.
 func (c *Reader) pass(n int) {
 	c.off += int64(n)
-	if c.r == nil {
-		c.memory = c.memory[n:]
-	} else {
-		c.spent = n
-	}
+	c.at += n
 }
 
 // length reads the length of the header or of a block.
@@ -160,34 +186,17 @@ func (c *Reader) length() (int64, error) {
 	return int64(n), nil
 }
 
-// read returns the next n bytes, which are good until the next call. Memory is
-// claimed as the bytes come, not as they are announced.
+// read returns the next n bytes, which are good until the next call.
 func (c *Reader) read(n int64) ([]byte, error) {
-	if c.r == nil && n > int64(len(c.memory)) {
-		return nil, ErrTruncated
+	if n > math.MaxInt {
+		return nil, ErrTooLarge
 	}
-	if c.r == nil || n <= int64(c.r.Size()) {
-		b, err := c.peek(int(n))
-		if int64(len(b)) < n {
-			return nil, truncated(err)
-		}
-		c.pass(len(b))
-		return b, nil
+	b, err := c.peek(int(n))
+	c.pass(len(b))
+	if int64(len(b)) < n {
+		return nil, truncated(err)
 	}
-	const step = 256 << 10
-	_, _ = c.peek(0)
-	c.buf = c.buf[:0]
-	for int64(len(c.buf)) < n {
-		have := len(c.buf)
-		more := int(min(n-int64(have), step))
-		c.buf = slices.Grow(c.buf, more)[:have+more]
-		m, err := io.ReadFull(c.r, c.buf[have:])
-		c.off += int64(m)
-		if err != nil {
-			return nil, truncated(err)
-		}
-	}
-	return c.buf, nil
+	return b, nil
 }
 
 // truncated makes the end of the input an error of the file.
@@ -273,7 +282,7 @@ func (c *Reader) NextShared() (Block, error) { return c.NextWanted(cid.Undef) }
 // NextWanted is NextShared for somebody who knows which block should come next. If
 // it is that one, its CID need not be made.
 func (c *Reader) NextWanted(want cid.Cid) (Block, error) {
-	start := c.off
+	start := c.Offset()
 	id, data, err := c.next()
 	if err != nil {
 		if c.err == nil {
@@ -299,6 +308,20 @@ func (c *Reader) next() (id, data []byte, err error) {
 	if c.err != nil {
 		return nil, nil, c.err
 	}
+	if c.ahead != nil {
+		return c.ahead.next(c)
+	}
+	if id, data, err = c.frame(); err != nil {
+		return nil, nil, err
+	}
+	if err = checkHash(id, data); err != nil {
+		return id, nil, err
+	}
+	return id, data, nil
+}
+
+// frame reads a block without a look at its hash.
+func (c *Reader) frame() (id, data []byte, err error) {
 	n, err := c.length()
 	switch {
 	case err != nil:
@@ -315,15 +338,19 @@ func (c *Reader) next() (id, data []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	id, data = b[:dag.CIDLen], b[dag.CIDLen:]
+	return b[:dag.CIDLen], b[dag.CIDLen:], nil
+}
+
+// checkHash checks the bytes of a block against its binary CID.
+func checkHash(id, data []byte) error {
 	_, digest, ok := dag.SplitBytes(id)
-	if !ok {
-		return nil, nil, ErrCID
+	switch {
+	case !ok:
+		return ErrCID
+	case blockhash.Sum(data) != digest:
+		return ErrHash
 	}
-	if sha256.Sum256(data) != digest {
-		return id, nil, ErrHash
-	}
-	return id, data, nil
+	return nil
 }
 
 // Blocks yields the blocks to the end of the file.

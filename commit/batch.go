@@ -104,7 +104,7 @@ func (c *batchCheck) run(v *Verifier, e *Event) {
 		return
 	}
 	var rule error
-	c.accepted, rule, _ = v.alone(e, func(commit Commit) error {
+	c.accepted, rule, _ = v.verifyMessage(e, func(commit Commit) error {
 		if v.Key == nil {
 			return nil
 		}

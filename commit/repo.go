@@ -1,10 +1,12 @@
 package commit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"runtime"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
@@ -65,15 +67,15 @@ type RepoRecord struct {
 
 // RepoReader reads and verifies the CAR file of a whole repository.
 type RepoReader struct {
-	commit Commit
-	root   cid.Cid
-	car    *car.Reader
-	seeker io.ReadSeeker // nil: the file can be read once only
-	start  int64         // of the file in the seeker
-	opt    RepoOptions
-	index  *car.Index     // blocks that came before they were wanted
-	whole  *car.FileIndex // not nil: the file was read to its end, and blocks come from here
-	spent  bool
+	commit    Commit
+	root      cid.Cid
+	car       *car.Reader
+	seeker    io.ReadSeeker // nil: the file can be read once only
+	start     int64         // of the file in the seeker
+	opt       RepoOptions
+	index     *car.Index     // blocks that came before they were wanted
+	fileIndex *car.FileIndex // not nil: the file was read to its end, and blocks come from here
+	spent     bool
 }
 
 // errMissing: a block is not in the file.
@@ -86,9 +88,6 @@ func ReadRepo(r io.Reader, opt RepoOptions) (*RepoReader, error) {
 	}
 	if opt.Records == 0 {
 		opt.Records = 16 << 30
-	}
-	if opt.CheckRecord == nil {
-		opt.CheckRecord = func(_ string, record []byte) error { return checkRecord(record) }
 	}
 	seeker, start := seekable(r)
 	cr, err := car.NewReader(r, opt.CAR)
@@ -148,8 +147,8 @@ func (x *RepoReader) Close() error {
 	if x.index != nil {
 		errs = append(errs, x.index.Close())
 	}
-	if x.whole != nil {
-		errs = append(errs, x.whole.Close())
+	if x.fileIndex != nil {
+		errs = append(errs, x.fileIndex.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -168,6 +167,9 @@ func (x *RepoReader) keep(b car.Block) error {
 // A file in pre-order is checked as it streams by, with memory for one path of
 // the tree (see RepoOptions.Stream). Blocks in another order, repeated or
 // foreign, go through an index, whose memory is bounded too.
+//
+// If the reader can seek, so that it is a file or memory, other processors check hashes and records
+// ahead of the iteration. Their goroutines end with it.
 func (x *RepoReader) Records() iter.Seq2[RepoRecord, error] {
 	return func(yield func(RepoRecord, error) bool) {
 		if x.spent {
@@ -185,6 +187,9 @@ func (x *RepoReader) records(yield func(RepoRecord, error) bool) error {
 	v, err := mst.NewStreamVerifier(x.commit.Data, x.opt.Tree)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrRepo, err)
+	}
+	if x.seeker != nil {
+		defer x.car.ReadAhead(min(runtime.GOMAXPROCS(0)-1, maxAhead), x.sound())()
 	}
 	left := x.opt.Records
 	for want, ok := v.Next(); ok; want, ok = v.Next() {
@@ -206,7 +211,7 @@ func (x *RepoReader) records(yield func(RepoRecord, error) bool) error {
 		}
 	}
 	// What is left must be well-formed, but nobody wants it.
-	for x.whole == nil {
+	for x.fileIndex == nil {
 		_, err := x.car.NextShared()
 		switch {
 		case err == io.EOF:
@@ -220,6 +225,24 @@ func (x *RepoReader) records(yield func(RepoRecord, error) bool) error {
 	}
 	return nil
 }
+
+// maxAhead is how many goroutines check blocks ahead. More would wait for the caller's, which has as
+// much to do with the tree.
+const maxAhead = 2
+
+// sound is what is checked ahead of the iteration, besides hashes: nothing if the caller has a rule
+// of its own.
+func (x *RepoReader) sound() func(block []byte) bool {
+	if x.opt.CheckRecord != nil {
+		return nil
+	}
+	return func(block []byte) bool {
+		return !bytes.HasPrefix(block, nodeStart) && checkRecord(block) == nil
+	}
+}
+
+// nodeStart is how nodes of the tree begin, of which nobody asks whether they are records.
+var nodeStart = []byte("\xa2\x61e")
 
 // faultError is an error that concerns a single record, node or block.
 type faultError struct{ error }
@@ -268,14 +291,20 @@ func (x *RepoReader) checkRecord(want mst.Want, data []byte) error {
 	if len(data) > x.opt.Record {
 		return fmt.Errorf("%d bytes, at most %d", len(data), x.opt.Record)
 	}
-	return x.opt.CheckRecord(want.Key, data)
+	switch {
+	case x.opt.CheckRecord != nil:
+		return x.opt.CheckRecord(want.Key, data)
+	case x.fileIndex == nil && x.car.Sound():
+		return nil
+	}
+	return checkRecord(data)
 }
 
 // block returns a wanted block: the next of the file, or one that came earlier, or one
 // that is still to come.
 func (x *RepoReader) block(c cid.Cid) ([]byte, error) {
-	if x.whole != nil {
-		return found(x.whole.Block(c))
+	if x.fileIndex != nil {
+		return found(x.fileIndex.Block(c))
 	}
 	if x.index != nil {
 		if data, err := x.index.Block(c); !errors.Is(err, car.ErrNotFound) {
@@ -295,7 +324,7 @@ func (x *RepoReader) block(c cid.Cid) ([]byte, error) {
 			if err := x.indexAll(); err != nil {
 				return nil, err
 			}
-			return found(x.whole.Block(c))
+			return found(x.fileIndex.Block(c))
 		case err == io.EOF:
 			return nil, errMissing
 		case err != nil:
@@ -329,6 +358,6 @@ func (x *RepoReader) indexAll() error {
 	if err != nil {
 		return err
 	}
-	x.whole = whole
+	x.fileIndex = whole
 	return nil
 }

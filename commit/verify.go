@@ -106,7 +106,7 @@ func (v *Verifier) Commit(ctx context.Context, last State, e *Event) (State, map
 	if last.Rev != "" && e.Rev <= last.Rev {
 		return fail(ErrStale, nil)
 	}
-	a, rule, err := v.alone(e, func(c Commit) error { return v.signature(ctx, c) })
+	a, rule, err := v.verifyMessage(e, func(c Commit) error { return v.signature(ctx, c) })
 	if rule != nil {
 		return fail(rule, err)
 	}
@@ -125,9 +125,9 @@ type accepted struct {
 	records map[string][]byte
 }
 
-// alone checks all of a message that does not depend on the last state of its repository. rule is
+// verifyMessage checks all of a message that does not depend on the last state of its repository. rule is
 // nil if it is valid.
-func (v *Verifier) alone(e *Event, signature func(Commit) error) (a accepted, rule, err error) {
+func (v *Verifier) verifyMessage(e *Event, signature func(Commit) error) (a accepted, rule, err error) {
 	if inFuture(e.Rev, v.Now, v.Drift) {
 		return a, ErrFuture, nil
 	}

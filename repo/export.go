@@ -1,11 +1,12 @@
 package repo
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
-	"iter"
 	"runtime"
+	"sync"
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
@@ -37,6 +38,12 @@ func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w i
 	}
 	defer runtime.KeepAlive(st.tree) // so that the cache finds it
 	return h.spooled(ctx, w, func(w io.Writer) error {
+		buf := exportBuffers.Get().(*bufio.Writer)
+		buf.Reset(w)
+		defer func() {
+			buf.Reset(nil)
+			exportBuffers.Put(buf)
+		}()
 		// The log is read before the snapshot, because a store need not allow one within the other.
 		// So the repository may change in between; then the log is read again.
 		for attempt := 0; ; attempt++ {
@@ -51,7 +58,7 @@ func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w i
 					}
 					was = history{head: r.Head()}
 				}
-				return h.export(ctx, did, since, was, r, w)
+				return h.export(ctx, did, since, was, r, buf)
 			})
 			if err != errMoved {
 				return err
@@ -59,6 +66,10 @@ func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w i
 		}
 	})
 }
+
+// exportBuffers are for the next export. A car.Writer needs no buffer of its own over one that is
+// large enough.
+var exportBuffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 32<<10) }}
 
 func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, was history, r storage.Reader, w io.Writer) error {
 	if since != "" && since == r.Head().Rev {
@@ -91,8 +102,8 @@ func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, was
 			return err
 		}
 	}
-	next, stop := iter.Pull2(r.Records(ctx, storage.Range{}))
-	defer stop()
+	records := storage.Records(ctx, r, storage.Range{})
+	defer records.Close()
 	for item, err := range tree.PreOrder() {
 		if err != nil {
 			return err
@@ -103,16 +114,15 @@ func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, was
 			}
 			continue
 		}
-		rec, err, ok := next()
-		switch {
-		case err != nil:
-			return err
-		case !ok || rec.Path != item.Key || rec.CID != item.Value:
+		switch ok := records.Next(); {
+		case records.Err() != nil:
+			return records.Err()
+		case !ok || string(records.Path()) != item.Key || string(records.CID()) != item.Value.KeyString():
 			return fmt.Errorf("%w: %s: the tree has record %s, the store does not", storage.ErrCorrupt, did, item.Key)
-		case rec.Rev <= since:
+		case since != "" && records.Rev() <= since:
 			continue
 		}
-		if err := out.Write(car.Block{CID: rec.CID, Data: rec.Data}); err != nil {
+		if err := out.Write(car.Block{CID: item.Value, Data: records.Data()}); err != nil {
 			return err
 		}
 	}

@@ -48,6 +48,40 @@ func (h *Host) List(ctx context.Context, did syntax.DID, collection syntax.NSID,
 
 // List returns a page of a collection of a snapshot, as Host.List does.
 func List(ctx context.Context, r storage.Reader, collection syntax.NSID, opt ListOptions) (page []storage.Record, err error) {
+	rng := opt.of(collection)
+	size := 0
+	for rec, err := range r.Records(ctx, rng) {
+		if err != nil {
+			return nil, err
+		}
+		if size += len(rec.Data); opt.Bytes > 0 && size > opt.Bytes && len(page) > 0 {
+			break
+		}
+		if page = append(page, rec); len(page) == opt.Limit {
+			break
+		}
+	}
+	return page, nil
+}
+
+// ListEach calls fn with each record of the page that List returns, in the memory of the store: see
+// storage.Cursor. An error of fn ends it.
+func ListEach(ctx context.Context, r storage.Reader, collection syntax.NSID, opt ListOptions, fn func(storage.Cursor) error) error {
+	c := storage.Records(ctx, r, opt.of(collection))
+	defer c.Close()
+	for n, size := 0, 0; n < opt.Limit && c.Next(); n++ {
+		if size += len(c.Data()); opt.Bytes > 0 && size > opt.Bytes && n > 0 {
+			break
+		}
+		if err := fn(c); err != nil {
+			return err
+		}
+	}
+	return c.Err()
+}
+
+// of fills in what is not set, and returns the range of the records from which the page is taken.
+func (opt *ListOptions) of(collection syntax.NSID) storage.Range {
 	if opt.Limit <= 0 {
 		opt.Limit = 50
 	}
@@ -63,19 +97,7 @@ func List(ctx context.Context, r storage.Reader, collection syntax.NSID, opt Lis
 	default:
 		rng.To = after
 	}
-	size := 0
-	for rec, err := range r.Records(ctx, rng) {
-		if err != nil {
-			return nil, err
-		}
-		if size += len(rec.Data); opt.Bytes > 0 && size > opt.Bytes && len(page) > 0 {
-			break
-		}
-		if page = append(page, rec); len(page) == opt.Limit {
-			break
-		}
-	}
-	return page, nil
+	return rng
 }
 
 // collectionRange is the range of all paths of a collection.

@@ -52,6 +52,11 @@ type withTree struct {
 	state state
 }
 
+// Cursor passes on an ability of the snapshot.
+func (w withTree) Cursor(ctx context.Context, rng storage.Range) storage.Cursor {
+	return storage.Records(ctx, w.Reader, rng)
+}
+
 // treeOf returns the tree of a snapshot of viewTree.
 func (h *Host) treeOf(did syntax.DID, r storage.Reader) (*mst.Tree, error) {
 	if w, ok := r.(withTree); ok && w.state.tree != nil && w.state.head == r.Head() {

@@ -33,7 +33,7 @@ var backend = storagetest.Backend{
 func TestConformance(t *testing.T) { storagetest.Run(t, backend) }
 
 // PDSKIT_CRASHES=200 go test -run TestCrash ./examples/bbolt
-func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend, 40) }
+func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend, 10) }
 
 func BenchmarkStore(b *testing.B) { storagetest.Benchmark(b, backend) }
 

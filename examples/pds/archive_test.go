@@ -117,10 +117,7 @@ func TestBackupEvery(t *testing.T) {
 	o.fails(2, "standard output", "backup", "-every", "1h", "-tar", "-")
 	said := func(want string) {
 		t.Helper()
-		bin, err := buildOnce()
-		if err != nil {
-			t.Fatal(err)
-		}
+		bin := program(t)
 		r, w := io.Pipe()
 		cmd := exec.Command(bin, "backup", "-every", "24h", backups)
 		cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = o.env, root, w, w

@@ -165,10 +165,7 @@ func TestBackupToS3Killed(t *testing.T) {
 	begun := time.Now()
 	o.ok(nil, "backup", at)
 	whole := time.Since(begun)
-	bin, err := buildOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := program(t)
 	rounds := 4
 	if long() {
 		rounds = 40

@@ -37,15 +37,12 @@ func newOperator(t *testing.T, dir string, env ...string) *operator {
 // run runs a command and returns what it says and its exit code.
 func (o *operator) run(args ...string) (stdout, stderr string, code int) {
 	o.t.Helper()
-	bin, err := buildOnce()
-	if err != nil {
-		o.t.Fatal(err)
-	}
+	bin := program(o.t)
 	cmd := exec.Command(bin, args...)
 	cmd.Env, cmd.Dir = o.env, o.t.TempDir()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.Stdin = &out, &errs, strings.NewReader(o.in)
-	err = cmd.Run()
+	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		o.t.Fatal(err)
@@ -475,10 +472,7 @@ func TestKilledBackups(t *testing.T) {
 	first := time.Now()
 	o.ok(nil, "backup", backup)
 	took := time.Since(first)
-	bin, err := buildOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := program(t)
 	kills := 0
 	for round := range 12 {
 		alice.aBlob(t, fmt.Sprint("a later blob ", round))

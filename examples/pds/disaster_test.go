@@ -69,10 +69,7 @@ func populate(t *testing.T, dir string, n int, s seed.Seed) {
 // measured runs a command that must succeed, and returns the most memory that it had.
 func (o *operator) measured(t *testing.T, args ...string) (mb int64) {
 	t.Helper()
-	bin, err := buildOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := program(t)
 	cmd := exec.Command(bin, args...)
 	cmd.Env, cmd.Dir = o.env, t.TempDir()
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -78,10 +78,7 @@ type crashPoint struct {
 func (m *move) run(t *testing.T, at *crashPoint) (finished bool) {
 	t.Helper()
 	m.runs++
-	bin, err := buildOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := program(t)
 	args := []string{"migrate", "-json", "-no-input", "-state", m.state, "-plc", m.plc, "-old-server", m.from.url}
 	if m.token != "" {
 		args = append(args, "-token", m.token)

@@ -21,10 +21,7 @@ func TestMoveBlobs(t *testing.T) {
 	for i := range 10 {
 		alice.aBlob(t, fmt.Sprint("blob ", i, strings.Repeat("x", 100_000)))
 	}
-	bin, err := buildOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := program(t)
 	for i := range 4 {
 		cmd := exec.Command(bin, "move-blobs", disk)
 		cmd.Env = old.env
@@ -71,6 +68,7 @@ func TestMoveBlobs(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	p = start(t, dir, p.port(), "PDS_BLOBSTORE_DISK_LOCATION="+disk)
+	var err error
 	if alice, err = p.login(t, alice.Handle, "password of alice"); err != nil {
 		t.Fatal(err)
 	}

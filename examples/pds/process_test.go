@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,11 +22,15 @@ import (
 	"github.com/pdskit/pdskit/xrpc"
 )
 
+// buildDir is where the server's program is, once it was built.
+var buildDir string
+
 var buildOnce = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "pds-test-*")
 	if err != nil {
 		return "", err
 	}
+	buildDir = dir
 	bin := filepath.Join(dir, "pds")
 	if runtime.GOOS == "windows" {
 		bin += ".exe"
@@ -37,6 +42,22 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 	return bin, err
 })
 
+// quick are the tests whose servers and commands run with -short too.
+var quick = []string{"TestEndToEnd", "TestErrors"}
+
+// program is the server's program. It is built once.
+func program(t testing.TB) string {
+	t.Helper()
+	if name, _, _ := strings.Cut(t.Name(), "/"); testing.Short() && !slices.Contains(quick, name) {
+		t.Skip("with -short: runs processes")
+	}
+	bin, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	calls := recordCalls()
@@ -45,8 +66,8 @@ func TestMain(m *testing.M) {
 	if code == 0 && wholeRun() {
 		code = calls.report()
 	}
-	if bin, err := buildOnce(); err == nil {
-		os.RemoveAll(filepath.Dir(bin))
+	if buildDir != "" {
+		os.RemoveAll(buildDir)
 	}
 	os.Exit(code)
 }
@@ -71,11 +92,7 @@ func start(t testing.TB, dir string, env ...string) *process {
 // startWith is start with another place for the log.
 func startWith(t testing.TB, dir string, log *os.File, env ...string) *process {
 	t.Helper()
-	bin, err := buildOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &process{t: t, cmd: exec.Command(bin), done: make(chan error, 1)}
+	p := &process{t: t, cmd: exec.Command(program(t)), done: make(chan error, 1)}
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PDS_PORT=0", "PDS_LOG_LEVEL=warn", "PDS_DATA_DIRECTORY=" + dir}, backend(t, dir)...)
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stderr = log

@@ -57,10 +57,7 @@ func TestDeletedAccountComesBack(t *testing.T) {
 		t.Fatal("it is not deleted")
 	}
 
-	bin, err := buildOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := program(t)
 	if err := os.Symlink(bin, filepath.Join(root, "pds")); err != nil {
 		t.Fatal(err)
 	}

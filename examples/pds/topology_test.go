@@ -70,10 +70,7 @@ func newTopology(t *testing.T, caddy string) *topology {
 // start runs a server and waits until it is well.
 func (x *topology) start(i int) {
 	x.t.Helper()
-	bin, err := buildOnce()
-	if err != nil {
-		x.t.Fatal(err)
-	}
+	bin := program(x.t)
 	cmd := exec.Command(bin)
 	cmd.Env = append(x.env, fmt.Sprintf("PDS_NODE_ID=pds%d", i+1), "PDS_PORT="+x.ports[i], "PDS_DATA_DIRECTORY="+x.t.TempDir())
 	cmd.Stderr = os.Stderr

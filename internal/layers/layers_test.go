@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -64,16 +65,70 @@ func ruleOf(rules []rule, pkg string) (rule, bool) {
 	return rules[i], true
 }
 
-func list(t *testing.T, args ...string) []string {
-	t.Helper()
-	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+// pkg is a package of ours, or one that ours depend on.
+type pkg struct {
+	module  string // empty: the standard library's
+	imports []string
+}
+
+// packages are all of them, by import path.
+var packages = sync.OnceValues(func() (map[string]pkg, error) {
+	cmd := exec.Command("go", "list", "-deps", "-f", `{{.ImportPath}} {{with .Module}}{{.Path}}{{else}}-{{end}} {{join .Imports " "}}`, "./...")
 	cmd.Dir = "../.."
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
+	all := map[string]pkg{}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		all[f[0]] = pkg{strings.TrimPrefix(f[1], "-"), f[2:]}
+	}
+	return all, err
+})
+
+func list(t *testing.T) map[string]pkg {
+	t.Helper()
+	all, err := packages()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Split(strings.TrimSpace(string(out)), "\n")
+	return all
+}
+
+// ours are the packages of the module that a pattern, such as "repo/...", matches.
+func ours(t *testing.T, pattern string) (paths []string) {
+	t.Helper()
+	r := rule{pattern: pattern}
+	for path, p := range list(t) {
+		if p.module+"/" == module && (pattern == "..." || r.matches(strings.TrimPrefix(path, module))) {
+			paths = append(paths, path)
+		}
+	}
+	if len(paths) == 0 {
+		t.Fatalf("there is no package %s", pattern)
+	}
+	return paths
+}
+
+// deps are the packages that those of the patterns depend on, and they themselves.
+func deps(t *testing.T, patterns ...string) map[string]bool {
+	t.Helper()
+	all, found := list(t), map[string]bool{}
+	var visit func(path string)
+	visit = func(path string) {
+		if found[path] {
+			return
+		}
+		found[path] = true
+		for _, i := range all[path].imports {
+			visit(i)
+		}
+	}
+	for _, pattern := range patterns {
+		for _, path := range ours(t, pattern) {
+			visit(path)
+		}
+	}
+	return found
 }
 
 // standard reports whether an import path is of the standard library.
@@ -87,15 +142,14 @@ func standard(path string) bool {
 // others' only those that its line names.
 func TestImports(t *testing.T) {
 	rules := readRules(t)
-	for _, line := range list(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
-		fields := strings.Fields(line)
-		pkg := strings.TrimPrefix(fields[0], module)
+	for _, path := range ours(t, "...") {
+		pkg := strings.TrimPrefix(path, module)
 		own, ok := ruleOf(rules, pkg)
 		if !ok {
 			t.Errorf("%s is not in allow.txt", pkg)
 			continue
 		}
-		for _, path := range fields[1:] {
+		for _, path := range list(t)[path].imports {
 			if below, ours := strings.CutPrefix(path, module); ours {
 				if r, _ := ruleOf(rules, below); r.layer > own.layer {
 					t.Errorf("%s (layer %d) imports %s (layer %d)", pkg, own.layer, below, r.layer)
@@ -115,9 +169,9 @@ func TestArrows(t *testing.T) {
 			continue
 		}
 		for _, name := range r.without {
-			list(t, "./"+name) // fails if it does not exist
+			ours(t, name) // fails if it does not exist
 		}
-		for _, dep := range list(t, "-deps", "./"+r.pattern) {
+		for dep := range deps(t, r.pattern) {
 			if name, ours := strings.CutPrefix(dep, module); ours && slices.Contains(r.without, name) {
 				t.Errorf("%s depends on %s", r.pattern, name)
 			}
@@ -129,11 +183,10 @@ func TestArrows(t *testing.T) {
 // database, by whatever way.
 func TestHeartIsLight(t *testing.T) {
 	for _, pkg := range []string{"mst", "car", "commit", "crypto", "lexicon", "lexicon/resolve", "lexicon/data", "lexicon/syntax", "storage", "storage/memory", "storage/durable", "repo", "xrpc/atproto/api"} {
-		for _, dep := range list(t, "-deps", "./"+pkg) {
-			for _, heavy := range []string{"net/http", "database/sql", "github.com/coder/websocket", "github.com/ncruces/go-sqlite3", "github.com/ipld/go-car/v2"} {
-				if dep == heavy {
-					t.Errorf("%s depends on %s", pkg, heavy)
-				}
+		have := deps(t, pkg)
+		for _, heavy := range []string{"net/http", "database/sql", "github.com/coder/websocket", "github.com/ncruces/go-sqlite3", "github.com/ipld/go-car/v2"} {
+			if have[heavy] {
+				t.Errorf("%s depends on %s", pkg, heavy)
 			}
 		}
 	}
@@ -143,15 +196,14 @@ func TestHeartIsLight(t *testing.T) {
 // to trust. Who raises a number says in the commit what for.
 func TestModules(t *testing.T) {
 	for what, most := range map[string]int{
-		"./mst ./car ./commit ./crypto ./lexicon ./repo/... ./storage ./storage/memory": 16,
-		"./xrpc/...":    28,
-		"./storage/...": 39,
-		"./...":         80, // with all examples and tools
+		"mst car commit crypto lexicon repo/... storage storage/memory": 16,
+		"xrpc/...":    28,
+		"storage/...": 39,
+		"...":         80, // with all examples and tools
 	} {
 		modules := map[string]bool{}
-		args := append([]string{"-deps", "-f", "{{with .Module}}{{.Path}}{{end}}"}, strings.Fields(what)...)
-		for _, m := range list(t, args...) {
-			if m != "" && m+"/" != module {
+		for path := range deps(t, strings.Fields(what)...) {
+			if m := list(t)[path].module; m != "" && m+"/" != module {
 				modules[m] = true
 			}
 		}

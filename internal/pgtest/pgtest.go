@@ -27,6 +27,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 // Env is the environment variable that names an existing server, by its connection string. The
@@ -41,9 +43,10 @@ var shared struct {
 
 // URL returns the connection string of a server that all tests of the process share, starting it
 // the first time. Child processes of the test use the same one. Where there is no PostgreSQL, the
-// test is skipped, or fails if CI=true.
+// test is skipped, or fails if CI=true. It is left out with -short: see testenv.Slow.
 func URL(tb testing.TB) string {
 	tb.Helper()
+	testenv.Slow(tb, "runs on PostgreSQL")
 	shared.Lock()
 	defer shared.Unlock()
 	if url := os.Getenv(Env); url != "" {
@@ -75,6 +78,7 @@ func Main(m interface{ Run() int }) int {
 // ends.
 func Start(tb testing.TB) *Server {
 	tb.Helper()
+	testenv.Slow(tb, "starts PostgreSQL")
 	s, err := start()
 	missing(tb, err)
 	tb.Cleanup(s.Close)

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pdskit/pdskit/internal/testenv"
 )
 
 // Credentials of all servers.
@@ -35,9 +37,10 @@ type Server struct {
 }
 
 // Start runs a server until the test ends. Where the program is missing the test is skipped, or
-// fails if CI is set.
+// fails if CI is set. It is left out with -short: see testenv.Slow.
 func Start(tb testing.TB) *Server {
 	tb.Helper()
+	testenv.Slow(tb, "starts an S3 server")
 	s, err := New(tb.TempDir())
 	switch {
 	case err == nil:

@@ -212,3 +212,6 @@ func (f *File) Close() error {
 	f.size = 0
 	return f.s.Close()
 }
+
+// onlyWriter hides ReadFrom, whose buffer would not be ours.
+type onlyWriter struct{ io.Writer }

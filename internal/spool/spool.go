@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +19,9 @@ import (
 var ErrReaderGone = errors.New("spool: the reader has gone")
 
 const chunkSize = 64 << 10
+
+// chunks are buffers of chunkSize for the next pipe.
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
 // A Pipe is a first-in-first-out byte stream for one writer and one reader,
 // each in a goroutine of its own.
@@ -81,7 +85,7 @@ func (p *Pipe) writeMemory(b []byte) (int, error) {
 	for rest := b; len(rest) > 0; {
 		last := len(p.chunks) - 1
 		if last < 0 || len(p.chunks[last]) == cap(p.chunks[last]) {
-			p.chunks = append(p.chunks, make([]byte, 0, chunkSize))
+			p.chunks = append(p.chunks, chunks.Get().(*[chunkSize]byte)[:0])
 			last++
 		}
 		c := p.chunks[last]
@@ -215,15 +219,12 @@ func (p *Pipe) Read(b []byte) (int, error) {
 			return 0, nil
 		case len(p.chunks) > 0:
 			n := copy(b, p.chunks[0])
-			p.held -= n
 			if n == len(p.chunks[0]) {
 				p.chunks = p.chunks[1:]
 			} else {
 				p.chunks[0] = p.chunks[0][n:]
 			}
-			if p.size == p.off && (p.held == 0 || p.opt.Wait) {
-				p.room.Signal()
-			}
+			p.took(n)
 			return n, nil
 		case p.size > p.off:
 			b = b[:min(int64(len(b)), p.size-p.off)]
@@ -248,6 +249,58 @@ func (p *Pipe) Read(b []byte) (int, error) {
 	}
 }
 
+// WriteTo implements io.WriterTo: it waits for data until the end, and writes it to w. What is in
+// memory is not copied.
+func (p *Pipe) WriteTo(w io.Writer) (n int64, err error) {
+	var spare *[chunkSize]byte // for what is in the file
+	for {
+		chunk, ok := p.chunk()
+		if !ok {
+			if spare == nil {
+				spare = chunks.Get().(*[chunkSize]byte)
+				defer chunks.Put(spare)
+			}
+			size, err := p.Read(spare[:])
+			if err == io.EOF {
+				return n, nil
+			} else if err != nil {
+				return n, err
+			}
+			chunk = spare[:size]
+		}
+		size, err := w.Write(chunk)
+		if n += int64(size); err != nil {
+			return n, err
+		}
+		if ok && cap(chunk) == chunkSize {
+			chunks.Put((*[chunkSize]byte)(chunk[:chunkSize]))
+		}
+	}
+}
+
+// chunk waits for data and takes the first chunk, if there is one in memory.
+func (p *Pipe) chunk() (c []byte, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.chunks) == 0 && p.size == p.off && p.err == nil {
+		p.ready.Wait()
+	}
+	if len(p.chunks) == 0 {
+		return nil, false
+	}
+	c, p.chunks = p.chunks[0], p.chunks[1:]
+	p.took(len(c))
+	return c, true
+}
+
+// took says that the reader has taken n bytes that were in memory.
+func (p *Pipe) took(n int) {
+	p.held -= n
+	if p.size == p.off && (p.held == 0 || p.opt.Wait) {
+		p.room.Signal()
+	}
+}
+
 // CloseRead tells the writer to stop and frees what is held.
 func (p *Pipe) CloseRead() {
 	p.mu.Lock()
@@ -262,27 +315,63 @@ func (p *Pipe) CloseRead() {
 	}
 }
 
+// What Copy sends begins to be sent when there are so many bytes of it, or so long after the start.
+// Something shorter is sent when it is complete, without a goroutine of its own.
+const (
+	copyBytes = 256 << 10
+	copyTime  = 10 * time.Millisecond
+)
+
 // Copy runs produce with a writer that does not wait for w, and copies what it writes
 // to w meanwhile and after it has returned. It returns the error of produce,
-// else that of writing to w.
+// else that of writing to w. If produce fails early, nothing may have been written to w.
 func Copy(w io.Writer, opt Options, produce func(io.Writer) error) error {
-	p := New(opt)
-	var copyErr error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, copyErr = io.CopyBuffer(onlyWriter{w}, onlyReader{p}, make([]byte, chunkSize))
-		p.CloseRead()
-	}()
-	err := produce(p)
-	p.CloseWrite(err)
-	<-done
+	c := copier{Pipe: New(opt), w: w, done: make(chan struct{})}
+	timer := time.AfterFunc(copyTime, c.start)
+	err := produce(&c)
+	c.CloseWrite(err)
+	timer.Stop()
+	if !c.begun.Swap(true) { // all of it is in memory
+		if err == nil {
+			c.copy()
+		}
+		c.CloseRead()
+	} else {
+		<-c.done
+	}
 	if err != nil && !errors.Is(err, ErrReaderGone) {
 		return err
 	}
-	return copyErr
+	return c.err
 }
 
-// onlyWriter and onlyReader hide ReadFrom and WriteTo, whose buffers would not be ours.
-type onlyWriter struct{ io.Writer }
-type onlyReader struct{ io.Reader }
+// copier copies a pipe to w in a goroutine, once that has begun.
+type copier struct {
+	*Pipe
+	w       io.Writer
+	written int
+	begun   atomic.Bool
+	done    chan struct{}
+	err     error
+}
+
+func (c *copier) start() {
+	if c.begun.Swap(true) {
+		return
+	}
+	go func() {
+		defer close(c.done)
+		c.copy()
+		c.CloseRead()
+	}()
+}
+
+func (c *copier) copy() { _, c.err = c.WriteTo(c.w) }
+
+// Write lets the copying begin before there is more than may be held.
+func (c *copier) Write(b []byte) (int, error) {
+	if c.written += len(b); c.written > min(copyBytes, c.opt.Memory) {
+		c.start()
+	}
+	return c.Pipe.Write(b)
+}

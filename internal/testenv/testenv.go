@@ -38,6 +38,7 @@ func Shared(t testing.TB, path string) string {
 func NodeModules(t testing.TB, packages ...string) string {
 	t.Helper()
 	NotOnJS(t, "programs cannot be started")
+	Slow(t, "starts programs in Node.js")
 	dir := os.Getenv("PDSKIT_NPM")
 	if dir == "" {
 		mod, err := moduleRoot()

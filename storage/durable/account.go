@@ -17,7 +17,7 @@ type account struct {
 	*core
 	*sets
 	did   syntax.DID
-	where places
+	place places
 	state state
 }
 
@@ -29,15 +29,15 @@ type places struct {
 	alarms bool   // there is an index of alarms in the object
 }
 
-// alone are the places of an account that has the object for itself.
-var alone = places{state: keyState, loose: keyLoose}
+// ownObject says where the rows are of an account that has the object for itself.
+var ownObject = places{state: keyState, loose: keyLoose}
 
 // in is a prefix of the account's rows in a set.
-func (a *account) in(set uint64, prefix string) string { return a.where.prefix + in(set, prefix) }
+func (a *account) in(set uint64, prefix string) string { return a.place.prefix + in(set, prefix) }
 
 // exists returns storage.ErrNotFound if there is no account.
 func (a *account) exists() error {
-	if !a.state.there() {
+	if !a.state.exists() {
 		return notThere(a.did)
 	}
 	return nil
@@ -60,7 +60,7 @@ func (a *account) check(c *storage.Change, now time.Time) error {
 	switch none := (storage.Head{}); {
 	case a.state.head != none && c.Prev == none:
 		return fmt.Errorf("%w: repository %s", storage.ErrExists, a.did)
-	case !a.state.there() && c.Prev != none:
+	case !a.state.exists() && c.Prev != none:
 		return notThere(a.did)
 	case a.state.head != c.Prev:
 		return fmt.Errorf("%w: head is %s", storage.ErrConflict, a.state.head.Rev)
@@ -102,7 +102,7 @@ func (a *account) writeRecords(c *storage.Change) error {
 // isNews reports whether a change is to be seen from outside: by events, by a new head, or because
 // there is an account, or none any more.
 func (a *account) isNews(c *storage.Change) bool {
-	return len(c.Events) > 0 || c.Head != c.Prev || !a.state.there()
+	return len(c.Events) > 0 || c.Head != c.Prev || !a.state.exists()
 }
 
 // writeHead writes the state with the head of a change.
@@ -116,7 +116,7 @@ func (a *account) writeHead(c *storage.Change) error {
 
 func (a *account) writeState() error {
 	a.state.did = a.did
-	return a.setHidden(a.where.state, a.state.encode()) // views have a copy
+	return a.setHidden(a.place.state, a.state.encode()) // views have a copy
 }
 
 // change writes one record of the repository, or deletes it.
@@ -202,7 +202,7 @@ func (a *account) writeKeys(list []storage.KVWrite, now time.Time) error {
 				return err
 			}
 		}
-		if w.Key == AlarmKey && a.where.alarms {
+		if w.Key == AlarmKey && a.place.alarms {
 			t, err := parseAlarm(w.Value)
 			if err != nil {
 				return err
@@ -215,18 +215,29 @@ func (a *account) writeKeys(list []storage.KVWrite, now time.Time) error {
 	return nil
 }
 
-// sweepExpired deletes some keys that have expired.
+// sweepExpired deletes some keys that have expired. It looks at the whole range, so that an object that
+// remembers what it has read has nothing to do while none has.
 func (a *account) sweepExpired(now time.Time) error {
 	prefix := a.in(a.state.keys, prefixExpiry)
-	due, _, err := a.pairs(Scan{From: prefix, To: a.expiryKey("", now), Rows: sweepKeys, MaxValue: KeysOnly}, 0)
+	last := a.expiryKey("", now)
+	var due []string
+	a.mu.Lock()
+	err := a.store.Scan(Scan{From: prefix, To: end(prefix), Rows: sweepKeys, MaxValue: KeysOnly}, func(key string, _ []byte) bool {
+		if key >= last {
+			return false
+		}
+		due = append(due, key)
+		return true
+	})
+	a.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	for _, p := range due {
-		if len(p.key) < len(prefix)+8 {
+	for _, key := range due {
+		if len(key) < len(prefix)+8 {
 			return corrupt("expiry", errRow)
 		}
-		if err := a.deleteKV(p.key[len(prefix)+8:]); err != nil {
+		if err := a.deleteKV(key[len(prefix)+8:]); err != nil {
 			return err
 		}
 	}
@@ -255,7 +266,7 @@ func (a *account) deleteKV(key string) error {
 			return err
 		}
 	}
-	if key == AlarmKey && a.where.alarms {
+	if key == AlarmKey && a.place.alarms {
 		if err := a.forgetAlarm(value); err != nil {
 			return err
 		}
@@ -276,7 +287,7 @@ func (a *account) forgetAlarm(value []byte) error {
 // clear takes all that the account has away: its sets become loose. The caller writes the state, or
 // deletes it.
 func (a *account) clear() error {
-	if a.where.alarms {
+	if a.place.alarms {
 		b, err := a.get(a.in(a.state.keys, prefixKV) + AlarmKey)
 		if err == nil {
 			var value []byte

@@ -54,7 +54,7 @@ func (db *DB) acquire(ctx context.Context, did syntax.DID, create bool) (*object
 			return db.start(ctx, o, create)
 		}
 		if o.is(closing) {
-			gone := o.gone
+			gone := o.closed
 			db.mu.Unlock()
 			select {
 			case <-gone:
@@ -169,7 +169,7 @@ func (db *DB) forget(o *object) {
 	delete(db.open, o.did)
 	db.closing--
 	o.to(gone)
-	close(o.gone)
+	close(o.closed)
 }
 
 // closeStore closes the store of an object that nobody uses.

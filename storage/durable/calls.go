@@ -79,7 +79,7 @@ func (c *caller) due(ctx context.Context) (list []alarm, next time.Time, err err
 		if err != nil {
 			return nil, next, fmt.Errorf("durable: index of alarms: %w", err)
 		}
-		at, waits, runs := c.planned(a, now)
+		at, retried, runs := c.planned(a, now)
 		switch {
 		case runs:
 			continue
@@ -91,7 +91,7 @@ func (c *caller) due(ctx context.Context) (list []alarm, next time.Time, err err
 			next = at
 		}
 		// Alarms are in the order of their times; those that are tried again later come first.
-		if !waits {
+		if !retried {
 			break
 		}
 	}
@@ -100,19 +100,19 @@ func (c *caller) due(ctx context.Context) (list []alarm, next time.Time, err err
 
 // planned returns when an alarm is to be called, whether it waits to be called again, and whether
 // it runs.
-func (c *caller) planned(a alarm, now time.Time) (at time.Time, waits, runs bool) {
+func (c *caller) planned(a alarm, now time.Time) (at time.Time, retried, runs bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, runs = c.running[a]
-	r, waits := c.retry(a)
-	if waits && !now.Before(r.at.Add(-r.delay)) {
+	r, retried := c.retry(a)
+	if retried && !now.Before(r.at.Add(-r.delay)) {
 		return r.at, true, runs
 	}
-	return a.at(), waits, runs // if the clock has gone back since it failed: by its own time
+	return a.at(), retried, runs // if the clock has gone back since it failed: by its own time
 }
 
 // retry returns when an alarm that failed is called again. The caller holds mu.
-func (c *caller) retry(a alarm) (r retry, waits bool) {
+func (c *caller) retry(a alarm) (r retry, ok bool) {
 	if r = c.retries[a.did]; r.of != a {
 		return retry{}, false
 	}
@@ -152,8 +152,8 @@ func (c *caller) start(ctx context.Context, a alarm) (*call, error) {
 func (c *caller) ended(ctx context.Context, a alarm, failed error) {
 	c.mu.Lock()
 	delete(c.running, a)
-	r, waits := c.retry(a)
-	if failed == nil && waits {
+	r, retried := c.retry(a)
+	if failed == nil && retried {
 		delete(c.retries, a.did)
 	} else if failed != nil && ctx.Err() == nil {
 		r.of = a

@@ -30,7 +30,7 @@ var _ interface {
 	Marker
 } = (*Memory)(nil)
 
-func (m *Memory) ask(call string) error {
+func (m *Memory) fault(call string) error {
 	if m.Fault != nil {
 		return m.Fault(call)
 	}
@@ -118,7 +118,7 @@ type memoryObject struct {
 }
 
 func (o *memoryObject) Get(key string) ([]byte, error) {
-	if err := o.all.ask("Get"); err != nil {
+	if err := o.all.fault("Get"); err != nil {
 		return nil, err
 	}
 	o.mu.Lock()
@@ -130,7 +130,7 @@ func (o *memoryObject) Get(key string) ([]byte, error) {
 }
 
 func (o *memoryObject) Scan(s Scan, fn func(string, []byte) bool) error {
-	if err := o.all.ask("Scan"); err != nil {
+	if err := o.all.fault("Scan"); err != nil {
 		return err
 	}
 	o.mu.Lock()
@@ -157,7 +157,7 @@ func (s Scan) Cut(value []byte) []byte {
 
 // write is a change of the map, in a transaction.
 func (o *memoryObject) write(call string, fn func()) error {
-	if err := o.all.ask(call); err != nil {
+	if err := o.all.fault(call); err != nil {
 		return err
 	}
 	o.mu.Lock()
@@ -205,7 +205,7 @@ func (o *memoryObject) Transact(fn func() error) error {
 	}()
 	err := fn()
 	if err == nil {
-		err = o.all.ask("Commit")
+		err = o.all.fault("Commit")
 	}
 	if err != nil {
 		return err
@@ -214,7 +214,7 @@ func (o *memoryObject) Transact(fn func() error) error {
 	o.all.data[o.did] = o.now
 	o.all.mu.Unlock()
 	committed = true
-	return o.all.ask("Committed")
+	return o.all.fault("Committed")
 }
 
 func (o *memoryObject) Close() error {

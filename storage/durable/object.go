@@ -17,7 +17,7 @@ type object struct {
 	users      int
 	empty      bool          // it was empty when it was taken out of use
 	prev, next *object       // in the list of idle objects
-	gone       chan struct{} // closed when the object is closed
+	closed     chan struct{} // closed when the object is closed
 	openErr    error         // set before ready is closed
 	ready      chan struct{} // closed when store is there, or is not to be
 
@@ -29,15 +29,15 @@ type object struct {
 
 func newObject(did syntax.DID) *object {
 	return &object{
-		account: account{core: newCore(), sets: new(sets), did: did, where: alone},
-		gone:    make(chan struct{}), ready: make(chan struct{}),
+		account: account{core: newCore(), sets: new(sets), did: did, place: ownObject},
+		closed:  make(chan struct{}), ready: make(chan struct{}),
 	}
 }
 
 // isEmpty reports whether the object is known to have no account, and nothing
 // to deliver.
 func (o *object) isEmpty() bool {
-	return o.is(settled) && !o.state.there()
+	return o.is(settled) && !o.state.exists()
 }
 
 // settle brings what is known of an object up to date and delivers its outbox.
@@ -105,7 +105,7 @@ func (db *DB) load(ctx context.Context, o *object) error {
 	if o.mark > o.state.outbox {
 		return fmt.Errorf("%w: step %d of %s is in the log, but its object is at %d", storage.ErrCorrupt, o.mark, o.did, o.state.outbox)
 	}
-	if owes := o.state.outbox > o.mark; owes && !(missing && !o.state.there()) {
+	if undelivered := o.state.outbox > o.mark; undelivered && !(missing && !o.state.exists()) {
 		o.to(owing)
 	} else {
 		o.to(settled) // also if it was deleted here and there
@@ -117,8 +117,8 @@ func (db *DB) load(ctx context.Context, o *object) error {
 // It runs to its end even if the context is canceled.
 func (db *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, err error) {
 	ctx = context.WithoutCancel(ctx)
-	gone := !o.state.there()
-	if gone {
+	deleted := !o.state.exists()
+	if deleted {
 		seq, err = db.directory.Remove(ctx, o.did, box.events)
 	} else {
 		c := storage.Change{
@@ -128,7 +128,7 @@ func (db *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, er
 		}
 		seq, err = db.directory.Deliver(ctx, o.did, &c)
 	}
-	if errors.Is(err, storage.ErrNotFound) && gone {
+	if errors.Is(err, storage.ErrNotFound) && deleted {
 		err = nil // it was made and deleted before anybody was told
 	}
 	if err != nil {
@@ -137,7 +137,7 @@ func (db *DB) deliver(ctx context.Context, o *object, box outbox) (seq int64, er
 	}
 	o.to(settled)
 	o.listed, o.mark = o.state.head, o.state.outbox
-	if gone {
+	if deleted {
 		o.mark = 0
 	}
 	db.unmark(o.did)

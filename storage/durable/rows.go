@@ -78,8 +78,8 @@ type state struct {
 	headless bool // the account is there, without a head
 }
 
-// there reports whether there is an account.
-func (s *state) there() bool { return s.head != (storage.Head{}) || s.headless }
+// exists reports whether there is an account.
+func (s *state) exists() bool { return s.head != (storage.Head{}) || s.headless }
 
 func (s *state) encode() []byte {
 	n := 7

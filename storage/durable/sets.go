@@ -35,7 +35,7 @@ func (a *account) nextSet() uint64 {
 
 func (a *account) isLoose(set uint64) bool { return slices.Contains(a.loose, set) }
 
-func (a *account) looseKey(set uint64) string { return a.where.loose + setName(set) }
+func (a *account) looseKey(set uint64) string { return a.place.loose + setName(set) }
 
 // loosen notes that a set is not the account's. It is part of a transaction.
 func (a *account) loosen(set uint64) error {
@@ -77,12 +77,12 @@ func parseSet(name string) (uint64, error) {
 // looseSets reads which sets are loose, and whether values have pieces.
 func (a *account) looseSets() error {
 	a.loose = nil
-	list, _, err := a.pairs(Scan{From: a.where.loose, To: keyPiece, MaxValue: KeysOnly}, 0)
+	list, _, err := a.pairs(Scan{From: a.place.loose, To: keyPiece, MaxValue: KeysOnly}, 0)
 	if err != nil {
 		return err
 	}
 	for _, p := range list {
-		set, err := parseSet(p.key[len(a.where.loose):])
+		set, err := parseSet(p.key[len(a.place.loose):])
 		if err != nil {
 			return err
 		}

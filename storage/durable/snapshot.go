@@ -24,8 +24,8 @@ type snapshot struct {
 
 // oldValue is what a key had.
 type oldValue struct {
-	value []byte
-	there bool
+	value  []byte
+	exists bool
 }
 
 // begin makes a snapshot of an account, between its changes. The caller has the turn.
@@ -40,8 +40,8 @@ func (a *account) begin() *snapshot {
 // snapshot is an account as it is now. What is written later shows in it, unless it is among the
 // views of the core, as begin sees to.
 func (a *account) snapshot() *snapshot {
-	v := &snapshot{c: a.core, did: a.did, prefix: a.where.prefix, scope: a.where.prefix, state: a.state}
-	if a.where == (places{}) {
+	v := &snapshot{c: a.core, did: a.did, prefix: a.place.prefix, scope: a.place.prefix, state: a.state}
+	if a.place == (places{}) {
 		v.scope = prefixKV // the host's
 	}
 	return v
@@ -65,7 +65,7 @@ func (v *snapshot) get(ctx context.Context, key string) ([]byte, error) {
 	v.c.mu.Lock()
 	defer v.c.mu.Unlock()
 	if old, ok := v.old.Get(key); ok {
-		if !old.there {
+		if !old.exists {
 			return nil, storage.ErrNotFound
 		}
 		return old.value, nil
@@ -144,7 +144,7 @@ func (v *snapshot) merge(page []pair, from, to string, reverse bool, more string
 			merged = append(merged, page[i])
 			i++
 		}
-		if old.there {
+		if old.exists {
 			merged = append(merged, pair{key, old.value})
 		}
 	}

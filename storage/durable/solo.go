@@ -43,8 +43,8 @@ type Solo struct {
 
 	// logMu is held, besides the turn, by a transaction that deletes events, so that readers of
 	// the log do not take what it has undone for what is stored.
-	logMu sync.RWMutex
-	dead  map[syntax.DID]int64 // events up to that number are not to be read; guarded by logMu
+	logMu   sync.RWMutex
+	deleted map[syntax.DID]int64 // events up to that number are not to be read; guarded by logMu
 
 	pos     sync.Mutex
 	log     logRow
@@ -61,7 +61,7 @@ func OpenSolo(ctx context.Context, open func(context.Context) (Object, error), c
 		cfg.Now = time.Now
 	}
 	s := &Solo{
-		cfg: cfg, open: open, core: newCore(), busy: make(map[syntax.DID]*sets), dead: make(map[syntax.DID]int64),
+		cfg: cfg, open: open, core: newCore(), busy: make(map[syntax.DID]*sets), deleted: make(map[syntax.DID]int64),
 		changed: make(chan struct{}), idle: make(chan struct{}),
 	}
 	s.alarms = caller{Alarms: cfg.Alarms, now: cfg.Now, repos: soloRepos{s}, index: s.alarmIndex, forget: s.forgetAlarm}
@@ -168,7 +168,7 @@ func (s *Solo) load() error {
 	}
 	s.busy = busy
 	s.logMu.Lock()
-	s.dead = dead
+	s.deleted = dead
 	s.logMu.Unlock()
 	s.publish(log)
 	s.to(settled)
@@ -200,11 +200,11 @@ func (s *Solo) turnOf(ctx context.Context, fn func() error) error {
 
 // account reads an account. there is whether it has a state.
 func (s *Solo) account(did syntax.DID) (a *account, there bool, err error) {
-	a = &account{core: s.core, did: did, where: inSolo(did), sets: s.busy[did]}
+	a = &account{core: s.core, did: did, place: inSolo(did), sets: s.busy[did]}
 	if a.sets == nil {
 		a.sets = new(sets)
 	}
-	b, err := s.get(a.where.state)
+	b, err := s.get(a.place.state)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		if len(a.loose) > 0 { // of one that was deleted

@@ -93,7 +93,7 @@ func (s *Solo) events(after, last int64, rows int) (list []storage.Event, more i
 		if err != nil {
 			return nil, 0, err
 		}
-		if e.Seq > s.dead[e.DID] {
+		if e.Seq > s.deleted[e.DID] {
 			list = append(list, e)
 		}
 	}
@@ -183,7 +183,7 @@ func (s soloEvents) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[sto
 func (s *Solo) eventsOf(did syntax.DID, before int64, rows int) (list []storage.Event, more int64, err error) {
 	s.logMu.RLock()
 	defer s.logMu.RUnlock()
-	page, key, err := s.pairs(Scan{From: ofKey(did, s.dead[did]+1), To: ofKey(did, before), Reverse: true, Rows: rows, MaxValue: KeysOnly}, 0)
+	page, key, err := s.pairs(Scan{From: ofKey(did, s.deleted[did]+1), To: ofKey(did, before), Reverse: true, Rows: rows, MaxValue: KeysOnly}, 0)
 	if err != nil {
 		return nil, 0, fmt.Errorf("durable: log: %w", err)
 	}
@@ -323,7 +323,7 @@ func (s *Solo) deleteEvent(did syntax.DID, seq int64) error {
 func (s *Solo) bury() (more bool, err error) {
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
-	for did, last := range s.dead {
+	for did, last := range s.deleted {
 		list, _, err := s.pairs(Scan{From: ofKey(did, 0), To: ofKey(did, last+1), Rows: batchRecords, MaxValue: KeysOnly}, 0)
 		if err != nil {
 			return false, err
@@ -346,7 +346,7 @@ func (s *Solo) bury() (more bool, err error) {
 			return s.setHidden(keyLog, s.position().encode())
 		})
 		if err == nil && len(list) == 0 {
-			delete(s.dead, did)
+			delete(s.deleted, did)
 		}
 		return true, err
 	}

@@ -166,7 +166,7 @@ func (s *Solo) step(ctx context.Context, did syntax.DID, gone bool, check func(*
 			}
 			switch {
 			case gone:
-				if err := s.deleteHidden(a.where.state, a.where.state+"\x00"); err != nil {
+				if err := s.deleteHidden(a.place.state, a.place.state+"\x00"); err != nil {
 					return err
 				}
 			case news:
@@ -182,7 +182,7 @@ func (s *Solo) step(ctx context.Context, did syntax.DID, gone bool, check func(*
 		}
 		if gone {
 			s.logMu.Lock()
-			s.dead[did] = s.newest()
+			s.deleted[did] = s.newest()
 			s.logMu.Unlock()
 		}
 		s.publish(log)

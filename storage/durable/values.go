@@ -37,11 +37,11 @@ func (v *values) get(key string) ([]byte, error) {
 	if err != nil || len(b) != MaxValue {
 		return b, err
 	}
-	return v.rest(key, b)
+	return v.joinPieces(key, b)
 }
 
-// rest adds its other pieces to the first one of a value.
-func (v *values) rest(key string, b []byte) ([]byte, error) {
+// joinPieces adds the other pieces of a value to its first one.
+func (v *values) joinPieces(key string, b []byte) ([]byte, error) {
 	from := pieceKey(key)
 	n, last := 0, MaxValue
 	err := v.Scan(Scan{From: from, To: from + "\xff"}, func(key string, piece []byte) bool {
@@ -134,7 +134,7 @@ func (v *values) pairs(s Scan, enough int, skip func(key string) bool) (list []p
 	}
 	for i := 0; err == nil && i < len(list); i++ {
 		if p := &list[i]; len(p.value) == MaxValue && s.MaxValue != MaxValue {
-			p.value, err = v.rest(p.key, p.value)
+			p.value, err = v.joinPieces(p.key, p.value)
 		}
 	}
 	if err != nil {

@@ -104,7 +104,7 @@ func TestCrash(t *testing.T) {
 		atRest(tb, url)
 		return open(tb, dir)
 	}
-	storagetest.RunCrash(t, b, 12)
+	storagetest.RunCrash(t, b, 8)
 }
 
 // atRest waits until the server has noticed the end of a process that was killed, and has carried out

@@ -32,11 +32,20 @@ func size(b *testing.B, env string, normal int) int {
 // fill puts documents into a new index, and reports the time for one.
 func fill(b *testing.B, x *search.Index, n int, doc func(i int) search.Doc) *sql.DB {
 	b.Helper()
-	db, err := open(filepath.Join(b.TempDir(), "db"))
-	if err != nil {
-		b.Fatal(err)
+	var db *sql.DB
+	if x.Dialect == search.Postgres {
+		db = openPostgres(b)
+		x.Name = fmt.Sprintf("t%d", count.Add(1))
+		if x.PGVector {
+			needPGVector(b, db, *x)
+		}
+	} else {
+		var err error
+		if db, err = open(filepath.Join(b.TempDir(), "db")); err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { db.Close() })
 	}
-	b.Cleanup(func() { db.Close() })
 	create(b, db, x)
 	start := time.Now()
 	for i := 0; i < n; {
@@ -123,7 +132,8 @@ func BenchmarkText(b *testing.B) {
 }
 
 // BenchmarkVector searches vectors of 384 dimensions, in 50 clusters. PDSKIT_SEARCH_VECTORS is how
-// many there are. See README.md for the last table.
+// many there are; PDSKIT_SEARCH_DATABASE=postgres or pgvector has another database than SQLite. See
+// README.md for the last table.
 func BenchmarkVector(b *testing.B) {
 	n := size(b, "PDSKIT_SEARCH_VECTORS", 2000)
 	const dim = 384
@@ -140,6 +150,12 @@ func BenchmarkVector(b *testing.B) {
 		return v
 	}
 	x := &search.Index{Dim: dim}
+	switch os.Getenv("PDSKIT_SEARCH_DATABASE") {
+	case "postgres":
+		x.Dialect = search.Postgres
+	case "pgvector":
+		x.Dialect, x.PGVector = search.Postgres, true
+	}
 	db := fill(b, x, n, func(i int) search.Doc {
 		return search.Doc{ID: fmt.Sprint("at://did:plc:", i), Vector: vector(i), Meta: map[string]string{"lang": []string{"en", "ja", "pt", "de"}[i%4]}}
 	})

@@ -142,6 +142,9 @@ func (x *Index) check(ctx context.Context, q Querier) (problems []Problem, err e
 			problems = append(problems, Problem{"", fmt.Sprintf("%d rows of the table %s belong to no document", orphans[0], table)})
 		}
 	}
+	if x.PGVector {
+		return problems, nil
+	}
 	used, err := x.usedSlots(ctx, q)
 	if err == nil && used != vectors {
 		problems = append(problems, Problem{"", fmt.Sprintf("%d copies of vectors, %d vectors", used, vectors)})
@@ -219,6 +222,9 @@ func (x *Index) checkVectors(ctx context.Context, q Querier, part []row) (proble
 			continue
 		}
 		n++
+		if x.PGVector {
+			continue // there are no copies
+		}
 		b := r.doc / blockSlots
 		if blocks[b] == nil {
 			found, err := list(ctx, q, func(rows *sql.Rows, v *[]byte) error { return rows.Scan(v) }, x.sql(`SELECT slots FROM NAME_block WHERE block = $1`), b)

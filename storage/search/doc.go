@@ -19,7 +19,7 @@
 //
 // Other drivers may have it built in; this package imports none. In PostgreSQL the words are a
 // tsvector under a GIN index, written by any driver that takes $1 for parameters, such as pgx's
-// stdlib.
+// stdlib. With Index.PGVector, the server searches vectors by the extension pgvector.
 //
 // # Words
 //
@@ -49,8 +49,9 @@
 // copy with a byte per dimension that lies in blocks of 64, and the distance between copy and
 // vector. A search reads the blocks, a quarter of the bytes, and bounds each score from below and
 // above, on up to four processors while it reads on. Only vectors that the bounds leave in question
-// are read at full precision. This takes time linear in the number of vectors. Above a million, an
-// approximate index in a database of its own is the better tool.
+// are read at full precision. With pgvector, the server computes all scores in float32, and those
+// that rounding leaves in question are computed again. This takes time linear in the number of
+// vectors. Above a million, an approximate index in a database of its own is the better tool.
 //
 // # Both
 //

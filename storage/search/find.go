@@ -97,6 +97,9 @@ func (x *Index) byWords(ctx context.Context, q Querier, all []phrase, query Quer
 
 // byVector returns the nearest documents.
 func (x *Index) byVector(ctx context.Context, q Querier, unit []float32, filter []Condition, depth int) ([]scored, error) {
+	if x.PGVector {
+		return x.byPGVector(ctx, q, unit, filter, depth)
+	}
 	n := &nearest{k: depth, least: math.Inf(-1)}
 	var mask map[int64]uint64 // per block, the slots that pass the filter
 	if len(filter) > 0 {
@@ -179,7 +182,7 @@ func (x *Index) settle(ctx context.Context, q Querier, unit []float32, n *neares
 			v, err := x.decode(b)
 			s.score = dot(unit, v)
 			return err
-		}, x.sql(`SELECT doc, vector FROM NAME_vector WHERE doc IN `+in), args...)
+		}, x.sql(`SELECT doc, `+x.vectorColumn()+` FROM NAME_vector WHERE doc IN `+in), args...)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package search_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -46,13 +47,41 @@ func each(t *testing.T, test func(t *testing.T, db *sql.DB, x search.Index)) {
 		test(t, db, search.Index{})
 	})
 	t.Run("postgres", func(t *testing.T) {
-		db, err := sql.Open("pgx", pgtest.URL(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
+		db := openPostgres(t)
 		test(t, db, search.Index{Dialect: search.Postgres, Name: fmt.Sprintf("t%d", count.Add(1))})
 	})
+	t.Run("pgvector", func(t *testing.T) {
+		db := openPostgres(t)
+		x := search.Index{Dialect: search.Postgres, PGVector: true, Name: fmt.Sprintf("t%d", count.Add(1))}
+		needPGVector(t, db, x)
+		test(t, db, x)
+	})
+}
+
+func openPostgres(t testing.TB) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", pgtest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// needPGVector skips the test if the server has no pgvector. Then an index that wants it says so.
+func needPGVector(t testing.TB, db *sql.DB, x search.Index) {
+	t.Helper()
+	var there bool
+	if err := db.QueryRow("SELECT count(*) > 0 FROM pg_available_extensions WHERE name = 'vector'").Scan(&there); err != nil {
+		t.Fatal(err)
+	}
+	if there {
+		return
+	}
+	if err := try(db, func(tx *sql.Tx) error { return x.Create(context.Background(), tx) }); !errors.Is(err, search.ErrNoPGVector) {
+		t.Fatal(err)
+	}
+	t.Skip("needs the extension pgvector in PostgreSQL: https://github.com/pgvector/pgvector, packaged as postgresql-NN-pgvector by some systems")
 }
 
 // do runs a transaction.

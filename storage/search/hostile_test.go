@@ -180,14 +180,21 @@ func TestOtherSettings(t *testing.T) {
 		x.Dim = 3
 		create(t, db, &x)
 		create(t, db, &x)
-		for _, change := range []func(*search.Index){
+		changes := []func(*search.Index){
 			func(x *search.Index) { x.Dim = 4 }, func(x *search.Index) { x.Grams = true },
-		} {
+		}
+		if x.Dialect == search.Postgres {
+			changes = append(changes, func(x *search.Index) { x.PGVector = !x.PGVector })
+		}
+		for _, change := range changes {
 			y := x
 			change(&y)
 			if err := try(db, func(tx *sql.Tx) error { return y.Create(context.Background(), tx) }); !errors.Is(err, search.ErrSchema) {
 				t.Errorf("%+v: %v", y, err)
 			}
+		}
+		if err := try(db, func(tx *sql.Tx) error { return (&search.Index{PGVector: true}).Create(context.Background(), tx) }); !errors.Is(err, search.ErrIndex) {
+			t.Errorf("pgvector in SQLite: %v", err)
 		}
 		for _, name := range []string{"A", "a b", "1a", `a"`, strings.Repeat("a", 33), "é"} {
 			y := x
@@ -226,6 +233,9 @@ func TestEnded(t *testing.T) {
 // TestDamagedBlock: a block of vectors that is none ends a search with an error, wherever it is.
 func TestDamagedBlock(t *testing.T) {
 	each(t, func(t *testing.T, db *sql.DB, x search.Index) {
+		if x.PGVector {
+			t.Skip("it has no blocks")
+		}
 		x.Dim = 3
 		create(t, db, &x)
 		for i := range 700 { // 11 blocks

@@ -18,8 +18,8 @@ const version = "1"
 //	NAME_meta     pairs of metadata
 //	NAME_text     SQLite: the words, FTS5 without content. PostgreSQL: a column of NAME_doc
 //	NAME_term     SQLite: a view of FTS5 on the words, for Check
-//	NAME_vector   vectors of length 1, float32
-//	NAME_block    copies of 64 vectors: those of doc/64
+//	NAME_vector   vectors of length 1, float32; with pgvector, of its type
+//	NAME_block    copies of 64 vectors: those of doc/64; none with pgvector
 var tables = map[Dialect][]string{
 	SQLite: {
 		`CREATE TABLE IF NOT EXISTS NAME_doc (doc INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT NOT NULL) STRICT`,
@@ -35,7 +35,7 @@ var tables = map[Dialect][]string{
 		`CREATE INDEX IF NOT EXISTS NAME_doc_terms ON NAME_doc USING gin (terms)`,
 		`CREATE TABLE IF NOT EXISTS NAME_meta (key text NOT NULL, value text COLLATE "C" NOT NULL, doc bigint NOT NULL, PRIMARY KEY (key, value, doc))`,
 		`CREATE INDEX IF NOT EXISTS NAME_meta_doc ON NAME_meta (doc)`,
-		`CREATE TABLE IF NOT EXISTS NAME_vector (doc bigint PRIMARY KEY, vector bytea NOT NULL)`,
+		`CREATE TABLE IF NOT EXISTS NAME_vector (doc bigint PRIMARY KEY, vector VECTOR NOT NULL)`,
 		`CREATE TABLE IF NOT EXISTS NAME_block (block bigint PRIMARY KEY, slots bytea NOT NULL)`,
 	},
 }
@@ -50,11 +50,18 @@ func (x *Index) exec(ctx context.Context, tx Tx, query string, args ...any) erro
 
 // settings are what the tables depend on.
 func (x *Index) settings() map[string]string {
-	return map[string]string{"version": version, "dim": strconv.Itoa(x.Dim), "grams": strconv.FormatBool(x.Grams)}
+	all := map[string]string{"version": version, "dim": strconv.Itoa(x.Dim), "grams": strconv.FormatBool(x.Grams)}
+	if x.PGVector {
+		all["vectors"] = "pgvector"
+	}
+	return all
 }
 
 // Create makes the tables if there are none. Otherwise it checks that they were made with the same
 // settings (ErrSchema). Call it when the program starts, in a transaction.
+//
+// With PGVector it also creates the extension, which the owner of the database may do. If the server
+// does not have it, the error is ErrNoPGVector.
 func (x *Index) Create(ctx context.Context, tx Tx) error {
 	if err := x.valid(); err != nil {
 		return err
@@ -90,8 +97,15 @@ func (x *Index) Create(ctx context.Context, tx Tx) error {
 	} else if err := x.same(have); err != nil {
 		return err
 	}
+	vectors := "bytea"
+	if x.PGVector {
+		if err := x.createExtension(ctx, tx); err != nil {
+			return err
+		}
+		vectors = fmt.Sprintf("vector(%d)", max(1, x.Dim))
+	}
 	for _, statement := range tables[x.Dialect] {
-		if err := x.exec(ctx, tx, statement); err != nil {
+		if err := x.exec(ctx, tx, strings.ReplaceAll(statement, "VECTOR", vectors)); err != nil {
 			return err
 		}
 	}
@@ -110,7 +124,11 @@ func (x *Index) stored(ctx context.Context, q Querier) (map[string]string, error
 }
 
 func (x *Index) same(have map[string]string) error {
-	for name, want := range x.settings() {
+	here := x.settings()
+	for name := range have {
+		here[name] = here[name] // also what is not set here
+	}
+	for name, want := range here {
 		if have[name] != want {
 			return fmt.Errorf("%w: %s is %q there, %q here", ErrSchema, name, have[name], want)
 		}

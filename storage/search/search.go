@@ -27,14 +27,15 @@ const (
 
 // Errors for what callers give. Messages say more.
 var (
-	ErrIndex  = errors.New("search: bad settings of the index")
-	ErrSchema = errors.New("search: the index in the database was made with other settings, or is none")
-	ErrNoFTS5 = errors.New("search: this connection to SQLite has no FTS5 (see the package's comment)")
-	ErrID     = errors.New("search: bad document ID")
-	ErrText   = errors.New("search: bad text")
-	ErrVector = errors.New("search: bad vector")
-	ErrMeta   = errors.New("search: bad metadata")
-	ErrQuery  = errors.New("search: bad query")
+	ErrIndex      = errors.New("search: bad settings of the index")
+	ErrSchema     = errors.New("search: the index in the database was made with other settings, or is none")
+	ErrNoFTS5     = errors.New("search: this connection to SQLite has no FTS5 (see the package's comment)")
+	ErrNoPGVector = errors.New("search: this PostgreSQL server has no extension pgvector")
+	ErrID         = errors.New("search: bad document ID")
+	ErrText       = errors.New("search: bad text")
+	ErrVector     = errors.New("search: bad vector")
+	ErrMeta       = errors.New("search: bad metadata")
+	ErrQuery      = errors.New("search: bad query")
 )
 
 // Dialect is the kind of database that holds an index.
@@ -58,6 +59,10 @@ type Index struct {
 	Name string
 	// Dim is the number of dimensions, up to MaxDim; 0: no vectors.
 	Dim int
+	// PGVector has PostgreSQL search vectors itself, by its extension pgvector. The hits are the
+	// same, but vectors stay in the server. The extension is created if it is not: see
+	// [Index.Create].
+	PGVector bool
 	// Grams indexes substrings of three characters instead of words.
 	Grams bool
 	// Rank is how many matches of the words are ranked, the newest ones by their first Put; 0:
@@ -169,6 +174,8 @@ func (x *Index) valid() error {
 		return fmt.Errorf("%w: %d dimensions", ErrIndex, x.Dim)
 	case x.Dialect != SQLite && x.Dialect != Postgres:
 		return fmt.Errorf("%w: dialect %d", ErrIndex, x.Dialect)
+	case x.PGVector && x.Dialect != Postgres:
+		return fmt.Errorf("%w: pgvector is an extension of PostgreSQL", ErrIndex)
 	case x.Rank < 0:
 		return fmt.Errorf("%w: Rank %d", ErrIndex, x.Rank)
 	}

@@ -65,6 +65,9 @@ func encode(v []float32) []byte {
 
 // decode reads a stored vector.
 func (x *Index) decode(b []byte) ([]float32, error) {
+	if x.PGVector {
+		return x.decodeSent(b)
+	}
 	if len(b) != 4*x.Dim {
 		return nil, fmt.Errorf("%w: a stored vector has %d bytes, not %d", ErrSchema, len(b), 4*x.Dim)
 	}

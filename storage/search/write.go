@@ -49,8 +49,12 @@ func (x *Index) Put(ctx context.Context, tx Tx, d Doc) error {
 	}
 	switch {
 	case unit != nil:
-		if err := x.exec(ctx, tx, `INSERT INTO NAME_vector (doc, vector) VALUES ($1, $2) ON CONFLICT (doc) DO UPDATE SET vector = excluded.vector`, doc, encode(unit)); err != nil {
+		param, value := x.vectorParam(unit, 2)
+		if err := x.exec(ctx, tx, `INSERT INTO NAME_vector (doc, vector) VALUES ($1, `+param+`) ON CONFLICT (doc) DO UPDATE SET vector = excluded.vector`, doc, value); err != nil {
 			return err
+		}
+		if x.PGVector {
+			return nil
 		}
 		return x.putSlot(ctx, tx, doc, x.quantise(unit))
 	case old:
@@ -115,7 +119,7 @@ func (x *Index) dropVector(ctx context.Context, tx Tx, doc int64) error {
 	if err != nil {
 		return wrap(err)
 	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
+	if n, err := res.RowsAffected(); err != nil || n == 0 || x.PGVector {
 		return wrap(err)
 	}
 	empty := make([]byte, x.slotSize())
@@ -198,7 +202,7 @@ func (x *Index) Rebuild(ctx context.Context, tx Tx) error {
 			if err != nil {
 				return err
 			}
-			if d.vector == nil {
+			if d.vector == nil || x.PGVector {
 				continue
 			}
 			v, err := x.decode(d.vector)
@@ -222,5 +226,5 @@ type row struct {
 // page reads some documents after a number.
 func (x *Index) page(ctx context.Context, q Querier, after int64) ([]row, error) {
 	return list(ctx, q, func(rows *sql.Rows, r *row) error { return rows.Scan(&r.doc, &r.id, &r.text, &r.vector) },
-		x.sql(`SELECT d.doc, id, text, vector FROM NAME_doc d LEFT JOIN NAME_vector v ON v.doc = d.doc WHERE d.doc > $1 ORDER BY d.doc LIMIT 64`), after)
+		x.sql(`SELECT d.doc, id, text, `+x.vectorColumn()+` FROM NAME_doc d LEFT JOIN NAME_vector v ON v.doc = d.doc WHERE d.doc > $1 ORDER BY d.doc LIMIT 64`), after)
 }

@@ -18,8 +18,8 @@ var backend = storagetest.Backend{Open: func(tb testing.TB, dir string) (storage
 }}
 
 // PDSKIT_CRASHES=200 go test -run TestCrash ./storage/sqlite ./storage/durable/files
-func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend, 40) }
+func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend, 15) }
 
 func TestProcesses(t *testing.T) { storagetest.RunProcesses(t, backend, 100) }
 
-func TestDamage(t *testing.T) { storagetest.RunDamage(t, backend, 300) }
+func TestDamage(t *testing.T) { storagetest.RunDamage(t, backend, 120) }

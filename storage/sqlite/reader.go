@@ -14,15 +14,26 @@ import (
 
 func (d repos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
 	return d.borrow(ctx, func(c *conn) error {
-		return c.withRepo(did, func(row repoRow) error { return fn(&reader{c, row, d.cfg.Now()}) })
+		return c.withRepo(did, func(row repoRow) error {
+			r := &reader{c: c, row: row, now: d.cfg.Now()}
+			defer r.close()
+			return fn(r)
+		})
 	})
 }
 
 // reader is a snapshot of one repository.
 type reader struct {
-	c   *conn
-	row repoRow
-	now time.Time
+	c       *conn
+	row     repoRow
+	now     time.Time
+	cursors []*cursor
+}
+
+func (r *reader) close() {
+	for _, c := range r.cursors {
+		c.Close()
+	}
 }
 
 var _ storage.Reader = (*reader)(nil)

@@ -37,7 +37,7 @@ const crashTimes = "PDSKIT_CRASHES"
 //
 // It must be all that a top-level test does, with a backend that is not volatile. The
 // environment variable PDSKIT_CRASHES, if set, says how many times to kill, instead
-// of times.
+// of times. With -short it is 4 times at most.
 func RunCrash(t *testing.T, b Backend, times int) {
 	if dir := os.Getenv(crashDir); dir != "" {
 		crashWriter(t, b, dir)
@@ -49,6 +49,8 @@ func RunCrash(t *testing.T, b Backend, times int) {
 			t.Fatalf("%s: %v", crashTimes, err)
 		}
 		times = n
+	} else if testing.Short() {
+		times = min(times, 4)
 	}
 	crash(t, b, times)
 }

@@ -19,7 +19,12 @@ import (
 // copy of its files (flips a bit, clears a block, cuts off an end), and opens the copy. Opening
 // must fail, or reading must return storage.ErrCorrupt or unchanged data. RunDamage is for backends
 // that keep files in the directory.
+//
+// With -short, times is 20 at most.
 func RunDamage(t *testing.T, b Backend, times int) {
+	if testing.Short() {
+		times = min(times, 20)
+	}
 	damage(newEnv(t, b, 0), times)
 }
 

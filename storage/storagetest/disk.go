@@ -26,7 +26,12 @@ import (
 // files as they are at that moment; what can be read meanwhile is right, and the error does not
 // claim anything about the data. For ENOSPC, the error of a write is storage.ErrFull. When there is
 // room again, the same step succeeds.
+//
+// It takes seconds, and is skipped with -short.
 func RunDiskFaults(t *testing.T, b Backend, inject func(fault func() error)) {
+	if testing.Short() {
+		t.Skip("fails each call to the system")
+	}
 	diskFaults(t, b, inject)
 }
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/pdskit/pdskit/internal/dag"
@@ -15,6 +16,9 @@ import (
 
 // blobHistory is a history of calls of Blobs alone.
 func blobHistory(e *env, seed uint64) {
+	if testing.Short() && seed > 1 {
+		e.Skip("one that reopens the store and one that does not are enough")
+	}
 	h := &history{env: e, model: memory.New(memory.Config{}), rng: rand.New(rand.NewPCG(seed, 43)), accounts: []*account{{did: alice}, {did: bob}}}
 	calls := []func(){h.stage, h.stage, h.stage, h.setMIME, h.promote, h.promote, h.deleteBlob, h.collect, h.queryBlobs}
 	for i := range 250 {

@@ -23,7 +23,12 @@ import (
 // lost, or torn, in any order. A store that is opened on it must have all steps that had returned,
 // and the one under way as a whole or not at all. seed says which states are made; it is in the
 // errors.
+//
+// It takes seconds, and is skipped with -short.
 func RunPowerFailure(t *testing.T, b Backend, seed uint64, watch func(changing func(), flushed func(path string))) {
+	if testing.Short() {
+		t.Skip("opens hundreds of states")
+	}
 	powerFailure(t, b, seed, watch)
 }
 

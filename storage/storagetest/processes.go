@@ -24,7 +24,7 @@ const sharedDID = syntax.DID("did:web:shared.example")
 
 // RunProcesses checks a backend that several processes may have open: two of them write to
 // one account at once, from what they have read, until each has made steps steps. Both
-// get on, no step is lost or undone, and the log has each once.
+// get on, no step is lost or undone, and the log has each once. With -short, steps is 20 at most.
 //
 // It must be all that a top-level test does, with a backend that is neither volatile nor exclusive.
 func RunProcesses(t *testing.T, b Backend, steps int) {
@@ -37,6 +37,9 @@ func RunProcesses(t *testing.T, b Backend, steps int) {
 			t.Error(err)
 		}
 		return
+	}
+	if testing.Short() {
+		steps = min(steps, 20)
 	}
 	processes(t, b, steps)
 }

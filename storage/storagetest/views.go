@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,8 +81,35 @@ func recordRanges(e *env) {
 				}
 			}
 			e.same(got, selected(keys, rng), "Records(%+v)", rng)
+			e.cursor(r, rng, list)
 		}
 	})
+}
+
+// cursor reads a range with a cursor, which shows what Records yields, also if it is left before its
+// end.
+func (e *env) cursor(r storage.Reader, rng storage.Range, want []storage.Record) {
+	e.Helper()
+	for _, stop := range []int{0, len(want) / 2, len(want) + 1} {
+		var got []storage.Record
+		c := storage.Records(e.ctx, r, rng)
+		for len(got) < stop && c.Next() {
+			id, err := cid.Cast(c.CID())
+			e.ok(err, "Cursor(%+v): CID", rng)
+			got = append(got, storage.Record{Path: string(c.Path()), CID: id, Rev: c.Rev(), Data: bytes.Clone(c.Data())})
+		}
+		e.ok(c.Err(), "Cursor(%+v)", rng)
+		e.same(fmt.Sprint(got), fmt.Sprint(want[:min(stop, len(want))]), "Cursor(%+v)", rng)
+		c.Close()
+		e.same(c.Next(), false, "Next after Close")
+		c.Close()
+	}
+	ended, cancel := context.WithCancel(e.ctx)
+	cancel()
+	c := storage.Records(ended, r, rng)
+	defer c.Close()
+	e.same(c.Next(), false, "Next with a context that has ended")
+	e.fails(c.Err(), context.Canceled, "Err with a context that has ended")
 }
 
 func viewKeys(e *env) {

@@ -3,6 +3,7 @@ package atproto
 import (
 	"encoding/json"
 	"net/http"
+	"sync"
 
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/lexicon/data"
@@ -19,6 +20,21 @@ type jsonAnswer struct {
 	buf   []byte
 	begun bool
 	err   error // of writing
+}
+
+// answerBuffers are for the next answers.
+var answerBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, 16<<10)) }}
+
+// newAnswer returns an answer whose buffer is given back by free.
+func newAnswer(w http.ResponseWriter) (a *jsonAnswer, free func()) {
+	buf := answerBuffers.Get().(*[]byte)
+	a = &jsonAnswer{w: w, buf: (*buf)[:0]}
+	return a, func() {
+		if cap(a.buf) <= 2*answerBytes {
+			*buf = a.buf
+			answerBuffers.Put(buf)
+		}
+	}
 }
 
 const (
@@ -53,16 +69,9 @@ func (a *jsonAnswer) spill() {
 	a.buf = a.buf[:0]
 }
 
-// record adds a record as getRecord and listRecords show it. URIs and CIDs have no characters that
-// JSON would escape.
+// record adds a record as getRecord and listRecords show it.
 func (a *jsonAnswer) record(did syntax.DID, rec storage.Record) error {
-	a.text(`{"uri":"at://`)
-	a.text(string(did))
-	a.text("/")
-	a.text(rec.Path)
-	a.text(`","cid":"`)
-	a.buf = dag.AppendText(a.buf, rec.CID.KeyString())
-	a.text(`","value":`)
+	a.buf = appendIdentity(a.buf, did, rec.Path, rec.CID.KeyString())
 	var err error
 	if len(rec.Data) <= shortRecord {
 		a.buf, err = data.AppendRecordJSON(a.buf, rec.Data)
@@ -72,6 +81,14 @@ func (a *jsonAnswer) record(did syntax.DID, rec storage.Record) error {
 	a.text("}")
 	a.spill()
 	return err
+}
+
+// appendIdentity begins a record. URIs and CIDs have no characters that JSON would escape.
+func appendIdentity[S string | []byte](b []byte, did syntax.DID, path, cid S) []byte {
+	b = append(append(b, `{"uri":"at://`...), did...)
+	b = append(append(append(b, '/'), path...), `","cid":"`...)
+	b = dag.AppendText(b, cid)
+	return append(b, `","value":`...)
 }
 
 // end sends the rest.

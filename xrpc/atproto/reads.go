@@ -1,10 +1,15 @@
 package atproto
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
+	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/storage"
@@ -39,7 +44,8 @@ func (s *Service) getRecord(w http.ResponseWriter, r *xrpc.Request, p api.RepoGe
 	} else if err != nil {
 		return err
 	}
-	out := jsonAnswer{w: w}
+	out, free := newAnswer(w)
+	defer free()
 	if err := out.record(acct.DID, rec); err != nil {
 		return err
 	}
@@ -87,50 +93,89 @@ func (s *Service) listRecords(w http.ResponseWriter, r *xrpc.Request, p api.Repo
 	if err != nil {
 		return err
 	}
-	var page []storage.Record
-	acct, err := s.view(ctx, p.Repo, func(_ Account, r storage.Reader) (err error) {
-		page, err = repo.List(ctx, r, p.Collection, repo.ListOptions{Limit: limit, Cursor: syntax.RecordKey(p.Cursor), Reverse: p.Reverse})
-		return err
+	out, free := newAnswer(w)
+	defer free()
+	list := recordList{jsonAnswer: out}
+	acct, err := s.view(ctx, p.Repo, func(acct Account, r storage.Reader) (err error) {
+		list.did, list.wait = acct.DID, acct.Moderated
+		return repo.ListEach(ctx, r, p.Collection, repo.ListOptions{Limit: limit, Cursor: syntax.RecordKey(p.Cursor), Reverse: p.Reverse}, list.add)
 	})
 	if errors.Is(err, ErrNoAccount) || errors.Is(err, errInactive) {
 		return xrpc.InvalidRequest("Could not find repo: %s", p.Repo)
 	} else if err != nil {
 		return err
 	}
-	hidden, err := s.hidden(ctx, acct, page...)
+	hidden, err := s.hidden(ctx, acct, list.later...)
 	if err != nil {
 		return err
 	}
-	size := 64
-	for _, rec := range page {
-		size += 256 + len(rec.Data)*5/4 // CIDs are longer in JSON
+	return list.end(hidden)
+}
+
+// recordList is the answer of listRecords. The JSON of what is short is made in the snapshot, from
+// the store's memory. What comes behind it, like all that may have to be hidden, is kept until the
+// snapshot has ended, since the client may be slow.
+type recordList struct {
+	*jsonAnswer
+	did   syntax.DID
+	wait  bool // some records may be hidden
+	later []storage.Record
+	last  []byte // path
+}
+
+// add takes the next record of a snapshot.
+func (l *recordList) add(c storage.Cursor) (err error) {
+	l.last = append(l.last[:0], c.Path()...)
+	value := c.Data()
+	if _, _, ok := dag.SplitBytes(c.CID()); !ok {
+		return fmt.Errorf("%w: %s has the CID %x", storage.ErrCorrupt, l.last, c.CID())
 	}
-	out := jsonAnswer{w: w, buf: make([]byte, 0, min(size, 2*answerBytes))}
-	out.text(`{"records":[`)
-	var cursor syntax.RecordKey
-	first := true
-	for i, rec := range page {
-		if _, cursor, err = syntax.ParsePath(rec.Path); err != nil {
-			return err
-		}
-		page[i].Data = nil // it is not needed while the client takes the next ones
+	if l.wait || len(l.later) > 0 || len(l.buf) > answerBytes || len(value) > shortRecord {
+		id, err := cid.Cast(c.CID())
+		l.later = append(l.later, storage.Record{Path: string(l.last), CID: id, Data: bytes.Clone(value)})
+		return err
+	}
+	l.next()
+	l.buf = appendIdentity(l.buf, l.did, l.last, c.CID())
+	l.buf, err = data.AppendRecordJSON(l.buf, value)
+	l.text("}")
+	return err
+}
+
+// next begins an element of the list.
+func (l *recordList) next() {
+	if len(l.buf) == 0 && !l.begun {
+		l.text(`{"records":[`)
+	} else {
+		l.text(",")
+	}
+}
+
+// end sends what was kept and the cursor.
+func (l *recordList) end(hidden map[string]bool) error {
+	for i, rec := range l.later {
+		l.later[i].Data = nil // it is not needed while the client takes the next ones
 		if hidden[rec.Path] {
 			continue
 		}
-		if !first {
-			out.text(",")
-		}
-		first = false
-		if err := out.record(acct.DID, rec); err != nil {
+		l.next()
+		if err := l.record(l.did, rec); err != nil {
 			return err
 		}
 	}
-	out.text("]")
-	if cursor != "" {
-		out.text(`,"cursor":"` + string(cursor) + `"`)
+	if len(l.buf) == 0 && !l.begun {
+		l.text(`{"records":[`)
 	}
-	out.text("}")
-	return out.end()
+	l.text("]")
+	if len(l.last) > 0 {
+		_, cursor, err := syntax.ParsePath(string(l.last))
+		if err != nil {
+			return err
+		}
+		l.text(`,"cursor":"` + string(cursor) + `"`)
+	}
+	l.text("}")
+	return l.jsonAnswer.end()
 }
 
 // hidden returns the paths of those of the records that are taken down.

@@ -16,6 +16,7 @@ import (
 	"github.com/pdskit/pdskit/car"
 	"github.com/pdskit/pdskit/commit"
 	"github.com/pdskit/pdskit/crypto"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/mst"
@@ -136,7 +137,7 @@ func TestI10Large(t *testing.T) {
 	if rows != records {
 		t.Errorf("%d rows", rows)
 	}
-	if peak > 64<<10 && !raceDetector {
+	if peak > 64<<10 && !testenv.Race {
 		t.Errorf("more than 64 MB")
 	}
 }

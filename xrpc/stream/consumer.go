@@ -40,8 +40,8 @@ type Consumer struct {
 	MaxFrame int64
 	// Large, if not nil, is asked before more than LargeFrame bytes of a frame are read, so that
 	// many consumers together need no more memory than there is: it waits until there is room.
-	// leave is called when the frame is no longer needed. An error ends the connection.
-	Large func(ctx context.Context) (leave func(), err error)
+	// release is called when the frame is no longer needed. An error ends the connection.
+	Large func(ctx context.Context) (release func(), err error)
 	// MaxDelay bounds the time between attempts to connect, which doubles from a
 	// quarter of a second. 0: 30 seconds.
 	MaxDelay time.Duration
@@ -56,8 +56,8 @@ type Consumer struct {
 	// the stream by returning an error.
 	Retry func(error) error
 
-	buf   bytes.Buffer
-	leave func() // what Large has returned; nil: nothing
+	buf     bytes.Buffer
+	release func() // what Large has returned; nil: nothing
 }
 
 // LargeFrame is how many bytes of a frame a Consumer reads without asking Large.
@@ -79,7 +79,7 @@ func (c *Consumer) Frames(ctx context.Context) iter.Seq2[Frame, error] {
 		const first = 250 * time.Millisecond
 		most := orDefault(c.MaxDelay, 30*time.Second)
 		for delay := first; ; {
-			got, err := c.once(ctx, yield)
+			got, err := c.readConnection(ctx, yield)
 			if err == nil {
 				return
 			}
@@ -131,8 +131,8 @@ func (c *Consumer) end(ctx context.Context, err error) error {
 	return nil
 }
 
-// once reads one connection to its end. It returns nil when the consumer has had enough.
-func (c *Consumer) once(ctx context.Context, yield func(Frame, error) bool) (got bool, err error) {
+// readConnection reads one connection to its end. It returns nil when the consumer has had enough.
+func (c *Consumer) readConnection(ctx context.Context, yield func(Frame, error) bool) (got bool, err error) {
 	u, err := url.Parse(c.URL)
 	if err != nil {
 		return false, fmt.Errorf("stream: %w", err)
@@ -146,7 +146,7 @@ func (c *Consumer) once(ctx context.Context, yield func(Frame, error) bool) (got
 	defer cancel()
 	watch := newWatch(orDefault(c.Idle, time.Minute), cancel)
 	defer watch.stop()
-	conn, err := dial(ctx, u.String(), c.HTTP, watch.alive)
+	conn, err := dial(ctx, u.String(), c.HTTP, watch.restart)
 	if err != nil {
 		return false, fmt.Errorf("stream: %w", err)
 	}
@@ -194,7 +194,7 @@ const keptBuffer = 256 << 10
 // read reads a frame into the buffer.
 func (c *Consumer) read(ctx context.Context, conn *websocket.Conn, watch *watch) (Frame, error) {
 	c.frameDone()
-	watch.alive()
+	watch.restart()
 	defer watch.stop()
 	typ, r, err := conn.Reader(ctx)
 	if err != nil {
@@ -226,8 +226,8 @@ func (c *Consumer) body(ctx context.Context, r io.Reader, watch *watch) error {
 		}
 		late.Stop()
 		watch.stop() // while this waits, nothing is read that could be a sign of life
-		if c.leave, err = c.Large(ctx); err != nil {
-			c.leave = nil
+		if c.release, err = c.Large(ctx); err != nil {
+			c.release = nil
 			return err
 		}
 		late.Reset(watch.idle)
@@ -238,10 +238,10 @@ func (c *Consumer) body(ctx context.Context, r io.Reader, watch *watch) error {
 
 // frameDone tells the reader that the last frame is no longer needed.
 func (c *Consumer) frameDone() {
-	if c.leave != nil {
+	if c.release != nil {
 		c.buf = bytes.Buffer{}
-		c.leave()
-		c.leave = nil
+		c.release()
+		c.release = nil
 	}
 }
 
@@ -251,32 +251,32 @@ func (c *Consumer) frameDone() {
 type watch struct {
 	idle   time.Duration
 	cancel context.CancelFunc
-	give   *time.Timer
-	ask    *time.Timer // nil: there is no connection yet
+	expire *time.Timer
+	ping   *time.Timer // nil: there is no connection yet
 }
 
 func newWatch(idle time.Duration, cancel context.CancelFunc) *watch {
-	return &watch{idle: idle, cancel: cancel, give: time.AfterFunc(idle, cancel)}
+	return &watch{idle: idle, cancel: cancel, expire: time.AfterFunc(idle, cancel)}
 }
 
 // open says which connection is to be asked.
 func (w *watch) open(conn *websocket.Conn) {
-	w.ask = time.AfterFunc(w.idle/2, func() {
+	w.ping = time.AfterFunc(w.idle/2, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), w.idle)
 		defer cancel()
-		conn.Ping(ctx) // the answer reaches alive
+		conn.Ping(ctx) // the answer leads to restart
 	})
 }
 
-// alive starts the time anew.
-func (w *watch) alive() {
-	w.ask.Reset(w.idle / 2)
-	w.give.Reset(w.idle)
+// restart restarts the timers: the peer has sent something.
+func (w *watch) restart() {
+	w.ping.Reset(w.idle / 2)
+	w.expire.Reset(w.idle)
 }
 
 func (w *watch) stop() {
-	if w.ask != nil {
-		w.ask.Stop()
+	if w.ping != nil {
+		w.ping.Stop()
 	}
-	w.give.Stop()
+	w.expire.Stop()
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/pdskit/pdskit/internal/cbor"
 	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
@@ -197,7 +198,7 @@ func TestCutOverUnderLoad(t *testing.T) {
 
 func cutOver(t *testing.T, store storage.Store, events int) {
 	const writers, subscribers = 4, 200
-	if raceDetector || testing.Short() { // the same in smaller
+	if testenv.Race || testing.Short() { // the same in smaller
 		events /= 4
 	}
 	o := &stream.Outbox{

@@ -64,9 +64,9 @@ func (f *feed) forget(did syntax.DID, before int64) {
 	f.past.clear()
 }
 
-// join counts a subscriber in. The first one starts a pump after a position, which
+// subscribe counts a subscriber in. The first one starts a pump after a position, which
 // must be one that all events visible at the call are at or before.
-func (f *feed) join(ctx context.Context, newest int64) (*generation, error) {
+func (f *feed) subscribe(ctx context.Context, newest int64) (*generation, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -82,8 +82,8 @@ func (f *feed) join(ctx context.Context, newest int64) (*generation, error) {
 	return f.now, nil
 }
 
-// leave counts a subscriber out. The last one stops the pump.
-func (f *feed) leave(g *generation) {
+// unsubscribe counts a subscriber out. The last one stops the pump.
+func (f *feed) unsubscribe(g *generation) {
 	f.mu.Lock()
 	f.subscribers--
 	if g.subscribers--; g.subscribers == 0 {
@@ -92,9 +92,9 @@ func (f *feed) leave(g *generation) {
 			f.now = nil
 		}
 	}
-	tell := f.empty != nil && f.subscribers == 0 && !f.closed
+	nowEmpty := f.empty != nil && f.subscribers == 0 && !f.closed
 	f.mu.Unlock()
-	if tell {
+	if nowEmpty {
 		f.empty()
 	}
 }
@@ -143,7 +143,7 @@ const (
 //
 // It keeps nothing alive while it waits for its peer: put copies what fits into a small buffer, and
 // what it was given is let go of before flush. An item that is too large for the buffer has to be
-// kept. Then room is called first, which bounds how many subscribers do so.
+// kept. Then waitLarge is called first, which bounds how many subscribers do so.
 type subscriber struct {
 	// cursor is the number of the last event seen; nil: start with what comes after start.
 	cursor *int64
@@ -157,19 +157,19 @@ type subscriber struct {
 	put func(batch []*item) (int, error)
 	// flush, if not nil, waits until the peer has what was put.
 	flush func() error
-	// room, if not nil, waits for a place to send a large item.
-	room func(ctx context.Context) (leave func(), err error)
+	// waitLarge, if not nil, waits until a large item may be sent.
+	waitLarge func(ctx context.Context) (release func(), err error)
 	// idle, if not nil, is called when tick ticks and there is nothing to send.
 	idle func()
 	tick <-chan time.Time
-	// seen, if not nil, is set to the position of the subscriber.
-	seen *atomic.Int64
+	// position, if not nil, is set to the position of the subscriber.
+	position *atomic.Int64
 }
 
 // at notes the position of a subscriber.
 func (s *subscriber) at(seq int64) int64 {
-	if s.seen != nil {
-		s.seen.Store(seq)
+	if s.position != nil {
+		s.position.Store(seq)
 	}
 	return seq
 }
@@ -181,13 +181,13 @@ func (s *subscriber) deliver(ctx context.Context, fetch func() ([]*item, error))
 	if err != nil || len(items) == 0 {
 		return 0, err
 	}
-	if s.room != nil && items[0].wireSize() > wireRoom {
+	if s.waitLarge != nil && items[0].wireSize() > wireRoom {
 		items = nil // it may take a while
-		leave, err := s.room(ctx)
+		release, err := s.waitLarge(ctx)
 		if err != nil {
 			return 0, err
 		}
-		defer leave()
+		defer release()
 		if items, err = fetch(); err != nil || len(items) == 0 {
 			return 0, err
 		}
@@ -211,11 +211,11 @@ func (f *feed) serve(ctx context.Context, s subscriber) error {
 	if err != nil {
 		return err
 	}
-	g, err := f.join(ctx, newest)
+	g, err := f.subscribe(ctx, newest)
 	if err != nil {
 		return err
 	}
-	defer f.leave(g)
+	defer f.unsubscribe(g)
 	at := newest
 	if s.start > 0 {
 		at = min(s.start, newest)
@@ -236,7 +236,7 @@ func (f *feed) serve(ctx context.Context, s subscriber) error {
 	s.at(at)
 	live := false
 	for {
-		v, err := g.win.look(at)
+		v, err := g.win.viewAfter(at)
 		switch {
 		case err != nil:
 			return err

@@ -51,7 +51,7 @@ func refuseFull(w http.ResponseWriter, r *http.Request, err error) {
 type conns struct {
 	// These do not change. Those that are shared have locks of their own.
 	gate          *limit.Gate
-	large         *limit.Gate // see conn.room
+	large         *limit.Gate // see conn.waitLarge
 	updates       *limit.Gate // of messages that are read
 	largeUpdates  *limit.Gate // of those beyond smallUpdate
 	filters       limit.Budget
@@ -94,22 +94,22 @@ func largeUpdateGate() *limit.Gate {
 // updateTimeout is how long a message of a subscriber may take.
 const updateTimeout = 10 * time.Second
 
-// enter counts a connection in, if there is room for it.
-func (cs *conns) enter(ctx context.Context, c limit.Client) (leave func(), err error) {
+// admit counts a connection in, if there is room for it.
+func (cs *conns) admit(ctx context.Context, c limit.Client) (release func(), err error) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.closed {
 		return nil, &limit.Error{What: "subscribers", RetryAfter: 5 * time.Second}
 	}
-	if leave, err = cs.gate.Enter(ctx, c); err != nil {
+	if release, err = cs.gate.Enter(ctx, c); err != nil {
 		return nil, err
 	}
 	cs.wait.Add(1)
-	return leave, nil
+	return release, nil
 }
 
-func (cs *conns) leave(w *wire, leave func()) {
-	leave()
+func (cs *conns) remove(w *wire, release func()) {
+	release()
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	delete(cs.open, w)
@@ -156,13 +156,13 @@ type terms struct {
 // serve accepts a WebSocket connection and runs a subscription over it, which is listed as p.
 func (cs *conns) serve(w http.ResponseWriter, r *http.Request, t terms, p *present, run func(ctx context.Context, c *conn) error) {
 	client := limit.From(r)
-	leave, err := cs.enter(r.Context(), client)
+	release, err := cs.admit(r.Context(), client)
 	if err != nil {
 		refuseFull(w, r, err)
 		return
 	}
 	out := &wire{timeout: cs.timeout}
-	defer cs.leave(out, leave)
+	defer cs.remove(out, release)
 	if p.Cursor == nil {
 		// Whoever has the answer gets what is written from then on, so this is looked at before.
 		if _, p.start, err = p.feed.events.Bounds(r.Context()); err != nil {
@@ -276,11 +276,11 @@ func (c *conn) put(typ websocket.MessageType, batch []*item, x choice) (n int, e
 
 // subscriber is how to serve the connection's, with put.
 func (c *conn) subscriber(p *present, put func(batch []*item) (int, error)) subscriber {
-	return subscriber{cursor: p.Cursor, start: p.start, put: put, flush: c.uncork, room: c.room, idle: c.ping, tick: c.tick.C, seen: &p.seq}
+	return subscriber{cursor: p.Cursor, start: p.start, put: put, flush: c.uncork, waitLarge: c.waitLarge, idle: c.ping, tick: c.tick.C, position: &p.seq}
 }
 
-// room waits for a place to send a large item.
-func (c *conn) room(ctx context.Context) (leave func(), err error) {
+// waitLarge waits until a large item may be sent.
+func (c *conn) waitLarge(ctx context.Context) (release func(), err error) {
 	return c.all.large.Enter(ctx, c.client)
 }
 
@@ -318,20 +318,20 @@ func (c *conn) read(ctx context.Context, t terms) {
 
 // update reads a message of the peer.
 func (c *conn) update(ctx context.Context, r io.Reader, onText func([]byte) error) error {
-	leave, err := c.all.updates.Enter(ctx, c.client)
+	release, err := c.all.updates.Enter(ctx, c.client)
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer release()
 	defer time.AfterFunc(updateTimeout, func() { c.ws.CloseNow() }).Stop()
 	b, err := io.ReadAll(io.LimitReader(r, smallUpdate))
 	if err == nil && len(b) == smallUpdate {
-		var leave func()
-		if leave, err = c.all.largeUpdates.Enter(ctx, c.client); err != nil {
+		var releaseLarge func()
+		if releaseLarge, err = c.all.largeUpdates.Enter(ctx, c.client); err != nil {
 			c.ws.Close(websocket.StatusTryAgainLater, clip(err.Error()))
 			return err
 		}
-		defer leave()
+		defer releaseLarge()
 		var rest []byte
 		rest, err = io.ReadAll(r)
 		b = append(b, rest...)

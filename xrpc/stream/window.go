@@ -179,8 +179,8 @@ type view struct {
 	changed <-chan struct{} // closed when there is more
 }
 
-// look says what there is after a position.
-func (w *window) look(seq int64) (v view, err error) {
+// viewAfter says what there is after a position.
+func (w *window) viewAfter(seq int64) (v view, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {

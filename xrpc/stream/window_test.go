@@ -31,7 +31,7 @@ func TestWindow(t *testing.T) {
 			all = append(all, batch...)
 
 			at := start + rng.Int64N(seq-start+5)
-			v, err := w.look(at)
+			v, err := w.viewAfter(at)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -108,7 +108,7 @@ func TestWindowBatches(t *testing.T) {
 
 func TestWindowWakes(t *testing.T) {
 	w := newWindow(5)
-	v, _ := w.look(5)
+	v, _ := w.viewAfter(5)
 	select {
 	case <-v.changed:
 		t.Error("changed, says an empty window")
@@ -116,12 +116,12 @@ func TestWindowWakes(t *testing.T) {
 	}
 	w.add([]*item{itemOf(6, 1)}, 1000)
 	<-v.changed
-	v, _ = w.look(6)
+	v, _ = w.viewAfter(6)
 	first, second := errors.New("first"), errors.New("second")
 	w.fail(first)
 	w.fail(second)
 	<-v.changed
-	if _, err := w.look(5); err != first {
+	if _, err := w.viewAfter(5); err != first {
 		t.Error(err)
 	}
 	if _, err := w.after(5, 1, 1); err != first {

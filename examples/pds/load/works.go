@@ -91,7 +91,7 @@ func (b *bench) write(ctx context.Context) (_ []result, err error) {
 	}}, nil
 }
 
-// read measures getRecord and listRecords.
+// read measures getRecord, listRecords, and getRepo of small repositories.
 func (b *bench) read(ctx context.Context) (_ []result, err error) {
 	p, err := b.server(ctx, "read", b.clients, same(seed.Seed{Records: 1000}))
 	if err != nil {
@@ -99,28 +99,29 @@ func (b *bench) read(ctx context.Context) (_ []result, err error) {
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	// Requests for any of the records, in turns.
-	var gets, lists [][]byte
+	var gets, lists, repos [][]byte
 	for i := range b.clients {
 		repo := syntax.AtIdentifier(fmt.Sprintf("user%d.test", i))
 		page, err := api.RepoListRecords(ctx, &xrpc.Client{Host: p.url}, api.RepoListRecordsParams{Repo: repo, Collection: seed.Collection, Limit: 100})
 		if err != nil {
 			return nil, err
 		}
+		var did, rkey string
 		for _, rec := range page.Records {
-			var did, rkey string
 			if did, rkey, err = splitURI(rec.URI); err != nil {
 				return nil, err
 			}
 			gets = append(gets, request("GET", "/xrpc/com.atproto.repo.getRecord?repo="+did+"&collection="+seed.Collection+"&rkey="+rkey, "", ""))
 			lists = append(lists, request("GET", "/xrpc/com.atproto.repo.listRecords?repo="+did+"&collection="+seed.Collection+"&limit=50&cursor="+rkey, "", ""))
 		}
+		repos = append(repos, request("GET", "/xrpc/com.atproto.sync.getRepo?did="+did, "", ""))
 	}
 	var results []result
 	for _, w := range []struct {
 		name     string
 		target   float64
 		requests [][]byte
-	}{{"getRecord", 15_000, gets}, {"listRecords, 50", 4_000, lists}} {
+	}{{"getRecord", 15_000, gets}, {"listRecords, 50", 4_000, lists}, {"getRepo, 1,000 records", 600, repos}} {
 		f, err := b.hammer(ctx, p, w.name, b.clients, func(int, int) []byte { return w.requests[rand.IntN(len(w.requests))] })
 		if err != nil {
 			return nil, err

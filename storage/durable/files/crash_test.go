@@ -8,6 +8,6 @@ import (
 )
 
 // PDSKIT_CRASHES=200 go test -run TestCrash ./storage/sqlite ./storage/durable/files
-func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend(durable.Config{MaxOpen: 2}), 40) }
+func TestCrash(t *testing.T) { storagetest.RunCrash(t, backend(durable.Config{MaxOpen: 2}), 15) }
 
-func TestDamage(t *testing.T) { storagetest.RunDamage(t, backend(durable.Config{}), 60) }
+func TestDamage(t *testing.T) { storagetest.RunDamage(t, backend(durable.Config{}), 40) }

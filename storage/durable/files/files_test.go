@@ -115,6 +115,9 @@ func TestNoFilesAreLeft(t *testing.T) {
 
 // Accounts that are not in use are files and nothing else.
 func TestIdleAccountsTakeNoMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes 400 accounts")
+	}
 	db := openDB(t, t.TempDir(), durable.Config{MaxOpen: 2})
 	made := 0
 	heap := func(accounts int) uint64 {

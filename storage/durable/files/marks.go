@@ -46,7 +46,7 @@ func (f *Objects) Mark(did syntax.DID) error {
 		f.places++
 	}
 	b := binary.BigEndian.AppendUint16(nil, uint16(len(did)))
-	err := f.ask()
+	err := f.injected()
 	if err == nil {
 		_, err = f.marks.WriteAt(append(b, did...), int64(place)*placeSize)
 	}
@@ -66,7 +66,7 @@ func (f *Objects) Unmark(did syntax.DID) error {
 	if !ok {
 		return nil
 	}
-	err := f.ask()
+	err := f.injected()
 	if err == nil {
 		_, err = f.marks.WriteAt([]byte{0, 0}, int64(place)*placeSize)
 	}

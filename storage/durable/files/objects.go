@@ -48,8 +48,8 @@ type Objects struct {
 	opened func(*sqlObject)
 }
 
-// ask returns the error that a test wants the next call to the system to have.
-func (f *Objects) ask() error {
+// injected returns the error that a test wants the next call to the system to have.
+func (f *Objects) injected() error {
 	if f.fault == nil {
 		return nil
 	}
@@ -95,7 +95,7 @@ func OpenObjects(dir string) (*Objects, error) {
 
 // makeFolder makes one of the folders that files are spread over, to last.
 func (f *Objects) makeFolder(path string) error {
-	if err := f.ask(); err != nil {
+	if err := f.injected(); err != nil {
 		return err
 	}
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -167,7 +167,7 @@ func (f *Objects) create(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.ask(); err != nil {
+	if err := f.injected(); err != nil {
 		return err
 	}
 	tmp, err := os.CreateTemp(f.dir, "new-")
@@ -175,16 +175,16 @@ func (f *Objects) create(path string) error {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // fails after the rename
-	if err = f.ask(); err == nil {
+	if err = f.injected(); err == nil {
 		_, err = tmp.Write(empty)
 	}
-	if err := errors.Join(err, f.ask(), durablefile.SyncFile(tmp), tmp.Close()); err != nil {
+	if err := errors.Join(err, f.injected(), durablefile.SyncFile(tmp), tmp.Close()); err != nil {
 		return err
 	}
 	if err := durablefile.Remove(path + "-wal"); err != nil {
 		return err
 	}
-	if err := f.ask(); err != nil {
+	if err := f.injected(); err != nil {
 		return err
 	}
 	// The first commit makes a -wal file in the same folder, and with that SQLite
@@ -264,7 +264,7 @@ func (f *Objects) Remove(did syntax.DID) (err error) {
 	// The database first, for good: without its -wal file, it says what was when that was last moved
 	// to it, when the account was there. A -wal file alone is nobody's: see create.
 	for _, name := range []string{path, path + "-wal"} {
-		if err := f.ask(); err != nil {
+		if err := f.injected(); err != nil {
 			return err
 		}
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -23,7 +23,7 @@ func TestPowerFailure(t *testing.T) {
 	vfs := faultvfs.Install()
 	t.Cleanup(func() { durablefile.Watch.Store(nil) })
 	fault := func() error { return nil }
-	for seed := range testenv.Rounds[uint64](t, 2, 50) {
+	for seed := range testenv.Rounds[uint64](t, 1, 50) {
 		storagetest.RunPowerFailure(t, storagetest.Backend{
 			Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
 				db := openDB(tb, filepath.Join(dir, "new"), durable.Config{MaxOpen: 1})

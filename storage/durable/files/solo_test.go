@@ -37,8 +37,14 @@ var solo = storagetest.Backend{
 	Exclusive: true,
 }
 
-func TestSoloConformance(t *testing.T) { storagetest.Run(t, solo) }
+// With -short, that of package durable shows the same over objects in memory.
+func TestSoloConformance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a second run of the whole suite")
+	}
+	storagetest.Run(t, solo)
+}
 
-func TestSoloCrash(t *testing.T) { storagetest.RunCrash(t, solo, 20) }
+func TestSoloCrash(t *testing.T) { storagetest.RunCrash(t, solo, 10) }
 
 func BenchmarkSolo(b *testing.B) { storagetest.Benchmark(b, solo) }
