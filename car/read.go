@@ -1,7 +1,6 @@
 package car
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +8,7 @@ import (
 	"math"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/blockhash"
 	"github.com/pdskit/pdskit/internal/cbor"
 	"github.com/pdskit/pdskit/internal/dag"
 	"github.com/pdskit/pdskit/internal/varint"
@@ -347,7 +347,7 @@ func checkHash(id, data []byte) error {
 	switch {
 	case !ok:
 		return ErrCID
-	case sha256.Sum256(data) != digest:
+	case blockhash.Sum(data) != digest:
 		return ErrHash
 	}
 	return nil

@@ -1,11 +1,11 @@
 package mst
 
 import (
-	"crypto/sha256"
 	"math/bits"
 	"strings"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/blockhash"
 	"github.com/pdskit/pdskit/internal/dag"
 )
 
@@ -94,7 +94,7 @@ func (d *decoder) decode(s string, b bounds) (height, links int, f *failure) {
 // root's.
 func (d *decoder) checkHeights() *failure {
 	var heads [2]uint64
-	sumTwo(&d.blocks, &heads)
+	blockhash.Heads(&d.blocks, &heads)
 	n := d.n
 	d.n = 0
 	for i := range n {
@@ -163,7 +163,7 @@ func (d *decoder) decodeNode(s string, b bounds) (height, links int, f *failure)
 		if i == 0 && stringOf(key) <= b.lo && b.lo != "" {
 			return 0, 0, &failure{start, string(key), ErrOrder}
 		}
-		short := canSumTwo && len(key) <= maxShort
+		short := blockhash.Able && len(key) <= maxShort
 		if short {
 			d.add(key, start)
 		}
@@ -232,7 +232,7 @@ func (d *decoder) decodeNode(s string, b bounds) (height, links int, f *failure)
 // check checks the block of a CID, of codec dag-cbor.
 func (d *decoder) check(data []byte, c cid.Cid, b bounds) (height, links int, err error) {
 	if !d.hashed {
-		if sum := sha256.Sum256(data); string(sum[:]) != c.KeyString()[len(cidStart):] {
+		if sum := blockhash.Sum(data); string(sum[:]) != c.KeyString()[len(cidStart):] {
 			return 0, 0, (&failure{0, "", ErrHash}).wrap(c)
 		}
 	}

@@ -1,9 +1,10 @@
 package mst
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"math/bits"
+
+	"github.com/pdskit/pdskit/internal/blockhash"
 )
 
 // maxShort is the length of the longest message that fills one block of SHA-256.
@@ -38,15 +39,7 @@ func pad(b *[64]byte, key []byte) {
 // HeightForKey returns the height of a key: the number of leading zero bits of
 // its SHA-256 hash, in pairs.
 func HeightForKey(key string) int {
-	if canSumTwo && len(key) <= maxShort {
-		var blocks [2][64]byte
-		var heads [2]uint64
-		pad(&blocks[0], bytesOf(key))
-		if sumTwo(&blocks, &heads); heads[0] != 0 {
-			return bits.LeadingZeros64(heads[0]) / 2
-		}
-	}
-	d := sha256.Sum256(bytesOf(key))
+	d := blockhash.Sum(bytesOf(key))
 	if v := binary.BigEndian.Uint64(d[:]); v != 0 {
 		return bits.LeadingZeros64(v) / 2
 	}

@@ -8,15 +8,16 @@ import (
 	"testing"
 
 	"github.com/ipfs/go-cid"
+	"github.com/pdskit/pdskit/internal/blockhash"
 )
 
 // Blocks, damaged or not, are judged alike whether heights are hashed two at a time or one by one:
 // the same fault at the same place.
 func TestTwoHeightsFindTheSameFaults(t *testing.T) {
-	if !canSumTwo {
+	if !blockhash.Able {
 		t.Skip("the processor has no SHA extensions")
 	}
-	defer func() { canSumTwo = true }()
+	defer func() { blockhash.Able = true }()
 	r := rand.New(rand.NewPCG(1, 2))
 	var es []Entry
 	for i := range 300 {
@@ -43,11 +44,11 @@ func TestTwoHeightsFindTheSameFaults(t *testing.T) {
 				data[r.IntN(len(data))] ^= byte(1 << r.IntN(8))
 			}
 			for _, h := range []int{-1, 0, 1, 2} {
-				canSumTwo = true
+				blockhash.Able = true
 				a1, l1, f1 := d1.decode(string(data), bounds{height: h})
-				canSumTwo = false
+				blockhash.Able = false
 				a2, l2, f2 := d2.decode(string(data), bounds{height: h})
-				canSumTwo = true
+				blockhash.Able = true
 				if (f1 == nil) != (f2 == nil) || f1 == nil && (a1 != a2 || l1 != l2) || f1 != nil && *f1 != *f2 {
 					t.Fatalf("height %d: two at a time %d, %d, %v; one by one %d, %d, %v", h, a1, l1, f1, a2, l2, f2)
 				}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/car"
+	"github.com/pdskit/pdskit/internal/blockhash"
 	"github.com/pdskit/pdskit/internal/cbor"
 	"github.com/pdskit/pdskit/internal/dag"
 )
@@ -58,7 +59,7 @@ const (
 )
 
 var (
-	emptyDigest = sha256.Sum256([]byte(emptyNode))
+	emptyDigest = blockhash.Sum([]byte(emptyNode))
 	emptyCID    = dag.CID(dag.CBOR, &emptyDigest)
 )
 
@@ -67,7 +68,7 @@ type id [dag.CIDLen]byte
 
 // set computes the id of a block.
 func (i *id) set(data []byte) {
-	sum := sha256.Sum256(data)
+	sum := blockhash.Sum(data)
 	copy(i[copy(i[:], cidStart):], sum[:])
 }
 

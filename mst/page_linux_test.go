@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"github.com/pdskit/pdskit/internal/blockhash"
 )
 
 // atPageEnd copies bytes to the end of a page behind which no memory may be read.
@@ -43,12 +45,12 @@ func TestNothingBehindTheEnd(t *testing.T) {
 			t.Errorf("%d bytes: height %d, want %d", n, got, want)
 		}
 	}
-	if canSumTwo {
+	if blockhash.Able {
 		blocks := (*[2][64]byte)(unsafe.Pointer(&atPageEnd(t, make([]byte, 128))[0]))
 		heads := (*[2]uint64)(unsafe.Pointer(&atPageEnd(t, make([]byte, 16))[0]))
 		pad(&blocks[0], []byte("one"))
 		pad(&blocks[1], []byte("two"))
-		sumTwo(blocks, heads)
+		blockhash.Heads(blocks, heads)
 		for i, key := range []string{"one", "two"} {
 			if sum := sha256.Sum256([]byte(key)); heads[i] != binary.BigEndian.Uint64(sum[:]) {
 				t.Errorf("%s: %016x, want %x", key, heads[i], sum[:8])

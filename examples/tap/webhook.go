@@ -33,8 +33,8 @@ func (h *webhook) run(ctx context.Context) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	c := h.out.join(window)
-	defer h.out.leave(c)
-	context.AfterFunc(ctx, func() { h.out.leave(c) })
+	defer h.out.remove(c)
+	context.AfterFunc(ctx, func() { h.out.remove(c) })
 	var posts sync.WaitGroup
 	for range h.set.posts {
 		posts.Go(func() {

@@ -39,7 +39,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stdout, nil))
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: cfg.LogLevel}))
 	platform := edge.Platform{Temp: temp, Alarm: func(at time.Time) error { host.SetAlarm(at); return nil }, Guard: host.Guard, Logger: log}
 	var server *edge.Server
 	// subscribed makes the object serve the event log of a store.

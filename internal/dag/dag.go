@@ -15,6 +15,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	mh "github.com/multiformats/go-multihash"
+	"github.com/pdskit/pdskit/internal/blockhash"
 )
 
 // Codec is the multicodec byte of a CID.
@@ -66,7 +67,7 @@ var _ [0]struct{} = [unsafe.Sizeof(cid.Cid{}) - unsafe.Sizeof("")]struct{}{}
 
 // Sum hashes data and returns its CID.
 func Sum(codec Codec, data []byte) cid.Cid {
-	d := sha256.Sum256(data)
+	d := blockhash.Sum(data)
 	return CID(codec, &d)
 }
 
@@ -92,5 +93,5 @@ func SplitBytes[T string | []byte](b T) (codec Codec, digest Digest, ok bool) {
 // Matches reports whether data hashes to c, which must be of the blessed shape.
 func Matches(c cid.Cid, data []byte) bool {
 	_, want, ok := Split(c)
-	return ok && sha256.Sum256(data) == want
+	return ok && blockhash.Sum(data) == want
 }

@@ -61,6 +61,7 @@
 //	factor/totp        account/credential  the secret of the authenticator app, sealed
 //	factor/enrolment   account/credential  such a secret that is not confirmed yet, sealed; expires
 //	factor/guesses     account/credential  how many wrong codes were tried; expires
+//	mail/unconfirmed   xrpc/atproto/server how many messages an address got that is not confirmed; expires
 //	oauth/…            xrpc/oauth, site    sessions of apps, codes, grants, sign-ins of browsers: see provider, site
 //	index/…            repo                rows of repo.Config.Indexes and their stamp
 //	sweep/…            repo                of the last deletion of unused blobs; of one under way, expires

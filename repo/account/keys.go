@@ -40,6 +40,9 @@ type Keys struct {
 	open  *memo.Map[syntax.DID, *openKey]
 	mu    sync.Mutex
 	moves int // how often a key was put or forgotten
+	// day is when the day began in which so many keys were reserved.
+	day      time.Time
+	reserved int
 }
 
 // maxKeys is how many keys are kept in memory, at some 300 bytes each.
@@ -148,12 +151,30 @@ const (
 	reservedForPrefix = "reservedfor/"
 )
 
-// reservedLife is how long a reserved key is kept.
-const reservedLife = 90 * 24 * time.Hour
+// reservedLife is how long a reserved key is kept. Strangers have keys reserved, so if there are more
+// than manyReserved in a day, further ones are kept for floodedLife, which is long enough for a move.
+const (
+	reservedLife = 90 * 24 * time.Hour
+	manyReserved = 1000
+	floodedLife  = 2 * time.Hour
+)
+
+// lifeOfReserved returns how long a key is kept that is reserved now.
+func (k *Keys) lifeOfReserved(now time.Time) time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if age := now.Sub(k.day); age < 0 || age >= 24*time.Hour {
+		k.day, k.reserved = now, 0
+	}
+	if k.reserved++; k.reserved > manyReserved {
+		return floodedLife
+	}
+	return reservedLife
+}
 
 // Reserve makes a key for an account that will come here, and returns it as a did:key, or that of
 // the key that is reserved for the DID. An empty DID is one that is not known yet. A reservation
-// lasts 90 days.
+// lasts 90 days; those beyond a thousand a day, two hours.
 func (k *Keys) Reserve(ctx context.Context, did syntax.DID) (didKey string, err error) {
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
@@ -161,6 +182,7 @@ func (k *Keys) Reserve(ctx context.Context, did syntax.DID) (didKey string, err 
 	}
 	fresh := key.PublicKey().DIDKey()
 	secret := k.box.Seal(reservedPrefix+fresh, key.Bytes())
+	ends := k.now().Add(k.lifeOfReserved(k.now()))
 	err = k.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		didKey = fresh
 		if did != "" {
@@ -171,11 +193,11 @@ func (k *Keys) Reserve(ctx context.Context, did syntax.DID) (didKey string, err 
 			case !errors.Is(err, storage.ErrNotFound):
 				return err
 			}
-			if err := tx.Set(ctx, reservedForPrefix+string(did), []byte(fresh), k.now().Add(reservedLife)); err != nil {
+			if err := tx.Set(ctx, reservedForPrefix+string(did), []byte(fresh), ends); err != nil {
 				return err
 			}
 		}
-		return tx.Set(ctx, reservedPrefix+fresh, secret, k.now().Add(reservedLife))
+		return tx.Set(ctx, reservedPrefix+fresh, secret, ends)
 	})
 	return didKey, err
 }

@@ -45,6 +45,7 @@ type Host struct {
 	waking sync.Mutex // held while functions of OnAlarm are called
 
 	mu      sync.Mutex
+	tables  map[string]*Object
 	waiting map[int]chan<- settled
 	lastID  int
 	wakes   []func(context.Context) (time.Time, error)
@@ -73,7 +74,7 @@ func Here() (*Host, error) {
 		return nil, ErrNoObject
 	}
 	h := &Host{
-		object: o, io: o.Get("io"), waiting: make(map[int]chan<- settled),
+		object: o, io: o.Get("io"), waiting: make(map[int]chan<- settled), tables: make(map[string]*Object),
 		transact: o.Get("transact"), grow: o.Get("grow"), waitFor: o.Get("wait"),
 	}
 	h.room = h.io.Length()

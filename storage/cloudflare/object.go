@@ -31,6 +31,7 @@ type Object struct {
 	// Guarded by host.turn.
 	within  bool   // a transaction runs
 	writes  []byte // of the transaction, not carried out yet
+	recent  recent
 	scratch []byte
 }
 
@@ -44,11 +45,18 @@ func (h *Host) Object(table string) (*Object, error) {
 	if table == "" || len(table) > 64 || strings.ContainsFunc(table, notInTable) {
 		return nil, fmt.Errorf("cloudflare: %.100q cannot be the name of a table", table)
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if o := h.tables[table]; o != nil {
+		return o, nil
+	}
 	t, err := try(func() js.Value { return h.object.Call("table", table) })
 	if err != nil {
 		return nil, err
 	}
-	return &Object{host: h, get: t.Get("get"), scan: t.Get("scan"), write: t.Get("write")}, nil
+	o := &Object{host: h, get: t.Get("get"), scan: t.Get("scan"), write: t.Get("write")}
+	h.tables[table] = o
+	return o, nil
 }
 
 func notInTable(r rune) bool {
@@ -59,6 +67,12 @@ func notInTable(r rune) bool {
 func (o *Object) Get(key string) ([]byte, error) {
 	o.host.turn.Lock()
 	defer o.host.turn.Unlock()
+	if value, there, known := o.recent.get(key); known {
+		if !there {
+			return nil, storage.ErrNotFound
+		}
+		return value, nil
+	}
 	if err := o.flush(); err != nil {
 		return nil, err
 	}
@@ -69,9 +83,12 @@ func (o *Object) Get(key string) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case n.Int() < 0:
+		o.recent.keep(key, nil, false)
 		return nil, storage.ErrNotFound
 	}
-	return o.host.take(n.Int()), nil
+	value := o.host.take(n.Int())
+	o.recent.keep(key, value, true)
+	return value, nil
 }
 
 // Scan implements durable.Object. It reads pages ahead, no more than the scan wants.
@@ -109,9 +126,12 @@ func (o *Object) Scan(s durable.Scan, fn func(key string, value []byte) bool) er
 }
 
 // page reads some pairs, and reports whether there are more.
-func (o *Object) page(s durable.Scan, rows int) (page []byte, more bool, err error) {
+func (o *Object) page(s durable.Scan, rows int) (bytes []byte, more bool, err error) {
 	o.host.turn.Lock()
 	defer o.host.turn.Unlock()
+	if p, known := o.recent.find(s, rows); known {
+		return p.bytes, p.more, nil
+	}
 	if err := o.flush(); err != nil {
 		return nil, false, err
 	}
@@ -127,7 +147,9 @@ func (o *Object) page(s durable.Scan, rows int) (page []byte, more bool, err err
 	if size < 0 {
 		size, more = -size, true
 	}
-	return o.host.take(size), more, nil
+	bytes = o.host.take(size)
+	o.recent.add(scanned{s, rows, bytes, more})
+	return bytes, more, nil
 }
 
 // Set implements durable.Object.
@@ -137,6 +159,7 @@ func (o *Object) Set(key string, value []byte) error {
 	}
 	o.host.turn.Lock()
 	defer o.host.turn.Unlock()
+	o.recent.set(key, value)
 	o.writes = appendOp(o.writes, opSet, key, value)
 	return o.flushLarge()
 }
@@ -145,6 +168,7 @@ func (o *Object) Set(key string, value []byte) error {
 func (o *Object) Delete(from, to string) error {
 	o.host.turn.Lock()
 	defer o.host.turn.Unlock()
+	o.recent.delete(from, to)
 	o.writes = appendOp(o.writes, opDelete, from, to)
 	return o.flushLarge()
 }
@@ -167,6 +191,9 @@ func (o *Object) flush() error {
 		o.writes = nil
 	}
 	_, err := try(func() js.Value { return o.write.Invoke(n) })
+	if err != nil {
+		o.recent.forget()
+	}
 	return err
 }
 
@@ -209,6 +236,9 @@ func (o *Object) Transact(fn func() error) (err error) {
 	_, err = try(func() js.Value { return o.host.transact.Invoke(body) })
 	o.host.turn.Lock()
 	o.within, o.writes = false, o.writes[:0]
+	if !returned || failed != nil || err != nil {
+		o.recent.forget()
+	}
 	o.host.turn.Unlock()
 	switch {
 	case panicked != nil:

@@ -18,14 +18,14 @@ import (
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
-// The whole contract holds for accounts whose directory is behind calls.
+// The contract of repositories and events holds for accounts whose directory is behind calls.
 func TestDirectoryByCalls(t *testing.T) {
 	type kept struct {
 		objects *durable.Memory
 		shared  storage.Store
 	}
 	dirs := map[string]kept{}
-	storagetest.Run(t, storagetest.Backend{
+	storagetest.RunRepos(t, storagetest.Backend{
 		Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
 			k, ok := dirs[dir]
 			if !ok {

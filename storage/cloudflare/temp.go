@@ -47,6 +47,7 @@ func (o *Object) writeNow(writes []byte) error {
 	defer o.host.alone.Unlock()
 	o.host.turn.Lock()
 	defer o.host.turn.Unlock()
+	o.recent.forget()
 	o.host.put(writes)
 	_, err := try(func() js.Value { return o.write.Invoke(len(writes)) })
 	return err

@@ -215,18 +215,29 @@ func (a *account) writeKeys(list []storage.KVWrite, now time.Time) error {
 	return nil
 }
 
-// sweepExpired deletes some keys that have expired.
+// sweepExpired deletes some keys that have expired. It looks at the whole range, so that an object that
+// remembers what it has read has nothing to do while none has.
 func (a *account) sweepExpired(now time.Time) error {
 	prefix := a.in(a.state.keys, prefixExpiry)
-	due, _, err := a.pairs(Scan{From: prefix, To: a.expiryKey("", now), Rows: sweepKeys, MaxValue: KeysOnly}, 0)
+	last := a.expiryKey("", now)
+	var due []string
+	a.mu.Lock()
+	err := a.store.Scan(Scan{From: prefix, To: end(prefix), Rows: sweepKeys, MaxValue: KeysOnly}, func(key string, _ []byte) bool {
+		if key >= last {
+			return false
+		}
+		due = append(due, key)
+		return true
+	})
+	a.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	for _, p := range due {
-		if len(p.key) < len(prefix)+8 {
+	for _, key := range due {
+		if len(key) < len(prefix)+8 {
 			return corrupt("expiry", errRow)
 		}
-		if err := a.deleteKV(p.key[len(prefix)+8:]); err != nil {
+		if err := a.deleteKV(key[len(prefix)+8:]); err != nil {
 			return err
 		}
 	}

@@ -49,7 +49,7 @@ func (q *Queue) Take(ctx context.Context, n int, wait time.Duration) ([]*Job, er
 	end := time.NewTimer(wait)
 	defer end.Stop()
 	for {
-		woken := q.woken()
+		woken := q.nextWake()
 		jobs, next, err := q.receive(ctx, n)
 		if err != nil || len(jobs) > 0 || n <= 0 {
 			return jobs, err
@@ -98,7 +98,7 @@ func (q *Queue) receive(ctx context.Context, n int) (jobs []*Job, next time.Time
 		jobs, events = nil, nil
 		t := &tx{kv, ctx, q}
 		now := q.cfg.Now()
-		ids, err := q.dueIn(ctx, t, now, min(n, maxReceive))
+		ids, _, err := q.dueIn(ctx, t, now, min(n, maxReceive))
 		if err != nil {
 			return err
 		}
@@ -148,44 +148,45 @@ type dueJob struct {
 // have, or none.
 func (q *Queue) due(ctx context.Context, n int) (list []dueJob, next time.Time, err error) {
 	err = q.cfg.KV.Read(ctx, func(r storage.KVReader) error {
-		next = time.Time{}
-		if list, err = q.dueIn(ctx, r, q.cfg.Now(), n); err != nil || len(list) > 0 {
-			return err
-		}
-		all := storage.Prefix(q.prefix + "r/")
-		all.KeysOnly = true
-		for pair, err := range r.Keys(ctx, all) {
-			if err != nil {
-				return err
-			}
-			if first := parseMicros(pair.Key[len(all.From):]); first.After(q.cfg.Now()) {
-				next = first
-			}
-			break
-		}
-		return nil
+		list, next, err = q.dueIn(ctx, r, q.cfg.Now(), n)
+		return err
 	})
 	return list, next, err
 }
 
-func (q *Queue) dueIn(ctx context.Context, r storage.KVReader, now time.Time, n int) (list []dueJob, err error) {
-	if _, err := r.Get(ctx, q.prefix+"p"); err == nil || !errors.Is(err, storage.ErrNotFound) {
-		return nil, err
+// dueIn is due in a transaction. While nothing is due, it looks at one range only, the same at all times.
+func (q *Queue) dueIn(ctx context.Context, r storage.KVReader, now time.Time, n int) (list []dueJob, next time.Time, err error) {
+	if _, err := r.Get(ctx, q.prefix+"p"); err == nil {
+		n = 0 // it is paused
+	} else if !errors.Is(err, storage.ErrNotFound) {
+		return nil, next, err
 	}
-	if n, err = q.free(ctx, r, now, n); err != nil || n <= 0 {
-		return nil, err
-	}
-	start := q.prefix + "r/"
-	for pair, err := range r.Keys(ctx, storage.Range{From: start, To: start + micros(now.UnixMicro()+1), KeysOnly: true}) {
+	all := storage.Prefix(q.prefix + "r/")
+	all.KeysOnly = true
+	for pair, err := range r.Keys(ctx, all) {
 		if err != nil {
-			return nil, err
+			return nil, next, err
 		}
-		due, id, _ := strings.Cut(pair.Key[len(start):], "/")
+		due, id, _ := strings.Cut(pair.Key[len(all.From):], "/")
+		if due > micros(now.UnixMicro()) {
+			if len(list) == 0 {
+				next = parseMicros(due)
+			}
+			break
+		}
+		if len(list) == 0 && n > 0 {
+			if n, err = q.free(ctx, r, now, n); err != nil {
+				return nil, next, err
+			}
+		}
+		if n <= 0 {
+			break // a job that ends tells
+		}
 		if list = append(list, dueJob{id, due}); len(list) == n {
 			break
 		}
 	}
-	return list, nil
+	return list, next, nil
 }
 
 // lease leases a job, or makes it dead if it has been tried too often.
@@ -332,7 +333,7 @@ func (t *tx) finish(r Result, now time.Time) (Event, error) {
 	}
 	e.Attempt, e.Waited = j.Attempt, now.Sub(time.UnixMicro(j.Enqueued))
 	if r.Err == nil {
-		if err := t.leave(r.Job.ID, j); err != nil {
+		if err := t.removeReady(r.Job.ID, j); err != nil {
 			return e, err
 		}
 		return e, t.remove(r.Job.ID, j)

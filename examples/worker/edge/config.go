@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/url"
 	"slices"
@@ -58,6 +59,10 @@ type Config struct {
 	Name string
 	// Development allows what pds.Config.Development does. PDS_DEV_MODE.
 	Development bool
+	// LogLevel is what is logged at least. PDS_LOG_LEVEL: debug, info (a line for each request that
+	// changes something or fails), warn or error. Default warn: Cloudflare has a line for each request,
+	// and one of ours takes a tenth of the processor time of a write.
+	LogLevel slog.Level
 }
 
 // The defaults are those of the network as it is.
@@ -96,6 +101,14 @@ func (v *values) flag(name string, def bool) bool {
 		v.wrong(name, "%q is neither true nor false", text)
 	}
 	return b
+}
+
+func (v *values) level(name, def string) (level slog.Level) {
+	text := v.text(name, def)
+	if err := level.UnmarshalText([]byte(text)); err != nil {
+		v.wrong(name, "%q is none of debug, info, warn, error", text)
+	}
+	return level
 }
 
 func (v *values) size(name string, def int64) int64 {
@@ -173,7 +186,7 @@ func ReadConfig(get func(name string) string, names []string) (Config, error) {
 		Hosts: v.hosts("PDS_HOSTNAMES"), RecoveryKey: v.text("PDS_RECOVERY_DID_KEY", ""),
 		PLC: v.url("PDS_DID_PLC_URL", DefaultPLC), DNS: v.url("PDS_DNS_URL", identity.DefaultDNSOverHTTPS),
 		BlobLimit: v.size("PDS_BLOB_UPLOAD_LIMIT", DefaultBlobLimit), BlobQuota: v.size("PDS_BLOB_ACCOUNT_QUOTA", 0),
-		InviteRequired: v.flag("PDS_INVITE_REQUIRED", true), Name: v.text("PDS_SERVICE_NAME", ""), AccountObjects: v.flag("PDS_ACCOUNT_OBJECTS", false), Development: v.flag("PDS_DEV_MODE", false),
+		InviteRequired: v.flag("PDS_INVITE_REQUIRED", true), Name: v.text("PDS_SERVICE_NAME", ""), AccountObjects: v.flag("PDS_ACCOUNT_OBJECTS", false), Development: v.flag("PDS_DEV_MODE", false), LogLevel: v.level("PDS_LOG_LEVEL", "warn"),
 		MailURL: v.url("PDS_EMAIL_HOOK_URL", ""), MailToken: v.text("PDS_EMAIL_HOOK_TOKEN", ""), MailFrom: v.text("PDS_EMAIL_FROM_ADDRESS", ""),
 	}
 	if list := v.hosts("PDS_HOSTNAME"); len(list) == 1 {

@@ -43,6 +43,11 @@ func (s *Service) sendToken(ctx context.Context, a account.Account, p credential
 	if s.notices {
 		return nil
 	}
+	if may, err := s.mayMail(ctx, a, p); err != nil {
+		return err
+	} else if !may {
+		return errUnconfirmed
+	}
 	return s.send(ctx, s.tokenMail(a, p, token))
 }
 

@@ -25,7 +25,7 @@ func (s *Service) SignedIn(ctx context.Context, a account.Account, at time.Time,
 	if s.cfg.Mailer == nil || a.Email == "" {
 		return
 	}
-	s.notify(ctx, Mail{
+	s.notify(ctx, a, Mail{
 		Kind: NewSignIn, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: s.subject("A new sign-in to your account"),
 		Text: fmt.Sprintf("Somebody has signed in to your account %s in a browser that is new to it, on %s:\n\n%s\n"+
 			"If that was not you, change your password: that ends all sessions.\n", a.Handle, at.UTC().Format(mailTime), where(agent, address)),
@@ -61,7 +61,7 @@ func (s *Service) AppAllowed(ctx context.Context, a account.Account, app Allowed
 		}
 		fmt.Fprintf(&may, "    - %s\n", oneLine(text))
 	}
-	s.notify(ctx, Mail{
+	s.notify(ctx, a, Mail{
 		Kind: NewApp, To: a.Email, DID: a.DID, Handle: a.Handle, Subject: s.subject("An app has new permissions for your account"),
 		Text: fmt.Sprintf("Somebody has given an app permissions for your account %s, on %s:\n\n    app: %s\n    its address: %s\n%s\nWhat it may do now:\n\n%s\n"+
 			"If that was not you, change your password: that ends all sessions, those of apps too.\n",

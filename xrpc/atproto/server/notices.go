@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -31,15 +32,26 @@ func (n notices) Announce(ctx context.Context, did syntax.DID) (end func(), err 
 
 func (n notices) Write(ctx context.Context, step *repo.Step, x credential.Notice) error {
 	var m Mail
+	var of account.Account // before the change, of one of the address
+	var p credential.Purpose
 	switch {
 	case x.Token != nil:
-		m = n.s.tokenMail(x.Token.Account, x.Token.Purpose, x.Token.Token)
+		m, of, p = n.s.tokenMail(x.Token.Account, x.Token.Purpose, x.Token.Token), x.Token.Account, x.Token.Purpose
 	case x.Change != nil:
-		m = n.s.changeMail(ctx, *x.Change)
+		m, of = n.s.changeMail(ctx, *x.Change), x.Change.Account
 	case x.Factor != nil:
-		m = n.s.factorMail(ctx, *x.Factor)
+		m, of = n.s.factorMail(ctx, *x.Factor), x.Factor.Account
 	}
 	if n.s.cfg.Mailer == nil || m.To == "" || m.Text == "" {
+		return nil
+	}
+	may, err := n.s.countMail(ctx, step, of, p)
+	switch {
+	case err != nil:
+		return err
+	case !may && x.Token != nil:
+		return errUnconfirmed
+	case !may:
 		return nil
 	}
 	return n.s.cfg.Outbox.Write(step, m)
@@ -49,14 +61,14 @@ func (n notices) Write(ctx context.Context, step *repo.Step, x credential.Notice
 // passkey, and the network address that did it, besides whatever goes on: it is for
 // [credential.Config]. Without a Mailer, and to accounts without an address, it sends nothing.
 func (s *Service) FactorChanged(ctx context.Context, c credential.FactorChange) {
-	s.notify(ctx, s.factorMail(ctx, c))
+	s.notify(ctx, c.Account, s.factorMail(ctx, c))
 }
 
 // Changed tells the owner of an account by mail that a password or an address was changed, or an
 // app password was made: it is for [credential.Config]. What tells of another address goes to the
 // one before. Without a Mailer, and to accounts without an address, it sends nothing.
 func (s *Service) Changed(ctx context.Context, c credential.Change) {
-	s.notify(ctx, s.changeMail(ctx, c))
+	s.notify(ctx, c.Account, s.changeMail(ctx, c))
 }
 
 // tellTimeout bounds how long it takes to keep a message.
@@ -64,8 +76,13 @@ const tellTimeout = 10 * time.Second
 
 // notify keeps a message, or sends it besides whatever goes on. One without a recipient or text is
 // none.
-func (s *Service) notify(ctx context.Context, m Mail) {
+func (s *Service) notify(ctx context.Context, a account.Account, m Mail) {
 	if s.cfg.Mailer == nil || m.To == "" || m.Text == "" {
+		return
+	}
+	if may, err := s.mayMail(ctx, a, ""); err != nil && !errors.Is(err, account.ErrNotFound) {
+		s.log.Error("count mail", "kind", m.Kind, "did", m.DID, "err", err)
+	} else if !may {
 		return
 	}
 	if s.cfg.Outbox != nil {

@@ -76,11 +76,11 @@ GLOBL cdgh<>(SB), RODATA|NOPTR, $16
 	PSHUFD $0x0e, X0, X0   \
 	SHA256RNDS2 X0, X8, X7
 
-// func sumTwo(blocks *[2][64]byte, heads *[2]uint64)
+// func Heads(blocks *[2][64]byte, heads *[2]uint64)
 //
 // Two hashes of one block each side by side: the instructions of one run while those of the other
 // wait for their results. X1, X2 and X7, X8 are the states, X3 to X6 and X9 to X12 the words.
-TEXT ·sumTwo(SB), NOSPLIT, $0-16
+TEXT ·Heads(SB), NOSPLIT, $0-16
 	MOVQ blocks+0(FP), SI
 	MOVQ heads+8(FP), DI
 	LEAQ rounds<>(SB), AX
@@ -141,6 +141,74 @@ TEXT ·sumTwo(SB), NOSPLIT, $0-16
 	PADDD X13, X7
 	MOVHPS X1, 0(DI)
 	MOVHPS X7, 8(DI)
+	RET
+
+// WORD and ROUND are WORDS and ROUNDS for one message.
+#define WORD(at, A) \
+	MOVOU at(SI), A \
+	PSHUFB X14, A
+
+#define ROUND(at, A) \
+	MOVOU at(AX), X0       \
+	PADDD A, X0            \
+	SHA256RNDS2 X0, X1, X2 \
+	PSHUFD $0x0e, X0, X0   \
+	SHA256RNDS2 X0, X2, X1
+
+// func block(s *state, first *byte, n int)
+//
+// X1, X2 are the state, X3 to X6 the words.
+TEXT ·block(SB), NOSPLIT, $0-24
+	MOVQ s+0(FP), DI
+	MOVQ first+8(FP), SI
+	MOVQ n+16(FP), CX
+	LEAQ rounds<>(SB), AX
+	MOVOU swap<>(SB), X14
+	MOVOU 0(DI), X1
+	MOVOU 16(DI), X2
+
+more:
+	MOVOU X1, X7
+	MOVOU X2, X8
+	WORD(0, X3)
+	ROUND(0, X3)
+	WORD(16, X4)
+	ROUND(16, X4)
+	WORD(32, X5)
+	ROUND(32, X5)
+	WORD(48, X6)
+	NEXT(X3, X4, X5, X6)
+	ROUND(48, X6)
+	NEXT(X4, X5, X6, X3)
+	ROUND(64, X3)
+	NEXT(X5, X6, X3, X4)
+	ROUND(80, X4)
+	NEXT(X6, X3, X4, X5)
+	ROUND(96, X5)
+	NEXT(X3, X4, X5, X6)
+	ROUND(112, X6)
+	NEXT(X4, X5, X6, X3)
+	ROUND(128, X3)
+	NEXT(X5, X6, X3, X4)
+	ROUND(144, X4)
+	NEXT(X6, X3, X4, X5)
+	ROUND(160, X5)
+	NEXT(X3, X4, X5, X6)
+	ROUND(176, X6)
+	NEXT(X4, X5, X6, X3)
+	ROUND(192, X3)
+	NEXT(X5, X6, X3, X4)
+	ROUND(208, X4)
+	NEXT(X6, X3, X4, X5)
+	ROUND(224, X5)
+	ROUND(240, X6)
+	PADDD X7, X1
+	PADDD X8, X2
+	ADDQ $64, SI
+	DECQ CX
+	JNZ more
+	MOVOU X1, 0(DI)
+	MOVOU X2, 16(DI)
 	RET
 
 // func cpuid(leaf uint32) (ebx, ecx uint32)

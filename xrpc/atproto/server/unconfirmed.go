@@ -1,0 +1,75 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/pdskit/pdskit/internal/exactjson"
+	"github.com/pdskit/pdskit/repo"
+	"github.com/pdskit/pdskit/repo/account"
+	"github.com/pdskit/pdskit/repo/account/credential"
+	"github.com/pdskit/pdskit/storage"
+	"github.com/pdskit/pdskit/xrpc"
+)
+
+// Anybody can make an account with another's address, and then do for ever what its owner is told
+// of. So an account whose address is not confirmed has a bounded number of messages sent in a day.
+// Codes to reset the password do not count: strangers ask for them, and they have a pause of their own.
+const (
+	unconfirmedMails = 30
+	unconfirmedTime  = 24 * time.Hour
+	// unconfirmedKey is where they are counted, in the account's namespace.
+	unconfirmedKey = "mail/unconfirmed"
+)
+
+// unconfirmed is how many messages were sent since a time.
+type unconfirmed struct {
+	Count int       `json:"count"`
+	Since time.Time `json:"since"`
+}
+
+var errUnconfirmed = &xrpc.Error{Status: http.StatusTooManyRequests, Message: "Too many messages were sent to this address, which is not confirmed, please try again later"}
+
+// countMail counts a message to an account in a step, and reports whether it may be sent.
+func (s *Service) countMail(ctx context.Context, step *repo.Step, a account.Account, p credential.Purpose) (bool, error) {
+	if !a.EmailConfirmedAt.IsZero() || p == credential.ForPasswordReset {
+		return true, nil
+	}
+	var x unconfirmed
+	doc, err := step.Get(ctx, unconfirmedKey)
+	if err == nil {
+		err = exactjson.UnmarshalPlain(doc, &x)
+	} else if errors.Is(err, storage.ErrNotFound) {
+		err = nil
+	}
+	if err != nil {
+		return false, err
+	}
+	now := s.now()
+	if age := now.Sub(x.Since); age < 0 || age >= unconfirmedTime {
+		x = unconfirmed{Since: now.UTC()}
+	}
+	if x.Count >= unconfirmedMails {
+		return false, nil
+	}
+	x.Count++
+	counted, err := json.Marshal(x)
+	step.Expect(unconfirmedKey, doc)
+	step.Set(unconfirmedKey, counted, x.Since.Add(unconfirmedTime))
+	return true, err
+}
+
+// mayMail is countMail in a step of its own.
+func (s *Service) mayMail(ctx context.Context, a account.Account, p credential.Purpose) (may bool, err error) {
+	if !a.EmailConfirmedAt.IsZero() || p == credential.ForPasswordReset {
+		return true, nil
+	}
+	_, err = s.accounts.Update(ctx, account.Trusted(a.DID), func(_ *account.Account, step *repo.Step) (err error) {
+		may, err = s.countMail(ctx, step, a, p)
+		return err
+	})
+	return may, err
+}
