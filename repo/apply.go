@@ -233,7 +233,7 @@ func (h *Host) apply(ctx context.Context, did syntax.DID, st state, b *Batch) (r
 			return nil
 		}
 		looked = true
-		guarded, err = h.ask(ctx, did, b.Guard)
+		guarded, err = h.checkGuard(ctx, did, b.Guard)
 		return err
 	}
 	if len(guarded) == 0 {
@@ -296,8 +296,8 @@ func (h *Host) commitIndexed(ctx context.Context, did syntax.DID, st state, edit
 	return next, nil
 }
 
-// ask asks a guard about the present state of a repository.
-func (h *Host) ask(ctx context.Context, did syntax.DID, guard Guard) (checks []storage.KVCheck, err error) {
+// checkGuard asks a guard about the present state of a repository.
+func (h *Host) checkGuard(ctx context.Context, did syntax.DID, guard Guard) (checks []storage.KVCheck, err error) {
 	err = h.View(ctx, did, func(r storage.Reader) error {
 		checks, err = guard(ctx, r)
 		return err

@@ -349,7 +349,7 @@ func (h *Host) importFile(ctx context.Context, did syntax.DID, file io.ReadSeeke
 	}
 	checks := in.Checks
 	if in.Guard != nil && prev != (storage.Head{}) {
-		guarded, err := h.ask(ctx, did, in.Guard)
+		guarded, err := h.checkGuard(ctx, did, in.Guard)
 		if err != nil {
 			return Result{}, err
 		}

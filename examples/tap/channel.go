@@ -42,8 +42,8 @@ func (a *app) channel(w http.ResponseWriter, r *http.Request) {
 	ctx, stop := context.WithCancel(a.ctx)
 	defer stop()
 	s := &socket{app: a, conn: conn, consumer: a.out.join(window)}
-	defer a.out.leave(s.consumer)
-	context.AfterFunc(ctx, func() { a.out.leave(s.consumer) })
+	defer a.out.remove(s.consumer)
+	context.AfterFunc(ctx, func() { a.out.remove(s.consumer) })
 	go s.ping(ctx, stop)
 	go func() {
 		defer stop()

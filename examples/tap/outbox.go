@@ -21,6 +21,7 @@ type outbox struct {
 	capacity int
 	timeout  time.Duration // after which an event that was sent is sent again
 	log      *slog.Logger
+	meters   *meters
 
 	mu        sync.Mutex
 	cond      *sync.Cond // something became ready, or there is room, or somebody left
@@ -57,7 +58,7 @@ type event struct {
 type lane struct {
 	did    syntax.DID
 	queue  []*event // not sent yet, in order
-	again  []*event // to be sent again
+	resend []*event // to be sent again
 	out    int      // sent, or to be sent again
 	live   bool     // the one that is out is live
 	listed bool     // in outbox.ready
@@ -66,7 +67,7 @@ type lane struct {
 // sendable reports whether an event may be sent now.
 func (l *lane) sendable() bool {
 	switch {
-	case len(l.again) > 0:
+	case len(l.resend) > 0:
 		return true
 	case len(l.queue) == 0 || l.live:
 		return false
@@ -76,8 +77,8 @@ func (l *lane) sendable() bool {
 
 // next takes the event that is to be sent.
 func (l *lane) next() (e *event) {
-	if len(l.again) > 0 {
-		e, l.again = l.again[0], l.again[1:]
+	if len(l.resend) > 0 {
+		e, l.resend = l.resend[0], l.resend[1:]
 		return e
 	}
 	e, l.queue = l.queue[0], l.queue[1:]
@@ -88,9 +89,9 @@ func (l *lane) next() (e *event) {
 
 // consumer is a socket, or the webhook.
 type consumer struct {
-	window int // how many events it may have that are not acknowledged
-	has    map[int64]*event
-	gone   bool
+	window  int // how many events it may have that are not acknowledged
+	has     map[int64]*event
+	removed bool
 }
 
 // keptBodies bounds the bytes of messages in memory. Others are read from the table.
@@ -99,7 +100,7 @@ const keptBodies = 32 << 20
 func newOutbox(t table, capacity int, timeout time.Duration, log *slog.Logger) *outbox {
 	o := &outbox{
 		table: t, capacity: capacity, timeout: timeout, log: log, lanes: make(map[syntax.DID]*lane), events: make(map[int64]*event),
-		consumers: make(map[*consumer]bool), kick: make(chan struct{}, 1),
+		consumers: make(map[*consumer]bool), kick: make(chan struct{}, 1), meters: newMeters(),
 	}
 	o.cond = sync.NewCond(&o.mu)
 	return o
@@ -176,26 +177,26 @@ func (o *outbox) join(window int) *consumer {
 	return c
 }
 
-// leave makes take return, and gives what the consumer has not acknowledged to others.
-func (o *outbox) leave(c *consumer) {
+// remove makes take return, and gives what the consumer has not acknowledged to others.
+func (o *outbox) remove(c *consumer) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	c.gone = true
+	c.removed = true
 	delete(o.consumers, c)
 	for _, e := range c.has {
-		o.again(e)
+		o.requeue(e)
 	}
 	o.cond.Broadcast()
 }
 
-// again has an event that was sent sent again.
-func (o *outbox) again(e *event) {
+// requeue has an event that was sent sent again.
+func (o *outbox) requeue(e *event) {
 	if e.to == nil {
 		return
 	}
 	delete(e.to.has, e.id)
 	e.to = nil
-	e.lane.again = append(e.lane.again, e)
+	e.lane.resend = append(e.lane.resend, e)
 	o.list(e.lane)
 	o.cond.Broadcast()
 }
@@ -205,8 +206,8 @@ func (o *outbox) again(e *event) {
 func (o *outbox) take(c *consumer, most int) (list []*event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for !c.gone && len(list) == 0 {
-		for !c.gone && (len(o.ready) == 0 || len(c.has) >= c.window) {
+	for !c.removed && len(list) == 0 {
+		for !c.removed && (len(o.ready) == 0 || len(c.has) >= c.window) {
 			o.cond.Wait()
 		}
 		list = o.pick(c, most)
@@ -218,7 +219,7 @@ func (o *outbox) take(c *consumer, most int) (list []*event) {
 // acknowledged.
 func (o *outbox) pick(c *consumer, most int) (list []*event) {
 	now := time.Now()
-	for !c.gone && len(o.ready) > 0 && len(c.has) < c.window && len(list) < most {
+	for !c.removed && len(o.ready) > 0 && len(c.has) < c.window && len(list) < most {
 		l := o.ready[0]
 		o.ready[0] = nil
 		o.ready = o.ready[1:]
@@ -233,6 +234,7 @@ func (o *outbox) pick(c *consumer, most int) (list []*event) {
 		list = append(list, e)
 		o.list(l)
 	}
+	o.meters.delivered.Add(uint64(len(list)))
 	return list
 }
 
@@ -282,9 +284,9 @@ func (o *outbox) ack(id int64) {
 	if e.to != nil {
 		delete(e.to.has, id)
 	} else {
-		for i, other := range l.again {
+		for i, other := range l.resend {
 			if other == e {
-				l.again = append(l.again[:i], l.again[i+1:]...)
+				l.resend = append(l.resend[:i], l.resend[i+1:]...)
 				break
 			}
 		}
@@ -296,6 +298,7 @@ func (o *outbox) ack(id int64) {
 	o.list(l)
 	o.drop(l)
 	o.acked = append(o.acked, id)
+	o.meters.acks.Add(1)
 	select {
 	case o.kick <- struct{}{}:
 	default:
@@ -315,7 +318,7 @@ func (o *outbox) refused(e *event, pause time.Duration) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		if e.to == to {
-			o.again(e)
+			o.requeue(e)
 		}
 	})
 }
@@ -327,7 +330,7 @@ func (o *outbox) expire(now time.Time) (n int) {
 	for c := range o.consumers {
 		for _, e := range c.has {
 			if now.Sub(e.at) >= o.timeout {
-				o.again(e)
+				o.requeue(e)
 				n++
 			}
 		}

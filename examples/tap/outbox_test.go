@@ -79,7 +79,7 @@ func TestOrder(t *testing.T) {
 			k := r.IntN(2)
 			switch c := consumers[k]; r.IntN(8) {
 			case 0:
-				o.leave(c)
+				o.remove(c)
 				consumers[k] = o.join(3)
 			case 1:
 				o.expire(time.Now().Add(time.Hour))
@@ -181,7 +181,7 @@ func TestSweep(t *testing.T) {
 		if len(m.rows) > 0 || o.size() > 0 {
 			t.Error(m.rows, o.size())
 		}
-		o.leave(c)
+		o.remove(c)
 		if list := o.take(c, 1); list != nil {
 			t.Error(list)
 		}

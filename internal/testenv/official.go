@@ -22,6 +22,13 @@ var officialPDS []byte
 // test.
 func OfficialPDS(t testing.TB, modules, directory string) string {
 	t.Helper()
+	host, _ := StartOfficialPDS(t, modules, directory)
+	return host
+}
+
+// StartOfficialPDS is OfficialPDS for those who also need the number of the process.
+func StartOfficialPDS(t testing.TB, modules, directory string) (host string, pid int) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -59,9 +66,9 @@ func OfficialPDS(t testing.TB, modules, directory string) string {
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if lines.Text() == "ready" {
 			go io.Copy(io.Discard, out)
-			return "localhost:" + port
+			return "localhost:" + port, cmd.Process.Pid
 		}
 	}
 	t.Fatal("the official PDS does not start")
-	return ""
+	return "", 0
 }

@@ -193,7 +193,7 @@ type objectReader struct {
 	size, read int64
 	in         io.ReadCloser
 	failed     int  // attempts without a byte
-	short      bool // the last of which found the object too short
+	wasShort   bool // the last of which found the object too short
 }
 
 // errShort: an object ends before its size.
@@ -207,15 +207,15 @@ func (o *objectReader) Read(p []byte) (int, error) {
 		if err := o.ctx.Err(); err != nil {
 			return 0, err
 		}
-		n, err := o.once(p[:min(int64(len(p)), o.size-o.read)])
+		n, err := o.readOnce(p[:min(int64(len(p)), o.size-o.read)])
 		if n > 0 || err == nil {
 			return n, nil
 		}
-		if errors.Is(err, bucket.ErrNoObject) || errors.Is(err, errShort) && o.short {
+		if errors.Is(err, bucket.ErrNoObject) || errors.Is(err, errShort) && o.wasShort {
 			return 0, fmt.Errorf("%w: %s: %v", ErrGone, o.name, err)
 		}
-		o.short = errors.Is(err, errShort)
-		if o.failed++; o.failed == attempts || !o.short && !passing(err) {
+		o.wasShort = errors.Is(err, errShort)
+		if o.failed++; o.failed == attempts || !o.wasShort && !passing(err) {
 			return 0, err
 		}
 		if ctxErr := pause(o.ctx, o.failed-1); ctxErr != nil {
@@ -224,9 +224,9 @@ func (o *objectReader) Read(p []byte) (int, error) {
 	}
 }
 
-func (o *objectReader) once(p []byte) (n int, err error) {
+func (o *objectReader) readOnce(p []byte) (n int, err error) {
 	if o.in == nil {
-		if o.in, err = o.r.b.Get(o.ctx, o.r.prefix+o.name, o.read, -1); err != nil && o.short && !errors.Is(err, context.Canceled) {
+		if o.in, err = o.r.b.Get(o.ctx, o.r.prefix+o.name, o.read, -1); err != nil && o.wasShort && !errors.Is(err, context.Canceled) {
 			return 0, errShort // there is no such range
 		} else if err != nil {
 			return 0, err
@@ -234,7 +234,7 @@ func (o *objectReader) once(p []byte) (n int, err error) {
 	}
 	n, err = o.in.Read(p)
 	if n > 0 {
-		o.read, o.failed, o.short = o.read+int64(n), 0, false
+		o.read, o.failed, o.wasShort = o.read+int64(n), 0, false
 	}
 	if err != nil {
 		o.in.Close()

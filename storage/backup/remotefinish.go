@@ -69,7 +69,7 @@ func (w *remoteWriter) finish(m *Manifest, list []string) error {
 	if err := w.putList(m, list); err != nil {
 		return err
 	}
-	if err := w.whole(m, list); err != nil {
+	if err := w.checkComplete(m, list); err != nil {
 		return err
 	}
 	m.Folder, m.Encrypted = w.blobsIn, w.encryption != nil
@@ -101,7 +101,7 @@ func (w *remoteWriter) putList(m *Manifest, list []string) error {
 	for _, name := range list {
 		l := remoteLine{}
 		if l.name, l.bad = strings.CutPrefix(name, badMark); !l.bad {
-			l.remoteBlob = w.known[keyOf(name)]
+			l.remoteBlob = w.uploaded[keyOf(name)]
 		}
 		line = l.append(line[:0])
 		size += int64(len(line))
@@ -117,8 +117,8 @@ func (w *remoteWriter) putList(m *Manifest, list []string) error {
 	return err
 }
 
-// whole looks once more whether all that belongs to the generation is there.
-func (w *remoteWriter) whole(m *Manifest, list []string) error {
+// checkComplete looks once more whether all that belongs to the generation is there.
+func (w *remoteWriter) checkComplete(m *Manifest, list []string) error {
 	there := make(map[nameKey]int64)
 	err := w.list(w.ctx, w.blobsIn, maxObjects, func() { clear(there) }, func(name string, size int64) {
 		there[keyOf(strings.TrimPrefix(name, w.blobsIn))] = size
@@ -131,8 +131,8 @@ func (w *remoteWriter) whole(m *Manifest, list []string) error {
 			continue
 		}
 		key := keyOf(name)
-		if size, ok := there[key]; !ok || size != w.known[key].size {
-			return fmt.Errorf("%w: %s%s: it had %d bytes when it was stored, now %d", ErrGone, w.blobsIn, name, w.known[key].size, size)
+		if size, ok := there[key]; !ok || size != w.uploaded[key].size {
+			return fmt.Errorf("%w: %s%s: it had %d bytes when it was stored, now %d", ErrGone, w.blobsIn, name, w.uploaded[key].size, size)
 		}
 	}
 	files, err := w.sizes(w.ctx, w.generation)

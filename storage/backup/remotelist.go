@@ -17,10 +17,10 @@ import (
 // remoteBlob is what is known of the object of a blob.
 type remoteBlob struct {
 	size int64   // of the object
-	what [4]byte // stands for the blob's type and age: the same bytes may be uploaded again as another type
+	kind [4]byte // stands for the blob's type and age: the same bytes may be uploaded again as another type
 }
 
-func what(info storage.BlobInfo) [4]byte {
+func kindOf(info storage.BlobInfo) [4]byte {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %s", info.Size, info.Created.UnixMicro(), info.MIME))
 	return [4]byte(sum[:4])
 }
@@ -38,7 +38,7 @@ func (l remoteLine) append(b []byte) []byte {
 	if l.bad {
 		return append(append(append(b, badMark...), l.name...), '\n')
 	}
-	return fmt.Appendf(b, "%s %d %x\n", l.name, l.size, l.what)
+	return fmt.Appendf(b, "%s %d %x\n", l.name, l.size, l.kind)
 }
 
 func parseLine(text string) (l remoteLine, ok bool) {
@@ -54,10 +54,10 @@ func parseLine(text string) (l remoteLine, ok bool) {
 	size, sizeErr := strconv.ParseUint(parts[1], 10, 63)
 	tail, tailErr := hex.DecodeString(parts[2])
 	_, ok = blobfs.FileCID(l.name)
-	if sizeErr != nil || tailErr != nil || len(tail) != len(l.what) || !ok {
+	if sizeErr != nil || tailErr != nil || len(tail) != len(l.kind) || !ok {
 		return l, false
 	}
-	l.size, l.what = int64(size), [4]byte(tail)
+	l.size, l.kind = int64(size), [4]byte(tail)
 	return l, true
 }
 

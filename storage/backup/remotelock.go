@@ -62,13 +62,13 @@ func (r remote) lock(ctx context.Context, dir string) (_ *remoteLock, err error)
 	if l.holder, err = holder(l.file); err != nil {
 		return nil, err
 	}
-	if err = l.others(ctx); err != nil {
+	if err = l.checkOthers(ctx); err != nil {
 		return nil, err
 	}
 	if err = try(ctx, func() error { return l.renew(ctx) }); err != nil {
 		return nil, err
 	}
-	if err = l.others(ctx); err != nil { // that came at the same time
+	if err = l.checkOthers(ctx); err != nil { // that came at the same time
 		return nil, err
 	}
 	var renewing context.Context
@@ -91,8 +91,8 @@ func holder(f *os.File) (string, error) {
 	return made, err
 }
 
-// others fails if another holder has the lock, and removes what killed processes have left.
-func (l *remoteLock) others(ctx context.Context) error {
+// checkOthers fails if another holder has the lock, and removes what killed processes have left.
+func (l *remoteLock) checkOthers(ctx context.Context) error {
 	all, err := l.r.sizes(ctx, remoteLocks)
 	if err != nil {
 		return err
@@ -146,7 +146,7 @@ func (l *remoteLock) keep(ctx context.Context) {
 			return
 		case <-ticker.C:
 			l.asking <- struct{}{}
-			if l.still(ctx) == nil {
+			if l.checkHeld(ctx) == nil {
 				_ = l.renew(ctx)
 			}
 			<-l.asking
@@ -165,11 +165,11 @@ func (l *remoteLock) held(ctx context.Context) error {
 	}
 	l.asking <- struct{}{}
 	defer func() { <-l.asking }()
-	return l.still(ctx)
+	return l.checkHeld(ctx)
 }
 
-// still fails if another one has taken the lock.
-func (l *remoteLock) still(ctx context.Context) error {
+// checkHeld fails if another one has taken the lock.
+func (l *remoteLock) checkHeld(ctx context.Context) error {
 	all, err := l.r.sizes(ctx, remoteLocks)
 	if err != nil {
 		return err

@@ -66,22 +66,22 @@ type remoteWriter struct {
 	blobsIn    string // folder of the blobs, with a slash at its end
 	generation string // folder of this generation, likewise
 	older      []remoteGeneration
-	there      map[nameKey]int64 // objects of blobs, when the backup began
+	objects    map[nameKey]int64 // objects of blobs, when the backup began
 
 	places  chan struct{} // one for each upload under way
 	running sync.WaitGroup
 
-	mu     sync.Mutex
-	known  map[nameKey]remoteBlob // those that were stored with success
-	failed error                  // of an upload
-	noted  []byte                 // lines about uploads since the last list
-	lines  int
-	bytes  int64
+	mu       sync.Mutex
+	uploaded map[nameKey]remoteBlob // those that were stored with success
+	failed   error                  // of an upload
+	noted    []byte                 // lines about uploads since the last list
+	lines    int
+	bytes    int64
 }
 
 func (b Backup) openRemote(ctx context.Context, src Source, r remote) (_ *remoteWriter, err error) {
 	w := &remoteWriter{remote: r, names: b.Layout.names(), ctx: ctx, encryption: b.Encryption, fast: b.Fast, blobsIn: remoteBlobs + "plain/",
-		there: make(map[nameKey]int64), known: make(map[nameKey]remoteBlob), places: make(chan struct{}, uploads)}
+		objects: make(map[nameKey]int64), uploaded: make(map[nameKey]remoteBlob), places: make(chan struct{}, uploads)}
 	if e := b.Encryption; e != nil {
 		sum := sha256.Sum256([]byte(e.ID))
 		w.blobsIn = remoteBlobs + hex.EncodeToString(sum[:8]) + "/"
@@ -97,7 +97,7 @@ func (b Backup) openRemote(ctx context.Context, src Source, r remote) (_ *remote
 	if w.temp, w.tempLock, err = tempIn(src.Dir); err != nil {
 		return nil, err
 	}
-	if err = w.look(ctx); err != nil {
+	if err = w.survey(ctx); err != nil {
 		return nil, err
 	}
 	now := time.Now
@@ -108,14 +108,14 @@ func (b Backup) openRemote(ctx context.Context, src Source, r remote) (_ *remote
 	return w, nil
 }
 
-// look finds out what is there already, and removes what interrupted backups have left, but for
+// survey finds out what is there already, and removes what interrupted backups have left, but for
 // blobs, and for the lists that name them.
-func (w *remoteWriter) look(ctx context.Context) error {
+func (w *remoteWriter) survey(ctx context.Context) error {
 	other, unfinished := "", map[string]int64{}
-	err := w.list(ctx, "", maxObjects, func() { clear(w.there) }, func(name string, size int64) {
+	err := w.list(ctx, "", maxObjects, func() { clear(w.objects) }, func(name string, size int64) {
 		switch blob, ok := strings.CutPrefix(name, w.blobsIn); {
 		case ok:
-			w.there[keyOf(blob)] = size
+			w.objects[keyOf(blob)] = size
 		case strings.HasPrefix(name, remoteUnfinished):
 			unfinished[name] = size
 		case !strings.HasPrefix(name, remoteGenerations) && !strings.HasPrefix(name, remoteBlobs) && !strings.HasPrefix(name, remoteLocks):
@@ -144,7 +144,7 @@ func (w *remoteWriter) look(ctx context.Context) error {
 		if g.m == nil || g.m.Folder != w.blobsIn {
 			continue
 		}
-		err := w.eachBlob(ctx, g, w.know)
+		err := w.eachBlob(ctx, g, w.reuse)
 		if err != nil && !errors.Is(err, ErrBadBackup) && !errors.Is(err, ErrGone) {
 			return err
 		}
@@ -154,7 +154,7 @@ func (w *remoteWriter) look(ctx context.Context) error {
 		folder := make([]byte, min(size, int64(len(w.blobsIn)+1)))
 		_, err := io.ReadFull(in, folder)
 		if err == nil && string(folder) == w.blobsIn+"\n" {
-			err = eachLine(in, w.know)
+			err = eachLine(in, w.reuse)
 		}
 		if err = errors.Join(err, in.Close()); err != nil && !errors.Is(err, ErrBadBackup) && !errors.Is(err, ErrGone) {
 			return err
@@ -163,11 +163,11 @@ func (w *remoteWriter) look(ctx context.Context) error {
 	return nil
 }
 
-// know takes a blob for one that is there, if its object is.
-func (w *remoteWriter) know(l remoteLine) error {
+// reuse takes a blob for one that is there, if its object is.
+func (w *remoteWriter) reuse(l remoteLine) error {
 	key := keyOf(l.name)
-	if size, ok := w.there[key]; ok && !l.bad && size == l.size {
-		w.known[key] = l.remoteBlob
+	if size, ok := w.objects[key]; ok && !l.bad && size == l.size {
+		w.uploaded[key] = l.remoteBlob
 	}
 	return nil
 }
@@ -187,7 +187,7 @@ func (w *remoteWriter) previous() *Manifest {
 func (w *remoteWriter) has(_ context.Context, name string) (size int64, ok bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b, ok := w.known[keyOf(name)]
+	b, ok := w.uploaded[keyOf(name)]
 	return b.size, ok, nil
 }
 
@@ -200,13 +200,13 @@ func (w *remoteWriter) copyBlob(ctx context.Context, name, from string) (size in
 		return 0, &sourceError{err}
 	}
 	w.mu.Lock()
-	known, ok := w.known[keyOf(name)]
+	known, ok := w.uploaded[keyOf(name)]
 	failed := w.failed
 	w.mu.Unlock()
 	if failed != nil {
 		return 0, failed
 	}
-	ok = ok && known.what == what(info)
+	ok = ok && known.kind == kindOf(info)
 	if !ok || !w.fast {
 		if _, err := blobfs.CheckFile(ctx, from, c); err != nil {
 			return 0, &sourceError{err}
@@ -233,7 +233,7 @@ func (w *remoteWriter) copyBlob(ctx context.Context, name, from string) (size in
 		defer f.Close()
 		stored, err := w.store(ctx, w.blobsIn+name, f, stat.Size(), func() io.Reader { return newChecked(f, info) })
 		if err == nil {
-			err = w.stored(ctx, remoteLine{name: name, remoteBlob: remoteBlob{stored, what(info)}})
+			err = w.stored(ctx, remoteLine{name: name, remoteBlob: remoteBlob{stored, kindOf(info)}})
 		}
 		if err != nil {
 			w.mu.Lock()
@@ -249,7 +249,7 @@ func (w *remoteWriter) copyBlob(ctx context.Context, name, from string) (size in
 // stored notes that a blob is there.
 func (w *remoteWriter) stored(ctx context.Context, l remoteLine) error {
 	w.mu.Lock()
-	w.known[keyOf(l.name)] = l.remoteBlob
+	w.uploaded[keyOf(l.name)] = l.remoteBlob
 	if w.noted == nil {
 		w.noted = []byte(w.blobsIn + "\n")
 	}

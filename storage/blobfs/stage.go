@@ -70,7 +70,7 @@ func (s *Store) place(ctx context.Context, did syntax.DID, f *os.File, info *sto
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if again, err := s.placeSealed(ctx, did, a, f, info, quota); !again || err != nil {
+		if mimeChanged, err := s.placeSealed(ctx, did, a, f, info, quota); !mimeChanged || err != nil {
 			return err
 		}
 	}
@@ -78,7 +78,7 @@ func (s *Store) place(ctx context.Context, did syntax.DID, f *os.File, info *sto
 
 // placeSealed moves a file that is complete. It reports true if its MIME type is not right any
 // longer, and changes nothing then.
-func (s *Store) placeSealed(ctx context.Context, did syntax.DID, a account, f *os.File, info *storage.BlobInfo, quota int64) (again bool, err error) {
+func (s *Store) placeSealed(ctx context.Context, did syntax.DID, a account, f *os.File, info *storage.BlobInfo, quota int64) (mimeChanged bool, err error) {
 	h, err := s.lock(a.hash)
 	if err != nil {
 		return false, err

@@ -154,7 +154,7 @@ func (q *Queue) Drop(ctx context.Context, id string) error {
 		if j.Dead {
 			err = t.del(deadKey(id, j))
 		} else {
-			err = t.leave(id, j)
+			err = t.removeReady(id, j)
 		}
 		if err != nil {
 			return err

@@ -49,7 +49,7 @@ func (q *Queue) Take(ctx context.Context, n int, wait time.Duration) ([]*Job, er
 	end := time.NewTimer(wait)
 	defer end.Stop()
 	for {
-		woken := q.woken()
+		woken := q.nextWake()
 		jobs, next, err := q.receive(ctx, n)
 		if err != nil || len(jobs) > 0 || n <= 0 {
 			return jobs, err
@@ -333,7 +333,7 @@ func (t *tx) finish(r Result, now time.Time) (Event, error) {
 	}
 	e.Attempt, e.Waited = j.Attempt, now.Sub(time.UnixMicro(j.Enqueued))
 	if r.Err == nil {
-		if err := t.leave(r.Job.ID, j); err != nil {
+		if err := t.removeReady(r.Job.ID, j); err != nil {
 			return e, err
 		}
 		return e, t.remove(r.Job.ID, j)

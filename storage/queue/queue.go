@@ -276,8 +276,8 @@ func (q *Queue) Wake() {
 	q.wake = make(chan struct{})
 }
 
-// woken returns a channel that is closed by the next Wake.
-func (q *Queue) woken() <-chan struct{} {
+// nextWake returns a channel that is closed by the next Wake.
+func (q *Queue) nextWake() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.wake

@@ -201,8 +201,8 @@ func (q *Queue) free(ctx context.Context, r storage.KVReader, now time.Time, n i
 	return min(free, n), nil
 }
 
-// leave takes a job out of those that wait, and lets the next ones of its key come.
-func (t *tx) leave(id string, j *row) error {
+// removeReady takes a job out of those that wait, and lets the next ones of its key come.
+func (t *tx) removeReady(id string, j *row) error {
 	if err := t.del(readyKey(id, j)); err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (t *tx) remove(id string, j *row) error {
 
 // die makes a job dead.
 func (t *tx) die(id string, j *row, now time.Time) error {
-	if err := t.leave(id, j); err != nil {
+	if err := t.removeReady(id, j); err != nil {
 		return err
 	}
 	j.Dead, j.Token, j.Due = true, "", now.UnixMicro()

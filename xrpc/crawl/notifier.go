@@ -108,7 +108,7 @@ func (n *Notifier) Run(ctx context.Context) error {
 	var relays []*relay
 	for _, address := range n.Relays {
 		r := n.newRelay(address, newest)
-		r.change(func(s *schedule, now time.Time) { s.want(Start, now) })
+		r.change(func(s *schedule, now time.Time) { s.planRequest(Start, now) })
 		relays = append(relays, r)
 		wait.Go(func() { r.run(ctx) })
 	}
@@ -138,7 +138,9 @@ func (n *Notifier) Left() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, r := range n.relays {
-		r.change(func(s *schedule, now time.Time) { s.want(Unwatched, now.Add(orDefault(n.Grace, 30*time.Second))) })
+		r.change(func(s *schedule, now time.Time) {
+			s.planRequest(Unwatched, now.Add(orDefault(n.Grace, 30*time.Second)))
+		})
 	}
 }
 

@@ -182,7 +182,7 @@ func (r *relay) look(ctx context.Context, planned bool) Check {
 	if c.Err == nil && planned {
 		switch c.Problem {
 		case Unknown, Behind, Idle, Offline:
-			r.change(func(s *schedule, now time.Time) { s.want(Checked, now) })
+			r.change(func(s *schedule, now time.Time) { s.planRequest(Checked, now) })
 		}
 	}
 	if r.n.Checked != nil {

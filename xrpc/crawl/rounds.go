@@ -69,7 +69,7 @@ func (n *Notifier) Rounds(state []byte) *Rounds {
 			p.reason, p.due, p.untold, p.last, p.notBefore, p.failed = k.Reason, k.Due, k.Untold, k.Last, k.NotBefore, min(max(k.Failed, 0), maxTries)
 			p.gap, to.seen = min(max(k.Gap, p.soon), p.interval), k.Seen
 		} else {
-			to.plan.want(Start, now)
+			to.plan.planRequest(Start, now)
 		}
 		r.relays = append(r.relays, to)
 	}

@@ -30,8 +30,8 @@ type schedule struct {
 	failed    int       // requests in a row
 }
 
-// want plans a request not before a time, unless one is planned that comes sooner.
-func (s *schedule) want(reason Reason, at time.Time) {
+// planRequest plans a request not before a time, unless one is planned that comes sooner.
+func (s *schedule) planRequest(reason Reason, at time.Time) {
 	if !s.last.IsZero() {
 		gap := s.gap
 		if reason == Written {
@@ -49,9 +49,9 @@ func (s *schedule) written(now time.Time, watched bool) {
 	s.untold = true
 	if watched {
 		s.gap = s.soon
-		s.want(Written, now)
+		s.planRequest(Written, now)
 	} else {
-		s.want(Unwatched, now)
+		s.planRequest(Unwatched, now)
 	}
 }
 
@@ -61,7 +61,7 @@ func (s *schedule) take(now time.Time, watched bool) (Reason, bool) {
 		// Somebody has come. That leaves the events, of which this relay may not know.
 		s.reason, s.gap = "", s.soon
 		if s.untold {
-			s.want(Written, now)
+			s.planRequest(Written, now)
 		}
 	}
 	if s.reason == "" || now.Before(s.due) {

@@ -19,7 +19,7 @@ func TestRandomSchedules(t *testing.T) {
 		last, wrote := time.Time{}, time.Time{}
 		watched := rnd.IntN(2) == 0
 		failing := 0.0
-		s.want(Start, now)
+		s.planRequest(Start, now)
 		end := now.Add(12 * time.Hour)
 		quiet := end.Add(-2 * time.Hour) // no more events and failures from here
 		for ; now.Before(end); now = now.Add(5 * time.Second) {
@@ -31,9 +31,9 @@ func TestRandomSchedules(t *testing.T) {
 					wrote = now
 					s.written(now, watched)
 				case 3:
-					s.want(Unwatched, now.Add(30*time.Second))
+					s.planRequest(Unwatched, now.Add(30*time.Second))
 				case 4:
-					s.want(Checked, now)
+					s.planRequest(Checked, now)
 				case 5:
 					failing = float64(rnd.IntN(2)) * rnd.Float64()
 				}

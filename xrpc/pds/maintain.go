@@ -77,7 +77,7 @@ func (s *Server) repair(ctx context.Context) {
 
 // pass counts what is found while all accounts are looked through, in as many rounds as it takes.
 type pass struct {
-	whole    bool // it began with the first account
+	complete bool // it began with the first account
 	accounts int
 	ahead    int
 	deleted  int        // blobs
@@ -111,7 +111,7 @@ func (s *Server) lastFound(ctx context.Context) (f found) {
 	return f
 }
 
-func (p *pass) look(info storage.RepoInfo, now time.Time) {
+func (p *pass) count(info storage.RepoInfo, now time.Time) {
 	p.accounts++
 	if commit.Ahead(info.Head.Rev, now, 0) == 0 {
 		return
@@ -141,7 +141,7 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass, t term) error
 		return err
 	}
 	if after == "" {
-		*p = pass{whole: true, deleted: p.deleted, statuses: account.Statuses{}}
+		*p = pass{complete: true, deleted: p.deleted, statuses: account.Statuses{}}
 	}
 	collected, err := store.Blobs.Collect(ctx, now.Add(-unusedBlobs))
 	if err != nil {
@@ -160,8 +160,8 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass, t term) error
 			continue
 		}
 		n, last = n+1, info.DID
-		p.look(info, now)
-		if p.whole {
+		p.count(info, now)
+		if p.complete {
 			s.statusOf(ctx, info.DID, p)
 		}
 		swept, err := s.Host.SweepBlobs(ctx, info.DID, now.Add(-unusedBlobs))
@@ -179,7 +179,7 @@ func (s *Server) tidy(ctx context.Context, now time.Time, p *pass, t term) error
 // swept reports what was found in all accounts. After a restart in the midst of them it reports
 // nothing, but goes on with the first accounts in the next round.
 func (s *Server) swept(ctx context.Context, p *pass, t term) error {
-	if !p.whole {
+	if !p.complete {
 		return nil
 	}
 	if p.ahead > 0 {

@@ -348,7 +348,7 @@ func TestLateMaintenanceIsFencedOff(t *testing.T) {
 	if err := a.setSweepPosition(t.Context(), "did:plc:old", late); err == nil {
 		t.Error("a late write of the place of maintenance succeeds")
 	}
-	if err := a.swept(t.Context(), &pass{whole: true}, late); err == nil {
+	if err := a.swept(t.Context(), &pass{complete: true}, late); err == nil {
 		t.Error("a late write of what was found succeeds")
 	}
 	if did, err := b.sweepPosition(t.Context()); err != nil || did != "did:plc:new" {

@@ -14,7 +14,7 @@ import (
 // seconds. Networks are served in turn, and who hangs up does not wait any more. The error is a
 // *limit.Error if too many wait.
 func HashQueue() func(context.Context) (leave func(), err error) {
-	return hashGate().enter
+	return hashGate().wait
 }
 
 type gate struct{ *limit.Gate }
@@ -25,6 +25,6 @@ func hashGate() gate {
 	}}
 }
 
-func (g gate) enter(ctx context.Context) (leave func(), err error) {
+func (g gate) wait(ctx context.Context) (leave func(), err error) {
 	return g.Enter(ctx, limit.ClientOf(ctx))
 }

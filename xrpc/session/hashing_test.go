@@ -42,7 +42,7 @@ func TestLoginsThatHangUpAreNotHashed(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 500 {
 		wg.Go(func() {
-			leave, err := hashing.enter(ctx)
+			leave, err := hashing.wait(ctx)
 			if err == nil {
 				leave()
 			}
@@ -57,7 +57,7 @@ func TestLoginsThatHangUpAreNotHashed(t *testing.T) {
 	}
 	other := make(chan error)
 	go func() {
-		leave, err := hashing.enter(from(t.Context(), "192.0.2.2"))
+		leave, err := hashing.wait(from(t.Context(), "192.0.2.2"))
 		if err == nil {
 			leave()
 		}
@@ -90,7 +90,7 @@ func TestLoginsOfOthersAreNotBehindAFlood(t *testing.T) {
 	var wg sync.WaitGroup
 	hash := func(addr string) {
 		wg.Go(func() {
-			leave, err := hashing.enter(from(t.Context(), addr))
+			leave, err := hashing.wait(from(t.Context(), addr))
 			if err != nil {
 				t.Error(err)
 				return

@@ -47,7 +47,7 @@ type Browser struct {
 	// secret is that of the cookie, and stale says that it was replaced.
 	secret string
 	stale  bool
-	known  *deviceRecord // nil: nobody has signed in
+	device *deviceRecord // nil: nobody has signed in
 }
 
 // deviceRecord is what is stored of a browser.
@@ -114,22 +114,22 @@ func (s *Site) Browser(w http.ResponseWriter, r *http.Request) (Browser, error) 
 	}
 	b := Browser{Name: name, secret: secret}
 	err = s.kv.Read(ctx, func(r storage.KVReader) error {
-		b.known, err = readDevice(ctx, r, Hash(name))
+		b.device, err = readDevice(ctx, r, Hash(name))
 		return err
 	})
 	first := equal(secret, s.anonymous(name))
 	switch {
 	case err != nil:
 		return b, err
-	case b.known == nil && first:
+	case b.device == nil && first:
 		return b, nil
-	case b.known == nil:
+	case b.device == nil:
 		return s.newBrowser(w), nil
-	case equal(Hash(secret), b.known.Secret):
-		s.saw(ctx, b)
+	case equal(Hash(secret), b.device.Secret):
+		s.noteSeen(ctx, b)
 		return b, nil
 	}
-	at, was := b.known.replacedAt(secret, first)
+	at, was := b.device.replacedAt(secret, first)
 	if !was {
 		return s.newBrowser(w), nil
 	}
@@ -213,11 +213,11 @@ func (s *Site) putDevice(ctx context.Context, tx storage.KVTx, b Browser, d *dev
 	return tx.Set(ctx, devicePrefix+Hash(b.Name), doc, s.now().Add(life))
 }
 
-// saw notes that a browser was seen, if the last note is old. What it notes is for people: nothing
+// noteSeen notes that a browser was seen, if the last note is old. What it notes is for people: nothing
 // depends on it.
-func (s *Site) saw(ctx context.Context, b Browser) {
+func (s *Site) noteSeen(ctx context.Context, b Browser) {
 	now := s.now()
-	if now.Sub(b.known.Seen) < seenEvery {
+	if now.Sub(b.device.Seen) < seenEvery {
 		return
 	}
 	err := s.kv.Write(ctx, func(tx storage.KVTx) error {
@@ -236,10 +236,10 @@ func (s *Site) saw(ctx context.Context, b Browser) {
 // endDevice signs all accounts of a browser out.
 func (s *Site) endDevice(ctx context.Context, b Browser) error {
 	err := s.kv.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, devicePrefix+Hash(b.Name)) })
-	if err != nil || b.known == nil {
+	if err != nil || b.device == nil {
 		return err
 	}
-	for _, did := range b.known.Accounts {
+	for _, did := range b.device.Accounts {
 		if err := s.EndSignIn(ctx, account.Trusted(did), Hash(b.Name)); err != nil && !errors.Is(err, account.ErrNotFound) {
 			return err
 		}

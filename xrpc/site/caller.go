@@ -31,7 +31,7 @@ var ErrStale = errors.New("site: the sign-in is too old for that")
 // there: otherwise its changes fail with account.ErrTokenRevoked, or ErrStale.
 func (s *Site) Caller(b Browser, did syntax.DID, as As) account.Caller {
 	id := Hash(b.Name)
-	known := b.known != nil && !b.stale && slices.Contains(b.known.Accounts, did)
+	known := b.device != nil && !b.stale && slices.Contains(b.device.Accounts, did)
 	return account.NewCaller(did, sessionName(id), func(ctx context.Context, r storage.KVReader, a account.Account) ([]storage.KVCheck, error) {
 		if !known {
 			return nil, account.ErrTokenRevoked

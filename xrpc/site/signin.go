@@ -66,10 +66,10 @@ type SignedIn struct {
 
 // SignedIn are the accounts that are signed in in a browser.
 func (s *Site) SignedIn(ctx context.Context, b Browser) (list []SignedIn, err error) {
-	if b.known == nil || b.stale {
+	if b.device == nil || b.stale {
 		return nil, nil
 	}
-	for _, did := range b.known.Accounts {
+	for _, did := range b.device.Accounts {
 		var x signInRecord
 		var a account.Account
 		err := s.accounts.View(ctx, account.Trusted(did), func(found account.Account, r storage.KVReader) (err error) {
@@ -235,7 +235,7 @@ func (x signInRecord) shown(id string) SignIn {
 
 // Leave signs an account out in a browser.
 func (s *Site) Leave(ctx context.Context, b Browser, did syntax.DID) error {
-	if b.known == nil || b.stale || !slices.Contains(b.known.Accounts, did) {
+	if b.device == nil || b.stale || !slices.Contains(b.device.Accounts, did) {
 		return nil
 	}
 	if err := s.EndSignIn(ctx, account.Trusted(did), Hash(b.Name)); err != nil && !errors.Is(err, account.ErrNotFound) {

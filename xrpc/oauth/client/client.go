@@ -71,9 +71,9 @@ type Client struct {
 	now   func() time.Time
 	http  *http.Client // to authorization servers
 	calls http.RoundTripper
-	// waits is set if other processes may renew sessions without a lock.
-	waits  bool
-	nonces nonces
+	// unlocked is set if other processes may renew sessions without a lock.
+	unlocked bool
+	nonces   nonces
 
 	mu      sync.Mutex
 	flights map[SessionID]*flight
@@ -118,7 +118,7 @@ func New(cfg Config) (*Client, error) {
 		if l, ok := cfg.Sessions.(Locker); ok {
 			cfg.Locks = l
 		} else {
-			cfg.Locks, c.waits = &Memory{}, true
+			cfg.Locks, c.unlocked = &Memory{}, true
 		}
 	}
 	if cfg.LoginLife <= 0 {

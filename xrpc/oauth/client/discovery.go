@@ -74,7 +74,7 @@ func (d *Discovery) init() {
 			AllowPrivate: d.Development, AllowHTTP: d.Development, MaxBody: 2 * maxDocument, MaxRedirects: -1, Timeout: postTimeout,
 		})
 	}
-	d.http = still(c)
+	d.http = withoutRedirects(c)
 	d.resources = loadcache.New(cacheConfig[string](d.now))
 	d.servers = loadcache.New(cacheConfig[*Server](d.now))
 }

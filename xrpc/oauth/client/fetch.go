@@ -86,8 +86,8 @@ func identityError(err error) error {
 
 var errRedirect = errors.New("redirected")
 
-// still is a client like c that follows no redirects.
-func still(c *http.Client) *http.Client {
+// withoutRedirects is a client like c that follows no redirects.
+func withoutRedirects(c *http.Client) *http.Client {
 	out := *c
 	out.CheckRedirect = func(*http.Request, []*http.Request) error { return errRedirect }
 	return &out

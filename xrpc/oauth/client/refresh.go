@@ -23,11 +23,11 @@ const (
 
 // flight is a renewal, or the end of a session, that is under way in this process.
 type flight struct {
-	done chan struct{} // closed when held and err are set
-	ends bool          // it revokes the session: held stays nil, and err is for its caller alone
-	gone bool          // the session was revoked, or was gone before
-	held *held
-	err  error
+	done    chan struct{} // closed when held and err are set
+	ends    bool          // it revokes the session: held stays nil, and err is for its caller alone
+	revoked bool          // the session was revoked, or was gone before
+	held    *held
+	err     error
 }
 
 // Times of a renewal. The lock is held for longer than the work can take.
@@ -123,7 +123,7 @@ func (c *Client) renewLocked(ctx context.Context, id SessionID, seen string, why
 	}
 	s, pds, err := c.stillAt(ctx, h)
 	if errors.Is(err, errMoved) {
-		return nil, c.leave(ctx, id, h, s, EndedMoved, err)
+		return nil, c.endAndRevoke(ctx, id, h, s, EndedMoved, err)
 	}
 	if err != nil {
 		return nil, err
@@ -207,7 +207,7 @@ func ambiguous(err error) bool {
 
 // refused ends a session that the server renews no more, unless somebody else has renewed it.
 func (c *Client) refused(ctx context.Context, id SessionID, h *held, why error) (*held, error) {
-	if c.waits {
+	if c.unlocked {
 		if err := sleep.For(ctx, adoptionGap); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrTemporary, err)
 		}
@@ -242,8 +242,8 @@ func (c *Client) end(ctx context.Context, id SessionID, h *held, reason EndReaso
 	return &EndedError{ID: id, Reason: reason, Err: why}
 }
 
-// leave ends a session, and tells the server.
-func (c *Client) leave(ctx context.Context, id SessionID, h *held, s *Server, reason EndReason, why error) error {
+// endAndRevoke ends a session, and tells the server.
+func (c *Client) endAndRevoke(ctx context.Context, id SessionID, h *held, s *Server, reason EndReason, why error) error {
 	c.revokeTokens(ctx, s, h.key, h.Auth, h.Refresh, h.Access)
 	return c.end(ctx, id, h, reason, why)
 }
@@ -353,7 +353,7 @@ func (c *Client) revoke(ctx context.Context, id SessionID) (gone bool, err error
 	go c.fly(context.WithoutCancel(ctx), id, f, func(ctx context.Context) (*held, error) {
 		h, err := c.load(ctx, id)
 		if errors.Is(err, ErrSessionEnded) {
-			f.gone = true
+			f.revoked = true
 			return nil, nil
 		}
 		if err != nil {
@@ -366,12 +366,12 @@ func (c *Client) revoke(ctx context.Context, id SessionID) (gone bool, err error
 		if gone := c.end(ctx, id, h, EndedRevoked, nil); !errors.Is(gone, ErrSessionEnded) {
 			return nil, gone
 		}
-		f.gone = true
+		f.revoked = true
 		return nil, err
 	})
 	select {
 	case <-f.done:
-		return f.gone, f.err
+		return f.revoked, f.err
 	case <-ctx.Done():
 		return false, fmt.Errorf("%w: %w", ErrTemporary, ctx.Err())
 	}

@@ -74,11 +74,11 @@ type Certs struct {
 	manager *autocert.Manager
 	log     *slog.Logger
 
-	mu      sync.Mutex
-	waiting map[string]*failure // of names without a certificate
-	told    Event               // the last failure that was told, and when
-	toldAt  time.Time
-	state   State
+	mu            sync.Mutex
+	waiting       map[string]*failure // of names without a certificate
+	lastFailure   Event               // the last failure that was reported, and when
+	lastFailureAt time.Time
+	state         State
 }
 
 // failure is of a name for which there is no certificate.
@@ -95,8 +95,8 @@ const (
 	pauseFactor  = 3
 	// mostWaiting bounds the names whose failures are remembered.
 	mostWaiting = 1000
-	// toldOnce is for how long the same failure is not told again.
-	toldOnce = time.Minute
+	// repeatWithin is for how long the same failure is not reported again.
+	repeatWithin = time.Minute
 )
 
 // New returns Certs. It asks for nothing yet.
@@ -244,7 +244,7 @@ func (c *Certs) serving(cert *tls.Certificate) {
 func (c *Certs) event(e Event) {
 	now := c.cfg.Now()
 	if e.Kind == Failed {
-		if c.isTold(e, now) {
+		if c.isRepeat(e, now) {
 			return
 		}
 		c.log.Warn("certificate: it could not be had", "name", e.Name, "reason", e.Reason)
@@ -265,22 +265,22 @@ func (c *Certs) event(e Event) {
 	}
 }
 
-// isTold reports whether a failure was told just now. One is heard of twice: in the authority's
+// isRepeat reports whether a failure was reported just now. One is heard of twice: in the authority's
 // words, which may leave out the name, and from whoever waits for the certificate.
-func (c *Certs) isTold(e Event, now time.Time) bool {
+func (c *Certs) isRepeat(e Event, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last := c.told
-	if now.Sub(c.toldAt) < toldOnce && last.Kind != "" && (e.Name != "" && e.Name == last.Name || strings.Contains(e.Reason, last.Reason)) {
+	last := c.lastFailure
+	if now.Sub(c.lastFailureAt) < repeatWithin && last.Kind != "" && (e.Name != "" && e.Name == last.Name || strings.Contains(e.Reason, last.Reason)) {
 		if last.Name == "" && e.Name != "" {
-			c.told.Name = e.Name
+			c.lastFailure.Name = e.Name
 			if f := c.state.Failure; f != nil && f.Name == "" {
 				f.Name = e.Name
 			}
 		}
 		return true
 	}
-	c.told, c.toldAt = e, now
+	c.lastFailure, c.lastFailureAt = e, now
 	return false
 }
 

@@ -15,10 +15,10 @@ import (
 
 // call is a request for a page.
 type call struct {
-	w    http.ResponseWriter
-	r    *http.Request
-	who  visitor
-	form url.Values // of a POST
+	w       http.ResponseWriter
+	r       *http.Request
+	visitor visitor
+	form    url.Values // of a POST
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }
@@ -36,10 +36,10 @@ func (s *Server) page(do func(*call) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c := &call{w: w, r: r}
 		var ok bool
-		if c.who, ok = s.visitor(r); !ok {
-			c.who = newVisitor(s.cfg.Now())
+		if c.visitor, ok = s.visitor(r); !ok {
+			c.visitor = newVisitor(s.cfg.Now())
 			if r.Method == http.MethodGet { // see readForm
-				s.setVisitor(w, c.who)
+				s.setVisitor(w, c.visitor)
 			}
 		}
 		s.answer(c, do(c))
@@ -62,7 +62,7 @@ func (s *Server) form(do func(*call) error) http.HandlerFunc {
 // take as long as they like.
 func (s *Server) gated(do func(*call) error) func(*call) error {
 	return func(c *call) error {
-		leave, err := s.asks.Enter(c.ctx(), limit.From(c.r))
+		leave, err := s.lookups.Enter(c.ctx(), limit.From(c.r))
 		if err != nil {
 			return &refusal{http.StatusServiceUnavailable, "There are too many requests at this moment. Try again."}
 		}
@@ -83,8 +83,8 @@ var (
 func (s *Server) readForm(c *call) error {
 	r := c.r
 	who, ok := s.visitor(r)
-	if c.who = who; !ok {
-		c.who = newVisitor(s.cfg.Now())
+	if c.visitor = who; !ok {
+		c.visitor = newVisitor(s.cfg.Now())
 	}
 	// Browsers send no cookie along with a form of another site. If the answer set a new one, any
 	// site could sign people out.
@@ -95,7 +95,7 @@ func (s *Server) readForm(c *call) error {
 		return errForeign
 	}
 	if !ok {
-		s.setVisitor(c.w, c.who)
+		s.setVisitor(c.w, c.visitor)
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
 		return &refusal{http.StatusUnsupportedMediaType, "This is no form."}
@@ -115,7 +115,7 @@ func (s *Server) readForm(c *call) error {
 			return &refusal{http.StatusBadRequest, "The form is malformed."}
 		}
 	}
-	if !ok || !hmac.Equal([]byte(c.form.Get("token")), []byte(s.token(c.who))) {
+	if !ok || !hmac.Equal([]byte(c.form.Get("token")), []byte(s.token(c.visitor))) {
 		return errForm
 	}
 	return nil
@@ -126,17 +126,17 @@ func (s *Server) answer(c *call, err error) {
 	if err == nil {
 		return
 	}
-	var told *refusal
-	if !errors.As(err, &told) {
+	var refused *refusal
+	if !errors.As(err, &refused) {
 		if c.ctx().Err() != nil {
 			return // nobody waits for an answer
 		}
 		s.cfg.Log.Error("a request failed", "path", c.r.URL.Path, "error", err)
-		told = &refusal{http.StatusInternalServerError, "Something went wrong here. Try again in a moment."}
+		refused = &refusal{http.StatusInternalServerError, "Something went wrong here. Try again in a moment."}
 	}
-	if err := s.show(c, told.status, told.text); err != nil {
+	if err := s.show(c, refused.status, refused.text); err != nil {
 		s.cfg.Log.Error("a page could not be made", "path", c.r.URL.Path, "error", err)
-		http.Error(c.w, told.text, told.status)
+		http.Error(c.w, refused.text, refused.status)
 	}
 }
 

@@ -23,15 +23,15 @@ var templates embed.FS
 //go:embed static
 var static embed.FS
 
-// look is what all pages are made of.
-type look struct {
+// assets is what all pages are made of.
+type assets struct {
 	templates *template.Template
 	files     map[string][]byte // by the name under which it is served, which has its hash
 	names     map[string]string // of files, by their own names
 }
 
-func newLook() (*look, error) {
-	l := &look{files: make(map[string][]byte), names: make(map[string]string)}
+func newLook() (*assets, error) {
+	l := &assets{files: make(map[string][]byte), names: make(map[string]string)}
 	list, err := fs.ReadDir(static, "static")
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func newLook() (*look, error) {
 }
 
 // serveStatic serves a file. Its name has its hash, so it never changes.
-func (l *look) serveStatic(w http.ResponseWriter, r *http.Request) {
+func (l *assets) serveStatic(w http.ResponseWriter, r *http.Request) {
 	b, ok := l.files[r.PathValue("name")]
 	if !ok {
 		http.NotFound(w, r)
@@ -94,10 +94,10 @@ func (s *Server) home(c *call) error { return s.show(c, http.StatusOK, "") }
 // show shows the page, with a notice about what went wrong.
 func (s *Server) show(c *call, code int, notice string) error {
 	v := view{
-		Now: s.cfg.Now().UTC(), Token: s.token(c.who), Notice: notice, Typed: c.form.Get("account"), Options: status.Options(),
+		Now: s.cfg.Now().UTC(), Token: s.token(c.visitor), Notice: notice, Typed: c.form.Get("account"), Options: status.Options(),
 		Logins: s.cfg.Logins, Unverified: s.cfg.Unverified,
 	}
-	for i, id := range c.who.Sessions {
+	for i, id := range c.visitor.Sessions {
 		p, err := s.cfg.Index.Person(c.ctx(), id.DID())
 		if err != nil {
 			return err
@@ -109,7 +109,7 @@ func (s *Server) show(c *call, code int, notice string) error {
 		}
 	}
 	var err error
-	if v.Page, err = s.cfg.Index.Page(c.ctx(), c.who.session().DID()); err != nil {
+	if v.Page, err = s.cfg.Index.Page(c.ctx(), c.visitor.session().DID()); err != nil {
 		return err
 	}
 	return s.render(c, code, "home", v)
@@ -118,7 +118,7 @@ func (s *Server) show(c *call, code int, notice string) error {
 // render answers with a page.
 func (s *Server) render(c *call, code int, name string, v any) error {
 	var b bytes.Buffer
-	if err := s.look.templates.ExecuteTemplate(&b, name, v); err != nil {
+	if err := s.assets.templates.ExecuteTemplate(&b, name, v); err != nil {
 		return err
 	}
 	h := c.w.Header()

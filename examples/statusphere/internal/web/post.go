@@ -89,7 +89,7 @@ func path(did syntax.DID, uri string) (syntax.NSID, syntax.RecordKey, error) {
 
 // write does something as the account that is signed in.
 func (s *Server) write(c *call, do func(ctx context.Context, did syntax.DID, pds *xrpc.Client) error) error {
-	id := c.who.session()
+	id := c.visitor.session()
 	if id == "" {
 		return &refusal{http.StatusForbidden, "Sign in first."}
 	}
@@ -108,8 +108,8 @@ func (s *Server) write(c *call, do func(ctx context.Context, did syntax.DID, pds
 	case errors.As(err, &refused):
 		return err
 	case errors.Is(err, client.ErrSessionEnded), errors.Is(err, client.ErrKey):
-		c.who = c.who.without(id)
-		s.setVisitor(c.w, c.who)
+		c.visitor = c.visitor.without(id)
+		s.setVisitor(c.w, c.visitor)
 		return &refusal{http.StatusForbidden, "Your sign-in has ended. Please sign in again."}
 	case errors.As(err, &xerr):
 		s.cfg.Log.Info("a server refused to write", "did", id.DID(), "error", err)

@@ -28,7 +28,7 @@ func (s *Server) signIn(c *call) error {
 	defer cancel()
 	account := strings.TrimSpace(c.form.Get("account"))
 	to, err := s.cfg.OAuth.Start(ctx, client.Login{
-		Account: account, Browser: c.who.Browser, RedirectURI: s.cfg.URL + CallbackPath, Locales: []string{"en"},
+		Account: account, Browser: c.visitor.Browser, RedirectURI: s.cfg.URL + CallbackPath, Locales: []string{"en"},
 	})
 	if err != nil {
 		s.cfg.Log.Info("a login could not begin", "account", account, "error", err)
@@ -58,11 +58,11 @@ func explain(account string, err error) *refusal {
 // finish ends a login, when the browser comes back.
 func (s *Server) finish(c *call) error {
 	c.w.Header().Set("Cache-Control", "no-store")
-	session, _, err := s.cfg.OAuth.Finish(c.ctx(), c.r.URL.Query(), c.who.Browser)
+	session, _, err := s.cfg.OAuth.Finish(c.ctx(), c.r.URL.Query(), c.visitor.Browser)
 	if err != nil {
-		var told *client.CallbackError
+		var callback *client.CallbackError
 		switch {
-		case errors.As(err, &told) && told.Code == "access_denied":
+		case errors.As(err, &callback) && callback.Code == "access_denied":
 			return s.toHome(c) // they changed their mind
 		case errors.Is(err, client.ErrState):
 			return &refusal{http.StatusBadRequest, "That sign-in was too long ago, or began in another browser. Please try again."}
@@ -74,7 +74,7 @@ func (s *Server) finish(c *call) error {
 		s.revoke(c.ctx(), session.ID()) // nobody would have it
 		return err
 	}
-	v, old := c.who.with(session.ID())
+	v, old := c.visitor.with(session.ID())
 	for _, id := range old {
 		s.revoke(c.ctx(), id)
 	}
@@ -87,12 +87,12 @@ func (s *Server) finish(c *call) error {
 
 // signOut ends the session of an account: here and at its server.
 func (s *Server) signOut(c *call) error {
-	id := c.who.session()
+	id := c.visitor.session()
 	if id == "" {
 		return s.toHome(c)
 	}
 	s.revoke(c.ctx(), id)
-	v := c.who.without(id)
+	v := c.visitor.without(id)
 	fresh := newVisitor(s.cfg.Now())
 	v.Browser, v.Since = fresh.Browser, fresh.Since
 	s.setVisitor(c.w, v)
@@ -144,11 +144,11 @@ func (s *Server) RevokeUnused(ctx context.Context) {
 
 // switchTo uses another account of the browser.
 func (s *Server) switchTo(c *call) error {
-	i := slices.IndexFunc(c.who.Sessions, func(id client.SessionID) bool { return string(id.DID()) == c.form.Get("did") })
+	i := slices.IndexFunc(c.visitor.Sessions, func(id client.SessionID) bool { return string(id.DID()) == c.form.Get("did") })
 	if i < 0 {
 		return &refusal{http.StatusForbidden, "That account is not signed in."}
 	}
-	v, _ := c.who.with(c.who.Sessions[i])
+	v, _ := c.visitor.with(c.visitor.Sessions[i])
 	s.setVisitor(c.w, v)
 	return s.toHome(c)
 }

@@ -60,16 +60,16 @@ const Scope = "atproto repo:" + string(status.Collection)
 
 // Server serves the pages. Make one with [New]. It is safe for concurrent use.
 type Server struct {
-	cfg    Config
-	host   string
-	secure bool
-	keys   struct{ cookie, form []byte }
-	look   *look
-	live   *live
-	pages  *limit.Gate // pages that are kept up to date
-	logins *limit.Gate // logins that are being started, which makes requests to servers of anyone's choice
-	asks   *limit.Gate // other requests that make the app wait for such a server
-	mux    *http.ServeMux
+	cfg     Config
+	host    string
+	secure  bool
+	keys    struct{ cookie, form []byte }
+	assets  *assets
+	live    *live
+	pages   *limit.Gate // pages that are kept up to date
+	logins  *limit.Gate // logins that are being started, which makes requests to servers of anyone's choice
+	lookups *limit.Gate // other requests that make the app wait for such a server
+	mux     *http.ServeMux
 }
 
 // New returns a server. [Server.Run] has to run while it serves.
@@ -93,14 +93,14 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, host: u.Host, secure: u.Scheme == "https", live: newLive(cfg.Index), mux: http.NewServeMux()}
 	s.pages = &limit.Gate{Name: "open pages", Total: cfg.MaxLive, PerNetwork: 20, Reserved: cfg.MaxLive / 8}
 	s.logins = &limit.Gate{Name: "logins", Total: 32, PerNetwork: 4, Reserved: 8, Queue: 256, QueuePerNetwork: 8, Wait: 5 * time.Second}
-	s.asks = &limit.Gate{Name: "requests to servers", Total: 128, PerNetwork: 8, Reserved: 16, Queue: 256, QueuePerNetwork: 4, Wait: 5 * time.Second}
+	s.lookups = &limit.Gate{Name: "requests to servers", Total: 128, PerNetwork: 8, Reserved: 16, Queue: 256, QueuePerNetwork: 4, Wait: 5 * time.Second}
 	if s.keys.cookie, err = hkdf.Key(sha256.New, cfg.Secret, nil, "statusphere cookie", 32); err != nil {
 		return nil, err
 	}
 	if s.keys.form, err = hkdf.Key(sha256.New, cfg.Secret, nil, "statusphere form", 32); err != nil {
 		return nil, err
 	}
-	if s.look, err = newLook(); err != nil {
+	if s.assets, err = newLook(); err != nil {
 		return nil, err
 	}
 	s.routes()
@@ -116,7 +116,7 @@ func (s *Server) routes() {
 	s.mux.HandleFunc("POST /status", s.form(s.gated(s.post)))
 	s.mux.HandleFunc("POST /remove", s.form(s.gated(s.remove)))
 	s.mux.HandleFunc("GET /live", s.serveLive)
-	s.mux.HandleFunc("GET /static/{name}", s.look.serveStatic)
+	s.mux.HandleFunc("GET /static/{name}", s.assets.serveStatic)
 	s.mux.Handle("GET "+MetadataPath, s.cfg.OAuth.MetadataHandler())
 	s.mux.Handle("GET "+KeysPath, s.cfg.OAuth.KeysHandler())
 	s.mux.HandleFunc("/", s.page(func(*call) error {
