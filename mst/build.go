@@ -98,6 +98,9 @@ type level struct {
 // of them is in use, all are.
 const arenaSize = 16 << 10
 
+// firstArena is where that begins: the tree of a small repository takes little more than its blocks.
+const firstArena = 1 << 10
+
 // NewBuilder returns a Builder that makes a tree.
 func NewBuilder() *Builder { return &Builder{keep: true} }
 
@@ -186,7 +189,7 @@ func (b *Builder) close(height int, i *id) *node {
 	}
 	size := len(nodeStart) + 3 + len(l.entries) + len(keyLeft) + linkLen
 	if cap(b.arena)-len(b.arena) < size {
-		b.arena = make([]byte, 0, max(arenaSize, size))
+		b.arena = make([]byte, 0, max(min(arenaSize, max(firstArena, 2*cap(b.arena))), size))
 	}
 	buf := cbor.AppendArray(append(b.arena[len(b.arena):], nodeStart...), l.count)
 	buf = append(buf, l.entries...)
