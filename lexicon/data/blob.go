@@ -108,9 +108,8 @@ func walk(v any, visit func(any) bool) {
 // encodedType is "$type": "blob" in CBOR.
 var encodedType = []byte("\x65$type\x64blob")
 
-// BlobRefs checks that a record is canonical DAG-CBOR of an object and returns its
-// references to blobs, without those of the legacy form. For records without blobs,
-// no value is built.
+// BlobRefs checks that the value is an object, and returns its references to blobs, except those in
+// the legacy form. See the function BlobRefs.
 func BlobRefs(record []byte) ([]Blob, error) {
 	if err := Valid(record, Limits{}); err != nil {
 		return nil, err

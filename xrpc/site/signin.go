@@ -57,8 +57,8 @@ type SignIn struct {
 type SignedIn struct {
 	Account account.Account
 	SignIn
-	// Credentials is the value of the account's counter that it was signed in under. If that is not
-	// the account's, the sign-in is not good any more.
+	// Credentials is the account's counter of credentials at the time of the sign-in. If the
+	// account's counter has another value now, the sign-in is no longer valid.
 	Credentials int64
 	// Request is the request of an app that the sign-in is good for; empty: it is good for all.
 	Request string

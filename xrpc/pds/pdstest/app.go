@@ -25,8 +25,9 @@ import (
 	"github.com/pdskit/pdskit/xrpc/oauth/provider"
 )
 
-// App is an OAuth client. It has a site of its own in the network, with its metadata. It is safe
-// for concurrent use.
+// App adds an app to the network, which asks for a scope ("atproto" at least). The first app is at
+// app1.example.net. change may change its metadata. If it sets token_endpoint_auth_method to
+// private_key_jwt, the app is a confidential client with a key of its own.
 type App struct {
 	// ID is the client_id: where the metadata is.
 	ID string
