@@ -1,5 +1,7 @@
 package mst
 
+import "encoding/binary"
+
 // keyWalk walks the keys of a tree in order. It is one loop over the entries of a node, without a
 // call for each: whole repositories are listed by it.
 type keyWalk struct {
@@ -126,15 +128,26 @@ func (w *keyWalk) leaf(n *node) bool {
 // join writes a prefix of one key and a suffix behind it. There are at least step bytes behind each
 // of the three.
 func join(to, base []byte, prefix int, from []byte, size int) {
-	*(*[step]byte)(to) = [step]byte(base)
+	copyStep(to, base)
 	for i := step; i < prefix; i += step {
-		*(*[step]byte)(to[i:]) = [step]byte(base[i:])
+		copyStep(to[i:], base[i:])
 	}
 	rest := to[prefix:]
-	*(*[step]byte)(rest) = [step]byte(from)
+	copyStep(rest, from)
 	for i := step; i < size; i += step {
-		*(*[step]byte)(rest[i:]) = [step]byte(from[i:])
+		copyStep(rest[i:], from[i:])
 	}
+}
+
+// copyStep copies step bytes. An assignment of arrays would call a function, as they may overlap.
+func copyStep(to, from []byte) {
+	to, from = to[:step], from[:step]
+	a, b := binary.LittleEndian.Uint64(from), binary.LittleEndian.Uint64(from[8:])
+	c, d := binary.LittleEndian.Uint64(from[16:]), binary.LittleEndian.Uint64(from[24:])
+	binary.LittleEndian.PutUint64(to, a)
+	binary.LittleEndian.PutUint64(to[8:], b)
+	binary.LittleEndian.PutUint64(to[16:], c)
+	binary.LittleEndian.PutUint64(to[24:], d)
 }
 
 // kid walks one subtree of a node: that of the gap before the index-th key.

@@ -84,7 +84,7 @@ func run(ctx context.Context, args, environ []string, out, errs io.Writer) error
 
 // open opens the store and makes all parts.
 func (s *server) open(ctx context.Context) (err error) {
-	if err := os.MkdirAll(s.o.data, 0o700); err != nil {
+	if err := durablefile.MkdirAll(s.o.data); err != nil {
 		return err
 	}
 	// Two processes would both move the cursors.

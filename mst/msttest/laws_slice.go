@@ -107,7 +107,8 @@ func slicesInvert(c *checker) error {
 }
 
 func smallestSlices(c *checker) error {
-	c.opt.Histories = (c.opt.Histories + 1) / 2 // each step is undone many times
+	n := c.opt.Histories
+	c.opt.Histories = max(min((n+1)/2, 12), n/5) // each step is undone many times
 	return c.everyStep(func(s *step) (Tree, error) {
 		list := orders(s.rng, s.inverse, 6)
 		sets := make([]mst.BlockMap, len(list))

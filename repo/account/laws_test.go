@@ -12,6 +12,8 @@ import (
 	"github.com/pdskit/pdskit/storage/sqlite"
 )
 
+var _ = testenv.CheapPasswords()
+
 func TestLaws(t *testing.T) {
 	accounttest.Run(t, func(_ testing.TB, now func() time.Time) storage.Store {
 		return memory.New(memory.Config{Now: now})

@@ -1,11 +1,13 @@
 package session
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"net/http"
 	"strings"
 
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/data"
 	"github.com/pdskit/pdskit/lexicon/syntax"
@@ -21,13 +23,23 @@ var errUntrusted = &xrpc.Error{Status: http.StatusUnauthorized, Name: "Untrusted
 func (s *Sessions) openServiceAuth() {
 	audience := []string{string(s.cfg.ServiceDID), string(s.cfg.ServiceDID) + "#" + identity.PDSID}
 	keys := &serviceauth.DocumentKeys{Resolver: s.resolver, Now: s.now}
-	s.services = &serviceauth.Verifier{Audience: audience, Keys: keys, Replays: s.replays("services"), Now: s.now}
+	s.services = &serviceauth.Verifier{Audience: audience, Keys: freshKeys{keys}, Replays: s.replays("services"), Now: s.now}
 	// A service that fails to upload tries again with the token it has. No harm is done by that.
 	s.uploaders = &serviceauth.Verifier{Audience: audience, Keys: keys, Now: s.now}
 	s.moderators = &serviceauth.Verifier{
 		Audience: audience, Keys: keys, Replays: s.replays("moderators"), Now: s.now,
 		KeyIDs: []string{identity.SigningKeyID, "atproto_label"},
 	}
+}
+
+// freshKeys are keys of documents that are at most half a minute old. An account is made, and one that
+// was left is given back, on the word of the server that the document names at present: one that it
+// named before must not have the hour for which documents are believed otherwise, or the day while
+// they cannot be had.
+type freshKeys struct{ *serviceauth.DocumentKeys }
+
+func (k freshKeys) Key(ctx context.Context, did syntax.DID, fragment string, _ bool) (*crypto.PublicKey, error) {
+	return k.DocumentKeys.Key(ctx, did, fragment, true)
 }
 
 // replays remembers the tokens that were used by a kind of callers.

@@ -9,12 +9,15 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/repo/account/credential"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/storage/sealed"
 )
+
+var _ = testenv.CheapPasswords()
 
 func testConfig() Config {
 	box, err := sealed.New(make([]byte, 32))

@@ -19,10 +19,13 @@ import (
 	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity/plctest"
 	"github.com/pdskit/pdskit/internal/nettest"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/memory"
 	"github.com/pdskit/pdskit/xrpc/pds"
 )
+
+var _ = testenv.CheapPasswords()
 
 // variables are those of a Worker with a server for one account and one for many.
 func variables(t testing.TB) map[string]string {

@@ -34,7 +34,11 @@ type Open func(tb testing.TB, now func() time.Time) storage.Store
 
 // Run runs all parts as subtests.
 func Run(t *testing.T, open Open) {
-	t.Run("Histories", func(t *testing.T) { Histories(t, open, 20, 120) })
+	histories := 20
+	if testing.Short() {
+		histories = 4
+	}
+	t.Run("Histories", func(t *testing.T) { Histories(t, open, histories, 120) })
 	t.Run("Crashes", func(t *testing.T) { Crashes(t, open) })
 	t.Run("Meanwhile", func(t *testing.T) { Meanwhile(t, open) })
 	t.Run("AtOnce", func(t *testing.T) { AtOnce(t, open) })

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdskit/pdskit/crypto"
 	"github.com/pdskit/pdskit/identity"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc"
@@ -260,5 +261,59 @@ func TestWellKnown(t *testing.T) {
 		if code, text := ask(c.method, c.host, c.path); code != c.code {
 			t.Errorf("%v: %d %s", c, code, text)
 		}
+	}
+}
+
+// A server that an account has left has no say there any more, though its word was good a minute ago.
+func TestTheServerBeforeCannotTakeAnAccount(t *testing.T) {
+	docs := &documents{}
+	old := newBench(t, nil)
+	b := newBenchAt(t, old.plcURL, old.clock, func(s *session.Config, c *Config) {
+		r := s.Resolver.(*identity.Resolver)
+		r.DNS, r.HTTP = txt{"_atproto.web.example.com": "did=did:web:web.example.com"}, &http.Client{Transport: docs}
+	})
+	const did = "did:web:web.example.com"
+	move := func(by crypto.Signer, password string) int {
+		token, err := serviceauth.Sign(t.Context(), by, serviceauth.Token{Issuer: did, Audience: "did:web:localhost", Method: createAccount, Issued: b.clock.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := newAccount("web", "did", did, "handle", "web.example.com", "password", password)
+		return b.send("POST", createAccount, "Bearer "+token, "", in, nil).Status
+	}
+	names := func(key *crypto.PublicKey) {
+		docs.set(did, `{"id":"`+did+`","alsoKnownAs":["at://web.example.com"],"verificationMethod":[{"id":"`+did+`#atproto","type":"Multikey","controller":"`+did+
+			`","publicKeyMultibase":"`+strings.TrimPrefix(key.DIDKey(), "did:key:")+`"}]}`)
+		b.clock.pass(time.Minute)
+	}
+	var keys []*crypto.PrivateKey
+	for range 2 {
+		key, err := crypto.GenerateKey(crypto.K256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	before, after := keys[0], keys[1]
+	names(before.PublicKey())
+	if status := move(before, "the owner's password"); status != 200 {
+		t.Fatal(status)
+	}
+	own, err := b.accounts.Signer(t.Context(), did)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, present := range map[string]*crypto.PublicKey{"a third server": after.PublicKey(), "this server": own.PublicKey()} {
+		names(present)
+		if status := move(before, "another password"); status != 401 {
+			t.Errorf("the document names %s: %d", what, status)
+		}
+	}
+	if _, a := b.login(did, "the owner's password"); a.Status != 200 {
+		t.Error(a.Body)
+	}
+	names(after.PublicKey())
+	if status := move(after, "a new password"); status != 200 {
+		t.Errorf("the server that the document names: %d", status)
 	}
 }

@@ -9,10 +9,13 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/internal/digest"
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/repo"
 	"github.com/pdskit/pdskit/repo/account"
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
+
+var _ = testenv.CheapPasswords()
 
 func TestMatrix104Exchange(t *testing.T) {
 	w := newWorld(t)

@@ -8,11 +8,14 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/pdskit/pdskit/internal/testenv"
 	"github.com/pdskit/pdskit/internal/testxrpc"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/xrpc/mail"
 	"github.com/pdskit/pdskit/xrpc/pds"
 )
+
+var _ = testenv.CheapPasswords()
 
 // mailbox keeps messages.
 type mailbox struct {
