@@ -108,8 +108,9 @@ func walk(v any, visit func(any) bool) {
 // encodedType is "$type": "blob" in CBOR.
 var encodedType = []byte("\x65$type\x64blob")
 
-// BlobRefs checks that the value is an object, and returns its references to blobs, except those in
-// the legacy form. See the function BlobRefs.
+// BlobRefs checks that a record is canonical DAG-CBOR of an object and returns its
+// references to blobs, without those of the legacy form. For records without blobs,
+// no value is built.
 func BlobRefs(record []byte) ([]Blob, error) {
 	if err := Valid(record, Limits{}); err != nil {
 		return nil, err
@@ -127,8 +128,8 @@ func BlobRefs(record []byte) ([]Blob, error) {
 	return currentRefs(Blobs(v))
 }
 
-// BlobRefs checks that the value is an object and returns its references to blobs, without those of
-// the legacy form, as the function of that name does.
+// BlobRefs checks that the value is an object and returns its references to blobs, without those in
+// the legacy form. See also the function [BlobRefs].
 func (e *Encoded) BlobRefs() ([]Blob, error) {
 	v, err := e.Value()
 	if err != nil {
