@@ -133,7 +133,7 @@ func (s *server) openStore(ctx context.Context) error {
 func (s *server) openRelay() {
 	r := &relay.Relay{
 		Store: s.store, Policy: s.o.policy, Limits: s.o.limits, DomainLimits: s.o.domains,
-		Retention: s.o.retention, HoldFor: s.o.hold, NewHostsPerDay: s.o.newHosts, Closed: s.o.closed,
+		Retention: s.o.retention, HoldFor: s.o.hold, NewHostsPerDay: s.o.newHosts, Closed: s.o.closed, Forward: s.o.forward,
 		Memory: int64(s.o.memory) << 20, Window: s.o.window << 20, Cache: s.o.cache,
 		NoCollections: s.o.noCollections, Development: s.o.development, Logger: s.log,
 		Identity: &identity.Resolver{PLC: &identity.PLCClient{URL: s.o.plc}, Development: s.o.development, MaxEntries: s.o.cache},
