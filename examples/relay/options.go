@@ -23,7 +23,7 @@ const passwordVariable = "RELAY_ADMIN_PASSWORD"
 // options are the settings.
 type options struct {
 	listen, metrics, data, postgres, plc, url string
-	hosts, relays                             []string
+	hosts, relays, forward                    []string
 	policy                                    relay.Policy
 	limits                                    relay.Limits
 	domains                                   map[string]relay.Limits
@@ -66,6 +66,7 @@ func (o *options) flags(f *flag.FlagSet) {
 	f.StringVar(&o.plc, "plc", "", "the `URL` of another did:plc directory than the public one")
 	f.Func("hosts", "PDSes to follow: `names`, separated by commas", func(s string) error { o.hosts = words(s); return nil })
 	f.Func("relays", "relays to follow: `names`, separated by commas", func(s string) error { o.relays = words(s); return nil })
+	f.Func("forward", "relays to which requests for crawls are passed on: `names`, separated by commas", func(s string) error { o.forward = words(s); return nil })
 	f.Func("policy", "what becomes of messages that break a rule: `strict`, lenient or observe (default strict)", func(s string) (err error) {
 		o.policy, err = readPolicy(s)
 		return err

@@ -84,7 +84,7 @@ func run(ctx context.Context, args, environ []string, out, errs io.Writer) error
 
 // open opens the store and makes all parts.
 func (s *server) open(ctx context.Context) (err error) {
-	if err := os.MkdirAll(s.o.data, 0o700); err != nil {
+	if err := durablefile.MkdirAll(s.o.data); err != nil {
 		return err
 	}
 	// Two processes would both move the cursors.
@@ -133,7 +133,7 @@ func (s *server) openStore(ctx context.Context) error {
 func (s *server) openRelay() {
 	r := &relay.Relay{
 		Store: s.store, Policy: s.o.policy, Limits: s.o.limits, DomainLimits: s.o.domains,
-		Retention: s.o.retention, HoldFor: s.o.hold, NewHostsPerDay: s.o.newHosts, Closed: s.o.closed,
+		Retention: s.o.retention, HoldFor: s.o.hold, NewHostsPerDay: s.o.newHosts, Closed: s.o.closed, Forward: s.o.forward,
 		Memory: int64(s.o.memory) << 20, Window: s.o.window << 20, Cache: s.o.cache,
 		NoCollections: s.o.noCollections, Development: s.o.development, Logger: s.log,
 		Identity: &identity.Resolver{PLC: &identity.PLCClient{URL: s.o.plc}, Development: s.o.development, MaxEntries: s.o.cache},

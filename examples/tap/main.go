@@ -57,6 +57,12 @@ func run(ctx context.Context, args []string, env func(string) string, out, errs 
 		return err
 	}
 	defer l.Close()
+	if o.metrics != "" {
+		if set.metrics, err = net.Listen("tcp", o.metrics); err != nil {
+			return fmt.Errorf("-metrics-listen: %w", err)
+		}
+		defer set.metrics.Close()
+	}
 	fmt.Fprintf(out, "tap: http://%s\n", l.Addr())
 	return serve(ctx, l, set)
 }
@@ -68,6 +74,7 @@ type app struct {
 	sink    *sink
 	out     *outbox
 	ix      *indexer.Indexer
+	meters  *meters
 	sockets atomic.Int64
 }
 
@@ -84,6 +91,7 @@ func open(ctx context.Context, set *settings) (*app, error) {
 		return nil, err
 	}
 	a := &app{set: set, ctx: ctx, sink: s, out: newOutbox(s, set.capacity, set.timeout, set.log)}
+	a.meters = a.out.meters
 	s.out, s.wanted, s.filter = a.out, set.wanted, set.collection
 	s.all, s.signals = set.scope.All, len(set.scope.Signal) > 0 && !set.scope.All
 	if err := s.open(ctx); err != nil {
@@ -94,6 +102,7 @@ func open(ctx context.Context, set *settings) (*app, error) {
 		Sources: []indexer.Source{set.source}, Scope: set.scope, Sink: s, Identity: set.identity, Handles: true,
 		HTTP: set.http, Hosts: set.hosts, Workers: set.workers, Fetches: set.fetches, Log: set.log, Now: set.now,
 	}
+	a.meters.watch(a)
 	if set.noReplay && !set.outboxOnly {
 		if err := a.forgetPosition(ctx); err != nil {
 			a.close()
@@ -144,11 +153,20 @@ func serve(ctx context.Context, l net.Listener, set *settings) (err error) {
 			}
 		})
 	}
-	running.Go(func() {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			end(err)
-		}
-	})
+	serveOn := func(srv *http.Server, l net.Listener) {
+		running.Go(func() {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				end(err)
+			}
+		})
+	}
+	serveOn(srv, l)
+	if set.metrics != nil {
+		more := &http.Server{Handler: a.metricsHandler(), ErrorLog: srv.ErrorLog}
+		limit.Harden(more)
+		serveOn(more, set.metrics)
+		context.AfterFunc(ctx, func() { more.Close() })
+	}
 	<-ctx.Done()
 	limited, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer done()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,7 +20,8 @@ import (
 // options are what the command line and the environment say.
 type options struct {
 	db, bind, plc, relay, signal, filters, webhook, password string
-	conns, workers, fetches, capacity, cache                 int
+	metrics                                                  string
+	conns, workers, fetches, capacity, cache, posts          int
 	full, forget, outboxOnly, local, noReplay                bool
 	timeout                                                  time.Duration
 	level                                                    slog.Level
@@ -27,7 +29,7 @@ type options struct {
 }
 
 // ignored are settings of tap that have no meaning here.
-var ignored = []string{"TAP_OUTBOX_PARALLELISM", "TAP_CURSOR_SAVE_INTERVAL", "TAP_REPO_FETCH_TIMEOUT", "TAP_METRICS_LISTEN"}
+var ignored = []string{"TAP_CURSOR_SAVE_INTERVAL", "TAP_REPO_FETCH_TIMEOUT"}
 
 // alternatives are further names of variables, which count less.
 var alternatives = map[string]string{"TAP_PLC_URL": "ATP_PLC_HOST", "TAP_IDENT_CACHE_SIZE": "RELAY_IDENT_CACHE_SIZE", "TAP_LOG_LEVEL": "LOG_LEVEL"}
@@ -57,6 +59,8 @@ func parse(args []string, env func(string) string, errs io.Writer) (o options, e
 	number(&o.workers, "firehose-parallelism", "TAP_FIREHOSE_PARALLELISM", 10, "accounts whose events are verified at once")
 	number(&o.fetches, "resync-parallelism", "TAP_RESYNC_PARALLELISM", 5, "repositories that are read at once")
 	number(&o.cache, "ident-cache-size", "TAP_IDENT_CACHE_SIZE", 100_000, "identities that are kept in memory")
+	number(&o.posts, "outbox-parallelism", "TAP_OUTBOX_PARALLELISM", 16, "events that are posted to the webhook at once")
+	text(&o.metrics, "metrics-listen", "TAP_METRICS_LISTEN", "", "another `address`, with metrics at /metrics and no password")
 	number(&o.capacity, "outbox-capacity", "TAP_OUTBOX_CAPACITY", 100_000, "events that wait before the indexer does")
 	yes(&o.full, "full-network", "TAP_FULL_NETWORK", "track all repositories")
 	text(&o.signal, "signal-collection", "TAP_SIGNAL_COLLECTION", "", "track repositories with a record of this `collection`")
@@ -103,7 +107,7 @@ func (o *options) check() error {
 			return fmt.Errorf("-%s: %q is no URL with http:// or https://", name, text)
 		}
 	}
-	for name, n := range map[string]int{"max-db-conn": o.conns, "firehose-parallelism": o.workers, "resync-parallelism": o.fetches,
+	for name, n := range map[string]int{"max-db-conn": o.conns, "firehose-parallelism": o.workers, "resync-parallelism": o.fetches, "outbox-parallelism": o.posts,
 		"ident-cache-size": o.cache, "outbox-capacity": o.capacity} {
 		if n < 1 {
 			return fmt.Errorf("-%s: %d is less than 1", name, n)
@@ -135,6 +139,8 @@ func (o *options) check() error {
 type settings struct {
 	driver, dsn             string
 	conns, workers, fetches int
+	posts                   int          // of the webhook at once
+	metrics                 net.Listener // nil: none
 	source                  indexer.Source
 	scope                   indexer.Scope
 	identity                indexer.Resolver
@@ -152,7 +158,7 @@ type settings struct {
 
 func (o *options) settings(log *slog.Logger) *settings {
 	s := &settings{
-		driver: o.driver, dsn: o.dsn, conns: o.conns, workers: o.workers, fetches: o.fetches, source: indexer.Source{Relay: o.relay},
+		driver: o.driver, dsn: o.dsn, conns: o.conns, workers: o.workers, posts: o.posts, fetches: o.fetches, source: indexer.Source{Relay: o.relay},
 		identity: &identity.Resolver{PLC: &identity.PLCClient{URL: o.plc}, Development: o.local, MaxEntries: o.cache},
 		hosts:    safehttp.NewClient(safehttp.Config{AllowPrivate: o.local, AllowHTTP: o.local, Timeout: -1, MaxBody: -1}),
 		noReplay: o.noReplay, hookPause: time.Second, capacity: o.capacity, timeout: o.timeout, forget: o.forget, outboxOnly: o.outboxOnly, webhook: o.webhook, password: o.password, log: log,

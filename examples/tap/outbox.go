@@ -21,6 +21,7 @@ type outbox struct {
 	capacity int
 	timeout  time.Duration // after which an event that was sent is sent again
 	log      *slog.Logger
+	meters   *meters
 
 	mu        sync.Mutex
 	cond      *sync.Cond // something became ready, or there is room, or somebody left
@@ -99,7 +100,7 @@ const keptBodies = 32 << 20
 func newOutbox(t table, capacity int, timeout time.Duration, log *slog.Logger) *outbox {
 	o := &outbox{
 		table: t, capacity: capacity, timeout: timeout, log: log, lanes: make(map[syntax.DID]*lane), events: make(map[int64]*event),
-		consumers: make(map[*consumer]bool), kick: make(chan struct{}, 1),
+		consumers: make(map[*consumer]bool), kick: make(chan struct{}, 1), meters: newMeters(),
 	}
 	o.cond = sync.NewCond(&o.mu)
 	return o
@@ -233,6 +234,7 @@ func (o *outbox) pick(c *consumer, most int) (list []*event) {
 		list = append(list, e)
 		o.list(l)
 	}
+	o.meters.delivered.Add(uint64(len(list)))
 	return list
 }
 
@@ -296,6 +298,7 @@ func (o *outbox) ack(id int64) {
 	o.list(l)
 	o.drop(l)
 	o.acked = append(o.acked, id)
+	o.meters.acks.Add(1)
 	select {
 	case o.kick <- struct{}{}:
 	default:

@@ -28,6 +28,7 @@ func (a *app) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) { answer(w, map[string]any{"status": "ok"}) })
 	mux.HandleFunc("GET /channel", a.channel)
+	mux.Handle("GET /metrics", &a.meters.registry)
 	mux.HandleFunc("POST /repos/add", a.repos(a.ix.Track))
 	mux.HandleFunc("POST /repos/remove", a.repos(a.ix.Untrack))
 	mux.HandleFunc("GET /resolve/{did}", a.resolve)

@@ -21,7 +21,6 @@ type webhook struct {
 }
 
 const (
-	hookPosts   = 16               // at once
 	hookTime    = 30 * time.Second // for an answer
 	hookBackoff = 10 * time.Second // the longest pause before an event is posted again
 )
@@ -37,7 +36,7 @@ func (h *webhook) run(ctx context.Context) {
 	defer h.out.remove(c)
 	context.AfterFunc(ctx, func() { h.out.remove(c) })
 	var posts sync.WaitGroup
-	for range hookPosts {
+	for range h.set.posts {
 		posts.Go(func() {
 			for {
 				list := h.out.take(c, 1)
@@ -97,8 +96,10 @@ func (h *webhook) post(ctx context.Context, body []byte) error {
 	}
 	res, err := h.client.Do(req)
 	if err != nil {
+		h.meters.posted(0)
 		return err
 	}
+	h.meters.posted(res.StatusCode)
 	defer res.Body.Close()
 	io.CopyN(io.Discard, res.Body, 64<<10) // so that the connection can be used again
 	if res.StatusCode < 200 || res.StatusCode > 299 {

@@ -66,6 +66,31 @@ func Remove(path string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
+// MkdirAll makes a directory of mode 0700, and those above it that are not there, to last.
+func MkdirAll(dir string) error {
+	dir = filepath.Clean(dir)
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := MkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); errors.Is(err, os.ErrExist) { // by somebody else meanwhile, or a file
+		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() {
+			return &os.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+		}
+	} else if err != nil {
+		return err
+	}
+	if err := SyncDir(parent); !errors.Is(err, os.ErrPermission) { // it may be of those that cannot be read
+		return err
+	}
+	return nil
+}
+
 // SyncFile flushes an open file.
 func SyncFile(f *os.File) error { return flushed(f.Name(), f.Sync()) }
 

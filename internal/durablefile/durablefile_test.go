@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -87,6 +88,35 @@ func TestFailedWrite(t *testing.T) {
 		t.Error("a folder was replaced by a file")
 	}
 	only(t, dir, "file", "folder")
+}
+
+// TestMkdirAll: the directory above each new one is flushed, in that order.
+func TestMkdirAll(t *testing.T) {
+	dir := t.TempDir()
+	var flushed []string
+	watch := func(path string) { flushed = append(flushed, path) }
+	durablefile.Watch.Store(&watch)
+	defer durablefile.Watch.Store(nil)
+	made := filepath.Join(dir, "one", "two", "three")
+	if err := durablefile.MkdirAll(made + string(filepath.Separator)); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{dir, filepath.Join(dir, "one"), filepath.Join(dir, "one", "two")}; !slices.Equal(flushed, want) {
+		t.Errorf("flushed %q, want %q", flushed, want)
+	}
+	flushed = nil
+	if err := durablefile.MkdirAll(made); err != nil || flushed != nil {
+		t.Errorf("once more: %v, %q", err, flushed)
+	}
+	if err := durablefile.Write(filepath.Join(dir, "file"), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"file", filepath.Join("file", "below")} {
+		if err := durablefile.MkdirAll(filepath.Join(dir, name)); !errors.Is(err, syscall.ENOTDIR) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	only(t, dir, "file", "one")
 }
 
 func TestRemove(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/pdskit/pdskit/internal/dag"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/lexicon/syntax"
 	"github.com/pdskit/pdskit/storage"
 	"github.com/pdskit/pdskit/storage/blobfs"
@@ -216,7 +217,7 @@ func copyBlob(ctx context.Context, name, from, part, to string) (size int64, err
 	if r.err != nil {
 		err = &sourceError{r.err}
 	}
-	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+	if err = errors.Join(err, durablefile.SyncFile(out), out.Close()); err != nil {
 		return 0, err
 	}
 	if _, err := blobfs.CheckFile(ctx, part, c); errors.Is(err, storage.ErrCorrupt) {

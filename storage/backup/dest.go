@@ -125,6 +125,7 @@ type dirWriter struct {
 	fast    bool
 	older   []generation
 	touched map[string]bool // directories with new entries
+	killed  bool            // a backup before, whose entries may be in memory only
 }
 
 // openDest makes a directory ready for another generation, and keeps others out of it.
@@ -132,7 +133,7 @@ func openDest(n names, src Source, dest string) (_ *dirWriter, err error) {
 	if err := n.checkDest(src, dest); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(dest, generationsName), 0o700); err != nil {
+	if err := durablefile.MkdirAll(filepath.Join(dest, generationsName)); err != nil {
 		return nil, err
 	}
 	w := &dirWriter{names: n, root: dest, touched: make(map[string]bool)}
@@ -152,7 +153,7 @@ func openDest(n names, src Source, dest string) (_ *dirWriter, err error) {
 	if w.older, err = n.generations(dest); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(w.folder(), "staged"), 0o700); err != nil {
+	if err := durablefile.MkdirAll(filepath.Join(w.folder(), "staged")); err != nil {
 		return nil, err
 	}
 	return w, os.Mkdir(w.dir(), 0o700)
@@ -236,6 +237,7 @@ func (w *dirWriter) clean() error {
 	}
 	for _, e := range entries {
 		if e.Name() == nextName || strings.HasPrefix(e.Name(), goneName) {
+			w.killed = w.killed || e.Name() == nextName
 			if err := os.RemoveAll(filepath.Join(w.root, generationsName, e.Name())); err != nil {
 				return err
 			}
@@ -261,9 +263,25 @@ func (w *dirWriter) blobPath(name string) string {
 	return filepath.Join(w.folder(), filepath.FromSlash(name))
 }
 
-// close removes what was not finished, and lets others in.
+// close removes what was not finished, and lets others in. The folder of the generation stays if blobs
+// that were copied may not last: so the next backup knows.
 func (w *dirWriter) close() error {
-	return errors.Join(os.RemoveAll(w.dir()), w.lock.Close())
+	err := w.syncTouched()
+	if err == nil && !w.killed {
+		err = os.RemoveAll(w.dir())
+	}
+	return errors.Join(err, w.lock.Close())
+}
+
+// syncTouched makes new entries of directories last.
+func (w *dirWriter) syncTouched() error {
+	for dir := range w.touched {
+		if err := durablefile.SyncDir(dir); err != nil {
+			return err
+		}
+		delete(w.touched, dir)
+	}
+	return nil
 }
 
 func (w *dirWriter) previous() *Manifest {
@@ -283,6 +301,9 @@ func (w *dirWriter) has(ctx context.Context, name string) (size int64, ok bool, 
 		return 0, false, nil
 	} else if err != nil {
 		return 0, false, err
+	}
+	if w.killed {
+		w.touch(filepath.Dir(file))
 	}
 	c, _ := blobfs.FileCID(name)
 	if w.fast {
@@ -321,9 +342,18 @@ func (w *dirWriter) copyBlob(ctx context.Context, name, from string) (size int64
 		return 0, err
 	}
 	if size, err = copyBlob(ctx, name, from, filepath.Join(w.root, partName), to); err == nil {
-		w.touched[filepath.Dir(to)] = true
+		w.touch(filepath.Dir(to))
 	}
 	return size, err
+}
+
+// touch notes that a folder of blobs has a new entry, or, after a backup that was killed, that it may
+// have.
+func (w *dirWriter) touch(dir string) {
+	w.touched[dir] = true
+	if w.killed && dir != w.folder() {
+		w.touch(filepath.Dir(dir))
+	}
 }
 
 // mkdir makes a folder of blobs and those above it.
@@ -345,10 +375,8 @@ func (w *dirWriter) put(name string, data []byte) error {
 
 // finish gives the generation its name once everything that belongs to it is on disk.
 func (w *dirWriter) finish(m *Manifest, list []string) error {
-	for dir := range w.touched {
-		if err := durablefile.SyncDir(dir); err != nil {
-			return err
-		}
+	if err := w.syncTouched(); err != nil {
+		return err
 	}
 	slices.Sort(list)
 	var text bytes.Buffer
@@ -372,6 +400,7 @@ func (w *dirWriter) finish(m *Manifest, list []string) error {
 			return err
 		}
 	}
+	w.killed = false
 	dir, err := w.name(m.Created)
 	if err != nil {
 		return err

@@ -20,6 +20,9 @@ import (
 
 // Generations stay as -keep says, and blobs as long as one of them refers to them.
 func TestGenerations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("restores each generation of 16 days each day")
+	}
 	dest := filepath.Join(t.TempDir(), "backup")
 	w := open(t, filepath.Join(t.TempDir(), "data"), options{})
 	w.seed(t, 0, 1, seed.Seed{Blobs: 1})

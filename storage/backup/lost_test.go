@@ -97,6 +97,9 @@ func TestLostBlobsStayInTheBackup(t *testing.T) {
 		}},
 	} {
 		for _, fast := range []bool{false, true} {
+			if testing.Short() && (lose.n != 1 || fast != strings.HasPrefix(name, "cut off")) {
+				continue
+			}
 			t.Run(name, func(t *testing.T) {
 				dest := filepath.Join(t.TempDir(), "backup")
 				w := open(t, filepath.Join(t.TempDir(), "data"), options{})

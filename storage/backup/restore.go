@@ -95,6 +95,9 @@ func (r Restore) restore(ctx context.Context, dest string, read func(to string, 
 			return nil, err
 		}
 	}
+	if err := syncDirs(dir); err != nil {
+		return nil, err
+	}
 	// A server may have been started meanwhile.
 	if err := r.mustBeEmpty(dest, filepath.Base(temp)); err != nil {
 		return nil, err
@@ -110,6 +113,16 @@ func (r Restore) restore(ctx context.Context, dest string, read func(to string, 
 	return m, durablefile.Rename(dir, dest)
 }
 
+// syncDirs makes the names of all files below a folder last.
+func syncDirs(dir string) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.IsDir() {
+			return err
+		}
+		return durablefile.SyncDir(path)
+	})
+}
+
 // restoring begins the names of folders in which something is being restored.
 const restoring = ".restore-"
 
@@ -119,7 +132,7 @@ func beside(dest string) (temp string, used *os.File, err error) {
 	if _, err := os.Stat(dest); err == nil {
 		return lockedTemp(dest, restoring)
 	}
-	if err := os.MkdirAll(filepath.Dir(dest), 0o700); err != nil {
+	if err := durablefile.MkdirAll(filepath.Dir(dest)); err != nil {
 		return "", nil, err
 	}
 	return lockedTemp(filepath.Dir(dest), filepath.Base(dest)+restoring)
@@ -144,7 +157,13 @@ func (n names) moveUp(dir, parent string) (err error) {
 		return 0
 	})
 	for i, e := range entries {
-		if err := os.Rename(filepath.Join(dir, e.Name()), filepath.Join(parent, e.Name())); err != nil {
+		if e.Name() == n.database { // after a power failure, too, it is not there without the others
+			err = durablefile.SyncDir(parent)
+		}
+		if err == nil {
+			err = os.Rename(filepath.Join(dir, e.Name()), filepath.Join(parent, e.Name()))
+		}
+		if err != nil {
 			for _, moved := range entries[:i] {
 				err = errors.Join(err, os.RemoveAll(filepath.Join(parent, moved.Name())))
 			}
@@ -251,7 +270,7 @@ func writeIn(root *os.Root, name string, in io.Reader) error {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Sync(), out.Close())
+	return errors.Join(err, durablefile.SyncFile(out), out.Close())
 }
 
 // readTar reads a tar file, which may be encrypted, to its end.
@@ -507,7 +526,7 @@ func moveBlobs(ctx context.Context, from, to string) error {
 	if _, err := os.Stat(from); isMissing(err) {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(filepath.Clean(to)), 0o700); err != nil {
+	if err := durablefile.MkdirAll(filepath.Dir(filepath.Clean(to))); err != nil {
 		return err
 	}
 	os.Remove(to) // an empty directory
@@ -542,7 +561,7 @@ func moveBlobs(ctx context.Context, from, to string) error {
 		}
 		made++
 		_, err = io.Copy(out, in)
-		return errors.Join(err, out.Sync(), out.Close())
+		return errors.Join(err, durablefile.SyncFile(out), out.Close())
 	})
 	if err != nil {
 		return errors.Join(err, unmove(from, to, made))

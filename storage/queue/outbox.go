@@ -33,6 +33,10 @@ type Outbox struct {
 	// Store is what Queue.KV belongs to.
 	Store storage.Store
 	Queue *Queue
+	// Failed, if not nil, is told of accounts whose jobs Run cannot read, since they are damaged. It
+	// goes on with the others. The jobs of such an account come with its next event after it was
+	// repaired, or by Forward.
+	Failed func(did syntax.DID, err error)
 }
 
 // message is what is stored in an account's pairs.
@@ -265,7 +269,7 @@ func (o Outbox) follow(ctx context.Context, seq int64) (int64, error) {
 			return seq, nil
 		}
 		for did := range dids {
-			if err := o.Forward(ctx, did); err != nil {
+			if err := o.forwardGood(ctx, did); err != nil {
 				return seq, err
 			}
 		}
@@ -282,9 +286,21 @@ func (o Outbox) all(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := o.Forward(ctx, info.DID); err != nil {
+		if err := o.forwardGood(ctx, info.DID); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// forwardGood is Forward for an account that may be damaged.
+func (o Outbox) forwardGood(ctx context.Context, did syntax.DID) error {
+	err := o.Forward(ctx, did)
+	if !errors.Is(err, storage.ErrCorrupt) {
+		return err
+	}
+	if o.Failed != nil {
+		o.Failed(did, err)
 	}
 	return nil
 }

@@ -165,6 +165,62 @@ func TestOutboxRun(t *testing.T) {
 	w.empty()
 }
 
+// damaged is repositories of which one is damaged.
+type damaged struct {
+	storage.Repos
+	did syntax.DID
+}
+
+func (d damaged) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
+	if did == d.did {
+		return fmt.Errorf("%w: %s", storage.ErrCorrupt, did)
+	}
+	return d.Repos.View(ctx, did, fn)
+}
+
+// brief is a log at whose end Run ends.
+type brief struct{ storage.Events }
+
+var errEnd = errors.New("the end of the log")
+
+func (brief) Wait(context.Context, int64) error { return errEnd }
+
+// An account that is damaged keeps no other one's jobs; its own come when it is good again.
+func TestOutboxBesideDamage(t *testing.T) {
+	w := newWorld(t)
+	w.repository(alice)
+	w.repository(bob)
+	q := w.open()
+	o := queue.Outbox{Store: w.store, Queue: q}
+	var failed []syntax.DID
+	run := func(did syntax.DID) {
+		t.Helper()
+		store := w.store
+		store.Repos, store.Events = damaged{w.store.Repos, did}, brief{w.store.Events}
+		beside := queue.Outbox{Store: store, Queue: q, Failed: func(did syntax.DID, err error) {
+			w.fails(err, storage.ErrCorrupt)
+			failed = append(failed, did)
+		}}
+		w.fails(beside.Run(w.ctx), errEnd)
+	}
+	for _, text := range []string{"all accounts", "the log"} {
+		w.ok(commit(w.ctx, o, bob, body("bob: "+text)))
+		w.ok(commit(w.ctx, o, alice, body("alice: "+text)))
+		run(bob)
+		w.finish(q, w.receive(q, "alice: "+text)[0], nil)
+	}
+	if len(failed) != 2 || failed[0] != bob || failed[1] != bob {
+		t.Errorf("damaged: %v", failed)
+	}
+	w.ok(commit(w.ctx, o, bob))
+	run("")
+	for _, job := range w.receive(q, "bob: all accounts", "bob: the log") {
+		w.finish(q, job, nil)
+	}
+	w.outboxEmpty()
+	w.empty()
+}
+
 // TestOutboxKill kills a process before and after every call of the store, between commits with jobs and
 // their arrival: jobs are there if the commit is, once.
 func TestOutboxKill(t *testing.T) {

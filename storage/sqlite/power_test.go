@@ -18,7 +18,7 @@ func TestPowerFailure(t *testing.T) {
 	t.Cleanup(func() { durablefile.Watch.Store(nil) })
 	for seed := range testenv.Rounds[uint64](t, 2, 50) {
 		storagetest.RunPowerFailure(t, storagetest.Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
-			db, err := Open(tb.Context(), filepath.Join(dir, "test.sqlite"), Config{})
+			db, err := Open(tb.Context(), filepath.Join(dir, "new", "test.sqlite"), Config{})
 			if err != nil {
 				tb.Fatal(err)
 			}

@@ -124,7 +124,7 @@ func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := durablefile.MkdirAll(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	if err := create(path); err != nil {

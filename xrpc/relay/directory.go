@@ -74,7 +74,8 @@ func (r *Relay) add(ctx context.Context, text string, relay bool) error {
 
 // AddLocal follows a host in the same process, by its store: the log, and the heads for repairs.
 // Messages are checked as those of any other host: the documents of its accounts must name it. The
-// store is not kept over a restart, so AddLocal is called at each start.
+// store is not kept over a restart, so AddLocal is called at each start. A host that is followed
+// already is read from the store from now on, where it was left; AddHost takes that back.
 func (r *Relay) AddLocal(ctx context.Context, name string, store storage.Store) error {
 	if store.Events == nil || store.Repos == nil {
 		return errors.New("relay: a local host needs Events and Repos")
@@ -125,12 +126,32 @@ func (r *Relay) put(ctx context.Context, name string, change func(*hostRow), sto
 		h.row = row
 		h.mu.Unlock()
 	}
-	if store != nil && !h.started {
-		h.store.Store(store)
-	}
+	h.setStore(store, row.Local)
 	r.startLocked(h)
 	h.retry()
 	return added, nil
+}
+
+// setStore says where the host is read. If it was read in the other way, that ends.
+func (h *host) setStore(store *storage.Store, local bool) {
+	before := h.store.Load()
+	if local && store == nil {
+		store = before
+	}
+	h.store.Store(store)
+	if (before == nil) != (store == nil) {
+		h.disconnect()
+	}
+}
+
+// disconnect ends the connection to the host, if there is one. The next one follows.
+func (h *host) disconnect() {
+	h.mu.Lock()
+	leave := h.leave
+	h.mu.Unlock()
+	if leave != nil {
+		leave()
+	}
 }
 
 // known returns a host, or ErrNoHost.
@@ -220,12 +241,7 @@ func (r *Relay) Reconnect(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	h.mu.Lock()
-	leave := h.leave
-	h.mu.Unlock()
-	if leave != nil {
-		leave()
-	}
+	h.disconnect()
 	h.retry()
 	return nil
 }

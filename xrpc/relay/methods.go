@@ -161,9 +161,15 @@ const (
 	collectionsPage, collectionsMost = 500, 2000
 )
 
-// looksPerPage is how many accounts are looked at for one page, which may then be shorter. It is
-// not empty for that reason: there are callers to whom that is the end.
-const looksPerPage = 10_000
+// looksPerPage is how many accounts are looked at for one page, which may then be shorter. To some
+// callers, an empty page is the end. So much more is looked at before there is one.
+const (
+	looksPerPage   = 10_000
+	looksForNought = 5 * looksPerPage
+)
+
+// enough reports whether so many looks are enough for a page that has n accounts so far.
+func enough(looks, n int) bool { return looks > looksForNought || n > 0 && looks > looksPerPage }
 
 // pageLimit is the length of a page that a caller asked for (0: it did not).
 func pageLimit(asked int64, fallback, most int) (int, error) {
@@ -202,14 +208,16 @@ func (r *Relay) listRepos(ctx context.Context, _ *xrpc.Request, p api.SyncListRe
 	}
 	out.Repos = make([]api.SyncListReposRepo, 0, limit)
 	looked := 0
+	var last syntax.DID
 	for info, err := range r.Store.Repos.List(ctx, after) {
 		if err != nil {
 			return out, err
 		}
-		if looked++; looked > looksPerPage && len(out.Repos) > 0 {
-			out.Cursor = string(out.Repos[len(out.Repos)-1].DID)
+		if looked++; enough(looked, len(out.Repos)) {
+			out.Cursor = string(last)
 			break
 		}
+		last = info.DID
 		if info.Head.Rev == "" {
 			continue // nothing of it was passed on, or it is gone
 		}
@@ -236,21 +244,27 @@ func (r *Relay) listHosts(ctx context.Context, _ *xrpc.Request, p api.SyncListHo
 	if err != nil {
 		return out, err
 	}
-	list, err := r.Hosts(ctx, p.Cursor, limit)
-	if err != nil {
-		return out, err
-	}
-	out.Hosts = make([]api.SyncListHostsHost, 0, len(list))
-	for _, h := range list {
-		if h.Seq == 0 {
-			continue // never heard
+	out.Hosts = make([]api.SyncListHostsHost, 0, limit)
+	for after := p.Cursor; ; {
+		list, err := r.Hosts(ctx, after, hostsMost)
+		if err != nil {
+			return out, err
 		}
-		out.Hosts = append(out.Hosts, api.SyncListHostsHost{Hostname: h.Name, AccountCount: &h.Accounts, Seq: &h.Seq, Status: string(h.Status)})
+		for _, h := range list {
+			after = h.Name
+			if h.Seq == 0 {
+				continue // never heard
+			}
+			out.Hosts = append(out.Hosts, api.SyncListHostsHost{Hostname: h.Name, AccountCount: &h.Accounts, Seq: &h.Seq, Status: string(h.Status)})
+			if len(out.Hosts) == limit {
+				out.Cursor = after
+				return out, nil
+			}
+		}
+		if len(list) < hostsMost {
+			return out, nil
+		}
 	}
-	if len(list) == limit {
-		out.Cursor = list[limit-1].Name
-	}
-	return out, nil
 }
 
 func (r *Relay) getHostStatus(ctx context.Context, _ *xrpc.Request, p api.SyncGetHostStatusParams) (out api.SyncGetHostStatusOutput, err error) {
@@ -345,6 +359,7 @@ func (r *Relay) requestCrawl(ctx context.Context, req *xrpc.Request, in api.Sync
 	err := r.RequestCrawl(limit.WithClient(ctx, limit.From(req.Request)), in.Hostname)
 	switch {
 	case err == nil:
+		r.forward(req.Request.Header, in.Hostname)
 	case errors.Is(err, ErrBanned), errors.Is(err, ErrLoop):
 		err = &xrpc.Error{Status: http.StatusBadRequest, Name: api.ErrorHostBanned, Message: "The host is banned"}
 	case errors.Is(err, ErrHostname):
@@ -374,7 +389,7 @@ func (r *Relay) listReposByCollection(ctx context.Context, _ *xrpc.Request, p ap
 	}
 	out.Repos = make([]api.SyncListReposByCollectionRepo, 0, limit)
 	for looked := 0; ; {
-		if looked > looksPerPage && len(out.Repos) > 0 {
+		if enough(looked, len(out.Repos)) {
 			out.Cursor = string(after)
 			return out, nil
 		}

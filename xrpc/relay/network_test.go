@@ -3,6 +3,8 @@ package relay_test
 import (
 	"context"
 	"errors"
+	"iter"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,6 +105,56 @@ func TestLocal(t *testing.T) {
 	next(t, r, 0, until(alice.DID, last.Commit.Rev))
 	last = alice.Create("com.example.note", map[string]any{"text": "again"})
 	next(t, r, 0, until(alice.DID, last.Commit.Rev))
+}
+
+// watchedEvents is a log that tells when it is read first.
+type watchedEvents struct {
+	storage.Events
+	once sync.Once
+	read chan struct{}
+}
+
+func (e *watchedEvents) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, error] {
+	e.once.Do(func() { close(e.read) })
+	return e.Events.Since(ctx, seq)
+}
+
+// A host that is followed over the network is read from its store from AddLocal on, and AddHost takes
+// that back. Nothing is lost, and nothing comes twice.
+func TestLocalLater(t *testing.T) {
+	net := pdstest.New(t)
+	pds := net.PDS()
+	alice := pds.Account("alice")
+	r := &relay.Relay{Store: memory.New(memory.Config{}), Identity: net.Resolver(), HTTP: net.Client()}
+	run(t, r)
+	events := &watchedEvents{Events: pds.Store().Events, read: make(chan struct{})}
+	store := storage.Store{Repos: pds.Store().Repos, Events: events}
+	said := 0
+	for i, add := range []func() error{
+		func() error { return r.AddHost(t.Context(), pds.Name) },
+		func() error { return r.AddLocal(t.Context(), pds.Name, store) },
+		func() error { return r.AddLocal(t.Context(), pds.Name, store) },
+		func() error { return r.AddHost(t.Context(), pds.Name) },
+	} {
+		if err := add(); err != nil {
+			t.Fatal(err)
+		}
+		last := alice.Create("com.example.note", map[string]any{"n": i})
+		list := next(t, r, 0, until(alice.DID, last.Commit.Rev))
+		if said++; i == 0 {
+			said = len(list)
+		}
+		if len(list) != said {
+			t.Errorf("after change %d: %d messages, want %d", i, len(list), said)
+		}
+		if i > 0 {
+			<-events.read
+		}
+		h, err := r.Host(t.Context(), pds.Name)
+		if local := i == 1 || i == 2; err != nil || h.Local != local {
+			t.Errorf("after change %d: %+v, %v", i, h, err)
+		}
+	}
 }
 
 // An account that is repaired although nothing has changed is as it was: its host then answers with a

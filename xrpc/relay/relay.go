@@ -84,6 +84,9 @@ type Relay struct {
 	NoCollections bool
 	// Closed refuses requestCrawl: hosts are the operator's to add.
 	Closed bool
+	// Forward names other relays, as "relay.example.net", to which requestCrawl is passed on when it
+	// was accepted: at most once a minute for a host. What a relay has passed on goes no further.
+	Forward []string
 	// Development allows hosts on localhost, by plain HTTP and with a port.
 	Development bool
 
@@ -105,6 +108,9 @@ type Relay struct {
 	refresh spent  // when documents were last fetched anew, by DID
 	asked   spent  // when hosts were last asked for the status of accounts, by DID
 	repairs spent  // when accounts were last repaired, by DID
+
+	forwarded  spent         // when requests for crawls were last passed on, by host
+	forwarding chan struct{} // has a value for each that is being passed on
 
 	// loading is held while the hosts of the store are loaded, once.
 	loading sync.Mutex
@@ -195,6 +201,7 @@ func (r *Relay) setUp() {
 		r.Parallel = cmp.Or(r.Parallel, 32)
 		r.memory.limit = r.Memory
 		r.large = make(places, max(1, r.Memory/4/maxFrame))
+		r.forwarding = make(chan struct{}, forwardAtOnce)
 		r.outbox = &stream.Outbox{Events: r.Store.Events, Window: r.Window}
 		r.cache = newAccountCache(r.Cache)
 		r.hosts = make(map[string]*host)

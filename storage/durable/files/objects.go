@@ -66,7 +66,7 @@ var ErrInUse = errors.New("files: directory is in use by another process")
 
 // OpenObjects opens a directory of objects, which is made if there is none.
 func OpenObjects(dir string) (*Objects, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durablefile.MkdirAll(dir); err != nil {
 		return nil, err
 	}
 	f := &Objects{dir: dir, marked: make(map[syntax.DID]int)}

@@ -26,7 +26,7 @@ func TestPowerFailure(t *testing.T) {
 	for seed := range testenv.Rounds[uint64](t, 1, 50) {
 		storagetest.RunPowerFailure(t, storagetest.Backend{
 			Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
-				db := openDB(tb, dir, durable.Config{MaxOpen: 1})
+				db := openDB(tb, filepath.Join(dir, "new"), durable.Config{MaxOpen: 1})
 				db.objects.fault = func() error { return fault() }
 				return db.Store(), db.Close
 			},

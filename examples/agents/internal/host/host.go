@@ -73,7 +73,7 @@ func Open(ctx context.Context, cfg Config) (_ *Host, err error) {
 	if cfg.Lease == 0 {
 		cfg.Lease = 5 * time.Second
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := durablefile.MkdirAll(cfg.Dir); err != nil {
 		return nil, err
 	}
 	h := new(Host)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pdskit/pdskit/examples/pds/internal/config"
 	"github.com/pdskit/pdskit/examples/pds/internal/setup"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/xrpc/doctor"
 )
 
@@ -338,7 +339,7 @@ func (i *initiation) write(ctx context.Context, result *initResult) error {
 		return err
 	}
 	for _, dir := range []string{i.Data, i.Backups} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := durablefile.MkdirAll(dir); err != nil {
 			return err
 		}
 		if err := owner(dir); err != nil {

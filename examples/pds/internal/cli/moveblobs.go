@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/datadir"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
@@ -55,7 +55,7 @@ func moveBlobs(ctx context.Context, c *call) (err error) {
 	if err := datadir.CheckUnfinished(from); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(to, 0o700); err != nil {
+	if err := durablefile.MkdirAll(to); err != nil {
 		return err
 	}
 	if err := blobfs.Separate(from, to); err != nil {

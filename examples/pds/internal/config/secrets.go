@@ -248,7 +248,7 @@ func (c *Config) writeSecrets(file secretsFile, have []byte) error {
 	if now = append(now, '\n'); bytes.Equal(now, have) {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(c.secretsPath()), 0o700); err != nil {
+	if err := durablefile.MkdirAll(filepath.Dir(c.secretsPath())); err != nil {
 		return err
 	}
 	return durablefile.Write(c.secretsPath(), now)

@@ -48,7 +48,7 @@ func CheckUnfinished(folder string) error {
 // BeginBlobs makes a folder ready to get the blobs of another one. It must be empty, or have an
 // unfinished copy.
 func BeginBlobs(folder string) error {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
+	if err := durablefile.MkdirAll(folder); err != nil {
 		return err
 	}
 	mark := filepath.Join(folder, unfinishedName)

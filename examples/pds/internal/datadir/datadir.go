@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/pdskit/pdskit/examples/pds/internal/update"
+	"github.com/pdskit/pdskit/internal/durablefile"
 	"github.com/pdskit/pdskit/internal/filelock"
 	"github.com/pdskit/pdskit/repo/check"
 	"github.com/pdskit/pdskit/storage"
@@ -158,7 +159,7 @@ func Open(ctx context.Context, path string, opt Options) (_ *Dir, err error) {
 		if _, err := os.Stat(file); err != nil {
 			return nil, fmt.Errorf("no server's data in %s (is PDS_DATA_DIRECTORY, or -env-file, that of the server, and was it started once?): %w", path, err)
 		}
-	} else if err := os.MkdirAll(path, 0o700); err != nil {
+	} else if err := durablefile.MkdirAll(path); err != nil {
 		return nil, explain("PDS_DATA_DIRECTORY", path, err)
 	}
 	if err := checkOwner(file); err != nil {
