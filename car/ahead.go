@@ -29,8 +29,8 @@ func (c *Reader) ReadAhead(workers int, sound func(block []byte) bool) (end func
 }
 
 // Sound reports whether the block that was returned last is known to have passed the check of
-// ReadAhead. If it is not, it has failed, or nobody has come to check it: then that is up to the
-// caller.
+// [ReadAhead]. If Sound returns false, the block has failed the check or was not checked yet, and
+// the caller must check it.
 func (c *Reader) Sound() bool { return c.ahead != nil && c.ahead.known&isSound != 0 }
 
 const (

@@ -84,8 +84,8 @@ func (v *StreamVerifier) Next() (w Want, ok bool) {
 // errNotWanted says that a StreamVerifier was given a node that it did not ask for.
 var errNotWanted = errors.New("node was not asked for")
 
-// Skip goes past the node that Next asked for, of which nothing more is said then: for readers that
-// look for further faults in a tree that has one.
+// Skip skips the node that Next asked for, without reporting anything about it. It is for readers
+// that look for further faults in a tree that has one.
 func (v *StreamVerifier) Skip() {
 	v.started = true
 	if v.depth > 0 {

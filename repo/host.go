@@ -72,10 +72,10 @@ type Config struct {
 	Now func() time.Time
 	// Indexes are kept for every account. NewHost panics if one is not valid: see Index.
 	Indexes []Index
-	// CheckClock, if not nil, is asked before each signature whether Now can be
-	// trusted. Its error stops the write, wrapped in ErrClock. Revisions come from the
-	// clock, and the network ignores those that lie in the future, so a clock that is
-	// ahead makes an account's writes invisible for as long: see package timecheck.
+	// CheckClock, if not nil, is asked before each signature whether Now can be trusted. Its error
+	// stops the write, wrapped in ErrClock. Revisions come from the clock, and the network ignores
+	// those that lie in the future. So if the clock is ahead, an account's writes stay invisible
+	// until that time: see package timecheck.
 	CheckClock func(ctx context.Context) error
 }
 

@@ -161,14 +161,14 @@ func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Eve
 	return h.delete(ctx, did, events)
 }
 
-// DeleteStep is Delete that fn may refuse. fn looks at a snapshot under the account's lock, and
-// fills in the events; there is nothing to write in a namespace that goes. So nothing that this
-// process does with the account comes between the look and the deletion. Another process may, since
-// storage.Repos.Delete compares nothing: a deletion that was allowed takes along what it writes
-// in that moment.
+// DeleteStep is [Host.Delete], except that fn may refuse it. fn reads a snapshot under the
+// account's lock and fills in the events. It writes no key-value pairs, since the account's
+// namespace is deleted too. No other change of the account by this process comes between the
+// snapshot and the deletion. A change by another process may, since storage.Repos.Delete compares
+// nothing; the deletion removes it too.
 //
-// If there is no repository, the error is ErrRepoNotFound, and fn is not called. Blobs that a
-// deletion has left, which was interrupted, are deleted then.
+// If there is no repository, the error is ErrRepoNotFound, and fn is not called. Blobs that an
+// interrupted deletion has left are deleted then.
 func (h *Host) DeleteStep(ctx context.Context, did syntax.DID, fn func(*Step) error) error {
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {

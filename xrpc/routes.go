@@ -9,9 +9,9 @@ import (
 	"github.com/pdskit/pdskit/xrpc/auth"
 )
 
-// Handle registers methods. It panics if there is one of a name already (see Replace), if a name is
-// no NSID, if a handler is missing, if a route needs permissions that nobody can have, since it has
-// no Authenticator, and once a request has come.
+// Handle registers methods. It panics if a method of that name exists (see Replace), if a name is
+// not an NSID, if a handler is missing, if a route needs permissions but has no Authenticator, or
+// if the server has served a request already.
 func (s *Server) Handle(routes ...Route) {
 	for _, rt := range routes {
 		if s.routes[rt.NSID] != nil {

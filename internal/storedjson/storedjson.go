@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
+	"slices"
 
 	"github.com/pdskit/pdskit/storage"
 )
@@ -43,4 +44,25 @@ func Count(ctx context.Context, r storage.KVReader, prefix string) (n int, err e
 		n++
 	}
 	return n, nil
+}
+
+// Surplus returns the keys of those documents with a prefix that have to go, so that one more makes no
+// more than most: the first in an order. Unless there are so many, it reads no documents.
+func Surplus[T any](ctx context.Context, r storage.KVReader, prefix string, most int, order func(a, b T) int) (keys []string, err error) {
+	n, err := Count(ctx, r, prefix)
+	if err != nil || n < most {
+		return nil, err
+	}
+	list := make([]Document[T], 0, n)
+	for doc, err := range Documents[T](ctx, r, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, doc)
+	}
+	slices.SortFunc(list, func(a, b Document[T]) int { return order(a.Value, b.Value) })
+	for _, doc := range list[:max(0, len(list)-most+1)] {
+		keys = append(keys, doc.Key)
+	}
+	return keys, nil
 }

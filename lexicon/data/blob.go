@@ -128,8 +128,8 @@ func BlobRefs(record []byte) ([]Blob, error) {
 	return currentRefs(Blobs(v))
 }
 
-// BlobRefs checks that the value is an object and returns its references to blobs, without those of
-// the legacy form, as the function of that name does.
+// BlobRefs checks that the value is an object and returns its references to blobs, without those in
+// the legacy form. See also the function [BlobRefs].
 func (e *Encoded) BlobRefs() ([]Blob, error) {
 	v, err := e.Value()
 	if err != nil {

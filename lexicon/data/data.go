@@ -115,8 +115,9 @@ func (e *Error) underIndex(i int) *Error { return e.under(strconv.Itoa(i)) }
 // CID returns the CID of a record's DAG-CBOR.
 func CID(cbor []byte) cid.Cid { return dag.Sum(dag.CBOR, cbor) }
 
-// TypeOf returns the value of the member "$type" of an encoded object, and whether there is one
-// that is a string. It looks no further than that member, and does not check the rest: see Valid.
+// TypeOf returns the value of the member "$type" of an encoded object. ok is false if there is none
+// that is a string. TypeOf reads only as far as that member, and does not check the rest: see
+// Valid.
 func TypeOf(b []byte) (name string, ok bool) {
 	const key = "$type"
 	r := icbor.NewReader(b)

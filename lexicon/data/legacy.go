@@ -60,11 +60,11 @@ func RecordRefs(record []byte) (refs []cid.Cid, legacy bool, err error) {
 }
 
 // AppendRecordJSON appends the JSON of a stored record. Unlike [AppendJSON] it accepts legacy
-// records, and shows what the data model does not have as JavaScript would: floats as numbers
+// records. What the data model does not have is shown as JavaScript would: floats as numbers
 // (infinities and NaN as null), integers with all their digits, undefined and unknown simple values
-// as null, tagged items without their tag. Keys that are numbers are their digits; those that are
-// arrays or maps are the base64 of their encoding. Of a key that is given twice, the last value
-// counts. Text that is not Unicode has replacement characters.
+// as null, tagged items without their tag. Keys that are numbers become their digits, keys that are
+// arrays or maps the base64 of their encoding. If a key is given twice, the last value counts.
+// Invalid Unicode becomes replacement characters.
 func AppendRecordJSON(b, record []byte) ([]byte, error) {
 	if out, err := AppendJSON(b, record); err == nil {
 		return out, nil

@@ -196,9 +196,9 @@ func (h *Host) SetAlarm(t time.Time) {
 	}
 }
 
-// Guard makes the functions of OnAlarm be called in a minute, unless done is called before. So what
-// is begun after Guard, and cut off before done because the program ends, is seen to although
-// nobody sends a request: see Objects. It must not be called within a transaction of the object.
+// Guard has the functions of OnAlarm called in a minute, unless done is called before. So work that
+// begins after Guard, and is cut off before done because the program ends, is continued even if
+// nobody sends a request: see Objects. Guard must not be called within a transaction of the object.
 func (h *Host) Guard() (done func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

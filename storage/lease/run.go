@@ -24,9 +24,9 @@ type Held struct {
 // Token is greater than that of everybody who has held the lease before.
 func (h *Held) Token() int64 { return h.token }
 
-// Check returns nil if the lease is still the caller's in a snapshot or transaction, or ErrLost. A
-// transaction of KV.Write that calls it does not commit after another process has taken the lease.
-// After the term is over, the lease is still the caller's for as long as nobody else has taken it.
+// Check returns nil if the caller still holds the lease in a snapshot or transaction, or else
+// ErrLost. If another process takes the lease, a transaction of KV.Write that has called Check does
+// not commit. After its term, the caller still holds the lease until another process takes it.
 func (h *Held) Check(ctx context.Context, r storage.KVReader) error {
 	x, err := h.lease.read(ctx, r)
 	if err != nil {

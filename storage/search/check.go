@@ -77,8 +77,8 @@ func (s *sums) add(doc int64, term string, pos int, sign uint64) {
 	}
 }
 
-// Check holds the words, the copies of vectors and the metadata against the texts and vectors in
-// the index, on one state of the database. It reads everything.
+// Check compares the index (words, copies of vectors, metadata) with the texts and vectors that it
+// is made from, in one snapshot of the database. It reads everything.
 func (x *Index) Check(ctx context.Context, q Querier) (problems []Problem, err error) {
 	if err := x.valid(); err != nil {
 		return nil, err

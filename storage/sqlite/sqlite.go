@@ -62,10 +62,10 @@ type Config struct {
 	// before a crash of the process) for speed: synchronous=NORMAL. The file
 	// stays consistent in either case.
 	Relaxed bool
-	// Readers bounds the connections for reading; what comes beyond waits. A function passed to
-	// View or Read that itself calls View or Read needs two. Each takes up to 5 MB of memory. There
-	// are two more for what only looks up a row, such as heads and the bounds of the event log, so
-	// that it need not wait for long Views. 0: 32.
+	// Readers bounds the connections for reading; further readers wait. A function passed to View
+	// or Read that itself calls View or Read needs two connections. Each takes up to 5 MB of
+	// memory. Two more connections are kept for single rows, such as heads and the bounds of the
+	// event log, so that those do not wait for long Views. 0: 32.
 	Readers int
 	// ReaderWait bounds how long a call waits for such a connection, so that nested calls cannot
 	// wait for each other for good: then the error is storage.ErrBusy. 0: 10 seconds.

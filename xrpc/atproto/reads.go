@@ -97,7 +97,7 @@ func (s *Service) listRecords(w http.ResponseWriter, r *xrpc.Request, p api.Repo
 	defer free()
 	list := recordList{jsonAnswer: out}
 	acct, err := s.view(ctx, p.Repo, func(acct Account, r storage.Reader) (err error) {
-		list.did, list.wait = acct.DID, acct.Moderated
+		list.reset(acct)
 		return repo.ListEach(ctx, r, p.Collection, repo.ListOptions{Limit: limit, Cursor: syntax.RecordKey(p.Cursor), Reverse: p.Reverse}, list.add)
 	})
 	if errors.Is(err, ErrNoAccount) || errors.Is(err, errInactive) {
@@ -121,6 +121,12 @@ type recordList struct {
 	wait  bool // some records may be hidden
 	later []storage.Record
 	last  []byte // path
+}
+
+// reset begins the list of an account, once more if the store calls for a snapshot again.
+func (l *recordList) reset(acct Account) {
+	l.buf = l.buf[:0]
+	*l = recordList{jsonAnswer: l.jsonAnswer, did: acct.DID, wait: acct.Moderated}
 }
 
 // add takes the next record of a snapshot.

@@ -51,9 +51,9 @@ type waiter struct {
 	err    error
 }
 
-// Enter waits for a place and takes it. The caller must call leave when it needs the place no
-// longer; further calls of leave do nothing. It fails with an *Error if there is no room, or with
-// the context's error.
+// Enter waits for a place and takes it. The caller must call leave when it no longer needs the
+// place; further calls of leave do nothing. The error is an *Error if there is no room, or the
+// context's error.
 func (g *Gate) Enter(ctx context.Context, c Client) (leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

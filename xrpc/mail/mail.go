@@ -25,8 +25,8 @@ import (
 
 // Message is a plain text message to one recipient.
 type Message struct {
-	// ID names the message where it may be sent twice: its Message-ID is made of it. At most 128
-	// ASCII letters, digits and "-_.". Empty: each time another one.
+	// ID identifies the message if it may be sent twice; its Message-ID is derived from it. At most
+	// 128 ASCII letters, digits and "-_.". Empty: a new one each time.
 	ID      string `json:"id,omitempty"`
 	To      string `json:"to"` // an e-mail address without a name
 	Subject string `json:"subject"`

@@ -77,8 +77,9 @@ type Config struct {
 	// Deliveries bounds how many messages are sent at the same time, by all processes together. It
 	// must be the same in all of them. 0: 4.
 	Deliveries int
-	// Room is about how many messages there may be, dead ones too, before requests for mail are
-	// refused. Dead ones have half of it at most: then the oldest are deleted. 0: 10,000.
+	// Room is about how many messages the queue holds, dead ones included, before requests for mail
+	// are refused. Dead messages take at most half of it; then the oldest of them are deleted. 0:
+	// 10,000.
 	Room int
 	// Observe, if not nil, is called after what happens to messages: see [queue.Config].
 	Observe func(queue.Event)

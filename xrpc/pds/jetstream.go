@@ -14,9 +14,9 @@ import (
 type Jetstream struct {
 	// On serves both. Otherwise the rest has no effect.
 	On bool
-	// First and Second compress what subscribers of version 1 and 2 ask for compressed: see package
-	// dictionary. Nil: there is no compression. The official Go client of version 1 asks for it
-	// unless it is told not to, and reads the frames of dictionary.Plain.
+	// First and Second compress the messages for subscribers of version 1 and 2 that ask for it:
+	// see package dictionary. Nil: no compression. The official Go client of version 1 asks for
+	// compression by default, and reads the frames of dictionary.Plain.
 	First, Second stream.Compressor
 }
 

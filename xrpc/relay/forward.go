@@ -27,7 +27,7 @@ func (r *Relay) forward(from http.Header, text string) {
 		return
 	}
 	hostname, err := r.parseHost(text)
-	if err != nil || r.forwarded.again(hostname, r.Now(), forwardEvery) {
+	if err != nil {
 		return
 	}
 	select {
@@ -38,6 +38,9 @@ func (r *Relay) forward(from http.Header, text string) {
 	done := func() { <-r.forwarding }
 	if !r.background(func(ctx context.Context) {
 		defer done()
+		if r.forwarded.again(hostname, r.Now(), forwardEvery) {
+			return
+		}
 		for _, name := range r.Forward {
 			if err := r.forwardTo(ctx, name, hostname); err != nil {
 				r.Logger.Warn("relay: a request for a crawl was not passed on", "relay", name, "host", hostname, "err", err)

@@ -22,6 +22,7 @@ func TestForwardCrawl(t *testing.T) {
 		}))
 		first := w.relay("relay1.test", func(r *relay.Relay) { r.Forward = []string{"away.test", "refuses.test", "relay2.test"} })
 		second := w.relay("relay2.test", func(r *relay.Relay) { r.Forward = []string{"refuses.test"} })
+		w.settle() // they run
 		ask := func(name string) error {
 			return api.SyncRequestCrawl(w.ctx, first.client, api.SyncRequestCrawlInput{Hostname: name})
 		}

@@ -57,8 +57,8 @@ type SignIn struct {
 type SignedIn struct {
 	Account account.Account
 	SignIn
-	// Credentials is the value of the account's counter that it was signed in under. If that is not
-	// the account's, the sign-in is not good any more.
+	// Credentials is the account's counter of credentials at the time of the sign-in. If the
+	// account's counter has another value now, the sign-in is no longer valid.
 	Credentials int64
 	// Request is the request of an app that the sign-in is good for; empty: it is good for all.
 	Request string
@@ -203,30 +203,19 @@ const maxSignIns = 500
 
 // makeRoom adds to a step the end of old sign-ins, so that there is room for a new one.
 func makeRoom(ctx context.Context, a account.Account, step *repo.Step) error {
-	n, err := storedjson.Count(ctx, step, devicePrefix)
-	if err != nil || n < maxSignIns {
-		return err
-	}
-	var list []storedjson.Document[signInRecord]
-	for x, err := range storedjson.Documents[signInRecord](ctx, step, devicePrefix) {
-		if err != nil {
-			return err
-		}
-		list = append(list, x)
-	}
 	void := func(x signInRecord) int {
 		if x.Credentials != a.Credentials {
 			return 0
 		}
 		return 1
 	}
-	slices.SortFunc(list, func(x, y storedjson.Document[signInRecord]) int {
-		return cmp.Or(void(x.Value)-void(y.Value), x.Value.At.Compare(y.Value.At))
+	keys, err := storedjson.Surplus(ctx, step, devicePrefix, maxSignIns, func(x, y signInRecord) int {
+		return cmp.Or(void(x)-void(y), x.At.Compare(y.At))
 	})
-	for _, x := range list[:len(list)-maxSignIns+1] {
-		step.Remove(x.Key)
+	for _, key := range keys {
+		step.Remove(key)
 	}
-	return nil
+	return err
 }
 
 func (x signInRecord) shown(id string) SignIn {

@@ -198,11 +198,11 @@ func (s *Store) NewFactorCode(ctx context.Context, p Proof) (code string, a acco
 	return code, a, err
 }
 
-// CheckFactor completes a proof by a code: of the authenticator app, sent by mail, or a recovery
-// code. The code is used up by that, and good for once. Wrong codes of the app are counted, by the
-// account: after five in five minutes, or 50 in a day, none is looked at (ErrTooManyCodes). Codes
-// of the other kinds are too long to be guessed. A proof that began with an app password cannot be
-// completed. Other errors are ErrWrongFactor and ErrWrongPassword.
+// CheckFactor completes a proof with a code: from the authenticator app, from a mail, or a recovery
+// code. A code can be used once. Wrong codes of the app are counted for each account: after five in
+// five minutes, or 50 in a day, codes are refused with ErrTooManyCodes. Codes of the other kinds
+// are too long to be guessed. A proof that began with an app password cannot be completed. Other
+// errors are ErrWrongFactor and ErrWrongPassword.
 func (s *Store) CheckFactor(ctx context.Context, p Proof, text string) (Proof, error) {
 	kind, code := readCode(text)
 	if p.App != nil || kind == "" {

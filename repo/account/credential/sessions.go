@@ -153,17 +153,6 @@ const maxSessions = 1000
 // are void, then of those that were never renewed, as those of programs that log in each time, then
 // of those that were renewed the longest ago.
 func makeRoom(ctx context.Context, a account.Account, step *repo.Step) error {
-	n, err := storedjson.Count(ctx, step, sessionPrefix)
-	if err != nil || n < maxSessions {
-		return err
-	}
-	var list []storedjson.Document[chain]
-	for x, err := range storedjson.Documents[chain](ctx, step, sessionPrefix) {
-		if err != nil {
-			return err
-		}
-		list = append(list, x)
-	}
 	rank := func(x chain) int {
 		switch {
 		case x.Credentials != a.Credentials:
@@ -173,13 +162,13 @@ func makeRoom(ctx context.Context, a account.Account, step *repo.Step) error {
 		}
 		return 2
 	}
-	slices.SortFunc(list, func(x, y storedjson.Document[chain]) int {
-		return cmp.Or(rank(x.Value)-rank(y.Value), x.Value.Expires.Compare(y.Value.Expires))
+	keys, err := storedjson.Surplus(ctx, step, sessionPrefix, maxSessions, func(x, y chain) int {
+		return cmp.Or(rank(x)-rank(y), x.Expires.Compare(y.Expires))
 	})
-	for _, x := range list[:len(list)-maxSessions+1] {
-		step.Remove(x.Key)
+	for _, key := range keys {
+		step.Remove(key)
 	}
-	return nil
+	return err
 }
 
 // RotateSession exchanges a refresh token for its successor. A token that was

@@ -30,10 +30,10 @@ type Policy struct {
 	InviteInterval time.Duration
 	// InviteEpoch is when accounts began to earn codes.
 	InviteEpoch time.Time
-	// Admit, if not nil, decides about a new account, when all else about it is found to be in
-	// order. Its error is the answer: an *xrpc.Error says why, any other is answered with status
-	// 500. It may be called again for the same account, if something fails after it, but not for
-	// one that is here already and whose owner returns.
+	// Admit, if not nil, decides about a new account after all other checks have passed. Its error
+	// is the answer: an *xrpc.Error is sent as it is, any other error gives status 500. If
+	// something fails after Admit, it may be called again for the same account. It is not called
+	// for an account that exists here and whose owner returns.
 	Admit func(ctx context.Context, r *xrpc.Request, n NewAccount) error
 	// PrivacyPolicy and TermsOfService are addresses of pages, and ContactEmail is the operator's
 	// address, for describeServer. Empty ones are left out.

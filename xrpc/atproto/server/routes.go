@@ -21,8 +21,8 @@ func route(nsid string, who xrpc.Authenticator, h xrpc.Handler, needs ...auth.Pe
 	return xrpc.Route{NSID: nsid, Auth: who, Handler: h, Needs: needs}
 }
 
-// Accounts are the methods by which people make accounts and look after them: com.atproto.server,
-// but for the methods of package session, and com.atproto.temp.checkSignupQueue.
+// Accounts are the methods by which people make and manage their accounts: com.atproto.server,
+// without the methods of package session, and com.atproto.temp.checkSignupQueue.
 func (s *Service) Accounts() []xrpc.Route {
 	user, evenTakenDown, admin := s.sessions.User(session.RefuseTakenDown), s.sessions.User(session.AcceptTakenDown), s.sessions.Admin
 	return []xrpc.Route{

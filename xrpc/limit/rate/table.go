@@ -19,8 +19,8 @@ type Table struct {
 	Writes []Window
 	// Costs are the points of writes.
 	Costs Costs
-	// Moving are the blobs that an account may upload which is moving to the server, instead of the
-	// rule of com.atproto.repo.uploadBlob.
+	// Moving limits the blobs that an account may upload while it moves to this server. It replaces
+	// the rule for com.atproto.repo.uploadBlob.
 	Moving []Window
 	// Tries are the passwords that may be tried for an account from one network.
 	Tries []Window

@@ -59,8 +59,9 @@ func (c *Client) Resume(ctx context.Context, id SessionID) (*Session, error) {
 	return c.session(id, h), nil
 }
 
-// Sessions yields the sessions of an account, for pages that list them, and for jobs; those of all
-// accounts if did is empty. One that cannot be read is an error, and the others follow.
+// Sessions yields the sessions of an account, or of all accounts if did is empty: for pages that
+// list them, and for jobs. For a session that cannot be read it yields an error, and goes on with
+// the others.
 func (c *Client) Sessions(ctx context.Context, did syntax.DID) iter.Seq2[*Session, error] {
 	return func(yield func(*Session, error) bool) {
 		for id, err := range c.cfg.Sessions.List(ctx, did) {

@@ -222,22 +222,11 @@ const maxGrants = 500
 
 // forgetGrants adds to a step the end of old grants, so that there is room for a new one.
 func forgetGrants(ctx context.Context, step *repo.Step) error {
-	n, err := storedjson.Count(ctx, step, grantPrefix)
-	if err != nil || n < maxGrants {
-		return err
+	keys, err := storedjson.Surplus(ctx, step, grantPrefix, maxGrants, func(a, b grant) int { return a.At.Compare(b.At) })
+	for _, key := range keys {
+		step.Remove(key)
 	}
-	var list []storedjson.Document[grant]
-	for g, err := range storedjson.Documents[grant](ctx, step, grantPrefix) {
-		if err != nil {
-			return err
-		}
-		list = append(list, g)
-	}
-	slices.SortFunc(list, func(a, b storedjson.Document[grant]) int { return a.Value.At.Compare(b.Value.At) })
-	for _, g := range list[:len(list)-maxGrants+1] {
-		step.Remove(g.Key)
-	}
-	return nil
+	return err
 }
 
 // granted returns what an account has granted to a client before.

@@ -45,8 +45,8 @@ type App struct {
 	nonces   map[string]string // by origin
 }
 
-// App puts an app into the network that asks for a scope, "atproto" at least. The first one is at
-// app1.example.net. change may change its metadata: with the token_endpoint_auth_method
+// App adds an app to the network, which asks for a scope ("atproto" at least). The first app is at
+// app1.example.net. change may change its metadata. If it sets token_endpoint_auth_method to
 // private_key_jwt, the app is a confidential client with a key of its own.
 func (n *Network) App(scope string, change ...func(document map[string]any)) *App {
 	n.t.Helper()
