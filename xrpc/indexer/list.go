@@ -295,10 +295,15 @@ const maxPages = 200_000
 // pageTimeout bounds the time for one page of a list.
 const pageTimeout = time.Minute
 
-// eachPage reads page after page, until one is empty or has no cursor.
+// maxEmptyPages is how many pages without an account may follow one another: a relay that has many
+// accounts that it does not show sends some.
+const maxEmptyPages = 100
+
+// eachPage reads page after page, until one has no cursor.
 func eachPage(ctx context.Context, read func(ctx context.Context, cursor string) (next string, n int, err error)) error {
 	seed := maphash.MakeSeed()
 	seen := make(map[uint64]bool) // the cursors
+	empty := 0
 	for cursor := ""; ; {
 		at := maphash.String(seed, cursor)
 		switch {
@@ -311,7 +316,10 @@ func eachPage(ctx context.Context, read func(ctx context.Context, cursor string)
 		limited, done := context.WithTimeout(ctx, pageTimeout)
 		next, n, err := read(limited, cursor)
 		done()
-		if err != nil || next == "" || n == 0 {
+		if empty++; n > 0 {
+			empty = 0
+		}
+		if err != nil || next == "" || empty == maxEmptyPages {
 			return err
 		}
 		cursor = next

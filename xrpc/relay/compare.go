@@ -119,6 +119,10 @@ func (h *host) compareAll(ctx context.Context) error {
 	return nil
 }
 
+// maxEmptyPages is how many pages without an account may follow one another: a host that has many
+// accounts that it does not show may send some.
+const maxEmptyPages = 100
+
 // list yields the accounts of the host.
 func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
 	return func(yield func(listed, error) bool) {
@@ -134,7 +138,7 @@ func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
 			return
 		}
 		params := url.Values{"limit": {"1000"}}
-		for {
+		for empty := 0; ; {
 			var page api.SyncListReposOutput
 			if err := h.r.fetchJSON(ctx, h.name, api.SyncListReposNSID, params, &page); err != nil {
 				yield(listed{}, err)
@@ -149,7 +153,10 @@ func (h *host) list(ctx context.Context) iter.Seq2[listed, error] {
 					return
 				}
 			}
-			if page.Cursor == "" || page.Cursor == params.Get("cursor") || len(page.Repos) == 0 {
+			if empty++; len(page.Repos) > 0 {
+				empty = 0
+			}
+			if page.Cursor == "" || page.Cursor == params.Get("cursor") || empty == maxEmptyPages {
 				return
 			}
 			params.Set("cursor", page.Cursor)

@@ -66,13 +66,21 @@ func (f *firehose) listAccounts(ctx context.Context) error {
 // pageTimeout bounds the time for one page of a list.
 const pageTimeout = time.Minute
 
-// pages reads page after page, until one is empty or has no cursor.
+// maxEmptyPages is how many pages without an account may follow one another: a relay that has many
+// accounts that it does not show sends some.
+const maxEmptyPages = 100
+
+// pages reads page after page, until one has no cursor.
 func pages(ctx context.Context, read func(ctx context.Context, cursor string) (next string, n int, err error)) error {
+	empty := 0
 	for cursor := ""; ; {
 		limited, done := context.WithTimeout(ctx, pageTimeout)
 		next, n, err := read(limited, cursor)
 		done()
-		if err != nil || next == "" || n == 0 || next == cursor {
+		if empty++; n > 0 {
+			empty = 0
+		}
+		if err != nil || next == "" || next == cursor || empty == maxEmptyPages {
 			return err
 		}
 		cursor = next
