@@ -21,7 +21,7 @@ import (
 func TestHistories(t *testing.T) {
 	stores(t, func(t *testing.T, store storage.Store) {
 		k := &keys{}
-		h := repo.NewHost(repo.Config{Store: store, Signer: k.signer, CacheBytes: 6 << 10})
+		h := repo.NewHost(repo.Config{Store: store, Signer: k.signer, CacheBytes: 8 << 10})
 		rng := rand.New(rand.NewPCG(3, 4))
 		want := map[syntax.DID]map[string]string{alice: {}, bob: {}}
 		for did := range want {

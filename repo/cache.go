@@ -20,8 +20,9 @@ type state struct {
 	indexed bool  // the store has the rows of all indexes for this head
 }
 
-// bytes estimates the memory of a cached state.
-func (s state) bytes() int64 { return 2048 + s.size }
+// bytes estimates the memory of a cached state: what goes with any tree, its records, and what is
+// not used of the last pieces of memory that a small tree was built in.
+func (s state) bytes() int64 { return 3584 + s.size + min(s.size/2, 8192) }
 
 // treeBytes estimates the memory that a record's path and CID take in a tree. Neighbours share the
 // begin of their paths, but whoever chooses long paths can keep them from that.

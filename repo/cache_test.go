@@ -54,7 +54,7 @@ func TestCacheKeepsTheNewestState(t *testing.T) {
 
 // The cache keeps within its bytes, and lets go of what was used longest ago.
 func TestCacheIsBounded(t *testing.T) {
-	c := &treeCache{limit: 3 * (2048 + 1000)}
+	c := &treeCache{limit: 3 * state{size: 1000}.bytes()}
 	dids := []syntax.DID{"did:web:a.test", "did:web:b.test", "did:web:c.test", "did:web:d.test"}
 	for i, did := range dids[:3] {
 		c.put(did, stateOf(t, i, 1000))

@@ -30,9 +30,9 @@ type Config struct {
 	// Stale, if not nil, is told when a StoredSigner, or something else that was read for a commit,
 	// may no longer be what is stored: another process may have changed it.
 	Stale func(did syntax.DID)
-	// CacheBytes bounds the memory of cached trees, about 110 bytes a record.
-	// 0 means 128 MiB, on WebAssembly 8 MiB. Of the trees that are larger than the whole bound, the
-	// last one is kept while it is used, and for a minute after that.
+	// CacheBytes bounds the memory of cached trees, about 110 bytes a record and 4 to 12 KB an
+	// account. 0 means 128 MiB, on WebAssembly 8 MiB. Of the trees that are larger than the whole
+	// bound, the last one is kept while it is used, and for a minute after that.
 	CacheBytes int64
 	// TempDir is the folder where exports to slow readers and imports are spooled. It should not be
 	// used for anything else: spool files of a process that was killed are removed. Empty means the
