@@ -269,3 +269,26 @@ func TestConfigsThatLackSomething(t *testing.T) {
 		}
 	}
 }
+
+// An alarm that is set to the same time again, after it was deleted and before its entry in the index
+// is, is called again.
+func TestAlarmIsSetToTheSameTimeAgain(t *testing.T) {
+	a := newAlarmTest(t)
+	at := a.now.Add(time.Second)
+	a.set("did:web:a.test", at)
+	forget, again := a.db.alarms.forget, true
+	a.db.alarms.forget = func(ctx context.Context, al alarm) error {
+		if again {
+			again = false
+			a.set("did:web:a.test", at)
+		}
+		return forget(ctx, al)
+	}
+	a.now = at
+	if next, err := a.db.FireAlarms(ctx); err != nil || !next.Equal(at) {
+		a.Errorf("the next alarm is at %v, want %v: %v", next, at, err)
+	}
+	a.index(1)
+	a.fires(0, 0, "did:web:a.test")
+	a.index(0)
+}

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"strconv"
@@ -115,4 +116,21 @@ func (d directory) alarms(ctx context.Context) iter.Seq2[alarm, error] {
 // forget deletes an alarm from the index.
 func (d directory) forget(ctx context.Context, a alarm) error {
 	return d.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Delete(ctx, a.entry()) })
+}
+
+// forgetAlarm deletes an alarm from the index, unless it is set, perhaps anew to the same time. It
+// has the account's turn, as whoever sets an alarm has from the entry to the change.
+func (db *DB) forgetAlarm(ctx context.Context, al alarm) error {
+	d := directory{db.cfg.Shared}
+	err := db.use(ctx, al.did, false, func(a *account) error {
+		value, there, err := a.value(AlarmKey, db.cfg.Now())
+		if err != nil || there && string(value) == string(al.value()) {
+			return err
+		}
+		return d.forget(ctx, al)
+	})
+	if errors.Is(err, storage.ErrNotFound) { // there is no such account
+		return d.forget(ctx, al)
+	}
+	return err
 }

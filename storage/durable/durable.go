@@ -99,7 +99,7 @@ func New(ctx context.Context, cfg Config) (*DB, error) {
 	db.alarms = caller{Alarms: cfg.Alarms, now: cfg.Now, repos: repos{db}, index: noIndex, forget: forgetNothing}
 	if db.directory == nil {
 		d := directory{cfg.Shared}
-		db.directory, db.alarms.index, db.alarms.forget = d, d.alarms, d.forget
+		db.directory, db.alarms.index, db.alarms.forget = d, d.alarms, db.forgetAlarm
 	}
 	db.alarms.init()
 	if db.marker, _ = cfg.Objects.(Marker); db.marker != nil {
