@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -246,11 +247,24 @@ func TestPanickingAlarm(t *testing.T) {
 	})
 }
 
+// inBubble is how many goroutines the test has in its bubble. Those of the runtime and of other tests
+// come and go.
+func inBubble(t *testing.T) int {
+	t.Helper()
+	all := make([]byte, 1<<20)
+	all = all[:runtime.Stack(all, true)]
+	own := regexp.MustCompile(`synctest bubble \d+`).Find(all) // the caller is the first
+	if own == nil {
+		t.Fatal("there is no bubble")
+	}
+	return len(regexp.MustCompile(string(own)+`\b`).FindAll(all, -1))
+}
+
 // TestNothingTicksAtRest: between calls of a method there are no goroutines, and Run without an alarm
 // looks at nothing.
 func TestNothingTicksAtRest(t *testing.T) {
 	onBoth(t, func(t *testing.T, open func(durable.Alarms) fires) {
-		before := runtime.NumGoroutine()
+		before := inBubble(t)
 		db := open(durable.Alarms{})
 		s := db.Store()
 		setAlarms(t, s, 2, time.Now())
@@ -264,7 +278,7 @@ func TestNothingTicksAtRest(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if after := runtime.NumGoroutine(); after > before {
+		if after := inBubble(t); after > before {
 			t.Errorf("%d goroutines at rest, %d before", after, before)
 		}
 		if err := db.Close(); err != nil {
