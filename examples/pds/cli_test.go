@@ -92,7 +92,7 @@ func TestHelp(t *testing.T) {
 	}
 	o.fails(2, "no command", "launch")
 	o.fails(2, "list, info", "account")
-	o.fails(0, "account create          Make an account with", "help", "account")
+	o.fails(0, "account create          Create an account with", "help", "account")
 	o.fails(2, "pds account info ACCOUNT", "account", "info")
 	o.fails(2, "the e-mail address comes first", "account", "create", "alice.test", "alice@example.com")
 	o.fails(2, "not defined", "check", "-nonsense")
