@@ -126,7 +126,9 @@ func (x *Index) stored(ctx context.Context, q Querier) (map[string]string, error
 func (x *Index) same(have map[string]string) error {
 	here := x.settings()
 	for name := range have {
-		here[name] = here[name] // also what is not set here
+		if _, set := here[name]; !set {
+			here[name] = ""
+		}
 	}
 	for name, want := range here {
 		if have[name] != want {
