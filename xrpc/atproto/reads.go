@@ -121,12 +121,13 @@ type recordList struct {
 	wait  bool // some records may be hidden
 	later []storage.Record
 	last  []byte // path
+	some  bool   // the list has an element
 }
 
 // reset begins the list of an account, once more if the store calls for a snapshot again.
 func (l *recordList) reset(acct Account) {
-	l.buf = l.buf[:0]
 	*l = recordList{jsonAnswer: l.jsonAnswer, did: acct.DID, wait: acct.Moderated}
+	l.buf = append(l.buf[:0], `{"records":[`...)
 }
 
 // add takes the next record of a snapshot.
@@ -150,11 +151,10 @@ func (l *recordList) add(c storage.Cursor) (err error) {
 
 // next begins an element of the list.
 func (l *recordList) next() {
-	if len(l.buf) == 0 && !l.begun {
-		l.text(`{"records":[`)
-	} else {
+	if l.some {
 		l.text(",")
 	}
+	l.some = true
 }
 
 // end sends what was kept and the cursor.
@@ -168,9 +168,6 @@ func (l *recordList) end(hidden map[string]bool) error {
 		if err := l.record(l.did, rec); err != nil {
 			return err
 		}
-	}
-	if len(l.buf) == 0 && !l.begun {
-		l.text(`{"records":[`)
 	}
 	l.text("]")
 	if len(l.last) > 0 {

@@ -33,9 +33,14 @@ type unconfirmed struct {
 
 var errUnconfirmed = &xrpc.Error{Status: http.StatusTooManyRequests, Message: "Too many messages were sent to this address, which is not confirmed, please try again later"}
 
+// isCounted reports whether a message to an account counts.
+func isCounted(a account.Account, p credential.Purpose) bool {
+	return a.EmailConfirmedAt.IsZero() && p != credential.ForPasswordReset
+}
+
 // countMail counts a message to an account in a step, and reports whether it may be sent.
 func (s *Service) countMail(ctx context.Context, step *repo.Step, a account.Account, p credential.Purpose) (bool, error) {
-	if !a.EmailConfirmedAt.IsZero() || p == credential.ForPasswordReset {
+	if !isCounted(a, p) {
 		return true, nil
 	}
 	var x unconfirmed
@@ -64,7 +69,7 @@ func (s *Service) countMail(ctx context.Context, step *repo.Step, a account.Acco
 
 // mayMail is countMail in a step of its own.
 func (s *Service) mayMail(ctx context.Context, a account.Account, p credential.Purpose) (may bool, err error) {
-	if !a.EmailConfirmedAt.IsZero() || p == credential.ForPasswordReset {
+	if !isCounted(a, p) {
 		return true, nil
 	}
 	_, err = s.accounts.Update(ctx, account.Trusted(a.DID), func(_ *account.Account, step *repo.Step) (err error) {
