@@ -19,13 +19,12 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Action is what a Write does. The zero Action is none: a Write without an Action
-// gives ErrInvalidWrite.
+// Action is what a [Write] does. The zero Action is not valid: it gives [ErrInvalidWrite].
 type Action uint8
 
-// The actions. Create, Update and Delete fail if the record exists or does not,
-// as the case may be; Put creates or updates, and does nothing if the record
-// has the same value already.
+// Create fails with [ErrRecordExists] if there is a record at the path. Update and Delete fail with
+// [ErrRecordNotFound] if there is none. Put creates or updates, and does nothing if the record
+// already has the value.
 const (
 	Create Action = iota + 1
 	Update
@@ -41,15 +40,16 @@ type Write struct {
 	// Record is the new value in canonical DAG-CBOR, of at most 1,000,000 bytes. Its
 	// $type must be the collection.
 	Record []byte
-	// Encoded is a record with its value, in the place of Record. It is not decoded again.
+	// Encoded is the record as encoded bytes together with its decoded value. If it is set, Record
+	// is not used, and the bytes are not decoded again.
 	Encoded *data.Encoded
 	// Swap, if not nil, is the CID that the record must have now; an undefined
 	// CID means that there must be no record.
 	Swap *cid.Cid
 }
 
-// A Batch is a set of writes that take effect as one commit, with what goes
-// along in the same atomic step.
+// A Batch is a set of writes that take effect as one commit. Events and key-value writes of the
+// same atomic change go with it.
 type Batch struct {
 	// Writes are carried out in order, each seeing those before it. The commit
 	// has their net effect: at most one operation per path.
@@ -60,61 +60,60 @@ type Batch struct {
 	Events []storage.Event
 	// Sync adds a #sync event after the commit's.
 	Sync bool
-	// Silent leaves out the #commit event: nobody is told of the writes.
-	// For accounts that are not active.
+	// Silent leaves out the #commit event, for accounts that are not active.
 	Silent bool
-	// Checks and KV are preconditions and writes in the account's own
-	// key-value namespace. Keys that begin with "index/" or "sweep/" are the host's.
+	// Checks and KV are preconditions and writes in the account's own key-value namespace. Keys
+	// that begin with "index/" or "sweep/" are reserved for the host.
 	Checks []storage.KVCheck
 	KV     []storage.KVWrite
-	// KeepDuplicates turns off what unique indexes do: nothing is replaced.
+	// KeepDuplicates turns off [Index.Unique] for this batch: no record is replaced.
 	KeepDuplicates bool
-	// Guard, if not nil, is asked whether the batch may still be applied. Create does
-	// not ask it: there is nothing yet that it could look at.
+	// Guard, if not nil, decides whether the batch may still be applied. Create does not call it,
+	// because there is no repository yet.
 	Guard Guard
-	// Assumed is what Guard has returned for an earlier snapshot, such as that of the
-	// authentication of a request; empty: it has not been asked. Apply takes it for the answer, as
-	// the checks are preconditions of the change whenever they were made. It asks the guard only if
-	// they do not hold, or if there is nothing to store.
+	// Assumed is what Guard returned for an earlier snapshot, such as the one in which the request
+	// was authenticated. Empty means that Guard was not called yet. Apply uses these checks as
+	// preconditions and does not call Guard again, unless one of them no longer holds or there is
+	// nothing to store.
 	Assumed []storage.KVCheck
-	// Signer signs the commit. Nil means the account's present key, as Config.Signer has it. It is
-	// for a key that becomes the present one by the same step, as when an account is made.
+	// Signer signs the commit. Nil means Config.Signer. Set it if the same change stores a new
+	// signing key, as the creation of an account does.
 	Signer crypto.Signer
 
 	resign  bool // make a commit even if nothing changes
 	unswept bool // the commit fails if there was a sweep of blobs meanwhile
 }
 
-// A Guard decides whether a change of a repository may still be made. It is called with a
-// snapshot of the repository, under the account's lock, each time the change is tried. The
-// change is refused with its error. The checks that it returns become preconditions of the
-// change, so that what the guard has read still holds at the moment of the commit.
+// A Guard decides whether a repository may still be changed. It is called under the account's lock,
+// with a snapshot, at each attempt to apply the change. Its error refuses the change. The checks
+// that it returns become preconditions of the change, so what the guard read still holds at the
+// moment of the commit.
 //
-// A guard closes the gap between a check at the start of a request (a session, the status of
-// an account) and the transaction that relies on it.
+// A request is authenticated when it begins, but its effect is a later transaction. A guard repeats
+// the check (the session, the account's status) in that transaction.
 type Guard func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error)
 
 // Result says what a batch did.
 type Result struct {
 	// Head is the repository's head after the batch.
 	Head storage.Head
-	// Changed is false if the batch made no commit, since its writes have no net effect.
+	// Changed is false if the writes had no net effect, so that no commit was made.
 	Changed bool
 	// Seq is the sequence number of the last event, or 0.
 	Seq int64
 	// Records has one entry per write, in order.
 	Records []RecordResult
-	// Replaced are the paths of records that made way for new ones: see Index.Unique.
+	// Replaced are the paths of records that new records replaced: see [Index.Unique].
 	Replaced []string
-	// Ahead is the revision of an imported file that lies too far in the future to be
-	// followed; empty otherwise.
+	// Ahead is the revision of an imported file if it lies too far in the future and was ignored.
+	// Otherwise it is empty.
 	Ahead syntax.TID
-	// Legacy is how many records of an import are from before the rules of the data model: see
-	// data.RecordRefs.
+	// Legacy is how many records of an import break the present rules of the data model: see
+	// [data.RecordRefs].
 	Legacy int
 }
 
-// RecordResult is what became of one write.
+// RecordResult is the outcome of one write.
 type RecordResult struct {
 	Path string
 	CID  cid.Cid // undefined: deleted
@@ -124,8 +123,8 @@ type RecordResult struct {
 // maxRetries bounds how often a lost race is run again.
 const maxRetries = 8
 
-// Create makes a repository with its first commit. Unlike other batches, one
-// without writes makes a commit too: the empty repository's.
+// Create makes a repository with its first commit. A batch without writes is allowed: it makes the
+// commit of an empty repository. Errors are [ErrRepoExists] and those of [Host.Apply].
 func (h *Host) Create(ctx context.Context, did syntax.DID, b Batch) (Result, error) {
 	if err := checkAside(b.Events, b.KV); err != nil {
 		return Result{}, err
@@ -167,11 +166,13 @@ func checkAside(events []storage.Event, kv []storage.KVWrite) error {
 
 // Apply carries out a batch of writes. It returns after the commit is durable.
 //
-// If another process wins a race for the repository, Apply reads again and retries, so swaps are
-// always checked against the state they are applied to. So it does with a batch that fails, or
-// changes nothing, on what is in memory, if that is no longer what is stored. It also retries when
-// what the batch's guard has read is no longer so. Errors are those of this package, those of the
-// guard, and storage.ErrConflict, for a KV check that does not hold.
+// Apply retries if another process has changed the repository, and if something that the guard read
+// has changed. So swaps and guards are always checked against the state that the batch is applied
+// to. If a batch fails, or changes nothing, on a cached state, Apply checks that this state is
+// still the stored one, and retries if it is not.
+//
+// Errors are those of this package, those of the guard, and [storage.ErrConflict] for a check in
+// Batch.Checks that does not hold.
 func (h *Host) Apply(ctx context.Context, did syntax.DID, b Batch) (Result, error) {
 	if err := checkAside(b.Events, b.KV); err != nil {
 		return Result{}, err

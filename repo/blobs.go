@@ -10,13 +10,13 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// UploadBlob stores a blob of at most max bytes (0: no limit). It stays invisible
-// until a record refers to it. A blob that a record refers to already, as after
-// an import, becomes visible at once. Too long a blob gives storage.ErrTooLarge, and one
-// for which Config.BlobQuota has no room storage.ErrQuota.
+// UploadBlob stores a blob of at most max bytes (0: no limit). The blob stays invisible until a
+// record refers to it. If a record already does, as after an import, the blob is visible at once. A
+// blob that is too long gives [storage.ErrTooLarge]. One that exceeds Config.BlobQuota gives
+// [storage.ErrQuota].
 //
-// The type of a blob that is uploaded again is the new one as long as no record refers to it, and
-// the old one from then on.
+// If a blob is uploaded again with another MIME type, the new type replaces the old one, unless a
+// record refers to the blob.
 func (h *Host) UploadBlob(ctx context.Context, did syntax.DID, mime string, r io.Reader, max int64) (storage.BlobInfo, error) {
 	if r == nil {
 		return storage.BlobInfo{}, errNoReader
@@ -71,8 +71,7 @@ func (h *Host) hasBlobRef(ctx context.Context, did syntax.DID, c cid.Cid) (used 
 	return used, err
 }
 
-// Bounds on what one call of Blobs or MissingBlobs looks at, whatever the account's records refer
-// to.
+// Limits on the references that one call of Blobs or MissingBlobs reads.
 const (
 	// maxRefs bounds the references.
 	maxRefs = 20_000
@@ -82,11 +81,13 @@ const (
 	statRefs = 10
 )
 
-// Blobs returns up to limit CIDs of blobs that records refer to, in the order of their binary form
-// after the given one (undefined: from the start), of records written after the revision since
-// (empty: all). A blob that very many records refer to may be among them although they are older.
-// If there may be more, next is where to go on: a call looks at a bounded number of references, so
-// that a page may have fewer than limit, or none.
+// Blobs returns up to limit CIDs of blobs that records refer to, in the order of their binary form.
+// It starts behind the CID after (undefined: at the first), and considers only records that were
+// written after the revision since (empty: all). A blob that very many records refer to may be
+// listed although those records are older.
+//
+// A call reads a bounded number of references, so a page may have fewer CIDs than limit, or none.
+// If there may be more, next is the value of after for the next page. Otherwise it is undefined.
 func (h *Host) Blobs(ctx context.Context, did syntax.DID, after cid.Cid, since syntax.TID, limit int) (refs []cid.Cid, next cid.Cid, err error) {
 	next, err = h.blobPage(ctx, did, after, since, 0, func(ref storage.BlobRef) (bool, error) {
 		if len(refs) >= limit {
@@ -98,9 +99,9 @@ func (h *Host) Blobs(ctx context.Context, did syntax.DID, after cid.Cid, since s
 	return refs, next, err
 }
 
-// MissingBlobs returns up to limit references, at most one a blob, to blobs that
-// have not been uploaded, in the order of their CIDs, after one of them. There are such
-// after an import. If there may be more, next is where to go on, as with Blobs.
+// MissingBlobs returns up to limit references to blobs that have not been uploaded, at most one for
+// each blob, in the order of their CIDs. An import leaves such references. after and next are as in
+// [Host.Blobs].
 func (h *Host) MissingBlobs(ctx context.Context, did syntax.DID, after cid.Cid, limit int) (refs []storage.BlobRef, next cid.Cid, err error) {
 	next, err = h.blobPage(ctx, did, after, "", statRefs, func(ref storage.BlobRef) (bool, error) {
 		if len(refs) >= limit {

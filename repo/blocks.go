@@ -15,13 +15,12 @@ import (
 // Others are read twice.
 const keptBlocks = 256 << 10
 
-// ExportBlocks writes a CAR file without roots that has blocks of a repository's present state, by
-// CID: its commit, nodes of its tree and records. Each block is written once, in the order in which
-// they are first asked for. If the repository does not have all of them, nothing is written, and
-// the CIDs that it does not have are returned.
+// ExportBlocks writes a CAR file without roots that has the blocks with the given CIDs: the commit,
+// tree nodes and records of the repository's present state. Each block is written once, in the
+// order of cids. If the repository lacks any of them, nothing is written, and missing has those
+// CIDs.
 //
-// Memory does not grow with the blocks, and the snapshot is read at the store's speed, as with
-// Export.
+// Memory and slow readers are handled as in [Host.Export].
 func (h *Host) ExportBlocks(ctx context.Context, did syntax.DID, cids []cid.Cid, w io.Writer) (missing []cid.Cid, err error) {
 	if w == nil {
 		return nil, errNoWriter

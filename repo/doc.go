@@ -1,8 +1,7 @@
-// Package repo hosts repositories: it is the write path of a Personal Data
-// Server, and everything that reads what was written.
+// Package repo is the write path of a Personal Data Server. It hosts repositories: it writes,
+// reads, imports and exports them.
 //
-// A Host serves any number of accounts over one storage.Store. A write goes
-// one way:
+// A [Host] serves any number of accounts over one [storage.Store]. A write goes one way:
 //
 //	Apply(did, batch)
 //	  tree   = the account's immutable tree, cached or rebuilt from its records
@@ -12,31 +11,37 @@
 //	  store.Apply(prev, head, records, event)   one transaction, compare-and-swap
 //	  the new tree takes the place of the old one in the cache
 //
-// The store decides. What a Host holds in memory is derived, never ahead of
-// the store, and dropped whenever the store disagrees: another process may
-// write the same repository, and the loser of a race reads again and retries.
-// A lock per account only saves that work.
+// The store decides. What a Host keeps in memory is derived from the store and never ahead of it.
+// It is dropped whenever the store disagrees. Several processes may write the same repository: the
+// loser of a race reads again and retries. The lock per account only saves that work.
 //
-// What is not a record (keys in the account's namespace, events) changes in the same way, by
-// [Host.Step], or along with records in a [Batch]. So everything of an account changes in
-// transactions of its repository, under one lock.
+// The rest of an account's state (keys in its namespace, events) changes in the same way, by
+// [Host.Step], or together with records in a [Batch]. So every change of an account is a
+// transaction of its repository, under one lock.
 //
-// Records are the repository; the tree is an index over them that is rebuilt
-// in one ordered scan when it is not cached (some 65 ms for 100,000 records).
-// So nothing but records, the signed commit and blob references is stored, and
-// an export is the tree in memory plus one sequential scan.
+// # The tree is an index
 //
-// An index outside the store, in the same process, reads the event log by package follow.
+// Records are the repository. The tree is an index over them. It is not stored. If it is not
+// cached, one ordered scan rebuilds it, in some 65 ms for 100,000 records. So the store holds only
+// records, the signed commit and references to blobs. An export is the tree in memory plus one
+// sequential scan.
 //
-// A host may keep indexes of an account's records in its key-value namespace: see Index. They are
-// derived from what a batch changes, in the same transaction, whatever the way of the write.
+// # Indexes of records
 //
-// Each account has a clock of its own: a revision is the time, or follows the account's last one if
-// that is later. The network ignores revisions from the future. So Config.CheckClock may refuse to
-// sign while the clock is wrong, and Import.Rewind repairs an account that was written by a clock
-// that was ahead.
+// A host may keep other indexes of an account's records in the account's key-value namespace: see
+// [Index]. Every way of writing a record updates them in the same transaction. An index outside the
+// store reads the event log by package repo/follow.
 //
-// Blobs are promoted before the record that refers to them is applied and are
-// visible only while a record refers to them. Their bytes are deleted later, by
-// SweepBlobs, so that no failure between two stores can lose a referenced blob.
+// # The clock
+//
+// Each account has its own clock. A new revision is the present time, or follows the account's last
+// revision if that is later. The network ignores revisions from the future. So Config.CheckClock
+// may refuse to sign while the clock is wrong. Import.Rewind repairs an account that was written by
+// a clock that was ahead.
+//
+// # Blobs
+//
+// A blob is promoted before the record that refers to it is applied. It is visible only while a
+// record refers to it. [Host.SweepBlobs] deletes its bytes later. So a failure between the two
+// stores cannot lose a blob that is referred to.
 package repo

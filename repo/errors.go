@@ -10,8 +10,7 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// The conditions that callers branch on, besides those of package storage.
-// Test with errors.Is.
+// Errors that callers branch on with errors.Is, besides those of package storage.
 var (
 	// ErrRepoNotFound: the host has no repository for the DID.
 	ErrRepoNotFound = errors.New("repo: repository not found")
@@ -21,8 +20,8 @@ var (
 	ErrRecordNotFound = errors.New("repo: record not found")
 	// ErrRecordExists: Create found a record at the path.
 	ErrRecordExists = errors.New("repo: record already exists")
-	// ErrBlobNotFound: a record refers to a blob that was not uploaded, or a
-	// blob is asked for that no record refers to.
+	// ErrBlobNotFound: a record refers to a blob that was not uploaded, or the requested blob has
+	// no record that refers to it.
 	ErrBlobNotFound = errors.New("repo: blob not found")
 	// ErrInvalidSwap: the repository or the record is not in the state that the
 	// caller named. The error is a *SwapError.
@@ -30,25 +29,24 @@ var (
 	// ErrInvalidWrite: a Write has no Action of this package. The error says which
 	// and where.
 	ErrInvalidWrite = errors.New("repo: invalid write")
-	// ErrInvalidBatch: an event that goes along has no known kind, belongs to no account, or
-	// has a message that no subscriber could read; or a key-value pair has no key, or one that
-	// is the host's. Nothing was written.
+	// ErrInvalidBatch: an event has an unknown kind, belongs to no account, or has a message that
+	// subscribers could not read; or a key-value pair has an empty or reserved key. Nothing was
+	// written.
 	ErrInvalidBatch = errors.New("repo: invalid batch")
-	// ErrInvalidRecord: a record is not canonical DAG-CBOR, is too large, has another
-	// $type than its collection (*TypeError), or its path is not valid. The error
-	// says which and where.
+	// ErrInvalidRecord: a record is not canonical DAG-CBOR, is too large, has a $type other than
+	// its collection (*TypeError), or has an invalid path. The error names the record and the
+	// reason.
 	ErrInvalidRecord = errors.New("repo: invalid record")
-	// ErrInvalidBlob: a record describes a blob other than it was uploaded.
-	// The error is a *BlobError.
+	// ErrInvalidBlob: a record's reference gives another size or MIME type than the blob has. The
+	// error is a *BlobError.
 	ErrInvalidBlob = errors.New("repo: invalid blob reference")
 	// ErrTooManyWrites: a batch exceeds the protocol's limits for one commit.
 	ErrTooManyWrites = errors.New("repo: too many writes for one commit")
-	// ErrClock: the host does not trust its clock (Config.CheckClock), so it signs
-	// nothing. Nothing was written. The same call works once the clock is right.
+	// ErrClock: Config.CheckClock does not trust the clock, so nothing was signed or written. Retry
+	// when the clock is right.
 	ErrClock = errors.New("repo: the clock cannot be trusted")
-	// ErrBusy: there is no room at the moment, for temporary files (Config.SpoolBytes, or a full
-	// disk) or for one more import (Config.Imports). Nothing was done. The caller may try again
-	// later.
+	// ErrBusy: there is no room for temporary files (Config.SpoolBytes, or a full disk) or for
+	// another import (Config.Imports). Nothing was done. Retry later.
 	ErrBusy error = busy{}
 )
 
@@ -68,13 +66,13 @@ func roomError(err error) error {
 	return err
 }
 
-// Wrong use, which is a fault of the program.
+// Errors of wrong use: a fault of the program.
 var (
 	errNoReader = errors.New("repo: there is no reader")
 	errNoWriter = errors.New("repo: there is no writer")
 )
 
-// SwapError says what a compare-and-swap found. It matches ErrInvalidSwap.
+// SwapError is a failed compare-and-swap, with what was found. It matches [ErrInvalidSwap].
 type SwapError struct {
 	Path    string  // of the record; empty: the repository's head commit
 	Current cid.Cid // undefined: there is no record
@@ -110,8 +108,8 @@ func (e *BlobError) Error() string {
 // Is reports whether target is ErrInvalidBlob.
 func (e *BlobError) Is(target error) bool { return target == ErrInvalidBlob }
 
-// TypeError says that the $type of a record is not the collection it is written to, which would
-// make it a record of another kind to every reader. It matches ErrInvalidRecord.
+// TypeError says that the $type of a record differs from its collection. Readers would take it for
+// a record of another kind. It matches [ErrInvalidRecord].
 type TypeError struct {
 	Path       string
 	Collection syntax.NSID

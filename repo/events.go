@@ -9,8 +9,9 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// EventOf returns a message as an event for the log. A commit takes a sequence number for each of
-// its operations, so that views that show each by itself can number them: see storage.Event.First.
+// EventOf returns a message as an event for the log. A commit takes one sequence number for each of
+// its operations, so that views that show operations singly can number them: see
+// [storage.Event.First].
 func EventOf(m commit.Message) storage.Event {
 	ev := storage.Event{DID: m.About(), Kind: m.Kind(), Time: m.At(), Payload: m.Payload()}
 	if c, ok := m.(*commit.Event); ok {
@@ -19,22 +20,21 @@ func EventOf(m commit.Message) storage.Event {
 	return ev
 }
 
-// IdentityEvent returns an #identity event of the present time: the account's DID document or
-// handle may have changed. The handle may be empty.
+// IdentityEvent returns an #identity event with the present time. It says that the account's DID
+// document or handle may have changed. The handle may be empty.
 func (h *Host) IdentityEvent(did syntax.DID, handle syntax.Handle) storage.Event {
 	return EventOf(&commit.Identity{DID: did, Handle: handle, Time: h.now()})
 }
 
-// AccountEvent returns an #account event of the present time. The status says why the account is
-// not active: [commit.Deleted] for the last event of an account, or a word of the host's. If it is
-// empty, the account is active.
+// AccountEvent returns an #account event with the present time. An empty status means an active
+// account. Other values say why it is not active: [commit.Deleted] in the last event of an account,
+// or any other word that the host uses.
 func (h *Host) AccountEvent(did syntax.DID, status string) storage.Event {
 	return EventOf(&commit.Account{DID: did, Active: status == "", Status: status, Time: h.now()})
 }
 
-// SyncEvent returns a #sync event of a repository's present head, for use in a
-// Batch that makes no commit (an account that becomes active again, a relay
-// that has lost track).
+// SyncEvent returns a #sync event of a repository's present head, for a change without a commit:
+// when an account becomes active again, or when a relay has lost track of it.
 func (h *Host) SyncEvent(ctx context.Context, did syntax.DID) (ev storage.Event, err error) {
 	err = h.View(ctx, did, func(r storage.Reader) error {
 		block, err := r.Commit(ctx)

@@ -14,20 +14,18 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Export writes a repository as a CAR file: the commit, then the tree in
-// pre-order with the records in their places, which is the order that lets a
-// reader verify it in one pass (Repository specification, CAR File
+// Export writes a repository as a CAR file: the commit, then the tree in pre-order with the records
+// in their places. A reader can verify this order in one pass (Repository specification, CAR File
 // Serialization).
 //
-// With a revision in since, whoever has the repository as it was then can put the present one
-// together from that and the file. If the event log covers all commits since, the file has the
-// commit, the nodes that the tree did not have then, and the records that were written since.
-// Otherwise it has more: all nodes, or even all records. If the repository has not changed since,
-// the CAR has no blocks.
+// With a revision in since, the file has at least what changed since that revision: a reader who
+// has the repository of then can build the present one. If the event log covers all commits since,
+// the file has the commit, the new tree nodes, and the records written since. Otherwise it has
+// more: all nodes, or even all records. If nothing has changed, the file has no blocks.
 //
-// Memory does not grow with the repository's records, and the snapshot is read at the
-// store's speed, however slow w is. Nothing is written to w when there is no
-// such repository (ErrRepoNotFound).
+// Memory does not grow with the number of records. The snapshot is read at the store's speed,
+// however slow w is: see Config.TempDir. If there is no such repository, nothing is written, and
+// the error is [ErrRepoNotFound].
 func (h *Host) Export(ctx context.Context, did syntax.DID, since syntax.TID, w io.Writer) error {
 	if w == nil {
 		return errNoWriter
@@ -129,9 +127,9 @@ func (h *Host) export(ctx context.Context, did syntax.DID, since syntax.TID, was
 	return out.Flush()
 }
 
-// Proof returns the commit's CID and the blocks that prove to a holder of the
-// account's key that a record is in the repository, or that it is not: the
-// commit, the path through the tree, and the record if there is one.
+// Proof returns the commit's CID and the blocks that prove that a record is in the repository, or
+// that it is not: the commit, the path through the tree, and the record if there is one. Whoever
+// knows the account's public key can check it with [commit.VerifyRecord].
 func (h *Host) Proof(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (root cid.Cid, blocks []car.Block, err error) {
 	path := string(collection) + "/" + string(rkey)
 	err = h.viewTree(ctx, did, func(r storage.Reader) error {

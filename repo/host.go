@@ -20,66 +20,63 @@ import (
 
 // Config configures a Host. Store and Signer are required.
 type Config struct {
-	// Store holds everything. A Host uses its Repos and Blobs; both are required.
+	// Store holds all data. Its Repos and Blobs are required.
 	Store storage.Store
-	// Signer returns the signing key of an account. It is called for every
-	// commit, so it should answer from memory most of the time. A host that only
-	// reads may return an error.
-	// One that is a [StoredSigner] is held against the store in the transaction of each commit.
+	// Signer returns the signing key of an account. It is called for every commit, so it should
+	// usually answer from memory. A host that only reads may return an error. If the key is a
+	// [StoredSigner], each commit has as a precondition that the store still has it.
 	Signer func(ctx context.Context, did syntax.DID) (crypto.Signer, error)
-	// Stale, if not nil, is told when a StoredSigner, or something else that was read for a commit,
-	// may no longer be what is stored: another process may have changed it.
+	// Stale, if not nil, is called when something that was read for a commit, such as a
+	// StoredSigner, may differ from what is stored, since another process may have changed it.
 	Stale func(did syntax.DID)
-	// CacheBytes bounds the memory of cached trees, about 110 bytes a record and 4 to 12 KB an
-	// account. 0 means 128 MiB, on WebAssembly 8 MiB. Of the trees that are larger than the whole
-	// bound, the last one is kept while it is used, and for a minute after that.
+	// CacheBytes bounds the memory of cached trees: about 110 bytes a record, and 4 to 12 KB an
+	// account. 0 means 128 MiB, or 8 MiB on WebAssembly. A tree larger than the whole bound is
+	// cached too, but only the last such tree, until it was unused for a minute.
 	CacheBytes int64
-	// TempDir is the folder where exports to slow readers and imports are spooled. It should not be
-	// used for anything else: spool files of a process that was killed are removed. Empty means the
-	// system's default; on WebAssembly, where there may be no files, that exports wait for their
-	// readers, and imports are in memory.
+	// TempDir is the folder for spool files of imports and of exports to slow readers. Use it for
+	// nothing else: spool files that a killed process left are removed. Empty means the system's
+	// default. On WebAssembly, where there may be no files, empty means that exports wait for their
+	// readers and imports are kept in memory.
 	TempDir string
-	// Temp, if not nil, takes the place of TempDir, where there are no files but other room: see
-	// [car.TempFile], which says what it must do, and about files of a process that was killed. A
-	// file that cannot be made or written is treated as if there were no room.
+	// Temp, if not nil, replaces TempDir on platforms that have no files but some other storage:
+	// see [car.TempFile]. A file that cannot be made or written counts as a lack of room.
 	Temp car.Temp
-	// WaitForReaders makes exports wait for readers that are slow, where they would be spooled.
-	// They hold their snapshots for as long as the reader takes half a MiB in half a minute. It
-	// suits a store whose snapshots hold up nobody and cost little, such as storage/durable.
-	// Without files (see TempDir) it is so in any case.
+	// WaitForReaders makes exports wait for slow readers instead of spooling. The snapshot stays
+	// open meanwhile, as long as the reader takes at least half a MiB in half a minute. It suits
+	// stores whose open snapshots cost little and block nobody, such as storage/durable. Without
+	// files (see TempDir), exports always work like this.
 	WaitForReaders bool
-	// SpoolBytes bounds the bytes of all spool files together, with the files that an import needs
-	// to find the blocks of its file; one file can have half of them. An export for which there is
-	// no room goes on at the pace of its reader, for half a minute, and then fails with ErrBusy, as
-	// an import does at once. 0 means 2 GiB, or 32 MiB where files are in memory; negative: no
-	// bound.
+	// SpoolBytes bounds the total size of all spool files, including the block indexes of imports.
+	// One file may use half of it. An export without room continues at the pace of its reader for
+	// half a minute and then fails with [ErrBusy]. An import without room fails at once. 0 means 2
+	// GiB, or 32 MiB if the files are in memory. Negative means no bound.
 	SpoolBytes int64
-	// Hold, if not nil, is asked before n more bytes of an export are spooled, and told with a
-	// negative number when they are gone. An error means that there is no room. It is a place for a
-	// quota by client; see limit.Hold.
+	// Hold, if not nil, is called before n more bytes of an export are spooled, and with a negative
+	// n when they are removed. An error means that there is no room. Use it for quotas by client:
+	// see limit.Hold.
 	Hold func(ctx context.Context, n int64) error
-	// BlobQuota, if not nil, returns how many bytes all blobs of an account may have together, used
-	// and not used yet; 0: no limit. UploadBlob fails with storage.ErrQuota where a new blob would
-	// bring the account above.
+	// BlobQuota, if not nil, returns the limit on the total bytes of an account's blobs, used and
+	// unused; 0 means no limit. UploadBlob fails with [storage.ErrQuota] if a new blob would exceed
+	// it.
 	BlobQuota func(ctx context.Context, did syntax.DID) (int64, error)
-	// Imports bounds how many imports are worked on at once, those that still upload apart. 0 means
-	// 2.
+	// Imports bounds how many imports are processed at once. Imports that are still uploading do
+	// not count. 0 means 2.
 	Imports int
-	// ImportWait bounds how long an import waits for others: those of the same account, and those
-	// that Imports counts. 0 means one minute.
+	// ImportWait bounds how long an import waits for another import of the same account and for a
+	// place among Imports. 0 means one minute.
 	ImportWait time.Duration
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
-	// Indexes are kept for every account. NewHost panics if one is not valid: see Index.
+	// Indexes are kept for every account. NewHost panics if one is not valid: see [Index].
 	Indexes []Index
-	// CheckClock, if not nil, is asked before each signature whether Now can be trusted. Its error
-	// stops the write, wrapped in ErrClock. Revisions come from the clock, and the network ignores
-	// those that lie in the future. So if the clock is ahead, an account's writes stay invisible
-	// until that time: see package timecheck.
+	// CheckClock, if not nil, is called before each signature and returns an error if Now cannot be
+	// trusted. The write then fails with that error, wrapped in [ErrClock]. If the clock were
+	// ahead, revisions would lie in the future, and the network would ignore the account's writes
+	// until that time comes: see package timecheck.
 	CheckClock func(ctx context.Context) error
 }
 
-// Validate returns an error that says what is missing.
+// Validate returns an error that names what is missing.
 func (c Config) Validate() error {
 	switch {
 	case c.Store.Repos == nil:
@@ -119,8 +116,7 @@ type Host struct {
 // clock that has gone back a little; after a larger step back, keys follow the clock again.
 const keyLead = time.Minute
 
-// NewHost returns a host over a store. It panics if the configuration is not valid: see
-// [Config.Validate].
+// NewHost returns a host over a store. It panics if [Config.Validate] returns an error.
 func NewHost(cfg Config) *Host {
 	if err := cfg.Validate(); err != nil {
 		panic(err)
@@ -155,10 +151,10 @@ func NewHost(cfg Config) *Host {
 // Store returns the store that the host was made with.
 func (h *Host) Store() storage.Store { return h.store }
 
-// NextRecordKey returns a new record key of type "tid", which no other call returns. Keys of all
-// accounts come from one sequence, since only the host's clock moves it: no account's revisions and
-// no keys that clients choose do. Keys ascend, unless the clock goes back by more than a minute:
-// then they follow it, so that a clock that was wrong once leaves no mark on the keys made later.
+// NextRecordKey returns a new record key of type "tid" that no other call returns. The keys of all
+// accounts come from one sequence, which only the host's clock moves, not the revisions of accounts
+// or the keys that clients choose. Keys ascend, with one exception: if the clock goes back by more
+// than a minute, they follow it. So a clock that was once wrong does not affect later keys.
 func (h *Host) NextRecordKey() syntax.RecordKey {
 	return syntax.RecordKey(h.keys.Next())
 }
@@ -205,16 +201,16 @@ func (h *Host) load(ctx context.Context, did syntax.DID) (st state, err error) {
 	return st, err
 }
 
-// StoredSigner is a key that lies in the account's namespace, and is kept in memory besides. So a
-// process that has not heard that another one has changed the key signs nothing with the old one.
+// StoredSigner is a signing key that is stored in the account's namespace and cached in memory. If
+// another process changes the stored key, this process signs nothing with the old one: each commit
+// has Stored as a precondition.
 type StoredSigner interface {
 	crypto.Signer
-	// Stored is where the key lies, and as what.
+	// Stored returns the key under which the signer is stored, and its stored value.
 	Stored() storage.KVCheck
 }
 
-// Signer returns the signing key of an account. If it is a [StoredSigner], it is the one that is
-// stored.
+// Signer returns the signing key of an account. A [StoredSigner] is first compared with the store.
 func (h *Host) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error) {
 	for {
 		signer, err := h.signer(ctx, did)

@@ -22,12 +22,11 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// ErrInvalidImport: the CAR file of an import is not the verified export of the
-// account's repository. The error is an *ImportError.
+// ErrInvalidImport: the CAR file of an import is not a valid export of the account's repository.
+// The error is an *ImportError.
 var ErrInvalidImport = errors.New("repo: invalid import")
 
-// ErrImportKeys: an Import says nothing about who must have signed the file, or both that nobody
-// must have and who.
+// ErrImportKeys: an [Import] sets neither Keys nor Unverified, or both.
 var ErrImportKeys = errors.New("repo: an import needs either Keys or Unverified")
 
 // errImportsBusy: another import of the account, or too many of other accounts, took longer than an
@@ -39,15 +38,14 @@ const maxFaults = 100
 
 // ImportError lists what is wrong with the CAR file of an import. It matches ErrInvalidImport.
 type ImportError struct {
-	// Faults are the first 100 faults, in the order in which they were found. Errors of packages
-	// commit, car, mst and lexicon/data can be found in them with errors.Is and errors.As.
+	// Faults are the first 100 faults, in the order in which they were found. errors.Is and
+	// errors.As find the errors of packages commit, car, mst and lexicon/data in them.
 	Faults []error
-	// More is how many faults were found beyond those. A fault that ends the reading, such as a
-	// file that is cut off or too large, hides those after it.
+	// More is how many further faults were found. A fault that ends the reading, such as a
+	// truncated or too large file, hides those behind it.
 	More int
 }
 
-// Error implements error.
 func (e *ImportError) Error() string {
 	msg := ErrInvalidImport.Error()
 	for i, fault := range e.Faults {
@@ -68,7 +66,6 @@ func (e *ImportError) Error() string {
 	return msg
 }
 
-// Unwrap returns the faults.
 func (e *ImportError) Unwrap() []error { return e.Faults }
 
 // Is reports whether target is ErrInvalidImport.
@@ -86,14 +83,13 @@ func (e *ImportError) add(fault error) {
 type ImportLimits struct {
 	// CAR bounds the file.
 	CAR car.Limits
-	// Expanded bounds what the file becomes in a store: the bytes of all records, with a record
-	// that several paths link to counted each time, their paths, and their references to blobs, as
-	// storage.RecordChange.Cost counts them. Default: 64 MiB and eight times the length of the
-	// file, several times what honest repositories need.
+	// Expanded bounds the size of the imported repository in a store: the bytes of its records,
+	// with a record that several paths link to counted once for each path, of its paths, and of its
+	// references to blobs, as [storage.RecordChange.Cost] counts them. Default: 64 MiB plus eight
+	// times the length of the file, several times what honest repositories need.
 	Expanded int64
-	// Records bounds the number of records. The tree of a repository takes 110 bytes of memory for
-	// each when it is written to, and more where paths are longer than 40 bytes: then fewer are
-	// allowed. Default 2,500,000.
+	// Records bounds the number of records. A tree in memory takes 110 bytes for each record, and
+	// more if paths are longer than 40 bytes; then fewer records are allowed. Default 2,500,000.
 	Records int
 }
 
@@ -107,59 +103,62 @@ func (l ImportLimits) withDefaults(file int64) ImportLimits {
 	return l
 }
 
-// Import is what goes along with the import of a repository. Keys, or Unverified, must be set.
+// Import holds the options of [Host.Import]. Either Keys or Unverified must be set.
 type Import struct {
-	// Keys are keys of the account. One of them must have signed the file's commit. Some servers
-	// keep the commit that the account's previous server signed, so give earlier keys of the DID
-	// too.
+	// Keys are public keys of the account. One of them must have signed the file's commit. Some
+	// servers keep the commit that the account's previous server signed, so include the earlier
+	// keys of the DID.
 	Keys []*crypto.PublicKey
-	// Unverified takes the file whoever has signed it. For files of which the caller knows by other
-	// means that they are the account's, or where the account itself may write what it likes.
+	// Unverified skips the check of the signature. Use it for files that are known by other means
+	// to be the account's, or if the account itself may write anything.
 	Unverified bool
-	// Limits bounds the file and what it stands for.
-	Limits ImportLimits
-	// Events, Checks and KV are part of the same step: see Batch.
+	Limits     ImportLimits
+	// Events, Checks and KV are part of the same atomic change: see [Batch].
 	Events []storage.Event
 	Checks []storage.KVCheck
 	KV     []storage.KVWrite
-	// Guard, if not nil, is asked once the file has arrived whether it may still be imported.
+	// Guard, if not nil, is called when the file has arrived, and decides whether it may still be
+	// imported.
 	Guard Guard
-	// Sync adds a #sync event. There is never a #commit event: an import says nothing about
-	// single records.
+	// Sync adds a #sync event. An import never makes a #commit event, since it has no list of
+	// changed records.
 	Sync bool
-	// Rewind takes the time for the new revision if that of the repository lies so far
-	// in the future that the network ignores it: see commit.DefaultDrift. Without it, the
-	// new revision follows the old one in any case.
+	// Rewind sets the new revision to the present time if the repository's revision lies so far in
+	// the future that the network ignores it (see [commit.DefaultDrift]). Without Rewind, the new
+	// revision always follows the old one.
 	//
-	// It is the repair after a clock that was ahead: import what Export wrote, with Rewind and
-	// Sync. Followers that ignored the revisions from the future, as the specification asks of
-	// them, accept the new one at once. Followers that took them ignore the account until the
-	// time of the old revision has come. Use it only with a clock that is right: one that is
-	// behind takes all good revisions for such from the future.
+	// This repairs an account after a clock that was ahead: import what Export wrote, with Rewind
+	// and Sync. Followers that ignored the revisions from the future, as the specification demands,
+	// accept the new one at once. Followers that accepted them ignore the account until the time of
+	// the old revision has come.
+	//
+	// The clock must be right. A clock that is behind would take good revisions for ones from the
+	// future.
 	Rewind bool
 }
 
-// Import puts the records of a CAR file in the place of all records of a
-// repository, or creates it with them. The file may have its blocks in any
-// order. It is verified as a whole: the repository must be that of did, each
-// block must match its CID, the tree must be well-formed, each record canonical.
-// The new commit is signed with the account's key at this host and has a later revision than
-// both the old head and the file's. A revision of the file that lies so far in the future that the
-// network ignores it (commit.DefaultDrift) is not followed, and returned as Result.Ahead.
+// Import replaces all records of a repository by those of a CAR file, or creates the repository
+// with them. The blocks of the file may have any order. The file is verified as a whole: the
+// repository must be that of did, each block must match its CID, the tree must be well-formed, each
+// record canonical.
 //
-// Records from before the rules of the data model are kept byte for byte, if they are maps in
-// well-formed CBOR: see data.RecordRefs. Result.Legacy counts them.
+// The new commit is signed with the account's key on this host. Its revision is later than the old
+// head's and the file's. If the revision of the file lies so far in the future that the network
+// ignores it ([commit.DefaultDrift]), it is ignored here too and returned as Result.Ahead.
 //
-// The file is spooled first (Config.Temp), so that a slow upload holds up nobody. It is read twice:
-// all of it is verified before anything is written. Nobody sees the new records before all of them
-// are there, and other accounts are written to meanwhile; writes to this account wait. Memory does
-// not grow with the file. Records may refer to blobs that are not here yet: see BlobRefs of
-// storage.Reader.
+// Records that break the present rules of the data model are kept byte for byte if they are maps in
+// well-formed CBOR: see [data.RecordRefs]. Result.Legacy counts them. Records may refer to blobs
+// that are not here yet: see [Host.MissingBlobs].
 //
-// One import of an account, and Config.Imports of all accounts, are worked on at a time. Others
-// wait for Config.ImportWait and then give ErrBusy.
+// The file is first spooled (Config.Temp), so a slow upload blocks nobody. It is then read twice:
+// it is completely verified before anything is written. Readers see either all new records or none.
+// Other accounts can be written to during the import; writes to this account wait. Memory does not
+// grow with the file.
 //
-// A file that does not pass gives ErrInvalidImport. Nothing is changed then.
+// One import for each account, and Config.Imports in all, are processed at a time. Others wait up
+// to Config.ImportWait and then fail with [ErrBusy].
+//
+// If the file is not valid, nothing is changed, and the error is [ErrInvalidImport].
 func (h *Host) Import(ctx context.Context, did syntax.DID, r io.Reader, in Import) (Result, error) {
 	if in.Unverified == (len(in.Keys) > 0) || slices.Contains(in.Keys, nil) {
 		return Result{}, ErrImportKeys

@@ -18,46 +18,46 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Index describes keys that a Host derives from the records of every account, and keeps in the
-// account's own key-value namespace: posts by hashtag, likes by what is liked.
+// Index describes keys that a Host derives from the records of every account and stores in the
+// account's key-value namespace: for example posts by hashtag, or likes by their subject.
 //
-// The keys of a record are a pure function of the record. So the host can maintain them whatever
-// the way of a write: a batch changes them in the same transaction as its records, and an index
-// that is missing or out of date is built from the records when it is first needed. That is the
-// case for repositories that were imported, or written by a program without this Index. A build
-// takes bounded memory and short transactions, while other writes of the account wait.
+// The keys of a record are a pure function of the record, so the host maintains them for every kind
+// of write. A batch updates them in the same transaction as its records. If an index is missing or
+// outdated, the host builds it from the records at its first use. This happens after an import, or
+// after a write by a program without this Index. A build uses bounded memory and short
+// transactions; other writes of the account wait for it.
 //
-// The host stores, beside the keys, for which head commit they are right. It never uses keys of
-// another one.
+// Beside the keys, the host stores the head commit that they belong to. It never uses the keys of
+// another commit.
 type Index struct {
-	// Name is 1 to 32 lower-case letters, digits and hyphens. No two indexes of a host share it.
+	// Name is 1 to 32 lower-case letters, digits and hyphens. It is unique within a host.
 	Name string
-	// Version must be changed whenever Keys gives other keys for the same record. All indexes of
-	// an account are built again if the version, name or collections of one change.
+	// Version must change whenever Keys returns other keys for the same record. If the version,
+	// name or collections of any index change, all indexes of an account are rebuilt.
 	Version string
-	// Collections are those whose records have keys. Empty: all.
+	// Collections limits the index to records of these collections. Empty means all.
 	Collections []syntax.NSID
-	// Keys returns the keys of a record, in any order; nil if it has none. The record may be
-	// anything: a stranger wrote it. One from before the rules of the data model has no value, only
-	// bytes. Keys is called by several goroutines at once, and must not keep the record.
+	// Keys returns the keys of a record in any order, or nil. The record is untrusted input. A
+	// record that breaks the present rules of the data model has no value, only bytes. Keys is
+	// called concurrently, and must not keep the record.
 	//
-	// Keys sort by their bytes. One that is longer than 256 bytes, or has control characters or
-	// text that is not UTF-8, is stored as a hash.
+	// Keys sort by their bytes. A key is stored as a hash if it is longer than 256 bytes, has
+	// control characters, or is not valid UTF-8.
 	Keys func(collection syntax.NSID, rkey syntax.RecordKey, record *data.Encoded) []string
-	// Unique makes a new record replace the earlier ones that have a key of it: they are deleted
-	// in the same commit, as far as there is room for so many operations. An update replaces
-	// nothing, nor does an import. Of several new records in one batch, the last one stays. See
-	// also Batch.KeepDuplicates.
+	// Unique makes a new record replace earlier records with the same key: they are deleted in the
+	// same commit, as far as the limit on operations allows. An update or an import replaces
+	// nothing. If several new records of one batch share a key, the last one stays. See also
+	// Batch.KeepDuplicates.
 	Unique bool
-	// Replaces are prefixes of keys that something else has left in the account's namespace. What
-	// has one of them is deleted when the index is built.
+	// Replaces are prefixes of obsolete keys in the account's namespace. Keys with such a prefix
+	// are deleted when the index is built.
 	Replaces []string
 }
 
-// SubjectIndex returns a unique index: an account has one record at most for each subject in a
-// collection. Subjects says, for each collection, which text of a record is its subject: the name
-// of a property ("subject") or, in an object, a path of names with dots ("subject.uri"). Records
-// without such a text are left alone.
+// SubjectIndex returns a unique index: an account has at most one record for each subject in a
+// collection. subjects says, for each collection, which text of a record is its subject: the name
+// of a property ("subject") or a path into objects ("subject.uri"). Records without such a text are
+// not indexed.
 func SubjectIndex(name string, subjects map[syntax.NSID]string) Index {
 	subjects = maps.Clone(subjects)
 	version, _ := json.Marshal(subjects) // text, which always has a JSON form, in sorted order
@@ -96,8 +96,8 @@ func legacyValue(record []byte) any {
 
 // Keys in an account's namespace:
 //
-//	index/                                   the stamp: which head and which indexes the rows are of;
-//	                                         or the mark of a build that is under way
+//	index/                                   the stamp: which head and which indexes the rows belong to;
+//	                                         or the mark of a build in progress
 //	index/NAME/KEY \x01 COLLECTION/RKEY      a row, with the value 1
 const (
 	indexPrefix = "index/"
@@ -105,7 +105,6 @@ const (
 	rowEnd      = "\x01" // less than any character of a key
 )
 
-// Bounds.
 const (
 	maxIndexName = 32
 	maxIndexKey  = 256     // bytes of a key that is not hashed
@@ -540,7 +539,7 @@ func (x *indexSet) ranges() []storage.Range {
 }
 
 // Find returns the paths of up to limit records that have a key in an index, in path order, or
-// ErrRepoNotFound. It builds the index if that is out of date.
+// [ErrRepoNotFound]. It first builds the index if that is outdated.
 func (h *Host) Find(ctx context.Context, did syntax.DID, index, key string, limit int) (paths []string, err error) {
 	i := slices.IndexFunc(h.indexes.list, func(x Index) bool { return x.Name == index })
 	if i < 0 {

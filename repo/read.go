@@ -28,16 +28,16 @@ type ListOptions struct {
 	Limit   int              // 0, or less: 50
 	Cursor  syntax.RecordKey // the last record key of the page before
 	Reverse bool             // ascending record keys; the default is descending
-	// Bytes bounds the bytes of the records of a page. A record that alone is larger makes a page
-	// by itself. 0: 1 MiB; negative: no bound.
+	// Bytes bounds the total bytes of a page's records. A larger single record is a page by itself.
+	// 0 means 1 MiB; negative means no bound.
 	Bytes int
 }
 
 const defaultPageBytes = 1 << 20
 
-// List returns a page of a collection, by descending record key: with keys made
-// from the clock, newest first. A page may have fewer records than the limit, because of
-// ListOptions.Bytes. The page after the last one has none.
+// List returns a page of a collection in descending order of record keys: newest first if keys come
+// from the clock. A page may have fewer records than the limit, because of ListOptions.Bytes. The
+// page behind the last one is empty.
 func (h *Host) List(ctx context.Context, did syntax.DID, collection syntax.NSID, opt ListOptions) (page []storage.Record, err error) {
 	err = h.View(ctx, did, func(r storage.Reader) error {
 		page, err = List(ctx, r, collection, opt)
@@ -64,8 +64,8 @@ func List(ctx context.Context, r storage.Reader, collection syntax.NSID, opt Lis
 	return page, nil
 }
 
-// ListEach calls fn with each record of the page that List returns, in the memory of the store: see
-// storage.Cursor. An error of fn ends it.
+// ListEach calls fn with each record of the page that [List] returns. The record is in the store's
+// memory: see [storage.Cursor]. An error of fn ends the call.
 func ListEach(ctx context.Context, r storage.Reader, collection syntax.NSID, opt ListOptions, fn func(storage.Cursor) error) error {
 	c := storage.Records(ctx, r, opt.of(collection))
 	defer c.Close()
@@ -120,8 +120,8 @@ func (h *Host) Collections(ctx context.Context, did syntax.DID) (names []syntax.
 	return names, err
 }
 
-// Collections yields the names of the collections of a snapshot, as Host.Collections does. There
-// may be as many collections as records.
+// Collections yields the names of the collections of a snapshot, as [Host.Collections] does. A
+// repository may have as many collections as records.
 func Collections(ctx context.Context, r storage.Reader) iter.Seq2[syntax.NSID, error] {
 	return func(yield func(syntax.NSID, error) bool) {
 		rng := storage.Range{KeysOnly: true}

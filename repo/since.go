@@ -13,8 +13,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Bounds on what an export reads of the event log. They bound its work and memory; beyond them, it
-// has all nodes.
+// Limits on what an export reads of the event log, which bound its work and memory. Beyond them,
+// the export has all nodes.
 const (
 	maxHistoryEvents = 5000
 	maxHistoryBytes  = 16 << 20

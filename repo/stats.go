@@ -9,7 +9,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Stats counts what a repository has.
+// Stats counts the contents of a repository.
 type Stats struct {
 	Head    storage.Head
 	Records int
@@ -18,8 +18,8 @@ type Stats struct {
 	Missing int // of those, not uploaded
 }
 
-// Stats counts what a repository has. It costs a scan of the references to blobs and, when the tree
-// is not cached, of the records.
+// Stats counts the contents of a repository. It scans the references to blobs and, if the tree is
+// not cached, the records.
 func (h *Host) Stats(ctx context.Context, did syntax.DID) (st Stats, err error) {
 	err = h.viewTree(ctx, did, func(r storage.Reader) error {
 		st = Stats{Head: r.Head()}
@@ -53,14 +53,14 @@ func (h *Host) Stats(ctx context.Context, did syntax.DID) (st Stats, err error) 
 	return st, err
 }
 
-// CacheStats is about the cache of trees.
+// CacheStats describes the cache of trees.
 type CacheStats struct {
 	Trees        int    // with one that is larger than the limit
 	Bytes, Limit int64  // as estimated
 	Hits, Misses uint64 // since the host was made
 }
 
-// CacheStats returns how the cache of trees is used.
+// CacheStats returns the present numbers of the cache of trees.
 func (h *Host) CacheStats() CacheStats {
 	c := &h.cache
 	c.mu.Lock()
@@ -73,5 +73,5 @@ func (h *Host) CacheStats() CacheStats {
 	return st
 }
 
-// SpoolBytes returns how many bytes of exports and imports are in temporary files.
+// SpoolBytes returns how many bytes of exports and imports are in temporary files now.
 func (h *Host) SpoolBytes() int64 { return h.spool.Used() }

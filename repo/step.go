@@ -11,15 +11,16 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// A Step is one attempt to change an account without a new commit: a snapshot to look at, and
-// what is to be changed. See [Host.Step].
+// A Step is one attempt to change an account without a new commit: a snapshot to read, and the
+// changes to make. See [Host.Step].
 type Step struct {
 	// Reader is the snapshot that the attempt is made on. It ends with the attempt.
 	storage.Reader
-	// Checks are preconditions in the account's key-value namespace: what must still be as the
-	// snapshot has it. A check that does not hold makes another attempt.
+	// Checks are preconditions in the account's key-value namespace. Add what the change relies on.
+	// If one does not hold, there is another attempt.
 	Checks []storage.KVCheck
-	// KV are writes in that namespace. Keys that begin with "index/" or "sweep/" are the host's.
+	// KV are writes in that namespace. Keys that begin with "index/" or "sweep/" are reserved for
+	// the host.
 	KV []storage.KVWrite
 	// Events are appended to the log in this order.
 	Events []storage.Event
@@ -37,7 +38,7 @@ func (s *Step) Set(key string, value []byte, expires time.Time) {
 	s.KV = append(s.KV, storage.KVWrite{Key: key, Value: value, Expires: expires})
 }
 
-// Remove adds the deletion of a key. One that is not there is no error.
+// Remove adds the deletion of a key. A missing key is not an error.
 func (s *Step) Remove(key string) {
 	s.KV = append(s.KV, storage.KVWrite{Key: key})
 }
@@ -46,19 +47,19 @@ func (s *Step) Remove(key string) {
 // small and written often, so that steps lose races more often than commits do.
 const maxStepRetries = 20
 
-// Step changes an account's own state: keys in its namespace, and events, without a new commit.
-// It is the one way for such changes, as [Host.Apply] is for records: both are transactions of the
-// repository under the account's lock.
+// Step changes an account's keys and appends events, without a new commit. It is the only way for
+// such changes, as [Host.Apply] is for records. Both are transactions of the repository under the
+// account's lock.
 //
-// fn looks at the snapshot and fills in the step, or returns an error, which ends Step with that
-// error and changes nothing. What fn relies on it must add to the checks: then it still holds in
-// the transaction. If the repository or a checked key has changed meanwhile, as by another process,
-// fn is called again with a new step; after 20 such calls the error is storage.ErrConflict. fn runs
-// under the account's lock, so it must not write to the account. A step without writes, events
-// and Sync is none: the checks are not looked at.
+// fn reads the snapshot and fills in the step. Its error ends Step, and nothing is changed. fn must
+// add to the checks whatever it relies on, so that it still holds in the transaction. If the
+// repository or a checked key has changed in the meantime, for example by another process, fn is
+// called again with a new Step. After 20 such calls the error is [storage.ErrConflict]. fn runs
+// under the account's lock, so it must not write to the account. If the step has no writes, no
+// events and no Sync, nothing is done, and the checks are not compared.
 //
-// Step returns the sequence number of its last event, or 0. It returns ErrRepoNotFound if there is
-// no repository, and ErrInvalidBatch for events or keys that may not be written.
+// Step returns the sequence number of its last event, or 0. Errors are those of fn,
+// [ErrRepoNotFound] and [ErrInvalidBatch].
 func (h *Host) Step(ctx context.Context, did syntax.DID, fn func(*Step) error) (seq int64, err error) {
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {
@@ -105,15 +106,15 @@ func (h *Host) step(ctx context.Context, did syntax.DID, fn func(*Step) error) (
 	return change, err
 }
 
-// Resign is what goes along with a new signature of a repository. The zero value is valid.
+// Resign holds the options of [Host.Resign]. The zero value is valid.
 type Resign struct {
-	// Signer makes the signature. Nil means the account's present key, as Config.Signer has it. Set
-	// it if the same step replaces the account's key, by KV: the new key must sign.
+	// Signer makes the signature. Nil means Config.Signer. Set it if KV replaces the account's key
+	// in the same change: the new key must sign.
 	Signer crypto.Signer
-	// Events are appended to the log before the #sync event: the #identity event that tells of a
-	// new key.
+	// Events are appended to the log before the #sync event, such as the #identity event that
+	// announces a new key.
 	Events []storage.Event
-	// Silent leaves out the #sync event. For accounts that are not active.
+	// Silent leaves out the #sync event, for accounts that are not active.
 	Silent bool
 	// Checks, KV and Guard are as in a Batch.
 	Checks []storage.KVCheck
@@ -121,14 +122,14 @@ type Resign struct {
 	Guard  Guard
 }
 
-// Resign makes a new commit over the same tree, with a later revision and a new signature. It is
-// for an account whose signing key has changed: relays verify the head with the key that the DID
-// document names, and a repository that nobody writes to would keep its old signature. A #sync
-// event announces the head (Sync 1.1); there is no #commit event, since no record changes.
+// Resign makes a new commit over the same tree, with a later revision and a new signature. Call it
+// when an account's signing key has changed: relays verify the head with the key of the DID
+// document, and a repository without writes would keep its old signature. A #sync event announces
+// the head (Sync 1.1). There is no #commit event, since no record changes.
 //
-// The tree is compared with the head before anything is signed. Records keep the revisions that
-// they were written in. So Resign is not the repair of a repository that was restored from a
-// backup, or whose revision lies in the future: see [Host.Import].
+// The tree is compared with the head before anything is signed. Records keep the revisions in which
+// they were written. So Resign does not repair a repository that was restored from a backup, or
+// whose revision lies in the future: see [Host.Import].
 //
 // Errors are those of [Host.Apply].
 func (h *Host) Resign(ctx context.Context, did syntax.DID, in Resign) (Result, error) {
@@ -138,17 +139,16 @@ func (h *Host) Resign(ctx context.Context, did syntax.DID, in Resign) (Result, e
 	})
 }
 
-// Turn waits until no other operation of the account that takes turns is under way in this process,
-// or for the context to end. The caller must call done. It is for what takes longer than a step,
-// such as a change that others have to be told of first. Records are written meanwhile, and so are
-// steps: what such an operation relies on it checks in its steps, as for other processes.
+// Turn waits until no other long operation of the account (one that calls Turn) runs in this
+// process, or until the context ends. The caller must call done. It is for operations that take
+// longer than one step, such as a change that must be announced elsewhere first. Turn does not stop
+// writes and steps, nor other processes. So the operation's own steps must check what they rely on.
 func (h *Host) Turn(ctx context.Context, did syntax.DID) (done func(), err error) {
 	return h.turns.lock(ctx, did)
 }
 
-// Delete removes a repository with everything that belongs to it, including its
-// blobs and its earlier events, and appends events (the #account event that says
-// so) in the same step.
+// Delete removes a repository with all its data, including blobs and earlier events. In the same
+// atomic change it appends events, such as the #account event that says so.
 func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Event) error {
 	if err := checkAside(events, nil); err != nil {
 		return err
@@ -161,14 +161,16 @@ func (h *Host) Delete(ctx context.Context, did syntax.DID, events ...storage.Eve
 	return h.delete(ctx, did, events)
 }
 
-// DeleteStep is [Host.Delete], except that fn may refuse it. fn reads a snapshot under the
-// account's lock and fills in the events. It writes no key-value pairs, since the account's
-// namespace is deleted too. No other change of the account by this process comes between the
-// snapshot and the deletion. A change by another process may, since storage.Repos.Delete compares
-// nothing; the deletion removes it too.
+// DeleteStep is [Host.Delete], except that fn may refuse the deletion. fn reads a snapshot under
+// the account's lock and fills in the events. It cannot write key-value pairs, since the account's
+// namespace is deleted too.
 //
-// If there is no repository, the error is ErrRepoNotFound, and fn is not called. Blobs that an
-// interrupted deletion has left are deleted then.
+// No other change by this process happens between the snapshot and the deletion. A change by
+// another process may, since [storage.Repos.Delete] has no preconditions; the deletion removes it
+// too.
+//
+// If there is no repository, fn is not called, and the error is [ErrRepoNotFound]. Blobs that an
+// interrupted deletion left are deleted nevertheless.
 func (h *Host) DeleteStep(ctx context.Context, did syntax.DID, fn func(*Step) error) error {
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {

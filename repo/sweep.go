@@ -14,16 +14,16 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Blobs are no part of the transaction of a commit, and the account's lock keeps no other process
-// away. So a sweep leaves two keys in the account's namespace before it looks for the last time what
-// is referred to:
+// A blob is not part of a commit's transaction, and the account's lock does not stop other
+// processes. So a sweep writes two keys in the account's namespace before it reads the references
+// to blobs for the last time:
 //
-//	sweep/number   another one for each sweep; it stays
-//	sweep/now      which sweep deletes at the moment; expires
+//	sweep/number   a new number for each sweep; it stays
+//	sweep/now      the sweep that is deleting at the moment; expires
 //
-// A commit that refers to blobs demands that no sweep has begun since before it looked whether they
-// are there, and that none is under way. So either the sweep sees its references, or it fails and
-// looks again.
+// A commit that refers to blobs has two preconditions: no sweep has begun since it looked for the
+// blobs, and none is running. So either the sweep sees the commit's references, or the commit fails
+// and looks again.
 const (
 	sweepPrefix = "sweep/"
 	sweepNumber = sweepPrefix + "number"
@@ -40,12 +40,12 @@ const (
 	sweepBlobs = 500
 )
 
-// SweepBlobs deletes an account's blobs that no record refers to any more and
-// that were last uploaded before t. Call it from time to time, with t a day ago,
-// along with Blobs.Collect for uploads that were never used.
+// SweepBlobs deletes an account's blobs that no record refers to and that were last uploaded before
+// t. Call it from time to time, with t a day ago, together with Blobs.Collect for uploads that were
+// never used.
 //
-// While it deletes some, records of other processes that refer to blobs wait. If another process
-// sweeps the same account, it deletes nothing.
+// While SweepBlobs deletes, other processes cannot write records that refer to blobs of this
+// account; they wait. If another process is sweeping the same account, SweepBlobs deletes nothing.
 func (h *Host) SweepBlobs(ctx context.Context, did syntax.DID, t time.Time) (deleted int, err error) {
 	unlock, err := h.locks.lock(ctx, did)
 	if err != nil {

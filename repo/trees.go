@@ -52,7 +52,7 @@ type withTree struct {
 	state state
 }
 
-// Cursor passes on an ability of the snapshot.
+// Cursor makes the snapshot's optional method available.
 func (w withTree) Cursor(ctx context.Context, rng storage.Range) storage.Cursor {
 	return storage.Records(ctx, w.Reader, rng)
 }

@@ -14,36 +14,40 @@ type Account struct {
 	Handle           syntax.Handle `json:"handle"`
 	Email            string        `json:"email"` // as given; compared in lower case
 	EmailConfirmedAt time.Time     `json:"emailConfirmedAt,omitzero"`
-	// Created is when the account was made, to the millisecond. Create sets it if it is zero.
+	// Created is when the account was made, in milliseconds precision. Create sets it if it is
+	// zero.
 	Created time.Time `json:"created"`
-	// Password is the hash of the password, in the format of package credential; empty: none.
+	// Password is the hash of the password, in the format of package credential. Empty means that
+	// there is none.
 	Password        string `json:"password"`
 	Invite          string `json:"invite,omitempty"` // the code it was made with
 	InvitesDisabled bool   `json:"invitesDisabled,omitempty"`
-	// TakedownRef, if not empty, is the moderator's reference: the account was taken down.
+	// TakedownRef is the moderator's reference if the account is taken down; otherwise empty.
 	TakedownRef string `json:"takedownRef,omitempty"`
-	// DeactivatedAt, if not zero, is when the account was deactivated.
+	// DeactivatedAt is when the account was deactivated. Zero means that it is not.
 	DeactivatedAt time.Time `json:"deactivatedAt,omitzero"`
-	// DeleteAfter is a wish, while deactivated: see Store.DeletionsDue.
+	// DeleteAfter is when the owner of a deactivated account wants it to be deleted: see
+	// [Store.DeletionsDue].
 	DeleteAfter time.Time `json:"deleteAfter,omitzero"`
-	// Credentials is the value that sessions, tokens and app passwords must carry, and
-	// CredentialsAt when it was raised to that.
+	// Credentials is the account's counter: sessions, tokens and app passwords are valid only if
+	// they carry this value. CredentialsAt is when it was last raised.
 	Credentials   int64     `json:"credentials,omitempty"`
 	CredentialsAt time.Time `json:"credentialsAt,omitzero"`
-	// TakedownCredentials is the value that the takedown raised Credentials to.
+	// TakedownCredentials is the value to which the takedown raised Credentials.
 	TakedownCredentials int64 `json:"takedownCredentials,omitempty"`
-	// Moderated is set once a record or blob of the account was taken down, so that
-	// others need not look for takedowns. See Store.Moderated.
+	// Moderated is set once a record or blob of the account was taken down. Without it, nobody
+	// needs to look for takedowns. See Moderated of [Search].
 	Moderated bool `json:"moderated,omitempty"`
-	// UserHandle is the random name by which authenticators know the account; empty: none. See
-	// Store.UserHandle.
+	// UserHandle is the random name by which authenticators know the account. It is empty until
+	// [Store.UserHandle] is called.
 	UserHandle string `json:"userHandle,omitempty"`
-	// Made names the operation that made the account. A DID can have several accounts, one after
-	// another; this tells them apart.
+	// Made identifies the operation that made the account. A DID can have several accounts, one
+	// after another; Made tells them apart.
 	Made string `json:"made,omitempty"`
 }
 
-// Status is the hosting status of an account, in the words of #account events.
+// Status is the hosting status of an account, in the words of #account events. The zero value means
+// active.
 type Status string
 
 // The statuses. The zero value is an active account.
@@ -53,7 +57,7 @@ const (
 	Deactivated Status = "deactivated"
 )
 
-// Status is the account's hosting status.
+// Status returns the account's hosting status.
 func (a Account) Status() Status {
 	switch {
 	case a.TakedownRef != "":
@@ -64,8 +68,8 @@ func (a Account) Status() Status {
 	return Active
 }
 
-// Ended is the error for what was made under a value of the counter and is not good any more:
-// ErrTakenDown if it was the takedown that ended it, else ErrTokenRevoked.
+// Ended returns the error for a credential that carries an outdated value of the counter:
+// [ErrTakenDown] if the takedown raised the counter, else [ErrTokenRevoked].
 func (a Account) Ended(credentials int64) error {
 	if a.TakedownRef != "" && a.TakedownCredentials == a.Credentials && credentials == a.Credentials-1 {
 		return ErrTakenDown

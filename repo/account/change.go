@@ -10,30 +10,31 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// A Caller is on whose word an account is read or changed. Every change takes a Caller, and looks
-// at it in its own transaction: a session may end, and an account be taken down, while a request
-// runs. The zero Caller is nobody.
+// A Caller says who reads or changes an account. Every change takes a Caller and checks it in its
+// own transaction, because a session may end, or an account be taken down, while a request runs.
+// The zero Caller is nobody: it is refused.
 //
-// There are three kinds: somebody who stands above the account's sessions ([Trusted]), its owner
-// who comes back from another host ([Returning]), and whoever a package that gives out tokens
-// vouches for ([NewCaller]), such as package credential.
+// There are three kinds: an authority above the account's sessions ([Trusted]), its owner who comes
+// back from another host ([Returning]), and a caller for whom a package that issues tokens vouches
+// ([NewCaller]), such as package credential.
 type Caller struct {
 	// DID is the account.
 	DID syntax.DID
-	// Session is the name of the session that the caller acts by; empty: none. A deactivation keeps
-	// the session that it was asked for by.
+	// Session is the name of the session by which the caller acts. Empty means none. Some changes,
+	// such as a deactivation, end all sessions but this one.
 	Session string
 
 	admit            Admission
 	above, returning bool
 }
 
-// An Admission looks at a caller in a snapshot of its account's repository, in which the account is
-// a. It returns what a change that relies on the answer must find as it is, besides the account, or
-// an error if the caller is not good: ErrTokenRevoked, ErrTakenDown, or one of its own.
+// An Admission decides whether a caller is valid. It is called with a snapshot of the account's
+// repository, in which the account is a. It returns further preconditions for a change by this
+// caller (the account itself is one anyway), or an error if the caller is not valid:
+// [ErrTokenRevoked], [ErrTakenDown], or one of its own.
 type Admission func(ctx context.Context, r storage.KVReader, a Account) ([]storage.KVCheck, error)
 
-// NewCaller returns a caller whom admit looks at. It panics if admit is nil.
+// NewCaller returns a caller that admit checks. It panics if admit is nil.
 func NewCaller(did syntax.DID, session string, admit Admission) Caller {
 	if admit == nil {
 		panic("account: NewCaller needs an Admission; account.Trusted is the caller who is not looked at")
@@ -41,16 +42,16 @@ func NewCaller(did syntax.DID, session string, admit Admission) Caller {
 	return Caller{DID: did, Session: session, admit: admit}
 }
 
-// Trusted is the caller for what an administrator, or the server itself, does with an account.
+// Trusted returns the caller for an administrator, or for the server itself.
 func Trusted(did syntax.DID) Caller {
 	return Caller{DID: did, above: true, admit: func(context.Context, storage.KVReader, Account) ([]storage.KVCheck, error) {
 		return nil, nil
 	}}
 }
 
-// Returning is the caller for what somebody does who proved to be the owner of an account's DID
-// by another server's key, as of a moment at which the account was as given: for as long as it
-// is deactivated, and its credentials have not changed. The network is told nothing of it.
+// Returning returns the caller for an owner who has proved to own the account's DID by another
+// server's key. a is the account at that moment. The caller is valid as long as the account is
+// deactivated and its credentials have not changed. Its changes are not announced to the network.
 func Returning(a Account) Caller {
 	under := a.Credentials
 	return Caller{DID: a.DID, above: true, returning: true, admit: func(_ context.Context, _ storage.KVReader, a Account) ([]storage.KVCheck, error) {
@@ -64,22 +65,21 @@ func Returning(a Account) Caller {
 	}}
 }
 
-// Above reports whether the caller stands above the account's sessions, as Trusted and Returning
-// do: it needs no proof that only the owner of a session may be asked for.
+// Above reports whether the caller stands above the account's sessions, as [Trusted] and
+// [Returning] do. Such a caller needs no further proof, such as a token sent by mail.
 func (c Caller) Above() bool { return c.above }
 
-// Authenticate returns the account of a caller, which must be good at the moment. The error is
-// ErrNotFound, ErrTokenRevoked, ErrTakenDown, or one of the caller's Admission.
+// Authenticate returns the account of a caller. If the caller is not valid now, the error is
+// [ErrNotFound], [ErrTokenRevoked], [ErrTakenDown], or one of the caller's Admission.
 //
-// ErrTakenDown stands for two things, as clients are to be told of both alike: the account was
-// taken down and the caller does not accept that; or the caller was good until the takedown.
+// ErrTakenDown has two meanings, which clients see alike: the account is taken down and the caller
+// does not accept that, or the takedown has ended the caller's session.
 func (s *Store) Authenticate(ctx context.Context, who Caller) (a Account, err error) {
 	a, _, err = s.Admit(ctx, who)
 	return a, err
 }
 
-// Admit is Authenticate that also returns what must be as it is for the caller to be good, as
-// Guard does.
+// Admit is [Store.Authenticate] that also returns the caller's preconditions, as a guard does.
 func (s *Store) Admit(ctx context.Context, who Caller) (a Account, checks []storage.KVCheck, err error) {
 	err = s.store.Repos.View(ctx, who.DID, func(r storage.Reader) error {
 		a, checks, err = s.admit(ctx, r, who)
@@ -88,8 +88,8 @@ func (s *Store) Admit(ctx context.Context, who Caller) (a Account, checks []stor
 	return a, checks, notFound(err)
 }
 
-// Guard returns what looks at a caller in the transaction of a change of its repository. Its
-// errors are those of Authenticate.
+// Guard returns a guard that checks a caller in the transaction of a change. Its errors are those
+// of [Store.Authenticate].
 func (s *Store) Guard(who Caller) repo.Guard {
 	return func(ctx context.Context, r storage.Reader) ([]storage.KVCheck, error) {
 		_, checks, err := s.admit(ctx, r, who)
@@ -97,7 +97,7 @@ func (s *Store) Guard(who Caller) repo.Guard {
 	}
 }
 
-// View gives fn the account of a caller, who is looked at, and a snapshot of its namespace.
+// View checks a caller, and calls fn with its account and a snapshot of the account's namespace.
 func (s *Store) View(ctx context.Context, who Caller, fn func(Account, storage.KVReader) error) error {
 	err := s.store.Repos.View(ctx, who.DID, func(r storage.Reader) error {
 		a, _, err := s.admit(ctx, r, who)
@@ -130,10 +130,10 @@ func (s *Store) admit(ctx context.Context, r storage.KVReader, who Caller) (a Ac
 	return a, append(checks, more...), nil
 }
 
-// Update changes an account. fn changes the account that it is given, and may add checks, writes
-// and events to the step, whose snapshot it may read. It is called again if the account has changed
-// meanwhile. Names, and what else the account is found by, must stay: ErrNameChange. Update returns
-// the account as it is then.
+// Update changes an account. fn modifies the account that it gets. It may read the step's snapshot,
+// and add checks, writes and events to the step. If the account has changed in the meantime, fn is
+// called again. fn must not change names or other fields by which accounts are found
+// ([ErrNameChange]). Update returns the changed account.
 func (s *Store) Update(ctx context.Context, who Caller, fn func(*Account, *repo.Step) error) (out Account, err error) {
 	return s.change(ctx, who, nil, fn)
 }
@@ -167,19 +167,18 @@ func (s *Store) change(ctx context.Context, who Caller, op *operation, fn func(*
 	return out, notFound(err)
 }
 
-// Kept says what outlasts the raising of a counter.
+// Kept says which credentials stay valid when the counter is raised.
 type Kept struct {
-	// AppPasswords: app passwords, and other grants that a new password makes void but nothing else
-	// does, go on.
+	// AppPasswords keeps app passwords, and other grants that only a new password makes void.
 	AppPasswords bool
-	// Apps: sessions that apps have go on, whether they began by OAuth or with an app password.
+	// Apps keeps the sessions of apps, whether they began with OAuth or with an app password.
 	Apps bool
-	// Session is the name of a session that goes on; empty: none.
+	// Session is the name of one session to keep. Empty means none.
 	Session string
 }
 
-// Raise adds to a step of Update that the account's credentials have changed: sessions, tokens and
-// app passwords that carry the old value become void, except those in keep.
+// Raise raises the account's counter in a step of Update: sessions, tokens and app passwords that
+// carry the old value become void, except those in keep.
 func (s *Store) Raise(ctx context.Context, a *Account, step *repo.Step, keep Kept) error {
 	a.Credentials++
 	a.CredentialsAt = s.present()
@@ -191,10 +190,10 @@ func (s *Store) Raise(ctx context.Context, a *Account, step *repo.Step, keep Kep
 	return nil
 }
 
-// OnRaise has fn called in each step that raises a counter, with the account as it is with the new
-// value. fn carries over what it keeps of what was made under the value before, and deletes the
-// rest; whatever it does not see is void all the same. It must be called before the Store is used.
-// Package credential calls it for sessions and app passwords.
+// OnRaise registers a function that is called in each step that raises a counter, with the account
+// and its new value. fn carries over the credentials in keep to the new value, and deletes the
+// others. A credential that fn overlooks is void in any case. Call OnRaise before the Store is
+// used. Package credential uses it for sessions and app passwords.
 func (s *Store) OnRaise(fn func(ctx context.Context, a Account, step *repo.Step, keep Kept) error) {
 	s.raised = append(s.raised, fn)
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Checker returns what checks the whole store, accounts included. Keys that are in memory do not
-// count: it reads them from the store.
+// Checker returns a check of the whole store, including the accounts. It reads keys from the store,
+// never from memory.
 func (s *Store) Checker() check.Checker {
 	stored := NewKeys(KeysConfig{Store: s.store, Box: s.keys.box, Now: s.now})
 	return check.Checker{
@@ -49,10 +49,10 @@ func (s *Store) Checker() check.Checker {
 // maxDoubtful bounds how many accounts and keys Check looks at again, and lists.
 const maxDoubtful = 10_000
 
-// Check compares accounts with the keys that they are found by, and returns what is wrong, of some
-// thousands the first ones. It may run while the host is used: an operation that has not ended
-// excuses what it will still put right, and what looks wrong otherwise is looked at again for some
-// seconds. Only what stays wrong is reported.
+// Check compares accounts with the keys by which they are found, and returns the first few thousand
+// problems. It may run while the host is in use. A pending operation excuses what it will still
+// repair. Anything else that looks wrong is checked again for some seconds, and reported only if it
+// stays wrong.
 func (s *Store) Check(ctx context.Context) ([]check.Problem, error) {
 	problems, doubtful, err := s.checkAll(ctx)
 	for pause := 10 * time.Millisecond; pause < 2*time.Second && len(doubtful) > 0 && err == nil; pause *= 2 {

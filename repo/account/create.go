@@ -11,17 +11,17 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// A Reservation holds the names of an account that is about to be made. It ends with Create, or
-// with Release. One that does neither for ten minutes, since its process has died, holds nothing.
+// A Reservation holds the names of an account that is about to be created. It ends with Create or
+// Release. If neither is called within ten minutes, because the process died, the names are free
+// again.
 type Reservation struct {
 	op *operation
 	a  Account
 }
 
-// Reserve holds an account's handle and e-mail address for it, and uses its invite code, if it has
-// one. The errors are ErrHandleTaken, ErrEmailTaken and ErrInvite. Between Reserve and Create is
-// the place to register the account's DID. If no DID has to be registered, [Store.Create] does all
-// of it.
+// Reserve reserves an account's handle and e-mail address, and uses its invite code if it has one.
+// Errors are [ErrHandleTaken], [ErrEmailTaken] and [ErrInvite]. Register the account's DID between
+// Reserve and [Reservation.Create]. If there is no DID to register, [Store.Create] does both.
 func (s *Store) Reserve(ctx context.Context, a Account) (*Reservation, error) {
 	if a.Created.IsZero() {
 		a.Created = s.present()
@@ -47,14 +47,14 @@ func (s *Store) Reserve(ctx context.Context, a Account) (*Reservation, error) {
 	return &Reservation{op, a}, nil
 }
 
-// Create makes the account with its repository, in one transaction with the batch. Of an active
-// account the events are those that the network expects, in its order: identity, account, those of
-// the batch, commit, sync. Nobody is told of an account that is not active. The batch may have keys
-// to write, such as a first session, and records.
+// Create makes the account with its repository, in one transaction with the batch. The batch may
+// have further keys, such as a first session, and records. If the account is active, the events are
+// those that the network expects, in this order: identity, account, the batch's own, commit, sync.
+// An account that is not active has no events.
 //
-// When it returns nil, the account is made for good. If the host has a repository of the DID,
-// the error is repo.ErrRepoExists. If the error is one of the store, the account may have been made
-// all the same: see ByDID.
+// If Create returns nil, the account exists durably. If the host already has a repository of the
+// DID, the error is [repo.ErrRepoExists]. After an error of the store, the account may exist
+// nevertheless: see [Store.ByDID].
 func (r *Reservation) Create(ctx context.Context, key *crypto.PrivateKey, batch repo.Batch) (repo.Result, error) {
 	s, a := r.op.Store, r.a
 	a.Made = r.op.id
@@ -84,12 +84,12 @@ func (r *Reservation) Create(ctx context.Context, key *crypto.PrivateKey, batch 
 	return res, nil
 }
 
-// Release gives up what the reservation holds, but for what has become an account's own: the DID
-// may have one, by this reservation or another.
+// Release gives the reserved names up, except those that an account of the DID has by now, through
+// this reservation or another.
 func (r *Reservation) Release(ctx context.Context) error { return r.op.finish(ctx) }
 
-// Create reserves the names of an account and makes it, or gives the names up again. Errors are
-// those of Reserve and [Reservation.Create].
+// Create reserves the names of an account and creates it. If that fails, it releases the names.
+// Errors are those of [Store.Reserve] and [Reservation.Create].
 func (s *Store) Create(ctx context.Context, a Account, key *crypto.PrivateKey, batch repo.Batch) (repo.Result, error) {
 	r, err := s.Reserve(ctx, a)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 // maxOpenInvites is how many unused codes of its own an account may have.
 const maxOpenInvites = 5
 
-// Earning is how accounts get invite codes to give away: one each interval, counted
-// from their creation, but not from before an epoch. The zero value gives none.
+// Earning is the rule by which accounts earn invite codes to give away: one for each interval since
+// their creation, but not for time before an epoch. The zero value gives none.
 type Earning struct {
 	Interval time.Duration
 	Epoch    time.Time
@@ -47,9 +47,9 @@ func (e Earning) due(created, now time.Time, have []Invite) int {
 // createdByAdmin is the creator of codes that are no account's own.
 const createdByAdmin = "admin"
 
-// AccountInvites lists the codes of an account, after making those that it has
-// earned. Those of an account that may not invite are disabled from the start. A caller that is
-// not good any more by the time that they are made does not see them.
+// AccountInvites lists the codes of an account, after making those that it has earned. If the
+// account may not invite, new codes are disabled from the start. The caller is checked again after
+// the codes are made.
 func (s *Store) AccountInvites(ctx context.Context, hostname string, who Caller, e Earning) (list []Invite, err error) {
 	a, err := s.Authenticate(ctx, who)
 	if err != nil {

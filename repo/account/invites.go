@@ -53,13 +53,14 @@ func inviteKeys(inv Invite) []string {
 // InviteOrder is an order of invite codes.
 type InviteOrder int
 
-// The orders: the newest first, and the most used first.
+// InvitesByTime sorts newest first, and InvitesByUse most used first.
 const (
 	InvitesByTime InviteOrder = iota
 	InvitesByUse
 )
 
-// Rank is what a code is sorted by: the time in milliseconds, or the number of uses.
+// Rank returns the number by which a code is sorted: its time in milliseconds, or its number of
+// uses.
 func (o InviteOrder) Rank(inv Invite) int64 {
 	if o == InvitesByUse {
 		return int64(len(inv.Uses))
@@ -81,9 +82,9 @@ func (o InviteOrder) key(rank int64, code string) string {
 	return fmt.Sprintf("%s%015d/%s", o.prefix(), min(max(rank, 0), maxRank), code)
 }
 
-// InvitesAfter yields the codes that come after a rank and a code, in an order in which codes of
-// the same rank are sorted too, from the greatest. With an empty code it begins with the first one.
-// It costs as much as is taken, and sees one snapshot.
+// InvitesAfter yields the codes of one snapshot that follow a position in an order. The position is
+// a rank and a code: codes of equal rank are sorted in descending order too. An empty code means
+// the first position. It reads no more than is taken.
 func (s *Store) InvitesAfter(ctx context.Context, o InviteOrder, rank int64, code string) iter.Seq2[Invite, error] {
 	return func(yield func(Invite, error) bool) {
 		rng := storage.Prefix(o.prefix())
@@ -179,8 +180,8 @@ func (s *Store) indexInvites(ctx context.Context) error {
 	return err
 }
 
-// CreateInvites makes n codes of the given number of uses, with the host's name
-// in front. They belong to an account, or to whatever else the text names, such as "admin".
+// CreateInvites makes n codes, each good for the given number of uses. Codes begin with the host's
+// name. They belong to an account, or to whatever the text says, such as "admin".
 func (s *Store) CreateInvites(ctx context.Context, hostname, account, by string, n, uses int) ([]string, error) {
 	codes := make([]string, n)
 	err := s.store.KV.Write(ctx, func(tx storage.KVTx) error {
@@ -196,7 +197,7 @@ func (s *Store) CreateInvites(ctx context.Context, hostname, account, by string,
 	return codes, err
 }
 
-// CheckInvite reports whether a code may be used, with ErrInvite if not.
+// CheckInvite returns ErrInvite if a code cannot be used.
 func (s *Store) CheckInvite(ctx context.Context, code string) error {
 	return s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		_, err := usable(ctx, r, code)
@@ -306,9 +307,9 @@ func (s *Store) InvitesOf(ctx context.Context, account string) (list []Invite, e
 	return list, err
 }
 
-// DisableInvites disables single codes, and all codes of some accounts. The error is ErrNoInvite,
-// with the name, and nothing is disabled, if a code does not exist, or if an account has no codes
-// and is not listed in needNot.
+// DisableInvites disables single codes, and all codes of some accounts. If a code does not exist,
+// or if an account has no codes and is not listed in needNot, the error is [ErrNoInvite] with the
+// name, and nothing is disabled.
 func (s *Store) DisableInvites(ctx context.Context, codes, accounts, needNot []string) error {
 	return s.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		var disable []Invite

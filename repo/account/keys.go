@@ -17,21 +17,20 @@ import (
 
 // KeysConfig configures Keys. Store's Repos and KV, and Box, are required.
 type KeysConfig struct {
-	// Store is where the keys are, sealed.
+	// Store keeps the sealed keys.
 	Store storage.Store
-	// Box seals and opens them.
+	// Box seals and unseals the keys.
 	Box *sealed.Box
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
 
-// Keys has the signing keys of accounts, and those that are reserved for accounts to come. It is
-// safe for concurrent use.
+// Keys manages the signing keys of accounts, and those reserved for future accounts. It is safe for
+// concurrent use.
 //
-// Opened keys are kept in memory, since to unseal one for every commit would cost more than to sign
-// with it. A key that another process has changed since signs nothing: keys are StoredSigners, so
-// the store compares the key in the transaction of each commit, and the host that has failed with
-// it calls Forget.
+// Unsealing a key costs more than signing, so unsealed keys are cached in memory. A cached key that
+// another process has since replaced signs nothing: keys are StoredSigners, so the store compares
+// the key in the transaction of each commit. If it differs, the host calls Forget.
 type Keys struct {
 	store storage.Store
 	box   *sealed.Box
@@ -92,7 +91,7 @@ func (k *Keys) unseal(did syntax.DID, key string, sealed []byte) (*crypto.Privat
 	return nil, fmt.Errorf("account: signing key of %s: %w", did, err)
 }
 
-// Signer returns an account's signing key, or ErrNotFound. It is the Signer for repo.Config.
+// Signer returns an account's signing key, or [ErrNotFound]. Use it as Signer of [repo.Config].
 func (k *Keys) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, error) {
 	if key, ok := k.open.Get(did); ok {
 		return key, nil
@@ -129,7 +128,7 @@ func (k *Keys) put(did syntax.DID, key *crypto.PrivateKey, sealed []byte) {
 	k.open.Put(did, &openKey{key, sealed})
 }
 
-// Forget drops what is in memory of an account's key. It is read again when it is needed.
+// Forget drops an account's cached key. The next use reads it again.
 func (k *Keys) Forget(did syntax.DID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -143,16 +142,17 @@ func (s *Store) Signer(ctx context.Context, did syntax.DID) (crypto.Signer, erro
 	return key, notFound(err)
 }
 
-// Reserved keys are made before the account that they are for comes here, so that
-// its DID document can name them. They lie in the global namespace, sealed, by
-// their did:key; and the did:key by the DID, if that is known.
+// A reserved key is made before its account moves here, so that the DID document can already name
+// it. It is stored in the global namespace, sealed, under its did:key. If the DID is known, the
+// did:key is stored under the DID.
 const (
 	reservedPrefix    = "reservedkey/"
 	reservedForPrefix = "reservedfor/"
 )
 
-// reservedLife is how long a reserved key is kept. Strangers have keys reserved, so if there are more
-// than manyReserved in a day, further ones are kept for floodedLife, which is long enough for a move.
+// reservedLife is how long a reserved key is kept. Strangers can reserve keys. If they reserve more
+// than manyReserved in a day, further keys are kept for floodedLife only, which is long enough for
+// a migration.
 const (
 	reservedLife = 90 * 24 * time.Hour
 	manyReserved = 1000
@@ -172,9 +172,9 @@ func (k *Keys) lifeOfReserved(now time.Time) time.Duration {
 	return reservedLife
 }
 
-// Reserve makes a key for an account that will come here, and returns it as a did:key, or that of
-// the key that is reserved for the DID. An empty DID is one that is not known yet. A reservation
-// lasts 90 days; those beyond a thousand a day, two hours.
+// Reserve makes a key for an account that will move here, and returns it as a did:key. If a key is
+// already reserved for the DID, it returns that one. The DID is empty if it is not known yet. A
+// reservation lasts 90 days. Beyond a thousand reservations in a day, further ones last two hours.
 func (k *Keys) Reserve(ctx context.Context, did syntax.DID) (didKey string, err error) {
 	key, err := crypto.GenerateKey(crypto.K256)
 	if err != nil {
@@ -202,7 +202,7 @@ func (k *Keys) Reserve(ctx context.Context, did syntax.DID) (didKey string, err 
 	return didKey, err
 }
 
-// Reserved returns the key that is reserved for a DID; nil if there is none.
+// Reserved returns the key that is reserved for a DID, or nil.
 func (k *Keys) Reserved(ctx context.Context, did syntax.DID) (key *crypto.PrivateKey, err error) {
 	var didKey string
 	var secret []byte
@@ -227,7 +227,7 @@ func (k *Keys) Reserved(ctx context.Context, did syntax.DID) (key *crypto.Privat
 	return crypto.ParsePrivateKey(crypto.K256, raw)
 }
 
-// Release forgets the key that was reserved for a DID, once its account has it.
+// Release deletes the reservation for a DID, once its account has the key.
 func (k *Keys) Release(ctx context.Context, did syntax.DID) error {
 	return k.store.KV.Write(ctx, func(tx storage.KVTx) error {
 		didKey, err := tx.Get(ctx, reservedForPrefix+string(did))

@@ -17,8 +17,8 @@ import (
 type layout struct {
 	Version int `json:"version"`
 	Count   int `json:"count"`
-	// Phase and After are how far the change from an earlier version has come: the last DID that
-	// was seen to, or the last key.
+	// Phase and After say how far the migration from an earlier version has come: After is the last
+	// DID or key that was processed.
 	Phase string `json:"phase,omitempty"`
 	After string `json:"after,omitempty"`
 }
@@ -56,8 +56,8 @@ func putJSON(ctx context.Context, tx storage.KVTx, key string, v any) error {
 	return tx.Set(ctx, key, doc, time.Time{})
 }
 
-// Count returns how many accounts there are. An operation that has not ended may not be counted
-// yet. It reads one key.
+// Count returns the number of accounts. It reads one key. A pending operation may not be counted
+// yet.
 func (s *Store) Count(ctx context.Context) (n int, err error) {
 	err = s.store.KV.Read(ctx, func(r storage.KVReader) error {
 		l, err := readLayout(ctx, r)
@@ -80,19 +80,20 @@ func addCount(ctx context.Context, tx storage.KVTx, n int) error {
 	return putLayout(ctx, tx, l)
 }
 
-// Repair finishes the operations that processes which have died have left, so that names are held
-// for nobody who does not have them. It costs as much as is pending. Call it at start, before the
-// Store is used, and then from time to time, such as once a minute; it may run at the same time as
-// everything else.
+// Repair completes the pending operations of processes that have died, and so releases names that
+// no account has. Its cost depends on the number of pending operations. Call it at start, before
+// the Store is used, and then from time to time, such as once a minute. It may run concurrently
+// with everything else.
 //
-// The first call on a store that an earlier version has written gives all accounts the keys that
-// this version finds them by. That reads all accounts, in transactions of bounded size, and goes
-// on where it was interrupted.
+// The first call on a store that an earlier version has written migrates it: it writes the keys by
+// which this version finds accounts. That reads all accounts, in transactions of bounded size, and
+// continues after an interruption.
 func (s *Store) Repair(ctx context.Context) error { return s.repair(ctx, s.abandoned) }
 
-// RepairAlone is Repair at the start of a process that has the storage for itself, as one that
-// holds a lock on it. What other processes have left is over then, and its names are free at once,
-// not after ten minutes. It must not be called while any Store over the same storage is in use.
+// RepairAlone is [Store.Repair] at the start of a process that uses the storage exclusively, for
+// example under a lock. All pending operations are then those of dead processes, so their names are
+// released at once, and not after ten minutes. Do not call it while any Store over the same storage
+// is in use.
 func (s *Store) RepairAlone(ctx context.Context) error {
 	return s.repair(ctx, func(string, note) bool { return true })
 }

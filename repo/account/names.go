@@ -13,15 +13,16 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// ChangeHandle gives an account another handle, and tells the network, even if nothing changes.
+// ChangeHandle gives an account another handle, and announces it to the network even if it is the
+// same handle.
 //
-// When the handle is reserved, and before it is changed, register (if not nil) is called to put it
-// into the DID document. If the change is then refused, register is called once more, with the
-// handle that the account has. It may be called several times, and when it returns for the last
-// time the document has the account's handle, whatever others do at the same moment. It must not
-// change the account's names itself: such changes take turns.
+// register, if not nil, puts the handle into the DID document. It is called after the handle is
+// reserved and before the account is changed. If the change is then refused, register is called
+// again with the handle that the account has. register may be called several times. After its last
+// call the document has the account's handle, whatever other operations run concurrently. register
+// must not change the account's names itself: such changes are serialized.
 //
-// Errors are ErrHandleTaken, those of register, and those of Authenticate.
+// Errors are [ErrHandleTaken], those of register, and those of [Store.Authenticate].
 func (s *Store) ChangeHandle(ctx context.Context, who Caller, handle syntax.Handle, register func(context.Context, syntax.Handle) error) error {
 	return s.reindex(ctx, who, indexed{
 		taken: ErrHandleTaken,
@@ -42,10 +43,10 @@ func (s *Store) ChangeHandle(ctx context.Context, who Caller, handle syntax.Hand
 }
 
 // ChangeEmail gives an account another e-mail address, which is not confirmed. also, if not nil, is
-// part of the step: whoever lets sessions change the address asks for a proof there. Package
-// credential does; use its ChangeEmail where there are tokens that were sent by mail.
+// called in the same step. A server whose sessions may change the address demands a proof there.
+// Package credential does so: use its ChangeEmail if tokens are sent by mail.
 //
-// Errors are ErrEmailTaken, those of also, and those of Authenticate.
+// Errors are [ErrEmailTaken], those of also, and those of [Store.Authenticate].
 func (s *Store) ChangeEmail(ctx context.Context, who Caller, email string, also func(*Account, *repo.Step) error) error {
 	return s.reindex(ctx, who, indexed{
 		taken: ErrEmailTaken,
@@ -54,8 +55,9 @@ func (s *Store) ChangeEmail(ctx context.Context, who Caller, email string, also 
 	})
 }
 
-// Deactivate makes an account inactive, and tells the network. It ends all sessions but the
-// caller's. deleteAfter, if not zero, is a wish: see DeletionsDue.
+// Deactivate makes an account inactive and announces it to the network. All sessions but the
+// caller's end. deleteAfter, if not zero, is when the owner wants the account to be deleted: see
+// [Store.DeletionsDue].
 func (s *Store) Deactivate(ctx context.Context, who Caller, deleteAfter time.Time) error {
 	return s.reindex(ctx, who, indexed{
 		next: func(a *Account) {
@@ -71,8 +73,8 @@ func (s *Store) Deactivate(ctx context.Context, who Caller, deleteAfter time.Tim
 	})
 }
 
-// Activate makes an account active, unless it is taken down, and tells the network: account,
-// identity, and where the repository stands.
+// Activate makes an account active, unless it is taken down. It announces the status, the identity
+// and the head of the repository to the network.
 func (s *Store) Activate(ctx context.Context, who Caller) error {
 	return s.reindex(ctx, who, indexed{
 		next: func(a *Account) { a.DeactivatedAt, a.DeleteAfter = time.Time{}, time.Time{} },
@@ -203,14 +205,14 @@ func union(a, b []string) []string {
 	return slices.Compact(all)
 }
 
-// Delete removes an account with its repository, and then gives up its names. An event tells the
-// network that the account is gone. The caller is looked at under the account's lock; see also
-// [Store.DeleteIf]. When it returns nil, the account is gone for good.
+// Delete removes an account with its repository, and then releases its names. An event announces
+// the deletion to the network. The caller is checked under the account's lock; see also
+// [Store.DeleteIf]. If Delete returns nil, the account is gone durably.
 func (s *Store) Delete(ctx context.Context, who Caller) error { return s.DeleteIf(ctx, who, nil) }
 
-// DeleteIf is Delete that may, if not nil, is asked about: it looks at the account and its
-// namespace, and its error refuses the deletion. See [repo.Host.DeleteStep] for what may come in
-// between.
+// DeleteIf is [Store.Delete] with a condition: may, if not nil, reads the account and its
+// namespace, and its error refuses the deletion. See [repo.Host.DeleteStep] for changes by other
+// processes in between.
 func (s *Store) DeleteIf(ctx context.Context, who Caller, may func(Account, storage.KVReader) error) error {
 	done, err := s.host.Turn(ctx, who.DID)
 	if err != nil {

@@ -35,20 +35,21 @@ type claim struct {
 
 // note is what is stored of an operation.
 type note struct {
-	// Keys are those that the account may have before or after the operation. Those that it does
-	// not have when the operation ends are given up.
+	// Keys are the name keys that the account may have before or after the operation. Those that it
+	// does not have when the operation ends are released.
 	Keys []string `json:"keys"`
-	// Invite is a code that was used for the operation. The use is taken back unless the account
-	// was made with it.
+	// Invite is the invite code used by the operation. The use is undone unless the operation made
+	// the account.
 	Invite string `json:"invite,omitempty"`
-	// Makes: the operation makes the account, and is not counted yet.
+	// Makes is set if the operation makes the account, which is not counted yet.
 	Makes bool `json:"makes,omitempty"`
-	// Deletes: the operation deletes the account of that name. If several do, the first that ends
-	// counts it, and this is nil in the others.
+	// Deletes is set if the operation deletes the account whose Made it names. If several
+	// operations do, the first one to end counts the deletion and sets Deletes to nil in the
+	// others.
 	Deletes *string   `json:"deletes,omitempty"`
 	At      time.Time `json:"at"`
-	// Others is how many other operations of the account have ended since: what was read of
-	// the account before may not be so any more.
+	// Others counts the operations of the account that have ended since this one began. If it has
+	// changed, what was read of the account is outdated.
 	Others int `json:"others,omitempty"`
 }
 

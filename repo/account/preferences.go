@@ -14,10 +14,10 @@ import (
 
 const preferencesKey = "preferences"
 
-// Preference is one of an account's settings: an object with a $type.
+// Preference is one setting of an account: an object with a $type.
 type Preference map[string]json.RawMessage
 
-// Type returns the preference's $type; empty if it has none.
+// Type returns the preference's $type, or "".
 func (p Preference) Type() (t string) {
 	data.UnmarshalPlainJSON(p["$type"], &t)
 	return t
@@ -32,8 +32,8 @@ func (s *Store) Preferences(ctx context.Context, did syntax.DID) (list []Prefere
 	return list, notFound(err)
 }
 
-// SetPreferences replaces an account's preferences by what fn makes of them. It may be
-// called more than once.
+// SetPreferences replaces an account's preferences with what fn returns for the present ones. fn
+// may be called more than once.
 func (s *Store) SetPreferences(ctx context.Context, who Caller, fn func([]Preference) ([]Preference, error)) error {
 	_, err := s.Update(ctx, who, func(_ *Account, step *repo.Step) error {
 		old, doc, err := readPreferences(ctx, step)

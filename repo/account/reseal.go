@@ -11,9 +11,10 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Reseal seals all stale secrets again with the box's first key, each in a transaction of its own,
-// so that it can be interrupted and run again. It returns how many secrets it sealed. Nobody may
-// seal with another key meanwhile. progress, if not nil, gets the number of accounts looked at.
+// Reseal seals all secrets that are sealed with an old key again, with the box's first key. Each
+// secret has its own transaction, so Reseal can be interrupted and run again. It returns how many
+// secrets it sealed. No other process may seal with an old key meanwhile. progress, if not nil, is
+// called with the number of accounts processed.
 func (s *Store) Reseal(ctx context.Context, progress func(accounts int)) (sealed int, err error) {
 	n := 0
 	for info, err := range s.store.Repos.List(ctx, "") {

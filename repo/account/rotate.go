@@ -10,14 +10,14 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// RotateKey gives an account another signing key. register, if not nil, puts it into the DID
-// document. Then one transaction stores the key, signs the repository with it, and tells the
-// network: identity, then where the repository stands.
+// RotateKey gives an account another signing key. register, if not nil, puts the key into the DID
+// document. Then one transaction stores the key, signs the repository with it, and announces the
+// identity and the head to the network.
 //
-// The key is stored before register is called, so it is never lost: if register fails or the
-// process dies, the next call of RotateKey goes on with the same key, and register must accept one
-// that the document has already. While register runs, what others write to the account is still
-// signed with the old key; the new signature follows it.
+// The new key is stored before register is called, so it cannot be lost. If register fails or the
+// process dies, the next call of RotateKey continues with the same key. So register must accept a
+// key that the document already has. Writes to the account while register runs are still signed
+// with the old key; the new signature follows them.
 func (s *Store) RotateKey(ctx context.Context, who Caller, register func(context.Context, *crypto.PublicKey) error) error {
 	done, err := s.host.Turn(ctx, who.DID)
 	if err != nil {

@@ -11,18 +11,17 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Search finds accounts, a page at a time.
+// Search is a query for accounts.
 type Search struct {
-	// Text is a DID, the beginning of an e-mail address (up to its "@" at least), or else the
-	// beginning of a handle, with or without an "@" before it. Empty: all accounts, the newest
-	// first.
+	// Text is a DID, the beginning of an e-mail address (at least up to the "@"), or the beginning
+	// of a handle, with or without a leading "@". Empty means all accounts, newest first.
 	Text string
-	// Moderated finds the accounts that are taken down, or of which something is or was, in the
-	// order of their DIDs. Text is not looked at.
+	// Moderated finds accounts that are taken down, or that have or had a record or blob taken
+	// down, in DID order. Text is then ignored.
 	Moderated bool
-	// Cursor is where the page begins: what the one before it has returned. Empty: with the first.
+	// Cursor is the cursor that the previous page returned. Empty means the first page.
 	Cursor string
-	// Limit is how many accounts a page has at most. 0: 50; it is never more than 100.
+	// Limit is the maximum number of accounts on a page. 0 means 50; values above 100 mean 100.
 	Limit int
 }
 
@@ -36,9 +35,9 @@ const (
 // ErrSearch: the text or the cursor of a Search is too long.
 var ErrSearch = errors.New("account: the text to search for is too long")
 
-// Search returns a page of accounts, and the cursor of the next page; empty: there is none. It
-// reads the accounts of the page and no others. A page may be shorter than the limit, or empty,
-// although there is another one.
+// Search returns a page of accounts and the cursor of the next page, which is empty at the end. It
+// reads only the accounts of the page. A page may be shorter than the limit, or empty, although
+// another page follows.
 func (s *Store) Search(ctx context.Context, q Search) (list []Account, next string, err error) {
 	if len(q.Text) > maxSearch || len(q.Cursor) > maxSearch {
 		return nil, "", ErrSearch
@@ -98,8 +97,8 @@ type TakenDownPart struct {
 }
 
 // Takedowns returns up to limit records and blobs of an account that are taken down, blobs first,
-// and the cursor of the next ones; empty: there are none. It is given with the next call; empty:
-// the first. The error is ErrNotFound if there is no such account.
+// and the cursor of the next page, which is empty at the end. An empty cursor means the first page.
+// If there is no such account, the error is [ErrNotFound].
 func (s *Store) Takedowns(ctx context.Context, did syntax.DID, cursor string, limit int) (list []TakenDownPart, next string, err error) {
 	rng := storage.Prefix(takedownPrefix)
 	if cursor != "" {
@@ -131,11 +130,11 @@ func (s *Store) Takedowns(ctx context.Context, did syntax.DID, cursor string, li
 	return list, next, err
 }
 
-// Statuses counts accounts by status.
+// Statuses has the number of accounts of each status.
 type Statuses map[Status]int
 
-// CountStatuses adds the accounts with a DID greater than after, up to limit of them, and returns
-// the last DID that was seen; empty: these were all. It reads each of them.
+// CountStatuses counts up to limit accounts whose DIDs are greater than after, and adds them to
+// into. It returns the last DID that it counted, or "" at the end. It reads each of these accounts.
 func (s *Store) CountStatuses(ctx context.Context, into Statuses, after syntax.DID, limit int) (last syntax.DID, err error) {
 	n := 0
 	for a, err := range s.after(ctx, after) {

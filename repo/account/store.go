@@ -19,17 +19,17 @@ import (
 
 // Config configures a Store. Host and Keys are required.
 type Config struct {
-	// Host has the accounts' repositories. Its store needs Repos, Events and KV.
+	// Host has the accounts' repositories. Its store must have Repos, Events and KV.
 	Host *repo.Host
-	// Keys are those that the host signs with: the Signer of its configuration is theirs, and Stale
-	// their Forget.
+	// Keys are the keys with which the host signs: the Signer and Stale of the host's configuration
+	// must be the methods Signer and Forget of Keys.
 	Keys *Keys
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
 
-// Store keeps accounts. It is safe for concurrent use, and several processes may have Stores over
-// the same storage.
+// Store manages accounts. It is safe for concurrent use. Several processes may have Stores over the
+// same storage.
 type Store struct {
 	host  *repo.Host
 	store storage.Store
@@ -55,7 +55,7 @@ const (
 )
 
 // New returns the accounts of a host. It panics if Host, its store's KV, or Keys is missing. Call
-// [Store.Repair] before the Store is used, and from time to time.
+// [Store.Repair] before the Store is used, and then from time to time.
 func New(cfg Config) *Store {
 	switch {
 	case cfg.Host == nil:
@@ -102,8 +102,7 @@ func (s *Store) ByDID(ctx context.Context, did syntax.DID) (a Account, err error
 	return a, notFound(err)
 }
 
-// AccountIn returns the account of a snapshot's repository, or ErrNotFound. It reads nothing but
-// the snapshot.
+// AccountIn returns the account of a snapshot, or [ErrNotFound]. It reads nothing else.
 func (s *Store) AccountIn(ctx context.Context, r storage.KVReader) (Account, error) {
 	doc, err := r.Get(ctx, accountKey)
 	if err != nil {
@@ -155,8 +154,8 @@ func (s *Store) Account(ctx context.Context, id syntax.AtIdentifier) (Account, e
 	return s.Find(ctx, string(id))
 }
 
-// All yields all accounts, in the order of their DIDs. It reads every account: it is for tools, not
-// for requests.
+// All yields all accounts in DID order. It reads every account, so it is for tools and not for
+// requests.
 func (s *Store) All(ctx context.Context) iter.Seq2[Account, error] {
 	return s.after(ctx, "")
 }
@@ -179,8 +178,8 @@ func (s *Store) after(ctx context.Context, did syntax.DID) iter.Seq2[Account, er
 	}
 }
 
-// ListAccounts returns up to limit accounts in the order of creation time and DID, after the given
-// position. With an empty afterDID it starts from the first account.
+// ListAccounts returns up to limit accounts, ordered by creation time and DID, that follow the
+// given position. An empty afterDID means the first position.
 func (s *Store) ListAccounts(ctx context.Context, after time.Time, afterDID syntax.DID, limit int) ([]Account, error) {
 	rng := storage.Prefix(createdPrefix)
 	if afterDID != "" {
@@ -190,10 +189,9 @@ func (s *Store) ListAccounts(ctx context.Context, after time.Time, afterDID synt
 	return list, err
 }
 
-// DeletionsDue returns up to limit deactivated accounts whose wish was to be deleted by now,
-// beginning with the earliest time. The protocol leaves it to the host what to do
-// about that: one that deletes them calls Delete with Trusted. Accounts that are taken down are
-// left out.
+// DeletionsDue returns up to limit deactivated accounts whose DeleteAfter has passed, earliest
+// first. Accounts that are taken down are left out. The protocol lets the host decide about them.
+// To delete one, call [Store.Delete] with [Trusted].
 func (s *Store) DeletionsDue(ctx context.Context, limit int) (due []Account, err error) {
 	rng := storage.Prefix(deleteAfterPrefix)
 	rng.To = timeKey(deleteAfterPrefix, s.now().Add(time.Millisecond), "")
@@ -254,9 +252,9 @@ func (s *Store) pageOf(ctx context.Context, rng storage.Range, limit int) (list 
 	return list, last, len(dids), nil
 }
 
-// Open makes the keys, the host and the accounts of a store at once: the Signer of the host's
-// configuration is that of the keys, and the clock that of all three. See [Store.Host] and
-// [Store.Keys] for the parts. It panics as [NewKeys], [repo.NewHost] and [New] do.
+// Open makes the keys, the host and the accounts of a store at once. The host's Signer is that of
+// the keys, and all three share the host's clock. See [Store.Host] and [Store.Keys] for the parts.
+// It panics as [NewKeys], [repo.NewHost] and [New] do.
 func Open(host repo.Config, box *sealed.Box) *Store {
 	keys := NewKeys(KeysConfig{Store: host.Store, Box: box, Now: host.Now})
 	host.Signer, host.Stale = keys.Signer, keys.Forget

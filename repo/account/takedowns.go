@@ -13,7 +13,7 @@ import (
 
 const takedownPrefix = "takedown/"
 
-// Takedown is whether something is taken down, and the moderator's reference.
+// Takedown is a takedown with the moderator's reference, or its absence.
 type Takedown struct {
 	Applied bool   `json:"applied"`
 	Ref     string `json:"ref,omitempty"`
@@ -23,8 +23,9 @@ type Takedown struct {
 func recordSubject(path string) string { return takedownPrefix + "record/" + path }
 func blobSubject(blob cid.Cid) string  { return takedownPrefix + "blob/" + blob.String() }
 
-// TakeDown takes an account down, which ends its sessions, or back up, and tells the network. App
-// passwords are kept, but let nobody in while the account is down. A takedown needs a reference.
+// TakeDown takes an account down or restores it, and announces the status to the network. A
+// takedown needs a reference. It ends all sessions. App passwords are kept, but cannot be used
+// until the account is restored.
 func (s *Store) TakeDown(ctx context.Context, did syntax.DID, t Takedown) error {
 	if t.Applied && t.Ref == "" {
 		return errNoRef
@@ -56,7 +57,7 @@ func (s *Store) TakeDown(ctx context.Context, did syntax.DID, t Takedown) error 
 
 var errNoRef = errors.New("account: a takedown needs a reference, such as its time")
 
-// AnnounceStatus tells the network the hosting status of an account again.
+// AnnounceStatus announces the hosting status of an account to the network again.
 func (s *Store) AnnounceStatus(ctx context.Context, who Caller) error {
 	_, err := s.Update(ctx, who, func(a *Account, step *repo.Step) error {
 		step.Events = append(step.Events, s.statusEvent(*a))
@@ -65,7 +66,8 @@ func (s *Store) AnnounceStatus(ctx context.Context, who Caller) error {
 	return err
 }
 
-// AnnounceIdentity tells the network that an account's DID document or handle may have changed.
+// AnnounceIdentity announces to the network that an account's DID document or handle may have
+// changed.
 func (s *Store) AnnounceIdentity(ctx context.Context, who Caller) error {
 	_, err := s.Update(ctx, who, func(a *Account, step *repo.Step) error {
 		step.Events = append(step.Events, s.host.IdentityEvent(a.DID, a.Handle))
@@ -74,12 +76,12 @@ func (s *Store) AnnounceIdentity(ctx context.Context, who Caller) error {
 	return err
 }
 
-// SetRecordTakedown takes a record down, or back up.
+// SetRecordTakedown takes a record down or restores it.
 func (s *Store) SetRecordTakedown(ctx context.Context, did syntax.DID, path string, t Takedown) error {
 	return s.setTakedown(ctx, did, recordSubject(path), t)
 }
 
-// SetBlobTakedown takes a blob down, or back up.
+// SetBlobTakedown takes a blob down or restores it.
 func (s *Store) SetBlobTakedown(ctx context.Context, did syntax.DID, blob cid.Cid, t Takedown) error {
 	return s.setTakedown(ctx, did, blobSubject(blob), t)
 }
@@ -98,12 +100,12 @@ func (s *Store) setTakedown(ctx context.Context, did syntax.DID, key string, t T
 	})
 }
 
-// RecordTakedown returns the state of a record.
+// RecordTakedown returns the takedown of a record.
 func (s *Store) RecordTakedown(ctx context.Context, did syntax.DID, path string) (Takedown, error) {
 	return s.takedown(ctx, did, recordSubject(path))
 }
 
-// BlobTakedown returns the state of a blob.
+// BlobTakedown returns the takedown of a blob.
 func (s *Store) BlobTakedown(ctx context.Context, did syntax.DID, blob cid.Cid) (Takedown, error) {
 	return s.takedown(ctx, did, blobSubject(blob))
 }
@@ -120,7 +122,7 @@ func (s *Store) takedown(ctx context.Context, did syntax.DID, key string) (t Tak
 	return t, notFound(err)
 }
 
-// HiddenRecords returns which of the paths are those of records that are taken down.
+// HiddenRecords returns the set of those paths whose records are taken down.
 func (s *Store) HiddenRecords(ctx context.Context, did syntax.DID, paths []string) (map[string]bool, error) {
 	hidden := make(map[string]bool)
 	err := s.store.Repos.View(ctx, did, func(r storage.Reader) error {

@@ -10,9 +10,9 @@ import (
 
 const userHandlePrefix = "userhandle/"
 
-// UserHandle returns the account of a caller, which has a UserHandle then: a random name by which
-// authenticators know it (WebAuthn §5.4.3). It says nothing of the account to those who see it. An
-// account gets one when this is first called, and keeps it.
+// UserHandle returns the account of a caller, with UserHandle set: a random name by which
+// authenticators know the account (WebAuthn §5.4.3), and which says nothing about it. The first
+// call makes the name, which never changes.
 func (s *Store) UserHandle(ctx context.Context, who Caller) (a Account, err error) {
 	for {
 		if a, err = s.Authenticate(ctx, who); err != nil || a.UserHandle != "" {
@@ -33,7 +33,7 @@ func (s *Store) UserHandle(ctx context.Context, who Caller) (a Account, err erro
 	}
 }
 
-// ByUserHandle returns the account that has a UserHandle, or ErrNotFound.
+// ByUserHandle returns the account with a UserHandle, or [ErrNotFound].
 func (s *Store) ByUserHandle(ctx context.Context, handle string) (a Account, err error) {
 	if handle == "" || len(handle) > 64 { // of WebAuthn
 		return a, ErrNotFound
@@ -57,19 +57,18 @@ func (s *Store) ByUserHandle(ctx context.Context, handle string) (a Account, err
 // of the master key seals anew.
 var sealedKeys = []string{signingKey, nextKey, FactorSecretKey, FactorEnrolmentKey}
 
-// The keys at which package credential keeps secrets, sealed.
+// Keys at which package credential keeps sealed secrets.
 const (
 	FactorSecretKey    = "factor/totp"
 	FactorEnrolmentKey = "factor/enrolment"
 )
 
-// Seal seals a secret for one of the keys FactorSecretKey and FactorEnrolmentKey of an account's
-// namespace.
+// Seal seals a secret for an account's FactorSecretKey or FactorEnrolmentKey.
 func (s *Store) Seal(did syntax.DID, key string, secret []byte) []byte {
 	return s.keys.box.Seal(place(did, key), secret)
 }
 
-// Unseal opens what Seal has sealed.
+// Unseal opens what [Store.Seal] has sealed.
 func (s *Store) Unseal(did syntax.DID, key string, sealed []byte) ([]byte, error) {
 	return s.keys.box.Open(place(did, key), sealed)
 }

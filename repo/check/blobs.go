@@ -22,11 +22,11 @@ func acceptedKey(did syntax.DID, blob string) string {
 	return acceptedPrefix + string(did) + "/" + blob
 }
 
-// ErrNoBlobs: records refer to blobs, and not one of them is there.
+// ErrNoBlobs: records refer to blobs, and none of them exists.
 var ErrNoBlobs = errors.New("check: records refer to blobs, but none of them is there")
 
-// Excused reports whether a blob that is not there need not be: because its account is not
-// complete (see [Checker.Incomplete]), or because it was accepted as lost.
+// Excused reports whether a missing blob is not a problem: its account is incomplete (see
+// [Checker].Incomplete), or it was accepted as lost.
 func (c Checker) Excused(ctx context.Context, did syntax.DID, blob string) (bool, error) {
 	if c.Incomplete != nil {
 		if ok, err := c.Incomplete(ctx, did); err != nil || ok {
@@ -46,16 +46,16 @@ func (c Checker) Excused(ctx context.Context, did syntax.DID, blob string) (bool
 	return err == nil, err
 }
 
-// What BlobsThere looks at.
+// Limits of BlobsThere.
 const (
 	perAccount = 10   // blobs of an account
 	maxLooked  = 2000 // accounts without a sign of trouble
 )
 
-// BlobsThere returns ErrNoBlobs if blobs are missing, besides those that are excused, and not one
-// is there: so it is when the disk that they are on is not mounted. It is for the start of a
-// server, and looks at as little as it can: until it has found a blob, or, while none is missing,
-// at some accounts from the beginning.
+// BlobsThere returns ErrNoBlobs if there are missing blobs that are not excused, and no blob
+// exists, for example because their disk is not mounted. It is for the start of a server and reads
+// as little as possible: it stops at the first blob that exists. While it finds no missing blob, it
+// examines only some accounts.
 func (c Checker) BlobsThere(ctx context.Context) error {
 	looked, missing := 0, false
 	for info, err := range c.Store.Repos.List(ctx, "") {

@@ -15,62 +15,61 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Checker is what is checked. Parts of the Store that are nil are left out, and so is what the
-// functions that are nil are for. The account.Store of a host makes one with its method Checker.
+// Checker says what to check. Parts of the Store that are nil are skipped, and so are checks whose
+// functions are nil. The method Checker of a host's account.Store makes one.
 type Checker struct {
 	Store storage.Store
-	// Key returns the key that an account's commits are signed with, or nil if its signatures are
-	// not to be checked. An error is a problem of the account.
+	// Key returns the signing key of an account, or nil to skip its signatures. An error is a
+	// problem of the account.
 	Key func(ctx context.Context, did syntax.DID) (*crypto.PublicKey, error)
-	// Incomplete reports whether an account need not have the blobs that its records refer to: an
-	// account that is being moved here has its records before its blobs.
+	// Incomplete reports whether an account may lack blobs that its records refer to. An account
+	// that is being moved here gets its records before its blobs.
 	Incomplete func(ctx context.Context, did syntax.DID) (bool, error)
-	// Others checks what a host keeps besides repositories, and calls wrong with each problem and
-	// the account that it is about, if it is about one. It runs only if all accounts are checked.
+	// Others checks a host's data other than repositories. It calls wrong for each problem, with
+	// the account if there is one. It runs only if all accounts are checked.
 	Others func(ctx context.Context, wrong func(did syntax.DID, what string)) error
-	// Database checks the structure below the store, besides what a storage.Checker finds. An error
-	// that is storage.ErrCorrupt is a problem. It runs only if all accounts are checked.
+	// Database checks the structure below the store, in addition to a storage.Checker. An error
+	// that matches storage.ErrCorrupt is a problem. It runs only if all accounts are checked.
 	Database func(ctx context.Context) error
-	// Now is the clock that revisions are compared with. Nil: time.Now.
+	// Now is the clock for judging revisions. Nil: time.Now.
 	Now func() time.Time
 }
 
-// BlobLevel is how closely blobs are looked at.
+// BlobLevel says how thoroughly blobs are checked.
 type BlobLevel int
 
-// The levels: read and hashed, only looked for, or left out.
+// Levels: read and hash, check for existence only, or skip.
 const (
 	ReadBlobs BlobLevel = iota
 	FindBlobs
 	NoBlobs
 )
 
-// Options is what is checked. The zero value checks everything.
+// Options says what to check. The zero value checks everything.
 type Options struct {
-	// Accounts, if not nil, are the only ones whose repositories are checked; the rest is left out.
+	// Accounts, if not nil, limits the check to the repositories of these accounts.
 	Accounts []syntax.DID
-	// Blobs is how closely blobs are looked at.
+	// Blobs says how thoroughly blobs are checked.
 	Blobs BlobLevel
-	// AcceptMissing notes the blobs that are missing as lost for good: they are no problem from now
-	// on. The notes lie in the host's namespace, under "lost-blob/".
+	// AcceptMissing records missing blobs as lost permanently: they are no longer problems. The
+	// records are in the host's namespace, under "lost-blob/".
 	AcceptMissing bool
-	// From, if not nil, has copies of blobs: those that are missing or damaged are put back from
-	// there. An error that is storage.ErrNotFound or storage.ErrCorrupt says that it does not have
-	// one.
+	// From, if not nil, returns copies of blobs, from which missing or damaged blobs are restored.
+	// An error that matches storage.ErrNotFound or storage.ErrCorrupt means that it has no copy.
 	From func(ctx context.Context, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error)
-	// Strict also compares what is allowed to differ: events are signed with the account's present
-	// key; each commit in the log follows from the one before it, and the last one leads to the
-	// head; there is no commit of a repository that is not there; no blob is permanent that no
-	// record refers to. That is right for a store that nobody writes to, without imports and
-	// changed keys. It needs some hundred bytes of memory for each account.
+	// Strict also checks rules that may be broken legitimately: events are signed with the
+	// account's present key; each commit in the log follows the one before it, and the last one
+	// leads to the head; there is no commit of a missing repository; every promoted blob has a
+	// record that refers to it. It suits a store without concurrent writes, imports and changed
+	// keys. It needs some hundred bytes of memory for each account.
 	Strict bool
-	// Silent, with Strict, allows for commits that have no event.
+	// Silent, with Strict, allows commits without an event.
 	Silent bool
-	// Progress, if not nil, is told how many repositories have been checked.
+	// Progress, if not nil, is called with the number of repositories checked.
 	Progress func(repositories int)
 }
 
-// Kind says what a problem is about.
+// Kind is the kind of a problem.
 type Kind string
 
 // The kinds of problems.
@@ -93,7 +92,7 @@ const (
 	FromOutside  Kind = "application" // what a host adds to a report: see Report.Add
 )
 
-// Problem is something that is wrong.
+// Problem is a fault.
 type Problem struct {
 	Kind Kind       `json:"kind"`
 	DID  syntax.DID `json:"did,omitempty"` // of the account that it is about
@@ -107,7 +106,7 @@ func (p Problem) String() string {
 	return string(p.DID) + ": " + p.What
 }
 
-// Report is the result of a check. Its lists have the first thousand entries.
+// Report is the result of a check. Its lists have at most a thousand entries.
 type Report struct {
 	Accounts int   `json:"accounts"`
 	Records  int   `json:"records"`
@@ -115,24 +114,24 @@ type Report struct {
 	Blobs    int   `json:"blobs"`             // that are there and referred to
 	PutBack  int   `json:"putBack,omitempty"` // of them, by Options.From
 	Events   int   `json:"events"`
-	// MissingBlobs are referred to but not there. Each is a problem, unless it is excused: see
-	// [Checker.Excused].
+	// MissingBlobs counts blobs that are referred to and missing. Each is a problem, unless it is
+	// excused: see [Checker.Excused].
 	MissingBlobs int       `json:"missingBlobs"`
 	LostBlobs    int       `json:"lostBlobs"` // of them, those that are a problem
 	Missing      []Blob    `json:"missing,omitempty"`
 	Problems     []Problem `json:"problems"` // empty: all is well
 	Found        int       `json:"found"`    // problems in all
-	// Ahead is how many accounts have a revision from the future, which the network ignores with
-	// all that they write, though nothing in the data is wrong.
+	// Ahead counts accounts with a revision from the future. The network ignores their writes,
+	// although the data is sound.
 	Ahead         int     `json:"ahead"`
 	AheadAccounts []Ahead `json:"aheadAccounts,omitempty"`
 }
 
-// Ahead is an account whose revision lies in the future.
+// Ahead is an account whose revision is in the future.
 type Ahead struct {
 	DID syntax.DID `json:"did"`
 	Rev syntax.TID `json:"rev"`
-	// Until is when the network begins to accept what follows that revision.
+	// Until is when the network begins to accept later revisions.
 	Until time.Time `json:"until"`
 }
 
@@ -145,7 +144,7 @@ type Blob struct {
 // maxListed bounds the lists of a report.
 const maxListed = 1000
 
-// Add adds a problem of an account, or, without one, of the whole.
+// Add adds a problem of an account, or of the whole store if did is empty.
 func (r *Report) Add(kind Kind, did syntax.DID, format string, args ...any) {
 	if r.Found++; len(r.Problems) < maxListed {
 		r.Problems = append(r.Problems, Problem{kind, did, fmt.Sprintf(format, args...)})
@@ -159,14 +158,14 @@ func (c Checker) now() time.Time {
 	return c.Now()
 }
 
-// IsAhead reports whether a revision lies so far in the future that the network ignores it.
+// IsAhead reports whether a revision is so far in the future that the network ignores it.
 func (c Checker) IsAhead(rev syntax.TID) bool { return commit.Ahead(rev, c.now(), 0) > 0 }
 
 func aheadAt(did syntax.DID, rev syntax.TID) Ahead {
 	return Ahead{did, rev, rev.Time().Add(-commit.DefaultDrift)}
 }
 
-// Ahead returns the accounts whose revision lies in the future. It looks only at dids, or at all
+// Ahead returns the accounts whose revision is in the future. It examines only dids, or all
 // accounts if dids is nil, and checks nothing else.
 func (c Checker) Ahead(ctx context.Context, dids []syntax.DID) (list []Ahead, err error) {
 	x := &run{Checker: c, opt: Options{Accounts: dids}}
@@ -187,8 +186,8 @@ func (c Checker) Ahead(ctx context.Context, dids []syntax.DID) (list []Ahead, er
 	return list, nil
 }
 
-// Run checks a store. Its error is that of the check itself, which has then ended early, not of
-// what it found.
+// Run checks a store. An error means that the check itself failed and ended early. What it found is
+// in the report.
 func (c Checker) Run(ctx context.Context, opt Options) (*Report, error) {
 	x := &run{Checker: c, opt: opt, Report: &Report{Problems: []Problem{}}}
 	if c.Store.Blobs == nil {
@@ -200,7 +199,7 @@ func (c Checker) Run(ctx context.Context, opt Options) (*Report, error) {
 	return x.Report, x.run(ctx)
 }
 
-// Account checks one account: its repository, and its blobs.
+// Account checks the repository and the blobs of one account.
 func (c Checker) Account(ctx context.Context, did syntax.DID, opt Options) (*Report, error) {
 	opt.Accounts = []syntax.DID{did}
 	return c.Run(ctx, opt)

@@ -15,12 +15,11 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// ErrPosition says that the log does not continue from a position. The error is a *PositionError.
+// ErrPosition: the log does not continue from a position. The error is a *PositionError.
 var ErrPosition = errors.New("follow: the log does not continue from the position")
 
-// PositionError says that the log does not continue from a position: events after it have been
-// trimmed, or the log is that of a store that was restored from an older copy. It matches
-// [ErrPosition].
+// PositionError says that the log does not continue from a position: later events were trimmed, or
+// the log is that of a store restored from an older copy. It matches [ErrPosition].
 type PositionError struct {
 	After  int64 // the last sequence number that was read
 	Oldest int64 // the log is complete for who has seen Oldest-1
@@ -42,15 +41,15 @@ type Event struct {
 	Seq  int64
 	DID  syntax.DID
 	Time time.Time // when the host made the event
-	// Message is a *commit.Event, *commit.Sync, *commit.Identity or *commit.Account; nil for a kind
-	// that package commit does not know.
+	// Message is a *commit.Event, *commit.Sync, *commit.Identity or *commit.Account. It is nil for
+	// a kind that package commit does not know.
 	Message commit.Message
-	// Ops are the operations of a commit, with the records that the event carries. They are what
-	// was written then, whatever the repository has now.
+	// Ops are the operations of a commit, with the records in the event. They are what was written
+	// then, which may differ from the present records.
 	Ops []Op
 }
 
-// Op is what an event, or a step of a Feed, says of one record.
+// Op is the change of one record in an event or in a step of a Feed.
 type Op struct {
 	Action     commit.Action
 	Collection syntax.NSID
@@ -62,8 +61,8 @@ type Op struct {
 // Path returns the collection, a slash and the record key.
 func (o *Op) Path() string { return string(o.Collection) + "/" + string(o.RKey) }
 
-// Value decodes the record: see package data for the types. A record of an old repository may break
-// the rules of the data model, which is an error.
+// Value decodes the record: see package data for the types. It returns an error for a record of an
+// old repository that breaks the rules of the data model.
 func (o *Op) Value() (map[string]any, error) {
 	v, err := data.Decode(o.Record, data.Limits{})
 	if err != nil {
@@ -76,7 +75,7 @@ func (o *Op) Value() (map[string]any, error) {
 	return m, nil
 }
 
-// Bounds on what is read ahead of the caller.
+// Limits on what is read ahead of the caller.
 const (
 	pageEvents = 128
 	pageBytes  = 1 << 20
@@ -86,10 +85,10 @@ const (
 // and waits for more until the context ends. It ends with an error: the context's, a
 // [*PositionError], storage.ErrCorrupt for an event that cannot be read, or an error of the store.
 //
-// Numbers have gaps. The events of an account that was deleted are gone, except for those that say
-// so. With an after of 0 they begin with the first one; where that has been trimmed,
-// [*PositionError] says where the log begins. Memory is bounded to some 2 MiB and one event, and
-// the log is not held while the caller works: the loop may write to the store.
+// Numbers have gaps. The events of a deleted account are gone, except those that announce the
+// deletion. If after is 0, it begins with the first event; if that was trimmed, [*PositionError]
+// says where the log begins. Memory is bounded to some 2 MiB and one event. The log is not locked
+// while the loop body runs, so the loop may write to the store.
 func Events(ctx context.Context, log storage.Events, after int64) iter.Seq2[Event, error] {
 	if log == nil {
 		panic("follow: Events needs a log: the Events of the host's store")

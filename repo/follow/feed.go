@@ -14,56 +14,56 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// A Feed says how an index of records changes. See the package comment for what the index has to
-// keep.
+// A Feed yields the changes of an index of records. The package comment says what the index must
+// store.
 type Feed struct {
-	// Store is the store of the host, of which Repos and Events are used. Required.
+	// Store is the store of the host. Repos and Events are required.
 	Store storage.Store
-	// Position returns the position that the index has stored with its rows, or "" if it has none.
-	// It is asked once, at the start. Required.
+	// Position returns the position that the index has stored with its rows, or "". It is called
+	// once, at the start. Required.
 	Position func(ctx context.Context) (string, error)
-	// Revision returns the revision that the index has stored for an account, or "" if it has none.
-	// It sees what earlier steps have stored. Required.
+	// Revision returns the revision that the index has stored for an account, or "". It must see
+	// what earlier steps have stored. Required.
 	Revision func(ctx context.Context, did syntax.DID) (syntax.TID, error)
 	// Status returns the status of an account in a snapshot of its repository: empty if it is
-	// active, else why it is not. With package account, it is that of Store.AccountIn. Nil: a Reset
-	// says nothing of the status, which is then known only after the next #account event.
+	// active, else the reason. With package account, use Store.AccountIn. Nil: a Reset has no
+	// status; it is then unknown until the next #account event.
 	Status func(ctx context.Context, r storage.Reader) (string, error)
-	// Collections are those whose records the steps have. Nil: all.
+	// Collections limits the steps to records of these collections. Nil: all.
 	Collections []syntax.NSID
 }
 
-// Step is a change of an index. All of it belongs into one transaction.
+// Step is a change of an index. All of it belongs in one transaction.
 type Step struct {
-	// Position is to be stored with the rows. Positions are short texts without further meaning.
+	// Position is to be stored with the rows. It is a short opaque text.
 	Position string
-	// DID is the account that the step is about, and Rev the revision that its rows have after the
-	// step, which is to be stored for it. It is empty if there is nothing of the account.
+	// DID is the account of the step. Rev is the revision of its rows after the step, to be stored
+	// for it; it is empty if the account has no rows.
 	DID syntax.DID
 	Rev syntax.TID
-	// Reset says that the rows of the account are to be deleted before Ops are carried out. A
-	// snapshot of the repository is open until the loop goes on.
+	// Reset means that the account's rows must be deleted before Ops are carried out. A snapshot of
+	// the repository is open until the loop continues.
 	Reset bool
-	// Ops are the changes of records. Those of a Reset are a Create for each record, in the order
-	// of paths, read from a snapshot while the loop takes them. Ops may be ranged over more than
-	// once, but not after the loop has gone on to the next step.
+	// Ops are the changes of records. In a Reset they are a Create for each record, in path order,
+	// read from the snapshot during the loop. Ops may be ranged over more than once, but only
+	// before the loop continues with the next step.
 	Ops iter.Seq2[Op, error]
-	// Account is the status of the account, if the step says something of it: what an #account
-	// event says or, in a Reset, what Feed.Status says. Else it is nil.
+	// Account is the status of the account, if the step has it: from an #account event or, in a
+	// Reset, from Feed.Status. Otherwise it is nil.
 	Account *commit.Account
-	// Event is what the step comes from. Its Seq is 0 in a step that comes from none, since the
-	// feed began without a position.
+	// Event is the event of the step. Its Seq is 0 in a step without an event, at the beginning of
+	// a feed without a position.
 	Event Event
 }
 
 // Steps yields the steps that bring the index up to date, and waits for more until the context
-// ends. A step counts as done when the loop asks for the next one: a loop that fails to store it
-// must break. Several steps may share a transaction if Revision is asked in it. Only one loop at a
-// time may feed an index.
+// ends. A step counts as done when the loop asks for the next one, so a loop that fails to store a
+// step must break. Several steps may share a transaction if Revision reads in that transaction.
+// Only one loop at a time may feed an index.
 //
-// There is a step for each event, also if it changes nothing but the position. Errors are those of
-// [Events], of the feed's functions, and one that matches [ErrPosition] for a position that no feed
-// has made. Steps panics if a required field is missing.
+// Each event has a step, even if it changes only the position. Errors are those of [Events], those
+// of the feed's functions, and one that matches [ErrPosition] for an invalid position. Steps panics
+// if a required field is missing.
 func (f Feed) Steps(ctx context.Context) iter.Seq2[*Step, error] {
 	switch {
 	case f.Store.Repos == nil || f.Store.Events == nil:

@@ -16,8 +16,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// AtOnce changes the same names and credentials from many sides at once, by two processes over one
-// store. It should also be run under the race detector.
+// AtOnce changes the same names and credentials concurrently, by two processes over one store. Run
+// it under the race detector too.
 func AtOnce(t *testing.T, open Open) {
 	for name, fn := range races {
 		t.Run(name, func(t *testing.T) { atOnce(t, open, fn) })
@@ -165,9 +165,9 @@ func renamesAndDeletion(v, other *village) {
 	}, account.ErrNotFound)
 }
 
-// Meanwhile has each operation that is done on the word of a session come too late: another process
-// signs the account out everywhere between the look at the account and the transaction. The
-// operation is refused, and leaves nothing.
+// Meanwhile makes each operation of a session come too late: another process signs the account out
+// everywhere between the check of the session and the transaction. The operation must be refused
+// and leave nothing.
 func Meanwhile(t *testing.T, open Open) {
 	for _, op := range operations() {
 		if op.session {

@@ -260,8 +260,8 @@ func operations() []operation {
 // longDead is how long after its death a process is known to be dead.
 const longDead = 11 * time.Minute
 
-// Crashes runs each operation of accounts once for every call of the store that it makes, and has
-// the process die before or after that call.
+// Crashes runs each operation of accounts once for every call of the store that it makes, and
+// simulates the death of the process before or after that call.
 func Crashes(t *testing.T, open Open) {
 	for _, op := range operations() {
 		t.Run(op.name, func(t *testing.T) { crash(t, open, op) })

@@ -1,25 +1,24 @@
-// Package accounttest checks accounts and credentials over a store: that what package account and
-// account/credential promise holds, whatever comes in between.
+// Package accounttest tests the guarantees of packages account and account/credential over a store.
 //
 //	func TestAccounts(t *testing.T) {
 //		accounttest.Run(t, func(tb testing.TB, now func() time.Time) storage.Store { … })
 //	}
 //
-// A backend passes it if it passes storagetest; it is for those who build on accounts, and for the
-// two packages themselves. The parts are:
+// A backend that passes storagetest passes it. It is for code that builds on accounts, and for the
+// two packages themselves. It has these parts:
 //
-//   - Histories: random operations, each compared with a plain model: what it returns, and what can
-//     be seen of all accounts, names, invite codes, sessions, app passwords, tokens and takedowns
-//     afterwards. A counter never goes back; no name belongs to two accounts.
+//   - Histories: random operations, each compared with a simple model: its result, and the visible
+//     state of all accounts, names, invite codes, sessions, app passwords, tokens and takedowns. A
+//     counter never goes back, and no name belongs to two accounts.
 //   - Crashes: each operation is run once for every call of the store that it makes, and the
-//     process dies before or after that call. After the next start everything is as it was before
-//     the operation, or as it is after it, in all namespaces and in the log of events.
-//   - Meanwhile: each operation on the word of a session is overtaken by another process that ends
-//     all sessions. It is refused, and leaves nothing.
-//   - AtOnce: the same names and credentials are changed from many sides at once.
+//     process dies before or after that call. After a restart the state is that before or after the
+//     operation, in all namespaces and in the log of events.
+//   - Meanwhile: another process ends all sessions during each operation of a session. The
+//     operation is refused and leaves nothing.
+//   - AtOnce: the same names and credentials are changed concurrently.
 //
-// The tests of this package run the suite over stores and operations that are broken in one way
-// each, and see to it that it finds every one.
+// The tests of this package run the suite over stores and operations with one fault each, and check
+// that it finds every fault.
 package accounttest
 
 import (
@@ -29,7 +28,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Open opens an empty store, with a clock.
+// Open opens an empty store that uses a clock.
 type Open func(tb testing.TB, now func() time.Time) storage.Store
 
 // Run runs all parts as subtests.

@@ -19,7 +19,7 @@ const (
 	blobsName       = "blobs/"
 )
 
-// Bounds of what is read into memory, in bytes.
+// Limits on what is read into memory, in bytes.
 const (
 	maxPreferences = 1 << 20
 	maxManifest    = 256 << 20
@@ -27,15 +27,15 @@ const (
 
 // Errors of archives.
 var (
-	// ErrBad: a file is no archive, was cut off or was changed.
+	// ErrBad: a file is not an archive, or was truncated or changed.
 	ErrBad = errors.New("archive: not a good archive")
-	// ErrExists: there is something already where an archive is to be written.
+	// ErrExists: the file or folder to write already exists.
 	ErrExists = errors.New("archive: there is something already")
-	// ErrNoAccount: the account of an archive is not at this server.
+	// ErrNoAccount: the account of an archive is not on this server.
 	ErrNoAccount = errors.New("archive: the account is not here")
 )
 
-// Manifest says what an archive has.
+// Manifest describes the contents of an archive.
 type Manifest struct {
 	Format  int           `json:"format"` // 1
 	Created time.Time     `json:"created"`
@@ -47,8 +47,8 @@ type Manifest struct {
 	// Preferences is the SHA-256 of preferences.json, in hexadecimal.
 	Preferences string `json:"preferencesSHA256"`
 	Blobs       []Blob `json:"blobs"`
-	// Missing are the CIDs of blobs that records refer to and that the server did not have, or not
-	// as they were. They are not in the archive.
+	// Missing are the CIDs of blobs that records refer to and that the server has lost or damaged.
+	// They are not in the archive.
 	Missing []string `json:"missingBlobs,omitempty"`
 }
 
@@ -59,7 +59,7 @@ type Blob struct {
 	Size int64  `json:"size"`
 }
 
-// Bytes is the length of all blobs together.
+// Bytes returns the total size of all blobs.
 func (m *Manifest) Bytes() (n int64) {
 	for _, b := range m.Blobs {
 		n += b.Size
@@ -67,18 +67,18 @@ func (m *Manifest) Bytes() (n int64) {
 	return n
 }
 
-// Options are those of all functions. The zero value works.
+// Options are the options of all functions. The zero value works.
 type Options struct {
-	// Temp is the folder where a copy of the repository lies while an archive is written. Empty:
-	// the system's for temporary files.
+	// Temp is the folder for a temporary copy of the repository while an archive is written. Empty:
+	// the system's.
 	Temp string
-	// Key, if not nil, must have signed the repository that is verified. Import takes the present
-	// key of the account, unless AnyKey is set.
+	// Key, if not nil, must have signed the repository. Import uses the account's present key,
+	// unless AnyKey is set.
 	Key *crypto.PublicKey
 	// AnyKey lets Import accept a repository with any signature, for an account whose key has
-	// changed since the archive was written. Then anybody may have written the archive.
+	// changed since. Then anybody may have written the archive.
 	AnyKey bool
-	// Progress, if not nil, is told how many blobs are done.
+	// Progress, if not nil, is called with the number of blobs processed.
 	Progress func(blobs int)
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time

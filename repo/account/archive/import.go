@@ -17,21 +17,20 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Imported is what Import has done.
+// Imported is the result of [Import].
 type Imported struct {
 	Manifest *Manifest `json:"archive"`
-	// Rev is the revision of the account now.
+	// Rev is the new revision of the account.
 	Rev syntax.TID `json:"rev"`
-	// Blobs is how many were put back; the others were there.
+	// Blobs is how many blobs were restored; the others existed.
 	Blobs int `json:"blobs"`
 	// Missing is how many blobs records refer to that are neither here nor in the archive.
 	Missing int `json:"missingBlobs"`
 }
 
-// Import replaces the records, preferences and blobs of an account by those of an archive. The
-// account must exist here. What was written since the archive was made is gone. The repository is
-// signed again, with a later revision, and the network is told (a #sync event) if the account is
-// active.
+// Import replaces the records, preferences and blobs of an existing account with those of an
+// archive. Later writes are lost. The repository is signed again with a later revision. If the
+// account is active, a #sync event announces that to the network.
 //
 // The whole archive is verified before anything is changed. If Import is interrupted later, run it
 // again: each step can be repeated.

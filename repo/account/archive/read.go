@@ -16,8 +16,9 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Verify reads a tar file or a folder and compares everything in it: the repository block by block,
-// blobs with their CIDs, and all of it with the manifest. What does not fit is ErrBad.
+// Verify reads and verifies a tar file or a folder: the repository block by block, blobs against
+// their CIDs, and everything against the manifest. If something does not match, the error is
+// ErrBad.
 func Verify(ctx context.Context, path string, opt Options) (*Manifest, error) {
 	v := newVerifier(ctx, opt)
 	if err := files(path, v.file); err != nil {
@@ -26,7 +27,7 @@ func Verify(ctx context.Context, path string, opt Options) (*Manifest, error) {
 	return v.end()
 }
 
-// VerifyTar is Verify for a tar file that is read from r, to its end.
+// VerifyTar is [Verify] for a tar file that is read from r to its end.
 func VerifyTar(ctx context.Context, r io.Reader, opt Options) (*Manifest, error) {
 	v := newVerifier(ctx, opt)
 	if err := tarFiles(r, v.file); err != nil {

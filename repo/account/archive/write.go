@@ -27,11 +27,11 @@ type sink interface {
 }
 
 // ToTar writes an account as a tar file to w. Its memory grows only with the list of blobs.
-// Options.Temp needs room for the repository. Blobs are read twice, so that no part of a damaged
+// Options.Temp needs space for the repository. Blobs are read twice, so that no part of a damaged
 // blob is written.
 //
-// The account may be used meanwhile. Its records are those of one moment; a blob that is deleted
-// after it counts as missing.
+// The account may be in use. Its records are those of one moment. A blob that is deleted later
+// counts as missing.
 func ToTar(ctx context.Context, accounts *account.Store, did syntax.DID, w io.Writer, opt Options) (*Manifest, error) {
 	out := tar.NewWriter(w)
 	m, err := write(ctx, accounts, did, tarSink{out}, opt)
@@ -41,7 +41,8 @@ func ToTar(ctx context.Context, accounts *account.Store, did syntax.DID, w io.Wr
 	return m, out.Close()
 }
 
-// ToFile is ToTar into a file, which must not exist and has its name only when it is whole.
+// ToFile is [ToTar] into a file. The file must not exist, and gets its name only when it is
+// complete.
 func ToFile(ctx context.Context, accounts *account.Store, did syntax.DID, file string, opt Options) (m *Manifest, err error) {
 	if err := mustBeNew(file); err != nil {
 		return nil, err
@@ -53,7 +54,8 @@ func ToFile(ctx context.Context, accounts *account.Store, did syntax.DID, file s
 	return m, err
 }
 
-// ToDir writes an account as a folder, which must not exist and has its name only when it is whole.
+// ToDir writes an account as a folder. The folder must not exist, and gets its name only when it is
+// complete.
 func ToDir(ctx context.Context, accounts *account.Store, did syntax.DID, dir string, opt Options) (m *Manifest, err error) {
 	if err := mustBeNew(dir); err != nil {
 		return nil, err

@@ -24,16 +24,16 @@ type AppPassword struct {
 	Name       string    `json:"name"`
 	Created    time.Time `json:"createdAt"`
 	Privileged bool      `json:"privileged"` // gives access to direct messages
-	// Hash is the SHA-256 of account and password. That is enough for 80 random bits.
+	// Hash is the SHA-256 hash of account and password. A fast hash is enough for 80 random bits.
 	Hash string `json:"hash"`
-	// Credentials is the value of the account's counter that it is good under.
+	// Credentials is the value of the account's counter under which the app password is valid.
 	Credentials int64 `json:"credentials,omitempty"`
 }
 
 const appPasswordPrefix = "apppassword/"
 
-// MaxAppPasswords is how many app passwords an account may have. Whoever tries to log in by one has
-// it compared with all of them.
+// MaxAppPasswords is how many app passwords an account may have. A login with an app password
+// compares it with all of them.
 const MaxAppPasswords = 200
 
 var appPasswordForm = regexp.MustCompile(`^[a-z2-7]{4}-[a-z2-7]{4}-[a-z2-7]{4}-[a-z2-7]{4}$`)
@@ -43,9 +43,8 @@ func hashAppPassword(did syntax.DID, password string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// CreateAppPassword makes an app password and returns it in the clear, the only
-// time that it can be seen. Errors are ErrDuplicateName, if there is one of the name, and
-// ErrTooManyAppPasswords.
+// CreateAppPassword makes an app password and returns it. Only its hash is stored, so it cannot be
+// shown again. Errors are [ErrDuplicateName] and [ErrTooManyAppPasswords].
 func (s *Store) CreateAppPassword(ctx context.Context, who account.Caller, name string, privileged bool) (password string, p AppPassword, err error) {
 	text := strings.ToLower(rand.Text())
 	password = strings.Join([]string{text[:4], text[4:8], text[8:12], text[12:16]}, "-")
@@ -100,8 +99,8 @@ func (s *Store) AppPasswords(ctx context.Context, did syntax.DID) (list []AppPas
 	return list, err
 }
 
-// RevokeAppPassword deletes an app password with the sessions that began with it. One
-// that is not known is no error.
+// RevokeAppPassword deletes an app password and ends the sessions that began with it. An unknown
+// name is not an error.
 func (s *Store) RevokeAppPassword(ctx context.Context, who account.Caller, name string) error {
 	_, err := s.accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
 		step.Remove(appPasswordPrefix + name)

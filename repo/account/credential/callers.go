@@ -13,20 +13,20 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// A Token is what a token of a session says, once its signature has been verified.
+// A Token holds the claims of a session's token whose signature has been verified.
 type Token struct {
 	DID syntax.DID
 	// Credentials is the value of the account's counter when the token was made.
 	Credentials int64
-	// Session is the name of the token's session. Tokens from before tokens had it have none: they
-	// are good as long as the counter stays.
+	// Session is the name of the token's session. Tokens of early versions have none: they are
+	// valid as long as the counter does not change.
 	Session string
-	// TakenDown accepts an account that was taken down.
+	// TakenDown accepts the token although the account is taken down.
 	TakenDown bool
 }
 
-// Caller returns the caller who has a token. It is good as long as the session lasts, and was made
-// under the present credentials.
+// Caller returns the caller of a token. The caller is valid while the session lasts and the counter
+// has the token's value.
 func (s *Store) Caller(t Token) account.Caller {
 	return account.NewCaller(t.DID, t.Session, func(ctx context.Context, r storage.KVReader, a account.Account) ([]storage.KVCheck, error) {
 		good := t.Credentials == a.Credentials

@@ -7,7 +7,7 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 )
 
-// ChangeEvent is what has happened to the credentials of an account, besides its factors.
+// ChangeEvent is an event of an account's credentials, other than its factors.
 type ChangeEvent string
 
 // The events.
@@ -17,14 +17,14 @@ const (
 	AppPasswordMade ChangeEvent = "app-password-made"
 )
 
-// Change tells of an event that the owner of an account should hear of.
+// Change is an event that the owner of an account should be notified of.
 type Change struct {
 	Event ChangeEvent
-	// Account is the account as it is then.
+	// Account is the account after the change.
 	Account account.Account
-	// Email is the address before it was changed. It may be empty.
+	// Email is the address before the change. It may be empty.
 	Email string
-	// AppPassword is the name of one that was made.
+	// AppPassword is the name of the new app password, if one was made.
 	AppPassword string
 	At          time.Time
 }

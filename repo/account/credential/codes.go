@@ -19,7 +19,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Lengths of codes without hyphens and spaces. They tell the kinds apart.
+// Lengths of codes without hyphens and spaces. The length tells the kind.
 const (
 	appCodeLen      = 6
 	mailCodeLen     = 10
@@ -72,8 +72,9 @@ func readCode(text string) (kind FactorKind, code string) {
 	return "", ""
 }
 
-// NewRecoveryCodes gives an account a set of recovery codes, in the clear; earlier ones are void.
-// The error is ErrNoFactor if the account asks for no second factor that they could stand for.
+// NewRecoveryCodes makes a new set of recovery codes for an account and returns it. Earlier codes
+// become void. If the account has no second factor that recovery codes could replace, the error is
+// [ErrNoFactor].
 func (s *Store) NewRecoveryCodes(ctx context.Context, who account.Caller) (codes []string, err error) {
 	codes = make([]string, RecoveryCodeCount)
 	for i := range codes {
@@ -97,8 +98,9 @@ func (s *Store) NewRecoveryCodes(ctx context.Context, who account.Caller) (codes
 	return codes, nil
 }
 
-// EnableEmailCodes makes codes that are sent by mail a second factor. The address must be
-// confirmed: ErrNoEmail, ErrEmailNotConfirmed. If they are one already, nothing changes.
+// EnableEmailCodes makes codes that are sent by mail a second factor. If they already are one,
+// nothing changes. The account must have a confirmed address; errors are [ErrNoEmail] and
+// [ErrEmailNotConfirmed].
 func (s *Store) EnableEmailCodes(ctx context.Context, who account.Caller) error {
 	return s.changeFactors(ctx, who, func(a account.Account, f *factors, _ *repo.Step) (*FactorChange, error) {
 		switch {
@@ -115,9 +117,10 @@ func (s *Store) EnableEmailCodes(ctx context.Context, who account.Caller) error 
 	})
 }
 
-// DisableEmailCodes ends that. A caller who does not stand above the account's sessions must have a
-// token that was sent to the address for its change (ForEmailChange). If they are none, nothing
-// changes. Errors are ErrMailTokenRequired, ErrMailToken and ErrMailTokenExpired.
+// DisableEmailCodes removes codes that are sent by mail as a second factor. If they are none,
+// nothing changes. A caller that does not stand above the account's sessions needs a token of the
+// purpose ForEmailChange, which was sent to the address. Errors are [ErrMailTokenRequired],
+// [ErrMailToken] and [ErrMailTokenExpired].
 func (s *Store) DisableEmailCodes(ctx context.Context, who account.Caller, token string) error {
 	return s.changeFactors(ctx, who, func(a account.Account, f *factors, step *repo.Step) (*FactorChange, error) {
 		switch {
@@ -140,11 +143,11 @@ func (s *Store) DisableEmailCodes(ctx context.Context, who account.Caller, token
 // factorCodePause is how soon after a code another one is sent.
 const factorCodePause = time.Minute
 
-// NewFactorCode makes a code for somebody who has shown the password of an account whose second
-// factor are codes sent by mail. It is to be sent to the address of the account that is returned,
-// lasts 15 minutes, and voids an earlier one. If that is not a minute old, it stays, and the code
-// returned is empty: whoever has the password does not flood the owner with mail. Errors are
-// ErrNoFactor, ErrNoEmail and ErrWrongPassword.
+// NewFactorCode makes a code for a login that has shown the right password, if codes sent by mail
+// are a second factor. Send it to the address of the returned account. It is valid for 15 minutes.
+// An earlier code becomes void. If the earlier code is less than a minute old, it stays valid and
+// the returned code is empty; so somebody who knows the password cannot flood the owner with mail.
+// Errors are [ErrNoFactor], [ErrNoEmail] and [ErrWrongPassword].
 func (s *Store) NewFactorCode(ctx context.Context, p Proof) (code string, a account.Account, err error) {
 	end, err := s.announce(ctx, p.Account.DID)
 	if err != nil {
@@ -198,11 +201,11 @@ func (s *Store) NewFactorCode(ctx context.Context, p Proof) (code string, a acco
 	return code, a, err
 }
 
-// CheckFactor completes a proof with a code: from the authenticator app, from a mail, or a recovery
-// code. A code can be used once. Wrong codes of the app are counted for each account: after five in
-// five minutes, or 50 in a day, codes are refused with ErrTooManyCodes. Codes of the other kinds
-// are too long to be guessed. A proof that began with an app password cannot be completed. Other
-// errors are ErrWrongFactor and ErrWrongPassword.
+// CheckFactor completes a proof with a code of the authenticator app, a code sent by mail, or a
+// recovery code. Each code can be used once. Wrong codes of the app are counted for each account:
+// after five in five minutes, or 50 in a day, the error is [ErrTooManyCodes]. The other kinds of
+// codes are too long to guess. A proof that began with an app password cannot be completed. Other
+// errors are [ErrWrongFactor] and [ErrWrongPassword].
 func (s *Store) CheckFactor(ctx context.Context, p Proof, text string) (Proof, error) {
 	kind, code := readCode(text)
 	if p.App != nil || kind == "" {

@@ -1,8 +1,8 @@
-// Package credential knows what somebody shows to be let in to an account: its password, the
-// passwords of its apps, sessions, and tokens that were sent by mail. It is the place for whatever
-// else proves who somebody is. Package account, on which it is built, knows who there is. It knows
-// no HTTP and makes no tokens of its own for requests: whoever does signs a session's name and the
-// value of the account's counter, and has a [Token] looked at for each request.
+// Package credential checks the credentials of accounts: passwords, app passwords, sessions, second
+// factors, and tokens sent by mail. It builds on package account, which manages the accounts
+// themselves. It does not depend on HTTP and signs no tokens for requests. A server signs a token
+// with the session's name and the value of the account's counter, and has each request checked with
+// a [Token].
 //
 //	credentials := credential.New(credential.Config{Accounts: accounts})
 //	proof, err := credentials.CheckPassword(ctx, a, password, true)
@@ -11,32 +11,35 @@
 //	who := credentials.Caller(credential.Token{DID: a.DID, Session: session.Name(), Credentials: session.Credentials})
 //	a, err = accounts.Authenticate(ctx, who)
 //
-// All of it is void as soon as the account's counter is raised: see package account. What a check
-// of a password has shown is a [Proof], which is only good as long as the counter stays: a login
-// that has shown the old password while it is reset gets nothing.
+// All credentials become void when the account's counter is raised: see package account. The result
+// of a password check is a [Proof]. It too is valid only as long as the counter does not change. So
+// a login with the old password, while the password is being reset, gets no session.
 //
 // # Second factors
 //
-// An account may ask for a second factor besides its password: codes of an authenticator app, codes
-// sent by mail, and recovery codes for whoever has lost those. [Store.StartSession] begins no
-// session by the password alone then; [Store.CheckFactor] completes the proof:
+// An account may demand a second factor besides its password: codes of an authenticator app, codes
+// sent by mail, and recovery codes for owners who have lost those. Then [Store.StartSession]
+// refuses a proof of the password alone. [Store.CheckFactor] completes the proof:
 //
 //	proof, err := credentials.CheckPassword(ctx, a, password, true)
 //	a, session, err := credentials.StartSession(ctx, proof, false) // ErrFactorRequired
 //	proof, err = credentials.CheckFactor(ctx, proof, code)
 //	a, session, err = credentials.StartSession(ctx, proof, false)
 //
-// A code is good for once, whoever else shows it at the same moment, and a factor that is removed
-// lets nobody in who is just being let in by it. App passwords need no second factor, and are good
-// for nothing that changes one. A passkey stands for password and factor together; this package
-// keeps passkeys, but does not verify their signatures.
+// Each code can be used once, even by concurrent logins. If a factor is removed during a login, the
+// login fails. App passwords need no second factor, but cannot change factors. A passkey replaces
+// password and second factor together. This package stores passkeys, but does not verify their
+// signatures.
 //
-// To add or remove a factor does not raise the account's counter: it ends no session. Factors
-// outlast what raises it, so a new password does not open an account to whoever reads its mail.
+// Adding or removing a factor does not raise the account's counter, so it ends no session. Factors
+// stay when the counter is raised. So whoever can read the owner's mail, and so can reset the
+// password, still needs the second factor.
 //
-// Passwords are hashed with argon2id. Hashing takes a processor and 19 MiB for some 25 ms, and it
-// is what strangers ask for, so it is bounded: see Config.Enter. Built for GOOS=js, hashing takes 7
-// MiB and more passes.
+// # Cost of hashing
+//
+// Passwords are hashed with argon2id. A hash takes some 25 ms of a processor and 19 MiB, and
+// strangers can cause it, so the number of concurrent hashes is bounded: see Config.Enter. On
+// GOOS=js, a hash takes 7 MiB and more passes.
 package credential
 
 import (
@@ -49,19 +52,19 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 )
 
-// Errors that callers branch on, with errors.Is, beside those of package account.
+// Errors that callers branch on with errors.Is, besides those of package account.
 var (
-	// ErrWrongPassword: there is no such account, or its password is another one.
+	// ErrWrongPassword: the account does not exist, or the password is wrong.
 	ErrWrongPassword = errors.New("credential: invalid identifier or password")
-	// ErrDuplicateName: there is an app password of the name.
+	// ErrDuplicateName: an app password with this name exists.
 	ErrDuplicateName = errors.New("credential: duplicate app password name")
 	// ErrTooManyAppPasswords: the account has MaxAppPasswords of them.
 	ErrTooManyAppPasswords = errors.New("credential: too many app passwords")
-	// ErrMailToken: a token that was sent by mail is not the account's, or was used.
+	// ErrMailToken: a token sent by mail belongs to another account, or was already used.
 	ErrMailToken = errors.New("credential: token is invalid")
-	// ErrMailTokenExpired: such a token is too old.
+	// ErrMailTokenExpired: a token sent by mail is too old.
 	ErrMailTokenExpired = errors.New("credential: token is expired")
-	// ErrMailTokenRequired: what is to be done needs such a token.
+	// ErrMailTokenRequired: the operation needs a token sent by mail.
 	ErrMailTokenRequired = errors.New("credential: a token is required")
 	// ErrOtherEmail: the account has another e-mail address.
 	ErrOtherEmail = errors.New("credential: the account has another e-mail address")
@@ -71,33 +74,31 @@ var (
 
 // Config configures a Store. Accounts is required.
 type Config struct {
-	// Accounts are those whose credentials they are.
+	// Accounts are the accounts whose credentials the Store keeps.
 	Accounts *account.Store
-	// Enter is called before a password is hashed, and leave when that is done. It waits for a
-	// place, or returns an error if there is none. Nil means that half the processors, but no more
-	// than four, hash at a time, and that the others wait until their contexts end. A host that
-	// serves strangers sets it, so that one client does not make all others wait: see
-	// xrpc/limit.Gate.
+	// Enter is called before a password is hashed; leave is called afterwards. Enter waits for a
+	// free place, or returns an error. If it is nil, half the processors hash at a time, at most
+	// four, and other calls wait until their contexts end. A public host should set it, so that one
+	// client cannot make all others wait: see xrpc/limit.Gate.
 	Enter func(ctx context.Context) (leave func(), err error)
-	// FactorChanged, if not nil, is called after a factor of an account was added or removed, and
-	// after what else its owner should hear of, in the goroutine that did it. A process that dies
-	// at that moment does not call it.
+	// FactorChanged, if not nil, is called after a factor of an account has changed, and after
+	// other events in [FactorEvent] of which the owner should be notified. It runs in the goroutine
+	// of the change. If the process dies at that moment, it is not called.
 	FactorChanged func(context.Context, FactorChange)
-	// Changed is the same for a password or an address that was changed, and an app password that
-	// was made.
+	// Changed is the same for a changed password or address, and for a new app password.
 	Changed func(context.Context, Change)
-	// Notices, if not nil, brings these and the tokens that are sent by mail to the owners, in the
-	// atomic changes that cause them: in the place of FactorChanged and Changed, and of whoever
-	// gets a token from NewMailToken, NewResetToken or NewFactorCode.
+	// Notices, if not nil, sends these notifications and the tokens sent by mail, and writes them
+	// in the same atomic changes that cause them. It replaces FactorChanged and Changed. The
+	// callers of NewMailToken, NewResetToken and NewFactorCode then need not send the tokens.
 	Notices Notices
-	// From, if not nil, says where the request of a context comes from, in words by which an
-	// account's owner may recognise it, such as a network address: see OpenSession.
+	// From, if not nil, describes the origin of a request in words that the account's owner may
+	// recognise, such as a network address: see [OpenSession].
 	From func(context.Context) string
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
 
-// Store keeps the credentials of accounts. It is safe for concurrent use.
+// Store manages the credentials of accounts. It is safe for concurrent use.
 type Store struct {
 	accounts *account.Store
 	enter    func(context.Context) (func(), error)
@@ -117,8 +118,9 @@ const (
 	maxTermBytes = 4 << 10 // of the JSON
 )
 
-// New returns the credentials of accounts, and sees to it that they are void when an account's
-// counter is raised. It panics if Accounts is missing. Call it before the accounts are used.
+// New returns the credentials of accounts. It registers with the accounts, so that credentials
+// become void when a counter is raised. It panics if Accounts is missing. Call it before the
+// accounts are used.
 func New(cfg Config) *Store {
 	if cfg.Accounts == nil {
 		panic("credential: Config.Accounts is missing: make an account.Store first")

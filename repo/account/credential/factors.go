@@ -19,42 +19,43 @@ import (
 
 // Errors of second factors and passkeys.
 var (
-	// ErrFactorRequired: the account asks for a second factor besides its password.
+	// ErrFactorRequired: the account demands a second factor besides its password.
 	ErrFactorRequired = errors.New("credential: a second factor is required")
-	// ErrWrongFactor: a code is wrong, or was used, or a factor is not there any more.
+	// ErrWrongFactor: a code is wrong or already used, or the factor was removed.
 	ErrWrongFactor = errors.New("credential: wrong or used code")
-	// ErrChallenge: what a passkey has answered is to a challenge that is not known, was used, is
-	// too old, or was given to another device or for something else. The client should begin again.
+	// ErrChallenge: a passkey's response has a challenge that is unknown, used, too old, or was
+	// given to another device or for another purpose. The client should begin again.
 	ErrChallenge = errors.New("credential: the challenge is not good any more")
 	// ErrTooManyCodes: too many wrong codes were tried. Recovery codes and codes sent by mail are
-	// still taken.
+	// still accepted.
 	ErrTooManyCodes = errors.New("credential: too many wrong codes were tried, wait before the next one")
-	// ErrNoFactor: the account has no such factor, or none that is begun.
+	// ErrNoFactor: the account has no such factor, or no such enrolment.
 	ErrNoFactor = errors.New("credential: no such factor")
-	// ErrLastFactor: it is the only thing by which the owner can log in.
+	// ErrLastFactor: without this factor the owner could not log in.
 	ErrLastFactor = errors.New("credential: the account has no password, and this is its last passkey")
-	// ErrEmailNotConfirmed: codes are only sent to an address that is confirmed.
+	// ErrEmailNotConfirmed: codes are sent to a confirmed address only.
 	ErrEmailNotConfirmed = errors.New("credential: the account's e-mail address is not confirmed")
-	// ErrFactorName: a factor's name is too long, or not text.
+	// ErrFactorName: a factor's name is too long, or not valid text.
 	ErrFactorName = errors.New("credential: the name of a factor must be text of at most 64 characters")
 	// ErrTooManyPasskeys: the account has MaxPasskeys of them.
 	ErrTooManyPasskeys = errors.New("credential: too many passkeys")
-	// ErrDuplicatePasskey: the account has that passkey.
+	// ErrDuplicatePasskey: the account already has this passkey.
 	ErrDuplicatePasskey = errors.New("credential: the passkey is registered already")
 )
 
-// FactorKind is a kind of what an account's owner shows besides, or instead of, the password.
+// FactorKind is a kind of proof that an owner shows besides, or instead of, the password.
 type FactorKind string
 
 // The kinds.
 const (
-	// AuthenticatorApp is an app that shows codes which change with the time (RFC 6238).
+	// AuthenticatorApp is an app with time-based codes (RFC 6238).
 	AuthenticatorApp FactorKind = "totp"
-	// EmailCodes are codes that are sent to the account's address.
+	// EmailCodes are codes sent to the account's address.
 	EmailCodes FactorKind = "email"
-	// RecoveryCodes are codes on paper, each good for once, for whoever has lost the rest.
+	// RecoveryCodes are codes to be kept on paper, each for one use, for owners who have lost the
+	// other factors.
 	RecoveryCodes FactorKind = "recovery"
-	// PasskeyKind is a passkey. It stands for the password and a second factor together.
+	// PasskeyKind is a passkey. It replaces the password and a second factor together.
 	PasskeyKind FactorKind = "passkey"
 )
 
@@ -65,26 +66,26 @@ type Factor struct {
 	Name     string     `json:"name,omitempty"` // as the owner calls it
 	Created  time.Time  `json:"created"`
 	LastUsed time.Time  `json:"lastUsed,omitzero"`
-	// Left is how many recovery codes have not been used.
+	// Left is how many recovery codes are unused.
 	Left int `json:"left,omitempty"`
 }
 
-// Reset is the trace of an administrator who has removed all factors of an account.
+// Reset records that an administrator has removed all factors of an account.
 type Reset struct {
 	At      time.Time    `json:"at"`
 	By      string       `json:"by"`
 	Removed []FactorKind `json:"removed"` // sorted; one for each factor
 }
 
-// FactorSet is what an account has in factors.
+// FactorSet lists the factors of an account.
 type FactorSet struct {
 	// Factors are all factors, passkeys included, in the order of their creation.
 	Factors []Factor `json:"factors"`
-	// Resets are the last resets by administrators, the oldest first.
+	// Resets are the most recent resets by administrators, oldest first.
 	Resets []Reset `json:"resets"`
-	// Required: whoever logs in with the account's password must show a second factor.
+	// Required is set if a login with the account's password needs a second factor.
 	Required bool `json:"required"`
-	// Email: codes are sent by mail to whoever has shown the password. See Store.NewFactorCode.
+	// Email is set if codes are sent by mail after the password was shown. See Store.NewFactorCode.
 	Email bool `json:"email"`
 }
 
@@ -180,7 +181,7 @@ func (f *factors) drop(id string) {
 	}
 }
 
-// Factors returns what an account has in factors.
+// Factors returns the factors of an account.
 func (s *Store) Factors(ctx context.Context, who account.Caller) (set FactorSet, err error) {
 	err = s.accounts.View(ctx, who, func(_ account.Account, r storage.KVReader) error {
 		f, _, err := readFactors(ctx, r)
@@ -194,7 +195,7 @@ func (s *Store) Factors(ctx context.Context, who account.Caller) (set FactorSet,
 	return set, err
 }
 
-// FactorEvent is what has happened to a factor.
+// FactorEvent is an event of a factor.
 type FactorEvent string
 
 // The events.
@@ -205,11 +206,11 @@ const (
 	FactorReset FactorEvent = "reset"
 	// RecoveryUsed: somebody has used a recovery code. Factor.Left says how many are left.
 	RecoveryUsed FactorEvent = "recovery-used"
-	// CounterBack: a passkey has shown a lower counter than before, so there may be a copy of it.
+	// CounterBack: a passkey has sent a lower counter than before, so it may have been copied.
 	CounterBack FactorEvent = "counter-back"
 )
 
-// FactorChange tells of an event that the owner of an account should hear of.
+// FactorChange is an event that the owner of an account should be notified of.
 type FactorChange struct {
 	Event   FactorEvent
 	Account account.Account
@@ -308,9 +309,8 @@ func (s *Store) RenameFactor(ctx context.Context, who account.Caller, id, name s
 	})
 }
 
-// RemoveFactor removes a factor. Nobody who is being let in by it at that moment gets in. When no
-// app and no codes by mail are left, the recovery codes go too. Errors are ErrNoFactor and
-// ErrLastFactor.
+// RemoveFactor removes a factor. A concurrent login with it fails. If neither an app nor codes by
+// mail are left, the recovery codes are removed too. Errors are [ErrNoFactor] and [ErrLastFactor].
 func (s *Store) RemoveFactor(ctx context.Context, who account.Caller, id string) error {
 	return s.changeFactors(ctx, who, func(a account.Account, f *factors, _ *repo.Step) (*FactorChange, error) {
 		x := f.find(id)
@@ -326,9 +326,8 @@ func (s *Store) RemoveFactor(ctx context.Context, who account.Caller, id string)
 	})
 }
 
-// ResetFactors removes all factors of an account, whose owner has lost them: an administrator's
-// act, which is kept with the account. by names the administrator. Sessions go on; the password
-// stays what lets the owner in.
+// ResetFactors removes all factors of an account whose owner has lost them. The reset is recorded
+// with the account; by names the administrator. Sessions and the password stay valid.
 func (s *Store) ResetFactors(ctx context.Context, did syntax.DID, by string) (reset Reset, err error) {
 	err = s.changeFactors(ctx, account.Trusted(did), func(_ account.Account, f *factors, step *repo.Step) (*FactorChange, error) {
 		reset = Reset{At: s.present(), By: by, Removed: []FactorKind{}}
@@ -345,16 +344,16 @@ func (s *Store) ResetFactors(ctx context.Context, did syntax.DID, by string) (re
 	return reset, err
 }
 
-// Shown is the factor by which a Proof was completed.
+// Shown is the factor that completed a Proof.
 type Shown struct {
 	Kind FactorKind
 	ID   string
 }
 
-// ProofChecks looks in a transaction at what somebody has shown to log in: it must be good under
-// the account's present credentials, the factor must still be there, and none may be missing. It
-// returns what a step that relies on that must find as it is. Errors are ErrWrongPassword,
-// ErrFactorRequired and ErrWrongFactor. It says nothing of takedowns.
+// ProofChecks checks a proof in a transaction: it must be valid under the account's present
+// credentials, its factor must still exist, and no demanded factor may be missing. It returns
+// preconditions for a step that relies on the proof. Errors are [ErrWrongPassword],
+// [ErrFactorRequired] and [ErrWrongFactor]. It does not check takedowns.
 func (s *Store) ProofChecks(ctx context.Context, r storage.KVReader, now account.Account, p Proof) ([]storage.KVCheck, error) {
 	if now.DID != p.Account.DID || now.Credentials != p.Account.Credentials {
 		return nil, ErrWrongPassword

@@ -16,7 +16,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Purpose is what a token that is sent by mail is good for.
+// Purpose says what a token sent by mail may be used for.
 type Purpose string
 
 // The purposes.
@@ -58,9 +58,9 @@ func newMailToken() string {
 	return r[:5] + "-" + r[5:10]
 }
 
-// NewMailToken makes a token for a purpose; an earlier one is void. It is to be sent to the
-// address of the account that is returned, which is the only one that it is good for, and lasts 15
-// minutes. The error is ErrNoEmail if the account has none.
+// NewMailToken makes a token for a purpose. An earlier one becomes void. Send it to the address of
+// the returned account: it is valid for that address only, for 15 minutes. If the account has no
+// address, the error is [ErrNoEmail].
 func (s *Store) NewMailToken(ctx context.Context, who account.Caller, p Purpose) (token string, a account.Account, err error) {
 	return s.newMailToken(ctx, who, p, 0)
 }
@@ -68,9 +68,10 @@ func (s *Store) NewMailToken(ctx context.Context, who account.Caller, p Purpose)
 // resetPause is how soon after a token to reset a password a stranger has another one sent.
 const resetPause = time.Minute
 
-// NewResetToken is NewMailToken for those who have forgotten their password: for strangers, who
-// know no more than an address. If the last token is not a minute old, it stays, and the one
-// returned is empty: nobody floods the owner with mail, or voids each token before it is entered.
+// NewResetToken is [Store.NewMailToken] for owners who have forgotten their password. Anybody who
+// knows the address can request it. So if the last token is less than a minute old, it stays valid
+// and the returned token is empty. Otherwise strangers could flood the owner with mail, or make
+// each token void before it is used.
 func (s *Store) NewResetToken(ctx context.Context, did syntax.DID) (token string, a account.Account, err error) {
 	who, recent := account.Trusted(did), false
 	err = s.accounts.View(ctx, who, func(now account.Account, r storage.KVReader) (err error) {
@@ -189,14 +190,15 @@ func (s *Store) useMailToken(ctx context.Context, r storage.KVReader, a account.
 // end to a step.
 type mailCheck func(a account.Account, r storage.KVReader, step *repo.Step) error
 
-// CheckMailToken checks a token, which stays good. Errors are ErrMailToken and ErrMailTokenExpired.
+// CheckMailToken checks a token without using it up. Errors are [ErrMailToken] and
+// [ErrMailTokenExpired].
 func (s *Store) CheckMailToken(ctx context.Context, who account.Caller, p Purpose, token string) error {
 	return s.accounts.View(ctx, who, func(a account.Account, r storage.KVReader) error {
 		return s.useMailToken(ctx, r, a, p, token, &repo.Step{})
 	})
 }
 
-// UseMailToken checks a token and makes it void. Errors are ErrMailToken and ErrMailTokenExpired.
+// UseMailToken checks a token and uses it up. Errors are [ErrMailToken] and [ErrMailTokenExpired].
 func (s *Store) UseMailToken(ctx context.Context, who account.Caller, p Purpose, token string) error {
 	_, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		return s.useMailToken(ctx, step, *a, p, token, step)
@@ -204,8 +206,8 @@ func (s *Store) UseMailToken(ctx context.Context, who account.Caller, p Purpose,
 	return err
 }
 
-// ConfirmEmail notes that an account's e-mail address is its own, by a token that was sent there.
-// If the address is not the given one, the error is ErrOtherEmail.
+// ConfirmEmail confirms that an account's owner has its e-mail address, by a token that was sent
+// there. If the account has another address than email, the error is [ErrOtherEmail].
 func (s *Store) ConfirmEmail(ctx context.Context, who account.Caller, email, token string) error {
 	_, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		if !strings.EqualFold(a.Email, email) {
@@ -218,9 +220,8 @@ func (s *Store) ConfirmEmail(ctx context.Context, who account.Caller, email, tok
 }
 
 // ChangeEmail gives an account another e-mail address, which is not confirmed. If the present
-// address is confirmed, callers that act by a session need a token that was sent there for this
-// purpose; without one the error is ErrMailTokenRequired. All tokens that were sent by mail become
-// void.
+// address is confirmed, a caller with a session needs a token that was sent there for this purpose;
+// without one the error is [ErrMailTokenRequired]. All tokens sent by mail become void.
 func (s *Store) ChangeEmail(ctx context.Context, who account.Caller, email, token string) error {
 	may := func(a account.Account, r storage.KVReader, step *repo.Step) error {
 		switch {
@@ -264,9 +265,9 @@ func (s *Store) ChangeEmail(ctx context.Context, who account.Caller, email, toke
 	return err
 }
 
-// DeleteAccount deletes an account. It needs a proof of the password, which must not have changed
-// since, and a token that was sent by mail for this. Otherwise the error is ErrWrongPassword,
-// ErrMailToken or ErrMailTokenExpired.
+// DeleteAccount deletes an account. It needs a proof of the present password and a token that was
+// sent by mail for this purpose. Errors are [ErrWrongPassword], [ErrMailToken] and
+// [ErrMailTokenExpired].
 func (s *Store) DeleteAccount(ctx context.Context, p Proof, token string) error {
 	if p.App != nil {
 		return ErrWrongPassword
@@ -283,8 +284,8 @@ func (s *Store) DeleteAccount(ctx context.Context, p Proof, token string) error 
 	return err
 }
 
-// CloseAccount deletes an account on the word of a caller, who must have a token that was sent by
-// mail for it. Errors are ErrMailToken and ErrMailTokenExpired.
+// CloseAccount deletes an account for a caller, who needs a token that was sent by mail for this
+// purpose. Errors are [ErrMailToken] and [ErrMailTokenExpired].
 func (s *Store) CloseAccount(ctx context.Context, who account.Caller, token string) error {
 	return s.accounts.DeleteIf(ctx, who, func(a account.Account, r storage.KVReader) error {
 		return s.useMailToken(ctx, r, a, ForDeletion, token, &repo.Step{})

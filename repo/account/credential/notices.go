@@ -8,29 +8,29 @@ import (
 	"github.com/pdskit/pdskit/repo/account"
 )
 
-// Notice is what the owner of an account is to be told. One of its fields is set.
+// Notice is a notification for the owner of an account. Exactly one of its fields is set.
 type Notice struct {
 	Token  *TokenNotice
 	Change *Change
 	Factor *FactorChange
 }
 
-// TokenNotice is a token that is to be sent by mail to the address of an account.
+// TokenNotice is a token to be sent by mail to the address of an account.
 type TokenNotice struct {
 	Account account.Account
 	Purpose Purpose
 	Token   string
 }
 
-// Notices brings notices to owners. A notice is written in the atomic change that causes it, so
-// that there is one if, and only if, the change was made, whenever the process dies. See
+// Notices delivers notifications to owners. A notification is written in the atomic change that
+// causes it. So it is delivered if and only if the change was made, even if the process dies. See
 // Config.Notices.
 type Notices interface {
-	// Announce is called before a change of an account that may have a notice. Its error keeps the
-	// change from being made. end is called after the change, whether it was made or not.
+	// Announce is called before a change that may write a notification. Its error prevents the
+	// change. end is called after the change, whether it was made or not.
 	Announce(ctx context.Context, did syntax.DID) (end func(), err error)
-	// Write adds to a change what keeps a notice. It is called in the transaction's function,
-	// perhaps several times with a new Step each, of which the last one counts.
+	// Write adds a notification to a change. It is called in the transaction's function, perhaps
+	// several times, each time with a new Step. Only the last Step counts.
 	Write(ctx context.Context, step *repo.Step, n Notice) error
 }
 

@@ -18,27 +18,29 @@ const MaxPasskeys = 20
 // maxPasskeyBytes bounds what is stored of a passkey that the authenticator has chosen.
 const maxPasskeyBytes = 4 << 10
 
-// Passkey is a public-key credential of an account (WebAuthn). This package keeps it; what it
-// verifies signatures with knows what the fields mean: see package xrpc/passkey.
+// Passkey is a public-key credential of an account (WebAuthn). This package only stores it. Package
+// xrpc/passkey verifies signatures and defines the meaning of the fields.
 type Passkey struct {
 	Factor
 	CredentialID []byte `json:"credentialId"`
 	// PublicKey is a COSE key.
 	PublicKey []byte `json:"publicKey"`
-	// Counter is the greatest that the authenticator has shown; 0 for those that do not count.
+	// Counter is the greatest signature counter that the authenticator has sent; 0 if it does not
+	// count.
 	Counter uint32 `json:"counter,omitempty"`
-	// CounterBack is how often it has shown one that was not greater than the one before.
+	// CounterBack is how often the authenticator has sent a counter that was not greater than the
+	// previous one.
 	CounterBack int `json:"counterBack,omitempty"`
 	// AAGUID is the authenticator's model.
 	AAGUID     []byte   `json:"aaguid,omitempty"`
 	Transports []string `json:"transports,omitempty"`
-	// BackupEligible never changes: the authenticator may copy the key to other devices. BackedUp:
-	// it has.
+	// BackupEligible says that the authenticator may copy the key to other devices. It never
+	// changes. BackedUp says that it has copied it.
 	BackupEligible bool `json:"backupEligible,omitempty"`
 	BackedUp       bool `json:"backedUp,omitempty"`
 }
 
-// Passkeys returns the passkeys of an account, whose UserHandle is set then: what is needed to
+// Passkeys returns an account, with its UserHandle set, and its passkeys: what is needed to
 // register another one.
 func (s *Store) Passkeys(ctx context.Context, who account.Caller) (a account.Account, list []Passkey, err error) {
 	if a, err = s.accounts.UserHandle(ctx, who); err != nil {
@@ -52,8 +54,8 @@ func (s *Store) Passkeys(ctx context.Context, who account.Caller) (a account.Acc
 	return a, list, err
 }
 
-// PasskeysByHandle returns the account that authenticators know by a user handle, and its passkeys.
-// The error is account.ErrNotFound if there is none.
+// PasskeysByHandle returns the account with a user handle, and its passkeys. If there is none, the
+// error is [account.ErrNotFound].
 func (s *Store) PasskeysByHandle(ctx context.Context, handle string) (a account.Account, list []Passkey, err error) {
 	if a, err = s.accounts.ByUserHandle(ctx, handle); err != nil {
 		return a, nil, err
@@ -66,9 +68,10 @@ func (s *Store) PasskeysByHandle(ctx context.Context, handle string) (a account.
 	return a, list, err
 }
 
-// AddPasskey adds a passkey that was verified to an account as it was then: if the counter has been
-// raised since, the error is account.ErrTokenRevoked. ID and Created are set. Errors are
-// ErrDuplicatePasskey, ErrTooManyPasskeys and ErrFactorName.
+// AddPasskey adds a verified passkey to an account. credentials is the account's counter at the
+// time of the verification: if it has been raised since, the error is [account.ErrTokenRevoked].
+// The result has ID and Created set. Other errors are [ErrDuplicatePasskey], [ErrTooManyPasskeys]
+// and [ErrFactorName].
 func (s *Store) AddPasskey(ctx context.Context, who account.Caller, credentials int64, p Passkey) (added Passkey, err error) {
 	size := len(p.CredentialID) + len(p.PublicKey) + len(p.AAGUID)
 	for _, t := range p.Transports {
@@ -101,7 +104,7 @@ func (s *Store) AddPasskey(ctx context.Context, who account.Caller, credentials 
 
 var errLongPasskey = errors.New("credential: the passkey has too many bytes")
 
-// PasskeyUse is what an authenticator has shown with a signature that was verified.
+// PasskeyUse is what an authenticator has sent with a verified signature.
 type PasskeyUse struct {
 	CredentialID []byte
 	PublicKey    []byte // that it was verified with
@@ -109,10 +112,10 @@ type PasskeyUse struct {
 	BackedUp     bool
 }
 
-// UsePasskey notes the use of a passkey, and returns the proof that it is: of the password and a
-// second factor together. If the passkey is not there any more the error is ErrWrongFactor. A
-// counter that goes back is noted, and the owner told, but lets the owner in: passkeys that are
-// copied between devices by design have counters of little meaning.
+// UsePasskey records the use of a passkey, and returns a proof that stands for password and second
+// factor together. If the passkey was removed, the error is [ErrWrongFactor]. If its counter went
+// back, UsePasskey records that and notifies the owner, but the proof is valid: the counters of
+// passkeys that are copied between devices by design mean little.
 func (s *Store) UsePasskey(ctx context.Context, did syntax.DID, use PasskeyUse) (p Proof, err error) {
 	err = s.changeFactors(ctx, account.Trusted(did), func(a account.Account, f *factors, _ *repo.Step) (change *FactorChange, err error) {
 		i := slices.IndexFunc(f.Passkeys, func(have Passkey) bool { return bytes.Equal(have.CredentialID, use.CredentialID) })

@@ -19,8 +19,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// More parameters of new password hashes. They stand in every hash, so they can be raised at any
-// time.
+// More parameters of new password hashes. Every hash contains its parameters, so they can be raised
+// at any time.
 const (
 	argonThreads = 1
 	argonKeyLen  = 32
@@ -45,8 +45,8 @@ func (s *Store) argon(ctx context.Context, password string, salt []byte, time, m
 	return argon2.IDKey([]byte(password), salt, time, memory, threads, keyLen), nil
 }
 
-// HashPassword returns the hash of a password in PHC string format, for Account.Password. It fails
-// with the error of Config.Enter if there is no place.
+// HashPassword returns the hash of a password in PHC string format, for [account.Account].Password.
+// It fails with the error of Config.Enter if there is no place.
 func (s *Store) HashPassword(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, argonSaltLen)
 	rand.Read(salt)
@@ -96,21 +96,21 @@ func (s *Store) checkPassword(ctx context.Context, hash, password string) (bool,
 	return subtle.ConstantTimeCompare(got, key) == 1, nil
 }
 
-// Proof is what somebody has shown to log in as an account: the account's password, with or without
-// a second factor, that of one of its apps, or a passkey.
+// Proof is the result of a login: somebody has shown the account's password, with or without a
+// second factor, an app password, or a passkey.
 type Proof struct {
 	Account account.Account // as it was when the password was checked
 	App     *AppPassword    // nil: it was the account's own
-	// Shown is the factor that was shown too, or the passkey alone. The zero Shown is none: see
-	// Store.CheckFactor.
+	// Shown is the second factor, or the passkey. The zero value means that no factor was shown:
+	// see Store.CheckFactor.
 	Shown Shown
-	// At is when it was shown, the last of it.
+	// At is when the last part of the proof was shown.
 	At time.Time
 }
 
-// CheckPassword checks that a password is that of an account or, if apps is set, of one of its
-// apps, with ErrWrongPassword if not. The zero Account stands for one that does not exist: no
-// password is that of it, and it takes as long to find that out.
+// CheckPassword checks a password of an account, or with apps also one of its app passwords. If
+// none matches, the error is [ErrWrongPassword]. The zero Account means that there is no such
+// account: the check then fails, but takes equally long.
 func (s *Store) CheckPassword(ctx context.Context, a account.Account, password string, apps bool) (Proof, error) {
 	if apps {
 		if app, err := s.appPassword(ctx, a, password); err != nil {
@@ -138,8 +138,8 @@ func (s *Store) CheckPassword(ctx context.Context, a account.Account, password s
 	return Proof{Account: a, At: s.now()}, nil
 }
 
-// SetPassword changes an account's password. That ends all its sessions, and makes app passwords
-// and tokens that were sent by mail void. It returns the account as it is then.
+// SetPassword changes an account's password. It ends all sessions, and app passwords and tokens
+// sent by mail become void. It returns the changed account.
 func (s *Store) SetPassword(ctx context.Context, who account.Caller, password string) (account.Account, error) {
 	hash, err := s.HashPassword(ctx, password)
 	if err != nil {
@@ -148,8 +148,8 @@ func (s *Store) SetPassword(ctx context.Context, who account.Caller, password st
 	return s.setPassword(ctx, who, hash, account.Kept{}, nil)
 }
 
-// ChangePassword is SetPassword after which something goes on: the session of the caller, and what
-// else is kept.
+// ChangePassword is [Store.SetPassword] that keeps the caller's session, and the credentials in
+// keep.
 func (s *Store) ChangePassword(ctx context.Context, who account.Caller, password string, keep account.Kept) (account.Account, error) {
 	hash, err := s.HashPassword(ctx, password)
 	if err != nil {
@@ -185,8 +185,8 @@ func (s *Store) setPassword(ctx context.Context, who account.Caller, hash string
 	return a, err
 }
 
-// ResetPassword changes the password of the account that a token to reset it was sent to, and ends
-// all its sessions. Errors are ErrMailToken and ErrMailTokenExpired.
+// ResetPassword changes the password of the account to which a reset token was sent, and ends all
+// its sessions. Errors are [ErrMailToken] and [ErrMailTokenExpired].
 func (s *Store) ResetPassword(ctx context.Context, token, password string) error {
 	token = spellMailToken(token)
 	var did syntax.DID

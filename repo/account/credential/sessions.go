@@ -17,7 +17,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// RefreshLife is how long a refresh token may be used.
+// RefreshLife is how long a refresh token is valid.
 const RefreshLife = 90 * 24 * time.Hour
 
 // refreshGrace is how long a refresh token that was used may be used again, for a
@@ -27,17 +27,18 @@ const refreshGrace = 2 * time.Hour
 // maxUsed bounds how many used tokens of a session are remembered for their grace.
 const maxUsed = 200
 
-// Session is a session of an account: a chain of refresh tokens, of which the last is good.
+// Session is a session of an account: a chain of refresh tokens. Only the last one is valid.
 type Session struct {
-	// ID is that of a refresh token: the name of the session, a dot, and the token's own part.
+	// ID is the ID of a refresh token: the name of the session, a dot, and a part of the token's
+	// own.
 	ID          string `json:"-"`
 	AppPassword string `json:"appPassword,omitempty"` // name of the app password it began with
 	Privileged  bool   `json:"privileged,omitempty"`  // of that app password
-	// Credentials is the value of the account's counter that it was made under.
+	// Credentials is the value of the account's counter under which the session was made.
 	Credentials int64 `json:"credentials,omitempty"`
 }
 
-// Name is the part of the ID that stays the same for as long as the session lasts.
+// Name returns the part of the ID that is the same for the whole session.
 func (x Session) Name() string {
 	name, _, _ := strings.Cut(x.ID, ".")
 	return name
@@ -67,9 +68,9 @@ func (x chain) write(name string) (storage.KVWrite, error) {
 	return storage.KVWrite{Key: sessionPrefix + name, Value: doc, Expires: x.Expires}, err
 }
 
-// NewSession prepares a session of an account: its refresh token, and what to write in the
-// account's namespace, in the step that makes the account. app is the app password it begins with,
-// or nil. For an account that is there, see StartSession.
+// NewSession prepares the first session of an account that is about to be made: its refresh token,
+// and the write for the batch that makes the account. app is the app password of the session, or
+// nil. For an existing account, use [Store.StartSession].
 func (s *Store) NewSession(a account.Account, app *AppPassword) (x Session, write storage.KVWrite, err error) {
 	return s.newSession(a, app, "")
 }
@@ -115,12 +116,11 @@ func (s *Store) term(ctx context.Context, r storage.KVReader, name string) (x te
 	return x, doc, err
 }
 
-// StartSession opens a session for somebody who has logged in. If the account's password, or the
-// app password, is not what it was then, the error is ErrWrongPassword; if a second factor is
-// missing, ErrFactorRequired, and if it is not there any more, ErrWrongFactor. If the account was
-// taken down it is account.ErrTakenDown, unless that is accepted; app passwords open no session of
-// such an account. The account returned is that of the moment at which the session began. Of more
-// than 1000 sessions, the oldest end.
+// StartSession opens a session for a login. If the password or app password has changed since, the
+// error is [ErrWrongPassword]. If a second factor is missing, it is [ErrFactorRequired], and if the
+// factor was removed, [ErrWrongFactor]. If the account is taken down, it is [account.ErrTakenDown],
+// unless takenDown is set and the login was not with an app password. The returned account is that
+// of the same transaction. An account has at most 1000 sessions; a new one ends the oldest.
 func (s *Store) StartSession(ctx context.Context, p Proof, takenDown bool) (a account.Account, x Session, err error) {
 	a, err = s.accounts.Update(ctx, account.Trusted(p.Account.DID), func(now *account.Account, step *repo.Step) error {
 		checks, err := s.ProofChecks(ctx, step, *now, p)
@@ -171,12 +171,13 @@ func makeRoom(ctx context.Context, a account.Account, step *repo.Step) error {
 	return err
 }
 
-// RotateSession exchanges a refresh token for its successor. A token that was
-// used before gives the same successor for two hours. After that it has been in the hands
-// of two: nobody knows who of them is the owner, so the session ends, with all its tokens. The
-// error is then account.ErrTokenRevoked, as for a token that is not known, or whose app password is
-// not there any more, or that was made under other credentials. It is account.ErrTakenDown for an
-// account that was taken down. The account returned is that of the moment of the exchange.
+// RotateSession exchanges a refresh token for its successor. A token that is used again within two
+// hours gives the same successor. A later use means that two parties have the token, and nobody
+// knows which of them is the owner. So the session ends, with all its tokens.
+//
+// The error is then [account.ErrTokenRevoked], as it is for an unknown token, for one whose app
+// password was revoked, and for one with an outdated counter. For an account that is taken down it
+// is [account.ErrTakenDown]. The returned account is that of the same transaction.
 func (s *Store) RotateSession(ctx context.Context, did syntax.DID, id string) (a account.Account, next Session, err error) {
 	name, own, _ := strings.Cut(id, ".")
 	revoked := false
@@ -252,7 +253,7 @@ func (x *chain) successor(own string) (next string, fresh bool) {
 	return x.Used[i+1].ID, false
 }
 
-// EndSession revokes a session, given any of its refresh tokens. One that is not known is no error.
+// EndSession revokes a session, given any of its refresh tokens. An unknown one is not an error.
 func (s *Store) EndSession(ctx context.Context, did syntax.DID, id string) error {
 	name, _, _ := strings.Cut(id, ".")
 	_, err := s.accounts.Update(ctx, account.Trusted(did), func(_ *account.Account, step *repo.Step) error {
@@ -267,16 +268,16 @@ func (s *Store) EndSession(ctx context.Context, did syntax.DID, id string) error
 
 // OpenSession describes a current session to the owner of its account.
 type OpenSession struct {
-	// Name names the session within the account. Nothing can be done with it but to end the
-	// session.
+	// Name identifies the session within the account. It is no secret: it can only be used to end
+	// the session.
 	Name string
 	// AppPassword is the name of the app password it began with; empty: the account's password.
 	AppPassword string
-	// Created is when it began; zero for those of versions that did not note it. Renewed is when
-	// its tokens were renewed last: that is when it was last used, to a few hours, since clients
-	// renew tokens while they use them. Ends is when it ends if it is not renewed.
+	// Created is when the session began; it is zero for sessions of early versions. Renewed is when
+	// its tokens were last renewed. Clients renew tokens while they use them, so this is when the
+	// session was last used, within a few hours. Ends is when it ends if it is not renewed.
 	Created, Renewed, Ends time.Time
-	// From is Config.From of who renewed it last. It may be empty.
+	// From is Config.From of the last renewal. It may be empty.
 	From string
 }
 
@@ -292,8 +293,7 @@ func (s *Store) origin(ctx context.Context) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxFrom)], "")
 }
 
-// Sessions returns the sessions of an account that go on, on the word of a caller, the last renewed
-// first.
+// Sessions returns the current sessions of a caller's account, the last renewed first.
 func (s *Store) Sessions(ctx context.Context, who account.Caller) (list []OpenSession, err error) {
 	err = s.accounts.View(ctx, who, func(a account.Account, r storage.KVReader) error {
 		list = nil
@@ -316,8 +316,8 @@ func (s *Store) Sessions(ctx context.Context, who account.Caller) (list []OpenSe
 	return list, err
 }
 
-// EndOpenSession ends a session by its name (OpenSession.Name), for a caller. It is no error if no
-// session has the name.
+// EndOpenSession ends a session of the caller's account by its name (OpenSession.Name). An unknown
+// name is not an error.
 func (s *Store) EndOpenSession(ctx context.Context, who account.Caller, name string) error {
 	_, err := s.accounts.Update(ctx, who, func(_ *account.Account, step *repo.Step) error {
 		step.Remove(sessionPrefix + name)
@@ -326,8 +326,8 @@ func (s *Store) EndOpenSession(ctx context.Context, who account.Caller, name str
 	return err
 }
 
-// EndSessions signs an account out everywhere: all sessions end, but for that of the caller. App
-// passwords stay.
+// EndSessions signs an account out everywhere: it ends all sessions but the caller's. App passwords
+// stay valid.
 func (s *Store) EndSessions(ctx context.Context, who account.Caller) error {
 	_, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		return s.accounts.Raise(ctx, a, step, account.Kept{AppPasswords: true, Session: who.Session})
@@ -335,8 +335,8 @@ func (s *Store) EndSessions(ctx context.Context, who account.Caller) error {
 	return err
 }
 
-// EndOtherSessions is EndSessions that leaves apps alone: those let in by OAuth, and those with
-// passwords of their own.
+// EndOtherSessions is [Store.EndSessions] that does not end the sessions of apps: those that began
+// with OAuth or with an app password.
 func (s *Store) EndOtherSessions(ctx context.Context, who account.Caller) error {
 	_, err := s.accounts.Update(ctx, who, func(a *account.Account, step *repo.Step) error {
 		return s.accounts.Raise(ctx, a, step, account.Kept{AppPasswords: true, Apps: true, Session: who.Session})

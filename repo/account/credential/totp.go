@@ -22,8 +22,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Parameters of authenticator apps (RFC 6238). They are those that all apps have: many ignore what
-// the URI says.
+// Parameters of authenticator apps (RFC 6238). They are the usual ones: many apps ignore other
+// values in the URI.
 const (
 	totpPeriod    = 30 * time.Second
 	totpDigits    = 6
@@ -38,7 +38,8 @@ const enrolmentLife = 15 * time.Minute
 // appFactor is the authenticator app. Its secret lies at secretKey.
 type appFactor struct {
 	Factor
-	// Step is the last period of which a code was used. Codes of it, and of those before, are void.
+	// Step is the last period whose code was used. Codes of that period and of earlier ones are
+	// void.
 	Step int64 `json:"step"`
 }
 
@@ -46,8 +47,8 @@ type appFactor struct {
 type appSecret struct {
 	ID     string `json:"id"` // of the Factor
 	Secret []byte `json:"secret"`
-	// Of an enrolment: until when it may be confirmed, and the value of the account's counter that
-	// it began under.
+	// Until and Credentials belong to an enrolment: when it expires, and the value of the account's
+	// counter under which it began.
 	Until       time.Time `json:"until,omitzero"`
 	Credentials int64     `json:"credentials,omitempty"`
 }
@@ -72,8 +73,8 @@ func totpStep(t time.Time) int64 { return t.Unix() / int64(totpPeriod/time.Secon
 
 var base32Secret = base32.StdEncoding.WithPadding(base32.NoPadding)
 
-// AppCode returns what an authenticator app with a secret shows at a time. It is what tests and
-// command lines need that have no app.
+// AppCode returns the code that an authenticator app with a secret shows at a time, for tests and
+// command lines.
 func AppCode(secret string, at time.Time) (string, error) {
 	key, err := base32Secret.DecodeString(strings.ToUpper(strings.ReplaceAll(secret, " ", "")))
 	if err != nil {
@@ -94,14 +95,13 @@ func matchStep(secret []byte, now time.Time, last int64, code string) (step int6
 	return step, ok
 }
 
-// Enrolment is what an owner puts into an authenticator app.
+// Enrolment is the secret that an owner puts into an authenticator app.
 type Enrolment struct {
 	Secret string // in base 32, to be typed
 	URI    string // the same, and more: otpauth://totp/…
 }
 
-// QR returns the URI as a QR code, in SVG, black on white. It has no size: whoever shows it gives
-// it one.
+// QR returns the URI as a QR code: an SVG, black on white, without a size of its own.
 func (e Enrolment) QR() (svg string, err error) {
 	code, err := qr.Encode([]byte(e.URI))
 	if err != nil {
@@ -111,8 +111,9 @@ func (e Enrolment) QR() (svg string, err error) {
 }
 
 // BeginApp begins to enrol an authenticator app. issuer is the name of the service, as the app
-// shows it. The enrolment waits 15 minutes for [Store.ConfirmApp]; another one voids it, and so
-// does what raises the account's counter. An app that the account has stays good until then.
+// shows it. The enrolment expires after 15 minutes; [Store.ConfirmApp] completes it. Another
+// enrolment makes it void, and so does raising the account's counter. An app that the account
+// already has stays valid until then.
 func (s *Store) BeginApp(ctx context.Context, who account.Caller, issuer string) (e Enrolment, err error) {
 	secret := make([]byte, totpSecretLen)
 	rand.Read(secret)
@@ -136,10 +137,10 @@ func appURI(issuer, name, secret string) string {
 		v(issuer), v(name), secret, v(issuer), totpDigits, totpPeriod/time.Second)
 }
 
-// ConfirmApp ends the enrolment of an authenticator app by a code that it shows, which is used up.
-// An app that the account had before is removed. name is what the owner calls it; it may be empty.
-// Errors are ErrNoFactor, if there is no such enrolment or it is too old, ErrWrongFactor, after
-// which another code may be tried, and ErrFactorName.
+// ConfirmApp completes the enrolment of an authenticator app with a code of it, which is used up.
+// An app that the account had before is removed. name is the owner's name for the app; it may be
+// empty. Errors are [ErrNoFactor], if there is no enrolment or it has expired, [ErrWrongFactor],
+// after which another code may be tried, and [ErrFactorName].
 func (s *Store) ConfirmApp(ctx context.Context, who account.Caller, name, text string) (x Factor, err error) {
 	kind, code := readCode(text)
 	if kind != AuthenticatorApp {
