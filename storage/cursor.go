@@ -7,9 +7,9 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// Cursor goes through records, each in the store's own memory: what its methods return is valid
-// until the next call of Next or Close, and must not be changed. Whoever keeps any of it makes a
-// copy. It is for one goroutine.
+// Cursor iterates over records in the store's own memory, without copies. What its methods return
+// is valid until the next call of Next or Close, and must not be changed. Copy what you keep. It is
+// for one goroutine.
 //
 //	c := storage.Records(ctx, r, rng)
 //	defer c.Close()
@@ -18,8 +18,8 @@ import (
 //	}
 //	return c.Err()
 type Cursor interface {
-	// Next goes to the next record, at first to the first one. It returns false at the end, and
-	// where there is an error.
+	// Next moves to the next record; the first call moves to the first one. It returns false at the
+	// end, and after an error.
 	Next() bool
 	// Path returns the record's path.
 	Path() []byte
@@ -27,24 +27,24 @@ type Cursor interface {
 	CID() []byte
 	// Rev returns the revision in which the record was last written.
 	Rev() syntax.TID
-	// Data returns the record, nil if only keys were asked for.
+	// Data returns the record, or nil if the Range asked only for keys.
 	Data() []byte
 	// Err returns the error that made Next return false, or nil.
 	Err() error
-	// Close ends the reading. It must be called before the Reader's View ends. More calls do no
-	// harm.
+	// Close ends the iteration. It must be called before the Reader's View ends, and may be called
+	// more than once.
 	Close()
 }
 
-// CursorReader is an ability that a Reader may have: to go through records without a copy of each,
-// which saves much of the cost where records are only passed on. Use [Records], which works with
-// any Reader.
+// CursorReader is an optional interface of a [Reader]: it iterates over records without copying
+// each. That is much cheaper if records are only passed on. Use [Records], which works with any
+// Reader.
 type CursorReader interface {
-	// Cursor goes through what Records yields.
+	// Cursor iterates over the same records as the method Records.
 	Cursor(ctx context.Context, r Range) Cursor
 }
 
-// Records goes through what r.Records yields, with the cursor of the Reader if it has one.
+// Records iterates over the records of a range. It uses the cursor of the Reader if there is one.
 func Records(ctx context.Context, r Reader, rng Range) Cursor {
 	if c, ok := r.(CursorReader); ok {
 		return c.Cursor(ctx, rng)

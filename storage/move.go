@@ -7,8 +7,8 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// ErrMoved: another store is about to take the place of this one, or has taken it. It can be read,
-// and refuses all writes. See [Movable].
+// ErrMoved: the store is being replaced by another one, or has been replaced. It can be read, but
+// refuses all writes. See [Movable].
 var ErrMoved error = moved{}
 
 type moved struct{}
@@ -18,14 +18,14 @@ func (moved) Error() string {
 }
 func (moved) Unavailable() bool { return true }
 
-// Public is what users may be told.
+// Public returns the text that users may see.
 func (moved) Public() string {
 	return "This server is being moved to other storage. Nothing is lost; try again in a minute"
 }
 
-// Movable is an ability of Repos. The whole store of which they are a part, with its log and its
-// keys, can be copied to another one while it is in use, and given up for it. Package
-// storage/transfer does that. Test for it by type assertion.
+// Movable is an optional interface of [Repos]. The whole store to which the Repos belongs, with its
+// log and its keys, can be copied to another store while it is in use, and then be replaced by it.
+// Package storage/transfer does that. Test for Movable by type assertion.
 //
 //	          Watch              Shut
 //	in use ─────────▶ watched ─────────▶ shut      all of them durable, and for
@@ -33,36 +33,36 @@ func (moved) Public() string {
 //	   │                 │  └─── Watch ────┤
 //	   └─────────────────┴─── Unwatch ─────┘
 //
-// Changes take turns with these methods as with each other: a write is either noted, or its
-// transaction has ended when Watch returns; it fails with ErrMoved, or has ended when Shut returns.
+// These methods and writes are serialized. When Watch returns, each write has either ended or will
+// be noted. When Shut returns, each write has either ended or will fail with ErrMoved.
 type Movable interface {
-	// Watch begins to note which accounts and keys change. The text is kept with that. If the store
-	// is watched, only the text changes; if it is shut, it takes writes again. What was noted
-	// stays.
+	// Watch begins to note which accounts and keys change. It stores the text note with that state.
+	// If the store is already watched, only the text changes. If the store is shut, it accepts
+	// writes again. Existing notes of changes stay.
 	Watch(ctx context.Context, note string) error
-	// Shut makes the store refuse writes with ErrMoved, those of this interface and of Moving
-	// excepted. It must be watched. If it is shut, only the text changes.
+	// Shut makes the store refuse writes with ErrMoved, except those of this interface and of
+	// Moving. The store must be watched. If it is already shut, only the text changes.
 	Shut(ctx context.Context, note string) error
-	// Unwatch puts the store back to use, and forgets what was noted. It is no error if there is
-	// nothing to do.
+	// Unwatch returns the store to normal use, and deletes the notes. It is not an error if the
+	// store is in normal use.
 	Unwatch(ctx context.Context) error
-	// Watched returns which of these is so.
+	// Watched returns the present state, with its text.
 	Watched(ctx context.Context) (Watch, error)
-	// Changed yields what was noted and not settled, ordered by kind and name. It need not be one
-	// snapshot. There is one note for each kind and name, however often it changes.
+	// Changed yields the notes that were not settled, ordered by kind and name. It need not be one
+	// snapshot. There is one note for each kind and name, however often it changed.
 	Changed(ctx context.Context) iter.Seq2[Changed, error]
-	// Settle removes notes that are still as Changed has yielded them; those that are newer stay.
+	// Settle removes notes that are still as Changed yielded them. Newer notes stay.
 	Settle(ctx context.Context, list []Changed) error
-	// Touch notes a change of an account that these stores do not see, such as of its blobs. It
-	// fails with ErrMoved if the store is shut. If it is not watched, it does nothing, and is
-	// cheap. The account need not be there.
+	// Touch notes a change of an account that these stores do not see, such as a change of its
+	// blobs. It fails with ErrMoved if the store is shut. If the store is not watched, Touch does
+	// nothing and is cheap. The account need not exist.
 	Touch(ctx context.Context, did syntax.DID) error
-	// Moving returns the host's keys for who moves the store: they can be written, and that is
-	// noted, also while it is shut.
+	// Moving returns the host's keys for the program that moves the store. They can be written even
+	// while the store is shut; writes are noted.
 	Moving() KV
 }
 
-// WatchState is where a Movable store stands.
+// WatchState is the state of a Movable store.
 type WatchState uint8
 
 const (
@@ -71,13 +71,13 @@ const (
 	Shut
 )
 
-// Watch is what Movable.Watched returns.
+// Watch is the result of Movable.Watched.
 type Watch struct {
 	State WatchState
 	Note  string
 }
 
-// ChangedKind is what a note is about.
+// ChangedKind says what a note is about.
 type ChangedKind uint8
 
 const (
@@ -86,36 +86,36 @@ const (
 	ChangedKey                            // one of the host's keys
 )
 
-// Changed is a note that something may have changed.
+// Changed is a note that an account or a key may have changed.
 type Changed struct {
 	Kind  ChangedKind
 	Name  string // a DID, or a key
 	Stamp int64  // tells this note from earlier and later ones of the same kind and name
 }
 
-// Loader is an ability of Repos: it writes what another store has as it is there, records with
-// their revisions and events with their numbers. The store must be one that nobody else uses: a
-// repository may be seen that is written in part.
+// Loader is an optional interface of [Repos]. It writes data exactly as another store has it:
+// records with their revisions, and events with their numbers. Nobody else may use the store
+// meanwhile, because repositories are visible while they are only partly written.
 //
-// All methods may be called again to the same effect, and are durable when they return. They keep
-// what they write in memory; keep that to a few megabytes.
+// All methods are idempotent, and durable when they return. They keep their arguments in memory, so
+// pass at most a few megabytes.
 type Loader interface {
-	// Load writes parts of a repository, and makes it if there is none. Until its head is written
-	// it is an account without a head: see Change.
+	// Load writes parts of a repository, and creates it if there is none. Before its head is
+	// written, it is an account without a head: see Change.
 	Load(ctx context.Context, did syntax.DID, l *Load) error
-	// Unload removes a repository with its records, references and keys, and leaves its events. It
-	// is no error if there is none.
+	// Unload removes a repository with its records, references and keys. Its events stay. A missing
+	// repository is not an error.
 	Unload(ctx context.Context, did syntax.DID) error
 	// LoadEvents writes a part of the log.
 	LoadEvents(ctx context.Context, l *LoadEvents) error
 }
 
-// Load is parts of a repository, for a Loader.
+// Load is a part of a repository, for a Loader.
 type Load struct {
-	// Records are written with their own revisions, in increasing order of their paths. One
-	// whose CID is undefined is removed. References to blobs are left as they are.
+	// Records are written with their own revisions, in increasing path order. A record whose CID is
+	// undefined is removed. References to blobs are not changed.
 	Records []Record
-	// Refs are added, and what is in NoRefs is removed before.
+	// NoRefs are removed, and then Refs are added.
 	Refs, NoRefs []BlobRef
 	// KV are writes in the account's namespace, in order.
 	KV []KVWrite
@@ -126,11 +126,11 @@ type Load struct {
 
 // LoadEvents is a part of the log, for a Loader.
 type LoadEvents struct {
-	// Events are written under the numbers that they have, in increasing order. They take the place
-	// of others with these numbers, and Bounds' newest becomes as great as they are.
+	// Events are written with their numbers, in increasing order. They replace events with the same
+	// numbers. The newest number of Bounds becomes at least as great.
 	Events []Event
-	// Drop are the numbers of events that are removed, before others are written.
+	// Drop are the numbers of events to remove before Events are written.
 	Drop []int64
-	// Oldest and Newest are what Bounds returns from now on, at least. 0: as it is.
+	// Oldest and Newest raise what Bounds returns to at least these values. 0 leaves it as it is.
 	Oldest, Newest int64
 }

@@ -1,6 +1,6 @@
 package storage
 
-// Prefix returns the range of all keys, or paths, that begin with a prefix.
+// Prefix returns the range of all keys or paths that begin with a prefix.
 func Prefix(prefix string) Range {
 	to := []byte(prefix)
 	for len(to) > 0 {

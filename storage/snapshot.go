@@ -11,9 +11,9 @@ import (
 	"github.com/pdskit/pdskit/lexicon/syntax"
 )
 
-// NewSnapshot is for backends: it makes a Snapshot of a view, which need have no more than the
-// methods that read, and no Wait. They are called as long as the snapshot has not ended, with
-// contexts that end with it. release is called once, at the end, when calls may still run.
+// NewSnapshot makes a Snapshot of a view; it is for backends. The view needs only the methods that
+// read, except Wait. They are called only before the snapshot has ended, with contexts that end
+// with it. release is called once, at the end, while calls may still run.
 func NewSnapshot(view Store, life time.Duration, release func() error) Snapshot {
 	s := &snapshot{view: view, until: time.Now().Add(life), release: release}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -126,7 +126,7 @@ func (r frozenRepos) Delete(context.Context, syntax.DID, []Event) (int64, error)
 	return 0, ErrReadOnly
 }
 
-// View does not end fn with the snapshot, but what fn reads.
+// View lets fn run on after the end of the snapshot, but fn's reads then fail.
 func (r frozenRepos) View(ctx context.Context, did syntax.DID, fn func(Reader) error) error {
 	if r.life.Err() != nil {
 		return ErrExpired

@@ -5,22 +5,22 @@ import (
 	"fmt"
 )
 
-// ErrInvalid: a change contradicts itself, whatever is stored. It is the caller's mistake, and
-// nothing was written. See [Change.Validate].
+// ErrInvalid: a change contradicts itself, independently of what is stored. Nothing was written. It
+// is a fault of the caller. See [Change.Validate].
 var ErrInvalid = errors.New("storage: invalid change")
 
-// MaxWeight is the greatest [Event.Weight].
+// MaxWeight is the maximum of Event.Weight.
 const MaxWeight = 1000
 
-// Numbers returns how many sequence numbers the event takes: its Weight, and 1 where that is 0.
+// Numbers returns how many sequence numbers the event takes: its Weight, or 1 if that is 0.
 func (e *Event) Numbers() int64 { return int64(max(1, e.Weight)) }
 
-// First returns the first of the sequence numbers that the event has taken; Seq is the last.
-// Operation i of a commit, counted from 0, has the number First()+i.
+// First returns the first sequence number of the event; Seq is the last one. Operation i of a
+// commit, counted from 0, has the number First()+i.
 func (e *Event) First() int64 { return e.Seq - e.Numbers() + 1 }
 
-// Validate returns an error that wraps ErrInvalid and says what is wrong with a change, of
-// Apply, that no store can carry out. Backends call it first.
+// Validate returns an error that wraps ErrInvalid if no store could carry out the change by Apply.
+// Backends call it first.
 func (c *Change) Validate() error {
 	none := Head{}
 	if c.Head == none {
@@ -36,7 +36,7 @@ func (c *Change) Validate() error {
 	return ValidateEvents(c.Events)
 }
 
-// ValidateReplacement is Validate for the change of Repos.Replace.
+// ValidateReplacement is [Change.Validate] for the change of Repos.Replace.
 func (c *Change) ValidateReplacement() error {
 	switch {
 	case c.Head == Head{}:
@@ -47,7 +47,7 @@ func (c *Change) ValidateReplacement() error {
 	return ValidateEvents(c.Events)
 }
 
-// ValidateEvents is Validate for events alone, those of Repos.Delete.
+// ValidateEvents validates the events of Repos.Delete, as [Change.Validate] does.
 func ValidateEvents(list []Event) error {
 	for i := range list {
 		if w := list[i].Weight; w < 0 || w > MaxWeight {

@@ -31,33 +31,33 @@ const (
 type Manifest struct {
 	Format  int       `json:"format"` // 1
 	Created time.Time `json:"created"`
-	// Number is greater than those of all earlier generations in the directory, whatever the clock
-	// said. 0: an earlier version made the backup.
+	// Number is greater than the numbers of all earlier generations in the directory, whatever the
+	// clock was. 0: an earlier version made the backup.
 	Number  int    `json:"number,omitempty"`
 	Version string `json:"version"` // of the server
 	Host    string `json:"host"`
 	Newest  int64  `json:"newestEvent"`
 	Blobs   int    `json:"blobs"` // promoted and staged
-	// BlobsElsewhere says where the blobs are, if that is not in the backup. Nobody has looked
-	// whether they are there.
+	// BlobsElsewhere names the place of the blobs if they are not in the backup. The backup did not
+	// check that they are there.
 	BlobsElsewhere string `json:"blobsElsewhere,omitempty"`
-	// BlobsCopied: the blobs were elsewhere, and are in the backup: the database still says that they
-	// are there.
+	// BlobsCopied is set if the blobs were elsewhere and were copied into the backup. The database
+	// still names the other place.
 	BlobsCopied bool `json:"blobsCopied,omitempty"`
-	// Missing is how many blobs records refer to that are not in the backup: because the server has
-	// lost them or never had them, or because they were deleted, with their accounts or records,
-	// while the backup was made.
+	// Missing is the number of blobs that records refer to and that are not in the backup. The
+	// server has lost them, never had them, or they were deleted with their accounts or records
+	// during the backup.
 	Missing int `json:"missingBlobs"`
-	// Lost is how many blobs the server should have, but has not, or not any longer as they were.
-	// Those that an older generation had are in the backup all the same.
+	// Lost is the number of blobs that the server should have and has lost or damaged. If an older
+	// generation had such a blob, it is in the backup nevertheless.
 	Lost      int    `json:"lostBlobs"`
 	LostBlobs []Lost `json:"lost,omitempty"` // the first of them
 	Bytes     int64  `json:"bytes"`          // of everything
-	// Folder is where the objects of its blobs are, in an object store, and Encrypted whether they
-	// and the other files are encrypted there.
+	// Folder is the folder of the blobs' objects in an object store. Encrypted is set if they and
+	// the other files are encrypted there.
 	Folder    string `json:"folder,omitempty"`
 	Encrypted bool   `json:"encrypted,omitempty"`
-	// Files are all but blobs, which are named by their digests.
+	// Files are all files except blobs, whose names are their digests.
 	Files map[string]File `json:"files"`
 }
 
@@ -67,43 +67,41 @@ type File struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Lost is a blob that the server should have.
+// Lost is a blob that the server should have and has lost.
 type Lost struct {
 	DID syntax.DID `json:"did"`
 	CID string     `json:"cid"`
-	// Kept: the backup has it.
+	// Kept is set if the backup has the blob.
 	Kept bool `json:"kept"`
 }
 
 // maxLost bounds the list of lost blobs in a manifest.
 const maxLost = 1000
 
-// Backup is how a backup is made. The zero value works.
+// Backup has the options of a backup. The zero value works.
 type Backup struct {
-	// Layout is how the files are called.
+	// Layout has the names of files.
 	Layout Layout
 	// Version and Host are for the manifest.
 	Version, Host string
-	// Files, if not nil, returns further files of the server, by the names in Layout.Others. It is
+	// Files, if not nil, returns further files of the server, with names in Layout.Others. It is
 	// called when the database has been copied.
 	Files func(ctx context.Context) (map[string][]byte, error)
-	// Verify checks what is in the copy of the database before it counts. Its structure is checked
-	// besides. Nil: that is enough. It may repair what was under way when the copy was made.
+	// Verify, if not nil, checks the content of the copied database, after its structure was
+	// checked. It may complete changes that were pending when the copy was made.
 	Verify func(ctx context.Context, copied storage.Store) error
-	// Excused reports whether a blob that the server does not have, and of which the backup has no
-	// copy either, is no loss: it may never have been there. Nil: it always is a loss. See
-	// check.Checker.Excused.
+	// Excused reports whether a blob that neither the server nor the backup has is not a loss,
+	// because it may never have existed. Nil: it always is a loss. See check.Checker.Excused.
 	Excused func(ctx context.Context, copied storage.Store, blob Lost) (bool, error)
-	// Keep says which generations stay in a directory; the new one always does. Its zero value
-	// keeps no other.
+	// Keep says which older generations stay in a directory. The zero value keeps none.
 	Keep Keep
-	// Fast looks only at the size and the end of blobs that a directory has from earlier backups,
-	// and of those on the server. Else all of them are read, and copies that are damaged are made
-	// again.
+	// Fast compares only the size and the end of blobs, both those in the directory from earlier
+	// backups and those on the server. Without it, all of them are read, and damaged copies are
+	// made again.
 	Fast bool
-	// Encryption, if not nil, is what tar files and objects of a Remote go through.
+	// Encryption, if not nil, encrypts tar files and objects of a Remote.
 	Encryption *Encryption
-	// Progress, if not nil, is told how many blobs have been looked at.
+	// Progress, if not nil, is called with the number of blobs processed.
 	Progress func(blobs int)
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -111,22 +109,21 @@ type Backup struct {
 
 // Errors of backups.
 var (
-	// ErrNotBackup: a directory has other files in it than a backup's.
+	// ErrNotBackup: a directory has files that are not part of a backup.
 	ErrNotBackup = errors.New("backup: the directory is neither empty nor a backup")
-	// ErrItself: a backup would be written over what it is made of.
+	// ErrItself: the backup would overwrite the data that it is made of.
 	ErrItself = errors.New("backup: the backup would be written over the server's own data")
-	// ErrBusy: another backup to the same place is under way, or a restore from it.
+	// ErrBusy: another backup to the same place, or a restore from it, is running.
 	ErrBusy = errors.New("backup: another backup to the same place, or a restore from it, is under way")
-	// ErrOlder: a directory has a backup of a later state than the one that is backed up: of
-	// another server, or of this one before something old was put in its place.
+	// ErrOlder: a directory has a backup of a later state than the present one: of another server,
+	// or of this server before an old state was restored.
 	ErrOlder = errors.New("backup: the directory has a backup of a later state: use another directory")
 )
 
-// ToDir adds a generation to a directory, which is made if it is not there, and
-// removes the generations that are no longer to be kept. If it fails, the
-// generations that there were are as they were.
+// ToDir adds a generation to a directory, which is created if necessary, and then removes the
+// generations that Keep does not keep. If it fails, the existing generations are unchanged.
 //
-// That the server has lost blobs is no error: see Manifest.Lost.
+// Blobs that the server has lost are not an error: see Manifest.Lost.
 func (b Backup) ToDir(ctx context.Context, src Source, dest string) (m *Manifest, err error) {
 	src.validate()
 	w, err := openDest(b.Layout.names(), src, dest)

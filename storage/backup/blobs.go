@@ -228,8 +228,9 @@ func copyBlob(ctx context.Context, name, from, part, to string) (size int64, err
 	return size, os.Rename(part, to)
 }
 
-// Blob opens a blob in a backup's directory, once all of it has been read and found good. One that is
-// not there gives storage.ErrNotFound, and a damaged one storage.ErrCorrupt. See check.Options.From.
+// Blob opens a blob in a backup's directory, after reading and verifying it completely. If it is
+// missing, the error is storage.ErrNotFound, and if it is damaged, storage.ErrCorrupt. See
+// check.Options.From.
 func (l Layout) Blob(ctx context.Context, dest string, did syntax.DID, blob cid.Cid) (io.ReadCloser, storage.BlobInfo, error) {
 	name, ok := blobfs.FileName(did, blob)
 	file := filepath.Join(dest, l.names().blobs, filepath.FromSlash(name))

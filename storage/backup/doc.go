@@ -1,13 +1,13 @@
-// Package backup makes backups of a server that runs, keeps generations of them, and restores them.
+// Package backup backs up a running server, keeps generations of backups, and restores them.
 //
-// What is backed up is a database in one file, whose engine can copy it while it is written to
-// ([Database]; *sqlite.DB is one), the folder of a blobfs store, and a few small files that a host
-// names. Package check says whether what was restored is whole.
+// A backup contains three things: a database in one file, whose engine can copy it during writes
+// ([Database]; *sqlite.DB implements it), the folder of a blobfs store, and a few small files that
+// a host names. Package check checks whether a restored server is complete.
 //
 // # Generations
 //
-// A backup's directory has one or more generations, each the database as it was at one moment, and
-// one folder with the blobs of all of them. With the names of the zero [Layout]:
+// A backup's directory has one or more generations, each with the database at one moment, and one
+// folder with the blobs of all generations. With the names of the zero [Layout]:
 //
 //	generations/20261129T033000Z/  a generation, by the time at which it was begun (UTC)
 //	    backup.json                its manifest, with the digests of the other files
@@ -18,17 +18,17 @@
 //	pds.sqlite.blobs/              blobs, as in a blobfs store
 //	backup.lock                    held while a backup is made
 //
-// A generation never changes. It is made under another name, verified (the database by its engine,
-// what is in it by Backup.Verify, every blob), and renamed when it is complete: so whenever a backup
-// is interrupted, the older generations are as they were.
+// A generation never changes. It is made under another name and verified: the database by its
+// engine, its content by Backup.Verify, and every blob. When it is complete, it is renamed. So an
+// interrupted backup leaves the older generations unchanged.
 //
-// Blobs, whose files never change, are copied before and after the copy of the database: so the
-// backup has every blob that its database refers to, even those that are deleted meanwhile. A blob
-// that is in the backup already is not copied again if it is good there. It is deleted when no
-// generation that is kept refers to it: never because the server no longer has its file, since then
-// the backup may be all that is left of it.
+// The files of blobs never change. They are copied before and after the copy of the database, so
+// the backup has every blob that its database refers to, even those that are deleted meanwhile. A
+// blob that is already in the backup is not copied again unless it is damaged. It is deleted when
+// no kept generation refers to it. It is never deleted because the server no longer has it, since
+// then the backup may have the only copy.
 //
-// Blobs in an object store are not copied ([Source].Elsewhere): the backup says where they are.
+// Blobs in an object store are not copied ([Source].Elsewhere): the backup names their place.
 //
 // # In an object store
 //
@@ -39,25 +39,27 @@
 //	unfinished/                             which blobs a backup that is under way has stored
 //	lock/                                   who makes a backup
 //
-// The manifest is the last object that is stored: before, there is no generation. Every object that
-// is stored is read again and compared, unless [Backup].Fast is set; of all others the sizes are
-// compared, when the backup begins and before it counts. Requests that fail by an error that may pass
-// are repeated for two minutes. A backup that was killed leaves blobs that the next one finds,
-// but for the last 256 or 64 MiB. Memory does not grow with the sizes of files: four blobs are sent
-// at a time, each of which takes up to two parts of an upload, and each blob that there is takes
-// some 300 bytes.
+// The manifest is the last object that is stored; without it there is no generation. Every stored
+// object is read again and compared, unless [Backup].Fast is set. The sizes of all other objects
+// are compared, both at the beginning and before the manifest is stored. Requests that fail with a
+// temporary error are repeated for two minutes. The next backup finds the blobs of a backup that
+// was killed, except the last 256 blobs or 64 MiB. Memory does not grow with the sizes of files:
+// four blobs are sent at a time, each with up to two parts of an upload in memory, and each
+// existing blob takes some 300 bytes.
 //
-// With an [Encryption], all is encrypted but manifests and lists. What lies in the clear says when
-// backups were made, the name of the host, how many blobs there are, and their digests and sizes:
-// so a backup needs no key that decrypts. A bucket whose objects are kept in versions, or locked for
-// some time, protects backups from who has the server's credentials.
+// With an [Encryption], everything but manifests and lists is encrypted. The unencrypted parts
+// reveal when backups were made, the name of the host, and the number, digests and sizes of blobs.
+// So a backup needs no decryption key. A bucket with object versions or object locks protects
+// backups from an attacker who has the server's credentials.
 //
-// Two backups at once are refused: in one directory by a lock of its file system, elsewhere by an
-// object that is renewed. One that can no longer be sure of that, as after the machine was suspended,
-// removes nothing.
+// Concurrent backups to the same place are refused: in a directory by a file lock, elsewhere by an
+// object that is renewed. A backup that is no longer sure to have the lock, for example after the
+// machine was suspended, removes nothing.
 //
-// A tar file has one generation with its blobs, and no list. An unpacked one is a directory that
-// can be restored, and so is a backup of an earlier version, which had one generation beside its
-// blobs; a backup into that directory adds a generation and drops or keeps the old one like any
+// # Tar files
+//
+// A tar file has one generation with its blobs, and no list. An unpacked tar file is a directory
+// that can be restored. So is a backup of an earlier version, which had one generation beside its
+// blobs. A backup into that directory adds a generation, and drops or keeps the old one like any
 // other.
 package backup

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Keep says which generations of a backup are kept: the newest one of each of the last so many
-// days, weeks and so on of which there is one. Its String and Set make it a flag.Value: "7d,4w" is
-// a week of days and a month of weeks.
+// Keep says which generations are kept: the newest one of each of the last days, weeks and so on
+// that have one. With String and Set it is a flag.Value: "7d,4w" means seven days and four weeks.
 type Keep []Rule
 
-// Rule is a part of Keep: the newest generation of each of the last Count units of time.
+// Rule is a part of Keep: the newest generation of each of the last Count units of time that have
+// one.
 type Rule struct {
 	Count int
 	Unit  byte // 'h', 'd', 'w' (from Monday), 'm' or 'y' in UTC; 0: each generation by itself
@@ -21,7 +21,7 @@ type Rule struct {
 // maxKept bounds a rule's count.
 const maxKept = 10_000
 
-// String is what Set takes.
+// String returns the form that Set reads.
 func (k Keep) String() string {
 	var parts []string
 	for _, r := range k {

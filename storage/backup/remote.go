@@ -20,12 +20,13 @@ import (
 )
 
 // Remote is a place for backups in an object store, such as an S3 bucket: see "In an object store"
-// in the package's comment. Names of objects begin with Prefix, below which there is nothing else.
+// in the package comment. Names of objects begin with Prefix. There must be no other objects below
+// it.
 type Remote struct {
-	// Bucket is needed. An upload of the database takes as long as it takes: s3.Config.UploadTimeout
-	// should be hours.
+	// Bucket is required. Uploading the database may take long: s3.Config.UploadTimeout should be
+	// hours.
 	Bucket bucket.Bucket
-	// Prefix is a name like that of a folder, such as "pds/backups". Empty: the whole bucket.
+	// Prefix is like the name of a folder, such as "pds/backups". Empty: the whole bucket.
 	Prefix string
 	// Generation is the generation to restore, such as "20261129T033000Z-2f6b11d0". Empty: the
 	// newest.
@@ -40,14 +41,14 @@ const (
 	remoteLocks       = "lock/"
 )
 
-// Bounds of what is read from a store, which may be a hostile one.
+// Limits on what is read from a store, which is untrusted.
 const (
 	maxRemoteText = 4 << 20    // bytes of a manifest
 	maxSizes      = 300_000    // objects that are no blobs: more than 50,000 generations have
 	maxObjects    = 50_000_000 // objects of all kinds
 )
 
-// ErrGone: an object that a backup needs is not there, or not as it was stored.
+// ErrGone: an object that a backup needs is missing, or has changed.
 var ErrGone = errors.New("backup: the store has lost an object")
 
 var isPrefix = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)

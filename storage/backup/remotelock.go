@@ -16,14 +16,14 @@ import (
 	"github.com/pdskit/pdskit/internal/filelock"
 )
 
-// A store of objects has no locks that end with their process. So there are two: a file's in the
-// server's directory, which is exact, and an object that says who makes a backup and since when, and
-// is renewed while that goes on. One of a holder that has the file's lock is its own, from a process
-// that was killed. One of another holder counts for lockLife.
+// An object store has no locks that end with their process. So there are two locks. A file lock in
+// the server's directory is exact. An object names the holder and the time, and is renewed during
+// the backup. If the object names the process that has the file lock, it is left from a process
+// that was killed. If it names another holder, it is valid for lockLife.
 //
-// Clocks of machines may differ, a directory may have been copied with its file, and a process may have
-// been suspended: so before it stores a manifest, and before it removes something, the holder looks
-// whether its object is still there, and no other.
+// Clocks may differ, a directory may have been copied with its file, and a process may have been
+// suspended. So before it stores a manifest or removes something, the holder checks that its object
+// is still there, and is the only one.
 const (
 	remoteLockFile = "backup.lock"
 	lockLife       = 10 * time.Minute

@@ -15,9 +15,8 @@ import (
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
-// FromRemote restores the newest generation in an object store, or the one that is named, into a data
-// directory that must be empty. If it fails, the directory is as it was. It needs to read and list
-// objects, and changes nothing.
+// FromRemote restores the newest or the named generation of an object store into an empty data
+// directory. If it fails, the directory is unchanged. It only reads and lists objects.
 func (r Restore) FromRemote(ctx context.Context, from Remote, dest string) (*Manifest, error) {
 	store, err := from.open()
 	if err != nil {

@@ -23,19 +23,19 @@ import (
 // uploads is how many blobs are stored at a time. Each takes some megabytes of memory.
 const uploads = 4
 
-// After so many blobs, or bytes of them, a list of them is stored: so that they are known if the
-// backup is interrupted.
+// A list of stored blobs is stored after so many blobs, or bytes of them, so that they are known if
+// the backup is interrupted.
 const (
 	notedBlobs = 256
 	notedBytes = 64 << 20
 )
 
-// ToRemote adds a generation to those in an object store, and removes the generations that are no
-// longer to be kept. It needs room for a copy of the database in the directory of the source. If it
-// fails, the generations that there were are as they were, and the next one goes on with what has
-// been stored of blobs.
+// ToRemote adds a generation to those in an object store, and removes the generations that Keep
+// does not keep. It needs space for a copy of the database in the directory of the source. If it
+// fails, the existing generations are unchanged, and the next backup continues with the blobs that
+// were stored.
 //
-// All objects but manifests and lists of blobs are encrypted, if there is an Encryption.
+// With an Encryption, all objects but manifests and lists of blobs are encrypted.
 func (b Backup) ToRemote(ctx context.Context, src Source, to Remote) (m *Manifest, err error) {
 	src.validate()
 	r, err := to.open()

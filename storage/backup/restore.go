@@ -22,35 +22,35 @@ import (
 
 // Errors of Restore.
 var (
-	// ErrNotEmpty: there is something where a backup is to be restored.
+	// ErrNotEmpty: the directory for the restore is not empty.
 	ErrNotEmpty = errors.New("backup: the directory is not empty")
-	// ErrBadBackup: a backup is not complete or was changed.
+	// ErrBadBackup: a backup is incomplete or was changed.
 	ErrBadBackup = errors.New("backup: bad backup")
 )
 
-// Restore is how a backup is restored. The zero value works.
+// Restore has the options of a restore. The zero value works.
 type Restore struct {
-	// Layout is how the files are called.
+	// Layout has the names of files.
 	Layout Layout
-	// Incomplete restores a generation also if blobs that belong to it are not there any longer.
+	// Incomplete restores a generation even if some of its blobs are missing.
 	Incomplete bool
-	// Blobs is the directory that gets the blobs; it must be empty. Empty: in the data
+	// Blobs is the directory for the blobs; it must be empty. Empty: a folder in the data
 	// directory.
 	Blobs string
-	// Verify checks what was restored to a directory before it gets its place. It may change what is
-	// there, and add files. Nil: only the digests of the manifest and the number of blobs are
-	// checked.
+	// Verify, if not nil, checks what was restored to a directory before it gets its final name. It
+	// may change files and add some. Without it, only the digests of the manifest and the number of
+	// blobs are checked.
 	Verify func(ctx context.Context, dir string, m *Manifest) error
-	// Decrypt, if not nil, returns what a tar file says, which may be encrypted: see
-	// Backup.Encryption. The reader it returns must fail where a file was changed or cut off.
+	// Decrypt, if not nil, returns the decrypted content of a tar file, which need not be
+	// encrypted: see Backup.Encryption. Its reader must fail if a file was changed or truncated.
 	Decrypt func(in io.Reader) (io.Reader, error)
-	// Progress, if not nil, is told how many files were copied.
+	// Progress, if not nil, is called with the number of files copied.
 	Progress func(files int)
 }
 
-// From restores a directory that ToDir or a tar file that ToTar made ("-": stdin), into a data
-// directory that must be empty. Of a directory it takes the newest generation; a folder of one
-// generation, below it, can be named instead. If it fails, the directory is as it was.
+// From restores a directory that ToDir made, or a tar file that ToTar made ("-": stdin), into an
+// empty data directory. Of a directory it takes the newest generation; to take another one, name
+// its folder instead. If it fails, the directory is unchanged.
 func (r Restore) From(ctx context.Context, from string, stdin io.Reader, dest string) (m *Manifest, err error) {
 	return r.restore(ctx, dest, func(_ string, write writeFunc) error { return r.read(from, stdin, write) })
 }

@@ -12,38 +12,38 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Database is what a backup needs of the engine of a database: *sqlite.DB is one. A copy is one file.
+// Database is a database that can be copied while it is used; *sqlite.DB implements it. A copy is
+// one file.
 type Database interface {
-	// Backup writes a copy of the database, as it is at one moment, to a new file, while others read
-	// and write. When it returns nil, the copy is on disk.
+	// Backup writes a copy of the database at one moment to a new file, while others read and
+	// write. The copy is on disk when it returns nil.
 	Backup(ctx context.Context, file string) error
-	// OpenCopy opens a copy, with the blobs in a folder, as a store that can be written to, and
-	// returns what closes it. It may keep further files beside the copy, but once it is closed the
-	// file alone is the database.
+	// OpenCopy opens a copy, and the blobs in a folder, as a store that can be written to. It also
+	// returns a function that closes it. The open copy may use further files, but once it is
+	// closed, the file alone is the database.
 	OpenCopy(ctx context.Context, file, blobs string) (storage.Store, func() error, error)
-	// VerifyCopy reads a copy that nobody has open, and returns storage.ErrCorrupt if it is damaged.
+	// VerifyCopy checks a copy that is not open. If it is damaged, the error is storage.ErrCorrupt.
 	VerifyCopy(ctx context.Context, file string) error
 }
 
-// Source is what is backed up. The Database, its Store and the folder of blobs, or where else they
-// are, are needed.
+// Source is what to back up. Database, Store, and Blobs or Elsewhere are required.
 type Source struct {
 	Database Database
 	Store    storage.Store
-	// Blobs is the folder of the store of blobs, of package blobfs.
+	// Blobs is the folder of the blobs, of package blobfs.
 	Blobs string
-	// Elsewhere says, in place of Blobs, where the blobs are if not in a folder, such as
-	// "bucket pds-blobs". The backup then has none, and says where they are: see
-	// Manifest.BlobsElsewhere. They must be kept by other means, for as long as the backup is.
+	// Elsewhere replaces Blobs if the blobs are not in a folder: it names their place, such as
+	// "bucket pds-blobs". The backup then has no blobs, only this name: see
+	// Manifest.BlobsElsewhere. Keep the blobs by other means as long as the backup.
 	Elsewhere string
-	// CopyBlobs lets the backup have the blobs that are Elsewhere, too: those of Store.Blobs that are
-	// promoted, one of which at a time takes room in Dir.
+	// CopyBlobs includes blobs that are Elsewhere: the promoted ones of Store.Blobs. One blob at a
+	// time needs space in Dir.
 	CopyBlobs bool
-	// Dir is the directory that the server keeps everything in. Tar files need room for a copy of
-	// the database there. Empty: the present directory.
+	// Dir is the server's data directory. Tar files need space for a copy of the database there.
+	// Empty: the current directory.
 	Dir string
-	// Own are the names of files in Dir that a tar file must not replace, besides those of the
-	// Layout.
+	// Own are the names of further files in Dir that a tar file must not replace, besides those of
+	// the Layout.
 	Own []string
 }
 
@@ -59,11 +59,11 @@ func (s Source) validate() {
 	}
 }
 
-// Layout is how the files of a backup, and of the directory that it is restored to, are called.
+// Layout has the names of the files of a backup, and of the directory that it is restored to.
 type Layout struct {
-	// Database is the name of the database's file. Empty: "pds.sqlite".
+	// Database is the name of the database file. Empty: "pds.sqlite".
 	Database string
-	// Blobs is the name of the folder of the blobs. Empty: that of the database with ".blobs".
+	// Blobs is the name of the folder of blobs. Empty: that of the database with ".blobs".
 	Blobs string
 	// Others are the names of the files that Backup.Files may return. A backup with other files is
 	// not restored.

@@ -18,21 +18,21 @@ import (
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
-// Encryption encrypts tar files and objects while they are written. See Restore.Decrypt for the other
-// direction.
+// Encryption encrypts tar files and objects while they are written. For decryption see
+// Restore.Decrypt.
 type Encryption struct {
-	// ID stands for who can decrypt, such as the names of the recipients. When it changes, a backup
-	// to a Remote stores all blobs again. A tar file does without.
+	// ID identifies those who can decrypt, for example the names of the recipients. If it changes,
+	// a backup to a Remote stores all blobs again. Tar files do not use it.
 	ID string
-	// Begins is what every encrypted file begins with. ToTarFile replaces no other file.
+	// Begins is the beginning of every encrypted file. ToTarFile replaces no other files.
 	Begins string
-	// Writer returns a writer that encrypts to out. It is closed when the backup is whole: what was
-	// not closed must not decrypt to its end.
+	// Writer returns a writer that encrypts to out. It is closed when the backup is complete.
+	// Output that was not closed must not decrypt to its end.
 	Writer func(out io.Writer) (io.WriteCloser, error)
 }
 
-// ToTar writes a backup as a tar file. It needs room for a copy of the database
-// in the directory of the source.
+// ToTar writes a backup as a tar file. It needs space for a copy of the database in the directory
+// of the source.
 func (b Backup) ToTar(ctx context.Context, src Source, out io.Writer) (_ *Manifest, err error) {
 	src.validate()
 	temp, used, err := tempIn(src.Dir)
@@ -59,9 +59,9 @@ func (b Backup) ToTar(ctx context.Context, src Source, out io.Writer) (_ *Manife
 	return m, closeEncrypted()
 }
 
-// ToTarFile writes a backup as a tar file of that name, and returns its name. It replaces an older
-// backup; but one that lacks blobs because the server has lost them does not, since the older one
-// may have them: then the time is added to its name. Under its name there is never half a backup.
+// ToTarFile writes a backup as a tar file named dest, and returns its name. It replaces an older
+// backup, with one exception: if the server has lost blobs, which the older backup may have, the
+// time is added to the new file's name. A file with the name is always a complete backup.
 func (b Backup) ToTarFile(ctx context.Context, src Source, dest string) (m *Manifest, at string, err error) {
 	src.validate()
 	begins := ""

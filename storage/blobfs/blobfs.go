@@ -1,43 +1,38 @@
 // Package blobfs keeps blobs as files in a directory:
 //
-//	tmp/                       what is being written or deleted
+//	tmp/                       files that are being written or deleted
 //	staged/HASH.CID            uploaded, not referred to yet
 //	blobs/HA/HASH/CID          promoted
 //	locks/NN                   of the accounts whose HASH is in group NN
 //
-// HASH is the SHA-256 of the DID in hexadecimal (printf %s DID | sha256sum), so
-// that no DID, however long or odd, can name a path of its own; CID is made from a
-// parsed digest. A file holds the blob's bytes from offset 0 and ends with a short
-// trailer of size, age and MIME type, so that a blob and what is known of it
-// are one file.
+// HASH is the SHA-256 of the DID in hexadecimal (printf %s DID | sha256sum), so no DID can choose a
+// path. CID is made from a parsed digest. A file has the blob's bytes from offset 0 and ends with a
+// short trailer of size, age and MIME type. So a blob and its metadata are one file.
 //
 // # Crash safety
 //
-// Files never change. One is written under tmp, synced, and moved to its place by
-// a rename, after which the directory is synced. Promoting is a rename from
-// staged to blobs. Deleting an account moves its folder to tmp first. So after
-// a crash every blob is in exactly the state before or after the call that was
-// interrupted, and what lies under tmp is of no value; Open removes it. On systems
-// that cannot sync directories, a blob may be lost if the power fails soon after
-// Stage or Promote.
+// Files never change. A file is written under tmp, synced, and renamed to its place; then the
+// directory is synced. Promoting is a rename from staged to blobs. Deleting an account first moves
+// its folder to tmp. So after a crash every blob is in exactly the state before or after the
+// interrupted call. Files under tmp are useless; Open removes them. On systems that cannot sync
+// directories, a blob may be lost if the power fails soon after Stage or Promote.
 //
 // # Quotas
 //
-// How many bytes an account has follows from its files: nothing else is written, so a crash
-// cannot make it wrong. A store goes through the account's folder when it is first asked, and then
-// counts along. A file under locks has the number of changes of its group of accounts, by which one
-// process sees that another has made some, and counts again.
+// The usage of an account is computed from its files and not stored, so a crash cannot make it
+// wrong. A store reads the account's folder when it first needs the usage, and then keeps count. A
+// file under locks has the number of changes of its group of accounts. If another process has
+// changed it, the store counts again.
 //
 // # Sharing
 //
-// Several processes may use one directory: changes of a group of accounts exclude each other by a
-// lock on its file. Where the system has no such locks (not on Unix), the worst that a race between
-// processes does is that Promote does not find a blob, older than the age of collection, that is
-// staged again at the very moment when Collect looks at it, and that an account exceeds its quota
-// by what the others have staged.
+// Several processes may use one directory: a lock on the file of a group of accounts serializes
+// changes. Systems without such locks (not Unix) have two possible races between processes. Promote
+// may not find an old blob that is staged again at the very moment when Collect examines it. And an
+// account may exceed its quota by what other processes have staged.
 //
-// Blobs are spread over no further folders: modern file systems are good at large
-// ones. Collect looks only at staged blobs, of which there are few.
+// The folder of an account has no subfolders, since modern file systems handle large folders well.
+// Collect examines only staged blobs, of which there are few.
 package blobfs
 
 import (
@@ -60,12 +55,12 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Config has what a store can be told. The zero value works.
+// Config configures a store. The zero value works.
 type Config struct {
 	// Now is the clock for the age of blobs. Nil: time.Now.
 	Now func() time.Time
-	// TempAge is how long a file under tmp must not have been written to
-	// before Open takes it for the remains of a crashed process. 0: one hour.
+	// TempAge is how old a file under tmp must be before Open treats it as left by a crashed
+	// process. 0: one hour.
 	TempAge time.Duration
 }
 
@@ -86,8 +81,8 @@ var (
 	_ storage.StagedBlobs = (*Store)(nil)
 )
 
-// Open opens the store in a directory, which is created if it does not exist,
-// and removes what crashed processes have left under tmp.
+// Open opens the store in a directory, which is created if necessary, and removes files that
+// crashed processes have left under tmp.
 func Open(dir string, cfg Config) (*Store, error) {
 	if dir == "" {
 		return nil, errors.New("blobfs: no directory")
@@ -220,8 +215,8 @@ func (s *Store) Stat(ctx context.Context, did syntax.DID, c cid.Cid) (storage.Bl
 	return info, promoted, f.Close()
 }
 
-// Open implements storage.Blobs. Where the system can delete open files (not on
-// Windows), the blob stays readable until it is closed.
+// Open implements storage.Blobs. If the system can delete open files (not on Windows), a deleted
+// blob stays readable until it is closed.
 func (s *Store) Open(ctx context.Context, did syntax.DID, c cid.Cid) (io.ReadSeekCloser, storage.BlobInfo, error) {
 	f, info, _, err := s.open(ctx, did, c)
 	if err != nil {

@@ -18,15 +18,15 @@ import (
 // What follows is for those who copy the folder of a store: backups. A file of a blob is good or
 // bad wherever it lies, since the CID in its name says what its bytes are.
 
-// FileName returns where the file of a promoted blob is, as a path with slashes below the folder of
-// a store. It reports false for CIDs that no blob can have.
+// FileName returns the path of a promoted blob's file, with slashes, relative to the folder of a
+// store. It reports false for CIDs that no blob can have.
 func FileName(did syntax.DID, c cid.Cid) (name string, ok bool) {
 	name, _, ok = (&Store{}).account(did).paths(c)
 	return filepath.ToSlash(name), ok
 }
 
-// FileCID returns the CID of the blob whose file has a name, as [FileName] returns it or as
-// those of staged blobs are. It reports false for the names of other files.
+// FileCID returns the CID of the blob whose file has a name, either one from [FileName] or that of
+// a staged blob. It reports false for the names of other files.
 func FileCID(name string) (cid.Cid, bool) {
 	dir, base, _ := strings.Cut(name, "/")
 	if i := strings.LastIndexByte(base, '/'); dir == "blobs" && i >= 0 {
@@ -51,8 +51,8 @@ func isHash(s string) bool {
 	return len(s) == 2*sha256.Size && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// StatFile reads the trailer of a blob's file, which says, with a checksum of its own, how long the
-// file must be. A file that was cut off or overwritten at its end gives storage.ErrCorrupt.
+// StatFile reads the trailer of a blob's file. The trailer has a checksum and the length that the
+// file must have. A file that was truncated or overwritten at its end gives storage.ErrCorrupt.
 func StatFile(file string, c cid.Cid) (storage.BlobInfo, error) {
 	f, info, err := openFile(file, c)
 	if err != nil {
@@ -61,8 +61,8 @@ func StatFile(file string, c cid.Cid) (storage.BlobInfo, error) {
 	return info, f.Close()
 }
 
-// CheckFile reads a blob's file, and returns storage.ErrCorrupt if its bytes are not those of the
-// blob.
+// CheckFile reads a blob's file. If its bytes do not match the blob's CID, the error is
+// storage.ErrCorrupt.
 func CheckFile(ctx context.Context, file string, c cid.Cid) (storage.BlobInfo, error) {
 	f, info, err := openFile(file, c)
 	if err != nil {

@@ -13,24 +13,25 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Copied is what Copy has done.
+// Copied is the result of [Copy].
 type Copied struct {
 	Files   int   `json:"files"`   // all that the target has now
 	Written int   `json:"written"` // of these, copied this time
 	Bytes   int64 `json:"bytes"`   // of the copied ones
 	Removed int   `json:"removed"` // files of the target that the source does not have any longer
-	// Damaged are files of the source that are not what their names say: they are copied as they are,
-	// so that nothing of them is lost.
+	// Damaged are files of the source that do not match their names. They are copied unchanged, so
+	// that nothing is lost.
 	Damaged []string `json:"damaged,omitempty"`
 }
 
-// Copy makes the folder of a store the same as another one, which stays as it is: to move blobs to
-// another disk. Every file is read on both sides, and written durably where it is not there yet or
-// not good. It can be interrupted at any moment: the next one goes on. While others use the source,
-// run it again when they have ended; nobody may use the target. A source without any blob, beside a
-// target that has some, is an error: its disk may not be mounted.
+// Copy makes the folder to equal to the folder from, which it does not change. It is for moving
+// blobs to another disk. Every file is read on both sides, and durably written if the copy is
+// missing or damaged. Copy can be interrupted at any moment; the next call continues. If others use
+// the source meanwhile, run it again after they have stopped. Nobody may use the target. If the
+// source has no blobs and the target has some, that is an error, since the source's disk may not be
+// mounted.
 //
-// progress, if not nil, is told how many files have been looked at.
+// progress, if not nil, is called with the number of files processed.
 func Copy(ctx context.Context, from, to string, progress func(files int)) (*Copied, error) {
 	if err := Separate(from, to); err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func Copy(ctx context.Context, from, to string, progress func(files int)) (*Copi
 	return &c.Copied, nil
 }
 
-// Separate returns an error if two folders are one, or one is in the other.
+// Separate returns an error if two folders are the same, or one contains the other.
 func Separate(a, b string) error {
 	if a, b = resolved(a), resolved(b); a == b || isBelow(a, b) || isBelow(b, a) {
 		return fmt.Errorf("blobfs: %s and %s are one folder, or one is in the other", a, b)

@@ -40,8 +40,8 @@ func (s *Store) Delete(ctx context.Context, did syntax.DID, c cid.Cid) error {
 	return nil
 }
 
-// DeleteAll implements storage.Blobs. Promoted blobs vanish at once, then staged
-// ones; after an error between the two, call it again.
+// DeleteAll implements storage.Blobs. Promoted blobs are removed at once, then staged ones. After
+// an error in between, call it again.
 func (s *Store) DeleteAll(ctx context.Context, did syntax.DID) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -88,8 +88,7 @@ func (s *Store) deleteDir(dir string) error {
 	return os.RemoveAll(grave)
 }
 
-// Collect implements storage.Blobs. If it returns an error, what it deleted
-// before stays deleted.
+// Collect implements storage.Blobs. After an error, earlier deletions stay.
 func (s *Store) Collect(ctx context.Context, t time.Time) (deleted int, err error) {
 	root := filepath.Join(s.dir, "staged")
 	err = eachName(root, func(name string) error {

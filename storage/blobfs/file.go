@@ -12,9 +12,9 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// A file ends with the MIME type and these fixed fields, big-endian: the number of
-// bytes of the MIME type (2), the age in microseconds since 1970 (8), the size
-// of the blob (8), the CRC-32C of all of the trailer before (4), and the magic.
+// A file ends with the MIME type and these fixed fields, big-endian: the length of the MIME type (2
+// bytes), the age in microseconds since 1970 (8), the size of the blob (8), the CRC-32C of the
+// trailer up to here (4), and the magic.
 const (
 	magic     = "pdsblob1"
 	fixedSize = 2 + 8 + 8 + 4 + len(magic)

@@ -20,9 +20,9 @@ import (
 // pageSize is how many digests List sorts at a time: 512 KiB of them.
 const pageSize = 16 << 10
 
-// List implements storage.Blobs. Its memory does not grow with the number of
-// blobs: it reads the folder once for every 16,384 of them. Blobs that come or go
-// meanwhile may or may not show.
+// List implements storage.Blobs. Its memory does not grow with the number of blobs: it reads the
+// folder once for every 16,384 of them. Blobs that are added or removed meanwhile may or may not be
+// listed.
 func (s *Store) List(ctx context.Context, did syntax.DID, after cid.Cid) iter.Seq2[storage.BlobInfo, error] {
 	return func(yield func(storage.BlobInfo, error) bool) {
 		if err := s.list(ctx, s.account(did).dir, after.Bytes(), pageSize, yield); err != nil {

@@ -24,8 +24,9 @@ const maxProblems = 1000
 // errEnough ends a check whose caller has left the loop, or that has found enough.
 var errEnough = errors.New("enough")
 
-// Problems implements storage.Checker: every file has its place, an intact trailer, and the bytes
-// that its name says. Files are named by a hash of the account, so problems have no DID.
+// Problems implements storage.Checker. It checks that every file is in its place, has an intact
+// trailer, and has the bytes that its name says. Files are named by a hash of the account, so
+// problems have no DID.
 func (s *Store) Problems(ctx context.Context, opt storage.CheckOptions) iter.Seq2[storage.Problem, error] {
 	return func(yield func(storage.Problem, error) bool) {
 		n := 0

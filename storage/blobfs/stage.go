@@ -18,7 +18,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Stage implements storage.Blobs. A MIME type of more than 1024 bytes is an error.
+// Stage implements storage.Blobs. A MIME type longer than 1024 bytes is an error.
 func (s *Store) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 	info, err := s.stage(ctx, did, mime, r, limits)
 	if err != nil {
@@ -164,7 +164,7 @@ func copyTo(ctx context.Context, w io.Writer, r io.Reader, max int64) (n int64, 
 	}
 }
 
-// SetMIME implements storage.Blobs. As files never change, the blob is copied. A MIME type of more
+// SetMIME implements storage.Blobs. Files never change, so it copies the blob. A MIME type longer
 // than 1024 bytes is an error.
 func (s *Store) SetMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {
 	err := s.setMIME(ctx, did, c, mime)

@@ -11,16 +11,17 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// ErrNoObjects: there are rows of blobs, and none of their objects is in the bucket. Perhaps it is
-// the wrong bucket.
+// ErrNoObjects: the store has blobs, but the bucket has none of their objects. It may be the wrong
+// bucket.
 var ErrNoObjects = errors.New("bucket: none of the blobs' objects is in the bucket")
 
-// Report is what Check has found.
+// Report is the result of Check.
 type Report struct {
 	Blobs int   // rows whose object is there and has the right size
 	Bytes int64 // of those blobs
 	Gone  int   // objects of deleted blobs, to be deleted
-	// Orphans are objects that no row names: of uploads under way, or for Collect to delete.
+	// Orphans are objects that no row names: those of running uploads, and those that Collect will
+	// delete.
 	Orphans     int
 	OrphanBytes int64
 	Lost        int // rows whose object is missing or has another size
@@ -35,8 +36,8 @@ type Lost struct {
 	Has    int64  // its size; -1: it is missing
 }
 
-// Check compares all rows with the bucket's listing, and calls fn for each blob that is lost. It
-// does not read objects: to compare bytes with CIDs, open the blobs. The store can be used
+// Check compares all rows with the bucket's listing, and calls fn for each lost blob. It does not
+// read objects; to compare bytes with CIDs, open the blobs or call Problems. The store may be used
 // meanwhile.
 func (s *Store) Check(ctx context.Context, fn func(Lost) error) (*Report, error) {
 	rep := new(Report)
@@ -164,7 +165,7 @@ func (s *Store) checkPage(ctx context.Context, rep *Report, rows []objectRow, fr
 	return nil
 }
 
-// Ping makes the bucket answer one small request.
+// Ping makes one small request to the bucket, and returns its error.
 func (s *Store) Ping(ctx context.Context) error {
 	for _, err := range s.bucket.List(ctx, s.dir+"-", "") { // no object is called like that
 		if err != nil {
@@ -174,8 +175,8 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Probe asks the bucket for a few objects of its listing. It returns an error if the bucket does
-// not answer, and ErrNoObjects if there are blobs and none of these objects is theirs: call it when
+// Probe lists a few objects of the bucket. It returns an error if the bucket does not answer. It
+// returns ErrNoObjects if the store has blobs and none of these objects belongs to it. Call it when
 // a server starts.
 func (s *Store) Probe(ctx context.Context) error {
 	rows, err := s.objectRows(ctx, storage.Prefix(objectPrefix))

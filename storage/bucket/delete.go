@@ -13,8 +13,8 @@ import (
 // batch is how many rows one transaction removes.
 const batch = 200
 
-// Delete implements storage.Blobs. When it returns nil, nobody can open the blob any more. Its
-// object is deleted too if the bucket answers and Config.KeepDeleted is 0; otherwise Collect
+// Delete implements storage.Blobs. When it returns nil, the blob can no longer be opened. If
+// Config.KeepDeleted is 0 and the bucket answers, its object is deleted at once; otherwise Collect
 // deletes it.
 func (s *Store) Delete(ctx context.Context, did syntax.DID, c cid.Cid) error {
 	err := s.change(ctx, did, c, func(t *tx, id blobID, x *row) error { return t.remove(id, x) })
@@ -24,7 +24,7 @@ func (s *Store) Delete(ctx context.Context, did syntax.DID, c cid.Cid) error {
 	return err
 }
 
-// DeleteAll implements storage.Blobs. It works in transactions of 200 blobs: after an error some
+// DeleteAll implements storage.Blobs. It works in transactions of 200 blobs, so after an error some
 // may be deleted; call it again. Objects are deleted as by Delete.
 func (s *Store) DeleteAll(ctx context.Context, did syntax.DID) error {
 	page := storage.Prefix(blobPrefix + string(did) + "/")
@@ -88,10 +88,10 @@ func (s *Store) dropNoted(ctx context.Context, keys []string) error {
 	return s.kv.Write(ctx, func(tx storage.KVTx) error { return forget(ctx, tx, keys) })
 }
 
-// Collect implements storage.Blobs. Beside staged blobs it deletes objects: those of deleted blobs
-// that are due, and, of a bounded part of the bucket each time, those that no row names (see
-// Config.SweepObjects), and unfinished uploads. If it returns an error, what it deleted before
-// stays deleted; an error of the bucket does not keep it from going through the rows.
+// Collect implements storage.Blobs. Besides staged blobs it deletes three kinds of leftovers in the
+// bucket: objects of deleted blobs that are due, orphans in a bounded part of the bucket (see
+// Config.SweepObjects), and unfinished uploads. If it returns an error, what was already deleted
+// stays deleted. After an error of the bucket it still processes all rows.
 func (s *Store) Collect(ctx context.Context, t time.Time) (deleted int, err error) {
 	deleted, err = s.collectStaged(ctx, t)
 	if err != nil {

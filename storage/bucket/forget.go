@@ -6,8 +6,9 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Forget removes all that a store has noted in a KV, after the blobs have come to another place, as
-// from a backup. The objects stay, and are nobody's. No store may use the KV meanwhile.
+// Forget removes all rows of a store from a KV, after the blobs were moved elsewhere, for example
+// by a restore. The objects stay in the bucket and belong to no store. No store may use the KV
+// meanwhile.
 func Forget(ctx context.Context, kv storage.KV) error {
 	for {
 		var keys []string

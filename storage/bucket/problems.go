@@ -20,9 +20,9 @@ const maxProblems = 1000
 // errEnough ends a check whose caller has left the loop, or that has found enough.
 var errEnough = errors.New("enough")
 
-// Problems implements storage.Checker: what Check finds, rows of blobs that name an object which
-// does not lead back to them, and, unless it is to skip bytes, objects whose bytes have another
-// hash, which reads all of them.
+// Problems implements storage.Checker. It reports what Check finds, and rows of blobs whose object
+// does not lead back to them. Unless opt.SkipBytes is set, it reads all objects and reports wrong
+// hashes.
 func (s *Store) Problems(ctx context.Context, opt storage.CheckOptions) iter.Seq2[storage.Problem, error] {
 	return func(yield func(storage.Problem, error) bool) {
 		n := 0

@@ -16,7 +16,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Usage implements storage.Blobs. It costs one read of a row.
+// Usage implements storage.Blobs. It reads one row.
 func (s *Store) Usage(ctx context.Context, did syntax.DID) (n int64, err error) {
 	err = s.kv.Read(ctx, func(r storage.KVReader) error {
 		n, err = number(ctx, r, usagePrefix+string(did))
@@ -46,7 +46,7 @@ func (s *Store) row(ctx context.Context, did syntax.DID, c cid.Cid) (x *row, err
 	return x, nil
 }
 
-// Stat implements storage.Blobs. It makes no request of the bucket.
+// Stat implements storage.Blobs. It makes no request to the bucket.
 func (s *Store) Stat(ctx context.Context, did syntax.DID, c cid.Cid) (storage.BlobInfo, bool, error) {
 	x, err := s.row(ctx, did, c)
 	if err != nil {
@@ -55,14 +55,13 @@ func (s *Store) Stat(ctx context.Context, did syntax.DID, c cid.Cid) (storage.Bl
 	return x.info(c), x.Promoted, nil
 }
 
-// URL returns an address from which anybody can fetch a blob for the given time, straight from the
-// bucket. It works only with a bucket that is a [Presigner]; otherwise the error is
-// errors.ErrUnsupported.
+// URL returns a URL from which anybody can fetch a blob for the given time, directly from the
+// bucket. The bucket must be a [Presigner]; otherwise the error is errors.ErrUnsupported.
 //
-// The bucket's answer is an attachment of the blob's media type; it has no
-// "X-Content-Type-Options: nosniff" and no "Content-Security-Policy", which S3 cannot be told to
-// send. Serve it from a domain of its own. A blob that is taken down meanwhile can be fetched until
-// the time is over, so keep that short.
+// The bucket's response is an attachment with the blob's media type. It lacks
+// "X-Content-Type-Options: nosniff" and "Content-Security-Policy", which S3 cannot send, so serve
+// it from a separate domain. A blob that is taken down can still be fetched until the time is over,
+// so keep it short.
 func (s *Store) URL(ctx context.Context, did syntax.DID, c cid.Cid, valid time.Duration) (string, storage.BlobInfo, error) {
 	p, ok := s.bucket.(Presigner)
 	if !ok {
@@ -79,10 +78,10 @@ func (s *Store) URL(ctx context.Context, did syntax.DID, c cid.Cid, valid time.D
 	return url, x.info(c), nil
 }
 
-// Open implements storage.Blobs. The bucket is asked by the first Read, not by Open: a blob whose
-// object was lost can be opened, and its Read fails with storage.ErrCorrupt. Reads go on where they
-// were after a connection broke. A blob that is read from its start to its end is compared with its
-// CID: other bytes give storage.ErrCorrupt instead of io.EOF.
+// Open implements storage.Blobs. The first request to the bucket is made by Read, not by Open: a
+// blob whose object was lost can be opened, and Read then fails with storage.ErrCorrupt. Reads
+// continue after a broken connection. If a blob is read from its start to its end, its bytes are
+// compared with its CID; a difference gives storage.ErrCorrupt instead of io.EOF.
 //
 // The reader is for one goroutine. The context applies to all its reads.
 func (s *Store) Open(ctx context.Context, did syntax.DID, c cid.Cid) (io.ReadSeekCloser, storage.BlobInfo, error) {
@@ -99,8 +98,8 @@ const listPage = 256
 // rawPrefix begins the binary CIDs of all blobs.
 var rawPrefix = dag.CID(dag.Raw, new(dag.Digest)).KeyString()[:4]
 
-// List implements storage.Blobs. It reads the rows in pages of a bounded size and makes no request
-// of the bucket. Blobs that come or go meanwhile may or may not show.
+// List implements storage.Blobs. It reads rows in pages of bounded size, and makes no request to
+// the bucket. Blobs that are added or removed meanwhile may or may not be listed.
 func (s *Store) List(ctx context.Context, did syntax.DID, after cid.Cid) iter.Seq2[storage.BlobInfo, error] {
 	return func(yield func(storage.BlobInfo, error) bool) {
 		if err := s.list(ctx, did, true, after, yield); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Keys begins the keys of all rows in the host's key-value store.
+// Keys is the prefix of all keys of this package in the host's key-value store.
 const Keys = "blobs/"
 
 // Keys, and the beginnings of keys. See the package comment.

@@ -27,11 +27,11 @@ const (
 	discardTime = 3 * time.Second
 )
 
-// Stage implements storage.Blobs. The blob goes to the bucket while it arrives; of a long one,
-// Stage itself keeps 256 KiB in memory. A blob that is there already gets the new object, so that
-// another upload repairs a blob whose object was lost. A media type of more than 1024 bytes is an
-// error, and so is a DID with a slash. An upload that takes longer than Config.OrphanAge gives
-// [ErrExpired].
+// Stage implements storage.Blobs. It sends the blob to the bucket while it arrives, and keeps at
+// most 256 KiB of it in memory itself. If the blob is already there, it gets the new object; so
+// another upload repairs a blob whose object was lost. It is an error if the media type is longer
+// than 1024 bytes, or if the DID has a slash. An upload that takes longer than Config.OrphanAge
+// gives [ErrExpired].
 func (s *Store) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 	info, err := s.stage(ctx, did, mime, r, limits)
 	if err != nil {
@@ -207,7 +207,7 @@ func (in *intake) Read(b []byte) (int, error) {
 
 func (in *intake) digest() dag.Digest { return dag.Digest(in.hash.Sum(nil)) }
 
-// SetMIME implements storage.Blobs. A media type of more than 1024 bytes is an error.
+// SetMIME implements storage.Blobs. A media type longer than 1024 bytes is an error.
 func (s *Store) SetMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime string) error {
 	if len(mime) > maxMIME {
 		return fmt.Errorf("bucket: media type of %d bytes", len(mime))
@@ -218,7 +218,7 @@ func (s *Store) SetMIME(ctx context.Context, did syntax.DID, c cid.Cid, mime str
 	})
 }
 
-// Promote implements storage.Blobs. It makes no request of the bucket.
+// Promote implements storage.Blobs. It makes no request to the bucket.
 func (s *Store) Promote(ctx context.Context, did syntax.DID, c cid.Cid) error {
 	return s.change(ctx, did, c, func(t *tx, id blobID, x *row) error {
 		if x.Promoted {

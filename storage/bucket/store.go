@@ -13,22 +13,21 @@ import (
 
 // Config configures a store. KV and Bucket are required.
 type Config struct {
-	// KV has the rows. It must not be shared with another store of this package over another
-	// bucket.
+	// KV holds the rows. Another store of this package over another bucket must not share it.
 	KV storage.KV
-	// Bucket has the bytes.
+	// Bucket holds the bytes.
 	Bucket Bucket
-	// Prefix begins the names of all objects, such as "pds/". Empty: none.
+	// Prefix begins the names of all objects, for example "pds/". Empty: none.
 	Prefix string
-	// OrphanAge is how long an upload may take. Objects that no row names are deleted when they are
-	// older. 0: 24 hours.
+	// OrphanAge is the maximum duration of an upload. Objects that no row names are deleted when
+	// they are older. 0: 24 hours.
 	OrphanAge time.Duration
-	// KeepDeleted is how long an object outlives its blob, so that a backup of the rows that was
-	// made before can still be used. Until then nobody can read the blob, but its bytes are there.
-	// 0: objects are deleted at once.
+	// KeepDeleted is how long an object stays after its blob is deleted, so that an older backup of
+	// the rows can still be used. Meanwhile nobody can read the blob. 0: objects are deleted at
+	// once.
 	KeepDeleted time.Duration
-	// SweepObjects is how many objects of the listing Collect compares with the rows each time.
-	// 0: 100,000, which are 100 requests. Negative: none.
+	// SweepObjects is how many listed objects each Collect compares with the rows. 0: 100,000,
+	// which take 100 requests. Negative: none.
 	SweepObjects int
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
@@ -40,7 +39,7 @@ const (
 	defaultSweepObjects = 100_000
 )
 
-// Store keeps blobs. It implements storage.Blobs. Its methods may be called concurrently.
+// Store keeps blobs. It implements [storage.Blobs], and is safe for concurrent use.
 type Store struct {
 	kv           storage.KV
 	bucket       Bucket
@@ -56,7 +55,7 @@ var (
 	_ storage.StagedBlobs = (*Store)(nil)
 )
 
-// Open opens a store. It makes no request of the bucket.
+// Open opens a store. It makes no request to the bucket.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	switch {
 	case cfg.KV == nil:

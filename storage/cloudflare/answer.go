@@ -77,8 +77,8 @@ func (ex *exchange) hasBody() bool {
 	return ex.status != http.StatusNoContent && ex.status != http.StatusResetContent && ex.status != http.StatusNotModified
 }
 
-// Write implements http.ResponseWriter. It waits until the client has taken what was written
-// before, but for a few buffers.
+// Write implements http.ResponseWriter. It waits until the client has accepted earlier writes,
+// except for a few buffers.
 func (ex *exchange) Write(b []byte) (int, error) {
 	if ex.status == 0 {
 		ex.WriteHeader(http.StatusOK)
@@ -108,7 +108,7 @@ func (ex *exchange) Write(b []byte) (int, error) {
 // Flush implements http.Flusher.
 func (ex *exchange) Flush() { _ = ex.flush() }
 
-// FlushError is what http.ResponseController looks for.
+// FlushError implements the method that http.ResponseController calls.
 func (ex *exchange) FlushError() error { return ex.flush() }
 
 // head is the status and the headers.

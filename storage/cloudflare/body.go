@@ -93,9 +93,9 @@ func (c *chunks) arm() {
 	c.timer = time.AfterFunc(wait, func() { late(os.ErrDeadlineExceeded) })
 }
 
-// SetReadDeadline is for http.ResponseController. It bounds reads of the request's body, the one
-// that waits included. The zero time stands for that of Host.IdleBody. A body that was late cannot
-// be read on.
+// SetReadDeadline implements the method that http.ResponseController calls. It bounds reads of the
+// request's body, including a read that is waiting. The zero time means Host.IdleBody. After the
+// deadline the body cannot be read any more.
 func (ex *exchange) SetReadDeadline(t time.Time) error {
 	c := ex.body
 	if c == nil {

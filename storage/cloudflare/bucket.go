@@ -28,10 +28,9 @@ type r2 struct {
 	page   int // objects of a listing that come at once; 0: as many as R2 gives
 }
 
-// Bucket returns the R2 bucket of a binding. A body of up to 5 MiB is one object put at once; a
-// longer one, or one that turns out to be longer, is sent in parts of 5 MiB, one of which is in
-// memory. What a dying program leaves of them R2 deletes after seven days. The bucket needs no
-// public access.
+// Bucket returns the R2 bucket of a binding. A body of up to 5 MiB is stored with one call. A
+// longer body is sent in parts of 5 MiB, one of which is in memory at a time. If the program dies,
+// R2 deletes unfinished uploads after seven days. The bucket needs no public access.
 func (h *Host) Bucket(binding string) (bucket.Bucket, error) {
 	b := h.object.Get("env").Get(binding)
 	if !b.Truthy() || b.Get("createMultipartUpload").Type() != js.TypeFunction {
@@ -88,7 +87,7 @@ type r2Failed struct{ error }
 
 func (e r2Failed) Unwrap() error { return e.error }
 
-// Unavailable tells package xrpc that it may work later.
+// Unavailable tells package xrpc that a retry may succeed.
 func (r2Failed) Unavailable() bool { return true }
 
 var errNoBucket error = noAnswer("cloudflare: R2 does not answer")

@@ -18,14 +18,14 @@ import (
 
 // Host is the Durable Object in which the program runs.
 type Host struct {
-	// IdleBody is for how long a large body of a request may send nothing, unless the handler sets
-	// a deadline by http.ResponseController. 0: a minute. Set it before Serve.
+	// IdleBody is how long a large request body may stall, unless the handler sets a deadline by
+	// http.ResponseController. 0: a minute. Set it before Serve.
 	IdleBody time.Duration
-	// GuardTime is when Guard makes the functions of OnAlarm be called. 0: a minute. Set it before
-	// Serve.
+	// GuardTime is the time after which Guard calls the functions of OnAlarm. 0: a minute. Set it
+	// before Serve.
 	GuardTime time.Duration
-	// BucketTime is for how long a call of R2 may take, of up to 5 MiB. 0: a minute. Reads of an
-	// object have the time of IdleBody. Set it before Bucket is used.
+	// BucketTime bounds a call of R2, of up to 5 MiB. 0: a minute. Reads of an object have the
+	// timeout IdleBody. Set it before Bucket is used.
 	BucketTime time.Duration
 
 	object js.Value // what the shim gives us; see its host
@@ -63,11 +63,10 @@ type settled struct {
 	ok    bool
 }
 
-// ErrNoObject is returned by Here if the program was not started by the shim.
+// ErrNoObject: the program was not started by the shim.
 var ErrNoObject = errors.New("cloudflare: not in a Durable Object")
 
-// Here returns the object in which the program runs. It must be called before main waits for
-// anything, once.
+// Here returns the object in which the program runs. Call it once, before main waits for anything.
 func Here() (*Host, error) {
 	o := js.Global().Get("pdskitHost")
 	if !o.Truthy() {
@@ -90,7 +89,7 @@ func Here() (*Host, error) {
 	return h, nil
 }
 
-// Env returns a variable or a secret of the Worker, or "" if there is none.
+// Env returns a variable or a secret of the Worker, or "".
 func (h *Host) Env(name string) string {
 	if v := h.object.Get("env").Get(name); v.Type() == js.TypeString {
 		return v.String()
@@ -98,13 +97,14 @@ func (h *Host) Env(name string) string {
 	return ""
 }
 
-// Value returns the object's ctx ("ctx"), its bindings ("env"), for what this package does not do.
+// Value returns the object's ctx ("ctx") or its bindings ("env"), for what this package does not
+// support.
 func (h *Host) Value(name string) js.Value { return h.object.Get(name) }
 
-// Wait waits until a promise is settled, and returns its value, or the reason as an error. If the
-// context ends before, it returns the context's error. It must not be called within a transaction
-// of the object: the promise cannot be settled before the transaction returns, and the program
-// would exit.
+// Wait waits until a promise is settled, and returns its value, or the reason of its rejection as
+// an error. If the context ends first, it returns the context's error. Do not call it within a
+// transaction of the object: the promise could not be settled before the transaction returns, and
+// the program would exit.
 func (h *Host) Wait(ctx context.Context, promise js.Value) (js.Value, error) {
 	c := make(chan settled, 1)
 	h.mu.Lock()
@@ -173,8 +173,8 @@ func (h *Host) take(n int) []byte {
 	return b
 }
 
-// OnAlarm makes a function be called when the object's alarm goes off, and when Serve begins. It
-// does what is due and returns when it wants to be called next, or the zero time, as
+// OnAlarm registers a function to be called when the object's alarm fires, and when Serve begins.
+// It does the due work, and returns when it should be called next, or the zero time, as
 // durable.Solo.FireAlarms does. After an error it is called again a minute later.
 func (h *Host) OnAlarm(fn func(context.Context) (next time.Time, err error)) {
 	h.mu.Lock()
@@ -185,7 +185,7 @@ func (h *Host) OnAlarm(fn func(context.Context) (next time.Time, err error)) {
 // alarmRetry is when functions that failed are called again.
 const alarmRetry = time.Minute
 
-// SetAlarm makes the functions of OnAlarm be called at t, unless they are to be called before that.
+// SetAlarm schedules a call of the functions of OnAlarm at t, unless an earlier one is scheduled.
 // It may be called within a transaction of the object.
 func (h *Host) SetAlarm(t time.Time) {
 	h.mu.Lock()
@@ -196,9 +196,9 @@ func (h *Host) SetAlarm(t time.Time) {
 	}
 }
 
-// Guard has the functions of OnAlarm called in a minute, unless done is called before. So work that
-// begins after Guard, and is cut off before done because the program ends, is continued even if
-// nobody sends a request: see Objects. Guard must not be called within a transaction of the object.
+// Guard schedules a call of the functions of OnAlarm in a minute, unless done is called first. So
+// work that begins after Guard, and is interrupted by the end of the program, is continued even if
+// no request arrives: see Objects. Do not call Guard within a transaction of the object.
 func (h *Host) Guard() (done func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -295,8 +295,8 @@ func (h *Host) alarm(_ js.Value, args []js.Value) any {
 	return nil
 }
 
-// Serve lets the object answer requests with a handler. It does not return: when main does, or the
-// program ends in another way, the object is aborted, and the next request starts a new one.
+// Serve serves the object's requests with a handler. It does not return. If main returns, or the
+// program ends in another way, the object is aborted, and the next request starts a new program.
 func (h *Host) Serve(handler http.Handler) {
 	x := &exchanges{host: h, handler: handler, open: make(map[int]*exchange)}
 	functions := map[string]any{

@@ -22,7 +22,7 @@ const (
 	writeBytes = 256 << 10
 )
 
-// Object is a table of the Durable Object's SQLite as a durable.Object.
+// Object implements [durable.Object] in a table of the Durable Object's SQLite.
 type Object struct {
 	host *Host
 
@@ -37,10 +37,9 @@ type Object struct {
 
 var _ durable.Object = (*Object)(nil)
 
-// Object opens a table of the object, and makes it if there is none. Its name has letters, digits
-// and "_". An object may have several. All are in one database, so their transactions come one
-// after the other, and one must not begin within another. A table must not be written outside of
-// transactions.
+// Object opens a table of the object, and creates it if necessary. Its name has letters, digits and
+// "_". An object may have several tables. All are in one database, so their transactions run one
+// after another, and must not be nested. Do not write a table outside of transactions.
 func (h *Host) Object(table string) (*Object, error) {
 	if table == "" || len(table) > 64 || strings.ContainsFunc(table, notInTable) {
 		return nil, fmt.Errorf("cloudflare: %.100q cannot be the name of a table", table)
@@ -91,7 +90,7 @@ func (o *Object) Get(key string) ([]byte, error) {
 	return value, nil
 }
 
-// Scan implements durable.Object. It reads pages ahead, no more than the scan wants.
+// Scan implements durable.Object. It reads pages ahead, but not more rows than the scan wants.
 func (o *Object) Scan(s durable.Scan, fn func(key string, value []byte) bool) error {
 	for left := s.Rows; ; {
 		rows := pageRows
@@ -197,8 +196,9 @@ func (o *Object) flush() error {
 	return err
 }
 
-// Transact implements durable.Object. What it returns nil for is durable before anybody outside can
-// know: the platform holds back all that leaves the object until then (the output gate).
+// Transact implements durable.Object. When it returns nil, the transaction is durable as far as
+// anybody outside can see: the platform holds back everything that leaves the object until it is
+// (the output gate).
 func (o *Object) Transact(fn func() error) (err error) {
 	if err := o.begin(); err != nil {
 		return err
@@ -263,5 +263,5 @@ func (o *Object) begin() error {
 	return nil
 }
 
-// Close implements durable.Object. It does nothing: tables are there as long as the object is.
+// Close implements durable.Object. It does nothing: tables exist as long as the object.
 func (o *Object) Close() error { return nil }

@@ -13,11 +13,11 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Reads of a store in another object. A read is a query: its bytes go there, and the bytes of its
-// answer come back. The next query of the same snapshot brings the earlier ones along, each with
-// the hash of its answer. The other object repeats those first, in the transaction of the new
-// query. If one has another answer by now, the call fails with ErrConflict. So what a reader has
-// seen was all true at one moment: that of the last query.
+// Reads of a store in another object. A read is a query: its bytes go to the other object, and the
+// bytes of its answer come back. Each query is sent together with the earlier queries of the same
+// snapshot and the hashes of their answers. The other object repeats those first, in the
+// transaction of the new query. If an answer has changed, the call fails with ErrConflict. So
+// everything that a reader has seen was true at one moment: that of the last query.
 //
 //	KVReader.Get ─▶ query ─▶ call [earlier queries with hashes, query] ─▶ one transaction of the store
 const (
@@ -27,7 +27,7 @@ const (
 	queryCommit = 3 // of a repository
 )
 
-// Bounds of a page of pairs, and of the queries of one snapshot.
+// Limits on a page of pairs, and on the queries of one snapshot.
 const (
 	queryRows  = 500
 	queryBytes = 1 << 20

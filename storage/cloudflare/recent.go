@@ -6,7 +6,7 @@ import (
 	"github.com/pdskit/pdskit/storage/durable"
 )
 
-// Bounds of what recent keeps.
+// Limits on what recent keeps.
 const (
 	recentValue = 1 << 10   // bytes of a value
 	recentBytes = 128 << 10 // of all rows

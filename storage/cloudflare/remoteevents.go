@@ -17,15 +17,15 @@ const (
 	methodEventsOf     = "events.of"
 )
 
-// Bounds of a page of events.
+// Limits on a page of events.
 const (
 	eventRows  = 100
 	eventBytes = 2 << 20
 )
 
-// RemoteEvents returns the event log of another object, which answers with [AnswerEvents]. Nobody
-// can wait for its events: Wait returns when one is there already, or when its context ends. Its
-// object trims it.
+// RemoteEvents returns the event log of another object, which answers with [AnswerEvents]. It
+// cannot wait for new events: Wait returns if there is one already, or when its context ends. The
+// other object trims the log.
 func RemoteEvents(call Call) storage.Events { return remoteEvents{remote{call}} }
 
 type remoteEvents struct{ remote }
@@ -108,7 +108,7 @@ func (x remoteEvents) Wait(ctx context.Context, seq int64) error {
 // Trim implements storage.Events.
 func (x remoteEvents) Trim(context.Context, time.Time) error { return ErrElsewhere }
 
-// AnswerEvents returns what answers the calls of [RemoteEvents] by a log.
+// AnswerEvents returns a function that answers the calls of [RemoteEvents] from a log.
 func AnswerEvents(events storage.Events) Call {
 	return func(ctx context.Context, method string, body []byte) ([]byte, error) {
 		r := cbor.NewReader(body)

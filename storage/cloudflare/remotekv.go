@@ -20,12 +20,12 @@ const (
 	methodKVWrite = "kv.write"
 )
 
-// RemoteKV returns the key-value store of another object, which answers with [AnswerKV]: for the
-// names of a host, which all of its accounts share. Each Get, and each page of Keys, is one call. A
-// Write collects what its function writes, and carries it out by one more call, if all that the
-// function has read is still so; else the function is called again. A Read during which something
-// that it has read changes fails with storage.ErrBusy. now is the clock, for keys that expire. Nil:
-// time.Now.
+// RemoteKV returns the key-value store of another object, which answers with [AnswerKV]. It is for
+// the names of a host, which all of its accounts share. Each Get, and each page of Keys, is one
+// call. A Write collects the writes of its function, and carries them out with one more call if
+// everything that the function has read is unchanged. Otherwise it calls the function again. If
+// something changes that a Read has already read, the Read fails with storage.ErrBusy. now is the
+// clock, for keys that expire. Nil: time.Now.
 func RemoteKV(call Call, now func() time.Time) storage.KV {
 	if now == nil {
 		now = time.Now
@@ -225,7 +225,7 @@ func (tx *remoteTx) Keys(ctx context.Context, rng storage.Range) iter.Seq2[stora
 	}
 }
 
-// AnswerKV returns what answers the calls of [RemoteKV] by a store.
+// AnswerKV returns a function that answers the calls of [RemoteKV] from a store.
 func AnswerKV(kv storage.KV) Call {
 	return func(ctx context.Context, method string, body []byte) ([]byte, error) {
 		r := cbor.NewReader(body)
@@ -297,8 +297,8 @@ func applyWrites(ctx context.Context, tx storage.KVTx, seen []seenQuery, list []
 	return nil
 }
 
-// Answers returns what answers calls by the part of their method before the first dot: see
-// [AnswerKV], [AnswerRepos], [AnswerEvents] and [AnswerDirectory].
+// Answers returns a function that dispatches calls by the part of their method before the first
+// dot: see [AnswerKV], [AnswerRepos], [AnswerEvents] and [AnswerDirectory].
 func Answers(parts map[string]Call) Call {
 	return func(ctx context.Context, method string, body []byte) ([]byte, error) {
 		part, _, _ := strings.Cut(method, ".")

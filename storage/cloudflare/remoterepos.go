@@ -22,20 +22,19 @@ const (
 	methodRepoList   = "repo.list"
 )
 
-// RemoteRepos are the repositories of other objects. It is for what concerns an account without its
-// records: names, sessions, status. What reads or replaces records belongs in the account's object,
-// and fails here with ErrElsewhere. It must not be copied after its first use.
+// RemoteRepos are the repositories of other objects. It is for the parts of an account that are not
+// records: names, sessions, status. Reading or replacing records must be done in the account's
+// object; here it fails with ErrElsewhere. Do not copy it after its first use.
 //
-// A change that failed may be in the account's object all the same, without the directory's
-// knowledge, until an alarm tells it. So whoever reads the account after that has it told first, and
-// gets an error as long as that is not possible: what is read then is what came of the change.
+// After an error, a change may have been stored in the account's object although the directory does
+// not know it, until an alarm delivers it. So before the account is read again, the change is
+// delivered, or the read fails. What is then read is the outcome of the change.
 type RemoteRepos struct {
-	// Directory answers with [AnswerRepos] for the store with the directory's entries: heads, and
-	// the keys that Mirror names (see durable.Config). Accounts that it does not know have no
-	// object.
+	// Directory answers with [AnswerRepos] for the store of the directory's entries: heads, and the
+	// keys that Mirror names (see durable.Config). Accounts without an entry have no object.
 	Directory Call
 	Mirror    func(key string) bool
-	// Account returns the object of an account, which answers with AnswerRepos for its own store.
+	// Account returns the object of an account. It answers with AnswerRepos for its own store.
 	Account func(did syntax.DID) Call
 
 	// doubts are the accounts whose last change failed, each with a *byte of its own. There are no
@@ -45,7 +44,7 @@ type RemoteRepos struct {
 
 var _ storage.Repos = (*RemoteRepos)(nil)
 
-// ErrElsewhere is returned by RemoteRepos for what only the account's own object does.
+// ErrElsewhere: only the account's own object supports this.
 var ErrElsewhere = errors.New("cloudflare: records are read in the account's own object")
 
 // Head implements storage.Repos.
@@ -59,8 +58,8 @@ func (x *RemoteRepos) Head(ctx context.Context, did syntax.DID) (head storage.He
 	return head, err
 }
 
-// View implements storage.Repos. It asks the directory for what that has a copy of, and then the
-// account's object.
+// View implements storage.Repos. It reads from the directory the keys that it has copies of, and
+// everything else from the account's object.
 func (x *RemoteRepos) View(ctx context.Context, did syntax.DID, fn func(storage.Reader) error) error {
 	if err := x.settle(ctx, did); err != nil {
 		return err
@@ -265,8 +264,8 @@ func (x *RemoteRepos) List(ctx context.Context, after syntax.DID) iter.Seq2[stor
 	}
 }
 
-// AnswerRepos returns what answers the calls of [RemoteRepos] by a store. own, if not empty, is the
-// one account that it is about. With an account its blobs are deleted.
+// AnswerRepos returns a function that answers the calls of [RemoteRepos] from a store. own, if not
+// empty, is the only account that it serves. When an account is deleted, its blobs are deleted too.
 func AnswerRepos(s storage.Store, own syntax.DID) Call {
 	return func(ctx context.Context, method string, body []byte) ([]byte, error) {
 		r := cbor.NewReader(body)

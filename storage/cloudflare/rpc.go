@@ -14,9 +14,9 @@ import (
 	"github.com/pdskit/pdskit/storage/durable"
 )
 
-// The methods of a durable.Directory as calls between objects: bytes in, bytes out. The bytes are
-// CBOR arrays. An answer begins with the number of its error: 0 is none, and the values follow;
-// else its text.
+// The methods of a durable.Directory as calls between objects. Requests and responses are CBOR
+// arrays. A response begins with the number of its error. After 0, for no error, come the values;
+// after another number, the error's text.
 const (
 	methodEntry    = "directory.entry"
 	methodDeliver  = "directory.deliver"
@@ -39,7 +39,7 @@ type remoteError struct {
 func (e *remoteError) Error() string { return "cloudflare: another object: " + e.text }
 func (e *remoteError) Unwrap() error { return e.is }
 
-// Call makes, or answers, a call of another object: bytes in, bytes out. See Host.OnCall.
+// Call makes or answers a call between objects. Its body and result are bytes. See Host.OnCall.
 type Call func(ctx context.Context, method string, body []byte) ([]byte, error)
 
 // directory is the directory in another object.
@@ -47,15 +47,15 @@ type directory struct{ remote }
 
 var _ durable.Directory = directory{}
 
-// RemoteDirectory returns the directory in another object, for durable.Config, which answers with
-// [AnswerDirectory]. Inside a Durable Object, see Host.Directory.
+// RemoteDirectory returns the directory in another object, which answers with [AnswerDirectory],
+// for durable.Config. Inside a Durable Object, see Host.Directory.
 func RemoteDirectory(call Call) durable.Directory { return directory{remote{call}} }
 
-// CallTime is for how long an object waits for the answer of another one. An account waits for its
-// directory, and everybody for the account.
+// CallTime is how long an object waits for the response of another one. An account waits for its
+// directory, and all users of the account wait with it.
 const CallTime = 30 * time.Second
 
-// ErrNoAnswer: another object has not answered within CallTime. It is unknown whether the call had
+// ErrNoAnswer: another object has not responded within CallTime. It is unknown whether the call had
 // an effect.
 var ErrNoAnswer error = noAnswer("cloudflare: another object does not answer")
 
@@ -63,7 +63,7 @@ type noAnswer string
 
 func (e noAnswer) Error() string { return string(e) }
 
-// Unavailable tells package xrpc that the failure is of this moment.
+// Unavailable tells package xrpc that a retry may succeed.
 func (noAnswer) Unavailable() bool { return true }
 
 // ask makes a call and returns what reads its answer.
@@ -142,8 +142,8 @@ func (d directory) seq(ctx context.Context, method string, body []byte) (int64, 
 	return seq, r.Done()
 }
 
-// AnswerDirectory returns what answers the calls that a directory gets from other objects: see
-// Host.OnCall and Host.Directory. A call of another method is an error.
+// AnswerDirectory returns a function that answers the calls that a directory gets from other
+// objects: see Host.OnCall and Host.Directory. A call of another method is an error.
 func AnswerDirectory(d durable.Directory) Call {
 	return func(ctx context.Context, method string, body []byte) ([]byte, error) {
 		r := cbor.NewReader(body)

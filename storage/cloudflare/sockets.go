@@ -16,19 +16,19 @@ import (
 	"github.com/pdskit/pdskit/xrpc/stream"
 )
 
-// Sockets serves an event log to subscribers over hibernating WebSockets, in the place of a
+// Sockets serves an event log to subscribers over hibernating WebSockets, instead of a
 // stream.Outbox. It is an http.Handler for com.atproto.sync.subscribeRepos, with the same
-// parameter, frames and errors. The position of a subscriber is kept with its socket, by the
-// platform. So a socket outlives the program: the next one goes on where the last one has stopped.
+// parameter, frames and errors. The platform stores the position of a subscriber with its socket.
+// So a socket outlives the program: the next program continues where the last one stopped.
 //
-// A socket takes all that it is given, and nobody says how much of it the peer has read. So Sockets
-// keeps an account for each: what was sent, less a kilobyte for every second, which a peer is
-// trusted to read. One with more than Unread, or with the most when all have more than TotalUnread,
-// is closed with the frame ConsumerTooSlow. A peer that does read gets all frames before that one,
-// and comes back with its cursor.
+// A socket accepts all data, and does not report how much of it the peer has read. So Sockets
+// estimates the unread bytes of each socket: what was sent, minus a kilobyte for every second. A
+// socket with more than Unread, or the one with the most if all together have more than
+// TotalUnread, is closed with the frame ConsumerTooSlow. If that peer does read, it gets all frames
+// before that one, and can reconnect with its cursor.
 //
-// A subscriber needs no goroutine. While none is behind, nothing ticks, and the object can be
-// evicted.
+// A subscriber needs no goroutine. While no subscriber is behind, there are no timers, and the
+// object can be evicted.
 type Sockets struct {
 	host *Host
 	cfg  SocketsConfig
@@ -41,7 +41,7 @@ type Sockets struct {
 	kick    context.CancelFunc // ends the wait of run
 }
 
-// NewSockets returns the sockets of the object, those included that an earlier program has
+// NewSockets returns the sockets of the object, including those that an earlier program has
 // accepted. There can be only one Sockets.
 func (h *Host) NewSockets(cfg SocketsConfig) *Sockets {
 	if cfg.Events == nil {
@@ -73,8 +73,8 @@ const (
 	websocketInternalError   = 1011
 )
 
-// ServeHTTP accepts a WebSocket, if the request came from the platform to this object. The query
-// parameter "cursor" is where the stream starts; without, it is with the next event.
+// ServeHTTP accepts a WebSocket if the platform sent the request to this object. The stream starts
+// at the query parameter "cursor", or with the next event if there is none.
 func (s *Sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	cursor := int64(-1)
 	if q := r.URL.Query().Get("cursor"); q != "" {
@@ -128,7 +128,7 @@ func refuse(w http.ResponseWriter, status int, name, message string) {
 	_, _ = w.Write(body)
 }
 
-// Len returns how many sockets are open.
+// Len returns the number of open sockets.
 func (s *Sockets) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"github.com/pdskit/pdskit/storage/durable"
 )
 
-// OnCall sets what answers the calls that other objects make of this one through Host.Stub. Nobody
-// else can make any: they are no HTTP requests. It must be called before Serve.
+// OnCall sets the function that answers the calls that other objects make through Host.Stub. Nobody
+// else can make such calls: they are not HTTP requests. Call it before Serve.
 func (h *Host) OnCall(fn Call) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -54,7 +54,7 @@ type Stub struct {
 	stub js.Value
 }
 
-// Stub returns the object of a name, of the class that is bound to a namespace.
+// Stub returns the object with a name, of the class that is bound to a namespace.
 func (h *Host) Stub(binding, name string) (*Stub, error) {
 	ns := h.object.Get("env").Get(binding)
 	if !ns.Truthy() {
@@ -67,8 +67,8 @@ func (h *Host) Stub(binding, name string) (*Stub, error) {
 	return &Stub{h, stub}, nil
 }
 
-// Call calls the other object. It must not be called within a transaction of this object. After an
-// error that the other object did not return itself, it is unknown whether the call had an effect.
+// Call calls the other object. Do not call it within a transaction of this object. After an error
+// that the other object did not return itself, it is unknown whether the call had an effect.
 func (s *Stub) Call(ctx context.Context, method string, body []byte) ([]byte, error) {
 	v, err := s.host.invoke(ctx, s.stub, "call", method, toJS(body))
 	if err != nil {
@@ -86,11 +86,11 @@ func toJS(b []byte) js.Value {
 	return v
 }
 
-// Objects returns the object store of the one account that a Durable Object has, for
-// durable.Config, in a table. It is for the objects of a host with many accounts: see
-// Host.Directory. A change that the directory was not told of, because it did not answer or the
-// program has ended, is seen to by the next use of the account. A function of OnAlarm that uses it,
-// by a View, is called for that a minute later: see Guard.
+// Objects returns the object store of the single account of a Durable Object, in a table, for
+// durable.Config. It is for hosts with one object for each account: see Host.Directory. A change
+// may be undelivered, because the directory did not respond or the program ended. The next use of
+// the account delivers it. A function of OnAlarm that uses the account, by a View, is called for
+// that a minute later: see Guard.
 func (h *Host) Objects(table string) (durable.Objects, error) {
 	o, err := h.Object(table)
 	if err != nil {
@@ -122,8 +122,8 @@ func (o *oneAccount) Unmark(syntax.DID) error {
 	return nil
 }
 
-// Marked implements durable.Marker. Nothing is completed at the start, which would make a request
-// wait.
+// Marked implements durable.Marker. It returns none, since completing changes at the start would
+// delay a request.
 func (o *oneAccount) Marked() []syntax.DID { return nil }
 
 // Open implements durable.Objects.
@@ -139,9 +139,9 @@ func (o *oneAccount) Open(_ context.Context, _ syntax.DID, create bool) (durable
 // Remove implements durable.Objects.
 func (o *oneAccount) Remove(syntax.DID) error { return o.writeNow(appendOp(nil, opDelete, "", "")) }
 
-// Directory returns the directory in another object, for durable.Config: that object answers with
-// AnswerDirectory. The platform sends a call only when all that this object has written before is
-// durable, so the directory never knows of a change that the account might lose.
+// Directory returns the directory in another object, which answers with AnswerDirectory, for
+// durable.Config. The platform sends a call only when everything that this object has written
+// before is durable, so the directory never learns of a change that the account might lose.
 func (h *Host) Directory(binding, name string) (durable.Directory, error) {
 	s, err := h.Stub(binding, name)
 	if err != nil {

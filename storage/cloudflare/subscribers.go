@@ -20,19 +20,20 @@ type SocketsConfig struct {
 	Events storage.Events
 	// Max bounds the number of sockets. 0: 128.
 	Max int
-	// MaxPerNetwork bounds how many are of one network: an IPv4 address or an IPv6 /64. 0: 16.
+	// MaxPerNetwork bounds the number of sockets of one network: an IPv4 address or an IPv6 /64. 0:
+	// 16.
 	MaxPerNetwork int
-	// Rate is how many bytes a second a socket is sent, once it was sent a quarter of that at once.
+	// Rate bounds the bytes that a socket is sent in a second, with a burst of a quarter of that.
 	// 0: 1 MiB.
 	Rate int
-	// Unread bounds what may be queued for a socket, in bytes: see Sockets. 0: 8 MiB.
+	// Unread bounds the estimated unread bytes of a socket: see Sockets. 0: 8 MiB.
 	Unread int64
 	// TotalUnread bounds the sum over all sockets. 0: 32 MiB.
 	TotalUnread int64
 	// Empty, if not nil, is called when the last socket was closed. It may be called once too
 	// often.
 	Empty func()
-	// Failed, if not nil, is told when the log cannot be read, whereupon all sockets are closed.
+	// Failed, if not nil, is called when the log cannot be read. All sockets are then closed.
 	Failed func(error)
 }
 

@@ -23,9 +23,9 @@ const (
 	tempRead = 4
 )
 
-// Temp returns temporary files in a table of the object, for repo.Config.Temp: rows of 256 KiB. It
-// deletes those that an earlier program has left. Nothing else may be in the table. A file takes at
-// most 1.5 MiB of memory.
+// Temp returns temporary files in a table of the object, in rows of 256 KiB, for repo.Config.Temp.
+// It deletes files that an earlier program has left. The table must not be used for anything else.
+// A file takes at most 1.5 MiB of memory.
 func (h *Host) Temp(table string) (car.Temp, error) {
 	o, err := h.Object(table)
 	if err != nil {

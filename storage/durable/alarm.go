@@ -12,13 +12,12 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// AlarmKey is the key, in an account's namespace, of its alarm. Its value is made by
-// SetAlarm; a change that deletes it takes the alarm back.
+// AlarmKey is the key of an account's alarm in its namespace. [SetAlarm] makes its value. A change
+// that deletes the key cancels the alarm.
 const AlarmKey = "durable/alarm"
 
-// SetAlarm returns the write that sets an account's alarm, in place of one that
-// was set before. It takes effect with the change that carries it. The zero time
-// deletes the alarm.
+// SetAlarm returns the write that sets an account's alarm, and replaces an earlier one. The alarm
+// is set when the change with this write takes effect. The zero time cancels the alarm.
 func SetAlarm(t time.Time) storage.KVWrite {
 	w := storage.KVWrite{Key: AlarmKey}
 	if !t.IsZero() {
@@ -27,7 +26,7 @@ func SetAlarm(t time.Time) storage.KVWrite {
 	return w
 }
 
-// Alarm returns the time of an account's alarm in a snapshot, or the zero time if it has none.
+// Alarm returns the time of an account's alarm in a snapshot, or the zero time if none is set.
 func Alarm(ctx context.Context, r storage.Reader) (time.Time, error) {
 	b, err := r.Get(ctx, AlarmKey)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -78,38 +77,38 @@ func (a alarm) at() time.Time { return time.UnixMicro(a.us).UTC() }
 // value is what AlarmKey has while this alarm is set.
 func (a alarm) value() []byte { return SetAlarm(a.at()).Value }
 
-// Alarms says how the alarms of accounts are called.
+// Alarms configures the calls of alarms.
 type Alarms struct {
 	// Call is called when an account's alarm is due. If it returns nil, the alarm is deleted,
-	// unless it was set again meanwhile; if it returns an error or panics, it is called again
-	// later, after 2 seconds at first and 5 minutes at last. A crash may repeat a call. Its context
+	// unless it was set again during the call. If it returns an error or panics, it is called
+	// again, first after 2 seconds, at last every 5 minutes. A crash may repeat a call. Its context
 	// ends after Timeout. Nil: alarms do nothing.
 	Call func(ctx context.Context, did syntax.DID) error
-	// AtOnce is how many calls run at a time, each for another account. 0: 16.
+	// AtOnce is the maximum number of concurrent calls, each for another account. 0: 16.
 	AtOnce int
-	// Timeout is how long a call may take. One that goes on in spite of its context keeps its place
-	// among those that run, and the alarm is not called again meanwhile, but nobody waits for it.
-	// 0: 1 minute.
+	// Timeout bounds the time of a call. A call that continues after its context ended still counts
+	// for AtOnce, and the alarm is not called again meanwhile, but nothing waits for it. 0: 1
+	// minute.
 	Timeout time.Duration
-	// Failed, if not nil, hears of calls that failed.
+	// Failed, if not nil, is called with the error of each failed call.
 	Failed func(did syntax.DID, err error)
 }
 
-// Run calls alarms when they are due, until the context ends, whose error it
-// returns, or the directory fails. It returns when all calls have ended.
+// Run calls alarms when they are due, until the context ends or the directory fails, and returns
+// that error. It returns after all calls have ended.
 func (db *DB) Run(ctx context.Context) error { return db.alarms.serve(ctx) }
 
-// FireAlarms calls all alarms that are due, waits until they have ended, but for none longer than
-// Alarms.Timeout, and returns when the next one is (the zero time: none is set). It is for hosts
-// that have a clock of their own; others use Run. Both need the index of alarms that is in
-// Config.Shared; with a Config.Directory there is FireAlarm.
+// FireAlarms calls all alarms that are due, waits for each call up to Alarms.Timeout, and returns
+// when the next alarm is due (the zero time if none is set). It is for hosts with their own
+// scheduler; others use Run. Both need the index of alarms in Config.Shared. With a
+// Config.Directory, use FireAlarm.
 func (db *DB) FireAlarms(ctx context.Context) (next time.Time, err error) {
 	return db.alarms.fire(ctx)
 }
 
-// FireAlarm is FireAlarms for the alarm of one account, which the host knows when to ask for, as a
-// Durable Object does that is set its own alarm by Directory.Announce. An account that is not there
-// has no alarm.
+// FireAlarm calls the alarm of one account if it is due, as FireAlarms does. It is for hosts that
+// know when to call it, such as a Durable Object whose own alarm Directory.Announce has set. An
+// account that does not exist has no alarm.
 func (db *DB) FireAlarm(ctx context.Context, did syntax.DID) (next time.Time, err error) {
 	return db.alarms.fireOne(ctx, did)
 }

@@ -13,29 +13,29 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Directory is what a DB needs of what its objects share: the directory of accounts with the event
-// log. Where that is in another process, or another Durable Object, each method is one call there.
+// Directory is what the objects of a DB share: the list of accounts with their heads, and the event
+// log. If it is in another process or another Durable Object, each method is one remote call.
 //
-// Any call may fail with or without having taken effect. The DB finds out by Entry, before it uses
-// the account again. A call must end in a time that everybody who uses the account can wait: it has
-// the account's turn, and Deliver and Remove have a context that does not end with the caller's.
+// Any call may fail after it has taken effect. The DB finds out by Entry before it uses the account
+// again. Calls must end in reasonable time, because all users of the account wait for them. The
+// context of Deliver and Remove does not end with the caller's.
 type Directory interface {
-	// Entry returns an account's head in the directory and the number of its last change that was
-	// delivered, or storage.ErrNotFound if there is no entry.
+	// Entry returns an account's head in the directory, and the number of its last delivered
+	// change. If there is no entry, the error is storage.ErrNotFound.
 	Entry(ctx context.Context, did syntax.DID) (head storage.Head, number uint64, err error)
-	// Deliver makes a change of an account's entry, as storage.Repos.Apply does: the head, the
-	// events for the log, and the number, which is among its checks and keys.
+	// Deliver applies a change to an account's entry, as storage.Repos.Apply does. The change has
+	// the head and the events; the change's number is in its checks and keys.
 	Deliver(ctx context.Context, did syntax.DID, c *storage.Change) (seq int64, err error)
 	// Remove deletes an account's entry, as storage.Repos.Delete does.
 	Remove(ctx context.Context, did syntax.DID, events []storage.Event) (seq int64, err error)
-	// Announce is called before an account makes a change that sets its alarm to a time. Alarms of
-	// which the directory was told, and that are not set after all, or not any more, do no harm.
+	// Announce is called before an account makes a change that sets its alarm to a time. An
+	// announced alarm that is not set after all, or was cancelled, must do no harm.
 	Announce(ctx context.Context, did syntax.DID, at time.Time) error
 }
 
-// NewDirectory returns the directory that is kept in a store. Its Repos holds heads without
-// records, and must not be written by anybody else. Keys of its KV that begin with "durable/" are
-// reserved: it keeps an index of alarms there.
+// NewDirectory returns a directory that is kept in a store. Its Repos has heads without records;
+// nobody else may write it. Keys of its KV that begin with "durable/" are reserved for the index of
+// alarms.
 func NewDirectory(s storage.Store) Directory { return directory{s} }
 
 type directory struct{ storage.Store }

@@ -13,30 +13,31 @@ import (
 
 // Config configures a DB. Objects is required, and Shared or Directory.
 type Config struct {
-	// Shared has what is not in objects. Its Repos is used as the directory of
-	// accounts, as NewDirectory says, if Directory is nil.
+	// Shared holds what is not in objects. If Directory is nil, its Repos is the directory of
+	// accounts, as with NewDirectory.
 	Shared storage.Store
-	// Directory, if not nil, is used in place of Shared.Repos and Shared.KV: so it may be far away.
-	// Then parts of Shared may be missing, and are missing in DB.Store; Shared.Repos, if it is
-	// there, lists the accounts.
+	// Directory, if not nil, replaces Shared.Repos and Shared.KV, so that it may be remote. Then
+	// parts of Shared may be missing; DB.Store lacks them too. Shared.Repos, if present, lists the
+	// accounts.
 	Directory Directory
-	// Objects are the stores of the accounts.
+	// Objects opens the stores of the accounts.
 	Objects Objects
-	// Mirror, if not nil, says which of an account's keys the directory has a copy of, in its own
-	// namespace of the account: small ones that never expire, of which lists of accounts are made.
-	// The copy changes with the account, so a reader of the directory sees of these keys what a
-	// reader of the account sees. It must not be AlarmKey, and must be the same at all times.
+	// Mirror, if not nil, reports whether the directory has a copy of an account's key, in its own
+	// namespace of the account. It is for small keys without expiry from which lists of accounts
+	// are made. The copy changes with the account, so a reader of the directory sees the same
+	// values as a reader of the account. Mirror must not select AlarmKey, and its results must
+	// never change.
 	Mirror func(key string) bool
-	// MaxOpen bounds how many objects stay open. More are open only while
-	// they are all in use. 0: 256, and in a browser or a Worker (GOOS=js) 16.
+	// MaxOpen bounds the number of open objects. It is exceeded only while all open objects are in
+	// use. 0: 256, or 16 for GOOS=js.
 	MaxOpen int
-	// Alarms says what is called when an account's alarm is due.
+	// Alarms configures the calls of alarms.
 	Alarms Alarms
 	// Now is the clock, for alarms and the expiry of keys. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Validate returns an error that says what is missing.
+// Validate returns an error that names what is missing.
 func (c Config) Validate() error {
 	switch {
 	case c.Objects == nil:
@@ -71,7 +72,7 @@ type DB struct {
 	stats   Stats
 }
 
-// Stats counts what happened to objects since the DB was made.
+// Stats counts events of objects since the DB was made.
 type Stats struct {
 	Open       int   // open now
 	Opened     int64 // times that an object was opened
@@ -82,8 +83,7 @@ type Stats struct {
 // ErrClosed is returned by all methods after Close.
 var ErrClosed = errors.New("durable: store is closed")
 
-// New returns a store and completes steps that were interrupted, as far as
-// Objects knows of them.
+// New returns a store. It first completes interrupted changes, if Objects is a [Marker].
 func New(ctx context.Context, cfg Config) (*DB, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -138,7 +138,7 @@ func (db *DB) Store() storage.Store {
 	return all
 }
 
-// Stats returns counts.
+// Stats returns the present counts.
 func (db *DB) Stats() Stats {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -147,8 +147,8 @@ func (db *DB) Stats() Stats {
 	return st
 }
 
-// Close waits for calls that run, views included, and closes all objects. It
-// leaves Config.Shared open.
+// Close waits for running calls, including views, and closes all objects. It does not close
+// Config.Shared.
 func (db *DB) Close() error {
 	db.mu.Lock()
 	again := db.closed

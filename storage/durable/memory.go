@@ -11,12 +11,11 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Memory is objects in memory, for tests. What is stored outlives the objects, as on disk, and is
-// gone with the Memory. The zero value is empty and ready for use. It is safe for concurrent use.
+// Memory is a set of objects in memory, for tests. Data outlives the objects, as on disk, and is
+// lost with the Memory. The zero value is empty and ready for use. It is safe for concurrent use.
 type Memory struct {
-	// Fault, if not nil, makes calls of objects fail. It is asked before "Get", "Scan", "Set",
-	// "Delete" and "Commit", and after the last as "Committed": then the transaction has been made
-	// durable all the same.
+	// Fault, if not nil, makes calls fail. It is called before "Get", "Scan", "Set", "Delete" and
+	// "Commit", and as "Committed" after a commit: an error then leaves the transaction durable.
 	Fault func(call string) error
 
 	mu    sync.Mutex
@@ -37,7 +36,7 @@ func (m *Memory) fault(call string) error {
 	return nil
 }
 
-// Open implements Objects. An object that is open already is an error.
+// Open implements Objects. It is an error if the object is already open.
 func (m *Memory) Open(_ context.Context, did syntax.DID, create bool) (Object, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -100,7 +99,7 @@ func (m *Memory) Marked() (list []syntax.DID) {
 	return list
 }
 
-// Kill is the death of the process: no object is open any more.
+// Kill simulates the death of the process: all objects are closed.
 func (m *Memory) Kill() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -147,7 +146,7 @@ func (o *memoryObject) Scan(s Scan, fn func(string, []byte) bool) error {
 	return nil
 }
 
-// Cut returns the first bytes of a value, as many as [Scan.MaxValue] says.
+// Cut returns the first bytes of a value, at most [Scan].MaxValue.
 func (s Scan) Cut(value []byte) []byte {
 	if s.MaxValue == 0 {
 		return value

@@ -25,14 +25,14 @@ import (
 //	r/PATH       record
 //	x/TIME KEY   key that expires → nothing
 //
-// CIDs are binary and 36 bytes long. An empty revision stands for state.base,
-// so that Replace can write records before it knows theirs.
+// CIDs are binary, 36 bytes long. An empty revision stands for state.base, so that Replace can
+// write records before it knows their revision.
 //
-// Records and what refers to them, and the account's keys, are in sets. Those above are of set 0;
-// in another one, r/ is r.SET/, and likewise the others. SET has 16 hexadecimal digits. The
-// account's records are in the set state.set, its keys in state.keys. So all records, or all that
-// an account has, are exchanged or taken away by one small transaction, and what is left is deleted
-// in pieces.
+// Records with their references, and the account's keys, are in sets. The keys above are those of
+// set 0. In another set, r/ becomes r.SET/, and likewise the others. SET has 16 hexadecimal digits.
+// state.set is the set of the account's records, and state.keys that of its keys. So one small
+// transaction can exchange or remove all records, or all that an account has. The old set is then
+// deleted in pieces.
 const (
 	keyLoose     = "\x00l"
 	keyPiece     = "\x00m"

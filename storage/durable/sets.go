@@ -14,8 +14,8 @@ type sets struct {
 	staging map[uint64]bool // of those, the ones that a Replace of this process is filling
 }
 
-// Bounds of what one transaction of Replace, or of a sweep, writes or deletes. The values of a
-// batch are in memory.
+// Limits on what one transaction of Replace, or of a sweep, writes or deletes. A batch is kept in
+// memory.
 const (
 	batchRecords = 2000
 	batchBytes   = 4 << 20

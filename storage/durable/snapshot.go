@@ -73,7 +73,7 @@ func (v *snapshot) get(ctx context.Context, key string) ([]byte, error) {
 	return v.c.store.get(key)
 }
 
-// Bounds of what is read at a time, while other calls of the object wait.
+// Limits on what is read at a time while other calls of the object wait.
 const (
 	firstPage = 16
 	maxPage   = 1024

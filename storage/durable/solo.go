@@ -14,24 +14,23 @@ import (
 
 // SoloConfig configures a Solo. The zero value works.
 type SoloConfig struct {
-	// Alarms says what is called when an account's alarm is due.
+	// Alarms configures the calls of alarms.
 	Alarms Alarms
 	// Schedule, if not nil, is called before a change that sets an alarm is stored, with the time
-	// at which FireAlarms is to be called: a Durable Object sets its own alarm then, if it has none
-	// that is earlier. Hosts that call Run need none.
+	// at which to call FireAlarms. A Durable Object then sets its own alarm, unless it has an
+	// earlier one. Hosts that call Run do not need it.
 	Schedule func(at time.Time) error
 	// Now is the clock, for sequence numbers, alarms and the expiry of keys. Nil: time.Now.
 	Now func() time.Time
 }
 
 // Solo is a whole store in one Object: any number of accounts, the event log and the host's keys,
-// everything but blobs. A change is one transaction. So it is the store of a server that has one
-// Object and no more, such as a Durable Object with its own account; and it may be what the objects
-// of a DB share.
+// everything but blobs. Each change is one transaction. It serves a server with only one Object,
+// such as a Durable Object with its own account. It can also be the Config.Shared of a DB.
 //
-// Writers take turns. Readers go on beside them, and see what is committed: of the log, events up
-// to the number that was committed last. A Solo has no goroutines and no timers while no method
-// runs.
+// Only one writer runs at a time. Readers run beside it, and see only what is committed: of the
+// log, the events up to the last committed number. A Solo has no goroutines and no timers while no
+// method runs.
 type Solo struct {
 	cfg    SoloConfig
 	open   func(context.Context) (Object, error)
@@ -54,8 +53,8 @@ type Solo struct {
 	idle    chan struct{} // closed when it is closed and nobody uses it
 }
 
-// OpenSolo opens a store in an object. open opens that; it is called again after a transaction of
-// which it is unknown whether it was committed, when the object was closed.
+// OpenSolo opens a store in an object. open opens the object. If the outcome of a transaction is
+// unknown, the object is closed, and open is called again.
 func OpenSolo(ctx context.Context, open func(context.Context) (Object, error), cfg SoloConfig) (*Solo, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -78,13 +77,13 @@ func OpenSolo(ctx context.Context, open func(context.Context) (Object, error), c
 	return s, nil
 }
 
-// Store returns the store. It has no Blobs: those may be in a bucket, with the rows of package
-// bucket in its KV, or anywhere else.
+// Store returns the store. It has no Blobs: combine it with others, such as package bucket, whose
+// rows can be in its KV.
 func (s *Solo) Store() storage.Store {
 	return storage.Store{Repos: soloRepos{s}, Events: soloEvents{s}, KV: soloKV{s}}
 }
 
-// Close waits for calls that run, views included, and closes the object.
+// Close waits for running calls, including views, and closes the object.
 func (s *Solo) Close() error {
 	s.pos.Lock()
 	if s.closed {
@@ -312,13 +311,13 @@ func (s *Solo) forgetAlarm(ctx context.Context, al alarm) error {
 	})
 }
 
-// Run calls alarms when they are due, until the context ends, whose error it returns, or the object
-// fails. It returns when all calls have ended. While no alarm is set, it waits without a timer.
+// Run calls alarms when they are due, until the context ends or the object fails, and returns that
+// error. It returns after all calls have ended. While no alarm is set, it has no timer.
 func (s *Solo) Run(ctx context.Context) error { return s.alarms.serve(ctx) }
 
-// FireAlarms calls all alarms that are due, waits until they have ended, but for none longer than
-// Alarms.Timeout, and returns when it is to be called the next time (the zero time: no alarm is
-// set). It is for hosts that have a clock of their own, as a Durable Object has; others use Run.
+// FireAlarms calls all alarms that are due, waits for each call up to Alarms.Timeout, and returns
+// when to call it next (the zero time if no alarm is set). It is for hosts with their own
+// scheduler, such as a Durable Object; others use Run.
 func (s *Solo) FireAlarms(ctx context.Context) (next time.Time, err error) {
 	return s.alarms.fire(ctx)
 }

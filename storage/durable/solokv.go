@@ -34,8 +34,9 @@ func (s soloKV) Read(ctx context.Context, fn func(storage.KVReader) error) error
 	return fn(reader{v, s.cfg.Now()})
 }
 
-// Write calls fn in the turn, but outside of the object's transaction, since it is not known what
-// fn waits for: what it writes is collected, and stored when it has ended.
+// Write implements storage.KV. fn may wait for something else, so it runs outside of the object's
+// transaction, but while this goroutine is the only writer. Its writes are collected and stored
+// when it has returned.
 func (s soloKV) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 	return s.turnOf(ctx, func() error {
 		host := s.hostKeys()

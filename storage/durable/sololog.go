@@ -236,9 +236,9 @@ func (s soloEvents) Wait(ctx context.Context, seq int64) error {
 	}
 }
 
-// Trim costs what it deletes, and not what the log has: it ends at a page of the log, of 2,000
-// events, of which none was made before t. An old event that comes after those, as when the clock
-// was set back, is deleted by a later call, when they are old too.
+// Trim implements storage.Events. Its cost depends on what it deletes, not on the length of the
+// log: it stops at the first page of 2,000 events of which none was made before t. An older event
+// behind that page, as after the clock was set back, is deleted by a later call.
 func (s soloEvents) Trim(ctx context.Context, t time.Time) error {
 	if err := s.sweepAll(ctx); err != nil {
 		return err

@@ -24,8 +24,8 @@ import (
 //	h/DID              state of an account; the accounts in order
 //	k/KEY, x/TIME KEY  keys of the host
 //
-// DID' is the DID in the encoding of pieceKey, so that those of two accounts have no common
-// beginning. Numbers have 8 bytes, the highest first. A commit of one new record writes five rows.
+// DID' is the DID in the encoding of pieceKey: no account's key prefix is then a prefix of
+// another's. Numbers have 8 bytes, big-endian. A commit of one new record writes five rows.
 const (
 	keyAlarm      = "\x00a"
 	keyAlarmEnd   = "\x00b"

@@ -19,23 +19,22 @@ var ErrLost = errors.New("lease: it was lost")
 // Config configures a Lease. KV, Name and Holder are required.
 type Config struct {
 	KV storage.KV
-	// Name of the lease: 1 to 64 ASCII letters, digits and "-_.".
+	// Name is the name of the lease: 1 to 64 ASCII letters, digits and "-_.".
 	Name string
-	// Holder is the name of this process, for people to read: up to 128 bytes. Two processes with
-	// the same name still exclude each other.
+	// Holder is a readable name of this process, of up to 128 bytes. Two processes with the same
+	// name still exclude each other.
 	Holder string
-	// Term is how long the lease is held without being renewed: 1 second to 1 hour. 0: 15 seconds.
-	// Processes with different terms may share a lease: that of its holder counts.
+	// Term is how long the lease lasts without a renewal: 1 second to 1 hour. 0: 15 seconds. If
+	// processes have different terms, the holder's applies.
 	Term time.Duration
-	// Changed, if not nil, is told when this process holds the lease, and when it no longer
-	// does. It must not block.
+	// Changed, if not nil, is called when this process gets or loses the lease. It must not block.
 	Changed func(held bool)
-	// Failed, if not nil, is told of errors of the store, after which Run tries again. It must not
+	// Failed, if not nil, is called with errors of the store, after which Run retries. It must not
 	// block.
 	Failed func(error)
 }
 
-// Lease is what several processes take in turns. Make one with New. Its methods may be called
+// Lease is a lease that several processes compete for. Make one with New. Its methods may be called
 // concurrently, but Run only once at a time.
 type Lease struct {
 	cfg Config
@@ -52,7 +51,7 @@ const (
 	version = 1
 )
 
-// New returns a lease. Leases with the same KV and name are the same.
+// New returns a lease. Leases with the same KV and name exclude each other.
 func New(cfg Config) (*Lease, error) {
 	if cfg.Term == 0 {
 		cfg.Term = 15 * time.Second
@@ -79,9 +78,9 @@ type row struct {
 	Version int    `json:"version"`
 	Token   int64  `json:"token"`
 	Holder  string `json:"holder"` // empty: it is free
-	// Beat is another one after each renewal.
+	// Beat changes with each renewal.
 	Beat string `json:"beat"`
-	// Term is that of the holder, in milliseconds.
+	// Term is the holder's term in milliseconds.
 	Term int64 `json:"term"`
 }
 
@@ -127,8 +126,8 @@ func (l *Lease) look(ctx context.Context) (x row, err error) {
 	return x, err
 }
 
-// Holder returns who holds the lease, as far as the store knows: a process that has died holds it
-// for its term. Empty: nobody does. The token is that of the last time that it was taken.
+// Holder returns the holder of the lease according to the store, or "" if there is none. A process
+// that has died holds it for its term. The token is that of the last time the lease was taken.
 func (l *Lease) Holder(ctx context.Context) (holder string, token int64, err error) {
 	x, err := l.look(ctx)
 	return x.Holder, x.Token, err

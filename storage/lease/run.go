@@ -21,12 +21,12 @@ type Held struct {
 	until atomic.Int64
 }
 
-// Token is greater than that of everybody who has held the lease before.
+// Token returns a number greater than those of all earlier holders.
 func (h *Held) Token() int64 { return h.token }
 
 // Check returns nil if the caller still holds the lease in a snapshot or transaction, or else
-// ErrLost. If another process takes the lease, a transaction of KV.Write that has called Check does
-// not commit. After its term, the caller still holds the lease until another process takes it.
+// ErrLost. A transaction of KV.Write that has called Check does not commit if another process takes
+// the lease. After its term, the caller still holds the lease until another process takes it.
 func (h *Held) Check(ctx context.Context, r storage.KVReader) error {
 	x, err := h.lease.read(ctx, r)
 	if err != nil {
@@ -38,15 +38,15 @@ func (h *Held) Check(ctx context.Context, r storage.KVReader) error {
 	return nil
 }
 
-// Valid reports whether the last renewal was begun less than a term ago, so that no other process
-// can hold the lease at this moment. It asks no store, and says nothing about the next moment: see
+// Valid reports whether the last renewal began less than a term ago, so that no other process can
+// hold the lease at this moment. It does no I/O, and says nothing about the next moment: see
 // [Held.Check].
 func (h *Held) Valid() bool { return int64(time.Since(h.start)) < h.until.Load() }
 
-// Run waits for the lease, calls fn while this process holds it, and waits again when it was lost,
-// until the context ends or fn returns before its own context has ended. The context of fn ends
-// before another process can take the lease. Run waits for fn to return, gives the lease back, and
-// returns fn's error, or that of the context if it never held the lease then.
+// Run waits for the lease and calls fn while this process holds it. If the lease is lost, Run waits
+// again. It ends when the context ends, or when fn returns before its own context has ended. The
+// context of fn ends before another process can take the lease. Run waits for fn to return,
+// releases the lease, and returns fn's error, or that of the context if fn was not running.
 func (l *Lease) Run(ctx context.Context, fn func(ctx context.Context, h *Held) error) error {
 	for {
 		h, err := l.wait(ctx)

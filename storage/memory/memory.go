@@ -1,9 +1,9 @@
-// Package memory keeps a store in memory. It is the model of the storage
-// contract, against which other backends are tested, and good for tests and for hosts
-// whose repositories need not outlive the process.
+// Package memory keeps a store in memory. It is the model of the storage contract, with which other
+// backends are compared. It also serves tests, and hosts whose repositories need not outlive the
+// process.
 //
-// All state is immutable maps that share structure. Writers take turns to make a new
-// state; a reader takes the present one and needs no lock after that.
+// All state is in immutable maps that share structure. Writers are serialized, and each makes a new
+// state. A reader takes the present state and needs no lock after that.
 package memory
 
 import (
@@ -21,11 +21,11 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Config has what a store can be told. The zero value works.
+// Config configures a store. The zero value works.
 type Config struct {
 	// Now is the clock, for sequence numbers and expiry. Nil: time.Now.
 	Now func() time.Time
-	// SnapshotTime is after how much time a snapshot ends by itself. 0: one hour.
+	// SnapshotTime is how long a snapshot may stay open. 0: one hour.
 	SnapshotTime time.Duration
 }
 

@@ -9,8 +9,8 @@ import (
 
 var _ storage.Snapshotter = repos{}
 
-// Snapshot implements storage.Snapshotter. What is overwritten and deleted while the snapshot is
-// open stays in memory. It ends after Config.SnapshotTime.
+// Snapshot implements storage.Snapshotter. While it is open, what is overwritten and deleted stays
+// in memory. It ends after Config.SnapshotTime.
 func (d repos) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

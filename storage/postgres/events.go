@@ -56,8 +56,8 @@ func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, e
 	}
 }
 
-// OfAccount implements storage.AccountEvents. Pages begin small, since few events are wanted most
-// of the time.
+// OfAccount implements storage.AccountEvents. The first pages are small, since callers usually take
+// few events.
 func (d events) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[storage.Event, error] {
 	return func(yield func(storage.Event, error) bool) {
 		before := int64(math.MaxInt64)

@@ -103,8 +103,8 @@ func (d kv) Read(ctx context.Context, fn func(storage.KVReader) error) error {
 	}, func() error { return nil }, func(c *conn) error { return fn(kvReader{c, now}) })
 }
 
-// Write runs fn in a serialisable transaction of the server, again if another node's was in the
-// way. Those of a process take turns.
+// Write implements storage.KV. It runs fn in a serializable transaction of the server, and again if
+// that conflicts with another node's. Within one process, only one runs at a time.
 func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// VersionError: a newer version of this package has made the schema, or migrated it, and this one
-// cannot use it. It was not changed.
+// VersionError: a newer version of this package made or migrated the schema, and this version
+// cannot use it. The schema was not changed.
 type VersionError struct {
 	Have  int // version of the database's schema
 	Known int // the newest version that this program knows
@@ -24,9 +24,9 @@ func (e *VersionError) Error() string {
 // NodesError: the schema needs a migration that older programs cannot work with, and some of those
 // are connected. The schema was not changed.
 type NodesError struct {
-	// Version is that of the schema that this program makes.
+	// Version is the schema version that this program would make.
 	Version int
-	// Nodes are the processes that must be stopped first: their names, and where they connect from.
+	// Nodes are the processes to stop first: their names, and where they connect from.
 	Nodes []string
 }
 

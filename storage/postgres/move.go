@@ -14,10 +14,10 @@ import (
 
 var _ storage.Movable = repos{}
 
-// While a store is watched, triggers write the notes; while it is shut, others refuse. So all nodes
-// keep to it. To make, enable or disable a trigger waits for the transactions that write the table,
-// and for no reader. A store that was never moved has neither tables nor triggers; one that was
-// has triggers that are disabled, and cost nothing.
+// While a store is watched, triggers write the notes. While it is shut, other triggers refuse
+// writes. So the state applies to all nodes. Creating, enabling or disabling a trigger waits for
+// the transactions that write the table, but for no reader. A store that was never moved has no
+// such tables and triggers. A store that was has disabled triggers, which cost nothing.
 const (
 	codeMoved  = "PDS01" // that the triggers raise
 	codeNoMove = "42P01" // no such table
@@ -243,7 +243,7 @@ func (d repos) Changed(ctx context.Context) iter.Seq2[storage.Changed, error] {
 	}
 }
 
-// Settle implements storage.Movable. It leaves notes that are being written.
+// Settle implements storage.Movable. It skips notes that are being written.
 func (d repos) Settle(ctx context.Context, list []storage.Changed) error {
 	var kinds, stamps []int64
 	var names [][]byte

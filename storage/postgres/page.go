@@ -9,8 +9,8 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Rows come a page at a time, each read to its end before the first is yielded: so the connection
-// is free for other statements meanwhile, and a slow loop holds nothing but its snapshot.
+// Rows are read in pages. Each page is read completely before its first row is yielded, so the
+// connection is free for other statements, and a slow loop holds nothing but its snapshot.
 const (
 	firstPage = 64
 	lastPage  = 4096

@@ -15,47 +15,45 @@ import (
 
 // Config has the settings of a DB. The zero value works.
 type Config struct {
-	// Schema is where the tables are: a schema of the database, which is created if need be. Hosts
-	// that share it are nodes of one host. Empty: the search_path of the connection string, which
-	// then has one name, or "pdskit".
+	// Schema is the database schema that has the tables. It is created if necessary. Processes with
+	// the same schema are nodes of one host. Empty: the search_path of the connection string, if
+	// that has exactly one name, else "pdskit".
 	Schema string
-	// Name is shown as that of the process's connections, in pg_stat_activity and to the operator
-	// of a newer version who has to stop this process first: up to 50 bytes. Empty: "pdskit".
+	// Name is the name of this process's connections in pg_stat_activity, and for an operator who
+	// must stop it before a migration: up to 50 bytes. Empty: "pdskit".
 	Name string
-	// Replica is the connection string of a standby that answers queries, for [DB.Lagging]. Empty:
-	// there is none.
+	// Replica is the connection string of a standby for [DB.Lagging]. Empty: there is none.
 	Replica string
-	// Readers bounds the connections for Views and for reading keys and events; what comes beyond
-	// waits. A function passed to View or Read that itself calls View or Read needs two. There are
-	// at most eleven more for other purposes. 0: 16.
+	// Readers bounds the connections for Views and for reading keys and events; further calls wait.
+	// A function passed to View or Read that itself calls View or Read needs two. There are at most
+	// eleven more connections for other purposes. 0: 16.
 	Readers int
 	// Wait bounds how long a call waits for a free connection, for a server that does not answer,
-	// and for the outcome of what it was doing when the connection broke. Then the error is
-	// storage.ErrBusy, or ErrUnknown. 0: 10 seconds.
+	// or for the outcome of a commit whose connection broke. Then the error is storage.ErrBusy or
+	// ErrUnknown. 0: 10 seconds.
 	Wait time.Duration
-	// Timeout bounds how long a transaction that writes waits for a lock, and how long it may stand
-	// still; each of its statements has twice as long, and one that reads five times. So a node
-	// that is paused or cut off holds up the others for some Timeouts at most. 0: 2 seconds.
+	// Timeout bounds how long a writing transaction waits for a lock, and how long it may be idle.
+	// Each of its statements may take twice as long; a reading transaction has five times as long.
+	// So a paused or disconnected node blocks the others for at most a few Timeouts. 0: 2 seconds.
 	Timeout time.Duration
-	// Idle bounds how long the function of a View or Read may do something else than to read. Then
-	// the server ends its snapshot, and it cannot read on. 0: one minute.
+	// Idle bounds how long the function of a View or Read may pause between reads. After that the
+	// server ends the snapshot, and further reads fail. 0: one minute.
 	Idle time.Duration
-	// Poll is how often the log is looked at for events of other nodes, behind notifications. 0:
-	// one second.
+	// Poll is how often the log is checked for events of other nodes, in case a notification was
+	// lost. 0: one second.
 	Poll time.Duration
-	// Partition is how much time, in sequence numbers, each new partition of the event log spans.
-	// Trim deletes whole partitions. 0: 6 hours.
+	// Partition is the time span, in sequence numbers, of each new partition of the event log. Trim
+	// deletes whole partitions. 0: 6 hours.
 	Partition time.Duration
-	// Relaxed gives up durability of the last moments before a crash of the server (not of this
-	// process) for speed: synchronous_commit=off.
+	// Relaxed trades durability for speed (synchronous_commit=off): after a crash of the server,
+	// the last moments may be lost. After a crash of this process, nothing is lost.
 	Relaxed bool
-	// Behind, if not nil, is called, from a goroutine of the store, when the newest event of the
-	// database turns out to be older than one that this process has served: the server has
-	// lost what it had acknowledged, as after a failover to a standby that lagged. Numbers go on
-	// beyond those that were served all the same.
+	// Behind, if not nil, is called if the newest event of the database is older than one that this
+	// process has served. Then the server has lost acknowledged data, as after a failover to a
+	// standby that lagged. New numbers are greater than the served ones nevertheless. Behind is
+	// called on a goroutine of the store.
 	Behind func(newest, served int64)
-	// SnapshotTime is after how much time a snapshot of the whole store ends by itself. 0: one
-	// hour.
+	// SnapshotTime is how long a snapshot of the whole store may stay open. 0: one hour.
 	SnapshotTime time.Duration
 	// Now is the clock, for sequence numbers and expiry. Nil: time.Now.
 	Now func() time.Time
@@ -83,7 +81,7 @@ func positive[T int | time.Duration](v *T, otherwise T) {
 	}
 }
 
-// DB is an open database. Its methods may be called concurrently.
+// DB is an open database. It is safe for concurrent use.
 type DB struct {
 	cfg   Config
 	known int      // versions of the schema
@@ -115,13 +113,12 @@ type DB struct {
 	work   sync.WaitGroup
 }
 
-// Open connects to a server, PostgreSQL 14 or later, and makes the schema or brings it up to date.
-// A schema that a newer version of this package has made gives a *VersionError.
+// Open connects to a server, PostgreSQL 14 or later, and creates or migrates the schema. Errors are
+// *VersionError, *NodesError, and those of the connection.
 //
-// The URL is a connection string as in libpq:
-// postgres://user:password@host/database?sslmode=verify-full, or keywords and values. With several
-// hosts and target_session_attrs=read-write, connections go to the one that is the primary. Poolers
-// must work per session.
+// The URL is a libpq connection string: postgres://user:password@host/database?sslmode=verify-full,
+// or keywords and values. With several hosts and target_session_attrs=read-write, connections go to
+// the primary. A connection pooler must work in session mode.
 func Open(ctx context.Context, url string, cfg Config) (*DB, error) {
 	cfg.setDefaults()
 	db := &DB{cfg: cfg, known: len(versions), kvTurn: make(chan struct{}, 1), changed: make(chan struct{}), notify: make(chan struct{}, 1)}
@@ -270,13 +267,13 @@ func (db *DB) start(ctx context.Context) error {
 	return nil
 }
 
-// Store returns the stores of the database. Blobs is nil: the bytes of blobs are kept elsewhere.
+// Store returns the store. Its Blobs is nil: the bytes of blobs are kept elsewhere.
 func (db *DB) Store() storage.Store {
 	return storage.Store{Repos: repos{db, db.reads}, Events: events{db, db.reads, db.lookups}, KV: kv{DB: db}}
 }
 
-// Close waits for steps that are under way, and closes the connections. Methods called later fail.
-// Views that still run keep their connection until their function returns.
+// Close waits for running steps, and closes the connections. Later calls fail. A View that still
+// runs keeps its connection until its function returns.
 func (db *DB) Close() error {
 	db.mu.Lock()
 	if db.closed {

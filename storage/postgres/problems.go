@@ -43,10 +43,10 @@ const partitionsThatDiffer = `SELECT ''::bytea, format('the partition %s of the 
 		WHERE p.relname = 'event' AND p.relnamespace = current_schema()::regnamespace AND c.relkind = 'r') t ON t.name = 'event_' || part.first
 	WHERE t.bound IS DISTINCT FROM format('FOR VALUES FROM (%L) TO (%L)', part.first, part.after)`
 
-// Problems implements storage.Checker: sets of records and keys have owners, references have
-// records, numbers of events do not overlap, and the partitions of the log are those that are
-// listed. Pages and indexes are for the server's own tools to check (pg_amcheck). It is one
-// snapshot, which it has ended when it yields the first problem.
+// Problems implements storage.Checker. It checks that sets of records and keys have owners, that
+// references have records, that the numbers of events do not overlap, and that the partitions of
+// the log match their list. The server's own tools (pg_amcheck) check pages and indexes. It reads
+// one snapshot, which ends before the first problem is yielded.
 func (d repos) Problems(ctx context.Context, _ storage.CheckOptions) iter.Seq2[storage.Problem, error] {
 	return func(yield func(storage.Problem, error) bool) {
 		list, err := d.problems(ctx)

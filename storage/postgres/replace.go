@@ -19,8 +19,8 @@ import (
 //
 // A process that dies leaves a loose set behind, which expires.
 
-// Bounds of what one transaction of Replace, or of a sweep, writes or deletes. The values of a
-// batch are in memory.
+// Limits on what one transaction of Replace, or of a sweep, writes or deletes. A batch is kept in
+// memory.
 const (
 	batchRecords = 2000
 	batchBytes   = 4 << 20

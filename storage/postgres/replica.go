@@ -7,12 +7,12 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Lagging returns stores that read from the standby of Config.Replica, and false if there is none.
+// Lagging returns a store that reads from the standby of Config.Replica, or false if there is none.
 //
-// What they read is consistent, but may be older than what has been written, by as much as the
-// standby lags: for exports, backups and subscribers, who do not mind and would otherwise hold up
-// the primary. Steps go to the primary. Events are all those of the standby: Since, Bounds and Wait
-// agree. Keys are those of the primary.
+// Its reads are consistent, but may be older than what was written, by the lag of the standby. It
+// is for exports, backups and subscribers, which accept that and would otherwise load the primary.
+// Steps go to the primary. Events are those of the standby: Since, Bounds and Wait agree with each
+// other. Keys are those of the primary.
 func (db *DB) Lagging() (storage.Store, bool) {
 	if db.replica == nil {
 		return storage.Store{}, false
@@ -23,7 +23,7 @@ func (db *DB) Lagging() (storage.Store, bool) {
 // standby is the log as a standby has it, which knows nothing of notifications.
 type standby struct{ events }
 
-// Wait polls.
+// Wait implements storage.Events by polling.
 func (d standby) Wait(ctx context.Context, seq int64) error {
 	poll := time.NewTicker(min(d.cfg.Poll, 100*time.Millisecond))
 	defer poll.Stop()

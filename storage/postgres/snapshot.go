@@ -14,20 +14,21 @@ import (
 
 var _ storage.Snapshotter = repos{}
 
-// Codes of a snapshot that is not exported any more.
+// SQLSTATE codes that mean that an exported snapshot no longer exists.
 const (
 	codeNoSnapshot    = "22023"
 	codeSnapshotEnded = "55000"
 )
 
-// Snapshot implements storage.Snapshotter, by a transaction that exports what it sees to those of
-// the calls. It takes one connection of Config.Readers until it is closed, and each call that reads
-// takes another one; a quarter of them may be snapshots, and one more gives storage.ErrBusy.
+// Snapshot implements storage.Snapshotter. It is a transaction that exports its snapshot to the
+// transactions of the calls. It takes one connection of Config.Readers until it is closed, and each
+// reading call takes another one. At most a quarter of the connections may be snapshots; a further
+// one gives storage.ErrBusy.
 //
 // While it is open, the server keeps what is overwritten and deleted in all tables, as for any long
-// transaction: VACUUM does not clear it away, and tables grow by it. Trim hides events, but drops
-// no partition. A snapshot ends after Config.SnapshotTime, which the server sees to as well, and
-// when its connection breaks.
+// transaction: VACUUM cannot remove it, so tables grow. Trim hides events, but drops no partition.
+// A snapshot ends after Config.SnapshotTime, which the server enforces too, and when its connection
+// breaks.
 func (d repos) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 	select {
 	case d.snapshots <- struct{}{}:

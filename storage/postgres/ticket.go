@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// ErrUnknown: the connection was lost during a commit, and it could not be found out within
-// Config.Wait whether the commit has happened. The caller must read the head again to know.
+// ErrUnknown: the connection was lost during a commit, and the outcome could not be found out
+// within Config.Wait. Read the head again to find out.
 var ErrUnknown = errors.New("postgres: it is not known whether the step was carried out")
 
-// Lanes of a process. The transactions of a lane come one after another.
+// Lanes of a process. The transactions of one lane run one after another.
 const (
 	laneSteps = iota
 	laneKV

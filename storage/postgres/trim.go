@@ -11,10 +11,10 @@ import (
 // trimRows is how many rows are deleted in one transaction.
 const trimRows = 1000
 
-// Trim hides the events at the begin of the log that are too old, by the number of the last of
-// them, and drops the partitions that have no others. Events further on whose time is too old,
-// which are few or none, are deleted. It also deletes expired keys, what interrupted calls of
-// Replace have left, and the rows of processes that are gone.
+// Trim implements storage.Events. It hides the old events at the beginning of the log, by the
+// number of the last of them, and drops partitions that have no others. Further on in the log, it
+// deletes events whose time is too old; these are few or none. It also deletes expired keys,
+// records that interrupted calls of Replace have left, and the rows of processes that are gone.
 func (d events) Trim(ctx context.Context, t time.Time) error {
 	if err := d.trimBegin(ctx, t); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Bounds of what shares a transaction.
+// Limits on what shares a transaction.
 const (
 	maxGroup      = 256
 	maxGroupBytes = 8 << 20

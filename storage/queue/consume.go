@@ -12,46 +12,45 @@ import (
 	"github.com/pdskit/pdskit/internal/sleep"
 )
 
-// Consumer is who does jobs. Handle is required.
+// Consumer says how jobs are done. Handle is required.
 type Consumer struct {
-	// Handle does a job. When it returns nil, the job is done. Its context ends when the lease is
-	// lost, after Timeout, or some time after that of Consume. A panic is an error.
+	// Handle does a job. If it returns nil, the job is done. Its context ends when the lease is
+	// lost, after Timeout, or some time after the context of Consume (see Drain). A panic counts as
+	// an error.
 	Handle func(ctx context.Context, job *Job) error
-	// Concurrency is how many jobs are done at the same time. 0: 8.
+	// Concurrency is how many jobs run concurrently. 0: 8.
 	Concurrency int
 	// Timeout is how long a job may take. 0: five minutes.
 	Timeout time.Duration
-	// Drain is how long jobs that are being done may go on when the context of Consume has ended.
-	// 0: 10 seconds.
+	// Drain is how long running jobs may continue after the context of Consume has ended. 0: 10
+	// seconds.
 	Drain time.Duration
-	// Failed, if not nil, is called with errors of the store, perhaps several at a time. Consume
-	// goes on after them.
+	// Failed, if not nil, is called with errors of the store, perhaps concurrently. Consume
+	// continues after them.
 	Failed func(error)
 }
 
 // errPanic is in the error of a handler that has panicked.
 var errPanic = errors.New("queue: the handler has panicked")
 
-// Source is where jobs come from: a [Queue], or a client of one.
+// Source is a source of jobs: a [Queue], or a client of one.
 type Source interface {
-	// Take leases up to n jobs. It waits for the first one, but no longer than some time, and then
-	// returns none.
+	// Take leases up to n jobs. It waits up to wait for the first one, and then returns none.
 	Take(ctx context.Context, n int, wait time.Duration) ([]*Job, error)
-	// Extend makes leases last LeaseTime from now on, and returns those that were lost.
+	// Extend extends leases to LeaseTime from now, and returns the jobs whose leases were lost.
 	Extend(ctx context.Context, jobs ...*Job) (lost []*Job, err error)
-	// Finish notes results: see [Queue.Finish].
+	// Finish records results: see [Queue.Finish].
 	Finish(ctx context.Context, results ...Result) (errs []error, err error)
-	// LeaseTime is how long a lease lasts, as far as is known.
+	// LeaseTime returns how long a lease lasts, as far as known.
 	LeaseTime() time.Duration
 }
 
-// Consume is the function [Consume] with the queue as its source.
+// Consume calls [Consume] with the queue as the source.
 func (q *Queue) Consume(ctx context.Context, c Consumer) error { return Consume(ctx, q, c) }
 
-// Consume does jobs until the context ends, and then waits for those that are being done, for
-// Consumer.Drain at most. It returns nil. It leases up to 100 jobs at a time and notes many
-// results in one transaction, so that short jobs cost few transactions; it extends the leases of
-// jobs that take longer.
+// Consume does jobs until the context ends. Then it waits for running jobs, up to Consumer.Drain,
+// and returns nil. It leases up to 100 jobs at a time, and records many results in one transaction,
+// so short jobs need few transactions. It extends the leases of longer jobs.
 func Consume(ctx context.Context, from Source, c Consumer) error {
 	if c.Handle == nil {
 		return errors.New("queue: Consumer.Handle is missing")

@@ -11,7 +11,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// DeadJob is a job that was given up.
+// DeadJob is a job that was given up after too many failures.
 type DeadJob struct {
 	ID       string
 	Body     []byte
@@ -24,8 +24,8 @@ type DeadJob struct {
 // deadPage is how many dead jobs are read at a time.
 const deadPage = 100
 
-// DeadJobs yields the dead jobs, those that died first before the others. It reads them in pages,
-// so that the loop may call any method.
+// DeadJobs yields the dead jobs in the order of their death. It reads them in pages, so the loop
+// may call any method.
 func (q *Queue) DeadJobs(ctx context.Context) iter.Seq2[DeadJob, error] {
 	return func(yield func(DeadJob, error) bool) {
 		page := storage.Prefix(q.prefix + "d/")
@@ -72,8 +72,8 @@ func (q *Queue) DeadJobs(ctx context.Context) iter.Seq2[DeadJob, error] {
 	}
 }
 
-// Requeue sends a dead job again, behind the others of its key, with all its attempts. A job that
-// is not dead gives storage.ErrNotFound.
+// Requeue makes a dead job due again, behind the others of its key, with all its attempts. If the
+// job is not dead, the error is storage.ErrNotFound.
 func (q *Queue) Requeue(ctx context.Context, id string) error {
 	err := q.cfg.KV.Write(ctx, func(kv storage.KVTx) error {
 		t := &tx{kv, ctx, q}
@@ -101,8 +101,8 @@ func (q *Queue) Requeue(ctx context.Context, id string) error {
 	return nil
 }
 
-// Purge deletes the jobs that died before t, some at a time, and returns how many. If it returns an
-// error, what it deleted before stays deleted.
+// Purge deletes the jobs that died before t, in batches, and returns their number. After an error,
+// earlier batches stay deleted.
 func (q *Queue) Purge(ctx context.Context, t time.Time) (deleted int, err error) {
 	start := q.prefix + "d/"
 	dead := storage.Range{From: start, To: start + micros(t.UnixMicro()), KeysOnly: true}
@@ -144,8 +144,8 @@ func (q *Queue) Purge(ctx context.Context, t time.Time) (deleted int, err error)
 	}
 }
 
-// PurgeAllBut deletes dead jobs, those that died first, until at most some are left, and returns
-// how many it has deleted. It may delete more of those that died in the same microsecond.
+// PurgeAllBut deletes dead jobs in the order of their death until at most keep are left, and
+// returns how many it deleted. It may delete further jobs that died in the same microsecond.
 func (q *Queue) PurgeAllBut(ctx context.Context, keep int) (deleted int, err error) {
 	newest := storage.Prefix(q.prefix + "d/")
 	newest.Reverse, newest.KeysOnly = true, true

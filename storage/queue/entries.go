@@ -12,17 +12,17 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// State is how a job is.
+// State is the state of a job.
 type State string
 
-// The states. A job that waits is due, delayed, in its back-off, or behind others of its key.
+// A waiting job is due, delayed, in its back-off, or behind others of its key.
 const (
 	Waiting State = "waiting"
 	Held    State = "leased"
 	Buried  State = "dead"
 )
 
-// Entry is a job as an operator sees it.
+// Entry describes a job to an operator.
 type Entry struct {
 	ID       string
 	State    State
@@ -30,13 +30,14 @@ type Entry struct {
 	Body     []byte
 	Attempts int // that have begun
 	Enqueued time.Time
-	// Due is when it can be leased, if no other is before it; when its lease ends; or when it died.
+	// Due is when a waiting job can be leased, unless others of its key are before it; when the
+	// lease of a leased job ends; or when a dead job died.
 	Due   time.Time
 	Error string // of the last attempt
 }
 
-// Entries yields all jobs, by their IDs. It reads them in pages, so that the loop may call any
-// method.
+// Entries yields all jobs in the order of their IDs. It reads them in pages, so the loop may call
+// any method.
 func (q *Queue) Entries(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		page := storage.Prefix(q.prefix + "m/")
@@ -102,9 +103,9 @@ func (q *Queue) entry(ctx context.Context, r storage.KVReader, id string) (Entry
 	return e, nil
 }
 
-// Hurry makes a job that waits due at once: before its delay or back-off has ended, but not before
-// others of its key. One that is dead is sent again, as by Requeue. One that is leased, and one
-// that is not there, give storage.ErrNotFound.
+// Hurry makes a waiting job due at once, before its delay or back-off has ended, but not before
+// others of its key. A dead job is requeued, as by Requeue. For a leased or missing job the error
+// is storage.ErrNotFound.
 func (q *Queue) Hurry(ctx context.Context, id string) error {
 	dead := false
 	err := q.cfg.KV.Write(ctx, func(kv storage.KVTx) error {
@@ -140,8 +141,8 @@ func (q *Queue) Hurry(ctx context.Context, id string) error {
 	return nil
 }
 
-// Drop deletes a job, whatever its state. A consumer that has it finds its lease lost. A job that
-// is not there is no error.
+// Drop deletes a job in any state. A consumer that has leased it loses the lease. A missing job is
+// not an error.
 func (q *Queue) Drop(ctx context.Context, id string) error {
 	err := q.cfg.KV.Write(ctx, func(kv storage.KVTx) error {
 		t := &tx{kv, ctx, q}
@@ -168,8 +169,8 @@ func (q *Queue) Drop(ctx context.Context, id string) error {
 	return nil
 }
 
-// Rewrite puts another body in the place of a job's, whatever the state of the job. A consumer that
-// has it keeps what it has. A job that is not there gives storage.ErrNotFound.
+// Rewrite replaces the body of a job in any state. A consumer that has leased it keeps the old
+// body. For a missing job the error is storage.ErrNotFound.
 func (q *Queue) Rewrite(ctx context.Context, id string, body []byte) error {
 	if err := q.check(&Message{Body: body}); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Job is a job that is leased to the caller.
+// Job is a leased job.
 type Job struct {
 	ID       string
 	Key      string // of the Message
@@ -22,9 +22,9 @@ type Job struct {
 	Enqueued time.Time // when it was sent
 	// Until is when the lease ends.
 	Until time.Time
-	// LastError is the text of the error of the attempt before.
+	// LastError is the error text of the previous attempt.
 	LastError string
-	// Lease names the lease. Whoever knows it and ID can extend it and finish the job.
+	// Lease identifies the lease. Whoever knows it and the ID can extend it and finish the job.
 	Lease string
 }
 
@@ -35,16 +35,16 @@ const (
 	maxBytes   = 4 << 20
 )
 
-// Receive leases up to n jobs that are due, and returns at once: at most 100, and no more after
-// those whose bodies have 4 MiB together. Each is to be given back by Finish. It returns none while
-// the queue is paused.
+// Receive leases up to n due jobs and returns at once. It leases at most 100, and no more once
+// their bodies have 4 MiB in total. Finish each of them with Finish. While the queue is paused it
+// returns none.
 func (q *Queue) Receive(ctx context.Context, n int) ([]*Job, error) {
 	jobs, _, err := q.receive(ctx, n)
 	return jobs, err
 }
 
-// Take is Receive that waits until there is a job, but no longer than some time: then it returns
-// none. It holds nothing of the store while it waits.
+// Take is [Queue.Receive] that waits up to wait for a job, and then returns none. It holds no
+// resources of the store while it waits.
 func (q *Queue) Take(ctx context.Context, n int, wait time.Duration) ([]*Job, error) {
 	end := time.NewTimer(wait)
 	defer end.Stop()
@@ -73,8 +73,8 @@ func (q *Queue) Take(ctx context.Context, n int, wait time.Duration) ([]*Job, er
 	}
 }
 
-// Next returns when the next job can be leased: now or before if there is one; zero if there is
-// none, or the queue is paused, or has as many leases as it may have.
+// Next returns when the next job can be leased: now or earlier if there is one. It is zero if there
+// is none, if the queue is paused, or if Config.Limit is reached.
 func (q *Queue) Next(ctx context.Context) (time.Time, error) {
 	list, next, err := q.due(ctx, 1)
 	if err == nil && len(list) > 0 {
@@ -83,7 +83,7 @@ func (q *Queue) Next(ctx context.Context) (time.Time, error) {
 	return next, q.fail("next", err)
 }
 
-// LeaseTime is how long a lease lasts: Config.Lease.
+// LeaseTime returns Config.Lease.
 func (q *Queue) LeaseTime() time.Duration { return q.cfg.Lease }
 
 // receive also returns when the next job can be leased, if it has found none.
@@ -241,9 +241,9 @@ func (t *tx) leased(job *Job) (*row, error) {
 	return j, err
 }
 
-// Extend makes the leases of jobs last Config.Lease from now on, in one transaction, and sets their
-// Until. It returns those whose lease was lost, whose Until it leaves. A lease that has ended is
-// not lost before another consumer has the job.
+// Extend extends the leases of jobs to Config.Lease from now, in one transaction, and sets their
+// Until. It returns the jobs whose lease was lost; their Until is unchanged. An expired lease is
+// not lost until another consumer has the job.
 func (q *Queue) Extend(ctx context.Context, jobs ...*Job) (lost []*Job, err error) {
 	lost, until, err := q.extend(ctx, jobs)
 	if err != nil {
@@ -278,16 +278,17 @@ func (q *Queue) extend(ctx context.Context, jobs []*Job) (lost []*Job, until tim
 	return lost, until, q.fail("extend", err)
 }
 
-// Result is how an attempt at a job ended.
+// Result is the result of an attempt.
 type Result struct {
 	Job *Job
-	// Err is why it failed; nil: it is done. See [Dead], [After] and [ErrReleased].
+	// Err is the error of a failed attempt, or nil if the job is done. See [Dead], [After] and
+	// [ErrReleased].
 	Err error
 }
 
-// Finish notes results in one transaction. The errors are those of the results, nil where one was
-// noted, [ErrLeaseLost] where the job is another consumer's or gone. If err is not nil, it is not
-// known whether they were noted: call Finish again, or the jobs are done again.
+// Finish records results in one transaction. errs has one error for each result: nil if it was
+// recorded, or [ErrLeaseLost] if the job is another consumer's or gone. If err is not nil, it is
+// unknown whether the results were recorded: call Finish again; otherwise the jobs are done again.
 func (q *Queue) Finish(ctx context.Context, results ...Result) (errs []error, err error) {
 	var events []Event
 	err = q.cfg.KV.Write(ctx, func(kv storage.KVTx) error {
@@ -360,11 +361,11 @@ func (t *tx) finish(r Result, now time.Time) (Event, error) {
 	return e, t.move(r.Job.ID, j, now.Add(max(delay, 0)).UnixMicro())
 }
 
-// ErrReleased is the result of a job that was not begun, or was cut off: it can be leased again at
-// once, and the attempt does not count. It is not to be wrapped.
+// ErrReleased is the result of a job that was not begun, or was interrupted. It can be leased again
+// at once, and the attempt does not count. Do not wrap it.
 var ErrReleased = errors.New("queue: the job was given back")
 
-// Dead wraps the error of a job that is not to be tried again.
+// Dead wraps the error of a job that must not be tried again.
 func Dead(err error) error { return &deadError{err} }
 
 type deadError struct{ err error }
@@ -372,11 +373,11 @@ type deadError struct{ err error }
 func (e *deadError) Error() string { return e.err.Error() }
 func (e *deadError) Unwrap() error { return e.err }
 
-// After wraps the error of a job that is to be tried again after a time, instead of the back-off.
+// After wraps the error of a job that is to be tried again after delay, instead of the back-off.
 func After(err error, delay time.Duration) error { return &afterError{err, delay} }
 
-// Outcome returns what an error says about a job: whether it is to be dead, and when it is to be
-// tried again, if not after the back-off.
+// Outcome returns what an error means for a job: whether it becomes dead, and, if set, after what
+// delay it is tried again.
 func Outcome(err error) (dead bool, after time.Duration, set bool) {
 	var d *deadError
 	var a *afterError

@@ -15,27 +15,27 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Outbox brings jobs to a queue that were written in the atomic changes of repositories: they exist
-// if, and only if, the change does.
+// Outbox forwards jobs to a queue that were written in the atomic changes of repositories. So a job
+// exists if and only if its change does.
 //
 //	write, err := outbox.Write(queue.Message{Body: body})
 //	change.KV = append(change.KV, write) // or that of a commit, of package repo
 //	seq, err := store.Repos.Apply(ctx, did, change)
 //	err = outbox.Forward(ctx, did) // now; else Run does it
 //
-// Write puts the job into the key-value pairs of the account. Forward moves it to the queue: it
-// sends it, and then deletes the pair. After a crash between the two it is sent again, with the
-// same ID, which the queue does not take twice within Config.Remember.
+// Write makes a key-value pair of the account that contains the job. Forward sends the job to the
+// queue, and then deletes the pair. After a crash between the two, the job is sent again with the
+// same ID, which the queue ignores within Config.Remember.
 //
-// Run follows the log, whose every event names an account that may have jobs, and remembers how far
-// it has come. A change that has no event is announced: see Announce.
+// Run follows the log. Every event names an account that may have jobs. Run remembers its position.
+// A change without an event must be announced: see Announce.
 type Outbox struct {
-	// Store is what Queue.KV belongs to.
+	// Store is the store that Queue.KV belongs to.
 	Store storage.Store
 	Queue *Queue
-	// Failed, if not nil, is told of accounts whose jobs Run cannot read, since they are damaged. It
-	// goes on with the others. The jobs of such an account come with its next event after it was
-	// repaired, or by Forward.
+	// Failed, if not nil, is called for an account whose jobs Run cannot read because they are
+	// damaged. Run continues with other accounts. After a repair, the jobs of such an account are
+	// forwarded with its next event, or by Forward.
 	Failed func(did syntax.DID, err error)
 }
 
@@ -51,9 +51,8 @@ func (o Outbox) prefix() string { return "outbox/" + o.Queue.cfg.Name + "/" }
 // cursor is the key of how far Run has come.
 func (o Outbox) cursor() string { return o.Queue.prefix + "cursor" }
 
-// Write returns what is to be written with an account's change. A message without an ID gets one.
-// Its Key is the queue's, so that jobs of different accounts may share one. Its Delay counts from
-// when it is forwarded.
+// Write returns the write to add to an account's change. A message without an ID gets one. Key is a
+// key of the queue, so jobs of different accounts may share one. Delay counts from the forwarding.
 func (o Outbox) Write(m Message) (storage.KVWrite, error) {
 	if err := o.Queue.check(&m); err != nil {
 		return storage.KVWrite{}, err
@@ -65,10 +64,10 @@ func (o Outbox) Write(m Message) (storage.KVWrite, error) {
 	return storage.KVWrite{Key: o.prefix() + m.ID, Value: b}, err
 }
 
-// Announce notes that an account is about to be changed, perhaps with jobs. It is for changes
-// without an event, which Run does not see. done comes after the change: it moves the jobs, if
-// there are any, and deletes the note. Where the process dies before it, or done fails, Recover
-// moves the jobs.
+// Announce records that an account is about to be changed, perhaps with jobs. It is for changes
+// without an event, which Run does not see. Call done after the change: it forwards the jobs, if
+// there are any, and deletes the record. If the process dies first, or done fails, Recover forwards
+// the jobs.
 func (o Outbox) Announce(ctx context.Context, did syntax.DID) (done func(context.Context) error, err error) {
 	key := o.notes() + micros(o.Queue.cfg.Now().UnixMicro()) + "/" + string(did) + "/" + rand.Text()
 	kv := o.Store.KV
@@ -87,8 +86,8 @@ func (o Outbox) Announce(ctx context.Context, did syntax.DID) (done func(context
 // notes is the prefix of what Announce has noted.
 func (o Outbox) notes() string { return o.Queue.prefix + "o/" }
 
-// Announced returns when the first change was announced whose end is not known; zero: there is
-// none. It is for a process that rests until there is something for Recover.
+// Announced returns the time of the earliest announced change that has not ended; zero: there is
+// none. It is for a process that does not run until Recover has work.
 func (o Outbox) Announced(ctx context.Context) (at time.Time, err error) {
 	err = o.Store.KV.Read(ctx, func(r storage.KVReader) error {
 		at = time.Time{}
@@ -109,9 +108,9 @@ func (o Outbox) Announced(ctx context.Context) (at time.Time, err error) {
 // noteKept is how long a change may be under way after it was announced.
 const noteKept = 5 * time.Minute
 
-// Recover moves the jobs of changes that were announced some time ago, and whose end is not known.
-// It costs as much as those. Call it at the start, and every minute. Errors of some accounts do not
-// keep it from the others.
+// Recover forwards the jobs of changes that were announced at least ago before, and have not ended.
+// Its cost depends on their number. Call it at the start, and every minute. Errors of some accounts
+// do not affect others.
 func (o Outbox) Recover(ctx context.Context, ago time.Duration) error {
 	now := o.Queue.cfg.Now()
 	type note struct {
@@ -151,15 +150,15 @@ func (o Outbox) Recover(ctx context.Context, ago time.Duration) error {
 	return failed
 }
 
-// forwardPage is how many jobs are moved at a time, and forwardTries how often a repository that is
-// changed meanwhile is tried again.
+// forwardPage is how many jobs are forwarded at a time. forwardTries is how often a repository is
+// tried again after a concurrent change.
 const (
 	forwardPage  = 100
 	forwardTries = 20
 )
 
-// Forward moves the jobs of an account to the queue, in the order of their IDs: those without an ID
-// of their own in the order of Write. An account that does not exist has none.
+// Forward forwards the jobs of an account to the queue in the order of their IDs. Jobs without an
+// ID of their own are in the order of Write. An account that does not exist has no jobs.
 func (o Outbox) Forward(ctx context.Context, did syntax.DID) error {
 	for {
 		n, err := o.forward(ctx, did)
@@ -218,9 +217,9 @@ func (o Outbox) forward(ctx context.Context, did syntax.DID) (n int, err error) 
 	return 0, err
 }
 
-// Run forwards jobs until the context ends, and returns its error, or one of the store: call it
-// again then. The first time, and when the log no longer has what it has not seen, it looks at all
-// accounts.
+// Run forwards jobs until the context ends, and returns its error, or an error of the store; in
+// that case call it again. At its first run, and if the log no longer has all events since its
+// position, it examines all accounts.
 func (o Outbox) Run(ctx context.Context) error {
 	seq, err := o.position(ctx)
 	if err != nil {

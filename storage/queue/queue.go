@@ -15,56 +15,57 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// The conditions that callers branch on.
+// Errors that callers branch on.
 var (
-	// ErrLeaseLost: the lease has ended and another consumer may have the job, or the job is gone.
-	// Nothing was changed.
+	// ErrLeaseLost: the lease has ended and another consumer may have the job, or the job no longer
+	// exists. Nothing was changed.
 	ErrLeaseLost = errors.New("queue: the lease of the job was lost")
-	// ErrTooLarge: a message is longer than Config.MaxBody, or its key or ID too long.
+	// ErrTooLarge: a message is longer than Config.MaxBody, or its key or ID is too long.
 	ErrTooLarge = errors.New("queue: the message is too large")
-	// ErrMessage: the ID of a message has other characters than it may have, or its delay is
-	// negative.
+	// ErrMessage: the ID of a message has invalid characters, or its delay is negative.
 	ErrMessage = errors.New("queue: not a message")
-	// ErrNoRoom: the queue has as many jobs as Config.Room allows. Nothing was sent.
+	// ErrNoRoom: the queue is full: see Config.Room. Nothing was sent.
 	ErrNoRoom = errors.New("queue: too many jobs are waiting")
 )
 
 // Config configures a queue. KV and Name are required.
 type Config struct {
 	KV storage.KV
-	// Name of the queue: 1 to 64 ASCII letters, digits and "-_.".
+	// Name is the name of the queue: 1 to 64 ASCII letters, digits and "-_.".
 	Name string
-	// Lease is how long a job is leased. 0: 30 seconds.
+	// Lease is the duration of a lease. 0: 30 seconds.
 	Lease time.Duration
-	// Attempts is how often a job is tried before it is dead. 0: 5.
+	// Attempts is how often a job is tried before it becomes dead. 0: 5.
 	Attempts int
-	// Backoff returns how long a job waits after its n-th attempt failed, the first one being 1.
-	// Nil: a second, twice as long after each attempt, at most an hour, and half of that at random.
+	// Backoff returns how long a job waits after its n-th failure; the first one is 1. Nil: a
+	// random time between d/2 and d, where d is a second after the first failure and doubles up to
+	// an hour.
 	Backoff func(n int) time.Duration
-	// Limit bounds how many jobs are leased at the same time, by all processes together. It must be
-	// the same in all of them. 0: no bound.
+	// Limit bounds how many jobs are leased at the same time in all processes. It must be the same
+	// in all of them. 0: no bound.
 	Limit int
-	// PerKey bounds how many jobs of one Message.Key are leased at the same time, by all processes
-	// together. It must be the same in all of them. With 1 they are done one after the other; with
-	// more, they are begun in their order. 0: 1.
+	// PerKey bounds how many jobs of one Message.Key are leased at the same time in all processes.
+	// It must be the same in all of them. With 1, they are done one after another. With more, they
+	// begin in their order. 0: 1.
 	PerKey int
-	// Room is about how many jobs there may be, dead ones too: Send fails with ErrNoRoom when there
-	// are more. They are counted every few seconds, and what this process sends meanwhile is added.
-	// SendTx and Outbox do not ask. 0: no bound.
+	// Room bounds approximately how many jobs there may be, including dead ones. Beyond it, Send
+	// fails with ErrNoRoom. Jobs are counted every few seconds; what this process sends in between
+	// is added. SendTx and Outbox ignore it. 0: no bound.
 	Room int
-	// MaxBody is how many bytes a message may have. 0: 1 MiB.
+	// MaxBody bounds the bytes of a message. 0: 1 MiB.
 	MaxBody int
-	// Remember is for how long an ID that a sender has chosen is not taken again. 0: 24 hours.
+	// Remember is how long an ID chosen by a sender is remembered, so that it is not accepted
+	// again. 0: 24 hours.
 	Remember time.Duration
 	// Poll is how often consumers look for jobs of other processes. 0: a second.
 	Poll time.Duration
-	// Observe, if not nil, is called after what happens to jobs, for metrics. It must not block.
+	// Observe, if not nil, is called after each event of a job, for metrics. It must not block.
 	Observe func(Event)
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// EventKind says what happened to a job.
+// EventKind is the kind of an event of a job.
 type EventKind string
 
 // The kinds of events.
@@ -77,18 +78,19 @@ const (
 	Lost    EventKind = "lost" // its consumer's lease ended before it could note the result
 )
 
-// Event is what happened to a job.
+// Event is an event of a job.
 type Event struct {
 	Kind    EventKind
 	Queue   string
 	ID      string
 	Attempt int
-	// Waited is how long the job was due when it was leased, or has existed when it ended.
+	// Waited is how long the job was due when it was leased, or how long it had existed when it
+	// ended.
 	Waited time.Duration
 	Err    error // of the attempt
 }
 
-// Queue is a queue of jobs. Its methods may be called concurrently.
+// Queue is a queue of jobs. It is safe for concurrent use.
 type Queue struct {
 	cfg    Config
 	prefix string
@@ -108,7 +110,7 @@ const (
 	inline = 2048
 )
 
-// New returns a queue. Queues with the same KV and name are the same.
+// New returns a queue. Queues with the same KV and name share their jobs.
 func New(cfg Config) (*Queue, error) {
 	if cfg.KV == nil {
 		return nil, errors.New("queue: Config.KV is missing")
@@ -146,7 +148,7 @@ func New(cfg Config) (*Queue, error) {
 	return &Queue{cfg: cfg, prefix: "queue/" + cfg.Name + "/", wake: make(chan struct{})}, nil
 }
 
-// Name is that of the configuration.
+// Name returns the configured name.
 func (q *Queue) Name() string { return q.cfg.Name }
 
 func notInName(r rune) bool {
@@ -158,17 +160,17 @@ func defaultBackoff(n int) time.Duration {
 	return d/2 + mathrand.N(d/2+1)
 }
 
-// Message is a job to be sent.
+// Message is a job to send.
 type Message struct {
 	Body []byte
-	// Key puts the job behind all others with the same key: see "Order" in the package comment. At
-	// most 512 bytes. Empty: no order.
+	// Key orders the job behind all others with the same key: see "Order" in the package comment.
+	// At most 512 bytes. Empty: no order.
 	Key string
-	// ID names the job. A message with the ID of another one that was sent within Config.Remember
-	// is not sent again, so that a sender can repeat what may have failed. At most 128 bytes of
-	// ASCII letters, digits and "-_.:". Empty: a new one.
+	// ID identifies the job. If a message with the same ID was sent within Config.Remember, it is
+	// not sent again, so a sender can safely repeat a call that may have failed. At most 128 bytes
+	// of ASCII letters, digits and "-_.:". Empty: a new one.
 	ID string
-	// Delay is how long the job is not due.
+	// Delay is how long the job is not yet due.
 	Delay time.Duration
 }
 
@@ -197,7 +199,7 @@ func (q *Queue) newID(now time.Time) string {
 	return fmt.Sprintf("%014x-%s", n, strings.ToLower(rand.Text()[:16]))
 }
 
-// Send sends jobs in one transaction and returns their IDs. When it returns nil, they are durable.
+// Send sends jobs in one transaction and returns their IDs. They are durable when it returns nil.
 func (q *Queue) Send(ctx context.Context, messages ...Message) (ids []string, err error) {
 	if err := q.checkRoom(ctx, len(messages)); err != nil {
 		return nil, err
@@ -222,8 +224,8 @@ func (q *Queue) sendAll(ctx context.Context, messages []Message) (ids []string, 
 	return ids, nil
 }
 
-// SendTx sends jobs in a transaction of the caller's, on the KV of the queue. Call Wake when it has
-// committed, so that consumers of this process need not wait for their next look.
+// SendTx sends jobs in a transaction of the caller's on the queue's KV. Call Wake after the commit,
+// so that consumers of this process need not wait for their next poll.
 func (q *Queue) SendTx(ctx context.Context, tx storage.KVTx, messages ...Message) (ids []string, err error) {
 	if ids, _, err = q.send(ctx, tx, messages); err != nil {
 		return nil, fmt.Errorf("queue %s: send: %w", q.cfg.Name, err)
@@ -268,7 +270,7 @@ func (q *Queue) send(ctx context.Context, kv storage.KVTx, messages []Message) (
 	return ids, sent, nil
 }
 
-// Wake lets consumers of this process look for jobs now.
+// Wake makes consumers of this process look for jobs now.
 func (q *Queue) Wake() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -23,8 +23,8 @@ type row struct {
 	Body     []byte `json:"body,omitempty"`
 	Long     bool   `json:"long,omitempty"` // the body has a row of its own
 	Enqueued int64  `json:"enqueued"`       // microseconds
-	// Due is when it can be leased; if it is leased, when the lease ends. For a dead one, when it
-	// died.
+	// Due is when the job can be leased; for a leased job, when the lease ends; for a dead one,
+	// when it died.
 	Due     int64  `json:"due"`
 	Attempt int    `json:"attempt,omitempty"` // how many have begun
 	Token   string `json:"token,omitempty"`   // of the lease

@@ -10,7 +10,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Pause keeps jobs from being leased, in all processes, until Resume. Those that are leased go on.
+// Pause stops leasing jobs in all processes until Resume. Jobs that are leased continue.
 func (q *Queue) Pause(ctx context.Context) error {
 	return q.cfg.KV.Write(ctx, func(tx storage.KVTx) error { return tx.Set(ctx, q.prefix+"p", one, time.Time{}) })
 }
@@ -32,7 +32,7 @@ type Stats struct {
 	Oldest time.Time // since when the first one is due; zero: none is
 }
 
-// Stats counts the jobs. It reads a row for each.
+// Stats counts the jobs. It reads one row for each job.
 func (q *Queue) Stats(ctx context.Context) (st Stats, err error) {
 	now := micros(q.cfg.Now().UnixMicro())
 	err = q.cfg.KV.Read(ctx, func(r storage.KVReader) error {
@@ -82,8 +82,8 @@ type room struct {
 // roomGood is for how long a count of jobs is good.
 const roomGood = 5 * time.Second
 
-// HasRoom returns nil if n more jobs can be sent, else ErrNoRoom, and counts them as sent. With 0,
-// it says whether one more can be.
+// HasRoom returns nil if n more jobs can be sent, and counts them as sent; otherwise it returns
+// ErrNoRoom. With 0, it only checks for one more job.
 func (q *Queue) HasRoom(ctx context.Context, n int) error { return q.checkRoom(ctx, n) }
 
 func (q *Queue) checkRoom(ctx context.Context, n int) error {

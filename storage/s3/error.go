@@ -15,9 +15,8 @@ import (
 	"github.com/pdskit/pdskit/storage/bucket"
 )
 
-// Error is the failure of a request. errors.Is finds bucket.ErrNoObject in it where an object is
-// missing, storage.ErrFull where the store has no room, and the context's error where that has
-// ended.
+// Error is the error of a request. It matches bucket.ErrNoObject if an object is missing,
+// storage.ErrFull if the store has no room, and the context's error if that has ended.
 type Error struct {
 	Op      string // such as "PutObject"
 	Bucket  string
@@ -62,8 +61,8 @@ func (e *Error) noObject() bool {
 	return e.Code == "NoSuchKey" || e.Status == http.StatusNotFound && e.Code != "NoSuchBucket" && e.Code != "NoSuchUpload"
 }
 
-// Unavailable reports whether the failure is of this moment: there was no answer in time, or the
-// store has said that it cannot answer.
+// Unavailable reports whether a retry may succeed: there was no response in time, or the store has
+// said that it is unavailable.
 func (e *Error) Unavailable() bool {
 	var netErr net.Error
 	switch {

@@ -59,7 +59,7 @@ func (o *object) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// URL implements bucket.Presigner: the address of an object with a signature, for at most seven
+// URL implements bucket.Presigner. It returns the signed URL of an object, valid for at most seven
 // days. It makes no request.
 func (b *Bucket) URL(ctx context.Context, name, mime string, valid time.Duration) (string, error) {
 	if valid < time.Second || valid > 7*24*time.Hour {
@@ -76,7 +76,7 @@ func (b *Bucket) URL(ctx context.Context, name, mime string, valid time.Duration
 	return req.URL, nil
 }
 
-// List implements bucket.Bucket. It asks for 1,000 objects at a time.
+// List implements bucket.Bucket. It requests 1,000 objects at a time.
 func (b *Bucket) List(ctx context.Context, prefix, after string) iter.Seq2[bucket.Object, error] {
 	return func(yield func(bucket.Object, error) bool) {
 		in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: &prefix, MaxKeys: aws.Int32(1000)}

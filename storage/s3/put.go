@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// How objects are stored, whatever they are.
+// Metadata of all objects.
 const (
 	storedType        = "application/octet-stream"
 	storedDisposition = "attachment"

@@ -24,38 +24,37 @@ import (
 type Config struct {
 	// Bucket is the name of the bucket, which must exist.
 	Bucket string
-	// Endpoint is the address of the store, such as "https://ACCOUNT.r2.cloudflarestorage.com".
-	// Empty: AWS, in the region. With "http:", objects travel unencrypted.
+	// Endpoint is the URL of the store, such as "https://ACCOUNT.r2.cloudflarestorage.com". Empty:
+	// AWS, in the region. With "http:", objects are sent unencrypted.
 	Endpoint string
-	// Region is where the bucket is. Empty: "us-east-1", which other stores than AWS take for their
-	// own.
+	// Region is the region of the bucket. Empty: "us-east-1", which stores other than AWS accept.
 	Region string
-	// ForcePathStyle puts the bucket's name into the path of addresses instead of into the host
-	// name, as many stores need that have one host name.
+	// ForcePathStyle puts the bucket's name into the path of URLs instead of the host name, for
+	// stores that have only one host name.
 	ForcePathStyle bool
 	// AccessKeyID and SecretAccessKey are the credentials. They need the rights to get, put, delete
 	// and list objects, and to list and abort multipart uploads.
 	AccessKeyID, SecretAccessKey string
-	// Credentials are used instead if set, as for credentials that expire.
+	// Credentials, if set, are used instead, for example credentials that expire.
 	Credentials aws.CredentialsProvider
-	// UploadTimeout is how long an upload may take, with the time for its bytes to arrive. 0: five
-	// minutes.
+	// UploadTimeout bounds the time of an upload, including the time for its bytes to arrive. 0:
+	// five minutes.
 	UploadTimeout time.Duration
 	// StallTimeout is how long a request may make no progress, and how long the store may take to
-	// answer when a part was sent. It does not count while the caller does not read, or the bytes
-	// of an upload have yet to arrive. 0: 15 seconds.
+	// respond after a part was sent. It does not count while the caller does not read, or while the
+	// bytes of an upload have yet to arrive. 0: 15 seconds.
 	StallTimeout time.Duration
-	// Attempts is how often a request is made that fails by an error that may pass. 0: 3.
+	// Attempts is how often a request is made if it fails with a temporary error. 0: 3.
 	Attempts int
-	// PartSize is how many bytes a part has; an upload keeps up to two parts in memory. 0: 5 MiB,
-	// the least that the protocol allows. As there are at most 10,000 parts, an object may have 48
-	// GiB then.
+	// PartSize is the size of a part in bytes. An upload keeps up to two parts in memory. 0: 5 MiB,
+	// the protocol's minimum. There are at most 10,000 parts, so with 5 MiB an object may have 48
+	// GiB.
 	PartSize int
-	// ConditionalWrites lets the store refuse to overwrite objects (If-None-Match). It is a second
-	// line of defence: package bucket never uses a name twice. Not all stores can do that.
+	// ConditionalWrites makes the store refuse to overwrite objects (If-None-Match). It is a second
+	// line of defence: package bucket never uses a name twice. Not all stores support it.
 	ConditionalWrites bool
-	// TLS configures connections, as with the certificate of a private authority. Nil: the system's
-	// authorities.
+	// TLS configures connections, for example with a private certificate authority. Nil: the
+	// system's authorities.
 	TLS *tls.Config
 }
 
@@ -72,7 +71,7 @@ const (
 )
 
 // Bucket is a bucket of an S3 store. It implements bucket.Bucket, bucket.Presigner and
-// bucket.Aborter. Its methods may be called concurrently.
+// bucket.Aborter. It is safe for concurrent use.
 type Bucket struct {
 	name        string
 	client      *s3.Client
@@ -90,7 +89,8 @@ var (
 	_ bucket.Aborter   = (*Bucket)(nil)
 )
 
-// New returns a bucket. It makes no request; bucket.Store.Probe checks whether the store answers.
+// New returns a bucket. It makes no request; use bucket.Store.Probe to check that the store
+// answers.
 func New(cfg Config) (*Bucket, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err

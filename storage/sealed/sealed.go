@@ -37,7 +37,7 @@ import (
 // KeySize is the length of a master key in bytes.
 const KeySize = chacha20poly1305.KeySize
 
-// The conditions that callers branch on. Test with errors.Is.
+// Errors that callers branch on. Test with errors.Is.
 var (
 	// ErrUnknownKey: the value was sealed with a key that the Box does not have.
 	ErrUnknownKey = errors.New("sealed: unknown key")
@@ -73,8 +73,7 @@ const (
 	headSize = 1 + idSize
 )
 
-// New returns a box with one or more master keys of KeySize random bytes, of which
-// the first seals.
+// New returns a box with one or more master keys of KeySize random bytes. The first one seals.
 func New(keys ...[]byte) (*Box, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("sealed: no key")
@@ -104,8 +103,8 @@ func (b *Box) Seal(place string, secret []byte) []byte {
 	return f.aead.Seal(append([]byte{version}, f.id[:]...), nil, secret, []byte(place))
 }
 
-// Open decrypts what was sealed for the same place. It returns ErrUnknownKey or ErrInvalid if it
-// cannot.
+// Open decrypts a value that was sealed for the same place. Errors are ErrUnknownKey and
+// ErrInvalid.
 func (b *Box) Open(place string, sealed []byte) ([]byte, error) {
 	if len(sealed) < headSize || sealed[0] < 1 || int(sealed[0]) > len(formats) {
 		return nil, ErrInvalid
@@ -128,7 +127,7 @@ func (b *Box) Open(place string, sealed []byte) ([]byte, error) {
 	return nil, ErrInvalid
 }
 
-// Stale reports whether [Box.Seal] would now use another key or another format than the value has.
+// Stale reports whether the value has another key or format than [Box.Seal] would use now.
 func (b *Box) Stale(sealed []byte) bool {
 	return len(sealed) < headSize || sealed[0] != version || b.keys[0].formats[version-1].id != [idSize]byte(sealed[1:])
 }
@@ -147,8 +146,7 @@ func (b *Box) Set(ctx context.Context, tx storage.KVTx, key string, secret []byt
 	return tx.Set(ctx, key, b.Seal(key, secret), expires)
 }
 
-// Get reads a secret that Set has stored. Besides the errors of Open there is
-// storage.ErrNotFound.
+// Get reads a secret that Set has stored. Errors are those of Open and storage.ErrNotFound.
 func (b *Box) Get(ctx context.Context, r storage.KVReader, key string) ([]byte, error) {
 	sealed, err := r.Get(ctx, key)
 	if err != nil {
@@ -164,8 +162,8 @@ func (b *Box) Get(ctx context.Context, r storage.KVReader, key string) ([]byte, 
 // rotatePage is how many secrets Rotate seals again in one transaction.
 const rotatePage = 200
 
-// Rotate seals all stale secrets of a range again, and returns how many. If it fails, those before
-// the failure are done; it can be called again.
+// Rotate seals all stale secrets of a range again, and returns their number. If it fails, earlier
+// secrets stay done; call it again.
 func (b *Box) Rotate(ctx context.Context, kv storage.KV, r storage.Range) (n int, err error) {
 	r.Reverse, r.KeysOnly = false, false
 	for more := true; more; {

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Problem is something that [Index.Check] found. [Index.Rebuild] mends it.
+// Problem is a fault that [Index.Check] found. [Index.Rebuild] repairs it.
 type Problem struct {
 	ID   string // the document; empty: none
 	What string
@@ -19,9 +19,9 @@ type Problem struct {
 
 func (p Problem) String() string { return p.ID + ": " + p.What }
 
-// Docs returns all documents with what they were put with, in the order in which they came first,
+// Docs yields all documents with the arguments of their last Put, in the order of their first Put,
 // so that the caller can compare them with its rows. Vectors have length 1. The Querier is used
-// while the loop runs; in PostgreSQL, begin a transaction with REPEATABLE READ for one state.
+// during the loop. For a consistent state in PostgreSQL, begin a transaction with REPEATABLE READ.
 func (x *Index) Docs(ctx context.Context, q Querier) iter.Seq2[Doc, error] {
 	return func(yield func(Doc, error) bool) {
 		for after := int64(-1 << 62); ; {
@@ -77,8 +77,8 @@ func (s *sums) add(doc int64, term string, pos int, sign uint64) {
 	}
 }
 
-// Check compares the index (words, copies of vectors, metadata) with the texts and vectors that it
-// is made from, in one snapshot of the database. It reads everything.
+// Check compares the index (words, copies of vectors, metadata) with the texts and vectors from
+// which it was made, in one snapshot of the database. It reads everything.
 func (x *Index) Check(ctx context.Context, q Querier) (problems []Problem, err error) {
 	if err := x.valid(); err != nil {
 		return nil, err

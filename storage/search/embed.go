@@ -10,13 +10,13 @@ import (
 type Embedder interface {
 	// Dim is the number of dimensions.
 	Dim() int
-	// Embed returns a vector per text. That of a text without meaning may be nil.
+	// Embed returns one vector for each text. It may be nil for a text without meaning.
 	Embed(ctx context.Context, texts []string) ([][]float32, error)
 }
 
-// Hashing is an [Embedder] without a model: each term of a text adds to one dimension that its hash
-// names. Texts with common words are near to each other, and that is all it knows. It is for tests
-// and demonstrations. Its value is the number of dimensions.
+// Hashing is an [Embedder] without a model: each term of a text adds to one dimension, chosen by
+// its hash. Texts with common words are near each other; it knows nothing else. It is for tests and
+// demonstrations. Its value is the number of dimensions.
 type Hashing int
 
 // Dim implements [Embedder].

@@ -36,9 +36,9 @@ func (x *Index) snapshot(ctx context.Context, q Querier, f func(Querier) error) 
 	return f(tx)
 }
 
-// Search returns the best documents, best first. On a *sql.DB or *sql.Conn it sees one state of the
-// database; in a *sql.Tx what the transaction sees, its own changes too (in PostgreSQL, begin it
-// with REPEATABLE READ for one state).
+// Search returns the best documents, best first. On a *sql.DB or *sql.Conn it sees one consistent
+// state of the database. In a *sql.Tx it sees what the transaction sees, including its own changes.
+// (In PostgreSQL, begin the transaction with REPEATABLE READ for a consistent state.)
 func (x *Index) Search(ctx context.Context, q Querier, query Query) (hits []Hit, err error) {
 	k, err := x.checkQuery(query)
 	if err != nil {

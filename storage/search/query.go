@@ -86,7 +86,7 @@ func tsquery(all []phrase, or bool) string {
 	return b.String()
 }
 
-// Bounds of a tsvector: greater positions are cut, and of more positions of a term the first ones
+// Limits of a tsvector: greater positions are cut off, and only the first positions of a term
 // count.
 const (
 	maxPosition  = 16383

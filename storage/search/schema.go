@@ -57,11 +57,11 @@ func (x *Index) settings() map[string]string {
 	return all
 }
 
-// Create makes the tables if there are none. Otherwise it checks that they were made with the same
+// Create makes the tables if they do not exist. Otherwise it checks that they have the same
 // settings (ErrSchema). Call it when the program starts, in a transaction.
 //
-// With PGVector it also creates the extension, which the owner of the database may do. If the server
-// does not have it, the error is ErrNoPGVector.
+// With PGVector it also creates the extension, which needs the rights of the database's owner. If
+// the server does not have the extension, the error is ErrNoPGVector.
 func (x *Index) Create(ctx context.Context, tx Tx) error {
 	if err := x.valid(); err != nil {
 		return err

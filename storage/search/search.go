@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of documents and queries. What is over one is refused with an error.
+// Limits of documents and queries. Exceeding one is an error.
 const (
 	MaxID      = 2048     // bytes of an ID
 	MaxText    = 64 << 10 // bytes of a text: index longer ones as several documents
@@ -25,7 +25,7 @@ const (
 	MaxK       = 1000     // hits
 )
 
-// Errors for what callers give. Messages say more.
+// Errors about arguments. Their messages say more.
 var (
 	ErrIndex      = errors.New("search: bad settings of the index")
 	ErrSchema     = errors.New("search: the index in the database was made with other settings, or is none")
@@ -46,27 +46,26 @@ const (
 	Postgres
 )
 
-// Index is an index in a database. Its value holds settings only, which must be the same in all
+// Index is an index in a database. Its fields are settings, which must be the same in all
 // processes: [Index.Create] checks that. It is safe for concurrent use.
 //
-// Transactions that write to one index at once are as safe as the database's: SQLite has one
-// writer, and in PostgreSQL under READ COMMITTED they wait for each other where they touch the same
+// Concurrent transactions on one index are as safe as the database makes them: SQLite has one
+// writer. In PostgreSQL under READ COMMITTED, they wait for each other if they change the same
 // document or block.
 type Index struct {
 	Dialect Dialect
-	// Name is the prefix of its tables: a small letter, then small letters, digits or _, 32 in all
-	// at most. Empty: "search".
+	// Name is the prefix of the index's tables: a lower-case letter, then lower-case letters,
+	// digits or _, at most 32 in total. Empty: "search".
 	Name string
 	// Dim is the number of dimensions, up to MaxDim; 0: no vectors.
 	Dim int
-	// PGVector has PostgreSQL search vectors itself, by its extension pgvector. The hits are the
-	// same, but vectors stay in the server. The extension is created if it is not: see
-	// [Index.Create].
+	// PGVector makes PostgreSQL search vectors itself, with its extension pgvector. The hits are
+	// the same, but vectors stay in the server. [Index.Create] creates the extension if necessary.
 	PGVector bool
 	// Grams indexes substrings of three characters instead of words.
 	Grams bool
-	// Rank is how many matches of the words are ranked, the newest ones by their first Put; 0:
-	// 3,000.
+	// Rank is how many matches of the words are ranked; the newest ones, by their first Put, are
+	// taken. 0: 3,000.
 	Rank int
 
 	bounds bounds
@@ -90,7 +89,7 @@ func (x *Index) limits() bounds {
 	return x.bounds
 }
 
-// Doc is what is found.
+// Doc is a document.
 type Doc struct {
 	ID     string            // unique; "" is none
 	Text   string            // valid UTF-8 without NUL, up to MaxText bytes; may be empty
@@ -98,37 +97,37 @@ type Doc struct {
 	Meta   map[string]string // for filters, and returned with hits
 }
 
-// Condition is one condition on the metadata of documents. A document without the key fulfils none.
-// Strings are compared by their bytes.
+// Condition is a condition on the metadata of documents. A document without the key does not
+// satisfy it. Strings are compared as bytes.
 type Condition struct {
 	Key string
-	// In, if it is not nil, lists the values. An empty list fulfils nothing.
+	// In, if not nil, lists the accepted values. An empty list accepts none.
 	In []string
-	// From and Before, unless empty, bound the value: From <= value < Before.
+	// From and Before, if not empty, bound the value: From <= value < Before.
 	From, Before string
 }
 
-// Query asks for documents. It needs a text or a vector.
+// Query is a query for documents. It needs a text or a vector.
 type Query struct {
-	// Text is what a user typed. It is never a query language.
+	// Text is user input. It is never a query language.
 	Text string
-	// Any finds documents with any of the terms; otherwise all must occur.
+	// Any finds documents with any of the terms. Otherwise all terms must occur.
 	Any bool
-	// Prefix takes the last term as the beginning of a word, for a search while somebody types.
+	// Prefix treats the last term as the beginning of a word, for a search while the user types.
 	Prefix bool
 	// Vector finds the nearest vectors by cosine.
 	Vector []float32
-	// Filter lists conditions that must all hold.
+	// Filter lists conditions; all of them must hold.
 	Filter []Condition
 	// K is how many hits to return, up to MaxK; 0: 10.
 	K int
 }
 
-// Hit is a document that was found. Ranks count from 1; 0: not in that list.
+// Hit is a found document. Ranks count from 1; 0: it is not in that list.
 type Hit struct {
 	ID string
-	// Score orders hits: the score of the one list, or the fused one if the query has text and
-	// vector.
+	// Score orders the hits: it is the score of the only list, or the combined one if the query has
+	// text and vector.
 	Score                  float64
 	TextRank, VectorRank   int
 	TextScore, VectorScore float64
@@ -136,14 +135,14 @@ type Hit struct {
 	Meta                   map[string]string
 }
 
-// Tx is what [Index.Put] and others write with: a *sql.Tx, or a *sql.Conn with a transaction.
+// Tx is what writing methods use: a *sql.Tx, or a *sql.Conn with a transaction.
 type Tx interface {
 	Querier
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// Querier reads: a *sql.Tx sees its own state; with a *sql.DB or *sql.Conn, each search is a
-// read-only transaction.
+// Querier is what reading methods use. A *sql.Tx sees its own state. With a *sql.DB or *sql.Conn,
+// each search is a read-only transaction.
 type Querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }

@@ -9,8 +9,8 @@ import (
 // snippetBytes is the length of a snippet, about.
 const snippetBytes = 200
 
-// Snippet is the part of a text with most of a query's terms. It is plain text: whoever shows it
-// escapes it.
+// Snippet is the part of a text with most of a query's terms. It is plain text: escape it before
+// showing it.
 type Snippet struct {
 	Text          string
 	Marks         [][2]int // the terms, as byte ranges of Text, in order, not overlapping

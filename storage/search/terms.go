@@ -14,7 +14,8 @@ const maxTerm = 64
 // Term is a word, or a group of characters, of a text.
 type Term struct {
 	Text string // as it is compared: without case, accents and compatibility forms
-	// Pos counts the terms of a text. The terms of a phrase have consecutive positions.
+	// Pos is the position of the term in the text. The terms of a phrase have consecutive
+	// positions.
 	Pos        int
 	Start, End int // bytes of the text
 }
@@ -140,11 +141,11 @@ func size(r run, grams bool) int {
 	return 0
 }
 
-// Terms splits a text into the terms that it is found by. Words are sequences of letters and
-// numbers with their marks, of which 64 characters count. Of scripts without spaces between words
-// (Chinese, Japanese, Thai, Lao, Khmer, Burmese) the terms are pairs of characters, overlapping,
-// and the last character alone; with grams, terms of all scripts are groups of three, and the two
-// shorter ones at the end.
+// Terms splits a text into its search terms. Words are sequences of letters and numbers with their
+// marks, truncated to 64 characters. In scripts without spaces between words (Chinese, Japanese,
+// Thai, Lao, Khmer, Burmese) the terms are overlapping pairs of characters, and the last character
+// alone. With grams, terms of all scripts are groups of three characters, and the two shorter ones
+// at the end.
 func Terms(text string, grams bool) (terms []Term) {
 	for _, r := range runs(text) {
 		if len(r.chars) == 0 {

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// A copy of a vector with a byte per dimension, its slot in a block:
+// A copy of a vector with one byte for each dimension, its slot in a block:
 //
 //	scale  float32   of a code; 0: the slot is empty
 //	radius float32   at least the distance between vector and copy

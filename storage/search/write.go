@@ -7,9 +7,8 @@ import (
 	"strings"
 )
 
-// Put adds a document, or replaces the one with its ID, in the caller's transaction. If it fails
-// with an error of this package, nothing has changed. After an error of the database the caller
-// rolls back.
+// Put adds a document, or replaces the one with its ID, in the caller's transaction. After an error
+// of this package, nothing has changed. After an error of the database, roll back.
 func (x *Index) Put(ctx context.Context, tx Tx, d Doc) error {
 	if err := x.checkDoc(d); err != nil {
 		return err
@@ -129,8 +128,7 @@ func (x *Index) dropVector(ctx context.Context, tx Tx, doc int64) error {
 	return x.exec(ctx, tx, `DELETE FROM NAME_block WHERE block = $1 AND slots = $2`, doc/blockSlots, make([]byte, blockSlots*len(empty)))
 }
 
-// Delete removes a document, in the caller's transaction. That there is none with this ID is no
-// error.
+// Delete removes a document, in the caller's transaction. A missing one is not an error.
 func (x *Index) Delete(ctx context.Context, tx Tx, id string) error {
 	if err := x.valid(); err != nil {
 		return err
@@ -156,7 +154,7 @@ func (x *Index) Delete(ctx context.Context, tx Tx, id string) error {
 }
 
 // Clear removes all documents, in the caller's transaction. To rebuild an index from rows, clear it
-// and put them.
+// and put them again.
 func (x *Index) Clear(ctx context.Context, tx Tx) error {
 	if err := x.valid(); err != nil {
 		return err
@@ -176,8 +174,8 @@ func (x *Index) deleteAll(ctx context.Context, tx Tx, statements ...string) erro
 	return nil
 }
 
-// Rebuild makes the words and the copies of vectors anew, from the texts and vectors in the index,
-// in the caller's transaction. It is the repair for what [Index.Check] finds.
+// Rebuild recomputes the words and the copies of vectors from the texts and vectors in the index,
+// in the caller's transaction. It repairs what [Index.Check] finds.
 func (x *Index) Rebuild(ctx context.Context, tx Tx) error {
 	if err := x.valid(); err != nil {
 		return err

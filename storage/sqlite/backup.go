@@ -16,13 +16,14 @@ import (
 // backupPages is how many pages are copied before the context is looked at: 16 MB.
 const backupPages = 4000
 
-// Backup writes a copy of the database, as it is at one moment, to a new file, while others read
-// and write. The copy is verified before it gets its name: every page is compared with its
-// checksum, and the structure is checked. When Backup returns nil, the copy is on disk; when it
-// returns an error, or the process dies, there is none under that name (a process that dies may
-// leave a file named PATH.new-*, which can be deleted). A file that exists already is left alone
-// (fs.ErrExist). Blobs are not in it: copy their folder afterwards, so that it has every blob the
-// copy refers to.
+// Backup writes a copy of the database at one moment to a new file, while others read and write.
+// The copy is verified before it gets its name: every page against its checksum, and the structure.
+// If Backup returns nil, the copy is on disk. If it returns an error, or the process dies, there is
+// no file at path. (A process that dies may leave a file named PATH.new-*, which can be deleted.)
+// If there is a file at path, it is not changed, and the error is [fs.ErrExist].
+//
+// The copy has no blobs. Copy their folder afterwards: then it has every blob that the copy refers
+// to.
 func (db *DB) Backup(ctx context.Context, path string) (err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return &fs.PathError{Op: "backup", Path: path, Err: fs.ErrExist}
@@ -41,8 +42,8 @@ func (db *DB) Backup(ctx context.Context, path string) (err error) {
 	return fail(ctx, publish(temp, path))
 }
 
-// OpenCopy opens a copy that Backup made, with the blobs in a folder, as a store of its own. The
-// function that it returns closes the copy.
+// OpenCopy opens a copy that Backup made, and the blobs in a folder, as a separate store. The
+// returned function closes it.
 func (db *DB) OpenCopy(ctx context.Context, path, blobs string) (storage.Store, func() error, error) {
 	copied, err := Open(ctx, path, Config{})
 	if err != nil {
@@ -55,7 +56,7 @@ func (db *DB) OpenCopy(ctx context.Context, path, blobs string) (storage.Store, 
 	return s, copied.Close, nil
 }
 
-// VerifyCopy is Verify.
+// VerifyCopy is [Verify], as a method.
 func (db *DB) VerifyCopy(ctx context.Context, path string) error { return Verify(ctx, path) }
 
 // copyTo copies the snapshot that the connection has to an empty file.
@@ -90,8 +91,8 @@ func (c *conn) copyTo(ctx context.Context, path string) (err error) {
 	return errors.Join(err, b.Close())
 }
 
-// Verify reads a database that no process has open, such as a copy that Backup made: all pages with
-// their checksums, and its structure. What is wrong gives storage.ErrCorrupt. It writes nothing.
+// Verify checks a database that no process has open, such as a copy that Backup made: all pages
+// with their checksums, and the structure. A fault gives storage.ErrCorrupt. It writes nothing.
 func Verify(ctx context.Context, path string) error {
 	for _, suffix := range []string{"-wal", "-journal"} {
 		if info, err := os.Lstat(path + suffix); err == nil && info.Size() > 0 {
@@ -114,8 +115,7 @@ func Verify(ctx context.Context, path string) error {
 	return errors.Join(fail(ctx, err), c.close())
 }
 
-// Check reads the whole file and returns storage.ErrCorrupt with what is wrong
-// with its structure.
+// Check reads the whole file. Faults of its structure give storage.ErrCorrupt.
 func (db *DB) Check(ctx context.Context) error {
 	return db.read(ctx, (*conn).integrity)
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/ncruces/go-sqlite3"
 )
 
-// A checkpoint is made whenever the -wal file has grown by checkpointPages: few, since what is
-// written to the database at once keeps the disk from the next commits. When the file is walPages
-// long, 32 MB, it starts anew.
+// A checkpoint is made whenever the -wal file has grown by checkpointPages. That number is small,
+// because a large write to the database would delay the next commits. When the file has walPages,
+// 32 MB, writing starts again at its beginning.
 const (
 	checkpointPages = 1000
 	walPages        = 8000

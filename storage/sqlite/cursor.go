@@ -10,7 +10,7 @@ import (
 
 var _ storage.CursorReader = (*reader)(nil)
 
-// Cursor implements storage.CursorReader. What it returns is in SQLite's memory.
+// Cursor implements storage.CursorReader. It returns SQLite's own memory.
 func (r *reader) Cursor(ctx context.Context, rng storage.Range) storage.Cursor {
 	c := &cursor{r: r, ctx: ctx, sql: recordColumns, keysOnly: rng.KeysOnly}
 	if rng.KeysOnly {

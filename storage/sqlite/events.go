@@ -18,7 +18,7 @@ var (
 	_ storage.AccountEvents = events{}
 )
 
-// A page of events is read at a time, so that a slow reader holds no snapshot.
+// Events are read in pages, so that a slow reader does not hold a snapshot.
 const (
 	pageEvents = 500
 	pageBytes  = 1 << 20
@@ -42,8 +42,8 @@ func (d events) Since(ctx context.Context, seq int64) iter.Seq2[storage.Event, e
 	}
 }
 
-// OfAccount implements storage.AccountEvents. Pages begin small, since few events are wanted most
-// of the time.
+// OfAccount implements storage.AccountEvents. The first pages are small, since callers usually take
+// few events.
 func (d events) OfAccount(ctx context.Context, did syntax.DID) iter.Seq2[storage.Event, error] {
 	return func(yield func(storage.Event, error) bool) {
 		before, rows := int64(math.MaxInt64), 1
@@ -160,7 +160,8 @@ func (d events) Wait(ctx context.Context, seq int64) error {
 // write in between.
 const trimRows = 1000
 
-// Trim also deletes expired key-value pairs, and what interrupted calls of Replace have left.
+// Trim implements storage.Events. It also deletes expired key-value pairs, and records that
+// interrupted calls of Replace have left.
 func (d events) Trim(ctx context.Context, t time.Time) error {
 	err := d.trim(ctx, "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE time < ? ORDER BY time LIMIT ?) RETURNING seq", t.UnixMilli())
 	if err != nil {

@@ -113,8 +113,8 @@ func (d kv) Read(ctx context.Context, fn func(storage.KVReader) error) error {
 	return d.read(ctx, func(c *conn) error { return fn(kvReader{c, hostKeys, d.cfg.Now()}) })
 }
 
-// Write runs fn while it holds the store's only writer, so fn must not wait for
-// another write.
+// Write implements storage.KV. It runs fn while it holds the store's only writer, so fn must not
+// wait for another write.
 func (d kv) Write(ctx context.Context, fn func(storage.KVTx) error) error {
 	return d.writer.do(ctx, step{fn: func(c *conn) error {
 		write := func() error { return fn(kvTx{kvReader{c, hostKeys, d.cfg.Now()}}) }

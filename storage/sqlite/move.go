@@ -14,9 +14,9 @@ import (
 
 var _ storage.Movable = repos{}
 
-// While a store is watched, triggers write the notes; while it is shut, others refuse. So every
-// process that has the file open keeps to it, and a store that nobody moves pays nothing: tables
-// and triggers are there from Watch to Unwatch.
+// While a store is watched, triggers write the notes. While it is shut, other triggers refuse
+// writes. So the state applies to every process that has the file open, and a store that is not
+// being moved has no cost: the tables and triggers exist only from Watch to Unwatch.
 var (
 	watchSQL = func() string {
 		var b strings.Builder

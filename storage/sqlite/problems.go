@@ -41,9 +41,10 @@ var contradictions = [...]string{
 	`SELECT did, format('events up to %d count as deleted, beyond the newest number', seq) FROM gone WHERE seq > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'event')`,
 }
 
-// Problems implements storage.Checker: SQLite's own check of all pages and indexes, and that rows
-// agree with each other: sets of records and keys have owners, references have records, numbers of
-// events do not overlap. It is one snapshot, which it has ended when it yields the first problem.
+// Problems implements storage.Checker. It runs SQLite's own check of all pages and indexes, and
+// compares rows with each other: sets of records and keys have owners, references have records, and
+// the numbers of events do not overlap. It reads one snapshot, which ends before the first problem
+// is yielded.
 func (d repos) Problems(ctx context.Context, _ storage.CheckOptions) iter.Seq2[storage.Problem, error] {
 	return func(yield func(storage.Problem, error) bool) {
 		var list []storage.Problem

@@ -94,11 +94,11 @@ ALTER TABLE event ADD COLUMN weight INTEGER NOT NULL DEFAULT 1;
 -- From this version on, the row of an account without a head has empty values for it.
 `}
 
-// ErrForeign: the file is a database, but not one of this package.
+// ErrForeign: the file is a database of another application.
 var ErrForeign = errors.New("sqlite: the file is the database of another application")
 
-// VersionError: a newer version of this package made the file, or migrated it. It was
-// not changed.
+// VersionError: a newer version of this package made or migrated the file. The file was not
+// changed.
 type VersionError struct {
 	Have  int // version of the file's schema
 	Known int // the newest version that this program knows

@@ -18,10 +18,11 @@ const (
 
 var _ storage.Snapshotter = repos{}
 
-// Snapshot implements storage.Snapshotter. It has four connections, which begin to read in one turn
-// of the writer and so see the same. While it is open, the -wal file cannot start anew: it grows by
-// all that is written, and is as long as before a while after the end. A snapshot ends after
-// Config.SnapshotTime. Four may be open at the same time; one more gives storage.ErrBusy.
+// Snapshot implements storage.Snapshotter. It uses four connections, which start to read while the
+// writer is held and so see the same state. While the snapshot is open, the -wal file cannot be
+// reused from its beginning: it grows with every write, and is truncated only some time after the
+// end. A snapshot ends after Config.SnapshotTime. At most four may be open; a further one gives
+// storage.ErrBusy.
 func (d repos) Snapshot(ctx context.Context) (storage.Snapshot, error) {
 	p := &pins{db: d.DB, free: make(chan *conn, snapshotReaders), ended: make(chan struct{})}
 	if err := d.addPins(p); err != nil {

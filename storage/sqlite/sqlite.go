@@ -1,32 +1,31 @@
-// Package sqlite keeps a store in one SQLite file: the embedded default of a
-// host. Blobs lie as files in a folder beside it (package blobfs).
+// Package sqlite keeps a store in one SQLite file. It is the default for an embedded host. Blobs
+// are files in a folder beside it (package blobfs).
 //
-// # Shape
+// # One writer, many readers
 //
-// The file is in WAL mode. There is one writing connection; steps that arrive while it is busy join
-// its next transaction, so that many accounts share one fsync. A step that fails takes no other
-// with it: it is undone by itself, or the others run again. Readers have connections of their own,
-// each a snapshot, and neither wait for the writer nor hold it up. Checkpoints block the writer only
-// in their last phase. A step is on disk when its method returns (synchronous=FULL), unless Config.Relaxed
-// says otherwise.
+// The file is in WAL mode. One connection writes. Steps that arrive while it is busy share its next
+// transaction, so many accounts share one fsync. A step that fails does not affect the others: it
+// is rolled back alone, or the others run again. Readers have their own connections, each with its
+// own snapshot. They do not wait for the writer, and it does not wait for them. Checkpoints block
+// the writer only in their last phase. A step is on disk when its method returns
+// (synchronous=FULL), unless Config.Relaxed is set.
 //
 // # Damage
 //
-// Every page of the database has a checksum; one that does not match, like any other
-// contradiction, gives storage.ErrCorrupt when it is read. The exception is the -wal file, which has
-// the steps since the last checkpoint, if a killed process has left it: SQLite cannot tell damage
-// from the place where writing stopped. The steps after the damage are lost, each as a whole; those
+// Every page of the database has a checksum. A wrong checksum, or any other contradiction, gives
+// storage.ErrCorrupt when it is read. There is one exception: the -wal file of a killed process,
+// which has the steps since the last checkpoint. SQLite cannot tell damage in it from the place
+// where writing stopped. So it silently drops the steps behind the damage, each as a whole; those
 // before it are intact.
 //
-// Records are rows in path order, without nodes of the tree. The newest
-// sequence number is kept by SQLite itself beyond the events (AUTOINCREMENT).
+// Records are rows in path order. Nodes of the tree are not stored. SQLite itself remembers the
+// newest sequence number when events are deleted (AUTOINCREMENT).
 //
 // # Driver
 //
-// The driver is github.com/ncruces/go-sqlite3: SQLite compiled to WebAssembly and
-// translated to Go, no cgo, used through its own API. Measured on 2 cores of a
-// virtual machine against modernc.org/sqlite (database/sql), the other pure Go
-// driver:
+// The driver is github.com/ncruces/go-sqlite3: SQLite compiled to WebAssembly and translated to Go,
+// without cgo, used through its own API. Measured on 2 cores of a virtual machine against
+// modernc.org/sqlite (database/sql), the other pure Go driver:
 //
 //	                                        ncruces   modernc
 //	one-row transaction, synchronous=NORMAL   47 µs     73 µs
@@ -34,8 +33,8 @@
 //	open, read a row, close (small file)    0.66 ms   0.46 ms
 //	memory per open database                314 KiB   142 KiB
 //
-// A host that keeps all accounts in one file pays for writes, so the first two
-// lines decided.
+// A host that keeps all accounts in one file depends on the speed of writes, so the first two lines
+// decided.
 package sqlite
 
 import (
@@ -56,30 +55,30 @@ import (
 	"github.com/pdskit/pdskit/storage/blobfs"
 )
 
-// Config has what a database can be told. The zero value works.
+// Config configures a database. The zero value works.
 type Config struct {
-	// Relaxed gives up durability of the last moments before a power failure (not
-	// before a crash of the process) for speed: synchronous=NORMAL. The file
-	// stays consistent in either case.
+	// Relaxed trades durability for speed (synchronous=NORMAL): after a power failure, the last
+	// moments may be lost. After a crash of the process, nothing is lost. The file stays consistent
+	// in both cases.
 	Relaxed bool
 	// Readers bounds the connections for reading; further readers wait. A function passed to View
-	// or Read that itself calls View or Read needs two connections. Each takes up to 5 MB of
-	// memory. Two more connections are kept for single rows, such as heads and the bounds of the
-	// event log, so that those do not wait for long Views. 0: 32.
+	// or Read that itself calls View or Read needs two connections. Each connection takes up to 5
+	// MB of memory. Two more connections serve single rows, such as heads and the bounds of the
+	// log, so that those do not wait for long Views. 0: 32.
 	Readers int
-	// ReaderWait bounds how long a call waits for such a connection, so that nested calls cannot
-	// wait for each other for good: then the error is storage.ErrBusy. 0: 10 seconds.
+	// ReaderWait bounds how long a call waits for such a connection. After that the error is
+	// storage.ErrBusy, so that nested calls cannot wait for each other forever. 0: 10 seconds.
 	ReaderWait time.Duration
-	// Poll is how often Wait looks for events of other processes that have the
-	// file open; those of this process are seen at once. 0: one second.
+	// Poll is how often Wait looks for events of other processes that have the file open. Events of
+	// this process are seen at once. 0: one second.
 	Poll time.Duration
-	// SnapshotTime is after how much time a snapshot ends by itself. 0: one hour.
+	// SnapshotTime is how long a snapshot may stay open. 0: one hour.
 	SnapshotTime time.Duration
 	// Now is the clock, for sequence numbers and expiry. Nil: time.Now.
 	Now func() time.Time
 }
 
-// DB is an open database. Its methods may be called concurrently.
+// DB is an open database. It is safe for concurrent use.
 type DB struct {
 	path        string
 	cfg         Config
@@ -101,10 +100,10 @@ type DB struct {
 	changed chan struct{} // closed and replaced when newest grows; guarded by mu
 }
 
-// Open opens the database in the file path. It creates the file and its folder if they do not
-// exist. Blobs are in the folder path + ".blobs". Several processes may have the file open. A file
-// with an older version of the schema is migrated; one with a newer version gives a *VersionError,
-// and one of another application ErrForeign.
+// Open opens the database in the file path, and creates the file and its folder if necessary. Blobs
+// are in the folder path + ".blobs". Several processes may have the file open. A file with an older
+// schema is migrated. A file with a newer schema gives a *VersionError, and one of another
+// application [ErrForeign].
 func Open(ctx context.Context, path string, cfg Config) (*DB, error) {
 	if path == "" {
 		return nil, errors.New("sqlite: the path is empty")
@@ -239,13 +238,13 @@ func (db *DB) connect(ctx context.Context) (*conn, error) {
 	return &conn{Conn: c, ctx: context.Background(), stmts: make(map[string][]*sqlite3.Stmt)}, nil
 }
 
-// Store returns the stores of the database and its folder of blobs.
+// Store returns the store: the database and its folder of blobs.
 func (db *DB) Store() storage.Store {
 	return storage.Store{Repos: repos{db}, Events: events{db}, KV: kv{DB: db}, Blobs: db.blobs}
 }
 
-// Close waits for the writer, and closes the database. Methods called later, and Views
-// that still run, fail.
+// Close waits for the writer and closes the database. Later calls fail, and so do Views that still
+// run.
 func (db *DB) Close() error {
 	db.mu.Lock()
 	if db.closed {

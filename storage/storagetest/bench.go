@@ -17,10 +17,9 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Benchmark measures a backend, so that every backend publishes the same table.
-// What is written has the size of what a host writes (records of 300
-// bytes, events of 5 KB), but is not signed: the figures are the store's own.
-// Parts of the store that are nil are left out.
+// Benchmark measures a backend, so that every backend publishes the same table. Data has realistic
+// sizes (records of 300 bytes, events of 5 KB), but is not signed: the figures are those of the
+// store alone. Parts of the store that are nil are left out.
 func Benchmark(b *testing.B, backend Backend) {
 	const large = 100_000
 	ctx := context.Background()

@@ -11,21 +11,21 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Options says what CheckStore checks.
+// Options are the options of [CheckStore].
 type Options struct {
-	// Key returns an account's signing key, or nil if signatures of the account
-	// are not to be checked. Nil: no signatures are checked.
+	// Key returns an account's signing key, or nil to skip the account's signatures. Nil: no
+	// signatures are checked.
 	Key func(did syntax.DID) *crypto.PublicKey
-	// Silent allows for commits without an event (see repo.Batch).
+	// Silent allows commits without an event (see repo.Batch).
 	Silent bool
-	// Blobs asks that exactly those blobs are promoted to which records refer. After
-	// an import some are missing, and before a sweep there are too many.
+	// Blobs checks that exactly those blobs are promoted that records refer to. After an import
+	// some are missing, and before a sweep there are more.
 	Blobs bool
 }
 
-// CheckStore reads everything in a store, as package check does when it is strict, and returns all
-// contradictions, each an error that wraps storage.ErrCorrupt, joined. The store should be at rest.
-// Parts of the store that are nil are left out.
+// CheckStore reads everything in a store, as package check does in its strict mode. It returns all
+// contradictions, joined; each is an error that wraps storage.ErrCorrupt. Nobody should write to
+// the store meanwhile. Parts of the store that are nil are left out.
 func CheckStore(ctx context.Context, s storage.Store, opt Options) error {
 	c := whole.Checker{Store: s}
 	if opt.Key != nil {

@@ -28,16 +28,15 @@ const crashDir = "PDSKIT_STORAGETEST_CRASH_DIR"
 // crashTimes is the environment variable for the number of kills.
 const crashTimes = "PDSKIT_CRASHES"
 
-// RunCrash checks that a backend survives the death of its process. Again and
-// again it starts the test it is called from in a process of its own, which
-// writes to several accounts at once, kills that process at a random moment, and
-// examines what is stored: every step that was acknowledged is there, with its
-// events, once and in order; no step is there by halves; at most the one that was
-// under way is there without having been acknowledged.
+// RunCrash checks that a backend survives the death of its process. It repeatedly runs the calling
+// test in a separate process that writes to several accounts concurrently, kills that process at a
+// random moment, and examines what is stored. Every acknowledged step must be there, with its
+// events, once and in order. No step may be there partly. At most the step that was running may be
+// there without having been acknowledged.
 //
-// It must be all that a top-level test does, with a backend that is not volatile. The
-// environment variable PDSKIT_CRASHES, if set, says how many times to kill, instead
-// of times. With -short it is 4 times at most.
+// It must be the only content of a top-level test, with a backend that is not volatile. The
+// environment variable PDSKIT_CRASHES, if set, replaces times. With -short it kills at most 4
+// times.
 func RunCrash(t *testing.T, b Backend, times int) {
 	if dir := os.Getenv(crashDir); dir != "" {
 		crashWriter(t, b, dir)

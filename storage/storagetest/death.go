@@ -5,16 +5,18 @@ import (
 	"sync"
 )
 
-// ErrDied is what the calls of a store return to a process that has died: see [Death].
+// ErrDied is the error of all calls to a store after the simulated death of the process: see
+// [Death].
 var ErrDied = errors.New("storagetest: the process has died")
 
-// Death ends a process at one call of its stores: all calls after that fail, and have no effect.
-// What the process did is then seen through the stores themselves. It is safe for concurrent use.
+// Death simulates the death of a process at one call of its stores: all later calls fail and have
+// no effect. Examine what the process did through the original stores. It is safe for concurrent
+// use.
 type Death struct {
-	// At is the call, from 1. 0: it never dies.
+	// At is the number of the call, counted from 1. 0: the process never dies.
 	At int
-	// After lets that call take effect, as when a process dies before it has the answer. Calls that
-	// fail by themselves are not counted then.
+	// After lets that call take effect, as if the process died before it got the result. Calls that
+	// fail by themselves are then not counted.
 	After bool
 
 	mu    sync.Mutex
@@ -22,7 +24,7 @@ type Death struct {
 	dead  bool
 }
 
-// Faults are those of the stores that the process uses.
+// Faults returns the faults for the stores that the process uses.
 func (d *Death) Faults() Faults {
 	return Faults{
 		Before: func(string) error { return d.call(!d.After) },
@@ -43,7 +45,7 @@ func (d *Death) call(counts bool) error {
 	return nil
 }
 
-// Died reports whether the process has come to that call.
+// Died reports whether the process has reached that call.
 func (d *Death) Died() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

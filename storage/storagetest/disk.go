@@ -15,17 +15,16 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 )
 
-// RunDiskFaults checks what becomes of a store when the disk is full or fails. inject makes
-// fault be asked before each call that changes a file, of all files that are opened after
-// it was called first; the error of fault is to be the error of that call. With
-// nil, calls succeed again.
+// RunDiskFaults checks a store when the disk is full or fails. inject must make fault be called
+// before each call that changes a file, for all files that are opened after the first call of
+// inject. An error of fault must become the error of that call. With nil, calls succeed again.
 //
-// Steps of all kinds are carried out while the first call to the system fails, then the second, and
-// so on: with EIO that call alone, with ENOSPC all that follow too, until there is room again. A
-// step that failed must have left the old state, or be there as a whole, now and in a copy of the
-// files as they are at that moment; what can be read meanwhile is right, and the error does not
-// claim anything about the data. For ENOSPC, the error of a write is storage.ErrFull. When there is
-// room again, the same step succeeds.
+// The test carries out steps of all kinds while the first system call fails, then the second, and
+// so on: with EIO only that call, with ENOSPC all later calls too, until there is room again. A
+// step that failed must have left the old state or have taken full effect, both in the store and in
+// a copy of the files at that moment. Reads must return correct data, and the error must not claim
+// anything about the data. For ENOSPC, the error of a write must be storage.ErrFull. When there is
+// room again, the same step must succeed.
 //
 // It takes seconds, and is skipped with -short.
 func RunDiskFaults(t *testing.T, b Backend, inject func(fault func() error)) {

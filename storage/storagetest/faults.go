@@ -11,16 +11,14 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Faults makes methods of a store fail, to see what becomes of that which is built
-// on it. Each function is called with the name of a method, such as
-// "Repos.Apply", "Reader.Records" or "KVTx.Set"; an error that it returns is the
-// method's. The functions may be nil, and may be called concurrently.
+// Faults makes methods of a store fail, to test code that uses the store. Its functions are called
+// with the name of a method, such as "Repos.Apply", "Reader.Records" or "KVTx.Set". Their errors
+// become the method's. They may be nil, and may be called concurrently.
 type Faults struct {
-	// Before is asked before a call, which is not made if there is an error.
+	// Before is called before a call. After an error, the call is not made.
 	Before func(method string) error
-	// After is asked after a call that succeeded. So an error says that a call
-	// failed that took effect, as when an answer is lost on its way. Of an
-	// iterator, it is asked after each value.
+	// After is called after a call that succeeded. Its error simulates a call that took effect
+	// although its response was lost. For an iterator, it is called after each value.
 	After func(method string) error
 }
 

@@ -14,14 +14,14 @@ import (
 	"github.com/pdskit/pdskit/storage/memory"
 )
 
-// RunPowerFailure checks what becomes of a store when the power fails. watch makes changing be
-// called before each call that changes a file, and flushed after each flush of a file or of a
-// directory, of all files that are opened after watch was called. Both may be called concurrently.
+// RunPowerFailure checks a store after power failures. watch must make changing be called before
+// each call that changes a file, and flushed after each flush of a file or directory, for all files
+// that are opened after watch was called. Both may be called concurrently.
 //
-// Steps of all kinds are carried out. At some of the calls, and after each step, a state is made
-// that the files may have after a power failure at that moment: what was not flushed is there, or
-// lost, or torn, in any order. A store that is opened on it must have all steps that had returned,
-// and the one under way as a whole or not at all. seed says which states are made; it is in the
+// The test carries out steps of all kinds. At some of the calls, and after each step, it makes a
+// possible state of the files after a power failure: data that was not flushed is there, lost, or
+// torn, in any order. A store opened on that state must have all steps that had returned. The
+// running step must be there completely or not at all. seed selects the states; it is in the
 // errors.
 //
 // It takes seconds, and is skipped with -short.

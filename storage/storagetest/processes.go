@@ -22,11 +22,13 @@ const processDir, processName = "PDSKIT_STORAGETEST_PROCESS_DIR", "PDSKIT_STORAG
 
 const sharedDID = syntax.DID("did:web:shared.example")
 
-// RunProcesses checks a backend that several processes may have open: two of them write to
-// one account at once, from what they have read, until each has made steps steps. Both
-// get on, no step is lost or undone, and the log has each once. With -short, steps is 20 at most.
+// RunProcesses checks a backend that several processes may have open. Two processes write to one
+// account concurrently, each from what it has read, until each has made the given number of steps.
+// Both must make progress, no step may be lost or undone, and the log must have each once. With
+// -short, steps is at most 20.
 //
-// It must be all that a top-level test does, with a backend that is neither volatile nor exclusive.
+// It must be the only content of a top-level test, with a backend that is neither volatile nor
+// exclusive.
 func RunProcesses(t *testing.T, b Backend, steps int) {
 	if dir := os.Getenv(processDir); dir != "" {
 		s, closeIt := b.Open(t, dir)

@@ -1,6 +1,5 @@
-// Package storagetest is the definition of a storage backend: a suite of tests
-// that holds a backend to the contract of package storage. A backend's own tests
-// need no more than
+// Package storagetest defines a storage backend: it is a suite of tests for the contract of package
+// storage. A backend's own tests need only
 //
 //	func TestConformance(t *testing.T) {
 //		storagetest.Run(t, storagetest.Backend{Open: func(tb testing.TB, dir string) (storage.Store, func() error) {
@@ -12,33 +11,31 @@
 //		}})
 //	}
 //
-// and tests of what is special to it. A backend that has only some of the four
-// stores runs RunRepos, RunKV or RunBlobs. The page README.md beside this file
-// builds a backend, step by step.
+// and tests of its special features. A backend that has only some of the four stores runs RunRepos,
+// RunKV or RunBlobs. README.md in this directory builds a backend, step by step.
 //
 // # What is checked
 //
-// Each subtest is one law. It makes histories of real, signed commits and
-// compares what the backend says with what the contract does. Beyond the tables:
+// Each subtest is one law. It makes histories of real, signed commits, and compares the backend's
+// results with the contract. Besides tables of cases:
 //
-//   - History carries out long random sequences of all methods on the backend and on
-//     package memory, which is the model, and compares every answer and every state,
-//     closing and opening the backend on the way.
-//   - Races are run with as many handles on the same data as the backend allows.
-//   - Kill copies the directory of a running backend, which is what a killed
-//     process leaves, and opens the copy.
-//   - CheckStore examines the whole state of a store: trees rebuilt from records,
-//     signatures, inversion of every event, and that nothing is kept that nothing
-//     refers to. It is exported, for use on a host's data too.
+//   - History carries out long random sequences of all methods on the backend and on package
+//     memory, the model. It compares every result and every state, and closes and reopens the
+//     backend in between.
+//   - Races run with as many handles on the same data as the backend allows.
+//   - Kill copies the directory of a running backend, which is what a killed process leaves, and
+//     opens the copy.
+//   - CheckStore examines the whole state of a store: trees rebuilt from records, signatures,
+//     inversion of every event, and data that nothing refers to. It is exported, for use on a
+//     host's data too.
 //
-// Faults makes the methods of a store fail, for tests of what is built on stores.
+// Faults makes the methods of a store fail, for tests of code that uses stores.
 //
-// The suite is itself proven: for every law, its tests have a backend that breaks
-// that law, and see that the suite notices.
+// The suite itself is tested: for every law, its tests have a backend that breaks that law, and
+// check that the suite notices.
 //
-// Tests do not depend on the speed of clocks. Some wait for a few
-// milliseconds to pass; where a broken backend would block, they give up after
-// half a minute.
+// Tests do not depend on the speed of clocks. Some wait until a few milliseconds have passed. If a
+// broken backend blocks, they give up after half a minute.
 package storagetest
 
 import (
@@ -49,21 +46,20 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Backend says how to test a backend. The zero values of all but Open ask the most
-// of it.
+// Backend describes a backend to test. The zero values of all fields but Open are the strictest.
 type Backend struct {
-	// Open opens the store that is kept in dir, an empty directory at first, and
-	// returns it with a function that closes it. What is not files may derive
-	// a name of its own from dir. Failures end the test.
+	// Open opens the store that is kept in dir, at first an empty directory, and returns it with a
+	// function that closes it. A backend without files may derive a name from dir. Failures end the
+	// test.
 	Open func(tb testing.TB, dir string) (s storage.Store, close func() error)
-	// Volatile says that the content of the store does not outlive close.
+	// Volatile means that the content of the store is lost when it is closed.
 	Volatile bool
-	// Exclusive says that the store must be closed before it is opened again.
+	// Exclusive means that the store must be closed before it is opened again.
 	Exclusive bool
-	// Buffers says that Replace keeps all records in memory, as a store in memory does anyway.
+	// Buffers means that Replace keeps all records in memory, as a store in memory does.
 	Buffers bool
-	// Optimistic says that a KV.Read, during which something is written that it has read, fails
-	// with storage.ErrBusy, where it would go on with what was there before.
+	// Optimistic means that a KV.Read fails with storage.ErrBusy if something that it has read is
+	// written meanwhile, instead of continuing with the old state.
 	Optimistic bool
 }
 

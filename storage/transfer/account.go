@@ -13,7 +13,7 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Bounds of what is read from one snapshot, and is in memory, for each account at a time.
+// Limits on what is read from one snapshot and kept in memory, for each account at a time.
 const (
 	pageItems = 2000
 	pageBytes = 4 << 20

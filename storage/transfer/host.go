@@ -15,29 +15,30 @@ import (
 
 // Errors of Enter.
 var (
-	// ErrNotReady: the store is the target of a move that was not finished.
+	// ErrNotReady: the store is the target of a move that is not finished.
 	ErrNotReady = errors.New("transfer: data is being moved to this storage, and is not complete")
-	// ErrLeft: the data has been moved to another store.
+	// ErrLeft: the data was moved to another store.
 	ErrLeft = errors.New("transfer: the data has been moved away from here")
 	// ErrFinishing: the store refuses writes because a move is being finished, or was interrupted
-	// then.
+	// at that point.
 	ErrFinishing = errors.New("transfer: a move to other storage is being finished")
 	// ErrBlobs: the blobs are in another place than the configuration says.
 	ErrBlobs = errors.New("transfer: the blobs were moved to another place")
 )
 
-// Enter is called by a server before it serves from a store. It fails if the store is one that must
-// not be used: a target that is not ready, or a source that was left. It takes a target that is
-// ready: from then on the move cannot be given up. blobs is the kind of place where the server has
-// its blobs, as in Config.Blobs; empty: it does not matter.
+// Enter must be called by a server before it serves from a store. It fails if the store must not be
+// used: a target that is not ready, or a source whose data was moved away. If the store is a target
+// that is ready, Enter takes it: from then on the move cannot be aborted. blobs is the kind of
+// place of the server's blobs, as in Config.Blobs; empty: it is not checked.
 //
-// A server that is started with other blobs, after only they were moved, opens the store for writes
-// again: so no process with the old configuration may run any more.
+// If only blobs were moved, a server that starts with the new blobs opens the store for writes
+// again. No process with the old configuration may be running then.
 func Enter(ctx context.Context, s storage.Store, blobs string) error {
 	return enter(ctx, s, blobs, true)
 }
 
-// Look is Enter for what only looks at a store, such as a check: it takes nothing.
+// Look is [Enter] for programs that only read a store, such as a check: it does not take the
+// target.
 func Look(ctx context.Context, s storage.Store, blobs string) error {
 	return enter(ctx, s, blobs, false)
 }
@@ -119,8 +120,8 @@ func enterSource(ctx context.Context, s storage.Store, m storage.Movable, blobs 
 	return m.Unwatch(ctx)
 }
 
-// SetBlobs notes in a store, which nobody serves from, the kind of place where its blobs are, after
-// they got there by other means than a Mover: as when a backup was restored that has them.
+// SetBlobs records the kind of place of a store's blobs, after they were moved by other means than
+// a Mover, for example by restoring a backup. No server may use the store meanwhile.
 func SetBlobs(ctx context.Context, kv storage.KV, place string) error {
 	return kv.Write(ctx, func(tx storage.KVTx) error {
 		_, err := tx.Get(ctx, keyBlobs)
@@ -145,7 +146,7 @@ func placeOfBlobs(ctx context.Context, kv storage.KV) (place string, err error) 
 	return place, err
 }
 
-// Guard returns a store that can be moved, with its blobs, while it is used: it notes changes of
+// Guard returns a store that can be moved with its blobs while it is used: it notes changes of
 // blobs in the store, and refuses them while the store is shut. A store that is not storage.Movable
 // is returned unchanged.
 func Guard(s storage.Store) storage.Store {
@@ -160,8 +161,8 @@ type guarded struct {
 	m storage.Movable
 }
 
-// Stage tells of the blob when its bytes are stored: who is told of a store that is not shut knows
-// that the move has not listed the blobs yet.
+// Stage notes the blob after its bytes are stored. If the store is then not shut, the move has not
+// listed the blobs yet.
 func (g guarded) Stage(ctx context.Context, did syntax.DID, mime string, r io.Reader, limits storage.BlobLimits) (storage.BlobInfo, error) {
 	if err := g.m.Touch(ctx, did); err != nil { // at once, and not after the upload
 		return storage.BlobInfo{}, err
@@ -185,7 +186,7 @@ func (g guarded) change(ctx context.Context, did syntax.DID, fn func() error) er
 	return errors.Join(fn(), g.m.Touch(ctx, did))
 }
 
-// Promote is followed by a change of the account, which is noted, or refused.
+// Promote needs no note of its own: the change of the account that follows is noted or refused.
 func (g guarded) Promote(ctx context.Context, did syntax.DID, c cid.Cid) error {
 	if err := g.m.Touch(ctx, did); err != nil {
 		return err
@@ -205,7 +206,7 @@ func (g guarded) DeleteAll(ctx context.Context, did syntax.DID) error {
 	return g.change(ctx, did, func() error { return g.Blobs.DeleteAll(ctx, did) })
 }
 
-// Collect does nothing for a store that is shut: its blobs may be the target's too.
+// Collect does nothing while the store is shut, because the target may use the same blobs.
 func (g guarded) Collect(ctx context.Context, t time.Time) (int, error) {
 	if w, err := g.m.Watched(ctx); err != nil || w.State == storage.Shut {
 		return 0, errors.Join(err, storage.ErrMoved)
@@ -213,7 +214,7 @@ func (g guarded) Collect(ctx context.Context, t time.Time) (int, error) {
 	return g.Blobs.Collect(ctx, t)
 }
 
-// Staged implements storage.StagedBlobs, if the store below does.
+// Staged implements storage.StagedBlobs, if the guarded store does.
 func (g guarded) Staged(ctx context.Context, did syntax.DID) iter.Seq2[storage.BlobInfo, error] {
 	return staged(ctx, g.Blobs, did)
 }

@@ -10,16 +10,16 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Plan is what a move comes to, as far as it can be told beforehand.
+// Plan is an estimate of a move.
 type Plan struct {
 	Accounts int64 `json:"accounts"`
 	Events   int64 `json:"events"`
-	// These are of the accounts that were looked at, multiplied.
+	// Estimates from the sampled accounts.
 	Records int64 `json:"records"`
 	Keys    int64 `json:"keys"`
 	Blobs   int64 `json:"blobs"`
 	Bytes   int64 `json:"bytes"`
-	// Time is a rough guess at how long copying and verifying take.
+	// Time is a rough estimate of the time for copying and verifying.
 	Time time.Duration `json:"timeNanoseconds"`
 }
 
@@ -30,8 +30,8 @@ const planned = 100
 // written, and read again on both sides.
 const verifyFactor = 4
 
-// Plan estimates how much there is to move and how long that takes, from a sample of some hundred
-// accounts of the source. It writes nothing.
+// Plan estimates the amount of data to move and the time, from a sample of some hundred accounts of
+// the source. It writes nothing.
 func (m *Mover) Plan(ctx context.Context) (p Plan, err error) {
 	for _, err := range m.cfg.From.Repos.List(ctx, "") {
 		if err != nil {

@@ -20,8 +20,8 @@ const (
 	longest = 15 * time.Second
 )
 
-// Copy copies what there is, and catches up with what changes meanwhile. The source stays in use,
-// and goes on to note changes. Call Copy again to catch up, and Finish to end the move.
+// Copy copies the store, and catches up with changes. The source stays in use and continues to note
+// changes. Call Copy again to catch up, and Finish to end the move.
 func (m *Mover) Copy(ctx context.Context) error {
 	if err := m.begin(ctx); err != nil {
 		return err
@@ -162,10 +162,10 @@ func (m *Mover) settle(ctx context.Context, list []storage.Changed) error {
 	return m.from.Settle(ctx, list)
 }
 
-// Finish ends the move: it copies what is left, verifies the target, makes the source refuse writes
-// for a moment, and marks the target as ready. It may be called without Copy, and again after it
-// was interrupted at any moment. After an error, other than that the process ends, the source takes
-// writes as before, unless the error says that the target is ready.
+// Finish ends the move: it copies the rest, verifies the target, makes the source refuse writes for
+// a moment, and marks the target as ready. It may be called without Copy, and again after any
+// interruption. If it returns an error, the source accepts writes again, unless the error says that
+// the target is ready.
 func (m *Mover) Finish(ctx context.Context) (Report, error) {
 	err := m.finish(ctx)
 	r := m.Report()
@@ -281,9 +281,9 @@ func (m *Mover) handOver(ctx context.Context) error {
 	return nil
 }
 
-// Abort gives up the move, or, until a server uses the target, what Finish has done. The source
-// takes writes as before. The target keeps what was copied, and a move of the same source can use
-// it again. If force, the target is not asked, which may be lost.
+// Abort ends the move without its effect. After Finish, it is possible until a server uses the
+// target. The source accepts writes again. The target keeps what was copied, and a later move of
+// the same source can use it. With force, the target is not accessed, in case it is lost.
 func (m *Mover) Abort(ctx context.Context, force bool) error {
 	w, err := m.from.Watched(ctx)
 	if err != nil {

@@ -30,7 +30,7 @@ type note struct {
 	Turn  string `json:"turn,omitempty"` // of the Mover that works on it
 	Left  bool   `json:"left,omitempty"` // the target has taken its place
 	Blobs string `json:"blobs,omitempty"`
-	// OnlyBlobs: the store goes on with other blobs.
+	// OnlyBlobs is set if only the blobs are moved, and the store stays.
 	OnlyBlobs bool `json:"onlyBlobs,omitempty"`
 }
 
@@ -267,21 +267,22 @@ func (m *Mover) empty(ctx context.Context) error {
 	})
 }
 
-// Status says how a move stands.
+// Status is the state of a move.
 type Status struct {
 	// Source is "in use", "being copied", "shut" or "left".
 	Source string `json:"source"`
 	// Target is "", "loading", "ready", "taken" or "given up".
 	Target string `json:"target"`
 	Name   string `json:"name,omitempty"` // of the target
-	// Noted is how many changes have not been copied, and Copied whether all was copied once.
+	// Noted is the number of noted changes that were not copied yet. Copied is set when everything
+	// was copied once.
 	Noted  int        `json:"noted"`
 	Copied bool       `json:"copied"`
 	After  syntax.DID `json:"after,omitempty"` // the account up to which all have been
 }
 
-// SourceStatus says how a store stands that may be moved, or may have been. Of the target it
-// knows nothing.
+// SourceStatus returns the state of a store that may be, or may have been, the source of a move. It
+// does not read the target.
 func SourceStatus(ctx context.Context, s storage.Store) (st Status, err error) {
 	from, ok := s.Repos.(storage.Movable)
 	if !ok {
@@ -315,7 +316,7 @@ func SourceStatus(ctx context.Context, s storage.Store) (st Status, err error) {
 	return st, nil
 }
 
-// Status says how the move stands.
+// Status returns the state of the move.
 func (m *Mover) Status(ctx context.Context) (Status, error) {
 	st, err := SourceStatus(ctx, m.cfg.From)
 	if err != nil {

@@ -13,46 +13,47 @@ import (
 	"github.com/pdskit/pdskit/storage"
 )
 
-// Config says what is moved where. From and To are required.
+// Config configures a move. From and To are required.
 type Config struct {
-	// From is the source, as the server that uses it has opened it. Its Repos must be
-	// storage.Movable.
+	// From is the source, opened as by the server that uses it. Its Repos must be storage.Movable.
 	From storage.Store
-	// To is the target. Its Repos must be a storage.Loader. If only blobs are moved, it is From
-	// with other Blobs, whose rows, if they have some, are written through [Moving].
+	// To is the target. Its Repos must be a storage.Loader. If only blobs are moved, To is From
+	// with other Blobs. If those have rows in the store, they must be written through
+	// [storage.Movable].Moving.
 	To storage.Store
-	// OnlyBlobs says that From and To are the same but for their Blobs. Not both of these may have
-	// their rows among the host's keys: they would be the same rows.
+	// OnlyBlobs means that From and To differ only in their Blobs. At most one of these may have
+	// rows among the host's keys, since they would be the same rows.
 	OnlyBlobs bool
-	// SameBlobs says that the Blobs of both have their bytes in the same place, so that they are
-	// not copied.
+	// SameBlobs means that both Blobs have their bytes in the same place, so that they are not
+	// copied.
 	SameBlobs bool
-	// Rows are the beginnings of keys of the host that belong to the Blobs of one side, such as
-	// bucket.Keys, and are so left alone. Empty if SameBlobs.
+	// Rows are prefixes of the host's keys that belong to the Blobs of one side, such as
+	// bucket.Keys. They are not copied. Leave it empty with SameBlobs.
 	Rows []string
-	// Name says, for people, what the target is, without secrets; Hint what to change in the
-	// configuration of the server to use it.
+	// Name describes the target to people, without secrets. Hint says how to change the server's
+	// configuration to use it.
 	Name, Hint string
-	// Blobs names the kind of place where the target's blobs are, such as "disk". See [Enter].
+	// Blobs is the kind of place of the target's blobs, such as "disk". See [Enter].
 	Blobs string
-	// Workers is how many accounts are copied at a time. 0: 4.
+	// Workers is how many accounts are copied concurrently. 0: 4.
 	Workers int
-	// Rate bounds how many bytes a second are read from the source while it is in use. 0: no bound.
+	// Rate bounds the bytes that are read from the source in a second while it is in use. 0: no
+	// bound.
 	Rate int64
-	// Sample reads back one of so many blobs of the target. 0 and 1: all of them.
+	// Sample is n if one of n blobs of the target is read back. 0 and 1: all of them.
 	Sample int
-	// AcceptDamaged moves a source that has lost or damaged blobs, without them.
+	// AcceptDamaged moves a source with lost or damaged blobs, without those.
 	AcceptDamaged bool
-	// Rounds bounds how often changes are caught up with before the source is shut. 0: 20.
+	// Rounds bounds the rounds of catching up before the source is shut. 0: 20.
 	Rounds int
-	// Progress, if not nil, is told how far it is, some times a second at most and at each new
-	// phase. Its calls take turns.
+	// Progress, if not nil, is called with the progress, at most a few times a second and at each
+	// new phase. Calls do not overlap.
 	Progress func(Progress)
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Phase is what a Mover is doing.
+// Phase is a phase of a move.
 type Phase string
 
 const (
@@ -63,7 +64,7 @@ const (
 	Done       Phase = "done"
 )
 
-// Progress counts what was done since the Mover was made.
+// Progress has counts since the Mover was made.
 type Progress struct {
 	Phase    Phase         `json:"phase"`
 	Elapsed  time.Duration `json:"elapsedNanoseconds"`
@@ -77,34 +78,33 @@ type Progress struct {
 	At       syntax.DID    `json:"at,omitempty"`
 }
 
-// Damage is a blob that the source has lost, or that is not what it should be.
+// Damage is a lost or damaged blob of the source.
 type Damage struct {
 	DID syntax.DID `json:"did"`
 	CID cid.Cid    `json:"cid"`
 	Why string     `json:"why"`
 }
 
-// Report is what a Mover has done.
+// Report is the result of a move.
 type Report struct {
 	Progress
-	// Pause is for how long the source refused writes before the target was ready.
+	// Pause is how long the source refused writes before the target was ready.
 	Pause time.Duration `json:"pauseNanoseconds"`
-	// Damaged are blobs that were not copied.
+	// Damaged are the blobs that were not copied.
 	Damaged []Damage `json:"damaged"`
 }
 
 // Errors that callers branch on.
 var (
-	// ErrNotEmpty: the target has data that is not of this move.
+	// ErrNotEmpty: the target has data that does not belong to this move.
 	ErrNotEmpty = errors.New("transfer: the target is not empty")
-	// ErrOther: a move of the source to another target is under way.
+	// ErrOther: a move of the source to another target is in progress.
 	ErrOther = errors.New("transfer: the source is being moved to another target")
-	// ErrTakenOver: another Mover goes on with the move, or has given it up. This one has left the
-	// source and the target to it.
+	// ErrTakenOver: another Mover continues the move, or has aborted it. This Mover has stopped.
 	ErrTakenOver = errors.New("transfer: another one has taken over the move, or given it up")
-	// ErrTaken: the target is in use by a server, so that the source cannot have its place back.
+	// ErrTaken: a server uses the target, so the move cannot be aborted.
 	ErrTaken = errors.New("transfer: a server uses the target already")
-	// ErrNone: there is no move under way.
+	// ErrNone: no move is in progress.
 	ErrNone = errors.New("transfer: there is no move under way")
 	// ErrBehind: the source changes faster than it can be copied.
 	ErrBehind = errors.New("transfer: the source changes faster than it can be copied")
@@ -112,7 +112,7 @@ var (
 	ErrDamagedBlobs = errors.New("transfer: blobs of the source are lost or damaged")
 )
 
-// VerifyError says in what the target differs from the source. The source is in use.
+// VerifyError says how the target differs from the source. The source is in use.
 type VerifyError struct {
 	Problems []string // the first hundred
 	Found    int      // all of them
@@ -125,12 +125,12 @@ func (e *VerifyError) Error() string {
 // maxListed bounds lists of problems.
 const maxListed = 100
 
-// Mover moves a store. Its methods are for one goroutine.
+// Mover moves a store. It is for one goroutine.
 //
-// One at a time works on a source; the caller sees to that, as by a lock on a file, since one that
-// was stopped for long may go on to copy what is old by then. If there are two all the same, the
-// one that began later takes over: the other fails with [ErrTakenOver] before it opens or shuts the
-// source, or says that the target is ready.
+// Only one Mover at a time may work on a source. The caller ensures that, for example by a file
+// lock, since a Mover that was suspended may continue to copy outdated data. If there are two
+// nevertheless, the later one takes over: the other fails with [ErrTakenOver] before it opens or
+// shuts the source, or marks the target as ready.
 type Mover struct {
 	cfg  Config
 	from storage.Movable
@@ -154,7 +154,7 @@ type Mover struct {
 	pause      time.Duration
 }
 
-// New returns a Mover. It does nothing yet.
+// New returns a Mover. It changes nothing yet.
 func New(cfg Config) (*Mover, error) {
 	m := &Mover{cfg: cfg, unverified: make(map[syntax.DID]bool)}
 	var ok bool
@@ -187,7 +187,7 @@ func New(cfg Config) (*Mover, error) {
 	return m, nil
 }
 
-// Report returns what was done so far.
+// Report returns the result so far.
 func (m *Mover) Report() Report {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -8,20 +8,20 @@ import (
 	"github.com/pdskit/pdskit/storage/bucket"
 )
 
-// Faults makes the methods of a bucket fail. Each function is called with the name of a method,
-// "Put", "Get", "Delete" or "List"; an error that it returns is the method's. The functions may be
-// nil, and may be called concurrently.
+// Faults makes the methods of a bucket fail. Its functions are called with the name of a method,
+// "Put", "Get", "Delete" or "List". Their errors become the method's. They may be nil, and may be
+// called concurrently.
 type Faults struct {
-	// Before is called before a call, which is not made if there is an error.
+	// Before is called before a call. After an error, the call is not made.
 	Before func(method string) error
-	// After is called after a call that succeeded: an error then says that a call failed that took
-	// effect, as when an answer is lost on its way. For List, it is called after each object.
+	// After is called after a call that succeeded. Its error simulates a call that took effect
+	// although its response was lost. For List, it is called after each object.
 	After func(method string) error
-	// Body replaces the reader that Get returns, as by one that breaks off.
+	// Body replaces the reader that Get returns, for example with one that breaks off.
 	Body func(io.ReadCloser) io.ReadCloser
 }
 
-// Wrap returns the bucket with faults. It has none of the bucket's abilities.
+// Wrap returns the bucket with faults. It does not implement the bucket's optional interfaces.
 func (f Faults) Wrap(b bucket.Bucket) bucket.Bucket { return faulty{f, b} }
 
 type faulty struct {

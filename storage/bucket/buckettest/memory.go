@@ -14,7 +14,7 @@ import (
 	"github.com/pdskit/pdskit/storage/bucket"
 )
 
-// Memory is a bucket in memory. The zero value is empty. Its methods may be called concurrently.
+// Memory is a bucket in memory. The zero value is empty. It is safe for concurrent use.
 type Memory struct {
 	mu  sync.Mutex
 	all map[string][]byte
@@ -76,7 +76,7 @@ func (m *Memory) Delete(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// List implements bucket.Bucket. It lists what was there when it began.
+// List implements bucket.Bucket. It lists the objects that existed when it began.
 func (m *Memory) List(ctx context.Context, prefix, after string) iter.Seq2[bucket.Object, error] {
 	return func(yield func(bucket.Object, error) bool) {
 		for _, o := range m.objects() {
@@ -105,7 +105,7 @@ func (m *Memory) objects() []bucket.Object {
 	return list
 }
 
-// Len returns how many objects there are.
+// Len returns the number of objects.
 func (m *Memory) Len() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 	"github.com/pdskit/pdskit/storage/bucket"
 )
 
-// Run checks an implementation of bucket.Bucket. The function open returns a bucket; objects whose
-// names begin with another prefix than those of this call may be in it.
+// Run tests an implementation of bucket.Bucket. open returns a bucket. The bucket may have objects
+// of earlier calls, whose names begin with other prefixes.
 func Run(t *testing.T, open func(tb testing.TB) bucket.Bucket) {
 	for _, l := range laws() {
 		t.Run(l.name, func(t *testing.T) {

@@ -1,14 +1,15 @@
-// Slim makes programs for GOOS=js smaller, by a quarter. Before the build it writes an overlay of the
-// standard library, without what only other systems need, and prints the name of the file for the
-// flag -overlay. After the build it packs the program, which then works as before.
+// Slim makes programs for GOOS=js smaller, by a quarter. Before the build, it writes an overlay of
+// the standard library without the code for other platforms, and prints the name of the file for
+// the flag -overlay. After the build, it packs the program, which then works as before.
 //
 //	overlay=$(go run github.com/pdskit/pdskit/storage/cloudflare/slim "$(go env GOROOT)" DIR)
 //	GOOS=js GOARCH=wasm go build -overlay "$overlay" -o main.wasm …
 //	go run github.com/pdskit/pdskit/storage/cloudflare/slim -pack "$overlay" main.wasm
 //
-// It must run for the machine that builds, not for js, with the GOROOT of the build. Templates of a
-// program that is built so read fields; of methods they call only those that pdskit's own do. With
-// -nolines, traces of a packed program have no files and lines. See the README of package cloudflare.
+// Run it for the machine that builds, not for js, with the GOROOT of the build. Templates of such a
+// program can read fields, but can call only those methods that pdskit's own templates call. With
+// -nolines, stack traces of a packed program have no files and lines. See the README of package
+// cloudflare.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package durabletest holds implementations of durable.Object to what its comment says.
+// Package durabletest tests implementations of durable.Object, and code that uses them.
 package durabletest
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/pdskit/pdskit/storage/durable"
 )
 
-// OpenObject opens an object by its name, which is empty when a name is used for the first time,
-// and has what was stored when it is opened again after it was closed. Failures end the test.
+// OpenObject opens an object by its name. It is empty when a name is used for the first time. When
+// it is opened again after it was closed, it has the stored data. Failures end the test.
 type OpenObject func(tb testing.TB, name string) durable.Object
 
 // RunObject checks an implementation of durable.Object.

@@ -14,9 +14,9 @@ import (
 	"github.com/pdskit/pdskit/storage/storagetest"
 )
 
-// Watch checks that functions of transactions wait for nothing but the object: whoever wraps what a
-// store is made of sees a test fail when that is called while, in the same goroutine, a
-// transaction's function runs. It also measures transactions. It is safe for concurrent use.
+// Watch checks that functions of transactions wait only for the object. Wrap the parts of a store
+// with it: the test fails if a part is called by a goroutine that is running a transaction's
+// function. Watch also measures transactions. It is safe for concurrent use.
 type Watch struct {
 	TB testing.TB
 
@@ -34,7 +34,7 @@ func goroutine() string {
 	return string(id)
 }
 
-// Outside reports a call that is made in a transaction. It is for what the other methods do not
+// Outside reports a call that is made in a transaction, for parts that the other methods do not
 // wrap, such as a reader or a clock.
 func (w *Watch) Outside(call string) {
 	w.mu.Lock()
@@ -45,7 +45,7 @@ func (w *Watch) Outside(call string) {
 	}
 }
 
-// Max returns the most rows and the most bytes that a transaction has written or deleted.
+// Max returns the greatest numbers of rows and bytes that a transaction has written or deleted.
 func (w *Watch) Max() (rows, bytes int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -60,7 +60,7 @@ func (w *Watch) Store(s storage.Store) storage.Store {
 	}}.Wrap(s)
 }
 
-// Context wraps a context that must not be asked in a transaction.
+// Context wraps a context that must not be used in a transaction.
 func (w *Watch) Context(ctx context.Context) context.Context { return watchedContext{ctx, w} }
 
 type watchedContext struct {
@@ -83,7 +83,7 @@ func (c watchedContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// Now is time.Now, but must not be asked in a transaction: a clock may stand still there.
+// Now is time.Now, but must not be called in a transaction: a clock may stand still there.
 func (w *Watch) Now() time.Time {
 	w.Outside("Now")
 	return time.Now()
@@ -137,7 +137,7 @@ func (o *watchedObject) Delete(from, to string) error {
 }
 
 // Objects wraps objects whose transactions are watched, and whose other methods must not be called
-// in one. It is a durable.Marker if all is.
+// in one. It implements durable.Marker if all does.
 func (w *Watch) Objects(all durable.Objects) durable.Objects {
 	if m, ok := all.(durable.Marker); ok {
 		return watchedMarker{watchedObjects{all, w}, m}

@@ -114,7 +114,7 @@ func (o *sqlObject) attach(path string) error {
 	return err
 }
 
-// Close gives the connection back without the file.
+// Close returns the connection without the file.
 func (o *sqlObject) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -19,18 +19,17 @@ import (
 	"github.com/pdskit/pdskit/storage/durable"
 )
 
-// Objects is a directory with one SQLite file per account:
+// Objects is a directory with one SQLite file for each account:
 //
 //	HA/HASH.sqlite      HASH is the SHA-256 of the DID in hexadecimal
 //	HA/HASH.sqlite-wal  the last steps
 //	marks               accounts that are in the middle of a step
 //	lock                held by the process that has the directory open
 //
-// A step is one flush of the -wal file to disk. That file stays beside its
-// database when the object is closed, so that opening and closing cost no
-// flush; copy both, or neither. Pages of the database have checksums. Damage to
-// the -wal file takes away the steps after it, which is noticed if one of them had
-// events.
+// A step is one flush of the -wal file to disk. That file stays beside its database when the object
+// is closed, so opening and closing need no flush; copy both files or neither. Pages of the
+// database have checksums. Damage to the -wal file loses the later steps, which is noticed if one
+// of them had events.
 type Objects struct {
 	dir  string
 	lock *sqlite3.Conn
@@ -61,10 +60,10 @@ var _ interface {
 	durable.Marker
 } = (*Objects)(nil)
 
-// ErrInUse is returned by OpenObjects when another process has the directory open.
+// ErrInUse: another process has the directory open.
 var ErrInUse = errors.New("files: directory is in use by another process")
 
-// OpenObjects opens a directory of objects, which is made if there is none.
+// OpenObjects opens a directory of objects, and creates it if necessary.
 func OpenObjects(dir string) (*Objects, error) {
 	if err := durablefile.MkdirAll(dir); err != nil {
 		return nil, err
@@ -113,8 +112,7 @@ func removeNew(dir string) error {
 	return err
 }
 
-// Close releases the directory, so that another process can open it. All objects must be closed
-// before.
+// Close releases the directory, so that another process can open it. Close all objects before.
 func (f *Objects) Close() error {
 	var errs []error
 	for _, c := range f.idle {

@@ -18,10 +18,9 @@ type DB struct {
 	once    sync.Once
 }
 
-// Open opens a database in a directory, which is made if there is none: objects
-// are in "objects", what is shared is in the SQLite file "shared.sqlite", and
-// blobs are beside that. The Shared and Objects of the Config are ignored. One
-// process may have the directory open; others get ErrInUse.
+// Open opens a database in a directory, and creates it if necessary. Objects are in "objects",
+// shared data is in the SQLite file "shared.sqlite", and blobs are beside that. The Shared and
+// Objects of cfg are ignored. Only one process may have the directory open; others get ErrInUse.
 func Open(ctx context.Context, dir string, cfg durable.Config) (*DB, error) {
 	objects, err := OpenObjects(filepath.Join(dir, "objects"))
 	if err != nil {

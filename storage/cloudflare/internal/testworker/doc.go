@@ -1,6 +1,7 @@
 //go:build !js
 
-// Testworker is the program that tests of package cloudflare run in objects. It is for GOOS=js.
+// Testworker is the program in the Durable Objects of the tests of package cloudflare. It is for
+// GOOS=js.
 package main
 
 func main() {}

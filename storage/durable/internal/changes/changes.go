@@ -1,4 +1,4 @@
-// Package changes makes small histories of accounts, for tests of package durable and of objects.
+// Package changes makes small histories of accounts, for tests of package durable and its objects.
 package changes
 
 import (
